@@ -1,0 +1,72 @@
+//! Finds libtorch, checks its version, compiles the C++ shim, and sets the run-time search path.
+
+use std::{env, fs, path::{Path, PathBuf}, process};
+
+/// The release of libtorch whose headers tch 0.24 and the shim are written against.
+const LIBTORCH_VERSION: &str = "2.11.0";
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=src/torch/shim");
+    println!("cargo:rerun-if-env-changed=LIBTORCH");
+    let torch = libtorch_folder();
+    check_version(&torch);
+    compile_shim(&torch);
+    println!("cargo:rustc-link-arg=-Wl,-rpath,{}", torch.join("lib").display());
+    println!("cargo:rustc-link-lib=torch_cpu");
+    println!("cargo:rustc-link-lib=c10");
+    println!("cargo:rustc-env=DOCRE_LIBTORCH={LIBTORCH_VERSION}");
+}
+
+/// One clear line, then out.
+fn stop(message: &str) -> ! {
+    println!("cargo:warning={message}");
+    eprintln!("error: {message}");
+    process::exit(1)
+}
+
+/// The folder torch-sys linked against, with symbolic links resolved so that the binary outlives the checkout.
+fn libtorch_folder() -> PathBuf {
+    let Some(lib) = env::var_os("DEP_TCH_LIBTORCH_LIB") else {
+        stop("no libtorch was found; hint: run `make setup`, or set LIBTORCH to the folder of a libtorch 2.11.0");
+    };
+    let lib = PathBuf::from(lib);
+    let Ok(lib) = lib.canonicalize() else {
+        stop(&format!("no libtorch at {}; hint: run `make setup`, or set LIBTORCH to the folder of a libtorch {LIBTORCH_VERSION}", lib.display()));
+    };
+    lib.parent().map(Path::to_path_buf).unwrap_or(lib)
+}
+
+/// Reads the version from a wheel (`version.py`) or an archive (`build-version`).
+fn check_version(torch: &Path) {
+    let wheel = fs::read_to_string(torch.join("version.py")).ok().and_then(|text| {
+        let line = text.lines().find(|line| line.starts_with("__version__"))?;
+        Some(line.split('\'').nth(1)?.to_owned())
+    });
+    let found = wheel.or_else(|| fs::read_to_string(torch.join("build-version")).ok());
+    match found {
+        Some(found) if found.trim().split('+').next() == Some(LIBTORCH_VERSION) => {}
+        Some(found) => stop(&format!("libtorch at {} is {}, but {LIBTORCH_VERSION} is needed; hint: unset LIBTORCH and run `make setup`, or name a {LIBTORCH_VERSION}", torch.display(), found.trim())),
+        None => stop(&format!("the libtorch at {} does not say its version; hint: run `make setup`, or name a libtorch {LIBTORCH_VERSION}", torch.display())),
+    }
+}
+
+fn compile_shim(torch: &Path) {
+    let include = torch.join("include");
+    cc::Build::new()
+        .cpp(true)
+        .pic(true)
+        .warnings(false)
+        .include(&include)
+        .include(include.join("torch/csrc/api/include"))
+        .flag("-std=c++17")
+        .flag("-D_GLIBCXX_USE_CXX11_ABI=1")
+        .opt_level(3)
+        .file("src/torch/shim/shim.cpp")
+        .compile("docre_shim");
+    if env::var_os("CARGO_FEATURE_MPI").is_some() {
+        let mpicc = env::var("MPICC").unwrap_or_else(|_| "mpicc".into());
+        println!("cargo:rerun-if-env-changed=MPICC");
+        cc::Build::new().compiler(mpicc).file("src/torch/shim/mpi_in_place.c").compile("docre_mpi");
+    }
+}

@@ -1,0 +1,95 @@
+//! One document: sentences of words, entities with their mentions, and the facts that were labelled on it.
+
+use std::path::PathBuf;
+
+/// A document in the form that every reader produces and every writer takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Document {
+    /// The key of the document, unique inside its corpus.
+    pub title: String,
+    /// Words by sentence.
+    pub sentences: Vec<Vec<String>>,
+    /// The entities (DocRED's `vertexSet`), in file order; facts refer to them by index.
+    pub entities: Vec<Entity>,
+    /// The labelled facts; `None` where the document carries no labels at all (a hidden test set), which is not the same as an empty list.
+    pub facts: Option<Vec<Fact>>,
+    /// The file and row the document was read from.
+    pub provenance: Provenance,
+}
+
+/// An entity: everything the document says about one thing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Entity {
+    /// The mentions, in file order; never empty in a checked document.
+    pub mentions: Vec<Mention>,
+    /// Identifier in a knowledge base, where the source has one.
+    pub knowledge_base_id: Option<String>,
+}
+
+impl Entity {
+    /// The type of the entity, which is that of its first mention (SPEC §1.1); empty for an entity without mentions.
+    pub fn entity_type(&self) -> &str {
+        self.mentions.first().map_or("", |mention| mention.entity_type.as_str())
+    }
+}
+
+/// One mention of an entity: a span of words inside one sentence.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mention {
+    /// The name as the source gives it (it can differ from the words in spacing).
+    pub name: String,
+    /// The sentence, from 0.
+    pub sentence: usize,
+    /// First word of the span, from 0 inside the sentence.
+    pub start: usize,
+    /// One past the last word of the span.
+    pub end: usize,
+    /// The entity type of this mention (`PER`, `ORG`, …).
+    pub entity_type: String,
+}
+
+/// A labelled fact: relation `relation` holds from entity `head` to entity `tail`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fact {
+    /// Index of the head entity.
+    pub head: usize,
+    /// Index of the tail entity.
+    pub tail: usize,
+    /// Identifier of the relation in its [`RelationSet`](super::RelationSet), such as `P17`.
+    pub relation: String,
+    /// The sentences that support the fact; often empty.
+    pub evidence: Vec<usize>,
+}
+
+/// Where a document was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Provenance {
+    /// The source file; empty for a document made in memory.
+    pub file: PathBuf,
+    /// Its index in that file, from 0.
+    pub row: usize,
+}
+
+impl Document {
+    /// Number of words over all sentences.
+    pub fn num_words(&self) -> usize {
+        self.sentences.iter().map(Vec::len).sum()
+    }
+
+    /// Index of the first word of each sentence in the document, closed by the total number of words.
+    pub fn sentence_starts(&self) -> Vec<usize> {
+        let mut starts = Vec::with_capacity(self.sentences.len() + 1);
+        let mut at = 0;
+        for sentence in &self.sentences {
+            starts.push(at);
+            at += sentence.len();
+        }
+        starts.push(at);
+        starts
+    }
+
+    /// The facts, or an empty slice for an unlabelled document.
+    pub fn facts(&self) -> &[Fact] {
+        self.facts.as_deref().unwrap_or_default()
+    }
+}

@@ -1,0 +1,181 @@
+//! The errors of the whole library and the exit code each one ends the program with.
+//!
+//! Messages are lowercase fragments that name the path, the place and the value; the way out is kept apart as a hint, so that the
+//! binary can print it on a line of its own. Errors of one room that need more structure are built from these.
+
+use std::path::{Path, PathBuf};
+
+/// A result of the library.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong, by what the user can do about it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A recipe or an option holds a value that cannot be used (exit code 64).
+    #[error("{message}")]
+    Recipe {
+        /// What is wrong, naming the key and the value.
+        message: String,
+        /// The way out.
+        hint: Option<String>,
+    },
+    /// An input file breaks its format (exit code 65).
+    #[error(transparent)]
+    Data(Box<DataError>),
+    /// The disk or the network file system failed (exit code 74). `fs-err` has put the path into the message.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// A peer was lost or hung (exit code 71).
+    #[error("rank {rank} was lost during {operation}: {cause}")]
+    RankLost {
+        /// The rank that failed.
+        rank: usize,
+        /// What it was doing.
+        operation: String,
+        /// What it said.
+        cause: String,
+    },
+    /// Another rank met an error that it has already reported; this rank ends with the same code.
+    #[error("rank {rank} stopped with exit code {code}")]
+    Elsewhere {
+        /// The rank that reported.
+        rank: usize,
+        /// Its exit code.
+        code: u8,
+    },
+    /// The run was asked to stop and can be resumed (exit code 75).
+    #[error("stopped on request at step {step} of stage `{stage}`")]
+    Stopped {
+        /// The stage that was running.
+        stage: String,
+        /// The last step that was completed and saved.
+        step: u64,
+    },
+    /// libtorch refused an operation (exit code 70).
+    #[error("libtorch: {0}")]
+    Torch(#[from] tch::TchError),
+    /// A broken promise inside the program (exit code 70).
+    #[error("internal error: {0}")]
+    Bug(String),
+}
+
+impl Error {
+    /// A recipe or option error.
+    pub fn recipe(message: impl Into<String>) -> Self {
+        Self::Recipe { message: message.into(), hint: None }
+    }
+
+    /// Attaches the way out, where this kind of error carries one.
+    #[must_use]
+    pub fn with_hint(self, text: impl Into<String>) -> Self {
+        match self {
+            Self::Recipe { message, .. } => Self::Recipe { message, hint: Some(text.into()) },
+            Self::Data(mut data) => {
+                data.hint = Some(text.into());
+                Self::Data(data)
+            }
+            other => other,
+        }
+    }
+
+    /// The way out, printed after `hint: `.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Recipe { hint, .. } => hint.as_deref(),
+            Self::Data(data) => data.hint.as_deref(),
+            Self::Stopped { .. } => Some("run the same command again with --resume"),
+            Self::Torch(_) | Self::Bug(_) => Some("this is a bug in docre-pretrain; please report it with the command and the log"),
+            _ => None,
+        }
+    }
+
+    /// The exit code documented in `docs/operation.md`.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Recipe { .. } => 64,
+            Self::Data(_) => 65,
+            Self::Torch(_) | Self::Bug(_) => 70,
+            Self::RankLost { .. } => 71,
+            Self::Io(_) => 74,
+            Self::Stopped { .. } => 75,
+            Self::Elsewhere { code, .. } => *code,
+        }
+    }
+}
+
+/// What is wrong with an input file, and where.
+#[derive(Debug, Default)]
+pub struct DataError {
+    /// The file.
+    pub file: PathBuf,
+    /// The row: the index of the document (or line) in the file, from 0.
+    pub row: Option<usize>,
+    /// The title of the document.
+    pub title: Option<String>,
+    /// The field inside the document, as a path such as `vertexSet[3][0].pos`.
+    pub field: Option<String>,
+    /// What is wrong.
+    pub problem: String,
+    /// The way out.
+    pub hint: Option<String>,
+}
+
+impl DataError {
+    /// An error about a whole file.
+    pub fn new(file: impl AsRef<Path>, problem: impl Into<String>) -> Self {
+        Self { file: file.as_ref().to_owned(), problem: problem.into(), ..Self::default() }
+    }
+
+    /// Names the row.
+    #[must_use]
+    pub fn row(mut self, row: usize) -> Self {
+        self.row = Some(row);
+        self
+    }
+
+    /// Names the document.
+    #[must_use]
+    pub fn title(mut self, title: impl Into<String>) -> Self {
+        self.title = Some(title.into());
+        self
+    }
+
+    /// Names the field.
+    #[must_use]
+    pub fn field(mut self, field: impl Into<String>) -> Self {
+        self.field = Some(field.into());
+        self
+    }
+
+    /// Names the way out.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl std::fmt::Display for DataError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if let Some(row) = self.row {
+            write!(f, ", row {row}")?;
+        }
+        if let Some(title) = &self.title {
+            write!(f, ", document `{title}`")?;
+        }
+        if let Some(field) = &self.field {
+            write!(f, ", field `{field}`")?;
+        }
+        write!(f, ": {}", self.problem)
+    }
+}
+
+impl std::error::Error for DataError {}
+
+impl From<DataError> for Error {
+    fn from(error: DataError) -> Self {
+        Self::Data(Box::new(error))
+    }
+}

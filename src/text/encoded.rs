@@ -1,0 +1,82 @@
+//! A document as a shard stores it: word pieces, spans in document words, facts in relation classes.
+
+/// A tokenised document. Word pieces carry no special tokens and no markers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EncodedDocument {
+    /// The key of the document.
+    pub title: String,
+    /// The words themselves; empty where the reader was not asked for them (training never needs them).
+    pub words: Vec<String>,
+    /// Word pieces of all words, in order.
+    pub pieces: Vec<u32>,
+    /// Index of the first piece of each word, closed by `pieces.len()`; [words + 1]. A word can have no piece (a lone U+00A0).
+    pub word_starts: Vec<u32>,
+    /// Index of the first word of each sentence, closed by the number of words; [sentences + 1].
+    pub sentence_starts: Vec<u32>,
+    /// The entities, in the order of the source.
+    pub entities: Vec<EncodedEntity>,
+    /// Facts in relation classes.
+    pub facts: Vec<EncodedFact>,
+    /// Whether the source had labels at all.
+    pub labelled: bool,
+    /// The pairs kept by the ranker, best first; `None` before `score`.
+    pub kept: Option<Vec<ScoredPair>>,
+}
+
+/// An entity of an encoded document.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EncodedEntity {
+    /// Entity type, such as `PER`.
+    pub entity_type: String,
+    /// Mentions in the order of the source; never empty.
+    pub mentions: Vec<EncodedMention>,
+}
+
+/// A mention as a span of document words.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EncodedMention {
+    /// The name as the source gives it.
+    pub name: String,
+    /// Sentence, from 0.
+    pub sentence: u32,
+    /// First word, counted from the start of the document.
+    pub start: u32,
+    /// One past the last word.
+    pub end: u32,
+}
+
+/// A fact with its relation as a class of the manifest's relation set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EncodedFact {
+    /// Index of the head entity.
+    pub head: u32,
+    /// Index of the tail entity.
+    pub tail: u32,
+    /// Relation class, 0-based, without NA.
+    pub relation: u32,
+    /// Supporting sentences.
+    pub evidence: Vec<u32>,
+}
+
+/// An ordered pair with its ranking score s_n (DSDocRE, equation 3).
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ScoredPair {
+    /// Index of the head entity.
+    pub head: u32,
+    /// Index of the tail entity.
+    pub tail: u32,
+    /// The ranker's score; higher means "more likely related".
+    pub score: f32,
+}
+
+impl EncodedDocument {
+    /// Number of ordered pairs (i, j), i ≠ j.
+    pub fn num_pairs(&self) -> usize {
+        self.entities.len() * self.entities.len().saturating_sub(1)
+    }
+
+    /// Number of words.
+    pub fn num_words(&self) -> usize {
+        self.word_starts.len().saturating_sub(1)
+    }
+}

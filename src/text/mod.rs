@@ -1,0 +1,9 @@
+//! From words to word pieces to views: tokenisers, encoded documents, markers, blanking, masked mentions, packing.
+//!
+//! A [`EncodedDocument`] is what a shard stores: word pieces once, without markers. A *view* is one visit of the model to a document:
+//! the same pieces with markers, blanked entities and masked mentions, a pure function of (document, seed, step).
+//! Not for: tensors (`torch`), files on disk (`shards`).
+
+mod encoded;
+
+pub use encoded::{EncodedDocument, EncodedEntity, EncodedFact, EncodedMention, ScoredPair};

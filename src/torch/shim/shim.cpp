@@ -1,0 +1,1 @@
+extern "C" { int docre_shim_version() { return 1; } }
