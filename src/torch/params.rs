@@ -1,0 +1,130 @@
+//! The parameters of a model: an ordered list of named tensors whose initial values depend on (seed, name) alone.
+
+use tch::{Device, Kind, Tensor};
+
+use crate::{Error, Result};
+
+/// How a parameter starts (SPEC, "PyTorch default initialisations").
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Init {
+    /// All zeros.
+    Zeros,
+    /// All ones.
+    Ones,
+    /// N(0, std²).
+    Normal {
+        /// Standard deviation.
+        std: f64,
+    },
+    /// U(−bound, bound).
+    Uniform {
+        /// Half the width of the interval.
+        bound: f64,
+    },
+}
+
+/// One named tensor.
+#[derive(Debug)]
+pub struct Parameter {
+    /// Full name, such as `encoder.layer.0.attention.self.query.weight`.
+    pub name: String,
+    /// The value, a leaf of the autograd graph when trainable.
+    pub tensor: Tensor,
+    /// Whether the optimiser may change it.
+    pub trainable: bool,
+}
+
+/// Parameters in the order in which they were declared.
+#[derive(Debug)]
+pub struct Parameters {
+    seed: u64,
+    device: Device,
+    entries: Vec<Parameter>,
+}
+
+impl Parameters {
+    /// An empty list whose later entries start from `seed`.
+    pub fn new(seed: u64, device: Device) -> Self {
+        Self { seed, device, entries: Vec::new() }
+    }
+
+    /// Where the parameters live.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Declares a trainable parameter and returns a handle on it (a shallow clone that shares storage and gradient).
+    ///
+    /// # Errors
+    /// If the name is taken or libtorch refuses the shape.
+    pub fn declare(&mut self, name: impl Into<String>, shape: &[i64], init: Init) -> Result<Tensor> {
+        self.insert(name.into(), shape, init, true)
+    }
+
+    /// Declares a tensor that is saved and loaded but never trained.
+    ///
+    /// # Errors
+    /// As [`Self::declare`].
+    pub fn declare_frozen(&mut self, name: impl Into<String>, shape: &[i64], init: Init) -> Result<Tensor> {
+        self.insert(name.into(), shape, init, false)
+    }
+
+    fn insert(&mut self, name: String, shape: &[i64], init: Init, trainable: bool) -> Result<Tensor> {
+        if self.get(&name).is_some() {
+            return Err(Error::Bug(format!("parameter `{name}` was declared twice")));
+        }
+        let value = initial_value(self.seed, &name, shape, init)?.f_to_device(self.device)?;
+        let tensor = value.f_set_requires_grad(trainable)?;
+        let handle = tensor.shallow_clone();
+        self.entries.push(Parameter { name, tensor, trainable });
+        Ok(handle)
+    }
+
+    /// The parameter of that name.
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        self.entries.iter().find(|entry| entry.name == name).map(|entry| &entry.tensor)
+    }
+
+    /// All parameters in order of declaration.
+    pub fn iter(&self) -> impl Iterator<Item = &Parameter> {
+        self.entries.iter()
+    }
+
+    /// The trainable ones, in order.
+    pub fn trainable(&self) -> impl Iterator<Item = &Parameter> {
+        self.entries.iter().filter(|entry| entry.trainable)
+    }
+
+    /// Copies `value` into the parameter `name`.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] naming both shapes where they differ, or an unknown name.
+    pub fn assign(&self, name: &str, value: &Tensor) -> Result<()> {
+        let target = self.get(name).ok_or_else(|| Error::recipe(format!("no parameter is called `{name}`")))?;
+        if target.size() != value.size() {
+            return Err(Error::recipe(format!("parameter `{name}` has shape {:?}, but the file holds {:?}", target.size(), value.size())));
+        }
+        tch::no_grad(|| target.shallow_clone().f_copy_(value))?;
+        Ok(())
+    }
+
+    /// Number of scalars in the trainable parameters.
+    pub fn num_trainable(&self) -> usize {
+        self.trainable().map(|entry| entry.tensor.numel()).sum()
+    }
+}
+
+/// Drawn on the CPU from a generator keyed by (seed, name), so that neither the device nor other parameters matter.
+fn initial_value(seed: u64, name: &str, shape: &[i64], init: Init) -> Result<Tensor> {
+    let options = (Kind::Float, Device::Cpu);
+    let digest = blake3::Hasher::new().update(&seed.to_le_bytes()).update(name.as_bytes()).finalize();
+    let mut key = [0; 8];
+    key.copy_from_slice(&digest.as_bytes()[..8]);
+    tch::manual_seed(i64::from_le_bytes(key));
+    Ok(match init {
+        Init::Zeros => Tensor::f_zeros(shape, options)?,
+        Init::Ones => Tensor::f_ones(shape, options)?,
+        Init::Normal { std } => Tensor::f_randn(shape, options)?.f_mul_scalar_(std)?,
+        Init::Uniform { bound } => Tensor::f_empty(shape, options)?.f_uniform_(-bound, bound)?,
+    })
+}
