@@ -1,6 +1,10 @@
 //! Finds libtorch, checks its version, compiles the C++ shim, and sets the run-time search path.
 
-use std::{env, fs, path::{Path, PathBuf}, process};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process,
+};
 
 /// The release of libtorch whose headers tch 0.24 and the shim are written against.
 const LIBTORCH_VERSION: &str = "2.11.0";
@@ -15,6 +19,7 @@ fn main() {
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", torch.join("lib").display());
     println!("cargo:rustc-link-lib=torch_cpu");
     println!("cargo:rustc-link-lib=c10");
+    println!("cargo:rustc-link-lib=gomp");
     println!("cargo:rustc-env=DOCRE_LIBTORCH={LIBTORCH_VERSION}");
 }
 
@@ -32,12 +37,19 @@ fn libtorch_folder() -> PathBuf {
     };
     let lib = PathBuf::from(lib);
     let Ok(lib) = lib.canonicalize() else {
-        stop(&format!("no libtorch at {}; hint: run `make setup`, or set LIBTORCH to the folder of a libtorch {LIBTORCH_VERSION}", lib.display()));
+        stop(&format!(
+            "no libtorch at {}; hint: run `make setup`, or set LIBTORCH to the folder of a libtorch {LIBTORCH_VERSION}",
+            lib.display()
+        ));
     };
     lib.parent().map(Path::to_path_buf).unwrap_or(lib)
 }
 
 /// Reads the version from a wheel (`version.py`) or an archive (`build-version`).
+#[expect(
+    clippy::disallowed_methods,
+    reason = "fs-err would be one more build dependency, and a file that cannot be read has its own message"
+)]
 fn check_version(torch: &Path) {
     let wheel = fs::read_to_string(torch.join("version.py")).ok().and_then(|text| {
         let line = text.lines().find(|line| line.starts_with("__version__"))?;
@@ -46,8 +58,15 @@ fn check_version(torch: &Path) {
     let found = wheel.or_else(|| fs::read_to_string(torch.join("build-version")).ok());
     match found {
         Some(found) if found.trim().split('+').next() == Some(LIBTORCH_VERSION) => {}
-        Some(found) => stop(&format!("libtorch at {} is {}, but {LIBTORCH_VERSION} is needed; hint: unset LIBTORCH and run `make setup`, or name a {LIBTORCH_VERSION}", torch.display(), found.trim())),
-        None => stop(&format!("the libtorch at {} does not say its version; hint: run `make setup`, or name a libtorch {LIBTORCH_VERSION}", torch.display())),
+        Some(found) => stop(&format!(
+            "libtorch at {} is {}, but {LIBTORCH_VERSION} is needed; hint: unset LIBTORCH and run `make setup`, or name a {LIBTORCH_VERSION}",
+            torch.display(),
+            found.trim()
+        )),
+        None => stop(&format!(
+            "the libtorch at {} does not say its version; hint: run `make setup`, or name a libtorch {LIBTORCH_VERSION}",
+            torch.display()
+        )),
     }
 }
 
@@ -61,6 +80,8 @@ fn compile_shim(torch: &Path) {
         .include(include.join("torch/csrc/api/include"))
         .flag("-std=c++17")
         .flag("-D_GLIBCXX_USE_CXX11_ABI=1")
+        // libtorch's thread pool is OpenMP; without this flag its `parallel_for` compiles to a plain loop.
+        .flag("-fopenmp")
         .opt_level(3)
         .file("src/torch/shim/shim.cpp")
         .compile("docre_shim");

@@ -52,6 +52,14 @@ pub enum Error {
         /// The last step that was completed and saved.
         step: u64,
     },
+    /// A loss or a gradient stopped being a finite number; no parameter was changed by it (exit code 70).
+    #[error("the loss or the gradient of step {step} of stage `{stage}` is not finite")]
+    NonFinite {
+        /// The stage.
+        stage: String,
+        /// The step, from 1.
+        step: u64,
+    },
     /// libtorch refused an operation (exit code 70).
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),
@@ -85,6 +93,7 @@ impl Error {
             Self::Recipe { hint, .. } => hint.as_deref(),
             Self::Data(data) => data.hint.as_deref(),
             Self::Stopped { .. } => Some("run the same command again with --resume"),
+            Self::NonFinite { .. } => Some("lower the learning rate, or set `non_finite = \"skip\"` for that stage"),
             Self::Torch(_) | Self::Bug(_) => Some("this is a bug in docre-pretrain; please report it with the command and the log"),
             _ => None,
         }
@@ -95,7 +104,7 @@ impl Error {
         match self {
             Self::Recipe { .. } => 64,
             Self::Data(_) => 65,
-            Self::Torch(_) | Self::Bug(_) => 70,
+            Self::NonFinite { .. } | Self::Torch(_) | Self::Bug(_) => 70,
             Self::RankLost { .. } => 71,
             Self::Io(_) => 74,
             Self::Stopped { .. } => 75,

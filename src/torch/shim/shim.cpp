@@ -1,1 +1,101 @@
-extern "C" { int docre_shim_version() { return 1; } }
+// What tch does not reach: kernels of our own, fused AdamW, gradient hooks, generator state, streams, memory statistics.
+// Only symbols of libtorch_cpu and libc10 are used, so that one binary serves machines with and without CUDA.
+// Every function returns 0, or -1 with the message in docre_last_error (of the calling thread).
+#include "attention.hpp"
+#include "optimizer.hpp"
+#include "runtime.hpp"
+
+namespace {
+thread_local std::string last_error;
+
+template <typename Body>
+int guarded(const Body& body) {
+  try {
+    body();
+    return 0;
+  } catch (const std::exception& error) {
+    last_error = error.what();
+  } catch (...) {
+    last_error = "an exception of unknown type";
+  }
+  return -1;
+}
+
+std::optional<at::Tensor> maybe(const at::Tensor* tensor) { return tensor ? std::optional<at::Tensor>(*tensor) : std::nullopt; }
+}  // namespace
+
+using docre::TensorList;
+
+extern "C" {
+const char* docre_last_error() { return last_error.c_str(); }
+
+// ---- layers ----
+int docre_attention(const at::Tensor* qkv, const at::Tensor* offsets, const at::Tensor* keys, int64_t salt, double p, at::Tensor* out) {
+  return guarded([&] { *out = docre::VarlenAttention::apply(*qkv, *offsets, maybe(keys), salt, p); });
+}
+int docre_flash_attention(const at::Tensor* qkv, const at::Tensor* offsets, int64_t longest, double p, at::Tensor* out) {
+  return guarded([&] { *out = docre::flash_attention(*qkv, *offsets, longest, p); });
+}
+int docre_padded_attention(const at::Tensor* qkv, const at::Tensor* offsets, int64_t longest, double p, at::Tensor* out) {
+  return guarded([&] { *out = docre::padded_attention(*qkv, *offsets, longest, p); });
+}
+int docre_dropout(const at::Tensor* x, const at::Tensor* residual, const at::Tensor* keys, int64_t salt, double p, at::Tensor* out) {
+  return guarded([&] { *out = docre::Dropout::apply(*x, maybe(residual), *keys, salt, p); });
+}
+
+// ---- optimiser ----
+int docre_set_grad(at::Tensor* parameter, const at::Tensor* grad) {
+  return guarded([&] { parameter->mutable_grad() = *grad; });
+}
+int docre_fused_adamw(at::Tensor* const* p, at::Tensor* const* g, at::Tensor* const* m, at::Tensor* const* v, at::Tensor* const* steps, size_t n, double lr, double beta1, double beta2, double weight_decay, double eps) {
+  return guarded([&] { docre::fused_adamw(TensorList{p, n}, TensorList{g, n}, TensorList{m, n}, TensorList{v, n}, TensorList{steps, n}, lr, beta1, beta2, weight_decay, eps); });
+}
+int docre_square_sum(const at::Tensor* flat, double* sum) {
+  return guarded([&] { *sum = docre::square_sum(*flat); });
+}
+
+// ---- gradient hooks: `call` returns 0, or anything else to make backward fail; `release` frees `context` ----
+int docre_hook_set(at::Tensor* parameter, int (*call)(void*), void (*release)(void*), void* context) {
+  auto hook = std::make_unique<docre::ReadyHook>(call, release, context);
+  return guarded([&] { torch::autograd::impl::set_post_acc_grad_hooks(*parameter, std::move(hook)); });
+}
+int docre_hook_clear(at::Tensor* parameter) {
+  return guarded([&] { torch::autograd::impl::set_post_acc_grad_hooks(*parameter, nullptr); });
+}
+
+// ---- runtime ----
+int docre_deterministic(int on) {
+  return guarded([&] { at::globalContext().setDeterministicAlgorithms(on != 0, false); });
+}
+int docre_matmul_precision(const char* name) {
+  return guarded([&] { at::globalContext().setFloat32MatmulPrecision(name); });
+}
+int docre_rng_get(at::Tensor* out) {
+  return guarded([&] { *out = docre::generator_state(); });
+}
+int docre_rng_set(const at::Tensor* state) {
+  return guarded([&] { docre::set_generator_state(*state); });
+}
+int docre_cuda_set_device(int64_t index) {
+  return guarded([&] { docre::cuda().setDevice(docre::cuda_device(index)); });
+}
+int docre_cuda_peak_bytes(int64_t index, int64_t* bytes) {
+  return guarded([&] { *bytes = c10::getDeviceAllocator(at::kCUDA)->getDeviceStats(static_cast<c10::DeviceIndex>(index)).allocated_bytes[0].peak; });
+}
+int docre_stream_new(int64_t index, c10::Stream** out) {
+  return guarded([&] { *out = new c10::Stream(docre::cuda().getStreamFromGlobalPool(docre::cuda_device(index), true)); });
+}
+void docre_stream_free(c10::Stream* stream) { delete stream; }
+int docre_stream_handle(const c10::Stream* stream, void** handle) {
+  return guarded([&] { *handle = stream->native_handle(); });
+}
+int docre_stream_wait_current(const c10::Stream* stream) {
+  return guarded([&] { docre::let_wait(*stream, docre::cuda().getStream(stream->device())); });
+}
+int docre_stream_current_waits(const c10::Stream* stream) {
+  return guarded([&] { docre::let_wait(docre::cuda().getStream(stream->device()), *stream); });
+}
+int docre_stream_record(const at::Tensor* tensor, const c10::Stream* stream) {
+  return guarded([&] { tensor->record_stream(*stream); });
+}
+}

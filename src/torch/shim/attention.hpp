@@ -1,0 +1,313 @@
+// Self-attention inside each document of a packed token stream, without padding.
+// CPU: one task a (document, head); blocks of score rows stay in cache; backward computes the probabilities again from the row
+// log-sum-exp. A task copies its operands into its own aligned buffers and multiplies with one thread, so that its bits depend on
+// nothing but the document. CUDA: flash attention with cumulative lengths, or padding and SDPA for kinds that flash refuses.
+#pragma once
+#include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/_flash_attention_forward.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/scaled_dot_product_attention.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <memory>
+#include <numeric>
+#include <vector>
+
+#include "dropout.hpp"
+
+// Exported by libtorch_cpu. The second is present where it was built with MKL; forces one thread where no parallel region does.
+extern "C" void sgemm_(const char*, const char*, const int*, const int*, const int*, const float*, const float*, const int*, const float*, const int*, const float*, float*, const int*);
+extern "C" int MKL_Set_Num_Threads_Local(int) __attribute__((weak));
+
+namespace docre {
+
+constexpr int64_t kBlockRows = 64;
+
+// The shape of one call, shared by forward and backward.
+struct AttentionShape {
+  int64_t tokens, heads, width;
+  const int64_t* offsets;
+  int64_t documents;
+  const int64_t* keys;  // null: no dropout
+  uint64_t salt;
+  uint32_t threshold;
+  float keep_scale;
+  float scale() const { return 1.0f / std::sqrt(static_cast<float>(width)); }
+  int64_t row_stride() const { return 3 * heads * width; }
+};
+
+// Rows of scores in one block, as the kernels below see them.
+struct ScoreBlock {
+  int64_t rows, length, stride;
+  const int64_t* keys;  // of the block's first row
+  uint64_t salt;
+  uint32_t threshold;
+  float keep_scale;
+};
+
+// Scores → exp(score − max), dropped where the mask says so; 1/sum and log-sum-exp of each row aside.
+DOCRE_CLONES void softmax_rows(float* scores, float* inverse_sum, float* log_sum, const ScoreBlock& block) {
+  for (int64_t i = 0; i < block.rows; i++) {
+    float* row = scores + i * block.stride;
+    for (int64_t j = block.length; j < block.stride; j++) row[j] = -1e30f;
+    Floats top, sum = {}, x;
+    splat(-1e30f, top);
+    for (int64_t j = 0; j < block.stride; j += kLanes) { load(row + j, x); maximum(top, x); }
+    float shift = max_lanes(top);
+    for (int64_t j = 0; j < block.stride; j += kLanes) {
+      load(row + j, x);
+      x -= shift;
+      exponential(x);
+      sum += x;
+      store(row + j, x);
+    }
+    float total = sum_lanes(sum);
+    inverse_sum[i] = 1.0f / total;
+    log_sum[i] = shift + std::log(total);
+    if (!block.keys) continue;
+    RowKey key = row_key(block.keys[i], block.salt);
+    for (int64_t j = 0; j < block.stride; j += kLanes) {
+      Words mask;
+      keep_mask(key, static_cast<uint32_t>(j), block.threshold, mask);
+      load(row + j, x);
+      store(row + j, (Floats)((Words)(x * block.keep_scale) & mask));
+    }
+  }
+}
+
+// Scores, dP → P (dropped and scaled, in place of the scores) and dS (in place of dP); `delta` is the row sum of grad · out.
+DOCRE_CLONES void softmax_rows_backward(float* scores, float* grads, const float* log_sum, const float* delta, const ScoreBlock& block) {
+  for (int64_t i = 0; i < block.rows; i++) {
+    float *row = scores + i * block.stride, *grad = grads + i * block.stride;
+    RowKey key = block.keys ? row_key(block.keys[i], block.salt) : RowKey{};
+    for (int64_t j = 0; j < block.stride; j += kLanes) {
+      Floats p, g, dropped;
+      load(row + j, p);
+      load(grad + j, g);
+      p -= log_sum[i];
+      exponential(p);
+      dropped = p;
+      if (block.keys) {
+        Words mask;
+        keep_mask(key, static_cast<uint32_t>(j), block.threshold, mask);
+        dropped = (Floats)((Words)(p * block.keep_scale) & mask);
+        g = (Floats)((Words)(g * block.keep_scale) & mask);
+      }
+      store(row + j, dropped);
+      store(grad + j, p * (g - delta[i]));
+    }
+  }
+}
+
+// rows × width numbers, `stride` apart → contiguous floats times `factor`, and back.
+template <typename From, typename To>
+DOCRE_INLINE void copy_rows(const From* from, int64_t from_stride, To* to, int64_t to_stride, int64_t rows, int64_t width, const float* row_factor, float factor) {
+  for (int64_t i = 0; i < rows; i++) {
+    float f = row_factor ? row_factor[i] * factor : factor;
+    int64_t c = 0;
+    Floats x;
+    for (; c + kLanes <= width; c += kLanes) { load(from + i * from_stride + c, x); store(to + i * to_stride + c, x * f); }
+    if (c < width) { load_some(from + i * from_stride + c, width - c, x); store_some(to + i * to_stride + c, width - c, x * f); }
+  }
+}
+DOCRE_CLONES void pack(const float* from, int64_t stride, float* to, int64_t rows, int64_t width, float factor) { copy_rows(from, stride, to, width, rows, width, nullptr, factor); }
+DOCRE_CLONES void pack(const c10::BFloat16* from, int64_t stride, float* to, int64_t rows, int64_t width, float factor) { copy_rows(from, stride, to, width, rows, width, nullptr, factor); }
+DOCRE_CLONES void unpack(const float* from, float* to, int64_t stride, int64_t rows, int64_t width, const float* row_factor, float factor) { copy_rows(from, width, to, stride, rows, width, row_factor, factor); }
+DOCRE_CLONES void unpack(const float* from, c10::BFloat16* to, int64_t stride, int64_t rows, int64_t width, const float* row_factor, float factor) { copy_rows(from, width, to, stride, rows, width, row_factor, factor); }
+
+DOCRE_CLONES void row_dots(const float* a, const float* b, float* dots, int64_t rows, int64_t width) {
+  for (int64_t i = 0; i < rows; i++) {
+    Floats sum = {}, x, y;
+    int64_t c = 0;
+    for (; c + kLanes <= width; c += kLanes) { load(a + i * width + c, x); load(b + i * width + c, y); sum += x * y; }
+    if (c < width) { load_some(a + i * width + c, width - c, x); load_some(b + i * width + c, width - c, y); sum += x * y; }
+    dots[i] = sum_lanes(sum);
+  }
+}
+
+// Buffers of one task, cut from one aligned allocation that the thread keeps.
+class Scratch {
+ public:
+  explicit Scratch(int64_t floats) {
+    thread_local std::unique_ptr<float, void (*)(void*)> memory{nullptr, std::free};
+    thread_local int64_t capacity = 0;
+    if (floats + 4096 > capacity) {
+      capacity = (floats + 4096 + 15) / 16 * 16;
+      memory.reset(static_cast<float*>(std::aligned_alloc(64, capacity * sizeof(float))));
+      TORCH_CHECK(memory, "attention: no memory for ", capacity, " floats of scratch");
+    }
+    next_ = memory.get();
+  }
+  float* take(int64_t floats) {
+    float* taken = next_;
+    next_ += (floats + 15) / 16 * 16;
+    return taken;
+  }
+
+ private:
+  float* next_;
+};
+
+// Column-major product of the BLAS inside libtorch: c[m, n] = alpha · op(a) · op(b) + beta · c.
+inline void gemm(char op_a, char op_b, int64_t m, int64_t n, int64_t k, float alpha, const float* a, int64_t lda, const float* b, int64_t ldb, float beta, float* c, int64_t ldc) {
+  int rows = m, columns = n, depth = k, stride_a = lda, stride_b = ldb, stride_c = ldc;
+  sgemm_(&op_a, &op_b, &rows, &columns, &depth, &alpha, a, &stride_a, b, &stride_b, &beta, c, &stride_c);
+}
+
+// Row-major products, written as the transposed column-major ones: c[m, n] with k terms each.
+inline void times(const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc, int64_t m, int64_t n, int64_t k) {
+  gemm('N', 'N', n, m, k, 1, b, ldb, a, lda, 0, c, ldc);
+}
+inline void times_transposed(const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc, int64_t m, int64_t n, int64_t k) {
+  gemm('T', 'N', n, m, k, 1, b, ldb, a, lda, 0, c, ldc);
+}
+inline void transposed_times(const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc, int64_t m, int64_t n, int64_t k, bool add) {
+  gemm('N', 'T', n, m, k, 1, b, ldb, a, lda, add ? 1 : 0, c, ldc);
+}
+
+// Runs task(document, head) for all, long documents first, on whichever thread is free.
+template <typename Task>
+void for_each_task(const AttentionShape& shape, const Task& task) {
+  std::vector<int64_t> order(shape.documents);
+  std::iota(order.begin(), order.end(), 0);
+  auto length = [&](int64_t d) { return shape.offsets[d + 1] - shape.offsets[d]; };
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return length(a) > length(b); });
+  std::atomic<int64_t> next{0};
+  int64_t tasks = shape.documents * shape.heads, workers = std::min<int64_t>(tasks, at::get_num_threads());
+  at::parallel_for(0, workers, 1, [&](int64_t, int64_t) {
+    int before = MKL_Set_Num_Threads_Local ? MKL_Set_Num_Threads_Local(1) : 0;
+    for (int64_t i = next++; i < tasks; i = next++)
+      if (length(order[i / shape.heads]) > 0) task(order[i / shape.heads], i % shape.heads);
+    if (MKL_Set_Num_Threads_Local) MKL_Set_Num_Threads_Local(before);
+  });
+}
+
+inline ScoreBlock block_at(const AttentionShape& shape, int64_t start, int64_t length, int64_t row, int64_t head) {
+  int64_t stride = (length + kLanes - 1) / kLanes * kLanes;
+  return {std::min(kBlockRows, length - row), length, stride, shape.keys ? shape.keys + start + row : nullptr,
+          shape.salt * 0x2545f4914f6cdd1dull + static_cast<uint64_t>(head) + 1, shape.threshold, shape.keep_scale};
+}
+
+// qkv: [T, 3, heads, width] → out: [T, heads · width], log_sum: [heads, T].
+template <typename T>
+void attention_forward(const AttentionShape& shape, const T* qkv, T* out, float* log_sum) {
+  for_each_task(shape, [&](int64_t document, int64_t head) {
+    int64_t start = shape.offsets[document], length = shape.offsets[document + 1] - start, d = shape.width;
+    int64_t model = shape.heads * d, stride = (length + kLanes - 1) / kLanes * kLanes;
+    Scratch scratch(3 * length * d + kBlockRows * (stride + d + 1));
+    float *q = scratch.take(length * d), *k = scratch.take(length * d), *v = scratch.take(length * d);
+    float *s = scratch.take(kBlockRows * stride), *o = scratch.take(kBlockRows * d), *inverse = scratch.take(kBlockRows);
+    const T* first = qkv + start * shape.row_stride() + head * d;
+    pack(first, shape.row_stride(), q, length, d, shape.scale());
+    pack(first + model, shape.row_stride(), k, length, d, 1);
+    pack(first + 2 * model, shape.row_stride(), v, length, d, 1);
+    for (int64_t row = 0; row < length; row += kBlockRows) {
+      ScoreBlock block = block_at(shape, start, length, row, head);
+      times_transposed(q + row * d, d, k, d, s, stride, block.rows, length, d);
+      softmax_rows(s, inverse, log_sum + head * shape.tokens + start + row, block);
+      times(s, stride, v, d, o, d, block.rows, d, length);
+      unpack(o, out + (start + row) * model + head * d, model, block.rows, d, inverse, 1);
+    }
+  });
+}
+
+// Gradient of the above with respect to qkv; every element of `grad_qkv` is written once.
+template <typename T>
+void attention_backward(const AttentionShape& shape, const T* qkv, const T* out, const float* log_sum, const T* grad_out, T* grad_qkv) {
+  for_each_task(shape, [&](int64_t document, int64_t head) {
+    int64_t start = shape.offsets[document], length = shape.offsets[document + 1] - start, d = shape.width;
+    int64_t model = shape.heads * d, stride = (length + kLanes - 1) / kLanes * kLanes;
+    Scratch scratch(5 * length * d + kBlockRows * (2 * stride + 3 * d + 1));
+    float *q = scratch.take(length * d), *k = scratch.take(length * d), *v = scratch.take(length * d);
+    float *dk = scratch.take(length * d), *dv = scratch.take(length * d), *dq = scratch.take(kBlockRows * d);
+    float *s = scratch.take(kBlockRows * stride), *ds = scratch.take(kBlockRows * stride);
+    float *g = scratch.take(kBlockRows * d), *o = scratch.take(kBlockRows * d), *delta = scratch.take(kBlockRows);
+    int64_t place = start * shape.row_stride() + head * d;
+    pack(qkv + place, shape.row_stride(), q, length, d, shape.scale());
+    pack(qkv + place + model, shape.row_stride(), k, length, d, 1);
+    pack(qkv + place + 2 * model, shape.row_stride(), v, length, d, 1);
+    for (int64_t row = 0; row < length; row += kBlockRows) {
+      ScoreBlock block = block_at(shape, start, length, row, head);
+      int64_t out_place = (start + row) * model + head * d;
+      pack(grad_out + out_place, model, g, block.rows, d, 1);
+      pack(out + out_place, model, o, block.rows, d, 1);
+      row_dots(g, o, delta, block.rows, d);
+      times_transposed(q + row * d, d, k, d, s, stride, block.rows, length, d);
+      times_transposed(g, d, v, d, ds, stride, block.rows, length, d);
+      softmax_rows_backward(s, ds, log_sum + head * shape.tokens + start + row, delta, block);
+      transposed_times(s, stride, g, d, dv, d, length, d, block.rows, row > 0);
+      transposed_times(ds, stride, q + row * d, d, dk, d, length, d, block.rows, row > 0);
+      times(ds, stride, k, d, dq, d, block.rows, d, length);
+      unpack(dq, grad_qkv + place + row * shape.row_stride(), shape.row_stride(), block.rows, d, nullptr, shape.scale());
+    }
+    unpack(dk, grad_qkv + place + model, shape.row_stride(), length, d, nullptr, 1);
+    unpack(dv, grad_qkv + place + 2 * model, shape.row_stride(), length, d, nullptr, 1);
+  });
+}
+
+inline AttentionShape shape_of(const at::Tensor& qkv, const at::Tensor& offsets, const std::optional<at::Tensor>& keys, int64_t salt, double p) {
+  TORCH_CHECK(qkv.dim() == 4 && qkv.size(1) == 3 && qkv.is_contiguous(), "attention: qkv must be contiguous [tokens, 3, heads, head width], not ", qkv.sizes());
+  TORCH_CHECK(offsets.device().is_cpu() && offsets.scalar_type() == at::kLong, "attention: offsets must be int64 on the host");
+  const int64_t* offset = offsets.const_data_ptr<int64_t>();
+  int64_t documents = offsets.numel() - 1;
+  TORCH_CHECK(documents >= 0 && offset[0] == 0 && offset[documents] == qkv.size(0), "attention: the offsets do not cover ", qkv.size(0), " tokens");
+  TORCH_CHECK(!keys || (keys->numel() == qkv.size(0) && keys->scalar_type() == at::kLong && keys->is_contiguous()), "attention: one int64 key a token is needed");
+  return {qkv.size(0), qkv.size(2), qkv.size(3), offset, documents, keys ? keys->const_data_ptr<int64_t>() : nullptr,
+          static_cast<uint64_t>(salt), threshold_of(p), static_cast<float>(1.0 / (1.0 - p))};
+}
+
+struct VarlenAttention : torch::autograd::Function<VarlenAttention> {
+  static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& qkv, const at::Tensor& offsets, const std::optional<at::Tensor>& keys, int64_t salt, double p) {
+    AttentionShape shape = shape_of(qkv, offsets, keys, salt, p);
+    at::Tensor out = at::empty({shape.tokens, shape.heads * shape.width}, qkv.options());
+    at::Tensor log_sum = at::empty({shape.heads, shape.tokens}, qkv.options().dtype(at::kFloat));
+    float* sums = log_sum.mutable_data_ptr<float>();
+    if (qkv.scalar_type() == at::kFloat) attention_forward(shape, qkv.const_data_ptr<float>(), out.mutable_data_ptr<float>(), sums);
+    else if (qkv.scalar_type() == at::kBFloat16) attention_forward(shape, qkv.const_data_ptr<at::BFloat16>(), out.mutable_data_ptr<at::BFloat16>(), sums);
+    else TORCH_CHECK(false, "attention: kind ", qkv.scalar_type(), " is not supported on the CPU");
+    ctx->save_for_backward({qkv, out, log_sum, offsets, keys ? *keys : at::Tensor()});
+    ctx->saved_data["salt"] = salt;
+    ctx->saved_data["p"] = p;
+    return out;
+  }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx, torch::autograd::variable_list grads) {
+    auto saved = ctx->get_saved_variables();
+    const at::Tensor &qkv = saved[0], &out = saved[1];
+    auto keys = saved[4].defined() ? std::optional<at::Tensor>(saved[4]) : std::nullopt;
+    AttentionShape shape = shape_of(qkv, saved[3], keys, ctx->saved_data["salt"].toInt(), ctx->saved_data["p"].toDouble());
+    at::Tensor grad_out = grads[0].contiguous(), grad = at::empty_like(qkv);
+    const float* sums = saved[2].const_data_ptr<float>();
+    if (qkv.scalar_type() == at::kFloat)
+      attention_backward(shape, qkv.const_data_ptr<float>(), out.const_data_ptr<float>(), sums, grad_out.const_data_ptr<float>(), grad.mutable_data_ptr<float>());
+    else
+      attention_backward(shape, qkv.const_data_ptr<at::BFloat16>(), out.const_data_ptr<at::BFloat16>(), sums, grad_out.const_data_ptr<at::BFloat16>(), grad.mutable_data_ptr<at::BFloat16>());
+    return {grad, at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
+  }
+};
+
+// Flash attention over the packed stream: fp16 or bf16 on CUDA; p is libtorch's own dropout.
+inline at::Tensor flash_attention(const at::Tensor& qkv, const at::Tensor& device_offsets, int64_t longest, double p) {
+  auto out = std::get<0>(at::_flash_attention_forward(qkv.select(1, 0), qkv.select(1, 1), qkv.select(1, 2), device_offsets, device_offsets, longest, longest, p, false, false));
+  return out.reshape({qkv.size(0), qkv.size(2) * qkv.size(3)});
+}
+
+// Any kind on any device: [B, longest] with a mask. An empty document sees one row, whose result is not used, so that nothing is NaN.
+inline at::Tensor padded_attention(const at::Tensor& qkv, const at::Tensor& device_offsets, int64_t longest, double p) {
+  int64_t tokens = qkv.size(0), heads = qkv.size(2), width = qkv.size(3), documents = device_offsets.numel() - 1;
+  if (tokens == 0) return qkv.reshape({0, 3, heads * width}).select(1, 0);
+  at::Tensor offsets = device_offsets.to(at::kLong), starts = offsets.narrow(0, 0, documents).unsqueeze(1);
+  at::Tensor lengths = offsets.narrow(0, 1, documents).unsqueeze(1) - starts, position = at::arange(longest, offsets.options()).unsqueeze(0);
+  at::Tensor rows = (starts + position).clamp_max(tokens - 1).flatten();
+  at::Tensor mask = position.lt(lengths.clamp_min(1)).view({documents, 1, 1, longest});
+  at::Tensor padded = qkv.index_select(0, rows).view({documents, longest, 3, heads, width}).permute({2, 0, 3, 1, 4});
+  at::Tensor out = at::scaled_dot_product_attention(padded.select(0, 0), padded.select(0, 1), padded.select(0, 2), mask, p);
+  at::Tensor valid = position.lt(lengths).flatten().nonzero().squeeze(1);
+  return out.transpose(1, 2).reshape({documents * longest, heads * width}).index_select(0, valid);
+}
+
+}  // namespace docre

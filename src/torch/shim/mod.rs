@@ -1,0 +1,95 @@
+//! The foreign side of the C++ shim: declarations and the turning of its status codes into errors.
+//!
+//! Not for: anything safe to call from elsewhere; each sibling module wraps the functions it needs.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+
+use tch::{TchError, Tensor};
+use torch_sys::C_tensor;
+
+use crate::Result;
+
+/// A `c10::Stream` owned by the shim.
+#[repr(C)]
+pub(super) struct CStream {
+    _private: [u8; 0],
+}
+
+unsafe extern "C" {
+    fn docre_last_error() -> *const c_char;
+    pub(super) fn docre_attention(
+        qkv: *const C_tensor,
+        offsets: *const C_tensor,
+        keys: *const C_tensor,
+        salt: i64,
+        p: f64,
+        out: *mut C_tensor,
+    ) -> c_int;
+    pub(super) fn docre_flash_attention(qkv: *const C_tensor, offsets: *const C_tensor, longest: i64, p: f64, out: *mut C_tensor) -> c_int;
+    pub(super) fn docre_padded_attention(qkv: *const C_tensor, offsets: *const C_tensor, longest: i64, p: f64, out: *mut C_tensor)
+    -> c_int;
+    pub(super) fn docre_dropout(
+        x: *const C_tensor,
+        residual: *const C_tensor,
+        keys: *const C_tensor,
+        salt: i64,
+        p: f64,
+        out: *mut C_tensor,
+    ) -> c_int;
+    pub(super) fn docre_set_grad(parameter: *mut C_tensor, grad: *const C_tensor) -> c_int;
+    pub(super) fn docre_fused_adamw(
+        parameters: *const *const C_tensor,
+        grads: *const *const C_tensor,
+        means: *const *const C_tensor,
+        squares: *const *const C_tensor,
+        steps: *const *const C_tensor,
+        count: usize,
+        lr: f64,
+        beta1: f64,
+        beta2: f64,
+        weight_decay: f64,
+        eps: f64,
+    ) -> c_int;
+    pub(super) fn docre_square_sum(flat: *const C_tensor, sum: *mut f64) -> c_int;
+    pub(super) fn docre_hook_set(
+        parameter: *mut C_tensor,
+        call: extern "C" fn(*mut c_void) -> c_int,
+        release: extern "C" fn(*mut c_void),
+        context: *mut c_void,
+    ) -> c_int;
+    pub(super) fn docre_hook_clear(parameter: *mut C_tensor) -> c_int;
+    pub(super) fn docre_deterministic(on: c_int) -> c_int;
+    pub(super) fn docre_matmul_precision(name: *const c_char) -> c_int;
+    pub(super) fn docre_rng_get(out: *mut C_tensor) -> c_int;
+    pub(super) fn docre_rng_set(state: *const C_tensor) -> c_int;
+    pub(super) fn docre_cuda_set_device(index: i64) -> c_int;
+    pub(super) fn docre_cuda_peak_bytes(index: i64, bytes: *mut i64) -> c_int;
+    pub(super) fn docre_stream_new(index: i64, out: *mut *mut CStream) -> c_int;
+    pub(super) fn docre_stream_free(stream: *mut CStream);
+    pub(super) fn docre_stream_handle(stream: *const CStream, handle: *mut *mut c_void) -> c_int;
+    pub(super) fn docre_stream_wait_current(stream: *const CStream) -> c_int;
+    pub(super) fn docre_stream_current_waits(stream: *const CStream) -> c_int;
+    pub(super) fn docre_stream_record(tensor: *const C_tensor, stream: *const CStream) -> c_int;
+}
+
+/// Turns a status code of the shim into a result that carries libtorch's message.
+pub(super) fn check(status: c_int) -> Result<()> {
+    if status == 0 {
+        return Ok(());
+    }
+    // SAFETY: the pointer is to a thread-local string of the shim that lives until the next failure on this thread.
+    let message = unsafe { CStr::from_ptr(docre_last_error()) }.to_string_lossy().into_owned();
+    Err(TchError::Torch(message).into())
+}
+
+/// Lets the shim fill a new tensor.
+pub(super) fn produce(fill: impl FnOnce(*mut C_tensor) -> c_int) -> Result<Tensor> {
+    let mut out = Tensor::new();
+    check(fill(out.as_mut_ptr()))?;
+    Ok(out)
+}
+
+/// The pointer of a tensor that may be absent.
+pub(super) fn pointer(tensor: Option<&Tensor>) -> *const C_tensor {
+    tensor.map_or(std::ptr::null(), Tensor::as_ptr)
+}

@@ -1,0 +1,44 @@
+// Hooks, the CPU generator, and CUDA streams reached through libc10's virtual guard (no CUDA symbol is linked).
+#pragma once
+#include <ATen/Context.h>
+#include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/Event.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+#include <torch/csrc/autograd/function_hook.h>
+#include <torch/csrc/autograd/variable.h>
+
+namespace docre {
+
+struct ReadyHook : torch::autograd::PostAccumulateGradHook {
+  int (*call)(void*);
+  void (*release)(void*);
+  void* context;
+  ReadyHook(int (*call_)(void*), void (*release_)(void*), void* context_) : call(call_), release(release_), context(context_) {}
+  ReadyHook(const ReadyHook&) = delete;
+  ~ReadyHook() override { release(context); }
+  void operator()(const at::Tensor&) override { TORCH_CHECK(call(context) == 0, "a gradient hook failed"); }
+};
+
+inline at::Tensor generator_state() {
+  auto generator = at::globalContext().defaultGenerator(at::Device(at::kCPU));
+  std::lock_guard<std::mutex> lock(generator.mutex());
+  return generator.get_state();
+}
+
+inline void set_generator_state(const at::Tensor& state) {
+  auto generator = at::globalContext().defaultGenerator(at::Device(at::kCPU));
+  std::lock_guard<std::mutex> lock(generator.mutex());
+  generator.set_state(state);
+}
+
+inline c10::impl::VirtualGuardImpl cuda() { return c10::impl::VirtualGuardImpl(c10::DeviceType::CUDA); }
+inline at::Device cuda_device(int64_t index) { return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(index)); }
+
+// `later` starts what is queued on it next only when `earlier` has finished what is queued now.
+inline void let_wait(const c10::Stream& later, const c10::Stream& earlier) {
+  c10::Event event(at::kCUDA);
+  event.record(earlier);
+  event.block(later);
+}
+
+}  // namespace docre

@@ -1,0 +1,92 @@
+// Sixteen-lane arithmetic in the compiler's vector extension: compiled three times (x86-64-v4, v3, baseline) and chosen at load time.
+// The width is part of the definition, so sums are added in the same order on every machine.
+#pragma once
+#include <c10/util/BFloat16.h>
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define DOCRE_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define DOCRE_CLONES
+#endif
+#define DOCRE_INLINE static inline __attribute__((always_inline))
+
+namespace docre {
+
+constexpr int64_t kLanes = 16;
+typedef float Floats __attribute__((vector_size(64)));
+typedef uint32_t Words __attribute__((vector_size(64)));
+typedef int32_t Ints __attribute__((vector_size(64)));
+typedef uint16_t Halves __attribute__((vector_size(32)));
+
+DOCRE_INLINE void splat(float value, Floats& to) { to = value - Floats{}; }
+DOCRE_INLINE void load(const float* from, Floats& to) { std::memcpy(&to, from, sizeof(to)); }
+DOCRE_INLINE void store(float* to, const Floats& from) { std::memcpy(to, &from, sizeof(from)); }
+
+DOCRE_INLINE void load(const c10::BFloat16* from, Floats& to) {
+  Halves halves;
+  std::memcpy(&halves, from, sizeof(halves));
+  to = (Floats)(__builtin_convertvector(halves, Words) << 16);
+}
+
+// Rounds to nearest even, as libtorch does; a NaN stays a NaN because the quiet bit is set.
+DOCRE_INLINE void store(c10::BFloat16* to, const Floats& from) {
+  Words bits = (Words)from;
+  Words rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  Words quiet = (bits >> 16) | 0x40;
+  Ints is_nan = from != from;
+  Halves halves = __builtin_convertvector(((Words)is_nan & quiet) | (~(Words)is_nan & rounded), Halves);
+  std::memcpy(to, &halves, sizeof(halves));
+}
+
+// The last, incomplete group of a row goes through a buffer.
+template <typename T>
+DOCRE_INLINE void load_some(const T* from, int64_t count, Floats& to) {
+  T buffer[kLanes] = {};
+  std::memcpy(buffer, from, count * sizeof(T));
+  load(buffer, to);
+}
+
+template <typename T>
+DOCRE_INLINE void store_some(T* to, int64_t count, const Floats& from) {
+  T buffer[kLanes];
+  store(buffer, from);
+  std::memcpy(to, buffer, count * sizeof(T));
+}
+
+DOCRE_INLINE void maximum(Floats& a, const Floats& b) { a = a > b ? a : b; }
+
+DOCRE_INLINE float sum_lanes(const Floats& v) {
+  float sum = 0;
+  for (int i = 0; i < kLanes; i++) sum += v[i];
+  return sum;
+}
+
+DOCRE_INLINE float max_lanes(const Floats& v) {
+  float top = v[0];
+  for (int i = 1; i < kLanes; i++) top = v[i] > top ? v[i] : top;
+  return top;
+}
+
+// e^x for x ≤ 0 (also right up to 88): range reduction by ln 2 in two parts, then the polynomial of Cephes' expf; error under 2 ulp.
+DOCRE_INLINE void exponential(Floats& x) {
+  Floats floor;
+  splat(-87.0f, floor);
+  maximum(x, floor);
+  const float shift = 12582912.0f;  // 1.5 · 2^23: adding it rounds to an integer in the low bits
+  Floats biased = x * 1.44269504088896341f + shift;
+  Floats n = biased - shift;
+  Floats r = x - n * 0.693359375f;
+  r = r + n * 2.12194440e-4f;
+  Floats p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + r + 1.0f;
+  x = (Floats)((Words)p + ((Words)biased << 23));
+}
+
+}  // namespace docre
