@@ -2,8 +2,17 @@
 //!
 //! Not for: word pieces (`text`), shards on disk (`shards`) or anything with tensors.
 
+pub(crate) mod atomic;
+pub mod docred;
 mod document;
+mod json_stream;
+pub mod label;
 mod relations;
+pub mod split;
+pub mod world;
 
+pub use docred::{DocredWriter, ReadOptions, ReadSummary, load_relations, read_all, read_documents};
 pub use document::{Document, Entity, Fact, Mention, Provenance};
+pub use label::{FactBase, LabelOptions, LabelReport, label_file};
 pub use relations::{Relation, RelationSet};
+pub use split::title_position;

@@ -1,0 +1,97 @@
+//! Files that appear whole or not at all: written under a temporary name in the same folder, renamed when finished.
+//!
+//! Not for: folders of many files that belong together (a checkpoint seals itself).
+
+use std::{
+    io::{BufWriter, Write},
+    path::{Path, PathBuf},
+};
+
+use tempfile::NamedTempFile;
+
+use crate::Result;
+
+/// Bytes gathered before they go to the disk.
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// A file in the making. Dropped before [`AtomicFile::finish`], it leaves nothing behind.
+pub(crate) struct AtomicFile {
+    writer: BufWriter<NamedTempFile>,
+    target: PathBuf,
+}
+
+impl AtomicFile {
+    /// Opens a temporary file beside `target`, whose folder is made if it is missing.
+    pub(crate) fn create(target: &Path) -> Result<Self> {
+        let folder = match target.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        fs_err::create_dir_all(folder)?;
+        let file = builder().tempfile_in(folder)?;
+        Ok(Self { writer: BufWriter::with_capacity(BUFFER_BYTES, file), target: target.to_owned() })
+    }
+
+    /// Flushes to the disk and gives the file its name.
+    pub(crate) fn finish(self) -> Result<()> {
+        let file = self.writer.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+        file.as_file().sync_all()?;
+        file.persist(&self.target).map_err(|error| {
+            std::io::Error::new(error.error.kind(), format!("failed to rename to `{}`: {}", self.target.display(), error.error))
+        })?;
+        Ok(())
+    }
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.writer.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.writer.flush()
+    }
+}
+
+/// Writes a small file in one go.
+pub(crate) fn write_whole(target: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = AtomicFile::create(target)?;
+    file.write_all(bytes)?;
+    file.finish()
+}
+
+/// Temporary files are private by default; a finished file follows the user's umask like any other.
+fn builder() -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".unfinished-");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    builder
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unfinished_file_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("a.json");
+        let mut file = AtomicFile::create(&target).unwrap();
+        file.write_all(b"[1, 2").unwrap();
+        drop(file);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_finished_file_replaces_the_old_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("deep/er/a.json");
+        write_whole(&target, b"old").unwrap();
+        write_whole(&target, b"new").unwrap();
+        assert_eq!(fs_err::read_to_string(&target).unwrap(), "new");
+    }
+}

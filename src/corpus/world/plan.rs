@@ -1,0 +1,150 @@
+//! What one document is about: which things it names, which facts it puts into words, and which labels distant supervision gives it.
+//!
+//! The labels are all facts that the knowledge base knows between the things of the document; a fact that is not put into words makes a
+//! false label. How many are left out of the text decides the share of false labels. Not for: the words themselves (`story`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rand::{
+    Rng, RngExt,
+    seq::{IndexedRandom, SliceRandom},
+};
+
+use super::{
+    closure::{Evidence, closure, compose},
+    community::Community,
+    schema::{Kind, Triple},
+};
+
+const MIN_THINGS: usize = 8;
+const MAX_THINGS: usize = 14;
+const MAX_LEAVES: usize = 4;
+/// Labels that a document should at least express; the last thing chosen usually brings several more.
+const EXPRESSED: f64 = 8.5;
+/// Share of persons that are linked to a relative of the same name, in worlds noisy enough to bear it.
+const CONFUSED_SHARE: f64 = 0.06;
+const CONFUSION_NEEDS_NOISE: f64 = 0.2;
+
+/// The content of a document, in numbers of the community's things.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Plan {
+    /// The things that are named, in the order of the document's entities.
+    pub things: Vec<usize>,
+    /// The statements to put into words.
+    pub said: Vec<Triple>,
+    /// The distant labels.
+    pub labels: BTreeSet<Triple>,
+    /// Persons named by their family name alone, whom distant supervision takes for the given relative.
+    pub confused: BTreeMap<usize, usize>,
+}
+
+impl Plan {
+    /// Draws a document whose expected share of false labels is `noise`.
+    pub(super) fn new<R: Rng>(community: &Community, noise: f64, rng: &mut R) -> Self {
+        let mut plan = Self { things: select(community, EXPRESSED / (1.0 - noise), rng), ..Self::default() };
+        plan.confuse(community, CONFUSED_SHARE * (noise / CONFUSION_NEEDS_NOISE).min(1.0), rng);
+        plan.labels = labels(community, &plan.things, &plan.confused);
+        plan.said = express(community, &plan, noise, rng);
+        plan.things.shuffle(rng);
+        plan
+    }
+
+    fn confuse<R: Rng>(&mut self, community: &Community, share: f64, rng: &mut R) {
+        for family in &community.families {
+            for &person in family.iter().filter(|person| self.things.contains(person)) {
+                let relatives: Vec<usize> = family.iter().copied().filter(|relative| *relative != person).collect();
+                if let Some(&relative) = relatives.choose(rng)
+                    && rng.random_bool(share)
+                {
+                    self.confused.insert(person, relative);
+                }
+            }
+        }
+    }
+}
+
+/// Grows a connected set of things from a random one until there is enough to tell.
+fn select<R: Rng>(community: &Community, labels_wanted: f64, rng: &mut R) -> Vec<usize> {
+    let centres: Vec<usize> = (0..community.things.len()).filter(|thing| is_centre(community.things[*thing].kind)).collect();
+    let mut chosen: Vec<usize> = centres.choose(rng).copied().into_iter().collect();
+    while chosen.len() < MAX_THINGS {
+        if chosen.len() >= MIN_THINGS && labels(community, &chosen, &BTreeMap::new()).len() as f64 >= labels_wanted {
+            break;
+        }
+        let leaves = chosen.iter().filter(|thing| community.things[**thing].kind.is_leaf()).count();
+        let allowed = |thing: usize| !chosen.contains(&thing) && (leaves < MAX_LEAVES || !community.things[thing].kind.is_leaf());
+        let ends = community.links.iter().flat_map(|link| {
+            let Triple { head, tail, .. } = link.triple;
+            [(head, tail), (tail, head)]
+        });
+        let next: Vec<usize> = ends.filter(|(from, to)| chosen.contains(from) && allowed(*to)).map(|(_, to)| to).collect();
+        match next.choose(rng) {
+            Some(&thing) => chosen.push(thing),
+            None => break,
+        }
+    }
+    chosen
+}
+
+fn is_centre(kind: Kind) -> bool {
+    matches!(kind, Kind::Person | Kind::Company | Kind::Work)
+}
+
+/// What distant supervision says about these things: all known facts between them, and those of the relatives they are taken for.
+fn labels(community: &Community, things: &[usize], confused: &BTreeMap<usize, usize>) -> BTreeSet<Triple> {
+    let mut labels = BTreeSet::new();
+    for link in community.links.iter().filter(|link| link.known) {
+        for fact in link.triple.with_implied() {
+            let (has_head, has_tail) = (things.contains(&fact.head), things.contains(&fact.tail));
+            if has_head && has_tail {
+                labels.insert(fact);
+            }
+            for (&person, &relative) in confused {
+                if fact.head == relative && has_tail && fact.tail != person {
+                    labels.insert(Triple { head: person, ..fact });
+                }
+                if fact.tail == relative && has_head && fact.head != person {
+                    labels.insert(Triple { tail: person, ..fact });
+                }
+            }
+        }
+    }
+    labels
+}
+
+/// Leaves facts out of the text, in random order, until the share of false labels is `noise`; the last one is left out by chance, so that
+/// the share is right on average.
+fn express<R: Rng>(community: &Community, plan: &Plan, noise: f64, rng: &mut R) -> Vec<Triple> {
+    let inside = |fact: &Triple| plan.things.contains(&fact.head) && plan.things.contains(&fact.tail);
+    let mut said: Vec<Triple> = community.links.iter().map(|link| link.triple).filter(inside).collect();
+    said.shuffle(rng);
+    let wanted = noise * plan.labels.len() as f64;
+    let mut wrong = false_labels(plan, &said);
+    while (wrong as f64) < wanted {
+        let Some(left_out) = said.pop() else { break };
+        let more = false_labels(plan, &said);
+        let step = (more - wrong) as f64;
+        if more as f64 > wanted && !rng.random_bool(((wanted - wrong as f64) / step).clamp(0.0, 1.0)) {
+            said.push(left_out);
+            break;
+        }
+        wrong = more;
+    }
+    without_composed(said)
+}
+
+fn false_labels(plan: &Plan, said: &[Triple]) -> usize {
+    let true_facts = closure(&evidence_free(said));
+    plan.labels.iter().filter(|label| !true_facts.contains_key(label)).count()
+}
+
+/// Facts that follow from two others are left for the reader to find.
+fn without_composed(said: Vec<Triple>) -> Vec<Triple> {
+    let parts = said.iter().flat_map(|fact| fact.with_implied()).map(|fact| (fact, BTreeSet::new())).collect();
+    let composed = compose(&parts);
+    said.into_iter().filter(|fact| !composed.contains_key(fact)).collect()
+}
+
+fn evidence_free(said: &[Triple]) -> Evidence {
+    said.iter().map(|fact| (*fact, BTreeSet::new())).collect()
+}
