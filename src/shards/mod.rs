@@ -1,1 +1,27 @@
-//! placeholder
+//! Encoded documents on disk: Parquet shards, their manifest, the fact index, and the store that holds all rows in memory.
+//!
+//! A shard folder is `train-00000-of-000NN.parquet`, `manifest.json`, `facts.parquet` and `tokenizer/`; it is written under another name
+//! and renamed when complete, and every file is named by hash in the manifest. Files are taken for hostile: whatever is read is checked
+//! before anything indexes by it. Not for: reading corpora (`corpus`) or deciding what is trained on (`sampling`).
+
+mod columns;
+mod facts;
+mod files;
+mod manifest;
+mod prepare;
+mod reader;
+mod rewrite;
+pub mod schema;
+mod store;
+#[cfg(test)]
+mod testing;
+mod validate;
+mod writer;
+
+pub use facts::{FactIndex, Instance};
+pub use manifest::{FORMAT_VERSION, FileEntry, Manifest, Scored, TokenizerEntry};
+pub use prepare::{PrepareOptions, PrepareReport, prepare};
+pub use reader::{ReadOptions, ShardReader};
+pub use rewrite::rewrite_with_scores;
+pub use store::{DocumentStore, StoreOptions};
+pub use writer::{ShardWriter, WriteOptions, Written};

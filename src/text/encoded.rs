@@ -80,3 +80,9 @@ impl EncodedDocument {
         self.word_starts.len().saturating_sub(1)
     }
 }
+
+impl AsRef<Self> for EncodedDocument {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}

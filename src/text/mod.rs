@@ -4,6 +4,14 @@
 //! the same pieces with markers, blanked entities and masked mentions, a pure function of (document, seed, step).
 //! Not for: tensors (`torch`), files on disk (`shards`).
 
+mod encode;
 mod encoded;
+mod pack;
+mod tokenizer;
+pub(crate) mod view;
 
+pub use encode::encode;
 pub use encoded::{EncodedDocument, EncodedEntity, EncodedFact, EncodedMention, ScoredPair};
+pub use pack::{PackedViews, pack, split_by_tokens};
+pub use tokenizer::{DEFAULT_RESERVED, SpecialPieces, Tokenizer, TokenizerKind};
+pub use view::{Markers, Symbols, View, ViewChoices, ViewOptions, view};

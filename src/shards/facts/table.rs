@@ -1,0 +1,70 @@
+//! `facts.parquet`: the fact index as a table, sorted by key.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, UInt32Array, UInt64Array};
+use arrow::datatypes::{UInt32Type, UInt64Type};
+use arrow::record_batch::RecordBatch;
+
+use super::{FILE, FactIndex, Instance};
+use crate::shards::reader::TableReader;
+use crate::shards::writer::{TableWriter, read_error};
+use crate::shards::{DocumentStore, FileEntry, schema};
+use crate::{Error, Result};
+
+/// Instances in a row group.
+const GROUP_ROWS: usize = 65_536;
+
+/// Writes the table.
+pub(super) fn write(index: &FactIndex, folder: &Path) -> Result<FileEntry> {
+    let mut writer = TableWriter::create(folder, FILE.to_owned(), schema::fact_schema())?;
+    let rows: Vec<(u64, Instance)> = index.iter().collect();
+    for group in rows.chunks(GROUP_ROWS) {
+        let batch = to_batch(group).map_err(|error| Error::Bug(format!("building the fact index: {error}")))?;
+        writer.write_group(&batch)?;
+    }
+    writer.close()
+}
+
+fn to_batch(rows: &[(u64, Instance)]) -> Result<RecordBatch, arrow::error::ArrowError> {
+    let keys = UInt64Array::from_iter_values(rows.iter().map(|&(key, _)| key));
+    let column = |of: fn(&Instance) -> u32| -> ArrayRef { Arc::new(UInt32Array::from_iter_values(rows.iter().map(|(_, row)| of(row)))) };
+    let columns = vec![Arc::new(keys) as ArrayRef, column(|i| i.row), column(|i| i.head), column(|i| i.tail), column(|i| i.relation)];
+    RecordBatch::try_new(schema::fact_schema(), columns)
+}
+
+/// Reads the table and checks order and instances.
+pub(super) fn read(folder: &Path, entry: &FileEntry, store: &DocumentStore) -> Result<Vec<(u64, Instance)>> {
+    let table = TableReader::open(folder, entry, true)?;
+    let mut rows = Vec::with_capacity(entry.rows);
+    for group in 0..table.num_row_groups() {
+        rows.extend(table.guarded(group, || from_batch(&table.batch(group, &[])?))?);
+    }
+    let path = folder.join(&entry.file);
+    if !rows.is_sorted() {
+        return Err(read_error(&path, "the instances are not sorted by key").into());
+    }
+    // Visiting the documents once each, in order, makes one document a row instead of one an instance.
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    order.sort_unstable_by_key(|&at| rows[at].1.row);
+    for group in order.chunk_by(|&a, &b| rows[a].1.row == rows[b].1.row) {
+        let row = rows[group[0]].1.row as usize;
+        let entities = if row < store.len() { store.get(row).entities.len() } else { 0 };
+        let fits = |i: &Instance| (i.head.max(i.tail) as usize) < entities && (i.relation as usize) < store.relations().len();
+        if let Some(&at) = group.iter().find(|&&at| !fits(&rows[at].1)) {
+            return Err(read_error(&path, format!("the store does not hold {:?}", rows[at].1)).row(at).into());
+        }
+    }
+    Ok(rows)
+}
+
+fn from_batch(batch: &RecordBatch) -> Result<Vec<(u64, Instance)>, String> {
+    let column = |name: &str| batch.column_by_name(name).ok_or_else(|| format!("no column `{name}`"));
+    let numbers = |name: &str| column(name)?.as_primitive_opt::<UInt32Type>().ok_or_else(|| format!("column `{name}` is not of type u32"));
+    let keys = column("key")?.as_primitive_opt::<UInt64Type>().ok_or("column `key` is not of type u64")?;
+    let (rows, heads, tails, relations) = (numbers("row")?, numbers("head")?, numbers("tail")?, numbers("relation")?);
+    let instance =
+        |at: usize| Instance { row: rows.value(at), head: heads.value(at), tail: tails.value(at), relation: relations.value(at) };
+    Ok((0..batch.num_rows()).map(|at| (keys.value(at), instance(at))).collect())
+}

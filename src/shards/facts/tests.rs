@@ -1,0 +1,100 @@
+use super::*;
+use crate::corpus::Document;
+use crate::shards::testing::{document, store};
+
+fn instance(row: u32, head: u32, tail: u32, relation: u32) -> Instance {
+    Instance { row, head, tail, relation }
+}
+
+/// The instances of all keys, in the order of their first instance.
+fn groups(index: &FactIndex) -> Vec<Vec<Instance>> {
+    let mut groups: Vec<Vec<Instance>> = (0..index.num_keys()).map(|key| index.instances(key).to_vec()).collect();
+    groups.sort();
+    groups
+}
+
+fn corpus() -> Vec<Document> {
+    vec![
+        document("0", &[&["Paris"], &["France"]], &[(0, 1, "P17")]),
+        // Another case, another order of entities.
+        document("1", &[&["FRANCE"], &["paris"]], &[(1, 0, "P17"), (1, 0, "P17"), (0, 1, "P27")]),
+        // Joined to 0 and 1 by its second name, and to 3 by its first.
+        document("2", &[&["City of Light", "Paris"], &["France"]], &[(0, 1, "P17")]),
+        document("3", &[&["City of Light"], &["France"]], &[(0, 1, "P17")]),
+        // The same relation of other entities, twice in one document: no two documents.
+        document("4", &[&["Berlin"], &["Germany"], &["Berlin"]], &[(0, 1, "P17"), (2, 1, "P17")]),
+        // The same names in another relation, in one document only.
+        document("5", &[&["Paris"], &["France"]], &[(0, 1, "P19")]),
+        Document { facts: None, ..document("6", &[&["Paris"], &["France"]], &[]) },
+    ]
+}
+
+#[test]
+fn facts_are_joined_by_any_of_their_names() {
+    let (_temp, store) = store(&corpus());
+    let index = FactIndex::build(&store);
+    let paris = vec![instance(0, 0, 1, 0), instance(1, 1, 0, 0), instance(2, 0, 1, 0), instance(3, 0, 1, 0)];
+    assert_eq!(groups(&index), [paris], "Berlin is stated by one document only");
+    assert_eq!((index.num_keys(), index.num_instances()), (1, 4));
+}
+
+#[test]
+fn retaining_drops_keys_without_two_documents() {
+    let mut documents = corpus();
+    documents.push(document("7", &[&["Germany"], &["Berlin"]], &[(1, 0, "P17")]));
+    let (_temp, store) = store(&documents);
+    let mut index = FactIndex::build(&store);
+    let berlin = vec![instance(4, 0, 1, 0), instance(4, 2, 1, 0), instance(7, 1, 0, 0)];
+    assert_eq!(groups(&index).last(), Some(&berlin));
+    index.retain(|instance| instance.row != 7);
+    assert_eq!((index.num_keys(), index.num_instances()), (1, 4), "two instances in document 4 are not enough");
+    index.retain(|instance| instance.row >= 2);
+    assert_eq!(groups(&index), [[instance(2, 0, 1, 0), instance(3, 0, 1, 0)]]);
+    index.retain(|_| false);
+    assert_eq!((index.num_keys(), index.num_instances()), (0, 0));
+}
+
+#[test]
+fn the_written_index_is_the_built_one() {
+    let mut documents = corpus();
+    documents.push(document("7", &[&["Germany"], &["Berlin"]], &[(1, 0, "P17")]));
+    let (_temp, store) = store(&documents);
+    let built = FactIndex::build(&store);
+    assert_eq!(store.fact_index().unwrap(), built);
+    assert_eq!(built.num_keys(), 2);
+    assert!(built.key(0) < built.key(1), "keys rise");
+}
+
+#[test]
+fn keys_do_not_depend_on_the_order_of_documents() {
+    let keys = |documents: &[Document]| {
+        let (_temp, store) = store(documents);
+        let index = FactIndex::build(&store);
+        (0..index.num_keys()).map(|at| index.key(at)).collect::<Vec<_>>()
+    };
+    let mut documents = corpus();
+    documents.push(document("7", &[&["Germany"], &["Berlin"]], &[(1, 0, "P17")]));
+    let forward = keys(&documents);
+    documents.reverse();
+    assert_eq!((keys(&documents), forward.len()), (forward, 2));
+}
+
+#[test]
+fn an_index_of_another_store_is_refused() {
+    let (temp, _) = store(&corpus());
+    let folder = temp.path().join("shards");
+    let write = |instances: &[Instance]| {
+        let index = FactIndex { keys: vec![1], starts: vec![0, instances.len()], instances: instances.to_vec() };
+        let entry = index.write(&folder).unwrap();
+        let store = DocumentStore::open(&folder, crate::shards::StoreOptions::default()).unwrap();
+        FactIndex::read(&folder, &entry, &store).map(|index| index.num_instances())
+    };
+    assert_eq!(write(&[instance(0, 0, 1, 0), instance(2, 0, 1, 0)]).unwrap(), 2);
+    for bad in [instance(7, 0, 1, 0), instance(2, 2, 1, 0), instance(2, 0, 9, 0), instance(2, 0, 1, 3)] {
+        let error = write(&[instance(0, 0, 1, 0), bad]).unwrap_err();
+        assert!(error.to_string().contains("the store does not hold"), "{error}");
+    }
+    assert!(write(&[instance(2, 0, 1, 0), instance(0, 0, 1, 0)]).unwrap_err().to_string().contains("not sorted"));
+    let store = DocumentStore::open(&folder, crate::shards::StoreOptions::default()).unwrap();
+    assert_eq!(store.fact_index().unwrap_err().exit_code(), 65, "its hash is not the manifest's");
+}

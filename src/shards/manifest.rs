@@ -1,0 +1,146 @@
+//! `manifest.json`: what a folder of shards holds, with the hash of every file.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::corpus::RelationSet;
+use crate::text::Tokenizer;
+use crate::{DataError, Result};
+
+/// The version of the format this code writes; older ones would be read, newer ones are refused.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// The name of the manifest in its folder.
+pub(super) const FILE: &str = "manifest.json";
+
+/// What a folder of shards holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of the whole folder's format.
+    pub format_version: u32,
+    /// Number of documents.
+    pub documents: usize,
+    /// How many of them carry labels.
+    pub labelled: usize,
+    /// Number of facts.
+    pub facts: usize,
+    /// The relations, in class order.
+    pub relations: RelationSet,
+    /// All entity types, sorted.
+    pub entity_types: Vec<String>,
+    /// The tokeniser, which lies in `tokenizer/`.
+    pub tokenizer: TokenizerEntry,
+    /// The shards, in order; rows are numbered through.
+    pub shards: Vec<FileEntry>,
+    /// The fact index; absent where no document is labelled.
+    pub fact_index: Option<FileEntry>,
+    /// Word pieces of the longest document.
+    pub max_pieces: usize,
+    /// Entities of the document with the most.
+    pub max_entities: usize,
+    /// Mentions of the entity with the most.
+    pub max_mentions: usize,
+    /// Who scored the pairs; absent before `score`.
+    pub scored: Option<Scored>,
+}
+
+/// The tokeniser of a folder of shards.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenizerEntry {
+    /// [`Tokenizer::identity`].
+    pub identity: String,
+    /// `wordpiece` or `word-level`.
+    pub kind: String,
+    /// [`Tokenizer::vocab_size`]; no piece in a shard is beyond it.
+    pub vocab_size: usize,
+}
+
+/// A Parquet file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// Its name inside the folder.
+    pub file: String,
+    /// Number of rows.
+    pub rows: usize,
+    /// Number of row groups.
+    pub row_groups: usize,
+    /// Length in bytes.
+    pub bytes: u64,
+    /// BLAKE3 of the file, in hexadecimal digits.
+    pub blake3: String,
+}
+
+/// Where the column `kept` comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scored {
+    /// Identity of the ranker's checkpoint.
+    pub checkpoint: String,
+    /// The rule of how many pairs were kept, as the user wrote it (`30`, `2n`).
+    pub keep: String,
+}
+
+impl From<&Tokenizer> for TokenizerEntry {
+    fn from(tokenizer: &Tokenizer) -> Self {
+        Self { identity: tokenizer.identity().to_owned(), kind: tokenizer.kind().name().to_owned(), vocab_size: tokenizer.vocab_size() }
+    }
+}
+
+impl Manifest {
+    /// Reads `manifest.json` of a folder.
+    ///
+    /// Errors: a data error if there is none, if a newer version wrote it, or if it contradicts itself.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(FILE);
+        if !path.is_file() {
+            let hint = "name a folder that `prepare` or `score` has written to the end";
+            return Err(DataError::new(&path, "no manifest: this is no folder of shards").hint(hint).into());
+        }
+        let broken = |error: serde_json::Error| DataError::new(&path, format!("not a manifest: {error}"));
+        let value: serde_json::Value = serde_json::from_slice(&fs_err::read(&path)?).map_err(broken)?;
+        let version = value.get("format_version").and_then(serde_json::Value::as_u64).unwrap_or_default();
+        if version > u64::from(FORMAT_VERSION) {
+            let problem = format!("format version {version} is newer than the {FORMAT_VERSION} this program reads");
+            return Err(DataError::new(&path, problem).hint("use a newer docre-pretrain, or prepare the shards with this one").into());
+        }
+        let manifest: Self = serde_json::from_value(value).map_err(broken)?;
+        manifest.check().map_err(|problem| DataError::new(&path, problem))?;
+        Ok(manifest)
+    }
+
+    /// Writes `manifest.json` into a folder.
+    pub(super) fn write(&self, folder: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(self).map_err(|error| crate::Error::Bug(format!("writing a manifest: {error}")))?;
+        let mut file = fs_err::File::create(folder.join(FILE))?;
+        std::io::Write::write_all(&mut file, format!("{text}\n").as_bytes())?;
+        Ok(file.sync_all()?)
+    }
+
+    /// Refuses a tokeniser other than the one that made the pieces; `folder` is named in the error.
+    pub fn check_tokenizer(&self, folder: &Path, tokenizer: &Tokenizer) -> Result<()> {
+        if tokenizer.identity() == self.tokenizer.identity {
+            return Ok(());
+        }
+        let (found, wanted) = (TokenizerEntry::from(tokenizer), &self.tokenizer);
+        let name = |entry: &TokenizerEntry| {
+            let short: String = entry.identity.chars().take(12).collect();
+            format!("{} of {} pieces, identity {short}", entry.kind, entry.vocab_size)
+        };
+        let problem = format!("the shards were made with another tokeniser ({}) than this one ({})", name(wanted), name(&found));
+        Err(DataError::new(folder, problem).hint("prepare the shards with the tokeniser of the encoder").into())
+    }
+
+    fn check(&self) -> Result<(), String> {
+        for entry in self.shards.iter().chain(&self.fact_index) {
+            // A name such as `../x` would reach outside the folder.
+            if Path::new(&entry.file).file_name() != Some(entry.file.as_ref()) {
+                return Err(format!("`{}` is not the name of a file in this folder", entry.file));
+            }
+        }
+        let rows = self.shards.iter().try_fold(0usize, |sum, shard| sum.checked_add(shard.rows));
+        if rows != Some(self.documents) || u32::try_from(self.documents).is_err() {
+            return Err(format!("the rows of the shards do not add up to {} documents", self.documents));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,165 @@
+//! Reading shards, one row group at a time.
+//!
+//! Whatever a file holds, the answer is rows that pass [`validate`] or a [`DataError`](crate::DataError) that names the shard and the row
+//! group: Parquet errors and panics inside the decoder are both caught.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use arrow::compute::concat_batches;
+use arrow::record_batch::RecordBatch;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+
+use super::columns::Columns;
+use super::validate::{self, Limits};
+use super::writer::read_error;
+use super::{FileEntry, Manifest, files};
+use crate::Result;
+use crate::text::EncodedDocument;
+
+/// Row groups with more rows are refused: no writer of this format makes them, and their size would be asked of the memory.
+const MAX_GROUP_ROWS: usize = 1 << 20;
+
+/// What to read of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadOptions {
+    /// Read the words themselves; training does not need them.
+    pub with_words: bool,
+    /// Compare the file with its hash first.
+    pub verify: bool,
+}
+
+/// An open shard.
+#[derive(Debug)]
+pub struct ShardReader {
+    table: TableReader,
+    limits: Limits,
+}
+
+impl ShardReader {
+    /// Opens a shard of a folder.
+    pub fn open(folder: &Path, manifest: &Manifest, shard: &FileEntry, options: ReadOptions) -> Result<Self> {
+        let table = TableReader::open(folder, shard, options.verify)?;
+        let (relations, vocab_size) = (manifest.relations.len(), manifest.tokenizer.vocab_size);
+        Ok(Self { table, limits: Limits { relations, vocab_size, with_words: options.with_words } })
+    }
+
+    /// Number of row groups.
+    pub fn num_row_groups(&self) -> usize {
+        self.table.num_row_groups()
+    }
+
+    /// All rows of one row group, checked.
+    pub fn read_group(&self, group: usize) -> Result<Vec<EncodedDocument>> {
+        let columns = self.columns(group)?;
+        Ok((0..columns.len()).map(|row| columns.document(row)).collect())
+    }
+
+    /// The typed columns of one row group, every row checked.
+    pub(super) fn columns(&self, group: usize) -> Result<Columns> {
+        let skip: &[&str] = if self.limits.with_words { &[] } else { &["words"] };
+        let checked = self.table.guarded(group, || {
+            let columns = Columns::new(&self.table.batch(group, skip)?)?;
+            let bad = (0..columns.len()).find_map(|row| {
+                let document = columns.document(row);
+                validate::check(&document, self.limits).err().map(|(field, problem)| (row, document.title, field, problem))
+            });
+            Ok((columns, bad))
+        })?;
+        match checked {
+            (columns, None) => Ok(columns),
+            (_, Some((row, title, field, problem))) => {
+                let row = self.table.first_row(group) + row;
+                Err(read_error(&self.table.path, problem).row(row).title(title).field(field).into())
+            }
+        }
+    }
+}
+
+/// An open Parquet file of any of our schemas.
+#[derive(Debug)]
+pub(super) struct TableReader {
+    path: PathBuf,
+    metadata: ArrowReaderMetadata,
+    bytes: u64,
+}
+
+impl TableReader {
+    /// Opens a file named by the manifest and compares the two.
+    pub(super) fn open(folder: &Path, entry: &FileEntry, verify: bool) -> Result<Self> {
+        files::check(folder, entry, verify)?;
+        let path = folder.join(&entry.file);
+        let file = fs_err::File::open(&path)?.into_file();
+        // The Arrow schema inside the file's metadata is not needed and one more thing that can lie.
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let metadata = catch(|| ArrowReaderMetadata::load(&file, options).map_err(|error| error.to_string()));
+        let metadata = metadata.map_err(|problem| read_error(&path, problem))?;
+        let reader = Self { path, metadata, bytes: entry.bytes };
+        let rows: i64 = reader.metadata.metadata().row_groups().iter().map(|group| group.num_rows().max(0)).fold(0, i64::saturating_add);
+        if rows != entry.rows as i64 || reader.num_row_groups() != entry.row_groups {
+            let found = format!("{rows} rows in {} row groups", reader.num_row_groups());
+            let problem = format!("{found}, but the manifest says {} in {}", entry.rows, entry.row_groups);
+            return Err(read_error(&reader.path, problem).into());
+        }
+        Ok(reader)
+    }
+
+    /// Number of row groups.
+    pub(super) fn num_row_groups(&self) -> usize {
+        self.metadata.metadata().num_row_groups()
+    }
+
+    /// Rows in the groups before `group`.
+    fn first_row(&self, group: usize) -> usize {
+        self.metadata.metadata().row_groups().iter().take(group).map(|group| group.num_rows().max(0) as usize).sum()
+    }
+
+    /// Runs a decoder; its errors and panics become a data error that names the file and the row group.
+    pub(super) fn guarded<T>(&self, group: usize, decode: impl FnOnce() -> Result<T, String>) -> Result<T> {
+        catch(decode).map_err(|problem| read_error(&self.path, format!("row group {group}: {problem}")).into())
+    }
+
+    /// One row group as a batch, without the columns in `skip`.
+    pub(super) fn batch(&self, group: usize, skip: &[&str]) -> Result<RecordBatch, String> {
+        let rows = self.check_group(group)?;
+        // Each reader opens the file itself: clones of one handle share their position, so they cannot be used from several threads.
+        let file = fs_err::File::open(&self.path).map_err(|error| error.to_string())?.into_file();
+        let schema = self.metadata.schema();
+        let wanted = (0..schema.fields().len()).filter(|&column| !skip.contains(&schema.field(column).name().as_str()));
+        let mask = ProjectionMask::roots(self.metadata.parquet_schema(), wanted);
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone());
+        let builder = builder.with_row_groups(vec![group]).with_projection(mask).with_batch_size(rows.max(1));
+        let mut reader = builder.build().map_err(|error| error.to_string())?;
+        let batches: Vec<RecordBatch> = reader.by_ref().collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+        let schema = arrow::record_batch::RecordBatchReader::schema(&reader);
+        let batch = concat_batches(&schema, &batches).map_err(|error| error.to_string())?;
+        if batch.num_rows() == rows { Ok(batch) } else { Err(format!("{} rows were found, {rows} announced", batch.num_rows())) }
+    }
+
+    /// Refuses row groups whose announced sizes no honest file has; gives the number of rows.
+    fn check_group(&self, group: usize) -> Result<usize, String> {
+        let Some(metadata) = self.metadata.metadata().row_groups().get(group) else {
+            return Err("it does not exist".into());
+        };
+        let rows = usize::try_from(metadata.num_rows()).ok().filter(|&rows| rows <= MAX_GROUP_ROWS);
+        for column in metadata.columns() {
+            let (start, length) = column.byte_range();
+            if start.checked_add(length).is_none_or(|end| end > self.bytes) {
+                return Err(format!("column `{}` lies beyond the end of the file", column.column_path()));
+            }
+        }
+        rows.ok_or_else(|| format!("{} rows announced, at most {MAX_GROUP_ROWS} are read", metadata.num_rows()))
+    }
+}
+
+/// Runs `work`, turning a panic into an error.
+fn catch<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(format!("the decoder failed: {}", text.unwrap_or("no reason given")))
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,126 @@
+use super::*;
+use crate::shards::testing::{corpus, manifest, prepared, relations};
+use crate::shards::{DocumentStore, ShardWriter, StoreOptions, WriteOptions};
+use crate::text::{EncodedEntity, EncodedFact, EncodedMention, ScoredPair};
+
+const UNVERIFIED: StoreOptions = StoreOptions { with_words: true, verify: false };
+
+fn refused(folder: &Path, options: StoreOptions, text: &str) {
+    let error = DocumentStore::open(folder, options).unwrap_err();
+    assert_eq!(error.exit_code(), 65, "{error}");
+    assert!(error.to_string().contains(text), "{error}");
+}
+
+#[test]
+fn a_changed_file_is_refused() {
+    let temp = tempfile::tempdir().unwrap();
+    let (folder, report) = prepared(temp.path(), "shards", &corpus());
+    let path = folder.join(&report.manifest.shards[1].file);
+    let good = fs_err::read(&path).unwrap();
+    for at in [4, good.len() / 3, good.len() / 2, good.len() - 9] {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        fs_err::write(&path, bad).unwrap();
+        refused(&folder, StoreOptions::default(), "train-00001-of-00003.parquet");
+    }
+    fs_err::write(&path, &good[..good.len() - 1]).unwrap();
+    refused(&folder, UNVERIFIED, "bytes");
+    fs_err::remove_file(&path).unwrap();
+    refused(&folder, UNVERIFIED, "does not exist");
+    fs_err::copy(folder.join(&report.manifest.shards[0].file), &path).unwrap();
+    refused(&folder, StoreOptions::default(), "train-00001-of-00003.parquet");
+}
+
+/// Without hashes every flipped byte gives either a data error or rows that obey the rules, and never a panic.
+#[test]
+fn flipped_bytes_never_panic() {
+    let temp = tempfile::tempdir().unwrap();
+    let (folder, report) = prepared(temp.path(), "shards", &corpus());
+    let path = folder.join(&report.manifest.shards[0].file);
+    let good = fs_err::read(&path).unwrap();
+    let mut refused = 0;
+    for at in (0..good.len()).step_by(3) {
+        let mut bad = good.clone();
+        bad[at] ^= 0x55;
+        fs_err::write(&path, bad).unwrap();
+        match DocumentStore::open(&folder, UNVERIFIED) {
+            Ok(store) => {
+                assert_eq!(store.len(), 8);
+                (0..store.len()).for_each(|row| drop(store.get(row)));
+            }
+            Err(error) => {
+                assert_eq!(error.exit_code(), 65, "byte {at}: {error}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 100, "{refused}");
+}
+
+/// Files that are whole but hold rows that break the rules.
+#[test]
+fn hostile_rows_are_named() {
+    let mention = EncodedMention { name: "x".into(), sentence: 0, start: 0, end: 1 };
+    let entity = EncodedEntity { entity_type: "PER".into(), mentions: vec![mention] };
+    let good = EncodedDocument {
+        title: "hostile".into(),
+        words: vec!["a".into(), "b".into()],
+        pieces: vec![4, 5, 6],
+        word_starts: vec![0, 1, 3],
+        sentence_starts: vec![0, 2],
+        entities: vec![entity.clone(), entity],
+        facts: vec![EncodedFact { head: 0, tail: 1, relation: 2, evidence: vec![0] }],
+        labelled: true,
+        kept: Some(vec![ScoredPair { head: 1, tail: 0, score: 1.0 }]),
+    };
+    assert!(read_back(good.clone()).is_ok());
+    let refused = |change: fn(&mut EncodedDocument), field: &str| {
+        let mut bad = good.clone();
+        change(&mut bad);
+        let error = read_back(bad).unwrap_err().to_string();
+        assert!(error.contains(&format!("row 1, document `hostile`, field `{field}`")), "{error}");
+    };
+    refused(|d| d.word_starts = vec![], "word_starts");
+    refused(|d| d.word_starts = vec![0, 4, 3], "word_starts");
+    refused(|d| d.word_starts = vec![0, 1, 4], "word_starts");
+    refused(|d| d.word_starts = vec![1, 1, 3], "word_starts");
+    refused(|d| d.sentence_starts = vec![0, 3], "sentence_starts");
+    refused(|d| d.words.truncate(1), "words");
+    refused(|d| d.pieces[0] = 1_000, "pieces");
+    refused(|d| d.entities[1].mentions.clear(), "entities[1]");
+    refused(|d| d.entities[1].mentions[0].end = 3, "entities[1].mentions[0]");
+    refused(|d| d.entities[1].mentions[0].sentence = u32::MAX, "entities[1].mentions[0]");
+    refused(|d| d.facts[0].tail = 2, "facts[0]");
+    refused(|d| d.facts[0].tail = 0, "facts[0]");
+    refused(|d| d.facts[0].relation = relations().len() as u32, "facts[0]");
+    refused(|d| d.facts[0].evidence[0] = 1, "facts[0]");
+    refused(|d| d.kept = Some(vec![ScoredPair { head: 0, tail: 1, score: f32::NAN }]), "kept[0]");
+    refused(|d| d.kept.as_mut().unwrap().push(ScoredPair { head: 0, tail: 1, score: 2.0 }), "kept");
+}
+
+/// Writes a plain row and the given one and opens the store over them.
+fn read_back(document: EncodedDocument) -> crate::Result<DocumentStore> {
+    let temp = tempfile::tempdir().unwrap();
+    let mut writer = ShardWriter::new(temp.path(), WriteOptions::default()).unwrap();
+    let plain = EncodedDocument { word_starts: vec![0], sentence_starts: vec![0], ..EncodedDocument::default() };
+    writer.push(plain).unwrap();
+    writer.push(document).unwrap();
+    DocumentStore::load(temp.path(), manifest(writer.finish().unwrap()), StoreOptions { with_words: true, verify: true })
+}
+
+#[test]
+fn a_file_of_another_schema_is_refused() {
+    let temp = tempfile::tempdir().unwrap();
+    let (folder, report) = prepared(temp.path(), "shards", &corpus());
+    let mut manifest = report.manifest.clone();
+    manifest.shards = vec![report.manifest.fact_index.clone().unwrap()];
+    manifest.documents = manifest.shards[0].rows;
+    let error = DocumentStore::load(&folder, manifest, StoreOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("row group 0: no column"), "{error}");
+}
+
+#[test]
+fn panics_become_errors() {
+    assert_eq!(catch(|| -> Result<(), String> { panic!("at {}", 7) }), Err("the decoder failed: at 7".into()));
+    assert_eq!(catch(|| Ok::<_, String>(3)), Ok(3));
+}

@@ -1,0 +1,181 @@
+//! From one word to its word pieces, through the `tokenizers` library and a cache.
+//!
+//! Words are tokenised one by one and concatenated (SPEC §1.3). Only the normaliser, the pre-tokeniser and the model of the tokeniser
+//! take part: added and special tokens are never looked for in the text, so the word `[SEP]` is three plain pieces.
+//! Not for: markers and special pieces inside a document; those are put in when a view is made.
+
+mod load;
+mod save;
+mod special;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ahash::AHashMap;
+use tokenizers::tokenizer::{Model, NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
+
+pub use special::SpecialPieces;
+
+use crate::{DataError, Error, Result};
+
+/// Number of `[unusedK]` pieces that are kept ready unless told otherwise: `[unused0]` to `[unused400]`, enough for the blank symbol, the
+/// masked mention and the markers of 199 entities.
+pub const DEFAULT_RESERVED: usize = 401;
+
+/// Words held by one cache before it is emptied; bounds the memory to roughly 50 MB a clone.
+const CACHE_WORDS: usize = 500_000;
+
+/// A tokeniser with its special pieces. A clone shares the vocabulary and starts with an empty cache, so give each thread its own.
+#[derive(Debug)]
+pub struct Tokenizer {
+    inner: Arc<Inner>,
+    cache: Cache,
+}
+
+/// What all clones share.
+#[derive(Debug)]
+struct Inner {
+    tokenizer: tokenizers::Tokenizer,
+    kind: TokenizerKind,
+    special: SpecialPieces,
+    vocab_size: usize,
+    /// The serialised `tokenizer.json`.
+    json: String,
+    identity: String,
+}
+
+/// The families of tokenisers that can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenizerKind {
+    /// BERT's WordPiece.
+    WordPiece,
+    /// One piece a word, for word vectors.
+    WordLevel,
+}
+
+impl TokenizerKind {
+    /// The name that manifests use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::WordPiece => "wordpiece",
+            Self::WordLevel => "word-level",
+        }
+    }
+}
+
+/// Pieces of the words met so far, in one flat list.
+#[derive(Debug, Default)]
+struct Cache {
+    spans: AHashMap<String, (usize, usize)>,
+    pieces: Vec<u32>,
+}
+
+impl Clone for Tokenizer {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), cache: Cache::default() }
+    }
+}
+
+impl Tokenizer {
+    /// Opens a tokeniser with [`DEFAULT_RESERVED`] reserved pieces; see [`Self::load_with`].
+    pub fn load(path: &Path, lowercase: Option<bool>) -> Result<Self> {
+        Self::load_with(path, lowercase, DEFAULT_RESERVED)
+    }
+
+    /// Opens a folder with `tokenizer.json`, a folder with `vocab.txt` alone (BERT), a `vocab.txt`, or a text file of word vectors
+    /// (GloVe's format, gzipped or not).
+    ///
+    /// `lowercase` overrides what the folder says; without either, BERT vocabularies fold case unless the name of the folder or file
+    /// contains `cased` without `uncased`, and word vectors fold case always. Pieces `[unused0]` to `[unused(reserved − 1)]` that the
+    /// vocabulary lacks are appended to it.
+    ///
+    /// Errors: a recipe error for a path that holds no tokeniser or one of a kind that is not supported, and for too small a `reserved`;
+    /// a data error for a broken file.
+    pub fn load_with(path: &Path, lowercase: Option<bool>, reserved: usize) -> Result<Self> {
+        let (mut tokenizer, kind) = load::open(path, lowercase)?;
+        let special = SpecialPieces::reserve(&mut tokenizer, reserved, path)?;
+        let json = tokenizer.to_string(false).map_err(|error| DataError::new(path, error.to_string()))?;
+        let vocab_size = tokenizer.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
+        let identity = blake3::hash(json.as_bytes()).to_hex().to_string();
+        let inner = Inner { tokenizer, kind, special, vocab_size, json, identity };
+        Ok(Self { inner: Arc::new(inner), cache: Cache::default() })
+    }
+
+    /// The word pieces of one word; empty for a word that normalises to nothing, such as a lone U+00A0.
+    pub fn encode_word(&mut self, word: &str) -> Result<&[u32]> {
+        let (start, end) = match self.cache.spans.get(word) {
+            Some(&span) => span,
+            None => self.remember(word)?,
+        };
+        Ok(&self.cache.pieces[start..end])
+    }
+
+    fn remember(&mut self, word: &str) -> Result<(usize, usize)> {
+        if self.cache.spans.len() >= CACHE_WORDS {
+            self.cache = Cache::default();
+        }
+        let pieces = self.inner.tokenize(word).map_err(|error| Error::Bug(format!("tokenising the word `{word}`: {error}")))?;
+        let start = self.cache.pieces.len();
+        self.cache.pieces.extend(pieces);
+        let span = (start, self.cache.pieces.len());
+        self.cache.spans.insert(word.to_owned(), span);
+        Ok(span)
+    }
+
+    /// The special pieces.
+    pub fn special(&self) -> &SpecialPieces {
+        &self.inner.special
+    }
+
+    /// Rows that an embedding table for this tokeniser needs: the highest number of a piece plus one.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.vocab_size
+    }
+
+    /// The text of a piece.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.tokenizer.id_to_token(id)
+    }
+
+    /// The number of a piece.
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.inner.tokenizer.token_to_id(token)
+    }
+
+    /// The family.
+    pub fn kind(&self) -> TokenizerKind {
+        self.inner.kind
+    }
+
+    /// BLAKE3 of the serialised `tokenizer.json`: two tokenisers with the same identity give the same pieces.
+    pub fn identity(&self) -> &str {
+        &self.inner.identity
+    }
+
+    /// Writes `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json` and, for WordPiece, `vocab.txt` into a folder (made if
+    /// needed), as Hugging Face's `AutoTokenizer` reads them. Loading the folder gives the same [`identity`](Self::identity).
+    pub fn save(&self, folder: &Path) -> Result<()> {
+        save::write(&self.inner, folder)
+    }
+}
+
+impl Inner {
+    /// Normalise, split, look up.
+    fn tokenize(&self, word: &str) -> tokenizers::Result<Vec<u32>> {
+        let mut normalized = NormalizedString::from(word);
+        if let Some(normalizer) = self.tokenizer.get_normalizer() {
+            normalizer.normalize(&mut normalized)?;
+        }
+        let mut text = PreTokenizedString::from(normalized);
+        if let Some(pre_tokenizer) = self.tokenizer.get_pre_tokenizer() {
+            pre_tokenizer.pre_tokenize(&mut text)?;
+        }
+        let model = self.tokenizer.get_model();
+        text.tokenize(|part| if part.is_empty() { Ok(Vec::new()) } else { model.tokenize(part.get()) })?;
+        let splits = text.get_splits(OffsetReferential::Original, OffsetType::None);
+        Ok(splits.into_iter().flat_map(|(_, _, tokens)| tokens.iter().flatten().map(|token| token.id)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,58 @@
+//! Writing a tokeniser as a Hugging Face folder.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tokenizers::NormalizerWrapper;
+
+use super::{Inner, TokenizerKind};
+use crate::Result;
+
+/// Writes the files of a Hugging Face tokeniser.
+pub(super) fn write(inner: &Inner, folder: &Path) -> Result<()> {
+    fs_err::create_dir_all(folder)?;
+    fs_err::write(folder.join("tokenizer.json"), &inner.json)?;
+    fs_err::write(folder.join("tokenizer_config.json"), format!("{:#}\n", config(inner)))?;
+    fs_err::write(folder.join("special_tokens_map.json"), format!("{:#}\n", special_tokens(inner)))?;
+    if inner.kind == TokenizerKind::WordPiece {
+        fs_err::write(folder.join("vocab.txt"), vocab_lines(inner))?;
+    }
+    Ok(())
+}
+
+/// `{"cls_token": "[CLS]", …}`.
+fn special_tokens(inner: &Inner) -> Value {
+    let mut map = json!({ "unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]" });
+    if inner.tokenizer.token_to_id("[MASK]").is_some() {
+        map["mask_token"] = json!("[MASK]");
+    }
+    map
+}
+
+/// `tokenizer_config.json`: the class to open the folder with, and the settings that class would otherwise guess.
+fn config(inner: &Inner) -> Value {
+    let mut config = special_tokens(inner);
+    match inner.kind {
+        TokenizerKind::WordPiece => {
+            config["tokenizer_class"] = json!("BertTokenizer");
+            if let Some(NormalizerWrapper::BertNormalizer(bert)) = inner.tokenizer.get_normalizer() {
+                config["do_lower_case"] = json!(bert.lowercase);
+                config["strip_accents"] = json!(bert.strip_accents);
+                config["tokenize_chinese_chars"] = json!(bert.handle_chinese_chars);
+            }
+        }
+        TokenizerKind::WordLevel => config["tokenizer_class"] = json!("PreTrainedTokenizerFast"),
+    }
+    config
+}
+
+/// All pieces, one a line, so that the line is the number. A number without a piece (never seen in practice) keeps its line.
+fn vocab_lines(inner: &Inner) -> String {
+    let mut text = String::new();
+    for id in 0..inner.vocab_size as u32 {
+        let piece = inner.tokenizer.id_to_token(id).unwrap_or_else(|| format!("[missing{id}]"));
+        let _ = writeln!(text, "{piece}");
+    }
+    text
+}

@@ -1,0 +1,107 @@
+//! The pieces with a meaning of their own: `[CLS]`, `[SEP]`, `[PAD]`, `[UNK]` and DSDocRE's `[unusedK]` (SPEC §3.1).
+
+use std::path::Path;
+
+use tokenizers::AddedToken;
+
+use crate::{DataError, Error, Result};
+
+/// The `[unusedK]` that stands for a masked mention in DSDocRE's release.
+const MASKED_MENTION: usize = 200;
+
+/// Numbers of the special pieces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpecialPieces {
+    /// `[CLS]`, the first piece of a view.
+    pub cls: u32,
+    /// `[SEP]`, the last piece of a view.
+    pub sep: u32,
+    /// `[PAD]`.
+    pub pad: u32,
+    /// `[UNK]`.
+    pub unk: u32,
+    /// `[unused0]`, `[unused1]`, …; always more than the masked mention's.
+    pub unused: Vec<u32>,
+}
+
+impl SpecialPieces {
+    /// Appends the `[unusedK]` that are missing and finds all numbers.
+    pub(super) fn reserve(tokenizer: &mut tokenizers::Tokenizer, reserved: usize, path: &Path) -> Result<Self> {
+        if reserved <= MASKED_MENTION {
+            return Err(Error::recipe(format!("{reserved} reserved pieces are too few"))
+                .with_hint(format!("reserve at least {}: the masked mention is [unused{MASKED_MENTION}]", MASKED_MENTION + 1)));
+        }
+        let names: Vec<String> = (0..reserved).map(|number| format!("[unused{number}]")).collect();
+        let missing = names.iter().filter(|name| tokenizer.token_to_id(name).is_none());
+        let missing: Vec<AddedToken> = missing.map(|name| AddedToken::from(name.as_str(), true)).collect();
+        tokenizer.add_special_tokens(&missing);
+        let find = |name: &str| {
+            let hint = "the vocabulary needs [PAD], [UNK], [CLS] and [SEP]";
+            let missing = || Error::from(DataError::new(path, format!("no piece `{name}` in the vocabulary")).hint(hint));
+            tokenizer.token_to_id(name).ok_or_else(missing)
+        };
+        let unused = names.iter().map(|name| find(name)).collect::<Result<_>>()?;
+        Ok(Self { cls: find("[CLS]")?, sep: find("[SEP]")?, pad: find("[PAD]")?, unk: find("[UNK]")?, unused })
+    }
+
+    /// The piece of a blanked entity, `[unused0]`.
+    pub fn blank(&self) -> u32 {
+        self.unused[0]
+    }
+
+    /// The piece of a masked mention, `[unused200]`.
+    pub fn masked_mention(&self) -> u32 {
+        self.unused[MASKED_MENTION]
+    }
+
+    /// The marker before a mention of entity `entity` (0-based): `[unused(2e+1)]`, one further from where `[unused200]` is met.
+    ///
+    /// Entities beyond [`num_marked`](Self::num_marked) share the markers of entity `e mod num_marked`.
+    pub fn start_marker(&self, entity: usize) -> u32 {
+        self.marker(2 * (entity % self.num_marked()))
+    }
+
+    /// The marker after a mention of entity `entity`: `[unused(2e+2)]`, one further from where `[unused200]` is met; wraps around like
+    /// [`start_marker`](Self::start_marker).
+    pub fn end_marker(&self, entity: usize) -> u32 {
+        self.marker(2 * (entity % self.num_marked()) + 1)
+    }
+
+    /// Number of entities with markers of their own.
+    pub fn num_marked(&self) -> usize {
+        (self.unused.len() - 2) / 2
+    }
+
+    /// The marker at `position` among all pieces but the blank and the masked mention.
+    fn marker(&self, position: usize) -> u32 {
+        let number = position + 1;
+        self.unused[if number < MASKED_MENTION { number } else { number + 1 }]
+    }
+}
+
+impl crate::text::Symbols for SpecialPieces {
+    fn cls(&self) -> u32 {
+        self.cls
+    }
+    fn sep(&self) -> u32 {
+        self.sep
+    }
+    fn pad(&self) -> u32 {
+        self.pad
+    }
+    fn blank(&self) -> u32 {
+        self.blank()
+    }
+    fn masked_mention(&self) -> u32 {
+        self.masked_mention()
+    }
+    fn start_marker(&self, entity: usize) -> u32 {
+        self.start_marker(entity)
+    }
+    fn end_marker(&self, entity: usize) -> u32 {
+        self.end_marker(entity)
+    }
+    fn numbered(&self, k: usize) -> u32 {
+        self.unused[k % self.unused.len()]
+    }
+}

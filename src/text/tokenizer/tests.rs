@@ -1,0 +1,173 @@
+use std::path::PathBuf;
+
+use super::*;
+
+/// A folder with a small BERT vocabulary, named so that case is folded or kept.
+fn bert_folder(parent: &Path, name: &str) -> PathBuf {
+    let folder = parent.join(name);
+    fs_err::create_dir_all(&folder).unwrap();
+    let pieces =
+        ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused0]", "the", "cafe", "un", "##aff", "##able", "[", "]", "sep", "中", "国"];
+    fs_err::write(folder.join("vocab.txt"), pieces.join("\n") + "\n").unwrap();
+    folder
+}
+
+fn pieces(tokenizer: &mut Tokenizer, word: &str) -> Vec<String> {
+    let ids = tokenizer.encode_word(word).unwrap().to_vec();
+    ids.into_iter().map(|id| tokenizer.token(id).unwrap()).collect()
+}
+
+fn temp() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+#[test]
+fn bert_words_become_pieces() {
+    let temp = temp();
+    let mut tokenizer = Tokenizer::load(&bert_folder(temp.path(), "bert-uncased"), None).unwrap();
+    assert_eq!(pieces(&mut tokenizer, "Unaffable"), ["un", "##aff", "##able"]);
+    assert_eq!(pieces(&mut tokenizer, "CAFÉ"), ["cafe"]);
+    assert_eq!(pieces(&mut tokenizer, "中国"), ["中", "国"]);
+    assert_eq!(pieces(&mut tokenizer, "xyz"), ["[UNK]"]);
+    assert_eq!(pieces(&mut tokenizer, &"the".repeat(34)), ["[UNK]"], "102 characters are too many");
+    for empty in ["\u{a0}", "", " ", "\u{200b}\u{a0}"] {
+        assert_eq!(pieces(&mut tokenizer, empty), [""; 0], "{empty:?}");
+    }
+    assert_eq!(pieces(&mut tokenizer, "Unaffable"), ["un", "##aff", "##able"], "from the cache");
+}
+
+#[test]
+fn special_strings_in_the_text_are_plain_text() {
+    let temp = temp();
+    let folder = bert_folder(temp.path(), "uncased");
+    let mut tokenizer = Tokenizer::load(&folder, None).unwrap();
+    assert_eq!(pieces(&mut tokenizer, "[SEP]"), ["[", "sep", "]"]);
+    assert_eq!(pieces(&mut tokenizer, "[unused7]"), ["[", "[UNK]", "]"], "an added piece");
+    tokenizer.save(&temp.path().join("saved")).unwrap();
+    let mut again = Tokenizer::load(&temp.path().join("saved"), None).unwrap();
+    assert_eq!(pieces(&mut again, "[SEP]"), ["[", "sep", "]"]);
+}
+
+#[test]
+fn the_name_the_configuration_and_the_caller_decide_about_case() {
+    let temp = temp();
+    let loads = |folder: &Path, choice| pieces(&mut Tokenizer::load(folder, choice).unwrap(), "The").join(" ");
+    let cased = bert_folder(temp.path(), "biobert-Cased");
+    let uncased = bert_folder(temp.path(), "bert-uncased");
+    assert_eq!((loads(&cased, None), loads(&uncased, None)), ("[UNK]".into(), "the".into()));
+    assert_eq!((loads(&cased, Some(true)), loads(&uncased, Some(false))), ("the".into(), "[UNK]".into()));
+    assert_eq!(loads(&cased.join("vocab.txt"), None), "[UNK]", "the file itself");
+    fs_err::write(uncased.join("tokenizer_config.json"), r#"{"do_lower_case": false}"#).unwrap();
+    assert_eq!(loads(&uncased, None), "[UNK]");
+    let saved = temp.path().join("saved");
+    Tokenizer::load(&cased, None).unwrap().save(&saved).unwrap();
+    assert_eq!((loads(&saved, None), loads(&saved, Some(true))), ("[UNK]".into(), "the".into()));
+}
+
+#[test]
+fn missing_unused_pieces_are_appended_and_saved() {
+    let temp = temp();
+    let tokenizer = Tokenizer::load(&bert_folder(temp.path(), "uncased"), None).unwrap();
+    let special = tokenizer.special();
+    assert_eq!((special.pad, special.unk, special.cls, special.sep, special.blank()), (0, 1, 2, 3, 5));
+    assert_eq!(tokenizer.vocab_size(), 16 + 400);
+    assert_eq!((tokenizer.id("[unused1]"), special.masked_mention()), (Some(16), 16 + 199));
+    let saved = temp.path().join("saved");
+    tokenizer.save(&saved).unwrap();
+    let again = Tokenizer::load(&saved, None).unwrap();
+    assert_eq!((again.identity(), again.special()), (tokenizer.identity(), special));
+    let from_vocab = Tokenizer::load(&saved.join("vocab.txt"), Some(true)).unwrap();
+    assert_eq!((from_vocab.vocab_size(), from_vocab.special()), (tokenizer.vocab_size(), special), "vocab.txt holds them too");
+    let config: serde_json::Value = serde_json::from_slice(&fs_err::read(saved.join("tokenizer_config.json")).unwrap()).unwrap();
+    assert_eq!((&config["tokenizer_class"], &config["do_lower_case"]), (&"BertTokenizer".into(), &true.into()));
+}
+
+#[test]
+fn markers_skip_the_masked_mention_and_wrap_around() {
+    let special = SpecialPieces { cls: 0, sep: 0, pad: 0, unk: 0, unused: (0..401).collect() };
+    let markers = |entity| (special.start_marker(entity), special.end_marker(entity));
+    assert_eq!((special.blank(), special.masked_mention()), (0, 200));
+    assert_eq!([markers(0), markers(1), markers(41), markers(98)], [(1, 2), (3, 4), (83, 84), (197, 198)]);
+    assert_eq!([markers(99), markers(100), markers(198)], [(199, 201), (202, 203), (398, 399)]);
+    assert_eq!((special.num_marked(), markers(199)), (199, (1, 2)));
+    let all: std::collections::BTreeSet<u32> = (0..199).flat_map(|entity| [markers(entity).0, markers(entity).1]).collect();
+    assert_eq!(all.len(), 398, "no marker is shared");
+    assert!(!all.contains(&0) && !all.contains(&200));
+}
+
+#[test]
+fn word_vectors_give_one_piece_a_word() {
+    let temp = temp();
+    let path = temp.path().join("vectors.txt");
+    fs_err::write(&path, "the 0.1 -2e-3\n, 1 2\nnew york 3 4\nthe 5 6\n7 8 9\n").unwrap();
+    let mut tokenizer = Tokenizer::load(&path, None).unwrap();
+    assert_eq!(tokenizer.kind(), TokenizerKind::WordLevel);
+    assert_eq!(
+        ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", ",", "new york", "7"].map(|piece| tokenizer.id(piece)),
+        [0, 1, 2, 3, 4, 5, 6, 7, 8].map(Some)
+    );
+    assert_eq!(["THE", "7", "unheard", "[SEP]"].map(|word| tokenizer.encode_word(word).unwrap().to_vec()), [[5], [8], [1], [1]]);
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut packed, &fs_err::read(&path).unwrap()).unwrap();
+    let gz = temp.path().join("vectors.txt.gz");
+    fs_err::write(&gz, packed.finish().unwrap()).unwrap();
+    assert_eq!(Tokenizer::load(&gz, None).unwrap().identity(), tokenizer.identity());
+}
+
+#[test]
+fn clear_refusals() {
+    let temp = temp();
+    let refused = |path: &Path, code: u8, text: &str| {
+        let error = Tokenizer::load(path, None).unwrap_err();
+        assert_eq!(error.exit_code(), code, "{error}");
+        assert!(error.to_string().contains(text), "{error}");
+    };
+    let roberta = temp.path().join("roberta");
+    fs_err::create_dir(&roberta).unwrap();
+    refused(&roberta, 64, "no tokeniser");
+    fs_err::write(roberta.join("vocab.json"), "{}").unwrap();
+    refused(&roberta, 64, "not supported yet");
+    let bpe = temp.path().join("tokenizer.json");
+    fs_err::write(&bpe, tokenizers::Tokenizer::new(tokenizers::models::bpe::BPE::default()).to_string(false).unwrap()).unwrap();
+    refused(&bpe, 64, "not supported yet");
+    fs_err::write(&bpe, "{").unwrap();
+    refused(&bpe, 65, "tokenizer.json");
+    let vocab = temp.path().join("vocab.txt");
+    fs_err::write(&vocab, "a\nb\na\n").unwrap();
+    refused(&vocab, 65, "row 2");
+    fs_err::write(&vocab, "a\nb\n").unwrap();
+    refused(&vocab, 65, "[CLS]");
+    refused(&temp.path().join("nothing"), 74, "nothing");
+    let few = Tokenizer::load_with(&bert_folder(temp.path(), "b"), None, 200).unwrap_err();
+    assert_eq!(few.exit_code(), 64);
+}
+
+/// The ids that the published DSDocRE code makes of three documents, markers taken out, equal ours.
+#[test]
+fn pieces_equal_the_reference() {
+    let Some(shared) = std::env::var_os("DOCRE_SHARED").map(PathBuf::from) else {
+        eprintln!("skipped: DOCRE_SHARED is not set");
+        return;
+    };
+    let mut tokenizer = Tokenizer::load(&shared.join("parity/vocab.txt"), None).unwrap();
+    assert_eq!(tokenizer.vocab_size(), 30_522);
+    let case = shared.join("parity/dsdocre-ranker");
+    let documents: serde_json::Value = serde_json::from_slice(&fs_err::read(case.join("docs.json")).unwrap()).unwrap();
+    let bytes = fs_err::read(case.join("inputs.safetensors")).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let tensor = tensors.tensor("doc").unwrap();
+    let ids: Vec<i64> = tensor.data().chunks_exact(8).map(|id| i64::from_le_bytes(id.try_into().unwrap())).collect();
+    let length = tensor.shape()[1];
+    let special = tokenizer.special().clone();
+    let skipped: Vec<u32> = special.unused.iter().chain([&special.cls, &special.sep, &special.pad]).copied().collect();
+    assert_eq!(documents.as_array().unwrap().len(), 3);
+    for (document, row) in documents.as_array().unwrap().iter().zip(ids.chunks_exact(length)) {
+        let reference: Vec<u32> = row.iter().map(|&id| id as u32).filter(|id| !skipped.contains(id)).collect();
+        let words = document["sents"].as_array().unwrap().iter().flat_map(|sentence| sentence.as_array().unwrap());
+        let ours: Vec<u32> = words.flat_map(|word| tokenizer.encode_word(word.as_str().unwrap()).unwrap().to_vec()).collect();
+        assert!(reference.len() > 50 && reference.len() <= ours.len());
+        assert_eq!(ours[..reference.len()], reference, "{}", document["title"]);
+        let cut = row[length - 1] == i64::from(special.sep);
+        assert!(cut || ours.len() == reference.len(), "only a full row may be cut");
+    }
+}

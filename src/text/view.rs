@@ -1,0 +1,293 @@
+//! One visit of the model to a document: its pieces with markers, blanked entities and masked mentions.
+//!
+//! A view is a pure function of the document, the options and the choices drawn for this visit; the document is never changed.
+//! Follows DSDocRE (SPEC §1.3, §3.1, §3.3 e). Not for: drawing the choices (`sampling`), batching (`pack`), tensors.
+//!
+//! Where mentions overlap, the result does not depend on any order of work: first the words of all blanked and masked mentions are
+//! emptied, then the first word of every blanked mention becomes the blank symbol, then that of every masked mention the masked symbol.
+
+use super::EncodedDocument;
+use crate::{DataError, Error, Result};
+
+/// The vocabulary's special pieces that a view needs.
+pub trait Symbols {
+    /// `[CLS]`.
+    fn cls(&self) -> u32;
+    /// `[SEP]`.
+    fn sep(&self) -> u32;
+    /// `[PAD]`.
+    fn pad(&self) -> u32;
+    /// The piece that stands for the words of a blanked entity (`[unused0]`).
+    fn blank(&self) -> u32;
+    /// The piece that stands for a masked mention (`[unused200]`).
+    fn masked_mention(&self) -> u32;
+    /// The piece before every mention of an entity (`[unused(2e+1)]`).
+    fn start_marker(&self, entity: usize) -> u32;
+    /// The piece after every mention of an entity (`[unused(2e+2)]`).
+    fn end_marker(&self, entity: usize) -> u32;
+    /// `[unusedk]`.
+    fn numbered(&self, k: usize) -> u32;
+}
+
+/// Which entities get markers, and how these are numbered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Markers {
+    /// Entity e is marked with `[unused(2e+1)]` and `[unused(2e+2)]`, every entity.
+    #[default]
+    PerEntity,
+    /// The i-th entity of this list is marked with `[unused(2i)]` and `[unused(2i+1)]`, all others not at all. The release's fine-tuner
+    /// lists the entities by first appearance in the kept pairs.
+    Kept(Vec<u32>),
+    /// No markers: a mention's position is the first piece of its first word.
+    None,
+}
+
+/// How documents are laid out; the same for all visits of a stage (except for the list of [`Markers::Kept`]).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ViewOptions {
+    /// Most pieces of a view, with `[CLS]` and `[SEP]`; `None` for no limit.
+    pub max_pieces: Option<usize>,
+    /// Whether a longer document is cut (its last piece is then `[SEP]`); otherwise it is an error.
+    pub truncate: bool,
+    /// Appends `[PAD]` pieces up to this length. The release attends to its padding in stages 1 and 2; nothing else needs it.
+    pub pad_to: Option<usize>,
+    /// The first so many mentions in range stand for an entity; `None` for all of them.
+    pub max_mentions: Option<usize>,
+    /// The marker scheme.
+    pub markers: Markers,
+    /// Writes the masked symbol once for every row that names the mention, as the release does, instead of once a mention.
+    pub repeat_masked: bool,
+}
+
+/// The random choices of one visit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ViewChoices {
+    /// Whether each entity is blanked; empty when none is.
+    pub blanked: Vec<bool>,
+    /// Masked mentions as (entity, index of the mention in the entity), one for each row of mention matching; rows can repeat a mention.
+    pub masked: Vec<(u32, u32)>,
+}
+
+impl ViewChoices {
+    fn is_blanked(&self, entity: usize) -> bool {
+        self.blanked.get(entity).copied().unwrap_or(false)
+    }
+
+    /// Whether this mention is masked, and so no longer in its entity's list.
+    pub fn is_masked(&self, entity: usize, mention: usize) -> bool {
+        self.masked.iter().any(|&(e, m)| e as usize == entity && m as usize == mention)
+    }
+}
+
+/// The pieces of one visit and the places the model reads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// `[CLS]`, pieces with markers, `[SEP]`, and `[PAD]` where the options ask for it.
+    pub ids: Vec<u32>,
+    /// Positions of each entity's mentions in range, masked ones left out; `[0]` (the `[CLS]`) for an entity without any. `[entities][1..]`
+    pub mention_positions: Vec<Vec<u32>>,
+    /// Position of the masked symbol of each row of [`ViewChoices::masked`]; `None` beyond the limit.
+    pub masked_positions: Vec<Option<u32>>,
+    /// Number of pieces the whole document would have had, with `[CLS]` and `[SEP]`, without padding.
+    pub pieces_before_truncation: usize,
+}
+
+/// Lays out one visit.
+///
+/// A mention is in range when the position of its first word is below the limit; as in the release this includes the last position,
+/// where a cut document has its `[SEP]`.
+///
+/// # Errors
+/// [`Error::Data`] when the document is longer than the limit and may not be cut, or when a mention lies outside its words;
+/// [`Error::Bug`] when the choices name a mention that is not there.
+pub fn view(document: &EncodedDocument, symbols: &impl Symbols, options: &ViewOptions, choices: &ViewChoices) -> Result<View> {
+    check_mentions(document)?;
+    check_choices(document, choices)?;
+    let mut layout = Layout::new(document);
+    layout.blank(choices, symbols.blank());
+    layout.mask(choices, symbols.masked_mention(), options.repeat_masked);
+    layout.mark(options, symbols, choices);
+    let Written { mut ids, word_positions, symbol_positions } = layout.write(symbols.cls());
+    let pieces_before_truncation = ids.len() + 1;
+    close(&mut ids, document, symbols, options)?;
+    let limit = options.max_pieces.unwrap_or(usize::MAX);
+    let masked_positions = choices.masked.iter().map(|&(entity, mention)| {
+        let word = document.entities[entity as usize].mentions[mention as usize].start;
+        Some(symbol_positions[word as usize]).filter(|&at| (at as usize) < limit)
+    });
+    let masked_positions = masked_positions.collect();
+    let mention_positions = mention_positions(document, choices, options, &word_positions);
+    Ok(View { ids, mention_positions, masked_positions, pieces_before_truncation })
+}
+
+/// Cuts if need be, ends with `[SEP]`, pads if asked to.
+fn close(ids: &mut Vec<u32>, document: &EncodedDocument, symbols: &impl Symbols, options: &ViewOptions) -> Result<()> {
+    if let Some(limit) = options.max_pieces
+        && ids.len() >= limit
+    {
+        if !options.truncate || limit == 0 {
+            return Err(too_long(document, ids.len() + 1, limit));
+        }
+        ids.truncate(limit - 1);
+    }
+    ids.push(symbols.sep());
+    if let Some(length) = options.pad_to {
+        ids.resize(ids.len().max(length), symbols.pad());
+    }
+    Ok(())
+}
+
+fn too_long(document: &EncodedDocument, pieces: usize, limit: usize) -> Error {
+    DataError::new("shards", format!("{pieces} word pieces with markers are more than the encoder's {limit}"))
+        .title(&document.title)
+        .hint("allow truncation, or take an encoder with more positions")
+        .into()
+}
+
+fn check_mentions(document: &EncodedDocument) -> Result<()> {
+    let words = document.num_words();
+    for (e, entity) in document.entities.iter().enumerate() {
+        for (m, mention) in entity.mentions.iter().enumerate() {
+            if mention.start >= mention.end || mention.end as usize > words {
+                let problem = format!("span {}..{} is not inside the {words} words", mention.start, mention.end);
+                let field = format!("entities[{e}].mentions[{m}]");
+                return Err(DataError::new("shards", problem).title(&document.title).field(field).into());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_choices(document: &EncodedDocument, choices: &ViewChoices) -> Result<()> {
+    for &(entity, mention) in &choices.masked {
+        if document.entities.get(entity as usize).is_none_or(|e| mention as usize >= e.mentions.len()) {
+            let title = &document.title;
+            return Err(Error::Bug(format!("mention {mention} of entity {entity} of `{title}` was masked, but is not there")));
+        }
+    }
+    Ok(())
+}
+
+/// Positions of the unmasked mentions of every entity, see [`View::mention_positions`].
+fn mention_positions(document: &EncodedDocument, choices: &ViewChoices, options: &ViewOptions, words: &[u32]) -> Vec<Vec<u32>> {
+    let limit = options.max_pieces.unwrap_or(usize::MAX);
+    let of_entity = |(e, entity): (usize, &super::EncodedEntity)| {
+        let unmasked = entity.mentions.iter().enumerate().filter(|&(m, _)| !choices.is_masked(e, m));
+        let in_range = unmasked.map(|(_, mention)| words[mention.start as usize]).filter(|&at| (at as usize) < limit);
+        let mut positions: Vec<u32> = in_range.take(options.max_mentions.unwrap_or(usize::MAX)).collect();
+        if positions.is_empty() {
+            positions.push(0);
+        }
+        positions
+    };
+    document.entities.iter().enumerate().map(of_entity).collect()
+}
+
+/// What becomes of each word before the pieces are written.
+struct Layout<'d> {
+    document: &'d EncodedDocument,
+    /// Words whose own pieces are left out. `[words]`
+    emptied: Vec<bool>,
+    /// The symbol written in place of a word, and how often. `[words]`
+    symbols: Vec<Option<(u32, usize)>>,
+    /// Start markers as (word, piece) in order of insertion; the last one inserted stands outermost.
+    starts: Vec<(u32, u32)>,
+    /// End markers, likewise.
+    ends: Vec<(u32, u32)>,
+}
+
+/// The pieces before truncation, without `[SEP]`.
+struct Written {
+    ids: Vec<u32>,
+    /// Position of each word's first piece, its markers included. `[words]`
+    word_positions: Vec<u32>,
+    /// Position of each word's symbol; meaningless for a word without one. `[words]`
+    symbol_positions: Vec<u32>,
+}
+
+impl<'d> Layout<'d> {
+    fn new(document: &'d EncodedDocument) -> Self {
+        let words = document.num_words();
+        Self { document, emptied: vec![false; words], symbols: vec![None; words], starts: Vec::new(), ends: Vec::new() }
+    }
+
+    fn empty(&mut self, start: u32, end: u32) {
+        self.emptied[start as usize..end as usize].fill(true);
+    }
+
+    /// Masked mentions of a blanked entity are left to [`Self::mask`].
+    fn blank(&mut self, choices: &ViewChoices, symbol: u32) {
+        let document = self.document;
+        for (e, entity) in document.entities.iter().enumerate().filter(|&(e, _)| choices.is_blanked(e)) {
+            for (_, mention) in entity.mentions.iter().enumerate().filter(|&(m, _)| !choices.is_masked(e, m)) {
+                self.empty(mention.start, mention.end);
+                self.symbols[mention.start as usize] = Some((symbol, 1));
+            }
+        }
+    }
+
+    fn mask(&mut self, choices: &ViewChoices, symbol: u32, repeat: bool) {
+        let document = self.document;
+        for &(entity, mention) in &choices.masked {
+            let mention = &document.entities[entity as usize].mentions[mention as usize];
+            self.empty(mention.start, mention.end);
+            let slot = &mut self.symbols[mention.start as usize];
+            let before = slot.filter(|&(piece, _)| repeat && piece == symbol).map_or(0, |(_, copies)| copies);
+            *slot = Some((symbol, before + 1));
+        }
+    }
+
+    fn mark(&mut self, options: &ViewOptions, symbols: &impl Symbols, choices: &ViewChoices) {
+        let document = self.document;
+        for (e, entity) in document.entities.iter().enumerate() {
+            let Some((start, end)) = marker_pieces(&options.markers, symbols, e) else { continue };
+            for (_, mention) in entity.mentions.iter().enumerate().filter(|&(m, _)| !choices.is_masked(e, m)) {
+                self.starts.push((mention.start, start));
+                self.ends.push((mention.end - 1, end));
+            }
+        }
+    }
+
+    fn write(mut self, cls: u32) -> Written {
+        self.starts.reverse();
+        self.starts.sort_by_key(|&(word, _)| word);
+        self.ends.sort_by_key(|&(word, _)| word);
+        let (words, document) = (self.emptied.len(), self.document);
+        let mut ids = Vec::with_capacity(document.pieces.len() + self.starts.len() * 2 + 2);
+        ids.push(cls);
+        let (mut word_positions, mut symbol_positions) = (Vec::with_capacity(words), vec![0; words]);
+        let (mut starts, mut ends) = (self.starts.iter().peekable(), self.ends.iter().peekable());
+        for (word, symbol_position) in symbol_positions.iter_mut().enumerate() {
+            word_positions.push(ids.len() as u32);
+            while let Some(&(_, piece)) = starts.next_if(|marker| marker.0 as usize == word) {
+                ids.push(piece);
+            }
+            if let Some((symbol, copies)) = self.symbols[word] {
+                *symbol_position = ids.len() as u32;
+                ids.extend(std::iter::repeat_n(symbol, copies));
+            } else if !self.emptied[word] {
+                ids.extend_from_slice(&document.pieces[document.word_starts[word] as usize..document.word_starts[word + 1] as usize]);
+            }
+            while let Some(&(_, piece)) = ends.next_if(|marker| marker.0 as usize == word) {
+                ids.push(piece);
+            }
+        }
+        Written { ids, word_positions, symbol_positions }
+    }
+}
+
+fn marker_pieces(markers: &Markers, symbols: &impl Symbols, entity: usize) -> Option<(u32, u32)> {
+    match markers {
+        Markers::PerEntity => Some((symbols.start_marker(entity), symbols.end_marker(entity))),
+        Markers::Kept(order) => {
+            let i = order.iter().position(|&e| e as usize == entity)?;
+            Some((symbols.numbered(2 * i), symbols.numbered(2 * i + 1)))
+        }
+        Markers::None => None,
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
+mod tests;

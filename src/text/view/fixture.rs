@@ -1,0 +1,127 @@
+//! Reads the parity fixtures: documents in pieces, and tensors. Only for tests.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tokenizers::models::wordpiece::WordPiece;
+use tokenizers::normalizers::BertNormalizer;
+use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
+
+use super::Symbols;
+use crate::text::{EncodedDocument, EncodedEntity, EncodedMention};
+
+/// The folder of a fixture, if `DOCRE_SHARED` is set.
+pub(crate) fn case(name: &str) -> Option<PathBuf> {
+    let Some(shared) = std::env::var_os("DOCRE_SHARED") else {
+        eprintln!("skipped: DOCRE_SHARED is not set");
+        return None;
+    };
+    Some(Path::new(&shared).join("parity").join(name))
+}
+
+pub(crate) fn json(folder: &Path, file: &str) -> Value {
+    serde_json::from_slice(&fs_err::read(folder.join(file)).unwrap()).unwrap()
+}
+
+/// A tensor's shape and its numbers; integers are exact in f64.
+pub(crate) struct Table {
+    pub(crate) shape: Vec<usize>,
+    numbers: Vec<f64>,
+}
+
+impl Table {
+    pub(crate) fn read(folder: &Path, name: &str) -> Self {
+        let bytes = fs_err::read(folder.join("inputs.safetensors")).unwrap();
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let tensor = tensors.tensor(name).unwrap();
+        let numbers = match tensor.dtype() {
+            safetensors::Dtype::I64 => tensor.data().chunks(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f64).collect(),
+            safetensors::Dtype::F32 => tensor.data().chunks(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect(),
+            other => panic!("{name} has dtype {other:?}"),
+        };
+        Self { shape: tensor.shape().to_vec(), numbers }
+    }
+
+    /// The numbers below the given leading indices.
+    pub(crate) fn row(&self, at: &[usize]) -> &[f64] {
+        let width: usize = self.shape[at.len()..].iter().product();
+        let row = at.iter().zip(&self.shape).fold(0, |row, (i, size)| row * size + i);
+        &self.numbers[row * width..(row + 1) * width]
+    }
+
+    pub(crate) fn ints(&self, at: &[usize]) -> Vec<i64> {
+        self.row(at).iter().map(|&x| x as i64).collect()
+    }
+}
+
+/// The reference vocabulary.
+pub(crate) struct Vocabulary {
+    tokenizer: tokenizers::Tokenizer,
+}
+
+impl Vocabulary {
+    pub(crate) fn beside(case: &Path) -> Self {
+        let file = case.with_file_name("vocab.txt");
+        let model = WordPiece::from_file(file.to_str().unwrap()).unk_token("[UNK]".into()).build().unwrap();
+        let mut tokenizer = tokenizers::Tokenizer::new(model);
+        tokenizer.with_normalizer(Some(BertNormalizer::new(true, true, None, true)));
+        tokenizer.with_pre_tokenizer(Some(BertPreTokenizer));
+        Self { tokenizer }
+    }
+
+    fn id(&self, piece: &str) -> u32 {
+        self.tokenizer.token_to_id(piece).unwrap()
+    }
+
+    /// A DocRED document in pieces; without facts.
+    pub(crate) fn encode(&self, document: &Value) -> EncodedDocument {
+        let mut encoded = EncodedDocument { title: document["title"].as_str().unwrap().into(), word_starts: vec![0], ..Default::default() };
+        for sentence in document["sents"].as_array().unwrap() {
+            encoded.sentence_starts.push(encoded.num_words() as u32);
+            for word in sentence.as_array().unwrap() {
+                let pieces = self.tokenizer.encode(word.as_str().unwrap(), false).unwrap();
+                encoded.pieces.extend_from_slice(pieces.get_ids());
+                encoded.word_starts.push(encoded.pieces.len() as u32);
+            }
+        }
+        encoded.sentence_starts.push(encoded.num_words() as u32);
+        let number = |value: &Value| value.as_u64().unwrap() as u32;
+        for entity in document["vertexSet"].as_array().unwrap() {
+            let mention = |m: &Value| {
+                let first = encoded.sentence_starts[number(&m["sent_id"]) as usize];
+                let (start, end) = (first + number(&m["pos"][0]), first + number(&m["pos"][1]));
+                EncodedMention { name: m["name"].as_str().unwrap().into(), sentence: number(&m["sent_id"]), start, end }
+            };
+            let mentions = entity.as_array().unwrap().iter().map(mention).collect();
+            encoded.entities.push(EncodedEntity { entity_type: String::new(), mentions });
+        }
+        encoded
+    }
+}
+
+impl Symbols for Vocabulary {
+    fn cls(&self) -> u32 {
+        self.id("[CLS]")
+    }
+    fn sep(&self) -> u32 {
+        self.id("[SEP]")
+    }
+    fn pad(&self) -> u32 {
+        self.id("[PAD]")
+    }
+    fn blank(&self) -> u32 {
+        self.numbered(0)
+    }
+    fn masked_mention(&self) -> u32 {
+        self.numbered(200)
+    }
+    fn start_marker(&self, entity: usize) -> u32 {
+        self.numbered(2 * entity + 1)
+    }
+    fn end_marker(&self, entity: usize) -> u32 {
+        self.numbered(2 * entity + 2)
+    }
+    fn numbered(&self, k: usize) -> u32 {
+        self.id(&format!("[unused{k}]"))
+    }
+}

@@ -1,0 +1,243 @@
+use std::path::Path;
+
+use super::fixture::{Table, Vocabulary, case, json};
+use super::*;
+use crate::text::{EncodedEntity, EncodedMention};
+
+const MENTIONS: usize = 3;
+const LIMIT: usize = 512;
+
+/// A view as the fixtures hold it: all pieces, padding included, and three positions for each entity.
+fn fixture_options(markers: Markers) -> ViewOptions {
+    let max_mentions = Some(MENTIONS);
+    ViewOptions { max_pieces: Some(LIMIT), truncate: true, pad_to: Some(LIMIT), max_mentions, markers, repeat_masked: false }
+}
+
+fn three(positions: &[u32]) -> Vec<i64> {
+    positions.iter().chain(std::iter::repeat(&positions[0])).take(MENTIONS).map(|&at| i64::from(at)).collect()
+}
+
+fn ids(view: &View) -> Vec<i64> {
+    view.ids.iter().map(|&id| i64::from(id)).collect()
+}
+
+fn documents(folder: &Path, vocabulary: &Vocabulary) -> Vec<EncodedDocument> {
+    json(folder, "docs.json").as_array().unwrap().iter().map(|document| vocabulary.encode(document)).collect()
+}
+
+fn assert_positions(view: &View, expected: &[i64]) {
+    let rows: Vec<_> = view.mention_positions.iter().flat_map(|row| three(row)).collect();
+    assert_eq!(rows, expected[..rows.len()]);
+    assert!(expected[rows.len()..].iter().all(|&at| at == 0), "the table goes on after the last entity");
+}
+
+#[test]
+fn ranker_views_match_the_reference() {
+    let Some(folder) = case("dsdocre-ranker") else { return };
+    let vocabulary = Vocabulary::beside(&folder);
+    let (pieces, positions) = (Table::read(&folder, "doc"), Table::read(&folder, "entPos"));
+    let mut cut = 0;
+    for (i, document) in documents(&folder, &vocabulary).iter().enumerate() {
+        let view = view(document, &vocabulary, &fixture_options(Markers::PerEntity), &ViewChoices::default()).unwrap();
+        assert_eq!(ids(&view), pieces.ints(&[i]), "{}", document.title);
+        assert_positions(&view, &positions.ints(&[i]));
+        cut += usize::from(view.pieces_before_truncation > LIMIT);
+    }
+    assert_eq!(cut, 1);
+}
+
+fn fixture_choices(details: &serde_json::Value, document: usize, entities: usize) -> ViewChoices {
+    let number = |value: &serde_json::Value| value.as_u64().unwrap() as u32;
+    let mut blanked = vec![false; entities];
+    for entity in details["blanked_entities"][document].as_array().unwrap() {
+        blanked[number(entity) as usize] = true;
+    }
+    let masked = details["masked_mentions"][document].as_array().unwrap();
+    ViewChoices { blanked, masked: masked.iter().map(|m| (number(&m[0]), number(&m[1]))).collect() }
+}
+
+#[test]
+fn pretraining_views_match_the_reference() {
+    let Some(folder) = case("dsdocre-pretrain") else { return };
+    let vocabulary = Vocabulary::beside(&folder);
+    let details = &json(&folder, "case.json")["details"];
+    for (i, document) in documents(&folder, &vocabulary).iter().enumerate() {
+        let (item, side) = (i / 2, i % 2 + 1);
+        let table = |name: &str| Table::read(&folder, &format!("{name}{side}")).ints(&[item]);
+        let choices = fixture_choices(details, i, document.entities.len());
+        let view = view(document, &vocabulary, &fixture_options(Markers::PerEntity), &choices).unwrap();
+        assert_eq!(ids(&view), table("doc"), "{}", document.title);
+        assert_positions(&view, &table("entPos"));
+        let queries: Vec<_> = view.masked_positions.iter().map(|at| i64::from(at.unwrap())).collect();
+        assert_eq!(queries, table("MenMat_Query")[..queries.len()]);
+    }
+}
+
+#[test]
+fn finetuning_views_match_the_reference_in_both_profiles() {
+    let Some(folder) = case("dsdocre-finetune") else { return };
+    let vocabulary = Vocabulary::beside(&folder);
+    let read = |name: &str| Table::read(&folder, name);
+    let (heads, tails, kept) = (read("pair_head"), read("pair_tail"), read("label_mask"));
+    for (i, document) in documents(&folder, &vocabulary).iter().enumerate() {
+        let plain = view(document, &vocabulary, &fixture_options(Markers::PerEntity), &ViewChoices::default()).unwrap();
+        assert_eq!(ids(&plain), read("docs").ints(&[i]), "{}", document.title);
+        assert_positions(&plain, &read("entPos").ints(&[i]));
+
+        let count = kept.ints(&[i]).iter().sum::<i64>() as usize;
+        let (heads, tails) = (heads.ints(&[i]), tails.ints(&[i]));
+        let pairs: Vec<_> = (0..count).map(|k| (heads[k] as u32, tails[k] as u32)).collect();
+        let markers = Markers::Kept(first_appearance(&pairs));
+        let code = view(document, &vocabulary, &fixture_options(markers), &ViewChoices::default()).unwrap();
+        assert_eq!(ids(&code), read("code/docs").ints(&[i]), "code profile of {}", document.title);
+        for (k, &(head, tail)) in pairs.iter().enumerate() {
+            assert_eq!(three(&code.mention_positions[head as usize]), read("code/head").ints(&[i, k]), "head {k}");
+            assert_eq!(three(&code.mention_positions[tail as usize]), read("code/tail").ints(&[i, k]), "tail {k}");
+        }
+    }
+}
+
+/// Written out by hand, so that the expected numbering does not come from the code.
+fn first_appearance(pairs: &[(u32, u32)]) -> Vec<u32> {
+    let mut order = Vec::new();
+    for &(head, tail) in pairs {
+        if !order.contains(&head) {
+            order.push(head);
+        }
+        if !order.contains(&tail) {
+            order.push(tail);
+        }
+    }
+    order
+}
+
+/// Symbols that can be told apart at a glance: markers of entity e are 1000 + 10e and 1001 + 10e.
+struct Plain;
+
+impl Symbols for Plain {
+    fn cls(&self) -> u32 {
+        901
+    }
+    fn sep(&self) -> u32 {
+        902
+    }
+    fn pad(&self) -> u32 {
+        900
+    }
+    fn blank(&self) -> u32 {
+        903
+    }
+    fn masked_mention(&self) -> u32 {
+        904
+    }
+    fn start_marker(&self, entity: usize) -> u32 {
+        1000 + 10 * entity as u32
+    }
+    fn end_marker(&self, entity: usize) -> u32 {
+        1001 + 10 * entity as u32
+    }
+    fn numbered(&self, k: usize) -> u32 {
+        2000 + k as u32
+    }
+}
+
+/// Words 0..n of one piece each, whose id is the word's number.
+fn plain(words: u32, entities: &[&[(u32, u32)]]) -> EncodedDocument {
+    let mention = |&(start, end): &(u32, u32)| EncodedMention { start, end, ..Default::default() };
+    let entity = |spans: &&[(u32, u32)]| EncodedEntity { mentions: spans.iter().map(mention).collect(), ..Default::default() };
+    EncodedDocument {
+        title: "plain".into(),
+        pieces: (0..words).collect(),
+        word_starts: (0..=words).collect(),
+        sentence_starts: vec![0, words],
+        entities: entities.iter().map(entity).collect(),
+        ..Default::default()
+    }
+}
+
+fn masked(rows: &[(u32, u32)]) -> ViewChoices {
+    ViewChoices { blanked: vec![], masked: rows.to_vec() }
+}
+
+#[test]
+fn markers_on_one_word_stack_and_mentions_share_the_outermost() {
+    let document = plain(3, &[&[(1, 2)], &[(1, 3)]]);
+    let view = view(&document, &Plain, &ViewOptions::default(), &ViewChoices::default()).unwrap();
+    assert_eq!(view.ids, [901, 0, 1010, 1000, 1, 1001, 2, 1011, 902]);
+    assert_eq!(view.mention_positions, [[2], [2]]);
+}
+
+#[test]
+fn without_markers_a_mention_is_at_its_first_piece() {
+    let document = plain(3, &[&[(1, 2)], &[(2, 3)]]);
+    let bare = ViewOptions { markers: Markers::None, ..Default::default() };
+    let view_bare = view(&document, &Plain, &bare, &ViewChoices::default()).unwrap();
+    assert_eq!((view_bare.ids, view_bare.mention_positions), (vec![901, 0, 1, 2, 902], vec![vec![2], vec![3]]));
+    let kept = ViewOptions { markers: Markers::Kept(vec![1]), ..Default::default() };
+    let view = view(&document, &Plain, &kept, &ViewChoices::default()).unwrap();
+    assert_eq!((view.ids, view.mention_positions), (vec![901, 0, 1, 2000, 2, 2001, 902], vec![vec![2], vec![3]]));
+}
+
+#[test]
+fn overlapping_blanks_and_masks_all_keep_their_symbols() {
+    // Entity 0: words 0..3; entity 1: word 1, inside it, and word 4.
+    let document = plain(5, &[&[(0, 3)], &[(1, 2), (4, 5)]]);
+    let blank_both = ViewChoices { blanked: vec![true, true], masked: vec![] };
+    let options = ViewOptions::default();
+    let blanked = view(&document, &Plain, &options, &blank_both).unwrap();
+    assert_eq!(blanked.ids, [901, 1000, 903, 1010, 903, 1011, 1001, 3, 1010, 903, 1011, 902]);
+
+    let mask_inner = ViewChoices { blanked: vec![true, true], masked: vec![(1, 0)] };
+    let view = view(&document, &Plain, &options, &mask_inner).unwrap();
+    assert_eq!(view.ids, [901, 1000, 903, 904, 1001, 3, 1010, 903, 1011, 902]);
+    assert_eq!((view.masked_positions, view.mention_positions), (vec![Some(3)], vec![vec![1], vec![6]]));
+}
+
+#[test]
+fn a_repeated_mask_is_written_once_unless_asked() {
+    let document = plain(4, &[&[(1, 3), (3, 4)]]);
+    let rows = masked(&[(0, 0), (0, 0), (0, 0)]);
+    let once = view(&document, &Plain, &ViewOptions::default(), &rows).unwrap();
+    assert_eq!((once.ids, once.masked_positions), (vec![901, 0, 904, 1000, 3, 1001, 902], vec![Some(2); 3]));
+    let release = ViewOptions { repeat_masked: true, ..Default::default() };
+    let view = view(&document, &Plain, &release, &rows).unwrap();
+    assert_eq!(view.ids, [901, 0, 904, 904, 904, 1000, 3, 1001, 902]);
+}
+
+#[test]
+fn a_cut_document_ends_with_sep_and_loses_what_lies_beyond() {
+    let document = plain(6, &[&[(0, 1), (1, 2), (5, 6)], &[(4, 5), (5, 6)]]);
+    let options = ViewOptions { max_pieces: Some(7), truncate: true, max_mentions: Some(1), ..Default::default() };
+    let rows = masked(&[(1, 0), (0, 0)]);
+    let view = view(&document, &Plain, &options, &rows).unwrap();
+    // Whole: CLS 904 1000 1 1001 2 3 904 1010 1000 5 1001 1011 SEP.
+    assert_eq!((view.ids, view.pieces_before_truncation), (vec![901, 904, 1000, 1, 1001, 2, 902], 14));
+    assert_eq!((view.masked_positions, view.mention_positions), (vec![None, Some(1)], vec![vec![2], vec![0]]));
+}
+
+#[test]
+fn the_limit_counts_sep_and_padding_follows_it() {
+    let document = plain(3, &[]);
+    let options = |limit, pad_to| ViewOptions { max_pieces: Some(limit), truncate: true, pad_to, ..Default::default() };
+    let whole = view(&document, &Plain, &options(5, Some(7)), &ViewChoices::default()).unwrap();
+    assert_eq!(whole.ids, [901, 0, 1, 2, 902, 900, 900]);
+    let cut = view(&document, &Plain, &options(4, None), &ViewChoices::default()).unwrap();
+    assert_eq!(cut.ids, [901, 0, 1, 902]);
+}
+
+#[test]
+fn a_long_document_is_an_error_unless_truncation_is_allowed() {
+    let options = ViewOptions { max_pieces: Some(4), ..Default::default() };
+    let error = view(&plain(3, &[]), &Plain, &options, &ViewChoices::default()).unwrap_err();
+    assert_eq!(error.exit_code(), 65);
+    assert!(error.to_string().contains("`plain`") && error.to_string().contains("5 word pieces"), "{error}");
+    assert!(error.hint().is_some());
+}
+
+#[test]
+fn spans_and_choices_that_do_not_exist_are_errors() {
+    let nothing = ViewChoices::default();
+    assert_eq!(view(&plain(3, &[&[(2, 4)]]), &Plain, &ViewOptions::default(), &nothing).unwrap_err().exit_code(), 65);
+    assert_eq!(view(&plain(3, &[&[(2, 2)]]), &Plain, &ViewOptions::default(), &nothing).unwrap_err().exit_code(), 65);
+    assert_eq!(view(&plain(3, &[&[(0, 1)]]), &Plain, &ViewOptions::default(), &masked(&[(0, 1)])).unwrap_err().exit_code(), 70);
+}
