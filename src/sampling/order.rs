@@ -1,0 +1,165 @@
+//! Which items make up a step's global batch, in which order, and which of them a rank takes.
+//!
+//! Not for: what is drawn inside an item.
+
+use super::Permutation;
+use crate::{DataError, Error, Result};
+
+/// The order of a stage that goes through all documents epoch by epoch, each epoch in a new order.
+#[derive(Clone, Debug)]
+pub struct BatchOrder {
+    len: u64,
+    seed: u64,
+    batch: u64,
+    drop_last: bool,
+}
+
+/// One item of a global batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchItem {
+    /// Index in the global batch, which keys the item's random numbers together with the step.
+    pub item: u64,
+    /// Position in the list of documents that was ordered.
+    pub row: usize,
+}
+
+impl BatchOrder {
+    /// Orders `len` documents into global batches of `batch`. Every epoch starts a new batch; its short last one is dropped or kept.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] for an empty batch; [`Error::Data`] when an epoch would have no step at all.
+    pub fn new(len: usize, seed: u64, batch: usize, drop_last: bool) -> Result<Self> {
+        if batch == 0 {
+            return Err(Error::recipe("the global batch has 0 documents").with_hint("set it to 1 or more"));
+        }
+        if len == 0 || (drop_last && len < batch) {
+            let problem = format!("{len} usable documents do not fill a global batch of {batch}");
+            return Err(DataError::new("shards", problem).hint("add documents or lower the batch size").into());
+        }
+        Ok(Self { len: len as u64, seed, batch: batch as u64, drop_last })
+    }
+
+    /// Number of steps of an epoch; at least 1.
+    pub fn steps_per_epoch(&self) -> u64 {
+        if self.drop_last { self.len / self.batch } else { self.len.div_ceil(self.batch) }
+    }
+
+    /// The epoch, from 0, to which a step belongs.
+    pub fn epoch(&self, step: u64) -> u64 {
+        step / self.steps_per_epoch()
+    }
+
+    /// All items of a step's global batch.
+    pub fn items(&self, step: u64) -> Vec<BatchItem> {
+        self.items_of_rank(step, 0, 1)
+    }
+
+    /// The items of a step that rank `rank` of `world` takes.
+    pub fn items_of_rank(&self, step: u64, rank: usize, world: usize) -> Vec<BatchItem> {
+        let permutation = Permutation::new(self.len, self.seed, self.epoch(step));
+        let start = (step % self.steps_per_epoch()) * self.batch;
+        let size = self.batch.min(self.len - start);
+        let place = |item| BatchItem { item, row: permutation.at(start + item) as usize };
+        items_of_rank(size as usize, rank, world).map(place).collect()
+    }
+}
+
+/// The items of a global batch of `batch` that rank `rank` of `world` takes: `rank`, `rank + world`, …
+pub fn items_of_rank(batch: usize, rank: usize, world: usize) -> impl Iterator<Item = u64> {
+    (rank..batch).step_by(world.max(1)).map(|item| item as u64)
+}
+
+/// A running hash over the rows of all global batches so far: equal hashes mean the same documents in the same order, whatever the
+/// number of ranks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OrderHash {
+    state: blake3::Hash,
+}
+
+impl Default for OrderHash {
+    fn default() -> Self {
+        Self { state: blake3::Hash::from_bytes([0; 32]) }
+    }
+}
+
+impl OrderHash {
+    /// Adds a step's global batch: the rows of all its items, in the order of the items.
+    pub fn add(&mut self, step: u64, rows: impl IntoIterator<Item = usize>) {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.state.as_bytes());
+        hasher.update(&step.to_le_bytes());
+        for row in rows {
+            hasher.update(&(row as u64).to_le_bytes());
+        }
+        self.state = hasher.finalize();
+    }
+
+    /// The hash as hexadecimal digits.
+    pub fn to_hex(&self) -> String {
+        self.state.to_hex().to_string()
+    }
+
+    /// Goes on from a hash that [`Self::to_hex`] wrote; `None` for anything else.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        blake3::Hash::from_hex(text).ok().map(|state| Self { state })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn an_epoch_visits_every_document_once_and_the_next_in_another_order() {
+        let order = BatchOrder::new(10, 5, 4, false).unwrap();
+        assert_eq!(order.steps_per_epoch(), 3);
+        let rows = |steps: std::ops::Range<u64>| steps.flat_map(|s| order.items(s)).map(|item| item.row).collect::<Vec<_>>();
+        let (first, second) = (rows(0..3), rows(3..6));
+        assert_ne!(first, second);
+        for mut epoch in [first, second] {
+            epoch.sort_unstable();
+            assert_eq!(epoch, (0..10).collect::<Vec<_>>());
+        }
+        assert_eq!([order.epoch(2), order.epoch(3)], [0, 1]);
+        assert_eq!(order.items(2).len(), 2);
+        assert!(BatchOrder::new(10, 5, 4, true).unwrap().items(1).len() == 4);
+        assert_eq!(BatchOrder::new(10, 5, 4, true).unwrap().steps_per_epoch(), 2);
+    }
+
+    #[test]
+    fn an_order_without_steps_is_an_error() {
+        assert_eq!(BatchOrder::new(10, 0, 0, false).unwrap_err().exit_code(), 64);
+        assert_eq!(BatchOrder::new(0, 0, 4, false).unwrap_err().exit_code(), 65);
+        assert_eq!(BatchOrder::new(3, 0, 4, true).unwrap_err().exit_code(), 65);
+        assert!(BatchOrder::new(3, 0, 4, false).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn ranks_share_the_same_global_batch(len in 1_usize..200, batch in 1_usize..20, world in 1_usize..9, step in 0_u64..300, seed: u64) {
+            let order = BatchOrder::new(len, seed, batch, false).unwrap();
+            let mut shared: Vec<_> = (0..world).flat_map(|rank| order.items_of_rank(step, rank, world)).collect();
+            shared.sort_unstable_by_key(|item| item.item);
+            prop_assert_eq!(shared, order.items(step));
+        }
+    }
+
+    #[test]
+    fn the_hash_knows_rows_steps_and_order_and_can_be_taken_up_again() {
+        let hash = |batches: &[(u64, &[usize])]| {
+            let mut hash = OrderHash::default();
+            batches.iter().for_each(|(step, rows)| hash.add(*step, rows.iter().copied()));
+            hash
+        };
+        let whole = hash(&[(0, &[1, 2]), (1, &[3])]);
+        assert_ne!(whole, hash(&[(0, &[2, 1]), (1, &[3])]));
+        assert_ne!(whole, hash(&[(0, &[1, 2]), (2, &[3])]));
+        assert_ne!(whole, hash(&[(0, &[1]), (1, &[2, 3])]));
+        let mut resumed = OrderHash::from_hex(&hash(&[(0, &[1, 2])]).to_hex()).unwrap();
+        resumed.add(1, [3]);
+        assert_eq!(resumed, whole);
+        assert_eq!(OrderHash::from_hex("no hash"), None);
+    }
+}

@@ -1,0 +1,255 @@
+//! Ordered entity pairs of one document: labelled, good (labelled and kept by the ranker), unlabelled, best-scored.
+
+use rand::RngExt;
+
+use super::Stream;
+use super::draw::take;
+use crate::text::{EncodedDocument, ScoredPair};
+
+/// An ordered pair of entities, (head, tail).
+pub type Pair = (u32, u32);
+
+/// A labelled relation of a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Label {
+    /// Head and tail.
+    pub pair: Pair,
+    /// Relation class.
+    pub relation: u32,
+}
+
+/// All pairs (i, j), i ≠ j, of `entities` entities in row-major order: the order of score vectors (SPEC §3.3 b).
+pub fn ordered_pairs(entities: usize) -> impl Iterator<Item = Pair> {
+    (0..entities * entities.saturating_sub(1)).map(move |index| pair_at(index, entities))
+}
+
+/// The pair at an index of the row-major order.
+fn pair_at(index: usize, entities: usize) -> Pair {
+    let (head, rest) = (index / (entities - 1), index % (entities - 1));
+    (head as u32, (rest + usize::from(rest >= head)) as u32)
+}
+
+/// The `keep` best-scored pairs of a document with `entities` entities, best first; among equal scores the earlier pair wins.
+/// `scores` belong to [`ordered_pairs`]; what follows them (padding) is not read.
+pub fn top_pairs(scores: &[f32], entities: usize, keep: usize) -> Vec<ScoredPair> {
+    let scored = ordered_pairs(entities).zip(scores).map(|((head, tail), &score)| ScoredPair { head, tail, score });
+    let mut pairs: Vec<_> = scored.collect();
+    // Adding zero makes a negative zero equal to zero.
+    pairs.sort_by(|a, b| (b.score + 0.0).total_cmp(&(a.score + 0.0)));
+    pairs.truncate(keep);
+    pairs
+}
+
+/// The labels of a document whose pair is among its first `keep` kept pairs, sorted and without repetition (SPEC §3.3 c). A document
+/// that no ranker has seen keeps all its labels.
+pub fn good_labels(document: &EncodedDocument, keep: usize) -> Vec<Label> {
+    let mut labels: Vec<_> = document.facts.iter().map(|fact| Label { pair: (fact.head, fact.tail), relation: fact.relation }).collect();
+    labels.sort_unstable();
+    labels.dedup();
+    if let Some(kept) = kept_prefix(document, keep) {
+        let mut kept: Vec<Pair> = kept.collect();
+        kept.sort_unstable();
+        labels.retain(|label| kept.binary_search(&label.pair).is_ok());
+    }
+    labels
+}
+
+/// The first `keep` pairs that the ranker kept; `None` where there was no ranker.
+pub(super) fn kept_prefix(document: &EncodedDocument, keep: usize) -> Option<impl Iterator<Item = Pair>> {
+    document.kept.as_ref().map(|kept| kept.iter().take(keep).map(|pair| (pair.head, pair.tail)))
+}
+
+/// The distinct pairs of sorted labels.
+pub(super) fn distinct_pairs(labels: &[Label]) -> Vec<Pair> {
+    let mut pairs: Vec<_> = labels.iter().map(|label| label.pair).collect();
+    pairs.dedup();
+    pairs
+}
+
+/// The pairs of a document without any label, from which negatives are drawn.
+#[derive(Clone, Debug)]
+pub struct UnlabelledPairs {
+    entities: usize,
+    /// Labelled pairs, sorted, without repetition.
+    labelled: Vec<Pair>,
+    /// Where negatives come from a list instead of all pairs.
+    pool: Option<Vec<Pair>>,
+}
+
+/// Random pairs that are tried for each negative before the unlabelled pairs are listed one by one.
+const TRIES: usize = 8;
+
+impl UnlabelledPairs {
+    /// All unlabelled pairs (i, j), i ≠ j.
+    pub fn new(document: &EncodedDocument) -> Self {
+        let mut labelled: Vec<_> = document.facts.iter().map(|fact| (fact.head, fact.tail)).collect();
+        labelled.sort_unstable();
+        labelled.dedup();
+        Self { entities: document.entities.len(), labelled, pool: None }
+    }
+
+    /// The unlabelled pairs among the first `keep` kept ones; all of them where there was no ranker.
+    pub fn among_kept(document: &EncodedDocument, keep: usize) -> Self {
+        let all = Self::new(document);
+        let kept = kept_prefix(document, keep);
+        let pool = kept.map(|kept| kept.filter(|pair| !all.is_labelled(*pair)).collect());
+        Self { pool, ..all }
+    }
+
+    /// Whether a pair has a label.
+    pub fn is_labelled(&self, pair: Pair) -> bool {
+        self.labelled.binary_search(&pair).is_ok()
+    }
+
+    /// Number of pairs to draw from.
+    pub fn len(&self) -> usize {
+        let labelled = || self.labelled.iter().filter(|(head, tail)| head != tail).count();
+        let all = self.entities * self.entities.saturating_sub(1);
+        self.pool.as_ref().map_or_else(|| all.saturating_sub(labelled()), Vec::len)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The pairs one by one.
+    fn list(&self) -> Vec<Pair> {
+        self.pool.clone().unwrap_or_else(|| ordered_pairs(self.entities).filter(|&pair| !self.is_labelled(pair)).collect())
+    }
+
+    /// Draws `count` pairs without replacement; the list is doubled where there are fewer, and nothing comes of an empty one.
+    ///
+    /// Pairs are drawn by rejection for a bounded number of tries and then from the list of what remains. Either way each draw is
+    /// uniform over the pairs not drawn yet.
+    pub fn draw(&self, rng: &mut Stream, count: usize) -> Vec<Pair> {
+        if count == 0 {
+            return Vec::new();
+        }
+        if self.pool.is_some() || self.len() < 2 * count {
+            return take(rng, &self.list(), count);
+        }
+        let all = self.entities * (self.entities - 1);
+        let mut drawn: Vec<Pair> = Vec::with_capacity(count);
+        for _ in 0..TRIES * count {
+            let pair = pair_at(rng.random_range(0..all), self.entities);
+            if drawn.len() == count {
+                return drawn;
+            }
+            if !self.is_labelled(pair) && !drawn.contains(&pair) {
+                drawn.push(pair);
+            }
+        }
+        let rest: Vec<_> = self.list().into_iter().filter(|pair| !drawn.contains(pair)).collect();
+        drawn.extend(take(rng, &rest, count - drawn.len()));
+        drawn
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sampling::testing::{assert_uniform, document, facts, keep};
+    use crate::sampling::{Purpose, rng};
+    use crate::text::view::fixture::{Table, case};
+
+    #[test]
+    fn pairs_are_row_major() {
+        assert_eq!(ordered_pairs(3).collect::<Vec<_>>(), [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)]);
+        assert_eq!([ordered_pairs(0).count(), ordered_pairs(1).count(), ordered_pairs(42).count()], [0, 0, 1722]);
+    }
+
+    #[test]
+    fn top_pairs_are_stable() {
+        let pairs = top_pairs(&[1.0, -0.0, 3.0, 0.0, 1.0, 2.0, 99.0], 3, 5);
+        let pairs: Vec<_> = pairs.iter().map(|pair| (pair.head, pair.tail)).collect();
+        assert_eq!(pairs, [(1, 0), (2, 1), (0, 1), (2, 0), (0, 2)]);
+        assert!(top_pairs(&[], 1, 5).is_empty());
+    }
+
+    #[test]
+    fn top_pairs_match_the_reference() {
+        let Some(folder) = case("dsdocre-finetune") else { return };
+        let read = |name: &str| Table::read(&folder, name);
+        let (entities, kept) = (read("num_entities").ints(&[]), read("label_mask"));
+        for (i, &entities) in entities.iter().enumerate() {
+            let scores: Vec<_> = read("score_vector").row(&[i]).iter().map(|&score| score as f32).collect();
+            let count = kept.ints(&[i]).iter().sum::<i64>() as usize;
+            let pairs = top_pairs(&scores, entities as usize, count);
+            let heads: Vec<_> = pairs.iter().map(|pair| i64::from(pair.head)).collect();
+            let tails: Vec<_> = pairs.iter().map(|pair| i64::from(pair.tail)).collect();
+            assert_eq!(
+                (heads.as_slice(), tails.as_slice()),
+                (&read("pair_head").ints(&[i])[..count], &read("pair_tail").ints(&[i])[..count])
+            );
+        }
+    }
+
+    #[test]
+    fn good_labels_lie_in_the_kept_prefix() {
+        let mut document = facts(document(3), &[(1, 0, 5), (0, 1, 4), (0, 1, 2), (0, 1, 2), (2, 1, 0)]);
+        let label = |pair, relation| Label { pair, relation };
+        assert_eq!(good_labels(&document, 2).len(), 4, "without a ranker every label is good, once");
+        document = keep(document, &[(0, 1), (1, 2), (1, 0)]);
+        assert_eq!(good_labels(&document, 2), [label((0, 1), 2), label((0, 1), 4)]);
+        assert_eq!(good_labels(&document, 3).len(), 3);
+        assert!(good_labels(&document, 0).is_empty());
+    }
+
+    #[test]
+    fn negatives_are_uniform_over_the_unlabelled_pairs() {
+        // 12 pairs, 3 of them labelled, (2, 2) is none: 9 remain, drawn by rejection (4 · 2 ≤ 9) and by listing (5 · 2 > 9).
+        let document = facts(document(4), &[(0, 1, 0), (0, 1, 1), (1, 0, 0), (3, 2, 0), (2, 2, 0)]);
+        let pairs = UnlabelledPairs::new(&document);
+        let expected: Vec<_> = ordered_pairs(4).filter(|pair| ![(0, 1), (1, 0), (3, 2)].contains(pair)).collect();
+        assert_eq!(pairs.len(), 9);
+        for count in [4, 5] {
+            let mut counts = vec![vec![0; 9]; count];
+            for item in 0..9000 {
+                let drawn = pairs.draw(&mut rng(3, Purpose::Rank, 0, item), count);
+                for (slot, pair) in drawn.iter().enumerate() {
+                    assert!(!drawn[..slot].contains(pair));
+                    counts[slot][expected.iter().position(|other| other == pair).unwrap()] += 1;
+                }
+            }
+            counts.iter().for_each(|row| assert_uniform(row));
+        }
+    }
+
+    #[test]
+    fn a_crowded_document_still_gives_all_its_negatives() {
+        // All but 4 of 42 · 41 pairs are labelled, so that 16 tries rarely find two.
+        let labelled: Vec<_> = ordered_pairs(42).filter(|pair| pair.0 != 7 || pair.1 > 3).map(|(h, t)| (h, t, 0)).collect();
+        let pairs = UnlabelledPairs::new(&facts(document(42), &labelled));
+        assert_eq!(pairs.len(), 4);
+        let mut counts = [0; 4];
+        for item in 0..2000 {
+            let drawn = pairs.draw(&mut rng(4, Purpose::Rank, 0, item), 2);
+            assert!(drawn.len() == 2 && drawn[0] != drawn[1]);
+            drawn.iter().for_each(|pair| counts[pair.1 as usize] += 1);
+        }
+        assert_uniform(&counts);
+    }
+
+    #[test]
+    fn few_negatives_are_doubled_and_none_give_none() {
+        let mut stream = rng(5, Purpose::Rank, 0, 0);
+        let one_left = UnlabelledPairs::new(&facts(document(2), &[(0, 1, 0)]));
+        assert_eq!(one_left.draw(&mut stream, 5), [(1, 0); 5]);
+        let none_left = UnlabelledPairs::new(&facts(document(2), &[(0, 1, 0), (1, 0, 0)]));
+        assert!(none_left.is_empty() && none_left.draw(&mut stream, 5).is_empty());
+        for lonely in [document(0), document(1)] {
+            assert!(UnlabelledPairs::new(&lonely).draw(&mut stream, 5).is_empty());
+            assert!(UnlabelledPairs::new(&lonely).draw(&mut stream, 0).is_empty());
+        }
+    }
+
+    #[test]
+    fn negatives_can_be_limited_to_the_kept_pairs() {
+        let document = keep(facts(document(5), &[(0, 1, 0)]), &[(0, 1), (2, 3), (3, 4), (4, 0)]);
+        let pairs = UnlabelledPairs::among_kept(&document, 3);
+        let mut drawn = pairs.draw(&mut rng(6, Purpose::Rank, 0, 0), 2);
+        drawn.sort_unstable();
+        assert_eq!((pairs.len(), drawn), (2, vec![(2, 3), (3, 4)]));
+    }
+}

@@ -1,0 +1,97 @@
+//! Ranker training: a labelled pair among unlabelled ones (SPEC §3.3 a).
+
+use rand::RngExt;
+use serde::{Deserialize, Serialize};
+
+use super::draw::place;
+use super::{PairInstance, Purpose, UnlabelledPairs, rng};
+use crate::text::EncodedDocument;
+
+/// Numbers of ranker training.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RankSettings {
+    /// Instances for each visit of a document.
+    pub instances: usize,
+    /// Pairs of an instance, the labelled one included.
+    pub candidates: usize,
+}
+
+impl Default for RankSettings {
+    fn default() -> Self {
+        Self { instances: 3, candidates: 6 }
+    }
+}
+
+/// One visit of the ranker to a document.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RankItem {
+    /// Row of the document.
+    pub row: usize,
+    /// The instances.
+    pub instances: Vec<PairInstance>,
+}
+
+/// Draws a visit. Positives are drawn from the labels, so a pair with two relations is twice as likely. `None` for a document without
+/// labels or without an unlabelled pair.
+pub fn rank_item(document: &EncodedDocument, row: usize, settings: &RankSettings, seed: u64, step: u64, item: u64) -> Option<RankItem> {
+    let negatives = UnlabelledPairs::new(document);
+    if document.facts.is_empty() || negatives.is_empty() {
+        return None;
+    }
+    let mut stream = rng(seed, Purpose::Rank, step, item);
+    let mut instance = || {
+        let fact = &document.facts[stream.random_range(0..document.facts.len())];
+        let others = negatives.draw(&mut stream, settings.candidates.saturating_sub(1));
+        let (pairs, answer) = place(&mut stream, others, (fact.head, fact.tail));
+        PairInstance { pairs, answer }
+    };
+    Some(RankItem { row, instances: (0..settings.instances).map(|_| instance()).collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sampling::testing::{assert_proportional, assert_uniform, document, facts};
+
+    #[test]
+    fn an_instance_is_one_label_among_five_unlabelled_pairs() {
+        // The pair (0, 1) has two relations, so it is drawn twice as often as the others.
+        let labelled = [(0, 1), (2, 3), (4, 0)];
+        let document = facts(document(6), &[(0, 1, 0), (0, 1, 1), (2, 3, 0), (4, 0, 2)]);
+        let (mut slots, mut positives) = ([0; 6], [0; 3]);
+        for item in 0..3000 {
+            let drawn = rank_item(&document, 9, &RankSettings::default(), 1, 2, item).unwrap();
+            assert_eq!((drawn.row, drawn.instances.len()), (9, 3));
+            for PairInstance { pairs, answer } in &drawn.instances {
+                assert_eq!(pairs.len(), 6);
+                for (i, pair) in pairs.iter().enumerate() {
+                    assert!(pair.0 != pair.1 && !pairs[..i].contains(pair));
+                    assert_eq!(labelled.contains(pair), i == *answer);
+                }
+                slots[*answer] += 1;
+                positives[labelled.iter().position(|pair| *pair == pairs[*answer]).unwrap()] += 1;
+            }
+        }
+        assert_uniform(&slots);
+        assert_proportional(&positives, &[2.0, 1.0, 1.0]);
+    }
+
+    #[test]
+    fn documents_without_labels_or_without_negatives_are_skipped() {
+        let draw = |document| rank_item(&document, 0, &RankSettings::default(), 1, 1, 1);
+        assert_eq!(draw(document(5)), None);
+        assert_eq!(draw(document(0)), None);
+        assert_eq!(draw(facts(document(2), &[(0, 1, 0), (1, 0, 0)])), None);
+        let doubled = draw(facts(document(2), &[(0, 1, 0)])).unwrap();
+        assert!(doubled.instances.iter().all(|instance| instance.pairs.iter().filter(|pair| **pair == (1, 0)).count() == 5));
+    }
+
+    #[test]
+    fn the_same_arguments_give_the_same_item() {
+        let document = facts(document(6), &[(0, 1, 0), (2, 3, 0)]);
+        let draw = |step, item| rank_item(&document, 0, &RankSettings::default(), 1, step, item).unwrap();
+        assert_eq!(draw(1, 2), draw(1, 2));
+        assert_ne!(draw(1, 2), draw(2, 1));
+    }
+}

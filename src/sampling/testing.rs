@@ -1,0 +1,57 @@
+//! Small documents and a test of uniformity. Only for tests.
+
+use crate::text::{EncodedDocument, EncodedEntity, EncodedFact, EncodedMention, ScoredPair};
+
+/// A document of `entities` entities with one mention each, `name0`, `name1`, …, one word a mention.
+pub(super) fn document(entities: u32) -> EncodedDocument {
+    let entity = |e| EncodedEntity { entity_type: String::new(), mentions: vec![mention(&format!("name{e}"), e)] };
+    EncodedDocument {
+        pieces: (0..entities).collect(),
+        word_starts: (0..=entities).collect(),
+        sentence_starts: vec![0, entities],
+        entities: (0..entities).map(entity).collect(),
+        labelled: true,
+        ..EncodedDocument::default()
+    }
+}
+
+pub(super) fn mention(name: &str, word: u32) -> EncodedMention {
+    EncodedMention { name: name.into(), sentence: 0, start: word, end: word + 1 }
+}
+
+/// Adds facts given as (head, tail, relation).
+pub(super) fn facts(mut document: EncodedDocument, facts: &[(u32, u32, u32)]) -> EncodedDocument {
+    let fact = |&(head, tail, relation): &(u32, u32, u32)| EncodedFact { head, tail, relation, evidence: vec![] };
+    document.facts.extend(facts.iter().map(fact));
+    document
+}
+
+/// Sets the kept pairs, best first.
+pub(super) fn keep(mut document: EncodedDocument, pairs: &[(u32, u32)]) -> EncodedDocument {
+    let scored = |(i, &(head, tail)): (usize, &(u32, u32))| ScoredPair { head, tail, score: -(i as f32) };
+    document.kept = Some(pairs.iter().enumerate().map(scored).collect());
+    document
+}
+
+/// Asserts that counts look uniform: Pearson's chi-square below its 1 − 10⁻⁵ quantile (Wilson and Hilferty's approximation, z = 4.265).
+pub(super) fn assert_uniform(counts: &[u32]) {
+    let weights = vec![1.0; counts.len()];
+    assert_proportional(counts, &weights);
+}
+
+/// Asserts that counts look proportional to weights, by the same test.
+pub(super) fn assert_proportional(counts: &[u32], weights: &[f64]) {
+    let total = f64::from(counts.iter().sum::<u32>());
+    let scale = total / weights.iter().sum::<f64>();
+    let chi_square: f64 = counts.iter().zip(weights).map(|(&n, w)| (f64::from(n) - w * scale).powi(2) / (w * scale)).sum();
+    let spread = 2.0 / (9.0 * (counts.len() - 1) as f64);
+    let bound = (counts.len() - 1) as f64 * (1.0 - spread + 4.265 * spread.sqrt()).powi(3);
+    assert!(total > 0.0 && chi_square < bound, "chi-square {chi_square:.1} exceeds {bound:.1}: {counts:?}");
+}
+
+/// Asserts that `hits` of `trials` fits a probability within 4.5 standard deviations.
+pub(super) fn assert_rate(hits: usize, trials: usize, probability: f64) {
+    let (rate, trials) = (hits as f64 / trials as f64, trials as f64);
+    let bound = 4.5 * (probability * (1.0 - probability) / trials).sqrt();
+    assert!((rate - probability).abs() <= bound, "rate {rate:.4} is not {probability} ± {bound:.4}");
+}
