@@ -2,6 +2,26 @@
 //!
 //! Not for: what a system computes (`systems`) or when (`train`).
 
+pub mod device;
+pub mod dropout;
+pub mod encoder;
+pub mod gradients;
+pub mod hf;
+pub mod hooks;
+pub mod losses;
+pub mod ops;
+pub mod optimizer;
+pub mod pairs;
 mod params;
+pub mod precision;
+pub mod rng;
+pub mod segments;
+mod shim;
 
+pub use device::{DeviceChoice, SideStream};
+pub use dropout::Dropout;
+pub use gradients::GradientBuckets;
+pub use optimizer::{AdamW, AdamWSettings, ParameterGroup};
 pub use params::{Init, Parameter, Parameters};
+pub use precision::Precision;
+pub use segments::Segments;

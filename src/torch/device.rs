@@ -1,0 +1,258 @@
+//! Where tensors live: the choice of a device, CUDA opened at run time, threads, and side streams for communication.
+//!
+//! Not for: what runs there.
+
+use std::ffi::{CStr, CString, c_void};
+use std::str::FromStr;
+
+use tch::{Cuda, Device, Tensor};
+
+use super::shim::{
+    CStream, check, docre_cuda_peak_bytes, docre_cuda_set_device, docre_deterministic, docre_matmul_precision, docre_stream_current_waits,
+    docre_stream_free, docre_stream_handle, docre_stream_new, docre_stream_record, docre_stream_wait_current,
+};
+use crate::{Error, Result};
+
+/// What the user asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// CUDA where it works, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// A CUDA device: the one named, or the one with the number of the rank on its node.
+    Cuda(Option<usize>),
+}
+
+impl FromStr for DeviceChoice {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let unknown = || Error::recipe(format!("device `{text}` is not known")).with_hint("use `auto`, `cpu`, `cuda` or `cuda:<number>`");
+        match text.split_once(':') {
+            None if text == "auto" => Ok(Self::Auto),
+            None if text == "cpu" => Ok(Self::Cpu),
+            None if text == "cuda" => Ok(Self::Cuda(None)),
+            Some(("cuda", index)) => index.parse().map(|index| Self::Cuda(Some(index))).map_err(|_| unknown()),
+            _ => Err(unknown()),
+        }
+    }
+}
+
+impl DeviceChoice {
+    /// The device for the rank that is number `local_rank` on its node, made current where it is a CUDA device.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] with the reason if CUDA was asked for and cannot be used.
+    pub fn resolve(self, local_rank: usize) -> Result<Device> {
+        match self {
+            Self::Cpu => Ok(Device::Cpu),
+            Self::Auto if open_cuda().is_err() => Ok(Device::Cpu),
+            Self::Auto => cuda_device(local_rank % usable_devices().max(1)),
+            Self::Cuda(index) => {
+                open_cuda()?;
+                cuda_device(index.unwrap_or(local_rank))
+            }
+        }
+    }
+}
+
+fn usable_devices() -> usize {
+    usize::try_from(Cuda::device_count()).unwrap_or(0)
+}
+
+fn cuda_device(index: usize) -> Result<Device> {
+    let count = usable_devices();
+    if index >= count {
+        let message = format!("device `cuda:{index}` does not exist: this machine shows {count} CUDA devices");
+        return Err(Error::recipe(message).with_hint("start fewer ranks on this node, or check CUDA_VISIBLE_DEVICES"));
+    }
+    // SAFETY: a plain call with a number.
+    check(unsafe { docre_cuda_set_device(index as i64) })?;
+    Ok(Device::Cuda(index))
+}
+
+/// Loads libtorch's CUDA half, which the program is not linked against.
+///
+/// # Errors
+/// [`Error::Recipe`] saying why CUDA cannot be used here.
+pub fn open_cuda() -> Result<()> {
+    let refuse = |why: &str| Error::recipe(format!("CUDA was asked for, but {why}")).with_hint("use `--device cpu`");
+    let name = CString::new("libtorch_cuda.so").map_err(|_| Error::Bug("a file name holds a zero byte".into()))?;
+    // libtorch opens further libraries lazily and finds their symbols only if this one is global.
+    // SAFETY: the library's initialisers register kernels and start nothing.
+    let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
+    if handle.is_null() {
+        return Err(refuse(&format!("libtorch's CUDA library cannot be loaded ({})", loader_message())));
+    }
+    if Cuda::is_available() { Ok(()) } else { Err(refuse("libtorch finds no CUDA device (is the driver installed?)")) }
+}
+
+/// What the dynamic loader complained about last.
+fn loader_message() -> String {
+    // SAFETY: the pointer is null or to a string that lives until the next loader call of this thread.
+    let message = unsafe { libc::dlerror() };
+    if message.is_null() { "no reason given".into() } else { unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned() }
+}
+
+/// Sets the number of threads an operation may use.
+///
+/// # Errors
+/// [`Error::Recipe`] for a number that is not positive or absurd.
+pub fn set_threads(threads: usize) -> Result<()> {
+    match i32::try_from(threads) {
+        Ok(count) if count > 0 => tch::set_num_threads(count),
+        _ => return Err(Error::recipe(format!("{threads} threads cannot be used"))),
+    }
+    Ok(())
+}
+
+/// How fp32 matrix products may round on devices with faster units: `highest`, `high` (TF32) or `medium`.
+///
+/// # Errors
+/// [`Error::Recipe`] for another name.
+pub fn set_matmul_precision(name: &str) -> Result<()> {
+    if !["highest", "high", "medium"].contains(&name) {
+        return Err(Error::recipe(format!("matmul precision `{name}` is not known")).with_hint("use `highest`, `high` or `medium`"));
+    }
+    let name = CString::new(name).map_err(|_| Error::Bug("a name holds a zero byte".into()))?;
+    // SAFETY: the string lives through the call.
+    check(unsafe { docre_matmul_precision(name.as_ptr()) })
+}
+
+/// Makes operations that cannot repeat themselves bit for bit fail.
+///
+/// # Errors
+/// If libtorch refuses.
+pub fn set_deterministic(on: bool) -> Result<()> {
+    // SAFETY: a plain call with a number.
+    check(unsafe { docre_deterministic(i32::from(on)) })
+}
+
+/// The most memory used so far, in bytes: of the process on the CPU, of libtorch's allocator on CUDA.
+///
+/// # Errors
+/// [`Error::Io`] if the kernel's statistics cannot be read.
+pub fn peak_memory_bytes(device: Device) -> Result<u64> {
+    let Device::Cuda(index) = device else {
+        return Ok(parse_peak(&fs_err::read_to_string("/proc/self/status")?).unwrap_or(0));
+    };
+    let mut bytes = 0;
+    // SAFETY: the number is ours.
+    check(unsafe { docre_cuda_peak_bytes(index as i64, &raw mut bytes) })?;
+    Ok(u64::try_from(bytes).unwrap_or(0))
+}
+
+/// The line `VmHWM:   1234 kB`, in bytes.
+fn parse_peak(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+/// A CUDA stream beside the current one, for communication that overlaps with computation.
+#[derive(Debug)]
+pub struct SideStream(*mut CStream);
+
+// SAFETY: the shim's stream is a plain value (device, number) that any thread may use.
+unsafe impl Send for SideStream {}
+// SAFETY: no method changes the value; the work they queue is ordered by CUDA.
+unsafe impl Sync for SideStream {}
+
+impl SideStream {
+    /// A high-priority stream of libtorch's pool on CUDA device `index`.
+    ///
+    /// # Errors
+    /// If CUDA is not open.
+    pub fn new(index: usize) -> Result<Self> {
+        let mut stream = std::ptr::null_mut();
+        // SAFETY: the pointer is ours; the shim fills it with an allocation that `drop` frees.
+        check(unsafe { docre_stream_new(index as i64, &raw mut stream) })?;
+        Ok(Self(stream))
+    }
+
+    /// The `cudaStream_t`.
+    ///
+    /// # Errors
+    /// If libtorch refuses.
+    pub fn handle(&self) -> Result<*mut c_void> {
+        let mut handle = std::ptr::null_mut();
+        // SAFETY: the stream is alive and the pointer is ours.
+        check(unsafe { docre_stream_handle(self.0, &raw mut handle) })?;
+        Ok(handle)
+    }
+
+    /// What is queued here next waits for what is queued on the calling thread's current stream now.
+    ///
+    /// # Errors
+    /// If libtorch refuses.
+    pub fn wait_current(&self) -> Result<()> {
+        // SAFETY: the stream is alive.
+        check(unsafe { docre_stream_wait_current(self.0) })
+    }
+
+    /// What the calling thread's current stream gets next waits for what is queued here now.
+    ///
+    /// # Errors
+    /// If libtorch refuses.
+    pub fn current_waits(&self) -> Result<()> {
+        // SAFETY: the stream is alive.
+        check(unsafe { docre_stream_current_waits(self.0) })
+    }
+
+    /// Tells the allocator that `tensor` is used here, so that its memory is not given away too early.
+    ///
+    /// # Errors
+    /// If libtorch refuses.
+    pub fn record(&self, tensor: &Tensor) -> Result<()> {
+        // SAFETY: both are alive.
+        check(unsafe { docre_stream_record(tensor.as_ptr(), self.0) })
+    }
+}
+
+impl Drop for SideStream {
+    fn drop(&mut self) {
+        // SAFETY: allocated by `new`, freed once.
+        unsafe { docre_stream_free(self.0) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_are_parsed() {
+        assert_eq!("auto".parse::<DeviceChoice>().unwrap(), DeviceChoice::Auto);
+        assert_eq!("cuda".parse::<DeviceChoice>().unwrap(), DeviceChoice::Cuda(None));
+        assert_eq!("cuda:3".parse::<DeviceChoice>().unwrap(), DeviceChoice::Cuda(Some(3)));
+        for wrong in ["gpu", "cuda:", "cuda:x", "cpu:0"] {
+            assert!(wrong.parse::<DeviceChoice>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn cuda_is_either_there_or_refused_with_a_reason() {
+        match DeviceChoice::Cuda(None).resolve(0) {
+            Ok(device) => assert_eq!(device, Device::Cuda(0)),
+            Err(error) => assert!(error.to_string().starts_with("CUDA was asked for, but libtorch"), "{error}"),
+        }
+        assert_eq!(DeviceChoice::Cpu.resolve(5).unwrap(), Device::Cpu);
+        assert!(DeviceChoice::Auto.resolve(0).is_ok());
+    }
+
+    #[test]
+    fn peak_memory_is_read() {
+        assert_eq!(parse_peak("VmPeak:\t9 kB\nVmHWM:\t  1234 kB\n"), Some(1_263_616));
+        assert_eq!(parse_peak("VmPeak:\t9 kB\n"), None);
+        assert!(peak_memory_bytes(Device::Cpu).unwrap() > 1 << 20);
+    }
+
+    #[test]
+    fn settings_are_checked() {
+        assert!(set_threads(0).is_err());
+        assert!(set_matmul_precision("low").is_err());
+        set_matmul_precision("highest").unwrap();
+        set_deterministic(false).unwrap();
+    }
+}

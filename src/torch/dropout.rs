@@ -1,0 +1,159 @@
+//! Dropout whose mask depends on (token key, place in the network, channel) and on nothing else.
+//!
+//! A token key is made on the host from (seed, step, item, token position), so that the losses do not depend on which other
+//! documents share a micro-batch or on the number of ranks. On CUDA libtorch's own generator draws the masks (one kernel instead of
+//! a dozen): there a run repeats itself only with the same ranks and after seeding the generator at the start of each step.
+
+use tch::Tensor;
+
+use super::shim::{docre_dropout, pointer, produce};
+use crate::{Error, Result};
+
+/// What to drop in one forward pass.
+#[derive(Debug)]
+pub struct Dropout {
+    p: f64,
+    token_keys: Tensor,
+}
+
+impl Dropout {
+    /// Dropping with probability `p` in [0, 1); `token_keys`: int64 `[tokens]`.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] for a `p` outside [0, 1).
+    pub fn new(p: f64, token_keys: Tensor) -> Result<Self> {
+        if !(0.0..1.0).contains(&p) {
+            return Err(Error::recipe(format!("dropout must lie in [0, 1), not {p}")));
+        }
+        Ok(Self { p, token_keys })
+    }
+
+    /// The key of one token (SplitMix64 over the four numbers).
+    pub fn token_key(seed: u64, step: u64, item: u64, position: u64) -> i64 {
+        [seed, step, item, position].into_iter().fold(0u64, |state, part| mix(state ^ part)).cast_signed()
+    }
+
+    /// The probability of dropping.
+    pub fn p(&self) -> f64 {
+        self.p
+    }
+
+    /// int64 `[tokens]`.
+    pub fn token_keys(&self) -> &Tensor {
+        &self.token_keys
+    }
+}
+
+fn mix(value: u64) -> u64 {
+    let mut z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// `x` [tokens, d] with each element kept with probability 1 − p and scaled by 1/(1 − p), else 0. `salt` names the place in the network.
+///
+/// # Errors
+/// If shapes or kinds do not fit.
+pub fn dropout(x: &Tensor, dropout: Option<&Dropout>, salt: u64) -> Result<Tensor> {
+    match dropout {
+        Some(active) if active.p > 0.0 && x.device().is_cuda() => Ok(x.f_dropout(active.p, true)?),
+        Some(active) if active.p > 0.0 => masked(x, None, active, salt),
+        _ => Ok(x.shallow_clone()),
+    }
+}
+
+/// dropout(x) + residual, both [tokens, d], in one pass over memory.
+///
+/// # Errors
+/// As [`dropout`].
+pub fn dropout_add(x: &Tensor, residual: &Tensor, dropout: Option<&Dropout>, salt: u64) -> Result<Tensor> {
+    match dropout {
+        Some(active) if active.p > 0.0 && x.device().is_cuda() => Ok(x.f_dropout(active.p, true)?.f_add(residual)?),
+        Some(active) if active.p > 0.0 => masked(x, Some(residual), active, salt),
+        _ => Ok(x.f_add(residual)?),
+    }
+}
+
+/// LayerNorm(dropout(x) + residual), the end of both halves of a transformer layer; `weight`, `bias`: `[d]`.
+///
+/// # Errors
+/// As [`dropout`].
+pub fn dropout_add_layer_norm(
+    x: &Tensor,
+    residual: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    eps: f64,
+    dropout: Option<&Dropout>,
+    salt: u64,
+) -> Result<Tensor> {
+    let sum = dropout_add(x, residual, dropout, salt)?;
+    Ok(sum.f_layer_norm(weight.size(), Some(weight), Some(bias), eps, false)?)
+}
+
+fn masked(x: &Tensor, residual: Option<&Tensor>, dropout: &Dropout, salt: u64) -> Result<Tensor> {
+    // SAFETY: all pointers are to live tensors, or null where the shim allows it.
+    produce(|out| unsafe { docre_dropout(x.as_ptr(), pointer(residual), dropout.token_keys.as_ptr(), salt.cast_signed(), dropout.p, out) })
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind};
+
+    use super::*;
+
+    const OPTIONS: (Kind, Device) = (Kind::Float, Device::Cpu);
+
+    fn keys(item: u64, tokens: u64) -> Tensor {
+        Tensor::from_slice(&(0..tokens).map(|position| Dropout::token_key(7, 1, item, position)).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn keeps_the_right_share_and_scales_it() {
+        let active = Dropout::new(0.1, keys(0, 1000)).unwrap();
+        let y = dropout(&Tensor::ones([1000, 77], OPTIONS), Some(&active), 3).unwrap();
+        let kept = y.gt(0.0).sum(Kind::Float).double_value(&[]) / 77_000.0;
+        // Three standard deviations of a binomial share: 3·√(0.09/77000) = 0.0033.
+        assert!((kept - 0.9).abs() < 0.0033, "{kept}");
+        let values = y.masked_select(&y.gt(0.0));
+        assert!((values.min().double_value(&[]) - 1.0 / 0.9).abs() < 1e-6);
+        assert!((values.max().double_value(&[]) - 1.0 / 0.9).abs() < 1e-6);
+        // Neither a channel nor a token is favoured: each column's share stays within five deviations, 5·√(0.09/1000) = 0.047.
+        let columns = y.gt(0.0).to_kind(Kind::Float).mean_dim(0, false, Kind::Float);
+        assert!((columns - 0.9).abs().max().double_value(&[]) < 0.047);
+    }
+
+    #[test]
+    fn depends_on_key_and_salt_but_not_on_neighbours() {
+        let x = Tensor::ones([8, 40], OPTIONS);
+        let alone = dropout(&x, Some(&Dropout::new(0.5, keys(5, 8)).unwrap()), 1).unwrap();
+        let both = Tensor::cat(&[keys(4, 3), keys(5, 8)], 0);
+        let packed = dropout(&Tensor::ones([11, 40], OPTIONS), Some(&Dropout::new(0.5, both).unwrap()), 1).unwrap();
+        assert_eq!(packed.narrow(0, 3, 8), alone);
+        assert_ne!(dropout(&x, Some(&Dropout::new(0.5, keys(5, 8)).unwrap()), 2).unwrap(), alone);
+        assert_ne!(dropout(&x, Some(&Dropout::new(0.5, keys(6, 8)).unwrap()), 1).unwrap(), alone);
+    }
+
+    #[test]
+    fn gradient_is_the_mask() {
+        for kind in [Kind::Float, Kind::BFloat16] {
+            let active = Dropout::new(0.3, keys(0, 9)).unwrap();
+            let mask = dropout(&Tensor::ones([9, 21], (kind, Device::Cpu)), Some(&active), 4).unwrap();
+            let x = Tensor::randn([9, 21], OPTIONS).to_kind(kind).set_requires_grad(true);
+            let residual = Tensor::randn([9, 21], OPTIONS).to_kind(kind).set_requires_grad(true);
+            dropout_add(&x, &residual, Some(&active), 4).unwrap().sum(Kind::Float).backward();
+            assert_eq!(x.grad(), mask);
+            assert_eq!(residual.grad(), mask.ones_like());
+        }
+    }
+
+    #[test]
+    fn is_the_identity_without_dropout_and_refuses_certainty() {
+        let x = Tensor::randn([3, 4], OPTIONS);
+        assert_eq!(dropout(&x, None, 0).unwrap(), x);
+        assert_eq!(dropout(&x, Some(&Dropout::new(0.0, keys(0, 3)).unwrap()), 0).unwrap(), x);
+        assert!(Dropout::new(1.0, keys(0, 3)).is_err());
+        assert!(dropout(&x, Some(&Dropout::new(0.5, keys(0, 2)).unwrap()), 0).is_err());
+    }
+}

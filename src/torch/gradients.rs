@@ -1,0 +1,212 @@
+//! Gradients as views into a few flat buckets: one norm, one all-reduce and one fill a bucket.
+//!
+//! Not for: summing them over ranks (`dist`) or using them (`optimizer`).
+
+use tch::{Kind, Tensor};
+
+use super::shim::{check, docre_set_grad, docre_square_sum};
+use crate::{Error, Result};
+
+/// One flat tensor and the parameters whose gradients lie in it.
+#[derive(Debug)]
+struct Bucket {
+    flat: Tensor,
+    members: Vec<usize>,
+}
+
+/// The gradients of a list of parameters, grouped in reverse order of declaration: the order in which backward finishes them.
+#[derive(Debug)]
+pub struct GradientBuckets {
+    buckets: Vec<Bucket>,
+    bucket_of: Vec<usize>,
+}
+
+impl GradientBuckets {
+    /// Gives every parameter a zero gradient inside a bucket; a bucket is closed before it exceeds `bucket_bytes`, but holds at least
+    /// one parameter. Backward adds to these views in place. A gradient must not be replaced or unset from then on.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] for a parameter that is not fp32 (master weights are).
+    pub fn new(parameters: &[(String, Tensor)], bucket_bytes: usize) -> Result<Self> {
+        let mut bucket_of = vec![0; parameters.len()];
+        let mut buckets = Vec::new();
+        for members in plan(parameters, bucket_bytes) {
+            for &member in &members {
+                bucket_of[member] = buckets.len();
+            }
+            buckets.push(Bucket { flat: install(parameters, &members)?, members });
+        }
+        Ok(Self { buckets, bucket_of })
+    }
+
+    /// The flat tensors, fp32 `[numbers]`, in the order in which backward fills them.
+    pub fn tensors(&self) -> impl ExactSizeIterator<Item = &Tensor> {
+        self.buckets.iter().map(|bucket| &bucket.flat)
+    }
+
+    /// Number of buckets.
+    pub fn len(&self) -> usize {
+        self.buckets.len()
+    }
+
+    /// Whether there is no bucket.
+    pub fn is_empty(&self) -> bool {
+        self.buckets.is_empty()
+    }
+
+    /// The parameters of a bucket, as indices into the list given to [`Self::new`].
+    pub fn members(&self, bucket: usize) -> &[usize] {
+        &self.buckets[bucket].members
+    }
+
+    /// The bucket that holds the gradient of a parameter.
+    pub fn bucket_of(&self, parameter: usize) -> usize {
+        self.bucket_of[parameter]
+    }
+
+    /// Sets all gradients to zero.
+    ///
+    /// # Errors
+    /// If libtorch refuses.
+    pub fn zero(&self) -> Result<()> {
+        self.tensors().try_for_each(|flat| Ok(flat.shallow_clone().f_zero_().map(drop)?))
+    }
+
+    /// The global 2-norm; on the CPU its bits do not depend on the number of threads. Not finite when a gradient is not.
+    ///
+    /// # Errors
+    /// If libtorch refuses.
+    pub fn norm(&self) -> Result<f64> {
+        let mut squares = 0.0;
+        for flat in self.tensors() {
+            let mut sum = 0.0;
+            // SAFETY: the tensor is alive and the number is ours.
+            check(unsafe { docre_square_sum(flat.as_ptr(), &raw mut sum) })?;
+            squares += sum;
+        }
+        Ok(squares.sqrt())
+    }
+
+    /// Multiplies all gradients by `factor`.
+    ///
+    /// # Errors
+    /// If libtorch refuses.
+    pub fn scale(&self, factor: f64) -> Result<()> {
+        self.tensors().try_for_each(|flat| Ok(flat.shallow_clone().f_mul_scalar_(factor).map(drop)?))
+    }
+
+    /// Scales all gradients down to a global norm of `max_norm` where it is larger, and returns the norm from before. Where that is
+    /// not finite nothing is changed: the caller must look at it.
+    ///
+    /// # Errors
+    /// If libtorch refuses.
+    pub fn clip(&self, max_norm: f64) -> Result<f64> {
+        let norm = self.norm()?;
+        if norm.is_finite() && norm > max_norm {
+            self.scale(max_norm / norm)?;
+        }
+        Ok(norm)
+    }
+}
+
+/// Which parameters share a bucket.
+fn plan(parameters: &[(String, Tensor)], bucket_bytes: usize) -> Vec<Vec<usize>> {
+    let mut plan: Vec<Vec<usize>> = Vec::new();
+    let mut filled = 0;
+    for index in (0..parameters.len()).rev() {
+        let bytes = parameters[index].1.numel() * size_of::<f32>();
+        match plan.last_mut() {
+            Some(members) if filled + bytes <= bucket_bytes => {
+                members.push(index);
+                filled += bytes;
+            }
+            _ => {
+                plan.push(vec![index]);
+                filled = bytes;
+            }
+        }
+    }
+    plan
+}
+
+/// A zeroed flat tensor whose parts are made the gradients of the members.
+fn install(parameters: &[(String, Tensor)], members: &[usize]) -> Result<Tensor> {
+    let total: usize = members.iter().map(|&member| parameters[member].1.numel()).sum();
+    let flat = Tensor::f_zeros([total as i64], (Kind::Float, parameters[members[0]].1.device()))?;
+    let mut offset = 0;
+    for (name, parameter) in members.iter().map(|&member| &parameters[member]) {
+        if parameter.kind() != Kind::Float {
+            return Err(Error::Bug(format!("parameter `{name}` is {:?}, but master weights are fp32", parameter.kind())));
+        }
+        let count = parameter.numel() as i64;
+        let view = flat.f_narrow(0, offset, count)?.f_view(parameter.size().as_slice())?;
+        // SAFETY: both tensors are alive; the shim stores a reference of its own.
+        check(unsafe { docre_set_grad(parameter.shallow_clone().as_mut_ptr(), view.as_ptr()) })?;
+        offset += count;
+    }
+    Ok(flat)
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+
+    fn parameters(shapes: &[&[i64]]) -> Vec<(String, Tensor)> {
+        let ones = |shape: &&[i64]| Tensor::ones(*shape, (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        shapes.iter().enumerate().map(|(i, shape)| (format!("p{i}"), ones(shape))).collect()
+    }
+
+    #[test]
+    fn backward_adds_into_the_buckets() {
+        let list = parameters(&[&[2, 3], &[4], &[5]]);
+        let buckets = GradientBuckets::new(&list, 40).unwrap();
+        assert_eq!((buckets.len(), buckets.members(0), buckets.members(1)), (2, &[2, 1][..], &[0][..]));
+        assert_eq!((buckets.bucket_of(0), buckets.bucket_of(2)), (1, 0));
+        for _ in 0..2 {
+            let loss = list.iter().enumerate().map(|(i, (_, p))| p.sum(Kind::Float) * (i as f64 + 1.0)).reduce(|a, b| a + b).unwrap();
+            loss.backward();
+        }
+        let values: Vec<Vec<f32>> = buckets.tensors().map(|flat| Vec::try_from(flat).unwrap()).collect();
+        assert_eq!(values, [vec![6.0, 6.0, 6.0, 6.0, 6.0, 4.0, 4.0, 4.0, 4.0], vec![2.0; 6]]);
+        buckets.scale(0.5).unwrap();
+        assert_eq!(list[2].1.grad(), Tensor::from_slice(&[3f32; 5]));
+        buckets.zero().unwrap();
+        assert_eq!(buckets.norm().unwrap(), 0.0);
+    }
+
+    #[test]
+    fn clips_to_the_global_norm() {
+        let list = parameters(&[&[3], &[4]]);
+        let buckets = GradientBuckets::new(&list, 1).unwrap();
+        (&list[0].1 * 2.0 + (&list[1].1 * 3.0).sum(Kind::Float)).sum(Kind::Float).backward();
+        // Gradients 2 (three times) and 9 (four times): √(12 + 324).
+        let norm = 336f64.sqrt();
+        assert!((buckets.clip(100.0).unwrap() - norm).abs() < 1e-9);
+        assert!((buckets.clip(1.0).unwrap() - norm).abs() < 1e-9);
+        assert!((buckets.norm().unwrap() - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_gradient_that_is_not_finite_is_reported_and_left_alone() {
+        let list = parameters(&[&[3]]);
+        let buckets = GradientBuckets::new(&list, 1).unwrap();
+        (&list[0].1 * f64::NAN).sum(Kind::Float).backward();
+        assert!(buckets.clip(1.0).unwrap().is_nan());
+    }
+
+    #[test]
+    fn the_norm_has_the_same_bits_for_every_number_of_threads() {
+        let list = vec![("p".to_owned(), Tensor::zeros([1_000_003], (Kind::Float, Device::Cpu)))];
+        let buckets = GradientBuckets::new(&list, 1).unwrap();
+        buckets.tensors().for_each(|flat| drop(flat.shallow_clone().normal_(0.0, 1.0)));
+        let (before, expected) = (tch::get_num_threads(), buckets.norm().unwrap());
+        for threads in [1, 3] {
+            tch::set_num_threads(threads);
+            assert_eq!(buckets.norm().unwrap().to_bits(), expected.to_bits());
+        }
+        tch::set_num_threads(before);
+        assert!((expected / 1_000_003f64.sqrt() - 1.0).abs() < 0.01);
+    }
+}

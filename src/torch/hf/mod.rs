@@ -1,0 +1,109 @@
+//! Hugging Face folders: `config.json` with weights in `model.safetensors` or `pytorch_model.bin`.
+//!
+//! Reading never runs code from a file and checks every size before it allocates. Not for: what the tensors mean (`torch::encoder`), or
+//! making a checkpoint atomic (`train`).
+
+mod names;
+mod pickle;
+mod tensors;
+#[cfg(test)]
+mod tests;
+mod torch_zip;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tch::{Kind, Tensor};
+
+pub use tensors::{read_safetensors, write_safetensors};
+
+use crate::{DataError, Error, Result};
+
+const CONFIG: &str = "config.json";
+const SAFETENSORS: &str = "model.safetensors";
+const PYTORCH: &str = "pytorch_model.bin";
+
+/// What a folder holds.
+#[derive(Debug)]
+pub struct Folder {
+    /// The folder.
+    pub path: PathBuf,
+    /// The content of `config.json`.
+    pub config: Value,
+    /// Tensors by `BertModel` name without a prefix, on the CPU; floating-point numbers in 32 bits.
+    pub tensors: BTreeMap<String, Tensor>,
+    /// What was left out while reading.
+    pub notes: Vec<String>,
+}
+
+impl Folder {
+    /// `model_type` of the configuration.
+    pub fn model_type(&self) -> Option<&str> {
+        self.config.get("model_type").and_then(Value::as_str)
+    }
+
+    /// An error about this folder.
+    pub fn error(&self, problem: impl Into<String>) -> DataError {
+        DataError::new(&self.path, problem)
+    }
+
+    /// Turns a complaint about a configuration into one about this folder's `config.json`.
+    pub(super) fn in_config(&self, error: &Error) -> Error {
+        let mut data = DataError::new(self.path.join(CONFIG), error.to_string());
+        data.hint = error.hint().map(str::to_owned);
+        data.into()
+    }
+}
+
+/// Reads a folder. Names lose the prefix `bert.` and the endings `gamma` and `beta`; the heads of the original pre-training (`cls.*`) and
+/// the position numbers are left out. Which tensors a model needs is for the encoder to say.
+///
+/// # Errors
+/// [`Error::Data`] naming the file for damaged files; [`Error::Io`] where one cannot be opened.
+pub fn read_folder(dir: &Path) -> Result<Folder> {
+    let config = read_config(&dir.join(CONFIG))?;
+    let (path, found) = read_weights(dir)?;
+    let (tensors, notes) = names::clean(&path, found)?;
+    let tensors = tensors.into_iter().map(|(name, tensor)| Ok((name, to_single(tensor)?))).collect::<Result<_>>()?;
+    Ok(Folder { path: dir.to_owned(), config, tensors, notes })
+}
+
+fn read_config(path: &Path) -> Result<Value> {
+    let text = fs_err::read_to_string(path)?;
+    let config: Value = serde_json::from_str(&text).map_err(|cause| DataError::new(path, format!("is not JSON: {cause}")))?;
+    if config.is_object() { Ok(config) } else { Err(DataError::new(path, "is not a JSON object").into()) }
+}
+
+fn read_weights(dir: &Path) -> Result<(PathBuf, BTreeMap<String, Tensor>)> {
+    let safetensors = dir.join(SAFETENSORS);
+    if safetensors.is_file() {
+        let tensors = read_safetensors(&safetensors)?;
+        return Ok((safetensors, tensors));
+    }
+    let pytorch = dir.join(PYTORCH);
+    if pytorch.is_file() {
+        let tensors = torch_zip::read(&pytorch)?;
+        return Ok((pytorch, tensors));
+    }
+    Err(DataError::new(dir, format!("holds neither {SAFETENSORS} nor {PYTORCH}"))
+        .hint("weights split over several files are not read; join them first")
+        .into())
+}
+
+fn to_single(tensor: Tensor) -> Result<Tensor> {
+    match tensor.kind() {
+        Kind::Half | Kind::BFloat16 | Kind::Double => Ok(tensor.f_to_kind(Kind::Float)?),
+        _ => Ok(tensor),
+    }
+}
+
+/// Writes `config.json` and `model.safetensors` into `dir`, which must exist, as `from_pretrained` wants them. Not atomic.
+///
+/// # Errors
+/// [`Error::Io`] naming the file.
+pub fn write_folder<'a>(dir: &Path, config: &Value, tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>) -> Result<()> {
+    let text = serde_json::to_string_pretty(config).map_err(|cause| Error::Bug(format!("config.json: {cause}")))?;
+    fs_err::write(dir.join(CONFIG), text + "\n")?;
+    write_safetensors(&dir.join(SAFETENSORS), tensors)
+}

@@ -1,0 +1,220 @@
+//! Tests of folders and archives: hand-made files, hostile ones among them.
+
+use std::io::Write;
+
+use serde_json::json;
+use tch::Device;
+use zip::write::SimpleFileOptions;
+
+use super::*;
+
+fn text(value: &str) -> Vec<u8> {
+    [b"X".as_slice(), &(value.len() as u32).to_le_bytes(), value.as_bytes()].concat()
+}
+
+fn int(value: i32) -> Vec<u8> {
+    [b"J".as_slice(), &value.to_le_bytes()].concat()
+}
+
+fn tuple(items: &[i32]) -> Vec<u8> {
+    [b"(".to_vec(), items.iter().flat_map(|&item| int(item)).collect(), b"t".to_vec()].concat()
+}
+
+/// `_rebuild_tensor_v2` over storage `key`, as torch.save writes it with protocol 2.
+fn tensor(kind: &str, key: &str, numel: i32, offset: i32, size: &[i32], stride: &[i32]) -> Vec<u8> {
+    [
+        b"ctorch._utils\n_rebuild_tensor_v2\n((".to_vec(),
+        text("storage"),
+        format!("ctorch\n{kind}\n").into_bytes(),
+        text(key),
+        text("cpu"),
+        int(numel),
+        b"tQ".to_vec(),
+        int(offset),
+        tuple(size),
+        tuple(stride),
+        b"\x89ccollections\nOrderedDict\n)RtR".to_vec(),
+    ]
+    .concat()
+}
+
+/// A state dictionary with its `_metadata`, entries memorised as torch does.
+fn state_dict(entries: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let mut pickle = b"\x80\x02ccollections\nOrderedDict\nq\x00)Rq\x01(".to_vec();
+    for (name, value) in entries {
+        pickle.extend([text(name), b"q\x02".to_vec(), value.clone()].concat());
+    }
+    pickle.extend(b"u}");
+    pickle.extend(text("_metadata"));
+    pickle.extend(b"h\x00)Rsb.");
+    pickle
+}
+
+fn archive(records: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for (name, bytes) in records {
+        zip.start_file(format!("model/{name}"), SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored)).unwrap();
+        zip.write_all(bytes).unwrap();
+    }
+    zip.finish().unwrap().into_inner()
+}
+
+fn folder(config: &Value, weights: &[u8]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs_err::write(dir.path().join(CONFIG), config.to_string()).unwrap();
+    fs_err::write(dir.path().join(PYTORCH), weights).unwrap();
+    dir
+}
+
+fn refusal(weights: &[u8]) -> String {
+    let dir = folder(&json!({}), weights);
+    let error = read_folder(dir.path()).unwrap_err();
+    assert_eq!(error.exit_code(), 65, "{error}");
+    error.to_string()
+}
+
+fn floats(values: &[f32]) -> Vec<u8> {
+    bytemuck::cast_slice(values).to_vec()
+}
+
+#[test]
+fn a_torch_archive_is_read() {
+    let pickle = state_dict(&[
+        ("bert.embeddings.LayerNorm.gamma", tensor("FloatStorage", "0", 6, 0, &[2, 3], &[3, 1])),
+        ("bert.embeddings.LayerNorm.beta", tensor("FloatStorage", "0", 6, 1, &[2, 2], &[1, 3])),
+        ("bert.half", tensor("HalfStorage", "1", 2, 0, &[2], &[1])),
+        ("bert.brain", tensor("BFloat16Storage", "2", 1, 0, &[1], &[1])),
+        ("bert.embeddings.position_ids", tensor("LongStorage", "3", 1, 0, &[1, 1], &[1, 1])),
+        ("cls.predictions.bias", tensor("FloatStorage", "0", 6, 0, &[6], &[1])),
+    ]);
+    let half: Vec<u8> = [half::f16::from_f32(1.5), half::f16::from_f32(-2.0)].iter().flat_map(|value| value.to_le_bytes()).collect();
+    let weights = archive(&[
+        ("data.pkl", &pickle),
+        ("byteorder", b"little"),
+        ("data/0", &floats(&[0., 1., 2., 3., 4., 5.])),
+        ("data/1", &half),
+        ("data/2", &half::bf16::from_f32(0.25).to_le_bytes()),
+        ("data/3", &7i64.to_le_bytes()),
+    ]);
+    let dir = folder(&json!({"model_type": "bert"}), &weights);
+    let read = read_folder(dir.path()).unwrap();
+    assert_eq!(read.tensors.keys().collect::<Vec<_>>(), ["brain", "embeddings.LayerNorm.bias", "embeddings.LayerNorm.weight", "half"]);
+    let expect =
+        |name: &str, values: &[f32], shape: &[i64]| assert_eq!(read.tensors[name], Tensor::from_slice(values).view(shape), "{name}");
+    expect("embeddings.LayerNorm.weight", &[0., 1., 2., 3., 4., 5.], &[2, 3]);
+    expect("embeddings.LayerNorm.bias", &[1., 4., 2., 5.], &[2, 2]);
+    expect("half", &[1.5, -2.0], &[2]);
+    expect("brain", &[0.25], &[1]);
+    assert_eq!(read.notes.len(), 1);
+    assert!(read.notes[0].starts_with("1 tensors"), "{}", read.notes[0]);
+}
+
+#[test]
+fn a_pickle_that_calls_anything_else_is_refused() {
+    let call = [b"cos\nsystem\n(".to_vec(), text("true"), b"tR".to_vec()].concat();
+    let error = refusal(&archive(&[("data.pkl", &state_dict(&[("x", call)]))]));
+    assert!(error.contains("`os.system`"), "{error}");
+    // The same by protocol 4's instruction, and by instructions that make objects.
+    let stacked = [text("builtins"), text("eval"), b"\x93.".to_vec()].concat();
+    assert!(refusal(&archive(&[("data.pkl", &stacked)])).contains("`builtins.eval`"));
+    for object in [b"(ios\nsystem\n.".as_slice(), b"\x82\x01.", b")\x81."] {
+        assert!(refusal(&archive(&[("data.pkl", object)])).contains("has no place"), "{object:?}");
+    }
+}
+
+#[test]
+fn sizes_that_do_not_fit_are_refused_before_anything_is_allocated() {
+    let data = floats(&[1., 2., 3., 4.]);
+    let with = |described: Vec<u8>| refusal(&archive(&[("data.pkl", &state_dict(&[("x", described)])), ("data/0", &data)]));
+    // A storage far beyond its record.
+    assert!(with(tensor("FloatStorage", "0", i32::MAX, 0, &[i32::MAX], &[1])).contains("its record 16 bytes"));
+    // A product that overflows, a reach beyond the storage, one number read as many, negative sizes.
+    let huge = [i32::MAX; 4];
+    for (offset, size, stride) in [
+        (0, &huge[..], &huge[..]),
+        (1, &[4], &[1]),
+        (0, &[2, 2], &[3, 1]),
+        (0, &[8], &[0]),
+        (0, &[-1], &[1]),
+        (9, &[0], &[1]),
+        (0, &[2, 2], &[1]),
+    ] {
+        let error = with(tensor("FloatStorage", "0", 4, offset, size, stride));
+        assert!(error.contains("does not lie in its storage") || error.contains("a size of"), "{error}");
+    }
+    assert!(with(tensor("FloatStorage", "0", 3, 0, &[3], &[1])).contains("its record 16 bytes"));
+}
+
+#[test]
+fn truncated_and_twisted_archives_are_refused() {
+    let whole = archive(&[("data.pkl", &state_dict(&[("x", tensor("FloatStorage", "0", 1, 0, &[1], &[1]))])), ("data/0", &floats(&[1.]))]);
+    assert!(read_folder(folder(&json!({}), &whole).path()).is_ok());
+    for length in [0, 1, 30, whole.len() / 2, whole.len() - 1] {
+        refusal(&whole[..length]);
+    }
+    assert!(refusal(&archive(&[("data.pkl", b"}.")])[..10]).contains("is no torch archive"));
+    assert!(refusal(&archive(&[("other", b"")])).contains("0 records called data.pkl"));
+    assert!(refusal(&archive(&[("data.pkl", b"}."), ("byteorder", b"big")])).contains("big-endian"));
+    let absent = state_dict(&[("x", tensor("FloatStorage", "9", 1, 0, &[1], &[1]))]);
+    assert!(refusal(&archive(&[("data.pkl", &absent)])).contains("data/9"));
+}
+
+#[test]
+fn every_cut_of_a_pickle_is_refused_without_a_panic() {
+    let whole = state_dict(&[("x", tensor("FloatStorage", "0", 4, 0, &[2, 2], &[2, 1]))]);
+    assert!(pickle::read(&whole).is_ok());
+    for length in 0..whole.len() {
+        assert!(pickle::read(&whole[..length]).is_err(), "cut at {length}");
+    }
+    for (at, byte) in (0..whole.len()).flat_map(|at| [0x00, b'.', b'R', b'Q', b't', b'b', b'u', b's', 0xff].map(|byte| (at, byte))) {
+        let mut twisted = whole.clone();
+        twisted[at] = byte;
+        let _ = pickle::read(&twisted);
+    }
+    // Deep nesting must not exhaust the stack when it is dropped.
+    let deep = [b")".to_vec(), vec![0x85; 1 << 20], b".".to_vec()].concat();
+    assert!(pickle::read(&deep).is_err());
+}
+
+#[test]
+fn half_precision_safetensors_are_widened() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes: Vec<u8> = [half::bf16::from_f32(1.0), half::bf16::from_f32(-0.5)].iter().flat_map(|value| value.to_le_bytes()).collect();
+    let view = safetensors::tensor::TensorView::new(safetensors::Dtype::BF16, vec![2], &bytes).unwrap();
+    fs_err::write(dir.path().join(SAFETENSORS), safetensors::serialize([("bert.x", view)], None).unwrap()).unwrap();
+    fs_err::write(dir.path().join(CONFIG), "{}").unwrap();
+    let read = read_folder(dir.path()).unwrap();
+    assert_eq!(read.tensors["x"], Tensor::from_slice(&[1.0f32, -0.5]));
+}
+
+#[test]
+fn written_files_carry_what_transformers_asks_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let tensor = Tensor::arange(6, (Kind::Float, Device::Cpu)).view([2, 3]).transpose(0, 1);
+    write_folder(dir.path(), &json!({"model_type": "bert"}), [("a.weight", &tensor)]).unwrap();
+    let bytes = fs_err::read(dir.path().join(SAFETENSORS)).unwrap();
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    assert_eq!(header.metadata().as_ref().unwrap()["format"], "pt");
+    assert_eq!(read_folder(dir.path()).unwrap().tensors["a.weight"], tensor);
+}
+
+#[test]
+fn folders_without_weights_or_with_damaged_ones_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(read_folder(dir.path()).unwrap_err().exit_code(), 74);
+    fs_err::write(dir.path().join(CONFIG), "[]").unwrap();
+    assert!(read_folder(dir.path()).unwrap_err().to_string().contains("not a JSON object"));
+    fs_err::write(dir.path().join(CONFIG), "{}").unwrap();
+    assert!(read_folder(dir.path()).unwrap_err().to_string().contains("holds neither"));
+    for bytes in [b"".as_slice(), b"\xff\xff\xff\xff\xff\xff\xff\xff{}", b"\x02\0\0\0\0\0\0\0{]"] {
+        fs_err::write(dir.path().join(SAFETENSORS), bytes).unwrap();
+        assert!(read_folder(dir.path()).unwrap_err().to_string().contains("is no safetensors file"));
+    }
+}
+
+#[test]
+fn two_tensors_for_one_name_are_refused() {
+    let one = tensor("FloatStorage", "0", 1, 0, &[1], &[1]);
+    let pickle = state_dict(&[("bert.n.gamma", one.clone()), ("n.weight", one)]);
+    assert!(refusal(&archive(&[("data.pkl", &pickle), ("data/0", &floats(&[1.]))])).contains("two tensors stand for `n.weight`"));
+}

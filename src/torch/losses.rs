@@ -1,0 +1,80 @@
+//! Losses as sums over rows; the caller divides by global counts.
+//!
+//! Rows to be ignored are never given, so that no row has to be masked. Sums are made in fp32.
+
+use tch::{Kind, Reduction, Tensor};
+
+use crate::{Error, Result};
+
+/// Σ over rows of −log softmax(logits)`[answer]`; `logits`: `[R, C]`, one answer in 0..C a row. Without rows: 0, and backward gives zeros.
+///
+/// # Errors
+/// [`Error::Bug`] where the number of answers or an answer does not fit.
+pub fn cross_entropy_sum(logits: &Tensor, answers: &[i64]) -> Result<Tensor> {
+    let (rows, classes) = logits.size2()?;
+    if answers.len() as i64 != rows || answers.iter().any(|answer| !(0..classes).contains(answer)) {
+        return Err(Error::Bug(format!("answers {answers:?} do not fit logits [{rows}, {classes}]")));
+    }
+    let logits = logits.f_to_kind(Kind::Float)?;
+    if rows == 0 {
+        return Ok(logits.f_sum(Kind::Float)?);
+    }
+    let answers = Tensor::f_from_slice(answers)?.f_to_device(logits.device())?;
+    let no_weight: Option<Tensor> = None;
+    // Answers are in 0..C, so libtorch's customary "ignore" value never occurs.
+    Ok(logits.f_cross_entropy_loss(&answers, no_weight, Reduction::Sum, -100, 0.0)?)
+}
+
+/// Σ over all elements of the binary cross-entropy of sigmoid(logits) with `targets` in [0, 1], both of one shape.
+///
+/// # Errors
+/// If the shapes differ.
+pub fn bce_sum(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    let logits = logits.f_to_kind(Kind::Float)?;
+    let no_weight: Option<Tensor> = None;
+    Ok(logits.f_binary_cross_entropy_with_logits(&targets.f_to_kind(Kind::Float)?, no_weight, None, Reduction::Sum)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+
+    #[test]
+    fn cross_entropy_of_hand_made_rows() {
+        // Row 1: two equal candidates, ln 2. Row 2: odds 3 : 1 for the wrong one, ln 4.
+        let logits = Tensor::from_slice(&[0.0, 0.0, 0.0, 3f64.ln()]).view([2, 2]).to_kind(Kind::Float).set_requires_grad(true);
+        let loss = cross_entropy_sum(&logits, &[1, 0]).unwrap();
+        assert!((loss.double_value(&[]) - (2f64.ln() + 4f64.ln())).abs() < 1e-6);
+        loss.backward();
+        let expected = Tensor::from_slice(&[0.5f32, -0.5, -0.75, 0.75]).view([2, 2]);
+        assert!((logits.grad() - expected).abs().max().double_value(&[]) < 1e-6);
+    }
+
+    #[test]
+    fn no_rows_cost_nothing_and_can_be_propagated() {
+        let weight = Tensor::ones([3, 4], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        let loss = cross_entropy_sum(&weight.narrow(0, 0, 0), &[]).unwrap()
+            + bce_sum(&weight.narrow(0, 0, 0), &Tensor::zeros([0, 4], (Kind::Float, Device::Cpu))).unwrap();
+        assert_eq!(loss.double_value(&[]), 0.0);
+        loss.backward();
+        assert_eq!(weight.grad(), weight.zeros_like());
+    }
+
+    #[test]
+    fn answers_must_fit() {
+        let logits = Tensor::zeros([2, 3], (Kind::Float, Device::Cpu));
+        for answers in [&[0][..], &[0, 3], &[-100, 0]] {
+            assert!(cross_entropy_sum(&logits, answers).is_err(), "{answers:?}");
+        }
+    }
+
+    #[test]
+    fn binary_cross_entropy_of_hand_made_elements() {
+        // sigmoid(ln 3) = 3/4: −ln(3/4) for target 1, −ln(1/4) for target 0.
+        let logits = Tensor::from_slice(&[3f64.ln(), 3f64.ln()]);
+        let loss = bce_sum(&logits, &Tensor::from_slice(&[1.0, 0.0])).unwrap();
+        assert!((loss.double_value(&[]) - (4f64 / 3.0).ln() - 4f64.ln()).abs() < 1e-6);
+    }
+}

@@ -1,0 +1,277 @@
+//! AdamW (Loshchilov and Hutter 2019) by libtorch's fused kernel, with moments that can be saved.
+//!
+//! Not for: gradients (`gradients`) or learning-rate schedules (`train`).
+
+use tch::{Kind, Tensor};
+use torch_sys::C_tensor;
+
+use super::shim::{check, docre_fused_adamw};
+use crate::{Error, Result};
+
+/// The constants of AdamW.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamWSettings {
+    /// Learning rate.
+    pub lr: f64,
+    /// Decay rates of the two moments.
+    pub betas: (f64, f64),
+    /// Added to the denominator.
+    pub eps: f64,
+    /// Decoupled weight decay, multiplied by the learning rate.
+    pub weight_decay: f64,
+}
+
+/// Parameters that share settings.
+#[derive(Debug)]
+pub struct ParameterGroup {
+    /// (name, tensor) in order of declaration.
+    pub parameters: Vec<(String, Tensor)>,
+    /// Their settings.
+    pub settings: AdamWSettings,
+}
+
+/// A parameter with its moments and its count of steps (an fp32 scalar, as the kernel wants it).
+#[derive(Debug)]
+struct Slot {
+    name: String,
+    parameter: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    step: Tensor,
+}
+
+impl Slot {
+    fn new(name: &str, parameter: &Tensor) -> Result<Self> {
+        let value = parameter.f_detach()?;
+        let step = Tensor::f_zeros([0i64; 0], (Kind::Float, parameter.device()))?;
+        let (mean, square) = (value.f_zeros_like()?, value.f_zeros_like()?);
+        Ok(Self { name: name.to_owned(), parameter: parameter.shallow_clone(), mean, square, step })
+    }
+
+    /// The state under the names it is saved by.
+    fn entries(&self) -> [(String, &Tensor); 3] {
+        let named = |kind: &str| format!("{}.{kind}", self.name);
+        [(named("exp_avg"), &self.mean), (named("exp_avg_sq"), &self.square), (named("step"), &self.step)]
+    }
+}
+
+/// The optimiser: groups of parameters and the state of each.
+#[derive(Debug)]
+pub struct AdamW {
+    groups: Vec<(AdamWSettings, Vec<Slot>)>,
+}
+
+impl AdamW {
+    /// One group with one set of settings.
+    ///
+    /// # Errors
+    /// If libtorch cannot make the moments.
+    pub fn new(parameters: &[(String, Tensor)], settings: AdamWSettings) -> Result<Self> {
+        let parameters = parameters.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
+        Self::with_groups(&[ParameterGroup { parameters, settings }])
+    }
+
+    /// Several groups, each with its own settings.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_groups(groups: &[ParameterGroup]) -> Result<Self> {
+        let slots = |group: &ParameterGroup| group.parameters.iter().map(|(name, tensor)| Slot::new(name, tensor)).collect::<Result<_>>();
+        let groups = groups.iter().map(|group| Ok((group.settings, slots(group)?))).collect::<Result<_>>()?;
+        Ok(Self { groups })
+    }
+
+    /// The settings of each group, to be changed between steps (the learning rate's schedule).
+    pub fn settings_mut(&mut self) -> impl Iterator<Item = &mut AdamWSettings> {
+        self.groups.iter_mut().map(|(settings, _)| settings)
+    }
+
+    /// One update of every parameter that has a gradient.
+    ///
+    /// # Errors
+    /// If libtorch refuses a tensor.
+    pub fn step(&mut self) -> Result<()> {
+        for (settings, slots) in &self.groups {
+            let with_grad: Vec<(&Slot, Tensor)> =
+                slots.iter().map(|slot| (slot, slot.parameter.grad())).filter(|(_, grad)| grad.defined()).collect();
+            for (slot, _) in &with_grad {
+                let _same = slot.step.shallow_clone().f_add_scalar_(1.0)?;
+            }
+            update(settings, &with_grad)?;
+        }
+        Ok(())
+    }
+
+    /// The moments and counts of steps, by the names `<parameter>.exp_avg`, `.exp_avg_sq` and `.step`: handles, not copies.
+    pub fn state(&self) -> Vec<(String, Tensor)> {
+        let slots = self.groups.iter().flat_map(|(_, slots)| slots);
+        slots.flat_map(Slot::entries).map(|(name, tensor)| (name, tensor.shallow_clone())).collect()
+    }
+
+    /// Takes over what [`Self::state`] gave; the order does not matter.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] naming an entry that is missing, unknown or of another shape.
+    pub fn load_state(&mut self, state: &[(String, Tensor)]) -> Result<()> {
+        let own = self.state();
+        if let Some((name, _)) = state.iter().find(|(name, _)| !own.iter().any(|(known, _)| known == name)) {
+            return Err(Error::recipe(format!("optimiser state `{name}` belongs to no parameter of this model")));
+        }
+        for (name, target) in own {
+            let Some((_, value)) = state.iter().find(|(given, _)| *given == name) else {
+                return Err(Error::recipe(format!("optimiser state `{name}` is missing")));
+            };
+            if value.size() != target.size() {
+                return Err(Error::recipe(format!("optimiser state `{name}` has shape {:?}, not {:?}", value.size(), target.size())));
+            }
+            target.shallow_clone().f_copy_(value)?;
+        }
+        Ok(())
+    }
+}
+
+/// The fused kernel over a group's lists.
+fn update(settings: &AdamWSettings, slots: &[(&Slot, Tensor)]) -> Result<()> {
+    fn list<'a>(slots: &'a [(&Slot, Tensor)], part: impl Fn(&'a (&Slot, Tensor)) -> &'a Tensor) -> Vec<*const C_tensor> {
+        slots.iter().map(|slot| part(slot).as_ptr()).collect()
+    }
+    if slots.is_empty() {
+        return Ok(());
+    }
+    let parameters = list(slots, |(slot, _)| &slot.parameter);
+    let grads = list(slots, |(_, grad)| grad);
+    let means = list(slots, |(slot, _)| &slot.mean);
+    let squares = list(slots, |(slot, _)| &slot.square);
+    let steps = list(slots, |(slot, _)| &slot.step);
+    let AdamWSettings { lr, betas: (beta1, beta2), eps, weight_decay } = *settings;
+    // SAFETY: five arrays of `slots.len()` pointers to tensors that `slots` keeps alive.
+    check(unsafe {
+        docre_fused_adamw(
+            parameters.as_ptr(),
+            grads.as_ptr(),
+            means.as_ptr(),
+            squares.as_ptr(),
+            steps.as_ptr(),
+            slots.len(),
+            lr,
+            beta1,
+            beta2,
+            weight_decay,
+            eps,
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+    use crate::torch::gradients::GradientBuckets;
+
+    const SETTINGS: AdamWSettings = AdamWSettings { lr: 1e-2, betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.1 };
+
+    fn parameters() -> Vec<(String, Tensor)> {
+        tch::manual_seed(5);
+        let random = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        vec![("a".into(), random(&[7, 5])), ("b".into(), random(&[3]))]
+    }
+
+    /// Loss Σ w·p² with fixed weights; its gradient is 2·w·p.
+    fn loss(list: &[(String, Tensor)]) -> Tensor {
+        list.iter().map(|(_, p)| (p.square() * weights(p)).sum(Kind::Float)).reduce(|a, b| a + b).unwrap()
+    }
+
+    fn weights(p: &Tensor) -> Tensor {
+        (Tensor::arange(p.numel() as i64, (Kind::Float, Device::Cpu)) - 2.0).view_as(p)
+    }
+
+    fn values(list: &[(String, Tensor)]) -> Vec<f64> {
+        list.iter().flat_map(|(_, p)| Vec::<f64>::try_from(p.detach().flatten(0, -1).to_kind(Kind::Double)).unwrap()).collect()
+    }
+
+    fn run(list: &[(String, Tensor)], buckets: &GradientBuckets, optimizer: &mut AdamW, steps: usize) {
+        for _ in 0..steps {
+            buckets.zero().unwrap();
+            loss(list).backward();
+            optimizer.step().unwrap();
+        }
+    }
+
+    /// Algorithm 2 of the AdamW paper with a constant schedule, number by number.
+    fn by_hand(p: &mut [f64], weights: &[f64], steps: i32) {
+        let AdamWSettings { lr, betas: (b1, b2), eps, weight_decay } = SETTINGS;
+        for (p, w) in p.iter_mut().zip(weights) {
+            let (mut m, mut v) = (0.0, 0.0);
+            for t in 1..=steps {
+                let g = 2.0 * w * *p;
+                m = b1 * m + (1.0 - b1) * g;
+                v = b2 * v + (1.0 - b2) * g * g;
+                let (m_hat, v_hat) = (m / (1.0 - b1.powi(t)), v / (1.0 - b2.powi(t)));
+                *p -= lr * (m_hat / (v_hat.sqrt() + eps) + weight_decay * *p);
+            }
+        }
+    }
+
+    #[test]
+    fn ten_steps_equal_the_algorithm() {
+        let list = parameters();
+        let mut expected = values(&list);
+        let weights: Vec<f64> = list.iter().flat_map(|(_, p)| (0..p.numel()).map(|i| i as f64 - 2.0)).collect();
+        by_hand(&mut expected, &weights, 10);
+        let buckets = GradientBuckets::new(&list, 1 << 20).unwrap();
+        run(&list, &buckets, &mut AdamW::new(&list, SETTINGS).unwrap(), 10);
+        for (got, expected) in values(&list).iter().zip(&expected) {
+            assert!((got - expected).abs() < 2e-6 * (1.0 + expected.abs()), "{got} is not {expected}");
+        }
+    }
+
+    #[test]
+    fn saved_state_continues_bit_for_bit() {
+        let list = parameters();
+        let buckets = GradientBuckets::new(&list, 8).unwrap();
+        let mut first = AdamW::new(&list, SETTINGS).unwrap();
+        run(&list, &buckets, &mut first, 3);
+        let weights: Vec<_> = list.iter().map(|(_, p)| p.detach().copy()).collect();
+        let mut state: Vec<_> = first.state().iter().map(|(name, tensor)| (name.clone(), tensor.copy())).collect();
+        run(&list, &buckets, &mut first, 4);
+        let expected = values(&list);
+        for ((_, p), saved) in list.iter().zip(&weights) {
+            tch::no_grad(|| p.shallow_clone().copy_(saved));
+        }
+        let mut second = AdamW::new(&list, SETTINGS).unwrap();
+        state.reverse();
+        second.load_state(&state).unwrap();
+        run(&list, &buckets, &mut second, 4);
+        assert_eq!(values(&list), expected);
+    }
+
+    #[test]
+    fn state_of_another_model_is_refused() {
+        let list = parameters();
+        let mut optimizer = AdamW::new(&list, SETTINGS).unwrap();
+        let state = optimizer.state();
+        assert_eq!(state.iter().map(|(name, _)| name.as_str()).take(3).collect::<Vec<_>>(), ["a.exp_avg", "a.exp_avg_sq", "a.step"]);
+        assert!(optimizer.load_state(&state[1..]).is_err());
+        let unknown = [("c.step".to_owned(), state[2].1.shallow_clone())];
+        assert!(optimizer.load_state(&unknown).is_err());
+    }
+
+    #[test]
+    fn groups_have_their_own_rates() {
+        let list = parameters();
+        let before = values(&list);
+        let group = |i: usize, lr| ParameterGroup {
+            parameters: vec![(list[i].0.clone(), list[i].1.shallow_clone())],
+            settings: AdamWSettings { lr, weight_decay: 0.0, ..SETTINGS },
+        };
+        let mut optimizer = AdamW::with_groups(&[group(0, 0.0), group(1, 1e-2)]).unwrap();
+        let buckets = GradientBuckets::new(&list, 1 << 20).unwrap();
+        run(&list, &buckets, &mut optimizer, 1);
+        let after = values(&list);
+        assert_eq!(before[..35], after[..35]);
+        // The first step of Adam moves every number by the learning rate (its gradient is not zero here but for weight index 2).
+        let moved: Vec<f64> = before.iter().zip(&after).skip(35).map(|(a, b)| (a - b).abs()).collect();
+        assert!((moved[0] - 1e-2).abs() < 1e-6 && (moved[1] - 1e-2).abs() < 1e-6 && moved[2] == 0.0, "{moved:?}");
+    }
+}

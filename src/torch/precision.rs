@@ -1,0 +1,115 @@
+//! Which kind of number the matrix products of a model use.
+//!
+//! Weights are kept in fp32 and cast where they are used: no autocast, so that every cast can be read in the code.
+
+use std::time::{Duration, Instant};
+
+use tch::{Cuda, Device, Kind, Tensor};
+
+use crate::{Error, Result};
+
+/// The kind of the matrix products.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// Single precision throughout.
+    #[default]
+    Fp32,
+    /// Products and activations in bfloat16 over fp32 master weights.
+    Bf16,
+}
+
+impl Precision {
+    /// The kind activations have.
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Fp32 => Kind::Float,
+            Self::Bf16 => Kind::BFloat16,
+        }
+    }
+}
+
+impl std::str::FromStr for Precision {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "fp32" => Ok(Self::Fp32),
+            "bf16" => Ok(Self::Bf16),
+            _ => Err(Error::recipe(format!("precision `{name}` is not known")).with_hint("use `fp32` or `bf16`")),
+        }
+    }
+}
+
+/// x·weightᵀ + bias with x `[.., in]`, weight `[out, in]`, bias `[out]`; the result `[.., out]` has the kind of `precision`.
+///
+/// # Errors
+/// If the shapes do not fit.
+pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, precision: Precision) -> Result<Tensor> {
+    let kind = precision.kind();
+    let bias = bias.map(|bias| bias.f_to_kind(kind)).transpose()?;
+    Ok(x.f_to_kind(kind)?.f_linear(&weight.f_to_kind(kind)?, bias.as_ref())?)
+}
+
+/// The FLOP/s of a large matrix product, the best of several within about a quarter of a second.
+///
+/// # Errors
+/// If libtorch refuses.
+pub fn matmul_rate(device: Device, precision: Precision) -> Result<f64> {
+    let side: i64 = if device.is_cuda() { 8192 } else { 1024 };
+    let a = Tensor::f_randn([side, side], (Kind::Float, device))?.f_to_kind(precision.kind())?;
+    let (deadline, mut best) = (Instant::now() + Duration::from_millis(250), f64::MAX);
+    for round in 0.. {
+        let start = Instant::now();
+        let _product = a.f_matmul(&a)?;
+        synchronize(device);
+        if round > 0 {
+            best = best.min(start.elapsed().as_secs_f64());
+        }
+        if round > 1 && start > deadline {
+            break;
+        }
+    }
+    Ok(2.0 * (side as f64).powi(3) / best)
+}
+
+/// Waits for a CUDA device; the CPU is never behind.
+fn synchronize(device: Device) {
+    if let Device::Cuda(index) = device {
+        Cuda::synchronize(index as i64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn linear_multiplies_and_leaves_fp32_gradients() {
+        let options = (Kind::Float, Device::Cpu);
+        for (precision, tolerance) in [(Precision::Fp32, 1e-5), (Precision::Bf16, 0.1)] {
+            let x = Tensor::randn([5, 8], options);
+            let weight = Tensor::randn([3, 8], options).set_requires_grad(true);
+            let bias = Tensor::randn([3], options).set_requires_grad(true);
+            let y = linear(&x, &weight, Some(&bias), precision).unwrap();
+            assert_eq!(y.kind(), precision.kind());
+            let expected = (x.unsqueeze(1) * weight.unsqueeze(0)).sum_dim_intlist(-1, false, Kind::Float) + &bias;
+            assert!((y.to_kind(Kind::Float) - expected).abs().max().double_value(&[]) < tolerance);
+            y.sum(Kind::Float).backward();
+            assert_eq!((weight.grad().kind(), bias.grad().kind()), (Kind::Float, Kind::Float));
+            assert_eq!(bias.grad(), Tensor::from_slice(&[5f32; 3]));
+        }
+    }
+
+    #[test]
+    fn names_are_parsed() {
+        assert_eq!("bf16".parse::<Precision>().unwrap(), Precision::Bf16);
+        assert!("fp16".parse::<Precision>().is_err());
+    }
+
+    #[test]
+    fn a_rate_is_measured() {
+        // Any processor of this century lies between these.
+        let rate = matmul_rate(Device::Cpu, Precision::Fp32).unwrap();
+        assert!((1e8..1e15).contains(&rate), "{rate}");
+    }
+}
