@@ -1,1 +1,34 @@
-//! placeholder
+//! Ranks and what they say to each other: who started us, collectives (one process, MPI, NCCL), gradient buckets, the watchdog.
+//!
+//! Not for: what is sent (`train` cuts the gradients into buckets, `stages` decides what only rank 0 does). A program holds one
+//! [`World`], made at its start and closed with the outcome at its end.
+
+mod communicator;
+#[cfg(any(test, feature = "mpi"))]
+mod host;
+mod launcher;
+#[cfg(feature = "mpi")]
+mod mpi;
+#[cfg(all(test, feature = "mpi"))]
+mod mpi_tests;
+mod nccl;
+mod nccl_library;
+mod reducer;
+#[cfg(test)]
+mod simulated;
+mod single;
+mod watchdog;
+mod world;
+
+pub use communicator::{Communicator, ReduceOp};
+pub use launcher::{Launched, Launcher};
+#[cfg(feature = "mpi")]
+pub use mpi::MpiCommunicator;
+pub use nccl::{CommunicationStream, NcclCommunicator};
+pub use nccl_library::NcclLibrary;
+pub use reducer::GradientReducer;
+#[cfg(test)]
+pub(crate) use simulated::{SimulatedCommunicator, simulated_world};
+pub use single::SingleProcess;
+pub use watchdog::{Section, Watchdog};
+pub use world::World;

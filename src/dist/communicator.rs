@@ -1,0 +1,86 @@
+//! What ranks can say to each other, whatever carries it.
+//!
+//! Not for choosing a carrier: [`World::start`](super::World::start) does that.
+
+use std::time::Duration;
+
+use tch::Tensor;
+
+use crate::Result;
+
+/// How values of different ranks become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReduceOp {
+    /// The sum over ranks.
+    Sum,
+    /// The largest value of any rank.
+    Max,
+    /// The smallest value of any rank.
+    Min,
+}
+
+/// Collective operations. Every rank of the world calls the same operations in the same order, with equal lengths.
+///
+/// There are two independent lanes: tensors ([`all_reduce_tensor`](Self::all_reduce_tensor) and
+/// [`enqueue_all_reduce`](Self::enqueue_all_reduce)) and everything else. One thread may use a lane at a time; where
+/// [`concurrent`](Self::concurrent) holds, two threads may use one lane each.
+///
+/// All ranks receive the same bits. Errors are [`RankLost`](crate::Error::RankLost) for a peer that cannot be reached.
+pub trait Communicator: Send + Sync {
+    /// This process's number, from 0.
+    fn rank(&self) -> usize;
+
+    /// The number of processes.
+    fn size(&self) -> usize;
+
+    /// Returns once every rank has called it.
+    fn barrier(&self) -> Result<()>;
+
+    /// A barrier that sleeps instead of spinning: for waits of seconds to hours, such as rank 0 preparing shards.
+    fn patient_barrier(&self) -> Result<()> {
+        self.barrier()
+    }
+
+    /// Replaces each value by its reduction over all ranks.
+    fn all_reduce_f64(&self, values: &mut [f64], op: ReduceOp) -> Result<()>;
+
+    /// Sums a contiguous tensor of f32, f64 or bf16 over all ranks, in place; when it returns, the calling thread can use the sum.
+    fn all_reduce_tensor(&self, tensor: &Tensor) -> Result<()>;
+
+    /// Like [`all_reduce_tensor`](Self::all_reduce_tensor), but the sum may be used only after [`join`](Self::join).
+    fn enqueue_all_reduce(&self, tensor: &Tensor) -> Result<()> {
+        self.all_reduce_tensor(tensor)
+    }
+
+    /// Makes the calling thread's further work wait for every reduction enqueued so far.
+    fn join(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Replaces `bytes` on every rank by those of `root`; the lengths may differ before.
+    fn broadcast(&self, root: usize, bytes: &mut Vec<u8>) -> Result<()>;
+
+    /// The bytes of every rank, by rank; the lengths may differ.
+    fn all_gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>>;
+
+    /// Whether two threads may use one lane each at the same time.
+    fn concurrent(&self) -> bool {
+        true
+    }
+
+    /// Reports an error that happened behind the program's back; the watchdog asks for it now and then.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Says good-bye to the other ranks, once all of them do; nothing may be called after it. False if they do not within `patience`
+    /// (`None`: for ever): then the world is still open. Dropping without closing is not enough: the launcher would take this rank for
+    /// lost.
+    fn close(&self, patience: Option<Duration>) -> bool {
+        let _ = patience;
+        true
+    }
+
+    /// Ends every rank of the world at once with this exit code.
+    fn abort(&self, code: u8) -> !;
+}
