@@ -1,1 +1,18 @@
-//! placeholder
+//! What a run leaves for people: metrics, TensorBoard events, the HTML report and the model card.
+//!
+//! Everything is drawn from serialisable values that the stages fill in. Not for: computing scores (`eval`) or training (`train`).
+
+mod chart;
+mod data;
+mod html;
+mod metrics;
+mod model_card;
+mod paper;
+mod tensorboard;
+
+pub use data::{DroppedLabel, Entry, LossCurve, ReferenceRow, ReportData, ScoreRow, Series, StageTime, TextPart, TextRole};
+pub use html::{render, write_report};
+pub use metrics::{MetricLine, MetricsWriter, read_metrics};
+pub use model_card::{CardScore, ModelCard};
+pub use paper::docred_results;
+pub use tensorboard::EventWriter;

@@ -1,0 +1,238 @@
+//! Scores by the kind of fact: distance, mentions, evidence, inference, relation (SPEC §2.3, §2.4, §2.6).
+//!
+//! Predictions on unknown documents or entities belong to no group and are left out here; the official scores count them as wrong.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::infer::{InferScores, infer_scores};
+use super::{Block, FactKey, Gold, Prediction};
+
+type Facts<'a> = BTreeSet<FactKey<'a>>;
+
+/// Where the groups begin and end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BreakdownOptions {
+    /// Half-open ranges of the distance in sentences; no end means no limit.
+    pub distances: Vec<(usize, Option<usize>)>,
+    /// Half-open ranges of the mean number of mentions.
+    pub mentions: Vec<(f64, Option<f64>)>,
+    /// Facts with at least this many evidence sentences share one group.
+    pub most_evidence: usize,
+    /// Relations that count as frequent; all others are the long tail.
+    pub frequent: Vec<String>,
+}
+
+impl Default for BreakdownOptions {
+    /// The groups of GLRE's figures and the ten frequent relations of the Re-DocRED script.
+    fn default() -> Self {
+        let frequent = ["P17", "P131", "P27", "P150", "P175", "P577", "P463", "P527", "P495", "P361"];
+        Self {
+            distances: vec![(0, Some(1)), (1, Some(3)), (3, None), (0, Some(3)), (1, None), (6, None)],
+            mentions: vec![(1.0, Some(2.0)), (2.0, Some(4.0)), (4.0, None)],
+            most_evidence: 8,
+            frequent: frequent.map(str::to_owned).to_vec(),
+        }
+    }
+}
+
+/// A block with its name: a range such as `[1,3)`, or the identifier of a relation.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NamedBlock {
+    /// The group.
+    pub name: String,
+    /// Its scores.
+    pub block: Block,
+}
+
+/// How many gold facts with a given number of evidence sentences were found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EvidenceRecall {
+    /// Number of distinct evidence sentences; the last group (`≥8`) is open.
+    pub evidence: String,
+    /// Gold facts of the group.
+    pub gold: usize,
+    /// Those found.
+    pub found: usize,
+    /// `found / gold`; `None` for an empty group.
+    pub recall: Option<f64>,
+}
+
+/// All break-downs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Breakdown {
+    /// All facts of known pairs.
+    pub overall: Block,
+    /// Facts whose head and tail share a sentence.
+    pub intra: Block,
+    /// The others.
+    pub inter: Block,
+    /// By smallest distance in sentences.
+    pub distance: Vec<NamedBlock>,
+    /// By mean number of mentions of head and tail.
+    pub mentions: Vec<NamedBlock>,
+    /// Recall by number of evidence sentences.
+    pub evidence: Vec<EvidenceRecall>,
+    /// Facts in inference triangles.
+    pub infer: InferScores,
+    /// Facts of frequent relations.
+    pub frequent: Block,
+    /// Facts of all other relations.
+    pub long_tail: Block,
+    /// By relation, most gold facts first, then by identifier.
+    pub relations: Vec<NamedBlock>,
+}
+
+/// Computes all break-downs.
+pub fn breakdown(gold: &Gold<'_>, predictions: &[Prediction], options: &BreakdownOptions) -> Breakdown {
+    let known = gold.predicted(predictions).into_iter().filter(|fact| gold.distance(fact).is_some()).collect();
+    let sets = Sets { predicted: known, gold: gold.keys() };
+    let is_frequent = |fact: &FactKey<'_>| options.frequent.iter().any(|id| id == fact.relation);
+    Breakdown {
+        overall: sets.block(|_| true),
+        intra: sets.block(|fact| gold.distance(fact) == Some(0)),
+        inter: sets.block(|fact| gold.distance(fact) != Some(0)),
+        distance: options.distances.iter().map(|range| sets.within(*range, |fact| gold.distance(fact))).collect(),
+        mentions: options.mentions.iter().map(|range| sets.within(*range, |fact| gold.mention_number(fact))).collect(),
+        evidence: evidence_recall(gold, &sets.predicted, options.most_evidence),
+        infer: infer_scores(&sets.predicted, &sets.gold),
+        frequent: sets.block(is_frequent),
+        long_tail: sets.block(|fact| !is_frequent(fact)),
+        relations: sets.by_relation(),
+    }
+}
+
+struct Sets<'a> {
+    predicted: Facts<'a>,
+    gold: Facts<'a>,
+}
+
+impl Sets<'_> {
+    fn block(&self, belongs: impl Fn(&FactKey<'_>) -> bool) -> Block {
+        let (mut predicted, mut correct) = (0, 0);
+        for fact in self.predicted.iter().filter(|fact| belongs(fact)) {
+            predicted += 1;
+            correct += usize::from(self.gold.contains(fact));
+        }
+        Block::new(predicted, self.gold.iter().filter(|fact| belongs(fact)).count(), correct)
+    }
+
+    /// The facts whose `value` lies in a half-open range.
+    fn within<T: PartialOrd + Copy + std::fmt::Display>(
+        &self,
+        (low, high): (T, Option<T>),
+        value: impl Fn(&FactKey<'_>) -> Option<T>,
+    ) -> NamedBlock {
+        let name = high.map_or_else(|| format!("[{low},∞)"), |high| format!("[{low},{high})"));
+        let inside = |value: T| value >= low && high.is_none_or(|high| value < high);
+        NamedBlock { name, block: self.block(|fact| value(fact).is_some_and(inside)) }
+    }
+
+    fn by_relation(&self) -> Vec<NamedBlock> {
+        let mut counts: BTreeMap<&str, (usize, usize, usize)> = BTreeMap::new();
+        for fact in &self.predicted {
+            let count = counts.entry(fact.relation).or_default();
+            count.0 += 1;
+            count.2 += usize::from(self.gold.contains(fact));
+        }
+        for fact in &self.gold {
+            counts.entry(fact.relation).or_default().1 += 1;
+        }
+        let block =
+            |(name, (predicted, gold, correct)): (&str, _)| NamedBlock { name: name.into(), block: Block::new(predicted, gold, correct) };
+        let mut blocks: Vec<_> = counts.into_iter().map(block).collect();
+        blocks.sort_by_key(|named| std::cmp::Reverse(named.block.gold));
+        blocks
+    }
+}
+
+fn evidence_recall(gold: &Gold<'_>, predicted: &Facts<'_>, most: usize) -> Vec<EvidenceRecall> {
+    let mut groups = vec![(0, 0); most + 1];
+    for (fact, evidence) in gold.facts() {
+        let group = &mut groups[evidence.len().min(most)];
+        group.0 += 1;
+        group.1 += usize::from(predicted.contains(fact));
+    }
+    let row = |(size, (gold, found)): (usize, (usize, usize))| EvidenceRecall {
+        evidence: if size == most { format!("≥{size}") } else { size.to_string() },
+        gold,
+        found,
+        recall: (gold > 0).then(|| found as f64 / gold as f64),
+    };
+    groups.into_iter().enumerate().map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::super::read_predictions;
+    use super::super::testing::{case, close, document, documents, fact, json};
+    use super::*;
+
+    #[test]
+    fn unknown_entities_are_left_out() {
+        let mut one = document("a", &[&[0], &[2]]);
+        one.facts = Some(vec![fact(0, 1, "P17", &[0, 2])]);
+        let documents = [one];
+        let gold = Gold::new(&documents).unwrap();
+        let predict = |t_idx| Prediction { title: "a".into(), h_idx: 0, t_idx, r: "P17".into(), ..Prediction::default() };
+        let result = breakdown(&gold, &[predict(1), predict(9)], &BreakdownOptions::default());
+        assert_eq!((result.overall, result.inter), (Block::new(1, 1, 1), Block::new(1, 1, 1)));
+        assert_eq!(result.distance[1], NamedBlock { name: "[1,3)".into(), block: Block::new(1, 1, 1) });
+        assert_eq!(result.evidence[2].recall, Some(1.0));
+        assert_eq!(result.evidence[8], EvidenceRecall { evidence: "≥8".into(), ..EvidenceRecall::default() });
+        assert_eq!(result.relations, [NamedBlock { name: "P17".into(), block: Block::new(1, 1, 1) }]);
+    }
+
+    fn same(place: &str, ours: &Block, theirs: &Value) {
+        let correct = if theirs["correct"].is_null() { "correct_pred" } else { "correct" };
+        let found = if theirs["correct"].is_null() { "correct_gold" } else { "correct" };
+        for (key, count) in [("pred", ours.predicted), ("gold", ours.gold), (correct, ours.correct), (found, ours.found)] {
+            assert_eq!(Some(count as u64), theirs[key].as_u64(), "{place}: {key}");
+        }
+        close(place, ours.precision, &theirs["precision"], 1e-9);
+        close(place, ours.recall, &theirs["recall"], 1e-9);
+        close(place, ours.f1, &theirs["f1"], 1e-9);
+    }
+
+    fn same_named(place: &str, ours: &[NamedBlock], theirs: &Value) {
+        assert_eq!(ours.len(), theirs.as_object().unwrap().len(), "{place}");
+        for named in ours {
+            let key = if named.name == "[6,∞)" { ">5".to_owned() } else { named.name.replace('∞', "inf") };
+            same(&format!("{place} {key}"), &named.block, &theirs[key.as_str()]);
+        }
+    }
+
+    #[test]
+    fn parity() {
+        let Some(folder) = case("scorer-breakdown") else { return };
+        let documents = documents(&folder.join("gold.json"));
+        let gold = Gold::new(&documents).unwrap();
+        let expected = json(&folder.join("expected.json"));
+        for set in expected.as_array().unwrap() {
+            let name = set["name"].as_str().unwrap();
+            let predictions = read_predictions(&folder.join(format!("pred-{name}.json"))).unwrap();
+            let (ours, theirs) = (breakdown(&gold, &predictions, &BreakdownOptions::default()), &set["expected"]);
+            same(name, &ours.overall, &theirs["overall"]);
+            same(name, &ours.intra, &theirs["intra"]);
+            same(name, &ours.inter, &theirs["inter"]);
+            same_named(name, &ours.distance, &theirs["entity_distance"]);
+            same_named(name, &ours.mentions, &theirs["mention_number"]);
+            for row in &ours.evidence {
+                let theirs = &theirs["recall_by_evidence_count"][row.evidence.replace('≥', ">=").as_str()];
+                let place = format!("{name}: {} evidence sentences", row.evidence);
+                assert_eq!((Some(row.gold as u64), Some(row.found as u64)), (theirs["gold"].as_u64(), theirs["hit"].as_u64()), "{place}");
+                assert_eq!(row.recall.is_none(), theirs["recall"].is_null(), "{place}");
+            }
+            let infer = &theirs["infer"];
+            same(name, &ours.infer.members_strict, &infer["members-strict"]);
+            same(name, &ours.infer.members_loose, &infer["members-loose"]);
+            same(name, &ours.infer.conclusion, &infer["conclusion"]);
+            same(name, &ours.infer.gold_pairs, &infer["goldpairs"]);
+        }
+        assert_eq!(expected.as_array().unwrap().len(), 14);
+    }
+}

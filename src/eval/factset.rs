@@ -1,0 +1,215 @@
+//! The facts known from training data as (head name, tail name, relation): what Ign F1 ignores (SPEC §2.1).
+//!
+//! Names are exact strings without case folding, as in the official script. Not for: facts between entities of one document (`gold`).
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer};
+
+use super::list;
+use crate::corpus::Document;
+use crate::{DataError, Error, Result};
+
+/// A set of (head name, tail name, relation) triples; 12 bytes a triple beside the distinct strings.
+#[derive(Clone, Debug, Default)]
+pub struct FactSet {
+    strings: HashMap<String, u32>,
+    triples: HashSet<(u32, u32, u32)>,
+}
+
+impl FactSet {
+    /// Reads a `.fact` file (a JSON list of `[head name, tail name, relation]`) or a training file in DocRED format, whose labels stand
+    /// for the cross product of head and tail mention names. The two are told apart row by row.
+    ///
+    /// # Errors
+    /// I/O errors, and data errors that name the row and the label.
+    pub fn load(path: &Path) -> Result<Self> {
+        let mut set = Self::default();
+        set.add(path)?;
+        Ok(set)
+    }
+
+    fn add(&mut self, path: &Path) -> Result<()> {
+        list::for_each(path, |row, item: Row| match item {
+            Row::Triple(head, tail, relation) => {
+                self.insert(&head, &tail, &relation);
+                Ok(())
+            }
+            Row::Document(document) => self.insert_labels(path, row, &document),
+        })
+    }
+
+    /// The facts of several files together.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_all(paths: &[PathBuf]) -> Result<Self> {
+        let mut set = Self::default();
+        for path in paths {
+            set.add(path)?;
+        }
+        Ok(set)
+    }
+
+    /// The facts of documents in memory.
+    pub fn from_documents(documents: &[Document]) -> Self {
+        let mut set = Self::default();
+        for document in documents {
+            for fact in document.facts() {
+                let names = |entity: usize| document.entities.get(entity).map(|entity| entity.mentions.as_slice()).unwrap_or_default();
+                for head in names(fact.head) {
+                    for tail in names(fact.tail) {
+                        set.insert(&head.name, &tail.name, &fact.relation);
+                    }
+                }
+            }
+        }
+        set
+    }
+
+    /// Adds one triple.
+    pub fn insert(&mut self, head: &str, tail: &str, relation: &str) {
+        let triple = (self.intern(head), self.intern(tail), self.intern(relation));
+        self.triples.insert(triple);
+    }
+
+    /// Whether the triple is in the set.
+    pub fn contains(&self, head: &str, tail: &str, relation: &str) -> bool {
+        let id = |text: &str| self.strings.get(text).copied();
+        match (id(head), id(tail), id(relation)) {
+            (Some(head), Some(tail), Some(relation)) => self.triples.contains(&(head, tail, relation)),
+            _ => false,
+        }
+    }
+
+    /// Number of distinct triples.
+    pub fn len(&self) -> usize {
+        self.triples.len()
+    }
+
+    /// Whether the set holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.triples.is_empty()
+    }
+
+    fn intern(&mut self, text: &str) -> u32 {
+        if let Some(&id) = self.strings.get(text) {
+            return id;
+        }
+        // 2^32 distinct names would need more memory than a node has.
+        let id = self.strings.len() as u32;
+        self.strings.insert(text.to_owned(), id);
+        id
+    }
+
+    fn insert_labels(&mut self, path: &Path, row: usize, document: &RawDocument) -> Result<()> {
+        for (number, label) in document.labels.iter().enumerate() {
+            let names = |entity: usize, field: &str| {
+                document.vertex_set.get(entity).ok_or_else(|| {
+                    let problem = format!("entity {entity} of {} does not exist", document.vertex_set.len());
+                    let error = DataError::new(path, problem).row(row).title(&document.title);
+                    Error::from(error.field(format!("labels[{number}].{field}")))
+                })
+            };
+            let (heads, tails) = (names(label.h, "h")?, names(label.t, "t")?);
+            for head in heads {
+                for tail in tails {
+                    self.insert(&head.name, &tail.name, &label.r);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A row of either format.
+enum Row {
+    Triple(String, String, String),
+    Document(RawDocument),
+}
+
+#[derive(Deserialize)]
+struct RawDocument {
+    #[serde(default)]
+    title: String,
+    #[serde(rename = "vertexSet")]
+    vertex_set: Vec<Vec<RawMention>>,
+    #[serde(default)]
+    labels: Vec<RawLabel>,
+}
+
+#[derive(Deserialize)]
+struct RawMention {
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct RawLabel {
+    h: usize,
+    t: usize,
+    r: String,
+}
+
+impl<'de> Deserialize<'de> for Row {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(RowVisitor)
+    }
+}
+
+struct RowVisitor;
+
+impl<'de> Visitor<'de> for RowVisitor {
+    type Value = Row;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[head name, tail name, relation] or a document in DocRED format")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Row, A::Error> {
+        let mut next = |at| items.next_element::<String>()?.ok_or_else(|| serde::de::Error::invalid_length(at, &"three names"));
+        let row = Row::Triple(next(0)?, next(1)?, next(2)?);
+        match items.next_element::<IgnoredAny>()? {
+            None => Ok(row),
+            Some(_) => Err(serde::de::Error::invalid_length(4, &"three names")),
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Row, A::Error> {
+        RawDocument::deserialize(MapAccessDeserializer::new(map)).map(Row::Document)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<FactSet> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("facts.json");
+        fs_err::write(&path, text).unwrap();
+        FactSet::load(&path)
+    }
+
+    #[test]
+    fn both_formats_are_read() {
+        let triples = load(r#"[["Ann","Rome","P19"],["Ann","Rome","P19"]]"#).unwrap();
+        assert_eq!(triples.len(), 1);
+        assert!(triples.contains("Ann", "Rome", "P19"));
+        assert!(!triples.contains("Rome", "Ann", "P19") && !triples.contains("ann", "Rome", "P19"));
+        let text = r#"[{"title":"T","vertexSet":[[{"name":"Ann"},{"name":"A."}],[{"name":"Rome"}]],"labels":[{"h":0,"t":1,"r":"P19"}]}]"#;
+        let documents = load(text).unwrap();
+        assert_eq!(documents.len(), 2);
+        assert!(documents.contains("A.", "Rome", "P19"));
+    }
+
+    #[test]
+    fn errors_name_the_place() {
+        let text = r#"[["a","b","c"],{"title":"T","vertexSet":[],"labels":[{"h":0,"t":1,"r":"P19"}]}]"#;
+        let message = load(text).unwrap_err().to_string();
+        assert!(message.contains("row 1, document `T`, field `labels[0].h`"), "{message}");
+        assert!(load(r#"[["a","b"]]"#).unwrap_err().to_string().contains("row 0"));
+        assert!(load(r#"[["a","b","c","d"]]"#).is_err() && load(r#"{"a":1}"#).is_err() && load("[] x").is_err());
+    }
+}

@@ -1,0 +1,140 @@
+//! Gold facts of a set of documents, keyed so that every scorer can compare them with predictions.
+//! Not for: reading documents (`corpus`), names known from training data (`factset`).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::predictions::Prediction;
+use crate::corpus::{Document, Entity};
+use crate::{DataError, Result};
+
+/// A fact of a known document: relation `relation` from entity `head` to entity `tail`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FactKey<'a> {
+    /// Row of the document in the gold set.
+    pub document: usize,
+    /// Index of the head entity.
+    pub head: usize,
+    /// Index of the tail entity.
+    pub tail: usize,
+    /// Identifier of the relation.
+    pub relation: &'a str,
+}
+
+/// Gold documents with their distinct facts.
+#[derive(Clone, Debug)]
+pub struct Gold<'a> {
+    documents: &'a [Document],
+    rows: HashMap<&'a str, usize>,
+    facts: BTreeMap<FactKey<'a>, BTreeSet<usize>>,
+    evidence: usize,
+}
+
+impl<'a> Gold<'a> {
+    /// Collects the facts. A repeated label counts once, with the evidence of its last row (SPEC §2.1, step 1).
+    ///
+    /// # Errors
+    /// A title that occurs twice (predictions could not be told apart), or no labelled document at all.
+    pub fn new(documents: &'a [Document]) -> Result<Self> {
+        let mut gold = Self { documents, rows: HashMap::new(), facts: BTreeMap::new(), evidence: 0 };
+        for (row, document) in documents.iter().enumerate() {
+            if gold.rows.insert(&document.title, row).is_some() {
+                return Err(at(document, "the title occurs twice").hint("gold documents need distinct titles").into());
+            }
+            for fact in document.facts() {
+                let key = FactKey { document: row, head: fact.head, tail: fact.tail, relation: &fact.relation };
+                gold.facts.insert(key, fact.evidence.iter().copied().collect());
+                gold.evidence += fact.evidence.len();
+            }
+        }
+        match documents.first() {
+            Some(first) if documents.iter().all(|document| document.facts.is_none()) => {
+                Err(at(first, "no document carries labels").hint("scores need labelled documents; use `predict` here").into())
+            }
+            _ => Ok(gold),
+        }
+    }
+
+    /// The documents.
+    pub fn documents(&self) -> &'a [Document] {
+        self.documents
+    }
+
+    /// Distinct facts with their evidence, in order.
+    pub fn facts(&self) -> &BTreeMap<FactKey<'a>, BTreeSet<usize>> {
+        &self.facts
+    }
+
+    /// The distinct facts alone.
+    pub fn keys(&self) -> BTreeSet<FactKey<'a>> {
+        self.facts.keys().copied().collect()
+    }
+
+    /// Evidence sentences over *all* label rows, repeated ones included: the recall denominator of evidence F1.
+    pub fn evidence_total(&self) -> usize {
+        self.evidence
+    }
+
+    /// Row of the document with this title.
+    pub fn row(&self, title: &str) -> Option<usize> {
+        self.rows.get(title).copied()
+    }
+
+    /// An entity of a document, if it exists.
+    pub fn entity(&self, document: usize, entity: usize) -> Option<&'a Entity> {
+        self.documents.get(document)?.entities.get(entity)
+    }
+
+    /// The distinct predicted facts of known documents.
+    pub fn predicted(&self, predictions: &'a [Prediction]) -> BTreeSet<FactKey<'a>> {
+        let key = |prediction: &'a Prediction| {
+            let document = self.row(&prediction.title)?;
+            Some(FactKey { document, head: prediction.h_idx, tail: prediction.t_idx, relation: &prediction.r })
+        };
+        predictions.iter().filter_map(key).collect()
+    }
+
+    /// Smallest distance in sentences between a head and a tail mention; `None` where an entity does not exist.
+    pub fn distance(&self, fact: &FactKey<'_>) -> Option<usize> {
+        let head = self.entity(fact.document, fact.head)?;
+        let tail = self.entity(fact.document, fact.tail)?;
+        let distances = head.mentions.iter().flat_map(|a| tail.mentions.iter().map(|b| a.sentence.abs_diff(b.sentence)));
+        distances.min()
+    }
+
+    /// Mean number of mentions of head and tail; `None` where an entity does not exist.
+    pub fn mention_number(&self, fact: &FactKey<'_>) -> Option<f64> {
+        let head = self.entity(fact.document, fact.head)?;
+        let tail = self.entity(fact.document, fact.tail)?;
+        Some((head.mentions.len() + tail.mentions.len()) as f64 / 2.0)
+    }
+}
+
+fn at(document: &Document, problem: &str) -> DataError {
+    DataError::new(&document.provenance.file, problem).row(document.provenance.row).title(&document.title)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{document, fact};
+    use super::*;
+
+    #[test]
+    fn repeated_labels_count_once_but_keep_all_evidence_in_the_total() {
+        let mut one = document("a", &[&[0], &[3, 1]]);
+        one.facts = Some(vec![fact(0, 1, "P1", &[0, 2]), fact(0, 1, "P1", &[5])]);
+        let documents = [one];
+        let gold = Gold::new(&documents).unwrap();
+        assert_eq!((gold.facts().len(), gold.evidence_total()), (1, 3));
+        let (key, evidence) = gold.facts().iter().next().unwrap();
+        assert_eq!(evidence.iter().copied().collect::<Vec<_>>(), [5]);
+        assert_eq!((gold.distance(key), gold.mention_number(key)), (Some(1), Some(1.5)));
+    }
+
+    #[test]
+    fn unusable_sets_are_refused() {
+        let mut labelled = document("a", &[]);
+        labelled.facts = Some(vec![]);
+        assert!(Gold::new(&[labelled.clone(), labelled]).unwrap_err().to_string().contains("`a`: the title occurs twice"));
+        assert_eq!(Gold::new(&[document("b", &[])]).unwrap_err().exit_code(), 65);
+    }
+}

@@ -1,0 +1,97 @@
+//! Infer-F1: scores of the facts that take part in a two-step inference (SPEC §2.4). No public implementation exists, so the four
+//! readings of the definition are all computed. Not for: deciding which one a paper meant.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Block, FactKey};
+
+type Facts<'a> = BTreeSet<FactKey<'a>>;
+/// (document, head, tail)
+type Pair = (usize, usize, usize);
+
+/// Infer-F1 in its four readings. I(F) are the facts of F on any side of a triangle h→o, o→t, h→t of F.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct InferScores {
+    /// I(predicted) against I(gold).
+    pub members_strict: Block,
+    /// Precision of I(predicted) against all gold facts, recall of I(gold) by all predicted facts.
+    pub members_loose: Block,
+    /// Only the closing sides h→t on both sides.
+    pub conclusion: Block,
+    /// Predictions on the pairs of I(gold) against I(gold).
+    pub gold_pairs: Block,
+}
+
+/// Computes all four readings.
+pub fn infer_scores(predicted: &Facts<'_>, gold: &Facts<'_>) -> InferScores {
+    let (sides, gold_sides) = (Triangles::of(predicted), Triangles::of(gold));
+    let (ours, theirs) = (select(predicted, &sides.members), select(gold, &gold_sides.members));
+    let overlap = |a: &Facts<'_>, b: &Facts<'_>| a.intersection(b).count();
+    let plain = |a: &Facts<'_>, b: &Facts<'_>| Block::new(a.len(), b.len(), overlap(a, b));
+    let closing = (select(predicted, &sides.closing), select(gold, &gold_sides.closing));
+    InferScores {
+        members_strict: plain(&ours, &theirs),
+        members_loose: Block::with_found(ours.len(), theirs.len(), overlap(&ours, gold), overlap(predicted, &theirs)),
+        conclusion: plain(&closing.0, &closing.1),
+        gold_pairs: plain(&select(predicted, &gold_sides.members), &theirs),
+    }
+}
+
+/// The pairs of a set of facts that are sides of triangles.
+#[derive(Default)]
+struct Triangles {
+    members: BTreeSet<Pair>,
+    closing: BTreeSet<Pair>,
+}
+
+impl Triangles {
+    fn of(facts: &Facts<'_>) -> Self {
+        let mut successors: BTreeMap<(usize, usize), BTreeSet<usize>> = BTreeMap::new();
+        for fact in facts.iter().filter(|fact| fact.head != fact.tail) {
+            successors.entry((fact.document, fact.head)).or_default().insert(fact.tail);
+        }
+        let mut triangles = Self::default();
+        for (&(document, head), tails) in &successors {
+            for &middle in tails {
+                let Some(ends) = successors.get(&(document, middle)) else { continue };
+                // `tails` holds no `head`, so the three corners are distinct.
+                for &tail in ends.intersection(tails) {
+                    triangles.members.extend([(document, head, middle), (document, middle, tail), (document, head, tail)]);
+                    triangles.closing.insert((document, head, tail));
+                }
+            }
+        }
+        triangles
+    }
+}
+
+fn select<'a>(facts: &Facts<'a>, pairs: &BTreeSet<Pair>) -> Facts<'a> {
+    facts.iter().filter(|fact| pairs.contains(&(fact.document, fact.head, fact.tail))).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(pairs: &[(usize, usize)]) -> Facts<'static> {
+        pairs.iter().map(|&(head, tail)| FactKey { document: 0, head, tail, relation: "P1" }).collect()
+    }
+
+    #[test]
+    fn one_triangle() {
+        let gold = facts(&[(0, 1), (1, 2), (0, 2), (2, 3)]);
+        let same = infer_scores(&gold, &gold);
+        assert_eq!((same.members_strict.gold, same.conclusion.gold, same.members_strict.f1), (3, 1, 1.0));
+        let broken = infer_scores(&facts(&[(0, 1), (1, 2)]), &gold);
+        assert_eq!(broken.members_strict, Block::new(0, 3, 0));
+        assert_eq!(broken.members_loose, Block::with_found(0, 3, 0, 2));
+        assert_eq!(broken.gold_pairs, Block::new(2, 3, 2));
+    }
+
+    #[test]
+    fn going_back_and_loops_are_no_triangles() {
+        assert_eq!(infer_scores(&facts(&[]), &facts(&[(0, 1), (1, 0), (0, 0), (1, 1)])).members_strict.gold, 0);
+    }
+}

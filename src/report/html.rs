@@ -1,0 +1,225 @@
+//! `report.html`: one self-contained page without scripts and without network. Not for: collecting its data (the stages do that).
+
+use std::path::Path;
+
+use minijinja::value::Serde;
+use minijinja::{Environment, Value, context};
+
+use super::chart::{Axes, bars, lines};
+use super::{ReportData, Series};
+use crate::eval::{NamedBlock, RecallAt, write_atomic};
+use crate::{Error, Result};
+
+const TEMPLATE: &str = include_str!("template.html");
+/// Rows that the long tables show; the page says how many were left out.
+const MOST_ROWS: usize = 40;
+
+/// The page as text.
+///
+/// # Errors
+/// A bug error if the template does not fit the data.
+pub fn render(data: &ReportData) -> Result<String> {
+    let mut pages = Environment::new();
+    pages.add_filter("percent", percent);
+    pages.add_filter("decimal", decimal);
+    pages.add_filter("duration", duration);
+    pages.add_filter("count", count);
+    // Values are escaped because the name ends in `.html`; only the drawings below are marked as safe.
+    pages.add_template("report.html", TEMPLATE).map_err(|error| as_bug(&error))?;
+    let page = pages.get_template("report.html").map_err(|error| as_bug(&error))?;
+    let shown = cut(data);
+    page.render(context! {
+        data => Value::from(Serde(&shown)),
+        left_out_dropped => data.dropped.len() - shown.dropped.len(),
+        left_out_relations => relations(data) - relations(&shown),
+        tiles => tiles(data),
+        keeps => data.ranker.iter().map(|at| at.keep.to_string()).collect::<Vec<_>>(),
+        version => env!("CARGO_PKG_VERSION"),
+        charts => charts(data),
+    })
+    .map_err(|error| as_bug(&error))
+}
+
+/// Writes the page.
+///
+/// # Errors
+/// I/O errors, and those of [`render`].
+pub fn write_report(path: &Path, data: &ReportData) -> Result<()> {
+    let page = render(data)?;
+    write_atomic(path, |out| out.write_all(page.as_bytes()))
+}
+
+fn as_bug(error: &minijinja::Error) -> Error {
+    Error::Bug(format!("report template: {error:#}"))
+}
+
+/// The data without the ends of its long tables, and without what only the drawings need.
+fn cut(data: &ReportData) -> ReportData {
+    let mut shown = ReportData { losses: Vec::new(), curve: Vec::new(), learning: Vec::new(), ..data.clone() };
+    shown.dropped.truncate(MOST_ROWS);
+    if let Some(breakdown) = &mut shown.breakdown {
+        breakdown.relations.truncate(MOST_ROWS);
+    }
+    shown
+}
+
+fn relations(data: &ReportData) -> usize {
+    data.breakdown.as_ref().map_or(0, |breakdown| breakdown.relations.len())
+}
+
+/// The few numbers at the top: (label, value, what it means).
+fn tiles(data: &ReportData) -> Vec<(String, String, String)> {
+    let mut tiles = Vec::new();
+    for split in ["dev", "test"] {
+        let rows = data.scores.iter().filter(|row| row.split == split);
+        if let Some(best) = rows.max_by(|a, b| a.f1.total_cmp(&b.f1)) {
+            tiles.push((format!("best {split} F1"), percent(Some(best.f1)), best.variant.clone()));
+        }
+    }
+    let deepest = data.ranker.iter().max_by(|a, b| a.labels.share.total_cmp(&b.labels.share));
+    let noise = |at: &&RecallAt| at.false_labels.is_some();
+    if let Some(at) = data.ranker.iter().find(|at| at.keep == crate::eval::Keep::Times(2)).filter(noise).or(deepest) {
+        let keep = format!("top {} pairs a document", at.keep);
+        tiles.push(("labels kept".to_owned(), percent(Some(at.labels.share)) + " %", keep.clone()));
+        if let Some(wrong) = at.false_labels {
+            tiles.push(("false labels removed".to_owned(), percent(Some(1.0 - wrong.share)) + " %", keep));
+        }
+    }
+    if !data.times.is_empty() {
+        let total = data.times.iter().map(|time| time.seconds).sum();
+        tiles.push(("time".to_owned(), duration(total), format!("{} stages", data.times.len())));
+    }
+    tiles
+}
+
+/// All drawings by name, marked as safe: `chart` escapes every text it draws.
+fn charts(data: &ReportData) -> Value {
+    let safe = |svg: String| if svg.is_empty() { Value::from(()) } else { Value::from_safe_string(svg) };
+    context! {
+        losses => stages(data).into_iter().map(|(stage, svg)| context! { stage, svg => Value::from_safe_string(svg) }).collect::<Vec<_>>(),
+        learning => safe(lines(
+            &Axes { title: "dev F1 by epoch", x: "epoch", y: "dev F1 (%)", percent: true, dots: true, ..Axes::default() },
+            &data.learning,
+        )),
+        ranker => safe(ranker_recall(data)),
+        noise => safe(noise_shares(data)),
+        curve => safe(precision_recall(data)),
+        distance => safe(groups("distance in sentences", data.breakdown.as_ref().map(|breakdown| breakdown.distance.as_slice()))),
+        mentions => safe(groups("mentions of head and tail, mean", data.breakdown.as_ref().map(|breakdown| breakdown.mentions.as_slice()))),
+        evidence => safe(evidence(data)),
+    }
+}
+
+/// The total of each stage and, where it has several tasks, a second drawing of them: their sum would press them flat.
+fn stages(data: &ReportData) -> Vec<(String, String)> {
+    let mut names: Vec<&str> = Vec::new();
+    for curve in &data.losses {
+        if !names.contains(&curve.stage.as_str()) {
+            names.push(&curve.stage);
+        }
+    }
+    let draw = |stage: &str, tasks: bool| {
+        let curves = data.losses.iter().filter(|curve| curve.stage == stage && curve.task.is_empty() != tasks);
+        let series: Vec<_> = curves.map(|curve| Series { name: curve.task.clone(), points: curve.points.clone() }).collect();
+        let title = format!("{stage}, {}", if tasks { "by task" } else { "total" });
+        let svg = lines(&Axes { title: &title, x: "step", y: "loss", ..Axes::default() }, &series);
+        (title, svg)
+    };
+    let both = names.iter().flat_map(|stage| [draw(stage, false), draw(stage, true)]);
+    both.filter(|(_, svg)| !svg.is_empty()).collect()
+}
+
+fn ranker_recall(data: &ReportData) -> String {
+    let axes = Axes {
+        title: "labels on kept pairs by k",
+        x: "kept pairs a document (N: entities)",
+        y: "labels kept (%)",
+        y_range: Some((0.0, 1.05)),
+        percent: true,
+        ..Axes::default()
+    };
+    let keeps: Vec<_> = data.ranker.iter().map(|at| at.keep.to_string()).collect();
+    bars(&axes, &keeps, &["labels kept"], &[data.ranker.iter().map(|at| Some(at.labels.share)).collect()])
+}
+
+fn noise_shares(data: &ReportData) -> String {
+    if data.ranker.iter().all(|at| at.true_labels.is_none()) {
+        return String::new();
+    }
+    let axes = Axes {
+        title: "share of true and of false distant labels kept by k",
+        x: "kept pairs a document (N: entities)",
+        y: "labels kept (%)",
+        y_range: Some((0.0, 1.05)),
+        percent: true,
+        ..Axes::default()
+    };
+    let keeps: Vec<_> = data.ranker.iter().map(|at| at.keep.to_string()).collect();
+    let right = data.ranker.iter().map(|at| at.true_labels.map(|share| share.share)).collect();
+    let wrong = data.ranker.iter().map(|at| at.false_labels.map(|share| share.share)).collect();
+    bars(&axes, &keeps, &["true labels", "false labels"], &[right, wrong])
+}
+
+fn precision_recall(data: &ReportData) -> String {
+    let axes = Axes {
+        title: "precision by recall",
+        x: "recall",
+        y: "precision (%)",
+        x_range: Some((0.0, 1.0)),
+        y_range: Some((0.0, 1.05)),
+        percent: true,
+        ..Axes::default()
+    };
+    let points = data.curve.iter().map(|point| (point.recall, point.precision)).collect();
+    lines(&axes, &[Series { name: "dev".to_owned(), points }])
+}
+
+fn groups(x: &str, blocks: Option<&[NamedBlock]>) -> String {
+    let Some(blocks) = blocks else { return String::new() };
+    let axes = Axes { title: x, x, y: "F1 (%)", percent: true, ..Axes::default() };
+    let names: Vec<_> = blocks.iter().map(|named| named.name.clone()).collect();
+    bars(&axes, &names, &["F1"], &[blocks.iter().map(|named| Some(named.block.f1)).collect()])
+}
+
+fn evidence(data: &ReportData) -> String {
+    let Some(breakdown) = &data.breakdown else { return String::new() };
+    let axes = Axes { title: "recall by evidence", x: "evidence sentences of the fact", y: "recall (%)", percent: true, ..Axes::default() };
+    let names: Vec<_> = breakdown.evidence.iter().map(|row| row.evidence.clone()).collect();
+    bars(&axes, &names, &["recall"], &[breakdown.evidence.iter().map(|row| row.recall).collect()])
+}
+
+/// A fraction in per cent with two decimals, a dash for nothing.
+fn percent(value: Option<f64>) -> String {
+    value.filter(|value| value.is_finite()).map_or_else(|| "–".to_owned(), |value| format!("{:.2}", 100.0 * value))
+}
+
+fn decimal(value: Option<f64>) -> String {
+    value.filter(|value| value.is_finite()).map_or_else(|| "–".to_owned(), |value| format!("{value:.3}"))
+}
+
+fn duration(seconds: f64) -> String {
+    let whole = seconds.max(0.0).round() as u64;
+    match whole {
+        0..60 => format!("{seconds:.1} s"),
+        60..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
+        _ => format!("{} h {:02} min", whole / 3600, whole % 3600 / 60),
+    }
+}
+
+/// A rounded number with thin spaces between thousands, a dash for nothing.
+fn count(value: Option<f64>) -> String {
+    let Some(value) = value.filter(|value| value.is_finite()) else { return "–".to_owned() };
+    let digits = format!("{:.0}", value.abs());
+    let mut out = if value < 0.0 { "−".to_owned() } else { String::new() };
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            out.push('\u{202f}');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+#[path = "html_tests.rs"]
+mod tests;
