@@ -1,1 +1,171 @@
-//! placeholder
+//! The recipe: what the user wrote in TOML, checked and completed into the plan that the stages follow.
+//!
+//! A recipe is laid over the defaults of its profile (`fixed`, `paper` or `code`), `--set key=value` is laid over the recipe, and the result is
+//! read into typed structs. Unknown keys are answered with the nearest known one. Not for: opening the files that a recipe names.
+
+mod data;
+mod dsdocre;
+mod overlay;
+mod training;
+
+use std::path::{Path, PathBuf};
+
+pub use data::{DataPlan, LabelPlan, SplitPlan, SynthPlan};
+pub use dsdocre::{AlignmentDistance, Decision, HeadStart, MarkerNumbering, MentionCandidates, Profile, RelationLoss, Switches};
+pub use training::{EncoderPlan, StagePlan};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// The whole pipeline, resolved and complete: written to the run folder as `recipe.toml`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Recipe {
+    /// A name for people and for the default run folder.
+    pub name: String,
+    /// Which published reading of DSDocRE the defaults come from.
+    pub profile: Profile,
+    /// The seed of every random choice.
+    pub seed: u64,
+    /// The system that is fine-tuned.
+    pub system: String,
+    /// Which rows of the results table to produce.
+    pub variants: Vec<Variant>,
+    /// Threads a rank; 0 divides the machine's cores among the ranks of the host.
+    pub threads: usize,
+    /// `auto`, `cpu`, `cuda` or `cuda:N`.
+    pub device: String,
+    /// Where documents come from.
+    pub data: DataPlan,
+    /// The text encoder and its start.
+    pub encoder: EncoderPlan,
+    /// DSDocRE's switches (SPEC §3.6–3.7).
+    pub switches: Switches,
+    /// Stage 1: the pre-denoising ranker.
+    pub rank: StagePlan,
+    /// Stage 2: pre-training on distant supervision.
+    pub pretrain: StagePlan,
+    /// Stage 3: fine-tuning on human annotation.
+    pub finetune: StagePlan,
+}
+
+/// A row of the paper's results table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Variant {
+    /// Fine-tuning alone: no ranker, no pre-training ("BERT").
+    Baseline,
+    /// Ranker and fine-tuning ("BERT+D").
+    Denoised,
+    /// Ranker, pre-training and fine-tuning ("BERT+D+P").
+    Pretrained,
+}
+
+impl Variant {
+    /// The name used in folders and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Baseline => "baseline",
+            Self::Denoised => "denoised",
+            Self::Pretrained => "pretrained",
+        }
+    }
+
+    /// The row's label in the paper.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Baseline => "no pre-training",
+            Self::Denoised => "+D",
+            Self::Pretrained => "+D+P",
+        }
+    }
+}
+
+impl Recipe {
+    /// Reads a recipe file and lays `settings` (`key=value`) over it. Paths inside are taken relative to the current folder.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] naming the file, the key and, for an unknown key, the nearest known one.
+    pub fn load(path: &Path, settings: &[String]) -> Result<Self> {
+        let text = fs_err::read_to_string(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                Error::recipe(format!("there is no recipe at {}", path.display())).with_hint("the built-in one is jobs/quickstart.toml")
+            }
+            _ => Error::from(error),
+        })?;
+        Self::parse(&text, &path.display().to_string(), settings)
+    }
+
+    /// As [`Self::load`], from text; `origin` names it in errors.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn parse(text: &str, origin: &str, settings: &[String]) -> Result<Self> {
+        let mut user: toml::Table =
+            toml::from_str(text).map_err(|error| Error::recipe(format!("{origin}: {}", error.to_string().trim_end())))?;
+        overlay::apply_settings(&mut user, settings)?;
+        let profile = overlay::profile_of(&user, origin)?;
+        let mut table = overlay::table_of(&Self::defaults(profile))?;
+        overlay::check_keys(&user, &table, origin)?;
+        overlay::merge(&mut table, user);
+        let recipe: Self = table.try_into().map_err(|error: toml::de::Error| Error::recipe(format!("{origin}: {}", error.message())))?;
+        recipe.check()?;
+        Ok(recipe)
+    }
+
+    /// The defaults of a profile.
+    pub fn defaults(profile: Profile) -> Self {
+        Self {
+            name: "run".into(),
+            profile,
+            seed: 1,
+            system: "dsdocre".into(),
+            variants: vec![Variant::Baseline, Variant::Denoised, Variant::Pretrained],
+            threads: 0,
+            device: "auto".into(),
+            data: DataPlan::default(),
+            encoder: EncoderPlan::default(),
+            switches: Switches::of(profile),
+            rank: StagePlan::rank(),
+            pretrain: StagePlan::pretrain(),
+            finetune: StagePlan::finetune(profile),
+        }
+    }
+
+    /// Refuses a system that this release does not have.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] naming it.
+    pub fn check_system(&self) -> Result<()> {
+        if self.system == "dsdocre" {
+            return Ok(());
+        }
+        Err(Error::recipe(format!("system `{}` is not built yet", self.system)).with_hint("the system of this release is `dsdocre`"))
+    }
+
+    fn check(&self) -> Result<()> {
+        self.check_system()?;
+        if self.variants.is_empty() {
+            return Err(Error::recipe("variants is empty").with_hint("any of \"baseline\", \"denoised\", \"pretrained\""));
+        }
+        self.data.check()?;
+        self.encoder.check()?;
+        self.switches.check()?;
+        self.rank.check("rank")?;
+        self.pretrain.check("pretrain")?;
+        self.finetune.check("finetune")
+    }
+
+    /// The complete recipe as TOML.
+    ///
+    /// # Errors
+    /// Never for a recipe that was read; a bug otherwise.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string_pretty(self).map_err(|error| Error::Bug(format!("the recipe cannot be written: {error}")))
+    }
+
+    /// The run folder used when none is named.
+    pub fn default_run_dir(&self) -> PathBuf {
+        Path::new("runs").join(&self.name)
+    }
+}

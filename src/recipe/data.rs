@@ -1,0 +1,107 @@
+//! Where the documents of a run come from.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::corpus::world::MAX_NOISE;
+use crate::{Error, Result};
+
+/// Sources by role. Either a generated world, or files in DocRED form; `split` and `label` derive some roles from others.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct DataPlan {
+    /// Distantly supervised documents.
+    pub distant: Vec<PathBuf>,
+    /// Human-annotated training documents.
+    pub human: Vec<PathBuf>,
+    /// Development documents.
+    pub dev: Vec<PathBuf>,
+    /// Test documents; without labels they are predicted but not scored.
+    pub test: Vec<PathBuf>,
+    /// Titles left out of `human`: documents that another role has too.
+    pub exclude_titles: Vec<String>,
+    /// `rel_info.json` or `rel2id.json`; found from the labels when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relations: Option<PathBuf>,
+    /// Tokenizer folder or vocabulary; the encoder's own, or the generated world's, when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<PathBuf>,
+    /// Facts that Ign F1 ignores (`.fact` file or training file); the human training documents when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train_facts: Option<PathBuf>,
+    /// Lower-case words before tokenising them, where the tokenizer does not say.
+    pub lowercase: bool,
+    /// Generate the corpus.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub synth: Option<SynthPlan>,
+    /// Make the distant documents by labelling others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<LabelPlan>,
+    /// Divide annotated files among human, dev and test by a hash of the title.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split: Option<SplitPlan>,
+}
+
+/// The generated world.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SynthPlan {
+    /// Distant documents.
+    pub distant: usize,
+    /// Annotated training documents.
+    pub human: usize,
+    /// Development documents.
+    pub dev: usize,
+    /// Test documents.
+    pub test: usize,
+    /// Share of false labels among the distant ones.
+    pub noise: f64,
+    /// Seed of the world, apart from the recipe's so that several runs can share one corpus.
+    pub seed: u64,
+}
+
+impl Default for SynthPlan {
+    fn default() -> Self {
+        Self { distant: 2000, human: 200, dev: 100, test: 200, noise: 0.4, seed: 1 }
+    }
+}
+
+/// Distant labelling of documents with entities.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LabelPlan {
+    /// (head name, tail name, relation) triples.
+    pub facts: PathBuf,
+    /// Documents to label.
+    pub documents: Vec<PathBuf>,
+}
+
+/// A split by a hash of the title: the first `test_share` of the unit interval is test, then `dev_share` dev, the rest human.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SplitPlan {
+    /// Annotated files.
+    pub files: Vec<PathBuf>,
+    /// Share of dev.
+    pub dev_share: f64,
+    /// Share of test.
+    #[serde(default)]
+    pub test_share: f64,
+    /// Another salt gives another split.
+    #[serde(default)]
+    pub salt: String,
+}
+
+impl DataPlan {
+    pub(super) fn check(&self) -> Result<()> {
+        if let Some(synth) = &self.synth
+            && !(0.0..=MAX_NOISE).contains(&synth.noise)
+        {
+            return Err(Error::recipe(format!("data.synth.noise = {} is outside 0..{MAX_NOISE}", synth.noise)));
+        }
+        if let Some(split) = &self.split
+            && !(0.0..1.0).contains(&(split.dev_share + split.test_share))
+        {
+            return Err(Error::recipe("data.split: dev_share + test_share must be at least 0 and under 1"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,261 @@
+//! DSDocRE's switches: every difference between paper and release (SPEC §3.7) and every ablation (§3.6), with three profiles.
+
+use serde::{Deserialize, Serialize};
+
+use crate::sampling::{BaselineSettings, KeepRule, NegativePool, PretrainSettings, RankSettings, Task};
+use crate::{Error, Result};
+
+/// Which published reading the defaults follow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// The paper's intent with the release's bugs removed.
+    #[default]
+    Fixed,
+    /// What the text says.
+    Paper,
+    /// What the release does.
+    Code,
+}
+
+/// How two relation vectors are compared in alignment (§3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AlignmentDistance {
+    /// |a − b|, equation 4.
+    Abs,
+    /// (a − b)², the release.
+    Squared,
+}
+
+/// What intra-document mention matching chooses among (§3.7 row 1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MentionCandidates {
+    /// Entity vectors.
+    Entities,
+    /// The encoder's token states, indexed by entity number: the release's slip.
+    TokenStates,
+}
+
+/// How entities are numbered by their markers in fine-tuning (§3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MarkerNumbering {
+    /// 2e+1 and 2e+2 for entity e, as in the other stages.
+    Entity,
+    /// 2i and 2i+1 by first appearance among the kept pairs, none on other entities: the release.
+    KeptOrder,
+}
+
+/// How bilinear layers start (§3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HeadStart {
+    /// U(−1/√d, 1/√d), PyTorch's default and the release's. States after a layer norm have length √d, so scores start with a standard
+    /// deviation of √(d/3) and the softmax starts saturated: harmless under a pre-trained encoder, a plateau under a random one.
+    Pytorch,
+    /// U(−√3/d, √3/d): outputs start with standard deviation 1.
+    Unit,
+}
+
+/// The fine-tuning loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RelationLoss {
+    /// Binary cross-entropy over relations and NA (§3.3 j).
+    Bce,
+}
+
+/// How classes are read off the logits (§2.2, §3.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decision {
+    /// The largest of relations and NA; at most one relation a pair.
+    ArgMax,
+    /// Every relation above one global threshold, the best-F1 prefix of dev.
+    Threshold,
+}
+
+/// All switches.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Switches {
+    /// Width of the relation vector.
+    pub relation_width: i64,
+    /// Hide padding from attention in the ranker and in pre-training (row 6).
+    pub mask_padding: bool,
+    /// Mentions pooled into an entity, in document order (row 5); all when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_mentions: Option<usize>,
+    /// Marker numbers in fine-tuning (row 7).
+    pub markers: MarkerNumbering,
+    /// Candidates of MenMat (row 1).
+    pub mention_candidates: MentionCandidates,
+    /// Distance of RelAlign (row 4).
+    pub alignment_distance: AlignmentDistance,
+    /// Insert the mask once per repetition of a mention, as the release does (SPEC §10.11).
+    pub repeat_masked: bool,
+    /// Start of the bilinear layers.
+    pub head_start: HeadStart,
+    /// The pre-training tasks.
+    pub tasks: Vec<Task>,
+    /// Probability of blanking an entity (row 2).
+    pub blank_probability: f64,
+    /// Share of document pairs drawn for a fact they have in common.
+    pub same_fact_ratio: f64,
+    /// Pairs kept a document in pre-training (row 3); all, that is no pre-denoising, when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub k_pretrain: Option<usize>,
+    /// Pairs kept a document in fine-tuning, as a multiple of its number of entities.
+    pub k_finetune_per_entity: usize,
+    /// Upper bound of that number (row 3); none when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub k_finetune_cap: Option<usize>,
+    /// Pool of negatives.
+    pub negative_pool: NegativePool,
+    /// Instances a document in ranker training.
+    pub rank_instances: usize,
+    /// Candidates of a ranker instance, the positive included.
+    pub rank_candidates: usize,
+    /// Mentions masked a document.
+    pub masked_mentions: usize,
+    /// Candidates of MenMat.
+    pub mention_matching_candidates: usize,
+    /// Candidates of XMenMat.
+    pub cross_mention_candidates: usize,
+    /// Instances of RelDet and XRelDet.
+    pub detection_instances: usize,
+    /// Candidates of RelDet.
+    pub detection_candidates: usize,
+    /// Pairs of XRelDet from each document.
+    pub cross_detection_per_document: usize,
+    /// Candidates of RelAlign that hold another relation.
+    pub alignment_hard: usize,
+    /// Candidates of RelAlign without relation.
+    pub alignment_random: usize,
+    /// Fewest entities of a document in pre-training.
+    pub min_entities: usize,
+    /// Start the fine-tuner's relation layer from pre-training (an improvement of ours, off in the papers).
+    pub transfer_bilinear: bool,
+    /// Fine-tuning loss.
+    pub loss: RelationLoss,
+    /// Decision rule.
+    pub decision: Decision,
+    /// Baseline without ranker: negatives per positive in training, and the largest number of pairs.
+    pub baseline_negatives: usize,
+    /// Baseline without ranker: largest number of training pairs a document.
+    pub baseline_max_pairs: usize,
+}
+
+impl Switches {
+    /// The switches of a profile.
+    pub fn of(profile: Profile) -> Self {
+        let fixed = Self::fixed();
+        match profile {
+            Profile::Fixed => fixed,
+            Profile::Paper => Self { max_mentions: None, k_finetune_cap: None, ..fixed },
+            Profile::Code => Self {
+                mask_padding: false,
+                markers: MarkerNumbering::KeptOrder,
+                mention_candidates: MentionCandidates::TokenStates,
+                alignment_distance: AlignmentDistance::Squared,
+                repeat_masked: true,
+                k_pretrain: Some(30),
+                ..fixed
+            },
+        }
+    }
+
+    fn fixed() -> Self {
+        Self {
+            relation_width: 256,
+            mask_padding: true,
+            max_mentions: Some(3),
+            markers: MarkerNumbering::Entity,
+            mention_candidates: MentionCandidates::Entities,
+            alignment_distance: AlignmentDistance::Abs,
+            repeat_masked: false,
+            head_start: HeadStart::Pytorch,
+            tasks: vec![Task::MenMat, Task::XMenMat, Task::RelDet, Task::XRelDet, Task::RelAlign],
+            blank_probability: 0.2,
+            same_fact_ratio: 0.6,
+            k_pretrain: Some(20),
+            k_finetune_per_entity: 2,
+            k_finetune_cap: Some(60),
+            negative_pool: NegativePool::All,
+            rank_instances: 3,
+            rank_candidates: 6,
+            masked_mentions: 3,
+            mention_matching_candidates: 5,
+            cross_mention_candidates: 8,
+            detection_instances: 3,
+            detection_candidates: 8,
+            cross_detection_per_document: 4,
+            alignment_hard: 5,
+            alignment_random: 8,
+            min_entities: 5,
+            transfer_bilinear: false,
+            loss: RelationLoss::Bce,
+            decision: Decision::ArgMax,
+            baseline_negatives: 3,
+            baseline_max_pairs: 90,
+        }
+    }
+
+    /// Most mentions of an entity, where there is a limit.
+    pub fn mention_limit(&self) -> Option<usize> {
+        self.max_mentions.filter(|&most| most > 0)
+    }
+
+    /// Pairs kept a document in pre-training, where there is pre-denoising.
+    pub fn pretrain_limit(&self) -> Option<usize> {
+        self.k_pretrain.filter(|&k| k > 0)
+    }
+
+    /// The ranker's instances.
+    pub fn rank_settings(&self) -> RankSettings {
+        RankSettings { instances: self.rank_instances, candidates: self.rank_candidates }
+    }
+
+    /// The instances of pre-training.
+    pub fn pretrain_settings(&self) -> PretrainSettings {
+        PretrainSettings {
+            tasks: self.tasks.iter().copied().collect(),
+            keep: self.pretrain_limit().unwrap_or(usize::MAX),
+            same_fact_ratio: self.same_fact_ratio,
+            blank_probability: self.blank_probability,
+            min_entities: self.min_entities,
+            masked_mentions: self.masked_mentions,
+            mention_candidates: self.mention_matching_candidates,
+            cross_mention_candidates: self.cross_mention_candidates,
+            detection_instances: self.detection_instances,
+            detection_candidates: self.detection_candidates,
+            cross_detection_per_document: self.cross_detection_per_document,
+            alignment_hard: self.alignment_hard,
+            alignment_random: self.alignment_random,
+            negative_pool: self.negative_pool,
+        }
+    }
+
+    /// The pairs of fine-tuning where there is a ranker.
+    pub fn finetune_rule(&self) -> KeepRule {
+        KeepRule::PerEntity { times: self.k_finetune_per_entity, cap: self.k_finetune_cap.filter(|&cap| cap > 0) }
+    }
+
+    /// The pairs of fine-tuning where there is none.
+    pub fn baseline_settings(&self) -> BaselineSettings {
+        BaselineSettings { negatives_per_positive: self.baseline_negatives, cap: self.baseline_max_pairs }
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        for (key, value) in [("blank_probability", self.blank_probability), ("same_fact_ratio", self.same_fact_ratio)] {
+            if !(0.0..=1.0).contains(&value) {
+                return Err(Error::recipe(format!("switches.{key} = {value} is not a probability")));
+            }
+        }
+        if self.relation_width < 1 || self.rank_candidates < 2 || self.detection_candidates < 2 {
+            return Err(Error::recipe("switches: relation_width must be at least 1, rank_candidates and detection_candidates at least 2"));
+        }
+        Ok(())
+    }
+}

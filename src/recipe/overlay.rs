@@ -1,0 +1,161 @@
+//! Laying tables over tables: profile defaults, the user's file, `--set key=value`; and what to say about an unknown key.
+
+use serde::Serialize;
+use toml::{Table, Value};
+
+use super::Profile;
+use crate::{Error, Result};
+
+/// Puts each `key.path=value` into `table`; a value that is no TOML is taken as a string.
+pub(super) fn apply_settings(table: &mut Table, settings: &[String]) -> Result<()> {
+    for setting in settings {
+        let (path, value) =
+            setting.split_once('=').ok_or_else(|| Error::recipe(format!("`--set {setting}` is not of the form key=value")))?;
+        let value = parse_value(value.trim());
+        insert(table, path.trim(), value).ok_or_else(|| Error::recipe(format!("`--set {setting}`: a part of `{path}` is not a table")))?;
+    }
+    Ok(())
+}
+
+fn parse_value(text: &str) -> Value {
+    let parsed = toml::from_str::<Table>(&format!("value = {text}")).ok().and_then(|mut table| table.remove("value"));
+    parsed.unwrap_or_else(|| Value::String(text.to_owned()))
+}
+
+fn insert(table: &mut Table, path: &str, value: Value) -> Option<()> {
+    match path.split_once('.') {
+        None => {
+            table.insert(path.to_owned(), value);
+            Some(())
+        }
+        Some((first, rest)) => {
+            let inner = table.entry(first).or_insert_with(|| Value::Table(Table::new())).as_table_mut()?;
+            insert(inner, rest, value)
+        }
+    }
+}
+
+/// The profile that the user's table names, or the default.
+pub(super) fn profile_of(table: &Table, origin: &str) -> Result<Profile> {
+    let Some(value) = table.get("profile") else { return Ok(Profile::Fixed) };
+    value
+        .clone()
+        .try_into()
+        .map_err(|_| Error::recipe(format!("{origin}: profile = {value} is unknown")).with_hint("one of \"fixed\", \"paper\", \"code\""))
+}
+
+/// A struct as a table.
+pub(super) fn table_of<T: Serialize>(value: &T) -> Result<Table> {
+    Table::try_from(value).map_err(|error| Error::Bug(format!("defaults cannot be written as a table: {error}")))
+}
+
+/// Optional tables have no default to compare with, so their keys are listed here.
+const OPTIONAL: &[(&str, &[&str])] = &[
+    ("data.synth", &["distant", "human", "dev", "test", "noise", "seed"]),
+    ("data.label", &["facts", "documents"]),
+    ("data.split", &["files", "dev_share", "test_share", "salt"]),
+];
+const OPTIONAL_KEYS: &[(&str, &[&str])] = &[
+    ("data", &["relations", "tokenizer", "train_facts"]),
+    ("encoder", &["word_vectors", "max_pieces"]),
+    ("switches", &["max_mentions", "k_finetune_cap", "k_pretrain"]),
+    ("rank", &["steps"]),
+    ("pretrain", &["steps"]),
+    ("finetune", &["steps"]),
+];
+
+/// Refuses keys that no struct reads.
+pub(super) fn check_keys(user: &Table, known: &Table, origin: &str) -> Result<()> {
+    check_level(user, Some(known), "", origin)
+}
+
+fn check_level(user: &Table, known: Option<&Table>, prefix: &str, origin: &str) -> Result<()> {
+    let allowed = allowed_keys(known, prefix);
+    for (key, value) in user {
+        let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        if !allowed.iter().any(|name| name == key) {
+            return Err(unknown_key(&path, key, &allowed, origin));
+        }
+        if let Value::Table(inner) = value {
+            let next = known.and_then(|table| table.get(key)).and_then(Value::as_table);
+            check_level(inner, next, &path, origin)?;
+        }
+    }
+    Ok(())
+}
+
+fn allowed_keys(known: Option<&Table>, prefix: &str) -> Vec<String> {
+    let mut allowed: Vec<String> = known.map(|table| table.keys().cloned().collect()).unwrap_or_default();
+    for (path, keys) in OPTIONAL.iter().chain(OPTIONAL_KEYS) {
+        if *path == prefix {
+            allowed.extend(keys.iter().map(|&key| key.to_owned()));
+        }
+        if let Some((parent, child)) = path.rsplit_once('.')
+            && parent == prefix
+        {
+            allowed.push(child.to_owned());
+        }
+    }
+    allowed
+}
+
+fn unknown_key(path: &str, key: &str, allowed: &[String], origin: &str) -> Error {
+    let nearest = allowed.iter().map(|name| (strsim::jaro_winkler(name, key), name)).max_by(|a, b| a.0.total_cmp(&b.0));
+    let error = Error::recipe(format!("{origin}: unknown key `{path}`"));
+    match nearest {
+        Some((likeness, name)) if likeness > 0.7 => error.with_hint(format!("did you mean `{name}`?")),
+        _ => error.with_hint(format!("known keys here: {}", allowed.join(", "))),
+    }
+}
+
+/// Lays `over` over `base`, table by table.
+pub(super) fn merge(base: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (base.get_mut(&key), value) {
+            (Some(Value::Table(inner)), Value::Table(new)) => merge(inner, new),
+            (_, value) => {
+                base.insert(key, value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::recipe::Recipe;
+
+    #[test]
+    fn unknown_keys_are_answered_with_the_nearest_one() {
+        let error = Recipe::parse("[pretrain]\nlerning_rate = 1.0", "x.toml", &[]).unwrap_err();
+        assert_eq!(error.to_string(), "x.toml: unknown key `pretrain.lerning_rate`");
+        assert_eq!(error.hint(), Some("did you mean `learning_rate`?"));
+        assert_eq!(error.exit_code(), 64);
+    }
+
+    #[test]
+    fn settings_win_over_the_file_and_the_file_over_the_profile() {
+        let text = "profile = \"code\"\n[switches]\nblank_probability = 0.5\n[data.synth]\ndistant = 7";
+        let recipe = Recipe::parse(text, "x", &["switches.blank_probability=0.7".into(), "name=abc".into()]).unwrap();
+        assert_eq!(recipe.switches.blank_probability, 0.7);
+        assert_eq!(recipe.switches.k_pretrain, Some(30));
+        assert_eq!(recipe.name, "abc");
+        assert_eq!(recipe.data.synth.unwrap().distant, 7);
+    }
+
+    #[test]
+    fn a_resolved_recipe_reads_back_unchanged() {
+        let recipe = Recipe::parse("[data.synth]\n[switches]\nmax_mentions = 5", "x", &[]).unwrap();
+        let text = recipe.to_toml().unwrap();
+        assert_eq!(Recipe::parse(&text, "y", &[]).unwrap().to_toml().unwrap(), text);
+    }
+
+    #[test]
+    fn bad_values_name_the_key() {
+        for (setting, part) in
+            [("pretrain.batch=0", "pretrain.batch"), ("switches.blank_probability=2", "blank_probability"), ("profile=best", "profile")]
+        {
+            let error = Recipe::parse("[data.synth]", "x", &[setting.into()]).unwrap_err();
+            assert!(error.to_string().contains(part), "{error}");
+        }
+    }
+}

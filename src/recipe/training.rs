@@ -1,0 +1,175 @@
+//! The encoder and the schedule of each stage.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::Profile;
+use crate::{Error, Result};
+
+/// The text encoder.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EncoderPlan {
+    /// `tiny`, `mini`, `base`, `bilstm`, or a Hugging Face folder.
+    pub name: String,
+    /// Word vectors (GloVe text): the table of `bilstm`, the start of the word embeddings of a preset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub word_vectors: Option<PathBuf>,
+    /// How a preset starts: `local` (attention looks nearby from the first step) or `normal` (BERT's own random start).
+    pub start: String,
+    /// Longest document in pieces, markers and special pieces included; the encoder's own limit when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_pieces: Option<usize>,
+    /// Cut longer documents instead of stopping with an error.
+    pub truncate: bool,
+    /// Dropout inside the encoder; negative takes the encoder's own rates.
+    pub dropout: f64,
+}
+
+impl Default for EncoderPlan {
+    fn default() -> Self {
+        Self { name: "tiny".into(), word_vectors: None, start: "local".into(), max_pieces: None, truncate: false, dropout: -1.0 }
+    }
+}
+
+/// Schedule and optimiser of one stage (SPEC §3.4).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StagePlan {
+    /// Learning rate.
+    pub learning_rate: f64,
+    /// Learning rate of the heads as a multiple of `learning_rate`.
+    pub head_rate: f64,
+    /// Share of the steps over which the rate rises from 0.
+    pub warmup: f64,
+    /// Whether the rate falls linearly to 0 after the warm-up.
+    pub decay: bool,
+    /// Items (documents; document pairs in pre-training) a step, over all ranks and micro-batches.
+    pub batch: usize,
+    /// Passes over the data; for pre-training, epochs of `steps_per_epoch` steps.
+    pub epochs: f64,
+    /// Steps a pre-training epoch.
+    pub steps_per_epoch: u64,
+    /// Total steps; wins over `epochs`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
+    /// Weight decay.
+    pub weight_decay: f64,
+    /// AdamW's ε.
+    pub epsilon: f64,
+    /// Largest global gradient norm; 0 switches clipping off.
+    pub clip: f64,
+    /// Tokens a micro-batch at most; a longer document is a micro-batch of its own.
+    pub tokens_per_micro_batch: usize,
+    /// Steps between checkpoints; 0 saves only at the end.
+    pub checkpoint_steps: u64,
+    /// Checkpoints of this stage to keep.
+    pub keep_checkpoints: usize,
+    /// `fp32`, `bf16`, or `auto`: bf16 on a GPU, fp32 on a CPU.
+    pub precision: String,
+    /// Evaluate on dev every so many epochs (fine-tuning).
+    pub evaluate_epochs: usize,
+    /// Where a non-finite loss or gradient is met: `skip` the update, or `stop`.
+    pub non_finite: String,
+}
+
+impl EncoderPlan {
+    pub(super) fn check(&self) -> Result<()> {
+        if ["local", "normal"].contains(&self.start.as_str()) {
+            return Ok(());
+        }
+        Err(Error::recipe(format!("encoder.start = \"{}\", but it must be \"local\" or \"normal\"", self.start)))
+    }
+}
+
+impl StagePlan {
+    fn base() -> Self {
+        Self {
+            learning_rate: 3e-5,
+            head_rate: 1.0,
+            warmup: 0.0,
+            decay: false,
+            batch: 32,
+            epochs: 4.0,
+            steps_per_epoch: 1000,
+            steps: None,
+            weight_decay: 0.0,
+            epsilon: 1e-6,
+            clip: 1.0,
+            tokens_per_micro_batch: 8192,
+            checkpoint_steps: 0,
+            keep_checkpoints: 1,
+            precision: "auto".into(),
+            evaluate_epochs: 1,
+            non_finite: "stop".into(),
+        }
+    }
+
+    /// Ranker: 32 documents a step, the checkpoint of epoch 4.
+    pub fn rank() -> Self {
+        Self::base()
+    }
+
+    /// Pre-training: 16 document pairs a step, 16 epochs of 1,000 steps.
+    pub fn pretrain() -> Self {
+        Self { batch: 16, epochs: 16.0, checkpoint_steps: 1000, ..Self::base() }
+    }
+
+    /// Fine-tuning: 1e-5, 30 epochs; 4 documents a step in the paper, 6 in the release.
+    pub fn finetune(profile: Profile) -> Self {
+        let batch = if profile == Profile::Code { 6 } else { 4 };
+        Self { learning_rate: 1e-5, batch, epochs: 30.0, ..Self::base() }
+    }
+
+    /// The learning rate's factor at `step` (from 1) of `total`.
+    pub fn rate_at(&self, step: u64, total: u64) -> f64 {
+        let warmup = (self.warmup * total as f64).round();
+        let step = step as f64;
+        if step < warmup {
+            return step / warmup;
+        }
+        if !self.decay {
+            return 1.0;
+        }
+        ((total as f64 - step) / (total as f64 - warmup).max(1.0)).max(0.0)
+    }
+
+    pub(super) fn check(&self, stage: &str) -> Result<()> {
+        let bad = |key: &str, value: String, need: &str| Err(Error::recipe(format!("{stage}.{key} = {value}, but it must be {need}")));
+        if self.batch == 0 {
+            return bad("batch", "0".into(), "at least 1");
+        }
+        if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
+            return bad("learning_rate", self.learning_rate.to_string(), "a positive number");
+        }
+        if self.steps == Some(0) || (self.steps.is_none() && !(self.epochs.is_finite() && self.epochs > 0.0)) {
+            let (key, value) = if self.steps.is_some() { ("steps", "0".into()) } else { ("epochs", self.epochs.to_string()) };
+            return bad(key, value, "more than 0");
+        }
+        if !(0.0..=1.0).contains(&self.warmup) {
+            return bad("warmup", self.warmup.to_string(), "between 0 and 1");
+        }
+        if !["fp32", "bf16", "auto"].contains(&self.precision.as_str()) {
+            return bad("precision", format!("\"{}\"", self.precision), "\"auto\", \"fp32\" or \"bf16\"");
+        }
+        if !["skip", "stop"].contains(&self.non_finite.as_str()) {
+            return bad("non_finite", format!("\"{}\"", self.non_finite), "\"skip\" or \"stop\"");
+        }
+        if self.tokens_per_micro_batch == 0 || self.keep_checkpoints == 0 {
+            return bad("tokens_per_micro_batch / keep_checkpoints", "0".into(), "at least 1");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_rises_then_falls() {
+        let plan = StagePlan { warmup: 0.1, decay: true, ..StagePlan::rank() };
+        let rates: Vec<f64> = [5, 10, 55, 100].iter().map(|&step| plan.rate_at(step, 100)).collect();
+        assert_eq!(rates, [0.5, 1.0, 0.5, 0.0]);
+    }
+}

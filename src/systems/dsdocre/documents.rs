@@ -1,0 +1,99 @@
+//! The documents of a micro-batch: views packed into one token stream, and the tables that find mentions and entities in it.
+
+use tch::{Device, Kind, Tensor};
+
+use crate::Result;
+use crate::text::{EncodedDocument, PackedViews, SpecialPieces, View, ViewChoices, ViewOptions, pack, view};
+use crate::torch::encoder::TokenStream;
+use crate::torch::{Dropout, Segments};
+
+/// How documents become token streams in one stage.
+#[derive(Clone, Debug)]
+pub struct DocumentViews {
+    /// Special pieces of the tokenizer.
+    pub pieces: SpecialPieces,
+    /// Markers, truncation and padding.
+    pub options: ViewOptions,
+    /// Seed of the stage's dropout masks.
+    pub seed: u64,
+}
+
+/// Views of several documents, ready for the encoder; host data.
+#[derive(Clone, Debug)]
+pub struct PackedDocuments {
+    /// Token stream, offsets, mention tables.
+    pub views: PackedViews,
+    /// One dropout key a token, `[tokens]`: a function of (seed, step, item, token).
+    pub token_keys: Vec<i64>,
+}
+
+impl DocumentViews {
+    /// The view of one document.
+    ///
+    /// # Errors
+    /// A document over the length limit where truncation was not asked for.
+    pub fn view(&self, document: &EncodedDocument, choices: &ViewChoices) -> Result<View> {
+        view(document, &self.pieces, &self.options, choices)
+    }
+
+    /// Packs views; `keys[i]` identifies document i among all visits of the run (for dropout).
+    pub fn pack(&self, views: &[View], keys: &[u64]) -> PackedDocuments {
+        let packed = pack(views);
+        let mut token_keys = Vec::with_capacity(packed.ids.len());
+        for (index, &key) in keys.iter().enumerate() {
+            let tokens = packed.offsets[index + 1] - packed.offsets[index];
+            token_keys.extend((0..tokens as u64).map(|token| Dropout::token_key(self.seed, 0, key, token)));
+        }
+        PackedDocuments { views: packed, token_keys }
+    }
+}
+
+impl PackedDocuments {
+    /// Number of documents.
+    pub fn documents(&self) -> usize {
+        self.views.offsets.len() - 1
+    }
+
+    /// Number of tokens.
+    pub fn tokens(&self) -> usize {
+        self.views.ids.len()
+    }
+
+    /// First entity row of a document.
+    pub fn entity_base(&self, document: usize) -> i64 {
+        self.views.entity_offsets[document] as i64
+    }
+
+    /// The token stream on `device`.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn stream(&self, device: Device) -> Result<TokenStream> {
+        Ok(TokenStream {
+            ids: on(&self.views.ids, device)?,
+            positions: on(&self.views.positions, device)?,
+            segments: Segments::new(&self.views.offsets, device)?,
+        })
+    }
+
+    /// Entity vectors: the element-wise maximum over the states of each entity's start markers (§3.2). `states` [T, d] → [E, d].
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn entity_vectors(&self, states: &Tensor) -> Result<Tensor> {
+        let table = on(&self.views.mention_table, states.device())?;
+        let width = self.views.mention_width as i64;
+        let mentions = states.f_index_select(0, &table)?.f_view([-1, width, states.size()[1]])?;
+        Ok(mentions.f_to_kind(Kind::Float)?.f_amax([1], false)?)
+    }
+}
+
+/// Identifies the visit of item `index` in `step` among all visits of a stage. Batches stay under 2³² items.
+pub(super) fn visit(step: u64, index: usize) -> u64 {
+    (step << 32) | index as u64
+}
+
+/// A host vector as an int64 tensor on `device`.
+pub(super) fn on(values: &[i64], device: Device) -> Result<Tensor> {
+    Ok(Tensor::f_from_slice(values)?.f_to_device(device)?)
+}

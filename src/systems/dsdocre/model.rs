@@ -1,0 +1,219 @@
+//! The layers that ranker, pre-trainer and fine-tuner share (SPEC §3.2).
+
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use super::documents::{PackedDocuments, on};
+use crate::recipe::{AlignmentDistance, HeadStart};
+use crate::systems::Forward;
+use crate::torch::encoder::{Encoder, Pass};
+use crate::torch::pairs;
+use crate::torch::{Dropout, Init, Parameters};
+use crate::{Error, Result};
+
+/// Which heads a model carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Part {
+    /// Relation layer and ranking score.
+    Ranker,
+    /// All heads of the five losses.
+    Pretrainer,
+    /// Relation layer and classifier.
+    Finetuner,
+}
+
+/// What must be known to build the heads again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelConfig {
+    /// Which model.
+    pub part: Part,
+    /// Width w of the relation vector.
+    pub relation_width: i64,
+    /// Output classes of the fine-tuner: relations and NA, NA last; 0 in the other parts.
+    pub classes: i64,
+    /// How the bilinear layers start.
+    pub head_start: HeadStart,
+}
+
+/// The layers above the encoder; a part that a model lacks is `None`.
+#[derive(Debug)]
+pub struct Heads {
+    /// Bilinear_E weight [w, d, d].
+    pub relation_weight: Tensor,
+    /// Bilinear_E bias `[w]`.
+    pub relation_bias: Tensor,
+    /// Ranking score w_n `[1, w]` and b_n `[1]` (equation 3).
+    pub rank_score: Option<(Tensor, Tensor)>,
+    /// Alignment score w_s `[1, w]` and b_s `[1]` (equation 4).
+    pub align_score: Option<(Tensor, Tensor)>,
+    /// Bilinear_M `[1, d, d]` and bias `[1]` (equation 1).
+    pub mention: Option<(Tensor, Tensor)>,
+    /// Classifier `[C, w]` and bias `[C]`.
+    pub classify: Option<(Tensor, Tensor)>,
+}
+
+/// Encoder, heads and their parameters.
+pub struct DsdocreModel {
+    /// The text encoder.
+    pub encoder: Box<dyn Encoder>,
+    /// The heads.
+    pub heads: Heads,
+    /// All parameters; heads are named `heads.…`.
+    pub parameters: Parameters,
+    /// How the heads were built.
+    pub config: ModelConfig,
+    dropout: Option<f64>,
+}
+
+/// Prefix of head parameters.
+pub const HEADS: &str = "heads.";
+
+/// Declares a bilinear layer.
+fn bilinear(parameters: &mut Parameters, name: &str, out: i64, width: i64, start: HeadStart) -> Result<(Tensor, Tensor)> {
+    let bound = match start {
+        HeadStart::Pytorch => 1.0 / (width as f64).sqrt(),
+        HeadStart::Unit => 3f64.sqrt() / width as f64,
+    };
+    let init = Init::Uniform { bound };
+    Ok((
+        parameters.declare(format!("{HEADS}{name}.weight"), &[out, width, width], init)?,
+        parameters.declare(format!("{HEADS}{name}.bias"), &[out], init)?,
+    ))
+}
+
+/// Declares a linear layer: weight and bias ~ U(−1/√in, 1/√in).
+fn linear(parameters: &mut Parameters, name: &str, out: i64, width: i64) -> Result<(Tensor, Tensor)> {
+    let init = Init::Uniform { bound: 1.0 / (width as f64).sqrt() };
+    Ok((
+        parameters.declare(format!("{HEADS}{name}.weight"), &[out, width], init)?,
+        parameters.declare(format!("{HEADS}{name}.bias"), &[out], init)?,
+    ))
+}
+
+impl Heads {
+    fn declare(config: &ModelConfig, width: i64, parameters: &mut Parameters) -> Result<Self> {
+        let w = config.relation_width;
+        let (relation_weight, relation_bias) = bilinear(parameters, "relation", w, width, config.head_start)?;
+        let part = config.part;
+        let mut linear_if = |wanted: bool, name: &str, out: i64| wanted.then(|| linear(parameters, name, out, w)).transpose();
+        let rank_score = linear_if(part != Part::Finetuner, "rank_score", 1)?;
+        let align_score = linear_if(part == Part::Pretrainer, "align_score", 1)?;
+        let classify = linear_if(part == Part::Finetuner, "classify", config.classes)?;
+        let mention = (part == Part::Pretrainer).then(|| bilinear(parameters, "mention", 1, width, config.head_start)).transpose()?;
+        Ok(Self { relation_weight, relation_bias, rank_score, align_score, mention, classify })
+    }
+}
+
+fn present<'a>(part: &'a Option<(Tensor, Tensor)>, name: &str) -> Result<&'a (Tensor, Tensor)> {
+    part.as_ref().ok_or_else(|| Error::Bug(format!("this model has no `{name}` head")))
+}
+
+impl DsdocreModel {
+    /// Puts heads on an encoder whose parameters are already in `parameters`. `dropout` overrides the encoder's own rates.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn new(encoder: Box<dyn Encoder>, mut parameters: Parameters, config: ModelConfig, dropout: Option<f64>) -> Result<Self> {
+        let heads = Heads::declare(&config, encoder.width(), &mut parameters)?;
+        Ok(Self { encoder, heads, parameters, config, dropout })
+    }
+
+    /// Token states [T, d] and entity vectors [E, d].
+    ///
+    /// # Errors
+    /// What libtorch refuses; a document longer than the encoder's positions.
+    pub fn encode(&self, documents: &PackedDocuments, forward: Forward) -> Result<(Tensor, Tensor)> {
+        let device = self.parameters.device();
+        let stream = documents.stream(device)?;
+        let (hidden, attention) = self.dropout.map_or_else(|| self.encoder.dropout_rates(), |p| (p, p));
+        let dropout = |p: f64| -> Result<Option<Dropout>> {
+            (forward.train && p > 0.0).then(|| Dropout::new(p, on(&documents.token_keys, device)?)).transpose()
+        };
+        let (hidden, attention) = (dropout(hidden)?, dropout(attention)?);
+        let pass = Pass {
+            train: forward.train,
+            hidden_dropout: hidden.as_ref(),
+            attention_dropout: attention.as_ref(),
+            precision: forward.precision,
+        };
+        let states = self.encoder.encode(&stream, &pass)?;
+        let entities = documents.entity_vectors(&states)?;
+        Ok((states, entities))
+    }
+
+    /// Relation vectors r = Bilinear_E(head, tail) [P, w] of pairs of entity rows.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn relation_vectors(&self, entities: &Tensor, heads: &[i64], tails: &[i64]) -> Result<Tensor> {
+        pairs::relation_vectors(entities, heads, tails, &self.heads.relation_weight, &self.heads.relation_bias)
+    }
+
+    /// Ranking scores s_n `[P]` of pairs of entity rows (equation 3), through the collapsed d×d matrix.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn ranking_scores(&self, entities: &Tensor, heads: &[i64], tails: &[i64]) -> Result<Tensor> {
+        let (weight, bias) = present(&self.heads.rank_score, "rank_score")?;
+        let (matrix, constant) = pairs::ranking_matrix(&self.heads.relation_weight, &self.heads.relation_bias, weight, bias)?;
+        pairs::ranking_scores(entities, heads, tails, &matrix, &constant)
+    }
+
+    /// Mention scores s_m(x, q) = xᵀ W_m q + b (equation 1): queries [R, d], candidates [R, C, d] → [R, C].
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn mention_scores(&self, queries: &Tensor, candidates: &Tensor) -> Result<Tensor> {
+        let (weight, bias) = present(&self.heads.mention, "mention")?;
+        let projected = queries.f_matmul(&weight.f_squeeze_dim(0)?)?; // [R, d]
+        let scores = candidates.f_bmm(&projected.f_unsqueeze(2)?)?.f_squeeze_dim(2)?; // [R, C]
+        Ok(scores.f_add(bias)?)
+    }
+
+    /// Alignment scores s_s(a, b) = w_sᵀ |a − b| + b_s (equation 4), or with (a − b)²: queries [R, w], candidates [R, C, w] → [R, C].
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn alignment_scores(&self, queries: &Tensor, candidates: &Tensor, distance: AlignmentDistance) -> Result<Tensor> {
+        let (weight, bias) = present(&self.heads.align_score, "align_score")?;
+        let difference = candidates.f_sub(&queries.f_unsqueeze(1)?)?;
+        let distance = match distance {
+            AlignmentDistance::Abs => difference.f_abs()?,
+            AlignmentDistance::Squared => difference.f_square()?,
+        };
+        Ok(distance.f_linear(weight, Some(bias))?.f_squeeze_dim(2)?)
+    }
+
+    /// Class logits [P, C] of relation vectors [P, w].
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn classify(&self, relations: &Tensor) -> Result<Tensor> {
+        let (weight, bias) = present(&self.heads.classify, "classify")?;
+        Ok(relations.f_linear(weight, Some(bias))?)
+    }
+
+    /// Class logits [P, C] of pairs without making relation vectors: the classifier is folded into the bilinear layer, [C, d, d].
+    /// Pays off where many documents are predicted with one set of weights; `folded` comes from [`Self::fold_classifier`].
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn folded_logits(&self, entities: &Tensor, heads: &[i64], tails: &[i64], folded: &(Tensor, Tensor)) -> Result<Tensor> {
+        pairs::relation_vectors(entities, heads, tails, &folded.0, &folded.1)
+    }
+
+    /// Classifier and bilinear layer as one: weight `[C, d, d]`, bias `[C]`.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn fold_classifier(&self) -> Result<(Tensor, Tensor)> {
+        let (weight, bias) = present(&self.heads.classify, "classify")?;
+        let (w, d) = (self.config.relation_width, self.encoder.width());
+        tch::no_grad(|| {
+            let folded = weight.f_matmul(&self.heads.relation_weight.f_view([w, d * d])?)?.f_view([-1, d, d])?;
+            let constant = weight.f_mv(&self.heads.relation_bias)?.f_add(bias)?;
+            Ok((folded.f_to_kind(Kind::Float)?, constant))
+        })
+    }
+}

@@ -1,0 +1,56 @@
+//! Where micro-batches come from: a pure function of (step, share), so that any step can be made on any rank.
+
+use crate::Result;
+
+/// The part of a global batch that one rank works on: items `rank`, `rank + world`, ….
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// This rank.
+    pub rank: usize,
+    /// Number of ranks.
+    pub world: usize,
+}
+
+impl Share {
+    /// Whether item `index` of the global batch is this rank's.
+    pub fn holds(self, index: usize) -> bool {
+        index % self.world == self.rank
+    }
+}
+
+/// A rank's micro-batches of one step.
+pub struct StepBatches<B> {
+    /// Micro-batches, at most a token budget each; empty where the rank has no item.
+    pub micro: Vec<B>,
+    /// Rows of the documents of the *global* batch, in order: equal on every rank and at every world size.
+    pub rows: Vec<usize>,
+}
+
+/// Prepares the micro-batches of any step: a pure function of (step, share).
+pub trait BatchSource: Sync {
+    /// The micro-batch type.
+    type Batch: Send;
+
+    /// The micro-batches of `step` (from 0).
+    ///
+    /// # Errors
+    /// A document that cannot be viewed, named.
+    fn prepare(&self, step: u64, share: Share) -> Result<StepBatches<Self::Batch>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_partition_the_batch() {
+        for world in 1..=5 {
+            for index in 0..37 {
+                let holders: Vec<usize> = (0..world).filter(|&rank| Share { rank, world }.holds(index)).collect();
+                assert_eq!(holders, [index % world]);
+            }
+        }
+        let sizes = [0, 1, 2].map(|rank| (0..8).filter(|&index| Share { rank, world: 3 }.holds(index)).count());
+        assert_eq!(sizes, [3, 3, 2]);
+    }
+}

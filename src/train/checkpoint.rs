@@ -1,0 +1,279 @@
+//! Checkpoints: a Hugging Face folder with heads, optimiser and trainer state, sealed by a manifest of hashes that is written last.
+//!
+//! A folder without `MANIFEST.json` is no checkpoint. Everything is written into a temporary folder beside the final one, flushed,
+//! and renamed; a reader checks every hash before it uses a byte.
+
+use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use super::run_folder::write_whole;
+use crate::text::Tokenizer;
+use crate::torch::hf;
+use crate::{DataError, Error, Result};
+
+/// Version of the folder's layout; a reader refuses a newer one.
+const FORMAT_VERSION: u32 = 1;
+const SEAL: &str = "MANIFEST.json";
+
+/// Where training stands: with the seed, all that resume needs beside the tensors.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TrainerState {
+    /// Stage name.
+    pub stage: String,
+    /// Steps done.
+    pub step: u64,
+    /// Steps in all.
+    pub total_steps: u64,
+    /// Whether the stage is complete.
+    pub finished: bool,
+    /// Rolling hash of the order of the data.
+    pub order_hash: String,
+    /// Fine-tuning: (epoch, dev F1) so far.
+    #[serde(default)]
+    pub curve: Vec<(f64, f64)>,
+    /// Fine-tuning: the best dev F1 and the step that had it.
+    #[serde(default)]
+    pub best: Option<(f64, u64)>,
+    /// Fine-tuning: the decision threshold found on dev.
+    #[serde(default)]
+    pub threshold: Option<f64>,
+    /// Seconds of training so far.
+    #[serde(default)]
+    pub seconds: f64,
+}
+
+/// The hashes of all files.
+#[derive(Debug, Serialize, Deserialize)]
+struct Seal {
+    format_version: u32,
+    program: String,
+    files: BTreeMap<String, FileSeal>,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct FileSeal {
+    bytes: u64,
+    blake3: String,
+}
+
+/// What goes into a checkpoint.
+pub struct CheckpointContent<'a> {
+    /// The encoder's `config.json`.
+    pub encoder_config: serde_json::Value,
+    /// Encoder tensors by Hugging Face name.
+    pub encoder: Vec<(String, Tensor)>,
+    /// Head tensors, by name without prefix.
+    pub heads: Vec<(String, Tensor)>,
+    /// Optimiser state.
+    pub optimizer: Vec<(String, Tensor)>,
+    /// How to build the heads, relations, switches: written as `docre.json`.
+    pub description: serde_json::Value,
+    /// Trainer state.
+    pub trainer: TrainerState,
+    /// The tokenizer, saved beside the weights.
+    pub tokenizer: &'a Tokenizer,
+    /// Further files: (name, content).
+    pub extra: Vec<(String, Vec<u8>)>,
+}
+
+/// A sealed checkpoint on disk whose hashes have been checked.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    path: PathBuf,
+}
+
+impl Checkpoint {
+    /// Writes a checkpoint to `path`.
+    ///
+    /// # Errors
+    /// I/O errors; nothing is left at `path` then.
+    pub fn write(path: &Path, content: &CheckpointContent) -> Result<Self> {
+        let parent = path.parent().unwrap_or(Path::new("."));
+        fs_err::create_dir_all(parent)?;
+        let work = tempfile::Builder::new().prefix(".saving-").permissions(Permissions::from_mode(0o777)).tempdir_in(parent)?;
+        write_content(work.path(), content)?;
+        seal(work.path())?;
+        if path.exists() {
+            fs_err::remove_dir_all(path)?;
+        }
+        fs_err::rename(work.keep(), path)?;
+        if let Ok(folder) = fs_err::File::open(parent) {
+            folder.sync_all()?;
+        }
+        Ok(Self { path: path.to_owned() })
+    }
+
+    /// Opens a checkpoint and checks it.
+    ///
+    /// # Errors
+    /// [`Error::Data`] naming the file that is missing, changed or too new.
+    pub fn open(path: &Path) -> Result<Self> {
+        let seal_path = path.join(SEAL);
+        let text = fs_err::read(&seal_path).map_err(|error| {
+            DataError::new(path, format!("is no complete checkpoint: {error}"))
+                .hint("a checkpoint is complete once it has a MANIFEST.json; name another step")
+        })?;
+        let seal: Seal = serde_json::from_slice(&text).map_err(|error| DataError::new(&seal_path, error.to_string()))?;
+        if seal.format_version > FORMAT_VERSION {
+            let problem = format!("has format version {}, this program reads up to {FORMAT_VERSION}", seal.format_version);
+            return Err(DataError::new(&seal_path, problem).hint(format!("use docre-pretrain {} or newer", seal.program)).into());
+        }
+        for (name, expected) in &seal.files {
+            if Path::new(name).components().count() != 1 || name.starts_with('.') {
+                return Err(DataError::new(&seal_path, format!("names a file outside the checkpoint: {name}")).into());
+            }
+            let found = fingerprint(&path.join(name)).map_err(|error| DataError::new(path, format!("{name} cannot be read: {error}")))?;
+            if found != *expected {
+                return Err(DataError::new(path.join(name), "differs from the hash in MANIFEST.json")
+                    .hint("the file was changed or cut off; name another checkpoint")
+                    .into());
+            }
+        }
+        Ok(Self { path: path.to_owned() })
+    }
+
+    /// The newest complete checkpoint of a stage's folder, by step.
+    ///
+    /// # Errors
+    /// If the newest sealed one fails its check.
+    pub fn latest(stage_folder: &Path) -> Result<Option<Self>> {
+        let steps = steps_in(stage_folder)?;
+        steps.last().map(|step| Self::open(&folder_of_step(stage_folder, *step))).transpose()
+    }
+
+    /// Removes all but the `keep` newest checkpoints and those of `spare`.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn prune(stage_folder: &Path, keep: usize, spare: Option<u64>) -> Result<()> {
+        let steps = steps_in(stage_folder)?;
+        let old = &steps[..steps.len().saturating_sub(keep)];
+        for step in old.iter().filter(|step| Some(**step) != spare) {
+            let folder = folder_of_step(stage_folder, *step);
+            // The seal goes first, so that a half-removed folder is not taken for a checkpoint.
+            fs_err::remove_file(folder.join(SEAL))?;
+            fs_err::remove_dir_all(folder)?;
+        }
+        Ok(())
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Short hash that identifies the weights.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn identity(&self) -> Result<String> {
+        Ok(blake3::hash(&fs_err::read(self.path.join(SEAL))?).to_hex()[..16].to_owned())
+    }
+
+    /// Trainer state.
+    ///
+    /// # Errors
+    /// A malformed file.
+    pub fn trainer(&self) -> Result<TrainerState> {
+        self.json("trainer.json")
+    }
+
+    /// The description of the heads.
+    ///
+    /// # Errors
+    /// A malformed file, or one of another system.
+    pub fn description<T: for<'a> Deserialize<'a>>(&self) -> Result<T> {
+        self.json("docre.json")
+    }
+
+    fn json<T: for<'a> Deserialize<'a>>(&self, name: &str) -> Result<T> {
+        let path = self.path.join(name);
+        let bytes = fs_err::read(&path)?;
+        serde_json::from_slice(&bytes).map_err(|error| DataError::new(path, error.to_string()).into())
+    }
+
+    /// Head tensors.
+    ///
+    /// # Errors
+    /// A malformed file.
+    pub fn heads(&self) -> Result<Vec<(String, Tensor)>> {
+        Ok(hf::read_safetensors(&self.path.join("heads.safetensors"))?.into_iter().collect())
+    }
+
+    /// Optimiser state; empty in an export.
+    ///
+    /// # Errors
+    /// A malformed file.
+    pub fn optimizer(&self) -> Result<Vec<(String, Tensor)>> {
+        let path = self.path.join("optimizer.safetensors");
+        if path.exists() { Ok(hf::read_safetensors(&path)?.into_iter().collect()) } else { Ok(Vec::new()) }
+    }
+}
+
+/// The folder of a step's checkpoint.
+pub fn folder_of_step(stage_folder: &Path, step: u64) -> PathBuf {
+    stage_folder.join(format!("step-{step:08}"))
+}
+
+fn steps_in(stage_folder: &Path) -> Result<Vec<u64>> {
+    if !stage_folder.exists() {
+        return Ok(Vec::new());
+    }
+    let mut steps = Vec::new();
+    for entry in fs_err::read_dir(stage_folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if let Some(step) = name.strip_prefix("step-").and_then(|digits| digits.parse().ok())
+            && entry.path().join(SEAL).exists()
+        {
+            steps.push(step);
+        }
+    }
+    steps.sort_unstable();
+    Ok(steps)
+}
+
+fn write_content(folder: &Path, content: &CheckpointContent) -> Result<()> {
+    hf::write_folder(folder, &content.encoder_config, named(&content.encoder))?;
+    hf::write_safetensors(&folder.join("heads.safetensors"), named(&content.heads))?;
+    hf::write_safetensors(&folder.join("optimizer.safetensors"), named(&content.optimizer))?;
+    let json = |value: serde_json::Result<Vec<u8>>| value.map_err(|error| Error::Bug(error.to_string()));
+    write_whole(&folder.join("docre.json"), &json(serde_json::to_vec_pretty(&content.description))?)?;
+    write_whole(&folder.join("trainer.json"), &json(serde_json::to_vec_pretty(&content.trainer))?)?;
+    for (name, bytes) in &content.extra {
+        write_whole(&folder.join(name), bytes)?;
+    }
+    content.tokenizer.save(folder)?;
+    Ok(())
+}
+
+fn named(tensors: &[(String, Tensor)]) -> impl Iterator<Item = (&str, &Tensor)> {
+    tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
+}
+
+fn seal(folder: &Path) -> Result<()> {
+    let mut files = BTreeMap::new();
+    for entry in fs_err::read_dir(folder)? {
+        let entry = entry?;
+        fs_err::File::open(entry.path())?.sync_all()?;
+        files.insert(entry.file_name().to_string_lossy().into_owned(), fingerprint(&entry.path())?);
+    }
+    let seal = Seal { format_version: FORMAT_VERSION, program: env!("CARGO_PKG_VERSION").into(), files };
+    let bytes = serde_json::to_vec_pretty(&seal).map_err(|error| Error::Bug(error.to_string()))?;
+    write_whole(&folder.join(SEAL), &bytes)
+}
+
+fn fingerprint(path: &Path) -> Result<FileSeal> {
+    let mut hasher = blake3::Hasher::new();
+    let mut file = fs_err::File::open(path)?;
+    let bytes = std::io::copy(&mut file, &mut hasher)?;
+    Ok(FileSeal { bytes, blake3: hasher.finalize().to_hex().to_string() })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,75 @@
+//! What the person at the terminal sees: a bar with rate and time left, or plain lines in a log.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Prints a line to standard error, above a bar if there is one.
+pub fn say(text: impl AsRef<str>) {
+    eprintln!("{}", text.as_ref());
+}
+
+/// Seconds between lines where standard error is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// Progress of one stage. Silent on every rank but 0.
+pub struct Progress {
+    stage: String,
+    total: u64,
+    first: u64,
+    bar: Option<ProgressBar>,
+    lines: bool,
+    started: Instant,
+    last_line: Instant,
+}
+
+impl Progress {
+    /// Progress over `total` steps of which `done` are already behind.
+    pub fn new(stage: &str, total: u64, done: u64, speaks: bool) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let bar = (speaks && terminal).then(|| {
+            let bar = ProgressBar::new(total).with_position(done);
+            let style = ProgressStyle::with_template("{prefix:>20} [{bar:32}] {pos}/{len} {msg} ({eta} left)");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
+            bar.set_prefix(stage.to_owned());
+            bar.reset_eta();
+            bar
+        });
+        let now = Instant::now();
+        Self { stage: stage.to_owned(), total, first: done, bar, lines: speaks && !terminal, started: now, last_line: now }
+    }
+
+    /// Reports that `step` steps are done.
+    pub fn update(&mut self, step: u64, message: impl FnOnce() -> String) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(step);
+            bar.set_message(message());
+        } else if self.lines && self.last_line.elapsed() >= LINE_EVERY {
+            self.last_line = Instant::now();
+            let done = (step - self.first).max(1) as f64;
+            let left = self.started.elapsed().as_secs_f64() / done * (self.total - step) as f64;
+            say(format!("{}: step {step}/{} {} ({left:.0} s left)", self.stage, self.total, message()));
+        }
+    }
+
+    /// Prints a line that stays.
+    pub fn note(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(format!("{}: {text}", self.stage)),
+            None if self.lines => say(format!("{}: {text}", self.stage)),
+            None => {}
+        }
+    }
+
+    /// Ends the bar.
+    pub fn finish(self, message: &str) {
+        let seconds = self.started.elapsed().as_secs_f64();
+        if let Some(bar) = self.bar {
+            bar.finish_and_clear();
+            say(format!("{}: {message} ({seconds:.0} s)", self.stage));
+        } else if self.lines {
+            say(format!("{}: {message} ({seconds:.0} s)", self.stage));
+        }
+    }
+}

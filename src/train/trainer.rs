@@ -1,0 +1,340 @@
+//! The step loop.
+//!
+//! One step: the ranks add up the valid rows of every loss slot, each micro-batch divides by those global counts, gradients are summed
+//! over micro-batches and ranks (the all-reduce runs inside the last backward pass), the norm is clipped, AdamW moves. Accumulation and
+//! data parallelism are therefore exact, whatever the number of micro-batches and ranks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tch::{Kind, Tensor};
+
+use super::TrainerState;
+use super::metrics::Metrics;
+use super::progress::Progress;
+use super::run_folder::RunFolder;
+use super::signals::Signals;
+use super::source::prefetch;
+use crate::dist::{GradientReducer, ReduceOp, World};
+use crate::recipe::StagePlan;
+use crate::report::MetricLine;
+use crate::sampling::OrderHash;
+use crate::systems::{BatchSource, Forward, MicroBatch, Objective, Share, StepBatches};
+use crate::torch::hooks::{self, HookGuard};
+use crate::torch::{AdamW, AdamWSettings, GradientBuckets, ParameterGroup, Precision};
+use crate::{Error, Result};
+
+/// Size of a gradient bucket in bytes; DESIGN: large enough for the wire, small enough to overlap.
+const BUCKET_BYTES: usize = 32 << 20;
+
+/// A step that takes longer is taken for hung; the first one of a process may take longer.
+const STEP_LIMIT: Duration = Duration::from_secs(60);
+const FIRST_STEP_LIMIT: Duration = Duration::from_secs(900);
+
+/// Everything around a stage that is not its model.
+pub struct StageContext<'a> {
+    /// Name of the stage, as in the run folder.
+    pub stage: &'a str,
+    /// The ranks.
+    pub world: &'a World,
+    /// The run folder.
+    pub run: &'a RunFolder,
+    /// Stop and save requests.
+    pub signals: &'a Signals,
+}
+
+impl StageContext<'_> {
+    /// Whether this rank writes files and speaks.
+    pub fn is_root(&self) -> bool {
+        self.world.rank() == 0
+    }
+
+    /// This rank's share of every global batch.
+    pub fn share(&self) -> Share {
+        Share { rank: self.world.rank(), world: self.world.size() }
+    }
+}
+
+/// Numbers of the loop.
+#[derive(Clone, Debug)]
+pub struct TrainerSettings {
+    /// Schedule and optimiser.
+    pub plan: StagePlan,
+    /// Steps in all.
+    pub total_steps: u64,
+    /// Call the boundary every so many steps; 0: only at the end.
+    pub boundary_steps: u64,
+    /// Precision of the forward pass.
+    pub precision: Precision,
+}
+
+/// What one step gave.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StepReport {
+    /// Loss by task, directions added.
+    pub losses: BTreeMap<String, f64>,
+    /// Their sum.
+    pub loss: f64,
+    /// Gradient norm before clipping.
+    pub grad_norm: f64,
+    /// Documents over all ranks.
+    pub documents: f64,
+    /// Tokens over all ranks.
+    pub tokens: f64,
+    /// A rank wants to stop.
+    pub stop: bool,
+    /// A rank wants a checkpoint.
+    pub save: bool,
+}
+
+/// What the stage does at boundaries; `save` is called with the state and the optimiser's tensors wherever a checkpoint is due.
+pub trait Boundary {
+    /// Called every `boundary_steps` steps and after the last; may change the state (scores, best step). Returns whether to save.
+    ///
+    /// # Errors
+    /// What the stage meets; it must be the same on all ranks.
+    fn reached(&mut self, state: &mut TrainerState, progress: &Progress) -> Result<bool>;
+
+    /// Writes a checkpoint (called on rank 0 only).
+    ///
+    /// # Errors
+    /// I/O errors.
+    fn save(&mut self, state: &TrainerState, optimizer: Vec<(String, Tensor)>) -> Result<()>;
+}
+
+/// A model in training.
+pub struct Trainer<'a, O: Objective> {
+    objective: &'a O,
+    settings: TrainerSettings,
+    buckets: GradientBuckets,
+    optimizer: AdamW,
+    /// Learning rate of each group before the schedule.
+    rates: Vec<f64>,
+    reducer: Arc<GradientReducer>,
+    longest_step: Option<Duration>,
+    _hooks: Vec<HookGuard>,
+    /// Where training stands.
+    pub state: TrainerState,
+}
+
+impl<'a, O: Objective> Trainer<'a, O> {
+    /// Prepares gradients, optimiser and reducer; `state` is fresh or from a checkpoint.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn new(objective: &'a O, settings: TrainerSettings, world: &World, state: TrainerState) -> Result<Self> {
+        let parameters: Vec<(String, Tensor)> =
+            objective.parameters().trainable().map(|entry| (entry.name.clone(), entry.tensor.shallow_clone())).collect();
+        let buckets = GradientBuckets::new(&parameters, BUCKET_BYTES)?;
+        let mut optimizer = AdamW::with_groups(&groups(&parameters, &settings.plan))?;
+        let flat = buckets.tensors().map(Tensor::shallow_clone).collect();
+        let owner = (0..parameters.len()).map(|index| buckets.bucket_of(index)).collect();
+        let reducer = Arc::new(world.gradient_reducer(flat, owner)?);
+        let mut guards = Vec::new();
+        if world.size() > 1 {
+            for (index, (_, parameter)) in parameters.iter().enumerate() {
+                let reducer = Arc::clone(&reducer);
+                guards.push(hooks::on_gradient_ready(parameter, Arc::new(move || reducer.ready(index)))?);
+            }
+        }
+        let rates = optimizer.settings_mut().map(|settings| settings.lr).collect();
+        Ok(Self { objective, settings, buckets, optimizer, rates, reducer, longest_step: None, _hooks: guards, state })
+    }
+
+    /// Loads the optimiser's tensors of a checkpoint.
+    ///
+    /// # Errors
+    /// Other names or shapes than this model's.
+    pub fn load_optimizer(&mut self, tensors: &[(String, Tensor)]) -> Result<()> {
+        self.optimizer.load_state(tensors)
+    }
+
+    /// Runs from the current state to the last step.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] after a request to stop (a checkpoint has been written); what the source, the model or the disk refuse.
+    pub fn run<S>(&mut self, source: &S, context: &StageContext, metrics: &mut Option<Metrics>, boundary: &mut dyn Boundary) -> Result<()>
+    where
+        S: BatchSource<Batch = O::Batch>,
+    {
+        let total = self.settings.total_steps;
+        let mut progress = Progress::new(context.stage, total, self.state.step, context.is_root());
+        std::thread::scope(|scope| {
+            let batches = prefetch(scope, source, self.state.step..total, context.share());
+            while self.state.step < total {
+                let prepared = batches.recv().map_err(|_| Error::Bug("the batch thread ended early".into()))??;
+                let started = Instant::now();
+                let report = self.step(&prepared, context)?;
+                self.after_step(&report, started, metrics, &mut progress)?;
+                self.at_boundary(&report, context, &progress, boundary)?;
+            }
+            Ok::<(), Error>(())
+        })?;
+        progress.finish(&format!("{total} steps done"));
+        Ok(())
+    }
+
+    /// One optimiser step over a prepared global batch.
+    ///
+    /// # Errors
+    /// What libtorch or a peer refuses; a non-finite loss where the plan says `stop`.
+    pub fn step(&mut self, prepared: &StepBatches<O::Batch>, context: &StageContext) -> Result<StepReport> {
+        let _section =
+            context.world.watchdog().section_within(format!("step {} of {}", self.state.step + 1, context.stage), self.patience());
+        let slots = self.objective.slots();
+        let mut totals = vec![0.0; slots.len() + 4];
+        for batch in &prepared.micro {
+            totals.iter_mut().zip(batch.counts()).for_each(|(total, count)| *total += count);
+            totals[slots.len()] += batch.documents() as f64;
+            totals[slots.len() + 1] += batch.tokens() as f64;
+        }
+        totals[slots.len() + 2] = f64::from(u8::from(context.signals.stop_requested(context.run.path())));
+        totals[slots.len() + 3] = f64::from(u8::from(context.signals.save_requested(context.run.path())));
+        context.world.communicator().all_reduce_f64(&mut totals, ReduceOp::Sum)?;
+        let mut sums = self.backward(prepared, &totals[..slots.len()])?;
+        context.world.communicator().all_reduce_f64(&mut sums, ReduceOp::Sum)?;
+        let grad_norm = self.update(&sums)?;
+        let mut report = StepReport {
+            grad_norm,
+            documents: totals[slots.len()],
+            tokens: totals[slots.len() + 1],
+            stop: totals[slots.len() + 2] > 0.0,
+            save: totals[slots.len() + 3] > 0.0,
+            ..StepReport::default()
+        };
+        for ((slot, sum), count) in slots.iter().zip(&sums).zip(&totals) {
+            let task = slot.split('/').next().unwrap_or(slot).to_owned();
+            *report.losses.entry(task).or_default() += if *count > 0.0 { sum / count } else { 0.0 };
+        }
+        report.loss = report.losses.values().sum();
+        self.state.step += 1;
+        let mut hash = OrderHash::from_hex(&self.state.order_hash).unwrap_or_default();
+        hash.add(self.state.step, prepared.rows.iter().copied());
+        self.state.order_hash = hash.to_hex();
+        Ok(report)
+    }
+
+    /// How long a step may take before the watchdog takes it for hung: generous for the first step of this process, then a minute more
+    /// than many times the longest step so far.
+    fn patience(&self) -> Duration {
+        match self.longest_step {
+            None => FIRST_STEP_LIMIT,
+            Some(longest) => STEP_LIMIT + 20 * longest,
+        }
+    }
+
+    /// Forward and backward over all micro-batches; returns this rank's slot sums.
+    fn backward(&mut self, prepared: &StepBatches<O::Batch>, totals: &[f64]) -> Result<Vec<f64>> {
+        self.buckets.zero()?;
+        let forward = Forward { train: true, precision: self.settings.precision };
+        let mut sums = vec![0.0; totals.len()];
+        if prepared.micro.is_empty() {
+            self.reducer.arm()?;
+        }
+        for (index, batch) in prepared.micro.iter().enumerate() {
+            let terms = self.objective.forward(batch, forward)?;
+            let weights: Vec<f32> = totals.iter().map(|&total| if total > 0.0 { (1.0 / total) as f32 } else { 0.0 }).collect();
+            let terms = Tensor::f_stack(&terms, 0)?.f_to_kind(Kind::Float)?;
+            let loss = terms.f_dot(&Tensor::f_from_slice(&weights)?.f_to_device(terms.device())?)?;
+            if index + 1 == prepared.micro.len() {
+                self.reducer.arm()?;
+            }
+            loss.f_backward()?;
+            let values = Vec::<f32>::try_from(terms.detach())?;
+            sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(value));
+        }
+        self.reducer.finish()?;
+        Ok(sums)
+    }
+
+    /// Clips and steps; a non-finite loss or gradient never reaches the parameters. Every rank decides from the same reduced numbers.
+    fn update(&mut self, sums: &[f64]) -> Result<f64> {
+        let plan = &self.settings.plan;
+        let norm = self.buckets.norm()?;
+        if !norm.is_finite() || sums.iter().any(|sum| !sum.is_finite()) {
+            if plan.non_finite == "skip" {
+                return Ok(norm);
+            }
+            let (stage, step) = (self.state.stage.clone(), self.state.step + 1);
+            return Err(Error::NonFinite { stage, step });
+        }
+        if plan.clip > 0.0 && norm > plan.clip {
+            self.buckets.scale(plan.clip / (norm + 1e-6))?;
+        }
+        let rate = plan.rate_at(self.state.step + 1, self.settings.total_steps);
+        for (settings, base) in self.optimizer.settings_mut().zip(&self.rates) {
+            settings.lr = base * rate;
+        }
+        self.optimizer.step()?;
+        Ok(norm)
+    }
+
+    fn after_step(&mut self, report: &StepReport, started: Instant, metrics: &mut Option<Metrics>, progress: &mut Progress) -> Result<()> {
+        let elapsed = started.elapsed();
+        self.longest_step = Some(self.longest_step.map_or(elapsed, |longest| longest.max(elapsed)));
+        let seconds = elapsed.as_secs_f64();
+        self.state.seconds += seconds;
+        let rate = report.documents / seconds.max(1e-9);
+        progress.update(self.state.step, || format!("loss {:.4}, {rate:.0} documents/s", report.loss));
+        if let Some(writer) = metrics {
+            let plan = &self.settings.plan;
+            let line = MetricLine {
+                stage: self.state.stage.clone(),
+                step: self.state.step,
+                loss: Some(report.loss),
+                lr: Some(plan.learning_rate * plan.rate_at(self.state.step, self.settings.total_steps)),
+                grad_norm: Some(report.grad_norm),
+                documents_per_s: Some(rate),
+                tokens_per_s: Some(report.tokens / seconds.max(1e-9)),
+                order_hash: Some(self.state.order_hash.clone()),
+                ..MetricLine::default()
+            };
+            let line = report.losses.iter().fold(line, |line, (task, loss)| line.with(&format!("loss/{task}"), *loss));
+            writer.write(&line)?;
+        }
+        Ok(())
+    }
+
+    fn at_boundary(&mut self, report: &StepReport, context: &StageContext, progress: &Progress, boundary: &mut dyn Boundary) -> Result<()> {
+        let plan = &self.settings.plan;
+        let (step, total) = (self.state.step, self.settings.total_steps);
+        let last = step == total;
+        let due = |every: u64| every > 0 && step.is_multiple_of(every);
+        self.state.finished = last;
+        let mut save = last || report.stop || report.save || due(plan.checkpoint_steps);
+        if last || due(self.settings.boundary_steps) {
+            save |= boundary.reached(&mut self.state, progress)?;
+        }
+        if save {
+            let saved = if context.is_root() { boundary.save(&self.state, self.optimizer.state()) } else { Ok(()) };
+            context.world.agree(saved)?;
+            if context.is_root() && report.save {
+                fs_err::remove_file(context.run.path().join("SAVE")).ok();
+            }
+        }
+        if report.stop && !last {
+            return Err(Error::Stopped { stage: self.state.stage.clone(), step });
+        }
+        Ok(())
+    }
+}
+
+/// Encoder and heads with their own rates.
+fn groups(parameters: &[(String, Tensor)], plan: &StagePlan) -> Vec<ParameterGroup> {
+    let settings = |rate: f64| AdamWSettings {
+        lr: plan.learning_rate * rate,
+        betas: (0.9, 0.999),
+        eps: plan.epsilon,
+        weight_decay: plan.weight_decay,
+    };
+    let group = |heads: bool, rate: f64| ParameterGroup {
+        parameters: parameters
+            .iter()
+            .filter(|(name, _)| name.starts_with("heads.") == heads)
+            .map(|(name, tensor)| (name.clone(), tensor.shallow_clone()))
+            .collect(),
+        settings: settings(rate),
+    };
+    vec![group(false, 1.0), group(true, plan.head_rate)]
+}
