@@ -1,4 +1,131 @@
-//! The command line.
+//! The command line: one file a verb, one table of flags for help, man page and completions.
+//!
+//! Not for: doing the work; each verb is a short story told with library calls.
+
+mod data;
+mod inspect;
+mod jobs;
+mod scoring;
+mod shared;
+mod training;
+mod verifying;
+
+use std::io::IsTerminal;
 use std::process::ExitCode;
-/// Entry point.
-pub fn main() -> ExitCode { ExitCode::SUCCESS }
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::{Error, Result};
+
+/// Denoised pre-training and fine-tuning for document-level relation extraction.
+///
+/// Start with `docre-pretrain run jobs/quickstart.toml`; on several ranks with `mpirun -n 2 docre-pretrain run …`.
+#[derive(Debug, Parser)]
+#[command(name = "docre-pretrain", version, propagate_version = true, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const EXIT_CODES: &str =
+    "Exit codes: 0 done, 2 wrong usage, 64 bad recipe or option value, 65 bad data, 70 a bug, 71 a rank was lost or hung,
+74 disk or I/O, 75 stopped on request (run again with --resume)";
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// The whole pipeline from one recipe
+    Run(jobs::Run),
+    /// Write the generated world: documents, relations, tokenizer, truth of the distant labels
+    Synth(data::Synth),
+    /// Turn documents of any supported format into Parquet shards
+    Prepare(data::Prepare),
+    /// Distant supervision: label documents with the facts of a knowledge base
+    Label(data::Label),
+    /// Stage 1: train the pre-denoising ranker
+    Rank(training::Rank),
+    /// Score every ordered pair of every document and keep the best
+    Score(training::Score),
+    /// Stage 2: pre-train on denoised distant supervision
+    Pretrain(training::Pretrain),
+    /// Stage 3: fine-tune on human annotation
+    Finetune(training::Finetune),
+    /// Predict the facts of documents, labelled or not
+    Predict(scoring::Predict),
+    /// Score predictions against gold documents
+    Evaluate(scoring::Evaluate),
+    /// Export a checkpoint as a Hugging Face folder
+    Export(scoring::Export),
+    /// Recompute a parity case of the reference implementations and compare
+    Verify(verifying::Verify),
+    /// Write the encoder's states on a fixed text, to be compared with other programs
+    Probe(verifying::Probe),
+    /// Measure the stages on this machine
+    Bench(verifying::Bench),
+    /// Make report.html of one or several runs
+    Report(inspect::Report),
+    /// Say what a checkpoint, a folder of shards or a run is, and check it
+    Inspect(inspect::Inspect),
+    /// Print the documents of any past or future step
+    Batch(inspect::Batch),
+    /// Check libtorch, MPI, NCCL, GPUs, memory and disk
+    Doctor(inspect::Doctor),
+    /// Print shell completions
+    Completions(shared::Completions),
+    /// Print the manual page
+    Man,
+}
+
+impl Verb {
+    fn run(self) -> Result<()> {
+        match self {
+            Self::Run(verb) => verb.run(),
+            Self::Synth(verb) => verb.run(),
+            Self::Prepare(verb) => verb.run(),
+            Self::Label(verb) => verb.run(),
+            Self::Rank(verb) => verb.run(),
+            Self::Score(verb) => verb.run(),
+            Self::Pretrain(verb) => verb.run(),
+            Self::Finetune(verb) => verb.run(),
+            Self::Predict(verb) => verb.run(),
+            Self::Evaluate(verb) => verb.run(),
+            Self::Export(verb) => verb.run(),
+            Self::Verify(verb) => verb.run(),
+            Self::Probe(verb) => verb.run(),
+            Self::Bench(verb) => verb.run(),
+            Self::Report(verb) => verb.run(),
+            Self::Inspect(verb) => verb.run(),
+            Self::Batch(verb) => verb.run(),
+            Self::Doctor(verb) => verb.run(),
+            Self::Completions(verb) => verb.run(&mut Cli::command()),
+            Self::Man => {
+                let mut page = Vec::new();
+                clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+                shared::print_all(&page)
+            }
+        }
+    }
+}
+
+/// Parses the arguments, runs the verb, reports an error, and gives the exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.verb.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => ExitCode::from(report(&error)),
+    }
+}
+
+/// Prints an error with its hint and returns its exit code. A rank whose error another rank has reported stays silent.
+fn report(error: &Error) -> u8 {
+    // A bad recipe is met by every rank before the world starts; one of them says so.
+    let other_rank = crate::dist::Launcher::detect().is_ok_and(|launched| launched.rank > 0);
+    let said_elsewhere = matches!(error, Error::Elsewhere { .. }) || (other_rank && matches!(error, Error::Recipe { .. }));
+    if !said_elsewhere {
+        let (red, bold, plain) = if std::io::stderr().is_terminal() { ("\x1b[31;1m", "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
+        eprintln!("{red}error:{plain} {error}");
+        if let Some(hint) = error.hint() {
+            eprintln!("\n{bold}hint:{plain} {hint}");
+        }
+    }
+    error.exit_code()
+}

@@ -1,1 +1,37 @@
-//! placeholder
+//! The stages of the pipeline, each a function from files to files, and `run`, which chains them from a recipe.
+//!
+//! Not for: parsing the command line (`cli`) or computing losses (`systems`).
+
+mod batches;
+mod bench;
+mod data;
+mod evaluate;
+mod export;
+mod finetune;
+mod model;
+mod predict;
+mod pretrain;
+mod probe;
+mod rank;
+mod run;
+mod score;
+mod session;
+mod summary;
+mod training;
+mod verify;
+
+pub use batches::describe_batch;
+pub use bench::{BenchOptions, bench};
+pub use data::{PrepareJob, Role, RunData, prepare_data, relations_in};
+pub use evaluate::{EvaluateFiles, evaluate, gold_of};
+pub use export::export;
+pub use finetune::{FinetuneOutcome, FinetuneTask, finetune};
+pub use model::{Description, EncoderStart, LoadedModel};
+pub use predict::{PREDICT_TOKENS, PredictOptions, Predictor, predict_file};
+pub use pretrain::{PretrainTask, pretrain};
+pub use probe::probe;
+pub use rank::{RankTask, rank};
+pub use run::run;
+pub use score::{Keep, ScoreTask, score};
+pub use session::Session;
+pub use verify::{VerifyOutcome, verify_all, verify_case};

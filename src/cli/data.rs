@@ -1,0 +1,134 @@
+//! Verbs that make data: `synth`, `prepare`, `label`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use crate::Result;
+use crate::corpus::world::{WorldOptions, write_world};
+use crate::corpus::{FactBase, LabelOptions, label_file, load_relations};
+use crate::stages::{PrepareJob, relations_in};
+use crate::train::say;
+
+/// `synth`.
+#[derive(Debug, Args)]
+pub struct Synth {
+    /// Folder to write
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    /// Distantly supervised documents
+    #[arg(long, value_name = "N", default_value_t = 2000)]
+    distant: usize,
+    /// Human-annotated training documents
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    human: usize,
+    /// Development documents
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    dev: usize,
+    /// Test documents
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    test: usize,
+    /// Share of false labels among the distant ones
+    #[arg(long, value_name = "P", default_value_t = 0.4)]
+    noise: f64,
+    /// Seed of the world
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+}
+
+impl Synth {
+    /// Writes the world.
+    ///
+    /// # Errors
+    /// A noise outside 0..0.9; the disk.
+    pub fn run(self) -> Result<()> {
+        let options =
+            WorldOptions { distant: self.distant, human: self.human, dev: self.dev, test: self.test, noise: self.noise, seed: self.seed };
+        say(format!("{}", write_world(&options, &self.output)?));
+        Ok(())
+    }
+}
+
+/// Formats of `prepare`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// DocRED, Re-DocRED, DWIE and other files of that form
+    Docred,
+}
+
+/// `prepare`.
+#[derive(Debug, Args)]
+pub struct Prepare {
+    /// Format of the input
+    #[arg(long, value_enum, value_name = "F")]
+    format: Format,
+    /// Files to read, in order
+    #[arg(long, num_args = 1.., required = true, value_name = "FILE")]
+    input: Vec<PathBuf>,
+    /// Folder of shards to write
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    /// Tokenizer folder, vocab.txt, or a text file of word vectors
+    #[arg(long, value_name = "DIR-or-vocab")]
+    tokenizer: PathBuf,
+    /// rel_info.json or rel2id.json (default: the relations of the labels, sorted)
+    #[arg(long, value_name = "FILE")]
+    relations: Option<PathBuf>,
+    /// Documents a shard
+    #[arg(long, value_name = "N")]
+    shard_rows: Option<usize>,
+    /// Lower-case words where the tokenizer does not say
+    #[arg(long)]
+    lowercase: bool,
+}
+
+impl Prepare {
+    /// Writes the shards.
+    ///
+    /// # Errors
+    /// Bad documents, the disk.
+    pub fn run(self) -> Result<()> {
+        let Format::Docred = self.format;
+        let relations = match &self.relations {
+            Some(path) => load_relations(path)?,
+            None => relations_in(&self.input)?,
+        };
+        let job = PrepareJob {
+            inputs: &self.input,
+            output: &self.output,
+            tokenizer: &self.tokenizer,
+            lowercase: self.lowercase,
+            relations: &relations,
+            exclude: &[],
+            shard_rows: self.shard_rows,
+        };
+        say(format!("{}", job.run()?));
+        Ok(())
+    }
+}
+
+/// `label`.
+#[derive(Debug, Args)]
+pub struct Label {
+    /// Facts: JSON list or TSV of (head name, tail name, relation)
+    #[arg(long, value_name = "FILE")]
+    facts: PathBuf,
+    /// Documents with entities, in DocRED form
+    #[arg(long, value_name = "FILE")]
+    input: PathBuf,
+    /// Labelled documents
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+}
+
+impl Label {
+    /// Labels the documents.
+    ///
+    /// # Errors
+    /// Bad documents or facts, the disk.
+    pub fn run(self) -> Result<()> {
+        let facts = FactBase::load(&self.facts)?;
+        say(format!("{}", label_file(&facts, &self.input, &self.output, &LabelOptions::default())?));
+        Ok(())
+    }
+}

@@ -1,0 +1,195 @@
+//! Seeing and understanding: `report`, `inspect`, `batch`, `doctor`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::recipe::Recipe;
+use crate::report::{ReportData, write_report};
+use crate::shards::{DocumentStore, Manifest, StoreOptions};
+use crate::stages::{self, Description};
+use crate::torch::device;
+use crate::train::Checkpoint;
+use crate::{DataError, Error, Result};
+
+/// `report RUN…`.
+#[derive(Debug, Args)]
+pub struct Report {
+    /// Run folders; several are compared in one page
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<PathBuf>,
+    /// The page (default: report.html in the first run)
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+impl Report {
+    /// Writes the page again from what the runs left.
+    ///
+    /// # Errors
+    /// A folder that is no finished run.
+    pub fn run(self) -> Result<()> {
+        let mut merged = ReportData::default();
+        for (index, run) in self.runs.iter().enumerate() {
+            let path = run.join("report.json");
+            let hint = "name a run folder whose run has finished";
+            let bytes = fs_err::read(&path).map_err(|error| DataError::new(run, format!("has no report: {error}")).hint(hint))?;
+            let data: ReportData = serde_json::from_slice(&bytes).map_err(|error| DataError::new(&path, error.to_string()))?;
+            if index == 0 {
+                merged = data;
+            } else {
+                let name = |variant: &str| format!("{variant} ({})", run.display());
+                merged.scores.extend(data.scores.into_iter().map(|row| crate::report::ScoreRow { variant: name(&row.variant), ..row }));
+                merged.learning.extend(data.learning.into_iter().map(|line| crate::report::Series { name: name(&line.name), ..line }));
+            }
+        }
+        let output = self.output.unwrap_or_else(|| self.runs[0].join("report.html"));
+        write_report(&output, &merged)?;
+        println!("{}", output.display());
+        Ok(())
+    }
+}
+
+/// `inspect PATH`.
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// A checkpoint, a folder of shards, or a run folder
+    path: PathBuf,
+}
+
+impl Inspect {
+    /// Checks hashes and prints what is there.
+    ///
+    /// # Errors
+    /// A damaged file, or a path that is nothing of ours.
+    pub fn run(self) -> Result<()> {
+        let path = &self.path;
+        if path.join("MANIFEST.json").exists() {
+            inspect_checkpoint(path)
+        } else if path.join("manifest.json").exists() {
+            inspect_shards(path)
+        } else if path.join("run.json").exists() {
+            inspect_run(path)
+        } else {
+            let hint = "a checkpoint has MANIFEST.json, a folder of shards manifest.json, a run folder run.json";
+            Err(DataError::new(path, "is no checkpoint, no folder of shards and no run folder").hint(hint).into())
+        }
+    }
+}
+
+fn inspect_checkpoint(path: &Path) -> Result<()> {
+    let checkpoint = Checkpoint::open(path)?;
+    let (description, state): (Description, _) = (checkpoint.description()?, checkpoint.trainer()?);
+    println!("checkpoint {} (all hashes match)", checkpoint.identity()?);
+    println!("  {} {:?}, stage {}, step {} of {}", description.system, description.model.part, state.stage, state.step, state.total_steps);
+    println!(
+        "  encoder {}, relation width {}, {} relations",
+        description.encoder.name,
+        description.model.relation_width,
+        description.relations.len()
+    );
+    if let Some((f1, step)) = state.best {
+        println!("  best dev F1 {:.2} at step {step}", 100.0 * f1);
+    }
+    if let Some(ranker) = &description.ranker {
+        println!("  ranker {}", ranker.display());
+    }
+    Ok(())
+}
+
+fn inspect_shards(path: &Path) -> Result<()> {
+    let store = DocumentStore::open(path, StoreOptions::default())?;
+    let manifest: &Manifest = store.manifest();
+    println!(
+        "{} documents, {} labelled, {} facts, {} relations (all hashes match)",
+        manifest.documents,
+        manifest.labelled,
+        manifest.facts,
+        manifest.relations.len()
+    );
+    println!("  tokenizer {} ({} pieces), {}", manifest.tokenizer.kind, manifest.tokenizer.vocab_size, &manifest.tokenizer.identity[..16]);
+    println!(
+        "  longest document {} pieces, most entities {}, most mentions {}",
+        manifest.max_pieces, manifest.max_entities, manifest.max_mentions
+    );
+    match &manifest.scored {
+        Some(scored) => println!("  scored by {}, kept {}", scored.checkpoint, scored.keep),
+        None => println!("  not scored"),
+    }
+    for shard in &manifest.shards {
+        println!("  {}: {} rows in {} row groups, {} bytes", shard.file, shard.rows, shard.row_groups, shard.bytes);
+    }
+    println!("  {} bytes in memory", store.memory_bytes());
+    Ok(())
+}
+
+fn inspect_run(path: &Path) -> Result<()> {
+    println!("{}", fs_err::read_to_string(path.join("run.json"))?.trim());
+    for stage in fs_err::read_dir(path.join("checkpoints"))? {
+        let stage = stage?.path();
+        if let Some(checkpoint) = Checkpoint::latest(&stage)? {
+            let state = checkpoint.trainer()?;
+            let done = if state.finished { "finished" } else { "unfinished" };
+            println!("{:<24} step {} of {}, {done}", state.stage, state.step, state.total_steps);
+        }
+    }
+    Ok(())
+}
+
+/// `batch RUN --stage S --step N`.
+#[derive(Debug, Args)]
+pub struct Batch {
+    /// The run folder
+    run: PathBuf,
+    /// rank, pretrain or finetune
+    #[arg(long, default_value = "pretrain")]
+    stage: String,
+    /// The step, from 1
+    #[arg(long)]
+    step: u64,
+}
+
+impl Batch {
+    /// Prints titles and instances.
+    ///
+    /// # Errors
+    /// A folder that is no run; an unknown stage.
+    pub fn run(self) -> Result<()> {
+        let recipe = Recipe::load(&self.run.join("recipe.toml"), &[])?;
+        if self.step == 0 {
+            return Err(Error::recipe("--step counts from 1"));
+        }
+        println!("{}", stages::describe_batch(&recipe, &self.run, &self.stage, self.step)?);
+        Ok(())
+    }
+}
+
+/// `doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {}
+
+impl Doctor {
+    /// Prints what this machine offers.
+    ///
+    /// # Errors
+    /// None.
+    pub fn run(self) -> Result<()> {
+        println!("docre-pretrain {} on libtorch {}", env!("CARGO_PKG_VERSION"), env!("DOCRE_LIBTORCH"));
+        println!("cores        {}", std::thread::available_parallelism().map_or(0, std::num::NonZero::get));
+        match device::open_cuda() {
+            Ok(()) => println!("CUDA         {} device(s)", tch::Cuda::device_count()),
+            Err(error) => println!("CUDA         none: {}", error.to_string().lines().next().unwrap_or_default()),
+        }
+        println!("MPI          {}", if cfg!(feature = "mpi") { "built in" } else { "not built in (--no-default-features)" });
+        match crate::dist::NcclLibrary::open() {
+            Ok(library) => println!("NCCL         {}", library.version()),
+            Err(error) => println!("NCCL         none: {}", error.to_string().lines().next().unwrap_or_default()),
+        }
+        for (name, precision) in [("fp32", crate::torch::Precision::Fp32), ("bf16", crate::torch::Precision::Bf16)] {
+            let rate = device::set_threads(std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
+                .and_then(|()| crate::torch::precision::matmul_rate(tch::Device::Cpu, precision))?;
+            println!("matmul {name}  {:.0} GFLOP/s on the CPU", rate / 1e9);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,125 @@
+//! Flags that several verbs share, and small output helpers.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::recipe::Recipe;
+use crate::stages::Session;
+use crate::train::{RunFolder, write_whole};
+use crate::{Error, Result};
+
+/// Machine and seed.
+#[derive(Debug, Args)]
+pub struct Machine {
+    /// Where tensors live: auto, cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+    /// Threads a rank (0: divide the cores among the ranks of this host)
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+}
+
+impl Machine {
+    /// Joins the world and opens the device.
+    ///
+    /// # Errors
+    /// As [`Session::start`].
+    pub fn session(&self) -> Result<Session> {
+        Session::start(&self.device, self.threads)
+    }
+}
+
+/// What every training stage takes beside its data.
+#[derive(Debug, Args)]
+pub struct StageFlags {
+    /// tiny, mini, base, bilstm, or a Hugging Face folder
+    #[arg(long, value_name = "E")]
+    pub encoder: String,
+    /// The run folder
+    #[arg(long, value_name = "R")]
+    pub run_dir: PathBuf,
+    /// Recipe with schedule and switches (defaults otherwise)
+    #[arg(long, value_name = "FILE")]
+    pub recipe: Option<PathBuf>,
+    /// Override a key of the recipe, such as finetune.epochs=10
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
+    /// Go on from the last checkpoint of the run folder
+    #[arg(long)]
+    pub resume: bool,
+    #[command(flatten)]
+    pub machine: Machine,
+}
+
+impl StageFlags {
+    /// The recipe with the encoder of the command line.
+    ///
+    /// # Errors
+    /// A bad recipe or setting.
+    pub fn recipe(&self) -> Result<Recipe> {
+        let mut recipe = match &self.recipe {
+            Some(path) => Recipe::load(path, &self.settings)?,
+            None => Recipe::parse("", "the command line", &self.settings)?,
+        };
+        recipe.encoder.name.clone_from(&self.encoder);
+        Ok(recipe)
+    }
+
+    /// Claims the run folder on rank 0 and writes the resolved recipe into it.
+    ///
+    /// # Errors
+    /// A folder in use; the disk.
+    pub fn claim(&self, recipe: &Recipe, session: &Session) -> Result<RunFolder> {
+        let claim = || {
+            let run = RunFolder::claim(&self.run_dir)?;
+            write_whole(&self.run_dir.join("recipe.toml"), recipe.to_toml()?.as_bytes())?;
+            run.identify(session.world.size(), recipe.seed)?;
+            fs_err::remove_file(self.run_dir.join("STOP")).ok();
+            Ok(run)
+        };
+        session.world.agree(if session.is_root() { claim() } else { Ok(RunFolder::shared(&self.run_dir)) })
+    }
+}
+
+/// Writes a result for machines, where asked for.
+///
+/// # Errors
+/// The disk.
+pub fn write_json<T: Serialize>(path: Option<&Path>, value: &T) -> Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    let bytes = serde_json::to_vec_pretty(value).map_err(|error| Error::Bug(error.to_string()))?;
+    write_whole(path, &bytes)
+}
+
+/// Prints bytes; a reader that has gone away is no error.
+///
+/// # Errors
+/// Other I/O errors.
+pub fn print_all(bytes: &[u8]) -> Result<()> {
+    match std::io::stdout().write_all(bytes) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// `completions SHELL`.
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// bash, zsh, fish, elvish or powershell
+    shell: clap_complete::Shell,
+}
+
+impl Completions {
+    /// Prints the script.
+    ///
+    /// # Errors
+    /// None.
+    pub fn run(self, command: &mut clap::Command) -> Result<()> {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, command, "docre-pretrain", &mut script);
+        print_all(&script)
+    }
+}

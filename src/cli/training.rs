@@ -1,0 +1,160 @@
+//! The three training stages and scoring as verbs of their own.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::shared::{Machine, StageFlags};
+use crate::stages::{self, EncoderStart, FinetuneTask, Keep, PretrainTask, RankTask, ScoreTask};
+use crate::train::say;
+use crate::{Error, Result};
+
+/// `rank`.
+#[derive(Debug, Args)]
+pub struct Rank {
+    /// Human-annotated shards
+    #[arg(long, value_name = "SHARDS")]
+    train: PathBuf,
+    #[command(flatten)]
+    flags: StageFlags,
+}
+
+impl Rank {
+    /// Trains the ranker.
+    ///
+    /// # Errors
+    /// As [`stages::rank`].
+    pub fn run(self) -> Result<()> {
+        let recipe = self.flags.recipe()?;
+        let session = self.flags.machine.session()?;
+        session.run(|session| {
+            let run = self.flags.claim(&recipe, session)?;
+            let (encoder, switches, plan) = (&recipe.encoder, &recipe.switches, &recipe.rank);
+            let task = RankTask { train: &self.train, encoder, switches, plan, seed: recipe.seed, resume: self.flags.resume };
+            announce(session, &stages::rank(&task, session, &run)?);
+            Ok(())
+        })
+    }
+}
+
+fn announce(session: &stages::Session, checkpoint: &crate::train::Checkpoint) {
+    if session.is_root() {
+        say(format!("checkpoint: {}", checkpoint.path().display()));
+    }
+}
+
+/// `score`.
+#[derive(Debug, Args)]
+pub struct Score {
+    /// The ranker's checkpoint
+    #[arg(long, value_name = "C")]
+    checkpoint: PathBuf,
+    /// Shards without scores
+    #[arg(long, value_name = "SHARDS")]
+    input: PathBuf,
+    /// Shards with scores
+    #[arg(long, value_name = "SHARDS")]
+    output: PathBuf,
+    /// Pairs to keep a document: a number, a multiple of its entities, or the larger of both, such as 60,3n
+    #[arg(long, value_name = "K", default_value = "60,3n")]
+    keep: String,
+    #[command(flatten)]
+    machine: Machine,
+}
+
+impl Score {
+    /// Scores the shards.
+    ///
+    /// # Errors
+    /// As [`stages::score`].
+    pub fn run(self) -> Result<()> {
+        let keep: Keep = self.keep.parse()?;
+        if self.output.exists() {
+            return Err(Error::recipe(format!("{} is there already", self.output.display())).with_hint("name a new folder"));
+        }
+        let session = self.machine.session()?;
+        let task =
+            ScoreTask { checkpoint: &self.checkpoint, input: &self.input, output: &self.output, keep, tokens: stages::PREDICT_TOKENS };
+        session.run(|session| stages::score(&task, session))
+    }
+}
+
+/// `pretrain`.
+#[derive(Debug, Args)]
+pub struct Pretrain {
+    /// Distant shards, scored by the ranker
+    #[arg(long, value_name = "SHARDS")]
+    distant: PathBuf,
+    #[command(flatten)]
+    flags: StageFlags,
+}
+
+impl Pretrain {
+    /// Pre-trains.
+    ///
+    /// # Errors
+    /// As [`stages::pretrain`].
+    pub fn run(self) -> Result<()> {
+        let recipe = self.flags.recipe()?;
+        let session = self.flags.machine.session()?;
+        session.run(|session| {
+            let run = self.flags.claim(&recipe, session)?;
+            let (encoder, switches, plan) = (&recipe.encoder, &recipe.switches, &recipe.pretrain);
+            let task = PretrainTask { distant: &self.distant, encoder, switches, plan, seed: recipe.seed, resume: self.flags.resume };
+            announce(session, &stages::pretrain(&task, session, &run)?);
+            Ok(())
+        })
+    }
+}
+
+/// `finetune`.
+#[derive(Debug, Args)]
+pub struct Finetune {
+    /// The system
+    #[arg(long, value_name = "NAME", default_value = "dsdocre")]
+    system: String,
+    /// Human-annotated shards
+    #[arg(long, value_name = "SHARDS")]
+    train: PathBuf,
+    /// Labelled shards that choose the epoch
+    #[arg(long, value_name = "SHARDS")]
+    dev: PathBuf,
+    /// The ranker that scored both (without it: the baseline over sampled pairs)
+    #[arg(long, value_name = "C")]
+    ranker: Option<PathBuf>,
+    #[command(flatten)]
+    flags: StageFlags,
+}
+
+impl Finetune {
+    /// Fine-tunes.
+    ///
+    /// # Errors
+    /// As [`stages::finetune`].
+    pub fn run(self) -> Result<()> {
+        let mut recipe = self.flags.recipe()?;
+        recipe.system.clone_from(&self.system);
+        recipe.check_system()?;
+        let session = self.flags.machine.session()?;
+        // A checkpoint of this program is a Hugging Face folder, so any folder is a start.
+        let folder = PathBuf::from(&recipe.encoder.name);
+        let start = if folder.is_dir() { EncoderStart::Checkpoint(folder) } else { EncoderStart::Plan };
+        session.run(|session| {
+            let run = self.flags.claim(&recipe, session)?;
+            let task = FinetuneTask {
+                stage: "finetune",
+                train: &self.train,
+                dev: &self.dev,
+                encoder: &recipe.encoder,
+                start,
+                ranker: self.ranker.as_deref(),
+                switches: &recipe.switches,
+                plan: &recipe.finetune,
+                seed: recipe.seed,
+                resume: self.flags.resume,
+            };
+            announce(session, &stages::finetune(&task, session, &run)?.checkpoint);
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,117 @@
+//! `verify` and `bench`: does this build compute the right numbers, and how fast.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::shared::{Machine, write_json};
+use crate::stages;
+use crate::{Error, Result};
+
+/// `verify`.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// Folder of one case
+    #[arg(long, value_name = "DIR", required_unless_present = "all")]
+    case: Option<PathBuf>,
+    /// Folder of cases: all of them
+    #[arg(long, value_name = "DIR", conflicts_with = "case")]
+    all: Option<PathBuf>,
+    /// Write the comparison for machines
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl Verify {
+    /// Compares and prints each tensor's largest differences.
+    ///
+    /// # Errors
+    /// A case that cannot be read, or a tensor outside its tolerance.
+    pub fn run(self) -> Result<()> {
+        let outcomes = match (&self.case, &self.all) {
+            (Some(case), _) => vec![stages::verify_case(case)?],
+            (None, Some(folder)) => stages::verify_all(folder)?,
+            (None, None) => Vec::new(),
+        };
+        for outcome in &outcomes {
+            println!("{outcome}");
+        }
+        write_json(self.json.as_deref(), &outcomes)?;
+        let failed: Vec<&str> = outcomes.iter().filter(|outcome| outcome.failed()).map(|outcome| outcome.case.as_str()).collect();
+        if failed.is_empty() { Ok(()) } else { Err(Error::Bug(format!("outside the tolerance: {}", failed.join(", ")))) }
+    }
+}
+
+/// `probe`.
+#[derive(Debug, Args)]
+pub struct Probe {
+    /// A checkpoint of any stage
+    #[arg(long, value_name = "C")]
+    checkpoint: PathBuf,
+    /// Folder for probe.safetensors and words.json
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+}
+
+impl Probe {
+    /// Writes the probe.
+    ///
+    /// # Errors
+    /// As [`stages::probe`].
+    pub fn run(self) -> Result<()> {
+        stages::probe(&self.checkpoint, &self.output)
+    }
+}
+
+/// `bench`.
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// prepare, score, pretrain, finetune (all when absent)
+    names: Vec<String>,
+    /// Encoder preset
+    #[arg(long, value_name = "E", default_value = "tiny")]
+    encoder: String,
+    /// Documents of the generated corpus
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    documents: usize,
+    /// Measure on these DocRED files instead
+    #[arg(long, value_name = "FILE")]
+    input: Option<PathBuf>,
+    /// Tokenizer for --input
+    #[arg(long, value_name = "DIR-or-vocab", requires = "input")]
+    tokenizer: Option<PathBuf>,
+    /// fp32, bf16 or auto
+    #[arg(long, value_name = "P", default_value = "auto")]
+    precision: String,
+    /// Write the results for machines
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    #[command(flatten)]
+    machine: Machine,
+}
+
+impl Bench {
+    /// Measures and prints a table.
+    ///
+    /// # Errors
+    /// An unknown name; what a stage meets.
+    pub fn run(self) -> Result<()> {
+        let session = self.machine.session()?;
+        let options = stages::BenchOptions {
+            names: self.names,
+            encoder: self.encoder,
+            documents: self.documents,
+            input: self.input,
+            tokenizer: self.tokenizer,
+            precision: self.precision,
+        };
+        session.run(|session| {
+            let results = stages::bench(&options, session)?;
+            if session.is_root() {
+                println!("{results}");
+                write_json(self.json.as_deref(), &results)?;
+            }
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,278 @@
+//! From a recipe's sources to shards: generate, label, split, prepare. Each step is skipped where its result is complete.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::corpus::{
+    DocredWriter, Document, FactBase, LabelOptions, ReadOptions, RelationSet, label_file, load_relations, read_documents, title_position,
+    world::{WorldOptions, write_world},
+};
+use crate::recipe::{DataPlan, Recipe, SplitPlan};
+use crate::shards::{PrepareOptions, PrepareReport, WriteOptions, prepare};
+use crate::text::Tokenizer;
+use crate::train::say;
+use crate::{Error, Result};
+
+/// The part a corpus plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Distantly supervised.
+    Distant,
+    /// Human-annotated training documents.
+    Human,
+    /// Development.
+    Dev,
+    /// Test.
+    Test,
+}
+
+impl Role {
+    /// All roles.
+    pub const ALL: [Self; 4] = [Self::Distant, Self::Human, Self::Dev, Self::Test];
+
+    /// Name of its folders.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Distant => "distant",
+            Self::Human => "human",
+            Self::Dev => "dev",
+            Self::Test => "test",
+        }
+    }
+}
+
+/// Where a run's data lie.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct RunData {
+    /// Folder that holds a folder of shards for each role.
+    pub shards: PathBuf,
+    /// Roles that have documents.
+    pub roles: Vec<String>,
+    /// Source of the facts that Ign F1 ignores.
+    pub train_facts: Vec<PathBuf>,
+    /// Truth of the distant labels, in a generated world.
+    pub truth: Option<PathBuf>,
+}
+
+impl RunData {
+    /// Shards of a role, if it has documents.
+    pub fn shards_of(&self, role: Role) -> Option<PathBuf> {
+        self.roles.iter().any(|name| name == role.name()).then(|| self.shards.join(role.name()))
+    }
+
+    /// Shards of a role that the recipe cannot do without.
+    ///
+    /// # Errors
+    /// The role has no documents.
+    pub fn need(&self, role: Role) -> Result<PathBuf> {
+        self.shards_of(role).ok_or_else(|| Error::recipe(format!("the recipe names no {} documents", role.name())))
+    }
+}
+
+/// Source files by role.
+#[derive(Default)]
+struct Sources {
+    files: [Vec<PathBuf>; 4],
+    relations: Option<PathBuf>,
+    tokenizer: Option<PathBuf>,
+    truth: Option<PathBuf>,
+}
+
+/// Prepares everything a recipe names under `folder` (rank 0 only).
+///
+/// # Errors
+/// Bad documents, missing files, the disk.
+pub fn prepare_data(recipe: &Recipe, folder: &Path) -> Result<RunData> {
+    let plan = &recipe.data;
+    let sources = sources(plan, folder)?;
+    let relations = relations(plan, &sources)?;
+    let shards = folder.join("shards");
+    let tokenizer_path = tokenizer_path(recipe, &sources)?;
+    let mut data = RunData { shards: shards.clone(), truth: sources.truth.clone(), ..RunData::default() };
+    for role in Role::ALL {
+        let files = &sources.files[role as usize];
+        if files.is_empty() {
+            continue;
+        }
+        data.roles.push(role.name().to_owned());
+        let output = shards.join(role.name());
+        if output.join("manifest.json").exists() {
+            continue;
+        }
+        let exclude: &[String] = if role == Role::Human { &plan.exclude_titles } else { &[] };
+        let job = PrepareJob {
+            inputs: files,
+            output: &output,
+            tokenizer: &tokenizer_path,
+            lowercase: plan.lowercase,
+            relations: &relations,
+            exclude,
+            shard_rows: None,
+        };
+        let report = job.run()?;
+        say(format!("prepare {}: {report}", role.name()));
+    }
+    data.train_facts = match &plan.train_facts {
+        Some(path) => vec![path.clone()],
+        None => sources.files[Role::Human as usize].clone(),
+    };
+    Ok(data)
+}
+
+/// Files in DocRED form that become shards.
+pub struct PrepareJob<'a> {
+    /// Files, in order.
+    pub inputs: &'a [PathBuf],
+    /// Folder of shards.
+    pub output: &'a Path,
+    /// Tokenizer folder, vocabulary or word vectors.
+    pub tokenizer: &'a Path,
+    /// Lower-case words where the tokenizer does not say.
+    pub lowercase: bool,
+    /// Relations in class order.
+    pub relations: &'a RelationSet,
+    /// Titles to leave out.
+    pub exclude: &'a [String],
+    /// Documents a shard.
+    pub shard_rows: Option<usize>,
+}
+
+impl PrepareJob<'_> {
+    /// Writes the shards.
+    ///
+    /// # Errors
+    /// Bad documents, a tokenizer that cannot be read, the disk.
+    pub fn run(&self) -> Result<PrepareReport> {
+        let tokenizer = Tokenizer::load(self.tokenizer, self.lowercase.then_some(true))?;
+        let write = WriteOptions::default();
+        let rows_per_shard = self.shard_rows.unwrap_or(write.rows_per_shard);
+        let options = PrepareOptions {
+            output: self.output.to_owned(),
+            tokenizer,
+            relations: self.relations.clone(),
+            write: WriteOptions { rows_per_shard, ..write },
+        };
+        let read = ReadOptions { relations: Some(self.relations.clone()) };
+        let mut source = |each: &mut dyn FnMut(Document) -> Result<()>| {
+            for input in self.inputs {
+                read_documents(input, &read, &mut |document| if self.exclude.contains(&document.title) { Ok(()) } else { each(document) })?;
+            }
+            Ok(())
+        };
+        prepare(&options, &mut source, &mut |_| {})
+    }
+}
+
+/// The relations that occur in the labels of files, sorted by identifier.
+///
+/// # Errors
+/// Bad documents.
+pub fn relations_in(files: &[PathBuf]) -> Result<RelationSet> {
+    let mut ids = std::collections::BTreeSet::new();
+    for file in files {
+        read_documents(file, &ReadOptions::default(), &mut |document| {
+            ids.extend(document.facts().iter().map(|fact| fact.relation.clone()));
+            Ok(())
+        })?;
+    }
+    let mut set = RelationSet::default();
+    for id in ids {
+        set.insert(&id, &id);
+    }
+    Ok(set)
+}
+
+fn sources(plan: &DataPlan, folder: &Path) -> Result<Sources> {
+    let mut sources = Sources { relations: plan.relations.clone(), tokenizer: plan.tokenizer.clone(), ..Sources::default() };
+    for (role, files) in [(Role::Distant, &plan.distant), (Role::Human, &plan.human), (Role::Dev, &plan.dev), (Role::Test, &plan.test)] {
+        sources.files[role as usize].extend(files.iter().cloned());
+    }
+    if let Some(synth) = &plan.synth {
+        let world = folder.join("world");
+        if !world.join("rel_info.json").exists() {
+            let options = WorldOptions {
+                distant: synth.distant,
+                human: synth.human,
+                dev: synth.dev,
+                test: synth.test,
+                noise: synth.noise,
+                seed: synth.seed,
+            };
+            say(format!("synth: {}", write_world(&options, &world)?));
+        }
+        let names = ["train_distant.json", "train_annotated.json", "dev.json", "test.json"];
+        for (role, name) in Role::ALL.into_iter().zip(names) {
+            sources.files[role as usize].push(world.join(name));
+        }
+        sources.relations.get_or_insert(world.join("rel_info.json"));
+        sources.tokenizer.get_or_insert(world.join("tokenizer"));
+        sources.truth = Some(world.join("truth.json"));
+    }
+    if let Some(label) = &plan.label {
+        let facts = FactBase::load(&label.facts)?;
+        for (index, input) in label.documents.iter().enumerate() {
+            let output = folder.join(format!("labelled-{index}.json"));
+            if !output.exists() {
+                fs_err::create_dir_all(folder)?;
+                say(format!("label {}: {}", input.display(), label_file(&facts, input, &output, &LabelOptions::default())?));
+            }
+            sources.files[Role::Distant as usize].push(output);
+        }
+    }
+    if let Some(split) = &plan.split {
+        for (role, file) in [Role::Human, Role::Dev, Role::Test].into_iter().zip(split_files(split, folder)?) {
+            sources.files[role as usize].extend(file);
+        }
+    }
+    Ok(sources)
+}
+
+/// Divides annotated files by a hash of the title; a part that stays empty has no file.
+fn split_files(split: &SplitPlan, folder: &Path) -> Result<[Option<PathBuf>; 3]> {
+    fs_err::create_dir_all(folder)?;
+    let paths = ["human", "dev", "test"].map(|name| folder.join(format!("split-{name}.json")));
+    let counts_path = folder.join("split.json");
+    if !counts_path.exists() {
+        let mut parts: [Vec<Document>; 3] = Default::default();
+        for file in &split.files {
+            read_documents(file, &ReadOptions::default(), &mut |document| {
+                let at = title_position(&document.title, &split.salt);
+                let part = if at < split.test_share { 2 } else { usize::from(at < split.test_share + split.dev_share) };
+                parts[part].push(document);
+                Ok(())
+            })?;
+        }
+        for (path, documents) in paths.iter().zip(&parts) {
+            let mut writer = DocredWriter::create(path)?;
+            documents.iter().try_for_each(|document| writer.write(document))?;
+            writer.finish()?;
+        }
+        let counts = parts.map(|documents| documents.len());
+        say(format!("split: {} human, {} dev, {} test documents", counts[0], counts[1], counts[2]));
+        crate::train::write_whole(&counts_path, &serde_json::to_vec(&counts).map_err(|error| Error::Bug(error.to_string()))?)?;
+    }
+    let counts: [usize; 3] = serde_json::from_slice(&fs_err::read(&counts_path)?).map_err(|error| Error::Bug(error.to_string()))?;
+    let mut counts = counts.into_iter();
+    Ok(paths.map(|path| (counts.next() > Some(0)).then_some(path)))
+}
+
+/// The relations named by the recipe, or those of the labels, sorted.
+fn relations(plan: &DataPlan, sources: &Sources) -> Result<RelationSet> {
+    if let Some(path) = plan.relations.as_ref().or(sources.relations.as_ref()) {
+        return load_relations(path);
+    }
+    relations_in(&sources.files.concat())
+}
+
+fn tokenizer_path(recipe: &Recipe, sources: &Sources) -> Result<PathBuf> {
+    let named = recipe.data.tokenizer.clone();
+    // Word vectors bring their own vocabulary, one piece a word.
+    let vectors = (recipe.encoder.name == "bilstm").then(|| recipe.encoder.word_vectors.clone()).flatten();
+    let folder = Path::new(&recipe.encoder.name);
+    let encoder = folder.is_dir().then(|| folder.to_owned());
+    named.or(vectors).or(encoder).or(sources.tokenizer.clone()).ok_or_else(|| {
+        Error::recipe(format!("encoder `{}` brings no tokenizer", recipe.encoder.name))
+            .with_hint("name a tokenizer folder or vocab.txt as data.tokenizer")
+    })
+}

@@ -1,0 +1,84 @@
+//! Stage 2: pre-train on denoised distant supervision (SPEC §3.3 c–i).
+
+use std::path::Path;
+
+use super::model::{EncoderStart, NewModel};
+use super::session::Session;
+use super::training::{SaveOnly, StageRun, StageStart};
+use crate::recipe::{EncoderPlan, StagePlan, Switches};
+use crate::sampling::PretrainSampler;
+use crate::shards::{DocumentStore, FactIndex, StoreOptions};
+use crate::systems::dsdocre::{Part, PretrainSource, Pretrainer};
+use crate::train::{Checkpoint, RunFolder, say};
+use crate::{Error, Result};
+
+/// What pre-training starts from.
+pub struct PretrainTask<'a> {
+    /// Distant shards, scored by the ranker.
+    pub distant: &'a Path,
+    /// The encoder.
+    pub encoder: &'a EncoderPlan,
+    /// DSDocRE's switches.
+    pub switches: &'a Switches,
+    /// The schedule.
+    pub plan: &'a StagePlan,
+    /// The seed.
+    pub seed: u64,
+    /// Go on from the last checkpoint.
+    pub resume: bool,
+}
+
+/// The stage's name in the run folder.
+const STAGE: &str = "pretrain";
+
+/// Pre-trains and returns the last checkpoint.
+///
+/// # Errors
+/// Shards without scores, no usable document; what the data, the disk or a peer refuse.
+pub fn pretrain(task: &PretrainTask, session: &Session, run: &RunFolder) -> Result<Checkpoint> {
+    let start = StageStart::find(run, STAGE, task.resume)?;
+    if let Some(done) = start.finished()? {
+        return Ok(done);
+    }
+    let store = DocumentStore::open(task.distant, StoreOptions::default())?;
+    let facts = store.fact_index()?;
+    let sampler = sampler(&store, &facts, task.switches)?;
+    if session.is_root() {
+        let summary = sampler.summary();
+        say(format!(
+            "{STAGE}: {} documents, {} facts in two or more of them, {} instances",
+            summary.documents, summary.keys, summary.instances
+        ));
+    }
+    let (switches, seed) = (task.switches, task.seed);
+    let new = NewModel { plan: task.encoder, start: &EncoderStart::Plan, part: Part::Pretrainer, switches, seed, device: session.device };
+    let loaded = new.build(&store)?;
+    let total_steps = task.plan.steps.unwrap_or((task.plan.epochs * task.plan.steps_per_epoch as f64) as u64);
+    let mention_candidates = switches.mention_candidates;
+    let source = PretrainSource {
+        store: &store,
+        sampler,
+        views: loaded.views(seed),
+        batch: task.plan.batch,
+        budget: task.plan.tokens_per_micro_batch,
+        seed,
+        mention_candidates,
+    };
+    let mut boundary = SaveOnly { loaded: &loaded, folder: run.checkpoints(STAGE), keep: task.plan.keep_checkpoints };
+    let stage = StageRun { session, run, plan: task.plan, total_steps, boundary_steps: 0, start };
+    let objective = Pretrainer { model: &loaded.model, distance: switches.alignment_distance, mention_candidates };
+    stage.train(&objective, &source, &loaded, &mut boundary)
+}
+
+/// The sampler over scored shards, or over all labels where the switches ask for no pre-denoising.
+///
+/// # Errors
+/// Shards without scores; no usable document.
+pub fn sampler<'a>(store: &'a DocumentStore, facts: &FactIndex, switches: &Switches) -> Result<PretrainSampler<'a>> {
+    if switches.pretrain_limit().is_some() && store.manifest().scored.is_none() {
+        let error =
+            Error::recipe(format!("{}: the pairs are not scored, but switches.k_pretrain keeps the best ones", store.folder().display()));
+        return Err(error.with_hint("run `score` on the shards first, or set switches.k_pretrain = 0 to pre-train without denoising"));
+    }
+    PretrainSampler::new(store, facts, switches.pretrain_settings())
+}

@@ -1,0 +1,139 @@
+//! What the three training stages have in common: where they start, how they save, what they leave.
+
+use std::path::PathBuf;
+
+use tch::Tensor;
+
+use super::model::LoadedModel;
+use super::session::Session;
+use crate::recipe::StagePlan;
+use crate::systems::{BatchSource, Objective};
+use crate::train::{
+    Boundary, Checkpoint, Metrics, Progress, RunFolder, StageContext, Trainer, TrainerSettings, TrainerState, folder_of_step, say,
+};
+use crate::{Error, Result};
+
+/// Steps of an epoch-wise stage over `items` documents.
+pub fn total_steps(plan: &StagePlan, items: usize) -> u64 {
+    let per_epoch = (items as f64 / plan.batch as f64).max(1.0);
+    plan.steps.unwrap_or_else(|| (plan.epochs * per_epoch).round().max(1.0) as u64)
+}
+
+/// Where a stage begins: at nothing, at a checkpoint, or it is done already.
+pub struct StageStart {
+    stage: String,
+    folder: PathBuf,
+    checkpoint: Option<Checkpoint>,
+    state: TrainerState,
+}
+
+impl StageStart {
+    /// Looks into the run folder.
+    ///
+    /// # Errors
+    /// An unfinished stage where resuming was not asked for; a damaged checkpoint.
+    pub fn find(run: &RunFolder, stage: &str, resume: bool) -> Result<Self> {
+        let folder = run.checkpoints(stage);
+        let checkpoint = Checkpoint::latest(&folder)?;
+        let fresh = TrainerState { stage: stage.to_owned(), ..TrainerState::default() };
+        let state = checkpoint.as_ref().map_or(Ok(fresh), Checkpoint::trainer)?;
+        if checkpoint.is_some() && !state.finished && !resume {
+            let message = format!("{} holds an unfinished stage (step {} of {})", folder.display(), state.step, state.total_steps);
+            return Err(Error::recipe(message).with_hint("add --resume to go on, or name another --run-dir"));
+        }
+        Ok(Self { stage: stage.to_owned(), folder, checkpoint, state })
+    }
+
+    /// The checkpoint of a stage that is complete: the best one where there is a best.
+    ///
+    /// # Errors
+    /// A damaged checkpoint.
+    pub fn finished(&self) -> Result<Option<Checkpoint>> {
+        if !self.state.finished {
+            return Ok(None);
+        }
+        self.best().map(Some)
+    }
+
+    fn best(&self) -> Result<Checkpoint> {
+        let last = Checkpoint::latest(&self.folder)?.ok_or_else(|| Error::Bug(format!("stage {} left no checkpoint", self.stage)))?;
+        match last.trainer()?.best {
+            Some((_, step)) => Checkpoint::open(&folder_of_step(&self.folder, step)),
+            None => Ok(last),
+        }
+    }
+}
+
+/// Saves at checkpoints and does nothing else at boundaries.
+pub struct SaveOnly<'a> {
+    /// The model.
+    pub loaded: &'a LoadedModel,
+    /// Folder of the stage's checkpoints.
+    pub folder: PathBuf,
+    /// Checkpoints to keep.
+    pub keep: usize,
+}
+
+impl Boundary for SaveOnly<'_> {
+    fn reached(&mut self, _state: &mut TrainerState, _progress: &Progress) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn save(&mut self, state: &TrainerState, optimizer: Vec<(String, Tensor)>) -> Result<()> {
+        self.loaded.save(&folder_of_step(&self.folder, state.step), state, optimizer, Vec::new())?;
+        Checkpoint::prune(&self.folder, self.keep, state.best.map(|best| best.1))
+    }
+}
+
+/// A stage ready to run.
+pub struct StageRun<'a> {
+    /// The process.
+    pub session: &'a Session,
+    /// The run folder.
+    pub run: &'a RunFolder,
+    /// Schedule and optimiser.
+    pub plan: &'a StagePlan,
+    /// Steps in all.
+    pub total_steps: u64,
+    /// Steps between boundaries; 0: only at the end.
+    pub boundary_steps: u64,
+    /// Where it begins.
+    pub start: StageStart,
+}
+
+impl StageRun<'_> {
+    /// Trains to the end and returns the stage's checkpoint (the best, or the last).
+    ///
+    /// # Errors
+    /// What the data, the model, the disk or a peer refuse.
+    pub fn train<O, S>(self, objective: &O, source: &S, loaded: &LoadedModel, boundary: &mut dyn Boundary) -> Result<Checkpoint>
+    where
+        O: Objective,
+        S: BatchSource<Batch = O::Batch>,
+    {
+        self.session.signals.arm()?;
+        let stage = self.start.stage.clone();
+        let context = StageContext { stage: &stage, world: &self.session.world, run: self.run, signals: &self.session.signals };
+        let settings = TrainerSettings {
+            plan: self.plan.clone(),
+            total_steps: self.total_steps,
+            boundary_steps: self.boundary_steps,
+            precision: self.session.precision(&self.plan.precision),
+        };
+        let state = TrainerState { total_steps: self.total_steps, ..self.start.state.clone() };
+        if let Some(checkpoint) = &self.start.checkpoint {
+            loaded.restore(checkpoint)?;
+        }
+        let mut trainer = Trainer::new(objective, settings, &self.session.world, state)?;
+        if let Some(checkpoint) = &self.start.checkpoint {
+            trainer.load_optimizer(&checkpoint.optimizer()?)?;
+            if context.is_root() {
+                say(format!("{stage}: going on at step {}", self.start.state.step));
+            }
+        }
+        let mut metrics = context.is_root().then(|| Metrics::open(self.run.path(), &stage)).transpose()?;
+        trainer.run(source, &context, &mut metrics, boundary)?;
+        self.session.world.communicator().barrier()?;
+        self.start.best()
+    }
+}

@@ -1,0 +1,231 @@
+//! Reading a case and comparing with it.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde_json::Value;
+use tch::{Device, Kind, Tensor};
+
+use super::Comparison;
+use crate::corpus::{Document, ReadOptions, RelationSet, read_all};
+use crate::text::{EncodedDocument, Tokenizer, encode};
+use crate::torch::Parameters;
+use crate::{DataError, Error, Result};
+
+/// An open case with the comparisons made so far.
+pub struct Case {
+    /// Name.
+    pub name: String,
+    folder: PathBuf,
+    json: Value,
+    inputs: HashMap<String, Tensor>,
+    outputs: HashMap<String, Tensor>,
+    comparisons: Vec<Comparison>,
+}
+
+/// Reads a safetensors file of any number type into float or int64 tensors.
+fn read(path: &Path) -> Result<HashMap<String, Tensor>> {
+    let bytes = fs_err::read(path)?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| DataError::new(path, error.to_string()))?;
+    file.tensors().into_iter().map(|(name, view)| Ok((name.clone(), tensor(path, &name, &view)?))).collect()
+}
+
+/// Numbers of a byte slice that need not be aligned.
+fn numbers<T: bytemuck::Pod>(bytes: &[u8]) -> Vec<T> {
+    bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect()
+}
+
+fn tensor(path: &Path, name: &str, view: &TensorView) -> Result<Tensor> {
+    let shape: Vec<i64> = view.shape().iter().map(|&length| length as i64).collect();
+    let flat = match view.dtype() {
+        Dtype::F32 => Tensor::f_from_slice(&numbers::<f32>(view.data()))?,
+        Dtype::F64 => Tensor::f_from_slice(&numbers::<f64>(view.data()))?,
+        Dtype::I64 => Tensor::f_from_slice(&numbers::<i64>(view.data()))?,
+        Dtype::I32 => Tensor::f_from_slice(&numbers::<i32>(view.data()))?.f_to_kind(Kind::Int64)?,
+        Dtype::U8 | Dtype::BOOL => Tensor::f_from_slice(view.data())?.f_to_kind(Kind::Int64)?,
+        other => return Err(DataError::new(path, format!("tensor `{name}` has number type {other:?}")).into()),
+    };
+    Ok(flat.f_view(shape.as_slice())?)
+}
+
+impl Case {
+    /// Opens a folder.
+    ///
+    /// # Errors
+    /// Missing or malformed files.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let path = folder.join("case.json");
+        let json: Value = serde_json::from_slice(&fs_err::read(&path)?).map_err(|error| DataError::new(&path, error.to_string()))?;
+        let name = json["case"].as_str().map_or_else(|| folder.display().to_string(), str::to_owned);
+        let optional = |file: &str| if folder.join(file).exists() { read(&folder.join(file)) } else { Ok(HashMap::new()) };
+        let (inputs, outputs) = (optional("inputs.safetensors")?, optional("outputs.safetensors")?);
+        Ok(Self { name, folder: folder.to_owned(), json, inputs, outputs, comparisons: Vec::new() })
+    }
+
+    /// A value of `case.json` by JSON pointer; null where absent.
+    pub fn at(&self, pointer: &str) -> &Value {
+        self.json.pointer(pointer).unwrap_or(&Value::Null)
+    }
+
+    /// A top-level text.
+    pub fn text(&self, key: &str) -> String {
+        self.json[key].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// A number that the case must state.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn number(&self, pointer: &str) -> Result<i64> {
+        self.at(pointer).as_i64().ok_or_else(|| self.error(format!("case.json has no number at {pointer}")))
+    }
+
+    /// An error about this case.
+    pub fn error(&self, problem: impl Into<String>) -> Error {
+        DataError::new(&self.folder, problem).into()
+    }
+
+    /// Whether an input is there.
+    pub fn has_input(&self, name: &str) -> bool {
+        self.inputs.contains_key(name)
+    }
+
+    /// An integer input, flat, with its shape.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn integers(&self, name: &str) -> Result<(Vec<i64>, Vec<i64>)> {
+        let tensor = self.inputs.get(name).ok_or_else(|| self.error(format!("there is no input `{name}`")))?;
+        Ok((Vec::try_from(tensor.f_to_kind(Kind::Int64)?.f_view([-1])?)?, tensor.size()))
+    }
+
+    /// A float input, flat.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn floats(&self, name: &str) -> Result<Vec<f32>> {
+        let tensor = self.inputs.get(name).ok_or_else(|| self.error(format!("there is no input `{name}`")))?;
+        Ok(Vec::try_from(tensor.f_to_kind(Kind::Float)?.f_view([-1])?)?)
+    }
+
+    /// A reference output.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn output(&self, name: &str) -> Result<&Tensor> {
+        self.outputs.get(name).ok_or_else(|| self.error(format!("there is no output `{name}`")))
+    }
+
+    /// The documents and the tokenizer of the fixtures.
+    ///
+    /// # Errors
+    /// Malformed files.
+    pub fn documents(&self, relations: &RelationSet) -> Result<(Vec<EncodedDocument>, Tokenizer)> {
+        let (documents, _): (Vec<Document>, _) = read_all(&self.folder.join("docs.json"), &ReadOptions::default())?;
+        let mut tokenizer = Tokenizer::load(&self.folder.join("../vocab.txt"), Some(true))?;
+        let mut encoded = Vec::new();
+        for document in documents {
+            let known = |id: &str| relations.index_of(id).is_some();
+            let mut document = document;
+            if let Some(facts) = &mut document.facts {
+                facts.retain(|fact| known(&fact.relation));
+            }
+            encoded.push(encode(&document, &mut tokenizer, relations)?);
+        }
+        Ok((encoded, tokenizer))
+    }
+
+    /// Copies the case's weights into `parameters`; `rename` maps a reference name without the shared prefix to ours.
+    ///
+    /// # Errors
+    /// Names or shapes that do not fit.
+    pub fn load_weights(&self, parameters: &Parameters, rename: impl Fn(&str) -> String) -> Result<()> {
+        let prefix = self.at("/weights/shared_prefix").as_str().unwrap_or_default();
+        let shared = self.at("/weights/shared_file").as_str().unwrap_or_default();
+        if !shared.is_empty() {
+            for (name, value) in read(&self.folder.join(shared))? {
+                if parameters.get(&name).is_some() {
+                    parameters.assign(&name, &value)?;
+                }
+            }
+        }
+        for (name, value) in read(&self.folder.join("weights.safetensors"))? {
+            let own = name.strip_prefix(prefix).map_or_else(|| rename(&name), str::to_owned);
+            parameters.assign(&own, &value)?;
+        }
+        Ok(())
+    }
+
+    /// Compares integers, which must be equal.
+    pub fn compare_integers(&mut self, name: &str, ours: &[i64], reference: &[i64]) {
+        let different = ours.iter().zip(reference).filter(|(a, b)| a != b).count() + ours.len().abs_diff(reference.len());
+        let largest = ours.iter().zip(reference).map(|(a, b)| a.abs_diff(*b)).max().unwrap_or(0) as f64;
+        self.comparisons.push(Comparison {
+            tensor: name.to_owned(),
+            entries: ours.len(),
+            max_abs: largest,
+            max_rel: different as f64 / reference.len().max(1) as f64,
+            within: different == 0,
+        });
+    }
+
+    /// Compares a tensor with the reference of that name, flat; `gradient` chooses the gradient tolerance.
+    ///
+    /// # Errors
+    /// The reference is not there.
+    pub fn compare(&mut self, name: &str, ours: &Tensor, gradient: bool) -> Result<()> {
+        let reference = self.output(name)?.shallow_clone();
+        self.compare_with(name, ours, &reference, gradient)
+    }
+
+    /// Compares a tensor with a part of a reference.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn compare_with(&mut self, name: &str, ours: &Tensor, reference: &Tensor, gradient: bool) -> Result<()> {
+        let flat = |tensor: &Tensor| -> Result<Vec<f64>> {
+            Ok(Vec::try_from(tensor.detach().f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?.f_contiguous()?.f_view([-1])?)?)
+        };
+        let (ours, reference) = (flat(ours)?, flat(reference)?);
+        let key = |key: &str| if gradient { format!("/accept/grad_{key}") } else { format!("/accept/{key}") };
+        let value = |name: &str, default: f64| self.at(&key(name)).as_f64().unwrap_or(default);
+        let largest = reference.iter().fold(0f64, |most, x| most.max(x.abs()));
+        let atol = value("atol", 0.0).max(value("atol_relative_to_max", 0.0) * largest);
+        let rtol = value("rtol", 0.0);
+        let mut comparison =
+            Comparison { tensor: name.to_owned(), entries: ours.len(), max_abs: 0.0, max_rel: 0.0, within: ours.len() == reference.len() };
+        for (x, r) in ours.iter().zip(&reference) {
+            let difference = (x - r).abs();
+            comparison.max_abs = comparison.max_abs.max(difference);
+            // Written so that NaN is outside.
+            comparison.within &= difference <= atol + rtol * r.abs();
+        }
+        comparison.max_rel = comparison.max_abs / largest.max(f64::MIN_POSITIVE);
+        self.comparisons.push(comparison);
+        Ok(())
+    }
+
+    /// Compares every gradient under `prefix` with the gradients in `parameters`.
+    ///
+    /// # Errors
+    /// A gradient of a parameter that the model lacks.
+    pub fn compare_gradients(&mut self, prefix: &str, parameters: &Parameters, rename: impl Fn(&str) -> String) -> Result<()> {
+        let shared = self.at("/weights/shared_prefix").as_str().unwrap_or_default().to_owned();
+        let mut names: Vec<String> = self.outputs.keys().filter(|name| name.starts_with(prefix)).cloned().collect();
+        names.sort();
+        for name in names {
+            let reference_name = &name[prefix.len()..];
+            let own = reference_name.strip_prefix(&shared).map_or_else(|| rename(reference_name), str::to_owned);
+            let parameter = parameters.get(&own).ok_or_else(|| self.error(format!("no parameter is called `{own}`")))?;
+            let gradient = parameter.grad();
+            self.compare(&name, &gradient, true)?;
+        }
+        Ok(())
+    }
+
+    /// All comparisons made.
+    pub fn into_comparisons(self) -> Vec<Comparison> {
+        self.comparisons
+    }
+}

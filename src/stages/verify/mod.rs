@@ -1,0 +1,95 @@
+//! Parity: recompute a case of the reference implementations from its documents and weights, and compare tensor by tensor.
+//!
+//! A case is a folder with `case.json`, `docs.json`, `inputs.safetensors`, `weights.safetensors` and `outputs.safetensors`; its own
+//! tolerance decides. Word pieces, positions and pairs are computed here from the documents and must be equal; only what was drawn at
+//! random is taken from the inputs.
+
+mod case;
+mod dsdocre;
+
+use std::fmt;
+use std::path::Path;
+
+use serde::Serialize;
+
+pub use case::Case;
+
+use crate::Result;
+
+/// One tensor beside its reference.
+#[derive(Clone, Debug, Serialize)]
+pub struct Comparison {
+    /// Name in the case.
+    pub tensor: String,
+    /// Entries compared.
+    pub entries: usize,
+    /// Largest |x − ref|.
+    pub max_abs: f64,
+    /// Largest |x − ref| / max |ref|.
+    pub max_rel: f64,
+    /// Whether every entry is within the case's tolerance.
+    pub within: bool,
+}
+
+/// A case after comparison.
+#[derive(Clone, Debug, Serialize)]
+pub struct VerifyOutcome {
+    /// Name of the case.
+    pub case: String,
+    /// The comparisons; empty where the system is not built yet.
+    pub tensors: Vec<Comparison>,
+    /// Why nothing was compared.
+    pub not_yet: Option<String>,
+}
+
+impl VerifyOutcome {
+    /// Whether a tensor is outside its tolerance.
+    pub fn failed(&self) -> bool {
+        self.tensors.iter().any(|tensor| !tensor.within)
+    }
+}
+
+impl fmt::Display for VerifyOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(reason) = &self.not_yet {
+            return write!(f, "{:<24} not yet: {reason}", self.case);
+        }
+        let verdict = if self.failed() { "FAILED" } else { "ok" };
+        writeln!(f, "{:<24} {verdict}, {} tensors", self.case, self.tensors.len())?;
+        for tensor in &self.tensors {
+            let mark = if tensor.within { ' ' } else { '!' };
+            writeln!(
+                f,
+                "{mark} {:<64} {:>9} entries  abs {:.2e}  rel {:.2e}",
+                tensor.tensor, tensor.entries, tensor.max_abs, tensor.max_rel
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Recomputes one case.
+///
+/// # Errors
+/// A folder that is no case.
+pub fn verify_case(folder: &Path) -> Result<VerifyOutcome> {
+    let mut case = Case::open(folder)?;
+    let (system, name) = (case.text("system"), case.name.clone());
+    let not_yet = match (system.as_str(), case.has_input("rankh"), case.has_input("XRelDet_Label")) {
+        ("dsdocre", true, _) => dsdocre::ranker(&mut case).map(|()| None)?,
+        ("dsdocre", _, true) => dsdocre::pretrainer(&mut case).map(|()| None)?,
+        ("dsdocre", _, _) => dsdocre::finetuner(&mut case).map(|()| None)?,
+        (other, _, _) => Some(if other.is_empty() { "this kind of case".to_owned() } else { format!("system `{other}`") }),
+    };
+    Ok(VerifyOutcome { case: name, tensors: case.into_comparisons(), not_yet })
+}
+
+/// Recomputes every case in a folder of cases, in order of name.
+///
+/// # Errors
+/// As [`verify_case`].
+pub fn verify_all(folder: &Path) -> Result<Vec<VerifyOutcome>> {
+    let mut cases: Vec<_> = fs_err::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+    cases.sort();
+    cases.iter().filter(|path| path.join("case.json").exists()).map(|path| verify_case(path)).collect()
+}
