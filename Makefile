@@ -1,0 +1,24 @@
+# The two commands of a newcomer: `make run` and `make test`. Everything else is a part of them.
+BINARY := target/release/docre-pretrain
+RANKS ?= 2
+# Open MPI refuses to start as root or with more ranks than cores unless told otherwise.
+MPIENV := OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
+
+.PHONY: setup build run test test-interop check clean
+setup:            ## install what the machine lacks (apt packages, libtorch)
+	@cluster/setup.sh
+build: setup      ## build the release binary
+	cargo build --release --locked
+run: build        ## the whole pipeline on the generated corpus
+	$(MPIENV) mpirun -n $(RANKS) $(BINARY) run jobs/quickstart.toml
+test: setup       ## all tests
+	$(MPIENV) cargo test --locked
+test-interop: build ## checkpoints open in Hugging Face transformers
+	cluster/test-interop.sh $(BINARY)
+check: setup      ## what CI checks
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+	$(MAKE) test
+clean:            ## remove what was built
+	cargo clean
