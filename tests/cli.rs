@@ -1,0 +1,398 @@
+//! The program from outside: exit codes, messages, and what a run leaves on disk. Every test makes a small generated world of its own.
+//!
+//! Not for: what single functions compute; those tests stand beside the code.
+#![allow(clippy::unwrap_used, reason = "a call that fails fails its test")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A recipe that trains every stage for a few steps.
+const RECIPE: &str = r#"
+name = "cli"
+variants = ["pretrained"]
+threads = 1
+device = "cpu"
+[data.synth]
+distant = 24
+human = 8
+dev = 4
+test = 4
+[encoder]
+name = "tiny"
+[switches]
+relation_width = 16
+[rank]
+learning_rate = 1e-3
+batch = 4
+steps = 2
+[pretrain]
+learning_rate = 1e-3
+batch = 4
+steps = 4
+[finetune]
+learning_rate = 1e-3
+batch = 4
+steps = 4
+"#;
+
+/// A temporary folder in which the program runs.
+struct Place(TempDir);
+
+/// How the program ended.
+struct Outcome {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Place {
+    fn new() -> Self {
+        let place = Self(tempfile::tempdir().unwrap());
+        fs_err::write(place.path("recipe.toml"), RECIPE).unwrap();
+        place
+    }
+
+    fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// The program with the words of `line` as arguments, in this folder and free of any launcher's variables.
+    fn command(&self, line: &str) -> Command {
+        self.prepared(Command::new(program()), line)
+    }
+
+    fn prepared(&self, mut command: Command, line: &str) -> Command {
+        let foreign = ["OMPI_", "PMI", "SLURM_", "WORLD_SIZE", "RANK", "LOCAL_RANK"];
+        for (name, _) in std::env::vars().filter(|(name, _)| foreign.iter().any(|start| name.starts_with(start))) {
+            command.env_remove(name);
+        }
+        command.args(line.split_whitespace()).current_dir(self.0.path());
+        command
+    }
+
+    fn call(&self, line: &str) -> Outcome {
+        finish(self.command(line))
+    }
+
+    /// Calls the program and expects success.
+    fn good(&self, line: &str) -> Outcome {
+        let outcome = self.call(line);
+        assert_eq!(outcome.code, Some(0), "`{line}` said:\n{}", outcome.stderr);
+        outcome
+    }
+
+    /// Calls the program and expects an exit code and parts of what it says.
+    fn bad(&self, line: &str, code: i32, parts: &[&str]) {
+        let outcome = self.call(line);
+        assert_eq!(outcome.code, Some(code), "`{line}` said:\n{}", outcome.stderr);
+        for part in parts {
+            assert!(outcome.stderr.contains(part), "`{line}` did not say `{part}`:\n{}", outcome.stderr);
+        }
+    }
+
+    fn world(&self) {
+        self.good("synth --output world --distant 12 --human 8 --dev 4 --test 4 --noise 0.4 --seed 3");
+    }
+
+    fn json(&self, name: impl AsRef<Path>) -> Value {
+        serde_json::from_slice(&self.bytes(name)).unwrap()
+    }
+
+    fn bytes(&self, name: impl AsRef<Path>) -> Vec<u8> {
+        fs_err::read(self.path(name)).unwrap()
+    }
+
+    /// Writes `dev.json` of the world with its second document changed.
+    fn write_changed(&self, name: &str, change: impl FnOnce(&mut Value)) {
+        let mut documents = self.json("world/dev.json");
+        change(&mut documents[1]);
+        fs_err::write(self.path(name), documents.to_string()).unwrap();
+    }
+
+    /// The lines of `metrics.jsonl` of a stage by step; a repeated step counts with its last line.
+    fn metrics(&self, run: &str, stage: &str) -> BTreeMap<u64, Value> {
+        let text = fs_err::read_to_string(self.path(run).join("metrics.jsonl")).unwrap_or_default();
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        let lines = whole.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.filter(|line| line["stage"] == stage).map(|line| (line["step"].as_u64().unwrap(), line)).collect()
+    }
+}
+
+fn program() -> PathBuf {
+    assert_cmd::cargo::cargo_bin!("docre-pretrain").to_path_buf()
+}
+
+fn finish(mut command: Command) -> Outcome {
+    let output = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Outcome { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs_err::create_dir_all(to).unwrap();
+    for entry in fs_err::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs_err::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// The folder of the only fine-tuned checkpoint, or of the best one where there are two.
+fn best_checkpoint(place: &Place, run: &str) -> String {
+    let stage = format!("{run}/checkpoints/finetune-pretrained");
+    let mut steps: Vec<_> = fs_err::read_dir(place.path(&stage)).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    steps.sort();
+    let last = steps.last().unwrap().to_str().unwrap().to_owned();
+    let best = place.json(format!("{stage}/{last}/trainer.json"))["best"][1].as_u64().unwrap();
+    format!("{stage}/step-{best:08}")
+}
+
+#[test]
+fn help_and_version_are_printed() {
+    let place = Place::new();
+    let help = place.good("--help");
+    for part in ["quickstart.toml", "pretrain", "Exit codes", "75 stopped on request"] {
+        assert!(help.stdout.contains(part), "{}", help.stdout);
+    }
+    assert_eq!(place.good("--version").stdout, format!("docre-pretrain {}\n", env!("CARGO_PKG_VERSION")));
+    assert!(place.good("finetune --help").stdout.contains("--ranker"));
+}
+
+#[test]
+fn wrong_usage_ends_with_2_and_a_bad_recipe_with_64() {
+    let place = Place::new();
+    place.bad("run recipe.toml --no-such-flag", 2, &["--no-such-flag"]);
+    place.bad("no-such-verb", 2, &["no-such-verb"]);
+    place.bad("run nowhere.toml", 64, &["there is no recipe at nowhere.toml", "hint: "]);
+    place.bad(
+        "run recipe.toml --set pretrain.lerning_rate=1e-3",
+        64,
+        &["recipe.toml: unknown key `pretrain.lerning_rate`", "hint: did you mean `learning_rate`?"],
+    );
+    place.bad("run recipe.toml --set pretrain.batch=0", 64, &["pretrain.batch = 0"]);
+    place.bad("run recipe.toml --set batch", 64, &["not of the form key=value"]);
+    assert!(!place.path("runs").exists(), "a bad recipe must leave no run folder");
+}
+
+#[test]
+fn bad_documents_end_with_65_and_are_named_to_the_field() {
+    let place = Place::new();
+    place.world();
+    let title = place.json("world/dev.json")[1]["title"].as_str().unwrap().to_owned();
+    let prepare = |name: &str| {
+        format!("prepare --format docred --input {name} --output shards --tokenizer world/tokenizer --relations world/rel_info.json")
+    };
+    let place_in = |name: &str, field: &str| format!("{name}, row 1, document `{title}`, field `{field}`");
+
+    place.write_changed("span.json", |document| document["vertexSet"][0][0]["pos"] = json!([3, 900]));
+    place.bad(&prepare("span.json"), 65, &[&place_in("span.json", "vertexSet[0][0].pos"), "[3, 900)", "hint: "]);
+    place.write_changed("relation.json", |document| document["labels"][0]["r"] = json!("R999"));
+    place.bad(&prepare("relation.json"), 65, &[&place_in("relation.json", "labels[0].r"), "unknown relation `R999`", "hint: "]);
+    place.write_changed("head.json", |document| document["labels"][0]["h"] = json!(-1));
+    place.bad(&prepare("head.json"), 65, &[&place_in("head.json", "labels[0].h"), "-1 is out of range", "hint: "]);
+
+    let text = fs_err::read(place.path("world/dev.json")).unwrap();
+    fs_err::write(place.path("cut.json"), &text[..text.len() / 2]).unwrap();
+    place.bad(&prepare("cut.json"), 65, &["cut.json, row ", "ends too early", "hint: "]);
+    place.bad(&prepare("nowhere.json"), 74, &["nowhere.json"]);
+    assert!(!place.path("shards").exists(), "a failed prepare must leave no folder");
+}
+
+#[test]
+fn the_smoke_recipe_leaves_a_complete_run_and_is_skipped_the_second_time() {
+    let place = Place::new();
+    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("jobs/smoke.toml");
+    let small = "threads=1 device=cpu data.synth.distant=24 data.synth.human=8 data.synth.dev=4 data.synth.test=4 \
+                 switches.relation_width=16 rank.steps=2 pretrain.steps=2 finetune.steps=2";
+    let settings: String = small.split_whitespace().map(|setting| format!(" --set {setting}")).collect();
+    let mut command = place.command("run");
+    command.arg(&recipe).args(format!("--run-dir r{settings}").split_whitespace());
+    let first = finish(command);
+    assert_eq!(first.code, Some(0), "{}", first.stderr);
+    for row in ["no pre-training", "+D ", "+D+P"] {
+        assert!(first.stdout.contains(row), "{}", first.stdout);
+    }
+
+    let scores = place.json("r/scores.json");
+    for variant in ["baseline", "denoised", "pretrained"] {
+        for split in ["dev", "test"] {
+            let name = format!("{variant}-{split}");
+            assert!(scores[&name]["official"]["f1"].is_number(), "{name}");
+            assert!(place.json(format!("r/predictions/{name}.json")).is_array());
+        }
+    }
+    assert!(String::from_utf8(place.bytes("r/report.html")).unwrap().contains("<html"));
+    for stage in ["rank", "pretrain", "finetune-baseline", "finetune-denoised", "finetune-pretrained"] {
+        let folder = format!("r/checkpoints/{stage}/step-00000002");
+        let said = place.good(&format!("inspect {folder}")).stdout;
+        assert!(said.contains("all hashes match") && said.contains(&format!("stage {stage}, step 2 of 2")), "{said}");
+    }
+    assert!(place.good("inspect r/data/scored/distant").stdout.contains("24 documents"));
+    assert!(place.good("inspect r").stdout.contains("pretrain                 step 2 of 2, finished"));
+
+    let metrics = place.bytes("r/metrics.jsonl");
+    let again = place.good("run r/recipe.toml --run-dir r");
+    assert_eq!(again.stdout, first.stdout);
+    assert_eq!(place.bytes("r/metrics.jsonl"), metrics, "the second time no step may be trained");
+    assert_eq!((place.json("r/run.json")["starts"].as_u64(), place.json("r/scores.json")), (Some(2), scores));
+}
+
+#[test]
+fn resume_is_exact_to_the_last_bit() {
+    let place = Place::new();
+    let run = |folder: &str| {
+        format!(
+            "run recipe.toml --run-dir {folder} --set pretrain.steps=8 --set pretrain.checkpoint_steps=3 --set pretrain.keep_checkpoints=9"
+        )
+    };
+    place.good(&run("whole"));
+    copy(&place.path("whole"), &place.path("cut"));
+    // What a run looks like that ended between the steps 3 and 6.
+    for step in [6, 8] {
+        fs_err::remove_dir_all(place.path(format!("cut/checkpoints/pretrain/step-{step:08}"))).unwrap();
+    }
+    fs_err::remove_dir_all(place.path("cut/checkpoints/finetune-pretrained")).unwrap();
+    place.bad(&run("cut"), 64, &["unfinished stage (step 3 of 8)", "hint: add --resume"]);
+    let resumed = place.good(&(run("cut") + " --resume"));
+    assert!(resumed.stderr.contains("pretrain: going on at step 3"), "{}", resumed.stderr);
+
+    let tensors = |run: &str, step: u64, name: &str| place.bytes(format!("{run}/checkpoints/pretrain/step-{step:08}/{name}.safetensors"));
+    for name in ["model", "heads", "optimizer"] {
+        assert!(tensors("whole", 8, name) == tensors("cut", 8, name), "{name}.safetensors differs after a resume");
+        assert!(tensors("whole", 8, name) != tensors("whole", 3, name), "{name}.safetensors does not change in training");
+    }
+    for stage in ["pretrain", "finetune-pretrained"] {
+        let (whole, cut) = (place.metrics("whole", stage), place.metrics("cut", stage));
+        assert_eq!(whole.keys().collect::<Vec<_>>(), cut.keys().collect::<Vec<_>>());
+        for (step, line) in &whole {
+            assert_eq!((&line["order_hash"], &line["loss"]), (&cut[step]["order_hash"], &cut[step]["loss"]), "{stage}, step {step}");
+        }
+    }
+    assert_eq!(place.bytes("whole/predictions/pretrained-test.json"), place.bytes("cut/predictions/pretrained-test.json"));
+}
+
+#[test]
+fn a_stop_file_ends_the_run_with_75_and_meanwhile_the_folder_is_taken() {
+    let place = Place::new();
+    let line = "run recipe.toml --run-dir r --set pretrain.steps=100000";
+    let mut child = place.command(line).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let patience = Instant::now() + Duration::from_secs(120);
+    while place.metrics("r", "pretrain").is_empty() {
+        assert!(Instant::now() < patience && child.try_wait().unwrap().is_none(), "pre-training did not start");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    place.bad(line, 64, &["r is in use by process", "hint: "]);
+    fs_err::write(place.path("r/STOP"), "").unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(75), "{said}");
+    assert!(said.contains("of stage `pretrain`") && said.contains("hint: run the same command again with --resume"), "{said}");
+    let step = *place.metrics("r", "pretrain").keys().last().unwrap();
+    place.good(&format!("inspect r/checkpoints/pretrain/step-{step:08}"));
+    place.bad("run recipe.toml --run-dir r", 64, &["started with another recipe"]);
+}
+
+#[test]
+fn the_order_of_the_data_and_the_losses_do_not_depend_on_the_number_of_ranks() {
+    let found = std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join("mpirun").exists()));
+    if !found || !cfg!(feature = "mpi") {
+        println!("skipped: no mpirun on PATH, or built without MPI");
+        return;
+    }
+    let place = Place::new();
+    for ranks in [1, 2, 4] {
+        let line = format!("-n {ranks} {} run recipe.toml --run-dir r{ranks} --set pretrain.steps=20", program().display());
+        let mut command = place.prepared(Command::new("mpirun"), &line);
+        for name in ["OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "OMPI_MCA_rmaps_base_oversubscribe"] {
+            command.env(name, "1");
+        }
+        let outcome = finish(command);
+        assert_eq!(outcome.code, Some(0), "{ranks} ranks said:\n{}", outcome.stderr);
+        assert_eq!(place.json(format!("r{ranks}/run.json"))["world_size"], ranks);
+    }
+    let single = place.metrics("r1", "pretrain");
+    assert_eq!(single.len(), 20);
+    for run in ["r2", "r4"] {
+        let several = place.metrics(run, "pretrain");
+        for (step, line) in &single {
+            let other = &several[step];
+            assert_eq!(line["order_hash"], other["order_hash"], "{run}, step {step}");
+            let (one, many) = (line["loss"].as_f64().unwrap(), other["loss"].as_f64().unwrap());
+            assert!((one - many).abs() <= 1e-5 * one.abs().max(1.0), "{run}, step {step}: {one} and {many}");
+        }
+    }
+}
+
+#[test]
+fn predictions_repeat_the_run_from_the_checkpoint_and_from_its_export() {
+    let place = Place::new();
+    // Enough steps and a loose enough rule that something is predicted.
+    place.good("run recipe.toml --run-dir r --set switches.decision=threshold");
+    let best = best_checkpoint(&place, "r");
+    let predict = |checkpoint: &str, input: &str, output: &str| {
+        place.good(&format!("predict --checkpoint {checkpoint} --input {input} --output {output} --threads 1 --device cpu"));
+        place.bytes(output)
+    };
+    let own = place.bytes("r/predictions/pretrained-dev.json");
+    assert!(!place.json("r/predictions/pretrained-dev.json").as_array().unwrap().is_empty(), "nothing to compare");
+    assert_eq!(predict(&best, "r/data/world/dev.json", "labelled.json"), own);
+
+    let mut documents = place.json("r/data/world/dev.json");
+    for document in documents.as_array_mut().unwrap() {
+        document.as_object_mut().unwrap().remove("labels");
+    }
+    fs_err::write(place.path("hidden.json"), documents.to_string()).unwrap();
+    assert_eq!(predict(&best, "hidden.json", "unlabelled.json"), own);
+    place.good(&format!("export --checkpoint {best} --output model"));
+    fs_err::rename(place.path("r/checkpoints"), place.path("elsewhere")).unwrap();
+    assert_eq!(predict("model", "hidden.json", "exported.json"), own);
+
+    let world = "r/data/world";
+    let files = format!("--gold {world}/dev.json --predictions unlabelled.json --train-facts {world}/train_annotated.json");
+    place.good(&format!("evaluate {files} --json scores.json"));
+    let (again, run) = (place.json("scores.json"), place.json("r/scores.json"));
+    for part in ["documents", "official", "breakdown"] {
+        assert_eq!(again[part], run["pretrained-dev"][part], "{part}");
+    }
+    place.bad("evaluate --gold hidden.json --predictions unlabelled.json", 65, &["hidden.json", "no document has labels"]);
+}
+
+#[test]
+fn a_damaged_checkpoint_is_refused_by_name() {
+    let place = Place::new();
+    place.good("run recipe.toml --run-dir r");
+    let best = best_checkpoint(&place, "r");
+    let file = format!("{best}/model.safetensors");
+    let mut bytes = place.bytes(&file);
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs_err::write(place.path(&file), bytes).unwrap();
+    place.bad(&format!("inspect {best}"), 65, &["model.safetensors", "differs from the hash", "hint: "]);
+    place.bad(&format!("predict --checkpoint {best} --input r/data/world/dev.json --output x.json"), 65, &["model.safetensors"]);
+    fs_err::remove_file(place.path(format!("{best}/MANIFEST.json"))).unwrap();
+    place.bad(&format!("export --checkpoint {best} --output x"), 65, &["is no complete checkpoint", "hint: "]);
+    assert!(!place.path("x.json").exists() && !place.path("x").exists());
+}
+
+#[test]
+fn the_parity_cases_hold() {
+    let Some(shared) = std::env::var_os("DOCRE_SHARED") else {
+        println!("skipped: DOCRE_SHARED is not set");
+        return;
+    };
+    let place = Place::new();
+    let mut command = place.command("verify --json outcome.json --all");
+    command.arg(Path::new(&shared).join("parity"));
+    let outcome = finish(command);
+    assert_eq!(outcome.code, Some(0), "{}{}", outcome.stdout, outcome.stderr);
+    assert!(!place.json("outcome.json").as_array().unwrap().is_empty(), "no case was found");
+}
