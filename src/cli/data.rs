@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::Result;
 use crate::corpus::world::{WorldOptions, write_world};
 use crate::corpus::{FactBase, LabelOptions, label_file, load_relations};
 use crate::stages::{PrepareJob, relations_in};
 use crate::train::say;
+use crate::{Error, Result};
 
 /// `synth`.
 #[derive(Debug, Args)]
@@ -54,6 +54,18 @@ impl Synth {
 enum Format {
     /// DocRED, Re-DocRED, DWIE and other files of that form
     Docred,
+    /// EoG's CDR files (not built yet)
+    Cdr,
+    /// EoG's GDA files (not built yet)
+    Gda,
+    /// BioRED in EoG's form (not built yet)
+    Biored,
+    /// PubTator (not built yet)
+    Pubtator,
+    /// ChemDisGene (not built yet)
+    Chemdisgene,
+    /// One document a line (not built yet)
+    Jsonl,
 }
 
 /// `prepare`.
@@ -88,7 +100,10 @@ impl Prepare {
     /// # Errors
     /// Bad documents, the disk.
     pub fn run(self) -> Result<()> {
-        let Format::Docred = self.format;
+        if !matches!(self.format, Format::Docred) {
+            return Err(Error::recipe(format!("--format {:?} is not built yet", self.format).to_lowercase())
+                .with_hint("convert the files to DocRED's form"));
+        }
         let relations = match &self.relations {
             Some(path) => load_relations(path)?,
             None => relations_in(&self.input)?,

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::shared::{Machine, write_json};
-use crate::Result;
+use crate::eval::Scorer;
 use crate::stages::{self, EvaluateFiles, PredictOptions};
+use crate::{Error, Result};
 
 /// `predict`.
 #[derive(Debug, Args)]
@@ -67,15 +68,42 @@ pub struct Evaluate {
     /// Distant facts, for the second Ign F1
     #[arg(long, value_name = "FILE")]
     distant_facts: Option<PathBuf>,
-    /// Scorer variant
-    #[arg(long, value_name = "NAME", default_value = "official")]
-    scorer: String,
+    /// Data set the files belong to
+    #[arg(long, value_enum, value_name = "NAME", default_value = "docred")]
+    dataset: Dataset,
+    /// Scorer to follow: official, atlop or redocred (default: the data set's own)
+    #[arg(long, value_name = "NAME")]
+    scorer: Option<String>,
     /// Write the scores for machines
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
+/// Data sets with a scorer of their own.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Dataset {
+    /// DocRED and corpora of its form
+    Docred,
+    /// Re-DocRED
+    Redocred,
+    /// CDR (not built yet)
+    Cdr,
+    /// GDA (not built yet)
+    Gda,
+}
+
 impl Evaluate {
+    fn scorer(&self) -> Result<Scorer> {
+        match (&self.scorer, self.dataset) {
+            (_, Dataset::Cdr | Dataset::Gda) => {
+                Err(Error::recipe("scoring of CDR and GDA is not built yet").with_hint("docred and redocred are"))
+            }
+            (Some(name), _) => name.parse(),
+            (None, Dataset::Docred) => Ok(Scorer::Official),
+            (None, Dataset::Redocred) => Ok(Scorer::Redocred),
+        }
+    }
+
     /// Scores and prints a table.
     ///
     /// # Errors
@@ -86,7 +114,7 @@ impl Evaluate {
             predictions: &self.predictions,
             train_facts: self.train_facts.as_deref(),
             distant_facts: self.distant_facts.as_deref(),
-            scorer: self.scorer.parse()?,
+            scorer: self.scorer()?,
         };
         let scores = stages::evaluate(&files)?;
         println!("{scores}");

@@ -15,8 +15,8 @@ use crate::torch::Parameters;
 use crate::torch::losses::cross_entropy_sum;
 
 /// The loss slots: each is one mean of the published loss, directions apart.
-const SLOTS: [&str; 9] =
-    ["MenMat/1", "MenMat/2", "XMenMat/1", "XMenMat/2", "RelDet/1", "RelDet/2", "XRelDet", "RelAlign/12", "RelAlign/21"];
+const SLOTS: [&str; 10] =
+    ["MenMat/1", "MenMat/2", "XMenMat/1", "XMenMat/2", "RelDet/1", "RelDet/2", "XRelDet", "RelAlign/12", "RelAlign/21", "IntraAlign"];
 
 /// Documents two by two with the rows of all tasks. Document 2i is the first of item i, 2i+1 the second.
 pub struct PretrainBatch {
@@ -32,7 +32,9 @@ pub struct PretrainBatch {
     pub cross_detection: PairRows,
     /// RelAlign: query in the first (second) document, candidates in the other.
     pub alignment: [AlignmentRows; 2],
-    counts: [f64; 9],
+    /// IntraAlign: query and candidates in one document; the optional sixth task.
+    pub intra_alignment: AlignmentRows,
+    counts: [f64; 10],
 }
 
 impl PretrainBatch {
@@ -45,7 +47,8 @@ impl PretrainBatch {
             detection: Default::default(),
             cross_detection: PairRows::default(),
             alignment: Default::default(),
-            counts: [0.0; 9],
+            intra_alignment: AlignmentRows::default(),
+            counts: [0.0; 10],
         }
     }
 
@@ -62,6 +65,7 @@ impl PretrainBatch {
             self.cross_detection.answers.len(),
             self.alignment[0].len(),
             self.alignment[1].len(),
+            self.intra_alignment.len(),
         ];
         self.counts = rows.map(|count| count as f64);
         self
@@ -81,6 +85,9 @@ impl PretrainBatch {
             }
             if let Some(instance) = &item.alignment[side] {
                 self.alignment[side].push(instance.query, base[side], &instance.candidates, base[other], instance.answer);
+            }
+            if let Some(instance) = &item.intra_alignment[side] {
+                self.intra_alignment.push(instance.query, base[side], &instance.candidates, base[side], instance.answer);
             }
         }
         for instance in &item.cross_detection {
@@ -233,13 +240,14 @@ impl Pretrainer<'_> {
             .collect()
     }
 
-    /// Both directions of RelAlign; the relation vectors of all query and candidate pairs come from one product.
+    /// Both directions of RelAlign, and IntraAlign; the relation vectors of all query and candidate pairs come from one product.
     fn alignment(&self, batch: &PretrainBatch, entities: &Tensor) -> Result<Vec<Option<Tensor>>> {
-        let parts: Vec<&PairRows> = batch.alignment.iter().flat_map(|rows| [&rows.queries, &rows.candidates]).collect();
+        let tasks = [&batch.alignment[0], &batch.alignment[1], &batch.intra_alignment];
+        let parts: Vec<&PairRows> = tasks.iter().flat_map(|rows| [&rows.queries, &rows.candidates]).collect();
         let heads: Vec<i64> = parts.iter().flat_map(|rows| rows.heads.iter().copied()).collect();
         let tails: Vec<i64> = parts.iter().flat_map(|rows| rows.tails.iter().copied()).collect();
         if heads.is_empty() {
-            return Ok(vec![None, None]);
+            return Ok(vec![None, None, None]);
         }
         let vectors = self.model.relation_vectors(entities, &heads, &tails)?;
         let width = vectors.size()[1];
@@ -249,8 +257,7 @@ impl Pretrainer<'_> {
             at += length;
             Ok(vectors.f_narrow(0, at - length, length)?)
         };
-        batch
-            .alignment
+        tasks
             .iter()
             .map(|rows| {
                 let (queries, candidates) = (take(&rows.queries)?, take(&rows.candidates)?);
@@ -264,7 +271,7 @@ impl Pretrainer<'_> {
     }
 
     /// The answers of each slot, in the order of the slots.
-    fn answers(batch: &PretrainBatch) -> [&[i64]; 9] {
+    fn answers(batch: &PretrainBatch) -> [&[i64]; 10] {
         [
             &batch.mention[0].answers,
             &batch.mention[1].answers,
@@ -275,6 +282,7 @@ impl Pretrainer<'_> {
             &batch.cross_detection.answers,
             &batch.alignment[0].candidates.answers,
             &batch.alignment[1].candidates.answers,
+            &batch.intra_alignment.candidates.answers,
         ]
     }
 }
