@@ -114,7 +114,7 @@ impl Prepare {
             tokenizer: &self.tokenizer,
             lowercase: self.lowercase,
             relations: &relations,
-            exclude: &[],
+            exclude: &std::collections::HashSet::new(),
             shard_rows: self.shard_rows,
         };
         say(format!("{}", job.run()?));

@@ -18,7 +18,7 @@ pub struct DataPlan {
     pub dev: Vec<PathBuf>,
     /// Test documents; without labels they are predicted but not scored.
     pub test: Vec<PathBuf>,
-    /// Titles left out of `human`: documents that another role has too.
+    /// Titles left out of `human`. Titles of dev and test are left out of it anyway, and a repeated title is kept once.
     pub exclude_titles: Vec<String>,
     /// `rel_info.json` or `rel2id.json`; found from the labels when absent.
     #[serde(skip_serializing_if = "Option::is_none")]

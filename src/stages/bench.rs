@@ -153,7 +153,7 @@ impl Bench<'_> {
             tokenizer: &tokenizer,
             lowercase: false,
             relations: &relations,
-            exclude: &[],
+            exclude: &std::collections::HashSet::new(),
             shard_rows: None,
         }
         .run()?;

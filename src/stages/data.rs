@@ -1,5 +1,6 @@
 //! From a recipe's sources to shards: generate, label, split, prepare. Each step is skipped where its result is complete.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -89,6 +90,7 @@ pub fn prepare_data(recipe: &Recipe, folder: &Path) -> Result<RunData> {
     let relations = relations(plan, &sources)?;
     let shards = folder.join("shards");
     let tokenizer_path = tokenizer_path(recipe, &sources)?;
+    let held_out = held_out_titles(plan, &sources)?;
     let mut data = RunData { shards: shards.clone(), truth: sources.truth.clone(), ..RunData::default() };
     for role in Role::ALL {
         let files = &sources.files[role as usize];
@@ -100,14 +102,14 @@ pub fn prepare_data(recipe: &Recipe, folder: &Path) -> Result<RunData> {
         if output.join("manifest.json").exists() {
             continue;
         }
-        let exclude: &[String] = if role == Role::Human { &plan.exclude_titles } else { &[] };
+        let none = HashSet::new();
         let job = PrepareJob {
             inputs: files,
             output: &output,
             tokenizer: &tokenizer_path,
             lowercase: plan.lowercase,
             relations: &relations,
-            exclude,
+            exclude: if role == Role::Human { &held_out } else { &none },
             shard_rows: None,
         };
         let report = job.run()?;
@@ -118,6 +120,19 @@ pub fn prepare_data(recipe: &Recipe, folder: &Path) -> Result<RunData> {
         None => sources.files[Role::Human as usize].clone(),
     };
     Ok(data)
+}
+
+/// Titles that must not be trained on: those of dev and test, and those the recipe names. A document that an annotated training file
+/// shares with dev is so left to dev.
+fn held_out_titles(plan: &DataPlan, sources: &Sources) -> Result<HashSet<String>> {
+    let mut titles: HashSet<String> = plan.exclude_titles.iter().cloned().collect();
+    for file in sources.files[Role::Dev as usize].iter().chain(&sources.files[Role::Test as usize]) {
+        read_documents(file, &ReadOptions::default(), &mut |document| {
+            titles.insert(document.title);
+            Ok(())
+        })?;
+    }
+    Ok(titles)
 }
 
 /// Files in DocRED form that become shards.
@@ -133,7 +148,7 @@ pub struct PrepareJob<'a> {
     /// Relations in class order.
     pub relations: &'a RelationSet,
     /// Titles to leave out.
-    pub exclude: &'a [String],
+    pub exclude: &'a HashSet<String>,
     /// Documents a shard.
     pub shard_rows: Option<usize>,
 }
@@ -154,13 +169,24 @@ impl PrepareJob<'_> {
             write: WriteOptions { rows_per_shard, ..write },
         };
         let read = ReadOptions { relations: Some(self.relations.clone()) };
+        let (mut seen, mut left_out) = (self.exclude.clone(), 0);
         let mut source = |each: &mut dyn FnMut(Document) -> Result<()>| {
             for input in self.inputs {
-                read_documents(input, &read, &mut |document| if self.exclude.contains(&document.title) { Ok(()) } else { each(document) })?;
+                read_documents(input, &read, &mut |document| {
+                    if seen.insert(document.title.clone()) {
+                        return each(document);
+                    }
+                    left_out += 1;
+                    Ok(())
+                })?;
             }
             Ok(())
         };
-        prepare(&options, &mut source, &mut |_| {})
+        let report = prepare(&options, &mut source, &mut |_| {})?;
+        if left_out > 0 {
+            say(format!("{}: {left_out} documents left out, whose title is in an earlier file or held out", self.output.display()));
+        }
+        Ok(report)
     }
 }
 
