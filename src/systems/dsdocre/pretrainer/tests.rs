@@ -44,7 +44,8 @@ fn item(number: usize) -> PretrainItem {
         cross_mention: [entity.clone(), entity],
         detection: [(0..=number % 3).map(detection).collect(), vec![detection(2)]],
         cross_detection: vec![CrossPairInstance { pairs: [vec![(0, 2)], vec![(1, 2), (2, 0)]], answer: number % 3 }],
-        alignment: [alignment.clone(), alignment],
+        alignment: [alignment.clone(), alignment.clone()],
+        intra_alignment: [alignment, None],
         ..PretrainItem::default()
     }
 }
@@ -62,13 +63,13 @@ fn batch(items: &[(usize, PretrainItem)], candidates: MentionCandidates) -> Pret
 }
 
 /// Slot sums over all micro-batches, and the gradient of Σ sum / global count as one vector.
-fn step_of(model: &DsdocreModel, batches: &[PretrainBatch], candidates: MentionCandidates) -> ([f64; 9], Tensor) {
+fn step_of(model: &DsdocreModel, batches: &[PretrainBatch], candidates: MentionCandidates) -> ([f64; SLOTS.len()], Tensor) {
     let pretrainer = Pretrainer { model, distance: AlignmentDistance::Abs, mention_candidates: candidates };
-    let mut totals = [0.0; 9];
+    let mut totals = [0.0; SLOTS.len()];
     for batch in batches {
         totals.iter_mut().zip(batch.counts()).for_each(|(total, count)| *total += count);
     }
-    let mut sums = [0.0; 9];
+    let mut sums = [0.0; SLOTS.len()];
     for batch in batches {
         let slots = pretrainer.forward(batch, FORWARD).unwrap();
         sums.iter_mut().zip(&slots).for_each(|(sum, slot)| *sum += slot.double_value(&[]));
@@ -84,7 +85,7 @@ fn step_of(model: &DsdocreModel, batches: &[PretrainBatch], candidates: MentionC
 }
 
 /// The same with new weights.
-fn step(batches: &[PretrainBatch], candidates: MentionCandidates) -> ([f64; 9], Tensor) {
+fn step(batches: &[PretrainBatch], candidates: MentionCandidates) -> ([f64; SLOTS.len()], Tensor) {
     step_of(&model(), batches, candidates)
 }
 
@@ -97,7 +98,7 @@ fn micro_batches_add_up() {
     for candidates in [MentionCandidates::Entities, MentionCandidates::TokenStates] {
         let items: Vec<_> = (0..3).map(|number| (number, item(number))).collect();
         let whole = batch(&items, candidates);
-        assert_eq!(whole.counts(), [3.0, 3.0, 3.0, 3.0, 6.0, 3.0, 3.0, 3.0, 3.0]);
+        assert_eq!(whole.counts(), [3.0, 3.0, 3.0, 3.0, 6.0, 3.0, 3.0, 3.0, 3.0, 3.0]);
         let (sums, gradient) = step(&[whole], candidates);
         let (split_sums, split_gradient) = step(&[batch(&items[..2], candidates), batch(&items[2..], candidates)], candidates);
         for (slot, (whole, split)) in SLOTS.iter().zip(sums.iter().zip(split_sums)) {
@@ -119,7 +120,7 @@ fn equal_scores_cost_the_logarithm_of_the_candidates() {
     let batch = batch(&[(0, item(0)), (1, item(1))], MentionCandidates::Entities);
     let (sums, _) = step_of(&model, std::slice::from_ref(&batch), MentionCandidates::Entities);
     for (slot, ((sum, rows), candidates)) in
-        SLOTS.iter().zip(sums.iter().zip(batch.counts()).zip([3f64, 3.0, 2.0, 2.0, 3.0, 3.0, 3.0, 3.0, 3.0]))
+        SLOTS.iter().zip(sums.iter().zip(batch.counts()).zip([3f64, 3.0, 2.0, 2.0, 3.0, 3.0, 3.0, 3.0, 3.0, 3.0]))
     {
         assert!((sum - rows * candidates.ln()).abs() < 1e-5, "{slot}: {sum}");
     }
@@ -128,16 +129,22 @@ fn equal_scores_cost_the_logarithm_of_the_candidates() {
 #[test]
 fn a_slot_without_rows_is_zero() {
     let candidates = MentionCandidates::Entities;
-    let partial = PretrainItem { cross_detection: vec![], alignment: [None, None], cross_mention: [None, None], ..item(1) };
+    let partial = PretrainItem {
+        cross_detection: vec![],
+        alignment: [None, None],
+        intra_alignment: [None, None],
+        cross_mention: [None, None],
+        ..item(1)
+    };
     let lacking = batch(&[(1, partial)], candidates);
-    assert_eq!(lacking.counts(), [1.0, 1.0, 0.0, 0.0, 2.0, 1.0, 0.0, 0.0, 0.0]);
+    assert_eq!(lacking.counts(), [1.0, 1.0, 0.0, 0.0, 2.0, 1.0, 0.0, 0.0, 0.0, 0.0]);
     let (sums, gradient) = step(&[lacking], candidates);
-    for (slot, (sum, expected)) in SLOTS.iter().zip(sums.iter().zip([true, true, false, false, true, true, false, false, false])) {
+    for (slot, (sum, expected)) in SLOTS.iter().zip(sums.iter().zip([true, true, false, false, true, true, false, false, false, false])) {
         assert_eq!(*sum > 0.0, expected, "{slot}: {sum}");
     }
     assert!(is_finite(&gradient) && gradient.abs().max().double_value(&[]) > 0.0);
     let (sums, gradient) = step(&[batch(&[(0, PretrainItem::default())], candidates)], candidates);
-    assert_eq!((sums, gradient.abs().max().double_value(&[])), ([0.0; 9], 0.0), "a batch without any row");
+    assert_eq!((sums, gradient.abs().max().double_value(&[])), ([0.0; SLOTS.len()], 0.0), "a batch without any row");
 }
 
 /// A masked mention beyond the cut has no position; its row does not count.
