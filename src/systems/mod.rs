@@ -2,9 +2,16 @@
 //!
 //! Not for: schedules, optimisers or ranks (`train`), nor for how a kernel works (`torch`).
 
+mod documents;
 pub mod dsdocre;
+mod extractor;
 mod objective;
 mod source;
 
+pub use documents::{DocumentViews, PackedDocuments, on, visit};
+pub use extractor::{
+    Classes, DecisionRule, Example, Extraction, Extractor, Layout, NaClass, Pair, RelationBatch, RelationLoss, Tables, relation_loss_sum,
+    tables,
+};
 pub use objective::{Forward, MicroBatch, Objective};
 pub use source::{BatchSource, Share, StepBatches};

@@ -44,4 +44,9 @@ pub trait Objective {
 
     /// All parameters.
     fn parameters(&self) -> &Parameters;
+
+    /// Learning rate of a parameter as a multiple of its group's (encoder or heads).
+    fn rate(&self, _name: &str) -> f64 {
+        1.0
+    }
 }

@@ -35,6 +35,27 @@ pub fn bce_sum(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     Ok(logits.f_binary_cross_entropy_with_logits(&targets.f_to_kind(Kind::Float)?, no_weight, None, Reduction::Sum)?)
 }
 
+/// Σ over pairs of ATLOP's adaptive-threshold loss (SPEC §7.3); `logits` and multi-hot `targets`: [P, C], class 0 the threshold.
+///
+/// The positive part ranks every true relation above the threshold class, the negative part the threshold above every other relation.
+/// In 32 bits.
+///
+/// # Errors
+/// If the shapes differ.
+pub fn adaptive_threshold_sum(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    const HIDDEN: f64 = -1e30;
+    let logits = logits.f_to_kind(Kind::Float)?;
+    let threshold = Tensor::f_zeros_like(targets)?.f_to_kind(Kind::Float)?;
+    threshold.f_narrow(1, 0, 1)?.f_fill_(1.0)?;
+    // The threshold is no relation, even where the targets mark NA.
+    let positive = targets.f_to_kind(Kind::Float)?.f_mul(&(1.0 - &threshold))?;
+    let without_negatives = logits.f_add(&((1.0 - &positive - &threshold) * HIDDEN))?;
+    let of_positives = without_negatives.f_log_softmax(1, Kind::Float)?.f_mul(&positive)?.f_sum(Kind::Float)?;
+    let without_positives = logits.f_add(&(&positive * HIDDEN))?;
+    let of_threshold = without_positives.f_log_softmax(1, Kind::Float)?.f_narrow(1, 0, 1)?.f_sum(Kind::Float)?;
+    Ok((of_positives + of_threshold).f_neg()?)
+}
+
 #[cfg(test)]
 mod tests {
     use tch::Device;
@@ -68,6 +89,19 @@ mod tests {
         for answers in [&[0][..], &[0, 3], &[-100, 0]] {
             assert!(cross_entropy_sum(&logits, answers).is_err(), "{answers:?}");
         }
+    }
+
+    #[test]
+    fn adaptive_threshold_of_hand_made_pairs() {
+        // Pair 1 holds relation 1: −ln(e^l1 / (e^l1 + e^l0)) − ln(e^l0 / (e^l0 + e^l2)) with odds 3 : 1 and 1 : 2.
+        // Pair 2 holds none, its threshold is marked NA: −ln(1 / 3).
+        let logits = Tensor::from_slice(&[0.0, 3f64.ln(), 2f64.ln(), 0.0, 0.0, 0.0]).view([2, 3]).set_requires_grad(true);
+        let targets = Tensor::from_slice(&[0.0f32, 1.0, 0.0, 1.0, 0.0, 0.0]).view([2, 3]);
+        let loss = adaptive_threshold_sum(&logits, &targets).unwrap();
+        assert!((loss.double_value(&[]) - ((4f64 / 3.0).ln() + 3f64.ln() + 3f64.ln())).abs() < 1e-6);
+        loss.backward();
+        let expected = Tensor::from_slice(&[1.0 / 4.0 - 2.0 / 3.0, -1.0 / 4.0, 2.0 / 3.0, -2.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0]).view([2, 3]);
+        assert!((logits.grad() - expected).abs().max().double_value(&[]) < 1e-6);
     }
 
     #[test]

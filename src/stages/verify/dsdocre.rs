@@ -8,10 +8,10 @@ use crate::corpus::RelationSet;
 use crate::recipe::{AlignmentDistance, HeadStart, MarkerNumbering, MentionCandidates};
 use crate::sampling::{ordered_pairs, top_pairs};
 use crate::systems::dsdocre::{
-    AlignmentRows, DocumentViews, DsdocreModel, FinetuneBatch, Finetuner, MatchRows, ModelConfig, PackedDocuments, PairRows, Part,
-    PretrainBatch, Pretrainer, RankBatch, Ranker, paired_view,
+    AlignmentRows, DsdocreModel, FinetuneBatch, Finetuner, MatchRows, ModelConfig, PairRows, Part, PretrainBatch, Pretrainer, RankBatch,
+    Ranker, paired_view,
 };
-use crate::systems::{Forward, MicroBatch, Objective};
+use crate::systems::{DocumentViews, Forward, MicroBatch, Objective, PackedDocuments};
 use crate::text::{EncodedDocument, Markers, View, ViewChoices, ViewOptions};
 use crate::torch::Parameters;
 use crate::torch::encoder::{BertConfig, EncoderSpec, build};

@@ -2,13 +2,13 @@
 
 use tch::{Kind, Tensor};
 
-use super::documents::{DocumentViews, PackedDocuments, visit};
 use super::model::DsdocreModel;
 use crate::Result;
 use crate::recipe::MarkerNumbering;
 use crate::sampling::{self, BaselineSettings, BatchOrder, KeepRule};
 use crate::shards::DocumentStore;
 use crate::systems::{BatchSource, Forward, MicroBatch, Objective, Share, StepBatches};
+use crate::systems::{DocumentViews, PackedDocuments, visit};
 use crate::text::{EncodedDocument, Markers, View, ViewChoices, split_by_tokens};
 use crate::torch::Parameters;
 use crate::torch::losses::bce_sum;

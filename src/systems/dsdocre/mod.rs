@@ -4,14 +4,12 @@
 //! and the [`Finetuner`]. Each has a source that prepares micro-batches on the host from (seed, step) and an objective that turns them
 //! into loss sums.
 
-mod documents;
 mod finetuner;
 mod model;
 mod pretrainer;
 mod ranker;
 mod rows;
 
-pub use documents::{DocumentViews, PackedDocuments};
 pub use finetuner::{FinetuneBatch, FinetuneSource, Finetuner, PairChoice, paired_view};
 pub use model::{DsdocreModel, Heads, ModelConfig, Part};
 pub use pretrainer::{PretrainBatch, PretrainSource, Pretrainer};

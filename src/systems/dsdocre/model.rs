@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::documents::{PackedDocuments, on};
 use crate::recipe::{AlignmentDistance, HeadStart};
 use crate::systems::Forward;
+use crate::systems::{PackedDocuments, on};
 use crate::torch::encoder::{Encoder, Pass};
 use crate::torch::pairs;
 use crate::torch::{Dropout, Init, Parameters};

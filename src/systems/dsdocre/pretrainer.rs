@@ -2,7 +2,6 @@
 
 use tch::Tensor;
 
-use super::documents::{DocumentViews, PackedDocuments, on, visit};
 use super::model::DsdocreModel;
 use super::rows::{AlignmentRows, MatchRows, PairRows};
 use crate::Result;
@@ -10,6 +9,7 @@ use crate::recipe::{AlignmentDistance, MentionCandidates};
 use crate::sampling::{PretrainItem, PretrainSampler};
 use crate::shards::DocumentStore;
 use crate::systems::{BatchSource, Forward, MicroBatch, Objective, Share, StepBatches};
+use crate::systems::{DocumentViews, PackedDocuments, on, visit};
 use crate::text::{View, split_by_tokens};
 use crate::torch::Parameters;
 use crate::torch::losses::cross_entropy_sum;

@@ -1,12 +1,12 @@
 //! Stage 1: the pre-denoising ranker, relation detection on human annotation (SPEC §3.3 a).
 
-use super::documents::{DocumentViews, PackedDocuments, visit};
 use super::model::DsdocreModel;
 use super::rows::PairRows;
 use crate::Result;
 use crate::sampling::{self, BatchOrder, RankSettings};
 use crate::shards::DocumentStore;
 use crate::systems::{BatchSource, Forward, MicroBatch, Objective, Share, StepBatches};
+use crate::systems::{DocumentViews, PackedDocuments, visit};
 use crate::text::{ViewChoices, split_by_tokens};
 use crate::torch::Parameters;
 use crate::torch::losses::cross_entropy_sum;

@@ -89,11 +89,11 @@ impl PackedDocuments {
 }
 
 /// Identifies the visit of item `index` in `step` among all visits of a stage. Batches stay under 2³² items.
-pub(super) fn visit(step: u64, index: usize) -> u64 {
+pub fn visit(step: u64, index: usize) -> u64 {
     (step << 32) | index as u64
 }
 
 /// A host vector as an int64 tensor on `device`.
-pub(super) fn on(values: &[i64], device: Device) -> Result<Tensor> {
+pub fn on(values: &[i64], device: Device) -> Result<Tensor> {
     Ok(Tensor::f_from_slice(values)?.f_to_device(device)?)
 }

@@ -1,0 +1,317 @@
+//! What every system that extracts relations has in common: a host half that lays documents out, and a tensor half that gives logits.
+//!
+//! A system implements [`Layout`] (no tensors, runs on the thread that prepares batches) and [`Extractor`] (the model). Everything else —
+//! order, micro-batches, the loss over classes, decisions, evaluation, checkpoints — is written once, for all systems.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use super::{Forward, MicroBatch, Objective};
+use crate::text::EncodedDocument;
+use crate::torch::Parameters;
+use crate::torch::losses::{adaptive_threshold_sum, bce_sum};
+use crate::{Error, Result};
+
+/// An ordered pair of entities of one document.
+pub type Pair = (u32, u32);
+
+/// One visit of a system to a document.
+#[derive(Clone, Debug)]
+pub struct Example {
+    /// The document.
+    pub document: Arc<EncodedDocument>,
+    /// The ordered pairs that are classified, in order.
+    pub pairs: Vec<Pair>,
+    /// Identifies this visit among all of the stage: the key of its dropout masks and other draws.
+    pub visit: u64,
+    /// Whether this is a training visit.
+    pub train: bool,
+}
+
+/// What a system's host half made of a batch of examples; read back by its tensor half with [`tables`].
+pub type Tables = Box<dyn Any + Send>;
+
+/// Reads tables as what the system's own layout wrote.
+///
+/// # Errors
+/// [`Error::Bug`] for the tables of another system.
+pub fn tables<T: 'static>(tables: &Tables) -> Result<&T> {
+    tables.downcast_ref().ok_or_else(|| Error::Bug(format!("the tables of a batch are no {}", std::any::type_name::<T>())))
+}
+
+/// Which class is "no relation".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NaClass {
+    /// Class 0; relation r is class r + 1. For adaptive thresholds this is the threshold class.
+    First,
+    /// The last class; relation r is class r.
+    Last,
+    /// There is none.
+    Absent,
+}
+
+/// The output classes of a system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Classes {
+    /// Number of relations.
+    pub relations: usize,
+    /// Where NA is.
+    pub na: NaClass,
+}
+
+impl Classes {
+    /// Number of classes C.
+    pub fn count(self) -> usize {
+        self.relations + usize::from(self.na != NaClass::Absent)
+    }
+
+    /// Class of a relation.
+    pub fn of_relation(self, relation: usize) -> usize {
+        relation + usize::from(self.na == NaClass::First)
+    }
+
+    /// Relation of a class; `None` for NA.
+    pub fn relation(self, class: usize) -> Option<usize> {
+        let relation = class.checked_sub(usize::from(self.na == NaClass::First))?;
+        (relation < self.relations).then_some(relation)
+    }
+
+    /// The class of NA.
+    pub fn na(self) -> Option<usize> {
+        match self.na {
+            NaClass::First => Some(0),
+            NaClass::Last => Some(self.relations),
+            NaClass::Absent => None,
+        }
+    }
+
+    /// Multi-hot targets [pairs × C], row-major; NA is 1 iff no relation holds.
+    pub fn targets(self, document: &EncodedDocument, pairs: &[Pair]) -> Vec<f32> {
+        let classes = self.count();
+        let mut rows = vec![0.0; pairs.len() * classes];
+        let place: ahash::AHashMap<Pair, usize> = pairs.iter().enumerate().map(|(row, &pair)| (pair, row)).collect();
+        for fact in &document.facts {
+            if let Some(row) = place.get(&(fact.head, fact.tail)) {
+                rows[row * classes + self.of_relation(fact.relation as usize)] = 1.0;
+            }
+        }
+        if let Some(na) = self.na() {
+            rows.chunks_exact_mut(classes).filter(|row| !row.contains(&1.0)).for_each(|row| row[na] = 1.0);
+        }
+        rows
+    }
+}
+
+/// The loss over the classes of a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RelationLoss {
+    /// Binary cross-entropy over all classes, Σ / (pairs · C).
+    Bce,
+    /// Adaptive-threshold loss (ATLOP), Σ / pairs, times a constant.
+    AdaptiveThreshold {
+        /// The constant (DocRE-II's release: 100).
+        scale: f64,
+    },
+}
+
+/// How classes are read off the logits of a pair (SPEC §2.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DecisionRule {
+    /// The largest of relations and NA; at most one relation a pair.
+    ArgMax,
+    /// Every relation whose probability is above one global threshold, the best-F1 prefix of dev.
+    Threshold,
+    /// Every relation above the threshold class, at most the `top` largest of them (0: no limit).
+    Adaptive {
+        /// The most relations of a pair.
+        top: usize,
+    },
+}
+
+/// The host half of a system: no tensors.
+pub trait Layout: Send + Sync {
+    /// The pairs of a document in training, at the visit of `epoch`; all ordered pairs unless the system samples.
+    ///
+    /// # Errors
+    /// A document that lacks what the choice needs, named.
+    fn training_pairs(&self, document: &EncodedDocument, _seed: u64, _epoch: u64, _row: u64) -> Result<Vec<Pair>> {
+        self.evaluation_pairs(document)
+    }
+
+    /// The pairs of a document in evaluation; all ordered pairs unless the system chooses.
+    ///
+    /// # Errors
+    /// As [`Self::training_pairs`].
+    fn evaluation_pairs(&self, document: &EncodedDocument) -> Result<Vec<Pair>> {
+        Ok(crate::sampling::ordered_pairs(document.entities.len()).collect())
+    }
+
+    /// What a document costs in the token budget of a micro-batch: its tokens, more where pairs weigh more than tokens.
+    fn cost(&self, document: &EncodedDocument, pairs: usize) -> usize;
+
+    /// Lays examples out.
+    ///
+    /// # Errors
+    /// A document that cannot be laid out, named.
+    fn tables(&self, examples: &[Example]) -> Result<Tables>;
+
+    /// Denominators of a batch's loss slots where the system has losses of its own (see [`Extractor::losses`]); `None`: one slot, from [`RelationLoss`].
+    fn counts(&self, _tables: &Tables) -> Option<Vec<f64>> {
+        None
+    }
+}
+
+/// A micro-batch of any system: host data.
+pub struct RelationBatch {
+    /// What the system's layout made.
+    pub tables: Tables,
+    /// Multi-hot targets [P × C]; empty at prediction.
+    pub targets: Vec<f32>,
+    /// Number of pairs P over all documents.
+    pub pairs: usize,
+    documents: usize,
+    tokens: usize,
+    counts: Vec<f64>,
+}
+
+impl RelationBatch {
+    /// Lays `examples` out, with targets where they are training visits.
+    ///
+    /// # Errors
+    /// As [`Layout::tables`].
+    pub fn new(layout: &dyn Layout, examples: &[Example], classes: Classes, loss: RelationLoss) -> Result<Self> {
+        let tables = layout.tables(examples)?;
+        let pairs = examples.iter().map(|example| example.pairs.len()).sum();
+        let train = examples.iter().filter(|example| example.train);
+        let targets: Vec<f32> = train.flat_map(|example| classes.targets(&example.document, &example.pairs)).collect();
+        let own = layout.counts(&tables);
+        let counts = own.unwrap_or_else(|| match loss {
+            RelationLoss::Bce => vec![targets.len() as f64],
+            RelationLoss::AdaptiveThreshold { .. } => vec![pairs as f64],
+        });
+        let tokens = examples.iter().map(|example| example.document.pieces.len()).sum();
+        Ok(Self { tables, targets, pairs, documents: examples.len(), tokens, counts })
+    }
+
+    /// The targets as a tensor [P, C] on `device`.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn targets_like(&self, logits: &Tensor) -> Result<Tensor> {
+        Ok(Tensor::f_from_slice(&self.targets)?.f_to_device(logits.device())?.f_view_as(logits)?)
+    }
+}
+
+impl MicroBatch for RelationBatch {
+    fn counts(&self) -> &[f64] {
+        &self.counts
+    }
+    fn documents(&self) -> usize {
+        self.documents
+    }
+    fn tokens(&self) -> usize {
+        self.tokens
+    }
+}
+
+/// The tensor half of a system.
+pub trait Extractor {
+    /// The host half.
+    fn layout(&self) -> Arc<dyn Layout>;
+
+    /// Output classes.
+    fn classes(&self) -> Classes;
+
+    /// The loss over the classes.
+    fn loss(&self) -> RelationLoss;
+
+    /// The decision rule.
+    fn decision(&self) -> DecisionRule;
+
+    /// Class logits of all pairs of a batch, in order; [P, C], 32 bits.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    fn logits(&self, batch: &RelationBatch, forward: Forward) -> Result<Tensor>;
+
+    /// Final logits in evaluation, where they differ from one forward pass (iterated inference, folded layers); [P, C].
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    fn predict(&self, batch: &RelationBatch, forward: Forward) -> Result<Tensor> {
+        self.logits(batch, forward)
+    }
+
+    /// Called before a series of predictions with one set of weights.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    fn begin_prediction(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Names of the loss slots.
+    fn slots(&self) -> &[&'static str] {
+        &["relation"]
+    }
+
+    /// Loss sums, one a slot; by default the loss over the classes.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    fn losses(&self, batch: &RelationBatch, forward: Forward) -> Result<Vec<Tensor>> {
+        let logits = self.logits(batch, forward)?.f_to_kind(Kind::Float)?;
+        Ok(vec![relation_loss_sum(self.loss(), &logits, &batch.targets_like(&logits)?)?])
+    }
+
+    /// All parameters; those of the system itself are named `heads.…`, the encoder's have their Hugging Face names.
+    fn parameters(&self) -> &Parameters;
+
+    /// Learning rate of a parameter as a multiple of its group's (encoder or heads).
+    fn rate(&self, _name: &str) -> f64 {
+        1.0
+    }
+
+    /// The encoder's `config.json`; an empty object where the system has no encoder that could be exported alone.
+    fn encoder_config(&self) -> serde_json::Value;
+}
+
+/// Sum of a loss over pairs; the batch divides by its count.
+///
+/// # Errors
+/// What libtorch refuses.
+pub fn relation_loss_sum(loss: RelationLoss, logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    match loss {
+        RelationLoss::Bce => bce_sum(logits, targets),
+        RelationLoss::AdaptiveThreshold { scale } => Ok(adaptive_threshold_sum(logits, targets)?.f_mul_scalar(scale)?),
+    }
+}
+
+/// Any extractor as what the step loop trains.
+pub struct Extraction<'a>(pub &'a dyn Extractor);
+
+impl Objective for Extraction<'_> {
+    type Batch = RelationBatch;
+
+    fn slots(&self) -> &[&'static str] {
+        self.0.slots()
+    }
+
+    fn forward(&self, batch: &RelationBatch, forward: Forward) -> Result<Vec<Tensor>> {
+        self.0.losses(batch, forward)
+    }
+
+    fn parameters(&self) -> &Parameters {
+        self.0.parameters()
+    }
+
+    fn rate(&self, name: &str) -> f64 {
+        self.0.rate(name)
+    }
+}
