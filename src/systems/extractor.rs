@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::{Forward, MicroBatch, Objective};
-use crate::text::EncodedDocument;
+use crate::text::{EncodedDocument, SpecialPieces};
 use crate::torch::Parameters;
+use crate::torch::encoder::Encoder;
 use crate::torch::losses::{adaptive_threshold_sum, bce_sum};
 use crate::{Error, Result};
 
@@ -218,6 +219,28 @@ impl MicroBatch for RelationBatch {
     fn tokens(&self) -> usize {
         self.tokens
     }
+}
+
+/// What every system is built on: an encoder whose parameters are declared, and what the corpus says of classes and types.
+pub struct Foundation {
+    /// The encoder: BERT, a BiLSTM over word pieces, or a plain table of word vectors.
+    pub encoder: Box<dyn Encoder>,
+    /// The encoder's parameters; the system declares its own in it, named `heads.…`.
+    pub parameters: Parameters,
+    /// Number of relations, NA not counted.
+    pub relations: usize,
+    /// Entity types in the order of their embedding rows, from row 1 (row 0 is "no entity").
+    pub entity_types: Vec<String>,
+    /// Special pieces of the tokenizer.
+    pub pieces: SpecialPieces,
+    /// Longest document in pieces; the encoder's own limit, or less.
+    pub max_pieces: Option<usize>,
+    /// Whether longer documents are cut.
+    pub truncate: bool,
+    /// Dropout of the encoder in place of its own rates.
+    pub dropout: Option<f64>,
+    /// Seed of the stage's dropout masks and other draws.
+    pub seed: u64,
 }
 
 /// The tensor half of a system.

@@ -10,8 +10,8 @@ mod source;
 
 pub use documents::{DocumentViews, PackedDocuments, on, visit};
 pub use extractor::{
-    Classes, DecisionRule, Example, Extraction, Extractor, Layout, NaClass, Pair, RelationBatch, RelationLoss, Tables, relation_loss_sum,
-    tables,
+    Classes, DecisionRule, Example, Extraction, Extractor, Foundation, Layout, NaClass, Pair, RelationBatch, RelationLoss, Tables,
+    relation_loss_sum, tables,
 };
 pub use objective::{Forward, MicroBatch, Objective};
 pub use source::{BatchSource, Share, StepBatches};
