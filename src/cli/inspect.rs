@@ -81,13 +81,9 @@ fn inspect_checkpoint(path: &Path) -> Result<()> {
     let checkpoint = Checkpoint::open(path)?;
     let (description, state): (Description, _) = (checkpoint.description()?, checkpoint.trainer()?);
     println!("checkpoint {} (all hashes match)", checkpoint.identity()?);
-    println!("  {} {:?}, stage {}, step {} of {}", description.system, description.model.part, state.stage, state.step, state.total_steps);
-    println!(
-        "  encoder {}, relation width {}, {} relations",
-        description.encoder.name,
-        description.model.relation_width,
-        description.relations.len()
-    );
+    let system = description.settings.system();
+    println!("  {system} {:?}, stage {}, step {} of {}", description.part, state.stage, state.step, state.total_steps);
+    println!("  encoder {}, {} relations", description.encoder.name, description.relations.len());
     if let Some((f1, step)) = state.best {
         println!("  best dev F1 {:.2} at step {step}", 100.0 * f1);
     }

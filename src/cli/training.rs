@@ -134,7 +134,7 @@ impl Finetune {
     pub fn run(self) -> Result<()> {
         let mut recipe = self.flags.recipe()?;
         recipe.system.clone_from(&self.system);
-        recipe.check_system()?;
+        let settings = recipe.settings()?;
         let session = self.flags.machine.session()?;
         // A checkpoint of this program is a Hugging Face folder, so any folder is a start.
         let folder = PathBuf::from(&recipe.encoder.name);
@@ -148,7 +148,7 @@ impl Finetune {
                 encoder: &recipe.encoder,
                 start,
                 ranker: self.ranker.as_deref(),
-                switches: &recipe.switches,
+                settings: &settings,
                 plan: &recipe.finetune,
                 seed: recipe.seed,
                 resume: self.flags.resume,

@@ -4,18 +4,18 @@
 //! read into typed structs. Unknown keys are answered with the nearest known one. Not for: opening the files that a recipe names.
 
 mod data;
-mod dsdocre;
 mod overlay;
 mod training;
 
 use std::path::{Path, PathBuf};
 
 pub use data::{DataPlan, LabelPlan, SplitPlan, SynthPlan};
-pub use dsdocre::{AlignmentDistance, Decision, HeadStart, MarkerNumbering, MentionCandidates, Profile, RelationLoss, Switches};
 pub use training::{EncoderPlan, StagePlan};
 
 use serde::{Deserialize, Serialize};
 
+use crate::systems::dsdocre::Switches;
+use crate::systems::{Profile, SYSTEMS, Settings};
 use crate::{Error, Result};
 
 /// The whole pipeline, resolved and complete: written to the run folder as `recipe.toml`.
@@ -132,19 +132,21 @@ impl Recipe {
         }
     }
 
-    /// Refuses a system that this release does not have.
+    /// The system that is fine-tuned, with its settings.
     ///
     /// # Errors
-    /// [`Error::Recipe`] naming it.
-    pub fn check_system(&self) -> Result<()> {
-        if self.system == "dsdocre" {
-            return Ok(());
+    /// [`Error::Recipe`] for a system that there is not.
+    pub fn settings(&self) -> Result<Settings> {
+        match self.system.as_str() {
+            "dsdocre" => Ok(Settings::Dsdocre(Box::new(self.switches.clone()))),
+            other => {
+                Err(Error::recipe(format!("there is no system `{other}`")).with_hint(format!("the systems are {}", SYSTEMS.join(", "))))
+            }
         }
-        Err(Error::recipe(format!("system `{}` is not built yet", self.system)).with_hint("the system of this release is `dsdocre`"))
     }
 
     fn check(&self) -> Result<()> {
-        self.check_system()?;
+        self.settings()?;
         if self.variants.is_empty() {
             return Err(Error::recipe("variants is empty").with_hint("any of \"baseline\", \"denoised\", \"pretrained\""));
         }

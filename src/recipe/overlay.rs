@@ -3,7 +3,7 @@
 use serde::Serialize;
 use toml::{Table, Value};
 
-use super::Profile;
+use crate::systems::Profile;
 use crate::{Error, Result};
 
 /// Puts each `key.path=value` into `table`; a value that is no TOML is taken as a string.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::Profile;
+use crate::systems::Profile;
 use crate::{Error, Result};
 
 /// The text encoder.
@@ -25,11 +25,21 @@ pub struct EncoderPlan {
     pub truncate: bool,
     /// Dropout inside the encoder; negative takes the encoder's own rates.
     pub dropout: f64,
+    /// Keep the encoder's weights as they start.
+    pub frozen: bool,
 }
 
 impl Default for EncoderPlan {
     fn default() -> Self {
-        Self { name: "tiny".into(), word_vectors: None, start: "local".into(), max_pieces: None, truncate: false, dropout: -1.0 }
+        Self {
+            name: "tiny".into(),
+            word_vectors: None,
+            start: "local".into(),
+            max_pieces: None,
+            truncate: false,
+            dropout: -1.0,
+            frozen: false,
+        }
     }
 }
 
@@ -53,9 +63,15 @@ pub struct StagePlan {
     /// Total steps; wins over `epochs`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps: Option<u64>,
+    /// `adamw` (decoupled decay) or `adam` (decay added to the gradient).
+    pub optimizer: String,
+    /// AMSGrad: divide by the largest second moment so far.
+    pub amsgrad: bool,
     /// Weight decay.
     pub weight_decay: f64,
-    /// AdamW's ε.
+    /// Parts of the names of parameters that are not decayed.
+    pub no_decay: Vec<String>,
+    /// The optimiser's ε.
     pub epsilon: f64,
     /// Largest global gradient norm; 0 switches clipping off.
     pub clip: f64,
@@ -69,6 +85,10 @@ pub struct StagePlan {
     pub precision: String,
     /// Evaluate on dev every so many epochs (fine-tuning).
     pub evaluate_epochs: usize,
+    /// The first epoch after which dev is evaluated (fine-tuning).
+    pub first_evaluation_epoch: f64,
+    /// Stop after so many evaluations without a better dev F1; 0: never (fine-tuning).
+    pub patience: usize,
     /// Where a non-finite loss or gradient is met: `skip` the update, or `stop`.
     pub non_finite: String,
 }
@@ -93,7 +113,10 @@ impl StagePlan {
             epochs: 4.0,
             steps_per_epoch: 1000,
             steps: None,
+            optimizer: "adamw".into(),
+            amsgrad: false,
             weight_decay: 0.0,
+            no_decay: vec!["bias".into(), "LayerNorm.weight".into()],
             epsilon: 1e-6,
             clip: 1.0,
             tokens_per_micro_batch: 8192,
@@ -101,6 +124,8 @@ impl StagePlan {
             keep_checkpoints: 1,
             precision: "auto".into(),
             evaluate_epochs: 1,
+            first_evaluation_epoch: 0.0,
+            patience: 0,
             non_finite: "stop".into(),
         }
     }
@@ -154,6 +179,9 @@ impl StagePlan {
         }
         if !["skip", "stop"].contains(&self.non_finite.as_str()) {
             return bad("non_finite", format!("\"{}\"", self.non_finite), "\"skip\" or \"stop\"");
+        }
+        if !["adam", "adamw"].contains(&self.optimizer.as_str()) {
+            return bad("optimizer", format!("\"{}\"", self.optimizer), "\"adam\" or \"adamw\"");
         }
         if self.tokens_per_micro_batch == 0 || self.keep_checkpoints == 0 {
             return bad("tokens_per_micro_batch / keep_checkpoints", "0".into(), "at least 1");

@@ -5,9 +5,10 @@ use std::path::Path;
 
 use super::data::Role;
 use super::pretrain::sampler;
-use crate::recipe::{Recipe, Switches};
+use crate::recipe::Recipe;
 use crate::sampling::BatchOrder;
 use crate::shards::{DocumentStore, StoreOptions};
+use crate::systems::dsdocre::Switches;
 use crate::{Error, Result};
 
 /// Titles (and, in pre-training, what is asked about them) of the global batch of `step`, from 1.

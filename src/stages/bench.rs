@@ -7,17 +7,16 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::data::{PrepareJob, relations_in};
-use super::model::{EncoderStart, LoadedModel, NewModel};
-use super::predict::{PREDICT_TOKENS, pair_choice};
+use super::model::{EncoderStart, Loaded, LoadedModel, Model, NewModel};
+use super::predict::PREDICT_TOKENS;
 use super::score::{Keep, Ranking};
 use super::session::Session;
 use crate::corpus::load_relations;
 use crate::corpus::world::{WorldOptions, write_world};
-use crate::recipe::{Recipe, Switches};
-use crate::sampling::BatchOrder;
+use crate::recipe::Recipe;
 use crate::shards::{DocumentStore, StoreOptions};
-use crate::systems::dsdocre::{FinetuneSource, Finetuner, Part, PretrainSource, Pretrainer};
-use crate::systems::{BatchSource, Objective, Share};
+use crate::systems::dsdocre::{Part, PretrainSource, Pretrainer, Switches};
+use crate::systems::{BatchSource, Extraction, ExtractionSource, Objective, Share};
 use crate::text::EncodedDocument;
 use crate::torch::device;
 use crate::torch::precision::{Precision, matmul_rate};
@@ -164,21 +163,17 @@ impl Bench<'_> {
         Ok(store)
     }
 
+    fn new_model(&self) -> NewModel<'_> {
+        NewModel { plan: &self.recipe.encoder, start: &EncoderStart::Plan, seed: 1, device: self.session.device }
+    }
+
     fn model(&self, store: &DocumentStore, part: Part) -> Result<LoadedModel> {
-        let new = NewModel {
-            plan: &self.recipe.encoder,
-            start: &EncoderStart::Plan,
-            part,
-            switches: &self.recipe.switches,
-            seed: 1,
-            device: self.session.device,
-        };
-        new.build(store)
+        self.new_model().dsdocre(store, part, &self.recipe.switches)
     }
 
     /// Forward FLOPs of the encoder for documents of these lengths: 24·d²·L + 4·L²·d a layer (docs/design.md).
-    fn encoder_flops(&self, loaded: &LoadedModel, lengths: impl Iterator<Item = f64>) -> Option<f64> {
-        let config = loaded.model.encoder.config();
+    fn encoder_flops<M: Model>(&self, loaded: &Loaded<M>, lengths: impl Iterator<Item = f64>) -> Option<f64> {
+        let config = loaded.model.encoder_config();
         let number = |key: &str| config.get(key).and_then(serde_json::Value::as_f64);
         let (layers, width, inner) = (number("num_hidden_layers")?, number("hidden_size")?, number("intermediate_size")?);
         Some(lengths.map(|l| layers * (l * (8.0 * width * width + 4.0 * width * inner) + 4.0 * l * l * width)).sum())
@@ -188,11 +183,11 @@ impl Bench<'_> {
         let loaded = self.model(store, Part::Ranker)?;
         let documents: Vec<_> = (0..store.len()).map(|row| store.get(row)).collect();
         let references: Vec<&EncodedDocument> = documents.iter().map(AsRef::as_ref).collect();
-        let views = loaded.views(0);
+        let views = loaded.views(0)?;
         let lengths: Vec<f64> =
             references.iter().map(|document| Ok(views.view(document, &Default::default())?.ids.len() as f64)).collect::<Result<_>>()?;
         let flops = self.encoder_flops(&loaded, lengths.iter().copied());
-        let ranking = Ranking::new(loaded, self.precision);
+        let ranking = Ranking::new(loaded, self.precision)?;
         let warm: Vec<&EncodedDocument> = references.iter().copied().take(32).collect();
         ranking.keep(&warm, Keep { fixed: 60, per_entity: 0 }, PREDICT_TOKENS, &mut |_| {})?;
         let started = Instant::now();
@@ -207,7 +202,7 @@ impl Bench<'_> {
         let source = PretrainSource {
             store,
             sampler: super::pretrain::sampler(store, &facts, &switches)?,
-            views: loaded.views(1),
+            views: loaded.views(1)?,
             batch: self.recipe.pretrain.batch,
             budget: self.recipe.pretrain.tokens_per_micro_batch,
             seed: 1,
@@ -219,24 +214,15 @@ impl Bench<'_> {
     }
 
     fn finetune(&mut self, store: &DocumentStore, folder: &Path) -> Result<()> {
-        let loaded = self.model(store, Part::Finetuner)?;
-        let rows: Vec<usize> = (0..store.len()).filter(|&row| !store.get(row).facts.is_empty()).collect();
-        let source = FinetuneSource {
-            order: BatchOrder::new(rows.len(), 1, self.recipe.finetune.batch, false)?,
-            store,
-            rows,
-            views: loaded.views(1),
-            markers: self.recipe.switches.markers,
-            pairs: pair_choice(&self.recipe.switches, false),
-            classes: loaded.model.config.classes as usize,
-            budget: self.recipe.finetune.tokens_per_micro_batch,
-            seed: 1,
-        };
-        self.train("finetune", &loaded, &Finetuner { model: &loaded.model }, &source, folder)
+        let loaded = self.new_model().extractor(store, &self.recipe.settings()?, false)?;
+        let plan = &self.recipe.finetune;
+        let source = ExtractionSource::new(&*loaded.model, store, plan.batch, plan.tokens_per_micro_batch, 1)?;
+        self.train("finetune", &loaded, &Extraction(&*loaded.model), &source, folder)
     }
 
-    fn train<O, S>(&mut self, name: &str, loaded: &LoadedModel, objective: &O, source: &S, folder: &Path) -> Result<()>
+    fn train<O, S, M>(&mut self, name: &str, loaded: &Loaded<M>, objective: &O, source: &S, folder: &Path) -> Result<()>
     where
+        M: Model,
         O: Objective,
         S: BatchSource<Batch = O::Batch>,
     {

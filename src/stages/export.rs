@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use super::model::{Description, LoadedModel};
+use tch::Device;
+
+use super::model::{Description, LoadedExtractor, LoadedModel};
 use super::predict::ranker_of;
 use crate::report::{CardScore, ModelCard};
 use crate::systems::dsdocre::Part;
@@ -19,18 +21,13 @@ pub fn export(checkpoint: &Path, output: &Path) -> Result<()> {
     }
     let source = Checkpoint::open(checkpoint)?;
     let description: Description = source.description()?;
-    let part = description.model.part;
-    let loaded = LoadedModel::open(checkpoint, part, tch::Device::Cpu)?;
+    let (part, system) = (description.part, description.settings.system());
     let state = source.trainer()?;
     let own = state.best.filter(|&(_, step)| step == state.step);
     let dev = own.map(|(f1, _)| CardScore { dataset: "development set".into(), split: "dev".into(), metric: "F1".into(), value: f1 });
     let card = ModelCard {
-        name: format!("{} {part:?}", description.system).to_lowercase(),
-        description: format!(
-            "A {part:?} of {} over {} relations, made by docre-pretrain.",
-            description.system,
-            description.relations.len()
-        ),
+        name: format!("{} {part:?}", system).to_lowercase(),
+        description: format!("A {part:?} of {} over {} relations, made by docre-pretrain.", system, description.relations.len()),
         base_model: description.encoder.name.clone(),
         tags: vec!["document-level relation extraction".into()],
         scores: dev.into_iter().collect(),
@@ -38,9 +35,13 @@ pub fn export(checkpoint: &Path, output: &Path) -> Result<()> {
         usage: "docre-pretrain predict --checkpoint . --input documents.json --output result.json".into(),
         ..ModelCard::default()
     };
-    loaded.save(output, &state, Vec::new(), vec![("README.md".into(), card.to_markdown().into_bytes())])?;
-    if part == Part::Finetuner && description.ranker.is_some() {
-        export(&ranker_of(checkpoint, None, &loaded)?, &output.join("ranker"))?;
+    let readme = vec![("README.md".into(), card.to_markdown().into_bytes())];
+    match part {
+        Part::Finetuner => LoadedExtractor::open(checkpoint, Device::Cpu)?.save(output, &state, Vec::new(), readme)?,
+        _ => LoadedModel::open(checkpoint, part, Device::Cpu)?.save(output, &state, Vec::new(), readme)?,
     }
-    Ok(())
+    match &description.ranker {
+        Some(recorded) => export(&ranker_of(checkpoint, None, recorded)?, &output.join("ranker")),
+        None => Ok(()),
+    }
 }

@@ -6,16 +6,15 @@ use std::sync::Arc;
 use tch::Tensor;
 
 use super::evaluate::gold_of;
-use super::model::{EncoderStart, LoadedModel, NewModel};
-use super::predict::{DocumentScores, PREDICT_TOKENS, Predictor, pair_choice};
+use super::model::{EncoderStart, LoadedExtractor, NewModel};
+use super::predict::{Decider, DocumentScores, PREDICT_TOKENS, Predictor};
 use super::session::Session;
 use super::training::{SaveOnly, StageRun, StageStart, total_steps};
 use crate::corpus::Document;
 use crate::eval::{EvaluateOptions, FactSet, Gold, Prediction, ScoredFact, best_prefix, evaluate};
-use crate::recipe::{Decision, EncoderPlan, StagePlan, Switches};
-use crate::sampling::BatchOrder;
+use crate::recipe::{EncoderPlan, StagePlan};
 use crate::shards::{DocumentStore, StoreOptions};
-use crate::systems::dsdocre::{FinetuneSource, Finetuner, PairChoice, Part};
+use crate::systems::{DecisionRule, Extraction, ExtractionSource, Extractor, Settings};
 use crate::text::EncodedDocument;
 use crate::train::{Boundary, Checkpoint, Progress, RunFolder, TrainerState};
 use crate::{Error, Result};
@@ -32,10 +31,10 @@ pub struct FinetuneTask<'a> {
     pub encoder: &'a EncoderPlan,
     /// Where its weights start.
     pub start: EncoderStart,
-    /// The ranker whose pairs are kept; `None` for the baseline.
+    /// The ranker whose pairs are kept (DSDocRE); `None` for its baseline and for every other system.
     pub ranker: Option<&'a Path>,
-    /// DSDocRE's switches.
-    pub switches: &'a Switches,
+    /// The system with its settings.
+    pub settings: &'a Settings,
     /// The schedule.
     pub plan: &'a StagePlan,
     /// The seed.
@@ -62,38 +61,22 @@ pub fn finetune(task: &FinetuneTask, session: &Session, run: &RunFolder) -> Resu
     let store = DocumentStore::open(task.train, StoreOptions::default())?;
     let dev = DocumentStore::open(task.dev, StoreOptions::default())?;
     check_shards(task, &store, &dev)?;
-    let rows: Vec<usize> = (0..store.len()).filter(|&row| !store.get(row).facts.is_empty()).collect();
-    if rows.is_empty() {
-        return Err(Error::recipe(format!("{}: no document has a label to fine-tune on", task.train.display())));
-    }
     let loaded = build(task, &store, session, run)?;
-    let pairs = pair_choice(task.switches, task.ranker.is_some());
-    let total_steps = total_steps(task.plan, rows.len());
-    let order = BatchOrder::new(rows.len(), task.seed, task.plan.batch, false)?;
-    let steps_per_epoch = order.steps_per_epoch();
-    let source = FinetuneSource {
-        order,
-        store: &store,
-        rows,
-        views: loaded.views(task.seed),
-        markers: task.switches.markers,
-        pairs: pairs.clone(),
-        classes: loaded.model.config.classes as usize,
-        budget: task.plan.tokens_per_micro_batch,
-        seed: task.seed,
-    };
+    let plan = task.plan;
+    let source = ExtractionSource::new(&*loaded.model, &store, plan.batch, plan.tokens_per_micro_batch, task.seed)?;
+    let total_steps = total_steps(plan, source.rows.len());
+    let steps_per_epoch = source.order.steps_per_epoch();
     let mut boundary = DevBoundary {
-        save: SaveOnly { loaded: &loaded, folder: run.checkpoints(task.stage), keep: task.plan.keep_checkpoints },
+        save: SaveOnly { loaded: &loaded, folder: run.checkpoints(task.stage), keep: plan.keep_checkpoints },
         session,
         dev: &dev,
         gold: gold_of(&dev),
-        pairs,
-        plan: task.plan,
+        plan,
         steps_per_epoch,
     };
-    let boundary_steps = steps_per_epoch * task.plan.evaluate_epochs as u64;
-    let stage = StageRun { session, run, plan: task.plan, total_steps, boundary_steps, start };
-    let checkpoint = stage.train(&Finetuner { model: &loaded.model }, &source, &loaded, &mut boundary)?;
+    let boundary_steps = steps_per_epoch * plan.evaluate_epochs as u64;
+    let stage = StageRun { session, run, plan, total_steps, boundary_steps, start };
+    let checkpoint = stage.train(&Extraction(&*loaded.model), &source, &loaded, &mut boundary)?;
     Ok(FinetuneOutcome { checkpoint })
 }
 
@@ -107,15 +90,19 @@ fn check_shards(task: &FinetuneTask, store: &DocumentStore, dev: &DocumentStore)
         let message = format!("{} and {} have different relations", task.train.display(), task.dev.display());
         return Err(Error::recipe(message).with_hint("prepare both with the same --relations"));
     }
+    if (0..store.len()).all(|row| store.get(row).facts.is_empty()) {
+        return Err(Error::recipe(format!("{}: no document has a label to fine-tune on", task.train.display())));
+    }
     Ok(())
 }
 
-fn build(task: &FinetuneTask, store: &DocumentStore, session: &Session, run: &RunFolder) -> Result<LoadedModel> {
-    let (switches, seed) = (task.switches, task.seed);
-    let new = NewModel { plan: task.encoder, start: &task.start, part: Part::Finetuner, switches, seed, device: session.device };
-    let mut loaded = new.build(store)?;
-    if let (true, EncoderStart::Checkpoint(folder)) = (switches.transfer_bilinear, &task.start) {
-        loaded.transfer_relation_layer(folder)?;
+fn build(task: &FinetuneTask, store: &DocumentStore, session: &Session, run: &RunFolder) -> Result<LoadedExtractor> {
+    let new = NewModel { plan: task.encoder, start: &task.start, seed: task.seed, device: session.device };
+    let mut loaded = new.extractor(store, task.settings, task.ranker.is_some())?;
+    if let (Settings::Dsdocre(switches), EncoderStart::Checkpoint(folder)) = (task.settings, &task.start)
+        && switches.transfer_bilinear
+    {
+        loaded.transfer_heads(folder, "relation.")?;
     }
     loaded.description.ranker = task.ranker.map(|ranker| relative(ranker, run, task.stage));
     Ok(loaded)
@@ -132,39 +119,45 @@ fn relative(ranker: &Path, run: &RunFolder, stage: &str) -> PathBuf {
     }
 }
 
-/// Evaluates on dev at every boundary and remembers the best step.
+/// Evaluates on dev at every boundary, remembers the best step, and stops where nothing gets better any more.
 struct DevBoundary<'a> {
-    save: SaveOnly<'a>,
+    save: SaveOnly<'a, Box<dyn Extractor>>,
     session: &'a Session,
     dev: &'a DocumentStore,
     gold: Vec<Document>,
-    pairs: PairChoice,
     plan: &'a StagePlan,
     steps_per_epoch: u64,
 }
 
+impl DevBoundary<'_> {
+    /// Predictions on dev, and the threshold that makes them best where there is one.
+    fn predictions(&self) -> Result<(Vec<Prediction>, Option<f64>)> {
+        let extractor = &*self.save.loaded.model;
+        let predictor = Predictor::new(extractor, self.session.precision(&self.plan.precision), PREDICT_TOKENS);
+        let scores = shared_scores(&predictor, self.dev, self.session)?;
+        Ok(decide_on_dev(&scores, self.dev, &self.gold, extractor))
+    }
+}
+
 impl Boundary for DevBoundary<'_> {
     fn reached(&mut self, state: &mut TrainerState, progress: &Progress) -> Result<bool> {
-        let precision = self.session.precision(&self.plan.precision);
-        let predictor = Predictor::new(self.save.loaded, self.pairs.clone(), precision, PREDICT_TOKENS);
-        let scores = shared_scores(&predictor, self.dev, self.session)?;
-        let description = &self.save.loaded.description;
-        let (predictions, threshold) = decide_on_dev(&scores, self.dev, &self.gold, description.switches.decision)?;
-        let f1 = evaluate("dev", &Gold::new(&self.gold)?, &predictions, &EvaluateOptions::default()).official.f1;
         let epoch = state.step as f64 / self.steps_per_epoch as f64;
+        if epoch < self.plan.first_evaluation_epoch && !state.finished {
+            return Ok(false);
+        }
+        let (predictions, threshold) = self.predictions()?;
+        let f1 = evaluate("dev", &Gold::new(&self.gold)?, &predictions, &EvaluateOptions::default()).official.f1;
         state.curve.push((epoch, f1));
         let better = state.best.is_none_or(|(best, _)| f1 > best);
         if better {
             state.best = Some((f1, state.step));
             state.threshold = threshold;
         }
-        let facts = predictions.len();
-        progress.note(&format!(
-            "epoch {epoch:.0}: dev F1 {:.2}{} ({facts} facts)",
-            100.0 * f1,
-            if better { ", the best so far" } else { "" }
-        ));
-        Ok(better)
+        let since_best = state.curve.iter().rev().take_while(|(_, f1)| state.best.is_some_and(|(best, _)| *f1 < best)).count();
+        state.finished |= self.plan.patience > 0 && since_best >= self.plan.patience;
+        let (facts, mark) = (predictions.len(), if better { ", the best so far" } else { "" });
+        progress.note(&format!("epoch {epoch:.0}: dev F1 {:.2}{mark} ({facts} facts)", 100.0 * f1));
+        Ok(better || state.finished)
     }
 
     fn save(&mut self, state: &TrainerState, optimizer: Vec<(String, Tensor)>) -> Result<()> {
@@ -189,32 +182,30 @@ pub fn shared_scores(predictor: &Predictor, store: &DocumentStore, session: &Ses
 }
 
 /// Predictions on dev and, for the threshold rule, the θ that makes them best.
-///
-/// # Errors
-/// What scoring refuses.
 pub fn decide_on_dev(
     scores: &[DocumentScores],
     store: &DocumentStore,
     gold: &[Document],
-    decision: Decision,
-) -> Result<(Vec<Prediction>, Option<f64>)> {
-    let threshold = match decision {
-        Decision::ArgMax => None,
-        Decision::Threshold => {
-            best_prefix(&ranked_facts(scores, store, &FactSet::default()), gold_facts(gold)).map(|best| f64::from(best.theta))
-        }
-    };
-    Ok((predictions(scores, store, decision, threshold.unwrap_or(0.5)), threshold))
+    extractor: &dyn Extractor,
+) -> (Vec<Prediction>, Option<f64>) {
+    let mut decider = Decider::of(extractor, None);
+    if decider.rule != DecisionRule::Threshold {
+        return (predictions(scores, store, decider), None);
+    }
+    let ranked = ranked_facts(scores, store, decider, &FactSet::default());
+    let threshold = best_prefix(&ranked, gold_facts(gold)).map(|best| f64::from(best.theta));
+    decider.threshold = threshold.unwrap_or(decider.threshold);
+    (predictions(scores, store, decider), threshold)
 }
 
 /// Predictions of a whole store.
-pub fn predictions(scores: &[DocumentScores], store: &DocumentStore, decision: Decision, threshold: f64) -> Vec<Prediction> {
-    let decide = |(row, scores): (usize, &DocumentScores)| scores.decide(store.title(row), store.relations(), decision, threshold);
+pub fn predictions(scores: &[DocumentScores], store: &DocumentStore, decider: Decider) -> Vec<Prediction> {
+    let decide = |(row, scores): (usize, &DocumentScores)| decider.decide(scores, store.title(row), store.relations());
     scores.iter().enumerate().flat_map(decide).collect()
 }
 
 /// Every (pair, relation) with its probability and whether it is a gold fact, for thresholds and curves.
-pub fn ranked_facts(scores: &[DocumentScores], store: &DocumentStore, train: &FactSet) -> Vec<ScoredFact> {
+pub fn ranked_facts(scores: &[DocumentScores], store: &DocumentStore, decider: Decider, train: &FactSet) -> Vec<ScoredFact> {
     let mut ranked = Vec::new();
     for (row, scores) in scores.iter().enumerate() {
         let document = store.get(row);
@@ -225,7 +216,7 @@ pub fn ranked_facts(scores: &[DocumentScores], store: &DocumentStore, train: &Fa
             let Some(relation) = store.relations().get(class) else { return false };
             names(pair.0).any(|head| names(pair.1).any(|tail| train.contains(head, tail, &relation.id)))
         };
-        ranked.extend(scores.relations().map(|(pair, class, score)| ScoredFact {
+        ranked.extend(decider.relations(scores).map(|(pair, class, score)| ScoredFact {
             score,
             correct: gold.contains(&(pair.0, pair.1, class as u32)),
             // Asked for only where it can matter: a wrong fact is never ignored.

@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
 use crate::corpus::RelationSet;
-use crate::recipe::{EncoderPlan, Switches};
-use crate::shards::{DocumentStore, Manifest};
-use crate::systems::DocumentViews;
-use crate::systems::dsdocre::{DsdocreModel, ModelConfig, Part};
-use crate::text::{Markers, Tokenizer, ViewOptions};
-use crate::torch::Parameters;
-use crate::torch::encoder::{self, BertConfig, BiLstmConfig, EncoderSpec, WordVectors, embed_projected, start_local};
+use crate::recipe::EncoderPlan;
+use crate::shards::DocumentStore;
+use crate::systems::dsdocre::{DsdocreModel, ModelConfig, Part, Switches};
+use crate::systems::{DocumentViews, Extractor, Foundation, HEADS, Settings};
+use crate::text::Tokenizer;
+use crate::torch::encoder::{self, BertConfig, BiLstmConfig, Encoder, EncoderSpec, WordVectors, embed_projected, start_local};
+use crate::torch::{Parameters, hf};
 use crate::train::{Checkpoint, CheckpointContent, TrainerState};
 use crate::{DataError, Error, Result};
 
@@ -22,16 +22,16 @@ const EMBEDDING_STD: f64 = 0.02;
 /// What a checkpoint says of its model (`docre.json`).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Description {
-    /// The system.
-    pub system: String,
-    /// Heads.
-    pub model: ModelConfig,
-    /// Switches it was trained with.
-    pub switches: Switches,
+    /// Which model it is; every system but DSDocRE has one part.
+    pub part: Part,
+    /// The system with its settings.
+    pub settings: Settings,
     /// Encoder plan; the weights themselves lie in the folder.
     pub encoder: EncoderPlan,
     /// Relations in class order.
     pub relations: RelationSet,
+    /// Entity types in the order of their embedding rows.
+    pub entity_types: Vec<String>,
     /// Identity of the tokenizer.
     pub tokenizer: String,
     /// Whether pairs are chosen by a ranker, and where it lies, relative to the checkpoint.
@@ -47,41 +47,105 @@ pub enum EncoderStart {
     Checkpoint(PathBuf),
 }
 
+/// What a model in a checkpoint must tell of itself.
+pub trait Model {
+    /// All parameters.
+    fn parameters(&self) -> &Parameters;
+    /// The encoder's `config.json`.
+    fn encoder_config(&self) -> serde_json::Value;
+}
+
+impl Model for DsdocreModel {
+    fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+    fn encoder_config(&self) -> serde_json::Value {
+        self.encoder.config()
+    }
+}
+
+impl Model for Box<dyn Extractor> {
+    fn parameters(&self) -> &Parameters {
+        self.as_ref().parameters()
+    }
+    fn encoder_config(&self) -> serde_json::Value {
+        self.as_ref().encoder_config()
+    }
+}
+
 /// A model with what is needed to use and save it.
-pub struct LoadedModel {
+pub struct Loaded<M> {
     /// Encoder and heads.
-    pub model: DsdocreModel,
+    pub model: M,
     /// What it is.
     pub description: Description,
     /// The tokenizer.
     pub tokenizer: Tokenizer,
 }
 
-/// What a new model is built from.
+/// DSDocRE's ranker or pre-trainer.
+pub type LoadedModel = Loaded<DsdocreModel>;
+
+/// A fine-tuned extractor of any system.
+pub type LoadedExtractor = Loaded<Box<dyn Extractor>>;
+
+/// What a new model starts from.
 pub struct NewModel<'a> {
     /// The encoder.
     pub plan: &'a EncoderPlan,
     /// Its weights.
     pub start: &'a EncoderStart,
-    /// The heads.
-    pub part: Part,
-    /// The switches.
-    pub switches: &'a Switches,
-    /// Seed of the starting weights.
+    /// Seed of the starting weights and of the stage's draws.
     pub seed: u64,
     /// Where it lives.
     pub device: Device,
 }
 
 impl NewModel<'_> {
-    /// Builds a model for the documents of a store.
+    /// DSDocRE's ranker or pre-trainer for the documents of a store.
     ///
     /// # Errors
     /// An encoder that cannot be read, or that does not fit the store's tokenizer.
-    pub fn build(&self, store: &DocumentStore) -> Result<LoadedModel> {
-        let manifest = store.manifest();
+    pub fn dsdocre(&self, store: &DocumentStore, part: Part, switches: &Switches) -> Result<LoadedModel> {
+        let (foundation, tokenizer) = self.foundation(store)?;
+        let description = self.description(store, part, Settings::Dsdocre(Box::new(switches.clone())), &foundation, &tokenizer);
+        let config = ModelConfig::of(part, switches, foundation.relations);
+        let model = DsdocreModel::new(foundation.encoder, foundation.parameters, config, foundation.dropout)?;
+        Ok(Loaded { model, description, tokenizer })
+    }
+
+    /// An extractor for the documents of a store; `ranked` says whether they carry a ranker's pairs.
+    ///
+    /// # Errors
+    /// As [`Self::dsdocre`]; settings that cannot be built.
+    pub fn extractor(&self, store: &DocumentStore, settings: &Settings, ranked: bool) -> Result<LoadedExtractor> {
+        let (foundation, tokenizer) = self.foundation(store)?;
+        let description = self.description(store, Part::Finetuner, settings.clone(), &foundation, &tokenizer);
+        Ok(Loaded { model: settings.build(foundation, ranked)?, description, tokenizer })
+    }
+
+    fn description(
+        &self,
+        store: &DocumentStore,
+        part: Part,
+        settings: Settings,
+        foundation: &Foundation,
+        tokenizer: &Tokenizer,
+    ) -> Description {
+        Description {
+            part,
+            settings,
+            encoder: self.plan.clone(),
+            relations: store.relations().clone(),
+            entity_types: foundation.entity_types.clone(),
+            tokenizer: tokenizer.identity().to_owned(),
+            ranker: None,
+        }
+    }
+
+    fn foundation(&self, store: &DocumentStore) -> Result<(Foundation, Tokenizer)> {
         let tokenizer = Tokenizer::load(&store.folder().join("tokenizer"), None)?;
-        manifest.check_tokenizer(store.folder(), &tokenizer)?;
+        store.manifest().check_tokenizer(store.folder(), &tokenizer)?;
         let mut parameters = Parameters::new(self.seed, self.device);
         let spec = self.spec(&tokenizer)?;
         let encoder = encoder::build(&spec, tokenizer.vocab_size() as i64, &mut parameters)?;
@@ -89,27 +153,8 @@ impl NewModel<'_> {
             start_local(&BertConfig::from_json(&encoder.config())?, &parameters)?;
         }
         self.project_word_vectors(&tokenizer, &parameters)?;
-        let config = self.config(manifest);
-        let model = DsdocreModel::new(encoder, parameters, config.clone(), self.dropout())?;
-        let description = Description {
-            system: "dsdocre".into(),
-            model: config,
-            switches: self.switches.clone(),
-            encoder: self.plan.clone(),
-            relations: manifest.relations.clone(),
-            tokenizer: tokenizer.identity().to_owned(),
-            ranker: None,
-        };
-        Ok(LoadedModel { model, description, tokenizer })
-    }
-
-    fn dropout(&self) -> Option<f64> {
-        (self.plan.dropout >= 0.0).then_some(self.plan.dropout)
-    }
-
-    fn config(&self, manifest: &Manifest) -> ModelConfig {
-        let classes = if self.part == Part::Finetuner { manifest.relations.len() as i64 + 1 } else { 0 };
-        ModelConfig { part: self.part, relation_width: self.switches.relation_width, classes, head_start: self.switches.head_start }
+        let foundation = foundation(encoder, parameters, self.plan, store.relations(), entity_types(store), &tokenizer, self.seed);
+        Ok((foundation, tokenizer))
     }
 
     fn spec(&self, tokenizer: &Tokenizer) -> Result<EncoderSpec> {
@@ -147,6 +192,38 @@ impl NewModel<'_> {
     }
 }
 
+fn foundation(
+    encoder: Box<dyn Encoder>,
+    mut parameters: Parameters,
+    plan: &EncoderPlan,
+    relations: &RelationSet,
+    entity_types: Vec<String>,
+    tokenizer: &Tokenizer,
+    seed: u64,
+) -> Foundation {
+    if plan.frozen {
+        parameters.freeze();
+    }
+    Foundation {
+        max_pieces: plan.max_pieces.into_iter().chain(encoder.max_positions().map(|limit| limit as usize)).min(),
+        encoder,
+        parameters,
+        relations: relations.len(),
+        entity_types,
+        pieces: tokenizer.special().clone(),
+        truncate: plan.truncate,
+        dropout: (plan.dropout >= 0.0).then_some(plan.dropout),
+        seed,
+    }
+}
+
+/// DocRED's entity types in the order of its release, then any others of the store by name.
+fn entity_types(store: &DocumentStore) -> Vec<String> {
+    const DOCRED: [&str; 6] = ["ORG", "LOC", "TIME", "PER", "MISC", "NUM"];
+    let others = store.manifest().entity_types.iter().filter(|name| !DOCRED.contains(&name.as_str())).cloned();
+    DOCRED.iter().map(|&name| name.to_owned()).chain(others).collect()
+}
+
 /// Rows of the special pieces but padding.
 fn special_rows(tokenizer: &Tokenizer) -> Vec<i64> {
     let special = tokenizer.special();
@@ -161,79 +238,93 @@ fn vocabulary(tokenizer: &Tokenizer) -> Vec<String> {
     (0..tokenizer.vocab_size()).map(|id| tokenizer.token(id as u32).unwrap_or_default()).collect()
 }
 
+/// A checkpoint's description, encoder and tokenizer, checked to be of the part that is needed.
+fn open(checkpoint: &Checkpoint, part: Part, device: Device) -> Result<(Description, Foundation, Tokenizer)> {
+    let path = checkpoint.path();
+    let description: Description = checkpoint.description()?;
+    if description.part != part {
+        let problem = format!("holds a {:?}, but a {part:?} is needed", description.part);
+        return Err(DataError::new(path, problem).hint("name a checkpoint of the right stage").into());
+    }
+    let tokenizer = Tokenizer::load(path, None)?;
+    if tokenizer.identity() != description.tokenizer {
+        return Err(DataError::new(path, "its tokenizer is not the one the model was trained with").into());
+    }
+    let mut parameters = Parameters::new(0, device);
+    let encoder = encoder::build(&EncoderSpec::Folder(path.to_owned()), tokenizer.vocab_size() as i64, &mut parameters)?;
+    let Description { encoder: plan, relations, entity_types, .. } = &description;
+    let foundation = foundation(encoder, parameters, plan, relations, entity_types.clone(), &tokenizer, 0);
+    Ok((description, foundation, tokenizer))
+}
+
+fn assign_heads(checkpoint: &Checkpoint, parameters: &Parameters) -> Result<()> {
+    checkpoint.heads()?.into_iter().try_for_each(|(name, value)| parameters.assign(&format!("{HEADS}{name}"), &value))
+}
+
 impl LoadedModel {
-    /// Opens a checkpoint of this program.
+    /// Opens a checkpoint of DSDocRE's ranker or pre-trainer.
     ///
     /// # Errors
-    /// A checkpoint of another system or part; files that are missing or changed.
+    /// A checkpoint of another part; files that are missing or changed.
     pub fn open(path: &Path, part: Part, device: Device) -> Result<Self> {
         let checkpoint = Checkpoint::open(path)?;
-        let description: Description = checkpoint.description()?;
-        if description.model.part != part {
-            let problem = format!("holds a {:?}, but a {part:?} is needed", description.model.part);
-            return Err(DataError::new(path, problem).hint("name a checkpoint of the right stage").into());
-        }
-        let tokenizer = Tokenizer::load(path, None)?;
-        if tokenizer.identity() != description.tokenizer {
-            return Err(DataError::new(path, "its tokenizer is not the one the model was trained with").into());
-        }
-        let mut parameters = Parameters::new(0, device);
-        let encoder = encoder::build(&EncoderSpec::Folder(path.to_owned()), tokenizer.vocab_size() as i64, &mut parameters)?;
-        let dropout = (description.encoder.dropout >= 0.0).then_some(description.encoder.dropout);
-        let model = DsdocreModel::new(encoder, parameters, description.model.clone(), dropout)?;
-        for (name, value) in checkpoint.heads()? {
-            model.parameters.assign(&format!("heads.{name}"), &value)?;
-        }
+        let (description, foundation, tokenizer) = open(&checkpoint, part, device)?;
+        let config = ModelConfig::of(part, description.settings.dsdocre()?, foundation.relations);
+        let model = DsdocreModel::new(foundation.encoder, foundation.parameters, config, foundation.dropout)?;
+        assign_heads(&checkpoint, &model.parameters)?;
         Ok(Self { model, description, tokenizer })
     }
 
-    /// Copies all weights of a checkpoint of the same shape into this model.
+    /// How documents are viewed in this model's stage.
     ///
     /// # Errors
-    /// Other names or shapes.
-    pub fn restore(&self, checkpoint: &Checkpoint) -> Result<()> {
-        let other = Self::open(checkpoint.path(), self.description.model.part, self.model.parameters.device())?;
-        for entry in other.model.parameters.iter() {
-            self.model.parameters.assign(&entry.name, &entry.tensor.detach())?;
-        }
-        Ok(())
+    /// A description of another system.
+    pub fn views(&self, seed: u64) -> Result<DocumentViews> {
+        let plan = &self.description.encoder;
+        let limits = plan.max_pieces.into_iter().chain(self.model.encoder.max_positions().map(|limit| limit as usize));
+        let options = self.description.settings.dsdocre()?.view_options(limits.min(), plan.truncate, self.description.part);
+        Ok(DocumentViews { pieces: self.tokenizer.special().clone(), options, seed })
+    }
+}
+
+impl LoadedExtractor {
+    /// Opens a fine-tuned checkpoint of any system.
+    ///
+    /// # Errors
+    /// A checkpoint of another stage; files that are missing or changed.
+    pub fn open(path: &Path, device: Device) -> Result<Self> {
+        let checkpoint = Checkpoint::open(path)?;
+        let (description, foundation, tokenizer) = open(&checkpoint, Part::Finetuner, device)?;
+        let model = description.settings.build(foundation, description.ranker.is_some())?;
+        assign_heads(&checkpoint, model.parameters())?;
+        Ok(Self { model, description, tokenizer })
     }
 
-    /// Starts the relation layer from another stage's checkpoint (switch `transfer_bilinear`).
+    /// Starts the layers that this model shares with another stage's checkpoint, named `PREFIX…`, from it.
     ///
     /// # Errors
     /// Another width.
-    pub fn transfer_relation_layer(&self, checkpoint: &Path) -> Result<()> {
+    pub fn transfer_heads(&self, checkpoint: &Path, prefix: &str) -> Result<()> {
         for (name, value) in Checkpoint::open(checkpoint)?.heads()? {
-            if name.starts_with("relation.") {
-                self.model.parameters.assign(&format!("heads.{name}"), &value)?;
+            if name.starts_with(prefix) {
+                self.model.parameters().assign(&format!("{HEADS}{name}"), &value)?;
             }
         }
         Ok(())
     }
+}
 
-    /// The longest view in pieces, if there is a limit.
-    pub fn max_pieces(&self) -> Option<usize> {
-        let own = self.model.encoder.max_positions().map(|limit| limit as usize);
-        match (self.description.encoder.max_pieces, own) {
-            (Some(asked), Some(own)) => Some(asked.min(own)),
-            (asked, own) => asked.or(own),
+impl<M: Model> Loaded<M> {
+    /// Copies all weights of a checkpoint of the same model into this one.
+    ///
+    /// # Errors
+    /// Other names or shapes.
+    pub fn restore(&self, checkpoint: &Checkpoint) -> Result<()> {
+        let parameters = self.model.parameters();
+        for (name, value) in hf::read_folder(checkpoint.path())?.tensors {
+            parameters.assign(&name, &value)?;
         }
-    }
-
-    /// How documents are viewed in this model's stage.
-    pub fn views(&self, seed: u64) -> DocumentViews {
-        let switches = &self.description.switches;
-        let unmasked = !switches.mask_padding && self.description.model.part != Part::Finetuner;
-        let options = ViewOptions {
-            max_pieces: self.max_pieces(),
-            truncate: self.description.encoder.truncate,
-            pad_to: if unmasked { self.max_pieces() } else { None },
-            max_mentions: switches.max_mentions.filter(|&most| most > 0),
-            markers: Markers::PerEntity,
-            repeat_masked: switches.repeat_masked,
-        };
-        DocumentViews { pieces: self.tokenizer.special().clone(), options, seed }
+        assign_heads(checkpoint, parameters)
     }
 
     /// Writes a checkpoint.
@@ -243,15 +334,15 @@ impl LoadedModel {
     pub fn save(&self, path: &Path, trainer: &TrainerState, optimizer: Vec<(String, Tensor)>, extra: Vec<(String, Vec<u8>)>) -> Result<()> {
         let mut encoder = Vec::new();
         let mut heads = Vec::new();
-        for entry in self.model.parameters.iter() {
-            match entry.name.strip_prefix("heads.") {
+        for entry in self.model.parameters().iter() {
+            match entry.name.strip_prefix(HEADS) {
                 Some(name) => heads.push((name.to_owned(), entry.tensor.shallow_clone())),
                 None => encoder.push((entry.name.clone(), entry.tensor.shallow_clone())),
             }
         }
         let description = serde_json::to_value(&self.description).map_err(|error| Error::Bug(error.to_string()))?;
         let content = CheckpointContent {
-            encoder_config: self.model.encoder.config(),
+            encoder_config: self.model.encoder_config(),
             encoder,
             heads,
             optimizer,

@@ -5,10 +5,10 @@ use std::path::Path;
 use super::model::{EncoderStart, NewModel};
 use super::session::Session;
 use super::training::{SaveOnly, StageRun, StageStart};
-use crate::recipe::{EncoderPlan, StagePlan, Switches};
+use crate::recipe::{EncoderPlan, StagePlan};
 use crate::sampling::PretrainSampler;
 use crate::shards::{DocumentStore, FactIndex, StoreOptions};
-use crate::systems::dsdocre::{Part, PretrainSource, Pretrainer};
+use crate::systems::dsdocre::{Part, PretrainSource, Pretrainer, Switches};
 use crate::train::{Checkpoint, RunFolder, say};
 use crate::{Error, Result};
 
@@ -51,14 +51,14 @@ pub fn pretrain(task: &PretrainTask, session: &Session, run: &RunFolder) -> Resu
         ));
     }
     let (switches, seed) = (task.switches, task.seed);
-    let new = NewModel { plan: task.encoder, start: &EncoderStart::Plan, part: Part::Pretrainer, switches, seed, device: session.device };
-    let loaded = new.build(&store)?;
+    let new = NewModel { plan: task.encoder, start: &EncoderStart::Plan, seed, device: session.device };
+    let loaded = new.dsdocre(&store, Part::Pretrainer, switches)?;
     let total_steps = task.plan.steps.unwrap_or((task.plan.epochs * task.plan.steps_per_epoch as f64) as u64);
     let mention_candidates = switches.mention_candidates;
     let source = PretrainSource {
         store: &store,
         sampler,
-        views: loaded.views(seed),
+        views: loaded.views(seed)?,
         batch: task.plan.batch,
         budget: task.plan.tokens_per_micro_batch,
         seed,

@@ -2,13 +2,11 @@
 
 use std::path::Path;
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
-use super::model::{Description, LoadedModel};
-use crate::systems::Forward;
-use crate::text::{View, pack};
-use crate::torch::encoder::{Pass, TokenStream};
-use crate::torch::{Precision, Segments, hf};
+use crate::text::{Tokenizer, View, pack};
+use crate::torch::encoder::{self, EncoderSpec, Pass, TokenStream};
+use crate::torch::{Parameters, Precision, Segments, hf};
 use crate::train::{Checkpoint, write_whole};
 use crate::{Error, Result};
 
@@ -21,22 +19,23 @@ const WORDS: [&str; 14] =
 /// # Errors
 /// A damaged checkpoint, the disk.
 pub fn probe(checkpoint: &Path, folder: &Path) -> Result<()> {
-    let description: Description = Checkpoint::open(checkpoint)?.description()?;
-    let mut loaded = LoadedModel::open(checkpoint, description.model.part, tch::Device::Cpu)?;
+    let checkpoint = Checkpoint::open(checkpoint)?;
+    let mut tokenizer = Tokenizer::load(checkpoint.path(), None)?;
+    let spec = EncoderSpec::Folder(checkpoint.path().to_owned());
+    let encoder = encoder::build(&spec, tokenizer.vocab_size() as i64, &mut Parameters::new(0, Device::Cpu))?;
     let mut pieces = Vec::new();
     for word in WORDS {
-        pieces.extend_from_slice(loaded.tokenizer.encode_word(word)?);
+        pieces.extend_from_slice(tokenizer.encode_word(word)?);
     }
-    let special = loaded.tokenizer.special();
+    let special = tokenizer.special();
     let ids: Vec<u32> = [special.cls].into_iter().chain(pieces.iter().copied()).chain([special.sep]).collect();
     let packed = pack(&[View { ids, ..View::default() }]);
     let stream = TokenStream {
         ids: Tensor::f_from_slice(&packed.ids)?,
         positions: Tensor::f_from_slice(&packed.positions)?,
-        segments: Segments::new(&packed.offsets, tch::Device::Cpu)?,
+        segments: Segments::new(&packed.offsets, Device::Cpu)?,
     };
-    let forward = Forward { train: false, precision: Precision::Fp32 };
-    let states = tch::no_grad(|| loaded.model.encoder.encode(&stream, &Pass::inference(forward.precision)))?;
+    let states = tch::no_grad(|| encoder.encode(&stream, &Pass::inference(Precision::Fp32)))?;
     fs_err::create_dir_all(folder)?;
     let states = states.f_to_kind(Kind::Float)?;
     hf::write_safetensors(&folder.join("probe.safetensors"), [("ids", &stream.ids), ("states", &states)])?;

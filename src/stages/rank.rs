@@ -5,10 +5,10 @@ use std::path::Path;
 use super::model::{EncoderStart, NewModel};
 use super::session::Session;
 use super::training::{SaveOnly, StageRun, StageStart, total_steps};
-use crate::recipe::{EncoderPlan, StagePlan, Switches};
+use crate::recipe::{EncoderPlan, StagePlan};
 use crate::sampling::BatchOrder;
 use crate::shards::{DocumentStore, StoreOptions};
-use crate::systems::dsdocre::{Part, RankSource, Ranker};
+use crate::systems::dsdocre::{Part, RankSource, Ranker, Switches};
 use crate::train::{Checkpoint, RunFolder};
 use crate::{Error, Result};
 
@@ -47,14 +47,14 @@ pub fn rank(task: &RankTask, session: &Session, run: &RunFolder) -> Result<Check
         return Err(Error::recipe(format!("{}: no document has a label to train the ranker on", task.train.display())));
     }
     let (switches, seed) = (task.switches, task.seed);
-    let new = NewModel { plan: task.encoder, start: &EncoderStart::Plan, part: Part::Ranker, switches, seed, device: session.device };
-    let loaded = new.build(&store)?;
+    let new = NewModel { plan: task.encoder, start: &EncoderStart::Plan, seed, device: session.device };
+    let loaded = new.dsdocre(&store, Part::Ranker, switches)?;
     let total_steps = total_steps(task.plan, rows.len());
     let source = RankSource {
         order: BatchOrder::new(rows.len(), seed, task.plan.batch, false)?,
         store: &store,
         rows,
-        views: loaded.views(seed),
+        views: loaded.views(seed)?,
         settings: switches.rank_settings(),
         budget: task.plan.tokens_per_micro_batch,
         seed,

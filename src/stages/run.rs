@@ -140,6 +140,7 @@ impl Pipeline<'_> {
         };
         let (train, dev) = (data.need(Role::Human)?, data.need(Role::Dev)?);
         let stage = format!("finetune-{}", variant.name());
+        let settings = recipe.settings()?;
         let task = FinetuneTask {
             stage: &stage,
             train: &train,
@@ -147,7 +148,7 @@ impl Pipeline<'_> {
             encoder: &recipe.encoder,
             start,
             ranker: ranker.filter(|_| ranked).map(Checkpoint::path),
-            switches: &recipe.switches,
+            settings: &settings,
             plan: &recipe.finetune,
             seed: recipe.seed,
             resume: self.resume,

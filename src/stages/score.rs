@@ -8,9 +8,8 @@ use super::model::LoadedModel;
 use super::session::Session;
 use crate::sampling::{ordered_pairs, top_pairs};
 use crate::shards::{DocumentStore, Scored, StoreOptions, WriteOptions, rewrite_with_scores};
-use crate::systems::DocumentViews;
-use crate::systems::Forward;
 use crate::systems::dsdocre::Part;
+use crate::systems::{DocumentViews, Forward};
 use crate::text::{EncodedDocument, ScoredPair, ViewChoices, split_by_tokens};
 use crate::torch::Precision;
 use crate::train::{Checkpoint, Progress};
@@ -113,12 +112,15 @@ impl Ranking {
     /// # Errors
     /// A checkpoint of another stage, or a damaged one.
     pub fn open(checkpoint: &Path, session: &Session) -> Result<Self> {
-        Ok(Self::new(LoadedModel::open(checkpoint, Part::Ranker, session.device)?, session.precision("auto")))
+        Self::new(LoadedModel::open(checkpoint, Part::Ranker, session.device)?, session.precision("auto"))
     }
 
     /// A ranker in memory.
-    pub fn new(loaded: LoadedModel, precision: Precision) -> Self {
-        Self { views: loaded.views(0), loaded, forward: Forward { train: false, precision } }
+    ///
+    /// # Errors
+    /// A model of another system.
+    pub fn new(loaded: LoadedModel, precision: Precision) -> Result<Self> {
+        Ok(Self { views: loaded.views(0)?, loaded, forward: Forward { train: false, precision } })
     }
 
     /// The best pairs of each document, best first.

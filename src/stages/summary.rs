@@ -8,8 +8,8 @@ use serde::Deserialize;
 use super::data::{Role, RunData};
 use super::evaluate::gold_of;
 use super::finetune::{gold_facts, predictions, ranked_facts, shared_scores};
-use super::model::LoadedModel;
-use super::predict::{PREDICT_TOKENS, Predictor, pair_choice};
+use super::model::LoadedExtractor;
+use super::predict::{Decider, PREDICT_TOKENS, Predictor};
 use super::session::Session;
 use crate::corpus::Document;
 use crate::eval::{
@@ -21,7 +21,6 @@ use crate::report::{
     DroppedLabel, Entry, LossCurve, MetricsWriter, ReportData, ScoreRow, Series, StageTime, docred_results, read_metrics, write_report,
 };
 use crate::shards::{DocumentStore, StoreOptions};
-use crate::systems::dsdocre::Part;
 use crate::train::{Checkpoint, RunFolder, TrainerState, say, write_whole};
 use crate::{DataError, Error, Result};
 
@@ -72,7 +71,7 @@ impl<'a> Summary<'a> {
     /// # Errors
     /// What prediction or the disk refuse.
     pub fn add(&mut self, result: &VariantResult) -> Result<()> {
-        let loaded = LoadedModel::open(result.checkpoint.path(), Part::Finetuner, self.session.device)?;
+        let loaded = LoadedExtractor::open(result.checkpoint.path(), self.session.device)?;
         let state = result.checkpoint.trainer()?;
         self.report.learning.push(Series { name: result.variant.label().into(), points: state.curve.clone() });
         let splits = [("dev", Some(&result.dev)), ("test", result.test.as_ref())];
@@ -82,16 +81,16 @@ impl<'a> Summary<'a> {
         Ok(())
     }
 
-    fn add_split(&mut self, variant: Variant, split: &str, folder: &Path, loaded: &LoadedModel, state: &TrainerState) -> Result<()> {
+    fn add_split(&mut self, variant: Variant, split: &str, folder: &Path, loaded: &LoadedExtractor, state: &TrainerState) -> Result<()> {
         let store = DocumentStore::open(folder, StoreOptions::default())?;
-        let pairs = pair_choice(&self.recipe.switches, variant != Variant::Baseline);
         let precision = self.session.precision(&self.recipe.finetune.precision);
-        let predictor = Predictor::new(loaded, pairs, precision, PREDICT_TOKENS);
+        let predictor = Predictor::new(&*loaded.model, precision, PREDICT_TOKENS);
         let scores = shared_scores(&predictor, &store, self.session)?;
         if !self.session.is_root() {
             return Ok(());
         }
-        let predictions = predictions(&scores, &store, self.recipe.switches.decision, state.threshold.unwrap_or(0.5));
+        let decider = Decider::of(&*loaded.model, state.threshold);
+        let predictions = predictions(&scores, &store, decider);
         let name = format!("{}-{split}", variant.name());
         write_predictions(&self.run.path().join(format!("predictions/{name}.json")), &predictions)?;
         let gold = gold_of(&store);
@@ -100,7 +99,7 @@ impl<'a> Summary<'a> {
         }
         let facts = FactSets { annotated: Some(&self.train_facts), distant: None };
         let mut result = evaluate(split, &Gold::new(&gold)?, &predictions, &EvaluateOptions { facts, ..EvaluateOptions::default() });
-        let ranked = ranked_facts(&scores, &store, &self.train_facts);
+        let ranked = ranked_facts(&scores, &store, decider, &self.train_facts);
         result.threshold = best_prefix(&ranked, gold_facts(&gold));
         result.curve = precision_recall(&ranked, gold_facts(&gold), CURVE_POINTS);
         self.report.scores.push(ScoreRow {

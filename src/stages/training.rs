@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use tch::Tensor;
 
-use super::model::LoadedModel;
+use super::model::{Loaded, Model};
 use super::session::Session;
 use crate::recipe::StagePlan;
 use crate::systems::{BatchSource, Objective};
@@ -65,16 +65,16 @@ impl StageStart {
 }
 
 /// Saves at checkpoints and does nothing else at boundaries.
-pub struct SaveOnly<'a> {
+pub struct SaveOnly<'a, M> {
     /// The model.
-    pub loaded: &'a LoadedModel,
+    pub loaded: &'a Loaded<M>,
     /// Folder of the stage's checkpoints.
     pub folder: PathBuf,
     /// Checkpoints to keep.
     pub keep: usize,
 }
 
-impl Boundary for SaveOnly<'_> {
+impl<M: Model> Boundary for SaveOnly<'_, M> {
     fn reached(&mut self, _state: &mut TrainerState, _progress: &Progress) -> Result<bool> {
         Ok(false)
     }
@@ -106,8 +106,9 @@ impl StageRun<'_> {
     ///
     /// # Errors
     /// What the data, the model, the disk or a peer refuse.
-    pub fn train<O, S>(self, objective: &O, source: &S, loaded: &LoadedModel, boundary: &mut dyn Boundary) -> Result<Checkpoint>
+    pub fn train<O, S, M>(self, objective: &O, source: &S, loaded: &Loaded<M>, boundary: &mut dyn Boundary) -> Result<Checkpoint>
     where
+        M: Model,
         O: Objective,
         S: BatchSource<Batch = O::Batch>,
     {

@@ -16,6 +16,9 @@ use crate::torch::encoder::Encoder;
 use crate::torch::losses::{adaptive_threshold_sum, bce_sum};
 use crate::{Error, Result};
 
+/// Prefix of the names of all parameters that are not the encoder's.
+pub const HEADS: &str = "heads.";
+
 /// An ordered pair of entities of one document.
 pub type Pair = (u32, u32);
 

@@ -4,14 +4,20 @@
 
 mod documents;
 pub mod dsdocre;
+mod extraction;
 mod extractor;
 mod objective;
+mod profile;
+mod settings;
 mod source;
 
 pub use documents::{DocumentViews, PackedDocuments, on, visit};
+pub use extraction::ExtractionSource;
 pub use extractor::{
-    Classes, DecisionRule, Example, Extraction, Extractor, Foundation, Layout, NaClass, Pair, RelationBatch, RelationLoss, Tables,
+    Classes, DecisionRule, Example, Extraction, Extractor, Foundation, HEADS, Layout, NaClass, Pair, RelationBatch, RelationLoss, Tables,
     relation_loss_sum, tables,
 };
 pub use objective::{Forward, MicroBatch, Objective};
+pub use profile::Profile;
+pub use settings::{SYSTEMS, Settings};
 pub use source::{BatchSource, Share, StepBatches};

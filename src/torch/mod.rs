@@ -21,7 +21,7 @@ mod shim;
 pub use device::{DeviceChoice, SideStream};
 pub use dropout::Dropout;
 pub use gradients::GradientBuckets;
-pub use optimizer::{AdamW, AdamWSettings, ParameterGroup};
+pub use optimizer::{Adam, AdamSettings, ParameterGroup};
 pub use params::{Init, Parameter, Parameters};
 pub use precision::Precision;
 pub use segments::Segments;

@@ -1,24 +1,31 @@
-//! AdamW (Loshchilov and Hutter 2019) by libtorch's fused kernel, with moments that can be saved.
+//! Adam (Kingma and Ba 2015), AdamW (Loshchilov and Hutter 2019) and AMSGrad (Reddi et al. 2018) by libtorch's fused kernels, with moments
+//! that can be saved.
 //!
 //! Not for: gradients (`gradients`) or learning-rate schedules (`train`).
+
+use std::ffi::c_int;
 
 use tch::{Kind, Tensor};
 use torch_sys::C_tensor;
 
-use super::shim::{check, docre_fused_adamw};
+use super::shim::{check, docre_fused_adam};
 use crate::{Error, Result};
 
-/// The constants of AdamW.
+/// The constants of Adam and its variants.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AdamWSettings {
+pub struct AdamSettings {
     /// Learning rate.
     pub lr: f64,
     /// Decay rates of the two moments.
     pub betas: (f64, f64),
     /// Added to the denominator.
     pub eps: f64,
-    /// Decoupled weight decay, multiplied by the learning rate.
+    /// Weight decay.
     pub weight_decay: f64,
+    /// AdamW's decay, multiplied by the learning rate and outside of the moments; otherwise it is added to the gradient (L2).
+    pub decoupled: bool,
+    /// AMSGrad: divide by the largest second moment so far.
+    pub amsgrad: bool,
 }
 
 /// Parameters that share settings.
@@ -27,7 +34,7 @@ pub struct ParameterGroup {
     /// (name, tensor) in order of declaration.
     pub parameters: Vec<(String, Tensor)>,
     /// Their settings.
-    pub settings: AdamWSettings,
+    pub settings: AdamSettings,
 }
 
 /// A parameter with its moments and its count of steps (an fp32 scalar, as the kernel wants it).
@@ -37,36 +44,41 @@ struct Slot {
     parameter: Tensor,
     mean: Tensor,
     square: Tensor,
+    /// Largest second moment so far, for AMSGrad.
+    largest: Option<Tensor>,
     step: Tensor,
 }
 
 impl Slot {
-    fn new(name: &str, parameter: &Tensor) -> Result<Self> {
+    fn new(name: &str, parameter: &Tensor, amsgrad: bool) -> Result<Self> {
         let value = parameter.f_detach()?;
         let step = Tensor::f_zeros([0i64; 0], (Kind::Float, parameter.device()))?;
         let (mean, square) = (value.f_zeros_like()?, value.f_zeros_like()?);
-        Ok(Self { name: name.to_owned(), parameter: parameter.shallow_clone(), mean, square, step })
+        let largest = amsgrad.then(|| value.f_zeros_like()).transpose()?;
+        Ok(Self { name: name.to_owned(), parameter: parameter.shallow_clone(), mean, square, largest, step })
     }
 
     /// The state under the names it is saved by.
-    fn entries(&self) -> [(String, &Tensor); 3] {
-        let named = |kind: &str| format!("{}.{kind}", self.name);
-        [(named("exp_avg"), &self.mean), (named("exp_avg_sq"), &self.square), (named("step"), &self.step)]
+    fn entries(&self) -> impl Iterator<Item = (String, &Tensor)> {
+        let moments = [("exp_avg", Some(&self.mean)), ("exp_avg_sq", Some(&self.square))];
+        let rest = [("max_exp_avg_sq", self.largest.as_ref()), ("step", Some(&self.step))];
+        let named = |(kind, tensor): (&str, Option<_>)| Some((format!("{}.{kind}", self.name), tensor?));
+        moments.into_iter().chain(rest).filter_map(named)
     }
 }
 
 /// The optimiser: groups of parameters and the state of each.
 #[derive(Debug)]
-pub struct AdamW {
-    groups: Vec<(AdamWSettings, Vec<Slot>)>,
+pub struct Adam {
+    groups: Vec<(AdamSettings, Vec<Slot>)>,
 }
 
-impl AdamW {
+impl Adam {
     /// One group with one set of settings.
     ///
     /// # Errors
     /// If libtorch cannot make the moments.
-    pub fn new(parameters: &[(String, Tensor)], settings: AdamWSettings) -> Result<Self> {
+    pub fn new(parameters: &[(String, Tensor)], settings: AdamSettings) -> Result<Self> {
         let parameters = parameters.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
         Self::with_groups(&[ParameterGroup { parameters, settings }])
     }
@@ -76,13 +88,15 @@ impl AdamW {
     /// # Errors
     /// As [`Self::new`].
     pub fn with_groups(groups: &[ParameterGroup]) -> Result<Self> {
-        let slots = |group: &ParameterGroup| group.parameters.iter().map(|(name, tensor)| Slot::new(name, tensor)).collect::<Result<_>>();
+        let slots = |group: &ParameterGroup| {
+            group.parameters.iter().map(|(name, tensor)| Slot::new(name, tensor, group.settings.amsgrad)).collect::<Result<_>>()
+        };
         let groups = groups.iter().map(|group| Ok((group.settings, slots(group)?))).collect::<Result<_>>()?;
         Ok(Self { groups })
     }
 
     /// The settings of each group, to be changed between steps (the learning rate's schedule).
-    pub fn settings_mut(&mut self) -> impl Iterator<Item = &mut AdamWSettings> {
+    pub fn settings_mut(&mut self) -> impl Iterator<Item = &mut AdamSettings> {
         self.groups.iter_mut().map(|(settings, _)| settings)
     }
 
@@ -131,7 +145,7 @@ impl AdamW {
 }
 
 /// The fused kernel over a group's lists.
-fn update(settings: &AdamWSettings, slots: &[(&Slot, Tensor)]) -> Result<()> {
+fn update(settings: &AdamSettings, slots: &[(&Slot, Tensor)]) -> Result<()> {
     fn list<'a>(slots: &'a [(&Slot, Tensor)], part: impl Fn(&'a (&Slot, Tensor)) -> &'a Tensor) -> Vec<*const C_tensor> {
         slots.iter().map(|slot| part(slot).as_ptr()).collect()
     }
@@ -142,15 +156,17 @@ fn update(settings: &AdamWSettings, slots: &[(&Slot, Tensor)]) -> Result<()> {
     let grads = list(slots, |(_, grad)| grad);
     let means = list(slots, |(slot, _)| &slot.mean);
     let squares = list(slots, |(slot, _)| &slot.square);
+    let largest: Vec<_> = slots.iter().filter_map(|(slot, _)| slot.largest.as_ref()).map(Tensor::as_ptr).collect();
     let steps = list(slots, |(slot, _)| &slot.step);
-    let AdamWSettings { lr, betas: (beta1, beta2), eps, weight_decay } = *settings;
-    // SAFETY: five arrays of `slots.len()` pointers to tensors that `slots` keeps alive.
+    let AdamSettings { lr, betas: (beta1, beta2), eps, weight_decay, decoupled, amsgrad } = *settings;
+    // SAFETY: six arrays (`largest` only where AMSGrad reads it) of `slots.len()` pointers to tensors that `slots` keeps alive.
     check(unsafe {
-        docre_fused_adamw(
+        docre_fused_adam(
             parameters.as_ptr(),
             grads.as_ptr(),
             means.as_ptr(),
             squares.as_ptr(),
+            largest.as_ptr(),
             steps.as_ptr(),
             slots.len(),
             lr,
@@ -158,6 +174,8 @@ fn update(settings: &AdamWSettings, slots: &[(&Slot, Tensor)]) -> Result<()> {
             beta2,
             weight_decay,
             eps,
+            c_int::from(decoupled),
+            c_int::from(amsgrad),
         )
     })
 }
@@ -169,7 +187,8 @@ mod tests {
     use super::*;
     use crate::torch::gradients::GradientBuckets;
 
-    const SETTINGS: AdamWSettings = AdamWSettings { lr: 1e-2, betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.1 };
+    const SETTINGS: AdamSettings =
+        AdamSettings { lr: 1e-2, betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.1, decoupled: true, amsgrad: false };
 
     fn parameters() -> Vec<(String, Tensor)> {
         tch::manual_seed(5);
@@ -190,7 +209,7 @@ mod tests {
         list.iter().flat_map(|(_, p)| Vec::<f64>::try_from(p.detach().flatten(0, -1).to_kind(Kind::Double)).unwrap()).collect()
     }
 
-    fn run(list: &[(String, Tensor)], buckets: &GradientBuckets, optimizer: &mut AdamW, steps: usize) {
+    fn run(list: &[(String, Tensor)], buckets: &GradientBuckets, optimizer: &mut Adam, steps: usize) {
         for _ in 0..steps {
             buckets.zero().unwrap();
             loss(list).backward();
@@ -198,31 +217,36 @@ mod tests {
         }
     }
 
-    /// Algorithm 2 of the AdamW paper with a constant schedule, number by number.
-    fn by_hand(p: &mut [f64], weights: &[f64], steps: i32) {
-        let AdamWSettings { lr, betas: (b1, b2), eps, weight_decay } = SETTINGS;
+    /// Algorithm 2 of the AdamW paper (both decays) with a constant schedule, and AMSGrad's running maximum, number by number.
+    fn by_hand(settings: AdamSettings, p: &mut [f64], weights: &[f64], steps: i32) {
+        let AdamSettings { lr, betas: (b1, b2), eps, weight_decay, decoupled, amsgrad } = settings;
         for (p, w) in p.iter_mut().zip(weights) {
-            let (mut m, mut v) = (0.0, 0.0);
+            let (mut m, mut v, mut largest) = (0.0, 0.0, 0f64);
             for t in 1..=steps {
-                let g = 2.0 * w * *p;
+                let g = 2.0 * w * *p + if decoupled { 0.0 } else { weight_decay * *p };
                 m = b1 * m + (1.0 - b1) * g;
                 v = b2 * v + (1.0 - b2) * g * g;
-                let (m_hat, v_hat) = (m / (1.0 - b1.powi(t)), v / (1.0 - b2.powi(t)));
-                *p -= lr * (m_hat / (v_hat.sqrt() + eps) + weight_decay * *p);
+                largest = largest.max(v);
+                let second = if amsgrad { largest } else { v };
+                let (m_hat, v_hat) = (m / (1.0 - b1.powi(t)), second / (1.0 - b2.powi(t)));
+                *p -= lr * (m_hat / (v_hat.sqrt() + eps) + if decoupled { weight_decay * *p } else { 0.0 });
             }
         }
     }
 
     #[test]
-    fn ten_steps_equal_the_algorithm() {
-        let list = parameters();
-        let mut expected = values(&list);
-        let weights: Vec<f64> = list.iter().flat_map(|(_, p)| (0..p.numel()).map(|i| i as f64 - 2.0)).collect();
-        by_hand(&mut expected, &weights, 10);
-        let buckets = GradientBuckets::new(&list, 1 << 20).unwrap();
-        run(&list, &buckets, &mut AdamW::new(&list, SETTINGS).unwrap(), 10);
-        for (got, expected) in values(&list).iter().zip(&expected) {
-            assert!((got - expected).abs() < 2e-6 * (1.0 + expected.abs()), "{got} is not {expected}");
+    fn ten_steps_equal_the_algorithms() {
+        for (decoupled, amsgrad) in [(true, false), (false, false), (false, true), (true, true)] {
+            let settings = AdamSettings { decoupled, amsgrad, ..SETTINGS };
+            let list = parameters();
+            let mut expected = values(&list);
+            let weights: Vec<f64> = list.iter().flat_map(|(_, p)| (0..p.numel()).map(|i| i as f64 - 2.0)).collect();
+            by_hand(settings, &mut expected, &weights, 10);
+            let buckets = GradientBuckets::new(&list, 1 << 20).unwrap();
+            run(&list, &buckets, &mut Adam::new(&list, settings).unwrap(), 10);
+            for (got, expected) in values(&list).iter().zip(&expected) {
+                assert!((got - expected).abs() < 2e-6 * (1.0 + expected.abs()), "{settings:?}: {got} is not {expected}");
+            }
         }
     }
 
@@ -230,7 +254,7 @@ mod tests {
     fn saved_state_continues_bit_for_bit() {
         let list = parameters();
         let buckets = GradientBuckets::new(&list, 8).unwrap();
-        let mut first = AdamW::new(&list, SETTINGS).unwrap();
+        let mut first = Adam::new(&list, SETTINGS).unwrap();
         run(&list, &buckets, &mut first, 3);
         let weights: Vec<_> = list.iter().map(|(_, p)| p.detach().copy()).collect();
         let mut state: Vec<_> = first.state().iter().map(|(name, tensor)| (name.clone(), tensor.copy())).collect();
@@ -239,7 +263,7 @@ mod tests {
         for ((_, p), saved) in list.iter().zip(&weights) {
             tch::no_grad(|| p.shallow_clone().copy_(saved));
         }
-        let mut second = AdamW::new(&list, SETTINGS).unwrap();
+        let mut second = Adam::new(&list, SETTINGS).unwrap();
         state.reverse();
         second.load_state(&state).unwrap();
         run(&list, &buckets, &mut second, 4);
@@ -249,7 +273,7 @@ mod tests {
     #[test]
     fn state_of_another_model_is_refused() {
         let list = parameters();
-        let mut optimizer = AdamW::new(&list, SETTINGS).unwrap();
+        let mut optimizer = Adam::new(&list, SETTINGS).unwrap();
         let state = optimizer.state();
         assert_eq!(state.iter().map(|(name, _)| name.as_str()).take(3).collect::<Vec<_>>(), ["a.exp_avg", "a.exp_avg_sq", "a.step"]);
         assert!(optimizer.load_state(&state[1..]).is_err());
@@ -263,9 +287,9 @@ mod tests {
         let before = values(&list);
         let group = |i: usize, lr| ParameterGroup {
             parameters: vec![(list[i].0.clone(), list[i].1.shallow_clone())],
-            settings: AdamWSettings { lr, weight_decay: 0.0, ..SETTINGS },
+            settings: AdamSettings { lr, weight_decay: 0.0, ..SETTINGS },
         };
-        let mut optimizer = AdamW::with_groups(&[group(0, 0.0), group(1, 1e-2)]).unwrap();
+        let mut optimizer = Adam::with_groups(&[group(0, 0.0), group(1, 1e-2)]).unwrap();
         let buckets = GradientBuckets::new(&list, 1 << 20).unwrap();
         run(&list, &buckets, &mut optimizer, 1);
         let after = values(&list);

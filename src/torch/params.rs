@@ -108,6 +108,14 @@ impl Parameters {
         Ok(())
     }
 
+    /// Makes all parameters declared so far constants that are saved but never trained.
+    pub fn freeze(&mut self) {
+        for entry in &mut self.entries {
+            entry.trainable = false;
+            let _same = entry.tensor.set_requires_grad(false);
+        }
+    }
+
     /// Number of scalars in the trainable parameters.
     pub fn num_trainable(&self) -> usize {
         self.trainable().map(|entry| entry.tensor.numel()).sum()

@@ -1,7 +1,7 @@
 //! The step loop.
 //!
 //! One step: the ranks add up the valid rows of every loss slot, each micro-batch divides by those global counts, gradients are summed
-//! over micro-batches and ranks (the all-reduce runs inside the last backward pass), the norm is clipped, AdamW moves. Accumulation and
+//! over micro-batches and ranks (the all-reduce runs inside the last backward pass), the norm is clipped, Adam moves. Accumulation and
 //! data parallelism are therefore exact, whatever the number of micro-batches and ranks.
 
 use std::collections::BTreeMap;
@@ -20,9 +20,9 @@ use crate::dist::{GradientReducer, ReduceOp, World};
 use crate::recipe::StagePlan;
 use crate::report::MetricLine;
 use crate::sampling::OrderHash;
-use crate::systems::{BatchSource, Forward, MicroBatch, Objective, Share, StepBatches};
+use crate::systems::{BatchSource, Forward, HEADS, MicroBatch, Objective, Share, StepBatches};
 use crate::torch::hooks::{self, HookGuard};
-use crate::torch::{AdamW, AdamWSettings, GradientBuckets, ParameterGroup, Precision};
+use crate::torch::{Adam, AdamSettings, GradientBuckets, ParameterGroup, Precision};
 use crate::{Error, Result};
 
 /// Size of a gradient bucket in bytes; DESIGN: large enough for the wire, small enough to overlap.
@@ -90,7 +90,8 @@ pub struct StepReport {
 
 /// What the stage does at boundaries; `save` is called with the state and the optimiser's tensors wherever a checkpoint is due.
 pub trait Boundary {
-    /// Called every `boundary_steps` steps and after the last; may change the state (scores, best step). Returns whether to save.
+    /// Called every `boundary_steps` steps and after the last; may change the state (scores, best step, `finished` to stop early).
+    /// Returns whether to save.
     ///
     /// # Errors
     /// What the stage meets; it must be the same on all ranks.
@@ -108,7 +109,7 @@ pub struct Trainer<'a, O: Objective> {
     objective: &'a O,
     settings: TrainerSettings,
     buckets: GradientBuckets,
-    optimizer: AdamW,
+    optimizer: Adam,
     /// Learning rate of each group before the schedule.
     rates: Vec<f64>,
     reducer: Arc<GradientReducer>,
@@ -127,7 +128,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
         let parameters: Vec<(String, Tensor)> =
             objective.parameters().trainable().map(|entry| (entry.name.clone(), entry.tensor.shallow_clone())).collect();
         let buckets = GradientBuckets::new(&parameters, BUCKET_BYTES)?;
-        let mut optimizer = AdamW::with_groups(&groups(&parameters, &settings.plan))?;
+        let mut optimizer = Adam::with_groups(&groups(&parameters, &settings.plan, objective))?;
         let flat = buckets.tensors().map(Tensor::shallow_clone).collect();
         let owner = (0..parameters.len()).map(|index| buckets.bucket_of(index)).collect();
         let reducer = Arc::new(world.gradient_reducer(flat, owner)?);
@@ -162,7 +163,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
         let mut progress = Progress::new(context.stage, total, self.state.step, context.is_root());
         std::thread::scope(|scope| {
             let batches = prefetch(scope, source, self.state.step..total, context.share());
-            while self.state.step < total {
+            while self.state.step < total && !self.state.finished {
                 let prepared = batches.recv().map_err(|_| Error::Bug("the batch thread ended early".into()))??;
                 let started = Instant::now();
                 let report = self.step(&prepared, context)?;
@@ -171,7 +172,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
             }
             Ok::<(), Error>(())
         })?;
-        progress.finish(&format!("{total} steps done"));
+        progress.finish(&format!("{} steps done", self.state.step));
         Ok(())
     }
 
@@ -306,6 +307,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
         if last || due(self.settings.boundary_steps) {
             save |= boundary.reached(&mut self.state, progress)?;
         }
+        let last = self.state.finished;
         if save {
             let saved = if context.is_root() { boundary.save(&self.state, self.optimizer.state()) } else { Ok(()) };
             context.world.agree(saved)?;
@@ -320,21 +322,25 @@ impl<'a, O: Objective> Trainer<'a, O> {
     }
 }
 
-/// Encoder and heads with their own rates.
-fn groups(parameters: &[(String, Tensor)], plan: &StagePlan) -> Vec<ParameterGroup> {
-    let settings = |rate: f64| AdamWSettings {
-        lr: plan.learning_rate * rate,
-        betas: (0.9, 0.999),
-        eps: plan.epsilon,
-        weight_decay: plan.weight_decay,
-    };
-    let group = |heads: bool, rate: f64| ParameterGroup {
-        parameters: parameters
-            .iter()
-            .filter(|(name, _)| name.starts_with("heads.") == heads)
-            .map(|(name, tensor)| (name.clone(), tensor.shallow_clone()))
-            .collect(),
-        settings: settings(rate),
-    };
-    vec![group(false, 1.0), group(true, plan.head_rate)]
+/// Parameters that share a learning rate and a weight decay, in order of their first member.
+fn groups<O: Objective>(parameters: &[(String, Tensor)], plan: &StagePlan, objective: &O) -> Vec<ParameterGroup> {
+    let mut groups: Vec<ParameterGroup> = Vec::new();
+    for (name, tensor) in parameters {
+        let rate = objective.rate(name) * if name.starts_with(HEADS) { plan.head_rate } else { 1.0 };
+        let decays = !plan.no_decay.iter().any(|part| name.contains(part.as_str()));
+        let settings = AdamSettings {
+            lr: plan.learning_rate * rate,
+            betas: (0.9, 0.999),
+            eps: plan.epsilon,
+            weight_decay: if decays { plan.weight_decay } else { 0.0 },
+            decoupled: plan.optimizer == "adamw",
+            amsgrad: plan.amsgrad,
+        };
+        let member = (name.clone(), tensor.shallow_clone());
+        match groups.iter_mut().find(|group| group.settings == settings) {
+            Some(group) => group.parameters.push(member),
+            None => groups.push(ParameterGroup { parameters: vec![member], settings }),
+        }
+    }
+    groups
 }

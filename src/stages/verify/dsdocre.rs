@@ -1,18 +1,21 @@
 //! The DSDocRE cases: ranker, pre-trainer, fine-tuner.
 
+use std::sync::Arc;
+
 use tch::{Device, Kind, Tensor};
 
 use super::Case;
 use crate::Result;
 use crate::corpus::RelationSet;
-use crate::recipe::{AlignmentDistance, HeadStart, MarkerNumbering, MentionCandidates};
 use crate::sampling::{ordered_pairs, top_pairs};
 use crate::systems::dsdocre::{
-    AlignmentRows, DsdocreModel, FinetuneBatch, Finetuner, MatchRows, ModelConfig, PairRows, Part, PretrainBatch, Pretrainer, RankBatch,
-    Ranker, paired_view,
+    AlignmentDistance, AlignmentRows, Dsdocre, DsdocreModel, DsdocreTables, MarkerNumbering, MatchRows, MentionCandidates, ModelConfig,
+    PairRows, Part, PretrainBatch, Pretrainer, RankBatch, Ranker, Switches,
 };
-use crate::systems::{DocumentViews, Forward, MicroBatch, Objective, PackedDocuments};
-use crate::text::{EncodedDocument, Markers, View, ViewChoices, ViewOptions};
+use crate::systems::{
+    DocumentViews, Example, Extractor, Forward, Foundation, MicroBatch, Objective, PackedDocuments, Pair, RelationBatch, tables,
+};
+use crate::text::{EncodedDocument, Markers, SpecialPieces, Tokenizer, View, ViewChoices, ViewOptions};
 use crate::torch::Parameters;
 use crate::torch::encoder::{BertConfig, EncoderSpec, build};
 use crate::torch::precision::Precision;
@@ -34,7 +37,9 @@ fn rename(name: &str) -> String {
     renamed.unwrap_or_else(|| name.to_owned())
 }
 
-fn model(case: &Case, part: Part, vocab: usize) -> Result<DsdocreModel> {
+/// An encoder of the case's size, as every model is built on.
+fn foundation(case: &Case, tokenizer: &Tokenizer, relations: usize) -> Result<Foundation> {
+    let vocab = tokenizer.vocab_size().min(case.number("/dims/encoder/vocab")? as usize);
     let dims = |key: &str| case.number(&format!("/dims/encoder/{key}"));
     let config = serde_json::json!({
         "vocab_size": vocab,
@@ -53,26 +58,50 @@ fn model(case: &Case, part: Part, vocab: usize) -> Result<DsdocreModel> {
     let overrides = config.as_object().cloned().unwrap_or_default();
     let spec = EncoderSpec::Preset { name: BertConfig::PRESETS[0].to_owned(), overrides };
     let encoder = build(&spec, vocab as i64, &mut parameters)?;
-    let classes = if part == Part::Finetuner { case.number("/dims/classes")? } else { 0 };
-    let config = ModelConfig { part, relation_width: case.number("/dims/relation_width")?, classes, head_start: HeadStart::Pytorch };
-    let model = DsdocreModel::new(encoder, parameters, config, None)?;
+    let options = view_options(case, false)?;
+    Ok(Foundation {
+        encoder,
+        parameters,
+        relations,
+        entity_types: Vec::new(),
+        pieces: tokenizer.special().clone(),
+        max_pieces: options.max_pieces,
+        truncate: options.truncate,
+        dropout: None,
+        seed: 0,
+    })
+}
+
+fn switches(case: &Case) -> Result<Switches> {
+    let max_mentions = Some(case.at("/switches/max_mentions").as_u64().unwrap_or(3) as usize);
+    Ok(Switches { relation_width: case.number("/dims/relation_width")?, max_mentions, ..Switches::default() })
+}
+
+/// The ranker or the pre-trainer with the case's weights.
+fn model(case: &Case, part: Part, tokenizer: &Tokenizer) -> Result<DsdocreModel> {
+    let foundation = foundation(case, tokenizer, 0)?;
+    let config = ModelConfig::of(part, &switches(case)?, 0);
+    let model = DsdocreModel::new(foundation.encoder, foundation.parameters, config, None)?;
     case.load_weights(&model.parameters, rename)?;
     Ok(model)
 }
 
-/// The views of the case; `padded` reproduces the release, which attends to its padding.
-fn views(case: &Case, pieces: crate::text::SpecialPieces, padded: bool) -> Result<DocumentViews> {
+fn view_options(case: &Case, padded: bool) -> Result<ViewOptions> {
     let length = case.number("/dims/encoder/max_position")? as usize;
     let max_pieces = case.at("/switches/max_len").as_u64().map_or(length, |length| length as usize);
-    let options = ViewOptions {
+    Ok(ViewOptions {
         max_pieces: Some(max_pieces),
         truncate: true,
         pad_to: padded.then_some(max_pieces),
-        max_mentions: Some(case.at("/switches/max_mentions").as_u64().unwrap_or(3) as usize),
+        max_mentions: switches(case)?.max_mentions,
         markers: Markers::PerEntity,
         repeat_masked: false,
-    };
-    Ok(DocumentViews { pieces, options, seed: 0 })
+    })
+}
+
+/// The views of the case; `padded` reproduces the release, which attends to its padding.
+fn views(case: &Case, pieces: SpecialPieces, padded: bool) -> Result<DocumentViews> {
+    Ok(DocumentViews { pieces, options: view_options(case, padded)?, seed: 0 })
 }
 
 /// Compares ids padded to the reference's length, and mention positions as rows padded by repeating the first.
@@ -125,7 +154,7 @@ fn all_pairs(documents: &[EncodedDocument], packed: &PackedDocuments) -> (Vec<i6
 
 pub(super) fn ranker(case: &mut Case) -> Result<()> {
     let (documents, tokenizer) = case.documents(&RelationSet::default())?;
-    let loaded = model(case, Part::Ranker, tokenizer.vocab_size().min(case.number("/dims/encoder/vocab")? as usize))?;
+    let loaded = model(case, Part::Ranker, &tokenizer)?;
     let objective = Ranker { model: &loaded };
     let rows: Vec<usize> = (0..documents.len()).collect();
     for padded in [false, true] {
@@ -185,7 +214,7 @@ fn loss(sums: &[Tensor], counts: &[f64]) -> Result<Tensor> {
 
 pub(super) fn pretrainer(case: &mut Case) -> Result<()> {
     let (documents, tokenizer) = case.documents(&RelationSet::default())?;
-    let loaded = model(case, Part::Pretrainer, tokenizer.vocab_size().min(case.number("/dims/encoder/vocab")? as usize))?;
+    let loaded = model(case, Part::Pretrainer, &tokenizer)?;
     let choices: Vec<ViewChoices> = (0..documents.len()).map(|row| choices(case, row, documents[row].entities.len())).collect();
     for (prefix, label_prefix, padded, candidates, distance) in [
         ("abs/", "", false, MentionCandidates::Entities, AlignmentDistance::Abs),
@@ -450,55 +479,68 @@ fn relations_of(case: &Case) -> RelationSet {
     set
 }
 
+/// The fine-tuner with the case's weights, laid out as asked.
+fn extractor(case: &Case, tokenizer: &Tokenizer, relations: usize, markers: MarkerNumbering) -> Result<Dsdocre> {
+    let extractor = Dsdocre::new(foundation(case, tokenizer, relations)?, &Switches { markers, ..switches(case)? }, true)?;
+    case.load_weights(extractor.parameters(), rename)?;
+    Ok(extractor)
+}
+
 pub(super) fn finetuner(case: &mut Case) -> Result<()> {
     let relations = relations_of(case);
     let (documents, tokenizer) = case.documents(&relations)?;
-    let loaded = model(case, Part::Finetuner, tokenizer.vocab_size().min(case.number("/dims/encoder/vocab")? as usize))?;
-    let objective = Finetuner { model: &loaded };
-    let rows: Vec<usize> = (0..documents.len()).collect();
+    let documents: Vec<Arc<EncodedDocument>> = documents.into_iter().map(Arc::new).collect();
     let chosen = kept_pairs(case, &documents)?;
-    let counts: Vec<i64> = chosen.iter().map(|pairs| pairs.len() as i64).collect();
-    let classes = relations.len() + 1;
-    for (prefix, ids, markers) in [("", "docs", MarkerNumbering::Entity), ("code/", "code/docs", MarkerNumbering::KeptOrder)] {
-        let views_of = views(case, tokenizer.special().clone(), false)?;
-        let laid: Vec<View> = documents
-            .iter()
-            .zip(&chosen)
-            .map(|(document, pairs)| paired_view(&views_of, markers, document, pairs))
-            .collect::<Result<_>>()?;
-        let packed = views_of.pack(&laid, &vec![0; laid.len()]);
-        compare_pair_positions(case, &laid, &chosen, prefix)?;
-        if prefix.is_empty() {
-            compare_views(case, &laid, &rows, ids, "entPos")?;
-            let (states, entities) = loaded.encode(&packed, EVALUATION)?;
-            let reference = unpadded(case.output("hidden")?, &rows, &lengths(&packed))?;
-            case.compare_with("hidden", &states, &reference, false)?;
-            let reference = unpadded(case.output("entities")?, &rows, &entity_counts(&packed))?;
-            case.compare_with("entities", &entities, &reference, false)?;
-        }
-        let sources: Vec<_> = documents.iter().zip(chosen.iter().cloned()).collect();
-        let batch = FinetuneBatch::new(packed, &sources, classes);
-        let (features, logits) = objective.logits(&batch, EVALUATION)?;
-        let reference = unpadded(case.output(&format!("{prefix}logits"))?, &rows, &counts)?;
-        case.compare_with(&format!("{prefix}logits"), &logits, &reference, false)?;
-        let reference = unpadded(case.output(&format!("{prefix}argmax"))?, &rows, &counts)?;
-        let (ours, theirs): (Vec<i64>, Vec<i64>) = (Vec::try_from(logits.f_argmax(1, false)?)?, Vec::try_from(reference)?);
-        case.compare_integers(&format!("{prefix}argmax"), &ours, &theirs);
-        let loss = loss(&objective.forward(&batch, EVALUATION)?, batch.counts())?;
-        case.compare(&format!("{prefix}loss"), &loss, false)?;
-        if prefix.is_empty() {
-            compare_targets(case, &batch, &counts)?;
-            let reference = unpadded(case.output("pair_features")?, &rows, &counts)?;
-            case.compare_with("pair_features", &features, &reference, false)?;
-            loss.f_backward()?;
-            case.compare_gradients("grad/", &loaded.parameters, rename)?;
-        }
+    let example = |(document, pairs): (&Arc<EncodedDocument>, &Vec<Pair>)| {
+        let (document, pairs) = (Arc::clone(document), pairs.clone());
+        Example { document, pairs, visit: 0, train: true }
+    };
+    let examples: Vec<Example> = documents.iter().zip(&chosen).map(example).collect();
+    for (prefix, markers) in [("", MarkerNumbering::Entity), ("code/", MarkerNumbering::KeptOrder)] {
+        let extractor = extractor(case, &tokenizer, relations.len(), markers)?;
+        compare_finetuning(case, prefix, &extractor, &examples)?;
+    }
+    Ok(())
+}
+
+fn compare_finetuning(case: &mut Case, prefix: &str, extractor: &Dsdocre, examples: &[Example]) -> Result<()> {
+    let rows: Vec<usize> = (0..examples.len()).collect();
+    let counts: Vec<i64> = examples.iter().map(|example| example.pairs.len() as i64).collect();
+    let chosen: Vec<Vec<Pair>> = examples.iter().map(|example| example.pairs.clone()).collect();
+    let laid: Vec<View> = examples.iter().map(|example| extractor.view(&example.document, &example.pairs)).collect::<Result<_>>()?;
+    compare_pair_positions(case, &laid, &chosen, prefix)?;
+    let batch = RelationBatch::new(&*extractor.layout(), examples, extractor.classes(), extractor.loss())?;
+    if prefix.is_empty() {
+        compare_views(case, &laid, &rows, "docs", "entPos")?;
+        let packed = &tables::<DsdocreTables>(&batch.tables)?.documents;
+        let (states, entities) = extractor.model.encode(packed, EVALUATION)?;
+        let reference = unpadded(case.output("hidden")?, &rows, &lengths(packed))?;
+        case.compare_with("hidden", &states, &reference, false)?;
+        let reference = unpadded(case.output("entities")?, &rows, &entity_counts(packed))?;
+        case.compare_with("entities", &entities, &reference, false)?;
+    }
+    let (features, logits) = extractor.vectors_and_logits(&batch, EVALUATION)?;
+    let reference = unpadded(case.output(&format!("{prefix}logits"))?, &rows, &counts)?;
+    case.compare_with(&format!("{prefix}logits"), &logits, &reference, false)?;
+    extractor.begin_prediction()?;
+    case.compare_with(&format!("{prefix}logits (folded)"), &tch::no_grad(|| extractor.predict(&batch, EVALUATION))?, &reference, false)?;
+    let reference = unpadded(case.output(&format!("{prefix}argmax"))?, &rows, &counts)?;
+    let (ours, theirs): (Vec<i64>, Vec<i64>) = (Vec::try_from(logits.f_argmax(1, false)?)?, Vec::try_from(reference)?);
+    case.compare_integers(&format!("{prefix}argmax"), &ours, &theirs);
+    let loss = loss(&extractor.losses(&batch, EVALUATION)?, batch.counts())?;
+    case.compare(&format!("{prefix}loss"), &loss, false)?;
+    if prefix.is_empty() {
+        compare_targets(case, &batch, &counts)?;
+        let reference = unpadded(case.output("pair_features")?, &rows, &counts)?;
+        case.compare_with("pair_features", &features, &reference, false)?;
+        loss.f_backward()?;
+        case.compare_gradients("grad/", extractor.parameters(), rename)?;
     }
     Ok(())
 }
 
 /// The pairs kept from the given score vectors, compared with the case's.
-fn kept_pairs(case: &mut Case, documents: &[EncodedDocument]) -> Result<Vec<Vec<(u32, u32)>>> {
+fn kept_pairs(case: &mut Case, documents: &[Arc<EncodedDocument>]) -> Result<Vec<Vec<(u32, u32)>>> {
     let scores = case.floats("score_vector")?;
     let stride = scores.len() / documents.len();
     let (heads, shape) = case.integers("pair_head")?;
@@ -531,7 +573,7 @@ fn kept_pairs(case: &mut Case, documents: &[EncodedDocument]) -> Result<Vec<Vec<
 }
 
 /// Positions of head and tail mentions of the kept pairs, and the ids of the release's markers.
-fn compare_pair_positions(case: &mut Case, laid: &[View], chosen: &[Vec<(u32, u32)>], prefix: &str) -> Result<()> {
+fn compare_pair_positions(case: &mut Case, laid: &[View], chosen: &[Vec<Pair>], prefix: &str) -> Result<()> {
     for (name, is_head) in [("head", true), ("tail", false)] {
         let (reference, shape) = case.integers(&format!("{prefix}{name}"))?;
         let (most, width) = (shape[1] as usize, shape[2] as usize);
@@ -557,7 +599,7 @@ fn compare_pair_positions(case: &mut Case, laid: &[View], chosen: &[Vec<(u32, u3
     Ok(())
 }
 
-fn compare_targets(case: &mut Case, batch: &FinetuneBatch, counts: &[i64]) -> Result<()> {
+fn compare_targets(case: &mut Case, batch: &RelationBatch, counts: &[i64]) -> Result<()> {
     let (reference, shape) = case.integers("labels")?;
     let (most, classes) = (shape[1] as usize, shape[2] as usize);
     let valid = |(index, &count): (usize, &i64)| reference[index * most * classes..][..count as usize * classes].to_vec();

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use crate::recipe::{AlignmentDistance, HeadStart};
-use crate::systems::Forward;
+use super::switches::{AlignmentDistance, HeadStart, Switches};
+use crate::systems::{Forward, HEADS};
 use crate::systems::{PackedDocuments, on};
 use crate::torch::encoder::{Encoder, Pass};
 use crate::torch::pairs;
@@ -36,6 +36,14 @@ pub struct ModelConfig {
     pub head_start: HeadStart,
 }
 
+impl ModelConfig {
+    /// The heads of a part under the given switches, for so many relations.
+    pub fn of(part: Part, switches: &Switches, relations: usize) -> Self {
+        let classes = if part == Part::Finetuner { relations as i64 + 1 } else { 0 };
+        Self { part, relation_width: switches.relation_width, classes, head_start: switches.head_start }
+    }
+}
+
 /// The layers above the encoder; a part that a model lacks is `None`.
 #[derive(Debug)]
 pub struct Heads {
@@ -65,9 +73,6 @@ pub struct DsdocreModel {
     pub config: ModelConfig,
     dropout: Option<f64>,
 }
-
-/// Prefix of head parameters.
-pub const HEADS: &str = "heads.";
 
 /// Declares a bilinear layer.
 fn bilinear(parameters: &mut Parameters, name: &str, out: i64, width: i64, start: HeadStart) -> Result<(Tensor, Tensor)> {

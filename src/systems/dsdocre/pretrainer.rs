@@ -4,8 +4,8 @@ use tch::Tensor;
 
 use super::model::DsdocreModel;
 use super::rows::{AlignmentRows, MatchRows, PairRows};
+use super::switches::{AlignmentDistance, MentionCandidates};
 use crate::Result;
-use crate::recipe::{AlignmentDistance, MentionCandidates};
 use crate::sampling::{PretrainItem, PretrainSampler};
 use crate::shards::DocumentStore;
 use crate::systems::{BatchSource, Forward, MicroBatch, Objective, Share, StepBatches};

@@ -37,11 +37,12 @@ unsafe extern "C" {
         out: *mut C_tensor,
     ) -> c_int;
     pub(super) fn docre_set_grad(parameter: *mut C_tensor, grad: *const C_tensor) -> c_int;
-    pub(super) fn docre_fused_adamw(
+    pub(super) fn docre_fused_adam(
         parameters: *const *const C_tensor,
         grads: *const *const C_tensor,
         means: *const *const C_tensor,
         squares: *const *const C_tensor,
+        largest: *const *const C_tensor,
         steps: *const *const C_tensor,
         count: usize,
         lr: f64,
@@ -49,6 +50,8 @@ unsafe extern "C" {
         beta2: f64,
         weight_decay: f64,
         eps: f64,
+        decoupled: c_int,
+        amsgrad: c_int,
     ) -> c_int;
     pub(super) fn docre_square_sum(flat: *const C_tensor, sum: *mut f64) -> c_int;
     pub(super) fn docre_hook_set(

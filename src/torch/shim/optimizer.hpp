@@ -1,6 +1,7 @@
-// Fused AdamW on lists of tensors, and the sum of squares of a gradient bucket.
+// Fused Adam and AdamW on lists of tensors, and the sum of squares of a gradient bucket.
 #pragma once
 #include <ATen/Parallel.h>
+#include <ATen/ops/_fused_adam.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/linalg_vector_norm.h>
 
@@ -22,9 +23,13 @@ struct TensorList {
   }
 };
 
-inline void fused_adamw(TensorList p, TensorList g, TensorList m, TensorList v, TensorList steps, double lr, double beta1, double beta2, double weight_decay, double eps) {
+inline void fused_adam(TensorList p, TensorList g, TensorList m, TensorList v, TensorList largest, TensorList steps, double lr, double beta1, double beta2, double weight_decay, double eps, bool decoupled, bool amsgrad) {
   at::NoGradGuard no_grad;
-  at::_fused_adamw_(p.vector(), g.vector(), m.vector(), v.vector(), {}, steps.vector(), lr, beta1, beta2, weight_decay, eps, false, false);
+  auto kernel = [&](auto update) {
+    update(p.vector(), g.vector(), m.vector(), v.vector(), largest.vector(), steps.vector(), lr, beta1, beta2, weight_decay, eps, amsgrad, false);
+  };
+  if (decoupled) kernel([](auto&&... arguments) { at::_fused_adamw_(arguments...); });
+  else kernel([](auto&&... arguments) { at::_fused_adam_(arguments...); });
 }
 
 constexpr int64_t kSumBlock = 16384;

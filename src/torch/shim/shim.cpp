@@ -1,4 +1,4 @@
-// What tch does not reach: kernels of our own, fused AdamW, gradient hooks, generator state, streams, memory statistics.
+// What tch does not reach: kernels of our own, fused Adam, gradient hooks, generator state, streams, memory statistics.
 // Only symbols of libtorch_cpu and libc10 are used, so that one binary serves machines with and without CUDA.
 // Every function returns 0, or -1 with the message in docre_last_error (of the calling thread).
 #include "attention.hpp"
@@ -47,8 +47,11 @@ int docre_dropout(const at::Tensor* x, const at::Tensor* residual, const at::Ten
 int docre_set_grad(at::Tensor* parameter, const at::Tensor* grad) {
   return guarded([&] { parameter->mutable_grad() = *grad; });
 }
-int docre_fused_adamw(at::Tensor* const* p, at::Tensor* const* g, at::Tensor* const* m, at::Tensor* const* v, at::Tensor* const* steps, size_t n, double lr, double beta1, double beta2, double weight_decay, double eps) {
-  return guarded([&] { docre::fused_adamw(TensorList{p, n}, TensorList{g, n}, TensorList{m, n}, TensorList{v, n}, TensorList{steps, n}, lr, beta1, beta2, weight_decay, eps); });
+int docre_fused_adam(at::Tensor* const* p, at::Tensor* const* g, at::Tensor* const* m, at::Tensor* const* v, at::Tensor* const* largest, at::Tensor* const* steps, size_t n, double lr, double beta1, double beta2, double weight_decay, double eps, int decoupled, int amsgrad) {
+  return guarded([&] {
+    docre::TensorList maxima{largest, amsgrad != 0 ? n : 0};
+    docre::fused_adam(TensorList{p, n}, TensorList{g, n}, TensorList{m, n}, TensorList{v, n}, maxima, TensorList{steps, n}, lr, beta1, beta2, weight_decay, eps, decoupled != 0, amsgrad != 0);
+  });
 }
 int docre_square_sum(const at::Tensor* flat, double* sum) {
   return guarded([&] { *sum = docre::square_sum(*flat); });

@@ -2,8 +2,8 @@ use serde_json::json;
 use tch::Device;
 
 use super::*;
-use crate::recipe::HeadStart;
 use crate::sampling::{AlignmentInstance, CrossPairInstance, EntityInstance, MentionInstance, PairInstance};
+use crate::systems::dsdocre::HeadStart;
 use crate::systems::dsdocre::{ModelConfig, Part};
 use crate::text::pack;
 use crate::torch::encoder::{EncoderSpec, build};

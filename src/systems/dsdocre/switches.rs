@@ -2,21 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::model::Part;
 use crate::sampling::{BaselineSettings, KeepRule, NegativePool, PretrainSettings, RankSettings, Task};
+use crate::systems::{DecisionRule, Profile};
+use crate::text::{Markers, ViewOptions};
 use crate::{Error, Result};
-
-/// Which published reading the defaults follow.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Profile {
-    /// The paper's intent with the release's bugs removed.
-    #[default]
-    Fixed,
-    /// What the text says.
-    Paper,
-    /// What the release does.
-    Code,
-}
 
 /// How two relation vectors are compared in alignment (§3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,26 +49,9 @@ pub enum HeadStart {
     Unit,
 }
 
-/// The fine-tuning loss.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RelationLoss {
-    /// Binary cross-entropy over relations and NA (§3.3 j).
-    Bce,
-}
-
-/// How classes are read off the logits (§2.2, §3.5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Decision {
-    /// The largest of relations and NA; at most one relation a pair.
-    ArgMax,
-    /// Every relation above one global threshold, the best-F1 prefix of dev.
-    Threshold,
-}
-
 /// All switches.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Switches {
     /// Width of the relation vector.
     pub relation_width: i64,
@@ -137,14 +110,18 @@ pub struct Switches {
     pub min_entities: usize,
     /// Start the fine-tuner's relation layer from pre-training (an improvement of ours, off in the papers).
     pub transfer_bilinear: bool,
-    /// Fine-tuning loss.
-    pub loss: RelationLoss,
     /// Decision rule.
-    pub decision: Decision,
+    pub decision: DecisionRule,
     /// Baseline without ranker: negatives per positive in training, and the largest number of pairs.
     pub baseline_negatives: usize,
     /// Baseline without ranker: largest number of training pairs a document.
     pub baseline_max_pairs: usize,
+}
+
+impl Default for Switches {
+    fn default() -> Self {
+        Self::fixed()
+    }
 }
 
 impl Switches {
@@ -195,8 +172,7 @@ impl Switches {
             alignment_random: 8,
             min_entities: 5,
             transfer_bilinear: false,
-            loss: RelationLoss::Bce,
-            decision: Decision::ArgMax,
+            decision: DecisionRule::ArgMax,
             baseline_negatives: 3,
             baseline_max_pairs: 90,
         }
@@ -210,6 +186,19 @@ impl Switches {
     /// Pairs kept a document in pre-training, where there is pre-denoising.
     pub fn pretrain_limit(&self) -> Option<usize> {
         self.k_pretrain.filter(|&k| k > 0)
+    }
+
+    /// How documents are laid out for a part of the model.
+    pub fn view_options(&self, max_pieces: Option<usize>, truncate: bool, part: Part) -> ViewOptions {
+        let unmasked = !self.mask_padding && part != Part::Finetuner;
+        ViewOptions {
+            max_pieces,
+            truncate,
+            pad_to: if unmasked { max_pieces } else { None },
+            max_mentions: self.mention_limit(),
+            markers: Markers::PerEntity,
+            repeat_masked: self.repeat_masked,
+        }
     }
 
     /// The ranker's instances.
@@ -247,7 +236,11 @@ impl Switches {
         BaselineSettings { negatives_per_positive: self.baseline_negatives, cap: self.baseline_max_pairs }
     }
 
-    pub(super) fn check(&self) -> Result<()> {
+    /// Refuses values that no model can be built from.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] naming the key.
+    pub fn check(&self) -> Result<()> {
         for (key, value) in [("blank_probability", self.blank_probability), ("same_fact_ratio", self.same_fact_ratio)] {
             if !(0.0..=1.0).contains(&value) {
                 return Err(Error::recipe(format!("switches.{key} = {value} is not a probability")));
