@@ -1,4 +1,4 @@
-//! Seeing and understanding: `report`, `inspect`, `batch`, `doctor`.
+//! Seeing and understanding: `systems`, `report`, `inspect`, `batch`, `doctor`.
 
 use std::path::{Path, PathBuf};
 
@@ -47,6 +47,31 @@ impl Report {
         write_report(&output, &merged)?;
         println!("{}", output.display());
         Ok(())
+    }
+}
+
+/// `systems [NAME]`.
+#[derive(Debug, Args)]
+pub struct Systems {
+    /// The system to describe; all are listed without it
+    #[arg(value_name = "NAME")]
+    name: Option<String>,
+    /// Encoder that the sizes are for: tiny, mini, base, bilstm, or a Hugging Face folder
+    #[arg(long, value_name = "E", default_value = "base")]
+    encoder: String,
+}
+
+impl Systems {
+    /// Prints the list or the description.
+    ///
+    /// # Errors
+    /// An unknown system or encoder.
+    pub fn run(self) -> Result<()> {
+        let text = match &self.name {
+            Some(name) => stages::describe_system(name, &self.encoder)?,
+            None => stages::list_systems() + "\n",
+        };
+        super::shared::print_all(text.as_bytes())
     }
 }
 

@@ -61,6 +61,8 @@ enum Verb {
     Probe(verifying::Probe),
     /// Measure the stages on this machine
     Bench(verifying::Bench),
+    /// List the systems, or describe one: layers, switches, defaults of the profiles, parameter counts
+    Systems(inspect::Systems),
     /// Make report.html of one or several runs
     Report(inspect::Report),
     /// Say what a checkpoint, a folder of shards or a run is, and check it
@@ -92,6 +94,7 @@ impl Verb {
             Self::Verify(verb) => verb.run(),
             Self::Probe(verb) => verb.run(),
             Self::Bench(verb) => verb.run(),
+            Self::Systems(verb) => verb.run(),
             Self::Report(verb) => verb.run(),
             Self::Inspect(verb) => verb.run(),
             Self::Batch(verb) => verb.run(),

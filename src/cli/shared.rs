@@ -60,9 +60,18 @@ impl StageFlags {
     /// # Errors
     /// A bad recipe or setting.
     pub fn recipe(&self) -> Result<Recipe> {
+        self.recipe_with(&[])
+    }
+
+    /// As [`Self::recipe`], with settings that win over the recipe but not over `--set`.
+    ///
+    /// # Errors
+    /// As [`Self::recipe`].
+    pub fn recipe_with(&self, settings: &[String]) -> Result<Recipe> {
+        let settings = [settings, &self.settings].concat();
         let mut recipe = match &self.recipe {
-            Some(path) => Recipe::load(path, &self.settings)?,
-            None => Recipe::parse("", "the command line", &self.settings)?,
+            Some(path) => Recipe::load(path, &settings)?,
+            None => Recipe::parse("", "the command line", &settings)?,
         };
         recipe.encoder.name.clone_from(&self.encoder);
         Ok(recipe)

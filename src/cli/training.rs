@@ -110,9 +110,9 @@ impl Pretrain {
 /// `finetune`.
 #[derive(Debug, Args)]
 pub struct Finetune {
-    /// The system
-    #[arg(long, value_name = "NAME", default_value = "dsdocre")]
-    system: String,
+    /// The system, see `systems` (default: the recipe's, or dsdocre)
+    #[arg(long, value_name = "NAME")]
+    system: Option<String>,
     /// Human-annotated shards
     #[arg(long, value_name = "SHARDS")]
     train: PathBuf,
@@ -132,8 +132,9 @@ impl Finetune {
     /// # Errors
     /// As [`stages::finetune`].
     pub fn run(self) -> Result<()> {
-        let mut recipe = self.flags.recipe()?;
-        recipe.system.clone_from(&self.system);
+        // The system decides the defaults of the schedule.
+        let system = self.system.iter().map(|name| format!("system={name}")).collect::<Vec<_>>();
+        let recipe = self.flags.recipe_with(&system)?;
         let settings = recipe.settings()?;
         let session = self.flags.machine.session()?;
         // A checkpoint of this program is a Hugging Face folder, so any folder is a start.

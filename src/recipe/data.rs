@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::corpus::world::MAX_NOISE;
 use crate::{Error, Result};
 
 /// Sources by role. Either a generated world, or files in DocRED form; `split` and `label` derive some roles from others.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct DataPlan {
     /// Distantly supervised documents.
     pub distant: Vec<PathBuf>,
@@ -43,7 +44,7 @@ pub struct DataPlan {
 }
 
 /// The generated world.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct SynthPlan {
     /// Distant documents.
@@ -67,7 +68,7 @@ impl Default for SynthPlan {
 }
 
 /// Distant labelling of documents with entities.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct LabelPlan {
     /// (head name, tail name, relation) triples.
     pub facts: PathBuf,
@@ -76,7 +77,7 @@ pub struct LabelPlan {
 }
 
 /// A split by a hash of the title: the first `test_share` of the unit interval is test, then `dev_share` dev, the rest human.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SplitPlan {
     /// Annotated files.
     pub files: Vec<PathBuf>,

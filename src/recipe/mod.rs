@@ -5,21 +5,24 @@
 
 mod data;
 mod overlay;
+mod schema;
 mod training;
 
 use std::path::{Path, PathBuf};
 
 pub use data::{DataPlan, LabelPlan, SplitPlan, SynthPlan};
-pub use training::{EncoderPlan, StagePlan};
+pub use schema::{described_keys, recipe_schema};
+pub use training::{EncoderPlan, Select, StagePlan};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::systems::dsdocre::Switches;
-use crate::systems::{Profile, SYSTEMS, Settings};
+use crate::systems::{Profile, Settings};
 use crate::{Error, Result};
 
 /// The whole pipeline, resolved and complete: written to the run folder as `recipe.toml`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Recipe {
     /// A name for people and for the default run folder.
     pub name: String,
@@ -50,7 +53,7 @@ pub struct Recipe {
 }
 
 /// A row of the paper's results table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Variant {
     /// Fine-tuning alone: no ranker, no pre-training ("BERT").
@@ -105,21 +108,22 @@ impl Recipe {
             toml::from_str(text).map_err(|error| Error::recipe(format!("{origin}: {}", error.to_string().trim_end())))?;
         overlay::apply_settings(&mut user, settings)?;
         let profile = overlay::profile_of(&user, origin)?;
-        let mut table = overlay::table_of(&Self::defaults(profile))?;
-        overlay::check_keys(&user, &table, origin)?;
+        let system = user.get("system").and_then(toml::Value::as_str).unwrap_or("dsdocre").to_owned();
+        let mut table = overlay::table_of(&Self::defaults(profile, &system))?;
+        overlay::check_keys(&user, origin)?;
         overlay::merge(&mut table, user);
         let recipe: Self = table.try_into().map_err(|error: toml::de::Error| Error::recipe(format!("{origin}: {}", error.message())))?;
         recipe.check()?;
         Ok(recipe)
     }
 
-    /// The defaults of a profile.
-    pub fn defaults(profile: Profile) -> Self {
+    /// The defaults of a profile, with the schedule of the system that is fine-tuned.
+    pub fn defaults(profile: Profile, system: &str) -> Self {
         Self {
             name: "run".into(),
             profile,
             seed: 1,
-            system: "dsdocre".into(),
+            system: system.to_owned(),
             variants: vec![Variant::Baseline, Variant::Denoised, Variant::Pretrained],
             threads: 0,
             device: "auto".into(),
@@ -128,7 +132,7 @@ impl Recipe {
             switches: Switches::of(profile),
             rank: StagePlan::rank(),
             pretrain: StagePlan::pretrain(),
-            finetune: StagePlan::finetune(profile),
+            finetune: StagePlan::finetune(system, profile),
         }
     }
 
@@ -139,9 +143,7 @@ impl Recipe {
     pub fn settings(&self) -> Result<Settings> {
         match self.system.as_str() {
             "dsdocre" => Ok(Settings::Dsdocre(Box::new(self.switches.clone()))),
-            other => {
-                Err(Error::recipe(format!("there is no system `{other}`")).with_hint(format!("the systems are {}", SYSTEMS.join(", "))))
-            }
+            other => Settings::of(other, self.profile),
         }
     }
 

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use toml::{Table, Value};
 
+use super::schema::{described_keys, recipe_schema};
 use crate::systems::Profile;
 use crate::{Error, Result};
 
@@ -49,54 +50,25 @@ pub(super) fn table_of<T: Serialize>(value: &T) -> Result<Table> {
     Table::try_from(value).map_err(|error| Error::Bug(format!("defaults cannot be written as a table: {error}")))
 }
 
-/// Optional tables have no default to compare with, so their keys are listed here.
-const OPTIONAL: &[(&str, &[&str])] = &[
-    ("data.synth", &["distant", "human", "dev", "test", "noise", "seed"]),
-    ("data.label", &["facts", "documents"]),
-    ("data.split", &["files", "dev_share", "test_share", "salt"]),
-];
-const OPTIONAL_KEYS: &[(&str, &[&str])] = &[
-    ("data", &["relations", "tokenizer", "train_facts"]),
-    ("encoder", &["word_vectors", "max_pieces"]),
-    ("switches", &["max_mentions", "k_finetune_cap", "k_pretrain"]),
-    ("rank", &["steps"]),
-    ("pretrain", &["steps"]),
-    ("finetune", &["steps"]),
-];
-
 /// Refuses keys that no struct reads.
-pub(super) fn check_keys(user: &Table, known: &Table, origin: &str) -> Result<()> {
-    check_level(user, Some(known), "", origin)
+pub(super) fn check_keys(user: &Table, origin: &str) -> Result<()> {
+    check_level(user, &recipe_schema(), "", origin)
 }
 
-fn check_level(user: &Table, known: Option<&Table>, prefix: &str, origin: &str) -> Result<()> {
-    let allowed = allowed_keys(known, prefix);
+fn check_level(user: &Table, schema: &serde_json::Value, prefix: &str, origin: &str) -> Result<()> {
+    let allowed: Vec<String> = described_keys(schema, prefix).into_iter().map(|(key, _)| key).collect();
     for (key, value) in user {
         let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
-        if !allowed.iter().any(|name| name == key) {
+        if !allowed.contains(key) {
             return Err(unknown_key(&path, key, &allowed, origin));
         }
-        if let Value::Table(inner) = value {
-            let next = known.and_then(|table| table.get(key)).and_then(Value::as_table);
-            check_level(inner, next, &path, origin)?;
+        match value {
+            // A setting that is one of several forms, such as a decision with its limit, is checked when it is read.
+            Value::Table(inner) if !described_keys(schema, &path).is_empty() => check_level(inner, schema, &path, origin)?,
+            _ => {}
         }
     }
     Ok(())
-}
-
-fn allowed_keys(known: Option<&Table>, prefix: &str) -> Vec<String> {
-    let mut allowed: Vec<String> = known.map(|table| table.keys().cloned().collect()).unwrap_or_default();
-    for (path, keys) in OPTIONAL.iter().chain(OPTIONAL_KEYS) {
-        if *path == prefix {
-            allowed.extend(keys.iter().map(|&key| key.to_owned()));
-        }
-        if let Some((parent, child)) = path.rsplit_once('.')
-            && parent == prefix
-        {
-            allowed.push(child.to_owned());
-        }
-    }
-    allowed
 }
 
 fn unknown_key(path: &str, key: &str, allowed: &[String], origin: &str) -> Error {

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::systems::Profile;
 use crate::{Error, Result};
 
 /// The text encoder.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct EncoderPlan {
     /// `tiny`, `mini`, `base`, `bilstm`, or a Hugging Face folder.
@@ -43,8 +44,19 @@ impl Default for EncoderPlan {
     }
 }
 
+/// The dev score that chooses the epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Select {
+    /// F1.
+    #[default]
+    F1,
+    /// F1 over facts that the training documents do not hold.
+    IgnF1,
+}
+
 /// Schedule and optimiser of one stage (SPEC §3.4).
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct StagePlan {
     /// Learning rate.
     pub learning_rate: f64,
@@ -87,6 +99,8 @@ pub struct StagePlan {
     pub evaluate_epochs: usize,
     /// The first epoch after which dev is evaluated (fine-tuning).
     pub first_evaluation_epoch: f64,
+    /// The dev score that chooses the checkpoint: `f1` or `ign-f1` (fine-tuning).
+    pub select: Select,
     /// Stop after so many evaluations without a better dev F1; 0: never (fine-tuning).
     pub patience: usize,
     /// Where a non-finite loss or gradient is met: `skip` the update, or `stop`.
@@ -125,6 +139,7 @@ impl StagePlan {
             precision: "auto".into(),
             evaluate_epochs: 1,
             first_evaluation_epoch: 0.0,
+            select: Select::F1,
             patience: 0,
             non_finite: "stop".into(),
         }
@@ -140,10 +155,32 @@ impl StagePlan {
         Self { batch: 16, epochs: 16.0, checkpoint_steps: 1000, ..Self::base() }
     }
 
-    /// Fine-tuning: 1e-5, 30 epochs; 4 documents a step in the paper, 6 in the release.
-    pub fn finetune(profile: Profile) -> Self {
-        let batch = if profile == Profile::Code { 6 } else { 4 };
-        Self { learning_rate: 1e-5, batch, epochs: 30.0, ..Self::base() }
+    /// Fine-tuning of a system as its paper or release does it (SPEC §3.4, 4.4, 5.4, 6.5, 7.4, 8.1, 8.2).
+    pub fn finetune(system: &str, profile: Profile) -> Self {
+        let code = profile == Profile::Code;
+        let adam = Self { optimizer: "adam".into(), clip: 0.0, epsilon: 1e-8, epochs: 200.0, ..Self::base() };
+        let atlop = Self { learning_rate: 5e-5, head_rate: 2.0, warmup: 0.06, decay: true, batch: 4, epochs: 30.0, ..Self::base() };
+        match system {
+            "atlop" => atlop,
+            "docre-ii" if code => Self { batch: 20, epochs: 102.0, weight_decay: 1e-4, select: Select::IgnF1, ..atlop },
+            "docre-ii" => Self { batch: 8, weight_decay: 1e-4, ..atlop },
+            "hin" => Self { learning_rate: 1e-4, batch: 12, patience: 20, ..adam },
+            "glre" => Self {
+                learning_rate: 1e-5,
+                head_rate: 50.0,
+                batch: 8,
+                amsgrad: true,
+                clip: 10.0,
+                first_evaluation_epoch: 10.0,
+                patience: 10,
+                ..adam
+            },
+            "bert-re" | "bert-ts" => Self { learning_rate: 1e-5, batch: 30, ..adam },
+            "cnn" | "lstm" | "bilstm" | "context-aware" | "lstm-sp" => {
+                Self { learning_rate: 1e-3, batch: 40, evaluate_epochs: 5, select: Select::IgnF1, ..adam }
+            }
+            _ => Self { learning_rate: 1e-5, batch: if code { 6 } else { 4 }, epochs: 30.0, ..Self::base() },
+        }
     }
 
     /// The learning rate's factor at `step` (from 1) of `total`.

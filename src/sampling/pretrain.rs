@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rand::RngExt;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::alignment::{self, AlignmentInstance};
@@ -19,7 +20,7 @@ use crate::text::{EncodedDocument, ViewChoices};
 use crate::{DataError, Error, Result};
 
 /// The tasks of pre-training.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum Task {
     /// Mention-entity matching inside a document.
     MenMat,
@@ -36,7 +37,7 @@ pub enum Task {
 }
 
 /// Where negative pairs come from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NegativePool {
     /// All pairs without a distant label, as in the release.

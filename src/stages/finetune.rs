@@ -11,8 +11,8 @@ use super::predict::{Decider, DocumentScores, PREDICT_TOKENS, Predictor};
 use super::session::Session;
 use super::training::{SaveOnly, StageRun, StageStart, total_steps};
 use crate::corpus::Document;
-use crate::eval::{EvaluateOptions, FactSet, Gold, Prediction, ScoredFact, best_prefix, evaluate};
-use crate::recipe::{EncoderPlan, StagePlan};
+use crate::eval::{EvaluateOptions, FactSet, FactSets, Gold, Prediction, ScoredFact, best_prefix, evaluate};
+use crate::recipe::{EncoderPlan, Select, StagePlan};
 use crate::shards::{DocumentStore, StoreOptions};
 use crate::systems::{DecisionRule, Extraction, ExtractionSource, Extractor, Settings};
 use crate::text::EncodedDocument;
@@ -71,6 +71,7 @@ pub fn finetune(task: &FinetuneTask, session: &Session, run: &RunFolder) -> Resu
         session,
         dev: &dev,
         gold: gold_of(&dev),
+        train_facts: FactSet::from_documents(&gold_of(&store)),
         plan,
         steps_per_epoch,
     };
@@ -125,6 +126,8 @@ struct DevBoundary<'a> {
     session: &'a Session,
     dev: &'a DocumentStore,
     gold: Vec<Document>,
+    /// Facts of the training documents, which Ign F1 leaves out.
+    train_facts: FactSet,
     plan: &'a StagePlan,
     steps_per_epoch: u64,
 }
@@ -146,7 +149,13 @@ impl Boundary for DevBoundary<'_> {
             return Ok(false);
         }
         let (predictions, threshold) = self.predictions()?;
-        let f1 = evaluate("dev", &Gold::new(&self.gold)?, &predictions, &EvaluateOptions::default()).official.f1;
+        let facts = FactSets { annotated: Some(&self.train_facts), distant: None };
+        let options = EvaluateOptions { facts, ..EvaluateOptions::default() };
+        let scores = evaluate("dev", &Gold::new(&self.gold)?, &predictions, &options).official;
+        let f1 = match self.plan.select {
+            Select::F1 => scores.f1,
+            Select::IgnF1 => scores.ign_annotated.map_or(scores.f1, |ign| ign.f1),
+        };
         state.curve.push((epoch, f1));
         let better = state.best.is_none_or(|(best, _)| f1 > best);
         if better {
@@ -156,7 +165,8 @@ impl Boundary for DevBoundary<'_> {
         let since_best = state.curve.iter().rev().take_while(|(_, f1)| state.best.is_some_and(|(best, _)| *f1 < best)).count();
         state.finished |= self.plan.patience > 0 && since_best >= self.plan.patience;
         let (facts, mark) = (predictions.len(), if better { ", the best so far" } else { "" });
-        progress.note(&format!("epoch {epoch:.0}: dev F1 {:.2}{mark} ({facts} facts)", 100.0 * f1));
+        let name = if self.plan.select == Select::F1 { "F1" } else { "Ign F1" };
+        progress.note(&format!("epoch {epoch:.0}: dev {name} {:.2}{mark} ({facts} facts)", 100.0 * f1));
         Ok(better || state.finished)
     }
 

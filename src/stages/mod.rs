@@ -17,6 +17,7 @@ mod run;
 mod score;
 mod session;
 mod summary;
+mod systems;
 mod training;
 mod verify;
 
@@ -34,4 +35,5 @@ pub use rank::{RankTask, rank};
 pub use run::run;
 pub use score::{Keep, ScoreTask, score};
 pub use session::Session;
+pub use systems::{describe_system, list_systems};
 pub use verify::{VerifyOutcome, verify_all, verify_case};

@@ -6,6 +6,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -124,7 +125,7 @@ pub enum RelationLoss {
 }
 
 /// How classes are read off the logits of a pair (SPEC §2.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum DecisionRule {
     /// The largest of relations and NA; at most one relation a pair.

@@ -19,5 +19,5 @@ pub use extractor::{
 };
 pub use objective::{Forward, MicroBatch, Objective};
 pub use profile::Profile;
-pub use settings::{SYSTEMS, Settings};
+pub use settings::{SYSTEMS, Settings, SystemInfo};
 pub use source::{BatchSource, Share, StepBatches};

@@ -1,13 +1,44 @@
-//! The settings of any system, and what builds it from them.
+//! The list of systems: their names, where they come from, their settings, and what builds them.
 
 use serde::{Deserialize, Serialize};
 
 use super::dsdocre::{Dsdocre, Switches};
-use super::{Extractor, Foundation};
-use crate::Result;
+use super::{Extractor, Foundation, Profile};
+use crate::{Error, Result};
 
-/// Names of the systems, as in `finetune --system`.
-pub const SYSTEMS: &[&str] = &["dsdocre"];
+/// A system as the command line lists it.
+#[derive(Clone, Copy, Debug)]
+pub struct SystemInfo {
+    /// Name, as in `finetune --system`.
+    pub name: &'static str,
+    /// What it is.
+    pub about: &'static str,
+    /// Paper, section of the specification, parity cases.
+    pub source: &'static str,
+    /// Table of the recipe that holds its settings.
+    pub table: &'static str,
+}
+
+/// All systems.
+pub const SYSTEMS: &[SystemInfo] = &[SystemInfo {
+    name: "dsdocre",
+    about: "marked entities, max-pooled mentions, bilinear relation vectors of the ranker's best pairs; arg-max with NA",
+    source: "Xiao et al. 2020, Denoising Relation Extraction from Document-level Distant Supervision",
+    table: "switches",
+}];
+
+impl SystemInfo {
+    /// The system of that name.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] naming the nearest one.
+    pub fn of(name: &str) -> Result<&'static Self> {
+        SYSTEMS.iter().find(|system| system.name == name).ok_or_else(|| {
+            let names: Vec<&str> = SYSTEMS.iter().map(|system| system.name).collect();
+            Error::recipe(format!("there is no system `{name}`")).with_hint(format!("the systems are {}", names.join(", ")))
+        })
+    }
+}
 
 /// A system with its settings, as a checkpoint keeps them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -18,6 +49,17 @@ pub enum Settings {
 }
 
 impl Settings {
+    /// The settings of a profile.
+    ///
+    /// # Errors
+    /// As [`SystemInfo::of`].
+    pub fn of(system: &str, profile: Profile) -> Result<Self> {
+        Ok(match SystemInfo::of(system)?.name {
+            "dsdocre" => Self::Dsdocre(Box::new(Switches::of(profile))),
+            listed => return Err(Error::Bug(format!("system `{listed}` has no settings"))),
+        })
+    }
+
     /// The system's name, as in `finetune --system`.
     pub fn system(&self) -> &'static str {
         match self {

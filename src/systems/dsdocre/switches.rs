@@ -1,5 +1,6 @@
 //! DSDocRE's switches: every difference between paper and release (SPEC §3.7) and every ablation (§3.6), with three profiles.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::model::Part;
@@ -9,7 +10,7 @@ use crate::text::{Markers, ViewOptions};
 use crate::{Error, Result};
 
 /// How two relation vectors are compared in alignment (§3.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AlignmentDistance {
     /// |a − b|, equation 4.
@@ -19,7 +20,7 @@ pub enum AlignmentDistance {
 }
 
 /// What intra-document mention matching chooses among (§3.7 row 1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum MentionCandidates {
     /// Entity vectors.
@@ -29,7 +30,7 @@ pub enum MentionCandidates {
 }
 
 /// How entities are numbered by their markers in fine-tuning (§3.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum MarkerNumbering {
     /// 2e+1 and 2e+2 for entity e, as in the other stages.
@@ -39,7 +40,7 @@ pub enum MarkerNumbering {
 }
 
 /// How bilinear layers start (§3.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum HeadStart {
     /// U(−1/√d, 1/√d), PyTorch's default and the release's. States after a layer norm have length √d, so scores start with a standard
@@ -50,7 +51,7 @@ pub enum HeadStart {
 }
 
 /// All switches.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Switches {
     /// Width of the relation vector.

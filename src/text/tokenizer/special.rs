@@ -10,7 +10,7 @@ use crate::{DataError, Error, Result};
 const MASKED_MENTION: usize = 200;
 
 /// Numbers of the special pieces.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SpecialPieces {
     /// `[CLS]`, the first piece of a view.
     pub cls: u32,
