@@ -65,6 +65,11 @@ pub enum Variant {
 }
 
 impl Variant {
+    /// The rows that a system is run for unless the recipe says otherwise.
+    fn of_system(system: &str) -> Vec<Self> {
+        if system == "dsdocre" { vec![Self::Baseline, Self::Denoised, Self::Pretrained] } else { vec![Self::Baseline] }
+    }
+
     /// The name used in folders and tables.
     pub fn name(self) -> &'static str {
         match self {
@@ -124,7 +129,7 @@ impl Recipe {
             profile,
             seed: 1,
             system: system.to_owned(),
-            variants: vec![Variant::Baseline, Variant::Denoised, Variant::Pretrained],
+            variants: Variant::of_system(system),
             threads: 0,
             device: "auto".into(),
             data: DataPlan::default(),
@@ -151,6 +156,12 @@ impl Recipe {
         self.settings()?;
         if self.variants.is_empty() {
             return Err(Error::recipe("variants is empty").with_hint("any of \"baseline\", \"denoised\", \"pretrained\""));
+        }
+        if self.system != "dsdocre" && self.variants.contains(&Variant::Denoised) {
+            let message = format!("variants holds \"denoised\", but system `{}` does not choose pairs by a ranker", self.system);
+            return Err(
+                Error::recipe(message).with_hint("\"baseline\" and \"pretrained\" (DSDocRE's pre-trained encoder) are for every system")
+            );
         }
         self.data.check()?;
         self.encoder.check()?;

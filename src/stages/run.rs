@@ -132,7 +132,7 @@ impl Pipeline<'_> {
         pretrained: Option<&Checkpoint>,
     ) -> Result<VariantResult> {
         let recipe = self.recipe;
-        let ranked = variant != Variant::Baseline;
+        let ranked = variant != Variant::Baseline && recipe.system == "dsdocre";
         let data = if ranked { scored.unwrap_or(self.data) } else { self.data };
         let start = match (variant, pretrained) {
             (Variant::Pretrained, Some(checkpoint)) => EncoderStart::Checkpoint(checkpoint.path().to_owned()),
