@@ -25,7 +25,7 @@ pub use bert::Bert;
 pub use bert_config::BertConfig;
 pub use bilstm::{BiLstm, BiLstmConfig};
 pub use local_start::start_local;
-pub use lstm::{LstmShape, PackedLstm, Packing};
+pub use lstm::{InitialStates, LstmShape, LstmStates, PackedLstm, Packing, lstm_layer};
 pub use spec::EncoderSpec;
 pub use word_vectors::{WordVectors, embed_projected};
 

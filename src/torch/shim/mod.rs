@@ -36,6 +36,15 @@ unsafe extern "C" {
         p: f64,
         out: *mut C_tensor,
     ) -> c_int;
+    pub(super) fn docre_lstm(
+        x: *const C_tensor,
+        offsets: *const C_tensor,
+        hidden: *const C_tensor,
+        cell: *const C_tensor,
+        weights: *const *const C_tensor,
+        count: usize,
+        out: *const *mut C_tensor,
+    ) -> c_int;
     pub(super) fn docre_set_grad(parameter: *mut C_tensor, grad: *const C_tensor) -> c_int;
     pub(super) fn docre_fused_adam(
         parameters: *const *const C_tensor,

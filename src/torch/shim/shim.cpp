@@ -2,6 +2,7 @@
 // Only symbols of libtorch_cpu and libc10 are used, so that one binary serves machines with and without CUDA.
 // Every function returns 0, or -1 with the message in docre_last_error (of the calling thread).
 #include "attention.hpp"
+#include "lstm_function.hpp"
 #include "optimizer.hpp"
 #include "runtime.hpp"
 
@@ -41,6 +42,15 @@ int docre_padded_attention(const at::Tensor* qkv, const at::Tensor* offsets, int
 }
 int docre_dropout(const at::Tensor* x, const at::Tensor* residual, const at::Tensor* keys, int64_t salt, double p, at::Tensor* out) {
   return guarded([&] { *out = docre::Dropout::apply(*x, maybe(residual), *keys, salt, p); });
+}
+// weights: four for each direction; out: states, final hidden, final cell.
+int docre_lstm(const at::Tensor* x, const at::Tensor* offsets, const at::Tensor* hidden, const at::Tensor* cell, at::Tensor* const* weights, size_t count, at::Tensor* const* out) {
+  return guarded([&] {
+    std::vector<at::Tensor> list;
+    for (size_t i = 0; i < count; i++) list.push_back(*weights[i]);
+    auto states = docre::PackedLstm::apply(*x, *offsets, maybe(hidden), maybe(cell), at::TensorList(list));
+    for (size_t i = 0; i < states.size(); i++) *out[i] = states[i];
+  });
 }
 
 // ---- optimiser ----

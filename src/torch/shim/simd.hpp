@@ -70,23 +70,55 @@ DOCRE_INLINE float max_lanes(const Floats& v) {
   return top;
 }
 
-// e^x for x ≤ 0 (also right up to 88): range reduction by ln 2 in two parts, then the polynomial of Cephes' expf; error under 2 ulp.
-DOCRE_INLINE void exponential(Floats& x) {
-  Floats floor;
-  splat(-87.0f, floor);
-  maximum(x, floor);
+// e^x = 2^n · (1 + p) for |x| ≤ 87: range reduction by ln 2 in two parts, then the polynomial of Cephes' expf; error of 1 + p under 2 ulp,
+// and p has full relative precision where n = 0. The low bits of `biased` hold n. A NaN comes out as p.
+DOCRE_INLINE void exponent_parts(const Floats& x, Floats& p, Words& biased) {
   const float shift = 12582912.0f;  // 1.5 · 2^23: adding it rounds to an integer in the low bits
-  Floats biased = x * 1.44269504088896341f + shift;
-  Floats n = biased - shift;
+  Floats rounded = x * 1.44269504088896341f + shift;
+  Floats n = rounded - shift;
   Floats r = x - n * 0.693359375f;
   r = r + n * 2.12194440e-4f;
-  Floats p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  p = r * 1.9875691500e-4f + 1.3981999507e-3f;
   p = p * r + 8.3334519073e-3f;
   p = p * r + 4.1665795894e-2f;
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
-  p = p * (r * r) + r + 1.0f;
-  x = (Floats)((Words)p + ((Words)biased << 23));
+  p = p * (r * r) + r;
+  biased = (Words)rounded;
+}
+
+// e^x for x ≤ 0 (also right up to 87).
+DOCRE_INLINE void exponential(Floats& x) {
+  Floats floor, p;
+  Words n;
+  splat(-87.0f, floor);
+  maximum(x, floor);
+  exponent_parts(x, p, n);
+  x = (Floats)((Words)(p + 1.0f) + (n << 23));
+}
+
+// Both keep a NaN, and have a relative error of a few ulp everywhere.
+DOCRE_INLINE void sigmoid(Floats& x) {
+  Floats limit, z = -x, p;
+  Words n;
+  splat(87.0f, limit);
+  z = z > limit ? limit : z;
+  z = z < -limit ? -limit : z;
+  exponent_parts(z, p, n);
+  Floats power = (Floats)((n << 23) + 0x3f800000);
+  x = 1.0f / (power * p + power + 1.0f);
+}
+
+// −m / (2 + m) with m = e^(−2|x|) − 1.
+DOCRE_INLINE void hyperbolic_tangent(Floats& x) {
+  Words sign = (Words)x & 0x80000000u, n;
+  Floats limit, p, z = -2.0f * (Floats)((Words)x & 0x7fffffffu);
+  splat(-87.0f, limit);
+  z = z < limit ? limit : z;
+  exponent_parts(z, p, n);
+  Floats power = (Floats)((n << 23) + 0x3f800000);
+  Floats m = power * p + (power - 1.0f);
+  x = (Floats)((Words)(-m / (m + 2.0f)) | sign);
 }
 
 }  // namespace docre

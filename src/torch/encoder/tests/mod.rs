@@ -2,6 +2,7 @@
 
 mod bert;
 mod bilstm;
+mod lstm;
 mod parity;
 mod word_vectors;
 
