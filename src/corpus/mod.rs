@@ -7,6 +7,7 @@ pub mod docred;
 mod document;
 mod json_stream;
 pub mod label;
+pub(crate) mod ordered;
 mod relations;
 pub mod split;
 pub mod world;

@@ -1,8 +1,8 @@
 //! The fact index: which documents state the same fact, for drawing pairs of documents (SPEC §3.3 d).
 //!
 //! A key stands for (head name, tail name, relation). An entity goes by each of its mention names, case-folded, so a fact is filed under
-//! every head name × tail name, and keys that share an instance are one. Each key is numbered by a hash of its instances' canonical names,
-//! which orders keys the same way on every machine. Keys without two instances in two different documents are dropped: they give no pair.
+//! every head name × tail name, and keys that share an instance are one. Each key is numbered by the least hash among its names, which
+//! orders keys the same way on every machine. Keys without two instances in two different documents are dropped: they give no pair.
 
 mod build;
 mod table;
@@ -11,6 +11,7 @@ use std::path::Path;
 
 use super::{DocumentStore, FileEntry};
 use crate::Result;
+pub(super) use build::{FactSpill, GroupFacts};
 
 /// The name of the fact index in its folder.
 pub(super) const FILE: &str = "facts.parquet";
@@ -28,6 +29,25 @@ pub struct Instance {
     pub relation: u32,
 }
 
+/// What an index holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FactCounts {
+    /// Fact keys with instances in two documents.
+    pub keys: usize,
+    /// Their instances.
+    pub instances: usize,
+    /// Instances of the key with the most.
+    pub largest_key: usize,
+}
+
+impl FactCounts {
+    fn add(&mut self, instances: usize) {
+        self.keys += 1;
+        self.instances += instances;
+        self.largest_key = self.largest_key.max(instances);
+    }
+}
+
 /// Fact keys in rising order, each with its instances in rising order, in contiguous storage.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FactIndex {
@@ -38,11 +58,6 @@ pub struct FactIndex {
 }
 
 impl FactIndex {
-    /// Builds the index over the labelled documents of a store.
-    pub fn build(store: &DocumentStore) -> Self {
-        Self::from_sorted(&build::keyed_instances(store))
-    }
-
     /// Number of keys.
     pub fn num_keys(&self) -> usize {
         self.keys.len()
@@ -70,11 +85,6 @@ impl FactIndex {
         *self = Self::from_sorted(&kept);
     }
 
-    /// Writes `facts.parquet` into a folder.
-    pub(super) fn write(&self, folder: &Path) -> Result<FileEntry> {
-        table::write(self, folder)
-    }
-
     /// Reads the index that `entry` names and checks every instance against the rows of `store`.
     ///
     /// Errors: a data error for a damaged file, keys out of order, and instances that the store does not hold.
@@ -91,15 +101,19 @@ impl FactIndex {
     fn from_sorted(pairs: &[(u64, Instance)]) -> Self {
         let mut index = Self { keys: Vec::new(), starts: vec![0], instances: Vec::new() };
         for group in pairs.chunk_by(|a, b| a.0 == b.0) {
-            let (key, first) = group[0];
-            if group.iter().any(|(_, instance)| instance.row != first.row) {
-                index.keys.push(key);
+            if gives_pairs(group) {
+                index.keys.push(group[0].0);
                 index.instances.extend(group.iter().map(|&(_, instance)| instance));
                 index.starts.push(index.instances.len());
             }
         }
         index
     }
+}
+
+/// Whether the instances of a key lie in two documents at least.
+fn gives_pairs(key: &[(u64, Instance)]) -> bool {
+    key.first().is_some_and(|(_, first)| key.iter().any(|(_, instance)| instance.row != first.row))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 mod columns;
 mod facts;
 mod files;
+mod groups;
 mod manifest;
 mod prepare;
 mod reader;
@@ -18,10 +19,10 @@ mod testing;
 mod validate;
 mod writer;
 
-pub use facts::{FactIndex, Instance};
+pub use facts::{FactCounts, FactIndex, Instance};
 pub use manifest::{FORMAT_VERSION, FileEntry, Manifest, Scored, TokenizerEntry};
 pub use prepare::{PrepareOptions, PrepareReport, prepare};
 pub use reader::{ReadOptions, ShardReader};
 pub use rewrite::rewrite_with_scores;
 pub use store::{DocumentStore, StoreOptions};
-pub use writer::{ShardWriter, WriteOptions, Written};
+pub use writer::WriteOptions;

@@ -1,25 +1,21 @@
 //! The stage `prepare`: documents from any source → encoded, written as shards, indexed by fact, published as one folder.
 //!
-//! The source runs on the calling thread and hands chunks over a short queue to a thread that encodes them (in parallel) and writes them,
-//! so reading and writing overlap and memory stays bounded. Rows keep the order of the source. Not for: parsing files (`corpus`).
+//! The source runs on the calling thread and hands over groups of documents. All cores encode them, each as a row group with its facts; one
+//! thread writes what they give, in order. A few groups a core are under way at a time, so memory does not grow with the corpus. Not for:
+//! parsing files (`corpus`).
 
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-use rayon::prelude::*;
-
+use super::facts::{FactSpill, GroupFacts};
 use super::files::Staging;
-use super::store::{DocumentStore, StoreOptions, TOKENIZER};
-use super::{FORMAT_VERSION, FactIndex, Manifest, ShardWriter, TokenizerEntry, WriteOptions, Written};
+use super::store::TOKENIZER;
+use super::writer::{DocumentEncoder, DocumentGroup, ShardWriter, Written};
+use super::{FORMAT_VERSION, FactCounts, FileEntry, Manifest, TokenizerEntry, WriteOptions};
+use crate::corpus::ordered::{self, Input};
 use crate::corpus::{Document, RelationSet};
-use crate::text::{EncodedDocument, Tokenizer, encode};
+use crate::text::{Tokenizer, encode};
 use crate::{Error, Result};
-
-/// Documents handed over at a time.
-const CHUNK: usize = 1_024;
-/// Chunks that may wait; with the one being filled and the one being written this bounds the memory.
-const QUEUE: usize = 2;
 
 /// What to prepare.
 #[derive(Clone, Debug)]
@@ -43,10 +39,8 @@ pub struct PrepareReport {
     pub dropped: usize,
     /// Facts from an entity to itself, which were left out.
     pub self_facts: usize,
-    /// Fact keys with instances in two documents.
-    pub fact_keys: usize,
-    /// Their instances.
-    pub fact_instances: usize,
+    /// The fact index.
+    pub index: FactCounts,
 }
 
 impl std::fmt::Display for PrepareReport {
@@ -60,7 +54,10 @@ impl std::fmt::Display for PrepareReport {
             manifest.facts,
             manifest.relations.len()
         )?;
-        write!(f, ", {} facts in two documents or more", self.fact_keys)?;
+        let FactCounts { keys, instances, largest_key } = self.index;
+        if keys > 0 {
+            write!(f, "; {keys} facts are stated by two documents or more, {instances} times, the most frequent {largest_key} times")?;
+        }
         if self.dropped > 0 {
             write!(f, "; {} documents without entities left out", self.dropped)?;
         }
@@ -74,94 +71,122 @@ impl std::fmt::Display for PrepareReport {
 /// Gives every document of a corpus to the function it is called with, and passes on the first error of that function.
 pub type Source<'a> = dyn FnMut(&mut dyn FnMut(Document) -> Result<()>) -> Result<()> + 'a;
 
-/// Prepares a corpus. `progress` is told the number of documents read so far, once a chunk.
+/// Prepares a corpus. `progress` is told the number of documents read so far, once a group.
 ///
 /// Errors: those of the source; a data error for a document that breaks its own references; a recipe error for an output that exists. An
 /// output folder appears only when everything in it is complete.
 pub fn prepare(options: &PrepareOptions, source: &mut Source, progress: &mut dyn FnMut(usize)) -> Result<PrepareReport> {
     let staging = Staging::new(&options.output)?;
-    let writer = ShardWriter::new(staging.path(), options.write)?;
-    let (sender, receiver) = sync_channel(QUEUE);
-    let mut feed = Feed { sender, chunk: Vec::with_capacity(CHUNK), dropped: 0, sent: 0, progress };
+    let writing =
+        Writing { shards: ShardWriter::new(staging.path(), options.write)?, facts: FactSpill::new(staging.path())?, self_facts: 0 };
+    let encoders = (0..ordered::threads()).map(|_| Encoding::new(options)).collect::<Result<Vec<_>>>()?;
     let (read, written) = thread::scope(|scope| {
-        let worker = scope.spawn(move || encode_and_write(options, writer, &receiver));
-        let read = source(&mut |document| feed.push(document)).and_then(|()| feed.send());
-        let dropped = feed.dropped;
+        let workers = encoders.into_iter().map(|mut encoding| move |task| encoding.run(task)).collect();
+        let (input, output) = ordered::start(scope, workers);
+        let writer = scope.spawn(move || writing.run(output));
+        let mut feed = Feed { options, input, group: Vec::new(), dropped: 0, sent: 0, progress };
+        let read = source(&mut |document| feed.push(document)).and_then(|()| feed.send()).map(|()| feed.dropped);
         drop(feed);
-        let written = worker.join().unwrap_or_else(|_| Err(Error::Bug("the writing thread panicked".into())));
-        (read.map(|()| dropped), written)
+        (read, writer.join().unwrap_or_else(|_| Err(Error::Bug("the writing thread panicked".into()))))
     });
     // Where the writer has failed, the source's error only says that nobody listens any more.
-    let (written, self_facts) = written?;
-    finish(options, staging, written, self_facts, read?)
+    let written = written?;
+    finish(options, staging, written, read?)
 }
 
+/// Documents to encode, and the row of the first.
+type Task = (usize, Vec<Document>);
+
 /// The reading end: collects documents and hands them over.
-struct Feed<'a> {
-    sender: SyncSender<Vec<Document>>,
-    chunk: Vec<Document>,
+struct Feed<'a, O> {
+    options: &'a PrepareOptions,
+    input: Input<Task, O>,
+    group: Vec<Document>,
     dropped: usize,
     sent: usize,
     progress: &'a mut dyn FnMut(usize),
 }
 
-impl Feed<'_> {
+impl<O> Feed<'_, O> {
     fn push(&mut self, document: Document) -> Result<()> {
         if document.entities.is_empty() {
             self.dropped += 1;
             return Ok(());
         }
-        self.chunk.push(document);
-        if self.chunk.len() == CHUNK { self.send() } else { Ok(()) }
+        self.group.push(document);
+        if self.group.len() == self.options.write.group_rows(self.sent) { self.send() } else { Ok(()) }
     }
 
     fn send(&mut self) -> Result<()> {
-        let chunk = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK));
-        self.sent += chunk.len();
+        let (row, group) = (self.sent, std::mem::take(&mut self.group));
+        self.sent += group.len();
         (self.progress)(self.sent + self.dropped);
-        self.sender.send(chunk).map_err(|_| Error::Bug("the writing thread has stopped".into()))
+        let heard = group.is_empty() || self.input.send((row, group));
+        if heard { Ok(()) } else { Err(Error::Bug("the writing thread has stopped".into())) }
     }
 }
 
-/// The writing end. Gives what was written and the number of facts left out.
-fn encode_and_write(options: &PrepareOptions, mut writer: ShardWriter, chunks: &Receiver<Vec<Document>>) -> Result<(Written, usize)> {
-    let mut tokenizers = vec![options.tokenizer.clone(); rayon::current_num_threads()];
-    let mut self_facts = 0;
-    for chunk in chunks {
-        for (encoded, document) in encode_chunk(&chunk, &mut tokenizers, &options.relations)?.into_iter().zip(&chunk) {
-            self_facts += document.facts().len() - encoded.facts.len();
-            writer.push(encoded)?;
+/// What a core needs to encode documents.
+struct Encoding<'a> {
+    tokenizer: Tokenizer,
+    relations: &'a RelationSet,
+    rows: DocumentEncoder,
+}
+
+/// An encoded group.
+struct Encoded {
+    group: DocumentGroup,
+    facts: GroupFacts,
+    self_facts: usize,
+}
+
+impl<'a> Encoding<'a> {
+    fn new(options: &'a PrepareOptions) -> Result<Self> {
+        Ok(Self { tokenizer: options.tokenizer.clone(), relations: &options.relations, rows: DocumentEncoder::new()? })
+    }
+
+    fn run(&mut self, (first_row, documents): Task) -> Result<Encoded> {
+        let stated: usize = documents.iter().map(|document| document.facts().len()).sum();
+        let encoded = documents.into_iter().map(|document| encode(&document, &mut self.tokenizer, self.relations));
+        let encoded = encoded.collect::<Result<Vec<_>>>()?;
+        let kept: usize = encoded.iter().map(|document| document.facts.len()).sum();
+        Ok(Encoded { facts: GroupFacts::of(&encoded, first_row), group: self.rows.encode(&encoded)?, self_facts: stated - kept })
+    }
+}
+
+/// The writing end.
+struct Writing {
+    shards: ShardWriter,
+    facts: FactSpill,
+    self_facts: usize,
+}
+
+impl Writing {
+    fn run(mut self, groups: impl Iterator<Item = Result<Encoded>>) -> Result<(Written, FactSpill, usize)> {
+        for encoded in groups {
+            let Encoded { group, facts, self_facts } = encoded?;
+            self.shards.push(group)?;
+            self.facts.push(&facts)?;
+            self.self_facts += self_facts;
         }
+        Ok((self.shards.finish()?, self.facts, self.self_facts))
     }
-    Ok((writer.finish()?, self_facts))
 }
 
-/// Encodes a chunk, a slice a tokeniser, in order; of several errors the first in document order is given.
-fn encode_chunk(chunk: &[Document], tokenizers: &mut [Tokenizer], relations: &RelationSet) -> Result<Vec<EncodedDocument>> {
-    let size = chunk.len().div_ceil(tokenizers.len()).max(1);
-    let encode_slice = |(documents, tokenizer): (&[Document], &mut Tokenizer)| -> Result<Vec<EncodedDocument>> {
-        documents.iter().map(|document| encode(document, tokenizer, relations)).collect()
-    };
-    let slices: Vec<Result<Vec<EncodedDocument>>> = chunk.par_chunks(size).zip(tokenizers).map(encode_slice).collect();
-    Ok(slices.into_iter().collect::<Result<Vec<_>>>()?.concat())
-}
-
-/// Builds the fact index, writes the manifest last and publishes the folder.
-fn finish(options: &PrepareOptions, staging: Staging, written: Written, self_facts: usize, dropped: usize) -> Result<PrepareReport> {
+/// Writes the fact index and the tokeniser, the manifest last, and publishes the folder.
+fn finish(options: &PrepareOptions, staging: Staging, written: (Written, FactSpill, usize), dropped: usize) -> Result<PrepareReport> {
+    let (written, facts, self_facts) = written;
     options.tokenizer.save(&staging.path().join(TOKENIZER))?;
-    let mut manifest = manifest(options, written);
-    let mut facts = FactIndex::default();
-    if manifest.labelled > 0 {
-        let store = DocumentStore::load(staging.path(), manifest.clone(), StoreOptions { with_words: false, verify: false })?;
-        facts = FactIndex::build(&store);
-        manifest.fact_index = Some(facts.write(staging.path())?);
-    }
+    let labelled = written.totals.labelled > 0;
+    let (entry, index) =
+        if labelled { facts.finish(staging.path()).map(|(entry, counts)| (Some(entry), counts))? } else { Default::default() };
+    let manifest = manifest(options, written, entry);
     manifest.write(staging.path())?;
     staging.publish()?;
-    Ok(PrepareReport { manifest, dropped, self_facts, fact_keys: facts.num_keys(), fact_instances: facts.num_instances() })
+    Ok(PrepareReport { manifest, dropped, self_facts, index })
 }
 
-fn manifest(options: &PrepareOptions, written: Written) -> Manifest {
+fn manifest(options: &PrepareOptions, written: Written, fact_index: Option<FileEntry>) -> Manifest {
     let Written { shards, totals } = written;
     Manifest {
         format_version: FORMAT_VERSION,
@@ -172,7 +197,7 @@ fn manifest(options: &PrepareOptions, written: Written) -> Manifest {
         entity_types: totals.entity_types.into_iter().collect(),
         tokenizer: TokenizerEntry::from(&options.tokenizer),
         shards,
-        fact_index: None,
+        fact_index,
         max_pieces: totals.max_pieces,
         max_entities: totals.max_entities,
         max_mentions: totals.max_mentions,

@@ -5,10 +5,10 @@ use std::path::Path;
 use super::files::{self, Staging};
 use super::reader::{ReadOptions, ShardReader};
 use super::store::TOKENIZER;
-use super::writer::{ShardWriter, WriteOptions};
+use super::writer::{WriteOptions, write_documents};
 use super::{DocumentStore, Manifest, Scored};
-use crate::text::ScoredPair;
-use crate::{DataError, Error, Result};
+use crate::text::{EncodedDocument, ScoredPair};
+use crate::{Error, Result};
 
 /// Copies the folder of `store` to `output`, giving row *i* the pairs `kept[i]` (best first), cut into shards and row groups as
 /// `options` says. The words, which the store need not hold, are read from disk again; the fact index and the tokeniser are copied.
@@ -26,32 +26,36 @@ pub fn rewrite_with_scores(
         return Err(Error::Bug(format!("scores of {} documents for {} rows", kept.len(), store.len())));
     }
     let staging = Staging::new(output)?;
-    let written = write_shards(store, kept, ShardWriter::new(staging.path(), options)?)?;
+    let rows = scored_rows(store)?;
+    let documents = rows.zip(kept).enumerate().map(|(row, (document, pairs))| with_pairs(row, document?, pairs));
+    let written = write_documents(staging.path(), options, documents)?;
     store.tokenizer()?.save(&staging.path().join(TOKENIZER))?;
     if let Some(entry) = &store.manifest().fact_index {
         files::check(store.folder(), entry, true)?;
         fs_err::copy(store.folder().join(&entry.file), staging.path().join(&entry.file))?;
     }
-    let manifest = Manifest { shards: written, scored: Some(scored), ..store.manifest().clone() };
+    let manifest = Manifest { shards: written.shards, scored: Some(scored), ..store.manifest().clone() };
     manifest.write(staging.path())?;
     staging.publish()?;
     Ok(manifest)
 }
 
-fn write_shards(store: &DocumentStore, kept: &[Vec<ScoredPair>], mut writer: ShardWriter) -> Result<Vec<super::FileEntry>> {
-    let mut kept = kept.iter().enumerate();
-    for shard in &store.manifest().shards {
-        let reader = ShardReader::open(store.folder(), store.manifest(), shard, ReadOptions { with_words: true, verify: true })?;
-        for group in 0..reader.num_row_groups() {
-            for mut document in reader.read_group(group)? {
-                let Some((row, pairs)) = kept.next() else {
-                    return Err(DataError::new(store.folder(), "the shards have grown since they were opened").into());
-                };
-                document.kept = Some(pairs.clone());
-                super::validate::check_kept(&document).map_err(|(field, problem)| Error::Bug(format!("row {row}, {field}: {problem}")))?;
-                writer.push(document)?;
-            }
-        }
-    }
-    Ok(writer.finish()?.shards)
+/// All documents of the folder, read again with their words.
+fn scored_rows(store: &DocumentStore) -> Result<impl Iterator<Item = Result<EncodedDocument>> + '_> {
+    let options = ReadOptions { with_words: true, verify: true };
+    let open = |shard| ShardReader::open(store.folder(), store.manifest(), shard, options);
+    let readers: Vec<ShardReader> = store.manifest().shards.iter().map(open).collect::<Result<_>>()?;
+    let tasks: Vec<(usize, usize)> =
+        readers.iter().enumerate().flat_map(|(at, reader)| (0..reader.num_row_groups()).map(move |group| (at, group))).collect();
+    let groups = tasks.into_iter().map(move |(at, group)| readers[at].read_group(group));
+    Ok(groups.flat_map(|group| match group {
+        Ok(documents) => documents.into_iter().map(Ok).collect(),
+        Err(error) => vec![Err(error)],
+    }))
+}
+
+fn with_pairs(row: usize, mut document: EncodedDocument, pairs: &[ScoredPair]) -> Result<EncodedDocument> {
+    document.kept = Some(pairs.to_vec());
+    super::validate::check_kept(&document).map_err(|(field, problem)| Error::Bug(format!("row {row}, {field}: {problem}")))?;
+    Ok(document)
 }

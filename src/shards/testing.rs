@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 
-use super::{DocumentStore, Manifest, PrepareOptions, PrepareReport, StoreOptions, TokenizerEntry, WriteOptions, Written, prepare};
+use super::writer::Written;
+use super::{DocumentStore, Manifest, PrepareOptions, PrepareReport, StoreOptions, TokenizerEntry, WriteOptions, prepare};
 use crate::corpus::{Document, Entity, Fact, Mention, RelationSet};
 use crate::text::{EncodedDocument, EncodedEntity, EncodedFact, EncodedMention, ScoredPair, Tokenizer};
 

@@ -1,18 +1,17 @@
 //! Writing encoded documents as Parquet shards.
 //!
-//! The number of shards is part of their names and known only at the end, so shards carry a temporary name until [`ShardWriter::finish`].
-//! The Parquet library writes no page checksums; each file's hash stands in the manifest instead.
+//! Documents become [`DocumentGroup`]s on any thread and are appended in order. The number of shards is part of their names and known only
+//! at the end, so shards carry a temporary name until [`ShardWriter::finish`].
 
 use std::path::{Path, PathBuf};
 
 use arrow::datatypes::SchemaRef;
-use arrow::record_batch::RecordBatch;
 use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::writer::SerializedFileWriter;
 
 use super::files::HashingFile;
+use super::groups::{self, GroupEncoder, RowGroup};
 use super::{FileEntry, columns, schema};
 use crate::text::EncodedDocument;
 use crate::{DataError, Error, Result};
@@ -32,41 +31,31 @@ impl Default for WriteOptions {
     }
 }
 
-/// Writes shards into a folder; the caller publishes the folder.
-#[derive(Debug)]
-pub struct ShardWriter {
-    folder: PathBuf,
-    options: WriteOptions,
-    pending: Vec<EncodedDocument>,
-    current: Option<TableWriter>,
-    done: Vec<FileEntry>,
-    totals: Totals,
+impl WriteOptions {
+    /// Rows of the group that begins with row `row` of the corpus: groups end where shards end.
+    pub(super) fn group_rows(&self, row: usize) -> usize {
+        self.row_group_rows.min(self.rows_per_shard - row % self.rows_per_shard)
+    }
 }
 
 /// What was written.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Written {
+pub(super) struct Written {
     /// The shards, in order.
-    pub shards: Vec<FileEntry>,
+    pub(super) shards: Vec<FileEntry>,
     /// Counts over all rows.
-    pub totals: Totals,
+    pub(super) totals: Totals,
 }
 
-/// Counts over the rows of a corpus; see [`Manifest`](super::Manifest).
+/// Counts over rows; see [`Manifest`](super::Manifest).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Documents with labels.
-    pub labelled: usize,
-    /// Facts.
-    pub facts: usize,
-    /// Entity types, sorted.
-    pub entity_types: std::collections::BTreeSet<String>,
-    /// Pieces of the longest document.
-    pub max_pieces: usize,
-    /// Entities of the document with the most.
-    pub max_entities: usize,
-    /// Mentions of the entity with the most.
-    pub max_mentions: usize,
+pub(super) struct Totals {
+    pub(super) labelled: usize,
+    pub(super) facts: usize,
+    pub(super) entity_types: std::collections::BTreeSet<String>,
+    pub(super) max_pieces: usize,
+    pub(super) max_entities: usize,
+    pub(super) max_mentions: usize,
 }
 
 impl Totals {
@@ -82,34 +71,84 @@ impl Totals {
             }
         }
     }
+
+    fn merge(&mut self, other: Self) {
+        self.labelled += other.labelled;
+        self.facts += other.facts;
+        self.entity_types.extend(other.entity_types);
+        self.max_pieces = self.max_pieces.max(other.max_pieces);
+        self.max_entities = self.max_entities.max(other.max_entities);
+        self.max_mentions = self.max_mentions.max(other.max_mentions);
+    }
+}
+
+/// Encodes documents as row groups; each thread has its own.
+#[derive(Debug)]
+pub(super) struct DocumentEncoder(GroupEncoder);
+
+/// Documents as an encoded row group with their counts.
+#[derive(Debug)]
+pub(super) struct DocumentGroup {
+    group: RowGroup,
+    totals: Totals,
+}
+
+impl DocumentEncoder {
+    pub(super) fn new() -> Result<Self> {
+        Ok(Self(GroupEncoder::new(schema::shard_schema()).map_err(encode_error)?))
+    }
+
+    pub(super) fn encode(&mut self, documents: &[EncodedDocument]) -> Result<DocumentGroup> {
+        let mut totals = Totals::default();
+        documents.iter().for_each(|document| totals.add(document));
+        let batch = columns::to_batch(documents).map_err(|error| Error::Bug(format!("building a row group: {error}")))?;
+        Ok(DocumentGroup { group: self.0.encode(&batch).map_err(encode_error)?, totals })
+    }
+}
+
+/// Writes shards into a folder; the caller publishes the folder.
+#[derive(Debug)]
+pub(super) struct ShardWriter {
+    folder: PathBuf,
+    rows_per_shard: usize,
+    current: Option<TableWriter>,
+    done: Vec<FileEntry>,
+    totals: Totals,
 }
 
 impl ShardWriter {
     /// Starts writing into a folder that exists.
     ///
     /// Errors: a recipe error for shards or row groups of no rows.
-    pub fn new(folder: &Path, options: WriteOptions) -> Result<Self> {
+    pub(super) fn new(folder: &Path, options: WriteOptions) -> Result<Self> {
         if options.rows_per_shard == 0 || options.row_group_rows == 0 {
             return Err(Error::recipe("a shard or row group of 0 rows").with_hint("give at least 1 row a shard and row group"));
         }
-        Ok(Self { folder: folder.to_owned(), options, pending: Vec::new(), current: None, done: Vec::new(), totals: Totals::default() })
+        let rows_per_shard = options.rows_per_shard;
+        Ok(Self { folder: folder.to_owned(), rows_per_shard, current: None, done: Vec::new(), totals: Totals::default() })
     }
 
-    /// Appends a row.
-    pub fn push(&mut self, document: EncodedDocument) -> Result<()> {
-        self.totals.add(&document);
-        self.pending.push(document);
-        let rows = self.current.as_ref().map_or(0, |shard| shard.rows) + self.pending.len();
-        if self.pending.len() == self.options.row_group_rows || rows == self.options.rows_per_shard {
-            self.write_group()?;
+    /// Appends a row group of [`WriteOptions::group_rows`] rows.
+    pub(super) fn push(&mut self, group: DocumentGroup) -> Result<()> {
+        self.totals.merge(group.totals);
+        let mut shard = match self.current.take() {
+            Some(shard) => shard,
+            None => TableWriter::create(&self.folder, format!("train-{:05}.partial", self.done.len()), schema::shard_schema())?,
+        };
+        shard.write_group(group.group)?;
+        if shard.rows >= self.rows_per_shard {
+            self.done.push(shard.close()?);
+        } else {
+            self.current = Some(shard);
         }
-        if rows == self.options.rows_per_shard { self.close_shard() } else { Ok(()) }
+        Ok(())
     }
 
-    /// Writes what is pending, renames the shards and reports them.
-    pub fn finish(mut self) -> Result<Written> {
-        self.write_group()?;
-        self.close_shard()?;
+    /// Closes the last shard, renames all and reports them.
+    pub(super) fn finish(mut self) -> Result<Written> {
+        if let Some(shard) = self.current.take() {
+            self.done.push(shard.close()?);
+        }
         let count = self.done.len();
         for (number, entry) in self.done.iter_mut().enumerate() {
             let name = format!("train-{number:05}-of-{count:05}.parquet");
@@ -118,60 +157,59 @@ impl ShardWriter {
         }
         Ok(Written { shards: self.done, totals: self.totals })
     }
-
-    fn write_group(&mut self) -> Result<()> {
-        if self.pending.is_empty() {
-            return Ok(());
-        }
-        let mut shard = match self.current.take() {
-            Some(shard) => shard,
-            None => TableWriter::create(&self.folder, format!("train-{:05}.partial", self.done.len()), schema::shard_schema())?,
-        };
-        let batch = columns::to_batch(&self.pending).map_err(|error| Error::Bug(format!("building a row group: {error}")))?;
-        shard.write_group(&batch)?;
-        self.pending.clear();
-        self.current = Some(shard);
-        Ok(())
-    }
-
-    fn close_shard(&mut self) -> Result<()> {
-        if let Some(shard) = self.current.take() {
-            self.done.push(shard.close()?);
-        }
-        Ok(())
-    }
 }
 
-/// Writes one Parquet file, a row group a batch.
-#[derive(Debug)]
+/// Writes documents one after another on this thread.
+pub(super) fn write_documents(
+    folder: &Path,
+    options: WriteOptions,
+    documents: impl IntoIterator<Item = Result<EncodedDocument>>,
+) -> Result<Written> {
+    let (mut writer, mut encoder) = (ShardWriter::new(folder, options)?, DocumentEncoder::new()?);
+    let (mut row, mut pending) = (0, Vec::new());
+    for document in documents {
+        pending.push(document?);
+        if pending.len() == options.group_rows(row) {
+            writer.push(encoder.encode(&pending)?)?;
+            row += pending.len();
+            pending.clear();
+        }
+    }
+    if !pending.is_empty() {
+        writer.push(encoder.encode(&pending)?)?;
+    }
+    writer.finish()
+}
+
+/// Writes one Parquet file, row group after row group.
 pub(super) struct TableWriter {
     path: PathBuf,
     file: String,
-    writer: ArrowWriter<HashingFile>,
+    writer: SerializedFileWriter<HashingFile>,
     rows: usize,
     row_groups: usize,
+}
+
+impl std::fmt::Debug for TableWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TableWriter").field("path", &self.path).field("rows", &self.rows).finish_non_exhaustive()
+    }
 }
 
 impl TableWriter {
     /// Creates `folder/file`.
     pub(super) fn create(folder: &Path, file: String, schema: SchemaRef) -> Result<Self> {
         let path = folder.join(&file);
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(ZstdLevel::default()))
-            // Row groups are cut by the caller, and no reader filters by value.
-            .set_max_row_group_row_count(None)
-            .set_statistics_enabled(EnabledStatistics::None)
-            .set_created_by(concat!("docre-pretrain ", env!("CARGO_PKG_VERSION")).to_owned())
-            .build();
         let output = HashingFile::create(&path)?;
-        let writer = ArrowWriter::try_new(output, schema, Some(properties)).map_err(|error| write_error(&path, error))?;
+        let writer = ArrowWriter::try_new(output, schema, Some(groups::properties())).and_then(ArrowWriter::into_serialized_writer);
+        let (writer, _) = writer.map_err(|error| write_error(&path, error))?;
         Ok(Self { path, file, writer, rows: 0, row_groups: 0 })
     }
 
-    /// Writes a batch as a row group.
-    pub(super) fn write_group(&mut self, batch: &RecordBatch) -> Result<()> {
-        self.writer.write(batch).and_then(|()| self.writer.flush()).map_err(|error| write_error(&self.path, error))?;
-        self.rows += batch.num_rows();
+    /// Appends a row group.
+    pub(super) fn write_group(&mut self, group: RowGroup) -> Result<()> {
+        append(&mut self.writer, group.columns).map_err(|error| write_error(&self.path, error))?;
+        self.rows += group.rows;
         self.row_groups += 1;
         Ok(())
     }
@@ -183,6 +221,21 @@ impl TableWriter {
         let (bytes, blake3) = output.seal()?;
         Ok(FileEntry { file: self.file, rows: self.rows, row_groups: self.row_groups, bytes, blake3 })
     }
+}
+
+type Columns = Vec<(bytes::Bytes, parquet::column::writer::ColumnCloseResult)>;
+
+fn append(writer: &mut SerializedFileWriter<HashingFile>, columns: Columns) -> Result<(), ParquetError> {
+    let mut group = writer.next_row_group()?;
+    for (bytes, close) in columns {
+        group.append_column(&bytes, close)?;
+    }
+    group.close().map(drop)
+}
+
+/// Encoding in memory fails only where this program is wrong.
+pub(super) fn encode_error(error: ParquetError) -> Error {
+    Error::Bug(format!("encoding a row group: {error}"))
 }
 
 /// A disk that fails while writing is an I/O error; anything else is ours.

@@ -22,8 +22,8 @@ use crate::{DataError, Error, Result};
 /// masked mention and the markers of 199 entities.
 pub const DEFAULT_RESERVED: usize = 401;
 
-/// Words held by one cache before it is emptied; bounds the memory to roughly 50 MB a clone.
-const CACHE_WORDS: usize = 500_000;
+/// Words held by one cache before it is emptied; bounds the memory to roughly 10 MB a clone.
+const CACHE_WORDS: usize = 100_000;
 
 /// A tokeniser with its special pieces. A clone shares the vocabulary and starts with an empty cache, so give each thread its own.
 #[derive(Debug)]

@@ -1,162 +1,214 @@
-//! Collecting the facts of a corpus under their names, and merging keys that share an instance.
+//! Building the index while documents stream by, in bounded memory.
+//!
+//! Facts of different relations never share a key, so each goes to one of 64 temporary files by its relation, and every file is indexed by
+//! itself: its postings, (hash of head name, tail name and relation; instance), are sorted, and instances with equal hashes are joined.
+//! Keys carry the number of their file in front, so the files one after another are the index in order.
 
-use std::collections::hash_map::Entry;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
 
-use ahash::AHashMap;
-
-use super::Instance;
-use crate::shards::DocumentStore;
+use super::{FactCounts, Instance, table};
+use crate::shards::FileEntry;
 use crate::text::{EncodedDocument, EncodedEntity};
+use crate::{Error, Result};
 
-/// Case-folded mention names, numbered by first appearance, with how often each is mentioned in the corpus.
-#[derive(Default)]
-struct Names {
-    ids: AHashMap<String, u32>,
-    texts: Vec<String>,
-    counts: Vec<u32>,
+/// Bits of a key that name its file.
+const PART_BITS: u32 = 6;
+const PARTS: usize = 1 << PART_BITS;
+/// Names of an entity that take part; DocRED's longest entity has 23 mentions. It bounds the postings of a fact by the square of it.
+const MAX_NAMES: usize = 32;
+
+/// The facts of a run of documents, by file.
+#[derive(Debug)]
+pub(in crate::shards) struct GroupFacts {
+    parts: Vec<Vec<u8>>,
 }
 
-impl Names {
-    fn count(&mut self, name: &str) -> u32 {
-        let folded = name.to_lowercase();
-        let id = match self.ids.get(&folded) {
-            Some(&id) => id,
-            None => {
-                let id = self.texts.len() as u32;
-                self.texts.push(folded.clone());
-                self.counts.push(0);
-                self.ids.insert(folded, id);
-                id
-            }
-        };
-        self.counts[id as usize] += 1;
-        id
+impl GroupFacts {
+    /// The facts of labelled documents, the first of which is row `first_row`.
+    pub(in crate::shards) fn of(documents: &[EncodedDocument], first_row: usize) -> Self {
+        let mut facts = Self { parts: vec![Vec::new(); PARTS] };
+        for (row, document) in (first_row..).zip(documents).filter(|(_, document)| document.labelled) {
+            facts.add(row, document);
+        }
+        facts
     }
 
-    /// The most frequent of some names; the first in the alphabet among equals.
-    fn canonical(&self, names: &[u32]) -> &str {
-        let better = |&a: &u32, &b: &u32| {
-            let (a, b) = (a as usize, b as usize);
-            self.counts[a].cmp(&self.counts[b]).then_with(|| self.texts[b].cmp(&self.texts[a]))
-        };
-        names.iter().copied().max_by(better).map_or("", |name| &self.texts[name as usize])
-    }
-}
-
-/// An instance with the names of its two entities, as positions in the list of all entities' names.
-struct Stated {
-    instance: Instance,
-    head: usize,
-    tail: usize,
-}
-
-/// The facts of all labelled documents.
-#[derive(Default)]
-struct Corpus {
-    names: Names,
-    /// Distinct names of each entity that takes part in a fact.
-    entities: Vec<Vec<u32>>,
-    stated: Vec<Stated>,
-}
-
-impl Corpus {
     fn add(&mut self, row: usize, document: &EncodedDocument) {
-        let first = self.entities.len();
-        for entity in &document.entities {
-            let names = self.entity_names(entity);
-            self.entities.push(names);
-        }
-        let start = self.stated.len();
-        for fact in &document.facts {
-            let instance = Instance { row: row as u32, head: fact.head, tail: fact.tail, relation: fact.relation };
-            let (head, tail) = (first + fact.head as usize, first + fact.tail as usize);
-            self.stated.push(Stated { instance, head, tail });
-        }
+        let instance =
+            |fact: &crate::text::EncodedFact| Instance { row: row as u32, head: fact.head, tail: fact.tail, relation: fact.relation };
+        let mut instances: Vec<Instance> = document.facts.iter().map(instance).collect();
         // A fact that a document lists twice is one instance.
-        self.stated[start..].sort_by_key(|stated| stated.instance);
-        self.stated.dedup_by_key(|stated| stated.instance);
+        instances.sort_unstable();
+        instances.dedup();
+        let mut names: Vec<Option<Vec<u64>>> = vec![None; document.entities.len()];
+        for instance in instances {
+            let [head, tail] = [instance.head, instance.tail].map(|entity| {
+                let entity = entity as usize;
+                names[entity].get_or_insert_with(|| name_hashes(&document.entities[entity])).clone()
+            });
+            write_record(&mut self.parts[instance.relation as usize % PARTS], &instance, &head, &tail);
+        }
+    }
+}
+
+/// Hashes of an entity's names without regard to case, each once.
+fn name_hashes(entity: &EncodedEntity) -> Vec<u64> {
+    let mut hashes: Vec<u64> = Vec::new();
+    for mention in &entity.mentions {
+        let hash = name_hash(&mention.name);
+        if hashes.len() < MAX_NAMES && !hashes.contains(&hash) {
+            hashes.push(hash);
+        }
+    }
+    hashes
+}
+
+fn name_hash(name: &str) -> u64 {
+    let hash = blake3::hash(name.to_lowercase().as_bytes());
+    hash.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+/// The hash of a fact between two names: SplitMix64's finaliser, applied to one part after another.
+fn posting(head: u64, tail: u64, relation: u32) -> u64 {
+    [head, tail, u64::from(relation)].into_iter().fold(0x9e37_79b9_7f4a_7c15, |state: u64, part| {
+        let mut x = state.wrapping_add(part).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    })
+}
+
+fn write_record(out: &mut Vec<u8>, instance: &Instance, head: &[u64], tail: &[u64]) {
+    let Instance { row, head: head_entity, tail: tail_entity, relation } = *instance;
+    for number in [row, head_entity, tail_entity, relation, head.len() as u32, tail.len() as u32] {
+        out.extend_from_slice(&number.to_le_bytes());
+    }
+    for name in head.iter().chain(tail) {
+        out.extend_from_slice(&name.to_le_bytes());
+    }
+}
+
+/// The temporary files.
+#[derive(Debug)]
+pub(in crate::shards) struct FactSpill {
+    files: Vec<File>,
+}
+
+impl FactSpill {
+    /// Makes the files, nameless, on the disk of `folder`.
+    pub(in crate::shards) fn new(folder: &Path) -> Result<Self> {
+        Ok(Self { files: (0..PARTS).map(|_| tempfile::tempfile_in(folder)).collect::<Result<_, _>>()? })
     }
 
-    fn entity_names(&mut self, entity: &EncodedEntity) -> Vec<u32> {
-        let mut names: Vec<u32> = entity.mentions.iter().map(|mention| self.names.count(&mention.name)).collect();
-        names.sort_unstable();
-        names.dedup();
-        names
+    /// Adds the facts of some documents; the order does not matter.
+    pub(in crate::shards) fn push(&mut self, facts: &GroupFacts) -> Result<()> {
+        for (file, part) in self.files.iter_mut().zip(&facts.parts).filter(|(_, part)| !part.is_empty()) {
+            file.write_all(part)?;
+        }
+        Ok(())
     }
 
-    /// The group of each instance: instances that share a (head name, tail name, relation) directly or through others.
-    fn groups(&self) -> Groups {
-        let mut groups = Groups::new(self.stated.len());
-        let mut first: AHashMap<(u32, u32, u32), usize> = AHashMap::new();
-        for (number, stated) in self.stated.iter().enumerate() {
-            for &head in &self.entities[stated.head] {
-                for &tail in &self.entities[stated.tail] {
-                    match first.entry((head, tail, stated.instance.relation)) {
-                        Entry::Occupied(other) => groups.join(*other.get(), number),
-                        Entry::Vacant(place) => {
-                            place.insert(number);
-                        }
-                    }
-                }
+    /// Writes the index into `folder`.
+    pub(in crate::shards) fn finish(self, folder: &Path) -> Result<(FileEntry, FactCounts)> {
+        let mut table = table::Writer::create(folder)?;
+        let mut counts = FactCounts::default();
+        for (part, mut file) in (0..).zip(self.files) {
+            let mut bytes = Vec::new();
+            file.seek(SeekFrom::Start(0))?;
+            file.read_to_end(&mut bytes)?;
+            let rows = Part::parse(&bytes)?.keyed(part);
+            drop(bytes);
+            for key in rows.chunk_by(|a, b| a.0 == b.0).filter(|key| super::gives_pairs(key)) {
+                counts.add(key.len());
+                table.push(key)?;
             }
         }
-        groups
+        Ok((table.finish()?, counts))
+    }
+}
+
+/// The facts of one file.
+#[derive(Default)]
+struct Part {
+    instances: Vec<Instance>,
+    /// (hash, instance), for every head name × tail name.
+    postings: Vec<(u64, u32)>,
+}
+
+impl Part {
+    fn parse(mut bytes: &[u8]) -> Result<Self> {
+        let mut part = Self::default();
+        while !bytes.is_empty() {
+            let numbers = take_numbers::<6>(&mut bytes)?;
+            let [row, head, tail, relation, heads, tails] = numbers;
+            let mut names = |count: u32| (0..count).map(|_| take(&mut bytes).map(u64::from_le_bytes)).collect::<Result<Vec<u64>>>();
+            let (heads, tails) = (names(heads)?, names(tails)?);
+            let number = part.instances.len() as u32;
+            for &head_name in &heads {
+                part.postings.extend(tails.iter().map(|&tail_name| (posting(head_name, tail_name, relation), number)));
+            }
+            part.instances.push(Instance { row, head, tail, relation });
+        }
+        Ok(part)
     }
 
-    /// Hash of (canonical head name, canonical tail name, relation).
-    fn key(&self, stated: &Stated) -> u64 {
-        let [head, tail] = [stated.head, stated.tail].map(|entity| self.names.canonical(&self.entities[entity]));
-        let mut hasher = blake3::Hasher::new();
-        for name in [head, tail] {
-            hasher.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes());
+    /// All (key, instance), sorted. A key is the least hash among the postings of its instances.
+    fn keyed(mut self, part: u64) -> Vec<(u64, Instance)> {
+        self.postings.sort_unstable();
+        let mut groups = Groups::new(self.instances.len());
+        for pair in self.postings.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
+            groups.join(pair[0].1, pair[1].1);
         }
-        hasher.update(&stated.instance.relation.to_le_bytes());
-        hasher.finalize().as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+        let mut keys = vec![u64::MAX; self.instances.len()];
+        for &(hash, instance) in &self.postings {
+            let key = &mut keys[groups.root(instance) as usize];
+            *key = hash.min(*key);
+        }
+        let key_of = |number: u32, groups: &mut Groups| (part << (64 - PART_BITS)) | (keys[groups.root(number) as usize] >> PART_BITS);
+        let rows = (0..).zip(&self.instances).map(|(number, &instance)| (key_of(number, &mut groups), instance));
+        let mut rows: Vec<(u64, Instance)> = rows.collect();
+        rows.sort_unstable();
+        rows
     }
+}
+
+fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N]> {
+    let (first, rest) = bytes.split_first_chunk().ok_or_else(|| Error::Bug("a temporary file of facts is cut off".into()))?;
+    *bytes = rest;
+    Ok(*first)
+}
+
+fn take_numbers<const N: usize>(bytes: &mut &[u8]) -> Result<[u32; N]> {
+    let mut numbers = [0; N];
+    for number in &mut numbers {
+        *number = u32::from_le_bytes(take(bytes)?);
+    }
+    Ok(numbers)
 }
 
 /// Union-find over instances.
 struct Groups {
-    parents: Vec<usize>,
+    parents: Vec<u32>,
 }
 
 impl Groups {
     fn new(count: usize) -> Self {
-        Self { parents: (0..count).collect() }
+        Self { parents: (0..count as u32).collect() }
     }
 
-    fn root(&mut self, mut at: usize) -> usize {
-        while self.parents[at] != at {
-            self.parents[at] = self.parents[self.parents[at]];
-            at = self.parents[at];
+    fn root(&mut self, mut at: u32) -> u32 {
+        while self.parents[at as usize] != at {
+            self.parents[at as usize] = self.parents[self.parents[at as usize] as usize];
+            at = self.parents[at as usize];
         }
         at
     }
 
-    /// The smaller root wins, so that roots do not depend on the order of joins.
-    fn join(&mut self, a: usize, b: usize) {
+    /// The smaller root wins.
+    fn join(&mut self, a: u32, b: u32) {
         let (a, b) = (self.root(a), self.root(b));
-        self.parents[a.max(b)] = a.min(b);
+        self.parents[a.max(b) as usize] = a.min(b);
     }
-}
-
-/// All (key, instance), sorted. The key of a group is the smallest among its instances'.
-pub(super) fn keyed_instances(store: &DocumentStore) -> Vec<(u64, Instance)> {
-    let mut corpus = Corpus::default();
-    for row in 0..store.len() {
-        let document = store.get(row);
-        if document.labelled {
-            corpus.add(row, &document);
-        }
-    }
-    let mut groups = corpus.groups();
-    let mut keys: AHashMap<usize, u64> = AHashMap::new();
-    for (number, stated) in corpus.stated.iter().enumerate() {
-        let key = corpus.key(stated);
-        keys.entry(groups.root(number)).and_modify(|least| *least = key.min(*least)).or_insert(key);
-    }
-    let keyed = corpus.stated.iter().enumerate().map(|(number, stated)| (keys[&groups.root(number)], stated.instance));
-    let mut keyed: Vec<(u64, Instance)> = keyed.collect();
-    keyed.sort_unstable();
-    keyed
 }

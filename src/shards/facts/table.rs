@@ -7,24 +7,50 @@ use arrow::array::{ArrayRef, AsArray, UInt32Array, UInt64Array};
 use arrow::datatypes::{UInt32Type, UInt64Type};
 use arrow::record_batch::RecordBatch;
 
-use super::{FILE, FactIndex, Instance};
+use super::{FILE, Instance};
+use crate::shards::groups::GroupEncoder;
 use crate::shards::reader::TableReader;
-use crate::shards::writer::{TableWriter, read_error};
+use crate::shards::writer::{TableWriter, encode_error, read_error};
 use crate::shards::{DocumentStore, FileEntry, schema};
 use crate::{Error, Result};
 
 /// Instances in a row group.
 const GROUP_ROWS: usize = 65_536;
 
-/// Writes the table.
-pub(super) fn write(index: &FactIndex, folder: &Path) -> Result<FileEntry> {
-    let mut writer = TableWriter::create(folder, FILE.to_owned(), schema::fact_schema())?;
-    let rows: Vec<(u64, Instance)> = index.iter().collect();
-    for group in rows.chunks(GROUP_ROWS) {
-        let batch = to_batch(group).map_err(|error| Error::Bug(format!("building the fact index: {error}")))?;
-        writer.write_group(&batch)?;
+/// Writes the table, key after key.
+pub(super) struct Writer {
+    table: TableWriter,
+    encoder: GroupEncoder,
+    rows: Vec<(u64, Instance)>,
+}
+
+impl Writer {
+    /// Creates `facts.parquet` in a folder.
+    pub(super) fn create(folder: &Path) -> Result<Self> {
+        let encoder = GroupEncoder::new(schema::fact_schema()).map_err(encode_error)?;
+        Ok(Self { table: TableWriter::create(folder, FILE.to_owned(), schema::fact_schema())?, encoder, rows: Vec::new() })
     }
-    writer.close()
+
+    /// Adds the instances of a key, which must be above all keys before it.
+    pub(super) fn push(&mut self, key: &[(u64, Instance)]) -> Result<()> {
+        self.rows.extend_from_slice(key);
+        if self.rows.len() >= GROUP_ROWS { self.flush() } else { Ok(()) }
+    }
+
+    /// Closes the file and describes it.
+    pub(super) fn finish(mut self) -> Result<FileEntry> {
+        self.flush()?;
+        self.table.close()
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        for group in self.rows.chunks(GROUP_ROWS) {
+            let batch = to_batch(group).map_err(|error| Error::Bug(format!("building the fact index: {error}")))?;
+            self.table.write_group(self.encoder.encode(&batch).map_err(encode_error)?)?;
+        }
+        self.rows.clear();
+        Ok(())
+    }
 }
 
 fn to_batch(rows: &[(u64, Instance)]) -> Result<RecordBatch, arrow::error::ArrowError> {

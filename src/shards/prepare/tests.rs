@@ -1,6 +1,6 @@
 use super::*;
 use crate::shards::testing::{corpus, document, prepared, relations, tokenizer};
-use crate::shards::{Scored, rewrite_with_scores};
+use crate::shards::{DocumentStore, Scored, StoreOptions, rewrite_with_scores};
 use crate::text::ScoredPair;
 
 #[test]
@@ -10,7 +10,7 @@ fn a_corpus_becomes_a_folder() {
     documents.insert(3, document("nothing", &[], &[]));
     documents.push(document("self", &[&["a"], &["b", "c", "d"]], &[(0, 0, "P17"), (0, 1, "P19")]));
     let (folder, report) = prepared(temp.path(), "shards", &documents);
-    assert_eq!((report.dropped, report.self_facts, report.fact_keys, report.fact_instances), (1, 1, 1, 8));
+    assert_eq!((report.dropped, report.self_facts, report.index), (1, 1, FactCounts { keys: 1, instances: 8, largest_key: 8 }));
     let manifest = Manifest::read(&folder).unwrap();
     assert_eq!(manifest, report.manifest);
     assert_eq!((manifest.documents, manifest.labelled, manifest.facts), (9, 9, 9));
@@ -21,7 +21,7 @@ fn a_corpus_becomes_a_folder() {
     assert_eq!(left, ["shards", "vocab.txt"], "no temporary folder is left");
 }
 
-/// More documents than a chunk, so that order and counts are seen to survive the queue and the threads.
+/// More documents than a group, so that order and counts are seen to survive the queue and the threads.
 #[test]
 fn order_survives_the_threads() {
     let temp = tempfile::tempdir().unwrap();
@@ -32,7 +32,8 @@ fn order_survives_the_threads() {
         relations: relations(),
         write: WriteOptions::default(),
     };
-    let total = 2 * CHUNK + 100;
+    let group = options.write.row_group_rows;
+    let total = 2 * group + 100;
     let mut told = Vec::new();
     let mut source = |take: &mut dyn FnMut(Document) -> Result<()>| {
         (0..total).try_for_each(|number| {
@@ -40,7 +41,7 @@ fn order_survives_the_threads() {
         })
     };
     let report = prepare(&options, &mut source, &mut |count| told.push(count)).unwrap();
-    assert_eq!((told, report.fact_keys), (vec![CHUNK, 2 * CHUNK, total], 2));
+    assert_eq!((told, report.index.keys), (vec![group, 2 * group, total], 2));
     let store = DocumentStore::open(&output, StoreOptions::default()).unwrap();
     for row in 0..total {
         let document = store.get(row);

@@ -1,6 +1,7 @@
 use super::*;
 use crate::shards::testing::{corpus, manifest, prepared, relations};
-use crate::shards::{DocumentStore, ShardWriter, StoreOptions, WriteOptions};
+use crate::shards::writer::write_documents;
+use crate::shards::{DocumentStore, StoreOptions, WriteOptions};
 use crate::text::{EncodedEntity, EncodedFact, EncodedMention, ScoredPair};
 
 const UNVERIFIED: StoreOptions = StoreOptions { with_words: true, verify: false };
@@ -101,11 +102,9 @@ fn hostile_rows_are_named() {
 /// Writes a plain row and the given one and opens the store over them.
 fn read_back(document: EncodedDocument) -> crate::Result<DocumentStore> {
     let temp = tempfile::tempdir().unwrap();
-    let mut writer = ShardWriter::new(temp.path(), WriteOptions::default()).unwrap();
     let plain = EncodedDocument { word_starts: vec![0], sentence_starts: vec![0], ..EncodedDocument::default() };
-    writer.push(plain).unwrap();
-    writer.push(document).unwrap();
-    DocumentStore::load(temp.path(), manifest(writer.finish().unwrap()), StoreOptions { with_words: true, verify: true })
+    let written = write_documents(temp.path(), WriteOptions::default(), [Ok(plain), Ok(document)]).unwrap();
+    DocumentStore::load(temp.path(), manifest(written), StoreOptions { with_words: true, verify: true })
 }
 
 #[test]

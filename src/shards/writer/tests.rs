@@ -5,11 +5,7 @@ use crate::shards::testing::{any_document, manifest};
 use crate::shards::{DocumentStore, ReadOptions, ShardReader, StoreOptions};
 
 fn write(folder: &Path, documents: &[EncodedDocument], rows_per_shard: usize, row_group_rows: usize) -> Written {
-    let mut writer = ShardWriter::new(folder, WriteOptions { rows_per_shard, row_group_rows }).unwrap();
-    for document in documents {
-        writer.push(document.clone()).unwrap();
-    }
-    writer.finish().unwrap()
+    write_documents(folder, WriteOptions { rows_per_shard, row_group_rows }, documents.iter().cloned().map(Ok)).unwrap()
 }
 
 fn without_words(document: &EncodedDocument) -> EncodedDocument {

@@ -1,0 +1,232 @@
+//! Finding the elements of a JSON array without parsing them: brackets are counted, strings are skipped.
+//!
+//! What lies between two commas of the outermost array is an element, whatever it holds; the parser judges it.
+
+/// Text gathered before it is handed over.
+const BLOCK_BYTES: usize = 1 << 17;
+/// A larger element would be held in memory whole; no document comes near.
+const MAX_ELEMENT_BYTES: usize = 1 << 26;
+
+/// What ends the reading of a file.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The file cannot be read or unpacked.
+    Read(std::io::Error),
+    /// (problem, line, column), both from 1.
+    Syntax(&'static str, usize, usize),
+    /// The file ends before the array does.
+    Eof(&'static str, usize, usize),
+    /// An element of more than [`MAX_ELEMENT_BYTES`].
+    Large,
+}
+
+/// A run of elements.
+#[derive(Debug, Default)]
+pub(super) struct Block {
+    text: Vec<u8>,
+    first_row: usize,
+    spans: Vec<Span>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Span {
+    start: usize,
+    end: usize,
+    line: usize,
+    column: usize,
+    cut: bool,
+}
+
+/// An element in its block.
+#[derive(Debug)]
+pub(super) struct Element<'a> {
+    /// The text between two commas.
+    pub(super) text: &'a [u8],
+    /// Its index in the array.
+    pub(super) row: usize,
+    /// Line of the file where the text starts, from 0.
+    pub(super) line: usize,
+    /// Bytes before it in that line.
+    pub(super) column: usize,
+    /// Whether the file ended inside or right after it.
+    pub(super) cut: bool,
+}
+
+impl Block {
+    pub(super) fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    pub(super) fn elements(&self) -> impl Iterator<Item = Element<'_>> {
+        self.spans.iter().enumerate().map(|(at, &Span { start, end, line, column, cut })| Element {
+            text: &self.text[start..end],
+            row: self.first_row + at,
+            line,
+            column,
+            cut,
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+enum Place {
+    /// Before the opening bracket.
+    #[default]
+    Before,
+    /// Inside the array.
+    Inside,
+    /// Behind the closing bracket.
+    Behind,
+}
+
+/// The state of reading a file.
+#[derive(Debug, Default)]
+pub(super) struct Scanner {
+    place: Place,
+    block: Block,
+    /// Start of the current element; its end is not known yet.
+    span: Span,
+    depth: usize,
+    in_string: bool,
+    escaped: bool,
+    /// Line of the next byte, from 0, and how many bytes of the line came before the text being scanned.
+    line: usize,
+    column: usize,
+}
+
+impl Scanner {
+    /// Takes the next bytes of the file.
+    pub(super) fn feed(&mut self, mut text: &[u8]) -> Result<(), Fault> {
+        while !text.is_empty() {
+            let used = match self.place {
+                Place::Before => self.before(text)?,
+                Place::Inside => self.inside(text)?,
+                Place::Behind => self.behind(text)?,
+            };
+            self.advance(&text[..used]);
+            text = &text[used..];
+            if self.place == Place::Inside && self.block.text.len() == self.span.start {
+                (self.span.line, self.span.column) = (self.line, self.column);
+            }
+        }
+        if self.block.text.len() - self.span.start > MAX_ELEMENT_BYTES { Err(Fault::Large) } else { Ok(()) }
+    }
+
+    /// Whether a block is worth handing over.
+    pub(super) fn is_full(&self) -> bool {
+        self.span.start >= BLOCK_BYTES
+    }
+
+    /// The complete elements so far; the current one stays.
+    pub(super) fn take(&mut self) -> Block {
+        let rest = self.block.text.split_off(self.span.start);
+        let next = Block { text: rest, first_row: self.row(), spans: Vec::new() };
+        self.span.start = 0;
+        std::mem::replace(&mut self.block, next)
+    }
+
+    /// Number of complete elements.
+    pub(super) fn row(&self) -> usize {
+        self.block.first_row + self.block.spans.len()
+    }
+
+    /// The end of the file.
+    pub(super) fn finish(&mut self) -> Result<(), Fault> {
+        match self.place {
+            Place::Behind => Ok(()),
+            Place::Before => Err(Fault::Eof("expected a JSON array", self.line + 1, self.column)),
+            // What there is of the element is judged first, since it can tell more.
+            Place::Inside => {
+                let fault = Fault::Eof("the array is not closed", self.line + 1, self.column);
+                if !self.is_blank() {
+                    self.close(true);
+                }
+                Err(fault)
+            }
+        }
+    }
+
+    fn before(&mut self, text: &[u8]) -> Result<usize, Fault> {
+        match text.iter().position(|byte| !byte.is_ascii_whitespace()) {
+            None => Ok(text.len()),
+            Some(at) if text[at] == b'[' => {
+                self.place = Place::Inside;
+                Ok(at + 1)
+            }
+            Some(at) => Err(self.syntax("expected a JSON array", &text[..=at])),
+        }
+    }
+
+    /// Copies text up to the end of the current element, or all of it.
+    fn inside(&mut self, text: &[u8]) -> Result<usize, Fault> {
+        let end = self.element_end(text);
+        self.block.text.extend_from_slice(&text[..end.unwrap_or(text.len())]);
+        let Some(end) = end else { return Ok(text.len()) };
+        if text[end] == b']' {
+            self.place = Place::Behind;
+        }
+        if !self.is_blank() {
+            self.close(false);
+        } else if text[end] == b',' || self.row() > 0 {
+            return Err(self.syntax("expected a value", &text[..=end]));
+        }
+        self.span.start = self.block.text.len();
+        Ok(end + 1)
+    }
+
+    fn element_end(&mut self, text: &[u8]) -> Option<usize> {
+        for (at, &byte) in text.iter().enumerate() {
+            if self.in_string {
+                match byte {
+                    _ if self.escaped => self.escaped = false,
+                    b'\\' => self.escaped = true,
+                    b'"' => self.in_string = false,
+                    _ => {}
+                }
+            } else {
+                match byte {
+                    b'"' => self.in_string = true,
+                    b',' | b']' if self.depth == 0 => return Some(at),
+                    b'{' | b'[' => self.depth += 1,
+                    // A closing brace too many stays in the element, whose parser refuses it.
+                    b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+                    _ => {}
+                }
+            }
+        }
+        None
+    }
+
+    fn behind(&self, text: &[u8]) -> Result<usize, Fault> {
+        match text.iter().position(|byte| !byte.is_ascii_whitespace()) {
+            None => Ok(text.len()),
+            Some(at) => Err(self.syntax("trailing characters", &text[..=at])),
+        }
+    }
+
+    fn is_blank(&self) -> bool {
+        self.block.text[self.span.start..].iter().all(u8::is_ascii_whitespace)
+    }
+
+    fn close(&mut self, cut: bool) {
+        let end = self.block.text.len();
+        self.block.spans.push(Span { end, cut, ..self.span });
+        self.span.start = end;
+    }
+
+    fn advance(&mut self, text: &[u8]) {
+        let lines = text.iter().filter(|&&byte| byte == b'\n').count();
+        self.line += lines;
+        self.column = match text.iter().rposition(|&byte| byte == b'\n') {
+            Some(at) => text.len() - at - 1,
+            None => self.column + text.len(),
+        };
+    }
+
+    /// A fault at the last byte of `text`, which has not been counted yet.
+    fn syntax(&self, problem: &'static str, text: &[u8]) -> Fault {
+        let lines = text.iter().filter(|&&byte| byte == b'\n').count();
+        let column = text.iter().rev().take_while(|&&byte| byte != b'\n').count();
+        Fault::Syntax(problem, self.line + lines + 1, if lines == 0 { self.column + column } else { column })
+    }
+}
