@@ -47,6 +47,11 @@ impl SpecialPieces {
         Ok(Self { star, cls: find("[CLS]")?, sep: find("[SEP]")?, pad: find("[PAD]")?, unk: find("[UNK]")?, unused })
     }
 
+    /// What closes a window that does not end its document.
+    pub fn window_end(&self) -> Vec<u32> {
+        vec![self.sep]
+    }
+
     /// The piece of a blanked entity, `[unused0]`.
     pub fn blank(&self) -> u32 {
         self.unused[0]
