@@ -17,6 +17,7 @@ pub use training::{EncoderPlan, Select, StagePlan};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::systems::atlop::AtlopSettings;
 use crate::systems::dsdocre::Switches;
 use crate::systems::{Profile, Settings};
 use crate::{Error, Result};
@@ -44,6 +45,8 @@ pub struct Recipe {
     pub encoder: EncoderPlan,
     /// DSDocRE's switches (SPEC §3.6–3.7).
     pub switches: Switches,
+    /// ATLOP's settings.
+    pub atlop: AtlopSettings,
     /// Stage 1: the pre-denoising ranker.
     pub rank: StagePlan,
     /// Stage 2: pre-training on distant supervision.
@@ -135,6 +138,7 @@ impl Recipe {
             data: DataPlan::default(),
             encoder: EncoderPlan::default(),
             switches: Switches::of(profile),
+            atlop: AtlopSettings::of(profile),
             rank: StagePlan::rank(),
             pretrain: StagePlan::pretrain(),
             finetune: StagePlan::finetune(system, profile),
@@ -148,6 +152,7 @@ impl Recipe {
     pub fn settings(&self) -> Result<Settings> {
         match self.system.as_str() {
             "dsdocre" => Ok(Settings::Dsdocre(Box::new(self.switches.clone()))),
+            "atlop" => Ok(Settings::Atlop(self.atlop.clone())),
             other => Settings::of(other, self.profile),
         }
     }

@@ -2,12 +2,14 @@
 //!
 //! Not for: schedules, optimisers or ranks (`train`), nor for how a kernel works (`torch`).
 
+pub mod atlop;
 mod documents;
 pub mod dsdocre;
 mod extraction;
 mod extractor;
 mod objective;
 mod profile;
+pub mod reading;
 mod settings;
 mod source;
 

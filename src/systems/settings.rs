@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::atlop::{Atlop, AtlopSettings};
 use super::dsdocre::{Dsdocre, Switches};
 use super::{Extractor, Foundation, Profile};
 use crate::{Error, Result};
@@ -20,12 +21,20 @@ pub struct SystemInfo {
 }
 
 /// All systems.
-pub const SYSTEMS: &[SystemInfo] = &[SystemInfo {
-    name: "dsdocre",
-    about: "marked entities, max-pooled mentions, bilinear relation vectors of the ranker's best pairs; arg-max with NA",
-    source: "Xiao et al. 2020, Denoising Relation Extraction from Document-level Distant Supervision",
-    table: "switches",
-}];
+pub const SYSTEMS: &[SystemInfo] = &[
+    SystemInfo {
+        name: "dsdocre",
+        about: "marked entities, max-pooled mentions, bilinear relation vectors of the ranker's best pairs; arg-max with NA",
+        source: "Xiao et al. 2020, Denoising Relation Extraction from Document-level Distant Supervision",
+        table: "switches",
+    },
+    SystemInfo {
+        name: "atlop",
+        about: "localized context pooling over the encoder's own attention, grouped bilinear classifier, adaptive thresholds",
+        source: "Zhou et al. 2021, Document-Level Relation Extraction with Adaptive Thresholding and Localized Context Pooling",
+        table: "atlop",
+    },
+];
 
 impl SystemInfo {
     /// The system of that name.
@@ -46,6 +55,8 @@ impl SystemInfo {
 pub enum Settings {
     /// DSDocRE, all parts.
     Dsdocre(Box<Switches>),
+    /// ATLOP.
+    Atlop(AtlopSettings),
 }
 
 impl Settings {
@@ -56,6 +67,7 @@ impl Settings {
     pub fn of(system: &str, profile: Profile) -> Result<Self> {
         Ok(match SystemInfo::of(system)?.name {
             "dsdocre" => Self::Dsdocre(Box::new(Switches::of(profile))),
+            "atlop" => Self::Atlop(AtlopSettings::of(profile)),
             listed => return Err(Error::Bug(format!("system `{listed}` has no settings"))),
         })
     }
@@ -64,6 +76,7 @@ impl Settings {
     pub fn system(&self) -> &'static str {
         match self {
             Self::Dsdocre(_) => "dsdocre",
+            Self::Atlop(_) => "atlop",
         }
     }
 
@@ -74,6 +87,7 @@ impl Settings {
     pub fn dsdocre(&self) -> Result<&Switches> {
         match self {
             Self::Dsdocre(switches) => Ok(switches),
+            other => Err(Error::recipe(format!("system `{}` has no ranker and no pre-training of its own", other.system()))),
         }
     }
 
@@ -84,6 +98,7 @@ impl Settings {
     pub fn build(&self, foundation: Foundation, ranked: bool) -> Result<Box<dyn Extractor>> {
         Ok(match self {
             Self::Dsdocre(switches) => Box::new(Dsdocre::new(foundation, switches, ranked)?),
+            Self::Atlop(settings) => Box::new(Atlop::new(foundation, settings.clone())?),
         })
     }
 }

@@ -9,9 +9,11 @@ mod encoded;
 mod pack;
 mod tokenizer;
 pub(crate) mod view;
+mod windows;
 
 pub use encode::encode;
 pub use encoded::{EncodedDocument, EncodedEntity, EncodedFact, EncodedMention, ScoredPair};
 pub use pack::{PackedViews, pack, split_by_tokens};
 pub use tokenizer::{DEFAULT_RESERVED, SpecialPieces, Tokenizer, TokenizerKind};
 pub use view::{Markers, Symbols, View, ViewChoices, ViewOptions, view};
+pub use windows::{PackedWindows, Window, WindowRule};

@@ -92,6 +92,7 @@ mod tests {
             mention_positions: mentions.iter().map(|m| m.to_vec()).collect(),
             masked_positions: masked.to_vec(),
             pieces_before_truncation: ids.len(),
+            ..View::default()
         }
     }
 

@@ -6,8 +6,11 @@
 //! Where mentions overlap, the result does not depend on any order of work: first the words of all blanked and masked mentions are
 //! emptied, then the first word of every blanked mention becomes the blank symbol, then that of every masked mention the masked symbol.
 
+mod markers;
+
 use super::EncodedDocument;
 use crate::{DataError, Error, Result};
+pub use markers::Markers;
 
 /// The vocabulary's special pieces that a view needs.
 pub trait Symbols {
@@ -27,19 +30,12 @@ pub trait Symbols {
     fn end_marker(&self, entity: usize) -> u32;
     /// `[unusedk]`.
     fn numbered(&self, k: usize) -> u32;
-}
-
-/// Which entities get markers, and how these are numbered.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Markers {
-    /// Entity e is marked with `[unused(2e+1)]` and `[unused(2e+2)]`, every entity.
-    #[default]
-    PerEntity,
-    /// The i-th entity of this list is marked with `[unused(2i)]` and `[unused(2i+1)]`, all others not at all. The release's fine-tuner
-    /// lists the entities by first appearance in the kept pairs.
-    Kept(Vec<u32>),
-    /// No markers: a mention's position is the first piece of its first word.
-    None,
+    /// Number of `[unusedk]`.
+    fn num_numbered(&self) -> usize {
+        usize::MAX
+    }
+    /// The piece `*`.
+    fn star(&self) -> u32;
 }
 
 /// How documents are laid out; the same for all visits of a stage (except for the list of [`Markers::Kept`]).
@@ -86,6 +82,9 @@ pub struct View {
     pub ids: Vec<u32>,
     /// Positions of each entity's mentions in range, masked ones left out; `[0]` (the `[CLS]`) for an entity without any. `[entities][1..]`
     pub mention_positions: Vec<Vec<u32>>,
+    /// First and last position of each entity's mentions in range, their markers included, masked ones left out; the last position of a
+    /// mention that is cut is that of `[SEP]`. An entity may have none. `[entities][..]`
+    pub mention_spans: Vec<Vec<(u32, u32)>>,
     /// Position of the masked symbol of each row of [`ViewChoices::masked`]; `None` beyond the limit.
     pub masked_positions: Vec<Option<u32>>,
     /// Number of pieces the whole document would have had, with `[CLS]` and `[SEP]`, without padding.
@@ -106,8 +105,8 @@ pub fn view(document: &EncodedDocument, symbols: &impl Symbols, options: &ViewOp
     let mut layout = Layout::new(document);
     layout.blank(choices, symbols.blank());
     layout.mask(choices, symbols.masked_mention(), options.repeat_masked);
-    layout.mark(options, symbols, choices);
-    let Written { mut ids, word_positions, symbol_positions } = layout.write(symbols.cls());
+    (layout.starts, layout.ends) = options.markers.place(document, symbols, choices)?;
+    let Written { mut ids, word_positions, word_ends, symbol_positions } = layout.write(symbols.cls());
     let pieces_before_truncation = ids.len() + 1;
     close(&mut ids, document, symbols, options)?;
     let limit = options.max_pieces.unwrap_or(usize::MAX);
@@ -116,8 +115,9 @@ pub fn view(document: &EncodedDocument, symbols: &impl Symbols, options: &ViewOp
         Some(symbol_positions[word as usize]).filter(|&at| (at as usize) < limit)
     });
     let masked_positions = masked_positions.collect();
-    let mention_positions = mention_positions(document, choices, options, &word_positions);
-    Ok(View { ids, mention_positions, masked_positions, pieces_before_truncation })
+    let mention_spans = mention_spans(document, choices, options, &word_positions, &word_ends);
+    let mention_positions = mention_spans.iter().map(|spans| first_positions(spans)).collect();
+    Ok(View { ids, mention_positions, mention_spans, masked_positions, pieces_before_truncation })
 }
 
 /// Cuts if need be, ends with `[SEP]`, pads if asked to.
@@ -168,19 +168,29 @@ fn check_choices(document: &EncodedDocument, choices: &ViewChoices) -> Result<()
     Ok(())
 }
 
-/// Positions of the unmasked mentions of every entity, see [`View::mention_positions`].
-fn mention_positions(document: &EncodedDocument, choices: &ViewChoices, options: &ViewOptions, words: &[u32]) -> Vec<Vec<u32>> {
+/// Spans of the unmasked mentions of every entity, see [`View::mention_spans`].
+fn mention_spans(
+    document: &EncodedDocument,
+    choices: &ViewChoices,
+    options: &ViewOptions,
+    starts: &[u32],
+    ends: &[u32],
+) -> Vec<Vec<(u32, u32)>> {
     let limit = options.max_pieces.unwrap_or(usize::MAX);
     let of_entity = |(e, entity): (usize, &super::EncodedEntity)| {
         let unmasked = entity.mentions.iter().enumerate().filter(|&(m, _)| !choices.is_masked(e, m));
-        let in_range = unmasked.map(|(_, mention)| words[mention.start as usize]).filter(|&at| (at as usize) < limit);
-        let mut positions: Vec<u32> = in_range.take(options.max_mentions.unwrap_or(usize::MAX)).collect();
-        if positions.is_empty() {
-            positions.push(0);
-        }
-        positions
+        let spans = unmasked.map(|(_, mention)| (starts[mention.start as usize], ends[mention.end as usize - 1]));
+        let in_range = spans.filter(|&(first, _)| (first as usize) < limit);
+        // A word without pieces and markers ends where it starts.
+        let closed = in_range.map(|(first, end)| (first, end.saturating_sub(1).max(first).min(limit.saturating_sub(1) as u32)));
+        closed.take(options.max_mentions.unwrap_or(usize::MAX)).collect()
     };
     document.entities.iter().enumerate().map(of_entity).collect()
+}
+
+/// See [`View::mention_positions`].
+fn first_positions(spans: &[(u32, u32)]) -> Vec<u32> {
+    if spans.is_empty() { vec![0] } else { spans.iter().map(|&(first, _)| first).collect() }
 }
 
 /// What becomes of each word before the pieces are written.
@@ -201,6 +211,8 @@ struct Written {
     ids: Vec<u32>,
     /// Position of each word's first piece, its markers included. `[words]`
     word_positions: Vec<u32>,
+    /// Position after each word's last piece, its markers included. `[words]`
+    word_ends: Vec<u32>,
     /// Position of each word's symbol; meaningless for a word without one. `[words]`
     symbol_positions: Vec<u32>,
 }
@@ -237,17 +249,6 @@ impl<'d> Layout<'d> {
         }
     }
 
-    fn mark(&mut self, options: &ViewOptions, symbols: &impl Symbols, choices: &ViewChoices) {
-        let document = self.document;
-        for (e, entity) in document.entities.iter().enumerate() {
-            let Some((start, end)) = marker_pieces(&options.markers, symbols, e) else { continue };
-            for (_, mention) in entity.mentions.iter().enumerate().filter(|&(m, _)| !choices.is_masked(e, m)) {
-                self.starts.push((mention.start, start));
-                self.ends.push((mention.end - 1, end));
-            }
-        }
-    }
-
     fn write(mut self, cls: u32) -> Written {
         self.starts.reverse();
         self.starts.sort_by_key(|&(word, _)| word);
@@ -255,7 +256,8 @@ impl<'d> Layout<'d> {
         let (words, document) = (self.emptied.len(), self.document);
         let mut ids = Vec::with_capacity(document.pieces.len() + self.starts.len() * 2 + 2);
         ids.push(cls);
-        let (mut word_positions, mut symbol_positions) = (Vec::with_capacity(words), vec![0; words]);
+        let (mut word_positions, mut word_ends, mut symbol_positions) =
+            (Vec::with_capacity(words), Vec::with_capacity(words), vec![0; words]);
         let (mut starts, mut ends) = (self.starts.iter().peekable(), self.ends.iter().peekable());
         for (word, symbol_position) in symbol_positions.iter_mut().enumerate() {
             word_positions.push(ids.len() as u32);
@@ -271,19 +273,9 @@ impl<'d> Layout<'d> {
             while let Some(&(_, piece)) = ends.next_if(|marker| marker.0 as usize == word) {
                 ids.push(piece);
             }
+            word_ends.push(ids.len() as u32);
         }
-        Written { ids, word_positions, symbol_positions }
-    }
-}
-
-fn marker_pieces(markers: &Markers, symbols: &impl Symbols, entity: usize) -> Option<(u32, u32)> {
-    match markers {
-        Markers::PerEntity => Some((symbols.start_marker(entity), symbols.end_marker(entity))),
-        Markers::Kept(order) => {
-            let i = order.iter().position(|&e| e as usize == entity)?;
-            Some((symbols.numbered(2 * i), symbols.numbered(2 * i + 1)))
-        }
-        Markers::None => None,
+        Written { ids, word_positions, word_ends, symbol_positions }
     }
 }
 

@@ -2,10 +2,12 @@
 //!
 //! Not for: what a system computes (`systems`) or when (`train`).
 
+pub mod context;
 pub mod device;
 pub mod dropout;
 pub mod encoder;
 pub mod gradients;
+pub mod grouped;
 pub mod hf;
 pub mod hooks;
 pub mod losses;

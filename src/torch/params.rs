@@ -116,6 +116,18 @@ impl Parameters {
         }
     }
 
+    /// Puts another tensor, of any shape, in the place of a parameter and returns a handle on it; older handles no longer count.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] for an unknown name.
+    pub fn replace(&mut self, name: &str, value: &Tensor) -> Result<Tensor> {
+        let entry = self.entries.iter_mut().find(|entry| entry.name == name);
+        let entry = entry.ok_or_else(|| Error::Bug(format!("no parameter is called `{name}`")))?;
+        let value = value.f_detach()?.f_to_device(self.device)?;
+        entry.tensor = value.f_set_requires_grad(entry.trainable)?;
+        Ok(entry.tensor.shallow_clone())
+    }
+
     /// Number of scalars in the trainable parameters.
     pub fn num_trainable(&self) -> usize {
         self.trainable().map(|entry| entry.tensor.numel()).sum()

@@ -142,19 +142,38 @@ impl Case {
     /// Names or shapes that do not fit.
     pub fn load_weights(&self, parameters: &Parameters, rename: impl Fn(&str) -> String) -> Result<()> {
         let prefix = self.at("/weights/shared_prefix").as_str().unwrap_or_default();
-        let shared = self.at("/weights/shared_file").as_str().unwrap_or_default();
-        if !shared.is_empty() {
-            for (name, value) in read(&self.folder.join(shared))? {
-                if parameters.get(&name).is_some() {
-                    parameters.assign(&name, &value)?;
-                }
-            }
-        }
+        self.load_shared(parameters)?;
         for (name, value) in read(&self.folder.join("weights.safetensors"))? {
             let own = name.strip_prefix(prefix).map_or_else(|| rename(&name), str::to_owned);
             parameters.assign(&own, &value)?;
         }
         Ok(())
+    }
+
+    /// Copies the weights that several cases share, but for those that the case has in another shape.
+    ///
+    /// # Errors
+    /// Malformed files.
+    pub fn load_shared(&self, parameters: &Parameters) -> Result<()> {
+        let shared = self.at("/weights/shared_file").as_str().unwrap_or_default();
+        if shared.is_empty() {
+            return Ok(());
+        }
+        for (name, value) in read(&self.folder.join(shared))? {
+            if parameters.get(&name).is_some_and(|parameter| parameter.size() == value.size()) {
+                parameters.assign(&name, &value)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A JSON file by its place relative to the case's folder.
+    ///
+    /// # Errors
+    /// A file that is missing or no JSON.
+    pub fn beside(&self, file: &str) -> Result<Value> {
+        let path = self.folder.join(file);
+        serde_json::from_slice(&fs_err::read(&path)?).map_err(|error| DataError::new(&path, error.to_string()).into())
     }
 
     /// Compares integers, which must be equal.

@@ -4,8 +4,10 @@
 //! tolerance decides. Word pieces, positions and pairs are computed here from the documents and must be equal; only what was drawn at
 //! random is taken from the inputs.
 
+mod atlop;
 mod case;
 mod dsdocre;
+mod pairs;
 
 use std::fmt;
 use std::path::Path;
@@ -79,6 +81,7 @@ pub fn verify_case(folder: &Path) -> Result<VerifyOutcome> {
         ("dsdocre", true, _) => dsdocre::ranker(&mut case).map(|()| None)?,
         ("dsdocre", _, true) => dsdocre::pretrainer(&mut case).map(|()| None)?,
         ("dsdocre", _, _) => dsdocre::finetuner(&mut case).map(|()| None)?,
+        ("atlop", _, _) => atlop::atlop(&mut case).map(|()| None)?,
         (other, _, _) => Some(if other.is_empty() { "this kind of case".to_owned() } else { format!("system `{other}`") }),
     };
     Ok(VerifyOutcome { case: name, tensors: case.into_comparisons(), not_yet })

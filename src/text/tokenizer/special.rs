@@ -20,6 +20,8 @@ pub struct SpecialPieces {
     pub pad: u32,
     /// `[UNK]`.
     pub unk: u32,
+    /// `*`, a marker; the last reserved piece where the vocabulary has none.
+    pub star: u32,
     /// `[unused0]`, `[unused1]`, …; always more than the masked mention's.
     pub unused: Vec<u32>,
 }
@@ -40,8 +42,14 @@ impl SpecialPieces {
             let missing = || Error::from(DataError::new(path, format!("no piece `{name}` in the vocabulary")).hint(hint));
             tokenizer.token_to_id(name).ok_or_else(missing)
         };
-        let unused = names.iter().map(|name| find(name)).collect::<Result<_>>()?;
-        Ok(Self { cls: find("[CLS]")?, sep: find("[SEP]")?, pad: find("[PAD]")?, unk: find("[UNK]")?, unused })
+        let unused = names.iter().map(|name| find(name)).collect::<Result<Vec<_>>>()?;
+        let star = tokenizer.token_to_id("*").unwrap_or(unused[reserved - 1]);
+        Ok(Self { star, cls: find("[CLS]")?, sep: find("[SEP]")?, pad: find("[PAD]")?, unk: find("[UNK]")?, unused })
+    }
+
+    /// What closes a window that does not end its document.
+    pub fn window_end(&self) -> Vec<u32> {
+        vec![self.sep]
     }
 
     /// The piece of a blanked entity, `[unused0]`.
@@ -103,5 +111,11 @@ impl crate::text::Symbols for SpecialPieces {
     }
     fn numbered(&self, k: usize) -> u32 {
         self.unused[k % self.unused.len()]
+    }
+    fn num_numbered(&self) -> usize {
+        self.unused.len()
+    }
+    fn star(&self) -> u32 {
+        self.star
     }
 }

@@ -84,7 +84,7 @@ fn missing_unused_pieces_are_appended_and_saved() {
 
 #[test]
 fn markers_skip_the_masked_mention_and_wrap_around() {
-    let special = SpecialPieces { cls: 0, sep: 0, pad: 0, unk: 0, unused: (0..401).collect() };
+    let special = SpecialPieces { cls: 0, sep: 0, pad: 0, unk: 0, star: 0, unused: (0..401).collect() };
     let markers = |entity| (special.start_marker(entity), special.end_marker(entity));
     assert_eq!((special.blank(), special.masked_mention()), (0, 200));
     assert_eq!([markers(0), markers(1), markers(41), markers(98)], [(1, 2), (3, 4), (83, 84), (197, 198)]);

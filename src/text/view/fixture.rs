@@ -124,4 +124,7 @@ impl Symbols for Vocabulary {
     fn numbered(&self, k: usize) -> u32 {
         self.id(&format!("[unused{k}]"))
     }
+    fn star(&self) -> u32 {
+        self.id("*")
+    }
 }

@@ -139,6 +139,12 @@ impl Symbols for Plain {
     fn numbered(&self, k: usize) -> u32 {
         2000 + k as u32
     }
+    fn num_numbered(&self) -> usize {
+        10
+    }
+    fn star(&self) -> u32 {
+        42
+    }
 }
 
 /// Words 0..n of one piece each, whose id is the word's number.
@@ -176,6 +182,46 @@ fn without_markers_a_mention_is_at_its_first_piece() {
     let kept = ViewOptions { markers: Markers::Kept(vec![1]), ..Default::default() };
     let view = view(&document, &Plain, &kept, &ViewChoices::default()).unwrap();
     assert_eq!((view.ids, view.mention_positions), (vec![901, 0, 1, 2000, 2, 2001, 902], vec![vec![2], vec![3]]));
+}
+
+#[test]
+fn stars_stand_once_a_word_or_once_a_mention() {
+    // Two entities on word 1, one of them reaching word 2; the second entity names the same span twice.
+    let document = plain(3, &[&[(1, 3)], &[(1, 2), (1, 2)]]);
+    let laid = |markers| view(&document, &Plain, &ViewOptions { markers, ..Default::default() }, &ViewChoices::default()).unwrap();
+    let once = laid(Markers::StarPerWord);
+    assert_eq!(once.ids, [901, 0, 42, 1, 42, 2, 42, 902]);
+    assert_eq!(once.mention_spans, [vec![(2, 6)], vec![(2, 4), (2, 4)]]);
+    assert_eq!(laid(Markers::StarPerMention).ids, [901, 0, 42, 42, 1, 42, 2, 42, 902]);
+}
+
+#[test]
+fn of_typed_markers_on_one_word_the_last_entity_keeps_its_own() {
+    let mut document = plain(3, &[&[(1, 3)], &[(1, 2)], &[(2, 3)]]);
+    for (entity, kind) in document.entities.iter_mut().zip(["PER", "ORG", "PER"]) {
+        entity.entity_type = kind.into();
+    }
+    let markers = Markers::Typed(vec!["ORG".into(), "PER".into()]);
+    let options = ViewOptions { markers, ..Default::default() };
+    let laid = view(&document, &Plain, &options, &ViewChoices::default()).unwrap();
+    assert_eq!(laid.ids, [901, 0, 2008, 1, 2001, 2009, 2, 2002, 902]);
+    assert_eq!(laid.mention_spans, [[(2, 7)], [(2, 4)], [(5, 7)]]);
+    // Seven types and entities leave pieces 7, 8 and 9: a fourth entity has none.
+    let mut crowded = plain(4, &[&[(0, 1)], &[(1, 2)], &[(2, 3)], &[(3, 4)]]);
+    crowded.entities.iter_mut().for_each(|entity| entity.entity_type = "ORG".into());
+    let error = view(&crowded, &Plain, &options, &ViewChoices::default()).unwrap_err();
+    assert!(error.to_string().contains("entities[3]") && error.hint().is_some(), "{error}");
+    crowded.entities[0].entity_type = "GENE".into();
+    assert!(view(&crowded, &Plain, &options, &ViewChoices::default()).unwrap_err().to_string().contains("GENE"));
+}
+
+#[test]
+fn spans_of_a_cut_document_end_with_it() {
+    let document = plain(6, &[&[(1, 4), (5, 6)], &[(5, 6)]]);
+    let options = ViewOptions { max_pieces: Some(4), truncate: true, markers: Markers::None, ..Default::default() };
+    let laid = view(&document, &Plain, &options, &ViewChoices::default()).unwrap();
+    assert_eq!((laid.ids, laid.mention_spans), (vec![901, 0, 1, 902], vec![vec![(2, 3)], vec![]]));
+    assert_eq!(laid.mention_positions, [[2], [0]]);
 }
 
 #[test]

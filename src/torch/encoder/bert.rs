@@ -5,16 +5,24 @@
 use serde_json::Value;
 use tch::Tensor;
 
+use super::attended::extended_positions;
 use super::layers::{LayerNorm, Linear, handle, linear};
 use super::load;
-use super::{BertConfig, Encoder, Pass, TokenStream};
+use super::{Attended, Attending, BertConfig, Encoder, Pass, TokenStream};
 use crate::torch::Parameters;
+use crate::torch::context::entity_attention;
 use crate::torch::hf::Folder;
 use crate::torch::{dropout::dropout, ops};
 use crate::{Error, Result};
 
 /// Name of the word-piece table.
 pub(super) const WORD_TABLE: &str = "embeddings.word_embeddings.weight";
+
+/// Name of the position table.
+const POSITION_TABLE: &str = "embeddings.position_embeddings.weight";
+
+/// Key of the configuration that says that positions were extended, with which α.
+const EXTENDED: &str = "extended_positions_alpha";
 
 /// Places of a layer that draw dropout masks: attention probabilities, attention output, feed-forward output.
 const MASKS_A_LAYER: u64 = 3;
@@ -98,14 +106,34 @@ impl Encoder for Bert {
     }
 
     fn encode(&self, stream: &TokenStream, pass: &Pass) -> Result<Tensor> {
+        Ok(self.encode_attended(stream, &Attending { layers: 1, plan: None }, pass)?.states)
+    }
+
+    fn attention_heads(&self) -> Option<i64> {
+        Some(self.config.num_attention_heads)
+    }
+
+    fn encode_attended(&self, stream: &TokenStream, asked: &Attending, pass: &Pass) -> Result<Attended> {
         check_lengths(stream.segments.longest(), self.config.max_position_embeddings)?;
+        let first = asked.first_layer(self.layers.len())?;
         let mut states = self.embeddings.forward(stream, pass)?;
-        let mut salt = 1;
-        for layer in &self.layers {
-            states = layer.forward(&states, stream, pass, salt)?;
-            salt += MASKS_A_LAYER;
+        let (mut kept, mut attention) = (Vec::new(), Vec::new());
+        for (index, layer) in self.layers.iter().enumerate() {
+            let salt = 1 + MASKS_A_LAYER * index as u64;
+            let qkv = layer.qkv(&states, pass)?;
+            if let Some(plan) = asked.plan.filter(|_| index >= first) {
+                attention.push(entity_attention(&qkv, &stream.segments, plan, pass.attention_dropout, salt)?);
+            }
+            states = layer.forward(&states, &qkv, stream, pass, salt)?;
+            if index >= first {
+                kept.push(states.shallow_clone());
+            }
         }
-        Ok(states)
+        Attended::mean(&kept, &attention)
+    }
+
+    fn extend_positions(&mut self, alpha: f64, parameters: &mut Parameters) -> Result<()> {
+        extend(self, alpha, parameters)
     }
 
     fn config(&self) -> Value {
@@ -129,6 +157,18 @@ fn check_lengths(longest: i64, positions: i64) -> Result<()> {
         .with_hint("encode long documents in windows, allow them to be cut, or take an encoder with more positions"))
 }
 
+/// Replaces the position table by its hierarchical extension, once.
+fn extend(bert: &mut Bert, alpha: f64, parameters: &mut Parameters) -> Result<()> {
+    if bert.config.other.contains_key(EXTENDED) {
+        return Ok(());
+    }
+    let table = tch::no_grad(|| extended_positions(&bert.embeddings.positions, alpha))?;
+    bert.config.max_position_embeddings = table.size()[0];
+    bert.config.other.insert(EXTENDED.to_owned(), alpha.into());
+    bert.embeddings.positions = parameters.replace(POSITION_TABLE, &table)?;
+    Ok(())
+}
+
 /// Word pieces, positions and token type 0.
 #[derive(Debug)]
 struct Embeddings {
@@ -142,7 +182,7 @@ impl Embeddings {
     fn get(params: &Parameters, config: &BertConfig) -> Result<Self> {
         Ok(Self {
             words: handle(params, WORD_TABLE)?,
-            positions: handle(params, "embeddings.position_embeddings.weight")?,
+            positions: handle(params, POSITION_TABLE)?,
             token_types: handle(params, "embeddings.token_type_embeddings.weight")?,
             norm: LayerNorm::get(params, "embeddings.LayerNorm", config.layer_norm_eps)?,
         })
@@ -192,9 +232,9 @@ impl Layer {
         })
     }
 
-    /// [T, d] → [T, d]; masks are drawn with `salt` and the two numbers after it.
-    fn forward(&self, x: &Tensor, stream: &TokenStream, pass: &Pass, salt: u64) -> Result<Tensor> {
-        let context = ops::varlen_attention(&self.qkv(x, pass)?, &stream.segments, pass.attention_dropout, salt)?;
+    /// [T, d] and what [`Self::qkv`] made of it → [T, d]; masks are drawn with `salt` and the two numbers after it.
+    fn forward(&self, x: &Tensor, qkv: &Tensor, stream: &TokenStream, pass: &Pass, salt: u64) -> Result<Tensor> {
+        let context = ops::varlen_attention(qkv, &stream.segments, pass.attention_dropout, salt)?;
         let attended = self.attention_output.forward(&context, pass.precision)?;
         let attended = dropout(&attended, pass.hidden_dropout, salt + 1)?;
         let x = self.attention_norm.forward(&x.f_add(&attended)?)?;

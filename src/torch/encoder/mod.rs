@@ -3,6 +3,7 @@
 //! Two kinds fit the trait: BERT (from a preset or a Hugging Face folder) and a BiLSTM over word vectors. Not for: cutting documents into
 //! pieces (`text`), pooling mentions into entities (`systems`), writing weights to disk (`torch::hf`).
 
+mod attended;
 mod bert;
 mod bert_config;
 mod bilstm;
@@ -21,6 +22,7 @@ use std::path::Path;
 use tch::Tensor;
 
 pub use crate::torch::{Dropout, Precision, Segments};
+pub use attended::{Attended, Attending};
 pub use bert::Bert;
 pub use bert_config::BertConfig;
 pub use bilstm::{BiLstm, BiLstmConfig};
@@ -31,7 +33,7 @@ pub use word_vectors::{WordVectors, embed_projected};
 
 use super::Parameters;
 use super::hf;
-use crate::Result;
+use crate::{Error, Result};
 
 /// Packed documents: T tokens, one document after the other, without padding.
 #[derive(Debug)]
@@ -83,6 +85,31 @@ pub trait Encoder {
     /// # Errors
     /// [`crate::Error::Recipe`] naming both lengths where a document is too long (the caller knows its title).
     fn encode(&self, stream: &TokenStream, pass: &Pass) -> Result<Tensor>;
+
+    /// Attention heads a layer; `None` for an encoder without attention.
+    fn attention_heads(&self) -> Option<i64> {
+        None
+    }
+
+    /// Means over the last layers: states, and attention of entities.
+    ///
+    /// # Errors
+    /// As [`Self::encode`]; [`crate::Error::Recipe`] where the encoder has no such layers.
+    fn encode_attended(&self, stream: &TokenStream, asked: &Attending, pass: &Pass) -> Result<Attended> {
+        if asked.plan.is_some() || asked.layers > 1 {
+            return Err(Error::recipe("this encoder has no attention layers that could be read")
+                .with_hint("take a BERT, or turn off context pooling and averaged layers"));
+        }
+        Ok(Attended { states: self.encode(stream, pass)?, attention: None })
+    }
+
+    /// Makes three times as many positions of those there are (DocRE-II), unless that was done before.
+    ///
+    /// # Errors
+    /// [`crate::Error::Recipe`] where the encoder has no position table.
+    fn extend_positions(&mut self, _alpha: f64, _parameters: &mut Parameters) -> Result<()> {
+        Err(Error::recipe("this encoder has no positions that could be extended").with_hint("encode long documents in windows"))
+    }
 
     /// The content of `config.json`, complete with `model_type` and `architectures`.
     fn config(&self) -> serde_json::Value;

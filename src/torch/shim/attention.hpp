@@ -11,18 +11,14 @@
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 
-#include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <memory>
-#include <numeric>
-#include <vector>
 
 #include "dropout.hpp"
+#include "tasks.hpp"
 
-// Exported by libtorch_cpu. The second is present where it was built with MKL; forces one thread where no parallel region does.
+// Exported by libtorch_cpu.
 extern "C" void sgemm_(const char*, const char*, const int*, const int*, const int*, const float*, const float*, const int*, const float*, const int*, const float*, float*, const int*);
-extern "C" int MKL_Set_Num_Threads_Local(int) __attribute__((weak));
 
 namespace docre {
 
@@ -173,18 +169,8 @@ inline void transposed_times(const float* a, int64_t lda, const float* b, int64_
 // Runs task(document, head) for all, long documents first, on whichever thread is free.
 template <typename Task>
 void for_each_task(const AttentionShape& shape, const Task& task) {
-  std::vector<int64_t> order(shape.documents);
-  std::iota(order.begin(), order.end(), 0);
-  auto length = [&](int64_t d) { return shape.offsets[d + 1] - shape.offsets[d]; };
-  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return length(a) > length(b); });
-  std::atomic<int64_t> next{0};
-  int64_t tasks = shape.documents * shape.heads, workers = std::min<int64_t>(tasks, at::get_num_threads());
-  at::parallel_for(0, workers, 1, [&](int64_t, int64_t) {
-    int before = MKL_Set_Num_Threads_Local ? MKL_Set_Num_Threads_Local(1) : 0;
-    for (int64_t i = next++; i < tasks; i = next++)
-      if (length(order[i / shape.heads]) > 0) task(order[i / shape.heads], i % shape.heads);
-    if (MKL_Set_Num_Threads_Local) MKL_Set_Num_Threads_Local(before);
-  });
+  auto length = [&](int64_t i) { return shape.offsets[i / shape.heads + 1] - shape.offsets[i / shape.heads]; };
+  for_each_by_size(shape.documents * shape.heads, length, [&](int64_t i) { task(i / shape.heads, i % shape.heads); });
 }
 
 inline ScoreBlock block_at(const AttentionShape& shape, int64_t start, int64_t length, int64_t row, int64_t head) {

@@ -45,6 +45,36 @@ unsafe extern "C" {
         count: usize,
         out: *const *mut C_tensor,
     ) -> c_int;
+    pub(super) fn docre_entity_rows(
+        qkv: *const C_tensor,
+        offsets: *const C_tensor,
+        keys: *const C_tensor,
+        salt: i64,
+        p: f64,
+        documents: *const C_tensor,
+        rows: *const C_tensor,
+        weights: *const C_tensor,
+        windows: *const C_tensor,
+        parts: *const C_tensor,
+        numbers: i64,
+        out: *mut C_tensor,
+    ) -> c_int;
+    pub(super) fn docre_contexts(
+        states: *const C_tensor,
+        attention: *const C_tensor,
+        documents: *const C_tensor,
+        pairs: *const C_tensor,
+        heads: i64,
+        scale: f64,
+        out: *mut C_tensor,
+    ) -> c_int;
+    pub(super) fn docre_grouped_bilinear(
+        head: *const C_tensor,
+        tail: *const C_tensor,
+        weight: *const C_tensor,
+        blocks: i64,
+        out: *mut C_tensor,
+    ) -> c_int;
     pub(super) fn docre_set_grad(parameter: *mut C_tensor, grad: *const C_tensor) -> c_int;
     pub(super) fn docre_fused_adam(
         parameters: *const *const C_tensor,

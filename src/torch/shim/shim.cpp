@@ -2,6 +2,8 @@
 // Only symbols of libtorch_cpu and libc10 are used, so that one binary serves machines with and without CUDA.
 // Every function returns 0, or -1 with the message in docre_last_error (of the calling thread).
 #include "attention.hpp"
+#include "context.hpp"
+#include "grouped.hpp"
 #include "lstm_function.hpp"
 #include "optimizer.hpp"
 #include "runtime.hpp"
@@ -51,6 +53,17 @@ int docre_lstm(const at::Tensor* x, const at::Tensor* offsets, const at::Tensor*
     auto states = docre::PackedLstm::apply(*x, *offsets, maybe(hidden), maybe(cell), at::TensorList(list));
     for (size_t i = 0; i < states.size(); i++) *out[i] = states[i];
   });
+}
+
+// ---- pairs of entities ----
+int docre_entity_rows(const at::Tensor* qkv, const at::Tensor* offsets, const at::Tensor* keys, int64_t salt, double p, const at::Tensor* documents, const at::Tensor* rows, const at::Tensor* weights, const at::Tensor* windows, const at::Tensor* parts, int64_t numbers, at::Tensor* out) {
+  return guarded([&] { *out = docre::EntityRows::apply(*qkv, *offsets, maybe(keys), salt, p, *documents, *rows, *weights, *windows, *parts, numbers); });
+}
+int docre_contexts(const at::Tensor* states, const at::Tensor* attention, const at::Tensor* documents, const at::Tensor* pairs, int64_t heads, double scale, at::Tensor* out) {
+  return guarded([&] { *out = docre::Contexts::apply(*states, *attention, *documents, *pairs, heads, scale); });
+}
+int docre_grouped_bilinear(const at::Tensor* head, const at::Tensor* tail, const at::Tensor* weight, int64_t blocks, at::Tensor* out) {
+  return guarded([&] { *out = docre::GroupedBilinear::apply(*head, *tail, *weight, blocks); });
 }
 
 // ---- optimiser ----

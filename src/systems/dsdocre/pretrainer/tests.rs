@@ -29,6 +29,7 @@ fn view(item: usize, side: usize) -> View {
         mention_positions: vec![vec![1], vec![3, 6], vec![5]],
         masked_positions: vec![Some(2)],
         pieces_before_truncation: length,
+        ..View::default()
     }
 }
 

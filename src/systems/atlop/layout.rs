@@ -1,0 +1,34 @@
+//! The host half of ATLOP: all ordered pairs, labelled ones first.
+
+use std::sync::Arc;
+
+use crate::Result;
+use crate::systems::reading::ReadingLayout;
+use crate::systems::{Example, Layout, Pair, Tables};
+use crate::text::EncodedDocument;
+
+/// Reads documents and takes all pairs.
+pub struct AtlopLayout(pub Arc<ReadingLayout>);
+
+/// All ordered pairs in the order of the releases of ATLOP and DocRE-II: labelled ones by first appearance, then the others row by row.
+pub fn labelled_first(document: &EncodedDocument) -> Vec<Pair> {
+    let entities = document.entities.len();
+    let mut seen = vec![false; entities * entities];
+    let labelled = document.facts.iter().map(|fact| (fact.head, fact.tail));
+    let all = labelled.chain(crate::sampling::ordered_pairs(entities));
+    all.filter(|pair| !std::mem::replace(&mut seen[pair.0 as usize * entities + pair.1 as usize], true)).collect()
+}
+
+impl Layout for AtlopLayout {
+    fn training_pairs(&self, document: &EncodedDocument, _seed: u64, _epoch: u64, _row: u64) -> Result<Vec<Pair>> {
+        Ok(labelled_first(document))
+    }
+
+    fn cost(&self, document: &EncodedDocument, pairs: usize) -> usize {
+        ReadingLayout::cost(document, pairs)
+    }
+
+    fn tables(&self, examples: &[Example]) -> Result<Tables> {
+        Ok(Box::new(self.0.read(examples)?))
+    }
+}

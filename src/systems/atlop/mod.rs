@@ -1,0 +1,14 @@
+//! ATLOP (Zhou et al., AAAI 2021; SPEC §7): localized context pooling, a grouped bilinear classifier, an adaptive threshold.
+//!
+//! Layers are named as in the release (`head_extractor`, `tail_extractor`, `bilinear`).
+
+mod layout;
+mod model;
+mod settings;
+
+#[cfg(test)]
+mod tests;
+
+pub use layout::{AtlopLayout, labelled_first};
+pub use model::{Atlop, AtlopPairs};
+pub use settings::{AtlopSettings, Classifier, LossKind, ThresholdKind};

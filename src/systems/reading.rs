@@ -1,0 +1,106 @@
+//! Documents read by entity: mentions pooled into entities, what entities attend to, contexts of pairs. Shared by ATLOP and DocRE-II.
+//!
+//! Not for: what becomes of a pair (the systems).
+
+mod labels;
+mod layers;
+mod layout;
+mod pooling;
+#[cfg(test)]
+pub(super) mod testing;
+
+use tch::{Device, Kind, Tensor};
+
+use super::{Forward, on};
+use crate::torch::context::contexts;
+use crate::torch::encoder::{Attending, Encoder, Pass, TokenStream};
+use crate::torch::{Dropout, Segments};
+use crate::{Error, Result};
+pub use labels::adaptive_labels;
+pub use layers::Linear;
+pub use layout::{LongDocuments, MarkerScheme, MentionTokens, ReadingLayout, ReadingOptions, ReadingTables};
+pub use pooling::Pooling;
+
+/// The tensor half: an encoder and how its states become entities.
+pub struct Reader {
+    /// The encoder.
+    pub encoder: Box<dyn Encoder>,
+    /// How mentions become an entity.
+    pub pooling: Pooling,
+    /// Whether contexts are made; without, attention is never computed.
+    pub context: bool,
+    /// The mean of how many last layers.
+    pub layers: usize,
+    /// Dropout of the encoder in place of its own rates.
+    pub dropout: Option<f64>,
+}
+
+/// What one batch of documents gave.
+pub struct Read {
+    /// Token states of all documents; [tokens, d].
+    pub states: Tensor,
+    /// Entity vectors; [E, d].
+    pub entities: Tensor,
+    /// Attention of entities, a block [entities, heads, tokens] a document; `None` without context.
+    pub attention: Option<Tensor>,
+}
+
+impl Reader {
+    /// Encodes the documents of a batch and pools their mentions.
+    ///
+    /// # Errors
+    /// What libtorch refuses; an encoder without attention where contexts are wanted.
+    pub fn read(&self, tables: &ReadingTables, device: Device, forward: Forward) -> Result<Read> {
+        let stream = TokenStream {
+            ids: on(&tables.windows.ids, device)?,
+            positions: on(&tables.windows.positions, device)?,
+            segments: Segments::new(&tables.windows.offsets, device)?,
+        };
+        let (hidden, attention) = self.dropout.map_or_else(|| self.encoder.dropout_rates(), |p| (p, p));
+        let (hidden, attention) = (dropout(tables, hidden, device, forward)?, dropout(tables, attention, device, forward)?);
+        let pass = Pass {
+            train: forward.train,
+            hidden_dropout: hidden.as_ref(),
+            attention_dropout: attention.as_ref(),
+            precision: forward.precision,
+        };
+        let asked = Attending { layers: self.layers, plan: self.context.then_some(&tables.plan) };
+        let attended = self.encoder.encode_attended(&stream, &asked, &pass)?;
+        let states = joined(&attended.states, tables)?;
+        let entities = self.pooling.pool(&states, tables)?;
+        Ok(Read { states, entities, attention: attended.attention })
+    }
+
+    /// Contexts of the batch's pairs; [P, d]. Heads are averaged, or summed as in DocRE-II's release.
+    ///
+    /// # Errors
+    /// What libtorch refuses; [`Error::Bug`] without attention.
+    pub fn contexts(&self, read: &Read, tables: &ReadingTables, averaged: bool) -> Result<Tensor> {
+        let missing = || Error::Bug("contexts were asked for without attention".into());
+        let (attention, heads) = (read.attention.as_ref().ok_or_else(missing)?, self.encoder.attention_heads().ok_or_else(missing)?);
+        let scale = if averaged { 1.0 / heads as f64 } else { 1.0 };
+        contexts(&read.states, attention, &tables.contexts, heads, scale)
+    }
+
+    /// States of the first token of each pair's document; [P, d].
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn first_states(read: &Read, tables: &ReadingTables) -> Result<Tensor> {
+        Ok(read.states.f_index_select(0, &on(&tables.first_tokens(), read.states.device())?)?)
+    }
+}
+
+fn dropout(tables: &ReadingTables, p: f64, device: Device, forward: Forward) -> Result<Option<Dropout>> {
+    (forward.train && p > 0.0).then(|| Dropout::new(p, on(&tables.token_keys, device)?)).transpose()
+}
+
+/// States of the windows put together: the mean over the windows that show a token, zero where none does.
+fn joined(states: &Tensor, tables: &ReadingTables) -> Result<Tensor> {
+    let Some((from, to, weights)) = &tables.covers else { return Ok(states.shallow_clone()) };
+    let device = states.device();
+    let weights = Tensor::f_from_slice(weights)?.f_to_device(device)?.f_unsqueeze(1)?;
+    let shown = states.f_index_select(0, &on(from, device)?)?.f_mul(&weights)?;
+    let zeros = Tensor::f_zeros([tables.tokens() as i64, states.size()[1]], (Kind::Float, device))?;
+    Ok(zeros.f_index_add(0, &on(to, device)?, &shown)?)
+}

@@ -1,0 +1,58 @@
+//! Linear layers of heads, with PyTorch's initial values.
+
+use tch::Tensor;
+
+use crate::Result;
+use crate::systems::HEADS;
+use crate::torch::{Init, Parameters};
+
+/// x Wᵀ + b, or without b.
+#[derive(Debug)]
+pub struct Linear {
+    /// [out, in]
+    pub weight: Tensor,
+    /// `[out]`
+    pub bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// Declares `heads.NAME.weight` and `heads.NAME.bias`, ~ U(−1/√in, 1/√in).
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn declare(parameters: &mut Parameters, name: &str, inputs: i64, outputs: i64, bias: bool) -> Result<Self> {
+        let init = Init::Uniform { bound: 1.0 / (inputs as f64).sqrt() };
+        let weight = parameters.declare(format!("{HEADS}{name}.weight"), &[outputs, inputs], init)?;
+        let bias = bias.then(|| parameters.declare(format!("{HEADS}{name}.bias"), &[outputs], init)).transpose()?;
+        Ok(Self { weight, bias })
+    }
+
+    /// [.., in] → [.., out]
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.f_linear(&self.weight, self.bias.as_ref())?)
+    }
+
+    /// Σ over parts of x_i W_iᵀ + b, where W is cut along its inputs: a linear layer over [x_1; x_2; …] whose inputs need not lie side by
+    /// side, with each x_i already as long as it has distinct rows. `parts`: (x `[rows, in_i]`, which row each result takes; `None`: its own).
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn forward_parts(&self, parts: &[(&Tensor, Option<&Tensor>)]) -> Result<Tensor> {
+        let (mut at, mut sum) = (0, None::<Tensor>);
+        for (x, rows) in parts {
+            let width = x.size()[1];
+            let bias = if at == 0 { self.bias.as_ref() } else { None };
+            let term = x.f_linear(&self.weight.f_narrow(1, at, width)?, bias)?;
+            let term = rows.map_or_else(|| Ok(term.shallow_clone()), |rows| term.f_index_select(0, rows))?;
+            sum = Some(match sum {
+                Some(sum) => sum.f_add(&term)?,
+                None => term,
+            });
+            at += width;
+        }
+        sum.ok_or_else(|| crate::Error::Bug("a linear layer over nothing".into()))
+    }
+}

@@ -1,0 +1,234 @@
+//! The host half of reading: views with markers, windows, and the tables that find mentions, attention rows and pairs.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::Result;
+use crate::systems::{DocumentViews, Example, PackedDocuments};
+use crate::text::{EncodedDocument, Markers, PackedWindows, SpecialPieces, View, ViewChoices, ViewOptions, WindowRule};
+use crate::torch::Dropout;
+use crate::torch::context::{AttentionPlan, ContextPlan, EntityRow};
+
+/// Which markers stand around mentions (SPEC §1.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum MarkerScheme {
+    /// `*`, once a word however many mentions start or end there (ATLOP on DocRED).
+    #[default]
+    StarPerWord,
+    /// `*` around every distinct mention (ATLOP on CDR and GDA).
+    StarPerMention,
+    /// A start marker for each entity, an end marker for each type (DocRE-II's release).
+    Typed,
+    /// Start and end markers for each entity (DSDocRE).
+    Entity,
+    /// None: a mention stands at its first piece.
+    None,
+}
+
+/// Which tokens stand for a mention.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MentionTokens {
+    /// Its start marker (ATLOP).
+    #[default]
+    Start,
+    /// The mean of start and end marker (DocRE-II's release).
+    Both,
+}
+
+/// What is done with documents that are longer than the encoder's positions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LongDocuments {
+    /// Overlapping windows (SPEC §1.4).
+    #[default]
+    Windows,
+    /// A position table three times as long (DocRE-II's release, SPEC §6.1).
+    ExtendedPositions,
+    /// They are cut, or an error where that is not allowed.
+    Cut,
+}
+
+/// How documents are laid out.
+#[derive(Clone, Debug)]
+pub struct ReadingOptions {
+    /// Markers.
+    pub markers: MarkerScheme,
+    /// Entity types in the order of their markers.
+    pub entity_types: Vec<String>,
+    /// Tokens of a mention.
+    pub mention: MentionTokens,
+    /// Most pieces of a document.
+    pub max_pieces: Option<usize>,
+    /// Whether longer ones are cut.
+    pub truncate: bool,
+    /// Windows of long documents; `None`: one pass.
+    pub windows: Option<WindowRule>,
+}
+
+/// The host half.
+pub struct ReadingLayout {
+    views: DocumentViews,
+    windows: WindowRule,
+    mention: MentionTokens,
+}
+
+/// Documents of a batch, ready to be read.
+pub struct ReadingTables {
+    /// Documents as if each were read in one pass.
+    pub documents: PackedDocuments,
+    /// What the encoder reads.
+    pub windows: PackedWindows,
+    /// Dropout key of each token that the encoder reads.
+    pub token_keys: Vec<i64>,
+    /// How windows are put together (see [`PackedWindows::covers`]); `None` where no document was cut into windows.
+    pub covers: Option<(Vec<i64>, Vec<i64>, Vec<f32>)>,
+    /// Token of each mention's start, [E × mention_width], and whether there is such a mention.
+    pub mention_starts: Vec<i64>,
+    /// Token of each mention's end, where both count.
+    pub mention_ends: Option<Vec<i64>>,
+    /// 1 where an entity has so many mentions, else 0; [E × mention_width].
+    pub mention_mask: Vec<f32>,
+    /// Most mentions of an entity; at least 1.
+    pub mention_width: usize,
+    /// Which attention rows make up an entity.
+    pub plan: AttentionPlan,
+    /// Pairs by document.
+    pub contexts: ContextPlan,
+    /// Head entity rows, `[P]`.
+    pub heads: Vec<i64>,
+    /// Tail entity rows, `[P]`.
+    pub tails: Vec<i64>,
+    /// First pair of each document, closed by their number. [documents + 1]
+    pub pair_offsets: Vec<usize>,
+}
+
+impl ReadingTables {
+    /// Number of tokens of all documents.
+    pub fn tokens(&self) -> usize {
+        self.documents.tokens()
+    }
+
+    /// First token of each pair's document, `[P]`.
+    pub fn first_tokens(&self) -> Vec<i64> {
+        let documents = self.pair_offsets.windows(2).zip(&self.documents.views.offsets);
+        documents.flat_map(|(pairs, &first)| std::iter::repeat_n(first, pairs[1] - pairs[0])).collect()
+    }
+}
+
+impl ReadingLayout {
+    /// A layout for a tokenizer; `seed` is that of the stage's dropout masks.
+    pub fn new(pieces: SpecialPieces, options: ReadingOptions, seed: u64) -> Self {
+        let markers = match options.markers {
+            MarkerScheme::StarPerWord => Markers::StarPerWord,
+            MarkerScheme::StarPerMention => Markers::StarPerMention,
+            MarkerScheme::Typed => Markers::Typed(options.entity_types),
+            MarkerScheme::Entity => Markers::PerEntity,
+            MarkerScheme::None => Markers::None,
+        };
+        let (max_pieces, truncate) = (options.max_pieces, options.truncate);
+        let view = ViewOptions { max_pieces, truncate, pad_to: None, max_mentions: None, markers, repeat_masked: false };
+        let one_pass = WindowRule { capacity: usize::MAX, prefix: Vec::new(), suffix: Vec::new(), stride: None, most: None };
+        Self {
+            views: DocumentViews { pieces, options: view, seed },
+            windows: options.windows.unwrap_or(one_pass),
+            mention: options.mention,
+        }
+    }
+
+    /// The view of a document.
+    ///
+    /// # Errors
+    /// A document over the limit that may not be cut; markers that run out.
+    pub fn view(&self, document: &EncodedDocument) -> Result<View> {
+        self.views.view(document, &ViewChoices::default())
+    }
+
+    /// Pieces, two markers a mention, start and end, and as much again as there are pairs: their vectors weigh as much as a token's.
+    pub fn cost(document: &EncodedDocument, pairs: usize) -> usize {
+        let mentions: usize = document.entities.iter().map(|entity| entity.mentions.len()).sum();
+        document.pieces.len() + 2 * mentions + 2 + pairs
+    }
+
+    /// Lays examples out.
+    ///
+    /// # Errors
+    /// As [`Self::view`].
+    pub fn read(&self, examples: &[Example]) -> Result<ReadingTables> {
+        let views: Vec<View> = examples.iter().map(|example| self.view(&example.document)).collect::<Result<_>>()?;
+        let visits: Vec<u64> = examples.iter().map(|example| example.visit).collect();
+        let documents = self.views.pack(&views, &visits);
+        let windows = PackedWindows::new(&documents.views, &self.windows);
+        let covers = windows.is_cut().then(|| windows.covers(&documents.views.offsets));
+        let token_keys = self.token_keys(&windows, &visits);
+        let mut tables = ReadingTables {
+            covers,
+            token_keys,
+            mention_starts: Vec::new(),
+            mention_ends: (self.mention == MentionTokens::Both).then(Vec::new),
+            mention_mask: Vec::new(),
+            mention_width: views.iter().flat_map(|view| &view.mention_spans).map(Vec::len).max().unwrap_or(0).max(1),
+            plan: AttentionPlan::default(),
+            contexts: ContextPlan::default(),
+            heads: Vec::new(),
+            tails: Vec::new(),
+            pair_offsets: vec![0],
+            documents,
+            windows,
+        };
+        for (index, (view, example)) in views.iter().zip(examples).enumerate() {
+            tables.push_mentions(index, view);
+            tables.push_rows(view, self.mention);
+            tables.push_pairs(index, view, example);
+        }
+        Ok(tables)
+    }
+
+    fn token_keys(&self, windows: &PackedWindows, visits: &[u64]) -> Vec<i64> {
+        let mut keys = Vec::with_capacity(windows.ids.len());
+        for (range, &visit) in windows.document_windows.windows(2).zip(visits) {
+            let tokens = windows.offsets[range[1]] - windows.offsets[range[0]];
+            keys.extend((0..tokens as u64).map(|token| Dropout::token_key(self.views.seed, 0, visit, token)));
+        }
+        keys
+    }
+}
+
+impl ReadingTables {
+    fn push_mentions(&mut self, index: usize, view: &View) {
+        let first = self.documents.views.offsets[index];
+        for spans in &view.mention_spans {
+            // Tokens of absent mentions are masked; any that exists will do.
+            let padded = spans.iter().copied().chain(std::iter::repeat((0, 0))).take(self.mention_width);
+            for (number, (start, end)) in padded.enumerate() {
+                self.mention_starts.push(first + i64::from(start));
+                self.mention_ends.iter_mut().for_each(|ends| ends.push(first + i64::from(end)));
+                self.mention_mask.push(f32::from(u8::from(number < spans.len())));
+            }
+        }
+    }
+
+    fn push_rows(&mut self, view: &View, mention: MentionTokens) {
+        let mut rows = Vec::new();
+        for (entity, spans) in (0u32..).zip(&view.mention_spans) {
+            let share = 1.0 / spans.len() as f32;
+            for &(start, end) in spans {
+                let row = |position, weight| EntityRow { entity, position, weight };
+                match mention {
+                    MentionTokens::Start => rows.push(row(start, share)),
+                    MentionTokens::Both => rows.extend([row(start, share / 2.0), row(end, share / 2.0)]),
+                }
+            }
+        }
+        self.plan.push(&self.windows, view.ids.len(), view.mention_spans.len(), &rows);
+    }
+
+    fn push_pairs(&mut self, index: usize, view: &View, example: &Example) {
+        self.contexts.push(view.ids.len(), view.mention_spans.len(), &example.pairs);
+        let base = self.documents.entity_base(index);
+        self.heads.extend(example.pairs.iter().map(|pair| base + i64::from(pair.0)));
+        self.tails.extend(example.pairs.iter().map(|pair| base + i64::from(pair.1)));
+        self.pair_offsets.push(self.heads.len());
+    }
+}
