@@ -10,6 +10,7 @@ mod objective;
 mod profile;
 mod settings;
 mod source;
+pub mod words;
 
 pub use documents::{DocumentViews, PackedDocuments, on, visit};
 pub use extraction::ExtractionSource;
