@@ -2,10 +2,12 @@
 //!
 //! Not for: schedules, optimisers or ranks (`train`), nor for how a kernel works (`torch`).
 
+pub mod baselines;
 mod documents;
 pub mod dsdocre;
 mod extraction;
 mod extractor;
+mod linear;
 mod objective;
 mod profile;
 mod settings;

@@ -4,8 +4,11 @@
 //! tolerance decides. Word pieces, positions and pairs are computed here from the documents and must be equal; only what was drawn at
 //! random is taken from the inputs.
 
+mod baselines;
+mod bert_re;
 mod case;
 mod dsdocre;
+mod words;
 
 use std::fmt;
 use std::path::Path;
@@ -15,6 +18,7 @@ use serde::Serialize;
 pub use case::Case;
 
 use crate::Result;
+use crate::systems::baselines::Network;
 
 /// One tensor beside its reference.
 #[derive(Clone, Debug, Serialize)]
@@ -79,6 +83,11 @@ pub fn verify_case(folder: &Path) -> Result<VerifyOutcome> {
         ("dsdocre", true, _) => dsdocre::ranker(&mut case).map(|()| None)?,
         ("dsdocre", _, true) => dsdocre::pretrainer(&mut case).map(|()| None)?,
         ("dsdocre", _, _) => dsdocre::finetuner(&mut case).map(|()| None)?,
+        ("baseline-cnn", _, _) => baselines::baseline(&mut case, Network::Cnn).map(|()| None)?,
+        ("baseline-lstm", _, _) => baselines::baseline(&mut case, Network::Lstm).map(|()| None)?,
+        ("baseline-bilstm", _, _) => baselines::baseline(&mut case, Network::Bilstm).map(|()| None)?,
+        ("baseline-contextaware", _, _) => baselines::baseline(&mut case, Network::ContextAware).map(|()| None)?,
+        ("bert-re", _, _) => bert_re::bert_re(&mut case).map(|()| None)?,
         (other, _, _) => Some(if other.is_empty() { "this kind of case".to_owned() } else { format!("system `{other}`") }),
     };
     Ok(VerifyOutcome { case: name, tensors: case.into_comparisons(), not_yet })
