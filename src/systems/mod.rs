@@ -5,6 +5,7 @@
 pub mod baselines;
 mod documents;
 pub mod dsdocre;
+pub mod evidence;
 mod extraction;
 mod extractor;
 mod linear;

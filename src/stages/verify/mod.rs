@@ -8,6 +8,7 @@ mod baselines;
 mod bert_re;
 mod case;
 mod dsdocre;
+mod evidence;
 mod words;
 
 use std::fmt;
@@ -87,6 +88,7 @@ pub fn verify_case(folder: &Path) -> Result<VerifyOutcome> {
         ("baseline-lstm", _, _) => baselines::baseline(&mut case, Network::Lstm).map(|()| None)?,
         ("baseline-bilstm", _, _) => baselines::baseline(&mut case, Network::Bilstm).map(|()| None)?,
         ("baseline-contextaware", _, _) => baselines::baseline(&mut case, Network::ContextAware).map(|()| None)?,
+        ("baseline-lstm-sp", _, _) => evidence::evidence_predictor(&mut case).map(|()| None)?,
         ("bert-re", _, _) => bert_re::bert_re(&mut case).map(|()| None)?,
         (other, _, _) => Some(if other.is_empty() { "this kind of case".to_owned() } else { format!("system `{other}`") }),
     };
