@@ -18,6 +18,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::systems::atlop::AtlopSettings;
+use crate::systems::baselines::{BaselineSettings, Network};
 use crate::systems::dsdocre::Switches;
 use crate::systems::{Profile, Settings};
 use crate::{Error, Result};
@@ -47,6 +48,8 @@ pub struct Recipe {
     pub switches: Switches,
     /// ATLOP's settings.
     pub atlop: AtlopSettings,
+    /// Settings of the DocRED baselines, BERT-RE and BERT-TS; the defaults follow the system.
+    pub baseline: BaselineSettings,
     /// Stage 1: the pre-denoising ranker.
     pub rank: StagePlan,
     /// Stage 2: pre-training on distant supervision.
@@ -139,6 +142,10 @@ impl Recipe {
             encoder: EncoderPlan::default(),
             switches: Switches::of(profile),
             atlop: AtlopSettings::of(profile),
+            baseline: match Settings::of(system, profile) {
+                Ok(Settings::Baseline(settings) | Settings::TwoStep(settings)) => settings,
+                _ => BaselineSettings::of(Network::default(), profile),
+            },
             rank: StagePlan::rank(),
             pretrain: StagePlan::pretrain(),
             finetune: StagePlan::finetune(system, profile),
@@ -153,6 +160,8 @@ impl Recipe {
         match self.system.as_str() {
             "dsdocre" => Ok(Settings::Dsdocre(Box::new(self.switches.clone()))),
             "atlop" => Ok(Settings::Atlop(self.atlop.clone())),
+            "bert-ts" => Ok(Settings::TwoStep(self.baseline.clone())),
+            "cnn" | "lstm" | "bilstm" | "context-aware" | "bert-re" => Ok(Settings::Baseline(self.baseline.clone())),
             other => Settings::of(other, self.profile),
         }
     }

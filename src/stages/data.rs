@@ -294,7 +294,7 @@ fn relations(plan: &DataPlan, sources: &Sources) -> Result<RelationSet> {
 fn tokenizer_path(recipe: &Recipe, sources: &Sources) -> Result<PathBuf> {
     let named = recipe.data.tokenizer.clone();
     // Word vectors bring their own vocabulary, one piece a word.
-    let vectors = (recipe.encoder.name == "bilstm").then(|| recipe.encoder.word_vectors.clone()).flatten();
+    let vectors = ["bilstm", "words"].contains(&recipe.encoder.name.as_str()).then(|| recipe.encoder.word_vectors.clone()).flatten();
     let folder = Path::new(&recipe.encoder.name);
     let encoder = folder.is_dir().then(|| folder.to_owned());
     named.or(vectors).or(encoder).or(sources.tokenizer.clone()).ok_or_else(|| {

@@ -90,6 +90,7 @@ pub type LoadedModel = Loaded<DsdocreModel>;
 pub type LoadedExtractor = Loaded<Box<dyn Extractor>>;
 
 /// What a new model starts from.
+#[derive(Clone, Copy)]
 pub struct NewModel<'a> {
     /// The encoder.
     pub plan: &'a EncoderPlan,
@@ -119,7 +120,11 @@ impl NewModel<'_> {
     /// # Errors
     /// As [`Self::dsdocre`]; settings that cannot be built.
     pub fn extractor(&self, store: &DocumentStore, settings: &Settings, ranked: bool) -> Result<LoadedExtractor> {
-        let (foundation, tokenizer) = self.foundation(store)?;
+        let (mut foundation, tokenizer) = self.foundation(store)?;
+        if settings.needs_twin() {
+            // Another seed, so that the two networks do not start as one.
+            foundation.twin = Some(Box::new(NewModel { seed: !self.seed, ..*self }.foundation(store)?.0));
+        }
         let description = self.description(store, Part::Finetuner, settings.clone(), &foundation, &tokenizer);
         Ok(Loaded { model: settings.build(foundation, ranked)?, description, tokenizer })
     }
@@ -166,6 +171,10 @@ impl NewModel<'_> {
                     // No file of word vectors knows the markers: their rows are learnt.
                     let config = BiLstmConfig { trained_rows: special_rows(tokenizer), ..config };
                     return Ok(EncoderSpec::BiLstm { config, vectors: Some(vectors) });
+                }
+                (EncoderSpec::Words { config, .. }, Some(path)) => {
+                    let vectors = WordVectors::load(path, &vocabulary(tokenizer))?;
+                    return Ok(EncoderSpec::Words { config, vectors: Some(vectors) });
                 }
                 (spec, _) => return Ok(spec),
             },
@@ -214,6 +223,7 @@ fn foundation(
         truncate: plan.truncate,
         dropout: (plan.dropout >= 0.0).then_some(plan.dropout),
         seed,
+        twin: None,
     }
 }
 
@@ -250,10 +260,16 @@ fn open(checkpoint: &Checkpoint, part: Part, device: Device) -> Result<(Descript
     if tokenizer.identity() != description.tokenizer {
         return Err(DataError::new(path, "its tokenizer is not the one the model was trained with").into());
     }
-    let mut parameters = Parameters::new(0, device);
-    let encoder = encoder::build(&EncoderSpec::Folder(path.to_owned()), tokenizer.vocab_size() as i64, &mut parameters)?;
     let Description { encoder: plan, relations, entity_types, .. } = &description;
-    let foundation = foundation(encoder, parameters, plan, relations, entity_types.clone(), &tokenizer, 0);
+    let base = || -> Result<Foundation> {
+        let mut parameters = Parameters::new(0, device);
+        let encoder = encoder::build(&EncoderSpec::Folder(path.to_owned()), tokenizer.vocab_size() as i64, &mut parameters)?;
+        Ok(foundation(encoder, parameters, plan, relations, entity_types.clone(), &tokenizer, 0))
+    };
+    let mut foundation = base()?;
+    if description.settings.needs_twin() {
+        foundation.twin = Some(Box::new(base()?));
+    }
     Ok((description, foundation, tokenizer))
 }
 

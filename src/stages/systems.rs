@@ -40,10 +40,10 @@ fn bug(error: impl std::fmt::Display) -> Error {
     Error::Bug(error.to_string())
 }
 
-fn model(info: &SystemInfo, encoder: &str) -> Result<Box<dyn Extractor>> {
+fn foundation(encoder: &str) -> Result<Foundation> {
     let mut parameters = Parameters::new(0, Device::Cpu);
     let encoder = build(&EncoderSpec::parse(encoder)?, VOCABULARY, &mut parameters)?;
-    let foundation = Foundation {
+    Ok(Foundation {
         max_pieces: encoder.max_positions().map(|limit| limit as usize),
         encoder,
         parameters,
@@ -53,8 +53,14 @@ fn model(info: &SystemInfo, encoder: &str) -> Result<Box<dyn Extractor>> {
         truncate: false,
         dropout: None,
         seed: 0,
-    };
-    Settings::of(info.name, Profile::Fixed)?.build(foundation, false)
+        twin: None,
+    })
+}
+
+fn model(info: &SystemInfo, encoder: &str) -> Result<Box<dyn Extractor>> {
+    let settings = Settings::of(info.name, Profile::Fixed)?;
+    let twin = settings.needs_twin().then(|| foundation(encoder)).transpose()?.map(Box::new);
+    settings.build(Foundation { twin, ..foundation(encoder)? }, false)
 }
 
 fn write_layers(text: &mut String, model: &dyn Extractor, encoder: &str) -> Result<()> {

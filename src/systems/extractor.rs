@@ -166,8 +166,13 @@ pub trait Layout: Send + Sync {
     /// A document that cannot be laid out, named.
     fn tables(&self, examples: &[Example]) -> Result<Tables>;
 
+    /// Multi-hot targets of a document's pairs, [pairs × C] row-major; by default the relations, and NA where there is none.
+    fn targets(&self, classes: Classes, document: &EncodedDocument, pairs: &[Pair]) -> Vec<f32> {
+        classes.targets(document, pairs)
+    }
+
     /// Denominators of a batch's loss slots where the system has losses of its own (see [`Extractor::losses`]); `None`: one slot, from [`RelationLoss`].
-    fn counts(&self, _tables: &Tables) -> Option<Vec<f64>> {
+    fn counts(&self, _tables: &Tables, _targets: &[f32]) -> Option<Vec<f64>> {
         None
     }
 }
@@ -194,8 +199,8 @@ impl RelationBatch {
         let tables = layout.tables(examples)?;
         let pairs = examples.iter().map(|example| example.pairs.len()).sum();
         let train = examples.iter().filter(|example| example.train);
-        let targets: Vec<f32> = train.flat_map(|example| classes.targets(&example.document, &example.pairs)).collect();
-        let own = layout.counts(&tables);
+        let targets: Vec<f32> = train.flat_map(|example| layout.targets(classes, &example.document, &example.pairs)).collect();
+        let own = layout.counts(&tables, &targets);
         let counts = own.unwrap_or_else(|| match loss {
             RelationLoss::Bce => vec![targets.len() as f64],
             RelationLoss::AdaptiveThreshold { .. } => vec![pairs as f64],
@@ -245,6 +250,8 @@ pub struct Foundation {
     pub dropout: Option<f64>,
     /// Seed of the stage's dropout masks and other draws.
     pub seed: u64,
+    /// A second encoder of the same kind, with parameters of its own, for systems of two networks.
+    pub twin: Option<Box<Self>>,
 }
 
 /// The tensor half of a system.

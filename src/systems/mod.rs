@@ -3,15 +3,19 @@
 //! Not for: schedules, optimisers or ranks (`train`), nor for how a kernel works (`torch`).
 
 pub mod atlop;
+pub mod baselines;
 mod documents;
 pub mod dsdocre;
+pub mod evidence;
 mod extraction;
 mod extractor;
+mod linear;
 mod objective;
 mod profile;
 pub mod reading;
 mod settings;
 mod source;
+pub mod words;
 
 pub use documents::{DocumentViews, PackedDocuments, on, visit};
 pub use extraction::ExtractionSource;

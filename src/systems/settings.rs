@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::atlop::{Atlop, AtlopSettings};
+use super::baselines::{Baseline, BaselineSettings, Network, TwoStep};
 use super::dsdocre::{Dsdocre, Switches};
 use super::{Extractor, Foundation, Profile};
 use crate::{Error, Result};
@@ -34,6 +35,32 @@ pub const SYSTEMS: &[SystemInfo] = &[
         source: "Zhou et al. 2021, Document-Level Relation Extraction with Adaptive Thresholding and Localized Context Pooling",
         table: "atlop",
     },
+    SystemInfo {
+        name: "cnn",
+        about: "three blocks of convolution over word vectors, bilinear pairs",
+        source: "Yao et al. 2019, DocRED: A Large-Scale Document-Level Relation Extraction Dataset",
+        table: "baseline",
+    },
+    SystemInfo { name: "lstm", about: "an LSTM over word vectors, bilinear pairs", source: "Yao et al. 2019", table: "baseline" },
+    SystemInfo { name: "bilstm", about: "a BiLSTM over word vectors, bilinear pairs", source: "Yao et al. 2019", table: "baseline" },
+    SystemInfo {
+        name: "context-aware",
+        about: "the BiLSTM, and attention over all pairs of the document",
+        source: "Yao et al. 2019, after Sorokin and Gurevych 2017",
+        table: "baseline",
+    },
+    SystemInfo {
+        name: "bert-re",
+        about: "first-piece states of a Transformer, averaged to entities, bilinear pairs",
+        source: "Wang et al. 2019, Fine-tune Bert for DocRED with Two-step Process",
+        table: "baseline",
+    },
+    SystemInfo {
+        name: "bert-ts",
+        about: "two networks of BERT-RE's: related or not, then which relation",
+        source: "Wang et al. 2019",
+        table: "baseline",
+    },
 ];
 
 impl SystemInfo {
@@ -57,6 +84,10 @@ pub enum Settings {
     Dsdocre(Box<Switches>),
     /// ATLOP.
     Atlop(AtlopSettings),
+    /// DocRED's baselines and BERT-RE.
+    Baseline(BaselineSettings),
+    /// BERT-TS.
+    TwoStep(BaselineSettings),
 }
 
 impl Settings {
@@ -68,6 +99,12 @@ impl Settings {
         Ok(match SystemInfo::of(system)?.name {
             "dsdocre" => Self::Dsdocre(Box::new(Switches::of(profile))),
             "atlop" => Self::Atlop(AtlopSettings::of(profile)),
+            "bert-ts" => Self::TwoStep(BaselineSettings::of(Network::Linear, profile)),
+            "cnn" => Self::Baseline(BaselineSettings::of(Network::Cnn, profile)),
+            "lstm" => Self::Baseline(BaselineSettings::of(Network::Lstm, profile)),
+            "bilstm" => Self::Baseline(BaselineSettings::of(Network::Bilstm, profile)),
+            "context-aware" => Self::Baseline(BaselineSettings::of(Network::ContextAware, profile)),
+            "bert-re" => Self::Baseline(BaselineSettings::of(Network::Linear, profile)),
             listed => return Err(Error::Bug(format!("system `{listed}` has no settings"))),
         })
     }
@@ -77,7 +114,20 @@ impl Settings {
         match self {
             Self::Dsdocre(_) => "dsdocre",
             Self::Atlop(_) => "atlop",
+            Self::TwoStep(_) => "bert-ts",
+            Self::Baseline(settings) => match settings.network {
+                Network::Cnn => "cnn",
+                Network::Lstm => "lstm",
+                Network::Bilstm => "bilstm",
+                Network::ContextAware => "context-aware",
+                Network::Linear => "bert-re",
+            },
         }
+    }
+
+    /// Whether the system needs a second encoder ([`Foundation::twin`]).
+    pub fn needs_twin(&self) -> bool {
+        matches!(self, Self::TwoStep(_))
     }
 
     /// DSDocRE's switches.
@@ -99,6 +149,8 @@ impl Settings {
         Ok(match self {
             Self::Dsdocre(switches) => Box::new(Dsdocre::new(foundation, switches, ranked)?),
             Self::Atlop(settings) => Box::new(Atlop::new(foundation, settings.clone())?),
+            Self::Baseline(settings) => Box::new(Baseline::new(foundation, settings)?),
+            Self::TwoStep(settings) => Box::new(TwoStep::new(foundation, settings)?),
         })
     }
 }

@@ -92,7 +92,20 @@ impl Tokenizer {
     /// Errors: a recipe error for a path that holds no tokeniser or one of a kind that is not supported, and for too small a `reserved`;
     /// a data error for a broken file.
     pub fn load_with(path: &Path, lowercase: Option<bool>, reserved: usize) -> Result<Self> {
-        let (mut tokenizer, kind) = load::open(path, lowercase)?;
+        let (tokenizer, kind) = load::open(path, lowercase)?;
+        Self::assemble(tokenizer, kind, reserved, path)
+    }
+
+    /// One piece a word, over words with their numbers; words fold case. `[PAD]` and `[UNK]` must be among them, the other special pieces
+    /// are appended. `path` is where the words came from.
+    ///
+    /// Errors: a data error where a special piece is missing.
+    pub fn of_words(words: impl IntoIterator<Item = (String, u32)>, path: &Path) -> Result<Self> {
+        let (tokenizer, kind) = load::of_words(words.into_iter().collect(), true, path)?;
+        Self::assemble(tokenizer, kind, DEFAULT_RESERVED, path)
+    }
+
+    fn assemble(mut tokenizer: tokenizers::Tokenizer, kind: TokenizerKind, reserved: usize, path: &Path) -> Result<Self> {
         let special = SpecialPieces::reserve(&mut tokenizer, reserved, path)?;
         let json = tokenizer.to_string(false).map_err(|error| DataError::new(path, error.to_string()))?;
         let vocab_size = tokenizer.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);

@@ -108,6 +108,21 @@ impl Parameters {
         Ok(())
     }
 
+    /// Takes the parameters of another list in, as handles on the same tensors, named `prefix` and their own names.
+    ///
+    /// # Errors
+    /// If a name is taken.
+    pub fn adopt(&mut self, prefix: &str, other: &Self) -> Result<()> {
+        for entry in &other.entries {
+            let name = format!("{prefix}{}", entry.name);
+            if self.get(&name).is_some() {
+                return Err(Error::Bug(format!("parameter `{name}` was declared twice")));
+            }
+            self.entries.push(Parameter { name, tensor: entry.tensor.shallow_clone(), trainable: entry.trainable });
+        }
+        Ok(())
+    }
+
     /// Makes all parameters declared so far constants that are saved but never trained.
     pub fn freeze(&mut self) {
         for entry in &mut self.entries {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
 use super::Comparison;
-use crate::corpus::{Document, ReadOptions, RelationSet, read_all};
+use crate::corpus::{Document, ReadOptions, RelationSet, load_relations, read_all};
 use crate::text::{EncodedDocument, Tokenizer, encode};
 use crate::torch::Parameters;
 use crate::{DataError, Error, Result};
@@ -49,6 +49,15 @@ fn tensor(path: &Path, name: &str, view: &TensorView) -> Result<Tensor> {
     Ok(flat.f_view(shape.as_slice())?)
 }
 
+/// The first `lengths[i]` rows of each part i of a padded reference [parts, rows, …], one after the other.
+///
+/// # Errors
+/// What libtorch refuses.
+pub(super) fn unpadded(reference: &Tensor, lengths: &[i64]) -> Result<Tensor> {
+    let parts = (0..).zip(lengths).map(|(part, &length)| Ok(reference.f_get(part)?.f_narrow(0, 0, length)?));
+    Ok(Tensor::f_cat(&parts.collect::<Result<Vec<_>>>()?, 0)?)
+}
+
 impl Case {
     /// Opens a folder.
     ///
@@ -81,6 +90,40 @@ impl Case {
         self.at(pointer).as_i64().ok_or_else(|| self.error(format!("case.json has no number at {pointer}")))
     }
 
+    /// A list of texts that the case must hold.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn texts(&self, pointer: &str) -> Result<Vec<String>> {
+        let list = self.at(pointer).as_array().ok_or_else(|| self.error(format!("case.json has no list at {pointer}")))?;
+        Ok(list.iter().map(|text| text.as_str().unwrap_or_default().to_owned()).collect())
+    }
+
+    /// A further JSON file of the case.
+    ///
+    /// # Errors
+    /// It is not there, or malformed.
+    pub fn object(&self, file: &str) -> Result<Value> {
+        let path = self.folder.join(file);
+        Ok(serde_json::from_slice(&fs_err::read(&path)?).map_err(|error| DataError::new(&path, error.to_string()))?)
+    }
+
+    /// A further JSON file of the case that holds a list.
+    ///
+    /// # Errors
+    /// As [`Self::object`].
+    pub fn list(&self, file: &str) -> Result<Vec<Value>> {
+        self.object(file)?.as_array().cloned().ok_or_else(|| self.error(format!("{file} holds no list")))
+    }
+
+    /// The relations of the fixtures, in class order (`rel2id.json` beside the cases).
+    ///
+    /// # Errors
+    /// A malformed file.
+    pub fn relations(&self) -> Result<RelationSet> {
+        load_relations(&self.folder.join("../rel2id.json"))
+    }
+
     /// An error about this case.
     pub fn error(&self, problem: impl Into<String>) -> Error {
         DataError::new(&self.folder, problem).into()
@@ -109,6 +152,14 @@ impl Case {
         Ok(Vec::try_from(tensor.f_to_kind(Kind::Float)?.f_view([-1])?)?)
     }
 
+    /// An input as it is.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn input(&self, name: &str) -> Result<Tensor> {
+        self.inputs.get(name).map(Tensor::shallow_clone).ok_or_else(|| self.error(format!("there is no input `{name}`")))
+    }
+
     /// A reference output.
     ///
     /// # Errors
@@ -122,8 +173,27 @@ impl Case {
     /// # Errors
     /// Malformed files.
     pub fn documents(&self, relations: &RelationSet) -> Result<(Vec<EncodedDocument>, Tokenizer)> {
+        self.encoded(relations, Tokenizer::load(&self.folder.join("../vocab.txt"), Some(true))?)
+    }
+
+    /// The documents with one piece a word, numbered as in the case's `word2id.json` (BLANK is `[PAD]`, UNK is `[UNK]`).
+    ///
+    /// # Errors
+    /// Malformed files.
+    pub fn word_documents(&self, relations: &RelationSet) -> Result<(Vec<EncodedDocument>, Tokenizer)> {
+        let path = self.folder.join("word2id.json");
+        let words: HashMap<String, u32> =
+            serde_json::from_slice(&fs_err::read(&path)?).map_err(|error| DataError::new(&path, error.to_string()))?;
+        let special = |word: String| match word.as_str() {
+            "BLANK" => "[PAD]".to_owned(),
+            "UNK" => "[UNK]".to_owned(),
+            _ => word,
+        };
+        self.encoded(relations, Tokenizer::of_words(words.into_iter().map(|(word, id)| (special(word), id)), &path)?)
+    }
+
+    fn encoded(&self, relations: &RelationSet, mut tokenizer: Tokenizer) -> Result<(Vec<EncodedDocument>, Tokenizer)> {
         let (documents, _): (Vec<Document>, _) = read_all(&self.folder.join("docs.json"), &ReadOptions::default())?;
-        let mut tokenizer = Tokenizer::load(&self.folder.join("../vocab.txt"), Some(true))?;
         let mut encoded = Vec::new();
         for document in documents {
             let known = |id: &str| relations.index_of(id).is_some();
@@ -167,6 +237,48 @@ impl Case {
         Ok(())
     }
 
+    /// Copies the case's weights to the parameters that `rename` maps them to (`None`: left out); a table with fewer rows than ours fills
+    /// the first ones.
+    ///
+    /// # Errors
+    /// Names or shapes that do not fit; a parameter outside the encoder that the case does not give.
+    pub fn load_named(&self, parameters: &Parameters, rename: impl Fn(&str) -> Option<String>) -> Result<()> {
+        let mut loaded = std::collections::HashSet::new();
+        for (name, value) in read(&self.folder.join("weights.safetensors"))? {
+            let Some(own) = rename(&name) else { continue };
+            let target = parameters.get(&own).ok_or_else(|| self.error(format!("no parameter is called `{own}`")))?;
+            let rows = value.size().first().copied().unwrap_or(0);
+            let fits = target.size().get(1..) == value.size().get(1..) && target.size().first() >= Some(&rows);
+            if !fits {
+                return Err(self.error(format!("`{own}` has shape {:?}, the case's `{name}` {:?}", target.size(), value.size())));
+            }
+            tch::no_grad(|| target.f_narrow(0, 0, rows)?.f_copy_(&value))?;
+            loaded.insert(own);
+        }
+        match parameters.iter().find(|parameter| parameter.name.starts_with("heads.") && !loaded.contains(&parameter.name)) {
+            Some(parameter) => Err(self.error(format!("the case gives no weights for `{}`", parameter.name))),
+            None => Ok(()),
+        }
+    }
+
+    /// Compares every gradient of the case with those in `parameters`; where `rename` gives `None` the reference must be zero.
+    ///
+    /// # Errors
+    /// A gradient of a parameter that the model lacks.
+    pub fn compare_named_gradients(&mut self, parameters: &Parameters, rename: impl Fn(&str) -> Option<String>) -> Result<()> {
+        let prefix = self.text("gradient_prefix");
+        let mut names: Vec<String> = self.outputs.keys().filter(|name| name.starts_with(&prefix)).cloned().collect();
+        names.sort();
+        for name in names {
+            let gradient = match rename(&name[prefix.len()..]) {
+                Some(own) => parameters.get(&own).ok_or_else(|| self.error(format!("no parameter is called `{own}`")))?.grad(),
+                None => self.output(&name)?.f_zeros_like()?,
+            };
+            self.compare(&name, &gradient, true)?;
+        }
+        Ok(())
+    }
+
     /// A JSON file by its place relative to the case's folder.
     ///
     /// # Errors
@@ -174,6 +286,15 @@ impl Case {
     pub fn beside(&self, file: &str) -> Result<Value> {
         let path = self.folder.join(file);
         serde_json::from_slice(&fs_err::read(&path)?).map_err(|error| DataError::new(&path, error.to_string()).into())
+    }
+
+    /// Compares rows with the real rows of a padded reference [parts, rows, …].
+    ///
+    /// # Errors
+    /// The reference is not there.
+    pub fn compare_rows(&mut self, name: &str, ours: &Tensor, lengths: &[i64]) -> Result<()> {
+        let reference = unpadded(self.output(name)?, lengths)?;
+        self.compare_with(name, ours, &reference, false)
     }
 
     /// Compares integers, which must be equal.

@@ -69,6 +69,7 @@ fn foundation(case: &Case, tokenizer: &Tokenizer, relations: usize) -> Result<Fo
         truncate: options.truncate,
         dropout: None,
         seed: 0,
+        twin: None,
     })
 }
 

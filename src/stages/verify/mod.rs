@@ -5,9 +5,13 @@
 //! random is taken from the inputs.
 
 mod atlop;
+mod baselines;
+mod bert_re;
 mod case;
 mod dsdocre;
+mod evidence;
 mod pairs;
+mod words;
 
 use std::fmt;
 use std::path::Path;
@@ -17,6 +21,7 @@ use serde::Serialize;
 pub use case::Case;
 
 use crate::Result;
+use crate::systems::baselines::Network;
 
 /// One tensor beside its reference.
 #[derive(Clone, Debug, Serialize)]
@@ -82,6 +87,12 @@ pub fn verify_case(folder: &Path) -> Result<VerifyOutcome> {
         ("dsdocre", _, true) => dsdocre::pretrainer(&mut case).map(|()| None)?,
         ("dsdocre", _, _) => dsdocre::finetuner(&mut case).map(|()| None)?,
         ("atlop", _, _) => atlop::atlop(&mut case).map(|()| None)?,
+        ("baseline-cnn", _, _) => baselines::baseline(&mut case, Network::Cnn).map(|()| None)?,
+        ("baseline-lstm", _, _) => baselines::baseline(&mut case, Network::Lstm).map(|()| None)?,
+        ("baseline-bilstm", _, _) => baselines::baseline(&mut case, Network::Bilstm).map(|()| None)?,
+        ("baseline-contextaware", _, _) => baselines::baseline(&mut case, Network::ContextAware).map(|()| None)?,
+        ("baseline-lstm-sp", _, _) => evidence::evidence_predictor(&mut case).map(|()| None)?,
+        ("bert-re", _, _) => bert_re::bert_re(&mut case).map(|()| None)?,
         (other, _, _) => Some(if other.is_empty() { "this kind of case".to_owned() } else { format!("system `{other}`") }),
     };
     Ok(VerifyOutcome { case: name, tensors: case.into_comparisons(), not_yet })

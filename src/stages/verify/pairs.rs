@@ -53,6 +53,7 @@ pub(super) fn foundation(case: &Case, tokenizer: &Tokenizer, relations: usize) -
         truncate: false,
         dropout: None,
         seed: 0,
+        twin: None,
     })
 }
 

@@ -120,9 +120,18 @@ fn word_level(path: &Path, lines: &[String], lowercase: Option<bool>) -> Result<
         let next = vocab.len() as u32;
         vocab.entry(word.to_owned()).or_insert(next);
     }
+    of_words(vocab, lowercase.unwrap_or(true), path)
+}
+
+/// One piece a word, over a numbered vocabulary; `[CLS]`, `[SEP]` and `[MASK]` are appended where they are missing.
+pub(super) fn of_words(mut vocab: AHashMap<String, u32>, lowercase: bool, path: &Path) -> Result<Opened> {
+    for piece in &SPECIAL[2..] {
+        let next = vocab.values().max().map_or(0, |highest| highest + 1);
+        vocab.entry((*piece).to_owned()).or_insert(next);
+    }
     let model = WordLevel::builder().vocab(vocab).unk_token("[UNK]".into()).build();
     let mut tokenizer = tokenizers::Tokenizer::new(model.map_err(|error| DataError::new(path, error.to_string()))?);
-    tokenizer.with_normalizer(lowercase.unwrap_or(true).then_some(Lowercase));
+    tokenizer.with_normalizer(lowercase.then_some(Lowercase));
     finish(tokenizer, TokenizerKind::WordLevel)
 }
 

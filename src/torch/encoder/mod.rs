@@ -1,7 +1,8 @@
 //! Encoders: a packed token stream in, one state per token out.
 //!
-//! Two kinds fit the trait: BERT (from a preset or a Hugging Face folder) and a BiLSTM over word vectors. Not for: cutting documents into
-//! pieces (`text`), pooling mentions into entities (`systems`), writing weights to disk (`torch::hf`).
+//! Three kinds fit the trait: BERT (from a preset or a Hugging Face folder), a BiLSTM over word vectors, and the plain table of word
+//! vectors. Not for: cutting documents into pieces (`text`), pooling mentions into entities (`systems`), writing weights to disk
+//! (`torch::hf`).
 
 mod attended;
 mod bert;
@@ -16,6 +17,7 @@ mod spec;
 #[cfg(test)]
 mod tests;
 mod word_vectors;
+mod words;
 
 use std::path::Path;
 
@@ -30,6 +32,7 @@ pub use local_start::start_local;
 pub use lstm::{InitialStates, LstmShape, LstmStates, PackedLstm, Packing, lstm_layer};
 pub use spec::EncoderSpec;
 pub use word_vectors::{WordVectors, embed_projected};
+pub use words::{Words, WordsConfig};
 
 use super::Parameters;
 use super::hf;
@@ -79,6 +82,12 @@ pub trait Encoder {
 
     /// Dropout rates of (hidden states, attention probabilities), as its configuration asks for in training.
     fn dropout_rates(&self) -> (f64, f64);
+
+    /// Whether a token's state depends on its neighbours and on `[CLS]` and `[SEP]` around them. A plain table of vectors says no; then
+    /// documents are given to it without those.
+    fn contextual(&self) -> bool {
+        true
+    }
 
     /// States of all tokens; [T, d], 32 bits.
     ///
@@ -145,6 +154,10 @@ pub fn build(spec: &EncoderSpec, vocab_size: i64, params: &mut Parameters) -> Re
             let config = BiLstmConfig { vocab_size, ..config.clone() };
             Ok(Box::new(BiLstm::declare(config, vectors.as_ref(), params)?))
         }
+        EncoderSpec::Words { config, vectors } => {
+            let config = WordsConfig { vocab_size, ..config.clone() };
+            Ok(Box::new(Words::declare(config, vectors.as_ref(), params)?))
+        }
         EncoderSpec::Folder(dir) => from_folder(dir, vocab_size, params),
     }
 }
@@ -155,9 +168,10 @@ fn from_folder(dir: &Path, vocab_size: i64, params: &mut Parameters) -> Result<B
         // Configurations written before 2020 do not name their type.
         Some("bert") | None => Ok(Box::new(Bert::from_folder(&folder, vocab_size, params)?)),
         Some(bilstm::MODEL_TYPE) => Ok(Box::new(BiLstm::from_folder(&folder, vocab_size, params)?)),
+        Some(words::MODEL_TYPE) => Ok(Box::new(Words::from_folder(&folder, vocab_size, params)?)),
         Some(other) => Err(folder
             .error(format!("`model_type` is `{other}`, which cannot be loaded"))
-            .hint(format!("the encoders that can be loaded are `bert` and `{}`", bilstm::MODEL_TYPE))
+            .hint(format!("the encoders that can be loaded are `bert`, `{}` and `{}`", bilstm::MODEL_TYPE, words::MODEL_TYPE))
             .into()),
     }
 }

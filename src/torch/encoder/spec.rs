@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
-use super::{BertConfig, BiLstmConfig, WordVectors};
+use super::{BertConfig, BiLstmConfig, WordVectors, WordsConfig};
 use crate::{Error, Result};
 
 /// Where an encoder comes from.
@@ -26,10 +26,17 @@ pub enum EncoderSpec {
         /// Word vectors by vocabulary row; random ones where `None`.
         vectors: Option<WordVectors>,
     },
+    /// A plain table of word vectors, for systems that bring their own network.
+    Words {
+        /// Its dimensions; `vocab_size` is replaced by the tokenizer's.
+        config: WordsConfig,
+        /// Word vectors by vocabulary row; random ones where `None`.
+        vectors: Option<WordVectors>,
+    },
 }
 
 impl EncoderSpec {
-    /// Reads `tiny`, `mini`, `base`, `bilstm` or the path of a folder.
+    /// Reads `tiny`, `mini`, `base`, `bilstm`, `words` or the path of a folder.
     ///
     /// # Errors
     /// [`Error::Recipe`] for a name that is neither a preset nor a folder.
@@ -40,6 +47,9 @@ impl EncoderSpec {
         if text == "bilstm" {
             return Ok(Self::BiLstm { config: BiLstmConfig::default(), vectors: None });
         }
+        if text == "words" {
+            return Ok(Self::Words { config: WordsConfig::default(), vectors: None });
+        }
         let path = PathBuf::from(text);
         if path.is_dir() { Ok(Self::Folder(path)) } else { Err(unknown(text)) }
     }
@@ -48,5 +58,5 @@ impl EncoderSpec {
 fn unknown(text: &str) -> Error {
     let presets = BertConfig::PRESETS.join("`, `");
     Error::recipe(format!("encoder `{text}` is neither a preset nor a folder"))
-        .with_hint(format!("name one of `{presets}`, `bilstm`, or the folder of a Hugging Face BERT checkpoint"))
+        .with_hint(format!("name one of `{presets}`, `bilstm`, `words`, or the folder of a Hugging Face BERT checkpoint"))
 }

@@ -5,6 +5,7 @@ mod bilstm;
 mod lstm;
 mod parity;
 mod word_vectors;
+mod words;
 
 use std::path::PathBuf;
 

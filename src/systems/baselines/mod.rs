@@ -1,0 +1,26 @@
+//! The baselines: one network over word states, entity averages, and a bilinear layer over pairs with their distance.
+//!
+//! * `cnn`, `lstm`, `bilstm`, `context-aware`: DocRED's own (Yao et al. 2019, SPEC §8.1), over word vectors, coreference and type rows;
+//! * `bert-re` (Wang et al. 2019, SPEC §8.2): a linear map of BERT's first-piece states;
+//! * `bert-ts` (SPEC §8.3): the same network twice, first for "related or not", then for relations; both in one [`TwoStep`].
+//!
+//! All fit any encoder. Not for: the evidence predictor (`systems::evidence`), which classifies sentences.
+
+mod attention;
+mod convolution;
+mod layout;
+mod model;
+mod network;
+mod pairs;
+mod settings;
+mod two_step;
+
+#[cfg(test)]
+mod tests;
+
+pub use layout::BaselineLayout;
+pub use model::Baseline;
+pub use network::Probe;
+pub use pairs::PairBilinear;
+pub use settings::{BaselineSettings, Labels, Network};
+pub use two_step::{TwoStep, UNRELATED, two_step_logits};

@@ -1,0 +1,120 @@
+//! The tensor half of the baselines.
+
+use std::sync::Arc;
+
+use tch::Tensor;
+
+use super::attention::ContextAttention;
+use super::layout::BaselineLayout;
+use super::network::{Probe, WordNetwork};
+use super::pairs::PairBilinear;
+use super::settings::{BaselineSettings, Labels, Network};
+use crate::Result;
+use crate::systems::words::{FeatureOrder, FeaturePlan, WordFeatures, WordPass, WordTables};
+use crate::systems::{Classes, DecisionRule, Extractor, Forward, Foundation, Layout, RelationBatch, RelationLoss, tables};
+use crate::torch::Parameters;
+use crate::torch::encoder::Encoder;
+
+/// Any of `cnn`, `lstm`, `bilstm`, `context-aware`, `bert-re` and the two models of `bert-ts`.
+pub struct Baseline {
+    encoder: Box<dyn Encoder>,
+    parameters: Parameters,
+    features: Option<WordFeatures>,
+    network: WordNetwork,
+    pairs: PairBilinear,
+    attention: Option<ContextAttention>,
+    layout: Arc<BaselineLayout>,
+    labels: Labels,
+    dropout: Option<f64>,
+}
+
+impl Baseline {
+    /// Declares the layers above an encoder, named as in the release.
+    ///
+    /// # Errors
+    /// Settings that cannot be built; what libtorch refuses.
+    pub fn new(mut foundation: Foundation, settings: &BaselineSettings) -> Result<Self> {
+        settings.check()?;
+        let layout = Arc::new(BaselineLayout::new(&foundation, settings));
+        let parameters = &mut foundation.parameters;
+        let types = (foundation.entity_types.len() as i64 + 1, settings.type_width);
+        let plan = FeaturePlan {
+            coref_name: "heads.coref_embed",
+            type_name: "heads.ner_emb",
+            coref: (settings.coref_rows as i64, settings.coref_width),
+            types,
+            order: FeatureOrder::CorefType,
+        };
+        let features = settings.features.then(|| WordFeatures::declare(parameters, &plan)).transpose()?;
+        let input = foundation.encoder.width() + features.as_ref().map_or(0, WordFeatures::width);
+        let (network, width) = WordNetwork::declare(settings, input, parameters)?;
+        let classes = layout.classes().count() as i64;
+        let context = settings.network == Network::ContextAware;
+        let pairs = PairBilinear::declare(parameters, width, settings.distance_width, if context { settings.hidden } else { classes })?;
+        let attention = context.then(|| ContextAttention::declare(parameters, settings.hidden, classes)).transpose()?;
+        let Foundation { encoder, parameters, dropout, .. } = foundation;
+        Ok(Self { encoder, parameters, features, network, pairs, attention, layout, labels: settings.labels, dropout })
+    }
+
+    /// Class logits [P, C]; `probe` is shown what lies between.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn probed(&self, tables: &WordTables, forward: Forward, probe: Probe) -> Result<Tensor> {
+        let pass = WordPass { encoder: &*self.encoder, dropout: self.dropout, forward, device: self.parameters.device() };
+        let pieces = tables.piece_states(&pass)?;
+        probe("bert_last_hidden", &pieces);
+        let mut words = tables.of_words(&pieces)?;
+        if let Some(features) = &self.features {
+            words = features.beside(&words, tables)?;
+        }
+        let context = self.network.forward(&words, tables, forward, probe)?;
+        let entities = tables.entity_vectors(&context)?;
+        probe("entities", &entities);
+        let values = self.pairs.forward(&entities, tables)?;
+        let Some(attention) = &self.attention else { return Ok(values) };
+        probe("bilinear_output", &values);
+        let attended = attention.attend(&values, tables)?;
+        probe("self_att_output", &attended);
+        attention.classify(&attended)
+    }
+
+    /// The two sides of each pair, [entity; distance row] [P, w], from entity vectors [E, d].
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn pair_sides(&self, entities: &Tensor, tables: &WordTables) -> Result<(Tensor, Tensor)> {
+        self.pairs.sides(entities, tables)
+    }
+}
+
+impl Extractor for Baseline {
+    fn layout(&self) -> Arc<dyn Layout> {
+        Arc::<BaselineLayout>::clone(&self.layout)
+    }
+
+    fn classes(&self) -> Classes {
+        self.layout.classes()
+    }
+
+    fn loss(&self) -> RelationLoss {
+        RelationLoss::Bce
+    }
+
+    /// One global threshold; "related or not" by the larger of the two scores (BERT-TS's release).
+    fn decision(&self) -> DecisionRule {
+        if self.labels == Labels::Existence { DecisionRule::ArgMax } else { DecisionRule::Threshold }
+    }
+
+    fn logits(&self, batch: &RelationBatch, forward: Forward) -> Result<Tensor> {
+        self.probed(tables(&batch.tables)?, forward, &mut |_, _| {})
+    }
+
+    fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    fn encoder_config(&self) -> serde_json::Value {
+        self.encoder.config()
+    }
+}

@@ -1,0 +1,130 @@
+//! The tensor half of the evidence predictor.
+
+use tch::{Kind, Tensor};
+
+use super::{EvidenceBatch, EvidenceItem, EvidenceLayout, EvidenceSettings};
+use crate::Result;
+use crate::systems::linear::Linear;
+use crate::systems::words::{FeatureOrder, FeaturePlan, Rows, WordFeatures, WordPass, padded_rows, padded_table};
+use crate::systems::{Forward, Foundation, HEADS, Objective, on};
+use crate::text::split_by_tokens;
+use crate::torch::Parameters;
+use crate::torch::encoder::{Encoder, LstmShape, PackedLstm, Packing};
+use crate::torch::losses::bce_sum;
+
+/// LSTM-SP over any encoder.
+pub struct EvidencePredictor {
+    encoder: Box<dyn Encoder>,
+    parameters: Parameters,
+    features: WordFeatures,
+    lstm: PackedLstm,
+    map: Linear,
+    /// A row a relation, from row 1; [R + 1, hidden].
+    relations: Tensor,
+    judge: Linear,
+    layout: EvidenceLayout,
+    locked_dropout: f64,
+    dropout: Option<f64>,
+}
+
+impl EvidencePredictor {
+    /// Declares the layers above an encoder, named as in the release.
+    ///
+    /// # Errors
+    /// Settings that cannot be built; what libtorch refuses.
+    pub fn new(mut foundation: Foundation, settings: &EvidenceSettings) -> Result<Self> {
+        settings.check()?;
+        let layout = EvidenceLayout::new(&foundation, settings);
+        let (parameters, hidden) = (&mut foundation.parameters, settings.hidden);
+        let plan = FeaturePlan {
+            coref_name: "heads.coref_embed",
+            type_name: "heads.ner_emb",
+            coref: (settings.position_rows, settings.position_width),
+            types: (foundation.entity_types.len() as i64 + 1, settings.type_width),
+            order: FeatureOrder::CorefType,
+        };
+        let features = WordFeatures::declare(parameters, &plan)?;
+        let input = foundation.encoder.width() + features.width();
+        let lstm = PackedLstm::declare(&format!("{HEADS}rnn"), LstmShape { input, hidden, layers: 1, bidirectional: true }, parameters)?;
+        let relations = padded_table(parameters, &format!("{HEADS}relation_embed"), foundation.relations as i64 + 1, hidden, 0)?;
+        let map = Linear::declare(parameters, &format!("{HEADS}linear_t"), 2 * hidden, hidden)?;
+        let judge = Linear::declare(parameters, &format!("{HEADS}linear_re"), 3 * hidden, 1)?;
+        let Foundation { encoder, parameters, dropout, .. } = foundation;
+        let locked_dropout = settings.locked_dropout;
+        Ok(Self { encoder, parameters, features, lstm, map, relations, judge, layout, locked_dropout, dropout })
+    }
+
+    /// The host half.
+    pub fn layout(&self) -> &EvidenceLayout {
+        &self.layout
+    }
+
+    /// The encoder's `config.json`.
+    pub fn encoder_config(&self) -> serde_json::Value {
+        self.encoder.config()
+    }
+
+    /// Logits of all sentences, `[S]`; `probe` is shown what lies between.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn probed(&self, batch: &EvidenceBatch, forward: Forward, probe: &mut dyn FnMut(&'static str, &Tensor)) -> Result<Tensor> {
+        let (tables, device) = (&batch.tables, self.parameters.device());
+        let words = tables.word_states(&WordPass { encoder: &*self.encoder, dropout: self.dropout, forward, device })?;
+        let packing = Packing::new(&tables.word_segments(device)?, device)?;
+        let locked = tables.dropout(Rows::Words, self.locked_dropout, forward, device)?.map(|active| packing.lock(&active)).transpose()?;
+        let states = self.lstm.forward(&self.features.beside(&words, tables)?, &packing, locked.as_ref(), 0, forward.train)?;
+        probe("lstm_output", &states);
+        let context = self.map.forward(&states)?.f_relu()?;
+        probe("context_output", &context);
+        let ends = |rows: &[i64]| -> Result<Tensor> { Ok(context.f_index_select(0, &on(rows, device)?)?) };
+        let relations: Vec<i64> = batch.items.iter().map(|&item| batch.relations[item as usize]).collect();
+        let relations = padded_rows(&self.relations, &on(&relations, device)?, 0)?;
+        let sentences = Tensor::f_cat(&[ends(&batch.firsts)?, ends(&batch.lasts)?, relations], 1)?;
+        probe("sent_output", &sentences);
+        Ok(self.judge.forward(&sentences)?.f_squeeze_dim(1)?)
+    }
+
+    /// The probability that a sentence is evidence, for every sentence of every item; 0 for one behind the cut. `budget` bounds the words
+    /// of a forward pass.
+    ///
+    /// # Errors
+    /// Items that cannot be laid out; what libtorch refuses.
+    pub fn scores(&self, items: &[EvidenceItem], forward: Forward, budget: usize) -> Result<Vec<Vec<f32>>> {
+        let _guard = tch::no_grad_guard();
+        let sentences = |item: &EvidenceItem| item.document.sentence_starts.len().saturating_sub(1);
+        let mut scores: Vec<Vec<f32>> = items.iter().map(|item| vec![0.0; sentences(item)]).collect();
+        let costs: Vec<usize> = items.iter().map(EvidenceItem::cost).collect();
+        for range in split_by_tokens(&costs, budget) {
+            let first = range.start;
+            let batch = self.layout.batch(&items[range])?;
+            if batch.items.is_empty() {
+                continue;
+            }
+            let logits = self.probed(&batch, forward, &mut |_, _| {})?;
+            let values: Vec<f32> = Vec::try_from(logits.f_sigmoid()?.f_to_kind(Kind::Float)?)?;
+            for ((item, sentence), value) in batch.items.iter().zip(&batch.sentences).zip(values) {
+                scores[first + *item as usize][*sentence] = value;
+            }
+        }
+        Ok(scores)
+    }
+}
+
+impl Objective for EvidencePredictor {
+    type Batch = EvidenceBatch;
+
+    fn slots(&self) -> &[&'static str] {
+        &["evidence"]
+    }
+
+    fn forward(&self, batch: &EvidenceBatch, forward: Forward) -> Result<Vec<Tensor>> {
+        let logits = self.probed(batch, forward, &mut |_, _| {})?;
+        let targets = Tensor::f_from_slice(&batch.targets)?.f_to_device(logits.device())?;
+        Ok(vec![bce_sum(&logits, &targets)?])
+    }
+
+    fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+}

@@ -1,0 +1,68 @@
+//! What the evidence predictor is made of.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::systems::Profile;
+use crate::{Error, Result};
+
+/// The switches of the evidence predictor. A limit of 0 is no limit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct EvidenceSettings {
+    /// Width of a row that says head, tail or neither.
+    pub position_width: i64,
+    /// Rows of that table; three are used, the release has 512.
+    pub position_rows: i64,
+    /// Width of an entity type row.
+    pub type_width: i64,
+    /// Width of an LSTM state a direction, of the map after it, and of a relation row.
+    pub hidden: i64,
+    /// Locked dropout on the LSTM's input.
+    pub locked_dropout: f64,
+    /// Words after which a document is cut without a word said; sentences behind have no score (the release: 512, and it fails there).
+    pub max_words: usize,
+}
+
+impl Default for EvidenceSettings {
+    fn default() -> Self {
+        Self::of(Profile::Fixed)
+    }
+}
+
+impl EvidenceSettings {
+    /// What a profile chooses.
+    pub fn of(profile: Profile) -> Self {
+        let release = profile == Profile::Code;
+        Self {
+            position_width: 20,
+            position_rows: if release { 512 } else { 3 },
+            type_width: 20,
+            hidden: 128,
+            locked_dropout: 0.2,
+            max_words: if profile == Profile::Fixed { 0 } else { 512 },
+        }
+    }
+
+    /// Whether a network of these numbers can be built.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] naming the switch and its value.
+    pub fn check(&self) -> Result<()> {
+        let least = [
+            ("position_width", self.position_width, 1),
+            ("position_rows", self.position_rows, 3),
+            ("type_width", self.type_width, 1),
+            ("hidden", self.hidden, 1),
+        ];
+        if let Some((name, value, least)) = least.iter().find(|(_, value, least)| value < least) {
+            return Err(
+                Error::recipe(format!("`{name}` is {value}, but must be at least {least}")).with_hint("leave it out for the default")
+            );
+        }
+        if !(0.0..1.0).contains(&self.locked_dropout) {
+            return Err(Error::recipe(format!("`locked_dropout` is {}, but a dropout rate lies in [0, 1)", self.locked_dropout)));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,101 @@
+//! What stands beside a word's vector: which entity it belongs to (coreference id) and of which type; embeddings with a padding row.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use super::WordTables;
+use crate::Result;
+use crate::systems::on;
+use crate::torch::{Init, Parameters};
+
+/// Declares an embedding `name.weight` [rows, width] from N(0, 1) whose row `padding` is zero.
+///
+/// # Errors
+/// If the name is taken.
+pub fn padded_table(parameters: &mut Parameters, name: &str, rows: i64, width: i64, padding: i64) -> Result<Tensor> {
+    let table = parameters.declare(format!("{name}.weight"), &[rows, width], Init::Normal { std: 1.0 })?;
+    let _ = tch::no_grad(|| table.f_narrow(0, padding, 1)?.f_zero_())?;
+    Ok(table)
+}
+
+/// Rows `[R]` of an embedding; the padding row gets no gradient. [R, width]
+///
+/// # Errors
+/// What libtorch refuses.
+pub fn padded_rows(table: &Tensor, rows: &Tensor, padding: i64) -> Result<Tensor> {
+    Ok(Tensor::f_embedding(table, rows, padding, false, false)?)
+}
+
+/// The order in which a word's parts are joined.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum FeatureOrder {
+    /// [word; coreference; type], as in the release of the DocRED baselines.
+    #[default]
+    CorefType,
+    /// [word; type; coreference], as in the text of HIN.
+    TypeCoref,
+}
+
+/// Names and sizes of the two tables.
+#[derive(Clone, Copy, Debug)]
+pub struct FeaturePlan<'a> {
+    /// Name of the coreference table, without `.weight`.
+    pub coref_name: &'a str,
+    /// Name of the type table, without `.weight`.
+    pub type_name: &'a str,
+    /// Rows and width of the coreference table; row 0 is "no entity".
+    pub coref: (i64, i64),
+    /// Rows and width of the type table; row 0 is "no entity".
+    pub types: (i64, i64),
+    /// Order of the parts.
+    pub order: FeatureOrder,
+}
+
+/// The two tables.
+#[derive(Debug)]
+pub struct WordFeatures {
+    coref: Tensor,
+    types: Tensor,
+    order: FeatureOrder,
+}
+
+impl WordFeatures {
+    /// Declares both tables.
+    ///
+    /// # Errors
+    /// If a name is taken.
+    pub fn declare(parameters: &mut Parameters, plan: &FeaturePlan) -> Result<Self> {
+        let coref = padded_table(parameters, plan.coref_name, plan.coref.0, plan.coref.1, 0)?;
+        let types = padded_table(parameters, plan.type_name, plan.types.0, plan.types.1, 0)?;
+        Ok(Self { coref, types, order: plan.order })
+    }
+
+    /// Width of both together.
+    pub fn width(&self) -> i64 {
+        self.coref.size()[1] + self.types.size()[1]
+    }
+
+    /// [word; coreference; type] of all words, in the order asked for; `words`: [W, d], the result [W, d + width].
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn beside(&self, words: &Tensor, tables: &WordTables) -> Result<Tensor> {
+        self.beside_ids(words, &tables.coref, &tables.types)
+    }
+
+    /// The same with the ids of each word given, `[W]` each.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn beside_ids(&self, words: &Tensor, coref: &[i64], types: &[i64]) -> Result<Tensor> {
+        let device = words.device();
+        let coref = padded_rows(&self.coref, &on(coref, device)?, 0)?;
+        let types = padded_rows(&self.types, &on(types, device)?, 0)?;
+        Ok(match self.order {
+            FeatureOrder::CorefType => Tensor::f_cat(&[words, &coref, &types], 1)?,
+            FeatureOrder::TypeCoref => Tensor::f_cat(&[words, &types, &coref], 1)?,
+        })
+    }
+}
