@@ -3,6 +3,7 @@
 //! Not for: schedules, optimisers or ranks (`train`), nor for how a kernel works (`torch`).
 
 pub mod atlop;
+pub mod docre_ii;
 mod documents;
 pub mod dsdocre;
 mod extraction;

@@ -109,6 +109,11 @@ impl Case {
         Ok(Vec::try_from(tensor.f_to_kind(Kind::Float)?.f_view([-1])?)?)
     }
 
+    /// Whether an output is there.
+    pub fn has_output(&self, name: &str) -> bool {
+        self.outputs.contains_key(name)
+    }
+
     /// A reference output.
     ///
     /// # Errors
@@ -136,7 +141,8 @@ impl Case {
         Ok((encoded, tokenizer))
     }
 
-    /// Copies the case's weights into `parameters`; `rename` maps a reference name without the shared prefix to ours.
+    /// Copies the case's weights into `parameters`; `rename` maps a reference name without the shared prefix to ours, or to nothing where the
+    /// model at hand has no such layer.
     ///
     /// # Errors
     /// Names or shapes that do not fit.
@@ -145,7 +151,9 @@ impl Case {
         self.load_shared(parameters)?;
         for (name, value) in read(&self.folder.join("weights.safetensors"))? {
             let own = name.strip_prefix(prefix).map_or_else(|| rename(&name), str::to_owned);
-            parameters.assign(&own, &value)?;
+            if !own.is_empty() {
+                parameters.assign(&own, &value)?;
+            }
         }
         Ok(())
     }
