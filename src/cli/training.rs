@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::shared::{Machine, StageFlags};
 use crate::stages::{self, EncoderStart, FinetuneTask, Keep, PretrainTask, RankTask, ScoreTask};
+use crate::systems::Settings;
 use crate::train::say;
 use crate::{Error, Result};
 
@@ -119,6 +120,9 @@ pub struct Finetune {
     /// Labelled shards that choose the epoch
     #[arg(long, value_name = "SHARDS")]
     dev: PathBuf,
+    /// Take over the heads of a checkpoint as well, where name and shape agree (DocRE-II's second stage starts from its first)
+    #[arg(long, value_name = "C")]
+    heads_from: Option<PathBuf>,
     /// The ranker that scored both (without it: the baseline over sampled pairs)
     #[arg(long, value_name = "C")]
     ranker: Option<PathBuf>,
@@ -136,6 +140,7 @@ impl Finetune {
         let system = self.system.iter().map(|name| format!("system={name}")).collect::<Vec<_>>();
         let recipe = self.flags.recipe_with(&system)?;
         let settings = recipe.settings()?;
+        let second = self.heads_from.is_some() && matches!(settings, Settings::DocreIi(_));
         let session = self.flags.machine.session()?;
         // A checkpoint of this program is a Hugging Face folder, so any folder is a start.
         let folder = PathBuf::from(&recipe.encoder.name);
@@ -148,9 +153,10 @@ impl Finetune {
                 dev: &self.dev,
                 encoder: &recipe.encoder,
                 start,
+                heads_from: self.heads_from.clone(),
                 ranker: self.ranker.as_deref(),
                 settings: &settings,
-                plan: &recipe.finetune,
+                plan: if second { &recipe.inference } else { &recipe.finetune },
                 seed: recipe.seed,
                 resume: self.flags.resume,
             };

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::systems::atlop::AtlopSettings;
 use crate::systems::baselines::{BaselineSettings, Network};
+use crate::systems::docre_ii::DocreIiSettings;
 use crate::systems::dsdocre::Switches;
 use crate::systems::{Profile, Settings};
 use crate::{Error, Result};
@@ -48,6 +49,9 @@ pub struct Recipe {
     pub switches: Switches,
     /// ATLOP's settings.
     pub atlop: AtlopSettings,
+    /// DocRE-II's settings.
+    #[serde(rename = "docre-ii")]
+    pub docre_ii: DocreIiSettings,
     /// Settings of the DocRED baselines, BERT-RE and BERT-TS; the defaults follow the system.
     pub baseline: BaselineSettings,
     /// Stage 1: the pre-denoising ranker.
@@ -56,6 +60,8 @@ pub struct Recipe {
     pub pretrain: StagePlan,
     /// Stage 3: fine-tuning on human annotation.
     pub finetune: StagePlan,
+    /// DocRE-II's second stage: the inference module over the fine-tuned base.
+    pub inference: StagePlan,
 }
 
 /// A row of the paper's results table.
@@ -142,6 +148,7 @@ impl Recipe {
             encoder: EncoderPlan::default(),
             switches: Switches::of(profile),
             atlop: AtlopSettings::of(profile),
+            docre_ii: DocreIiSettings::of(profile),
             baseline: match Settings::of(system, profile) {
                 Ok(Settings::Baseline(settings) | Settings::TwoStep(settings)) => settings,
                 _ => BaselineSettings::of(Network::default(), profile),
@@ -149,6 +156,7 @@ impl Recipe {
             rank: StagePlan::rank(),
             pretrain: StagePlan::pretrain(),
             finetune: StagePlan::finetune(system, profile),
+            inference: StagePlan::inference(profile),
         }
     }
 
@@ -160,6 +168,7 @@ impl Recipe {
         match self.system.as_str() {
             "dsdocre" => Ok(Settings::Dsdocre(Box::new(self.switches.clone()))),
             "atlop" => Ok(Settings::Atlop(self.atlop.clone())),
+            "docre-ii" => Ok(Settings::DocreIi(Box::new(self.docre_ii.clone()))),
             "bert-ts" => Ok(Settings::TwoStep(self.baseline.clone())),
             "cnn" | "lstm" | "bilstm" | "context-aware" | "bert-re" => Ok(Settings::Baseline(self.baseline.clone())),
             other => Settings::of(other, self.profile),
@@ -182,7 +191,8 @@ impl Recipe {
         self.switches.check()?;
         self.rank.check("rank")?;
         self.pretrain.check("pretrain")?;
-        self.finetune.check("finetune")
+        self.finetune.check("finetune")?;
+        self.inference.check("inference")
     }
 
     /// The complete recipe as TOML.

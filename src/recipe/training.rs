@@ -183,6 +183,13 @@ impl StagePlan {
         }
     }
 
+    /// DocRE-II's second stage (SPEC §6.5).
+    pub fn inference(profile: Profile) -> Self {
+        let base = Self::finetune("docre-ii", profile);
+        let (batch, epochs) = if profile == Profile::Code { (12, 52.0) } else { (8, 15.0) };
+        Self { learning_rate: 1e-5, head_rate: 10.0, batch, epochs, ..base }
+    }
+
     /// The learning rate's factor at `step` (from 1) of `total`.
     pub fn rate_at(&self, step: u64, total: u64) -> f64 {
         let warmup = (self.warmup * total as f64).round();

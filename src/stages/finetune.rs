@@ -20,6 +20,7 @@ use crate::train::{Boundary, Checkpoint, Progress, RunFolder, TrainerState};
 use crate::{Error, Result};
 
 /// What is fine-tuned on what.
+#[derive(Clone)]
 pub struct FinetuneTask<'a> {
     /// Name of the stage in the run folder.
     pub stage: &'a str,
@@ -31,6 +32,8 @@ pub struct FinetuneTask<'a> {
     pub encoder: &'a EncoderPlan,
     /// Where its weights start.
     pub start: EncoderStart,
+    /// A checkpoint whose heads are taken over where name and shape agree.
+    pub heads_from: Option<PathBuf>,
     /// The ranker whose pairs are kept (DSDocRE); `None` for its baseline and for every other system.
     pub ranker: Option<&'a Path>,
     /// The system with its settings.
@@ -104,6 +107,9 @@ fn build(task: &FinetuneTask, store: &DocumentStore, session: &Session, run: &Ru
         && switches.transfer_bilinear
     {
         loaded.transfer_heads(folder, "relation.")?;
+    }
+    if let Some(folder) = &task.heads_from {
+        loaded.transfer_heads(folder, "")?;
     }
     loaded.description.ranker = task.ranker.map(|ranker| relative(ranker, run, task.stage));
     Ok(loaded)

@@ -319,12 +319,20 @@ impl LoadedExtractor {
     /// Starts the layers that this model shares with another stage's checkpoint, named `PREFIX…`, from it.
     ///
     /// # Errors
-    /// Another width.
+    /// Another width; a checkpoint that shares no layer.
     pub fn transfer_heads(&self, checkpoint: &Path, prefix: &str) -> Result<()> {
+        let parameters = self.model.parameters();
+        let mut shared = 0;
         for (name, value) in Checkpoint::open(checkpoint)?.heads()? {
-            if name.starts_with(prefix) {
-                self.model.parameters().assign(&format!("{HEADS}{name}"), &value)?;
+            let own = format!("{HEADS}{name}");
+            if name.starts_with(prefix) && parameters.get(&own).is_some() {
+                parameters.assign(&own, &value)?;
+                shared += 1;
             }
+        }
+        if shared == 0 {
+            let hint = "start from a checkpoint of the same system";
+            return Err(DataError::new(checkpoint, "shares no layer with the model that starts from it").hint(hint).into());
         }
         Ok(())
     }

@@ -11,6 +11,8 @@ use super::score::{Keep, ScoreTask, score};
 use super::session::Session;
 use super::summary::{Summary, VariantResult};
 use crate::recipe::{Recipe, Variant};
+use crate::systems::Settings;
+use crate::systems::docre_ii::{DocreIiSettings, Stage};
 use crate::train::{Checkpoint, RunFolder, say, write_whole};
 use crate::{Error, Result};
 
@@ -147,13 +149,34 @@ impl Pipeline<'_> {
             dev: &dev,
             encoder: &recipe.encoder,
             start,
+            heads_from: None,
             ranker: ranker.filter(|_| ranked).map(Checkpoint::path),
             settings: &settings,
             plan: &recipe.finetune,
             seed: recipe.seed,
             resume: self.resume,
         };
+        if let Settings::DocreIi(settings) = &settings
+            && settings.stage == Stage::Inference
+        {
+            return Ok(VariantResult { variant, checkpoint: self.docre_ii(&task, settings)?, dev, test: data.shards_of(Role::Test) });
+        }
         let outcome = finetune(&task, self.session, self.run)?;
         Ok(VariantResult { variant, checkpoint: outcome.checkpoint, dev, test: data.shards_of(Role::Test) })
+    }
+
+    /// DocRE-II's two stages: the base module, then everything from the base's best checkpoint, heads included.
+    fn docre_ii(&self, task: &FinetuneTask, settings: &DocreIiSettings) -> Result<Checkpoint> {
+        let base = Settings::DocreIi(Box::new(DocreIiSettings { stage: Stage::Base, ..settings.clone() }));
+        let stage = format!("{}-base", task.stage);
+        let base = finetune(&FinetuneTask { stage: &stage, settings: &base, ..task.clone() }, self.session, self.run)?.checkpoint;
+        let folder = base.path().to_owned();
+        let second = FinetuneTask {
+            start: EncoderStart::Checkpoint(folder.clone()),
+            heads_from: Some(folder),
+            plan: &self.recipe.inference,
+            ..task.clone()
+        };
+        Ok(finetune(&second, self.session, self.run)?.checkpoint)
     }
 }

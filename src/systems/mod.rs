@@ -4,6 +4,7 @@
 
 pub mod atlop;
 pub mod baselines;
+pub mod docre_ii;
 mod documents;
 pub mod dsdocre;
 pub mod evidence;

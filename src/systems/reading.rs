@@ -17,7 +17,7 @@ use crate::torch::encoder::{Attending, Encoder, Pass, TokenStream};
 use crate::torch::{Dropout, Segments};
 use crate::{Error, Result};
 pub use labels::adaptive_labels;
-pub use layers::Linear;
+pub use layers::{LayerNorm, Linear};
 pub use layout::{LongDocuments, MarkerScheme, MentionTokens, ReadingLayout, ReadingOptions, ReadingTables};
 pub use pooling::Pooling;
 
@@ -82,12 +82,13 @@ impl Reader {
         contexts(&read.states, attention, &tables.contexts, heads, scale)
     }
 
-    /// States of the first token of each pair's document; [P, d].
+    /// States of each document's first token; [documents, d].
     ///
     /// # Errors
     /// What libtorch refuses.
     pub fn first_states(read: &Read, tables: &ReadingTables) -> Result<Tensor> {
-        Ok(read.states.f_index_select(0, &on(&tables.first_tokens(), read.states.device())?)?)
+        let firsts = &tables.documents.views.offsets[..tables.documents.documents()];
+        Ok(read.states.f_index_select(0, &on(firsts, read.states.device())?)?)
     }
 }
 

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::atlop::{Atlop, AtlopSettings};
 use super::baselines::{Baseline, BaselineSettings, Network, TwoStep};
+use super::docre_ii::{DocreIi, DocreIiSettings};
 use super::dsdocre::{Dsdocre, Switches};
 use super::{Extractor, Foundation, Profile};
 use crate::{Error, Result};
@@ -34,6 +35,12 @@ pub const SYSTEMS: &[SystemInfo] = &[
         about: "localized context pooling over the encoder's own attention, grouped bilinear classifier, adaptive thresholds",
         source: "Zhou et al. 2021, Document-Level Relation Extraction with Adaptive Thresholding and Localized Context Pooling",
         table: "atlop",
+    },
+    SystemInfo {
+        name: "docre-ii",
+        about: "an ATLOP base whose predictions an inference module refines, iterated at test; two training stages",
+        source: "Zhang et al. 2022, Towards Better Document-level Relation Extraction via Iterative Inference",
+        table: "docre-ii",
     },
     SystemInfo {
         name: "cnn",
@@ -84,6 +91,8 @@ pub enum Settings {
     Dsdocre(Box<Switches>),
     /// ATLOP.
     Atlop(AtlopSettings),
+    /// DocRE-II, either stage.
+    DocreIi(Box<DocreIiSettings>),
     /// DocRED's baselines and BERT-RE.
     Baseline(BaselineSettings),
     /// BERT-TS.
@@ -99,6 +108,7 @@ impl Settings {
         Ok(match SystemInfo::of(system)?.name {
             "dsdocre" => Self::Dsdocre(Box::new(Switches::of(profile))),
             "atlop" => Self::Atlop(AtlopSettings::of(profile)),
+            "docre-ii" => Self::DocreIi(Box::new(DocreIiSettings::of(profile))),
             "bert-ts" => Self::TwoStep(BaselineSettings::of(Network::Linear, profile)),
             "cnn" => Self::Baseline(BaselineSettings::of(Network::Cnn, profile)),
             "lstm" => Self::Baseline(BaselineSettings::of(Network::Lstm, profile)),
@@ -114,6 +124,7 @@ impl Settings {
         match self {
             Self::Dsdocre(_) => "dsdocre",
             Self::Atlop(_) => "atlop",
+            Self::DocreIi(_) => "docre-ii",
             Self::TwoStep(_) => "bert-ts",
             Self::Baseline(settings) => match settings.network {
                 Network::Cnn => "cnn",
@@ -149,6 +160,7 @@ impl Settings {
         Ok(match self {
             Self::Dsdocre(switches) => Box::new(Dsdocre::new(foundation, switches, ranked)?),
             Self::Atlop(settings) => Box::new(Atlop::new(foundation, settings.clone())?),
+            Self::DocreIi(settings) => Box::new(DocreIi::new(foundation, (**settings).clone())?),
             Self::Baseline(settings) => Box::new(Baseline::new(foundation, settings)?),
             Self::TwoStep(settings) => Box::new(TwoStep::new(foundation, settings)?),
         })

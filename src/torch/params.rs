@@ -125,7 +125,12 @@ impl Parameters {
 
     /// Makes all parameters declared so far constants that are saved but never trained.
     pub fn freeze(&mut self) {
-        for entry in &mut self.entries {
+        self.freeze_where(|_| true);
+    }
+
+    /// The same for those whose name is accepted.
+    pub fn freeze_where(&mut self, accepted: impl Fn(&str) -> bool) {
+        for entry in self.entries.iter_mut().filter(|entry| accepted(&entry.name)) {
             entry.trainable = false;
             let _same = entry.tensor.set_requires_grad(false);
         }

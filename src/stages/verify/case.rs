@@ -160,6 +160,11 @@ impl Case {
         self.inputs.get(name).map(Tensor::shallow_clone).ok_or_else(|| self.error(format!("there is no input `{name}`")))
     }
 
+    /// Whether an output is there.
+    pub fn has_output(&self, name: &str) -> bool {
+        self.outputs.contains_key(name)
+    }
+
     /// A reference output.
     ///
     /// # Errors
@@ -206,7 +211,8 @@ impl Case {
         Ok((encoded, tokenizer))
     }
 
-    /// Copies the case's weights into `parameters`; `rename` maps a reference name without the shared prefix to ours.
+    /// Copies the case's weights into `parameters`; `rename` maps a reference name without the shared prefix to ours, or to nothing where the
+    /// model at hand has no such layer.
     ///
     /// # Errors
     /// Names or shapes that do not fit.
@@ -215,7 +221,9 @@ impl Case {
         self.load_shared(parameters)?;
         for (name, value) in read(&self.folder.join("weights.safetensors"))? {
             let own = name.strip_prefix(prefix).map_or_else(|| rename(&name), str::to_owned);
-            parameters.assign(&own, &value)?;
+            if !own.is_empty() {
+                parameters.assign(&own, &value)?;
+            }
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ mod atlop;
 mod baselines;
 mod bert_re;
 mod case;
+mod docre_ii;
 mod dsdocre;
 mod evidence;
 mod pairs;
@@ -86,6 +87,7 @@ pub fn verify_case(folder: &Path) -> Result<VerifyOutcome> {
         ("dsdocre", true, _) => dsdocre::ranker(&mut case).map(|()| None)?,
         ("dsdocre", _, true) => dsdocre::pretrainer(&mut case).map(|()| None)?,
         ("dsdocre", _, _) => dsdocre::finetuner(&mut case).map(|()| None)?,
+        ("docre-ii", _, _) => docre_ii::docre_ii(&mut case).map(|()| None)?,
         ("atlop", _, _) => atlop::atlop(&mut case).map(|()| None)?,
         ("baseline-cnn", _, _) => baselines::baseline(&mut case, Network::Cnn).map(|()| None)?,
         ("baseline-lstm", _, _) => baselines::baseline(&mut case, Network::Lstm).map(|()| None)?,
@@ -106,4 +108,34 @@ pub fn verify_all(folder: &Path) -> Result<Vec<VerifyOutcome>> {
     let mut cases: Vec<_> = fs_err::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
     cases.sort();
     cases.iter().filter(|path| path.join("case.json").exists()).map(|path| verify_case(path)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Recomputes a case of the reference data, if there is any.
+    fn holds(name: &str) {
+        let Some(shared) = std::env::var_os("DOCRE_SHARED") else {
+            eprintln!("skipped: DOCRE_SHARED is not set");
+            return;
+        };
+        let outcome = verify_case(&Path::new(&shared).join("parity").join(name)).unwrap();
+        assert!(!outcome.failed() && outcome.not_yet.is_none(), "{outcome}");
+    }
+
+    #[test]
+    fn atlop_is_the_release() {
+        holds("atlop");
+    }
+
+    #[test]
+    fn docre_ii_base_is_the_release() {
+        holds("docre-ii-base");
+    }
+
+    #[test]
+    fn docre_ii_inference_is_the_release() {
+        holds("docre-ii-inference");
+    }
 }

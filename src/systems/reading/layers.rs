@@ -1,6 +1,6 @@
 //! Linear layers of heads, with PyTorch's initial values.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::Result;
 use crate::systems::HEADS;
@@ -54,5 +54,33 @@ impl Linear {
             at += width;
         }
         sum.ok_or_else(|| crate::Error::Bug("a linear layer over nothing".into()))
+    }
+}
+
+/// Layer normalisation over the last axis, in 32 bits.
+#[derive(Debug)]
+pub struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+    eps: f64,
+}
+
+impl LayerNorm {
+    /// Declares `heads.NAME.weight`, ones, and `heads.NAME.bias`, zeros.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn declare(parameters: &mut Parameters, name: &str, width: i64, eps: f64) -> Result<Self> {
+        let weight = parameters.declare(format!("{HEADS}{name}.weight"), &[width], Init::Ones)?;
+        let bias = parameters.declare(format!("{HEADS}{name}.bias"), &[width], Init::Zeros)?;
+        Ok(Self { weight, bias, eps })
+    }
+
+    /// [.., width] → [.., width]
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.f_to_kind(Kind::Float)?.f_layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, false)?)
     }
 }

@@ -27,7 +27,7 @@ pub enum MarkerScheme {
 }
 
 /// Which tokens stand for a mention.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum MentionTokens {
     /// Its start marker (ATLOP).
@@ -100,20 +100,12 @@ pub struct ReadingTables {
     pub heads: Vec<i64>,
     /// Tail entity rows, `[P]`.
     pub tails: Vec<i64>,
-    /// First pair of each document, closed by their number. [documents + 1]
-    pub pair_offsets: Vec<usize>,
 }
 
 impl ReadingTables {
     /// Number of tokens of all documents.
     pub fn tokens(&self) -> usize {
         self.documents.tokens()
-    }
-
-    /// First token of each pair's document, `[P]`.
-    pub fn first_tokens(&self) -> Vec<i64> {
-        let documents = self.pair_offsets.windows(2).zip(&self.documents.views.offsets);
-        documents.flat_map(|(pairs, &first)| std::iter::repeat_n(first, pairs[1] - pairs[0])).collect()
     }
 }
 
@@ -173,7 +165,6 @@ impl ReadingLayout {
             contexts: ContextPlan::default(),
             heads: Vec::new(),
             tails: Vec::new(),
-            pair_offsets: vec![0],
             documents,
             windows,
         };
@@ -229,6 +220,5 @@ impl ReadingTables {
         let base = self.documents.entity_base(index);
         self.heads.extend(example.pairs.iter().map(|pair| base + i64::from(pair.0)));
         self.tails.extend(example.pairs.iter().map(|pair| base + i64::from(pair.1)));
-        self.pair_offsets.push(self.heads.len());
     }
 }

@@ -1,0 +1,113 @@
+//! The base module (SPEC §6.2): ATLOP's entities and contexts, one feature vector a pair, a classifier.
+
+use tch::{Device, Tensor};
+
+use super::layout::DocreIiTables;
+use super::settings::{DocreIiSettings, PairLayer};
+use crate::Result;
+use crate::systems::reading::{LayerNorm, Linear, Read, Reader};
+use crate::systems::{Forward, on};
+use crate::torch::dropout::dropout;
+use crate::torch::grouped::grouped_bilinear;
+use crate::torch::{Dropout, Parameters};
+
+/// ε of all layer norms of the release.
+pub(super) const NORM_EPS: f64 = 1e-12;
+
+/// Place of the classifier's dropout among those of the heads.
+const SALT: u64 = 1;
+
+/// The base module.
+pub(super) struct BaseModule {
+    reader: Reader,
+    head_pair: Linear,
+    tail_pair: Linear,
+    extractor: Linear,
+    norm: Option<LayerNorm>,
+    classifier: Linear,
+    blocks: Option<i64>,
+    average_heads: bool,
+    cls_feature: bool,
+}
+
+/// A batch's pairs after the base module.
+pub struct BasePairs {
+    /// States, entities and attention.
+    pub read: Read,
+    /// Contexts; [P, d].
+    pub context: Tensor,
+    /// z_s; [P, emb_size].
+    pub heads: Tensor,
+    /// z_o; [P, emb_size].
+    pub tails: Tensor,
+    /// F_{s,o}; [P, d].
+    pub features: Tensor,
+    /// Logits; [P, C].
+    pub logits: Tensor,
+}
+
+/// Names of the base module's own layers.
+pub(super) const NAMES: [&str; 4] = ["head_pair", "tail_pair", "entity_pair_extractor", "Relation_classifier"];
+
+impl BaseModule {
+    /// Declares the layers above the encoder.
+    pub(super) fn declare(parameters: &mut Parameters, reader: Reader, settings: &DocreIiSettings, classes: i64) -> Result<Self> {
+        let (d, emb) = (reader.encoder.width(), settings.emb_size);
+        let input = if settings.cls_feature { 3 * d } else { 2 * d };
+        let grouped = settings.pair_layer == PairLayer::Grouped;
+        let joined = if grouped { emb * settings.block_size } else { 2 * emb };
+        let [head, tail, extractor, classifier] = NAMES;
+        let norm = settings.classifier_norm.then(|| LayerNorm::declare(parameters, &format!("{classifier}.1"), d, NORM_EPS));
+        Ok(Self {
+            head_pair: Linear::declare(parameters, &format!("{head}.0"), input, emb, true)?,
+            tail_pair: Linear::declare(parameters, &format!("{tail}.0"), input, emb, true)?,
+            extractor: Linear::declare(parameters, &format!("{extractor}.0"), joined, d, true)?,
+            norm: norm.transpose()?,
+            classifier: Linear::declare(parameters, &format!("{classifier}.2"), d, classes, !settings.classifier_norm)?,
+            blocks: grouped.then_some(emb / settings.block_size),
+            average_heads: settings.average_heads,
+            cls_feature: settings.cls_feature,
+            reader,
+        })
+    }
+
+    /// The encoder's `config.json`.
+    pub(super) fn encoder_config(&self) -> serde_json::Value {
+        self.reader.encoder.config()
+    }
+
+    /// Everything up to the base module's logits; `drop`: dropout of pairs.
+    pub(super) fn pairs(&self, tables: &DocreIiTables, device: Device, forward: Forward, drop: Option<&Dropout>) -> Result<BasePairs> {
+        let reading = &tables.reading;
+        let read = self.reader.read(reading, device, forward)?;
+        let context = self.reader.contexts(&read, reading, self.average_heads)?;
+        let first = self.cls_feature.then(|| Reader::first_states(&read, reading)).transpose()?;
+        let documents = on(&tables.documents, device)?;
+        let vector = |layer: &Linear, rows: &[i64]| -> Result<Tensor> {
+            let rows = on(rows, device)?;
+            let mut parts = vec![(&read.entities, Some(&rows)), (&context, None)];
+            parts.extend(first.iter().map(|first| (first, Some(&documents))));
+            Ok(layer.forward_parts(&parts)?.f_tanh()?)
+        };
+        let (heads, tails) = (vector(&self.head_pair, &reading.heads)?, vector(&self.tail_pair, &reading.tails)?);
+        let features = self.features(&heads, &tails, forward)?;
+        let logits = self.logits(&features, drop)?;
+        Ok(BasePairs { read, context, heads, tails, features, logits })
+    }
+
+    fn features(&self, heads: &Tensor, tails: &Tensor, forward: Forward) -> Result<Tensor> {
+        let layer = &self.extractor;
+        let inner = match self.blocks {
+            Some(blocks) => grouped_bilinear(heads, tails, &layer.weight, layer.bias.as_ref(), blocks, forward.precision)?,
+            None => layer.forward_parts(&[(heads, None), (tails, None)])?,
+        };
+        Ok(inner.f_relu()?)
+    }
+
+    fn logits(&self, features: &Tensor, drop: Option<&Dropout>) -> Result<Tensor> {
+        match &self.norm {
+            Some(norm) => self.classifier.forward(&norm.forward(&dropout(features, drop, SALT)?)?),
+            None => self.classifier.forward(features),
+        }
+    }
+}

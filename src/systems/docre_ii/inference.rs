@@ -1,0 +1,179 @@
+//! The inference module (SPEC §6.3): N_I layers over the feature matrix F and the relation matrix R, and a classifier.
+//!
+//! Matrices are rows of pairs, [P, W]; only attention sees them as grids.
+
+use tch::{Device, Tensor};
+
+use super::base::NORM_EPS;
+use super::eca::{DeviceGrids, Eca, PairDropout};
+use super::settings::DocreIiSettings;
+use crate::Result;
+use crate::systems::HEADS;
+use crate::systems::reading::{LayerNorm, Linear};
+use crate::torch::dropout::dropout;
+use crate::torch::{Init, Parameters};
+
+/// Places of dropout in one layer.
+const SALTS_A_LAYER: u64 = 8;
+
+/// The inference module.
+pub(super) struct InferenceModule {
+    reduce: Linear,
+    /// Embeddings of classes; [C, W].
+    relations: Tensor,
+    layers: Vec<InferenceLayer>,
+    dense: Option<(Linear, LayerNorm)>,
+    classifier: Linear,
+}
+
+/// A run of the module over one batch: its grids, dropout, and where its masks begin.
+pub(super) struct Run<'a> {
+    pub grids: &'a DeviceGrids<'a>,
+    pub drop: Option<&'a PairDropout>,
+    pub salt: u64,
+}
+
+/// Linear layer, dropout, norm over [F; R].
+fn project(part: &(Linear, LayerNorm), first: &Tensor, second: &Tensor, run: &Run, salt: u64) -> Result<Tensor> {
+    let inner = part.0.forward_parts(&[(first, None), (second, None)])?;
+    part.1.forward(&dropout(&inner, run.drop.map(|drop| &drop.pairs), salt)?)
+}
+
+fn projection(parameters: &mut Parameters, name: &str, width: i64) -> Result<(Linear, LayerNorm)> {
+    let linear = Linear::declare(parameters, &format!("{name}.0"), 2 * width, width, true)?;
+    Ok((linear, LayerNorm::declare(parameters, &format!("{name}.2"), width, NORM_EPS)?))
+}
+
+impl InferenceModule {
+    /// Declares the module; `input` is the width of the base module's features.
+    pub(super) fn declare(parameters: &mut Parameters, settings: &DocreIiSettings, input: i64, classes: i64) -> Result<Self> {
+        let width = settings.inference_width;
+        let xavier = Init::Uniform { bound: (6.0 / (classes + width) as f64).sqrt() };
+        let layer = |index: usize, parameters: &mut Parameters| {
+            InferenceLayer::declare(parameters, &format!("CCA.Online_inference.Layers.{index}"), settings)
+        };
+        let dense = settings.project_inputs.then(|| projection(parameters, "CCA.Online_inference.dense", width)).transpose()?;
+        Ok(Self {
+            reduce: Linear::declare(parameters, "CCA.Reduce_dense.0", input, width, false)?,
+            relations: parameters.declare(format!("{HEADS}CCA.relation_rep1"), &[classes, width], xavier)?,
+            layers: (0..settings.inference_layers).map(|index| layer(index, parameters)).collect::<Result<_>>()?,
+            classifier: Linear::declare(parameters, "CCA.relation_layer", Self::output_width(settings), classes, true)?,
+            dense,
+        })
+    }
+
+    /// Width of the module's output O.
+    pub(super) fn output_width(settings: &DocreIiSettings) -> i64 {
+        if settings.project_inputs { settings.inference_width } else { 2 * settings.inference_width }
+    }
+
+    /// F_0 of the base module's features; [P, W].
+    pub(super) fn reduce(&self, features: &Tensor, drop: Option<&PairDropout>, salt: u64) -> Result<Tensor> {
+        dropout(&self.reduce.forward(features)?, drop.map(|drop| &drop.pairs), salt)
+    }
+
+    /// R of multi-hot labels [P, C]; [P, W].
+    pub(super) fn embed(&self, labels: &Tensor) -> Result<Tensor> {
+        Ok(labels.f_matmul(&self.relations)?)
+    }
+
+    /// O of (F, R); [P, W] (\[F; R\] of the last layer where nothing is projected).
+    pub(super) fn forward(&self, features: &Tensor, relations: &Tensor, run: &Run) -> Result<Tensor> {
+        let (mut f, mut r) = (features.shallow_clone(), relations.shallow_clone());
+        let mut salt = run.salt;
+        for layer in &self.layers {
+            (f, r) = layer.forward(&f, &r, run, salt)?;
+            salt += SALTS_A_LAYER;
+        }
+        match &self.dense {
+            Some(dense) => project(dense, &f, &r, run, salt),
+            None => Ok(Tensor::f_cat(&[f, r], 1)?),
+        }
+    }
+
+    /// Logits of O; [P, C].
+    pub(super) fn classify(&self, output: &Tensor) -> Result<Tensor> {
+        self.classifier.forward(output)
+    }
+
+    /// Places of dropout that one pass takes.
+    pub(super) fn salts(&self) -> u64 {
+        SALTS_A_LAYER * self.layers.len() as u64 + 1
+    }
+
+    /// Where the parameters live.
+    pub(super) fn device(&self) -> Device {
+        self.relations.device()
+    }
+}
+
+/// One inference layer.
+struct InferenceLayer {
+    combine: Option<(Linear, LayerNorm)>,
+    features: Eca,
+    relations: Eca,
+    gate: Option<Linear>,
+    features_output: FeedForward,
+    relations_output: FeedForward,
+}
+
+impl InferenceLayer {
+    fn declare(parameters: &mut Parameters, name: &str, settings: &DocreIiSettings) -> Result<Self> {
+        let width = settings.inference_width;
+        let keys = InferenceModule::output_width(settings);
+        let combine = settings.project_inputs.then(|| projection(parameters, &format!("{name}.combine"), width)).transpose()?;
+        let eca = |parameters: &mut Parameters, part: &str| {
+            Eca::declare(parameters, &format!("{name}.{part}"), [keys, width], settings.self_key_bias, settings.reasoning)
+        };
+        let gate = settings.fusion.then(|| Linear::declare(parameters, &format!("{name}.gate.0"), 2 * width, width, true)).transpose()?;
+        Ok(Self {
+            combine,
+            features: eca(parameters, "Self_Attention")?,
+            relations: eca(parameters, "Cross_Attention")?,
+            gate,
+            features_output: FeedForward::declare(parameters, &format!("{name}.mid_output"), width, settings.ffn_width)?,
+            relations_output: FeedForward::declare(parameters, &format!("{name}.mid_output1"), width, settings.ffn_width)?,
+        })
+    }
+
+    /// (F, R) → (F', R'); masks are drawn with `salt` and the [`SALTS_A_LAYER`] − 1 numbers after it.
+    fn forward(&self, f: &Tensor, r: &Tensor, run: &Run, salt: u64) -> Result<(Tensor, Tensor)> {
+        let m = match &self.combine {
+            Some(combine) => project(combine, f, r, run, salt)?,
+            None => Tensor::f_cat(&[f, r], 1)?,
+        };
+        let inferred_f = self.features.forward(f, &m, run.grids, run.drop, salt + 1)?;
+        let inferred_r = self.relations.forward(r, &m, run.grids, run.drop, salt + 3)?;
+        let (to_f, to_r) = match &self.gate {
+            Some(gate) => {
+                let share = gate.forward_parts(&[(&inferred_f, None), (&inferred_r, None)])?.f_sigmoid()?;
+                let fused = inferred_r.f_lerp_tensor(&inferred_f, &share)?;
+                (fused.shallow_clone(), fused)
+            }
+            None => (inferred_f, inferred_r),
+        };
+        Ok((self.features_output.forward(f, &to_f, run, salt + 5)?, self.relations_output.forward(r, &to_r, run, salt + 6)?))
+    }
+}
+
+/// LayerNorm(x + FNN(m)).
+struct FeedForward {
+    inner: Linear,
+    outer: Linear,
+    norm: LayerNorm,
+}
+
+impl FeedForward {
+    fn declare(parameters: &mut Parameters, name: &str, width: i64, inner: i64) -> Result<Self> {
+        Ok(Self {
+            inner: Linear::declare(parameters, &format!("{name}.dense1"), width, inner, true)?,
+            outer: Linear::declare(parameters, &format!("{name}.dense2"), inner, width, true)?,
+            norm: LayerNorm::declare(parameters, &format!("{name}.LayerNorm2"), width, NORM_EPS)?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, m: &Tensor, run: &Run, salt: u64) -> Result<Tensor> {
+        let inner = self.outer.forward(&self.inner.forward(m)?.f_relu()?)?;
+        self.norm.forward(&x.f_add(&dropout(&inner, run.drop.map(|drop| &drop.pairs), salt)?)?)
+    }
+}

@@ -1,0 +1,25 @@
+//! DocRE-II (Zhang et al., EMNLP 2022; SPEC §6): iterative inference over an ATLOP base.
+//!
+//! Two stages: the base module alone, then an inference module on top of it, trained with noisy relation inputs and a contrastive loss. At
+//! test the inference module is applied K times to its own predictions. Layers are named as in the release (`CCA` is the inference module).
+
+mod base;
+mod contrast;
+mod eca;
+mod grid;
+mod inference;
+mod layout;
+mod model;
+mod noise;
+mod settings;
+mod stage2;
+
+#[cfg(test)]
+mod tests;
+
+pub use base::BasePairs;
+pub use layout::{DocreIiLayout, DocreIiTables};
+pub use model::{DocreIi, Iteration};
+pub use noise::{Noise, RelationSource, View};
+pub use settings::{Contrast, DocreIiSettings, NoiseScope, NoiseSource, PairLayer, Reasoning, RelationInput, Stage};
+pub use stage2::{Stage2, ViewPass};

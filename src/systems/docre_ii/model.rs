@@ -1,0 +1,248 @@
+//! DocRE-II as a system: its parts, iterations at test, losses of both stages.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use tch::Tensor;
+
+use super::base::{BaseModule, BasePairs, NAMES};
+use super::contrast::Predictor;
+use super::eca::{DeviceGrids, PairDropout};
+use super::inference::{InferenceModule, Run};
+use super::layout::{DocreIiLayout, DocreIiTables};
+use super::settings::{Contrast, DocreIiSettings, Stage};
+use super::stage2::SLOTS;
+use crate::systems::atlop::windows_of;
+use crate::systems::reading::{LongDocuments, Pooling, Reader, ReadingLayout, ReadingOptions, adaptive_labels};
+use crate::systems::{
+    Classes, DecisionRule, Extractor, Forward, Foundation, HEADS, Layout, NaClass, RelationBatch, RelationLoss, on, relation_loss_sum,
+    tables,
+};
+use crate::text::{EncodedDocument, View};
+use crate::torch::{Dropout, Parameters};
+use crate::{Error, Result};
+
+/// DocRE-II.
+pub struct DocreIi {
+    base: BaseModule,
+    inference: Option<InferenceModule>,
+    predictor: Option<Predictor>,
+    parameters: Parameters,
+    layout: Arc<DocreIiLayout>,
+    settings: Arc<DocreIiSettings>,
+    classes: Classes,
+}
+
+/// One iteration of inference.
+pub struct Iteration {
+    /// The module's output O; [P, W].
+    pub output: Tensor,
+    /// The module's logits f^k; [P, C].
+    pub module_logits: Tensor,
+    /// f^k, or the sum of all logits so far; [P, C].
+    pub logits: Tensor,
+    /// Labels of those; [P, C].
+    pub labels: Tensor,
+}
+
+fn reading_options(foundation: &Foundation, settings: &DocreIiSettings) -> ReadingOptions {
+    let positions = foundation.encoder.max_positions().map(|positions| positions as usize);
+    let own = (settings.max_pieces > 0).then_some(settings.max_pieces);
+    let in_windows = settings.long_documents == LongDocuments::Windows;
+    let one_pass = [positions, foundation.max_pieces, own].into_iter().flatten().min();
+    ReadingOptions {
+        markers: settings.markers,
+        entity_types: foundation.entity_types.clone(),
+        mention: settings.mention,
+        max_pieces: if in_windows { own } else { one_pass },
+        truncate: foundation.truncate || settings.cut_silently,
+        windows: in_windows.then(|| windows_of(foundation, settings.max_windows, settings.window_stride)).flatten(),
+    }
+}
+
+impl DocreIi {
+    /// Puts the base module, and in stage 2 the inference module, on an encoder.
+    ///
+    /// # Errors
+    /// Settings that no model can be built from; what libtorch refuses.
+    pub fn new(mut foundation: Foundation, settings: DocreIiSettings) -> Result<Self> {
+        settings.check()?;
+        if settings.long_documents == LongDocuments::ExtendedPositions {
+            foundation.encoder.extend_positions(settings.position_alpha, &mut foundation.parameters)?;
+            // A limit that was the encoder's own no longer holds.
+            foundation.max_pieces = None;
+        }
+        let classes = Classes { relations: foundation.relations, na: NaClass::First };
+        let count = classes.count() as i64;
+        let reading = ReadingLayout::new(foundation.pieces.clone(), reading_options(&foundation, &settings), foundation.seed);
+        let width = foundation.encoder.width();
+        let (pooling, layers, dropout) = (Pooling::Logsumexp, settings.averaged_layers, foundation.dropout);
+        let reader = Reader { encoder: foundation.encoder, pooling, context: true, layers, dropout };
+        let mut parameters = foundation.parameters;
+        let base = BaseModule::declare(&mut parameters, reader, &settings, count)?;
+        let second = settings.stage == Stage::Inference;
+        if second {
+            freeze(&mut parameters, &settings);
+        }
+        let inference = second.then(|| InferenceModule::declare(&mut parameters, &settings, width, count)).transpose()?;
+        let output = InferenceModule::output_width(&settings);
+        let contrasted = second && settings.contrast != Contrast::None;
+        let predictor = contrasted.then(|| Predictor::declare(&mut parameters, output)).transpose()?;
+        let settings = Arc::new(settings);
+        let layout = Arc::new(DocreIiLayout { reading, classes, settings: Arc::clone(&settings), seed: foundation.seed });
+        Ok(Self { base, inference, predictor, parameters, layout, settings, classes })
+    }
+
+    /// Its settings.
+    pub fn settings(&self) -> &DocreIiSettings {
+        &self.settings
+    }
+
+    /// How a document is laid out.
+    ///
+    /// # Errors
+    /// A document over the limit that may not be cut; markers that run out.
+    pub fn view(&self, document: &EncodedDocument) -> Result<View> {
+        self.layout.reading.view(document)
+    }
+
+    /// The base module on a batch.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn base_pairs(&self, tables: &DocreIiTables, forward: Forward) -> Result<BasePairs> {
+        let drop = self.pair_dropout(tables, forward)?;
+        self.base.pairs(tables, self.parameters.device(), forward, drop.as_ref().map(|drop| &drop.pairs))
+    }
+
+    /// F_0, the feature matrix that the inference module reads; [P, W]. Without dropout.
+    ///
+    /// # Errors
+    /// What libtorch refuses; [`Error::Bug`] in stage 1.
+    pub fn feature_matrix(&self, base: &BasePairs) -> Result<Tensor> {
+        self.inference()?.reduce(&base.features, None, 0)
+    }
+
+    /// K iterations of inference, each on the labels of the one before. An iteration on labels that were there before is not computed again.
+    ///
+    /// # Errors
+    /// What libtorch refuses; [`Error::Bug`] in stage 1.
+    pub fn iterations(&self, tables: &DocreIiTables, base_logits: &Tensor, features: &Tensor) -> Result<Vec<Iteration>> {
+        let module = self.inference()?;
+        let grids = DeviceGrids::new(&tables.grids, module.device())?;
+        let run = Run { grids: &grids, drop: None, salt: 0 };
+        let mut logits = base_logits.shallow_clone();
+        let mut input = self.input_labels(&logits)?;
+        let mut all: Vec<(Iteration, Tensor)> = Vec::new();
+        for _ in 0..self.settings.iterations {
+            let (output, module_logits) = match all.last().filter(|(_, before)| before.equal(&input)) {
+                Some((same, _)) => (same.output.shallow_clone(), same.module_logits.shallow_clone()),
+                None => {
+                    let output = module.forward(features, &module.embed(&input)?, &run)?;
+                    let found = module.classify(&output)?;
+                    (output, found)
+                }
+            };
+            logits = if self.settings.accumulate { logits.f_add(&module_logits)? } else { module_logits.shallow_clone() };
+            let labels = adaptive_labels(&logits, self.settings.num_labels)?;
+            let next = self.input_labels(&logits)?;
+            all.push((Iteration { output, module_logits, logits: logits.shallow_clone(), labels }, input));
+            input = next;
+        }
+        Ok(all.into_iter().map(|(iteration, _)| iteration).collect())
+    }
+
+    pub(super) fn inference(&self) -> Result<&InferenceModule> {
+        self.inference.as_ref().ok_or_else(|| Error::Bug("stage 1 of DocRE-II has no inference module".into()))
+    }
+
+    pub(super) fn predictor(&self) -> Result<&Predictor> {
+        self.predictor.as_ref().ok_or_else(|| Error::Bug("this DocRE-II has no predictor".into()))
+    }
+
+    /// Dropout of pairs in training.
+    pub(super) fn pair_dropout(&self, tables: &DocreIiTables, forward: Forward) -> Result<Option<PairDropout>> {
+        let (p, device) = (self.settings.dropout, self.parameters.device());
+        let active = forward.train && p > 0.0;
+        let make = || {
+            let pairs = Dropout::new(p, on(&tables.pair_keys, device)?)?;
+            let heads = tables.head_keys.iter().map(|keys| on(keys, device)).collect::<Result<Vec<_>>>()?;
+            Ok(PairDropout { pairs, heads: (Tensor::f_stack(&heads, 0)?, p) })
+        };
+        active.then(make).transpose()
+    }
+}
+
+/// Leaves parts of the base module as stage 1 made them.
+fn freeze(parameters: &mut Parameters, settings: &DocreIiSettings) {
+    if settings.freeze_base {
+        parameters.freeze();
+    } else if !settings.train_base_heads {
+        parameters.freeze_where(|name| name.starts_with(HEADS));
+    }
+}
+
+impl Extractor for DocreIi {
+    fn layout(&self) -> Arc<dyn Layout> {
+        Arc::<DocreIiLayout>::clone(&self.layout)
+    }
+
+    fn classes(&self) -> Classes {
+        self.classes
+    }
+
+    fn loss(&self) -> RelationLoss {
+        RelationLoss::AdaptiveThreshold { scale: self.settings.loss_scale }
+    }
+
+    fn decision(&self) -> DecisionRule {
+        DecisionRule::Adaptive { top: self.settings.num_labels }
+    }
+
+    /// The base module's logits.
+    fn logits(&self, batch: &RelationBatch, forward: Forward) -> Result<Tensor> {
+        Ok(self.base_pairs(tables(&batch.tables)?, forward)?.logits)
+    }
+
+    fn predict(&self, batch: &RelationBatch, forward: Forward) -> Result<Tensor> {
+        let laid: &DocreIiTables = tables(&batch.tables)?;
+        let base = self.base_pairs(laid, forward)?;
+        if self.settings.stage == Stage::Base || self.settings.iterations == 0 {
+            return Ok(base.logits);
+        }
+        let features = self.feature_matrix(&base)?;
+        let last = self.iterations(laid, &base.logits, &features)?.pop();
+        Ok(last.map_or(base.logits, |last| last.logits))
+    }
+
+    fn slots(&self) -> &[&'static str] {
+        match self.settings.stage {
+            Stage::Base => &["relation"],
+            Stage::Inference => &SLOTS,
+        }
+    }
+
+    fn losses(&self, batch: &RelationBatch, forward: Forward) -> Result<Vec<Tensor>> {
+        let laid: &DocreIiTables = tables(&batch.tables)?;
+        if self.settings.stage == Stage::Base {
+            let logits = self.base_pairs(laid, forward)?.logits;
+            return Ok(vec![relation_loss_sum(self.loss(), &logits, &batch.targets_like(&logits)?)?]);
+        }
+        let shape = [batch.pairs as i64, self.classes.count() as i64];
+        let targets = Tensor::f_from_slice(&batch.targets)?.f_to_device(self.parameters.device())?.f_view(shape)?;
+        Ok(self.stage2(laid, &targets, forward)?.sums)
+    }
+
+    fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    fn rate(&self, name: &str) -> f64 {
+        let of_base = NAMES.iter().any(|own| name.strip_prefix(HEADS).is_some_and(|rest| rest.starts_with(own)));
+        if of_base && self.settings.stage == Stage::Inference { self.settings.base_head_rate } else { 1.0 }
+    }
+
+    fn encoder_config(&self) -> Value {
+        self.base.encoder_config()
+    }
+}
