@@ -13,12 +13,13 @@ run: build        ## the whole pipeline on the generated corpus
 	$(MPIENV) mpirun -n $(RANKS) $(BINARY) run jobs/quickstart.toml
 test: setup       ## all tests
 	$(MPIENV) cargo test --locked
-test-interop: build ## checkpoints open in Hugging Face transformers
+test-interop: build ## checkpoints open in Hugging Face transformers, shards in pyarrow
 	cluster/test-interop.sh $(BINARY)
 check: setup      ## what CI checks
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+	cluster/deny.sh
 	$(MAKE) test
 clean:            ## remove what was built
 	cargo clean

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Checkpoints of this program open in Hugging Face transformers with the same hidden states. Keeps a Python environment in the cache.
+# Checkpoints of this program open in Hugging Face transformers with the same hidden states, and its shards in pyarrow with their checksums
+# verified. Keeps a Python environment in the cache.
 set -euo pipefail
 binary=$(realpath "$1")
 cache=${DOCRE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/docre-pretrain}
-venv=$cache/interop-1
+venv=$cache/interop-2
 if [ ! -e "$venv/ready" ]; then
     if ! python3 -c 'import ensurepip' 2>/dev/null; then
         sudo=; [ "$(id -u)" -eq 0 ] || sudo=sudo
@@ -12,10 +13,11 @@ if [ ! -e "$venv/ready" ]; then
     fi
     rm -rf "$venv"
     python3 -m venv "$venv"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check 'torch==2.11.0' 'transformers==4.57.1' 'numpy<3' safetensors
+    "$venv/bin/pip" install --quiet --disable-pip-version-check 'torch==2.11.0' 'transformers==4.57.1' 'numpy<3' safetensors 'pyarrow==26.0.1'
     touch "$venv/ready"
 fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "$binary" run "$(dirname "$0")/../jobs/smoke.toml" --run-dir "$work/run" >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
 "$venv/bin/python" "$(dirname "$0")/test_interop.py" "$binary" "$work/run"
+"$venv/bin/python" "$(dirname "$0")/test_shards.py" "$work/run"

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::shared::{print_all, write_json};
 use crate::corpus::world::{WorldOptions, write_world};
 use crate::corpus::{FactBase, LabelOptions, label_file, load_relations};
-use crate::stages::{PrepareJob, relations_in};
+use crate::stages::{PrepareJob, relations_in, survey_files};
 use crate::train::say;
 use crate::{Error, Result};
 
@@ -78,11 +79,11 @@ pub struct Prepare {
     #[arg(long, num_args = 1.., required = true, value_name = "FILE")]
     input: Vec<PathBuf>,
     /// Folder of shards to write
-    #[arg(long, value_name = "DIR")]
-    output: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "check")]
+    output: Option<PathBuf>,
     /// Tokenizer folder, vocab.txt, or a text file of word vectors
-    #[arg(long, value_name = "DIR-or-vocab")]
-    tokenizer: PathBuf,
+    #[arg(long, value_name = "DIR-or-vocab", required_unless_present = "check")]
+    tokenizer: Option<PathBuf>,
     /// rel_info.json or rel2id.json (default: the relations of the labels, sorted)
     #[arg(long, value_name = "FILE")]
     relations: Option<PathBuf>,
@@ -92,10 +93,16 @@ pub struct Prepare {
     /// Lower-case words where the tokenizer does not say
     #[arg(long)]
     lowercase: bool,
+    /// Write nothing, and say what the files hold, what they share and what is odd about them
+    #[arg(long, conflicts_with = "output")]
+    check: bool,
+    /// With --check: write what is said as JSON too
+    #[arg(long, value_name = "FILE", requires = "check")]
+    json: Option<PathBuf>,
 }
 
 impl Prepare {
-    /// Writes the shards.
+    /// Writes the shards, or the survey.
     ///
     /// # Errors
     /// Bad documents, the disk.
@@ -104,14 +111,15 @@ impl Prepare {
             return Err(Error::recipe(format!("--format {:?} is not built yet", self.format).to_lowercase())
                 .with_hint("convert the files to DocRED's form"));
         }
+        let (Some(output), Some(tokenizer)) = (&self.output, &self.tokenizer) else { return self.check() };
         let relations = match &self.relations {
             Some(path) => load_relations(path)?,
             None => relations_in(&self.input)?,
         };
         let job = PrepareJob {
             inputs: &self.input,
-            output: &self.output,
-            tokenizer: &self.tokenizer,
+            output,
+            tokenizer,
             lowercase: self.lowercase,
             relations: &relations,
             exclude: &std::collections::HashSet::new(),
@@ -119,6 +127,13 @@ impl Prepare {
         };
         say(format!("{}", job.run()?));
         Ok(())
+    }
+
+    fn check(&self) -> Result<()> {
+        let relations = self.relations.as_deref().map(load_relations).transpose()?;
+        let report = survey_files(&self.input, relations, self.tokenizer.as_deref(), self.lowercase)?;
+        print_all(report.to_string().as_bytes())?;
+        write_json(self.json.as_deref(), &report)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Seeing and understanding: `systems`, `report`, `inspect`, `batch`, `doctor`.
+//! Seeing and understanding: `systems`, `report`, `inspect`, `batch`.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,6 @@ use crate::recipe::Recipe;
 use crate::report::{ReportData, write_report};
 use crate::shards::{DocumentStore, Manifest, StoreOptions};
 use crate::stages::{self, Description};
-use crate::torch::device;
 use crate::train::Checkpoint;
 use crate::{DataError, Error, Result};
 
@@ -181,36 +180,6 @@ impl Batch {
             return Err(Error::recipe("--step counts from 1"));
         }
         println!("{}", stages::describe_batch(&recipe, &self.run, &self.stage, self.step)?);
-        Ok(())
-    }
-}
-
-/// `doctor`.
-#[derive(Debug, Args)]
-pub struct Doctor {}
-
-impl Doctor {
-    /// Prints what this machine offers.
-    ///
-    /// # Errors
-    /// None.
-    pub fn run(self) -> Result<()> {
-        println!("docre-pretrain {} on libtorch {}", env!("CARGO_PKG_VERSION"), env!("DOCRE_LIBTORCH"));
-        println!("cores        {}", std::thread::available_parallelism().map_or(0, std::num::NonZero::get));
-        match device::open_cuda() {
-            Ok(()) => println!("CUDA         {} device(s)", tch::Cuda::device_count()),
-            Err(error) => println!("CUDA         none: {}", error.to_string().lines().next().unwrap_or_default()),
-        }
-        println!("MPI          {}", if cfg!(feature = "mpi") { "built in" } else { "not built in (--no-default-features)" });
-        match crate::dist::NcclLibrary::open() {
-            Ok(library) => println!("NCCL         {}", library.version()),
-            Err(error) => println!("NCCL         none: {}", error.to_string().lines().next().unwrap_or_default()),
-        }
-        for (name, precision) in [("fp32", crate::torch::Precision::Fp32), ("bf16", crate::torch::Precision::Bf16)] {
-            let rate = device::set_threads(std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
-                .and_then(|()| crate::torch::precision::matmul_rate(tch::Device::Cpu, precision))?;
-            println!("matmul {name}  {:.0} GFLOP/s on the CPU", rate / 1e9);
-        }
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 //! Not for: doing the work; each verb is a short story told with library calls.
 
 mod data;
+mod doctor;
 mod inspect;
 mod jobs;
 mod scoring;
@@ -70,7 +71,7 @@ enum Verb {
     /// Print the documents of any past or future step
     Batch(inspect::Batch),
     /// Check libtorch, MPI, NCCL, GPUs, memory and disk
-    Doctor(inspect::Doctor),
+    Doctor(doctor::Doctor),
     /// Print shell completions
     Completions(shared::Completions),
     /// Print the manual page

@@ -10,6 +10,7 @@ pub mod label;
 pub(crate) mod ordered;
 mod relations;
 pub mod split;
+pub mod survey;
 pub mod world;
 
 pub use docred::{DocredWriter, ReadOptions, ReadSummary, load_relations, read_all, read_documents};
@@ -17,3 +18,4 @@ pub use document::{Document, Entity, Fact, Mention, Provenance};
 pub use label::{FactBase, LabelOptions, LabelReport, label_file};
 pub use relations::{Relation, RelationSet};
 pub use split::title_position;
+pub use survey::{FileSurvey, Survey, SurveyReport};

@@ -41,14 +41,14 @@ impl<O> Iterator for Output<O> {
     }
 }
 
-/// Starts a thread for each of `workers`. At most three items a worker are under way: taken, waiting or done.
+/// Starts a thread for each of `workers`. An item waits with its sender until a worker is free, and at most two results a worker wait.
 pub(crate) fn start<'scope, I, O, W>(scope: &'scope Scope<'scope, '_>, workers: Vec<W>) -> (Input<I, O>, Output<O>)
 where
     I: Send + 'scope,
     O: Send + 'scope,
     W: FnMut(I) -> O + Send + 'scope,
 {
-    let (jobs, queue) = sync_channel::<(I, SyncSender<O>)>(workers.len());
+    let (jobs, queue) = sync_channel::<(I, SyncSender<O>)>(0);
     let (replies, results) = sync_channel(2 * workers.len());
     let queue = Arc::new(Mutex::new(queue));
     for mut work in workers {

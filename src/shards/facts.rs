@@ -1,7 +1,7 @@
 //! The fact index: which documents state the same fact, for drawing pairs of documents (SPEC §3.3 d).
 //!
 //! A key stands for (head name, tail name, relation). An entity goes by each of its mention names, case-folded, so a fact is filed under
-//! every head name × tail name, and keys that share an instance are one. Each key is numbered by the least hash among its names, which
+//! every head name × tail name, and keys that share an instance are one (but for chains, see `build`). Each key is numbered by the least hash among its names, which
 //! orders keys the same way on every machine. Keys without two instances in two different documents are dropped: they give no pair.
 
 mod build;

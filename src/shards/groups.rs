@@ -18,6 +18,8 @@ use parquet::column::writer::ColumnCloseResult;
 use parquet::errors::{ParquetError, Result};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
+use crate::Error;
+
 /// How all tables are written.
 pub(super) fn properties() -> WriterProperties {
     WriterProperties::builder()
@@ -47,7 +49,17 @@ pub(super) struct GroupEncoder {
 }
 
 impl GroupEncoder {
-    pub(super) fn new(schema: SchemaRef) -> Result<Self> {
+    /// Errors: an internal error for a schema that Parquet does not have.
+    pub(super) fn new(schema: SchemaRef) -> crate::Result<Self> {
+        Self::try_new(schema).map_err(|error| Error::Bug(format!("encoding a table: {error}")))
+    }
+
+    /// Encodes a batch as one row group. In memory that fails only where this program is wrong.
+    pub(super) fn encode(&mut self, batch: &RecordBatch) -> crate::Result<RowGroup> {
+        self.try_encode(batch).map_err(|error| Error::Bug(format!("encoding a row group: {error}")))
+    }
+
+    fn try_new(schema: SchemaRef) -> Result<Self> {
         let chunks = Arc::new(OpenChunks::default());
         let options = ArrowWriterOptions::new().with_properties(properties()).with_page_store_factory(Arc::clone(&chunks) as _);
         // The factory of column encoders is made from a file writer, which is not needed any further.
@@ -55,8 +67,7 @@ impl GroupEncoder {
         Ok(Self { schema, factory, chunks })
     }
 
-    /// Encodes a batch as one row group.
-    pub(super) fn encode(&mut self, batch: &RecordBatch) -> Result<RowGroup> {
+    fn try_encode(&mut self, batch: &RecordBatch) -> Result<RowGroup> {
         let writers = self.factory.create_column_writers(0)?;
         let chunks = std::mem::take(&mut *self.chunks.0.lock().unwrap_or_else(PoisonError::into_inner));
         let mut leaves = Vec::with_capacity(writers.len());

@@ -95,14 +95,14 @@ pub(super) struct DocumentGroup {
 
 impl DocumentEncoder {
     pub(super) fn new() -> Result<Self> {
-        Ok(Self(GroupEncoder::new(schema::shard_schema()).map_err(encode_error)?))
+        Ok(Self(GroupEncoder::new(schema::shard_schema())?))
     }
 
     pub(super) fn encode(&mut self, documents: &[EncodedDocument]) -> Result<DocumentGroup> {
         let mut totals = Totals::default();
         documents.iter().for_each(|document| totals.add(document));
         let batch = columns::to_batch(documents).map_err(|error| Error::Bug(format!("building a row group: {error}")))?;
-        Ok(DocumentGroup { group: self.0.encode(&batch).map_err(encode_error)?, totals })
+        Ok(DocumentGroup { group: self.0.encode(&batch)?, totals })
     }
 }
 
@@ -231,11 +231,6 @@ fn append(writer: &mut SerializedFileWriter<HashingFile>, columns: Columns) -> R
         group.append_column(&bytes, close)?;
     }
     group.close().map(drop)
-}
-
-/// Encoding in memory fails only where this program is wrong.
-pub(super) fn encode_error(error: ParquetError) -> Error {
-    Error::Bug(format!("encoding a row group: {error}"))
 }
 
 /// A disk that fails while writing is an I/O error; anything else is ours.

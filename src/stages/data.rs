@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::corpus::{
-    DocredWriter, Document, FactBase, LabelOptions, ReadOptions, RelationSet, label_file, load_relations, read_documents, title_position,
+    DocredWriter, Document, FactBase, FileSurvey, LabelOptions, ReadOptions, RelationSet, label_file, load_relations, read_documents,
+    survey::WINDOW,
+    title_position,
     world::{WorldOptions, write_world},
 };
 use crate::recipe::{DataPlan, Recipe, SplitPlan};
@@ -172,17 +174,26 @@ impl PrepareJob<'_> {
         let (mut seen, mut left_out) = (self.exclude.clone(), 0);
         let mut source = |each: &mut dyn FnMut(Document) -> Result<()>| {
             for input in self.inputs {
+                let mut survey = FileSurvey { file: input.clone(), ..FileSurvey::default() };
                 read_documents(input, &read, &mut |document| {
+                    survey.add(&document, document.num_words());
                     if seen.insert(document.title.clone()) {
                         return each(document);
                     }
                     left_out += 1;
                     Ok(())
                 })?;
+                if let Some(warning) = survey.warning() {
+                    say(format!("warning: {warning}"));
+                }
             }
             Ok(())
         };
         let report = prepare(&options, &mut source, &mut |_| {})?;
+        if report.manifest.max_pieces + 2 > WINDOW {
+            let pieces = report.manifest.max_pieces;
+            say(format!("warning: the longest document has {pieces} pieces without markers; BERT's window is {WINDOW} (encoder.truncate)"));
+        }
         if left_out > 0 {
             say(format!("{}: {left_out} documents left out, whose title is in an earlier file or held out", self.output.display()));
         }

@@ -4,6 +4,7 @@
 
 mod batches;
 mod bench;
+mod check;
 mod data;
 mod evaluate;
 mod evidence;
@@ -24,6 +25,7 @@ mod verify;
 
 pub use batches::describe_batch;
 pub use bench::{BenchOptions, bench};
+pub use check::survey_files;
 pub use data::{PrepareJob, Role, RunData, prepare_data, relations_in};
 pub use evaluate::{EvaluateFiles, evaluate, gold_of};
 pub use evidence::{EvidenceThreshold, ScoredSentence, best_threshold, evidence, fill as fill_evidence, rank_sentences};

@@ -18,6 +18,8 @@ const PART_BITS: u32 = 6;
 const PARTS: usize = 1 << PART_BITS;
 /// Names of an entity that take part; DocRED's longest entity has 23 mentions. It bounds the postings of a fact by the square of it.
 const MAX_NAMES: usize = 32;
+/// A key may have so many times the instances of its most frequent pair of names.
+const MAX_CHAIN: usize = 8;
 
 /// The facts of a run of documents, by file.
 #[derive(Debug)]
@@ -154,23 +156,85 @@ impl Part {
         Ok(part)
     }
 
-    /// All (key, instance), sorted. A key is the least hash among the postings of its instances.
+    /// All (key, instance), sorted.
     fn keyed(mut self, part: u64) -> Vec<(u64, Instance)> {
         self.postings.sort_unstable();
+        let mut groups = self.joined();
+        let best = self.most_shared();
+        let mut keys = vec![Joined::default(); self.instances.len()];
+        for (instance, names) in (0..).zip(&best) {
+            keys[groups.root(instance) as usize].add(*names);
+        }
+        for &(hash, instance) in &self.postings {
+            let key = &mut keys[groups.root(instance) as usize];
+            key.least = key.least.min(hash);
+        }
+        let rows = (0..).zip(self.instances.iter().zip(&best)).map(|(number, (&instance, names))| {
+            let key = &keys[groups.root(number) as usize];
+            let hash = if key.is_chain() { names.hash } else { key.least };
+            ((part << (64 - PART_BITS)) | (hash >> PART_BITS), instance)
+        });
+        let mut rows: Vec<(u64, Instance)> = rows.collect();
+        rows.sort_unstable();
+        rows
+    }
+
+    /// Instances that share a hash directly or through others.
+    fn joined(&self) -> Groups {
         let mut groups = Groups::new(self.instances.len());
         for pair in self.postings.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
             groups.join(pair[0].1, pair[1].1);
         }
-        let mut keys = vec![u64::MAX; self.instances.len()];
-        for &(hash, instance) in &self.postings {
-            let key = &mut keys[groups.root(instance) as usize];
-            *key = hash.min(*key);
+        groups
+    }
+
+    /// For each instance the pair of names that most instances share, the least hash among equals.
+    fn most_shared(&self) -> Vec<Names> {
+        let mut best = vec![Names::default(); self.instances.len()];
+        for run in self.postings.chunk_by(|a, b| a.0 == b.0) {
+            for &(hash, instance) in run {
+                // Hashes rise, so the first of equals is the least.
+                if run.len() > best[instance as usize].instances {
+                    best[instance as usize] = Names { hash, instances: run.len() };
+                }
+            }
         }
-        let key_of = |number: u32, groups: &mut Groups| (part << (64 - PART_BITS)) | (keys[groups.root(number) as usize] >> PART_BITS);
-        let rows = (0..).zip(&self.instances).map(|(number, &instance)| (key_of(number, &mut groups), instance));
-        let mut rows: Vec<(u64, Instance)> = rows.collect();
-        rows.sort_unstable();
-        rows
+        best
+    }
+}
+
+/// A pair of names in a relation, and how many instances bear it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Names {
+    hash: u64,
+    instances: usize,
+}
+
+/// Instances joined through their names.
+#[derive(Clone, Copy, Debug)]
+struct Joined {
+    least: u64,
+    instances: usize,
+    /// Instances of its most frequent pair of names.
+    most: usize,
+}
+
+impl Default for Joined {
+    fn default() -> Self {
+        Self { least: u64::MAX, instances: 0, most: 0 }
+    }
+}
+
+impl Joined {
+    fn add(&mut self, names: Names) {
+        self.instances += 1;
+        self.most = self.most.max(names.instances);
+    }
+
+    /// Ambiguous names can join one fact to the next without end. What is much larger than any pair of names in it is no fact any more, and
+    /// each of its instances then goes by the pair of names that it shares with most others.
+    fn is_chain(&self) -> bool {
+        self.instances > MAX_CHAIN * self.most
     }
 }
 

@@ -10,7 +10,7 @@ use arrow::record_batch::RecordBatch;
 use super::{FILE, Instance};
 use crate::shards::groups::GroupEncoder;
 use crate::shards::reader::TableReader;
-use crate::shards::writer::{TableWriter, encode_error, read_error};
+use crate::shards::writer::{TableWriter, read_error};
 use crate::shards::{DocumentStore, FileEntry, schema};
 use crate::{Error, Result};
 
@@ -27,7 +27,7 @@ pub(super) struct Writer {
 impl Writer {
     /// Creates `facts.parquet` in a folder.
     pub(super) fn create(folder: &Path) -> Result<Self> {
-        let encoder = GroupEncoder::new(schema::fact_schema()).map_err(encode_error)?;
+        let encoder = GroupEncoder::new(schema::fact_schema())?;
         Ok(Self { table: TableWriter::create(folder, FILE.to_owned(), schema::fact_schema())?, encoder, rows: Vec::new() })
     }
 
@@ -46,7 +46,7 @@ impl Writer {
     fn flush(&mut self) -> Result<()> {
         for group in self.rows.chunks(GROUP_ROWS) {
             let batch = to_batch(group).map_err(|error| Error::Bug(format!("building the fact index: {error}")))?;
-            self.table.write_group(self.encoder.encode(&batch).map_err(encode_error)?)?;
+            self.table.write_group(self.encoder.encode(&batch)?)?;
         }
         self.rows.clear();
         Ok(())

@@ -81,6 +81,26 @@ fn keys_do_not_depend_on_the_order_of_documents() {
     assert_eq!((keys(&documents), forward.len()), (forward, 2));
 }
 
+/// Forty facts, each of which shares a name of its head with the next: no two of them but neighbours may be the same fact.
+#[test]
+fn a_chain_of_ambiguous_names_is_cut() {
+    let names: Vec<String> = (0..41).map(|number| format!("Smith {number}")).collect();
+    let chain = |from: usize, to: usize| -> Vec<Document> {
+        (from..to).map(|at| document(&at.to_string(), &[&[&names[at], &names[at + 1]], &["Leeds"]], &[(0, 1, "P19")])).collect()
+    };
+    let largest = |documents: &[Document]| {
+        let temp = tempfile::tempdir().unwrap();
+        crate::shards::testing::prepared(temp.path(), "shards", documents).1.index.largest_key
+    };
+    assert_eq!(largest(&chain(0, 16)), 16, "eight times the two that each pair of names has");
+    assert_eq!(largest(&chain(0, 17)), 2);
+    assert_eq!(largest(&chain(0, 40)), 2);
+    // One name that many share holds more together.
+    let mut documents = chain(0, 40);
+    documents.extend((40..45).map(|at| document(&at.to_string(), &[&["Smith 7"], &["Leeds"]], &[(0, 1, "P19")])));
+    assert_eq!(largest(&documents), 45);
+}
+
 #[test]
 fn an_index_of_another_store_is_refused() {
     let (temp, _) = store(&corpus());

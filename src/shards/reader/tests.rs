@@ -58,6 +58,26 @@ fn flipped_bytes_never_panic() {
     assert!(refused > 100, "{refused}");
 }
 
+/// Without hashes the pages' own checksums still find damage in any column.
+#[test]
+fn page_checksums_are_verified() {
+    let temp = tempfile::tempdir().unwrap();
+    let (folder, report) = prepared(temp.path(), "shards", &corpus());
+    let path = folder.join(&report.manifest.shards[0].file);
+    let good = fs_err::read(&path).unwrap();
+    let metadata = ArrowReaderMetadata::load(&bytes::Bytes::from(good.clone()), ArrowReaderOptions::new()).unwrap();
+    let columns: Vec<_> = metadata.metadata().row_groups().iter().flat_map(|group| group.columns()).collect();
+    assert_eq!(columns.len(), 2 * 18);
+    for column in columns {
+        let (start, length) = column.byte_range();
+        let mut bad = good.clone();
+        bad[(start + length - 1) as usize] ^= 0x20;
+        fs_err::write(&path, bad).unwrap();
+        refused(&folder, UNVERIFIED, "CRC checksum mismatch");
+        refused(&folder, UNVERIFIED, "train-00000-of-00003.parquet: row group");
+    }
+}
+
 /// Files that are whole but hold rows that break the rules.
 #[test]
 fn hostile_rows_are_named() {

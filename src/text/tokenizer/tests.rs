@@ -171,3 +171,16 @@ fn pieces_equal_the_reference() {
         assert!(cut || ours.len() == reference.len(), "only a full row may be cut");
     }
 }
+
+/// The short way for plain words gives what the whole way gives.
+#[test]
+fn plain_words_take_no_other_path_in_effect() {
+    let temp = temp();
+    for name in ["bert-uncased", "bert-cased"] {
+        let tokenizer = Tokenizer::load(&bert_folder(temp.path(), name), None).unwrap();
+        assert!(tokenizer.inner.plain.is_some());
+        for word in ["Unaffable", "unaffable", "THE", "the", "the2", "xyz", "7", "sep", "SEP", &"the".repeat(33), &"the".repeat(34)] {
+            assert_eq!(tokenizer.inner.tokenize(word).unwrap(), tokenizer.inner.tokenize_any(word).unwrap(), "{word}");
+        }
+    }
+}

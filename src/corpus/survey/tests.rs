@@ -1,0 +1,92 @@
+use std::path::PathBuf;
+
+use super::*;
+use crate::corpus::{Fact, Mention, ReadOptions, read_documents};
+
+/// Two entities with these names, and one fact between them.
+fn document(title: &str, head: &str, tail: &str, relation: &str) -> Document {
+    let words: Vec<String> = format!("{head} {tail}").split(' ').map(str::to_owned).collect();
+    let (middle, end) = (head.split(' ').count(), words.len());
+    let entity = |name: &str, start, end| Entity {
+        mentions: vec![Mention { name: name.into(), sentence: 0, start, end, entity_type: "LOC".into() }],
+        knowledge_base_id: None,
+    };
+    Document {
+        title: title.into(),
+        sentences: vec![words],
+        entities: vec![entity(head, 0, middle), entity(tail, middle, end)],
+        facts: Some(vec![Fact { head: 0, tail: 1, relation: relation.into(), evidence: vec![] }]),
+        ..Document::default()
+    }
+}
+
+fn survey(files: &[(&str, &[Document])]) -> Vec<FileSurvey> {
+    let mut survey = Survey::default();
+    for (name, documents) in files {
+        survey.file(name.as_ref());
+        documents.iter().for_each(|document| survey.document(document, document.num_words()));
+    }
+    survey.finish()
+}
+
+#[test]
+fn titles_and_facts_that_files_share_are_counted() {
+    let train = [document("A", "Paris", "France", "P17"), document("B", "Bonn", "Germany", "P17"), document("C", "Rome", "Italy", "P17")];
+    let dev = [document("A", "Paris", "France", "P17"), document("B", "Bonn", "Germany", "P36"), document("D", "Rome", "Italy", "P17")];
+    let files = survey(&[("train.json", &train), ("dev.json", &dev)]);
+    assert_eq!(files[0].shared, []);
+    let shared = Shared { titles: 2, relabelled: 1, facts: 2, examples: vec!["A".into(), "B".into()] };
+    assert_eq!(files[1].shared, [shared]);
+    let text = SurveyReport(files).to_string();
+    assert!(text.contains("in common with train.json: 2 titles (1 with other labels), 2 of 3 facts"), "{text}");
+    assert!(text.contains("DocRED dev as published: 1000 documents and 12323 facts"), "{text}");
+}
+
+#[test]
+fn names_are_compared_with_words() {
+    let mut odd = document("A", "New York", "USA", "P17");
+    odd.entities[0].mentions[0].name = "new  york".into();
+    odd.entities[1].mentions[0].name = "America".into();
+    let files = survey(&[("a.json", &[odd])]);
+    assert_eq!((files[0].mentions, files[0].renamed), (2, 1));
+    assert_eq!(files[0].examples, [("A".to_owned(), "America".to_owned(), "USA".to_owned())]);
+    let warning = "a.json: 1 of 2 mentions bear a name that is not the words of their span; the first is `America` for `USA` in `A`";
+    assert_eq!(files[0].warning().as_deref(), Some(warning));
+    assert_eq!(survey(&[("b.json", &[document("A", "x", "y", "P1")])])[0].warning(), None);
+}
+
+#[test]
+fn lengths_and_empty_documents_are_counted() {
+    let mut survey = Survey::default();
+    survey.file("a.json".as_ref());
+    survey.document(&Document::default(), 0);
+    survey.document(&Document { facts: Some(vec![]), ..Document::default() }, 127);
+    survey.document(&document("A", "x", "y", "P1"), 512);
+    survey.document(&document("B", "x", "y", "P1"), 513);
+    let file = &survey.finish()[0];
+    assert_eq!((file.without_entities, file.without_facts, file.unlabelled), (2, 1, 1));
+    assert_eq!((file.lengths.as_slice(), file.long), (&[2, 0, 0, 0, 2][..], 1));
+}
+
+/// DocRED's `Lark Force` is an annotated training document that Re-DocRED's dev split has too.
+#[test]
+fn lark_force_is_found() {
+    let Some(shared) = std::env::var_os("DOCRE_SHARED").map(PathBuf::from) else {
+        println!("skipped: DOCRE_SHARED is not set");
+        return;
+    };
+    let mut survey = Survey::default();
+    for name in ["docred/train_annotated_t5aug_447.json", "redocred/dev_revised.json"] {
+        let path = shared.join("data").join(name);
+        survey.file(&path);
+        let mut add = |document: Document| {
+            survey.document(&document, document.num_words());
+            Ok(())
+        };
+        read_documents(&path, &ReadOptions::default(), &mut add).unwrap();
+    }
+    let files = survey.finish();
+    assert_eq!(files[1].shared[0].examples, ["Lark Force"]);
+    assert_eq!((files[0].documents, files[0].facts, files[1].documents, files[1].facts), (447, 5_254, 500, 17_284));
+    assert!(files[1].shared[0].facts > 0);
+}
