@@ -12,8 +12,8 @@ pub fn recipe_schema() -> Value {
 
 /// The keys of the table at `path` (dotted; empty: the top level) with the text that describes each, in alphabetical order.
 pub fn described_keys(schema: &Value, path: &str) -> Vec<(String, String)> {
-    let parts = path.split('.').filter(|part| !part.is_empty());
-    let node = parts.fold(Some(table(schema, schema)), |node, part| node?.get("properties")?.get(part).map(|inner| table(schema, inner)));
+    let mut parts = path.split('.').filter(|part| !part.is_empty());
+    let node = parts.try_fold(table(schema, schema), |node, part| node.get("properties")?.get(part).map(|inner| table(schema, inner)));
     let keys = node.and_then(|node| node.get("properties")).and_then(Value::as_object).into_iter().flatten();
     let mut keys: Vec<(String, String)> = keys.map(|(key, value)| (key.clone(), description(value))).collect();
     keys.sort();

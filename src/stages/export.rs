@@ -26,7 +26,7 @@ pub fn export(checkpoint: &Path, output: &Path) -> Result<()> {
     let own = state.best.filter(|&(_, step)| step == state.step);
     let dev = own.map(|(f1, _)| CardScore { dataset: "development set".into(), split: "dev".into(), metric: "F1".into(), value: f1 });
     let card = ModelCard {
-        name: format!("{} {part:?}", system).to_lowercase(),
+        name: format!("{system} {part:?}").to_lowercase(),
         description: format!("A {part:?} of {} over {} relations, made by docre-pretrain.", system, description.relations.len()),
         base_model: description.encoder.name.clone(),
         tags: vec!["document-level relation extraction".into()],

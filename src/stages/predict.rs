@@ -51,7 +51,7 @@ impl Decider {
         1.0 / (1.0 + (reference - row[class]).exp())
     }
 
-    fn rows<'s>(self, scores: &'s DocumentScores) -> impl Iterator<Item = (Pair, &'s [f32])> {
+    fn rows(self, scores: &DocumentScores) -> impl Iterator<Item = (Pair, &[f32])> {
         scores.pairs.iter().copied().zip(scores.logits.chunks_exact(self.classes.count().max(1)))
     }
 

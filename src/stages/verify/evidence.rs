@@ -126,7 +126,7 @@ fn compare_routine(case: &mut Case, words: &WordCase, model: &EvidencePredictor)
     let mut ranked = Vec::new();
     for (fact, (item, scores)) in items.iter().zip(&scores).enumerate() {
         let same = |other: &&EncodedFact| (other.head, other.tail, other.relation) == (item.fact.head, item.fact.tail, item.fact.relation);
-        let gold = item.document.facts.iter().filter(same).last().map_or(&[][..], |fact| &fact.evidence);
+        let gold = item.document.facts.iter().rfind(same).map_or(&[][..], |fact| &fact.evidence);
         let rows = scores.iter().enumerate();
         ranked.extend(rows.map(|(sentence, &score)| ScoredSentence { fact, sentence, score, gold: gold.contains(&(sentence as u32)) }));
     }

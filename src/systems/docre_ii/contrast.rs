@@ -80,7 +80,7 @@ pub(super) fn separation(a: &Tensor, b: &Tensor, grids: &DeviceGrids, settings: 
             let lost = all.f_sub(&other.f_diagonal(0, 1, 2)?)?;
             Ok(lost.f_masked_fill(&valid.f_logical_not()?, 0.0)?.f_sum(Kind::Float)?)
         };
-        sum = sum + (direction(&a, &b)? + direction(&b, &a)?) / 2.0;
+        sum += (direction(&a, &b)? + direction(&b, &a)?) / 2.0;
     }
     Ok(sum)
 }
