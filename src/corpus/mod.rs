@@ -5,6 +5,7 @@
 pub(crate) mod atomic;
 pub mod docred;
 mod document;
+pub mod eog;
 mod json_stream;
 pub mod label;
 pub(crate) mod ordered;
@@ -15,6 +16,7 @@ pub mod world;
 
 pub use docred::{DocredWriter, ReadOptions, ReadSummary, load_relations, read_all, read_documents};
 pub use document::{Document, Entity, Fact, Mention, Provenance};
+pub use eog::{EogDocument, EogSummary, LabelledPair, PairLabel, read_all_eog, read_eog};
 pub use label::{FactBase, LabelOptions, LabelReport, label_file};
 pub use relations::{Relation, RelationSet};
 pub use split::title_position;

@@ -157,6 +157,9 @@ pub trait Layout: Send + Sync {
         Ok(crate::sampling::ordered_pairs(document.entities.len()).collect())
     }
 
+    /// Looks at all training documents once, before the first step, where a system counts something in them.
+    fn observe(&self, _documents: &mut dyn Iterator<Item = Arc<EncodedDocument>>) {}
+
     /// What a document costs in the token budget of a micro-batch: its tokens, more where pairs weigh more than tokens.
     fn cost(&self, document: &EncodedDocument, pairs: usize) -> usize;
 

@@ -7,18 +7,24 @@ pub mod baselines;
 pub mod docre_ii;
 mod documents;
 pub mod dsdocre;
+mod encoder_mode;
 pub mod evidence;
 mod extraction;
 mod extractor;
+pub mod glre;
+pub mod hin;
 mod linear;
 mod objective;
 mod profile;
 pub mod reading;
 mod settings;
 mod source;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod words;
 
 pub use documents::{DocumentViews, PackedDocuments, on, visit};
+pub use encoder_mode::BertMode;
 pub use extraction::ExtractionSource;
 pub use extractor::{
     Classes, DecisionRule, Example, Extraction, Extractor, Foundation, HEADS, Layout, NaClass, Pair, RelationBatch, RelationLoss, Tables,

@@ -2,6 +2,7 @@
 //!
 //! Not for: what a system computes (`systems`) or when (`train`).
 
+pub mod bags;
 pub mod context;
 pub mod device;
 pub mod dropout;
@@ -10,6 +11,7 @@ pub mod gradients;
 pub mod grouped;
 pub mod hf;
 pub mod hooks;
+pub mod layers;
 pub mod losses;
 pub mod ops;
 pub mod optimizer;

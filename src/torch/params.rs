@@ -95,6 +95,15 @@ impl Parameters {
         self.entries.iter().filter(|entry| entry.trainable)
     }
 
+    /// Draws the parameter `name` again, from another distribution.
+    ///
+    /// # Errors
+    /// An unknown name.
+    pub fn restart(&self, name: &str, init: Init) -> Result<()> {
+        let shape = self.get(name).map(Tensor::size).ok_or_else(|| Error::Bug(format!("no parameter is called `{name}`")))?;
+        self.assign(name, &initial_value(self.seed, name, &shape, init)?)
+    }
+
     /// Copies `value` into the parameter `name`.
     ///
     /// # Errors

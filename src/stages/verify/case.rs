@@ -72,6 +72,19 @@ impl Case {
         Ok(Self { name, folder: folder.to_owned(), json, inputs, outputs, comparisons: Vec::new() })
     }
 
+    /// The path of a file of the case.
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.folder.join(file)
+    }
+
+    /// The tensors of a file of the case, such as those of a variant.
+    ///
+    /// # Errors
+    /// Missing or malformed files.
+    pub fn tensors(&self, file: &str) -> Result<HashMap<String, Tensor>> {
+        read(&self.folder.join(file))
+    }
+
     /// A value of `case.json` by JSON pointer; null where absent.
     pub fn at(&self, pointer: &str) -> &Value {
         self.json.pointer(pointer).unwrap_or(&Value::Null)

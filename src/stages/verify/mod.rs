@@ -11,7 +11,10 @@ mod case;
 mod docre_ii;
 mod dsdocre;
 mod evidence;
+mod glre;
+mod hin;
 mod pairs;
+mod word_level;
 mod words;
 
 use std::fmt;
@@ -95,6 +98,8 @@ pub fn verify_case(folder: &Path) -> Result<VerifyOutcome> {
         ("baseline-contextaware", _, _) => baselines::baseline(&mut case, Network::ContextAware).map(|()| None)?,
         ("baseline-lstm-sp", _, _) => evidence::evidence_predictor(&mut case).map(|()| None)?,
         ("bert-re", _, _) => bert_re::bert_re(&mut case).map(|()| None)?,
+        ("hin", _, _) => hin::hin(&mut case).map(|()| None)?,
+        ("glre", _, _) => glre::glre(&mut case).map(|()| None)?,
         (other, _, _) => Some(if other.is_empty() { "this kind of case".to_owned() } else { format!("system `{other}`") }),
     };
     Ok(VerifyOutcome { case: name, tensors: case.into_comparisons(), not_yet })

@@ -1,0 +1,162 @@
+//! What the cases of systems over words have in common: names of parameters, weights of variants, losses by document, gradients.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use tch::{Device, Kind, Tensor};
+
+use super::Case;
+use crate::Result;
+use crate::systems::{Classes, Example, Forward, Foundation, Pair, RelationLoss, relation_loss_sum};
+use crate::text::{EncodedDocument, SpecialPieces};
+use crate::torch::Parameters;
+use crate::torch::encoder::{BertConfig, EncoderSpec, build};
+use crate::torch::precision::Precision;
+
+pub(super) const EVALUATION: Forward = Forward { train: false, precision: Precision::Fp32 };
+
+/// Entity types of DocRED in the order of their numbers, from 1 (SPEC §1.1).
+pub(super) const DOCRED_TYPES: [&str; 6] = ["ORG", "LOC", "TIME", "PER", "MISC", "NUM"];
+
+/// An encoder with room for a system's parameters.
+pub(super) fn foundation(spec: &EncoderSpec, rows: i64, relations: usize, types: &[&str], pieces: &SpecialPieces) -> Result<Foundation> {
+    let mut parameters = Parameters::new(0, Device::Cpu);
+    let encoder = build(spec, rows, &mut parameters)?;
+    Ok(Foundation {
+        encoder,
+        twin: None,
+        parameters,
+        relations,
+        entity_types: types.iter().map(|&name| name.to_owned()).collect(),
+        pieces: pieces.clone(),
+        max_pieces: None,
+        truncate: false,
+        dropout: Some(0.0),
+        seed: 0,
+    })
+}
+
+/// The BERT of a case whose dimensions are named `bert_…`.
+pub(super) fn bert(case: &Case) -> Result<(EncoderSpec, i64)> {
+    let dims = |key: &str| case.number(&format!("/dims/{key}"));
+    let vocab = dims("vocab")?;
+    let table = case.tensors("weights.safetensors")?.remove("pretrain_lm.embeddings.position_embeddings.weight");
+    let positions = table.ok_or_else(|| case.error("the weights have no position table"))?.size()[0];
+    let config = serde_json::json!({
+        "vocab_size": vocab,
+        "hidden_size": dims("bert_hidden")?,
+        "num_hidden_layers": dims("bert_layers")?,
+        "num_attention_heads": dims("bert_heads")?,
+        "intermediate_size": dims("bert_intermediate")?,
+        "max_position_embeddings": positions,
+        "type_vocab_size": 2,
+        "hidden_act": "gelu",
+        "layer_norm_eps": case.at("/dims/layer_norm_eps_bert").as_f64().unwrap_or(1e-12),
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    });
+    let overrides = config.as_object().cloned().unwrap_or_default();
+    Ok((EncoderSpec::Preset { name: BertConfig::PRESETS[0].to_owned(), overrides }, vocab))
+}
+
+/// An evaluation visit.
+pub(super) fn example(document: &EncodedDocument, pairs: Vec<Pair>, visit: usize) -> Example {
+    Example { document: Arc::new(document.clone()), pairs, visit: visit as u64, train: false }
+}
+
+/// Copies the weights of `files` into `parameters`, later files over earlier ones; `rename` maps the reference's names to ours. Tensors that
+/// the model does not have are left out, but every parameter must be given, save for BERT's pooler, which no system reads.
+pub(super) fn load_weights(case: &Case, parameters: &Parameters, files: &[&str], rename: impl Fn(&str) -> String) -> Result<()> {
+    let mut given = HashSet::new();
+    for (index, file) in files.iter().enumerate() {
+        for (name, value) in case.tensors(file)? {
+            let own = rename(&name);
+            let Some(parameter) = parameters.get(&own) else { continue };
+            // The base file of a variant can hold the same layer in another shape.
+            if index + 1 < files.len() && parameter.size() != value.size() {
+                continue;
+            }
+            parameters.assign(&own, &value)?;
+            given.insert(own);
+        }
+    }
+    let missing = parameters.iter().find(|parameter| !given.contains(&parameter.name) && !parameter.name.starts_with("pooler."));
+    match missing {
+        Some(parameter) => Err(case.error(format!("the weights lack `{}`", parameter.name))),
+        None => Ok(()),
+    }
+}
+
+/// A name of the reference under our prefix.
+pub(super) fn head_name(name: &str) -> String {
+    format!("heads.{name}")
+}
+
+/// Losses of the documents, each Σ / (pairs · classes), from the logits of all of them.
+pub(super) fn losses(logits: &Tensor, examples: &[Example], classes: Classes) -> Result<Vec<Tensor>> {
+    let mut first = 0;
+    let of_document = |example: &Example| {
+        let count = example.pairs.len() as i64;
+        let mine = logits.f_narrow(0, first, count)?;
+        first += count;
+        let targets = Tensor::f_from_slice(&classes.targets(&example.document, &example.pairs))?.f_view_as(&mine)?;
+        Ok(relation_loss_sum(RelationLoss::Bce, &mine, &targets)?.f_div_scalar((count * classes.count() as i64) as f64)?)
+    };
+    examples.iter().map(of_document).collect()
+}
+
+/// The mean of the documents' losses.
+pub(super) fn mean(losses: &[Tensor]) -> Result<Tensor> {
+    Ok(Tensor::f_stack(losses, 0)?.f_mean(Kind::Float)?)
+}
+
+/// Compares losses, and the logits of each document, with references that may lack some of the documents.
+pub(super) fn compare_outputs(
+    case: &mut Case,
+    references: &HashMap<String, Tensor>,
+    label: &str,
+    logits: &Tensor,
+    examples: &[Example],
+    losses: &[Tensor],
+) -> Result<()> {
+    let mut first = 0;
+    for (index, (example, loss)) in examples.iter().zip(losses).enumerate() {
+        let count = example.pairs.len() as i64;
+        let mine = logits.f_narrow(0, first, count)?;
+        first += count;
+        for (name, ours) in [(format!("doc{index}.logits"), &mine), (format!("doc{index}.loss"), loss)] {
+            if let Some(reference) = references.get(&name) {
+                case.compare_with(&format!("{label}{name}"), ours, reference, false)?;
+            }
+        }
+    }
+    if let Some(reference) = references.get("loss") {
+        case.compare_with(&format!("{label}loss"), &mean(losses)?, reference, false)?;
+    }
+    Ok(())
+}
+
+/// Compares integers with an input, as integers.
+pub(super) fn exact(case: &mut Case, name: &str, ours: &[i64]) -> Result<()> {
+    let (reference, _) = case.integers(name)?;
+    case.compare_integers(name, ours, &reference);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::stages::verify_case;
+
+    #[test]
+    fn cases_over_words_are_reproduced() {
+        let Some(shared) = std::env::var_os("DOCRE_SHARED").map(std::path::PathBuf::from) else {
+            println!("skipped: DOCRE_SHARED is not set");
+            return;
+        };
+        for name in ["hin", "glre", "glre-cdr"] {
+            let outcome = verify_case(&shared.join("parity").join(name)).unwrap();
+            println!("{outcome}");
+            assert!(!outcome.tensors.is_empty() && !outcome.failed(), "{outcome}");
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! The tensor half of HIN: from word states to class logits (SPEC §4.2).
+
+use std::sync::Arc;
+
+use tch::{Kind, Tensor};
+
+use super::HinSettings;
+use super::entities::{EntityInference, EntityLevel};
+use super::layout::{HinLayout, HinTables};
+use super::reader::{Reader, Reading};
+use super::sentences::{Hierarchy, document_means};
+use crate::Result;
+use crate::systems::words::{FeatureOrder, FeaturePlan, Rows, WordFeatures, WordPass, WordTables};
+use crate::systems::{
+    BertMode, Classes, DecisionRule, Extractor, Forward, Foundation, Layout, NaClass, RelationBatch, RelationLoss, on, tables,
+};
+use crate::torch::bags::take;
+use crate::torch::dropout::dropout;
+use crate::torch::encoder::Encoder;
+use crate::torch::layers::Affine;
+use crate::torch::{Dropout, Parameters, Segments};
+
+/// Places of dropout masks; each has a salt of its own.
+#[derive(Clone, Copy)]
+#[repr(u64)]
+enum Place {
+    EntityReader = 1,
+    SentenceReader,
+    DocumentReader,
+    Pairs,
+    Sentences,
+}
+
+/// Domains of dropout keys, beside those of word tables: (pair, sentence) rows, and the sequences that they form.
+const ROWS: u64 = 16;
+const SEQUENCES: u64 = 17;
+
+/// How a pair learns of its document.
+#[derive(Debug)]
+enum DocumentLevel {
+    /// Steps 6–9.
+    Hierarchy(Box<Hierarchy>),
+    /// The mean over the states of one BiLSTM (ablation "hierarchical aggregation").
+    Mean(Reader),
+}
+
+/// The hierarchical inference network.
+pub struct Hin {
+    encoder: Box<dyn Encoder>,
+    parameters: Parameters,
+    settings: HinSettings,
+    layout: Arc<HinLayout>,
+    classes: Classes,
+    encoder_dropout: Option<f64>,
+    word_map: Option<Affine>,
+    features: WordFeatures,
+    entity_reader: Reader,
+    entity_inference: EntityInference,
+    document_level: DocumentLevel,
+    output: Affine,
+}
+
+/// Everything that is computed on the way to the logits; parts that the settings leave out are `None`.
+#[derive(Debug)]
+pub struct HinStates {
+    /// Inputs x = [word; type; coreference] (step 1); [W, in].
+    pub inputs: Tensor,
+    /// States of the entity-level BiLSTM (step 1); [W, d].
+    pub words: Tensor,
+    /// Entity vectors (step 2); [E, d].
+    pub entities: Tensor,
+    /// Latent spaces, bi-affine terms and I_e (steps 3–5).
+    pub entity_level: EntityLevel,
+    /// Sentence level (steps 6–8).
+    pub sentence_level: Option<SentenceLevel>,
+    /// Document vectors I_d (step 9); [P, d].
+    pub documents: Tensor,
+    /// Class logits (step 10); [P, C].
+    pub logits: Tensor,
+}
+
+/// What steps 6–9 compute.
+#[derive(Debug)]
+pub struct SentenceLevel {
+    /// Sentence vectors S_j; [S, d].
+    pub sentences: Tensor,
+    /// Attention over the words of each sentence; `[W]`.
+    pub word_attention: Tensor,
+    /// I_s of every (pair, sentence), or S_j of every sentence without sentence inference; [rows, d].
+    pub inferred: Tensor,
+    /// Attention over these rows; `[rows]`.
+    pub sentence_attention: Tensor,
+}
+
+impl Hin {
+    /// Puts HIN on an encoder.
+    ///
+    /// # Errors
+    /// Settings that cannot be built, named.
+    pub fn new(foundation: Foundation, settings: HinSettings) -> Result<Self> {
+        settings.check()?;
+        let layout = Arc::new(HinLayout::new(&foundation, &settings));
+        let Foundation { encoder, mut parameters, relations, entity_types, dropout, .. } = foundation;
+        if settings.bert_mode == BertMode::Frozen {
+            parameters.freeze();
+        }
+        let word_map =
+            encoder.contextual().then(|| Affine::declare(&mut parameters, "heads.word_map", settings.word_width, encoder.width()));
+        let word_map = word_map.transpose()?;
+        let features = WordFeatures::declare(&mut parameters, &plan(&settings, entity_types.len()))?;
+        let width = word_map.as_ref().map_or_else(|| encoder.width(), |_| settings.word_width) + features.width();
+        let entity_reader = Reader::declare(&mut parameters, "heads.lstm_e", width, &settings, Place::EntityReader as u64)?;
+        let entity_inference = EntityInference::declare(&mut parameters, &settings)?;
+        let document_level = DocumentLevel::declare(&mut parameters, width, &settings)?;
+        let na = if settings.na_class { NaClass::First } else { NaClass::Absent };
+        let classes = Classes { relations, na };
+        let output = Affine::declare(&mut parameters, "heads.out", classes.count() as i64, 2 * settings.width())?;
+        Ok(Self {
+            encoder,
+            parameters,
+            settings,
+            layout,
+            classes,
+            encoder_dropout: dropout,
+            word_map,
+            features,
+            entity_reader,
+            entity_inference,
+            document_level,
+            output,
+        })
+    }
+
+    /// Everything on the way to the logits of a batch.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn states(&self, tables: &HinTables, forward: Forward) -> Result<HinStates> {
+        let run = Run { model: self, tables, forward };
+        let inputs = run.inputs()?;
+        let words = run.read(&self.entity_reader, &inputs, &run.documents()?)?;
+        let entities = tables.words.entity_vectors(&words)?;
+        let mut entity_level = self.entity_inference.forward(&entities, &tables.words)?;
+        entity_level.pairs = dropout(&entity_level.pairs, run.dropout(Rows::Pairs)?.as_ref(), Place::Pairs as u64)?;
+        let (documents, sentence_level) = match &self.document_level {
+            DocumentLevel::Mean(reader) => {
+                let segments = run.documents()?;
+                let means = document_means(&run.read(reader, &inputs, &segments)?, &segments)?;
+                (take(&means, &tables.documents)?, None)
+            }
+            DocumentLevel::Hierarchy(layers) => run.hierarchy(layers, &inputs, &entity_level.pairs)?,
+        };
+        let logits = self.output.forward(&Tensor::f_cat(&[&entity_level.pairs, &documents], 1)?)?;
+        Ok(HinStates { inputs, words, entities, entity_level, sentence_level, documents, logits })
+    }
+
+    /// The settings it was built with.
+    pub fn settings(&self) -> &HinSettings {
+        &self.settings
+    }
+}
+
+fn plan(settings: &HinSettings, types: usize) -> FeaturePlan<'static> {
+    FeaturePlan {
+        coref_name: "heads.coref_emb",
+        type_name: "heads.type_emb",
+        coref: (settings.coreference_rows, settings.coreference_width),
+        types: (types as i64 + 1, settings.type_width),
+        order: FeatureOrder::TypeCoref,
+    }
+}
+
+impl DocumentLevel {
+    fn declare(parameters: &mut Parameters, input: i64, settings: &HinSettings) -> Result<Self> {
+        let (sentences, documents) = (Place::SentenceReader as u64, Place::DocumentReader as u64);
+        if settings.hierarchy {
+            return Ok(Self::Hierarchy(Box::new(Hierarchy::declare(parameters, input, settings, [sentences, documents])?)));
+        }
+        Ok(Self::Mean(Reader::declare(parameters, "heads.lstm_doc", input, settings, documents)?))
+    }
+}
+
+/// One forward pass.
+struct Run<'a> {
+    model: &'a Hin,
+    tables: &'a HinTables,
+    forward: Forward,
+}
+
+impl Run<'_> {
+    fn words(&self) -> &WordTables {
+        &self.tables.words
+    }
+
+    fn documents(&self) -> Result<Segments> {
+        self.words().word_segments(self.model.parameters.device())
+    }
+
+    fn dropout(&self, rows: Rows) -> Result<Option<Dropout>> {
+        self.words().dropout(rows, self.model.settings.dropout, self.forward, self.model.parameters.device())
+    }
+
+    /// Reads words, in documents or in sentences.
+    fn read(&self, reader: &Reader, inputs: &Tensor, segments: &Segments) -> Result<Tensor> {
+        let dropout = self.dropout(Rows::Words)?;
+        reader.forward(inputs, &Reading { segments, dropout: dropout.as_ref(), train: self.forward.train })
+    }
+
+    /// Step 1: [word; type; coreference].
+    fn inputs(&self) -> Result<Tensor> {
+        let model = self.model;
+        let frozen = model.settings.bert_mode == BertMode::Frozen;
+        // Features that are fixed come from an encoder that is not in training: without its dropout and without a graph.
+        let forward = Forward { train: self.forward.train && !frozen, ..self.forward };
+        let device = model.parameters.device();
+        let pass = WordPass { encoder: &*model.encoder, dropout: model.encoder_dropout, forward, device };
+        let words = if frozen { tch::no_grad(|| self.words().word_states(&pass))? } else { self.words().word_states(&pass)? };
+        let words = words.f_to_kind(Kind::Float)?;
+        let words = model.word_map.as_ref().map_or_else(|| Ok(words.shallow_clone()), |map| map.forward(&words))?;
+        model.features.beside(&words, self.words())
+    }
+
+    /// Steps 6–9: I_d of every pair, and what leads there.
+    fn hierarchy(&self, layers: &Hierarchy, inputs: &Tensor, pairs: &Tensor) -> Result<(Tensor, Option<SentenceLevel>)> {
+        let device = self.model.parameters.device();
+        let segments = self.words().sentence_segments(device)?;
+        let states = self.read(&layers.sentence_reader, inputs, &segments)?;
+        let (sentences, word_attention) = layers.word_attention.forward(&states, segments.offsets())?;
+        let rows = &self.tables.rows;
+        let keys = self.row_dropout()?;
+        let inferred = match &layers.inference {
+            Some(inference) => {
+                let inferred = inference.forward(&sentences, pairs, rows)?;
+                dropout(&inferred, keys.as_ref().map(|(own, _)| own), Place::Sentences as u64)?
+            }
+            None => take(&sentences, &rows.sentences)?,
+        };
+        let segments = Segments::new(&rows.offsets, device)?;
+        let locked = keys.as_ref().map(|(_, locked)| locked);
+        let reading = Reading { segments: &segments, dropout: locked, train: self.forward.train };
+        let (read, sentence_attention) = layers.read(&inferred, &reading)?;
+        let documents = if layers.inference.is_some() { read } else { take(&read, &self.tables.documents)? };
+        Ok((documents, Some(SentenceLevel { sentences, word_attention, inferred, sentence_attention })))
+    }
+
+    /// Dropout of the rows of (pair, sentence): one key a row, and one key a pair for the locked masks.
+    fn row_dropout(&self) -> Result<Option<(Dropout, Dropout)>> {
+        let (p, device) = (self.model.settings.dropout, self.model.parameters.device());
+        if !self.forward.train || p == 0.0 {
+            return Ok(None);
+        }
+        let own = self.words().keys(ROWS, &self.tables.row_offsets);
+        let sequences = self.words().keys(SEQUENCES, &self.tables.sequence_offsets);
+        let locked: Vec<i64> = self.tables.rows.pairs.iter().map(|&sequence| sequences[sequence as usize]).collect();
+        Ok(Some((Dropout::new(p, on(&own, device)?)?, Dropout::new(p, on(&locked, device)?)?)))
+    }
+}
+
+impl Extractor for Hin {
+    fn layout(&self) -> Arc<dyn Layout> {
+        Arc::clone(&self.layout) as Arc<dyn Layout>
+    }
+
+    fn classes(&self) -> Classes {
+        self.classes
+    }
+
+    fn loss(&self) -> RelationLoss {
+        RelationLoss::Bce
+    }
+
+    fn decision(&self) -> DecisionRule {
+        DecisionRule::Threshold
+    }
+
+    fn logits(&self, batch: &RelationBatch, forward: Forward) -> Result<Tensor> {
+        Ok(self.states(tables(&batch.tables)?, forward)?.logits)
+    }
+
+    fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    fn encoder_config(&self) -> serde_json::Value {
+        self.encoder.config()
+    }
+}

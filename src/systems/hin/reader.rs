@@ -1,0 +1,51 @@
+//! A BiLSTM as HIN uses it: locked dropout on the input, one layer in both directions, and the optional map to half the width.
+
+use tch::Tensor;
+
+use super::HinSettings;
+use crate::Result;
+use crate::torch::encoder::{LstmShape, PackedLstm, Packing};
+use crate::torch::layers::Affine;
+use crate::torch::{Dropout, Parameters, Segments};
+
+/// What one call of a reader needs beside its input.
+pub(super) struct Reading<'a> {
+    /// Where the sequences begin.
+    pub segments: &'a Segments,
+    /// Dropout with one key a row, in training.
+    pub dropout: Option<&'a Dropout>,
+    /// Whether gradients will be asked for.
+    pub train: bool,
+}
+
+/// A BiLSTM with its dropout and projection.
+#[derive(Debug)]
+pub(super) struct Reader {
+    lstm: PackedLstm,
+    projection: Option<Affine>,
+    salt: u64,
+}
+
+impl Reader {
+    /// `salt` tells the reader's dropout masks from those of other places.
+    pub fn declare(parameters: &mut Parameters, name: &str, input: i64, settings: &HinSettings, salt: u64) -> Result<Self> {
+        let shape = LstmShape { input, hidden: settings.lstm_hidden, layers: 1, bidirectional: true };
+        let lstm = PackedLstm::declare(name, shape, parameters)?;
+        let projection = settings.project.then(|| {
+            let (out, width) = (settings.lstm_hidden, 2 * settings.lstm_hidden);
+            Affine::declare(parameters, &format!("{name}.project"), out, width)
+        });
+        Ok(Self { lstm, projection: projection.transpose()?, salt })
+    }
+
+    /// [rows, input] → [rows, d]
+    pub fn forward(&self, x: &Tensor, reading: &Reading) -> Result<Tensor> {
+        let packing = Packing::new(reading.segments, x.device())?;
+        let locked = reading.dropout.map(|dropout| packing.lock(dropout)).transpose()?;
+        let states = self.lstm.forward(x, &packing, locked.as_ref(), self.salt, reading.train)?;
+        match &self.projection {
+            Some(projection) => Ok(projection.forward(&states)?.f_relu()?),
+            None => Ok(states),
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! What tests of a system over words need: small documents with sentences, foundations, and the questions that every system must answer.
+
+use std::sync::Arc;
+
+use tch::{Device, Kind, Tensor};
+
+use super::words::tests::{document, special};
+use super::{Example, Extraction, Extractor, Forward, Foundation, MicroBatch, Objective, RelationBatch};
+use crate::text::{EncodedDocument, EncodedFact};
+use crate::torch::encoder::{EncoderSpec, WordsConfig, build};
+use crate::torch::{Parameters, Precision};
+
+pub(crate) const EVALUATION: Forward = Forward { train: false, precision: Precision::Fp32 };
+pub(crate) const TRAINING: Forward = Forward { train: true, precision: Precision::Fp32 };
+pub(crate) const RELATIONS: usize = 3;
+const VOCABULARY: i64 = 400;
+
+/// On trained word vectors, or on a small BERT.
+pub(crate) fn foundation(bert: bool) -> Foundation {
+    let config = WordsConfig { embedding_size: 8, frozen_vectors: Some(false), ..WordsConfig::default() };
+    let small = serde_json::json!({
+        "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24, "max_position_embeddings": 64
+    });
+    let overrides = small.as_object().cloned().unwrap_or_default();
+    let spec = if bert { EncoderSpec::Preset { name: "tiny".into(), overrides } } else { EncoderSpec::Words { config, vectors: None } };
+    let mut parameters = Parameters::new(11, Device::Cpu);
+    let encoder = build(&spec, VOCABULARY, &mut parameters).unwrap();
+    let entity_types = ["ORG", "PER"].map(str::to_owned).to_vec();
+    let (relations, pieces) = (RELATIONS, special());
+    Foundation {
+        encoder,
+        twin: None,
+        parameters,
+        relations,
+        entity_types,
+        pieces,
+        max_pieces: None,
+        truncate: false,
+        dropout: Some(0.1),
+        seed: 5,
+    }
+}
+
+/// Mentions know the sentence they stand in.
+fn settle(mut document: EncodedDocument, facts: &[(u32, u32, u32)]) -> EncodedDocument {
+    let starts = document.sentence_starts.clone();
+    for mention in document.entities.iter_mut().flat_map(|entity| &mut entity.mentions) {
+        mention.sentence = starts.iter().filter(|&&start| start <= mention.start).count() as u32 - 1;
+    }
+    document.facts = facts.iter().map(|&(head, tail, relation)| EncodedFact { head, tail, relation, evidence: vec![] }).collect();
+    document
+}
+
+/// Documents of several sentences and of one, with overlapping mentions, without a pair, without an entity, with a word of no piece.
+pub(crate) fn documents() -> Vec<EncodedDocument> {
+    let mut others = document(&[1, 1, 1, 2, 1, 1, 1], &[0, 3, 7], &[("ORG", &[(1, 2)]), ("PER", &[(4, 5), (5, 7)]), ("PER", &[(0, 1)])]);
+    others.pieces.iter_mut().for_each(|piece| *piece += 20);
+    vec![
+        settle(
+            document(
+                &[1, 2, 1, 0, 1, 1, 1, 3, 1, 1],
+                &[0, 4, 6, 10],
+                &[("PER", &[(4, 6), (0, 2), (1, 3)]), ("ORG", &[(2, 3)]), ("ORG", &[(7, 9), (9, 10)]), ("PER", &[(6, 7)])],
+            ),
+            &[(0, 1, 0), (2, 0, 1), (2, 0, 2), (3, 1, 2)],
+        ),
+        settle(document(&[1, 1, 2], &[0, 3], &[("PER", &[(0, 1)])]), &[]),
+        settle(document(&[1, 1, 1, 1], &[0, 4], &[("ORG", &[(0, 2)]), ("PER", &[(3, 4), (2, 3)])]), &[(1, 0, 1)]),
+        settle(document(&[1, 1], &[0, 2], &[]), &[]),
+        settle(others, &[(0, 1, 2), (1, 0, 0)]),
+    ]
+}
+
+/// Visits of documents, with the pairs that the system asks about.
+pub(crate) fn examples(extractor: &dyn Extractor, documents: &[EncodedDocument], train: bool) -> Vec<Example> {
+    let layout = extractor.layout();
+    let visit = |(index, document): (usize, &EncodedDocument)| {
+        let pairs = if train { layout.training_pairs(document, 3, 1, index as u64) } else { layout.evaluation_pairs(document) };
+        Example { document: Arc::new(document.clone()), pairs: pairs.unwrap(), visit: 40 + index as u64, train }
+    };
+    documents.iter().enumerate().map(visit).collect()
+}
+
+pub(crate) fn batch(extractor: &dyn Extractor, examples: &[Example]) -> RelationBatch {
+    RelationBatch::new(&*extractor.layout(), examples, extractor.classes(), extractor.loss()).unwrap()
+}
+
+/// The largest difference between the logits of documents in one batch and of each alone, dropout included.
+pub(crate) fn batch_dependence(extractor: &dyn Extractor, forward: Forward) -> f64 {
+    let examples = examples(extractor, &documents(), forward.train);
+    let together = extractor.logits(&batch(extractor, &examples), forward).unwrap();
+    let alone = examples.iter().map(|example| extractor.logits(&batch(extractor, std::slice::from_ref(example)), forward).unwrap());
+    let alone = Tensor::cat(&alone.collect::<Vec<_>>(), 0);
+    assert_eq!(together.size(), alone.size());
+    assert!(together.size()[0] > 0 && bool::try_from(together.isfinite().all()).unwrap());
+    (together - alone).abs().max().double_value(&[])
+}
+
+/// The mean loss of a batch.
+pub(crate) fn loss(extractor: &dyn Extractor, batch: &RelationBatch, forward: Forward) -> Tensor {
+    let sums = Extraction(extractor).forward(batch, forward).unwrap();
+    let terms = sums.iter().zip(batch.counts()).map(|(sum, &count)| sum / count.max(1.0));
+    Tensor::stack(&terms.collect::<Vec<_>>(), 0).sum(Kind::Float)
+}
+
+/// Trainable parameters that a step in training leaves without a gradient.
+pub(crate) fn untouched(extractor: &dyn Extractor) -> Vec<String> {
+    let examples = examples(extractor, &documents(), true);
+    loss(extractor, &batch(extractor, &examples), TRAINING).backward();
+    let has_none = |tensor: &Tensor| !tensor.grad().defined() || tensor.grad().abs().max().double_value(&[]) == 0.0;
+    extractor.parameters().trainable().filter(|parameter| has_none(&parameter.tensor)).map(|parameter| parameter.name.clone()).collect()
+}
+
+/// How much of its first loss remains after some steps of Adam without dropout.
+pub(crate) fn remaining_loss(extractor: &dyn Extractor, steps: usize, rate: f64) -> f64 {
+    let batch = batch(extractor, &examples(extractor, &documents(), true));
+    let tensors: Vec<Tensor> = extractor.parameters().trainable().map(|parameter| parameter.tensor.shallow_clone()).collect();
+    let mut moments: Vec<(Tensor, Tensor)> = tensors.iter().map(|tensor| (tensor.zeros_like(), tensor.zeros_like())).collect();
+    let mut values = Vec::new();
+    for step in 1..=steps as i32 {
+        let loss = loss(extractor, &batch, EVALUATION);
+        values.push(loss.double_value(&[]));
+        tensors.iter().for_each(|tensor| tensor.shallow_clone().zero_grad());
+        loss.backward();
+        for (tensor, (mean, square)) in tensors.iter().zip(&mut moments).filter(|(tensor, _)| tensor.grad().defined()) {
+            let gradient = tensor.grad();
+            *mean = &*mean * 0.9 + &gradient * 0.1;
+            *square = &*square * 0.99 + gradient.square() * 0.01;
+            let size = (&*square / (1.0 - 0.99f64.powi(step))).sqrt() + 1e-8;
+            let change = &*mean / (1.0 - 0.9f64.powi(step)) / size * rate;
+            let _ = tch::no_grad(|| tensor.shallow_clone().f_sub_(&change)).unwrap();
+        }
+    }
+    values[values.len() - 1] / values[0]
+}
+
+/// Prints the time of forward and backward passes over documents of DocRED's usual size: 200 words, 8 sentences, 19 entities.
+pub(crate) fn measure(extractor: &dyn Extractor) {
+    const WORDS: u32 = 200;
+    const SENTENCES: u32 = 8;
+    const ENTITIES: u32 = 19;
+    const DOCUMENTS: usize = 4;
+    let sentences: Vec<u32> = (0..=SENTENCES).map(|sentence| sentence * WORDS / SENTENCES).collect();
+    let spans: Vec<Vec<(u32, u32)>> =
+        (0..ENTITIES).map(|e| (0..=e % 3 / 2).map(|m| (e * 9 + m * 4, e * 9 + m * 4 + 2)).collect()).collect();
+    let entities: Vec<(&str, &[(u32, u32)])> = spans.iter().map(|spans| ("PER", spans.as_slice())).collect();
+    let one = document(&vec![1; WORDS as usize], &sentences, &entities);
+    let mut documents = vec![settle(one, &[(0, 1, 0), (2, 3, 1)]); DOCUMENTS];
+    documents.iter_mut().flat_map(|document| &mut document.pieces).for_each(|piece| *piece %= VOCABULARY as u32);
+    let examples = examples(extractor, &documents, true);
+    let mut best = f64::MAX;
+    for _ in 0..5 {
+        let start = std::time::Instant::now();
+        let batch = batch(extractor, &examples);
+        let laid = start.elapsed().as_secs_f64();
+        let loss = loss(extractor, &batch, TRAINING);
+        let forward = start.elapsed().as_secs_f64();
+        loss.backward();
+        let total = start.elapsed().as_secs_f64();
+        println!("layout {laid:.3} s, forward {:.3} s, backward {:.3} s", forward - laid, total - forward);
+        best = best.min(total);
+    }
+    println!("{:.1} documents/s with {} threads", DOCUMENTS as f64 / best, tch::get_num_threads());
+}
