@@ -21,6 +21,8 @@ use crate::systems::atlop::AtlopSettings;
 use crate::systems::baselines::{BaselineSettings, Network};
 use crate::systems::docre_ii::DocreIiSettings;
 use crate::systems::dsdocre::Switches;
+use crate::systems::glre::GlreSettings;
+use crate::systems::hin::HinSettings;
 use crate::systems::{Profile, Settings};
 use crate::{Error, Result};
 
@@ -52,6 +54,10 @@ pub struct Recipe {
     /// DocRE-II's settings.
     #[serde(rename = "docre-ii")]
     pub docre_ii: DocreIiSettings,
+    /// HIN's settings.
+    pub hin: HinSettings,
+    /// GLRE's settings.
+    pub glre: GlreSettings,
     /// Settings of the DocRED baselines, BERT-RE and BERT-TS; the defaults follow the system.
     pub baseline: BaselineSettings,
     /// Stage 1: the pre-denoising ranker.
@@ -149,6 +155,8 @@ impl Recipe {
             switches: Switches::of(profile),
             atlop: AtlopSettings::of(profile),
             docre_ii: DocreIiSettings::of(profile),
+            hin: HinSettings::of(profile),
+            glre: GlreSettings::of(profile),
             baseline: match Settings::of(system, profile) {
                 Ok(Settings::Baseline(settings) | Settings::TwoStep(settings)) => settings,
                 _ => BaselineSettings::of(Network::default(), profile),
@@ -169,6 +177,8 @@ impl Recipe {
             "dsdocre" => Ok(Settings::Dsdocre(Box::new(self.switches.clone()))),
             "atlop" => Ok(Settings::Atlop(self.atlop.clone())),
             "docre-ii" => Ok(Settings::DocreIi(Box::new(self.docre_ii.clone()))),
+            "hin" => Ok(Settings::Hin(Box::new(self.hin.clone()))),
+            "glre" => Ok(Settings::Glre(Box::new(self.glre.clone()))),
             "bert-ts" => Ok(Settings::TwoStep(self.baseline.clone())),
             "cnn" | "lstm" | "bilstm" | "context-aware" | "bert-re" => Ok(Settings::Baseline(self.baseline.clone())),
             other => Settings::of(other, self.profile),

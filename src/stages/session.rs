@@ -34,6 +34,7 @@ impl Session {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let threads = if threads > 0 { threads } else { (cores / neighbours(&world)?).max(1) };
         device::set_threads(threads)?;
+        device::keep_freed_memory();
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().ok();
         Ok(Self { world, device, signals: Signals::default() })
     }

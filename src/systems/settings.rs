@@ -6,6 +6,8 @@ use super::atlop::{Atlop, AtlopSettings};
 use super::baselines::{Baseline, BaselineSettings, Network, TwoStep};
 use super::docre_ii::{DocreIi, DocreIiSettings};
 use super::dsdocre::{Dsdocre, Switches};
+use super::glre::{Glre, GlreSettings};
+use super::hin::{Hin, HinSettings};
 use super::{Extractor, Foundation, Profile};
 use crate::{Error, Result};
 
@@ -41,6 +43,18 @@ pub const SYSTEMS: &[SystemInfo] = &[
         about: "an ATLOP base whose predictions an inference module refines, iterated at test; two training stages",
         source: "Zhang et al. 2022, Towards Better Document-level Relation Extraction via Iterative Inference",
         table: "docre-ii",
+    },
+    SystemInfo {
+        name: "hin",
+        about: "entity, sentence and document inference over BiLSTMs; translation and bilinear features in several spaces",
+        source: "Tang et al. 2020, HIN: Hierarchical Inference Network for Document-Level Relation Extraction",
+        table: "hin",
+    },
+    SystemInfo {
+        name: "glre",
+        about: "global entity representations from a relational graph, local ones by attention to mentions, context of other pairs",
+        source: "Wang et al. 2020, Global-to-Local Neural Networks for Document-Level Relation Extraction",
+        table: "glre",
     },
     SystemInfo {
         name: "cnn",
@@ -93,6 +107,10 @@ pub enum Settings {
     Atlop(AtlopSettings),
     /// DocRE-II, either stage.
     DocreIi(Box<DocreIiSettings>),
+    /// HIN.
+    Hin(Box<HinSettings>),
+    /// GLRE.
+    Glre(Box<GlreSettings>),
     /// DocRED's baselines and BERT-RE.
     Baseline(BaselineSettings),
     /// BERT-TS.
@@ -109,6 +127,8 @@ impl Settings {
             "dsdocre" => Self::Dsdocre(Box::new(Switches::of(profile))),
             "atlop" => Self::Atlop(AtlopSettings::of(profile)),
             "docre-ii" => Self::DocreIi(Box::new(DocreIiSettings::of(profile))),
+            "hin" => Self::Hin(Box::new(HinSettings::of(profile))),
+            "glre" => Self::Glre(Box::new(GlreSettings::of(profile))),
             "bert-ts" => Self::TwoStep(BaselineSettings::of(Network::Linear, profile)),
             "cnn" => Self::Baseline(BaselineSettings::of(Network::Cnn, profile)),
             "lstm" => Self::Baseline(BaselineSettings::of(Network::Lstm, profile)),
@@ -125,6 +145,8 @@ impl Settings {
             Self::Dsdocre(_) => "dsdocre",
             Self::Atlop(_) => "atlop",
             Self::DocreIi(_) => "docre-ii",
+            Self::Hin(_) => "hin",
+            Self::Glre(_) => "glre",
             Self::TwoStep(_) => "bert-ts",
             Self::Baseline(settings) => match settings.network {
                 Network::Cnn => "cnn",
@@ -161,6 +183,8 @@ impl Settings {
             Self::Dsdocre(switches) => Box::new(Dsdocre::new(foundation, switches, ranked)?),
             Self::Atlop(settings) => Box::new(Atlop::new(foundation, settings.clone())?),
             Self::DocreIi(settings) => Box::new(DocreIi::new(foundation, (**settings).clone())?),
+            Self::Hin(settings) => Box::new(Hin::new(foundation, (**settings).clone())?),
+            Self::Glre(settings) => Box::new(Glre::new(foundation, (**settings).clone())?),
             Self::Baseline(settings) => Box::new(Baseline::new(foundation, settings)?),
             Self::TwoStep(settings) => Box::new(TwoStep::new(foundation, settings)?),
         })

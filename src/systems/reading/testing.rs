@@ -28,7 +28,18 @@ pub(crate) fn foundation(positions: i64) -> Foundation {
     let encoder = build(&spec, 505, &mut parameters).unwrap();
     let entity_types = ["PER", "ORG"].map(str::to_owned).to_vec();
     let (max_pieces, truncate, dropout) = (None, false, None);
-    Foundation { encoder, parameters, relations: RELATIONS, entity_types, pieces: pieces(), max_pieces, truncate, dropout, seed: 9, twin: None }
+    Foundation {
+        encoder,
+        parameters,
+        relations: RELATIONS,
+        entity_types,
+        pieces: pieces(),
+        max_pieces,
+        truncate,
+        dropout,
+        seed: 9,
+        twin: None,
+    }
 }
 
 /// A document of `words` words in one sentence; entities as lists of word spans, facts as (head, tail, relation).
