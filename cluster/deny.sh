@@ -10,4 +10,6 @@ if [ -z "$deny" ]; then
     # Unoptimised and without the parts that fetch advisories: it runs for a second.
     [ -x "$deny" ] || cargo install --quiet --locked --debug --no-default-features --version "$version" --root "$cache/cargo-deny-$version" cargo-deny
 fi
+# cargo-deny looks at every platform's dependencies, a build fetches only this one's.
+cargo fetch --quiet --locked
 "$deny" --locked --offline check licenses bans sources
