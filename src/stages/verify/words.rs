@@ -165,6 +165,7 @@ mod tests {
             return;
         };
         let outcome = verify_case(&shared.join("parity").join(name)).unwrap();
+        println!("{outcome}");
         assert!(!outcome.tensors.is_empty() && !outcome.failed(), "{outcome}");
     }
 

@@ -5,7 +5,7 @@ use tch::{Device, Kind, Tensor};
 use super::*;
 use crate::systems::words::tests::{EVALUATION, TYPES, document, example, special, with_facts};
 use crate::systems::words::{Reading, WordTables};
-use crate::systems::{Classes, Example, Extractor, Forward, Foundation, MicroBatch, NaClass, Profile, RelationBatch, tables};
+use crate::systems::{Classes, Example, Extractor, Forward, Foundation, Layout, MicroBatch, NaClass, Profile, RelationBatch, tables};
 use crate::text::EncodedDocument;
 use crate::torch::encoder::{EncoderSpec, WordsConfig, build};
 use crate::torch::{Parameters, Precision};
@@ -104,6 +104,7 @@ fn a_document_does_not_see_its_batch() {
         assert_eq!(together.size()[0], 2 + 12);
         let alone = model.logits(&batch(&model, vec![crowded()]), EVALUATION).unwrap();
         let difference = (together.narrow(0, 2, 12) - &alone).abs().max().double_value(&[]);
+        println!("{network:?}: {difference:e}");
         assert!(difference <= 2e-6 * alone.abs().max().double_value(&[]), "{network:?}: {difference}");
     }
 }
@@ -202,6 +203,36 @@ fn the_two_steps_become_one_list_of_scores() {
     let relations = Tensor::arange(6, (Kind::Float, Device::Cpu)).view([3, 2]);
     let combined: Vec<f32> = Vec::try_from(two_step_logits(&existence, &relations).unwrap().view([-1])).unwrap();
     assert_eq!(combined, [-100.0, -100.0, 2.0, 3.0, -100.0, -100.0]);
+}
+
+#[test]
+fn each_of_the_two_networks_has_its_own_loss() {
+    // Parameters start from (seed, name), so that the same networks can be built one by one.
+    let settings = small(Network::Linear);
+    let both = TwoStep::new(Foundation { twin: Some(Box::new(foundation(true))), ..foundation(true) }, &settings).unwrap();
+    let of = |labels| Baseline::new(foundation(true), &BaselineSettings { labels, ..settings.clone() }).unwrap();
+    let (first, second) = (of(Labels::Existence), of(Labels::Relations));
+    let visit = |layout: &dyn Layout, pairs: &[(u32, u32)]| {
+        let example = Example { pairs: pairs.to_vec(), ..example(crowded(), 7) };
+        let classes =
+            if layout.targets(both.classes(), &crowded(), pairs).len() == 2 * pairs.len() { first.classes() } else { both.classes() };
+        RelationBatch::new(layout, &[example], classes, both.loss()).unwrap()
+    };
+    let all = [(0, 1), (2, 0), (3, 2), (0, 2), (1, 3)];
+    let batch = visit(&*both.layout(), &all);
+    let sums = both.losses(&batch, EVALUATION).unwrap();
+    let mean = |slot: usize| sums[slot].double_value(&[]) / batch.counts()[slot];
+    let existence = loss(&first, &visit(&*first.layout(), &all), EVALUATION).double_value(&[]);
+    let relations = loss(&second, &visit(&*second.layout(), &all[..3]), EVALUATION).double_value(&[]);
+    assert!((mean(0) - existence).abs() < 1e-6 && (mean(1) - relations).abs() < 1e-6, "{} {existence} {} {relations}", mean(0), mean(1));
+    let expected = two_step_logits(&first.logits(&batch, EVALUATION).unwrap(), &second.logits(&batch, EVALUATION).unwrap()).unwrap();
+    assert_eq!(both.logits(&batch, EVALUATION).unwrap(), expected);
+    sums[0].backward();
+    let touched = |own: bool| {
+        let mine = both.parameters().trainable().filter(|parameter| parameter.name.starts_with("heads.existence.") == own);
+        mine.filter(|parameter| parameter.tensor.grad().defined()).count()
+    };
+    assert!(touched(true) > 10 && touched(false) == 0);
 }
 
 #[test]
