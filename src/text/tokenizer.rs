@@ -52,6 +52,8 @@ struct Inner {
 pub enum TokenizerKind {
     /// BERT's WordPiece.
     WordPiece,
+    /// RoBERTa's byte-level BPE.
+    BytePair,
     /// One piece a word, for word vectors.
     WordLevel,
 }
@@ -61,6 +63,7 @@ impl TokenizerKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::WordPiece => "wordpiece",
+            Self::BytePair => "byte-level-bpe",
             Self::WordLevel => "word-level",
         }
     }
@@ -85,7 +88,7 @@ impl Tokenizer {
         Self::load_with(path, lowercase, DEFAULT_RESERVED)
     }
 
-    /// Opens a folder with `tokenizer.json`, a folder with `vocab.txt` alone (BERT), a `vocab.txt`, or a text file of word vectors
+    /// Opens a folder with `tokenizer.json`, a folder with `vocab.txt` alone (BERT) or `vocab.json` and `merges.txt` (RoBERTa), a `vocab.txt`, or a text file of word vectors
     /// (GloVe's format, gzipped or not).
     ///
     /// `lowercase` overrides what the folder says; without either, BERT vocabularies fold case unless the name of the folder or file

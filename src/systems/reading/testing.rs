@@ -14,7 +14,7 @@ pub(crate) const RELATIONS: usize = 5;
 
 /// Word pieces 0..100 are words; then come special ones.
 pub(crate) fn pieces() -> SpecialPieces {
-    SpecialPieces { cls: 100, sep: 101, pad: 102, unk: 103, star: 104, unused: (105..505).collect() }
+    SpecialPieces { cls: 100, sep: 101, pad: 102, unk: 103, window_ends: 1, star: 104, unused: (105..505).collect() }
 }
 
 /// A BERT of width 16 and three layers with `positions` positions.
@@ -28,7 +28,18 @@ pub(crate) fn foundation(positions: i64) -> Foundation {
     let encoder = build(&spec, 505, &mut parameters).unwrap();
     let entity_types = ["PER", "ORG"].map(str::to_owned).to_vec();
     let (max_pieces, truncate, dropout) = (None, false, None);
-    Foundation { encoder, parameters, relations: RELATIONS, entity_types, pieces: pieces(), max_pieces, truncate, dropout, seed: 9, twin: None }
+    Foundation {
+        encoder,
+        parameters,
+        relations: RELATIONS,
+        entity_types,
+        pieces: pieces(),
+        max_pieces,
+        truncate,
+        dropout,
+        seed: 9,
+        twin: None,
+    }
 }
 
 /// A document of `words` words in one sentence; entities as lists of word spans, facts as (head, tail, relation).
@@ -83,6 +94,9 @@ pub(crate) fn loss(system: &dyn Extractor, batch: &RelationBatch, forward: Forwa
 /// Loss before and after `steps` steps of Adam on one batch.
 pub(crate) fn overfit(system: &dyn Extractor, batch: &RelationBatch, steps: usize, rate: f64) -> (f64, f64) {
     let mut moments: Vec<_> = system.parameters().trainable().map(|p| (p.tensor.zeros_like(), p.tensor.zeros_like())).collect();
+    // Operations this small take longer to share than to do.
+    let threads = tch::get_num_threads();
+    tch::set_num_threads(1);
     let mut values = Vec::new();
     for step in 1..=steps {
         let value = loss(system, batch, EVALUATION);
@@ -103,6 +117,7 @@ pub(crate) fn overfit(system: &dyn Extractor, batch: &RelationBatch, steps: usiz
             }
         });
     }
+    tch::set_num_threads(threads);
     (values[0], *values.last().unwrap())
 }
 

@@ -6,11 +6,14 @@ use std::path::{Path, PathBuf};
 use ahash::AHashMap;
 use flate2::read::MultiGzDecoder;
 use tokenizers::decoders::wordpiece::WordPiece as WordPieceDecoder;
+use tokenizers::models::bpe::BPE;
 use tokenizers::models::wordlevel::WordLevel;
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::{BertNormalizer, Lowercase};
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::processors::bert::BertProcessing;
+use tokenizers::processors::roberta::RobertaProcessing;
 use tokenizers::{AddedToken, ModelWrapper, NormalizerWrapper};
 
 use super::TokenizerKind;
@@ -18,6 +21,8 @@ use crate::{DataError, Error, Result};
 
 /// The special pieces in front of the words of a vector file.
 const SPECIAL: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
+/// Those of RoBERTa.
+const ROBERTA_SPECIAL: [&str; 5] = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"];
 /// BERT gives up on longer words and says `[UNK]`.
 const MAX_WORD_CHARS: usize = 100;
 
@@ -45,7 +50,7 @@ fn open_folder(folder: &Path, lowercase: Option<bool>) -> Result<Opened> {
         return bert(&vocab, lines, lowercase);
     }
     if folder.join("vocab.json").is_file() {
-        return Err(unsupported(folder, "byte-level BPE (vocab.json and merges.txt)"));
+        return byte_pairs(folder, lowercase);
     }
     Err(Error::recipe(format!("{} holds no tokeniser", folder.display()))
         .with_hint("name a folder with tokenizer.json or vocab.txt, a vocab.txt, or a file of word vectors"))
@@ -53,7 +58,7 @@ fn open_folder(folder: &Path, lowercase: Option<bool>) -> Result<Opened> {
 
 fn unsupported(path: &Path, what: &str) -> Error {
     Error::recipe(format!("{}: a tokeniser of kind {what} is not supported yet", path.display()))
-        .with_hint("use a BERT WordPiece tokeniser or a file of word vectors")
+        .with_hint("use a BERT WordPiece or a byte-level BPE tokeniser, or a file of word vectors")
 }
 
 /// Opens a `tokenizer.json`. Truncation and padding are taken off: views do that themselves.
@@ -65,7 +70,7 @@ fn open_json(path: &Path, lowercase: Option<bool>) -> Result<Opened> {
     let kind = match tokenizer.get_model() {
         ModelWrapper::WordPiece(_) => TokenizerKind::WordPiece,
         ModelWrapper::WordLevel(_) => TokenizerKind::WordLevel,
-        ModelWrapper::BPE(_) => return Err(unsupported(path, "byte-level BPE")),
+        ModelWrapper::BPE(_) => TokenizerKind::BytePair,
         ModelWrapper::Unigram(_) => return Err(unsupported(path, "unigram")),
     };
     if let Some(lowercase) = lowercase {
@@ -104,6 +109,31 @@ fn bert(path: &Path, lines: Vec<String>, lowercase: Option<bool>) -> Result<Open
     tokenizer.with_pre_tokenizer(Some(BertPreTokenizer));
     tokenizer.with_decoder(Some(WordPieceDecoder::default()));
     finish(tokenizer, TokenizerKind::WordPiece)
+}
+
+/// RoBERTa's byte-level BPE from `vocab.json` and `merges.txt`. A word is tokenised as it stands, without a blank before it.
+fn byte_pairs(folder: &Path, lowercase: Option<bool>) -> Result<Opened> {
+    let (vocab, merges) = (folder.join("vocab.json"), folder.join("merges.txt"));
+    if !merges.is_file() {
+        return Err(
+            Error::recipe(format!("{} has a vocab.json, but no merges.txt", folder.display())).with_hint("byte-level BPE needs both")
+        );
+    }
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let model = BPE::from_file(&text(&vocab), &text(&merges)).build().map_err(|error| DataError::new(&vocab, error.to_string()))?;
+    let mut tokenizer = tokenizers::Tokenizer::new(model);
+    tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
+    tokenizer.with_decoder(Some(ByteLevel::new(false, true, true)));
+    let present = ROBERTA_SPECIAL.into_iter().filter(|piece| tokenizer.token_to_id(piece).is_some());
+    let special: Vec<AddedToken> = present.map(|piece| AddedToken::from(piece, true)).collect();
+    tokenizer.add_special_tokens(&special);
+    if let (Some(start), Some(end)) = (tokenizer.token_to_id("<s>"), tokenizer.token_to_id("</s>")) {
+        tokenizer.with_post_processor(Some(RobertaProcessing::new(("</s>".into(), end), ("<s>".into(), start))));
+    }
+    if let Some(lowercase) = lowercase {
+        fold_case(&mut tokenizer, lowercase, &vocab)?;
+    }
+    Ok((tokenizer, TokenizerKind::BytePair))
 }
 
 /// One piece a word, over the first fields of a file of word vectors.

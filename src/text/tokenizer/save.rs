@@ -23,9 +23,12 @@ pub(super) fn write(inner: &Inner, folder: &Path) -> Result<()> {
 
 /// `{"cls_token": "[CLS]", …}`.
 fn special_tokens(inner: &Inner) -> Value {
-    let mut map = json!({ "unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]" });
-    if inner.tokenizer.token_to_id("[MASK]").is_some() {
-        map["mask_token"] = json!("[MASK]");
+    let name = |id: u32| inner.tokenizer.id_to_token(id);
+    let special = &inner.special;
+    let (unk, sep, pad, cls) = (name(special.unk), name(special.sep), name(special.pad), name(special.cls));
+    let mut map = json!({ "unk_token": unk, "sep_token": sep, "pad_token": pad, "cls_token": cls });
+    if let Some(mask) = ["[MASK]", "<mask>"].into_iter().find(|mask| inner.tokenizer.token_to_id(mask).is_some()) {
+        map["mask_token"] = json!(mask);
     }
     map
 }
@@ -42,7 +45,7 @@ fn config(inner: &Inner) -> Value {
                 config["tokenize_chinese_chars"] = json!(bert.handle_chinese_chars);
             }
         }
-        TokenizerKind::WordLevel => config["tokenizer_class"] = json!("PreTrainedTokenizerFast"),
+        TokenizerKind::WordLevel | TokenizerKind::BytePair => config["tokenizer_class"] = json!("PreTrainedTokenizerFast"),
     }
     config
 }

@@ -12,14 +12,16 @@ const MASKED_MENTION: usize = 200;
 /// Numbers of the special pieces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SpecialPieces {
-    /// `[CLS]`, the first piece of a view.
+    /// `[CLS]` (RoBERTa: `<s>`), the first piece of a view.
     pub cls: u32,
-    /// `[SEP]`, the last piece of a view.
+    /// `[SEP]` (RoBERTa: `</s>`), the last piece of a view.
     pub sep: u32,
     /// `[PAD]`.
     pub pad: u32,
     /// `[UNK]`.
     pub unk: u32,
+    /// How many ends close a window that does not end its document: RoBERTa 2, others 1.
+    pub window_ends: usize,
     /// `*`, a marker; the last reserved piece where the vocabulary has none.
     pub star: u32,
     /// `[unused0]`, `[unused1]`, …; always more than the masked mention's.
@@ -37,19 +39,22 @@ impl SpecialPieces {
         let missing = names.iter().filter(|name| tokenizer.token_to_id(name).is_none());
         let missing: Vec<AddedToken> = missing.map(|name| AddedToken::from(name.as_str(), true)).collect();
         tokenizer.add_special_tokens(&missing);
+        let roberta = tokenizer.token_to_id("[CLS]").is_none() && tokenizer.token_to_id("<s>").is_some();
         let find = |name: &str| {
-            let hint = "the vocabulary needs [PAD], [UNK], [CLS] and [SEP]";
+            let hint = "the vocabulary needs [PAD], [UNK], [CLS] and [SEP], or RoBERTa's <pad>, <unk>, <s> and </s>";
             let missing = || Error::from(DataError::new(path, format!("no piece `{name}` in the vocabulary")).hint(hint));
             tokenizer.token_to_id(name).ok_or_else(missing)
         };
+        let [cls, sep, pad, unk] = if roberta { ["<s>", "</s>", "<pad>", "<unk>"] } else { ["[CLS]", "[SEP]", "[PAD]", "[UNK]"] };
         let unused = names.iter().map(|name| find(name)).collect::<Result<Vec<_>>>()?;
         let star = tokenizer.token_to_id("*").unwrap_or(unused[reserved - 1]);
-        Ok(Self { star, cls: find("[CLS]")?, sep: find("[SEP]")?, pad: find("[PAD]")?, unk: find("[UNK]")?, unused })
+        let window_ends = if roberta { 2 } else { 1 };
+        Ok(Self { star, window_ends, cls: find(cls)?, sep: find(sep)?, pad: find(pad)?, unk: find(unk)?, unused })
     }
 
     /// What closes a window that does not end its document.
     pub fn window_end(&self) -> Vec<u32> {
-        vec![self.sep]
+        vec![self.sep; self.window_ends]
     }
 
     /// The piece of a blanked entity, `[unused0]`.

@@ -84,7 +84,7 @@ fn missing_unused_pieces_are_appended_and_saved() {
 
 #[test]
 fn markers_skip_the_masked_mention_and_wrap_around() {
-    let special = SpecialPieces { cls: 0, sep: 0, pad: 0, unk: 0, star: 0, unused: (0..401).collect() };
+    let special = SpecialPieces { cls: 0, sep: 0, pad: 0, unk: 0, window_ends: 1, star: 0, unused: (0..401).collect() };
     let markers = |entity| (special.start_marker(entity), special.end_marker(entity));
     assert_eq!((special.blank(), special.masked_mention()), (0, 200));
     assert_eq!([markers(0), markers(1), markers(41), markers(98)], [(1, 2), (3, 4), (83, 84), (197, 198)]);
@@ -93,6 +93,27 @@ fn markers_skip_the_masked_mention_and_wrap_around() {
     let all: std::collections::BTreeSet<u32> = (0..199).flat_map(|entity| [markers(entity).0, markers(entity).1]).collect();
     assert_eq!(all.len(), 398, "no marker is shared");
     assert!(!all.contains(&0) && !all.contains(&200));
+}
+
+#[test]
+fn byte_pairs_are_roberta_s() {
+    // Bytes as printable letters; "a b" merges to "ab", and a word has no blank before it.
+    let temp = temp();
+    let vocab = r#"{"<s>":0,"<pad>":1,"</s>":2,"<unk>":3,"a":4,"b":5,"ab":6,"*":7,"Ġ":8,"Ã":9,"¼":10}"#;
+    fs_err::write(temp.path().join("vocab.json"), vocab).unwrap();
+    fs_err::write(temp.path().join("merges.txt"), "#version: 0.2\na b\n").unwrap();
+    let mut tokenizer = Tokenizer::load(temp.path(), None).unwrap();
+    assert_eq!(tokenizer.kind(), TokenizerKind::BytePair);
+    assert_eq!(tokenizer.encode_word("aba").unwrap(), [6, 4]);
+    assert_eq!(tokenizer.encode_word("ü").unwrap(), [9, 10]);
+    let special = tokenizer.special().clone();
+    assert_eq!((special.cls, special.pad, special.sep, special.unk, special.star), (0, 1, 2, 3, 7));
+    assert_eq!((special.window_end(), special.unused[0]), (vec![2, 2], 11));
+    let saved = temp.path().join("saved");
+    tokenizer.save(&saved).unwrap();
+    let mut again = Tokenizer::load(&saved, None).unwrap();
+    assert_eq!((again.identity(), again.special()), (tokenizer.identity(), &special));
+    assert_eq!(again.encode_word("aba").unwrap(), [6, 4]);
 }
 
 #[test]
@@ -126,10 +147,10 @@ fn clear_refusals() {
     fs_err::create_dir(&roberta).unwrap();
     refused(&roberta, 64, "no tokeniser");
     fs_err::write(roberta.join("vocab.json"), "{}").unwrap();
-    refused(&roberta, 64, "not supported yet");
+    refused(&roberta, 64, "merges.txt");
     let bpe = temp.path().join("tokenizer.json");
     fs_err::write(&bpe, tokenizers::Tokenizer::new(tokenizers::models::bpe::BPE::default()).to_string(false).unwrap()).unwrap();
-    refused(&bpe, 64, "not supported yet");
+    refused(&bpe, 65, "[CLS]");
     fs_err::write(&bpe, "{").unwrap();
     refused(&bpe, 65, "tokenizer.json");
     let vocab = temp.path().join("vocab.txt");

@@ -1,6 +1,7 @@
 //! BERT (Devlin et al. 2019) over packed documents: nothing is padded, so every product sees real tokens only.
 //!
-//! Post-norm layers as in Hugging Face's `BertModel`; token type 0 everywhere; the pooler is saved and loaded but not computed.
+//! Post-norm layers as in Hugging Face's `BertModel`; token type 0 everywhere; the pooler is saved and loaded but not computed. RoBERTa differs
+//! in the row of its first position alone.
 
 use serde_json::Value;
 use tch::Tensor;
@@ -98,7 +99,7 @@ impl Encoder for Bert {
     }
 
     fn max_positions(&self) -> Option<i64> {
-        Some(self.config.max_position_embeddings)
+        Some(self.config.positions())
     }
 
     fn dropout_rates(&self) -> (f64, f64) {
@@ -114,7 +115,7 @@ impl Encoder for Bert {
     }
 
     fn encode_attended(&self, stream: &TokenStream, asked: &Attending, pass: &Pass) -> Result<Attended> {
-        check_lengths(stream.segments.longest(), self.config.max_position_embeddings)?;
+        check_lengths(stream.segments.longest(), self.config.positions())?;
         let first = asked.first_layer(self.layers.len())?;
         let mut states = self.embeddings.forward(stream, pass)?;
         let (mut kept, mut attention) = (Vec::new(), Vec::new());
@@ -162,6 +163,9 @@ fn extend(bert: &mut Bert, alpha: f64, parameters: &mut Parameters) -> Result<()
     if bert.config.other.contains_key(EXTENDED) {
         return Ok(());
     }
+    if bert.config.is_roberta() {
+        return Err(Error::recipe("the positions of a RoBERTa cannot be extended").with_hint("encode long documents in windows"));
+    }
     let table = tch::no_grad(|| extended_positions(&bert.embeddings.positions, alpha))?;
     bert.config.max_position_embeddings = table.size()[0];
     bert.config.other.insert(EXTENDED.to_owned(), alpha.into());
@@ -176,6 +180,7 @@ struct Embeddings {
     positions: Tensor,
     token_types: Tensor,
     norm: LayerNorm,
+    first_position: i64,
 }
 
 impl Embeddings {
@@ -185,13 +190,14 @@ impl Embeddings {
             positions: handle(params, POSITION_TABLE)?,
             token_types: handle(params, "embeddings.token_type_embeddings.weight")?,
             norm: LayerNorm::get(params, "embeddings.LayerNorm", config.layer_norm_eps)?,
+            first_position: config.first_position(),
         })
     }
 
     /// [T, d]
     fn forward(&self, stream: &TokenStream, pass: &Pass) -> Result<Tensor> {
         let words = lookup(&self.words, &stream.ids)?;
-        let positions = lookup(&self.positions, &stream.positions)?;
+        let positions = lookup(&self.positions, &stream.positions.f_add_scalar(self.first_position)?)?;
         let sum = words.f_add(&positions)?.f_add(&self.token_types.f_select(0, 0)?)?;
         dropout(&self.norm.forward(&sum)?, pass.hidden_dropout, 0)
     }

@@ -20,7 +20,7 @@ pub struct BertConfig {
     pub num_attention_heads: i64,
     /// Width of the feed-forward layer.
     pub intermediate_size: i64,
-    /// The longest document, in pieces.
+    /// Rows of the position table: the longest document, in pieces; RoBERTa has two more.
     pub max_position_embeddings: i64,
     /// Rows of the token-type table; only row 0 is used.
     #[serde(default = "default_type_vocab_size")]
@@ -70,7 +70,25 @@ fn default_position_embedding_type() -> String {
     "absolute".into()
 }
 
+/// `model_type` of RoBERTa.
+pub(super) const ROBERTA: &str = "roberta";
+
 impl BertConfig {
+    /// Whether this is a RoBERTa (Liu et al. 2019): a BERT whose positions begin after the padding piece's number.
+    pub fn is_roberta(&self) -> bool {
+        self.other.get("model_type").and_then(Value::as_str) == Some(ROBERTA)
+    }
+
+    /// Row of the position table that a document's first piece takes.
+    pub fn first_position(&self) -> i64 {
+        if self.is_roberta() { self.pad_token_id.unwrap_or(1) + 1 } else { 0 }
+    }
+
+    /// The longest document, in pieces.
+    pub fn positions(&self) -> i64 {
+        self.max_position_embeddings - self.first_position()
+    }
+
     /// Names that [`Self::preset`] knows.
     pub const PRESETS: &'static [&'static str] = &["tiny", "mini", "base"];
 
@@ -118,8 +136,9 @@ impl BertConfig {
     /// The content of `config.json`; `architectures` and `model_type` say what is saved, whatever was loaded.
     pub fn to_json(&self) -> Value {
         let mut config = serde_json::to_value(self).unwrap_or_default();
-        config["architectures"] = json!(["BertModel"]);
-        config["model_type"] = json!("bert");
+        let (architecture, model_type) = if self.is_roberta() { ("RobertaModel", ROBERTA) } else { ("BertModel", "bert") };
+        config["architectures"] = json!([architecture]);
+        config["model_type"] = json!(model_type);
         config["torch_dtype"] = json!("float32");
         config
     }
@@ -159,6 +178,10 @@ impl BertConfig {
         if self.hidden_size % self.num_attention_heads != 0 {
             let (width, heads) = (self.hidden_size, self.num_attention_heads);
             return Err(Error::recipe(format!("`hidden_size` {width} is not a multiple of `num_attention_heads` {heads}")));
+        }
+        if self.positions() < 1 {
+            let rows = self.max_position_embeddings;
+            return Err(Error::recipe(format!("`max_position_embeddings` {rows} leaves no position after the padding piece")));
         }
         if self.position_embedding_type != "absolute" {
             let kind = &self.position_embedding_type;

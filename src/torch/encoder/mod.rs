@@ -166,12 +166,12 @@ fn from_folder(dir: &Path, vocab_size: i64, params: &mut Parameters) -> Result<B
     let folder = hf::read_folder(dir)?;
     match folder.model_type() {
         // Configurations written before 2020 do not name their type.
-        Some("bert") | None => Ok(Box::new(Bert::from_folder(&folder, vocab_size, params)?)),
+        Some("bert" | bert_config::ROBERTA) | None => Ok(Box::new(Bert::from_folder(&folder, vocab_size, params)?)),
         Some(bilstm::MODEL_TYPE) => Ok(Box::new(BiLstm::from_folder(&folder, vocab_size, params)?)),
         Some(words::MODEL_TYPE) => Ok(Box::new(Words::from_folder(&folder, vocab_size, params)?)),
         Some(other) => Err(folder
             .error(format!("`model_type` is `{other}`, which cannot be loaded"))
-            .hint(format!("the encoders that can be loaded are `bert`, `{}` and `{}`", bilstm::MODEL_TYPE, words::MODEL_TYPE))
+            .hint(format!("the encoders that can be loaded are `bert`, `roberta`, `{}` and `{}`", bilstm::MODEL_TYPE, words::MODEL_TYPE))
             .into()),
     }
 }

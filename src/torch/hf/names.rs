@@ -7,10 +7,10 @@ use tch::Tensor;
 
 use crate::{DataError, Result};
 
-/// The prefix of models that hold a BERT and heads.
-const PREFIX: &str = "bert.";
-/// The heads of BERT's own pre-training.
-const HEADS: &str = "cls.";
+/// The prefixes of models that hold a BERT and heads.
+const PREFIXES: [&str; 2] = ["bert.", "roberta."];
+/// The heads of BERT's and RoBERTa's own pre-training.
+const HEADS: [&str; 2] = ["cls.", "lm_head."];
 /// Buffers that old versions saved.
 const BUFFERS: [&str; 2] = ["embeddings.position_ids", "embeddings.token_type_ids"];
 
@@ -22,8 +22,8 @@ pub(super) fn clean(path: &Path, found: BTreeMap<String, Tensor>) -> Result<(BTr
     let mut tensors = BTreeMap::new();
     let mut heads = 0;
     for (name, tensor) in found {
-        let bare = name.strip_prefix(PREFIX).unwrap_or(&name);
-        if bare.starts_with(HEADS) {
+        let bare = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(&name);
+        if HEADS.iter().any(|head| bare.starts_with(head)) {
             heads += 1;
         } else if !BUFFERS.contains(&bare)
             && let renamed = modern(bare)
@@ -32,8 +32,11 @@ pub(super) fn clean(path: &Path, found: BTreeMap<String, Tensor>) -> Result<(BTr
             return Err(DataError::new(path, format!("two tensors stand for `{renamed}`, one of them `{name}`")).into());
         }
     }
-    let notes =
-        if heads == 0 { Vec::new() } else { vec![format!("{heads} tensors of BERT's pre-training heads (`{HEADS}*`) were left out")] };
+    let notes = if heads == 0 {
+        Vec::new()
+    } else {
+        vec![format!("{heads} tensors of pre-training heads (`{}*`) were left out", HEADS.join("*`, `"))]
+    };
     Ok((tensors, notes))
 }
 

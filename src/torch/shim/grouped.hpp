@@ -182,7 +182,9 @@ inline void grouped_backward_inputs(const GroupedShape& shape, const float* head
 
 // grad_weight starts at zero.
 inline void grouped_backward_weight(const GroupedShape& shape, const float* head, const float* tail, const float* grad, float* grad_weight) {
-  at::parallel_for(0, shape.width(), 1, [&](int64_t first, int64_t last) {
+  // Head channels that are worth another thread.
+  int64_t grain = std::max<int64_t>(1, (1 << 22) / std::max<int64_t>(1, shape.pairs * shape.b * shape.classes));
+  at::parallel_for(0, shape.width(), grain, [&](int64_t first, int64_t last) {
     int64_t padded = (shape.b + kLanes - 1) / kLanes * kLanes;
     std::vector<float> outer(kPairBlock * padded), slab(shape.classes * padded);
     for (int64_t x = first; x < last; x++) {

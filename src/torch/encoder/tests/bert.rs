@@ -110,8 +110,56 @@ fn unusable_specifications_are_refused() {
 fn another_architecture_is_one_clear_error() {
     let (params, encoder) = small_bert(5);
     let (dir, ..) = saved_and_loaded(&params, &*encoder, 50);
-    fs_err::write(dir.path().join("config.json"), r#"{"model_type": "roberta"}"#).unwrap();
+    fs_err::write(dir.path().join("config.json"), r#"{"model_type": "distilbert"}"#).unwrap();
     let error = build(&EncoderSpec::Folder(dir.path().to_owned()), 50, &mut Parameters::new(1, Device::Cpu)).err().unwrap();
-    assert!(error.to_string().contains("`roberta`"), "{error}");
+    assert!(error.to_string().contains("`distilbert`"), "{error}");
     assert_eq!(error.exit_code(), 65);
+}
+
+#[test]
+fn a_roberta_is_a_bert_whose_positions_begin_later() {
+    let sizes = serde_json::json!({ "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32, "pad_token_id": 1 });
+    let config = |rows: i64| {
+        let mut config = BertConfig::preset("tiny", 50).unwrap().with_overrides(sizes.as_object().unwrap()).unwrap();
+        config.max_position_embeddings = rows;
+        config
+    };
+    let mut roberta_config = config(14);
+    roberta_config.other.insert("model_type".into(), "roberta".into());
+    let (mut of_roberta, mut of_bert) = (Parameters::new(1, Device::Cpu), Parameters::new(1, Device::Cpu));
+    let roberta = Bert::declare(roberta_config, &mut of_roberta).unwrap();
+    let bert = Bert::declare(config(12), &mut of_bert).unwrap();
+    let table = "embeddings.position_embeddings.weight";
+    of_bert.assign(table, &of_roberta.get(table).unwrap().narrow(0, 2, 12)).unwrap();
+    let pass = Pass::inference(Precision::Fp32);
+    let long = [(0..12).map(|id| id % 50).collect::<Vec<i64>>()];
+    assert_eq!(roberta.encode(&stream(&long), &pass).unwrap(), bert.encode(&stream(&long), &pass).unwrap());
+    assert!(roberta.encode(&stream(&[vec![1; 13]]), &pass).is_err());
+    assert_eq!((roberta.max_positions(), roberta.config()["model_type"].as_str()), (Some(12), Some("roberta")));
+    assert_eq!(BertConfig::from_json(&roberta.config()).unwrap().first_position(), 2);
+}
+
+#[test]
+fn attention_of_layers_that_are_not_there_is_refused() {
+    use crate::torch::encoder::Attending;
+    let (_params, encoder) = small_bert(2);
+    let error = encoder.encode_attended(&stream(&documents()), &Attending { layers: 9, plan: None }, &Pass::inference(Precision::Fp32));
+    assert!(error.unwrap_err().to_string().contains("mean of 9 layers"));
+}
+
+#[test]
+fn positions_are_extended_once_by_their_hierarchy() {
+    let mut own = Parameters::new(0, Device::Cpu);
+    let mut bert = Bert::declare(BertConfig { max_position_embeddings: 4, ..BertConfig::preset("tiny", 9).unwrap() }, &mut own).unwrap();
+    let table = "embeddings.position_embeddings.weight";
+    let before = own.get(table).unwrap().copy();
+    bert.extend_positions(0.4, &mut own).unwrap();
+    bert.extend_positions(0.4, &mut own).unwrap();
+    let after = own.get(table).unwrap();
+    assert_eq!((after.size()[0], bert.max_positions()), (12, Some(12)));
+    assert_eq!(after.narrow(0, 0, 4), before);
+    // Row 4·2 + 3: α u_2 + (1 − α) u_3 with u_i = (p_i − α p_0) / (1 − α).
+    let u = |i: i64| (before.get(i) - before.get(0) * 0.4) / 0.6;
+    assert!((after.get(11) - (u(2) * 0.4 + u(3) * 0.6)).abs().max().double_value(&[]) < 1e-6);
+    assert!(after.requires_grad());
 }
