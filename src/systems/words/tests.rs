@@ -14,7 +14,7 @@ pub(crate) const EVALUATION: Forward = Forward { train: false, precision: Precis
 pub(crate) const TYPES: [&str; 2] = ["ORG", "PER"];
 
 pub(crate) fn special() -> SpecialPieces {
-    SpecialPieces { cls: 2, sep: 3, pad: 0, unk: 1, star: 4, unused: (5..310).collect() }
+    SpecialPieces { cls: 2, sep: 3, pad: 0, unk: 1, window_ends: 1, star: 4, unused: (5..310).collect() }
 }
 
 pub(crate) fn options(reading: Reading) -> WordOptions {

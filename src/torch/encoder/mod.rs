@@ -171,11 +171,7 @@ fn from_folder(dir: &Path, vocab_size: i64, params: &mut Parameters) -> Result<B
         Some(words::MODEL_TYPE) => Ok(Box::new(Words::from_folder(&folder, vocab_size, params)?)),
         Some(other) => Err(folder
             .error(format!("`model_type` is `{other}`, which cannot be loaded"))
-<<<<<<< HEAD
-            .hint(format!("the encoders that can be loaded are `bert`, `{}` and `{}`", bilstm::MODEL_TYPE, words::MODEL_TYPE))
-=======
-            .hint(format!("the encoders that can be loaded are `bert`, `roberta` and `{}`", bilstm::MODEL_TYPE))
->>>>>>> 9a7caa9 (RoBERTa: byte-level BPE, positions after the padding piece, two ends of a window; costs of pairs in the design page)
+            .hint(format!("the encoders that can be loaded are `bert`, `roberta`, `{}` and `{}`", bilstm::MODEL_TYPE, words::MODEL_TYPE))
             .into()),
     }
 }
