@@ -36,6 +36,8 @@ pub enum Purpose {
     Finetune = 11,
     /// Noise of DocRE-II's second stage.
     Noise = 12,
+    /// Entity blanking in ranker training.
+    RankBlanking = 13,
 }
 
 /// The generator for one purpose of one item of one step. Its 256-bit key is the four numbers themselves, so no two streams share a key.
