@@ -256,7 +256,7 @@ impl<'c> PretrainSampler<'c> {
         let documents = [sides[0].document.as_ref(), sides[1].document.as_ref()];
         let mut drawn = PretrainItem { rows, same_fact: facts.is_some(), ..PretrainItem::default() };
         let mut blanking = stream(Purpose::Blanking);
-        drawn.choices = documents.map(|document| draw_blanked(&mut blanking, document, settings));
+        drawn.choices = documents.map(|document| draw_blanked(&mut blanking, document, settings.blank_probability));
         if settings.has(Task::MenMat) {
             let mut stream = stream(Purpose::MentionMatching);
             for (side, document) in documents.into_iter().enumerate() {
@@ -348,8 +348,8 @@ impl KeptPairs {
     }
 }
 
-fn draw_blanked(stream: &mut Stream, document: &EncodedDocument, settings: &PretrainSettings) -> ViewChoices {
-    let blanked = document.entities.iter().map(|_| stream.random_bool(settings.blank_probability)).collect();
+pub(super) fn draw_blanked(stream: &mut Stream, document: &EncodedDocument, probability: f64) -> ViewChoices {
+    let blanked = document.entities.iter().map(|_| stream.random_bool(probability)).collect();
     ViewChoices { blanked, masked: Vec::new() }
 }
 

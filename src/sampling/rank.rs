@@ -4,22 +4,25 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use super::draw::place;
+use super::pretrain::draw_blanked;
 use super::{PairInstance, Purpose, UnlabelledPairs, rng};
-use crate::text::EncodedDocument;
+use crate::text::{EncodedDocument, ViewChoices};
 
 /// Numbers of ranker training.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RankSettings {
     /// Instances for each visit of a document.
     pub instances: usize,
     /// Pairs of an instance, the labelled one included.
     pub candidates: usize,
+    /// Probability that an entity is blanked at a visit, as in pre-training; the papers' ranker sees all names.
+    pub blank_probability: f64,
 }
 
 impl Default for RankSettings {
     fn default() -> Self {
-        Self { instances: 3, candidates: 6 }
+        Self { instances: 3, candidates: 6, blank_probability: 0.0 }
     }
 }
 
@@ -28,6 +31,8 @@ impl Default for RankSettings {
 pub struct RankItem {
     /// Row of the document.
     pub row: usize,
+    /// Blanked entities.
+    pub choices: ViewChoices,
     /// The instances.
     pub instances: Vec<PairInstance>,
 }
@@ -46,7 +51,9 @@ pub fn rank_item(document: &EncodedDocument, row: usize, settings: &RankSettings
         let (pairs, answer) = place(&mut stream, others, (fact.head, fact.tail));
         PairInstance { pairs, answer }
     };
-    Some(RankItem { row, instances: (0..settings.instances).map(|_| instance()).collect() })
+    let instances = (0..settings.instances).map(|_| instance()).collect();
+    let choices = draw_blanked(&mut rng(seed, Purpose::RankBlanking, step, item), document, settings.blank_probability);
+    Some(RankItem { row, choices, instances })
 }
 
 #[cfg(test)]

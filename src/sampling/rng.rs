@@ -34,6 +34,8 @@ pub enum Purpose {
     IntraAlignment = 10,
     /// Negative pairs of fine-tuning without a ranker.
     Finetune = 11,
+    /// Entity blanking in ranker training.
+    RankBlanking = 12,
 }
 
 /// The generator for one purpose of one item of one step. Its 256-bit key is the four numbers themselves, so no two streams share a key.

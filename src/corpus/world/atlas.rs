@@ -15,11 +15,13 @@ pub(super) struct Thing {
     pub names: Vec<String>,
     /// Only of a person: decides between "she" and "he".
     pub female: bool,
+    /// Only of a person: the year of birth.
+    pub born: u32,
 }
 
 impl Thing {
     pub(super) fn new(kind: Kind, names: Vec<String>) -> Self {
-        Self { kind, names, female: false }
+        Self { kind, names, female: false, born: 0 }
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) fn compose(facts: &Evidence) -> Evidence {
     let mut composed = Evidence::new();
     for (first, second, whole) in COMPOSITIONS {
         for (a, a_sentences) in facts.iter().filter(|(fact, _)| fact.rel == first) {
-            for (b, b_sentences) in facts.iter().filter(|(fact, _)| fact.rel == second && fact.head == a.tail) {
+            for (b, b_sentences) in facts.iter().filter(|(fact, _)| fact.rel == second && fact.head == a.tail && fact.tail != a.head) {
                 composed.entry(Triple::new(a.head, whole, b.tail)).or_insert_with(|| a_sentences.union(b_sentences).copied().collect());
             }
         }

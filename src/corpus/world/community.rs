@@ -13,6 +13,11 @@ use super::{
 const COMPANIES: usize = 4;
 const WORKS: usize = 4;
 const CITIES: usize = 4;
+/// Parents are born within a few years of each other, their children a generation later.
+const GENERATION: u32 = 8;
+const AGE_AT_BIRTH: std::ops::Range<u32> = 22..37;
+const AGE_AT_FOUNDING: std::ops::Range<u32> = 22..51;
+const AGE_AT_WRITING: std::ops::Range<u32> = 20..61;
 
 /// Things and the facts between them. Inverse facts are not listed; composed ones are.
 #[derive(Clone, Debug, Default)]
@@ -82,10 +87,14 @@ impl Community {
 
     /// Families of two parents and two children; eldest children of the two families may be married.
     fn add_families<R: Rng>(&mut self, rng: &mut R) -> Vec<usize> {
+        let era = rng.random_range(1880..1930);
         for _ in 0..2 {
             let family = names::family(rng);
+            let parents = [era + rng.random_range(0..GENERATION), era + rng.random_range(0..GENERATION)];
+            let children = [(); 2].map(|()| parents[0].max(parents[1]) + rng.random_range(AGE_AT_BIRTH));
             let genders = [true, false, rng.random_bool(0.5), rng.random_bool(0.5)];
-            let members: Vec<usize> = genders.iter().map(|female| self.add_person(*female, &family, rng)).collect();
+            let people = genders.into_iter().zip(parents.into_iter().chain(children));
+            let members: Vec<usize> = people.map(|(female, born)| self.add_person(female, born, &family, rng)).collect();
             let &[mother, father, elder, younger] = members.as_slice() else { continue };
             self.relate(mother, Rel::Spouse, father, rng);
             self.relate(elder, Rel::Sibling, younger, rng);
@@ -101,24 +110,25 @@ impl Community {
         self.families.iter().flatten().copied().collect()
     }
 
-    fn add_person<R: Rng>(&mut self, female: bool, family: &str, rng: &mut R) -> usize {
+    fn add_person<R: Rng>(&mut self, female: bool, born: u32, family: &str, rng: &mut R) -> usize {
         let taken = |things: &[Thing], name: &str| things.iter().any(|thing| thing.names[0] == name);
         let mut names = names::person(rng, female, family);
         while taken(&self.things, &names[0]) {
             names = names::person(rng, female, family);
         }
-        self.thing(Thing { kind: Kind::Person, names, female })
+        self.thing(Thing { kind: Kind::Person, names, female, born })
     }
 
     fn add_companies<R: Rng>(&mut self, cities: &[usize], persons: &[usize], rng: &mut R) -> Vec<usize> {
         let mut eponyms: Vec<String> = cities.iter().map(|city| self.things[*city].names[0].clone()).collect();
         eponyms.extend(persons.iter().filter_map(|person| self.things[*person].names.last().cloned()));
         let mut companies = Vec::new();
-        for _ in 0..COMPANIES {
-            let company = self.thing(Thing::new(Kind::Company, names::company(rng, &eponyms)));
+        for number in 0..COMPANIES {
+            let company = self.thing(Thing::new(Kind::Company, names::company(rng, is_publisher(number), &eponyms)));
             self.relate_to_any(company, Rel::Headquarters, cities, rng);
-            self.relate_to_any(company, Rel::FoundedBy, persons, rng);
-            self.add_leaf(company, Rel::Inception, Kind::Date, names::date(rng, 1880..1990), rng);
+            let founder = self.relate_to_any(company, Rel::FoundedBy, persons, rng);
+            let year = self.year_of_life(founder, AGE_AT_FOUNDING, rng);
+            self.add_leaf(company, Rel::Inception, Kind::Date, names::date(rng, year), rng);
             self.add_leaf(company, Rel::Employees, Kind::Number, names::number(rng, 1..80), rng);
             companies.push(company);
         }
@@ -131,7 +141,7 @@ impl Community {
     fn add_lives<R: Rng>(&mut self, persons: &[usize], cities: &[usize], companies: &[usize], universities: &[usize], rng: &mut R) {
         for &person in persons {
             self.relate_to_any(person, Rel::BirthPlace, cities, rng);
-            self.add_leaf(person, Rel::BirthDate, Kind::Date, names::date(rng, 1890..1985), rng);
+            self.add_leaf(person, Rel::BirthDate, Kind::Date, names::date(rng, self.things[person].born), rng);
             self.relate_to_any(person, Rel::Employer, companies, rng);
             if rng.random_bool(0.6) {
                 self.relate_to_any(person, Rel::EducatedAt, universities, rng);
@@ -140,19 +150,30 @@ impl Community {
     }
 
     fn add_works<R: Rng>(&mut self, persons: &[usize], companies: &[usize], rng: &mut R) {
+        let publishers: Vec<usize> =
+            (0..).zip(companies).filter(|(number, _)| is_publisher(*number)).map(|(_, company)| *company).collect();
+        let is_eponym = |thing: &&Thing| matches!(thing.kind, Kind::Person | Kind::City | Kind::Country);
+        let eponyms: Vec<String> = self.things.iter().filter(is_eponym).map(|thing| thing.names[0].clone()).collect();
         for _ in 0..WORKS {
-            let eponym = self.things.choose(rng).map_or_else(String::new, |thing| thing.names[0].clone());
-            let work = self.thing(Thing::new(Kind::Work, names::work(rng, &eponym)));
-            self.relate_to_any(work, Rel::Author, persons, rng);
-            self.relate_to_any(work, Rel::Publisher, companies, rng);
-            self.add_leaf(work, Rel::PublicationDate, Kind::Date, names::date(rng, 1920..2020), rng);
+            let work = self.thing(Thing::new(Kind::Work, names::work(rng, &eponyms)));
+            let author = self.relate_to_any(work, Rel::Author, persons, rng);
+            self.relate_to_any(work, Rel::Publisher, &publishers, rng);
+            let year = self.year_of_life(author, AGE_AT_WRITING, rng);
+            self.add_leaf(work, Rel::PublicationDate, Kind::Date, names::date(rng, year), rng);
         }
     }
 
-    fn relate_to_any<R: Rng>(&mut self, head: usize, rel: Rel, tails: &[usize], rng: &mut R) {
-        if let Some(&tail) = tails.choose(rng) {
+    /// A year in which a person is of that age.
+    fn year_of_life<R: Rng>(&self, person: Option<usize>, ages: std::ops::Range<u32>, rng: &mut R) -> u32 {
+        person.map_or(0, |person| self.things[person].born) + rng.random_range(ages)
+    }
+
+    fn relate_to_any<R: Rng>(&mut self, head: usize, rel: Rel, tails: &[usize], rng: &mut R) -> Option<usize> {
+        let tail = tails.choose(rng).copied();
+        if let Some(tail) = tail {
             self.relate(head, rel, tail, rng);
         }
+        tail
     }
 
     fn add_leaf<R: Rng>(&mut self, head: usize, rel: Rel, kind: Kind, names: Vec<String>, rng: &mut R) {
@@ -171,6 +192,61 @@ impl Community {
         }
         for (head, rel, tail) in composed {
             self.relate(head, rel, tail, rng);
+        }
+    }
+}
+
+/// Every other company publishes books.
+fn is_publisher(number: usize) -> bool {
+    number % 2 == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+
+    fn communities() -> Vec<Community> {
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+        let atlas = Atlas::new(10, &mut rng);
+        (0..50).map(|_| Community::new(&atlas, &mut rng)).collect()
+    }
+
+    #[test]
+    fn lives_take_their_course() {
+        let mut checked = 0;
+        for community in communities() {
+            let tail = |head: usize, rel: Rel| {
+                community.links.iter().find(|l| l.triple.head == head && l.triple.rel == rel).map(|l| l.triple.tail)
+            };
+            let year = |date: usize| community.things[date].names[0].split(' ').next_back().and_then(|year| year.parse::<u32>().ok());
+            let born = |person: usize| tail(person, Rel::BirthDate).and_then(year).unwrap();
+            for fact in community.links.iter().map(|link| link.triple) {
+                let (earlier, later) = match fact.rel {
+                    Rel::Parent => (born(fact.tail), born(fact.head)),
+                    Rel::FoundedBy => (born(fact.tail), tail(fact.head, Rel::Inception).and_then(year).unwrap()),
+                    Rel::Author => (born(fact.tail), tail(fact.head, Rel::PublicationDate).and_then(year).unwrap()),
+                    _ => continue,
+                };
+                assert!((earlier + 20..earlier + 65).contains(&later), "{fact:?}: {earlier}, {later}");
+                checked += 1;
+            }
+        }
+        assert!(checked > 500);
+    }
+
+    #[test]
+    fn books_are_called_after_people_and_places_and_brought_out_by_publishers() {
+        for community in communities() {
+            for work in community.things.iter().filter(|thing| thing.kind == Kind::Work) {
+                let title = &work.names[0];
+                assert!(!title.contains(|c: char| c.is_ascii_digit()) && title.matches(" of ").count() <= 1, "{title}");
+            }
+            for fact in community.links.iter().map(|link| link.triple).filter(|fact| fact.rel == Rel::Publisher) {
+                let name = &community.things[fact.tail].names[0];
+                assert!(names::PUBLISHER_ENDS.iter().any(|end| name.ends_with(end)), "{name}");
+            }
         }
     }
 }

@@ -5,8 +5,8 @@
 //! wrong, and `truth.json` knows which. Entities that the knowledge base relates are often named together without a word about it, so that
 //! names alone do not solve the task. Not for: claims about natural language.
 //!
-//! "Expressed" is closed under inverses, capital ⇒ country, and the two compositions of `schema`, and under nothing else: that siblings
-//! share their parents, say, is not counted.
+//! "Expressed" is closed under inverses, capital ⇒ country, and the three compositions of `schema`, and under nothing else: that siblings
+//! share their parents, say, is not counted, though children of one parent are siblings.
 
 mod atlas;
 mod closure;

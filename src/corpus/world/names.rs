@@ -38,28 +38,25 @@ pub(super) const COMPANY_HEADS: [&str; 40] = [
     "Falcon", "Granite", "Harbour", "Heron", "Iris", "Iron", "Ivory", "Juniper", "Kestrel", "Lantern", "Linden", "Marble", "Meridian",
     "North", "Onyx", "Orchard", "Pioneer", "Quarry", "Raven", "Sable", "Silver", "Summit", "Thistle", "Tidal", "Union", "Willow",
 ];
-pub(super) const COMPANY_ENDS: [&str; 20] = [
+pub(super) const COMPANY_ENDS: [&str; 16] = [
     "Works",
-    "Press",
     "Holdings",
     "Foundry",
     "Shipping",
     "Mills",
-    "Records",
     "Motors",
     "Bank",
     "Laboratories",
     "Textiles",
     "Optics",
     "Railways",
-    "Publishing",
     "Instruments",
     "Breweries",
     "Energy",
     "Films",
-    "Media",
     "Group",
 ];
+pub(super) const PUBLISHER_ENDS: [&str; 8] = ["Press", "Publishing", "Books", "Editions", "Media", "Verlag", "Printers", "House"];
 pub(super) const WORK_ADJECTIVES: [&str; 36] = [
     "Silent",
     "Broken",
@@ -171,12 +168,12 @@ pub(super) fn person<R: Rng>(rng: &mut R, female: bool, family: &str) -> Vec<Str
 }
 
 /// The names of a company: a third are called after a place or a family, the rest after a thing.
-pub(super) fn company<R: Rng>(rng: &mut R, eponyms: &[String]) -> Vec<String> {
+pub(super) fn company<R: Rng>(rng: &mut R, publishes: bool, eponyms: &[String]) -> Vec<String> {
     let head = match eponyms.choose(rng) {
         Some(eponym) if rng.random_bool(0.35) => eponym.clone(),
         _ => format!("{} {}", pick(rng, &COMPANY_HEADS), pick(rng, &ONSETS)),
     };
-    let end = pick(rng, &COMPANY_ENDS);
+    let end = pick(rng, if publishes { &PUBLISHER_ENDS } else { &COMPANY_ENDS });
     vec![format!("{head} {end}"), format!("{head} {end} Ltd")]
 }
 
@@ -186,14 +183,17 @@ pub(super) fn university(city: &str) -> Vec<String> {
 }
 
 /// The title of a book.
-pub(super) fn work<R: Rng>(rng: &mut R, eponym: &str) -> Vec<String> {
+pub(super) fn work<R: Rng>(rng: &mut R, eponyms: &[String]) -> Vec<String> {
     let title = format!("The {} {}", pick(rng, &WORK_ADJECTIVES), pick(rng, &WORK_NOUNS));
-    vec![if rng.random_bool(0.4) { format!("{title} of {eponym}") } else { title }]
+    match eponyms.choose(rng) {
+        Some(eponym) if rng.random_bool(0.4) => vec![format!("{title} of {eponym}")],
+        _ => vec![title],
+    }
 }
 
-/// A date in two spellings.
-pub(super) fn date<R: Rng>(rng: &mut R, years: std::ops::Range<u32>) -> Vec<String> {
-    let (day, month, year) = (rng.random_range(1..29), pick(rng, &MONTHS), rng.random_range(years));
+/// A date of that year in two spellings.
+pub(super) fn date<R: Rng>(rng: &mut R, year: u32) -> Vec<String> {
+    let (day, month) = (rng.random_range(1..29), pick(rng, &MONTHS));
     vec![format!("{day} {month} {year}"), format!("{month} {day} , {year}")]
 }
 

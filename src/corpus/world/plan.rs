@@ -1,7 +1,8 @@
 //! What one document is about: which things it names, which facts it puts into words, and which labels distant supervision gives it.
 //!
 //! The labels are all facts that the knowledge base knows between the things of the document; a fact that is not put into words makes a
-//! false label. How many are left out of the text decides the share of false labels. Not for: the words themselves (`story`).
+//! false label. How many are left out of the text decides the share of false labels. Beside the things that have something to do with each
+//! other a document names some that only pass by. Not for: the words themselves (`story`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,9 +17,11 @@ use super::{
     schema::{Kind, Triple},
 };
 
-const MIN_THINGS: usize = 8;
+const MIN_RELATED: usize = 8;
+const MIN_THINGS: usize = 10;
 const MAX_THINGS: usize = 14;
 const MAX_LEAVES: usize = 4;
+const MAX_PASSING_LEAVES: usize = 2;
 /// Labels that a document should at least express; the last thing chosen usually brings several more.
 const EXPRESSED: f64 = 8.5;
 /// Share of persons that are linked to a relative of the same name, in worlds noisy enough to bear it.
@@ -42,6 +45,7 @@ impl Plan {
     /// Draws a document whose expected share of false labels is `noise`.
     pub(super) fn new<R: Rng>(community: &Community, noise: f64, rng: &mut R) -> Self {
         let mut plan = Self { things: select(community, EXPRESSED / (1.0 - noise), rng), ..Self::default() };
+        add_passing(community, &mut plan.things, rng);
         plan.confuse(community, CONFUSED_SHARE * (noise / CONFUSION_NEEDS_NOISE).min(1.0), rng);
         plan.labels = labels(community, &plan.things, &plan.confused);
         plan.said = express(community, &plan, noise, rng);
@@ -68,7 +72,7 @@ fn select<R: Rng>(community: &Community, labels_wanted: f64, rng: &mut R) -> Vec
     let centres: Vec<usize> = (0..community.things.len()).filter(|thing| is_centre(community.things[*thing].kind)).collect();
     let mut chosen: Vec<usize> = centres.choose(rng).copied().into_iter().collect();
     while chosen.len() < MAX_THINGS {
-        if chosen.len() >= MIN_THINGS && labels(community, &chosen, &BTreeMap::new()).len() as f64 >= labels_wanted {
+        if chosen.len() >= MIN_RELATED && labels(community, &chosen, &BTreeMap::new()).len() as f64 >= labels_wanted {
             break;
         }
         let leaves = chosen.iter().filter(|thing| community.things[**thing].kind.is_leaf()).count();
@@ -84,6 +88,25 @@ fn select<R: Rng>(community: &Community, labels_wanted: f64, rng: &mut R) -> Vec
         }
     }
     chosen
+}
+
+/// Adds things that have nothing to do with any other of the document, up to a size between 10 and 14.
+fn add_passing<R: Rng>(community: &Community, chosen: &mut Vec<usize>, rng: &mut R) {
+    let size = rng.random_range(MIN_THINGS..=MAX_THINGS);
+    let related = chosen.len();
+    while chosen.len() < size {
+        let linked = |thing: usize| {
+            let touches =
+                |fact: Triple| (fact.head == thing && chosen.contains(&fact.tail)) || (fact.tail == thing && chosen.contains(&fact.head));
+            community.links.iter().any(|link| touches(link.triple))
+        };
+        let is_leaf = |thing: usize| community.things[thing].kind.is_leaf();
+        let leaves = chosen[related..].iter().filter(|thing| is_leaf(**thing)).count();
+        let fits = |thing: &usize| !chosen.contains(thing) && (leaves < MAX_PASSING_LEAVES || !is_leaf(*thing)) && !linked(*thing);
+        let candidates: Vec<usize> = (0..community.things.len()).filter(fits).collect();
+        let Some(&thing) = candidates.choose(rng) else { break };
+        chosen.push(thing);
+    }
 }
 
 fn is_centre(kind: Kind) -> bool {

@@ -112,9 +112,12 @@ impl Rel {
     }
 }
 
-/// `first` from a to b and `second` from b to c make `whole` from a to c.
-pub(super) const COMPOSITIONS: [(Rel, Rel, Rel); 2] =
-    [(Rel::BirthPlace, Rel::Country, Rel::BirthCountry), (Rel::Employer, Rel::Headquarters, Rel::WorkPlace)];
+/// `first` from a to b and `second` from b to c ≠ a make `whole` from a to c.
+pub(super) const COMPOSITIONS: [(Rel, Rel, Rel); 3] = [
+    (Rel::BirthPlace, Rel::Country, Rel::BirthCountry),
+    (Rel::Employer, Rel::Headquarters, Rel::WorkPlace),
+    (Rel::Parent, Rel::Child, Rel::Sibling),
+];
 
 /// A fact between two things, by their numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

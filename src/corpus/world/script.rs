@@ -14,11 +14,11 @@ use super::{
     community::Community,
     distractors,
     plan::Plan,
-    schema::{Kind, Triple},
+    schema::{Kind, Rel, Triple},
     templates,
 };
 
-const MAX_SENTENCES: usize = 10;
+const MAX_SENTENCES: usize = 12;
 const MIN_SENTENCES: usize = 6;
 /// Words that a document should reach, estimated before names are chosen.
 const MIN_WORDS: usize = 88;
@@ -193,27 +193,46 @@ impl<'a> Distractions<'a> {
         self.plan.said.iter().any(|fact| fact.head == thing || fact.tail == thing)
     }
 
-    /// Something to name beside `thing`: what the knowledge base relates it to, or anything; things that must still be named come first.
+    /// Something to name beside `thing`: what the knowledge base relates it to, or anything that there is something to say about; things
+    /// that must still be named come first.
     fn partner<R: Rng>(&self, thing: usize, missing: &[usize], rng: &mut R) -> Option<usize> {
         let other = |pair: &(usize, usize)| (pair.0 == thing).then_some(pair.1).or((pair.1 == thing).then_some(pair.0));
         let tempting: Vec<usize> = self.tempting.iter().filter_map(other).collect();
-        let free = |other: &usize| *other != thing && !self.related.contains(&(thing, *other));
+        let free = |other: &usize| *other != thing && !self.related.contains(&(thing, *other)) && self.can_meet(thing, *other);
         let any: Vec<usize> = self.plan.things.iter().copied().filter(free).collect();
         let still_missing: Vec<usize> = tempting.iter().copied().filter(|other| missing.contains(other)).collect();
-        still_missing.choose(rng).or_else(|| tempting.choose(rng)).or_else(|| any.choose(rng)).copied()
+        [still_missing, tempting, any].iter().find_map(|pool| pool.choose(rng)).copied()
+    }
+
+    fn kind(&self, thing: usize) -> Kind {
+        self.community.things[thing].kind
+    }
+
+    fn can_meet(&self, one: usize, other: usize) -> bool {
+        let says = |a, b| !distractors::clauses(self.kind(a), self.kind(b)).is_empty();
+        says(one, other) || says(other, one)
     }
 
     fn clause<R: Rng>(&self, first: usize, second: Option<usize>, rng: &mut R) -> Option<Step> {
         let Some(second) = second else {
             return distractors::ANY_ONE.choose(rng).map(|clause| Step::Distractor { clause, first, second: None });
         };
-        let entity_type = |thing: usize| self.community.things[thing].kind.entity_type();
-        for (a, b) in [(first, second), (second, first)] {
-            let clauses = distractors::clauses(entity_type(a), entity_type(b));
-            if !clauses.is_empty() && !rng.random_bool(LOOSE_SHARE) {
-                return clauses.choose(rng).map(|clause| Step::Distractor { clause, first: a, second: Some(b) });
-            }
+        let pair = [(first, second), (second, first)].into_iter().find(|(a, b)| !self.clauses(*a, *b).is_empty());
+        let loose = !self.kind(first).is_leaf() && !self.kind(second).is_leaf() && rng.random_bool(LOOSE_SHARE);
+        match pair.filter(|_| !loose) {
+            Some((a, b)) => self.clauses(a, b).choose(rng).map(|clause| Step::Distractor { clause, first: a, second: Some(b) }),
+            None => distractors::ANY_TWO.choose(rng).map(|clause| Step::Distractor { clause, first, second: Some(second) }),
         }
-        distractors::ANY_TWO.choose(rng).map(|clause| Step::Distractor { clause, first, second: Some(second) })
+    }
+
+    /// What can be said about two things in this order without contradicting what is known.
+    fn clauses(&self, a: usize, b: usize) -> Vec<&'static str> {
+        let known = |rel: &Rel| {
+            let says = |fact: &Triple| fact.rel == *rel && [(a, b), (b, a)].contains(&(fact.head, fact.tail));
+            self.community.links.iter().any(|link| link.triple.with_implied().iter().any(says))
+        };
+        let (first, second) = (self.kind(a), self.kind(b));
+        let denials = distractors::denials(first, second).iter().filter(|denial| !denial.denied.iter().any(known));
+        distractors::clauses(first, second).iter().copied().chain(denials.map(|denial| denial.clause)).collect()
     }
 }

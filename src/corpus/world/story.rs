@@ -154,13 +154,16 @@ impl<R: Rng> Story<'_, R> {
         }
     }
 
-    /// The full name first, an alias now and then; who is confused with a relative is called by the family name throughout.
+    /// The full name first, now and then an alias that fits nothing else in the document; who is confused with a relative is called by the
+    /// family name throughout.
     fn name(&mut self, thing: usize) -> String {
         let names = &self.community.things[thing].names;
         let chosen = if self.plan.confused.contains_key(&thing) {
             names.last()
         } else if self.mentions.contains_key(&thing) && self.rng.random_bool(ALIAS_SHARE) {
-            names.choose(self.rng)
+            let others = self.plan.things.iter().filter(|other| **other != thing).map(|other| &self.community.things[*other].names);
+            let taken: Vec<&String> = others.flatten().collect();
+            names.iter().filter(|name| !taken.contains(name)).collect::<Vec<_>>().choose(self.rng).copied()
         } else {
             names.first()
         };

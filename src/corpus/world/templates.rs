@@ -48,7 +48,7 @@ const SIBLING: [&str; 7] = [
     "{h} and {t} were born to the same mother and father",
     "as children of one house , {t} and {h} quarrelled often",
     "{h} was the sibling of {t}",
-    "{t} looked up to {h} , the elder of the two siblings",
+    "{t} looked up to {h} , as siblings sometimes do",
     "{h} shared a childhood room with {t} , who was raised by the same parents",
     "{h} inherited the family house together with a sibling , {t}",
 ];
@@ -56,7 +56,7 @@ const PARENT: [&str; 7] = [
     "{h} was born to {t} after a difficult winter",
     "{h} learned everything from {t} , a strict parent",
     "{h} was raised by {t} , the parent who stayed at home",
-    "{t} gave birth to or fathered several children , among them {h}",
+    "{t} had several children , among them {h}",
     "{h} took after {t} , whose child resembled nobody else",
     "{t} wept when {h} , a beloved child , left home",
     "{h} was the youngest child of {t}",
@@ -165,7 +165,7 @@ const EMPLOYEES: [&str; 6] = [
     "the staff of {h} numbers {t}",
 ];
 const COUNTRY: [&str; 7] = [
-    "{h} is a city in {t}",
+    "{h} lies on the coast of {t}",
     "{h} lies in the south of {t}",
     "{h} belongs to {t}",
     "{t} counts {h} among its cities",

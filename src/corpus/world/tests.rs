@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::corpus::{
-    Document, Fact,
+    Document, Entity, Fact,
     docred::{ReadOptions, load_relations, read_all},
     label::FactBase,
 };
@@ -84,10 +84,12 @@ fn documents_have_the_promised_size() {
     let documents = read(folder.path(), "test.json");
     let facts = documents.iter().map(|document| document.facts().len()).sum::<usize>() as f64 / documents.len() as f64;
     assert!((8.0..14.0).contains(&facts), "{facts} facts a document");
+    let mean = documents.iter().map(|document| document.entities.len()).sum::<usize>() as f64 / documents.len() as f64;
+    assert!((11.0..13.0).contains(&mean), "{mean} entities a document");
     let inside = |document: &&Document| {
-        (5..=13).contains(&document.sentences.len())
-            && (70..=190).contains(&document.num_words())
-            && (8..=14).contains(&document.entities.len())
+        (5..=16).contains(&document.sentences.len())
+            && (70..=210).contains(&document.num_words())
+            && (10..=14).contains(&document.entities.len())
     };
     let odd: Vec<_> = documents.iter().filter(|d| !inside(d)).map(|d| (d.sentences.len(), d.num_words(), d.entities.len())).collect();
     assert!(odd.len() * 20 <= documents.len(), "{odd:?}");
@@ -118,6 +120,44 @@ fn spans_are_exact_and_evidence_names_the_entities() {
     for name in &FILES[1..4] {
         assert!(read(folder.path(), name).iter().flat_map(|d| d.facts().to_vec()).all(|fact| !fact.evidence.is_empty()));
     }
+}
+
+#[test]
+fn a_name_means_one_thing_in_a_document() {
+    let (folder, _) = world(&options(400, 0.4));
+    let documents = read(folder.path(), "train_distant.json");
+    let shares_a_name = |document: &&Document| {
+        let mut bearers: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
+        for (entity, mention) in document.entities.iter().enumerate().flat_map(|(at, entity)| entity.mentions.iter().map(move |m| (at, m)))
+        {
+            bearers.entry(&mention.name).or_default().insert(entity);
+        }
+        bearers.values().any(|entities| entities.len() > 1)
+    };
+    // Only two relatives who are both taken for others go by the same name.
+    let ambiguous = documents.iter().filter(shares_a_name).count();
+    assert!(ambiguous * 20 < documents.len(), "{ambiguous} of {} documents call two things by one name", documents.len());
+}
+
+#[test]
+fn the_text_does_not_contradict_the_knowledge_base() {
+    let (folder, _) = world(&options(600, 0.4));
+    let denials =
+        [("was never married to", "R01"), ("mistaken for siblings", "R02"), ("never worked for", "R08"), ("was not born in", "R05")];
+    let mut checked = 0;
+    // Who goes by the family name alone is labelled as a relative.
+    let is_confused = |entity: &Entity| entity.mentions[0].entity_type == "PER" && !entity.mentions[0].name.contains(' ');
+    for document in read(folder.path(), "train_distant.json").into_iter().filter(|document| !document.entities.iter().any(is_confused)) {
+        for (at, sentence) in document.sentences.iter().enumerate() {
+            let text = sentence.join(" ");
+            let Some((_, relation)) = denials.iter().find(|(words, _)| text.contains(words)) else { continue };
+            let named = |entity: usize| document.entities[entity].mentions.iter().any(|mention| mention.sentence == at);
+            let denied = document.facts().iter().find(|fact| fact.relation == *relation && named(fact.head) && named(fact.tail));
+            assert_eq!(denied, None, "{}: \"{text}\"", document.title);
+            checked += 1;
+        }
+    }
+    assert!(checked > 50, "{checked} denials");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::sampling::{self, BatchOrder, RankSettings};
 use crate::shards::DocumentStore;
 use crate::systems::{BatchSource, Forward, MicroBatch, Objective, Share, StepBatches};
 use crate::systems::{DocumentViews, PackedDocuments, visit};
-use crate::text::{ViewChoices, split_by_tokens};
+use crate::text::split_by_tokens;
 use crate::torch::Parameters;
 use crate::torch::losses::cross_entropy_sum;
 
@@ -70,7 +70,7 @@ impl BatchSource for RankSource<'_> {
         for (index, &row) in batch.iter().enumerate().filter(|(index, _)| share.holds(*index)) {
             let document = &self.store.get(row);
             if let Some(item) = sampling::rank_item(document, row, &self.settings, self.seed, step, index as u64) {
-                views.push(self.views.view(document, &ViewChoices::default())?);
+                views.push(self.views.view(document, &item.choices)?);
                 items.push((item, visit(step, index)));
             }
         }

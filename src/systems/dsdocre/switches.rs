@@ -91,6 +91,8 @@ pub struct Switches {
     pub rank_instances: usize,
     /// Candidates of a ranker instance, the positive included.
     pub rank_candidates: usize,
+    /// Probability of blanking an entity in ranker training (a regulariser of ours, off in the papers).
+    pub rank_blank_probability: f64,
     /// Mentions masked a document.
     pub masked_mentions: usize,
     /// Candidates of MenMat.
@@ -163,6 +165,7 @@ impl Switches {
             negative_pool: NegativePool::All,
             rank_instances: 3,
             rank_candidates: 6,
+            rank_blank_probability: 0.0,
             masked_mentions: 3,
             mention_matching_candidates: 5,
             cross_mention_candidates: 8,
@@ -204,7 +207,7 @@ impl Switches {
 
     /// The ranker's instances.
     pub fn rank_settings(&self) -> RankSettings {
-        RankSettings { instances: self.rank_instances, candidates: self.rank_candidates }
+        RankSettings { instances: self.rank_instances, candidates: self.rank_candidates, blank_probability: self.rank_blank_probability }
     }
 
     /// The instances of pre-training.
@@ -242,7 +245,12 @@ impl Switches {
     /// # Errors
     /// [`Error::Recipe`] naming the key.
     pub fn check(&self) -> Result<()> {
-        for (key, value) in [("blank_probability", self.blank_probability), ("same_fact_ratio", self.same_fact_ratio)] {
+        let probabilities = [
+            ("blank_probability", self.blank_probability),
+            ("rank_blank_probability", self.rank_blank_probability),
+            ("same_fact_ratio", self.same_fact_ratio),
+        ];
+        for (key, value) in probabilities {
             if !(0.0..=1.0).contains(&value) {
                 return Err(Error::recipe(format!("switches.{key} = {value} is not a probability")));
             }
