@@ -95,6 +95,23 @@ mod tests {
     }
 
     #[test]
+    fn blanking_is_a_draw_of_its_own() {
+        let document = facts(document(6), &[(0, 1, 0), (2, 3, 0)]);
+        let draw = |blank_probability, item| {
+            let settings = RankSettings { blank_probability, ..RankSettings::default() };
+            rank_item(&document, 0, &settings, 1, 1, item).unwrap()
+        };
+        let mut blanked = 0;
+        for item in 0..1000 {
+            let (plain, half) = (draw(0.0, item), draw(0.3, item));
+            assert_eq!((&plain.instances, plain.choices.blanked), (&half.instances, vec![false; 6]));
+            blanked += half.choices.blanked.iter().filter(|is_blank| **is_blank).count();
+        }
+        // 6,000 draws: five standard deviations are 0.03.
+        assert!((blanked as f64 / 6000.0 - 0.3).abs() < 0.03, "{blanked}");
+    }
+
+    #[test]
     fn the_same_arguments_give_the_same_item() {
         let document = facts(document(6), &[(0, 1, 0), (2, 3, 0)]);
         let draw = |step, item| rank_item(&document, 0, &RankSettings::default(), 1, step, item).unwrap();
