@@ -77,7 +77,7 @@ impl Layout for DsdocreLayout {
         }
     }
 
-    /// Pieces, two markers a mention, [CLS] and [SEP]; pairs cost as well as tokens, and a budget over both keeps the largest document
+    /// Pieces, two markers a mention, `[CLS]` and `[SEP]`; pairs cost as well as tokens, and a budget over both keeps the largest document
     /// from deciding the memory.
     fn cost(&self, document: &EncodedDocument, pairs: usize) -> usize {
         let mentions: usize = document.entities.iter().map(|entity| entity.mentions.len()).sum();
