@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
 
 use super::*;
+use crate::torch::rng::Generator;
 use crate::{DataError, Error, Result};
 
 /// Names the scenario that a started copy plays.
@@ -140,8 +141,8 @@ fn collectives(world: &World) -> Result<()> {
 /// Random gradients through the reducer: the same bits as a plain all-reduce, on every rank.
 fn reducer(world: &World) -> Result<()> {
     let rank = world.rank();
-    tch::manual_seed(rank as i64);
-    let flat: Vec<Tensor> = [70_000, 3, 1_000_000].map(|length| Tensor::randn([length], (Kind::Float, Device::Cpu))).into();
+    let mut generator = Generator::of_test(rank as u64);
+    let flat: Vec<Tensor> = [70_000, 3, 1_000_000].map(|length| generator.randn([length])).into();
     let plain: Vec<Tensor> = flat.iter().map(Tensor::copy).collect();
     let reducer = world.gradient_reducer(flat.iter().map(Tensor::shallow_clone).collect(), vec![2, 1, 0, 2])?;
     reducer.arm()?;

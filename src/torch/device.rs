@@ -108,6 +108,29 @@ pub fn set_threads(threads: usize) -> Result<()> {
     Ok(())
 }
 
+/// Another number of threads for the operations of the calling thread, until it is dropped. [`set_threads`] is for the whole process: in a
+/// test it would change the last bits of matrix products that other tests compare at that moment.
+#[cfg(test)]
+pub(crate) struct LocalThreads(i32);
+
+#[cfg(test)]
+impl LocalThreads {
+    pub(crate) fn new(threads: i32) -> Self {
+        let before = tch::get_num_threads();
+        // SAFETY: a plain call with a number.
+        unsafe { super::shim::docre_local_threads(threads) };
+        Self(before)
+    }
+}
+
+#[cfg(test)]
+impl Drop for LocalThreads {
+    fn drop(&mut self) {
+        // SAFETY: a plain call with a number.
+        unsafe { super::shim::docre_local_threads(self.0) }
+    }
+}
+
 /// Lets the C library keep what tensors give back. Otherwise buffers of some megabytes go back to the kernel at the end of a step, and the next
 /// step takes them again page by page, zeroed: an eighth of the time of a small model.
 pub fn keep_freed_memory() {

@@ -102,6 +102,7 @@ mod tests {
     use tch::{Device, Kind};
 
     use super::*;
+    use crate::torch::rng::Generator;
 
     const OPTIONS: (Kind, Device) = (Kind::Float, Device::Cpu);
 
@@ -137,11 +138,12 @@ mod tests {
 
     #[test]
     fn gradient_is_the_mask() {
+        let mut generator = Generator::of_test(1);
         for kind in [Kind::Float, Kind::BFloat16] {
             let active = Dropout::new(0.3, keys(0, 9)).unwrap();
             let mask = dropout(&Tensor::ones([9, 21], (kind, Device::Cpu)), Some(&active), 4).unwrap();
-            let x = Tensor::randn([9, 21], OPTIONS).to_kind(kind).set_requires_grad(true);
-            let residual = Tensor::randn([9, 21], OPTIONS).to_kind(kind).set_requires_grad(true);
+            let mut leaf = || generator.randn([9, 21]).to_kind(kind).set_requires_grad(true);
+            let (x, residual) = (leaf(), leaf());
             dropout_add(&x, &residual, Some(&active), 4).unwrap().sum(Kind::Float).backward();
             assert_eq!(x.grad(), mask);
             assert_eq!(residual.grad(), mask.ones_like());
@@ -150,7 +152,7 @@ mod tests {
 
     #[test]
     fn is_the_identity_without_dropout_and_refuses_certainty() {
-        let x = Tensor::randn([3, 4], OPTIONS);
+        let x = Generator::of_test(2).randn([3, 4]);
         assert_eq!(dropout(&x, None, 0).unwrap(), x);
         assert_eq!(dropout(&x, Some(&Dropout::new(0.0, keys(0, 3)).unwrap()), 0).unwrap(), x);
         assert!(Dropout::new(1.0, keys(0, 3)).is_err());

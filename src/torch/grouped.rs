@@ -39,9 +39,13 @@ mod tests {
     use tch::Device;
 
     use super::*;
+    use crate::torch::device::LocalThreads;
+    use crate::torch::rng::Generator;
 
-    fn normal(shape: &[i64]) -> Tensor {
-        Tensor::randn(shape, (Kind::Float, Device::Cpu)).set_requires_grad(true)
+    /// A source of random leaves.
+    fn leaves(seed: u64) -> impl FnMut(&[i64]) -> Tensor {
+        let mut generator = Generator::of_test(seed);
+        move |shape| generator.randn(shape).set_requires_grad(true)
     }
 
     /// ATLOP's own way, in doubles: outer products, then a linear layer.
@@ -58,7 +62,7 @@ mod tests {
 
     #[test]
     fn equals_outer_products_and_a_linear_layer() {
-        tch::manual_seed(1);
+        let mut normal = leaves(1);
         // Numbers of pairs around the tile, classes around the rows, blocks around the lanes.
         for (pairs, classes, blocks, b) in [(1, 1, 1, 1), (48, 8, 2, 16), (130, 97, 3, 64), (49, 11, 2, 24), (7, 9, 4, 5)] {
             let (heads, tails) = (normal(&[pairs, blocks * b]), normal(&[pairs, blocks * b]));
@@ -77,24 +81,23 @@ mod tests {
 
     #[test]
     fn bits_depend_on_neither_neighbours_nor_threads() {
-        tch::manual_seed(2);
+        let mut normal = leaves(2);
         let (heads, tails, weight) = (normal(&[300, 64]), normal(&[300, 64]), normal(&[13, 1024]));
         let all = grouped_bilinear(&heads, &tails, &weight, None, 4, Precision::Fp32).unwrap();
         let grads = gradients(&all, [&heads, &tails, &weight]);
-        let before = tch::get_num_threads();
         for threads in [1, 2, 3] {
-            tch::set_num_threads(threads);
+            let _threads = LocalThreads::new(threads);
             let part = |z: &Tensor| z.narrow(0, 101, 60);
             let own = grouped_bilinear(&part(&heads), &part(&tails), &weight, None, 4, Precision::Fp32).unwrap();
             assert_eq!(own, all.narrow(0, 101, 60));
             let again = grouped_bilinear(&heads, &tails, &weight, None, 4, Precision::Fp32).unwrap();
             assert_eq!(gradients(&again, [&heads, &tails, &weight]), grads);
         }
-        tch::set_num_threads(before);
     }
 
     #[test]
     fn no_pairs_and_wrong_shapes() {
+        let mut normal = leaves(3);
         let none = grouped_bilinear(&normal(&[0, 8]), &normal(&[0, 8]), &normal(&[3, 16]), None, 4, Precision::Fp32).unwrap();
         assert_eq!(none.size(), [0, 3]);
         none.sum(Kind::Float).backward();

@@ -51,11 +51,12 @@ mod tests {
     use tch::Device;
 
     use super::*;
+    use crate::torch::device::LocalThreads;
     use crate::torch::precision::{Precision, matmul_rate};
+    use crate::torch::rng::Generator;
 
-    fn stream(tokens: i64, heads: i64, width: i64, seed: i64) -> Tensor {
-        tch::manual_seed(seed);
-        Tensor::randn([tokens, 3, heads, width], (Kind::Float, Device::Cpu))
+    fn stream(tokens: i64, heads: i64, width: i64, seed: u64) -> Tensor {
+        Generator::of_test(seed).randn([tokens, 3, heads, width])
     }
 
     /// One document by libtorch's plain operations, in doubles; `keep`: [heads, L, L] factors on the probabilities.
@@ -118,9 +119,8 @@ mod tests {
         let keys = Tensor::from_slice(&(0..300).map(|t| Dropout::token_key(1, 2, 3, t)).collect::<Vec<_>>());
         let active = Dropout::new(0.2, keys.shallow_clone()).unwrap();
         let (out, grad) = both(&qkv, &segments, Some(&active));
-        let before = tch::get_num_threads();
         for threads in [1, 2, 3] {
-            tch::set_num_threads(threads);
+            let _threads = LocalThreads::new(threads);
             let one = Segments::new(&[0, 203], Device::Cpu).unwrap();
             let alone = Dropout::new(0.2, keys.narrow(0, 90, 203)).unwrap();
             let (part, part_grad) = both(&qkv.narrow(0, 90, 203), &one, Some(&alone));
@@ -128,7 +128,6 @@ mod tests {
             assert_eq!(part_grad, grad.narrow(0, 90, 203));
             assert_eq!(both(&qkv, &segments, Some(&active)), (out.shallow_clone(), grad.shallow_clone()));
         }
-        tch::set_num_threads(before);
     }
 
     #[test]

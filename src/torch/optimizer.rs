@@ -186,13 +186,14 @@ mod tests {
 
     use super::*;
     use crate::torch::gradients::GradientBuckets;
+    use crate::torch::rng::Generator;
 
     const SETTINGS: AdamSettings =
         AdamSettings { lr: 1e-2, betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.1, decoupled: true, amsgrad: false };
 
     fn parameters() -> Vec<(String, Tensor)> {
-        tch::manual_seed(5);
-        let random = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        let mut generator = Generator::of_test(5);
+        let mut random = |shape: &[i64]| generator.randn(shape).set_requires_grad(true);
         vec![("a".into(), random(&[7, 5])), ("b".into(), random(&[3]))]
     }
 

@@ -153,6 +153,7 @@ mod tests {
     use tch::Kind;
 
     use super::*;
+    use crate::torch::rng::Generator;
 
     const HEADS: [i64; 11] = [0, 1, 2, 3, 4, 0, 6, 6, 1, 0, 0];
     const TAILS: [i64; 11] = [5, 5, 5, 5, 5, 1, 1, 2, 1, 5, 5];
@@ -165,12 +166,9 @@ mod tests {
         score_bias: Tensor,
     }
 
-    fn leaf(shape: &[i64]) -> Tensor {
-        (Tensor::rand(shape, (Kind::Float, Device::Cpu)) - 0.5).set_requires_grad(true)
-    }
-
     fn layer() -> Layer {
-        tch::manual_seed(3);
+        let mut generator = Generator::of_test(3);
+        let mut leaf = |shape: &[i64]| generator.uniform(shape, -0.5, 0.5).unwrap().set_requires_grad(true);
         Layer { entities: leaf(&[7, 6]), weight: leaf(&[4, 6, 6]), bias: leaf(&[4]), score_weight: leaf(&[1, 4]), score_bias: leaf(&[1]) }
     }
 

@@ -2,6 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
+use super::rng::Generator;
 use crate::{Error, Result};
 
 /// How a parameter starts (SPEC, "PyTorch default initialisations").
@@ -169,11 +170,11 @@ fn initial_value(seed: u64, name: &str, shape: &[i64], init: Init) -> Result<Ten
     let digest = blake3::Hasher::new().update(&seed.to_le_bytes()).update(name.as_bytes()).finalize();
     let mut key = [0; 8];
     key.copy_from_slice(&digest.as_bytes()[..8]);
-    tch::manual_seed(i64::from_le_bytes(key));
+    let mut generator = Generator::new(u64::from_le_bytes(key))?;
     Ok(match init {
         Init::Zeros => Tensor::f_zeros(shape, options)?,
         Init::Ones => Tensor::f_ones(shape, options)?,
-        Init::Normal { std } => Tensor::f_randn(shape, options)?.f_mul_scalar_(std)?,
-        Init::Uniform { bound } => Tensor::f_empty(shape, options)?.f_uniform_(-bound, bound)?,
+        Init::Normal { std } => generator.normal(shape)?.f_mul_scalar_(std)?,
+        Init::Uniform { bound } => generator.uniform(shape, -bound, bound)?,
     })
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tch::{Cuda, Device, Kind, Tensor};
 
+use super::rng::Generator;
 use crate::{Error, Result};
 
 /// The kind of the matrix products.
@@ -56,7 +57,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, precision: Pre
 /// If libtorch refuses.
 pub fn matmul_rate(device: Device, precision: Precision) -> Result<f64> {
     let side: i64 = if device.is_cuda() { 8192 } else { 1024 };
-    let a = Tensor::f_randn([side, side], (Kind::Float, device))?.f_to_kind(precision.kind())?;
+    let a = Generator::new(0)?.normal(&[side, side])?.f_to_device(device)?.f_to_kind(precision.kind())?;
     let (deadline, mut best) = (Instant::now() + Duration::from_millis(250), f64::MAX);
     for round in 0.. {
         let start = Instant::now();
@@ -85,11 +86,11 @@ mod tests {
 
     #[test]
     fn linear_multiplies_and_leaves_fp32_gradients() {
-        let options = (Kind::Float, Device::Cpu);
+        let mut generator = Generator::of_test(1);
         for (precision, tolerance) in [(Precision::Fp32, 1e-5), (Precision::Bf16, 0.1)] {
-            let x = Tensor::randn([5, 8], options);
-            let weight = Tensor::randn([3, 8], options).set_requires_grad(true);
-            let bias = Tensor::randn([3], options).set_requires_grad(true);
+            let x = generator.randn([5, 8]);
+            let weight = generator.randn([3, 8]).set_requires_grad(true);
+            let bias = generator.randn([3]).set_requires_grad(true);
             let y = linear(&x, &weight, Some(&bias), precision).unwrap();
             assert_eq!(y.kind(), precision.kind());
             let expected = (x.unsqueeze(1) * weight.unsqueeze(0)).sum_dim_intlist(-1, false, Kind::Float) + &bias;

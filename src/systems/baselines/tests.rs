@@ -8,6 +8,7 @@ use crate::systems::words::{Reading, WordTables};
 use crate::systems::{Classes, Example, Extractor, Forward, Foundation, Layout, MicroBatch, NaClass, Profile, RelationBatch, tables};
 use crate::text::EncodedDocument;
 use crate::torch::encoder::{EncoderSpec, WordsConfig, build};
+use crate::torch::rng::Generator;
 use crate::torch::{Parameters, Precision};
 
 const NETWORKS: [Network; 5] = [Network::Cnn, Network::Lstm, Network::Bilstm, Network::ContextAware, Network::Linear];
@@ -144,8 +145,7 @@ fn the_bilinear_layer_is_that_of_the_formula() {
     let model = model(Network::Bilstm);
     let batch = batch(&model, vec![crowded(), short()]);
     let laid: &WordTables = tables(&batch.tables).unwrap();
-    tch::manual_seed(4);
-    let ours_in = Tensor::randn([6, 6], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+    let ours_in = Generator::of_test(4).randn([6, 6]).set_requires_grad(true);
     let plain_in = ours_in.detach().copy().set_requires_grad(true);
     let weigh = |values: &Tensor| {
         let factors = Tensor::arange(values.numel() as i64, (Kind::Float, Device::Cpu)).sin().view_as(values);

@@ -6,6 +6,7 @@ use tch::{Device, Kind};
 
 use crate::systems::{Example, Extractor, Forward, Foundation, MicroBatch, RelationBatch};
 use crate::text::{EncodedDocument, EncodedEntity, EncodedFact, EncodedMention, SpecialPieces};
+use crate::torch::device::LocalThreads;
 use crate::torch::encoder::{BertConfig, EncoderSpec, build};
 use crate::torch::{Parameters, Precision};
 
@@ -95,8 +96,7 @@ pub(crate) fn loss(system: &dyn Extractor, batch: &RelationBatch, forward: Forwa
 pub(crate) fn overfit(system: &dyn Extractor, batch: &RelationBatch, steps: usize, rate: f64) -> (f64, f64) {
     let mut moments: Vec<_> = system.parameters().trainable().map(|p| (p.tensor.zeros_like(), p.tensor.zeros_like())).collect();
     // Operations this small take longer to share than to do.
-    let threads = tch::get_num_threads();
-    tch::set_num_threads(1);
+    let _threads = LocalThreads::new(1);
     let mut values = Vec::new();
     for step in 1..=steps {
         let value = loss(system, batch, EVALUATION);
@@ -117,7 +117,6 @@ pub(crate) fn overfit(system: &dyn Extractor, batch: &RelationBatch, steps: usiz
             }
         });
     }
-    tch::set_num_threads(threads);
     (values[0], *values.last().unwrap())
 }
 

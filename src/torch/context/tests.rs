@@ -2,6 +2,7 @@ use tch::Device;
 
 use super::*;
 use crate::text::{View, WindowRule, pack};
+use crate::torch::rng::Generator;
 
 /// Documents in windows of at most 20 pieces that start at most 8 apart.
 fn laid(lengths: &[u32], rows: &[Vec<EntityRow>], entities: &[usize]) -> (PackedParts, AttentionPlan) {
@@ -36,17 +37,14 @@ fn example() -> (PackedParts, AttentionPlan, ContextPlan) {
     (packed, plan, contexts)
 }
 
-fn leaf(shape: &[i64]) -> Tensor {
-    Tensor::randn(shape, (Kind::Float, Device::Cpu)).set_requires_grad(true)
-}
-
 fn far(a: &Tensor, b: &Tensor) -> f64 {
     (a - b).abs().max().double_value(&[])
 }
 
 #[test]
 fn kernels_equal_padding_with_gradients() {
-    tch::manual_seed(3);
+    let mut generator = Generator::of_test(3);
+    let mut leaf = |shape: &[i64]| generator.randn(shape).set_requires_grad(true);
     let (packed, plan, pairs) = example();
     let segments = Segments::new(&packed.offsets, Device::Cpu).unwrap();
     let (qkv, states) = (leaf(&[packed.tokens, 3, 2, 24]), leaf(&[59, 7]));
@@ -82,7 +80,7 @@ fn dropout_is_that_of_the_layer() {
     // With the identity as values, the layer's own attention shows its dropped probabilities.
     let keys: Vec<i64> = (0..20).map(|at| Dropout::token_key(7, 0, 3, at)).collect();
     let active = Dropout::new(0.3, Tensor::from_slice(&keys)).unwrap();
-    let qkv = Tensor::randn([20, 3, 1, 20], (Kind::Float, Device::Cpu));
+    let qkv = Generator::of_test(6).randn([20, 3, 1, 20]);
     qkv.select(1, 2).copy_(&Tensor::eye(20, (Kind::Float, Device::Cpu)).unsqueeze(1));
     let segments = Segments::new(&[0, 20], Device::Cpu).unwrap();
     let layer = crate::torch::ops::varlen_attention(&qkv, &segments, Some(&active), 4).unwrap();
@@ -107,11 +105,11 @@ fn dropout_is_that_of_the_layer() {
 
 #[test]
 fn bits_depend_on_neither_neighbours_nor_threads() {
-    tch::manual_seed(4);
+    let mut generator = Generator::of_test(4);
     let rows = [vec![row(0, 2, 1.0), row(1, 9, 1.0)], vec![row(0, 5, 0.5), row(0, 19, 0.5), row(1, 1, 1.0)]];
     let (packed, plan) = laid(&[13, 20], &rows, &[2, 2]);
-    let qkv = Tensor::randn([packed.tokens, 3, 2, 16], (Kind::Float, Device::Cpu));
-    let states = Tensor::randn([33, 5], (Kind::Float, Device::Cpu));
+    let qkv = generator.randn([packed.tokens, 3, 2, 16]);
+    let states = generator.randn([33, 5]);
     let mut pairs = ContextPlan::default();
     pairs.push(13, 2, &[(0, 1)]);
     pairs.push(20, 2, &[(0, 1), (1, 0)]);

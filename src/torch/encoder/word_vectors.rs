@@ -5,11 +5,12 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::bert::WORD_TABLE;
 use super::layers::handle;
 use crate::torch::Parameters;
+use crate::torch::rng::Generator;
 use crate::{DataError, Error, Result};
 
 /// Vectors for the entries of a vocabulary.
@@ -105,8 +106,7 @@ fn is_whole_word(entry: &str) -> bool {
 
 /// [from, to], with orthonormal rows or columns, whichever are fewer.
 fn random_map(from: i64, to: i64, seed: i64) -> Result<Tensor> {
-    tch::manual_seed(seed);
-    let gaussian = Tensor::f_randn([from.max(to), from.min(to)], (Kind::Float, Device::Cpu))?;
+    let gaussian = Generator::new(seed.cast_unsigned())?.normal(&[from.max(to), from.min(to)])?;
     let (basis, _) = Tensor::f_linalg_qr(&gaussian, "reduced")?;
     Ok(if from >= to { basis } else { basis.f_transpose(0, 1)? })
 }

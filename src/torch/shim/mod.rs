@@ -9,6 +9,12 @@ use torch_sys::C_tensor;
 
 use crate::Result;
 
+/// An `at::Generator` owned by the shim.
+#[repr(C)]
+pub(super) struct CGenerator {
+    _private: [u8; 0],
+}
+
 /// A `c10::Stream` owned by the shim.
 #[repr(C)]
 pub(super) struct CStream {
@@ -102,8 +108,19 @@ unsafe extern "C" {
     pub(super) fn docre_hook_clear(parameter: *mut C_tensor) -> c_int;
     pub(super) fn docre_deterministic(on: c_int) -> c_int;
     pub(super) fn docre_matmul_precision(name: *const c_char) -> c_int;
-    pub(super) fn docre_rng_get(out: *mut C_tensor) -> c_int;
-    pub(super) fn docre_rng_set(state: *const C_tensor) -> c_int;
+    #[cfg(test)]
+    pub(super) fn docre_local_threads(threads: c_int);
+    pub(super) fn docre_generator_new(seed: u64, out: *mut *mut CGenerator) -> c_int;
+    pub(super) fn docre_generator_free(generator: *mut CGenerator);
+    pub(super) fn docre_generator_draw(
+        generator: *mut CGenerator,
+        shape: *const i64,
+        dimensions: usize,
+        normal: c_int,
+        from: f64,
+        to: f64,
+        out: *mut C_tensor,
+    ) -> c_int;
     pub(super) fn docre_cuda_set_device(index: i64) -> c_int;
     pub(super) fn docre_cuda_peak_bytes(index: i64, bytes: *mut i64) -> c_int;
     pub(super) fn docre_stream_new(index: i64, out: *mut *mut CStream) -> c_int;

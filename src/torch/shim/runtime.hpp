@@ -1,6 +1,8 @@
-// Hooks, the CPU generator, and CUDA streams reached through libc10's virtual guard (no CUDA symbol is linked).
+// Hooks, random numbers, and CUDA streams reached through libc10's virtual guard (no CUDA symbol is linked).
 #pragma once
+#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Context.h>
+#include <ATen/ops/empty.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/Event.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
@@ -19,16 +21,10 @@ struct ReadyHook : torch::autograd::PostAccumulateGradHook {
   void operator()(const at::Tensor&) override { TORCH_CHECK(call(context) == 0, "a gradient hook failed"); }
 };
 
-inline at::Tensor generator_state() {
-  auto generator = at::globalContext().defaultGenerator(at::Device(at::kCPU));
-  std::lock_guard<std::mutex> lock(generator.mutex());
-  return generator.get_state();
-}
-
-inline void set_generator_state(const at::Tensor& state) {
-  auto generator = at::globalContext().defaultGenerator(at::Device(at::kCPU));
-  std::lock_guard<std::mutex> lock(generator.mutex());
-  generator.set_state(state);
+// Drawn on the CPU. A generator of one's own has the numbers of libtorch's shared one after manual_seed, without the sharing.
+inline at::Tensor drawn(at::Generator& generator, at::IntArrayRef shape, bool normal, double from, double to) {
+  auto values = at::empty(shape, at::TensorOptions().dtype(at::kFloat));
+  return normal ? values.normal_(from, to, generator) : values.uniform_(from, to, generator);
 }
 
 inline c10::impl::VirtualGuardImpl cuda() { return c10::impl::VirtualGuardImpl(c10::DeviceType::CUDA); }

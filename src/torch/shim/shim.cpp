@@ -1,6 +1,8 @@
-// What tch does not reach: kernels of our own, fused Adam, gradient hooks, generator state, streams, memory statistics.
+// What tch does not reach: kernels of our own, fused Adam, gradient hooks, generators, streams, memory statistics.
 // Only symbols of libtorch_cpu and libc10 are used, so that one binary serves machines with and without CUDA.
 // Every function returns 0, or -1 with the message in docre_last_error (of the calling thread).
+#include <omp.h>
+
 #include "attention.hpp"
 #include "context.hpp"
 #include "grouped.hpp"
@@ -96,11 +98,16 @@ int docre_deterministic(int on) {
 int docre_matmul_precision(const char* name) {
   return guarded([&] { at::globalContext().setFloat32MatmulPrecision(name); });
 }
-int docre_rng_get(at::Tensor* out) {
-  return guarded([&] { *out = docre::generator_state(); });
+void docre_local_threads(int threads) {
+  omp_set_num_threads(threads);
+  if (MKL_Set_Num_Threads_Local) MKL_Set_Num_Threads_Local(threads);
 }
-int docre_rng_set(const at::Tensor* state) {
-  return guarded([&] { docre::set_generator_state(*state); });
+int docre_generator_new(uint64_t seed, at::Generator** out) {
+  return guarded([&] { *out = new at::Generator(at::detail::createCPUGenerator(seed)); });
+}
+void docre_generator_free(at::Generator* generator) { delete generator; }
+int docre_generator_draw(at::Generator* generator, const int64_t* shape, size_t dimensions, int normal, double from, double to, at::Tensor* out) {
+  return guarded([&] { *out = docre::drawn(*generator, at::IntArrayRef(shape, dimensions), normal != 0, from, to); });
 }
 int docre_cuda_set_device(int64_t index) {
   return guarded([&] { docre::cuda().setDevice(docre::cuda_device(index)); });

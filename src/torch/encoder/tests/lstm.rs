@@ -3,8 +3,10 @@
 use std::time::Instant;
 
 use super::*;
+use crate::torch::device::LocalThreads;
 use crate::torch::encoder::lstm::LibraryOrder;
 use crate::torch::precision::matmul_rate;
+use crate::torch::rng::Generator;
 
 const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
 
@@ -34,18 +36,14 @@ fn segments_of(lengths: &[i64]) -> Segments {
 
 impl Case {
     fn new(lengths: &[i64], input: i64, hidden: i64, directions: i64) -> Self {
-        tch::manual_seed(17);
+        let mut generator = Generator::of_test(17);
         let segments = segments_of(lengths);
         let sizes = [vec![4 * hidden, input], vec![4 * hidden, hidden], vec![4 * hidden], vec![4 * hidden]];
         let bound = 1.5 / (hidden as f64).sqrt();
-        let weights = (0..directions).flat_map(|_| &sizes).map(|size| (Tensor::rand(size, CPU) * 2.0 - 1.0) * bound).collect();
-        let state = || Tensor::randn([directions, lengths.len() as i64, hidden], CPU) * 0.5;
-        Self {
-            x: Tensor::randn([segments.tokens(), input], CPU),
-            start: InitialStates { hidden: state(), cell: state() },
-            weights,
-            segments,
-        }
+        let weights = (0..directions).flat_map(|_| &sizes).map(|size| generator.uniform(size, -bound, bound).unwrap()).collect();
+        let x = generator.randn([segments.tokens(), input]);
+        let mut state = || generator.randn([directions, lengths.len() as i64, hidden]) * 0.5;
+        Self { x, start: InitialStates { hidden: state(), cell: state() }, weights, segments }
     }
 
     /// The case of some of its sequences alone.
@@ -132,9 +130,14 @@ fn stacks_of_layers_equal_libtorch() {
         let shape = LstmShape { input: 6, hidden: 10, layers, bidirectional };
         let mut params = Parameters::new(3, Device::Cpu);
         let stack = PackedLstm::declare("rnn", shape, &mut params).unwrap();
-        tch::no_grad(|| params.iter().for_each(|entry| drop(entry.tensor.shallow_clone().uniform_(-0.4, 0.4))));
+        let mut generator = Generator::of_test(5);
+        tch::no_grad(|| {
+            for entry in params.iter() {
+                entry.tensor.shallow_clone().copy_(&generator.uniform(&entry.tensor.size(), -0.4, 0.4).unwrap());
+            }
+        });
         let segments = segments_of(&lengths);
-        let x = Tensor::randn([segments.tokens(), 6], CPU).set_requires_grad(true);
+        let x = generator.randn([segments.tokens(), 6]).set_requires_grad(true);
         let leaves: Vec<Tensor> = params.trainable().map(|entry| entry.tensor.shallow_clone()).chain([x.shallow_clone()]).collect();
         let ours = stack.forward(&x, &Packing::new(&segments, Device::Cpu).unwrap(), None, 0, true).unwrap();
         let mut library = Packing::new(&segments, Device::Cpu).unwrap();
@@ -189,16 +192,16 @@ fn a_sequence_has_the_same_bits_alone_and_in_company() {
 #[test]
 fn bits_do_not_depend_on_threads() {
     let case = Case::new(&[30, 170, 1, 0, 55, 80, 81, 12, 9, 44, 3, 29, 100], 20, 48, 2);
-    let before = tch::get_num_threads();
-    tch::set_num_threads(1);
-    let one = case.ours();
+    let one = {
+        let _threads = LocalThreads::new(1);
+        case.ours()
+    };
     for threads in [2, 3, 8] {
-        tch::set_num_threads(threads);
+        let _threads = LocalThreads::new(threads);
         let many = case.ours();
         assert_eq!(many.values, one.values, "{threads} threads");
         assert_eq!(many.gradients, one.gradients, "{threads} threads");
     }
-    tch::set_num_threads(before);
 }
 
 #[test]
