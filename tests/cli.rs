@@ -168,6 +168,15 @@ fn help_and_version_are_printed() {
 }
 
 #[test]
+fn a_reader_that_goes_away_ends_the_program_quietly() {
+    let place = Place::new();
+    let mut child = place.command("doctor").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!((ended.status.code(), String::from_utf8(ended.stderr).unwrap().as_str()), (Some(141), ""));
+}
+
+#[test]
 fn wrong_usage_ends_with_2_and_a_bad_recipe_with_64() {
     let place = Place::new();
     place.bad("run recipe.toml --no-such-flag", 2, &["--no-such-flag"]);

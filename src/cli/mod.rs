@@ -12,6 +12,7 @@ mod training;
 mod verifying;
 
 use std::io::IsTerminal;
+use std::panic::catch_unwind;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -110,13 +111,30 @@ impl Verb {
     }
 }
 
+/// What a shell reports of a program that SIGPIPE has ended.
+const READER_GONE: i32 = 141;
+
 /// Parses the arguments, runs the verb, reports an error, and gives the exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    match cli.verb.run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => ExitCode::from(report(&error)),
+    let_readers_go();
+    match catch_unwind(|| cli.verb.run()) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => ExitCode::from(report(&error)),
+        Err(_told) => ExitCode::from(Error::Bug(String::new()).exit_code()),
     }
+}
+
+/// A reader of the output that has seen enough, such as `head`, ends the program as quietly as it ends others.
+fn let_readers_go() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let message = panic.payload().downcast_ref::<String>();
+        if message.is_some_and(|message| message.starts_with("failed printing to stdout")) {
+            std::process::exit(READER_GONE);
+        }
+        tell(panic);
+    }));
 }
 
 /// Prints an error with its hint and returns its exit code. A rank whose error another rank has reported stays silent.
