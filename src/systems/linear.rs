@@ -3,6 +3,7 @@
 use tch::Tensor;
 
 use crate::Result;
+use crate::torch::products::linear;
 use crate::torch::{Init, Parameters};
 
 /// A linear layer.
@@ -24,6 +25,6 @@ impl Linear {
 
     /// [R, in] → [R, out]
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.f_linear(&self.weight, Some(&self.bias))?)
+        linear(x, &self.weight, Some(&self.bias))
     }
 }

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 use super::words::tests::{document, special};
-use super::{Example, Extraction, Extractor, Forward, Foundation, MicroBatch, Objective, RelationBatch};
+use super::{
+    Example, Extraction, Extractor, Forward, Foundation, MicroBatch, Objective, Profile, RelationBatch, SYSTEMS, Settings,
+};
 use crate::text::{EncodedDocument, EncodedFact};
+use crate::torch::device::LocalThreads;
 use crate::torch::encoder::{EncoderSpec, WordsConfig, build};
 use crate::torch::{Parameters, Precision};
 
@@ -17,9 +20,13 @@ const VOCABULARY: i64 = 400;
 
 /// On trained word vectors, or on a small BERT.
 pub(crate) fn foundation(bert: bool) -> Foundation {
+    with_layers(bert, 1)
+}
+
+fn with_layers(bert: bool, layers: i64) -> Foundation {
     let config = WordsConfig { embedding_size: 8, frozen_vectors: Some(false), ..WordsConfig::default() };
     let small = serde_json::json!({
-        "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24, "max_position_embeddings": 64
+        "hidden_size": 16, "num_hidden_layers": layers, "num_attention_heads": 2, "intermediate_size": 24, "max_position_embeddings": 64
     });
     let overrides = small.as_object().cloned().unwrap_or_default();
     let spec = if bert { EncoderSpec::Preset { name: "tiny".into(), overrides } } else { EncoderSpec::Words { config, vectors: None } };
@@ -85,15 +92,32 @@ pub(crate) fn batch(extractor: &dyn Extractor, examples: &[Example]) -> Relation
     RelationBatch::new(&*extractor.layout(), examples, extractor.classes(), extractor.loss()).unwrap()
 }
 
-/// The largest difference between the logits of documents in one batch and of each alone, dropout included.
-pub(crate) fn batch_dependence(extractor: &dyn Extractor, forward: Forward) -> f64 {
+/// Asserts that a document's rows have the same bits alone, in a batch of all `count` in either order, and with any number of threads.
+/// `rows`: what a system makes of a batch of the documents of these numbers.
+pub(crate) fn assert_batch_invariant(count: usize, rows: impl Fn(&[usize]) -> Tensor) {
+    let rows = |numbers: &[usize]| tch::no_grad(|| rows(numbers));
+    let alone: Vec<Tensor> = (0..count).map(|number| rows(&[number])).collect();
+    let forward: Vec<usize> = (0..count).collect();
+    let backward: Vec<usize> = (0..count).rev().collect();
+    for threads in [1, 2, 3] {
+        let _threads = LocalThreads::new(threads);
+        for order in [&forward, &backward] {
+            let (together, apart) = (rows(order), Tensor::cat(&order.iter().map(|&number| &alone[number]).collect::<Vec<_>>(), 0));
+            assert_eq!(together.size(), apart.size());
+            assert!(together.size()[0] > 0 && bool::try_from(together.isfinite().all()).unwrap());
+            let difference = (&together - &apart).abs().max().double_value(&[]);
+            assert!(together == apart, "rows change by {difference:e} in a batch, with {threads} threads, in order {order:?}");
+        }
+    }
+}
+
+/// The same for the logits of the documents here, dropout included where `forward` trains.
+pub(crate) fn assert_logits_batch_invariant(extractor: &dyn Extractor, forward: Forward) {
     let examples = examples(extractor, &documents(), forward.train);
-    let together = extractor.logits(&batch(extractor, &examples), forward).unwrap();
-    let alone = examples.iter().map(|example| extractor.logits(&batch(extractor, std::slice::from_ref(example)), forward).unwrap());
-    let alone = Tensor::cat(&alone.collect::<Vec<_>>(), 0);
-    assert_eq!(together.size(), alone.size());
-    assert!(together.size()[0] > 0 && bool::try_from(together.isfinite().all()).unwrap());
-    (together - alone).abs().max().double_value(&[])
+    assert_batch_invariant(examples.len(), |numbers| {
+        let chosen: Vec<Example> = numbers.iter().map(|&number| examples[number].clone()).collect();
+        extractor.logits(&batch(extractor, &chosen), forward).unwrap()
+    });
 }
 
 /// The mean loss of a batch.
@@ -161,4 +185,38 @@ pub(crate) fn measure(extractor: &dyn Extractor) {
         best = best.min(total);
     }
     println!("{:.1} documents/s with {} threads", DOCUMENTS as f64 / best, tch::get_num_threads());
+}
+
+/// Entities of one to three mentions spread over sentences of ten words.
+fn long(words: u32, entities: u32) -> EncodedDocument {
+    let sentences: Vec<u32> = (0..=words / 10).map(|sentence| sentence * 10).collect();
+    let step = words / entities - 1;
+    let spans: Vec<Vec<(u32, u32)>> =
+        (0..entities).map(|e| (0..=e % 3).map(|m| ((e * step + m * 7) % (words - 1), (e * step + m * 7) % (words - 1) + 1)).collect()).collect();
+    let entities: Vec<(&str, &[(u32, u32)])> = spans.iter().map(|spans| ("PER", spans.as_slice())).collect();
+    let mut document = settle(document(&vec![1; words as usize], &sentences, &entities), &[(0, 1, 0), (2, 3, 1)]);
+    document.pieces.iter_mut().for_each(|piece| *piece %= VOCABULARY as u32);
+    document
+}
+
+/// With the sizes that the papers have, where a BLAS takes other kernels for other batches.
+#[test]
+fn no_system_notices_batch_mates() {
+    for info in SYSTEMS {
+        let settings = Settings::of(info.name, Profile::Fixed).unwrap();
+        let words = matches!(info.name, "hin" | "glre" | "cnn" | "lstm" | "bilstm" | "context-aware");
+        let twin = settings.needs_twin().then(|| Box::new(with_layers(true, 3)));
+        let extractor = settings.build(Foundation { twin, ..with_layers(!words, 3) }, false).unwrap();
+        extractor.begin_prediction().unwrap();
+        let documents = if words { [long(130, 12), long(40, 5), long(80, 9)] } else { [long(30, 7), long(20, 4), long(30, 6)] };
+        let examples = examples(&*extractor, &documents, false);
+        for predict in [false, true] {
+            println!("{}, {}", info.name, if predict { "prediction" } else { "logits" });
+            assert_batch_invariant(examples.len(), |numbers| {
+                let chosen: Vec<Example> = numbers.iter().map(|&number| examples[number].clone()).collect();
+                let batch = batch(&*extractor, &chosen);
+                if predict { extractor.predict(&batch, EVALUATION) } else { extractor.logits(&batch, EVALUATION) }.unwrap()
+            });
+        }
+    }
 }

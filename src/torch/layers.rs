@@ -4,6 +4,7 @@
 
 use tch::{Kind, Tensor};
 
+use super::products::linear;
 use super::{Init, Parameters};
 use crate::Result;
 
@@ -41,7 +42,7 @@ impl Affine {
     /// # Errors
     /// If the widths differ.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.f_to_kind(Kind::Float)?.f_linear(&self.weight, self.bias.as_ref())?)
+        linear(&x.f_to_kind(Kind::Float)?, &self.weight, self.bias.as_ref())
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Not for: what a system computes (`systems`) or when (`train`).
 
+pub mod activations;
 pub mod bags;
 pub mod context;
 pub mod device;
@@ -18,6 +19,7 @@ pub mod optimizer;
 pub mod pairs;
 mod params;
 pub mod precision;
+pub mod products;
 pub mod rng;
 pub mod segments;
 mod shim;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use tch::{Device, Tensor};
 
+use super::products::{batched_turned, dot, linear, matmul};
 use crate::{Error, Result};
 
 /// Relation vectors r`[p]` = (headᵀ·W_c·tail + b_c)_c of pairs given as rows of `entities` `[E, d]`.
@@ -23,11 +24,10 @@ pub fn relation_vectors(entities: &Tensor, heads: &[i64], tails: &[i64], weight:
     let (weight, bias) = (weight.f_to_kind(kind)?, bias.f_to_kind(kind)?);
     if heads.is_empty() {
         // A product of no rows keeps the result connected, so that a loss over it can still be propagated.
-        return Ok(entities.f_narrow(0, 0, 0)?.f_matmul(&weight.f_select(2, 0)?.f_transpose(0, 1)?)?.f_add(&bias)?);
+        return Ok(linear(&entities.f_narrow(0, 0, 0)?, &weight.f_select(2, 0)?, Some(&bias))?);
     }
     let plan = TailPlan::new(heads, tails);
-    let no_bias: Option<Tensor> = None;
-    let by_tail = select(entities, &plan.tails)?.f_linear(&weight.f_reshape([width * inner, -1])?, no_bias)?;
+    let by_tail = linear(&select(entities, &plan.tails)?, &weight.f_reshape([width * inner, -1])?, None)?;
     let by_tail = by_tail.f_view([plan.tails.len() as i64, width, inner])?; // [distinct tails, w, d]
     let parts: Vec<Tensor> = plan.groups.iter().map(|group| group.vectors(entities, &by_tail)).collect::<Result<_>>()?;
     let order = Tensor::f_from_slice(&plan.places)?.f_to_device(device)?;
@@ -89,9 +89,9 @@ impl TailGroup {
     /// [count · slots, w]
     fn vectors(&self, entities: &Tensor, by_tail: &Tensor) -> Result<Tensor> {
         let (count, slots) = (self.count as i64, self.slots as i64);
-        let mine = by_tail.f_narrow(0, self.first as i64, count)?.f_transpose(1, 2)?; // [count, d, w]
+        let mine = by_tail.f_narrow(0, self.first as i64, count)?; // [count, w, d]
         let heads = select(entities, &self.heads)?.f_view([count, slots, -1])?;
-        Ok(heads.f_bmm(&mine)?.f_view([count * slots, -1])?)
+        Ok(batched_turned(&heads, &mine)?.f_view([count * slots, -1])?)
     }
 }
 
@@ -102,8 +102,8 @@ impl TailGroup {
 /// If the shapes do not fit.
 pub fn ranking_matrix(weight: &Tensor, bias: &Tensor, score_weight: &Tensor, score_bias: &Tensor) -> Result<(Tensor, Tensor)> {
     let (width, head, tail) = weight.size3()?;
-    let matrix = score_weight.f_matmul(&weight.f_view([width, head * tail])?)?.f_view([head, tail])?;
-    let constant = score_weight.f_matmul(bias)?.f_add(score_bias)?.f_squeeze_dim(0)?;
+    let matrix = matmul(score_weight, &weight.f_view([width, head * tail])?)?.f_view([head, tail])?;
+    let constant = dot(score_weight, bias)?.f_add(score_bias)?.f_squeeze_dim(0)?;
     Ok((matrix, constant))
 }
 
@@ -113,7 +113,7 @@ pub fn ranking_matrix(weight: &Tensor, bias: &Tensor, score_weight: &Tensor, sco
 /// As [`relation_vectors`].
 pub fn ranking_scores(entities: &Tensor, heads: &[i64], tails: &[i64], matrix: &Tensor, constant: &Tensor) -> Result<Tensor> {
     same_number(heads, tails)?;
-    let forward = entities.f_matmul(&matrix.f_to_kind(entities.kind())?)?; // [E, d]
+    let forward = matmul(entities, &matrix.f_to_kind(entities.kind())?)?; // [E, d]
     let products = select(&forward, heads)?.f_mul(&select(entities, tails)?)?;
     Ok(products.f_sum_dim_intlist(-1, false, products.kind())?.f_add(constant)?)
 }
@@ -129,9 +129,9 @@ pub fn mention_scores(queries: &Tensor, entities: &Tensor, candidates: &[i64], w
         return Err(Error::Bug(format!("{} candidates cannot be shared among {count} queries", candidates.len())));
     }
     let each = candidates.len() as i64 / count;
-    let projected = queries.f_matmul(&weight.f_select(0, 0)?.f_to_kind(queries.kind())?)?.f_unsqueeze(-1)?; // [Q, d, 1]
+    let projected = matmul(queries, &weight.f_select(0, 0)?.f_to_kind(queries.kind())?)?.f_unsqueeze(1)?; // [Q, 1, d]
     let candidates = select(entities, candidates)?.f_view([count, each, inner])?;
-    Ok(candidates.f_bmm(&projected)?.f_squeeze_dim(-1)?.f_add(&bias.f_to_kind(queries.kind())?)?)
+    Ok(batched_turned(&candidates, &projected)?.f_squeeze_dim(-1)?.f_add(&bias.f_to_kind(queries.kind())?)?)
 }
 
 fn same_number(heads: &[i64], tails: &[i64]) -> Result<()> {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tch::{Cuda, Device, Kind, Tensor};
 
+use super::products;
 use super::rng::Generator;
 use crate::{Error, Result};
 
@@ -48,7 +49,7 @@ impl std::str::FromStr for Precision {
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, precision: Precision) -> Result<Tensor> {
     let kind = precision.kind();
     let bias = bias.map(|bias| bias.f_to_kind(kind)).transpose()?;
-    Ok(x.f_to_kind(kind)?.f_linear(&weight.f_to_kind(kind)?, bias.as_ref())?)
+    products::linear(&x.f_to_kind(kind)?, &weight.f_to_kind(kind)?, bias.as_ref())
 }
 
 /// The FLOP/s of a large matrix product, the best of several within about a quarter of a second.

@@ -12,6 +12,7 @@ use crate::systems::reading::{Linear, LongDocuments, MentionTokens, Read, Reader
 use crate::systems::{Classes, DecisionRule, Extractor, Forward, Foundation, Layout, NaClass, RelationBatch, RelationLoss, on, tables};
 use crate::text::{EncodedDocument, View, WindowRule};
 use crate::torch::Parameters;
+use crate::torch::activations::tanh;
 use crate::torch::grouped::grouped_bilinear;
 
 /// ATLOP.
@@ -92,7 +93,7 @@ impl Atlop {
             let rows = on(rows, device)?;
             let mut parts = vec![(&read.entities, Some(&rows))];
             parts.extend(context.iter().map(|context| (context, None)));
-            Ok(layer.forward_parts(&parts)?.f_tanh()?)
+            tanh(&layer.forward_parts(&parts)?)
         };
         let (heads, tails) = (vector(&self.head_extractor, &tables.heads)?, vector(&self.tail_extractor, &tables.tails)?);
         Ok(AtlopPairs { read, context, heads, tails })

@@ -3,6 +3,7 @@
 use tch::{Kind, Tensor};
 
 use crate::Result;
+use crate::torch::products::linear;
 use crate::torch::{Init, Parameters, Segments};
 
 /// Width of the kernels.
@@ -74,6 +75,6 @@ impl Convolution {
         let [before, after] = borders.neighbours(x)?;
         let windows = Tensor::f_cat(&[&before, x, &after], 1)?; // [W, 3 · in]
         let weight = self.weight.f_permute([0, 2, 1])?.f_reshape([out, KERNEL * input])?;
-        Ok(windows.f_linear(&weight, Some(&self.bias))?)
+        linear(&windows, &weight, Some(&self.bias))
     }
 }

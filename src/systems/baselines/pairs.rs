@@ -10,6 +10,7 @@ use crate::Result;
 use crate::systems::on;
 use crate::systems::words::{DISTANCE_ROWS, DistanceTable, NO_DISTANCE, WordTables, padded_rows};
 use crate::torch::pairs::relation_vectors;
+use crate::torch::products::{batched_turned, linear, matmul};
 use crate::torch::{Init, Parameters};
 
 /// A bilinear layer [out, d + m, d + m] over pairs of entities of width d with distance rows of width m.
@@ -68,7 +69,7 @@ impl PairBilinear {
         let rows = self.distance_rows(device)?; // [20, m]
         let mirrored = rows.f_index_select(0, &mirror(device)?)?;
         // Row r of a head meets row 20 − r of its tail.
-        let both = by_rows(&rows, &part(1, 1)?.f_transpose(0, 1)?)?.f_bmm(&mirrored.f_unsqueeze(2)?)?.f_squeeze_dim(2)?; // [20, out]
+        let both = batched_turned(&by_rows(&rows, &part(1, 1)?.f_transpose(0, 1)?)?, &mirrored.f_unsqueeze(1)?)?.f_squeeze_dim(2)?; // [20, out]
         let of_heads = entities_by_rows(entities, &by_rows(&mirrored, &part(0, 1)?.f_permute([2, 0, 1])?)?)?;
         let of_tails = entities_by_rows(entities, &by_rows(&rows, &part(1, 0)?.f_transpose(0, 1)?)?)?.f_add(&both)?;
         let terms = take(&of_heads, &tables.heads, &tables.bins)?.f_add(&take(&of_tails, &tables.tails, &tables.bins)?)?;
@@ -90,13 +91,13 @@ fn mirror(device: Device) -> Result<Tensor> {
 /// Contracts distance rows [20, m] with the first axis of a weight [m, out, k]; [20, out, k].
 fn by_rows(rows: &Tensor, weight: &Tensor) -> Result<Tensor> {
     let (inner, out, width) = weight.size3()?;
-    Ok(rows.f_matmul(&weight.f_reshape([inner, out * width])?)?.f_view([DISTANCE_ROWS, out, width])?)
+    Ok(matmul(rows, &weight.f_reshape([inner, out * width])?)?.f_view([DISTANCE_ROWS, out, width])?)
 }
 
 /// Entities [E, d] with [20, out, d]: [E, 20, out].
 fn entities_by_rows(entities: &Tensor, weight: &Tensor) -> Result<Tensor> {
     let (rows, out, width) = weight.size3()?;
-    Ok(entities.f_matmul(&weight.f_view([rows * out, width])?.f_transpose(0, 1)?)?.f_view([-1, rows, out])?)
+    Ok(linear(entities, &weight.f_view([rows * out, width])?, None)?.f_view([-1, rows, out])?)
 }
 
 /// The value of each pair: entity `rows` and head row 10 + bin of [E, 20, out]; [P, out].

@@ -7,6 +7,7 @@ use super::settings::{DocreIiSettings, PairLayer};
 use crate::Result;
 use crate::systems::reading::{LayerNorm, Linear, Read, Reader};
 use crate::systems::{Forward, on};
+use crate::torch::activations::tanh;
 use crate::torch::dropout::dropout;
 use crate::torch::grouped::grouped_bilinear;
 use crate::torch::{Dropout, Parameters};
@@ -87,7 +88,7 @@ impl BaseModule {
             let rows = on(rows, device)?;
             let mut parts = vec![(&read.entities, Some(&rows)), (&context, None)];
             parts.extend(first.iter().map(|first| (first, Some(&documents))));
-            Ok(layer.forward_parts(&parts)?.f_tanh()?)
+            tanh(&layer.forward_parts(&parts)?)
         };
         let (heads, tails) = (vector(&self.head_pair, &reading.heads)?, vector(&self.tail_pair, &reading.tails)?);
         let features = self.features(&heads, &tails, forward)?;

@@ -7,6 +7,7 @@ use super::settings::DocreIiSettings;
 use crate::Result;
 use crate::systems::HEADS;
 use crate::systems::reading::Linear;
+use crate::torch::products::batched_turned;
 use crate::torch::{Init, Parameters};
 
 const BATCH_NORM_EPS: f64 = 1e-5;
@@ -72,7 +73,7 @@ pub(super) fn separation(a: &Tensor, b: &Tensor, grids: &DeviceGrids, settings: 
         let same = Tensor::f_eye(count, (Kind::Bool, a.device()))?.f_unsqueeze(0)?;
         let absent = valid.f_logical_not()?.f_unsqueeze(1)?;
         let similar = |x: &Tensor, y: &Tensor, hidden: &Tensor| -> Result<Tensor> {
-            Ok(x.f_bmm(&y.f_transpose(1, 2)?)?.f_div_scalar(settings.temperature)?.f_masked_fill(hidden, MASKED)?)
+            Ok(batched_turned(x, y)?.f_div_scalar(settings.temperature)?.f_masked_fill(hidden, MASKED)?)
         };
         let direction = |x: &Tensor, y: &Tensor| -> Result<Tensor> {
             let (other, own) = (similar(x, y, &absent)?, similar(x, x, &absent.f_logical_or(&same)?)?);

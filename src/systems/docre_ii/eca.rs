@@ -12,6 +12,7 @@ use crate::Result;
 use crate::systems::on;
 use crate::systems::reading::Linear;
 use crate::torch::dropout::dropout;
+use crate::torch::products::{batched, batched_turned};
 use crate::torch::{Dropout, Parameters};
 
 const HEADS: i64 = 4;
@@ -132,12 +133,12 @@ impl Eca {
         let (keys, values) = (flat(&turned(&key, KEY_COLUMNS)?)?, flat(&turned(&value, KEY_COLUMNS)?)?);
         let (own_keys, own_values) = (flat(&turned(&key, QUERY_COLUMNS)?)?, flat(&turned(&value, QUERY_COLUMNS)?)?);
         let scale = 1.0 / (width as f64).sqrt();
-        let crossed = queries.f_bmm(&keys.f_transpose(1, 2)?)?.f_mul_scalar(scale)?.f_view([HEADS, count, side, side, side])?;
+        let crossed = batched_turned(&queries, &keys)?.f_mul_scalar(scale)?.f_view([HEADS, count, side, side, side])?;
         let crossed = crossed.f_masked_fill(&hidden(valid)?, MASKED)?.f_view([HEADS * count * side, side, side])?;
         let own = (queries * own_keys).f_sum_dim_intlist(-1, true, Kind::Float)?.f_mul_scalar(scale)?;
         let scores = Tensor::f_cat(&[own.f_add_scalar(self.self_key_bias)?, crossed], -1)?;
         let shares = dropped(&scores.f_softmax(-1, Kind::Float)?, cells, drop, salt)?;
-        let mixed = shares.f_narrow(2, 1, side)?.f_bmm(&values)?.f_add(&shares.f_narrow(2, 0, 1)?.f_mul(&own_values)?)?;
+        let mixed = batched(&shares.f_narrow(2, 1, side)?, &values)?.f_add(&shares.f_narrow(2, 0, 1)?.f_mul(&own_values)?)?;
         let back = turned(&mixed.f_view([HEADS, count, side, side, width])?, QUERY_COLUMNS)?;
         Ok(back.f_permute([1, 2, 3, 0, 4])?.f_reshape([count * side * side, HEADS * width])?)
     }

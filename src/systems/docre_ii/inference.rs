@@ -10,7 +10,9 @@ use super::settings::DocreIiSettings;
 use crate::Result;
 use crate::systems::HEADS;
 use crate::systems::reading::{LayerNorm, Linear};
+use crate::torch::activations::sigmoid;
 use crate::torch::dropout::dropout;
+use crate::torch::products::matmul;
 use crate::torch::{Init, Parameters};
 
 /// Places of dropout in one layer.
@@ -74,7 +76,7 @@ impl InferenceModule {
 
     /// R of multi-hot labels [P, C]; [P, W].
     pub(super) fn embed(&self, labels: &Tensor) -> Result<Tensor> {
-        Ok(labels.f_matmul(&self.relations)?)
+        matmul(labels, &self.relations)
     }
 
     /// O of (F, R); [P, W] (\[F; R\] of the last layer where nothing is projected).
@@ -146,7 +148,7 @@ impl InferenceLayer {
         let inferred_r = self.relations.forward(r, &m, run.grids, run.drop, salt + 3)?;
         let (to_f, to_r) = match &self.gate {
             Some(gate) => {
-                let share = gate.forward_parts(&[(&inferred_f, None), (&inferred_r, None)])?.f_sigmoid()?;
+                let share = sigmoid(&gate.forward_parts(&[(&inferred_f, None), (&inferred_r, None)])?)?;
                 let fused = inferred_r.f_lerp_tensor(&inferred_f, &share)?;
                 (fused.shallow_clone(), fused)
             }

@@ -8,6 +8,7 @@ use crate::systems::{Forward, HEADS};
 use crate::systems::{PackedDocuments, on};
 use crate::torch::encoder::{Encoder, Pass};
 use crate::torch::pairs;
+use crate::torch::products;
 use crate::torch::{Dropout, Init, Parameters};
 use crate::{Error, Result};
 
@@ -171,8 +172,8 @@ impl DsdocreModel {
     /// What libtorch refuses.
     pub fn mention_scores(&self, queries: &Tensor, candidates: &Tensor) -> Result<Tensor> {
         let (weight, bias) = present(&self.heads.mention, "mention")?;
-        let projected = queries.f_matmul(&weight.f_squeeze_dim(0)?)?; // [R, d]
-        let scores = candidates.f_bmm(&projected.f_unsqueeze(2)?)?.f_squeeze_dim(2)?; // [R, C]
+        let projected = products::matmul(queries, &weight.f_squeeze_dim(0)?)?; // [R, d]
+        let scores = products::batched_turned(candidates, &projected.f_unsqueeze(1)?)?.f_squeeze_dim(2)?; // [R, C]
         Ok(scores.f_add(bias)?)
     }
 
@@ -187,7 +188,7 @@ impl DsdocreModel {
             AlignmentDistance::Abs => difference.f_abs()?,
             AlignmentDistance::Squared => difference.f_square()?,
         };
-        Ok(distance.f_linear(weight, Some(bias))?.f_squeeze_dim(2)?)
+        Ok(products::linear(&distance, weight, Some(bias))?.f_squeeze_dim(2)?)
     }
 
     /// Class logits [P, C] of relation vectors [P, w].
@@ -196,7 +197,7 @@ impl DsdocreModel {
     /// What libtorch refuses.
     pub fn classify(&self, relations: &Tensor) -> Result<Tensor> {
         let (weight, bias) = present(&self.heads.classify, "classify")?;
-        Ok(relations.f_linear(weight, Some(bias))?)
+        products::linear(relations, weight, Some(bias))
     }
 
     /// Class logits [P, C] of pairs without making relation vectors: the classifier is folded into the bilinear layer, [C, d, d].
@@ -216,8 +217,8 @@ impl DsdocreModel {
         let (weight, bias) = present(&self.heads.classify, "classify")?;
         let (w, d) = (self.config.relation_width, self.encoder.width());
         tch::no_grad(|| {
-            let folded = weight.f_matmul(&self.heads.relation_weight.f_view([w, d * d])?)?.f_view([-1, d, d])?;
-            let constant = weight.f_mv(&self.heads.relation_bias)?.f_add(bias)?;
+            let folded = products::matmul(weight, &self.heads.relation_weight.f_view([w, d * d])?)?.f_view([-1, d, d])?;
+            let constant = products::dot(weight, &self.heads.relation_bias)?.f_add(bias)?;
             Ok((folded.f_to_kind(Kind::Float)?, constant))
         })
     }

@@ -9,6 +9,7 @@ use crate::systems::words::{FeatureOrder, FeaturePlan, Rows, WordFeatures, WordP
 use crate::systems::{Forward, Foundation, HEADS, Objective, on};
 use crate::text::split_by_tokens;
 use crate::torch::Parameters;
+use crate::torch::activations::sigmoid;
 use crate::torch::encoder::{Encoder, LstmShape, PackedLstm, Packing};
 use crate::torch::losses::bce_sum;
 
@@ -102,7 +103,7 @@ impl EvidencePredictor {
                 continue;
             }
             let logits = self.probed(&batch, forward, &mut |_, _| {})?;
-            let values: Vec<f32> = Vec::try_from(logits.f_sigmoid()?.f_to_kind(Kind::Float)?)?;
+            let values: Vec<f32> = Vec::try_from(sigmoid(&logits.f_to_kind(Kind::Float)?)?)?;
             for ((item, sentence), value) in batch.items.iter().zip(&batch.sentences).zip(values) {
                 scores[first + *item as usize][*sentence] = value;
             }

@@ -65,9 +65,7 @@ fn an_item_does_not_see_its_batch() {
     let items = [item(0, 1, 2, &[], 0), item(1, 0, 0, &[], 1), item(0, 1, 1, &[], 2)];
     let together = predictor.scores(&items, EVALUATION, 1000).unwrap();
     let alone = predictor.scores(&items, EVALUATION, 1).unwrap();
-    for (a, b) in together.iter().flatten().zip(alone.iter().flatten()) {
-        assert!((a - b).abs() < 1e-6);
-    }
+    assert_eq!(together, alone);
     assert_ne!(together[0], together[1]);
     assert!(predictor.scores(&[], EVALUATION, 10).unwrap().is_empty());
 }

@@ -9,6 +9,7 @@ use tch::Tensor;
 use super::{ContextMatrix, GlreSettings};
 use crate::Result;
 use crate::torch::ops::varlen_attention;
+use crate::torch::products::linear;
 use crate::torch::{Init, Parameters, Segments};
 
 /// W, or its diagonal.
@@ -43,7 +44,7 @@ impl Context {
         let width = pairs.size()[1];
         let queries = match self.kind {
             ContextMatrix::Diagonal => pairs.f_mul(&self.matrix)?,
-            ContextMatrix::Full => pairs.f_matmul(&self.matrix.f_transpose(0, 1)?)?,
+            ContextMatrix::Full => linear(pairs, &self.matrix, None)?,
         };
         // The kernel divides scores by √width.
         let queries = queries.f_mul_scalar((width as f64).sqrt())?;

@@ -9,6 +9,7 @@ use super::{GlreSettings, RgcnNorm};
 use crate::Result;
 use crate::torch::bags::Bags;
 use crate::torch::dropout::dropout;
+use crate::torch::products::{linear, matmul};
 use crate::torch::{Dropout, Init, Parameters};
 
 /// Kinds of edges: mentions of one sentence, mention and entity, sentences, mention and sentence, entity and sentence.
@@ -152,11 +153,10 @@ impl RgcnLayer {
         let (count, width) = nodes.size2()?;
         let device = nodes.device();
         let sums = graph.neighbours.sum(nodes)?.f_view([count, RELATIONS as i64 * width])?;
-        let no_bias: Option<Tensor> = None;
-        let mut out = Tensor::f_cat(&[&sums, nodes], 1)?.f_linear(&Tensor::f_cat(&self.weights, 1)?, no_bias)?;
+        let mut out = linear(&Tensor::f_cat(&[&sums, nodes], 1)?, &Tensor::f_cat(&self.weights, 1)?, None)?;
         if let Some((own, relations)) = self.biases.split_last() {
             let counts = Tensor::f_from_slice(&graph.bias_weights)?.f_to_device(device)?.f_view([count, RELATIONS as i64])?;
-            out = out.f_add(&counts.f_matmul(&Tensor::f_stack(relations, 0)?)?)?.f_add(own)?;
+            out = out.f_add(&matmul(&counts, &Tensor::f_stack(relations, 0)?)?)?.f_add(own)?;
         }
         if !graph.scales.is_empty() {
             out = out.f_mul(&Tensor::f_from_slice(&graph.scales)?.f_to_device(device)?.f_unsqueeze(1)?)?;

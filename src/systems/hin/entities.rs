@@ -13,6 +13,7 @@ use crate::systems::words::{DistanceTable, WordTables};
 use crate::torch::bags::take;
 use crate::torch::layers::Affine;
 use crate::torch::pairs::relation_vectors;
+use crate::torch::products::linear;
 use crate::torch::{Init, Parameters};
 use crate::{Error, Result};
 
@@ -72,13 +73,12 @@ impl EntityInference {
         let biaffine = terms.collect::<Result<Vec<_>>>()?;
         let parts = self.parts()?;
         let joined = Tensor::f_cat(&spaces, 1)?; // [E, K·k]
-        let no_bias: Option<Tensor> = None;
-        let of_heads = take(&joined.f_linear(&parts.head, no_bias.as_ref())?, &pairs.heads)?;
-        let of_tails = take(&joined.f_linear(&parts.tail, self.pair.bias.as_ref())?, &pairs.tails)?;
-        let of_distances = take(&self.distance_differences()?.f_linear(&parts.distance, no_bias.as_ref())?, &places(&pairs.bins)?)?;
+        let of_heads = take(&linear(&joined, &parts.head, None)?, &pairs.heads)?;
+        let of_tails = take(&linear(&joined, &parts.tail, self.pair.bias.as_ref())?, &pairs.tails)?;
+        let of_distances = take(&linear(&self.distance_differences()?, &parts.distance, None)?, &places(&pairs.bins)?)?;
         let mut sum = of_heads.f_add(&of_tails)?.f_add(&of_distances)?;
         if let Some(weight) = &parts.bilinear {
-            sum = sum.f_add(&Tensor::f_cat(&biaffine, 1)?.f_linear(weight, no_bias)?)?;
+            sum = sum.f_add(&linear(&Tensor::f_cat(&biaffine, 1)?, weight, None)?)?;
         }
         Ok(EntityLevel { spaces, biaffine, pairs: sum.f_relu()? })
     }

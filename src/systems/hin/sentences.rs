@@ -10,8 +10,10 @@ use tch::{Kind, Tensor};
 use super::HinSettings;
 use super::reader::{Reader, Reading};
 use crate::Result;
+use crate::torch::activations::tanh;
 use crate::torch::bags::{Bags, GroupSoftmax, take};
 use crate::torch::layers::Affine;
+use crate::torch::products::{dot, linear};
 use crate::torch::{Init, Parameters, Segments};
 
 /// Rows of (pair, sentence); host data.
@@ -58,7 +60,7 @@ impl Attention {
 
     /// Rows [n, d] of sequences given by their first rows → one vector a sequence [sequences, d], and the attention `[n]`.
     pub fn forward(&self, rows: &Tensor, offsets: &[i64]) -> Result<(Tensor, Tensor)> {
-        let scores = self.map.forward(rows)?.f_tanh()?.f_mv(&self.query)?;
+        let scores = dot(&tanh(&self.map.forward(rows)?)?, &self.query)?;
         let weights = GroupSoftmax::new(offsets, 1).forward(&scores.f_unsqueeze(1)?)?.f_view([-1])?;
         let mut bags = Bags::default();
         for pair in offsets.windows(2) {
@@ -85,14 +87,13 @@ impl SentenceInference {
     pub fn forward(&self, sentences: &Tensor, pairs: &Tensor, rows: &PairSentences) -> Result<Tensor> {
         let block = |index: i64| self.layer.weight.f_narrow(1, index * self.width, self.width);
         let (a, b, c, d) = (block(0)?, block(1)?, block(2)?, block(3)?);
-        let no_bias: Option<Tensor> = None;
-        let of_sentences = sentences.f_linear(&a.f_add(&c)?, self.layer.bias.as_ref())?;
-        let of_pairs = pairs.f_linear(&b.f_sub(&c)?, no_bias.as_ref())?;
+        let of_sentences = linear(sentences, &a.f_add(&c)?, self.layer.bias.as_ref())?;
+        let of_pairs = linear(pairs, &b.f_sub(&c)?, None)?;
         // A vector and its image are gathered together.
         let sentences = take(&Tensor::f_cat(&[sentences, &of_sentences], 1)?, &rows.sentences)?;
         let pairs = take(&Tensor::f_cat(&[pairs, &of_pairs], 1)?, &rows.pairs)?;
         let half = |tensor: &Tensor, index: i64| tensor.f_narrow(1, index * self.width, self.width);
-        let products = half(&sentences, 0)?.f_mul(&half(&pairs, 0)?)?.f_linear(&d, no_bias)?;
+        let products = linear(&half(&sentences, 0)?.f_mul(&half(&pairs, 0)?)?, &d, None)?;
         Ok(products.f_add(&half(&sentences, 1)?)?.f_add(&half(&pairs, 1)?)?.f_relu()?)
     }
 }

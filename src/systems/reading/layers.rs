@@ -4,6 +4,7 @@ use tch::{Kind, Tensor};
 
 use crate::Result;
 use crate::systems::HEADS;
+use crate::torch::products::linear;
 use crate::torch::{Init, Parameters};
 
 /// x Wᵀ + b, or without b.
@@ -32,7 +33,7 @@ impl Linear {
     /// # Errors
     /// What libtorch refuses.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.f_linear(&self.weight, self.bias.as_ref())?)
+        linear(x, &self.weight, self.bias.as_ref())
     }
 
     /// Σ over parts of x_i W_iᵀ + b, where W is cut along its inputs: a linear layer over [x_1; x_2; …] whose inputs need not lie side by
@@ -45,7 +46,7 @@ impl Linear {
         for (x, rows) in parts {
             let width = x.size()[1];
             let bias = if at == 0 { self.bias.as_ref() } else { None };
-            let term = x.f_linear(&self.weight.f_narrow(1, at, width)?, bias)?;
+            let term = linear(x, &self.weight.f_narrow(1, at, width)?, bias)?;
             let term = rows.map_or_else(|| Ok(term.shallow_clone()), |rows| term.f_index_select(0, rows))?;
             sum = Some(match sum {
                 Some(sum) => sum.f_add(&term)?,

@@ -7,6 +7,7 @@ use tch::{Kind, Tensor};
 use super::ReadingTables;
 use crate::Result;
 use crate::systems::on;
+use crate::torch::activations::log_sum_exp;
 
 /// Keeps absent mentions out of a maximum.
 const ABSENT: f64 = -1e30;
@@ -43,7 +44,7 @@ impl Pooling {
         Ok(match self {
             Self::Mean => mentions.f_mul(&present)?.f_sum_dim_intlist(1, false, Kind::Float)?.f_div(&count.f_clamp_min(1.0)?)?,
             Self::Max => mentions.f_masked_fill(&absent, ABSENT)?.f_amax([1], false)?.f_mul(&count.f_clamp_max(1.0)?)?,
-            Self::Logsumexp => mentions.f_masked_fill(&absent, ABSENT)?.f_logsumexp(1, false)?.f_mul(&count.f_clamp_max(1.0)?)?,
+            Self::Logsumexp => log_sum_exp(&mentions.f_masked_fill(&absent, ABSENT)?)?.f_mul(&count.f_clamp_max(1.0)?)?,
         })
     }
 }

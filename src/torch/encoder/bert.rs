@@ -7,13 +7,14 @@ use serde_json::Value;
 use tch::Tensor;
 
 use super::attended::extended_positions;
-use super::layers::{LayerNorm, Linear, handle, linear};
+use super::layers::{LayerNorm, Linear, handle};
 use super::load;
 use super::{Attended, Attending, BertConfig, Encoder, Pass, TokenStream};
 use crate::torch::Parameters;
 use crate::torch::context::entity_attention;
 use crate::torch::hf::Folder;
-use crate::torch::{dropout::dropout, ops};
+use crate::torch::precision::linear;
+use crate::torch::{activations, dropout::dropout, ops};
 use crate::{Error, Result};
 
 /// Name of the word-piece table.
@@ -255,7 +256,7 @@ impl Layer {
         let weight = Tensor::f_cat(&self.projections.each_ref().map(|part| &part.weight), 0)?;
         let bias = Tensor::f_cat(&self.projections.each_ref().map(|part| &part.bias), 0)?;
         let width = x.size()[1];
-        Ok(linear(x, &weight, &bias, pass.precision)?.f_view([-1, 3, self.heads, width / self.heads])?)
+        Ok(linear(x, &weight, Some(&bias), pass.precision)?.f_view([-1, 3, self.heads, width / self.heads])?)
     }
 }
 
@@ -279,8 +280,8 @@ impl Activation {
 
     fn apply(self, x: &Tensor) -> Result<Tensor> {
         Ok(match self {
-            Self::Gelu => x.f_gelu("none")?,
-            Self::GeluTanh => x.f_gelu("tanh")?,
+            Self::Gelu => activations::gelu(x)?,
+            Self::GeluTanh => activations::gelu_tanh(x)?,
             Self::Relu => x.f_relu()?,
         })
     }

@@ -4,6 +4,7 @@ use tch::{Kind, Tensor};
 
 use super::Precision;
 use crate::torch::Parameters;
+use crate::torch::precision::linear;
 use crate::{Error, Result};
 
 /// A handle on a declared parameter.
@@ -28,17 +29,8 @@ impl Linear {
 
     /// [T, in] → [T, out], in the number format of the products.
     pub fn forward(&self, x: &Tensor, precision: Precision) -> Result<Tensor> {
-        linear(x, &self.weight, &self.bias, precision)
+        linear(x, &self.weight, Some(&self.bias), precision)
     }
-}
-
-/// A product in the pass's number format. The 32-bit master weights are rounded here, so their gradients are 32 bits again.
-pub(super) fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor, precision: Precision) -> Result<Tensor> {
-    let kind = match precision {
-        Precision::Fp32 => Kind::Float,
-        Precision::Bf16 => Kind::BFloat16,
-    };
-    Ok(x.f_to_kind(kind)?.f_linear(&weight.f_to_kind(kind)?, Some(&bias.f_to_kind(kind)?))?)
 }
 
 /// Layer normalisation over the last axis, always in 32 bits.

@@ -1,7 +1,7 @@
 // Self-attention inside each document of a packed token stream, without padding.
 // CPU: one task a (document, head); blocks of score rows stay in cache; backward computes the probabilities again from the row
-// log-sum-exp. A task copies its operands into its own aligned buffers and multiplies with one thread, so that its bits depend on
-// nothing but the document. CUDA: flash attention with cumulative lengths, or padding and SDPA for kinds that flash refuses.
+// log-sum-exp. A task copies its operands into its own aligned buffers and multiplies by the tiles of panel.hpp, so that its bits depend
+// on nothing but the document. CUDA: flash attention with cumulative lengths, or padding and SDPA for kinds that flash refuses.
 #pragma once
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
@@ -15,10 +15,8 @@
 #include <memory>
 
 #include "dropout.hpp"
+#include "panel.hpp"
 #include "tasks.hpp"
-
-// Exported by libtorch_cpu.
-extern "C" void sgemm_(const char*, const char*, const int*, const int*, const int*, const float*, const float*, const int*, const float*, const int*, const float*, float*, const int*);
 
 namespace docre {
 
@@ -111,17 +109,18 @@ DOCRE_INLINE void copy_rows(const From* from, int64_t from_stride, To* to, int64
     if (c < width) { load_some(from + i * from_stride + c, width - c, x); store_some(to + i * to_stride + c, width - c, x * f); }
   }
 }
-DOCRE_CLONES void pack(const float* from, int64_t stride, float* to, int64_t rows, int64_t width, float factor) { copy_rows(from, stride, to, width, rows, width, nullptr, factor); }
-DOCRE_CLONES void pack(const c10::BFloat16* from, int64_t stride, float* to, int64_t rows, int64_t width, float factor) { copy_rows(from, stride, to, width, rows, width, nullptr, factor); }
-DOCRE_CLONES void unpack(const float* from, float* to, int64_t stride, int64_t rows, int64_t width, const float* row_factor, float factor) { copy_rows(from, width, to, stride, rows, width, row_factor, factor); }
-DOCRE_CLONES void unpack(const float* from, c10::BFloat16* to, int64_t stride, int64_t rows, int64_t width, const float* row_factor, float factor) { copy_rows(from, width, to, stride, rows, width, row_factor, factor); }
+DOCRE_CLONES void pack(const float* from, int64_t stride, float* to, int64_t to_stride, int64_t rows, int64_t width, float factor) { copy_rows(from, stride, to, to_stride, rows, width, nullptr, factor); }
+DOCRE_CLONES void pack(const c10::BFloat16* from, int64_t stride, float* to, int64_t to_stride, int64_t rows, int64_t width, float factor) { copy_rows(from, stride, to, to_stride, rows, width, nullptr, factor); }
+DOCRE_CLONES void unpack(const float* from, int64_t stride, float* to, int64_t to_stride, int64_t rows, int64_t width, const float* row_factor, float factor) { copy_rows(from, stride, to, to_stride, rows, width, row_factor, factor); }
+DOCRE_CLONES void unpack(const float* from, int64_t stride, c10::BFloat16* to, int64_t to_stride, int64_t rows, int64_t width, const float* row_factor, float factor) { copy_rows(from, stride, to, to_stride, rows, width, row_factor, factor); }
 
-DOCRE_CLONES void row_dots(const float* a, const float* b, float* dots, int64_t rows, int64_t width) {
+// Of rows `stride` apart.
+DOCRE_CLONES void row_dots(const float* a, const float* b, int64_t stride, float* dots, int64_t rows, int64_t width) {
   for (int64_t i = 0; i < rows; i++) {
     Floats sum = {}, x, y;
     int64_t c = 0;
-    for (; c + kLanes <= width; c += kLanes) { load(a + i * width + c, x); load(b + i * width + c, y); sum += x * y; }
-    if (c < width) { load_some(a + i * width + c, width - c, x); load_some(b + i * width + c, width - c, y); sum += x * y; }
+    for (; c + kLanes <= width; c += kLanes) { load(a + i * stride + c, x); load(b + i * stride + c, y); sum += x * y; }
+    if (c < width) { load_some(a + i * stride + c, width - c, x); load_some(b + i * stride + c, width - c, y); sum += x * y; }
     dots[i] = sum_lanes(sum);
   }
 }
@@ -149,23 +148,6 @@ class Scratch {
   float* next_;
 };
 
-// Column-major product of the BLAS inside libtorch: c[m, n] = alpha · op(a) · op(b) + beta · c.
-inline void gemm(char op_a, char op_b, int64_t m, int64_t n, int64_t k, float alpha, const float* a, int64_t lda, const float* b, int64_t ldb, float beta, float* c, int64_t ldc) {
-  int rows = m, columns = n, depth = k, stride_a = lda, stride_b = ldb, stride_c = ldc;
-  sgemm_(&op_a, &op_b, &rows, &columns, &depth, &alpha, a, &stride_a, b, &stride_b, &beta, c, &stride_c);
-}
-
-// Row-major products, written as the transposed column-major ones: c[m, n] with k terms each.
-inline void times(const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc, int64_t m, int64_t n, int64_t k) {
-  gemm('N', 'N', n, m, k, 1, b, ldb, a, lda, 0, c, ldc);
-}
-inline void times_transposed(const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc, int64_t m, int64_t n, int64_t k) {
-  gemm('T', 'N', n, m, k, 1, b, ldb, a, lda, 0, c, ldc);
-}
-inline void transposed_times(const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc, int64_t m, int64_t n, int64_t k, bool add) {
-  gemm('N', 'T', n, m, k, 1, b, ldb, a, lda, add ? 1 : 0, c, ldc);
-}
-
 // Runs task(document, head) for all, long documents first, on whichever thread is free.
 template <typename Task>
 void for_each_task(const AttentionShape& shape, const Task& task) {
@@ -174,8 +156,7 @@ void for_each_task(const AttentionShape& shape, const Task& task) {
 }
 
 inline ScoreBlock block_at(const AttentionShape& shape, int64_t start, int64_t length, int64_t row, int64_t head) {
-  int64_t stride = (length + kLanes - 1) / kLanes * kLanes;
-  return {std::min(kBlockRows, length - row), length, stride, shape.keys ? shape.keys + start + row : nullptr,
+  return {std::min(kBlockRows, length - row), length, spread(length), shape.keys ? shape.keys + start + row : nullptr,
           shape.salt * 0x2545f4914f6cdd1dull + static_cast<uint64_t>(head) + 1, shape.threshold, shape.keep_scale};
 }
 
@@ -183,21 +164,22 @@ inline ScoreBlock block_at(const AttentionShape& shape, int64_t start, int64_t l
 template <typename T>
 void attention_forward(const AttentionShape& shape, const T* qkv, T* out, float* log_sum) {
   for_each_task(shape, [&](int64_t document, int64_t head) {
-    int64_t start = shape.offsets[document], length = shape.offsets[document + 1] - start, d = shape.width;
-    int64_t model = shape.heads * d, stride = (length + kLanes - 1) / kLanes * kLanes;
-    Scratch scratch(3 * length * d + kBlockRows * (stride + d + 1));
-    float *q = scratch.take(length * d), *k = scratch.take(length * d), *v = scratch.take(length * d);
-    float *s = scratch.take(kBlockRows * stride), *o = scratch.take(kBlockRows * d), *inverse = scratch.take(kBlockRows);
+    int64_t start = shape.offsets[document], length = shape.offsets[document + 1] - start, d = shape.width, wide = padded(d);
+    int64_t model = shape.heads * d, stride = spread(length);
+    Scratch scratch(3 * length * wide + d * stride + kBlockRows * (stride + wide + 1));
+    float *q = scratch.take(length * wide), *k = scratch.take(length * wide), *v = scratch.take(length * wide), *turned = scratch.take(d * stride);
+    float *s = scratch.take(kBlockRows * stride), *o = scratch.take(kBlockRows * wide), *inverse = scratch.take(kBlockRows);
     const T* first = qkv + start * shape.row_stride() + head * d;
-    pack(first, shape.row_stride(), q, length, d, shape.scale());
-    pack(first + model, shape.row_stride(), k, length, d, 1);
-    pack(first + 2 * model, shape.row_stride(), v, length, d, 1);
+    pack(first, shape.row_stride(), q, wide, length, d, shape.scale());
+    pack(first + model, shape.row_stride(), k, wide, length, d, 1);
+    pack(first + 2 * model, shape.row_stride(), v, wide, length, d, 1);
+    transpose(k, wide, length, d, turned, stride);
     for (int64_t row = 0; row < length; row += kBlockRows) {
       ScoreBlock block = block_at(shape, start, length, row, head);
-      times_transposed(q + row * d, d, k, d, s, stride, block.rows, length, d);
+      multiply_block(q + row * wide, wide, 1, turned, stride, s, stride, block.rows, length, d, false);
       softmax_rows(s, inverse, log_sum + head * shape.tokens + start + row, block);
-      times(s, stride, v, d, o, d, block.rows, d, length);
-      unpack(o, out + (start + row) * model + head * d, model, block.rows, d, inverse, 1);
+      multiply_block(s, stride, 1, v, wide, o, wide, block.rows, d, length, false);
+      unpack(o, wide, out + (start + row) * model + head * d, model, block.rows, d, inverse, 1);
     }
   });
 }
@@ -206,33 +188,36 @@ void attention_forward(const AttentionShape& shape, const T* qkv, T* out, float*
 template <typename T>
 void attention_backward(const AttentionShape& shape, const T* qkv, const T* out, const float* log_sum, const T* grad_out, T* grad_qkv) {
   for_each_task(shape, [&](int64_t document, int64_t head) {
-    int64_t start = shape.offsets[document], length = shape.offsets[document + 1] - start, d = shape.width;
-    int64_t model = shape.heads * d, stride = (length + kLanes - 1) / kLanes * kLanes;
-    Scratch scratch(5 * length * d + kBlockRows * (2 * stride + 3 * d + 1));
-    float *q = scratch.take(length * d), *k = scratch.take(length * d), *v = scratch.take(length * d);
-    float *dk = scratch.take(length * d), *dv = scratch.take(length * d), *dq = scratch.take(kBlockRows * d);
+    int64_t start = shape.offsets[document], length = shape.offsets[document + 1] - start, d = shape.width, wide = padded(d);
+    int64_t model = shape.heads * d, stride = spread(length);
+    Scratch scratch(5 * length * wide + 2 * d * stride + kBlockRows * (2 * stride + 3 * wide + 1));
+    float *q = scratch.take(length * wide), *k = scratch.take(length * wide), *v = scratch.take(length * wide);
+    float *turned_k = scratch.take(d * stride), *turned_v = scratch.take(d * stride);
+    float *dk = scratch.take(length * wide), *dv = scratch.take(length * wide), *dq = scratch.take(kBlockRows * wide);
     float *s = scratch.take(kBlockRows * stride), *ds = scratch.take(kBlockRows * stride);
-    float *g = scratch.take(kBlockRows * d), *o = scratch.take(kBlockRows * d), *delta = scratch.take(kBlockRows);
+    float *g = scratch.take(kBlockRows * wide), *o = scratch.take(kBlockRows * wide), *delta = scratch.take(kBlockRows);
     int64_t place = start * shape.row_stride() + head * d;
-    pack(qkv + place, shape.row_stride(), q, length, d, shape.scale());
-    pack(qkv + place + model, shape.row_stride(), k, length, d, 1);
-    pack(qkv + place + 2 * model, shape.row_stride(), v, length, d, 1);
+    pack(qkv + place, shape.row_stride(), q, wide, length, d, shape.scale());
+    pack(qkv + place + model, shape.row_stride(), k, wide, length, d, 1);
+    pack(qkv + place + 2 * model, shape.row_stride(), v, wide, length, d, 1);
+    transpose(k, wide, length, d, turned_k, stride);
+    transpose(v, wide, length, d, turned_v, stride);
     for (int64_t row = 0; row < length; row += kBlockRows) {
       ScoreBlock block = block_at(shape, start, length, row, head);
       int64_t out_place = (start + row) * model + head * d;
-      pack(grad_out + out_place, model, g, block.rows, d, 1);
-      pack(out + out_place, model, o, block.rows, d, 1);
-      row_dots(g, o, delta, block.rows, d);
-      times_transposed(q + row * d, d, k, d, s, stride, block.rows, length, d);
-      times_transposed(g, d, v, d, ds, stride, block.rows, length, d);
+      pack(grad_out + out_place, model, g, wide, block.rows, d, 1);
+      pack(out + out_place, model, o, wide, block.rows, d, 1);
+      row_dots(g, o, wide, delta, block.rows, d);
+      multiply_block(q + row * wide, wide, 1, turned_k, stride, s, stride, block.rows, length, d, false);
+      multiply_block(g, wide, 1, turned_v, stride, ds, stride, block.rows, length, d, false);
       softmax_rows_backward(s, ds, log_sum + head * shape.tokens + start + row, delta, block);
-      transposed_times(s, stride, g, d, dv, d, length, d, block.rows, row > 0);
-      transposed_times(ds, stride, q + row * d, d, dk, d, length, d, block.rows, row > 0);
-      times(ds, stride, k, d, dq, d, block.rows, d, length);
-      unpack(dq, grad_qkv + place + row * shape.row_stride(), shape.row_stride(), block.rows, d, nullptr, shape.scale());
+      multiply_block(s, 1, stride, g, wide, dv, wide, length, d, block.rows, row > 0);
+      multiply_block(ds, 1, stride, q + row * wide, wide, dk, wide, length, d, block.rows, row > 0);
+      multiply_block(ds, stride, 1, k, wide, dq, wide, block.rows, d, length, false);
+      unpack(dq, wide, grad_qkv + place + row * shape.row_stride(), shape.row_stride(), block.rows, d, nullptr, shape.scale());
     }
-    unpack(dk, grad_qkv + place + model, shape.row_stride(), length, d, nullptr, 1);
-    unpack(dv, grad_qkv + place + 2 * model, shape.row_stride(), length, d, nullptr, 1);
+    unpack(dk, wide, grad_qkv + place + model, shape.row_stride(), length, d, nullptr, 1);
+    unpack(dv, wide, grad_qkv + place + 2 * model, shape.row_stride(), length, d, nullptr, 1);
   });
 }
 

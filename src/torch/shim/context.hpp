@@ -64,34 +64,35 @@ struct WindowRows {
   const RowsCall& call;
   const WindowPlan& window;
   const T* qkv;
-  int64_t head, d, model, stride;
-  float *q, *k, *p, *inverse, *log_sum;
+  int64_t head, d, wide, model, stride;
+  float *q, *k, *turned, *p, *inverse, *log_sum;
   std::vector<int64_t> keys;
 
   WindowRows(const RowsCall& call, const WindowPlan& window, const T* qkv, int64_t head, Scratch& scratch)
-      : call(call), window(window), qkv(qkv), head(head), d(call.shape.width), model(call.shape.heads * d), stride((window.length + kLanes - 1) / kLanes * kLanes) {
-    q = scratch.take(window.parts * d);
-    k = scratch.take(window.length * d);
+      : call(call), window(window), qkv(qkv), head(head), d(call.shape.width), wide(padded(d)), model(call.shape.heads * d), stride(spread(window.length)) {
+    q = scratch.take(window.parts * wide);
+    k = scratch.take(window.length * wide);
+    turned = scratch.take(d * stride);
     p = scratch.take(window.parts * stride);
     inverse = scratch.take(window.parts);
     log_sum = scratch.take(window.parts);
     const T* first = qkv + window.start * call.shape.row_stride() + head * d;
-    pack(first + model, call.shape.row_stride(), k, window.length, d, 1);
+    pack(first + model, call.shape.row_stride(), k, wide, window.length, d, 1);
+    transpose(k, wide, window.length, d, turned, stride);
     for (int64_t i = 0; i < window.parts; i++) {
       int64_t token = part(i).token;
-      pack(first + token * call.shape.row_stride(), call.shape.row_stride(), q + i * d, 1, d, call.shape.scale());
+      pack(first + token * call.shape.row_stride(), call.shape.row_stride(), q + i * wide, wide, 1, d, call.shape.scale());
       if (call.shape.keys) keys.push_back(call.shape.keys[window.start + token]);
     }
   }
   static int64_t scratch_size(const RowsCall& call, const WindowPlan& window) {
-    int64_t stride = (window.length + kLanes - 1) / kLanes * kLanes;
-    return (window.parts + window.length) * (call.shape.width + 16) + window.parts * (stride + 18) + 64;
+    return (window.parts + window.length) * padded(call.shape.width) + (window.parts + call.shape.width) * (spread(window.length) + 2) + 64;
   }
   const PartPlan& part(int64_t i) const { return call.parts[window.first_part + i]; }
   ScoreBlock block() const {
     return {window.parts, window.length, stride, keys.empty() ? nullptr : keys.data(), call.shape.salt * 0x2545f4914f6cdd1dull + static_cast<uint64_t>(head) + 1, call.shape.threshold, call.shape.keep_scale};
   }
-  void scores() { times_transposed(q, d, k, d, p, stride, window.parts, window.length, d); }
+  void scores() { multiply_block(q, wide, 1, turned, stride, p, stride, window.parts, window.length, d, false); }
   void probabilities() {
     scores();
     softmax_rows(p, inverse, log_sum, block());
@@ -138,13 +139,13 @@ void entity_rows_forward(const RowsCall& call, const T* qkv, float* out) {
 // Gradient of one window's queries and keys; `grads`: gradients of the document's rows before windows were put together.
 template <typename T>
 void window_backward(const RowsCall& call, const DocumentPlan& document, const WindowPlan& window, const T* qkv, int64_t head, const float* grads, T* grad_qkv) {
-  int64_t d = call.shape.width, stride = (window.length + kLanes - 1) / kLanes * kLanes;
-  Scratch scratch(WindowRows<T>::scratch_size(call, window) + window.parts * (stride + d + 48) + 2 * window.length * d + 128);
+  int64_t d = call.shape.width, wide = padded(d), stride = spread(window.length);
+  Scratch scratch(WindowRows<T>::scratch_size(call, window) + window.parts * (stride + wide + 1) + 2 * window.length * wide + 64);
   WindowRows<T> own(call, window, qkv, head, scratch);
-  float *ds = scratch.take(window.parts * stride), *delta = scratch.take(window.parts), *part_grad = scratch.take(window.parts * d);
-  float *dq = scratch.take(window.length * d), *dk = scratch.take(window.length * d);
+  float *ds = scratch.take(window.parts * stride), *delta = scratch.take(window.parts), *part_grad = scratch.take(window.parts * wide);
+  float *dq = scratch.take(window.length * wide), *dk = scratch.take(window.length * wide);
   std::memset(ds, 0, window.parts * stride * sizeof(float));
-  std::memset(dq, 0, window.length * d * sizeof(float));
+  std::memset(dq, 0, window.length * wide * sizeof(float));
   own.probabilities();
   for (int64_t i = 0; i < window.parts; i++) {
     std::memcpy(ds + i * stride + window.skip, grads + own.part(i).row * document.tokens + window.place, window.count * sizeof(float));
@@ -153,12 +154,12 @@ void window_backward(const RowsCall& call, const DocumentPlan& document, const W
   own.scores();
   for (int64_t i = 0; i < window.parts; i++) std::fill(own.p + i * stride + window.length, own.p + (i + 1) * stride, -1e30f);
   softmax_rows_backward(own.p, ds, own.log_sum, delta, own.block());
-  times(ds, stride, own.k, d, part_grad, d, window.parts, d, window.length);
-  transposed_times(ds, stride, own.q, d, dk, d, window.length, d, window.parts, false);
-  for (int64_t i = 0; i < window.parts; i++) add_scaled(part_grad + i * d, 1, dq + own.part(i).token * d, d);
+  multiply_block(ds, stride, 1, own.k, wide, part_grad, wide, window.parts, d, window.length, false);
+  multiply_block(ds, 1, stride, own.q, wide, dk, wide, window.length, d, window.parts, false);
+  for (int64_t i = 0; i < window.parts; i++) add_scaled(part_grad + i * wide, 1, dq + own.part(i).token * wide, d);
   T* first = grad_qkv + window.start * call.shape.row_stride() + head * d;
-  unpack(dq, first, call.shape.row_stride(), window.length, d, nullptr, call.shape.scale());
-  unpack(dk, first + own.model, call.shape.row_stride(), window.length, d, nullptr, 1);
+  unpack(dq, wide, first, call.shape.row_stride(), window.length, d, nullptr, call.shape.scale());
+  unpack(dk, wide, first + own.model, call.shape.row_stride(), window.length, d, nullptr, 1);
 }
 
 // `grad_qkv` starts at zero; the values get no gradient.
@@ -247,19 +248,19 @@ DOCRE_CLONES void overlap_row_backward(const float* a, const float* b, const flo
     }
 }
 
-// Runs body(first pair of the chunk, number) with q [number, tokens] and inverse [number] made.
+// Runs body(first pair of the chunk, number) with q [number, tokens], its stride, and inverse [number] made.
 template <typename Body>
 void for_each_chunk(const ContextCall& call, const ContextPlan& document, const float* attention, const Body& body) {
-  std::vector<float> q(kBlockRows * document.tokens), inverse(kBlockRows);
-  int64_t block = call.heads * document.tokens;
+  int64_t stride = spread(document.tokens), block = call.heads * document.tokens;
+  std::vector<float> q(kBlockRows * stride), inverse(kBlockRows);
   const float* blocks = attention + document.block * call.heads;
   for (int64_t first = 0; first < document.pairs; first += kBlockRows) {
     int64_t number = std::min(kBlockRows, document.pairs - first);
     for (int64_t i = 0; i < number; i++) {
       const PairPlan& pair = call.pairs[document.first_pair + first + i];
-      inverse[i] = overlap_row(blocks + pair.head * block, blocks + pair.tail * block, call.heads, document.tokens, call.scale, call.eps, q.data() + i * document.tokens);
+      inverse[i] = overlap_row(blocks + pair.head * block, blocks + pair.tail * block, call.heads, document.tokens, call.scale, call.eps, q.data() + i * stride);
     }
-    body(document.first_pair + first, number, q.data(), inverse.data());
+    body(document.first_pair + first, number, q.data(), stride, inverse.data());
   }
 }
 
@@ -268,8 +269,13 @@ inline int64_t cost_of(const ContextPlan& document) { return document.pairs * do
 inline void contexts_forward(const ContextCall& call, const float* states, const float* attention, float* out) {
   for_each_by_size(call.count, [&](int64_t i) { return cost_of(call.documents[i]); }, [&](int64_t i) {
     const ContextPlan& document = call.documents[i];
-    for_each_chunk(call, document, attention, [&](int64_t first, int64_t number, const float* q, const float*) {
-      times(q, document.tokens, states + document.first_token * call.width, call.width, out + first * call.width, call.width, number, call.width, document.tokens);
+    int64_t wide = padded(call.width), tokens = document.tokens;
+    Scratch scratch((tokens + kBlockRows) * wide);
+    float *own = scratch.take(tokens * wide), *sums = scratch.take(kBlockRows * wide);
+    pack(states + document.first_token * call.width, call.width, own, wide, tokens, call.width, 1);
+    for_each_chunk(call, document, attention, [&](int64_t first, int64_t number, const float* q, int64_t stride, const float*) {
+      multiply_block(q, stride, 1, own, wide, sums, wide, number, call.width, tokens, false);
+      unpack(sums, wide, out + first * call.width, call.width, number, call.width, nullptr, 1);
     });
   });
 }
@@ -277,20 +283,26 @@ inline void contexts_forward(const ContextCall& call, const float* states, const
 inline void contexts_backward(const ContextCall& call, const float* states, const float* attention, const float* grad_out, float* grad_states, float* grad_attention) {
   for_each_by_size(call.count, [&](int64_t i) { return cost_of(call.documents[i]); }, [&](int64_t i) {
     const ContextPlan& document = call.documents[i];
-    int64_t tokens = document.tokens, block = call.heads * tokens, place = document.first_token * call.width;
-    std::vector<float> dq(kBlockRows * tokens);
-    for_each_chunk(call, document, attention, [&](int64_t first, int64_t number, const float* q, const float* inverse) {
-      const float* grad = grad_out + first * call.width;
-      transposed_times(q, tokens, grad, call.width, grad_states + place, call.width, tokens, call.width, number, true);
-      times_transposed(grad, call.width, states + place, call.width, dq.data(), tokens, number, tokens, call.width);
+    int64_t tokens = document.tokens, block = call.heads * tokens, place = document.first_token * call.width, width = call.width, wide = padded(width), long_row = spread(tokens);
+    Scratch scratch((2 * tokens + kBlockRows) * wide + (width + kBlockRows) * long_row);
+    float *own = scratch.take(tokens * wide), *turned = scratch.take(width * long_row), *grads = scratch.take(tokens * wide);
+    float *grad = scratch.take(kBlockRows * wide), *dq = scratch.take(kBlockRows * long_row);
+    std::memset(grads, 0, tokens * wide * sizeof(float));
+    pack(states + place, width, own, wide, tokens, width, 1);
+    transpose(own, wide, tokens, width, turned, long_row);
+    for_each_chunk(call, document, attention, [&](int64_t first, int64_t number, const float* q, int64_t stride, const float* inverse) {
+      pack(grad_out + first * width, width, grad, wide, number, width, 1);
+      multiply_block(q, 1, stride, grad, wide, grads, wide, tokens, width, number, true);
+      multiply_block(grad, wide, 1, turned, long_row, dq, long_row, number, tokens, width, false);
       for (int64_t r = 0; r < number; r++) {
-        float *row = dq.data() + r * tokens, mean = dot_row(row, q + r * tokens, tokens);
+        float *row = dq + r * long_row, mean = dot_row(row, q + r * stride, tokens);
         for (int64_t l = 0; l < tokens; l++) row[l] = (row[l] - mean) * inverse[r] * call.scale;
         const PairPlan& pair = call.pairs[first + r];
         const float *a = attention + document.block * call.heads + pair.head * block, *b = attention + document.block * call.heads + pair.tail * block;
         overlap_row_backward(a, b, row, call.heads, tokens, grad_attention + (a - attention), grad_attention + (b - attention));
       }
     });
+    unpack(grads, wide, grad_states + place, width, tokens, width, nullptr, 1);
   });
 }
 

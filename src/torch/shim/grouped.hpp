@@ -20,7 +20,7 @@ namespace docre {
 
 constexpr int64_t kTileVectors = 3, kTilePairs = kTileVectors * kLanes;  // pairs side by side
 constexpr int64_t kGroupRows = 8;                                         // rows of the result that share a loaded vector
-constexpr int64_t kWeightVectors = 4, kPairBlock = 128;                  // of the weight's gradient
+constexpr int64_t kWeightVectors = 4, kWeightRows = 6, kPairBlock = 128;  // of the weight's gradient
 
 struct GroupedShape {
   int64_t pairs, blocks, b, classes;
@@ -47,11 +47,36 @@ DOCRE_INLINE void tile_product(const float* scalars, int64_t row, int64_t step, 
     DOCRE_UNROLL for (int v = 0; v < kTileVectors; v++) store(result + r * kTilePairs + v * kLanes, sum[r][v]);
 }
 
+// Cuts `rows` into groups of at most Most that differ by one row and calls each(first, count).
+template <int64_t Most, typename Each>
+DOCRE_INLINE void for_groups(int64_t rows, const Each& each) {
+  int64_t groups = (rows + Most - 1) / Most, first = 0;
+  for (int64_t i = 1; i <= groups; i++) {
+    int64_t end = i * rows / groups;
+    each(first, end - first);
+    first = end;
+  }
+}
+
 // The same for any number of rows.
 DOCRE_INLINE void rows_product(const float* scalars, int64_t row, int64_t step, const float* vectors, int64_t depth, float* result, int64_t rows) {
-  int64_t r = 0;
-  for (; r + kGroupRows <= rows; r += kGroupRows) tile_product<kGroupRows>(scalars + r * row, row, step, vectors, depth, result + r * kTilePairs);
-  for (; r < rows; r++) tile_product<1>(scalars + r * row, row, step, vectors, depth, result + r * kTilePairs);
+  int64_t groups = (rows + kGroupRows - 1) / kGroupRows;
+  for (int64_t i = 0, r = 0; i < groups; i++) {
+    int64_t end = (i + 1) * rows / groups;
+    const float* from = scalars + r * row;
+    float* to = result + r * kTilePairs;
+    switch (end - r) {
+      case 1: tile_product<1>(from, row, step, vectors, depth, to); break;
+      case 2: tile_product<2>(from, row, step, vectors, depth, to); break;
+      case 3: tile_product<3>(from, row, step, vectors, depth, to); break;
+      case 4: tile_product<4>(from, row, step, vectors, depth, to); break;
+      case 5: tile_product<5>(from, row, step, vectors, depth, to); break;
+      case 6: tile_product<6>(from, row, step, vectors, depth, to); break;
+      case 7: tile_product<7>(from, row, step, vectors, depth, to); break;
+      default: tile_product<8>(from, row, step, vectors, depth, to);
+    }
+    r = end;
+  }
 }
 
 // from: [pairs, width] → to: [width][kTilePairs] of the pairs of one tile; zero where there is no pair.
@@ -78,59 +103,90 @@ DOCRE_CLONES void grouped_step(const float* weight, int64_t class_stride, const 
   rows_product(weight, class_stride, 1, outer, b, out, classes);
 }
 
-// The gradient of the same step with respect to head and tail; `inner` is scratch [b][kTilePairs].
-DOCRE_CLONES void grouped_step_backward(const float* weight, int64_t class_stride, const float* head, const float* tail, int64_t b, float* inner, const float* grad, int64_t classes, float* grad_head, float* grad_tail) {
-  std::memset(inner, 0, b * kTilePairs * sizeof(float));
-  rows_product(weight, 1, class_stride, grad, classes, inner, b);
-  for (int64_t v = 0; v < kTilePairs; v += kLanes) {
-    Floats h, sum = {};
-    load(head + v, h);
-    for (int64_t j = 0; j < b; j++) {
-      Floats u, t, g;
-      load(inner + j * kTilePairs + v, u);
-      load(tail + j * kTilePairs + v, t);
-      load(grad_tail + j * kTilePairs + v, g);
-      sum += u * t;
-      store(grad_tail + j * kTilePairs + v, g + u * h);
-    }
-    store(grad_head + v, sum);
-  }
-}
-
-// result[r][lanes] += sum over p < pairs of grad[p · classes + r] · outer[p][lanes]; the lanes are tail channels, rows are `stride` apart.
-template <int R, int V>
-DOCRE_INLINE void weight_tile(const float* grad, int64_t classes, const float* outer, int64_t stride, int64_t pairs, float* result) {
-  Floats sum[R][V];
-  DOCRE_UNROLL for (int r = 0; r < R; r++)
-    DOCRE_UNROLL for (int v = 0; v < V; v++) load(result + r * stride + v * kLanes, sum[r][v]);
-  for (int64_t p = 0; p < pairs; p++) {
-    Floats x[V];
-    DOCRE_UNROLL for (int v = 0; v < V; v++) load(outer + p * stride + v * kLanes, x[v]);
+// Tail channels j..j+R of one step's gradients: u[j] = sum over classes of weights[class][j] · grad[class], in registers; `sum` gathers the
+// head's gradient.
+template <int R>
+DOCRE_INLINE void inputs_tile(const float* weights, const float* grad, int64_t classes, const Floats* head, const float* tail, float* grad_tail, Floats* sum) {
+  Floats u[R][kTileVectors] = {};
+  for (int64_t c = 0; c < classes; c++) {
+    Floats g[kTileVectors];
+    DOCRE_UNROLL for (int v = 0; v < kTileVectors; v++) load(grad + c * kTilePairs + v * kLanes, g[v]);
     DOCRE_UNROLL for (int r = 0; r < R; r++) {
-      float scalar = grad[p * classes + r];
-      DOCRE_UNROLL for (int v = 0; v < V; v++) sum[r][v] += x[v] * scalar;
+      float scalar = weights[c * R + r];
+      DOCRE_UNROLL for (int v = 0; v < kTileVectors; v++) u[r][v] += g[v] * scalar;
     }
   }
   DOCRE_UNROLL for (int r = 0; r < R; r++)
-    DOCRE_UNROLL for (int v = 0; v < V; v++) store(result + r * stride + v * kLanes, sum[r][v]);
+    DOCRE_UNROLL for (int v = 0; v < kTileVectors; v++) {
+      Floats t, old;
+      load(tail + r * kTilePairs + v * kLanes, t);
+      load(grad_tail + r * kTilePairs + v * kLanes, old);
+      sum[v] += u[r][v] * t;
+      store(grad_tail + r * kTilePairs + v * kLanes, old + u[r][v] * head[v]);
+    }
 }
 
-template <int V>
-DOCRE_INLINE void weight_rows(const float* grad, int64_t classes, const float* outer, int64_t stride, int64_t pairs, float* result) {
-  constexpr int R = 24 / V;
-  int64_t r = 0;
-  for (; r + R <= classes; r += R) weight_tile<R, V>(grad + r, classes, outer, stride, pairs, result + r * stride);
-  for (; r < classes; r++) weight_tile<1, V>(grad + r, classes, outer, stride, pairs, result + r * stride);
+// The gradient of one step with respect to head and tail. `weights`: for each 8 tail channels [classes][8], then for each left over [classes].
+DOCRE_CLONES void grouped_step_backward(const float* weights, const float* head, const float* tail, int64_t b, const float* grad, int64_t classes, float* grad_head, float* grad_tail) {
+  Floats h[kTileVectors], sum[kTileVectors] = {};
+  for (int v = 0; v < kTileVectors; v++) load(head + v * kLanes, h[v]);
+  int64_t j = 0;
+  for (; j + kGroupRows <= b; j += kGroupRows) inputs_tile<kGroupRows>(weights + j * classes, grad, classes, h, tail + j * kTilePairs, grad_tail + j * kTilePairs, sum);
+  for (; j < b; j++) inputs_tile<1>(weights + j * classes, grad, classes, h, tail + j * kTilePairs, grad_tail + j * kTilePairs, sum);
+  for (int v = 0; v < kTileVectors; v++) store(grad_head + v * kLanes, sum[v]);
 }
 
-// One head channel of the weight's gradient over a run of pairs, added to `result` [classes][b rounded up to the lanes]: outer products
-// with the tail's channels of the same block, made in `outer` [pairs][b rounded up].
-DOCRE_CLONES void grouped_step_weight(const float* head, const float* tail, int64_t width, int64_t b, int64_t pairs, const float* grad, int64_t classes, float* outer, float* result) {
-  int64_t padded = (b + kLanes - 1) / kLanes * kLanes, j = 0;
+// Classes in groups of at most 24 / V rows that differ by one; each group's gradients lie together, [pairs][rows].
+inline int64_t group_count(int64_t classes) { return (classes + kWeightRows - 1) / kWeightRows; }
+inline int64_t group_start(int64_t classes, int64_t group) { return group * classes / group_count(classes); }
+inline std::vector<float> in_groups(const float* grad, int64_t pairs, int64_t classes) {
+  std::vector<float> groups(pairs * classes);
+  for (int64_t g = 0; g < group_count(classes); g++) {
+    int64_t first = group_start(classes, g), rows = group_start(classes, g + 1) - first;
+    float* to = groups.data() + first * pairs;
+    for (int64_t p = 0; p < pairs; p++) std::memcpy(to + p * rows, grad + p * classes + first, rows * sizeof(float));
+  }
+  return groups;
+}
+
+// result[r][lanes] += sum over p < pairs of grad[p][r] · outer[p][lanes]; the lanes are tail channels, rows of outer and result `stride` apart.
+template <int R>
+DOCRE_INLINE void weight_tile(const float* grad, const float* outer, int64_t stride, int64_t pairs, float* result) {
+  Floats sum[R][kWeightVectors];
+  DOCRE_UNROLL for (int r = 0; r < R; r++)
+    DOCRE_UNROLL for (int v = 0; v < kWeightVectors; v++) load(result + r * stride + v * kLanes, sum[r][v]);
+  for (int64_t p = 0; p < pairs; p++) {
+    Floats x[kWeightVectors];
+    DOCRE_UNROLL for (int v = 0; v < kWeightVectors; v++) load(outer + p * stride + v * kLanes, x[v]);
+    DOCRE_UNROLL for (int r = 0; r < R; r++) {
+      float scalar = grad[p * R + r];
+      DOCRE_UNROLL for (int v = 0; v < kWeightVectors; v++) sum[r][v] += x[v] * scalar;
+    }
+  }
+  DOCRE_UNROLL for (int r = 0; r < R; r++)
+    DOCRE_UNROLL for (int v = 0; v < kWeightVectors; v++) store(result + r * stride + v * kLanes, sum[r][v]);
+}
+
+// One head channel of the weight's gradient over a run of pairs, added to `result` [classes][padded]: outer products with the tail's channels
+// of the same block, made in `outer` [pairs][padded]. `grads`: the first of the run's pairs in the first group.
+DOCRE_CLONES void grouped_step_weight(const float* head, const float* tail, int64_t width, int64_t b, int64_t padded, int64_t pairs, const float* grads, int64_t first_pair, int64_t all_pairs, int64_t classes, float* outer, float* result) {
   for (int64_t p = 0; p < pairs; p++)
     for (int64_t x = 0; x < b; x++) outer[p * padded + x] = head[p * width] * tail[p * width + x];
-  for (; j + kWeightVectors * kLanes <= padded; j += kWeightVectors * kLanes) weight_rows<kWeightVectors>(grad, classes, outer + j, padded, pairs, result + j);
-  for (; j < padded; j += kLanes) weight_rows<1>(grad, classes, outer + j, padded, pairs, result + j);
+  for (int64_t g = 0; g < group_count(classes); g++) {
+    int64_t first = group_start(classes, g), rows = group_start(classes, g + 1) - first;
+    const float* own = grads + first * all_pairs + first_pair * rows;
+    for (int64_t j = 0; j < padded; j += kWeightVectors * kLanes) {
+      float* to = result + first * padded + j;
+      switch (rows) {
+        case 1: weight_tile<1>(own, outer + j, padded, pairs, to); break;
+        case 2: weight_tile<2>(own, outer + j, padded, pairs, to); break;
+        case 3: weight_tile<3>(own, outer + j, padded, pairs, to); break;
+        case 4: weight_tile<4>(own, outer + j, padded, pairs, to); break;
+        case 5: weight_tile<5>(own, outer + j, padded, pairs, to); break;
+        default: weight_tile<6>(own, outer + j, padded, pairs, to);
+      }
+    }
+  }
 }
 
 inline std::vector<float> lanes_of(const GroupedShape& shape, const float* from, int64_t width, int64_t first, int64_t last) {
@@ -142,6 +198,15 @@ inline std::vector<float> lanes_of(const GroupedShape& shape, const float* from,
 // The weight's numbers for one head channel as [classes][b] side by side: rows of the weight lie a large power of two apart, which caches hate.
 inline void take_slab(const GroupedShape& shape, const float* weight, int64_t channel, float* slab) {
   for (int64_t c = 0; c < shape.classes; c++) std::memcpy(slab + c * shape.b, weight + c * shape.stride() + channel * shape.b, shape.b * sizeof(float));
+}
+
+// The same for the gradient's tiles: [classes][8] for each 8 tail channels, then [classes] for each left over.
+inline void take_columns(const GroupedShape& shape, const float* weight, int64_t channel, float* slab) {
+  for (int64_t j = 0; j < shape.b;) {
+    int64_t count = j + kGroupRows <= shape.b ? kGroupRows : 1;
+    for (int64_t c = 0; c < shape.classes; c++, slab += count) std::memcpy(slab, weight + c * shape.stride() + channel * shape.b + j, count * sizeof(float));
+    j += count;
+  }
 }
 
 // Every thread takes a run of tiles and walks through the weight once.
@@ -164,13 +229,13 @@ inline void grouped_backward_inputs(const GroupedShape& shape, const float* head
   at::parallel_for(0, shape.tiles(), 1, [&](int64_t first, int64_t last) {
     int64_t width = shape.width(), size = width * kTilePairs;
     auto heads = lanes_of(shape, head, width, first, last), tails = lanes_of(shape, tail, width, first, last), grads = lanes_of(shape, grad, shape.classes, first, last);
-    std::vector<float> grad_heads(heads.size()), grad_tails(tails.size()), inner(shape.b * kTilePairs), slab(shape.classes * shape.b);
+    std::vector<float> grad_heads(heads.size()), grad_tails(tails.size()), slab(shape.classes * shape.b);
     for (int64_t x = 0; x < width; x++) {
-      take_slab(shape, weight, x, slab.data());
+      take_columns(shape, weight, x, slab.data());
       for (int64_t t = 0; t < last - first; t++) {
         int64_t own = t * size + x * kTilePairs, block = t * size + x / shape.b * shape.b * kTilePairs;
-        grouped_step_backward(slab.data(), shape.b, heads.data() + own, tails.data() + block, shape.b, inner.data(),
-                              grads.data() + t * shape.classes * kTilePairs, shape.classes, grad_heads.data() + own, grad_tails.data() + block);
+        grouped_step_backward(slab.data(), heads.data() + own, tails.data() + block, shape.b, grads.data() + t * shape.classes * kTilePairs, shape.classes, grad_heads.data() + own,
+                              grad_tails.data() + block);
       }
     }
     for (int64_t t = first; t < last; t++) {
@@ -184,14 +249,15 @@ inline void grouped_backward_inputs(const GroupedShape& shape, const float* head
 inline void grouped_backward_weight(const GroupedShape& shape, const float* head, const float* tail, const float* grad, float* grad_weight) {
   // Head channels that are worth another thread.
   int64_t grain = std::max<int64_t>(1, (1 << 22) / std::max<int64_t>(1, shape.pairs * shape.b * shape.classes));
+  int64_t unit = kWeightVectors * kLanes, padded = (shape.b + unit - 1) / unit * unit;
+  std::vector<float> grads = in_groups(grad, shape.pairs, shape.classes);
   at::parallel_for(0, shape.width(), grain, [&](int64_t first, int64_t last) {
-    int64_t padded = (shape.b + kLanes - 1) / kLanes * kLanes;
     std::vector<float> outer(kPairBlock * padded), slab(shape.classes * padded);
     for (int64_t x = first; x < last; x++) {
       std::fill(slab.begin(), slab.end(), 0.0f);
       for (int64_t p = 0; p < shape.pairs; p += kPairBlock)
-        grouped_step_weight(head + p * shape.width() + x, tail + p * shape.width() + x / shape.b * shape.b, shape.width(), shape.b,
-                            std::min(kPairBlock, shape.pairs - p), grad + p * shape.classes, shape.classes, outer.data(), slab.data());
+        grouped_step_weight(head + p * shape.width() + x, tail + p * shape.width() + x / shape.b * shape.b, shape.width(), shape.b, padded,
+                            std::min(kPairBlock, shape.pairs - p), grads.data(), p, shape.pairs, shape.classes, outer.data(), slab.data());
       for (int64_t c = 0; c < shape.classes; c++) std::memcpy(grad_weight + c * shape.stride() + x * shape.b, slab.data() + c * padded, shape.b * sizeof(float));
     }
   });

@@ -74,6 +74,16 @@ unsafe extern "C" {
         scale: f64,
         out: *mut C_tensor,
     ) -> c_int;
+    pub(super) fn docre_product(
+        x: *const C_tensor,
+        weight: *const C_tensor,
+        bias: *const C_tensor,
+        turned: c_int,
+        out: *mut C_tensor,
+    ) -> c_int;
+    pub(super) fn docre_batched_product(x: *const C_tensor, y: *const C_tensor, turned: c_int, out: *mut C_tensor) -> c_int;
+    pub(super) fn docre_activation(x: *const C_tensor, kind: i64, out: *mut C_tensor) -> c_int;
+    pub(super) fn docre_log_sum_exp(x: *const C_tensor, out: *mut C_tensor) -> c_int;
     pub(super) fn docre_grouped_bilinear(
         head: *const C_tensor,
         tail: *const C_tensor,

@@ -3,12 +3,17 @@
 // Every function returns 0, or -1 with the message in docre_last_error (of the calling thread).
 #include <omp.h>
 
+#include "activation.hpp"
 #include "attention.hpp"
 #include "context.hpp"
 #include "grouped.hpp"
 #include "lstm_function.hpp"
 #include "optimizer.hpp"
+#include "product.hpp"
 #include "runtime.hpp"
+
+// Present where libtorch was built with MKL; forces a number of threads where no parallel region does.
+extern "C" int MKL_Set_Num_Threads_Local(int) __attribute__((weak));
 
 namespace {
 thread_local std::string last_error;
@@ -46,6 +51,18 @@ int docre_padded_attention(const at::Tensor* qkv, const at::Tensor* offsets, int
 }
 int docre_dropout(const at::Tensor* x, const at::Tensor* residual, const at::Tensor* keys, int64_t salt, double p, at::Tensor* out) {
   return guarded([&] { *out = docre::Dropout::apply(*x, maybe(residual), *keys, salt, p); });
+}
+int docre_product(const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias, int turned, at::Tensor* out) {
+  return guarded([&] { *out = docre::Product::apply(*x, *weight, maybe(bias), turned != 0); });
+}
+int docre_batched_product(const at::Tensor* x, const at::Tensor* y, int turned, at::Tensor* out) {
+  return guarded([&] { *out = docre::BatchedProduct::apply(*x, *y, turned != 0); });
+}
+int docre_activation(const at::Tensor* x, int64_t kind, at::Tensor* out) {
+  return guarded([&] { *out = docre::Activated::apply(*x, kind); });
+}
+int docre_log_sum_exp(const at::Tensor* x, at::Tensor* out) {
+  return guarded([&] { *out = docre::LogSumExp::apply(*x); });
 }
 // weights: four for each direction; out: states, final hidden, final cell.
 int docre_lstm(const at::Tensor* x, const at::Tensor* offsets, const at::Tensor* hidden, const at::Tensor* cell, at::Tensor* const* weights, size_t count, at::Tensor* const* out) {

@@ -1,4 +1,4 @@
-// Independent tasks on the threads of libtorch's pool, the largest first; the BLAS inside a task uses one thread.
+// Independent tasks on the threads of libtorch's pool, the largest first.
 #pragma once
 #include <ATen/Parallel.h>
 
@@ -6,9 +6,6 @@
 #include <atomic>
 #include <numeric>
 #include <vector>
-
-// Present where libtorch was built with MKL; forces one thread where no parallel region does.
-extern "C" int MKL_Set_Num_Threads_Local(int) __attribute__((weak));
 
 namespace docre {
 
@@ -20,10 +17,8 @@ void for_each_by_size(int64_t count, const Size& size, const Task& task) {
   std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return size(a) > size(b); });
   std::atomic<int64_t> next{0};
   at::parallel_for(0, std::min<int64_t>(count, at::get_num_threads()), 1, [&](int64_t, int64_t) {
-    int before = MKL_Set_Num_Threads_Local ? MKL_Set_Num_Threads_Local(1) : 0;
     for (int64_t i = next++; i < count; i = next++)
       if (size(order[i]) > 0) task(order[i]);
-    if (MKL_Set_Num_Threads_Local) MKL_Set_Num_Threads_Local(before);
   });
 }
 
