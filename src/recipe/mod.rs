@@ -21,7 +21,7 @@ use crate::systems::atlop::AtlopSettings;
 use crate::systems::baselines::{BaselineSettings, Network};
 use crate::systems::docre_ii::DocreIiSettings;
 use crate::systems::dsdocre::Switches;
-use crate::systems::glre::GlreSettings;
+use crate::systems::glre::{Corpus, GlreSettings};
 use crate::systems::hin::HinSettings;
 use crate::systems::{Profile, Settings};
 use crate::{Error, Result};
@@ -68,6 +68,12 @@ pub struct Recipe {
     pub finetune: StagePlan,
     /// DocRE-II's second stage: the inference module over the fine-tuned base.
     pub inference: StagePlan,
+}
+
+/// The corpus that GLRE's defaults are for; a wrong one is told when the table is read.
+fn corpus_of(user: &toml::Table) -> Corpus {
+    let named = user.get("glre").and_then(|glre| glre.get("corpus"));
+    named.and_then(|corpus| corpus.clone().try_into().ok()).unwrap_or_default()
 }
 
 /// A row of the paper's results table.
@@ -132,7 +138,8 @@ impl Recipe {
         overlay::apply_settings(&mut user, settings)?;
         let profile = overlay::profile_of(&user, origin)?;
         let system = user.get("system").and_then(toml::Value::as_str).unwrap_or("dsdocre").to_owned();
-        let mut table = overlay::table_of(&Self::defaults(profile, &system))?;
+        let defaults = Self { glre: GlreSettings::on(corpus_of(&user), profile), ..Self::defaults(profile, &system) };
+        let mut table = overlay::table_of(&defaults)?;
         overlay::check_keys(&user, origin)?;
         overlay::merge(&mut table, user);
         let recipe: Self = table.try_into().map_err(|error: toml::de::Error| Error::recipe(format!("{origin}: {}", error.message())))?;

@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn every_system_describes_itself() {
         for system in SYSTEMS {
-            let text = describe_system(system.name, "tiny").unwrap();
+            let text = describe_system(system.name, "mini").unwrap();
             assert!(text.contains("parameters") && list_systems().contains(system.name), "{text}");
             assert!(text.lines().filter(|line| line.starts_with("  ") && line.contains(" = ")).count() > 2, "{text}");
         }
