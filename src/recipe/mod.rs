@@ -21,6 +21,7 @@ use crate::systems::atlop::AtlopSettings;
 use crate::systems::baselines::{BaselineSettings, Network};
 use crate::systems::docre_ii::DocreIiSettings;
 use crate::systems::dsdocre::Switches;
+use crate::systems::evidence::EvidenceSettings;
 use crate::systems::glre::{Corpus, GlreSettings};
 use crate::systems::hin::HinSettings;
 use crate::systems::{Profile, Settings};
@@ -60,6 +61,9 @@ pub struct Recipe {
     pub glre: GlreSettings,
     /// Settings of the DocRED baselines, BERT-RE and BERT-TS; the defaults follow the system.
     pub baseline: BaselineSettings,
+    /// Settings of LSTM-SP, the evidence predictor.
+    #[serde(rename = "lstm-sp")]
+    pub lstm_sp: EvidenceSettings,
     /// Stage 1: the pre-denoising ranker.
     pub rank: StagePlan,
     /// Stage 2: pre-training on distant supervision.
@@ -168,6 +172,7 @@ impl Recipe {
                 Ok(Settings::Baseline(settings) | Settings::TwoStep(settings)) => settings,
                 _ => BaselineSettings::of(Network::default(), profile),
             },
+            lstm_sp: EvidenceSettings::of(profile),
             rank: StagePlan::rank(),
             pretrain: StagePlan::pretrain(),
             finetune: StagePlan::finetune(system, profile),
@@ -188,6 +193,7 @@ impl Recipe {
             "glre" => Ok(Settings::Glre(Box::new(self.glre.clone()))),
             "bert-ts" => Ok(Settings::TwoStep(self.baseline.clone())),
             "cnn" | "lstm" | "bilstm" | "context-aware" | "bert-re" => Ok(Settings::Baseline(self.baseline.clone())),
+            "lstm-sp" => Ok(Settings::Evidence(self.lstm_sp.clone())),
             other => Settings::of(other, self.profile),
         }
     }
