@@ -447,6 +447,29 @@ fn what_a_system_cannot_work_with_is_one_clear_error() {
 }
 
 #[test]
+fn all_systems_are_compared_in_one_table() {
+    let place = Place::new();
+    let brief = "--documents 6 --threads 1 --device cpu --set finetune.epochs=1 --set inference.epochs=1";
+    let small = "--set docre-ii.emb_size=64 --set docre-ii.inference_width=32 --set docre-ii.ffn_width=32";
+    let outcome = place.good(&format!("bench systems --systems cnn,docre-ii,lstm-sp {brief} {small} --json table.json"));
+    let table = place.json("table.json");
+    let rows = table["rows"].as_array().unwrap();
+    let names: Vec<&str> = rows.iter().map(|row| row["system"].as_str().unwrap()).collect();
+    assert_eq!(names, ["type prior", "cnn", "docre-ii", "lstm-sp"]);
+    for row in &rows[1..] {
+        assert!(outcome.stdout.contains(row["system"].as_str().unwrap()), "{}", outcome.stdout);
+        for key in ["train_documents_per_s", "predict_documents_per_s", "parameters", "peak_memory_mb"] {
+            assert!(row[key].as_f64().unwrap() > 0.0, "{key} of {row}");
+        }
+    }
+    assert_eq!(rows[2]["losses"].as_array().unwrap().len(), 2, "two stages: {}", rows[2]);
+    place.bad("bench systems --systems cnn,atlopp", 64, &["there is no system `atlopp`", "hint: "]);
+    // One step is not enough to learn anything by heart.
+    let overfit = "bench systems --systems cnn --overfit --documents 4 --threads 1 --device cpu --set finetune.steps=1";
+    place.bad(overfit, 70, &["did not fall under a tenth: cnn"]);
+}
+
+#[test]
 fn a_damaged_checkpoint_is_refused_by_name() {
     let place = Place::new();
     place.good("run recipe.toml --run-dir r");

@@ -25,7 +25,7 @@ mod training;
 mod verify;
 
 pub use batches::describe_batch;
-pub use bench::{BenchOptions, bench};
+pub use bench::{BenchOptions, SystemRow, SystemTable, SystemsBench, bench, compare_systems, enter, not_learnt};
 pub use check::survey_files;
 pub use data::{PrepareJob, Role, RunData, prepare_data, relations_in};
 pub use evaluate::{EvaluateFiles, evaluate, gold_of};
