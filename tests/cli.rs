@@ -375,6 +375,109 @@ fn predictions_repeat_the_run_from_the_checkpoint_and_from_its_export() {
     place.bad("evaluate --gold hidden.json --predictions unlabelled.json", 65, &["hidden.json", "no document has labels"]);
 }
 
+/// Shards of the world's annotated documents, and the flags that fine-tune a system on them for a few steps.
+fn finetuning(place: &Place, steps: usize) -> String {
+    place.world();
+    for (name, file) in [("train", "train_annotated"), ("dev", "dev")] {
+        let prepared = "--tokenizer world/tokenizer --relations world/rel_info.json";
+        place.good(&format!("prepare --format docred --input world/{file}.json --output {name} {prepared}"));
+    }
+    let plan = format!("--set finetune.batch=4 --set finetune.steps={steps} --set finetune.learning_rate=1e-3");
+    format!("--train train --dev dev --threads 1 --device cpu {plan}")
+}
+
+#[test]
+fn the_evidence_predictor_is_trained_and_names_the_sentences_of_predicted_facts() {
+    let place = Place::new();
+    let flags = finetuning(&place, 6);
+    place.good(&format!("finetune --system bilstm --encoder words --run-dir relations {flags}"));
+    let trained = place.good(&format!("finetune --system lstm-sp --encoder words --run-dir evidence {flags}"));
+    assert!(trained.stderr.contains("dev evidence F1"), "{}", trained.stderr);
+    let checkpoint = |run: &str| format!("{run}/checkpoints/finetune/step-00000006");
+    let (relations, evidence) = (checkpoint("relations"), checkpoint("evidence"));
+    let threshold = place.json(format!("{evidence}/trainer.json"))["threshold"].as_f64().unwrap();
+    assert!(0.0 < threshold && threshold < 1.0, "{threshold}");
+    // A folder of the same name does not stand in for a preset.
+    fs_err::create_dir(place.path("words")).unwrap();
+    // Done is done; and a run folder of one system is not another's.
+    place.good(&format!("finetune --system lstm-sp --encoder words --run-dir evidence --resume {flags}"));
+    let other = format!("finetune --system hin --encoder words --run-dir evidence --resume {flags}");
+    place.bad(&other, 65, &["step-00000006", "`lstm-sp`", "`hin`", "hint: "]);
+
+    // Hardly trained, the system takes nearly everything: a document of few entities keeps that small.
+    let mut documents = json!([place.json("world/dev.json")[0]]);
+    documents[0]["vertexSet"].as_array_mut().unwrap().truncate(4);
+    documents[0].as_object_mut().unwrap().remove("labels");
+    fs_err::write(place.path("small.json"), documents.to_string()).unwrap();
+    let predict = |more: &str| format!("predict --input small.json --threads 1 --device cpu {more}");
+    place.good(&predict(&format!("--checkpoint {relations} --output plain.json")));
+    place.good(&predict(&format!("--checkpoint {relations} --evidence {evidence} --output filled.json")));
+    let (plain, mut filled) = (place.json("plain.json"), place.json("filled.json"));
+    let sentences = documents[0]["sents"].as_array().unwrap().len() as u64;
+    let mut found = 0;
+    for fact in filled.as_array_mut().unwrap() {
+        let listed: Vec<u64> = fact["evidence"].as_array().unwrap().iter().map(|sentence| sentence.as_u64().unwrap()).collect();
+        assert!(listed.is_sorted() && listed.iter().all(|&sentence| sentence < sentences), "{fact}");
+        found += listed.len();
+        fact["evidence"] = json!([]);
+    }
+    assert!(found > 0 && filled == plain, "{found} sentences of {plain}");
+
+    // A checkpoint of the wrong kind, either way round.
+    place.bad(&predict(&format!("--checkpoint {evidence} --output x.json")), 65, &["`lstm-sp`, which extracts no relations", "hint: "]);
+    let swapped = format!("--checkpoint {relations} --evidence {relations} --output x.json");
+    place.bad(&predict(&swapped), 65, &["holds system `bilstm`, which judges no sentences", "hint: "]);
+    place.bad("run recipe.toml --set system=lstm-sp --set variants=[\"baseline\"]", 64, &["lstm-sp", "hint: "]);
+    assert!(!place.path("x.json").exists());
+    place.good(&format!("export --checkpoint {evidence} --output model"));
+    place.good(&predict(&format!("--checkpoint {relations} --evidence model --output again.json")));
+    assert_eq!(place.bytes("again.json"), place.bytes("filled.json"));
+}
+
+#[test]
+fn what_a_system_cannot_work_with_is_one_clear_error() {
+    let place = Place::new();
+    let flags = finetuning(&place, 1);
+    let finetune = |system: &str, more: &str| format!("finetune --system {system} --run-dir r-{system} {flags} {more}");
+    for system in ["dsdocre", "atlop", "docre-ii", "glre", "bert-re"] {
+        let short = "--encoder tiny --set encoder.max_pieces=20 --set docre-ii.averaged_layers=2 --set atlop.long_documents=cut";
+        place.bad(&finetune(system, short), 65, &["document `", "more than", "hint: "]);
+    }
+    fs_err::create_dir(place.path("gpt2")).unwrap();
+    fs_err::write(place.path("gpt2/config.json"), r#"{"model_type": "gpt2", "architectures": ["GPT2Model"]}"#).unwrap();
+    place.bad(&finetune("atlop", "--encoder gpt2"), 65, &["gpt2", "hint: "]);
+    place.bad(&finetune("docre-ii", "--encoder tiny"), 64, &["`averaged_layers` is 3, but the encoder has 2", "hint: "]);
+    place.bad(&finetune("cnn", "--encoder words --ranker gpt2"), 64, &["`cnn` does not choose pairs by a ranker", "hint: "]);
+    place.bad(&finetune("lstmsp", "--encoder words"), 64, &["there is no system `lstmsp`", "lstm-sp"]);
+    // Heads of another system share no layer.
+    place.good(&finetune("bilstm", "--encoder words"));
+    let from = "--encoder tiny --heads-from r-bilstm/checkpoints/finetune/step-00000001";
+    place.bad(&finetune("atlop", from), 65, &["shares no layer", "hint: "]);
+}
+
+#[test]
+fn all_systems_are_compared_in_one_table() {
+    let place = Place::new();
+    let brief = "--documents 6 --threads 1 --device cpu --set finetune.epochs=1 --set inference.epochs=1";
+    let small = "--set docre-ii.emb_size=64 --set docre-ii.inference_width=32 --set docre-ii.ffn_width=32";
+    let outcome = place.good(&format!("bench systems --systems cnn,docre-ii,lstm-sp {brief} {small} --json table.json"));
+    let table = place.json("table.json");
+    let rows = table["rows"].as_array().unwrap();
+    let names: Vec<&str> = rows.iter().map(|row| row["system"].as_str().unwrap()).collect();
+    assert_eq!(names, ["type prior", "cnn", "docre-ii", "lstm-sp"]);
+    for row in &rows[1..] {
+        assert!(outcome.stdout.contains(row["system"].as_str().unwrap()), "{}", outcome.stdout);
+        for key in ["train_documents_per_s", "predict_documents_per_s", "parameters", "peak_memory_mb"] {
+            assert!(row[key].as_f64().unwrap() > 0.0, "{key} of {row}");
+        }
+    }
+    assert_eq!(rows[2]["losses"].as_array().unwrap().len(), 2, "two stages: {}", rows[2]);
+    place.bad("bench systems --systems cnn,atlopp", 64, &["there is no system `atlopp`", "hint: "]);
+    // One step is not enough to learn anything by heart.
+    let overfit = "bench systems --systems cnn --overfit --documents 4 --threads 1 --device cpu --set finetune.steps=1";
+    place.bad(overfit, 70, &["did not fall under a tenth: cnn"]);
+}
+
 #[test]
 fn a_damaged_checkpoint_is_refused_by_name() {
     let place = Place::new();

@@ -30,6 +30,9 @@ pub struct Predict {
     /// Decision threshold instead of the one found on dev (threshold rule only)
     #[arg(long, value_name = "P")]
     threshold: Option<f64>,
+    /// A checkpoint of `finetune --system lstm-sp`: name the evidence sentences of each predicted fact
+    #[arg(long, value_name = "C")]
+    evidence: Option<PathBuf>,
     #[command(flatten)]
     machine: Machine,
 }
@@ -48,6 +51,7 @@ impl Predict {
             output: &self.output,
             zip: self.zip,
             threshold: self.threshold,
+            evidence: self.evidence.as_deref(),
         };
         session.run(|session| stages::predict_file(&options, session).map(drop))
     }

@@ -7,6 +7,7 @@ use clap::Args;
 use super::shared::{Machine, StageFlags};
 use crate::stages::{self, EncoderStart, FinetuneTask, Keep, PretrainTask, RankTask, ScoreTask};
 use crate::systems::Settings;
+use crate::torch::encoder::EncoderSpec;
 use crate::train::say;
 use crate::{Error, Result};
 
@@ -142,9 +143,11 @@ impl Finetune {
         let settings = recipe.settings()?;
         let second = self.heads_from.is_some() && matches!(settings, Settings::DocreIi(_));
         let session = self.flags.machine.session()?;
-        // A checkpoint of this program is a Hugging Face folder, so any folder is a start.
-        let folder = PathBuf::from(&recipe.encoder.name);
-        let start = if folder.is_dir() { EncoderStart::Checkpoint(folder) } else { EncoderStart::Plan };
+        // A checkpoint of this program is a Hugging Face folder, so any folder is a start; a preset's name is the preset.
+        let start = match EncoderSpec::parse(&recipe.encoder.name)? {
+            EncoderSpec::Folder(folder) => EncoderStart::Checkpoint(folder),
+            _ => EncoderStart::Plan,
+        };
         session.run(|session| {
             let run = self.flags.claim(&recipe, session)?;
             let task = FinetuneTask {

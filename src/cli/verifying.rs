@@ -66,14 +66,14 @@ impl Probe {
 /// `bench`.
 #[derive(Debug, Args)]
 pub struct Bench {
-    /// prepare, score, pretrain, finetune (all when absent)
+    /// prepare, score, pretrain, finetune (all when absent), or systems: a table of all systems on the same documents
     names: Vec<String>,
     /// Encoder preset
     #[arg(long, value_name = "E", default_value = "tiny")]
     encoder: String,
-    /// Documents of the generated corpus
-    #[arg(long, value_name = "N", default_value_t = 1000)]
-    documents: usize,
+    /// Documents of the generated corpus [default: 1000; systems: 400, with --overfit 40]
+    #[arg(long, value_name = "N")]
+    documents: Option<usize>,
     /// Measure on these DocRED files instead
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
@@ -86,6 +86,21 @@ pub struct Bench {
     /// Write the results for machines
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// systems: data, word vectors and schedules (default: the generated world, a brief schedule)
+    #[arg(long, value_name = "FILE")]
+    recipe: Option<PathBuf>,
+    /// systems: override a key of the recipe
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+    /// systems: only these
+    #[arg(long, value_name = "NAME,NAME", value_delimiter = ',')]
+    systems: Vec<String>,
+    /// systems: learn a few documents by heart; an error unless every training loss falls under a tenth
+    #[arg(long)]
+    overfit: bool,
+    /// systems: the process of one system, and where its documents lie
+    #[arg(long, value_name = "DIR", hide = true)]
+    entrant: Option<PathBuf>,
     #[command(flatten)]
     machine: Machine,
 }
@@ -96,11 +111,14 @@ impl Bench {
     /// # Errors
     /// An unknown name; what a stage meets.
     pub fn run(self) -> Result<()> {
+        if self.names == ["systems"] {
+            return self.systems();
+        }
         let session = self.machine.session()?;
         let options = stages::BenchOptions {
             names: self.names,
             encoder: self.encoder,
-            documents: self.documents,
+            documents: self.documents.unwrap_or(1000),
             input: self.input,
             tokenizer: self.tokenizer,
             precision: self.precision,
@@ -113,5 +131,31 @@ impl Bench {
             }
             Ok(())
         })
+    }
+
+    fn systems(self) -> Result<()> {
+        let bench = stages::SystemsBench {
+            recipe: self.recipe,
+            settings: self.settings,
+            systems: self.systems,
+            encoder: self.encoder,
+            documents: self.documents,
+            overfit: self.overfit,
+        };
+        if let Some(work) = &self.entrant {
+            let system = bench.entrants()?[0];
+            let json = self.json.as_deref();
+            return self.machine.session()?.run(|session| write_json(json, &stages::enter(&bench, system, work, session)?));
+        }
+        let Machine { device, threads } = &self.machine;
+        let flags = ["--device".to_owned(), device.clone(), "--threads".to_owned(), threads.to_string()];
+        let table = stages::compare_systems(&bench, &flags)?;
+        println!("{table}");
+        write_json(self.json.as_deref(), &table)?;
+        let stuck = stages::not_learnt(&table);
+        if bench.overfit && !stuck.is_empty() {
+            return Err(Error::Bug(format!("the training loss did not fall under a tenth: {}", stuck.join(", "))));
+        }
+        Ok(())
     }
 }

@@ -21,7 +21,8 @@ use crate::systems::atlop::AtlopSettings;
 use crate::systems::baselines::{BaselineSettings, Network};
 use crate::systems::docre_ii::DocreIiSettings;
 use crate::systems::dsdocre::Switches;
-use crate::systems::glre::GlreSettings;
+use crate::systems::evidence::EvidenceSettings;
+use crate::systems::glre::{Corpus, GlreSettings};
 use crate::systems::hin::HinSettings;
 use crate::systems::{Profile, Settings};
 use crate::{Error, Result};
@@ -60,6 +61,9 @@ pub struct Recipe {
     pub glre: GlreSettings,
     /// Settings of the DocRED baselines, BERT-RE and BERT-TS; the defaults follow the system.
     pub baseline: BaselineSettings,
+    /// Settings of LSTM-SP, the evidence predictor.
+    #[serde(rename = "lstm-sp")]
+    pub lstm_sp: EvidenceSettings,
     /// Stage 1: the pre-denoising ranker.
     pub rank: StagePlan,
     /// Stage 2: pre-training on distant supervision.
@@ -68,6 +72,12 @@ pub struct Recipe {
     pub finetune: StagePlan,
     /// DocRE-II's second stage: the inference module over the fine-tuned base.
     pub inference: StagePlan,
+}
+
+/// The corpus that GLRE's defaults are for; a wrong one is told when the table is read.
+fn corpus_of(user: &toml::Table) -> Corpus {
+    let named = user.get("glre").and_then(|glre| glre.get("corpus"));
+    named.and_then(|corpus| corpus.clone().try_into().ok()).unwrap_or_default()
 }
 
 /// A row of the paper's results table.
@@ -132,7 +142,8 @@ impl Recipe {
         overlay::apply_settings(&mut user, settings)?;
         let profile = overlay::profile_of(&user, origin)?;
         let system = user.get("system").and_then(toml::Value::as_str).unwrap_or("dsdocre").to_owned();
-        let mut table = overlay::table_of(&Self::defaults(profile, &system))?;
+        let defaults = Self { glre: GlreSettings::on(corpus_of(&user), profile), ..Self::defaults(profile, &system) };
+        let mut table = overlay::table_of(&defaults)?;
         overlay::check_keys(&user, origin)?;
         overlay::merge(&mut table, user);
         let recipe: Self = table.try_into().map_err(|error: toml::de::Error| Error::recipe(format!("{origin}: {}", error.message())))?;
@@ -161,6 +172,7 @@ impl Recipe {
                 Ok(Settings::Baseline(settings) | Settings::TwoStep(settings)) => settings,
                 _ => BaselineSettings::of(Network::default(), profile),
             },
+            lstm_sp: EvidenceSettings::of(profile),
             rank: StagePlan::rank(),
             pretrain: StagePlan::pretrain(),
             finetune: StagePlan::finetune(system, profile),
@@ -181,6 +193,7 @@ impl Recipe {
             "glre" => Ok(Settings::Glre(Box::new(self.glre.clone()))),
             "bert-ts" => Ok(Settings::TwoStep(self.baseline.clone())),
             "cnn" | "lstm" | "bilstm" | "context-aware" | "bert-re" => Ok(Settings::Baseline(self.baseline.clone())),
+            "lstm-sp" => Ok(Settings::Evidence(self.lstm_sp.clone())),
             other => Settings::of(other, self.profile),
         }
     }

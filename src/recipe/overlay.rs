@@ -122,6 +122,19 @@ mod tests {
     }
 
     #[test]
+    fn the_corpus_chooses_the_defaults_of_glre() {
+        let parse = |text: &str, setting: &str| Recipe::parse(text, "x", &[setting.into()]);
+        let cdr = parse("[glre]\ncorpus = \"cdr\"", "glre.heads=8").unwrap();
+        assert_eq!((cdr.glre.rgcn_layers, cdr.glre.classifier_width, cdr.glre.heads), (3, 0, 8));
+        assert_eq!(cdr.glre.pair_types, Some(("Chemical".into(), "Disease".into())));
+        let text = cdr.to_toml().unwrap();
+        assert_eq!(Recipe::parse(&text, "y", &[]).unwrap().glre, cdr.glre);
+        assert_eq!(parse("", "glre.corpus=docred").unwrap().glre, Recipe::parse("", "x", &[]).unwrap().glre);
+        let error = parse("", "glre.corpus=gda").unwrap_err();
+        assert!(error.to_string().contains("gda") && error.exit_code() == 64, "{error}");
+    }
+
+    #[test]
     fn bad_values_name_the_key() {
         for (setting, part) in
             [("pretrain.batch=0", "pretrain.batch"), ("switches.blank_probability=2", "blank_probability"), ("profile=best", "profile")]

@@ -1,5 +1,14 @@
 //! Benchmarks of the stages: documents and tokens a second, share of the machine's matmul rate, peak memory, all in one call.
 
+mod entrant;
+mod systems;
+mod table;
+mod trivial;
+
+pub use entrant::enter;
+pub use systems::{SystemsBench, compare_systems, not_learnt};
+pub use table::{SystemRow, SystemTable};
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;

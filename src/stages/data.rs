@@ -14,6 +14,7 @@ use crate::corpus::{
 use crate::recipe::{DataPlan, Recipe, SplitPlan};
 use crate::shards::{PrepareOptions, PrepareReport, WriteOptions, prepare};
 use crate::text::Tokenizer;
+use crate::torch::encoder::EncoderSpec;
 use crate::train::say;
 use crate::{Error, Result};
 
@@ -306,8 +307,10 @@ fn tokenizer_path(recipe: &Recipe, sources: &Sources) -> Result<PathBuf> {
     let named = recipe.data.tokenizer.clone();
     // Word vectors bring their own vocabulary, one piece a word.
     let vectors = ["bilstm", "words"].contains(&recipe.encoder.name.as_str()).then(|| recipe.encoder.word_vectors.clone()).flatten();
-    let folder = Path::new(&recipe.encoder.name);
-    let encoder = folder.is_dir().then(|| folder.to_owned());
+    let encoder = match EncoderSpec::parse(&recipe.encoder.name)? {
+        EncoderSpec::Folder(folder) => Some(folder),
+        _ => None,
+    };
     named.or(vectors).or(encoder).or(sources.tokenizer.clone()).ok_or_else(|| {
         Error::recipe(format!("encoder `{}` brings no tokenizer", recipe.encoder.name))
             .with_hint("name a tokenizer folder or vocab.txt as data.tokenizer")

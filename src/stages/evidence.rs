@@ -1,8 +1,16 @@
-//! From sentence scores to evidence: the threshold, and the evidence of predicted facts (the test routine of DocRED's evidence predictor).
+//! DocRED's evidence predictor as a stage: training, the threshold, and the evidence of predicted facts.
 //!
 //! Not for: the scores themselves (`systems::evidence`).
 
+mod fill;
+mod train;
+
+pub use fill::add_evidence;
+pub(super) use train::facts_of;
+pub use train::train_evidence;
+
 use crate::eval::{Prediction, ScoredFact, best_prefix};
+use crate::systems::evidence::EvidenceItem;
 
 /// A sentence of a fact with its score.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -53,6 +61,25 @@ pub fn evidence(ranked: &[ScoredSentence], facts: usize, theta: f32) -> Vec<Vec<
     evidence
 }
 
+/// The sentences of items with their scores, ranked; an item's own evidence is gold.
+pub fn sentences_of(items: &[EvidenceItem], scores: Vec<Vec<f32>>) -> Vec<ScoredSentence> {
+    let of_fact = |(fact, (item, scores)): (usize, (&EvidenceItem, Vec<f32>))| {
+        let gold = |sentence: usize| item.fact.evidence.contains(&(sentence as u32));
+        let sentence = |(sentence, score)| ScoredSentence { fact, sentence, score, gold: gold(sentence) };
+        scores.into_iter().enumerate().map(sentence).collect::<Vec<_>>()
+    };
+    let mut ranked: Vec<ScoredSentence> = items.iter().zip(scores).enumerate().flat_map(of_fact).collect();
+    rank_sentences(&mut ranked);
+    ranked
+}
+
+/// F1 of the sentences whose score is at least `theta`, of `total` that are evidence.
+pub fn f1_at(ranked: &[ScoredSentence], theta: f32, total: usize) -> f64 {
+    let kept = ranked.iter().take_while(|sentence| sentence.score >= theta);
+    let (kept, right) = kept.fold((0, 0), |(kept, right), sentence| (kept + 1, right + usize::from(sentence.gold)));
+    2.0 * right as f64 / (kept + total).max(1) as f64
+}
+
 /// Writes evidence into predictions, one entry a prediction, sentences in rising order.
 pub fn fill(predictions: &mut [Prediction], evidence: Vec<Vec<usize>>) {
     for (prediction, mut sentences) in predictions.iter_mut().zip(evidence) {
@@ -84,6 +111,8 @@ mod tests {
         assert_eq!(evidence(&ranked(), 3, best.theta), [vec![2, 1], vec![3], vec![]]);
         assert_eq!(evidence(&ranked(), 2, 2.0), [Vec::<usize>::new(), vec![]]);
         assert!(best_threshold(&[], 3).is_none());
+        assert!((f1_at(&ranked(), best.theta, 3) - best.f1).abs() < 1e-12);
+        assert!((f1_at(&ranked(), 0.8, 3) - 0.4).abs() < 1e-12 && f1_at(&[], 0.5, 0) == 0.0);
     }
 
     #[test]

@@ -4,9 +4,10 @@ use std::path::Path;
 
 use tch::Device;
 
-use super::model::{Description, LoadedExtractor, LoadedModel};
+use super::model::{Description, LoadedEvidence, LoadedExtractor, LoadedModel};
 use super::predict::ranker_of;
 use crate::report::{CardScore, ModelCard};
+use crate::systems::Settings;
 use crate::systems::dsdocre::Part;
 use crate::train::Checkpoint;
 use crate::{Error, Result};
@@ -36,7 +37,9 @@ pub fn export(checkpoint: &Path, output: &Path) -> Result<()> {
         ..ModelCard::default()
     };
     let readme = vec![("README.md".into(), card.to_markdown().into_bytes())];
+    let evidence = matches!(description.settings, Settings::Evidence(_));
     match part {
+        Part::Finetuner if evidence => LoadedEvidence::open(checkpoint, Device::Cpu)?.save(output, &state, Vec::new(), readme)?,
         Part::Finetuner => LoadedExtractor::open(checkpoint, Device::Cpu)?.save(output, &state, Vec::new(), readme)?,
         _ => LoadedModel::open(checkpoint, part, Device::Cpu)?.save(output, &state, Vec::new(), readme)?,
     }

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tch::Tensor;
-
+use super::dev::{DevBoundary, Judge, Judged};
 use super::evaluate::gold_of;
-use super::model::{EncoderStart, LoadedExtractor, NewModel};
+use super::evidence::train_evidence;
+use super::model::{EncoderStart, LoadedExtractor, NewModel, check_system};
 use super::predict::{Decider, DocumentScores, PREDICT_TOKENS, Predictor};
 use super::session::Session;
 use super::training::{SaveOnly, StageRun, StageStart, total_steps};
@@ -14,9 +14,11 @@ use crate::corpus::Document;
 use crate::eval::{EvaluateOptions, FactSet, FactSets, Gold, Prediction, ScoredFact, best_prefix, evaluate};
 use crate::recipe::{EncoderPlan, Select, StagePlan};
 use crate::shards::{DocumentStore, StoreOptions};
+use crate::systems::docre_ii::{DocreIiSettings, Stage};
+use crate::systems::dsdocre::Part;
 use crate::systems::{DecisionRule, Extraction, ExtractionSource, Extractor, Settings};
 use crate::text::EncodedDocument;
-use crate::train::{Boundary, Checkpoint, Progress, RunFolder, TrainerState};
+use crate::train::{Checkpoint, RunFolder};
 use crate::{Error, Result};
 
 /// What is fine-tuned on what.
@@ -57,8 +59,12 @@ pub struct FinetuneOutcome {
 /// # Errors
 /// No labelled document, shards without scores although a ranker is named; what the data, the disk or a peer refuse.
 pub fn finetune(task: &FinetuneTask, session: &Session, run: &RunFolder) -> Result<FinetuneOutcome> {
+    if let Settings::Evidence(settings) = task.settings {
+        return train_evidence(task, settings, session, run);
+    }
     let start = StageStart::find(run, task.stage, task.resume)?;
     if let Some(checkpoint) = start.finished()? {
+        check_system(&checkpoint, Part::Finetuner, task.settings)?;
         return Ok(FinetuneOutcome { checkpoint });
     }
     let store = DocumentStore::open(task.train, StoreOptions::default())?;
@@ -69,22 +75,44 @@ pub fn finetune(task: &FinetuneTask, session: &Session, run: &RunFolder) -> Resu
     let source = ExtractionSource::new(&*loaded.model, &store, plan.batch, plan.tokens_per_micro_batch, task.seed)?;
     let total_steps = total_steps(plan, source.rows.len());
     let steps_per_epoch = source.order.steps_per_epoch();
-    let mut boundary = DevBoundary {
-        save: SaveOnly { loaded: &loaded, folder: run.checkpoints(task.stage), keep: plan.keep_checkpoints },
-        session,
-        dev: &dev,
-        gold: gold_of(&dev),
-        train_facts: FactSet::from_documents(&gold_of(&store)),
-        plan,
-        steps_per_epoch,
-    };
+    let (gold, train_facts) = (gold_of(&dev), FactSet::from_documents(&gold_of(&store)));
+    let judge = RelationJudge { extractor: &*loaded.model, session, dev: &dev, gold, train_facts, plan };
+    let save = SaveOnly { loaded: &loaded, folder: run.checkpoints(task.stage), keep: plan.keep_checkpoints };
+    let mut boundary = DevBoundary { save, judge, plan, steps_per_epoch };
     let boundary_steps = steps_per_epoch * plan.evaluate_epochs as u64;
     let stage = StageRun { session, run, plan, total_steps, boundary_steps, start };
     let checkpoint = stage.train(&Extraction(&*loaded.model), &source, &loaded, &mut boundary)?;
     Ok(FinetuneOutcome { checkpoint })
 }
 
-fn check_shards(task: &FinetuneTask, store: &DocumentStore, dev: &DocumentStore) -> Result<()> {
+/// Fine-tunes a system to its end: DocRE-II's second stage starts from its first one's best checkpoint, heads included; every other system
+/// has one stage. `inference` is the schedule of the second.
+///
+/// # Errors
+/// As [`finetune`].
+pub fn finetune_in_stages(task: &FinetuneTask, inference: &StagePlan, session: &Session, run: &RunFolder) -> Result<Checkpoint> {
+    let settings = match task.settings {
+        Settings::DocreIi(settings) if settings.stage == Stage::Inference => settings,
+        _ => return Ok(finetune(task, session, run)?.checkpoint),
+    };
+    let base = Settings::DocreIi(Box::new(DocreIiSettings { stage: Stage::Base, ..(**settings).clone() }));
+    let stage = format!("{}-base", task.stage);
+    let base = finetune(&FinetuneTask { stage: &stage, settings: &base, ..task.clone() }, session, run)?.checkpoint;
+    let folder = base.path().to_owned();
+    let second =
+        FinetuneTask { start: EncoderStart::Checkpoint(folder.clone()), heads_from: Some(folder), plan: inference, ..task.clone() };
+    Ok(finetune(&second, session, run)?.checkpoint)
+}
+
+/// Refuses shards that do not go together or hold nothing to learn from.
+///
+/// # Errors
+/// As said.
+pub fn check_shards(task: &FinetuneTask, store: &DocumentStore, dev: &DocumentStore) -> Result<()> {
+    if task.ranker.is_some() && task.settings.system() != "dsdocre" {
+        let problem = format!("system `{}` does not choose pairs by a ranker", task.settings.system());
+        return Err(Error::recipe(problem).with_hint("leave --ranker out"));
+    }
     for (path, store) in [(task.train, store), (task.dev, dev)] {
         if task.ranker.is_some() && store.manifest().scored.is_none() {
             return Err(Error::recipe(format!("{}: the pairs are not scored", path.display())).with_hint("run `score` on the shards first"));
@@ -126,58 +154,30 @@ fn relative(ranker: &Path, run: &RunFolder, stage: &str) -> PathBuf {
     }
 }
 
-/// Evaluates on dev at every boundary, remembers the best step, and stops where nothing gets better any more.
-struct DevBoundary<'a> {
-    save: SaveOnly<'a, Box<dyn Extractor>>,
+/// Judges relations by F1 on dev.
+struct RelationJudge<'a> {
+    extractor: &'a dyn Extractor,
     session: &'a Session,
     dev: &'a DocumentStore,
     gold: Vec<Document>,
     /// Facts of the training documents, which Ign F1 leaves out.
     train_facts: FactSet,
     plan: &'a StagePlan,
-    steps_per_epoch: u64,
 }
 
-impl DevBoundary<'_> {
-    /// Predictions on dev, and the threshold that makes them best where there is one.
-    fn predictions(&self) -> Result<(Vec<Prediction>, Option<f64>)> {
-        let extractor = &*self.save.loaded.model;
-        let predictor = Predictor::new(extractor, self.session.precision(&self.plan.precision), PREDICT_TOKENS);
+impl Judge for RelationJudge<'_> {
+    fn judge(&self) -> Result<Judged> {
+        let predictor = Predictor::new(self.extractor, self.session.precision(&self.plan.precision), PREDICT_TOKENS);
         let scores = shared_scores(&predictor, self.dev, self.session)?;
-        Ok(decide_on_dev(&scores, self.dev, &self.gold, extractor))
-    }
-}
-
-impl Boundary for DevBoundary<'_> {
-    fn reached(&mut self, state: &mut TrainerState, progress: &Progress) -> Result<bool> {
-        let epoch = state.step as f64 / self.steps_per_epoch as f64;
-        if epoch < self.plan.first_evaluation_epoch && !state.finished {
-            return Ok(false);
-        }
-        let (predictions, threshold) = self.predictions()?;
+        let (predictions, threshold) = decide_on_dev(&scores, self.dev, &self.gold, Decider::of(self.extractor, None));
         let facts = FactSets { annotated: Some(&self.train_facts), distant: None };
         let options = EvaluateOptions { facts, ..EvaluateOptions::default() };
         let scores = evaluate("dev", &Gold::new(&self.gold)?, &predictions, &options).official;
-        let f1 = match self.plan.select {
-            Select::F1 => scores.f1,
-            Select::IgnF1 => scores.ign_annotated.map_or(scores.f1, |ign| ign.f1),
+        let (name, score) = match self.plan.select {
+            Select::F1 => ("F1", scores.f1),
+            Select::IgnF1 => ("Ign F1", scores.ign_annotated.map_or(scores.f1, |ign| ign.f1)),
         };
-        state.curve.push((epoch, f1));
-        let better = state.best.is_none_or(|(best, _)| f1 > best);
-        if better {
-            state.best = Some((f1, state.step));
-            state.threshold = threshold;
-        }
-        let since_best = state.curve.iter().rev().take_while(|(_, f1)| state.best.is_some_and(|(best, _)| *f1 < best)).count();
-        state.finished |= self.plan.patience > 0 && since_best >= self.plan.patience;
-        let (facts, mark) = (predictions.len(), if better { ", the best so far" } else { "" });
-        let name = if self.plan.select == Select::F1 { "F1" } else { "Ign F1" };
-        progress.note(&format!("epoch {epoch:.0}: dev {name} {:.2}{mark} ({facts} facts)", 100.0 * f1));
-        Ok(better || state.finished)
-    }
-
-    fn save(&mut self, state: &TrainerState, optimizer: Vec<(String, Tensor)>) -> Result<()> {
-        self.save.save(state, optimizer)
+        Ok(Judged { score, name, threshold, said: format!("{} facts", predictions.len()) })
     }
 }
 
@@ -202,9 +202,8 @@ pub fn decide_on_dev(
     scores: &[DocumentScores],
     store: &DocumentStore,
     gold: &[Document],
-    extractor: &dyn Extractor,
+    mut decider: Decider,
 ) -> (Vec<Prediction>, Option<f64>) {
-    let mut decider = Decider::of(extractor, None);
     if decider.rule != DecisionRule::Threshold {
         return (predictions(scores, store, decider), None);
     }

@@ -6,6 +6,7 @@ mod batches;
 mod bench;
 mod check;
 mod data;
+mod dev;
 mod evaluate;
 mod evidence;
 mod export;
@@ -24,11 +25,13 @@ mod training;
 mod verify;
 
 pub use batches::describe_batch;
-pub use bench::{BenchOptions, bench};
+pub use bench::{BenchOptions, SystemRow, SystemTable, SystemsBench, bench, compare_systems, enter, not_learnt};
 pub use check::survey_files;
 pub use data::{PrepareJob, Role, RunData, prepare_data, relations_in};
 pub use evaluate::{EvaluateFiles, evaluate, gold_of};
-pub use evidence::{EvidenceThreshold, ScoredSentence, best_threshold, evidence, fill as fill_evidence, rank_sentences};
+pub use evidence::{
+    EvidenceThreshold, ScoredSentence, add_evidence, best_threshold, evidence, f1_at, fill as fill_evidence, rank_sentences, sentences_of,
+};
 pub use export::export;
 pub use finetune::{FinetuneOutcome, FinetuneTask, finetune};
 pub use model::{Description, EncoderStart, LoadedModel};

@@ -9,7 +9,8 @@ use crate::corpus::RelationSet;
 use crate::recipe::EncoderPlan;
 use crate::shards::DocumentStore;
 use crate::systems::dsdocre::{DsdocreModel, ModelConfig, Part, Switches};
-use crate::systems::{DocumentViews, Extractor, Foundation, HEADS, Settings};
+use crate::systems::evidence::{EvidencePredictor, EvidenceSettings};
+use crate::systems::{DocumentViews, Extractor, Foundation, HEADS, Objective, Settings};
 use crate::text::Tokenizer;
 use crate::torch::encoder::{self, BertConfig, BiLstmConfig, Encoder, EncoderSpec, WordVectors, embed_projected, start_local};
 use crate::torch::{Parameters, hf};
@@ -73,6 +74,15 @@ impl Model for Box<dyn Extractor> {
     }
 }
 
+impl Model for EvidencePredictor {
+    fn parameters(&self) -> &Parameters {
+        Objective::parameters(self)
+    }
+    fn encoder_config(&self) -> serde_json::Value {
+        self.encoder_config()
+    }
+}
+
 /// A model with what is needed to use and save it.
 pub struct Loaded<M> {
     /// Encoder and heads.
@@ -88,6 +98,9 @@ pub type LoadedModel = Loaded<DsdocreModel>;
 
 /// A fine-tuned extractor of any system.
 pub type LoadedExtractor = Loaded<Box<dyn Extractor>>;
+
+/// A trained evidence predictor.
+pub type LoadedEvidence = Loaded<EvidencePredictor>;
 
 /// What a new model starts from.
 #[derive(Clone, Copy)]
@@ -127,6 +140,16 @@ impl NewModel<'_> {
         }
         let description = self.description(store, Part::Finetuner, settings.clone(), &foundation, &tokenizer);
         Ok(Loaded { model: settings.build(foundation, ranked)?, description, tokenizer })
+    }
+
+    /// An evidence predictor for the documents of a store.
+    ///
+    /// # Errors
+    /// As [`Self::extractor`].
+    pub fn evidence(&self, store: &DocumentStore, settings: &EvidenceSettings) -> Result<LoadedEvidence> {
+        let (foundation, tokenizer) = self.foundation(store)?;
+        let description = self.description(store, Part::Finetuner, Settings::Evidence(settings.clone()), &foundation, &tokenizer);
+        Ok(Loaded { model: EvidencePredictor::new(foundation, settings)?, description, tokenizer })
     }
 
     fn description(
@@ -273,6 +296,21 @@ fn open(checkpoint: &Checkpoint, part: Part, device: Device) -> Result<(Descript
     Ok((description, foundation, tokenizer))
 }
 
+const RESUME_HINT: &str = "resume with the settings it was started with, or name another --run-dir";
+
+/// Refuses to go on from a checkpoint of another part or system; its description otherwise.
+///
+/// # Errors
+/// [`Error::Data`] naming both.
+pub fn check_system(checkpoint: &Checkpoint, part: Part, settings: &Settings) -> Result<Description> {
+    let other: Description = checkpoint.description()?;
+    if (part, settings.system()) == (other.part, other.settings.system()) {
+        return Ok(other);
+    }
+    let problem = format!("holds a {:?} of `{}`, not a {part:?} of `{}`", other.part, other.settings.system(), settings.system());
+    Err(DataError::new(checkpoint.path(), problem).hint(RESUME_HINT).into())
+}
+
 fn assign_heads(checkpoint: &Checkpoint, parameters: &Parameters) -> Result<()> {
     checkpoint.heads()?.into_iter().try_for_each(|(name, value)| parameters.assign(&format!("{HEADS}{name}"), &value))
 }
@@ -311,11 +349,35 @@ impl LoadedExtractor {
     pub fn open(path: &Path, device: Device) -> Result<Self> {
         let checkpoint = Checkpoint::open(path)?;
         let (description, foundation, tokenizer) = open(&checkpoint, Part::Finetuner, device)?;
+        if matches!(description.settings, Settings::Evidence(_)) {
+            let problem = "holds the evidence predictor `lstm-sp`, which extracts no relations";
+            return Err(DataError::new(path, problem).hint("name it as --evidence, and a system of `finetune` as --checkpoint").into());
+        }
         let model = description.settings.build(foundation, description.ranker.is_some())?;
         assign_heads(&checkpoint, model.parameters())?;
         Ok(Self { model, description, tokenizer })
     }
+}
 
+impl LoadedEvidence {
+    /// Opens the checkpoint of an evidence predictor.
+    ///
+    /// # Errors
+    /// A checkpoint of another system; files that are missing or changed.
+    pub fn open(path: &Path, device: Device) -> Result<Self> {
+        let checkpoint = Checkpoint::open(path)?;
+        let (description, foundation, tokenizer) = open(&checkpoint, Part::Finetuner, device)?;
+        let Settings::Evidence(settings) = &description.settings else {
+            let problem = format!("holds system `{}`, which judges no sentences", description.settings.system());
+            return Err(DataError::new(path, problem).hint("name a checkpoint of `finetune --system lstm-sp`").into());
+        };
+        let model = EvidencePredictor::new(foundation, settings)?;
+        assign_heads(&checkpoint, Objective::parameters(&model))?;
+        Ok(Self { model, description, tokenizer })
+    }
+}
+
+impl<M: Model> Loaded<M> {
     /// Starts the layers that this model shares with another stage's checkpoint, named `PREFIX…`, from it.
     ///
     /// # Errors
@@ -336,19 +398,31 @@ impl LoadedExtractor {
         }
         Ok(())
     }
-}
 
-impl<M: Model> Loaded<M> {
     /// Copies all weights of a checkpoint of the same model into this one.
     ///
     /// # Errors
     /// Other names or shapes.
     pub fn restore(&self, checkpoint: &Checkpoint) -> Result<()> {
+        self.check_same(checkpoint)?;
         let parameters = self.model.parameters();
         for (name, value) in hf::read_folder(checkpoint.path())?.tensors {
             parameters.assign(&name, &value)?;
         }
         assign_heads(checkpoint, parameters)
+    }
+
+    fn check_same(&self, checkpoint: &Checkpoint) -> Result<()> {
+        let own = &self.description;
+        let other = check_system(checkpoint, own.part, &own.settings)?;
+        let problem = if own.relations != other.relations {
+            format!("knows {} relations that are not the {} of the shards", other.relations.len(), own.relations.len())
+        } else if own.tokenizer != other.tokenizer {
+            "was trained with another tokenizer than the shards".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(DataError::new(checkpoint.path(), problem).hint(RESUME_HINT).into())
     }
 
     /// Writes a checkpoint.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tch::Kind;
 
+use super::evidence::add_evidence;
 use super::model::LoadedExtractor;
 use super::score::{Keep, Ranking};
 use super::session::Session;
@@ -202,6 +203,8 @@ pub struct PredictOptions<'a> {
     pub zip: bool,
     /// Global threshold instead of the checkpoint's.
     pub threshold: Option<f64>,
+    /// An evidence predictor that names the sentences of each predicted fact.
+    pub evidence: Option<&'a Path>,
 }
 
 /// Token budget of a prediction pass.
@@ -233,7 +236,11 @@ pub fn predict_file(options: &PredictOptions, session: &Session) -> Result<(usiz
     let decide = |(document, scores): (&Arc<EncodedDocument>, &DocumentScores)| {
         decider.decide(scores, &document.title, &loaded.description.relations)
     };
-    let predictions: Vec<Prediction> = documents.iter().zip(&scores).flat_map(decide).collect();
+    let mut predictions: Vec<Vec<Prediction>> = documents.iter().zip(&scores).map(decide).collect();
+    if let Some(evidence) = options.evidence {
+        add_evidence(evidence, None, options.input, &mut predictions, session)?;
+    }
+    let predictions = predictions.concat();
     write_predictions(options.output, &predictions)?;
     if options.zip {
         write_zip(&options.output.with_file_name("result.zip"), &predictions)?;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::data::{Role, RunData, prepare_data};
-use super::finetune::{FinetuneTask, finetune};
+use super::finetune::{FinetuneTask, finetune_in_stages};
 use super::model::EncoderStart;
 use super::pretrain::{PretrainTask, pretrain};
 use super::rank::{RankTask, rank};
@@ -12,7 +12,6 @@ use super::session::Session;
 use super::summary::{Summary, VariantResult};
 use crate::recipe::{Recipe, Variant};
 use crate::systems::Settings;
-use crate::systems::docre_ii::{DocreIiSettings, Stage};
 use crate::train::{Checkpoint, RunFolder, say, write_whole};
 use crate::{Error, Result};
 
@@ -21,6 +20,10 @@ use crate::{Error, Result};
 /// # Errors
 /// What any stage meets.
 pub fn run(recipe: &Recipe, folder: &Path, resume: bool, session: &Session) -> Result<()> {
+    if let Settings::Evidence(_) = recipe.settings()? {
+        return Err(Error::recipe("system `lstm-sp` finds evidence, and `run` ends in predicted relations")
+            .with_hint("train it with `finetune --system lstm-sp`"));
+    }
     let claimed = if session.is_root() { claim(recipe, folder, resume, session) } else { Ok(RunFolder::shared(folder)) };
     let run = session.world.agree(claimed)?;
     let data: RunData = session.world.on_root(|| prepare_data(recipe, &run.path().join("data")))?;
@@ -156,27 +159,7 @@ impl Pipeline<'_> {
             seed: recipe.seed,
             resume: self.resume,
         };
-        if let Settings::DocreIi(settings) = &settings
-            && settings.stage == Stage::Inference
-        {
-            return Ok(VariantResult { variant, checkpoint: self.docre_ii(&task, settings)?, dev, test: data.shards_of(Role::Test) });
-        }
-        let outcome = finetune(&task, self.session, self.run)?;
-        Ok(VariantResult { variant, checkpoint: outcome.checkpoint, dev, test: data.shards_of(Role::Test) })
-    }
-
-    /// DocRE-II's two stages: the base module, then everything from the base's best checkpoint, heads included.
-    fn docre_ii(&self, task: &FinetuneTask, settings: &DocreIiSettings) -> Result<Checkpoint> {
-        let base = Settings::DocreIi(Box::new(DocreIiSettings { stage: Stage::Base, ..settings.clone() }));
-        let stage = format!("{}-base", task.stage);
-        let base = finetune(&FinetuneTask { stage: &stage, settings: &base, ..task.clone() }, self.session, self.run)?.checkpoint;
-        let folder = base.path().to_owned();
-        let second = FinetuneTask {
-            start: EncoderStart::Checkpoint(folder.clone()),
-            heads_from: Some(folder),
-            plan: &self.recipe.inference,
-            ..task.clone()
-        };
-        Ok(finetune(&second, self.session, self.run)?.checkpoint)
+        let checkpoint = finetune_in_stages(&task, &recipe.inference, self.session, self.run)?;
+        Ok(VariantResult { variant, checkpoint, dev, test: data.shards_of(Role::Test) })
     }
 }

@@ -5,8 +5,10 @@ use std::fmt::Write;
 use serde_json::Value;
 use tch::Device;
 
+use super::model::Model;
 use crate::recipe::{described_keys, recipe_schema};
-use crate::systems::{Extractor, Foundation, HEADS, Profile, SYSTEMS, Settings, SystemInfo};
+use crate::systems::evidence::EvidencePredictor;
+use crate::systems::{Foundation, HEADS, Profile, SYSTEMS, Settings, SystemInfo};
 use crate::text::SpecialPieces;
 use crate::torch::Parameters;
 use crate::torch::encoder::{EncoderSpec, build};
@@ -57,13 +59,16 @@ fn foundation(encoder: &str) -> Result<Foundation> {
     })
 }
 
-fn model(info: &SystemInfo, encoder: &str) -> Result<Box<dyn Extractor>> {
+fn model(info: &SystemInfo, encoder: &str) -> Result<Box<dyn Model>> {
     let settings = Settings::of(info.name, Profile::Fixed)?;
+    if let Settings::Evidence(settings) = &settings {
+        return Ok(Box::new(EvidencePredictor::new(foundation(encoder)?, settings)?));
+    }
     let twin = settings.needs_twin().then(|| foundation(encoder)).transpose()?.map(Box::new);
-    settings.build(Foundation { twin, ..foundation(encoder)? }, false)
+    Ok(Box::new(settings.build(Foundation { twin, ..foundation(encoder)? }, false)?))
 }
 
-fn write_layers(text: &mut String, model: &dyn Extractor, encoder: &str) -> Result<()> {
+fn write_layers(text: &mut String, model: &dyn Model, encoder: &str) -> Result<()> {
     let (mut own, mut below) = (0, 0);
     writeln!(text, "\nlayers above the encoder, for encoder `{encoder}` and {RELATIONS} relations").map_err(bug)?;
     for entry in model.parameters().iter() {
@@ -103,7 +108,7 @@ mod tests {
     #[test]
     fn every_system_describes_itself() {
         for system in SYSTEMS {
-            let text = describe_system(system.name, "tiny").unwrap();
+            let text = describe_system(system.name, "mini").unwrap();
             assert!(text.contains("parameters") && list_systems().contains(system.name), "{text}");
             assert!(text.lines().filter(|line| line.starts_with("  ") && line.contains(" = ")).count() > 2, "{text}");
         }

@@ -13,7 +13,6 @@ mod extraction;
 mod extractor;
 pub mod glre;
 pub mod hin;
-mod linear;
 mod objective;
 mod profile;
 pub mod reading;

@@ -6,6 +6,7 @@ use super::atlop::{Atlop, AtlopSettings};
 use super::baselines::{Baseline, BaselineSettings, Network, TwoStep};
 use super::docre_ii::{DocreIi, DocreIiSettings};
 use super::dsdocre::{Dsdocre, Switches};
+use super::evidence::EvidenceSettings;
 use super::glre::{Glre, GlreSettings};
 use super::hin::{Hin, HinSettings};
 use super::{Extractor, Foundation, Profile};
@@ -82,6 +83,12 @@ pub const SYSTEMS: &[SystemInfo] = &[
         source: "Wang et al. 2019",
         table: "baseline",
     },
+    SystemInfo {
+        name: "lstm-sp",
+        about: "the evidence predictor: which sentences support a fact that another system has predicted",
+        source: "Yao et al. 2019",
+        table: "lstm-sp",
+    },
 ];
 
 impl SystemInfo {
@@ -115,6 +122,9 @@ pub enum Settings {
     Baseline(BaselineSettings),
     /// BERT-TS.
     TwoStep(BaselineSettings),
+    /// LSTM-SP, the evidence predictor.
+    #[serde(rename = "lstm-sp")]
+    Evidence(EvidenceSettings),
 }
 
 impl Settings {
@@ -135,6 +145,7 @@ impl Settings {
             "bilstm" => Self::Baseline(BaselineSettings::of(Network::Bilstm, profile)),
             "context-aware" => Self::Baseline(BaselineSettings::of(Network::ContextAware, profile)),
             "bert-re" => Self::Baseline(BaselineSettings::of(Network::Linear, profile)),
+            "lstm-sp" => Self::Evidence(EvidenceSettings::of(profile)),
             listed => return Err(Error::Bug(format!("system `{listed}` has no settings"))),
         })
     }
@@ -148,6 +159,7 @@ impl Settings {
             Self::Hin(_) => "hin",
             Self::Glre(_) => "glre",
             Self::TwoStep(_) => "bert-ts",
+            Self::Evidence(_) => "lstm-sp",
             Self::Baseline(settings) => match settings.network {
                 Network::Cnn => "cnn",
                 Network::Lstm => "lstm",
@@ -174,10 +186,22 @@ impl Settings {
         }
     }
 
+    /// Settings of the evidence predictor.
+    ///
+    /// # Errors
+    /// Another system.
+    pub fn evidence(&self) -> Result<&EvidenceSettings> {
+        match self {
+            Self::Evidence(settings) => Ok(settings),
+            other => Err(Error::recipe(format!("system `{}` finds relations, not their evidence", other.system()))
+                .with_hint("the evidence predictor is `lstm-sp`")),
+        }
+    }
+
     /// Builds the extractor; `ranked` says whether documents carry a ranker's pairs (DSDocRE alone asks).
     ///
     /// # Errors
-    /// Settings that cannot be built; what libtorch refuses.
+    /// Settings that cannot be built; the evidence predictor, which extracts nothing; what libtorch refuses.
     pub fn build(&self, foundation: Foundation, ranked: bool) -> Result<Box<dyn Extractor>> {
         Ok(match self {
             Self::Dsdocre(switches) => Box::new(Dsdocre::new(foundation, switches, ranked)?),
@@ -187,6 +211,10 @@ impl Settings {
             Self::Glre(settings) => Box::new(Glre::new(foundation, (**settings).clone())?),
             Self::Baseline(settings) => Box::new(Baseline::new(foundation, settings)?),
             Self::TwoStep(settings) => Box::new(TwoStep::new(foundation, settings)?),
+            Self::Evidence(_) => {
+                return Err(Error::recipe("system `lstm-sp` finds the evidence of relations, not relations")
+                    .with_hint("train it with `finetune --system lstm-sp`, use it with `predict --checkpoint C --evidence LSTM_SP`"));
+            }
         })
     }
 }

@@ -16,8 +16,8 @@ use crate::text::Tokenizer;
 use crate::torch::hf;
 use crate::{DataError, Error, Result};
 
-/// Version of the folder's layout; a reader refuses a newer one.
-const FORMAT_VERSION: u32 = 1;
+/// Version of the folder's layout; a reader refuses a newer one. 2: GLRE's `corpus` and `classifier_width`, LSTM-SP.
+const FORMAT_VERSION: u32 = 2;
 const SEAL: &str = "MANIFEST.json";
 
 /// Where training stands: with the seed, all that resume needs beside the tensors.
@@ -188,7 +188,12 @@ impl Checkpoint {
     /// # Errors
     /// A malformed file, or one of another system.
     pub fn description<T: for<'a> Deserialize<'a>>(&self) -> Result<T> {
-        self.json("docre.json")
+        self.json("docre.json").map_err(|error| match error {
+            Error::Data(error) => {
+                (*error).hint("another version of this program wrote it; train again, or read it with that version").into()
+            }
+            other => other,
+        })
     }
 
     fn json<T: for<'a> Deserialize<'a>>(&self, name: &str) -> Result<T> {

@@ -150,7 +150,7 @@ fn settings(case: &Case, setting: &Setting) -> Result<GlreSettings> {
         heads: dims("att_heads")?,
         rgcn_layers: dims("rgcn_layers")? as usize,
         more_lstm: case.at("/switches/more_lstm").as_bool().unwrap_or(base.more_lstm),
-        classifier_width: dims("mlp_dim").ok(),
+        classifier_width: dims("mlp_dim").unwrap_or(0),
         ..base
     })
 }

@@ -7,8 +7,8 @@ use tch::Tensor;
 
 use crate::Result;
 use crate::systems::HEADS;
-use crate::systems::linear::Linear;
 use crate::systems::words::WordTables;
+use crate::torch::layers::Affine;
 use crate::torch::ops::varlen_attention;
 use crate::torch::{Init, Parameters, Segments};
 
@@ -17,7 +17,7 @@ use crate::torch::{Init, Parameters, Segments};
 pub(super) struct ContextAttention {
     /// s, `[width]`.
     scale: Tensor,
-    output: Linear,
+    output: Affine,
 }
 
 impl ContextAttention {
@@ -27,7 +27,7 @@ impl ContextAttention {
         let init = Init::Uniform { bound: (1.0 - low) / 2.0 };
         let scale = parameters.declare(format!("{HEADS}self_att.dot_scale"), &[width], init)?;
         let _ = tch::no_grad(|| scale.shallow_clone().f_add_scalar_((1.0 + low) / 2.0))?;
-        let output = Linear::declare(parameters, &format!("{HEADS}linear_output"), 2 * width, classes)?;
+        let output = Affine::declare(parameters, &format!("{HEADS}linear_output"), classes, 2 * width)?;
         Ok(Self { scale, output })
     }
 

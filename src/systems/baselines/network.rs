@@ -5,11 +5,11 @@ use tch::Tensor;
 use super::convolution::{Borders, Convolution};
 use super::settings::{self, BaselineSettings};
 use crate::Result;
-use crate::systems::linear::Linear;
 use crate::systems::words::{Rows, WordTables};
 use crate::systems::{Forward, HEADS};
 use crate::torch::dropout::dropout;
 use crate::torch::encoder::{LstmShape, PackedLstm, Packing};
+use crate::torch::layers::Affine;
 use crate::torch::{Dropout, Parameters};
 
 /// Is shown intermediate results by name; the names are those of the reference.
@@ -23,9 +23,9 @@ pub(super) enum WordNetwork {
     /// Three blocks and their dropout.
     Cnn(Vec<Convolution>, f64),
     /// An LSTM with the locked dropout of its input, and the map behind it.
-    Lstm(PackedLstm, f64, Linear),
+    Lstm(PackedLstm, f64, Affine),
     /// A linear map alone.
-    Linear(Linear),
+    Linear(Affine),
 }
 
 impl WordNetwork {
@@ -42,14 +42,14 @@ impl WordNetwork {
                 Ok((Self::Cnn(blocks, settings.cnn_dropout), settings.channels))
             }
             settings::Network::Linear => {
-                Ok((Self::Linear(Linear::declare(parameters, &format!("{HEADS}linear_re"), input, hidden)?), hidden))
+                Ok((Self::Linear(Affine::declare(parameters, &format!("{HEADS}linear_re"), hidden, input)?), hidden))
             }
             settings::Network::Lstm | settings::Network::Bilstm | settings::Network::ContextAware => {
                 let bidirectional = settings.network != settings::Network::Lstm;
                 let shape = LstmShape { input, hidden, layers: 1, bidirectional };
                 let lstm = PackedLstm::declare(&format!("{HEADS}rnn"), shape, parameters)?;
                 let states = if bidirectional { 2 * hidden } else { hidden };
-                let linear = Linear::declare(parameters, &format!("{HEADS}linear_re"), states, hidden)?;
+                let linear = Affine::declare(parameters, &format!("{HEADS}linear_re"), hidden, states)?;
                 Ok((Self::Lstm(lstm, settings.locked_dropout, linear), hidden))
             }
         }

@@ -19,6 +19,7 @@ use crate::systems::{
     tables,
 };
 use crate::text::{EncodedDocument, View};
+use crate::torch::encoder::Encoder;
 use crate::torch::{Dropout, Parameters};
 use crate::{Error, Result};
 
@@ -67,6 +68,7 @@ impl DocreIi {
     /// Settings that no model can be built from; what libtorch refuses.
     pub fn new(mut foundation: Foundation, settings: DocreIiSettings) -> Result<Self> {
         settings.check()?;
+        check_layers(&*foundation.encoder, settings.averaged_layers)?;
         if settings.long_documents == LongDocuments::ExtendedPositions {
             foundation.encoder.extend_positions(settings.position_alpha, &mut foundation.parameters)?;
             // A limit that was the encoder's own no longer holds.
@@ -171,6 +173,16 @@ impl DocreIi {
         };
         active.then(make).transpose()
     }
+}
+
+/// An encoder must have the layers that are averaged.
+fn check_layers(encoder: &dyn Encoder, averaged: usize) -> Result<()> {
+    let Some(layers) = encoder.config().get("num_hidden_layers").and_then(Value::as_u64) else { return Ok(()) };
+    if averaged as u64 <= layers {
+        return Ok(());
+    }
+    let problem = format!("docre-ii: `averaged_layers` is {averaged}, but the encoder has {layers} layers");
+    Err(Error::recipe(problem).with_hint(format!("--set docre-ii.averaged_layers={layers}, or an encoder with more layers")))
 }
 
 /// Leaves parts of the base module as stage 1 made them.

@@ -145,6 +145,8 @@ fn settings_that_cannot_be_built_are_named() {
         let error = wrong.check().unwrap_err();
         assert!(error.to_string().contains(name) && error.exit_code() == 64, "{error}");
     }
+    let error = DocreIi::new(foundation(32), DocreIiSettings { averaged_layers: 9, ..small() }).err().unwrap();
+    assert!(error.to_string().contains("`averaged_layers` is 9") && error.hint().is_some(), "{error}");
 }
 
 #[test]

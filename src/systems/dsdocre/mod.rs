@@ -10,6 +10,8 @@ mod pretrainer;
 mod ranker;
 mod rows;
 mod switches;
+#[cfg(test)]
+mod tests;
 
 pub use extractor::{Dsdocre, DsdocreLayout, DsdocreTables, PairChoice};
 pub use model::{DsdocreModel, Heads, ModelConfig, Part};

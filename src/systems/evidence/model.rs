@@ -4,13 +4,13 @@ use tch::{Kind, Tensor};
 
 use super::{EvidenceBatch, EvidenceItem, EvidenceLayout, EvidenceSettings};
 use crate::Result;
-use crate::systems::linear::Linear;
 use crate::systems::words::{FeatureOrder, FeaturePlan, Rows, WordFeatures, WordPass, padded_rows, padded_table};
 use crate::systems::{Forward, Foundation, HEADS, Objective, on};
 use crate::text::split_by_tokens;
 use crate::torch::Parameters;
 use crate::torch::activations::sigmoid;
 use crate::torch::encoder::{Encoder, LstmShape, PackedLstm, Packing};
+use crate::torch::layers::Affine;
 use crate::torch::losses::bce_sum;
 
 /// LSTM-SP over any encoder.
@@ -19,10 +19,10 @@ pub struct EvidencePredictor {
     parameters: Parameters,
     features: WordFeatures,
     lstm: PackedLstm,
-    map: Linear,
+    map: Affine,
     /// A row a relation, from row 1; [R + 1, hidden].
     relations: Tensor,
-    judge: Linear,
+    judge: Affine,
     layout: EvidenceLayout,
     locked_dropout: f64,
     dropout: Option<f64>,
@@ -48,8 +48,8 @@ impl EvidencePredictor {
         let input = foundation.encoder.width() + features.width();
         let lstm = PackedLstm::declare(&format!("{HEADS}rnn"), LstmShape { input, hidden, layers: 1, bidirectional: true }, parameters)?;
         let relations = padded_table(parameters, &format!("{HEADS}relation_embed"), foundation.relations as i64 + 1, hidden, 0)?;
-        let map = Linear::declare(parameters, &format!("{HEADS}linear_t"), 2 * hidden, hidden)?;
-        let judge = Linear::declare(parameters, &format!("{HEADS}linear_re"), 3 * hidden, 1)?;
+        let map = Affine::declare(parameters, &format!("{HEADS}linear_t"), hidden, 2 * hidden)?;
+        let judge = Affine::declare(parameters, &format!("{HEADS}linear_re"), 1, 3 * hidden)?;
         let Foundation { encoder, parameters, dropout, .. } = foundation;
         let locked_dropout = settings.locked_dropout;
         Ok(Self { encoder, parameters, features, lstm, map, relations, judge, layout, locked_dropout, dropout })

@@ -17,4 +17,4 @@ pub use graph::{DocumentNodes, Graph, RELATIONS};
 pub use layout::{GlreLayout, GlreTables};
 pub use local::LocalEntries;
 pub use model::{Glre, GlreStates};
-pub use settings::{ContextMatrix, ContextPairs, GlreSettings, Query, RgcnNorm, SentenceMean};
+pub use settings::{ContextMatrix, ContextPairs, Corpus, GlreSettings, Query, RgcnNorm, SentenceMean};

@@ -148,8 +148,9 @@ impl Layers {
         let side = d * (i64::from(settings.global_rep) + i64::from(settings.local_rep)) + settings.distance_width;
         let context = settings.context.then(|| Context::declare(parameters, settings, 2 * side)).transpose()?;
         let mut width = 2 * side * if context.is_some() { 2 } else { 1 };
-        let hidden = settings.classifier_width.map(|hidden| Affine::declare(parameters, "heads.out_mlp.0", hidden, width)).transpose()?;
-        width = settings.classifier_width.unwrap_or(width);
+        let inner = Some(settings.classifier_width).filter(|&inner| inner > 0);
+        let hidden = inner.map(|inner| Affine::declare(parameters, "heads.out_mlp.0", inner, width)).transpose()?;
+        width = inner.unwrap_or(width);
         let output = Affine::declare(parameters, "heads.classifier.lin", classes.count() as i64, width)?;
         Ok(Self { word_types, lstm, word_map, node_types, rgcn, local, distances, context, hidden, output })
     }

@@ -7,6 +7,17 @@ use crate::systems::words::Reading;
 use crate::systems::{BertMode, Profile};
 use crate::{Error, Result};
 
+/// The corpus whose configuration the defaults are (§5.4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Corpus {
+    /// DocRED, and corpora of its form.
+    #[default]
+    Docred,
+    /// CDR: three graph layers, four heads, a BiLSTM over a frozen encoder, chemical–disease pairs alone.
+    Cdr,
+}
+
 /// How the messages of a node's neighbours are normalised (SPEC §5.2, step 5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -61,6 +72,8 @@ pub enum ContextPairs {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GlreSettings {
+    /// The corpus whose configuration the other defaults are: `docred` or `cdr`.
+    pub corpus: Corpus,
     /// Width d_n of words, nodes and entities (§5.2: 256).
     pub width: i64,
     /// Whether a text encoder is frozen or trained (§5.4: the release freezes BioBERT on CDR). Word vectors are always frozen.
@@ -111,8 +124,8 @@ pub struct GlreSettings {
     pub context_matrix: ContextMatrix,
     /// Which pairs they see in training.
     pub context_pairs: ContextPairs,
-    /// Width of the classifier's hidden layer (DocRED 512; the release has none on CDR).
-    pub classifier_width: Option<i64>,
+    /// Width of the classifier's hidden layer; 0 for none (DocRED 512; the release has none on CDR).
+    pub classifier_width: i64,
     /// Dropout before the last linear map (DocRED 0.3, CDR 0.2).
     pub classifier_dropout: f64,
     /// Probability of a pair without a relation to be kept at a visit in training (§5.3: DocRED 0.5, CDR 1).
@@ -135,6 +148,7 @@ impl GlreSettings {
     pub fn of(profile: Profile) -> Self {
         let (paper, code) = (profile == Profile::Paper, profile == Profile::Code);
         Self {
+            corpus: Corpus::Docred,
             width: 256,
             bert_mode: BertMode::Finetune,
             frozen_dropout: !paper,
@@ -160,7 +174,7 @@ impl GlreSettings {
             context: true,
             context_matrix: if paper { ContextMatrix::Full } else { ContextMatrix::Diagonal },
             context_pairs: if code { ContextPairs::Kept } else { ContextPairs::All },
-            classifier_width: Some(512),
+            classifier_width: 512,
             classifier_dropout: 0.3,
             na_keep: if paper { 1.0 } else { 0.5 },
             pair_types: None,
@@ -168,17 +182,26 @@ impl GlreSettings {
         }
     }
 
+    /// The settings of a profile on a corpus.
+    pub fn on(corpus: Corpus, profile: Profile) -> Self {
+        match corpus {
+            Corpus::Docred => Self::of(profile),
+            Corpus::Cdr => Self::cdr(profile),
+        }
+    }
+
     /// The settings of a profile on CDR.
     pub fn cdr(profile: Profile) -> Self {
         let paper = profile == Profile::Paper;
         Self {
+            corpus: Corpus::Cdr,
             bert_mode: if paper { BertMode::Finetune } else { BertMode::Frozen },
             more_lstm: true,
             rgcn_layers: 3,
             rgcn_dropout: 0.0,
             heads: 4,
             attention_dropout: 0.2,
-            classifier_width: paper.then_some(512),
+            classifier_width: if paper { 512 } else { 0 },
             classifier_dropout: 0.2,
             na_keep: 1.0,
             pair_types: Some(("Chemical".to_owned(), "Disease".to_owned())),
@@ -197,7 +220,7 @@ impl GlreSettings {
             ("distance_width", self.distance_width),
             ("rgcn_layers", self.rgcn_layers as i64),
             ("heads", self.heads),
-            ("classifier_width", self.classifier_width.unwrap_or(1)),
+            ("classifier_width", if self.classifier_width == 0 { 1 } else { self.classifier_width }),
         ];
         if let Some((key, value)) = counts.into_iter().find(|&(_, value)| !(1..=1 << 20).contains(&value)) {
             return Err(Error::recipe(format!("glre: `{key}` is {value}")).with_hint("widths and counts are at least 1"));

@@ -12,7 +12,7 @@ fn small() -> GlreSettings {
         width: 8,
         type_width: 3,
         distance_width: 4,
-        classifier_width: Some(10),
+        classifier_width: 10,
         unknown_singletons: 0.0,
         attention_dropout: 0.1,
         ..GlreSettings::of(Profile::Fixed)
@@ -30,7 +30,7 @@ fn variants() -> Vec<GlreSettings> {
         GlreSettings { global_rep: false, ..small() },
         GlreSettings { local_rep: false, ..small() },
         GlreSettings { context: false, ..small() },
-        GlreSettings { context_pairs: ContextPairs::Kept, sentence_mean: SentenceMean::Longest, classifier_width: None, ..small() },
+        GlreSettings { context_pairs: ContextPairs::Kept, sentence_mean: SentenceMean::Longest, classifier_width: 0, ..small() },
         GlreSettings { rgcn_layers: 3, pair_types: Some(("ORG".into(), "PER".into())), ..small() },
     ]
 }

@@ -1,0 +1,66 @@
+//! The table of all systems.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// One system, trained and measured.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct SystemRow {
+    /// The system, or the trivial predictor.
+    pub system: String,
+    /// Its encoder.
+    pub encoder: String,
+    /// F1 on the held-out documents; of evidence sentences for the evidence predictor.
+    pub f1: f64,
+    /// F1 over facts that the training documents do not hold.
+    pub ign_f1: Option<f64>,
+    /// Documents a second in training.
+    pub train_documents_per_s: Option<f64>,
+    /// Documents a second in prediction.
+    pub predict_documents_per_s: Option<f64>,
+    /// Parameters that are trained.
+    pub parameters: Option<i64>,
+    /// Parameters that stay as they are (word vectors, a frozen encoder).
+    pub frozen_parameters: Option<i64>,
+    /// Peak memory of the process that trained and predicted, in MB.
+    pub peak_memory_mb: Option<f64>,
+    /// Training loss of each stage: of the first step, and the mean of the last epoch.
+    pub losses: Vec<[f64; 2]>,
+}
+
+impl SystemRow {
+    /// The largest share of its first loss that a stage ends at.
+    pub fn loss_left(&self) -> Option<f64> {
+        self.losses.iter().map(|[first, last]| last / first).reduce(f64::max)
+    }
+}
+
+/// All systems on the same documents.
+#[derive(Clone, Debug, Serialize)]
+pub struct SystemTable {
+    /// What was trained on and what is scored.
+    pub documents: String,
+    /// The rows.
+    pub rows: Vec<SystemRow>,
+}
+
+fn cell(value: Option<f64>, digits: usize) -> String {
+    value.map_or_else(|| "–".to_owned(), |value| format!("{value:.digits$}"))
+}
+
+impl fmt::Display for SystemTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.documents)?;
+        write!(f, "{:<15}{:<9}{:>7}{:>8}{:>12}{:>12}", "", "encoder", "F1", "Ign F1", "train doc/s", "pred doc/s")?;
+        write!(f, "{:>12}{:>10}{:>15}", "trained M", "peak MB", "loss left")?;
+        for row in &self.rows {
+            let millions = row.parameters.map(|count| count as f64 / 1e6);
+            write!(f, "\n{:<15}{:<9}{:>7.2}{:>8}", row.system, row.encoder, 100.0 * row.f1, cell(row.ign_f1.map(|f1| 100.0 * f1), 2))?;
+            write!(f, "{:>12}{:>12}", cell(row.train_documents_per_s, 1), cell(row.predict_documents_per_s, 1))?;
+            let left = row.loss_left().map_or_else(|| "–".to_owned(), |left| format!("{:.1} %", 100.0 * left));
+            write!(f, "{:>12}{:>10}{left:>15}", cell(millions, 2), cell(row.peak_memory_mb, 0))?;
+        }
+        Ok(())
+    }
+}
