@@ -27,7 +27,7 @@ pub use batches::describe_batch;
 pub use bench::{BenchOptions, bench};
 pub use check::survey_files;
 pub use data::{PrepareJob, Role, RunData, prepare_data, relations_in};
-pub use evaluate::{EvaluateFiles, evaluate, gold_of};
+pub use evaluate::{EvaluateTask, Evaluation, GoldFormat, evaluate, gold_of};
 pub use evidence::{EvidenceThreshold, ScoredSentence, best_threshold, evidence, fill as fill_evidence, rank_sentences};
 pub use export::export;
 pub use finetune::{FinetuneOutcome, FinetuneTask, finetune};
