@@ -372,6 +372,14 @@ fn predictions_repeat_the_run_from_the_checkpoint_and_from_its_export() {
     for part in ["documents", "official", "breakdown"] {
         assert_eq!(again[part], run["pretrained-dev"][part], "{part}");
     }
+    // The scores of all relations lead to the thresholds of the run.
+    let options = "--output p.json --scores p.parquet --zip --threads 1 --device cpu";
+    place.good(&format!("predict --checkpoint model --input {world}/dev.json {options}"));
+    place.good(&format!("evaluate --gold {world}/dev.json --scores p.parquet --train-facts {world}/train_annotated.json --json t.json"));
+    let from_scores = place.json("t.json");
+    assert_eq!(from_scores["threshold"], run["pretrained-dev"]["threshold"]);
+    assert_eq!(from_scores["official"]["f1"], from_scores["threshold"]["f1"]);
+    place.good(&format!("evaluate --gold {world}/dev.json --predictions result.zip"));
     place.bad("evaluate --gold hidden.json --predictions unlabelled.json", 65, &["hidden.json", "no document has labels"]);
 }
 
@@ -476,6 +484,85 @@ fn all_systems_are_compared_in_one_table() {
     // One step is not enough to learn anything by heart.
     let overfit = "bench systems --systems cnn --overfit --documents 4 --threads 1 --device cpu --set finetune.steps=1";
     place.bad(overfit, 70, &["did not fall under a tenth: cnn"]);
+}
+
+#[test]
+fn evaluate_compares_averages_and_draws() {
+    let place = Place::new();
+    let mention = |sentence: usize| json!({"name": "x", "sent_id": sentence, "pos": [0, 1], "type": "ORG"});
+    let gold: Vec<Value> = (0..4)
+        .map(|number| {
+            let labels = json!([{"h": 0, "t": 1, "r": "P17", "evidence": [0]}, {"h": 1, "t": 2, "r": "P131", "evidence": []}]);
+            let entities = json!([[mention(0)], [mention(0)], [mention(1)]]);
+            json!({"title": format!("d{number}"), "sents": [["x", "y"], ["x"]], "vertexSet": entities, "labels": labels})
+        })
+        .collect();
+    fs_err::write(place.path("gold.json"), json!(gold).to_string()).unwrap();
+    let fact = |number: usize, h: usize, t: usize, r: &str| json!({"title": format!("d{number}"), "h_idx": h, "t_idx": t, "r": r});
+    let a: Vec<Value> = (0..4).map(|number| fact(number, 0, 1, "P17")).collect();
+    fs_err::write(place.path("a.json"), json!(a).to_string()).unwrap();
+    fs_err::write(place.path("b.json"), json!([fact(0, 1, 2, "P131"), fact(0, 0, 1, "P131")]).to_string()).unwrap();
+    fs_err::write(place.path("other.json"), json!([{"title": "z", "h_idx": 0, "t_idx": 1, "r": "P17"}]).to_string()).unwrap();
+
+    let outputs = "--json s.json --csv out/s.csv --plots plots --samples 50 --seed 2";
+    let said = place.good(&format!("evaluate --gold gold.json --predictions a.json --compare b.json {outputs}")).stdout;
+    assert!(said.contains("A gets and B misses: 4 facts") && said.contains("distance: Smallest distance in sentences"), "{said}");
+    let scores = place.json("s.json");
+    assert_eq!(scores["official"]["counts"]["correct"], 4);
+    assert_eq!((&scores["comparison"]["groups"][0]["only_a"], &scores["comparison"]["groups"][0]["only_b"]), (&json!(4), &json!(1)));
+    let csv = String::from_utf8(place.bytes("out/s.csv")).unwrap();
+    assert!(csv.contains("\nfacts,all facts,4,8,1,0.5,0.6666666666666666\n"), "{csv}");
+    assert!(String::from_utf8(place.bytes("out/s-comparison.csv")).unwrap().contains("relation,P17,4,0,4,0,1,0,1,1,1,0\n"));
+    assert!(String::from_utf8(place.bytes("plots/confusion.svg")).unwrap().contains("P131"));
+    let again = place.good(&format!("evaluate --gold gold.json --predictions a.json --compare b.json {outputs}")).stdout;
+    assert_eq!(again, said, "the bootstrap is not deterministic");
+
+    place.good("evaluate --gold gold.json --predictions a.json --predictions b.json --json m.json --csv m.csv");
+    let f1 = &place.json("m.json")["seeds"]["rows"][0]["f1"];
+    assert!((f1["mean"].as_f64().unwrap() - (2.0 / 3.0 + 0.2) / 2.0).abs() < 1e-12 && f1["n"] == 2, "{f1}");
+    let wrong = place.good("evaluate --gold gold.json --predictions other.json");
+    assert!(wrong.stderr.contains("0 of 1 titles match the 4 gold documents"), "{}", wrong.stderr);
+
+    place.bad("evaluate --gold gold.json", 64, &["there is nothing to score", "hint: "]);
+    place.bad("evaluate --gold gold.json --predictions a.json --predictions b.json --compare b.json", 64, &["single file"]);
+    place.bad("evaluate --gold gold.json --predictions a.json --compare b.json --samples 0", 64, &["--samples 0"]);
+    fs_err::write(place.path("cut.json"), &place.bytes("a.json")[..60]).unwrap();
+    place.bad("evaluate --gold gold.json --predictions cut.json", 65, &["cut.json, row 1", "ends too early", "hint: "]);
+    place.bad("evaluate --gold cut.json --predictions a.json", 65, &["cut.json, row 0", "hint: "]);
+    place.bad("evaluate --gold gold.json --scores a.json", 65, &["a.json", "hint: "]);
+    place.bad("evaluate --gold gold.json --predictions none.json", 74, &["none.json"]);
+}
+
+#[test]
+fn evaluate_scores_listed_pairs() {
+    let place = Place::new();
+    let argument = |id: &str, kind: &str, start: usize, sentence: usize| format!("{id}\tx\t{kind}\t{start}\t{}\t{sentence}", start + 1);
+    let chemical = argument("C1", "Chemical", 0, 0);
+    let pair = |label: &str, cross: &str, disease: &str| format!("\t{label}\tL2R\t{cross}\t0-1\t1-2\t{chemical}\t{disease}");
+    let diseases = [argument("D1", "Disease", 1, 0), argument("D2", "Disease", 3, 1), argument("D3", "Disease", 4, 1)];
+    let line = [
+        "7\tx x y|x x".to_owned(),
+        pair("1:CID:2", "NON-CROSS", &diseases[0]),
+        pair("1:CID:2", "CROSS", &diseases[1]),
+        pair("1:NR:2", "CROSS", &diseases[2]),
+    ];
+    fs_err::write(place.path("dev.data"), line.concat()).unwrap();
+    let fact = |t: usize| json!({"title": "7", "h_idx": 0, "t_idx": t, "r": "CID"});
+    fs_err::write(place.path("p.json"), json!([fact(1), fact(3)]).to_string()).unwrap();
+    fs_err::write(place.path("tree.txt"), "head\nC1\tD3\nC1.5\tD1\n").unwrap();
+
+    place.good("evaluate --dataset cdr --gold dev.data --predictions p.json --json s.json");
+    let pairs = &place.json("s.json")["pairs"];
+    assert_eq!((&pairs["positive"], &pairs["negative"], &pairs["filtered"]), (&json!(2), &json!(1), &json!(0)));
+    assert_eq!((&pairs["scores"]["overall"]["precision"], &pairs["scores"]["near"]["predicted"]), (&json!(0.5), &json!(1)));
+    // D3 is more general than D1, which the same chemical causes: the pair is no longer wrong.
+    let said = place.good("evaluate --dataset cdr --gold dev.data --predictions p.json --mesh-tree tree.txt --json f.json").stdout;
+    let scores = place.json("f.json");
+    assert_eq!((&scores["pairs"]["filtered"], &scores["pairs"]["scores"]["overall"]["precision"]), (&json!(1), &json!(1.0)));
+    assert_eq!((&scores["official"]["precision"], &scores["pairs"]["counting_filtered"]["precision"]), (&json!(1.0), &json!(0.5)));
+    assert!(said.contains("filtered pairs wrong"), "{said}");
+    place.bad("evaluate --dataset gda --gold dev.data --predictions p.json --mesh-tree tree.txt", 64, &["--mesh-tree", "hint: "]);
+    place.bad("evaluate --dataset cdr --gold p.json --predictions p.json", 65, &["p.json", "hint: "]);
 }
 
 #[test]

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::shared::{Machine, write_json};
-use crate::eval::Scorer;
-use crate::stages::{self, EvaluateFiles, PredictOptions};
+use crate::eval::{CompareOptions, Scorer, to_csv, write_atomic};
+use crate::report::write_plots;
+use crate::stages::{self, EvaluateTask, Evaluation, GoldFormat, PredictOptions};
 use crate::{Error, Result};
 
 /// `predict`.
@@ -24,9 +25,12 @@ pub struct Predict {
     /// Predictions
     #[arg(long, value_name = "result.json")]
     output: PathBuf,
-    /// Write result.zip beside it
+    /// Write result.zip beside it, and read it again
     #[arg(long)]
     zip: bool,
+    /// Write the scores of every pair and relation too (Parquet), for `evaluate --scores`
+    #[arg(long, value_name = "FILE")]
+    scores: Option<PathBuf>,
     /// Decision threshold instead of the one found on dev (threshold rule only)
     #[arg(long, value_name = "P")]
     threshold: Option<f64>,
@@ -50,6 +54,7 @@ impl Predict {
             input: &self.input,
             output: &self.output,
             zip: self.zip,
+            scores: self.scores.as_deref(),
             threshold: self.threshold,
             evidence: self.evidence.as_deref(),
         };
@@ -63,9 +68,15 @@ pub struct Evaluate {
     /// Labelled documents
     #[arg(long, value_name = "FILE")]
     gold: PathBuf,
-    /// Predictions (result.json)
+    /// Predictions (result.json or result.zip); several: mean and deviation
     #[arg(long, value_name = "FILE")]
-    predictions: PathBuf,
+    predictions: Vec<PathBuf>,
+    /// Scores of every pair and relation (Parquet), for thresholds and curves
+    #[arg(long, value_name = "FILE")]
+    scores: Option<PathBuf>,
+    /// Threshold for --scores that was chosen on other documents
+    #[arg(long, value_name = "P", requires = "scores", allow_negative_numbers = true)]
+    theta: Option<f32>,
     /// Facts that Ign F1 ignores: a .fact file or the annotated training file
     #[arg(long, value_name = "FILE")]
     train_facts: Option<PathBuf>,
@@ -75,54 +86,102 @@ pub struct Evaluate {
     /// Data set the files belong to
     #[arg(long, value_enum, value_name = "NAME", default_value = "docred")]
     dataset: Dataset,
+    /// MeSH tree numbers, to take hypernyms out of the pairs of CDR before scoring
+    #[arg(long, value_name = "FILE")]
+    mesh_tree: Option<PathBuf>,
     /// Scorer to follow: official, atlop or redocred (default: the data set's own)
     #[arg(long, value_name = "NAME")]
     scorer: Option<String>,
+    /// Other predictions on the same documents: what one gets and the other misses, and is it luck
+    #[arg(long, value_name = "FILE")]
+    compare: Option<PathBuf>,
+    /// Resamples of the bootstrap of --compare
+    #[arg(long, value_name = "N", default_value_t = 1_000, requires = "compare")]
+    samples: usize,
+    /// Seed of the bootstrap of --compare
+    #[arg(long, value_name = "S", default_value_t = 1, requires = "compare")]
+    seed: u64,
     /// Write the scores for machines
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write the rows of the table; a comparison goes to NAME-comparison.csv
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// Write charts (SVG) into a folder
+    #[arg(long, value_name = "DIR")]
+    plots: Option<PathBuf>,
 }
 
-/// Data sets with a scorer of their own.
-#[derive(Clone, Copy, Debug, ValueEnum)]
+/// Data sets with a scorer or a format of their own.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 enum Dataset {
     /// DocRED and corpora of its form
     Docred,
     /// Re-DocRED
     Redocred,
-    /// CDR (not built yet)
+    /// CDR: listed pairs, EoG's format
     Cdr,
-    /// GDA (not built yet)
+    /// GDA: likewise
     Gda,
 }
 
-impl Evaluate {
-    fn scorer(&self) -> Result<Scorer> {
-        match (&self.scorer, self.dataset) {
-            (_, Dataset::Cdr | Dataset::Gda) => {
-                Err(Error::recipe("scoring of CDR and GDA is not built yet").with_hint("docred and redocred are"))
-            }
-            (Some(name), _) => name.parse(),
-            (None, Dataset::Docred) => Ok(Scorer::Official),
-            (None, Dataset::Redocred) => Ok(Scorer::Redocred),
+impl Dataset {
+    fn format(self) -> GoldFormat {
+        match self {
+            Self::Docred | Self::Redocred => GoldFormat::Docred,
+            Self::Cdr | Self::Gda => GoldFormat::Eog,
         }
     }
 
+    fn scorer(self) -> Scorer {
+        if self == Self::Redocred { Scorer::Redocred } else { Scorer::Official }
+    }
+}
+
+impl Evaluate {
     /// Scores and prints a table.
     ///
     /// # Errors
-    /// As [`stages::evaluate`].
+    /// As [`stages::evaluate`]; the disk.
     pub fn run(self) -> Result<()> {
-        let files = EvaluateFiles {
+        if self.samples == 0 {
+            return Err(Error::recipe("--samples 0").with_hint("a bootstrap takes at least one resample, usually 1000"));
+        }
+        if self.mesh_tree.is_some() && self.dataset == Dataset::Gda {
+            return Err(Error::recipe("--mesh-tree does not belong to --dataset gda").with_hint("only CDR is filtered for hypernyms"));
+        }
+        let task = EvaluateTask {
             gold: &self.gold,
+            format: self.dataset.format(),
             predictions: &self.predictions,
+            scores: self.scores.as_deref(),
+            theta: self.theta,
             train_facts: self.train_facts.as_deref(),
             distant_facts: self.distant_facts.as_deref(),
-            scorer: self.scorer()?,
+            mesh_tree: self.mesh_tree.as_deref(),
+            scorer: self.scorer.as_deref().map_or(Ok(self.dataset.scorer()), str::parse)?,
+            compare: self.compare.as_deref(),
+            comparison: CompareOptions { samples: self.samples, seed: self.seed, ..CompareOptions::default() },
         };
-        let scores = stages::evaluate(&files)?;
-        println!("{scores}");
-        write_json(self.json.as_deref(), &scores)
+        let evaluation = stages::evaluate(&task)?;
+        for warning in &evaluation.scores.warnings {
+            eprintln!("warning: {warning}");
+        }
+        println!("{evaluation}");
+        self.write(&evaluation)
+    }
+
+    fn write(&self, evaluation: &Evaluation) -> Result<()> {
+        write_json(self.json.as_deref(), evaluation)?;
+        if let Some(path) = &self.csv {
+            let rows = evaluation.seeds.as_ref().map_or_else(|| to_csv(&evaluation.scores.sections()), |seeds| seeds.to_csv());
+            write_atomic(path, |out| out.write_all(rows.as_bytes()))?;
+            if let Some(comparison) = &evaluation.comparison {
+                let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+                write_atomic(&path.with_file_name(format!("{stem}-comparison.csv")), |out| out.write_all(comparison.to_csv().as_bytes()))?;
+            }
+        }
+        self.plots.as_deref().map_or(Ok(()), |folder| write_plots(folder, &evaluation.scores))
     }
 }
 

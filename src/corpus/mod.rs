@@ -6,7 +6,7 @@ pub(crate) mod atomic;
 pub mod docred;
 mod document;
 pub mod eog;
-mod json_stream;
+pub(crate) mod json_stream;
 pub mod label;
 pub(crate) mod ordered;
 mod relations;
@@ -14,7 +14,7 @@ pub mod split;
 pub mod survey;
 pub mod world;
 
-pub use docred::{DocredWriter, ReadOptions, ReadSummary, load_relations, read_all, read_documents};
+pub use docred::{DocredWriter, ReadOptions, ReadSummary, load_relations, read_all, read_documents, read_gold};
 pub use document::{Document, Entity, Fact, Mention, Provenance};
 pub use eog::{EogDocument, EogSummary, LabelledPair, PairLabel, read_all_eog, read_eog};
 pub use label::{FactBase, LabelOptions, LabelReport, label_file};

@@ -33,6 +33,14 @@ impl Block {
         let recall = ratio(found as f64, gold as f64);
         Self { predicted, gold, correct, found, precision, recall, f1: f1(precision, recall) }
     }
+
+    /// A block with `epsilon` added to the denominators of precision, recall and F1.
+    pub fn smoothed(predicted: usize, gold: usize, correct: usize, epsilon: f64) -> Self {
+        let precision = ratio(correct as f64, predicted as f64 + epsilon);
+        let recall = ratio(correct as f64, gold as f64 + epsilon);
+        let f1 = ratio(2.0 * precision * recall, precision + recall + epsilon);
+        Self { predicted, gold, correct, found: correct, precision, recall, f1 }
+    }
 }
 
 /// `a / b`, and 0 where there is nothing to divide by.
@@ -54,6 +62,15 @@ mod tests {
         let block = Block::new(4, 6, 3);
         assert_eq!((block.precision, block.recall), (0.75, 0.5));
         assert!((block.f1 - 0.6).abs() < 1e-12);
+    }
+
+    #[test]
+    fn smoothing_enters_every_denominator() {
+        let block = Block::smoothed(4, 6, 3, 0.5);
+        let (precision, recall) = (3.0 / 4.5, 3.0 / 6.5);
+        assert_eq!((block.precision, block.recall), (precision, recall));
+        assert!((block.f1 - 2.0 * precision * recall / (precision + recall + 0.5)).abs() < 1e-15);
+        assert_eq!(Block::smoothed(4, 6, 3, 0.0), Block::new(4, 6, 3));
     }
 
     #[test]

@@ -125,9 +125,7 @@ impl Sets<'_> {
         (low, high): (T, Option<T>),
         value: impl Fn(&FactKey<'_>) -> Option<T>,
     ) -> NamedBlock {
-        let name = high.map_or_else(|| format!("[{low},∞)"), |high| format!("[{low},{high})"));
-        let inside = |value: T| value >= low && high.is_none_or(|high| value < high);
-        NamedBlock { name, block: self.block(|fact| value(fact).is_some_and(inside)) }
+        NamedBlock { name: range_name((low, high)), block: self.block(|fact| value(fact).is_some_and(|value| inside((low, high), value))) }
     }
 
     fn by_relation(&self) -> Vec<NamedBlock> {
@@ -146,6 +144,16 @@ impl Sets<'_> {
         blocks.sort_by_key(|named| std::cmp::Reverse(named.block.gold));
         blocks
     }
+}
+
+/// A half-open range as text.
+pub(super) fn range_name<T: std::fmt::Display>((low, high): (T, Option<T>)) -> String {
+    high.map_or_else(|| format!("[{low},∞)"), |high| format!("[{low},{high})"))
+}
+
+/// Whether a value lies in a half-open range.
+pub(super) fn inside<T: PartialOrd + Copy>((low, high): (T, Option<T>), value: T) -> bool {
+    value >= low && high.is_none_or(|high| value < high)
 }
 
 fn evidence_recall(gold: &Gold<'_>, predicted: &Facts<'_>, most: usize) -> Vec<EvidenceRecall> {

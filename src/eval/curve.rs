@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::threshold::{Prefix, ScoredFact, prefixes};
+use super::threshold::{Prefix, ScoredFact, Walk, sorted};
 
 /// A point of the curve.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -20,20 +20,49 @@ pub struct CurvePoint {
 /// The curve over all prefixes in order of rising recall, thinned to about `points`: at most one point for each step of
 /// 1 / `points` in recall, and always the first, the best and the last.
 pub fn precision_recall(entries: &[ScoredFact], total_gold: usize, points: usize) -> Vec<CurvePoint> {
-    let all = prefixes(entries, total_gold);
-    let best = all.iter().map(|prefix| prefix.f1).fold(0.0, f64::max);
-    let last = all.len().saturating_sub(1);
-    let step = 1.0 / points.max(1) as f64;
-    let (mut curve, mut next, mut best_taken) = (Vec::new(), 0.0, false);
-    for (index, prefix) in all.iter().enumerate() {
-        let is_best = prefix.f1 == best && !best_taken;
-        if index == 0 || index == last || is_best || prefix.recall >= next {
-            curve.push(point(prefix));
-            next = prefix.recall + step;
-        }
-        best_taken |= is_best;
+    let (mut walk, mut curve) = (Walk::new(total_gold), CurveBuilder::new(points));
+    for entry in &sorted(entries) {
+        curve.push(walk.push(entry));
     }
-    curve
+    curve.finish()
+}
+
+/// A curve in the making: memory for its points only.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CurveBuilder {
+    step: f64,
+    next: f64,
+    taken: Vec<Prefix>,
+    best: Prefix,
+    last: Prefix,
+}
+
+impl CurveBuilder {
+    pub(crate) fn new(points: usize) -> Self {
+        Self { step: 1.0 / points.max(1) as f64, ..Self::default() }
+    }
+
+    pub(crate) fn push(&mut self, prefix: Prefix) {
+        if self.taken.is_empty() || prefix.recall >= self.next {
+            self.taken.push(prefix);
+            self.next = prefix.recall + self.step;
+        }
+        if self.best.entries == 0 || prefix.f1 > self.best.f1 {
+            self.best = prefix;
+        }
+        self.last = prefix;
+    }
+
+    pub(crate) fn finish(mut self) -> Vec<CurvePoint> {
+        for prefix in [self.best, self.last] {
+            if let Err(place) = self.taken.binary_search_by_key(&prefix.entries, |taken| taken.entries)
+                && prefix.entries > 0
+            {
+                self.taken.insert(place, prefix);
+            }
+        }
+        self.taken.iter().map(point).collect()
+    }
 }
 
 fn point(prefix: &Prefix) -> CurvePoint {

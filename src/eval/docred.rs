@@ -47,6 +47,11 @@ impl Scorer {
         }
     }
 
+    /// What the script of CDR and GDA adds to its denominators (SPEC §2.5).
+    pub(super) fn pair_epsilon(self) -> f64 {
+        if self == Self::Atlop { 1e-5 } else { 0.0 }
+    }
+
     /// Where the script starts counting gold evidence.
     fn evidence_start(self) -> usize {
         usize::from(self == Self::Redocred)
@@ -161,15 +166,8 @@ fn count(gold: &Gold<'_>, prediction: &Prediction, facts: FactSets<'_>, counts: 
     let Some(gold_evidence) = gold.facts().get(&key) else { return };
     counts.correct += 1;
     counts.evidence_correct += gold_evidence.iter().filter(|sentence| evidence.contains(sentence)).count();
-    counts.correct_in_annotated += usize::from(facts.annotated.is_some_and(|set| known(gold, &key, set)));
-    counts.correct_in_distant += usize::from(facts.distant.is_some_and(|set| known(gold, &key, set)));
-}
-
-/// Whether any pair of mention names of the fact occurs in the training data with its relation.
-fn known(gold: &Gold<'_>, key: &FactKey<'_>, set: &FactSet) -> bool {
-    let names = |entity| gold.entity(key.document, entity).map(|entity| entity.mentions.as_slice()).unwrap_or_default();
-    let tails = names(key.tail);
-    names(key.head).iter().any(|head| tails.iter().any(|tail| set.contains(&head.name, &tail.name, key.relation)))
+    counts.correct_in_annotated += usize::from(facts.annotated.is_some_and(|set| gold.is_known(&key, set)));
+    counts.correct_in_distant += usize::from(facts.distant.is_some_and(|set| gold.is_known(&key, set)));
 }
 
 fn scores(counts: Counts, facts: FactSets<'_>, scorer: Scorer) -> OfficialScores {

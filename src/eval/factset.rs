@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer};
 
-use super::list;
 use crate::corpus::Document;
+use crate::corpus::json_stream;
 use crate::{DataError, Error, Result};
 
 /// A set of (head name, tail name, relation) triples; 12 bytes a triple beside the distinct strings.
@@ -32,13 +32,14 @@ impl FactSet {
     }
 
     fn add(&mut self, path: &Path) -> Result<()> {
-        list::for_each(path, |row, item: Row| match item {
+        let mut insert = |row, item| match item {
             Row::Triple(head, tail, relation) => {
                 self.insert(&head, &tail, &relation);
                 Ok(())
             }
             Row::Document(document) => self.insert_labels(path, row, &document),
-        })
+        };
+        json_stream::read_array(path, &mut insert).map(drop)
     }
 
     /// The facts of several files together.

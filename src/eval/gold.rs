@@ -1,10 +1,11 @@
 //! Gold facts of a set of documents, keyed so that every scorer can compare them with predictions.
 //! Not for: reading documents (`corpus`), names known from training data (`factset`).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use super::FactSet;
 use super::predictions::Prediction;
-use crate::corpus::{Document, Entity};
+use crate::corpus::{Document, Entity, LabelledPair, PairLabel};
 use crate::{DataError, Result};
 
 /// A fact of a known document: relation `relation` from entity `head` to entity `tail`.
@@ -27,6 +28,7 @@ pub struct Gold<'a> {
     rows: HashMap<&'a str, usize>,
     facts: BTreeMap<FactKey<'a>, BTreeSet<usize>>,
     evidence: usize,
+    left_out: HashSet<(usize, usize, usize)>,
 }
 
 impl<'a> Gold<'a> {
@@ -35,7 +37,7 @@ impl<'a> Gold<'a> {
     /// # Errors
     /// A title that occurs twice (predictions could not be told apart), or no labelled document at all.
     pub fn new(documents: &'a [Document]) -> Result<Self> {
-        let mut gold = Self { documents, rows: HashMap::new(), facts: BTreeMap::new(), evidence: 0 };
+        let mut gold = Self { documents, rows: HashMap::new(), facts: BTreeMap::new(), evidence: 0, left_out: HashSet::new() };
         for (row, document) in documents.iter().enumerate() {
             if gold.rows.insert(&document.title, row).is_some() {
                 return Err(at(document, "the title occurs twice").hint("gold documents need distinct titles").into());
@@ -52,6 +54,21 @@ impl<'a> Gold<'a> {
             }
             _ => Ok(gold),
         }
+    }
+
+    /// Leaves out the pairs that were filtered out of the list of each document, in the order of the documents.
+    #[must_use]
+    pub fn without_filtered(mut self, lists: &[Vec<LabelledPair>]) -> Self {
+        for (row, pairs) in lists.iter().enumerate() {
+            let filtered = pairs.iter().filter(|pair| pair.label == PairLabel::NotIncluded);
+            self.left_out.extend(filtered.map(|pair| (row, pair.head, pair.tail)));
+        }
+        self
+    }
+
+    /// Whether a pair of a document is neither right nor wrong.
+    pub fn is_left_out(&self, document: usize, head: usize, tail: usize) -> bool {
+        self.left_out.contains(&(document, head, tail))
     }
 
     /// The documents.
@@ -91,6 +108,13 @@ impl<'a> Gold<'a> {
             Some(FactKey { document, head: prediction.h_idx, tail: prediction.t_idx, relation: &prediction.r })
         };
         predictions.iter().filter_map(key).collect()
+    }
+
+    /// Whether any pair of mention names of the fact occurs in the training data with its relation.
+    pub fn is_known(&self, key: &FactKey<'_>, set: &FactSet) -> bool {
+        let names = |entity| self.entity(key.document, entity).map(|entity| entity.mentions.as_slice()).unwrap_or_default();
+        let tails = names(key.tail);
+        names(key.head).iter().any(|head| tails.iter().any(|tail| set.contains(&head.name, &tail.name, key.relation)))
     }
 
     /// Smallest distance in sentences between a head and a tail mention; `None` where an entity does not exist.

@@ -5,16 +5,26 @@
 
 mod block;
 mod breakdown;
+mod compare;
+mod confusion;
 mod curve;
 mod docred;
 mod factset;
 mod files;
 mod gold;
+mod hypernyms;
 mod infer;
-mod list;
+mod pairs;
 mod predictions;
+#[cfg(test)]
+mod properties;
 mod ranker;
+mod ranking;
+mod score_file;
 mod scores;
+mod sections;
+mod seeds;
+mod sorter;
 mod statistics;
 #[cfg(test)]
 mod testing;
@@ -22,14 +32,23 @@ mod threshold;
 
 pub use block::Block;
 pub use breakdown::{Breakdown, BreakdownOptions, EvidenceRecall, NamedBlock, breakdown};
+pub use compare::{CompareOptions, Comparison, FactRow, GroupComparison, compare};
+pub use confusion::{Confused, confusion};
 pub use curve::{CurvePoint, precision_recall};
 pub use docred::{Counts, FactSets, IgnScores, OfficialScores, Scorer, per_document, score};
 pub use factset::FactSet;
 pub use files::write_atomic;
 pub use gold::{FactKey, Gold};
+pub use hypernyms::{MeshTree, filter_hypernyms};
 pub use infer::{InferScores, infer_scores};
+pub use pairs::{ListedPairs, PairFact, PairScores, Reach, on_listed_pairs, score_listed, score_pairs};
 pub use predictions::{Prediction, read_predictions, write_predictions, write_zip};
 pub use ranker::{Keep, RankedDocument, RankedFact, RecallAt, Share, recall_at};
+pub use ranking::{Ranking, decide_scores, rank_scores};
+pub use score_file::{ScoreRow, ScoreWriter, read_scores};
 pub use scores::{EvaluateOptions, Scores, evaluate};
-pub use statistics::{Bootstrap, DocumentCounts, MeanSd, mean_sd, paired_bootstrap};
-pub use threshold::{AtTheta, BestPrefix, ScoredFact, at_theta, best_prefix};
+pub use sections::{Row, Section, to_csv};
+pub use seeds::{OverSeeds, SeedRow, over_seeds};
+pub use sorter::{GroupedFact, Sorter};
+pub use statistics::{Bootstrap, DocumentCounts, MeanSd, Paired, mean_sd, paired_bootstrap, paired_bootstraps};
+pub use threshold::{AtTheta, BestPrefix, ScoredFact, Walk, at_theta, best_prefix};

@@ -1,13 +1,19 @@
 //! Submission files: a JSON list of `{title, h_idx, t_idx, r, evidence?, score?}` and the zip that the benchmark server takes.
 //! Not for: choosing what to predict (`systems`, `threshold`).
 
-use std::io::{Cursor, Write};
+use std::io::{Cursor, Read, Seek, Write};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{files::write_atomic, list};
-use crate::{Error, Result};
+use super::files::write_atomic;
+use crate::corpus::json_stream;
+use crate::{DataError, Error, Result};
+
+/// A list of predictions that unpacks to more is refused: a small zip can hold any number of zeros.
+const MOST_UNPACKED_BYTES: u64 = 1 << 30;
+/// The one file of a submission.
+const INSIDE: &str = "result.json";
 
 /// One predicted fact. "No relation" is never predicted explicitly.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -29,17 +35,41 @@ pub struct Prediction {
     pub score: Option<f64>,
 }
 
-/// Reads a submission file.
+/// Reads a submission file: a JSON list, plain or gzip (`.gz`), or a zip (`.zip`) that holds exactly `result.json`.
 ///
 /// # Errors
-/// I/O errors, and data errors that name the row: a missing, unknown or ill-typed field.
+/// I/O errors, and data errors that name row, line and field: a missing, unknown or ill-typed field, JSON that is none.
 pub fn read_predictions(path: &Path) -> Result<Vec<Prediction>> {
     let mut predictions = Vec::new();
-    list::for_each(path, |_, prediction| {
+    let mut take = |_, prediction| {
         predictions.push(prediction);
         Ok(())
-    })?;
+    };
+    if path.extension().is_some_and(|extension| extension == "zip") {
+        let unpacked = unpack(path, fs_err::File::open(path)?)?;
+        json_stream::read_array_from(path, Cursor::new(unpacked), &mut take)?;
+    } else {
+        json_stream::read_array(path, &mut take)?;
+    }
     Ok(predictions)
+}
+
+/// The bytes of `result.json` in a submission.
+fn unpack(path: &Path, file: impl Read + Seek) -> Result<Vec<u8>> {
+    let bad = |problem: String| DataError::new(path, problem).hint("a submission is a zip that holds `result.json` and nothing else");
+    let mut zip = zip::ZipArchive::new(file).map_err(|error| bad(format!("no readable zip: {error}")))?;
+    let names: Vec<String> = zip.file_names().map(str::to_owned).collect();
+    if names != [INSIDE] {
+        let found = names.iter().take(5).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        return Err(bad(format!("the zip holds {} files: {found}", names.len())).into());
+    }
+    let inside = zip.by_index(0).map_err(|error| bad(format!("`{INSIDE}` cannot be read: {error}")))?;
+    let mut bytes = Vec::new();
+    inside.take(MOST_UNPACKED_BYTES + 1).read_to_end(&mut bytes).map_err(|error| bad(format!("`{INSIDE}` cannot be unpacked: {error}")))?;
+    match bytes.len() as u64 {
+        0..=MOST_UNPACKED_BYTES => Ok(bytes),
+        _ => Err(bad(format!("`{INSIDE}` unpacks to more than {} MiB", MOST_UNPACKED_BYTES >> 20)).into()),
+    }
 }
 
 /// Writes a submission file, one prediction a line, in the order given.
@@ -50,16 +80,29 @@ pub fn write_predictions(path: &Path, predictions: &[Prediction]) -> Result<()> 
     write_atomic(path, |out| write_list(out, predictions))
 }
 
-/// Writes the zip that the benchmark server takes: it holds exactly one file, `result.json`.
+/// Writes the zip that the benchmark server takes: it holds exactly one file, `result.json`. What was packed is read again before it takes
+/// its place.
 ///
 /// # Errors
 /// I/O errors; the file is then as before.
 pub fn write_zip(path: &Path, predictions: &[Prediction]) -> Result<()> {
-    let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
-    zip.start_file("result.json", zip::write::SimpleFileOptions::default()).map_err(|error| as_bug(&error))?;
-    write_list(&mut zip, predictions)?;
-    let bytes = zip.finish().map_err(|error| as_bug(&error))?.into_inner();
+    let bytes = pack(predictions)?;
+    let mut again = Vec::with_capacity(predictions.len());
+    json_stream::read_array_from(path, Cursor::new(unpack(path, Cursor::new(bytes.as_slice()))?), &mut |_, prediction: Prediction| {
+        again.push(prediction);
+        Ok(())
+    })?;
+    if again != predictions {
+        return Err(Error::Bug(format!("{}: the zip does not give back what was packed", path.display())));
+    }
     write_atomic(path, |out| out.write_all(&bytes))
+}
+
+fn pack(predictions: &[Prediction]) -> Result<Vec<u8>> {
+    let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    zip.start_file(INSIDE, zip::write::SimpleFileOptions::default()).map_err(|error| as_bug(&error))?;
+    write_list(&mut zip, predictions)?;
+    Ok(zip.finish().map_err(|error| as_bug(&error))?.into_inner())
 }
 
 fn write_list(out: &mut dyn Write, predictions: &[Prediction]) -> std::io::Result<()> {
@@ -120,5 +163,55 @@ mod tests {
             assert_eq!(error.exit_code(), 65);
             assert!(error.to_string().contains("result.json, row 1"), "{error}");
         }
+    }
+
+    fn zip_of(names: &[&str], text: &[u8]) -> Vec<u8> {
+        let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        for name in names {
+            zip.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
+            zip.write_all(text).unwrap();
+        }
+        zip.finish().unwrap().into_inner()
+    }
+
+    /// Every way of being no list of predictions is a data error with the file's name and a hint.
+    #[test]
+    fn hostile_files_are_explained() {
+        let folder = tempfile::tempdir().unwrap();
+        let good = br#"[{"title":"a","h_idx":0,"t_idx":1,"r":"P17","score":0.5}]"#;
+        let whole = zip_of(&["result.json"], good);
+        let mut flipped = whole.clone();
+        // Inside the packed data, behind the local header of 30 bytes and the name.
+        flipped[30 + "result.json".len() + 4] ^= 0x55;
+        let nested = format!("[{}{}]", "[".repeat(1_000_000), "]".repeat(1_000_000));
+        let deep = format!(r#"[{{"title":"a","h_idx":0,"t_idx":1,"r":"P17","evidence":{}}}]"#, "[".repeat(1_000_000));
+        let cases: Vec<(&str, Vec<u8>)> = vec![
+            ("empty.json", Vec::new()),
+            ("truncated.json", good[..40].to_vec()),
+            ("object.json", br#"{"title":"a"}"#.to_vec()),
+            ("text.json", br#"[{"title":1,"h_idx":0,"t_idx":1,"r":"P17"}]"#.to_vec()),
+            ("nan.json", br#"[{"title":"a","h_idx":0,"t_idx":1,"r":"P17","score":NaN}]"#.to_vec()),
+            ("infinite.json", br#"[{"title":"a","h_idx":0,"t_idx":1,"r":"P17","score":1e999}]"#.to_vec()),
+            ("large.json", br#"[{"title":"a","h_idx":99999999999999999999999,"t_idx":1,"r":"P17"}]"#.to_vec()),
+            ("bytes.json", b"[{\"title\":\"\xff\xfe\",\"h_idx\":0,\"t_idx\":1,\"r\":\"P17\"}]".to_vec()),
+            ("nested.json", nested.into_bytes()),
+            ("deep.json", deep.into_bytes()),
+            ("trailing.json", [good.as_slice(), b" x"].concat()),
+            ("damaged.json.gz", b"\x1f\x8b\x08\x00 no gzip".to_vec()),
+            ("none.zip", b"PK no zip".to_vec()),
+            ("other.zip", zip_of(&["dev.json"], good)),
+            ("two.zip", zip_of(&["result.json", "readme.txt"], good)),
+            ("flipped.zip", flipped),
+            ("cut.zip", whole[..whole.len() - 10].to_vec()),
+        ];
+        for (name, bytes) in cases {
+            let path = folder.path().join(name);
+            fs_err::write(&path, bytes).unwrap();
+            let error = read_predictions(&path).unwrap_err();
+            assert_eq!(error.exit_code(), 65, "{name}: {error}");
+            assert!(error.to_string().contains(name) && error.hint().is_some(), "{name}: {error}");
+        }
+        fs_err::write(folder.path().join("good.zip"), whole).unwrap();
+        assert_eq!(read_predictions(&folder.path().join("good.zip")).unwrap().len(), 1);
     }
 }

@@ -1,13 +1,17 @@
 //! Everything that is known about one set of predictions, as `scores.json` holds it and as a table for people.
 //! Not for: computing (`docred`, `breakdown`, `threshold`, `ranker`).
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use super::breakdown::{Breakdown, BreakdownOptions, breakdown};
+use super::confusion::{Confused, confusion};
 use super::docred::{FactSets, OfficialScores, Scorer, score};
-use super::{BestPrefix, Block, CurvePoint, Gold, Prediction, RecallAt};
+use super::ranking::Ranking;
+use super::sections::heads;
+use super::{BestPrefix, CurvePoint, Gold, ListedPairs, Prediction, RecallAt};
 
 /// How to evaluate.
 #[derive(Clone, Debug, Default)]
@@ -30,12 +34,22 @@ pub struct Scores {
     pub scorer: Scorer,
     /// Gold documents.
     pub documents: usize,
+    /// What looks wrong about the files, for people.
+    pub warnings: Vec<String>,
     /// What the official script reports.
     pub official: OfficialScores,
+    /// The corpus's list of pairs, where it has one (CDR, GDA).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pairs: Option<ListedPairs>,
     /// Break-downs.
     pub breakdown: Breakdown,
+    /// Which relations are taken for which, most pairs first.
+    pub confusion: Vec<Confused>,
     /// The threshold, where one was chosen on these scores.
     pub threshold: Option<BestPrefix>,
+    /// What else a file of all scores says about thresholds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ranking: Option<Ranking>,
     /// Precision–recall curve, where facts were scored.
     pub curve: Vec<CurvePoint>,
     /// What the ranker's pruning kept, where there was one.
@@ -49,81 +63,68 @@ pub fn evaluate(split: &str, gold: &Gold<'_>, predictions: &[Prediction], option
         scorer: options.scorer,
         documents: gold.documents().len(),
         official: score(gold, predictions, options.facts, options.scorer),
+        warnings: warnings(gold, predictions),
         breakdown: breakdown(gold, predictions, &options.groups),
+        confusion: confusion(gold, predictions),
         ..Scores::default()
     }
 }
 
-impl fmt::Display for Scores {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (official, counts) = (&self.official, &self.official.counts);
-        writeln!(f, "{}: {} documents, {} gold facts, {} predicted", self.split, self.documents, counts.gold, counts.submitted)?;
-        if counts.unknown_title > 0 {
-            writeln!(f, "  {} predictions name a document that is not in the gold set; they count as wrong", counts.unknown_title)?;
-        }
-        writeln!(f, "{:<28}{:>8}{:>8}{:>8}{:>9}", "", "P", "R", "F1", "facts")?;
-        let all = Block::new(counts.submitted, counts.gold, counts.correct);
-        row(f, "all facts", &all)?;
-        for (name, ign) in [("Ign (annotated)", official.ign_annotated), ("Ign (distant)", official.ign_distant)] {
-            if let Some(ign) = ign {
-                line(f, name, ign.precision, official.recall, ign.f1, "")?;
-            }
-        }
-        let (p, r) = (official.evidence_precision, official.evidence_recall);
-        line(f, "evidence sentences", p, r, official.evidence_f1, &counts.evidence_gold.to_string())?;
-        self.write_groups(f)?;
-        self.write_rest(f)
+/// What a reader should know before the numbers: files that do not belong together.
+fn warnings(gold: &Gold<'_>, predictions: &[Prediction]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let titles: HashSet<&str> = predictions.iter().map(|prediction| prediction.title.as_str()).collect();
+    let found = titles.iter().filter(|title| gold.row(title).is_some()).count();
+    if !titles.is_empty() && 2 * found < titles.len() {
+        let documents = gold.documents().len();
+        warnings.push(format!(
+            "these predictions are for another split or corpus: {found} of {} titles match the {documents} gold documents",
+            titles.len()
+        ));
+    } else if found < titles.len() {
+        warnings.push(format!(
+            "{} titles of the predictions are not in the gold file; what is predicted on them counts as wrong",
+            titles.len() - found
+        ));
     }
+    let outside = |prediction: &&Prediction| {
+        let row = gold.row(&prediction.title);
+        row.is_some_and(|row| gold.entity(row, prediction.h_idx).is_none() || gold.entity(row, prediction.t_idx).is_none())
+    };
+    let outside = predictions.iter().filter(outside).count();
+    if outside > 0 {
+        warnings.push(format!("{outside} predictions name an entity that their document does not have; they count as wrong"));
+    }
+    let known: HashSet<&str> = gold.facts().keys().map(|fact| fact.relation).collect();
+    let relations: HashSet<&str> = predictions.iter().map(|prediction| prediction.r.as_str()).collect();
+    if let Some(example) = relations.iter().min().filter(|_| known.is_disjoint(&relations)) {
+        let theirs = known.iter().min().map_or_else(String::new, |theirs| format!(", gold ones look like `{theirs}`"));
+        warnings.push(format!("no predicted relation occurs in gold: predicted ones look like `{example}`{theirs}"));
+    }
+    let unlabelled = gold.documents().iter().filter(|document| document.facts.is_none()).count();
+    if unlabelled > 0 {
+        warnings.push(format!("{unlabelled} gold documents carry no labels; every prediction on them counts as wrong"));
+    }
+    let distinct: HashSet<_> = predictions.iter().map(|p| (&p.title, p.h_idx, p.t_idx, &p.r)).collect();
+    if distinct.len() < predictions.len() {
+        warnings.push(format!("{} predictions repeat an earlier one; each fact counts once", predictions.len() - distinct.len()));
+    }
+    warnings
 }
 
-impl Scores {
-    fn write_groups(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let groups = &self.breakdown;
-        row(f, "intra-sentence", &groups.intra)?;
-        row(f, "inter-sentence", &groups.inter)?;
-        for named in &groups.distance {
-            row(f, &format!("distance {}", named.name), &named.block)?;
+impl fmt::Display for Scores {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = &self.official.counts;
+        writeln!(f, "{}: {} documents, {} gold facts, {} predicted", self.split, self.documents, counts.gold, counts.submitted)?;
+        for warning in &self.warnings {
+            writeln!(f, "  {warning}")?;
         }
-        for named in &groups.mentions {
-            row(f, &format!("mentions {}", named.name), &named.block)?;
-        }
-        row(f, "frequent relations", &groups.frequent)?;
-        row(f, "long-tail relations", &groups.long_tail)?;
-        row(f, "infer, members strict", &groups.infer.members_strict)?;
-        row(f, "infer, members loose", &groups.infer.members_loose)?;
-        row(f, "infer, conclusion", &groups.infer.conclusion)?;
-        row(f, "infer, gold pairs", &groups.infer.gold_pairs)
-    }
-
-    fn write_rest(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for group in &self.breakdown.evidence {
-            if let Some(recall) = group.recall {
-                let name = format!("recall, {} evidence", group.evidence);
-                writeln!(f, "{name:<28}{:>8}{:>8.2}{:>8}{:>9}", "", 100.0 * recall, "", group.gold)?;
-            }
-        }
-        if let Some(best) = &self.threshold {
-            writeln!(f, "best threshold {:.4}: F1 {:.2}, area under the curve {:.4}", best.theta, 100.0 * best.f1, best.auc)?;
-        }
-        for at in &self.ranker {
-            writeln!(
-                f,
-                "ranker recall at {:<4} {:>6.2} ({:.1} pairs a document)",
-                at.keep,
-                100.0 * at.labels.share,
-                at.pairs_per_document
-            )?;
+        writeln!(f, "{}", heads())?;
+        for section in self.sections() {
+            write!(f, "{section}")?;
         }
         Ok(())
     }
-}
-
-fn row(f: &mut fmt::Formatter<'_>, name: &str, block: &Block) -> fmt::Result {
-    line(f, name, block.precision, block.recall, block.f1, &block.gold.to_string())
-}
-
-fn line(f: &mut fmt::Formatter<'_>, name: &str, precision: f64, recall: f64, f1: f64, facts: &str) -> fmt::Result {
-    writeln!(f, "{name:<28}{:>8.2}{:>8.2}{:>8.2}{facts:>9}", 100.0 * precision, 100.0 * recall, 100.0 * f1)
 }
 
 #[cfg(test)]
@@ -143,11 +144,26 @@ mod tests {
         let mut scores = evaluate("dev", &gold, &[predict("a", 1), predict("z", 1)], &EvaluateOptions::default());
         scores.ranker = recall_at(&[RankedDocument::default()], &[Keep::Times(2)]);
         let table = scores.to_string();
-        assert!(table.starts_with("dev: 1 documents, 2 gold facts, 2 predicted\n  1 predictions name a document"), "{table}");
-        assert!(table.contains("all facts                      50.00   50.00   50.00        2\n"), "{table}");
-        assert!(table.contains("intra-sentence                100.00  100.00  100.00        1\n"), "{table}");
+        assert!(table.starts_with("dev: 1 documents, 2 gold facts, 2 predicted\n  1 titles of the predictions are not"), "{table}");
+        assert!(table.contains("all facts                              50.00   50.00   50.00         2         2\n"), "{table}");
+        assert!(table.contains("intra-sentence                        100.00  100.00  100.00         1         1\n"), "{table}");
         assert!(table.contains("ranker recall at 2N"), "{table}");
         let json = serde_json::to_string(&scores).unwrap();
         assert_eq!(serde_json::from_str::<Scores>(&json).unwrap(), scores);
+    }
+
+    #[test]
+    fn files_that_do_not_belong_together_are_explained() {
+        let mut one = document("a", &[&[0], &[0]]);
+        one.facts = Some(vec![fact(0, 1, "P17", &[])]);
+        let documents = [one, document("b", &[&[0]])];
+        let gold = Gold::new(&documents).unwrap();
+        let predict = |title: &str, t_idx, r: &str| Prediction { title: title.into(), t_idx, r: r.into(), ..Prediction::default() };
+        let told = |predictions: &[Prediction]| warnings(&gold, predictions).join("\n");
+        let other = told(&[predict("x", 1, "P17"), predict("y", 1, "P17")]);
+        assert!(other.contains("another split or corpus: 0 of 2 titles match the 2 gold documents"), "{other}");
+        let names = told(&[predict("a", 7, "country"), predict("a", 7, "country")]);
+        assert!(names.contains("2 predictions name an entity") && names.contains("like `country`, gold ones look like `P17`"), "{names}");
+        assert!(names.contains("1 predictions repeat") && names.contains("1 gold documents carry no labels"), "{names}");
     }
 }

@@ -63,6 +63,8 @@ pub struct AtTheta {
 /// Running scores of one prefix.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Prefix {
+    /// Number of entries.
+    pub entries: usize,
     /// Score of the last entry.
     pub score: f32,
     pub precision: f64,
@@ -72,72 +74,120 @@ pub(crate) struct Prefix {
     pub ign_f1: f64,
 }
 
-/// The scores of every prefix of the list sorted by falling score (stable), in O(n log n).
-pub(crate) fn prefixes(entries: &[ScoredFact], total_gold: usize) -> Vec<Prefix> {
+/// A walk down a list sorted by falling score. It holds a few numbers, whatever the length of the list.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Walk {
+    total_gold: usize,
+    correct: usize,
+    known: usize,
+    last: Prefix,
+    /// The prefix that ends before the ties of the last entry.
+    above: Prefix,
+    best: Prefix,
+    /// What stood above the best prefix's ties.
+    above_best: Prefix,
+    ign_best: Prefix,
+    auc: f64,
+    ign_auc: f64,
+}
+
+impl Walk {
+    /// Before the first entry; `total_gold` is the number of distinct gold facts.
+    pub fn new(total_gold: usize) -> Self {
+        Self { total_gold, ..Self::default() }
+    }
+
+    /// Goes on to the next entry, whose score is not above that of the last one.
+    pub(crate) fn push(&mut self, entry: &ScoredFact) -> Prefix {
+        let last = self.last;
+        let prefix = self.prefix(entry);
+        if last.entries > 0 {
+            let width = prefix.recall - last.recall;
+            self.auc += width * (prefix.precision + last.precision) / 2.0;
+            self.ign_auc += width * (prefix.ign_precision + last.ign_precision) / 2.0;
+        }
+        // A NaN equals nothing, itself included; it ranks last, so that only other NaNs follow.
+        if prefix.score != last.score {
+            self.above = last;
+        }
+        if self.best.entries == 0 || prefix.f1 > self.best.f1 {
+            (self.best, self.above_best) = (prefix, self.above);
+        }
+        if self.ign_best.entries == 0 || prefix.ign_f1 > self.ign_best.ign_f1 {
+            self.ign_best = prefix;
+        }
+        self.last = prefix;
+        prefix
+    }
+
+    fn prefix(&mut self, entry: &ScoredFact) -> Prefix {
+        self.correct += usize::from(entry.correct);
+        self.known += usize::from(entry.correct && entry.in_train);
+        let entries = self.last.entries + 1;
+        let precision = ratio(self.correct as f64, entries as f64);
+        let recall = ratio(self.correct as f64, self.total_gold as f64);
+        let ign_precision = ratio((self.correct - self.known) as f64, (entries - self.known) as f64);
+        let (f1, ign_f1) = (f1(precision, recall), f1(ign_precision, recall));
+        Prefix { entries, score: entry.score, precision, recall, f1, ign_precision, ign_f1 }
+    }
+
+    /// The best prefix of all entries so far; `None` without an entry.
+    pub fn best(&self) -> Option<BestPrefix> {
+        let best = self.best;
+        Some(BestPrefix {
+            prefix: best.entries.checked_sub(1)?,
+            theta: best.score,
+            precision: best.precision,
+            recall: best.recall,
+            f1: best.f1,
+            auc: self.auc,
+            ign_precision: best.ign_precision,
+            ign_f1: best.ign_f1,
+            ign_f1_above_theta: self.above_best.ign_f1,
+            ign_f1_max: self.ign_best.ign_f1,
+            ign_prefix: self.ign_best.entries.checked_sub(1)?,
+            ign_auc: self.ign_auc,
+        })
+    }
+}
+
+/// The list by falling score; equal scores keep their order.
+pub(crate) fn sorted(entries: &[ScoredFact]) -> Vec<ScoredFact> {
     let mut sorted = entries.to_vec();
     let rank = |score: f32| if score.is_nan() { f32::NEG_INFINITY } else { score };
     sorted.sort_by(|a, b| rank(b.score).total_cmp(&rank(a.score)));
-    let (mut correct, mut known) = (0, 0);
-    let scores = |(index, entry): (usize, &ScoredFact)| {
-        correct += usize::from(entry.correct);
-        known += usize::from(entry.correct && entry.in_train);
-        let precision = ratio(correct as f64, (index + 1) as f64);
-        let recall = ratio(correct as f64, total_gold as f64);
-        let ign_precision = ratio((correct - known) as f64, (index + 1 - known) as f64);
-        Prefix { score: entry.score, precision, recall, f1: f1(precision, recall), ign_precision, ign_f1: f1(ign_precision, recall) }
-    };
-    sorted.iter().enumerate().map(scores).collect()
+    sorted
 }
 
 /// The prefix with the largest F1; `None` for an empty list. `total_gold` is the number of distinct gold facts.
 pub fn best_prefix(entries: &[ScoredFact], total_gold: usize) -> Option<BestPrefix> {
-    let prefixes = prefixes(entries, total_gold);
-    let prefix = first_maximum(&prefixes, |prefix| prefix.f1)?;
-    let ign_prefix = first_maximum(&prefixes, |prefix| prefix.ign_f1)?;
-    let best = prefixes[prefix];
-    Some(BestPrefix {
-        prefix,
-        theta: best.score,
-        precision: best.precision,
-        recall: best.recall,
-        f1: best.f1,
-        auc: area(&prefixes, |prefix| prefix.precision),
-        ign_precision: best.ign_precision,
-        ign_f1: best.ign_f1,
-        ign_f1_above_theta: above(&prefixes, best.score).map_or(0.0, |(_, prefix)| prefix.ign_f1),
-        ign_f1_max: prefixes[ign_prefix].ign_f1,
-        ign_prefix,
-        ign_auc: area(&prefixes, |prefix| prefix.ign_precision),
-    })
+    let mut walk = Walk::new(total_gold);
+    for entry in &sorted(entries) {
+        walk.push(entry);
+    }
+    walk.best()
 }
 
-/// The scores of the entries with score > `theta`.
-pub fn at_theta(entries: &[ScoredFact], total_gold: usize, theta: f32) -> AtTheta {
-    let prefixes = prefixes(entries, total_gold);
-    above(&prefixes, theta).map_or_else(AtTheta::default, |(kept, prefix)| AtTheta {
-        kept,
-        precision: prefix.precision,
-        recall: prefix.recall,
-        f1: prefix.f1,
-        ign_f1: prefix.ign_f1,
-    })
+/// The scores of the entries with score > `theta`, in any order.
+pub fn at_theta<'a>(entries: impl IntoIterator<Item = &'a ScoredFact>, total_gold: usize, theta: f32) -> AtTheta {
+    let mut walk = Walk::new(total_gold);
+    for entry in entries.into_iter().filter(|entry| entry.score > theta) {
+        walk.prefix_of_set(entry);
+    }
+    walk.kept()
 }
 
-/// Number and last prefix of the scores > `theta`.
-fn above(prefixes: &[Prefix], theta: f32) -> Option<(usize, &Prefix)> {
-    let kept = prefixes.partition_point(|prefix| prefix.score > theta);
-    Some((kept, prefixes.get(kept.checked_sub(1)?)?))
-}
+impl Walk {
+    /// Counts an entry where only the scores of the whole set are wanted.
+    pub(crate) fn prefix_of_set(&mut self, entry: &ScoredFact) {
+        self.last = self.prefix(entry);
+    }
 
-fn first_maximum(prefixes: &[Prefix], value: impl Fn(&Prefix) -> f64) -> Option<usize> {
-    // `max_by` returns the last of equals, hence the reversal.
-    let numbered = prefixes.iter().enumerate().rev();
-    numbered.max_by(|a, b| value(a.1).total_cmp(&value(b.1))).map(|(index, _)| index)
-}
-
-fn area(prefixes: &[Prefix], height: impl Fn(&Prefix) -> f64) -> f64 {
-    let trapezoid = |pair: &[Prefix]| (pair[1].recall - pair[0].recall) * (height(&pair[0]) + height(&pair[1])) / 2.0;
-    prefixes.windows(2).map(trapezoid).sum()
+    /// The scores of all entries so far.
+    pub(crate) fn kept(&self) -> AtTheta {
+        let Prefix { entries, precision, recall, f1, ign_f1, .. } = self.last;
+        AtTheta { kept: entries, precision, recall, f1, ign_f1 }
+    }
 }
 
 #[cfg(test)]

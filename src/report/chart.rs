@@ -96,6 +96,51 @@ pub(crate) fn bars(axes: &Axes<'_>, groups: &[String], names: &[&str], values: &
     with_legend(&out, names.iter().copied())
 }
 
+/// Side of a [`grid`]'s drawing; its margins leave room for names.
+const SIDE: f64 = 540.0;
+const NAMES: f64 = 74.0;
+
+/// A square of counts, rows down and columns across under the same names; the shade is the share of the row.
+pub(crate) fn grid(axes: &Axes<'_>, names: &[String], counts: &[Vec<usize>]) -> String {
+    let mut out = format!("<svg viewBox=\"0 0 {SIDE} {SIDE}\" role=\"img\" aria-label=\"{}\">", escape(axes.title));
+    let size = (SIDE - NAMES - RIGHT - 24.0) / names.len().max(1) as f64;
+    let at = |place: usize| NAMES + 24.0 + size * place as f64;
+    for (row, (name, counts)) in names.iter().zip(counts).enumerate() {
+        let (middle, label, total) = (at(row) + size / 2.0, escape(name), counts.iter().sum::<usize>().max(1));
+        push(&mut out, format_args!("<text class=\"y\" x=\"{:.1}\" y=\"{:.1}\">{label}</text>", at(0) - 7.0, middle + 4.0));
+        let turn = format!("transform=\"rotate(-45 {middle:.1} {:.1})\"", at(0) - 8.0);
+        push(&mut out, format_args!("<text class=\"c\" {turn} x=\"{middle:.1}\" y=\"{:.1}\">{label}</text>", at(0) - 8.0));
+        for (column, &count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let (x, y, shade) = (at(column), at(row), 0.08 + 0.6 * count as f64 / total as f64);
+            let title = format!("{label} → {}: {count}", escape(names.get(column).map_or("", String::as_str)));
+            push(
+                &mut out,
+                format_args!(
+                    "<rect class=\"h\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{size:.1}\" height=\"{size:.1}\" fill-opacity=\"{shade:.2}\"><title>{title}</title></rect>"
+                ),
+            );
+            push(&mut out, format_args!("<text class=\"v\" x=\"{:.1}\" y=\"{:.1}\">{count}</text>", x + size / 2.0, y + size / 2.0 + 4.0));
+        }
+    }
+    let middle = (at(0) + at(names.len())) / 2.0;
+    push(&mut out, format_args!("<text class=\"x n\" x=\"{middle:.1}\" y=\"14\">{}</text>", escape(axes.x)));
+    let place = format!("transform=\"rotate(-90 12 {middle:.1})\" x=\"12\" y=\"{middle:.1}\"");
+    push(&mut out, format_args!("<text class=\"x n\" {place}>{}</text></svg>", escape(axes.y)));
+    out
+}
+
+/// What the page says about its drawings, for a file by itself: the same classes in fixed colours on white.
+const STYLE: &str = "text{font:11.5px system-ui,sans-serif;fill:#5b6577}text.x,text.v{text-anchor:middle}text.y{text-anchor:end}\
+    text.n{font-size:12px}text.v{fill:#1c2330;font-size:11px}.g{stroke:#e1e5eb}.a{stroke:#5b6577}.l{fill:none;stroke-width:2}\
+    .s0{stroke:#0072b2}.b.s0,.d.s0{fill:#0072b2;stroke:none}.h{fill:#0072b2}";
+
+/// A drawing without a legend as a file of its own.
+pub(crate) fn standalone(svg: &str) -> String {
+    let background = format!("<style>{STYLE}</style><rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>");
+    let (head, rest) = svg.split_once('>').unwrap_or((svg, ""));
+    format!("{}>{background}{rest}\n", head.replacen("<svg", "<svg xmlns=\"http://www.w3.org/2000/svg\"", 1))
+}
+
 impl Axes<'_> {
     fn value(&self, value: f64) -> String {
         if self.percent { format!("{:.1}", 100.0 * value) } else { short(value) }

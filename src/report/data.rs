@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::corpus::Document;
-use crate::eval::{Breakdown, CurvePoint, RecallAt};
+use crate::eval::{Breakdown, Confused, CurvePoint, RecallAt};
 
 /// Everything the report can show.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -30,6 +30,8 @@ pub struct ReportData {
     pub curve: Vec<CurvePoint>,
     /// Break-downs of the best variant on dev.
     pub breakdown: Option<Breakdown>,
+    /// Which relations are taken for which, of the same.
+    pub confusion: Vec<Confused>,
     /// Names of relations for people, by identifier.
     pub relation_names: std::collections::BTreeMap<String, String>,
     /// Labels dropped as noise.

@@ -6,8 +6,9 @@ use minijinja::value::Serde;
 use minijinja::{Environment, Value, context};
 
 use super::chart::{Axes, bars, lines};
+use super::score_charts::{by_distance, by_evidence, by_mentions, confusion, precision_recall};
 use super::{ReportData, Series};
-use crate::eval::{NamedBlock, RecallAt, write_atomic};
+use crate::eval::{RecallAt, write_atomic};
 use crate::{Error, Result};
 
 const TEMPLATE: &str = include_str!("template.html");
@@ -55,7 +56,7 @@ fn as_bug(error: &minijinja::Error) -> Error {
 
 /// The data without the ends of its long tables, and without what only the drawings need.
 fn cut(data: &ReportData) -> ReportData {
-    let mut shown = ReportData { losses: Vec::new(), curve: Vec::new(), learning: Vec::new(), ..data.clone() };
+    let mut shown = ReportData { losses: Vec::new(), curve: Vec::new(), learning: Vec::new(), confusion: Vec::new(), ..data.clone() };
     shown.dropped.truncate(MOST_ROWS);
     if let Some(breakdown) = &mut shown.breakdown {
         breakdown.relations.truncate(MOST_ROWS);
@@ -103,10 +104,11 @@ fn charts(data: &ReportData) -> Value {
         )),
         ranker => safe(ranker_recall(data)),
         noise => safe(noise_shares(data)),
-        curve => safe(precision_recall(data)),
-        distance => safe(groups("distance in sentences", data.breakdown.as_ref().map(|breakdown| breakdown.distance.as_slice()))),
-        mentions => safe(groups("mentions of head and tail, mean", data.breakdown.as_ref().map(|breakdown| breakdown.mentions.as_slice()))),
-        evidence => safe(evidence(data)),
+        curve => safe(precision_recall("dev", &data.curve)),
+        distance => safe(data.breakdown.as_ref().map(by_distance).unwrap_or_default()),
+        mentions => safe(data.breakdown.as_ref().map(by_mentions).unwrap_or_default()),
+        evidence => safe(data.breakdown.as_ref().map(by_evidence).unwrap_or_default()),
+        confusion => safe(confusion(&data.confusion)),
     }
 }
 
@@ -158,34 +160,6 @@ fn noise_shares(data: &ReportData) -> String {
     let right = data.ranker.iter().map(|at| at.true_labels.map(|share| share.share)).collect();
     let wrong = data.ranker.iter().map(|at| at.false_labels.map(|share| share.share)).collect();
     bars(&axes, &keeps, &["true labels", "false labels"], &[right, wrong])
-}
-
-fn precision_recall(data: &ReportData) -> String {
-    let axes = Axes {
-        title: "precision by recall",
-        x: "recall",
-        y: "precision (%)",
-        x_range: Some((0.0, 1.0)),
-        y_range: Some((0.0, 1.05)),
-        percent: true,
-        ..Axes::default()
-    };
-    let points = data.curve.iter().map(|point| (point.recall, point.precision)).collect();
-    lines(&axes, &[Series { name: "dev".to_owned(), points }])
-}
-
-fn groups(x: &str, blocks: Option<&[NamedBlock]>) -> String {
-    let Some(blocks) = blocks else { return String::new() };
-    let axes = Axes { title: x, x, y: "F1 (%)", percent: true, ..Axes::default() };
-    let names: Vec<_> = blocks.iter().map(|named| named.name.clone()).collect();
-    bars(&axes, &names, &["F1"], &[blocks.iter().map(|named| Some(named.block.f1)).collect()])
-}
-
-fn evidence(data: &ReportData) -> String {
-    let Some(breakdown) = &data.breakdown else { return String::new() };
-    let axes = Axes { title: "recall by evidence", x: "evidence sentences of the fact", y: "recall (%)", percent: true, ..Axes::default() };
-    let names: Vec<_> = breakdown.evidence.iter().map(|row| row.evidence.clone()).collect();
-    bars(&axes, &names, &["recall"], &[breakdown.evidence.iter().map(|row| row.recall).collect()])
 }
 
 /// A fraction in per cent with two decimals, a dash for nothing.

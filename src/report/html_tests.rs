@@ -2,7 +2,9 @@
 
 use super::super::*;
 use super::*;
-use crate::eval::{Block, Breakdown, CurvePoint, EvidenceRecall, InferScores, Keep, NamedBlock, RankedDocument, RankedFact, recall_at};
+use crate::eval::{
+    Block, Breakdown, Confused, CurvePoint, EvidenceRecall, InferScores, Keep, NamedBlock, RankedDocument, RankedFact, recall_at,
+};
 
 fn named(name: &str, gold: usize, correct: usize) -> NamedBlock {
     NamedBlock { name: name.into(), block: Block::new(gold * 11 / 10, gold, correct) }
@@ -113,7 +115,10 @@ fn sample() -> ReportData {
         let recall = f64::from(i) / 110.0;
         CurvePoint { theta: 1.0 - recall as f32, recall, precision: 0.97 - 0.62 * recall.powi(3) + wave(i) / 6.0, f1: 0.0 }
     };
+    let confused =
+        |gold: &str, predicted: Option<&str>, pairs| Confused { gold: Some(gold.into()), predicted: predicted.map(str::to_owned), pairs };
     ReportData {
+        confusion: vec![confused("P17", Some("P17"), 220), confused("P17", Some("P131"), 31), confused("P131", None, 64)],
         title: "Quick start: denoised pre-training on the generated world".into(),
         summary:
             "Ranker, pre-training on 4,000 distantly labelled documents, fine-tuning on 300 annotated ones; encoder `tiny`, two ranks."
@@ -177,7 +182,7 @@ fn full_page() {
         assert!(page.contains(expected), "{expected} is missing");
     }
     assert!(page.contains("40 shown, 20 more left out.") && page.contains("40 shown, 17 more left out."));
-    assert_eq!(page.matches("<figure").count(), 4 + 4 + 3);
+    assert_eq!(page.matches("<figure").count(), 4 + 4 + 4);
     assert!(!page.contains("http:") && !page.contains("https:") && !page.contains("<script"), "the page needs no network");
     if let Some(path) = std::env::var_os("DOCRE_REPORT_SAMPLE") {
         write_report(Path::new(&path), &sample()).unwrap();

@@ -8,6 +8,7 @@ mod html;
 mod metrics;
 mod model_card;
 mod paper;
+mod score_charts;
 mod tensorboard;
 
 pub use data::{DroppedLabel, Entry, LossCurve, ReferenceRow, ReportData, ScoreRow, Series, StageTime, TextPart, TextRole};
@@ -15,4 +16,5 @@ pub use html::{render, write_report};
 pub use metrics::{MetricLine, MetricsWriter, read_metrics};
 pub use model_card::{CardScore, ModelCard};
 pub use paper::docred_results;
+pub use score_charts::write_plots;
 pub use tensorboard::EventWriter;

@@ -34,7 +34,7 @@ pub(super) fn properties() -> WriterProperties {
 
 /// An encoded row group that waits for its place in a file.
 #[derive(Debug)]
-pub(super) struct RowGroup {
+pub(crate) struct RowGroup {
     pub(super) rows: usize,
     /// The bytes of each column chunk, and what the footer says about it.
     pub(super) columns: Vec<(Bytes, ColumnCloseResult)>,
@@ -42,7 +42,7 @@ pub(super) struct RowGroup {
 
 /// Encodes batches of one schema; for one thread at a time.
 #[derive(Debug)]
-pub(super) struct GroupEncoder {
+pub(crate) struct GroupEncoder {
     schema: SchemaRef,
     factory: ArrowRowGroupWriterFactory,
     chunks: Arc<OpenChunks>,
@@ -50,12 +50,12 @@ pub(super) struct GroupEncoder {
 
 impl GroupEncoder {
     /// Errors: an internal error for a schema that Parquet does not have.
-    pub(super) fn new(schema: SchemaRef) -> crate::Result<Self> {
+    pub(crate) fn new(schema: SchemaRef) -> crate::Result<Self> {
         Self::try_new(schema).map_err(|error| Error::Bug(format!("encoding a table: {error}")))
     }
 
     /// Encodes a batch as one row group. In memory that fails only where this program is wrong.
-    pub(super) fn encode(&mut self, batch: &RecordBatch) -> crate::Result<RowGroup> {
+    pub(crate) fn encode(&mut self, batch: &RecordBatch) -> crate::Result<RowGroup> {
         self.try_encode(batch).map_err(|error| Error::Bug(format!("encoding a row group: {error}")))
     }
 

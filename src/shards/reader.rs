@@ -154,7 +154,7 @@ impl TableReader {
 }
 
 /// Runs `work`, turning a panic into an error.
-fn catch<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+pub(crate) fn catch<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
         Err(format!("the decoder failed: {}", text.unwrap_or("no reason given")))

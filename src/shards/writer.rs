@@ -182,7 +182,7 @@ pub(super) fn write_documents(
 }
 
 /// Writes one Parquet file, row group after row group.
-pub(super) struct TableWriter {
+pub(crate) struct TableWriter {
     path: PathBuf,
     file: String,
     writer: SerializedFileWriter<HashingFile>,
@@ -198,7 +198,7 @@ impl std::fmt::Debug for TableWriter {
 
 impl TableWriter {
     /// Creates `folder/file`.
-    pub(super) fn create(folder: &Path, file: String, schema: SchemaRef) -> Result<Self> {
+    pub(crate) fn create(folder: &Path, file: String, schema: SchemaRef) -> Result<Self> {
         let path = folder.join(&file);
         let output = HashingFile::create(&path)?;
         let writer = ArrowWriter::try_new(output, schema, Some(groups::properties())).and_then(ArrowWriter::into_serialized_writer);
@@ -207,7 +207,7 @@ impl TableWriter {
     }
 
     /// Appends a row group.
-    pub(super) fn write_group(&mut self, group: RowGroup) -> Result<()> {
+    pub(crate) fn write_group(&mut self, group: RowGroup) -> Result<()> {
         append(&mut self.writer, group.columns).map_err(|error| write_error(&self.path, error))?;
         self.rows += group.rows;
         self.row_groups += 1;
@@ -215,7 +215,7 @@ impl TableWriter {
     }
 
     /// Closes the file and describes it.
-    pub(super) fn close(self) -> Result<FileEntry> {
+    pub(crate) fn close(self) -> Result<FileEntry> {
         // Writes the footer too.
         let output = self.writer.into_inner().map_err(|error| write_error(&self.path, error))?;
         let (bytes, blake3) = output.seal()?;

@@ -28,7 +28,7 @@ pub use batches::describe_batch;
 pub use bench::{BenchOptions, SystemRow, SystemTable, SystemsBench, bench, compare_systems, enter, not_learnt};
 pub use check::survey_files;
 pub use data::{PrepareJob, Role, RunData, prepare_data, relations_in};
-pub use evaluate::{EvaluateFiles, evaluate, gold_of};
+pub use evaluate::{EvaluateTask, Evaluation, GoldFormat, evaluate, gold_of};
 pub use evidence::{
     EvidenceThreshold, ScoredSentence, add_evidence, best_threshold, evidence, f1_at, fill as fill_evidence, rank_sentences, sentences_of,
 };

@@ -10,7 +10,7 @@ use super::model::LoadedExtractor;
 use super::score::{Keep, Ranking};
 use super::session::Session;
 use crate::corpus::{ReadOptions, RelationSet, read_documents};
-use crate::eval::{Prediction, write_predictions, write_zip};
+use crate::eval::{Prediction, ScoreRow, ScoreWriter, write_predictions, write_zip};
 use crate::systems::{Classes, DecisionRule, Example, Extractor, Forward, Layout, Pair, RelationBatch};
 use crate::text::{EncodedDocument, Tokenizer, encode, split_by_tokens};
 use crate::torch::precision::Precision;
@@ -201,6 +201,8 @@ pub struct PredictOptions<'a> {
     pub output: &'a Path,
     /// Write `result.zip` beside it.
     pub zip: bool,
+    /// Where to write the scores of every (pair, relation).
+    pub scores: Option<&'a Path>,
     /// Global threshold instead of the checkpoint's.
     pub threshold: Option<f64>,
     /// An evidence predictor that names the sentences of each predicted fact.
@@ -245,8 +247,28 @@ pub fn predict_file(options: &PredictOptions, session: &Session) -> Result<(usiz
     if options.zip {
         write_zip(&options.output.with_file_name("result.zip"), &predictions)?;
     }
+    if let Some(path) = options.scores {
+        write_scores(path, decider, &documents, &scores, &loaded.description.relations)?;
+    }
     progress.finish(&format!("{} facts in {} documents", predictions.len(), documents.len()));
     Ok((documents.len(), predictions.len()))
+}
+
+fn write_scores(
+    path: &Path,
+    decider: Decider,
+    documents: &[Arc<EncodedDocument>],
+    scores: &[DocumentScores],
+    relations: &RelationSet,
+) -> Result<()> {
+    let mut writer = ScoreWriter::create(path)?;
+    for (document, scores) in documents.iter().zip(scores) {
+        for ((head, tail), relation, score) in decider.relations(scores) {
+            let Some(relation) = relations.get(relation) else { continue };
+            writer.push(ScoreRow { title: &document.title, head, tail, relation: &relation.id, score })?;
+        }
+    }
+    writer.finish(path)
 }
 
 fn rank_documents(

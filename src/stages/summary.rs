@@ -116,6 +116,7 @@ impl<'a> Summary<'a> {
         if split == "test" || self.report.curve.is_empty() {
             self.report.curve.clone_from(&result.curve);
             self.report.breakdown = Some(result.breakdown.clone());
+            self.report.confusion.clone_from(&result.confusion);
         }
         self.scores.insert(name, result);
         Ok(())

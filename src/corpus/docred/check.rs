@@ -13,6 +13,16 @@ pub(super) struct Check<'a> {
     pub file: &'a Path,
     pub row: usize,
     pub relations: Option<&'a RelationSet>,
+    pub repeats: Repeats,
+}
+
+/// What becomes of label rows that repeat a fact.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Repeats {
+    /// One fact with the evidence of all.
+    Merge,
+    /// Each stays.
+    Keep,
 }
 
 impl Check<'_> {
@@ -89,9 +99,9 @@ impl Place<'_> {
         for (at, row) in rows.into_iter().enumerate() {
             let fact = self.fact(&format!("labels[{at}]"), row, entities, sentences)?;
             let key = (fact.head, fact.tail, fact.relation.clone());
-            if let Some(&first) = seen.get(&key) {
+            duplicates += usize::from(seen.contains_key(&key));
+            if let Some(&first) = seen.get(&key).filter(|_| self.check.repeats == Repeats::Merge) {
                 merge_evidence(&mut facts[first].evidence, &fact.evidence);
-                duplicates += 1;
             } else {
                 seen.insert(key, facts.len());
                 facts.push(fact);

@@ -9,7 +9,7 @@ mod reader;
 mod relation_file;
 mod writer;
 
-pub use reader::{ReadOptions, ReadSummary, read_all, read_documents};
+pub use reader::{ReadOptions, ReadSummary, read_all, read_documents, read_gold};
 pub use relation_file::load_relations;
 pub use writer::DocredWriter;
 pub(crate) use writer::encode;

@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, path::Path};
 
-use super::{check::Check, raw::RawDocument};
+use super::{
+    check::{Check, Repeats},
+    raw::RawDocument,
+};
 use crate::{
     DataError, Result,
     corpus::{Document, RelationSet, json_stream},
@@ -63,11 +66,34 @@ impl ReadSummary {
 /// A [`DataError`] naming file, row, title, field and value for everything that breaks the format; an I/O error for an unreadable file;
 /// whatever `each` returns.
 pub fn read_documents(path: &Path, options: &ReadOptions, each: &mut dyn FnMut(Document) -> Result<()>) -> Result<ReadSummary> {
+    read(path, options.relations.as_ref(), Repeats::Merge, each)
+}
+
+/// All documents of a file with every label row as it stands: DocRED's scorer counts the evidence of each row, and takes that of the last
+/// row of a fact (SPEC §2.1, step 1).
+///
+/// # Errors
+/// Those of [`read_documents`].
+pub fn read_gold(path: &Path) -> Result<Vec<Document>> {
+    let mut documents = Vec::new();
+    read(path, None, Repeats::Keep, &mut |document| {
+        documents.push(document);
+        Ok(())
+    })?;
+    Ok(documents)
+}
+
+fn read(
+    path: &Path,
+    relations: Option<&RelationSet>,
+    repeats: Repeats,
+    each: &mut dyn FnMut(Document) -> Result<()>,
+) -> Result<ReadSummary> {
     let mut summary = ReadSummary::default();
     let mut titles = Titles::default();
     let check = |row: usize, raw: RawDocument| {
         let key = title_key(&raw.title);
-        let (document, duplicates) = Check { file: path, row, relations: options.relations.as_ref() }.document(raw)?;
+        let (document, duplicates) = Check { file: path, row, relations, repeats }.document(raw)?;
         Ok((key, document, duplicates))
     };
     json_stream::read_array_with(path, &check, &mut |row, (key, document, duplicates)| {

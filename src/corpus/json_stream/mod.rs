@@ -42,6 +42,15 @@ pub(crate) fn read_array<T: DeserializeOwned + Send>(path: &Path, each: &mut dyn
     read_array_with(path, &|_, element: T| Ok(element), each)
 }
 
+/// [`read_array`] of what `reader` gives; `path` is for messages.
+pub(crate) fn read_array_from<T: DeserializeOwned + Send>(
+    path: &Path,
+    reader: impl Read + Send,
+    each: &mut dyn FnMut(usize, T) -> Result<()>,
+) -> Result<usize> {
+    read_elements(path, reader, &|_, element: T| Ok(element), each)
+}
+
 /// [`read_array`] with a step between parsing and `each` that runs on all cores.
 ///
 /// The error of the first bad row is returned, after `each` has seen all rows before it.
@@ -54,7 +63,19 @@ where
     T: DeserializeOwned,
     O: Send,
 {
-    let reader = open(path)?;
+    read_elements(path, open(path)?, work, each)
+}
+
+fn read_elements<T, O>(
+    path: &Path,
+    reader: impl Read + Send,
+    work: &(dyn Fn(usize, T) -> Result<O> + Sync),
+    each: &mut dyn FnMut(usize, O) -> Result<()>,
+) -> Result<usize>
+where
+    T: DeserializeOwned,
+    O: Send,
+{
     thread::scope(|scope| {
         let worker = |block: Result<Block>| block.map(|block| parse(path, &block, work));
         let (input, output) = ordered::start(scope, vec![worker; ordered::threads()]);

@@ -331,6 +331,30 @@ impl Case {
         });
     }
 
+    /// Compares (ours, reference) numbers within an absolute tolerance.
+    pub fn compare_numbers(&mut self, name: &str, pairs: &[(f64, f64)], tolerance: f64) {
+        let largest = pairs.iter().fold(0f64, |most, (_, reference)| most.max(reference.abs()));
+        let max_abs = pairs.iter().fold(0f64, |most, (ours, reference)| most.max((ours - reference).abs()));
+        self.comparisons.push(Comparison {
+            tensor: name.to_owned(),
+            entries: pairs.len(),
+            max_abs,
+            max_rel: max_abs / largest.max(f64::MIN_POSITIVE),
+            // Written so that NaN is outside.
+            within: pairs.iter().all(|(ours, reference)| (ours - reference).abs() <= tolerance),
+        });
+    }
+
+    /// The files of the case, by name.
+    ///
+    /// # Errors
+    /// A folder that cannot be read.
+    pub fn files(&self) -> Result<Vec<PathBuf>> {
+        let mut files: Vec<_> = fs_err::read_dir(&self.folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+        files.sort();
+        Ok(files)
+    }
+
     /// Compares a tensor with the reference of that name, flat; `gradient` chooses the gradient tolerance.
     ///
     /// # Errors

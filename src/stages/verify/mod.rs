@@ -1,7 +1,7 @@
 //! Parity: recompute a case of the reference implementations from its documents and weights, and compare tensor by tensor.
 //!
-//! A case is a folder with `case.json`, `docs.json`, `inputs.safetensors`, `weights.safetensors` and `outputs.safetensors`; its own
-//! tolerance decides. Word pieces, positions and pairs are computed here from the documents and must be equal; only what was drawn at
+//! A case of a model is a folder with `case.json`, `docs.json`, `inputs.safetensors`, `weights.safetensors` and `outputs.safetensors`; its own
+//! tolerance decides; a case of a scorer holds gold, predictions and the numbers of a published script. Word pieces, positions and pairs are computed here from the documents and must be equal; only what was drawn at
 //! random is taken from the inputs.
 
 mod atlop;
@@ -14,6 +14,9 @@ mod evidence;
 mod glre;
 mod hin;
 mod pairs;
+mod scorer;
+mod scorer_pairs;
+mod scorer_thresholds;
 mod word_level;
 mod words;
 
@@ -100,6 +103,7 @@ pub fn verify_case(folder: &Path) -> Result<VerifyOutcome> {
         ("bert-re", _, _) => bert_re::bert_re(&mut case).map(|()| None)?,
         ("hin", _, _) => hin::hin(&mut case).map(|()| None)?,
         ("glre", _, _) => glre::glre(&mut case).map(|()| None)?,
+        ("scorer", _, _) => scorer::scorer(&mut case).map(|()| None)?,
         (other, _, _) => Some(if other.is_empty() { "this kind of case".to_owned() } else { format!("system `{other}`") }),
     };
     Ok(VerifyOutcome { case: name, tensors: case.into_comparisons(), not_yet })
@@ -142,5 +146,12 @@ mod tests {
     #[test]
     fn docre_ii_inference_is_the_release() {
         holds("docre-ii-inference");
+    }
+
+    #[test]
+    fn scorers_are_the_published_scripts() {
+        for name in ["scorer-docred", "scorer-redocred", "scorer-threshold", "scorer-breakdown", "scorer-cdr"] {
+            holds(name);
+        }
     }
 }

@@ -1,0 +1,307 @@
+//! Scores of all (pair, relation) of a corpus as a Parquet file, which thresholds and curves are computed from in bounded memory.
+//!
+//! Columns: `title`, `head`, `tail`, `relation`, `score`; integers and floats of any width are taken, nulls are not. Our own files carry
+//! page checksums. Not for: predictions, which are decisions.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Float32Array, StringArray, UInt32Array};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, Field, Float32Type, Schema, SchemaRef, UInt32Type};
+use arrow::record_batch::RecordBatch;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+
+use crate::shards::{GroupEncoder, TableWriter, catch};
+use crate::{DataError, Error, Result};
+
+/// Rows decoded at a time.
+const BATCH_ROWS: usize = 8_192;
+/// Rows of a row group that we write.
+const GROUP_ROWS: usize = 1 << 18;
+
+/// A score with what it is about.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ScoreRow<'a> {
+    /// Title of the document.
+    pub title: &'a str,
+    /// Head entity.
+    pub head: u32,
+    /// Tail entity.
+    pub tail: u32,
+    /// Identifier of the relation.
+    pub relation: &'a str,
+    /// The score; higher is more certain.
+    pub score: f32,
+}
+
+fn schema() -> SchemaRef {
+    let field = |name: &str, kind: DataType| Field::new(name, kind, false);
+    Arc::new(Schema::new(vec![
+        field("title", DataType::Utf8),
+        field("head", DataType::UInt32),
+        field("tail", DataType::UInt32),
+        field("relation", DataType::Utf8),
+        field("score", DataType::Float32),
+    ]))
+}
+
+/// Hands every row of `path` to `each`, in order; returns the number of rows.
+///
+/// # Errors
+/// I/O errors; a file that is no Parquet, lacks a column, or is damaged; a null, a negative index, a score that is no number, each by row;
+/// whatever `each` returns.
+pub fn read_scores(path: &Path, each: &mut dyn FnMut(usize, ScoreRow<'_>) -> Result<()>) -> Result<usize> {
+    let mut reader = open(path)?;
+    let mut row = 0;
+    loop {
+        let batch = catch(|| reader.next().transpose().map_err(|error| error.to_string()));
+        let Some(batch) = batch.map_err(|problem| damaged(path, format!("after row {row}: {problem}")))? else { return Ok(row) };
+        let columns = Columns::new(&batch).map_err(|problem| damaged(path, problem).row(row))?;
+        for index in 0..batch.num_rows() {
+            let score = columns.row(index);
+            if score.score.is_nan() {
+                let at = DataError::new(path, "the score is not a number").row(row).title(score.title).field("score");
+                return Err(at.hint("every pair and relation needs a score that can be ranked").into());
+            }
+            each(row, score)?;
+            row += 1;
+        }
+    }
+}
+
+fn damaged(path: &Path, problem: impl Into<String>) -> DataError {
+    DataError::new(path, problem)
+        .hint("scores are a Parquet file with the columns title, head, tail, relation and score; see docs/formats.md")
+}
+
+fn open(path: &Path) -> Result<ParquetRecordBatchReader> {
+    let file = fs_err::File::open(path)?.into_file();
+    let build = || {
+        // Without the Arrow schema of its writer, a file says by its own types what it holds.
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let metadata = ArrowReaderMetadata::load(&file, options).map_err(|error| error.to_string())?;
+        let file = file.try_clone().map_err(|error| error.to_string())?;
+        ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
+            .with_batch_size(BATCH_ROWS)
+            .build()
+            .map_err(|error| error.to_string())
+    };
+    Ok(catch(build).map_err(|problem| damaged(path, problem))?)
+}
+
+/// The columns of a batch in their types.
+struct Columns {
+    title: StringArray,
+    head: UInt32Array,
+    tail: UInt32Array,
+    relation: StringArray,
+    score: Float32Array,
+}
+
+impl Columns {
+    fn new(batch: &RecordBatch) -> Result<Self, String> {
+        let column = |name: &str| {
+            let column = batch.column_by_name(name).ok_or_else(|| format!("there is no column `{name}`"))?;
+            let target = schema().field_with_name(name).map_err(|error| error.to_string())?.data_type().clone();
+            if matches!(column.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) != (target == DataType::Utf8) {
+                return Err(format!("column `{name}` holds {}", column.data_type()));
+            }
+            let options = CastOptions { safe: false, ..CastOptions::default() };
+            let cast = cast_with_options(column, &target, &options).map_err(|error| format!("column `{name}`: {error}"))?;
+            if cast.null_count() > 0 { Err(format!("column `{name}` has nulls")) } else { Ok(cast) }
+        };
+        Ok(Self {
+            title: column("title")?.as_string().clone(),
+            head: column("head")?.as_primitive::<UInt32Type>().clone(),
+            tail: column("tail")?.as_primitive::<UInt32Type>().clone(),
+            relation: column("relation")?.as_string().clone(),
+            score: column("score")?.as_primitive::<Float32Type>().clone(),
+        })
+    }
+
+    fn row(&self, index: usize) -> ScoreRow<'_> {
+        ScoreRow {
+            title: self.title.value(index),
+            head: self.head.value(index),
+            tail: self.tail.value(index),
+            relation: self.relation.value(index),
+            score: self.score.value(index),
+        }
+    }
+}
+
+/// Writes a score file row by row; it takes its place when finished.
+pub struct ScoreWriter {
+    folder: tempfile::TempDir,
+    table: TableWriter,
+    encoder: GroupEncoder,
+    titles: Vec<String>,
+    heads: Vec<u32>,
+    tails: Vec<u32>,
+    relations: Vec<String>,
+    scores: Vec<f32>,
+}
+
+impl ScoreWriter {
+    /// Begins a file that will stand in the folder of `path`.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn create(path: &Path) -> Result<Self> {
+        let parent = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+        fs_err::create_dir_all(parent)?;
+        let folder = tempfile::Builder::new().prefix(".writing-").tempdir_in(parent)?;
+        let table = TableWriter::create(folder.path(), "scores".to_owned(), schema())?;
+        let (titles, heads, tails, relations, scores) = Default::default();
+        Ok(Self { folder, table, encoder: GroupEncoder::new(schema())?, titles, heads, tails, relations, scores })
+    }
+
+    /// Appends a row.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn push(&mut self, row: ScoreRow<'_>) -> Result<()> {
+        self.titles.push(row.title.to_owned());
+        self.heads.push(row.head);
+        self.tails.push(row.tail);
+        self.relations.push(row.relation.to_owned());
+        self.scores.push(row.score);
+        if self.scores.len() < GROUP_ROWS { Ok(()) } else { self.flush() }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let take = std::mem::take::<Vec<String>>;
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(StringArray::from(take(&mut self.titles))),
+            Arc::new(UInt32Array::from(std::mem::take(&mut self.heads))),
+            Arc::new(UInt32Array::from(std::mem::take(&mut self.tails))),
+            Arc::new(StringArray::from(take(&mut self.relations))),
+            Arc::new(Float32Array::from(std::mem::take(&mut self.scores))),
+        ];
+        let batch = RecordBatch::try_new(schema(), columns).map_err(|error| Error::Bug(format!("a row group of scores: {error}")))?;
+        self.table.write_group(self.encoder.encode(&batch)?)
+    }
+
+    /// Closes the file and moves it to `path`.
+    ///
+    /// # Errors
+    /// The disk; a file at `path` is then as before.
+    pub fn finish(mut self, path: &Path) -> Result<()> {
+        if !self.scores.is_empty() {
+            self.flush()?;
+        }
+        self.table.close()?;
+        fs_err::rename(self.folder.path().join("scores"), path)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROWS: [ScoreRow<'_>; 3] = [
+        ScoreRow { title: "a", head: 0, tail: 1, relation: "P17", score: 0.25 },
+        ScoreRow { title: "a", head: 1, tail: 0, relation: "P17", score: -1.5 },
+        ScoreRow { title: "ü", head: 7, tail: 2, relation: "P1", score: 1e-20 },
+    ];
+
+    fn write(path: &Path, rows: &[ScoreRow<'_>]) {
+        let mut writer = ScoreWriter::create(path).unwrap();
+        rows.iter().for_each(|&row| writer.push(row).unwrap());
+        writer.finish(path).unwrap();
+    }
+
+    /// (title, head, tail, relation, bits of the score)
+    type Owned = (String, u32, u32, String, u32);
+
+    fn read(path: &Path) -> Result<Vec<Owned>> {
+        let mut rows = Vec::new();
+        read_scores(path, &mut |_, row| {
+            rows.push((row.title.to_owned(), row.head, row.tail, row.relation.to_owned(), row.score.to_bits()));
+            Ok(())
+        })?;
+        Ok(rows)
+    }
+
+    #[test]
+    fn round_trip() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/scores.parquet");
+        write(&path, &ROWS);
+        let expected: Vec<_> =
+            ROWS.iter().map(|r| (r.title.to_owned(), r.head, r.tail, r.relation.to_owned(), r.score.to_bits())).collect();
+        assert_eq!(read(&path).unwrap(), expected);
+        assert_eq!(fs_err::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing else is left");
+        write(&path, &[]);
+        assert_eq!(read(&path).unwrap(), []);
+    }
+
+    /// A flipped byte anywhere gives an error with place and hint, or, where it means nothing to a reader, the same rows.
+    #[test]
+    fn no_flipped_byte_changes_a_score() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("scores.parquet");
+        write(&path, &ROWS);
+        let (whole, expected) = (fs_err::read(&path).unwrap(), read(&path).unwrap());
+        let mut refused = 0;
+        for at in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x24;
+            fs_err::write(&path, bytes).unwrap();
+            match read(&path) {
+                Ok(rows) => assert_eq!(rows, expected, "byte {at}"),
+                Err(error) => {
+                    assert_eq!(error.exit_code(), 65, "byte {at}: {error}");
+                    assert!(error.to_string().contains("scores.parquet") && error.hint().is_some(), "byte {at}: {error}");
+                    refused += 1;
+                }
+            }
+        }
+        assert!(refused > whole.len() / 2, "{refused} of {}", whole.len());
+    }
+
+    #[test]
+    fn foreign_files_are_read_by_their_types_or_refused_by_name() {
+        use arrow::array::{Float64Array, Int64Array};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("scores.parquet");
+        let columns = |head: i64, score: f64| -> Vec<(&str, ArrayRef)> {
+            let text = |text: &str| -> ArrayRef { Arc::new(StringArray::from(vec![text])) };
+            let (heads, tails): (ArrayRef, ArrayRef) = (Arc::new(Int64Array::from(vec![head])), Arc::new(Int64Array::from(vec![1])));
+            vec![
+                ("title", text("a")),
+                ("head", heads),
+                ("tail", tails),
+                ("relation", text("P1")),
+                ("score", Arc::new(Float64Array::from(vec![score]))),
+            ]
+        };
+        let save = |columns: Vec<(&str, ArrayRef)>| {
+            let batch = RecordBatch::try_from_iter(columns).unwrap();
+            let file = fs_err::File::create(&path).unwrap().into_file();
+            let mut writer = parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+            writer.write(&batch).unwrap();
+            writer.close().unwrap();
+        };
+        save(columns(3, 0.5));
+        assert_eq!(read(&path).unwrap(), [("a".to_owned(), 3, 1, "P1".to_owned(), 0.5f32.to_bits())]);
+        let refused = |columns: Vec<(&str, ArrayRef)>, problem: &str| {
+            save(columns);
+            let error = read(&path).unwrap_err();
+            assert!(error.exit_code() == 65 && error.to_string().contains(problem), "{error}");
+        };
+        refused(columns(-1, 0.5), "column `head`");
+        refused(columns(0, f64::NAN), "row 0, document `a`, field `score`: the score is not a number");
+        refused(columns(0, 0.5)[..4].to_vec(), "no column `score`");
+        let mut text = columns(0, 0.5);
+        text[4].1 = Arc::new(StringArray::from(vec!["0.5"]));
+        refused(text, "column `score` holds");
+        let mut null = columns(0, 0.5);
+        null[1].1 = Arc::new(Int64Array::from(vec![None::<i64>]));
+        refused(null, "column `head` has nulls");
+        fs_err::write(&path, b"PAR1 is not enough").unwrap();
+        assert_eq!(read(&path).unwrap_err().exit_code(), 65);
+    }
+}
