@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::shared::print_all;
 use crate::recipe::Recipe;
 use crate::report::{ReportData, write_report};
 use crate::shards::{DocumentStore, Manifest, StoreOptions};
 use crate::stages::{self, Description};
-use crate::train::Checkpoint;
+use crate::train::{Checkpoint, autopsy};
 use crate::{DataError, Error, Result};
 
 /// `report RUN…`.
@@ -70,7 +71,7 @@ impl Systems {
             Some(name) => stages::describe_system(name, &self.encoder)?,
             None => stages::list_systems() + "\n",
         };
-        super::shared::print_all(text.as_bytes())
+        print_all(text.as_bytes())
     }
 }
 
@@ -181,5 +182,25 @@ impl Batch {
         }
         println!("{}", stages::describe_batch(&recipe, &self.run, &self.stage, self.step)?);
         Ok(())
+    }
+}
+
+/// `autopsy RUN`.
+#[derive(Debug, Args)]
+pub struct Autopsy {
+    /// The run folder
+    run: PathBuf,
+    /// How many of the last events to print
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    events: usize,
+}
+
+impl Autopsy {
+    /// Prints what the recorders tell.
+    ///
+    /// # Errors
+    /// A folder without recorders.
+    pub fn run(self) -> Result<()> {
+        print_all(autopsy(&self.run, self.events)?.as_bytes())
     }
 }

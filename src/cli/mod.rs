@@ -16,6 +16,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::dist::keeper;
 use crate::{Error, Result};
 
 /// Denoised pre-training and fine-tuning for document-level relation extraction.
@@ -70,6 +71,8 @@ enum Verb {
     Inspect(inspect::Inspect),
     /// Print the documents of any past or future step
     Batch(inspect::Batch),
+    /// Say what became of a run: the flight recorders of all ranks, the verdict, the last events
+    Autopsy(inspect::Autopsy),
     /// Check libtorch, MPI, NCCL, GPUs, memory and disk
     Doctor(doctor::Doctor),
     /// Print shell completions
@@ -99,6 +102,7 @@ impl Verb {
             Self::Report(verb) => verb.run(),
             Self::Inspect(verb) => verb.run(),
             Self::Batch(verb) => verb.run(),
+            Self::Autopsy(verb) => verb.run(),
             Self::Doctor(verb) => verb.run(),
             Self::Completions(verb) => verb.run(&mut Cli::command()),
             Self::Man => {
@@ -113,17 +117,31 @@ impl Verb {
 /// Parses the arguments, runs the verb, reports an error, and gives the exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    match keep() {
+        Ok(Some(code)) => return ExitCode::from(code),
+        Ok(None) => {}
+        Err(error) => return ExitCode::from(report(&error)),
+    }
     match cli.verb.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => ExitCode::from(report(&error)),
     }
 }
 
+/// Under a launcher: a keeper for this rank, see [`keeper`]. The exit code in the keeper, `None` in the rank.
+fn keep() -> Result<Option<u8>> {
+    keeper::keep(|run, rank, signal| match run {
+        Some(run) => crate::train::obituary(run, rank, signal),
+        None => Some(format!("rank {rank} on {} was killed by {signal} before training began", crate::train::host_name())),
+    })
+}
+
 /// Prints an error with its hint and returns its exit code. A rank whose error another rank has reported stays silent.
 fn report(error: &Error) -> u8 {
-    // A bad recipe is met by every rank before the world starts; one of them says so.
+    // These are met by every rank alike; one of them says so.
     let other_rank = crate::dist::Launcher::detect().is_ok_and(|launched| launched.rank > 0);
-    let said_elsewhere = matches!(error, Error::Elsewhere { .. }) || (other_rank && matches!(error, Error::Recipe { .. }));
+    let common = matches!(error, Error::Recipe { .. } | Error::Stopped { .. } | Error::NonFinite { .. });
+    let said_elsewhere = matches!(error, Error::Elsewhere { .. }) || (other_rank && common);
     if !said_elsewhere {
         let (red, bold, plain) = if std::io::stderr().is_terminal() { ("\x1b[31;1m", "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
         eprintln!("{red}error:{plain} {error}");

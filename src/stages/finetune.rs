@@ -63,6 +63,8 @@ pub fn finetune(task: &FinetuneTask, session: &Session, run: &RunFolder) -> Resu
     }
     let store = DocumentStore::open(task.train, StoreOptions::default())?;
     let dev = DocumentStore::open(task.dev, StoreOptions::default())?;
+    session.same_shards(&store)?;
+    session.same_shards(&dev)?;
     check_shards(task, &store, &dev)?;
     let loaded = build(task, &store, session, run)?;
     let plan = task.plan;
@@ -70,7 +72,7 @@ pub fn finetune(task: &FinetuneTask, session: &Session, run: &RunFolder) -> Resu
     let total_steps = total_steps(plan, source.rows.len());
     let steps_per_epoch = source.order.steps_per_epoch();
     let mut boundary = DevBoundary {
-        save: SaveOnly { loaded: &loaded, folder: run.checkpoints(task.stage), keep: plan.keep_checkpoints },
+        save: SaveOnly::new(&loaded, run.checkpoints(task.stage), plan),
         session,
         dev: &dev,
         gold: gold_of(&dev),
@@ -178,6 +180,10 @@ impl Boundary for DevBoundary<'_> {
 
     fn save(&mut self, state: &TrainerState, optimizer: Vec<(String, Tensor)>) -> Result<()> {
         self.save.save(state, optimizer)
+    }
+
+    fn settle(&mut self) -> Result<()> {
+        self.save.settle()
     }
 }
 
