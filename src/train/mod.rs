@@ -4,6 +4,7 @@
 
 mod autopsy;
 mod checkpoint;
+mod compare;
 mod disk;
 mod guard;
 mod metrics;
@@ -17,6 +18,7 @@ mod writer;
 
 pub use autopsy::{RankState, autopsy, obituary, rank_states, record};
 pub use checkpoint::{Checkpoint, CheckpointContent, Retention, TrainerState, folder_of_step};
+pub use compare::{CheckpointDifference, Difference, TensorDifference, compare};
 pub use guard::{LossHistory, SPIKE};
 pub use metrics::Metrics;
 pub use progress::{Progress, say};
