@@ -10,6 +10,7 @@ mod scoring;
 mod shared;
 mod training;
 mod verifying;
+mod watch;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -71,6 +72,8 @@ enum Verb {
     Inspect(inspect::Inspect),
     /// Print the documents of any past or future step
     Batch(inspect::Batch),
+    /// Where a run stands: the last step of each stage, and what each rank is at
+    Watch(watch::Watch),
     /// Say what became of a run: the flight recorders of all ranks, the verdict, the last events
     Autopsy(inspect::Autopsy),
     /// Check libtorch, MPI, NCCL, GPUs, memory and disk
@@ -102,6 +105,7 @@ impl Verb {
             Self::Report(verb) => verb.run(),
             Self::Inspect(verb) => verb.run(),
             Self::Batch(verb) => verb.run(),
+            Self::Watch(verb) => verb.run(),
             Self::Autopsy(verb) => verb.run(),
             Self::Doctor(verb) => verb.run(),
             Self::Completions(verb) => verb.run(&mut Cli::command()),
