@@ -53,12 +53,14 @@ pub enum Error {
         step: u64,
     },
     /// A loss or a gradient stopped being a finite number; no parameter was changed by it (exit code 70).
-    #[error("the loss or the gradient of step {step} of stage `{stage}` is not finite")]
+    #[error("the loss or the gradient of step {step} of stage `{stage}` is not finite{culprits}")]
     NonFinite {
         /// The stage.
         stage: String,
         /// The step, from 1.
         step: u64,
+        /// Ranks and documents, as they follow the sentence; may be empty.
+        culprits: String,
     },
     /// libtorch refused an operation (exit code 70).
     #[error("libtorch: {0}")]

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::shared::{print_all, write_json};
 use crate::recipe::Recipe;
 use crate::report::{ReportData, write_report};
 use crate::shards::{DocumentStore, Manifest, StoreOptions};
 use crate::stages::{self, Description};
-use crate::train::Checkpoint;
+use crate::train::{Checkpoint, Difference, TensorDifference, autopsy, compare};
 use crate::{DataError, Error, Result};
 
 /// `report RUN…`.
@@ -70,7 +71,7 @@ impl Systems {
             Some(name) => stages::describe_system(name, &self.encoder)?,
             None => stages::list_systems() + "\n",
         };
-        super::shared::print_all(text.as_bytes())
+        print_all(text.as_bytes())
     }
 }
 
@@ -79,6 +80,11 @@ impl Systems {
 pub struct Inspect {
     /// A checkpoint, a folder of shards, or a run folder
     path: PathBuf,
+    /// A second checkpoint: both are checked and compared
+    other: Option<PathBuf>,
+    /// Write the comparison of two checkpoints as JSON
+    #[arg(long, value_name = "FILE", requires = "other")]
+    json: Option<PathBuf>,
 }
 
 impl Inspect {
@@ -88,6 +94,9 @@ impl Inspect {
     /// A damaged file, or a path that is nothing of ours.
     pub fn run(self) -> Result<()> {
         let path = &self.path;
+        if let Some(other) = &self.other {
+            return compare_checkpoints(path, other, self.json.as_deref());
+        }
         if path.join("MANIFEST.json").exists() {
             inspect_checkpoint(path)
         } else if path.join("manifest.json").exists() {
@@ -99,6 +108,29 @@ impl Inspect {
             Err(DataError::new(path, "is no checkpoint, no folder of shards and no run folder").hint(hint).into())
         }
     }
+}
+
+/// Prints where two checkpoints differ.
+fn compare_checkpoints(first: &Path, second: &Path, json: Option<&Path>) -> Result<()> {
+    let found = compare(&Checkpoint::open(first)?, &Checkpoint::open(second)?)?;
+    write_json(json, &found)?;
+    let mut text = format!("{} tensors are equal to the bit, {} differ\n", found.equal_tensors, found.tensors.len());
+    for TensorDifference { name, difference } in &found.tensors {
+        let told = match difference {
+            Difference::OnlyFirst => "only in the first".to_owned(),
+            Difference::OnlySecond => "only in the second".to_owned(),
+            Difference::Shape { first, second } => format!("shape {first:?} and {second:?}"),
+            Difference::Numbers { count, of, largest } => format!("{count} of {of} numbers, by at most {largest:.3e}"),
+        };
+        text += &format!("  {name}: {told}\n");
+    }
+    for (name, first, second) in &found.trainer {
+        text += &format!("  {name}: {first} and {second}\n");
+    }
+    for name in &found.files {
+        text += &format!("  {name} differs\n");
+    }
+    print_all(text.as_bytes())
 }
 
 fn inspect_checkpoint(path: &Path) -> Result<()> {
@@ -181,5 +213,25 @@ impl Batch {
         }
         println!("{}", stages::describe_batch(&recipe, &self.run, &self.stage, self.step)?);
         Ok(())
+    }
+}
+
+/// `autopsy RUN`.
+#[derive(Debug, Args)]
+pub struct Autopsy {
+    /// The run folder
+    run: PathBuf,
+    /// How many of the last events to print
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    events: usize,
+}
+
+impl Autopsy {
+    /// Prints what the recorders tell.
+    ///
+    /// # Errors
+    /// A folder without recorders.
+    pub fn run(self) -> Result<()> {
+        print_all(autopsy(&self.run, self.events)?.as_bytes())
     }
 }

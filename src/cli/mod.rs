@@ -8,8 +8,10 @@ mod inspect;
 mod jobs;
 mod scoring;
 mod shared;
+mod submit;
 mod training;
 mod verifying;
+mod watch;
 
 use std::io::IsTerminal;
 use std::panic::catch_unwind;
@@ -17,6 +19,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::dist::keeper;
 use crate::{Error, Result};
 
 /// Denoised pre-training and fine-tuning for document-level relation extraction.
@@ -37,6 +40,8 @@ const EXIT_CODES: &str =
 enum Verb {
     /// The whole pipeline from one recipe
     Run(jobs::Run),
+    /// Make a Slurm job of a recipe and submit it
+    Submit(submit::Submit),
     /// Write the generated world: documents, relations, tokenizer, truth of the distant labels
     Synth(data::Synth),
     /// Turn documents of any supported format into Parquet shards
@@ -71,6 +76,10 @@ enum Verb {
     Inspect(inspect::Inspect),
     /// Print the documents of any past or future step
     Batch(inspect::Batch),
+    /// Where a run stands: the last step of each stage, and what each rank is at
+    Watch(watch::Watch),
+    /// Say what became of a run: the flight recorders of all ranks, the verdict, the last events
+    Autopsy(inspect::Autopsy),
     /// Check libtorch, MPI, NCCL, GPUs, memory and disk
     Doctor(doctor::Doctor),
     /// Print shell completions
@@ -83,6 +92,7 @@ impl Verb {
     fn run(self) -> Result<()> {
         match self {
             Self::Run(verb) => verb.run(),
+            Self::Submit(verb) => verb.run(),
             Self::Synth(verb) => verb.run(),
             Self::Prepare(verb) => verb.run(),
             Self::Label(verb) => verb.run(),
@@ -100,6 +110,8 @@ impl Verb {
             Self::Report(verb) => verb.run(),
             Self::Inspect(verb) => verb.run(),
             Self::Batch(verb) => verb.run(),
+            Self::Watch(verb) => verb.run(),
+            Self::Autopsy(verb) => verb.run(),
             Self::Doctor(verb) => verb.run(),
             Self::Completions(verb) => verb.run(&mut Cli::command()),
             Self::Man => {
@@ -118,6 +130,11 @@ const READER_GONE: i32 = 141;
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let_readers_go();
+    match keep() {
+        Ok(Some(code)) => return ExitCode::from(code),
+        Ok(None) => {}
+        Err(error) => return ExitCode::from(report(&error)),
+    }
     match catch_unwind(|| cli.verb.run()) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) => ExitCode::from(report(&error)),
@@ -137,11 +154,20 @@ fn let_readers_go() {
     }));
 }
 
+/// Under a launcher: a keeper for this rank, see [`keeper`]. The exit code in the keeper, `None` in the rank.
+fn keep() -> Result<Option<u8>> {
+    keeper::keep(|run, rank, signal| match run {
+        Some(run) => crate::train::obituary(run, rank, signal),
+        None => Some(format!("rank {rank} on {} was killed by {signal} before training began", crate::train::host_name())),
+    })
+}
+
 /// Prints an error with its hint and returns its exit code. A rank whose error another rank has reported stays silent.
 fn report(error: &Error) -> u8 {
-    // A bad recipe is met by every rank before the world starts; one of them says so.
+    // These are met by every rank alike; one of them says so.
     let other_rank = crate::dist::Launcher::detect().is_ok_and(|launched| launched.rank > 0);
-    let said_elsewhere = matches!(error, Error::Elsewhere { .. }) || (other_rank && matches!(error, Error::Recipe { .. }));
+    let common = matches!(error, Error::Recipe { .. } | Error::Stopped { .. } | Error::NonFinite { .. });
+    let said_elsewhere = matches!(error, Error::Elsewhere { .. }) || (other_rank && common);
     if !said_elsewhere {
         let (red, bold, plain) = if std::io::stderr().is_terminal() { ("\x1b[31;1m", "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
         eprintln!("{red}error:{plain} {error}");

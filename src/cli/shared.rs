@@ -89,7 +89,9 @@ impl StageFlags {
             fs_err::remove_file(self.run_dir.join("STOP")).ok();
             Ok(run)
         };
-        session.world.agree(if session.is_root() { claim() } else { Ok(RunFolder::shared(&self.run_dir)) })
+        let run = session.world.agree(if session.is_root() { claim() } else { Ok(RunFolder::shared(&self.run_dir)) })?;
+        session.enter(&run, recipe)?;
+        Ok(run)
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use tch::Tensor;
 
@@ -196,8 +197,10 @@ impl Work {
     }
 
     fn reduce(&self, bucket: usize) -> Result<()> {
-        let _section = self.watchdog.section(format!("all-reduce of gradient bucket {bucket}"));
-        self.comm.enqueue_all_reduce(&self.buckets[bucket])
+        let tensor = &self.buckets[bucket];
+        // Bounded by the step that waits for it.
+        let _section = self.watchdog.collective("all-reduce", 4 * tensor.numel(), Some(bucket), Duration::MAX);
+        self.comm.enqueue_all_reduce(tensor)
     }
 }
 

@@ -3,7 +3,9 @@
 //! Not for training: values travel as copies. Sums are made in the order of ranks. A rank that is dropped counts as lost: the
 //! others' next collective that needs it fails instead of waiting for ever.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tch::Tensor;
 
@@ -138,16 +140,103 @@ impl Communicator for SimulatedCommunicator {
     }
 
     fn abort(&self, code: u8) -> ! {
-        self.control.lose(self.rank);
-        self.tensors.lose(self.rank);
+        self.die();
         panic!("rank {} aborted the simulated world with code {code}", self.rank)
     }
 }
 
 impl Drop for SimulatedCommunicator {
     fn drop(&mut self) {
+        self.die();
+    }
+}
+
+impl SimulatedCommunicator {
+    /// The rank is gone: the others' collectives that need it fail.
+    fn die(&self) {
         self.control.lose(self.rank);
         self.tensors.lose(self.rank);
+    }
+}
+
+/// A rank on a bad fabric: every operation is late by a little, and the rank dies at one of them. All by chance, all from a seed.
+pub(crate) struct Mortal {
+    inner: SimulatedCommunicator,
+    seed: u64,
+    begun: AtomicU64,
+    dies_at: u64,
+}
+
+/// The ranks of a simulated world of which one, chosen by `seed`, dies within its first `operations` operations.
+pub(crate) fn mortal_world(size: usize, seed: u64, operations: u64) -> Vec<Mortal> {
+    let doomed = draw(seed, 0) % size as u64;
+    let mortal = |inner: SimulatedCommunicator| {
+        let dies_at = if inner.rank as u64 == doomed { draw(seed, 1) % operations } else { u64::MAX };
+        Mortal { seed: draw(seed, 2 + inner.rank as u64), inner, begun: AtomicU64::new(0), dies_at }
+    };
+    simulated_world(size).into_iter().map(mortal).collect()
+}
+
+fn draw(seed: u64, number: u64) -> u64 {
+    let digest = blake3::Hasher::new().update(&seed.to_le_bytes()).update(&number.to_le_bytes()).finalize();
+    u64::from(u32::from_le_bytes([digest.as_bytes()[0], digest.as_bytes()[1], digest.as_bytes()[2], digest.as_bytes()[3]]))
+}
+
+impl Mortal {
+    /// Waits a little, or dies.
+    fn operation(&self) -> Result<()> {
+        let number = self.begun.fetch_add(1, Ordering::Relaxed);
+        if number >= self.dies_at {
+            self.inner.die();
+            return Err(Error::RankLost {
+                rank: self.inner.rank,
+                operation: format!("operation {number}"),
+                cause: "it was its last".into(),
+            });
+        }
+        if draw(self.seed, number).is_multiple_of(4) {
+            std::thread::sleep(Duration::from_micros(draw(self.seed, !number) % 200));
+        }
+        Ok(())
+    }
+}
+
+impl Communicator for Mortal {
+    fn rank(&self) -> usize {
+        self.inner.rank
+    }
+
+    fn size(&self) -> usize {
+        self.inner.size
+    }
+
+    fn barrier(&self) -> Result<()> {
+        self.operation()?;
+        self.inner.barrier()
+    }
+
+    fn all_reduce_f64(&self, values: &mut [f64], op: ReduceOp) -> Result<()> {
+        self.operation()?;
+        self.inner.all_reduce_f64(values, op)
+    }
+
+    fn all_reduce_tensor(&self, tensor: &Tensor) -> Result<()> {
+        self.operation()?;
+        self.inner.all_reduce_tensor(tensor)
+    }
+
+    fn broadcast(&self, root: usize, bytes: &mut Vec<u8>) -> Result<()> {
+        self.operation()?;
+        self.inner.broadcast(root, bytes)
+    }
+
+    fn all_gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
+        self.operation()?;
+        self.inner.all_gather(bytes)
+    }
+
+    fn abort(&self, code: u8) -> ! {
+        self.inner.abort(code)
     }
 }
 

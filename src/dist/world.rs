@@ -13,6 +13,7 @@ use tch::Tensor;
 
 use super::{
     CommunicationStream, Communicator, GradientReducer, Launched, Launcher, NcclCommunicator, NcclLibrary, SingleProcess, Watchdog,
+    handshake, watched::Watched,
 };
 use crate::{Error, Result};
 
@@ -30,7 +31,10 @@ const ROOT: usize = 0;
 
 /// All ranks, seen from this one. Made once, at the start of the program; given back to [`close`](Self::close) at its end.
 pub struct World {
+    /// What carries collectives, under watch.
     comm: Arc<dyn Communicator>,
+    /// The same without.
+    bare: Arc<dyn Communicator>,
     watchdog: Watchdog,
     launched: Launched,
 }
@@ -44,19 +48,27 @@ impl World {
     pub fn start() -> Result<Self> {
         let launched = Launcher::detect()?;
         if launched.world_size == 1 {
-            return Ok(Self { comm: Arc::new(SingleProcess), watchdog: Watchdog::asleep(), launched });
+            let comm: Arc<dyn Communicator> = Arc::new(SingleProcess);
+            // Nobody to wait for: it only gives signs of life.
+            let watchdog = Watchdog::over(&comm, Duration::MAX)?;
+            return Ok(Self::watched(comm, watchdog, launched));
         }
         let comm = join(&launched)?;
         install_panic_hook(&comm);
         let watchdog = Watchdog::over(&comm, HANG)?;
-        Ok(Self { comm, watchdog, launched })
+        Ok(Self::watched(comm, watchdog, launched))
+    }
+
+    fn watched(bare: Arc<dyn Communicator>, watchdog: Watchdog, launched: Launched) -> Self {
+        let comm = Arc::new(Watched { inner: bare.clone(), watchdog: watchdog.clone() });
+        Self { comm, bare, watchdog, launched }
     }
 
     /// A world over a ready communicator, without panic hook and watchdog.
     #[cfg(test)]
     pub(crate) fn of(comm: Arc<dyn Communicator>) -> Self {
         let (world_size, rank) = (comm.size(), comm.rank());
-        Self { comm, watchdog: Watchdog::asleep(), launched: Launched { world_size, rank, local_rank: rank, kind: Launcher::None } }
+        Self::watched(comm, Watchdog::asleep(), Launched { world_size, rank, local_rank: rank, kind: Launcher::None })
     }
 
     /// Lets NCCL carry CUDA tensors from now on; everything else stays where it was. Every rank calls it, with its own device set.
@@ -66,14 +78,16 @@ impl World {
     /// On every rank, if NCCL is missing, unsuitable or fails on any of them.
     pub fn use_nccl(&mut self, stream: Arc<dyn CommunicationStream>) -> Result<()> {
         let library = self.agree(NcclLibrary::open())?;
+        self.same(&[("the version of NCCL", library.version())])?;
         let section = self.watchdog.section("connecting NCCL");
-        let comm: Arc<dyn Communicator> = Arc::new(NcclCommunicator::connect(self.comm.clone(), library, stream)?);
+        let comm: Arc<dyn Communicator> = Arc::new(NcclCommunicator::connect(self.bare.clone(), library, stream)?);
         drop(section);
         if comm.size() > 1 {
             install_panic_hook(&comm);
-            self.watchdog = Watchdog::over(&comm, HANG)?;
+            self.watchdog.watch(&comm);
         }
-        self.comm = comm;
+        self.comm = Arc::new(Watched { inner: comm.clone(), watchdog: self.watchdog.clone() });
+        self.bare = comm;
         Ok(())
     }
 
@@ -107,9 +121,24 @@ impl World {
         &self.watchdog
     }
 
+    /// Compares what must be the same on all ranks, by name; every rank calls it with the same names.
+    ///
+    /// # Errors
+    /// On every rank a recipe error (64) naming the first value that differs, and the ranks that differ from the most frequent value.
+    pub fn same(&self, values: &[(&str, String)]) -> Result<()> {
+        if self.size() == 1 {
+            return Ok(());
+        }
+        let json = serde_json::to_vec(values).map_err(|error| Error::Bug(error.to_string()))?;
+        let all = self.comm.all_gather(&json)?;
+        let lists = all.iter().map(|json| serde_json::from_slice(json).map_err(|error| Error::Bug(format!("a handshake: {error}"))));
+        handshake::compare(&lists.collect::<Result<Vec<_>>>()?)
+    }
+
     /// A reducer of gradient buckets over this world; see [`GradientReducer::new`].
     pub fn gradient_reducer(&self, buckets: Vec<Tensor>, owner: Vec<usize>) -> Result<GradientReducer> {
-        GradientReducer::new(&self.comm, &self.watchdog, buckets, owner)
+        // Its own sections name the buckets.
+        GradientReducer::new(&self.bare, &self.watchdog, buckets, owner)
     }
 
     /// Rank 0 runs `f`, however long it takes; its value reaches every rank through JSON (numbers must be finite).
@@ -154,13 +183,14 @@ impl World {
         if let Some(hint) = error.hint() {
             line += &format!("\nhint: {hint}");
         }
-        end(self.comm.as_ref(), &line)
+        end(self.comm.as_ref(), Some(&line))
     }
 
     /// Ends the program's work with all ranks together and hands the outcome back. An error that the other ranks do not end with,
     /// one way or another, within some seconds is this rank's alone: see [`fail`](Self::fail).
     pub fn close<T>(self, outcome: Result<T>) -> Result<T> {
         let patience = outcome.is_err().then_some(COMMON_END);
+        self.watchdog.ended(outcome.as_ref().err().map_or(0, Error::exit_code));
         match outcome {
             Err(error) if !self.comm.close(patience) => self.fail(&error),
             Ok(value) if !self.comm.close(patience) => {
@@ -202,10 +232,12 @@ fn encode<T: Serialize>(outcome: Result<T>) -> (Vec<u8>, Option<Error>) {
     }
 }
 
-/// Prints one line and ends the world.
-pub(super) fn end(comm: &dyn Communicator, line: &str) -> ! {
-    // One write, so that lines of several ranks do not mix; if stderr is gone there is nobody to tell.
-    let _ = std::io::stderr().lock().write_all(format!("{line}\n").as_bytes());
+/// Prints one line, unless another rank has printed it, and ends the world.
+pub(super) fn end(comm: &dyn Communicator, line: Option<&str>) -> ! {
+    if let Some(line) = line {
+        // One write, so that lines of several ranks do not mix; if stderr is gone there is nobody to tell.
+        let _ = std::io::stderr().lock().write_all(format!("{line}\n").as_bytes());
+    }
     comm.abort(RANK_LOST)
 }
 
@@ -213,7 +245,7 @@ pub(super) fn end(comm: &dyn Communicator, line: &str) -> ! {
 fn install_panic_hook(comm: &Arc<dyn Communicator>) {
     let comm = Arc::downgrade(comm);
     std::panic::set_hook(Box::new(move |panic| match comm.upgrade() {
-        Some(comm) => end(comm.as_ref(), &format!("rank {} {}", comm.rank(), describe(panic))),
+        Some(comm) => end(comm.as_ref(), Some(&format!("rank {} {}", comm.rank(), describe(panic)))),
         None => eprintln!("{}", describe(panic)),
     }));
 }

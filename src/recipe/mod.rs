@@ -44,6 +44,8 @@ pub struct Recipe {
     pub threads: usize,
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
     pub device: String,
+    /// Seconds without progress after which a rank counts as hung (the first step, and steps that are long by nature, get more).
+    pub hang_limit_s: u64,
     /// Where documents come from.
     pub data: DataPlan,
     /// The text encoder and its start.
@@ -161,6 +163,7 @@ impl Recipe {
             variants: Variant::of_system(system),
             threads: 0,
             device: "auto".into(),
+            hang_limit_s: 60,
             data: DataPlan::default(),
             encoder: EncoderPlan::default(),
             switches: Switches::of(profile),
@@ -208,6 +211,9 @@ impl Recipe {
             return Err(
                 Error::recipe(message).with_hint("\"baseline\" and \"pretrained\" (DSDocRE's pre-trained encoder) are for every system")
             );
+        }
+        if self.hang_limit_s == 0 {
+            return Err(Error::recipe("hang_limit_s = 0, but it must be at least 1"));
         }
         self.data.check()?;
         self.encoder.check()?;

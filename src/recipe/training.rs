@@ -91,8 +91,12 @@ pub struct StagePlan {
     pub tokens_per_micro_batch: usize,
     /// Steps between checkpoints; 0 saves only at the end.
     pub checkpoint_steps: u64,
-    /// Checkpoints of this stage to keep.
+    /// Newest checkpoints of this stage to keep.
     pub keep_checkpoints: usize,
+    /// Keep the checkpoints of every so many steps for good as well; 0: none.
+    pub keep_every_steps: u64,
+    /// Compare the weights of all ranks, bit by bit, every so many steps and before each checkpoint; 0: never.
+    pub compare_ranks_steps: u64,
     /// `fp32`, `bf16`, or `auto`: bf16 on a GPU, fp32 on a CPU.
     pub precision: String,
     /// Evaluate on dev every so many epochs (fine-tuning).
@@ -105,6 +109,8 @@ pub struct StagePlan {
     pub patience: usize,
     /// Where a non-finite loss or gradient is met: `skip` the update, or `stop`.
     pub non_finite: String,
+    /// With `skip`: stop after all when more than so many steps in a row were skipped.
+    pub non_finite_limit: u64,
 }
 
 impl EncoderPlan {
@@ -136,12 +142,15 @@ impl StagePlan {
             tokens_per_micro_batch: 8192,
             checkpoint_steps: 0,
             keep_checkpoints: 1,
+            keep_every_steps: 0,
+            compare_ranks_steps: 500,
             precision: "auto".into(),
             evaluate_epochs: 1,
             first_evaluation_epoch: 0.0,
             select: Select::F1,
             patience: 0,
             non_finite: "stop".into(),
+            non_finite_limit: 10,
         }
     }
 

@@ -247,6 +247,9 @@ impl Bench<'_> {
             }
             let prepared = source.prepare(step, Share { rank: context.share().rank, world: context.share().world })?;
             let report = trainer.step(&prepared, &context)?;
+            if !report.finite {
+                return Err(Error::NonFinite { stage: name.to_owned(), step: step + 1, culprits: String::new() });
+            }
             documents += report.documents;
             tokens += report.tokens;
         }

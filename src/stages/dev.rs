@@ -66,4 +66,8 @@ impl<M: Model, J: Judge> Boundary for DevBoundary<'_, M, J> {
     fn save(&mut self, state: &TrainerState, optimizer: Vec<(String, Tensor)>) -> Result<()> {
         self.save.save(state, optimizer)
     }
+
+    fn settle(&mut self) -> Result<()> {
+        self.save.settle()
+    }
 }

@@ -425,30 +425,42 @@ impl<M: Model> Loaded<M> {
         Err(DataError::new(checkpoint.path(), problem).hint(RESUME_HINT).into())
     }
 
-    /// Writes a checkpoint.
+    /// Writes a checkpoint with further files.
     ///
     /// # Errors
     /// I/O errors.
     pub fn save(&self, path: &Path, trainer: &TrainerState, optimizer: Vec<(String, Tensor)>, extra: Vec<(String, Vec<u8>)>) -> Result<()> {
+        Checkpoint::write(path, &CheckpointContent { extra, ..self.snapshot(trainer, optimizer)? }).map(drop)
+    }
+
+    /// What a checkpoint of this moment holds: copies of all weights and of the optimiser's tensors in host memory, so that training can go
+    /// on while they are written.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn snapshot(&self, trainer: &TrainerState, optimizer: Vec<(String, Tensor)>) -> Result<CheckpointContent> {
         let mut encoder = Vec::new();
         let mut heads = Vec::new();
         for entry in self.model.parameters().iter() {
             match entry.name.strip_prefix(HEADS) {
-                Some(name) => heads.push((name.to_owned(), entry.tensor.shallow_clone())),
-                None => encoder.push((entry.name.clone(), entry.tensor.shallow_clone())),
+                Some(name) => heads.push((name.to_owned(), host_copy(&entry.tensor)?)),
+                None => encoder.push((entry.name.clone(), host_copy(&entry.tensor)?)),
             }
         }
-        let description = serde_json::to_value(&self.description).map_err(|error| Error::Bug(error.to_string()))?;
-        let content = CheckpointContent {
+        let optimizer = optimizer.into_iter().map(|(name, tensor)| Ok((name, host_copy(&tensor)?))).collect::<Result<_>>()?;
+        Ok(CheckpointContent {
             encoder_config: self.model.encoder_config(),
             encoder,
             heads,
             optimizer,
-            description,
+            description: serde_json::to_value(&self.description).map_err(|error| Error::Bug(error.to_string()))?,
             trainer: trainer.clone(),
-            tokenizer: &self.tokenizer,
-            extra,
-        };
-        Checkpoint::write(path, &content).map(drop)
+            tokenizer: self.tokenizer.clone(),
+            extra: Vec::new(),
+        })
     }
+}
+
+fn host_copy(tensor: &Tensor) -> Result<Tensor> {
+    Ok(tensor.f_detach()?.f_to_device_(Device::Cpu, tensor.f_kind()?, false, true)?)
 }

@@ -41,6 +41,7 @@ pub fn pretrain(task: &PretrainTask, session: &Session, run: &RunFolder) -> Resu
         return Ok(done);
     }
     let store = DocumentStore::open(task.distant, StoreOptions::default())?;
+    session.same_shards(&store)?;
     let facts = store.fact_index()?;
     let sampler = sampler(&store, &facts, task.switches)?;
     if session.is_root() {
@@ -64,7 +65,7 @@ pub fn pretrain(task: &PretrainTask, session: &Session, run: &RunFolder) -> Resu
         seed,
         mention_candidates,
     };
-    let mut boundary = SaveOnly { loaded: &loaded, folder: run.checkpoints(STAGE), keep: task.plan.keep_checkpoints };
+    let mut boundary = SaveOnly::new(&loaded, run.checkpoints(STAGE), task.plan);
     let stage = StageRun { session, run, plan: task.plan, total_steps, boundary_steps: 0, start };
     let objective = Pretrainer { model: &loaded.model, distance: switches.alignment_distance, mention_candidates };
     stage.train(&objective, &source, &loaded, &mut boundary)

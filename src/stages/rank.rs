@@ -41,6 +41,7 @@ pub fn rank(task: &RankTask, session: &Session, run: &RunFolder) -> Result<Check
         return Ok(done);
     }
     let store = DocumentStore::open(task.train, StoreOptions::default())?;
+    session.same_shards(&store)?;
     let trainable = |row: &usize| !store.get(*row).facts.is_empty() && store.get(*row).entities.len() > 1;
     let rows: Vec<usize> = (0..store.len()).filter(trainable).collect();
     if rows.is_empty() {
@@ -59,7 +60,7 @@ pub fn rank(task: &RankTask, session: &Session, run: &RunFolder) -> Result<Check
         budget: task.plan.tokens_per_micro_batch,
         seed,
     };
-    let mut boundary = SaveOnly { loaded: &loaded, folder: run.checkpoints(STAGE), keep: task.plan.keep_checkpoints };
+    let mut boundary = SaveOnly::new(&loaded, run.checkpoints(STAGE), task.plan);
     let stage = StageRun { session, run, plan: task.plan, total_steps, boundary_steps: 0, start };
     stage.train(&Ranker { model: &loaded.model }, &source, &loaded, &mut boundary)
 }

@@ -26,6 +26,7 @@ pub fn run(recipe: &Recipe, folder: &Path, resume: bool, session: &Session) -> R
     }
     let claimed = if session.is_root() { claim(recipe, folder, resume, session) } else { Ok(RunFolder::shared(folder)) };
     let run = session.world.agree(claimed)?;
+    session.enter(&run, recipe)?;
     let data: RunData = session.world.on_root(|| prepare_data(recipe, &run.path().join("data")))?;
     let pipeline = Pipeline { recipe, run: &run, data: &data, resume, session };
     let ranker = pipeline.wants_ranker().then(|| pipeline.rank()).transpose()?;

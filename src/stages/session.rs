@@ -2,13 +2,16 @@
 
 use std::ffi::c_void;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tch::Device;
 
-use crate::Result;
 use crate::dist::{CommunicationStream, World};
+use crate::recipe::Recipe;
+use crate::shards::DocumentStore;
 use crate::torch::{DeviceChoice, Precision, SideStream, device};
-use crate::train::Signals;
+use crate::train::{RunFolder, Signals};
+use crate::{Error, Result};
 
 /// One process of the program at work.
 pub struct Session {
@@ -36,7 +39,29 @@ impl Session {
         device::set_threads(threads)?;
         device::keep_freed_memory();
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().ok();
+        same_program(&world)?;
         Ok(Self { world, device, signals: Signals::default() })
+    }
+
+    /// What every rank does once it has a run folder: the recipes are compared, the limit of the watchdog is set, the flight recorder starts,
+    /// and signals become requests.
+    ///
+    /// # Errors
+    /// A recipe that differs between ranks; I/O errors.
+    pub fn enter(&self, run: &RunFolder, recipe: &Recipe) -> Result<()> {
+        self.world.same(&[("the recipe", recipe.to_toml()?)])?;
+        self.world.watchdog().set_limit(Duration::from_secs(recipe.hang_limit_s));
+        crate::train::record(run, &self.world)?;
+        self.signals.arm()
+    }
+
+    /// Makes sure that all ranks read the same shards.
+    ///
+    /// # Errors
+    /// A manifest that differs.
+    pub fn same_shards(&self, store: &DocumentStore) -> Result<()> {
+        let manifest = serde_json::to_string_pretty(store.manifest()).map_err(|error| Error::Bug(error.to_string()))?;
+        self.world.same(&[(&format!("the manifest of {}", store.folder().display()), manifest)])
     }
 
     /// The precision that a plan asks for on this device.
@@ -61,6 +86,22 @@ impl Session {
         let outcome = work(&self);
         self.world.close(outcome)
     }
+}
+
+/// Makes sure that all ranks run the same program with the same libtorch.
+fn same_program(world: &World) -> Result<()> {
+    if world.size() == 1 {
+        return Ok(());
+    }
+    let mut hasher = blake3::Hasher::new();
+    // The file that runs, also where it has been replaced meanwhile.
+    let read = fs_err::File::open("/proc/self/exe").and_then(|mut file| std::io::copy(&mut file, &mut hasher));
+    let build = world.agree(read.map_err(Error::Io).map(|_| hasher.finalize().to_hex()[..16].to_owned()))?;
+    world.same(&[
+        ("the version of docre-pretrain", env!("CARGO_PKG_VERSION").to_owned()),
+        ("the build of docre-pretrain", build),
+        ("the version of libtorch", env!("DOCRE_LIBTORCH").to_owned()),
+    ])
 }
 
 /// The stream that gradients travel on while the backward pass goes on.

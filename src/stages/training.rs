@@ -9,7 +9,8 @@ use super::session::Session;
 use crate::recipe::StagePlan;
 use crate::systems::{BatchSource, Objective};
 use crate::train::{
-    Boundary, Checkpoint, Metrics, Progress, RunFolder, StageContext, Trainer, TrainerSettings, TrainerState, folder_of_step, say,
+    Boundary, Checkpoint, CheckpointWriter, Metrics, Progress, Retention, RunFolder, StageContext, Trainer, TrainerSettings, TrainerState,
+    folder_of_step, say,
 };
 use crate::{Error, Result};
 
@@ -71,7 +72,16 @@ pub struct SaveOnly<'a, M> {
     /// Folder of the stage's checkpoints.
     pub folder: PathBuf,
     /// Checkpoints to keep.
-    pub keep: usize,
+    pub retention: Retention,
+    writer: CheckpointWriter,
+}
+
+impl<'a, M> SaveOnly<'a, M> {
+    /// Saves `loaded` into a stage's folder as the plan says.
+    pub fn new(loaded: &'a Loaded<M>, folder: PathBuf, plan: &StagePlan) -> Self {
+        let retention = Retention { newest: plan.keep_checkpoints, every: plan.keep_every_steps, best: None };
+        Self { loaded, folder, retention, writer: CheckpointWriter::default() }
+    }
 }
 
 impl<M: Model> Boundary for SaveOnly<'_, M> {
@@ -80,8 +90,13 @@ impl<M: Model> Boundary for SaveOnly<'_, M> {
     }
 
     fn save(&mut self, state: &TrainerState, optimizer: Vec<(String, Tensor)>) -> Result<()> {
-        self.loaded.save(&folder_of_step(&self.folder, state.step), state, optimizer, Vec::new())?;
-        Checkpoint::prune(&self.folder, self.keep, state.best.map(|best| best.1))
+        let content = self.loaded.snapshot(state, optimizer)?;
+        let retention = Retention { best: state.best.map(|best| best.1), ..self.retention };
+        self.writer.write(self.folder.clone(), content, retention)
+    }
+
+    fn settle(&mut self) -> Result<()> {
+        self.writer.settle()
     }
 }
 
@@ -112,7 +127,6 @@ impl StageRun<'_> {
         O: Objective,
         S: BatchSource<Batch = O::Batch>,
     {
-        self.session.signals.arm()?;
         let stage = self.start.stage.clone();
         let context = StageContext { stage: &stage, world: &self.session.world, run: self.run, signals: &self.session.signals };
         let settings = TrainerSettings {
@@ -125,6 +139,7 @@ impl StageRun<'_> {
         if let Some(checkpoint) = &self.start.checkpoint {
             loaded.restore(checkpoint)?;
         }
+        self.same_model(objective, loaded, &state)?;
         let mut trainer = Trainer::new(objective, settings, &self.session.world, state)?;
         if let Some(checkpoint) = &self.start.checkpoint {
             trainer.load_optimizer(&checkpoint.optimizer()?)?;
@@ -136,5 +151,14 @@ impl StageRun<'_> {
         trainer.run(source, &context, &mut metrics, boundary)?;
         self.session.world.communicator().barrier()?;
         self.start.best()
+    }
+    /// Makes sure that all ranks train the same parameters from the same step.
+    fn same_model<O: Objective, M>(&self, objective: &O, loaded: &Loaded<M>, state: &TrainerState) -> Result<()> {
+        let shapes = objective.parameters().iter().map(|entry| format!("{} {:?}", entry.name, entry.tensor.size()));
+        self.session.world.same(&[
+            ("the step to start from", format!("{} of {}", state.step, state.total_steps)),
+            ("the tokenizer", loaded.description.tokenizer.clone()),
+            ("the list of parameters", shapes.collect::<Vec<_>>().join("\n")),
+        ])
     }
 }

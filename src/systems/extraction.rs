@@ -61,4 +61,8 @@ impl BatchSource for ExtractionSource<'_> {
             parts.map(|range| RelationBatch::new(&*self.layout, &examples[range], self.classes, self.loss)).collect::<Result<_>>()?;
         Ok(StepBatches { micro, rows })
     }
+
+    fn title(&self, row: usize) -> String {
+        self.store.title(row).to_owned()
+    }
 }

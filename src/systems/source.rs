@@ -36,6 +36,11 @@ pub trait BatchSource: Sync {
     /// # Errors
     /// A document that cannot be viewed, named.
     fn prepare(&self, step: u64, share: Share) -> Result<StepBatches<Self::Batch>>;
+
+    /// What people call the document in a row of [`StepBatches::rows`].
+    fn title(&self, row: usize) -> String {
+        format!("row {row}")
+    }
 }
 
 #[cfg(test)]

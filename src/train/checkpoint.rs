@@ -1,16 +1,17 @@
 //! Checkpoints: a Hugging Face folder with heads, optimiser and trainer state, sealed by a manifest of hashes that is written last.
 //!
 //! A folder without `MANIFEST.json` is no checkpoint. Everything is written into a temporary folder beside the final one, flushed,
-//! and renamed; a reader checks every hash before it uses a byte.
+//! and renamed; a reader checks every hash before it uses a byte. Whichever operation of a save or of pruning is the last of a process, the
+//! newest sealed checkpoint is whole.
 
 use std::collections::BTreeMap;
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
+use super::disk::{Disk, LocalDisk};
+use super::guard::LossHistory;
 use super::run_folder::write_whole;
 use crate::text::Tokenizer;
 use crate::torch::hf;
@@ -19,6 +20,10 @@ use crate::{DataError, Error, Result};
 /// Version of the folder's layout; a reader refuses a newer one. 2: GLRE's `corpus` and `classifier_width`, LSTM-SP.
 const FORMAT_VERSION: u32 = 2;
 const SEAL: &str = "MANIFEST.json";
+/// Starts the name of a folder in the making.
+const SAVING: &str = ".saving-";
+/// Starts the name of a folder that is being replaced where two folders cannot change places at once.
+const REPLACED: &str = ".replaced-";
 
 /// Where training stands: with the seed, all that resume needs beside the tensors.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -45,6 +50,29 @@ pub struct TrainerState {
     /// Seconds of training so far.
     #[serde(default)]
     pub seconds: f64,
+    /// Steps in a row whose update was skipped because a number was not finite.
+    #[serde(default)]
+    pub skipped_in_a_row: u64,
+    /// Mean and variance of the losses, for the z-score of the next.
+    #[serde(default)]
+    pub losses: LossHistory,
+}
+
+/// Which checkpoints of a stage stay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// So many of the newest.
+    pub newest: usize,
+    /// Those whose step is a multiple of this; 0: none.
+    pub every: u64,
+    /// The best so far.
+    pub best: Option<u64>,
+}
+
+impl Retention {
+    fn keeps(&self, step: u64) -> bool {
+        Some(step) == self.best || (self.every > 0 && step.is_multiple_of(self.every))
+    }
 }
 
 /// The hashes of all files.
@@ -62,7 +90,7 @@ struct FileSeal {
 }
 
 /// What goes into a checkpoint.
-pub struct CheckpointContent<'a> {
+pub struct CheckpointContent {
     /// The encoder's `config.json`.
     pub encoder_config: serde_json::Value,
     /// Encoder tensors by Hugging Face name.
@@ -76,7 +104,7 @@ pub struct CheckpointContent<'a> {
     /// Trainer state.
     pub trainer: TrainerState,
     /// The tokenizer, saved beside the weights.
-    pub tokenizer: &'a Tokenizer,
+    pub tokenizer: Tokenizer,
     /// Further files: (name, content).
     pub extra: Vec<(String, Vec<u8>)>,
 }
@@ -88,24 +116,46 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Writes a checkpoint to `path`.
+    /// Writes a checkpoint to `path`, in the place of one that is there.
     ///
     /// # Errors
-    /// I/O errors; nothing is left at `path` then.
+    /// I/O errors; what was at `path` before is still there then.
     pub fn write(path: &Path, content: &CheckpointContent) -> Result<Self> {
-        let parent = path.parent().unwrap_or(Path::new("."));
-        fs_err::create_dir_all(parent)?;
-        let work = tempfile::Builder::new().prefix(".saving-").permissions(Permissions::from_mode(0o777)).tempdir_in(parent)?;
-        write_content(work.path(), content)?;
-        seal(work.path())?;
-        if path.exists() {
-            fs_err::remove_dir_all(path)?;
+        Self::write_on(&LocalDisk, path, content)
+    }
+
+    /// As [`Self::write`], on any disk.
+    pub(super) fn write_on(disk: &dyn Disk, path: &Path, content: &CheckpointContent) -> Result<Self> {
+        let (parent, name) = (path.parent().unwrap_or(Path::new(".")), path.file_name().unwrap_or_default().to_string_lossy());
+        let work = parent.join(format!("{SAVING}{name}"));
+        disk.remove_folder(&work)?;
+        disk.create_folder(&work)?;
+        let outcome = fill(disk, &work, content).and_then(|()| put_in_place(disk, &work, path, &parent.join(format!("{REPLACED}{name}"))));
+        if outcome.is_err() {
+            // What this leaves is swept away at the next start.
+            let _ = disk.remove_folder(&work);
         }
-        fs_err::rename(work.keep(), path)?;
-        if let Ok(folder) = fs_err::File::open(parent) {
-            folder.sync_all()?;
-        }
+        outcome?;
         Ok(Self { path: path.to_owned() })
+    }
+
+    /// Removes what a process that ended in the middle of a save or of pruning left in a stage's folder.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn sweep(stage_folder: &Path) -> Result<()> {
+        for entry in fs_err::read_dir(stage_folder)? {
+            let entry = entry?;
+            let (name, path) = (entry.file_name().to_string_lossy().into_owned(), entry.path());
+            let replaced = name.strip_prefix(REPLACED).map(|name| stage_folder.join(name)).filter(|place| !place.exists());
+            let unsealed = name.starts_with("step-") && path.is_dir() && !path.join(SEAL).exists();
+            if let Some(place) = replaced {
+                fs_err::rename(path, place)?;
+            } else if unsealed || name.starts_with(SAVING) || name.starts_with(REPLACED) {
+                fs_err::remove_dir_all(path)?;
+            }
+        }
+        Ok(())
     }
 
     /// Opens a checkpoint and checks it.
@@ -146,20 +196,34 @@ impl Checkpoint {
         steps.last().map(|step| Self::open(&folder_of_step(stage_folder, *step))).transpose()
     }
 
-    /// Removes all but the `keep` newest checkpoints and those of `spare`.
+    /// Removes the checkpoints of a stage that nothing keeps.
     ///
     /// # Errors
     /// I/O errors.
-    pub fn prune(stage_folder: &Path, keep: usize, spare: Option<u64>) -> Result<()> {
+    pub fn prune(stage_folder: &Path, retention: Retention) -> Result<()> {
+        Self::prune_on(&LocalDisk, stage_folder, retention)
+    }
+
+    /// As [`Self::prune`], on any disk.
+    pub(super) fn prune_on(disk: &dyn Disk, stage_folder: &Path, retention: Retention) -> Result<()> {
         let steps = steps_in(stage_folder)?;
-        let old = &steps[..steps.len().saturating_sub(keep)];
-        for step in old.iter().filter(|step| Some(**step) != spare) {
+        let old = &steps[..steps.len().saturating_sub(retention.newest.max(1))];
+        for step in old.iter().filter(|step| !retention.keeps(**step)) {
             let folder = folder_of_step(stage_folder, *step);
             // The seal goes first, so that a half-removed folder is not taken for a checkpoint.
-            fs_err::remove_file(folder.join(SEAL))?;
-            fs_err::remove_dir_all(folder)?;
+            disk.remove_file(&folder.join(SEAL))?;
+            disk.remove_folder(&folder)?;
         }
         Ok(())
+    }
+
+    /// All files of the checkpoint with their hashes, by name.
+    ///
+    /// # Errors
+    /// A malformed seal.
+    pub fn files(&self) -> Result<BTreeMap<String, String>> {
+        let seal: Seal = self.json(SEAL)?;
+        Ok(seal.files.into_iter().map(|(name, file)| (name, file.blake3)).collect())
     }
 
     /// The folder.
@@ -243,34 +307,55 @@ fn steps_in(stage_folder: &Path) -> Result<Vec<u64>> {
     Ok(steps)
 }
 
-fn write_content(folder: &Path, content: &CheckpointContent) -> Result<()> {
-    hf::write_folder(folder, &content.encoder_config, named(&content.encoder))?;
-    hf::write_safetensors(&folder.join("heads.safetensors"), named(&content.heads))?;
-    hf::write_safetensors(&folder.join("optimizer.safetensors"), named(&content.optimizer))?;
+/// Writes all files, flushes them, and seals the folder.
+fn fill(disk: &dyn Disk, folder: &Path, content: &CheckpointContent) -> Result<()> {
     let json = |value: serde_json::Result<Vec<u8>>| value.map_err(|error| Error::Bug(error.to_string()));
-    write_whole(&folder.join("docre.json"), &json(serde_json::to_vec_pretty(&content.description))?)?;
-    write_whole(&folder.join("trainer.json"), &json(serde_json::to_vec_pretty(&content.trainer))?)?;
+    let description = json(serde_json::to_vec_pretty(&content.description))?;
+    let trainer = json(serde_json::to_vec_pretty(&content.trainer))?;
+    disk.write(folder, &mut |folder| hf::write_folder(folder, &content.encoder_config, named(&content.encoder)))?;
+    disk.write(folder, &mut |folder| hf::write_safetensors(&folder.join("heads.safetensors"), named(&content.heads)))?;
+    disk.write(folder, &mut |folder| hf::write_safetensors(&folder.join("optimizer.safetensors"), named(&content.optimizer)))?;
+    disk.write(folder, &mut |folder| write_whole(&folder.join("docre.json"), &description))?;
+    disk.write(folder, &mut |folder| write_whole(&folder.join("trainer.json"), &trainer))?;
     for (name, bytes) in &content.extra {
-        write_whole(&folder.join(name), bytes)?;
+        disk.write(folder, &mut |folder| write_whole(&folder.join(name), bytes))?;
     }
-    content.tokenizer.save(folder)?;
-    Ok(())
+    disk.write(folder, &mut |folder| content.tokenizer.save(folder))?;
+    seal(disk, folder)
+}
+
+/// Lets a finished folder take its place.
+fn put_in_place(disk: &dyn Disk, work: &Path, path: &Path, aside: &Path) -> Result<()> {
+    let parent = path.parent().unwrap_or(Path::new("."));
+    if !path.exists() {
+        disk.rename(work, path)?;
+        return disk.sync(parent);
+    }
+    if !disk.exchange(work, path)? {
+        disk.remove_folder(aside)?;
+        disk.rename(path, aside)?;
+        disk.rename(work, path)?;
+    }
+    disk.sync(parent)?;
+    disk.remove_folder(work)?;
+    disk.remove_folder(aside)
 }
 
 fn named(tensors: &[(String, Tensor)]) -> impl Iterator<Item = (&str, &Tensor)> {
     tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
 }
 
-fn seal(folder: &Path) -> Result<()> {
+fn seal(disk: &dyn Disk, folder: &Path) -> Result<()> {
     let mut files = BTreeMap::new();
     for entry in fs_err::read_dir(folder)? {
         let entry = entry?;
-        fs_err::File::open(entry.path())?.sync_all()?;
+        disk.sync(&entry.path())?;
         files.insert(entry.file_name().to_string_lossy().into_owned(), fingerprint(&entry.path())?);
     }
     let seal = Seal { format_version: FORMAT_VERSION, program: env!("CARGO_PKG_VERSION").into(), files };
     let bytes = serde_json::to_vec_pretty(&seal).map_err(|error| Error::Bug(error.to_string()))?;
-    write_whole(&folder.join(SEAL), &bytes)
+    disk.write(folder, &mut |folder| write_whole(&folder.join(SEAL), &bytes))?;
+    disk.sync(folder)
 }
 
 fn fingerprint(path: &Path) -> Result<FileSeal> {

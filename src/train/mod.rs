@@ -2,17 +2,27 @@
 //!
 //! Not for: what is learnt (`systems`) or how gradients travel (`dist`).
 
+mod autopsy;
 mod checkpoint;
+mod compare;
+mod disk;
+mod guard;
 mod metrics;
 mod progress;
+mod replicas;
 mod run_folder;
 mod signals;
 mod source;
 mod trainer;
+mod writer;
 
-pub use checkpoint::{Checkpoint, CheckpointContent, TrainerState, folder_of_step};
+pub use autopsy::{RankState, autopsy, obituary, rank_states, record};
+pub use checkpoint::{Checkpoint, CheckpointContent, Retention, TrainerState, folder_of_step};
+pub use compare::{CheckpointDifference, Difference, TensorDifference, compare};
+pub use guard::{LossHistory, SPIKE};
 pub use metrics::Metrics;
 pub use progress::{Progress, say};
 pub use run_folder::{RunFolder, RunIdentity, host_name, write_whole};
 pub use signals::Signals;
 pub use trainer::{Boundary, StageContext, StepReport, Trainer, TrainerSettings};
+pub use writer::CheckpointWriter;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::Checkpoint;
 use crate::{Error, Result};
 
 /// A folder that belongs to this run. The lock lasts as long as the value.
@@ -51,6 +52,12 @@ impl RunFolder {
         }
         lock.set_len(0)?;
         writeln!(lock, "process {} on {}", std::process::id(), host_name())?;
+        for stage in fs_err::read_dir(path.join("checkpoints"))? {
+            let stage = stage?.path();
+            if stage.is_dir() {
+                Checkpoint::sweep(&stage)?;
+            }
+        }
         Ok(Self { path: path.to_owned(), _lock: Some(lock) })
     }
 

@@ -6,13 +6,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use tch::{Kind, Tensor};
 
 use super::TrainerState;
+use super::guard::{Finding, SPIKE, culprits};
 use super::metrics::Metrics;
-use super::progress::Progress;
+use super::progress::{Progress, say};
+use super::replicas;
 use super::run_folder::RunFolder;
 use super::signals::Signals;
 use super::source::prefetch;
@@ -28,8 +31,7 @@ use crate::{Error, Result};
 /// Size of a gradient bucket in bytes; DESIGN: large enough for the wire, small enough to overlap.
 const BUCKET_BYTES: usize = 32 << 20;
 
-/// A step that takes longer is taken for hung; the first one of a process may take longer.
-const STEP_LIMIT: Duration = Duration::from_secs(60);
+/// The first step of a process may take this long, however short the limit is.
 const FIRST_STEP_LIMIT: Duration = Duration::from_secs(900);
 
 /// Everything around a stage that is not its model.
@@ -78,6 +80,12 @@ pub struct StepReport {
     pub loss: f64,
     /// Gradient norm before clipping.
     pub grad_norm: f64,
+    /// Whether losses and gradient were finite numbers on all ranks; otherwise nothing was updated on any.
+    pub finite: bool,
+    /// Ranks whose own losses were not finite.
+    pub bad_ranks: Vec<usize>,
+    /// Seconds each rank worked in the step without waiting for others, by rank.
+    pub busy_s: Vec<f64>,
     /// Documents over all ranks.
     pub documents: f64,
     /// Tokens over all ranks.
@@ -97,11 +105,19 @@ pub trait Boundary {
     /// What the stage meets; it must be the same on all ranks.
     fn reached(&mut self, state: &mut TrainerState, progress: &Progress) -> Result<bool>;
 
-    /// Writes a checkpoint (called on rank 0 only).
+    /// Takes a checkpoint (called on rank 0 only); it may still be on its way to the disk when this returns.
+    ///
+    /// # Errors
+    /// I/O errors of this checkpoint or the one before.
+    fn save(&mut self, state: &TrainerState, optimizer: Vec<(String, Tensor)>) -> Result<()>;
+
+    /// Returns once every checkpoint taken so far is on the disk.
     ///
     /// # Errors
     /// I/O errors.
-    fn save(&mut self, state: &TrainerState, optimizer: Vec<(String, Tensor)>) -> Result<()>;
+    fn settle(&mut self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// A model in training.
@@ -161,80 +177,147 @@ impl<'a, O: Objective> Trainer<'a, O> {
     {
         let total = self.settings.total_steps;
         let mut progress = Progress::new(context.stage, total, self.state.step, context.is_root());
-        std::thread::scope(|scope| {
+        let outcome = std::thread::scope(|scope| {
             let batches = prefetch(scope, source, self.state.step..total, context.share());
             while self.state.step < total && !self.state.finished {
-                let prepared = batches.recv().map_err(|_| Error::Bug("the batch thread ended early".into()))??;
+                let prepared = self.await_batch(&batches, context)?;
                 let started = Instant::now();
                 let report = self.step(&prepared, context)?;
+                if !report.finite {
+                    self.refuse(&report, source, &prepared, context)?;
+                }
                 self.after_step(&report, started, metrics, &mut progress)?;
                 self.at_boundary(&report, context, &progress, boundary)?;
             }
             Ok::<(), Error>(())
-        })?;
+        });
+        // Whatever ended the loop, a checkpoint that was taken is finished.
+        outcome.and(boundary.settle())?;
         progress.finish(&format!("{} steps done", self.state.step));
         Ok(())
     }
 
-    /// One optimiser step over a prepared global batch.
+    fn await_batch(&self, batches: &Receiver<Result<StepBatches<O::Batch>>>, context: &StageContext) -> Result<StepBatches<O::Batch>> {
+        let name = format!("reading the documents of step {} of {}", self.state.step + 1, context.stage);
+        let _section = context.world.watchdog().section_within(name, self.patience(context));
+        batches.recv().map_err(|_| Error::Bug("the batch thread ended early".into()))?
+    }
+
+    /// Names the documents behind a step that was not finite, and ends training where the plan does not allow to skip it.
+    fn refuse<S>(&mut self, report: &StepReport, source: &S, prepared: &StepBatches<O::Batch>, context: &StageContext) -> Result<()>
+    where
+        S: BatchSource<Batch = O::Batch>,
+    {
+        let (step, plan) = (self.state.step, &self.settings.plan);
+        let _section =
+            context.world.watchdog().section_within(format!("looking for the documents that broke step {step}"), FIRST_STEP_LIMIT);
+        let mut documents = culprits(self.objective, source, &self.buckets, self.forward(), step - 1, &prepared.rows, context.world)?;
+        let alone = !documents.is_empty();
+        if !alone {
+            documents = prepared.rows.iter().map(|&row| source.title(row)).collect();
+        }
+        let finding = Finding { stage: self.state.stage.clone(), step, ranks: report.bad_ranks.clone(), documents, alone };
+        if context.is_root() {
+            finding.record(context.run)?;
+        }
+        self.state.skipped_in_a_row += 1;
+        let (stage, skipped) = (finding.stage.clone(), self.state.skipped_in_a_row);
+        if plan.non_finite != "skip" || skipped > plan.non_finite_limit {
+            return Err(Error::NonFinite { stage, step, culprits: finding.describe() });
+        }
+        if context.is_root() {
+            say(format!("{stage}: step {step} is not finite{}; its update is skipped, {skipped} in a row", finding.describe()));
+        }
+        Ok(())
+    }
+
+    fn forward(&self) -> Forward {
+        Forward { train: true, precision: self.settings.precision }
+    }
+
+    /// One optimiser step over a prepared global batch. Where losses or gradient are not finite on any rank, no rank updates anything, and
+    /// the report says so.
     ///
     /// # Errors
-    /// What libtorch or a peer refuses; a non-finite loss where the plan says `stop`.
+    /// What libtorch or a peer refuses.
     pub fn step(&mut self, prepared: &StepBatches<O::Batch>, context: &StageContext) -> Result<StepReport> {
-        let _section =
-            context.world.watchdog().section_within(format!("step {} of {}", self.state.step + 1, context.stage), self.patience());
+        let (world, step) = (context.world, self.state.step + 1);
+        let _section = world.watchdog().step(step, format!("step {step} of {}", context.stage), &prepared.rows, self.patience(context));
         let slots = self.objective.slots();
-        let mut totals = vec![0.0; slots.len() + 4];
-        for batch in &prepared.micro {
-            totals.iter_mut().zip(batch.counts()).for_each(|(total, count)| *total += count);
-            totals[slots.len()] += batch.documents() as f64;
-            totals[slots.len() + 1] += batch.tokens() as f64;
-        }
-        totals[slots.len() + 2] = f64::from(u8::from(context.signals.stop_requested(context.run.path())));
-        totals[slots.len() + 3] = f64::from(u8::from(context.signals.save_requested(context.run.path())));
-        context.world.communicator().all_reduce_f64(&mut totals, ReduceOp::Sum)?;
-        let mut sums = self.backward(prepared, &totals[..slots.len()])?;
-        context.world.communicator().all_reduce_f64(&mut sums, ReduceOp::Sum)?;
-        let grad_norm = self.update(&sums)?;
+        let mut totals = self.counts(prepared, context);
+        world.communicator().all_reduce_f64(&mut totals, ReduceOp::Sum)?;
+        let started = Instant::now();
+        let sums = self.backward(prepared, &totals[..slots.len()], world)?;
+        let bad = sums.iter().any(|sum| !sum.is_finite());
+        let working = world.watchdog().part("waiting for the sums of gradients");
+        let busy = started.elapsed();
+        self.reducer.finish()?;
+        drop(working);
+        // A rank tells the others in the same message whether its losses were finite and how long it worked.
+        let mut shared = sums;
+        shared.resize(slots.len() + 2 * world.size(), 0.0);
+        shared[slots.len() + world.rank()] = f64::from(u8::from(bad));
+        shared[slots.len() + world.size() + world.rank()] = busy.as_secs_f64();
+        world.communicator().all_reduce_f64(&mut shared, ReduceOp::Sum)?;
+        let (sums, of_ranks) = shared.split_at(slots.len());
+        let (bad, busy) = of_ranks.split_at(world.size());
+        let updating = world.watchdog().part("updating the weights");
+        let (grad_norm, finite) = self.update(sums)?;
+        drop(updating);
         let mut report = StepReport {
             grad_norm,
+            finite,
+            bad_ranks: (0..world.size()).filter(|&rank| bad[rank] > 0.0).collect(),
+            busy_s: busy.to_vec(),
             documents: totals[slots.len()],
             tokens: totals[slots.len() + 1],
             stop: totals[slots.len() + 2] > 0.0,
             save: totals[slots.len() + 3] > 0.0,
             ..StepReport::default()
         };
-        for ((slot, sum), count) in slots.iter().zip(&sums).zip(&totals) {
+        for ((slot, sum), count) in slots.iter().zip(sums).zip(&totals) {
             let task = slot.split('/').next().unwrap_or(slot).to_owned();
             *report.losses.entry(task).or_default() += if *count > 0.0 { sum / count } else { 0.0 };
         }
         report.loss = report.losses.values().sum();
-        self.state.step += 1;
+        self.state.step = step;
         let mut hash = OrderHash::from_hex(&self.state.order_hash).unwrap_or_default();
         hash.add(self.state.step, prepared.rows.iter().copied());
         self.state.order_hash = hash.to_hex();
         Ok(report)
     }
 
-    /// How long a step may take before the watchdog takes it for hung: generous for the first step of this process, then a minute more
-    /// than many times the longest step so far.
-    fn patience(&self) -> Duration {
-        match self.longest_step {
-            None => FIRST_STEP_LIMIT,
-            Some(longest) => STEP_LIMIT + 20 * longest,
+    /// What this rank brings to a step: valid rows of each slot, documents, tokens, requests to stop and to save.
+    fn counts(&self, prepared: &StepBatches<O::Batch>, context: &StageContext) -> Vec<f64> {
+        let slots = self.objective.slots().len();
+        let mut totals = vec![0.0; slots + 4];
+        for batch in &prepared.micro {
+            totals.iter_mut().zip(batch.counts()).for_each(|(total, count)| *total += count);
+            totals[slots] += batch.documents() as f64;
+            totals[slots + 1] += batch.tokens() as f64;
         }
+        totals[slots + 2] = f64::from(u8::from(context.signals.stop_requested(context.run.path())));
+        totals[slots + 3] = f64::from(u8::from(context.signals.save_requested(context.run.path())));
+        totals
     }
 
-    /// Forward and backward over all micro-batches; returns this rank's slot sums.
-    fn backward(&mut self, prepared: &StepBatches<O::Batch>, totals: &[f64]) -> Result<Vec<f64>> {
+    /// How long a step may take before the watchdog takes it for hung: generous for the first step of this process, then the limit that was
+    /// set, or many times the longest step so far.
+    fn patience(&self, context: &StageContext) -> Duration {
+        let limit = context.world.watchdog().limit();
+        self.longest_step.map_or(limit.max(FIRST_STEP_LIMIT), |longest| limit.max(20 * longest))
+    }
+
+    /// Forward and backward over all micro-batches; returns this rank's slot sums. The reducer is armed afterwards.
+    fn backward(&mut self, prepared: &StepBatches<O::Batch>, totals: &[f64], world: &World) -> Result<Vec<f64>> {
+        let _section = world.watchdog().part("forward and backward");
         self.buckets.zero()?;
-        let forward = Forward { train: true, precision: self.settings.precision };
         let mut sums = vec![0.0; totals.len()];
         if prepared.micro.is_empty() {
             self.reducer.arm()?;
         }
         for (index, batch) in prepared.micro.iter().enumerate() {
-            let terms = self.objective.forward(batch, forward)?;
+            let terms = self.objective.forward(batch, self.forward())?;
             let weights: Vec<f32> = totals.iter().map(|&total| if total > 0.0 { (1.0 / total) as f32 } else { 0.0 }).collect();
             let terms = Tensor::f_stack(&terms, 0)?.f_to_kind(Kind::Float)?;
             let loss = terms.f_dot(&Tensor::f_from_slice(&weights)?.f_to_device(terms.device())?)?;
@@ -245,20 +328,16 @@ impl<'a, O: Objective> Trainer<'a, O> {
             let values = Vec::<f32>::try_from(terms.detach())?;
             sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(value));
         }
-        self.reducer.finish()?;
         Ok(sums)
     }
 
-    /// Clips and steps; a non-finite loss or gradient never reaches the parameters. Every rank decides from the same reduced numbers.
-    fn update(&mut self, sums: &[f64]) -> Result<f64> {
+    /// Clips and steps, and returns the norm and whether all numbers were finite; otherwise nothing is changed. Every rank decides from the
+    /// same reduced numbers.
+    fn update(&mut self, sums: &[f64]) -> Result<(f64, bool)> {
         let plan = &self.settings.plan;
         let norm = self.buckets.norm()?;
         if !norm.is_finite() || sums.iter().any(|sum| !sum.is_finite()) {
-            if plan.non_finite == "skip" {
-                return Ok(norm);
-            }
-            let (stage, step) = (self.state.stage.clone(), self.state.step + 1);
-            return Err(Error::NonFinite { stage, step });
+            return Ok((norm, false));
         }
         if plan.clip > 0.0 && norm > plan.clip {
             self.buckets.scale(plan.clip / (norm + 1e-6))?;
@@ -268,7 +347,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
             settings.lr = base * rate;
         }
         self.optimizer.step()?;
-        Ok(norm)
+        Ok((norm, true))
     }
 
     fn after_step(&mut self, report: &StepReport, started: Instant, metrics: &mut Option<Metrics>, progress: &mut Progress) -> Result<()> {
@@ -277,6 +356,14 @@ impl<'a, O: Objective> Trainer<'a, O> {
         let seconds = elapsed.as_secs_f64();
         self.state.seconds += seconds;
         let rate = report.documents / seconds.max(1e-9);
+        let score = if report.finite { self.state.losses.score(report.loss) } else { None };
+        if report.finite {
+            self.state.skipped_in_a_row = 0;
+        }
+        if let Some(score) = score.filter(|&score| score >= SPIKE) {
+            let (step, loss) = (self.state.step, report.loss);
+            progress.note(&format!("the loss of step {step}, {loss:.4}, is {score:.1} standard deviations above those before it"));
+        }
         progress.update(self.state.step, || format!("loss {:.4}, {rate:.0} documents/s", report.loss));
         if let Some(writer) = metrics {
             let plan = &self.settings.plan;
@@ -291,7 +378,16 @@ impl<'a, O: Objective> Trainer<'a, O> {
                 order_hash: Some(self.state.order_hash.clone()),
                 ..MetricLine::default()
             };
-            let line = report.losses.iter().fold(line, |line, (task, loss)| line.with(&format!("loss/{task}"), *loss));
+            let mut line = report.losses.iter().fold(line, |line, (task, loss)| line.with(&format!("loss/{task}"), *loss));
+            if let Some(score) = score {
+                line = line.with("loss_z", score);
+            }
+            if !report.finite {
+                line = line.with("skipped", 1.0);
+            }
+            if let Some((rank, score)) = straggler(&report.busy_s) {
+                line = line.with("straggler", score).with("straggler_rank", rank as f64);
+            }
             writer.write(&line)?;
         }
         Ok(())
@@ -308,18 +404,52 @@ impl<'a, O: Objective> Trainer<'a, O> {
             save |= boundary.reached(&mut self.state, progress)?;
         }
         let last = self.state.finished;
+        if save || due(plan.compare_ranks_steps) {
+            self.compare_ranks(context)?;
+        }
         if save {
-            let saved = if context.is_root() { boundary.save(&self.state, self.optimizer.state()) } else { Ok(()) };
-            context.world.agree(saved)?;
-            if context.is_root() && report.save {
-                fs_err::remove_file(context.run.path().join("SAVE")).ok();
-            }
+            self.save(report.save || report.stop || last, context, boundary)?;
+        }
+        if context.is_root() && report.save {
+            fs_err::remove_file(context.run.path().join("SAVE")).ok();
         }
         if report.stop && !last {
             return Err(Error::Stopped { stage: self.state.stage.clone(), step });
         }
         Ok(())
     }
+
+    /// Takes a checkpoint on rank 0 and, where `settled`, waits until it is on the disk.
+    fn save(&self, settled: bool, context: &StageContext, boundary: &mut dyn Boundary) -> Result<()> {
+        let _section = context.world.watchdog().section_within(format!("the checkpoint of step {}", self.state.step), Duration::MAX);
+        let mut saved = Ok(());
+        if context.is_root() {
+            saved = boundary.save(&self.state, self.optimizer.state());
+            if saved.is_ok() && settled {
+                saved = boundary.settle();
+            }
+        }
+        context.world.agree(saved)
+    }
+
+    fn compare_ranks(&self, context: &StageContext) -> Result<()> {
+        if self.settings.plan.compare_ranks_steps == 0 {
+            return Ok(());
+        }
+        let _section = context.world.watchdog().section_within("comparing the weights of all ranks", self.patience(context));
+        let weights: Vec<(String, Tensor)> =
+            self.objective.parameters().trainable().map(|entry| (entry.name.clone(), entry.tensor.shallow_clone())).collect();
+        replicas::compare(context.world, &weights)
+    }
+}
+
+/// The slowest rank and how many times as long as the median it worked; `None` for one rank.
+fn straggler(busy_s: &[f64]) -> Option<(usize, f64)> {
+    let mut sorted = busy_s.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let median = *sorted.get((sorted.len() - 1) / 2).filter(|_| sorted.len() > 1)?;
+    let rank = (0..busy_s.len()).max_by(|&a, &b| busy_s[a].total_cmp(&busy_s[b]))?;
+    Some((rank, busy_s[rank] / median.max(1e-9)))
 }
 
 /// Parameters that share a learning rate and a weight decay, in order of their first member.
@@ -344,3 +474,7 @@ fn groups<O: Objective>(parameters: &[(String, Tensor)], plan: &StagePlan, objec
     }
     groups
 }
+
+#[cfg(test)]
+#[path = "trainer_tests.rs"]
+mod tests;

@@ -172,6 +172,10 @@ impl BatchSource for PretrainSource<'_> {
         });
         Ok(StepBatches { micro: micro.collect(), rows })
     }
+
+    fn title(&self, row: usize) -> String {
+        self.store.title(row).to_owned()
+    }
 }
 
 /// The pre-training objective: L = RelAlign + RelDet + XRelDet + MenMat + XMenMat, unweighted.

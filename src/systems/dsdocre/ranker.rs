@@ -88,6 +88,10 @@ impl BatchSource for RankSource<'_> {
         });
         Ok(StepBatches { micro: micro.collect(), rows: batch })
     }
+
+    fn title(&self, row: usize) -> String {
+        self.store.title(row).to_owned()
+    }
 }
 
 /// The ranker's objective.

@@ -49,4 +49,8 @@ impl BatchSource for EvidenceSource<'_> {
         let micro = parts.map(|range| self.layout.batch(&items[range])).collect::<Result<_>>()?;
         Ok(StepBatches { micro, rows })
     }
+
+    fn title(&self, row: usize) -> String {
+        self.store.title(row).to_owned()
+    }
 }

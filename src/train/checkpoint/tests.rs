@@ -1,3 +1,5 @@
+use std::cell::Cell;
+
 use tch::{Device, Kind};
 
 use super::*;
@@ -15,21 +17,23 @@ fn tensors(name: &str, first: f64) -> Vec<(String, Tensor)> {
 /// A stage's folder with checkpoints of `steps`.
 fn stage(steps: &[u64]) -> tempfile::TempDir {
     let temp = tempfile::tempdir().unwrap();
-    let tokenizer = tokenizer(temp.path());
     for &step in steps {
-        let content = CheckpointContent {
-            encoder_config: serde_json::json!({"model_type": "bert", "hidden_size": 3}),
-            encoder: tensors("pooler.dense.weight", 0.0),
-            heads: tensors("relation.weight", 10.0),
-            optimizer: tensors("moment1.relation.weight", 20.0),
-            description: serde_json::json!({"relation_width": 3}),
-            trainer: TrainerState { stage: "pretrain".into(), step, best: Some((0.5, 2)), ..TrainerState::default() },
-            tokenizer: &tokenizer,
-            extra: vec![("note.txt".into(), b"further".to_vec())],
-        };
-        Checkpoint::write(&folder_of_step(temp.path(), step), &content).unwrap();
+        Checkpoint::write(&folder_of_step(temp.path(), step), &content(temp.path(), step, 0.0)).unwrap();
     }
     temp
+}
+
+fn content(folder: &Path, step: u64, first: f64) -> CheckpointContent {
+    CheckpointContent {
+        encoder_config: serde_json::json!({"model_type": "bert", "hidden_size": 3}),
+        encoder: tensors("pooler.dense.weight", first),
+        heads: tensors("relation.weight", 10.0),
+        optimizer: tensors("moment1.relation.weight", 20.0),
+        description: serde_json::json!({"relation_width": 3}),
+        trainer: TrainerState { stage: "pretrain".into(), step, best: Some((0.5, 2)), ..TrainerState::default() },
+        tokenizer: tokenizer(folder),
+        extra: vec![("note.txt".into(), b"further".to_vec())],
+    }
 }
 
 fn steps(stage: &tempfile::TempDir) -> Vec<u64> {
@@ -87,6 +91,30 @@ fn a_changed_byte_in_any_file_is_named() {
 }
 
 #[test]
+fn flips_and_cuts_anywhere_give_an_error_or_the_same_content() {
+    let stage = stage(&[1]);
+    let folder = folder_of_step(stage.path(), 1);
+    let content = |checkpoint: &Checkpoint| (checkpoint.heads().unwrap(), checkpoint.optimizer().unwrap(), checkpoint.trainer().unwrap());
+    let good_content = content(&Checkpoint::open(&folder).unwrap());
+    for path in names(&folder) {
+        let good = fs_err::read(&path).unwrap();
+        // A sample that meets every kind of place: about fifty bytes of each file.
+        for at in (0..good.len()).step_by((good.len() / 50).max(1) | 1) {
+            let mut flipped = good.clone();
+            flipped[at] ^= 1 << (at % 8);
+            for broken in [&flipped[..], &good[..at]] {
+                fs_err::write(&path, broken).unwrap();
+                match Checkpoint::open(&folder) {
+                    Ok(found) => assert_eq!(content(&found), good_content, "{} at {at}", path.display()),
+                    Err(error) => assert!(matches!(error, Error::Data(_)), "{} at {at}: {error}", path.display()),
+                }
+            }
+        }
+        fs_err::write(&path, good).unwrap();
+    }
+}
+
+#[test]
 fn a_folder_without_a_seal_is_no_checkpoint() {
     let stage = stage(&[3, 5, 9]);
     fs_err::remove_file(folder_of_step(stage.path(), 9).join(SEAL)).unwrap();
@@ -132,16 +160,154 @@ fn a_seal_names_only_files_of_its_folder() {
     assert_eq!(resealed(|seal| *seal = serde_json::json!({"files": 3})).exit_code(), 65);
 }
 
+fn keep(newest: usize, every: u64, best: Option<u64>) -> Retention {
+    Retention { newest, every, best }
+}
+
 #[test]
-fn pruning_keeps_the_newest_and_the_spared() {
-    let stage = stage(&[1, 2, 10, 30, 200]);
-    Checkpoint::prune(stage.path(), 2, Some(2)).unwrap();
-    assert_eq!(steps(&stage), [2, 30, 200]);
-    Checkpoint::prune(stage.path(), 9, None).unwrap();
-    assert_eq!(steps(&stage), [2, 30, 200], "fewer than are to be kept");
-    Checkpoint::prune(stage.path(), 1, None).unwrap();
+fn pruning_keeps_the_newest_the_best_and_every_mth() {
+    let stage = stage(&[1, 2, 10, 20, 30, 200]);
+    Checkpoint::prune(stage.path(), keep(2, 20, Some(2))).unwrap();
+    assert_eq!(steps(&stage), [2, 20, 30, 200]);
+    Checkpoint::prune(stage.path(), keep(9, 0, None)).unwrap();
+    assert_eq!(steps(&stage), [2, 20, 30, 200], "fewer than are to be kept");
+    Checkpoint::prune(stage.path(), keep(1, 0, None)).unwrap();
     assert_eq!(steps(&stage), [200]);
     assert!(!folder_of_step(stage.path(), 30).exists());
+    Checkpoint::prune(stage.path(), keep(0, 0, None)).unwrap();
+    assert_eq!(steps(&stage), [200], "the last one is never removed");
+}
+
+/// A disk on which the process dies at the n-th operation: before it, or with it half done.
+struct Dying {
+    left: Cell<usize>,
+    half: bool,
+    exchanges: bool,
+}
+
+impl Dying {
+    fn new(left: usize, half: bool, exchanges: bool) -> Self {
+        Self { left: Cell::new(left), half, exchanges }
+    }
+
+    /// Does an operation if there is life left; in the last one `halfway` instead, where it is to be half done.
+    fn live<T>(&self, whole: impl FnOnce() -> Result<T>, halfway: impl FnOnce()) -> Result<T> {
+        let left = self.left.get();
+        self.left.set(left.saturating_sub(1));
+        match left {
+            0 => Err(Error::Bug("dead".into())),
+            1 => {
+                if self.half {
+                    halfway();
+                }
+                Err(Error::Bug("dead".into()))
+            }
+            _ => whole(),
+        }
+    }
+}
+
+fn names(folder: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = fs_err::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+impl Disk for Dying {
+    fn create_folder(&self, path: &Path) -> Result<()> {
+        self.live(|| LocalDisk.create_folder(path), || fs_err::create_dir_all(path).unwrap())
+    }
+
+    fn write(&self, folder: &Path, write: &mut dyn FnMut(&Path) -> Result<()>) -> Result<()> {
+        let write = std::cell::RefCell::new(write);
+        let torn = || {
+            let before = names(folder);
+            write.borrow_mut()(folder).unwrap();
+            for path in names(folder).into_iter().filter(|path| !before.contains(path)) {
+                let bytes = fs_err::read(&path).unwrap();
+                fs_err::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+            }
+        };
+        // The seal is renamed into place when it is whole: `corpus::atomic` has its own test.
+        let seal = folder.join("trainer.json").exists() && folder.join("vocab.txt").exists();
+        self.live(
+            || write.borrow_mut()(folder),
+            || {
+                if !seal {
+                    torn();
+                }
+            },
+        )
+    }
+
+    fn sync(&self, path: &Path) -> Result<()> {
+        self.live(|| LocalDisk.sync(path), || {})
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        self.live(|| LocalDisk.rename(from, to), || {})
+    }
+
+    fn exchange(&self, one: &Path, other: &Path) -> Result<bool> {
+        self.live(|| if self.exchanges { LocalDisk.exchange(one, other) } else { Ok(false) }, || {})
+    }
+
+    fn remove_file(&self, path: &Path) -> Result<()> {
+        self.live(|| LocalDisk.remove_file(path), || {})
+    }
+
+    fn remove_folder(&self, path: &Path) -> Result<()> {
+        self.live(
+            || LocalDisk.remove_folder(path),
+            || {
+                for path in if path.exists() { names(path) } else { Vec::new() }.into_iter().step_by(2) {
+                    fs_err::remove_file(path).unwrap();
+                }
+            },
+        )
+    }
+}
+
+/// Saves `step` over a stage that holds 1 and 2, and prunes, with death at every operation; the first value of the encoder tells which
+/// checkpoint is found afterwards.
+fn dies_everywhere(step: u64, exchanges: bool) {
+    const OLD: f32 = 0.0;
+    const NEW: f32 = 5.0;
+    let first =
+        |checkpoint: &Checkpoint| hf::read_folder(checkpoint.path()).unwrap().tensors["pooler.dense.weight"].double_value(&[0, 0]) as f32;
+    let mut seen = Vec::new();
+    for (lives, half) in (1..).flat_map(|lives| [(lives, false), (lives, true)]) {
+        let stage = stage(&[1, 2]);
+        let disk = Dying::new(lives, half, exchanges);
+        let new = content(stage.path(), step, f64::from(NEW));
+        let outcome = Checkpoint::write_on(&disk, &folder_of_step(stage.path(), step), &new)
+            .and_then(|_| Checkpoint::prune_on(&disk, stage.path(), keep(1, 0, None)));
+        let before = (exchanges || step != 2).then(|| first(&Checkpoint::latest(stage.path()).unwrap().unwrap()));
+        Checkpoint::sweep(stage.path()).unwrap();
+        let found = Checkpoint::latest(stage.path()).unwrap().expect("one is always there");
+        let value = first(&found);
+        assert!(before.is_none_or(|before| before == value), "sweeping changes what is found");
+        assert_eq!(value == NEW, found.trainer().unwrap().step == step && value != OLD, "old and new do not mix");
+        assert!(names(stage.path()).iter().all(|path| !path.file_name().unwrap().to_string_lossy().starts_with('.')), "swept");
+        seen.push(value);
+        Checkpoint::write(&folder_of_step(stage.path(), 3), &content(stage.path(), 3, 1.0)).unwrap();
+        if outcome.is_ok() {
+            assert!(value == NEW && lives > 15, "{lives} operations");
+            break;
+        }
+    }
+    assert!(seen.contains(&OLD) && seen.is_sorted(), "first the old one, from some operation on the new one: {seen:?}");
+}
+
+#[test]
+fn death_at_any_operation_leaves_a_whole_checkpoint() {
+    dies_everywhere(3, true);
+}
+
+#[test]
+fn death_while_one_is_replaced_leaves_the_old_or_the_new() {
+    dies_everywhere(2, true);
+    dies_everywhere(2, false);
 }
 
 #[test]

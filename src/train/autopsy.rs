@@ -1,0 +1,247 @@
+//! What became of a run: the flight recorders of all ranks read together, and the one sentence about the rank to blame.
+//!
+//! Not for recording (`dist`) and not for ending the world (the watchdog does, with the sentence from here).
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::run_folder::{RunFolder, host_name};
+use crate::dist::{Event, EventKind, Flight, FlightRecorder, World, flight_path, now_ns, place};
+use crate::{DataError, Error, Result};
+
+/// Rows that a sentence names.
+const ROWS_SHOWN: usize = 6;
+
+/// The folder of a run's recorders.
+fn flights(run: &Path) -> PathBuf {
+    run.join("log/flight")
+}
+
+/// The sentence that the last failure was told with.
+fn verdict_path(run: &Path) -> PathBuf {
+    run.join("log/verdict.txt")
+}
+
+/// Starts this rank's recorder in the run folder and lets the watchdog use those of all ranks. Every rank calls it.
+///
+/// # Errors
+/// I/O errors, on every rank if on any.
+pub fn record(run: &RunFolder, world: &World) -> Result<()> {
+    let folder = run.path().to_owned();
+    if world.is_root() {
+        put_aside(&folder, world.size());
+    }
+    let recorder = world.agree(FlightRecorder::create(&flights(&folder), world.rank(), world.size(), &host_name()))?;
+    crate::dist::keeper::name_run(&folder);
+    let (own, for_peers) = (world.rank(), folder.clone());
+    let explain = move |line: &str| speak(&folder, &explain(&folder, own, line));
+    let peers =
+        move |limit| lost(&Flight::read_all(&flights(&for_peers)).ok()?, own, limit, now_ns()).and_then(|said| speak(&for_peers, &said));
+    world.watchdog().attach(recorder, Box::new(explain), Box::new(peers));
+    Ok(())
+}
+
+/// Forgets the last failure, and the recorders of ranks that this start does not have.
+fn put_aside(run: &Path, world: usize) {
+    fs_err::remove_file(verdict_path(run)).ok();
+    for rank in (world..).map(|rank| flight_path(&flights(run), rank)).take_while(|path| path.exists()) {
+        fs_err::rename(&rank, rank.with_extension("previous")).ok();
+    }
+}
+
+/// What to say of a rank that was killed by a signal; `None` where another rank has spoken already.
+pub fn obituary(run: &Path, rank: usize, signal: &str) -> Option<String> {
+    let flights = Flight::read_all(&flights(run)).unwrap_or_default();
+    let said = match flights.iter().find(|flight| flight.rank == rank) {
+        Some(flight) => format!("{} was killed by {signal} {}{}", name(flight), doing(flight, now_ns()), others(&flights, rank)),
+        None => format!("rank {rank} on {} was killed by {signal}", host_name()),
+    };
+    speak(run, &(said + &last_checkpoint(run)))
+}
+
+/// Keeps the first sentence of a failure; `None` for the later ones.
+fn speak(run: &Path, sentence: &str) -> Option<String> {
+    match fs_err::OpenOptions::new().write(true).create_new(true).open(verdict_path(run)) {
+        Ok(mut file) => {
+            let _ = writeln!(file, "{sentence}");
+            Some(sentence.to_owned())
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => None,
+        Err(_) => Some(sentence.to_owned()),
+    }
+}
+
+/// The sentence for a rank that met its limit: about the rank that holds up the others, or its own line where that cannot be told.
+fn explain(run: &Path, own: usize, line: &str) -> String {
+    let flights = Flight::read_all(&flights(run)).unwrap_or_default();
+    let now = now_ns();
+    let blame = lost(&flights, own, Duration::from_secs(2), now).or_else(|| behind(&flights, now));
+    blame.unwrap_or_else(|| line.to_owned()) + &last_checkpoint(run)
+}
+
+/// The first other rank on this machine that gives no sign of life although its recorder is open: gone, or silent for longer than `limit`.
+fn lost(flights: &[Flight], own: usize, limit: Duration, now: u64) -> Option<String> {
+    let here = place();
+    let others_here = flights.iter().filter(|flight| flight.rank != own && flight.place == here && flight.ended.is_none());
+    others_here.into_iter().find_map(|flight| {
+        let silent = Duration::from_nanos(now.saturating_sub(flight.alive_ns));
+        let gone = !Path::new("/proc").join(flight.pid.to_string()).exists();
+        let what = match (gone, silent > limit) {
+            (true, _) => "ended without a word".to_owned(),
+            (false, true) => format!("has given no sign of life for {:.0} s (stopped?)", silent.as_secs_f64()),
+            (false, false) => return None,
+        };
+        Some(format!("{} {what} {}{}", name(flight), doing(flight, flight.alive_ns), others(flights, flight.rank)))
+    })
+}
+
+/// The rank that is behind: the one with the fewest collectives begun, where not all have begun as many.
+fn behind(flights: &[Flight], now: u64) -> Option<String> {
+    let begun = |flight: &Flight| flight.events.iter().map(|event| event.collective).max().unwrap_or(0);
+    let (least, most) = (flights.iter().min_by_key(|flight| begun(flight))?, flights.iter().max_by_key(|flight| begun(flight))?);
+    if begun(least) == begun(most) {
+        return None;
+    }
+    Some(format!("{} holds up the others {}{}", name(least), doing(least, now), others(flights, least.rank)))
+}
+
+fn name(flight: &Flight) -> String {
+    format!("rank {} on {} (process {})", flight.rank, flight.host, flight.pid)
+}
+
+/// What a rank is at, and with which documents.
+fn doing(flight: &Flight, now: u64) -> String {
+    let Some(inner) = flight.open.last() else { return "outside of any section".into() };
+    let names: Vec<String> = flight.open.iter().map(describe).collect();
+    let seconds = now.saturating_sub(inner.time_ns) as f64 / 1e9;
+    let documents = flight.open.iter().find(|event| event.documents > 0).map_or_else(String::new, |event| {
+        let rows: Vec<String> = event.rows.iter().take(ROWS_SHOWN).map(ToString::to_string).collect();
+        let more = if event.documents as usize > rows.len() { ", …" } else { "" };
+        format!(", documents in rows {}{more}", rows.join(", "))
+    });
+    format!("in {} for {seconds:.1} s{documents}", names.join(" > "))
+}
+
+fn describe(event: &Event) -> String {
+    let bucket = event.bucket.map_or_else(String::new, |bucket| format!(" of gradient bucket {bucket}"));
+    match event.collective {
+        0 => event.text.clone(),
+        number => format!("{}{bucket} (collective {number}, {} bytes)", event.text, event.bytes),
+    }
+}
+
+/// What the other ranks wait in, most frequent first.
+fn others(flights: &[Flight], rank: usize) -> String {
+    let mut waiting: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for flight in flights.iter().filter(|flight| flight.rank != rank && flight.ended.is_none()) {
+        let at = flight.open.last().map_or_else(|| "no section".to_owned(), describe);
+        waiting.entry(at).or_default().push(flight.rank);
+    }
+    let mut groups: Vec<_> = waiting.into_iter().collect();
+    groups.sort_by_key(|(_, ranks)| std::cmp::Reverse(ranks.len()));
+    groups.iter().fold(String::new(), |mut text, (at, ranks)| {
+        let list = ranks.iter().take(8).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let (plural, verb) = if ranks.len() == 1 { ("rank", "is") } else { ("ranks", "are") };
+        let _ = write!(text, "; {plural} {list}{} {verb} in {at}", if ranks.len() > 8 { ", …" } else { "" });
+        text
+    })
+}
+
+/// Where the newest sealed checkpoint of the run lies.
+fn last_checkpoint(run: &Path) -> String {
+    let stages = fs_err::read_dir(run.join("checkpoints")).into_iter().flatten().flatten();
+    let steps = stages.filter_map(|stage| fs_err::read_dir(stage.path()).ok()).flatten().flatten().map(|step| step.path());
+    let sealed = steps.filter_map(|step| Some((fs_err::metadata(step.join("MANIFEST.json")).ok()?.modified().ok()?, step)));
+    sealed.max().map_or_else(
+        || "; there is no checkpoint yet".to_owned(),
+        |(_, step)| format!("; the last good checkpoint is {}", step.strip_prefix(run).unwrap_or(&step).display()),
+    )
+}
+
+/// Where a rank stands, by its recorder.
+#[derive(Clone, Debug)]
+pub struct RankState(Flight);
+
+impl RankState {
+    /// Whether it has neither ended nor been silent for a minute.
+    pub fn is_at_work(&self) -> bool {
+        self.0.ended.is_none() && now_ns().saturating_sub(self.0.alive_ns) < 60_000_000_000
+    }
+}
+
+impl std::fmt::Display for RankState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0.ended {
+            Some(code) => write!(f, "{} ended with exit code {code}", name(&self.0)),
+            None if self.is_at_work() => write!(f, "{} {}", name(&self.0), doing(&self.0, now_ns())),
+            None => write!(f, "{} is silent; it was {}", name(&self.0), doing(&self.0, self.0.alive_ns)),
+        }
+    }
+}
+
+/// The state of all ranks of a run.
+///
+/// # Errors
+/// A folder without recorders.
+pub fn rank_states(run: &Path) -> Result<Vec<RankState>> {
+    Ok(Flight::read_all(&flights(run))?.into_iter().map(RankState).collect())
+}
+
+/// The report of `autopsy`: the verdict, a line a rank, and the last events of all ranks in order of time.
+///
+/// # Errors
+/// A folder without recorders.
+pub fn autopsy(run: &Path, last_events: usize) -> Result<String> {
+    let folder = flights(run);
+    let missing = |error: Error| match error {
+        Error::Io(_) => {
+            DataError::new(run, "holds no flight recorders (log/flight)").hint("name a run folder in which training was started").into()
+        }
+        other => other,
+    };
+    let flights = Flight::read_all(&folder).map_err(missing)?;
+    let mut text = String::new();
+    if let Ok(verdict) = fs_err::read_to_string(verdict_path(run)) {
+        let _ = writeln!(text, "{}", verdict.trim_end());
+    } else if let Some(said) = lost(&flights, usize::MAX, Duration::from_secs(60), now_ns()) {
+        let _ = writeln!(text, "{said}");
+    }
+    let end = flights.iter().map(|flight| flight.alive_ns).max().unwrap_or(0);
+    let _ = writeln!(text, "{} of {} ranks left a recorder", flights.len(), flights.first().map_or(0, |flight| flight.world));
+    for flight in &flights {
+        let state = match flight.ended {
+            Some(code) => format!("ended with exit code {code}"),
+            None => format!("did not end by itself; last sign of life {} before the last of all", before(end, flight.alive_ns)),
+        };
+        let _ = writeln!(text, "{}: {state}; {}", name(flight), doing(flight, flight.alive_ns));
+    }
+    let mut events: Vec<(&Flight, &Event)> =
+        flights.iter().flat_map(|flight| flight.events.iter().map(move |event| (flight, event))).collect();
+    events.sort_by_key(|(_, event)| event.time_ns);
+    let names: BTreeMap<(usize, u64), String> =
+        events.iter().map(|(flight, event)| ((flight.rank, event.section), *event)).fold(BTreeMap::new(), |mut names, (key, event)| {
+            if event.kind == EventKind::Enter {
+                names.insert(key, describe(event));
+            }
+            names
+        });
+    let _ = writeln!(text, "the last events, in seconds before the last sign of life of any rank:");
+    for (flight, event) in &events[events.len().saturating_sub(last_events)..] {
+        let mark = if event.kind == EventKind::Enter { "begins" } else { "ends" };
+        let at = names.get(&(flight.rank, event.section)).map_or("an older section", String::as_str);
+        let step = if event.step > 0 { format!("step {}", event.step) } else { String::new() };
+        let _ = writeln!(text, "{:>12}  rank {:<4} {step:<14} {mark:<6} {at}", before(end, event.time_ns), flight.rank);
+    }
+    Ok(text)
+}
+
+fn before(end: u64, time: u64) -> String {
+    format!("{:.6} s", end.saturating_sub(time) as f64 / 1e9)
+}
+
+#[cfg(test)]
+#[path = "autopsy_tests.rs"]
+mod tests;

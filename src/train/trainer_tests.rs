@@ -1,0 +1,288 @@
+//! The step loop over a toy model: what several ranks do when numbers break, and where the loop stands afterwards.
+
+use tch::{Device, Kind};
+
+use super::*;
+use crate::dist::{Communicator, mortal_world, simulated_world};
+use crate::torch::Init;
+use crate::torch::Parameters;
+
+const BATCH: usize = 6;
+
+/// How a document breaks the step.
+#[derive(Clone, Copy, PartialEq)]
+enum Poison {
+    /// Its loss is not a number.
+    Loss,
+    /// Its loss is 0, but the gradient is not a number.
+    Gradient,
+}
+
+/// A weight vector against one number a document; the loss of a document is (w·1 − x)².
+struct Toy {
+    parameters: Parameters,
+    weight: Tensor,
+}
+
+struct ToyBatch {
+    values: Vec<f32>,
+    poison: Option<Poison>,
+    counts: [f64; 1],
+}
+
+/// Documents are numbers; those of `poisoned` rows break the step.
+struct ToySource {
+    poisoned: Vec<(usize, Poison)>,
+}
+
+impl Toy {
+    fn new() -> Self {
+        let mut parameters = Parameters::new(3, Device::Cpu);
+        let weight = parameters.declare("weight", &[4], Init::Normal { std: 1.0 }).unwrap();
+        Self { parameters, weight }
+    }
+
+    fn bits(&self) -> Vec<f32> {
+        Vec::try_from(self.weight.detach()).unwrap()
+    }
+}
+
+impl MicroBatch for ToyBatch {
+    fn counts(&self) -> &[f64] {
+        &self.counts
+    }
+    fn documents(&self) -> usize {
+        self.values.len()
+    }
+    fn tokens(&self) -> usize {
+        10 * self.values.len()
+    }
+}
+
+impl Objective for Toy {
+    type Batch = ToyBatch;
+
+    fn slots(&self) -> &[&'static str] {
+        &["Fit"]
+    }
+
+    fn forward(&self, batch: &ToyBatch, _forward: Forward) -> Result<Vec<Tensor>> {
+        let error = self.weight.sum(Kind::Float) - Tensor::from_slice(&batch.values);
+        let loss = error.square().sum(Kind::Float);
+        Ok(vec![match batch.poison {
+            None => loss,
+            Some(Poison::Loss) => loss * f64::NAN,
+            Some(Poison::Gradient) => loss + (self.weight.sum(Kind::Float) * 0.0).sqrt(),
+        }])
+    }
+
+    fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+}
+
+impl BatchSource for ToySource {
+    type Batch = ToyBatch;
+
+    fn prepare(&self, step: u64, share: Share) -> Result<StepBatches<ToyBatch>> {
+        let rows: Vec<usize> = (0..BATCH).map(|index| step as usize * BATCH + index).collect();
+        let mine = rows.iter().enumerate().filter(|(index, _)| share.holds(*index)).map(|(_, &row)| row);
+        let single = |row: usize| ToyBatch {
+            values: vec![row as f32 * 0.1],
+            poison: self.poisoned.iter().find(|(bad, _)| *bad == row).map(|(_, poison)| *poison),
+            counts: [1.0],
+        };
+        Ok(StepBatches { micro: mine.map(single).collect(), rows })
+    }
+
+    fn title(&self, row: usize) -> String {
+        format!("document {row}")
+    }
+}
+
+#[derive(Default)]
+struct Recorded {
+    saved: Vec<u64>,
+}
+
+impl Boundary for Recorded {
+    fn reached(&mut self, _state: &mut TrainerState, _progress: &Progress) -> Result<bool> {
+        Ok(false)
+    }
+    fn save(&mut self, state: &TrainerState, _optimizer: Vec<(String, Tensor)>) -> Result<()> {
+        self.saved.push(state.step);
+        Ok(())
+    }
+}
+
+/// What a rank is left with.
+struct Left {
+    outcome: Result<()>,
+    weights: Vec<f32>,
+    optimizer: Vec<(String, Tensor)>,
+    state: TrainerState,
+    saved: Vec<u64>,
+}
+
+/// Trains on `world` ranks; `disturb` may change a rank's model before training.
+fn train(world: usize, run: &std::path::Path, plan: &StagePlan, source: &ToySource, disturb: impl Fn(usize, &Toy) + Sync) -> Vec<Left> {
+    let ranks = simulated_world(world).into_iter().map(|comm| Arc::new(comm) as Arc<dyn Communicator>).collect();
+    train_over(ranks, run, plan, source, disturb)
+}
+
+fn train_over(
+    ranks: Vec<Arc<dyn Communicator>>,
+    run: &std::path::Path,
+    plan: &StagePlan,
+    source: &ToySource,
+    disturb: impl Fn(usize, &Toy) + Sync,
+) -> Vec<Left> {
+    let disturb = &disturb;
+    std::thread::scope(|scope| {
+        let start = |comm| {
+            scope.spawn(move || {
+                let world = World::of(comm);
+                let (toy, run, signals) = (Toy::new(), RunFolder::shared(run), Signals::default());
+                disturb(world.rank(), &toy);
+                let context = StageContext { stage: "toy", world: &world, run: &run, signals: &signals };
+                let total_steps = plan.steps.unwrap_or(1);
+                let settings = TrainerSettings { plan: plan.clone(), total_steps, boundary_steps: 0, precision: Precision::Fp32 };
+                let state = TrainerState { stage: "toy".into(), total_steps, ..TrainerState::default() };
+                let mut trainer = Trainer::new(&toy, settings, &world, state).unwrap();
+                let mut metrics = context.is_root().then(|| Metrics::open(run.path(), "toy").unwrap());
+                let mut boundary = Recorded::default();
+                let outcome = trainer.run(source, &context, &mut metrics, &mut boundary);
+                Left {
+                    outcome,
+                    weights: toy.bits(),
+                    optimizer: trainer.optimizer.state(),
+                    state: trainer.state.clone(),
+                    saved: boundary.saved,
+                }
+            })
+        };
+        let ranks: Vec<_> = ranks.into_iter().map(start).collect();
+        ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
+    })
+}
+
+fn plan(steps: u64, non_finite: &str) -> StagePlan {
+    StagePlan { learning_rate: 0.1, steps: Some(steps), non_finite: non_finite.into(), ..StagePlan::rank() }
+}
+
+fn same_tensors(one: &[(String, Tensor)], other: &[(String, Tensor)]) -> bool {
+    one.len() == other.len() && one.iter().zip(other).all(|((name, a), (other, b))| name == other && a == b)
+}
+
+#[test]
+fn a_step_that_is_not_finite_changes_nothing_on_any_rank_and_names_its_documents() {
+    for (world, poison) in [(1, Poison::Loss), (2, Poison::Loss), (2, Poison::Gradient), (3, Poison::Gradient)] {
+        let folder = tempfile::tempdir().unwrap();
+        // Row 9 is item 3 of step 2: of rank 1 of 2, of rank 0 of 3.
+        let broken = ToySource { poisoned: vec![(9, poison)] };
+        let good = train(world, folder.path(), &plan(1, "stop"), &broken, |_, _| {});
+        let bad = train(world, folder.path(), &plan(2, "stop"), &broken, |_, _| {});
+        for (good, bad) in good.iter().zip(&bad) {
+            let error = bad.outcome.as_ref().unwrap_err();
+            assert_eq!(error.exit_code(), 70);
+            let text = error.to_string();
+            assert!(text.contains("step 2 of stage `toy`") && text.contains("made by `document 9`)"), "{text}");
+            assert_eq!(text.contains("on rank 1"), world == 2 && poison == Poison::Loss, "{text}");
+            assert_eq!(good.weights, bad.weights, "{world} ranks");
+            assert!(same_tensors(&good.optimizer, &bad.optimizer), "{world} ranks");
+        }
+        let lines = fs_err::read_to_string(folder.path().join("log/non-finite.jsonl")).unwrap();
+        assert_eq!((lines.lines().count(), lines.contains("document 9")), (1, true), "{lines}");
+    }
+}
+
+#[test]
+fn skipping_leaves_out_that_update_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = ToySource { poisoned: vec![(9, Poison::Loss)] };
+    let skipped = train(2, folder.path(), &plan(4, "skip"), &source, |_, _| {});
+    for left in &skipped {
+        left.outcome.as_ref().unwrap();
+        assert_eq!((left.state.step, left.state.skipped_in_a_row, left.state.losses.steps), (4, 0, 3));
+        let steps = left.optimizer.iter().find(|(name, _)| name == "weight.step").unwrap();
+        assert_eq!(steps.1.double_value(&[]), 3.0, "the optimiser made three updates");
+        assert_eq!(left.weights, skipped[0].weights);
+        assert!(left.weights.iter().all(|weight| weight.is_finite()));
+    }
+    let lines = crate::report::read_metrics(&folder.path().join("metrics.jsonl")).unwrap();
+    let marked: Vec<(u64, bool, bool)> =
+        lines.iter().map(|line| (line.step, line.loss.is_none(), line.number("skipped").is_some())).collect();
+    assert_eq!(marked, [(1, false, false), (2, true, true), (3, false, false), (4, false, false)]);
+    assert!(lines.iter().all(|line| line.number("straggler").is_some_and(|score| score >= 1.0)));
+}
+
+#[test]
+fn too_many_skips_in_a_row_end_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = ToySource { poisoned: (1..5).map(|step| (step * BATCH, Poison::Loss)).collect() };
+    let limited = |limit| StagePlan { non_finite_limit: limit, ..plan(6, "skip") };
+    let ended = train(2, folder.path(), &limited(3), &source, |_, _| {});
+    assert!(ended.iter().all(|left| left.outcome.as_ref().is_err_and(|error| error.to_string().contains("step 5"))));
+    let done = train(2, folder.path(), &limited(4), &source, |_, _| {});
+    assert!(done.iter().all(|left| left.outcome.is_ok() && left.state.step == 6));
+}
+
+#[test]
+fn ranks_with_other_weights_are_found_before_a_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = ToySource { poisoned: Vec::new() };
+    let flip = |rank: usize, toy: &Toy| {
+        if rank == 1 {
+            let mut values = toy.bits();
+            values[2] = f32::from_bits(values[2].to_bits() ^ (1 << 12));
+            tch::no_grad(|| toy.weight.shallow_clone().copy_(&Tensor::from_slice(&values)));
+        }
+    };
+    let every = |steps| StagePlan { compare_ranks_steps: steps, checkpoint_steps: 3, ..plan(7, "stop") };
+    for (compare, found) in [(2, 2), (500, 3)] {
+        for left in train(3, folder.path(), &every(compare), &source, flip) {
+            let text = left.outcome.unwrap_err().to_string();
+            assert!(text.contains("rank 1 ") && text.contains("`weight`"), "{text}");
+            assert_eq!((left.state.step, left.saved.len()), (found, 0), "no checkpoint of unequal weights");
+        }
+    }
+    for left in train(3, folder.path(), &every(2), &source, |_, _| {}) {
+        left.outcome.unwrap();
+        assert!(left.saved.is_empty() || left.saved == [3, 6, 7]);
+    }
+}
+
+/// Seeds of bad fabrics; `DOCRE_FABRIC_SEEDS` sets their number.
+#[test]
+fn a_rank_that_dies_anywhere_ends_all_without_a_hang_and_with_whole_steps() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = ToySource { poisoned: Vec::new() };
+    let plan = StagePlan { compare_ranks_steps: 2, ..plan(5, "stop") };
+    let calm: Vec<Vec<f32>> = (0..=5)
+        .map(|steps| {
+            if steps == 0 {
+                Toy::new().bits()
+            } else {
+                train(3, folder.path(), &StagePlan { steps: Some(steps), ..plan.clone() }, &source, |_, _| {}).remove(0).weights
+            }
+        })
+        .collect();
+    let seeds = std::env::var("DOCRE_FABRIC_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(200);
+    for seed in 0..seeds {
+        let ranks = mortal_world(3, seed, 18).into_iter().map(|comm| Arc::new(comm) as Arc<dyn Communicator>).collect();
+        for (rank, left) in train_over(ranks, folder.path(), &plan, &source, |_, _| {}).into_iter().enumerate() {
+            let error = left.outcome.expect_err("the run cannot be finished");
+            assert_eq!(error.exit_code(), 71, "seed {seed}, rank {rank}: {error}");
+            let whole = &calm[left.state.step as usize];
+            let next = calm.get(left.state.step as usize + 1);
+            assert!(left.weights == *whole || Some(&left.weights) == next, "seed {seed}, rank {rank}: half a step was made");
+        }
+    }
+}
+
+#[test]
+fn the_slowest_rank_is_measured_against_the_median() {
+    assert_eq!(straggler(&[1.0]), None);
+    assert_eq!(straggler(&[1.0, 3.0]), Some((1, 3.0)));
+    assert_eq!(straggler(&[2.0, 8.0, 1.0, 2.0]), Some((1, 4.0)));
+}
