@@ -5,9 +5,7 @@ use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 use super::words::tests::{document, special};
-use super::{
-    Example, Extraction, Extractor, Forward, Foundation, MicroBatch, Objective, Profile, RelationBatch, SYSTEMS, Settings,
-};
+use super::{Example, Extraction, Extractor, Forward, Foundation, MicroBatch, Objective, Profile, RelationBatch, SYSTEMS, Settings};
 use crate::text::{EncodedDocument, EncodedFact};
 use crate::torch::device::LocalThreads;
 use crate::torch::encoder::{EncoderSpec, WordsConfig, build};
@@ -191,8 +189,9 @@ pub(crate) fn measure(extractor: &dyn Extractor) {
 fn long(words: u32, entities: u32) -> EncodedDocument {
     let sentences: Vec<u32> = (0..=words / 10).map(|sentence| sentence * 10).collect();
     let step = words / entities - 1;
-    let spans: Vec<Vec<(u32, u32)>> =
-        (0..entities).map(|e| (0..=e % 3).map(|m| ((e * step + m * 7) % (words - 1), (e * step + m * 7) % (words - 1) + 1)).collect()).collect();
+    let spans: Vec<Vec<(u32, u32)>> = (0..entities)
+        .map(|e| (0..=e % 3).map(|m| ((e * step + m * 7) % (words - 1), (e * step + m * 7) % (words - 1) + 1)).collect())
+        .collect();
     let entities: Vec<(&str, &[(u32, u32)])> = spans.iter().map(|spans| ("PER", spans.as_slice())).collect();
     let mut document = settle(document(&vec![1; words as usize], &sentences, &entities), &[(0, 1, 0), (2, 3, 1)]);
     document.pieces.iter_mut().for_each(|piece| *piece %= VOCABULARY as u32);

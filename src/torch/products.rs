@@ -167,7 +167,8 @@ mod tests {
             let x = generator.randn([batch, n, k]).set_requires_grad(true);
             let y = generator.randn([batch, k, m]).set_requires_grad(true);
             let plain = x.to_kind(Kind::Double).bmm(&y.to_kind(Kind::Double));
-            let expected = Tensor::run_backward(&[(&plain * upstream(&plain).to_kind(Kind::Double)).sum(Kind::Double)], &[&x, &y], false, false);
+            let expected =
+                Tensor::run_backward(&[(&plain * upstream(&plain).to_kind(Kind::Double)).sum(Kind::Double)], &[&x, &y], false, false);
             for out in [batched(&x, &y).unwrap(), batched_turned(&x, &y.transpose(1, 2)).unwrap()] {
                 let gradients = Tensor::run_backward(&[(&out * upstream(&out)).sum(Kind::Float)], &[&x, &y], false, false);
                 assert!(near(&out, &plain) && near(&gradients[0], &expected[0]) && near(&gradients[1], &expected[1]), "{n} × {k} × {m}");

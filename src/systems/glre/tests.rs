@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::systems::testing::{
-    EVALUATION, RELATIONS as CLASSES, TRAINING, batch, assert_logits_batch_invariant, documents, examples, foundation, remaining_loss, untouched,
+    EVALUATION, RELATIONS as CLASSES, TRAINING, assert_logits_batch_invariant, batch, documents, examples, foundation, remaining_loss,
+    untouched,
 };
 use crate::systems::words::Reading;
 use crate::systems::{BertMode, Extractor, Profile};

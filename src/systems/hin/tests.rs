@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::systems::testing::{
-    EVALUATION, RELATIONS, TRAINING, batch, assert_logits_batch_invariant, documents, examples, foundation, remaining_loss, untouched,
+    EVALUATION, RELATIONS, TRAINING, assert_logits_batch_invariant, batch, documents, examples, foundation, remaining_loss, untouched,
 };
 use crate::systems::{BertMode, Extractor, Profile};
 
