@@ -24,7 +24,7 @@ pub fn relation_vectors(entities: &Tensor, heads: &[i64], tails: &[i64], weight:
     let (weight, bias) = (weight.f_to_kind(kind)?, bias.f_to_kind(kind)?);
     if heads.is_empty() {
         // A product of no rows keeps the result connected, so that a loss over it can still be propagated.
-        return Ok(linear(&entities.f_narrow(0, 0, 0)?, &weight.f_select(2, 0)?, Some(&bias))?);
+        return linear(&entities.f_narrow(0, 0, 0)?, &weight.f_select(2, 0)?, Some(&bias));
     }
     let plan = TailPlan::new(heads, tails);
     let by_tail = linear(&select(entities, &plan.tails)?, &weight.f_reshape([width * inner, -1])?, None)?;

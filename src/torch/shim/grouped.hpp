@@ -10,7 +10,7 @@
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
-#include "simd.hpp"
+#include "panel.hpp"
 #include "tasks.hpp"
 
 // Loops of constant length over registers.
@@ -19,6 +19,7 @@
 namespace docre {
 
 constexpr int64_t kTileVectors = 3, kTilePairs = kTileVectors * kLanes;  // pairs side by side
+constexpr int64_t kStepChannels = 2;  // head channels of a step forward
 constexpr int64_t kGroupRows = 8;                                         // rows of the result that share a loaded vector
 constexpr int64_t kWeightVectors = 4, kWeightRows = 6, kPairBlock = 128;  // of the weight's gradient
 
@@ -79,20 +80,18 @@ DOCRE_INLINE void rows_product(const float* scalars, int64_t row, int64_t step, 
   }
 }
 
-// from: [pairs, width] → to: [width][kTilePairs] of the pairs of one tile; zero where there is no pair.
-DOCRE_CLONES void to_lanes(const float* from, int64_t pairs, int64_t width, int64_t tile, float* to) {
-  int64_t first = tile * kTilePairs, count = std::min(kTilePairs, pairs - first);
-  for (int64_t x = 0; x < width; x++)
-    for (int64_t p = 0; p < kTilePairs; p++) to[x * kTilePairs + p] = p < count ? from[(first + p) * width + x] : 0.0f;
+// from: [pairs, width] → to: [width][kTilePairs] of the pairs of one tile, which start at zero; and back.
+inline void to_lanes(const float* from, int64_t pairs, int64_t width, int64_t tile, float* to) {
+  int64_t first = tile * kTilePairs;
+  transpose(from + first * width, width, std::min(kTilePairs, pairs - first), width, to, kTilePairs);
 }
-DOCRE_CLONES void from_lanes(const float* from, int64_t pairs, int64_t width, int64_t tile, float* to) {
-  int64_t first = tile * kTilePairs, count = std::min(kTilePairs, pairs - first);
-  for (int64_t p = 0; p < count; p++)
-    for (int64_t x = 0; x < width; x++) to[(first + p) * width + x] = from[x * kTilePairs + p];
+inline void from_lanes(const float* from, int64_t pairs, int64_t width, int64_t tile, float* to) {
+  int64_t first = tile * kTilePairs;
+  transpose(from, kTilePairs, width, std::min(kTilePairs, pairs - first), to + first * width, width);
 }
 
-// One (block, i) of one tile: `outer` is scratch [b][kTilePairs]; head: the lanes of channel (k, i); tail: [b][kTilePairs].
-DOCRE_CLONES void grouped_step(const float* weight, int64_t class_stride, const float* head, const float* tail, int64_t b, float* outer, float* out, int64_t classes) {
+// The outer products of one head channel with the tail's channels of its block; outer: [b][kTilePairs].
+DOCRE_CLONES void outer_products(const float* head, const float* tail, int64_t b, float* outer) {
   for (int64_t j = 0; j < b; j++)
     for (int64_t v = 0; v < kTilePairs; v += kLanes) {
       Floats h, t;
@@ -100,8 +99,10 @@ DOCRE_CLONES void grouped_step(const float* weight, int64_t class_stride, const 
       load(tail + j * kTilePairs + v, t);
       store(outer + j * kTilePairs + v, h * t);
     }
-  rows_product(weight, class_stride, 1, outer, b, out, classes);
 }
+
+// out [classes][kTilePairs] += weights [classes][depth] · outer [depth][kTilePairs].
+DOCRE_CLONES void grouped_step(const float* weights, int64_t depth, const float* outer, float* out, int64_t classes) { rows_product(weights, depth, 1, outer, depth, out, classes); }
 
 // Tail channels j..j+R of one step's gradients: u[j] = sum over classes of weights[class][j] · grad[class], in registers; `sum` gathers the
 // head's gradient.
@@ -195,9 +196,10 @@ inline std::vector<float> lanes_of(const GroupedShape& shape, const float* from,
   return lanes;
 }
 
-// The weight's numbers for one head channel as [classes][b] side by side: rows of the weight lie a large power of two apart, which caches hate.
-inline void take_slab(const GroupedShape& shape, const float* weight, int64_t channel, float* slab) {
-  for (int64_t c = 0; c < shape.classes; c++) std::memcpy(slab + c * shape.b, weight + c * shape.stride() + channel * shape.b, shape.b * sizeof(float));
+// The weight's numbers for some head channels as [classes][channels · b]: rows of the weight lie a large power of two apart, which caches hate.
+inline void take_slab(const GroupedShape& shape, const float* weight, int64_t channel, int64_t channels, float* slab) {
+  int64_t count = channels * shape.b;
+  for (int64_t c = 0; c < shape.classes; c++) std::memcpy(slab + c * count, weight + c * shape.stride() + channel * shape.b, count * sizeof(float));
 }
 
 // The same for the gradient's tiles: [classes][8] for each 8 tail channels, then [classes] for each left over.
@@ -213,13 +215,16 @@ inline void take_columns(const GroupedShape& shape, const float* weight, int64_t
 inline void grouped_forward(const GroupedShape& shape, const float* head, const float* tail, const float* weight, float* out) {
   at::parallel_for(0, shape.tiles(), 1, [&](int64_t first, int64_t last) {
     auto heads = lanes_of(shape, head, shape.width(), first, last), tails = lanes_of(shape, tail, shape.width(), first, last);
-    std::vector<float> result((last - first) * shape.classes * kTilePairs), outer(shape.b * kTilePairs), slab(shape.classes * shape.b);
-    for (int64_t x = 0; x < shape.width(); x++) {
-      take_slab(shape, weight, x, slab.data());
-      for (int64_t t = 0; t < last - first; t++)
-        grouped_step(slab.data(), shape.b, heads.data() + (t * shape.width() + x) * kTilePairs,
-                     tails.data() + (t * shape.width() + x / shape.b * shape.b) * kTilePairs, shape.b, outer.data(),
-                     result.data() + t * shape.classes * kTilePairs, shape.classes);
+    std::vector<float> result((last - first) * shape.classes * kTilePairs), outer(kStepChannels * shape.b * kTilePairs), slab(shape.classes * kStepChannels * shape.b);
+    for (int64_t x = 0; x < shape.width(); x += kStepChannels) {
+      int64_t channels = std::min(kStepChannels, shape.width() - x);
+      take_slab(shape, weight, x, channels, slab.data());
+      for (int64_t t = 0; t < last - first; t++) {
+        const float *own_heads = heads.data() + t * shape.width() * kTilePairs, *own_tails = tails.data() + t * shape.width() * kTilePairs;
+        for (int64_t i = 0; i < channels; i++)
+          outer_products(own_heads + (x + i) * kTilePairs, own_tails + (x + i) / shape.b * shape.b * kTilePairs, shape.b, outer.data() + i * shape.b * kTilePairs);
+        grouped_step(slab.data(), channels * shape.b, outer.data(), result.data() + t * shape.classes * kTilePairs, shape.classes);
+      }
     }
     for (int64_t t = first; t < last; t++) from_lanes(result.data() + (t - first) * shape.classes * kTilePairs, shape.pairs, shape.classes, t, out);
   });

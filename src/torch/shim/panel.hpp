@@ -14,6 +14,8 @@ constexpr int64_t kPanel = kVectors * kLanes;  // columns of a whole panel
 constexpr int64_t kTileRows = 6;               // 24 sums, 4 operands and a factor fit the 32 registers of AVX-512
 constexpr int64_t kDepth = 128;                // terms at a time: 32 KB of a panel stay in the nearest cache
 
+typedef float HalfFloats __attribute__((vector_size(32)));
+
 // `depth` rows of numbers, `stride` apart, of which `vectors` times 16 columns count.
 struct Panel {
   const float* data;
@@ -28,14 +30,16 @@ struct TileRows {
   int64_t step;
 };
 
-template <int Rows, int Vectors>
+// `Lanes`: the vector that the machine has, so that sums stay in registers; which one makes no difference to a sum.
+template <typename Lanes, int Rows, int Vectors>
 DOCRE_INLINE void tile(const TileRows& rows, const Panel& panel, int64_t column) {
-  Floats sums[Rows][Vectors] = {};
+  constexpr int64_t kWidth = sizeof(Lanes) / sizeof(float);
+  Lanes sums[Rows][Vectors] = {};
   const float* from = panel.data + column;
   for (int64_t k = 0; k < panel.depth; k++, from += panel.stride) {
-    Floats b[Vectors];
+    Lanes b[Vectors];
 #pragma GCC unroll 4
-    for (int v = 0; v < Vectors; v++) load(from + v * kLanes, b[v]);
+    for (int v = 0; v < Vectors; v++) std::memcpy(&b[v], from + v * kWidth, sizeof(Lanes));
 #pragma GCC unroll 6
     for (int r = 0; r < Rows; r++) {
       float factor = rows.a[r][k * rows.step];
@@ -47,37 +51,38 @@ DOCRE_INLINE void tile(const TileRows& rows, const Panel& panel, int64_t column)
   for (int r = 0; r < Rows; r++)
 #pragma GCC unroll 4
     for (int v = 0; v < Vectors; v++) {
-      Floats start;
-      load(rows.base[r] + column + v * kLanes, start);
-      store(rows.out[r] + column + v * kLanes, start + sums[r][v]);
+      Lanes start;
+      std::memcpy(&start, rows.base[r] + column + v * kWidth, sizeof(Lanes));
+      start += sums[r][v];
+      std::memcpy(rows.out[r] + column + v * kWidth, &start, sizeof(Lanes));
     }
 }
 
-template <int Vectors>
+template <typename Lanes, int Vectors>
 DOCRE_INLINE void tile_of(int64_t count, const TileRows& rows, const Panel& panel, int64_t column) {
   switch (count) {
-    case 1: return tile<1, Vectors>(rows, panel, column);
-    case 2: return tile<2, Vectors>(rows, panel, column);
-    case 3: return tile<3, Vectors>(rows, panel, column);
-    case 4: return tile<4, Vectors>(rows, panel, column);
-    case 5: return tile<5, Vectors>(rows, panel, column);
-    default: return tile<6, Vectors>(rows, panel, column);
+    case 1: return tile<Lanes, 1, Vectors>(rows, panel, column);
+    case 2: return tile<Lanes, 2, Vectors>(rows, panel, column);
+    case 3: return tile<Lanes, 3, Vectors>(rows, panel, column);
+    case 4: return tile<Lanes, 4, Vectors>(rows, panel, column);
+    case 5: return tile<Lanes, 5, Vectors>(rows, panel, column);
+    default: return tile<Lanes, 6, Vectors>(rows, panel, column);
   }
 }
 
 // All columns at once, for 32 registers of 16 lanes.
 DOCRE_CLONES void wide_tile(int64_t count, const TileRows& rows, const Panel& panel) {
   switch (panel.vectors) {
-    case 1: return tile_of<1>(count, rows, panel, 0);
-    case 2: return tile_of<2>(count, rows, panel, 0);
-    case 3: return tile_of<3>(count, rows, panel, 0);
-    default: return tile_of<4>(count, rows, panel, 0);
+    case 1: return tile_of<Floats, 1>(count, rows, panel, 0);
+    case 2: return tile_of<Floats, 2>(count, rows, panel, 0);
+    case 3: return tile_of<Floats, 3>(count, rows, panel, 0);
+    default: return tile_of<Floats, 4>(count, rows, panel, 0);
   }
 }
 
 // Sixteen columns at a time, for 16 registers of 8 lanes.
 DOCRE_CLONES void narrow_tile(int64_t count, const TileRows& rows, const Panel& panel) {
-  for (int64_t v = 0; v < panel.vectors; v++) tile_of<1>(count, rows, panel, v * kLanes);
+  for (int64_t v = 0; v < panel.vectors; v++) tile_of<HalfFloats, 2>(count, rows, panel, v * kLanes);
 }
 
 inline void tile_product(int64_t count, const TileRows& rows, const Panel& panel) {
