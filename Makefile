@@ -4,7 +4,7 @@ RANKS ?= 2
 # Open MPI refuses to start as root or with more ranks than cores unless told otherwise.
 MPIENV := OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
 
-.PHONY: setup build run test test-interop check clean
+.PHONY: setup build run test test-interop test-slurm check clean
 setup:            ## install what the machine lacks (apt packages, libtorch)
 	@cluster/setup.sh
 build: setup      ## build the release binary
@@ -15,6 +15,8 @@ test: setup       ## all tests
 	$(MPIENV) cargo test --locked
 test-interop: build ## checkpoints open in Hugging Face transformers, shards in pyarrow
 	cluster/test-interop.sh $(BINARY)
+test-slurm: build ## the job templates through a real Slurm on this machine (root)
+	cluster/slurm-test/run.sh $(BINARY)
 check: setup      ## what CI checks
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings

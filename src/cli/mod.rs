@@ -8,6 +8,7 @@ mod inspect;
 mod jobs;
 mod scoring;
 mod shared;
+mod submit;
 mod training;
 mod verifying;
 mod watch;
@@ -38,6 +39,8 @@ const EXIT_CODES: &str =
 enum Verb {
     /// The whole pipeline from one recipe
     Run(jobs::Run),
+    /// Make a Slurm job of a recipe and submit it
+    Submit(submit::Submit),
     /// Write the generated world: documents, relations, tokenizer, truth of the distant labels
     Synth(data::Synth),
     /// Turn documents of any supported format into Parquet shards
@@ -88,6 +91,7 @@ impl Verb {
     fn run(self) -> Result<()> {
         match self {
             Self::Run(verb) => verb.run(),
+            Self::Submit(verb) => verb.run(),
             Self::Synth(verb) => verb.run(),
             Self::Prepare(verb) => verb.run(),
             Self::Label(verb) => verb.run(),
