@@ -213,7 +213,7 @@ mod tests {
     fn every_template_is_filled_to_the_last_place() {
         for template in ["single-node", "multi-node --nodes 4", "array-of-seeds --seeds 1-9", "finetune-after-pretrain --after 17"] {
             let text = script(&format!("--template {template} --tasks 8 --run-dir /data/r")).unwrap();
-            let left = text.lines().skip(3).find(|line| line.matches('@').count() > 1);
+            let left = text.lines().skip(4).find(|line| line.matches('@').count() > 1);
             assert_eq!(left, None, "{template}");
             assert!(text.starts_with("#!/bin/bash\n") && text.contains("--ntasks-per-node=8\n") && text.contains("/data/r"), "{text}");
             assert!(text.contains("--signal=B:USR1@120\n") && text.contains("scontrol requeue"), "{text}");
