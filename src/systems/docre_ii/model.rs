@@ -70,9 +70,10 @@ impl DocreIi {
         settings.check()?;
         check_layers(&*foundation.encoder, settings.averaged_layers)?;
         if settings.long_documents == LongDocuments::ExtendedPositions {
+            let own = foundation.encoder.max_positions().map(|positions| positions as usize);
             foundation.encoder.extend_positions(settings.position_alpha, &mut foundation.parameters)?;
-            // A limit that was the encoder's own no longer holds.
-            foundation.max_pieces = None;
+            // A limit that was the encoder's own no longer holds; a shorter one that was asked for does.
+            foundation.max_pieces = foundation.max_pieces.filter(|_| foundation.max_pieces != own);
         }
         let classes = Classes { relations: foundation.relations, na: NaClass::First };
         let count = classes.count() as i64;
