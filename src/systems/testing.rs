@@ -201,7 +201,8 @@ fn long(words: u32, entities: u32) -> EncodedDocument {
 /// With the sizes that the papers have, where a BLAS takes other kernels for other batches.
 #[test]
 fn no_system_notices_batch_mates() {
-    for info in SYSTEMS {
+    // `lstm-sp` gives sentences, not relations; its own tests hold it to the same.
+    for info in SYSTEMS.iter().filter(|info| info.name != "lstm-sp") {
         let settings = Settings::of(info.name, Profile::Fixed).unwrap();
         let words = matches!(info.name, "hin" | "glre" | "cnn" | "lstm" | "bilstm" | "context-aware");
         let twin = settings.needs_twin().then(|| Box::new(with_layers(true, 3)));

@@ -326,7 +326,8 @@ fn fill(disk: &dyn Disk, folder: &Path, content: &CheckpointContent) -> Result<(
 
 /// Lets a finished folder take its place.
 fn put_in_place(disk: &dyn Disk, work: &Path, path: &Path, aside: &Path) -> Result<()> {
-    let parent = path.parent().unwrap_or(Path::new("."));
+    // The parent of a bare name is "".
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !path.exists() {
         disk.rename(work, path)?;
         return disk.sync(parent);
