@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::shared::{Machine, write_json};
+use crate::corpus::Format;
 use crate::eval::Scorer;
-use crate::stages::{self, EvaluateFiles, PredictOptions};
+use crate::stages::{self, EvaluateFiles, Input, PredictOptions};
 use crate::{Error, Result};
 
 /// `predict`.
@@ -18,9 +19,12 @@ pub struct Predict {
     /// The ranker, where it is not where the checkpoint says
     #[arg(long, value_name = "C")]
     ranker: Option<PathBuf>,
-    /// Documents in DocRED form, labelled or not
+    /// Documents, labelled or not
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
+    /// Format of the input
+    #[arg(long, value_enum, value_name = "F", default_value = "docred")]
+    format: Format,
     /// Predictions
     #[arg(long, value_name = "result.json")]
     output: PathBuf,
@@ -44,7 +48,7 @@ impl Predict {
         let options = PredictOptions {
             checkpoint: &self.checkpoint,
             ranker: self.ranker.as_deref(),
-            input: &self.input,
+            input: &Input { path: self.input, format: self.format },
             output: &self.output,
             zip: self.zip,
             threshold: self.threshold,

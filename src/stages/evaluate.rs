@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use crate::corpus::{Document, Entity, Fact, Mention, Provenance, ReadOptions, read_all};
+use crate::corpus::{Candidate, Document, Entity, Fact, Mention, Provenance, ReadOptions, read_all};
 use crate::eval::{self, EvaluateOptions, FactSet, FactSets, Gold, Scorer, Scores, read_predictions};
 use crate::shards::DocumentStore;
-use crate::text::EncodedDocument;
+use crate::text::{EncodedCandidate, EncodedDocument};
 use crate::{DataError, Result};
 
 /// Files of `evaluate`.
@@ -69,11 +69,13 @@ fn decode(encoded: &EncodedDocument, store: &DocumentStore) -> Document {
         relation: relations.get(fact.relation as usize).map_or_else(String::new, |relation| relation.id.clone()),
         evidence: fact.evidence.iter().map(|&sentence| sentence as usize).collect(),
     });
+    let candidate = |pair: &EncodedCandidate| Candidate { head: pair.head as usize, tail: pair.tail as usize, excluded: pair.excluded };
     Document {
         title: encoded.title.clone(),
         sentences: starts.windows(2).map(|pair| (pair[0]..pair[1]).map(word).collect()).collect(),
         entities: entities.collect(),
         facts: encoded.labelled.then(|| facts.collect()),
+        candidates: encoded.candidates.as_ref().map(|pairs| pairs.iter().map(candidate).collect()),
         provenance: Provenance::default(),
     }
 }
