@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checkpoints of this program open in Hugging Face transformers with the same hidden states, and its shards in pyarrow with their checksums
-# verified. Keeps a Python environment in the cache.
+# Checkpoints of this program open in Hugging Face transformers with the same hidden states, and its shards and tables of
+# documents in pyarrow with their checksums verified. Keeps a Python environment in the cache.
 set -euo pipefail
 binary=$(realpath "$1")
 cache=${DOCRE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/docre-pretrain}
@@ -21,3 +21,6 @@ trap 'rm -rf "$work"' EXIT
 "$binary" run "$(dirname "$0")/../jobs/smoke.toml" --run-dir "$work/run" >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
 "$venv/bin/python" "$(dirname "$0")/test_interop.py" "$binary" "$work/run"
 "$venv/bin/python" "$(dirname "$0")/test_shards.py" "$work/run"
+world=$work/run/data/world
+"$binary" convert --from docred --to parquet --input "$world/dev.json" --output "$work/dev.parquet"
+"$venv/bin/python" "$(dirname "$0")/test_documents.py" "$world/dev.json" "$work/dev.parquet"

@@ -174,12 +174,20 @@ impl std::fmt::Display for DataError {
             write!(f, ", row {row}")?;
         }
         if let Some(title) = &self.title {
-            write!(f, ", document `{title}`")?;
+            write!(f, ", document `{}`", shortened(title, 200))?;
         }
         if let Some(field) = &self.field {
             write!(f, ", field `{field}`")?;
         }
-        write!(f, ": {}", self.problem)
+        write!(f, ": {}", shortened(&self.problem, 1_000))
+    }
+}
+
+/// The beginning of a text that a broken file may have made very long.
+fn shortened(text: &str, characters: usize) -> std::borrow::Cow<'_, str> {
+    match text.char_indices().nth(characters) {
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+        None => text.into(),
     }
 }
 

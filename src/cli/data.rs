@@ -1,15 +1,17 @@
-//! Verbs that make data: `synth`, `prepare`, `label`.
+//! Verbs that make data: `synth`, `prepare`, `label`, `convert`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
 use super::shared::{print_all, write_json};
+use crate::Result;
+use crate::corpus::label::Matching;
 use crate::corpus::world::{WorldOptions, write_world};
-use crate::corpus::{FactBase, LabelOptions, label_file, load_relations};
-use crate::stages::{PrepareJob, relations_in, survey_files};
+use crate::corpus::{FactBase, Format, LabelOptions, MeshTree, ReadOptions, RelationSet, label_file, load_relations};
+use crate::stages::{self, Form, Input, PrepareJob, relations_in, survey_files};
 use crate::train::say;
-use crate::{Error, Result};
 
 /// `synth`.
 #[derive(Debug, Args)]
@@ -50,23 +52,23 @@ impl Synth {
     }
 }
 
-/// Formats of `prepare`.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Format {
-    /// DocRED, Re-DocRED, DWIE and other files of that form
-    Docred,
-    /// EoG's CDR files (not built yet)
-    Cdr,
-    /// EoG's GDA files (not built yet)
-    Gda,
-    /// BioRED in EoG's form (not built yet)
-    Biored,
-    /// PubTator (not built yet)
-    Pubtator,
-    /// ChemDisGene (not built yet)
-    Chemdisgene,
-    /// One document a line (not built yet)
-    Jsonl,
+/// How documents are read, beyond their format.
+#[derive(Debug, Args)]
+struct Reading {
+    /// PubTator: types of heads and tails that are asked about, such as Chemical:Disease,Gene:Disease (the default), or all
+    #[arg(long, value_name = "TYPES")]
+    pair_types: Option<String>,
+    /// PubTator: MeSH tree numbers (2017MeshTree.txt), to take pairs out as CDR's hypernym filter does
+    #[arg(long, value_name = "FILE")]
+    mesh_tree: Option<PathBuf>,
+}
+
+impl Reading {
+    fn options(&self, relations: Option<RelationSet>) -> Result<ReadOptions> {
+        let pair_types = self.pair_types.as_deref().map(str::parse).transpose()?;
+        let mesh = self.mesh_tree.as_deref().map(MeshTree::load).transpose()?.map(Arc::new);
+        Ok(ReadOptions { relations, pair_types, mesh })
+    }
 }
 
 /// `prepare`.
@@ -93,6 +95,8 @@ pub struct Prepare {
     /// Lower-case words where the tokenizer does not say
     #[arg(long)]
     lowercase: bool,
+    #[command(flatten)]
+    reading: Reading,
     /// Write nothing, and say what the files hold, what they share and what is odd about them
     #[arg(long, conflicts_with = "output")]
     check: bool,
@@ -107,17 +111,15 @@ impl Prepare {
     /// # Errors
     /// Bad documents, the disk.
     pub fn run(self) -> Result<()> {
-        if !matches!(self.format, Format::Docred) {
-            return Err(Error::recipe(format!("--format {:?} is not built yet", self.format).to_lowercase())
-                .with_hint("convert the files to DocRED's form"));
-        }
         let (Some(output), Some(tokenizer)) = (&self.output, &self.tokenizer) else { return self.check() };
+        let (inputs, read) = (Input::all(&self.input, self.format), self.reading.options(None)?);
         let relations = match &self.relations {
             Some(path) => load_relations(path)?,
-            None => relations_in(&self.input)?,
+            None => relations_in(&inputs, &read)?,
         };
         let job = PrepareJob {
-            inputs: &self.input,
+            inputs: &inputs,
+            read: &read,
             output,
             tokenizer,
             lowercase: self.lowercase,
@@ -130,8 +132,8 @@ impl Prepare {
     }
 
     fn check(&self) -> Result<()> {
-        let relations = self.relations.as_deref().map(load_relations).transpose()?;
-        let report = survey_files(&self.input, relations, self.tokenizer.as_deref(), self.lowercase)?;
+        let read = self.reading.options(self.relations.as_deref().map(load_relations).transpose()?)?;
+        let report = survey_files(&Input::all(&self.input, self.format), &read, self.tokenizer.as_deref(), self.lowercase)?;
         print_all(report.to_string().as_bytes())?;
         write_json(self.json.as_deref(), &report)
     }
@@ -140,15 +142,26 @@ impl Prepare {
 /// `label`.
 #[derive(Debug, Args)]
 pub struct Label {
-    /// Facts: JSON list or TSV of (head name, tail name, relation)
+    /// Facts: JSON list or TSV of (head name, tail name, relation), or JSONL of items with claims
     #[arg(long, value_name = "FILE")]
     facts: PathBuf,
-    /// Documents with entities, in DocRED form
+    /// Documents with entities; labels that they have are compared with, and replaced
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
-    /// Labelled documents
+    /// Format of the input
+    #[arg(long, value_enum, value_name = "F", default_value = "docred")]
+    format: Format,
+    /// Labelled documents, in DocRED form
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
+    /// How names are matched
+    #[arg(long = "match", value_enum, value_name = "HOW", default_value = "exact")]
+    matching: Matching,
+    /// Write counts, coverage, ambiguity and agreement for machines
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    #[command(flatten)]
+    reading: Reading,
 }
 
 impl Label {
@@ -157,8 +170,79 @@ impl Label {
     /// # Errors
     /// Bad documents or facts, the disk.
     pub fn run(self) -> Result<()> {
-        let facts = FactBase::load(&self.facts)?;
-        say(format!("{}", label_file(&facts, &self.input, &self.output, &LabelOptions::default())?));
+        let facts = FactBase::load_with(&self.facts, self.matching)?;
+        let options = LabelOptions { format: self.format, read: self.reading.options(None)?, ..LabelOptions::default() };
+        let report = label_file(&facts, &self.input, &self.output, &options)?;
+        print_all(report.table().as_bytes())?;
+        say(format!("{report}"));
+        write_json(self.json.as_deref(), &report)
+    }
+}
+
+/// Formats of `convert`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FormName {
+    /// DocRED's JSON array
+    Docred,
+    /// CDR as edge-oriented-graph's table
+    Cdr,
+    /// GDA as edge-oriented-graph's table
+    Gda,
+    /// BioRED as edge-oriented-graph's table
+    Biored,
+    /// PubTator text (only read)
+    Pubtator,
+    /// ChemDisGene (only read)
+    Chemdisgene,
+    /// A document a line
+    Jsonl,
+    /// A Parquet table with typed columns
+    Parquet,
+}
+
+impl From<FormName> for Form {
+    fn from(name: FormName) -> Self {
+        match name {
+            FormName::Docred => Self::Text(Format::Docred),
+            FormName::Cdr => Self::Text(Format::Cdr),
+            FormName::Gda => Self::Text(Format::Gda),
+            FormName::Biored => Self::Text(Format::Biored),
+            FormName::Pubtator => Self::Text(Format::Pubtator),
+            FormName::Chemdisgene => Self::Text(Format::Chemdisgene),
+            FormName::Jsonl => Self::Text(Format::Jsonl),
+            FormName::Parquet => Self::Parquet,
+        }
+    }
+}
+
+/// `convert`.
+#[derive(Debug, Args)]
+pub struct Convert {
+    /// Format of the input
+    #[arg(long, value_enum, value_name = "F")]
+    from: FormName,
+    /// Format of the output
+    #[arg(long, value_enum, value_name = "F")]
+    to: FormName,
+    /// Documents
+    #[arg(long, value_name = "FILE")]
+    input: PathBuf,
+    /// The same documents
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+    #[command(flatten)]
+    reading: Reading,
+}
+
+impl Convert {
+    /// Converts, and says what the output has no place for.
+    ///
+    /// # Errors
+    /// Bad documents, the disk.
+    pub fn run(self) -> Result<()> {
+        let read = self.reading.options(None)?;
+        let report = stages::convert(self.from.into(), &self.input, self.to.into(), &self.output, &read)?;
+        say(format!("convert: {report}"));
         Ok(())
     }
 }

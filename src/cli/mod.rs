@@ -48,6 +48,8 @@ enum Verb {
     Prepare(data::Prepare),
     /// Distant supervision: label documents with the facts of a knowledge base
     Label(data::Label),
+    /// Turn documents of one format into another
+    Convert(data::Convert),
     /// Stage 1: train the pre-denoising ranker
     Rank(training::Rank),
     /// Score every ordered pair of every document and keep the best
@@ -96,6 +98,7 @@ impl Verb {
             Self::Synth(verb) => verb.run(),
             Self::Prepare(verb) => verb.run(),
             Self::Label(verb) => verb.run(),
+            Self::Convert(verb) => verb.run(),
             Self::Rank(verb) => verb.run(),
             Self::Score(verb) => verb.run(),
             Self::Pretrain(verb) => verb.run(),

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::shared::{Machine, write_json};
+use crate::corpus::Format;
 use crate::eval::{CompareOptions, Scorer, to_csv, write_atomic};
 use crate::report::write_plots;
-use crate::stages::{self, EvaluateTask, Evaluation, GoldFormat, PredictOptions};
+use crate::stages::{self, EvaluateTask, Evaluation, GoldFormat, Input, PredictOptions};
 use crate::{Error, Result};
 
 /// `predict`.
@@ -19,9 +20,12 @@ pub struct Predict {
     /// The ranker, where it is not where the checkpoint says
     #[arg(long, value_name = "C")]
     ranker: Option<PathBuf>,
-    /// Documents in DocRED form, labelled or not
+    /// Documents, labelled or not
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
+    /// Format of the input
+    #[arg(long, value_enum, value_name = "F", default_value = "docred")]
+    format: Format,
     /// Predictions
     #[arg(long, value_name = "result.json")]
     output: PathBuf,
@@ -51,7 +55,7 @@ impl Predict {
         let options = PredictOptions {
             checkpoint: &self.checkpoint,
             ranker: self.ranker.as_deref(),
-            input: &self.input,
+            input: &Input { path: self.input, format: self.format },
             output: &self.output,
             zip: self.zip,
             scores: self.scores.as_deref(),

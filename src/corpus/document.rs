@@ -13,6 +13,9 @@ pub struct Document {
     pub entities: Vec<Entity>,
     /// The labelled facts; `None` where the document carries no labels at all (a hidden test set), which is not the same as an empty list.
     pub facts: Option<Vec<Fact>>,
+    /// The pairs that the corpus asks about, where it lists them (CDR, GDA, BioRED, ChemDisGene); `None` means every ordered pair. Facts
+    /// are among them.
+    pub candidates: Option<Vec<Candidate>>,
     /// The file and row the document was read from.
     pub provenance: Provenance,
 }
@@ -61,6 +64,17 @@ pub struct Fact {
     pub evidence: Vec<usize>,
 }
 
+/// An ordered pair that is to be classified, or that was taken out of the data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Candidate {
+    /// Index of the head entity.
+    pub head: usize,
+    /// Index of the tail entity.
+    pub tail: usize,
+    /// The pair is neither trained on nor scored (`not_include` of the hypernym filter, SPEC §1.6); its entities stay.
+    pub excluded: bool,
+}
+
 /// Where a document was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Provenance {
@@ -86,6 +100,21 @@ impl Document {
         }
         starts.push(at);
         starts
+    }
+
+    /// The ordered pairs that are to be classified, in the order of the candidates, or row by row where there is no list.
+    pub fn asked_pairs(&self) -> Vec<(usize, usize)> {
+        let count = self.entities.len();
+        match &self.candidates {
+            Some(list) => list.iter().filter(|pair| !pair.excluded).map(|pair| (pair.head, pair.tail)).collect(),
+            None => (0..count).flat_map(|head| (0..count).filter(move |&tail| tail != head).map(move |tail| (head, tail))).collect(),
+        }
+    }
+
+    /// Whether some mention of one entity shares a sentence with one of the other (an intra pair, `NON-CROSS`).
+    pub fn share_sentence(&self, head: usize, tail: usize) -> bool {
+        let tails = &self.entities[tail].mentions;
+        self.entities[head].mentions.iter().any(|mention| tails.iter().any(|other| other.sentence == mention.sentence))
     }
 
     /// The facts, or an empty slice for an unlabelled document.

@@ -19,15 +19,56 @@ const BIN: usize = 128;
 /// Examples kept of each finding.
 const EXAMPLES: usize = 5;
 
-/// Published sizes (SPEC §1.2): name of the file, what it is, documents, facts.
-const PUBLISHED: [(&str, &str, usize, Option<usize>); 7] = [
-    ("train_annotated", "DocRED train", 3_053, Some(38_269)),
-    ("dev", "DocRED dev", 1_000, Some(12_323)),
-    ("test", "DocRED test", 1_000, None),
-    ("train_distant", "DocRED distant", 101_873, Some(1_508_320)),
-    ("train_revised", "Re-DocRED train", 3_053, None),
-    ("dev_revised", "Re-DocRED dev", 500, Some(17_284)),
-    ("test_revised", "Re-DocRED test", 500, Some(17_448)),
+/// The published size of a file.
+#[derive(Clone, Copy, Debug)]
+struct Published {
+    /// Stem of the file's name.
+    stem: &'static str,
+    /// What it is.
+    name: &'static str,
+    documents: usize,
+    facts: Option<usize>,
+    /// Pairs that are asked about and bear no fact.
+    negatives: Option<usize>,
+    /// Pairs that were taken out.
+    excluded: Option<usize>,
+    /// Facts whose entities share a sentence.
+    intra: Option<usize>,
+}
+
+const fn published(stem: &'static str, name: &'static str, documents: usize, facts: Option<usize>) -> Published {
+    Published { stem, name, documents, facts, negatives: None, excluded: None, intra: None }
+}
+
+const fn cdr(stem: &'static str, name: &'static str, facts: usize, pairs: (usize, usize), intra: usize) -> Published {
+    let (negatives, excluded) = (Some(pairs.0), Some(pairs.1));
+    Published { stem, name, documents: 500, facts: Some(facts), negatives, excluded, intra: Some(intra) }
+}
+
+/// SPEC §1.2 and §1.6. CDR in PubTator's form is the same corpus before the hypernym filter, unless that is asked for.
+const PUBLISHED: [Published; 14] = [
+    published("train_annotated", "DocRED train", 3_053, Some(38_269)),
+    published("dev", "DocRED dev", 1_000, Some(12_323)),
+    published("test", "DocRED test", 1_000, None),
+    published("train_distant", "DocRED distant", 101_873, Some(1_508_320)),
+    published("train_revised", "Re-DocRED train", 3_053, None),
+    published("dev_revised", "Re-DocRED dev", 500, Some(17_284)),
+    published("test_revised", "Re-DocRED test", 500, Some(17_448)),
+    cdr("train_filter", "CDR train", 1_038, (4_202, 192), 754),
+    cdr("dev_filter", "CDR dev", 1_012, (4_075, 174), 766),
+    cdr("test_filter", "CDR test", 1_066, (4_138, 201), 747),
+    cdr("CDR_TrainingSet.PubTator", "CDR train", 1_038, (4_202, 192), 754),
+    cdr("CDR_DevelopmentSet.PubTator", "CDR dev", 1_012, (4_075, 174), 766),
+    cdr("CDR_TestSet.PubTator", "CDR test", 1_066, (4_138, 201), 747),
+    Published {
+        stem: "gda_test",
+        name: "GDA test",
+        documents: 1_000,
+        facts: Some(1_502),
+        negatives: Some(3_720),
+        excluded: Some(0),
+        intra: Some(1_273),
+    },
 ];
 
 /// What one file holds.
@@ -39,6 +80,16 @@ pub struct FileSurvey {
     pub documents: usize,
     /// Facts.
     pub facts: usize,
+    /// Facts whose entities share a sentence.
+    pub intra: usize,
+    /// Pairs that are asked about and bear no fact, in labelled documents.
+    pub negatives: usize,
+    /// Pairs that were taken out of the data.
+    pub excluded: usize,
+    /// Words of the longest document.
+    pub most_words: usize,
+    /// Entities of the document with the most.
+    pub most_entities: usize,
     /// Documents without entities.
     pub without_entities: usize,
     /// Labelled documents without facts.
@@ -141,6 +192,9 @@ impl FileSurvey {
     pub fn add(&mut self, document: &Document, length: usize) {
         self.documents += 1;
         self.facts += document.facts().len();
+        self.count_pairs(document);
+        self.most_words = self.most_words.max(document.num_words());
+        self.most_entities = self.most_entities.max(document.entities.len());
         self.without_entities += usize::from(document.entities.is_empty());
         self.without_facts += usize::from(document.facts.as_ref().is_some_and(Vec::is_empty));
         self.unlabelled += usize::from(document.facts.is_none());
@@ -162,19 +216,77 @@ impl FileSurvey {
         }
     }
 
-    /// The published size of a file of this name.
-    fn published(&self) -> Option<&'static (&'static str, &'static str, usize, Option<usize>)> {
-        let name = self.file.file_name()?.to_str()?;
-        let stem = name.strip_suffix(".gz").unwrap_or(name).strip_suffix(".json")?;
-        PUBLISHED.iter().find(|(published, ..)| *published == stem)
+    fn count_pairs(&mut self, document: &Document) {
+        self.intra += document.facts().iter().filter(|fact| document.share_sentence(fact.head, fact.tail)).count();
+        self.excluded += document.candidates.iter().flatten().filter(|pair| pair.excluded).count();
+        if document.facts.is_some() {
+            let labelled: ahash::AHashSet<(usize, usize)> = document.facts().iter().map(|fact| (fact.head, fact.tail)).collect();
+            let count = document.entities.len();
+            let listed = document.candidates.as_ref().map(|pairs| pairs.iter().filter(|pair| !pair.excluded).count());
+            self.negatives += listed.unwrap_or(count * count.saturating_sub(1)).saturating_sub(labelled.len());
+        }
     }
 
-    /// What a run should be warned of, if anything.
-    pub fn warning(&self) -> Option<String> {
-        let (title, name, words) = self.examples.first()?;
-        let (renamed, mentions, file) = (self.renamed, self.mentions, self.file.display());
-        let first = format!("the first is `{name}` for `{words}` in `{title}`");
-        Some(format!("{file}: {renamed} of {mentions} mentions bear a name that is not the words of their span; {first}"))
+    /// The published size of a file of this name.
+    fn published(&self) -> Option<&'static Published> {
+        let name = self.file.file_name()?.to_str()?;
+        let name = name.strip_suffix(".gz").unwrap_or(name);
+        let stem = [".jsonl", ".json", ".data", ".txt"].iter().find_map(|end| name.strip_suffix(end))?;
+        PUBLISHED.iter().find(|published| published.stem == stem)
+    }
+
+    /// What a run should be warned of.
+    pub fn warnings(&self) -> Vec<String> {
+        let file = self.file.display();
+        let mut warnings = Vec::new();
+        if let Some((title, name, words)) = self.examples.first() {
+            let (renamed, mentions) = (self.renamed, self.mentions);
+            let first = format!("the first is `{name}` for `{words}` in `{title}`");
+            warnings.push(format!("{file}: {renamed} of {mentions} mentions bear a name that is not the words of their span; {first}"));
+        }
+        if let Some(published) = self.published().filter(|published| !published.agrees(self)) {
+            warnings.push(format!("{file}: {}, but {published}", self.counts()));
+        }
+        if self.without_entities > 0 {
+            warnings.push(format!("{file}: {} of {} documents have no entities", self.without_entities, self.documents));
+        }
+        if self.without_facts > 0 {
+            warnings.push(format!("{file}: {} of {} documents have labels but no fact", self.without_facts, self.documents));
+        }
+        warnings
+    }
+
+    fn counts(&self) -> String {
+        let (documents, facts, intra, negatives, excluded) = (self.documents, self.facts, self.intra, self.negatives, self.excluded);
+        let pairs = format!("{negatives} pairs without one, {excluded} taken out");
+        format!("{documents} documents, {facts} facts ({intra} within a sentence), {pairs}")
+    }
+}
+
+impl Published {
+    fn agrees(&self, found: &FileSurvey) -> bool {
+        let same = |published: Option<usize>, found: usize| published.is_none_or(|published| published == found);
+        // A test split whose labels are hidden has no facts to compare.
+        let labelled = found.unlabelled < found.documents;
+        found.documents == self.documents
+            && (!labelled || (same(self.facts, found.facts) && same(self.intra, found.intra)))
+            && (!labelled || (same(self.negatives, found.negatives) && same(self.excluded, found.excluded)))
+    }
+}
+
+impl fmt::Display for Published {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} as published: {} documents", self.name, self.documents)?;
+        let parts = [
+            (self.facts, "facts"),
+            (self.intra, "of them within a sentence"),
+            (self.negatives, "pairs without one"),
+            (self.excluded, "taken out"),
+        ];
+        for (count, what) in parts.iter().filter_map(|(count, what)| count.map(|count| (count, what))) {
+            write!(f, ", {count} {what}")?;
+        }
+        Ok(())
     }
 }
 
@@ -224,11 +336,11 @@ impl fmt::Display for SurveyReport {
 
 impl FileSurvey {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}: {} documents, {} facts", self.file.display(), self.documents, self.facts)?;
-        if let Some((_, name, documents, facts)) = self.published() {
-            let facts = facts.map_or_else(String::new, |facts| format!(" and {facts} facts"));
-            writeln!(f, "  {name} as published: {documents} documents{facts}")?;
+        writeln!(f, "{}: {}", self.file.display(), self.counts())?;
+        if let Some(published) = self.published() {
+            writeln!(f, "  {published}{}", if published.agrees(self) { "" } else { " — this file differs" })?;
         }
+        writeln!(f, "  at most {} words and {} entities a document", self.most_words, self.most_entities)?;
         let (entities, facts, labels) = (self.without_entities, self.without_facts, self.unlabelled);
         writeln!(f, "  documents without entities {entities}, without facts {facts}, without labels {labels}")?;
         writeln!(f, "  {} of {} mentions bear a name that is not the words of their span", self.renamed, self.mentions)?;

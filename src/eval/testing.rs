@@ -63,6 +63,7 @@ fn parse(path: &Path, row: usize, value: &Value) -> Document {
             .map(|mentions| Entity { mentions: list(mentions).iter().map(mention).collect(), knowledge_base_id: None })
             .collect(),
         facts: value.get("labels").map(|labels| list(labels).iter().map(label).collect()),
+        candidates: None,
         provenance: Provenance { file: path.to_owned(), row },
     }
 }

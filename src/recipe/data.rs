@@ -5,12 +5,18 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::corpus::Format;
 use crate::corpus::world::MAX_NOISE;
 use crate::{Error, Result};
 
-/// Sources by role. Either a generated world, or files in DocRED form; `split` and `label` derive some roles from others.
+/// Sources by role. Either a generated world, or files of one format; `split` and `label` derive some roles from others.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct DataPlan {
+    /// Format of the files below.
+    pub format: Format,
+    /// PubTator: MeSH tree numbers for the hypernym filter of CDR.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mesh_tree: Option<PathBuf>,
     /// Distantly supervised documents.
     pub distant: Vec<PathBuf>,
     /// Human-annotated training documents.
@@ -19,7 +25,7 @@ pub struct DataPlan {
     pub dev: Vec<PathBuf>,
     /// Test documents; without labels they are predicted but not scored.
     pub test: Vec<PathBuf>,
-    /// Titles left out of `human`. Titles of dev and test are left out of it anyway, and a repeated title is kept once.
+    /// Titles left out of `distant` and `human`. Titles of dev and test are left out anyway, and a repeated title is kept once.
     pub exclude_titles: Vec<String>,
     /// `rel_info.json` or `rel2id.json`; found from the labels when absent.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::draw::take;
 use super::pairs::kept_prefix;
-use super::{Pair, Purpose, UnlabelledPairs, ordered_pairs, rng};
+use super::{Pair, Purpose, UnlabelledPairs, asked_pairs, rng};
 use crate::text::EncodedDocument;
 use crate::{DataError, Result};
 
@@ -21,7 +21,7 @@ pub enum KeepRule {
     },
     /// A fixed number.
     Top(usize),
-    /// Every ordered pair, in row-major order; needs no ranker.
+    /// Every pair that the document asks about, all ordered pairs in row-major order where it lists none; needs no ranker.
     All,
 }
 
@@ -42,11 +42,11 @@ impl KeepRule {
 /// # Errors
 /// [`Error::Data`](crate::Error::Data) where the rule needs a ranker and the document holds fewer ranked pairs than the rule keeps.
 pub fn kept_pairs(document: &EncodedDocument, rule: KeepRule) -> Result<Vec<Pair>> {
-    let entities = document.entities.len();
     if rule == KeepRule::All {
-        return Ok(ordered_pairs(entities).collect());
+        return Ok(asked_pairs(document));
     }
-    let count = rule.count(entities);
+    let asked = document.candidates.as_ref().map_or(usize::MAX, |list| list.iter().filter(|pair| !pair.excluded).count());
+    let count = rule.count(document.entities.len()).min(asked);
     let pairs: Vec<_> = kept_prefix(document, count).into_iter().flatten().collect();
     if pairs.len() < count {
         let problem = format!("{} ranked pairs are stored, {count} are needed", document.kept.as_ref().map_or(0, Vec::len));
@@ -103,7 +103,8 @@ pub fn baseline_pairs(document: &EncodedDocument, settings: &BaselineSettings, s
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sampling::testing::{assert_uniform, document, facts, keep};
+    use crate::sampling::ordered_pairs;
+    use crate::sampling::testing::{ask, assert_uniform, document, facts, keep};
     use crate::text::view::fixture::{Table, case};
 
     #[test]
@@ -130,6 +131,19 @@ mod tests {
         let document = keep(facts(document(3), &[(2, 0, 0)]), &[(1, 0), (0, 2), (2, 1)]);
         assert_eq!(kept_pairs(&document, KeepRule::Top(2)).unwrap(), [(1, 0), (0, 2)]);
         assert_eq!(kept_pairs(&document, KeepRule::All).unwrap().len(), 6);
+    }
+
+    #[test]
+    fn pairs_that_are_not_asked_about_are_never_taken() {
+        let listed = ask(facts(document(4), &[(0, 1, 0)]), &[(0, 1), (2, 3), (3, 0)], &[(0, 2)]);
+        assert_eq!(kept_pairs(&listed, KeepRule::All).unwrap(), [(0, 1), (2, 3), (3, 0)]);
+        let ranked = keep(listed.clone(), &[(2, 3), (0, 1), (3, 0)]);
+        assert_eq!(kept_pairs(&ranked, KeepRule::PerEntity { times: 2, cap: None }).unwrap(), [(2, 3), (0, 1), (3, 0)]);
+        for epoch in 0..50 {
+            let mut pairs = baseline_pairs(&listed, &BaselineSettings::default(), 1, epoch, 7);
+            pairs.sort_unstable();
+            assert_eq!(pairs, [(0, 1), (2, 3), (3, 0)]);
+        }
     }
 
     #[test]

@@ -29,6 +29,23 @@ fn pair_at(index: usize, entities: usize) -> Pair {
     (head as u32, (rest + usize::from(rest >= head)) as u32)
 }
 
+/// The pairs of a document that are to be classified, in training as in evaluation: those that its corpus asks about, or every ordered pair.
+/// Pairs that were taken out of the data are not among them.
+pub fn asked_pairs(document: &EncodedDocument) -> Vec<Pair> {
+    match &document.candidates {
+        Some(list) => list.iter().filter(|pair| !pair.excluded).map(|pair| (pair.head, pair.tail)).collect(),
+        None => ordered_pairs(document.entities.len()).collect(),
+    }
+}
+
+/// The `keep` best-scored pairs among those that `document` asks about, as [`top_pairs`]. `scores` belong to all ordered pairs.
+pub fn top_asked_pairs(document: &EncodedDocument, scores: &[f32], keep: usize) -> Vec<ScoredPair> {
+    let all = top_pairs(scores, document.entities.len(), if document.candidates.is_some() { usize::MAX } else { keep });
+    let Some(list) = &document.candidates else { return all };
+    let asked: ahash::AHashSet<Pair> = list.iter().filter(|pair| !pair.excluded).map(|pair| (pair.head, pair.tail)).collect();
+    all.into_iter().filter(|pair| asked.contains(&(pair.head, pair.tail))).take(keep).collect()
+}
+
 /// The `keep` best-scored pairs of a document with `entities` entities, best first; among equal scores the earlier pair wins.
 /// `scores` belong to [`ordered_pairs`]; what follows them (padding) is not read.
 pub fn top_pairs(scores: &[f32], entities: usize, keep: usize) -> Vec<ScoredPair> {
@@ -80,20 +97,23 @@ pub struct UnlabelledPairs {
 const TRIES: usize = 8;
 
 impl UnlabelledPairs {
-    /// All unlabelled pairs (i, j), i ≠ j.
+    /// All unlabelled pairs (i, j), i ≠ j, that the document asks about.
     pub fn new(document: &EncodedDocument) -> Self {
         let mut labelled: Vec<_> = document.facts.iter().map(|fact| (fact.head, fact.tail)).collect();
         labelled.sort_unstable();
         labelled.dedup();
-        Self { entities: document.entities.len(), labelled, pool: None }
+        let all = Self { entities: document.entities.len(), labelled, pool: None };
+        let asked = document.candidates.as_ref().map(|_| asked_pairs(document));
+        let pool = asked.map(|pairs| pairs.into_iter().filter(|pair| !all.is_labelled(*pair)).collect());
+        Self { pool, ..all }
     }
 
     /// The unlabelled pairs among the first `keep` kept ones; all of them where there was no ranker.
     pub fn among_kept(document: &EncodedDocument, keep: usize) -> Self {
         let all = Self::new(document);
-        let kept = kept_prefix(document, keep);
-        let pool = kept.map(|kept| kept.filter(|pair| !all.is_labelled(*pair)).collect());
-        Self { pool, ..all }
+        let Some(kept) = kept_prefix(document, keep) else { return all };
+        let pool = kept.filter(|pair| !all.is_labelled(*pair)).collect();
+        Self { pool: Some(pool), ..all }
     }
 
     /// Whether a pair has a label.
@@ -114,7 +134,7 @@ impl UnlabelledPairs {
     }
 
     /// The pairs one by one.
-    fn list(&self) -> Vec<Pair> {
+    pub fn list(&self) -> Vec<Pair> {
         self.pool.clone().unwrap_or_else(|| ordered_pairs(self.entities).filter(|&pair| !self.is_labelled(pair)).collect())
     }
 
@@ -149,9 +169,23 @@ impl UnlabelledPairs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sampling::testing::{assert_uniform, document, facts, keep};
+    use crate::sampling::testing::{ask, assert_uniform, document, facts, keep};
     use crate::sampling::{Purpose, rng};
     use crate::text::view::fixture::{Table, case};
+
+    #[test]
+    fn only_what_is_asked_about_is_taken() {
+        let listed = ask(facts(document(4), &[(1, 0, 0)]), &[(1, 0), (3, 2), (0, 3)], &[(2, 0)]);
+        assert_eq!(asked_pairs(&listed), [(1, 0), (3, 2), (0, 3)]);
+        assert_eq!(asked_pairs(&document(2)), [(0, 1), (1, 0)]);
+        let negatives = UnlabelledPairs::new(&listed);
+        assert_eq!((negatives.len(), negatives.list()), (2, vec![(3, 2), (0, 3)]));
+        // Scores rise along the row-major order: (3, 2), …, (2, 0), …, (1, 0), (0, 3).
+        let scores: Vec<f32> = (0..12).map(|index| index as f32).collect();
+        let pairs = |keep| top_asked_pairs(&listed, &scores, keep).iter().map(|pair| (pair.head, pair.tail)).collect::<Vec<_>>();
+        assert_eq!((pairs(2), pairs(9)), (vec![(3, 2), (1, 0)], vec![(3, 2), (1, 0), (0, 3)]));
+        assert_eq!(top_asked_pairs(&document(4), &scores, 5), top_pairs(&scores, 4, 5));
+    }
 
     #[test]
     fn pairs_are_row_major() {

@@ -1,6 +1,6 @@
 //! Small documents and a test of uniformity. Only for tests.
 
-use crate::text::{EncodedDocument, EncodedEntity, EncodedFact, EncodedMention, ScoredPair};
+use crate::text::{EncodedCandidate, EncodedDocument, EncodedEntity, EncodedFact, EncodedMention, ScoredPair};
 
 /// A document of `entities` entities with one mention each, `name0`, `name1`, …, one word a mention.
 pub(super) fn document(entities: u32) -> EncodedDocument {
@@ -23,6 +23,13 @@ pub(super) fn mention(name: &str, word: u32) -> EncodedMention {
 pub(super) fn facts(mut document: EncodedDocument, facts: &[(u32, u32, u32)]) -> EncodedDocument {
     let fact = |&(head, tail, relation): &(u32, u32, u32)| EncodedFact { head, tail, relation, evidence: vec![] };
     document.facts.extend(facts.iter().map(fact));
+    document
+}
+
+/// Lists the pairs that are asked about, and those that were taken out.
+pub(super) fn ask(mut document: EncodedDocument, asked: &[(u32, u32)], excluded: &[(u32, u32)]) -> EncodedDocument {
+    let pairs = asked.iter().map(|&pair| (pair, false)).chain(excluded.iter().map(|&pair| (pair, true)));
+    document.candidates = Some(pairs.map(|((head, tail), excluded)| EncodedCandidate { head, tail, excluded }).collect());
     document
 }
 

@@ -12,7 +12,7 @@ use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 
 use super::schema;
-use crate::text::{EncodedDocument, EncodedEntity, EncodedFact, EncodedMention, ScoredPair};
+use crate::text::{EncodedCandidate, EncodedDocument, EncodedEntity, EncodedFact, EncodedMention, ScoredPair};
 
 /// Rows of documents → one record batch of [`schema::shard_schema`].
 pub(super) fn to_batch(documents: &[EncodedDocument]) -> Result<RecordBatch, ArrowError> {
@@ -29,20 +29,25 @@ pub(super) fn to_batch(documents: &[EncodedDocument]) -> Result<RecordBatch, Arr
         entities(documents)?,
         facts(documents)?,
         Arc::new(BooleanArray::from_iter(documents.iter().map(|document| Some(document.labelled)))),
+        candidates(documents)?,
         kept(documents)?,
     ];
     RecordBatch::try_new(schema::shard_schema(), columns)
 }
 
-fn u32s(values: impl Iterator<Item = u32>) -> ArrayRef {
+pub(super) fn u32s(values: impl Iterator<Item = u32>) -> ArrayRef {
     Arc::new(UInt32Array::from_iter_values(values))
 }
 
-fn list(lengths: impl IntoIterator<Item = usize>, values: ArrayRef) -> Result<ArrayRef, ArrowError> {
+pub(super) fn list(lengths: impl IntoIterator<Item = usize>, values: ArrayRef) -> Result<ArrayRef, ArrowError> {
     nullable_list(lengths, values, None)
 }
 
-fn nullable_list(lengths: impl IntoIterator<Item = usize>, values: ArrayRef, nulls: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
+pub(super) fn nullable_list(
+    lengths: impl IntoIterator<Item = usize>,
+    values: ArrayRef,
+    nulls: Option<NullBuffer>,
+) -> Result<ArrayRef, ArrowError> {
     let offsets = OffsetBuffer::try_from_lengths(lengths).map_err(|error| ArrowError::ComputeError(error.to_string()))?;
     Ok(Arc::new(ListArray::try_new(schema::item_field(values.data_type().clone()), offsets, values, nulls)?))
 }
@@ -86,6 +91,16 @@ fn kept(documents: &[EncodedDocument]) -> Result<ArrayRef, ArrowError> {
     nullable_list(lengths, Arc::new(structs), Some(nulls))
 }
 
+fn candidates(documents: &[EncodedDocument]) -> Result<ArrayRef, ArrowError> {
+    let all: Vec<EncodedCandidate> = documents.iter().flat_map(|document| document.candidates.iter().flatten()).copied().collect();
+    let excluded = BooleanArray::from_iter(all.iter().map(|pair| Some(pair.excluded)));
+    let columns: Vec<ArrayRef> = vec![u32s(all.iter().map(|pair| pair.head)), u32s(all.iter().map(|pair| pair.tail)), Arc::new(excluded)];
+    let structs = StructArray::try_new(schema::candidate_fields(), columns, None)?;
+    let nulls = NullBuffer::from_iter(documents.iter().map(|document| document.candidates.is_some()));
+    let lengths = documents.iter().map(|document| document.candidates.as_ref().map_or(0, Vec::len));
+    nullable_list(lengths, Arc::new(structs), Some(nulls))
+}
+
 /// The typed columns of a record batch: the compact form in which rows stay in memory.
 #[derive(Clone, Debug)]
 pub(super) struct Columns {
@@ -99,6 +114,8 @@ pub(super) struct Columns {
     entities: List<EntityColumns>,
     facts: List<FactColumns>,
     labelled: BooleanArray,
+    candidates: List<CandidateColumns>,
+    candidate_nulls: Option<NullBuffer>,
     kept: List<PairColumns>,
     kept_nulls: Option<NullBuffer>,
 }
@@ -151,6 +168,13 @@ struct PairColumns {
     score: Float32Array,
 }
 
+#[derive(Clone, Debug)]
+struct CandidateColumns {
+    head: UInt32Array,
+    tail: UInt32Array,
+    excluded: BooleanArray,
+}
+
 impl Columns {
     /// Takes a batch apart. The column `words` may be missing.
     ///
@@ -158,6 +182,7 @@ impl Columns {
     pub(super) fn new(batch: &RecordBatch) -> Result<Self, String> {
         let column = |name: &str| batch.column_by_name(name).ok_or_else(|| format!("no column `{name}`"));
         let kept = as_list(column("kept")?, "kept")?;
+        let candidates = as_list(column("candidates")?, "candidates")?;
         Ok(Self {
             rows: batch.num_rows(),
             bytes: batch.get_array_memory_size(),
@@ -169,6 +194,8 @@ impl Columns {
             entities: entity_columns(column("entities")?)?,
             facts: fact_columns(column("facts")?)?,
             labelled: column("labelled")?.as_boolean_opt().cloned().ok_or("column `labelled` is not of type bool")?,
+            candidate_nulls: candidates.nulls().cloned(),
+            candidates: candidate_columns(candidates)?,
             kept_nulls: kept.nulls().cloned(),
             kept: pair_columns(kept)?,
         })
@@ -196,6 +223,7 @@ impl Columns {
             entities: self.entities.range(row).map(|at| self.entities.values.entity(at)).collect(),
             facts: self.facts.range(row).map(|at| self.facts.values.fact(at)).collect(),
             labelled: self.labelled.value(row),
+            candidates: self.candidate_nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row)).then(|| self.candidates(row)),
             kept: self.kept_nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row)).then(|| self.pairs(row)),
         }
     }
@@ -203,6 +231,12 @@ impl Columns {
     /// The title of a row.
     pub(super) fn title(&self, row: usize) -> &str {
         self.title.value(row)
+    }
+
+    fn candidates(&self, row: usize) -> Vec<EncodedCandidate> {
+        let CandidateColumns { head, tail, excluded } = &self.candidates.values;
+        let pair = |at: usize| EncodedCandidate { head: head.value(at), tail: tail.value(at), excluded: excluded.value(at) };
+        self.candidates.range(row).map(pair).collect()
     }
 
     fn pairs(&self, row: usize) -> Vec<ScoredPair> {
@@ -294,6 +328,13 @@ fn fact_columns(array: &ArrayRef) -> Result<List<FactColumns>, String> {
         relation: number_in(fields, "relation")?,
         evidence: number_list(child(fields, "evidence")?, "evidence")?,
     };
+    Ok(List { offsets: list.offsets().clone(), values })
+}
+
+fn candidate_columns(list: &ListArray) -> Result<List<CandidateColumns>, String> {
+    let fields = as_struct(list.values(), "candidates")?;
+    let excluded = child(fields, "excluded")?.as_boolean_opt().cloned().ok_or_else(|| wrong("excluded", "bool"))?;
+    let values = CandidateColumns { head: number_in(fields, "head")?, tail: number_in(fields, "tail")?, excluded };
     Ok(List { offsets: list.offsets().clone(), values })
 }
 

@@ -8,8 +8,9 @@ use crate::corpus::RelationSet;
 use crate::text::Tokenizer;
 use crate::{DataError, Result};
 
-/// The version of the format this code writes; older ones would be read, newer ones are refused.
-pub const FORMAT_VERSION: u32 = 1;
+/// The version of the format this code reads and writes. 2 added the candidate pairs; shards of version 1 do not say which pairs their corpus
+/// asks about, so they are refused like newer ones.
+pub const FORMAT_VERSION: u32 = 2;
 
 /// The name of the manifest in its folder.
 pub(super) const FILE: &str = "manifest.json";
@@ -89,7 +90,7 @@ impl From<&Tokenizer> for TokenizerEntry {
 impl Manifest {
     /// Reads `manifest.json` of a folder.
     ///
-    /// Errors: a data error if there is none, if a newer version wrote it, or if it contradicts itself.
+    /// Errors: a data error if there is none, if another version wrote it, or if it contradicts itself.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(FILE);
         if !path.is_file() {
@@ -102,6 +103,10 @@ impl Manifest {
         if version > u64::from(FORMAT_VERSION) {
             let problem = format!("format version {version} is newer than the {FORMAT_VERSION} this program reads");
             return Err(DataError::new(&path, problem).hint("use a newer docre-pretrain, or prepare the shards with this one").into());
+        }
+        if (1..u64::from(FORMAT_VERSION)).contains(&version) {
+            let problem = format!("format version {version} is older than the {FORMAT_VERSION} this program reads");
+            return Err(DataError::new(&path, problem).hint("prepare (and score) the documents again").into());
         }
         let manifest: Self = serde_json::from_value(value).map_err(broken)?;
         manifest.check().map_err(|problem| DataError::new(&path, problem))?;

@@ -5,6 +5,7 @@
 //! before anything indexes by it. Not for: reading corpora (`corpus`) or deciding what is trained on (`sampling`).
 
 mod columns;
+mod documents;
 mod facts;
 mod files;
 mod groups;
@@ -19,6 +20,7 @@ mod testing;
 mod validate;
 mod writer;
 
+pub use documents::{DocumentTableWriter, read_document_table};
 pub use facts::{FactCounts, FactIndex, Instance};
 pub use manifest::{FORMAT_VERSION, FileEntry, Manifest, Scored, TokenizerEntry};
 pub use prepare::{PrepareOptions, PrepareReport, prepare};

@@ -89,13 +89,7 @@ impl TableReader {
     /// Opens a file named by the manifest and compares the two.
     pub(super) fn open(folder: &Path, entry: &FileEntry, verify: bool) -> Result<Self> {
         files::check(folder, entry, verify)?;
-        let path = folder.join(&entry.file);
-        let file = fs_err::File::open(&path)?.into_file();
-        // The Arrow schema inside the file's metadata is not needed and one more thing that can lie.
-        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let metadata = catch(|| ArrowReaderMetadata::load(&file, options).map_err(|error| error.to_string()));
-        let metadata = metadata.map_err(|problem| read_error(&path, problem))?;
-        let reader = Self { path, metadata, bytes: entry.bytes };
+        let reader = Self::open_alone(&folder.join(&entry.file))?;
         let rows: i64 = reader.metadata.metadata().row_groups().iter().map(|group| group.num_rows().max(0)).fold(0, i64::saturating_add);
         if rows != entry.rows as i64 || reader.num_row_groups() != entry.row_groups {
             let found = format!("{rows} rows in {} row groups", reader.num_row_groups());
@@ -103,6 +97,18 @@ impl TableReader {
             return Err(read_error(&reader.path, problem).into());
         }
         Ok(reader)
+    }
+
+    /// Opens a file that no manifest names.
+    pub(super) fn open_alone(path: &Path) -> Result<Self> {
+        let path = path.to_owned();
+        let bytes = fs_err::metadata(&path)?.len();
+        let file = fs_err::File::open(&path)?.into_file();
+        // The Arrow schema inside the file's metadata is not needed and one more thing that can lie.
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let metadata = catch(|| ArrowReaderMetadata::load(&file, options).map_err(|error| error.to_string()));
+        let metadata = metadata.map_err(|problem| read_error(&path, problem))?;
+        Ok(Self { path, metadata, bytes })
     }
 
     /// Number of row groups.

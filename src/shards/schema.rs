@@ -28,6 +28,11 @@ pub(super) fn pair_fields() -> Fields {
     Fields::from(vec![number("head"), number("tail"), Field::new("score", DataType::Float32, false)])
 }
 
+/// Fields of one candidate pair.
+pub(super) fn candidate_fields() -> Fields {
+    Fields::from(vec![number("head"), number("tail"), Field::new("excluded", DataType::Boolean, false)])
+}
+
 /// The columns of a shard, in order; the types follow [`EncodedDocument`](crate::text::EncodedDocument).
 pub fn shard_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
@@ -39,7 +44,34 @@ pub fn shard_schema() -> SchemaRef {
         list("entities", DataType::Struct(entity_fields())),
         list("facts", DataType::Struct(fact_fields())),
         Field::new("labelled", DataType::Boolean, false),
+        list("candidates", DataType::Struct(candidate_fields())).with_nullable(true),
         list("kept", DataType::Struct(pair_fields())).with_nullable(true),
+    ]))
+}
+
+/// Fields of a mention with a type of its own.
+pub(super) fn typed_mention_fields() -> Fields {
+    Fields::from(vec![text("name"), number("sentence"), number("start"), number("end"), text("type")])
+}
+
+/// Fields of an entity with its identifier in a knowledge base.
+pub(super) fn identified_entity_fields() -> Fields {
+    Fields::from(vec![text("id").with_nullable(true), list("mentions", DataType::Struct(typed_mention_fields()))])
+}
+
+/// Fields of a fact whose relation is named.
+pub(super) fn named_fact_fields() -> Fields {
+    Fields::from(vec![number("head"), number("tail"), text("relation"), list("evidence", DataType::UInt32)])
+}
+
+/// The columns of a table of documents, in order; the types follow [`Document`](crate::corpus::Document).
+pub fn document_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        text("title"),
+        list("sentences", DataType::List(item_field(DataType::Utf8))),
+        list("entities", DataType::Struct(identified_entity_fields())),
+        list("facts", DataType::Struct(named_fact_fields())).with_nullable(true),
+        list("candidates", DataType::Struct(candidate_fields())).with_nullable(true),
     ]))
 }
 
@@ -78,7 +110,12 @@ pub fn schema_json() -> String {
         "row": "one instance of a fact key, sorted by key",
         "columns": columns(fact_schema().fields()),
     });
-    format!("{:#}\n", json!({ "format_version": super::FORMAT_VERSION, "shard": shard, "fact_index": facts }))
+    let documents = json!({
+        "file": "what `convert --to parquet` writes",
+        "row": "one document",
+        "columns": columns(document_schema().fields()),
+    });
+    format!("{:#}\n", json!({ "format_version": super::FORMAT_VERSION, "shard": shard, "fact_index": facts, "documents": documents }))
 }
 
 fn columns(fields: &Fields) -> Value {

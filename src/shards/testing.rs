@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::writer::Written;
 use super::{DocumentStore, Manifest, PrepareOptions, PrepareReport, StoreOptions, TokenizerEntry, WriteOptions, prepare};
 use crate::corpus::{Document, Entity, Fact, Mention, RelationSet};
-use crate::text::{EncodedDocument, EncodedEntity, EncodedFact, EncodedMention, ScoredPair, Tokenizer};
+use crate::text::{EncodedCandidate, EncodedDocument, EncodedEntity, EncodedFact, EncodedMention, ScoredPair, Tokenizer};
 
 /// Size of the vocabulary of random documents.
 const VOCAB: u32 = 1_000;
@@ -59,29 +59,43 @@ pub(super) fn any_document() -> impl Strategy<Value = EncodedDocument> {
     let facts =
         prop::collection::vec((any::<u32>(), any::<u32>(), 0..RELATIONS.len() as u32, prop::collection::vec(any::<u32>(), 0..3)), 0..5);
     let kept = prop::option::of(prop::collection::vec((any::<u32>(), any::<u32>(), -9f32..9.0), 0..4));
-    (".{0,12}", sentences, mentions, facts, kept, any::<bool>()).prop_map(|(title, sentences, mentions, facts, kept, labelled)| {
-        let mut document = EncodedDocument { title, labelled, ..EncodedDocument::default() };
-        let words: Vec<(u32, String)> = sentences.concat();
-        document.sentence_starts = starts(&sentences.iter().map(|sentence| sentence.len() as u32).collect::<Vec<_>>());
-        document.word_starts = starts(&words.iter().map(|word| word.0).collect::<Vec<_>>());
-        document.pieces = (0..*document.word_starts.last().unwrap()).map(|piece| piece * 37 % VOCAB).collect();
-        document.words = words.into_iter().map(|word| word.1).collect();
-        document.entities = entities(&document.sentence_starts, mentions);
-        let count = document.entities.len() as u32;
-        let pair = |a: u32, b: u32| (count > 1).then(|| (a % count, (a % count + 1 + b % (count - 1)) % count));
-        let sentences = document.sentence_starts.len() as u32 - 1;
-        let fact = |(a, b, relation, evidence): (u32, u32, u32, Vec<u32>)| {
-            pair(a, b).map(|(head, tail)| EncodedFact { head, tail, relation, evidence: evidence.iter().map(|e| e % sentences).collect() })
-        };
-        document.facts = facts.into_iter().filter_map(fact).collect();
-        document.kept = kept.map(|pairs| {
-            let mut pairs: Vec<ScoredPair> =
-                pairs.into_iter().filter_map(|(a, b, score)| pair(a, b).map(|(head, tail)| ScoredPair { head, tail, score })).collect();
-            pairs.sort_by(|a, b| b.score.total_cmp(&a.score));
-            pairs
-        });
-        document
-    })
+    let asked = prop::option::of(prop::collection::vec((any::<u32>(), any::<u32>(), any::<bool>()), 0..5));
+    (".{0,12}", sentences, mentions, facts, asked, kept, any::<bool>()).prop_map(
+        |(title, sentences, mentions, facts, asked, kept, labelled)| {
+            let mut document = EncodedDocument { title, labelled, ..EncodedDocument::default() };
+            let words: Vec<(u32, String)> = sentences.concat();
+            document.sentence_starts = starts(&sentences.iter().map(|sentence| sentence.len() as u32).collect::<Vec<_>>());
+            document.word_starts = starts(&words.iter().map(|word| word.0).collect::<Vec<_>>());
+            document.pieces = (0..*document.word_starts.last().unwrap()).map(|piece| piece * 37 % VOCAB).collect();
+            document.words = words.into_iter().map(|word| word.1).collect();
+            document.entities = entities(&document.sentence_starts, mentions);
+            let count = document.entities.len() as u32;
+            let pair = |a: u32, b: u32| (count > 1).then(|| (a % count, (a % count + 1 + b % (count - 1)) % count));
+            let sentences = document.sentence_starts.len() as u32 - 1;
+            let fact = |(a, b, relation, evidence): (u32, u32, u32, Vec<u32>)| {
+                pair(a, b).map(|(head, tail)| EncodedFact {
+                    head,
+                    tail,
+                    relation,
+                    evidence: evidence.iter().map(|e| e % sentences).collect(),
+                })
+            };
+            document.facts = facts.into_iter().filter_map(fact).collect();
+            document.candidates = asked.map(|pairs| {
+                let mut seen = ahash::AHashSet::new();
+                let pairs = pairs.into_iter().filter_map(|(a, b, excluded)| Some((pair(a, b)?, excluded)));
+                let new = pairs.filter(|(pair, _)| seen.insert(*pair));
+                new.map(|((head, tail), excluded)| EncodedCandidate { head, tail, excluded }).collect()
+            });
+            document.kept = kept.map(|pairs| {
+                let mut pairs: Vec<ScoredPair> =
+                    pairs.into_iter().filter_map(|(a, b, score)| pair(a, b).map(|(head, tail)| ScoredPair { head, tail, score })).collect();
+                pairs.sort_by(|a, b| b.score.total_cmp(&a.score));
+                pairs
+            });
+            document
+        },
+    )
 }
 
 fn entities(sentence_starts: &[u32], mentions: Vec<Vec<(u32, u32, String)>>) -> Vec<EncodedEntity> {

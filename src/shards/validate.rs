@@ -30,6 +30,7 @@ pub(super) fn check(document: &EncodedDocument, limits: Limits) -> Result<(), (S
     for (index, fact) in document.facts.iter().enumerate() {
         check_fact(index, fact, document, limits)?;
     }
+    check_candidates(document)?;
     check_kept(document)
 }
 
@@ -72,6 +73,16 @@ fn check_fact(index: usize, fact: &EncodedFact, document: &EncodedDocument, limi
     let sentences = document.sentence_starts.len() - 1;
     match fact.evidence.iter().find(|&&sentence| sentence as usize >= sentences) {
         Some(sentence) => fail(field(), format!("evidence sentence {sentence} of {sentences}")),
+        None => Ok(()),
+    }
+}
+
+/// Candidates are distinct pairs of two entities.
+fn check_candidates(document: &EncodedDocument) -> Result<(), (String, String)> {
+    let mut seen = ahash::AHashSet::new();
+    let pairs = document.candidates.as_deref().unwrap_or_default();
+    match pairs.iter().position(|pair| !is_pair(pair.head, pair.tail, document) || !seen.insert((pair.head, pair.tail))) {
+        Some(at) => fail(format!("candidates[{at}]"), "not a pair of two entities, or not the first time"),
         None => Ok(()),
     }
 }

@@ -16,12 +16,13 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::data::{PrepareJob, relations_in};
+use super::input::Input;
 use super::model::{EncoderStart, Loaded, LoadedModel, Model, NewModel};
 use super::predict::PREDICT_TOKENS;
 use super::score::{Keep, Ranking};
 use super::session::Session;
-use crate::corpus::load_relations;
 use crate::corpus::world::{WorldOptions, write_world};
+use crate::corpus::{ReadOptions, load_relations};
 use crate::recipe::Recipe;
 use crate::shards::{DocumentStore, StoreOptions};
 use crate::systems::dsdocre::{Part, PretrainSource, Pretrainer, Switches};
@@ -145,18 +146,23 @@ impl Bench<'_> {
     fn prepare(&mut self, folder: &Path) -> Result<DocumentStore> {
         let world = folder.join("world");
         let (input, tokenizer, relations) = match (&self.options.input, &self.options.tokenizer) {
-            (Some(input), Some(tokenizer)) => (input.clone(), tokenizer.clone(), relations_in(std::slice::from_ref(input))?),
+            (Some(input), Some(tokenizer)) => {
+                let input = Input::docred(input);
+                let relations = relations_in(std::slice::from_ref(&input), &ReadOptions::default())?;
+                (input, tokenizer.clone(), relations)
+            }
             (Some(_), None) => return Err(Error::recipe("--input needs --tokenizer")),
             _ => {
                 let options = WorldOptions { distant: self.options.documents, human: 10, dev: 10, test: 10, noise: 0.4, seed: 1 };
                 write_world(&options, &world)?;
-                (world.join("train_distant.json"), world.join("tokenizer"), load_relations(&world.join("rel_info.json"))?)
+                (Input::docred(world.join("train_distant.json")), world.join("tokenizer"), load_relations(&world.join("rel_info.json"))?)
             }
         };
         let output = folder.join("shards");
         let started = Instant::now();
         PrepareJob {
             inputs: &[input],
+            read: &ReadOptions::default(),
             output: &output,
             tokenizer: &tokenizer,
             lowercase: false,

@@ -1,9 +1,10 @@
 //! `prepare --check`: reads files as `prepare` would, writes nothing, and says what they hold.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use super::input::Input;
 use crate::Result;
-use crate::corpus::{Document, ReadOptions, RelationSet, Survey, SurveyReport, read_documents};
+use crate::corpus::{Document, ReadOptions, Survey, SurveyReport};
 use crate::text::Tokenizer;
 
 /// Surveys files, each as a split of its own. With a tokenizer, lengths are those of the encoder's input: pieces, a marker before and after
@@ -11,13 +12,12 @@ use crate::text::Tokenizer;
 ///
 /// # Errors
 /// Bad documents; a tokenizer that cannot be read.
-pub fn survey_files(files: &[PathBuf], relations: Option<RelationSet>, tokenizer: Option<&Path>, lowercase: bool) -> Result<SurveyReport> {
+pub fn survey_files(files: &[Input], read: &ReadOptions, tokenizer: Option<&Path>, lowercase: bool) -> Result<SurveyReport> {
     let mut tokenizer = tokenizer.map(|path| Tokenizer::load(path, lowercase.then_some(true))).transpose()?;
-    let read = ReadOptions { relations };
     let mut survey = Survey::default();
     for file in files {
-        survey.file(file);
-        read_documents(file, &read, &mut |document| {
+        survey.file(&file.path);
+        file.read(read, &mut |document| {
             let length = tokenizer.as_mut().map_or_else(|| Ok(document.num_words()), |tokenizer| input_length(&document, tokenizer))?;
             survey.document(&document, length);
             Ok(())

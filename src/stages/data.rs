@@ -2,11 +2,13 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::input::Input;
 use crate::corpus::{
-    DocredWriter, Document, FactBase, FileSurvey, LabelOptions, ReadOptions, RelationSet, label_file, load_relations, read_documents,
+    DocredWriter, Document, FactBase, FileSurvey, Format, LabelOptions, MeshTree, ReadOptions, RelationSet, label_file, load_relations,
     survey::WINDOW,
     title_position,
     world::{WorldOptions, write_world},
@@ -77,7 +79,7 @@ impl RunData {
 /// Source files by role.
 #[derive(Default)]
 struct Sources {
-    files: [Vec<PathBuf>; 4],
+    files: [Vec<Input>; 4],
     relations: Option<PathBuf>,
     tokenizer: Option<PathBuf>,
     truth: Option<PathBuf>,
@@ -89,11 +91,12 @@ struct Sources {
 /// Bad documents, missing files, the disk.
 pub fn prepare_data(recipe: &Recipe, folder: &Path) -> Result<RunData> {
     let plan = &recipe.data;
-    let sources = sources(plan, folder)?;
-    let relations = relations(plan, &sources)?;
+    let read = ReadOptions { mesh: plan.mesh_tree.as_deref().map(MeshTree::load).transpose()?.map(Arc::new), ..ReadOptions::default() };
+    let sources = sources(plan, &read, folder)?;
+    let relations = relations(plan, &sources, &read)?;
     let shards = folder.join("shards");
     let tokenizer_path = tokenizer_path(recipe, &sources)?;
-    let held_out = held_out_titles(plan, &sources)?;
+    let held_out = held_out_titles(plan, &sources, &read)?;
     let mut data = RunData { shards: shards.clone(), truth: sources.truth.clone(), ..RunData::default() };
     for role in Role::ALL {
         let files = &sources.files[role as usize];
@@ -108,11 +111,12 @@ pub fn prepare_data(recipe: &Recipe, folder: &Path) -> Result<RunData> {
         let none = HashSet::new();
         let job = PrepareJob {
             inputs: files,
+            read: &read,
             output: &output,
             tokenizer: &tokenizer_path,
             lowercase: plan.lowercase,
             relations: &relations,
-            exclude: if role == Role::Human { &held_out } else { &none },
+            exclude: if matches!(role, Role::Human | Role::Distant) { &held_out } else { &none },
             shard_rows: None,
         };
         let report = job.run()?;
@@ -120,17 +124,21 @@ pub fn prepare_data(recipe: &Recipe, folder: &Path) -> Result<RunData> {
     }
     data.train_facts = match &plan.train_facts {
         Some(path) => vec![path.clone()],
-        None => sources.files[Role::Human as usize].clone(),
+        // The scorer reads DocRED's form alone.
+        None => {
+            let human = sources.files[Role::Human as usize].iter().filter(|input| input.format == Format::Docred);
+            human.map(|input| input.path.clone()).collect()
+        }
     };
     Ok(data)
 }
 
-/// Titles that must not be trained on: those of dev and test, and those the recipe names. A document that an annotated training file
-/// shares with dev is so left to dev.
-fn held_out_titles(plan: &DataPlan, sources: &Sources) -> Result<HashSet<String>> {
+/// Titles that must not be trained on: those of dev and test, and those the recipe names. A document that a training file shares with dev
+/// is so left to dev.
+fn held_out_titles(plan: &DataPlan, sources: &Sources, read: &ReadOptions) -> Result<HashSet<String>> {
     let mut titles: HashSet<String> = plan.exclude_titles.iter().cloned().collect();
     for file in sources.files[Role::Dev as usize].iter().chain(&sources.files[Role::Test as usize]) {
-        read_documents(file, &ReadOptions::default(), &mut |document| {
+        file.read(read, &mut |document| {
             titles.insert(document.title);
             Ok(())
         })?;
@@ -138,10 +146,12 @@ fn held_out_titles(plan: &DataPlan, sources: &Sources) -> Result<HashSet<String>
     Ok(titles)
 }
 
-/// Files in DocRED form that become shards.
+/// Files that become shards.
 pub struct PrepareJob<'a> {
     /// Files, in order.
-    pub inputs: &'a [PathBuf],
+    pub inputs: &'a [Input],
+    /// How they are read; the relations are those below.
+    pub read: &'a ReadOptions,
     /// Folder of shards.
     pub output: &'a Path,
     /// Tokenizer folder, vocabulary or word vectors.
@@ -171,12 +181,12 @@ impl PrepareJob<'_> {
             relations: self.relations.clone(),
             write: WriteOptions { rows_per_shard, ..write },
         };
-        let read = ReadOptions { relations: Some(self.relations.clone()) };
+        let read = ReadOptions { relations: Some(self.relations.clone()), ..self.read.clone() };
         let (mut seen, mut left_out) = (self.exclude.clone(), 0);
         let mut source = |each: &mut dyn FnMut(Document) -> Result<()>| {
             for input in self.inputs {
-                let mut survey = FileSurvey { file: input.clone(), ..FileSurvey::default() };
-                read_documents(input, &read, &mut |document| {
+                let mut survey = FileSurvey { file: input.path.clone(), ..FileSurvey::default() };
+                let summary = input.read(&read, &mut |document| {
                     survey.add(&document, document.num_words());
                     if seen.insert(document.title.clone()) {
                         return each(document);
@@ -184,9 +194,11 @@ impl PrepareJob<'_> {
                     left_out += 1;
                     Ok(())
                 })?;
-                if let Some(warning) = survey.warning() {
-                    say(format!("warning: {warning}"));
+                if summary.unplaced_facts > 0 {
+                    let (file, count) = (input.path.display(), summary.unplaced_facts);
+                    say(format!("warning: {file}: {count} relations between what is not mentioned were left out"));
                 }
+                survey.warnings().into_iter().for_each(|warning| say(format!("warning: {warning}")));
             }
             Ok(())
         };
@@ -206,10 +218,10 @@ impl PrepareJob<'_> {
 ///
 /// # Errors
 /// Bad documents.
-pub fn relations_in(files: &[PathBuf]) -> Result<RelationSet> {
+pub fn relations_in(files: &[Input], read: &ReadOptions) -> Result<RelationSet> {
     let mut ids = std::collections::BTreeSet::new();
     for file in files {
-        read_documents(file, &ReadOptions::default(), &mut |document| {
+        file.read(read, &mut |document| {
             ids.extend(document.facts().iter().map(|fact| fact.relation.clone()));
             Ok(())
         })?;
@@ -221,10 +233,10 @@ pub fn relations_in(files: &[PathBuf]) -> Result<RelationSet> {
     Ok(set)
 }
 
-fn sources(plan: &DataPlan, folder: &Path) -> Result<Sources> {
+fn sources(plan: &DataPlan, read: &ReadOptions, folder: &Path) -> Result<Sources> {
     let mut sources = Sources { relations: plan.relations.clone(), tokenizer: plan.tokenizer.clone(), ..Sources::default() };
     for (role, files) in [(Role::Distant, &plan.distant), (Role::Human, &plan.human), (Role::Dev, &plan.dev), (Role::Test, &plan.test)] {
-        sources.files[role as usize].extend(files.iter().cloned());
+        sources.files[role as usize].extend(Input::all(files, plan.format));
     }
     if let Some(synth) = &plan.synth {
         let world = folder.join("world");
@@ -241,7 +253,7 @@ fn sources(plan: &DataPlan, folder: &Path) -> Result<Sources> {
         }
         let names = ["train_distant.json", "train_annotated.json", "dev.json", "test.json"];
         for (role, name) in Role::ALL.into_iter().zip(names) {
-            sources.files[role as usize].push(world.join(name));
+            sources.files[role as usize].push(Input::docred(world.join(name)));
         }
         sources.relations.get_or_insert(world.join("rel_info.json"));
         sources.tokenizer.get_or_insert(world.join("tokenizer"));
@@ -249,32 +261,33 @@ fn sources(plan: &DataPlan, folder: &Path) -> Result<Sources> {
     }
     if let Some(label) = &plan.label {
         let facts = FactBase::load(&label.facts)?;
-        for (index, input) in label.documents.iter().enumerate() {
+        for (index, input) in Input::all(&label.documents, plan.format).iter().enumerate() {
             let output = folder.join(format!("labelled-{index}.json"));
             if !output.exists() {
                 fs_err::create_dir_all(folder)?;
-                say(format!("label {}: {}", input.display(), label_file(&facts, input, &output, &LabelOptions::default())?));
+                let options = LabelOptions { format: input.format, read: read.clone(), ..LabelOptions::default() };
+                say(format!("label {}: {}", input.path.display(), label_file(&facts, &input.path, &output, &options)?));
             }
-            sources.files[Role::Distant as usize].push(output);
+            sources.files[Role::Distant as usize].push(Input::docred(output));
         }
     }
     if let Some(split) = &plan.split {
-        for (role, file) in [Role::Human, Role::Dev, Role::Test].into_iter().zip(split_files(split, folder)?) {
-            sources.files[role as usize].extend(file);
+        for (role, file) in [Role::Human, Role::Dev, Role::Test].into_iter().zip(split_files(split, plan.format, read, folder)?) {
+            sources.files[role as usize].extend(file.map(Input::docred));
         }
     }
     Ok(sources)
 }
 
 /// Divides annotated files by a hash of the title; a part that stays empty has no file.
-fn split_files(split: &SplitPlan, folder: &Path) -> Result<[Option<PathBuf>; 3]> {
+fn split_files(split: &SplitPlan, format: Format, read: &ReadOptions, folder: &Path) -> Result<[Option<PathBuf>; 3]> {
     fs_err::create_dir_all(folder)?;
     let paths = ["human", "dev", "test"].map(|name| folder.join(format!("split-{name}.json")));
     let counts_path = folder.join("split.json");
     if !counts_path.exists() {
         let mut parts: [Vec<Document>; 3] = Default::default();
-        for file in &split.files {
-            read_documents(file, &ReadOptions::default(), &mut |document| {
+        for file in Input::all(&split.files, format) {
+            file.read(read, &mut |document| {
                 let at = title_position(&document.title, &split.salt);
                 let part = if at < split.test_share { 2 } else { usize::from(at < split.test_share + split.dev_share) };
                 parts[part].push(document);
@@ -296,11 +309,11 @@ fn split_files(split: &SplitPlan, folder: &Path) -> Result<[Option<PathBuf>; 3]>
 }
 
 /// The relations named by the recipe, or those of the labels, sorted.
-fn relations(plan: &DataPlan, sources: &Sources) -> Result<RelationSet> {
+fn relations(plan: &DataPlan, sources: &Sources, read: &ReadOptions) -> Result<RelationSet> {
     if let Some(path) = plan.relations.as_ref().or(sources.relations.as_ref()) {
         return load_relations(path);
     }
-    relations_in(&sources.files.concat())
+    relations_in(&sources.files.concat(), read)
 }
 
 fn tokenizer_path(recipe: &Recipe, sources: &Sources) -> Result<PathBuf> {

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::corpus::{Document, Entity, Fact, LabelledPair, Mention, Provenance, read_all_eog, read_gold};
+use crate::corpus::{Candidate, Document, Entity, Fact, LabelledPair, Mention, Provenance, read_all_eog, read_gold};
 use crate::eval::{
     self, CompareOptions, Comparison, EvaluateOptions, FactSet, FactSets, Gold, MeshTree, OverSeeds, Prediction, Ranking, Scorer, Scores,
     compare, decide_scores, filter_hypernyms, on_listed_pairs, over_seeds, rank_scores, read_predictions, score_listed,
 };
 use crate::shards::DocumentStore;
-use crate::text::EncodedDocument;
+use crate::text::{EncodedCandidate, EncodedDocument};
 use crate::{DataError, Error, Result};
 
 /// What form the gold file has.
@@ -206,11 +206,13 @@ fn decode(encoded: &EncodedDocument, store: &DocumentStore) -> Document {
         relation: relations.get(fact.relation as usize).map_or_else(String::new, |relation| relation.id.clone()),
         evidence: fact.evidence.iter().map(|&sentence| sentence as usize).collect(),
     });
+    let candidate = |pair: &EncodedCandidate| Candidate { head: pair.head as usize, tail: pair.tail as usize, excluded: pair.excluded };
     Document {
         title: encoded.title.clone(),
         sentences: starts.windows(2).map(|pair| (pair[0]..pair[1]).map(word).collect()).collect(),
         entities: entities.collect(),
         facts: encoded.labelled.then(|| facts.collect()),
+        candidates: encoded.candidates.as_ref().map(|pairs| pairs.iter().map(candidate).collect()),
         provenance: Provenance::default(),
     }
 }

@@ -5,12 +5,14 @@
 mod batches;
 mod bench;
 mod check;
+mod convert;
 mod data;
 mod dev;
 mod evaluate;
 mod evidence;
 mod export;
 mod finetune;
+mod input;
 mod model;
 mod predict;
 mod pretrain;
@@ -27,6 +29,7 @@ mod verify;
 pub use batches::describe_batch;
 pub use bench::{BenchOptions, SystemRow, SystemTable, SystemsBench, bench, compare_systems, enter, not_learnt};
 pub use check::survey_files;
+pub use convert::{ConvertReport, Form, convert};
 pub use data::{PrepareJob, Role, RunData, prepare_data, relations_in};
 pub use evaluate::{EvaluateTask, Evaluation, GoldFormat, evaluate, gold_of};
 pub use evidence::{
@@ -34,6 +37,7 @@ pub use evidence::{
 };
 pub use export::export;
 pub use finetune::{FinetuneOutcome, FinetuneTask, finetune};
+pub use input::Input;
 pub use model::{Description, EncoderStart, LoadedModel};
 pub use predict::{PREDICT_TOKENS, PredictOptions, Predictor, predict_file};
 pub use pretrain::{PretrainTask, pretrain};

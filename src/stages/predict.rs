@@ -6,10 +6,11 @@ use std::sync::Arc;
 use tch::Kind;
 
 use super::evidence::add_evidence;
+use super::input::Input;
 use super::model::LoadedExtractor;
 use super::score::{Keep, Ranking};
 use super::session::Session;
-use crate::corpus::{ReadOptions, RelationSet, read_documents};
+use crate::corpus::{ReadOptions, RelationSet};
 use crate::eval::{Prediction, ScoreRow, ScoreWriter, write_predictions, write_zip};
 use crate::systems::{Classes, DecisionRule, Example, Extractor, Forward, Layout, Pair, RelationBatch};
 use crate::text::{EncodedDocument, Tokenizer, encode, split_by_tokens};
@@ -195,8 +196,8 @@ pub struct PredictOptions<'a> {
     pub checkpoint: &'a Path,
     /// A ranker other than the one the checkpoint names.
     pub ranker: Option<&'a Path>,
-    /// Documents in DocRED form, labelled or not.
-    pub input: &'a Path,
+    /// Documents, labelled or not.
+    pub input: &'a Input,
     /// `result.json`.
     pub output: &'a Path,
     /// Write `result.zip` beside it.
@@ -221,7 +222,7 @@ pub fn predict_file(options: &PredictOptions, session: &Session) -> Result<(usiz
     let mut documents = Vec::new();
     let mut tokenizer: Tokenizer = loaded.tokenizer.clone();
     // Labels of the input play no part, so relations that the model does not know are no error here.
-    read_documents(options.input, &ReadOptions::default(), &mut |mut document| {
+    options.input.read(&ReadOptions::default(), &mut |mut document| {
         document.facts = None;
         documents.push(encode(&document, &mut tokenizer, &loaded.description.relations)?);
         Ok(())

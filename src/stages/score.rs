@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use super::model::LoadedModel;
 use super::session::Session;
-use crate::sampling::{ordered_pairs, top_pairs};
+use crate::sampling::{ordered_pairs, top_asked_pairs};
 use crate::shards::{DocumentStore, Scored, StoreOptions, WriteOptions, rewrite_with_scores};
 use crate::systems::dsdocre::Part;
 use crate::systems::{DocumentViews, Forward};
@@ -144,8 +144,7 @@ impl Ranking {
         for range in split_by_tokens(&lengths, tokens) {
             let chunk: Vec<&EncodedDocument> = order[range.clone()].iter().map(|&index| documents[index]).collect();
             for (&index, scores) in order[range.clone()].iter().zip(self.scores(&chunk)?) {
-                let entities = documents[index].entities.len();
-                kept[index] = top_pairs(&scores, entities, keep.of(entities));
+                kept[index] = top_asked_pairs(documents[index], &scores, keep.of(documents[index].entities.len()));
             }
             finished += range.len();
             done(finished);

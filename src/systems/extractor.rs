@@ -141,7 +141,7 @@ pub enum DecisionRule {
 
 /// The host half of a system: no tensors.
 pub trait Layout: Send + Sync {
-    /// The pairs of a document in training, at the visit of `epoch`; all ordered pairs unless the system samples.
+    /// The pairs of a document in training, at the visit of `epoch`; all that are asked about unless the system samples.
     ///
     /// # Errors
     /// A document that lacks what the choice needs, named.
@@ -149,12 +149,12 @@ pub trait Layout: Send + Sync {
         self.evaluation_pairs(document)
     }
 
-    /// The pairs of a document in evaluation; all ordered pairs unless the system chooses.
+    /// The pairs of a document in evaluation; all that are asked about unless the system chooses.
     ///
     /// # Errors
     /// As [`Self::training_pairs`].
     fn evaluation_pairs(&self, document: &EncodedDocument) -> Result<Vec<Pair>> {
-        Ok(crate::sampling::ordered_pairs(document.entities.len()).collect())
+        Ok(crate::sampling::asked_pairs(document))
     }
 
     /// Looks at all training documents once, before the first step, where a system counts something in them.

@@ -2,11 +2,11 @@
 //!
 //! Not for: views, which put markers into the pieces. Everything a view or a sampler indexes by is checked here.
 
-use crate::corpus::{Document, Entity, Fact, Mention, RelationSet};
+use crate::corpus::{Candidate, Document, Entity, Fact, Mention, RelationSet};
 use crate::{DataError, Result};
 
 use super::tokenizer::Tokenizer;
-use super::{EncodedDocument, EncodedEntity, EncodedFact, EncodedMention};
+use super::{EncodedCandidate, EncodedDocument, EncodedEntity, EncodedFact, EncodedMention};
 
 /// Tokenises a document word by word (SPEC §1.3) and resolves its relations. The words are kept. Facts from an entity to itself are
 /// left out: no system has a class for such a pair.
@@ -28,6 +28,7 @@ pub fn encode(document: &Document, tokenizer: &mut Tokenizer, relations: &Relati
     let facts = document.facts().iter().enumerate().filter(|(_, fact)| fact.head != fact.tail);
     let facts = facts.map(|(index, fact)| encode_fact(document, relations, index, fact));
     encoded.facts = facts.collect::<Result<_>>()?;
+    encoded.candidates = document.candidates.as_ref().map(|pairs| encode_candidates(document, pairs)).transpose()?;
     Ok(encoded)
 }
 
@@ -78,6 +79,18 @@ fn encode_fact(document: &Document, relations: &RelationSet, index: usize, fact:
     })?;
     let evidence = fact.evidence.iter().map(|&sentence| sentence as u32).collect();
     Ok(EncodedFact { head: head as u32, tail: tail as u32, relation: relation as u32, evidence })
+}
+
+fn encode_candidates(document: &Document, pairs: &[Candidate]) -> Result<Vec<EncodedCandidate>> {
+    let count = document.entities.len();
+    let encode = |(index, &Candidate { head, tail, excluded }): (usize, &Candidate)| {
+        if head >= count || tail >= count || head == tail {
+            let text = format!("head {head} and tail {tail} are not two of the {count} entities");
+            return Err(problem(document, format!("candidates[{index}]"), text).into());
+        }
+        Ok(EncodedCandidate { head: head as u32, tail: tail as u32, excluded })
+    };
+    pairs.iter().enumerate().map(encode).collect()
 }
 
 fn problem(document: &Document, field: String, text: impl Into<String>) -> DataError {

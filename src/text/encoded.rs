@@ -19,6 +19,8 @@ pub struct EncodedDocument {
     pub facts: Vec<EncodedFact>,
     /// Whether the source had labels at all.
     pub labelled: bool,
+    /// The pairs that the corpus asks about, where it lists them; `None` means every ordered pair.
+    pub candidates: Option<Vec<EncodedCandidate>>,
     /// The pairs kept by the ranker, best first; `None` before `score`.
     pub kept: Option<Vec<ScoredPair>>,
 }
@@ -56,6 +58,17 @@ pub struct EncodedFact {
     pub relation: u32,
     /// Supporting sentences.
     pub evidence: Vec<u32>,
+}
+
+/// An ordered pair that is to be classified, or that was taken out of the data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EncodedCandidate {
+    /// Index of the head entity.
+    pub head: u32,
+    /// Index of the tail entity.
+    pub tail: u32,
+    /// The pair is neither trained on nor scored.
+    pub excluded: bool,
 }
 
 /// An ordered pair with its ranking score s_n (DSDocRE, equation 3).

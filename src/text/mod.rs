@@ -12,7 +12,7 @@ pub(crate) mod view;
 mod windows;
 
 pub use encode::encode;
-pub use encoded::{EncodedDocument, EncodedEntity, EncodedFact, EncodedMention, ScoredPair};
+pub use encoded::{EncodedCandidate, EncodedDocument, EncodedEntity, EncodedFact, EncodedMention, ScoredPair};
 pub use pack::{PackedViews, pack, split_by_tokens};
 pub use tokenizer::{DEFAULT_RESERVED, SpecialPieces, Tokenizer, TokenizerKind};
 pub use view::{Markers, Symbols, View, ViewChoices, ViewOptions, view};

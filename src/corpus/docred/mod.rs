@@ -3,13 +3,12 @@
 //! One format serves DocRED, Re-DocRED, DWIE and the generated world (SPEC §1.1). Unknown fields are ignored, known ones are checked to
 //! the last index. Not for: other formats, word pieces, or deciding which documents a stage trains on.
 
-mod check;
 mod raw;
 mod reader;
 mod relation_file;
 mod writer;
 
-pub use reader::{ReadOptions, ReadSummary, read_all, read_documents, read_gold};
+pub use reader::{read_all, read_documents, read_gold};
 pub use relation_file::load_relations;
 pub use writer::DocredWriter;
 pub(crate) use writer::encode;

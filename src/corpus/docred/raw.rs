@@ -1,34 +1,81 @@
-//! DocRED's JSON as it stands in the file, before any check. Indices are signed so that a negative one is a finding, not a type error.
+//! DocRED's JSON as it stands in the file, before any check, and as it is written. `candidates` and `kb_id` are this program's own fields,
+//! which other readers of the format pass over.
 
 use serde::{Deserialize, Serialize};
 
+use crate::corpus::check::{Unchecked, UncheckedEntity, UncheckedFact, UncheckedMention, UncheckedPair};
+
 #[derive(Deserialize)]
 pub(super) struct RawDocument {
-    pub title: String,
-    pub sents: Vec<Vec<String>>,
+    title: String,
+    sents: Vec<Vec<String>>,
     #[serde(rename = "vertexSet")]
-    pub vertex_set: Vec<Vec<RawMention>>,
+    vertex_set: Vec<Vec<RawMention>>,
     /// Absent (or null) where the labels are hidden.
     #[serde(default)]
-    pub labels: Option<Vec<RawLabel>>,
-}
-
-#[derive(Deserialize)]
-pub(super) struct RawMention {
-    pub name: String,
-    pub sent_id: i64,
-    pub pos: Vec<i64>,
-    #[serde(rename = "type")]
-    pub entity_type: String,
-}
-
-#[derive(Deserialize)]
-pub(super) struct RawLabel {
-    pub h: i64,
-    pub t: i64,
-    pub r: String,
+    labels: Option<Vec<RawLabel>>,
     #[serde(default)]
-    pub evidence: Vec<i64>,
+    candidates: Option<Vec<RawCandidate>>,
+}
+
+#[derive(Deserialize)]
+struct RawMention {
+    name: String,
+    sent_id: i64,
+    pos: Vec<i64>,
+    #[serde(rename = "type")]
+    entity_type: String,
+    #[serde(default)]
+    kb_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct RawLabel {
+    h: i64,
+    t: i64,
+    r: String,
+    #[serde(default)]
+    evidence: Vec<i64>,
+}
+
+#[derive(Deserialize)]
+struct RawCandidate {
+    h: i64,
+    t: i64,
+    #[serde(default)]
+    excluded: bool,
+}
+
+impl From<RawDocument> for Unchecked {
+    fn from(raw: RawDocument) -> Self {
+        let labels = |rows: Vec<RawLabel>| rows.into_iter().map(UncheckedFact::from).collect();
+        let candidates = |rows: Vec<RawCandidate>| rows.into_iter().map(UncheckedPair::from).collect();
+        Self {
+            title: raw.title,
+            sentences: raw.sents,
+            entities: raw.vertex_set.into_iter().map(entity).collect(),
+            facts: raw.labels.map(labels),
+            candidates: raw.candidates.map(candidates),
+        }
+    }
+}
+
+fn entity(mut mentions: Vec<RawMention>) -> UncheckedEntity {
+    let id = mentions.iter_mut().find_map(|mention| mention.kb_id.take());
+    let mention = |RawMention { name, sent_id, pos, entity_type, .. }| UncheckedMention { name, sentence: sent_id, span: pos, entity_type };
+    UncheckedEntity { id, mentions: mentions.into_iter().map(mention).collect() }
+}
+
+impl From<RawLabel> for UncheckedFact {
+    fn from(RawLabel { h, t, r, evidence }: RawLabel) -> Self {
+        Self { head: h, tail: t, relation: r, evidence }
+    }
+}
+
+impl From<RawCandidate> for UncheckedPair {
+    fn from(RawCandidate { h, t, excluded }: RawCandidate) -> Self {
+        Self { head: h, tail: t, excluded }
+    }
 }
 
 #[derive(Serialize)]
@@ -39,6 +86,8 @@ pub(super) struct WrittenDocument<'a> {
     pub vertex_set: Vec<Vec<WrittenMention<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<Vec<WrittenLabel<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub candidates: Option<Vec<WrittenCandidate>>,
 }
 
 #[derive(Serialize)]
@@ -48,6 +97,8 @@ pub(super) struct WrittenMention<'a> {
     pub pos: [usize; 2],
     #[serde(rename = "type")]
     pub entity_type: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kb_id: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -56,4 +107,12 @@ pub(super) struct WrittenLabel<'a> {
     pub t: usize,
     pub r: &'a str,
     pub evidence: &'a [usize],
+}
+
+#[derive(Serialize)]
+pub(super) struct WrittenCandidate {
+    pub h: usize,
+    pub t: usize,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub excluded: bool,
 }

@@ -19,9 +19,9 @@ const HINT: &str = "expected {\"P17\": \"country\", …}, {\"P17\": 1, …} or [
 /// # Errors
 /// A [`DataError`] for JSON of another form, a repeated number or identifier, or a file without relations.
 pub fn load_relations(path: &Path) -> Result<RelationSet> {
-    let mut text = String::new();
-    json_stream::open(path)?.read_to_string(&mut text)?;
-    let value = serde_json::from_str(&text).map_err(|error| bad(path, format!("not valid JSON: {error}")))?;
+    let mut text = Vec::new();
+    json_stream::open(path)?.read_to_end(&mut text).map_err(|error| json_stream::unreadable(path, 0, error))?;
+    let value = serde_json::from_slice(&text).map_err(|error| bad(path, format!("not valid JSON: {error}")))?;
     let rows = match &value {
         Value::Object(map) if map.values().all(Value::is_string) => named(map),
         Value::Object(map) => numbered(path, map)?,

@@ -4,7 +4,10 @@ use flate2::{Compression, write::GzEncoder};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{Error, corpus::RelationSet};
+use crate::{
+    Error,
+    corpus::{Candidate, ReadOptions, ReadSummary, RelationSet},
+};
 
 fn good() -> Value {
     json!({
@@ -136,10 +139,10 @@ fn unknown_relations_are_refused_where_the_set_is_given() {
     let file = file("corpus.json", json!([good()]).to_string().as_bytes());
     let mut relations = RelationSet::default();
     relations.insert("P17", "country");
-    let error = read_all(&file.path, &ReadOptions { relations: Some(relations.clone()) }).unwrap_err();
+    let error = read_all(&file.path, &ReadOptions::with_relations(Some(relations.clone()))).unwrap_err();
     assert_says(&explain(&error), &["`labels[0].r`", "unknown relation `P20`", "1 relations", "relation file"]);
     relations.insert("P20", "place of death");
-    assert_eq!(read_all(&file.path, &ReadOptions { relations: Some(relations) }).unwrap().1.facts, 1);
+    assert_eq!(read_all(&file.path, &ReadOptions::with_relations(Some(relations))).unwrap().1.facts, 1);
 }
 
 #[test]
@@ -205,6 +208,26 @@ fn what_was_written_is_read_again() {
 }
 
 #[test]
+fn candidates_and_identifiers_survive() {
+    let mut document = good();
+    document["vertexSet"][0][0]["kb_id"] = json!("Q7259");
+    document["candidates"] = json!([{"h": 0, "t": 1}, {"h": 1, "t": 0, "excluded": true}]);
+    let (documents, _) = read(&json!([document]).to_string()).unwrap();
+    let pairs = [Candidate { head: 0, tail: 1, excluded: false }, Candidate { head: 1, tail: 0, excluded: true }];
+    assert_eq!(documents[0].candidates.as_deref(), Some(&pairs[..]));
+    assert_eq!(documents[0].asked_pairs(), [(0, 1)]);
+    assert_eq!(documents[0].entities[0].knowledge_base_id.as_deref(), Some("Q7259"));
+    let line = String::from_utf8(encode(&documents[0]).unwrap()).unwrap();
+    let (again, _) = read(&format!("[{line}]")).unwrap();
+    assert_eq!((&again[0].candidates, &again[0].entities), (&documents[0].candidates, &documents[0].entities));
+    let wrong = |pairs: Value| complaint(|d| d["candidates"] = pairs);
+    assert_says(&wrong(json!([{"h": 0, "t": 2}])), &["`candidates[0].t`", "2 is out of range"]);
+    assert_says(&wrong(json!([{"h": 0, "t": 0}])), &["`candidates[0].t`", "the same entity"]);
+    assert_says(&wrong(json!([{"h": 0, "t": 1}, {"h": 0, "t": 1}])), &["`candidates[1]`", "candidates[0] already"]);
+    assert_says(&wrong(json!([{"h": 0, "t": 1, "excluded": true}])), &["`labels[0]`", "not among the candidates"]);
+}
+
+#[test]
 fn relation_files_of_all_forms_are_read() {
     let ids = |text: &str| {
         let file = file("rel.json", text.as_bytes());
@@ -232,7 +255,7 @@ fn real_files_are_read_whole() {
     assert_eq!(docred.len(), 96);
     assert_eq!(load_relations(&data.join("docred/rel2id.json")).unwrap().index_of("P17"), Some(0));
     let summary = |path: &str, relations: Option<RelationSet>| {
-        let s = read_documents(&data.join(path), &ReadOptions { relations }, &mut |_| Ok(())).unwrap();
+        let s = read_documents(&data.join(path), &ReadOptions::with_relations(relations), &mut |_| Ok(())).unwrap();
         (s.documents, s.facts, s.duplicate_facts, s.unlabelled)
     };
     assert_eq!(summary("redocred/dev_revised.json", Some(docred.clone())), (500, 17_284, 0, 0));

@@ -2,23 +2,16 @@
 
 use std::{io::Write, path::Path};
 
-use flate2::{Compression, write::GzEncoder};
-
-use super::raw::{WrittenDocument, WrittenLabel, WrittenMention};
+use super::raw::{WrittenCandidate, WrittenDocument, WrittenLabel, WrittenMention};
 use crate::{
     Error, Result,
-    corpus::{Document, Entity, Fact, atomic::AtomicFile, json_stream::is_gzip},
+    corpus::{Candidate, Document, Entity, Fact, textfile::TextFile},
 };
 
 /// Streams documents into a DocRED file. Nothing stands under the file's name before [`DocredWriter::finish`].
 pub struct DocredWriter {
-    sink: Sink,
+    file: TextFile,
     documents: usize,
-}
-
-enum Sink {
-    Plain(AtomicFile),
-    Gzip(Box<GzEncoder<AtomicFile>>),
 }
 
 impl DocredWriter {
@@ -27,9 +20,7 @@ impl DocredWriter {
     /// # Errors
     /// I/O errors.
     pub fn create(path: &Path) -> Result<Self> {
-        let file = AtomicFile::create(path)?;
-        let sink = if is_gzip(path) { Sink::Gzip(Box::new(GzEncoder::new(file, Compression::default()))) } else { Sink::Plain(file) };
-        Ok(Self { sink, documents: 0 })
+        Ok(Self { file: TextFile::create(path)?, documents: 0 })
     }
 
     /// Adds a document.
@@ -44,8 +35,8 @@ impl DocredWriter {
     pub(crate) fn write_encoded(&mut self, json: &[u8]) -> Result<()> {
         let before: &[u8] = if self.documents == 0 { b"[\n" } else { b",\n" };
         self.documents += 1;
-        self.write_all(before)?;
-        self.write_all(json)
+        self.file.write_all(before)?;
+        Ok(self.file.write_all(json)?)
     }
 
     /// Closes the array and gives the file its name; returns the number of documents.
@@ -53,20 +44,9 @@ impl DocredWriter {
     /// # Errors
     /// I/O errors; the file does not appear then.
     pub fn finish(mut self) -> Result<usize> {
-        self.write_all(if self.documents == 0 { b"[]\n" } else { b"\n]\n" })?;
-        match self.sink {
-            Sink::Plain(file) => file.finish()?,
-            Sink::Gzip(encoder) => encoder.finish()?.finish()?,
-        }
+        self.file.write_all(if self.documents == 0 { b"[]\n" } else { b"\n]\n" })?;
+        self.file.finish()?;
         Ok(self.documents)
-    }
-
-    fn write_all(&mut self, bytes: &[u8]) -> Result<()> {
-        match &mut self.sink {
-            Sink::Plain(file) => file.write_all(bytes)?,
-            Sink::Gzip(encoder) => encoder.write_all(bytes)?,
-        }
-        Ok(())
     }
 }
 
@@ -77,6 +57,7 @@ pub(crate) fn encode(document: &Document) -> Result<Vec<u8>> {
         sents: &document.sentences,
         vertex_set: document.entities.iter().map(mentions).collect(),
         labels: document.facts.as_ref().map(|facts| facts.iter().map(label).collect()),
+        candidates: document.candidates.as_ref().map(|pairs| pairs.iter().map(candidate).collect()),
     };
     serde_json::to_vec(&written).map_err(|error| Error::Bug(format!("a document did not turn into JSON: {error}")))
 }
@@ -87,8 +68,13 @@ fn mentions(entity: &Entity) -> Vec<WrittenMention<'_>> {
         sent_id: mention.sentence,
         pos: [mention.start, mention.end],
         entity_type: &mention.entity_type,
+        kb_id: entity.knowledge_base_id.as_deref(),
     });
     written.collect()
+}
+
+fn candidate(&Candidate { head, tail, excluded }: &Candidate) -> WrittenCandidate {
+    WrittenCandidate { h: head, t: tail, excluded }
 }
 
 fn label(fact: &Fact) -> WrittenLabel<'_> {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::{EogDocument, LabelledPair, PairLabel};
-use crate::corpus::{Document, Entity, Fact, Mention, Provenance};
+use crate::corpus::{Candidate, Document, Entity, Fact, Mention, Provenance};
 use crate::{DataError, Result};
 
 /// Columns of a pair: label, direction, CROSS, two spans, and two arguments of six columns.
@@ -175,6 +175,22 @@ impl<'a> Reading<'a> {
             }
         }
         self.document.facts = Some(facts);
+        self.document.candidates = Some(candidates(&pairs));
         Ok(EogDocument { document: self.document, pairs })
     }
+}
+
+/// The pairs, each once; one is taken out where all that is said of it is `not_include`.
+fn candidates(pairs: &[LabelledPair]) -> Vec<Candidate> {
+    let mut places: HashMap<(usize, usize), usize> = HashMap::with_capacity(pairs.len());
+    let mut candidates: Vec<Candidate> = Vec::with_capacity(pairs.len());
+    for &LabelledPair { head, tail, ref label, .. } in pairs {
+        let excluded = *label == PairLabel::NotIncluded;
+        let place = *places.entry((head, tail)).or_insert(candidates.len());
+        match candidates.get_mut(place) {
+            Some(known) => known.excluded &= excluded,
+            None => candidates.push(Candidate { head, tail, excluded }),
+        }
+    }
+    candidates
 }

@@ -5,14 +5,16 @@
 //! relation": it is neither trained on nor scored. Not for: PubTator, and the filter itself.
 
 mod line;
+mod writer;
 
-use std::collections::HashMap;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use super::Document;
-use super::json_stream::open;
-use crate::{DataError, Result};
+use super::reading::{Intake, check_relations};
+use super::records::{Record, Unit, read_records};
+use super::{Document, ReadOptions, ReadSummary};
+use crate::Result;
+
+pub use writer::{EogLosses, EogWriter};
 
 /// What a line says of a pair.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -86,32 +88,38 @@ impl EogSummary {
     }
 }
 
-/// Reads `path` line by line (gzip if it ends in `.gz`) and hands every checked document to `each`, in file order. One line is in memory at
-/// a time, and the ids.
+/// Reads `path` (a document a line, gzip if it ends in `.gz`) on all cores and hands every checked document to `each`, in file order.
 ///
 /// # Errors
-/// A [`DataError`] naming file, row, document and column for everything that breaks the format; an I/O error for an unreadable file;
-/// whatever `each` returns.
+/// A [`DataError`](crate::DataError) naming file, row, document and column for everything that breaks the format; an I/O error for an
+/// unreadable file; whatever `each` returns.
 pub fn read_eog(path: &Path, each: &mut dyn FnMut(EogDocument) -> Result<()>) -> Result<EogSummary> {
     let mut summary = EogSummary::default();
-    let mut rows: HashMap<String, usize> = HashMap::new();
-    let mut reader = BufReader::new(open(path)?);
-    let mut bytes = Vec::new();
-    for row in 0.. {
-        bytes.clear();
-        let length = reader.read_until(b'\n', &mut bytes).map_err(|cause| at(path, row, &format!("cannot be read: {cause}")))?;
-        if length == 0 {
-            break;
-        }
-        let text = std::str::from_utf8(&bytes).map_err(|_| at(path, row, "the line is not UTF-8 text"))?;
-        let read = line::parse(path, row, text.trim_end_matches(['\n', '\r']))?;
-        if let Some(first) = rows.insert(read.document.title.clone(), row) {
-            return Err(at(path, row, &format!("the id was already used by row {first}")).title(&read.document.title).into());
-        }
+    let mut intake = Intake::default();
+    read_records(path, Unit::Line, &|Record { text, row, .. }| line::parse(path, row, text), &mut |read| {
+        intake.take(path, &read.document, 0)?;
         summary.add(&read);
-        each(read)?;
-    }
+        each(read)
+    })?;
     Ok(summary)
+}
+
+/// As [`read_eog`], for those who need documents alone: the pairs are their candidates.
+///
+/// # Errors
+/// As [`read_eog`]; a relation that `options` do not know.
+pub fn read_eog_documents(path: &Path, options: &ReadOptions, each: &mut dyn FnMut(Document) -> Result<()>) -> Result<ReadSummary> {
+    let mut intake = Intake::default();
+    let work = |Record { text, row, .. }: Record<'_>| {
+        let document = line::parse(path, row, text)?.document;
+        check_relations(&document, options.relations.as_ref())?;
+        Ok(document)
+    };
+    read_records(path, Unit::Line, &work, &mut |document| {
+        intake.take(path, &document, 0)?;
+        each(document)
+    })?;
+    Ok(intake.summary)
 }
 
 /// All documents of a file at once.
@@ -125,10 +133,6 @@ pub fn read_all_eog(path: &Path) -> Result<(Vec<EogDocument>, EogSummary)> {
         Ok(())
     })?;
     Ok((documents, summary))
-}
-
-fn at(path: &Path, row: usize, problem: &str) -> DataError {
-    DataError::new(path, problem).row(row)
 }
 
 #[cfg(test)]

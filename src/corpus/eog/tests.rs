@@ -42,6 +42,8 @@ fn a_line_becomes_a_document_with_labelled_pairs() {
     let labels: Vec<_> = pairs.iter().map(|pair| (pair.head, pair.tail, &pair.label)).collect();
     let cid = PairLabel::Relation("CID".into());
     assert_eq!(labels, [(0, 1, &cid), (0, 2, &PairLabel::NotIncluded), (1, 2, &PairLabel::NoRelation)]);
+    let candidates: Vec<_> = document.candidates.iter().flatten().map(|pair| (pair.head, pair.tail, pair.excluded)).collect();
+    assert_eq!(candidates, [(0, 1, false), (0, 2, true), (1, 2, false)]);
     assert_eq!((summary.documents, summary.no_relation, summary.not_included, summary.intra, summary.inter), (1, 1, 1, 1, 0));
 }
 
@@ -94,5 +96,53 @@ fn published_counts_are_found_again() {
         let (_, summary) = read_all_eog(&shared.join("data/cdr").join(file)).unwrap();
         let EogSummary { documents, no_relation, not_included, intra, inter, most_entities, most_words, ref relations } = summary;
         assert_eq!((documents, relations["CID"], no_relation, not_included, intra, inter, most_entities, most_words), expected, "{file}");
+    }
+}
+
+fn again(documents: &[Document]) -> (Vec<Document>, EogLosses) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("again.data");
+    let mut writer = EogWriter::create(&path).unwrap();
+    documents.iter().for_each(|document| writer.write(document).unwrap());
+    let (count, losses) = writer.finish().unwrap();
+    assert_eq!(count, documents.len());
+    let read = read_all_eog(&path).unwrap().0.into_iter().map(|read| read.document);
+    let read = read.zip(documents).map(|(document, old)| Document { provenance: old.provenance.clone(), ..document });
+    (read.collect(), losses)
+}
+
+#[test]
+fn what_is_written_is_read_again() {
+    let lines = [["77", TEXT, &pair("1:CID:2", "NON-CROSS", ASPIRIN, ULCER), &pair("not_include", "CROSS", ASPIRIN, PAIN)].join("\t")];
+    let documents: Vec<Document> = read(&lines).unwrap().0.into_iter().map(|read| read.document).collect();
+    let (same, losses) = again(&documents);
+    assert_eq!((same.as_slice(), losses), (documents.as_slice(), EogLosses::default()));
+    let mut odd = documents[0].clone();
+    odd.sentences[0][1] = "a|b c".into();
+    odd.candidates = None;
+    odd.entities[2].knowledge_base_id = None;
+    odd.facts.as_mut().unwrap()[0].evidence = vec![0];
+    let (changed, losses) = again(&[odd.clone()]);
+    assert_eq!(losses, EogLosses { listed: 1, named: 1, evidence: 1, words: 1, ..EogLosses::default() });
+    assert_eq!((changed[0].sentences[0][1].as_str(), changed[0].candidates.as_ref().map(Vec::len)), ("a_b_c", Some(6)));
+    assert!(losses.to_string().contains("1 facts lost their evidence; 1 words"), "{losses}");
+    odd.entities[1].knowledge_base_id = Some("D001241".into());
+    let folder = tempfile::tempdir().unwrap();
+    let error = EogWriter::create(&folder.path().join("x")).unwrap().write(&odd).unwrap_err();
+    assert!(error.to_string().contains("`D001241` is that of entities[0] too"), "{error}");
+}
+
+/// Every real file of the format is written as it was read.
+#[test]
+fn real_files_survive() {
+    let Some(shared) = std::env::var_os("DOCRE_SHARED").map(PathBuf::from) else {
+        println!("skipped: DOCRE_SHARED is not set");
+        return;
+    };
+    for file in ["cdr/dev_filter.data", "gda/part_a.data", "biored/biored_dev.data"] {
+        let documents: Vec<Document> =
+            read_all_eog(&shared.join("data").join(file)).unwrap().0.into_iter().map(|read| read.document).collect();
+        let (same, losses) = again(&documents);
+        assert!(same == documents && losses == EogLosses::default(), "{file}: {losses}");
     }
 }

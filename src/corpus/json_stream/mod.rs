@@ -30,6 +30,17 @@ pub(crate) fn open(path: &Path) -> Result<Box<dyn Read + Send>> {
     Ok(Box::new(BufReader::with_capacity(BUFFER_BYTES, file)))
 }
 
+/// The first byte of a file that is not white space.
+pub(crate) fn first_byte(path: &Path) -> Result<Option<u8>> {
+    for byte in BufReader::new(open(path)?).bytes() {
+        let byte = byte?;
+        if !byte.is_ascii_whitespace() {
+            return Ok(Some(byte));
+        }
+    }
+    Ok(None)
+}
+
 /// Whether a file is compressed, by its name.
 pub(crate) fn is_gzip(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "gz")
@@ -106,6 +117,17 @@ fn parse<T: DeserializeOwned, O>(path: &Path, block: &Block, work: &(dyn Fn(usiz
         }
     }
     (done, None)
+}
+
+/// The error of a file that cannot be read on: of damaged compression, or of the disk.
+pub(crate) fn unreadable(path: &Path, row: usize, error: std::io::Error) -> Error {
+    explain::fault(path, row, scan::Fault::Read(error))
+}
+
+/// Parses one line of JSON, `line` (from 0) of the file, with the same errors as an element of an array.
+pub(crate) fn parse_line<T: DeserializeOwned>(path: &Path, text: &str, row: usize, line: usize) -> Result<T> {
+    let element = scan::Element { text: text.as_bytes(), row, line, column: 0, cut: false };
+    serde_json::from_str(text).map_err(|error| explain::element::<T>(path, &element, &error))
 }
 
 /// Reads the file and sends its blocks, then the error that ended it, if any.

@@ -1,7 +1,9 @@
 use serde_json::json;
 
+use std::collections::BTreeMap;
+
 use super::*;
-use crate::corpus::docred::read_all;
+use crate::corpus::{Fact, ReadOptions, docred::read_all};
 
 fn document(title: &str) -> serde_json::Value {
     let mention =
@@ -58,13 +60,70 @@ fn a_file_is_labelled_in_order_without_the_excluded() {
     let mut base = FactBase::default();
     base.insert("Ada", "Rome", "P1");
     base.insert("Rome", "Byron", "P0");
-    let options = LabelOptions { exclude_titles: ["dev".to_owned()].into() };
+    let options = LabelOptions { exclude_titles: ["dev".to_owned()].into(), ..LabelOptions::default() };
     let report = label_file(&base, &input, &output, &options).unwrap();
     let by_relation = BTreeMap::from([("P0".to_owned(), 2), ("P1".to_owned(), 2)]);
-    assert_eq!(report, LabelReport { documents: 4, excluded: 1, written: 3, labelled: 2, facts: 4, by_relation });
+    // Both documents came with the label (2, 1, OLD); "Ada" and "Rome" and "Byron" are known, "bare" has no labels of its own.
+    let found = |relation: &str| (relation.to_owned(), Agreement { distant: 2, human: 0, both: 0 });
+    let old = ("OLD".to_owned(), Agreement { distant: 0, human: 2, both: 0 });
+    let agreement = [found("P0"), found("P1"), old].into();
+    let counts =
+        LabelReport { documents: 4, excluded: 1, written: 3, labelled: 2, facts: 4, entities: 6, matched: 6, ..LabelReport::default() };
+    assert_eq!(report, LabelReport { by_relation, agreement, known_facts: 2, used_facts: 2, ..counts });
     let (documents, _) = read_all(&output, &ReadOptions::default()).unwrap();
     assert_eq!(documents.iter().map(|document| document.title.as_str()).collect::<Vec<_>>(), ["one", "bare", "two"]);
     assert_eq!(documents[2].facts(), [fact(0, 1, "P1", &[0, 2]), fact(1, 2, "P0", &[])]);
+}
+
+#[test]
+fn items_match_by_label_identifier_and_alias() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("items.jsonl");
+    let items = [
+        json!({"id": "Q1", "label": "ada", "aliases": ["Lovelace"], "claims": {"P1": ["Q2"], "P9": "Q3"}}),
+        json!({"id": "Q2", "label": "Rome"}),
+        json!({"id": "Q4", "label": "ROME", "claims": {"P3": ["Q3"]}}),
+    ];
+    fs_err::write(&path, items.map(|item| item.to_string()).join("\n")).unwrap();
+    let input = folder.path().join("in.json");
+    let mut with_id = document("one");
+    with_id["vertexSet"][2][0]["kb_id"] = json!("Q3");
+    fs_err::write(&input, json!([with_id]).to_string()).unwrap();
+    let (documents, _) = read_all(&input, &ReadOptions::default()).unwrap();
+    let labels = |matching| FactBase::load_with(&path, matching).unwrap().label(&documents[0]);
+    // Letter by letter, `Ada` is nothing and `Rome` only Q2; without case, `Rome` is Q2 and Q4.
+    assert_eq!(labels(Matching::Exact), []);
+    let folded = [fact(0, 1, "P1", &[0, 2]), fact(0, 2, "P9", &[]), fact(1, 2, "P3", &[])];
+    assert_eq!(labels(Matching::Folded), folded);
+    let mut renamed = documents[0].clone();
+    renamed.entities[0].mentions.remove(0);
+    let alone = |matching| FactBase::load_with(&path, matching).unwrap().label(&renamed).len();
+    assert_eq!((alone(Matching::Folded), alone(Matching::Alias)), (1, 3));
+    fs_err::write(&path, r#"{"id": "Q1", "claims": {"P1": [3]}}"#).unwrap();
+    let error = FactBase::load(&path).unwrap_err().to_string();
+    assert!(error.contains("items.jsonl, row 0, field `claims.P1`"), "{error}");
+}
+
+#[test]
+fn agreement_with_people_is_reported_by_relation() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, output) = (folder.path().join("in.json"), folder.path().join("out.json"));
+    let mut labelled = document("one");
+    labelled["labels"] = json!([{"h": 0, "t": 1, "r": "P1"}, {"h": 2, "t": 1, "r": "P1"}]);
+    labelled["candidates"] = json!([{"h": 0, "t": 1}, {"h": 2, "t": 1}, {"h": 1, "t": 0}]);
+    fs_err::write(&input, json!([labelled]).to_string()).unwrap();
+    let mut base = FactBase::default();
+    for (head, tail, relation) in
+        [("Ada", "Rome", "P1"), ("Rome", "Ada", "P1"), ("Rome", "Ada", "P2"), ("Ada", "Byron", "P1"), ("X", "Y", "P1")]
+    {
+        base.insert(head, tail, relation);
+    }
+    let report = label_file(&base, &input, &output, &LabelOptions::default()).unwrap();
+    assert_eq!(report.agreement["P1"], Agreement { distant: 2, human: 2, both: 1 });
+    assert_eq!((report.multiple, report.used_facts, report.known_facts), (1, 3, 5));
+    assert_eq!(report.overall().map(|all| (all.precision(), all.recall())), Some((1.0 / 3.0, 0.5)));
+    assert!(report.table().contains("P1              2    0.5000  0.5000       2"), "{}", report.table());
+    assert_eq!(read_all(&output, &ReadOptions::default()).unwrap().0[0].facts().len(), 3, "the pair (Ada, Byron) is not asked about");
 }
 
 #[test]

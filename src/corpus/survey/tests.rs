@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::corpus::{Fact, Mention, ReadOptions, read_documents};
+use crate::corpus::{Fact, Format, Mention, ReadOptions, read_documents};
 
 /// Two entities with these names, and one fact between them.
 fn document(title: &str, head: &str, tail: &str, relation: &str) -> Document {
@@ -39,7 +39,7 @@ fn titles_and_facts_that_files_share_are_counted() {
     assert_eq!(files[1].shared, [shared]);
     let text = SurveyReport(files).to_string();
     assert!(text.contains("in common with train.json: 2 titles (1 with other labels), 2 of 3 facts"), "{text}");
-    assert!(text.contains("DocRED dev as published: 1000 documents and 12323 facts"), "{text}");
+    assert!(text.contains("DocRED dev as published: 1000 documents, 12323 facts — this file differs"), "{text}");
 }
 
 #[test]
@@ -51,8 +51,8 @@ fn names_are_compared_with_words() {
     assert_eq!((files[0].mentions, files[0].renamed), (2, 1));
     assert_eq!(files[0].examples, [("A".to_owned(), "America".to_owned(), "USA".to_owned())]);
     let warning = "a.json: 1 of 2 mentions bear a name that is not the words of their span; the first is `America` for `USA` in `A`";
-    assert_eq!(files[0].warning().as_deref(), Some(warning));
-    assert_eq!(survey(&[("b.json", &[document("A", "x", "y", "P1")])])[0].warning(), None);
+    assert_eq!(files[0].warnings(), [warning]);
+    assert_eq!(survey(&[("b.json", &[document("A", "x", "y", "P1")])])[0].warnings(), [""; 0]);
 }
 
 #[test]
@@ -89,4 +89,41 @@ fn lark_force_is_found() {
     assert_eq!(files[1].shared[0].examples, ["Lark Force"]);
     assert_eq!((files[0].documents, files[0].facts, files[1].documents, files[1].facts), (447, 5_254, 500, 17_284));
     assert!(files[1].shared[0].facts > 0);
+}
+
+#[test]
+fn published_sizes_are_compared() {
+    let bare = Document { facts: Some(vec![]), ..Document::default() };
+    let files = survey(&[("dev_filter.data", &[document("A", "x", "y", "P1"), bare])]);
+    assert_eq!((files[0].facts, files[0].intra, files[0].negatives, files[0].excluded), (1, 1, 1, 0));
+    let said = files[0].warnings();
+    let sizes =
+        "2 documents, 1 facts (1 within a sentence), 1 pairs without one, 0 taken out, but CDR dev as published: 500 documents, 1012 facts";
+    assert!(said[0].contains(sizes), "{said:?}");
+    assert_eq!(
+        said[1..],
+        ["dev_filter.data: 1 of 2 documents have no entities", "dev_filter.data: 1 of 2 documents have labels but no fact"]
+    );
+}
+
+/// SPEC §1.6: the real files have their published sizes.
+#[test]
+fn real_files_agree_with_what_is_published() {
+    let Some(shared) = std::env::var_os("DOCRE_SHARED").map(PathBuf::from) else {
+        println!("skipped: DOCRE_SHARED is not set");
+        return;
+    };
+    for name in ["train_filter", "dev_filter"] {
+        let mut survey = Survey::default();
+        let path = shared.join(format!("data/cdr/{name}.data"));
+        survey.file(&path);
+        let mut add = |document: Document| {
+            survey.document(&document, document.num_words());
+            Ok(())
+        };
+        Format::Cdr.read(&path, &ReadOptions::default(), &mut add).unwrap();
+        let file = &survey.finish()[0];
+        assert!(file.warnings().iter().all(|warning| !warning.contains("published")), "{:?}", file.warnings());
+        assert_eq!((file.most_words, file.most_entities), if name == "train_filter" { (653, 21) } else { (641, 20) });
+    }
 }

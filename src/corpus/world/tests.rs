@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::*;
 use crate::corpus::{
-    Document, Entity, Fact,
-    docred::{ReadOptions, load_relations, read_all},
+    Document, Entity, Fact, ReadOptions,
+    docred::{load_relations, read_all},
     label::FactBase,
 };
 
@@ -24,7 +24,7 @@ fn world(options: &WorldOptions) -> (tempfile::TempDir, WorldSummary) {
 
 fn read(folder: &Path, name: &str) -> Vec<Document> {
     let relations = Some(load_relations(&folder.join("rel_info.json")).unwrap());
-    read_all(&folder.join(name), &ReadOptions { relations }).unwrap().0
+    read_all(&folder.join(name), &ReadOptions::with_relations(relations)).unwrap().0
 }
 
 const FILES: [&str; 9] = [

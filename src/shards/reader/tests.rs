@@ -2,7 +2,7 @@ use super::*;
 use crate::shards::testing::{corpus, manifest, prepared, relations};
 use crate::shards::writer::write_documents;
 use crate::shards::{DocumentStore, StoreOptions, WriteOptions};
-use crate::text::{EncodedEntity, EncodedFact, EncodedMention, ScoredPair};
+use crate::text::{EncodedCandidate, EncodedEntity, EncodedFact, EncodedMention, ScoredPair};
 
 const UNVERIFIED: StoreOptions = StoreOptions { with_words: true, verify: false };
 
@@ -67,7 +67,7 @@ fn page_checksums_are_verified() {
     let good = fs_err::read(&path).unwrap();
     let metadata = ArrowReaderMetadata::load(&bytes::Bytes::from(good.clone()), ArrowReaderOptions::new()).unwrap();
     let columns: Vec<_> = metadata.metadata().row_groups().iter().flat_map(|group| group.columns()).collect();
-    assert_eq!(columns.len(), 2 * 18);
+    assert_eq!(columns.len(), 2 * 21);
     for column in columns {
         let (start, length) = column.byte_range();
         let mut bad = good.clone();
@@ -92,6 +92,7 @@ fn hostile_rows_are_named() {
         entities: vec![entity.clone(), entity],
         facts: vec![EncodedFact { head: 0, tail: 1, relation: 2, evidence: vec![0] }],
         labelled: true,
+        candidates: Some(vec![EncodedCandidate { head: 0, tail: 1, excluded: false }]),
         kept: Some(vec![ScoredPair { head: 1, tail: 0, score: 1.0 }]),
     };
     assert!(read_back(good.clone()).is_ok());
@@ -115,6 +116,9 @@ fn hostile_rows_are_named() {
     refused(|d| d.facts[0].tail = 0, "facts[0]");
     refused(|d| d.facts[0].relation = relations().len() as u32, "facts[0]");
     refused(|d| d.facts[0].evidence[0] = 1, "facts[0]");
+    refused(|d| d.candidates.as_mut().unwrap()[0].head = 1, "candidates[0]");
+    refused(|d| d.candidates.as_mut().unwrap()[0].tail = 2, "candidates[0]");
+    refused(|d| d.candidates.as_mut().unwrap().push(EncodedCandidate { head: 0, tail: 1, excluded: true }), "candidates[1]");
     refused(|d| d.kept = Some(vec![ScoredPair { head: 0, tail: 1, score: f32::NAN }]), "kept[0]");
     refused(|d| d.kept.as_mut().unwrap().push(ScoredPair { head: 0, tail: 1, score: 2.0 }), "kept");
 }

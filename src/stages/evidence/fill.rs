@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{evidence, fill, sentences_of};
-use crate::corpus::{ReadOptions, RelationSet, read_documents};
+use crate::corpus::{ReadOptions, RelationSet};
 use crate::eval::Prediction;
+use crate::stages::input::Input;
 use crate::stages::model::LoadedEvidence;
 use crate::stages::predict::PREDICT_TOKENS;
 use crate::stages::session::Session;
@@ -23,7 +24,7 @@ use crate::{DataError, Result};
 pub fn add_evidence(
     checkpoint: &Path,
     threshold: Option<f64>,
-    input: &Path,
+    input: &Input,
     predictions: &mut [Vec<Prediction>],
     session: &Session,
 ) -> Result<()> {
@@ -32,7 +33,7 @@ pub fn add_evidence(
     let relations = loaded.description.relations.clone();
     let mut items = Vec::new();
     let mut lists = predictions.iter();
-    read_documents(input, &ReadOptions::default(), &mut |mut document| {
+    input.read(&ReadOptions::default(), &mut |mut document| {
         document.facts = None;
         let encoded = Arc::new(encode(&document, &mut loaded.tokenizer, &relations)?);
         for prediction in lists.next().into_iter().flatten() {

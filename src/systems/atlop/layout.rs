@@ -1,4 +1,4 @@
-//! The host half of ATLOP: all ordered pairs, labelled ones first.
+//! The host half of ATLOP: all pairs that are asked about, labelled ones first.
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use crate::text::EncodedDocument;
 /// Reads documents and takes all pairs.
 pub struct AtlopLayout(pub Arc<ReadingLayout>);
 
-/// All ordered pairs in the order of the releases of ATLOP and DocRE-II: labelled ones by first appearance, then the others row by row.
+/// All pairs that are asked about in the order of the releases of ATLOP and DocRE-II: labelled ones by first appearance, then the others row by row.
 pub fn labelled_first(document: &EncodedDocument) -> Vec<Pair> {
     let entities = document.entities.len();
     let mut seen = vec![false; entities * entities];
     let labelled = document.facts.iter().map(|fact| (fact.head, fact.tail));
-    let all = labelled.chain(crate::sampling::ordered_pairs(entities));
+    let all = labelled.chain(crate::sampling::asked_pairs(document));
     all.filter(|pair| !std::mem::replace(&mut seen[pair.0 as usize * entities + pair.1 as usize], true)).collect()
 }
 

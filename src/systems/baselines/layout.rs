@@ -2,7 +2,7 @@
 
 use super::settings::{BaselineSettings, Labels};
 use crate::Result;
-use crate::sampling::{Purpose, UnlabelledPairs, ordered_pairs, rng};
+use crate::sampling::{Purpose, UnlabelledPairs, rng};
 use crate::systems::words::{Reading, WordOptions, WordTables};
 use crate::systems::{Classes, Example, Foundation, Layout, NaClass, Pair, Tables};
 use crate::text::EncodedDocument;
@@ -50,7 +50,7 @@ impl BaselineLayout {
             return Vec::new();
         }
         if self.na_per_positive < 0.0 {
-            return ordered_pairs(document.entities.len()).filter(|&pair| !unlabelled.is_labelled(pair)).collect();
+            return unlabelled.list();
         }
         let wanted = (self.na_per_positive * positives as f64).round() as usize;
         unlabelled.draw(&mut rng(seed, Purpose::Finetune, epoch, row), wanted.min(unlabelled.len()))

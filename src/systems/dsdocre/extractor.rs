@@ -73,7 +73,7 @@ impl Layout for DsdocreLayout {
     fn evaluation_pairs(&self, document: &EncodedDocument) -> Result<Vec<Pair>> {
         match &self.pairs {
             PairChoice::Kept(rule) => sampling::kept_pairs(document, *rule),
-            PairChoice::Sampled(_) => Ok(sampling::ordered_pairs(document.entities.len()).collect()),
+            PairChoice::Sampled(_) => Ok(sampling::asked_pairs(document)),
         }
     }
 

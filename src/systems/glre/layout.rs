@@ -9,7 +9,7 @@ use super::graph::{DocumentNodes, Graph};
 use super::local::LocalEntries;
 use super::{ContextPairs, GlreSettings, SentenceMean};
 use crate::Result;
-use crate::sampling::{Purpose, ordered_pairs, rng};
+use crate::sampling::{Purpose, asked_pairs, rng};
 use crate::systems::words::{FirstMention, Reading, WordOptions, WordTables};
 use crate::systems::{Example, Foundation, Layout, Pair, Tables};
 use crate::text::EncodedDocument;
@@ -72,7 +72,7 @@ impl GlreLayout {
             Some((first, second)) => is(head, first) && is(tail, second),
             None => true,
         };
-        ordered_pairs(document.entities.len()).filter(asked).collect()
+        asked_pairs(document).into_iter().filter(asked).collect()
     }
 
     /// Whether documents are read as words whose rare ones may be hidden.

@@ -73,4 +73,5 @@ fn broken_references_are_named() {
     refused(|d| d.facts.as_mut().unwrap()[0].tail = 2, "labels[0]");
     refused(|d| d.facts.as_mut().unwrap()[0].evidence[0] = 2, "evidence sentence 2");
     refused(|d| d.facts.as_mut().unwrap()[0].relation = "P18".into(), "`P18`");
+    refused(|d| d.candidates = Some(vec![Candidate { head: 1, tail: 1, excluded: false }]), "candidates[0]");
 }
