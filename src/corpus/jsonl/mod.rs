@@ -1,7 +1,7 @@
 //! JSONL, the format for people's own text: a document a line, as running text with mentions as spans of characters, or as sentences of
 //! words with mentions as spans of words. `docs/formats.md` shows both.
 //!
-//! Written as words, it holds everything that a [`Document`](super::Document) does. Not for: DocRED's JSON array.
+//! Written as words, it holds everything that a [`Document`] does. Not for: DocRED's JSON array.
 
 mod line;
 mod writer;

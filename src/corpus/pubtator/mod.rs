@@ -1,6 +1,6 @@
 //! PubTator: paragraphs of `id|t|title`, `id|a|abstract`, lines of mentions and lines of relations (CDR, GDA, ChemDisGene's texts).
 //!
-//! Sentences and words are our own ([`super::segment`]). Which pairs are asked about follows from the types of the entities. Not for: the
+//! Sentences and words are our own (`segment`). Which pairs are asked about follows from the types of the entities. Not for: the
 //! same corpora in EoG's form (`eog`).
 
 mod paragraph;
