@@ -68,7 +68,8 @@ fn a_rank() {
     let code = match world.close(outcome) {
         Ok(()) => 0,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "error: {error}");
+            // One write, so that the lines of several ranks do not mix.
+            let _ = std::io::stderr().write_all(format!("error: {error}\n").as_bytes());
             i32::from(error.exit_code())
         }
     };
@@ -232,6 +233,7 @@ fn a_lonely_rank() {
         return;
     }
     let error = World::start().err().unwrap();
-    let _ = writeln!(std::io::stderr(), "error: {error}");
+    // One write, so that the lines of several ranks do not mix.
+    let _ = std::io::stderr().write_all(format!("error: {error}\n").as_bytes());
     std::process::exit(i32::from(error.exit_code()));
 }
