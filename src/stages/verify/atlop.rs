@@ -3,7 +3,8 @@
 use tch::Tensor;
 
 use super::Case;
-use super::pairs::{EVALUATION, batch, compare_documents, compare_labels, compare_mentions, compare_read, foundation, padded, relations};
+use super::foundation::EVALUATION;
+use super::pairs::{batch, compare_documents, compare_labels, compare_mentions, compare_read, foundation, padded, relations};
 use crate::Result;
 use crate::systems::atlop::{Atlop, AtlopSettings};
 use crate::systems::reading::{ReadingTables, adaptive_labels};

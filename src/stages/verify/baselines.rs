@@ -7,7 +7,8 @@ use tch::{Kind, Tensor};
 
 use super::Case;
 use super::case::unpadded;
-use super::words::{EVALUATION, WordCase, batch_loss, dense_averages, padded_words};
+use super::foundation::EVALUATION;
+use super::words::{WordCase, batch_loss, dense_averages, padded_words};
 use crate::Result;
 use crate::systems::baselines::{Baseline, BaselineSettings, Network};
 use crate::systems::words::WordTables;

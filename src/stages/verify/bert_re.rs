@@ -6,7 +6,8 @@ use std::sync::Arc;
 use tch::{Kind, Tensor};
 
 use super::Case;
-use super::words::{EVALUATION, WordCase, batch_loss, dense_averages};
+use super::foundation::EVALUATION;
+use super::words::{WordCase, batch_loss, dense_averages};
 use crate::Result;
 use crate::systems::baselines::{Baseline, BaselineSettings, Network};
 use crate::systems::words::WordTables;

@@ -3,7 +3,8 @@
 use tch::{Kind, Tensor};
 
 use super::Case;
-use super::pairs::{EVALUATION, batch, compare_documents, compare_labels, compare_mentions, compare_read, foundation, relations};
+use super::foundation::EVALUATION;
+use super::pairs::{batch, compare_documents, compare_labels, compare_mentions, compare_read, foundation, relations};
 use crate::systems::docre_ii::{BasePairs, DocreIi, DocreIiSettings, DocreIiTables, Noise, RelationSource, Stage, View};
 use crate::systems::reading::adaptive_labels;
 use crate::systems::{Extractor, Forward, MicroBatch, Profile, RelationBatch, relation_loss_sum, tables};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 use super::Case;
+use super::foundation::{EVALUATION, on_pieces};
 use crate::Result;
 use crate::corpus::RelationSet;
 use crate::sampling::{ordered_pairs, top_pairs};
@@ -12,15 +13,9 @@ use crate::systems::dsdocre::{
     AlignmentDistance, AlignmentRows, Dsdocre, DsdocreModel, DsdocreTables, MarkerNumbering, MatchRows, MentionCandidates, ModelConfig,
     PairRows, Part, PretrainBatch, Pretrainer, RankBatch, Ranker, Switches,
 };
-use crate::systems::{
-    DocumentViews, Example, Extractor, Forward, Foundation, MicroBatch, Objective, PackedDocuments, Pair, RelationBatch, tables,
-};
+use crate::systems::{DocumentViews, Example, Extractor, Foundation, MicroBatch, Objective, PackedDocuments, Pair, RelationBatch, tables};
 use crate::text::{EncodedDocument, Markers, SpecialPieces, Tokenizer, View, ViewChoices, ViewOptions};
-use crate::torch::Parameters;
-use crate::torch::encoder::{BertConfig, EncoderSpec, build};
-use crate::torch::precision::Precision;
 
-const EVALUATION: Forward = Forward { train: false, precision: Precision::Fp32 };
 const IGNORED: i64 = -100;
 
 /// Names of the heads in the reference, and ours.
@@ -37,42 +32,6 @@ fn rename(name: &str) -> String {
     renamed.unwrap_or_else(|| name.to_owned())
 }
 
-/// An encoder of the case's size, as every model is built on.
-fn foundation(case: &Case, tokenizer: &Tokenizer, relations: usize) -> Result<Foundation> {
-    let vocab = tokenizer.vocab_size().min(case.number("/dims/encoder/vocab")? as usize);
-    let dims = |key: &str| case.number(&format!("/dims/encoder/{key}"));
-    let config = serde_json::json!({
-        "vocab_size": vocab,
-        "hidden_size": dims("hidden")?,
-        "num_hidden_layers": dims("layers")?,
-        "num_attention_heads": dims("heads")?,
-        "intermediate_size": dims("intermediate")?,
-        "max_position_embeddings": dims("max_position")?,
-        "type_vocab_size": dims("type_vocab")?,
-        "hidden_act": "gelu",
-        "layer_norm_eps": case.at("/dims/encoder/layer_norm_eps").as_f64().unwrap_or(1e-12),
-        "hidden_dropout_prob": 0.0,
-        "attention_probs_dropout_prob": 0.0,
-    });
-    let mut parameters = Parameters::new(0, Device::Cpu);
-    let overrides = config.as_object().cloned().unwrap_or_default();
-    let spec = EncoderSpec::Preset { name: BertConfig::PRESETS[0].to_owned(), overrides };
-    let encoder = build(&spec, vocab as i64, &mut parameters)?;
-    let options = view_options(case, false)?;
-    Ok(Foundation {
-        encoder,
-        parameters,
-        relations,
-        entity_types: Vec::new(),
-        pieces: tokenizer.special().clone(),
-        max_pieces: options.max_pieces,
-        truncate: options.truncate,
-        dropout: None,
-        seed: 0,
-        twin: None,
-    })
-}
-
 fn switches(case: &Case) -> Result<Switches> {
     let max_mentions = Some(case.at("/switches/max_mentions").as_u64().unwrap_or(3) as usize);
     Ok(Switches { relation_width: case.number("/dims/relation_width")?, max_mentions, ..Switches::default() })
@@ -80,7 +39,7 @@ fn switches(case: &Case) -> Result<Switches> {
 
 /// The ranker or the pre-trainer with the case's weights.
 fn model(case: &Case, part: Part, tokenizer: &Tokenizer) -> Result<DsdocreModel> {
-    let foundation = foundation(case, tokenizer, 0)?;
+    let foundation = on_pieces(case, tokenizer, 0)?;
     let config = ModelConfig::of(part, &switches(case)?, 0);
     let model = DsdocreModel::new(foundation.encoder, foundation.parameters, config, None)?;
     case.load_weights(&model.parameters, rename)?;
@@ -482,7 +441,9 @@ fn relations_of(case: &Case) -> RelationSet {
 
 /// The fine-tuner with the case's weights, laid out as asked.
 fn extractor(case: &Case, tokenizer: &Tokenizer, relations: usize, markers: MarkerNumbering) -> Result<Dsdocre> {
-    let extractor = Dsdocre::new(foundation(case, tokenizer, relations)?, &Switches { markers, ..switches(case)? }, true)?;
+    let ViewOptions { max_pieces, truncate, .. } = view_options(case, false)?;
+    let foundation = Foundation { max_pieces, truncate, ..on_pieces(case, tokenizer, relations)? };
+    let extractor = Dsdocre::new(foundation, &Switches { markers, ..switches(case)? }, true)?;
     case.load_weights(extractor.parameters(), rename)?;
     Ok(extractor)
 }

@@ -7,7 +7,8 @@ use serde_json::Value;
 use tch::Tensor;
 
 use super::Case;
-use super::words::{EVALUATION, WordCase, padded_words};
+use super::foundation::EVALUATION;
+use super::words::{WordCase, padded_words};
 use crate::Result;
 use crate::stages::evidence::{ScoredSentence, best_threshold, evidence, rank_sentences};
 use crate::systems::evidence::{EvidenceBatch, EvidenceItem, EvidencePredictor, EvidenceSettings};

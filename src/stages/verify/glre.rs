@@ -7,7 +7,8 @@
 use tch::Tensor;
 
 use super::Case;
-use super::word_level::{self, DOCRED_TYPES, EVALUATION, bert, compare_outputs, exact, example, foundation, losses, mean};
+use super::foundation::{DOCRED_TYPES, EVALUATION, foundation};
+use super::word_level::{self, bert, compare_outputs, exact, example, losses, mean};
 use crate::Result;
 use crate::corpus::{RelationSet, read_all_eog};
 use crate::systems::glre::{Glre, GlreSettings, GlreStates, GlreTables, Query, RELATIONS, RgcnNorm, SentenceMean};

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use tch::Tensor;
 
 use super::Case;
-use super::word_level::{self, DOCRED_TYPES, EVALUATION, compare_outputs, exact, example, foundation, losses, mean};
+use super::foundation::{DOCRED_TYPES, EVALUATION, foundation};
+use super::word_level::{self, compare_outputs, exact, example, losses, mean};
 use crate::Result;
 use crate::sampling::ordered_pairs;
 use crate::systems::hin::{Hin, HinSettings, HinStates, HinTables};

@@ -11,6 +11,7 @@ mod case;
 mod docre_ii;
 mod dsdocre;
 mod evidence;
+mod foundation;
 mod glre;
 mod hin;
 mod pairs;

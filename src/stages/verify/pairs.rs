@@ -1,60 +1,23 @@
-//! What the cases of ATLOP and DocRE-II share: the foundation of the case's size, and comparisons of documents, pairs and states.
+//! What the cases of ATLOP and DocRE-II share: comparisons of documents, pairs and states.
 
 use std::sync::Arc;
 
-use serde_json::json;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::Case;
+use super::foundation::on_pieces;
 use crate::Result;
 use crate::corpus::RelationSet;
 use crate::systems::atlop::labelled_first;
 use crate::systems::reading::{Read, ReadingTables};
-use crate::systems::{Example, Extractor, Forward, Foundation, RelationBatch};
+use crate::systems::{Example, Extractor, Foundation, RelationBatch};
 use crate::text::{EncodedDocument, Tokenizer};
-use crate::torch::Parameters;
-use crate::torch::encoder::{BertConfig, EncoderSpec, build};
-use crate::torch::precision::Precision;
 
-pub(super) const EVALUATION: Forward = Forward { train: false, precision: Precision::Fp32 };
-
-/// Entity types in the order of DocRED's own numbering, which the typed markers of DocRE-II follow.
-const TYPES: [&str; 6] = ["ORG", "LOC", "TIME", "PER", "MISC", "NUM"];
-
-/// An encoder of the case's size with the shared weights, and what else a system is built on.
+/// [`on_pieces`] with the encoder weights that the cases share.
 pub(super) fn foundation(case: &Case, tokenizer: &Tokenizer, relations: usize) -> Result<Foundation> {
-    let vocab = tokenizer.vocab_size().min(case.number("/dims/encoder/vocab")? as usize);
-    let dims = |key: &str| case.number(&format!("/dims/encoder/{key}"));
-    let config = json!({
-        "vocab_size": vocab,
-        "hidden_size": dims("hidden")?,
-        "num_hidden_layers": dims("layers")?,
-        "num_attention_heads": dims("heads")?,
-        "intermediate_size": dims("intermediate")?,
-        "max_position_embeddings": dims("max_position")?,
-        "type_vocab_size": dims("type_vocab")?,
-        "hidden_act": "gelu",
-        "layer_norm_eps": case.at("/dims/encoder/layer_norm_eps").as_f64().unwrap_or(1e-12),
-        "hidden_dropout_prob": 0.0,
-        "attention_probs_dropout_prob": 0.0,
-    });
-    let mut parameters = Parameters::new(0, Device::Cpu);
-    let overrides = config.as_object().cloned().unwrap_or_default();
-    let spec = EncoderSpec::Preset { name: BertConfig::PRESETS[0].to_owned(), overrides };
-    let encoder = build(&spec, vocab as i64, &mut parameters)?;
-    case.load_shared(&parameters)?;
-    Ok(Foundation {
-        encoder,
-        parameters,
-        relations,
-        entity_types: TYPES.map(str::to_owned).to_vec(),
-        pieces: tokenizer.special().clone(),
-        max_pieces: None,
-        truncate: false,
-        dropout: None,
-        seed: 0,
-        twin: None,
-    })
+    let foundation = on_pieces(case, tokenizer, relations)?;
+    case.load_shared(&foundation.parameters)?;
+    Ok(foundation)
 }
 
 /// Training visits of all documents in one batch, through the system's own layout.

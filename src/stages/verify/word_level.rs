@@ -3,60 +3,22 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::Case;
+use super::foundation::{self, BertSizes};
 use crate::Result;
-use crate::systems::{Classes, Example, Forward, Foundation, Pair, RelationLoss, relation_loss_sum};
-use crate::text::{EncodedDocument, SpecialPieces};
+use crate::systems::{Classes, Example, Pair, RelationLoss, relation_loss_sum};
+use crate::text::EncodedDocument;
 use crate::torch::Parameters;
-use crate::torch::encoder::{BertConfig, EncoderSpec, build};
-use crate::torch::precision::Precision;
-
-pub(super) const EVALUATION: Forward = Forward { train: false, precision: Precision::Fp32 };
-
-/// Entity types of DocRED in the order of their numbers, from 1 (SPEC §1.1).
-pub(super) const DOCRED_TYPES: [&str; 6] = ["ORG", "LOC", "TIME", "PER", "MISC", "NUM"];
-
-/// An encoder with room for a system's parameters.
-pub(super) fn foundation(spec: &EncoderSpec, rows: i64, relations: usize, types: &[&str], pieces: &SpecialPieces) -> Result<Foundation> {
-    let mut parameters = Parameters::new(0, Device::Cpu);
-    let encoder = build(spec, rows, &mut parameters)?;
-    Ok(Foundation {
-        encoder,
-        twin: None,
-        parameters,
-        relations,
-        entity_types: types.iter().map(|&name| name.to_owned()).collect(),
-        pieces: pieces.clone(),
-        max_pieces: None,
-        truncate: false,
-        dropout: Some(0.0),
-        seed: 0,
-    })
-}
+use crate::torch::encoder::EncoderSpec;
 
 /// The BERT of a case whose dimensions are named `bert_…`.
 pub(super) fn bert(case: &Case) -> Result<(EncoderSpec, i64)> {
-    let dims = |key: &str| case.number(&format!("/dims/{key}"));
-    let vocab = dims("vocab")?;
     let table = case.tensors("weights.safetensors")?.remove("pretrain_lm.embeddings.position_embeddings.weight");
-    let positions = table.ok_or_else(|| case.error("the weights have no position table"))?.size()[0];
-    let config = serde_json::json!({
-        "vocab_size": vocab,
-        "hidden_size": dims("bert_hidden")?,
-        "num_hidden_layers": dims("bert_layers")?,
-        "num_attention_heads": dims("bert_heads")?,
-        "intermediate_size": dims("bert_intermediate")?,
-        "max_position_embeddings": positions,
-        "type_vocab_size": 2,
-        "hidden_act": "gelu",
-        "layer_norm_eps": case.at("/dims/layer_norm_eps_bert").as_f64().unwrap_or(1e-12),
-        "hidden_dropout_prob": 0.0,
-        "attention_probs_dropout_prob": 0.0,
-    });
-    let overrides = config.as_object().cloned().unwrap_or_default();
-    Ok((EncoderSpec::Preset { name: BertConfig::PRESETS[0].to_owned(), overrides }, vocab))
+    let positions = table.ok_or_else(|| case.error("the weights have no position table"))?.size()[0] as usize;
+    let spec = foundation::bert(case, &BertSizes { prefix: "/dims/bert_", positions, epsilon: "/dims/layer_norm_eps_bert" })?;
+    Ok((spec, case.number("/dims/vocab")?))
 }
 
 /// An evaluation visit.

@@ -2,23 +2,16 @@
 
 use std::sync::Arc;
 
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 use super::Case;
+use super::foundation::{BertSizes, DOCRED_TYPES, EVALUATION, bert, foundation};
 use crate::Result;
 use crate::corpus::RelationSet;
 use crate::systems::words::WordTables;
-use crate::systems::{Example, Extractor, Forward, Foundation, Layout, RelationBatch};
+use crate::systems::{Example, Extractor, Foundation, Layout, RelationBatch};
 use crate::text::{EncodedDocument, Tokenizer};
-use crate::torch::Parameters;
-use crate::torch::encoder::{BertConfig, Encoder, EncoderSpec, WordsConfig, build};
-use crate::torch::precision::Precision;
-
-/// A forward pass without dropout.
-pub(super) const EVALUATION: Forward = Forward { train: false, precision: Precision::Fp32 };
-
-/// DocRED's entity types in the order of their rows, from row 1.
-const ENTITY_TYPES: [&str; 6] = ["ORG", "LOC", "TIME", "PER", "MISC", "NUM"];
+use crate::torch::encoder::{EncoderSpec, WordsConfig};
 
 /// The documents of a word-level case.
 pub(super) struct WordCase {
@@ -82,37 +75,13 @@ impl WordCase {
     /// # Errors
     /// A dimension that the case does not state; what libtorch refuses.
     pub fn bert(&self, case: &Case) -> Result<Foundation> {
-        let dims = |key: &str| case.number(&format!("/dims/{key}"));
-        let config = serde_json::json!({
-            "hidden_size": dims("bert_hidden")?,
-            "num_hidden_layers": dims("bert_layers")?,
-            "num_attention_heads": dims("bert_heads")?,
-            "intermediate_size": dims("bert_intermediate")?,
-            "max_position_embeddings": dims("max_position")?,
-            "hidden_act": "gelu",
-            "layer_norm_eps": case.at("/dims/layer_norm_eps").as_f64().unwrap_or(1e-12),
-            "hidden_dropout_prob": 0.0,
-            "attention_probs_dropout_prob": 0.0,
-        });
-        let overrides = config.as_object().cloned().unwrap_or_default();
-        self.foundation(&EncoderSpec::Preset { name: BertConfig::PRESETS[0].to_owned(), overrides })
+        let positions = case.number("/dims/max_position")? as usize;
+        self.foundation(&bert(case, &BertSizes { prefix: "/dims/bert_", positions, epsilon: "/dims/layer_norm_eps" })?)
     }
 
     fn foundation(&self, spec: &EncoderSpec) -> Result<Foundation> {
-        let mut parameters = Parameters::new(0, Device::Cpu);
-        let encoder: Box<dyn Encoder> = build(spec, self.tokenizer.vocab_size() as i64, &mut parameters)?;
-        Ok(Foundation {
-            encoder,
-            parameters,
-            relations: self.relations.len(),
-            entity_types: ENTITY_TYPES.map(str::to_owned).to_vec(),
-            pieces: self.tokenizer.special().clone(),
-            max_pieces: None,
-            truncate: false,
-            dropout: None,
-            seed: 0,
-            twin: None,
-        })
+        let rows = self.tokenizer.vocab_size() as i64;
+        foundation(spec, rows, self.relations.len(), &DOCRED_TYPES, self.tokenizer.special())
     }
 }
 
