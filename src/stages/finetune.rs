@@ -69,9 +69,7 @@ pub fn finetune(task: &FinetuneTask, session: &Session, run: &RunFolder) -> Resu
     }
     let store = DocumentStore::open(task.train, StoreOptions::default())?;
     let dev = DocumentStore::open(task.dev, StoreOptions::default())?;
-    session.same_shards(&store)?;
-    session.same_shards(&dev)?;
-    check_shards(task, &store, &dev)?;
+    check_shards(task, &store, &dev, session)?;
     let loaded = build(task, &store, session, run)?;
     let plan = task.plan;
     let source = ExtractionSource::new(&*loaded.model, &store, plan.batch, plan.tokens_per_micro_batch, task.seed)?;
@@ -110,7 +108,9 @@ pub fn finetune_in_stages(task: &FinetuneTask, inference: &StagePlan, session: &
 ///
 /// # Errors
 /// As said.
-pub fn check_shards(task: &FinetuneTask, store: &DocumentStore, dev: &DocumentStore) -> Result<()> {
+pub fn check_shards(task: &FinetuneTask, store: &DocumentStore, dev: &DocumentStore, session: &Session) -> Result<()> {
+    session.same_shards(store)?;
+    session.same_shards(dev)?;
     if task.ranker.is_some() && task.settings.system() != "dsdocre" {
         let problem = format!("system `{}` does not choose pairs by a ranker", task.settings.system());
         return Err(Error::recipe(problem).with_hint("leave --ranker out"));

@@ -265,11 +265,15 @@ pub trait Extractor {
     /// Output classes.
     fn classes(&self) -> Classes;
 
-    /// The loss over the classes.
-    fn loss(&self) -> RelationLoss;
+    /// The loss over the classes; binary cross-entropy unless the system has another.
+    fn loss(&self) -> RelationLoss {
+        RelationLoss::Bce
+    }
 
-    /// The decision rule.
-    fn decision(&self) -> DecisionRule;
+    /// The decision rule; one global threshold unless the system has another.
+    fn decision(&self) -> DecisionRule {
+        DecisionRule::Threshold
+    }
 
     /// Class logits of all pairs of a batch, in order; [P, C], 32 bits.
     ///

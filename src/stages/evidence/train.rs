@@ -27,7 +27,7 @@ pub fn train_evidence(task: &FinetuneTask, settings: &EvidenceSettings, session:
     }
     let store = DocumentStore::open(task.train, StoreOptions::default())?;
     let dev = DocumentStore::open(task.dev, StoreOptions::default())?;
-    check_shards(task, &store, &dev)?;
+    check_shards(task, &store, &dev, session)?;
     for (path, store) in [(task.train, &store), (task.dev, &dev)] {
         check_evidence(path, store)?;
     }

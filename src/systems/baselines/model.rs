@@ -11,7 +11,7 @@ use super::pairs::PairBilinear;
 use super::settings::{BaselineSettings, Labels, Network};
 use crate::Result;
 use crate::systems::words::{FeatureOrder, FeaturePlan, WordFeatures, WordPass, WordTables};
-use crate::systems::{Classes, DecisionRule, Extractor, Forward, Foundation, Layout, RelationBatch, RelationLoss, tables};
+use crate::systems::{Classes, DecisionRule, Extractor, Forward, Foundation, Layout, RelationBatch, tables};
 use crate::torch::Parameters;
 use crate::torch::encoder::Encoder;
 
@@ -95,10 +95,6 @@ impl Extractor for Baseline {
 
     fn classes(&self) -> Classes {
         self.layout.classes()
-    }
-
-    fn loss(&self) -> RelationLoss {
-        RelationLoss::Bce
     }
 
     /// One global threshold; "related or not" by the larger of the two scores (BERT-TS's release).

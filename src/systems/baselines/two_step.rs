@@ -10,9 +10,7 @@ use tch::{Kind, Tensor};
 use super::model::Baseline;
 use super::settings::{BaselineSettings, Labels};
 use crate::systems::words::WordTables;
-use crate::systems::{
-    Classes, DecisionRule, Extractor, Forward, Foundation, HEADS, Layout, Pair, RelationBatch, RelationLoss, Tables, tables,
-};
+use crate::systems::{Classes, Extractor, Forward, Foundation, HEADS, Layout, Pair, RelationBatch, Tables, tables};
 use crate::text::EncodedDocument;
 use crate::torch::Parameters;
 use crate::torch::losses::bce_sum;
@@ -95,14 +93,6 @@ impl Extractor for TwoStep {
 
     fn classes(&self) -> Classes {
         self.layout.classes
-    }
-
-    fn loss(&self) -> RelationLoss {
-        RelationLoss::Bce
-    }
-
-    fn decision(&self) -> DecisionRule {
-        DecisionRule::Threshold
     }
 
     fn logits(&self, batch: &RelationBatch, forward: Forward) -> Result<Tensor> {

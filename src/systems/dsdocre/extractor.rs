@@ -10,7 +10,7 @@ use super::switches::{MarkerNumbering, Switches};
 use crate::sampling::{self, BaselineSettings, KeepRule};
 use crate::systems::{
     Classes, DecisionRule, DocumentViews, Example, Extractor, Forward, Foundation, Layout, NaClass, PackedDocuments, Pair, RelationBatch,
-    RelationLoss, Tables, tables,
+    Tables, tables,
 };
 use crate::text::{EncodedDocument, Markers, View, ViewChoices};
 use crate::torch::Parameters;
@@ -152,10 +152,6 @@ impl Extractor for Dsdocre {
 
     fn classes(&self) -> Classes {
         Classes { relations: self.model.config.classes as usize - 1, na: NaClass::Last }
-    }
-
-    fn loss(&self) -> RelationLoss {
-        RelationLoss::Bce
     }
 
     fn decision(&self) -> DecisionRule {

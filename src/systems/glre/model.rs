@@ -11,9 +11,7 @@ use super::local::{LocalAttention, LocalDropout, LocalInputs};
 use super::{GlreSettings, Query};
 use crate::Result;
 use crate::systems::words::{DistanceTable, Rows, WordPass, padded_rows, padded_table};
-use crate::systems::{
-    BertMode, Classes, DecisionRule, Extractor, Forward, Foundation, Layout, NaClass, RelationBatch, RelationLoss, on, tables,
-};
+use crate::systems::{BertMode, Classes, Extractor, Forward, Foundation, Layout, NaClass, RelationBatch, on, tables};
 use crate::torch::bags::take;
 use crate::torch::dropout::dropout;
 use crate::torch::encoder::{Encoder, LstmShape, PackedLstm, Packing};
@@ -319,14 +317,6 @@ impl Extractor for Glre {
 
     fn classes(&self) -> Classes {
         self.classes
-    }
-
-    fn loss(&self) -> RelationLoss {
-        RelationLoss::Bce
-    }
-
-    fn decision(&self) -> DecisionRule {
-        DecisionRule::Threshold
     }
 
     fn logits(&self, batch: &RelationBatch, forward: Forward) -> Result<Tensor> {

@@ -11,9 +11,7 @@ use super::reader::{Reader, Reading};
 use super::sentences::{Hierarchy, document_means};
 use crate::Result;
 use crate::systems::words::{FeatureOrder, FeaturePlan, Rows, WordFeatures, WordPass, WordTables};
-use crate::systems::{
-    BertMode, Classes, DecisionRule, Extractor, Forward, Foundation, Layout, NaClass, RelationBatch, RelationLoss, on, tables,
-};
+use crate::systems::{BertMode, Classes, Extractor, Forward, Foundation, Layout, NaClass, RelationBatch, on, tables};
 use crate::torch::bags::take;
 use crate::torch::dropout::dropout;
 use crate::torch::encoder::Encoder;
@@ -263,14 +261,6 @@ impl Extractor for Hin {
 
     fn classes(&self) -> Classes {
         self.classes
-    }
-
-    fn loss(&self) -> RelationLoss {
-        RelationLoss::Bce
-    }
-
-    fn decision(&self) -> DecisionRule {
-        DecisionRule::Threshold
     }
 
     fn logits(&self, batch: &RelationBatch, forward: Forward) -> Result<Tensor> {

@@ -134,8 +134,7 @@ impl BiLstm {
         let names = load::declare(config.slots(word_std), params)?;
         let mut encoder = Self::get(config, names, params)?;
         if let Some(vectors) = vectors {
-            vectors.copy_found(&encoder.words)?;
-            encoder.notes.push(format!("word vectors were found for {} of {} pieces", vectors.num_found(), vectors.found.len()));
+            encoder.notes.push(vectors.fill(&encoder.words, "pieces")?);
         }
         Ok(encoder)
     }
@@ -145,21 +144,10 @@ impl BiLstm {
     /// # Errors
     /// [`Error::Data`] where weights are missing, do not fit the configuration, or belong to a smaller vocabulary.
     pub fn from_folder(folder: &Folder, vocab_size: i64, params: &mut Parameters) -> Result<Self> {
-        let config: BiLstmConfig =
-            serde_json::from_value(folder.config.clone()).map_err(|cause| folder.error(format!("config.json: {cause}")))?;
+        let config: BiLstmConfig = load::config(folder)?;
         config.validate().map_err(|error| folder.in_config(&error))?;
-        if vocab_size > config.vocab_size {
-            let rows = config.vocab_size;
-            return Err(folder.error(format!("the word table has {rows} rows, but the tokenizer {vocab_size} pieces")).into());
-        }
-        let slots = config.slots(1.0);
-        let mut notes = folder.notes.clone();
-        notes.extend(load::check(folder, &slots)?);
-        let names = load::declare(slots, params)?;
-        load::fill(folder, &names, params)?;
-        let mut encoder = Self::get(config, names, params)?;
-        encoder.notes = notes;
-        Ok(encoder)
+        let (names, notes) = load::read(folder, config.slots(1.0), (config.vocab_size, vocab_size), params)?;
+        Ok(Self { notes, ..Self::get(config, names, params)? })
     }
 
     fn get(config: BiLstmConfig, names: Vec<String>, params: &Parameters) -> Result<Self> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use serde::de::DeserializeOwned;
 use tch::Tensor;
 
 use super::layers::handle;
@@ -50,6 +51,35 @@ pub(super) fn declare(slots: Vec<Slot>, params: &mut Parameters) -> Result<Vec<S
         }
     }
     Ok(slots.into_iter().map(|slot| slot.name).collect())
+}
+
+/// A folder's `config.json`, read as a configuration of ours.
+///
+/// # Errors
+/// [`crate::Error::Data`] naming the key that does not fit.
+pub(super) fn config<C: DeserializeOwned>(folder: &Folder) -> Result<C> {
+    serde_json::from_value(folder.config.clone()).map_err(|cause| folder.error(format!("config.json: {cause}")).into())
+}
+
+/// Declares `slots` with the weights of a folder, whose word table of `rows` rows must have one for every piece; returns their names, and
+/// notes on the folder.
+///
+/// # Errors
+/// [`crate::Error::Data`] for a word table that is too small; as [`check`].
+pub(super) fn read(
+    folder: &Folder,
+    slots: Vec<Slot>,
+    (rows, pieces): (i64, i64),
+    params: &mut Parameters,
+) -> Result<(Vec<String>, Vec<String>)> {
+    if pieces > rows {
+        return Err(folder.error(format!("the word table has {rows} rows, but the tokenizer {pieces} pieces")).into());
+    }
+    let mut notes = folder.notes.clone();
+    notes.extend(check(folder, &slots)?);
+    let names = declare(slots, params)?;
+    fill(folder, &names, params)?;
+    Ok((names, notes))
 }
 
 /// Compares the folder's tensors with `slots` before anything is allocated; returns notes on what is missing or left over.

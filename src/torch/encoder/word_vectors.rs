@@ -50,14 +50,15 @@ impl WordVectors {
         Ok(self.table.f_index_select(0, &self.found_rows(&self.found)?)?.f_std(false)?.f_double_value(&[])?)
     }
 
-    /// Copies the vectors that were found over the rows of `table` [V, dim].
-    pub(super) fn copy_found(&self, table: &Tensor) -> Result<()> {
+    /// Copies the vectors that were found over the rows of `table` [V, dim], and says for how many `pieces` that was.
+    pub(super) fn fill(&self, table: &Tensor, pieces: &str) -> Result<String> {
         let rows = self.found_rows(&self.found)?;
         if table.size() != self.table.size() {
             let (have, want) = (self.table.size(), table.size());
             return Err(Error::recipe(format!("the word vectors have shape {have:?}, but the encoder's word table {want:?}")));
         }
-        copy_rows(table, &rows, &self.table.f_index_select(0, &rows)?)
+        copy_rows(table, &rows, &self.table.f_index_select(0, &rows)?)?;
+        Ok(format!("word vectors were found for {} of {} {pieces}", self.num_found(), self.found.len()))
     }
 
     fn found_rows(&self, chosen: &[bool]) -> Result<Tensor> {

@@ -75,8 +75,7 @@ impl Words {
         let names = load::declare(config.slots(std), params)?;
         let mut encoder = Self { table: handle(params, WORD_TABLE)?, config, names, notes: Vec::new() };
         if let Some(vectors) = vectors {
-            vectors.copy_found(&encoder.table)?;
-            encoder.notes.push(format!("word vectors were found for {} of {} words", vectors.num_found(), vectors.found.len()));
+            encoder.notes.push(vectors.fill(&encoder.table, "words")?);
         }
         Ok(encoder)
     }
@@ -86,18 +85,9 @@ impl Words {
     /// # Errors
     /// [`crate::Error::Data`] where it is missing, does not fit the configuration, or belongs to a smaller vocabulary.
     pub fn from_folder(folder: &Folder, vocab_size: i64, params: &mut Parameters) -> Result<Self> {
-        let config: WordsConfig =
-            serde_json::from_value(folder.config.clone()).map_err(|cause| folder.error(format!("config.json: {cause}")))?;
+        let config: WordsConfig = load::config(folder)?;
         config.validate().map_err(|error| folder.in_config(&error))?;
-        if vocab_size > config.vocab_size {
-            let rows = config.vocab_size;
-            return Err(folder.error(format!("the word table has {rows} rows, but the tokenizer {vocab_size} pieces")).into());
-        }
-        let slots = config.slots(1.0);
-        let mut notes = folder.notes.clone();
-        notes.extend(load::check(folder, &slots)?);
-        let names = load::declare(slots, params)?;
-        load::fill(folder, &names, params)?;
+        let (names, notes) = load::read(folder, config.slots(1.0), (config.vocab_size, vocab_size), params)?;
         Ok(Self { table: handle(params, WORD_TABLE)?, config, names, notes })
     }
 }
