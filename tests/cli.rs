@@ -247,12 +247,58 @@ fn the_smoke_recipe_leaves_a_complete_run_and_is_skipped_the_second_time() {
     }
     assert!(place.good("inspect r/data/scored/distant").stdout.contains("24 documents"));
     assert!(place.good("inspect r").stdout.contains("pretrain                 step 2 of 2, finished"));
+    documents_are_explained(&place, "r");
 
     let metrics = place.bytes("r/metrics.jsonl");
     let again = place.good("run r/recipe.toml --run-dir r");
     assert_eq!(again.stdout, first.stdout);
     assert_eq!(place.bytes("r/metrics.jsonl"), metrics, "the second time no step may be trained");
     assert_eq!((place.json("r/run.json")["starts"].as_u64(), place.json("r/scores.json")), (Some(2), scores));
+}
+
+/// `why` agrees with the files of a finished run of all variants.
+fn documents_are_explained(place: &Place, run: &str) {
+    let why = |title: &Value, line: &str| {
+        let mut command = place.command(&format!("why {run} --json why.json {line} --title"));
+        command.arg(title.as_str().unwrap());
+        let outcome = finish(command);
+        (outcome.code, outcome.stdout + &outcome.stderr)
+    };
+    let world = |name: &str| place.json(format!("{run}/data/world/{name}.json"));
+    let all = |field: &'static str| {
+        let about = place.json("why.json")["roles"][0]["about"].clone();
+        about.as_array().unwrap().iter().flat_map(|pair| pair[field].as_array().unwrap().clone()).collect::<Vec<_>>()
+    };
+
+    let document = &world("dev")[0];
+    assert_eq!(why(&document["title"], "").0, Some(0));
+    assert_eq!(all("labels").len(), document["labels"].as_array().unwrap().len());
+    let predicted = ["baseline", "denoised", "pretrained"].map(|variant| {
+        let facts = place.json(format!("{run}/predictions/{variant}-dev.json"));
+        facts.as_array().unwrap().iter().filter(|fact| fact["title"] == document["title"]).count()
+    });
+    assert_eq!(all("predictions").len(), predicted.iter().sum::<usize>());
+
+    let (document, truth) = (&world("train_distant")[1], world("truth"));
+    let (code, said) = why(&document["title"], "");
+    assert_eq!(code, Some(0), "{said}");
+    let count = |list: &[Value], field: &str| list.iter().filter(|entry| entry[field] == Value::Bool(true)).count();
+    let right = truth[document["title"].as_str().unwrap()]["labels"].as_array().unwrap().iter().filter(|label| **label == true).count();
+    assert_eq!(count(&all("labels"), "truth"), right);
+    let explained = place.json("why.json")["roles"][0].clone();
+    let pairs = explained["about"].as_array().unwrap();
+    let within = pairs.iter().filter(|pair| pair["rank"].as_u64().is_some_and(|rank| rank <= 20)).count();
+    assert_eq!((explained["kept"].as_u64(), count(pairs, "kept")), (Some(20), within));
+
+    let (code, said) = why(&document["title"], "--head 1 --tail 0");
+    assert_eq!((code, said.matches('→').count()), (Some(0), 2), "{said}");
+    assert!(said.contains("]h") && said.contains("]t"), "{said}");
+    let (code, said) = why(&document["title"], "--head nobody");
+    assert!(code == Some(65) && said.contains("no entity is called `nobody`") && said.contains("its entities: 0 "), "{said}");
+    let (code, said) = why(&Value::from("nothing"), "");
+    assert!(code == Some(65) && said.contains("no document of the run has this title"), "{said}");
+    let (code, said) = why(&document["title"], "--relation friend");
+    assert!(code == Some(64) && said.contains("no relation `friend`"), "{said}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Seeing and understanding: `systems`, `report`, `inspect`, `batch`.
+//! Seeing and understanding: `systems`, `report`, `inspect`, `batch`, `why`, `autopsy`.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use super::shared::{print_all, write_json};
 use crate::recipe::Recipe;
 use crate::report::{ReportData, write_report};
 use crate::shards::{DocumentStore, Manifest, StoreOptions};
-use crate::stages::{self, Description};
+use crate::stages::{self, Description, WhyQuery};
 use crate::train::{Checkpoint, Difference, TensorDifference, autopsy, compare};
 use crate::{DataError, Error, Result};
 
@@ -213,6 +213,41 @@ impl Batch {
         }
         println!("{}", stages::describe_batch(&recipe, &self.run, &self.stage, self.step)?);
         Ok(())
+    }
+}
+
+/// `why RUN --title T`.
+#[derive(Debug, Args)]
+pub struct Why {
+    /// The run folder
+    run: PathBuf,
+    /// Title of the document
+    #[arg(long, value_name = "T")]
+    title: String,
+    /// Head entity: its number, or one of its names
+    #[arg(long, value_name = "H")]
+    head: Option<String>,
+    /// Tail entity, likewise; with --head, the sentences that name one of the two are shown
+    #[arg(long, value_name = "T")]
+    tail: Option<String>,
+    /// Identifier or name of a relation
+    #[arg(long, value_name = "R")]
+    relation: Option<String>,
+    /// Write the explanation as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl Why {
+    /// Prints labels, ranks and predictions of the document's pairs.
+    ///
+    /// # Errors
+    /// A folder that is no run; a title, an entity or a relation that it does not know.
+    pub fn run(self) -> Result<()> {
+        let Self { run, title, head, tail, relation, json } = self;
+        let found = stages::why(&run, &WhyQuery { title, head, tail, relation })?;
+        write_json(json.as_deref(), &found)?;
+        print_all(format!("{found}\n").as_bytes())
     }
 }
 

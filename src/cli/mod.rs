@@ -78,6 +78,8 @@ enum Verb {
     Inspect(inspect::Inspect),
     /// Print the documents of any past or future step
     Batch(inspect::Batch),
+    /// Why a run says what it says of a document: labels, truth, ranks and predictions of its pairs
+    Why(inspect::Why),
     /// Where a run stands: the last step of each stage, and what each rank is at
     Watch(watch::Watch),
     /// Say what became of a run: the flight recorders of all ranks, the verdict, the last events
@@ -113,6 +115,7 @@ impl Verb {
             Self::Report(verb) => verb.run(),
             Self::Inspect(verb) => verb.run(),
             Self::Batch(verb) => verb.run(),
+            Self::Why(verb) => verb.run(),
             Self::Watch(verb) => verb.run(),
             Self::Autopsy(verb) => verb.run(),
             Self::Doctor(verb) => verb.run(),

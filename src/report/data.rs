@@ -163,31 +163,29 @@ pub enum TextRole {
     Gap,
 }
 
-impl DroppedLabel {
-    /// The sentences of a document that name `head` or `tail`, cut into parts. Where mentions overlap, the tail wins.
-    pub fn text_of(document: &Document, head: usize, tail: usize) -> Vec<TextPart> {
-        let mut parts = Vec::new();
-        let mut last = None;
-        for (number, words) in document.sentences.iter().enumerate() {
-            let mut roles = vec![TextRole::Plain; words.len()];
-            for (entity, role) in [(head, TextRole::Head), (tail, TextRole::Tail)] {
-                let mentions = document.entities.get(entity).map(|entity| entity.mentions.as_slice()).unwrap_or_default();
-                for mention in mentions.iter().filter(|mention| mention.sentence == number) {
-                    let end = mention.end.min(words.len());
-                    roles[mention.start.min(end)..end].fill(role);
-                }
+/// The sentences of a document that name `head` or `tail`, cut into parts. Where mentions overlap, the tail wins.
+pub fn sentences_of_pair(document: &Document, head: usize, tail: usize) -> Vec<TextPart> {
+    let mut parts = Vec::new();
+    let mut last = None;
+    for (number, words) in document.sentences.iter().enumerate() {
+        let mut roles = vec![TextRole::Plain; words.len()];
+        for (entity, role) in [(head, TextRole::Head), (tail, TextRole::Tail)] {
+            let mentions = document.entities.get(entity).map(|entity| entity.mentions.as_slice()).unwrap_or_default();
+            for mention in mentions.iter().filter(|mention| mention.sentence == number) {
+                let end = mention.end.min(words.len());
+                roles[mention.start.min(end)..end].fill(role);
             }
-            if roles.iter().all(|role| *role == TextRole::Plain) {
-                continue;
-            }
-            if last.is_some_and(|last| last + 1 < number) {
-                parts.push(TextPart { text: "…".to_owned(), role: TextRole::Gap });
-            }
-            last = Some(number);
-            push_words(&mut parts, words, &roles);
         }
-        parts
+        if roles.iter().all(|role| *role == TextRole::Plain) {
+            continue;
+        }
+        if last.is_some_and(|last| last + 1 < number) {
+            parts.push(TextPart { text: "…".to_owned(), role: TextRole::Gap });
+        }
+        last = Some(number);
+        push_words(&mut parts, words, &roles);
     }
+    parts
 }
 
 fn push_words(parts: &mut Vec<TextPart>, words: &[String], roles: &[TextRole]) {
@@ -229,7 +227,7 @@ mod tests {
             entities: vec![entity(&[mention(0, 0, 2), mention(2, 2, 3)]), entity(&[mention(2, 0, 1)])],
             ..Document::default()
         };
-        let parts = DroppedLabel::text_of(&document, 0, 1);
+        let parts = sentences_of_pair(&document, 0, 1);
         let text: Vec<_> = parts.iter().map(|part| (part.text.as_str(), part.role)).collect();
         use TextRole::{Gap, Head, Plain, Tail};
         let second = [("Rome", Tail), ("welcomed", Plain), ("Ann", Head), (".", Plain)];

@@ -11,7 +11,9 @@ mod paper;
 mod score_charts;
 mod tensorboard;
 
-pub use data::{DroppedLabel, Entry, LossCurve, ReferenceRow, ReportData, ScoreRow, Series, StageTime, TextPart, TextRole};
+pub use data::{
+    DroppedLabel, Entry, LossCurve, ReferenceRow, ReportData, ScoreRow, Series, StageTime, TextPart, TextRole, sentences_of_pair,
+};
 pub use html::{render, write_report};
 pub use metrics::{MetricLine, MetricsWriter, read_metrics};
 pub use model_card::{CardScore, ModelCard};

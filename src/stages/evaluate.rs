@@ -179,10 +179,12 @@ fn add_ranking(scores: &mut Scores, mut ranking: Ranking) {
 
 /// The documents of a store as gold: names, spans and facts; sentences hold words only if the store was opened with them.
 pub fn gold_of(store: &DocumentStore) -> Vec<Document> {
-    (0..store.len()).map(|row| decode(&store.get(row), store)).collect()
+    (0..store.len()).map(|row| document_of(store, row)).collect()
 }
 
-fn decode(encoded: &EncodedDocument, store: &DocumentStore) -> Document {
+/// The document of a row; without its words unless the store was opened with them.
+pub fn document_of(store: &DocumentStore, row: usize) -> Document {
+    let encoded: &EncodedDocument = &store.get(row);
     let relations = store.relations();
     let starts = &encoded.sentence_starts;
     let word = |at: u32| encoded.words.get(at as usize).cloned().unwrap_or_default();

@@ -25,6 +25,7 @@ mod summary;
 mod systems;
 mod training;
 mod verify;
+mod why;
 
 pub use batches::describe_batch;
 pub use bench::{BenchOptions, SystemRow, SystemTable, SystemsBench, bench, compare_systems, enter, not_learnt};
@@ -48,3 +49,4 @@ pub use score::{Keep, ScoreTask, score};
 pub use session::Session;
 pub use systems::{describe_system, list_systems};
 pub use verify::{VerifyOutcome, verify_all, verify_case};
+pub use why::{Explanation, WhyQuery, why};

@@ -1,9 +1,7 @@
 //! The end of a run: predictions, scores, the table on the terminal and the report.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-
-use serde::Deserialize;
 
 use super::data::{Role, RunData};
 use super::evaluate::gold_of;
@@ -12,17 +10,19 @@ use super::model::LoadedExtractor;
 use super::predict::{Decider, PREDICT_TOKENS, Predictor};
 use super::session::Session;
 use crate::corpus::Document;
+use crate::corpus::world::Truth;
 use crate::eval::{
     EvaluateOptions, FactSet, FactSets, Gold, Keep, RankedDocument, RankedFact, Scores, best_prefix, evaluate, precision_recall, recall_at,
     write_predictions,
 };
 use crate::recipe::{Recipe, Variant};
 use crate::report::{
-    DroppedLabel, Entry, LossCurve, MetricsWriter, ReportData, ScoreRow, Series, StageTime, docred_results, read_metrics, write_report,
+    DroppedLabel, Entry, LossCurve, MetricsWriter, ReportData, ScoreRow, Series, StageTime, docred_results, read_metrics,
+    sentences_of_pair, write_report,
 };
 use crate::shards::{DocumentStore, StoreOptions};
 use crate::train::{Checkpoint, RunFolder, TrainerState, say, write_whole};
-use crate::{DataError, Error, Result};
+use crate::{Error, Result};
 
 /// A fine-tuned variant with the data it is scored on.
 pub struct VariantResult {
@@ -163,7 +163,7 @@ impl<'a> Summary<'a> {
             let class = store.relations().index_of(&label.relation);
             examples.push(DroppedLabel {
                 title: document.title.clone(),
-                text: DroppedLabel::text_of(document, fact.head, fact.tail),
+                text: sentences_of_pair(document, fact.head, fact.tail),
                 relation: class.and_then(|class| store.relations().get(class)).map_or_else(String::new, |relation| relation.name.clone()),
                 score,
                 rank: rank.map(|rank| rank + 1),
@@ -263,23 +263,4 @@ fn thin(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
         (sum.0 / part.len() as f64, sum.1 / part.len() as f64)
     };
     points.chunks(stride).map(mean).collect()
-}
-
-/// Which distant labels are true (`truth.json` of a generated world).
-struct Truth(HashMap<String, Vec<bool>>);
-
-impl Truth {
-    fn load(path: &Path) -> Result<Self> {
-        #[derive(Deserialize)]
-        struct Entry {
-            labels: Vec<bool>,
-        }
-        let documents: HashMap<String, Entry> =
-            serde_json::from_slice(&fs_err::read(path)?).map_err(|error| DataError::new(path, error.to_string()))?;
-        Ok(Self(documents.into_iter().map(|(title, entry)| (title, entry.labels)).collect()))
-    }
-
-    fn of(&self, title: &str, label: usize) -> Option<bool> {
-        self.0.get(title)?.get(label).copied()
-    }
 }

@@ -21,13 +21,14 @@ mod story;
 mod supervise;
 mod templates;
 mod tokenizer;
+mod truth;
 
 use std::{io::Write, ops::Range, path::Path};
 
 use rayon::prelude::*;
 
 use self::generator::{Generator, Split};
-pub use self::{schema::world_relations, supervise::SplitSummary};
+pub use self::{schema::world_relations, supervise::SplitSummary, truth::Truth};
 use super::{
     atomic::{AtomicFile, write_whole},
     docred::{DocredWriter, encode},
