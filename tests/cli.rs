@@ -248,12 +248,35 @@ fn the_smoke_recipe_leaves_a_complete_run_and_is_skipped_the_second_time() {
     assert!(place.good("inspect r/data/scored/distant").stdout.contains("24 documents"));
     assert!(place.good("inspect r").stdout.contains("pretrain                 step 2 of 2, finished"));
     documents_are_explained(&place, "r");
+    findings_are_written_as_json(&place, "r");
 
     let metrics = place.bytes("r/metrics.jsonl");
     let again = place.good("run r/recipe.toml --run-dir r");
     assert_eq!(again.stdout, first.stdout);
     assert_eq!(place.bytes("r/metrics.jsonl"), metrics, "the second time no step may be trained");
     assert_eq!((place.json("r/run.json")["starts"].as_u64(), place.json("r/scores.json")), (Some(2), scores));
+}
+
+/// The verbs that show something write it with `--json` too.
+fn findings_are_written_as_json(place: &Place, run: &str) {
+    let found = |line: String| {
+        place.good(&format!("{line} --json found.json"));
+        place.json("found.json")
+    };
+    let checkpoint = found(format!("inspect {run}/checkpoints/rank/step-00000002"));
+    assert_eq!((&checkpoint["state"]["step"], &checkpoint["encoder"]["name"]), (&json!(2), &json!("tiny")));
+    assert_eq!(found(format!("inspect {run}/data/shards/dev"))["documents"], 4);
+    assert_eq!(found(format!("inspect {run}"))["stages"].as_array().unwrap().len(), 5);
+    let batch = found(format!("batch {run} --stage pretrain --step 2"));
+    assert_eq!((&batch["step"], batch["items"][3]["titles"].as_array().unwrap().len()), (&json!(2), 2));
+    let batch = found(format!("batch {run} --stage finetune --step 1"));
+    assert_eq!((&batch["epoch"], batch["items"].as_array().unwrap().len()), (&json!(1), 8));
+    let state = found(format!("watch {run} --once"));
+    assert_eq!((&state["stages"][0]["stage"], &state["ranks"][0]["exit_code"]), (&json!("rank"), &json!(0)));
+    assert_eq!(found("systems".into()).as_array().unwrap().len(), place.good("systems").stdout.lines().count());
+    let system = found("systems atlop --encoder tiny".into());
+    assert_eq!((&system["system"]["name"], &system["layers"][0][1]), (&json!("atlop"), &json!([768, 256])));
+    assert!(found("doctor".into())["matmul_gflops"]["fp32"].as_f64().unwrap() > 0.0);
 }
 
 /// `why` agrees with the files of a finished run of all variants.

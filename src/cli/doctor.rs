@@ -1,9 +1,12 @@
 //! `doctor`: what this machine offers, and what it lacks.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde::Serialize;
 
+use super::shared::write_json;
 use crate::Result;
 use crate::torch::{Precision, device, precision::matmul_rate};
 
@@ -14,7 +17,27 @@ const LOW_DISK_BYTES: u64 = 5_000_000_000;
 
 /// `doctor`.
 #[derive(Debug, Args)]
-pub struct Doctor {}
+pub struct Doctor {
+    /// Write the findings as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// What a machine offers.
+#[derive(Debug, Serialize)]
+struct Findings {
+    version: &'static str,
+    libtorch: &'static str,
+    cores: usize,
+    memory: String,
+    disk_here: String,
+    disk_for_temporary_files: String,
+    cuda_devices: i64,
+    mpi: bool,
+    nccl: Option<String>,
+    /// GFLOP/s on the CPU, by number format.
+    matmul_gflops: BTreeMap<&'static str, f64>,
+}
 
 impl Doctor {
     /// Prints what this machine offers.
@@ -23,25 +46,41 @@ impl Doctor {
     /// libtorch fails.
     pub fn run(self) -> Result<()> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        println!("docre-pretrain {} on libtorch {}", env!("CARGO_PKG_VERSION"), env!("DOCRE_LIBTORCH"));
+        let cuda = device::open_cuda();
+        let nccl = crate::dist::NcclLibrary::open().map(|library| library.version().to_string());
+        let mut findings = Findings {
+            version: env!("CARGO_PKG_VERSION"),
+            libtorch: env!("DOCRE_LIBTORCH"),
+            cores,
+            memory: memory(),
+            disk_here: disk(Path::new(".")),
+            disk_for_temporary_files: disk(&std::env::temp_dir()),
+            cuda_devices: cuda.as_ref().map_or(0, |()| tch::Cuda::device_count()),
+            mpi: cfg!(feature = "mpi"),
+            nccl: nccl.as_ref().ok().cloned(),
+            matmul_gflops: BTreeMap::new(),
+        };
+        println!("docre-pretrain {} on libtorch {}", findings.version, findings.libtorch);
         println!("cores        {cores}");
-        println!("memory       {}", memory());
-        println!("disk here    {}", disk(Path::new(".")));
-        println!("disk for temporary files  {}", disk(&std::env::temp_dir()));
-        match device::open_cuda() {
-            Ok(()) => println!("CUDA         {} device(s)", tch::Cuda::device_count()),
+        println!("memory       {}", findings.memory);
+        println!("disk here    {}", findings.disk_here);
+        println!("disk for temporary files  {}", findings.disk_for_temporary_files);
+        match cuda {
+            Ok(()) => println!("CUDA         {} device(s)", findings.cuda_devices),
             Err(error) => println!("CUDA         none: {}", first_line(&error)),
         }
-        println!("MPI          {}", if cfg!(feature = "mpi") { "built in" } else { "not built in (--no-default-features)" });
-        match crate::dist::NcclLibrary::open() {
-            Ok(library) => println!("NCCL         {}", library.version()),
+        println!("MPI          {}", if findings.mpi { "built in" } else { "not built in (--no-default-features)" });
+        match nccl {
+            Ok(version) => println!("NCCL         {version}"),
             Err(error) => println!("NCCL         none: {}", first_line(&error)),
         }
         device::set_threads(cores)?;
         for (name, precision) in [("fp32", Precision::Fp32), ("bf16", Precision::Bf16)] {
-            println!("matmul {name}  {:.0} GFLOP/s on the CPU", matmul_rate(tch::Device::Cpu, precision)? / 1e9);
+            let rate = matmul_rate(tch::Device::Cpu, precision)? / 1e9;
+            findings.matmul_gflops.insert(name, rate);
+            println!("matmul {name}  {rate:.0} GFLOP/s on the CPU");
         }
-        Ok(())
+        write_json(self.json.as_deref(), &findings)
     }
 }
 

@@ -1,15 +1,18 @@
 //! Seeing and understanding: `systems`, `report`, `inspect`, `batch`, `why`, `autopsy`.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde::Serialize;
 
 use super::shared::{print_all, write_json};
 use crate::recipe::Recipe;
 use crate::report::{ReportData, write_report};
 use crate::shards::{DocumentStore, Manifest, StoreOptions};
 use crate::stages::{self, Description, WhyQuery};
-use crate::train::{Checkpoint, Difference, TensorDifference, autopsy, compare};
+use crate::systems::SYSTEMS;
+use crate::train::{Checkpoint, CheckpointDifference, Difference, TensorDifference, TrainerState, autopsy, compare};
 use crate::{DataError, Error, Result};
 
 /// `report RUN…`.
@@ -59,6 +62,9 @@ pub struct Systems {
     /// Encoder that the sizes are for: tiny, mini, base, bilstm, or a Hugging Face folder
     #[arg(long, value_name = "E", default_value = "base")]
     encoder: String,
+    /// Write the list or the description as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
 impl Systems {
@@ -67,11 +73,14 @@ impl Systems {
     /// # Errors
     /// An unknown system or encoder.
     pub fn run(self) -> Result<()> {
-        let text = match &self.name {
-            Some(name) => stages::describe_system(name, &self.encoder)?,
-            None => stages::list_systems() + "\n",
+        let json = self.json.as_deref();
+        let Some(name) = &self.name else {
+            write_json(json, &SYSTEMS)?;
+            return print_all((stages::list_systems() + "\n").as_bytes());
         };
-        print_all(text.as_bytes())
+        let description = stages::describe_system(name, &self.encoder)?;
+        write_json(json, &description)?;
+        print_all(description.to_string().as_bytes())
     }
 }
 
@@ -82,8 +91,8 @@ pub struct Inspect {
     path: PathBuf,
     /// A second checkpoint: both are checked and compared
     other: Option<PathBuf>,
-    /// Write the comparison of two checkpoints as JSON
-    #[arg(long, value_name = "FILE", requires = "other")]
+    /// Write what is found as JSON
+    #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
@@ -93,16 +102,17 @@ impl Inspect {
     /// # Errors
     /// A damaged file, or a path that is nothing of ours.
     pub fn run(self) -> Result<()> {
-        let path = &self.path;
+        let (path, json) = (&self.path, self.json.as_deref());
         if let Some(other) = &self.other {
-            return compare_checkpoints(path, other, self.json.as_deref());
-        }
-        if path.join("MANIFEST.json").exists() {
-            inspect_checkpoint(path)
+            let found = compare(&Checkpoint::open(path)?, &Checkpoint::open(other)?)?;
+            write_json(json, &found)?;
+            print_all(differences(&found).as_bytes())
+        } else if path.join("MANIFEST.json").exists() {
+            show(&CheckpointFindings::of(&Checkpoint::open(path)?)?, json)
         } else if path.join("manifest.json").exists() {
-            inspect_shards(path)
+            show(&ShardFindings::of(path)?, json)
         } else if path.join("run.json").exists() {
-            inspect_run(path)
+            show(&RunFindings::of(path)?, json)
         } else {
             let hint = "a checkpoint has MANIFEST.json, a folder of shards manifest.json, a run folder run.json";
             Err(DataError::new(path, "is no checkpoint, no folder of shards and no run folder").hint(hint).into())
@@ -110,10 +120,13 @@ impl Inspect {
     }
 }
 
-/// Prints where two checkpoints differ.
-fn compare_checkpoints(first: &Path, second: &Path, json: Option<&Path>) -> Result<()> {
-    let found = compare(&Checkpoint::open(first)?, &Checkpoint::open(second)?)?;
-    write_json(json, &found)?;
+fn show(found: &(impl Serialize + fmt::Display), json: Option<&Path>) -> Result<()> {
+    write_json(json, found)?;
+    print_all(format!("{found}\n").as_bytes())
+}
+
+/// Where two checkpoints differ.
+fn differences(found: &CheckpointDifference) -> String {
     let mut text = format!("{} tensors are equal to the bit, {} differ\n", found.equal_tensors, found.tensors.len());
     for TensorDifference { name, difference } in &found.tensors {
         let told = match difference {
@@ -130,62 +143,106 @@ fn compare_checkpoints(first: &Path, second: &Path, json: Option<&Path>) -> Resu
     for name in &found.files {
         text += &format!("  {name} differs\n");
     }
-    print_all(text.as_bytes())
+    text
 }
 
-fn inspect_checkpoint(path: &Path) -> Result<()> {
-    let checkpoint = Checkpoint::open(path)?;
-    let (description, state): (Description, _) = (checkpoint.description()?, checkpoint.trainer()?);
-    println!("checkpoint {} (all hashes match)", checkpoint.identity()?);
-    let system = description.settings.system();
-    println!("  {system} {:?}, stage {}, step {} of {}", description.part, state.stage, state.step, state.total_steps);
-    println!("  encoder {}, {} relations", description.encoder.name, description.relations.len());
-    if let Some((f1, step)) = state.best {
-        println!("  best dev F1 {:.2} at step {step}", 100.0 * f1);
-    }
-    if let Some(ranker) = &description.ranker {
-        println!("  ranker {}", ranker.display());
-    }
-    Ok(())
+/// A checkpoint whose hashes all match.
+#[derive(Debug, Serialize)]
+struct CheckpointFindings {
+    identity: String,
+    #[serde(flatten)]
+    description: Description,
+    state: TrainerState,
 }
 
-fn inspect_shards(path: &Path) -> Result<()> {
-    let store = DocumentStore::open(path, StoreOptions::default())?;
-    let manifest: &Manifest = store.manifest();
-    println!(
-        "{} documents, {} labelled, {} facts, {} relations (all hashes match)",
-        manifest.documents,
-        manifest.labelled,
-        manifest.facts,
-        manifest.relations.len()
-    );
-    println!("  tokenizer {} ({} pieces), {}", manifest.tokenizer.kind, manifest.tokenizer.vocab_size, &manifest.tokenizer.identity[..16]);
-    println!(
-        "  longest document {} pieces, most entities {}, most mentions {}",
-        manifest.max_pieces, manifest.max_entities, manifest.max_mentions
-    );
-    match &manifest.scored {
-        Some(scored) => println!("  scored by {}, kept {}", scored.checkpoint, scored.keep),
-        None => println!("  not scored"),
+impl CheckpointFindings {
+    fn of(checkpoint: &Checkpoint) -> Result<Self> {
+        Ok(Self { identity: checkpoint.identity()?, description: checkpoint.description()?, state: checkpoint.trainer()? })
     }
-    for shard in &manifest.shards {
-        println!("  {}: {} rows in {} row groups, {} bytes", shard.file, shard.rows, shard.row_groups, shard.bytes);
-    }
-    println!("  {} bytes in memory", store.memory_bytes());
-    Ok(())
 }
 
-fn inspect_run(path: &Path) -> Result<()> {
-    println!("{}", fs_err::read_to_string(path.join("run.json"))?.trim());
-    for stage in fs_err::read_dir(path.join("checkpoints"))? {
-        let stage = stage?.path();
-        if let Some(checkpoint) = Checkpoint::latest(&stage)? {
-            let state = checkpoint.trainer()?;
-            let done = if state.finished { "finished" } else { "unfinished" };
-            println!("{:<24} step {} of {}, {done}", state.stage, state.step, state.total_steps);
+impl fmt::Display for CheckpointFindings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { identity, description, state } = self;
+        writeln!(f, "checkpoint {identity} (all hashes match)")?;
+        let system = description.settings.system();
+        writeln!(f, "  {system} {:?}, stage {}, step {} of {}", description.part, state.stage, state.step, state.total_steps)?;
+        write!(f, "  encoder {}, {} relations", description.encoder.name, description.relations.len())?;
+        if let Some((f1, step)) = state.best {
+            write!(f, "\n  best dev F1 {:.2} at step {step}", 100.0 * f1)?;
+        }
+        match &description.ranker {
+            Some(ranker) => write!(f, "\n  ranker {}", ranker.display()),
+            None => Ok(()),
         }
     }
-    Ok(())
+}
+
+/// A folder of shards whose hashes all match.
+#[derive(Debug, Serialize)]
+struct ShardFindings {
+    memory_bytes: usize,
+    #[serde(flatten)]
+    manifest: Manifest,
+}
+
+impl ShardFindings {
+    fn of(path: &Path) -> Result<Self> {
+        let store = DocumentStore::open(path, StoreOptions::default())?;
+        Ok(Self { memory_bytes: store.memory_bytes(), manifest: store.manifest().clone() })
+    }
+}
+
+impl fmt::Display for ShardFindings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Manifest { documents, labelled, facts, relations, tokenizer, scored, shards, .. } = &self.manifest;
+        let Manifest { max_pieces, max_entities, max_mentions, .. } = &self.manifest;
+        let relations = relations.len();
+        writeln!(f, "{documents} documents, {labelled} labelled, {facts} facts, {relations} relations (all hashes match)")?;
+        writeln!(f, "  tokenizer {} ({} pieces), {}", tokenizer.kind, tokenizer.vocab_size, &tokenizer.identity[..16])?;
+        writeln!(f, "  longest document {max_pieces} pieces, most entities {max_entities}, most mentions {max_mentions}")?;
+        match scored {
+            Some(scored) => writeln!(f, "  scored by {}, kept {}", scored.checkpoint, scored.keep)?,
+            None => writeln!(f, "  not scored")?,
+        }
+        for shard in shards {
+            writeln!(f, "  {}: {} rows in {} row groups, {} bytes", shard.file, shard.rows, shard.row_groups, shard.bytes)?;
+        }
+        write!(f, "  {} bytes in memory", self.memory_bytes)
+    }
+}
+
+/// A run folder.
+#[derive(Debug, Serialize)]
+struct RunFindings {
+    run: serde_json::Value,
+    /// The last checkpoint of each stage.
+    stages: Vec<TrainerState>,
+}
+
+impl RunFindings {
+    fn of(path: &Path) -> Result<Self> {
+        let identity = path.join("run.json");
+        let run = serde_json::from_slice(&fs_err::read(&identity)?).map_err(|error| DataError::new(&identity, error.to_string()))?;
+        let mut stages = Vec::new();
+        for stage in fs_err::read_dir(path.join("checkpoints"))? {
+            if let Some(checkpoint) = Checkpoint::latest(&stage?.path())? {
+                stages.push(checkpoint.trainer()?);
+            }
+        }
+        stages.sort_by(|a, b| a.stage.cmp(&b.stage));
+        Ok(Self { run, stages })
+    }
+}
+
+impl fmt::Display for RunFindings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#}", self.run)?;
+        self.stages.iter().try_for_each(|state| {
+            let done = if state.finished { "finished" } else { "unfinished" };
+            write!(f, "\n{:<24} step {} of {}, {done}", state.stage, state.step, state.total_steps)
+        })
+    }
 }
 
 /// `batch RUN --stage S --step N`.
@@ -199,6 +256,9 @@ pub struct Batch {
     /// The step, from 1
     #[arg(long)]
     step: u64,
+    /// Write them as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
 impl Batch {
@@ -211,8 +271,9 @@ impl Batch {
         if self.step == 0 {
             return Err(Error::recipe("--step counts from 1"));
         }
-        println!("{}", stages::describe_batch(&recipe, &self.run, &self.stage, self.step)?);
-        Ok(())
+        let contents = stages::describe_batch(&recipe, &self.run, &self.stage, self.step)?;
+        write_json(self.json.as_deref(), &contents)?;
+        print_all(format!("{contents}\n").as_bytes())
     }
 }
 

@@ -2,14 +2,15 @@
 //!
 //! Not for why a run failed: `autopsy` tells.
 
-use std::fmt::Write;
+use std::fmt;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use serde::Serialize;
 
-use super::shared::print_all;
+use super::shared::{print_all, write_json};
 use crate::report::{MetricLine, MetricsWriter, read_metrics};
 use crate::train::{RankState, rank_states};
 use crate::{DataError, Result};
@@ -25,6 +26,17 @@ pub struct Watch {
     /// Seconds between looks
     #[arg(long, value_name = "SECONDS", default_value_t = 2)]
     every: u64,
+    /// Write the state as JSON, at each look
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// Where a run stands.
+#[derive(Debug, Serialize)]
+struct State {
+    /// The last step of each stage.
+    stages: Vec<MetricLine>,
+    ranks: Vec<RankState>,
 }
 
 impl Watch {
@@ -38,10 +50,11 @@ impl Watch {
             return Err(error.hint("name the folder given to --run-dir").into());
         }
         loop {
-            let ranks = rank_states(&self.run).unwrap_or_default();
+            let state = State { stages: last_steps(&self.run)?, ranks: rank_states(&self.run).unwrap_or_default() };
+            write_json(self.json.as_deref(), &state)?;
             let clear = if std::io::stdout().is_terminal() && !self.once { "\x1b[2J\x1b[H" } else { "" };
-            print_all(format!("{clear}{}", describe(&self.run, &ranks)?).as_bytes())?;
-            if self.once || !ranks.iter().any(RankState::is_at_work) {
+            print_all(format!("{clear}{state}").as_bytes())?;
+            if self.once || !state.ranks.iter().any(RankState::is_at_work) {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_secs(self.every.max(1)));
@@ -49,20 +62,19 @@ impl Watch {
     }
 }
 
-/// The last step of each stage and what each rank is at.
-fn describe(run: &Path, ranks: &[RankState]) -> Result<String> {
+/// The last line of each stage in the metrics.
+fn last_steps(run: &Path) -> Result<Vec<MetricLine>> {
     let path = MetricsWriter::path(run);
     let lines = if path.exists() { read_metrics(&path)? } else { Vec::new() };
-    let mut text = String::new();
-    for (index, line) in lines.iter().enumerate() {
-        if lines.get(index + 1).is_none_or(|next| next.stage != line.stage) {
-            text += &step_line(line);
-        }
+    let last = |index: usize, line: &MetricLine| lines.get(index + 1).is_none_or(|next| next.stage != line.stage);
+    Ok(lines.iter().enumerate().filter(|(index, line)| last(*index, line)).map(|(_, line)| line.clone()).collect())
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.stages.iter().try_for_each(|line| f.write_str(&step_line(line)))?;
+        self.ranks.iter().try_for_each(|rank| writeln!(f, "{rank}"))
     }
-    for rank in ranks {
-        let _ = writeln!(text, "{rank}");
-    }
-    Ok(text)
 }
 
 fn step_line(line: &MetricLine) -> String {

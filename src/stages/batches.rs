@@ -1,60 +1,128 @@
 //! What any step of a run reads: the order is arithmetic, so past and future steps can be printed alike.
 
-use std::fmt::Write;
+use std::fmt;
 use std::path::Path;
+
+use serde::Serialize;
 
 use super::data::Role;
 use super::pretrain::sampler;
 use crate::recipe::Recipe;
-use crate::sampling::BatchOrder;
+use crate::sampling::{BatchItem, BatchOrder};
 use crate::shards::{DocumentStore, StoreOptions};
 use crate::systems::dsdocre::Switches;
 use crate::{Error, Result};
+
+/// The global batch of a step.
+#[derive(Clone, Debug, Serialize)]
+pub struct StepContents {
+    /// The stage.
+    pub stage: String,
+    /// The step, from 1.
+    pub step: u64,
+    /// The epoch, from 1; pre-training has none.
+    pub epoch: Option<u64>,
+    /// What is read, item by item; rank r of W takes the items r, r + W, …
+    pub items: Vec<StepItem>,
+}
+
+/// An item of a batch.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum StepItem {
+    /// A document.
+    Document {
+        /// Number of the item in the step.
+        item: u64,
+        /// Row of the shards.
+        row: usize,
+        /// Title.
+        title: String,
+    },
+    /// Two documents of pre-training.
+    Pair {
+        /// Number of the item in the step.
+        item: u64,
+        /// Rows of the shards.
+        rows: [usize; 2],
+        /// Titles.
+        titles: [String; 2],
+        /// Whether they were drawn because they state one fact.
+        same_fact: bool,
+        /// Instances of relation detection, inside the documents and across.
+        detection: usize,
+        /// Instances of mention matching.
+        mention: usize,
+        /// Pairs of relation alignment.
+        alignment: usize,
+    },
+}
+
+impl fmt::Display for StepContents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "step {}", self.step)?;
+        if let Some(epoch) = self.epoch {
+            write!(f, ", epoch {epoch}")?;
+        }
+        self.items.iter().try_for_each(|item| write!(f, "\n{item}"))
+    }
+}
+
+impl fmt::Display for StepItem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Document { item, row, title } => write!(f, "{item:>4}  row {row:>8}  {title}"),
+            Self::Pair { item, titles: [first, second], same_fact, detection, mention, alignment, .. } => {
+                let kind = if *same_fact { "same fact" } else { "random" };
+                write!(f, "{item:>4}  {kind:<10} {first} + {second}: {detection} detection, {mention} mention, {alignment} alignment rows")
+            }
+        }
+    }
+}
 
 /// Titles (and, in pre-training, what is asked about them) of the global batch of `step`, from 1.
 ///
 /// # Errors
 /// A run folder without the stage's shards; an unknown stage.
-pub fn describe_batch(recipe: &Recipe, run: &Path, stage: &str, step: u64) -> Result<String> {
+pub fn describe_batch(recipe: &Recipe, run: &Path, stage: &str, step: u64) -> Result<StepContents> {
     let open = |role: Role, scored: bool| {
         let kind = if scored { "scored" } else { "shards" };
         DocumentStore::open(&run.join("data").join(kind).join(role.name()), StoreOptions::default())
     };
-    match stage {
-        "pretrain" => pretrain(recipe, &open(Role::Distant, true)?, step),
-        "rank" => epochwise(&open(Role::Human, false)?, recipe.seed, recipe.rank.batch, step),
-        "finetune" => epochwise(&open(Role::Human, false)?, recipe.seed, recipe.finetune.batch, step),
-        other => Err(Error::recipe(format!("there is no stage `{other}`")).with_hint("one of rank, pretrain, finetune")),
-    }
+    let (epoch, items) = match stage {
+        "pretrain" => (None, pretrain(recipe, &open(Role::Distant, true)?, step)?),
+        "rank" => epochwise(&open(Role::Human, false)?, recipe.seed, recipe.rank.batch, step)?,
+        "finetune" => epochwise(&open(Role::Human, false)?, recipe.seed, recipe.finetune.batch, step)?,
+        other => return Err(Error::recipe(format!("there is no stage `{other}`")).with_hint("one of rank, pretrain, finetune")),
+    };
+    Ok(StepContents { stage: stage.to_owned(), step, epoch, items })
 }
 
-fn epochwise(store: &DocumentStore, seed: u64, batch: usize, step: u64) -> Result<String> {
+fn epochwise(store: &DocumentStore, seed: u64, batch: usize, step: u64) -> Result<(Option<u64>, Vec<StepItem>)> {
     let rows: Vec<usize> = (0..store.len()).filter(|&row| !store.get(row).facts.is_empty()).collect();
     let order = BatchOrder::new(rows.len(), seed, batch, false)?;
-    let mut text = format!("step {step}, epoch {}", order.epoch(step - 1) + 1);
-    for item in order.items(step - 1) {
+    let item = |item: BatchItem| {
         let row = rows[item.row];
-        write!(text, "\n{:>4}  row {row:>8}  {}", item.item, store.title(row)).map_err(|error| Error::Bug(error.to_string()))?;
-    }
-    Ok(text)
+        StepItem::Document { item: item.item, row, title: store.title(row).to_owned() }
+    };
+    Ok((Some(order.epoch(step - 1) + 1), order.items(step - 1).into_iter().map(item).collect()))
 }
 
-fn pretrain(recipe: &Recipe, store: &DocumentStore, step: u64) -> Result<String> {
+fn pretrain(recipe: &Recipe, store: &DocumentStore, step: u64) -> Result<Vec<StepItem>> {
     let facts = store.fact_index()?;
     let switches: &Switches = &recipe.switches;
     let sampler = sampler(store, &facts, switches)?;
-    let mut text = format!("step {step}");
-    for index in 0..recipe.pretrain.batch as u64 {
+    let pair = |index| {
         let item = sampler.sample(recipe.seed, step - 1, index);
-        let kind = if item.same_fact { "same fact" } else { "random" };
-        let [first, second] = item.rows.map(|row| store.title(row));
-        let rows = (
-            item.detection[0].len() + item.detection[1].len(),
-            item.mention[0].len() + item.mention[1].len(),
-            item.alignment.iter().flatten().count(),
-        );
-        write!(text, "\n{index:>4}  {kind:<10} {first} + {second}: {} detection, {} mention, {} alignment rows", rows.0, rows.1, rows.2)
-            .map_err(|error| Error::Bug(error.to_string()))?;
-    }
-    Ok(text)
+        StepItem::Pair {
+            item: index,
+            rows: item.rows,
+            titles: item.rows.map(|row| store.title(row).to_owned()),
+            same_fact: item.same_fact,
+            detection: item.detection[0].len() + item.detection[1].len(),
+            mention: item.mention[0].len() + item.mention[1].len(),
+            alignment: item.alignment.iter().flatten().count(),
+        }
+    };
+    Ok((0..recipe.pretrain.batch as u64).map(pair).collect())
 }

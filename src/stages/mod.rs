@@ -27,7 +27,7 @@ mod training;
 mod verify;
 mod why;
 
-pub use batches::describe_batch;
+pub use batches::{StepContents, StepItem, describe_batch};
 pub use bench::{BenchOptions, SystemRow, SystemTable, SystemsBench, bench, compare_systems, enter, not_learnt};
 pub use check::survey_files;
 pub use convert::{ConvertReport, Form, convert};
@@ -47,6 +47,6 @@ pub use rank::{RankTask, rank};
 pub use run::run;
 pub use score::{Keep, ScoreTask, score};
 pub use session::Session;
-pub use systems::{describe_system, list_systems};
+pub use systems::{SettingDescription, SystemDescription, describe_system, list_systems};
 pub use verify::{VerifyOutcome, verify_all, verify_case};
 pub use why::{Explanation, WhyQuery, why};

@@ -1,7 +1,8 @@
 //! What the program says of its systems: the list, and one system with its layers, switches, defaults and parameter counts.
 
-use std::fmt::Write;
+use std::fmt;
 
+use serde::Serialize;
 use serde_json::Value;
 use tch::Device;
 
@@ -10,14 +11,42 @@ use crate::recipe::{described_keys, recipe_schema};
 use crate::systems::evidence::EvidencePredictor;
 use crate::systems::{Foundation, HEADS, Profile, SYSTEMS, Settings, SystemInfo};
 use crate::text::SpecialPieces;
-use crate::torch::Parameters;
 use crate::torch::encoder::{EncoderSpec, build};
+use crate::torch::{Parameter, Parameters};
 use crate::{Error, Result};
 
 /// Relations of DocRED, for the sizes that are printed.
 const RELATIONS: usize = 96;
 /// Rows of the vocabulary of `bert-base-uncased`.
 const VOCABULARY: i64 = 30_522;
+
+/// One system as it is described.
+#[derive(Clone, Debug, Serialize)]
+pub struct SystemDescription {
+    /// The system.
+    pub system: &'static SystemInfo,
+    /// The encoder that the sizes are for.
+    pub encoder: String,
+    /// Names and shapes of the layers above it.
+    pub layers: Vec<(String, Vec<i64>)>,
+    /// Numbers in these layers.
+    pub parameters: usize,
+    /// Numbers in the encoder.
+    pub encoder_parameters: usize,
+    /// The system's table in a recipe.
+    pub settings: Vec<SettingDescription>,
+}
+
+/// A key of a system's table in a recipe.
+#[derive(Clone, Debug, Serialize)]
+pub struct SettingDescription {
+    /// The key.
+    pub key: String,
+    /// What it means.
+    pub meaning: String,
+    /// Its value in the profiles `fixed`, `paper` and `code`.
+    pub values: [Value; 3],
+}
 
 /// One line a system.
 pub fn list_systems() -> String {
@@ -30,16 +59,39 @@ pub fn list_systems() -> String {
 ///
 /// # Errors
 /// An unknown system or encoder.
-pub fn describe_system(name: &str, encoder: &str) -> Result<String> {
-    let info = SystemInfo::of(name)?;
-    let mut text = format!("{}: {}\nsource: {}\n", info.name, info.about, info.source);
-    write_layers(&mut text, &*model(info, encoder)?, encoder)?;
-    write_settings(&mut text, info)?;
-    Ok(text)
+pub fn describe_system(name: &str, encoder: &str) -> Result<SystemDescription> {
+    let system = SystemInfo::of(name)?;
+    let model = model(system, encoder)?;
+    let (own, below): (Vec<_>, Vec<_>) = model.parameters().iter().partition(|entry| entry.name.starts_with(HEADS));
+    let layer = |entry: &&Parameter| (entry.name.trim_start_matches(HEADS).to_owned(), entry.tensor.size());
+    Ok(SystemDescription {
+        system,
+        encoder: encoder.to_owned(),
+        layers: own.iter().map(layer).collect(),
+        parameters: own.iter().map(|entry| entry.tensor.numel()).sum(),
+        encoder_parameters: below.iter().map(|entry| entry.tensor.numel()).sum(),
+        settings: settings_of(system)?,
+    })
 }
 
-fn bug(error: impl std::fmt::Display) -> Error {
-    Error::Bug(error.to_string())
+impl fmt::Display for SystemDescription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SystemInfo { name, about, source, table, .. } = self.system;
+        writeln!(f, "{name}: {about}\nsource: {source}\n")?;
+        writeln!(f, "layers above the encoder, for encoder `{}` and {RELATIONS} relations", self.encoder)?;
+        for (name, shape) in &self.layers {
+            writeln!(f, "  {name:<44} {shape:?}")?;
+        }
+        writeln!(f, "  {} parameters, {} in the encoder\n", self.parameters, self.encoder_parameters)?;
+        writeln!(f, "[{table}]: fixed | paper | code (one value where all agree)")?;
+        for SettingDescription { key, meaning, values } in &self.settings {
+            let mut values: Vec<String> =
+                values.iter().map(|value| if value.is_null() { "–".to_owned() } else { value.to_string() }).collect();
+            values.dedup();
+            writeln!(f, "  {key} = {}\n      {meaning}", values.join(" | "))?;
+        }
+        Ok(())
+    }
 }
 
 fn foundation(encoder: &str) -> Result<Foundation> {
@@ -68,37 +120,18 @@ fn model(info: &SystemInfo, encoder: &str) -> Result<Box<dyn Model>> {
     Ok(Box::new(settings.build(Foundation { twin, ..foundation(encoder)? }, false)?))
 }
 
-fn write_layers(text: &mut String, model: &dyn Model, encoder: &str) -> Result<()> {
-    let (mut own, mut below) = (0, 0);
-    writeln!(text, "\nlayers above the encoder, for encoder `{encoder}` and {RELATIONS} relations").map_err(bug)?;
-    for entry in model.parameters().iter() {
-        let Some(name) = entry.name.strip_prefix(HEADS) else {
-            below += entry.tensor.numel();
-            continue;
-        };
-        own += entry.tensor.numel();
-        writeln!(text, "  {name:<44} {:?}", entry.tensor.size()).map_err(bug)?;
-    }
-    writeln!(text, "  {own} parameters, {below} in the encoder").map_err(bug)
-}
-
-fn write_settings(text: &mut String, info: &SystemInfo) -> Result<()> {
+fn settings_of(info: &SystemInfo) -> Result<Vec<SettingDescription>> {
     let defaults = |profile| -> Result<Value> {
-        let settings = serde_json::to_value(Settings::of(info.name, profile)?).map_err(bug)?;
+        let settings = serde_json::to_value(Settings::of(info.name, profile)?).map_err(|error| Error::Bug(error.to_string()))?;
         Ok(settings.as_object().and_then(|tagged| tagged.values().next().cloned()).unwrap_or_default())
     };
-    let columns = [Profile::Fixed, Profile::Paper, Profile::Code].map(defaults);
-    writeln!(text, "\n[{}]: fixed | paper | code (one value where all agree)", info.table).map_err(bug)?;
-    for (key, meaning) in described_keys(&recipe_schema(), info.table) {
-        let mut values = Vec::new();
-        for column in &columns {
-            let value = column.as_ref().map_err(bug)?.get(&key).cloned().unwrap_or(Value::Null);
-            values.push(if value.is_null() { "–".to_owned() } else { value.to_string() });
-        }
-        values.dedup();
-        writeln!(text, "  {key} = {}\n      {meaning}", values.join(" | ")).map_err(bug)?;
-    }
-    Ok(())
+    let columns = [defaults(Profile::Fixed)?, defaults(Profile::Paper)?, defaults(Profile::Code)?];
+    let described = described_keys(&recipe_schema(), info.table).into_iter();
+    let setting = |(key, meaning): (String, String)| {
+        let values = columns.each_ref().map(|column| column.get(&key).cloned().unwrap_or(Value::Null));
+        SettingDescription { key, meaning, values }
+    };
+    Ok(described.map(setting).collect())
 }
 
 #[cfg(test)]
@@ -108,7 +141,7 @@ mod tests {
     #[test]
     fn every_system_describes_itself() {
         for system in SYSTEMS {
-            let text = describe_system(system.name, "mini").unwrap();
+            let text = describe_system(system.name, "mini").unwrap().to_string();
             assert!(text.contains("parameters") && list_systems().contains(system.name), "{text}");
             assert!(text.lines().filter(|line| line.starts_with("  ") && line.contains(" = ")).count() > 2, "{text}");
         }

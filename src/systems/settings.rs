@@ -13,7 +13,7 @@ use super::{Extractor, Foundation, Profile};
 use crate::{Error, Result};
 
 /// A system as the command line lists it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct SystemInfo {
     /// Name, as in `finetune --system`.
     pub name: &'static str,

@@ -8,6 +8,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::ser::{Serialize, SerializeStruct, Serializer};
+
 use super::run_folder::{RunFolder, host_name};
 use crate::dist::{Event, EventKind, Flight, FlightRecorder, World, flight_path, now_ns, place};
 use crate::{DataError, Error, Result};
@@ -169,6 +171,22 @@ impl RankState {
     /// Whether it has neither ended nor been silent for a minute.
     pub fn is_at_work(&self) -> bool {
         self.0.ended.is_none() && now_ns().saturating_sub(self.0.alive_ns) < 60_000_000_000
+    }
+}
+
+impl Serialize for RankState {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let Flight { rank, world, pid, host, alive_ns, ended, .. } = &self.0;
+        let mut state = serializer.serialize_struct("RankState", 8)?;
+        state.serialize_field("rank", rank)?;
+        state.serialize_field("world", world)?;
+        state.serialize_field("host", host)?;
+        state.serialize_field("process", pid)?;
+        state.serialize_field("at_work", &self.is_at_work())?;
+        state.serialize_field("exit_code", ended)?;
+        state.serialize_field("alive_ns", alive_ns)?;
+        state.serialize_field("said", &self.to_string())?;
+        state.end()
     }
 }
 
