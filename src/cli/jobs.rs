@@ -1,12 +1,13 @@
-//! `run`: the whole pipeline from one recipe.
+//! `run`: the whole pipeline from one recipe; `plan`: what it will take.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
+use super::shared::{print_all, write_json};
 use crate::Result;
 use crate::recipe::Recipe;
-use crate::stages::{self, Session};
+use crate::stages::{self, PlanOptions, Session};
 
 /// `run RECIPE.toml`.
 #[derive(Debug, Args)]
@@ -34,5 +35,48 @@ impl Run {
         let session = Session::start(&recipe.device, recipe.threads)?;
         let folder = self.run_dir.unwrap_or_else(|| recipe.default_run_dir());
         session.run(|session| stages::run(&recipe, &folder, self.resume, session))
+    }
+}
+
+/// `plan RECIPE.toml`.
+#[derive(Debug, Args)]
+pub struct Plan {
+    /// The recipe (TOML)
+    recipe: PathBuf,
+    /// The run folder, whose documents are counted if they are prepared (default: runs/NAME)
+    #[arg(long, value_name = "R")]
+    run_dir: Option<PathBuf>,
+    /// Machines
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    nodes: usize,
+    /// GPUs a machine, one rank each
+    #[arg(long, value_name = "G", default_value_t = 1)]
+    gpus: usize,
+    /// Matrix products of one GPU in TFLOP/s, in the precision of the recipe (default: measured on this machine's CPU)
+    #[arg(long, value_name = "T")]
+    tflops: Option<f64>,
+    /// Share of that rate that is reached
+    #[arg(long, value_name = "S", default_value_t = 0.4)]
+    share: f64,
+    /// Override a key of the recipe
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+    /// Write the estimate as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl Plan {
+    /// Prints steps, work, time, memory, disk and traffic of each stage.
+    ///
+    /// # Errors
+    /// As [`stages::plan`].
+    pub fn run(self) -> Result<()> {
+        let recipe = Recipe::load(&self.recipe, &self.settings)?;
+        let folder = self.run_dir.unwrap_or_else(|| recipe.default_run_dir());
+        let options = PlanOptions { nodes: self.nodes, ranks_per_node: self.gpus, tflops: self.tflops, share: self.share };
+        let estimate = stages::plan(&recipe, &folder, options)?;
+        write_json(self.json.as_deref(), &estimate)?;
+        print_all(format!("{estimate}\n").as_bytes())
     }
 }

@@ -40,6 +40,8 @@ const EXIT_CODES: &str =
 enum Verb {
     /// The whole pipeline from one recipe
     Run(jobs::Run),
+    /// Estimate what a recipe takes on a cluster: steps, time, memory, disk and traffic of each stage
+    Plan(jobs::Plan),
     /// Make a Slurm job of a recipe and submit it
     Submit(submit::Submit),
     /// Write the generated world: documents, relations, tokenizer, truth of the distant labels
@@ -96,6 +98,7 @@ impl Verb {
     fn run(self) -> Result<()> {
         match self {
             Self::Run(verb) => verb.run(),
+            Self::Plan(verb) => verb.run(),
             Self::Submit(verb) => verb.run(),
             Self::Synth(verb) => verb.run(),
             Self::Prepare(verb) => verb.run(),

@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::cost::encoder_flops;
 use super::data::{PrepareJob, relations_in};
 use super::input::Input;
 use super::model::{EncoderStart, Loaded, LoadedModel, Model, NewModel};
@@ -186,12 +187,10 @@ impl Bench<'_> {
         self.new_model().dsdocre(store, part, &self.recipe.switches)
     }
 
-    /// Forward FLOPs of the encoder for documents of these lengths: 24·d²·L + 4·L²·d a layer (docs/design.md).
-    fn encoder_flops<M: Model>(&self, loaded: &Loaded<M>, lengths: impl Iterator<Item = f64>) -> Option<f64> {
+    /// Forward FLOPs of the encoder for documents of these lengths.
+    fn encoder_flops<M: Model>(loaded: &Loaded<M>, lengths: impl Iterator<Item = f64>) -> Option<f64> {
         let config = loaded.model.encoder_config();
-        let number = |key: &str| config.get(key).and_then(serde_json::Value::as_f64);
-        let (layers, width, inner) = (number("num_hidden_layers")?, number("hidden_size")?, number("intermediate_size")?);
-        Some(lengths.map(|l| layers * (l * (8.0 * width * width + 4.0 * width * inner) + 4.0 * l * l * width)).sum())
+        lengths.map(|length| encoder_flops(&config, length)).sum()
     }
 
     fn score(&mut self, store: &DocumentStore) -> Result<()> {
@@ -201,7 +200,7 @@ impl Bench<'_> {
         let views = loaded.views(0)?;
         let lengths: Vec<f64> =
             references.iter().map(|document| Ok(views.view(document, &Default::default())?.ids.len() as f64)).collect::<Result<_>>()?;
-        let flops = self.encoder_flops(&loaded, lengths.iter().copied());
+        let flops = Self::encoder_flops(&loaded, lengths.iter().copied());
         let ranking = Ranking::new(loaded, self.precision)?;
         let warm: Vec<&EncodedDocument> = references.iter().copied().take(32).collect();
         ranking.keep(&warm, Keep { fixed: 60, per_entity: 0 }, PREDICT_TOKENS, &mut |_| {})?;
@@ -262,7 +261,7 @@ impl Bench<'_> {
         let seconds = started.elapsed().as_secs_f64();
         // The mean length stands for all documents of the measured steps; forward and backward are three forward passes.
         let mean = tokens / f64::max(documents, 1.0);
-        let flops = self.encoder_flops(loaded, std::iter::once(mean)).map(|flops| 3.0 * flops * documents);
+        let flops = Self::encoder_flops(loaded, std::iter::once(mean)).map(|flops| 3.0 * flops * documents);
         self.record(name, documents, tokens, flops, seconds)
     }
 }

@@ -31,6 +31,11 @@ pub struct PretrainTask<'a> {
 /// The stage's name in the run folder.
 const STAGE: &str = "pretrain";
 
+/// Steps of pre-training, whose epochs are counted in steps.
+pub(super) fn pretrain_steps(plan: &StagePlan) -> u64 {
+    plan.steps.unwrap_or((plan.epochs * plan.steps_per_epoch as f64) as u64)
+}
+
 /// Pre-trains and returns the last checkpoint.
 ///
 /// # Errors
@@ -54,7 +59,7 @@ pub fn pretrain(task: &PretrainTask, session: &Session, run: &RunFolder) -> Resu
     let (switches, seed) = (task.switches, task.seed);
     let new = NewModel { plan: task.encoder, start: &EncoderStart::Plan, seed, device: session.device };
     let loaded = new.dsdocre(&store, Part::Pretrainer, switches)?;
-    let total_steps = task.plan.steps.unwrap_or((task.plan.epochs * task.plan.steps_per_epoch as f64) as u64);
+    let total_steps = pretrain_steps(task.plan);
     let mention_candidates = switches.mention_candidates;
     let source = PretrainSource {
         store: &store,

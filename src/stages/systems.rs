@@ -15,10 +15,19 @@ use crate::torch::encoder::{EncoderSpec, build};
 use crate::torch::{Parameter, Parameters};
 use crate::{Error, Result};
 
-/// Relations of DocRED, for the sizes that are printed.
-const RELATIONS: usize = 96;
-/// Rows of the vocabulary of `bert-base-uncased`.
-const VOCABULARY: i64 = 30_522;
+/// What the sizes of a model depend on beside its settings.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    /// Rows of the vocabulary.
+    pub pieces: i64,
+    /// Relations.
+    pub relations: usize,
+}
+
+impl Sizes {
+    /// `bert-base-uncased` on DocRED.
+    pub const DOCRED: Self = Self { pieces: 30_522, relations: 96 };
+}
 
 /// One system as it is described.
 #[derive(Clone, Debug, Serialize)]
@@ -61,7 +70,7 @@ pub fn list_systems() -> String {
 /// An unknown system or encoder.
 pub fn describe_system(name: &str, encoder: &str) -> Result<SystemDescription> {
     let system = SystemInfo::of(name)?;
-    let model = model(system, encoder)?;
+    let model = model_of(&Settings::of(name, Profile::Fixed)?, encoder, Sizes::DOCRED)?;
     let (own, below): (Vec<_>, Vec<_>) = model.parameters().iter().partition(|entry| entry.name.starts_with(HEADS));
     let layer = |entry: &&Parameter| (entry.name.trim_start_matches(HEADS).to_owned(), entry.tensor.size());
     Ok(SystemDescription {
@@ -78,7 +87,7 @@ impl fmt::Display for SystemDescription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let SystemInfo { name, about, source, table, .. } = self.system;
         writeln!(f, "{name}: {about}\nsource: {source}\n")?;
-        writeln!(f, "layers above the encoder, for encoder `{}` and {RELATIONS} relations", self.encoder)?;
+        writeln!(f, "layers above the encoder, for encoder `{}` and {} relations", self.encoder, Sizes::DOCRED.relations)?;
         for (name, shape) in &self.layers {
             writeln!(f, "  {name:<44} {shape:?}")?;
         }
@@ -94,14 +103,15 @@ impl fmt::Display for SystemDescription {
     }
 }
 
-fn foundation(encoder: &str) -> Result<Foundation> {
+/// What a model of these sizes is built on.
+pub(super) fn foundation(encoder: &str, sizes: Sizes) -> Result<Foundation> {
     let mut parameters = Parameters::new(0, Device::Cpu);
-    let encoder = build(&EncoderSpec::parse(encoder)?, VOCABULARY, &mut parameters)?;
+    let encoder = build(&EncoderSpec::parse(encoder)?, sizes.pieces, &mut parameters)?;
     Ok(Foundation {
         max_pieces: encoder.max_positions().map(|limit| limit as usize),
         encoder,
         parameters,
-        relations: RELATIONS,
+        relations: sizes.relations,
         entity_types: ["ORG", "LOC", "TIME", "PER", "MISC", "NUM"].map(str::to_owned).to_vec(),
         pieces: SpecialPieces::default(),
         truncate: false,
@@ -111,13 +121,13 @@ fn foundation(encoder: &str) -> Result<Foundation> {
     })
 }
 
-fn model(info: &SystemInfo, encoder: &str) -> Result<Box<dyn Model>> {
-    let settings = Settings::of(info.name, Profile::Fixed)?;
-    if let Settings::Evidence(settings) = &settings {
-        return Ok(Box::new(EvidencePredictor::new(foundation(encoder)?, settings)?));
+/// A model of these sizes, with random weights.
+pub(super) fn model_of(settings: &Settings, encoder: &str, sizes: Sizes) -> Result<Box<dyn Model>> {
+    if let Settings::Evidence(settings) = settings {
+        return Ok(Box::new(EvidencePredictor::new(foundation(encoder, sizes)?, settings)?));
     }
-    let twin = settings.needs_twin().then(|| foundation(encoder)).transpose()?.map(Box::new);
-    Ok(Box::new(settings.build(Foundation { twin, ..foundation(encoder)? }, false)?))
+    let twin = settings.needs_twin().then(|| foundation(encoder, sizes)).transpose()?.map(Box::new);
+    Ok(Box::new(settings.build(Foundation { twin, ..foundation(encoder, sizes)? }, false)?))
 }
 
 fn settings_of(info: &SystemInfo) -> Result<Vec<SettingDescription>> {

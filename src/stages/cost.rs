@@ -1,0 +1,51 @@
+//! What a document costs, in floating-point operations: the formulas of docs/design.md ("Costs").
+
+use serde_json::Value;
+
+use crate::systems::dsdocre::Switches;
+
+/// Forward FLOPs of an encoder for a document of `length` tokens, from its `config.json`; `None` for one whose cost is not known.
+pub fn encoder_flops(config: &Value, length: f64) -> Option<f64> {
+    let number = |key: &str| config.get(key).and_then(Value::as_f64);
+    if let Some(hidden) = number("lstm_hidden_size") {
+        let (layers, input, output) = (number("num_hidden_layers")?, number("embedding_size")?, number("hidden_size")?);
+        // Two directions of four gates; a layer above the first reads both directions.
+        let layer = |input: f64| 2.0 * 2.0 * (input + hidden) * 4.0 * hidden;
+        let below = layer(input) + (layers - 1.0) * layer(2.0 * hidden);
+        return Some(length * (below + 2.0 * 2.0 * hidden * output));
+    }
+    let (layers, width, inner) = (number("num_hidden_layers")?, number("hidden_size")?, number("intermediate_size")?);
+    Some(layers * (length * (8.0 * width * width + 4.0 * width * inner) + 4.0 * length * length * width))
+}
+
+/// Forward FLOPs of DSDocRE's scores of all pairs of a document.
+pub fn ranking_flops(entities: f64, width: f64) -> f64 {
+    2.0 * entities * width * width + 2.0 * entities * entities * width
+}
+
+/// Forward FLOPs of `pairs` relation vectors over `tails` distinct tails.
+pub fn relation_vector_flops(switches: &Switches, pairs: f64, tails: f64, width: f64) -> f64 {
+    let relation = switches.relation_width as f64;
+    2.0 * tails * relation * width * width + 2.0 * pairs * relation * width
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_table_of_the_design_is_reproduced() {
+        let tiny = json!({"num_hidden_layers": 2, "hidden_size": 128, "intermediate_size": 512});
+        let base = json!({"num_hidden_layers": 12, "hidden_size": 768, "intermediate_size": 3072});
+        assert!((encoder_flops(&tiny, 310.0).unwrap() / (244e6 + 98e6) - 1.0).abs() < 0.01);
+        assert!((encoder_flops(&base, 310.0).unwrap() / (52.7e9 + 3.5e9) - 1.0).abs() < 0.01);
+        assert!((ranking_flops(20.0, 768.0) / 24e6 - 1.0).abs() < 0.02);
+        let switches = Switches::default();
+        assert!((relation_vector_flops(&switches, 40.0, 20.0, 768.0) / 6.0e9 - 1.0).abs() < 0.02);
+        let bilstm = json!({"lstm_hidden_size": 128, "num_hidden_layers": 1, "embedding_size": 100, "hidden_size": 128});
+        assert_eq!(encoder_flops(&bilstm, 1.0), Some(2.0 * 2.0 * 228.0 * 512.0 + 2.0 * 256.0 * 128.0));
+        assert_eq!(encoder_flops(&json!({"model_type": "docre-words"}), 10.0), None);
+    }
+}
