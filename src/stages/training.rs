@@ -128,6 +128,10 @@ impl StageRun<'_> {
         S: BatchSource<Batch = O::Batch>,
     {
         let stage = self.start.stage.clone();
+        if self.plan.deterministic && self.session.device.is_cuda() {
+            let error = Error::recipe("deterministic = true, but the device is a GPU, whose kernels add in an order of their own");
+            return Err(error.with_hint("set device = \"cpu\", or leave deterministic out"));
+        }
         let context = StageContext { stage: &stage, world: &self.session.world, run: self.run, signals: &self.session.signals };
         let settings = TrainerSettings {
             plan: self.plan.clone(),

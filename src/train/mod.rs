@@ -24,5 +24,6 @@ pub use metrics::Metrics;
 pub use progress::{Progress, say};
 pub use run_folder::{RunFolder, RunIdentity, host_name, write_whole};
 pub use signals::Signals;
+pub use source::StepWork;
 pub use trainer::{Boundary, StageContext, StepReport, Trainer, TrainerSettings};
 pub use writer::CheckpointWriter;

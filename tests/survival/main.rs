@@ -1,0 +1,10 @@
+//! Bad days, under a real `mpirun`: killed, stopped, slow and signalled ranks, full and damaged disks, and resumes with other numbers of ranks.
+//!
+//! Not for what one process does: `cli.rs` tests that.
+#![cfg(feature = "mpi")]
+#![allow(clippy::unwrap_used, reason = "a call that fails fails its test")]
+
+mod exact;
+mod kills;
+mod place;
+mod ranks;
