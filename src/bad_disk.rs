@@ -5,7 +5,7 @@ use std::process::Command;
 
 /// Damages a file in every way that is one flipped bit or one cut, calls `look` after each with a name for it, and mends the file. `usual`
 /// places of the file are visited; with `DOCRE_DAMAGE=all` every byte.
-pub(crate) fn damage(path: &Path, usual: usize, mut look: impl FnMut(&str)) {
+pub fn damage(path: &Path, usual: usize, mut look: impl FnMut(&str)) {
     let good = fs_err::read(path).unwrap();
     let all = std::env::var("DOCRE_DAMAGE").is_ok_and(|value| value == "all");
     // An odd stride meets all residues of the sizes that formats are made of.
@@ -22,11 +22,11 @@ pub(crate) fn damage(path: &Path, usual: usize, mut look: impl FnMut(&str)) {
 }
 
 /// A file system in memory with room for so many bytes.
-pub(crate) struct SmallDisk(tempfile::TempDir);
+pub struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
     /// Mounts it; `None`, with the reason printed, where that is not allowed.
-    pub(crate) fn new(bytes: usize) -> Option<Self> {
+    pub fn new(bytes: usize) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let options = format!("size={bytes}");
         let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(folder.path()).output();
@@ -44,12 +44,12 @@ impl SmallDisk {
     }
 
     /// Its root.
-    pub(crate) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         self.0.path()
     }
 
     /// Fills it but for `left` bytes; room comes back when the file that is returned is removed.
-    pub(crate) fn fill(&self, left: usize) -> PathBuf {
+    pub fn fill(&self, left: usize) -> PathBuf {
         let statistics = rustix::fs::statvfs(self.path()).unwrap();
         let free = (statistics.f_bavail * statistics.f_frsize) as usize;
         let ballast = self.path().join("ballast");
@@ -58,7 +58,7 @@ impl SmallDisk {
     }
 
     /// Takes all rights to write away, or gives them back.
-    pub(crate) fn set_read_only(&self, read_only: bool) {
+    pub fn set_read_only(&self, read_only: bool) {
         let options = if read_only { "remount,ro" } else { "remount,rw" };
         assert!(Command::new("mount").args(["-o", options]).arg(self.path()).status().unwrap().success());
     }

@@ -48,6 +48,9 @@ pub struct Recipe {
     pub deterministic: bool,
     /// Seconds without progress after which a rank counts as hung (the first step, and steps that are long by nature, get more).
     pub hang_limit_s: u64,
+    /// URL of a second place for checkpoints: `file:///folder`, or an object store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint_mirror: Option<String>,
     /// Where documents come from.
     pub data: DataPlan,
     /// The text encoder and its start.
@@ -170,6 +173,7 @@ impl Recipe {
             device: "auto".into(),
             deterministic: false,
             hang_limit_s: 60,
+            checkpoint_mirror: None,
             data: DataPlan::default(),
             encoder: EncoderPlan::default(),
             switches: Switches::of(profile),

@@ -119,6 +119,11 @@ pub trait Boundary {
     fn settle(&mut self) -> Result<()> {
         Ok(())
     }
+
+    /// Checkpoints that could not be copied to where they should lie too.
+    fn unmirrored(&self) -> u64 {
+        0
+    }
 }
 
 /// A model in training.
@@ -132,6 +137,8 @@ pub struct Trainer<'a, O: Objective> {
     division: Division,
     sums: GradientSums,
     longest_step: Option<Duration>,
+    /// An error of this rank alone, until the next message lets the others end with it.
+    failed: Option<Error>,
     /// Where training stands.
     pub state: TrainerState,
 }
@@ -194,7 +201,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
         let division = Division::of(&settings.plan);
         let sums = GradientSums::new(division, &parameters, &buckets, world)?;
         let rates = optimizer.settings_mut().map(|settings| settings.lr).collect();
-        Ok(Self { objective, settings, buckets, optimizer, rates, division, sums, longest_step: None, state })
+        Ok(Self { objective, settings, buckets, optimizer, rates, division, sums, longest_step: None, failed: None, state })
     }
 
     /// Loads the optimiser's tensors of a checkpoint.
@@ -224,7 +231,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
                 if !report.finite {
                     self.refuse(&report, source, &prepared, context)?;
                 }
-                self.after_step(&report, started, metrics, &mut progress)?;
+                self.after_step(&report, started, boundary.unmirrored(), metrics, &mut progress);
                 self.at_boundary(&report, context, &progress, boundary)?;
             }
             Ok::<(), Error>(())
@@ -285,6 +292,10 @@ impl<'a, O: Objective> Trainer<'a, O> {
         let mut shared = self.counts(prepared, context);
         world.communicator().all_reduce_f64(&mut shared, ReduceOp::Sum)?;
         let (totals, requests) = self.division.total(&shared, slots.len() + 2);
+        if requests[2] > 0.0 {
+            // Only rank 0 writes, so only it can have failed.
+            return Err(self.failed.take().unwrap_or(Error::Elsewhere { rank: 0, code: requests[2] as u8 }));
+        }
         let started = Instant::now();
         let mut shared = self.backward(prepared, &totals[..slots.len()], world)?;
         let bad = shared.iter().any(|sum| !sum.is_finite());
@@ -326,7 +337,8 @@ impl<'a, O: Objective> Trainer<'a, O> {
         Ok(report)
     }
 
-    /// What this rank brings to a step: valid rows of each slot, documents and tokens, part by part; then requests to stop and to save.
+    /// What this rank brings to a step: valid rows of each slot, documents and tokens, part by part; then requests to stop and to save,
+    /// and the code of an error that the others do not know of.
     fn counts(&self, prepared: &StepWork<O::Batch>, context: &StageContext) -> Vec<f64> {
         let slots = self.objective.slots().len();
         let width = slots + 2;
@@ -341,6 +353,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
         }
         counts.push(f64::from(u8::from(context.signals.stop_requested(context.run.path()))));
         counts.push(f64::from(u8::from(context.signals.save_requested(context.run.path()))));
+        counts.push(f64::from(self.failed.as_ref().map_or(0, Error::exit_code)));
         counts
     }
 
@@ -403,7 +416,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
         Ok((norm, true))
     }
 
-    fn after_step(&mut self, report: &StepReport, started: Instant, metrics: &mut Option<Metrics>, progress: &mut Progress) -> Result<()> {
+    fn after_step(&mut self, report: &StepReport, started: Instant, unmirrored: u64, metrics: &mut Option<Metrics>, progress: &mut Progress) {
         let elapsed = started.elapsed();
         self.longest_step = Some(self.longest_step.map_or(elapsed, |longest| longest.max(elapsed)));
         let seconds = elapsed.as_secs_f64();
@@ -438,12 +451,14 @@ impl<'a, O: Objective> Trainer<'a, O> {
             if !report.finite {
                 line = line.with("skipped", 1.0);
             }
+            if unmirrored > 0 {
+                line = line.with("unmirrored", unmirrored as f64);
+            }
             if let Some((rank, score)) = straggler(&report.busy_s) {
                 line = line.with("straggler", score).with("straggler_rank", rank as f64);
             }
-            writer.write(&line)?;
+            self.failed = writer.write(&line).err();
         }
-        Ok(())
     }
 
     fn at_boundary(&mut self, report: &StepReport, context: &StageContext, progress: &Progress, boundary: &mut dyn Boundary) -> Result<()> {
@@ -473,10 +488,10 @@ impl<'a, O: Objective> Trainer<'a, O> {
     }
 
     /// Takes a checkpoint on rank 0 and, where `settled`, waits until it is on the disk.
-    fn save(&self, settled: bool, context: &StageContext, boundary: &mut dyn Boundary) -> Result<()> {
+    fn save(&mut self, settled: bool, context: &StageContext, boundary: &mut dyn Boundary) -> Result<()> {
         let _section = context.world.watchdog().section_within(format!("the checkpoint of step {}", self.state.step), Duration::MAX);
-        let mut saved = Ok(());
-        if context.is_root() {
+        let mut saved = self.failed.take().map_or(Ok(()), Err);
+        if context.is_root() && saved.is_ok() {
             saved = boundary.save(&self.state, self.optimizer.state());
             if saved.is_ok() && settled {
                 saved = boundary.settle();

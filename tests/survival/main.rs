@@ -4,6 +4,10 @@
 #![cfg(feature = "mpi")]
 #![allow(clippy::unwrap_used, reason = "a call that fails fails its test")]
 
+#[path = "../../src/bad_disk.rs"]
+#[allow(dead_code, reason = "tests inside the library use the rest")]
+mod bad_disk;
+mod disk;
 mod exact;
 mod kills;
 mod place;

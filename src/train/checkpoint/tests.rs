@@ -17,7 +17,7 @@ fn tensors(name: &str, first: f64) -> Vec<(String, Tensor)> {
 }
 
 /// A stage's folder with checkpoints of `steps`.
-fn stage(steps: &[u64]) -> tempfile::TempDir {
+pub(in crate::train) fn stage(steps: &[u64]) -> tempfile::TempDir {
     let temp = tempfile::tempdir().unwrap();
     for &step in steps {
         Checkpoint::write(&folder_of_step(temp.path(), step), &content(temp.path(), step, 0.0)).unwrap();
@@ -25,7 +25,7 @@ fn stage(steps: &[u64]) -> tempfile::TempDir {
     temp
 }
 
-fn content(folder: &Path, step: u64, first: f64) -> CheckpointContent {
+pub(in crate::train) fn content(folder: &Path, step: u64, first: f64) -> CheckpointContent {
     CheckpointContent {
         encoder_config: serde_json::json!({"model_type": "bert", "hidden_size": 3}),
         encoder: tensors("pooler.dense.weight", first),
