@@ -28,7 +28,7 @@ mod world;
 
 pub use communicator::{Communicator, ReduceOp};
 pub use fixed_tree::{FixedTree, parts_of};
-pub use flight::{Event, EventKind, Flight, FlightRecorder, flight_path, now_ns, place};
+pub use flight::{Event, EventKind, Flight, FlightRecorder, flight_path, flights, now_ns, place};
 pub use launcher::{Launched, Launcher};
 #[cfg(feature = "mpi")]
 pub use mpi::MpiCommunicator;

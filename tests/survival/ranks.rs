@@ -107,7 +107,7 @@ __attribute__((constructor)) static void start(void) { pthread_atfork(0, 0, in_c
 "#;
 
 #[test]
-fn a_rank_that_exits_early_with_0_is_named() {
+fn a_rank_that_leaves_in_the_middle_with_code_0_is_named() {
     let Some(place) = Place::new() else { return };
     fs_err::write(place.path("quitter.c"), QUITTER).unwrap();
     let compiler = Command::new("cc").args(["-shared", "-fPIC", "-o", "quitter.so", "quitter.c", "-lpthread"]).current_dir(place.path("")).status();
@@ -123,7 +123,7 @@ fn a_rank_that_exits_early_with_0_is_named() {
     assert!(told.elapsed() < Duration::from_secs(60), "{:?}", told.elapsed());
     assert_eq!(ended.code, Some(71), "{}", ended.said);
     let sentence = ended.said.lines().find(|line| line.starts_with("rank 1 on ")).unwrap_or_else(|| panic!("{}", ended.said));
-    assert!(sentence.contains("ended without a word") && sentence.contains("of pretrain"), "{sentence}");
+    assert!(sentence.contains("left with exit code 0 in the middle of its work") && sentence.contains("of pretrain"), "{sentence}");
 }
 
 #[test]
