@@ -86,8 +86,7 @@ impl FixedTree {
     /// A bug (70) if this rank's parts were not added, each once and in order; the communicator's errors.
     pub fn finish(&mut self, comm: &dyn Communicator, buckets: &[Tensor]) -> Result<()> {
         let own = std::mem::take(&mut self.done);
-        let shapes: Vec<Vec<Range<usize>>> =
-            (0..comm.size()).map(|rank| blocks_of(parts_of(rank, comm.size(), self.parts))).collect();
+        let shapes: Vec<Vec<Range<usize>>> = (0..comm.size()).map(|rank| blocks_of(parts_of(rank, comm.size(), self.parts))).collect();
         let mine = &shapes[comm.rank()];
         if own.len() != mine.len() || own.iter().zip(mine).any(|(block, range)| (block.first..block.first + block.size) != *range) {
             return Err(Error::Bug(format!("the parts of rank {} were not added in order", comm.rank())));

@@ -56,9 +56,14 @@ impl Mirror {
         let taken = |what: &str, hint: &str| Err(Error::recipe(format!("{} {what}", self.url)).with_hint(hint));
         let checkpoints = run_folder.join("checkpoints");
         match self.store.read(RECIPE)? {
-            Some(old) if old != recipe.as_bytes() => return taken("belongs to a run with another recipe", "name another checkpoint_mirror"),
+            Some(old) if old != recipe.as_bytes() => {
+                return taken("belongs to a run with another recipe", "name another checkpoint_mirror");
+            }
             Some(_) if !resume && !self.store.folders("")?.is_empty() && !has_folders(&checkpoints)? => {
-                return taken("holds checkpoints of this recipe already", "add --resume to go on from them, or name another checkpoint_mirror");
+                return taken(
+                    "holds checkpoints of this recipe already",
+                    "add --resume to go on from them, or name another checkpoint_mirror",
+                );
             }
             Some(_) => {}
             None => self.store.write(RECIPE, recipe.as_bytes())?,

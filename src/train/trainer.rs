@@ -416,7 +416,14 @@ impl<'a, O: Objective> Trainer<'a, O> {
         Ok((norm, true))
     }
 
-    fn after_step(&mut self, report: &StepReport, started: Instant, unmirrored: u64, metrics: &mut Option<Metrics>, progress: &mut Progress) {
+    fn after_step(
+        &mut self,
+        report: &StepReport,
+        started: Instant,
+        unmirrored: u64,
+        metrics: &mut Option<Metrics>,
+        progress: &mut Progress,
+    ) {
         let elapsed = started.elapsed();
         self.longest_step = Some(self.longest_step.map_or(elapsed, |longest| longest.max(elapsed)));
         let seconds = elapsed.as_secs_f64();

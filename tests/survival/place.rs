@@ -207,4 +207,3 @@ pub fn random(seed: &mut u64) -> u64 {
 pub fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }
-

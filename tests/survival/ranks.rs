@@ -110,7 +110,8 @@ __attribute__((constructor)) static void start(void) { pthread_atfork(0, 0, in_c
 fn a_rank_that_leaves_in_the_middle_with_code_0_is_named() {
     let Some(place) = Place::new() else { return };
     fs_err::write(place.path("quitter.c"), QUITTER).unwrap();
-    let compiler = Command::new("cc").args(["-shared", "-fPIC", "-o", "quitter.so", "quitter.c", "-lpthread"]).current_dir(place.path("")).status();
+    let compiler =
+        Command::new("cc").args(["-shared", "-fPIC", "-o", "quitter.so", "quitter.c", "-lpthread"]).current_dir(place.path("")).status();
     assert!(compiler.unwrap().success(), "the build of this program needs a compiler as well");
     let (library, order) = (place.path("quitter.so"), place.path("quit"));
     let run = format!("{} run recipe.toml --run-dir r --set pretrain.steps=100000", program().display());
@@ -174,7 +175,11 @@ fn ranks_whose_shapes_differ_are_named() {
     let (a, b) = (place.path("a"), place.path("b"));
     let ended = place.end(place.mpirun(&format!("-n 1 -wdir {} {run} : -n 1 -wdir {} {run}", a.display(), b.display())));
     assert_eq!(ended.code, Some(64), "{}", ended.said);
-    let line = ended.said.lines().find(|line| line.contains("the list of parameters differs between ranks")).unwrap_or_else(|| panic!("{}", ended.said));
+    let line = ended
+        .said
+        .lines()
+        .find(|line| line.contains("the list of parameters differs between ranks"))
+        .unwrap_or_else(|| panic!("{}", ended.said));
     assert!(line.contains("rank 1 has") && line.contains(", 9]") && line.contains(", 8]"), "{line}");
 }
 
@@ -183,7 +188,9 @@ fn piece_of_one_document(place: &Place, run: &str) -> (usize, String) {
     let world = place.path(run).join("data/world");
     let documents = |name: &str| -> Vec<(String, Vec<String>)> {
         let list: Vec<Value> = serde_json::from_slice(&fs_err::read(world.join(name)).unwrap()).unwrap();
-        let words = |document: &Value| document["sents"].as_array().unwrap().iter().flat_map(|sentence| sentence.as_array().unwrap().clone()).collect();
+        let words = |document: &Value| {
+            document["sents"].as_array().unwrap().iter().flat_map(|sentence| sentence.as_array().unwrap().clone()).collect()
+        };
         let lower = |words: Vec<Value>| words.iter().map(|word| word.as_str().unwrap().to_lowercase()).collect();
         list.iter().map(|document| (document["title"].as_str().unwrap().to_owned(), lower(words(document)))).collect()
     };
