@@ -1,4 +1,4 @@
-//! Disks that fill up or cannot be written, under several ranks.
+//! Disks that fill up, cannot be written or are lost, under several ranks.
 
 use docre::train::Checkpoint;
 
@@ -38,4 +38,27 @@ fn a_folder_that_cannot_be_written_ends_all_ranks_with_74() {
     assert_eq!(ended.code, Some(74), "{}", ended.said);
     assert!(ended.said.contains("Read-only file system") && ended.said.contains("hint: name a folder"), "{}", ended.said);
     disk.set_read_only(false);
+}
+
+#[test]
+fn a_run_folder_that_is_lost_comes_back_from_the_mirror() {
+    let Some(place) = Place::new() else { return };
+    place.prepared(2);
+    let url = format!("file://{}", place.path("mirror").display());
+    let settings = format!("--set checkpoint_mirror={url}");
+    let mut started = place.start(2, "r", &settings);
+    place.await_step("r", 20, &mut started);
+    place.signal("r", 1, libc::SIGKILL);
+    let ended = place.end(started);
+    assert_eq!(ended.code, Some(71), "{}", ended.said);
+    fs_err::remove_dir_all(place.path("r")).unwrap();
+    let refused = place.end(place.start(2, "r", &settings));
+    assert_eq!(refused.code, Some(64), "{}", refused.said);
+    assert!(refused.said.contains("holds checkpoints of this recipe already"), "{}", refused.said);
+    place.finish(2, "r", &format!("{settings} --resume"));
+    let said = place.said();
+    assert!(said.contains("rank/step-00000002 comes from file://") && said.contains("pretrain/step-000000"), "{said}");
+    let first = *place.metrics("r").keys().next().unwrap();
+    assert!(first > 12, "pre-training began at step {first}");
+    assert_eq!(place.final_hashes("r"), place.final_hashes("calm2"));
 }
