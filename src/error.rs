@@ -3,6 +3,7 @@
 //! Messages are lowercase fragments that name the path, the place and the value; the way out is kept apart as a hint, so that the
 //! binary can print it on a line of its own. Errors of one room that need more structure are built from these.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// A result of the library.
@@ -96,6 +97,11 @@ impl Error {
             Self::Data(data) => data.hint.as_deref(),
             Self::Stopped { .. } => Some("run the same command again with --resume"),
             Self::NonFinite { .. } => Some("lower the learning rate, or set `non_finite = \"skip\"` for that stage"),
+            Self::Io(error) => match error.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Some("make space on that disk, then run again with --resume"),
+                ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => Some("name a folder that this user can write to"),
+                _ => None,
+            },
             Self::Torch(_) | Self::Bug(_) => Some("this is a bug in docre-pretrain; please report it with the command and the log"),
             _ => None,
         }

@@ -3,6 +3,8 @@
 //! The rooms follow the way of the data: [`corpus`] → [`shards`] → [`text`] → [`sampling`] → [`systems`] → [`train`] → [`eval`] →
 //! [`report`]; [`stages`] chains them, [`cli`] starts them. `docs/design.md` tells the whole story.
 
+#[cfg(test)]
+mod bad_disk;
 pub mod cli;
 pub mod corpus;
 pub mod dist;

@@ -165,9 +165,9 @@ fn let_readers_go() {
 
 /// Under a launcher: a keeper for this rank, see [`keeper`]. The exit code in the keeper, `None` in the rank.
 fn keep() -> Result<Option<u8>> {
-    keeper::keep(|run, rank, signal| match run {
-        Some(run) => crate::train::obituary(run, rank, signal),
-        None => Some(format!("rank {rank} on {} was killed by {signal} before training began", crate::train::host_name())),
+    keeper::keep(|run, rank, fate| match run {
+        Some(run) => crate::train::obituary(run, rank, fate),
+        None => Some(format!("rank {rank} on {} {fate} before training began", crate::train::host_name())),
     })
 }
 

@@ -86,6 +86,7 @@ impl StageFlags {
             let run = RunFolder::claim(&self.run_dir)?;
             write_whole(&self.run_dir.join("recipe.toml"), recipe.to_toml()?.as_bytes())?;
             run.identify(session.world.size(), recipe.seed)?;
+            let run = run.mirrored(recipe.checkpoint_mirror.as_deref(), &recipe.to_toml()?, self.resume)?;
             fs_err::remove_file(self.run_dir.join("STOP")).ok();
             Ok(run)
         };

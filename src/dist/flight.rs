@@ -104,6 +104,11 @@ pub struct Flight {
     pub events: Vec<Event>,
 }
 
+/// The folder of a run's recorders.
+pub fn flights(run: &Path) -> PathBuf {
+    run.join("log/flight")
+}
+
 /// The file of a rank in a folder of recorders.
 pub fn flight_path(folder: &Path, rank: usize) -> PathBuf {
     folder.join(format!("rank-{rank:05}.flight"))

@@ -1,8 +1,8 @@
 //! A small process beside each rank that outlives it: what is killed cannot say so itself.
 //!
 //! Under a launcher the program splits in two before it does anything. The child is the rank; the parent only waits, passes signals on, and
-//! ends as the child did. Where the child was killed (out of memory, `kill -9`, a crash in a library), the parent says so and ends with 71,
-//! which the launcher then gives as the exit code of the whole job. Not for a single process, which nobody waits for, and not for ranks
+//! ends as the child did. Where the child was killed (out of memory, `kill -9`, a crash in a library), or left in the middle of its work (a
+//! library called `_exit`), the parent says so and ends with 71, which the launcher then gives as the exit code of the whole job. Not for a single process, which nobody waits for, and not for ranks
 //! that hang: the watchdog finds those.
 
 use std::io::{PipeReader, PipeWriter, Read, Write};
@@ -12,17 +12,20 @@ use std::sync::{Mutex, OnceLock};
 
 use signal_hook::consts::{SIGINT, SIGKILL, SIGTERM, SIGUSR1, SIGUSR2};
 
-use super::Launcher;
+use super::{Flight, Launcher, flights};
 use crate::Result;
 
 /// The exit code of a world that lost a rank.
 const RANK_LOST: u8 = 71;
 
+/// Codes that this program ends with itself, having said why.
+const EXPLAINED: [u8; 7] = [2, 64, 65, 70, 71, 74, 75];
+
 /// Where the child tells its run folder.
 static TO_KEEPER: OnceLock<Mutex<Option<PipeWriter>>> = OnceLock::new();
 
 /// Splits the process where a launcher started several. In the child, and without a launcher, it returns `None`; in the parent, the exit code
-/// once the child has ended. `obituary` is asked what to say of a rank that was killed: run folder (if it got so far), rank, signal.
+/// once the child has ended. `obituary` is asked what to say of a rank that was lost: run folder (if it got so far), rank, and what became of it.
 ///
 /// Must be called while the process has one thread.
 ///
@@ -97,20 +100,41 @@ fn watch(child: i32, mut reader: PipeReader, forwarded: &Forwarded, say: impl Fn
         }
     }
     if libc::WIFEXITED(status) {
-        return Ok(libc::WEXITSTATUS(status) as u8);
+        let code = libc::WEXITSTATUS(status) as u8;
+        let run = named_run(&mut reader)?;
+        return match run.filter(|run| left_early(code, &flights(run), child)) {
+            Some(run) => Ok(lost(say(Some(&run), &format!("left with exit code {code} in the middle of its work")))),
+            None => Ok(code),
+        };
     }
     let signal = libc::WTERMSIG(status);
     let asked = [SIGINT, SIGTERM, SIGUSR1, SIGUSR2].contains(&signal) && forwarded.load(std::sync::atomic::Ordering::Relaxed);
     if asked {
         return Ok(128 + signal as u8);
     }
+    let run = named_run(&mut reader)?;
+    Ok(lost(say(run.as_deref(), &format!("was killed by {}", name(signal)))))
+}
+
+/// The run folder that the child has told of.
+fn named_run(reader: &mut PipeReader) -> Result<Option<PathBuf>> {
     let mut run = Vec::new();
     reader.read_to_end(&mut run)?;
-    let run = (!run.is_empty()).then(|| PathBuf::from(std::ffi::OsString::from_vec(run)));
-    if let Some(sentence) = say(run.as_deref(), &name(signal)) {
+    Ok((!run.is_empty()).then(|| PathBuf::from(std::ffi::OsString::from_vec(run))))
+}
+
+/// Whether a process went without ending its part in the world, with a code that says nothing of it.
+fn left_early(code: u8, flights: &Path, process: i32) -> bool {
+    let own = |flight: &Flight| i64::from(flight.pid) == i64::from(process) && flight.ended.is_none();
+    !EXPLAINED.contains(&code) && Flight::read_all(flights).is_ok_and(|flights| flights.iter().any(own))
+}
+
+/// Prints the sentence, where there is one, and gives the exit code.
+fn lost(sentence: Option<String>) -> u8 {
+    if let Some(sentence) = sentence {
         let _ = std::io::stderr().lock().write_all(format!("{sentence}\n").as_bytes());
     }
-    Ok(RANK_LOST)
+    RANK_LOST
 }
 
 fn name(signal: i32) -> String {

@@ -5,6 +5,7 @@
 //! [`World`], made at its start and closed with the outcome at its end.
 
 mod communicator;
+mod fixed_tree;
 mod flight;
 mod handshake;
 #[cfg(any(test, feature = "mpi"))]
@@ -26,7 +27,8 @@ mod watched;
 mod world;
 
 pub use communicator::{Communicator, ReduceOp};
-pub use flight::{Event, EventKind, Flight, FlightRecorder, flight_path, now_ns, place};
+pub use fixed_tree::{FixedTree, parts_of};
+pub use flight::{Event, EventKind, Flight, FlightRecorder, flight_path, flights, now_ns, place};
 pub use launcher::{Launched, Launcher};
 #[cfg(feature = "mpi")]
 pub use mpi::MpiCommunicator;

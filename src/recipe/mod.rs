@@ -44,8 +44,13 @@ pub struct Recipe {
     pub threads: usize,
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
     pub device: String,
+    /// Add gradients in one order, so that weights have the same bits for every number of ranks; on the CPU only.
+    pub deterministic: bool,
     /// Seconds without progress after which a rank counts as hung (the first step, and steps that are long by nature, get more).
     pub hang_limit_s: u64,
+    /// URL of a second place for checkpoints: `file:///folder`, or an object store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint_mirror: Option<String>,
     /// Where documents come from.
     pub data: DataPlan,
     /// The text encoder and its start.
@@ -148,7 +153,11 @@ impl Recipe {
         let mut table = overlay::table_of(&defaults)?;
         overlay::check_keys(&user, origin)?;
         overlay::merge(&mut table, user);
-        let recipe: Self = table.try_into().map_err(|error: toml::de::Error| Error::recipe(format!("{origin}: {}", error.message())))?;
+        let mut recipe: Self =
+            table.try_into().map_err(|error: toml::de::Error| Error::recipe(format!("{origin}: {}", error.message())))?;
+        for plan in [&mut recipe.rank, &mut recipe.pretrain, &mut recipe.finetune, &mut recipe.inference] {
+            plan.deterministic = recipe.deterministic;
+        }
         recipe.check()?;
         Ok(recipe)
     }
@@ -163,7 +172,9 @@ impl Recipe {
             variants: Variant::of_system(system),
             threads: 0,
             device: "auto".into(),
+            deterministic: false,
             hang_limit_s: 60,
+            checkpoint_mirror: None,
             data: DataPlan::default(),
             encoder: EncoderPlan::default(),
             switches: Switches::of(profile),

@@ -111,6 +111,9 @@ pub struct StagePlan {
     pub non_finite: String,
     /// With `skip`: stop after all when more than so many steps in a row were skipped.
     pub non_finite_limit: u64,
+    /// The recipe's `deterministic`.
+    #[serde(skip)]
+    pub deterministic: bool,
 }
 
 impl EncoderPlan {
@@ -151,6 +154,7 @@ impl StagePlan {
             patience: 0,
             non_finite: "stop".into(),
             non_finite_limit: 10,
+            deterministic: false,
         }
     }
 

@@ -25,7 +25,7 @@ impl HashingFile {
     }
 
     /// Forces the file to disk and gives (bytes, hash in hexadecimal digits).
-    pub(super) fn seal(self) -> Result<(u64, String)> {
+    pub(super) fn seal(&self) -> Result<(u64, String)> {
         self.file.sync_all()?;
         Ok((self.bytes, self.hasher.finalize().to_hex().to_string()))
     }

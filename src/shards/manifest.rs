@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::corpus::RelationSet;
 use crate::text::Tokenizer;
-use crate::{DataError, Result};
+use crate::{DataError, Error, Result};
 
 /// The version of the format this code reads and writes. 2 added the candidate pairs; shards of version 1 do not say which pairs their corpus
 /// asks about, so they are refused like newer ones.
@@ -14,6 +14,9 @@ pub const FORMAT_VERSION: u32 = 2;
 
 /// The name of the manifest in its folder.
 pub(super) const FILE: &str = "manifest.json";
+
+/// The field that holds the hash of all others. A manifest without it is read as it is.
+const CHECKSUM: &str = "checksum";
 
 /// What a folder of shards holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -98,7 +101,8 @@ impl Manifest {
             return Err(DataError::new(&path, "no manifest: this is no folder of shards").hint(hint).into());
         }
         let broken = |error: serde_json::Error| DataError::new(&path, format!("not a manifest: {error}"));
-        let value: serde_json::Value = serde_json::from_slice(&fs_err::read(&path)?).map_err(broken)?;
+        let mut value: serde_json::Value = serde_json::from_slice(&fs_err::read(&path)?).map_err(broken)?;
+        let checksum = value.as_object_mut().and_then(|object| object.remove(CHECKSUM));
         let version = value.get("format_version").and_then(serde_json::Value::as_u64).unwrap_or_default();
         if version > u64::from(FORMAT_VERSION) {
             let problem = format!("format version {version} is newer than the {FORMAT_VERSION} this program reads");
@@ -109,16 +113,29 @@ impl Manifest {
             return Err(DataError::new(&path, problem).hint("prepare (and score) the documents again").into());
         }
         let manifest: Self = serde_json::from_value(value).map_err(broken)?;
+        if checksum.is_some_and(|checksum| manifest.checksum().is_ok_and(|own| checksum != own)) {
+            let hint = "the file was damaged or edited after it was written; prepare the shards again";
+            return Err(DataError::new(&path, "its content is not what its checksum is for").hint(hint).into());
+        }
         manifest.check().map_err(|problem| DataError::new(&path, problem))?;
         Ok(manifest)
     }
 
     /// Writes `manifest.json` into a folder.
     pub(super) fn write(&self, folder: &Path) -> Result<()> {
-        let text = serde_json::to_string_pretty(self).map_err(|error| crate::Error::Bug(format!("writing a manifest: {error}")))?;
+        let bug = |error: serde_json::Error| Error::Bug(format!("writing a manifest: {error}"));
+        let mut value = serde_json::to_value(self).map_err(bug)?;
+        value[CHECKSUM] = self.checksum()?.into();
+        let text = serde_json::to_string_pretty(&value).map_err(bug)?;
         let mut file = fs_err::File::create(folder.join(FILE))?;
         std::io::Write::write_all(&mut file, format!("{text}\n").as_bytes())?;
         Ok(file.sync_all()?)
+    }
+
+    /// BLAKE3 of the fields as JSON without white space, in hexadecimal digits.
+    fn checksum(&self) -> Result<String> {
+        let text = serde_json::to_string(self).map_err(|error| Error::Bug(format!("hashing a manifest: {error}")))?;
+        Ok(blake3::hash(text.as_bytes()).to_hex().to_string())
     }
 
     /// Refuses a tokeniser other than the one that made the pieces; `folder` is named in the error.

@@ -4,6 +4,8 @@
 //! and renamed when complete, and every file is named by hash in the manifest. Files are taken for hostile: whatever is read is checked
 //! before anything indexes by it. Not for: reading corpora (`corpus`) or deciding what is trained on (`sampling`).
 
+#[cfg(test)]
+mod bad_disk_tests;
 mod columns;
 mod documents;
 mod facts;

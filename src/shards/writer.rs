@@ -215,10 +215,10 @@ impl TableWriter {
     }
 
     /// Closes the file and describes it.
-    pub(crate) fn close(self) -> Result<FileEntry> {
-        // Writes the footer too.
-        let output = self.writer.into_inner().map_err(|error| write_error(&self.path, error))?;
-        let (bytes, blake3) = output.seal()?;
+    pub(crate) fn close(mut self) -> Result<FileEntry> {
+        // Writes the footer and what is buffered. `into_inner` would do so too, but turns an error of the disk into text.
+        self.writer.finish().map_err(|error| write_error(&self.path, error))?;
+        let (bytes, blake3) = self.writer.inner_mut().seal()?;
         Ok(FileEntry { file: self.file, rows: self.rows, row_groups: self.row_groups, bytes, blake3 })
     }
 }

@@ -251,7 +251,7 @@ impl Bench<'_> {
                 (documents, tokens, started) = (0.0, 0.0, Instant::now());
             }
             let prepared = source.prepare(step, Share { rank: context.share().rank, world: context.share().world })?;
-            let report = trainer.step(&prepared, &context)?;
+            let report = trainer.step(&prepared.into(), &context)?;
             if !report.finite {
                 return Err(Error::NonFinite { stage: name.to_owned(), step: step + 1, culprits: String::new() });
             }

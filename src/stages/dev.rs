@@ -70,4 +70,8 @@ impl<M: Model, J: Judge> Boundary for DevBoundary<'_, M, J> {
     fn settle(&mut self) -> Result<()> {
         self.save.settle()
     }
+
+    fn unmirrored(&self) -> u64 {
+        self.save.unmirrored()
+    }
 }

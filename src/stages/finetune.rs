@@ -77,7 +77,7 @@ pub fn finetune(task: &FinetuneTask, session: &Session, run: &RunFolder) -> Resu
     let steps_per_epoch = source.order.steps_per_epoch();
     let (gold, train_facts) = (gold_of(&dev), FactSet::from_documents(&gold_of(&store)));
     let judge = RelationJudge { extractor: &*loaded.model, session, dev: &dev, gold, train_facts, plan };
-    let save = SaveOnly::new(&loaded, run.checkpoints(task.stage), plan);
+    let save = SaveOnly::new(&loaded, run, task.stage, plan);
     let mut boundary = DevBoundary { save, judge, plan, steps_per_epoch };
     let boundary_steps = steps_per_epoch * plan.evaluate_epochs as u64;
     let stage = StageRun { session, run, plan, total_steps, boundary_steps, start };

@@ -70,7 +70,7 @@ pub fn pretrain(task: &PretrainTask, session: &Session, run: &RunFolder) -> Resu
         seed,
         mention_candidates,
     };
-    let mut boundary = SaveOnly::new(&loaded, run.checkpoints(STAGE), task.plan);
+    let mut boundary = SaveOnly::new(&loaded, run, STAGE, task.plan);
     let stage = StageRun { session, run, plan: task.plan, total_steps, boundary_steps: 0, start };
     let objective = Pretrainer { model: &loaded.model, distance: switches.alignment_distance, mention_candidates };
     stage.train(&objective, &source, &loaded, &mut boundary)

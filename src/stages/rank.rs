@@ -60,7 +60,7 @@ pub fn rank(task: &RankTask, session: &Session, run: &RunFolder) -> Result<Check
         budget: task.plan.tokens_per_micro_batch,
         seed,
     };
-    let mut boundary = SaveOnly::new(&loaded, run.checkpoints(STAGE), task.plan);
+    let mut boundary = SaveOnly::new(&loaded, run, STAGE, task.plan);
     let stage = StageRun { session, run, plan: task.plan, total_steps, boundary_steps: 0, start };
     stage.train(&Ranker { model: &loaded.model }, &source, &loaded, &mut boundary)
 }

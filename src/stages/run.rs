@@ -64,6 +64,7 @@ fn claim(recipe: &Recipe, folder: &Path, resume: bool, session: &Session) -> Res
     write_whole(&path, text.as_bytes())?;
     fs_err::remove_file(folder.join("STOP")).ok();
     let identity = run.identify(session.world.size(), recipe.seed)?;
+    let run = run.mirrored(recipe.checkpoint_mirror.as_deref(), &text, resume)?;
     say(format!("run {} in {} on {} rank(s), device {:?}", identity.id, folder.display(), session.world.size(), session.device));
     Ok(run)
 }

@@ -77,10 +77,10 @@ pub struct SaveOnly<'a, M> {
 }
 
 impl<'a, M> SaveOnly<'a, M> {
-    /// Saves `loaded` into a stage's folder as the plan says.
-    pub fn new(loaded: &'a Loaded<M>, folder: PathBuf, plan: &StagePlan) -> Self {
+    /// Saves `loaded` into the folder of a stage as the plan says.
+    pub fn new(loaded: &'a Loaded<M>, run: &RunFolder, stage: &str, plan: &StagePlan) -> Self {
         let retention = Retention { newest: plan.keep_checkpoints, every: plan.keep_every_steps, best: None };
-        Self { loaded, folder, retention, writer: CheckpointWriter::default() }
+        Self { loaded, folder: run.checkpoints(stage), retention, writer: CheckpointWriter::new(run.mirror()) }
     }
 }
 
@@ -97,6 +97,10 @@ impl<M: Model> Boundary for SaveOnly<'_, M> {
 
     fn settle(&mut self) -> Result<()> {
         self.writer.settle()
+    }
+
+    fn unmirrored(&self) -> u64 {
+        self.writer.unmirrored()
     }
 }
 
@@ -128,6 +132,10 @@ impl StageRun<'_> {
         S: BatchSource<Batch = O::Batch>,
     {
         let stage = self.start.stage.clone();
+        if self.plan.deterministic && self.session.device.is_cuda() {
+            let error = Error::recipe("deterministic = true, but the device is a GPU, whose kernels add in an order of their own");
+            return Err(error.with_hint("set device = \"cpu\", or leave deterministic out"));
+        }
         let context = StageContext { stage: &stage, world: &self.session.world, run: self.run, signals: &self.session.signals };
         let settings = TrainerSettings {
             plan: self.plan.clone(),

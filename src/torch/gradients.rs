@@ -44,6 +44,11 @@ impl GradientBuckets {
         self.buckets.iter().map(|bucket| &bucket.flat)
     }
 
+    /// As [`Self::tensors`], as handles of their own.
+    pub fn list(&self) -> Vec<Tensor> {
+        self.tensors().map(Tensor::shallow_clone).collect()
+    }
+
     /// Number of buckets.
     pub fn len(&self) -> usize {
         self.buckets.len()

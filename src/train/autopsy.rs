@@ -11,16 +11,11 @@ use std::time::Duration;
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 use super::run_folder::{RunFolder, host_name};
-use crate::dist::{Event, EventKind, Flight, FlightRecorder, World, flight_path, now_ns, place};
+use crate::dist::{Event, EventKind, Flight, FlightRecorder, World, flight_path, flights, now_ns, place};
 use crate::{DataError, Error, Result};
 
 /// Rows that a sentence names.
 const ROWS_SHOWN: usize = 6;
-
-/// The folder of a run's recorders.
-fn flights(run: &Path) -> PathBuf {
-    run.join("log/flight")
-}
 
 /// The sentence that the last failure was told with.
 fn verdict_path(run: &Path) -> PathBuf {
@@ -54,12 +49,12 @@ fn put_aside(run: &Path, world: usize) {
     }
 }
 
-/// What to say of a rank that was killed by a signal; `None` where another rank has spoken already.
-pub fn obituary(run: &Path, rank: usize, signal: &str) -> Option<String> {
+/// What to say of a rank that is lost, `fate` being what became of it (`was killed by …`); `None` where another rank has spoken already.
+pub fn obituary(run: &Path, rank: usize, fate: &str) -> Option<String> {
     let flights = Flight::read_all(&flights(run)).unwrap_or_default();
     let said = match flights.iter().find(|flight| flight.rank == rank) {
-        Some(flight) => format!("{} was killed by {signal} {}{}", name(flight), doing(flight, now_ns()), others(&flights, rank)),
-        None => format!("rank {rank} on {} was killed by {signal}", host_name()),
+        Some(flight) => format!("{} {fate} {}{}", name(flight), doing(flight, now_ns()), others(&flights, rank)),
+        None => format!("rank {rank} on {} {fate}", host_name()),
     };
     speak(run, &(said + &last_checkpoint(run)))
 }

@@ -63,7 +63,7 @@ fn the_report_tells_verdict_ranks_and_events() {
     recorder.ended(75);
     fs_err::create_dir_all(folder.path().join("checkpoints/rank/step-00000003")).unwrap();
     fs_err::write(folder.path().join("checkpoints/rank/step-00000003/MANIFEST.json"), "{}").unwrap();
-    let said = obituary(folder.path(), 1, "signal 9").unwrap();
+    let said = obituary(folder.path(), 1, "was killed by signal 9").unwrap();
     assert!(said.starts_with("rank 1 on ") && said.ends_with("; the last good checkpoint is checkpoints/rank/step-00000003"), "{said}");
     let report = autopsy(folder.path(), 5).unwrap();
     assert!(report.starts_with(&said), "{report}");

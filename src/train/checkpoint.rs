@@ -19,7 +19,7 @@ use crate::{DataError, Error, Result};
 
 /// Version of the folder's layout; a reader refuses a newer one. 2: GLRE's `corpus` and `classifier_width`, LSTM-SP.
 const FORMAT_VERSION: u32 = 2;
-const SEAL: &str = "MANIFEST.json";
+pub(super) const SEAL: &str = "MANIFEST.json";
 /// Starts the name of a folder in the making.
 const SAVING: &str = ".saving-";
 /// Starts the name of a folder that is being replaced where two folders cannot change places at once.
@@ -70,8 +70,11 @@ pub struct Retention {
 }
 
 impl Retention {
-    fn keeps(&self, step: u64) -> bool {
-        Some(step) == self.best || (self.every > 0 && step.is_multiple_of(self.every))
+    /// Of `steps`, in rising order, those that nothing keeps; never the last.
+    pub(super) fn outdated(self, steps: &[u64]) -> impl Iterator<Item = u64> + '_ {
+        let old = &steps[..steps.len().saturating_sub(self.newest.max(1))];
+        let kept = move |step: u64| Some(step) == self.best || (self.every > 0 && step.is_multiple_of(self.every));
+        old.iter().copied().filter(move |&step| !kept(step))
     }
 }
 
@@ -207,9 +210,8 @@ impl Checkpoint {
     /// As [`Self::prune`], on any disk.
     pub(super) fn prune_on(disk: &dyn Disk, stage_folder: &Path, retention: Retention) -> Result<()> {
         let steps = steps_in(stage_folder)?;
-        let old = &steps[..steps.len().saturating_sub(retention.newest.max(1))];
-        for step in old.iter().filter(|step| !retention.keeps(**step)) {
-            let folder = folder_of_step(stage_folder, *step);
+        for step in retention.outdated(&steps) {
+            let folder = folder_of_step(stage_folder, step);
             // The seal goes first, so that a half-removed folder is not taken for a checkpoint.
             disk.remove_file(&folder.join(SEAL))?;
             disk.remove_folder(&folder)?;
@@ -289,7 +291,8 @@ pub fn folder_of_step(stage_folder: &Path, step: u64) -> PathBuf {
     stage_folder.join(format!("step-{step:08}"))
 }
 
-fn steps_in(stage_folder: &Path) -> Result<Vec<u64>> {
+/// Steps of the sealed checkpoints in a stage's folder, in rising order.
+pub(super) fn steps_in(stage_folder: &Path) -> Result<Vec<u64>> {
     if !stage_folder.exists() {
         return Ok(Vec::new());
     }
@@ -367,4 +370,4 @@ fn fingerprint(path: &Path) -> Result<FileSeal> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -8,6 +8,7 @@ mod compare;
 mod disk;
 mod guard;
 mod metrics;
+mod mirror;
 mod progress;
 mod replicas;
 mod run_folder;
@@ -21,8 +22,10 @@ pub use checkpoint::{Checkpoint, CheckpointContent, Retention, TrainerState, fol
 pub use compare::{CheckpointDifference, Difference, TensorDifference, compare};
 pub use guard::{LossHistory, SPIKE};
 pub use metrics::Metrics;
+pub use mirror::Mirror;
 pub use progress::{Progress, say};
 pub use run_folder::{RunFolder, RunIdentity, host_name, write_whole};
 pub use signals::Signals;
+pub use source::StepWork;
 pub use trainer::{Boundary, StageContext, StepReport, Trainer, TrainerSettings};
 pub use writer::CheckpointWriter;

@@ -4,16 +4,18 @@ use std::fs::Permissions;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Checkpoint;
+use super::{Checkpoint, Mirror, say};
 use crate::{Error, Result};
 
 /// A folder that belongs to this run. The lock lasts as long as the value.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
+    mirror: Option<Arc<Mirror>>,
     _lock: Option<std::fs::File>,
 }
 
@@ -58,12 +60,32 @@ impl RunFolder {
                 Checkpoint::sweep(&stage)?;
             }
         }
-        Ok(Self { path: path.to_owned(), _lock: Some(lock) })
+        Ok(Self { path: path.to_owned(), mirror: None, _lock: Some(lock) })
+    }
+
+    /// Lets checkpoints go to the mirror at `url` too; with `resume`, stages without a checkpoint here get theirs from there.
+    ///
+    /// # Errors
+    /// As [`Mirror::open`] and [`Mirror::attach`].
+    pub fn mirrored(mut self, url: Option<&str>, recipe: &str, resume: bool) -> Result<Self> {
+        if let Some(url) = url {
+            let mirror = Mirror::open(url)?;
+            for name in mirror.attach(&self.path, recipe, resume)? {
+                say(format!("{name} comes from {url}"));
+            }
+            self.mirror = Some(Arc::new(mirror));
+        }
+        Ok(self)
+    }
+
+    /// The mirror of its checkpoints, on the rank that writes them.
+    pub fn mirror(&self) -> Option<Arc<Mirror>> {
+        self.mirror.clone()
     }
 
     /// The folder on a rank that does not write to it.
     pub fn shared(path: &Path) -> Self {
-        Self { path: path.to_owned(), _lock: None }
+        Self { path: path.to_owned(), mirror: None, _lock: None }
     }
 
     /// The folder.

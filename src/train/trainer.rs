@@ -2,7 +2,8 @@
 //!
 //! One step: the ranks add up the valid rows of every loss slot, each micro-batch divides by those global counts, gradients are summed
 //! over micro-batches and ranks (the all-reduce runs inside the last backward pass), the norm is clipped, Adam moves. Accumulation and
-//! data parallelism are therefore exact, whatever the number of micro-batches and ranks.
+//! data parallelism are therefore exact, whatever the number of micro-batches and ranks. What is left is rounding; where the plan is
+//! deterministic, the batch is divided into parts that do not depend on the ranks, and everything is added up part by part in one order.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,12 +19,12 @@ use super::progress::{Progress, say};
 use super::replicas;
 use super::run_folder::RunFolder;
 use super::signals::Signals;
-use super::source::prefetch;
-use crate::dist::{GradientReducer, ReduceOp, World};
+use super::source::{Division, StepWork, prefetch};
+use crate::dist::{FixedTree, GradientReducer, ReduceOp, World};
 use crate::recipe::StagePlan;
 use crate::report::MetricLine;
 use crate::sampling::OrderHash;
-use crate::systems::{BatchSource, Forward, HEADS, MicroBatch, Objective, Share, StepBatches};
+use crate::systems::{BatchSource, Forward, HEADS, MicroBatch, Objective, Share};
 use crate::torch::hooks::{self, HookGuard};
 use crate::torch::{Adam, AdamSettings, GradientBuckets, ParameterGroup, Precision};
 use crate::{Error, Result};
@@ -118,6 +119,11 @@ pub trait Boundary {
     fn settle(&mut self) -> Result<()> {
         Ok(())
     }
+
+    /// Checkpoints that could not be copied to where they should lie too.
+    fn unmirrored(&self) -> u64 {
+        0
+    }
 }
 
 /// A model in training.
@@ -128,11 +134,58 @@ pub struct Trainer<'a, O: Objective> {
     optimizer: Adam,
     /// Learning rate of each group before the schedule.
     rates: Vec<f64>,
-    reducer: Arc<GradientReducer>,
+    division: Division,
+    sums: GradientSums,
     longest_step: Option<Duration>,
-    _hooks: Vec<HookGuard>,
+    /// An error of this rank alone, until the next message lets the others end with it.
+    failed: Option<Error>,
     /// Where training stands.
     pub state: TrainerState,
+}
+
+/// How gradients are added up over ranks.
+enum GradientSums {
+    /// While the backward pass is still running, in the order of the library that carries them.
+    AsTheyCome { reducer: Arc<GradientReducer>, _hooks: Vec<HookGuard> },
+    /// After it, in one order.
+    InOrder(FixedTree),
+}
+
+impl GradientSums {
+    fn new(division: Division, parameters: &[(String, Tensor)], buckets: &GradientBuckets, world: &World) -> Result<Self> {
+        if let Division::Fixed(parts) = division {
+            return Ok(Self::InOrder(FixedTree::new(parts)));
+        }
+        let flat = buckets.tensors().map(Tensor::shallow_clone).collect();
+        let owner = (0..parameters.len()).map(|index| buckets.bucket_of(index)).collect();
+        let reducer = Arc::new(world.gradient_reducer(flat, owner)?);
+        let mut hooks = Vec::new();
+        if world.size() > 1 {
+            for (index, (_, parameter)) in parameters.iter().enumerate() {
+                let reducer = Arc::clone(&reducer);
+                hooks.push(hooks::on_gradient_ready(parameter, Arc::new(move || reducer.ready(index)))?);
+            }
+        }
+        Ok(Self::AsTheyCome { reducer, _hooks: hooks })
+    }
+
+    /// Call before the backward pass of this rank's last micro-batch.
+    fn arm(&self) -> Result<()> {
+        if let Self::AsTheyCome { reducer, .. } = self { reducer.arm() } else { Ok(()) }
+    }
+
+    /// Call when the buckets hold the gradients of a part.
+    fn part_done(&mut self, part: usize, buckets: &GradientBuckets) -> Result<()> {
+        if let Self::InOrder(tree) = self { tree.add(part, &buckets.list()) } else { Ok(()) }
+    }
+
+    /// Returns when the buckets hold the sums over all ranks.
+    fn finish(&mut self, world: &World, buckets: &GradientBuckets) -> Result<()> {
+        match self {
+            Self::AsTheyCome { reducer, .. } => reducer.finish(),
+            Self::InOrder(tree) => tree.finish(world.communicator().as_ref(), &buckets.list()),
+        }
+    }
 }
 
 impl<'a, O: Objective> Trainer<'a, O> {
@@ -145,18 +198,10 @@ impl<'a, O: Objective> Trainer<'a, O> {
             objective.parameters().trainable().map(|entry| (entry.name.clone(), entry.tensor.shallow_clone())).collect();
         let buckets = GradientBuckets::new(&parameters, BUCKET_BYTES)?;
         let mut optimizer = Adam::with_groups(&groups(&parameters, &settings.plan, objective))?;
-        let flat = buckets.tensors().map(Tensor::shallow_clone).collect();
-        let owner = (0..parameters.len()).map(|index| buckets.bucket_of(index)).collect();
-        let reducer = Arc::new(world.gradient_reducer(flat, owner)?);
-        let mut guards = Vec::new();
-        if world.size() > 1 {
-            for (index, (_, parameter)) in parameters.iter().enumerate() {
-                let reducer = Arc::clone(&reducer);
-                guards.push(hooks::on_gradient_ready(parameter, Arc::new(move || reducer.ready(index)))?);
-            }
-        }
+        let division = Division::of(&settings.plan);
+        let sums = GradientSums::new(division, &parameters, &buckets, world)?;
         let rates = optimizer.settings_mut().map(|settings| settings.lr).collect();
-        Ok(Self { objective, settings, buckets, optimizer, rates, reducer, longest_step: None, _hooks: guards, state })
+        Ok(Self { objective, settings, buckets, optimizer, rates, division, sums, longest_step: None, failed: None, state })
     }
 
     /// Loads the optimiser's tensors of a checkpoint.
@@ -178,7 +223,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
         let total = self.settings.total_steps;
         let mut progress = Progress::new(context.stage, total, self.state.step, context.is_root());
         let outcome = std::thread::scope(|scope| {
-            let batches = prefetch(scope, source, self.state.step..total, context.share());
+            let batches = prefetch(scope, source, self.state.step..total, self.division, context.share());
             while self.state.step < total && !self.state.finished {
                 let prepared = self.await_batch(&batches, context)?;
                 let started = Instant::now();
@@ -186,7 +231,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
                 if !report.finite {
                     self.refuse(&report, source, &prepared, context)?;
                 }
-                self.after_step(&report, started, metrics, &mut progress)?;
+                self.after_step(&report, started, boundary.unmirrored(), metrics, &mut progress);
                 self.at_boundary(&report, context, &progress, boundary)?;
             }
             Ok::<(), Error>(())
@@ -197,14 +242,14 @@ impl<'a, O: Objective> Trainer<'a, O> {
         Ok(())
     }
 
-    fn await_batch(&self, batches: &Receiver<Result<StepBatches<O::Batch>>>, context: &StageContext) -> Result<StepBatches<O::Batch>> {
+    fn await_batch(&self, batches: &Receiver<Result<StepWork<O::Batch>>>, context: &StageContext) -> Result<StepWork<O::Batch>> {
         let name = format!("reading the documents of step {} of {}", self.state.step + 1, context.stage);
         let _section = context.world.watchdog().section_within(name, self.patience(context));
         batches.recv().map_err(|_| Error::Bug("the batch thread ended early".into()))?
     }
 
     /// Names the documents behind a step that was not finite, and ends training where the plan does not allow to skip it.
-    fn refuse<S>(&mut self, report: &StepReport, source: &S, prepared: &StepBatches<O::Batch>, context: &StageContext) -> Result<()>
+    fn refuse<S>(&mut self, report: &StepReport, source: &S, prepared: &StepWork<O::Batch>, context: &StageContext) -> Result<()>
     where
         S: BatchSource<Batch = O::Batch>,
     {
@@ -240,29 +285,34 @@ impl<'a, O: Objective> Trainer<'a, O> {
     ///
     /// # Errors
     /// What libtorch or a peer refuses.
-    pub fn step(&mut self, prepared: &StepBatches<O::Batch>, context: &StageContext) -> Result<StepReport> {
+    pub fn step(&mut self, prepared: &StepWork<O::Batch>, context: &StageContext) -> Result<StepReport> {
         let (world, step) = (context.world, self.state.step + 1);
         let _section = world.watchdog().step(step, format!("step {step} of {}", context.stage), &prepared.rows, self.patience(context));
         let slots = self.objective.slots();
-        let mut totals = self.counts(prepared, context);
-        world.communicator().all_reduce_f64(&mut totals, ReduceOp::Sum)?;
+        let mut shared = self.counts(prepared, context);
+        world.communicator().all_reduce_f64(&mut shared, ReduceOp::Sum)?;
+        let (totals, requests) = self.division.total(&shared, slots.len() + 2);
+        if requests[2] > 0.0 {
+            // Only rank 0 writes, so only it can have failed.
+            return Err(self.failed.take().unwrap_or(Error::Elsewhere { rank: 0, code: requests[2] as u8 }));
+        }
         let started = Instant::now();
-        let sums = self.backward(prepared, &totals[..slots.len()], world)?;
-        let bad = sums.iter().any(|sum| !sum.is_finite());
+        let mut shared = self.backward(prepared, &totals[..slots.len()], world)?;
+        let bad = shared.iter().any(|sum| !sum.is_finite());
         let working = world.watchdog().part("waiting for the sums of gradients");
         let busy = started.elapsed();
-        self.reducer.finish()?;
+        self.sums.finish(world, &self.buckets)?;
         drop(working);
         // A rank tells the others in the same message whether its losses were finite and how long it worked.
-        let mut shared = sums;
-        shared.resize(slots.len() + 2 * world.size(), 0.0);
-        shared[slots.len() + world.rank()] = f64::from(u8::from(bad));
-        shared[slots.len() + world.size() + world.rank()] = busy.as_secs_f64();
+        let own = shared.len() + world.rank();
+        shared.resize(shared.len() + 2 * world.size(), 0.0);
+        shared[own] = f64::from(u8::from(bad));
+        shared[own + world.size()] = busy.as_secs_f64();
         world.communicator().all_reduce_f64(&mut shared, ReduceOp::Sum)?;
-        let (sums, of_ranks) = shared.split_at(slots.len());
+        let (sums, of_ranks) = self.division.total(&shared, slots.len());
         let (bad, busy) = of_ranks.split_at(world.size());
         let updating = world.watchdog().part("updating the weights");
-        let (grad_norm, finite) = self.update(sums)?;
+        let (grad_norm, finite) = self.update(&sums)?;
         drop(updating);
         let mut report = StepReport {
             grad_norm,
@@ -271,11 +321,11 @@ impl<'a, O: Objective> Trainer<'a, O> {
             busy_s: busy.to_vec(),
             documents: totals[slots.len()],
             tokens: totals[slots.len() + 1],
-            stop: totals[slots.len() + 2] > 0.0,
-            save: totals[slots.len() + 3] > 0.0,
+            stop: requests[0] > 0.0,
+            save: requests[1] > 0.0,
             ..StepReport::default()
         };
-        for ((slot, sum), count) in slots.iter().zip(sums).zip(&totals) {
+        for ((slot, sum), count) in slots.iter().zip(&sums).zip(&totals) {
             let task = slot.split('/').next().unwrap_or(slot).to_owned();
             *report.losses.entry(task).or_default() += if *count > 0.0 { sum / count } else { 0.0 };
         }
@@ -287,18 +337,24 @@ impl<'a, O: Objective> Trainer<'a, O> {
         Ok(report)
     }
 
-    /// What this rank brings to a step: valid rows of each slot, documents, tokens, requests to stop and to save.
-    fn counts(&self, prepared: &StepBatches<O::Batch>, context: &StageContext) -> Vec<f64> {
+    /// What this rank brings to a step: valid rows of each slot, documents and tokens, part by part; then requests to stop and to save,
+    /// and the code of an error that the others do not know of.
+    fn counts(&self, prepared: &StepWork<O::Batch>, context: &StageContext) -> Vec<f64> {
         let slots = self.objective.slots().len();
-        let mut totals = vec![0.0; slots + 4];
-        for batch in &prepared.micro {
-            totals.iter_mut().zip(batch.counts()).for_each(|(total, count)| *total += count);
-            totals[slots] += batch.documents() as f64;
-            totals[slots + 1] += batch.tokens() as f64;
+        let width = slots + 2;
+        let mut counts = vec![0.0; self.division.parts() * width];
+        for (part, micro) in prepared.parts.iter().enumerate() {
+            let own = &mut counts[(prepared.first + part) * width..][..width];
+            for batch in micro {
+                own.iter_mut().zip(batch.counts()).for_each(|(total, count)| *total += count);
+                own[slots] += batch.documents() as f64;
+                own[slots + 1] += batch.tokens() as f64;
+            }
         }
-        totals[slots + 2] = f64::from(u8::from(context.signals.stop_requested(context.run.path())));
-        totals[slots + 3] = f64::from(u8::from(context.signals.save_requested(context.run.path())));
-        totals
+        counts.push(f64::from(u8::from(context.signals.stop_requested(context.run.path()))));
+        counts.push(f64::from(u8::from(context.signals.save_requested(context.run.path()))));
+        counts.push(f64::from(self.failed.as_ref().map_or(0, Error::exit_code)));
+        counts
     }
 
     /// How long a step may take before the watchdog takes it for hung: generous for the first step of this process, then the limit that was
@@ -308,27 +364,37 @@ impl<'a, O: Objective> Trainer<'a, O> {
         self.longest_step.map_or(limit.max(FIRST_STEP_LIMIT), |longest| limit.max(20 * longest))
     }
 
-    /// Forward and backward over all micro-batches; returns this rank's slot sums. The reducer is armed afterwards.
-    fn backward(&mut self, prepared: &StepBatches<O::Batch>, totals: &[f64], world: &World) -> Result<Vec<f64>> {
+    /// Forward and backward over all parts of this rank; returns the sums of the slots, part by part (0 for the parts of other ranks).
+    /// The reducer is armed afterwards.
+    fn backward(&mut self, prepared: &StepWork<O::Batch>, totals: &[f64], world: &World) -> Result<Vec<f64>> {
         let _section = world.watchdog().part("forward and backward");
-        self.buckets.zero()?;
-        let mut sums = vec![0.0; totals.len()];
-        if prepared.micro.is_empty() {
-            self.reducer.arm()?;
-        }
-        for (index, batch) in prepared.micro.iter().enumerate() {
-            let terms = self.objective.forward(batch, self.forward())?;
-            let weights: Vec<f32> = totals.iter().map(|&total| if total > 0.0 { (1.0 / total) as f32 } else { 0.0 }).collect();
-            let terms = Tensor::f_stack(&terms, 0)?.f_to_kind(Kind::Float)?;
-            let loss = terms.f_dot(&Tensor::f_from_slice(&weights)?.f_to_device(terms.device())?)?;
-            if index + 1 == prepared.micro.len() {
-                self.reducer.arm()?;
+        let mut sums = vec![0.0; self.division.parts() * totals.len()];
+        for (part, micro) in prepared.parts.iter().enumerate() {
+            let part = prepared.first + part;
+            self.buckets.zero()?;
+            if micro.is_empty() {
+                self.sums.arm()?;
             }
-            loss.f_backward()?;
-            let values = Vec::<f32>::try_from(terms.detach())?;
-            sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(value));
+            for (index, batch) in micro.iter().enumerate() {
+                let values = self.backward_of(batch, totals, index + 1 == micro.len())?;
+                sums[part * totals.len()..].iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(value));
+            }
+            self.sums.part_done(part, &self.buckets)?;
         }
         Ok(sums)
+    }
+
+    /// Forward and backward of one micro-batch; returns the sums of its slots.
+    fn backward_of(&self, batch: &O::Batch, totals: &[f64], last: bool) -> Result<Vec<f32>> {
+        let terms = self.objective.forward(batch, self.forward())?;
+        let weights: Vec<f32> = totals.iter().map(|&total| if total > 0.0 { (1.0 / total) as f32 } else { 0.0 }).collect();
+        let terms = Tensor::f_stack(&terms, 0)?.f_to_kind(Kind::Float)?;
+        let loss = terms.f_dot(&Tensor::f_from_slice(&weights)?.f_to_device(terms.device())?)?;
+        if last {
+            self.sums.arm()?;
+        }
+        loss.f_backward()?;
+        Ok(Vec::<f32>::try_from(terms.detach())?)
     }
 
     /// Clips and steps, and returns the norm and whether all numbers were finite; otherwise nothing is changed. Every rank decides from the
@@ -350,7 +416,14 @@ impl<'a, O: Objective> Trainer<'a, O> {
         Ok((norm, true))
     }
 
-    fn after_step(&mut self, report: &StepReport, started: Instant, metrics: &mut Option<Metrics>, progress: &mut Progress) -> Result<()> {
+    fn after_step(
+        &mut self,
+        report: &StepReport,
+        started: Instant,
+        unmirrored: u64,
+        metrics: &mut Option<Metrics>,
+        progress: &mut Progress,
+    ) {
         let elapsed = started.elapsed();
         self.longest_step = Some(self.longest_step.map_or(elapsed, |longest| longest.max(elapsed)));
         let seconds = elapsed.as_secs_f64();
@@ -385,12 +458,14 @@ impl<'a, O: Objective> Trainer<'a, O> {
             if !report.finite {
                 line = line.with("skipped", 1.0);
             }
+            if unmirrored > 0 {
+                line = line.with("unmirrored", unmirrored as f64);
+            }
             if let Some((rank, score)) = straggler(&report.busy_s) {
                 line = line.with("straggler", score).with("straggler_rank", rank as f64);
             }
-            writer.write(&line)?;
+            self.failed = writer.write(&line).err();
         }
-        Ok(())
     }
 
     fn at_boundary(&mut self, report: &StepReport, context: &StageContext, progress: &Progress, boundary: &mut dyn Boundary) -> Result<()> {
@@ -420,10 +495,10 @@ impl<'a, O: Objective> Trainer<'a, O> {
     }
 
     /// Takes a checkpoint on rank 0 and, where `settled`, waits until it is on the disk.
-    fn save(&self, settled: bool, context: &StageContext, boundary: &mut dyn Boundary) -> Result<()> {
+    fn save(&mut self, settled: bool, context: &StageContext, boundary: &mut dyn Boundary) -> Result<()> {
         let _section = context.world.watchdog().section_within(format!("the checkpoint of step {}", self.state.step), Duration::MAX);
-        let mut saved = Ok(());
-        if context.is_root() {
+        let mut saved = self.failed.take().map_or(Ok(()), Err);
+        if context.is_root() && saved.is_ok() {
             saved = boundary.save(&self.state, self.optimizer.state());
             if saved.is_ok() && settled {
                 saved = boundary.settle();

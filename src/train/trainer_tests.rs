@@ -4,6 +4,7 @@ use tch::{Device, Kind};
 
 use super::*;
 use crate::dist::{Communicator, mortal_world, simulated_world};
+use crate::systems::StepBatches;
 use crate::torch::Init;
 use crate::torch::Parameters;
 
@@ -278,6 +279,29 @@ fn a_rank_that_dies_anywhere_ends_all_without_a_hang_and_with_whole_steps() {
             assert!(left.weights == *whole || Some(&left.weights) == next, "seed {seed}, rank {rank}: half a step was made");
         }
     }
+}
+
+#[test]
+fn a_deterministic_plan_gives_the_same_bits_on_every_number_of_ranks() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = ToySource { poisoned: vec![(9, Poison::Gradient)] };
+    let left = |world, deterministic| {
+        let plan = StagePlan { batch: BATCH, deterministic, clip: 0.5, ..plan(30, "skip") };
+        let ranks = train(world, folder.path(), &plan, &source, |_, _| {});
+        assert!(ranks.iter().all(|left| left.outcome.is_ok() && left.weights == ranks[0].weights));
+        ranks.into_iter().next().unwrap()
+    };
+    let alone = left(1, true);
+    for world in [2, 3, 4, 8] {
+        let many = left(world, true);
+        assert_eq!(many.weights, alone.weights, "{world} ranks");
+        assert!(same_tensors(&many.optimizer, &alone.optimizer), "{world} ranks");
+        assert_eq!(TrainerState { seconds: 0.0, ..many.state }, TrainerState { seconds: 0.0, ..alone.state.clone() }, "{world} ranks");
+    }
+    let free: Vec<Left> = [1, 2, 4].map(|world| left(world, false)).into();
+    assert!(free.iter().any(|left| left.weights != free[0].weights), "the numbers are such that order matters");
+    let close = |a: &Left, b: &Left| a.weights.iter().zip(&b.weights).all(|(a, b)| (a - b).abs() < 1e-4 * a.abs().max(1.0));
+    assert!(free.iter().all(|left| close(left, &alone)), "and yet it is the same training");
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub fn train_evidence(task: &FinetuneTask, settings: &EvidenceSettings, session:
     let plan = task.plan;
     let source = EvidenceSource::new(loaded.model.layout(), &store, plan.batch, plan.tokens_per_micro_batch, task.seed)?;
     let (total_steps, steps_per_epoch) = (total_steps(plan, source.rows.len()), source.order.steps_per_epoch());
-    let save = SaveOnly::new(&loaded, run.checkpoints(task.stage), plan);
+    let save = SaveOnly::new(&loaded, run, task.stage, plan);
     let judge = EvidenceJudge { model: &loaded.model, session, items: facts_of(&dev), plan };
     let mut boundary = DevBoundary { save, judge, plan, steps_per_epoch };
     let boundary_steps = steps_per_epoch * plan.evaluate_epochs as u64;

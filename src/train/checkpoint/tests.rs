@@ -3,6 +3,8 @@ use std::cell::Cell;
 use tch::{Device, Kind};
 
 use super::*;
+use crate::bad_disk::{SmallDisk, damage};
+use crate::train::RunFolder;
 
 fn tokenizer(folder: &Path) -> Tokenizer {
     let path = folder.join("vocab.txt");
@@ -15,7 +17,7 @@ fn tensors(name: &str, first: f64) -> Vec<(String, Tensor)> {
 }
 
 /// A stage's folder with checkpoints of `steps`.
-fn stage(steps: &[u64]) -> tempfile::TempDir {
+pub(in crate::train) fn stage(steps: &[u64]) -> tempfile::TempDir {
     let temp = tempfile::tempdir().unwrap();
     for &step in steps {
         Checkpoint::write(&folder_of_step(temp.path(), step), &content(temp.path(), step, 0.0)).unwrap();
@@ -23,7 +25,7 @@ fn stage(steps: &[u64]) -> tempfile::TempDir {
     temp
 }
 
-fn content(folder: &Path, step: u64, first: f64) -> CheckpointContent {
+pub(in crate::train) fn content(folder: &Path, step: u64, first: f64) -> CheckpointContent {
     CheckpointContent {
         encoder_config: serde_json::json!({"model_type": "bert", "hidden_size": 3}),
         encoder: tensors("pooler.dense.weight", first),
@@ -97,21 +99,58 @@ fn flips_and_cuts_anywhere_give_an_error_or_the_same_content() {
     let content = |checkpoint: &Checkpoint| (checkpoint.heads().unwrap(), checkpoint.optimizer().unwrap(), checkpoint.trainer().unwrap());
     let good_content = content(&Checkpoint::open(&folder).unwrap());
     for path in names(&folder) {
-        let good = fs_err::read(&path).unwrap();
-        // A sample that meets every kind of place: about fifty bytes of each file.
-        for at in (0..good.len()).step_by((good.len() / 50).max(1) | 1) {
-            let mut flipped = good.clone();
-            flipped[at] ^= 1 << (at % 8);
-            for broken in [&flipped[..], &good[..at]] {
-                fs_err::write(&path, broken).unwrap();
-                match Checkpoint::open(&folder) {
-                    Ok(found) => assert_eq!(content(&found), good_content, "{} at {at}", path.display()),
-                    Err(error) => assert!(matches!(error, Error::Data(_)), "{} at {at}: {error}", path.display()),
-                }
+        damage(&path, 50, |what| match Checkpoint::open(&folder) {
+            Ok(found) => assert_eq!(content(&found), good_content, "{what}"),
+            Err(error) => assert!(matches!(error, Error::Data(_)), "{what}: {error}"),
+        });
+    }
+}
+
+#[test]
+fn a_full_disk_at_any_write_is_an_io_error_and_the_old_checkpoint_loads() {
+    let Some(disk) = SmallDisk::new(1 << 20) else { return };
+    let stage = disk.path().join("pretrain");
+    fs_err::create_dir(&stage).unwrap();
+    Checkpoint::write(&folder_of_step(&stage, 1), &content(disk.path(), 1, 1.0)).unwrap();
+    let new = content(disk.path(), 2, 2.0);
+    let mut refused = 0;
+    // Room comes in pages.
+    for left in (0..).map(|page| page * 4096) {
+        let ballast = disk.fill(left);
+        let outcome = Checkpoint::write(&folder_of_step(&stage, 2), &new);
+        let found = Checkpoint::latest(&stage).unwrap().unwrap().trainer().unwrap().step;
+        match outcome {
+            Ok(_) => {
+                assert!(found == 2 && refused > 5, "{refused} refusals");
+                break;
+            }
+            Err(error) => {
+                assert_eq!((error.exit_code(), found), (74, 1), "{left} bytes left: {error}");
+                assert!(error.to_string().contains("pretrain") && error.hint().is_some_and(|hint| hint.contains("space")), "{error}");
+                assert_eq!(steps_in(&stage).unwrap(), [1]);
+                refused += 1;
             }
         }
-        fs_err::write(&path, good).unwrap();
+        fs_err::remove_file(ballast).unwrap();
+        Checkpoint::sweep(&stage).unwrap();
+        assert_eq!(names(&stage).len(), 1, "nothing is left behind");
     }
+}
+
+#[test]
+fn a_disk_that_cannot_be_written_is_an_io_error() {
+    let Some(disk) = SmallDisk::new(1 << 20) else { return };
+    let stage = disk.path().join("pretrain");
+    fs_err::create_dir(&stage).unwrap();
+    Checkpoint::write(&folder_of_step(&stage, 1), &content(disk.path(), 1, 1.0)).unwrap();
+    let new = content(disk.path(), 2, 2.0);
+    disk.set_read_only(true);
+    let error = Checkpoint::write(&folder_of_step(&stage, 2), &new).unwrap_err();
+    assert_eq!((error.exit_code(), Checkpoint::latest(&stage).unwrap().unwrap().trainer().unwrap().step), (74, 1), "{error}");
+    assert!(error.to_string().contains("pretrain") && error.hint().is_some(), "{error}");
+    let error = RunFolder::claim(disk.path()).unwrap_err();
+    assert_eq!((error.exit_code(), error.hint().is_some()), (74, true), "{error}");
+    disk.set_read_only(false);
 }
 
 #[test]

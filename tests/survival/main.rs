@@ -1,0 +1,14 @@
+//! Bad days, under a real `mpirun`: killed, stopped, slow and signalled ranks, full and damaged disks, and resumes with other numbers of ranks.
+//!
+//! Not for what one process does: `cli.rs` tests that.
+#![cfg(feature = "mpi")]
+#![allow(clippy::unwrap_used, reason = "a call that fails fails its test")]
+
+#[path = "../../src/bad_disk.rs"]
+#[allow(dead_code, reason = "tests inside the library use the rest")]
+mod bad_disk;
+mod disk;
+mod exact;
+mod kills;
+mod place;
+mod ranks;

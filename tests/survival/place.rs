@@ -1,0 +1,209 @@
+//! A folder in which the program runs under `mpirun`, and what is looked at there.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use docre::dist::Flight;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Pre-training alone is long enough to be disturbed.
+pub const RECIPE: &str = r#"
+name = "survival"
+variants = ["pretrained"]
+threads = 1
+device = "cpu"
+hang_limit_s = 4
+[data.synth]
+distant = 40
+human = 8
+dev = 4
+test = 4
+[encoder]
+name = "tiny"
+[switches]
+relation_width = 16
+[rank]
+learning_rate = 1e-3
+batch = 4
+steps = 2
+[pretrain]
+learning_rate = 1e-3
+batch = 4
+steps = 40
+checkpoint_steps = 4
+keep_checkpoints = 2
+[finetune]
+learning_rate = 1e-3
+batch = 4
+steps = 2
+"#;
+
+/// No test waits longer than this for anything.
+pub const PATIENCE: Duration = Duration::from_secs(300);
+
+/// A temporary folder in which the program runs.
+pub struct Place(TempDir);
+
+/// A world that has been started.
+pub struct Started {
+    pub child: Option<Child>,
+    pub since: Instant,
+}
+
+/// How it ended.
+pub struct Ended {
+    pub code: Option<i32>,
+    pub said: String,
+    pub took: Duration,
+}
+
+impl Place {
+    pub fn new() -> Option<Self> {
+        if Command::new("mpirun").arg("--version").output().is_err() {
+            println!("skipped: no mpirun on PATH");
+            return None;
+        }
+        let place = Self(tempfile::tempdir().unwrap());
+        fs_err::write(place.path("recipe.toml"), RECIPE).unwrap();
+        Some(place)
+    }
+
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Starts `ranks` ranks of `run recipe.toml --run-dir RUN` with further words.
+    pub fn start(&self, ranks: usize, run: &str, more: &str) -> Started {
+        self.mpirun(&format!("-n {ranks} {} run recipe.toml --run-dir {run} {more}", program().display()))
+    }
+
+    pub fn mpirun(&self, line: &str) -> Started {
+        let mut command = Command::new("mpirun");
+        let foreign = ["OMPI_COMM", "PMI", "SLURM_", "WORLD_SIZE", "RANK", "LOCAL_RANK"];
+        for (name, _) in std::env::vars().filter(|(name, _)| foreign.iter().any(|start| name.starts_with(start))) {
+            command.env_remove(name);
+        }
+        for name in ["OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "OMPI_MCA_rmaps_base_oversubscribe"] {
+            command.env(name, "1");
+        }
+        // Ranks that share a core with others must not wait for it in a loop.
+        command.env("OMP_NUM_THREADS", "1");
+        let log = fs_err::File::create(self.path("said")).unwrap().into_parts().0;
+        command.args(line.split_whitespace()).current_dir(self.0.path());
+        let child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        Started { child: Some(child), since: Instant::now() }
+    }
+
+    /// Waits for the end of a world.
+    pub fn end(&self, mut started: Started) -> Ended {
+        let mut child = started.child.take().unwrap();
+        let code = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status.code();
+            }
+            if started.since.elapsed() > PATIENCE {
+                child.kill().unwrap();
+                panic!("it hangs:\n{}", self.said());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        Ended { code, said: self.said(), took: started.since.elapsed() }
+    }
+
+    pub fn said(&self) -> String {
+        String::from_utf8_lossy(&fs_err::read(self.path("said")).unwrap()).into_owned()
+    }
+
+    pub fn finish(&self, ranks: usize, run: &str, more: &str) {
+        let ended = self.end(self.start(ranks, run, more));
+        assert_eq!(ended.code, Some(0), "{ranks} ranks in {run}:\n{}", ended.said);
+    }
+
+    /// Waits until a stage has a line for `step` in the metrics.
+    pub fn await_step(&self, run: &str, step: u64, started: &mut Started) {
+        while self.metrics(run).keys().last().is_none_or(|last| *last < step) {
+            let over = started.child.as_mut().unwrap().try_wait().unwrap();
+            assert!(over.is_none() && started.since.elapsed() < PATIENCE, "step {step} never came ({over:?}):\n{}", self.said());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// The lines of pre-training by step; a repeated step counts with its last line.
+    pub fn metrics(&self, run: &str) -> BTreeMap<u64, Value> {
+        let text = fs_err::read_to_string(self.path(run).join("metrics.jsonl")).unwrap_or_default();
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        let lines = whole.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.filter(|line| line["stage"] == "pretrain").map(|line| (line["step"].as_u64().unwrap(), line)).collect()
+    }
+
+    /// The process of a rank.
+    pub fn process(&self, run: &str, rank: usize) -> i32 {
+        let flights = Flight::read_all(&self.path(run).join("log/flight")).unwrap();
+        flights.iter().find(|flight| flight.rank == rank).unwrap().pid as i32
+    }
+
+    pub fn signal(&self, run: &str, rank: usize, signal: i32) {
+        // SAFETY: a plain call with numbers.
+        assert_eq!(unsafe { libc::kill(self.process(run, rank), signal) }, 0);
+    }
+
+    /// Weights and moments at the end of pre-training, by file.
+    pub fn final_hashes(&self, run: &str) -> Vec<blake3::Hash> {
+        let folder = self.path(run).join("checkpoints/pretrain/step-00000040");
+        ["model", "heads", "optimizer"].map(|name| blake3::hash(&fs_err::read(folder.join(format!("{name}.safetensors"))).unwrap())).into()
+    }
+
+    /// Prepares data and ranker once; runs start as copies, so that only pre-training is repeated. `calm` is the undisturbed run.
+    pub fn prepared(&self, ranks: usize) {
+        self.finish(ranks, "ready", "");
+        fs_err::remove_dir_all(self.path("ready/checkpoints/finetune-pretrained")).unwrap();
+        copy(&self.path("ready"), &self.path(format!("calm{ranks}")));
+        fs_err::remove_dir_all(self.path("ready/checkpoints/pretrain")).unwrap();
+        fs_err::remove_file(self.path("ready/metrics.jsonl")).unwrap();
+    }
+
+    pub fn fresh(&self, run: &str) {
+        copy(&self.path("ready"), &self.path(run));
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+        }
+    }
+}
+
+pub fn program() -> PathBuf {
+    assert_cmd::cargo::cargo_bin!("docre-pretrain").to_path_buf()
+}
+
+pub fn copy(from: &Path, to: &Path) {
+    fs_err::create_dir_all(to).unwrap();
+    for entry in fs_err::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs_err::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// Numbers from a seed: a step of SplitMix64.
+pub fn random(seed: &mut u64) -> u64 {
+    *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut value = *seed;
+    value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}
+
+pub fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
+}
