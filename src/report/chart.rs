@@ -15,10 +15,12 @@ const BOTTOM: f64 = 42.0;
 /// Height of a line of labels, and of a row of the legend.
 const LABEL_LINE: f64 = 13.0;
 const LEGEND_ROW: f64 = 18.0;
+/// Width of a bar at most.
+const WIDEST_BAR: f64 = 72.0;
 /// Letters of a label that has to be turned, and of the name of a row or column; more are cut.
-const LONGEST_LABEL: usize = 24;
+const LONGEST_LABEL: usize = 22;
 /// Degrees that labels are turned by where they would touch each other.
-const TURN: f64 = 35.0;
+const TURN: f64 = 60.0;
 
 /// Number of distinct line and bar styles.
 const STYLES: usize = 8;
@@ -96,13 +98,16 @@ pub(crate) fn bars(axes: &Axes<'_>, groups: &[String], names: &[&str], values: &
     let highest = if ys.1 > 0.0 { ys.1 * 1.08 } else { 1.0 };
     let frame = Frame::new(axes, (0.0, groups.len() as f64), axes.y_range.unwrap_or((0.0, highest))).with_groups(groups);
     let mut out = frame.open(axes, names, |style| format!("<rect class=\"b s{style}\" y=\"-5\" width=\"20\" height=\"10\" rx=\"1.5\"/>"));
-    let width = 0.74 / names.len().max(1) as f64;
+    // In shares of a group's place; few groups do not make bars wider than can be compared.
+    let place_width = (WIDTH - LEFT - RIGHT) / groups.len().max(1) as f64;
+    let width = (0.74 / names.len().max(1) as f64).min(WIDEST_BAR / place_width);
+    let first = 0.5 - width * names.len() as f64 / 2.0;
     for (place, group) in groups.iter().enumerate() {
         frame.x_label(&mut out, frame.at_x(place as f64 + 0.5), group);
         for (number, series) in values.iter().enumerate() {
             let Some(value) = series.get(place).copied().flatten().filter(|value| value.is_finite()) else { continue };
-            let left = frame.at_x(place as f64 + 0.13 + width * number as f64);
-            let right = frame.at_x(place as f64 + 0.13 + width * (number + 1) as f64);
+            let left = frame.at_x(place as f64 + first + width * number as f64);
+            let right = frame.at_x(place as f64 + first + width * (number + 1) as f64);
             let (y, label, style) = (frame.at_y(value), axes.value(value), number % STYLES);
             let (w, h) = (right - left - 1.5, frame.at_y(frame.y.0) - y);
             let name = names.get(number).copied().unwrap_or_default();
@@ -227,7 +232,7 @@ impl Frame {
         let slot = (WIDTH - LEFT - RIGHT) / groups.len().max(1) as f64;
         self.turned = groups.iter().flat_map(|group| group.lines()).any(|line| text_width(line) > slot - 4.0);
         self.room = if self.turned {
-            let longest = groups.iter().map(|group| text_width(&cut(&group.replace('\n', " · ")))).fold(0.0, f64::max);
+            let longest = groups.iter().map(|group| text_width(&in_one_line(group))).fold(0.0, f64::max);
             (longest * TURN.to_radians().sin() - LABEL_LINE / 2.0).max(0.0)
         } else {
             LABEL_LINE * (groups.iter().map(|group| group.lines().count()).max().unwrap_or(1).max(1) - 1) as f64
@@ -269,7 +274,7 @@ impl Frame {
     fn x_label(&self, out: &mut String, x: f64, label: &str) {
         let y = HEIGHT - BOTTOM + 16.0;
         if self.turned {
-            let (y, text) = (y - 3.0, escape(&cut(&label.replace('\n', " · "))));
+            let (y, text) = (y - 3.0, escape(&in_one_line(label)));
             push(out, format_args!("<text class=\"y\" transform=\"rotate(-{TURN} {x:.1} {y})\" x=\"{x:.1}\" y=\"{y}\">{text}</text>"));
             return;
         }
@@ -318,10 +323,24 @@ fn text_width(text: &str) -> f64 {
 
 /// A label of bearable length.
 fn cut(label: &str) -> String {
-    match label.char_indices().nth(LONGEST_LABEL) {
-        Some((end, _)) => format!("{}…", &label[..end]),
-        None => label.to_owned(),
+    cut_at(label, LONGEST_LABEL)
+}
+
+/// Both lines of a group's name in one; the second, which tells the size, stays whole.
+fn in_one_line(label: &str) -> String {
+    match label.split_once('\n') {
+        Some((name, size)) => format!("{} · {size}", cut_at(name, LONGEST_LABEL.saturating_sub(size.chars().count() + 3))),
+        None => cut(label),
     }
+}
+
+/// At most `most` letters; an ellipsis stands for the rest.
+fn cut_at(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(most.saturating_sub(1)).collect();
+    kept + "…"
 }
 
 /// Drops points that are not finite and averages neighbours where there are too many; the first and the last point stay.
@@ -437,9 +456,9 @@ mod tests {
         let groups = |name: &str| vec![name.to_owned(); 12];
         let draw = |groups: &[String]| bars(&Axes::default(), groups, &["F1"], &[vec![Some(1.0); 12]]);
         let (upright, two_lines, turned) = (draw(&groups("P17")), draw(&groups("P17\n390")), draw(&groups("long-tail relations\n390")));
-        assert!(!upright.contains("rotate(-35") && !two_lines.contains("rotate(-35") && turned.contains("rotate(-35"));
+        assert!(!upright.contains("rotate(-60") && !two_lines.contains("rotate(-60") && turned.contains("rotate(-60"));
         assert_eq!((height(&upright), height(&two_lines)), (HEIGHT, HEIGHT + LABEL_LINE));
-        assert!(height(&turned) > HEIGHT + 40.0 && turned.contains("long-tail relations · 39…"), "{turned}");
+        assert!(height(&turned) > HEIGHT + 40.0 && turned.contains("long-tail relat… · 390"), "{turned}");
     }
 
     #[test]
