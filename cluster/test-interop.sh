@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Checkpoints of this program open in Hugging Face transformers with the same hidden states, and its shards and tables of
-# documents in pyarrow with their checksums verified. Keeps a Python environment in the cache.
+# documents in pyarrow with their checksums verified and in datasets with typed columns. Keeps a Python environment in the cache.
 set -euo pipefail
 binary=$(realpath "$1")
 cache=${DOCRE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/docre-pretrain}
-venv=$cache/interop-2
+venv=$cache/interop-3
 if [ ! -e "$venv/ready" ]; then
     if ! python3 -c 'import ensurepip' 2>/dev/null; then
         sudo=; [ "$(id -u)" -eq 0 ] || sudo=sudo
@@ -13,7 +13,7 @@ if [ ! -e "$venv/ready" ]; then
     fi
     rm -rf "$venv"
     python3 -m venv "$venv"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check 'torch==2.11.0' 'transformers==4.57.1' 'numpy<3' safetensors 'pyarrow==26.0.1'
+    "$venv/bin/pip" install --quiet --disable-pip-version-check 'torch==2.11.0' 'transformers==4.57.1' 'numpy<3' safetensors 'pyarrow==26.0.1' 'datasets==4.4.1'
     touch "$venv/ready"
 fi
 work=$(mktemp -d)
@@ -24,3 +24,4 @@ trap 'rm -rf "$work"' EXIT
 world=$work/run/data/world
 "$binary" convert --from docred --to parquet --input "$world/dev.json" --output "$work/dev.parquet"
 "$venv/bin/python" "$(dirname "$0")/test_documents.py" "$world/dev.json" "$work/dev.parquet"
+"$venv/bin/python" "$(dirname "$0")/test_datasets.py" "$world/dev.json" "$work/run/data/shards/dev" "$work/dev.parquet"

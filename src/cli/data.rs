@@ -3,15 +3,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::shared::{print_all, write_json};
-use crate::Result;
 use crate::corpus::label::Matching;
 use crate::corpus::world::{WorldOptions, write_world};
 use crate::corpus::{FactBase, Format, LabelOptions, MeshTree, ReadOptions, RelationSet, label_file, load_relations};
 use crate::stages::{self, Form, Input, PrepareJob, relations_in, survey_files};
 use crate::train::say;
+use crate::{Error, Result};
 
 /// `synth`.
 #[derive(Debug, Args)]
@@ -83,8 +83,8 @@ pub struct Prepare {
     /// Folder of shards to write
     #[arg(long, value_name = "DIR", required_unless_present = "check")]
     output: Option<PathBuf>,
-    /// Tokenizer folder, vocab.txt, or a text file of word vectors
-    #[arg(long, value_name = "DIR-or-vocab", required_unless_present = "check")]
+    /// Tokenizer folder, vocab.txt, or a text file of word vectors (default: the folder `tokenizer` beside the first input)
+    #[arg(long, value_name = "DIR-or-vocab")]
     tokenizer: Option<PathBuf>,
     /// rel_info.json or rel2id.json (default: the relations of the labels, sorted)
     #[arg(long, value_name = "FILE")]
@@ -111,7 +111,8 @@ impl Prepare {
     /// # Errors
     /// Bad documents, the disk.
     pub fn run(self) -> Result<()> {
-        let (Some(output), Some(tokenizer)) = (&self.output, &self.tokenizer) else { return self.check() };
+        let Some(output) = &self.output else { return self.check() };
+        let tokenizer = &self.tokenizer.clone().map_or_else(|| tokenizer_beside(&self.input), Ok)?;
         let (inputs, read) = (Input::all(&self.input, self.format), self.reading.options(None)?);
         let relations = match &self.relations {
             Some(path) => load_relations(path)?,
@@ -137,6 +138,16 @@ impl Prepare {
         print_all(report.to_string().as_bytes())?;
         write_json(self.json.as_deref(), &report)
     }
+}
+
+/// The tokenizer that `synth` writes beside its documents.
+fn tokenizer_beside(inputs: &[PathBuf]) -> Result<PathBuf> {
+    let folder = inputs.first().map(|input| input.with_file_name("tokenizer")).unwrap_or_default();
+    if folder.is_dir() {
+        return Ok(folder);
+    }
+    Err(Error::recipe(format!("--tokenizer is missing, and {} does not exist", folder.display()))
+        .with_hint("name the tokenizer of the encoder: --tokenizer FOLDER, vocab.txt, or a file of word vectors"))
 }
 
 /// `label`.
@@ -179,51 +190,15 @@ impl Label {
     }
 }
 
-/// Formats of `convert`.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum FormName {
-    /// DocRED's JSON array
-    Docred,
-    /// CDR as edge-oriented-graph's table
-    Cdr,
-    /// GDA as edge-oriented-graph's table
-    Gda,
-    /// BioRED as edge-oriented-graph's table
-    Biored,
-    /// PubTator text (only read)
-    Pubtator,
-    /// ChemDisGene (only read)
-    Chemdisgene,
-    /// A document a line
-    Jsonl,
-    /// A Parquet table with typed columns
-    Parquet,
-}
-
-impl From<FormName> for Form {
-    fn from(name: FormName) -> Self {
-        match name {
-            FormName::Docred => Self::Text(Format::Docred),
-            FormName::Cdr => Self::Text(Format::Cdr),
-            FormName::Gda => Self::Text(Format::Gda),
-            FormName::Biored => Self::Text(Format::Biored),
-            FormName::Pubtator => Self::Text(Format::Pubtator),
-            FormName::Chemdisgene => Self::Text(Format::Chemdisgene),
-            FormName::Jsonl => Self::Text(Format::Jsonl),
-            FormName::Parquet => Self::Parquet,
-        }
-    }
-}
-
 /// `convert`.
 #[derive(Debug, Args)]
 pub struct Convert {
     /// Format of the input
     #[arg(long, value_enum, value_name = "F")]
-    from: FormName,
-    /// Format of the output
+    from: Form,
+    /// Format of the output; pubtator and chemdisgene are only read
     #[arg(long, value_enum, value_name = "F")]
-    to: FormName,
+    to: Form,
     /// Documents
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
@@ -241,8 +216,23 @@ impl Convert {
     /// Bad documents, the disk.
     pub fn run(self) -> Result<()> {
         let read = self.reading.options(None)?;
-        let report = stages::convert(self.from.into(), &self.input, self.to.into(), &self.output, &read)?;
+        let report = stages::convert(self.from, &self.input, self.to, &self.output, &read)?;
         say(format!("convert: {report}"));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tokenizer_beside_the_documents_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let inputs = [folder.path().join("a.json")];
+        let error = tokenizer_beside(&inputs).unwrap_err();
+        assert!(error.exit_code() == 64 && error.hint().unwrap().contains("--tokenizer"), "{error}");
+        fs_err::create_dir(folder.path().join("tokenizer")).unwrap();
+        assert_eq!(tokenizer_beside(&inputs).unwrap(), folder.path().join("tokenizer"));
     }
 }

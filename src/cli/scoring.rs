@@ -1,13 +1,13 @@
 //! `predict`, `evaluate`, `export`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
 use super::shared::{Machine, write_json};
 use crate::corpus::Format;
 use crate::eval::{CompareOptions, Scorer, to_csv, write_atomic};
-use crate::report::write_plots;
+use crate::report::{EvaluationPage, write_plots};
 use crate::stages::{self, EvaluateTask, Evaluation, GoldFormat, Input, PredictOptions};
 use crate::{Error, Result};
 
@@ -111,9 +111,12 @@ pub struct Evaluate {
     /// Write the rows of the table; a comparison goes to NAME-comparison.csv
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
-    /// Write charts (SVG) into a folder
+    /// Write charts (SVG and PNG) into a folder; of several files, those of the first
     #[arg(long, value_name = "DIR")]
     plots: Option<PathBuf>,
+    /// Write tables, definitions, charts and comparison as one page
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
 }
 
 /// Data sets with a scorer or a format of their own.
@@ -185,8 +188,27 @@ impl Evaluate {
                 write_atomic(&path.with_file_name(format!("{stem}-comparison.csv")), |out| out.write_all(comparison.to_csv().as_bytes()))?;
             }
         }
-        self.plots.as_deref().map_or(Ok(()), |folder| write_plots(folder, &evaluation.scores))
+        self.draw(evaluation)
     }
+
+    fn draw(&self, evaluation: &Evaluation) -> Result<()> {
+        let (scores, comparison) = (&evaluation.scores, evaluation.comparison.as_ref());
+        let scored = if self.predictions.is_empty() { self.scores.as_slice() } else { &self.predictions };
+        let other = self.compare.as_deref().map(name).unwrap_or_default();
+        let files: Vec<String> = scored.iter().map(|path| name(path)).collect();
+        if let Some(folder) = &self.plots {
+            write_plots(folder, scores, comparison, [files.first().map_or("", String::as_str), &other])?;
+        }
+        let Some(path) = &self.report else { return Ok(()) };
+        let comparison = comparison.map(|comparison| (other.as_str(), comparison));
+        let gold = name(&self.gold);
+        EvaluationPage { gold: &gold, files: &files, scores, comparison, seeds: evaluation.seeds.as_ref() }.write(path)
+    }
+}
+
+/// The name of a file without its folders.
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// `export`.

@@ -49,6 +49,15 @@ pub(super) struct IdRelation<'a> {
     pub field: String,
 }
 
+/// Relation rows that made no fact.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct OtherRows {
+    /// Rows that no mentioned pair bears.
+    pub unplaced: usize,
+    /// Rows all of whose facts earlier rows state.
+    pub repeated: usize,
+}
+
 /// Where an abstract stands.
 pub(super) struct Place<'a> {
     pub file: &'a Path,
@@ -56,11 +65,11 @@ pub(super) struct Place<'a> {
 }
 
 impl Annotated<'_> {
-    /// The document with its candidates and facts, and the number of relations left out; `types` say which pairs are asked about.
+    /// The document with its candidates and facts, and what became of the other relation rows; `types` say which pairs are asked about.
     ///
     /// # Errors
     /// A [`DataError`] for a span outside the text or with another text than its name, and for a relation that no candidate bears.
-    pub(super) fn document(&self, place: &Place<'_>, types: &PairTypes) -> Result<(Document, usize)> {
+    pub(super) fn document(&self, place: &Place<'_>, types: &PairTypes) -> Result<(Document, OtherRows)> {
         let text = if self.body.is_empty() { self.title.to_owned() } else { format!("{} {}", self.title, self.body) };
         let spans = self.spans(place, &text)?;
         let title = if self.body.is_empty() { 0 } else { self.title.chars().count() };
@@ -90,9 +99,9 @@ impl Annotated<'_> {
             }
         }
         document.candidates = types.candidates(&document);
-        let (facts, left_out) = self.facts(place, &document)?;
+        let (facts, others) = self.facts(place, &document)?;
         document.facts = Some(facts);
-        Ok((document, left_out))
+        Ok((document, others))
     }
 
     fn error(&self, place: &Place<'_>, field: &str, problem: impl Into<String>) -> DataError {
@@ -122,14 +131,14 @@ impl Annotated<'_> {
         Ok(from..to)
     }
 
-    fn facts(&self, place: &Place<'_>, document: &Document) -> Result<(Vec<Fact>, usize)> {
+    fn facts(&self, place: &Place<'_>, document: &Document) -> Result<(Vec<Fact>, OtherRows)> {
         let pairs: Vec<(usize, usize)> = document.asked_pairs();
         let bears = |entity: usize, ids: &str| {
             let own = document.entities[entity].knowledge_base_id.as_deref().unwrap_or_default();
             ids.split(BETWEEN_IDS).any(|id| id.trim() == own)
         };
         let mut seen = HashSet::new();
-        let (mut facts, mut left_out) = (Vec::new(), 0);
+        let (mut facts, mut others) = (Vec::<Fact>::new(), OtherRows::default());
         for IdRelation { relation, ids: [first, second], field } in &self.relations {
             let as_stated = pairs.iter().filter(|&&(head, tail)| bears(head, first) && bears(tail, second));
             let mut found: Vec<_> = as_stated.copied().collect();
@@ -137,15 +146,17 @@ impl Annotated<'_> {
                 found = pairs.iter().filter(|&&(head, tail)| bears(head, second) && bears(tail, first)).copied().collect();
             }
             if found.is_empty() && self.lenient {
-                left_out += 1;
+                others.unplaced += 1;
             } else if found.is_empty() {
                 let problem = format!("`{relation}` between `{first}` and `{second}`: no such pair of mentioned entities is asked about");
                 let hint = "both must be mentioned; --pair-types names the types of heads and tails, or `all`";
                 return Err(self.error(place, field, problem).hint(hint).into());
             }
+            let (placed, before) = (!found.is_empty(), facts.len());
             let new = found.into_iter().filter(|&pair| seen.insert((pair, *relation)));
             facts.extend(new.map(|(head, tail)| Fact { head, tail, relation: (*relation).to_owned(), evidence: Vec::new() }));
+            others.repeated += usize::from(placed && facts.len() == before);
         }
-        Ok((facts, left_out))
+        Ok((facts, others))
     }
 }

@@ -4,6 +4,7 @@
 
 use std::{collections::HashMap, path::Path};
 
+use super::reading::unknown_relation;
 use super::{Candidate, Document, Entity, Fact, Mention, Provenance, RelationSet};
 use crate::{DataError, Error, Result};
 
@@ -110,13 +111,8 @@ impl Check<'_> {
         let at = Place { check: self, title: &raw.title };
         let lengths: Vec<usize> = raw.sentences.iter().map(Vec::len).collect();
         let entities = at.entities(raw.entities, &lengths)?;
-        let (facts, duplicates) = match raw.facts {
-            None => (None, 0),
-            Some(rows) => {
-                let (facts, duplicates) = at.facts(rows, entities.len(), lengths.len())?;
-                (Some(facts), duplicates)
-            }
-        };
+        let facts = raw.facts.map(|rows| at.facts(rows, entities.len(), lengths.len())).transpose()?;
+        let (facts, duplicates) = facts.map_or((None, 0), |(facts, duplicates)| (Some(facts), duplicates));
         let candidates = raw.candidates.map(|pairs| at.candidates(&pairs, entities.len())).transpose()?;
         if let Some(candidates) = &candidates {
             at.facts_are_asked(facts.as_deref().unwrap_or_default(), candidates)?;
@@ -250,12 +246,9 @@ impl Place<'_> {
         if id.is_empty() {
             return Err(self.error(field, "the relation is empty".to_owned(), "write the relation's identifier, such as `P17`"));
         }
-        match self.check.relations {
-            Some(set) if set.index_of(id).is_none() => {
-                let problem = format!("unknown relation `{id}`; {} relations are known", set.len());
-                Err(self.error(field, problem, "add it to the relation file, or name the relation file that belongs to this corpus"))
-            }
-            _ => Ok(()),
+        match self.check.relations.and_then(|set| unknown_relation(set, id)) {
+            Some((problem, hint)) => Err(self.error(field, problem, hint)),
+            None => Ok(()),
         }
     }
 

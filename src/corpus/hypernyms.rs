@@ -1,11 +1,11 @@
-//! The hypernym filter of CDR (SPEC §1.6): a negative pair whose disease is more general than that of a positive one is neither trained on
-//! nor scored. Not for: evaluation, which takes pairs as the data have them.
+//! The hypernym filter of CDR (SPEC §1.6): a negative pair whose disease is a more general term than an argument of a positive pair is
+//! neither right nor wrong, and leaves training and scoring. Not for: GDA, which has no such filter.
 
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::records::{Unit, read_records};
-use super::{Candidate, Document};
+use super::records::{Record, Unit, read_records};
+use super::{Candidate, Document, EogDocument, PairLabel};
 use crate::{DataError, Result};
 
 /// Tree numbers of MeSH by descriptor, such as `D006311` → `C09.218.458.341`, `C10.597.751.418`.
@@ -15,59 +15,98 @@ pub struct MeshTree {
 }
 
 impl MeshTree {
-    /// Reads a file of lines with tabs: tree number, descriptor, anything (the form of `2017MeshTree.txt`); a line of headings may come first.
+    /// Reads a file of lines with tabs, plain or gzip: tree number, descriptor, anything (the form of `2017MeshTree.txt`). A first line
+    /// whose second column bears no digit is one of headings.
     ///
     /// # Errors
-    /// A [`DataError`] for a line without two columns, or a file without any number; I/O errors.
+    /// A [`DataError`] for a line without two columns or not in UTF-8, by number, and for a file without any number; I/O errors.
     pub fn load(path: &Path) -> Result<Self> {
         let mut tree = Self::default();
-        let parse = |record: super::records::Record<'_>| {
-            let mut columns = record.text.split('\t').map(|column| column.trim().to_owned());
-            match (columns.next(), columns.next()) {
-                (Some(number), Some(descriptor)) if !number.is_empty() && !descriptor.is_empty() => Ok((record.row, number, descriptor)),
-                _ => Err(DataError::new(path, "the line has no two columns").row(record.row).hint("tree number, tab, descriptor").into()),
-            }
-        };
-        read_records(path, Unit::Line, &parse, &mut |(row, number, descriptor)| {
-            if row > 0 || descriptor.chars().any(|c| c.is_ascii_digit()) {
+        read_records(path, Unit::Line, &|record| parse(path, record), &mut |line| {
+            if let Some((number, descriptor)) = line {
                 tree.numbers.entry(descriptor).or_default().push(number);
             }
             Ok(())
         })?;
-        if tree.numbers.is_empty() { Err(DataError::new(path, "the file names no tree number").into()) } else { Ok(tree) }
+        if tree.numbers.is_empty() {
+            return Err(DataError::new(path, "the file holds no tree number")
+                .hint("give MeSH's list of tree numbers, such as 2017MeshTree.txt")
+                .into());
+        }
+        Ok(tree)
     }
 
+    /// The tree numbers of an entity, whose identifier may stand after `MESH:`.
     fn of<'a>(&'a self, document: &Document, entity: usize) -> &'a [String] {
         let id = document.entities[entity].knowledge_base_id.as_deref().unwrap_or_default();
         self.numbers.get(id.strip_prefix("MESH:").unwrap_or(id)).map_or(&[], Vec::as_slice)
     }
 
-    /// Takes out each negative (e1, e2) for which some tree number of e2 is part of a number of the disease of a positive with the same e1,
-    /// or of a number of the chemical of a positive with the same e2. (The second half compares a disease with chemicals; it is kept as the
-    /// filter has it.)
+    /// Whether a tree number of `general` is contained in one of `special`.
+    fn covers(&self, document: &Document, general: usize, special: usize) -> bool {
+        let special = self.of(document, special);
+        self.of(document, general).iter().any(|number| special.iter().any(|other| other.contains(number.as_str())))
+    }
+
+    /// Whether a negative (chemical, disease) is taken out for a positive pair of its document: the chemical is the same and the negative's
+    /// disease covers the positive's, or the disease is the same and *the negative's disease* covers the positive's chemical. (The script
+    /// compares these two; kept as it is.)
+    fn is_hypernym(&self, document: &Document, (chemical, disease): (usize, usize), positives: &[(usize, usize)]) -> bool {
+        positives
+            .iter()
+            .any(|&(c, d)| (c == chemical && self.covers(document, disease, d)) || (d == disease && self.covers(document, disease, c)))
+    }
+
+    /// Excludes the candidates of a document that the filter takes out.
     pub fn exclude(&self, document: &mut Document) {
         let Some(candidates) = document.candidates.take() else { return };
-        let positives: Vec<(usize, usize)> = document.facts().iter().map(|fact| (fact.head, fact.tail)).collect();
-        let contains = |entity: usize, number: &String| self.of(document, entity).iter().any(|own| own.contains(number.as_str()));
-        let is_hypernym = |pair: &Candidate| {
-            self.of(document, pair.tail).iter().any(|number| {
-                positives
-                    .iter()
-                    .any(|&(head, tail)| (head == pair.head && contains(tail, number)) || (tail == pair.tail && contains(head, number)))
-            })
-        };
+        let positives: Vec<_> = document.facts().iter().map(|fact| (fact.head, fact.tail)).collect();
         let exclude = |pair: Candidate| {
-            let positive = positives.contains(&(pair.head, pair.tail));
-            Candidate { excluded: pair.excluded || (!positive && is_hypernym(&pair)), ..pair }
+            let arguments = (pair.head, pair.tail);
+            let hypernym = !positives.contains(&arguments) && self.is_hypernym(document, arguments, &positives);
+            Candidate { excluded: pair.excluded || hypernym, ..pair }
         };
         document.candidates = Some(candidates.into_iter().map(exclude).collect());
     }
 }
 
+/// Tree number and descriptor of a line; nothing for a line of headings.
+fn parse(path: &Path, Record { text, row, .. }: Record<'_>) -> Result<Option<(String, String)>> {
+    let mut columns = text.split('\t').map(str::trim);
+    match (columns.next(), columns.next()) {
+        (_, second) if row == 0 && !second.unwrap_or_default().contains(|letter: char| letter.is_ascii_digit()) => Ok(None),
+        (Some(number), Some(descriptor)) if !number.is_empty() && !descriptor.is_empty() => {
+            Ok(Some((number.to_owned(), descriptor.to_owned())))
+        }
+        (_, second) => {
+            let problem = if second.is_none() { "the line has a single column" } else { "the line has an empty column" };
+            Err(DataError::new(path, problem).row(row).hint("a line is a tree number, a descriptor and a term, with tabs between").into())
+        }
+    }
+}
+
+/// Labels as filtered out the pairs of EoG's table that the filter takes out, and gives their number. Documents without a positive pair stay.
+pub fn filter_hypernyms(documents: &mut [EogDocument], tree: &MeshTree) -> usize {
+    documents.iter_mut().map(|document| filter_document(document, tree)).sum()
+}
+
+fn filter_document(read: &mut EogDocument, tree: &MeshTree) -> usize {
+    let positive = |pair: &&super::LabelledPair| matches!(pair.label, PairLabel::Relation(_));
+    let positives: Vec<_> = read.pairs.iter().filter(positive).map(|pair| (pair.head, pair.tail)).collect();
+    let mut taken = 0;
+    for pair in read.pairs.iter_mut().filter(|pair| pair.label == PairLabel::NoRelation) {
+        if tree.is_hypernym(&read.document, (pair.head, pair.tail), &positives) {
+            pair.label = PairLabel::NotIncluded;
+            taken += 1;
+        }
+    }
+    taken
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::corpus::{Entity, Fact};
+    use crate::corpus::{Entity, Fact, LabelledPair};
 
     #[test]
     fn more_general_diseases_are_taken_out() {
@@ -98,5 +137,50 @@ mod tests {
         assert_eq!(excluded(&document), [false, false, false, false, false, true]);
         fs_err::write(&path, "Tree\tUi\n").unwrap();
         assert_eq!(MeshTree::load(&path).unwrap_err().exit_code(), 65);
+    }
+
+    fn tree(text: &str) -> Result<MeshTree> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tree.txt");
+        fs_err::write(&path, text).unwrap();
+        MeshTree::load(&path)
+    }
+
+    #[test]
+    fn general_negatives_leave() {
+        let tree = tree("Tree Number\tDesc Ui\tTerm\nC10\tD1\tx\nC10.228\tD2\ty\nC14\tD3\tz\nC10.9\tC1\tw\n").unwrap();
+        let entity = |id: &str| Entity { knowledge_base_id: Some(id.into()), ..Entity::default() };
+        let entities = ["C1", "C2", "D1", "D2", "D3"].map(entity).to_vec();
+        let pair = |head, tail, label| LabelledPair { head, tail, label, crosses_sentences: false };
+        let none = || PairLabel::NoRelation;
+        // (C1, D2) holds. D1 is more general than D2 and C1 is below D1's number too; D3 is elsewhere; C2 has no positive.
+        let pairs = vec![
+            pair(0, 3, PairLabel::Relation("CID".into())),
+            pair(0, 2, none()),
+            pair(0, 4, none()),
+            pair(1, 2, none()),
+            pair(1, 3, none()),
+        ];
+        let mut documents = [EogDocument { document: Document { entities, ..Document::default() }, pairs }];
+        assert_eq!(filter_hypernyms(&mut documents, &tree), 1);
+        let labels: Vec<_> = documents[0].pairs.iter().map(|pair| pair.label.clone()).collect();
+        assert_eq!(labels[1..], [PairLabel::NotIncluded, none(), none(), none()]);
+    }
+
+    #[test]
+    fn the_negatives_disease_is_compared_with_the_positives_chemical() {
+        let tree = tree("head\nC10\tD1\nC10.9\tC1\n").unwrap();
+        let entity = |id: &str| Entity { knowledge_base_id: Some(id.into()), ..Entity::default() };
+        let entities = ["C1", "C2", "D1"].map(entity).to_vec();
+        let pair = |head, label| LabelledPair { head, tail: 2, label, crosses_sentences: false };
+        let pairs = vec![pair(0, PairLabel::Relation("CID".into())), pair(1, PairLabel::NoRelation)];
+        let mut documents = [EogDocument { document: Document { entities, ..Document::default() }, pairs }];
+        assert_eq!(filter_hypernyms(&mut documents, &tree), 1);
+    }
+
+    #[test]
+    fn a_broken_tree_is_named() {
+        assert!(tree("head\nC10 D1\n").unwrap_err().to_string().contains("row 1: the line has a single column"));
+        assert!(tree("head\n").unwrap_err().to_string().contains("no tree number"));
     }
 }

@@ -30,7 +30,7 @@ pub use docred::{DocredWriter, load_relations, read_all, read_documents, read_go
 pub use document::{Candidate, Document, Entity, Fact, Mention, Provenance};
 pub use eog::{EogDocument, EogLosses, EogSummary, EogWriter, LabelledPair, PairLabel, read_all_eog, read_eog};
 pub use format::Format;
-pub use hypernyms::MeshTree;
+pub use hypernyms::{MeshTree, filter_hypernyms};
 pub use jsonl::JsonlWriter;
 pub use label::{FactBase, LabelOptions, LabelReport, label_file};
 pub use pair_types::PairTypes;

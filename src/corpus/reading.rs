@@ -95,15 +95,17 @@ impl Intake {
 /// Refuses facts of relations that are not in the set, where there is one. For formats whose parser does not do so itself.
 pub(super) fn check_relations(document: &Document, relations: Option<&RelationSet>) -> Result<()> {
     let Some(set) = relations else { return Ok(()) };
-    match document.facts().iter().find(|fact| set.index_of(&fact.relation).is_none()) {
+    match document.facts().iter().find_map(|fact| unknown_relation(set, &fact.relation)) {
         None => Ok(()),
-        Some(fact) => Err(DataError::new(
-            &document.provenance.file,
-            format!("unknown relation `{}`; {} relations are known", fact.relation, set.len()),
-        )
-        .row(document.provenance.row)
-        .title(&document.title)
-        .hint("add it to the relation file, or name the relation file that belongs to this corpus")
-        .into()),
+        Some((problem, hint)) => {
+            Err(DataError::new(&document.provenance.file, problem).row(document.provenance.row).title(&document.title).hint(hint).into())
+        }
     }
+}
+
+/// What is wrong with a relation that is not in a set, and the way out.
+pub(super) fn unknown_relation(set: &RelationSet, id: &str) -> Option<(String, &'static str)> {
+    let problem = || format!("unknown relation `{id}`; {} relations are known", set.len());
+    let hint = "add it to the relation file, or name the relation file that belongs to this corpus";
+    set.index_of(id).is_none().then(|| (problem(), hint))
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use ahash::AHashMap;
 use serde::Serialize;
 
-use super::{Document, Entity};
+use super::{Document, Entity, ReadSummary};
 
 /// Positions of BERT's window, markers and frame included.
 pub const WINDOW: usize = 512;
@@ -96,6 +96,10 @@ pub struct FileSurvey {
     pub without_facts: usize,
     /// Documents without labels.
     pub unlabelled: usize,
+    /// Label rows that repeat a fact of the same document.
+    pub repeated: usize,
+    /// ChemDisGene: label rows that no mentioned pair of the right types bears.
+    pub unplaced: usize,
     /// Mentions.
     pub mentions: usize,
     /// Mentions whose name is not the words of their span, white space and case aside.
@@ -146,6 +150,13 @@ impl Survey {
         self.files[number].add(document, length);
         self.compare_facts(number, document);
         self.compare_title(number, document);
+    }
+
+    /// Adds what the reader of the current file counted beyond its documents.
+    pub fn end_file(&mut self, read: &ReadSummary) {
+        if let Some(file) = self.files.last_mut() {
+            (file.repeated, file.unplaced) = (read.duplicate_facts, read.unplaced_facts);
+        }
     }
 
     /// The findings by file.
@@ -343,6 +354,7 @@ impl FileSurvey {
         writeln!(f, "  at most {} words and {} entities a document", self.most_words, self.most_entities)?;
         let (entities, facts, labels) = (self.without_entities, self.without_facts, self.unlabelled);
         writeln!(f, "  documents without entities {entities}, without facts {facts}, without labels {labels}")?;
+        writeln!(f, "  label rows that repeat others {}, that no mentioned pair bears {}", self.repeated, self.unplaced)?;
         writeln!(f, "  {} of {} mentions bear a name that is not the words of their span", self.renamed, self.mentions)?;
         for (title, name, words) in &self.examples {
             writeln!(f, "    `{title}`: name `{name}`, words `{words}`")?;

@@ -87,56 +87,73 @@ pub struct Breakdown {
 
 /// Computes all break-downs.
 pub fn breakdown(gold: &Gold<'_>, predictions: &[Prediction], options: &BreakdownOptions) -> Breakdown {
-    let known = gold.predicted(predictions).into_iter().filter(|fact| gold.distance(fact).is_some()).collect();
-    let sets = Sets { predicted: known, gold: gold.keys() };
-    let is_frequent = |fact: &FactKey<'_>| options.frequent.iter().any(|id| id == fact.relation);
+    let predicted: Facts<'_> = gold.predicted(predictions).into_iter().filter(|fact| gold.distance(fact).is_some()).collect();
+    let truth = gold.keys();
+    let sets = Sets::new(gold, &predicted, &truth);
+    let is_frequent = |fact: &Item<'_>| options.frequent.iter().any(|id| id == fact.key.relation);
     Breakdown {
         overall: sets.block(|_| true),
-        intra: sets.block(|fact| gold.distance(fact) == Some(0)),
-        inter: sets.block(|fact| gold.distance(fact) != Some(0)),
-        distance: options.distances.iter().map(|range| sets.within(*range, |fact| gold.distance(fact))).collect(),
-        mentions: options.mentions.iter().map(|range| sets.within(*range, |fact| gold.mention_number(fact))).collect(),
-        evidence: evidence_recall(gold, &sets.predicted, options.most_evidence),
-        infer: infer_scores(&sets.predicted, &sets.gold),
+        intra: sets.block(|fact| fact.distance == Some(0)),
+        inter: sets.block(|fact| fact.distance != Some(0)),
+        distance: options.distances.iter().map(|range| sets.within(*range, |fact| fact.distance)).collect(),
+        mentions: options.mentions.iter().map(|range| sets.within(*range, |fact| fact.mentions)).collect(),
+        evidence: evidence_recall(gold, &predicted, options.most_evidence),
+        infer: infer_scores(&predicted, &truth),
         frequent: sets.block(is_frequent),
         long_tail: sets.block(|fact| !is_frequent(fact)),
         relations: sets.by_relation(),
     }
 }
 
-struct Sets<'a> {
-    predicted: Facts<'a>,
-    gold: Facts<'a>,
+/// A fact that is predicted, gold or both, with what groups go by: looked up once, asked by every group.
+struct Item<'a> {
+    key: FactKey<'a>,
+    distance: Option<usize>,
+    mentions: Option<f64>,
+    predicted: bool,
+    gold: bool,
 }
 
-impl Sets<'_> {
-    fn block(&self, belongs: impl Fn(&FactKey<'_>) -> bool) -> Block {
-        let (mut predicted, mut correct) = (0, 0);
-        for fact in self.predicted.iter().filter(|fact| belongs(fact)) {
-            predicted += 1;
-            correct += usize::from(self.gold.contains(fact));
+struct Sets<'a>(Vec<Item<'a>>);
+
+impl<'a> Sets<'a> {
+    fn new(gold: &Gold<'_>, predicted: &Facts<'a>, truth: &Facts<'a>) -> Self {
+        let item = |key: &FactKey<'a>| Item {
+            key: *key,
+            distance: gold.distance(key),
+            mentions: gold.mention_number(key),
+            predicted: predicted.contains(key),
+            gold: truth.contains(key),
+        };
+        Self(predicted.union(truth).map(item).collect())
+    }
+
+    fn block(&self, belongs: impl Fn(&Item<'_>) -> bool) -> Block {
+        let (mut predicted, mut gold, mut correct) = (0, 0, 0);
+        for fact in self.0.iter().filter(|fact| belongs(fact)) {
+            predicted += usize::from(fact.predicted);
+            gold += usize::from(fact.gold);
+            correct += usize::from(fact.predicted && fact.gold);
         }
-        Block::new(predicted, self.gold.iter().filter(|fact| belongs(fact)).count(), correct)
+        Block::new(predicted, gold, correct)
     }
 
     /// The facts whose `value` lies in a half-open range.
     fn within<T: PartialOrd + Copy + std::fmt::Display>(
         &self,
         (low, high): (T, Option<T>),
-        value: impl Fn(&FactKey<'_>) -> Option<T>,
+        value: impl Fn(&Item<'_>) -> Option<T>,
     ) -> NamedBlock {
         NamedBlock { name: range_name((low, high)), block: self.block(|fact| value(fact).is_some_and(|value| inside((low, high), value))) }
     }
 
     fn by_relation(&self) -> Vec<NamedBlock> {
         let mut counts: BTreeMap<&str, (usize, usize, usize)> = BTreeMap::new();
-        for fact in &self.predicted {
-            let count = counts.entry(fact.relation).or_default();
-            count.0 += 1;
-            count.2 += usize::from(self.gold.contains(fact));
-        }
-        for fact in &self.gold {
-            counts.entry(fact.relation).or_default().1 += 1;
+        for fact in &self.0 {
+            let count = counts.entry(fact.key.relation).or_default();
+            count.0 += usize::from(fact.predicted);
+            count.1 += usize::from(fact.gold);
+            count.2 += usize::from(fact.predicted && fact.gold);
         }
         let block =
             |(name, (predicted, gold, correct)): (&str, _)| NamedBlock { name: name.into(), block: Block::new(predicted, gold, correct) };

@@ -3,8 +3,7 @@
 //! Deviations are only where the scripts crash: an empty list of predictions scores 0, and so does a division by zero (every right
 //! prediction is known from training data). Not for: thresholds (`threshold`) and break-downs (`breakdown`).
 
-use std::collections::HashSet;
-
+use ahash::AHashSet;
 use serde::{Deserialize, Serialize};
 
 use super::block::{f1, ratio};
@@ -126,7 +125,7 @@ pub struct OfficialScores {
 pub fn score(gold: &Gold<'_>, predictions: &[Prediction], facts: FactSets<'_>, scorer: Scorer) -> OfficialScores {
     let mut counts =
         Counts { gold: gold.facts().len(), evidence_gold: gold.evidence_total() + scorer.evidence_start(), ..Counts::default() };
-    let mut seen = HashSet::new();
+    let mut seen = AHashSet::new();
     for prediction in predictions {
         if seen.insert((&prediction.title, prediction.h_idx, prediction.t_idx, &prediction.r)) {
             count(gold, prediction, facts, &mut counts);
@@ -141,7 +140,7 @@ pub fn per_document(gold: &Gold<'_>, predictions: &[Prediction]) -> Vec<Document
     for fact in gold.facts().keys() {
         counts[fact.document].gold += 1;
     }
-    let mut seen = HashSet::new();
+    let mut seen = AHashSet::new();
     for prediction in predictions {
         let Some(key) = key(gold, prediction).filter(|key| seen.insert(*key)) else { continue };
         counts[key.document].predicted += 1;
@@ -161,7 +160,7 @@ fn count(gold: &Gold<'_>, prediction: &Prediction, facts: FactSets<'_>, counts: 
         counts.unknown_title += 1;
         return;
     };
-    let evidence: HashSet<usize> = prediction.evidence.iter().copied().collect();
+    let evidence: AHashSet<usize> = prediction.evidence.iter().copied().collect();
     counts.evidence_predicted += evidence.len();
     let Some(gold_evidence) = gold.facts().get(&key) else { return };
     counts.correct += 1;

@@ -2,9 +2,9 @@
 //!
 //! Names are exact strings without case folding, as in the official script. Not for: facts between entities of one document (`gold`).
 
-use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use ahash::{AHashMap, AHashSet};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer};
 
@@ -15,8 +15,8 @@ use crate::{DataError, Error, Result};
 /// A set of (head name, tail name, relation) triples; 12 bytes a triple beside the distinct strings.
 #[derive(Clone, Debug, Default)]
 pub struct FactSet {
-    strings: HashMap<String, u32>,
-    triples: HashSet<(u32, u32, u32)>,
+    strings: AHashMap<String, u32>,
+    triples: AHashSet<(u32, u32, u32)>,
 }
 
 impl FactSet {

@@ -1,7 +1,9 @@
 //! Gold facts of a set of documents, keyed so that every scorer can compare them with predictions.
 //! Not for: reading documents (`corpus`), names known from training data (`factset`).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
+
+use ahash::{AHashMap, AHashSet};
 
 use super::FactSet;
 use super::predictions::Prediction;
@@ -25,10 +27,10 @@ pub struct FactKey<'a> {
 #[derive(Clone, Debug)]
 pub struct Gold<'a> {
     documents: &'a [Document],
-    rows: HashMap<&'a str, usize>,
+    rows: AHashMap<&'a str, usize>,
     facts: BTreeMap<FactKey<'a>, BTreeSet<usize>>,
     evidence: usize,
-    left_out: HashSet<(usize, usize, usize)>,
+    left_out: AHashSet<(usize, usize, usize)>,
 }
 
 impl<'a> Gold<'a> {
@@ -37,7 +39,7 @@ impl<'a> Gold<'a> {
     /// # Errors
     /// A title that occurs twice (predictions could not be told apart), or no labelled document at all.
     pub fn new(documents: &'a [Document]) -> Result<Self> {
-        let mut gold = Self { documents, rows: HashMap::new(), facts: BTreeMap::new(), evidence: 0, left_out: HashSet::new() };
+        let mut gold = Self { documents, rows: AHashMap::new(), facts: BTreeMap::new(), evidence: 0, left_out: AHashSet::new() };
         for (row, document) in documents.iter().enumerate() {
             if gold.rows.insert(&document.title, row).is_some() {
                 return Err(at(document, "the title occurs twice").hint("gold documents need distinct titles").into());

@@ -1,7 +1,7 @@
 //! Infer-F1: scores of the facts that take part in a two-step inference (SPEC §2.4). No public implementation exists, so the four
 //! readings of the definition are all computed. Not for: deciding which one a paper meant.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
@@ -39,36 +39,41 @@ pub fn infer_scores(predicted: &Facts<'_>, gold: &Facts<'_>) -> InferScores {
     }
 }
 
-/// The pairs of a set of facts that are sides of triangles.
+/// The pairs of a set of facts that are sides of triangles, sorted.
 #[derive(Default)]
 struct Triangles {
-    members: BTreeSet<Pair>,
-    closing: BTreeSet<Pair>,
+    members: Vec<Pair>,
+    closing: Vec<Pair>,
 }
 
 impl Triangles {
     fn of(facts: &Facts<'_>) -> Self {
-        let mut successors: BTreeMap<(usize, usize), BTreeSet<usize>> = BTreeMap::new();
-        for fact in facts.iter().filter(|fact| fact.head != fact.tail) {
-            successors.entry((fact.document, fact.head)).or_default().insert(fact.tail);
-        }
+        // Sorted by document, head and tail, as the facts are: the tails of a head are a run of this list.
+        let mut pairs: Vec<Pair> =
+            facts.iter().filter(|fact| fact.head != fact.tail).map(|fact| (fact.document, fact.head, fact.tail)).collect();
+        pairs.dedup();
         let mut triangles = Self::default();
-        for (&(document, head), tails) in &successors {
-            for &middle in tails {
-                let Some(ends) = successors.get(&(document, middle)) else { continue };
+        for tails in pairs.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
+            for &(document, head, middle) in tails {
+                let from = pairs.partition_point(|pair| (pair.0, pair.1) < (document, middle));
+                let ends = pairs[from..].iter().take_while(|pair| (pair.0, pair.1) == (document, middle));
                 // `tails` holds no `head`, so the three corners are distinct.
-                for &tail in ends.intersection(tails) {
+                for &(_, _, tail) in ends.filter(|end| tails.binary_search(&(document, head, end.2)).is_ok()) {
                     triangles.members.extend([(document, head, middle), (document, middle, tail), (document, head, tail)]);
-                    triangles.closing.insert((document, head, tail));
+                    triangles.closing.push((document, head, tail));
                 }
             }
+        }
+        for sides in [&mut triangles.members, &mut triangles.closing] {
+            sides.sort_unstable();
+            sides.dedup();
         }
         triangles
     }
 }
 
-fn select<'a>(facts: &Facts<'a>, pairs: &BTreeSet<Pair>) -> Facts<'a> {
-    facts.iter().filter(|fact| pairs.contains(&(fact.document, fact.head, fact.tail))).copied().collect()
+fn select<'a>(facts: &Facts<'a>, pairs: &[Pair]) -> Facts<'a> {
+    facts.iter().filter(|fact| pairs.binary_search(&(fact.document, fact.head, fact.tail)).is_ok()).copied().collect()
 }
 
 #[cfg(test)]

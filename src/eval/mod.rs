@@ -12,7 +12,6 @@ mod docred;
 mod factset;
 mod files;
 mod gold;
-mod hypernyms;
 mod infer;
 mod pairs;
 mod predictions;
@@ -39,7 +38,6 @@ pub use docred::{Counts, FactSets, IgnScores, OfficialScores, Scorer, per_docume
 pub use factset::FactSet;
 pub use files::write_atomic;
 pub use gold::{FactKey, Gold};
-pub use hypernyms::{MeshTree, filter_hypernyms};
 pub use infer::{InferScores, infer_scores};
 pub use pairs::{ListedPairs, PairFact, PairScores, Reach, on_listed_pairs, score_listed, score_pairs};
 pub use predictions::{Prediction, read_predictions, write_predictions, write_zip};

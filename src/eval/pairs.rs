@@ -2,7 +2,7 @@
 //!
 //! Only relations count: "no relation" earns nothing, and a pair that was filtered out is neither trained on nor scored. The scripts of EoG
 //! and GLRE compare sets of (document, arguments, label); EoG's files say whether a pair crosses sentences, GLRE's how many sentences lie
-//! between its arguments. Not for: reading the corpora (`corpus::eog`), the filter itself (`hypernyms`).
+//! between its arguments. Not for: reading the corpora (`corpus::eog`), the filter itself (`corpus::hypernyms`).
 
 use std::collections::HashSet;
 use std::hash::Hash;

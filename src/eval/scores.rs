@@ -1,9 +1,9 @@
 //! Everything that is known about one set of predictions, as `scores.json` holds it and as a table for people.
 //! Not for: computing (`docred`, `breakdown`, `threshold`, `ranker`).
 
-use std::collections::HashSet;
 use std::fmt;
 
+use ahash::AHashSet;
 use serde::{Deserialize, Serialize};
 
 use super::breakdown::{Breakdown, BreakdownOptions, breakdown};
@@ -58,22 +58,25 @@ pub struct Scores {
 
 /// Scores predictions in every way that needs no more than the predictions; the caller adds threshold, curve and ranker.
 pub fn evaluate(split: &str, gold: &Gold<'_>, predictions: &[Prediction], options: &EvaluateOptions<'_>) -> Scores {
+    let official = || score(gold, predictions, options.facts, options.scorer);
+    let groups = || (breakdown(gold, predictions, &options.groups), confusion(gold, predictions));
+    let (official, (breakdown, confusion)) = rayon::join(official, groups);
     Scores {
         split: split.to_owned(),
         scorer: options.scorer,
         documents: gold.documents().len(),
-        official: score(gold, predictions, options.facts, options.scorer),
-        warnings: warnings(gold, predictions),
-        breakdown: breakdown(gold, predictions, &options.groups),
-        confusion: confusion(gold, predictions),
+        warnings: warnings(gold, predictions, official.counts.submitted),
+        official,
+        breakdown,
+        confusion,
         ..Scores::default()
     }
 }
 
-/// What a reader should know before the numbers: files that do not belong together.
-fn warnings(gold: &Gold<'_>, predictions: &[Prediction]) -> Vec<String> {
+/// What a reader should know before the numbers: files that do not belong together. `distinct` of the predictions are different facts.
+fn warnings(gold: &Gold<'_>, predictions: &[Prediction], distinct: usize) -> Vec<String> {
     let mut warnings = Vec::new();
-    let titles: HashSet<&str> = predictions.iter().map(|prediction| prediction.title.as_str()).collect();
+    let titles: AHashSet<&str> = predictions.iter().map(|prediction| prediction.title.as_str()).collect();
     let found = titles.iter().filter(|title| gold.row(title).is_some()).count();
     if !titles.is_empty() && 2 * found < titles.len() {
         let documents = gold.documents().len();
@@ -95,8 +98,8 @@ fn warnings(gold: &Gold<'_>, predictions: &[Prediction]) -> Vec<String> {
     if outside > 0 {
         warnings.push(format!("{outside} predictions name an entity that their document does not have; they count as wrong"));
     }
-    let known: HashSet<&str> = gold.facts().keys().map(|fact| fact.relation).collect();
-    let relations: HashSet<&str> = predictions.iter().map(|prediction| prediction.r.as_str()).collect();
+    let known: AHashSet<&str> = gold.facts().keys().map(|fact| fact.relation).collect();
+    let relations: AHashSet<&str> = predictions.iter().map(|prediction| prediction.r.as_str()).collect();
     if let Some(example) = relations.iter().min().filter(|_| known.is_disjoint(&relations)) {
         let theirs = known.iter().min().map_or_else(String::new, |theirs| format!(", gold ones look like `{theirs}`"));
         warnings.push(format!("no predicted relation occurs in gold: predicted ones look like `{example}`{theirs}"));
@@ -105,9 +108,8 @@ fn warnings(gold: &Gold<'_>, predictions: &[Prediction]) -> Vec<String> {
     if unlabelled > 0 {
         warnings.push(format!("{unlabelled} gold documents carry no labels; every prediction on them counts as wrong"));
     }
-    let distinct: HashSet<_> = predictions.iter().map(|p| (&p.title, p.h_idx, p.t_idx, &p.r)).collect();
-    if distinct.len() < predictions.len() {
-        warnings.push(format!("{} predictions repeat an earlier one; each fact counts once", predictions.len() - distinct.len()));
+    if distinct < predictions.len() {
+        warnings.push(format!("{} predictions repeat an earlier one; each fact counts once", predictions.len() - distinct));
     }
     warnings
 }
@@ -159,7 +161,7 @@ mod tests {
         let documents = [one, document("b", &[&[0]])];
         let gold = Gold::new(&documents).unwrap();
         let predict = |title: &str, t_idx, r: &str| Prediction { title: title.into(), t_idx, r: r.into(), ..Prediction::default() };
-        let told = |predictions: &[Prediction]| warnings(&gold, predictions).join("\n");
+        let told = |predictions: &[Prediction]| evaluate("dev", &gold, predictions, &EvaluateOptions::default()).warnings.join("\n");
         let other = told(&[predict("x", 1, "P17"), predict("y", 1, "P17")]);
         assert!(other.contains("another split or corpus: 0 of 2 titles match the 2 gold documents"), "{other}");
         let names = told(&[predict("a", 7, "country"), predict("a", 7, "country")]);

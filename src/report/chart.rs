@@ -1,5 +1,5 @@
-//! Line and bar charts as small inline SVG. Colours, fonts and dash patterns are CSS classes of the page, so that one drawing fits light
-//! and dark screens and print. Not for: choosing what to draw (`html`).
+//! Line and bar charts as small inline SVG. Colours, fonts and dash patterns are CSS classes ([`style`]), so that one drawing fits light
+//! and dark screens, print, and a file of its own. Not for: choosing what to draw (`html`, `plots`), pixels (`png`).
 
 use std::fmt::Write;
 
@@ -12,9 +12,35 @@ const LEFT: f64 = 54.0;
 const RIGHT: f64 = 14.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 42.0;
+/// Height of a line of labels, and of a row of the legend.
+const LABEL_LINE: f64 = 13.0;
+const LEGEND_ROW: f64 = 18.0;
+/// Width of a bar at most.
+const WIDEST_BAR: f64 = 72.0;
+/// Letters of a label that has to be turned, and of the name of a row or column; more are cut.
+const LONGEST_LABEL: usize = 22;
+/// Degrees that labels are turned by where they would touch each other.
+const TURN: f64 = 60.0;
 
-/// Number of distinct line and bar styles that the page defines.
+/// Number of distinct line and bar styles.
 const STYLES: usize = 8;
+/// How the lines of each style are dashed.
+const DASHES: [&str; STYLES] = ["", "7 4", "2 4", "9 3 2 3", "4 3", "12 4", "1 4", "9 3 2 3 2 3"];
+/// Colours on white, by the names that the page gives them.
+pub(super) const LIGHT: [(&str, &str); 12] = [
+    ("c0", "#0072b2"),
+    ("c1", "#d55e00"),
+    ("c2", "#009e73"),
+    ("c3", "#c0609b"),
+    ("c4", "#b98500"),
+    ("c5", "#3f9fd8"),
+    ("c6", "#4a5568"),
+    ("c7", "#8c6d31"),
+    ("card", "#fff"),
+    ("ink", "#1c2330"),
+    ("soft", "#5b6577"),
+    ("line", "#e1e5eb"),
+];
 /// A line is thinned to about this many points: more cannot be seen.
 const MOST_POINTS: usize = 240;
 
@@ -44,8 +70,9 @@ pub(crate) fn lines(axes: &Axes<'_>, series: &[Series]) -> String {
     let (Some(xs), Some(ys)) = (range(points().map(|point| point.0)), range(points().map(|point| point.1))) else {
         return String::new();
     };
+    let names: Vec<&str> = drawn.iter().map(|series| series.name.as_str()).collect();
     let frame = Frame::new(axes, axes.x_range.unwrap_or(xs), axes.y_range.unwrap_or_else(|| padded(ys)));
-    let mut out = frame.open(axes);
+    let mut out = frame.open(axes, &names, |style| format!("<line class=\"l s{style}\" x2=\"20\"/>"));
     for tick in ticks(frame.x, 6) {
         frame.x_label(&mut out, frame.at_x(tick), &short(tick));
     }
@@ -62,65 +89,85 @@ pub(crate) fn lines(axes: &Axes<'_>, series: &[Series]) -> String {
             );
         }
     }
-    out.push_str("</svg>");
-    with_legend(&out, drawn.iter().map(|series| series.name.as_str()))
+    out + "</svg>"
 }
 
-/// A chart with one bar a series in each group; `values[series][group]`, missing values leave a gap.
+/// A chart with one bar a series in each group; `values[series][group]`, missing values leave a gap. A group's name may have a second line.
 pub(crate) fn bars(axes: &Axes<'_>, groups: &[String], names: &[&str], values: &[Vec<Option<f64>>]) -> String {
     let Some(ys) = range(values.iter().flatten().flatten().copied()) else { return String::new() };
-    let frame = Frame::new(axes, (0.0, groups.len() as f64), axes.y_range.unwrap_or((0.0, ys.1 * 1.05)));
-    let mut out = frame.open(axes);
-    let width = 0.74 / names.len().max(1) as f64;
+    let highest = if ys.1 > 0.0 { ys.1 * 1.08 } else { 1.0 };
+    let frame = Frame::new(axes, (0.0, groups.len() as f64), axes.y_range.unwrap_or((0.0, highest))).with_groups(groups);
+    let mut out = frame.open(axes, names, |style| format!("<rect class=\"b s{style}\" y=\"-5\" width=\"20\" height=\"10\" rx=\"1.5\"/>"));
+    // In shares of a group's place; few groups do not make bars wider than can be compared.
+    let place_width = (WIDTH - LEFT - RIGHT) / groups.len().max(1) as f64;
+    let width = (0.74 / names.len().max(1) as f64).min(WIDEST_BAR / place_width);
+    let first = 0.5 - width * names.len() as f64 / 2.0;
     for (place, group) in groups.iter().enumerate() {
         frame.x_label(&mut out, frame.at_x(place as f64 + 0.5), group);
         for (number, series) in values.iter().enumerate() {
             let Some(value) = series.get(place).copied().flatten().filter(|value| value.is_finite()) else { continue };
-            let left = frame.at_x(place as f64 + 0.13 + width * number as f64);
-            let right = frame.at_x(place as f64 + 0.13 + width * (number + 1) as f64);
+            let left = frame.at_x(place as f64 + first + width * number as f64);
+            let right = frame.at_x(place as f64 + first + width * (number + 1) as f64);
             let (y, label, style) = (frame.at_y(value), axes.value(value), number % STYLES);
             let (w, h) = (right - left - 1.5, frame.at_y(frame.y.0) - y);
-            let title = format!("{} · {}: {label}", escape(names.get(number).copied().unwrap_or_default()), escape(group));
+            let name = names.get(number).copied().unwrap_or_default();
+            let title = format!("{} · {}: {label}", escape(name), escape(&group.replace('\n', " · ")));
             push(
                 &mut out,
                 format_args!(
                     "<rect class=\"b s{style}\" x=\"{left:.1}\" y=\"{y:.1}\" width=\"{w:.1}\" height=\"{h:.1}\" rx=\"1.5\"><title>{title}</title></rect>"
                 ),
             );
-            if w > 24.0 {
+            if text_width(&label) < w + 5.0 {
                 push(&mut out, format_args!("<text class=\"v\" x=\"{:.1}\" y=\"{:.1}\">{label}</text>", left + w / 2.0, y - 4.0));
             }
         }
     }
-    out.push_str("</svg>");
-    with_legend(&out, names.iter().copied())
+    out + "</svg>"
 }
 
-/// Side of a [`grid`]'s drawing; its margins leave room for names.
-const SIDE: f64 = 540.0;
-const NAMES: f64 = 74.0;
+/// Side of a cell of a [`grid`].
+const CELL: f64 = 34.0;
+/// Share of its row from which a cell is so dark that its number is printed in the colour of the page.
+const DARK: f64 = 0.55;
 
 /// A square of counts, rows down and columns across under the same names; the shade is the share of the row.
 pub(crate) fn grid(axes: &Axes<'_>, names: &[String], counts: &[Vec<usize>]) -> String {
-    let mut out = format!("<svg viewBox=\"0 0 {SIDE} {SIDE}\" role=\"img\" aria-label=\"{}\">", escape(axes.title));
-    let size = (SIDE - NAMES - RIGHT - 24.0) / names.len().max(1) as f64;
-    let at = |place: usize| NAMES + 24.0 + size * place as f64;
+    let labels: Vec<String> = names.iter().map(|name| cut(name)).collect();
+    let room = labels.iter().map(|label| text_width(label)).fold(0.0, f64::max);
+    // Beside the names stands that of the axis; the last column's name leans out to the right.
+    let (first, leaning) = (room + 38.0, room * std::f64::consts::FRAC_1_SQRT_2);
+    let side = first + CELL * names.len() as f64;
+    let mut out = format!(
+        "<svg viewBox=\"0 0 {:.0} {:.0}\" role=\"img\" aria-label=\"{}\">",
+        side + leaning.max(RIGHT),
+        side + RIGHT,
+        escape(axes.title)
+    );
+    let at = |place: usize| first + CELL * place as f64;
     for (row, (name, counts)) in names.iter().zip(counts).enumerate() {
-        let (middle, label, total) = (at(row) + size / 2.0, escape(name), counts.iter().sum::<usize>().max(1));
-        push(&mut out, format_args!("<text class=\"y\" x=\"{:.1}\" y=\"{:.1}\">{label}</text>", at(0) - 7.0, middle + 4.0));
+        let (middle, text, total) = (at(row) + CELL / 2.0, escape(&labels[row]), counts.iter().sum::<usize>().max(1));
+        let label = escape(name);
+        push(&mut out, format_args!("<text class=\"y\" x=\"{:.1}\" y=\"{:.1}\">{text}</text>", at(0) - 7.0, middle + 4.0));
         let turn = format!("transform=\"rotate(-45 {middle:.1} {:.1})\"", at(0) - 8.0);
-        push(&mut out, format_args!("<text class=\"c\" {turn} x=\"{middle:.1}\" y=\"{:.1}\">{label}</text>", at(0) - 8.0));
+        push(&mut out, format_args!("<text {turn} x=\"{middle:.1}\" y=\"{:.1}\">{text}</text>", at(0) - 8.0));
         for (column, &count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
-            let (x, y, shade) = (at(column), at(row), 0.08 + 0.6 * count as f64 / total as f64);
+            let share = count as f64 / total as f64;
+            let (x, y, shade, ink) = (at(column), at(row), 0.08 + 0.87 * share, if share < DARK { "v" } else { "v i" });
             let title = format!("{label} → {}: {count}", escape(names.get(column).map_or("", String::as_str)));
             push(
                 &mut out,
                 format_args!(
-                    "<rect class=\"h\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{size:.1}\" height=\"{size:.1}\" fill-opacity=\"{shade:.2}\"><title>{title}</title></rect>"
+                    "<rect class=\"h\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{CELL}\" height=\"{CELL}\" fill-opacity=\"{shade:.2}\"><title>{title}</title></rect>"
                 ),
             );
-            push(&mut out, format_args!("<text class=\"v\" x=\"{:.1}\" y=\"{:.1}\">{count}</text>", x + size / 2.0, y + size / 2.0 + 4.0));
+            let (x, y) = (x + CELL / 2.0, y + CELL / 2.0 + 4.0);
+            push(&mut out, format_args!("<text class=\"{ink}\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>", short(count as f64)));
         }
+    }
+    for line in 0..=names.len() {
+        let (place, end) = (at(line), at(names.len()));
+        push(&mut out, format_args!("<path class=\"g\" d=\"M{first:.1} {place:.1}H{end:.1}M{place:.1} {first:.1}V{end:.1}\"/>"));
     }
     let middle = (at(0) + at(names.len())) / 2.0;
     push(&mut out, format_args!("<text class=\"x n\" x=\"{middle:.1}\" y=\"14\">{}</text>", escape(axes.x)));
@@ -129,14 +176,30 @@ pub(crate) fn grid(axes: &Axes<'_>, names: &[String], counts: &[Vec<usize>]) -> 
     out
 }
 
-/// What the page says about its drawings, for a file by itself: the same classes in fixed colours on white.
-const STYLE: &str = "text{font:11.5px system-ui,sans-serif;fill:#5b6577}text.x,text.v{text-anchor:middle}text.y{text-anchor:end}\
-    text.n{font-size:12px}text.v{fill:#1c2330;font-size:11px}.g{stroke:#e1e5eb}.a{stroke:#5b6577}.l{fill:none;stroke-width:2}\
-    .s0{stroke:#0072b2}.b.s0,.d.s0{fill:#0072b2;stroke:none}.h{fill:#0072b2}";
+/// The rules of the classes that drawings use; `colour` gives the value of a colour by its name in [`LIGHT`].
+pub(super) fn style(colour: impl Fn(&str) -> String) -> String {
+    let [ink, soft, line, card, first] = ["ink", "soft", "line", "card", "c0"].map(&colour);
+    let mut rules = format!(
+        "svg text{{font-size:11.5px;fill:{soft}}}svg text.x,svg text.v{{text-anchor:middle}}svg text.y{{text-anchor:end}}\
+         svg text.n{{font-size:12px}}svg text.v{{fill:{ink};font-size:11px}}svg text.i{{fill:{card}}}svg .h{{fill:{first}}}\
+         svg .g{{stroke:{line};fill:none}}svg .a{{stroke:{soft}}}svg .d{{stroke:{card};stroke-width:1.2}}\
+         svg .l{{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}}"
+    );
+    for (number, dashes) in DASHES.iter().enumerate() {
+        let colour = colour(&format!("c{number}"));
+        rules += &format!("svg .l.s{number}{{stroke:{colour}}}svg .d.s{number},svg .b.s{number}{{fill:{colour}}}");
+        if !dashes.is_empty() {
+            rules += &format!("svg .l.s{number}{{stroke-dasharray:{dashes}}}");
+        }
+    }
+    rules
+}
 
-/// A drawing without a legend as a file of its own.
+/// A drawing as a file of its own, in fixed colours on white.
 pub(crate) fn standalone(svg: &str) -> String {
-    let background = format!("<style>{STYLE}</style><rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>");
+    let rules = style(|name| LIGHT.iter().find(|colour| colour.0 == name).map_or_else(String::new, |colour| colour.1.to_owned()));
+    let background =
+        format!("<style>svg text{{font-family:sans-serif}}{rules}</style><rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>");
     let (head, rest) = svg.split_once('>').unwrap_or((svg, ""));
     format!("{}>{background}{rest}\n", head.replacen("<svg", "<svg xmlns=\"http://www.w3.org/2000/svg\"", 1))
 }
@@ -152,12 +215,29 @@ struct Frame {
     x: (f64, f64),
     y: (f64, f64),
     percent: bool,
+    /// Room for labels below the axis, beyond that of one line.
+    room: f64,
+    /// Whether labels are turned.
+    turned: bool,
 }
 
 impl Frame {
     fn new(axes: &Axes<'_>, x: (f64, f64), y: (f64, f64)) -> Self {
         let apart = |(low, high): (f64, f64)| if high > low { (low, high) } else { (low - 0.5, low + 0.5) };
-        Self { x: apart(x), y: apart(y), percent: axes.percent }
+        Self { x: apart(x), y: apart(y), percent: axes.percent, room: 0.0, turned: false }
+    }
+
+    /// Room for the names of groups: on their lines where they fit side by side, turned where they do not.
+    fn with_groups(mut self, groups: &[String]) -> Self {
+        let slot = (WIDTH - LEFT - RIGHT) / groups.len().max(1) as f64;
+        self.turned = groups.iter().flat_map(|group| group.lines()).any(|line| text_width(line) > slot - 4.0);
+        self.room = if self.turned {
+            let longest = groups.iter().map(|group| text_width(&in_one_line(group))).fold(0.0, f64::max);
+            (longest * TURN.to_radians().sin() - LABEL_LINE / 2.0).max(0.0)
+        } else {
+            LABEL_LINE * (groups.iter().map(|group| group.lines().count()).max().unwrap_or(1).max(1) - 1) as f64
+        };
+        self
     }
 
     fn at_x(&self, x: f64) -> f64 {
@@ -168,10 +248,12 @@ impl Frame {
         HEIGHT - BOTTOM - (y - self.y.0) / (self.y.1 - self.y.0) * (HEIGHT - TOP - BOTTOM)
     }
 
-    /// The opening tag, the grid and the names of the axes.
-    fn open(&self, axes: &Axes<'_>) -> String {
+    /// The opening tag, the grid, the names of the axes, and those of the series with a sample of their style where there are several.
+    fn open(&self, axes: &Axes<'_>, names: &[&str], sample: impl Fn(usize) -> String) -> String {
         let (title, bottom, right) = (escape(axes.title), HEIGHT - BOTTOM, WIDTH - RIGHT);
-        let mut out = format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{title}\">");
+        let (legend, rows) = legend(names, HEIGHT + self.room + LEGEND_ROW / 2.0, sample);
+        let height = HEIGHT + self.room + LEGEND_ROW * rows as f64;
+        let mut out = format!("<svg viewBox=\"0 0 {WIDTH} {height:.0}\" role=\"img\" aria-label=\"{title}\">{legend}");
         for tick in ticks(self.y, 6) {
             let y = self.at_y(tick);
             let label = if self.percent { short(100.0 * tick) } else { short(tick) };
@@ -180,15 +262,85 @@ impl Frame {
         }
         push(&mut out, format_args!("<line class=\"a\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{bottom}\" y2=\"{bottom}\"/>"));
         let (middle_x, middle_y) = ((LEFT + right) / 2.0, (TOP + bottom) / 2.0);
-        push(&mut out, format_args!("<text class=\"x n\" x=\"{middle_x}\" y=\"{}\">{}</text>", HEIGHT - 6.0, escape(axes.x)));
+        push(
+            &mut out,
+            format_args!("<text class=\"x n\" x=\"{middle_x}\" y=\"{:.1}\">{}</text>", HEIGHT + self.room - 6.0, escape(axes.x)),
+        );
         let place = format!("transform=\"rotate(-90 12 {middle_y})\" x=\"12\" y=\"{middle_y}\"");
         push(&mut out, format_args!("<text class=\"x n\" {place}>{}</text>", escape(axes.y)));
         out
     }
 
     fn x_label(&self, out: &mut String, x: f64, label: &str) {
-        push(out, format_args!("<text class=\"x\" x=\"{x:.1}\" y=\"{:.1}\">{}</text>", HEIGHT - BOTTOM + 16.0, escape(label)));
+        let y = HEIGHT - BOTTOM + 16.0;
+        if self.turned {
+            let (y, text) = (y - 3.0, escape(&in_one_line(label)));
+            push(out, format_args!("<text class=\"y\" transform=\"rotate(-{TURN} {x:.1} {y})\" x=\"{x:.1}\" y=\"{y}\">{text}</text>"));
+            return;
+        }
+        for (number, line) in label.lines().enumerate() {
+            let y = y + LABEL_LINE * number as f64;
+            push(out, format_args!("<text class=\"x\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>", escape(line)));
+        }
     }
+}
+
+/// The names of several series in rows from `top` on, and the number of rows.
+fn legend(names: &[&str], top: f64, sample: impl Fn(usize) -> String) -> (String, usize) {
+    if names.len() < 2 {
+        return (String::new(), 0);
+    }
+    let (mut out, mut x, mut row) = (String::new(), LEFT, 0);
+    for (number, name) in names.iter().enumerate() {
+        let width = 26.0 + text_width(name) + 18.0;
+        if x > LEFT && x + width > WIDTH {
+            (x, row) = (LEFT, row + 1);
+        }
+        let (y, sample) = (top + LEGEND_ROW * row as f64, sample(number % STYLES));
+        push(
+            &mut out,
+            format_args!("<g transform=\"translate({x:.1} {y:.1})\">{sample}<text x=\"26\" y=\"4\">{}</text></g>", escape(name)),
+        );
+        x += width;
+    }
+    (out, row + 1)
+}
+
+/// About how wide a text is at the size of labels; no font is at hand where the page is made.
+fn text_width(text: &str) -> f64 {
+    text.chars()
+        .map(|letter| {
+            if letter.is_ascii() {
+                6.3
+            } else if ('\u{2e80}'..'\u{ffff}').contains(&letter) {
+                11.5
+            } else {
+                7.2
+            }
+        })
+        .sum()
+}
+
+/// A label of bearable length.
+fn cut(label: &str) -> String {
+    cut_at(label, LONGEST_LABEL)
+}
+
+/// Both lines of a group's name in one; the second, which tells the size, stays whole.
+fn in_one_line(label: &str) -> String {
+    match label.split_once('\n') {
+        Some((name, size)) => format!("{} · {size}", cut_at(name, LONGEST_LABEL.saturating_sub(size.chars().count() + 3))),
+        None => cut(label),
+    }
+}
+
+/// At most `most` letters; an ellipsis stands for the rest.
+fn cut_at(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(most.saturating_sub(1)).collect();
+    kept + "…"
 }
 
 /// Drops points that are not finite and averages neighbours where there are too many; the first and the last point stay.
@@ -244,19 +396,6 @@ fn short(value: f64) -> String {
     }
 }
 
-fn with_legend<'a>(svg: &str, names: impl ExactSizeIterator<Item = &'a str>) -> String {
-    if names.len() < 2 {
-        return svg.to_owned();
-    }
-    let mut out = "<div class=\"legend\">".to_owned();
-    for (number, name) in names.enumerate() {
-        let sample =
-            format!("<svg viewBox=\"0 0 22 8\"><line class=\"l s{}\" x1=\"1\" x2=\"21\" y1=\"4\" y2=\"4\"/></svg>", number % STYLES);
-        push(&mut out, format_args!("<span>{sample}{}</span>", escape(name)));
-    }
-    out + "</div>" + svg
-}
-
 /// Text for HTML and SVG, inside and outside of quoted attributes.
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
@@ -306,5 +445,30 @@ mod tests {
         let axes = Axes { x_range: Some((0.0, 1.0)), y_range: Some((0.0, 1.0)), ..Axes::default() };
         let svg = lines(&axes, &[Series { name: "a".into(), points: vec![(0.0, 0.0), (1.0, 1.0)] }]);
         assert!(svg.contains("points=\"54.0,238.0 526.0,12.0\""), "{svg}");
+    }
+
+    fn height(svg: &str) -> f64 {
+        svg.split(['"', ' ']).nth(5).unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn labels_that_would_touch_are_turned_and_get_room() {
+        let groups = |name: &str| vec![name.to_owned(); 12];
+        let draw = |groups: &[String]| bars(&Axes::default(), groups, &["F1"], &[vec![Some(1.0); 12]]);
+        let (upright, two_lines, turned) = (draw(&groups("P17")), draw(&groups("P17\n390")), draw(&groups("long-tail relations\n390")));
+        assert!(!upright.contains("rotate(-60") && !two_lines.contains("rotate(-60") && turned.contains("rotate(-60"));
+        assert_eq!((height(&upright), height(&two_lines)), (HEIGHT, HEIGHT + LABEL_LINE));
+        assert!(height(&turned) > HEIGHT + 40.0 && turned.contains("long-tail relat… · 390"), "{turned}");
+    }
+
+    #[test]
+    fn a_legend_breaks_into_rows() {
+        let series =
+            |names: &[&str]| names.iter().map(|name| Series { name: (*name).into(), points: vec![(0.0, 1.0)] }).collect::<Vec<_>>();
+        let draw = |names: &[&str]| lines(&Axes::default(), &series(names));
+        assert_eq!(height(&draw(&["one"])), HEIGHT);
+        assert_eq!(height(&draw(&["one", "two"])), HEIGHT + LEGEND_ROW);
+        let long = "a name of some forty letters, as files are";
+        assert_eq!(height(&draw(&[long, long, "c"])), HEIGHT + 2.0 * LEGEND_ROW);
     }
 }

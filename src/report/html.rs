@@ -5,13 +5,19 @@ use std::path::Path;
 use minijinja::value::Serde;
 use minijinja::{Environment, Value, context};
 
-use super::chart::{Axes, bars, lines};
-use super::score_charts::{by_distance, by_evidence, by_mentions, confusion, precision_recall};
+use super::chart::{Axes, bars, lines, style};
+use super::plots::{Plot, plots};
 use super::{ReportData, Series};
-use crate::eval::{RecallAt, write_atomic};
+use crate::eval::{RecallAt, Scores, write_atomic};
 use crate::{Error, Result};
 
-const TEMPLATE: &str = include_str!("template.html");
+/// The pages and what they share.
+const TEMPLATES: [(&str, &str); 4] = [
+    ("report.html", include_str!("template.html")),
+    ("evaluation.html", include_str!("evaluation.html")),
+    ("head.html", include_str!("head.html")),
+    ("macros.html", include_str!("macros.html")),
+];
 /// Rows that the long tables show; the page says how many were left out.
 const MOST_ROWS: usize = 40;
 
@@ -20,25 +26,41 @@ const MOST_ROWS: usize = 40;
 /// # Errors
 /// A bug error if the template does not fit the data.
 pub fn render(data: &ReportData) -> Result<String> {
-    let mut pages = Environment::new();
-    pages.add_filter("percent", percent);
-    pages.add_filter("decimal", decimal);
-    pages.add_filter("duration", duration);
-    pages.add_filter("count", count);
-    // Values are escaped because the name ends in `.html`; only the drawings below are marked as safe.
-    pages.add_template("report.html", TEMPLATE).map_err(|error| as_bug(&error))?;
-    let page = pages.get_template("report.html").map_err(|error| as_bug(&error))?;
     let shown = cut(data);
-    page.render(context! {
+    let title = if data.title.is_empty() { "Run report" } else { &data.title };
+    let values = context! {
+        title,
         data => Value::from(Serde(&shown)),
         left_out_dropped => data.dropped.len() - shown.dropped.len(),
         left_out_relations => relations(data) - relations(&shown),
         tiles => tiles(data),
         keeps => data.ranker.iter().map(|at| at.keep.to_string()).collect::<Vec<_>>(),
-        version => env!("CARGO_PKG_VERSION"),
         charts => charts(data),
-    })
-    .map_err(|error| as_bug(&error))
+    };
+    page("report.html", values)
+}
+
+/// One of the pages, filled in.
+pub(super) fn page(name: &str, values: Value) -> Result<String> {
+    let mut pages = Environment::new();
+    pages.add_filter("percent", percent);
+    pages.add_filter("decimal", decimal);
+    pages.add_filter("duration", duration);
+    pages.add_filter("count", count);
+    // Values are escaped because the names end in `.html`; only drawings and their rules are marked as safe.
+    for (name, text) in TEMPLATES {
+        pages.add_template(name, text).map_err(|error| as_bug(&error))?;
+    }
+    let drawings = Value::from_safe_string(style(|name| format!("var(--{name})")));
+    let common = context! { version => env!("CARGO_PKG_VERSION"), drawings };
+    let page = pages.get_template(name).map_err(|error| as_bug(&error))?;
+    page.render(context! { ..values, ..common }).map_err(|error| as_bug(&error))
+}
+
+/// Charts for a page: `chart` escapes every text that it draws.
+pub(super) fn shown(plots: Vec<Plot>) -> Vec<Value> {
+    let safe = |plot: Plot| context! { title => plot.title, definition => plot.definition, svg => Value::from_safe_string(plot.svg) };
+    plots.into_iter().map(safe).collect()
 }
 
 /// Writes the page.
@@ -96,6 +118,14 @@ fn tiles(data: &ReportData) -> Vec<(String, String, String)> {
 /// All drawings by name, marked as safe: `chart` escapes every text it draws.
 fn charts(data: &ReportData) -> Value {
     let safe = |svg: String| if svg.is_empty() { Value::from(()) } else { Value::from_safe_string(svg) };
+    let scores = Scores {
+        split: "dev".to_owned(),
+        curve: data.curve.clone(),
+        breakdown: data.breakdown.clone().unwrap_or_default(),
+        confusion: data.confusion.clone(),
+        ..Scores::default()
+    };
+    let (curve, groups): (Vec<_>, Vec<_>) = plots(&scores, None).into_iter().partition(|plot| plot.name == "precision-recall");
     context! {
         losses => stages(data).into_iter().map(|(stage, svg)| context! { stage, svg => Value::from_safe_string(svg) }).collect::<Vec<_>>(),
         learning => safe(lines(
@@ -104,11 +134,8 @@ fn charts(data: &ReportData) -> Value {
         )),
         ranker => safe(ranker_recall(data)),
         noise => safe(noise_shares(data)),
-        curve => safe(precision_recall("dev", &data.curve)),
-        distance => safe(data.breakdown.as_ref().map(by_distance).unwrap_or_default()),
-        mentions => safe(data.breakdown.as_ref().map(by_mentions).unwrap_or_default()),
-        evidence => safe(data.breakdown.as_ref().map(by_evidence).unwrap_or_default()),
-        confusion => safe(confusion(&data.confusion)),
+        curve => safe(curve.into_iter().map(|plot| plot.svg).collect()),
+        groups => shown(groups),
     }
 }
 

@@ -182,7 +182,7 @@ fn full_page() {
         assert!(page.contains(expected), "{expected} is missing");
     }
     assert!(page.contains("40 shown, 20 more left out.") && page.contains("40 shown, 17 more left out."));
-    assert_eq!(page.matches("<figure").count(), 4 + 4 + 4);
+    assert_eq!(page.matches("<figure").count(), 4 + 4 + 8);
     assert!(!page.contains("http:") && !page.contains("https:") && !page.contains("<script"), "the page needs no network");
     if let Some(path) = std::env::var_os("DOCRE_REPORT_SAMPLE") {
         write_report(Path::new(&path), &sample()).unwrap();

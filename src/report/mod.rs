@@ -4,19 +4,22 @@
 
 mod chart;
 mod data;
+mod evaluation;
 mod html;
 mod metrics;
 mod model_card;
 mod paper;
-mod score_charts;
+mod plots;
+mod png;
 mod tensorboard;
 
 pub use data::{
     DroppedLabel, Entry, LossCurve, ReferenceRow, ReportData, ScoreRow, Series, StageTime, TextPart, TextRole, sentences_of_pair,
 };
+pub use evaluation::EvaluationPage;
 pub use html::{render, write_report};
 pub use metrics::{MetricLine, MetricsWriter, read_metrics};
 pub use model_card::{CardScore, ModelCard};
 pub use paper::docred_results;
-pub use score_charts::write_plots;
+pub use plots::write_plots;
 pub use tensorboard::EventWriter;

@@ -98,10 +98,12 @@ impl DocumentEncoder {
         Ok(Self(GroupEncoder::new(schema::shard_schema())?))
     }
 
-    pub(super) fn encode(&mut self, documents: &[EncodedDocument]) -> Result<DocumentGroup> {
+    pub(super) fn encode(&mut self, documents: Vec<EncodedDocument>) -> Result<DocumentGroup> {
         let mut totals = Totals::default();
         documents.iter().for_each(|document| totals.add(document));
-        let batch = columns::to_batch(documents).map_err(|error| Error::Bug(format!("building a row group: {error}")))?;
+        let batch = columns::to_batch(&documents).map_err(|error| Error::Bug(format!("building a row group: {error}")))?;
+        // Their words are single strings, ten times the size of the columns; pages are made without them.
+        drop(documents);
         Ok(DocumentGroup { group: self.0.encode(&batch)?, totals })
     }
 }
@@ -170,13 +172,12 @@ pub(super) fn write_documents(
     for document in documents {
         pending.push(document?);
         if pending.len() == options.group_rows(row) {
-            writer.push(encoder.encode(&pending)?)?;
             row += pending.len();
-            pending.clear();
+            writer.push(encoder.encode(std::mem::take(&mut pending))?)?;
         }
     }
     if !pending.is_empty() {
-        writer.push(encoder.encode(&pending)?)?;
+        writer.push(encoder.encode(pending)?)?;
     }
     writer.finish()
 }

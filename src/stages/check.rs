@@ -17,11 +17,12 @@ pub fn survey_files(files: &[Input], read: &ReadOptions, tokenizer: Option<&Path
     let mut survey = Survey::default();
     for file in files {
         survey.file(&file.path);
-        file.read(read, &mut |document| {
+        let summary = file.read(read, &mut |document| {
             let length = tokenizer.as_mut().map_or_else(|| Ok(document.num_words()), |tokenizer| input_length(&document, tokenizer))?;
             survey.document(&document, length);
             Ok(())
         })?;
+        survey.end_file(&summary);
     }
     Ok(SurveyReport(survey.finish()))
 }

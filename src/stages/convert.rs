@@ -2,7 +2,10 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::LazyLock;
 
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
 use serde::Serialize;
 
 use super::input::Input;
@@ -17,6 +20,21 @@ pub enum Form {
     Text(Format),
     /// A table of typed columns.
     Parquet,
+}
+
+impl ValueEnum for Form {
+    fn value_variants<'a>() -> &'a [Self] {
+        static ALL: LazyLock<Vec<Form>> =
+            LazyLock::new(|| Format::value_variants().iter().map(|&format| Form::Text(format)).chain([Form::Parquet]).collect());
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        match self {
+            Self::Text(format) => format.to_possible_value(),
+            Self::Parquet => Some(PossibleValue::new("parquet").help("A table of typed columns")),
+        }
+    }
 }
 
 /// What was converted.
@@ -126,6 +144,14 @@ mod tests {
             Form::Text(format) => drop(format.read(path, &ReadOptions::default(), &mut each).unwrap()),
         }
         documents
+    }
+
+    #[test]
+    fn every_format_has_a_name() {
+        let names: Vec<_> =
+            Form::value_variants().iter().filter_map(|form| Some(form.to_possible_value()?.get_name().to_owned())).collect();
+        assert_eq!(names, ["docred", "cdr", "gda", "biored", "pubtator", "chemdisgene", "jsonl", "parquet"]);
+        assert_eq!(Form::from_str("biored", false), Ok(Form::Text(Format::Biored)));
     }
 
     /// Around all formats and back: nothing is lost of what all of them can say.

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::corpus::{Candidate, Document, Entity, Fact, LabelledPair, Mention, Provenance, read_all_eog, read_gold};
+use crate::corpus::{
+    Candidate, Document, Entity, Fact, LabelledPair, Mention, MeshTree, Provenance, filter_hypernyms, read_all_eog, read_gold,
+};
 use crate::eval::{
-    self, CompareOptions, Comparison, EvaluateOptions, FactSet, FactSets, Gold, MeshTree, OverSeeds, Prediction, Ranking, Scorer, Scores,
-    compare, decide_scores, filter_hypernyms, on_listed_pairs, over_seeds, rank_scores, read_predictions, score_listed,
+    self, CompareOptions, Comparison, EvaluateOptions, FactSet, FactSets, Gold, OverSeeds, Prediction, Ranking, Scorer, Scores, compare,
+    decide_scores, on_listed_pairs, over_seeds, rank_scores, read_predictions, score_listed,
 };
 use crate::shards::DocumentStore;
 use crate::text::{EncodedCandidate, EncodedDocument};

@@ -26,15 +26,15 @@ pub fn read_pubtator(path: &Path, options: &ReadOptions, each: &mut dyn FnMut(Do
     let mut intake = Intake::default();
     let work = |record: super::records::Record<'_>| {
         let (annotated, place) = parse(path, record)?;
-        let (mut document, _) = annotated.document(&place, types)?;
+        let (mut document, others) = annotated.document(&place, types)?;
         if let Some(tree) = &options.mesh {
             tree.exclude(&mut document);
         }
         check_relations(&document, options.relations.as_ref())?;
-        Ok(document)
+        Ok((document, others.repeated))
     };
-    read_records(path, Unit::Paragraph, &work, &mut |document| {
-        intake.take(path, &document, 0)?;
+    read_records(path, Unit::Paragraph, &work, &mut |(document, repeated)| {
+        intake.take(path, &document, repeated)?;
         each(document)
     })?;
     Ok(intake.summary)

@@ -1,0 +1,210 @@
+//! Every reader with a good file of its own.
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::path::Path;
+
+use docre::Result;
+use docre::corpus::label::Matching;
+use docre::corpus::{Document, FactBase, Format, MeshTree, ReadOptions, load_relations};
+use docre::eval::{FactSet, Prediction, ScoreRow, ScoreWriter, read_predictions, read_scores, write_zip};
+use docre::shards::{DocumentStore, Manifest, StoreOptions, read_document_table};
+use docre::stages::{Form, Input, PrepareJob, convert};
+use docre::text::Tokenizer;
+use docre::torch::encoder::WordVectors;
+
+/// A reader under test.
+pub struct Target {
+    /// Name of its file.
+    pub name: &'static str,
+    /// A good file.
+    pub good: Vec<u8>,
+    /// How it is read.
+    pub read: fn(&Path) -> Result<()>,
+    /// Exit codes that a bad file may end with.
+    pub codes: &'static [u8],
+}
+
+const DOCRED: &str = r#"[{"title": "a", "sents": [["Ada", "ran", "a", "mill", "."], ["She", "left", "Leeds", "."]],
+ "vertexSet": [[{"name": "Ada", "sent_id": 0, "pos": [0, 1], "type": "PER", "kb_id": "Q1"}, {"name": "She", "sent_id": 1, "pos": [0, 1], "type": "PER"}],
+  [{"name": "Leeds", "sent_id": 1, "pos": [2, 3], "type": "LOC"}]],
+ "labels": [{"h": 0, "t": 1, "r": "P1", "evidence": [1]}], "candidates": [{"h": 0, "t": 1}, {"h": 1, "t": 0, "excluded": true}]},
+ {"title": "b \u00e9\n", "sents": [], "vertexSet": []}]"#;
+const JSONL: &str = concat!(
+    r#"{"title": "a", "text": "Ada ran Ünit 7. She left it.", "entities": [{"id": "Q1", "type": "PER", "mentions": [{"start": 0, "end": 3}]}, {"type": "ORG", "mentions": [{"start": 8, "end": 14}]}], "facts": [{"head": 0, "tail": 1, "relation": "runs"}]}"#,
+    "\n",
+    r#"{"title": "b", "sentences": [["Ada", "ran"], ["it"]], "entities": [{"mentions": [{"sentence": 0, "start": 0, "end": 2, "type": "X"}]}], "candidates": []}"#,
+    "\n"
+);
+const PUBTATOR: &str = "7|t|Aspirin and ulcers.\n7|a|Ulcers follow ünder aspirin. Pain too.\n7\t0\t7\tAspirin\tChemical\tD1\n\
+                        7\t12\t18\tulcers\tDisease\tD2|D3\n7\t49\t53\tPain\tDisease\tD4\n7\tCID\tD1\tD3\n\n8|t|Bare.\n";
+const CHEMDISGENE: &str = r#"[{"docid": "1", "title": "ABC1 eases pain.", "abstract": "Aspirin X.", "entity": [
+ {"start": 0, "end": 4, "mention": "ABC1", "type": "Gene", "id": "7;8"}, {"start": 11, "end": 15, "mention": "pain", "type": "Disease", "id": "D1"}],
+ "relation": [{"type": "gd", "subj": "D1", "obj": "8"}]}]"#;
+const EOG: &str = "77\tAspirin and ulcers .|Ulcers follow it .\t1:CID:2\tL2R\tNON-CROSS\t0-1\t2-3\tD1\tAspirin|it\tChemical\t0:6\t1:7\t0:1\tD2\tulcers\tDisease\t2\t3\t0\t\
+                   not_include\tL2R\tCROSS\t0-1\t5-6\tD1\tAspirin|it\tChemical\t0:6\t1:7\t0:1\tD3\tfollow\tDisease\t5\t6\t1\n";
+const ITEMS: &str = "{\"id\": \"Q1\", \"label\": \"ada\", \"aliases\": [\"Lovelace\"], \"claims\": {\"P1\": [\"Q2\"]}}\n{\"id\": \"Q2\", \"label\": \"Rome\"}\n";
+const TREE: &str = "Tree\tUi\tName\nC10.5\tD1\tbroad\nC10.5.2\tD2\tnarrow\n";
+
+const RELATIONSHIPS: &str = "7\tcd\tD1\tD3\n7\tcd\tD1\tD2\n";
+/// Two documents that state the same fact, so that the fact index is not empty.
+const TWINS: &str = concat!(
+    r#"{"title": "a", "sentences": [["Ada", "ran"], ["it"]], "entities": [{"mentions": [{"sentence": 0, "start": 0, "end": 1, "type": "X"}]}, {"mentions": [{"sentence": 1, "start": 0, "end": 1, "type": "Y"}]}], "facts": [{"head": 0, "tail": 1, "relation": "P1", "evidence": [0, 1]}]}"#,
+    "\n",
+    r#"{"title": "b", "sentences": [["Ada", "left", "it"]], "entities": [{"mentions": [{"sentence": 0, "start": 0, "end": 1, "type": "X"}]}, {"mentions": [{"sentence": 0, "start": 2, "end": 3, "type": "Y"}]}], "facts": [{"head": 0, "tail": 1, "relation": "P1"}]}"#,
+    "\n"
+);
+const PREDICTIONS: &str = r#"[{"title": "a", "h_idx": 0, "t_idx": 1, "r": "P1", "evidence": [0, 1], "score": 0.5}, {"title": "b", "h_idx": 1, "t_idx": 0, "r": "P2"}]"#;
+const VOCABULARY: &str = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nada\nran\n##n\nit\n";
+const VECTORS: &str = "ada 0.1 -2 3e-1\nran 1 2 3\nit -0.5 0 .5\n";
+
+fn read(format: Format, path: &Path) -> Result<()> {
+    format.read(path, &ReadOptions::default(), &mut |document| check(&document)).map(drop)
+}
+
+/// Whatever a reader gives out holds together.
+fn check(document: &Document) -> Result<()> {
+    for mention in document.entities.iter().flat_map(|entity| &entity.mentions) {
+        assert!(mention.start < mention.end && mention.end <= document.sentences[mention.sentence].len());
+    }
+    let count = document.entities.len();
+    assert!(document.entities.iter().all(|entity| !entity.mentions.is_empty()));
+    let asked: std::collections::HashSet<_> = document.asked_pairs().into_iter().collect();
+    assert!(asked.iter().all(|&(head, tail)| head != tail && head < count && tail < count));
+    assert!(document.facts().iter().all(|fact| asked.contains(&(fact.head, fact.tail))));
+    Ok(())
+}
+
+fn gzip(text: &str) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(text.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn table(folder: &Path) -> Vec<u8> {
+    let (source, table) = (folder.join("source.jsonl"), folder.join("source.parquet"));
+    fs_err::write(&source, JSONL).unwrap();
+    convert(Form::Text(Format::Jsonl), &source, Form::Parquet, &table, &ReadOptions::default()).unwrap();
+    fs_err::read(table).unwrap()
+}
+
+fn zip(folder: &Path) -> Vec<u8> {
+    let (list, zip) = (folder.join("source.json"), folder.join("source.zip"));
+    fs_err::write(&list, PREDICTIONS).unwrap();
+    let predictions: Vec<Prediction> = read_predictions(&list).unwrap();
+    write_zip(&zip, &predictions).unwrap();
+    fs_err::read(zip).unwrap()
+}
+
+fn scores(folder: &Path) -> Vec<u8> {
+    let path = folder.join("source-scores.parquet");
+    let mut writer = ScoreWriter::create(&path).unwrap();
+    for number in 0..40 {
+        let row = ScoreRow { title: "a", head: number % 4, tail: number % 3 + 4, relation: "P1", score: 0.1 * number as f32 };
+        writer.push(row).unwrap();
+    }
+    writer.finish(&path).unwrap();
+    fs_err::read(path).unwrap()
+}
+
+/// Folders of shards, one for each target that breaks a file in it.
+fn shards(folder: &Path) {
+    let (source, vocabulary, relations) = (folder.join("twins.jsonl"), folder.join("twins-vocab.txt"), folder.join("twins-rel.json"));
+    fs_err::write(&source, TWINS).unwrap();
+    fs_err::write(&vocabulary, VOCABULARY).unwrap();
+    fs_err::write(&relations, r#"{"P1": "one"}"#).unwrap();
+    for name in ["shard", "index", "manifest"] {
+        let job = PrepareJob {
+            inputs: &[Input { path: source.clone(), format: Format::Jsonl }],
+            read: &ReadOptions::default(),
+            output: &folder.join(name),
+            tokenizer: &vocabulary,
+            lowercase: false,
+            relations: &load_relations(&relations).unwrap(),
+            exclude: &HashSet::new(),
+            shard_rows: None,
+        };
+        job.run().unwrap();
+    }
+}
+
+/// Opens the folder of a broken file as if its manifest were that of this very file, so that the reader sees it at all.
+fn open_as_if_whole(path: &Path) -> Result<()> {
+    let (folder, manifest) = (path.parent().unwrap(), path.with_file_name("manifest.json"));
+    let mut value: serde_json::Value = serde_json::from_slice(&fs_err::read(&manifest).unwrap()).unwrap();
+    let bytes = fs_err::read(path).unwrap();
+    let entry = if value["shards"][0]["file"] == path.file_name().unwrap().to_str().unwrap() {
+        &mut value["shards"][0]
+    } else {
+        &mut value["fact_index"]
+    };
+    entry["bytes"] = bytes.len().into();
+    entry["blake3"] = blake3::hash(&bytes).to_hex().as_str().into();
+    fs_err::write(&manifest, value.to_string()).unwrap();
+    open_store(folder)
+}
+
+fn open_store(folder: &Path) -> Result<()> {
+    let store = DocumentStore::open(folder, StoreOptions { with_words: true, verify: true })?;
+    for row in 0..store.len() {
+        let document = store.get(row);
+        assert!(document.facts.iter().all(|fact| (fact.head.max(fact.tail) as usize) < document.entities.len()));
+    }
+    let index = store.fact_index()?;
+    for instance in (0..index.num_keys()).flat_map(|key| index.instances(key)) {
+        assert!((instance.row as usize) < store.len());
+    }
+    Ok(())
+}
+
+/// All readers; what they need beside their file is written into `folder`.
+pub fn targets(folder: &Path) -> Vec<Target> {
+    const DATA: &[u8] = &[65];
+    // A manifest can name files that do not exist, and a tokenizer can be of a kind that is not read.
+    const FILES: &[u8] = &[65, 74];
+    const KINDS: &[u8] = &[65, 64];
+    fs_err::write(folder.join("distant_relationships.tsv"), RELATIONSHIPS).unwrap();
+    fs_err::write(folder.join("texts.pubtator"), PUBTATOR).unwrap();
+    shards(folder);
+    let bytes = |name, good: Vec<u8>, read| Target { name, good, read, codes: DATA };
+    let text = |name, good: &str, read| bytes(name, good.as_bytes().to_vec(), read);
+    let made = |name: &str| fs_err::read(folder.join(name)).unwrap();
+    let tokenizer = |path: &Path| Tokenizer::load(path, None).map(drop);
+    vec![
+        text("docred.json", DOCRED, |path| read(Format::Docred, path)),
+        bytes("docred.json.gz", gzip(DOCRED), |path| read(Format::Docred, path)),
+        text("lines.jsonl", JSONL, |path| read(Format::Jsonl, path)),
+        text("abstracts.txt", PUBTATOR, |path| read(Format::Pubtator, path)),
+        text("human.json", CHEMDISGENE, |path| read(Format::Chemdisgene, path)),
+        text("distant.pubtator", PUBTATOR, |path| read(Format::Chemdisgene, path)),
+        text("texts_relationships.tsv", RELATIONSHIPS, |path| read(Format::Chemdisgene, &path.with_file_name("texts.pubtator"))),
+        text("pairs.data", EOG, |path| read(Format::Cdr, path)),
+        bytes("table.parquet", table(folder), |path| read_document_table(path, &mut |document| check(&document)).map(drop)),
+        text("items.jsonl", ITEMS, |path| FactBase::load_with(path, Matching::Alias).map(drop)),
+        text("facts.json", r#"[["Ada", "Rome", "P1"], ["Rome", "Ada", "P2"]]"#, |path| FactBase::load(path).map(drop)),
+        text("facts.tsv", "Ada\tRome\tP1\nRome\tAda\tP2\n", |path| FactBase::load_with(path, Matching::Folded).map(drop)),
+        text("train.fact", r#"[["Ada", "Rome", "P1"], ["Rome", "Ada", "P2"]]"#, |path| FactSet::load(path).map(drop)),
+        text("train-documents.fact", DOCRED, |path| FactSet::load(path).map(drop)),
+        text("rel_info.json", r#"{"P1": "one", "P2": "two"}"#, |path| load_relations(path).map(drop)),
+        text("rel2id.json", r#"{"Na": 0, "P1": 2, "P2": 1}"#, |path| load_relations(path).map(drop)),
+        text("tree.txt", TREE, |path| MeshTree::load(path).map(drop)),
+        text("result.json", PREDICTIONS, |path| read_predictions(path).map(drop)),
+        bytes("result.zip", zip(folder), |path| read_predictions(path).map(drop)),
+        bytes("scores.parquet", scores(folder), |path| read_scores(path, &mut |_, _| Ok(())).map(drop)),
+        bytes("shard/train-00000-of-00001.parquet", made("shard/train-00000-of-00001.parquet"), open_as_if_whole),
+        bytes("index/facts.parquet", made("index/facts.parquet"), open_as_if_whole),
+        Target {
+            codes: FILES,
+            ..bytes("manifest/manifest.json", made("manifest/manifest.json"), |path| {
+                Manifest::read(path.parent().unwrap())?;
+                open_store(path.parent().unwrap())
+            })
+        },
+        Target { codes: KINDS, ..text("vocab.txt", VOCABULARY, tokenizer) },
+        Target { codes: KINDS, ..bytes("tokenizer.json", made("shard/tokenizer/tokenizer.json"), tokenizer) },
+        Target { codes: KINDS, ..text("vectors.txt", VECTORS, tokenizer) },
+        text("table-of-vectors.txt", VECTORS, |path| {
+            WordVectors::load(path, &["ada".to_owned(), "it".to_owned(), "x".to_owned()]).map(drop)
+        }),
+    ]
+}
