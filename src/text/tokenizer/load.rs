@@ -64,6 +64,8 @@ fn unsupported(path: &Path, what: &str) -> Error {
 /// Opens a `tokenizer.json`. Truncation and padding are taken off: views do that themselves.
 fn open_json(path: &Path, lowercase: Option<bool>) -> Result<Opened> {
     let bytes = fs_err::read(path)?;
+    // The library panics over JSON that breaks off inside a decoder; what is JSON it refuses in words.
+    serde_json::from_slice::<serde_json::Value>(&bytes).map_err(|error| DataError::new(path, format!("not JSON: {error}")))?;
     let mut tokenizer = tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| DataError::new(path, error.to_string()))?;
     tokenizer.with_padding(None);
     tokenizer.with_truncation(None).map_err(|error| DataError::new(path, error.to_string()))?;

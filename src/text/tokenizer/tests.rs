@@ -164,6 +164,21 @@ fn clear_refusals() {
 }
 
 /// The ids that the published DSDocRE code makes of three documents, markers taken out, equal ours.
+/// The library panics where the JSON breaks off inside a decoder (found by `tests/fuzz`).
+#[test]
+fn a_saved_tokenizer_cut_anywhere_is_refused() {
+    let temp = temp();
+    let tokenizer = Tokenizer::load(&bert_folder(temp.path(), "bert-uncased"), None).unwrap();
+    tokenizer.save(&temp.path().join("saved")).unwrap();
+    let whole = fs_err::read(temp.path().join("saved/tokenizer.json")).unwrap();
+    let decoder = whole.windows(9).position(|bytes| bytes == b"\"decoder\"").unwrap();
+    let path = temp.path().join("cut.json");
+    for end in (decoder..decoder + 90).chain([0, whole.len() / 3, whole.len() - 2]) {
+        fs_err::write(&path, &whole[..end]).unwrap();
+        assert_eq!(Tokenizer::load(&path, None).unwrap_err().exit_code(), 65, "cut at {end}");
+    }
+}
+
 #[test]
 fn pieces_equal_the_reference() {
     let Some(shared) = std::env::var_os("DOCRE_SHARED").map(PathBuf::from) else {
