@@ -11,7 +11,7 @@ if [ ! -e "$venv/ready" ]; then
         $sudo apt-get update -qq
         $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv >/dev/null
     fi
-    rm -rf "$venv"
+    rm -rf "$cache"/interop-* # those of earlier versions too
     python3 -m venv "$venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check 'torch==2.11.0' 'transformers==4.57.1' 'numpy<3' safetensors 'pyarrow==26.0.1' 'datasets==4.4.1'
     touch "$venv/ready"
