@@ -186,10 +186,11 @@ impl Context<'_> {
             pairs.insert((head, tail));
         }
         let kept = self.kept(&encoded);
-        let found = Found { document: &document, encoded: &encoded, predictions: &predictions, kept, elsewhere: self.elsewhere()? };
+        let (elsewhere, truth) = (self.elsewhere()?, self.truth()?);
+        let found = Found { document: &document, encoded: &encoded, predictions: &predictions, kept, elsewhere, truth };
         let mut about = Vec::new();
         for (head, tail) in pairs.into_iter().filter(asked) {
-            let mut pair = self.pair((head, tail), &found)?;
+            let mut pair = self.pair((head, tail), &found);
             if let Some(relation) = &relation {
                 pair.labels.retain(|label| label.relation == *relation);
                 pair.predictions.retain(|fact| fact.relation == *relation);
@@ -274,11 +275,10 @@ impl Context<'_> {
         Ok(found)
     }
 
-    fn pair(&self, (head, tail): (usize, usize), found: &Found) -> Result<ExplainedPair> {
+    fn pair(&self, (head, tail): (usize, usize), found: &Found) -> ExplainedPair {
         let ranked = found.encoded.kept.as_deref().unwrap_or_default();
         let place = ranked.iter().position(|pair| (pair.head as usize, pair.tail as usize) == (head, tail));
         let facts = found.document.facts();
-        let truth = self.truth()?;
         let labels = (0..).zip(facts).filter(|(_, fact)| (fact.head, fact.tail) == (head, tail));
         let labels = labels.map(|(number, fact)| {
             let same = |other: &&Prediction| (other.h_idx, other.t_idx, &other.r) == (head, tail, &fact.relation);
@@ -292,7 +292,7 @@ impl Context<'_> {
                 relation: fact.relation.clone(),
                 name: self.relation_name(&fact.relation),
                 evidence: fact.evidence.clone(),
-                truth: truth.as_ref().and_then(|truth| truth.of(&found.document.title, number)),
+                truth: found.truth.as_ref().and_then(|truth| truth.of(&found.document.title, number)),
                 elsewhere: others.iter().take(TITLES).map(|&row| self.store.title(row as usize).to_owned()).collect(),
                 elsewhere_count: others.len(),
                 missed_by: found
@@ -315,7 +315,7 @@ impl Context<'_> {
             right: found.document.facts.is_some().then(|| labels.iter().any(|label| label.relation == fact.r)),
         });
         let named = |entity: usize| sentences_of(&found.document.entities[entity]);
-        Ok(ExplainedPair {
+        ExplainedPair {
             head,
             tail,
             rank: place.map(|place| place + 1),
@@ -325,7 +325,7 @@ impl Context<'_> {
             predictions: predictions.collect(),
             labels,
             text: Vec::new(),
-        })
+        }
     }
 
     fn relation_name(&self, id: &str) -> String {
@@ -347,6 +347,7 @@ struct Found<'a> {
     predictions: &'a BTreeMap<&'static str, Vec<Prediction>>,
     kept: Option<usize>,
     elsewhere: Vec<(Instance, BTreeSet<u32>)>,
+    truth: Option<Truth>,
 }
 
 fn name_of(entity: &Entity) -> &str {
