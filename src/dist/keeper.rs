@@ -2,8 +2,8 @@
 //!
 //! Under a launcher the program splits in two before it does anything. The child is the rank; the parent only waits, passes signals on, and
 //! ends as the child did. Where the child was killed (out of memory, `kill -9`, a crash in a library), or left in the middle of its work (a
-//! library called `_exit`), the parent says so and ends with 71, which the launcher then gives as the exit code of the whole job. Not for a single process, which nobody waits for, and not for ranks
-//! that hang: the watchdog finds those.
+//! library called `_exit`), the parent says so and ends with 71, which the launcher then gives as the exit code of the whole job. Not for a
+//! single process, which nobody waits for, and not for ranks that hang: the watchdog finds those.
 
 use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};

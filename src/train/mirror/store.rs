@@ -1,4 +1,4 @@
-//! Where a mirror lies: a folder, or an object store.
+//! Where a mirror lies: a folder; another kind of store is one more implementer of the trait.
 //!
 //! Keys are names with `/` between, relative to the mirror's own root. Not for what the names mean (`mirror`).
 
