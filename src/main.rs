@@ -1,7 +1,5 @@
 //! `docre-pretrain`: parse, run, turn an error into an exit code.
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
+fn main() {
     docre::cli::main()
 }

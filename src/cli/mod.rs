@@ -13,9 +13,8 @@ mod training;
 mod verifying;
 mod watch;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::panic::catch_unwind;
-use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -135,19 +134,33 @@ impl Verb {
 /// What a shell reports of a program that SIGPIPE has ended.
 const READER_GONE: i32 = 141;
 
-/// Parses the arguments, runs the verb, reports an error, and gives the exit code.
-pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+/// Parses the arguments, runs the verb, reports an error, and ends the process with its exit code.
+pub fn main() -> ! {
+    let cli = Cli::try_parse().unwrap_or_else(|answer| {
+        let _ = answer.print();
+        leave(answer.exit_code() as u8)
+    });
     let_readers_go();
-    match keep() {
-        Ok(Some(code)) => return ExitCode::from(code),
-        Ok(None) => {}
-        Err(error) => return ExitCode::from(report(&error)),
-    }
-    match catch_unwind(|| cli.verb.run()) {
-        Ok(Ok(())) => ExitCode::SUCCESS,
-        Ok(Err(error)) => ExitCode::from(report(&error)),
-        Err(_told) => ExitCode::from(Error::Bug(String::new()).exit_code()),
+    let code = match keep() {
+        Ok(Some(code)) => code,
+        Ok(None) => match catch_unwind(|| cli.verb.run()) {
+            Ok(Ok(())) => 0,
+            Ok(Err(error)) => report(&error),
+            Err(_told) => Error::Bug(String::new()).exit_code(),
+        },
+        Err(error) => report(&error),
+    };
+    leave(code)
+}
+
+/// Ends the process at once. Nothing is left to tidy up that the system would not: libtorch's registries, whose destructors would run now,
+/// take longer to take apart than a split takes to score.
+fn leave(code: u8) -> ! {
+    let _ = std::io::stdout().flush();
+    // SAFETY: plain calls; C's streams are flushed, for what libraries printed.
+    unsafe {
+        libc::fflush(std::ptr::null_mut());
+        libc::_exit(code.into())
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use super::shared::{Machine, write_json};
+use super::shared::{Machine, print_all, write_json};
 use crate::corpus::Format;
 use crate::eval::{CompareOptions, Scorer, to_csv, write_atomic};
 use crate::report::{EvaluationPage, write_plots};
@@ -174,7 +174,7 @@ impl Evaluate {
         for warning in &evaluation.scores.warnings {
             eprintln!("warning: {warning}");
         }
-        println!("{evaluation}");
+        print_all(format!("{evaluation}\n").as_bytes())?;
         self.write(&evaluation)
     }
 

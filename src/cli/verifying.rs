@@ -66,7 +66,7 @@ impl Probe {
 /// `bench`.
 #[derive(Debug, Args)]
 pub struct Bench {
-    /// prepare, score, pretrain, finetune (all when absent), or systems: a table of all systems on the same documents
+    /// prepare, score, pretrain, finetune, evaluate (all when absent), or systems: a table of all systems on the same documents
     names: Vec<String>,
     /// Encoder preset
     #[arg(long, value_name = "E", default_value = "tiny")]

@@ -2,7 +2,9 @@
 //!
 //! DocRED's JSON, JSONL and Parquet all end here; each names its fields in its own way. Not for: parsing.
 
-use std::{collections::HashMap, path::Path};
+use std::path::Path;
+
+use ahash::{AHashMap, AHashSet};
 
 use super::reading::unknown_relation;
 use super::{Candidate, Document, Entity, Fact, Mention, Provenance, RelationSet};
@@ -122,6 +124,9 @@ impl Check<'_> {
     }
 }
 
+/// Gives the name of a field, which only an error asks for.
+type Field<'a> = &'a dyn Fn() -> String;
+
 struct Place<'a> {
     check: &'a Check<'a>,
     title: &'a str,
@@ -143,25 +148,25 @@ impl Place<'_> {
             return Err(self.error((fields.entity)(index), "the entity has no mentions".to_owned(), hint));
         }
         let mentions = raw.mentions.into_iter().enumerate();
-        let mentions = mentions.map(|(at, mention)| self.mention(&(fields.mention)(index, at), mention, lengths));
+        let mentions = mentions.map(|(at, mention)| self.mention(&|| (fields.mention)(index, at), mention, lengths));
         Ok(Entity { mentions: mentions.collect::<Result<_>>()?, knowledge_base_id: raw.id })
     }
 
-    fn mention(&self, path: &str, raw: UncheckedMention, lengths: &[usize]) -> Result<Mention> {
+    fn mention(&self, path: Field, raw: UncheckedMention, lengths: &[usize]) -> Result<Mention> {
         let fields = self.check.fields;
-        let sentence = self.index(format!("{path}.{}", fields.sentence), raw.sentence, lengths.len(), "sentences")?;
-        let (start, end) = self.span(format!("{path}.{}", fields.span), &raw.span, sentence, lengths[sentence])?;
+        let sentence = self.index(&|| format!("{}.{}", path(), fields.sentence), raw.sentence, lengths.len(), "sentences")?;
+        let (start, end) = self.span(&|| format!("{}.{}", path(), fields.span), &raw.span, sentence, lengths[sentence])?;
         if raw.entity_type.is_empty() {
             let hint = "give the mention a type, such as `MISC`";
-            return Err(self.error(format!("{path}.type"), "the entity type is empty".to_owned(), hint));
+            return Err(self.error(format!("{}.type", path()), "the entity type is empty".to_owned(), hint));
         }
         Ok(Mention { name: raw.name, sentence, start, end, entity_type: raw.entity_type })
     }
 
-    fn span(&self, field: String, span: &[i64], sentence: usize, length: usize) -> Result<(usize, usize)> {
+    fn span(&self, field: Field, span: &[i64], sentence: usize, length: usize) -> Result<(usize, usize)> {
         let &[start, end] = span else {
             let problem = format!("a span is [start, end], found {} numbers", span.len());
-            return Err(self.error(field, problem, "write the first word and one past the last word, from 0 inside the sentence"));
+            return Err(self.error(field(), problem, "write the first word and one past the last word, from 0 inside the sentence"));
         };
         if let (Ok(first), Ok(last)) = (usize::try_from(start), usize::try_from(end))
             && first < last
@@ -170,15 +175,15 @@ impl Place<'_> {
             return Ok((first, last));
         }
         let problem = format!("the span [{start}, {end}) does not lie inside sentence {sentence} of {length} words");
-        Err(self.error(field, problem, "spans count words inside their own sentence, from 0, and end one past the last word"))
+        Err(self.error(field(), problem, "spans count words inside their own sentence, from 0, and end one past the last word"))
     }
 
     fn facts(&self, rows: Vec<UncheckedFact>, entities: usize, sentences: usize) -> Result<(Vec<Fact>, usize)> {
         let mut facts: Vec<Fact> = Vec::with_capacity(rows.len());
-        let mut seen: HashMap<(usize, usize, String), usize> = HashMap::new();
+        let mut seen: AHashMap<(usize, usize, String), usize> = AHashMap::with_capacity(rows.len());
         let mut duplicates = 0;
         for (at, row) in rows.into_iter().enumerate() {
-            let fact = self.fact(&format!("{}[{at}]", self.check.fields.facts), row, entities, sentences)?;
+            let fact = self.fact(&|| format!("{}[{at}]", self.check.fields.facts), row, entities, sentences)?;
             let key = (fact.head, fact.tail, fact.relation.clone());
             duplicates += usize::from(seen.contains_key(&key));
             if let Some(&first) = seen.get(&key).filter(|_| self.check.repeats == Repeats::Merge) {
@@ -191,34 +196,34 @@ impl Place<'_> {
         Ok((facts, duplicates))
     }
 
-    fn fact(&self, path: &str, raw: UncheckedFact, entities: usize, sentences: usize) -> Result<Fact> {
+    fn fact(&self, path: Field, raw: UncheckedFact, entities: usize, sentences: usize) -> Result<Fact> {
         let (head, tail) = self.pair(path, raw.head, raw.tail, entities, "drop the label; a fact relates two different entities")?;
-        self.relation(format!("{path}.{}", self.check.fields.relation), &raw.relation)?;
+        self.relation(&|| format!("{}.{}", path(), self.check.fields.relation), &raw.relation)?;
         let mut evidence = Vec::with_capacity(raw.evidence.len());
         for (at, &sentence) in raw.evidence.iter().enumerate() {
-            evidence.push(self.index(format!("{path}.evidence[{at}]"), sentence, sentences, "sentences")?);
+            evidence.push(self.index(&|| format!("{}.evidence[{at}]", path()), sentence, sentences, "sentences")?);
         }
         Ok(Fact { head, tail, relation: raw.relation, evidence })
     }
 
-    fn pair(&self, path: &str, head: i64, tail: i64, entities: usize, hint: &str) -> Result<(usize, usize)> {
+    fn pair(&self, path: Field, head: i64, tail: i64, entities: usize, hint: &str) -> Result<(usize, usize)> {
         let fields = self.check.fields;
-        let head = self.index(format!("{path}.{}", fields.head), head, entities, "entities")?;
-        let tail = self.index(format!("{path}.{}", fields.tail), tail, entities, "entities")?;
+        let head = self.index(&|| format!("{}.{}", path(), fields.head), head, entities, "entities")?;
+        let tail = self.index(&|| format!("{}.{}", path(), fields.tail), tail, entities, "entities")?;
         if head == tail {
-            return Err(self.error(format!("{path}.{}", fields.tail), format!("head and tail are the same entity {head}"), hint));
+            return Err(self.error(format!("{}.{}", path(), fields.tail), format!("head and tail are the same entity {head}"), hint));
         }
         Ok((head, tail))
     }
 
     fn candidates(&self, rows: &[UncheckedPair], entities: usize) -> Result<Vec<Candidate>> {
         let mut candidates = Vec::with_capacity(rows.len());
-        let mut seen = HashMap::new();
+        let mut seen = AHashMap::with_capacity(rows.len());
         for (at, row) in rows.iter().enumerate() {
-            let path = format!("candidates[{at}]");
+            let path = || format!("candidates[{at}]");
             let (head, tail) = self.pair(&path, row.head, row.tail, entities, "drop the pair")?;
             if let Some(first) = seen.insert((head, tail), at) {
-                return Err(self.error(path, format!("the pair is candidates[{first}] already"), "keep one of the two"));
+                return Err(self.error(path(), format!("the pair is candidates[{first}] already"), "keep one of the two"));
             }
             candidates.push(Candidate { head, tail, excluded: row.excluded });
         }
@@ -226,8 +231,7 @@ impl Place<'_> {
     }
 
     fn facts_are_asked(&self, facts: &[Fact], candidates: &[Candidate]) -> Result<()> {
-        let asked: std::collections::HashSet<(usize, usize)> =
-            candidates.iter().filter(|pair| !pair.excluded).map(|pair| (pair.head, pair.tail)).collect();
+        let asked: AHashSet<(usize, usize)> = candidates.iter().filter(|pair| !pair.excluded).map(|pair| (pair.head, pair.tail)).collect();
         match facts.iter().position(|fact| !asked.contains(&(fact.head, fact.tail))) {
             None => Ok(()),
             Some(at) => {
@@ -242,22 +246,22 @@ impl Place<'_> {
         }
     }
 
-    fn relation(&self, field: String, id: &str) -> Result<()> {
+    fn relation(&self, field: Field, id: &str) -> Result<()> {
         if id.is_empty() {
-            return Err(self.error(field, "the relation is empty".to_owned(), "write the relation's identifier, such as `P17`"));
+            return Err(self.error(field(), "the relation is empty".to_owned(), "write the relation's identifier, such as `P17`"));
         }
         match self.check.relations.and_then(|set| unknown_relation(set, id)) {
-            Some((problem, hint)) => Err(self.error(field, problem, hint)),
+            Some((problem, hint)) => Err(self.error(field(), problem, hint)),
             None => Ok(()),
         }
     }
 
-    fn index(&self, field: String, value: i64, length: usize, what: &str) -> Result<usize> {
+    fn index(&self, field: Field, value: i64, length: usize, what: &str) -> Result<usize> {
         match usize::try_from(value) {
             Ok(index) if index < length => Ok(index),
             _ => {
                 let problem = format!("{value} is out of range: the document has {length} {what}");
-                Err(self.error(field, problem, "indices count from 0 inside the document"))
+                Err(self.error(field(), problem, "indices count from 0 inside the document"))
             }
         }
     }

@@ -17,13 +17,15 @@ use serde::Serialize;
 
 use super::cost::encoder_flops;
 use super::data::{PrepareJob, relations_in};
+use super::evaluate::{EvaluateTask, evaluate};
 use super::input::Input;
 use super::model::{EncoderStart, Loaded, LoadedModel, Model, NewModel};
 use super::predict::PREDICT_TOKENS;
 use super::score::{Keep, Ranking};
 use super::session::Session;
 use crate::corpus::world::{WorldOptions, write_world};
-use crate::corpus::{ReadOptions, load_relations};
+use crate::corpus::{Document, Fact, ReadOptions, load_relations, read_gold};
+use crate::eval::{Prediction, write_predictions};
 use crate::recipe::Recipe;
 use crate::shards::{DocumentStore, StoreOptions};
 use crate::systems::dsdocre::{Part, PretrainSource, Pretrainer, Switches};
@@ -57,8 +59,8 @@ pub struct BenchRow {
     pub name: String,
     /// Documents a second.
     pub documents_per_s: f64,
-    /// Real tokens a second.
-    pub tokens_per_s: f64,
+    /// Real tokens a second; absent where none are read.
+    pub tokens_per_s: Option<f64>,
     /// Share of the matmul rate that the encoder's arithmetic alone makes up; absent where there is none.
     pub matmul_share: Option<f64>,
     /// Peak memory of the process so far, in MB.
@@ -84,17 +86,23 @@ impl fmt::Display for BenchTable {
         write!(f, "{:<12}{:>14}{:>14}{:>16}{:>12}", "", "documents/s", "tokens/s", "of matmul rate", "peak MB")?;
         for row in &self.rows {
             let share = row.matmul_share.map_or_else(String::new, |share| format!("{:.0} %", 100.0 * share));
-            let (name, documents, tokens, peak) = (&row.name, row.documents_per_s, row.tokens_per_s, row.peak_memory_mb);
-            write!(f, "\n{name:<12}{documents:>14.1}{tokens:>14.0}{share:>16}{peak:>12.0}")?;
+            let tokens = row.tokens_per_s.map_or_else(String::new, |tokens| format!("{tokens:.0}"));
+            let (name, documents, peak) = (&row.name, row.documents_per_s, row.peak_memory_mb);
+            write!(f, "\n{name:<12}{documents:>14.1}{tokens:>14}{share:>16}{peak:>12.0}")?;
         }
         Ok(())
     }
 }
 
-const ALL: [&str; 4] = ["prepare", "score", "pretrain", "finetune"];
+const ALL: [&str; 5] = ["prepare", "score", "pretrain", "finetune", "evaluate"];
 /// Steps before the clock starts, and steps that are measured.
 const WARM_UP: u64 = 2;
 const STEPS: u64 = 12;
+/// Times that the documents are scored.
+const EVALUATIONS: u32 = 5;
+/// The generated corpus and the documents of it that are measured.
+const WORLD: &str = "world";
+const TRAIN: &str = "train_distant.json";
 
 /// Measures the stages.
 ///
@@ -115,7 +123,8 @@ pub fn bench(options: &BenchOptions, session: &Session) -> Result<BenchTable> {
         match *name {
             "score" => bench.score(&store)?,
             "pretrain" => bench.pretrain(&store, folder.path())?,
-            _ => bench.finetune(&store, folder.path())?,
+            "finetune" => bench.finetune(&store, folder.path())?,
+            _ => bench.evaluate(folder.path())?,
         }
     }
     let encoder = options.encoder.clone();
@@ -132,12 +141,12 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Records a row; `passes` forward-equivalents a token (1 for scoring, 3 for training).
-    fn record(&mut self, name: &str, documents: f64, tokens: f64, flops: Option<f64>, seconds: f64) -> Result<()> {
+    /// Records a row; `flops` are those of the encoder, where there is one.
+    fn record(&mut self, name: &str, documents: f64, tokens: Option<f64>, flops: Option<f64>, seconds: f64) -> Result<()> {
         self.rows.push(BenchRow {
             name: name.into(),
             documents_per_s: documents / seconds,
-            tokens_per_s: tokens / seconds,
+            tokens_per_s: tokens.map(|tokens| tokens / seconds),
             matmul_share: flops.map(|flops| flops / seconds / self.rate),
             peak_memory_mb: device::peak_memory_bytes(self.session.device)? as f64 / 1e6,
         });
@@ -145,7 +154,7 @@ impl Bench<'_> {
     }
 
     fn prepare(&mut self, folder: &Path) -> Result<DocumentStore> {
-        let world = folder.join("world");
+        let world = folder.join(WORLD);
         let (input, tokenizer, relations) = match (&self.options.input, &self.options.tokenizer) {
             (Some(input), Some(tokenizer)) => {
                 let input = Input::docred(input);
@@ -156,7 +165,7 @@ impl Bench<'_> {
             _ => {
                 let options = WorldOptions { distant: self.options.documents, human: 10, dev: 10, test: 10, noise: 0.4, seed: 1 };
                 write_world(&options, &world)?;
-                (Input::docred(world.join("train_distant.json")), world.join("tokenizer"), load_relations(&world.join("rel_info.json"))?)
+                (Input::docred(world.join(TRAIN)), world.join("tokenizer"), load_relations(&world.join("rel_info.json"))?)
             }
         };
         let output = folder.join("shards");
@@ -175,7 +184,7 @@ impl Bench<'_> {
         let seconds = started.elapsed().as_secs_f64();
         let store = DocumentStore::open(&output, StoreOptions::default())?;
         let tokens: usize = (0..store.len()).map(|row| store.get(row).pieces.len()).sum();
-        self.record("prepare", store.len() as f64, tokens as f64, None, seconds)?;
+        self.record("prepare", store.len() as f64, Some(tokens as f64), None, seconds)?;
         Ok(store)
     }
 
@@ -206,7 +215,7 @@ impl Bench<'_> {
         ranking.keep(&warm, Keep { fixed: 60, per_entity: 0 }, PREDICT_TOKENS, &mut |_| {})?;
         let started = Instant::now();
         ranking.keep(&references, Keep { fixed: 60, per_entity: 0 }, PREDICT_TOKENS, &mut |_| {})?;
-        self.record("score", references.len() as f64, lengths.iter().sum(), flops, started.elapsed().as_secs_f64())
+        self.record("score", references.len() as f64, Some(lengths.iter().sum()), flops, started.elapsed().as_secs_f64())
     }
 
     fn pretrain(&mut self, store: &DocumentStore, folder: &Path) -> Result<()> {
@@ -232,6 +241,29 @@ impl Bench<'_> {
         let plan = &self.recipe.finetune;
         let source = ExtractionSource::new(&*loaded.model, store, plan.batch, plan.tokens_per_micro_batch, 1)?;
         self.train("finetune", &loaded, &Extraction(&*loaded.model), &source, folder)
+    }
+
+    /// From the two files to all scores: two of three facts are found, and as many wrong ones.
+    fn evaluate(&mut self, folder: &Path) -> Result<()> {
+        let gold = self.options.input.clone().unwrap_or_else(|| folder.join(WORLD).join(TRAIN));
+        let documents = read_gold(&gold)?;
+        let guess = |document: &Document, fact: &Fact| {
+            let (title, r) = (document.title.clone(), fact.relation.clone());
+            let right = Prediction { title, h_idx: fact.head, t_idx: fact.tail, r, evidence: fact.evidence.clone(), score: None };
+            [Prediction { h_idx: fact.tail, t_idx: fact.head, ..right.clone() }, right]
+        };
+        let facts = documents.iter().flat_map(|document| document.facts().iter().map(move |fact| (document, fact)));
+        let guesses: Vec<_> =
+            facts.enumerate().filter(|(at, _)| at % 3 > 0).flat_map(|(_, (document, fact))| guess(document, fact)).collect();
+        let predictions = [folder.join("predictions.json")];
+        write_predictions(&predictions[0], &guesses)?;
+        let task = EvaluateTask::new(&gold, &predictions);
+        evaluate(&task)?;
+        let started = Instant::now();
+        for _ in 0..EVALUATIONS {
+            evaluate(&task)?;
+        }
+        self.record("evaluate", documents.len() as f64, None, None, (started.elapsed() / EVALUATIONS).as_secs_f64())
     }
 
     fn train<O, S, M>(&mut self, name: &str, loaded: &Loaded<M>, objective: &O, source: &S, folder: &Path) -> Result<()>
@@ -262,6 +294,6 @@ impl Bench<'_> {
         // The mean length stands for all documents of the measured steps; forward and backward are three forward passes.
         let mean = tokens / f64::max(documents, 1.0);
         let flops = Self::encoder_flops(loaded, std::iter::once(mean)).map(|flops| 3.0 * flops * documents);
-        self.record(name, documents, tokens, flops, seconds)
+        self.record(name, documents, Some(tokens), flops, seconds)
     }
 }

@@ -51,6 +51,25 @@ pub struct EvaluateTask<'a> {
     pub comparison: CompareOptions,
 }
 
+impl<'a> EvaluateTask<'a> {
+    /// Submission files for documents in DocRED's form, by the official script, and nothing else.
+    pub fn new(gold: &'a Path, predictions: &'a [PathBuf]) -> Self {
+        Self {
+            gold,
+            format: GoldFormat::Docred,
+            predictions,
+            scores: None,
+            theta: None,
+            train_facts: None,
+            distant_facts: None,
+            mesh_tree: None,
+            scorer: Scorer::Official,
+            compare: None,
+            comparison: CompareOptions::default(),
+        }
+    }
+}
+
 /// What `evaluate` gives.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Evaluation {
@@ -115,13 +134,16 @@ impl GoldFile {
 /// Files that cannot be read; gold without labels; neither predictions nor scores, or more than one file where one is compared.
 pub fn evaluate(task: &EvaluateTask) -> Result<Evaluation> {
     check(task)?;
-    let file = GoldFile::read(task)?;
+    let (file, (submitted, known)) =
+        rayon::join(|| GoldFile::read(task), || rayon::join(|| read_all_predictions(task), || read_known(task)));
+    let (file, submitted, (annotated, distant)) = (file?, submitted?, known?);
     let gold = file.gold()?;
-    let annotated = task.train_facts.map(FactSet::load).transpose()?;
-    let distant = task.distant_facts.map(FactSet::load).transpose()?;
     let facts = FactSets { annotated: annotated.as_ref(), distant: distant.as_ref() };
     let ranking = task.scores.map(|path| rank_scores(path, &gold, annotated.as_ref(), task.theta)).transpose()?;
-    let sets = predictions(task, &gold, ranking.as_ref())?;
+    let sets = match (task.scores, &ranking) {
+        (Some(path), Some(ranking)) if submitted.is_empty() => vec![decide_scores(path, &gold, ranking)?],
+        _ => submitted,
+    };
     let options = EvaluateOptions { facts, scorer: task.scorer, ..EvaluateOptions::default() };
     let name = task.gold.file_stem().unwrap_or_default().to_string_lossy();
     let mut all = sets.iter().map(|set| score(&name, &gold, &file, set, &options)).collect::<Vec<_>>();
@@ -153,12 +175,14 @@ fn check(task: &EvaluateTask) -> Result<()> {
     Ok(())
 }
 
-/// The predictions of every file, or those that the scores stand for.
-fn predictions(task: &EvaluateTask, gold: &Gold<'_>, ranking: Option<&Ranking>) -> Result<Vec<Vec<Prediction>>> {
-    match (task.predictions, task.scores, ranking) {
-        ([], Some(path), Some(ranking)) => Ok(vec![decide_scores(path, gold, ranking)?]),
-        (files, _, _) => files.iter().map(|path| read_predictions(path)).collect(),
-    }
+fn read_all_predictions(task: &EvaluateTask) -> Result<Vec<Vec<Prediction>>> {
+    task.predictions.iter().map(|path| read_predictions(path)).collect()
+}
+
+/// The facts known from training data: the annotated ones and the distant ones.
+fn read_known(task: &EvaluateTask) -> Result<(Option<FactSet>, Option<FactSet>)> {
+    let load = |path: Option<&Path>| path.map(FactSet::load).transpose();
+    Ok((load(task.train_facts)?, load(task.distant_facts)?))
 }
 
 fn score(name: &str, gold: &Gold<'_>, file: &GoldFile, predictions: &[Prediction], options: &EvaluateOptions) -> Scores {

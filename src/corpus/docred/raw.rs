@@ -1,14 +1,18 @@
 //! DocRED's JSON as it stands in the file, before any check, and as it is written. `candidates` and `kb_id` are this program's own fields,
 //! which other readers of the format pass over.
 
+use std::fmt;
+
+use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::corpus::check::{Unchecked, UncheckedEntity, UncheckedFact, UncheckedMention, UncheckedPair};
 
+/// A document whose words are read into `W`: [`String`], or [`Unread`] where nobody looks at them.
 #[derive(Deserialize)]
-pub(super) struct RawDocument {
+pub(super) struct RawDocument<W = String> {
     title: String,
-    sents: Vec<Vec<String>>,
+    sents: Vec<Vec<W>>,
     #[serde(rename = "vertexSet")]
     vertex_set: Vec<Vec<RawMention>>,
     /// Absent (or null) where the labels are hidden.
@@ -46,13 +50,41 @@ struct RawCandidate {
     excluded: bool,
 }
 
-impl From<RawDocument> for Unchecked {
-    fn from(raw: RawDocument) -> Self {
+/// A word that is checked to be a string and left where it is; a list of them costs no memory.
+pub(super) struct Unread;
+
+impl From<Unread> for String {
+    fn from(_: Unread) -> Self {
+        Self::new()
+    }
+}
+
+impl<'de> Deserialize<'de> for Unread {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Self)
+    }
+}
+
+impl Visitor<'_> for Unread {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+}
+
+impl<W: Into<String>> From<RawDocument<W>> for Unchecked {
+    fn from(raw: RawDocument<W>) -> Self {
+        let words = |sentence: Vec<W>| sentence.into_iter().map(W::into).collect();
         let labels = |rows: Vec<RawLabel>| rows.into_iter().map(UncheckedFact::from).collect();
         let candidates = |rows: Vec<RawCandidate>| rows.into_iter().map(UncheckedPair::from).collect();
         Self {
             title: raw.title,
-            sentences: raw.sents,
+            sentences: raw.sents.into_iter().map(words).collect(),
             entities: raw.vertex_set.into_iter().map(entity).collect(),
             facts: raw.labels.map(labels),
             candidates: raw.candidates.map(candidates),

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use super::raw::RawDocument;
+use serde::de::DeserializeOwned;
+
+use super::raw::{RawDocument, Unread};
 use crate::{
     Result,
     corpus::{
@@ -21,31 +23,32 @@ use crate::{
 /// A [`DataError`](crate::DataError) naming file, row, title, field and value for everything that breaks the format; an I/O error for an
 /// unreadable file; whatever `each` returns.
 pub fn read_documents(path: &Path, options: &ReadOptions, each: &mut dyn FnMut(Document) -> Result<()>) -> Result<ReadSummary> {
-    read(path, options.relations.as_ref(), Repeats::Merge, each)
+    read::<String>(path, options.relations.as_ref(), Repeats::Merge, each)
 }
 
 /// All documents of a file with every label row as it stands: DocRED's scorer counts the evidence of each row, and takes that of the last
-/// row of a fact (SPEC §2.1, step 1).
+/// row of a fact (SPEC §2.1, step 1). No scorer reads words: sentences have as many as the file gives them, all empty.
 ///
 /// # Errors
 /// Those of [`read_documents`].
 pub fn read_gold(path: &Path) -> Result<Vec<Document>> {
     let mut documents = Vec::new();
-    read(path, None, Repeats::Keep, &mut |document| {
+    read::<Unread>(path, None, Repeats::Keep, &mut |document| {
         documents.push(document);
         Ok(())
     })?;
     Ok(documents)
 }
 
-fn read(
+fn read<W: DeserializeOwned + Into<String>>(
     path: &Path,
     relations: Option<&RelationSet>,
     repeats: Repeats,
     each: &mut dyn FnMut(Document) -> Result<()>,
 ) -> Result<ReadSummary> {
     let mut intake = Intake::default();
-    let check = |row: usize, raw: RawDocument| Check { file: path, row, relations, fields: &DOCRED_FIELDS, repeats }.document(raw.into());
+    let check =
+        |row: usize, raw: RawDocument<W>| Check { file: path, row, relations, fields: &DOCRED_FIELDS, repeats }.document(raw.into());
     json_stream::read_array_with(path, &check, &mut |_, (document, duplicates)| {
         intake.take(path, &document, duplicates)?;
         each(document)

@@ -264,3 +264,19 @@ fn real_files_are_read_whole() {
     let dwie = load_relations(&data.join("dwie/rel2id.json")).unwrap();
     assert_eq!(summary("dwie/dev.json", Some(dwie)), (98, 2_620, 4, 0));
 }
+
+/// Gold documents are read without their words, and checked as if they had been.
+#[test]
+fn gold_leaves_words_unread_but_not_unchecked() {
+    let whole = file("gold.json", json!([good()]).to_string().as_bytes());
+    let mut expected = read_all(&whole.path, &ReadOptions::default()).unwrap().0;
+    for word in expected[0].sentences.iter_mut().flatten() {
+        word.clear();
+    }
+    assert_eq!(read_gold(&whole.path).unwrap(), expected);
+
+    let mut broken = good();
+    broken["sents"][0][1] = json!(7);
+    let file = file("gold.json", json!([broken]).to_string().as_bytes());
+    assert_says(&explain(&read_gold(&file.path).unwrap_err()), &["row 0", "`sents[0][1]`", "expected a string"]);
+}
