@@ -12,3 +12,4 @@ mod exact;
 mod kills;
 mod place;
 mod ranks;
+mod soak;
