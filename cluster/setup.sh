@@ -31,8 +31,9 @@ install_packages() {
 command -v dpkg-query >/dev/null && install_packages ca-certificates g++ make pkg-config libclang-dev openmpi-bin libopenmpi-dev
 command -v cargo >/dev/null || die "cargo is not on PATH" "install Rust with rustup"
 
-link() { # link TORCH_FOLDER: .libtorch/torch is where .cargo/config.toml looks
+link() { # link TORCH_FOLDER: .libtorch/torch is where .cargo/config.toml looks; PyPI's torch finds its CUDA libraries two folders up
     mkdir -p .libtorch.new && ln -sfn "$1" .libtorch.new/torch
+    if [ -d "$1/../nvidia" ]; then ln -sfn "$(realpath "$1/../nvidia")" .libtorch.new/nvidia; else mkdir -p .libtorch.new/nvidia; fi
     rm -rf .libtorch && mv -T .libtorch.new .libtorch
 }
 
