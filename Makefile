@@ -1,5 +1,5 @@
 # The two commands of a newcomer: `make run` and `make test`. Everything else is a part of them.
-BINARY := $(or $(CARGO_TARGET_DIR),target)/release/docre-pretrain
+BINARY := target/release/docre-pretrain
 RANKS ?= 2
 # Open MPI refuses to start as root or with more ranks than cores unless told otherwise.
 MPIENV := OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
