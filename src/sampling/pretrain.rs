@@ -247,6 +247,11 @@ impl<'c> PretrainSampler<'c> {
         &self.settings
     }
 
+    /// The documents of an item: [`PretrainItem::rows`] of what [`Self::sample`] draws, without drawing the rest.
+    pub fn rows(&self, seed: u64, step: u64, item: u64) -> [usize; 2] {
+        self.draw_documents(&mut rng(seed, Purpose::Documents, step, item)).0
+    }
+
     /// Draws an item. Without any key the documents never share a fact on purpose.
     pub fn sample(&self, seed: u64, step: u64, item: u64) -> PretrainItem {
         let stream = |purpose| rng(seed, purpose, step, item);

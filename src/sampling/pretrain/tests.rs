@@ -42,6 +42,7 @@ fn ratios_are_those_of_the_settings() {
     let corpus = corpus();
     let sampler = PretrainSampler::new(&corpus, &keys(), settings()).unwrap();
     let items: Vec<_> = (0..4000).map(|item| sampler.sample(1, 2, item)).collect();
+    assert!((0..).zip(&items).all(|(number, item)| sampler.rows(1, 2, number) == item.rows));
     let same: Vec<_> = items.iter().filter(|item| item.same_fact).collect();
     assert_rate(same.len(), items.len(), 0.6);
     let blanked: Vec<bool> = items.iter().flat_map(|item| item.choices.iter().flat_map(|choices| choices.blanked.clone())).collect();

@@ -153,10 +153,10 @@ impl BatchSource for PretrainSource<'_> {
     type Batch = PretrainBatch;
 
     fn prepare(&self, step: u64, share: Share) -> Result<StepBatches<PretrainBatch>> {
-        let all: Vec<PretrainItem> = (0..self.batch).map(|index| self.sampler.sample(self.seed, step, index as u64)).collect();
-        let rows = all.iter().flat_map(|item| item.rows).collect();
+        let rows = (0..self.batch as u64).flat_map(|index| self.sampler.rows(self.seed, step, index)).collect();
         let mut items = Vec::new();
-        for (index, item) in all.into_iter().enumerate().filter(|(index, _)| share.holds(*index)) {
+        for index in (0..self.batch).filter(|&index| share.holds(index)) {
+            let item = self.sampler.sample(self.seed, step, index as u64);
             let views = self.views_of(&item)?;
             items.push((item, views, visit(step, index)));
         }
