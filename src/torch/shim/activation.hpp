@@ -33,7 +33,9 @@ DOCRE_INLINE void normal_distribution(const Floats& x, Floats& to) {
   Floats tail = fit - z * z;
   exponential(tail);
   tail = 0.5f * t * tail;
-  to = x > 0.0f ? 1.0f - tail : tail;
+  Words mask;
+  negative(x, mask);
+  choose(mask, tail, 1.0f - tail, to);
 }
 
 struct Gelu {

@@ -49,9 +49,17 @@ DOCRE_CLONES void softmax_rows(float* scores, float* inverse_sum, float* log_sum
   for (int64_t i = 0; i < block.rows; i++) {
     float* row = scores + i * block.stride;
     for (int64_t j = block.length; j < block.stride; j++) row[j] = -1e30f;
-    Floats top, sum = {}, x;
+    Floats top, odd, sum = {}, x;
     splat(-1e30f, top);
-    for (int64_t j = 0; j < block.stride; j += kLanes) { load(row + j, x); maximum(top, x); }
+    splat(-1e30f, odd);
+    // Two at a time, which do not wait for each other.
+    for (int64_t j = 0; j < block.stride; j += 2 * kLanes) {
+      load(row + j, x);
+      maximum(top, x);
+      if (j + kLanes < block.stride) load(row + j + kLanes, x);
+      maximum(odd, x);
+    }
+    maximum(top, odd);
     float shift = max_lanes(top);
     for (int64_t j = 0; j < block.stride; j += kLanes) {
       load(row + j, x);

@@ -32,7 +32,9 @@ DOCRE_INLINE void keep_mask(const RowKey& row, uint32_t first, uint32_t threshol
   x ^= x >> 15;
   x *= 0x846ca68bu;
   x ^= x >> 16;
-  mask = (Words)(x >= threshold);
+  Words least = threshold - Words{};
+  less(x, least, mask);
+  mask = ~mask;
 }
 
 // The part of 2^32 that is dropped.

@@ -56,7 +56,31 @@ DOCRE_INLINE void store_some(T* to, int64_t count, const Floats& from) {
   std::memcpy(to, buffer, count * sizeof(T));
 }
 
-DOCRE_INLINE void maximum(Floats& a, const Floats& b) { a = a > b ? a : b; }
+// Comparisons by arithmetic: compilers take those of vectors wider than the machine's, and `?:`, apart into single numbers.
+// All bits of a lane whose number is negative (its sign is set).
+DOCRE_INLINE void negative(const Floats& x, Words& mask) { mask = (Words)((Ints)x >> 31); }
+// a where the mask is set, otherwise b.
+DOCRE_INLINE void choose(const Words& mask, const Floats& a, const Floats& b, Floats& to) { to = (Floats)(((Words)a & mask) | ((Words)b & ~mask)); }
+// All bits of a lane where x < y.
+DOCRE_INLINE void less(const Words& x, const Words& y, Words& mask) { mask = (Words)((Ints)((~x & y) | (~(x ^ y) & (x - y))) >> 31); }
+
+// Of a NaN and a number, either.
+DOCRE_INLINE void maximum(Floats& a, const Floats& b) {
+  Words mask;
+  negative(b - a, mask);
+  choose(mask, a, b, a);
+}
+
+// |x| ≤ limit; NaN stays.
+DOCRE_INLINE void limit_magnitude(Floats& x, float limit) {
+  Words sign = (Words)x & 0x80000000u, over;
+  // Without its sign, a NaN has none in the difference either.
+  Floats size = (Floats)((Words)x & 0x7fffffffu), top;
+  splat(limit, top);
+  negative(top - size, over);
+  choose(over, top, size, size);
+  x = (Floats)((Words)size | sign);
+}
 
 DOCRE_INLINE float sum_lanes(const Floats& v) {
   float sum = 0;
@@ -99,11 +123,9 @@ DOCRE_INLINE void exponential(Floats& x) {
 
 // Both keep a NaN, and have a relative error of a few ulp everywhere.
 DOCRE_INLINE void sigmoid(Floats& x) {
-  Floats limit, z = -x, p;
+  Floats z = -x, p;
   Words n;
-  splat(87.0f, limit);
-  z = z > limit ? limit : z;
-  z = z < -limit ? -limit : z;
+  limit_magnitude(z, 87.0f);
   exponent_parts(z, p, n);
   Floats power = (Floats)((n << 23) + 0x3f800000);
   x = 1.0f / (power * p + power + 1.0f);
@@ -112,9 +134,8 @@ DOCRE_INLINE void sigmoid(Floats& x) {
 // −m / (2 + m) with m = e^(−2|x|) − 1.
 DOCRE_INLINE void hyperbolic_tangent(Floats& x) {
   Words sign = (Words)x & 0x80000000u, n;
-  Floats limit, p, z = -2.0f * (Floats)((Words)x & 0x7fffffffu);
-  splat(-87.0f, limit);
-  z = z < limit ? limit : z;
+  Floats p, z = -2.0f * (Floats)((Words)x & 0x7fffffffu);
+  limit_magnitude(z, 87.0f);
   exponent_parts(z, p, n);
   Floats power = (Floats)((n << 23) + 0x3f800000);
   Floats m = power * p + (power - 1.0f);
