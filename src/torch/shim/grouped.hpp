@@ -30,32 +30,36 @@ struct GroupedShape {
   int64_t stride() const { return blocks * b * b; }  // of a class in the weight
 };
 
-// result[r][lanes] += sum over n < depth of scalars[r · row + n · step] · vectors[n][lanes], for R rows of V vectors; rows of vectors and of
-// result lie `stride` apart.
-template <int R, int V>
-DOCRE_INLINE void tile_product(const float* scalars, int64_t row, int64_t step, const float* vectors, int64_t stride, int64_t depth, float* result) {
-  Floats sum[R][V];
+// result[r][lanes] += sum over n < depth of scalars[r · row + n · step] · vectors[n][lanes], for R rows.
+template <int R>
+DOCRE_INLINE void tile_product(const float* scalars, int64_t row, int64_t step, const float* vectors, int64_t depth, float* result) {
+  Floats sum[R][kTileVectors];
   DOCRE_UNROLL for (int r = 0; r < R; r++)
-    DOCRE_UNROLL for (int v = 0; v < V; v++) load(result + r * stride + v * kLanes, sum[r][v]);
+    DOCRE_UNROLL for (int v = 0; v < kTileVectors; v++) load(result + r * kTilePairs + v * kLanes, sum[r][v]);
   for (int64_t n = 0; n < depth; n++) {
-    Floats x[V];
-    DOCRE_UNROLL for (int v = 0; v < V; v++) load(vectors + n * stride + v * kLanes, x[v]);
+    Floats x[kTileVectors];
+    DOCRE_UNROLL for (int v = 0; v < kTileVectors; v++) load(vectors + n * kTilePairs + v * kLanes, x[v]);
     DOCRE_UNROLL for (int r = 0; r < R; r++) {
       float scalar = scalars[r * row + n * step];
-      DOCRE_UNROLL for (int v = 0; v < V; v++) sum[r][v] += x[v] * scalar;
+      DOCRE_UNROLL for (int v = 0; v < kTileVectors; v++) sum[r][v] += x[v] * scalar;
     }
   }
   DOCRE_UNROLL for (int r = 0; r < R; r++)
-    DOCRE_UNROLL for (int v = 0; v < V; v++) store(result + r * stride + v * kLanes, sum[r][v]);
+    DOCRE_UNROLL for (int v = 0; v < kTileVectors; v++) store(result + r * kTilePairs + v * kLanes, sum[r][v]);
 }
 
-// The same where the lanes are the pairs of a tile.
-template <int R>
-DOCRE_INLINE void pair_tile(const float* scalars, int64_t row, int64_t step, const float* vectors, int64_t depth, float* result) {
-  tile_product<R, kTileVectors>(scalars, row, step, vectors, kTilePairs, depth, result);
+// Cuts `rows` into groups of at most Most that differ by one row and calls each(first, count).
+template <int64_t Most, typename Each>
+DOCRE_INLINE void for_groups(int64_t rows, const Each& each) {
+  int64_t groups = (rows + Most - 1) / Most, first = 0;
+  for (int64_t i = 1; i <= groups; i++) {
+    int64_t end = i * rows / groups;
+    each(first, end - first);
+    first = end;
+  }
 }
 
-// And for any number of rows.
+// The same for any number of rows.
 DOCRE_INLINE void rows_product(const float* scalars, int64_t row, int64_t step, const float* vectors, int64_t depth, float* result, int64_t rows) {
   int64_t groups = (rows + kGroupRows - 1) / kGroupRows;
   for (int64_t i = 0, r = 0; i < groups; i++) {
@@ -63,14 +67,14 @@ DOCRE_INLINE void rows_product(const float* scalars, int64_t row, int64_t step, 
     const float* from = scalars + r * row;
     float* to = result + r * kTilePairs;
     switch (end - r) {
-      case 1: pair_tile<1>(from, row, step, vectors, depth, to); break;
-      case 2: pair_tile<2>(from, row, step, vectors, depth, to); break;
-      case 3: pair_tile<3>(from, row, step, vectors, depth, to); break;
-      case 4: pair_tile<4>(from, row, step, vectors, depth, to); break;
-      case 5: pair_tile<5>(from, row, step, vectors, depth, to); break;
-      case 6: pair_tile<6>(from, row, step, vectors, depth, to); break;
-      case 7: pair_tile<7>(from, row, step, vectors, depth, to); break;
-      default: pair_tile<8>(from, row, step, vectors, depth, to);
+      case 1: tile_product<1>(from, row, step, vectors, depth, to); break;
+      case 2: tile_product<2>(from, row, step, vectors, depth, to); break;
+      case 3: tile_product<3>(from, row, step, vectors, depth, to); break;
+      case 4: tile_product<4>(from, row, step, vectors, depth, to); break;
+      case 5: tile_product<5>(from, row, step, vectors, depth, to); break;
+      case 6: tile_product<6>(from, row, step, vectors, depth, to); break;
+      case 7: tile_product<7>(from, row, step, vectors, depth, to); break;
+      default: tile_product<8>(from, row, step, vectors, depth, to);
     }
     r = end;
   }
@@ -146,10 +150,22 @@ inline std::vector<float> in_groups(const float* grad, int64_t pairs, int64_t cl
   return groups;
 }
 
-// result[r][lanes] += sum over p < pairs of grad[p][r] · outer[p][lanes]; the lanes are tail channels.
+// result[r][lanes] += sum over p < pairs of grad[p][r] · outer[p][lanes]; the lanes are tail channels, rows of outer and result `stride` apart.
 template <int R>
 DOCRE_INLINE void weight_tile(const float* grad, const float* outer, int64_t stride, int64_t pairs, float* result) {
-  tile_product<R, kWeightVectors>(grad, 1, R, outer, stride, pairs, result);
+  Floats sum[R][kWeightVectors];
+  DOCRE_UNROLL for (int r = 0; r < R; r++)
+    DOCRE_UNROLL for (int v = 0; v < kWeightVectors; v++) load(result + r * stride + v * kLanes, sum[r][v]);
+  for (int64_t p = 0; p < pairs; p++) {
+    Floats x[kWeightVectors];
+    DOCRE_UNROLL for (int v = 0; v < kWeightVectors; v++) load(outer + p * stride + v * kLanes, x[v]);
+    DOCRE_UNROLL for (int r = 0; r < R; r++) {
+      float scalar = grad[p * R + r];
+      DOCRE_UNROLL for (int v = 0; v < kWeightVectors; v++) sum[r][v] += x[v] * scalar;
+    }
+  }
+  DOCRE_UNROLL for (int r = 0; r < R; r++)
+    DOCRE_UNROLL for (int v = 0; v < kWeightVectors; v++) store(result + r * stride + v * kLanes, sum[r][v]);
 }
 
 // One head channel of the weight's gradient over a run of pairs, added to `result` [classes][padded]: outer products with the tail's channels
