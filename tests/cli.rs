@@ -3,7 +3,8 @@
 //! Not for: what single functions compute; those tests stand beside the code.
 #![allow(clippy::unwrap_used, reason = "a call that fails fails its test")]
 
-use std::collections::BTreeMap;
+mod common;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,34 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// A recipe that trains every stage for a few steps.
-const RECIPE: &str = r#"
-name = "cli"
-variants = ["pretrained"]
-threads = 1
-device = "cpu"
-[data.synth]
-distant = 24
-human = 8
-dev = 4
-test = 4
-[encoder]
-name = "tiny"
-[switches]
-relation_width = 16
-[rank]
-learning_rate = 1e-3
-batch = 4
-steps = 2
-[pretrain]
-learning_rate = 1e-3
-batch = 4
-steps = 4
-[finetune]
-learning_rate = 1e-3
-batch = 4
-steps = 4
-"#;
+use common::{allow_mpirun, copy, free_of_launchers, metrics, program};
 
 /// A temporary folder in which the program runs.
 struct Place(TempDir);
@@ -53,7 +27,7 @@ struct Outcome {
 impl Place {
     fn new() -> Self {
         let place = Self(tempfile::tempdir().unwrap());
-        fs_err::write(place.path("recipe.toml"), RECIPE).unwrap();
+        fs_err::write(place.path("recipe.toml"), common::recipe("cli", 24, "", "steps = 4", 4)).unwrap();
         place
     }
 
@@ -67,10 +41,7 @@ impl Place {
     }
 
     fn prepared(&self, mut command: Command, line: &str) -> Command {
-        let foreign = ["OMPI_", "PMI", "SLURM_", "WORLD_SIZE", "RANK", "LOCAL_RANK"];
-        for (name, _) in std::env::vars().filter(|(name, _)| foreign.iter().any(|start| name.starts_with(start))) {
-            command.env_remove(name);
-        }
+        free_of_launchers(&mut command);
         command.args(line.split_whitespace()).current_dir(self.0.path());
         command
     }
@@ -113,37 +84,12 @@ impl Place {
         change(&mut documents[1]);
         fs_err::write(self.path(name), documents.to_string()).unwrap();
     }
-
-    /// The lines of `metrics.jsonl` of a stage by step; a repeated step counts with its last line.
-    fn metrics(&self, run: &str, stage: &str) -> BTreeMap<u64, Value> {
-        let text = fs_err::read_to_string(self.path(run).join("metrics.jsonl")).unwrap_or_default();
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        let lines = whole.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        lines.filter(|line| line["stage"] == stage).map(|line| (line["step"].as_u64().unwrap(), line)).collect()
-    }
-}
-
-fn program() -> PathBuf {
-    assert_cmd::cargo::cargo_bin!("docre-pretrain").to_path_buf()
 }
 
 fn finish(mut command: Command) -> Outcome {
     let output = command.output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Outcome { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs_err::create_dir_all(to).unwrap();
-    for entry in fs_err::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs_err::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 /// The folder of the only fine-tuned checkpoint, or of the best one where there are two.
@@ -251,10 +197,46 @@ fn the_smoke_recipe_leaves_a_complete_run_and_is_skipped_the_second_time() {
     findings_are_written_as_json(&place, "r");
 
     let metrics = place.bytes("r/metrics.jsonl");
-    let again = place.good("run r/recipe.toml --run-dir r");
+    let again = place.good("run r/recipe.toml --run-dir r --json again.json");
     assert_eq!(again.stdout, first.stdout);
+    assert_eq!(place.json("again.json")["scores"], scores);
+    work_is_summed_up_as_json(&place, "r");
     assert_eq!(place.bytes("r/metrics.jsonl"), metrics, "the second time no step may be trained");
     assert_eq!((place.json("r/run.json")["starts"].as_u64(), place.json("r/scores.json")), (Some(2), scores));
+}
+
+/// The verbs that make something say in `--json` what, where, and how long it took.
+fn work_is_summed_up_as_json(place: &Place, run: &str) {
+    let done = |line: &str, output: &str| {
+        place.good(&format!("{line} --json done.json"));
+        let done = place.json("done.json");
+        assert!(done["output"] == output && done["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{line}: {done}");
+        done
+    };
+    let rate = |done: &Value, documents: f64| {
+        let [seconds, rate] = ["seconds", "documents_per_s"].map(|key| done[key].as_f64().unwrap());
+        assert!((rate * seconds - documents).abs() < 1e-6, "{done}");
+    };
+    let made = done("synth --output w --distant 9 --human 2 --dev 1 --test 1", "w");
+    assert_eq!((&made["distant"]["documents"], &made["human"]["documents"]), (&json!(9), &json!(2)));
+    rate(&made, 13.0);
+    let prepared = done("prepare --format docred --input w/train_distant.json --output s", "s");
+    assert_eq!((&prepared["manifest"]["documents"], &prepared["dropped"]), (&json!(9), &json!(0)));
+    rate(&prepared, 9.0);
+    let table = done("convert --from docred --to cdr --input w/dev.json --output dev.data", "dev.data");
+    assert_eq!((&table["documents"], table["losses"].as_str().unwrap().contains("evidence")), (&json!(1), true));
+    let train = format!("rank --train {run}/data/shards/human --encoder tiny --run-dir k --set rank.steps=1 --set rank.batch=2");
+    let trained = done(&train, "k/checkpoints/rank/step-00000001");
+    assert_eq!((&trained["part"], &trained["state"]["step"], &trained["state"]["finished"]), (&json!("ranker"), &json!(1), &json!(true)));
+    let scored = done(&format!("score --checkpoint k/checkpoints/rank/step-00000001 --input {run}/data/shards/dev --output c"), "c");
+    assert_eq!((&scored["documents"], &scored["scored"]["checkpoint"]), (&json!(4), &trained["identity"]));
+    let exported = done(&format!("export --checkpoint {run}/checkpoints/finetune-pretrained/step-00000002 --output x"), "x");
+    assert_eq!((&exported["part"], &exported["state"]["step"]), (&json!("finetuner"), &json!(2)));
+    let predicted = done(&format!("predict --checkpoint x --input {run}/data/world/test.json --output p.json"), "p.json");
+    assert_eq!((&predicted["documents"], &predicted["facts"]), (&json!(4), &json!(place.json("p.json").as_array().unwrap().len())));
+    place.good("submit recipe.toml --dry-run --json job.json");
+    let job = place.json("job.json");
+    assert!(job["script"].as_str().unwrap().starts_with("#!/bin/bash") && job["job"].is_null(), "{job}");
 }
 
 /// The verbs that show something write it with `--json` too.
@@ -271,6 +253,10 @@ fn findings_are_written_as_json(place: &Place, run: &str) {
     assert_eq!((&batch["step"], batch["items"][3]["titles"].as_array().unwrap().len()), (&json!(2), 2));
     let batch = found(format!("batch {run} --stage finetune --step 1"));
     assert_eq!((&batch["epoch"], batch["items"].as_array().unwrap().len()), (&json!(1), 8));
+    let autopsy = found(format!("autopsy {run} --events 3"));
+    assert_eq!((&autopsy["ranks"][0]["exit_code"], autopsy["events"].as_array().unwrap().len()), (&json!(0), 3));
+    let page = found(format!("report {run} --output page.html"));
+    assert_eq!((&page["output"], page["scores"].as_array().unwrap().len()), (&json!("page.html"), 6));
     let state = found(format!("watch {run} --once"));
     assert_eq!((&state["stages"][0]["stage"], &state["ranks"][0]["exit_code"]), (&json!("rank"), &json!(0)));
     assert_eq!(found("systems".into()).as_array().unwrap().len(), place.good("systems").stdout.lines().count());
@@ -349,7 +335,7 @@ fn resume_is_exact_to_the_last_bit() {
         assert!(tensors("whole", 8, name) != tensors("whole", 3, name), "{name}.safetensors does not change in training");
     }
     for stage in ["pretrain", "finetune-pretrained"] {
-        let (whole, cut) = (place.metrics("whole", stage), place.metrics("cut", stage));
+        let (whole, cut) = (metrics(&place.path("whole"), stage), metrics(&place.path("cut"), stage));
         assert_eq!(whole.keys().collect::<Vec<_>>(), cut.keys().collect::<Vec<_>>());
         for (step, line) in &whole {
             assert_eq!((&line["order_hash"], &line["loss"]), (&cut[step]["order_hash"], &cut[step]["loss"]), "{stage}, step {step}");
@@ -364,7 +350,7 @@ fn a_stop_file_ends_the_run_with_75_and_meanwhile_the_folder_is_taken() {
     let line = "run recipe.toml --run-dir r --set pretrain.steps=100000";
     let mut child = place.command(line).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let patience = Instant::now() + Duration::from_secs(120);
-    while place.metrics("r", "pretrain").is_empty() {
+    while metrics(&place.path("r"), "pretrain").is_empty() {
         assert!(Instant::now() < patience && child.try_wait().unwrap().is_none(), "pre-training did not start");
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -374,7 +360,7 @@ fn a_stop_file_ends_the_run_with_75_and_meanwhile_the_folder_is_taken() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(75), "{said}");
     assert!(said.contains("of stage `pretrain`") && said.contains("hint: run the same command again with --resume"), "{said}");
-    let step = *place.metrics("r", "pretrain").keys().last().unwrap();
+    let step = *metrics(&place.path("r"), "pretrain").keys().last().unwrap();
     place.good(&format!("inspect r/checkpoints/pretrain/step-{step:08}"));
     place.bad("run recipe.toml --run-dir r", 64, &["started with another recipe"]);
 }
@@ -392,17 +378,15 @@ fn the_order_of_the_data_and_the_losses_do_not_depend_on_the_number_of_ranks() {
         let rates = "--set rank.learning_rate=1e-4 --set pretrain.learning_rate=1e-4";
         let line = format!("-n {ranks} {} run recipe.toml --run-dir r{ranks} --set pretrain.steps=20 {rates}", program().display());
         let mut command = place.prepared(Command::new("mpirun"), &line);
-        for name in ["OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "OMPI_MCA_rmaps_base_oversubscribe"] {
-            command.env(name, "1");
-        }
+        allow_mpirun(&mut command);
         let outcome = finish(command);
         assert_eq!(outcome.code, Some(0), "{ranks} ranks said:\n{}", outcome.stderr);
         assert_eq!(place.json(format!("r{ranks}/run.json"))["world_size"], ranks);
     }
-    let single = place.metrics("r1", "pretrain");
+    let single = metrics(&place.path("r1"), "pretrain");
     assert_eq!(single.len(), 20);
     for run in ["r2", "r4"] {
-        let several = place.metrics(run, "pretrain");
+        let several = metrics(&place.path(run), "pretrain");
         for (step, line) in &single {
             let other = &several[step];
             assert_eq!(line["order_hash"], other["order_hash"], "{run}, step {step}");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::shared::{print_all, write_json};
+use super::shared::{Clock, print_all, write_json};
 use crate::corpus::label::Matching;
 use crate::corpus::world::{WorldOptions, write_world};
 use crate::corpus::{FactBase, Format, LabelOptions, MeshTree, ReadOptions, RelationSet, label_file, load_relations};
@@ -37,6 +37,9 @@ pub struct Synth {
     /// Seed of the world
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
+    /// Write the counts of each file as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
 impl Synth {
@@ -47,8 +50,10 @@ impl Synth {
     pub fn run(self) -> Result<()> {
         let options =
             WorldOptions { distant: self.distant, human: self.human, dev: self.dev, test: self.test, noise: self.noise, seed: self.seed };
-        say(format!("{}", write_world(&options, &self.output)?));
-        Ok(())
+        let clock = Clock::start();
+        let summary = write_world(&options, &self.output)?;
+        say(format!("{summary}"));
+        clock.write(self.json.as_deref(), &self.output, Some(self.distant + self.human + self.dev + self.test), &summary)
     }
 }
 
@@ -100,8 +105,8 @@ pub struct Prepare {
     /// Write nothing, and say what the files hold, what they share and what is odd about them
     #[arg(long, conflicts_with = "output")]
     check: bool,
-    /// With --check: write what is said as JSON too
-    #[arg(long, value_name = "FILE", requires = "check")]
+    /// Write what is said as JSON too
+    #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
@@ -112,6 +117,7 @@ impl Prepare {
     /// Bad documents, the disk.
     pub fn run(self) -> Result<()> {
         let Some(output) = &self.output else { return self.check() };
+        let clock = Clock::start();
         let tokenizer = &self.tokenizer.clone().map_or_else(|| tokenizer_beside(&self.input), Ok)?;
         let (inputs, read) = (Input::all(&self.input, self.format), self.reading.options(None)?);
         let relations = match &self.relations {
@@ -128,8 +134,9 @@ impl Prepare {
             exclude: &std::collections::HashSet::new(),
             shard_rows: self.shard_rows,
         };
-        say(format!("{}", job.run()?));
-        Ok(())
+        let report = job.run()?;
+        say(format!("{report}"));
+        clock.write(self.json.as_deref(), output, Some(report.manifest.documents + report.dropped), &report)
     }
 
     fn check(&self) -> Result<()> {
@@ -205,6 +212,9 @@ pub struct Convert {
     /// The same documents
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
+    /// Write the number of documents and what was lost as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
     #[command(flatten)]
     reading: Reading,
 }
@@ -215,10 +225,11 @@ impl Convert {
     /// # Errors
     /// Bad documents, the disk.
     pub fn run(self) -> Result<()> {
+        let clock = Clock::start();
         let read = self.reading.options(None)?;
         let report = stages::convert(self.from, &self.input, self.to, &self.output, &read)?;
         say(format!("convert: {report}"));
-        Ok(())
+        clock.write(self.json.as_deref(), &self.output, Some(report.documents), &report)
     }
 }
 

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
-use super::shared::{print_all, write_json};
+use super::shared::{Clock, print_all, write_json};
 use crate::recipe::Recipe;
-use crate::report::{ReportData, write_report};
+use crate::report::{ReportData, ScoreRow, write_report};
 use crate::shards::{DocumentStore, Manifest, StoreOptions};
 use crate::stages::{self, Description, WhyQuery};
 use crate::systems::SYSTEMS;
@@ -24,6 +24,16 @@ pub struct Report {
     /// The page (default: report.html in the first run)
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Write the scores of all runs as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// What a page compares.
+#[derive(Debug, Serialize)]
+struct Compared<'a> {
+    runs: &'a [PathBuf],
+    scores: &'a [ScoreRow],
 }
 
 impl Report {
@@ -32,6 +42,7 @@ impl Report {
     /// # Errors
     /// A folder that is no finished run.
     pub fn run(self) -> Result<()> {
+        let clock = Clock::start();
         let mut merged = ReportData::default();
         for (index, run) in self.runs.iter().enumerate() {
             let path = run.join("report.json");
@@ -42,14 +53,14 @@ impl Report {
                 merged = data;
             } else {
                 let name = |variant: &str| format!("{variant} ({})", run.display());
-                merged.scores.extend(data.scores.into_iter().map(|row| crate::report::ScoreRow { variant: name(&row.variant), ..row }));
+                merged.scores.extend(data.scores.into_iter().map(|row| ScoreRow { variant: name(&row.variant), ..row }));
                 merged.learning.extend(data.learning.into_iter().map(|line| crate::report::Series { name: name(&line.name), ..line }));
             }
         }
         let output = self.output.unwrap_or_else(|| self.runs[0].join("report.html"));
         write_report(&output, &merged)?;
         println!("{}", output.display());
-        Ok(())
+        clock.write(self.json.as_deref(), &output, None, &Compared { runs: &self.runs, scores: &merged.scores })
     }
 }
 
@@ -148,7 +159,7 @@ fn differences(found: &CheckpointDifference) -> String {
 
 /// A checkpoint whose hashes all match.
 #[derive(Debug, Serialize)]
-struct CheckpointFindings {
+pub(super) struct CheckpointFindings {
     identity: String,
     #[serde(flatten)]
     description: Description,
@@ -156,7 +167,7 @@ struct CheckpointFindings {
 }
 
 impl CheckpointFindings {
-    fn of(checkpoint: &Checkpoint) -> Result<Self> {
+    pub(super) fn of(checkpoint: &Checkpoint) -> Result<Self> {
         Ok(Self { identity: checkpoint.identity()?, description: checkpoint.description()?, state: checkpoint.trainer()? })
     }
 }
@@ -320,6 +331,9 @@ pub struct Autopsy {
     /// How many of the last events to print
     #[arg(long, value_name = "N", default_value_t = 40)]
     events: usize,
+    /// Write the findings as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
 impl Autopsy {
@@ -328,6 +342,6 @@ impl Autopsy {
     /// # Errors
     /// A folder without recorders.
     pub fn run(self) -> Result<()> {
-        print_all(autopsy(&self.run, self.events)?.as_bytes())
+        show(&autopsy(&self.run, self.events)?, self.json.as_deref())
     }
 }

@@ -1,13 +1,14 @@
 //! `run`: the whole pipeline from one recipe; `plan`: what it will take.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde::Serialize;
 
-use super::shared::{print_all, write_json};
-use crate::Result;
+use super::shared::{Clock, print_all, write_json};
 use crate::recipe::Recipe;
 use crate::stages::{self, PlanOptions, Session};
+use crate::{DataError, Result};
 
 /// `run RECIPE.toml`.
 #[derive(Debug, Args)]
@@ -23,6 +24,24 @@ pub struct Run {
     /// Override a key of the recipe, such as pretrain.learning_rate=1e-4
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
+    /// Write the scores of all variants as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// What a run has come to.
+#[derive(Debug, Serialize)]
+struct Finished {
+    /// As `scores.json` has them.
+    scores: serde_json::Value,
+}
+
+impl Finished {
+    fn of(run: &Path) -> Result<Self> {
+        let path = run.join("scores.json");
+        let scores = serde_json::from_slice(&fs_err::read(&path)?);
+        Ok(Self { scores: scores.map_err(|error| DataError::new(&path, error.to_string()))? })
+    }
 }
 
 impl Run {
@@ -31,10 +50,14 @@ impl Run {
     /// # Errors
     /// What any stage meets.
     pub fn run(self) -> Result<()> {
+        let clock = Clock::start();
         let recipe = Recipe::load(&self.recipe, &self.settings)?;
         let session = Session::start(&recipe.device, recipe.threads)?;
         let folder = self.run_dir.unwrap_or_else(|| recipe.default_run_dir());
-        session.run(|session| stages::run(&recipe, &folder, self.resume, session))
+        session.run(|session| {
+            stages::run(&recipe, &folder, self.resume, session)?;
+            session.world.on_root(|| clock.write(self.json.as_deref(), &folder, None, &Finished::of(&folder)?))
+        })
     }
 }
 

@@ -199,3 +199,35 @@ fn report(error: &Error) -> u8 {
     }
     error.exit_code()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Verbs without a result for machines, and why.
+    const WITHOUT_JSON: [(&str, &str); 3] = [
+        ("probe", "prints nothing; what it writes is for machines already"),
+        ("completions", "prints a shell's own script"),
+        ("man", "prints a page"),
+    ];
+
+    #[test]
+    fn every_verb_that_reports_something_does_so_for_machines_too() {
+        Cli::command().debug_assert();
+        let cli = Cli::command();
+        for verb in cli.get_subcommands() {
+            let json = verb.get_arguments().find(|argument| argument.get_long() == Some("json"));
+            let excused = WITHOUT_JSON.iter().find(|(name, _)| *name == verb.get_name());
+            match (json, excused) {
+                (Some(_), Some((name, reason))) => panic!("{name} has --json, but {reason}"),
+                (None, None) => panic!("{} has no --json", verb.get_name()),
+                (Some(json), None) => {
+                    assert_eq!(json.get_value_names().map(|names| names[0].as_str()), Some("FILE"), "{}", verb.get_name());
+                    assert!(!json.is_required_set() && json.get_help().is_some(), "{}", verb.get_name());
+                }
+                (None, Some(_)) => {}
+            }
+        }
+        assert!(WITHOUT_JSON.iter().all(|(name, _)| cli.find_subcommand(name).is_some()), "a verb that is no more");
+    }
+}

@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use super::shared::{Machine, print_all, write_json};
+use super::inspect::CheckpointFindings;
+use super::shared::{Clock, Machine, print_all, write_json};
 use crate::corpus::Format;
 use crate::eval::{CompareOptions, Scorer, to_csv, write_atomic};
 use crate::report::{EvaluationPage, write_plots};
 use crate::stages::{self, EvaluateTask, Evaluation, GoldFormat, Input, PredictOptions};
+use crate::train::{Checkpoint, say};
 use crate::{Error, Result};
 
 /// `predict`.
@@ -41,6 +43,9 @@ pub struct Predict {
     /// A checkpoint of `finetune --system lstm-sp`: name the evidence sentences of each predicted fact
     #[arg(long, value_name = "C")]
     evidence: Option<PathBuf>,
+    /// Write the number of documents and facts as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
     #[command(flatten)]
     machine: Machine,
 }
@@ -51,6 +56,7 @@ impl Predict {
     /// # Errors
     /// As [`stages::predict_file`].
     pub fn run(self) -> Result<()> {
+        let clock = Clock::start();
         let session = self.machine.session()?;
         let options = PredictOptions {
             checkpoint: &self.checkpoint,
@@ -62,7 +68,10 @@ impl Predict {
             threshold: self.threshold,
             evidence: self.evidence.as_deref(),
         };
-        session.run(|session| stages::predict_file(&options, session).map(drop))
+        session.run(|session| {
+            let report = stages::predict_file(&options, session)?;
+            session.world.on_root(|| clock.write(self.json.as_deref(), &self.output, Some(report.documents), &report))
+        })
     }
 }
 
@@ -220,6 +229,9 @@ pub struct Export {
     /// Folder to write
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
+    /// Write what was exported as JSON, as `inspect` does
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
 impl Export {
@@ -228,6 +240,9 @@ impl Export {
     /// # Errors
     /// As [`stages::export`].
     pub fn run(self) -> Result<()> {
-        stages::export(&self.checkpoint, &self.output)
+        let clock = Clock::start();
+        stages::export(&self.checkpoint, &self.output)?;
+        say(format!("export: {}", self.output.display()));
+        clock.write(self.json.as_deref(), &self.output, None, &CheckpointFindings::of(&Checkpoint::open(&self.output)?)?)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use clap::Args;
 use serde::Serialize;
@@ -50,6 +51,9 @@ pub struct StageFlags {
     /// Go on from the last checkpoint of the run folder
     #[arg(long)]
     pub resume: bool,
+    /// Write the checkpoint that came out, its steps, scores and seconds as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
     #[command(flatten)]
     pub machine: Machine,
 }
@@ -104,6 +108,39 @@ pub fn write_json<T: Serialize>(path: Option<&Path>, value: &T) -> Result<()> {
     let Some(path) = path else { return Ok(()) };
     let bytes = serde_json::to_vec_pretty(value).map_err(|error| Error::Bug(error.to_string()))?;
     write_whole(path, &bytes)
+}
+
+/// What a verb did, for machines: where the result lies, the result's own fields, and the time it took.
+#[derive(Debug, Serialize)]
+struct Done<'a, T> {
+    output: &'a Path,
+    #[serde(flatten)]
+    result: &'a T,
+    seconds: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    documents_per_s: Option<f64>,
+}
+
+/// Measures a verb from its start, and writes what it did where `--json` says.
+#[derive(Debug)]
+pub struct Clock(Instant);
+
+impl Clock {
+    /// Starts now.
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Writes the summary of a verb that made `output`, of so many documents where it is documents that take the time. `result` is a
+    /// structure, whose fields stand beside those of the summary.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn write<T: Serialize>(&self, json: Option<&Path>, output: &Path, documents: Option<usize>, result: &T) -> Result<()> {
+        let seconds = self.0.elapsed().as_secs_f64();
+        let documents_per_s = documents.map(|count| count as f64 / seconds.max(f64::MIN_POSITIVE));
+        write_json(json, &Done { output, result, seconds, documents_per_s })
+    }
 }
 
 /// Prints bytes; a reader that has gone away is no error.

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 
-use super::shared::print_all;
+use super::shared::{print_all, write_json};
 use crate::recipe::Recipe;
 use crate::{Error, Result};
 
@@ -92,6 +93,27 @@ pub struct Submit {
     /// Print the script instead of submitting it
     #[arg(long)]
     dry_run: bool,
+    /// Write the script and Slurm's answer as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// What was handed to Slurm.
+#[derive(Debug, Serialize)]
+struct Submitted {
+    run_dir: PathBuf,
+    script: String,
+    /// What sbatch said; null where it was not asked.
+    answer: Option<String>,
+    /// The job's number in that answer.
+    job: Option<u64>,
+}
+
+impl Submitted {
+    fn new(run_dir: PathBuf, script: String, answer: Option<String>) -> Self {
+        let job = answer.as_deref().and_then(|answer| answer.split_whitespace().find_map(|word| word.parse().ok()));
+        Self { run_dir, script, answer, job }
+    }
 }
 
 impl Submit {
@@ -103,12 +125,14 @@ impl Submit {
         // Checked here, where somebody is looking, instead of in the job.
         let recipe = Recipe::load(&self.recipe, &self.settings)?;
         let script = self.fill(&recipe)?;
-        if self.dry_run {
-            return print_all(script.as_bytes());
+        let run_dir = self.folder(&recipe)?;
+        if !self.dry_run {
+            fs_err::create_dir_all(run_dir.join("log"))?;
         }
-        let folder = self.folder(&recipe)?.join("log");
-        fs_err::create_dir_all(&folder)?;
-        print_all(&sbatch(&script)?)
+        let answer = if self.dry_run { None } else { Some(String::from_utf8_lossy(&sbatch(&script)?).into_owned()) };
+        let submitted = Submitted::new(run_dir, script, answer);
+        write_json(self.json.as_deref(), &submitted)?;
+        print_all(submitted.answer.as_ref().unwrap_or(&submitted.script).as_bytes())
     }
 
     fn folder(&self, recipe: &Recipe) -> Result<PathBuf> {
@@ -232,6 +256,12 @@ mod tests {
             bash.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
             assert!(bash.wait().unwrap().success(), "{template}");
         }
+    }
+
+    #[test]
+    fn the_number_of_a_job_is_found() {
+        let job = |answer: &str| Submitted::new(PathBuf::new(), String::new(), Some(answer.into())).job;
+        assert_eq!((job("Submitted batch job 17\n"), job("Submitted batch job 8 on cluster c1\n"), job("")), (Some(17), Some(8), None));
     }
 
     #[test]

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::shared::{Machine, StageFlags};
-use crate::stages::{self, EncoderStart, FinetuneTask, Keep, PretrainTask, RankTask, ScoreTask};
+use super::inspect::CheckpointFindings;
+use super::shared::{Clock, Machine, StageFlags};
+use crate::stages::{self, EncoderStart, FinetuneTask, Keep, PretrainTask, RankTask, ScoreTask, Session};
 use crate::systems::Settings;
 use crate::torch::encoder::EncoderSpec;
-use crate::train::say;
+use crate::train::{Checkpoint, say};
 use crate::{Error, Result};
 
 /// `rank`.
@@ -27,22 +28,25 @@ impl Rank {
     /// # Errors
     /// As [`stages::rank`].
     pub fn run(self) -> Result<()> {
+        let clock = Clock::start();
         let recipe = self.flags.recipe()?;
         let session = self.flags.machine.session()?;
         session.run(|session| {
             let run = self.flags.claim(&recipe, session)?;
             let (encoder, switches, plan) = (&recipe.encoder, &recipe.switches, &recipe.rank);
             let task = RankTask { train: &self.train, encoder, switches, plan, seed: recipe.seed, resume: self.flags.resume };
-            announce(session, &stages::rank(&task, session, &run)?);
-            Ok(())
+            let checkpoint = stages::rank(&task, session, &run)?;
+            announce(&self.flags, &clock, session, &checkpoint)
         })
     }
 }
 
-fn announce(session: &stages::Session, checkpoint: &crate::train::Checkpoint) {
-    if session.is_root() {
+/// Says what a stage left.
+fn announce(flags: &StageFlags, clock: &Clock, session: &Session, checkpoint: &Checkpoint) -> Result<()> {
+    session.world.on_root(|| {
         say(format!("checkpoint: {}", checkpoint.path().display()));
-    }
+        clock.write(flags.json.as_deref(), checkpoint.path(), None, &CheckpointFindings::of(checkpoint)?)
+    })
 }
 
 /// `score`.
@@ -60,6 +64,9 @@ pub struct Score {
     /// Pairs to keep a document: a number, a multiple of its entities, or the larger of both, such as 60,3n
     #[arg(long, value_name = "K", default_value = "60,3n")]
     keep: String,
+    /// Write the number of documents and pairs as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
     #[command(flatten)]
     machine: Machine,
 }
@@ -70,6 +77,7 @@ impl Score {
     /// # Errors
     /// As [`stages::score`].
     pub fn run(self) -> Result<()> {
+        let clock = Clock::start();
         let keep: Keep = self.keep.parse()?;
         if self.output.exists() {
             return Err(Error::recipe(format!("{} is there already", self.output.display())).with_hint("name a new folder"));
@@ -77,7 +85,10 @@ impl Score {
         let session = self.machine.session()?;
         let task =
             ScoreTask { checkpoint: &self.checkpoint, input: &self.input, output: &self.output, keep, tokens: stages::PREDICT_TOKENS };
-        session.run(|session| stages::score(&task, session))
+        session.run(|session| {
+            let report = stages::score(&task, session)?;
+            session.world.on_root(|| clock.write(self.json.as_deref(), &self.output, Some(report.documents), &report))
+        })
     }
 }
 
@@ -97,14 +108,15 @@ impl Pretrain {
     /// # Errors
     /// As [`stages::pretrain`].
     pub fn run(self) -> Result<()> {
+        let clock = Clock::start();
         let recipe = self.flags.recipe()?;
         let session = self.flags.machine.session()?;
         session.run(|session| {
             let run = self.flags.claim(&recipe, session)?;
             let (encoder, switches, plan) = (&recipe.encoder, &recipe.switches, &recipe.pretrain);
             let task = PretrainTask { distant: &self.distant, encoder, switches, plan, seed: recipe.seed, resume: self.flags.resume };
-            announce(session, &stages::pretrain(&task, session, &run)?);
-            Ok(())
+            let checkpoint = stages::pretrain(&task, session, &run)?;
+            announce(&self.flags, &clock, session, &checkpoint)
         })
     }
 }
@@ -137,6 +149,7 @@ impl Finetune {
     /// # Errors
     /// As [`stages::finetune`].
     pub fn run(self) -> Result<()> {
+        let clock = Clock::start();
         // The system decides the defaults of the schedule.
         let system = self.system.iter().map(|name| format!("system={name}")).collect::<Vec<_>>();
         let recipe = self.flags.recipe_with(&system)?;
@@ -163,8 +176,8 @@ impl Finetune {
                 seed: recipe.seed,
                 resume: self.flags.resume,
             };
-            announce(session, &stages::finetune(&task, session, &run)?.checkpoint);
-            Ok(())
+            let checkpoint = stages::finetune(&task, session, &run)?.checkpoint;
+            announce(&self.flags, &clock, session, &checkpoint)
         })
     }
 }

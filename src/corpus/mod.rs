@@ -34,7 +34,7 @@ pub use hypernyms::{MeshTree, filter_hypernyms};
 pub use jsonl::JsonlWriter;
 pub use label::{FactBase, LabelOptions, LabelReport, label_file};
 pub use pair_types::PairTypes;
-pub use reading::{ReadOptions, ReadSummary};
+pub use reading::{ReadOptions, ReadSummary, TitleKey, title_key};
 pub use relations::{Relation, RelationSet};
 pub use split::title_position;
 pub use survey::{FileSurvey, Survey, SurveyReport};

@@ -65,11 +65,20 @@ impl ReadSummary {
     }
 }
 
+/// 128 bits of a hash, which stand for a title: a corpus of millions of documents must not keep its titles.
+pub type TitleKey = [u8; 16];
+
+/// The key of a title.
+pub fn title_key(title: &str) -> TitleKey {
+    let mut key = [0; 16];
+    key.copy_from_slice(&blake3::hash(title.as_bytes()).as_bytes()[..16]);
+    key
+}
+
 /// The end of every reader: no title twice, everything counted.
 #[derive(Default)]
 pub(super) struct Intake {
-    /// 128 bits of a hash stand for a title: a corpus of millions of documents must not keep its titles.
-    rows: HashMap<[u8; 16], usize>,
+    rows: HashMap<TitleKey, usize>,
     pub(super) summary: ReadSummary,
 }
 
@@ -77,9 +86,7 @@ impl Intake {
     /// Takes the next document of `path`, of whose label rows `duplicates` repeated others.
     pub(super) fn take(&mut self, path: &Path, document: &Document, duplicates: usize) -> Result<()> {
         let row = document.provenance.row;
-        let mut key = [0; 16];
-        key.copy_from_slice(&blake3::hash(document.title.as_bytes()).as_bytes()[..16]);
-        if let Some(first) = self.rows.insert(key, row) {
+        if let Some(first) = self.rows.insert(title_key(&document.title), row) {
             return Err(DataError::new(path, format!("the title was already used by row {first}"))
                 .row(row)
                 .title(&document.title)

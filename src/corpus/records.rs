@@ -49,7 +49,7 @@ pub(crate) fn read_records<O: Send>(
     let reader = BufReader::new(open(path)?);
     thread::scope(|scope| {
         let worker = |block: Result<Block>| block.map(|block| block.parse(path, work));
-        let (input, output) = ordered::start(scope, vec![worker; ordered::threads()]);
+        let (input, output) = ordered::start(scope, vec![worker; ordered::threads()], ordered::MOST_TEXT_BYTES);
         scope.spawn(move || Scanner { unit, block: Block::default(), open: None, line: 0, row: 0 }.run(path, reader, &input));
         for parsed in output {
             let (values, failure) = parsed?;
@@ -104,23 +104,29 @@ impl Scanner {
                 Ok(_) => {}
                 Err(error) => {
                     // Rows before the fault come first: an earlier error in them is the one to report.
-                    if input.send(Ok(std::mem::take(&mut self.block))) {
-                        input.send(Err(unreadable(path, self.row, error)));
+                    if self.send(input) {
+                        input.send(Err(unreadable(path, self.row, error)), 0);
                     }
                     return;
                 }
             }
             if self.block.text.len() - self.open.map_or(self.block.text.len(), |open| open.0) > MAX_RECORD_BYTES {
                 let problem = format!("the record that begins before line {} is larger than 64 MiB", self.line + 1);
-                input.send(Err(DataError::new(path, problem).row(self.row).hint("is this the right format?").into()));
+                input.send(Err(DataError::new(path, problem).row(self.row).hint("is this the right format?").into()), 0);
                 return;
             }
-            if self.open.is_none() && self.block.text.len() >= BLOCK_BYTES && !input.send(Ok(std::mem::take(&mut self.block))) {
+            if self.open.is_none() && self.block.text.len() >= BLOCK_BYTES && !self.send(input) {
                 return;
             }
         }
         self.close();
-        input.send(Ok(self.block));
+        self.send(input);
+    }
+
+    fn send<O>(&mut self, input: &Input<Result<Block>, O>) -> bool {
+        let block = std::mem::take(&mut self.block);
+        let bytes = block.text.len();
+        input.send(Ok(block), bytes)
     }
 
     /// Adds a line to the block and gives its length; a line without end is cut at the limit, where it is refused.

@@ -180,7 +180,7 @@ impl ScoreWriter {
             Arc::new(Float32Array::from(std::mem::take(&mut self.scores))),
         ];
         let batch = RecordBatch::try_new(schema(), columns).map_err(|error| Error::Bug(format!("a row group of scores: {error}")))?;
-        self.table.write_group(self.encoder.encode(&batch)?)
+        self.table.write_group(self.encoder.encode(batch)?)
     }
 
     /// Closes the file and moves it to `path`.

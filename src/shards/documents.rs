@@ -19,7 +19,7 @@ use super::reader::TableReader;
 use super::schema;
 use super::writer::TableWriter;
 use crate::corpus::check::{Check, PLAIN_FIELDS, Repeats, Unchecked, UncheckedEntity, UncheckedFact, UncheckedMention, UncheckedPair};
-use crate::corpus::{Candidate, Document, Entity, Fact, Mention};
+use crate::corpus::{Candidate, Document, Entity, Fact, Mention, title_key};
 use crate::{Error, Result};
 
 /// Documents in a row group.
@@ -67,7 +67,7 @@ impl DocumentTableWriter {
     fn flush(&mut self) -> Result<()> {
         let batch = to_batch(&self.group).map_err(|error| Error::Bug(format!("building a table of documents: {error}")))?;
         self.group.clear();
-        self.table.write_group(self.encoder.encode(&batch)?)
+        self.table.write_group(self.encoder.encode(batch)?)
     }
 
     /// Gives the table its name; returns the number of documents.
@@ -96,7 +96,7 @@ pub fn read_document_table(path: &Path, each: &mut dyn FnMut(Document) -> Result
     for group in 0..table.num_row_groups() {
         for raw in table.guarded(group, || Table::new(&table.batch(group, &[])?).map(|rows| rows.all()))? {
             let (document, _) = Check { file: path, row, relations: None, fields: &PLAIN_FIELDS, repeats: Repeats::Merge }.document(raw)?;
-            if let Some(first) = titles.insert(document.title.clone(), row) {
+            if let Some(first) = titles.insert(title_key(&document.title), row) {
                 let problem = format!("the title was already used by row {first}");
                 return Err(crate::DataError::new(path, problem)
                     .row(row)

@@ -9,6 +9,8 @@ mod table;
 
 use std::path::Path;
 
+use serde::Serialize;
+
 use super::{DocumentStore, FileEntry};
 use crate::Result;
 pub(super) use build::{FactSpill, GroupFacts};
@@ -30,7 +32,7 @@ pub struct Instance {
 }
 
 /// What an index holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct FactCounts {
     /// Fact keys with instances in two documents.
     pub keys: usize,

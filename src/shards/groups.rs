@@ -6,6 +6,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arrow::array::ArrayRef;
+use arrow::compute::concat;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
@@ -55,8 +57,13 @@ impl GroupEncoder {
     }
 
     /// Encodes a batch as one row group. In memory that fails only where this program is wrong.
-    pub(crate) fn encode(&mut self, batch: &RecordBatch) -> crate::Result<RowGroup> {
-        self.try_encode(batch).map_err(|error| Error::Bug(format!("encoding a row group: {error}")))
+    pub(crate) fn encode(&mut self, batch: RecordBatch) -> crate::Result<RowGroup> {
+        self.encode_joined(vec![batch])
+    }
+
+    /// Encodes batches, one after another, as one row group: the same bytes as for a single batch of all their rows.
+    pub(super) fn encode_joined(&mut self, batches: Vec<RecordBatch>) -> crate::Result<RowGroup> {
+        self.try_encode(batches).map_err(|error| Error::Bug(format!("encoding a row group: {error}")))
     }
 
     fn try_new(schema: SchemaRef) -> Result<Self> {
@@ -67,20 +74,35 @@ impl GroupEncoder {
         Ok(Self { schema, factory, chunks })
     }
 
-    fn try_encode(&mut self, batch: &RecordBatch) -> Result<RowGroup> {
+    fn try_encode(&mut self, batches: Vec<RecordBatch>) -> Result<RowGroup> {
         let writers = self.factory.create_column_writers(0)?;
         let chunks = std::mem::take(&mut *self.chunks.0.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut leaves = Vec::with_capacity(writers.len());
-        for (field, column) in self.schema.fields().iter().zip(batch.columns()) {
-            leaves.extend(compute_leaves(field, column)?);
-        }
+        let rows = batches.iter().map(RecordBatch::num_rows).sum();
         let mut columns = Vec::with_capacity(writers.len());
-        for ((mut writer, leaf), chunk) in writers.into_iter().zip(&leaves).zip(chunks) {
-            writer.write(leaf)?;
-            let close = writer.close()?.close().clone();
-            columns.push(take_chunk(&chunk).seal(close)?);
+        let mut open = writers.into_iter().zip(chunks);
+        // One column after another is joined, encoded and dropped: levels and copies of all at once would be larger than the batches.
+        let mut parts: Vec<_> = batches.into_iter().map(|batch| batch.into_parts().1.into_iter()).collect();
+        for field in self.schema.fields() {
+            let column = join(parts.iter_mut().filter_map(Iterator::next).collect())?;
+            for (leaf, (mut writer, chunk)) in compute_leaves(field, &column)?.into_iter().zip(&mut open) {
+                writer.write(&leaf)?;
+                drop(leaf);
+                let close = writer.close()?.close().clone();
+                columns.push(take_chunk(&chunk).seal(close)?);
+            }
         }
-        Ok(RowGroup { rows: batch.num_rows(), columns })
+        Ok(RowGroup { rows, columns })
+    }
+}
+
+/// Pages are cut by the rows that a writer gets at once, so parts of a column are written as one.
+fn join(mut parts: Vec<ArrayRef>) -> Result<ArrayRef> {
+    match parts.pop() {
+        Some(only) if parts.is_empty() => Ok(only),
+        last => {
+            parts.extend(last);
+            Ok(concat(&parts.iter().map(AsRef::as_ref).collect::<Vec<_>>())?)
+        }
     }
 }
 

@@ -172,6 +172,31 @@ mod tests {
         assert_eq!(fs_err::read(&paths[0]).unwrap(), fs_err::read(&paths[4]).unwrap());
     }
 
+    /// SPEC §1.1: mentions of one entity can differ in type. Its first mention decides for systems, but files keep them all, where they can.
+    #[test]
+    fn the_type_of_each_mention_survives() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut mixed = document();
+        mixed.entities[0].mentions.push(Mention { name: "X".into(), sentence: 1, start: 0, end: 1, entity_type: "OTHER".into() });
+        let docred = Form::Text(Format::Docred);
+        let paths = ["a.json", "a.parquet", "a.jsonl", "b.json", "b.data"].map(|name| folder.path().join(name));
+        let mut writer = DocredWriter::create(&paths[0]).unwrap();
+        writer.write(&mixed).unwrap();
+        writer.finish().unwrap();
+        let forms = [docred, Form::Parquet, Form::Text(Format::Jsonl), docred];
+        for (pair, path) in forms.windows(2).zip(paths.windows(2)) {
+            let report = convert(pair[0], &path[0], pair[1], &path[1], &ReadOptions::default()).unwrap();
+            assert_eq!((report.losses.as_str(), read(pair[1], &path[1])), ("", vec![mixed.clone()]));
+        }
+        assert_eq!(fs_err::read(&paths[0]).unwrap(), fs_err::read(&paths[3]).unwrap());
+        // EoG's table has one type an entity, and says that it took the first.
+        let report = convert(docred, &paths[0], Form::Text(Format::Cdr), &paths[4], &ReadOptions::default()).unwrap();
+        assert!(report.losses.contains("type"), "{report}");
+        let types: Vec<String> =
+            read(Form::Text(Format::Cdr), &paths[4])[0].entities[0].mentions.iter().map(|mention| mention.entity_type.clone()).collect();
+        assert_eq!(types, ["T", "T"]);
+    }
+
     #[test]
     fn a_failed_conversion_leaves_nothing_and_some_formats_are_only_read() {
         let folder = tempfile::tempdir().unwrap();

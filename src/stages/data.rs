@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::input::Input;
 use crate::corpus::{
-    DocredWriter, Document, FactBase, FileSurvey, Format, LabelOptions, MeshTree, ReadOptions, RelationSet, label_file, load_relations,
+    DocredWriter, Document, FactBase, FileSurvey, Format, LabelOptions, MeshTree, ReadOptions, RelationSet, TitleKey, label_file,
+    load_relations,
     survey::WINDOW,
-    title_position,
+    title_key, title_position,
     world::{WorldOptions, write_world},
 };
 use crate::recipe::{DataPlan, Recipe, SplitPlan};
@@ -182,13 +183,14 @@ impl PrepareJob<'_> {
             write: WriteOptions { rows_per_shard, ..write },
         };
         let read = ReadOptions { relations: Some(self.relations.clone()), ..self.read.clone() };
-        let (mut seen, mut left_out) = (self.exclude.clone(), 0);
+        let mut seen: HashSet<TitleKey> = self.exclude.iter().map(|title| title_key(title)).collect();
+        let mut left_out = 0;
         let mut source = |each: &mut dyn FnMut(Document) -> Result<()>| {
             for input in self.inputs {
                 let mut survey = FileSurvey { file: input.path.clone(), ..FileSurvey::default() };
                 let summary = input.read(&read, &mut |document| {
                     survey.add(&document, document.num_words());
-                    if seen.insert(document.title.clone()) {
+                    if seen.insert(title_key(&document.title)) {
                         return each(document);
                     }
                     left_out += 1;

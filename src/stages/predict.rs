@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::Serialize;
 use tch::Kind;
 
 use super::evidence::add_evidence;
@@ -213,11 +214,20 @@ pub struct PredictOptions<'a> {
 /// Token budget of a prediction pass.
 pub const PREDICT_TOKENS: usize = 16_384;
 
-/// Predicts a file; returns the number of documents and of facts.
+/// What was predicted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct PredictReport {
+    /// Documents.
+    pub documents: usize,
+    /// Facts in them.
+    pub facts: usize,
+}
+
+/// Predicts a file.
 ///
 /// # Errors
 /// Bad documents, a checkpoint of another stage, a ranker that cannot be found, the disk.
-pub fn predict_file(options: &PredictOptions, session: &Session) -> Result<(usize, usize)> {
+pub fn predict_file(options: &PredictOptions, session: &Session) -> Result<PredictReport> {
     let loaded = LoadedExtractor::open(options.checkpoint, session.device)?;
     let mut documents = Vec::new();
     let mut tokenizer: Tokenizer = loaded.tokenizer.clone();
@@ -251,8 +261,9 @@ pub fn predict_file(options: &PredictOptions, session: &Session) -> Result<(usiz
     if let Some(path) = options.scores {
         write_scores(path, decider, &documents, &scores, &loaded.description.relations)?;
     }
-    progress.finish(&format!("{} facts in {} documents", predictions.len(), documents.len()));
-    Ok((documents.len(), predictions.len()))
+    let report = PredictReport { documents: documents.len(), facts: predictions.len() };
+    progress.finish(&format!("{} facts in {} documents", report.facts, report.documents));
+    Ok(report)
 }
 
 fn write_scores(

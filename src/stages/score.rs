@@ -4,10 +4,12 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use super::model::LoadedModel;
 use super::session::Session;
 use crate::sampling::{ordered_pairs, top_asked_pairs};
-use crate::shards::{DocumentStore, Scored, StoreOptions, WriteOptions, rewrite_with_scores};
+use crate::shards::{DocumentStore, Manifest, Scored, StoreOptions, WriteOptions, rewrite_with_scores};
 use crate::systems::dsdocre::Part;
 use crate::systems::{DocumentViews, Forward};
 use crate::text::{EncodedDocument, ScoredPair, ViewChoices, split_by_tokens};
@@ -71,13 +73,30 @@ pub struct ScoreTask<'a> {
     pub tokens: usize,
 }
 
+/// What was scored.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScoreReport {
+    /// Documents.
+    pub documents: usize,
+    /// The ranker's checkpoint and the rule by which pairs were kept.
+    pub scored: Option<Scored>,
+    /// Whether the output was complete before, and nothing had to be done.
+    pub was_there: bool,
+}
+
+impl ScoreReport {
+    fn of(manifest: Manifest, was_there: bool) -> Self {
+        Self { documents: manifest.documents, scored: manifest.scored, was_there }
+    }
+}
+
 /// Scores the shards; every rank does its share of the rows, rank 0 writes.
 ///
 /// # Errors
 /// A checkpoint that is no ranker, shards of another tokenizer, a document over the length limit, the disk.
-pub fn score(task: &ScoreTask, session: &Session) -> Result<()> {
+pub fn score(task: &ScoreTask, session: &Session) -> Result<ScoreReport> {
     if task.output.join("manifest.json").exists() {
-        return Ok(());
+        return Ok(ScoreReport::of(Manifest::read(task.output)?, true));
     }
     let ranker = Ranking::open(task.checkpoint, session)?;
     let store = DocumentStore::open(task.input, StoreOptions::default())?;
@@ -94,7 +113,8 @@ pub fn score(task: &ScoreTask, session: &Session) -> Result<()> {
         let world = session.world.size();
         let rows: Vec<Vec<ScoredPair>> = (0..store.len()).map(|row| parts[row % world][row / world].clone()).collect();
         let scored = Scored { checkpoint: Checkpoint::open(task.checkpoint)?.identity()?, keep: task.keep.to_string() };
-        rewrite_with_scores(&store, &rows, task.output, scored, WriteOptions::default()).map(drop)
+        let manifest = rewrite_with_scores(&store, &rows, task.output, scored, WriteOptions::default())?;
+        Ok(ScoreReport::of(manifest, false))
     })
 }
 

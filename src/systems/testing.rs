@@ -8,7 +8,7 @@ use super::words::tests::{document, special};
 use super::{Example, Extraction, Extractor, Forward, Foundation, MicroBatch, Objective, Profile, RelationBatch, SYSTEMS, Settings};
 use crate::text::{EncodedDocument, EncodedFact};
 use crate::torch::device::LocalThreads;
-use crate::torch::encoder::{EncoderSpec, WordsConfig, build};
+use crate::torch::encoder::{Encoder, EncoderSpec, WordsConfig, build};
 use crate::torch::{Parameters, Precision};
 
 pub(crate) const EVALUATION: Forward = Forward { train: false, precision: Precision::Fp32 };
@@ -30,19 +30,22 @@ fn with_layers(bert: bool, layers: i64) -> Foundation {
     let spec = if bert { EncoderSpec::Preset { name: "tiny".into(), overrides } } else { EncoderSpec::Words { config, vectors: None } };
     let mut parameters = Parameters::new(11, Device::Cpu);
     let encoder = build(&spec, VOCABULARY, &mut parameters).unwrap();
-    let entity_types = ["ORG", "PER"].map(str::to_owned).to_vec();
-    let (relations, pieces) = (RELATIONS, special());
+    Foundation { dropout: Some(0.1), seed: 5, ..foundation_of(encoder, parameters, &["ORG", "PER"]) }
+}
+
+/// On any encoder, with nothing out of the ordinary.
+pub(crate) fn foundation_of(encoder: Box<dyn Encoder>, parameters: Parameters, types: &[&str]) -> Foundation {
     Foundation {
         encoder,
-        twin: None,
         parameters,
-        relations,
-        entity_types,
-        pieces,
+        relations: RELATIONS,
+        entity_types: types.iter().map(|&name| name.to_owned()).collect(),
+        pieces: special(),
         max_pieces: None,
         truncate: false,
-        dropout: Some(0.1),
-        seed: 5,
+        dropout: None,
+        seed: 1,
+        twin: None,
     }
 }
 

@@ -23,8 +23,9 @@ use crate::{DataError, Error, Result};
 /// masked mention and the markers of 199 entities.
 pub const DEFAULT_RESERVED: usize = 401;
 
-/// Words held by one cache before it is emptied; bounds the memory to roughly 10 MB a clone.
+/// Words held by one cache before it is emptied, and their letters in bytes; they bound the memory to roughly 10 MB a clone.
 const CACHE_WORDS: usize = 100_000;
+const CACHE_BYTES: usize = 1 << 21;
 
 /// A tokeniser with its special pieces. A clone shares the vocabulary and starts with an empty cache, so give each thread its own.
 #[derive(Debug)]
@@ -74,6 +75,7 @@ impl TokenizerKind {
 struct Cache {
     spans: AHashMap<String, (usize, usize)>,
     pieces: Vec<u32>,
+    bytes: usize,
 }
 
 impl Clone for Tokenizer {
@@ -131,7 +133,7 @@ impl Tokenizer {
     }
 
     fn remember(&mut self, word: &str) -> Result<(usize, usize)> {
-        if self.cache.spans.len() >= CACHE_WORDS {
+        if self.cache.spans.len() >= CACHE_WORDS || self.cache.bytes >= CACHE_BYTES {
             self.cache = Cache::default();
         }
         let pieces = self.inner.tokenize(word).map_err(|error| Error::Bug(format!("tokenising the word `{word}`: {error}")))?;
@@ -139,6 +141,7 @@ impl Tokenizer {
         self.cache.pieces.extend(pieces);
         let span = (start, self.cache.pieces.len());
         self.cache.spans.insert(word.to_owned(), span);
+        self.cache.bytes += word.len();
         Ok(span)
     }
 

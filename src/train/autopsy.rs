@@ -8,7 +8,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::ser::{Serialize, SerializeStruct, Serializer};
+use serde::Serialize;
+use serde::ser::{SerializeStruct, Serializer};
 
 use super::run_folder::{RunFolder, host_name};
 use crate::dist::{Event, EventKind, Flight, FlightRecorder, World, flight_path, flights, now_ns, place};
@@ -203,56 +204,120 @@ pub fn rank_states(run: &Path) -> Result<Vec<RankState>> {
     Ok(Flight::read_all(&flights(run))?.into_iter().map(RankState).collect())
 }
 
-/// The report of `autopsy`: the verdict, a line a rank, and the last events of all ranks in order of time.
+/// What became of a run, in the order in which it is printed.
+#[derive(Clone, Debug, Serialize)]
+pub struct AutopsyReport {
+    /// The sentence of the failure, where there was one.
+    pub verdict: Option<String>,
+    /// Ranks that the run was started with.
+    pub world: usize,
+    /// Those that left a recorder.
+    pub ranks: Vec<RankEnd>,
+    /// The last events of all ranks, in order of time.
+    pub events: Vec<LastEvent>,
+}
+
+/// How a rank ended.
+#[derive(Clone, Debug, Serialize)]
+pub struct RankEnd {
+    /// The rank.
+    pub rank: usize,
+    /// Rank, machine and process.
+    pub name: String,
+    /// Its exit code; `None` where it did not end by itself.
+    pub exit_code: Option<u8>,
+    /// Seconds from its last sign of life to the last one of all ranks.
+    pub silent_s: f64,
+    /// What it was at.
+    pub doing: String,
+}
+
+/// Something that began or ended.
+#[derive(Clone, Debug, Serialize)]
+pub struct LastEvent {
+    /// Seconds from it to the last sign of life of any rank.
+    pub before_end_s: f64,
+    /// The rank.
+    pub rank: usize,
+    /// Step of the stage; 0 outside of steps.
+    pub step: u64,
+    /// Whether it began; else it ended.
+    pub begins: bool,
+    /// What did.
+    pub section: String,
+}
+
+impl std::fmt::Display for AutopsyReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(verdict) = &self.verdict {
+            writeln!(f, "{verdict}")?;
+        }
+        writeln!(f, "{} of {} ranks left a recorder", self.ranks.len(), self.world)?;
+        for RankEnd { name, exit_code, silent_s, doing, .. } in &self.ranks {
+            match exit_code {
+                Some(code) => write!(f, "{name}: ended with exit code {code}")?,
+                None => write!(f, "{name}: did not end by itself; last sign of life {silent_s:.6} s before the last of all")?,
+            }
+            writeln!(f, "; {doing}")?;
+        }
+        write!(f, "the last events, in seconds before the last sign of life of any rank:")?;
+        for LastEvent { before_end_s, rank, step, begins, section } in &self.events {
+            let step = if *step > 0 { format!("step {step}") } else { String::new() };
+            let mark = if *begins { "begins" } else { "ends" };
+            write!(f, "\n{:>12}  rank {rank:<4} {step:<14} {mark:<6} {section}", format!("{before_end_s:.6} s"))?;
+        }
+        Ok(())
+    }
+}
+
+/// The report of `autopsy`.
 ///
 /// # Errors
 /// A folder without recorders.
-pub fn autopsy(run: &Path, last_events: usize) -> Result<String> {
-    let folder = flights(run);
+pub fn autopsy(run: &Path, last_events: usize) -> Result<AutopsyReport> {
     let missing = |error: Error| match error {
         Error::Io(_) => {
             DataError::new(run, "holds no flight recorders (log/flight)").hint("name a run folder in which training was started").into()
         }
         other => other,
     };
-    let flights = Flight::read_all(&folder).map_err(missing)?;
-    let mut text = String::new();
-    if let Ok(verdict) = fs_err::read_to_string(verdict_path(run)) {
-        let _ = writeln!(text, "{}", verdict.trim_end());
-    } else if let Some(said) = lost(&flights, usize::MAX, Duration::from_secs(60), now_ns()) {
-        let _ = writeln!(text, "{said}");
-    }
+    let flights = Flight::read_all(&flights(run)).map_err(missing)?;
+    let told = fs_err::read_to_string(verdict_path(run)).ok().map(|text| text.trim_end().to_owned());
     let end = flights.iter().map(|flight| flight.alive_ns).max().unwrap_or(0);
-    let _ = writeln!(text, "{} of {} ranks left a recorder", flights.len(), flights.first().map_or(0, |flight| flight.world));
-    for flight in &flights {
-        let state = match flight.ended {
-            Some(code) => format!("ended with exit code {code}"),
-            None => format!("did not end by itself; last sign of life {} before the last of all", before(end, flight.alive_ns)),
-        };
-        let _ = writeln!(text, "{}: {state}; {}", name(flight), doing(flight, flight.alive_ns));
-    }
+    let rank = |flight: &Flight| RankEnd {
+        rank: flight.rank,
+        name: name(flight),
+        exit_code: flight.ended,
+        silent_s: seconds(flight.alive_ns, end),
+        doing: doing(flight, flight.alive_ns),
+    };
+    Ok(AutopsyReport {
+        verdict: told.or_else(|| lost(&flights, usize::MAX, Duration::from_secs(60), now_ns())),
+        world: flights.first().map_or(0, |flight| flight.world),
+        ranks: flights.iter().map(rank).collect(),
+        events: last(&flights, last_events, end),
+    })
+}
+
+/// The last `count` events of all ranks.
+fn last(flights: &[Flight], count: usize, end: u64) -> Vec<LastEvent> {
     let mut events: Vec<(&Flight, &Event)> =
         flights.iter().flat_map(|flight| flight.events.iter().map(move |event| (flight, event))).collect();
     events.sort_by_key(|(_, event)| event.time_ns);
-    let names: BTreeMap<(usize, u64), String> =
-        events.iter().map(|(flight, event)| ((flight.rank, event.section), *event)).fold(BTreeMap::new(), |mut names, (key, event)| {
-            if event.kind == EventKind::Enter {
-                names.insert(key, describe(event));
-            }
-            names
-        });
-    let _ = writeln!(text, "the last events, in seconds before the last sign of life of any rank:");
-    for (flight, event) in &events[events.len().saturating_sub(last_events)..] {
-        let mark = if event.kind == EventKind::Enter { "begins" } else { "ends" };
-        let at = names.get(&(flight.rank, event.section)).map_or("an older section", String::as_str);
-        let step = if event.step > 0 { format!("step {}", event.step) } else { String::new() };
-        let _ = writeln!(text, "{:>12}  rank {:<4} {step:<14} {mark:<6} {at}", before(end, event.time_ns), flight.rank);
-    }
-    Ok(text)
+    let begun = events.iter().filter(|(_, event)| event.kind == EventKind::Enter);
+    let names: BTreeMap<(usize, u64), String> = begun.map(|(flight, event)| ((flight.rank, event.section), describe(event))).collect();
+    let told = |&(flight, event): &(&Flight, &Event)| LastEvent {
+        before_end_s: seconds(event.time_ns, end),
+        rank: flight.rank,
+        step: event.step,
+        begins: event.kind == EventKind::Enter,
+        section: names.get(&(flight.rank, event.section)).map_or("an older section", String::as_str).to_owned(),
+    };
+    events[events.len().saturating_sub(count)..].iter().map(told).collect()
 }
 
-fn before(end: u64, time: u64) -> String {
-    format!("{:.6} s", end.saturating_sub(time) as f64 / 1e9)
+fn seconds(from_ns: u64, to_ns: u64) -> f64 {
+    to_ns.saturating_sub(from_ns) as f64 / 1e9
 }
 
 #[cfg(test)]

@@ -65,7 +65,9 @@ fn the_report_tells_verdict_ranks_and_events() {
     fs_err::write(folder.path().join("checkpoints/rank/step-00000003/MANIFEST.json"), "{}").unwrap();
     let said = obituary(folder.path(), 1, "was killed by signal 9").unwrap();
     assert!(said.starts_with("rank 1 on ") && said.ends_with("; the last good checkpoint is checkpoints/rank/step-00000003"), "{said}");
-    let report = autopsy(folder.path(), 5).unwrap();
+    let found = autopsy(folder.path(), 5).unwrap();
+    assert_eq!((found.ranks[0].exit_code, found.events.len(), found.events[1].begins), (Some(75), 2, false));
+    let report = found.to_string();
     assert!(report.starts_with(&said), "{report}");
     for part in ["1 of 2 ranks left a recorder", "ended with exit code 75", "begins step 3 of rank", "ends   step 3 of rank"] {
         assert!(report.contains(part), "{report}");

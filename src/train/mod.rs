@@ -17,7 +17,7 @@ mod source;
 mod trainer;
 mod writer;
 
-pub use autopsy::{RankState, autopsy, obituary, rank_states, record};
+pub use autopsy::{AutopsyReport, LastEvent, RankEnd, RankState, autopsy, obituary, rank_states, record};
 pub use checkpoint::{Checkpoint, CheckpointContent, Retention, TrainerState, folder_of_step};
 pub use compare::{CheckpointDifference, Difference, TensorDifference, compare};
 pub use guard::{LossHistory, SPIKE};

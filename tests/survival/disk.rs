@@ -3,7 +3,8 @@
 use docre::train::Checkpoint;
 
 use super::bad_disk::SmallDisk;
-use super::place::{Place, copy};
+use super::common::copy;
+use super::place::Place;
 
 #[test]
 fn a_disk_that_fills_up_ends_all_ranks_with_74_and_the_run_goes_on_when_there_is_room() {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::place::{Place, copy, setting};
+use super::common::copy;
+use super::place::{Place, setting};
 
 /// Forty steps over all stages, with a checkpoint at each.
 const FORTY: &str = "--set rank.steps=8 --set pretrain.steps=24 --set finetune.steps=8 --set rank.checkpoint_steps=1 \

@@ -4,7 +4,8 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::place::{Place, program, random, setting};
+use super::common::program;
+use super::place::{Place, random, setting};
 
 /// What is drawn for a round.
 #[derive(Debug)]

@@ -7,6 +7,8 @@
 #[path = "../../src/bad_disk.rs"]
 #[allow(dead_code, reason = "tests inside the library use the rest")]
 mod bad_disk;
+#[path = "../common/mod.rs"]
+mod common;
 mod disk;
 mod exact;
 mod kills;

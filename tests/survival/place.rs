@@ -9,37 +9,12 @@ use docre::dist::Flight;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::common::{self, allow_mpirun, copy, free_of_launchers, program};
+
 /// Pre-training alone is long enough to be disturbed.
-pub const RECIPE: &str = r#"
-name = "survival"
-variants = ["pretrained"]
-threads = 1
-device = "cpu"
-hang_limit_s = 4
-[data.synth]
-distant = 40
-human = 8
-dev = 4
-test = 4
-[encoder]
-name = "tiny"
-[switches]
-relation_width = 16
-[rank]
-learning_rate = 1e-3
-batch = 4
-steps = 2
-[pretrain]
-learning_rate = 1e-3
-batch = 4
-steps = 40
-checkpoint_steps = 4
-keep_checkpoints = 2
-[finetune]
-learning_rate = 1e-3
-batch = 4
-steps = 2
-"#;
+fn recipe() -> String {
+    common::recipe("survival", 40, "hang_limit_s = 4", "steps = 40\ncheckpoint_steps = 4\nkeep_checkpoints = 2", 2)
+}
 
 /// No test waits longer than this for anything.
 pub const PATIENCE: Duration = Duration::from_secs(300);
@@ -67,7 +42,7 @@ impl Place {
             return None;
         }
         let place = Self(tempfile::tempdir().unwrap());
-        fs_err::write(place.path("recipe.toml"), RECIPE).unwrap();
+        fs_err::write(place.path("recipe.toml"), recipe()).unwrap();
         Some(place)
     }
 
@@ -82,13 +57,8 @@ impl Place {
 
     pub fn mpirun(&self, line: &str) -> Started {
         let mut command = Command::new("mpirun");
-        let foreign = ["OMPI_COMM", "PMI", "SLURM_", "WORLD_SIZE", "RANK", "LOCAL_RANK"];
-        for (name, _) in std::env::vars().filter(|(name, _)| foreign.iter().any(|start| name.starts_with(start))) {
-            command.env_remove(name);
-        }
-        for name in ["OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "OMPI_MCA_rmaps_base_oversubscribe"] {
-            command.env(name, "1");
-        }
+        free_of_launchers(&mut command);
+        allow_mpirun(&mut command);
         // Ranks that share a core with others must not wait for it in a loop.
         command.env("OMP_NUM_THREADS", "1");
         let log = fs_err::File::create(self.path("said")).unwrap().into_parts().0;
@@ -131,12 +101,9 @@ impl Place {
         }
     }
 
-    /// The lines of pre-training by step; a repeated step counts with its last line.
+    /// The lines of pre-training by step.
     pub fn metrics(&self, run: &str) -> BTreeMap<u64, Value> {
-        let text = fs_err::read_to_string(self.path(run).join("metrics.jsonl")).unwrap_or_default();
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        let lines = whole.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        lines.filter(|line| line["stage"] == "pretrain").map(|line| (line["step"].as_u64().unwrap(), line)).collect()
+        common::metrics(&self.path(run), "pretrain")
     }
 
     /// The process of a rank.
@@ -174,23 +141,6 @@ impl Drop for Started {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
             let _ = child.kill();
-        }
-    }
-}
-
-pub fn program() -> PathBuf {
-    assert_cmd::cargo::cargo_bin!("docre-pretrain").to_path_buf()
-}
-
-pub fn copy(from: &Path, to: &Path) {
-    fs_err::create_dir_all(to).unwrap();
-    for entry in fs_err::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs_err::copy(entry.path(), target).unwrap();
         }
     }
 }

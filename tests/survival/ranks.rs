@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::place::{PATIENCE, Place, copy, program};
+use super::common::{copy, program};
+use super::place::{PATIENCE, Place};
 
 #[test]
 fn a_stopped_rank_is_named_within_the_limit() {

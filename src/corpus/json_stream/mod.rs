@@ -89,7 +89,7 @@ where
 {
     thread::scope(|scope| {
         let worker = |block: Result<Block>| block.map(|block| parse(path, &block, work));
-        let (input, output) = ordered::start(scope, vec![worker; ordered::threads()]);
+        let (input, output) = ordered::start(scope, vec![worker; ordered::threads()], ordered::MOST_TEXT_BYTES);
         scope.spawn(move || produce(path, reader, &input));
         let mut row = 0;
         for parsed in output {
@@ -145,17 +145,22 @@ fn produce<O>(path: &Path, mut reader: impl Read, input: &Input<Result<Block>, O
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => break Err(scan::Fault::Read(error)),
         }
-        if scanner.is_full() && !input.send(Ok(scanner.take())) {
+        if scanner.is_full() && !send(input, scanner.take()) {
             return;
         }
     };
     let row = scanner.row();
     // Rows before the fault come first: an earlier error in them is the one to report.
-    if input.send(Ok(scanner.take()))
+    if send(input, scanner.take())
         && let Err(fault) = outcome
     {
-        input.send(Err(explain::fault(path, row, fault)));
+        input.send(Err(explain::fault(path, row, fault)), 0);
     }
+}
+
+fn send<O>(input: &Input<Result<Block>, O>, block: Block) -> bool {
+    let bytes = block.num_bytes();
+    input.send(Ok(block), bytes)
 }
 
 #[cfg(test)]

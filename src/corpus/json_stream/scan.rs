@@ -57,6 +57,10 @@ impl Block {
         self.spans.len()
     }
 
+    pub(super) fn num_bytes(&self) -> usize {
+        self.text.len()
+    }
+
     pub(super) fn elements(&self) -> impl Iterator<Item = Element<'_>> {
         self.spans.iter().enumerate().map(|(at, &Span { start, end, line, column, cut })| Element {
             text: &self.text[start..end],

@@ -26,6 +26,7 @@ mod truth;
 use std::{io::Write, ops::Range, path::Path};
 
 use rayon::prelude::*;
+use serde::Serialize;
 
 use self::generator::{Generator, Split};
 pub use self::{schema::world_relations, supervise::SplitSummary, truth::Truth};
@@ -58,7 +59,7 @@ pub struct WorldOptions {
 }
 
 /// What was written.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct WorldSummary {
     /// `train_distant.json`.
     pub distant: SplitSummary,

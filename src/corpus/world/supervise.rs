@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Counts of one split.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct SplitSummary {
     /// Documents.
     pub documents: usize,

@@ -5,7 +5,7 @@
 //! Keys carry the number of their file in front, so the files one after another are the index in order.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{BufWriter, IntoInnerError, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use super::{FactCounts, Instance, table};
@@ -16,6 +16,8 @@ use crate::{Error, Result};
 /// Bits of a key that name its file.
 const PART_BITS: u32 = 6;
 const PARTS: usize = 1 << PART_BITS;
+/// Facts gathered for a file before they are written.
+const SPILL_BYTES: usize = 1 << 14;
 /// Names of an entity that take part; DocRED's longest entity has 23 mentions. It bounds the postings of a fact by the square of it.
 const MAX_NAMES: usize = 32;
 /// A key may have so many times the instances of its most frequent pair of names.
@@ -95,13 +97,14 @@ fn write_record(out: &mut Vec<u8>, instance: &Instance, head: &[u64], tail: &[u6
 /// The temporary files.
 #[derive(Debug)]
 pub(in crate::shards) struct FactSpill {
-    files: Vec<File>,
+    files: Vec<BufWriter<File>>,
 }
 
 impl FactSpill {
     /// Makes the files, nameless, on the disk of `folder`.
     pub(in crate::shards) fn new(folder: &Path) -> Result<Self> {
-        Ok(Self { files: (0..PARTS).map(|_| tempfile::tempfile_in(folder)).collect::<Result<_, _>>()? })
+        let file = |_| Ok(BufWriter::with_capacity(SPILL_BYTES, tempfile::tempfile_in(folder)?));
+        Ok(Self { files: (0..PARTS).map(file).collect::<Result<_>>()? })
     }
 
     /// Adds the facts of some documents; the order does not matter.
@@ -116,8 +119,9 @@ impl FactSpill {
     pub(in crate::shards) fn finish(self, folder: &Path) -> Result<(FileEntry, FactCounts)> {
         let mut table = table::Writer::create(folder)?;
         let mut counts = FactCounts::default();
-        for (part, mut file) in (0..).zip(self.files) {
+        for (part, file) in (0..).zip(self.files) {
             let mut bytes = Vec::new();
+            let mut file = file.into_inner().map_err(IntoInnerError::into_error)?;
             file.seek(SeekFrom::Start(0))?;
             file.read_to_end(&mut bytes)?;
             let rows = Part::parse(&bytes)?.keyed(part);

@@ -46,7 +46,7 @@ impl Writer {
     fn flush(&mut self) -> Result<()> {
         for group in self.rows.chunks(GROUP_ROWS) {
             let batch = to_batch(group).map_err(|error| Error::Bug(format!("building the fact index: {error}")))?;
-            self.table.write_group(self.encoder.encode(&batch)?)?;
+            self.table.write_group(self.encoder.encode(batch)?)?;
         }
         self.rows.clear();
         Ok(())

@@ -1,4 +1,5 @@
 use super::*;
+use crate::corpus::Candidate;
 use crate::shards::testing::{corpus, document, prepared, relations, tokenizer};
 use crate::shards::{DocumentStore, Scored, StoreOptions, rewrite_with_scores};
 use crate::text::ScoredPair;
@@ -21,17 +22,17 @@ fn a_corpus_becomes_a_folder() {
     assert_eq!(left, ["shards", "vocab.txt"], "no temporary folder is left");
 }
 
+/// Options that write `folder/shards`.
+fn options(folder: &std::path::Path) -> PrepareOptions {
+    PrepareOptions { output: folder.join("shards"), tokenizer: tokenizer(folder), relations: relations(), write: WriteOptions::default() }
+}
+
 /// More documents than a group, so that order and counts are seen to survive the queue and the threads.
 #[test]
 fn order_survives_the_threads() {
     let temp = tempfile::tempdir().unwrap();
     let output = temp.path().join("shards");
-    let options = PrepareOptions {
-        output: output.clone(),
-        tokenizer: tokenizer(temp.path()),
-        relations: relations(),
-        write: WriteOptions::default(),
-    };
+    let options = options(temp.path());
     let group = options.write.row_group_rows;
     let total = 2 * group + 100;
     let mut told = Vec::new();
@@ -53,12 +54,7 @@ fn order_survives_the_threads() {
 fn a_failure_leaves_nothing_behind() {
     let temp = tempfile::tempdir().unwrap();
     let output = temp.path().join("shards");
-    let options = PrepareOptions {
-        output: output.clone(),
-        tokenizer: tokenizer(temp.path()),
-        relations: relations(),
-        write: WriteOptions::default(),
-    };
+    let options = options(temp.path());
     let bad = document("bad", &[&["a"], &["b"]], &[(0, 1, "P999")]);
     let error = prepare(&options, &mut |take| take(bad.clone()), &mut |_| ()).unwrap_err();
     assert!(error.to_string().contains("`bad`") && error.to_string().contains("`P999`"), "{error}");
@@ -111,4 +107,76 @@ fn scores_are_added_to_every_row() {
     let wrong = |kept: &[Vec<ScoredPair>]| rewrite_with_scores(&store, kept, &temp.path().join("x"), scored.clone(), write).unwrap_err();
     assert_eq!(wrong(&kept[1..]).exit_code(), 70);
     assert_eq!(wrong(&vec![vec![ScoredPair { head: 0, tail: 2, score: 0.0 }]; 8]).exit_code(), 70);
+}
+
+const ENTITIES: usize = 100;
+
+/// A document with so many words, and some of everything that has a column.
+fn long_document(number: usize, words: usize) -> Document {
+    let sentences: Vec<Vec<String>> = (0..words.div_ceil(30)).map(|_| vec!["Berlin".to_owned(); 30]).collect();
+    let pairs = (0..ENTITIES).flat_map(|head| (0..ENTITIES).filter(move |&tail| tail != head).map(move |tail| (head, tail)));
+    let candidates = pairs.map(|(head, tail)| Candidate { head, tail, excluded: false }).take(words / 25 + 1).collect();
+    let mut document = document(&number.to_string(), &[&["Paris"]], &[(0, 1, "P17")]);
+    let mentions = vec![document.entities[0].mentions[0].clone(); words / (10 * ENTITIES) + 1];
+    document.entities = vec![Entity { mentions, knowledge_base_id: None }; ENTITIES];
+    Document { sentences: [document.sentences.clone(), sentences].concat(), candidates: Some(candidates), ..document }
+}
+
+/// What bounds the memory: parcels and row groups end by size as well as by number, whatever the documents are.
+#[test]
+fn parcels_and_groups_end_by_size() {
+    let temp = tempfile::tempdir().unwrap();
+    let options = options(temp.path());
+    for (words, documents, largest_group) in [(0, 2_500, 1_024), (3_000, 700, 300), (200_000, 12, 5)] {
+        let largest = column_bytes(&long_document(0, words));
+        let parcels: Vec<Parcel> = thread::scope(|scope| {
+            let (input, parcels) = ordered::start(scope, vec![|parcel: Parcel| parcel], MOST_PARCEL_BYTES);
+            scope.spawn(|| {
+                let mut feed = Feed::new(&options, input, Box::leak(Box::new(|_| ())));
+                (0..documents).for_each(|number| feed.push(long_document(number, words)).unwrap());
+                feed.finish().unwrap()
+            });
+            parcels.collect()
+        });
+        let mut rows = 0;
+        for group in parcels.split_inclusive(|parcel| parcel.ends_group) {
+            let start = rows;
+            for parcel in group {
+                assert_eq!(parcel.first_row, rows);
+                assert_eq!(parcel.bytes, parcel.documents.iter().map(column_bytes).sum::<usize>());
+                assert!(parcel.bytes < PARCEL_BYTES + largest, "{} bytes in a parcel", parcel.bytes);
+                rows += parcel.documents.len();
+            }
+            assert!(rows - start <= largest_group, "{} rows of {words} words in a group", rows - start);
+            assert!(group.iter().map(|parcel| parcel.bytes).sum::<usize>() < GROUP_BYTES + largest);
+        }
+        assert_eq!(rows, documents);
+    }
+}
+
+/// The sizes that bounds are made of are those of the columns.
+#[test]
+fn the_size_of_a_document_is_that_of_its_columns() {
+    let temp = tempfile::tempdir().unwrap();
+    for words in [0, 300, 20_000] {
+        let document = long_document(1, words);
+        let encoded = encode(&document, &mut tokenizer(temp.path()), &relations()).unwrap();
+        let real = DocumentColumns::of(&[encoded]).unwrap().num_bytes();
+        let taken = column_bytes(&document);
+        // A document has some forty offsets and lengths that are not counted.
+        assert!(taken <= real + real / 4 && real <= taken + taken / 4 + 200, "{words} words: {real} bytes, taken for {taken}");
+    }
+}
+
+#[test]
+fn large_documents_come_in_small_row_groups() {
+    let temp = tempfile::tempdir().unwrap();
+    let documents: Vec<Document> = (0..9).map(|number| long_document(number, 200_000)).collect();
+    let options = options(temp.path());
+    let report = prepare(&options, &mut |take| documents.iter().cloned().try_for_each(&mut *take), &mut |_| ()).unwrap();
+    assert_eq!((report.manifest.documents, report.manifest.shards[0].row_groups), (9, 3));
+    let store = DocumentStore::open(&options.output, StoreOptions { with_words: true, verify: true }).unwrap();
+    for (row, document) in documents.iter().enumerate() {
+        assert_eq!((&store.get(row).title, store.get(row).num_words()), (&document.title, document.num_words()));
+    }
 }

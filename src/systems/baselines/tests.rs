@@ -3,8 +3,8 @@
 use tch::{Device, Kind, Tensor};
 
 use super::*;
-use crate::systems::testing::assert_batch_invariant;
-use crate::systems::words::tests::{EVALUATION, TYPES, document, example, special, with_facts};
+use crate::systems::testing::{assert_batch_invariant, foundation_of};
+use crate::systems::words::tests::{EVALUATION, TYPES, document, example, with_facts};
 use crate::systems::words::{Reading, WordTables};
 use crate::systems::{Classes, Example, Extractor, Forward, Foundation, Layout, MicroBatch, NaClass, Profile, RelationBatch, tables};
 use crate::text::EncodedDocument;
@@ -23,18 +23,7 @@ fn foundation(bert: bool) -> Foundation {
     } else {
         EncoderSpec::Words { config: WordsConfig { embedding_size: 12, ..WordsConfig::default() }, vectors: None }
     };
-    Foundation {
-        encoder: build(&spec, 400, &mut parameters).unwrap(),
-        parameters,
-        relations: 3,
-        entity_types: TYPES.map(str::to_owned).to_vec(),
-        pieces: special(),
-        max_pieces: None,
-        truncate: false,
-        dropout: None,
-        seed: 1,
-        twin: None,
-    }
+    foundation_of(build(&spec, 400, &mut parameters).unwrap(), parameters, &TYPES)
 }
 
 fn small(network: Network) -> BaselineSettings {

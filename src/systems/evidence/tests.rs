@@ -5,8 +5,9 @@ use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 use super::*;
-use crate::systems::words::tests::{EVALUATION, TYPES, document, special};
-use crate::systems::{Forward, Foundation, MicroBatch, Objective, Profile};
+use crate::systems::testing::foundation_of;
+use crate::systems::words::tests::{EVALUATION, TYPES, document};
+use crate::systems::{Forward, MicroBatch, Objective, Profile};
 use crate::text::{EncodedDocument, EncodedFact};
 use crate::torch::encoder::{EncoderSpec, WordsConfig, build};
 use crate::torch::{Parameters, Precision};
@@ -17,18 +18,7 @@ fn predictor(max_words: usize) -> EvidencePredictor {
     let mut parameters = Parameters::new(5, Device::Cpu);
     let config = WordsConfig { embedding_size: 12, ..WordsConfig::default() };
     let encoder = build(&EncoderSpec::Words { config, vectors: None }, 400, &mut parameters).unwrap();
-    let foundation = Foundation {
-        encoder,
-        parameters,
-        relations: 3,
-        entity_types: TYPES.map(str::to_owned).to_vec(),
-        pieces: special(),
-        max_pieces: None,
-        truncate: false,
-        dropout: None,
-        seed: 1,
-        twin: None,
-    };
+    let foundation = foundation_of(encoder, parameters, &TYPES);
     let settings = EvidenceSettings { position_width: 3, type_width: 4, hidden: 10, max_words, ..EvidenceSettings::of(Profile::Fixed) };
     EvidencePredictor::new(foundation, &settings).unwrap()
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tch::{Device, Kind};
 
+use crate::systems::testing::foundation_of;
 use crate::systems::{Example, Extractor, Forward, Foundation, MicroBatch, RelationBatch};
 use crate::text::{EncodedDocument, EncodedEntity, EncodedFact, EncodedMention, SpecialPieces};
 use crate::torch::device::LocalThreads;
@@ -27,20 +28,7 @@ pub(crate) fn foundation(positions: i64) -> Foundation {
     let spec = EncoderSpec::Preset { name: BertConfig::PRESETS[0].into(), overrides: config.as_object().unwrap().clone() };
     let mut parameters = Parameters::new(3, Device::Cpu);
     let encoder = build(&spec, 505, &mut parameters).unwrap();
-    let entity_types = ["PER", "ORG"].map(str::to_owned).to_vec();
-    let (max_pieces, truncate, dropout) = (None, false, None);
-    Foundation {
-        encoder,
-        parameters,
-        relations: RELATIONS,
-        entity_types,
-        pieces: pieces(),
-        max_pieces,
-        truncate,
-        dropout,
-        seed: 9,
-        twin: None,
-    }
+    Foundation { relations: RELATIONS, pieces: pieces(), seed: 9, ..foundation_of(encoder, parameters, &["PER", "ORG"]) }
 }
 
 /// A document of `words` words in one sentence; entities as lists of word spans, facts as (head, tail, relation).
