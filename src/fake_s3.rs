@@ -72,7 +72,7 @@ impl FakeS3 {
                 }
                 served.shelf().connections.push(connection.try_clone().unwrap());
                 let served = served.clone();
-                thread::spawn(move || served.serve(connection));
+                thread::spawn(move || served.serve(&connection));
             }
         });
         Self { address, bucket }
@@ -128,7 +128,7 @@ impl Bucket {
     }
 
     /// Answers the requests of a connection, until it or a fault ends it.
-    fn serve(&self, connection: TcpStream) {
+    fn serve(&self, mut connection: &TcpStream) {
         let mut incoming = BufReader::new(connection.try_clone().unwrap());
         while let Some((mut request, length)) = Request::head(&mut incoming) {
             let fault = self.shelf().fault_of(&request);
@@ -147,7 +147,7 @@ impl Bucket {
             }
             let bytes = answer.bytes(request.method != "HEAD");
             let sent = if cut { &bytes[..bytes.len() / 2] } else { &bytes };
-            if (&connection).write_all(sent).is_err() || cut {
+            if connection.write_all(sent).is_err() || cut {
                 break;
             }
         }

@@ -21,6 +21,6 @@ fn a_run_comes_back_from_an_object_store_and_outlives_it() {
     let ended = place.end(resumed);
     assert_eq!(ended.code, Some(0), "{}", ended.said);
     assert!(ended.said.contains("pretrain is not at s3://bucket/runs/a") && ended.said.contains("hint: "), "{}", ended.said);
-    assert!(place.metrics("r")[&40]["unmirrored"].as_u64().is_some_and(|count| count >= 1), "{}", place.metrics("r")[&40]);
+    assert!(place.metrics("r")[&40]["unmirrored"].as_f64().is_some_and(|count| count >= 1.0), "{}", place.metrics("r")[&40]);
     assert_eq!(place.final_hashes("r"), place.final_hashes("calm2"));
 }

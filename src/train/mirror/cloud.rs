@@ -296,4 +296,4 @@ fn told(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 #[path = "cloud_tests.rs"]
-mod tests;
+pub(super) mod tests;
