@@ -1,10 +1,12 @@
 # The two commands of a newcomer: `make run` and `make test`. Everything else is a part of them.
 BINARY := target/release/docre-pretrain
 RANKS ?= 2
+# Checked and tested with everything that can be built in; the release build leaves object stores out.
+FEATURES := --features cloud
 # Open MPI refuses to start as root or with more ranks than cores unless told otherwise.
 MPIENV := OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
 
-.PHONY: setup build run test test-interop test-slurm check clean
+.PHONY: setup build run test test-nightly test-interop test-slurm check clean
 setup:            ## install what the machine lacks (apt packages, libtorch)
 	@cluster/setup.sh
 build: setup      ## build the release binary
@@ -12,15 +14,17 @@ build: setup      ## build the release binary
 run: build        ## the whole pipeline on the generated corpus
 	$(MPIENV) mpirun -n $(RANKS) $(BINARY) run jobs/quickstart.toml
 test: setup       ## all tests
-	$(MPIENV) cargo test --locked
+	$(MPIENV) cargo test --locked $(FEATURES)
+test-nightly: setup ## all tests, with every kill, damage, resume and seed of docs/operation.md (hours)
+	$(MPIENV) DOCRE_KILLS=500 DOCRE_DAMAGE=all DOCRE_RESUME_EVERY=1 DOCRE_FABRIC_SEEDS=20000 DOCRE_SOAK_STEPS=20000 cargo test --locked $(FEATURES)
 test-interop: build ## checkpoints open in Hugging Face transformers, shards in pyarrow
 	cluster/test-interop.sh $(BINARY)
 test-slurm: build ## the job templates through a real Slurm on this machine (root)
 	cluster/slurm-test/run.sh $(BINARY)
 check: setup      ## what CI checks
 	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+	cargo clippy --locked $(FEATURES) --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked $(FEATURES) --no-deps --document-private-items
 	cluster/deny.sh
 	$(MAKE) test
 clean:            ## remove what was built

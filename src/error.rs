@@ -27,6 +27,14 @@ pub enum Error {
     /// The disk or the network file system failed (exit code 74). `fs-err` has put the path into the message.
     #[error("{0}")]
     Io(#[from] std::io::Error),
+    /// A store on another machine failed, or the way to it (exit code 74).
+    #[error("{message}")]
+    Remote {
+        /// What could not be done, and why, naming the URL.
+        message: String,
+        /// The way out.
+        hint: String,
+    },
     /// A peer was lost or hung (exit code 71).
     #[error("rank {rank} was lost during {operation}: {cause}")]
     RankLost {
@@ -95,6 +103,7 @@ impl Error {
         match self {
             Self::Recipe { hint, .. } => hint.as_deref(),
             Self::Data(data) => data.hint.as_deref(),
+            Self::Remote { hint, .. } => Some(hint),
             Self::Stopped { .. } => Some("run the same command again with --resume"),
             Self::NonFinite { .. } => Some("lower the learning rate, or set `non_finite = \"skip\"` for that stage"),
             Self::Io(error) => match error.kind() {
@@ -114,7 +123,7 @@ impl Error {
             Self::Data(_) => 65,
             Self::NonFinite { .. } | Self::Torch(_) | Self::Bug(_) => 70,
             Self::RankLost { .. } => 71,
-            Self::Io(_) => 74,
+            Self::Io(_) | Self::Remote { .. } => 74,
             Self::Stopped { .. } => 75,
             Self::Elsewhere { code, .. } => *code,
         }

@@ -139,6 +139,22 @@ fn wrong_usage_ends_with_2_and_a_bad_recipe_with_64() {
 }
 
 #[test]
+fn a_mirror_that_cannot_be_reached_at_the_start_ends_the_run_and_names_the_way_out() {
+    let place = Place::new();
+    let mut command = place.command("run recipe.toml --run-dir r --set checkpoint_mirror=s3://bucket/a");
+    // Nothing listens on the first port.
+    command.envs([("AWS_ENDPOINT_URL", "http://127.0.0.1:1"), ("AWS_ALLOW_HTTP", "true"), ("AWS_SKIP_SIGNATURE", "true")]);
+    let outcome = finish(command);
+    let (code, hint) = if cfg!(feature = "cloud") { (74, "AWS_ENDPOINT_URL") } else { (64, "--features cloud") };
+    assert_eq!(outcome.code, Some(code), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.contains("s3://bucket/a") && outcome.stderr.contains("hint: ") && outcome.stderr.contains(hint),
+        "{}",
+        outcome.stderr
+    );
+}
+
+#[test]
 fn bad_documents_end_with_65_and_are_named_to_the_field() {
     let place = Place::new();
     place.world();

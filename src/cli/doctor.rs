@@ -34,6 +34,7 @@ struct Findings {
     disk_for_temporary_files: String,
     cuda_devices: i64,
     mpi: bool,
+    object_stores: bool,
     nccl: Option<String>,
     /// GFLOP/s on the CPU, by number format.
     matmul_gflops: BTreeMap<&'static str, f64>,
@@ -57,6 +58,7 @@ impl Doctor {
             disk_for_temporary_files: disk(&std::env::temp_dir()),
             cuda_devices: cuda.as_ref().map_or(0, |()| tch::Cuda::device_count()),
             mpi: cfg!(feature = "mpi"),
+            object_stores: cfg!(feature = "cloud"),
             nccl: nccl.as_ref().ok().cloned(),
             matmul_gflops: BTreeMap::new(),
         };
@@ -70,6 +72,7 @@ impl Doctor {
             Err(error) => println!("CUDA         none: {}", first_line(&error)),
         }
         println!("MPI          {}", if findings.mpi { "built in" } else { "not built in (--no-default-features)" });
+        println!("object stores  {}", if findings.object_stores { "built in" } else { "not built in (--features cloud)" });
         match nccl {
             Ok(version) => println!("NCCL         {version}"),
             Err(error) => println!("NCCL         none: {}", first_line(&error)),

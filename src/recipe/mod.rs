@@ -48,7 +48,7 @@ pub struct Recipe {
     pub deterministic: bool,
     /// Seconds without progress after which a rank counts as hung (the first step, and steps that are long by nature, get more).
     pub hang_limit_s: u64,
-    /// URL of a second place for checkpoints: `file:///folder`.
+    /// URL of a second place for checkpoints: `file:///folder`, or a bucket of an object store, such as `s3://bucket/prefix` (feature `cloud`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint_mirror: Option<String>,
     /// Where documents come from.

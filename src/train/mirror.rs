@@ -4,10 +4,12 @@
 //! Layout: `recipe.toml` and `STAGE/step-NNNNNNNN/FILE`. Not for training's own safety: a checkpoint that cannot be uploaded is a warning, and
 //! the next one tries again.
 
+#[cfg(feature = "cloud")]
+mod cloud;
 mod store;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use self::store::Store;
@@ -31,15 +33,17 @@ pub struct Mirror {
     store: Box<dyn Store>,
     pause: Duration,
     failures: AtomicU64,
+    away: AtomicBool,
 }
 
 impl Mirror {
-    /// A mirror at a URL: `file:///folder/…`. Nothing is asked of it yet.
+    /// A mirror at a URL: `file:///folder/…` or, with the feature `cloud`, `s3://bucket/…`, `gs://bucket/…`, `az://container/…`. Nothing is asked
+    /// of it yet.
     ///
     /// # Errors
-    /// A recipe error for what is no URL of a store that this build knows.
+    /// A recipe error for what is no URL of a store that this build knows; the store's, for settings that do not fit together.
     pub fn open(url: &str) -> Result<Self> {
-        Ok(Self { url: url.to_owned(), store: store::open(url)?, pause: PAUSE, failures: AtomicU64::new(0) })
+        Ok(Self { url: url.to_owned(), store: store::open(url)?, pause: PAUSE, failures: AtomicU64::new(0), away: AtomicBool::new(false) })
     }
 
     /// Checkpoints that could not be uploaded, since the start.
@@ -74,12 +78,17 @@ impl Mirror {
     /// Uploads the newest checkpoint of a stage's local folder and removes those before it that nothing keeps. What goes wrong is said and
     /// counted, and is not the end of the run.
     pub fn follow(&self, stage_folder: &Path, retention: Retention) {
+        // A mirror that stays away must not hold every checkpoint up for as long as the first.
+        let tries = if self.away.load(Ordering::Relaxed) { 1 } else { TRIES };
         let mut pause = self.pause;
-        for left in (0..TRIES).rev() {
-            let Err(error) = self.try_follow(stage_folder, retention) else { return };
+        for left in (0..tries).rev() {
+            let outcome = self.try_follow(stage_folder, retention);
+            self.away.store(outcome.is_err(), Ordering::Relaxed);
+            let Err(error) = outcome else { return };
             if left == 0 {
                 self.failures.fetch_add(1, Ordering::Relaxed);
-                say(format!("warning: the newest checkpoint of {} is not at {}: {error}", stage_folder.display(), self.url));
+                let hint = error.hint().map_or_else(String::new, |hint| format!("\nhint: {hint}"));
+                say(format!("warning: the newest checkpoint of {} is not at {}: {error}{hint}", stage_folder.display(), self.url));
             } else {
                 std::thread::sleep(pause);
                 pause *= 4;

@@ -4,7 +4,7 @@ use docre::train::Checkpoint;
 
 use super::bad_disk::SmallDisk;
 use super::common::copy;
-use super::place::Place;
+use super::place::{Place, Started};
 
 #[test]
 fn a_disk_that_fills_up_ends_all_ranks_with_74_and_the_run_goes_on_when_there_is_room() {
@@ -45,7 +45,13 @@ fn a_folder_that_cannot_be_written_ends_all_ranks_with_74() {
 fn a_run_folder_that_is_lost_comes_back_from_the_mirror() {
     let Some(place) = Place::new() else { return };
     place.prepared(2);
-    let url = format!("file://{}", place.path("mirror").display());
+    let ended = place.end(lost_and_resumed(&place, &format!("file://{}", place.path("mirror").display())));
+    assert_eq!(ended.code, Some(0), "{}", ended.said);
+    assert_eq!(place.final_hashes("r"), place.final_hashes("calm2"));
+}
+
+/// A run `r` with a mirror is killed and its folder removed; returns its resumption, which has begun to train from what the mirror had.
+pub fn lost_and_resumed(place: &Place, url: &str) -> Started {
     let settings = format!("--set checkpoint_mirror={url}");
     let mut started = place.start(2, "r", &settings);
     place.await_step("r", 20, &mut started);
@@ -56,10 +62,11 @@ fn a_run_folder_that_is_lost_comes_back_from_the_mirror() {
     let refused = place.end(place.start(2, "r", &settings));
     assert_eq!(refused.code, Some(64), "{}", refused.said);
     assert!(refused.said.contains("holds checkpoints of this recipe already"), "{}", refused.said);
-    place.finish(2, "r", &format!("{settings} --resume"));
+    let mut resumed = place.start(2, "r", &format!("{settings} --resume"));
+    place.await_step("r", 1, &mut resumed);
     let said = place.said();
-    assert!(said.contains("rank/step-00000002 comes from file://") && said.contains("pretrain/step-000000"), "{said}");
+    assert!(said.contains(&format!("rank/step-00000002 comes from {url}")) && said.contains("pretrain/step-000000"), "{said}");
     let first = *place.metrics("r").keys().next().unwrap();
     assert!(first > 12, "pre-training began at step {first}");
-    assert_eq!(place.final_hashes("r"), place.final_hashes("calm2"));
+    resumed
 }

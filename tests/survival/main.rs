@@ -7,10 +7,16 @@
 #[path = "../../src/bad_disk.rs"]
 #[allow(dead_code, reason = "tests inside the library use the rest")]
 mod bad_disk;
+#[cfg(feature = "cloud")]
+mod cloud;
 #[path = "../common/mod.rs"]
 mod common;
 mod disk;
 mod exact;
+#[cfg(feature = "cloud")]
+#[path = "../../src/fake_s3.rs"]
+#[allow(dead_code, reason = "tests inside the library use the rest")]
+mod fake_s3;
 mod kills;
 mod place;
 mod ranks;

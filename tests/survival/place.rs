@@ -19,8 +19,11 @@ fn recipe() -> String {
 /// No test waits longer than this for anything.
 pub const PATIENCE: Duration = Duration::from_secs(300);
 
-/// A temporary folder in which the program runs.
-pub struct Place(TempDir);
+/// A temporary folder in which the program runs, and what it finds in its environment besides.
+pub struct Place {
+    folder: TempDir,
+    pub environment: Vec<(String, String)>,
+}
 
 /// A world that has been started.
 pub struct Started {
@@ -41,13 +44,13 @@ impl Place {
             println!("skipped: no mpirun on PATH");
             return None;
         }
-        let place = Self(tempfile::tempdir().unwrap());
+        let place = Self { folder: tempfile::tempdir().unwrap(), environment: Vec::new() };
         fs_err::write(place.path("recipe.toml"), recipe()).unwrap();
         Some(place)
     }
 
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
-        self.0.path().join(name)
+        self.folder.path().join(name)
     }
 
     /// Starts `ranks` ranks of `run recipe.toml --run-dir RUN` with further words.
@@ -60,9 +63,9 @@ impl Place {
         free_of_launchers(&mut command);
         allow_mpirun(&mut command);
         // Ranks that share a core with others must not wait for it in a loop.
-        command.env("OMP_NUM_THREADS", "1");
+        command.env("OMP_NUM_THREADS", "1").envs(self.environment.iter().cloned());
         let log = fs_err::File::create(self.path("said")).unwrap().into_parts().0;
-        command.args(line.split_whitespace()).current_dir(self.0.path());
+        command.args(line.split_whitespace()).current_dir(self.folder.path());
         let child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
         Started { child: Some(child), since: Instant::now() }
     }

@@ -1,4 +1,4 @@
-//! Where a mirror lies: a folder; another kind of store is one more implementer of the trait.
+//! Where a mirror lies: a folder, or a bucket of an object store (`cloud`).
 //!
 //! Keys are names with `/` between, relative to the mirror's own root. Not for what the names mean (`mirror`).
 
@@ -33,16 +33,35 @@ pub(super) trait Store: Debug + Send + Sync {
     fn remove(&self, key: &str) -> Result<()>;
 }
 
+/// Where a mirror may lie, for hints.
+pub(super) const PLACES: &str = "file:///folder, such as one on a network file system; with the feature `cloud` s3://bucket/prefix, gs://bucket/prefix, az://container/prefix";
+
+/// How URLs of object stores begin.
+const OBJECT_STORES: [&str; 9] = ["s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss", "https"];
+
 /// The store that a URL names.
 ///
 /// # Errors
-/// A recipe error for what is no URL of a store that this build knows.
+/// A recipe error for what is no URL of a store that this build knows; as [`open_bucket`].
 pub(super) fn open(url: &str) -> Result<Box<dyn Store>> {
     if let Some(path) = url.strip_prefix("file://").filter(|path| path.starts_with('/')) {
         return Ok(Box::new(Folder(path.into())));
     }
-    let error = Error::recipe(format!("checkpoint_mirror = \"{url}\" is no place for checkpoints that this build knows"));
-    Err(error.with_hint("file:///folder, such as one on a network file system"))
+    if url.split_once("://").is_some_and(|(scheme, _)| OBJECT_STORES.contains(&scheme)) {
+        return open_bucket(url);
+    }
+    Err(Error::recipe(format!("checkpoint_mirror = \"{url}\" is no place for checkpoints")).with_hint(PLACES))
+}
+
+#[cfg(feature = "cloud")]
+fn open_bucket(url: &str) -> Result<Box<dyn Store>> {
+    Ok(Box::new(super::cloud::open(url)?))
+}
+
+#[cfg(not(feature = "cloud"))]
+fn open_bucket(url: &str) -> Result<Box<dyn Store>> {
+    let error = Error::recipe(format!("checkpoint_mirror = \"{url}\" is in an object store, which this build cannot reach"));
+    Err(error.with_hint("build it with `cargo build --release --locked --features cloud`"))
 }
 
 /// A folder, mostly on a network file system.
