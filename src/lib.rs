@@ -10,7 +10,8 @@ pub mod corpus;
 pub mod dist;
 mod error;
 pub mod eval;
-#[cfg(all(test, feature = "cloud"))]
+#[cfg(test)]
+#[cfg(feature = "cloud")]
 mod fake_s3;
 pub mod recipe;
 pub mod report;
