@@ -189,4 +189,4 @@ fn key_of(stage: &str, step: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

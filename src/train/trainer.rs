@@ -236,8 +236,8 @@ impl<'a, O: Objective> Trainer<'a, O> {
             }
             Ok::<(), Error>(())
         });
-        // Whatever ended the loop, a checkpoint that was taken is finished.
-        outcome.and(boundary.settle())?;
+        outcome?;
+        boundary.settle()?;
         progress.finish(&format!("{} steps done", self.state.step));
         Ok(())
     }

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, JoinHandle};
 
 use super::checkpoint::{Checkpoint, CheckpointContent, Retention, folder_of_step};
@@ -15,7 +16,15 @@ use crate::{Error, Result};
 #[derive(Debug, Default)]
 pub struct CheckpointWriter {
     mirror: Option<Arc<Mirror>>,
-    under_way: Option<JoinHandle<Result<()>>>,
+    under_way: Option<UnderWay>,
+}
+
+/// A checkpoint on its way.
+#[derive(Debug)]
+struct UnderWay {
+    thread: JoinHandle<Result<()>>,
+    /// Says, or ends, when the checkpoint is on the disk; it may not be in the mirror then.
+    on_disk: Receiver<()>,
 }
 
 impl CheckpointWriter {
@@ -36,17 +45,20 @@ impl CheckpointWriter {
     pub fn write(&mut self, stage_folder: PathBuf, content: CheckpointContent, retention: Retention) -> Result<()> {
         self.settle()?;
         let mirror = self.mirror.clone();
+        let (say, on_disk) = channel();
         let write = move || {
             Checkpoint::write(&folder_of_step(&stage_folder, content.trainer.step), &content)?;
             // The uploads may take long, and the snapshot is of no use to them.
             drop(content);
             Checkpoint::prune(&stage_folder, retention)?;
+            // Nobody may listen.
+            let _ = say.send(());
             if let Some(mirror) = mirror {
                 mirror.follow(&stage_folder, retention);
             }
             Ok(())
         };
-        self.under_way = Some(thread::Builder::new().name("checkpoint".into()).spawn(write)?);
+        self.under_way = Some(UnderWay { thread: thread::Builder::new().name("checkpoint".into()).spawn(write)?, on_disk });
         Ok(())
     }
 
@@ -56,13 +68,38 @@ impl CheckpointWriter {
     /// I/O errors of the last checkpoint.
     pub fn settle(&mut self) -> Result<()> {
         let panicked = |_| Err(Error::Bug("writing a checkpoint panicked".into()));
-        self.under_way.take().map_or(Ok(()), |thread| thread.join().unwrap_or_else(panicked))
+        self.under_way.take().map_or(Ok(()), |under_way| under_way.thread.join().unwrap_or_else(panicked))
     }
 }
 
 impl Drop for CheckpointWriter {
-    /// A checkpoint that was taken is finished, also on the way out of an error.
+    /// A checkpoint that was taken is finished on the disk, also on the way out of an error. An upload ends with the process then: the other
+    /// ranks do not wait for it, and a mirror never takes half of one for whole.
     fn drop(&mut self) {
-        let _ = self.settle();
+        if let Some(under_way) = self.under_way.take() {
+            let _ = under_way.on_disk.recv();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::super::checkpoint::tests::content;
+    use super::super::mirror::tests::stuck;
+    use super::*;
+
+    #[test]
+    fn an_error_waits_for_the_disk_and_not_for_the_mirror() {
+        let place = tempfile::tempdir().unwrap();
+        let stage = place.path().join("checkpoints/pretrain");
+        fs_err::create_dir_all(&stage).unwrap();
+        let mut writer = CheckpointWriter::new(Some(Arc::new(stuck())));
+        let began = Instant::now();
+        writer.write(stage.clone(), content(place.path(), 3, 0.5), Retention { newest: 1, every: 0, best: None }).unwrap();
+        drop(writer);
+        assert!(began.elapsed() < Duration::from_secs(30));
+        Checkpoint::open(&folder_of_step(&stage, 3)).unwrap();
     }
 }

@@ -23,6 +23,53 @@ fn over(folder: &Path) -> Mirror {
     Mirror { pause: Duration::from_millis(1), ..Mirror::open(&format!("file://{}", folder.display())).unwrap() }
 }
 
+/// A store that never answers.
+#[derive(Debug)]
+struct Stuck;
+
+impl Stuck {
+    fn wait(&self) -> ! {
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+impl Store for Stuck {
+    fn upload(&self, _: &Path, _: &str) -> Result<()> {
+        self.wait()
+    }
+
+    fn download(&self, _: &str, _: &Path) -> Result<()> {
+        self.wait()
+    }
+
+    fn read(&self, _: &str) -> Result<Option<Vec<u8>>> {
+        self.wait()
+    }
+
+    fn write(&self, _: &str, _: &[u8]) -> Result<()> {
+        self.wait()
+    }
+
+    fn folders(&self, _: &str) -> Result<Vec<String>> {
+        self.wait()
+    }
+
+    fn files(&self, _: &str) -> Result<Vec<String>> {
+        self.wait()
+    }
+
+    fn remove(&self, _: &str) -> Result<()> {
+        self.wait()
+    }
+}
+
+/// A mirror that never answers.
+pub(in crate::train) fn stuck() -> Mirror {
+    Mirror { url: "stuck".into(), store: Box::new(Stuck), pause: PAUSE, failures: AtomicU64::new(0), away: AtomicBool::new(false) }
+}
+
 fn newest(count: usize) -> Retention {
     Retention { newest: count, every: 0, best: None }
 }
