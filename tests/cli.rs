@@ -58,12 +58,13 @@ impl Place {
     }
 
     /// Calls the program and expects an exit code and parts of what it says.
-    fn bad(&self, line: &str, code: i32, parts: &[&str]) {
+    fn bad(&self, line: &str, code: i32, parts: &[&str]) -> Outcome {
         let outcome = self.call(line);
         assert_eq!(outcome.code, Some(code), "`{line}` said:\n{}", outcome.stderr);
         for part in parts {
             assert!(outcome.stderr.contains(part), "`{line}` did not say `{part}`:\n{}", outcome.stderr);
         }
+        outcome
     }
 
     fn world(&self) {
@@ -552,6 +553,12 @@ fn all_systems_are_compared_in_one_table() {
     }
     assert_eq!(rows[2]["losses"].as_array().unwrap().len(), 2, "two stages: {}", rows[2]);
     place.bad("bench systems --systems cnn,atlopp", 64, &["there is no system `atlopp`", "hint: "]);
+    // A system that fails leaves the rows of the others; an LSTM has no attention for ATLOP's contexts.
+    let mixed = "bench systems --systems atlop,cnn --encoder tiny,atlop=bilstm";
+    let outcome =
+        place.bad(&format!("{mixed} {brief} --json table.json"), 64, &["no attention layers", "not in the table: atlop", "hint: "]);
+    assert!(outcome.stdout.contains("cnn"), "{}", outcome.stdout);
+    assert_eq!(place.json("table.json")["failed"], json!(["atlop"]));
     // One step is not enough to learn anything by heart.
     let overfit = "bench systems --systems cnn --overfit --documents 4 --threads 1 --device cpu --set finetune.steps=1";
     place.bad(overfit, 70, &["did not fall under a tenth: cnn"]);

@@ -63,28 +63,32 @@ impl Doctor {
             matmul_gflops: BTreeMap::new(),
         };
         println!("docre-pretrain {} on libtorch {}", findings.version, findings.libtorch);
-        println!("cores        {cores}");
-        println!("memory       {}", findings.memory);
-        println!("disk here    {}", findings.disk_here);
-        println!("disk for temporary files  {}", findings.disk_for_temporary_files);
+        told("cores", cores);
+        told("memory", &findings.memory);
+        told("disk here", &findings.disk_here);
+        told("disk for temporary files", &findings.disk_for_temporary_files);
         match cuda {
-            Ok(()) => println!("CUDA         {} device(s)", findings.cuda_devices),
-            Err(error) => println!("CUDA         none: {}", first_line(&error)),
+            Ok(()) => told("CUDA", format!("{} device(s)", findings.cuda_devices)),
+            Err(error) => told("CUDA", format!("none: {}", first_line(&error))),
         }
-        println!("MPI          {}", if findings.mpi { "built in" } else { "not built in (--no-default-features)" });
-        println!("object stores  {}", if findings.object_stores { "built in" } else { "not built in (--features cloud)" });
+        told("MPI", if findings.mpi { "built in" } else { "not built in (--no-default-features)" });
+        told("object stores", if findings.object_stores { "built in" } else { "not built in (--features cloud)" });
         match nccl {
-            Ok(version) => println!("NCCL         {version}"),
-            Err(error) => println!("NCCL         none: {}", first_line(&error)),
+            Ok(version) => told("NCCL", version),
+            Err(error) => told("NCCL", format!("none: {}", first_line(&error))),
         }
         device::set_threads(cores)?;
         for (name, precision) in [("fp32", Precision::Fp32), ("bf16", Precision::Bf16)] {
             let rate = matmul_rate(tch::Device::Cpu, precision)? / 1e9;
             findings.matmul_gflops.insert(name, rate);
-            println!("matmul {name}  {rate:.0} GFLOP/s on the CPU");
+            told(&format!("matmul {name}"), format!("{rate:.0} GFLOP/s on the CPU"));
         }
         write_json(self.json.as_deref(), &findings)
     }
+}
+
+fn told(name: &str, value: impl std::fmt::Display) {
+    println!("{name:<26}{value}");
 }
 
 fn first_line(error: &crate::Error) -> String {

@@ -68,9 +68,9 @@ impl Probe {
 pub struct Bench {
     /// prepare, score, pretrain, finetune, evaluate (all when absent), or systems: a table of all systems on the same documents
     names: Vec<String>,
-    /// Encoder preset
-    #[arg(long, value_name = "E", default_value = "tiny")]
-    encoder: String,
+    /// Encoder preset; systems: also SYSTEM=E for one of them
+    #[arg(long = "encoder", value_name = "E", value_delimiter = ',', default_value = "tiny")]
+    encoders: Vec<String>,
     /// Documents of the generated corpus [default: 1000; systems: 400, with --overfit 40]
     #[arg(long, value_name = "N")]
     documents: Option<usize>,
@@ -117,7 +117,7 @@ impl Bench {
         let session = self.machine.session()?;
         let options = stages::BenchOptions {
             names: self.names,
-            encoder: self.encoder,
+            encoder: self.encoders.join(","),
             documents: self.documents.unwrap_or(1000),
             input: self.input,
             tokenizer: self.tokenizer,
@@ -138,7 +138,7 @@ impl Bench {
             recipe: self.recipe,
             settings: self.settings,
             systems: self.systems,
-            encoder: self.encoder,
+            encoders: self.encoders,
             documents: self.documents,
             overfit: self.overfit,
         };
@@ -152,6 +152,9 @@ impl Bench {
         let table = stages::compare_systems(&bench, &flags)?;
         println!("{table}");
         write_json(self.json.as_deref(), &table)?;
+        if !table.failed.is_empty() {
+            return Err(Error::recipe(format!("not in the table: {}", table.failed.join(", "))).with_hint("what ended them stands above"));
+        }
         let stuck = stages::not_learnt(&table);
         if bench.overfit && !stuck.is_empty() {
             return Err(Error::Bug(format!("the training loss did not fall under a tenth: {}", stuck.join(", "))));

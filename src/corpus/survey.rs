@@ -111,7 +111,7 @@ pub struct FileSurvey {
     /// For each earlier file: titles, and facts by name, that it has too.
     pub shared: Vec<Shared>,
     /// First of the mentions that are renamed: title, name, words.
-    pub examples: Vec<(String, String, String)>,
+    pub examples: Vec<[String; 3]>,
 }
 
 /// What a file has in common with an earlier one.
@@ -221,7 +221,7 @@ impl FileSurvey {
             if !same_text(&mention.name, words) {
                 self.renamed += 1;
                 if self.examples.len() < EXAMPLES {
-                    self.examples.push((document.title.clone(), mention.name.clone(), words.join(" ")));
+                    self.examples.push([document.title.clone(), mention.name.clone(), words.join(" ")]);
                 }
             }
         }
@@ -250,8 +250,9 @@ impl FileSurvey {
     pub fn warnings(&self) -> Vec<String> {
         let file = self.file.display();
         let mut warnings = Vec::new();
-        if let Some((title, name, words)) = self.examples.first() {
+        if let Some(example) = self.examples.first() {
             let (renamed, mentions) = (self.renamed, self.mentions);
+            let [title, name, words] = example.each_ref().map(|text| text.escape_debug());
             let first = format!("the first is `{name}` for `{words}` in `{title}`");
             warnings.push(format!("{file}: {renamed} of {mentions} mentions bear a name that is not the words of their span; {first}"));
         }
@@ -356,7 +357,9 @@ impl FileSurvey {
         writeln!(f, "  documents without entities {entities}, without facts {facts}, without labels {labels}")?;
         writeln!(f, "  label rows that repeat others {}, that no mentioned pair bears {}", self.repeated, self.unplaced)?;
         writeln!(f, "  {} of {} mentions bear a name that is not the words of their span", self.renamed, self.mentions)?;
-        for (title, name, words) in &self.examples {
+        for example in &self.examples {
+            // A name may hold a line break.
+            let [title, name, words] = example.each_ref().map(|text| text.escape_debug());
             writeln!(f, "    `{title}`: name `{name}`, words `{words}`")?;
         }
         write!(f, "  lengths:")?;

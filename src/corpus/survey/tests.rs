@@ -49,7 +49,7 @@ fn names_are_compared_with_words() {
     odd.entities[1].mentions[0].name = "America".into();
     let files = survey(&[("a.json", &[odd])]);
     assert_eq!((files[0].mentions, files[0].renamed), (2, 1));
-    assert_eq!(files[0].examples, [("A".to_owned(), "America".to_owned(), "USA".to_owned())]);
+    assert_eq!(files[0].examples, [["A", "America", "USA"]]);
     let warning = "a.json: 1 of 2 mentions bear a name that is not the words of their span; the first is `America` for `USA` in `A`";
     assert_eq!(files[0].warnings(), [warning]);
     assert_eq!(survey(&[("b.json", &[document("A", "x", "y", "P1")])])[0].warnings(), [""; 0]);

@@ -26,8 +26,8 @@ pub struct SystemsBench {
     pub settings: Vec<String>,
     /// Systems; all when empty.
     pub systems: Vec<String>,
-    /// Encoder of the systems that read word pieces; those that read words take a table of word vectors.
-    pub encoder: String,
+    /// Encoders of the systems that read word pieces: `ENCODER` for all, `SYSTEM=ENCODER` for one; those that read words take a table of word vectors.
+    pub encoders: Vec<String>,
     /// Annotated documents of the generated world; with `overfit`, the documents that are learnt by heart.
     pub documents: Option<usize>,
     /// Train and score on the same few documents without the encoder's dropout: can every system learn?
@@ -78,6 +78,14 @@ impl SystemsBench {
         self.systems.iter().map(|name| Ok(SystemInfo::of(name)?.name)).collect()
     }
 
+    /// The encoder that was asked for, of a system that reads word pieces.
+    fn encoder_of(&self, system: &str) -> &str {
+        // Not any `=`: a folder's name may hold one.
+        let named = |asked: &str| asked.split_once('=').is_some_and(|(name, _)| SystemInfo::of(name).is_ok());
+        let own = self.encoders.iter().rev().find_map(|asked| asked.strip_prefix(system)?.strip_prefix('='));
+        own.or_else(|| self.encoders.iter().rev().map(String::as_str).find(|asked| !named(asked))).unwrap_or("tiny")
+    }
+
     /// The recipe of one system.
     pub(super) fn recipe_of(&self, system: &str) -> Result<Recipe> {
         let settings = [&[format!("system={system}"), "variants=[\"baseline\"]".to_owned()], self.settings.as_slice()].concat();
@@ -88,7 +96,7 @@ impl SystemsBench {
         recipe.data.distant.clear();
         recipe.data.label = None;
         match Reads::of(system) {
-            Reads::Pieces => recipe.encoder.name.clone_from(&self.encoder),
+            Reads::Pieces => recipe.encoder.name = self.encoder_of(system).to_owned(),
             Reads::Words => {
                 recipe.encoder.name = "words".to_owned();
                 // Word vectors bring their own vocabulary.
@@ -96,7 +104,7 @@ impl SystemsBench {
             }
         }
         // The release averages three layers, `tiny` has two.
-        if self.encoder == "tiny" {
+        if recipe.encoder.name == "tiny" {
             recipe.docre_ii.averaged_layers = recipe.docre_ii.averaged_layers.min(2);
         }
         if self.overfit {
@@ -195,10 +203,11 @@ impl Splits {
     }
 }
 
-/// Trains and scores every system; `flags` are passed on to the processes (device, threads).
+/// Trains and scores every system; `flags` are passed on to the processes (device, threads). A row is told as soon as it is there, and a system that
+/// fails is named in the table: hours of the others are not lost.
 ///
 /// # Errors
-/// Bad data; a system that fails, named; with `overfit`, a system that cannot learn.
+/// Bad data.
 pub fn compare_systems(bench: &SystemsBench, flags: &[String]) -> Result<SystemTable> {
     let entrants = bench.entrants()?;
     let work = tempfile::tempdir()?;
@@ -208,10 +217,17 @@ pub fn compare_systems(bench: &SystemsBench, flags: &[String]) -> Result<SystemT
         }
     }
     let splits = bench.splits(entrants[0], work.path())?;
-    let mut table = SystemTable { documents: splits.describe()?, rows: vec![splits.trivial()?] };
+    let mut table = SystemTable { documents: splits.describe()?, rows: vec![splits.trivial()?], failed: Vec::new() };
+    say(format!("bench systems: {}", table.rows[0]));
     for system in entrants {
         say(format!("bench systems: {system}"));
-        table.rows.push(run_apart(bench, system, work.path(), flags)?);
+        match run_apart(bench, system, work.path(), flags)? {
+            Some(row) => {
+                say(format!("bench systems: {row}"));
+                table.rows.push(row);
+            }
+            None => table.failed.push(system.to_owned()),
+        }
     }
     Ok(table)
 }
@@ -222,11 +238,11 @@ pub fn not_learnt(table: &SystemTable) -> Vec<&str> {
     table.rows.iter().filter(stuck).map(|row| row.system.as_str()).collect()
 }
 
-/// This program again, for one system.
-fn run_apart(bench: &SystemsBench, system: &str, work: &Path, flags: &[String]) -> Result<SystemRow> {
+/// This program again, for one system; nothing where it ended with an error, which it has told.
+fn run_apart(bench: &SystemsBench, system: &str, work: &Path, flags: &[String]) -> Result<Option<SystemRow>> {
     let row = work.join(format!("{system}.json"));
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["bench", "systems", "--systems", system, "--encoder", &bench.encoder]).args(flags);
+    command.args(["bench", "systems", "--systems", system, "--encoder", bench.encoder_of(system)]).args(flags);
     command.arg("--entrant").arg(work).arg("--json").arg(&row);
     if let Some(recipe) = &bench.recipe {
         command.arg("--recipe").arg(recipe);
@@ -238,9 +254,8 @@ fn run_apart(bench: &SystemsBench, system: &str, work: &Path, flags: &[String]) 
     if bench.overfit {
         command.arg("--overfit");
     }
-    let status = command.status()?;
-    if !status.success() {
-        return Err(Error::recipe(format!("system `{system}` ended with {status}")).with_hint("its message stands above"));
+    if !command.status()?.success() {
+        return Ok(None);
     }
     serde_json::from_slice(&fs_err::read(&row)?).map_err(|error| Error::Bug(error.to_string()))
 }

@@ -43,10 +43,22 @@ pub struct SystemTable {
     pub documents: String,
     /// The rows.
     pub rows: Vec<SystemRow>,
+    /// Systems that ended with an error.
+    pub failed: Vec<String>,
 }
 
 fn cell(value: Option<f64>, digits: usize) -> String {
     value.map_or_else(|| "–".to_owned(), |value| format!("{value:.digits$}"))
+}
+
+impl fmt::Display for SystemRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millions = self.parameters.map(|count| count as f64 / 1e6);
+        write!(f, "{:<15}{:<9}{:>7.2}{:>8}", self.system, self.encoder, 100.0 * self.f1, cell(self.ign_f1.map(|f1| 100.0 * f1), 2))?;
+        write!(f, "{:>12}{:>12}", cell(self.train_documents_per_s, 1), cell(self.predict_documents_per_s, 1))?;
+        let left = self.loss_left().map_or_else(|| "–".to_owned(), |left| format!("{:.1} %", 100.0 * left));
+        write!(f, "{:>12}{:>10}{left:>15}", cell(millions, 2), cell(self.peak_memory_mb, 0))
+    }
 }
 
 impl fmt::Display for SystemTable {
@@ -54,13 +66,6 @@ impl fmt::Display for SystemTable {
         writeln!(f, "{}", self.documents)?;
         write!(f, "{:<15}{:<9}{:>7}{:>8}{:>12}{:>12}", "", "encoder", "F1", "Ign F1", "train doc/s", "pred doc/s")?;
         write!(f, "{:>12}{:>10}{:>15}", "trained M", "peak MB", "loss left")?;
-        for row in &self.rows {
-            let millions = row.parameters.map(|count| count as f64 / 1e6);
-            write!(f, "\n{:<15}{:<9}{:>7.2}{:>8}", row.system, row.encoder, 100.0 * row.f1, cell(row.ign_f1.map(|f1| 100.0 * f1), 2))?;
-            write!(f, "{:>12}{:>12}", cell(row.train_documents_per_s, 1), cell(row.predict_documents_per_s, 1))?;
-            let left = row.loss_left().map_or_else(|| "–".to_owned(), |left| format!("{:.1} %", 100.0 * left));
-            write!(f, "{:>12}{:>10}{left:>15}", cell(millions, 2), cell(row.peak_memory_mb, 0))?;
-        }
-        Ok(())
+        self.rows.iter().try_for_each(|row| write!(f, "\n{row}"))
     }
 }
