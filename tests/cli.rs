@@ -256,6 +256,32 @@ fn work_is_summed_up_as_json(place: &Place, run: &str) {
     assert!(job["script"].as_str().unwrap().starts_with("#!/bin/bash") && job["job"].is_null(), "{job}");
 }
 
+#[test]
+fn annotated_documents_take_part_in_pretraining() {
+    let place = Place::new();
+    let brief = "--set pretrain.steps=2 --set rank.steps=1 --set finetune.epochs=1";
+    let run = format!("run recipe.toml --set switches.pretrain_on_human=true {brief} --run-dir");
+    let outcome = place.good(&format!("{run} r"));
+    let pretrained = outcome.stderr.lines().find(|line| line.contains("pretrain: ") && line.contains("annotated: all labels count"));
+    assert!(pretrained.is_some(), "{}", outcome.stderr);
+    let documents = |folder: &str| place.json(format!("r/data/{folder}/manifest.json"))["documents"].as_u64().unwrap();
+    let distant = place.json("r/data/world/train_distant.json").as_array().unwrap().len() as u64;
+    assert_eq!(documents("scored/distant"), documents("shards/human") + distant);
+    // The verb gives the same shards.
+    let score = |annotated: &str, output: &str| {
+        let from = "score --checkpoint r/checkpoints/rank/step-00000001 --input r/data/shards/distant";
+        format!("{from} --output {output} --annotated r/data/shards/{annotated}")
+    };
+    place.good(&score("human", "c"));
+    assert_eq!(place.json("c/manifest.json")["shards"], place.json("r/data/scored/distant/manifest.json")["shards"]);
+    place.bad(&score("dev", "d"), 64, &["none of the documents of", "hint: prepare both files into one folder"]);
+    // One of them can be asked about; nobody ranked its pairs.
+    let title = place.json("r/data/world/train_annotated.json")[0]["title"].as_str().unwrap().to_owned();
+    let mut why = place.command("why r --json why.json");
+    why.args(["--title", &title]);
+    assert_eq!(finish(why).code, Some(0));
+}
+
 /// The verbs that show something write it with `--json` too.
 fn findings_are_written_as_json(place: &Place, run: &str) {
     let found = |line: String| {

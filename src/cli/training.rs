@@ -61,6 +61,9 @@ pub struct Score {
     /// Shards with scores
     #[arg(long, value_name = "SHARDS")]
     output: PathBuf,
+    /// Shards of annotated documents that are among the input too: they are not ranked, so that pre-training takes all their labels
+    #[arg(long, value_name = "SHARDS")]
+    annotated: Option<PathBuf>,
     /// Pairs to keep a document: a number, a multiple of its entities, or the larger of both, such as 60,3n
     #[arg(long, value_name = "K", default_value = "60,3n")]
     keep: String,
@@ -83,8 +86,14 @@ impl Score {
             return Err(Error::recipe(format!("{} is there already", self.output.display())).with_hint("name a new folder"));
         }
         let session = self.machine.session()?;
-        let task =
-            ScoreTask { checkpoint: &self.checkpoint, input: &self.input, output: &self.output, keep, tokens: stages::PREDICT_TOKENS };
+        let task = ScoreTask {
+            checkpoint: &self.checkpoint,
+            input: &self.input,
+            output: &self.output,
+            annotated: self.annotated.as_deref(),
+            keep,
+            tokens: stages::PREDICT_TOKENS,
+        };
         session.run(|session| {
             let report = stages::score(&task, session)?;
             session.world.on_root(|| clock.write(self.json.as_deref(), &self.output, Some(report.documents), &report))

@@ -159,6 +159,8 @@ pub struct PretrainItem {
 pub struct PretrainSummary {
     /// Documents with enough entities and a label.
     pub documents: usize,
+    /// Those of them that no ranker has seen: all their labels are good.
+    pub unranked: usize,
     /// Fact keys with good instances in two documents or more.
     pub keys: usize,
     /// Good instances of these keys.
@@ -193,6 +195,8 @@ pub struct PretrainSampler<'c> {
     settings: PretrainSettings,
     /// Rows of the documents that pass the filter.
     rows: Vec<u32>,
+    /// How many of them no ranker has seen.
+    unranked: usize,
     /// First instance of each retained key, closed by the number of instances. [keys + 1]
     key_offsets: Vec<usize>,
     /// Good instances by key.
@@ -214,7 +218,8 @@ impl<'c> PretrainSampler<'c> {
             let problem = format!("{} documents have {} entities and a label; pairs need two", rows.len(), settings.min_entities);
             return Err(DataError::new("shards", problem).hint("add documents or lower `min_entities`").into());
         }
-        let mut sampler = Self { corpus, settings, rows, key_offsets: vec![0], instances: Vec::new() };
+        let unranked = kept.iter().flatten().filter(|kept| kept.0.is_none()).count();
+        let mut sampler = Self { corpus, settings, rows, unranked, key_offsets: vec![0], instances: Vec::new() };
         for key in 0..keys.num_keys() {
             sampler.add_key(keys.instances(key), &kept);
         }
@@ -239,7 +244,8 @@ impl<'c> PretrainSampler<'c> {
 
     /// Numbers for the log.
     pub fn summary(&self) -> PretrainSummary {
-        PretrainSummary { documents: self.rows.len(), keys: self.key_offsets.len() - 1, instances: self.instances.len() }
+        let (documents, keys, instances) = (self.rows.len(), self.key_offsets.len() - 1, self.instances.len());
+        PretrainSummary { documents, unranked: self.unranked, keys, instances }
     }
 
     /// The settings.

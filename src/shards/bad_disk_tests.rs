@@ -28,7 +28,7 @@ fn scored(folder: &Path) -> PathBuf {
     let output = folder.join("scored");
     let scored = Scored { checkpoint: "0123".into(), keep: "2".into() };
     let write = WriteOptions { rows_per_shard: 3, row_group_rows: 2 };
-    rewrite_with_scores(&store, &vec![pairs; store.len()], &output, scored, write).unwrap();
+    rewrite_with_scores(&store, &vec![Some(pairs); store.len()], &output, scored, write).unwrap();
     output
 }
 

@@ -10,14 +10,14 @@ use super::{DocumentStore, Manifest, Scored};
 use crate::text::{EncodedDocument, ScoredPair};
 use crate::{Error, Result};
 
-/// Copies the folder of `store` to `output`, giving row *i* the pairs `kept[i]` (best first), cut into shards and row groups as
+/// Copies the folder of `store` to `output`, giving row *i* the pairs `kept[i]` (best first; none where the document was not ranked), cut into shards and row groups as
 /// `options` says. The words, which the store need not hold, are read from disk again; the fact index and the tokeniser are copied.
 ///
 /// Errors: an internal error if `kept` has another length than the store or names entities that do not exist; a recipe error for an output
 /// that exists; a data error for shards that have changed since.
 pub fn rewrite_with_scores(
     store: &DocumentStore,
-    kept: &[Vec<ScoredPair>],
+    kept: &[Option<Vec<ScoredPair>>],
     output: &Path,
     scored: Scored,
     options: WriteOptions,
@@ -54,8 +54,8 @@ fn scored_rows(store: &DocumentStore) -> Result<impl Iterator<Item = Result<Enco
     }))
 }
 
-fn with_pairs(row: usize, mut document: EncodedDocument, pairs: &[ScoredPair]) -> Result<EncodedDocument> {
-    document.kept = Some(pairs.to_vec());
+fn with_pairs(row: usize, mut document: EncodedDocument, pairs: &Option<Vec<ScoredPair>>) -> Result<EncodedDocument> {
+    document.kept.clone_from(pairs);
     super::validate::check_kept(&document).map_err(|(field, problem)| Error::Bug(format!("row {row}, {field}: {problem}")))?;
     Ok(document)
 }

@@ -51,8 +51,13 @@ pub fn pretrain(task: &PretrainTask, session: &Session, run: &RunFolder) -> Resu
     let sampler = sampler(&store, &facts, task.switches)?;
     if session.is_root() {
         let summary = sampler.summary();
+        let joint = if task.switches.pretrain_limit().is_some() && summary.unranked > 0 {
+            format!(" ({} of them annotated: all labels count)", summary.unranked)
+        } else {
+            String::new()
+        };
         say(format!(
-            "{STAGE}: {} documents, {} facts in two or more of them, {} instances",
+            "{STAGE}: {} documents{joint}, {} facts in two or more of them, {} instances",
             summary.documents, summary.keys, summary.instances
         ));
     }

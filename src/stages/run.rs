@@ -104,9 +104,12 @@ impl Pipeline<'_> {
         let output = self.run.path().join("data/scored");
         for role in Role::ALL {
             if let Some(input) = self.data.shards_of(role) {
+                let joint = role == Role::Distant && self.recipe.switches.pretrain_on_human;
+                let annotated = joint.then(|| self.data.need(Role::Human)).transpose()?;
                 let task = ScoreTask {
                     checkpoint: ranker.path(),
                     input: &input,
+                    annotated: annotated.as_deref(),
                     output: &output.join(role.name()),
                     keep: KEEP,
                     tokens: 2 * self.recipe.rank.tokens_per_micro_batch,

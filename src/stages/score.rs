@@ -67,6 +67,8 @@ pub struct ScoreTask<'a> {
     pub input: &'a Path,
     /// Shards with scores.
     pub output: &'a Path,
+    /// Annotated documents that are among `input`: these are not ranked, so that all their labels count.
+    pub annotated: Option<&'a Path>,
     /// Pairs to keep.
     pub keep: Keep,
     /// Token budget of a forward pass.
@@ -76,7 +78,7 @@ pub struct ScoreTask<'a> {
 /// What was scored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScoreReport {
-    /// Documents.
+    /// Documents, annotated ones included.
     pub documents: usize,
     /// The ranker's checkpoint and the rule by which pairs were kept.
     pub scored: Option<Scored>,
@@ -101,21 +103,37 @@ pub fn score(task: &ScoreTask, session: &Session) -> Result<ScoreReport> {
     let ranker = Ranking::open(task.checkpoint, session)?;
     let store = DocumentStore::open(task.input, StoreOptions::default())?;
     store.manifest().check_tokenizer(task.input, &ranker.loaded.tokenizer)?;
-    let mine: Vec<usize> = (0..store.len()).filter(|row| row % session.world.size() == session.world.rank()).collect();
+    let ranked = rows_to_rank(&store, task.annotated)?;
+    let world = session.world.size();
+    let mine: Vec<usize> = ranked.iter().copied().skip(session.world.rank()).step_by(world).collect();
     let label = format!("score {}", task.input.file_name().unwrap_or_default().to_string_lossy());
     let mut progress = Progress::new(&label, mine.len() as u64, 0, session.is_root());
     let documents: Vec<_> = mine.iter().map(|&row| store.get(row)).collect();
     let kept = ranker.keep(&documents, task.keep, task.tokens, &mut |done| progress.update(done as u64, String::new))?;
-    progress.finish(&format!("{} documents scored", store.len()));
+    progress.finish(&format!("{} documents scored", ranked.len()));
     let all = session.world.communicator().all_gather(&encode(&kept))?;
     session.world.on_root(|| {
-        let parts: Vec<Vec<Vec<ScoredPair>>> = all.iter().map(|bytes| decode(bytes)).collect();
-        let world = session.world.size();
-        let rows: Vec<Vec<ScoredPair>> = (0..store.len()).map(|row| parts[row % world][row / world].clone()).collect();
+        let mut parts: Vec<Vec<Vec<ScoredPair>>> = all.iter().map(|bytes| decode(bytes)).collect();
+        let mut rows = vec![None; store.len()];
+        for (index, &row) in ranked.iter().enumerate() {
+            rows[row] = Some(std::mem::take(&mut parts[index % world][index / world]));
+        }
         let scored = Scored { checkpoint: Checkpoint::open(task.checkpoint)?.identity()?, keep: task.keep.to_string() };
         let manifest = rewrite_with_scores(&store, &rows, task.output, scored, WriteOptions::default())?;
         Ok(ScoreReport::of(manifest, false))
     })
+}
+
+/// The rows whose pairs are ranked: all but the annotated documents.
+fn rows_to_rank(store: &DocumentStore, annotated: Option<&Path>) -> Result<Vec<usize>> {
+    let Some(folder) = annotated else { return Ok((0..store.len()).collect()) };
+    let annotated = DocumentStore::open(folder, StoreOptions::default())?;
+    let ranked: Vec<usize> = (0..store.len()).filter(|&row| annotated.find_title(store.title(row)).is_none()).collect();
+    if ranked.len() == store.len() {
+        let problem = format!("none of the documents of {} is in {}", folder.display(), store.folder().display());
+        return Err(Error::recipe(problem).with_hint("prepare both files into one folder: `prepare --input annotated.json distant.json`"));
+    }
+    Ok(ranked)
 }
 
 /// A ranker ready to score documents.

@@ -132,7 +132,9 @@ impl<'a> Summary<'a> {
         for (row, document) in gold.iter().enumerate() {
             let encoded = store.get(row);
             let ranking = encoded.kept.iter().flatten().map(|pair| (pair.head as usize, pair.tail as usize)).collect();
-            let facts = document.facts().iter().enumerate().map(|(index, fact)| RankedFact {
+            // Annotated documents that take part in pre-training are not ranked.
+            let ranked = if encoded.kept.is_some() { document.facts() } else { &[] };
+            let facts = ranked.iter().enumerate().map(|(index, fact)| RankedFact {
                 head: fact.head,
                 tail: fact.tail,
                 truth: truth.as_ref().and_then(|truth| truth.of(&document.title, index)),

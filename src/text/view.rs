@@ -38,7 +38,7 @@ pub trait Symbols {
     fn star(&self) -> u32;
 }
 
-/// How documents are laid out; the same for all visits of a stage (except for the list of [`Markers::Kept`]).
+/// How documents are laid out; the same for all visits of a stage (except for the lists of [`Markers::Kept`] and [`Markers::PerListed`]).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ViewOptions {
     /// Most pieces of a view, with `[CLS]` and `[SEP]`; `None` for no limit.

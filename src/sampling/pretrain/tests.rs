@@ -241,9 +241,32 @@ fn keys_need_good_instances_in_two_documents() {
         vec![instance(0, (0, 1), 0), instance(1, (8, 9), 0), instance(2, (4, 5), 0)],
     ];
     let sampler = PretrainSampler::new(&corpus, &bad, settings()).unwrap();
-    assert_eq!(sampler.summary(), PretrainSummary { documents: 6, keys: 1, instances: 2 });
+    assert_eq!(sampler.summary(), PretrainSummary { documents: 6, unranked: 0, keys: 1, instances: 2 });
     let nothing: Vec<Vec<FactInstance>> = vec![];
     assert!((0..50).all(|item| !PretrainSampler::new(&corpus, &nothing, settings()).unwrap().sample(1, 1, item).same_fact));
+}
+
+#[test]
+fn a_document_that_no_ranker_has_seen_keeps_all_its_labels() {
+    // (8, 9) is labelled, and outside what the ranker kept.
+    let key = vec![vec![instance(0, (8, 9), 2), instance(1, (8, 9), 2)]];
+    let mut corpus = corpus();
+    assert_eq!(PretrainSampler::new(&corpus, &key, settings()).unwrap().summary().keys, 0);
+    corpus[..2].iter_mut().for_each(|document| document.kept = None);
+    let sampler = PretrainSampler::new(&corpus, &key, PretrainSettings { same_fact_ratio: 1.0, ..settings() }).unwrap();
+    assert_eq!(sampler.summary(), PretrainSummary { documents: 6, unranked: 2, keys: 1, instances: 2 });
+    let item = sampler.sample(1, 1, 1);
+    assert!(item.same_fact && item.alignment[0].as_ref().unwrap().query == (8, 9));
+    let sampler = PretrainSampler::new(&corpus, &key, settings()).unwrap();
+    let mut detecting = BTreeSet::new();
+    for item in (0..400).map(|item| sampler.sample(1, 1, item)) {
+        for (row, instances) in item.rows.into_iter().zip(&item.detection) {
+            if instances.iter().any(|instance| instance.pairs[instance.answer] == (8, 9)) {
+                detecting.insert(row);
+            }
+        }
+    }
+    assert_eq!(detecting, BTreeSet::from([0, 1]));
 }
 
 #[test]

@@ -88,7 +88,9 @@ fn scores_are_added_to_every_row() {
     let temp = tempfile::tempdir().unwrap();
     let (folder, report) = prepared(temp.path(), "shards", &corpus());
     let store = DocumentStore::open(&folder, StoreOptions::default()).unwrap();
-    let kept: Vec<Vec<ScoredPair>> = (0..8).map(|row| vec![ScoredPair { head: 1, tail: 0, score: row as f32 }]).collect();
+    // Row 3 was not ranked.
+    let pair = |row: usize| (row != 3).then(|| vec![ScoredPair { head: 1, tail: 0, score: row as f32 }]);
+    let kept: Vec<Option<Vec<ScoredPair>>> = (0..8).map(pair).collect();
     let scored = Scored { checkpoint: "ranker".into(), keep: "2n".into() };
     let write = WriteOptions { rows_per_shard: 3, row_group_rows: 2 };
     let output = temp.path().join("scored");
@@ -96,7 +98,7 @@ fn scores_are_added_to_every_row() {
     let again = DocumentStore::open(&output, StoreOptions { with_words: true, verify: true }).unwrap();
     assert_eq!((again.manifest().scored.clone(), again.manifest().shards.len()), (Some(scored.clone()), report.manifest.shards.len()));
     for (row, kept) in kept.iter().enumerate() {
-        assert_eq!((again.get(row).kept.as_ref(), again.get(row).words.is_empty()), (Some(kept), false));
+        assert_eq!((&again.get(row).kept, again.get(row).words.is_empty()), (kept, false));
         assert_eq!(
             (again.get(row).pieces.clone(), again.get(row).facts.clone()),
             (store.get(row).pieces.clone(), store.get(row).facts.clone())
@@ -104,9 +106,10 @@ fn scores_are_added_to_every_row() {
     }
     assert_eq!(again.fact_index().unwrap(), store.fact_index().unwrap());
     assert_eq!(again.tokenizer().unwrap().identity(), store.manifest().tokenizer.identity);
-    let wrong = |kept: &[Vec<ScoredPair>]| rewrite_with_scores(&store, kept, &temp.path().join("x"), scored.clone(), write).unwrap_err();
+    let wrong =
+        |kept: &[Option<Vec<ScoredPair>>]| rewrite_with_scores(&store, kept, &temp.path().join("x"), scored.clone(), write).unwrap_err();
     assert_eq!(wrong(&kept[1..]).exit_code(), 70);
-    assert_eq!(wrong(&vec![vec![ScoredPair { head: 0, tail: 2, score: 0.0 }]; 8]).exit_code(), 70);
+    assert_eq!(wrong(&vec![Some(vec![ScoredPair { head: 0, tail: 2, score: 0.0 }]); 8]).exit_code(), 70);
 }
 
 const ENTITIES: usize = 100;

@@ -53,11 +53,14 @@ impl DsdocreLayout {
     /// # Errors
     /// A document over the length limit where truncation was not asked for.
     pub fn view(&self, document: &EncodedDocument, pairs: &[Pair]) -> Result<View> {
-        if self.markers == MarkerNumbering::Entity {
-            return self.views.view(document, &ViewChoices::default());
-        }
+        let kept = || sampling::marker_order(pairs);
+        let markers = match self.markers {
+            MarkerNumbering::Entity => return self.views.view(document, &ViewChoices::default()),
+            MarkerNumbering::KeptEntities => Markers::PerListed(kept()),
+            MarkerNumbering::KeptOrder => Markers::Kept(kept()),
+        };
         let mut views = self.views.clone();
-        views.options.markers = Markers::Kept(sampling::marker_order(pairs));
+        views.options.markers = markers;
         views.view(document, &ViewChoices::default())
     }
 }

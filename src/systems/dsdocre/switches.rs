@@ -35,6 +35,8 @@ pub enum MentionCandidates {
 pub enum MarkerNumbering {
     /// 2e+1 and 2e+2 for entity e, as in the other stages.
     Entity,
+    /// The same numbers, but none on entities of no kept pair.
+    KeptEntities,
     /// 2i and 2i+1 by first appearance among the kept pairs, none on other entities: the release.
     KeptOrder,
 }
@@ -111,6 +113,9 @@ pub struct Switches {
     pub alignment_random: usize,
     /// Fewest entities of a document in pre-training.
     pub min_entities: usize,
+    /// Whether annotated documents take part in pre-training, all their labels taken as true: joint training on human data (ours, off in the
+    /// papers).
+    pub pretrain_on_human: bool,
     /// Start the fine-tuner's relation layer from pre-training (an improvement of ours, off in the papers).
     pub transfer_bilinear: bool,
     /// Decision rule.
@@ -175,6 +180,7 @@ impl Switches {
             alignment_hard: 5,
             alignment_random: 8,
             min_entities: 5,
+            pretrain_on_human: false,
             transfer_bilinear: false,
             decision: DecisionRule::ArgMax,
             baseline_negatives: 3,

@@ -14,6 +14,8 @@ pub enum Markers {
     /// Entity e is marked with `[unused(2e+1)]` and `[unused(2e+2)]`, every entity.
     #[default]
     PerEntity,
+    /// The entities of this list are marked as in [`Self::PerEntity`], all others not at all.
+    PerListed(Vec<u32>),
     /// The i-th entity of this list is marked with `[unused(2i)]` and `[unused(2i+1)]`, all others not at all. The release's fine-tuner
     /// lists the entities by first appearance in the kept pairs.
     Kept(Vec<u32>),
@@ -47,6 +49,10 @@ impl Markers {
         });
         match self {
             Self::PerEntity => Ok(each(unmasked.map(|(e, _, mention)| (mention, symbols.start_marker(e), symbols.end_marker(e))))),
+            Self::PerListed(list) => {
+                let listed = unmasked.filter(|(e, ..)| list.iter().any(|&listed| listed as usize == *e));
+                Ok(each(listed.map(|(e, _, mention)| (mention, symbols.start_marker(e), symbols.end_marker(e)))))
+            }
             Self::Kept(order) => {
                 let place = |e: usize| order.iter().position(|&kept| kept as usize == e);
                 let numbered = unmasked.filter_map(|(e, _, mention)| place(e).map(|i| (mention, i)));

@@ -180,8 +180,11 @@ fn without_markers_a_mention_is_at_its_first_piece() {
     let view_bare = view(&document, &Plain, &bare, &ViewChoices::default()).unwrap();
     assert_eq!((view_bare.ids, view_bare.mention_positions), (vec![901, 0, 1, 2, 902], vec![vec![2], vec![3]]));
     let kept = ViewOptions { markers: Markers::Kept(vec![1]), ..Default::default() };
-    let view = view(&document, &Plain, &kept, &ViewChoices::default()).unwrap();
-    assert_eq!((view.ids, view.mention_positions), (vec![901, 0, 1, 2000, 2, 2001, 902], vec![vec![2], vec![3]]));
+    let view_kept = view(&document, &Plain, &kept, &ViewChoices::default()).unwrap();
+    assert_eq!((view_kept.ids, view_kept.mention_positions), (vec![901, 0, 1, 2000, 2, 2001, 902], vec![vec![2], vec![3]]));
+    let listed = ViewOptions { markers: Markers::PerListed(vec![1]), ..Default::default() };
+    let view = view(&document, &Plain, &listed, &ViewChoices::default()).unwrap();
+    assert_eq!((view.ids, view.mention_positions), (vec![901, 0, 1, 1010, 2, 1011, 902], vec![vec![2], vec![3]]));
 }
 
 #[test]
