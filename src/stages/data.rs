@@ -212,7 +212,9 @@ impl PrepareJob<'_> {
         let report = prepare(&options, &mut source, &mut |_| {})?;
         if report.manifest.max_pieces + 2 > WINDOW {
             let pieces = report.manifest.max_pieces;
-            say(format!("warning: the longest document has {pieces} pieces without markers; BERT's window is {WINDOW} (encoder.truncate)"));
+            say(format!(
+                "warning: the longest document has {pieces} pieces without markers, BERT's window is {WINDOW}: dsdocre needs encoder.truncate"
+            ));
         }
         if left_out > 0 {
             say(format!("{}: {left_out} documents left out, whose title is in an earlier file or held out", self.output.display()));

@@ -20,6 +20,7 @@ mod settings;
 mod source;
 #[cfg(test)]
 pub(crate) mod testing;
+mod windows;
 pub mod words;
 
 pub use documents::{DocumentViews, PackedDocuments, on, visit};
@@ -33,3 +34,4 @@ pub use objective::{Forward, MicroBatch, Objective};
 pub use profile::Profile;
 pub use settings::{SYSTEMS, Settings, SystemInfo};
 pub use source::{BatchSource, Share, StepBatches};
+pub use windows::{BatchWindows, LongDocuments, windows_of};

@@ -9,16 +9,15 @@ mod pooling;
 #[cfg(test)]
 pub(super) mod testing;
 
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 use super::{Forward, on};
 use crate::torch::context::contexts;
-use crate::torch::encoder::{Attending, Encoder, Pass, TokenStream};
-use crate::torch::{Dropout, Segments};
+use crate::torch::encoder::{Attending, Encoder, Pass};
 use crate::{Error, Result};
 pub use labels::adaptive_labels;
 pub use layers::{LayerNorm, Linear};
-pub use layout::{LongDocuments, MarkerScheme, MentionTokens, ReadingLayout, ReadingOptions, ReadingTables};
+pub use layout::{MarkerScheme, MentionTokens, ReadingLayout, ReadingOptions, ReadingTables};
 pub use pooling::Pooling;
 
 /// The tensor half: an encoder and how its states become entities.
@@ -51,13 +50,9 @@ impl Reader {
     /// # Errors
     /// What libtorch refuses; an encoder without attention where contexts are wanted.
     pub fn read(&self, tables: &ReadingTables, device: Device, forward: Forward) -> Result<Read> {
-        let stream = TokenStream {
-            ids: on(&tables.windows.ids, device)?,
-            positions: on(&tables.windows.positions, device)?,
-            segments: Segments::new(&tables.windows.offsets, device)?,
-        };
+        let windows = &tables.windows;
         let (hidden, attention) = self.dropout.map_or_else(|| self.encoder.dropout_rates(), |p| (p, p));
-        let (hidden, attention) = (dropout(tables, hidden, device, forward)?, dropout(tables, attention, device, forward)?);
+        let (hidden, attention) = (windows.dropout(hidden, forward, device)?, windows.dropout(attention, forward, device)?);
         let pass = Pass {
             train: forward.train,
             hidden_dropout: hidden.as_ref(),
@@ -65,8 +60,8 @@ impl Reader {
             precision: forward.precision,
         };
         let asked = Attending { layers: self.layers, plan: self.context.then_some(&tables.plan) };
-        let attended = self.encoder.encode_attended(&stream, &asked, &pass)?;
-        let states = joined(&attended.states, tables)?;
+        let attended = self.encoder.encode_attended(&windows.stream(device)?, &asked, &pass)?;
+        let states = windows.joined(&attended.states)?;
         let entities = self.pooling.pool(&states, tables)?;
         Ok(Read { states, entities, attention: attended.attention })
     }
@@ -90,18 +85,4 @@ impl Reader {
         let firsts = &tables.documents.views.offsets[..tables.documents.documents()];
         Ok(read.states.f_index_select(0, &on(firsts, read.states.device())?)?)
     }
-}
-
-fn dropout(tables: &ReadingTables, p: f64, device: Device, forward: Forward) -> Result<Option<Dropout>> {
-    (forward.train && p > 0.0).then(|| Dropout::new(p, on(&tables.token_keys, device)?)).transpose()
-}
-
-/// States of the windows put together: the mean over the windows that show a token, zero where none does.
-fn joined(states: &Tensor, tables: &ReadingTables) -> Result<Tensor> {
-    let Some((from, to, weights)) = &tables.covers else { return Ok(states.shallow_clone()) };
-    let device = states.device();
-    let weights = Tensor::f_from_slice(weights)?.f_to_device(device)?.f_unsqueeze(1)?;
-    let shown = states.f_index_select(0, &on(from, device)?)?.f_mul(&weights)?;
-    let zeros = Tensor::f_zeros([tables.tokens() as i64, states.size()[1]], (Kind::Float, device))?;
-    Ok(zeros.f_index_add(0, &on(to, device)?, &shown)?)
 }

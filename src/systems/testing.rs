@@ -201,6 +201,24 @@ fn long(words: u32, entities: u32) -> EncodedDocument {
     document
 }
 
+/// On 64 positions, a document of 130 words: in windows, or on extended positions.
+#[test]
+fn documents_over_the_positions_are_read_whole_by_every_system_but_dsdocre() {
+    for info in SYSTEMS.iter().filter(|info| !["dsdocre", "lstm-sp"].contains(&info.name)) {
+        let settings = Settings::of(info.name, Profile::Fixed).unwrap();
+        let twin = settings.needs_twin().then(|| Box::new(with_layers(true, 3)));
+        let extractor = settings.build(Foundation { twin, ..with_layers(true, 3) }, false).unwrap();
+        let documents = [long(130, 6), long(40, 4)];
+        for forward in [EVALUATION, TRAINING] {
+            println!("{}, training {}", info.name, forward.train);
+            let examples = examples(&*extractor, &documents, forward.train);
+            let logits = |examples: &[Example]| tch::no_grad(|| extractor.logits(&batch(&*extractor, examples), forward).unwrap());
+            let (together, apart) = (logits(&examples), Tensor::cat(&[logits(&examples[..1]), logits(&examples[1..])], 0));
+            assert!(bool::try_from(together.isfinite().all()).unwrap() && together == apart, "{}", info.name);
+        }
+    }
+}
+
 /// With the sizes that the papers have, where a BLAS takes other kernels for other batches.
 #[test]
 fn no_system_notices_batch_mates() {

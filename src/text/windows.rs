@@ -3,8 +3,6 @@
 //! The first window ends with the end pieces, the last one begins with the start pieces, those between have both. With two windows this is
 //! ATLOP's release. Not for: putting states and attention together again (`torch::context`).
 
-use super::PackedViews;
-
 /// How long documents are cut into windows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WindowRule {
@@ -78,11 +76,11 @@ pub struct PackedWindows {
 }
 
 impl PackedWindows {
-    /// Cuts packed views by `rule`.
-    pub fn new(views: &PackedViews, rule: &WindowRule) -> Self {
+    /// Cuts documents by `rule`: their pieces, and the first piece of each document, closed by the number of pieces.
+    pub fn new(ids: &[i64], offsets: &[i64], rule: &WindowRule) -> Self {
         let mut packed = Self { offsets: vec![0], document_windows: vec![0], ..Self::default() };
-        for document in views.offsets.windows(2) {
-            let ids = &views.ids[document[0] as usize..document[1] as usize];
+        for document in offsets.windows(2) {
+            let ids = &ids[document[0] as usize..document[1] as usize];
             for window in rule.windows(ids.len()) {
                 packed.push(ids, window, rule);
             }
@@ -149,7 +147,7 @@ mod tests {
     fn windows_become_one_stream_and_say_who_covers_what() {
         let view = |n: u32| View { ids: (0..n).collect(), ..View::default() };
         let views = pack(&[view(4), view(6)]);
-        let packed = PackedWindows::new(&views, &rule(5, 1));
+        let packed = PackedWindows::new(&views.ids, &views.offsets, &rule(5, 1));
         assert_eq!(packed.ids, [0, 1, 2, 3, 0, 1, 2, 3, 902, 901, 2, 3, 4, 5]);
         assert_eq!((packed.offsets.as_slice(), packed.document_windows.as_slice()), (&[0, 4, 9, 14][..], &[0, 1, 3][..]));
         assert_eq!(packed.positions, [0, 1, 2, 3, 0, 1, 2, 3, 4, 0, 1, 2, 3, 4]);

@@ -10,7 +10,6 @@ mod settings;
 mod tests;
 
 pub use layout::{AtlopLayout, labelled_first};
-pub(crate) use model::windows_of;
 pub use model::{Atlop, AtlopPairs};
 pub(crate) use settings::check_blocks;
 pub use settings::{AtlopSettings, Classifier, LossKind, ThresholdKind};

@@ -8,9 +8,12 @@ use tch::Tensor;
 use super::layout::AtlopLayout;
 use super::settings::{AtlopSettings, Classifier, LossKind, ThresholdKind};
 use crate::Result;
-use crate::systems::reading::{Linear, LongDocuments, MentionTokens, Read, Reader, ReadingLayout, ReadingOptions, ReadingTables};
-use crate::systems::{Classes, DecisionRule, Extractor, Forward, Foundation, Layout, NaClass, RelationBatch, RelationLoss, on, tables};
-use crate::text::{EncodedDocument, View, WindowRule};
+use crate::systems::reading::{Linear, MentionTokens, Read, Reader, ReadingLayout, ReadingOptions, ReadingTables};
+use crate::systems::{
+    Classes, DecisionRule, Extractor, Forward, Foundation, Layout, LongDocuments, NaClass, RelationBatch, RelationLoss, on, tables,
+    windows_of,
+};
+use crate::text::{EncodedDocument, View};
 use crate::torch::Parameters;
 use crate::torch::activations::tanh;
 use crate::torch::grouped::grouped_bilinear;
@@ -37,15 +40,6 @@ pub struct AtlopPairs {
     pub heads: Tensor,
     /// z_o; [P, emb_size].
     pub tails: Tensor,
-}
-
-/// How long documents are read, from a system's settings; `max_pieces`, `max_windows` and `stride` may be 0 for "no limit".
-pub(crate) fn windows_of(foundation: &Foundation, max_windows: usize, stride: usize) -> Option<WindowRule> {
-    let positions = foundation.encoder.max_positions().map(|positions| positions as usize);
-    let capacity = [positions, foundation.max_pieces].into_iter().flatten().min()?;
-    let most = |limit: usize| (limit > 0).then_some(limit);
-    let (prefix, suffix) = (vec![foundation.pieces.cls], foundation.pieces.window_end());
-    Some(WindowRule { capacity, prefix, suffix, stride: most(stride), most: most(max_windows) })
 }
 
 impl Atlop {

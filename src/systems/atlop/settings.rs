@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::systems::Profile;
-use crate::systems::reading::{LongDocuments, MarkerScheme, Pooling};
+use crate::systems::reading::{MarkerScheme, Pooling};
+use crate::systems::{LongDocuments, Profile};
 use crate::{Error, Result};
 
 /// How two pair vectors become logits.
@@ -111,10 +111,7 @@ impl AtlopSettings {
         if self.markers == MarkerScheme::Typed {
             return Err(Error::recipe("atlop has no typed markers").with_hint("use star-per-word, star-per-mention, entity or none"));
         }
-        if self.long_documents == LongDocuments::ExtendedPositions {
-            return Err(Error::recipe("atlop has no extended positions").with_hint("use windows or cut, or the system docre-ii"));
-        }
-        Ok(())
+        self.long_documents.without_extension("atlop")
     }
 }
 

@@ -95,7 +95,7 @@ fn a_document_beyond_the_positions_is_read_in_windows_cut_or_refused() {
     // The release reads two windows of at most 1024 pieces; what lies between them is seen by none.
     let code = system(AtlopSettings { emb_size: 12, block_size: 4, ..AtlopSettings::of(Profile::Code) });
     assert!(code.logits(&batch(&code, std::slice::from_ref(&long), true), EVALUATION).unwrap().isfinite().all().int64_value(&[]) == 1);
-    let cut = AtlopSettings { long_documents: crate::systems::reading::LongDocuments::Cut, ..small() };
+    let cut = AtlopSettings { long_documents: crate::systems::LongDocuments::Cut, ..small() };
     let refused = system(cut.clone()).view(&long).unwrap_err();
     assert_eq!(refused.exit_code(), 65);
     let cut = system(AtlopSettings { cut_silently: true, ..cut });

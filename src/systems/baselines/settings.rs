@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::systems::Profile;
 use crate::systems::words::MentionWeights;
+use crate::systems::{LongDocuments, Profile};
 use crate::{Error, Result};
 
 /// The network between the encoder's word states and the entity averages.
@@ -69,6 +69,8 @@ pub struct BaselineSettings {
     pub pair_limit: usize,
     /// Words after which a document is cut without a word said (the release: 512).
     pub max_words: usize,
+    /// Documents with more pieces than a text encoder has positions: `windows` or `cut`.
+    pub long_documents: LongDocuments,
     /// Pieces, with `[CLS]` and `[SEP]`, after which a document is cut without a word said (BERT-RE's release: 511).
     pub max_pieces: usize,
     /// Whether words without pieces shift all later words, and words beyond the cut share one state (BERT-RE's release, SPEC §10.1).
@@ -105,6 +107,7 @@ impl BaselineSettings {
             na_per_positive: if bert { 3.0 } else { -1.0 },
             pair_limit: limit(1800, code),
             max_words: limit(512, profile != Profile::Fixed && !bert || code),
+            long_documents: if profile == Profile::Fixed { LongDocuments::Windows } else { LongDocuments::Cut },
             max_pieces: limit(511, profile != Profile::Fixed && bert),
             collapse_words: code && bert,
             pad_documents: code && network == Network::Cnn,
@@ -143,6 +146,6 @@ impl BaselineSettings {
         if (1..3).contains(&self.max_pieces) {
             return Err(Error::recipe(format!("`max_pieces` is {}, which has no room for a piece", self.max_pieces)));
         }
-        Ok(())
+        self.long_documents.without_extension("this system")
     }
 }

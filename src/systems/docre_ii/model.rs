@@ -12,11 +12,10 @@ use super::inference::{InferenceModule, Run};
 use super::layout::{DocreIiLayout, DocreIiTables};
 use super::settings::{Contrast, DocreIiSettings, Stage};
 use super::stage2::SLOTS;
-use crate::systems::atlop::windows_of;
-use crate::systems::reading::{LongDocuments, Pooling, Reader, ReadingLayout, ReadingOptions, adaptive_labels};
+use crate::systems::reading::{Pooling, Reader, ReadingLayout, ReadingOptions, adaptive_labels};
 use crate::systems::{
-    Classes, DecisionRule, Extractor, Forward, Foundation, HEADS, Layout, NaClass, RelationBatch, RelationLoss, on, relation_loss_sum,
-    tables,
+    Classes, DecisionRule, Extractor, Forward, Foundation, HEADS, Layout, LongDocuments, NaClass, RelationBatch, RelationLoss, on,
+    relation_loss_sum, tables, windows_of,
 };
 use crate::text::{EncodedDocument, View};
 use crate::torch::encoder::Encoder;

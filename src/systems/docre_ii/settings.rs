@@ -3,9 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::systems::Profile;
 use crate::systems::atlop::check_blocks;
-use crate::systems::reading::{LongDocuments, MarkerScheme, MentionTokens};
+use crate::systems::reading::{MarkerScheme, MentionTokens};
+use crate::systems::{LongDocuments, Profile};
 use crate::{Error, Result};
 
 /// Which part is trained.

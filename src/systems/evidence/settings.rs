@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::systems::Profile;
+use crate::systems::{LongDocuments, Profile};
 use crate::{Error, Result};
 
 /// The switches of the evidence predictor. A limit of 0 is no limit.
@@ -20,6 +20,8 @@ pub struct EvidenceSettings {
     pub hidden: i64,
     /// Locked dropout on the LSTM's input.
     pub locked_dropout: f64,
+    /// Documents with more pieces than a text encoder has positions: `windows` or `cut`.
+    pub long_documents: LongDocuments,
     /// Words after which a document is cut without a word said; sentences behind have no score (the release: 512, and it fails there).
     pub max_words: usize,
 }
@@ -40,6 +42,7 @@ impl EvidenceSettings {
             type_width: 20,
             hidden: 128,
             locked_dropout: 0.2,
+            long_documents: if profile == Profile::Fixed { LongDocuments::Windows } else { LongDocuments::Cut },
             max_words: if profile == Profile::Fixed { 0 } else { 512 },
         }
     }
@@ -63,6 +66,6 @@ impl EvidenceSettings {
         if !(0.0..1.0).contains(&self.locked_dropout) {
             return Err(Error::recipe(format!("`locked_dropout` is {}, but a dropout rate lies in [0, 1)", self.locked_dropout)));
         }
-        Ok(())
+        self.long_documents.without_extension("lstm-sp")
     }
 }

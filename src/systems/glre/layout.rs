@@ -54,7 +54,7 @@ pub struct GlreTables {
 
 impl GlreLayout {
     pub(super) fn new(foundation: &Foundation, settings: &GlreSettings) -> Self {
-        let mut words = WordOptions::of(foundation);
+        let mut words = WordOptions::of(foundation, settings.long_documents);
         if words.reading != Reading::Words {
             words.reading = settings.reading;
             words.limits.max_pieces = [settings.max_pieces, words.limits.max_pieces].into_iter().flatten().min();

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::systems::words::Reading;
-use crate::systems::{BertMode, Profile};
+use crate::systems::{BertMode, LongDocuments, Profile};
 use crate::{Error, Result};
 
 /// The corpus whose configuration the defaults are (§5.4).
@@ -90,7 +90,9 @@ pub struct GlreSettings {
     pub distance_width: i64,
     /// Which state stands for a word; `collapsed-pieces` is the release's, which loses track of words without pieces (§5.1, §10.1).
     pub reading: Reading,
-    /// Most pieces with `[CLS]` and `[SEP]`; longer documents are cut (§5.1: 511). `None`: what the encoder and the recipe allow.
+    /// Documents with more pieces than a text encoder has positions: `windows` (the paper reads them in short paragraphs) or `cut` (§5.1).
+    pub long_documents: LongDocuments,
+    /// Most pieces with `[CLS]` and `[SEP]`; longer documents are cut (§5.1: 511). `None`: no limit but what `long_documents` says.
     pub max_pieces: Option<usize>,
     /// What a sentence node is divided by.
     pub sentence_mean: SentenceMean,
@@ -157,6 +159,7 @@ impl GlreSettings {
             type_width: 20,
             distance_width: 20,
             reading: if code { Reading::CollapsedPieces } else { Reading::Pieces },
+            long_documents: if code { LongDocuments::Cut } else { LongDocuments::Windows },
             max_pieces: code.then_some(511),
             sentence_mean: if code { SentenceMean::Longest } else { SentenceMean::True },
             rgcn_layers: 2,
@@ -236,7 +239,7 @@ impl GlreSettings {
         if self.max_pieces.is_some_and(|pieces| pieces < 3) {
             return Err(Error::recipe("glre: `max_pieces` leaves no room between [CLS] and [SEP]"));
         }
-        Ok(())
+        self.long_documents.without_extension("glre")
     }
 
     fn check_rates(&self) -> Result<()> {

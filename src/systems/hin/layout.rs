@@ -33,7 +33,7 @@ pub struct HinTables {
 impl HinLayout {
     /// The layout for an encoder and settings.
     pub(super) fn new(foundation: &Foundation, settings: &HinSettings) -> Self {
-        let mut words = WordOptions::of(foundation);
+        let mut words = WordOptions::of(foundation, settings.long_documents);
         words.weights = MentionWeights::Mean;
         words.first_mention = FirstMention::Listed;
         words.coref_rows = settings.coreference_rows as usize;

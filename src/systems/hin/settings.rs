@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::systems::{BertMode, Profile};
+use crate::systems::{BertMode, LongDocuments, Profile};
 use crate::{Error, Result};
 
 /// Settings of HIN; the defaults are those of the profile `fixed`.
@@ -45,6 +45,8 @@ pub struct HinSettings {
     pub na_class: bool,
     /// Rate of the locked dropout on the input of every BiLSTM, and of the dropout after G_e and G_s (§4.2: 0.2).
     pub dropout: f64,
+    /// Documents with more pieces than a text encoder has positions: `windows` or `cut` (§4.1: at most 512 pieces).
+    pub long_documents: LongDocuments,
     /// Most words of a document; the rest is cut (§4.1: 512). `None`: no limit but the encoder's.
     pub max_words: Option<usize>,
 }
@@ -77,6 +79,7 @@ impl HinSettings {
             hierarchy: true,
             na_class: true,
             dropout: 0.2,
+            long_documents: if profile == Profile::Fixed { LongDocuments::Windows } else { LongDocuments::Cut },
             max_words: (profile == Profile::Code).then_some(512),
         }
     }
@@ -118,7 +121,7 @@ impl HinSettings {
         if !(0.0..1.0).contains(&self.dropout) {
             return Err(Error::recipe(format!("hin: `dropout` is {}", self.dropout)).with_hint("a rate lies in [0, 1)"));
         }
-        Ok(())
+        self.long_documents.without_extension("hin")
     }
 }
 

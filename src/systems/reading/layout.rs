@@ -4,9 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::systems::{DocumentViews, Example, PackedDocuments};
-use crate::text::{EncodedDocument, Markers, PackedWindows, SpecialPieces, View, ViewChoices, ViewOptions, WindowRule};
-use crate::torch::Dropout;
+use crate::systems::{BatchWindows, DocumentViews, Example, PackedDocuments};
+use crate::text::{EncodedDocument, Markers, SpecialPieces, View, ViewChoices, ViewOptions, WindowRule};
 use crate::torch::context::{AttentionPlan, ContextPlan, EntityRow};
 
 /// Which markers stand around mentions (SPEC §1.3).
@@ -35,19 +34,6 @@ pub enum MentionTokens {
     Start,
     /// The mean of start and end marker (DocRE-II's release).
     Both,
-}
-
-/// What is done with documents that are longer than the encoder's positions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum LongDocuments {
-    /// Overlapping windows (SPEC §1.4).
-    #[default]
-    Windows,
-    /// A position table three times as long (DocRE-II's release, SPEC §6.1).
-    ExtendedPositions,
-    /// They are cut, or an error where that is not allowed.
-    Cut,
 }
 
 /// How documents are laid out.
@@ -79,11 +65,7 @@ pub struct ReadingTables {
     /// Documents as if each were read in one pass.
     pub documents: PackedDocuments,
     /// What the encoder reads.
-    pub windows: PackedWindows,
-    /// Dropout key of each token that the encoder reads.
-    pub token_keys: Vec<i64>,
-    /// How windows are put together (see [`PackedWindows::covers`]); `None` where no document was cut into windows.
-    pub covers: Option<(Vec<i64>, Vec<i64>, Vec<f32>)>,
+    pub windows: BatchWindows,
     /// Token of each mention's start, [E × mention_width], and whether there is such a mention.
     pub mention_starts: Vec<i64>,
     /// Token of each mention's end, where both count.
@@ -151,12 +133,8 @@ impl ReadingLayout {
         let views: Vec<View> = examples.iter().map(|example| self.view(&example.document)).collect::<Result<_>>()?;
         let visits: Vec<u64> = examples.iter().map(|example| example.visit).collect();
         let documents = self.views.pack(&views, &visits);
-        let windows = PackedWindows::new(&documents.views, &self.windows);
-        let covers = windows.is_cut().then(|| windows.covers(&documents.views.offsets));
-        let token_keys = self.token_keys(&windows, &visits);
+        let windows = BatchWindows::new(&documents.views.ids, &documents.views.offsets, &self.windows, &visits, self.views.seed);
         let mut tables = ReadingTables {
-            covers,
-            token_keys,
             mention_starts: Vec::new(),
             mention_ends: (self.mention == MentionTokens::Both).then(Vec::new),
             mention_mask: Vec::new(),
@@ -174,15 +152,6 @@ impl ReadingLayout {
             tables.push_pairs(index, view, example);
         }
         Ok(tables)
-    }
-
-    fn token_keys(&self, windows: &PackedWindows, visits: &[u64]) -> Vec<i64> {
-        let mut keys = Vec::with_capacity(windows.ids.len());
-        for (range, &visit) in windows.document_windows.windows(2).zip(visits) {
-            let tokens = windows.offsets[range[1]] - windows.offsets[range[0]];
-            keys.extend((0..tokens as u64).map(|token| Dropout::token_key(self.views.seed, 0, visit, token)));
-        }
-        keys
     }
 }
 
@@ -212,7 +181,7 @@ impl ReadingTables {
                 }
             }
         }
-        self.plan.push(&self.windows, view.ids.len(), view.mention_spans.len(), &rows);
+        self.plan.push(&self.windows.packed, view.ids.len(), view.mention_spans.len(), &rows);
     }
 
     fn push_pairs(&mut self, index: usize, view: &View, example: &Example) {

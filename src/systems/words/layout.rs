@@ -3,8 +3,8 @@
 use super::distance::{FirstMention, signed_bin};
 use super::entities::{Averages, MentionWeights};
 use super::reading::{ReadDocument, Reading, WordLimits, read};
-use crate::systems::{Example, Foundation};
-use crate::text::{EncodedDocument, SpecialPieces};
+use crate::systems::{BatchWindows, Example, Foundation, LongDocuments, windows_of};
+use crate::text::{EncodedDocument, SpecialPieces, WindowRule};
 use crate::torch::Dropout;
 use crate::{DataError, Result};
 
@@ -15,6 +15,8 @@ pub struct WordOptions {
     pub reading: Reading,
     /// Where documents are cut.
     pub limits: WordLimits,
+    /// Windows of documents that are too long for one pass of the encoder; `None`: one pass.
+    pub windows: Option<WindowRule>,
     /// Whether all documents of a batch are filled up with `[PAD]` words to the longest one, as in the release of the CNN, where padding
     /// leaks into the logits.
     pub pad_documents: bool,
@@ -33,12 +35,17 @@ pub struct WordOptions {
 }
 
 impl WordOptions {
-    /// The plain choice for an encoder: words for a table, pieces otherwise; cut only where the recipe allows it.
-    pub fn of(foundation: &Foundation) -> Self {
+    /// The plain choice for an encoder: words for a table, pieces otherwise; read in windows, or cut only where the recipe allows it.
+    pub fn of(foundation: &Foundation, long_documents: LongDocuments) -> Self {
         let positions = foundation.encoder.max_positions().and_then(|positions| usize::try_from(positions).ok());
+        let reading = if foundation.encoder.contextual() { Reading::Pieces } else { Reading::Words };
+        let in_windows = reading != Reading::Words && long_documents == LongDocuments::Windows;
+        let windows = in_windows.then(|| windows_of(foundation, 0, 0)).flatten();
+        let one_pass = foundation.max_pieces.or(positions).filter(|_| windows.is_none());
         Self {
-            reading: if foundation.encoder.contextual() { Reading::Pieces } else { Reading::Words },
-            limits: WordLimits { max_pieces: foundation.max_pieces.or(positions), max_words: None, truncate: foundation.truncate },
+            reading,
+            limits: WordLimits { max_pieces: one_pass, max_words: None, truncate: foundation.truncate },
+            windows,
             pad_documents: false,
             weights: MentionWeights::Mean,
             first_mention: FirstMention::Listed,
@@ -80,6 +87,8 @@ pub struct WordTables {
     pub ids: Vec<i64>,
     /// First piece of each document, closed by T. [documents + 1]
     pub offsets: Vec<i64>,
+    /// What the encoder reads where some document is too long for one pass.
+    pub windows: Option<BatchWindows>,
     /// First word of each document, closed by their number W. [documents + 1]
     pub word_offsets: Vec<i64>,
     /// The piece whose state stands for each word, T for none; `None` where word *w* is piece *w*. `[W]`
@@ -129,6 +138,10 @@ impl WordTables {
             tables.push_pairs(options, example);
         }
         tables.settle_rows(options.reading);
+        let longest = tables.offsets.windows(2).map(|span| span[1] - span[0]).max().unwrap_or(0) as usize;
+        if let Some(rule) = options.windows.as_ref().filter(|rule| longest > rule.capacity) {
+            tables.windows = Some(BatchWindows::new(&tables.ids, &tables.offsets, rule, &tables.visits, options.seed));
+        }
         Ok(tables)
     }
 

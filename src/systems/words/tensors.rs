@@ -14,7 +14,7 @@ const SUM: i64 = 0;
 /// The rows of a batch that a dropout mask can belong to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rows {
-    /// Pieces of the encoder's stream.
+    /// Pieces that the encoder reads.
     Pieces,
     /// Words.
     Words,
@@ -43,6 +43,9 @@ impl WordTables {
     /// # Errors
     /// What libtorch refuses.
     pub fn stream(&self, device: Device) -> Result<TokenStream> {
+        if let Some(windows) = &self.windows {
+            return windows.stream(device);
+        }
         let positions: Vec<i64> = self.offsets.windows(2).flat_map(|span| 0..span[1] - span[0]).collect();
         let segments = Segments::new(&self.offsets, device)?;
         Ok(TokenStream { ids: on(&self.ids, device)?, positions: on(&positions, device)?, segments })
@@ -56,6 +59,9 @@ impl WordTables {
         if !forward.train || p == 0.0 {
             return Ok(None);
         }
+        if let (Rows::Pieces, Some(windows)) = (rows, &self.windows) {
+            return windows.dropout(p, forward, device);
+        }
         let (domain, offsets) = match rows {
             Rows::Pieces => (0, &self.offsets),
             Rows::Words => (1, &self.word_offsets),
@@ -66,7 +72,7 @@ impl WordTables {
         Ok(Some(Dropout::new(p, on(&keys, device)?)?))
     }
 
-    /// States of the encoder's stream; [T, d].
+    /// States of the documents' pieces; [T, d].
     ///
     /// # Errors
     /// What libtorch refuses.
@@ -80,7 +86,8 @@ impl WordTables {
             attention_dropout: attention.as_ref(),
             precision: pass.forward.precision,
         };
-        pass.encoder.encode(&self.stream(pass.device)?, &encoding)
+        let states = pass.encoder.encode(&self.stream(pass.device)?, &encoding)?;
+        self.windows.as_ref().map_or_else(|| Ok(states.shallow_clone()), |windows| windows.joined(&states))
     }
 
     /// States of words; a word without one is zero. [W, d]

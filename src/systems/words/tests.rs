@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::*;
 use crate::systems::{Example, Forward};
-use crate::text::{EncodedDocument, EncodedEntity, EncodedFact, EncodedMention, SpecialPieces};
+use crate::text::{EncodedDocument, EncodedEntity, EncodedFact, EncodedMention, SpecialPieces, WindowRule};
 use crate::torch::encoder::{Encoder, EncoderSpec, WordsConfig, build};
 use crate::torch::{Parameters, Precision};
 
@@ -21,6 +21,7 @@ pub(crate) fn options(reading: Reading) -> WordOptions {
     WordOptions {
         reading,
         limits: WordLimits::default(),
+        windows: None,
         pad_documents: false,
         weights: MentionWeights::Mean,
         first_mention: FirstMention::Listed,
@@ -118,6 +119,27 @@ fn later_entities_win_words_and_types() {
     assert_eq!(tables.coref, [1, 1, 2, 0, 1, 1]);
     assert_eq!(tables.types, [2, 2, 1, 0, 2, 2]);
     assert_eq!((tables.sentence_offsets, tables.document_sentences), (vec![0, 4, 6], vec![0, 2]));
+}
+
+#[test]
+fn documents_over_the_positions_are_read_in_windows() {
+    let (_parameters, encoder) = table();
+    let mut options = options(Reading::Pieces);
+    let examples = [example(document(&[1], &[0, 1], &[]), 0), example(overlapping(), 1)];
+    let whole = WordTables::new(&options, &examples).unwrap();
+    options.windows = Some(WindowRule { capacity: 6, prefix: vec![2], suffix: vec![3], stride: None, most: None });
+    assert!(WordTables::new(&options, &examples[..1]).unwrap().windows.is_none());
+    let cut = WordTables::new(&options, &examples).unwrap();
+    assert_eq!((&cut.ids, &cut.word_rows), (&whole.ids, &whole.word_rows));
+    let packed = &cut.windows.as_ref().unwrap().packed;
+    assert_eq!(packed.ids, [2, 310, 3, 2, 310, 311, 312, 313, 3, 2, 312, 313, 314, 315, 3]);
+    assert_eq!((packed.offsets.as_slice(), packed.positions[9..].to_vec()), (&[0, 3, 9, 15][..], vec![0, 1, 2, 3, 4, 5]));
+    // Vectors of a table do not depend on the window, so the mean over windows is the vector itself.
+    let states = |tables: &WordTables| {
+        let pass = WordPass { encoder: &*encoder, dropout: None, forward: EVALUATION, device: Device::Cpu };
+        tables.word_states(&pass).unwrap()
+    };
+    assert_eq!(states(&cut), states(&whole));
 }
 
 #[test]

@@ -9,7 +9,7 @@ fn laid(lengths: &[u32], rows: &[Vec<EntityRow>], entities: &[usize]) -> (Packed
     let views: Vec<View> = lengths.iter().map(|&n| View { ids: (0..n).collect(), ..View::default() }).collect();
     let rule = WindowRule { capacity: 20, prefix: vec![1], suffix: vec![2, 2], stride: Some(8), most: None };
     let views = pack(&views);
-    let packed = crate::text::PackedWindows::new(&views, &rule);
+    let packed = crate::text::PackedWindows::new(&views.ids, &views.offsets, &rule);
     let mut plan = AttentionPlan::default();
     for (index, rows) in rows.iter().enumerate() {
         plan.push(&packed, lengths[index] as usize, entities[index], rows);

@@ -1,0 +1,112 @@
+//! Documents over the encoder's positions, read in overlapping windows (SPEC §1.4): what the encoder gets, its dropout, and the states put
+//! together again.
+//!
+//! Not for: where windows lie (`text::windows`), or their attention (`torch::context`).
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+use super::{Forward, Foundation, on};
+use crate::text::{PackedWindows, WindowRule};
+use crate::torch::encoder::TokenStream;
+use crate::torch::{Dropout, Segments};
+use crate::{Error, Result};
+
+/// What is done with documents that are longer than the encoder's positions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LongDocuments {
+    /// Overlapping windows (SPEC §1.4).
+    #[default]
+    Windows,
+    /// A position table three times as long (DocRE-II's release, SPEC §6.1).
+    ExtendedPositions,
+    /// They are cut, or an error where that is not allowed.
+    Cut,
+}
+
+impl LongDocuments {
+    /// Refuses what DocRE-II alone can do.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] naming the system.
+    pub fn without_extension(self, system: &str) -> Result<()> {
+        if self == Self::ExtendedPositions {
+            return Err(Error::recipe(format!("{system} has no extended positions"))
+                .with_hint("use windows or cut as `long_documents`, or the system docre-ii"));
+        }
+        Ok(())
+    }
+}
+
+/// The windows of an encoder with positions; `max_windows` and `stride` may be 0 for "no limit".
+pub fn windows_of(foundation: &Foundation, max_windows: usize, stride: usize) -> Option<WindowRule> {
+    let positions = foundation.encoder.max_positions().map(|positions| positions as usize);
+    let capacity = [positions, foundation.max_pieces].into_iter().flatten().min()?;
+    let most = |limit: usize| (limit > 0).then_some(limit);
+    let (prefix, suffix) = (vec![foundation.pieces.cls], foundation.pieces.window_end());
+    Some(WindowRule { capacity, prefix, suffix, stride: most(stride), most: most(max_windows) })
+}
+
+/// The windows of a batch of documents; host data.
+#[derive(Clone, Debug, Default)]
+pub struct BatchWindows {
+    /// What the encoder reads.
+    pub packed: PackedWindows,
+    /// Dropout key of each piece that the encoder reads.
+    token_keys: Vec<i64>,
+    /// How states are put together (see [`PackedWindows::covers`]); `None` where no document was cut into windows.
+    covers: Option<(Vec<i64>, Vec<i64>, Vec<f32>)>,
+    /// Pieces of all documents.
+    tokens: i64,
+}
+
+impl BatchWindows {
+    /// Cuts documents by `rule`: their pieces `ids`, and the first piece of each, closed by the number of pieces. Dropout is a function of
+    /// (seed, visit, place).
+    pub fn new(ids: &[i64], offsets: &[i64], rule: &WindowRule, visits: &[u64], seed: u64) -> Self {
+        let packed = PackedWindows::new(ids, offsets, rule);
+        let covers = packed.is_cut().then(|| packed.covers(offsets));
+        let mut token_keys = Vec::with_capacity(packed.ids.len());
+        for (range, &visit) in packed.document_windows.windows(2).zip(visits) {
+            let tokens = packed.offsets[range[1]] - packed.offsets[range[0]];
+            token_keys.extend((0..tokens as u64).map(|token| Dropout::token_key(seed, 0, visit, token)));
+        }
+        Self { packed, token_keys, covers, tokens: ids.len() as i64 }
+    }
+
+    /// The encoder's input.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn stream(&self, device: Device) -> Result<TokenStream> {
+        Ok(TokenStream {
+            ids: on(&self.packed.ids, device)?,
+            positions: on(&self.packed.positions, device)?,
+            segments: Segments::new(&self.packed.offsets, device)?,
+        })
+    }
+
+    /// Dropout of the encoder's pieces; `None` outside training.
+    ///
+    /// # Errors
+    /// A probability outside [0, 1).
+    pub fn dropout(&self, p: f64, forward: Forward, device: Device) -> Result<Option<Dropout>> {
+        (forward.train && p > 0.0).then(|| Dropout::new(p, on(&self.token_keys, device)?)).transpose()
+    }
+
+    /// States of the documents' pieces from those of the windows: the mean over the windows that show a piece, zero where none does.
+    /// [pieces of windows, d] → [pieces of documents, d]
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn joined(&self, states: &Tensor) -> Result<Tensor> {
+        let Some((from, to, weights)) = &self.covers else { return Ok(states.shallow_clone()) };
+        let device = states.device();
+        let weights = Tensor::f_from_slice(weights)?.f_to_device(device)?.f_unsqueeze(1)?;
+        let shown = states.f_index_select(0, &on(from, device)?)?.f_mul(&weights)?;
+        let zeros = Tensor::f_zeros([self.tokens, states.size()[1]], (Kind::Float, device))?;
+        Ok(zeros.f_index_add(0, &on(to, device)?, &shown)?)
+    }
+}
