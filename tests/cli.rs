@@ -545,9 +545,15 @@ fn what_a_system_cannot_work_with_is_one_clear_error() {
     let place = Place::new();
     let flags = finetuning(&place, 1);
     let finetune = |system: &str, more: &str| format!("finetune --system {system} --run-dir r-{system} {flags} {more}");
-    for system in ["dsdocre", "atlop", "docre-ii", "glre", "bert-re"] {
-        let short = "--encoder tiny --set encoder.max_pieces=20 --set docre-ii.averaged_layers=2 --set atlop.long_documents=cut";
-        place.bad(&finetune(system, short), 65, &["document `", "more than", "hint: "]);
+    let short = "--encoder tiny --set encoder.max_pieces=20";
+    place.bad(&finetune("dsdocre", short), 65, &["document `", "more than", "hint: "]);
+    place.bad(&finetune("docre-ii", &format!("{short} --set docre-ii.averaged_layers=2")), 65, &["document `", "more than", "hint: "]);
+    for (system, table) in [("atlop", "atlop"), ("glre", "glre"), ("hin", "hin"), ("bert-re", "baseline"), ("lstm-sp", "lstm-sp")] {
+        let cut = format!("{short} --set {table}.long_documents=cut");
+        place.bad(&finetune(system, &cut), 65, &["document `", "more than", "hint: "]);
+        let extended = format!("{short} --set {table}.long_documents=extended-positions");
+        place.bad(&finetune(system, &extended), 64, &["has no extended positions", "hint: "]);
+        place.good(&format!("finetune --system {system} --run-dir in-windows-{system} {flags} {short}"));
     }
     fs_err::create_dir(place.path("gpt2")).unwrap();
     fs_err::write(place.path("gpt2/config.json"), r#"{"model_type": "gpt2", "architectures": ["GPT2Model"]}"#).unwrap();
