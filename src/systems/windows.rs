@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use super::{Forward, Foundation, on};
+use super::{Forward, Foundation, Profile, on};
 use crate::text::{PackedWindows, WindowRule};
 use crate::torch::encoder::TokenStream;
 use crate::torch::{Dropout, Segments};
@@ -27,6 +27,11 @@ pub enum LongDocuments {
 }
 
 impl LongDocuments {
+    /// What systems that were published with one pass of 512 pieces do: cut in `paper` and `code`.
+    pub fn of(profile: Profile) -> Self {
+        if profile == Profile::Fixed { Self::Windows } else { Self::Cut }
+    }
+
     /// Refuses what DocRE-II alone can do.
     ///
     /// # Errors

@@ -107,7 +107,7 @@ impl BaselineSettings {
             na_per_positive: if bert { 3.0 } else { -1.0 },
             pair_limit: limit(1800, code),
             max_words: limit(512, profile != Profile::Fixed && !bert || code),
-            long_documents: if profile == Profile::Fixed { LongDocuments::Windows } else { LongDocuments::Cut },
+            long_documents: LongDocuments::of(profile),
             max_pieces: limit(511, profile != Profile::Fixed && bert),
             collapse_words: code && bert,
             pad_documents: code && network == Network::Cnn,

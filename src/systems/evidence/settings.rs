@@ -42,7 +42,7 @@ impl EvidenceSettings {
             type_width: 20,
             hidden: 128,
             locked_dropout: 0.2,
-            long_documents: if profile == Profile::Fixed { LongDocuments::Windows } else { LongDocuments::Cut },
+            long_documents: LongDocuments::of(profile),
             max_words: if profile == Profile::Fixed { 0 } else { 512 },
         }
     }

@@ -79,7 +79,7 @@ impl HinSettings {
             hierarchy: true,
             na_class: true,
             dropout: 0.2,
-            long_documents: if profile == Profile::Fixed { LongDocuments::Windows } else { LongDocuments::Cut },
+            long_documents: LongDocuments::of(profile),
             max_words: (profile == Profile::Code).then_some(512),
         }
     }
