@@ -42,7 +42,7 @@ until_true() { # until_true SECONDS COMMAND…
         sleep 0.3
     done
 }
-show() { squeue >&2 || true; tail -n 20 "$dir"/*.log >&2 || true; }
+show() { squeue >&2 || true; scontrol show jobs >&2 || true; tail -n 20 "$dir"/*.log >&2 || true; }
 up() { sinfo -h -o %T | grep -qE 'idle|mixed|alloc'; }
 until_true 30 up
 say "Slurm $(sinfo --version) is up"
@@ -54,6 +54,8 @@ has_steps() { [ "$(steps "$1" "$2")" -ge "$3" ]; }
 is_gone() { ! pgrep -f "slurmstepd: \[$1[].]" >/dev/null; }
 again() { # Slurm holds a requeued job back for two minutes, in which what is left of its last start goes away.
     until_true 60 is_gone "$1"
+    # slurmd refuses a start whose credential is not younger, in whole seconds, than the end of the last one ("already killed").
+    sleep 3
     scontrol update JobId="$1" StartTime=now
 }
 hashes() { # the weights and moments at the end of each stage
