@@ -45,10 +45,10 @@ pub enum Error {
         /// What it said.
         cause: String,
     },
-    /// Another rank met an error that it has already reported; this rank ends with the same code.
+    /// Another process met an error that it has already reported; this one ends with the same code.
     #[error("rank {rank} stopped with exit code {code}")]
     Elsewhere {
-        /// The rank that reported.
+        /// The rank that reported; 0 for a process of one rank.
         rank: usize,
         /// Its exit code.
         code: u8,

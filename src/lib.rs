@@ -12,7 +12,7 @@ mod error;
 pub mod eval;
 #[cfg(test)]
 #[cfg(feature = "cloud")]
-mod fake_s3;
+mod fake_bucket;
 pub mod recipe;
 pub mod report;
 pub mod sampling;

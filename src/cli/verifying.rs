@@ -152,8 +152,10 @@ impl Bench {
         let table = stages::compare_systems(&bench, &flags)?;
         println!("{table}");
         write_json(self.json.as_deref(), &table)?;
-        if !table.failed.is_empty() {
-            return Err(Error::recipe(format!("not in the table: {}", table.failed.join(", "))).with_hint("what ended them stands above"));
+        if let Some(first) = table.failed.first() {
+            let names: Vec<&str> = table.failed.iter().map(|failed| failed.system.as_str()).collect();
+            eprintln!("not in the table: {}; what ended them stands above", names.join(", "));
+            return Err(Error::Elsewhere { rank: 0, code: first.exit_code.unwrap_or(70) });
         }
         let stuck = stages::not_learnt(&table);
         if bench.overfit && !stuck.is_empty() {

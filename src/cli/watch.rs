@@ -64,8 +64,7 @@ impl Watch {
 
 /// The last line of each stage in the metrics.
 fn last_steps(run: &Path) -> Result<Vec<MetricLine>> {
-    let path = MetricsWriter::path(run);
-    let lines = if path.exists() { read_metrics(&path)? } else { Vec::new() };
+    let lines = read_metrics(&MetricsWriter::path(run))?;
     let last = |index: usize, line: &MetricLine| lines.get(index + 1).is_none_or(|next| next.stage != line.stage);
     Ok(lines.iter().enumerate().filter(|(index, line)| last(*index, line)).map(|(_, line)| line.clone()).collect())
 }

@@ -134,6 +134,7 @@ impl Recipe {
             std::io::ErrorKind::NotFound => {
                 Error::recipe(format!("there is no recipe at {}", path.display())).with_hint("the built-in one is jobs/quickstart.toml")
             }
+            std::io::ErrorKind::InvalidData => Error::recipe(format!("{} is no text in UTF-8", path.display())),
             _ => Error::from(error),
         })?;
         Self::parse(&text, &path.display().to_string(), settings)

@@ -89,11 +89,14 @@ impl MetricsWriter {
 }
 
 /// Reads the lines in order of writing. A step that was repeated after a resume counts once, with its last line; an unfinished last
-/// line is left out.
+/// line is left out. Without a file there are none: a run that came back from its mirror with nothing left to train has none.
 ///
 /// # Errors
 /// I/O errors, and a data error naming the line (from 0) if any other line cannot be read.
 pub fn read_metrics(path: &Path) -> Result<Vec<MetricLine>> {
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
     let mut reader = BufReader::new(fs_err::File::open(path)?);
     let mut lines: BTreeMap<usize, MetricLine> = BTreeMap::new();
     let mut latest: BTreeMap<(String, u64), usize> = BTreeMap::new();

@@ -13,6 +13,8 @@ use rand_chacha::ChaCha8Rng;
 
 use targets::{Target, targets};
 
+#[path = "../../src/torch/hf/handmade.rs"]
+mod handmade;
 mod targets;
 
 /// Longest time one reading of a small file may take, in a debug build on a busy machine.

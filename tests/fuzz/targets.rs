@@ -8,10 +8,17 @@ use docre::Result;
 use docre::corpus::label::Matching;
 use docre::corpus::{Document, FactBase, Format, MeshTree, ReadOptions, load_relations};
 use docre::eval::{FactSet, Prediction, ScoreRow, ScoreWriter, read_predictions, read_scores, write_zip};
+use docre::recipe::Recipe;
 use docre::shards::{DocumentStore, Manifest, StoreOptions, read_document_table};
 use docre::stages::{Form, Input, PrepareJob, convert};
 use docre::text::Tokenizer;
-use docre::torch::encoder::WordVectors;
+use docre::torch::Parameters;
+use docre::torch::encoder::{EncoderSpec, WordVectors, build};
+use docre::torch::hf::{read_folder, write_folder};
+use serde_json::json;
+use tch::Device;
+
+use super::handmade::{archive, state_dict, tensor};
 
 /// A reader under test.
 pub struct Target {
@@ -56,6 +63,9 @@ const TWINS: &str = concat!(
 );
 const PREDICTIONS: &str = r#"[{"title": "a", "h_idx": 0, "t_idx": 1, "r": "P1", "evidence": [0, 1], "score": 0.5}, {"title": "b", "h_idx": 1, "t_idx": 0, "r": "P2"}]"#;
 const VOCABULARY: &str = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nada\nran\n##n\nit\n";
+const VOCABULARY_SIZE: i64 = 9;
+const RECIPE: &str = "system = \"atlop\"\nvariants = [\"baseline\"]\n[data]\nhuman = [\"a.json\"]\n[data.split]\nfiles = [\"b\"]\ndev_share = 0.1\n\
+    [finetune]\nlearning_rate = 2e-3\nbatch = 8\n[atlop]\nmax_windows = 2\n";
 const VECTORS: &str = "ada 0.1 -2 3e-1\nran 1 2 3\nit -0.5 0 .5\n";
 
 fn read(format: Format, path: &Path) -> Result<()> {
@@ -157,6 +167,35 @@ fn open_store(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Folders of encoders, each with a file that is to be broken: a small BERT twice, and an archive of `torch.save` that is not quite one.
+fn encoders(folder: &Path) {
+    let tiny =
+        json!({ "hidden_size": 4, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 4, "max_position_embeddings": 8 });
+    let spec = EncoderSpec::Preset { name: "tiny".to_owned(), overrides: tiny.as_object().unwrap().clone() };
+    let mut parameters = Parameters::new(1, Device::Cpu);
+    let encoder = build(&spec, VOCABULARY_SIZE, &mut parameters).unwrap();
+    for name in ["weights", "settings", "archive"] {
+        fs_err::create_dir(folder.join(name)).unwrap();
+        let tensors = parameters.iter().map(|entry| (entry.name.as_str(), &entry.tensor));
+        write_folder(&folder.join(name), &encoder.config(), tensors).unwrap();
+    }
+    fs_err::remove_file(folder.join("archive/model.safetensors")).unwrap();
+}
+
+fn pytorch() -> Vec<u8> {
+    let pickle = state_dict(&[
+        ("bert.embeddings.LayerNorm.gamma", tensor("FloatStorage", "0", 6, 1, &[2, 2], &[1, 3])),
+        ("bert.half", tensor("HalfStorage", "1", 2, 0, &[2], &[1])),
+    ]);
+    let storage: Vec<u8> = (0..6).flat_map(|number| (number as f32).to_le_bytes()).collect();
+    archive(&[("data.pkl", &pickle), ("byteorder", b"little"), ("data/0", &storage), ("data/1", &[0, 60, 0, 64])])
+}
+
+fn load_encoder(path: &Path) -> Result<()> {
+    let folder = EncoderSpec::Folder(path.parent().unwrap().to_owned());
+    build(&folder, VOCABULARY_SIZE, &mut Parameters::new(1, Device::Cpu)).map(drop)
+}
+
 /// All readers; what they need beside their file is written into `folder`.
 pub fn targets(folder: &Path) -> Vec<Target> {
     const DATA: &[u8] = &[65];
@@ -166,6 +205,7 @@ pub fn targets(folder: &Path) -> Vec<Target> {
     fs_err::write(folder.join("distant_relationships.tsv"), RELATIONSHIPS).unwrap();
     fs_err::write(folder.join("texts.pubtator"), PUBTATOR).unwrap();
     shards(folder);
+    encoders(folder);
     let bytes = |name, good: Vec<u8>, read| Target { name, good, read, codes: DATA };
     let text = |name, good: &str, read| bytes(name, good.as_bytes().to_vec(), read);
     let made = |name: &str| fs_err::read(folder.join(name)).unwrap();
@@ -203,6 +243,10 @@ pub fn targets(folder: &Path) -> Vec<Target> {
         Target { codes: KINDS, ..text("vocab.txt", VOCABULARY, tokenizer) },
         Target { codes: KINDS, ..bytes("tokenizer.json", made("shard/tokenizer/tokenizer.json"), tokenizer) },
         Target { codes: KINDS, ..text("vectors.txt", VECTORS, tokenizer) },
+        bytes("archive/pytorch_model.bin", pytorch(), |path| read_folder(path.parent().unwrap()).map(drop)),
+        bytes("weights/model.safetensors", made("weights/model.safetensors"), load_encoder),
+        Target { codes: KINDS, ..bytes("settings/config.json", made("settings/config.json"), load_encoder) },
+        Target { codes: &[64], ..text("recipe.toml", RECIPE, |path| Recipe::load(path, &[]).map(drop)) },
         text("table-of-vectors.txt", VECTORS, |path| {
             WordVectors::load(path, &["ada".to_owned(), "it".to_owned(), "x".to_owned()]).map(drop)
         }),

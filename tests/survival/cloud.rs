@@ -1,14 +1,14 @@
 //! Checkpoints in an object store, under several ranks.
 
 use super::disk::lost_and_resumed;
-use super::fake_s3::{FakeS3, Fault};
+use super::fake_bucket::{FakeBucket, Fault, Speech};
 use super::place::Place;
 
 #[test]
 fn a_run_comes_back_from_an_object_store_and_outlives_it() {
     let Some(mut place) = Place::new() else { return };
     place.prepared(2);
-    let server = FakeS3::new();
+    let server = FakeBucket::new(Speech::Amazon);
     place.environment = server.environment();
     server.fail("PUT runs/a/rank", 2, Fault::Status(503));
     // The weights are longer than a part.

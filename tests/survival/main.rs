@@ -14,9 +14,9 @@ mod common;
 mod disk;
 mod exact;
 #[cfg(feature = "cloud")]
-#[path = "../../src/fake_s3.rs"]
+#[path = "../../src/fake_bucket.rs"]
 #[allow(dead_code, reason = "tests inside the library use the rest")]
-mod fake_s3;
+mod fake_bucket;
 mod kills;
 mod place;
 mod ranks;

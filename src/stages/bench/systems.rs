@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::table::{SystemRow, SystemTable};
+use super::table::{FailedSystem, SystemRow, SystemTable};
 use super::trivial::TypePrior;
 use crate::corpus::{DocredWriter, ReadOptions, read_documents};
 use crate::eval::{EvaluateOptions, FactSet, FactSets, Gold, OfficialScores, Prediction, evaluate};
@@ -222,11 +222,11 @@ pub fn compare_systems(bench: &SystemsBench, flags: &[String]) -> Result<SystemT
     for system in entrants {
         say(format!("bench systems: {system}"));
         match run_apart(bench, system, work.path(), flags)? {
-            Some(row) => {
+            Ok(row) => {
                 say(format!("bench systems: {row}"));
                 table.rows.push(row);
             }
-            None => table.failed.push(system.to_owned()),
+            Err(failed) => table.failed.push(failed),
         }
     }
     Ok(table)
@@ -238,8 +238,8 @@ pub fn not_learnt(table: &SystemTable) -> Vec<&str> {
     table.rows.iter().filter(stuck).map(|row| row.system.as_str()).collect()
 }
 
-/// This program again, for one system; nothing where it ended with an error, which it has told.
-fn run_apart(bench: &SystemsBench, system: &str, work: &Path, flags: &[String]) -> Result<Option<SystemRow>> {
+/// This program again, for one system.
+fn run_apart(bench: &SystemsBench, system: &str, work: &Path, flags: &[String]) -> Result<std::result::Result<SystemRow, FailedSystem>> {
     let row = work.join(format!("{system}.json"));
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["bench", "systems", "--systems", system, "--encoder", bench.encoder_of(system)]).args(flags);
@@ -254,8 +254,9 @@ fn run_apart(bench: &SystemsBench, system: &str, work: &Path, flags: &[String]) 
     if bench.overfit {
         command.arg("--overfit");
     }
-    if !command.status()?.success() {
-        return Ok(None);
+    let status = command.status()?;
+    if !status.success() {
+        return Ok(Err(FailedSystem { system: system.to_owned(), exit_code: status.code().and_then(|code| code.try_into().ok()) }));
     }
-    serde_json::from_slice(&fs_err::read(&row)?).map_err(|error| Error::Bug(error.to_string()))
+    serde_json::from_slice(&fs_err::read(&row)?).map(Ok).map_err(|error| Error::Bug(error.to_string()))
 }

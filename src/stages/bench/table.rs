@@ -43,8 +43,17 @@ pub struct SystemTable {
     pub documents: String,
     /// The rows.
     pub rows: Vec<SystemRow>,
-    /// Systems that ended with an error.
-    pub failed: Vec<String>,
+    /// Systems that are not in it.
+    pub failed: Vec<FailedSystem>,
+}
+
+/// A system that ended with an error, which its own process has told.
+#[derive(Clone, Debug, Serialize)]
+pub struct FailedSystem {
+    /// Its name.
+    pub system: String,
+    /// The exit code of its process; nothing where a signal ended it.
+    pub exit_code: Option<u8>,
 }
 
 fn cell(value: Option<f64>, digits: usize) -> String {

@@ -3,6 +3,8 @@
 //! Reading never runs code from a file and checks every size before it allocates. Not for: what the tensors mean (`torch::encoder`), or
 //! making a checkpoint atomic (`train`).
 
+#[cfg(test)]
+mod handmade;
 mod names;
 mod pickle;
 mod tensors;
@@ -70,8 +72,8 @@ pub fn read_folder(dir: &Path) -> Result<Folder> {
 }
 
 fn read_config(path: &Path) -> Result<Value> {
-    let text = fs_err::read_to_string(path)?;
-    let config: Value = serde_json::from_str(&text).map_err(|cause| DataError::new(path, format!("is not JSON: {cause}")))?;
+    let config: Value =
+        serde_json::from_slice(&fs_err::read(path)?).map_err(|cause| DataError::new(path, format!("is not JSON: {cause}")))?;
     if config.is_object() { Ok(config) } else { Err(DataError::new(path, "is not a JSON object").into()) }
 }
 

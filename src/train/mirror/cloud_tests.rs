@@ -3,7 +3,7 @@ use std::time::Instant;
 use object_store::memory::InMemory;
 
 use super::*;
-use crate::fake_s3::{FakeS3, Fault};
+use crate::fake_bucket::{FakeBucket, Fault, Speech};
 use crate::train::checkpoint::tests::stage;
 use crate::train::mirror::{Mirror, Retention};
 
@@ -14,10 +14,13 @@ const HASTE: RetryConfig = RetryConfig {
     retry_timeout: Duration::from_secs(10),
 };
 
-const URL: &str = "s3://bucket/runs/a";
+/// Every service, as a server of its own.
+pub(in crate::train::mirror) fn services() -> [FakeBucket; 3] {
+    [Speech::Amazon, Speech::Google, Speech::Azure].map(FakeBucket::new)
+}
 
 /// A store on a server, with settings besides those that lead there and parts of 1,000 bytes.
-fn store(url: &str, server: &FakeS3, more: &[(&str, &str)]) -> Objects {
+fn store(url: &str, server: &FakeBucket, more: &[(&str, &str)]) -> Objects {
     let more = more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     Objects { part: 1_000, ..Objects::open(url, server.environment().into_iter().chain(more), HASTE).unwrap() }
 }
@@ -27,8 +30,8 @@ fn mirror_in(objects: Objects) -> Mirror {
 }
 
 /// A mirror on a server.
-pub(in crate::train::mirror) fn on(server: &FakeS3, url: &str) -> Mirror {
-    mirror_in(store(url, server, &[]))
+pub(in crate::train::mirror) fn on(server: &FakeBucket, prefix: &str) -> Mirror {
+    mirror_in(store(&server.url(prefix), server, &[]))
 }
 
 /// A mirror that needs no server.
@@ -42,21 +45,29 @@ fn requests(store: &Objects, local: &Path) -> Vec<(&'static str, Result<()>)> {
     let (small, large) = (local.join("small"), local.join("large"));
     fs_err::write(&small, [1; 700]).unwrap();
     fs_err::write(&large, [2; 2_500]).unwrap();
-    vec![
-        ("PUT runs/a/s/small?", store.upload(&small, "s/small")),
-        ("POST runs/a/s/large?uploads", store.upload(&large, "s/large")),
-        ("PUT runs/a/s/large?partNumber=2", store.upload(&large, "s/large")),
-        ("POST runs/a/s/large?uploadId", store.upload(&large, "s/large")),
+    let upload = |file: &Path, key: &str| store.upload(file, key);
+    let parts = match store.service {
+        Service::Azure => vec!["PUT runs/a/s/large?blockid", "PUT runs/a/s/large?comp=blocklist"],
+        _ => vec!["POST runs/a/s/large?uploads", "PUT runs/a/s/large?partNumber=2", "POST runs/a/s/large?uploadId"],
+    };
+    let (listing, removal) = match store.service {
+        Service::Azure => ("GET ?comp=list", "POST ?comp=batch"),
+        _ => ("GET ?delimiter=/&list-type=2", "DELETE runs/a/s/small?"),
+    };
+    let mut made = vec![("PUT runs/a/s/small?", upload(&small, "s/small"))];
+    made.extend(parts.into_iter().map(|part| (part, upload(&large, "s/large"))));
+    made.extend([
         ("GET runs/a/s/small?", store.read("s/small").map(drop)),
         ("HEAD runs/a/s/large?", store.download("s/large", &local.join("again"))),
         ("GET runs/a/s/large?", store.download("s/large", &local.join("again"))),
-        ("GET ?delimiter=/&list-type=2", store.files("s").map(drop)),
-        ("DELETE runs/a/s/small?", store.remove("s/small")),
-    ]
+        (listing, store.files("s").map(drop)),
+        (removal, store.remove("s/small")),
+    ]);
+    made
 }
 
 /// Makes each kind of request with a fault that it meets so many times; `look` gets what came of it, and how often it was made with and without.
-fn with_fault(server: &FakeS3, store: &Objects, times: usize, fault: Fault, look: impl Fn(&str, Result<()>, usize, usize)) {
+fn with_fault(server: &FakeBucket, store: &Objects, times: usize, fault: Fault, look: impl Fn(&str, Result<()>, usize, usize)) {
     let local = tempfile::tempdir().unwrap();
     server.reset();
     let kinds: Vec<&str> = requests(store, local.path()).into_iter().map(|(kind, outcome)| (kind, outcome.unwrap()).0).collect();
@@ -73,59 +84,63 @@ fn with_fault(server: &FakeS3, store: &Objects, times: usize, fault: Fault, look
 #[test]
 fn what_a_service_refuses_for_a_moment_is_asked_again() {
     for fault in [Fault::Status(503), Fault::Status(429), Fault::Cut] {
-        let server = FakeS3::new();
-        let store = store(URL, &server, &[]);
-        with_fault(&server, &store, 2, fault, |kind, outcome, asked, usual| {
-            // Answers that are cut off after a head that promised success: it is the whole checkpoint that is tried again.
-            if matches!(fault, Fault::Cut) && (kind.contains("?uploads") || kind.contains("list-type")) {
-                assert_eq!(outcome.unwrap_err().exit_code(), 74, "{kind}");
-                return;
-            }
-            outcome.unwrap_or_else(|error| panic!("{kind}, {fault:?}: {error}"));
-            assert_eq!(asked, usual + 2, "{kind}, {fault:?}");
-        });
-        assert_eq!(server.contents().0, ["runs/a/s/large"]);
-        assert!(store.read("s/large").unwrap() == Some(vec![2; 2_500]));
+        for server in services() {
+            let store = store(&server.url("runs/a"), &server, &[]);
+            with_fault(&server, &store, 2, fault, |kind, outcome, asked, usual| {
+                // Answers that are cut off after a head that promised success: it is the whole checkpoint that is tried again.
+                if matches!(fault, Fault::Cut) && (kind.contains("?uploads") || kind.contains("list")) && !kind.contains("blocklist") {
+                    assert_eq!(outcome.unwrap_err().exit_code(), 74, "{kind}");
+                    return;
+                }
+                outcome.unwrap_or_else(|error| panic!("{kind}, {fault:?}: {error}"));
+                assert_eq!(asked, usual + 2, "{kind}, {fault:?}");
+            });
+            assert_eq!(server.contents().0, ["runs/a/s/large"]);
+            assert!(store.read("s/large").unwrap() == Some(vec![2; 2_500]));
+        }
     }
 }
 
 #[test]
 fn what_a_service_refuses_for_good_is_told_at_once() {
-    let server = FakeS3::new();
-    let store = store(URL, &server, &[]);
-    with_fault(&server, &store, usize::MAX, Fault::Status(403), |kind, outcome, asked, usual| {
-        let error = outcome.unwrap_err();
-        let told = error.to_string();
-        assert!(error.exit_code() == 74 && told.contains(URL) && told.contains("403 Forbidden"), "{kind}: {told}");
-        assert!(told.contains("<Code>Fault</Code>") || kind.starts_with("HEAD"), "what the service says of it: {told}");
-        assert!(error.hint().is_some_and(|hint| hint.contains("allow to list") && hint.contains("AWS_ACCESS_KEY_ID")), "{kind}: {error:?}");
-        assert!(asked <= usual, "{kind} was asked {asked} times");
-    });
-    assert_eq!(server.contents().1, 0, "uploads that failed are taken back");
+    for server in services() {
+        let (url, store) = (server.url("runs/a"), store(&server.url("runs/a"), &server, &[]));
+        with_fault(&server, &store, usize::MAX, Fault::Status(403), |kind, outcome, asked, usual| {
+            let error = outcome.unwrap_err();
+            let told = error.to_string();
+            assert!(error.exit_code() == 74 && told.contains(&url) && told.contains("403 Forbidden"), "{kind}: {told}");
+            assert!(told.contains("<Code>Fault</Code>") || kind.starts_with("HEAD"), "what the service says of it: {told}");
+            let hint = error.hint().unwrap();
+            assert!(hint.contains("allow to list") && hint.contains(store.service.variables()), "{kind}: {error:?}");
+            assert!(asked <= usual, "{kind} was asked {asked} times");
+        });
+        assert_eq!(server.contents().1, 0, "uploads that failed are taken back");
+    }
 }
 
 #[test]
 fn a_service_that_stays_away_is_an_error_within_the_limit() {
-    let server = FakeS3::new();
-    let store = store(URL, &server, &[]);
-    with_fault(&server, &store, usize::MAX, Fault::Status(500), |kind, outcome, asked, usual| {
-        let told = outcome.unwrap_err().to_string();
-        assert!(told.contains("500 Internal Server Error") && told.contains("after 2 retries"), "{kind}: {told}");
-        assert!(asked <= 3 * usual, "{kind} was asked {asked} times");
-    });
-    drop(server);
-    let begun = Instant::now();
-    let error = store.write("recipe.toml", b"x").unwrap_err();
-    assert!(error.exit_code() == 74 && error.to_string().contains("s3://bucket/runs/a/recipe.toml cannot be written"), "{error}");
-    assert!(error.to_string().to_lowercase().contains("connection refused"), "the cause of causes is told: {error}");
-    assert!(error.hint().unwrap().contains("AWS_ENDPOINT_URL"), "{error:?}");
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    for server in services() {
+        let (url, store) = (server.url("runs/a"), store(&server.url("runs/a"), &server, &[]));
+        with_fault(&server, &store, usize::MAX, Fault::Status(500), |kind, outcome, asked, usual| {
+            let told = outcome.unwrap_err().to_string();
+            assert!(told.contains("500 Internal Server Error") && told.contains("after 2 retries"), "{kind}: {told}");
+            assert!(asked <= 3 * usual, "{kind} was asked {asked} times");
+        });
+        drop(server);
+        let begun = Instant::now();
+        let error = store.write("recipe.toml", b"x").unwrap_err();
+        assert!(error.exit_code() == 74 && error.to_string().contains(&format!("{url}/recipe.toml cannot be written")), "{error}");
+        assert!(error.to_string().to_lowercase().contains("connection refused"), "the cause of causes is told: {error}");
+        assert!(error.hint().unwrap().contains(store.service.variables()), "{error:?}");
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    }
 }
 
 #[test]
 fn a_slow_answer_is_waited_for_and_a_very_slow_one_is_not() {
-    let server = FakeS3::new();
-    let store = store(URL, &server, &[("AWS_TIMEOUT", "400 ms")]);
+    let server = FakeBucket::new(Speech::Amazon);
+    let store = store(&server.url("runs/a"), &server, &[("AWS_TIMEOUT", "400 ms")]);
     server.fail("PUT runs/a/x", 1, Fault::Slow(Duration::from_millis(100)));
     store.write("x", b"1").unwrap();
     assert_eq!(server.reset(), ["PUT runs/a/x?"]);
@@ -141,11 +156,12 @@ fn a_slow_answer_is_waited_for_and_a_very_slow_one_is_not() {
 
 #[test]
 fn credentials_come_from_the_environment_alone() {
-    let server = FakeS3::new();
-    let error = store(URL, &server, &[("AWS_ACCESS_KEY_ID", "stranger")]).write("x", b"1").unwrap_err();
-    assert!(error.to_string().contains("InvalidAccessKeyId"), "{error}");
+    for (server, who) in services().iter().zip(["AWS_ACCESS_KEY_ID", "GOOGLE_BEARER_TOKEN", "AZURE_STORAGE_ACCOUNT_NAME"]) {
+        let error = store(&server.url("runs/a"), server, &[(who, "stranger")]).write("x", b"1").unwrap_err();
+        assert!(error.to_string().contains("<Code>Stranger</Code>"), "{error}");
+    }
     for url in ["s3://friend:secret@bucket/a", "gs://bucket/a?token=secret", "https://a.blob.core.windows.net/b?sig=secret"] {
-        let error = Objects::open(url, server.environment().into_iter(), HASTE).unwrap_err();
+        let error = Objects::open(url, std::iter::empty(), HASTE).unwrap_err();
         assert_eq!(error.exit_code(), 64);
         assert!(!error.to_string().contains("secret") && error.hint().unwrap().contains("credentials"), "{error}");
     }
@@ -210,19 +226,20 @@ fn every_service_names_its_own_variables() {
 
 #[test]
 fn a_connection_that_should_be_encrypted_and_is_not_is_an_error() {
-    let server = FakeS3::new();
+    let server = FakeBucket::new(Speech::Amazon);
+    let url = server.url("runs/a");
     let plain = server.environment().into_iter().find(|(name, _)| name == "AWS_ENDPOINT_URL").unwrap().1;
-    let refused = store(URL, &server, &[("AWS_ALLOW_HTTP", "false")]).write("x", b"1").unwrap_err();
+    let refused = store(&url, &server, &[("AWS_ALLOW_HTTP", "false")]).write("x", b"1").unwrap_err();
     assert!(refused.to_string().contains("URL scheme is not allowed"), "{refused}");
     let encrypted = plain.replace("http:", "https:");
-    let error = store(URL, &server, &[("AWS_ENDPOINT_URL", &encrypted), ("AWS_CONNECT_TIMEOUT", "300 ms")]).write("x", b"1").unwrap_err();
-    assert!(error.exit_code() == 74 && error.to_string().contains(URL), "{error}");
+    let error = store(&url, &server, &[("AWS_ENDPOINT_URL", &encrypted), ("AWS_CONNECT_TIMEOUT", "300 ms")]).write("x", b"1").unwrap_err();
+    assert!(error.exit_code() == 74 && error.to_string().contains(&url), "{error}");
 }
 
 #[test]
 fn a_mirror_that_goes_away_costs_the_run_nothing_but_its_copies() {
-    let server = FakeS3::new();
-    let mirror = on(&server, URL);
+    let server = FakeBucket::new(Speech::Amazon);
+    let mirror = on(&server, "runs/a");
     let local = stage(&[1]);
     let retention = Retention { newest: 1, every: 0, best: None };
     server.fail("PUT", 3, Fault::Cut);

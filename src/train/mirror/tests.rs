@@ -11,10 +11,10 @@ fn everywhere(test: impl Fn(&Mirror)) {
     #[cfg(feature = "cloud")]
     {
         test(&cloud::tests::in_memory());
-        let server = crate::fake_s3::FakeS3::new();
-        test(&cloud::tests::on(&server, "s3://bucket/runs/a"));
-        // The root of a bucket, as a prefix of everything else.
-        test(&cloud::tests::on(&crate::fake_s3::FakeS3::new(), "s3://bucket"));
+        // A part of a bucket; and its root, as a prefix of everything else.
+        for prefix in ["runs/a", ""] {
+            cloud::tests::services().iter().for_each(|server| test(&cloud::tests::on(server, prefix)));
+        }
     }
 }
 

@@ -1,6 +1,7 @@
-//! A small S3 for tests: one bucket in memory behind a real socket, addressed by path, with faults on demand.
+//! A small object store for tests: one bucket in memory behind a real socket, addressed by path, with faults on demand. It speaks as Amazon S3,
+//! as Google Cloud Storage (its XML interface) or as Azure Blob Storage.
 //!
-//! Not for checking signatures: a request needs no more than the right access key's name in its own.
+//! Not for checking signatures: a request needs no more than the right name in its own.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,6 +15,17 @@ use std::time::Duration;
 /// Entries in an answer to a listing; what is left comes with the next one.
 const PAGE: usize = 2;
 
+/// When everything was written.
+const WHEN: &str = "Wed, 01 Jan 2025 00:00:00 GMT";
+
+/// Whose requests are understood.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Speech {
+    Amazon,
+    Google,
+    Azure,
+}
+
 /// What goes wrong.
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {
@@ -26,13 +38,13 @@ pub enum Fault {
 }
 
 /// The server; it ends with the value.
-pub struct FakeS3 {
+pub struct FakeBucket {
     address: SocketAddr,
     bucket: Arc<Bucket>,
 }
 
-#[derive(Default)]
 struct Bucket {
+    speech: Speech,
     shelf: Mutex<Shelf>,
     closed: AtomicBool,
 }
@@ -40,7 +52,10 @@ struct Bucket {
 #[derive(Default)]
 struct Shelf {
     objects: BTreeMap<String, Vec<u8>>,
+    /// Parts by upload and number.
     uploads: BTreeMap<String, BTreeMap<usize, Vec<u8>>>,
+    /// Azure's way: blocks by key and name, of which a later list makes an object.
+    blocks: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
     faults: Vec<(String, usize, Fault)>,
     seen: Vec<String>,
     connections: Vec<TcpStream>,
@@ -60,10 +75,11 @@ struct Answer {
     body: Vec<u8>,
 }
 
-impl FakeS3 {
-    pub fn new() -> Self {
+impl FakeBucket {
+    pub fn new(speech: Speech) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (address, bucket) = (listener.local_addr().unwrap(), Arc::<Bucket>::default());
+        let bucket = Arc::new(Bucket { speech, shelf: Mutex::default(), closed: AtomicBool::new(false) });
+        let address = listener.local_addr().unwrap();
         let served = bucket.clone();
         thread::spawn(move || {
             for connection in listener.incoming().map_while(Result::ok) {
@@ -78,17 +94,36 @@ impl FakeS3 {
         Self { address, bucket }
     }
 
-    /// The environment in which `s3://bucket/…` lies here.
+    /// The bucket's URL, with a prefix.
+    pub fn url(&self, prefix: &str) -> String {
+        let scheme = match self.bucket.speech {
+            Speech::Amazon => "s3",
+            Speech::Google => "gs",
+            Speech::Azure => "az",
+        };
+        format!("{scheme}://bucket/{prefix}")
+    }
+
+    /// The environment in which that lies here, for one who is called `friend`.
     pub fn environment(&self) -> Vec<(String, String)> {
         let endpoint = format!("http://{}", self.address);
-        let pairs = [
-            ("ACCESS_KEY_ID", "friend"),
-            ("SECRET_ACCESS_KEY", "s"),
-            ("REGION", "here"),
-            ("ENDPOINT_URL", &endpoint),
-            ("ALLOW_HTTP", "true"),
-        ];
-        pairs.iter().map(|(name, value)| (format!("AWS_{name}"), (*value).to_owned())).collect()
+        let pairs: &[(&str, &str)] = match self.bucket.speech {
+            Speech::Amazon => &[
+                ("AWS_ACCESS_KEY_ID", "friend"),
+                ("AWS_SECRET_ACCESS_KEY", "s"),
+                ("AWS_REGION", "here"),
+                ("AWS_ENDPOINT_URL", &endpoint),
+                ("AWS_ALLOW_HTTP", "true"),
+            ],
+            Speech::Google => &[("GOOGLE_BEARER_TOKEN", "friend"), ("GOOGLE_BASE_URL", &endpoint), ("GOOGLE_ALLOW_HTTP", "true")],
+            Speech::Azure => &[
+                ("AZURE_STORAGE_ACCOUNT_NAME", "friend"),
+                ("AZURE_STORAGE_ACCOUNT_KEY", "a2V5"),
+                ("AZURE_STORAGE_ENDPOINT", &endpoint),
+                ("AZURE_ALLOW_HTTP", "true"),
+            ],
+        };
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
     /// Lets the next `times` requests go wrong whose `METHOD KEY?QUERY` contains `part`.
@@ -103,14 +138,14 @@ impl FakeS3 {
         std::mem::take(&mut shelf.seen)
     }
 
-    /// Keys of the objects that are there, and the number of uploads that are neither complete nor taken back.
+    /// Keys of the objects that are there, and the number of uploads that are neither complete nor taken back (Azure's blocks go by themselves).
     pub fn contents(&self) -> (Vec<String>, usize) {
         let shelf = self.bucket.shelf();
         (shelf.objects.keys().cloned().collect(), shelf.uploads.len())
     }
 }
 
-impl Drop for FakeS3 {
+impl Drop for FakeBucket {
     /// Ends all connections, and refuses new ones from here on.
     fn drop(&mut self) {
         self.bucket.closed.store(true, Ordering::Relaxed);
@@ -127,6 +162,19 @@ impl Bucket {
         self.shelf.lock().unwrap()
     }
 
+    fn answer(&self, request: &Request) -> Answer {
+        let who = match self.speech {
+            Speech::Amazon => "Credential=friend/",
+            Speech::Google => "Bearer friend",
+            Speech::Azure => "SharedKey friend:",
+        };
+        if !request.headers.get("authorization").is_some_and(|text| text.contains(who)) {
+            return Answer::error(403, "Stranger");
+        }
+        let mut shelf = self.shelf();
+        if self.speech == Speech::Azure { shelf.answer_as_azure(request) } else { shelf.answer(request) }
+    }
+
     /// Answers the requests of a connection, until it or a fault ends it.
     fn serve(&self, mut connection: &TcpStream) {
         let mut incoming = BufReader::new(connection.try_clone().unwrap());
@@ -140,7 +188,7 @@ impl Bucket {
             let answer = match fault {
                 Some(Fault::Cut) if length > 0 => break,
                 Some(Fault::Status(status)) => Answer::error(status, "Fault"),
-                _ => self.shelf().answer(&request),
+                _ => self.answer(&request),
             };
             if let Some(Fault::Slow(pause)) = fault {
                 thread::sleep(pause);
@@ -199,27 +247,23 @@ impl Shelf {
         })
     }
 
+    /// Amazon's requests, which are Google's as well.
     fn answer(&mut self, request: &Request) -> Answer {
-        if !request.headers.get("authorization").is_some_and(|text| text.contains("Credential=friend/")) {
-            return Answer::error(403, "InvalidAccessKeyId");
-        }
         let upload = request.query.get("uploadId").cloned();
         match (request.method.as_str(), upload) {
-            ("GET", _) if request.query.contains_key("list-type") => self.list(&request.query),
+            ("GET", _) if request.query.contains_key("list-type") => {
+                let (entries, next) = self.list(&request.query, "continuation-token");
+                Answer::xml(&format!("<ListBucketResult>{}</ListBucketResult>", listed(&entries, next)))
+            }
             ("GET" | "HEAD", _) => self.get(request),
             ("PUT", Some(upload)) => match (self.uploads.get_mut(&upload), request.query["partNumber"].parse()) {
                 (Some(parts), Ok(number)) => {
-                    let tag = etag(&request.body);
                     parts.insert(number, request.body.clone());
-                    Answer { status: 200, headers: tag, body: Vec::new() }
+                    Answer::empty(200, etag(&request.body))
                 }
                 _ => Answer::error(404, "NoSuchUpload"),
             },
-            ("PUT", None) => {
-                let tag = etag(&request.body);
-                self.objects.insert(request.key.clone(), request.body.clone());
-                Answer { status: 200, headers: tag, body: Vec::new() }
-            }
+            ("PUT", None) => self.put(request, request.body.clone(), 200),
             ("POST", None) if request.query.contains_key("uploads") => {
                 let id = format!("upload-{}", self.seen.len());
                 self.uploads.insert(id.clone(), BTreeMap::new());
@@ -228,19 +272,71 @@ impl Shelf {
             ("POST", Some(upload)) => self.complete(&upload, request),
             ("DELETE", Some(upload)) => {
                 self.uploads.remove(&upload);
-                Answer { status: 204, headers: String::new(), body: Vec::new() }
+                Answer::empty(204, String::new())
             }
             ("DELETE", None) => {
                 self.objects.remove(&request.key);
-                Answer { status: 204, headers: String::new(), body: Vec::new() }
+                Answer::empty(204, String::new())
             }
             _ => Answer::error(400, "NotImplemented"),
         }
     }
 
+    fn answer_as_azure(&mut self, request: &Request) -> Answer {
+        match (request.method.as_str(), request.query.get("comp").map(String::as_str)) {
+            ("GET", Some("list")) if request.query.get("restype").is_some_and(|kind| kind == "container") => {
+                let (entries, next) = self.list(&request.query, "marker");
+                Answer::xml(&format!("<EnumerationResults>{}</EnumerationResults>", listed_as_azure(&entries, next)))
+            }
+            ("GET" | "HEAD", None) => self.get(request),
+            ("PUT", Some("block")) => {
+                let blocks = self.blocks.entry(request.key.clone()).or_default();
+                blocks.insert(request.query["blockid"].clone(), request.body.clone());
+                Answer::empty(201, String::new())
+            }
+            ("PUT", Some("blocklist")) => {
+                let blocks = self.blocks.remove(&request.key).unwrap_or_default();
+                let text = String::from_utf8_lossy(&request.body).into_owned();
+                let names = text.split("<Uncommitted>").skip(1).filter_map(|rest| rest.split_once("</Uncommitted>"));
+                match names.map(|(name, _)| blocks.get(name).cloned()).collect::<Option<Vec<_>>>() {
+                    Some(parts) => self.put(request, parts.concat(), 201),
+                    None => Answer::error(400, "InvalidBlockList"),
+                }
+            }
+            ("PUT", None) if request.headers.get("x-ms-blob-type").is_some_and(|kind| kind == "BlockBlob") => {
+                self.put(request, request.body.clone(), 201)
+            }
+            ("POST", Some("batch")) if request.query.get("restype").is_some_and(|kind| kind == "container") => self.delete_batch(request),
+            _ => Answer::error(400, "NotImplemented"),
+        }
+    }
+
+    fn put(&mut self, request: &Request, bytes: Vec<u8>, status: u16) -> Answer {
+        let tag = etag(&bytes);
+        self.objects.insert(request.key.clone(), bytes);
+        Answer::empty(status, tag)
+    }
+
+    /// Azure's way to delete: requests in the parts of a body, each with an answer of its own.
+    fn delete_batch(&mut self, request: &Request) -> Answer {
+        let text = String::from_utf8_lossy(&request.body).into_owned();
+        let mut body = String::new();
+        for (at, rest) in text.split("\r\nDELETE /bucket/").skip(1).enumerate() {
+            let key = decoded(rest.split_once(' ').unwrap().0);
+            let status = if self.objects.remove(&key).is_some() { "202 Accepted" } else { "404 Not Found" };
+            write!(
+                body,
+                "--part\r\nContent-Type: application/http\r\nContent-ID: {at}\r\n\r\nHTTP/1.1 {status}\r\nx-ms-version: 1\r\n\r\n"
+            )
+            .unwrap();
+        }
+        let headers = "Content-Type: multipart/mixed; boundary=part\r\n".to_owned();
+        Answer { status: 202, headers, body: (body + "--part--\r\n").into_bytes() }
+    }
+
     fn get(&self, request: &Request) -> Answer {
         let Some(whole) = self.objects.get(&request.key) else { return Answer::error(404, "NoSuchKey") };
-        let headers = etag(whole) + "Last-Modified: Wed, 01 Jan 2025 00:00:00 GMT\r\n";
+        let headers = etag(whole) + &format!("Last-Modified: {WHEN}\r\n");
         match request.range(whole.len()) {
             Some((start, end)) => {
                 let headers = format!("{headers}Content-Range: bytes {start}-{}/{}\r\n", end - 1, whole.len());
@@ -265,35 +361,72 @@ impl Shelf {
         Answer::xml("<CompleteMultipartUploadResult><ETag>\"parts\"</ETag></CompleteMultipartUploadResult>")
     }
 
-    /// What is right below a prefix, page by page.
-    fn list(&self, query: &BTreeMap<String, String>) -> Answer {
+    /// A page of what is right below a prefix, and where the next one begins.
+    fn list(&self, query: &BTreeMap<String, String>, token: &str) -> (Vec<Entry>, Option<usize>) {
         let prefix = query.get("prefix").map_or("", String::as_str);
         assert_eq!(query["delimiter"], "/");
-        let mut entries: Vec<String> = Vec::new();
+        let mut entries: Vec<Entry> = Vec::new();
         for (key, bytes) in self.objects.iter().filter(|(key, _)| key.starts_with(prefix)) {
             let entry = match key[prefix.len()..].split_once('/') {
-                Some((folder, _)) => format!("<CommonPrefixes><Prefix>{prefix}{folder}/</Prefix></CommonPrefixes>"),
-                None => {
-                    let when = "<LastModified>2025-01-01T00:00:00.000Z</LastModified>";
-                    format!("<Contents><Key>{key}</Key><Size>{}</Size>{when}</Contents>", bytes.len())
-                }
+                Some((folder, _)) => Entry::Folder(format!("{prefix}{folder}/")),
+                None => Entry::File(key.clone(), bytes.len()),
             };
             if entries.last() != Some(&entry) {
                 entries.push(entry);
             }
         }
-        let start = query.get("continuation-token").map_or(0, |token| token.parse().unwrap());
-        let mut body = entries.iter().skip(start).take(PAGE).cloned().collect::<String>();
-        if start + PAGE < entries.len() {
-            write!(body, "<IsTruncated>true</IsTruncated><NextContinuationToken>{}</NextContinuationToken>", start + PAGE).unwrap();
-        }
-        Answer::xml(&format!("<ListBucketResult>{body}</ListBucketResult>"))
+        let start = query.get(token).map_or(0, |token| token.parse().unwrap());
+        let next = (start + PAGE < entries.len()).then_some(start + PAGE);
+        (entries.into_iter().skip(start).take(PAGE).collect(), next)
     }
+}
+
+/// What a listing names.
+#[derive(PartialEq)]
+enum Entry {
+    Folder(String),
+    File(String, usize),
+}
+
+fn listed(entries: &[Entry], next: Option<usize>) -> String {
+    let mut body = String::new();
+    for entry in entries {
+        match entry {
+            Entry::Folder(name) => write!(body, "<CommonPrefixes><Prefix>{name}</Prefix></CommonPrefixes>"),
+            Entry::File(name, size) => {
+                let when = "<LastModified>2025-01-01T00:00:00.000Z</LastModified>";
+                write!(body, "<Contents><Key>{name}</Key><Size>{size}</Size>{when}</Contents>")
+            }
+        }
+        .unwrap();
+    }
+    let more = next.map(|at| format!("<IsTruncated>true</IsTruncated><NextContinuationToken>{at}</NextContinuationToken>"));
+    body + &more.unwrap_or_default()
+}
+
+fn listed_as_azure(entries: &[Entry], next: Option<usize>) -> String {
+    let mut body = String::new();
+    for entry in entries {
+        match entry {
+            Entry::Folder(name) => write!(body, "<BlobPrefix><Name>{name}</Name></BlobPrefix>"),
+            Entry::File(name, size) => {
+                let kind = "<Content-Type>application/octet-stream</Content-Type>";
+                let about = format!("<Last-Modified>{WHEN}</Last-Modified><Content-Length>{size}</Content-Length>{kind}");
+                write!(body, "<Blob><Name>{name}</Name><Properties>{about}</Properties></Blob>")
+            }
+        }
+        .unwrap();
+    }
+    format!("<Blobs>{body}</Blobs><NextMarker>{}</NextMarker>", next.map(|at| at.to_string()).unwrap_or_default())
 }
 
 impl Answer {
     fn xml(text: &str) -> Self {
         Self { status: 200, headers: "Content-Type: application/xml\r\n".into(), body: text.into() }
+    }
+
+    fn empty(status: u16, headers: String) -> Self {
+        Self { status, headers, body: Vec::new() }
     }
 
     fn error(status: u16, code: &str) -> Self {
