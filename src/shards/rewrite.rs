@@ -10,8 +10,9 @@ use super::{DocumentStore, Manifest, Scored};
 use crate::text::{EncodedDocument, ScoredPair};
 use crate::{Error, Result};
 
-/// Copies the folder of `store` to `output`, giving row *i* the pairs `kept[i]` (best first; none where the document was not ranked), cut into shards and row groups as
-/// `options` says. The words, which the store need not hold, are read from disk again; the fact index and the tokeniser are copied.
+/// Copies the folder of `store` to `output`, giving row *i* the pairs `kept[i]` (best first; none where the document was not ranked), cut into
+/// shards and row groups as `options` says. The words, which the store need not hold, are read from disk again; the fact index and the
+/// tokeniser are copied.
 ///
 /// Errors: an internal error if `kept` has another length than the store or names entities that do not exist; a recipe error for an output
 /// that exists; a data error for shards that have changed since.
