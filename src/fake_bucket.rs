@@ -389,35 +389,33 @@ enum Entry {
 }
 
 fn listed(entries: &[Entry], next: Option<usize>) -> String {
-    let mut body = String::new();
-    for entry in entries {
-        match entry {
-            Entry::Folder(name) => write!(body, "<CommonPrefixes><Prefix>{name}</Prefix></CommonPrefixes>"),
-            Entry::File(name, size) => {
-                let when = "<LastModified>2025-01-01T00:00:00.000Z</LastModified>";
-                write!(body, "<Contents><Key>{name}</Key><Size>{size}</Size>{when}</Contents>")
-            }
+    let body = entries.iter().map(|entry| match entry {
+        Entry::Folder(name) => format!("<CommonPrefixes><Prefix>{name}</Prefix></CommonPrefixes>"),
+        Entry::File(name, size) => {
+            let when = "<LastModified>2025-01-01T00:00:00.000Z</LastModified>";
+            format!("<Contents><Key>{name}</Key><Size>{size}</Size>{when}</Contents>")
         }
-        .unwrap();
-    }
+    });
     let more = next.map(|at| format!("<IsTruncated>true</IsTruncated><NextContinuationToken>{at}</NextContinuationToken>"));
-    body + &more.unwrap_or_default()
+    body.chain(more).collect()
 }
 
 fn listed_as_azure(entries: &[Entry], next: Option<usize>) -> String {
-    let mut body = String::new();
-    for entry in entries {
-        match entry {
-            Entry::Folder(name) => write!(body, "<BlobPrefix><Name>{name}</Name></BlobPrefix>"),
-            Entry::File(name, size) => {
+    let body: String = entries.iter().map(Entry::as_azure).collect();
+    format!("<Blobs>{body}</Blobs><NextMarker>{}</NextMarker>", next.map(|at| at.to_string()).unwrap_or_default())
+}
+
+impl Entry {
+    fn as_azure(&self) -> String {
+        match self {
+            Self::Folder(name) => format!("<BlobPrefix><Name>{name}</Name></BlobPrefix>"),
+            Self::File(name, size) => {
                 let kind = "<Content-Type>application/octet-stream</Content-Type>";
                 let about = format!("<Last-Modified>{WHEN}</Last-Modified><Content-Length>{size}</Content-Length>{kind}");
-                write!(body, "<Blob><Name>{name}</Name><Properties>{about}</Properties></Blob>")
+                format!("<Blob><Name>{name}</Name><Properties>{about}</Properties></Blob>")
             }
         }
-        .unwrap();
     }
-    format!("<Blobs>{body}</Blobs><NextMarker>{}</NextMarker>", next.map(|at| at.to_string()).unwrap_or_default())
 }
 
 impl Answer {
