@@ -53,6 +53,14 @@ pub enum Error {
         /// Its exit code.
         code: u8,
     },
+    /// An error that a rank other than 0 has met, and reports for all.
+    #[error("rank {rank}: {error}")]
+    OfRank {
+        /// The rank.
+        rank: usize,
+        /// What it met.
+        error: Box<Error>,
+    },
     /// The run was asked to stop and can be resumed (exit code 75).
     #[error("stopped on request at step {step} of stage `{stage}`")]
     Stopped {
@@ -98,12 +106,26 @@ impl Error {
         }
     }
 
+    /// Names the file of a data error that knows only what was read from it.
+    #[must_use]
+    pub fn in_file(self, file: &Path) -> Self {
+        match self {
+            Self::Data(mut data) if data.file.as_os_str().is_empty() || data.file == Path::new("shards") => {
+                data.file = file.to_owned();
+                Self::Data(data)
+            }
+            Self::OfRank { rank, error } => Self::OfRank { rank, error: Box::new(error.in_file(file)) },
+            other => other,
+        }
+    }
+
     /// The way out, printed after `hint: `.
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Recipe { hint, .. } => hint.as_deref(),
             Self::Data(data) => data.hint.as_deref(),
             Self::Remote { hint, .. } => Some(hint),
+            Self::OfRank { error, .. } => error.hint(),
             Self::Stopped { .. } => Some("run the same command again with --resume"),
             Self::NonFinite { .. } => Some("lower the learning rate, or set `non_finite = \"skip\"` for that stage"),
             Self::Io(error) => match error.kind() {
@@ -111,6 +133,9 @@ impl Error {
                 ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => Some("name a folder that this user can write to"),
                 _ => None,
             },
+            Self::Torch(error) if is_memory(&error.to_string()) => {
+                Some("fewer ranks a machine, or a smaller tokens_per_micro_batch; then --resume")
+            }
             Self::Torch(_) | Self::Bug(_) => Some("this is a bug in docre-pretrain; please report it with the command and the log"),
             _ => None,
         }
@@ -126,8 +151,14 @@ impl Error {
             Self::Io(_) | Self::Remote { .. } => 74,
             Self::Stopped { .. } => 75,
             Self::Elsewhere { code, .. } => *code,
+            Self::OfRank { error, .. } => error.exit_code(),
         }
     }
+}
+
+/// Whether libtorch has run out of memory, by what it says.
+fn is_memory(text: &str) -> bool {
+    ["allocate memory", "out of memory", "bad_alloc"].iter().any(|part| text.contains(part))
 }
 
 /// What is wrong with an input file, and where.

@@ -9,6 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::datatypes::{DataType, Float32Type, UInt32Type};
+use docre::sampling::OrderHash;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -213,6 +217,8 @@ fn the_smoke_recipe_leaves_a_complete_run_and_is_skipped_the_second_time() {
     assert!(place.good("inspect r").stdout.contains("pretrain                 step 2 of 2, finished"));
     documents_are_explained(&place, "r");
     findings_are_written_as_json(&place, "r");
+    batches_are_those_that_were_trained_on(&place, "r");
+    every_label_has_a_row(&place, "r");
 
     let metrics = place.bytes("r/metrics.jsonl");
     let again = place.good("run r/recipe.toml --run-dir r --json again.json");
@@ -313,6 +319,87 @@ fn findings_are_written_as_json(place: &Place, run: &str) {
     let system = found("systems atlop --encoder tiny".into());
     assert_eq!((&system["system"]["name"], &system["layers"][0][1]), (&json!("atlop"), &json!([768, 256])));
     assert!(found("doctor".into())["matmul_gflops"]["fp32"].as_f64().unwrap() > 0.0);
+    let explained = found("explain k_pretrain --set switches.k_pretrain=3".into());
+    let key = &explained["keys"][0];
+    assert_eq!((&key["key"], &key["current"], &key["values"]), (&json!("switches.k_pretrain"), &json!(3), &json!([20, 20, 30])));
+    let plan = found(format!("plan {run}/recipe.toml --run-dir {run} --tflops 1"));
+    let took = plan["stages"].as_array().unwrap().iter().filter(|stage| stage["took"]["steps"] == 2 && stage["took"]["ranks"] == 1);
+    assert_eq!(took.count(), 5, "{plan}");
+    let same = found(format!("inspect {run} {run}"));
+    assert_eq!((&same["recipe"], &same["stages"][0]["checkpoints"]), (&json!([]), &json!([[2, 0]])));
+}
+
+/// What `batch` prints hashes to what training has recorded, step by step.
+fn batches_are_those_that_were_trained_on(place: &Place, run: &str) {
+    for stage in ["rank", "pretrain", "finetune-denoised"] {
+        let lines = metrics(&place.path(run), stage);
+        let mut hash = OrderHash::default();
+        for step in 1..=2 {
+            place.good(&format!("batch {run} --stage {stage} --step {step} --json batch.json"));
+            let items = place.json("batch.json")["items"].as_array().unwrap().clone();
+            let rows = items.iter().flat_map(|item| item["rows"].as_array().cloned().unwrap_or_else(|| vec![item["row"].clone()]));
+            hash.add(step, rows.map(|row| row.as_u64().unwrap() as usize));
+            assert_eq!(lines[&step]["order_hash"], hash.to_hex(), "{stage}, step {step}");
+        }
+    }
+}
+
+/// The ledger has a row for every label of the file, and says of it what `why` does.
+fn every_label_has_a_row(place: &Place, run: &str) {
+    place.good(&format!("ledger {run} --output labels.parquet --json ledger.json"));
+    assert_eq!(place.bytes("labels.parquet"), place.bytes(format!("{run}/labels.parquet")));
+    let (rows, counts) = (table(&place.path("labels.parquet")), place.json("ledger.json"));
+    let documents = place.json(format!("{run}/data/world/train_distant.json")).as_array().unwrap().clone();
+    let labels: Vec<[Value; 4]> = documents
+        .iter()
+        .flat_map(|document| {
+            let labels = document["labels"].as_array().unwrap().iter();
+            labels.map(|label| [&document["title"], &label["h"], &label["t"], &label["r"]].map(Value::clone))
+        })
+        .collect();
+    let told: Vec<[Value; 4]> = rows.iter().map(|row| ["title", "head", "tail", "relation"].map(|name| row[name].clone())).collect();
+    assert_eq!(told, labels);
+    let kept = rows.iter().filter(|row| row["kept"] == true).count();
+    assert_eq!((&counts["labels"], &counts["kept"]), (&json!(labels.len()), &json!(kept)));
+    assert!(0 < kept && kept < labels.len(), "{kept} of {} labels", labels.len());
+
+    let title = &documents[1]["title"];
+    let mut why = place.command(&format!("why {run} --json why.json --title"));
+    why.arg(title.as_str().unwrap());
+    assert_eq!(finish(why).code, Some(0));
+    let about = place.json("why.json")["roles"][0]["about"].as_array().unwrap().clone();
+    for row in rows.iter().filter(|row| row["title"] == *title) {
+        let pair = about.iter().find(|pair| (&pair["head"], &pair["tail"]) == (&row["head"], &row["tail"])).unwrap();
+        let label = pair["labels"].as_array().unwrap().iter().find(|label| label["relation"] == row["relation"]).unwrap();
+        assert_eq!((&pair["rank"], &pair["kept"], &label["truth"]), (&row["rank"], &row["kept"], &row["true"]), "{row}");
+        assert_eq!(pair["together"].as_array().unwrap().len() as u64, row["sentences"].as_u64().unwrap(), "{row}");
+        assert_eq!(label["elsewhere_count"].as_u64().unwrap() + 1, row["documents"].as_u64().unwrap(), "{row}");
+        assert_eq!(row["reason"] == "rank", row["kept"] == false, "{row}");
+    }
+    place.bad(&format!("ledger {run}/data/scored/distant"), 64, &["needs --output"]);
+    // Documents with fewer than five entities take no part; with every pair kept nothing else is left out.
+    place.good(&format!("ledger {run} --output all.parquet --keep 0 --json ledger.json"));
+    assert_eq!(place.json("ledger.json")["kept"], labels.len());
+}
+
+/// The rows of a Parquet file of texts, numbers and truths.
+fn table(path: &Path) -> Vec<Value> {
+    let value = |column: &ArrayRef, row: usize| match column.data_type() {
+        _ if column.is_null(row) => Value::Null,
+        DataType::Utf8 => json!(column.as_string::<i32>().value(row)),
+        DataType::UInt32 => json!(column.as_primitive::<UInt32Type>().value(row)),
+        DataType::Float32 => json!(column.as_primitive::<Float32Type>().value(row)),
+        _ => json!(column.as_boolean().value(row)),
+    };
+    let reader = ParquetRecordBatchReaderBuilder::try_new(fs_err::File::open(path).unwrap().into_file()).unwrap().build().unwrap();
+    let mut rows = Vec::new();
+    for batch in reader.map(Result::unwrap) {
+        let fields = batch.schema();
+        let named = || fields.fields().iter().zip(batch.columns());
+        let object = |row| named().map(|(field, column)| (field.name().clone(), value(column, row))).collect::<Value>();
+        rows.extend((0..batch.num_rows()).map(object));
+    }
+    rows
 }
 
 /// `why` agrees with the files of a finished run of all variants.
@@ -392,6 +479,27 @@ fn resume_is_exact_to_the_last_bit() {
         }
     }
     assert_eq!(place.bytes("whole/predictions/pretrained-test.json"), place.bytes("cut/predictions/pretrained-test.json"));
+    let said = place.good("inspect whole cut").stdout;
+    assert!(said.contains("pretrain: 8 and 8 steps; the same documents in the same order; losses equal to the bit"), "{said}");
+    assert!(said.contains("checkpoint of step 8: all tensors equal to the bit"), "{said}");
+    a_leap_of_the_loss_is_traced_to_documents(&place, "whole");
+}
+
+/// `blame` describes the steps that stand out as `batch` does.
+fn a_leap_of_the_loss_is_traced_to_documents(place: &Place, run: &str) {
+    assert!(place.good(&format!("blame {run}")).stdout.starts_with("0 of "));
+    let line = |step: u64, loss: f64| json!({"stage": "pretrain", "step": step, "loss": loss, "loss/RelDet": loss}).to_string() + "\n";
+    let mut lines: String = (9..40).map(|step| line(step, 5.0 + 0.1 * (step % 3) as f64)).collect();
+    lines += &line(40, 50.0);
+    let path = place.path(format!("{run}/metrics.jsonl"));
+    fs_err::write(&path, fs_err::read_to_string(&path).unwrap() + &lines).unwrap();
+    let said = place.good(&format!("blame {run} --json blame.json")).stdout;
+    assert!(said.starts_with("1 of ") && said.contains("pretrain, loss 50.0000, ") && said.contains("RelDet +"), "{said}");
+    place.good(&format!("batch {run} --step 40 --json batch.json"));
+    assert_eq!(place.json("blame.json")["spikes"][0]["items"], place.json("batch.json")["items"]);
+    place.good(&format!("batch {run} --step 40 --shards {run}/data/scored/distant --json elsewhere.json"));
+    assert_eq!(place.bytes("elsewhere.json"), place.bytes("batch.json"));
+    place.bad("blame world", 64, &["there is no recipe"]);
 }
 
 #[test]

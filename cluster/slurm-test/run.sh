@@ -11,7 +11,9 @@ say() { printf 'slurm-test: %s\n' "$*" >&2; }
 die() { say "error: $*"; exit 1; }
 [ "$(id -u)" -eq 0 ] || die "needs root, for slurmd"
 [ -x "$program" ] || die "no program at $program; run make build"
-if ! command -v slurmctld slurmd munged srun >/dev/null; then
+missing=
+for tool in slurmctld slurmd munged srun; do command -v $tool >/dev/null || missing=1; done
+if [ -n "$missing" ]; then
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge >/dev/null
 fi
@@ -23,6 +25,7 @@ mkdir -p "$dir"/{state,spool}
 chmod 755 "$dir"
 sed "s|@DIR@|$dir|g; s|@HOST@|$(hostname -s)|g; s|@CPUS@|8|g" $here/slurm.conf >"$SLURM_CONF"
 stop() {
+    timeout 10 scancel -u root 2>/dev/null || true
     for daemon in slurmd slurmctld munged; do
         [ ! -f "$dir/$daemon.pid" ] || kill "$(cat "$dir/$daemon.pid")" 2>/dev/null || true
     done

@@ -1,4 +1,6 @@
-//! Seeing and understanding: `systems`, `report`, `inspect`, `batch`, `why`, `autopsy`.
+//! What is there: `systems`, `report`, `inspect`.
+//!
+//! Not for: questions about a run (`questions`).
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -7,13 +9,12 @@ use clap::Args;
 use serde::Serialize;
 
 use super::shared::{Clock, print_all, write_json};
-use crate::recipe::Recipe;
 use crate::report::{ReportData, ScoreRow, write_report};
 use crate::shards::{DocumentStore, Manifest, StoreOptions};
-use crate::stages::{self, Description, WhyQuery};
+use crate::stages::{self, Description};
 use crate::systems::SYSTEMS;
-use crate::train::{Checkpoint, CheckpointDifference, Difference, TensorDifference, TrainerState, autopsy, compare};
-use crate::{DataError, Error, Result};
+use crate::train::{Checkpoint, CheckpointDifference, Difference, TensorDifference, TrainerState, compare};
+use crate::{DataError, Result};
 
 /// `report RUN…`.
 #[derive(Debug, Args)]
@@ -100,7 +101,7 @@ impl Systems {
 pub struct Inspect {
     /// A checkpoint, a folder of shards, or a run folder
     path: PathBuf,
-    /// A second checkpoint: both are checked and compared
+    /// A second checkpoint, or a second run: both are compared
     other: Option<PathBuf>,
     /// Write what is found as JSON
     #[arg(long, value_name = "FILE")]
@@ -115,6 +116,9 @@ impl Inspect {
     pub fn run(self) -> Result<()> {
         let (path, json) = (&self.path, self.json.as_deref());
         if let Some(other) = &self.other {
+            if [path, other].iter().all(|run| run.join("recipe.toml").exists()) {
+                return show(&stages::parting(path, other)?, json);
+            }
             let found = compare(&Checkpoint::open(path)?, &Checkpoint::open(other)?)?;
             write_json(json, &found)?;
             print_all(differences(&found).as_bytes())
@@ -131,7 +135,7 @@ impl Inspect {
     }
 }
 
-fn show(found: &(impl Serialize + fmt::Display), json: Option<&Path>) -> Result<()> {
+pub(super) fn show(found: &(impl Serialize + fmt::Display), json: Option<&Path>) -> Result<()> {
     write_json(json, found)?;
     print_all(format!("{found}\n").as_bytes())
 }
@@ -200,6 +204,10 @@ struct ShardFindings {
 impl ShardFindings {
     fn of(path: &Path) -> Result<Self> {
         let store = DocumentStore::open(path, StoreOptions::default())?;
+        store.tokenizer()?;
+        if store.manifest().fact_index.is_some() {
+            store.fact_index()?;
+        }
         Ok(Self { memory_bytes: store.memory_bytes(), manifest: store.manifest().clone() })
     }
 }
@@ -236,7 +244,7 @@ impl RunFindings {
         let identity = path.join("run.json");
         let run = serde_json::from_slice(&fs_err::read(&identity)?).map_err(|error| DataError::new(&identity, error.to_string()))?;
         let mut stages = Vec::new();
-        for stage in fs_err::read_dir(path.join("checkpoints"))? {
+        for stage in fs_err::read_dir(path.join("checkpoints")).into_iter().flatten() {
             if let Some(checkpoint) = Checkpoint::latest(&stage?.path())? {
                 stages.push(checkpoint.trainer()?);
             }
@@ -253,95 +261,5 @@ impl fmt::Display for RunFindings {
             let done = if state.finished { "finished" } else { "unfinished" };
             write!(f, "\n{:<24} step {} of {}, {done}", state.stage, state.step, state.total_steps)
         })
-    }
-}
-
-/// `batch RUN --stage S --step N`.
-#[derive(Debug, Args)]
-pub struct Batch {
-    /// The run folder
-    run: PathBuf,
-    /// rank, pretrain or finetune
-    #[arg(long, default_value = "pretrain")]
-    stage: String,
-    /// The step, from 1
-    #[arg(long)]
-    step: u64,
-    /// Write them as JSON
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-}
-
-impl Batch {
-    /// Prints titles and instances.
-    ///
-    /// # Errors
-    /// A folder that is no run; an unknown stage.
-    pub fn run(self) -> Result<()> {
-        let recipe = Recipe::load(&self.run.join("recipe.toml"), &[])?;
-        if self.step == 0 {
-            return Err(Error::recipe("--step counts from 1"));
-        }
-        let contents = stages::describe_batch(&recipe, &self.run, &self.stage, self.step)?;
-        write_json(self.json.as_deref(), &contents)?;
-        print_all(format!("{contents}\n").as_bytes())
-    }
-}
-
-/// `why RUN --title T`.
-#[derive(Debug, Args)]
-pub struct Why {
-    /// The run folder
-    run: PathBuf,
-    /// Title of the document
-    #[arg(long, value_name = "T")]
-    title: String,
-    /// Head entity: its number, or one of its names
-    #[arg(long, value_name = "H")]
-    head: Option<String>,
-    /// Tail entity, likewise; with --head, the sentences that name one of the two are shown
-    #[arg(long, value_name = "T")]
-    tail: Option<String>,
-    /// Identifier or name of a relation
-    #[arg(long, value_name = "R")]
-    relation: Option<String>,
-    /// Write the explanation as JSON
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-}
-
-impl Why {
-    /// Prints labels, ranks and predictions of the document's pairs.
-    ///
-    /// # Errors
-    /// A folder that is no run; a title, an entity or a relation that it does not know.
-    pub fn run(self) -> Result<()> {
-        let Self { run, title, head, tail, relation, json } = self;
-        let found = stages::why(&run, &WhyQuery { title, head, tail, relation })?;
-        write_json(json.as_deref(), &found)?;
-        print_all(format!("{found}\n").as_bytes())
-    }
-}
-
-/// `autopsy RUN`.
-#[derive(Debug, Args)]
-pub struct Autopsy {
-    /// The run folder
-    run: PathBuf,
-    /// How many of the last events to print
-    #[arg(long, value_name = "N", default_value_t = 40)]
-    events: usize,
-    /// Write the findings as JSON
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-}
-
-impl Autopsy {
-    /// Prints what the recorders tell.
-    ///
-    /// # Errors
-    /// A folder without recorders.
-    pub fn run(self) -> Result<()> {
-        show(&autopsy(&self.run, self.events)?, self.json.as_deref())
     }
 }

@@ -51,8 +51,8 @@ impl Run {
     /// What any stage meets.
     pub fn run(self) -> Result<()> {
         let clock = Clock::start();
-        let recipe = Recipe::load(&self.recipe, &self.settings)?;
-        let session = Session::start(&recipe.device, recipe.threads)?;
+        let recipe = Recipe::load(&self.recipe, &self.settings);
+        let (session, recipe) = Session::start_with(recipe, |recipe| (recipe.device.clone(), recipe.threads))?;
         let folder = self.run_dir.unwrap_or_else(|| recipe.default_run_dir());
         session.run(|session| {
             stages::run(&recipe, &folder, self.resume, session)?;

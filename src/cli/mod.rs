@@ -6,6 +6,7 @@ mod data;
 mod doctor;
 mod inspect;
 mod jobs;
+mod questions;
 mod scoring;
 mod shared;
 mod submit;
@@ -75,16 +76,22 @@ enum Verb {
     Systems(inspect::Systems),
     /// Make report.html of one or several runs
     Report(inspect::Report),
-    /// Say what a checkpoint, a folder of shards or a run is, and check it
+    /// Say what a checkpoint, a folder of shards or a run is, and check it; compare two checkpoints or two runs
     Inspect(inspect::Inspect),
     /// Print the documents of any past or future step
-    Batch(inspect::Batch),
+    Batch(questions::Batch),
+    /// Which steps of a run stand out by their loss, and which documents they read
+    Blame(questions::Blame),
     /// Why a run says what it says of a document: labels, truth, ranks and predictions of its pairs
-    Why(inspect::Why),
+    Why(questions::Why),
+    /// Write a Parquet row for every distant label: its rank and score, whether pre-training keeps it, and why not
+    Ledger(questions::Ledger),
     /// Where a run stands: the last step of each stage, and what each rank is at
     Watch(watch::Watch),
     /// Say what became of a run: the flight recorders of all ranks, the verdict, the last events
-    Autopsy(inspect::Autopsy),
+    Autopsy(questions::Autopsy),
+    /// What a key of a recipe means, its values in the profiles and in a recipe
+    Explain(questions::Explain),
     /// Check libtorch, MPI, NCCL, GPUs, memory and disk
     Doctor(doctor::Doctor),
     /// Print shell completions
@@ -120,6 +127,9 @@ impl Verb {
             Self::Why(verb) => verb.run(),
             Self::Watch(verb) => verb.run(),
             Self::Autopsy(verb) => verb.run(),
+            Self::Blame(verb) => verb.run(),
+            Self::Ledger(verb) => verb.run(),
+            Self::Explain(verb) => verb.run(),
             Self::Doctor(verb) => verb.run(),
             Self::Completions(verb) => verb.run(&mut Cli::command()),
             Self::Man => {
@@ -131,6 +141,9 @@ impl Verb {
     }
 }
 
+/// The exit code of a disk or device that cannot be written.
+const DISK: i32 = 74;
+
 /// What a shell reports of a program that SIGPIPE has ended.
 const READER_GONE: i32 = 141;
 
@@ -141,6 +154,9 @@ pub fn main() -> ! {
         leave(answer.exit_code() as u8)
     });
     let_readers_go();
+    // A file that grows over the limit of the shell is an error like a full disk, not the end of the process.
+    // SAFETY: a plain call with numbers.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     let code = match keep() {
         Ok(Some(code)) => code,
         Ok(None) => match catch_unwind(|| cli.verb.run()) {
@@ -169,8 +185,12 @@ fn let_readers_go() {
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         let message = panic.payload().downcast_ref::<String>();
-        if message.is_some_and(|message| message.starts_with("failed printing to stdout")) {
-            std::process::exit(READER_GONE);
+        if let Some(cause) = message.and_then(|message| message.strip_prefix("failed printing to stdout: ")) {
+            if cause.contains("Broken pipe") {
+                std::process::exit(READER_GONE);
+            }
+            eprintln!("error: standard output cannot be written: {cause}");
+            std::process::exit(DISK);
         }
         tell(panic);
     }));
@@ -186,16 +206,15 @@ fn keep() -> Result<Option<u8>> {
 
 /// Prints an error with its hint and returns its exit code. A rank whose error another rank has reported stays silent.
 fn report(error: &Error) -> u8 {
-    // These are met by every rank alike; one of them says so.
-    let other_rank = crate::dist::Launcher::detect().is_ok_and(|launched| launched.rank > 0);
+    // These are met by every rank alike, rank 0 included; what a rank meets alone is an error of that rank or has been told already.
+    let other_rank = crate::dist::is_joined() && crate::dist::Launcher::detect().is_ok_and(|launched| launched.rank > 0);
     let common = matches!(error, Error::Recipe { .. } | Error::Stopped { .. } | Error::NonFinite { .. });
     let said_elsewhere = matches!(error, Error::Elsewhere { .. }) || (other_rank && common);
     if !said_elsewhere {
         let (red, bold, plain) = if std::io::stderr().is_terminal() { ("\x1b[31;1m", "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
-        eprintln!("{red}error:{plain} {error}");
-        if let Some(hint) = error.hint() {
-            eprintln!("\n{bold}hint:{plain} {hint}");
-        }
+        let hint = error.hint().map_or_else(String::new, |hint| format!("\n{bold}hint:{plain} {hint}\n"));
+        // One write, so that the lines of several ranks do not mix.
+        let _ = std::io::stderr().lock().write_all(format!("{red}error:{plain} {error}\n{hint}").as_bytes());
     }
     error.exit_code()
 }

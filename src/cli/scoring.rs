@@ -40,6 +40,9 @@ pub struct Predict {
     /// Decision threshold instead of the one found on dev (threshold rule only)
     #[arg(long, value_name = "P")]
     threshold: Option<f64>,
+    /// Cut documents that are too long for the model instead of ending with an error
+    #[arg(long)]
+    truncate: bool,
     /// A checkpoint of `finetune --system lstm-sp`: name the evidence sentences of each predicted fact
     #[arg(long, value_name = "C")]
     evidence: Option<PathBuf>,
@@ -66,10 +69,11 @@ impl Predict {
             zip: self.zip,
             scores: self.scores.as_deref(),
             threshold: self.threshold,
+            truncate: self.truncate,
             evidence: self.evidence.as_deref(),
         };
         session.run(|session| {
-            let report = stages::predict_file(&options, session)?;
+            let report = stages::predict_file(&options, session).map_err(|error| error.in_file(&options.input.path))?;
             session.world.on_root(|| clock.write(self.json.as_deref(), &self.output, Some(report.documents), &report))
         })
     }
@@ -226,6 +230,9 @@ pub struct Export {
     /// A checkpoint of any stage
     #[arg(long, value_name = "C")]
     checkpoint: PathBuf,
+    /// The ranker, where it is not where the checkpoint says
+    #[arg(long, value_name = "C")]
+    ranker: Option<PathBuf>,
     /// Folder to write
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
@@ -241,7 +248,7 @@ impl Export {
     /// As [`stages::export`].
     pub fn run(self) -> Result<()> {
         let clock = Clock::start();
-        stages::export(&self.checkpoint, &self.output)?;
+        stages::export(&self.checkpoint, self.ranker.as_deref(), &self.output)?;
         say(format!("export: {}", self.output.display()));
         clock.write(self.json.as_deref(), &self.output, None, &CheckpointFindings::of(&Checkpoint::open(&self.output)?)?)
     }

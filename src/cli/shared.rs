@@ -31,6 +31,14 @@ impl Machine {
     pub fn session(&self) -> Result<Session> {
         Session::start(&self.device, self.threads)
     }
+
+    /// As [`Self::session`], for work that was read from flags and files on every rank.
+    ///
+    /// # Errors
+    /// As [`Session::start_with`].
+    pub fn session_for<T>(&self, told: Result<T>) -> Result<(Session, T)> {
+        Session::start_with(told, |_| (self.device.clone(), self.threads))
+    }
 }
 
 /// What every training stage takes beside its data.

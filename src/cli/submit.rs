@@ -87,7 +87,7 @@ pub struct Submit {
     /// The program as the compute nodes see it (default: this one)
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
-    /// The job's log, with Slurm's %-signs (default: log/%x-%A.log in the run folder)
+    /// The job's log, with Slurm's %-signs (default: log/%x-%A.log in the run folder, for arrays log/%x-%A_%a.log)
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
     /// Print the script instead of submitting it
@@ -148,7 +148,8 @@ impl Submit {
         };
         let program = self.program.clone().map_or_else(std::env::current_exe, Ok)?;
         let run = self.folder(recipe)?;
-        let log = self.log.clone().unwrap_or_else(|| run.join("log/%x-%A.log"));
+        let name = if matches!(self.template, Template::ArrayOfSeeds) { "log/%x-%A_%a.log" } else { "log/%x-%A.log" };
+        let log = self.log.clone().unwrap_or_else(|| run.join(name));
         let settings: String = self.settings.iter().map(|setting| format!(" --set {}", quoted(setting))).collect();
         let values = [
             ("NAME", plain("name", &recipe.name)?),
@@ -168,19 +169,19 @@ impl Submit {
             ("SETTINGS", settings),
         ];
         let script = values.iter().fold(self.template.text().to_owned(), |text, (name, value)| text.replace(&format!("@{name}@"), value));
-        Ok(self.with_resources(&script))
+        self.with_resources(&script)
     }
 
     /// Adds what only some clusters want after the first line.
-    fn with_resources(&self, script: &str) -> String {
+    fn with_resources(&self, script: &str) -> Result<String> {
         let mut lines = String::new();
         if self.gpus > 0 {
             lines += &format!("#SBATCH --gpus-per-node={}\n", self.gpus);
         }
         if let Some(partition) = &self.partition {
-            lines += &format!("#SBATCH --partition={partition}\n");
+            lines += &format!("#SBATCH --partition={}\n", plain("--partition", partition)?);
         }
-        script.replacen('\n', &format!("\n{lines}"), 1)
+        Ok(script.replacen('\n', &format!("\n{lines}"), 1))
     }
 }
 

@@ -29,8 +29,7 @@ impl Rank {
     /// As [`stages::rank`].
     pub fn run(self) -> Result<()> {
         let clock = Clock::start();
-        let recipe = self.flags.recipe()?;
-        let session = self.flags.machine.session()?;
+        let (session, recipe) = self.flags.machine.session_for(self.flags.recipe())?;
         session.run(|session| {
             let run = self.flags.claim(&recipe, session)?;
             let (encoder, switches, plan) = (&recipe.encoder, &recipe.switches, &recipe.rank);
@@ -118,8 +117,7 @@ impl Pretrain {
     /// As [`stages::pretrain`].
     pub fn run(self) -> Result<()> {
         let clock = Clock::start();
-        let recipe = self.flags.recipe()?;
-        let session = self.flags.machine.session()?;
+        let (session, recipe) = self.flags.machine.session_for(self.flags.recipe())?;
         session.run(|session| {
             let run = self.flags.claim(&recipe, session)?;
             let (encoder, switches, plan) = (&recipe.encoder, &recipe.switches, &recipe.pretrain);
@@ -161,15 +159,16 @@ impl Finetune {
         let clock = Clock::start();
         // The system decides the defaults of the schedule.
         let system = self.system.iter().map(|name| format!("system={name}")).collect::<Vec<_>>();
-        let recipe = self.flags.recipe_with(&system)?;
-        let settings = recipe.settings()?;
+        let told = self.flags.recipe_with(&system).and_then(|recipe| {
+            // A checkpoint of this program is a Hugging Face folder, so any folder is a start; a preset's name is the preset.
+            let start = match EncoderSpec::parse(&recipe.encoder.name)? {
+                EncoderSpec::Folder(folder) => EncoderStart::Checkpoint(folder),
+                _ => EncoderStart::Plan,
+            };
+            Ok((recipe.settings()?, recipe, start))
+        });
+        let (session, (settings, recipe, start)) = self.flags.machine.session_for(told)?;
         let second = self.heads_from.is_some() && matches!(settings, Settings::DocreIi(_));
-        let session = self.flags.machine.session()?;
-        // A checkpoint of this program is a Hugging Face folder, so any folder is a start; a preset's name is the preset.
-        let start = match EncoderSpec::parse(&recipe.encoder.name)? {
-            EncoderSpec::Folder(folder) => EncoderStart::Checkpoint(folder),
-            _ => EncoderStart::Plan,
-        };
         session.run(|session| {
             let run = self.flags.claim(&recipe, session)?;
             let task = FinetuneTask {

@@ -9,7 +9,7 @@ use std::{
 
 use tempfile::NamedTempFile;
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// Bytes gathered before they go to the disk.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -23,6 +23,7 @@ pub(crate) struct AtomicFile {
 impl AtomicFile {
     /// Opens a temporary file beside `target`, whose folder is made if it is missing.
     pub(crate) fn create(target: &Path) -> Result<Self> {
+        let target = &place_of(target)?;
         let folder = match target.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
@@ -53,8 +54,25 @@ impl Write for AtomicFile {
     }
 }
 
+/// Where a file of this name really goes: what a link points to. Only plain files are replaced; a device such as `/dev/stdout` would be gone.
+pub(crate) fn place_of(target: &Path) -> Result<PathBuf> {
+    let place = fs_err::canonicalize(target).unwrap_or_else(|_| target.to_owned());
+    match std::fs::metadata(&place) {
+        Ok(found) if !found.is_file() => {
+            let kind = if found.is_dir() { "a folder" } else { "no plain file" };
+            Err(Error::recipe(format!("{} is {kind}, and cannot be written as a file", target.display())).with_hint("name a file"))
+        }
+        _ => Ok(place),
+    }
+}
+
 /// Writes a small file in one go.
 pub(crate) fn write_whole(target: &Path, bytes: &[u8]) -> Result<()> {
+    if std::fs::metadata(target).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        // A device or a pipe, such as /dev/stdout: there is nothing to replace.
+        fs_err::OpenOptions::new().write(true).open(target)?.write_all(bytes)?;
+        return Ok(());
+    }
     let mut file = AtomicFile::create(target)?;
     file.write_all(bytes)?;
     file.finish()
@@ -84,6 +102,22 @@ mod tests {
         file.write_all(b"[1, 2").unwrap();
         drop(file);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn links_are_followed_and_what_is_no_file_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let (target, link) = (folder.path().join("a.json"), folder.path().join("link.json"));
+        fs_err::write(&target, "old").unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        write_whole(&link, b"new").unwrap();
+        assert!(fs_err::read_to_string(&target).unwrap() == "new" && link.is_symlink());
+        write_whole(Path::new("/dev/null"), b"nothing").unwrap();
+        for (refused, said) in [(Path::new("/dev/null"), "no plain file"), (folder.path(), "is a folder")] {
+            let error = AtomicFile::create(refused).err().unwrap();
+            assert!(error.exit_code() == 64 && error.to_string().contains(said), "{error}");
+        }
+        assert!(!std::fs::metadata("/dev/null").unwrap().is_file());
     }
 
     #[test]

@@ -63,6 +63,11 @@ pub trait Communicator: Send + Sync {
     /// The bytes of every rank, by rank; the lengths may differ.
     fn all_gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>>;
 
+    /// Whether gradients travel at all. In a world of one they stay where they are, unless a library for devices carries them.
+    fn carries(&self) -> bool {
+        self.size() > 1
+    }
+
     /// Whether two threads may use one lane each at the same time.
     fn concurrent(&self) -> bool {
         true

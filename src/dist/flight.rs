@@ -141,7 +141,11 @@ impl FlightRecorder {
         }
         let file = fs_err::OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
         // Real zeros, not a hole: a full disk is an error here instead of a bus error at some later step.
-        std::io::copy(&mut std::io::Read::take(std::io::repeat(0), (HEADER + EVENTS * RECORD) as u64), &mut &file)?;
+        let filled = std::io::copy(&mut std::io::Read::take(std::io::repeat(0), (HEADER + EVENTS * RECORD) as u64), &mut &file);
+        if let Err(error) = filled {
+            let _ = fs_err::remove_file(&path);
+            return Err(error.into());
+        }
         // SAFETY: the file belongs to this process alone; readers copy it and check every record.
         let mut map = unsafe { MmapMut::map_mut(file.file())? };
         put(&mut map, 8, &(rank as u32).to_le_bytes());
@@ -241,15 +245,22 @@ impl Flight {
     /// # Errors
     /// As [`Self::read`].
     pub fn read_all(folder: &Path) -> Result<Vec<Self>> {
-        let mut flights = Vec::new();
+        let (mut flights, mut unreadable) = (Vec::new(), None);
         for entry in fs_err::read_dir(folder)? {
             let path = entry?.path();
             if path.extension().is_some_and(|extension| extension == "flight") {
-                flights.push(Self::read(&path)?);
+                match Self::read(&path) {
+                    Ok(flight) => flights.push(flight),
+                    // One that is cut must not silence the others.
+                    Err(error) => unreadable = Some(error),
+                }
             }
         }
         flights.sort_by_key(|flight| flight.rank);
-        Ok(flights)
+        match unreadable {
+            Some(error) if flights.is_empty() => Err(error),
+            _ => Ok(flights),
+        }
     }
 }
 
@@ -280,7 +291,7 @@ fn decode(record: &[u8]) -> Option<Event> {
         return None;
     }
     let length = usize::from(u16::from_le_bytes([record[112], record[113]]));
-    let rows = (0..u32_at(record, 60) as usize).map(|index| u32_at(record, 64 + 4 * index));
+    let rows = (0..ROWS.min(u32_at(record, 60) as usize)).map(|index| u32_at(record, 64 + 4 * index));
     Some(Event {
         number: u64_at(record, 0),
         time_ns: u64_at(record, 8),

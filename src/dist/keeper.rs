@@ -18,6 +18,9 @@ use crate::Result;
 /// The exit code of a world that lost a rank.
 const RANK_LOST: u8 = 71;
 
+/// The exit code of a run that was asked to stop.
+const STOPPED: u8 = 75;
+
 /// Codes that this program ends with itself, having said why.
 const EXPLAINED: [u8; 7] = [2, 64, 65, 70, 71, 74, 75];
 
@@ -110,7 +113,7 @@ fn watch(child: i32, mut reader: PipeReader, forwarded: &Forwarded, say: impl Fn
     let signal = libc::WTERMSIG(status);
     let asked = [SIGINT, SIGTERM, SIGUSR1, SIGUSR2].contains(&signal) && forwarded.load(std::sync::atomic::Ordering::Relaxed);
     if asked {
-        return Ok(128 + signal as u8);
+        return Ok(STOPPED);
     }
     let run = named_run(&mut reader)?;
     Ok(lost(say(run.as_deref(), &format!("was killed by {}", name(signal)))))

@@ -18,6 +18,8 @@ mod mpi;
 mod mpi_tests;
 mod nccl;
 mod nccl_library;
+#[cfg(test)]
+mod nccl_tests;
 mod reducer;
 #[cfg(test)]
 mod simulated;
@@ -39,4 +41,4 @@ pub use reducer::GradientReducer;
 pub(crate) use simulated::{SimulatedCommunicator, mortal_world, simulated_world};
 pub use single::SingleProcess;
 pub use watchdog::{Section, Watchdog};
-pub use world::World;
+pub use world::{MEETING, World, catch_panic, is_joined};

@@ -22,8 +22,8 @@ use crate::{Error, Result};
 /// MPI counts are `int`: longer buffers travel in pieces of this many values.
 const MAX_COUNT: usize = 1 << 30;
 
-/// Pieces of an all-gather, whose receive buffer is this times the world size.
-const MAX_GATHER: usize = 1 << 24;
+/// Most bytes that a rank receives in one piece of an all-gather.
+const MAX_GATHER: usize = 1 << 26;
 
 /// Room for an error text; the standard's constant is 256 in Open MPI and 512 in MPICH.
 const ERROR_TEXT: usize = 1024;
@@ -201,8 +201,9 @@ impl Communicator for MpiCommunicator {
         let lengths: Vec<usize> = lengths.iter().map(|length| u64::from_ne_bytes(*length) as usize).collect();
         let longest = lengths.iter().copied().max().unwrap_or(0);
         let mut all: Vec<Vec<u8>> = lengths.iter().map(|&length| Vec::with_capacity(length)).collect();
-        for start in (0..longest).step_by(MAX_GATHER) {
-            let width = MAX_GATHER.min(longest - start);
+        let most = (MAX_GATHER / self.size).max(1);
+        for start in (0..longest).step_by(most) {
+            let width = most.min(longest - start);
             let mut piece: Vec<u8> = bytes.iter().skip(start).take(width).copied().collect();
             piece.resize(width, 0);
             let gathered = self.gather_equal(&piece)?;

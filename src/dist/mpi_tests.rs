@@ -17,8 +17,8 @@ use crate::{DataError, Error, Result};
 /// Names the scenario that a started copy plays.
 const SCENARIO: &str = "DOCRE_MPI_SCENARIO";
 
-/// The bound on the end of a world with a broken rank.
-const END_SECONDS: u64 = 20;
+/// Bound on the end of a world with a broken rank, the start of all processes on a busy machine included.
+const END_SECONDS: u64 = 60;
 
 struct Ended {
     code: Option<i32>,
@@ -190,7 +190,7 @@ fn the_reducer_gives_the_bits_of_a_plain_all_reduce() {
 #[test]
 fn shared_errors_keep_their_code() {
     expect(2, "root error", 65, &["error: train.json: cut off"]);
-    expect(3, "agreed error", 64, &["error: steps = 0"]);
+    expect(3, "agreed error", 64, &["error: rank 2: steps = 0"]);
     expect(2, "slow root", 0, &[]);
 }
 
@@ -208,7 +208,7 @@ fn a_panic_on_one_rank_ends_all() {
 
 #[test]
 fn a_hang_ends_all_ranks() {
-    expect(2, "hang", 71, &["no progress for 1 s in all-reduce of bucket 3"]);
+    expect(2, "hang", 71, &["no progress for ", " s in all-reduce of bucket 3"]);
 }
 
 /// A launcher that starts processes which do not see each other.

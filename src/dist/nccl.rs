@@ -4,9 +4,9 @@
 //! for every number of ranks. Not for choosing devices or making streams: `torch` does that.
 
 use std::ffi::{c_int, c_void};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -30,6 +30,9 @@ pub trait CommunicationStream: Send + Sync {
     /// The `cudaStream_t`.
     fn handle(&self) -> *mut c_void;
 
+    /// Whether it can work on this tensor: one of its own device.
+    fn serves(&self, tensor: &Tensor) -> bool;
+
     /// Work given to this stream from now on starts after what the compute stream holds now.
     fn wait_for_compute(&self) -> Result<()>;
 
@@ -44,6 +47,8 @@ pub struct NcclCommunicator {
     stream: Arc<dyn CommunicationStream>,
     /// Null once it is closed or aborted.
     handle: AtomicPtr<c_void>,
+    /// Held while the library looks at the communicator from another thread, so that it is not destroyed meanwhile.
+    looking: Mutex<()>,
 }
 
 impl NcclCommunicator {
@@ -54,7 +59,7 @@ impl NcclCommunicator {
     /// A lost rank (71) if NCCL fails.
     pub fn connect(control: Arc<dyn Communicator>, library: NcclLibrary, stream: Arc<dyn CommunicationStream>) -> Result<Self> {
         let id = share_unique_id(control.as_ref(), &library)?;
-        let comm = Self { control, library, stream, handle: AtomicPtr::default() };
+        let comm = Self { control, library, stream, handle: AtomicPtr::default(), looking: Mutex::new(()) };
         let int = |value: usize| c_int::try_from(value).map_err(|_| Error::Bug(format!("{value} ranks do not fit NCCL's int")));
         let (rank, size) = (int(comm.rank())?, int(comm.size())?);
         let mut handle: RawComm = std::ptr::null_mut();
@@ -68,7 +73,7 @@ impl NcclCommunicator {
         checked(&self.library, self.rank(), operation, code)
     }
 
-    fn raw(&self) -> Result<RawComm> {
+    pub(super) fn raw(&self) -> Result<RawComm> {
         let handle = self.handle.load(Ordering::Acquire);
         if handle.is_null() { Err(Error::Bug("NCCL was used after it was closed".into())) } else { Ok(handle) }
     }
@@ -105,7 +110,7 @@ impl Communicator for NcclCommunicator {
     }
 
     fn enqueue_all_reduce(&self, tensor: &Tensor) -> Result<()> {
-        if !tensor.device().is_cuda() {
+        if !self.stream.serves(tensor) {
             return self.control.enqueue_all_reduce(tensor);
         }
         let kind = data_type(tensor.f_kind()?)?;
@@ -133,14 +138,20 @@ impl Communicator for NcclCommunicator {
         self.control.all_gather(bytes)
     }
 
+    fn carries(&self) -> bool {
+        true
+    }
+
     fn concurrent(&self) -> bool {
         self.control.concurrent()
     }
 
     fn check(&self) -> Result<()> {
+        // Where another thread looks already, it finds what there is to find.
+        let Ok(_looking) = self.looking.try_lock() else { return Ok(()) };
         let Ok(comm) = self.raw() else { return Ok(()) };
         let mut state = 0;
-        // SAFETY: NCCL allows this call beside any other on the communicator.
+        // SAFETY: NCCL allows this call beside any other on the communicator, which is not destroyed while the lock is held.
         self.checked("NCCL", unsafe { (self.library.comm_get_async_error)(comm, &raw mut state) })?;
         self.checked("an NCCL collective", state)
     }
@@ -150,7 +161,8 @@ impl Communicator for NcclCommunicator {
             return false;
         }
         if let Some(comm) = self.take() {
-            // SAFETY: the handle was taken, so nobody uses it after this.
+            let _looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+            // SAFETY: the handle was taken and nobody looks at it, so nobody uses it after this.
             unsafe { (self.library.comm_destroy)(comm) };
         }
         true

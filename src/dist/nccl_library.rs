@@ -26,12 +26,12 @@ pub(super) struct UniqueId(pub(super) [u8; 128]);
 pub(super) type RawComm = *mut c_void;
 
 type GetVersion = unsafe extern "C" fn(*mut c_int) -> c_int;
-type GetUniqueId = unsafe extern "C" fn(*mut UniqueId) -> c_int;
-type CommInitRank = unsafe extern "C" fn(*mut RawComm, c_int, UniqueId, c_int) -> c_int;
-type AllReduce = unsafe extern "C" fn(*const c_void, *mut c_void, usize, c_int, c_int, RawComm, *mut c_void) -> c_int;
-type OnComm = unsafe extern "C" fn(RawComm) -> c_int;
-type GetAsyncError = unsafe extern "C" fn(RawComm, *mut c_int) -> c_int;
-type GetErrorString = unsafe extern "C" fn(c_int) -> *const c_char;
+pub(super) type GetUniqueId = unsafe extern "C" fn(*mut UniqueId) -> c_int;
+pub(super) type CommInitRank = unsafe extern "C" fn(*mut RawComm, c_int, UniqueId, c_int) -> c_int;
+pub(super) type AllReduce = unsafe extern "C" fn(*const c_void, *mut c_void, usize, c_int, c_int, RawComm, *mut c_void) -> c_int;
+pub(super) type OnComm = unsafe extern "C" fn(RawComm) -> c_int;
+pub(super) type GetAsyncError = unsafe extern "C" fn(RawComm, *mut c_int) -> c_int;
+pub(super) type GetErrorString = unsafe extern "C" fn(c_int) -> *const c_char;
 
 /// The functions this program uses, looked up once.
 pub struct NcclLibrary {
@@ -43,8 +43,8 @@ pub struct NcclLibrary {
     pub(super) comm_abort: OnComm,
     pub(super) comm_get_async_error: GetAsyncError,
     get_error_string: GetErrorString,
-    /// Keeps the functions alive.
-    _library: Library,
+    /// Keeps the functions alive; absent where they are part of the program.
+    _library: Option<Library>,
 }
 
 impl NcclLibrary {
@@ -78,11 +78,28 @@ impl NcclLibrary {
                 comm_abort: *library.get(b"ncclCommAbort\0").map_err(missing)?,
                 comm_get_async_error: *library.get(b"ncclCommGetAsyncError\0").map_err(missing)?,
                 get_error_string: *library.get(b"ncclGetErrorString\0").map_err(missing)?,
-                _library: library,
+                _library: Some(library),
             }
         };
         suitable(found.version)?;
         Ok(found)
+    }
+
+    /// Functions of the program itself.
+    #[cfg(test)]
+    pub(super) fn of(functions: super::nccl_tests::Functions) -> Self {
+        let super::nccl_tests::Functions { id, init, all_reduce, destroy, abort, state, text } = functions;
+        Self {
+            version: 22_809,
+            get_unique_id: id,
+            comm_init_rank: init,
+            all_reduce,
+            comm_destroy: destroy,
+            comm_abort: abort,
+            comm_get_async_error: state,
+            get_error_string: text,
+            _library: None,
+        }
     }
 
     /// The version, as `2.28.9`.

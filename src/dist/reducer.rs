@@ -72,10 +72,10 @@ impl GradientReducer {
             *count += 1;
         }
         let work = Work { comm: comm.clone(), watchdog: watchdog.clone(), buckets };
-        let lane = match (comm.size(), comm.concurrent()) {
-            (1, _) => Lane::Nowhere,
-            (_, false) => Lane::Here(Mutex::new(work)),
-            (_, true) => work.start()?,
+        let lane = match (comm.carries(), comm.concurrent()) {
+            (false, _) => Lane::Nowhere,
+            (true, false) => Lane::Here(Mutex::new(work)),
+            (true, true) => work.start()?,
         };
         Ok(Self { comm: comm.clone(), owner, members, armed: AtomicBool::new(false), progress: Mutex::default(), lane })
     }

@@ -17,6 +17,12 @@ use crate::{Error, Result};
 /// How often the thread looks.
 const TICK: Duration = Duration::from_millis(200);
 
+/// From so long a pause between two ticks on, this process was suspended.
+const SUSPENDED: Duration = Duration::from_secs(3);
+
+/// Ticks without a look after that.
+const CALM_TICKS: u32 = 25;
+
 /// Ticks between two looks at the other ranks.
 const PEERS_EVERY: u32 = 5;
 
@@ -25,6 +31,9 @@ const ROWS: usize = 12;
 
 /// Says what a hang of this rank means, given its own line: `None` where another rank has said it already.
 pub type Explain = dyn Fn(&str) -> Option<String> + Send + Sync;
+
+/// The sentence about this rank, given what became of it, which is kept for those who ask later; `None` where another rank has said it already.
+pub type Keep = dyn Fn(&str) -> Option<String> + Send + Sync;
 
 /// Looks for ranks that are gone while this one waits for them: given the limit, one sentence about the first.
 pub type Peers = dyn Fn(Duration) -> Option<String> + Send + Sync;
@@ -49,6 +58,7 @@ struct BlackBox {
     recorder: FlightRecorder,
     explain: Box<Explain>,
     peers: Box<Peers>,
+    keep: Box<Keep>,
 }
 
 #[derive(Default)]
@@ -107,8 +117,19 @@ impl Watchdog {
         let sections = Arc::new(Sections::new(limit));
         let watched = Arc::downgrade(&sections);
         let watch = move || {
+            let (mut last, mut calm) = (Instant::now(), 0);
             while let Some(sections) = watched.upgrade() {
-                look(&sections, sections.hang());
+                // A machine or job that was suspended: nobody has lost that time, and the others need a moment to wake up, too.
+                let slept = last.elapsed();
+                last = Instant::now();
+                if slept > SUSPENDED {
+                    sections.forgive(slept);
+                    calm = CALM_TICKS;
+                }
+                if calm == 0 {
+                    look(&sections, sections.hang());
+                }
+                calm = calm.saturating_sub(1);
                 if let Some(black_box) = sections.black_box.get() {
                     black_box.recorder.alive();
                 }
@@ -120,10 +141,15 @@ impl Watchdog {
         Ok(Self { sections })
     }
 
-    /// From now on sections are recorded; `explain` and `peers` read the recorders of all ranks when something is wrong. Only the first
-    /// recorder of a process counts.
-    pub fn attach(&self, recorder: FlightRecorder, explain: Box<Explain>, peers: Box<Peers>) {
-        let _ = self.sections.black_box.set(BlackBox { recorder, explain, peers });
+    /// From now on sections are recorded; `explain` and `peers` read the recorders of all ranks when something is wrong, `keep` takes down
+    /// what this rank says of itself. Only the first recorder of a process counts.
+    pub fn attach(&self, recorder: FlightRecorder, explain: Box<Explain>, peers: Box<Peers>, keep: Box<Keep>) {
+        let _ = self.sections.black_box.set(BlackBox { recorder, explain, peers, keep });
+    }
+
+    /// The sentence about this rank, which ends the world, given why; `None` without a recorder, or where another rank has spoken.
+    pub(super) fn obituary(&self, fate: &str) -> Option<String> {
+        (self.sections.black_box.get()?.keep)(fate)
     }
 
     /// Tells the recorder that the process comes to its own end.
@@ -230,6 +256,11 @@ impl Sections {
         Some(format!("no progress for {} s in {}", waited.as_secs(), names.join(" > ")))
     }
 
+    /// Takes time that this process was suspended for off every open section.
+    fn forgive(&self, slept: Duration) {
+        self.lock().by_number.values_mut().for_each(|entry| entry.since += slept);
+    }
+
     /// A rank that is gone while this one waits in a collective.
     fn lost_peer(&self) -> Option<String> {
         let black_box = self.black_box.get()?;
@@ -275,12 +306,23 @@ mod tests {
         let _step = watchdog.section_within("step 17", Duration::from_secs(3600));
         let _bucket = watchdog.section("all-reduce of bucket 3");
         let line = lines.recv_timeout(Duration::from_secs(20)).unwrap();
-        assert_eq!(line, "no progress for 0 s in step 17 > all-reduce of bucket 3");
+        assert!(line.starts_with("no progress for ") && line.ends_with(" s in step 17 > all-reduce of bucket 3"), "{line}");
+    }
+
+    #[test]
+    fn time_of_a_suspension_counts_for_nothing() {
+        let sections = Arc::new(Sections::new(Duration::from_millis(50)));
+        let watchdog = Watchdog { sections: sections.clone() };
+        let _step = watchdog.section("step 3");
+        thread::sleep(Duration::from_millis(120));
+        assert!(sections.hang().is_some());
+        sections.forgive(Duration::from_millis(120));
+        assert_eq!(sections.hang(), None);
     }
 
     #[test]
     fn closed_and_patient_sections_are_silent() {
-        let (watchdog, lines) = started(Duration::from_millis(50));
+        let (watchdog, lines) = started(Duration::from_millis(500));
         let _step = watchdog.section_within("a first step", Duration::from_secs(3600));
         drop(watchdog.section("barrier"));
         assert!(lines.recv_timeout(4 * TICK).is_err());
@@ -291,7 +333,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let watchdog = Watchdog::asleep();
         drop(watchdog.section("before there is a recorder"));
-        watchdog.attach(FlightRecorder::create(folder.path(), 0, 1, "here").unwrap(), Box::new(|_| None), Box::new(|_| None));
+        watchdog.attach(
+            FlightRecorder::create(folder.path(), 0, 1, "here").unwrap(),
+            Box::new(|_| None),
+            Box::new(|_| None),
+            Box::new(|_| None),
+        );
         let step = watchdog.step(5, "step 5 of rank", &[7, 8, 9], Duration::MAX);
         let bucket = watchdog.collective("all-reduce", 400, Some(2), Duration::MAX);
         let read = || crate::dist::Flight::read_all(folder.path()).unwrap().remove(0);

@@ -77,6 +77,10 @@ impl Communicator for Watched {
         self.inner.all_gather(bytes)
     }
 
+    fn carries(&self) -> bool {
+        self.inner.carries()
+    }
+
     fn concurrent(&self) -> bool {
         self.inner.concurrent()
     }

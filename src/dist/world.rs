@@ -5,6 +5,7 @@
 use std::io::Write;
 use std::panic::PanicHookInfo;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -22,6 +23,9 @@ const RANK_LOST: u8 = 71;
 
 /// How long a section may last before it counts as a hang, unless the caller says otherwise.
 const HANG: Duration = Duration::from_secs(60);
+
+/// How long the ranks may take to meet, and after that for all that comes before they have a run folder.
+pub const MEETING: Duration = Duration::from_secs(10 * 60);
 
 /// How long a rank with an error waits for the others to end too, before it counts as the only one and ends them.
 const COMMON_END: Duration = Duration::from_secs(8);
@@ -53,9 +57,12 @@ impl World {
             let watchdog = Watchdog::over(&comm, Duration::MAX)?;
             return Ok(Self::watched(comm, watchdog, launched));
         }
+        JOINED.store(true, Ordering::Relaxed);
+        let meeting = end_after(MEETING, launched.rank)?;
         let comm = join(&launched)?;
-        install_panic_hook(&comm);
+        drop(meeting);
         let watchdog = Watchdog::over(&comm, HANG)?;
+        install_panic_hook(&comm, &watchdog);
         Ok(Self::watched(comm, watchdog, launched))
     }
 
@@ -75,16 +82,16 @@ impl World {
     /// `stream` belongs to that device.
     ///
     /// # Errors
-    /// On every rank, if NCCL is missing, unsuitable or fails on any of them.
+    /// On every rank, if NCCL is missing or unsuitable on any of them; a lost rank (71) where it fails.
     pub fn use_nccl(&mut self, stream: Arc<dyn CommunicationStream>) -> Result<()> {
         let library = self.agree(NcclLibrary::open())?;
         self.same(&[("the version of NCCL", library.version())])?;
-        let section = self.watchdog.section("connecting NCCL");
+        let section = self.watchdog.section_within("connecting NCCL", MEETING);
         let comm: Arc<dyn Communicator> = Arc::new(NcclCommunicator::connect(self.bare.clone(), library, stream)?);
         drop(section);
+        self.watchdog.watch(&comm);
         if comm.size() > 1 {
-            install_panic_hook(&comm);
-            self.watchdog.watch(&comm);
+            install_panic_hook(&comm, &self.watchdog);
         }
         self.comm = Arc::new(Watched { inner: comm.clone(), watchdog: self.watchdog.clone() });
         self.bare = comm;
@@ -161,8 +168,8 @@ impl World {
         }
     }
 
-    /// Passes `local` on if every rank's is fine; otherwise every rank has an error: its own, or [`Error::Elsewhere`] with the lowest
-    /// failed rank and its code. Waits for the slowest rank without spinning.
+    /// Passes `local` on if every rank's is fine; otherwise every rank has an error: the lowest failed rank its own (with its number, unless
+    /// it is 0), every other [`Error::Elsewhere`] with that rank and its code. Waits for the slowest rank without spinning.
     pub fn agree<T>(&self, local: Result<T>) -> Result<T> {
         let code = match &local {
             Ok(_) => 0,
@@ -172,14 +179,21 @@ impl World {
         };
         self.comm.patient_barrier()?;
         let codes = self.comm.all_gather(&[code])?;
-        let value = local?;
         let failed = codes.iter().enumerate().find_map(|(rank, code)| Some((rank, *code.first()?)).filter(|(_, code)| *code != 0));
-        failed.map_or(Ok(value), |(rank, code)| Err(Error::Elsewhere { rank, code }))
+        match (local, failed) {
+            // Agreed on before.
+            (Err(error @ (Error::OfRank { .. } | Error::Elsewhere { .. })), _) => Err(error),
+            (Err(error), Some((ROOT, _))) if self.is_root() => Err(error),
+            (Err(error), Some((rank, _))) if rank == self.rank() => Err(Error::OfRank { rank, error: Box::new(error) }),
+            (_, Some((rank, code))) => Err(Error::Elsewhere { rank, code }),
+            (local, None) => local,
+        }
     }
 
     /// An error that only this rank has: prints `rank R: error` and ends the world with exit code 71.
     pub fn fail(&self, error: &Error) -> ! {
-        let mut line = format!("rank {}: {error}", self.rank());
+        let mut line =
+            self.watchdog.obituary(&format!("stopped with `{error}`")).unwrap_or_else(|| format!("rank {}: {error}", self.rank()));
         if let Some(hint) = error.hint() {
             line += &format!("\nhint: {hint}");
         }
@@ -201,6 +215,32 @@ impl World {
             outcome => outcome,
         }
     }
+}
+
+/// Whether this process is one of several ranks.
+static JOINED: AtomicBool = AtomicBool::new(false);
+
+/// Whether this process has become one of several ranks, whose others meet the same errors.
+pub fn is_joined() -> bool {
+    JOINED.load(Ordering::Relaxed)
+}
+
+/// Ends this process where the sender that is returned lives longer than `limit`: MPI waits for its ranks without one.
+fn end_after(limit: Duration, rank: usize) -> Result<std::sync::mpsc::Sender<()>> {
+    let (met, meeting) = std::sync::mpsc::channel::<()>();
+    let wait = move || {
+        if meeting.recv_timeout(limit) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            let line = format!(
+                "rank {rank}: the ranks have not met within {} s: one did not start, hangs, or cannot be reached\n",
+                limit.as_secs()
+            );
+            let _ = std::io::stderr().lock().write_all(line.as_bytes());
+            // SAFETY: a plain call; whatever this process does elsewhere cannot be waited for.
+            unsafe { libc::_exit(RANK_LOST.into()) }
+        }
+    };
+    std::thread::Builder::new().name("meeting".into()).spawn(wait).map_err(Error::Io)?;
+    Ok(met)
 }
 
 #[cfg(feature = "mpi")]
@@ -242,21 +282,46 @@ pub(super) fn end(comm: &dyn Communicator, line: Option<&str>) -> ! {
 }
 
 /// A panic in any thread ends the world: the other ranks would wait for this one for ever.
-fn install_panic_hook(comm: &Arc<dyn Communicator>) {
-    let comm = Arc::downgrade(comm);
+fn install_panic_hook(comm: &Arc<dyn Communicator>, watchdog: &Watchdog) {
+    let (comm, watchdog) = (Arc::downgrade(comm), watchdog.clone());
     std::panic::set_hook(Box::new(move |panic| match comm.upgrade() {
-        Some(comm) => end(comm.as_ref(), Some(&format!("rank {} {}", comm.rank(), describe(panic)))),
-        None => eprintln!("{}", describe(panic)),
+        _ if EXPECTED.get() => {}
+        Some(comm) => {
+            let (fate, trace) = describe(panic);
+            let sentence = watchdog.obituary(&fate).unwrap_or_else(|| format!("rank {} {fate}", comm.rank()));
+            end(comm.as_ref(), Some(&(sentence + &trace)))
+        }
+        None => {
+            let (fate, trace) = describe(panic);
+            let _ = writeln!(std::io::stderr(), "{fate}{trace}");
+        }
     }));
 }
 
-fn describe(panic: &PanicHookInfo<'_>) -> String {
+thread_local! {
+    /// Whether this thread catches its panics itself and makes errors of them.
+    static EXPECTED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Calls `f`, whose panic, if it has one, does not end the world: libraries that read hostile files panic on some of them.
+///
+/// # Errors
+/// What it panicked with.
+pub fn catch_panic<T>(f: impl FnOnce() -> T) -> std::thread::Result<T> {
+    let outer = EXPECTED.replace(true);
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
+    EXPECTED.set(outer);
+    outcome
+}
+
+/// What became of a thread, and the backtrace, on lines of its own, where one was asked for.
+fn describe(panic: &PanicHookInfo<'_>) -> (String, String) {
     let payload = panic.payload();
     let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     let place = panic.location().map_or_else(String::new, |place| format!(" at {}:{}", place.file(), place.line()));
     let trace = std::backtrace::Backtrace::capture();
     let trace = if trace.status() == std::backtrace::BacktraceStatus::Captured { format!("\n{trace}") } else { String::new() };
-    format!("panicked{place}: {}{trace}", text.unwrap_or("without a message"))
+    (format!("panicked{place}: {}", text.unwrap_or("without a message")), trace)
 }
 
 #[cfg(test)]
@@ -309,8 +374,8 @@ mod tests {
             world.agree(local).unwrap_err()
         });
         assert_eq!(errors[0].to_string(), "rank 2 stopped with exit code 64");
-        assert_eq!(errors[2].to_string(), "bad 2");
-        assert_eq!(errors[3].to_string(), "bad 3");
+        assert_eq!(errors[2].to_string(), "rank 2: bad 2");
+        assert_eq!(errors[3].to_string(), "rank 2 stopped with exit code 64");
     }
 
     #[test]

@@ -158,7 +158,7 @@ mod tests {
         for &(head, tail, relation, score) in SCORES.iter().chain(extra) {
             writer.push(ScoreRow { title: "a", head, tail, relation, score }).unwrap();
         }
-        writer.finish(&path).unwrap();
+        writer.finish().unwrap();
         path
     }
 

@@ -6,14 +6,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Float32Array, StringArray, UInt32Array};
+use arrow::array::{Array, AsArray, Float32Array, StringArray, UInt32Array};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Float32Type, Schema, SchemaRef, UInt32Type};
 use arrow::record_batch::RecordBatch;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
-use crate::shards::{GroupEncoder, TableWriter, catch};
-use crate::{DataError, Error, Result};
+use crate::shards::{WholeTable, catch};
+use crate::{DataError, Result};
 
 /// Rows decoded at a time.
 const BATCH_ROWS: usize = 8_192;
@@ -133,9 +133,7 @@ impl Columns {
 
 /// Writes a score file row by row; it takes its place when finished.
 pub struct ScoreWriter {
-    folder: tempfile::TempDir,
-    table: TableWriter,
-    encoder: GroupEncoder,
+    table: WholeTable,
     titles: Vec<String>,
     heads: Vec<u32>,
     tails: Vec<u32>,
@@ -144,17 +142,13 @@ pub struct ScoreWriter {
 }
 
 impl ScoreWriter {
-    /// Begins a file that will stand in the folder of `path`.
+    /// Begins a file that will stand at `path`.
     ///
     /// # Errors
     /// The disk.
     pub fn create(path: &Path) -> Result<Self> {
-        let parent = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-        fs_err::create_dir_all(parent)?;
-        let folder = tempfile::Builder::new().prefix(".writing-").tempdir_in(parent)?;
-        let table = TableWriter::create(folder.path(), "scores".to_owned(), schema())?;
         let (titles, heads, tails, relations, scores) = Default::default();
-        Ok(Self { folder, table, encoder: GroupEncoder::new(schema())?, titles, heads, tails, relations, scores })
+        Ok(Self { table: WholeTable::create(path, schema())?, titles, heads, tails, relations, scores })
     }
 
     /// Appends a row.
@@ -172,28 +166,24 @@ impl ScoreWriter {
 
     fn flush(&mut self) -> Result<()> {
         let take = std::mem::take::<Vec<String>>;
-        let columns: Vec<ArrayRef> = vec![
+        self.table.write_group(vec![
             Arc::new(StringArray::from(take(&mut self.titles))),
             Arc::new(UInt32Array::from(std::mem::take(&mut self.heads))),
             Arc::new(UInt32Array::from(std::mem::take(&mut self.tails))),
             Arc::new(StringArray::from(take(&mut self.relations))),
             Arc::new(Float32Array::from(std::mem::take(&mut self.scores))),
-        ];
-        let batch = RecordBatch::try_new(schema(), columns).map_err(|error| Error::Bug(format!("a row group of scores: {error}")))?;
-        self.table.write_group(self.encoder.encode(batch)?)
+        ])
     }
 
-    /// Closes the file and moves it to `path`.
+    /// Closes the file and moves it to its place.
     ///
     /// # Errors
-    /// The disk; a file at `path` is then as before.
-    pub fn finish(mut self, path: &Path) -> Result<()> {
+    /// The disk; a file that was there is then as before.
+    pub fn finish(mut self) -> Result<()> {
         if !self.scores.is_empty() {
             self.flush()?;
         }
-        self.table.close()?;
-        fs_err::rename(self.folder.path().join("scores"), path)?;
-        Ok(())
+        self.table.finish()
     }
 }
 
@@ -210,7 +200,7 @@ mod tests {
     fn write(path: &Path, rows: &[ScoreRow<'_>]) {
         let mut writer = ScoreWriter::create(path).unwrap();
         rows.iter().for_each(|&row| writer.push(row).unwrap());
-        writer.finish(path).unwrap();
+        writer.finish().unwrap();
     }
 
     /// (title, head, tail, relation, bits of the score)
@@ -264,7 +254,7 @@ mod tests {
 
     #[test]
     fn foreign_files_are_read_by_their_types_or_refused_by_name() {
-        use arrow::array::{Float64Array, Int64Array};
+        use arrow::array::{ArrayRef, Float64Array, Int64Array};
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("scores.parquet");
         let columns = |head: i64, score: f64| -> Vec<(&str, ArrayRef)> {

@@ -11,7 +11,7 @@ mod training;
 use std::path::{Path, PathBuf};
 
 pub use data::{DataPlan, LabelPlan, SplitPlan, SynthPlan};
-pub use schema::{described_keys, recipe_schema};
+pub use schema::{Choice, choices, described_keys, recipe_schema};
 pub use training::{EncoderPlan, Select, StagePlan};
 
 use schemars::JsonSchema;
@@ -124,6 +124,20 @@ impl Variant {
     }
 }
 
+/// Keys of the top level that change no result.
+const FREE: [&str; 4] = ["name", "hang_limit_s", "threads", "checkpoint_mirror"];
+
+/// Keys of stages that change no result beyond rounding.
+const FREE_IN_STAGES: [&str; 7] = [
+    "tokens_per_micro_batch",
+    "checkpoint_steps",
+    "keep_checkpoints",
+    "keep_every_steps",
+    "compare_ranks_steps",
+    "non_finite",
+    "non_finite_limit",
+];
+
 impl Recipe {
     /// Reads a recipe file and lays `settings` (`key=value`) over it. Paths inside are taken relative to the current folder.
     ///
@@ -150,7 +164,10 @@ impl Recipe {
         overlay::apply_settings(&mut user, settings)?;
         let profile = overlay::profile_of(&user, origin)?;
         let system = user.get("system").and_then(toml::Value::as_str).unwrap_or("dsdocre").to_owned();
-        let defaults = Self { glre: GlreSettings::on(corpus_of(&user), profile), ..Self::defaults(profile, &system) };
+        let mut defaults = Self { glre: GlreSettings::on(corpus_of(&user), profile), ..Self::defaults(profile, &system) };
+        if system == "glre" {
+            defaults.finetune = StagePlan::glre(defaults.glre.corpus);
+        }
         let mut table = overlay::table_of(&defaults)?;
         overlay::check_keys(&user, origin)?;
         overlay::merge(&mut table, user);
@@ -234,6 +251,20 @@ impl Recipe {
         self.pretrain.check("pretrain")?;
         self.finetune.check("finetune")?;
         self.inference.check("inference")
+    }
+
+    /// The first key in which another recipe asks for another result, with both values; keys that change no result beyond rounding are passed
+    /// over, so that a run can go on with other ones.
+    ///
+    /// # Errors
+    /// Never for recipes that were read.
+    pub fn difference(&self, other: &Self) -> Result<Option<(String, String, String)>> {
+        let (own, others) = (overlay::keys_of(&overlay::table_of(self)?), overlay::keys_of(&overlay::table_of(other)?));
+        let names: std::collections::BTreeSet<&String> = own.keys().chain(others.keys()).collect();
+        let free = |name: &str| FREE.contains(&name) || FREE_IN_STAGES.contains(&name.rsplit('.').next().unwrap_or_default());
+        let differs = names.into_iter().find(|name| !free(name) && own.get(*name) != others.get(*name));
+        let told = |value: Option<&String>| value.cloned().unwrap_or_else(|| "absent".into());
+        Ok(differs.map(|name| (name.clone(), told(own.get(name)), told(others.get(name)))))
     }
 
     /// The complete recipe as TOML.

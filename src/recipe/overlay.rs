@@ -1,5 +1,7 @@
 //! Laying tables over tables: profile defaults, the user's file, `--set key=value`; and what to say about an unknown key.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use toml::{Table, Value};
 
@@ -48,6 +50,18 @@ pub(super) fn profile_of(table: &Table, origin: &str) -> Result<Profile> {
 /// A struct as a table.
 pub(super) fn table_of<T: Serialize>(value: &T) -> Result<Table> {
     Table::try_from(value).map_err(|error| Error::Bug(format!("defaults cannot be written as a table: {error}")))
+}
+
+/// All keys of a table, dotted, with their values as TOML.
+pub(super) fn keys_of(table: &Table) -> BTreeMap<String, String> {
+    let mut keys = BTreeMap::new();
+    for (name, value) in table {
+        match value {
+            Value::Table(inner) => keys.extend(keys_of(inner).into_iter().map(|(key, value)| (format!("{name}.{key}"), value))),
+            value => drop(keys.insert(name.clone(), value.to_string())),
+        }
+    }
+    keys
 }
 
 /// Refuses keys that no struct reads.
@@ -112,6 +126,18 @@ mod tests {
         assert_eq!(recipe.switches.k_pretrain, Some(30));
         assert_eq!(recipe.name, "abc");
         assert_eq!(recipe.data.synth.unwrap().distant, 7);
+    }
+
+    #[test]
+    fn recipes_are_compared_by_what_they_ask_for() {
+        let recipe = |text: &str| Recipe::parse(text, "x", &[]).unwrap();
+        let first = recipe("[pretrain]\nbatch = 4\ncheckpoint_steps = 5");
+        let same = recipe("hang_limit_s = 9\n# a comment\n[pretrain]\nbatch = 4\nnon_finite = \"skip\"");
+        assert_eq!(first.difference(&same).unwrap(), None);
+        let other = recipe("[pretrain]\nbatch = 8\n[data.synth]\ndistant = 7");
+        assert_eq!(first.difference(&other).unwrap(), Some(("data.synth.dev".into(), "absent".into(), "100".into())));
+        let other = recipe("[pretrain]\nbatch = 8");
+        assert_eq!(first.difference(&other).unwrap(), Some(("pretrain.batch".into(), "4".into(), "8".into())));
     }
 
     #[test]

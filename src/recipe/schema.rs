@@ -1,6 +1,7 @@
 //! The JSON schema of a recipe: all keys with their meaning, read off the types. It answers unknown keys, describes the systems'
 //! settings, and lies in `schemas/recipe.json` for editors.
 
+use serde::Serialize;
 use serde_json::Value;
 
 use super::Recipe;
@@ -18,6 +19,30 @@ pub fn described_keys(schema: &Value, path: &str) -> Vec<(String, String)> {
     let mut keys: Vec<(String, String)> = keys.map(|(key, value)| (key.clone(), description(value))).collect();
     keys.sort();
     keys
+}
+
+/// A word that a key takes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Choice {
+    /// The word.
+    pub word: String,
+    /// What it means.
+    pub meaning: String,
+}
+
+/// The words that the key at `path` (dotted), or each entry of its list, is one of; empty where it takes anything else.
+pub fn choices(schema: &Value, path: &str) -> Vec<Choice> {
+    let node = path.split('.').try_fold(schema, |node, part| table(schema, node).get("properties")?.get(part));
+    let Some(node) = node else { return Vec::new() };
+    let words = |node: &Value| {
+        let single = |value: &Value| {
+            let word = value.get("const").and_then(Value::as_str)?;
+            Some(Choice { word: word.to_owned(), meaning: description(value) })
+        };
+        let alternatives = table(schema, node).get("oneOf").and_then(Value::as_array).into_iter().flatten();
+        alternatives.filter_map(single).collect::<Vec<_>>()
+    };
+    node.get("items").map_or_else(|| words(node), words)
 }
 
 fn description(value: &Value) -> String {

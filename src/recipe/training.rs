@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::systems::Profile;
+use crate::systems::glre::Corpus;
 use crate::{Error, Result};
 
 /// The text encoder.
@@ -178,16 +179,7 @@ impl StagePlan {
             "docre-ii" if code => Self { batch: 20, epochs: 102.0, weight_decay: 1e-4, select: Select::IgnF1, ..atlop },
             "docre-ii" => Self { batch: 8, weight_decay: 1e-4, ..atlop },
             "hin" => Self { learning_rate: 1e-4, batch: 12, patience: 20, ..adam },
-            "glre" => Self {
-                learning_rate: 1e-5,
-                head_rate: 50.0,
-                batch: 8,
-                amsgrad: true,
-                clip: 10.0,
-                first_evaluation_epoch: 10.0,
-                patience: 10,
-                ..adam
-            },
+            "glre" => Self::glre(Corpus::Docred),
             "bert-re" | "bert-ts" => Self { learning_rate: 1e-5, batch: 30, ..adam },
             "cnn" | "lstm" | "bilstm" | "context-aware" => {
                 Self { learning_rate: 1e-3, batch: 40, evaluate_epochs: 5, select: Select::IgnF1, ..adam }
@@ -195,6 +187,27 @@ impl StagePlan {
             // Chosen by the F1 of evidence sentences.
             "lstm-sp" => Self { learning_rate: 1e-3, batch: 40, evaluate_epochs: 5, ..adam },
             _ => Self { learning_rate: 1e-5, batch: if code { 6 } else { 4 }, epochs: 30.0, ..Self::base() },
+        }
+    }
+
+    /// Fine-tuning of GLRE on a corpus (SPEC §5.4). On CDR the encoder is frozen, so that its rate means nothing.
+    pub fn glre(corpus: Corpus) -> Self {
+        let docred = Self {
+            optimizer: "adam".into(),
+            epsilon: 1e-8,
+            epochs: 200.0,
+            learning_rate: 1e-5,
+            head_rate: 50.0,
+            batch: 8,
+            amsgrad: true,
+            clip: 10.0,
+            first_evaluation_epoch: 10.0,
+            patience: 10,
+            ..Self::base()
+        };
+        match corpus {
+            Corpus::Docred => docred,
+            Corpus::Cdr => Self { batch: 16, weight_decay: 1e-4, first_evaluation_epoch: 0.0, patience: 20, ..docred },
         }
     }
 
@@ -230,6 +243,17 @@ impl StagePlan {
             let (key, value) = if self.steps.is_some() { ("steps", "0".into()) } else { ("epochs", self.epochs.to_string()) };
             return bad(key, value, "more than 0");
         }
+        if self.steps.is_none() && self.steps_per_epoch == 0 {
+            return bad("steps_per_epoch", "0".into(), "at least 1");
+        }
+        if !(self.epsilon.is_finite() && self.epsilon > 0.0) {
+            return bad("epsilon", self.epsilon.to_string(), "a positive number");
+        }
+        for (key, value) in [("weight_decay", self.weight_decay), ("head_rate", self.head_rate), ("clip", self.clip)] {
+            if !(value.is_finite() && value >= 0.0) {
+                return bad(key, value.to_string(), "0 or more");
+            }
+        }
         if !(0.0..=1.0).contains(&self.warmup) {
             return bad("warmup", self.warmup.to_string(), "between 0 and 1");
         }
@@ -242,8 +266,11 @@ impl StagePlan {
         if !["adam", "adamw"].contains(&self.optimizer.as_str()) {
             return bad("optimizer", format!("\"{}\"", self.optimizer), "\"adam\" or \"adamw\"");
         }
-        if self.tokens_per_micro_batch == 0 || self.keep_checkpoints == 0 {
-            return bad("tokens_per_micro_batch / keep_checkpoints", "0".into(), "at least 1");
+        if self.tokens_per_micro_batch == 0 {
+            return bad("tokens_per_micro_batch", "0".into(), "at least 1");
+        }
+        if self.keep_checkpoints == 0 {
+            return bad("keep_checkpoints", "0".into(), "at least 1");
         }
         Ok(())
     }
@@ -252,6 +279,14 @@ impl StagePlan {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn glre_has_a_schedule_for_each_corpus() {
+        let plan = |text: &str| crate::recipe::Recipe::parse(text, "x", &[]).unwrap().finetune;
+        let (docred, cdr) = (plan("system = \"glre\""), plan("system = \"glre\"\n[glre]\ncorpus = \"cdr\"\n[finetune]\nclip = 5.0"));
+        assert_eq!((docred.batch, docred.weight_decay, docred.patience, docred.first_evaluation_epoch), (8, 0.0, 10, 10.0));
+        assert_eq!((cdr.batch, cdr.weight_decay, cdr.patience, cdr.first_evaluation_epoch, cdr.clip), (16, 1e-4, 20, 0.0, 5.0));
+    }
 
     #[test]
     fn the_rate_rises_then_falls() {

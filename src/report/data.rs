@@ -34,6 +34,8 @@ pub struct ReportData {
     pub confusion: Vec<Confused>,
     /// Names of relations for people, by identifier.
     pub relation_names: std::collections::BTreeMap<String, String>,
+    /// What the ranker makes of the distant labels of each relation, the least kept share first.
+    pub relation_labels: Vec<RelationLabels>,
     /// Labels dropped as noise.
     pub dropped: Vec<DroppedLabel>,
     /// Time of each stage.
@@ -117,6 +119,32 @@ pub struct LossCurve {
     pub task: String,
     /// Points (step, loss).
     pub points: Vec<(f64, f64)>,
+}
+
+/// Distant labels of one relation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RelationLabels {
+    /// Identifier.
+    pub relation: String,
+    /// Name.
+    pub name: String,
+    /// Its labels.
+    pub labels: usize,
+    /// Those that pre-training keeps.
+    pub kept: usize,
+    /// Labels that are true, where that is known.
+    #[serde(rename = "true")]
+    pub truths: Option<usize>,
+    /// True labels that are kept, likewise.
+    pub kept_true: Option<usize>,
+}
+
+impl RelationLabels {
+    /// The share that is kept.
+    pub fn share(&self) -> f64 {
+        self.kept as f64 / self.labels.max(1) as f64
+    }
 }
 
 /// A distant label that the ranker dropped.

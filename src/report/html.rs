@@ -7,7 +7,7 @@ use minijinja::{Environment, Value, context};
 
 use super::chart::{Axes, bars, lines, style};
 use super::plots::{Plot, plots};
-use super::{ReportData, Series};
+use super::{RelationLabels, ReportData, Series};
 use crate::eval::{RecallAt, Scores, write_atomic};
 use crate::{Error, Result};
 
@@ -33,6 +33,8 @@ pub fn render(data: &ReportData) -> Result<String> {
         data => Value::from(Serde(&shown)),
         left_out_dropped => data.dropped.len() - shown.dropped.len(),
         left_out_relations => relations(data) - relations(&shown),
+        left_out_labels => data.relation_labels.len() - shown.relation_labels.len(),
+        labels => shown.relation_labels.iter().map(shares).collect::<Vec<_>>(),
         tiles => tiles(data),
         keeps => data.ranker.iter().map(|at| at.keep.to_string()).collect::<Vec<_>>(),
         charts => charts(data),
@@ -80,10 +82,21 @@ fn as_bug(error: &minijinja::Error) -> Error {
 fn cut(data: &ReportData) -> ReportData {
     let mut shown = ReportData { losses: Vec::new(), curve: Vec::new(), learning: Vec::new(), confusion: Vec::new(), ..data.clone() };
     shown.dropped.truncate(MOST_ROWS);
+    shown.relation_labels.truncate(MOST_ROWS);
     if let Some(breakdown) = &mut shown.breakdown {
         breakdown.relations.truncate(MOST_ROWS);
     }
     shown
+}
+
+/// Shares of a relation's labels: kept of all, true of all, true of the kept.
+fn shares(relation: &RelationLabels) -> Value {
+    let share = |count: usize, of: usize| count as f64 / of.max(1) as f64;
+    context! {
+        kept => relation.share(),
+        truths => relation.truths.map(|count| share(count, relation.labels)),
+        kept_true => relation.kept_true.map(|count| share(count, relation.kept)),
+    }
 }
 
 fn relations(data: &ReportData) -> usize {

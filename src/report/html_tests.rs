@@ -27,6 +27,11 @@ fn losses() -> Vec<LossCurve> {
     curves
 }
 
+fn labels(number: usize) -> RelationLabels {
+    let count = (number % 2 == 0).then_some(30);
+    RelationLabels { relation: format!("P{number}"), name: "twin town".into(), labels: 80, kept: 40, truths: count, kept_true: count }
+}
+
 fn dropped(number: usize) -> DroppedLabel {
     let part = |text: &str, role| TextPart { text: text.into(), role };
     DroppedLabel {
@@ -146,6 +151,7 @@ fn sample() -> ReportData {
         curve: (1..=100).map(point).collect(),
         breakdown: Some(breakdown()),
         relation_names: [("P17", "country"), ("P18", "image of a <thing>")].map(|(id, name)| (id.into(), name.into())).into(),
+        relation_labels: (0..43).map(labels).collect(),
         dropped: (0..60).map(dropped).collect(),
         times: vec![
             time("rank", 42.0, Some(900), 180.4),
@@ -182,6 +188,10 @@ fn full_page() {
         assert!(page.contains(expected), "{expected} is missing");
     }
     assert!(page.contains("40 shown, 20 more left out.") && page.contains("40 shown, 17 more left out."));
+    assert!(
+        page.contains("40 shown, 3 more left out.") && page.contains("<td class=\"n\">37.50</td><td class=\"n\">75.00</td>"),
+        "shares of labels"
+    );
     assert_eq!(page.matches("<figure").count(), 4 + 4 + 8);
     assert!(!page.contains("http:") && !page.contains("https:") && !page.contains("<script"), "the page needs no network");
     if let Some(path) = std::env::var_os("DOCRE_REPORT_SAMPLE") {

@@ -14,7 +14,8 @@ mod png;
 mod tensorboard;
 
 pub use data::{
-    DroppedLabel, Entry, LossCurve, ReferenceRow, ReportData, ScoreRow, Series, StageTime, TextPart, TextRole, sentences_of_pair,
+    DroppedLabel, Entry, LossCurve, ReferenceRow, RelationLabels, ReportData, ScoreRow, Series, StageTime, TextPart, TextRole,
+    sentences_of_pair,
 };
 pub use evaluation::EvaluationPage;
 pub use html::{render, write_report};

@@ -3,7 +3,7 @@
 //! It holds everything that a [`Document`] does, but for where it was read. Not for: training, which takes shards of encoded documents.
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, ListArray, StringArray, StructArray, UInt32Array};
@@ -11,13 +11,11 @@ use arrow::buffer::NullBuffer;
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
-use tempfile::TempDir;
 
 use super::columns::{list, nullable_list, u32s};
-use super::groups::GroupEncoder;
 use super::reader::TableReader;
 use super::schema;
-use super::writer::TableWriter;
+use super::writer::WholeTable;
 use crate::corpus::check::{Check, PLAIN_FIELDS, Repeats, Unchecked, UncheckedEntity, UncheckedFact, UncheckedMention, UncheckedPair};
 use crate::corpus::{Candidate, Document, Entity, Fact, Mention, title_key};
 use crate::{Error, Result};
@@ -28,17 +26,10 @@ const GROUP_ROWS: usize = 1_024;
 /// Streams documents into a table, which appears with [`DocumentTableWriter::finish`].
 #[derive(Debug)]
 pub struct DocumentTableWriter {
-    target: PathBuf,
-    /// The table under construction, beside its place.
-    folder: TempDir,
-    table: TableWriter,
-    encoder: GroupEncoder,
+    table: WholeTable,
     group: Vec<Document>,
     documents: usize,
 }
-
-/// Name of the table while it is being made.
-const PARTIAL: &str = "documents.parquet";
 
 impl DocumentTableWriter {
     /// Starts a table. Missing folders are made.
@@ -46,12 +37,7 @@ impl DocumentTableWriter {
     /// # Errors
     /// I/O errors.
     pub fn create(path: &Path) -> Result<Self> {
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        fs_err::create_dir_all(parent)?;
-        let folder = tempfile::Builder::new().prefix(".unfinished-").tempdir_in(parent)?;
-        let table = TableWriter::create(folder.path(), PARTIAL.to_owned(), schema::document_schema())?;
-        let encoder = GroupEncoder::new(schema::document_schema())?;
-        Ok(Self { target: path.to_owned(), folder, table, encoder, group: Vec::new(), documents: 0 })
+        Ok(Self { table: WholeTable::create(path, schema::document_schema())?, group: Vec::new(), documents: 0 })
     }
 
     /// Adds a document.
@@ -65,9 +51,9 @@ impl DocumentTableWriter {
     }
 
     fn flush(&mut self) -> Result<()> {
-        let batch = to_batch(&self.group).map_err(|error| Error::Bug(format!("building a table of documents: {error}")))?;
+        let columns = columns_of(&self.group).map_err(|error| Error::Bug(format!("building a table of documents: {error}")))?;
         self.group.clear();
-        self.table.write_group(self.encoder.encode(batch)?)
+        self.table.write_group(columns)
     }
 
     /// Gives the table its name; returns the number of documents.
@@ -78,8 +64,7 @@ impl DocumentTableWriter {
         if !self.group.is_empty() {
             self.flush()?;
         }
-        self.table.close()?;
-        fs_err::rename(self.folder.path().join(PARTIAL), &self.target)?;
+        self.table.finish()?;
         Ok(self.documents)
     }
 }
@@ -116,17 +101,16 @@ fn texts<'a>(values: impl Iterator<Item = &'a String>) -> ArrayRef {
     Arc::new(StringArray::from_iter_values(values))
 }
 
-fn to_batch(documents: &[Document]) -> Result<RecordBatch, ArrowError> {
+fn columns_of(documents: &[Document]) -> Result<Vec<ArrayRef>, ArrowError> {
     let sentences: Vec<&Vec<String>> = documents.iter().flat_map(|document| &document.sentences).collect();
     let words = list(sentences.iter().map(|words| words.len()), texts(sentences.iter().copied().flatten()))?;
-    let columns = vec![
+    Ok(vec![
         texts(documents.iter().map(|document| &document.title)),
         list(documents.iter().map(|document| document.sentences.len()), words)?,
         entities(documents)?,
         facts(documents)?,
         candidates(documents)?,
-    ];
-    RecordBatch::try_new(schema::document_schema(), columns)
+    ])
 }
 
 fn entities(documents: &[Document]) -> Result<ArrayRef, ArrowError> {
@@ -356,7 +340,7 @@ mod tests {
 
     #[test]
     fn real_documents_survive() {
-        let Some(shared) = std::env::var_os("DOCRE_SHARED").map(PathBuf::from) else {
+        let Some(shared) = std::env::var_os("DOCRE_SHARED").map(std::path::PathBuf::from) else {
             println!("skipped: DOCRE_SHARED is not set");
             return;
         };

@@ -36,7 +36,7 @@ pub(super) fn properties() -> WriterProperties {
 
 /// An encoded row group that waits for its place in a file.
 #[derive(Debug)]
-pub(crate) struct RowGroup {
+pub(super) struct RowGroup {
     pub(super) rows: usize,
     /// The bytes of each column chunk, and what the footer says about it.
     pub(super) columns: Vec<(Bytes, ColumnCloseResult)>,
@@ -44,7 +44,7 @@ pub(crate) struct RowGroup {
 
 /// Encodes batches of one schema; for one thread at a time.
 #[derive(Debug)]
-pub(crate) struct GroupEncoder {
+pub(super) struct GroupEncoder {
     schema: SchemaRef,
     factory: ArrowRowGroupWriterFactory,
     chunks: Arc<OpenChunks>,
@@ -52,12 +52,12 @@ pub(crate) struct GroupEncoder {
 
 impl GroupEncoder {
     /// Errors: an internal error for a schema that Parquet does not have.
-    pub(crate) fn new(schema: SchemaRef) -> crate::Result<Self> {
+    pub(super) fn new(schema: SchemaRef) -> crate::Result<Self> {
         Self::try_new(schema).map_err(|error| Error::Bug(format!("encoding a table: {error}")))
     }
 
     /// Encodes a batch as one row group. In memory that fails only where this program is wrong.
-    pub(crate) fn encode(&mut self, batch: RecordBatch) -> crate::Result<RowGroup> {
+    pub(super) fn encode(&mut self, batch: RecordBatch) -> crate::Result<RowGroup> {
         self.encode_joined(vec![batch])
     }
 

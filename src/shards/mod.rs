@@ -30,4 +30,4 @@ pub use reader::{ReadOptions, ShardReader};
 pub use rewrite::rewrite_with_scores;
 pub use store::{DocumentStore, StoreOptions};
 pub use writer::WriteOptions;
-pub(crate) use {groups::GroupEncoder, reader::catch, writer::TableWriter};
+pub(crate) use {reader::catch, writer::WholeTable};

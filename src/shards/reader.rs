@@ -3,7 +3,6 @@
 //! Whatever a file holds, the answer is rows that pass [`validate`] or a [`DataError`](crate::DataError) that names the shard and the row
 //! group: Parquet errors and panics inside the decoder are both caught.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use arrow::compute::concat_batches;
@@ -16,6 +15,7 @@ use super::validate::{self, Limits};
 use super::writer::read_error;
 use super::{FileEntry, Manifest, files};
 use crate::Result;
+use crate::dist::catch_panic;
 use crate::text::EncodedDocument;
 
 /// Row groups with more rows are refused: no writer of this format makes them, and their size would be asked of the memory.
@@ -161,7 +161,7 @@ impl TableReader {
 
 /// Runs `work`, turning a panic into an error.
 pub(crate) fn catch<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+    catch_panic(work).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
         Err(format!("the decoder failed: {}", text.unwrap_or("no reason given")))
     })

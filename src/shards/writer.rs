@@ -4,12 +4,15 @@
 //! at the end, so shards carry a temporary name until [`ShardWriter::finish`].
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use parquet::arrow::ArrowWriter;
 use parquet::errors::ParquetError;
 use parquet::file::writer::SerializedFileWriter;
+use tempfile::TempDir;
 
 use super::files::HashingFile;
 use super::groups::{self, GroupEncoder, RowGroup};
@@ -208,7 +211,7 @@ pub(super) fn write_documents(
 }
 
 /// Writes one Parquet file, row group after row group.
-pub(crate) struct TableWriter {
+pub(super) struct TableWriter {
     path: PathBuf,
     file: String,
     writer: SerializedFileWriter<HashingFile>,
@@ -224,7 +227,7 @@ impl std::fmt::Debug for TableWriter {
 
 impl TableWriter {
     /// Creates `folder/file`.
-    pub(crate) fn create(folder: &Path, file: String, schema: SchemaRef) -> Result<Self> {
+    pub(super) fn create(folder: &Path, file: String, schema: SchemaRef) -> Result<Self> {
         let path = folder.join(&file);
         let output = HashingFile::create(&path)?;
         let writer = ArrowWriter::try_new(output, schema, Some(groups::properties())).and_then(ArrowWriter::into_serialized_writer);
@@ -233,7 +236,7 @@ impl TableWriter {
     }
 
     /// Appends a row group.
-    pub(crate) fn write_group(&mut self, group: RowGroup) -> Result<()> {
+    pub(super) fn write_group(&mut self, group: RowGroup) -> Result<()> {
         append(&mut self.writer, group.columns).map_err(|error| write_error(&self.path, error))?;
         self.rows += group.rows;
         self.row_groups += 1;
@@ -241,11 +244,50 @@ impl TableWriter {
     }
 
     /// Closes the file and describes it.
-    pub(crate) fn close(mut self) -> Result<FileEntry> {
+    pub(super) fn close(mut self) -> Result<FileEntry> {
         // Writes the footer and what is buffered. `into_inner` would do so too, but turns an error of the disk into text.
         self.writer.finish().map_err(|error| write_error(&self.path, error))?;
         let (bytes, blake3) = self.writer.inner_mut().seal()?;
         Ok(FileEntry { file: self.file, rows: self.rows, row_groups: self.row_groups, bytes, blake3 })
+    }
+}
+
+/// A Parquet file that appears whole or not at all: it is written in a folder beside its place, and moved there when finished.
+#[derive(Debug)]
+pub(crate) struct WholeTable {
+    target: PathBuf,
+    folder: TempDir,
+    schema: SchemaRef,
+    table: TableWriter,
+    encoder: GroupEncoder,
+}
+
+impl WholeTable {
+    /// Name of the table while it is being made.
+    const PARTIAL: &str = "table.parquet";
+
+    /// Starts a table that will stand at `target`; missing folders are made.
+    pub(crate) fn create(target: &Path, schema: SchemaRef) -> Result<Self> {
+        let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs_err::create_dir_all(parent)?;
+        let folder = tempfile::Builder::new().prefix(".unfinished-").tempdir_in(parent)?;
+        let table = TableWriter::create(folder.path(), Self::PARTIAL.to_owned(), Arc::clone(&schema))?;
+        let encoder = GroupEncoder::new(Arc::clone(&schema))?;
+        Ok(Self { target: target.to_owned(), folder, schema, table, encoder })
+    }
+
+    /// Appends a row group of these columns, in the order of the schema.
+    pub(crate) fn write_group(&mut self, columns: Vec<ArrayRef>) -> Result<()> {
+        let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns);
+        let batch = batch.map_err(|error| Error::Bug(format!("a row group of {}: {error}", self.target.display())))?;
+        self.table.write_group(self.encoder.encode(batch)?)
+    }
+
+    /// Closes the table and moves it to its place; what was there before an error stays.
+    pub(crate) fn finish(self) -> Result<()> {
+        self.table.close()?;
+        fs_err::rename(self.folder.path().join(Self::PARTIAL), &self.target)?;
+        Ok(())
     }
 }
 

@@ -14,7 +14,7 @@ use crate::systems::dsdocre::Switches;
 use crate::{Error, Result};
 
 /// The global batch of a step.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StepContents {
     /// The stage.
     pub stage: String,
@@ -27,7 +27,7 @@ pub struct StepContents {
 }
 
 /// An item of a batch.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum StepItem {
     /// A document.
@@ -58,6 +58,24 @@ pub enum StepItem {
     },
 }
 
+impl StepItem {
+    /// Rows of the shards that are read.
+    pub fn rows(&self) -> &[usize] {
+        match self {
+            Self::Document { row, .. } => std::slice::from_ref(row),
+            Self::Pair { rows, .. } => rows,
+        }
+    }
+
+    /// Titles of the documents that are read.
+    pub fn titles(&self) -> &[String] {
+        match self {
+            Self::Document { title, .. } => std::slice::from_ref(title),
+            Self::Pair { titles, .. } => titles,
+        }
+    }
+}
+
 impl fmt::Display for StepContents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "step {}", self.step)?;
@@ -80,39 +98,51 @@ impl fmt::Display for StepItem {
     }
 }
 
-/// Titles (and, in pre-training, what is asked about them) of the global batch of `step`, from 1.
+/// Titles (and, in pre-training, what is asked about them) of the global batches of `steps`, from 1, in a run of the whole pipeline or in
+/// the folder `shards`.
 ///
 /// # Errors
-/// A run folder without the stage's shards; an unknown stage.
-pub fn describe_batch(recipe: &Recipe, run: &Path, stage: &str, step: u64) -> Result<StepContents> {
+/// A folder without the stage's shards; an unknown stage.
+pub fn describe_batches(recipe: &Recipe, run: &Path, shards: Option<&Path>, stage: &str, steps: &[u64]) -> Result<Vec<StepContents>> {
     let open = |role: Role, scored: bool| {
         let kind = if scored { "scored" } else { "shards" };
-        DocumentStore::open(&run.join("data").join(kind).join(role.name()), StoreOptions::default())
+        let folder = shards.map_or_else(|| run.join("data").join(kind).join(role.name()), Path::to_owned);
+        DocumentStore::open(&folder, StoreOptions::default())
     };
-    let (epoch, items) = match stage {
-        "pretrain" => (None, pretrain(recipe, &open(Role::Distant, true)?, step)?),
-        "rank" => epochwise(&open(Role::Human, false)?, recipe.seed, recipe.rank.batch, step)?,
-        "finetune" => epochwise(&open(Role::Human, false)?, recipe.seed, recipe.finetune.batch, step)?,
+    let contents = |(step, (epoch, items))| StepContents { stage: stage.to_owned(), step, epoch, items };
+    let described = match stage {
+        "pretrain" => pretrain(recipe, &open(Role::Distant, true)?, steps)?,
+        "rank" => epochwise(&open(Role::Human, false)?, recipe.seed, recipe.rank.batch, steps)?,
+        other if other.starts_with("finetune") => {
+            // The second stage of DocRE-II has a schedule of its own.
+            let second = recipe.system == "docre-ii" && !other.ends_with("-base");
+            let batch = if second { recipe.inference.batch } else { recipe.finetune.batch };
+            epochwise(&open(Role::Human, false)?, recipe.seed, batch, steps)?
+        }
         other => return Err(Error::recipe(format!("there is no stage `{other}`")).with_hint("one of rank, pretrain, finetune")),
     };
-    Ok(StepContents { stage: stage.to_owned(), step, epoch, items })
+    Ok(steps.iter().copied().zip(described).map(contents).collect())
 }
 
-fn epochwise(store: &DocumentStore, seed: u64, batch: usize, step: u64) -> Result<(Option<u64>, Vec<StepItem>)> {
+/// Epoch, from 1, and items of a step.
+type Described = (Option<u64>, Vec<StepItem>);
+
+fn epochwise(store: &DocumentStore, seed: u64, batch: usize, steps: &[u64]) -> Result<Vec<Described>> {
     let rows: Vec<usize> = (0..store.len()).filter(|&row| !store.get(row).facts.is_empty()).collect();
     let order = BatchOrder::new(rows.len(), seed, batch, false)?;
     let item = |item: BatchItem| {
         let row = rows[item.row];
         StepItem::Document { item: item.item, row, title: store.title(row).to_owned() }
     };
-    Ok((Some(order.epoch(step - 1) + 1), order.items(step - 1).into_iter().map(item).collect()))
+    let step = |step: u64| (Some(order.epoch(step) + 1), order.items(step).into_iter().map(item).collect());
+    Ok(steps.iter().map(|from_one| step(from_one - 1)).collect())
 }
 
-fn pretrain(recipe: &Recipe, store: &DocumentStore, step: u64) -> Result<Vec<StepItem>> {
+fn pretrain(recipe: &Recipe, store: &DocumentStore, steps: &[u64]) -> Result<Vec<Described>> {
     let facts = store.fact_index()?;
     let switches: &Switches = &recipe.switches;
     let sampler = sampler(store, &facts, switches)?;
-    let pair = |index| {
+    let pair = |step: u64, index| {
         let item = sampler.sample(recipe.seed, step - 1, index);
         StepItem::Pair {
             item: index,
@@ -124,5 +154,5 @@ fn pretrain(recipe: &Recipe, store: &DocumentStore, step: u64) -> Result<Vec<Ste
             alignment: item.alignment.iter().flatten().count(),
         }
     };
-    Ok((0..recipe.pretrain.batch as u64).map(pair).collect())
+    Ok(steps.iter().map(|&step| (None, (0..recipe.pretrain.batch as u64).map(|index| pair(step, index)).collect())).collect())
 }

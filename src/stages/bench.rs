@@ -275,7 +275,7 @@ impl Bench<'_> {
         let run = RunFolder::shared(folder);
         let context = StageContext { stage: name, world: &self.session.world, run: &run, signals: &self.session.signals };
         let plan = if name == "pretrain" { self.recipe.pretrain.clone() } else { self.recipe.finetune.clone() };
-        let settings = TrainerSettings { plan, total_steps: WARM_UP + STEPS, boundary_steps: 0, precision: self.precision };
+        let settings = TrainerSettings { plan, total_steps: WARM_UP + STEPS, boundary_steps: 0, precision: self.precision, seed: 1 };
         let mut trainer = Trainer::new(objective, settings, &self.session.world, TrainerState::default())?;
         let (mut documents, mut tokens, mut started) = (0.0, 0.0, Instant::now());
         for step in 0..WARM_UP + STEPS {

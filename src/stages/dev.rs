@@ -56,7 +56,8 @@ impl<M: Model, J: Judge> Boundary for DevBoundary<'_, M, J> {
             state.best = Some((judged.score, state.step));
             state.threshold = judged.threshold;
         }
-        let since_best = state.curve.iter().rev().take_while(|(_, score)| state.best.is_some_and(|(best, _)| *score < best)).count();
+        let best_epoch = state.best.map_or(0.0, |(_, step)| step as f64 / self.steps_per_epoch as f64);
+        let since_best = state.curve.iter().rev().take_while(|(epoch, _)| *epoch > best_epoch).count();
         state.finished |= self.plan.patience > 0 && since_best >= self.plan.patience;
         let (mark, Judged { name, score, said, .. }) = (if better { ", the best so far" } else { "" }, judged);
         progress.note(&format!("epoch {epoch:.0}: dev {name} {:.2}{mark} ({said})", 100.0 * score));

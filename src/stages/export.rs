@@ -12,11 +12,11 @@ use crate::systems::dsdocre::Part;
 use crate::train::Checkpoint;
 use crate::{Error, Result};
 
-/// Exports a checkpoint of any stage; the ranker that a fine-tuned model needs goes into `ranker/`.
+/// Exports a checkpoint of any stage; the ranker that a fine-tuned model needs (`named`, or where the checkpoint says) goes into `ranker/`.
 ///
 /// # Errors
-/// A damaged checkpoint, an output folder that is there already, the disk.
-pub fn export(checkpoint: &Path, output: &Path) -> Result<()> {
+/// A damaged checkpoint, a ranker that is not there, an output folder that is there already, the disk.
+pub fn export(checkpoint: &Path, named: Option<&Path>, output: &Path) -> Result<()> {
     if output.exists() {
         return Err(Error::recipe(format!("{} is there already", output.display())).with_hint("name a new folder"));
     }
@@ -36,6 +36,11 @@ pub fn export(checkpoint: &Path, output: &Path) -> Result<()> {
         usage: "docre-pretrain predict --checkpoint . --input documents.json --output result.json".into(),
         ..ModelCard::default()
     };
+    // Asked for first, so that nothing is left of an export that cannot be whole.
+    let ranker = description.ranker.as_ref().map(|recorded| ranker_of(checkpoint, named, recorded)).transpose()?;
+    if let Some(ranker) = &ranker {
+        LoadedModel::open(ranker, Part::Ranker, Device::Cpu)?;
+    }
     let readme = vec![("README.md".into(), card.to_markdown().into_bytes())];
     let evidence = matches!(description.settings, Settings::Evidence(_));
     match part {
@@ -43,8 +48,5 @@ pub fn export(checkpoint: &Path, output: &Path) -> Result<()> {
         Part::Finetuner => LoadedExtractor::open(checkpoint, Device::Cpu)?.save(output, &state, Vec::new(), readme)?,
         _ => LoadedModel::open(checkpoint, part, Device::Cpu)?.save(output, &state, Vec::new(), readme)?,
     }
-    match &description.ranker {
-        Some(recorded) => export(&ranker_of(checkpoint, None, recorded)?, &output.join("ranker")),
-        None => Ok(()),
-    }
+    ranker.map_or(Ok(()), |ranker| export(&ranker, None, &output.join("ranker")))
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::dev::{DevBoundary, Judge, Judged};
 use super::evaluate::gold_of;
 use super::evidence::train_evidence;
-use super::model::{EncoderStart, LoadedExtractor, NewModel, check_system};
+use super::model::{Description, EncoderStart, LoadedExtractor, NewModel, check_system};
 use super::predict::{Decider, DocumentScores, PREDICT_TOKENS, Predictor};
 use super::session::Session;
 use super::training::{SaveOnly, StageRun, StageStart, total_steps};
@@ -19,7 +19,7 @@ use crate::systems::dsdocre::Part;
 use crate::systems::{DecisionRule, Extraction, ExtractionSource, Extractor, Settings};
 use crate::text::EncodedDocument;
 use crate::train::{Checkpoint, RunFolder};
-use crate::{Error, Result};
+use crate::{DataError, Error, Result};
 
 /// What is fine-tuned on what.
 #[derive(Clone)]
@@ -80,8 +80,9 @@ pub fn finetune(task: &FinetuneTask, session: &Session, run: &RunFolder) -> Resu
     let save = SaveOnly::new(&loaded, run, task.stage, plan);
     let mut boundary = DevBoundary { save, judge, plan, steps_per_epoch };
     let boundary_steps = steps_per_epoch * plan.evaluate_epochs as u64;
-    let stage = StageRun { session, run, plan, total_steps, boundary_steps, start };
-    let checkpoint = stage.train(&Extraction(&*loaded.model), &source, &loaded, &mut boundary)?;
+    let stage = StageRun { session, run, plan, total_steps, boundary_steps, seed: task.seed, start };
+    let checkpoint = stage.train(&Extraction(&*loaded.model), &source, &loaded, &mut boundary);
+    let checkpoint = checkpoint.map_err(|error| error.in_file(task.train))?;
     Ok(FinetuneOutcome { checkpoint })
 }
 
@@ -124,8 +125,35 @@ pub fn check_shards(task: &FinetuneTask, store: &DocumentStore, dev: &DocumentSt
         let message = format!("{} and {} have different relations", task.train.display(), task.dev.display());
         return Err(Error::recipe(message).with_hint("prepare both with the same --relations"));
     }
+    dev.manifest().check_tokenizer(task.dev, &store.tokenizer()?)?;
+    if let Some(ranker) = task.ranker {
+        check_ranker(ranker, &[(task.train, store), (task.dev, dev)])?;
+    }
+    if (0..dev.len()).all(|row| !dev.get(row).labelled) {
+        let error = Error::recipe(format!("{}: no document carries labels to choose the epoch by", task.dev.display()));
+        return Err(error.with_hint("name annotated documents with --dev (data.dev in a recipe)"));
+    }
     if (0..store.len()).all(|row| store.get(row).facts.is_empty()) {
-        return Err(Error::recipe(format!("{}: no document has a label to fine-tune on", task.train.display())));
+        let error = Error::recipe(format!("{}: no document has a label to fine-tune on", task.train.display()));
+        return Err(error.with_hint("name annotated documents with --train (data.human in a recipe)"));
+    }
+    Ok(())
+}
+
+/// Refuses a ranker that is none, or not the one that scored the shards: the model would be trained on other pairs than it predicts for.
+fn check_ranker(ranker: &Path, shards: &[(&Path, &DocumentStore)]) -> Result<()> {
+    let checkpoint = Checkpoint::open(ranker)?;
+    let description: Description = checkpoint.description()?;
+    if description.part != Part::Ranker {
+        let problem = format!("holds a {:?}, but a {:?} is needed", description.part, Part::Ranker);
+        return Err(DataError::new(ranker, problem).hint("name the checkpoint that `score` used").into());
+    }
+    let identity = checkpoint.identity()?;
+    for (path, store) in shards {
+        if store.manifest().scored.as_ref().is_some_and(|scored| scored.checkpoint != identity) {
+            let error = Error::recipe(format!("{}: the pairs were scored by another ranker than {}", path.display(), ranker.display()));
+            return Err(error.with_hint("name the ranker that scored both, or score them with this one"));
+        }
     }
     Ok(())
 }

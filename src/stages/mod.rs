@@ -4,6 +4,7 @@
 
 mod batches;
 mod bench;
+mod blame;
 mod check;
 mod convert;
 mod cost;
@@ -11,10 +12,13 @@ mod data;
 mod dev;
 mod evaluate;
 mod evidence;
+mod explain;
 mod export;
 mod finetune;
 mod input;
+mod ledger;
 mod model;
+mod parting;
 mod plan;
 mod predict;
 mod pretrain;
@@ -29,8 +33,9 @@ mod training;
 mod verify;
 mod why;
 
-pub use batches::{StepContents, StepItem, describe_batch};
+pub use batches::{StepContents, StepItem, describe_batches};
 pub use bench::{BenchOptions, SystemRow, SystemTable, SystemsBench, bench, compare_systems, enter, not_learnt};
+pub use blame::{Blame, Repeated, Spike, blame};
 pub use check::survey_files;
 pub use convert::{ConvertReport, Form, convert};
 pub use data::{PrepareJob, Role, RunData, prepare_data, relations_in};
@@ -38,11 +43,14 @@ pub use evaluate::{EvaluateTask, Evaluation, GoldFormat, evaluate, gold_of};
 pub use evidence::{
     EvidenceThreshold, ScoredSentence, add_evidence, best_threshold, evidence, f1_at, fill as fill_evidence, rank_sentences, sentences_of,
 };
+pub use explain::{KeyDescription, explain};
 pub use export::export;
 pub use finetune::{FinetuneOutcome, FinetuneTask, finetune};
 pub use input::Input;
+pub use ledger::{Ledger, LedgerSource, ledger, write_ledger};
 pub use model::{Description, EncoderStart, LoadedModel};
-pub use plan::{PlanOptions, RunEstimate, StageEstimate, plan};
+pub use parting::{Parting, StageParting, parting};
+pub use plan::{PlanOptions, RunEstimate, StageEstimate, Took, plan};
 pub use predict::{PREDICT_TOKENS, PredictOptions, PredictReport, Predictor, predict_file};
 pub use pretrain::{PretrainTask, pretrain};
 pub use probe::probe;

@@ -176,6 +176,9 @@ impl NewModel<'_> {
         store.manifest().check_tokenizer(store.folder(), &tokenizer)?;
         let mut parameters = Parameters::new(self.seed, self.device);
         let spec = self.spec(&tokenizer)?;
+        if let EncoderSpec::Folder(folder) = &spec {
+            same_pieces(folder, store, &tokenizer)?;
+        }
         let encoder = encoder::build(&spec, tokenizer.vocab_size() as i64, &mut parameters)?;
         if self.is_new_preset() && self.plan.start == "local" {
             start_local(&BertConfig::from_json(&encoder.config())?, &parameters)?;
@@ -248,6 +251,20 @@ fn foundation(
         seed,
         twin: None,
     }
+}
+
+/// Refuses an encoder whose own tokenizer numbers its pieces otherwise than that of the shards; a folder without one is taken as it is.
+fn same_pieces(folder: &Path, store: &DocumentStore, tokenizer: &Tokenizer) -> Result<()> {
+    let own = match Tokenizer::load(folder, None) {
+        Ok(own) => own,
+        Err(Error::Recipe { .. }) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let pieces = own.vocab_size().max(tokenizer.vocab_size()) as u32;
+    if own.kind() == tokenizer.kind() && (0..pieces).all(|id| own.token(id) == tokenizer.token(id)) {
+        return Ok(());
+    }
+    store.manifest().check_tokenizer(store.folder(), &own)
 }
 
 /// DocRED's entity types in the order of its release, then any others of the store by name.
@@ -347,8 +364,21 @@ impl LoadedExtractor {
     /// # Errors
     /// A checkpoint of another stage; files that are missing or changed.
     pub fn open(path: &Path, device: Device) -> Result<Self> {
+        Self::open_to_cut(path, device, false)
+    }
+
+    /// As [`Self::open`]; with `truncate` documents that are too long are cut, whatever the recipe said.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_to_cut(path: &Path, device: Device, truncate: bool) -> Result<Self> {
         let checkpoint = Checkpoint::open(path)?;
-        let (description, foundation, tokenizer) = open(&checkpoint, Part::Finetuner, device)?;
+        let (mut description, mut foundation, tokenizer) = open(&checkpoint, Part::Finetuner, device)?;
+        description.encoder.truncate |= truncate;
+        foundation.truncate |= truncate;
+        if let Some(twin) = &mut foundation.twin {
+            twin.truncate |= truncate;
+        }
         if matches!(description.settings, Settings::Evidence(_)) {
             let problem = "holds the evidence predictor `lstm-sp`, which extracts no relations";
             return Err(DataError::new(path, problem).hint("name it as --evidence, and a system of `finetune` as --checkpoint").into());

@@ -25,7 +25,8 @@ use crate::systems::Foundation;
 use crate::systems::dsdocre::{DsdocreModel, ModelConfig, Part};
 use crate::torch::device;
 use crate::torch::precision::{Precision, matmul_rate};
-use crate::{Error, Result};
+use crate::train::{Checkpoint, RunIdentity, TrainerState};
+use crate::{DataError, Error, Result};
 
 /// A mean generated document, in pieces with markers, and its entities (docs/experiments.md).
 const GENERATED: (f64, f64) = (230.0, 11.7);
@@ -87,6 +88,21 @@ pub struct StageEstimate {
     pub checkpoint_gb: f64,
     /// What each rank sends a step, in GB.
     pub traffic_gb: f64,
+    /// What it has taken so far in the run folder, if it has a checkpoint there.
+    pub took: Option<Took>,
+}
+
+/// What the training steps of a stage have taken, without evaluations and checkpoints.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Took {
+    /// Steps.
+    pub steps: u64,
+    /// Hours.
+    pub hours: f64,
+    /// Ranks of the run's last start.
+    pub ranks: usize,
+    /// The estimated operations of these steps by time and rank, in TFLOP/s.
+    pub tflops: f64,
 }
 
 /// A recipe on a number of ranks.
@@ -108,7 +124,8 @@ pub struct RunEstimate {
     pub notes: Vec<String>,
 }
 
-/// Estimates a recipe; documents are counted in `folder`, the run folder, where they are prepared, otherwise in their files.
+/// Estimates a recipe; documents are counted in `folder`, the run folder, where they are prepared, otherwise in their files. What that run
+/// has taken so far is set beside the estimate.
 ///
 /// # Errors
 /// Bad documents, missing files; an encoder or settings that cannot be built.
@@ -142,7 +159,23 @@ pub fn plan(recipe: &Recipe, folder: &Path, options: PlanOptions) -> Result<RunE
         estimate.notes.push(format!("models are sized for {} word pieces and {} relations", Sizes::DOCRED.pieces, Sizes::DOCRED.relations));
     }
     estimate.add_stages(recipe, sizes.unwrap_or(Sizes::DOCRED))?;
+    for stage in &mut estimate.stages {
+        stage.took = took(folder, stage)?;
+    }
     Ok(estimate)
+}
+
+/// What a stage has taken, by its last checkpoint.
+fn took(folder: &Path, stage: &StageEstimate) -> Result<Option<Took>> {
+    let path = folder.join("run.json");
+    let Some(checkpoint) = Checkpoint::latest(&folder.join("checkpoints").join(&stage.stage))?.filter(|_| path.exists()) else {
+        return Ok(None);
+    };
+    let run: RunIdentity = serde_json::from_slice(&fs_err::read(&path)?).map_err(|error| DataError::new(&path, error.to_string()))?;
+    let TrainerState { step, seconds, .. } = checkpoint.trainer()?;
+    let flops = stage.flops * step as f64 / stage.steps.max(1) as f64;
+    let tflops = flops / (seconds.max(f64::MIN_POSITIVE) * run.world_size.max(1) as f64) / 1e12;
+    Ok(Some(Took { steps: step, hours: seconds / 3600.0, ranks: run.world_size, tflops }))
 }
 
 /// The vocabulary and the relations of prepared shards.
@@ -292,6 +325,7 @@ impl Work<'_> {
             memory_gb: 4.0 * (numbers + kept) / 1e9,
             checkpoint_gb: if self.trains { 12.0 * model.parameters as f64 / 1e9 } else { 0.0 },
             traffic_gb: if self.trains { 2.0 * (ranks - 1.0) / ranks * 4.0 * model.parameters as f64 / 1e9 } else { 0.0 },
+            took: None,
         }
     }
 }
@@ -419,6 +453,10 @@ impl fmt::Display for RunEstimate {
         }
         let hours: f64 = self.stages.iter().map(|stage| stage.hours).sum();
         write!(f, "\n{:<22}{hours:>55.3}", "all")?;
+        for (stage, took) in self.stages.iter().filter_map(|stage| Some((stage, stage.took?))) {
+            let Took { steps, hours, ranks, tflops } = took;
+            write!(f, "\n{:<22}took {hours:.3} hours for {steps} steps on {ranks} rank(s), {tflops:.3} TFLOP/s each", stage.stage)?;
+        }
         self.notes.iter().try_for_each(|note| write!(f, "\nnote: {note}"))
     }
 }

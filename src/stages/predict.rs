@@ -8,11 +8,12 @@ use tch::Kind;
 
 use super::evidence::add_evidence;
 use super::input::Input;
-use super::model::LoadedExtractor;
+use super::model::{LoadedExtractor, LoadedModel};
 use super::score::{Keep, Ranking};
 use super::session::Session;
 use crate::corpus::{ReadOptions, RelationSet};
 use crate::eval::{Prediction, ScoreRow, ScoreWriter, write_predictions, write_zip};
+use crate::systems::dsdocre::Part;
 use crate::systems::{Classes, DecisionRule, Example, Extractor, Forward, Layout, Pair, RelationBatch};
 use crate::text::{EncodedDocument, Tokenizer, encode, split_by_tokens};
 use crate::torch::precision::Precision;
@@ -207,6 +208,8 @@ pub struct PredictOptions<'a> {
     pub scores: Option<&'a Path>,
     /// Global threshold instead of the checkpoint's.
     pub threshold: Option<f64>,
+    /// Cut documents that are too long, whatever the recipe said.
+    pub truncate: bool,
     /// An evidence predictor that names the sentences of each predicted fact.
     pub evidence: Option<&'a Path>,
 }
@@ -228,7 +231,7 @@ pub struct PredictReport {
 /// # Errors
 /// Bad documents, a checkpoint of another stage, a ranker that cannot be found, the disk.
 pub fn predict_file(options: &PredictOptions, session: &Session) -> Result<PredictReport> {
-    let loaded = LoadedExtractor::open(options.checkpoint, session.device)?;
+    let loaded = LoadedExtractor::open_to_cut(options.checkpoint, session.device, options.truncate)?;
     let mut documents = Vec::new();
     let mut tokenizer: Tokenizer = loaded.tokenizer.clone();
     // Labels of the input play no part, so relations that the model does not know are no error here.
@@ -280,7 +283,7 @@ fn write_scores(
             writer.push(ScoreRow { title: &document.title, head, tail, relation: &relation.id, score })?;
         }
     }
-    writer.finish(path)
+    writer.finish()
 }
 
 fn rank_documents(
@@ -290,7 +293,9 @@ fn rank_documents(
     documents: &mut [EncodedDocument],
     session: &Session,
 ) -> Result<()> {
-    let ranking = Ranking::open(&ranker_of(options.checkpoint, options.ranker, recorded)?, session)?;
+    let mut ranker = LoadedModel::open(&ranker_of(options.checkpoint, options.ranker, recorded)?, Part::Ranker, session.device)?;
+    ranker.description.encoder.truncate |= options.truncate;
+    let ranking = Ranking::new(ranker, session.precision("auto"))?;
     if ranking.loaded.tokenizer.identity() != loaded.tokenizer.identity() {
         return Err(
             Error::recipe("the ranker was trained with another tokenizer than the checkpoint").with_hint("name the ranker of the same run")

@@ -33,7 +33,7 @@ const STAGE: &str = "pretrain";
 
 /// Steps of pre-training, whose epochs are counted in steps.
 pub(super) fn pretrain_steps(plan: &StagePlan) -> u64 {
-    plan.steps.unwrap_or((plan.epochs * plan.steps_per_epoch as f64) as u64)
+    plan.steps.unwrap_or_else(|| ((plan.epochs * plan.steps_per_epoch as f64) as u64).max(1))
 }
 
 /// Pre-trains and returns the last checkpoint.
@@ -76,9 +76,9 @@ pub fn pretrain(task: &PretrainTask, session: &Session, run: &RunFolder) -> Resu
         mention_candidates,
     };
     let mut boundary = SaveOnly::new(&loaded, run, STAGE, task.plan);
-    let stage = StageRun { session, run, plan: task.plan, total_steps, boundary_steps: 0, start };
+    let stage = StageRun { session, run, plan: task.plan, total_steps, boundary_steps: 0, seed, start };
     let objective = Pretrainer { model: &loaded.model, distance: switches.alignment_distance, mention_candidates };
-    stage.train(&objective, &source, &loaded, &mut boundary)
+    stage.train(&objective, &source, &loaded, &mut boundary).map_err(|error| error.in_file(task.distant))
 }
 
 /// The sampler over scored shards, or over all labels where the switches ask for no pre-denoising.

@@ -61,6 +61,6 @@ pub fn rank(task: &RankTask, session: &Session, run: &RunFolder) -> Result<Check
         seed,
     };
     let mut boundary = SaveOnly::new(&loaded, run, STAGE, task.plan);
-    let stage = StageRun { session, run, plan: task.plan, total_steps, boundary_steps: 0, start };
-    stage.train(&Ranker { model: &loaded.model }, &source, &loaded, &mut boundary)
+    let stage = StageRun { session, run, plan: task.plan, total_steps, boundary_steps: 0, seed, start };
+    stage.train(&Ranker { model: &loaded.model }, &source, &loaded, &mut boundary).map_err(|error| error.in_file(task.train))
 }

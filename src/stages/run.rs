@@ -27,7 +27,9 @@ pub fn run(recipe: &Recipe, folder: &Path, resume: bool, session: &Session) -> R
     let claimed = if session.is_root() { claim(recipe, folder, resume, session) } else { Ok(RunFolder::shared(folder)) };
     let run = session.world.agree(claimed)?;
     session.enter(&run, recipe)?;
+    let preparing = session.world.watchdog().part("preparing the data");
     let data: RunData = session.world.on_root(|| prepare_data(recipe, &run.path().join("data")))?;
+    drop(preparing);
     let pipeline = Pipeline { recipe, run: &run, data: &data, resume, session };
     let ranker = pipeline.wants_ranker().then(|| pipeline.rank()).transpose()?;
     let scored = match &ranker {
@@ -50,10 +52,11 @@ fn claim(recipe: &Recipe, folder: &Path, resume: bool, session: &Session) -> Res
     let run = RunFolder::claim(folder)?;
     let path = folder.join("recipe.toml");
     let text = recipe.to_toml()?;
-    if let Ok(old) = fs_err::read_to_string(&path)
-        && old != text
+    if path.exists()
+        && has_begun(folder)
+        && let Some((key, was, is)) = Recipe::load(&path, &[])?.difference(recipe)?
     {
-        let message = format!("{} was started with another recipe", folder.display());
+        let message = format!("{} was started with another recipe: `{key}` was {was} and is {is}", folder.display());
         let hint = if resume {
             "resume with the recipe of the run folder: run R/recipe.toml --run-dir R --resume"
         } else {
@@ -67,6 +70,12 @@ fn claim(recipe: &Recipe, folder: &Path, resume: bool, session: &Session) -> Res
     let run = run.mirrored(recipe.checkpoint_mirror.as_deref(), &text, resume)?;
     say(format!("run {} in {} on {} rank(s), device {:?}", identity.id, folder.display(), session.world.size(), session.device));
     Ok(run)
+}
+
+/// Whether a run folder holds anything but a recipe: one that ended at its first mistake can have another.
+fn has_begun(folder: &Path) -> bool {
+    let filled = |part: &str| fs_err::read_dir(folder.join(part)).is_ok_and(|mut entries| entries.next().is_some());
+    ["data", "checkpoints"].into_iter().any(filled)
 }
 
 /// Pairs kept by `score`: enough for both stages, and for the recall curve of the report.
@@ -86,6 +95,7 @@ impl Pipeline<'_> {
     }
 
     fn rank(&self) -> Result<Checkpoint> {
+        let _stage = self.session.world.watchdog().part("stage rank");
         let recipe = self.recipe;
         let train = self.data.need(Role::Human)?;
         let task = RankTask {
@@ -121,6 +131,7 @@ impl Pipeline<'_> {
     }
 
     fn pretrain(&self, scored: &RunData) -> Result<Checkpoint> {
+        let _stage = self.session.world.watchdog().part("stage pretrain");
         let recipe = self.recipe;
         let distant = scored.need(Role::Distant)?;
         let task = PretrainTask {
@@ -150,6 +161,7 @@ impl Pipeline<'_> {
         };
         let (train, dev) = (data.need(Role::Human)?, data.need(Role::Dev)?);
         let stage = format!("finetune-{}", variant.name());
+        let _stage = self.session.world.watchdog().part(format!("stage {stage}"));
         let settings = recipe.settings()?;
         let task = FinetuneTask {
             stage: &stage,

@@ -4,13 +4,13 @@ use std::ffi::c_void;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tch::Device;
+use tch::{Device, Tensor};
 
-use crate::dist::{CommunicationStream, World};
+use crate::dist::{CommunicationStream, MEETING, World};
 use crate::recipe::Recipe;
 use crate::shards::DocumentStore;
 use crate::torch::{DeviceChoice, Precision, SideStream, device};
-use crate::train::{RunFolder, Signals};
+use crate::train::{RunFolder, Signals, say};
 use crate::{Error, Result};
 
 /// One process of the program at work.
@@ -24,35 +24,43 @@ pub struct Session {
 }
 
 impl Session {
-    /// Joins the world the launcher made, opens the device and sets the number of threads.
+    /// Joins the world the launcher made, opens the device and sets the number of threads (0: this rank's part of the cores).
     ///
     /// # Errors
-    /// A launcher that does not fit this build, a device that is not there.
+    /// A launcher that does not fit this build, a device that is not there, on every rank if on any.
     pub fn start(device_name: &str, threads: usize) -> Result<Self> {
-        let mut world = World::start()?;
-        let device = device_name.parse::<DeviceChoice>()?.resolve(world.local_rank())?;
-        if let (Device::Cuda(index), true) = (device, world.size() > 1) {
-            world.use_nccl(Arc::new(Lane::new(index)?))?;
-        }
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let threads = if threads > 0 { threads } else { (cores / neighbours(&world)?).max(1) };
-        device::set_threads(threads)?;
-        device::keep_freed_memory();
-        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().ok();
-        same_program(&world)?;
-        Ok(Self { world, device, signals: Signals::default() })
+        Ok(Self::join(Ok(()), |()| (device_name.to_owned(), threads), Signals::default())?.0)
     }
 
-    /// What every rank does once it has a run folder: the recipes are compared, the limit of the watchdog is set, the flight recorder starts,
-    /// and signals become requests.
+    /// As [`start`](Self::start), for training, where signals are requests from the first moment on; and for what names the device and the
+    /// threads: that it could not be read on one rank ends all of them, too.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), and that of `told`.
+    pub fn start_with<T>(told: Result<T>, machine: impl FnOnce(&T) -> (String, usize)) -> Result<(Self, T)> {
+        let signals = Signals::default();
+        signals.arm()?;
+        Self::join(told, machine, signals)
+    }
+
+    fn join<T>(told: Result<T>, machine: impl FnOnce(&T) -> (String, usize), signals: Signals) -> Result<(Self, T)> {
+        let mut world = World::start()?;
+        match prepare(&mut world, told, machine) {
+            Ok((device, told)) => Ok((Self { world, device, signals }, told)),
+            Err(error) => world.close(Err(error)),
+        }
+    }
+
+    /// What every rank does once it has a run folder: the recipes are compared, the limit of the watchdog is set, and the flight recorder
+    /// starts.
     ///
     /// # Errors
     /// A recipe that differs between ranks; I/O errors.
     pub fn enter(&self, run: &RunFolder, recipe: &Recipe) -> Result<()> {
-        self.world.same(&[("the recipe", recipe.to_toml()?)])?;
+        let _start = self.world.watchdog().section_within("the start of all ranks", MEETING);
+        self.world.same(&[("the recipe", recipe.to_toml()?), ("the run folder (do all machines see the same one?)", run.identity()?)])?;
         self.world.watchdog().set_limit(Duration::from_secs(recipe.hang_limit_s));
-        crate::train::record(run, &self.world)?;
-        self.signals.arm()
+        crate::train::record(run, &self.world)
     }
 
     /// Makes sure that all ranks read the same shards.
@@ -86,6 +94,31 @@ impl Session {
         let outcome = work(&self);
         self.world.close(outcome)
     }
+}
+
+/// What every rank does first, in step with the others whatever it meets.
+fn prepare<T>(world: &mut World, told: Result<T>, machine: impl FnOnce(&T) -> (String, usize)) -> Result<(Device, T)> {
+    let _start = world.watchdog().section_within("the start of all ranks", MEETING);
+    let told = world.agree(told)?;
+    let (device, threads) = machine(&told);
+    let device = world.agree(device.parse::<DeviceChoice>().and_then(|choice| choice.resolve(world.local_rank())))?;
+    world.same(&[("the kind of device", if device.is_cuda() { "a GPU" } else { "the CPU" }.to_owned())])?;
+    if let Device::Cuda(index) = device {
+        let lane = world.agree(Lane::new(index))?;
+        match world.use_nccl(Arc::new(lane)) {
+            // One GPU goes the same way as many, but does not need it.
+            Err(error) if world.size() == 1 => say(format!("training without NCCL: {error}")),
+            outcome => outcome?,
+        }
+    }
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let neighbours = neighbours(world)?;
+    let threads = if threads > 0 { threads } else { (cores / neighbours).max(1) };
+    device::set_threads(threads)?;
+    device::keep_freed_memory();
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().ok();
+    same_program(world)?;
+    Ok((device, told))
 }
 
 /// Makes sure that all ranks run the same program with the same libtorch.
@@ -127,6 +160,10 @@ impl CommunicationStream for Lane {
         self.handle
     }
 
+    fn serves(&self, tensor: &Tensor) -> bool {
+        tensor.device().is_cuda()
+    }
+
     // Training computes on the device's default stream, which is every thread's current one unless it chooses another.
     fn wait_for_compute(&self) -> Result<()> {
         self.stream.wait_current()
@@ -137,9 +174,11 @@ impl CommunicationStream for Lane {
     }
 }
 
-/// Number of ranks on this machine, this one included.
+/// Number of ranks that share this rank's cores, this one included: those of the same machine that its launcher has bound to the same ones.
 fn neighbours(world: &World) -> Result<usize> {
-    let own = crate::train::host_name();
+    let status = fs_err::read_to_string("/proc/self/status").unwrap_or_default();
+    let bound = status.lines().find(|line| line.starts_with("Cpus_allowed_list")).unwrap_or_default();
+    let own = format!("{} {bound}", crate::train::host_name());
     let all = world.communicator().all_gather(own.as_bytes())?;
     Ok(all.iter().filter(|name| name.as_slice() == own.as_bytes()).count().max(1))
 }

@@ -1,13 +1,15 @@
 //! The end of a run: predictions, scores, the table on the terminal and the report.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::data::{Role, RunData};
 use super::evaluate::gold_of;
 use super::finetune::{gold_facts, predictions, ranked_facts, shared_scores};
+use super::ledger::{self, LedgerSource, write_ledger};
 use super::model::LoadedExtractor;
-use super::predict::{Decider, PREDICT_TOKENS, Predictor};
+use super::predict::{Decider, DocumentScores, PREDICT_TOKENS, Predictor};
 use super::session::Session;
 use crate::corpus::Document;
 use crate::corpus::world::Truth;
@@ -60,9 +62,8 @@ impl<'a> Summary<'a> {
     pub fn new(recipe: &'a Recipe, run: &'a RunFolder, data: &'a RunData, scored: Option<&RunData>, session: &'a Session) -> Result<Self> {
         let train_facts = FactSet::load_all(&data.train_facts)?;
         let mut summary = Self { recipe, run, data, session, train_facts, scores: BTreeMap::new(), report: ReportData::default() };
-        if let (true, Some(scored)) = (session.is_root(), scored) {
-            summary.add_ranker(scored)?;
-        }
+        let added = if let (true, Some(scored)) = (session.is_root(), scored) { summary.add_ranker(scored) } else { Ok(()) };
+        session.world.agree(added)?;
         Ok(summary)
     }
 
@@ -86,20 +87,31 @@ impl<'a> Summary<'a> {
         let precision = self.session.precision(&self.recipe.finetune.precision);
         let predictor = Predictor::new(&*loaded.model, precision, PREDICT_TOKENS);
         let scores = shared_scores(&predictor, &store, self.session)?;
-        if !self.session.is_root() {
-            return Ok(());
-        }
+        let written = if self.session.is_root() { self.judge_split(variant, split, &scores, &store, loaded, state) } else { Ok(()) };
+        self.session.world.agree(written)
+    }
+
+    /// Writes the predictions of a split and scores them, on rank 0.
+    fn judge_split(
+        &mut self,
+        variant: Variant,
+        split: &str,
+        scores: &[DocumentScores],
+        store: &DocumentStore,
+        loaded: &LoadedExtractor,
+        state: &TrainerState,
+    ) -> Result<()> {
         let decider = Decider::of(&*loaded.model, state.threshold);
-        let predictions = predictions(&scores, &store, decider);
+        let predictions = predictions(scores, store, decider);
         let name = format!("{}-{split}", variant.name());
         write_predictions(&self.run.path().join(format!("predictions/{name}.json")), &predictions)?;
-        let gold = gold_of(&store);
+        let gold = gold_of(store);
         if gold.iter().all(|document| document.facts.is_none()) {
             return Ok(());
         }
         let facts = FactSets { annotated: Some(&self.train_facts), distant: None };
         let mut result = evaluate(split, &Gold::new(&gold)?, &predictions, &EvaluateOptions { facts, ..EvaluateOptions::default() });
-        let ranked = ranked_facts(&scores, &store, decider, &self.train_facts);
+        let ranked = ranked_facts(scores, store, decider, &self.train_facts);
         result.threshold = best_prefix(&ranked, gold_facts(&gold));
         result.curve = precision_recall(&ranked, gold_facts(&gold), CURVE_POINTS);
         self.report.scores.push(ScoreRow {
@@ -146,6 +158,10 @@ impl<'a> Summary<'a> {
             keeps.push(Keep::Pairs(k));
         }
         self.report.ranker = recall_at(&documents, &keeps);
+        if scored.shards_of(Role::Distant).is_some() {
+            let source = LedgerSource { store: &store, switches: &self.recipe.switches, truth: truth.as_ref() };
+            self.report.relation_labels = write_ledger(&source, &self.run.path().join(ledger::FILE))?.relations;
+        }
         self.report.dropped = self.dropped(&store, &gold, &documents);
         Ok(())
     }
@@ -177,14 +193,17 @@ impl<'a> Summary<'a> {
         examples.into_iter().step_by(stride).collect()
     }
 
-    /// Writes `scores.json` and `report.html` and prints the table.
+    /// Writes `scores.json` and `report.html` and prints the table, on rank 0.
     ///
     /// # Errors
     /// The disk.
     pub fn finish(mut self) -> Result<()> {
-        if !self.session.is_root() {
-            return Ok(());
-        }
+        let written = if self.session.is_root() { self.write() } else { Ok(()) };
+        self.session.world.agree(written)
+    }
+
+    fn write(&mut self) -> Result<()> {
+        let _section = self.session.world.watchdog().part("writing scores and report");
         let json = serde_json::to_vec_pretty(&self.scores).map_err(|error| Error::Bug(error.to_string()))?;
         write_whole(&self.run.path().join("scores.json"), &json)?;
         self.add_run_facts()?;
@@ -192,7 +211,10 @@ impl<'a> Summary<'a> {
         let json = serde_json::to_vec(&self.report).map_err(|error| Error::Bug(error.to_string()))?;
         write_whole(&self.run.path().join("report.json"), &json)?;
         write_report(&report, &self.report)?;
-        println!("{}", self.table());
+        match writeln!(std::io::stdout().lock(), "{}", self.table()) {
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(error.into()),
+            _ => {}
+        }
         say(format!("report: {}", report.display()));
         Ok(())
     }

@@ -94,13 +94,19 @@ impl fmt::Display for SystemDescription {
         writeln!(f, "  {} parameters, {} in the encoder\n", self.parameters, self.encoder_parameters)?;
         writeln!(f, "[{table}]: fixed | paper | code (one value where all agree)")?;
         for SettingDescription { key, meaning, values } in &self.settings {
-            let mut values: Vec<String> =
-                values.iter().map(|value| if value.is_null() { "–".to_owned() } else { value.to_string() }).collect();
-            values.dedup();
-            writeln!(f, "  {key} = {}\n      {meaning}", values.join(" | "))?;
+            writeln!(f, "  {key} = {}\n      {meaning}", profile_values(values))?;
         }
         Ok(())
     }
+}
+
+/// Values of the profiles, side by side; one where all agree.
+pub(super) fn profile_values(values: &[Value]) -> String {
+    let told = |value: &Value| if value.is_null() { "–".to_owned() } else { value.to_string() };
+    if values.windows(2).all(|pair| pair[0] == pair[1]) {
+        return values.first().map_or_else(String::new, told);
+    }
+    values.iter().map(told).collect::<Vec<_>>().join(" | ")
 }
 
 /// What a model of these sizes is built on.

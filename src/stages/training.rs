@@ -9,15 +9,16 @@ use super::session::Session;
 use crate::recipe::StagePlan;
 use crate::systems::{BatchSource, Objective};
 use crate::train::{
-    Boundary, Checkpoint, CheckpointWriter, Metrics, Progress, Retention, RunFolder, StageContext, Trainer, TrainerSettings, TrainerState,
-    folder_of_step, say,
+    Boundary, Checkpoint, CheckpointWriter, Metrics, OrderKey, Progress, Retention, RunFolder, StageContext, Trainer, TrainerSettings,
+    TrainerState, folder_of_step, say,
 };
-use crate::{Error, Result};
+use crate::{DataError, Error, Result};
 
 /// Steps of an epoch-wise stage over `items` documents.
 pub fn total_steps(plan: &StagePlan, items: usize) -> u64 {
-    let per_epoch = (items as f64 / plan.batch as f64).max(1.0);
-    plan.steps.unwrap_or_else(|| (plan.epochs * per_epoch).round().max(1.0) as u64)
+    // As the order counts: the last batch of an epoch may be short.
+    let per_epoch = items.div_ceil(plan.batch.max(1)).max(1);
+    plan.steps.unwrap_or_else(|| (plan.epochs * per_epoch as f64).round().max(1.0) as u64)
 }
 
 /// Where a stage begins: at nothing, at a checkpoint, or it is done already.
@@ -26,6 +27,8 @@ pub struct StageStart {
     folder: PathBuf,
     checkpoint: Option<Checkpoint>,
     state: TrainerState,
+    /// Whether this rank says what it finds.
+    speaks: bool,
 }
 
 impl StageStart {
@@ -42,7 +45,14 @@ impl StageStart {
             let message = format!("{} holds an unfinished stage (step {} of {})", folder.display(), state.step, state.total_steps);
             return Err(Error::recipe(message).with_hint("add --resume to go on, or name another --run-dir"));
         }
-        Ok(Self { stage: stage.to_owned(), folder, checkpoint, state })
+        if let Some((_, step)) = state.best
+            && let Err(error) = Checkpoint::open(&folder_of_step(&folder, step))
+        {
+            let problem = format!("lacks its best checkpoint, that of step {step}: {error}");
+            let hint = "copy it there, or remove this folder and --resume: the stage is trained again";
+            return Err(DataError::new(&folder, problem).hint(hint).into());
+        }
+        Ok(Self { stage: stage.to_owned(), folder, checkpoint, state, speaks: run.is_claimed() })
     }
 
     /// The checkpoint of a stage that is complete: the best one where there is a best.
@@ -53,7 +63,20 @@ impl StageStart {
         if !self.state.finished {
             return Ok(None);
         }
+        if self.speaks {
+            say(format!("{}: finished before, at step {}; nothing is trained", self.stage, self.state.step));
+        }
         self.best().map(Some)
+    }
+
+    /// Refuses to go on in another order than the one that the checkpoint stands in the middle of. Another number of steps is taken, but said.
+    fn same_order(&self, now: OrderKey) -> Result<()> {
+        let Some(then) = self.state.order.filter(|then| *then != now) else { return Ok(()) };
+        let (folder, step) = (self.folder.display(), self.state.step);
+        let OrderKey { seed, batch } = then;
+        let message =
+            format!("{folder} stands at step {step} of a run with seed {seed} and batch {batch}, not {} and {}", now.seed, now.batch);
+        Err(Error::recipe(message).with_hint("resume with the same seed and batch, or name another --run-dir"))
     }
 
     fn best(&self) -> Result<Checkpoint> {
@@ -116,6 +139,8 @@ pub struct StageRun<'a> {
     pub total_steps: u64,
     /// Steps between boundaries; 0: only at the end.
     pub boundary_steps: u64,
+    /// The seed of the order and of everything random.
+    pub seed: u64,
     /// Where it begins.
     pub start: StageStart,
 }
@@ -142,8 +167,11 @@ impl StageRun<'_> {
             total_steps: self.total_steps,
             boundary_steps: self.boundary_steps,
             precision: self.session.precision(&self.plan.precision),
+            seed: self.seed,
         };
-        let state = TrainerState { total_steps: self.total_steps, ..self.start.state.clone() };
+        let order = OrderKey { seed: self.seed, batch: self.plan.batch };
+        self.start.same_order(order)?;
+        let state = TrainerState { total_steps: self.total_steps, order: Some(order), ..self.start.state.clone() };
         if let Some(checkpoint) = &self.start.checkpoint {
             loaded.restore(checkpoint)?;
         }
@@ -152,10 +180,14 @@ impl StageRun<'_> {
         if let Some(checkpoint) = &self.start.checkpoint {
             trainer.load_optimizer(&checkpoint.optimizer()?)?;
             if context.is_root() {
-                say(format!("{stage}: going on at step {}", self.start.state.step));
+                let TrainerState { step, total_steps: before, .. } = self.start.state;
+                let more =
+                    if before == self.total_steps { String::new() } else { format!(", to step {} instead of {before}", self.total_steps) };
+                say(format!("{stage}: going on at step {step}{more}"));
             }
         }
-        let mut metrics = context.is_root().then(|| Metrics::open(self.run.path(), &stage)).transpose()?;
+        let metrics = context.is_root().then(|| Metrics::open(self.run.path(), &stage)).transpose();
+        let mut metrics = self.session.world.agree(metrics)?;
         trainer.run(source, &context, &mut metrics, boundary)?;
         self.session.world.communicator().barrier()?;
         self.start.best()

@@ -34,17 +34,25 @@ pub fn record(run: &RunFolder, world: &World) -> Result<()> {
     }
     let recorder = world.agree(FlightRecorder::create(&flights(&folder), world.rank(), world.size(), &host_name()))?;
     crate::dist::keeper::name_run(&folder);
-    let (own, for_peers) = (world.rank(), folder.clone());
+    let (own, for_peers, for_own) = (world.rank(), folder.clone(), folder.clone());
     let explain = move |line: &str| speak(&folder, &explain(&folder, own, line));
-    let peers =
-        move |limit| lost(&Flight::read_all(&flights(&for_peers)).ok()?, own, limit, now_ns()).and_then(|said| speak(&for_peers, &said));
-    world.watchdog().attach(recorder, Box::new(explain), Box::new(peers));
+    let peers = move |limit| {
+        let said = lost(&Flight::read_all(&flights(&for_peers)).ok()?, own, limit, now_ns())?;
+        speak(&for_peers, &(said + &last_checkpoint(&for_peers)))
+    };
+    let keep = move |fate: &str| obituary(&for_own, own, fate);
+    world.watchdog().attach(recorder, Box::new(explain), Box::new(peers), Box::new(keep));
     Ok(())
+}
+
+/// Forgets the last failure.
+pub(super) fn forget_verdict(run: &Path) {
+    fs_err::remove_file(verdict_path(run)).ok();
 }
 
 /// Forgets the last failure, and the recorders of ranks that this start does not have.
 fn put_aside(run: &Path, world: usize) {
-    fs_err::remove_file(verdict_path(run)).ok();
+    forget_verdict(run);
     for rank in (world..).map(|rank| flight_path(&flights(run), rank)).take_while(|path| path.exists()) {
         fs_err::rename(&rank, rank.with_extension("previous")).ok();
     }
@@ -80,10 +88,13 @@ fn explain(run: &Path, own: usize, line: &str) -> String {
     blame.unwrap_or_else(|| line.to_owned()) + &last_checkpoint(run)
 }
 
-/// The first other rank on this machine that gives no sign of life although its recorder is open: gone, or silent for longer than `limit`.
+/// Of the other ranks on this machine that give no sign of life although their recorder is open (gone, or silent for longer than `limit`) the
+/// one that fell silent first: the others may have been taken down because of it.
 fn lost(flights: &[Flight], own: usize, limit: Duration, now: u64) -> Option<String> {
     let here = place();
     let others_here = flights.iter().filter(|flight| flight.rank != own && flight.place == here && flight.ended.is_none());
+    let mut others_here: Vec<&Flight> = others_here.collect();
+    others_here.sort_by_key(|flight| flight.alive_ns);
     others_here.into_iter().find_map(|flight| {
         let silent = Duration::from_nanos(now.saturating_sub(flight.alive_ns));
         let gone = !Path::new("/proc").join(flight.pid.to_string()).exists();
@@ -292,7 +303,7 @@ pub fn autopsy(run: &Path, last_events: usize) -> Result<AutopsyReport> {
         doing: doing(flight, flight.alive_ns),
     };
     Ok(AutopsyReport {
-        verdict: told.or_else(|| lost(&flights, usize::MAX, Duration::from_secs(60), now_ns())),
+        verdict: told.or_else(|| Some(lost(&flights, usize::MAX, Duration::from_secs(60), now_ns())? + &last_checkpoint(run))),
         world: flights.first().map_or(0, |flight| flight.world),
         ranks: flights.iter().map(rank).collect(),
         events: last(&flights, last_events, end),

@@ -38,6 +38,9 @@ pub struct TrainerState {
     pub finished: bool,
     /// Rolling hash of the order of the data.
     pub order_hash: String,
+    /// What the order follows from; absent in old checkpoints.
+    #[serde(default)]
+    pub order: Option<OrderKey>,
     /// Fine-tuning: (epoch, dev F1) so far.
     #[serde(default)]
     pub curve: Vec<(f64, f64)>,
@@ -56,6 +59,15 @@ pub struct TrainerState {
     /// Mean and variance of the losses, for the z-score of the next.
     #[serde(default)]
     pub losses: LossHistory,
+}
+
+/// What the order of a stage's documents follows from, beside the documents: another one cannot go on from the middle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderKey {
+    /// The seed.
+    pub seed: u64,
+    /// Documents (or pairs of documents) a step.
+    pub batch: usize,
 }
 
 /// Which checkpoints of a stage stay.
@@ -291,8 +303,11 @@ pub fn folder_of_step(stage_folder: &Path, step: u64) -> PathBuf {
     stage_folder.join(format!("step-{step:08}"))
 }
 
-/// Steps of the sealed checkpoints in a stage's folder, in rising order.
-pub(super) fn steps_in(stage_folder: &Path) -> Result<Vec<u64>> {
+/// Steps of the sealed checkpoints in a stage's folder, in rising order; none where there is no such folder.
+///
+/// # Errors
+/// I/O errors.
+pub fn steps_in(stage_folder: &Path) -> Result<Vec<u64>> {
     if !stage_folder.exists() {
         return Ok(Vec::new());
     }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use self::store::Store;
 use super::checkpoint::{Checkpoint, Retention, SEAL, folder_of_step, steps_in};
 use super::progress::say;
+use crate::recipe::Recipe;
 use crate::{Error, Result};
 
 /// How often a checkpoint is tried, with growing pauses.
@@ -60,7 +61,7 @@ impl Mirror {
         let taken = |what: &str, hint: &str| Err(Error::recipe(format!("{} {what}", self.url)).with_hint(hint));
         let checkpoints = run_folder.join("checkpoints");
         match self.store.read(RECIPE)? {
-            Some(old) if old != recipe.as_bytes() => {
+            Some(old) if differs(&old, recipe)? => {
                 return taken("belongs to a run with another recipe", "name another checkpoint_mirror");
             }
             Some(_) if !resume && !self.store.folders("")?.is_empty() && !has_folders(&checkpoints)? => {
@@ -173,6 +174,15 @@ impl Mirror {
     fn remove(&self, folder: &str) -> Result<()> {
         self.store.remove(&format!("{folder}/{SEAL}"))?;
         self.store.files(folder)?.iter().try_for_each(|name| self.store.remove(&format!("{folder}/{name}")))
+    }
+}
+
+/// Whether a mirror's recipe asks for other results than this one; one that cannot be read does.
+fn differs(old: &[u8], recipe: &str) -> Result<bool> {
+    let parsed = |text: &str| Recipe::parse(text, RECIPE, &[]);
+    match (String::from_utf8_lossy(old), parsed(recipe)) {
+        (old, Ok(recipe)) => Ok(parsed(&old).map_or(Ok(true), |old| old.difference(&recipe).map(|found| found.is_some()))?),
+        (old, Err(_)) => Ok(old != recipe),
     }
 }
 

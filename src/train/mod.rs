@@ -18,7 +18,7 @@ mod trainer;
 mod writer;
 
 pub use autopsy::{AutopsyReport, LastEvent, RankEnd, RankState, autopsy, obituary, rank_states, record};
-pub use checkpoint::{Checkpoint, CheckpointContent, Retention, TrainerState, folder_of_step};
+pub use checkpoint::{Checkpoint, CheckpointContent, OrderKey, Retention, TrainerState, folder_of_step, steps_in};
 pub use compare::{CheckpointDifference, Difference, TensorDifference, compare};
 pub use guard::{LossHistory, SPIKE};
 pub use metrics::Metrics;

@@ -1,13 +1,14 @@
 //! What the person at the terminal sees: a bar with rate and time left, or plain lines in a log.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Prints a line to standard error, above a bar if there is one.
 pub fn say(text: impl AsRef<str>) {
-    eprintln!("{}", text.as_ref());
+    // Whoever listened may be gone, which is no reason to end a run.
+    let _ = std::io::stderr().lock().write_all(format!("{}\n", text.as_ref()).as_bytes());
 }
 
 /// Seconds between lines where standard error is no terminal.

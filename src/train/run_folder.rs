@@ -1,8 +1,7 @@
 //! The run folder: resolved recipe, identity, metrics, checkpoints; one run at a time writes to it.
 
-use std::fs::Permissions;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,7 +15,7 @@ use crate::{Error, Result};
 pub struct RunFolder {
     path: PathBuf,
     mirror: Option<Arc<Mirror>>,
-    _lock: Option<std::fs::File>,
+    lock_file: Option<std::fs::File>,
 }
 
 /// Who and what made the run (`run.json`).
@@ -52,6 +51,8 @@ impl RunFolder {
             let message = format!("{} is in use by {} ({error})", path.display(), holder.trim());
             return Err(Error::recipe(message).with_hint("wait for that run, or name another folder with --run-dir"));
         }
+        super::autopsy::forget_verdict(path);
+        sweep_unfinished(path);
         lock.set_len(0)?;
         writeln!(lock, "process {} on {}", std::process::id(), host_name())?;
         for stage in fs_err::read_dir(path.join("checkpoints"))? {
@@ -60,7 +61,7 @@ impl RunFolder {
                 Checkpoint::sweep(&stage)?;
             }
         }
-        Ok(Self { path: path.to_owned(), mirror: None, _lock: Some(lock) })
+        Ok(Self { path: path.to_owned(), mirror: None, lock_file: Some(lock) })
     }
 
     /// Lets checkpoints go to the mirror at `url` too; with `resume`, stages without a checkpoint here get theirs from there.
@@ -69,6 +70,13 @@ impl RunFolder {
     /// As [`Mirror::open`] and [`Mirror::attach`].
     pub fn mirrored(mut self, url: Option<&str>, recipe: &str, resume: bool) -> Result<Self> {
         if let Some(url) = url {
+            let inside = url.strip_prefix("file://").and_then(|place| fs_err::canonicalize(place).ok());
+            if let (Some(place), Ok(own)) = (inside, fs_err::canonicalize(&self.path))
+                && place.starts_with(&own)
+            {
+                let message = format!("checkpoint_mirror = \"{url}\" lies inside the run folder");
+                return Err(Error::recipe(message).with_hint("name a place outside of it, best on another disk"));
+            }
             let mirror = Mirror::open(url)?;
             for name in mirror.attach(&self.path, recipe, resume)? {
                 say(format!("{name} comes from {url}"));
@@ -85,7 +93,42 @@ impl RunFolder {
 
     /// The folder on a rank that does not write to it.
     pub fn shared(path: &Path) -> Self {
-        Self { path: path.to_owned(), mirror: None, _lock: None }
+        Self { path: path.to_owned(), mirror: None, lock_file: None }
+    }
+
+    /// The run's identity as this rank sees it, by which ranks notice that they look at different folders.
+    ///
+    /// # Errors
+    /// Never: a folder that is not there is told as such.
+    pub fn identity(&self) -> Result<String> {
+        let path = self.path.join("run.json");
+        // A network file system may take a while to show what another machine has written.
+        for _ in 0..50 {
+            if let Some(run) = fs_err::read(&path).ok().and_then(|bytes| serde_json::from_slice::<RunIdentity>(&bytes).ok()) {
+                return Ok(run.id);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        Ok(format!("nothing at {}", self.path.display()))
+    }
+
+    /// Whether the folder is still the one that was claimed.
+    ///
+    /// # Errors
+    /// An I/O error where it was removed or renamed meanwhile.
+    pub fn still_there(&self) -> Result<()> {
+        let Some(lock) = &self.lock_file else { return Ok(()) };
+        let (held, found) = (lock.metadata()?, std::fs::metadata(self.path.join("lock")));
+        if found.is_ok_and(|found| (found.dev(), found.ino()) == (held.dev(), held.ino())) {
+            return Ok(());
+        }
+        let message = format!("{} was removed or renamed while the run was writing to it", self.path.display());
+        Err(std::io::Error::new(std::io::ErrorKind::NotFound, message).into())
+    }
+
+    /// Whether this process holds the folder, and not only writes into it.
+    pub fn is_claimed(&self) -> bool {
+        self.lock_file.is_some()
     }
 
     /// The folder.
@@ -121,6 +164,18 @@ impl RunFolder {
     }
 }
 
+/// Removes what a killed start has left of files and folders that were being written; nobody else writes while the lock is held.
+fn sweep_unfinished(run: &Path) {
+    let folders = ["", "data", "data/shards", "data/scored"].map(|part| run.join(part));
+    for entry in folders.iter().filter_map(|folder| fs_err::read_dir(folder).ok()).flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with(".unfinished-") || (name.starts_with('.') && name.ends_with(".partial")) {
+            let path = entry.path();
+            let _ = if path.is_dir() { fs_err::remove_dir_all(&path) } else { fs_err::remove_file(&path) };
+        }
+    }
+}
+
 /// Name of this machine, for the lock.
 pub fn host_name() -> String {
     fs_err::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "this machine".into(), |name| name.trim().to_owned())
@@ -131,12 +186,7 @@ pub fn host_name() -> String {
 /// # Errors
 /// I/O errors.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| Error::Io(error.error))?;
-    Ok(())
+    crate::corpus::atomic::write_whole(path, bytes)
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use crate::report::MetricLine;
 use crate::sampling::OrderHash;
 use crate::systems::{BatchSource, Forward, HEADS, MicroBatch, Objective, Share};
 use crate::torch::hooks::{self, HookGuard};
-use crate::torch::{Adam, AdamSettings, GradientBuckets, ParameterGroup, Precision};
+use crate::torch::{Adam, AdamSettings, Dropout, GradientBuckets, ParameterGroup, Precision};
 use crate::{Error, Result};
 
 /// Size of a gradient bucket in bytes; DESIGN: large enough for the wire, small enough to overlap.
@@ -70,6 +70,8 @@ pub struct TrainerSettings {
     pub boundary_steps: u64,
     /// Precision of the forward pass.
     pub precision: Precision,
+    /// Of libtorch's own generator, which makes the dropout masks of a GPU.
+    pub seed: u64,
 }
 
 /// What one step gave.
@@ -160,7 +162,7 @@ impl GradientSums {
         let owner = (0..parameters.len()).map(|index| buckets.bucket_of(index)).collect();
         let reducer = Arc::new(world.gradient_reducer(flat, owner)?);
         let mut hooks = Vec::new();
-        if world.size() > 1 {
+        if world.communicator().carries() {
             for (index, (_, parameter)) in parameters.iter().enumerate() {
                 let reducer = Arc::clone(&reducer);
                 hooks.push(hooks::on_gradient_ready(parameter, Arc::new(move || reducer.ready(index)))?);
@@ -262,9 +264,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
             documents = prepared.rows.iter().map(|&row| source.title(row)).collect();
         }
         let finding = Finding { stage: self.state.stage.clone(), step, ranks: report.bad_ranks.clone(), documents, alone };
-        if context.is_root() {
-            finding.record(context.run)?;
-        }
+        context.world.agree(if context.is_root() { finding.record(context.run) } else { Ok(()) })?;
         self.state.skipped_in_a_row += 1;
         let (stage, skipped) = (finding.stage.clone(), self.state.skipped_in_a_row);
         if plan.non_finite != "skip" || skipped > plan.non_finite_limit {
@@ -288,6 +288,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
     pub fn step(&mut self, prepared: &StepWork<O::Batch>, context: &StageContext) -> Result<StepReport> {
         let (world, step) = (context.world, self.state.step + 1);
         let _section = world.watchdog().step(step, format!("step {step} of {}", context.stage), &prepared.rows, self.patience(context));
+        self.seed_generator(context, step);
         let slots = self.objective.slots();
         let mut shared = self.counts(prepared, context);
         world.communicator().all_reduce_f64(&mut shared, ReduceOp::Sum)?;
@@ -337,6 +338,14 @@ impl<'a, O: Objective> Trainer<'a, O> {
         Ok(report)
     }
 
+    /// Dropout masks on a GPU come from libtorch's generator, which starts anew for each step and rank, so that a resumed run draws what an
+    /// unbroken one does. Elsewhere masks are functions of the item.
+    fn seed_generator(&self, context: &StageContext, step: u64) {
+        if self.objective.parameters().trainable().any(|entry| entry.tensor.device().is_cuda()) {
+            tch::manual_seed(generator_seed(self.settings.seed, context.stage, step, context.world.rank()));
+        }
+    }
+
     /// What this rank brings to a step: valid rows of each slot, documents and tokens, part by part; then requests to stop and to save,
     /// and the code of an error that the others do not know of.
     fn counts(&self, prepared: &StepWork<O::Batch>, context: &StageContext) -> Vec<f64> {
@@ -352,7 +361,8 @@ impl<'a, O: Objective> Trainer<'a, O> {
             }
         }
         counts.push(f64::from(u8::from(context.signals.stop_requested(context.run.path()))));
-        counts.push(f64::from(u8::from(context.signals.save_requested(context.run.path()))));
+        // Rank 0 alone looks, since it removes the file: another could see it once more.
+        counts.push(f64::from(u8::from(context.is_root() && context.signals.save_requested(context.run.path()))));
         counts.push(f64::from(self.failed.as_ref().map_or(0, Error::exit_code)));
         counts
     }
@@ -425,7 +435,8 @@ impl<'a, O: Objective> Trainer<'a, O> {
         progress: &mut Progress,
     ) {
         let elapsed = started.elapsed();
-        self.longest_step = Some(self.longest_step.map_or(elapsed, |longest| longest.max(elapsed)));
+        // The first step of a process warms up, which says nothing of the others.
+        self.longest_step = Some(self.longest_step.map_or(Duration::ZERO, |longest| longest.max(elapsed)));
         let seconds = elapsed.as_secs_f64();
         self.state.seconds += seconds;
         let rate = report.documents / seconds.max(1e-9);
@@ -499,6 +510,9 @@ impl<'a, O: Objective> Trainer<'a, O> {
         let _section = context.world.watchdog().section_within(format!("the checkpoint of step {}", self.state.step), Duration::MAX);
         let mut saved = self.failed.take().map_or(Ok(()), Err);
         if context.is_root() && saved.is_ok() {
+            saved = context.run.still_there();
+        }
+        if context.is_root() && saved.is_ok() {
             saved = boundary.save(&self.state, self.optimizer.state());
             if saved.is_ok() && settled {
                 saved = boundary.settle();
@@ -516,6 +530,12 @@ impl<'a, O: Objective> Trainer<'a, O> {
             self.objective.parameters().trainable().map(|entry| (entry.name.clone(), entry.tensor.shallow_clone())).collect();
         replicas::compare(context.world, &weights)
     }
+}
+
+/// Seed of libtorch's generator for a step of a stage on a rank.
+fn generator_seed(seed: u64, stage: &str, step: u64, rank: usize) -> i64 {
+    let stage = stage.bytes().fold(0, |hash: u64, byte| hash.wrapping_mul(257).wrapping_add(byte.into()));
+    Dropout::token_key(seed, step, rank as u64, stage)
 }
 
 /// The slowest rank and how many times as long as the median it worked; `None` for one rank.

@@ -147,7 +147,7 @@ fn train_over(
                 disturb(world.rank(), &toy);
                 let context = StageContext { stage: "toy", world: &world, run: &run, signals: &signals };
                 let total_steps = plan.steps.unwrap_or(1);
-                let settings = TrainerSettings { plan: plan.clone(), total_steps, boundary_steps: 0, precision: Precision::Fp32 };
+                let settings = TrainerSettings { plan: plan.clone(), total_steps, boundary_steps: 0, precision: Precision::Fp32, seed: 1 };
                 let state = TrainerState { stage: "toy".into(), total_steps, ..TrainerState::default() };
                 let mut trainer = Trainer::new(&toy, settings, &world, state).unwrap();
                 let mut metrics = context.is_root().then(|| Metrics::open(run.path(), "toy").unwrap());
@@ -309,4 +309,12 @@ fn the_slowest_rank_is_measured_against_the_median() {
     assert_eq!(straggler(&[1.0]), None);
     assert_eq!(straggler(&[1.0, 3.0]), Some((1, 3.0)));
     assert_eq!(straggler(&[2.0, 8.0, 1.0, 2.0]), Some((1, 4.0)));
+}
+
+#[test]
+fn the_generator_of_a_gpu_is_seeded_by_seed_stage_step_and_rank() {
+    let seeds = [(1, "rank", 5, 0), (2, "rank", 5, 0), (1, "pretrain", 5, 0), (1, "rank", 6, 0), (1, "rank", 5, 1), (1, "knar", 5, 0)];
+    let drawn: std::collections::BTreeSet<i64> =
+        seeds.iter().map(|&(seed, stage, step, rank)| generator_seed(seed, stage, step, rank)).collect();
+    assert_eq!(drawn.len(), seeds.len());
 }

@@ -113,7 +113,7 @@ fn scores(folder: &Path) -> Vec<u8> {
         let row = ScoreRow { title: "a", head: number % 4, tail: number % 3 + 4, relation: "P1", score: 0.1 * number as f32 };
         writer.push(row).unwrap();
     }
-    writer.finish(&path).unwrap();
+    writer.finish().unwrap();
     fs_err::read(path).unwrap()
 }
 

@@ -1,10 +1,12 @@
 //! Disks that fill up, cannot be written or are lost, under several ranks.
 
+use std::time::Duration;
+
 use docre::train::Checkpoint;
 
 use super::bad_disk::SmallDisk;
 use super::common::copy;
-use super::place::{Place, Started};
+use super::place::{PATIENCE, Place, Started};
 
 #[test]
 fn a_disk_that_fills_up_ends_all_ranks_with_74_and_the_run_goes_on_when_there_is_room() {
@@ -18,6 +20,12 @@ fn a_disk_that_fills_up_ends_all_ranks_with_74_and_the_run_goes_on_when_there_is
         }
         let mut started = place.start(2, &run, "--resume");
         place.await_step(&run, after, &mut started);
+        // What is on its way to the disk gets there.
+        let sealed = place.path(&run).join("checkpoints/pretrain/step-00000004/MANIFEST.json");
+        while after == 5 && !sealed.exists() {
+            assert!(started.since.elapsed() < PATIENCE, "{}", place.said());
+            std::thread::sleep(Duration::from_millis(10));
+        }
         let ballast = disk.fill(left);
         let ended = place.end(started);
         assert_eq!(ended.code, Some(74), "{}", ended.said);

@@ -13,7 +13,7 @@ use crate::common::{self, allow_mpirun, copy, free_of_launchers, program};
 
 /// Pre-training alone is long enough to be disturbed.
 fn recipe() -> String {
-    common::recipe("survival", 40, "hang_limit_s = 4", "steps = 40\ncheckpoint_steps = 4\nkeep_checkpoints = 2", 2)
+    common::recipe("survival", 40, "hang_limit_s = 20", "steps = 40\ncheckpoint_steps = 4\nkeep_checkpoints = 2", 2)
 }
 
 /// No test waits longer than this for anything.

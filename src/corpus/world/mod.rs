@@ -93,11 +93,18 @@ impl std::fmt::Display for WorldSummary {
 /// row is expressed, and what is expressed without a label.
 ///
 /// # Errors
-/// A recipe error for a noise outside its range; I/O errors.
+/// A recipe error for a noise outside its range, and for a folder that holds such files of somebody else; I/O errors.
 pub fn write_world(options: &WorldOptions, output: &Path) -> Result<WorldSummary> {
     if !(0.0..=MAX_NOISE).contains(&options.noise) {
         let message = format!("the share of false labels, {}, is not between 0 and {MAX_NOISE}", options.noise);
         return Err(Error::recipe(message).with_hint("0.4 resembles DocRED's distant data"));
+    }
+    let files = ["train_distant.json", "train_annotated.json", "dev.json", "test.json", "rel_info.json"];
+    if let Some(taken) = files.iter().find(|file| output.join(file).exists())
+        && !output.join("truth.json").exists()
+    {
+        let message = format!("{} is there already, and not from a generated corpus", output.join(taken).display());
+        return Err(Error::recipe(message).with_hint("name another folder"));
     }
     let generator = Generator::new(options);
     let summary = WorldSummary {

@@ -63,7 +63,8 @@ fn to_batch(rows: &[(u64, Instance)]) -> Result<RecordBatch, arrow::error::Arrow
 /// Reads the table and checks order and instances.
 pub(super) fn read(folder: &Path, entry: &FileEntry, store: &DocumentStore) -> Result<Vec<(u64, Instance)>> {
     let table = TableReader::open(folder, entry, true)?;
-    let mut rows = Vec::with_capacity(entry.rows);
+    // Grows with what is there: the number of rows is only said so far.
+    let mut rows = Vec::new();
     for group in 0..table.num_row_groups() {
         rows.extend(table.guarded(group, || from_batch(&table.batch(group, &[])?))?);
     }

@@ -39,7 +39,7 @@ pub fn train_evidence(task: &FinetuneTask, settings: &EvidenceSettings, session:
     let judge = EvidenceJudge { model: &loaded.model, session, items: facts_of(&dev), plan };
     let mut boundary = DevBoundary { save, judge, plan, steps_per_epoch };
     let boundary_steps = steps_per_epoch * plan.evaluate_epochs as u64;
-    let stage = StageRun { session, run, plan, total_steps, boundary_steps, start };
+    let stage = StageRun { session, run, plan, total_steps, boundary_steps, seed: task.seed, start };
     Ok(FinetuneOutcome { checkpoint: stage.train(&loaded.model, &source, &loaded, &mut boundary)? })
 }
 

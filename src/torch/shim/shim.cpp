@@ -140,7 +140,11 @@ int docre_stream_handle(const c10::Stream* stream, void** handle) {
   return guarded([&] { *handle = stream->native_handle(); });
 }
 int docre_stream_wait_current(const c10::Stream* stream) {
-  return guarded([&] { docre::let_wait(*stream, docre::cuda().getStream(stream->device())); });
+  return guarded([&] {
+    // A thread that has not chosen a device stands on the first one, where an event guard would make a context.
+    docre::cuda().setDevice(stream->device());
+    docre::let_wait(*stream, docre::cuda().getStream(stream->device()));
+  });
 }
 int docre_stream_current_waits(const c10::Stream* stream) {
   return guarded([&] { docre::let_wait(docre::cuda().getStream(stream->device()), *stream); });
