@@ -16,7 +16,7 @@ pub(super) fn document(entities: u32) -> EncodedDocument {
 }
 
 pub(super) fn mention(name: &str, word: u32) -> EncodedMention {
-    EncodedMention { name: name.into(), sentence: 0, start: word, end: word + 1 }
+    EncodedMention { name: name.into(), sentence: 0, start: word, end: word + 1, ..EncodedMention::default() }
 }
 
 /// Adds facts given as (head, tail, relation).

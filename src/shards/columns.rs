@@ -60,6 +60,7 @@ fn entities(documents: &[EncodedDocument]) -> Result<ArrayRef, ArrowError> {
         u32s(mentions.iter().map(|mention| mention.sentence)),
         u32s(mentions.iter().map(|mention| mention.start)),
         u32s(mentions.iter().map(|mention| mention.end)),
+        Arc::new(StringArray::from_iter(mentions.iter().map(|mention| mention.own_type.as_deref()))),
     ];
     let mentions = StructArray::try_new(schema::mention_fields(), columns, None)?;
     let types = StringArray::from_iter_values(all.iter().map(|entity| &entity.entity_type));
@@ -151,6 +152,7 @@ struct MentionColumns {
     sentence: UInt32Array,
     start: UInt32Array,
     end: UInt32Array,
+    own_type: StringArray,
 }
 
 #[derive(Clone, Debug)]
@@ -247,12 +249,13 @@ impl Columns {
 
 impl EntityColumns {
     fn entity(&self, at: usize) -> EncodedEntity {
-        let MentionColumns { name, sentence, start, end } = &self.mentions.values;
+        let MentionColumns { name, sentence, start, end, own_type } = &self.mentions.values;
         let mentions = self.mentions.range(at).map(|at| EncodedMention {
             name: name.value(at).to_owned(),
             sentence: sentence.value(at),
             start: start.value(at),
             end: end.value(at),
+            own_type: own_type.is_valid(at).then(|| own_type.value(at).to_owned()),
         });
         EncodedEntity { entity_type: self.entity_type.value(at).to_owned(), mentions: mentions.collect() }
     }
@@ -313,6 +316,7 @@ fn entity_columns(array: &ArrayRef) -> Result<List<EntityColumns>, String> {
         sentence: number_in(inner, "sentence")?,
         start: number_in(inner, "start")?,
         end: number_in(inner, "end")?,
+        own_type: as_text(child(inner, "own_type")?, "own_type")?,
     };
     let mentions = List { offsets: mentions.offsets().clone(), values };
     let values = EntityColumns { entity_type: as_text(child(fields, "entity_type")?, "entity_type")?, mentions };

@@ -8,9 +8,9 @@ use crate::corpus::RelationSet;
 use crate::text::Tokenizer;
 use crate::{DataError, Error, Result};
 
-/// The version of the format this code reads and writes. 2 added the candidate pairs; shards of version 1 do not say which pairs their corpus
-/// asks about, so they are refused like newer ones.
-pub const FORMAT_VERSION: u32 = 2;
+/// The version of the format this code reads and writes. 2 added the candidate pairs, 3 the types of mentions that are not their entity's; older
+/// shards do not say these things, so they are refused like newer ones.
+pub const FORMAT_VERSION: u32 = 3;
 
 /// The name of the manifest in its folder.
 pub(super) const FILE: &str = "manifest.json";

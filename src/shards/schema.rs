@@ -10,7 +10,7 @@ const ITEM: &str = "item";
 
 /// Fields of one mention.
 pub(super) fn mention_fields() -> Fields {
-    Fields::from(vec![text("name"), number("sentence"), number("start"), number("end")])
+    Fields::from(vec![text("name"), number("sentence"), number("start"), number("end"), text("own_type").with_nullable(true)])
 }
 
 /// Fields of one entity.

@@ -107,7 +107,8 @@ fn entities(sentence_starts: &[u32], mentions: Vec<Vec<(u32, u32, String)>>) -> 
     let mention = |(a, b, name): (u32, u32, String)| {
         let (sentence, from, to) = filled[a as usize % filled.len()];
         let start = from + b % (to - from);
-        EncodedMention { name, sentence, start, end: start + 1 + a % (to - start) }
+        let own_type = (b % 3 == 0).then(|| "ORG".to_owned());
+        EncodedMention { name, sentence, start, end: start + 1 + a % (to - start), own_type }
     };
     let entity = |list: Vec<_>| EncodedEntity { entity_type: "PER".into(), mentions: list.into_iter().map(mention).collect() };
     mentions.into_iter().map(entity).collect()

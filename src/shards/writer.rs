@@ -70,8 +70,9 @@ impl Totals {
         self.max_entities = self.max_entities.max(document.entities.len());
         for entity in &document.entities {
             self.max_mentions = self.max_mentions.max(entity.mentions.len());
-            if !self.entity_types.contains(&entity.entity_type) {
-                self.entity_types.insert(entity.entity_type.clone());
+            let own = entity.mentions.iter().filter_map(|mention| mention.own_type.as_ref());
+            for name in own.chain([&entity.entity_type]).filter(|name| !self.entity_types.contains(*name)).collect::<Vec<_>>() {
+                self.entity_types.insert(name.clone());
             }
         }
     }

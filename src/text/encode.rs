@@ -49,12 +49,13 @@ fn encode_entity(document: &Document, starts: &[usize], index: usize, entity: &E
         return Err(problem(document, format!("vertexSet[{index}]"), "an entity without mentions").into());
     }
     let mentions = entity.mentions.iter().enumerate().map(|(number, mention)| {
-        encode_mention(mention, starts).map_err(|text| problem(document, format!("vertexSet[{index}][{number}]"), text).into())
+        encode_mention(mention, starts, entity.entity_type())
+            .map_err(|text| problem(document, format!("vertexSet[{index}][{number}]"), text).into())
     });
     Ok(EncodedEntity { entity_type: entity.entity_type().to_owned(), mentions: mentions.collect::<Result<_>>()? })
 }
 
-fn encode_mention(mention: &Mention, starts: &[usize]) -> Result<EncodedMention, String> {
+fn encode_mention(mention: &Mention, starts: &[usize], entity_type: &str) -> Result<EncodedMention, String> {
     let &Mention { sentence, start, end, .. } = mention;
     let Some(&[from, to]) = starts.windows(2).nth(sentence).and_then(|pair| pair.first_chunk()) else {
         return Err(format!("sentence {sentence} does not exist"));
@@ -62,7 +63,13 @@ fn encode_mention(mention: &Mention, starts: &[usize]) -> Result<EncodedMention,
     if start >= end || end > to - from {
         return Err(format!("the words {start}..{end} are not a span of sentence {sentence}, which has {} words", to - from));
     }
-    Ok(EncodedMention { name: mention.name.clone(), sentence: sentence as u32, start: (from + start) as u32, end: (from + end) as u32 })
+    Ok(EncodedMention {
+        name: mention.name.clone(),
+        sentence: sentence as u32,
+        start: (from + start) as u32,
+        end: (from + end) as u32,
+        own_type: Some(&mention.entity_type).filter(|own| *own != entity_type).cloned(),
+    })
 }
 
 fn encode_fact(document: &Document, relations: &RelationSet, index: usize, fact: &Fact) -> Result<EncodedFact> {

@@ -28,7 +28,7 @@ pub struct EncodedDocument {
 /// An entity of an encoded document.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EncodedEntity {
-    /// Entity type, such as `PER`.
+    /// Entity type, such as `PER`: that of its first mention.
     pub entity_type: String,
     /// Mentions in the order of the source; never empty.
     pub mentions: Vec<EncodedMention>,
@@ -45,6 +45,15 @@ pub struct EncodedMention {
     pub start: u32,
     /// One past the last word.
     pub end: u32,
+    /// Its type, where that is another than its entity's.
+    pub own_type: Option<String>,
+}
+
+impl EncodedEntity {
+    /// The type of one of its mentions.
+    pub fn type_of<'a>(&'a self, mention: &'a EncodedMention) -> &'a str {
+        mention.own_type.as_deref().unwrap_or(&self.entity_type)
+    }
 }
 
 /// A fact with its relation as a class of the manifest's relation set.

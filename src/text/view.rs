@@ -5,6 +5,7 @@
 //!
 //! Where mentions overlap, the result does not depend on any order of work: first the words of all blanked and masked mentions are
 //! emptied, then the first word of every blanked mention becomes the blank symbol, then that of every masked mention the masked symbol.
+//! The release works in turn instead ([`ViewOptions::in_turn`]).
 
 mod markers;
 
@@ -53,6 +54,10 @@ pub struct ViewOptions {
     pub markers: Markers,
     /// Writes the masked symbol once for every row that names the mention, as the release does, instead of once a mention.
     pub repeat_masked: bool,
+    /// Masks mentions, then goes through the entities, blanks each and marks it, as the release does in pre-training: where mentions overlap
+    /// what comes later wipes out what was written before, markers included. A masked mention is read at the start of its word, where another
+    /// mention's marker may stand, instead of at its symbol.
+    pub in_turn: bool,
 }
 
 /// The random choices of one visit.
@@ -103,16 +108,22 @@ pub fn view(document: &EncodedDocument, symbols: &impl Symbols, options: &ViewOp
     check_mentions(document)?;
     check_choices(document, choices)?;
     let mut layout = Layout::new(document);
-    layout.blank(choices, symbols.blank());
-    layout.mask(choices, symbols.masked_mention(), options.repeat_masked);
-    (layout.starts, layout.ends) = options.markers.place(document, symbols, choices)?;
+    if options.in_turn {
+        layout.mask(choices, symbols.masked_mention(), options.repeat_masked);
+        layout.blank_and_mark_in_turn(choices, symbols, &options.markers)?;
+    } else {
+        layout.blank(choices, symbols.blank());
+        layout.mask(choices, symbols.masked_mention(), options.repeat_masked);
+        (layout.starts, layout.ends) = options.markers.place(document, symbols, choices, None)?;
+    }
     let Written { mut ids, word_positions, word_ends, symbol_positions } = layout.write(symbols.cls());
     let pieces_before_truncation = ids.len() + 1;
     close(&mut ids, document, symbols, options)?;
     let limit = options.max_pieces.unwrap_or(usize::MAX);
     let masked_positions = choices.masked.iter().map(|&(entity, mention)| {
         let word = document.entities[entity as usize].mentions[mention as usize].start;
-        Some(symbol_positions[word as usize]).filter(|&at| (at as usize) < limit)
+        let positions = if options.in_turn { &word_positions } else { &symbol_positions };
+        Some(positions[word as usize]).filter(|&at| (at as usize) < limit)
     });
     let masked_positions = masked_positions.collect();
     let mention_spans = mention_spans(document, choices, options, &word_positions, &word_ends);
@@ -140,7 +151,7 @@ fn close(ids: &mut Vec<u32>, document: &EncodedDocument, symbols: &impl Symbols,
 fn too_long(document: &EncodedDocument, pieces: usize, limit: usize) -> Error {
     DataError::new("shards", format!("{pieces} word pieces with markers are more than the encoder's {limit}"))
         .title(&document.title)
-        .hint("allow truncation, or take an encoder with more positions")
+        .hint("allow truncation (`predict --truncate`, encoder.truncate in a recipe), or take an encoder with more positions")
         .into()
 }
 
@@ -236,6 +247,26 @@ impl<'d> Layout<'d> {
                 self.symbols[mention.start as usize] = Some((symbol, 1));
             }
         }
+    }
+
+    /// See [`ViewOptions::in_turn`].
+    fn blank_and_mark_in_turn(&mut self, choices: &ViewChoices, symbols: &impl Symbols, markers: &Markers) -> Result<()> {
+        let document = self.document;
+        for (e, entity) in document.entities.iter().enumerate() {
+            let unmasked = entity.mentions.iter().enumerate().filter(|&(m, _)| !choices.is_masked(e, m));
+            for (_, mention) in unmasked.filter(|_| choices.is_blanked(e)) {
+                self.empty(mention.start, mention.end);
+                self.symbols[mention.start as usize..mention.end as usize].fill(None);
+                self.symbols[mention.start as usize] = Some((symbols.blank(), 1));
+                let outside = |marker: &(u32, u32)| !(mention.start..mention.end).contains(&marker.0);
+                self.starts.retain(outside);
+                self.ends.retain(outside);
+            }
+            let (starts, ends) = markers.place(document, symbols, choices, Some(e))?;
+            self.starts.extend(starts);
+            self.ends.extend(ends);
+        }
+        Ok(())
     }
 
     fn mask(&mut self, choices: &ViewChoices, symbol: u32, repeat: bool) {

@@ -147,6 +147,11 @@ impl Case {
         self.inputs.contains_key(name)
     }
 
+    /// Whether the case has outputs whose names begin so.
+    pub fn has_outputs(&self, prefix: &str) -> bool {
+        self.outputs.keys().any(|name| name.starts_with(prefix))
+    }
+
     /// An integer input, flat, with its shape.
     ///
     /// # Errors
@@ -292,7 +297,7 @@ impl Case {
         names.sort();
         for name in names {
             let gradient = match rename(&name[prefix.len()..]) {
-                Some(own) => parameters.get(&own).ok_or_else(|| self.error(format!("no parameter is called `{own}`")))?.grad(),
+                Some(own) => gradient_of(parameters.get(&own).ok_or_else(|| self.error(format!("no parameter is called `{own}`")))?)?,
                 None => self.output(&name)?.f_zeros_like()?,
             };
             self.compare(&name, &gradient, true)?;
@@ -403,7 +408,7 @@ impl Case {
             let reference_name = &name[prefix.len()..];
             let own = reference_name.strip_prefix(&shared).map_or_else(|| rename(reference_name), str::to_owned);
             let parameter = parameters.get(&own).ok_or_else(|| self.error(format!("no parameter is called `{own}`")))?;
-            let gradient = parameter.grad();
+            let gradient = gradient_of(parameter)?;
             self.compare(&name, &gradient, true)?;
         }
         Ok(())
@@ -413,4 +418,10 @@ impl Case {
     pub fn into_comparisons(self) -> Vec<Comparison> {
         self.comparisons
     }
+}
+
+/// The gradient of a parameter; zeros for one that took no part.
+fn gradient_of(parameter: &Tensor) -> Result<Tensor> {
+    let gradient = parameter.grad();
+    Ok(if gradient.defined() { gradient } else { parameter.f_zeros_like()? })
 }

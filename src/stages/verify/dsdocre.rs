@@ -49,13 +49,17 @@ fn model(case: &Case, part: Part, tokenizer: &Tokenizer) -> Result<DsdocreModel>
 fn view_options(case: &Case, padded: bool) -> Result<ViewOptions> {
     let length = case.number("/dims/encoder/max_position")? as usize;
     let max_pieces = case.at("/switches/max_len").as_u64().map_or(length, |length| length as usize);
+    // The release pads to the width of its tables, whatever it cuts at.
+    let width = ["doc", "doc1", "docs"].into_iter().find_map(|name| Some(*case.integers(name).ok()?.1.get(1)?));
     Ok(ViewOptions {
         max_pieces: Some(max_pieces),
         truncate: true,
-        pad_to: padded.then_some(max_pieces),
+        pad_to: padded.then(|| width.map_or(max_pieces, |width| width as usize)),
         max_mentions: switches(case)?.max_mentions,
         markers: Markers::PerEntity,
         repeat_masked: false,
+        // Pieces and positions of all variants come from the release.
+        in_turn: case.has_input("XRelDet_Label"),
     })
 }
 
@@ -118,6 +122,9 @@ pub(super) fn ranker(case: &mut Case) -> Result<()> {
     let objective = Ranker { model: &loaded };
     let rows: Vec<usize> = (0..documents.len()).collect();
     for padded in [false, true] {
+        if padded && !case.has_outputs("code/") {
+            continue;
+        }
         let views_of = views(case, tokenizer.special().clone(), padded)?;
         let laid: Vec<View> = documents.iter().map(|document| views_of.view(document, &ViewChoices::default())).collect::<Result<_>>()?;
         let packed = views_of.pack(&laid, &vec![0; laid.len()]);
@@ -182,6 +189,9 @@ pub(super) fn pretrainer(case: &mut Case) -> Result<()> {
         ("partial/", "partial/", false, MentionCandidates::Entities, AlignmentDistance::Abs),
         ("code/", "", true, MentionCandidates::TokenStates, AlignmentDistance::Squared),
     ] {
+        if !case.has_outputs(prefix) {
+            continue;
+        }
         let views_of = views(case, tokenizer.special().clone(), padded)?;
         let laid: Vec<View> =
             documents.iter().zip(&choices).map(|(document, choices)| views_of.view(document, choices)).collect::<Result<_>>()?;
@@ -458,7 +468,12 @@ pub(super) fn finetuner(case: &mut Case) -> Result<()> {
         Example { document, pairs, visit: 0, train: true }
     };
     let examples: Vec<Example> = documents.iter().zip(&chosen).map(example).collect();
-    for (prefix, markers) in [("", MarkerNumbering::Entity), ("code/", MarkerNumbering::KeptOrder)] {
+    let only_kept = case.at("/switches/mark_only_kept").as_bool().unwrap_or(false);
+    let own = if only_kept { MarkerNumbering::KeptEntities } else { MarkerNumbering::Entity };
+    for (prefix, markers) in [("", own), ("code/", MarkerNumbering::KeptOrder)] {
+        if !case.has_outputs(prefix) {
+            continue;
+        }
         let extractor = extractor(case, &tokenizer, relations.len(), markers)?;
         compare_finetuning(case, prefix, &extractor, &examples)?;
     }

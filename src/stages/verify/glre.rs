@@ -11,7 +11,7 @@ use super::foundation::{DOCRED_TYPES, EVALUATION, foundation};
 use super::word_level::{self, bert, compare_outputs, exact, example, losses, mean};
 use crate::Result;
 use crate::corpus::{RelationSet, read_all_eog};
-use crate::systems::glre::{Glre, GlreSettings, GlreStates, GlreTables, Query, RELATIONS, RgcnNorm, SentenceMean};
+use crate::systems::glre::{ContextMatrix, Glre, GlreSettings, GlreStates, GlreTables, Query, RELATIONS, RgcnNorm, SentenceMean};
 use crate::systems::{Example, Extractor, Pair, Profile, tables};
 use crate::text::{EncodedDocument, SpecialPieces, Tokenizer, encode};
 
@@ -143,6 +143,8 @@ fn read_cdr(case: &Case) -> Result<(Vec<Sample>, usize, Tokenizer)> {
 fn settings(case: &Case, setting: &Setting) -> Result<GlreSettings> {
     let dims = |key: &str| case.number(&format!("/dims/{key}"));
     let base = if setting.cdr { GlreSettings::cdr(Profile::Code) } else { GlreSettings::of(Profile::Code) };
+    let flag = |key: &str, usual: bool| case.at(&format!("/switches/{key}")).as_bool().unwrap_or(usual);
+    let word = |key: &str| case.at(&format!("/switches/{key}")).as_str().map(str::to_owned);
     let width = dims("d_n").or_else(|_| dims("d_n (lstm_dim=rgcn_hidden_dim)"))?;
     Ok(GlreSettings {
         width,
@@ -150,7 +152,14 @@ fn settings(case: &Case, setting: &Setting) -> Result<GlreSettings> {
         distance_width: dims("dist_dim")?,
         heads: dims("att_heads")?,
         rgcn_layers: dims("rgcn_layers")? as usize,
-        more_lstm: case.at("/switches/more_lstm").as_bool().unwrap_or(base.more_lstm),
+        more_lstm: flag("more_lstm", base.more_lstm),
+        global_rep: flag("global_rep", base.global_rep),
+        local_rep: flag("local_rep", base.local_rep),
+        context: flag("context_att", base.context),
+        local_type_embedding: flag("local_kv_type_embedding", base.local_type_embedding),
+        query: if word("query").as_deref() == Some("init") { Query::Init } else { base.query },
+        rgcn_norm: if word("rgcn_norm").as_deref() == Some("per_relation") { RgcnNorm::PerRelation } else { base.rgcn_norm },
+        context_matrix: if word("context_matrix").as_deref() == Some("full") { ContextMatrix::Full } else { base.context_matrix },
         classifier_width: dims("mlp_dim").unwrap_or(0),
         ..base
     })

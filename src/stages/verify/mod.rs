@@ -28,8 +28,8 @@ use serde::Serialize;
 
 pub use case::Case;
 
-use crate::Result;
 use crate::systems::baselines::Network;
+use crate::{DataError, Result};
 
 /// One tensor beside its reference.
 #[derive(Clone, Debug, Serialize)]
@@ -51,23 +51,23 @@ pub struct Comparison {
 pub struct VerifyOutcome {
     /// Name of the case.
     pub case: String,
-    /// The comparisons; empty where the system is not built yet.
+    /// The comparisons.
     pub tensors: Vec<Comparison>,
-    /// Why nothing was compared.
-    pub not_yet: Option<String>,
+    /// Why nothing was compared: a kind of case that is not known, or an error.
+    pub problem: Option<String>,
 }
 
 impl VerifyOutcome {
-    /// Whether a tensor is outside its tolerance.
+    /// Whether a tensor is outside its tolerance, or nothing was compared.
     pub fn failed(&self) -> bool {
-        self.tensors.iter().any(|tensor| !tensor.within)
+        self.problem.is_some() || self.tensors.is_empty() || self.tensors.iter().any(|tensor| !tensor.within)
     }
 }
 
 impl fmt::Display for VerifyOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(reason) = &self.not_yet {
-            return write!(f, "{:<24} not yet: {reason}", self.case);
+        if let Some(problem) = &self.problem {
+            return writeln!(f, "{:<24} FAILED: {problem}", self.case);
         }
         let verdict = if self.failed() { "FAILED" } else { "ok" };
         writeln!(f, "{:<24} {verdict}, {} tensors", self.case, self.tensors.len())?;
@@ -90,7 +90,7 @@ impl fmt::Display for VerifyOutcome {
 pub fn verify_case(folder: &Path) -> Result<VerifyOutcome> {
     let mut case = Case::open(folder)?;
     let (system, name) = (case.text("system"), case.name.clone());
-    let not_yet = match (system.as_str(), case.has_input("rankh"), case.has_input("XRelDet_Label")) {
+    let problem = match (system.as_str(), case.has_input("rankh"), case.has_input("XRelDet_Label")) {
         ("dsdocre", true, _) => dsdocre::ranker(&mut case).map(|()| None)?,
         ("dsdocre", _, true) => dsdocre::pretrainer(&mut case).map(|()| None)?,
         ("dsdocre", _, _) => dsdocre::finetuner(&mut case).map(|()| None)?,
@@ -105,19 +105,33 @@ pub fn verify_case(folder: &Path) -> Result<VerifyOutcome> {
         ("hin", _, _) => hin::hin(&mut case).map(|()| None)?,
         ("glre", _, _) => glre::glre(&mut case).map(|()| None)?,
         ("scorer", _, _) => scorer::scorer(&mut case).map(|()| None)?,
-        (other, _, _) => Some(if other.is_empty() { "this kind of case".to_owned() } else { format!("system `{other}`") }),
+        (other, _, _) => Some(format!("no case of system `{other}` is known")),
     };
-    Ok(VerifyOutcome { case: name, tensors: case.into_comparisons(), not_yet })
+    Ok(VerifyOutcome { case: name, tensors: case.into_comparisons(), problem })
 }
 
-/// Recomputes every case in a folder of cases, in order of name.
+/// Recomputes every case in a folder of cases, in order of name. One that cannot be computed is a failed one, and the others go on.
 ///
 /// # Errors
-/// As [`verify_case`].
+/// A folder that cannot be read, or holds no case.
 pub fn verify_all(folder: &Path) -> Result<Vec<VerifyOutcome>> {
     let mut cases: Vec<_> = fs_err::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
     cases.sort();
-    cases.iter().filter(|path| path.join("case.json").exists()).map(|path| verify_case(path)).collect()
+    cases.retain(|path| path.join("case.json").exists());
+    if cases.is_empty() {
+        return Err(DataError::new(folder, "holds no case").hint("name the folder that the folders with a case.json are in").into());
+    }
+    Ok(cases.iter().map(|path| outcome_of(path)).collect())
+}
+
+fn outcome_of(folder: &Path) -> VerifyOutcome {
+    let case = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let failed = |problem: String| VerifyOutcome { case, tensors: Vec::new(), problem: Some(problem) };
+    match std::panic::catch_unwind(|| verify_case(folder)) {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(error)) => failed(error.to_string()),
+        Err(_told) => failed("the computation panicked".to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -131,7 +145,7 @@ mod tests {
             return;
         };
         let outcome = verify_case(&Path::new(&shared).join("parity").join(name)).unwrap();
-        assert!(!outcome.failed() && outcome.not_yet.is_none(), "{outcome}");
+        assert!(!outcome.failed() && outcome.problem.is_none(), "{outcome}");
     }
 
     #[test]

@@ -83,6 +83,10 @@ pub(super) fn padded(values: &[i64], offsets: &[i64], length: usize) -> Vec<i64>
 /// Positions of mentions as rows (document, entity, start, end, …) without the first piece; further columns are the sentence.
 pub(super) fn compare_mentions(case: &mut Case, documents: &[EncodedDocument], spans: &[Vec<Vec<(u32, u32)>>]) -> Result<()> {
     let (reference, shape) = case.integers("mentions")?;
+    // The release lists mentions behind the cut as well, and leaves them out later.
+    let longest = case.integers("input_ids")?.1[1];
+    let in_range = |row: &&[i64]| row[2] + 1 < longest;
+    let reference: Vec<i64> = reference.chunks(shape[1] as usize).filter(in_range).flatten().copied().collect();
     let mut ours = Vec::new();
     for (index, (document, spans)) in documents.iter().zip(spans).enumerate() {
         for (entity, spans) in spans.iter().enumerate() {

@@ -19,6 +19,7 @@ pub struct BaselineLayout {
 impl BaselineLayout {
     pub(super) fn new(foundation: &Foundation, settings: &BaselineSettings) -> Self {
         let mut words = WordOptions::of(foundation, settings.long_documents);
+        words.mention_types = true;
         if settings.max_words > 0 {
             words.limits.max_words = Some(settings.max_words);
             words.limits.truncate = true;

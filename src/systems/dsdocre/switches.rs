@@ -71,6 +71,9 @@ pub struct Switches {
     pub alignment_distance: AlignmentDistance,
     /// Insert the mask once per repetition of a mention, as the release does (SPEC §10.11).
     pub repeat_masked: bool,
+    /// In pre-training, hide and mark entities one after another, so that where mentions overlap the later wipes out the earlier, and read a
+    /// masked mention at the start of its word, as the release does.
+    pub hide_in_turn: bool,
     /// Start of the bilinear layers.
     pub head_start: HeadStart,
     /// The pre-training tasks.
@@ -138,13 +141,14 @@ impl Switches {
         let fixed = Self::fixed();
         match profile {
             Profile::Fixed => fixed,
-            Profile::Paper => Self { max_mentions: None, k_finetune_cap: None, ..fixed },
+            Profile::Paper => Self { max_mentions: None, k_finetune_cap: None, negative_pool: NegativePool::Kept, ..fixed },
             Profile::Code => Self {
                 mask_padding: false,
                 markers: MarkerNumbering::KeptOrder,
                 mention_candidates: MentionCandidates::TokenStates,
                 alignment_distance: AlignmentDistance::Squared,
                 repeat_masked: true,
+                hide_in_turn: true,
                 k_pretrain: Some(30),
                 ..fixed
             },
@@ -160,6 +164,7 @@ impl Switches {
             mention_candidates: MentionCandidates::Entities,
             alignment_distance: AlignmentDistance::Abs,
             repeat_masked: false,
+            hide_in_turn: false,
             head_start: HeadStart::Pytorch,
             tasks: vec![Task::MenMat, Task::XMenMat, Task::RelDet, Task::XRelDet, Task::RelAlign],
             blank_probability: 0.2,
@@ -208,6 +213,7 @@ impl Switches {
             max_mentions: self.mention_limit(),
             markers: Markers::PerEntity,
             repeat_masked: self.repeat_masked,
+            in_turn: self.hide_in_turn && part == Part::Pretrainer,
         }
     }
 

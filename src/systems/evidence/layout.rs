@@ -58,6 +58,7 @@ pub struct EvidenceBatch {
 impl EvidenceLayout {
     pub(super) fn new(foundation: &Foundation, settings: &EvidenceSettings) -> Self {
         let mut words = WordOptions::of(foundation, settings.long_documents);
+        words.mention_types = true;
         // Coreference ids are replaced by positions, so that the number of entities does not matter.
         words.coref_rows = usize::MAX;
         if settings.max_words > 0 {

@@ -102,7 +102,7 @@ impl ReadingLayout {
             MarkerScheme::None => Markers::None,
         };
         let (max_pieces, truncate) = (options.max_pieces, options.truncate);
-        let view = ViewOptions { max_pieces, truncate, pad_to: None, max_mentions: None, markers, repeat_masked: false };
+        let view = ViewOptions { max_pieces, truncate, pad_to: None, max_mentions: None, markers, repeat_masked: false, in_turn: false };
         let one_pass = WindowRule { capacity: usize::MAX, prefix: Vec::new(), suffix: Vec::new(), stride: None, most: None };
         Self {
             views: DocumentViews { pieces, options: view, seed },

@@ -4,7 +4,7 @@ use super::distance::{FirstMention, signed_bin};
 use super::entities::{Averages, MentionWeights};
 use super::reading::{ReadDocument, Reading, WordLimits, read};
 use crate::systems::{BatchWindows, Example, Foundation, LongDocuments, windows_of};
-use crate::text::{EncodedDocument, SpecialPieces, WindowRule};
+use crate::text::{EncodedDocument, EncodedMention, SpecialPieces, WindowRule};
 use crate::torch::Dropout;
 use crate::{DataError, Result};
 
@@ -28,6 +28,8 @@ pub struct WordOptions {
     pub coref_rows: usize,
     /// Entity types in the order of their rows, from row 1.
     pub entity_types: Vec<String>,
+    /// Whether a word takes the type of its mention instead of that of the entity, as in the releases for DocRED.
+    pub mention_types: bool,
     /// Special pieces of the tokenizer.
     pub pieces: SpecialPieces,
     /// Seed of dropout masks.
@@ -51,14 +53,16 @@ impl WordOptions {
             first_mention: FirstMention::Listed,
             coref_rows: 512,
             entity_types: foundation.entity_types.clone(),
+            mention_types: false,
             pieces: foundation.pieces.clone(),
             seed: foundation.seed,
         }
     }
 
-    /// The row of an entity's type.
-    fn type_row(&self, document: &EncodedDocument, entity: usize) -> Result<i64> {
-        let name = &document.entities[entity].entity_type;
+    /// The row of the type of a mention, or of its entity.
+    fn type_row(&self, document: &EncodedDocument, entity: usize, mention: &EncodedMention) -> Result<i64> {
+        let own = &document.entities[entity];
+        let name = if self.mention_types { own.type_of(mention) } else { &own.entity_type };
         let row = self.entity_types.iter().position(|known| known == name).map(|row| row as i64 + 1);
         row.ok_or_else(|| {
             let known = self.entity_types.join("`, `");
@@ -70,13 +74,13 @@ impl WordOptions {
         })
     }
 
-    /// The rows of an entity's words: (coreference, type).
-    fn rows(&self, document: &EncodedDocument, entity: usize) -> Result<(i64, i64)> {
+    /// The coreference row of an entity's words.
+    fn coref_row(&self, document: &EncodedDocument, entity: usize) -> Result<i64> {
         if entity + 1 >= self.coref_rows {
             let problem = format!("{} entities are more than the {} coreference rows", document.entities.len(), self.coref_rows - 1);
             return Err(DataError::new("shards", problem).title(&document.title).hint("give the system more coreference rows").into());
         }
-        Ok((entity as i64 + 1, self.type_row(document, entity)?))
+        Ok(entity as i64 + 1)
     }
 }
 
@@ -199,8 +203,9 @@ impl WordTables {
         self.coref.resize(base + read.states.len(), 0);
         self.types.resize(base + read.states.len(), 0);
         for (index, entity) in document.entities.iter().enumerate() {
-            let (coref, kind) = options.rows(document, index)?;
+            let coref = options.coref_row(document, index)?;
             for mention in &entity.mentions {
+                let kind = options.type_row(document, index, mention)?;
                 let (start, end) = ((mention.start as usize).min(kept), (mention.end as usize).min(kept));
                 self.coref[base + start..base + end.max(start)].fill(coref);
                 self.types[base + start..base + end.max(start)].fill(kind);

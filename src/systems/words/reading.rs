@@ -77,7 +77,7 @@ fn within(document: &EncodedDocument, count: usize, limit: Option<usize>, trunca
 fn too_long(document: &EncodedDocument, count: usize, limit: usize, what: &str) -> Error {
     DataError::new("shards", format!("{count} {what} are more than the limit of {limit}"))
         .title(&document.title)
-        .hint("allow truncation, read in windows (long_documents), or take an encoder with more positions")
+        .hint("allow truncation (`predict --truncate`, encoder.truncate in a recipe), read in windows (long_documents), or take an encoder with more positions")
         .into()
 }
 

@@ -27,6 +27,7 @@ pub(crate) fn options(reading: Reading) -> WordOptions {
         first_mention: FirstMention::Listed,
         coref_rows: 512,
         entity_types: TYPES.map(str::to_owned).to_vec(),
+        mention_types: false,
         pieces: special(),
         seed: 3,
     }
@@ -39,7 +40,7 @@ pub(crate) fn document(pieces: &[u32], sentences: &[u32], entities: &[(&str, &[(
         word_starts.push(word_starts[word_starts.len() - 1] + count);
     }
     let total = word_starts[word_starts.len() - 1];
-    let mention = |&(start, end): &(u32, u32)| EncodedMention { name: "m".into(), sentence: 0, start, end };
+    let mention = |&(start, end): &(u32, u32)| EncodedMention { name: "m".into(), sentence: 0, start, end, ..EncodedMention::default() };
     let entity = |&(kind, mentions): &(&str, &[(u32, u32)])| EncodedEntity {
         entity_type: kind.into(),
         mentions: mentions.iter().map(mention).collect(),
@@ -118,6 +119,15 @@ fn later_entities_win_words_and_types() {
     let tables = WordTables::new(&options(Reading::Words), &[example(overlapping(), 0)]).unwrap();
     assert_eq!(tables.coref, [1, 1, 2, 0, 1, 1]);
     assert_eq!(tables.types, [2, 2, 1, 0, 2, 2]);
+    let mut mixed = overlapping();
+    let last = mixed.entities[0].mentions.len() - 1;
+    mixed.entities[0].mentions[last].own_type = Some(TYPES[0].into());
+    let types = |mention_types| {
+        let options = WordOptions { mention_types, ..options(Reading::Words) };
+        WordTables::new(&options, &[example(mixed.clone(), 0)]).unwrap().types
+    };
+    assert_eq!(types(false), [2, 2, 1, 0, 2, 2]);
+    assert_eq!(types(true), [2, 1, 1, 0, 2, 2], "the last mention has a type of its own");
     assert_eq!((tables.sentence_offsets, tables.document_sentences), (vec![0, 4, 6], vec![0, 2]));
 }
 

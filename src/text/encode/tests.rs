@@ -40,8 +40,12 @@ fn a_document_is_encoded_word_by_word() {
     assert_eq!(encoded.pieces, [4, 5, 7, 8, 9, 10, 11, 6, 7, 8]);
     assert_eq!(encoded.word_starts, [0, 1, 1, 2, 4, 5, 6, 7, 8, 10], "the blank word has no piece");
     assert_eq!(encoded.sentence_starts, [0, 5, 9]);
-    let paris = EncodedMention { name: "Paris".into(), sentence: 1, start: 8, end: 9 };
+    let paris = EncodedMention { name: "Paris".into(), sentence: 1, start: 8, end: 9, ..EncodedMention::default() };
     assert_eq!(encoded.entities[1], EncodedEntity { entity_type: "LOC".into(), mentions: vec![paris] });
+    let mut other = document();
+    other.entities[0].mentions[1].entity_type = "PER".into();
+    let anna = &encode(&other, &mut tokenizer, &relations()).unwrap().entities[0];
+    assert_eq!([0, 1].map(|mention| anna.type_of(&anna.mentions[mention])), ["LOC", "PER"]);
     let fact = EncodedFact { head: 0, tail: 1, relation: 1, evidence: vec![1] };
     assert_eq!((encoded.labelled, encoded.facts), (true, vec![fact]), "the fact from Anna to herself is left out");
     assert_eq!((encoded.words.len(), encoded.words[8].as_str(), encoded.kept), (9, "Paris", None));

@@ -90,7 +90,13 @@ impl Vocabulary {
             let mention = |m: &Value| {
                 let first = encoded.sentence_starts[number(&m["sent_id"]) as usize];
                 let (start, end) = (first + number(&m["pos"][0]), first + number(&m["pos"][1]));
-                EncodedMention { name: m["name"].as_str().unwrap().into(), sentence: number(&m["sent_id"]), start, end }
+                EncodedMention {
+                    name: m["name"].as_str().unwrap().into(),
+                    sentence: number(&m["sent_id"]),
+                    start,
+                    end,
+                    ..EncodedMention::default()
+                }
             };
             let mentions = entity.as_array().unwrap().iter().map(mention).collect();
             encoded.entities.push(EncodedEntity { entity_type: String::new(), mentions });

@@ -25,7 +25,7 @@ pub enum Markers {
     StarPerWord,
     /// `*` before and after every distinct mention (span and type): ATLOP on CDR and GDA.
     StarPerMention,
-    /// `[unused(m+1+e)]` before the mentions of entity e, `[unusedt]` after them, where t from 1 is the place of its type in this list and m
+    /// `[unused(m+1+e)]` before the mentions of entity e, `[unusedt]` after them, where t from 1 is the place of the mention's type in this list and m
     /// the number of types, at least 6. Where several mentions start (or end) with one word, the last listed keeps its marker: DocRE-II.
     Typed(Vec<String>),
 }
@@ -37,12 +37,18 @@ type Placed = Vec<(u32, u32)>;
 const TYPES: usize = 6;
 
 impl Markers {
-    /// Start and end markers of all unmasked mentions.
+    /// Start and end markers of all unmasked mentions, or of those of one entity.
     ///
     /// # Errors
     /// [`crate::Error::Data`] where typed markers run out, or an entity's type is not in their list.
-    pub(super) fn place(&self, document: &EncodedDocument, symbols: &impl Symbols, choices: &ViewChoices) -> Result<(Placed, Placed)> {
-        let entities = document.entities.iter().enumerate();
+    pub(super) fn place(
+        &self,
+        document: &EncodedDocument,
+        symbols: &impl Symbols,
+        choices: &ViewChoices,
+        of: Option<usize>,
+    ) -> Result<(Placed, Placed)> {
+        let entities = document.entities.iter().enumerate().filter(|&(e, _)| of.is_none_or(|of| of == e));
         let unmasked = entities.flat_map(|(e, entity)| {
             let kept = entity.mentions.iter().enumerate().filter(move |&(m, _)| !choices.is_masked(e, m));
             kept.map(move |(_, mention)| (e, entity, mention))
@@ -54,9 +60,13 @@ impl Markers {
                 Ok(each(listed.map(|(e, _, mention)| (mention, symbols.start_marker(e), symbols.end_marker(e)))))
             }
             Self::Kept(order) => {
-                let place = |e: usize| order.iter().position(|&kept| kept as usize == e);
-                let numbered = unmasked.filter_map(|(e, _, mention)| place(e).map(|i| (mention, i)));
-                Ok(each(numbered.map(|(mention, i)| (mention, symbols.numbered(2 * i), symbols.numbered(2 * i + 1)))))
+                // In the order of the list, which decides what stands outermost where mentions of two entities share a word.
+                let unmasked: Vec<_> = unmasked.collect();
+                let of = |(i, &kept): (usize, &u32)| {
+                    let own = unmasked.iter().filter(move |(e, ..)| *e == kept as usize);
+                    own.map(move |(_, _, mention)| (*mention, symbols.numbered(2 * i), symbols.numbered(2 * i + 1))).collect::<Vec<_>>()
+                };
+                Ok(each(order.iter().enumerate().flat_map(of)))
             }
             Self::None => Ok((Vec::new(), Vec::new())),
             Self::StarPerWord => Ok(last_of_word(unmasked.map(|(_, _, mention)| (mention, symbols.star(), symbols.star())))),
@@ -67,7 +77,7 @@ impl Markers {
             }
             Self::Typed(types) => {
                 let pieces = |(e, entity, mention): (usize, &EncodedEntity, _)| {
-                    let (start, end) = typed(types, symbols, document, e, entity)?;
+                    let (start, end) = typed(types, symbols, document, e, entity.type_of(mention))?;
                     Ok((mention, start, end))
                 };
                 Ok(last_of_word(unmasked.map(pieces).collect::<Result<Vec<_>>>()?.into_iter()))
@@ -86,11 +96,10 @@ fn last_of_word<'d>(mentions: impl Iterator<Item = (&'d EncodedMention, u32, u32
     (starts.into_iter().collect(), ends.into_iter().collect())
 }
 
-fn typed(types: &[String], symbols: &impl Symbols, document: &EncodedDocument, e: usize, entity: &EncodedEntity) -> Result<(u32, u32)> {
+fn typed(types: &[String], symbols: &impl Symbols, document: &EncodedDocument, e: usize, kind: &str) -> Result<(u32, u32)> {
     let fail = |problem: String| DataError::new("shards", problem).title(&document.title).field(format!("entities[{e}]"));
-    let number = types.iter().position(|kind| *kind == entity.entity_type);
-    let number =
-        number.ok_or_else(|| fail(format!("no marker is known for the type `{}`", entity.entity_type)).hint("use `*` as marker"))?;
+    let number = types.iter().position(|known| known == kind);
+    let number = number.ok_or_else(|| fail(format!("no marker is known for the type `{kind}`")).hint("use `*` as marker"))?;
     let (start, most) = (types.len().max(TYPES) + 1 + e, symbols.num_numbered());
     if start >= most {
         return Err(fail(format!("the vocabulary keeps only {most} pieces for markers")).hint("use `*` as marker").into());

@@ -10,7 +10,15 @@ const LIMIT: usize = 512;
 /// A view as the fixtures hold it: all pieces, padding included, and three positions for each entity.
 fn fixture_options(markers: Markers) -> ViewOptions {
     let max_mentions = Some(MENTIONS);
-    ViewOptions { max_pieces: Some(LIMIT), truncate: true, pad_to: Some(LIMIT), max_mentions, markers, repeat_masked: false }
+    ViewOptions {
+        max_pieces: Some(LIMIT),
+        truncate: true,
+        pad_to: Some(LIMIT),
+        max_mentions,
+        markers,
+        repeat_masked: false,
+        in_turn: false,
+    }
 }
 
 fn three(positions: &[u32]) -> Vec<i64> {
@@ -209,6 +217,8 @@ fn of_typed_markers_on_one_word_the_last_entity_keeps_its_own() {
     let laid = view(&document, &Plain, &options, &ViewChoices::default()).unwrap();
     assert_eq!(laid.ids, [901, 0, 2008, 1, 2001, 2009, 2, 2002, 902]);
     assert_eq!(laid.mention_spans, [[(2, 7)], [(2, 4)], [(5, 7)]]);
+    document.entities[2].mentions[0].own_type = Some("ORG".into());
+    assert_eq!(view(&document, &Plain, &options, &ViewChoices::default()).unwrap().ids, [901, 0, 2008, 1, 2001, 2009, 2, 2001, 902]);
     // Seven types and entities leave pieces 7, 8 and 9: a fourth entity has none.
     let mut crowded = plain(4, &[&[(0, 1)], &[(1, 2)], &[(2, 3)], &[(3, 4)]]);
     crowded.entities.iter_mut().for_each(|entity| entity.entity_type = "ORG".into());
@@ -240,6 +250,33 @@ fn overlapping_blanks_and_masks_all_keep_their_symbols() {
     let view = view(&document, &Plain, &options, &mask_inner).unwrap();
     assert_eq!(view.ids, [901, 1000, 903, 904, 1001, 3, 1010, 903, 1011, 902]);
     assert_eq!((view.masked_positions, view.mention_positions), (vec![Some(3)], vec![vec![1], vec![6]]));
+}
+
+#[test]
+fn in_turn_what_comes_later_wipes_out_what_was_written() {
+    // Entity 1 is blanked after entity 0 has been marked, whose last word is its first.
+    let document = plain(4, &[&[(1, 3)], &[(2, 4)]]);
+    let choices = ViewChoices { blanked: vec![false, true], masked: vec![] };
+    let (free, in_turn) = (ViewOptions::default(), ViewOptions { in_turn: true, ..Default::default() });
+    assert_eq!(view(&document, &Plain, &free, &choices).unwrap().ids, [901, 0, 1000, 1, 1010, 903, 1001, 1011, 902]);
+    assert_eq!(view(&document, &Plain, &in_turn, &choices).unwrap().ids, [901, 0, 1000, 1, 1010, 903, 1011, 902]);
+
+    // A masked mention on whose word another one begins.
+    let (document, choices) = (plain(3, &[&[(1, 2), (0, 1)], &[(1, 3)]]), masked(&[(0, 0)]));
+    let (free, in_turn) = [&free, &in_turn].map(|options| view(&document, &Plain, options, &choices).unwrap()).into();
+    assert_eq!(free.ids, [901, 1000, 0, 1001, 1010, 904, 2, 1011, 902]);
+    assert_eq!((in_turn.ids, in_turn.masked_positions, free.masked_positions), (free.ids, vec![Some(4)], vec![Some(5)]));
+}
+
+#[test]
+fn kept_markers_stack_in_the_order_of_their_list() {
+    let document = plain(3, &[&[(1, 2)], &[(1, 3)]]);
+    let laid = |order: &[u32]| {
+        let options = ViewOptions { markers: Markers::Kept(order.to_vec()), ..Default::default() };
+        view(&document, &Plain, &options, &ViewChoices::default()).unwrap().ids
+    };
+    assert_eq!(laid(&[0, 1]), [901, 0, 2002, 2000, 1, 2001, 2, 2003, 902]);
+    assert_eq!(laid(&[1, 0]), [901, 0, 2002, 2000, 1, 2003, 2, 2001, 902]);
 }
 
 #[test]
