@@ -83,7 +83,7 @@ impl Annotated<'_> {
         let mut known: HashMap<(&str, &str), usize> = HashMap::new();
         for (mention, span) in self.mentions.iter().zip(cut.spans) {
             let Some((sentence, start, end)) = span else {
-                return Err(self.error(place, &mention.field, "the mention covers no word").into());
+                return Err(self.error(place, &mention.field, "the mention covers no word").hint("spans begin and end at letters").into());
             };
             let ids = mention.ids.split(BETWEEN_IDS).map(str::trim).filter(|id| !UNGROUNDED.contains(id));
             for id in ids.filter(|_| types.involve(mention.entity_type)) {

@@ -16,7 +16,7 @@ use super::{Document, PairTypes, ReadOptions, ReadSummary, json_stream, pubtator
 use crate::{DataError, Result};
 
 /// Reads `path`: the JSON of `human_*.json`, or PubTator text whose relations lie in `…_relationships.tsv` beside `….pubtator` (both plain
-/// or gzip).
+/// or gzip). A file that is not called `.json` is JSON where it begins with `[`.
 ///
 /// # Errors
 /// As [`pubtator::read_pubtator`]; also for relations of abstracts that are not there.
@@ -30,7 +30,7 @@ pub fn read_chemdisgene(path: &Path, options: &ReadOptions, each: &mut dyn FnMut
         intake.take(path, &document, others.repeated)?;
         each(document)
     };
-    if json_stream::first_byte(path)? == Some(b'[') {
+    if unpacked_name(path).ends_with(".json") || json_stream::first_byte(path)? == Some(b'[') {
         let work = |row: usize, raw: RawAbstract| raw.annotated().document(&Place { file: path, row }, &types);
         json_stream::read_array_with(path, &work, &mut |_, read| take(read))?;
         return Ok(intake.summary);
@@ -59,11 +59,16 @@ pub fn read_chemdisgene(path: &Path, options: &ReadOptions, each: &mut dyn FnMut
     }
 }
 
+/// The name of a file without `.gz`.
+fn unpacked_name(path: &Path) -> &str {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.strip_suffix(".gz").unwrap_or(name)
+}
+
 /// The table of relations that belongs to a file of texts.
 fn relationships(path: &Path) -> Result<PathBuf> {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let stem = name.strip_suffix(".gz").unwrap_or(name);
-    let stem = stem.strip_suffix(".pubtator").or_else(|| stem.strip_suffix(".txt")).unwrap_or(stem);
+    let name = unpacked_name(path);
+    let stem = name.strip_suffix(".pubtator").or_else(|| name.strip_suffix(".txt")).unwrap_or(name);
     let tables = [format!("{stem}_relationships.tsv.gz"), format!("{stem}_relationships.tsv")].map(|name| path.with_file_name(name));
     tables.into_iter().find(|table| table.exists()).ok_or_else(|| {
         let problem = format!("the relations `{stem}_relationships.tsv[.gz]` do not lie beside it");
@@ -83,7 +88,10 @@ impl Relations {
             [id, relation, first, second] if ![id, relation, first, second].contains(&"") => {
                 Ok((id.to_owned(), (record.row, relation.to_owned(), [first.to_owned(), second.to_owned()])))
             }
-            _ => Err(DataError::new(path, "a relation is an abstract, a relation and two identifiers, with tabs").row(record.row).into()),
+            ref columns => Err(DataError::new(path, format!("{} columns, where a relation has 4, none of them empty", columns.len()))
+                .row(record.row)
+                .hint("a row is an abstract's identifier, a relation and two identifiers, with tabs between, without a line of headings")
+                .into()),
         };
         read_records(path, Unit::Line, &parse, &mut |(id, row)| {
             by_id.entry(id).or_default().push(row);
@@ -218,6 +226,35 @@ mod tests {
         fs_err::write(&table, "1\tgd\tMESH:D1\t8\n9\tcg\tMESH:D2\t7|8\n").unwrap();
         let foreign = read(&folder.path().join("d.pubtator")).unwrap_err();
         assert!(foreign.to_string().contains("row 1: relations of `9`"), "{foreign}");
+    }
+
+    /// By its name: what stands in a broken or compressed file is the matter of its reader.
+    #[test]
+    fn json_is_told_by_its_name_and_broken_files_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let refused = |name: &str, bytes: &[u8], part: &str| {
+            let path = folder.path().join(name);
+            fs_err::write(&path, bytes).unwrap();
+            let error = read(&path).unwrap_err();
+            assert!(error.exit_code() == 65 && error.hint().is_some(), "{name}: {error}");
+            assert!(error.to_string().contains(name) && error.to_string().contains(part), "{name}: {error}");
+        };
+        refused("object.json", b"{\"docid\": \"1\"}", "expected a JSON array");
+        refused("cut.json.gz", b"\x1f\x8b\x08\x00\x00", "cannot be unpacked");
+        refused("plain.pubtator.gz", b"1|t|A title\n", "cannot be unpacked");
+        refused("other.txt", b"{\"docid\": \"1\"}", "other_relationships.tsv");
+        let table = folder.path().join("texts_relationships.tsv");
+        let text = folder.path().join("texts.pubtator");
+        fs_err::write(&text, "1|t|A title\n").unwrap();
+        for row in ["1\tgd\tMESH:D1", "1\tgd\t\t8", "1\tgd\tMESH:D1\t8\t9"] {
+            fs_err::write(&table, format!("1\tgd\tMESH:D1\t8\n{row}\n")).unwrap();
+            let error = read(&text).unwrap_err();
+            assert!(error.exit_code() == 65 && error.hint().is_some(), "{error}");
+            assert!(error.to_string().contains("texts_relationships.tsv, row 1"), "{error}");
+        }
+        let unnamed = folder.path().join("human");
+        fs_err::write(&unnamed, "\u{feff}[]").unwrap();
+        assert!(read(&unnamed).unwrap().is_empty());
     }
 
     #[test]

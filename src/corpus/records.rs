@@ -180,6 +180,7 @@ mod tests {
         let paragraphs = records(text, Unit::Paragraph).unwrap();
         assert_eq!(paragraphs, [("a\r\nb".into(), 0, 1), ("c\nd".into(), 1, 5)]);
         assert_eq!(records(b"", Unit::Line).unwrap(), []);
+        assert_eq!(records(b"\xef\xbb\xbfa\nb", Unit::Paragraph).unwrap(), [("a\nb".into(), 0, 0)]);
     }
 
     #[test]

@@ -249,6 +249,9 @@ impl FileSurvey {
     /// What a run should be warned of.
     pub fn warnings(&self) -> Vec<String> {
         let file = self.file.display();
+        if self.documents == 0 {
+            return vec![format!("{file}: the file holds no document")];
+        }
         let mut warnings = Vec::new();
         if let Some(example) = self.examples.first() {
             let (renamed, mentions) = (self.renamed, self.mentions);

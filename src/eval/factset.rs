@@ -110,7 +110,7 @@ impl FactSet {
             let names = |entity: usize, field: &str| {
                 document.vertex_set.get(entity).ok_or_else(|| {
                     let problem = format!("entity {entity} of {} does not exist", document.vertex_set.len());
-                    let error = DataError::new(path, problem).row(row).title(&document.title);
+                    let error = DataError::new(path, problem).row(row).title(&document.title).hint("entities count from 0 in `vertexSet`");
                     Error::from(error.field(format!("labels[{number}].{field}")))
                 })
             };

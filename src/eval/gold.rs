@@ -2,12 +2,13 @@
 //! Not for: reading documents (`corpus`), names known from training data (`factset`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use ahash::{AHashMap, AHashSet};
 
 use super::FactSet;
 use super::predictions::Prediction;
-use crate::corpus::{Document, Entity, LabelledPair, PairLabel};
+use crate::corpus::{Document, Entity, LabelledPair, PairLabel, Provenance};
 use crate::{DataError, Result};
 
 /// A fact of a known document: relation `relation` from entity `head` to entity `tail`.
@@ -50,12 +51,11 @@ impl<'a> Gold<'a> {
                 gold.evidence += fact.evidence.len();
             }
         }
-        match documents.first() {
-            Some(first) if documents.iter().all(|document| document.facts.is_none()) => {
-                Err(at(first, "no document carries labels").hint("scores need labelled documents; use `predict` here").into())
-            }
-            _ => Ok(gold),
+        if !documents.is_empty() && documents.iter().all(|document| document.facts.is_none()) {
+            let hint = "scores need labelled documents; use `predict` here";
+            return Err(DataError::new(sources(documents), "no document carries labels").hint(hint).into());
         }
+        Ok(gold)
     }
 
     /// Leaves out the pairs that were filtered out of the list of each document, in the order of the documents.
@@ -135,8 +135,20 @@ impl<'a> Gold<'a> {
     }
 }
 
+/// What stands for the file of documents that came out of shards, which do not name it.
+const GOLD: &str = "gold documents";
+
 fn at(document: &Document, problem: &str) -> DataError {
-    DataError::new(&document.provenance.file, problem).row(document.provenance.row).title(&document.title)
+    let Provenance { file, row } = &document.provenance;
+    let error = if file.as_os_str().is_empty() { DataError::new(GOLD, problem) } else { DataError::new(file, problem).row(*row) };
+    error.title(&document.title)
+}
+
+/// The files that documents came from, as far as they are known.
+fn sources(documents: &[Document]) -> String {
+    let files: BTreeSet<&Path> = documents.iter().map(|document| document.provenance.file.as_path()).collect();
+    let named: Vec<String> = files.into_iter().filter(|file| !file.as_os_str().is_empty()).map(|file| file.display().to_string()).collect();
+    if named.is_empty() { GOLD.to_owned() } else { named.join(", ") }
 }
 
 #[cfg(test)]
@@ -162,5 +174,18 @@ mod tests {
         labelled.facts = Some(vec![]);
         assert!(Gold::new(&[labelled.clone(), labelled]).unwrap_err().to_string().contains("`a`: the title occurs twice"));
         assert_eq!(Gold::new(&[document("b", &[])]).unwrap_err().exit_code(), 65);
+    }
+
+    /// Documents of shards have no file, and none is made up for them.
+    #[test]
+    fn errors_name_the_files_that_are_known() {
+        let of = |title: &str, file: &str| Document { provenance: Provenance { file: file.into(), row: 3 }, ..document(title, &[]) };
+        let told = |documents: &[Document]| Gold::new(documents).unwrap_err().to_string();
+        assert_eq!(told(&[of("a", ""), of("b", "")]), "gold documents: no document carries labels");
+        let files = [of("a", "dev.json"), of("b", "more.json"), of("c", "dev.json")];
+        assert_eq!(told(&files), "dev.json, more.json: no document carries labels");
+        assert_eq!(told(&[of("a", ""), of("a", "")]), "gold documents, document `a`: the title occurs twice");
+        assert_eq!(told(&[of("a", "x"), of("a", "y")]), "y, row 3, document `a`: the title occurs twice");
+        assert!(Gold::new(&[]).is_ok());
     }
 }

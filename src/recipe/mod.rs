@@ -171,8 +171,7 @@ impl Recipe {
         let mut table = overlay::table_of(&defaults)?;
         overlay::check_keys(&user, origin)?;
         overlay::merge(&mut table, user);
-        let mut recipe: Self =
-            table.try_into().map_err(|error: toml::de::Error| Error::recipe(format!("{origin}: {}", error.message())))?;
+        let mut recipe: Self = table.try_into().map_err(|error| overlay::wrong_value(&error, origin))?;
         for plan in [&mut recipe.rank, &mut recipe.pretrain, &mut recipe.finetune, &mut recipe.inference] {
             plan.deterministic = recipe.deterministic;
         }

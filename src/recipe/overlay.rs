@@ -94,6 +94,30 @@ fn unknown_key(path: &str, key: &str, allowed: &[String], origin: &str) -> Error
     }
 }
 
+/// A value that its key cannot take. The way out is what the key means, or the table that it is part of.
+pub(super) fn wrong_value(error: &toml::de::Error, origin: &str) -> Error {
+    let Some(key) = key_of(error) else { return Error::recipe(format!("{origin}: {}", error.message())) };
+    let problem = Error::recipe(format!("{origin}: `{key}`: {}", error.message()));
+    let schema = recipe_schema();
+    let mut known = std::iter::successors(Some(key.as_str()), |key| key.rsplit_once('.').map(|(table, _)| table));
+    match known.find_map(|key| meaning(&schema, key).map(|text| (key, text))) {
+        Some((key, text)) => problem.with_hint(format!("{key}: {text} `docre-pretrain explain {key}` says what it takes")),
+        None => problem,
+    }
+}
+
+/// The dotted key of an error, which shows it on a line of its own and gives it in no other way.
+fn key_of(error: &toml::de::Error) -> Option<String> {
+    let text = error.to_string();
+    let key = text.strip_prefix(error.message())?.trim().strip_prefix("in `")?.strip_suffix('`')?;
+    Some(key.to_owned())
+}
+
+fn meaning(schema: &serde_json::Value, key: &str) -> Option<String> {
+    let (table, name) = key.rsplit_once('.').unwrap_or(("", key));
+    described_keys(schema, table).into_iter().find_map(|(known, text)| (known == name && !text.is_empty()).then_some(text))
+}
+
 /// Lays `over` over `base`, table by table.
 pub(super) fn merge(base: &mut Table, over: Table) {
     for (key, value) in over {
@@ -158,6 +182,28 @@ mod tests {
         assert_eq!(parse("", "glre.corpus=docred").unwrap().glre, Recipe::parse("", "x", &[]).unwrap().glre);
         let error = parse("", "glre.corpus=gda").unwrap_err();
         assert!(error.to_string().contains("gda") && error.exit_code() == 64, "{error}");
+    }
+
+    #[test]
+    fn values_of_another_type_name_the_key_in_one_line() {
+        for (text, key, problem, means) in [
+            ("[rank]\nlearning_rate = \"x\"", "rank.learning_rate", "invalid type: string \"x\", expected f64", "Learning rate."),
+            ("rank = 3", "rank", "invalid type: integer `3`", "the pre-denoising ranker"),
+            ("seed = -1", "seed", "invalid value: integer `-1`", "every random choice"),
+            ("[data.synth]\ndev = \"many\"", "data.synth.dev", "invalid type: string \"many\"", "Development documents."),
+            ("[data.label]\nfacts = \"f\"", "data.label", "missing field `documents`", "by labelling others"),
+            ("[glre]\ncorpus = \"gda\"", "glre.corpus", "unknown variant `gda`", "`docred` or `cdr`"),
+            ("variants = [\"best\"]", "variants", "unknown variant `best`", "results table"),
+        ] {
+            let error = Recipe::parse(text, "r.toml", &[]).unwrap_err();
+            let said = error.to_string();
+            assert!(said.starts_with(&format!("r.toml: `{key}`: {problem}")) && !said.contains('\n'), "{said}");
+            let hint = error.hint().unwrap_or_default();
+            assert!(hint.starts_with(&format!("{key}: ")) && hint.contains(means) && hint.contains(&format!("explain {key}`")), "{hint}");
+            assert_eq!(error.exit_code(), 64);
+        }
+        let error = Recipe::parse("", "r.toml", &["rank.learning_rate=x".into()]).unwrap_err();
+        assert!(error.to_string().contains("`rank.learning_rate`"), "{error}");
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The files that name the relations of a corpus: `rel_info.json`, `rel2id.json`, or a list of `{id, name}`.
 
-use std::{io::Read, path::Path};
+use std::{fmt, path::Path};
 
-use serde_json::{Map, Value};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
 
 use crate::{
     DataError, Error, Result,
@@ -19,16 +20,54 @@ const HINT: &str = "expected {\"P17\": \"country\", …}, {\"P17\": 1, …} or [
 /// # Errors
 /// A [`DataError`] for JSON of another form, a repeated number or identifier, or a file without relations.
 pub fn load_relations(path: &Path) -> Result<RelationSet> {
-    let mut text = Vec::new();
-    json_stream::open(path)?.read_to_end(&mut text).map_err(|error| json_stream::unreadable(path, 0, error))?;
-    let value = serde_json::from_slice(&text).map_err(|error| bad(path, format!("not valid JSON: {error}")))?;
-    let rows = match &value {
-        Value::Object(map) if map.values().all(Value::is_string) => named(map),
-        Value::Object(map) => numbered(path, map)?,
-        Value::Array(list) => listed(path, list)?,
-        _ => return Err(bad(path, "neither an object nor a list".to_owned())),
+    let form: Form = serde_json::from_slice(&json_stream::read_whole(path)?).map_err(|error| {
+        let problem = if error.is_data() { "neither an object nor a list" } else { "not valid JSON" };
+        bad(path, format!("{problem}: {error}"))
+    })?;
+    let rows = match &form {
+        Form::Object(entries) if entries.iter().all(|(_, name)| name.is_string()) => named(entries),
+        Form::Object(entries) => numbered(path, entries)?,
+        Form::List(list) => listed(path, list)?,
     };
     collect(path, &rows)
+}
+
+/// The file as it stands: an object with all its entries, of which a map would keep one a key.
+enum Form {
+    Object(Vec<(String, Value)>),
+    List(Vec<Value>),
+}
+
+impl<'de> Deserialize<'de> for Form {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(FormVisitor)
+    }
+}
+
+struct FormVisitor;
+
+impl<'de> Visitor<'de> for FormVisitor {
+    type Value = Form;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object or a list")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Form, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = map.next_entry()? {
+            entries.push(entry);
+        }
+        Ok(Form::Object(entries))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Form, A::Error> {
+        let mut values = Vec::new();
+        while let Some(value) = list.next_element()? {
+            values.push(value);
+        }
+        Ok(Form::List(values))
+    }
 }
 
 fn bad(path: &Path, problem: String) -> Error {
@@ -46,18 +85,19 @@ fn collect(path: &Path, rows: &[(String, String)]) -> Result<RelationSet> {
     if set.is_empty() { Err(bad(path, "the file names no relation".to_owned())) } else { Ok(set) }
 }
 
-fn named(map: &Map<String, Value>) -> Vec<(String, String)> {
-    map.iter().map(|(id, name)| (id.clone(), name.as_str().unwrap_or_default().to_owned())).collect()
+fn named(entries: &[(String, Value)]) -> Vec<(String, String)> {
+    entries.iter().map(|(id, name)| (id.clone(), name.as_str().unwrap_or_default().to_owned())).collect()
 }
 
-fn numbered(path: &Path, map: &Map<String, Value>) -> Result<Vec<(String, String)>> {
-    let mut rows = Vec::with_capacity(map.len());
-    for (id, value) in map {
+fn numbered(path: &Path, entries: &[(String, Value)]) -> Result<Vec<(String, String)>> {
+    let mut rows = Vec::with_capacity(entries.len());
+    for (id, value) in entries {
         let number = value.as_u64().ok_or_else(|| bad(path, format!("the value of `{id}` is {value}, not a class number")))?;
         rows.push((number, id));
     }
     rows.sort_unstable();
-    if let Some(pair) = rows.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+    // An entry that comes again as it was is refused for its identifier.
+    if let Some(pair) = rows.windows(2).find(|pair| pair[0].0 == pair[1].0 && pair[0].1 != pair[1].1) {
         return Err(bad(path, format!("`{}` and `{}` share the number {}", pair[0].1, pair[1].1, pair[0].0)));
     }
     Ok(rows.into_iter().map(|(_, id)| (id.clone(), id.clone())).collect())

@@ -240,7 +240,25 @@ fn relation_files_of_all_forms_are_read() {
     assert_says(&explain(&ids(r#"{"P6": 1.5}"#).unwrap_err()), &["`P6` is 1.5"]);
     assert_says(&explain(&ids("{}").unwrap_err()), &["names no relation"]);
     assert_says(&explain(&ids("[3]").unwrap_err()), &["entry 0"]);
-    assert_says(&explain(&ids("3").unwrap_err()), &["neither"]);
+    assert_says(&explain(&ids("3").unwrap_err()), &["neither an object nor a list"]);
+    assert_says(&explain(&ids(r#"{"P6": "#).unwrap_err()), &["not valid JSON"]);
+    assert_eq!(ids("\u{feff}[{\"id\": \"A\"}]").unwrap(), ["A=A"]);
+}
+
+/// A JSON library's map keeps the last of two entries and says nothing.
+#[test]
+fn a_relation_that_stands_twice_in_its_file_is_refused_in_every_form() {
+    let twice = [
+        r#"{"P1": 1, "P1": 2}"#,
+        r#"{"P1": 1, "P1": 1}"#,
+        r#"{"P1": 1, "P2": 2, "P1": 3}"#,
+        r#"{"P1": "one", "P2": "two", "P1": "one"}"#,
+        r#"[{"id": "P1"}, {"id": "P1"}]"#,
+    ];
+    for text in twice {
+        let file = file("rel.json", text.as_bytes());
+        assert_says(&explain(&load_relations(&file.path).unwrap_err()), &["rel.json", "the relation `P1` stands there twice"]);
+    }
 }
 
 /// Numbers from the shared notes on the files (SPEC §1.2) and counted with an independent script.

@@ -14,6 +14,9 @@ const FIRST_ARGUMENT: usize = 5;
 /// Columns of an argument: id, names, type, starts, ends, sentences.
 const ARGUMENT_COLUMNS: usize = 6;
 
+/// What the form is, where an error knows nothing better.
+const HINT: &str = "a line is an id, the sentences joined by `|`, and 17 columns a pair, with tabs between; see `docs/formats.md`";
+
 /// Where a line stands, for its errors.
 struct Place<'a> {
     path: &'a Path,
@@ -23,7 +26,7 @@ struct Place<'a> {
 
 impl Place<'_> {
     fn error(&self, column: usize, problem: impl Into<String>) -> DataError {
-        DataError::new(self.path, problem).row(self.row).title(self.title).field(format!("column {}", column + 1))
+        DataError::new(self.path, problem).row(self.row).title(self.title).field(format!("column {}", column + 1)).hint(HINT)
     }
 }
 
@@ -32,8 +35,7 @@ pub(super) fn parse(path: &Path, row: usize, text: &str) -> Result<EogDocument> 
     let columns: Vec<&str> = text.split('\t').collect();
     let place = Place { path, row, title: columns[0] };
     let (Some(body), rest) = (columns.get(1), columns.get(2..).unwrap_or_default()) else {
-        let hint = "a line is an id, the sentences joined by `|`, and 17 columns a pair, with tabs between";
-        return Err(place.error(1, "the line has a single column").hint(hint).into());
+        return Err(place.error(1, "the line has a single column").into());
     };
     if columns[0].is_empty() {
         return Err(place.error(0, "the document has no id").into());

@@ -76,11 +76,17 @@ fn what_breaks_the_format_is_named() {
         (with(4, "3:99"), "column 17", "not inside sentence 1"),
     ] {
         let error = read(&[text]).unwrap_err();
-        assert_eq!(error.exit_code(), 65);
+        assert!(error.exit_code() == 65 && error.hint().is_some(), "{error}");
         assert!(error.to_string().contains(place) && error.to_string().contains(problem), "{error}");
     }
     let twice = read(&[line(&[&good]), line(&[&good])]).unwrap_err();
     assert!(twice.to_string().contains("row 1") && twice.to_string().contains("row 0"), "{twice}");
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_the_first_id() {
+    let line = ["\u{feff}77", TEXT, &pair("1:CID:2", "NON-CROSS", ASPIRIN, ULCER)].join("\t");
+    assert_eq!(read(&[line]).unwrap().0[0].document.title, "77");
 }
 
 /// The table of SPEC §1.6.

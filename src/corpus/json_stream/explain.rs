@@ -43,7 +43,7 @@ pub(super) fn cut(path: &Path, element: &Element<'_>) -> Error {
 pub(super) fn fault(path: &Path, row: usize, fault: Fault) -> Error {
     let data = match fault {
         Fault::Read(error) if is_gzip(path) => DataError::new(path, format!("the compressed data cannot be unpacked: {error}"))
-            .hint("the file is damaged or was cut off; fetch it again"),
+            .hint("the file is damaged or was cut off, or is not compressed at all; fetch it again, or leave `.gz` out of its name"),
         Fault::Read(error) => return error.into(),
         Fault::Syntax(problem, line, column) => {
             DataError::new(path, format!("not valid JSON: {problem} at line {line} column {column}")).hint(HINT_SYNTAX)

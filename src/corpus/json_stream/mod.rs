@@ -8,7 +8,7 @@ mod explain;
 mod scan;
 
 use std::{
-    io::{BufReader, Read},
+    io::{self, BufReader, Cursor, Read},
     path::Path,
     thread,
 };
@@ -20,20 +20,42 @@ use super::ordered::{self, Input};
 use crate::{Error, Result};
 
 const BUFFER_BYTES: usize = 1 << 18;
+/// U+FEFF in UTF-8, which some editors put before all text.
+const BYTE_ORDER_MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
 
-/// Opens a file for reading; a name that ends in `.gz` is unpacked on the way.
+/// Opens a file for reading; a name that ends in `.gz` is unpacked on the way, and a byte order mark is passed over.
 pub(crate) fn open(path: &Path) -> Result<Box<dyn Read + Send>> {
     let file = fs_err::File::open(path)?;
-    if is_gzip(path) {
-        return Ok(Box::new(BufReader::with_capacity(BUFFER_BYTES, flate2::read::MultiGzDecoder::new(file))));
+    let reader: Box<dyn Read + Send> = if is_gzip(path) {
+        Box::new(BufReader::with_capacity(BUFFER_BYTES, flate2::read::MultiGzDecoder::new(file)))
+    } else {
+        Box::new(BufReader::with_capacity(BUFFER_BYTES, file))
+    };
+    Ok(Box::new(behind_mark(path, reader)?))
+}
+
+/// What a reader gives behind its byte order mark, or all of it; `path` is for messages.
+fn behind_mark<R: Read>(path: &Path, mut reader: R) -> Result<io::Chain<Cursor<Vec<u8>>, R>> {
+    let mut start = Vec::with_capacity(BYTE_ORDER_MARK.len());
+    let read = reader.by_ref().take(BYTE_ORDER_MARK.len() as u64).read_to_end(&mut start);
+    read.map_err(|error| unreadable(path, 0, error))?;
+    if start == BYTE_ORDER_MARK {
+        start.clear();
     }
-    Ok(Box::new(BufReader::with_capacity(BUFFER_BYTES, file)))
+    Ok(Cursor::new(start).chain(reader))
+}
+
+/// All of a file, as [`open`] gives it; for those that are small.
+pub(crate) fn read_whole(path: &Path) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?.read_to_end(&mut bytes).map_err(|error| unreadable(path, 0, error))?;
+    Ok(bytes)
 }
 
 /// The first byte of a file that is not white space.
 pub(crate) fn first_byte(path: &Path) -> Result<Option<u8>> {
     for byte in BufReader::new(open(path)?).bytes() {
-        let byte = byte?;
+        let byte = byte.map_err(|error| unreadable(path, 0, error))?;
         if !byte.is_ascii_whitespace() {
             return Ok(Some(byte));
         }
@@ -59,7 +81,7 @@ pub(crate) fn read_array_from<T: DeserializeOwned + Send>(
     reader: impl Read + Send,
     each: &mut dyn FnMut(usize, T) -> Result<()>,
 ) -> Result<usize> {
-    read_elements(path, reader, &|_, element: T| Ok(element), each)
+    read_elements(path, behind_mark(path, reader)?, &|_, element: T| Ok(element), each)
 }
 
 /// [`read_array`] with a step between parsing and `each` that runs on all cores.

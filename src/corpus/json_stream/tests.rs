@@ -65,6 +65,58 @@ fn broken_arrays_are_refused() {
     complains(format!("[{}{}]", "[".repeat(500_000), "]".repeat(500_000)).as_bytes(), "recursion limit");
 }
 
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut encoder, bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// It is no part of the text, so that columns count from behind it; inside a string it is a letter like others.
+#[test]
+fn a_byte_order_mark_is_passed_over() {
+    complains(b"\xef\xbb\xbf [\"\xef\xbb\xbfa\", x]", "row 1: not valid JSON: expected value at line 1 column 11");
+    assert_eq!(read(b"\xef\xbb\xbf[\"\xef\xbb\xbfa\"]").unwrap(), [json!("\u{feff}a")]);
+    let folder = tempfile::tempdir().unwrap();
+    let marked = b"\xef\xbb\xbf[1]";
+    for (name, bytes) in [("a.json", marked.to_vec()), ("a.json.gz", gzip(marked))] {
+        let path = folder.path().join(name);
+        fs_err::write(&path, bytes).unwrap();
+        assert_eq!((first_byte(&path).unwrap(), read_whole(&path).unwrap()), (Some(b'['), b"[1]".to_vec()), "{name}");
+    }
+    let path = folder.path().join("short");
+    for bytes in [&b""[..], b"\xef", b"\xef\xbb", b"[]"] {
+        fs_err::write(&path, bytes).unwrap();
+        assert_eq!(read_whole(&path).unwrap(), bytes);
+    }
+    let mut values: Vec<Value> = Vec::new();
+    let mut take = |_, value| {
+        values.push(value);
+        Ok(())
+    };
+    read_array_from(&path, &marked[..], &mut take).unwrap();
+    assert_eq!(values, [json!(1)]);
+}
+
+/// A file is gzip by its name alone. One that is not, or is cut in its head or its end, is the user's to mend and no failure of the disk.
+#[test]
+fn damaged_gzip_is_named_by_every_reader() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.json.gz");
+    let refused = |outcome: Result<()>| {
+        let error = outcome.unwrap_err();
+        assert_eq!(error.exit_code(), 65, "{error}");
+        assert!(error.to_string().contains("x.json.gz") && error.hint().is_some_and(|hint| hint.contains("damaged")), "{error}");
+    };
+    let whole = gzip(b"[1, 2]");
+    for bytes in [&b"[1, 2]"[..], &whole[..8], &whole[..whole.len() - 4]] {
+        fs_err::write(&path, bytes).unwrap();
+        refused(read_whole(&path).map(drop));
+        refused(read_array(&path, &mut |_, _: u32| Ok(())).map(drop));
+    }
+    fs_err::write(&path, b"[1, 2]").unwrap();
+    refused(first_byte(&path).map(drop));
+}
+
 #[test]
 fn an_endless_element_is_refused_before_memory_is() {
     let mut text = vec![b'x'; (1 << 26) + 10];

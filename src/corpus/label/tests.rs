@@ -138,6 +138,22 @@ fn malformed_facts_are_named_by_row() {
     assert!(error.contains("row 1") && error.contains("invalid type"), "{error}");
 }
 
+#[test]
+fn a_marked_file_has_all_its_facts_and_a_damaged_one_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("f.tsv");
+    fs_err::write(&path, "\u{feff}Ada\tRome\tP1\n").unwrap();
+    let mut known = FactBase::load(&path).unwrap();
+    known.insert("Ada", "Rome", "P1");
+    assert_eq!(known.len(), 1);
+    fs_err::write(&path, "\u{feff}[[\"Ada\", \"Rome\", \"P1\"]]").unwrap();
+    assert_eq!(FactBase::load(&path).unwrap().len(), 1);
+    let path = folder.path().join("f.tsv.gz");
+    fs_err::write(&path, "Ada\tRome\tP1\n").unwrap();
+    let error = FactBase::load(&path).unwrap_err();
+    assert!(error.exit_code() == 65 && error.to_string().contains("f.tsv.gz") && error.hint().is_some(), "{error}");
+}
+
 /// DocRED's own training facts, looked up in its own training documents, must find every label there is.
 #[test]
 fn the_facts_of_real_documents_are_found_again() {

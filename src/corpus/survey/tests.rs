@@ -56,6 +56,11 @@ fn names_are_compared_with_words() {
 }
 
 #[test]
+fn a_file_without_documents_is_one_warning() {
+    assert_eq!(survey(&[("dev.json", &[])])[0].warnings(), ["dev.json: the file holds no document"]);
+}
+
+#[test]
 fn lengths_and_empty_documents_are_counted() {
     let mut survey = Survey::default();
     survey.file("a.json".as_ref());

@@ -1,10 +1,10 @@
 //! Finding out what a path holds and opening it as a tokeniser.
 
-use std::io::{BufRead, BufReader, Read};
+use std::fmt::Display;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use ahash::AHashMap;
-use flate2::read::MultiGzDecoder;
 use tokenizers::decoders::wordpiece::WordPiece as WordPieceDecoder;
 use tokenizers::models::bpe::BPE;
 use tokenizers::models::wordlevel::WordLevel;
@@ -17,6 +17,7 @@ use tokenizers::processors::roberta::RobertaProcessing;
 use tokenizers::{AddedToken, ModelWrapper, NormalizerWrapper};
 
 use super::TokenizerKind;
+use crate::corpus::json_stream;
 use crate::{DataError, Error, Result};
 
 /// The special pieces in front of the words of a vector file.
@@ -25,6 +26,12 @@ const SPECIAL: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 const ROBERTA_SPECIAL: [&str; 5] = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"];
 /// BERT gives up on longer words and says `[UNK]`.
 const MAX_WORD_CHARS: usize = 100;
+/// What each file must hold.
+const HINT_JSON: &str = "expected a tokenizer.json of Hugging Face's tokenizers; of a vocab.json with its merges.txt, name the folder";
+const HINT_VOCABULARY: &str = "a vocab.txt has one piece a line, each of them once";
+const HINT_BYTE_PAIRS: &str = "a vocab.json gives each piece its number, and a merges.txt has two pieces a line, without a byte order mark";
+const HINT_VECTORS: &str = "a line of word vectors is a word and its values, as many in each line, with single blanks between";
+const HINT_TEXT: &str = "expected a vocab.txt or a text file of word vectors, in UTF-8";
 
 type Opened = (tokenizers::Tokenizer, TokenizerKind);
 
@@ -56,6 +63,11 @@ fn open_folder(folder: &Path, lowercase: Option<bool>) -> Result<Opened> {
         .with_hint("name a folder with tokenizer.json or vocab.txt, a vocab.txt, or a file of word vectors"))
 }
 
+/// A file that is not what its name says, in the words of the library that reads it.
+fn broken(path: &Path, problem: &dyn Display, hint: &str) -> Error {
+    DataError::new(path, problem.to_string()).hint(hint).into()
+}
+
 fn unsupported(path: &Path, what: &str) -> Error {
     Error::recipe(format!("{}: a tokeniser of kind {what} is not supported yet", path.display()))
         .with_hint("use a BERT WordPiece or a byte-level BPE tokeniser, or a file of word vectors")
@@ -63,12 +75,13 @@ fn unsupported(path: &Path, what: &str) -> Error {
 
 /// Opens a `tokenizer.json`. Truncation and padding are taken off: views do that themselves.
 fn open_json(path: &Path, lowercase: Option<bool>) -> Result<Opened> {
-    let bytes = fs_err::read(path)?;
+    let bytes = json_stream::read_whole(path)?;
+    let broken = |problem: &str, error: &dyn Display| broken(path, &format!("{problem}: {error}"), HINT_JSON);
     // The library panics over JSON that breaks off inside a decoder; what is JSON it refuses in words.
-    serde_json::from_slice::<serde_json::Value>(&bytes).map_err(|error| DataError::new(path, format!("not JSON: {error}")))?;
-    let mut tokenizer = tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| DataError::new(path, error.to_string()))?;
+    serde_json::from_slice::<serde_json::Value>(&bytes).map_err(|error| broken("not valid JSON", &error))?;
+    let mut tokenizer = tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| broken("this is no tokeniser", &error))?;
     tokenizer.with_padding(None);
-    tokenizer.with_truncation(None).map_err(|error| DataError::new(path, error.to_string()))?;
+    tokenizer.with_truncation(None).map_err(|error| broken("its truncation cannot be taken off", &error))?;
     let kind = match tokenizer.get_model() {
         ModelWrapper::WordPiece(_) => TokenizerKind::WordPiece,
         ModelWrapper::WordLevel(_) => TokenizerKind::WordLevel,
@@ -105,7 +118,7 @@ fn bert(path: &Path, lines: Vec<String>, lowercase: Option<bool>) -> Result<Open
     };
     let vocab = number(path, lines)?;
     let model = WordPiece::builder().vocab(vocab).unk_token("[UNK]".into()).continuing_subword_prefix("##".into());
-    let model = model.max_input_chars_per_word(MAX_WORD_CHARS).build().map_err(|error| DataError::new(path, error.to_string()))?;
+    let model = model.max_input_chars_per_word(MAX_WORD_CHARS).build().map_err(|error| broken(path, &error, HINT_VOCABULARY))?;
     let mut tokenizer = tokenizers::Tokenizer::new(model);
     tokenizer.with_normalizer(Some(BertNormalizer::new(true, true, None, lowercase)));
     tokenizer.with_pre_tokenizer(Some(BertPreTokenizer));
@@ -122,7 +135,7 @@ fn byte_pairs(folder: &Path, lowercase: Option<bool>) -> Result<Opened> {
         );
     }
     let text = |path: &Path| path.to_string_lossy().into_owned();
-    let model = BPE::from_file(&text(&vocab), &text(&merges)).build().map_err(|error| DataError::new(&vocab, error.to_string()))?;
+    let model = BPE::from_file(&text(&vocab), &text(&merges)).build().map_err(|error| broken(&vocab, &error, HINT_BYTE_PAIRS))?;
     let mut tokenizer = tokenizers::Tokenizer::new(model);
     tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
     tokenizer.with_decoder(Some(ByteLevel::new(false, true, true)));
@@ -145,7 +158,7 @@ fn word_level(path: &Path, lines: &[String], lowercase: Option<bool>) -> Result<
     for (row, line) in std::iter::zip(0.., lines) {
         // Words of some files hold blanks themselves, so the values are counted from the right.
         let word = line.trim_end().rsplitn(width + 1, ' ').nth(width);
-        let word = word.ok_or_else(|| DataError::new(path, format!("fewer than {width} values")).row(row))?;
+        let word = word.ok_or_else(|| DataError::new(path, format!("fewer than {width} values")).row(row).hint(HINT_VECTORS))?;
         if vocab.is_empty() {
             vocab.extend(SPECIAL.iter().zip(0..).map(|(piece, id)| ((*piece).to_owned(), id)));
         }
@@ -162,7 +175,7 @@ pub(super) fn of_words(mut vocab: AHashMap<String, u32>, lowercase: bool, path: 
         vocab.entry((*piece).to_owned()).or_insert(next);
     }
     let model = WordLevel::builder().vocab(vocab).unk_token("[UNK]".into()).build();
-    let mut tokenizer = tokenizers::Tokenizer::new(model.map_err(|error| DataError::new(path, error.to_string()))?);
+    let mut tokenizer = tokenizers::Tokenizer::new(model.map_err(|error| broken(path, &error, HINT_VECTORS))?);
     tokenizer.with_normalizer(lowercase.then_some(Lowercase));
     finish(tokenizer, TokenizerKind::WordLevel)
 }
@@ -183,7 +196,8 @@ fn number(path: &Path, lines: Vec<String>) -> Result<AHashMap<String, u32>> {
     let mut vocab = AHashMap::with_capacity(lines.len());
     for (row, piece) in (0u32..).zip(lines) {
         if let Some(first) = vocab.insert(piece, row) {
-            return Err(DataError::new(path, format!("the piece of line {first} comes again")).row(row as usize).into());
+            let problem = format!("the piece of row {first} comes again");
+            return Err(DataError::new(path, problem).row(row as usize).hint(HINT_VOCABULARY).into());
         }
     }
     Ok(vocab)
@@ -195,8 +209,9 @@ fn configured_lowercase(vocab: &Path) -> Result<Option<bool>> {
     if !path.is_file() {
         return Ok(None);
     }
+    let hint = "mend or remove it: of a tokeniser without tokenizer.json, only `do_lower_case` is read there";
     let config: serde_json::Value =
-        serde_json::from_slice(&fs_err::read(&path)?).map_err(|error| DataError::new(&path, error.to_string()))?;
+        serde_json::from_slice(&json_stream::read_whole(&path)?).map_err(|error| broken(&path, &error, hint))?;
     Ok(config.get("do_lower_case").and_then(serde_json::Value::as_bool))
 }
 
@@ -215,17 +230,14 @@ fn num_values(line: &str) -> usize {
 
 /// The lines of a text file, unpacked if its name ends in `.gz`.
 fn read_lines(path: &Path) -> Result<Vec<String>> {
-    let file = fs_err::File::open(path)?;
-    let reader: Box<dyn Read> =
-        if path.extension().is_some_and(|extension| extension == "gz") { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
     let mut lines = Vec::new();
-    for (row, line) in BufReader::new(reader).split(b'\n').enumerate() {
-        let line = line.map_err(|error| DataError::new(path, error.to_string()).row(row))?;
-        let line = String::from_utf8(line).map_err(|_| DataError::new(path, "not UTF-8").row(row))?;
+    for (row, line) in BufReader::new(json_stream::open(path)?).split(b'\n').enumerate() {
+        let line = line.map_err(|error| json_stream::unreadable(path, row, error))?;
+        let line = String::from_utf8(line).map_err(|_| DataError::new(path, "not UTF-8").row(row).hint(HINT_TEXT))?;
         lines.push(line.trim_end_matches('\r').to_owned());
     }
     if lines.is_empty() {
-        return Err(DataError::new(path, "the file is empty").into());
+        return Err(DataError::new(path, "the file is empty").hint(HINT_TEXT).into());
     }
     Ok(lines)
 }

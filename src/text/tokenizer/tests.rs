@@ -136,28 +136,61 @@ fn word_vectors_give_one_piece_a_word() {
 }
 
 #[test]
+fn a_byte_order_mark_is_no_part_of_the_first_piece() {
+    let temp = temp();
+    let folder = bert_folder(temp.path(), "bert-uncased");
+    let plain = Tokenizer::load(&folder, None).unwrap();
+    let mark = |path: &Path| fs_err::write(path, format!("\u{feff}{}", fs_err::read_to_string(path).unwrap())).unwrap();
+    mark(&folder.join("vocab.txt"));
+    fs_err::write(folder.join("tokenizer_config.json"), "\u{feff}{\"do_lower_case\": true}").unwrap();
+    assert_eq!(Tokenizer::load(&folder, None).unwrap().identity(), plain.identity());
+    let saved = temp.path().join("saved");
+    plain.save(&saved).unwrap();
+    mark(&saved.join("tokenizer.json"));
+    assert_eq!(Tokenizer::load(&saved, None).unwrap().identity(), plain.identity());
+    let vectors = temp.path().join("vectors.txt");
+    fs_err::write(&vectors, "\u{feff}the 0.1 2\n").unwrap();
+    assert_eq!(Tokenizer::load(&vectors, None).unwrap().id("the"), Some(5));
+}
+
+#[test]
 fn clear_refusals() {
     let temp = temp();
     let refused = |path: &Path, code: u8, text: &str| {
         let error = Tokenizer::load(path, None).unwrap_err();
         assert_eq!(error.exit_code(), code, "{error}");
         assert!(error.to_string().contains(text), "{error}");
+        assert!(error.hint().is_some() || code == 74, "{error}");
     };
     let roberta = temp.path().join("roberta");
     fs_err::create_dir(&roberta).unwrap();
     refused(&roberta, 64, "no tokeniser");
     fs_err::write(roberta.join("vocab.json"), "{}").unwrap();
     refused(&roberta, 64, "merges.txt");
+    fs_err::write(roberta.join("merges.txt"), "a b c\n").unwrap();
+    refused(&roberta, 65, "vocab.json");
+    fs_err::write(roberta.join("vocab.json"), r#"{"a": 0}"#).unwrap();
+    refused(&roberta.join("vocab.json"), 65, "this is no tokeniser");
     let bpe = temp.path().join("tokenizer.json");
     fs_err::write(&bpe, tokenizers::Tokenizer::new(tokenizers::models::bpe::BPE::default()).to_string(false).unwrap()).unwrap();
     refused(&bpe, 65, "[CLS]");
     fs_err::write(&bpe, "{").unwrap();
-    refused(&bpe, 65, "tokenizer.json");
+    refused(&bpe, 65, "tokenizer.json: not valid JSON");
     let vocab = temp.path().join("vocab.txt");
     fs_err::write(&vocab, "a\nb\na\n").unwrap();
-    refused(&vocab, 65, "row 2");
+    refused(&vocab, 65, "row 2: the piece of row 0 comes again");
     fs_err::write(&vocab, "a\nb\n").unwrap();
     refused(&vocab, 65, "[CLS]");
+    fs_err::write(&vocab, "").unwrap();
+    refused(&vocab, 65, "empty");
+    fs_err::write(&vocab, b"a\n\xff\n").unwrap();
+    refused(&vocab, 65, "row 1: not UTF-8");
+    let vectors = temp.path().join("vectors.txt");
+    fs_err::write(&vectors, "a 1 2\nb 1\n").unwrap();
+    refused(&vectors, 65, "row 1: fewer than 2 values");
+    let packed = temp.path().join("vectors.txt.gz");
+    fs_err::write(&packed, "a 1 2\n").unwrap();
+    refused(&packed, 65, "vectors.txt.gz");
     refused(&temp.path().join("nothing"), 74, "nothing");
     let few = Tokenizer::load_with(&bert_folder(temp.path(), "b"), None, 200).unwrap_err();
     assert_eq!(few.exit_code(), 64);
