@@ -14,6 +14,7 @@ use super::{CommunicationStream, Communicator, GradientReducer, NcclCommunicator
 use crate::Result;
 
 /// What stands in for the library's symbols.
+#[derive(Clone, Copy)]
 pub(super) struct Functions {
     pub id: GetUniqueId,
     pub init: CommInitRank,
@@ -157,11 +158,10 @@ fn connect(control: Arc<dyn Communicator>) -> Result<(Arc<NcclCommunicator>, Arc
 }
 
 /// Two steps of gradient buckets through hooks, as in training; returns the sums.
-fn two_steps(comm: Arc<dyn Communicator>) -> Vec<Vec<f32>> {
+fn two_steps(comm: &Arc<dyn Communicator>) -> Vec<Vec<f32>> {
     let rank = comm.rank() as f64;
     let buckets: Vec<Tensor> = [3, 1].map(|length| Tensor::full([length], rank + 1.0, (Kind::Float, tch::Device::Cpu))).into();
-    let reducer =
-        GradientReducer::new(&comm, &Watchdog::asleep(), buckets.iter().map(Tensor::shallow_clone).collect(), vec![0, 1]).unwrap();
+    let reducer = GradientReducer::new(comm, &Watchdog::asleep(), buckets.iter().map(Tensor::shallow_clone).collect(), vec![0, 1]).unwrap();
     for _ in 0..2 {
         reducer.arm().unwrap();
         [1, 0].into_iter().for_each(|parameter| reducer.ready(parameter));
@@ -176,7 +176,7 @@ fn gradients_travel_over_nccl_and_everything_else_over_the_control() {
         let rank = |control| {
             scope.spawn(move || {
                 let (comm, stream) = connect(Arc::new(control)).unwrap();
-                let sums = two_steps(comm.clone());
+                let sums = two_steps(&(comm.clone() as Arc<dyn Communicator>));
                 assert_eq!((stream.waits.load(Ordering::SeqCst), stream.joins.load(Ordering::SeqCst)), (4, 2), "two buckets, two steps");
                 let double = Tensor::from_slice(&[comm.rank() as f64]);
                 comm.all_reduce_tensor(&double).unwrap();
@@ -195,7 +195,7 @@ fn gradients_travel_over_nccl_and_everything_else_over_the_control() {
 #[test]
 fn one_process_goes_the_same_way_and_closes_once() {
     let (comm, stream) = connect(Arc::new(SingleProcess)).unwrap();
-    assert_eq!(two_steps(comm.clone()), [vec![1.0; 3], vec![1.0]]);
+    assert_eq!(two_steps(&(comm.clone() as Arc<dyn Communicator>)), [vec![1.0; 3], vec![1.0]]);
     assert_eq!(stream.waits.load(Ordering::SeqCst), 4, "the buckets were handed to NCCL");
     let before = DESTROYED.load(Ordering::SeqCst);
     assert!(comm.close(None) && comm.close(None));

@@ -28,7 +28,7 @@ fn losses() -> Vec<LossCurve> {
 }
 
 fn labels(number: usize) -> RelationLabels {
-    let count = (number % 2 == 0).then_some(30);
+    let count = number.is_multiple_of(2).then_some(30);
     RelationLabels { relation: format!("P{number}"), name: "twin town".into(), labels: 80, kept: 40, truths: count, kept_true: count }
 }
 

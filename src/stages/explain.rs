@@ -69,15 +69,15 @@ fn collect(schema: &Value, table: &str, keys: &mut Vec<(String, String)>) {
 fn matching<'k>(keys: &'k [(String, String)], asked: &str) -> Result<Vec<&'k (String, String)>> {
     let word = asked.to_lowercase();
     let (table, name) = (format!("{word}."), format!(".{word}"));
-    let readings: [&dyn Fn(&(String, String)) -> bool; 4] =
-        [&|(key, _)| *key == word, &|(key, _)| key.starts_with(&table), &|(key, _)| key.ends_with(&name), &|(key, meaning)| {
-            key.contains(&word) || meaning.to_lowercase().contains(&word)
-        }];
-    for reading in readings {
-        let found: Vec<_> = keys.iter().filter(|key| reading(key)).collect();
-        if !found.is_empty() {
-            return Ok(found);
-        }
+    let found = |fits: &dyn Fn(&str, &str) -> bool| keys.iter().filter(|(key, meaning)| fits(key, meaning)).collect::<Vec<_>>();
+    let readings = [
+        found(&|key, _| key == word),
+        found(&|key, _| key.starts_with(&table)),
+        found(&|key, _| key.ends_with(&name)),
+        found(&|key, meaning| key.contains(&word) || meaning.to_lowercase().contains(&word)),
+    ];
+    if let Some(first) = readings.into_iter().find(|found| !found.is_empty()) {
+        return Ok(first);
     }
     let last = |key: &str| key.rsplit('.').next().map_or_else(String::new, str::to_owned);
     let likeness = |key: &str| strsim::jaro_winkler(key, &word).max(strsim::jaro_winkler(&last(key), &last(&word)));
