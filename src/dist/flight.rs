@@ -20,6 +20,8 @@ const EVENTS: usize = 4096;
 /// Sections that can be open at once; deeper ones are recorded as events only.
 const OPEN: usize = 12;
 const OPEN_AT: usize = 512;
+/// Place of the exit code, plus 1.
+const ENDED_AT: u64 = 20;
 const HOST_AT: usize = 128;
 const HOST_BYTES: usize = 64;
 const ROWS: usize = 12;
@@ -189,7 +191,7 @@ impl FlightRecorder {
 
     /// The process comes to its own end.
     pub fn ended(&self, code: u8) {
-        put(&mut self.lock().map, 20, &(u32::from(code) + 1).to_le_bytes());
+        put(&mut self.lock().map, ENDED_AT as usize, &(u32::from(code) + 1).to_le_bytes());
     }
 
     fn lock(&self) -> MutexGuard<'_, Ring> {
@@ -234,10 +236,21 @@ impl Flight {
             place: u64_at(&bytes, 48),
             started_ns: u64_at(&bytes, 24),
             alive_ns: u64_at(&bytes, 32),
-            ended: u8::try_from(u32_at(&bytes, 20)).ok().and_then(|code| code.checked_sub(1)),
+            ended: u8::try_from(u32_at(&bytes, ENDED_AT as usize)).ok().and_then(|code| code.checked_sub(1)),
             open,
             events,
         })
+    }
+
+    /// Closes the recorder of a process that has ended without doing so itself.
+    pub(super) fn mark_ended(folder: &Path, process: u32, code: u8) {
+        let open = Self::read_all(folder).unwrap_or_default().into_iter().find(|flight| flight.pid == process && flight.ended.is_none());
+        if let Some(flight) = open
+            && let Ok(file) = fs_err::OpenOptions::new().write(true).open(&flight.path)
+        {
+            // Nothing depends on it but what other ranks say.
+            let _ = std::os::unix::fs::FileExt::write_all_at(file.file(), &(u32::from(code) + 1).to_le_bytes(), ENDED_AT);
+        }
     }
 
     /// The recorders of all ranks in a folder, by rank.

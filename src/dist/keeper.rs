@@ -94,6 +94,7 @@ fn forward_signals(child: i32) -> Result<Forwarded> {
 
 /// Waits for the child and gives the exit code.
 fn watch(child: i32, mut reader: PipeReader, forwarded: &Forwarded, say: impl FnOnce(Option<&Path>, &str) -> Option<String>) -> Result<u8> {
+    let run = await_end(child, &mut reader)?;
     let mut status = 0;
     // SAFETY: writes one int.
     while unsafe { libc::waitpid(child, &raw mut status, 0) } == -1 {
@@ -104,7 +105,6 @@ fn watch(child: i32, mut reader: PipeReader, forwarded: &Forwarded, say: impl Fn
     }
     if libc::WIFEXITED(status) {
         let code = libc::WEXITSTATUS(status) as u8;
-        let run = named_run(&mut reader)?;
         return match run.filter(|run| left_early(code, &flights(run), child)) {
             Some(run) => Ok(lost(say(Some(&run), &format!("left with exit code {code} in the middle of its work")))),
             None => Ok(code),
@@ -115,8 +115,28 @@ fn watch(child: i32, mut reader: PipeReader, forwarded: &Forwarded, say: impl Fn
     if asked {
         return Ok(STOPPED);
     }
-    let run = named_run(&mut reader)?;
     Ok(lost(say(run.as_deref(), &format!("was killed by {}", name(signal)))))
+}
+
+/// Waits until the child has ended and gives its run folder. Where it has said itself why it ends, its recorder is closed before the process is
+/// gone from the system's list (a second Ctrl-C leaves at once), so that no other rank takes it for lost.
+fn await_end(child: i32, reader: &mut PipeReader) -> Result<Option<PathBuf>> {
+    // SAFETY: zeros are a valid value of this plain structure.
+    let mut end: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: writes one structure.
+    while unsafe { libc::waitid(libc::P_PID, child as libc::id_t, &raw mut end, libc::WEXITED | libc::WNOWAIT) } == -1 {
+        let error = std::io::Error::last_os_error();
+        if error.kind() != std::io::ErrorKind::Interrupted {
+            return Err(error.into());
+        }
+    }
+    let run = named_run(reader)?;
+    // SAFETY: `waitid` has filled the structure for an ended child.
+    let code = unsafe { end.si_status() } as u8;
+    if let Some(run) = run.as_ref().filter(|_| end.si_code == libc::CLD_EXITED && EXPLAINED.contains(&code)) {
+        Flight::mark_ended(&flights(run), child as u32, code);
+    }
+    Ok(run)
 }
 
 /// The run folder that the child has told of.

@@ -20,7 +20,7 @@ pub use alignment::AlignmentInstance;
 pub use detection::{CrossPairInstance, PairInstance};
 pub use finetune::{BaselineSettings, KeepRule, baseline_pairs, kept_pairs, marker_order};
 pub use mentions::{EntityInstance, MentionInstance};
-pub use order::{BatchItem, BatchOrder, OrderHash, items_of_rank};
+pub use order::{BatchItem, BatchOrder, OrderHash};
 pub use pairs::{Label, Pair, UnlabelledPairs, asked_pairs, good_labels, ordered_pairs, top_asked_pairs, top_pairs};
 pub use pretrain::{NegativePool, PretrainItem, PretrainSampler, PretrainSettings, PretrainSummary, Task};
 pub use rank::{RankItem, RankSettings, rank_item};

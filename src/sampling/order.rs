@@ -11,7 +11,6 @@ pub struct BatchOrder {
     len: u64,
     seed: u64,
     batch: u64,
-    drop_last: bool,
 }
 
 /// One item of a global batch.
@@ -24,24 +23,23 @@ pub struct BatchItem {
 }
 
 impl BatchOrder {
-    /// Orders `len` documents into global batches of `batch`. Every epoch starts a new batch; its short last one is dropped or kept.
+    /// Orders `len` documents into global batches of `batch`. Every epoch starts a new batch; its last one may be short.
     ///
     /// # Errors
-    /// [`Error::Recipe`] for an empty batch; [`Error::Data`] when an epoch would have no step at all.
-    pub fn new(len: usize, seed: u64, batch: usize, drop_last: bool) -> Result<Self> {
+    /// [`Error::Recipe`] for an empty batch; [`Error::Data`] when there is no document.
+    pub fn new(len: usize, seed: u64, batch: usize) -> Result<Self> {
         if batch == 0 {
             return Err(Error::recipe("the global batch has 0 documents").with_hint("set it to 1 or more"));
         }
-        if len == 0 || (drop_last && len < batch) {
-            let problem = format!("{len} usable documents do not fill a global batch of {batch}");
-            return Err(DataError::new("shards", problem).hint("add documents or lower the batch size").into());
+        if len == 0 {
+            return Err(DataError::new("shards", "there is no usable document").hint("add documents").into());
         }
-        Ok(Self { len: len as u64, seed, batch: batch as u64, drop_last })
+        Ok(Self { len: len as u64, seed, batch: batch as u64 })
     }
 
     /// Number of steps of an epoch; at least 1.
     pub fn steps_per_epoch(&self) -> u64 {
-        if self.drop_last { self.len / self.batch } else { self.len.div_ceil(self.batch) }
+        self.len.div_ceil(self.batch)
     }
 
     /// The epoch, from 0, to which a step belongs.
@@ -51,22 +49,11 @@ impl BatchOrder {
 
     /// All items of a step's global batch.
     pub fn items(&self, step: u64) -> Vec<BatchItem> {
-        self.items_of_rank(step, 0, 1)
-    }
-
-    /// The items of a step that rank `rank` of `world` takes.
-    pub fn items_of_rank(&self, step: u64, rank: usize, world: usize) -> Vec<BatchItem> {
         let permutation = Permutation::new(self.len, self.seed, self.epoch(step));
         let start = (step % self.steps_per_epoch()) * self.batch;
         let size = self.batch.min(self.len - start);
-        let place = |item| BatchItem { item, row: permutation.at(start + item) as usize };
-        items_of_rank(size as usize, rank, world).map(place).collect()
+        (0..size).map(|item| BatchItem { item, row: permutation.at(start + item) as usize }).collect()
     }
-}
-
-/// The items of a global batch of `batch` that rank `rank` of `world` takes: `rank`, `rank + world`, …
-pub fn items_of_rank(batch: usize, rank: usize, world: usize) -> impl Iterator<Item = u64> {
-    (rank..batch).step_by(world.max(1)).map(|item| item as u64)
 }
 
 /// A running hash over the rows of all global batches so far: equal hashes mean the same documents in the same order, whatever the
@@ -107,13 +94,11 @@ impl OrderHash {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     #[test]
     fn an_epoch_visits_every_document_once_and_the_next_in_another_order() {
-        let order = BatchOrder::new(10, 5, 4, false).unwrap();
+        let order = BatchOrder::new(10, 5, 4).unwrap();
         assert_eq!(order.steps_per_epoch(), 3);
         let rows = |steps: std::ops::Range<u64>| steps.flat_map(|s| order.items(s)).map(|item| item.row).collect::<Vec<_>>();
         let (first, second) = (rows(0..3), rows(3..6));
@@ -124,26 +109,13 @@ mod tests {
         }
         assert_eq!([order.epoch(2), order.epoch(3)], [0, 1]);
         assert_eq!(order.items(2).len(), 2);
-        assert!(BatchOrder::new(10, 5, 4, true).unwrap().items(1).len() == 4);
-        assert_eq!(BatchOrder::new(10, 5, 4, true).unwrap().steps_per_epoch(), 2);
     }
 
     #[test]
     fn an_order_without_steps_is_an_error() {
-        assert_eq!(BatchOrder::new(10, 0, 0, false).unwrap_err().exit_code(), 64);
-        assert_eq!(BatchOrder::new(0, 0, 4, false).unwrap_err().exit_code(), 65);
-        assert_eq!(BatchOrder::new(3, 0, 4, true).unwrap_err().exit_code(), 65);
-        assert!(BatchOrder::new(3, 0, 4, false).is_ok());
-    }
-
-    proptest! {
-        #[test]
-        fn ranks_share_the_same_global_batch(len in 1_usize..200, batch in 1_usize..20, world in 1_usize..9, step in 0_u64..300, seed: u64) {
-            let order = BatchOrder::new(len, seed, batch, false).unwrap();
-            let mut shared: Vec<_> = (0..world).flat_map(|rank| order.items_of_rank(step, rank, world)).collect();
-            shared.sort_unstable_by_key(|item| item.item);
-            prop_assert_eq!(shared, order.items(step));
-        }
+        assert_eq!(BatchOrder::new(10, 0, 0).unwrap_err().exit_code(), 64);
+        assert_eq!(BatchOrder::new(0, 0, 4).unwrap_err().exit_code(), 65);
+        assert!(BatchOrder::new(3, 0, 4).is_ok());
     }
 
     #[test]

@@ -142,8 +142,12 @@ pub(super) fn tokenizer(folder: &Path) -> Tokenizer {
 
 /// Prepares hand-made documents under `folder/name`, three rows a shard, two a row group.
 pub(super) fn prepared(folder: &Path, name: &str, documents: &[Document]) -> (PathBuf, PrepareReport) {
+    prepared_with(folder, name, documents, WriteOptions { rows_per_shard: 3, row_group_rows: 2 })
+}
+
+/// As [`prepared`], cut as asked.
+pub(super) fn prepared_with(folder: &Path, name: &str, documents: &[Document], write: WriteOptions) -> (PathBuf, PrepareReport) {
     let output = folder.join(name);
-    let write = WriteOptions { rows_per_shard: 3, row_group_rows: 2 };
     let options = PrepareOptions { output: output.clone(), tokenizer: tokenizer(folder), relations: relations(), write };
     let report = prepare(&options, &mut |take| documents.iter().cloned().try_for_each(&mut *take), &mut |_| ()).unwrap();
     (output, report)

@@ -129,7 +129,7 @@ type Described = (Option<u64>, Vec<StepItem>);
 
 fn epochwise(store: &DocumentStore, seed: u64, batch: usize, steps: &[u64]) -> Result<Vec<Described>> {
     let rows: Vec<usize> = (0..store.len()).filter(|&row| !store.get(row).facts.is_empty()).collect();
-    let order = BatchOrder::new(rows.len(), seed, batch, false)?;
+    let order = BatchOrder::new(rows.len(), seed, batch)?;
     let item = |item: BatchItem| {
         let row = rows[item.row];
         StepItem::Document { item: item.item, row, title: store.title(row).to_owned() }

@@ -52,7 +52,7 @@ pub fn rank(task: &RankTask, session: &Session, run: &RunFolder) -> Result<Check
     let loaded = new.dsdocre(&store, Part::Ranker, switches)?;
     let total_steps = total_steps(task.plan, rows.len());
     let source = RankSource {
-        order: BatchOrder::new(rows.len(), seed, task.plan.batch, false)?,
+        order: BatchOrder::new(rows.len(), seed, task.plan.batch)?,
         store: &store,
         rows,
         views: loaded.views(seed)?,

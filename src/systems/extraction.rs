@@ -30,7 +30,7 @@ impl<'a> ExtractionSource<'a> {
     /// A batch of no documents.
     pub fn new(extractor: &dyn Extractor, store: &'a DocumentStore, batch: usize, budget: usize, seed: u64) -> Result<Self> {
         let rows: Vec<usize> = (0..store.len()).filter(|&row| !store.get(row).facts.is_empty()).collect();
-        let order = BatchOrder::new(rows.len(), seed, batch, false)?;
+        let order = BatchOrder::new(rows.len(), seed, batch)?;
         let (layout, classes, loss) = (extractor.layout(), extractor.classes(), extractor.loss());
         layout.observe(&mut rows.iter().map(|&row| store.get(row)));
         Ok(Self { store, rows, order, layout, classes, loss, budget, seed })

@@ -5,11 +5,11 @@
 use std::ffi::{CStr, CString, c_void};
 use std::str::FromStr;
 
-use tch::{Cuda, Device, Tensor};
+use tch::{Cuda, Device};
 
 use super::shim::{
-    CStream, check, docre_cuda_peak_bytes, docre_cuda_set_device, docre_deterministic, docre_matmul_precision, docre_stream_current_waits,
-    docre_stream_free, docre_stream_handle, docre_stream_new, docre_stream_record, docre_stream_wait_current,
+    CStream, check, docre_cuda_peak_bytes, docre_cuda_set_device, docre_stream_current_waits, docre_stream_free, docre_stream_handle,
+    docre_stream_new, docre_stream_wait_current,
 };
 use crate::{Error, Result};
 
@@ -142,28 +142,6 @@ pub fn keep_freed_memory() {
     }
 }
 
-/// How fp32 matrix products may round on devices with faster units: `highest`, `high` (TF32) or `medium`.
-///
-/// # Errors
-/// [`Error::Recipe`] for another name.
-pub fn set_matmul_precision(name: &str) -> Result<()> {
-    if !["highest", "high", "medium"].contains(&name) {
-        return Err(Error::recipe(format!("matmul precision `{name}` is not known")).with_hint("use `highest`, `high` or `medium`"));
-    }
-    let name = CString::new(name).map_err(|_| Error::Bug("a name holds a zero byte".into()))?;
-    // SAFETY: the string lives through the call.
-    check(unsafe { docre_matmul_precision(name.as_ptr()) })
-}
-
-/// Makes operations that cannot repeat themselves bit for bit fail.
-///
-/// # Errors
-/// If libtorch refuses.
-pub fn set_deterministic(on: bool) -> Result<()> {
-    // SAFETY: a plain call with a number.
-    check(unsafe { docre_deterministic(i32::from(on)) })
-}
-
 /// The most memory used so far, in bytes: of the process on the CPU, of libtorch's allocator on CUDA.
 ///
 /// # Errors
@@ -233,15 +211,6 @@ impl SideStream {
         // SAFETY: the stream is alive.
         check(unsafe { docre_stream_current_waits(self.0) })
     }
-
-    /// Tells the allocator that `tensor` is used here, so that its memory is not given away too early.
-    ///
-    /// # Errors
-    /// If libtorch refuses.
-    pub fn record(&self, tensor: &Tensor) -> Result<()> {
-        // SAFETY: both are alive.
-        check(unsafe { docre_stream_record(tensor.as_ptr(), self.0) })
-    }
 }
 
 impl Drop for SideStream {
@@ -285,8 +254,5 @@ mod tests {
     #[test]
     fn settings_are_checked() {
         assert!(set_threads(0).is_err());
-        assert!(set_matmul_precision("low").is_err());
-        set_matmul_precision("highest").unwrap();
-        set_deterministic(false).unwrap();
     }
 }

@@ -7,17 +7,11 @@ use tch::{Kind, Tensor};
 use super::shim::{check, docre_set_grad, docre_square_sum};
 use crate::{Error, Result};
 
-/// One flat tensor and the parameters whose gradients lie in it.
-#[derive(Debug)]
-struct Bucket {
-    flat: Tensor,
-    members: Vec<usize>,
-}
-
 /// The gradients of a list of parameters, grouped in reverse order of declaration: the order in which backward finishes them.
 #[derive(Debug)]
 pub struct GradientBuckets {
-    buckets: Vec<Bucket>,
+    /// Flat tensors that gradients are views into.
+    buckets: Vec<Tensor>,
     bucket_of: Vec<usize>,
 }
 
@@ -34,14 +28,14 @@ impl GradientBuckets {
             for &member in &members {
                 bucket_of[member] = buckets.len();
             }
-            buckets.push(Bucket { flat: install(parameters, &members)?, members });
+            buckets.push(install(parameters, &members)?);
         }
         Ok(Self { buckets, bucket_of })
     }
 
     /// The flat tensors, fp32 `[numbers]`, in the order in which backward fills them.
     pub fn tensors(&self) -> impl ExactSizeIterator<Item = &Tensor> {
-        self.buckets.iter().map(|bucket| &bucket.flat)
+        self.buckets.iter()
     }
 
     /// As [`Self::tensors`], as handles of their own.
@@ -57,11 +51,6 @@ impl GradientBuckets {
     /// Whether there is no bucket.
     pub fn is_empty(&self) -> bool {
         self.buckets.is_empty()
-    }
-
-    /// The parameters of a bucket, as indices into the list given to [`Self::new`].
-    pub fn members(&self, bucket: usize) -> &[usize] {
-        &self.buckets[bucket].members
     }
 
     /// The bucket that holds the gradient of a parameter.
@@ -98,19 +87,6 @@ impl GradientBuckets {
     /// If libtorch refuses.
     pub fn scale(&self, factor: f64) -> Result<()> {
         self.tensors().try_for_each(|flat| Ok(flat.shallow_clone().f_mul_scalar_(factor).map(drop)?))
-    }
-
-    /// Scales all gradients down to a global norm of `max_norm` where it is larger, and returns the norm from before. Where that is
-    /// not finite nothing is changed: the caller must look at it.
-    ///
-    /// # Errors
-    /// If libtorch refuses.
-    pub fn clip(&self, max_norm: f64) -> Result<f64> {
-        let norm = self.norm()?;
-        if norm.is_finite() && norm > max_norm {
-            self.scale(max_norm / norm)?;
-        }
-        Ok(norm)
     }
 }
 
@@ -169,8 +145,7 @@ mod tests {
     fn backward_adds_into_the_buckets() {
         let list = parameters(&[&[2, 3], &[4], &[5]]);
         let buckets = GradientBuckets::new(&list, 40).unwrap();
-        assert_eq!((buckets.len(), buckets.members(0), buckets.members(1)), (2, &[2, 1][..], &[0][..]));
-        assert_eq!((buckets.bucket_of(0), buckets.bucket_of(2)), (1, 0));
+        assert_eq!((buckets.len(), [0, 1, 2].map(|parameter| buckets.bucket_of(parameter))), (2, [1, 0, 0]));
         for _ in 0..2 {
             let loss = list.iter().enumerate().map(|(i, (_, p))| p.sum(Kind::Float) * (i as f64 + 1.0)).reduce(|a, b| a + b).unwrap();
             loss.backward();
@@ -184,23 +159,14 @@ mod tests {
     }
 
     #[test]
-    fn clips_to_the_global_norm() {
+    fn the_norm_is_that_of_all_gradients_together() {
         let list = parameters(&[&[3], &[4]]);
         let buckets = GradientBuckets::new(&list, 1).unwrap();
         (&list[0].1 * 2.0 + (&list[1].1 * 3.0).sum(Kind::Float)).sum(Kind::Float).backward();
-        // Gradients 2 (three times) and 9 (four times): √(12 + 324).
-        let norm = 336f64.sqrt();
-        assert!((buckets.clip(100.0).unwrap() - norm).abs() < 1e-9);
-        assert!((buckets.clip(1.0).unwrap() - norm).abs() < 1e-9);
-        assert!((buckets.norm().unwrap() - 1.0).abs() < 1e-6);
-    }
-
-    #[test]
-    fn a_gradient_that_is_not_finite_is_reported_and_left_alone() {
-        let list = parameters(&[&[3]]);
-        let buckets = GradientBuckets::new(&list, 1).unwrap();
+        // Gradients 2 (three times) and 9 (four times).
+        assert!((buckets.norm().unwrap() - 336f64.sqrt()).abs() < 1e-9);
         (&list[0].1 * f64::NAN).sum(Kind::Float).backward();
-        assert!(buckets.clip(1.0).unwrap().is_nan());
+        assert!(buckets.norm().unwrap().is_nan());
     }
 
     #[test]

@@ -1,8 +1,8 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::sampling::items_of_rank;
 use crate::sampling::testing::{assert_proportional, assert_rate, assert_uniform, document, facts, keep, mention};
+use crate::systems::Share;
 use crate::text::view::fixture::{case, json};
 
 /// Twelve entities, of which the first four have a second mention; names are shared with every other document of this kind.
@@ -292,8 +292,8 @@ fn an_item_is_a_pure_function_and_ranks_share_it() {
     let whole: Vec<_> = (0..10).map(|item| sampler.sample(1, 5, item)).collect();
     for world in [1, 2, 3, 4] {
         for rank in (0..world).rev() {
-            for item in items_of_rank(10, rank, world) {
-                assert_eq!(again.sample(1, 5, item), whole[item as usize]);
+            for item in (0..10).filter(|&item| Share { rank, world }.holds(item)) {
+                assert_eq!(again.sample(1, 5, item as u64), whole[item]);
             }
         }
     }

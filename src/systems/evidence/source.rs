@@ -26,7 +26,7 @@ impl<'a> EvidenceSource<'a> {
     /// A batch of no documents.
     pub fn new(layout: &EvidenceLayout, store: &'a DocumentStore, batch: usize, budget: usize, seed: u64) -> Result<Self> {
         let rows: Vec<usize> = (0..store.len()).filter(|&row| !store.get(row).facts.is_empty()).collect();
-        let order = BatchOrder::new(rows.len(), seed, batch, false)?;
+        let order = BatchOrder::new(rows.len(), seed, batch)?;
         Ok(Self { store, rows, order, layout: layout.clone(), budget })
     }
 }

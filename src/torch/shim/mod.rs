@@ -116,8 +116,6 @@ unsafe extern "C" {
         context: *mut c_void,
     ) -> c_int;
     pub(super) fn docre_hook_clear(parameter: *mut C_tensor) -> c_int;
-    pub(super) fn docre_deterministic(on: c_int) -> c_int;
-    pub(super) fn docre_matmul_precision(name: *const c_char) -> c_int;
     #[cfg(test)]
     pub(super) fn docre_local_threads(threads: c_int);
     pub(super) fn docre_generator_new(seed: u64, out: *mut *mut CGenerator) -> c_int;
@@ -138,7 +136,6 @@ unsafe extern "C" {
     pub(super) fn docre_stream_handle(stream: *const CStream, handle: *mut *mut c_void) -> c_int;
     pub(super) fn docre_stream_wait_current(stream: *const CStream) -> c_int;
     pub(super) fn docre_stream_current_waits(stream: *const CStream) -> c_int;
-    pub(super) fn docre_stream_record(tensor: *const C_tensor, stream: *const CStream) -> c_int;
 }
 
 /// Turns a status code of the shim into a result that carries libtorch's message.

@@ -109,12 +109,6 @@ int docre_hook_clear(at::Tensor* parameter) {
 }
 
 // ---- runtime ----
-int docre_deterministic(int on) {
-  return guarded([&] { at::globalContext().setDeterministicAlgorithms(on != 0, false); });
-}
-int docre_matmul_precision(const char* name) {
-  return guarded([&] { at::globalContext().setFloat32MatmulPrecision(name); });
-}
 void docre_local_threads(int threads) {
   omp_set_num_threads(threads);
   if (MKL_Set_Num_Threads_Local) MKL_Set_Num_Threads_Local(threads);
@@ -148,8 +142,5 @@ int docre_stream_wait_current(const c10::Stream* stream) {
 }
 int docre_stream_current_waits(const c10::Stream* stream) {
   return guarded([&] { docre::let_wait(docre::cuda().getStream(stream->device()), *stream); });
-}
-int docre_stream_record(const at::Tensor* tensor, const c10::Stream* stream) {
-  return guarded([&] { tensor->record_stream(*stream); });
 }
 }
