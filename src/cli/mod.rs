@@ -200,7 +200,7 @@ fn let_readers_go() {
 fn keep() -> Result<Option<u8>> {
     keeper::keep(|run, rank, fate| match run {
         Some(run) => crate::train::obituary(run, rank, fate),
-        None => Some(format!("rank {rank} on {} {fate} before training began", crate::train::host_name())),
+        None => Some(format!("rank {rank} on {} {fate} before it had a run folder", crate::train::host_name())),
     })
 }
 

@@ -216,6 +216,7 @@ impl Judge for RelationJudge<'_> {
 /// # Errors
 /// What the model or a peer refuses.
 pub fn shared_scores(predictor: &Predictor, store: &DocumentStore, session: &Session) -> Result<Vec<DocumentScores>> {
+    let _section = session.world.watchdog().part(format!("predicting {}", store.folder().display()));
     let (rank, world) = (session.world.rank(), session.world.size());
     let mine: Vec<Arc<EncodedDocument>> = (0..store.len()).filter(|row| row % world == rank).map(|row| store.get(row)).collect();
     let scores = predictor.scores(&mine, &mut |_| {})?;

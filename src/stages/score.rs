@@ -107,6 +107,7 @@ pub fn score(task: &ScoreTask, session: &Session) -> Result<ScoreReport> {
     let world = session.world.size();
     let mine: Vec<usize> = ranked.iter().copied().skip(session.world.rank()).step_by(world).collect();
     let label = format!("score {}", task.input.file_name().unwrap_or_default().to_string_lossy());
+    let _section = session.world.watchdog().part(label.clone());
     let mut progress = Progress::new(&label, mine.len() as u64, 0, session.is_root());
     let documents: Vec<_> = mine.iter().map(|&row| store.get(row)).collect();
     let kept = ranker.keep(&documents, task.keep, task.tokens, &mut |done| progress.update(done as u64, String::new))?;

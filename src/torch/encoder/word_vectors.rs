@@ -1,14 +1,14 @@
 //! Word vectors in GloVe's text format: one word and its numbers a line, plain or gzip-compressed.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use flate2::read::MultiGzDecoder;
 use tch::{Kind, Tensor};
 
 use super::bert::WORD_TABLE;
 use super::layers::handle;
+use crate::corpus::json_stream;
 use crate::torch::Parameters;
 use crate::torch::rng::Generator;
 use crate::{DataError, Error, Result};
@@ -31,10 +31,7 @@ impl WordVectors {
     /// [`DataError`] naming the line that has another number of columns than the first, a value that is no finite number, or no text;
     /// also where no entry at all was found.
     pub fn load(path: &Path, vocabulary: &[String]) -> Result<Self> {
-        let file = fs_err::File::open(path)?;
-        let reader: Box<dyn Read> =
-            if path.extension().is_some_and(|extension| extension == "gz") { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
-        Reading::new(path, vocabulary).run(BufReader::new(reader))
+        Reading::new(path, vocabulary).run(BufReader::new(json_stream::open(path)?))
     }
 
     /// Number of entries with a vector.
@@ -152,7 +149,7 @@ impl<'a> Reading<'a> {
 
     fn read_line(&self, reader: &mut impl BufRead, bytes: &mut Vec<u8>) -> Result<usize> {
         bytes.clear();
-        reader.read_until(b'\n', bytes).map_err(|cause| self.error(format!("cannot be read: {cause}")).into())
+        reader.read_until(b'\n', bytes).map_err(|cause| json_stream::unreadable(self.path, 0, cause))
     }
 
     /// Takes one line: `word v1 … v_dim`.
@@ -197,5 +194,6 @@ impl<'a> Reading<'a> {
 
     fn error(&self, problem: String) -> DataError {
         DataError::new(self.path, problem)
+            .hint("a line of word vectors is a word and its numbers, as many in each line, with single blanks between")
     }
 }

@@ -45,7 +45,9 @@ const OBJECT_STORES: [&str; 9] = ["s3", "s3a", "gs", "az", "azure", "adl", "abfs
 /// A recipe error for what is no URL of a store that this build knows; as [`open_bucket`].
 pub(super) fn open(url: &str) -> Result<Box<dyn Store>> {
     if let Some(path) = url.strip_prefix("file://").filter(|path| path.starts_with('/')) {
-        return Ok(Box::new(Folder(path.into())));
+        let folder = Folder(path.into());
+        folder.sweep();
+        return Ok(Box::new(folder));
     }
     if url.split_once("://").is_some_and(|(scheme, _)| OBJECT_STORES.contains(&scheme)) {
         return open_bucket(url);
@@ -64,6 +66,9 @@ fn open_bucket(url: &str) -> Result<Box<dyn Store>> {
     Err(error.with_hint("build it with `cargo build --release --locked --features cloud`"))
 }
 
+/// How files in the making begin.
+const UPLOADING: &str = ".uploading-";
+
 /// A folder, mostly on a network file system.
 #[derive(Debug)]
 struct Folder(PathBuf);
@@ -76,6 +81,16 @@ impl Folder {
             fs_err::create_dir_all(parent)?;
         }
         Ok(path)
+    }
+
+    /// Removes what uploads that were killed have left; a mirror belongs to one run at a time.
+    fn sweep(&self) {
+        let inside = |folder: PathBuf| fs_err::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        for path in inside(self.0.clone()).flat_map(inside).flat_map(inside) {
+            if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(UPLOADING)) {
+                let _ = fs_err::remove_file(path);
+            }
+        }
     }
 
     fn names(&self, key: &str, folders: bool) -> Result<Vec<String>> {
@@ -99,7 +114,7 @@ impl Folder {
 impl Store for Folder {
     fn upload(&self, from: &Path, key: &str) -> Result<()> {
         let path = self.place(key)?;
-        let work = tempfile::Builder::new().prefix(".uploading-").tempfile_in(path.parent().unwrap_or(Path::new("/")))?;
+        let work = tempfile::Builder::new().prefix(UPLOADING).tempfile_in(path.parent().unwrap_or(Path::new("/")))?;
         fs_err::copy(from, work.path())?;
         work.as_file().sync_all()?;
         work.persist(path).map_err(|error| Error::Io(error.error))?;
