@@ -24,4 +24,5 @@ trap 'rm -rf "$work"' EXIT
 world=$work/run/data/world
 "$binary" convert --from docred --to parquet --input "$world/dev.json" --output "$work/dev.parquet"
 "$venv/bin/python" "$(dirname "$0")/test_documents.py" "$world/dev.json" "$work/dev.parquet"
-"$venv/bin/python" "$(dirname "$0")/test_datasets.py" "$world/dev.json" "$work/run/data/shards/dev" "$work/dev.parquet"
+"$venv/bin/python" "$(dirname "$0")/test_datasets.py" "$world/dev.json" "$work/run/data/shards/dev" "$work/dev.parquet" \
+    "$world/train_distant.json" "$work/run/labels.parquet"

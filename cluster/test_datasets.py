@@ -1,6 +1,6 @@
-"""Opens shards and a table of documents in Hugging Face datasets: typed columns, and nested values that the JSON file holds.
+"""Opens shards, a table of documents and a label ledger in Hugging Face datasets: typed columns, and values that the JSON files hold.
 
-usage: test_datasets.py DOCUMENTS.json SHARDS DOCUMENTS.parquet
+usage: test_datasets.py DOCUMENTS.json SHARDS DOCUMENTS.parquet LABELLED.json LABELS.parquet
 """
 import json
 import os
@@ -23,7 +23,7 @@ shard_columns = {
     "pieces": List(number),
     "word_starts": List(number),
     "sentence_starts": List(number),
-    "entities": List({"entity_type": text, "mentions": List(mention)}),
+    "entities": List({"entity_type": text, "mentions": List({**mention, "own_type": text})}),
     "facts": List({"head": number, "tail": number, "relation": number, "evidence": List(number)}),
     "labelled": Value("bool"),
     "candidates": candidates,
@@ -74,4 +74,11 @@ with tempfile.TemporaryDirectory() as cache:
         problems += ["documents"] * ([read(row) for row in data] != documents)
         print(f"{data.num_rows} documents of {what} in datasets: {', '.join(problems) or 'passed'}")
         failed += bool(problems)
+    ledger = load_dataset("parquet", data_files=[sys.argv[5]], split="train", cache_dir=cache)
+    told = [(row["title"], row["head"], row["tail"], row["relation"]) for row in ledger]
+    labels = [(row["title"], f["h"], f["t"], f["r"]) for row in json.load(open(sys.argv[4])) for f in row["labels"]]
+    kinds = [ledger.features[name] for name in ("rank", "score", "kept", "reason")]
+    right = told == labels and kinds == [number, Value("float32"), Value("bool"), text]
+    print(f"{ledger.num_rows} labels of a ledger in datasets: {'passed' if right else 'other labels or types'}")
+    failed += not right
 sys.exit(failed > 0)
