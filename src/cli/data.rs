@@ -6,11 +6,13 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::shared::{Clock, print_all, write_json};
+use crate::base::say;
+use crate::corpus::formats::{ReadOptions, load_relations};
 use crate::corpus::label::Matching;
-use crate::corpus::world::{WorldOptions, write_world};
-use crate::corpus::{FactBase, Format, LabelOptions, MeshTree, ReadOptions, RelationSet, label_file, load_relations};
-use crate::stages::{self, Form, Input, PrepareJob, relations_in, survey_files};
-use crate::train::say;
+use crate::corpus::synth::{WorldOptions, write_world};
+use crate::corpus::{FactBase, Format, LabelOptions, MeshTree, RelationSet, label_file};
+use crate::pipeline;
+use crate::pipeline::{Form, Input, PrepareJob, relations_in, survey_files};
 use crate::{Error, Result};
 
 /// `synth`.
@@ -227,7 +229,7 @@ impl Convert {
     pub fn run(self) -> Result<()> {
         let clock = Clock::start();
         let read = self.reading.options(None)?;
-        let report = stages::convert(self.from, &self.input, self.to, &self.output, &read)?;
+        let report = pipeline::convert(self.from, &self.input, self.to, &self.output, &read)?;
         say(format!("convert: {report}"));
         clock.write(self.json.as_deref(), &self.output, Some(report.documents), &report)
     }

@@ -48,7 +48,7 @@ impl Doctor {
     pub fn run(self) -> Result<()> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let cuda = device::open_cuda();
-        let nccl = crate::dist::NcclLibrary::open().map(|library| library.version().to_string());
+        let nccl = crate::ranks::NcclLibrary::open().map(|library| library.version().to_string());
         let mut findings = Findings {
             version: env!("CARGO_PKG_VERSION"),
             libtorch: env!("DOCRE_LIBTORCH"),

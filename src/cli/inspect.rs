@@ -9,11 +9,13 @@ use clap::Args;
 use serde::Serialize;
 
 use super::shared::{Clock, print_all, write_json};
+use crate::pipeline::Description;
+use crate::questions;
 use crate::report::{ReportData, ScoreRow, write_report};
 use crate::shards::{DocumentStore, Manifest, StoreOptions};
-use crate::stages::{self, Description};
 use crate::systems::SYSTEMS;
-use crate::train::{Checkpoint, CheckpointDifference, Difference, TensorDifference, TrainerState, compare};
+use crate::train::checkpoint::{CheckpointDifference, Difference, TensorDifference, compare};
+use crate::train::{Checkpoint, TrainerState};
 use crate::{DataError, Result};
 
 /// `report RUN…`.
@@ -88,9 +90,9 @@ impl Systems {
         let json = self.json.as_deref();
         let Some(name) = &self.name else {
             write_json(json, &SYSTEMS)?;
-            return print_all((stages::list_systems() + "\n").as_bytes());
+            return print_all((questions::list_systems() + "\n").as_bytes());
         };
-        let description = stages::describe_system(name, &self.encoder)?;
+        let description = questions::describe_system(name, &self.encoder)?;
         write_json(json, &description)?;
         print_all(description.to_string().as_bytes())
     }
@@ -117,7 +119,7 @@ impl Inspect {
         let (path, json) = (&self.path, self.json.as_deref());
         if let Some(other) = &self.other {
             if [path, other].iter().all(|run| run.join("recipe.toml").exists()) {
-                return show(&stages::parting(path, other)?, json);
+                return show(&questions::parting(path, other)?, json);
             }
             let found = compare(&Checkpoint::open(path)?, &Checkpoint::open(other)?)?;
             write_json(json, &found)?;

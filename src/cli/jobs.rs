@@ -6,8 +6,11 @@ use clap::Args;
 use serde::Serialize;
 
 use super::shared::{Clock, print_all, write_json};
+use crate::pipeline;
+use crate::pipeline::Session;
+use crate::questions;
+use crate::questions::PlanOptions;
 use crate::recipe::Recipe;
-use crate::stages::{self, PlanOptions, Session};
 use crate::{DataError, Result};
 
 /// `run RECIPE.toml`.
@@ -55,7 +58,7 @@ impl Run {
         let (session, recipe) = Session::start_with(recipe, |recipe| (recipe.device.clone(), recipe.threads))?;
         let folder = self.run_dir.unwrap_or_else(|| recipe.default_run_dir());
         session.run(|session| {
-            stages::run(&recipe, &folder, self.resume, session)?;
+            pipeline::run(&recipe, &folder, self.resume, session)?;
             session.world.on_root(|| clock.write(self.json.as_deref(), &folder, None, &Finished::of(&folder)?))
         })
     }
@@ -93,12 +96,12 @@ impl Plan {
     /// Prints steps, work, time, memory, disk and traffic of each stage.
     ///
     /// # Errors
-    /// As [`stages::plan`].
+    /// As [`questions::plan`].
     pub fn run(self) -> Result<()> {
         let recipe = Recipe::load(&self.recipe, &self.settings)?;
         let folder = self.run_dir.unwrap_or_else(|| recipe.default_run_dir());
         let options = PlanOptions { nodes: self.nodes, ranks_per_node: self.gpus, tflops: self.tflops, share: self.share };
-        let estimate = stages::plan(&recipe, &folder, options)?;
+        let estimate = questions::plan(&recipe, &folder, options)?;
         write_json(self.json.as_deref(), &estimate)?;
         print_all(format!("{estimate}\n").as_bytes())
     }

@@ -19,7 +19,7 @@ use std::panic::catch_unwind;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::dist::keeper;
+use crate::ranks::failure::keeper;
 use crate::{Error, Result};
 
 /// Denoised pre-training and fine-tuning for document-level relation extraction.
@@ -199,15 +199,15 @@ fn let_readers_go() {
 /// Under a launcher: a keeper for this rank, see [`keeper`]. The exit code in the keeper, `None` in the rank.
 fn keep() -> Result<Option<u8>> {
     keeper::keep(|run, rank, fate| match run {
-        Some(run) => crate::train::obituary(run, rank, fate),
-        None => Some(format!("rank {rank} on {} {fate} before it had a run folder", crate::train::host_name())),
+        Some(run) => crate::ranks::failure::obituary(run, rank, fate),
+        None => Some(format!("rank {rank} on {} {fate} before it had a run folder", crate::base::host_name())),
     })
 }
 
 /// Prints an error with its hint and returns its exit code. A rank whose error another rank has reported stays silent.
 fn report(error: &Error) -> u8 {
     // These are met by every rank alike, rank 0 included; what a rank meets alone is an error of that rank or has been told already.
-    let other_rank = crate::dist::is_joined() && crate::dist::Launcher::detect().is_ok_and(|launched| launched.rank > 0);
+    let other_rank = crate::ranks::is_joined() && crate::ranks::Launcher::detect().is_ok_and(|launched| launched.rank > 0);
     let common = matches!(error, Error::Recipe { .. } | Error::Stopped { .. } | Error::NonFinite { .. });
     let said_elsewhere = matches!(error, Error::Elsewhere { .. }) || (other_rank && common);
     if !said_elsewhere {

@@ -9,9 +9,11 @@ use serde::Serialize;
 
 use super::inspect::show;
 use super::shared::{Clock, print_all, write_json};
+use crate::questions;
+use crate::questions::{KeyDescription, WhyQuery};
+use crate::ranks::failure::autopsy;
 use crate::recipe::Recipe;
-use crate::stages::{self, KeyDescription, WhyQuery};
-use crate::train::{SPIKE, autopsy};
+use crate::train::SPIKE;
 use crate::{Error, Result};
 
 /// `batch RUN --stage S --step N`.
@@ -43,7 +45,7 @@ impl Batch {
         if self.step == 0 {
             return Err(Error::recipe("--step counts from 1"));
         }
-        let steps = stages::describe_batches(&recipe, &self.run, self.shards.as_deref(), &self.stage, &[self.step])?;
+        let steps = questions::describe_batches(&recipe, &self.run, self.shards.as_deref(), &self.stage, &[self.step])?;
         steps.iter().try_for_each(|contents| show(contents, self.json.as_deref()))
     }
 }
@@ -73,7 +75,7 @@ impl Blame {
     /// # Errors
     /// A folder that is no run, or has no steps.
     pub fn run(self) -> Result<()> {
-        show(&stages::blame(&self.run, self.shards.as_deref(), self.above, self.most)?, self.json.as_deref())
+        show(&questions::blame(&self.run, self.shards.as_deref(), self.above, self.most)?, self.json.as_deref())
     }
 }
 
@@ -100,7 +102,7 @@ impl Ledger {
     /// A folder that is neither; the disk.
     pub fn run(self) -> Result<()> {
         let clock = Clock::start();
-        let (output, ledger) = stages::ledger(&self.path, self.output.as_deref(), self.keep)?;
+        let (output, ledger) = questions::ledger(&self.path, self.output.as_deref(), self.keep)?;
         print_all(format!("{ledger}\n").as_bytes())?;
         clock.write(self.json.as_deref(), &output, None, &ledger)
     }
@@ -139,7 +141,7 @@ impl Explain {
             None if self.settings.is_empty() => None,
             None => Some(Recipe::parse("", "the command line", &self.settings)?),
         };
-        let keys = stages::explain(self.key.as_deref(), recipe.as_ref())?;
+        let keys = questions::explain(self.key.as_deref(), recipe.as_ref())?;
         let text: String = keys.iter().map(|key| format!("{key}\n")).collect();
         write_json(self.json.as_deref(), &Explained { keys })?;
         print_all(format!("values: fixed | paper | code (one where all agree)\n{text}").as_bytes())
@@ -175,7 +177,7 @@ impl Why {
     /// A folder that is no run; a title, an entity or a relation that it does not know.
     pub fn run(self) -> Result<()> {
         let Self { run, title, head, tail, relation, json } = self;
-        let found = stages::why(&run, &WhyQuery { title, head, tail, relation })?;
+        let found = questions::why(&run, &WhyQuery { title, head, tail, relation })?;
         show(&found, json.as_deref())
     }
 }

@@ -6,11 +6,14 @@ use clap::{Args, ValueEnum};
 
 use super::inspect::CheckpointFindings;
 use super::shared::{Clock, Machine, print_all, write_json};
+use crate::base::say;
+use crate::base::write_atomic;
 use crate::corpus::Format;
-use crate::eval::{CompareOptions, Scorer, to_csv, write_atomic};
+use crate::eval::{CompareOptions, Scorer, to_csv};
+use crate::pipeline;
+use crate::pipeline::{EvaluateTask, Evaluation, GoldFormat, Input, PredictOptions};
 use crate::report::{EvaluationPage, write_plots};
-use crate::stages::{self, EvaluateTask, Evaluation, GoldFormat, Input, PredictOptions};
-use crate::train::{Checkpoint, say};
+use crate::train::Checkpoint;
 use crate::{Error, Result};
 
 /// `predict`.
@@ -57,7 +60,7 @@ impl Predict {
     /// Predicts.
     ///
     /// # Errors
-    /// As [`stages::predict_file`].
+    /// As [`pipeline::predict_file`].
     pub fn run(self) -> Result<()> {
         let clock = Clock::start();
         let session = self.machine.session()?;
@@ -73,7 +76,7 @@ impl Predict {
             evidence: self.evidence.as_deref(),
         };
         session.run(|session| {
-            let report = stages::predict_file(&options, session).map_err(|error| error.in_file(&options.input.path))?;
+            let report = pipeline::predict_file(&options, session).map_err(|error| error.in_file(&options.input.path))?;
             session.world.on_root(|| clock.write(self.json.as_deref(), &self.output, Some(report.documents), &report))
         })
     }
@@ -162,7 +165,7 @@ impl Evaluate {
     /// Scores and prints a table.
     ///
     /// # Errors
-    /// As [`stages::evaluate`]; the disk.
+    /// As [`pipeline::evaluate`]; the disk.
     pub fn run(self) -> Result<()> {
         if self.samples == 0 {
             return Err(Error::recipe("--samples 0").with_hint("a bootstrap takes at least one resample, usually 1000"));
@@ -183,7 +186,7 @@ impl Evaluate {
             compare: self.compare.as_deref(),
             comparison: CompareOptions { samples: self.samples, seed: self.seed, ..CompareOptions::default() },
         };
-        let evaluation = stages::evaluate(&task)?;
+        let evaluation = pipeline::evaluate(&task)?;
         for warning in &evaluation.scores.warnings {
             eprintln!("warning: {warning}");
         }
@@ -245,10 +248,10 @@ impl Export {
     /// Exports.
     ///
     /// # Errors
-    /// As [`stages::export`].
+    /// As [`pipeline::export`].
     pub fn run(self) -> Result<()> {
         let clock = Clock::start();
-        stages::export(&self.checkpoint, self.ranker.as_deref(), &self.output)?;
+        pipeline::export(&self.checkpoint, self.ranker.as_deref(), &self.output)?;
         say(format!("export: {}", self.output.display()));
         clock.write(self.json.as_deref(), &self.output, None, &CheckpointFindings::of(&Checkpoint::open(&self.output)?)?)
     }

@@ -7,9 +7,11 @@ use std::time::Instant;
 use clap::Args;
 use serde::Serialize;
 
+use crate::base::write_whole;
+use crate::pipeline::Session;
 use crate::recipe::Recipe;
-use crate::stages::Session;
-use crate::train::{RunFolder, write_whole};
+use crate::train::RunFolder;
+use crate::train::RunRecipe;
 use crate::{Error, Result};
 
 /// Machine and seed.
@@ -98,7 +100,8 @@ impl StageFlags {
             let run = RunFolder::claim(&self.run_dir)?;
             write_whole(&self.run_dir.join("recipe.toml"), recipe.to_toml()?.as_bytes())?;
             run.identify(session.world.size(), recipe.seed)?;
-            let run = run.mirrored(recipe.checkpoint_mirror.as_deref(), &recipe.to_toml()?, self.resume)?;
+            let own = RunRecipe { text: &recipe.to_toml()?, same: &|other| recipe.asks_for_the_same(other) };
+            let run = run.mirrored(recipe.checkpoint_mirror.as_deref(), &own, self.resume)?;
             fs_err::remove_file(self.run_dir.join("STOP")).ok();
             Ok(run)
         };

@@ -6,10 +6,12 @@ use clap::Args;
 
 use super::inspect::CheckpointFindings;
 use super::shared::{Clock, Machine, StageFlags};
-use crate::stages::{self, EncoderStart, FinetuneTask, Keep, PretrainTask, RankTask, ScoreTask, Session};
+use crate::base::say;
+use crate::encoders::EncoderSpec;
+use crate::pipeline;
+use crate::pipeline::{EncoderStart, FinetuneTask, Keep, PretrainTask, RankTask, ScoreTask, Session};
 use crate::systems::Settings;
-use crate::torch::encoder::EncoderSpec;
-use crate::train::{Checkpoint, say};
+use crate::train::Checkpoint;
 use crate::{Error, Result};
 
 /// `rank`.
@@ -26,7 +28,7 @@ impl Rank {
     /// Trains the ranker.
     ///
     /// # Errors
-    /// As [`stages::rank`].
+    /// As [`pipeline::rank`].
     pub fn run(self) -> Result<()> {
         let clock = Clock::start();
         let (session, recipe) = self.flags.machine.session_for(self.flags.recipe())?;
@@ -34,7 +36,7 @@ impl Rank {
             let run = self.flags.claim(&recipe, session)?;
             let (encoder, switches, plan) = (&recipe.encoder, &recipe.switches, &recipe.rank);
             let task = RankTask { train: &self.train, encoder, switches, plan, seed: recipe.seed, resume: self.flags.resume };
-            let checkpoint = stages::rank(&task, session, &run)?;
+            let checkpoint = pipeline::rank(&task, session, &run)?;
             announce(&self.flags, &clock, session, &checkpoint)
         })
     }
@@ -77,7 +79,7 @@ impl Score {
     /// Scores the shards.
     ///
     /// # Errors
-    /// As [`stages::score`].
+    /// As [`pipeline::score`].
     pub fn run(self) -> Result<()> {
         let clock = Clock::start();
         let keep: Keep = self.keep.parse()?;
@@ -91,10 +93,10 @@ impl Score {
             output: &self.output,
             annotated: self.annotated.as_deref(),
             keep,
-            tokens: stages::PREDICT_TOKENS,
+            tokens: pipeline::PREDICT_TOKENS,
         };
         session.run(|session| {
-            let report = stages::score(&task, session)?;
+            let report = pipeline::score(&task, session)?;
             session.world.on_root(|| clock.write(self.json.as_deref(), &self.output, Some(report.documents), &report))
         })
     }
@@ -114,7 +116,7 @@ impl Pretrain {
     /// Pre-trains.
     ///
     /// # Errors
-    /// As [`stages::pretrain`].
+    /// As [`pipeline::pretrain`].
     pub fn run(self) -> Result<()> {
         let clock = Clock::start();
         let (session, recipe) = self.flags.machine.session_for(self.flags.recipe())?;
@@ -122,7 +124,7 @@ impl Pretrain {
             let run = self.flags.claim(&recipe, session)?;
             let (encoder, switches, plan) = (&recipe.encoder, &recipe.switches, &recipe.pretrain);
             let task = PretrainTask { distant: &self.distant, encoder, switches, plan, seed: recipe.seed, resume: self.flags.resume };
-            let checkpoint = stages::pretrain(&task, session, &run)?;
+            let checkpoint = pipeline::pretrain(&task, session, &run)?;
             announce(&self.flags, &clock, session, &checkpoint)
         })
     }
@@ -154,7 +156,7 @@ impl Finetune {
     /// Fine-tunes.
     ///
     /// # Errors
-    /// As [`stages::finetune`].
+    /// As [`pipeline::finetune`].
     pub fn run(self) -> Result<()> {
         let clock = Clock::start();
         // The system decides the defaults of the schedule.
@@ -184,7 +186,7 @@ impl Finetune {
                 seed: recipe.seed,
                 resume: self.flags.resume,
             };
-            let checkpoint = stages::finetune(&task, session, &run)?.checkpoint;
+            let checkpoint = pipeline::finetune(&task, session, &run)?.checkpoint;
             announce(&self.flags, &clock, session, &checkpoint)
         })
     }

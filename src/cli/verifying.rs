@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::shared::{Machine, write_json};
-use crate::stages;
+use crate::bench;
+use crate::parity;
 use crate::{Error, Result};
 
 /// `verify`.
@@ -29,8 +30,8 @@ impl Verify {
     /// A case that cannot be read, or a tensor outside its tolerance.
     pub fn run(self) -> Result<()> {
         let outcomes = match (&self.case, &self.all) {
-            (Some(case), _) => vec![stages::verify_case(case)?],
-            (None, Some(folder)) => stages::verify_all(folder)?,
+            (Some(case), _) => vec![parity::verify_case(case)?],
+            (None, Some(folder)) => parity::verify_all(folder)?,
             (None, None) => Vec::new(),
         };
         for outcome in &outcomes {
@@ -57,9 +58,9 @@ impl Probe {
     /// Writes the probe.
     ///
     /// # Errors
-    /// As [`stages::probe`].
+    /// As [`parity::probe`].
     pub fn run(self) -> Result<()> {
-        stages::probe(&self.checkpoint, &self.output)
+        parity::probe(&self.checkpoint, &self.output)
     }
 }
 
@@ -115,7 +116,7 @@ impl Bench {
             return self.systems();
         }
         let session = self.machine.session()?;
-        let options = stages::BenchOptions {
+        let options = bench::BenchOptions {
             names: self.names,
             encoder: self.encoders.join(","),
             documents: self.documents.unwrap_or(1000),
@@ -124,7 +125,7 @@ impl Bench {
             precision: self.precision,
         };
         session.run(|session| {
-            let results = stages::bench(&options, session)?;
+            let results = bench::bench(&options, session)?;
             if session.is_root() {
                 println!("{results}");
                 write_json(self.json.as_deref(), &results)?;
@@ -134,7 +135,7 @@ impl Bench {
     }
 
     fn systems(self) -> Result<()> {
-        let bench = stages::SystemsBench {
+        let bench = bench::SystemsBench {
             recipe: self.recipe,
             settings: self.settings,
             systems: self.systems,
@@ -145,11 +146,11 @@ impl Bench {
         if let Some(work) = &self.entrant {
             let system = bench.entrants()?[0];
             let json = self.json.as_deref();
-            return self.machine.session()?.run(|session| write_json(json, &stages::enter(&bench, system, work, session)?));
+            return self.machine.session()?.run(|session| write_json(json, &bench::enter(&bench, system, work, session)?));
         }
         let Machine { device, threads } = &self.machine;
         let flags = ["--device".to_owned(), device.clone(), "--threads".to_owned(), threads.to_string()];
-        let table = stages::compare_systems(&bench, &flags)?;
+        let table = bench::compare_systems(&bench, &flags)?;
         println!("{table}");
         write_json(self.json.as_deref(), &table)?;
         if let Some(first) = table.failed.first() {
@@ -157,7 +158,7 @@ impl Bench {
             eprintln!("not in the table: {}; what ended them stands above", names.join(", "));
             return Err(Error::Elsewhere { rank: 0, code: first.exit_code.unwrap_or(70) });
         }
-        let stuck = stages::not_learnt(&table);
+        let stuck = bench::not_learnt(&table);
         if bench.overfit && !stuck.is_empty() {
             return Err(Error::Bug(format!("the training loss did not fall under a tenth: {}", stuck.join(", "))));
         }

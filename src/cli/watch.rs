@@ -11,8 +11,8 @@ use clap::Args;
 use serde::Serialize;
 
 use super::shared::{print_all, write_json};
-use crate::report::{MetricLine, MetricsWriter, read_metrics};
-use crate::train::{RankState, rank_states};
+use crate::ranks::failure::{RankState, rank_states};
+use crate::train::metrics::{MetricLine, MetricsWriter, read_metrics};
 use crate::{DataError, Result};
 
 /// `watch RUN`.

@@ -6,7 +6,6 @@ use std::path::Path;
 
 use ahash::{AHashMap, AHashSet};
 
-use super::reading::unknown_relation;
 use super::{Candidate, Document, Entity, Fact, Mention, Provenance, RelationSet};
 use crate::{DataError, Error, Result};
 
@@ -274,4 +273,11 @@ fn merge_evidence(kept: &mut Vec<usize>, more: &[usize]) {
             kept.push(*sentence);
         }
     }
+}
+
+/// What is wrong with a relation that is not in a set, and the way out.
+pub(super) fn unknown_relation(set: &RelationSet, id: &str) -> Option<(String, &'static str)> {
+    let problem = || format!("unknown relation `{id}`; {} relations are known", set.len());
+    let hint = "add it to the relation file, or name the relation file that belongs to this corpus";
+    set.index_of(id).is_none().then(|| (problem(), hint))
 }

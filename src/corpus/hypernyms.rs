@@ -4,8 +4,9 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::records::{Record, Unit, read_records};
-use super::{Candidate, Document, EogDocument, PairLabel};
+use super::formats::{EogDocument, PairLabel};
+use super::{Candidate, Document};
+use crate::base::records::{Record, Unit, read_records};
 use crate::{DataError, Result};
 
 /// Tree numbers of MeSH by descriptor, such as `D006311` → `C09.218.458.341`, `C10.597.751.418`.
@@ -91,7 +92,7 @@ pub fn filter_hypernyms(documents: &mut [EogDocument], tree: &MeshTree) -> usize
 }
 
 fn filter_document(read: &mut EogDocument, tree: &MeshTree) -> usize {
-    let positive = |pair: &&super::LabelledPair| matches!(pair.label, PairLabel::Relation(_));
+    let positive = |pair: &&crate::corpus::formats::LabelledPair| matches!(pair.label, PairLabel::Relation(_));
     let positives: Vec<_> = read.pairs.iter().filter(positive).map(|pair| (pair.head, pair.tail)).collect();
     let mut taken = 0;
     for pair in read.pairs.iter_mut().filter(|pair| pair.label == PairLabel::NoRelation) {
@@ -106,7 +107,8 @@ fn filter_document(read: &mut EogDocument, tree: &MeshTree) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::corpus::{Entity, Fact, LabelledPair};
+    use crate::corpus::formats::LabelledPair;
+    use crate::corpus::{Entity, Fact};
 
     #[test]
     fn more_general_diseases_are_taken_out() {

@@ -10,7 +10,9 @@ use std::{
     path::Path,
 };
 
-use super::{Document, Format, ReadOptions, docred::DocredWriter};
+use super::formats::ReadOptions;
+use super::formats::docred::DocredWriter;
+use super::{Document, Format};
 use crate::Result;
 
 pub use base::{FactBase, Matching};

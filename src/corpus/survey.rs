@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use ahash::AHashMap;
 use serde::Serialize;
 
-use super::{Document, Entity, ReadSummary};
+use super::formats::ReadSummary;
+use super::{Document, Entity};
 
 /// Positions of BERT's window, markers and frame included.
 pub const WINDOW: usize = 512;

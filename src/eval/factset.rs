@@ -8,8 +8,8 @@ use ahash::{AHashMap, AHashSet};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer};
 
+use crate::base::json_stream;
 use crate::corpus::Document;
-use crate::corpus::json_stream;
 use crate::{DataError, Error, Result};
 
 /// A set of (head name, tail name, relation) triples; 12 bytes a triple beside the distinct strings.

@@ -8,7 +8,8 @@ use ahash::{AHashMap, AHashSet};
 
 use super::FactSet;
 use super::predictions::Prediction;
-use crate::corpus::{Document, Entity, LabelledPair, PairLabel, Provenance};
+use crate::corpus::formats::{LabelledPair, PairLabel};
+use crate::corpus::{Document, Entity, Provenance};
 use crate::{DataError, Result};
 
 /// A fact of a known document: relation `relation` from entity `head` to entity `tail`.

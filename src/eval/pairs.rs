@@ -10,7 +10,7 @@ use std::hash::Hash;
 use serde::{Deserialize, Serialize};
 
 use super::{Block, FactKey, Gold, Prediction, Scorer};
-use crate::corpus::{LabelledPair, PairLabel};
+use crate::corpus::formats::{LabelledPair, PairLabel};
 
 /// How far the arguments of a pair are apart, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::files::write_atomic;
-use crate::corpus::json_stream;
+use crate::base::json_stream;
+use crate::base::write_atomic;
 use crate::{DataError, Error, Result};
 
 /// A list of predictions that unpacks to more is refused: a small zip can hold any number of zeros.

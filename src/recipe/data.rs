@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::corpus::Format;
-use crate::corpus::world::MAX_NOISE;
+use crate::corpus::synth::MAX_NOISE;
 use crate::{Error, Result};
 
 /// Sources by role. Either a generated world, or files of one format; `split` and `label` derive some roles from others.

@@ -4,15 +4,15 @@
 //! read into typed structs. Unknown keys are answered with the nearest known one. Not for: opening the files that a recipe names.
 
 mod data;
+mod encoder;
 mod overlay;
 mod schema;
-mod training;
 
 use std::path::{Path, PathBuf};
 
 pub use data::{DataPlan, LabelPlan, SplitPlan, SynthPlan};
+pub use encoder::EncoderPlan;
 pub use schema::{Choice, choices, described_keys, recipe_schema};
-pub use training::{EncoderPlan, Select, StagePlan};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -24,7 +24,8 @@ use crate::systems::dsdocre::Switches;
 use crate::systems::evidence::EvidenceSettings;
 use crate::systems::glre::{Corpus, GlreSettings};
 use crate::systems::hin::HinSettings;
-use crate::systems::{Profile, Settings};
+use crate::systems::{Profile, Settings, finetune_schedule, glre_schedule, inference_schedule, pretrain_schedule, rank_schedule};
+use crate::train::Schedule;
 use crate::{Error, Result};
 
 /// The whole pipeline, resolved and complete: written to the run folder as `recipe.toml`.
@@ -72,13 +73,13 @@ pub struct Recipe {
     #[serde(rename = "lstm-sp")]
     pub lstm_sp: EvidenceSettings,
     /// Stage 1: the pre-denoising ranker.
-    pub rank: StagePlan,
+    pub rank: Schedule,
     /// Stage 2: pre-training on distant supervision.
-    pub pretrain: StagePlan,
+    pub pretrain: Schedule,
     /// Stage 3: fine-tuning on human annotation.
-    pub finetune: StagePlan,
+    pub finetune: Schedule,
     /// DocRE-II's second stage: the inference module over the fine-tuned base.
-    pub inference: StagePlan,
+    pub inference: Schedule,
 }
 
 /// The corpus that GLRE's defaults are for; a wrong one is told when the table is read.
@@ -166,7 +167,7 @@ impl Recipe {
         let system = user.get("system").and_then(toml::Value::as_str).unwrap_or("dsdocre").to_owned();
         let mut defaults = Self { glre: GlreSettings::on(corpus_of(&user), profile), ..Self::defaults(profile, &system) };
         if system == "glre" {
-            defaults.finetune = StagePlan::glre(defaults.glre.corpus);
+            defaults.finetune = glre_schedule(defaults.glre.corpus);
         }
         let mut table = overlay::table_of(&defaults)?;
         overlay::check_keys(&user, origin)?;
@@ -204,10 +205,10 @@ impl Recipe {
                 _ => BaselineSettings::of(Network::default(), profile),
             },
             lstm_sp: EvidenceSettings::of(profile),
-            rank: StagePlan::rank(),
-            pretrain: StagePlan::pretrain(),
-            finetune: StagePlan::finetune(system, profile),
-            inference: StagePlan::inference(profile),
+            rank: rank_schedule(),
+            pretrain: pretrain_schedule(),
+            finetune: finetune_schedule(system, profile),
+            inference: inference_schedule(profile),
         }
     }
 
@@ -264,6 +265,11 @@ impl Recipe {
         let differs = names.into_iter().find(|name| !free(name) && own.get(*name) != others.get(*name));
         let told = |value: Option<&String>| value.cloned().unwrap_or_else(|| "absent".into());
         Ok(differs.map(|name| (name.clone(), told(own.get(name)), told(others.get(name)))))
+    }
+
+    /// Whether a recipe asks for the same results as this one; a text that is not a recipe does not.
+    pub fn asks_for_the_same(&self, text: &str) -> bool {
+        Self::parse(text, "recipe.toml", &[]).is_ok_and(|other| matches!(other.difference(self), Ok(None)))
     }
 
     /// The complete recipe as TOML.

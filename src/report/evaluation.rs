@@ -9,7 +9,8 @@ use minijinja::{Value, context};
 use super::html::{page, shown};
 use super::plots::{Beside, plots};
 use crate::Result;
-use crate::eval::{Comparison, FactRow, OverSeeds, Scores, write_atomic};
+use crate::base::write_atomic;
+use crate::eval::{Comparison, FactRow, OverSeeds, Scores};
 
 /// Rows of the lists of facts.
 const MOST_FACTS: usize = 100;

@@ -8,7 +8,8 @@ use minijinja::{Environment, Value, context};
 use super::chart::{Axes, bars, lines, style};
 use super::plots::{Plot, plots};
 use super::{RelationLabels, ReportData, Series};
-use crate::eval::{RecallAt, Scores, write_atomic};
+use crate::base::write_atomic;
+use crate::eval::{RecallAt, Scores};
 use crate::{Error, Result};
 
 /// The pages and what they share.

@@ -6,12 +6,10 @@ mod chart;
 mod data;
 mod evaluation;
 mod html;
-mod metrics;
 mod model_card;
 mod paper;
 mod plots;
 mod png;
-mod tensorboard;
 
 pub use data::{
     DroppedLabel, Entry, LossCurve, ReferenceRow, RelationLabels, ReportData, ScoreRow, Series, StageTime, TextPart, TextRole,
@@ -19,8 +17,6 @@ pub use data::{
 };
 pub use evaluation::EvaluationPage;
 pub use html::{render, write_report};
-pub use metrics::{MetricLine, MetricsWriter, read_metrics};
 pub use model_card::{CardScore, ModelCard};
 pub use paper::docred_results;
 pub use plots::write_plots;
-pub use tensorboard::EventWriter;

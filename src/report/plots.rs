@@ -8,7 +8,8 @@ use super::Series;
 use super::chart::{Axes, bars, grid, lines, standalone};
 use super::png::png;
 use crate::Result;
-use crate::eval::{Comparison, Confused, CurvePoint, Row, Scores, Section, write_atomic};
+use crate::base::write_atomic;
+use crate::eval::{Comparison, Confused, CurvePoint, Row, Scores, Section};
 
 /// Relations that the confusion and the bars by relation show.
 const MOST_RELATIONS: usize = 12;

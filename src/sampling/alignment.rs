@@ -2,7 +2,8 @@
 
 use super::draw::{pick, place, take};
 use super::pretrain::{PretrainSettings, Side};
-use super::{FactInstance, Pair, Stream};
+use super::{Pair, Stream};
+use crate::shards::FactInstance;
 
 /// A pair of one document and candidates for the same fact.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! What is drawn when: fact instances, candidates, batch order. Pure functions of (seed, step, item).
 //!
 //! Nothing here has a state to save and nothing knows tensors or ranks; the same arguments give the same item anywhere.
-//! Not for: laying out pieces (`text::view`), scoring (`systems`), communication (`dist`).
+//! Not for: laying out pieces (`text::view`), scoring (`systems`), communication (`ranks`).
 
 mod alignment;
 mod detection;
@@ -28,7 +28,7 @@ pub use rng::{Permutation, Purpose, Stream, rng};
 
 use std::sync::Arc;
 
-pub use crate::shards::Instance as FactInstance;
+pub use crate::shards::FactInstance;
 use crate::shards::{DocumentStore, FactIndex};
 use crate::text::EncodedDocument;
 

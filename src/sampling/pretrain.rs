@@ -15,7 +15,8 @@ use super::detection::{self, CrossPairInstance, PairInstance};
 use super::draw::pick;
 use super::mentions::{self, EntityInstance, MentionInstance};
 use super::pairs::distinct_pairs;
-use super::{Corpus, FactInstance, FactKeys, Label, Pair, Purpose, Stream, UnlabelledPairs, good_labels, rng};
+use super::{Corpus, FactKeys, Label, Pair, Purpose, Stream, UnlabelledPairs, good_labels, rng};
+use crate::shards::FactInstance;
 use crate::text::{EncodedDocument, ViewChoices};
 use crate::{DataError, Error, Result};
 

@@ -17,7 +17,8 @@ use super::reader::TableReader;
 use super::schema;
 use super::writer::WholeTable;
 use crate::corpus::check::{Check, PLAIN_FIELDS, Repeats, Unchecked, UncheckedEntity, UncheckedFact, UncheckedMention, UncheckedPair};
-use crate::corpus::{Candidate, Document, Entity, Fact, Mention, title_key};
+use crate::corpus::formats::title_key;
+use crate::corpus::{Candidate, Document, Entity, Fact, Mention};
 use crate::{Error, Result};
 
 /// Documents in a row group.
@@ -246,7 +247,8 @@ fn pair(fields: &StructArray, at: usize) -> UncheckedPair {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::corpus::{Format, ReadOptions};
+    use crate::corpus::Format;
+    use crate::corpus::formats::ReadOptions;
     use crate::shards::testing::corpus;
 
     fn write(path: &Path, documents: &[Document]) {

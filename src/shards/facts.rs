@@ -20,7 +20,7 @@ pub(super) const FILE: &str = "facts.parquet";
 
 /// A place where a fact is stated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Instance {
+pub struct FactInstance {
     /// Row of the document in the store.
     pub row: u32,
     /// Index of the head entity.
@@ -56,7 +56,7 @@ pub struct FactIndex {
     keys: Vec<u64>,
     /// First instance of each key, closed by the number of instances; [keys + 1].
     starts: Vec<usize>,
-    instances: Vec<Instance>,
+    instances: Vec<FactInstance>,
 }
 
 impl FactIndex {
@@ -76,14 +76,14 @@ impl FactIndex {
     }
 
     /// The instances of a key, at least two, in at least two documents; `index` must be below [`num_keys`](Self::num_keys).
-    pub fn instances(&self, index: usize) -> &[Instance] {
+    pub fn instances(&self, index: usize) -> &[FactInstance] {
         &self.instances[self.starts[index]..self.starts[index + 1]]
     }
 
     /// Keeps the instances that `keep` approves (DSDocRE: the "good" ones), then drops keys without two instances in two different
     /// documents.
-    pub fn retain(&mut self, mut keep: impl FnMut(&Instance) -> bool) {
-        let kept: Vec<(u64, Instance)> = self.iter().filter(|(_, instance)| keep(instance)).collect();
+    pub fn retain(&mut self, mut keep: impl FnMut(&FactInstance) -> bool) {
+        let kept: Vec<(u64, FactInstance)> = self.iter().filter(|(_, instance)| keep(instance)).collect();
         *self = Self::from_sorted(&kept);
     }
 
@@ -95,12 +95,12 @@ impl FactIndex {
     }
 
     /// All (key, instance) in order.
-    fn iter(&self) -> impl Iterator<Item = (u64, Instance)> + '_ {
+    fn iter(&self) -> impl Iterator<Item = (u64, FactInstance)> + '_ {
         (0..self.num_keys()).flat_map(move |index| self.instances(index).iter().map(move |&instance| (self.keys[index], instance)))
     }
 
     /// Groups sorted (key, instance) by key and drops keys that give no pair of documents.
-    fn from_sorted(pairs: &[(u64, Instance)]) -> Self {
+    fn from_sorted(pairs: &[(u64, FactInstance)]) -> Self {
         let mut index = Self { keys: Vec::new(), starts: vec![0], instances: Vec::new() };
         for group in pairs.chunk_by(|a, b| a.0 == b.0) {
             if gives_pairs(group) {
@@ -114,7 +114,7 @@ impl FactIndex {
 }
 
 /// Whether the instances of a key lie in two documents at least.
-fn gives_pairs(key: &[(u64, Instance)]) -> bool {
+fn gives_pairs(key: &[(u64, FactInstance)]) -> bool {
     key.first().is_some_and(|(_, first)| key.iter().any(|(_, instance)| instance.row != first.row))
 }
 

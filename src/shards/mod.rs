@@ -23,7 +23,7 @@ mod validate;
 mod writer;
 
 pub use documents::{DocumentTableWriter, read_document_table};
-pub use facts::{FactCounts, FactIndex, Instance};
+pub use facts::{FactCounts, FactIndex, FactInstance};
 pub use manifest::{FORMAT_VERSION, FileEntry, Manifest, Scored, TokenizerEntry};
 pub use prepare::{PrepareOptions, PrepareReport, prepare};
 pub use reader::{ReadOptions, ShardReader};

@@ -15,7 +15,7 @@ use super::validate::{self, Limits};
 use super::writer::read_error;
 use super::{FileEntry, Manifest, files};
 use crate::Result;
-use crate::dist::catch_panic;
+use crate::base::catch_panic;
 use crate::text::EncodedDocument;
 
 /// Row groups with more rows are refused: no writer of this format makes them, and their size would be asked of the memory.

@@ -3,9 +3,10 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::Result;
+use crate::encoders::TokenStream;
 use crate::text::{EncodedDocument, PackedViews, SpecialPieces, View, ViewChoices, ViewOptions, pack, view};
-use crate::torch::encoder::TokenStream;
-use crate::torch::{Dropout, Segments};
+use crate::torch::Dropout;
+use crate::torch::kernels::Segments;
 
 /// How documents become token streams in one stage.
 #[derive(Clone, Debug)]

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{BatchSource, Classes, Example, Extractor, Layout, RelationBatch, RelationLoss, Share, StepBatches, visit};
+use super::{Classes, Example, Extractor, Layout, RelationBatch, RelationLoss, visit};
 use crate::Result;
 use crate::sampling::BatchOrder;
 use crate::shards::DocumentStore;
 use crate::text::split_by_tokens;
+use crate::train::{BatchSource, Share, StepBatches};
 
 /// Prepares fine-tuning batches.
 pub struct ExtractionSource<'a> {

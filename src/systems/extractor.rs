@@ -10,15 +10,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::{Forward, MicroBatch, Objective};
+use crate::encoders::Encoder;
 use crate::text::{EncodedDocument, SpecialPieces};
 use crate::torch::Parameters;
-use crate::torch::encoder::Encoder;
-use crate::torch::losses::{adaptive_threshold_sum, bce_sum};
+use crate::torch::nn::losses::{adaptive_threshold_sum, bce_sum};
+use crate::train::{Forward, MicroBatch, Objective};
 use crate::{Error, Result};
-
-/// Prefix of the names of all parameters that are not the encoder's.
-pub const HEADS: &str = "heads.";
 
 /// An ordered pair of entities of one document.
 pub type Pair = (u32, u32);

@@ -1,4 +1,4 @@
-//! The systems of the papers: what each computes and what its losses are. One folder a system; all fit [`Objective`].
+//! The systems of the papers: what each computes and what its losses are. One folder a system; all fit [`Extractor`].
 //!
 //! Not for: schedules, optimisers or ranks (`train`), nor for how a kernel works (`torch`).
 
@@ -13,11 +13,10 @@ mod extraction;
 mod extractor;
 pub mod glre;
 pub mod hin;
-mod objective;
 mod profile;
 pub mod reading;
+mod schedules;
 mod settings;
-mod source;
 #[cfg(test)]
 pub(crate) mod testing;
 mod windows;
@@ -27,11 +26,10 @@ pub use documents::{DocumentViews, PackedDocuments, on, visit};
 pub use encoder_mode::BertMode;
 pub use extraction::ExtractionSource;
 pub use extractor::{
-    Classes, DecisionRule, Example, Extraction, Extractor, Foundation, HEADS, Layout, NaClass, Pair, RelationBatch, RelationLoss, Tables,
+    Classes, DecisionRule, Example, Extraction, Extractor, Foundation, Layout, NaClass, Pair, RelationBatch, RelationLoss, Tables,
     relation_loss_sum, tables,
 };
-pub use objective::{Forward, MicroBatch, Objective};
 pub use profile::Profile;
+pub use schedules::{finetune_schedule, glre_schedule, inference_schedule, pretrain_schedule, rank_schedule};
 pub use settings::{SYSTEMS, Settings, SystemInfo};
-pub use source::{BatchSource, Share, StepBatches};
 pub use windows::{BatchWindows, LongDocuments, windows_of};

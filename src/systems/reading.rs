@@ -3,7 +3,6 @@
 //! Not for: what becomes of a pair (the systems).
 
 mod labels;
-mod layers;
 mod layout;
 mod pooling;
 #[cfg(test)]
@@ -11,12 +10,13 @@ pub(super) mod testing;
 
 use tch::{Device, Tensor};
 
-use super::{Forward, on};
-use crate::torch::context::contexts;
-use crate::torch::encoder::{Attending, Encoder, Pass};
+use super::on;
+use crate::encoders::{Attending, Encoder, Pass};
+use crate::torch::kernels::context::contexts;
+pub use crate::torch::nn::{LayerNorm, Linear};
+use crate::train::Forward;
 use crate::{Error, Result};
 pub use labels::adaptive_labels;
-pub use layers::{LayerNorm, Linear};
 pub use layout::{MarkerScheme, MentionTokens, ReadingLayout, ReadingOptions, ReadingTables};
 pub use pooling::Pooling;
 

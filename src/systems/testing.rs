@@ -5,11 +5,12 @@ use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 use super::words::tests::{document, special};
-use super::{Example, Extraction, Extractor, Forward, Foundation, MicroBatch, Objective, Profile, RelationBatch, SYSTEMS, Settings};
+use super::{Example, Extraction, Extractor, Foundation, Profile, RelationBatch, SYSTEMS, Settings};
+use crate::encoders::{Encoder, EncoderSpec, WordsConfig, build};
 use crate::text::{EncodedDocument, EncodedFact};
 use crate::torch::device::LocalThreads;
-use crate::torch::encoder::{Encoder, EncoderSpec, WordsConfig, build};
 use crate::torch::{Parameters, Precision};
+use crate::train::{Forward, MicroBatch, Objective};
 
 pub(crate) const EVALUATION: Forward = Forward { train: false, precision: Precision::Fp32 };
 pub(crate) const TRAINING: Forward = Forward { train: true, precision: Precision::Fp32 };

@@ -1,16 +1,18 @@
 //! Documents over the encoder's positions, read in overlapping windows (SPEC §1.4): what the encoder gets, its dropout, and the states put
 //! together again.
 //!
-//! Not for: where windows lie (`text::windows`), or their attention (`torch::context`).
+//! Not for: where windows lie (`text::windows`), or their attention (`torch::kernels::context`).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use super::{Forward, Foundation, Profile, on};
+use super::{Foundation, Profile, on};
+use crate::encoders::TokenStream;
 use crate::text::{PackedWindows, WindowRule};
-use crate::torch::encoder::TokenStream;
-use crate::torch::{Dropout, Segments};
+use crate::torch::Dropout;
+use crate::torch::kernels::Segments;
+use crate::train::Forward;
 use crate::{Error, Result};
 
 /// What is done with documents that are longer than the encoder's positions.

@@ -1,7 +1,7 @@
 //! Long documents as overlapping windows (SPEC §1.4): which pieces each window shows, and many documents' windows as one stream.
 //!
 //! The first window ends with the end pieces, the last one begins with the start pieces, those between have both. With two windows this is
-//! ATLOP's release. Not for: putting states and attention together again (`torch::context`).
+//! ATLOP's release. Not for: putting states and attention together again (`torch::kernels::context`).
 
 /// How long documents are cut into windows.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -118,7 +118,7 @@ impl LocalThreads {
     pub(crate) fn new(threads: i32) -> Self {
         let before = tch::get_num_threads();
         // SAFETY: a plain call with a number.
-        unsafe { super::shim::docre_local_threads(threads) };
+        unsafe { crate::torch::shim::docre_local_threads(threads) };
         Self(before)
     }
 }
@@ -127,7 +127,7 @@ impl LocalThreads {
 impl Drop for LocalThreads {
     fn drop(&mut self) {
         // SAFETY: a plain call with a number.
-        unsafe { super::shim::docre_local_threads(self.0) }
+        unsafe { crate::torch::shim::docre_local_threads(self.0) }
     }
 }
 

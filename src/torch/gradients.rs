@@ -1,6 +1,6 @@
 //! Gradients as views into a few flat buckets: one norm, one all-reduce and one fill a bucket.
 //!
-//! Not for: summing them over ranks (`dist`) or using them (`optimizer`).
+//! Not for: summing them over ranks (`ranks`) or using them (`optimizer`).
 
 use tch::{Kind, Tensor};
 

@@ -1,6 +1,6 @@
 //! Calls when the gradient of a parameter is complete, so that its bucket can leave while backward goes on.
 //!
-//! Not for: what is done then (`dist`).
+//! Not for: what is done then (`ranks`).
 
 use std::ffi::{c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};

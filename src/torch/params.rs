@@ -5,6 +5,9 @@ use tch::{Device, Kind, Tensor};
 use super::rng::Generator;
 use crate::{Error, Result};
 
+/// Prefix of the names of all parameters that are not the encoder's.
+pub const HEADS: &str = "heads.";
+
 /// How a parameter starts (SPEC, "PyTorch default initialisations").
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Init {

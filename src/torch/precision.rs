@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tch::{Cuda, Device, Kind, Tensor};
 
-use super::products;
+use super::kernels::products;
 use super::rng::Generator;
 use crate::{Error, Result};
 

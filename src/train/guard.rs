@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 use tch::Kind;
 
 use super::run_folder::RunFolder;
+use super::{BatchSource, Forward, MicroBatch, Objective, Share};
+use crate::Error;
 use crate::Result;
-use crate::systems::{BatchSource, Forward, MicroBatch, Objective, Share};
+use crate::ranks::World;
 use crate::torch::GradientBuckets;
-use crate::{Error, dist::World};
 
 /// Steps before a deviation means anything.
 const WARM_UP: u64 = 20;

@@ -1,31 +1,27 @@
-//! The step loop and what it leaves behind: batches prepared ahead, exact accumulation, clipping, metrics, checkpoints, signals.
+//! The step loop and what it leaves behind: batches prepared ahead, exact accumulation, clipping,
+//! metrics, checkpoints, signals. [`Objective`] is what it needs of a model, [`BatchSource`] of its data.
 //!
-//! Not for: what is learnt (`systems`) or how gradients travel (`dist`).
+//! Not for: what is learnt (`systems`) or how gradients travel (`ranks`).
 
-mod autopsy;
-mod checkpoint;
-mod compare;
-mod disk;
+mod batches;
+pub mod checkpoint;
 mod guard;
-mod metrics;
-mod mirror;
-mod progress;
+pub mod metrics;
+mod objective;
+mod prefetch;
 mod replicas;
-mod run_folder;
+pub mod run_folder;
+mod schedule;
 mod signals;
-mod source;
 mod trainer;
-mod writer;
 
-pub use autopsy::{AutopsyReport, LastEvent, RankEnd, RankState, autopsy, obituary, rank_states, record};
-pub use checkpoint::{Checkpoint, CheckpointContent, OrderKey, Retention, TrainerState, folder_of_step, steps_in};
-pub use compare::{CheckpointDifference, Difference, TensorDifference, compare};
+pub use batches::{BatchSource, Share, StepBatches};
+pub use checkpoint::{Checkpoint, CheckpointContent, CheckpointWriter, OrderKey, Retention, TrainerState, folder_of_step, steps_in};
 pub use guard::{LossHistory, SPIKE};
 pub use metrics::Metrics;
-pub use mirror::Mirror;
-pub use progress::{Progress, say};
-pub use run_folder::{RunFolder, RunIdentity, host_name, write_whole};
+pub use objective::{Forward, MicroBatch, Objective};
+pub use prefetch::StepWork;
+pub use run_folder::{RunFolder, RunIdentity, RunRecipe};
+pub use schedule::{Schedule, Select};
 pub use signals::Signals;
-pub use source::StepWork;
 pub use trainer::{Boundary, StageContext, StepReport, Trainer, TrainerSettings};
-pub use writer::CheckpointWriter;

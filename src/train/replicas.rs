@@ -4,7 +4,7 @@
 
 use tch::{Device, Tensor};
 
-use crate::dist::{ReduceOp, World};
+use crate::ranks::{ReduceOp, World};
 use crate::{Error, Result};
 
 /// Compares the bits of named fp32 tensors over all ranks; every rank calls it with the same names.
@@ -74,7 +74,7 @@ mod tests {
     use tch::Kind;
 
     use super::*;
-    use crate::dist::simulated_world;
+    use crate::ranks::simulated_world;
 
     /// What each of `size` ranks says of two tensors, of which `flipped` has one bit of the second changed.
     fn compared(size: usize, flipped: Option<usize>) -> Vec<Result<()>> {

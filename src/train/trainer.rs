@@ -12,19 +12,20 @@ use std::time::{Duration, Instant};
 
 use tch::{Kind, Tensor};
 
+use super::Schedule;
 use super::TrainerState;
 use super::guard::{Finding, SPIKE, culprits};
+use super::metrics::MetricLine;
 use super::metrics::Metrics;
-use super::progress::{Progress, say};
+use super::prefetch::{Division, StepWork, prefetch};
 use super::replicas;
 use super::run_folder::RunFolder;
 use super::signals::Signals;
-use super::source::{Division, StepWork, prefetch};
-use crate::dist::{FixedTree, GradientReducer, ReduceOp, World};
-use crate::recipe::StagePlan;
-use crate::report::MetricLine;
+use super::{BatchSource, Forward, MicroBatch, Objective, Share};
+use crate::base::console::{Progress, say};
+use crate::ranks::{FixedTree, GradientReducer, ReduceOp, World};
 use crate::sampling::OrderHash;
-use crate::systems::{BatchSource, Forward, HEADS, MicroBatch, Objective, Share};
+use crate::torch::HEADS;
 use crate::torch::hooks::{self, HookGuard};
 use crate::torch::{Adam, AdamSettings, Dropout, GradientBuckets, ParameterGroup, Precision};
 use crate::{Error, Result};
@@ -63,7 +64,7 @@ impl StageContext<'_> {
 #[derive(Clone, Debug)]
 pub struct TrainerSettings {
     /// Schedule and optimiser.
-    pub plan: StagePlan,
+    pub plan: Schedule,
     /// Steps in all.
     pub total_steps: u64,
     /// Call the boundary every so many steps; 0: only at the end.
@@ -548,7 +549,7 @@ fn straggler(busy_s: &[f64]) -> Option<(usize, f64)> {
 }
 
 /// Parameters that share a learning rate and a weight decay, in order of their first member.
-fn groups<O: Objective>(parameters: &[(String, Tensor)], plan: &StagePlan, objective: &O) -> Vec<ParameterGroup> {
+fn groups<O: Objective>(parameters: &[(String, Tensor)], plan: &Schedule, objective: &O) -> Vec<ParameterGroup> {
     let mut groups: Vec<ParameterGroup> = Vec::new();
     for (name, tensor) in parameters {
         let rate = objective.rate(name) * if name.starts_with(HEADS) { plan.head_rate } else { 1.0 };

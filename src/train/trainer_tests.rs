@@ -1,10 +1,10 @@
 //! The step loop over a toy model: what several ranks do when numbers break, and where the loop stands afterwards.
 
+use crate::train::StepBatches;
 use tch::{Device, Kind};
 
 use super::*;
-use crate::dist::{Communicator, mortal_world, simulated_world};
-use crate::systems::StepBatches;
+use crate::ranks::{Communicator, mortal_world, simulated_world};
 use crate::torch::Init;
 use crate::torch::Parameters;
 
@@ -126,7 +126,7 @@ struct Left {
 }
 
 /// Trains on `world` ranks; `disturb` may change a rank's model before training.
-fn train(world: usize, run: &std::path::Path, plan: &StagePlan, source: &ToySource, disturb: impl Fn(usize, &Toy) + Sync) -> Vec<Left> {
+fn train(world: usize, run: &std::path::Path, plan: &Schedule, source: &ToySource, disturb: impl Fn(usize, &Toy) + Sync) -> Vec<Left> {
     let ranks = simulated_world(world).into_iter().map(|comm| Arc::new(comm) as Arc<dyn Communicator>).collect();
     train_over(ranks, run, plan, source, disturb)
 }
@@ -134,7 +134,7 @@ fn train(world: usize, run: &std::path::Path, plan: &StagePlan, source: &ToySour
 fn train_over(
     ranks: Vec<Arc<dyn Communicator>>,
     run: &std::path::Path,
-    plan: &StagePlan,
+    plan: &Schedule,
     source: &ToySource,
     disturb: impl Fn(usize, &Toy) + Sync,
 ) -> Vec<Left> {
@@ -167,8 +167,8 @@ fn train_over(
     })
 }
 
-fn plan(steps: u64, non_finite: &str) -> StagePlan {
-    StagePlan { learning_rate: 0.1, steps: Some(steps), non_finite: non_finite.into(), ..StagePlan::rank() }
+fn plan(steps: u64, non_finite: &str) -> Schedule {
+    Schedule { learning_rate: 0.1, steps: Some(steps), non_finite: non_finite.into(), ..Schedule::base() }
 }
 
 fn same_tensors(one: &[(String, Tensor)], other: &[(String, Tensor)]) -> bool {
@@ -210,7 +210,7 @@ fn skipping_leaves_out_that_update_alone() {
         assert_eq!(left.weights, skipped[0].weights);
         assert!(left.weights.iter().all(|weight| weight.is_finite()));
     }
-    let lines = crate::report::read_metrics(&folder.path().join("metrics.jsonl")).unwrap();
+    let lines = crate::train::metrics::read_metrics(&folder.path().join("metrics.jsonl")).unwrap();
     let marked: Vec<(u64, bool, bool)> =
         lines.iter().map(|line| (line.step, line.loss.is_none(), line.number("skipped").is_some())).collect();
     assert_eq!(marked, [(1, false, false), (2, true, true), (3, false, false), (4, false, false)]);
@@ -221,7 +221,7 @@ fn skipping_leaves_out_that_update_alone() {
 fn too_many_skips_in_a_row_end_the_run() {
     let folder = tempfile::tempdir().unwrap();
     let source = ToySource { poisoned: (1..5).map(|step| (step * BATCH, Poison::Loss)).collect() };
-    let limited = |limit| StagePlan { non_finite_limit: limit, ..plan(6, "skip") };
+    let limited = |limit| Schedule { non_finite_limit: limit, ..plan(6, "skip") };
     let ended = train(2, folder.path(), &limited(3), &source, |_, _| {});
     assert!(ended.iter().all(|left| left.outcome.as_ref().is_err_and(|error| error.to_string().contains("step 5"))));
     let done = train(2, folder.path(), &limited(4), &source, |_, _| {});
@@ -239,7 +239,7 @@ fn ranks_with_other_weights_are_found_before_a_checkpoint() {
             tch::no_grad(|| toy.weight.shallow_clone().copy_(&Tensor::from_slice(&values)));
         }
     };
-    let every = |steps| StagePlan { compare_ranks_steps: steps, checkpoint_steps: 3, ..plan(7, "stop") };
+    let every = |steps| Schedule { compare_ranks_steps: steps, checkpoint_steps: 3, ..plan(7, "stop") };
     for (compare, found) in [(2, 2), (500, 3)] {
         for left in train(3, folder.path(), &every(compare), &source, flip) {
             let text = left.outcome.unwrap_err().to_string();
@@ -258,13 +258,13 @@ fn ranks_with_other_weights_are_found_before_a_checkpoint() {
 fn a_rank_that_dies_anywhere_ends_all_without_a_hang_and_with_whole_steps() {
     let folder = tempfile::tempdir().unwrap();
     let source = ToySource { poisoned: Vec::new() };
-    let plan = StagePlan { compare_ranks_steps: 2, ..plan(5, "stop") };
+    let plan = Schedule { compare_ranks_steps: 2, ..plan(5, "stop") };
     let calm: Vec<Vec<f32>> = (0..=5)
         .map(|steps| {
             if steps == 0 {
                 Toy::new().bits()
             } else {
-                train(3, folder.path(), &StagePlan { steps: Some(steps), ..plan.clone() }, &source, |_, _| {}).remove(0).weights
+                train(3, folder.path(), &Schedule { steps: Some(steps), ..plan.clone() }, &source, |_, _| {}).remove(0).weights
             }
         })
         .collect();
@@ -286,7 +286,7 @@ fn a_deterministic_plan_gives_the_same_bits_on_every_number_of_ranks() {
     let folder = tempfile::tempdir().unwrap();
     let source = ToySource { poisoned: vec![(9, Poison::Gradient)] };
     let left = |world, deterministic| {
-        let plan = StagePlan { batch: BATCH, deterministic, clip: 0.5, ..plan(30, "skip") };
+        let plan = Schedule { batch: BATCH, deterministic, clip: 0.5, ..plan(30, "skip") };
         let ranks = train(world, folder.path(), &plan, &source, |_, _| {});
         assert!(ranks.iter().all(|left| left.outcome.is_ok() && left.weights == ranks[0].weights));
         ranks.into_iter().next().unwrap()

@@ -4,7 +4,7 @@
 #![cfg(feature = "mpi")]
 #![allow(clippy::unwrap_used, reason = "a call that fails fails its test")]
 
-#[path = "../../src/bad_disk.rs"]
+#[path = "../support/bad_disk.rs"]
 #[allow(dead_code, reason = "tests inside the library use the rest")]
 mod bad_disk;
 #[cfg(feature = "cloud")]
@@ -14,7 +14,7 @@ mod common;
 mod disk;
 mod exact;
 #[cfg(feature = "cloud")]
-#[path = "../../src/fake_bucket.rs"]
+#[path = "../support/fake_bucket.rs"]
 #[allow(dead_code, reason = "tests inside the library use the rest")]
 mod fake_bucket;
 mod kills;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use docre::dist::Flight;
+use docre::ranks::failure::Flight;
 
 use super::place::{Place, setting};
 

@@ -7,8 +7,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::super::records::{Record, Unit, read_records};
-use super::super::{Document, Entity, Fact, RelationSet, json_stream};
+use super::super::{Document, Entity, Fact, RelationSet};
+use crate::base::records::{Record, Unit, read_records};
+use crate::base::{json_stream, text_file};
 use crate::{DataError, Result};
 
 /// How names are matched.
@@ -63,7 +64,7 @@ impl FactBase {
     /// As [`Self::load`].
     pub fn load_with(path: &Path, matching: Matching) -> Result<Self> {
         let mut base = Self { matching, ..Self::default() };
-        match json_stream::first_byte(path)? {
+        match text_file::first_byte(path)? {
             Some(b'[') => {
                 json_stream::read_array(path, &mut |row, fact: Vec<String>| base.add_row(path, row, &fact))?;
             }

@@ -3,7 +3,9 @@ use serde_json::json;
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::corpus::{Fact, ReadOptions, docred::read_all};
+use crate::corpus::Fact;
+use crate::corpus::formats::ReadOptions;
+use crate::corpus::formats::docred::read_all;
 
 fn document(title: &str) -> serde_json::Value {
     let mention =

@@ -1,7 +1,8 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::corpus::{Fact, Format, Mention, ReadOptions, read_documents};
+use crate::corpus::formats::{ReadOptions, read_documents};
+use crate::corpus::{Fact, Format, Mention};
 
 /// Two entities with these names, and one fact between them.
 fn document(title: &str, head: &str, tail: &str, relation: &str) -> Document {

@@ -2,8 +2,8 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::sampling::testing::{assert_proportional, assert_rate, assert_uniform, document, facts, keep, mention};
-use crate::systems::Share;
 use crate::text::view::fixture::{case, json};
+use crate::train::Share;
 
 /// Twelve entities, of which the first four have a second mention; names are shared with every other document of this kind.
 /// Good pairs: (0, 1) with two relations, (2, 3), (4, 5), (6, 7); (8, 9) is labelled but not kept.

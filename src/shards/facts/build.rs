@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{BufWriter, IntoInnerError, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use super::{FactCounts, Instance, table};
+use super::{FactCounts, FactInstance, table};
 use crate::shards::FileEntry;
 use crate::text::{EncodedDocument, EncodedEntity};
 use crate::{Error, Result};
@@ -41,8 +41,8 @@ impl GroupFacts {
 
     fn add(&mut self, row: usize, document: &EncodedDocument) {
         let instance =
-            |fact: &crate::text::EncodedFact| Instance { row: row as u32, head: fact.head, tail: fact.tail, relation: fact.relation };
-        let mut instances: Vec<Instance> = document.facts.iter().map(instance).collect();
+            |fact: &crate::text::EncodedFact| FactInstance { row: row as u32, head: fact.head, tail: fact.tail, relation: fact.relation };
+        let mut instances: Vec<FactInstance> = document.facts.iter().map(instance).collect();
         // A fact that a document lists twice is one instance.
         instances.sort_unstable();
         instances.dedup();
@@ -84,8 +84,8 @@ fn posting(head: u64, tail: u64, relation: u32) -> u64 {
     })
 }
 
-fn write_record(out: &mut Vec<u8>, instance: &Instance, head: &[u64], tail: &[u64]) {
-    let Instance { row, head: head_entity, tail: tail_entity, relation } = *instance;
+fn write_record(out: &mut Vec<u8>, instance: &FactInstance, head: &[u64], tail: &[u64]) {
+    let FactInstance { row, head: head_entity, tail: tail_entity, relation } = *instance;
     for number in [row, head_entity, tail_entity, relation, head.len() as u32, tail.len() as u32] {
         out.extend_from_slice(&number.to_le_bytes());
     }
@@ -138,7 +138,7 @@ impl FactSpill {
 /// The facts of one file.
 #[derive(Default)]
 struct Part {
-    instances: Vec<Instance>,
+    instances: Vec<FactInstance>,
     /// (hash, instance), for every head name × tail name.
     postings: Vec<(u64, u32)>,
 }
@@ -155,13 +155,13 @@ impl Part {
             for &head_name in &heads {
                 part.postings.extend(tails.iter().map(|&tail_name| (posting(head_name, tail_name, relation), number)));
             }
-            part.instances.push(Instance { row, head, tail, relation });
+            part.instances.push(FactInstance { row, head, tail, relation });
         }
         Ok(part)
     }
 
     /// All (key, instance), sorted.
-    fn keyed(mut self, part: u64) -> Vec<(u64, Instance)> {
+    fn keyed(mut self, part: u64) -> Vec<(u64, FactInstance)> {
         self.postings.sort_unstable();
         let mut groups = self.joined();
         let best = self.most_shared();
@@ -178,7 +178,7 @@ impl Part {
             let hash = if key.is_chain() { names.hash } else { key.least };
             ((part << (64 - PART_BITS)) | (hash >> PART_BITS), instance)
         });
-        let mut rows: Vec<(u64, Instance)> = rows.collect();
+        let mut rows: Vec<(u64, FactInstance)> = rows.collect();
         rows.sort_unstable();
         rows
     }

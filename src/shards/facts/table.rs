@@ -7,7 +7,7 @@ use arrow::array::{ArrayRef, AsArray, UInt32Array, UInt64Array};
 use arrow::datatypes::{UInt32Type, UInt64Type};
 use arrow::record_batch::RecordBatch;
 
-use super::{FILE, Instance};
+use super::{FILE, FactInstance};
 use crate::shards::groups::GroupEncoder;
 use crate::shards::reader::TableReader;
 use crate::shards::writer::{TableWriter, read_error};
@@ -21,7 +21,7 @@ const GROUP_ROWS: usize = 65_536;
 pub(super) struct Writer {
     table: TableWriter,
     encoder: GroupEncoder,
-    rows: Vec<(u64, Instance)>,
+    rows: Vec<(u64, FactInstance)>,
 }
 
 impl Writer {
@@ -32,7 +32,7 @@ impl Writer {
     }
 
     /// Adds the instances of a key, which must be above all keys before it.
-    pub(super) fn push(&mut self, key: &[(u64, Instance)]) -> Result<()> {
+    pub(super) fn push(&mut self, key: &[(u64, FactInstance)]) -> Result<()> {
         self.rows.extend_from_slice(key);
         if self.rows.len() >= GROUP_ROWS { self.flush() } else { Ok(()) }
     }
@@ -53,15 +53,16 @@ impl Writer {
     }
 }
 
-fn to_batch(rows: &[(u64, Instance)]) -> Result<RecordBatch, arrow::error::ArrowError> {
+fn to_batch(rows: &[(u64, FactInstance)]) -> Result<RecordBatch, arrow::error::ArrowError> {
     let keys = UInt64Array::from_iter_values(rows.iter().map(|&(key, _)| key));
-    let column = |of: fn(&Instance) -> u32| -> ArrayRef { Arc::new(UInt32Array::from_iter_values(rows.iter().map(|(_, row)| of(row)))) };
+    let column =
+        |of: fn(&FactInstance) -> u32| -> ArrayRef { Arc::new(UInt32Array::from_iter_values(rows.iter().map(|(_, row)| of(row)))) };
     let columns = vec![Arc::new(keys) as ArrayRef, column(|i| i.row), column(|i| i.head), column(|i| i.tail), column(|i| i.relation)];
     RecordBatch::try_new(schema::fact_schema(), columns)
 }
 
 /// Reads the table and checks order and instances.
-pub(super) fn read(folder: &Path, entry: &FileEntry, store: &DocumentStore) -> Result<Vec<(u64, Instance)>> {
+pub(super) fn read(folder: &Path, entry: &FileEntry, store: &DocumentStore) -> Result<Vec<(u64, FactInstance)>> {
     let table = TableReader::open(folder, entry, true)?;
     // Grows with what is there: the number of rows is only said so far.
     let mut rows = Vec::new();
@@ -78,7 +79,7 @@ pub(super) fn read(folder: &Path, entry: &FileEntry, store: &DocumentStore) -> R
     for group in order.chunk_by(|&a, &b| rows[a].1.row == rows[b].1.row) {
         let row = rows[group[0]].1.row as usize;
         let entities = if row < store.len() { store.get(row).entities.len() } else { 0 };
-        let fits = |i: &Instance| (i.head.max(i.tail) as usize) < entities && (i.relation as usize) < store.relations().len();
+        let fits = |i: &FactInstance| (i.head.max(i.tail) as usize) < entities && (i.relation as usize) < store.relations().len();
         if let Some(&at) = group.iter().find(|&&at| !fits(&rows[at].1)) {
             return Err(read_error(&path, format!("the store does not hold {:?}", rows[at].1)).row(at).into());
         }
@@ -86,12 +87,12 @@ pub(super) fn read(folder: &Path, entry: &FileEntry, store: &DocumentStore) -> R
     Ok(rows)
 }
 
-fn from_batch(batch: &RecordBatch) -> Result<Vec<(u64, Instance)>, String> {
+fn from_batch(batch: &RecordBatch) -> Result<Vec<(u64, FactInstance)>, String> {
     let column = |name: &str| batch.column_by_name(name).ok_or_else(|| format!("no column `{name}`"));
     let numbers = |name: &str| column(name)?.as_primitive_opt::<UInt32Type>().ok_or_else(|| format!("column `{name}` is not of type u32"));
     let keys = column("key")?.as_primitive_opt::<UInt64Type>().ok_or("column `key` is not of type u64")?;
     let (rows, heads, tails, relations) = (numbers("row")?, numbers("head")?, numbers("tail")?, numbers("relation")?);
     let instance =
-        |at: usize| Instance { row: rows.value(at), head: heads.value(at), tail: tails.value(at), relation: relations.value(at) };
+        |at: usize| FactInstance { row: rows.value(at), head: heads.value(at), tail: tails.value(at), relation: relations.value(at) };
     Ok((0..batch.num_rows()).map(|at| (keys.value(at), instance(at))).collect())
 }

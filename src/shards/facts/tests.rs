@@ -2,13 +2,13 @@ use super::*;
 use crate::corpus::Document;
 use crate::shards::testing::{document, store};
 
-fn instance(row: u32, head: u32, tail: u32, relation: u32) -> Instance {
-    Instance { row, head, tail, relation }
+fn instance(row: u32, head: u32, tail: u32, relation: u32) -> FactInstance {
+    FactInstance { row, head, tail, relation }
 }
 
 /// The instances of all keys, in the order of their first instance.
-fn groups(index: &FactIndex) -> Vec<Vec<Instance>> {
-    let mut groups: Vec<Vec<Instance>> = (0..index.num_keys()).map(|key| index.instances(key).to_vec()).collect();
+fn groups(index: &FactIndex) -> Vec<Vec<FactInstance>> {
+    let mut groups: Vec<Vec<FactInstance>> = (0..index.num_keys()).map(|key| index.instances(key).to_vec()).collect();
     groups.sort();
     groups
 }
@@ -60,7 +60,7 @@ fn keys_rise_and_are_numbered_alike_whatever_else_there_is() {
     let alone = store.fact_index().unwrap();
     let mut documents = corpus();
     documents.push(document("7", &[&["Germany"], &["Berlin"]], &[(1, 0, "P17")]));
-    let (_temp, store) = self::store(&documents);
+    let (_temp, store) = crate::shards::testing::store(&documents);
     let index = store.fact_index().unwrap();
     assert_eq!(index.num_keys(), 2);
     assert!(index.key(0) < index.key(1));
@@ -105,7 +105,7 @@ fn a_chain_of_ambiguous_names_is_cut() {
 fn an_index_of_another_store_is_refused() {
     let (temp, _) = store(&corpus());
     let folder = temp.path().join("shards");
-    let write = |instances: &[Instance]| {
+    let write = |instances: &[FactInstance]| {
         let mut table = table::Writer::create(&folder).unwrap();
         table.push(&instances.iter().map(|&instance| (1, instance)).collect::<Vec<_>>()).unwrap();
         let entry = table.finish().unwrap();

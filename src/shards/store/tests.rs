@@ -4,7 +4,7 @@ use super::*;
 use crate::sampling::BatchOrder;
 use crate::shards::WriteOptions;
 use crate::shards::testing::{corpus, document, prepared, prepared_with, store};
-use crate::systems::Share;
+use crate::train::Share;
 
 #[test]
 fn rows_are_numbered_over_all_shards() {

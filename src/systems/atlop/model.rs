@@ -8,15 +8,16 @@ use tch::Tensor;
 use super::layout::AtlopLayout;
 use super::settings::{AtlopSettings, Classifier, LossKind, ThresholdKind};
 use crate::Result;
-use crate::systems::reading::{Linear, MentionTokens, Read, Reader, ReadingLayout, ReadingOptions, ReadingTables};
+use crate::systems::reading::{MentionTokens, Read, Reader, ReadingLayout, ReadingOptions, ReadingTables};
 use crate::systems::{
-    Classes, DecisionRule, Extractor, Forward, Foundation, Layout, LongDocuments, NaClass, RelationBatch, RelationLoss, on, tables,
-    windows_of,
+    Classes, DecisionRule, Extractor, Foundation, Layout, LongDocuments, NaClass, RelationBatch, RelationLoss, on, tables, windows_of,
 };
 use crate::text::{EncodedDocument, View};
 use crate::torch::Parameters;
-use crate::torch::activations::tanh;
-use crate::torch::grouped::grouped_bilinear;
+use crate::torch::kernels::activations::tanh;
+use crate::torch::kernels::grouped::grouped_bilinear;
+use crate::torch::nn::Linear;
+use crate::train::Forward;
 
 /// ATLOP.
 pub struct Atlop {

@@ -4,8 +4,9 @@ use super::*;
 use crate::systems::reading::testing::{EVALUATION, batch, document, documents, foundation, loss, overfit, untouched};
 use crate::systems::reading::{MarkerScheme, Pooling};
 use crate::systems::testing::assert_batch_invariant;
-use crate::systems::{Extractor, Forward, Profile};
+use crate::systems::{Extractor, Profile};
 use crate::torch::Precision;
+use crate::train::Forward;
 
 fn small() -> AtlopSettings {
     AtlopSettings { emb_size: 12, block_size: 4, ..AtlopSettings::of(Profile::Fixed) }

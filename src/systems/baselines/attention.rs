@@ -6,11 +6,12 @@
 use tch::Tensor;
 
 use crate::Result;
-use crate::systems::HEADS;
 use crate::systems::words::WordTables;
-use crate::torch::layers::Affine;
-use crate::torch::ops::varlen_attention;
-use crate::torch::{Init, Parameters, Segments};
+use crate::torch::HEADS;
+use crate::torch::kernels::Segments;
+use crate::torch::kernels::ops::varlen_attention;
+use crate::torch::nn::layers::Affine;
+use crate::torch::{Init, Parameters};
 
 /// Attention over pair vectors, and the classifier of [r; attended r].
 #[derive(Debug)]

@@ -3,8 +3,9 @@
 use tch::{Kind, Tensor};
 
 use crate::Result;
-use crate::torch::products::linear;
-use crate::torch::{Init, Parameters, Segments};
+use crate::torch::kernels::Segments;
+use crate::torch::kernels::products::linear;
+use crate::torch::{Init, Parameters};
 
 /// Width of the kernels.
 const KERNEL: i64 = 3;

@@ -10,10 +10,11 @@ use super::network::{Probe, WordNetwork};
 use super::pairs::PairBilinear;
 use super::settings::{BaselineSettings, Labels, Network};
 use crate::Result;
+use crate::encoders::Encoder;
 use crate::systems::words::{FeatureOrder, FeaturePlan, WordFeatures, WordPass, WordTables};
-use crate::systems::{Classes, DecisionRule, Extractor, Forward, Foundation, Layout, RelationBatch, tables};
+use crate::systems::{Classes, DecisionRule, Extractor, Foundation, Layout, RelationBatch, tables};
 use crate::torch::Parameters;
-use crate::torch::encoder::Encoder;
+use crate::train::Forward;
 
 /// Any of `cnn`, `lstm`, `bilstm`, `context-aware`, `bert-re` and the two models of `bert-ts`.
 pub struct Baseline {

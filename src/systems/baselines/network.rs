@@ -6,11 +6,12 @@ use super::convolution::{Borders, Convolution};
 use super::settings::{self, BaselineSettings};
 use crate::Result;
 use crate::systems::words::{Rows, WordTables};
-use crate::systems::{Forward, HEADS};
+use crate::torch::HEADS;
 use crate::torch::dropout::dropout;
-use crate::torch::encoder::{LstmShape, PackedLstm, Packing};
-use crate::torch::layers::Affine;
+use crate::torch::nn::layers::Affine;
+use crate::torch::nn::{LstmShape, PackedLstm, Packing};
 use crate::torch::{Dropout, Parameters};
+use crate::train::Forward;
 
 /// Is shown intermediate results by name; the names are those of the reference.
 pub type Probe<'a> = &'a mut dyn FnMut(&'static str, &Tensor);

@@ -9,8 +9,8 @@ use tch::{Device, Kind, Tensor};
 use crate::Result;
 use crate::systems::on;
 use crate::systems::words::{DISTANCE_ROWS, DistanceTable, NO_DISTANCE, WordTables, padded_rows};
-use crate::torch::pairs::relation_vectors;
-use crate::torch::products::{batched_turned, linear, matmul};
+use crate::torch::kernels::pairs::relation_vectors;
+use crate::torch::kernels::products::{batched_turned, linear, matmul};
 use crate::torch::{Init, Parameters};
 
 /// A bilinear layer [out, d + m, d + m] over pairs of entities of width d with distance rows of width m.

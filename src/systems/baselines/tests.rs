@@ -3,14 +3,15 @@
 use tch::{Device, Kind, Tensor};
 
 use super::*;
+use crate::encoders::{EncoderSpec, WordsConfig, build};
 use crate::systems::testing::{assert_batch_invariant, foundation_of};
 use crate::systems::words::tests::{EVALUATION, TYPES, document, example, with_facts};
 use crate::systems::words::{Reading, WordTables};
-use crate::systems::{Classes, Example, Extractor, Forward, Foundation, Layout, MicroBatch, NaClass, Profile, RelationBatch, tables};
+use crate::systems::{Classes, Example, Extractor, Foundation, Layout, NaClass, Profile, RelationBatch, tables};
 use crate::text::EncodedDocument;
-use crate::torch::encoder::{EncoderSpec, WordsConfig, build};
 use crate::torch::rng::Generator;
 use crate::torch::{Parameters, Precision};
+use crate::train::{Forward, MicroBatch};
 
 const NETWORKS: [Network; 5] = [Network::Cnn, Network::Lstm, Network::Bilstm, Network::ContextAware, Network::Linear];
 const TRAINING: Forward = Forward { train: true, precision: Precision::Fp32 };

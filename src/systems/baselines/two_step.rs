@@ -10,10 +10,12 @@ use tch::{Kind, Tensor};
 use super::model::Baseline;
 use super::settings::{BaselineSettings, Labels};
 use crate::systems::words::WordTables;
-use crate::systems::{Classes, Extractor, Forward, Foundation, HEADS, Layout, Pair, RelationBatch, Tables, tables};
+use crate::systems::{Classes, Extractor, Foundation, Layout, Pair, RelationBatch, Tables, tables};
 use crate::text::EncodedDocument;
+use crate::torch::HEADS;
 use crate::torch::Parameters;
-use crate::torch::losses::bce_sum;
+use crate::torch::nn::losses::bce_sum;
+use crate::train::Forward;
 use crate::{Error, Result};
 
 /// The score of every relation of a pair that the first model calls unrelated.

@@ -5,12 +5,14 @@ use tch::{Device, Tensor};
 use super::layout::DocreIiTables;
 use super::settings::{DocreIiSettings, PairLayer};
 use crate::Result;
-use crate::systems::reading::{LayerNorm, Linear, Read, Reader};
-use crate::systems::{Forward, on};
-use crate::torch::activations::tanh;
+use crate::systems::on;
+use crate::systems::reading::{Read, Reader};
 use crate::torch::dropout::dropout;
-use crate::torch::grouped::grouped_bilinear;
+use crate::torch::kernels::activations::tanh;
+use crate::torch::kernels::grouped::grouped_bilinear;
+use crate::torch::nn::{LayerNorm, Linear};
 use crate::torch::{Dropout, Parameters};
+use crate::train::Forward;
 
 /// ε of all layer norms of the release.
 pub(super) const NORM_EPS: f64 = 1e-12;

@@ -5,9 +5,9 @@ use tch::{Kind, Tensor};
 use super::eca::DeviceGrids;
 use super::settings::DocreIiSettings;
 use crate::Result;
-use crate::systems::HEADS;
-use crate::systems::reading::Linear;
-use crate::torch::products::batched_turned;
+use crate::torch::HEADS;
+use crate::torch::kernels::products::batched_turned;
+use crate::torch::nn::Linear;
 use crate::torch::{Init, Parameters};
 
 const BATCH_NORM_EPS: f64 = 1e-5;

@@ -10,9 +10,9 @@ use super::grid::{Grid, Grids};
 use super::settings::Reasoning;
 use crate::Result;
 use crate::systems::on;
-use crate::systems::reading::Linear;
 use crate::torch::dropout::dropout;
-use crate::torch::products::{batched, batched_turned};
+use crate::torch::kernels::products::{batched, batched_turned};
+use crate::torch::nn::Linear;
 use crate::torch::{Dropout, Parameters};
 
 const HEADS: i64 = 4;

@@ -8,11 +8,11 @@ use super::base::NORM_EPS;
 use super::eca::{DeviceGrids, Eca, PairDropout};
 use super::settings::DocreIiSettings;
 use crate::Result;
-use crate::systems::HEADS;
-use crate::systems::reading::{LayerNorm, Linear};
-use crate::torch::activations::sigmoid;
+use crate::torch::HEADS;
 use crate::torch::dropout::dropout;
-use crate::torch::products::matmul;
+use crate::torch::kernels::activations::sigmoid;
+use crate::torch::kernels::products::matmul;
+use crate::torch::nn::{LayerNorm, Linear};
 use crate::torch::{Init, Parameters};
 
 /// Places of dropout in one layer.

@@ -12,14 +12,16 @@ use super::inference::{InferenceModule, Run};
 use super::layout::{DocreIiLayout, DocreIiTables};
 use super::settings::{Contrast, DocreIiSettings, Stage};
 use super::stage2::SLOTS;
+use crate::encoders::Encoder;
 use crate::systems::reading::{Pooling, Reader, ReadingLayout, ReadingOptions, adaptive_labels};
 use crate::systems::{
-    Classes, DecisionRule, Extractor, Forward, Foundation, HEADS, Layout, LongDocuments, NaClass, RelationBatch, RelationLoss, on,
-    relation_loss_sum, tables, windows_of,
+    Classes, DecisionRule, Extractor, Foundation, Layout, LongDocuments, NaClass, RelationBatch, RelationLoss, on, relation_loss_sum,
+    tables, windows_of,
 };
 use crate::text::{EncodedDocument, View};
-use crate::torch::encoder::Encoder;
+use crate::torch::HEADS;
 use crate::torch::{Dropout, Parameters};
+use crate::train::Forward;
 use crate::{Error, Result};
 
 /// DocRE-II.

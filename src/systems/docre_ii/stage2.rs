@@ -10,9 +10,10 @@ use super::layout::DocreIiTables;
 use super::model::DocreIi;
 use super::noise::{Noise, RelationSource, View};
 use super::settings::Contrast;
+use crate::systems::on;
 use crate::systems::reading::adaptive_labels;
-use crate::systems::{Forward, on};
-use crate::torch::losses::adaptive_threshold_sum;
+use crate::torch::nn::losses::adaptive_threshold_sum;
+use crate::train::Forward;
 use crate::{Error, Result};
 
 /// One view after the module.

@@ -1,8 +1,9 @@
 use super::*;
 use crate::systems::reading::testing::{EVALUATION, batch, document, documents, foundation, loss, overfit, untouched};
 use crate::systems::testing::assert_batch_invariant;
-use crate::systems::{Extractor, Forward, MicroBatch, Profile, tables};
+use crate::systems::{Extractor, Profile, tables};
 use crate::torch::Precision;
+use crate::train::{Forward, MicroBatch};
 
 const TRAINING: Forward = Forward { train: true, precision: Precision::Fp32 };
 

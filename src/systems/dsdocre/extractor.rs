@@ -9,11 +9,12 @@ use super::model::{DsdocreModel, ModelConfig, Part};
 use super::switches::{MarkerNumbering, Switches};
 use crate::sampling::{self, BaselineSettings, KeepRule};
 use crate::systems::{
-    Classes, DecisionRule, DocumentViews, Example, Extractor, Forward, Foundation, Layout, NaClass, PackedDocuments, Pair, RelationBatch,
-    Tables, tables,
+    Classes, DecisionRule, DocumentViews, Example, Extractor, Foundation, Layout, NaClass, PackedDocuments, Pair, RelationBatch, Tables,
+    tables,
 };
 use crate::text::{EncodedDocument, Markers, View, ViewChoices};
 use crate::torch::Parameters;
+use crate::train::Forward;
 use crate::{Error, Result};
 
 /// Which pairs of a document take part.

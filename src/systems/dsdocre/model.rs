@@ -4,12 +4,13 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::switches::{AlignmentDistance, HeadStart, Switches};
-use crate::systems::{Forward, HEADS};
+use crate::encoders::{Encoder, Pass};
 use crate::systems::{PackedDocuments, on};
-use crate::torch::encoder::{Encoder, Pass};
-use crate::torch::pairs;
-use crate::torch::products;
+use crate::torch::HEADS;
+use crate::torch::kernels::pairs;
+use crate::torch::kernels::products;
 use crate::torch::{Dropout, Init, Parameters};
+use crate::train::Forward;
 use crate::{Error, Result};
 
 /// Which heads a model carries.

@@ -8,11 +8,11 @@ use super::switches::{AlignmentDistance, MentionCandidates};
 use crate::Result;
 use crate::sampling::{PretrainItem, PretrainSampler};
 use crate::shards::DocumentStore;
-use crate::systems::{BatchSource, Forward, MicroBatch, Objective, Share, StepBatches};
 use crate::systems::{DocumentViews, PackedDocuments, on, visit};
 use crate::text::{View, split_by_tokens};
 use crate::torch::Parameters;
-use crate::torch::losses::cross_entropy_sum;
+use crate::torch::nn::losses::cross_entropy_sum;
+use crate::train::{BatchSource, Forward, MicroBatch, Objective, Share, StepBatches};
 
 /// The loss slots: each is one mean of the published loss, directions apart.
 const SLOTS: [&str; 10] =

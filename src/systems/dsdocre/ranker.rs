@@ -5,11 +5,11 @@ use super::rows::PairRows;
 use crate::Result;
 use crate::sampling::{self, BatchOrder, RankSettings};
 use crate::shards::DocumentStore;
-use crate::systems::{BatchSource, Forward, MicroBatch, Objective, Share, StepBatches};
 use crate::systems::{DocumentViews, PackedDocuments, visit};
 use crate::text::split_by_tokens;
 use crate::torch::Parameters;
-use crate::torch::losses::cross_entropy_sum;
+use crate::torch::nn::losses::cross_entropy_sum;
+use crate::train::{BatchSource, Forward, MicroBatch, Objective, Share, StepBatches};
 
 /// Documents with their 6-way instances.
 pub struct RankBatch {
@@ -52,7 +52,7 @@ pub struct RankSource<'a> {
     pub order: BatchOrder,
     /// Views.
     pub views: DocumentViews,
-    /// Instance numbers.
+    /// FactInstance numbers.
     pub settings: RankSettings,
     /// Token budget of a micro-batch.
     pub budget: usize,

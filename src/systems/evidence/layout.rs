@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::EvidenceSettings;
 use crate::systems::words::{WordOptions, WordTables};
-use crate::systems::{Example, Foundation, MicroBatch};
+use crate::systems::{Example, Foundation};
 use crate::text::{EncodedDocument, EncodedFact};
+use crate::train::MicroBatch;
 use crate::{DataError, Result};
 
 const HEAD: i64 = 1;

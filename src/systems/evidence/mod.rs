@@ -2,7 +2,7 @@
 //!
 //! Its items are (document, fact), not pairs: head and tail words are marked, a BiLSTM reads the document once an item, and each sentence
 //! is judged by the states at its two ends and the relation's row. It is trained on labelled facts and then fills the evidence of facts
-//! that another system has predicted. Not for: choosing the threshold and writing predictions (`stages::evidence`).
+//! that another system has predicted. Not for: choosing the threshold and writing predictions (`pipeline::evidence`).
 
 mod layout;
 mod model;

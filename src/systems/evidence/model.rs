@@ -4,14 +4,17 @@ use tch::{Kind, Tensor};
 
 use super::{EvidenceBatch, EvidenceItem, EvidenceLayout, EvidenceSettings};
 use crate::Result;
+use crate::encoders::Encoder;
 use crate::systems::words::{FeatureOrder, FeaturePlan, Rows, WordFeatures, WordPass, padded_rows, padded_table};
-use crate::systems::{Forward, Foundation, HEADS, Objective, on};
+use crate::systems::{Foundation, on};
 use crate::text::split_by_tokens;
+use crate::torch::HEADS;
 use crate::torch::Parameters;
-use crate::torch::activations::sigmoid;
-use crate::torch::encoder::{Encoder, LstmShape, PackedLstm, Packing};
-use crate::torch::layers::Affine;
-use crate::torch::losses::bce_sum;
+use crate::torch::kernels::activations::sigmoid;
+use crate::torch::nn::layers::Affine;
+use crate::torch::nn::losses::bce_sum;
+use crate::torch::nn::{LstmShape, PackedLstm, Packing};
+use crate::train::{Forward, Objective};
 
 /// LSTM-SP over any encoder.
 pub struct EvidencePredictor {

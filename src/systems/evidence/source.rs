@@ -4,8 +4,9 @@ use super::{EvidenceBatch, EvidenceItem, EvidenceLayout};
 use crate::Result;
 use crate::sampling::BatchOrder;
 use crate::shards::DocumentStore;
-use crate::systems::{BatchSource, Share, StepBatches, visit};
+use crate::systems::visit;
 use crate::text::split_by_tokens;
+use crate::train::{BatchSource, Share, StepBatches};
 
 /// Prepares batches of all facts of `batch` documents (the release: 40).
 pub struct EvidenceSource<'a> {

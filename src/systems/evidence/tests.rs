@@ -5,12 +5,13 @@ use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 use super::*;
+use crate::encoders::{EncoderSpec, WordsConfig, build};
+use crate::systems::Profile;
 use crate::systems::testing::foundation_of;
 use crate::systems::words::tests::{EVALUATION, TYPES, document};
-use crate::systems::{Forward, MicroBatch, Objective, Profile};
 use crate::text::{EncodedDocument, EncodedFact};
-use crate::torch::encoder::{EncoderSpec, WordsConfig, build};
 use crate::torch::{Parameters, Precision};
+use crate::train::{Forward, MicroBatch, Objective};
 
 const TRAINING: Forward = Forward { train: true, precision: Precision::Fp32 };
 

@@ -8,9 +8,10 @@ use tch::Tensor;
 
 use super::{ContextMatrix, GlreSettings};
 use crate::Result;
-use crate::torch::ops::varlen_attention;
-use crate::torch::products::linear;
-use crate::torch::{Init, Parameters, Segments};
+use crate::torch::kernels::Segments;
+use crate::torch::kernels::ops::varlen_attention;
+use crate::torch::kernels::products::linear;
+use crate::torch::{Init, Parameters};
 
 /// W, or its diagonal.
 #[derive(Debug)]

@@ -7,9 +7,9 @@ use tch::{Kind, Tensor};
 
 use super::{GlreSettings, RgcnNorm};
 use crate::Result;
-use crate::torch::bags::Bags;
 use crate::torch::dropout::dropout;
-use crate::torch::products::{linear, matmul};
+use crate::torch::kernels::bags::Bags;
+use crate::torch::kernels::products::{linear, matmul};
 use crate::torch::{Dropout, Init, Parameters};
 
 /// Kinds of edges: mentions of one sentence, mention and entity, sentences, mention and sentence, entity and sentence.

@@ -13,7 +13,7 @@ use crate::sampling::{Purpose, asked_pairs, rng};
 use crate::systems::words::{FirstMention, Reading, WordOptions, WordTables};
 use crate::systems::{Example, Foundation, Layout, Pair, Tables};
 use crate::text::EncodedDocument;
-use crate::torch::bags::Bags;
+use crate::torch::kernels::bags::Bags;
 
 /// How GLRE lays documents out.
 #[derive(Debug)]

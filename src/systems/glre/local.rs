@@ -8,9 +8,9 @@ use tch::{Kind, Tensor};
 
 use super::GlreSettings;
 use crate::Result;
-use crate::torch::bags::{Bags, GroupSoftmax, take};
 use crate::torch::dropout::dropout;
-use crate::torch::layers::Affine;
+use crate::torch::kernels::bags::{Bags, GroupSoftmax, take};
+use crate::torch::nn::layers::Affine;
 use crate::torch::{Dropout, Init, Parameters};
 
 /// PyTorch's default of the layer norm.

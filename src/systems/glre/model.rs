@@ -10,13 +10,16 @@ use super::layout::{GlreLayout, GlreTables};
 use super::local::{LocalAttention, LocalDropout, LocalInputs};
 use super::{GlreSettings, Query};
 use crate::Result;
+use crate::encoders::Encoder;
 use crate::systems::words::{DistanceTable, Rows, WordPass, padded_rows, padded_table};
-use crate::systems::{BertMode, Classes, Extractor, Forward, Foundation, Layout, NaClass, RelationBatch, on, tables};
-use crate::torch::bags::take;
+use crate::systems::{BertMode, Classes, Extractor, Foundation, Layout, NaClass, RelationBatch, on, tables};
 use crate::torch::dropout::dropout;
-use crate::torch::encoder::{Encoder, LstmShape, PackedLstm, Packing};
-use crate::torch::layers::Affine;
-use crate::torch::{Dropout, Init, Parameters, Segments};
+use crate::torch::kernels::Segments;
+use crate::torch::kernels::bags::take;
+use crate::torch::nn::layers::Affine;
+use crate::torch::nn::{LstmShape, PackedLstm, Packing};
+use crate::torch::{Dropout, Init, Parameters};
+use crate::train::Forward;
 
 /// Places of dropout masks; the graph and the two local attentions use the numbers after theirs as well.
 #[derive(Clone, Copy)]

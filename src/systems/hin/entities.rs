@@ -10,10 +10,10 @@ use tch::{Kind, Tensor};
 use super::HinSettings;
 use crate::systems::on;
 use crate::systems::words::{DistanceTable, WordTables};
-use crate::torch::bags::take;
-use crate::torch::layers::Affine;
-use crate::torch::pairs::relation_vectors;
-use crate::torch::products::linear;
+use crate::torch::kernels::bags::take;
+use crate::torch::kernels::pairs::relation_vectors;
+use crate::torch::kernels::products::linear;
+use crate::torch::nn::layers::Affine;
 use crate::torch::{Init, Parameters};
 use crate::{Error, Result};
 

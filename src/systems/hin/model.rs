@@ -10,13 +10,15 @@ use super::layout::{HinLayout, HinTables};
 use super::reader::{Reader, Reading};
 use super::sentences::{Hierarchy, document_means};
 use crate::Result;
+use crate::encoders::Encoder;
 use crate::systems::words::{FeatureOrder, FeaturePlan, Rows, WordFeatures, WordPass, WordTables};
-use crate::systems::{BertMode, Classes, Extractor, Forward, Foundation, Layout, NaClass, RelationBatch, on, tables};
-use crate::torch::bags::take;
+use crate::systems::{BertMode, Classes, Extractor, Foundation, Layout, NaClass, RelationBatch, on, tables};
 use crate::torch::dropout::dropout;
-use crate::torch::encoder::Encoder;
-use crate::torch::layers::Affine;
-use crate::torch::{Dropout, Parameters, Segments};
+use crate::torch::kernels::Segments;
+use crate::torch::kernels::bags::take;
+use crate::torch::nn::layers::Affine;
+use crate::torch::{Dropout, Parameters};
+use crate::train::Forward;
 
 /// Places of dropout masks; each has a salt of its own.
 #[derive(Clone, Copy)]

@@ -4,9 +4,10 @@ use tch::Tensor;
 
 use super::HinSettings;
 use crate::Result;
-use crate::torch::encoder::{LstmShape, PackedLstm, Packing};
-use crate::torch::layers::Affine;
-use crate::torch::{Dropout, Parameters, Segments};
+use crate::torch::kernels::Segments;
+use crate::torch::nn::layers::Affine;
+use crate::torch::nn::{LstmShape, PackedLstm, Packing};
+use crate::torch::{Dropout, Parameters};
 
 /// What one call of a reader needs beside its input.
 pub(super) struct Reading<'a> {

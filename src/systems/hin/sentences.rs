@@ -10,11 +10,12 @@ use tch::{Kind, Tensor};
 use super::HinSettings;
 use super::reader::{Reader, Reading};
 use crate::Result;
-use crate::torch::activations::tanh;
-use crate::torch::bags::{Bags, GroupSoftmax, take};
-use crate::torch::layers::Affine;
-use crate::torch::products::{dot, linear};
-use crate::torch::{Init, Parameters, Segments};
+use crate::torch::kernels::Segments;
+use crate::torch::kernels::activations::tanh;
+use crate::torch::kernels::bags::{Bags, GroupSoftmax, take};
+use crate::torch::kernels::products::{dot, linear};
+use crate::torch::nn::layers::Affine;
+use crate::torch::{Init, Parameters};
 
 /// Rows of (pair, sentence); host data.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::Result;
 use crate::systems::{BatchWindows, DocumentViews, Example, PackedDocuments};
 use crate::text::{EncodedDocument, Markers, SpecialPieces, View, ViewChoices, ViewOptions, WindowRule};
-use crate::torch::context::{AttentionPlan, ContextPlan, EntityRow};
+use crate::torch::kernels::context::{AttentionPlan, ContextPlan, EntityRow};
 
 /// Which markers stand around mentions (SPEC §1.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -7,7 +7,7 @@ use tch::{Kind, Tensor};
 use super::ReadingTables;
 use crate::Result;
 use crate::systems::on;
-use crate::torch::activations::log_sum_exp;
+use crate::torch::kernels::activations::log_sum_exp;
 
 /// Keeps absent mentions out of a maximum.
 const ABSENT: f64 = -1e30;

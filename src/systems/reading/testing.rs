@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use tch::{Device, Kind};
 
+use crate::encoders::{BertConfig, EncoderSpec, build};
 use crate::systems::testing::foundation_of;
-use crate::systems::{Example, Extractor, Forward, Foundation, MicroBatch, RelationBatch};
+use crate::systems::{Example, Extractor, Foundation, RelationBatch};
 use crate::text::{EncodedDocument, EncodedEntity, EncodedFact, EncodedMention, SpecialPieces};
 use crate::torch::device::LocalThreads;
-use crate::torch::encoder::{BertConfig, EncoderSpec, build};
 use crate::torch::{Parameters, Precision};
+use crate::train::{Forward, MicroBatch};
 
 pub(crate) const EVALUATION: Forward = Forward { train: false, precision: Precision::Fp32 };
 pub(crate) const RELATIONS: usize = 5;

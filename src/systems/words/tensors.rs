@@ -4,9 +4,11 @@ use tch::{Device, Kind, Tensor};
 
 use super::WordTables;
 use crate::Result;
-use crate::systems::{Forward, on};
-use crate::torch::encoder::{Encoder, Pass, TokenStream};
-use crate::torch::{Dropout, Segments};
+use crate::encoders::{Encoder, Pass, TokenStream};
+use crate::systems::on;
+use crate::torch::Dropout;
+use crate::torch::kernels::Segments;
+use crate::train::Forward;
 
 /// Mode of `embedding_bag` that adds up.
 const SUM: i64 = 0;

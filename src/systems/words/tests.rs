@@ -5,10 +5,11 @@ use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 use super::*;
-use crate::systems::{Example, Forward};
+use crate::encoders::{Encoder, EncoderSpec, WordsConfig, build};
+use crate::systems::Example;
 use crate::text::{EncodedDocument, EncodedEntity, EncodedFact, EncodedMention, SpecialPieces, WindowRule};
-use crate::torch::encoder::{Encoder, EncoderSpec, WordsConfig, build};
 use crate::torch::{Parameters, Precision};
+use crate::train::Forward;
 
 pub(crate) const EVALUATION: Forward = Forward { train: false, precision: Precision::Fp32 };
 pub(crate) const TYPES: [&str; 2] = ["ORG", "PER"];

@@ -17,7 +17,7 @@ use tokenizers::processors::roberta::RobertaProcessing;
 use tokenizers::{AddedToken, ModelWrapper, NormalizerWrapper};
 
 use super::TokenizerKind;
-use crate::corpus::json_stream;
+use crate::base::text_file;
 use crate::{DataError, Error, Result};
 
 /// The special pieces in front of the words of a vector file.
@@ -75,7 +75,7 @@ fn unsupported(path: &Path, what: &str) -> Error {
 
 /// Opens a `tokenizer.json`. Truncation and padding are taken off: views do that themselves.
 fn open_json(path: &Path, lowercase: Option<bool>) -> Result<Opened> {
-    let bytes = json_stream::read_whole(path)?;
+    let bytes = text_file::read_whole(path)?;
     let broken = |problem: &str, error: &dyn Display| broken(path, &format!("{problem}: {error}"), HINT_JSON);
     // The library panics over JSON that breaks off inside a decoder; what is JSON it refuses in words.
     serde_json::from_slice::<serde_json::Value>(&bytes).map_err(|error| broken("not valid JSON", &error))?;
@@ -210,8 +210,7 @@ fn configured_lowercase(vocab: &Path) -> Result<Option<bool>> {
         return Ok(None);
     }
     let hint = "mend or remove it: of a tokeniser without tokenizer.json, only `do_lower_case` is read there";
-    let config: serde_json::Value =
-        serde_json::from_slice(&json_stream::read_whole(&path)?).map_err(|error| broken(&path, &error, hint))?;
+    let config: serde_json::Value = serde_json::from_slice(&text_file::read_whole(&path)?).map_err(|error| broken(&path, &error, hint))?;
     Ok(config.get("do_lower_case").and_then(serde_json::Value::as_bool))
 }
 
@@ -231,8 +230,8 @@ fn num_values(line: &str) -> usize {
 /// The lines of a text file, unpacked if its name ends in `.gz`.
 fn read_lines(path: &Path) -> Result<Vec<String>> {
     let mut lines = Vec::new();
-    for (row, line) in BufReader::new(json_stream::open(path)?).split(b'\n').enumerate() {
-        let line = line.map_err(|error| json_stream::unreadable(path, row, error))?;
+    for (row, line) in BufReader::new(text_file::open(path)?).split(b'\n').enumerate() {
+        let line = line.map_err(|error| text_file::unreadable(path, row, error))?;
         let line = String::from_utf8(line).map_err(|_| DataError::new(path, "not UTF-8").row(row).hint(HINT_TEXT))?;
         lines.push(line.trim_end_matches('\r').to_owned());
     }

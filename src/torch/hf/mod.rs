@@ -1,10 +1,11 @@
 //! Hugging Face folders: `config.json` with weights in `model.safetensors` or `pytorch_model.bin`.
 //!
-//! Reading never runs code from a file and checks every size before it allocates. Not for: what the tensors mean (`torch::encoder`), or
+//! Reading never runs code from a file and checks every size before it allocates. Not for: what the tensors mean (`encoders`), or
 //! making a checkpoint atomic (`train`).
 
 #[cfg(test)]
 mod handmade;
+pub mod load;
 mod names;
 mod pickle;
 mod tensors;
@@ -51,7 +52,7 @@ impl Folder {
     }
 
     /// Turns a complaint about a configuration into one about this folder's `config.json`.
-    pub(super) fn in_config(&self, error: &Error) -> Error {
+    pub fn in_config(&self, error: &Error) -> Error {
         let mut data = DataError::new(self.path.join(CONFIG), error.to_string());
         data.hint = error.hint().map(str::to_owned);
         data.into()

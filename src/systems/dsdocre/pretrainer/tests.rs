@@ -2,11 +2,11 @@ use serde_json::json;
 use tch::Device;
 
 use super::*;
+use crate::encoders::{EncoderSpec, build};
 use crate::sampling::{AlignmentInstance, CrossPairInstance, EntityInstance, MentionInstance, PairInstance};
 use crate::systems::dsdocre::HeadStart;
 use crate::systems::dsdocre::{ModelConfig, Part};
 use crate::text::pack;
-use crate::torch::encoder::{EncoderSpec, build};
 use crate::torch::precision::Precision;
 
 const FORWARD: Forward = Forward { train: true, precision: Precision::Fp32 };

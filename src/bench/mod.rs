@@ -1,0 +1,301 @@
+//! Benchmarks of the stages: documents and tokens a second, share of the machine's matmul rate, peak memory, all in one call.
+
+mod entrant;
+mod systems;
+mod table;
+mod trivial;
+
+pub use entrant::enter;
+pub use systems::{SystemsBench, compare_systems, not_learnt};
+pub use table::{SystemRow, SystemTable};
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::corpus::formats::{ReadOptions, load_relations, read_gold};
+use crate::corpus::synth::{WorldOptions, write_world};
+use crate::corpus::{Document, Fact};
+use crate::eval::{Prediction, write_predictions};
+use crate::pipeline::data::{PrepareJob, relations_in};
+use crate::pipeline::evaluate::{EvaluateTask, evaluate};
+use crate::pipeline::input::Input;
+use crate::pipeline::model::{EncoderStart, Loaded, LoadedModel, Model, NewModel};
+use crate::pipeline::predict::PREDICT_TOKENS;
+use crate::pipeline::score::{Keep, Ranking};
+use crate::pipeline::session::Session;
+use crate::questions::cost::encoder_flops;
+use crate::recipe::Recipe;
+use crate::shards::{DocumentStore, StoreOptions};
+use crate::systems::dsdocre::{Part, PretrainSource, Pretrainer, Switches};
+use crate::systems::{Extraction, ExtractionSource};
+use crate::text::EncodedDocument;
+use crate::torch::device;
+use crate::torch::precision::{Precision, matmul_rate};
+use crate::train::{BatchSource, Objective, Share};
+use crate::train::{RunFolder, StageContext, Trainer, TrainerSettings, TrainerState};
+use crate::{Error, Result};
+
+/// What to measure.
+pub struct BenchOptions {
+    /// Stages; all when empty.
+    pub names: Vec<String>,
+    /// Encoder preset or folder.
+    pub encoder: String,
+    /// Documents of the generated corpus.
+    pub documents: usize,
+    /// A DocRED file instead of the generated corpus.
+    pub input: Option<PathBuf>,
+    /// Its tokenizer.
+    pub tokenizer: Option<PathBuf>,
+    /// `fp32`, `bf16` or `auto`.
+    pub precision: String,
+}
+
+/// One measured stage.
+#[derive(Clone, Debug, Serialize)]
+pub struct BenchRow {
+    /// The stage.
+    pub name: String,
+    /// Documents a second.
+    pub documents_per_s: f64,
+    /// Real tokens a second; absent where none are read.
+    pub tokens_per_s: Option<f64>,
+    /// Share of the matmul rate that the encoder's arithmetic alone makes up; absent where there is none.
+    pub matmul_share: Option<f64>,
+    /// Peak memory of the process so far, in MB.
+    pub peak_memory_mb: f64,
+}
+
+/// All rows with the machine's rate.
+#[derive(Clone, Debug, Serialize)]
+pub struct BenchTable {
+    /// Encoder.
+    pub encoder: String,
+    /// Precision.
+    pub precision: String,
+    /// Floating-point operations a second of a large matrix product, in GFLOP/s, measured in this call.
+    pub matmul_gflops: f64,
+    /// The rows.
+    pub rows: Vec<BenchRow>,
+}
+
+impl fmt::Display for BenchTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "encoder {}, {}, matmul rate {:.0} GFLOP/s", self.encoder, self.precision, self.matmul_gflops)?;
+        write!(f, "{:<12}{:>14}{:>14}{:>16}{:>12}", "", "documents/s", "tokens/s", "of matmul rate", "peak MB")?;
+        for row in &self.rows {
+            let share = row.matmul_share.map_or_else(String::new, |share| format!("{:.0} %", 100.0 * share));
+            let tokens = row.tokens_per_s.map_or_else(String::new, |tokens| format!("{tokens:.0}"));
+            let (name, documents, peak) = (&row.name, row.documents_per_s, row.peak_memory_mb);
+            write!(f, "\n{name:<12}{documents:>14.1}{tokens:>14}{share:>16}{peak:>12.0}")?;
+        }
+        Ok(())
+    }
+}
+
+const ALL: [&str; 5] = ["prepare", "score", "pretrain", "finetune", "evaluate"];
+/// Steps before the clock starts, and steps that are measured.
+const WARM_UP: u64 = 2;
+const STEPS: u64 = 12;
+/// Times that the documents are scored.
+const EVALUATIONS: u32 = 5;
+/// The generated corpus and the documents of it that are measured.
+const WORLD: &str = "world";
+const TRAIN: &str = "train_distant.json";
+
+/// Measures the stages.
+///
+/// # Errors
+/// An unknown name; what a stage meets.
+pub fn bench(options: &BenchOptions, session: &Session) -> Result<BenchTable> {
+    if let Some(unknown) = options.names.iter().find(|name| !ALL.contains(&name.as_str())) {
+        return Err(Error::recipe(format!("there is no benchmark `{unknown}`")).with_hint(format!("one of {}", ALL.join(", "))));
+    }
+    let precision = session.precision(&options.precision);
+    let rate = matmul_rate(session.device, precision)?;
+    let folder = tempfile::tempdir()?;
+    let mut bench = Bench { options, session, precision, rate, recipe: Recipe::parse("", "bench", &[])?, rows: Vec::new() };
+    bench.recipe.encoder.name.clone_from(&options.encoder);
+    bench.recipe.encoder.truncate = true;
+    let store = bench.prepare(folder.path())?;
+    for name in ALL.iter().skip(1).filter(|name| options.names.is_empty() || options.names.iter().any(|asked| asked == **name)) {
+        match *name {
+            "score" => bench.score(&store)?,
+            "pretrain" => bench.pretrain(&store, folder.path())?,
+            "finetune" => bench.finetune(&store, folder.path())?,
+            _ => bench.evaluate(folder.path())?,
+        }
+    }
+    let encoder = options.encoder.clone();
+    Ok(BenchTable { encoder, precision: format!("{precision:?}"), matmul_gflops: rate / 1e9, rows: bench.rows })
+}
+
+struct Bench<'a> {
+    options: &'a BenchOptions,
+    session: &'a Session,
+    precision: Precision,
+    rate: f64,
+    recipe: Recipe,
+    rows: Vec<BenchRow>,
+}
+
+impl Bench<'_> {
+    /// Records a row; `flops` are those of the encoder, where there is one.
+    fn record(&mut self, name: &str, documents: f64, tokens: Option<f64>, flops: Option<f64>, seconds: f64) -> Result<()> {
+        self.rows.push(BenchRow {
+            name: name.into(),
+            documents_per_s: documents / seconds,
+            tokens_per_s: tokens.map(|tokens| tokens / seconds),
+            matmul_share: flops.map(|flops| flops / seconds / self.rate),
+            peak_memory_mb: device::peak_memory_bytes(self.session.device)? as f64 / 1e6,
+        });
+        Ok(())
+    }
+
+    fn prepare(&mut self, folder: &Path) -> Result<DocumentStore> {
+        let world = folder.join(WORLD);
+        let (input, tokenizer, relations) = match (&self.options.input, &self.options.tokenizer) {
+            (Some(input), Some(tokenizer)) => {
+                let input = Input::docred(input);
+                let relations = relations_in(std::slice::from_ref(&input), &ReadOptions::default())?;
+                (input, tokenizer.clone(), relations)
+            }
+            (Some(_), None) => return Err(Error::recipe("--input needs --tokenizer")),
+            _ => {
+                let options = WorldOptions { distant: self.options.documents, human: 10, dev: 10, test: 10, noise: 0.4, seed: 1 };
+                write_world(&options, &world)?;
+                (Input::docred(world.join(TRAIN)), world.join("tokenizer"), load_relations(&world.join("rel_info.json"))?)
+            }
+        };
+        let output = folder.join("shards");
+        let started = Instant::now();
+        PrepareJob {
+            inputs: &[input],
+            read: &ReadOptions::default(),
+            output: &output,
+            tokenizer: &tokenizer,
+            lowercase: false,
+            relations: &relations,
+            exclude: &std::collections::HashSet::new(),
+            shard_rows: None,
+        }
+        .run()?;
+        let seconds = started.elapsed().as_secs_f64();
+        let store = DocumentStore::open(&output, StoreOptions::default())?;
+        let tokens: usize = (0..store.len()).map(|row| store.get(row).pieces.len()).sum();
+        self.record("prepare", store.len() as f64, Some(tokens as f64), None, seconds)?;
+        Ok(store)
+    }
+
+    fn new_model(&self) -> NewModel<'_> {
+        NewModel { plan: &self.recipe.encoder, start: &EncoderStart::Plan, seed: 1, device: self.session.device }
+    }
+
+    fn model(&self, store: &DocumentStore, part: Part) -> Result<LoadedModel> {
+        self.new_model().dsdocre(store, part, &self.recipe.switches)
+    }
+
+    /// Forward FLOPs of the encoder for documents of these lengths.
+    fn encoder_flops<M: Model>(loaded: &Loaded<M>, lengths: impl Iterator<Item = f64>) -> Option<f64> {
+        let config = loaded.model.encoder_config();
+        lengths.map(|length| encoder_flops(&config, length)).sum()
+    }
+
+    fn score(&mut self, store: &DocumentStore) -> Result<()> {
+        let loaded = self.model(store, Part::Ranker)?;
+        let documents: Vec<_> = (0..store.len()).map(|row| store.get(row)).collect();
+        let references: Vec<&EncodedDocument> = documents.iter().map(AsRef::as_ref).collect();
+        let views = loaded.views(0)?;
+        let lengths: Vec<f64> =
+            references.iter().map(|document| Ok(views.view(document, &Default::default())?.ids.len() as f64)).collect::<Result<_>>()?;
+        let flops = Self::encoder_flops(&loaded, lengths.iter().copied());
+        let ranking = Ranking::new(loaded, self.precision)?;
+        let warm: Vec<&EncodedDocument> = references.iter().copied().take(32).collect();
+        ranking.keep(&warm, Keep { fixed: 60, per_entity: 0 }, PREDICT_TOKENS, &mut |_| {})?;
+        let started = Instant::now();
+        ranking.keep(&references, Keep { fixed: 60, per_entity: 0 }, PREDICT_TOKENS, &mut |_| {})?;
+        self.record("score", references.len() as f64, Some(lengths.iter().sum()), flops, started.elapsed().as_secs_f64())
+    }
+
+    fn pretrain(&mut self, store: &DocumentStore, folder: &Path) -> Result<()> {
+        let loaded = self.model(store, Part::Pretrainer)?;
+        let switches = Switches { k_pretrain: None, ..self.recipe.switches.clone() };
+        let facts = store.fact_index()?;
+        let source = PretrainSource {
+            store,
+            sampler: crate::pipeline::pretrain::sampler(store, &facts, &switches)?,
+            views: loaded.views(1)?,
+            batch: self.recipe.pretrain.batch,
+            budget: self.recipe.pretrain.tokens_per_micro_batch,
+            seed: 1,
+            mention_candidates: switches.mention_candidates,
+        };
+        let objective =
+            Pretrainer { model: &loaded.model, distance: switches.alignment_distance, mention_candidates: switches.mention_candidates };
+        self.train("pretrain", &loaded, &objective, &source, folder)
+    }
+
+    fn finetune(&mut self, store: &DocumentStore, folder: &Path) -> Result<()> {
+        let loaded = self.new_model().extractor(store, &self.recipe.settings()?, false)?;
+        let plan = &self.recipe.finetune;
+        let source = ExtractionSource::new(&*loaded.model, store, plan.batch, plan.tokens_per_micro_batch, 1)?;
+        self.train("finetune", &loaded, &Extraction(&*loaded.model), &source, folder)
+    }
+
+    /// From the two files to all scores: two of three facts are found, and as many wrong ones.
+    fn evaluate(&mut self, folder: &Path) -> Result<()> {
+        let gold = self.options.input.clone().unwrap_or_else(|| folder.join(WORLD).join(TRAIN));
+        let documents = read_gold(&gold)?;
+        let guess = |document: &Document, fact: &Fact| {
+            let (title, r) = (document.title.clone(), fact.relation.clone());
+            let right = Prediction { title, h_idx: fact.head, t_idx: fact.tail, r, evidence: fact.evidence.clone(), score: None };
+            [Prediction { h_idx: fact.tail, t_idx: fact.head, ..right.clone() }, right]
+        };
+        let facts = documents.iter().flat_map(|document| document.facts().iter().map(move |fact| (document, fact)));
+        let guesses: Vec<_> =
+            facts.enumerate().filter(|(at, _)| at % 3 > 0).flat_map(|(_, (document, fact))| guess(document, fact)).collect();
+        let predictions = [folder.join("predictions.json")];
+        write_predictions(&predictions[0], &guesses)?;
+        let task = EvaluateTask::new(&gold, &predictions);
+        evaluate(&task)?;
+        let started = Instant::now();
+        for _ in 0..EVALUATIONS {
+            evaluate(&task)?;
+        }
+        self.record("evaluate", documents.len() as f64, None, None, (started.elapsed() / EVALUATIONS).as_secs_f64())
+    }
+
+    fn train<O, S, M>(&mut self, name: &str, loaded: &Loaded<M>, objective: &O, source: &S, folder: &Path) -> Result<()>
+    where
+        M: Model,
+        O: Objective,
+        S: BatchSource<Batch = O::Batch>,
+    {
+        let run = RunFolder::shared(folder);
+        let context = StageContext { stage: name, world: &self.session.world, run: &run, signals: &self.session.signals };
+        let plan = if name == "pretrain" { self.recipe.pretrain.clone() } else { self.recipe.finetune.clone() };
+        let settings = TrainerSettings { plan, total_steps: WARM_UP + STEPS, boundary_steps: 0, precision: self.precision, seed: 1 };
+        let mut trainer = Trainer::new(objective, settings, &self.session.world, TrainerState::default())?;
+        let (mut documents, mut tokens, mut started) = (0.0, 0.0, Instant::now());
+        for step in 0..WARM_UP + STEPS {
+            if step == WARM_UP {
+                (documents, tokens, started) = (0.0, 0.0, Instant::now());
+            }
+            let prepared = source.prepare(step, Share { rank: context.share().rank, world: context.share().world })?;
+            let report = trainer.step(&prepared.into(), &context)?;
+            if !report.finite {
+                return Err(Error::NonFinite { stage: name.to_owned(), step: step + 1, culprits: String::new() });
+            }
+            documents += report.documents;
+            tokens += report.tokens;
+        }
+        let seconds = started.elapsed().as_secs_f64();
+        // The mean length stands for all documents of the measured steps; forward and backward are three forward passes.
+        let mean = tokens / f64::max(documents, 1.0);
+        let flops = Self::encoder_flops(loaded, std::iter::once(mean)).map(|flops| 3.0 * flops * documents);
+        self.record(name, documents, Some(tokens), flops, seconds)
+    }
+}

@@ -1,0 +1,281 @@
+//! ChemDisGene: abstracts annotated by people (a JSON array) or labelled from CTD (PubTator, relations in a table beside it).
+//!
+//! Chemicals, diseases and genes are asked about as chemical → disease, chemical → gene and gene → disease, in whichever order a relation
+//! names its two identifiers. A distant relation that no mentioned pair of these types bears is left out and counted, and so is a row that repeats others. Other
+//! entities (species, cell lines, variants) are left out.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::annotated::{Annotated, IdRelation, OtherRows, Place, SpanMention};
+use super::reading::{Intake, check_relations};
+use super::{ReadOptions, ReadSummary, pubtator};
+use crate::base::records::{Record, Unit, read_records};
+use crate::base::{json_stream, text_file};
+use crate::corpus::{Document, PairTypes};
+use crate::{DataError, Result};
+
+/// Reads `path`: the JSON of `human_*.json`, or PubTator text whose relations lie in `…_relationships.tsv` beside `….pubtator` (both plain
+/// or gzip). A file that is not called `.json` is JSON where it begins with `[`.
+///
+/// # Errors
+/// As [`pubtator::read_pubtator`]; also for relations of abstracts that are not there.
+pub fn read_chemdisgene(path: &Path, options: &ReadOptions, each: &mut dyn FnMut(Document) -> Result<()>) -> Result<ReadSummary> {
+    let types = PairTypes::listed(&[("Chemical", "Disease"), ("Chemical", "Gene"), ("Gene", "Disease")]);
+    let mut intake = Intake::default();
+    let mut unplaced = 0;
+    let mut take = |(document, others): (Document, OtherRows)| {
+        unplaced += others.unplaced;
+        check_relations(&document, options.relations.as_ref())?;
+        intake.take(path, &document, others.repeated)?;
+        each(document)
+    };
+    if unpacked_name(path).ends_with(".json") || text_file::first_byte(path)? == Some(b'[') {
+        let work = |row: usize, raw: RawAbstract| raw.annotated().document(&Place { file: path, row }, &types);
+        json_stream::read_array_with(path, &work, &mut |_, read| take(read))?;
+        return Ok(intake.summary);
+    }
+    let table = relationships(path)?;
+    let relations = Relations::load(&table)?;
+    let work = |record: Record<'_>| {
+        let (mut annotated, place) = pubtator::parse(path, record)?;
+        annotated.relations.extend(relations.of(annotated.id));
+        annotated.lenient = true;
+        annotated.document(&place, &types)
+    };
+    // Only abstracts that the table names are noted: the text may hold far more.
+    let mut found = std::collections::HashSet::new();
+    read_records(path, Unit::Paragraph, &work, &mut |(document, others)| {
+        found.extend(relations.by_id.get_key_value(&document.title).map(|(id, _)| id.as_str()));
+        take((document, others))
+    })?;
+    let foreign = relations.by_id.iter().filter(|(id, _)| !found.contains(id.as_str()));
+    match foreign.min_by_key(|(_, rows)| rows[0].0) {
+        None => Ok(ReadSummary { unplaced_facts: unplaced, ..intake.summary }),
+        Some((id, rows)) => Err(DataError::new(&table, format!("relations of `{id}`, which is not in {}", path.display()))
+            .row(rows[0].0)
+            .hint("do the two files belong together?")
+            .into()),
+    }
+}
+
+/// The name of a file without `.gz`.
+fn unpacked_name(path: &Path) -> &str {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.strip_suffix(".gz").unwrap_or(name)
+}
+
+/// The table of relations that belongs to a file of texts.
+fn relationships(path: &Path) -> Result<PathBuf> {
+    let name = unpacked_name(path);
+    let stem = name.strip_suffix(".pubtator").or_else(|| name.strip_suffix(".txt")).unwrap_or(name);
+    let tables = [format!("{stem}_relationships.tsv.gz"), format!("{stem}_relationships.tsv")].map(|name| path.with_file_name(name));
+    tables.into_iter().find(|table| table.exists()).ok_or_else(|| {
+        let problem = format!("the relations `{stem}_relationships.tsv[.gz]` do not lie beside it");
+        DataError::new(path, problem).hint("documents without labels are read with --format pubtator").into()
+    })
+}
+
+/// Relations by abstract, each with its row: (row, relation, identifiers).
+struct Relations {
+    by_id: HashMap<String, Vec<(usize, String, [String; 2])>>,
+}
+
+impl Relations {
+    fn load(path: &Path) -> Result<Self> {
+        let mut by_id: HashMap<String, Vec<_>> = HashMap::new();
+        let parse = |record: Record<'_>| match record.text.split('\t').collect::<Vec<_>>()[..] {
+            [id, relation, first, second] if ![id, relation, first, second].contains(&"") => {
+                Ok((id.to_owned(), (record.row, relation.to_owned(), [first.to_owned(), second.to_owned()])))
+            }
+            ref columns => Err(DataError::new(path, format!("{} columns, where a relation has 4, none of them empty", columns.len()))
+                .row(record.row)
+                .hint("a row is an abstract's identifier, a relation and two identifiers, with tabs between, without a line of headings")
+                .into()),
+        };
+        read_records(path, Unit::Line, &parse, &mut |(id, row)| {
+            by_id.entry(id).or_default().push(row);
+            Ok(())
+        })?;
+        Ok(Self { by_id })
+    }
+
+    fn of(&self, id: &str) -> impl Iterator<Item = IdRelation<'_>> {
+        self.by_id.get(id).into_iter().flatten().map(|(row, relation, [first, second])| IdRelation {
+            relation,
+            ids: [first, second],
+            field: format!("relationships, row {row}"),
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct RawAbstract {
+    docid: String,
+    title: String,
+    #[serde(rename = "abstract")]
+    body: String,
+    entity: Vec<RawEntity>,
+    #[serde(default)]
+    relation: Vec<RawRelation>,
+}
+
+#[derive(Deserialize)]
+struct RawEntity {
+    start: i64,
+    end: i64,
+    mention: String,
+    #[serde(rename = "type")]
+    entity_type: String,
+    id: String,
+}
+
+#[derive(Deserialize)]
+struct RawRelation {
+    #[serde(rename = "type")]
+    relation: String,
+    subj: String,
+    obj: String,
+}
+
+impl RawAbstract {
+    fn annotated(&self) -> Annotated<'_> {
+        let mentions = self.entity.iter().enumerate().map(|(at, entity)| SpanMention {
+            start: entity.start,
+            end: entity.end,
+            name: &entity.mention,
+            entity_type: &entity.entity_type,
+            ids: &entity.id,
+            field: format!("entity[{at}]"),
+        });
+        let relations = self.relation.iter().enumerate().map(|(at, relation)| IdRelation {
+            relation: &relation.relation,
+            ids: [&relation.subj, &relation.obj],
+            field: format!("relation[{at}]"),
+        });
+        let (mentions, relations) = (mentions.collect(), relations.collect());
+        Annotated { id: &self.docid, title: &self.title, body: &self.body, mentions, relations, lenient: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(path: &Path) -> Result<Vec<Document>> {
+        let mut documents = Vec::new();
+        read_chemdisgene(path, &ReadOptions::default(), &mut |document| {
+            documents.push(document);
+            Ok(())
+        })?;
+        Ok(documents)
+    }
+
+    #[test]
+    fn both_forms_give_the_same_document() {
+        let folder = tempfile::tempdir().unwrap();
+        let (human, distant) = (folder.path().join("human.json"), folder.path().join("d.pubtator"));
+        let mention = |start: usize, end: usize, name: &str, kind: &str, id: &str| json!({"start": start, "end": end, "mention": name, "type": kind, "id": id});
+        let entities = json!([
+            mention(0, 4, "ABC1", "Gene", "7;8"),
+            mention(11, 15, "pain", "Disease", "MESH:D1"),
+            mention(19, 23, "mice", "Species", "7"),
+            mention(25, 32, "Aspirin", "Chemical", "MESH:D2"),
+            mention(33, 34, "X", "Chemical", "-"),
+        ]);
+        let relations = json!([{"type": "gd", "subj": "MESH:D1", "obj": "8"}, {"type": "cg", "subj": "MESH:D2", "obj": "7|8"}]);
+        let text = json!([{"docid": "1", "title": "ABC1 eases pain in mice.", "abstract": "Aspirin X.", "entity": entities, "relation": relations}]);
+        fs_err::write(&human, text.to_string()).unwrap();
+        let lines: Vec<String> = entities
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|e| {
+                format!(
+                    "1\t{}\t{}\t{}\t{}\t{}",
+                    e["start"],
+                    e["end"],
+                    e["mention"].as_str().unwrap(),
+                    e["type"].as_str().unwrap(),
+                    e["id"].as_str().unwrap()
+                )
+            })
+            .collect();
+        fs_err::write(&distant, format!("1|t|ABC1 eases pain in mice.\n1|a|Aspirin X.\n{}\n\n2|t|Bare title\n", lines.join("\n"))).unwrap();
+        let missing = read(&distant).unwrap_err();
+        assert!(missing.to_string().contains("d_relationships.tsv"), "{missing}");
+        let table = folder.path().join("d_relationships.tsv");
+        fs_err::write(&table, "1\tgd\tMESH:D1\t8\n1\tcg\tMESH:D2\t7|8\n").unwrap();
+        let (human, distant) = (read(&human).unwrap(), read(&distant).unwrap());
+        assert_eq!(distant.len(), 2);
+        assert_eq!(distant[1].sentences, [["Bare", "title"]]);
+        assert_eq!(
+            (&human[0].entities, &human[0].facts, &human[0].sentences),
+            (&distant[0].entities, &distant[0].facts, &distant[0].sentences)
+        );
+        // Entities: gene 7, gene 8, the disease, the chemical; the species also called 7 is another thing.
+        let fact = |head, tail, relation: &str| crate::corpus::Fact { head, tail, relation: relation.into(), evidence: vec![] };
+        assert_eq!(human[0].facts(), [fact(1, 2, "gd"), fact(3, 0, "cg"), fact(3, 1, "cg")]);
+        assert_eq!(human[0].asked_pairs(), [(0, 2), (3, 0), (1, 2), (3, 1), (3, 2)]);
+        // A row that says the same again, in whichever order, is counted; one that adds a fact is not.
+        fs_err::write(&table, "1\tgd\tMESH:D1\t8\n1\tgd\t8\tMESH:D1\n1\tgd\tMESH:D1\t7;8\n1\tgd\tMESH:D1\t7\n").unwrap();
+        let summary = read_chemdisgene(&folder.path().join("d.pubtator"), &ReadOptions::default(), &mut |_| Ok(())).unwrap();
+        assert_eq!((summary.facts, summary.duplicate_facts), (2, 2));
+        fs_err::write(&table, "1\tgd\tMESH:D1\t8\n9\tcg\tMESH:D2\t7|8\n").unwrap();
+        let foreign = read(&folder.path().join("d.pubtator")).unwrap_err();
+        assert!(foreign.to_string().contains("row 1: relations of `9`"), "{foreign}");
+    }
+
+    /// By its name: what stands in a broken or compressed file is the matter of its reader.
+    #[test]
+    fn json_is_told_by_its_name_and_broken_files_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let refused = |name: &str, bytes: &[u8], part: &str| {
+            let path = folder.path().join(name);
+            fs_err::write(&path, bytes).unwrap();
+            let error = read(&path).unwrap_err();
+            assert!(error.exit_code() == 65 && error.hint().is_some(), "{name}: {error}");
+            assert!(error.to_string().contains(name) && error.to_string().contains(part), "{name}: {error}");
+        };
+        refused("object.json", b"{\"docid\": \"1\"}", "expected a JSON array");
+        refused("cut.json.gz", b"\x1f\x8b\x08\x00\x00", "cannot be unpacked");
+        refused("plain.pubtator.gz", b"1|t|A title\n", "cannot be unpacked");
+        refused("other.txt", b"{\"docid\": \"1\"}", "other_relationships.tsv");
+        let table = folder.path().join("texts_relationships.tsv");
+        let text = folder.path().join("texts.pubtator");
+        fs_err::write(&text, "1|t|A title\n").unwrap();
+        for row in ["1\tgd\tMESH:D1", "1\tgd\t\t8", "1\tgd\tMESH:D1\t8\t9"] {
+            fs_err::write(&table, format!("1\tgd\tMESH:D1\t8\n{row}\n")).unwrap();
+            let error = read(&text).unwrap_err();
+            assert!(error.exit_code() == 65 && error.hint().is_some(), "{error}");
+            assert!(error.to_string().contains("texts_relationships.tsv, row 1"), "{error}");
+        }
+        let unnamed = folder.path().join("human");
+        fs_err::write(&unnamed, "\u{feff}[]").unwrap();
+        assert!(read(&unnamed).unwrap().is_empty());
+    }
+
+    #[test]
+    fn real_files_are_read_whole() {
+        let Some(shared) = std::env::var_os("DOCRE_SHARED").map(PathBuf::from) else {
+            println!("skipped: DOCRE_SHARED is not set");
+            return;
+        };
+        // Distinct rows, and those that repeat one of them. Relations of composite identifiers are one fact for each of their parts, so there can be more facts than rows.
+        let files = [
+            ("distant_dev.pubtator.gz", 1_521, 3_289, 2),
+            ("distant_test.pubtator.gz", 1_668, 4_303, 0),
+            ("human_train.json", 316, 2_210, 0),
+        ];
+        for (name, documents, rows, repeated) in files {
+            let path = shared.join("data/chemdisgene").join(name);
+            let summary = read_chemdisgene(&path, &ReadOptions::default(), &mut |_| Ok(())).unwrap();
+            assert_eq!((summary.documents, summary.duplicate_facts), (documents, repeated), "{name}");
+            assert!(summary.facts + summary.unplaced_facts >= rows && summary.unplaced_facts < 20, "{name}: {summary:?}");
+        }
+    }
+}

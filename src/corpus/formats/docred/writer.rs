@@ -1,0 +1,81 @@
+//! Writes DocRED files, one document a line, whole or not at all.
+
+use std::{io::Write, path::Path};
+
+use super::raw::{WrittenCandidate, WrittenDocument, WrittenLabel, WrittenMention};
+use crate::base::text_file::TextFile;
+use crate::corpus::{Candidate, Document, Entity, Fact};
+use crate::{Error, Result};
+
+/// Streams documents into a DocRED file. Nothing stands under the file's name before [`DocredWriter::finish`].
+pub struct DocredWriter {
+    file: TextFile,
+    documents: usize,
+}
+
+impl DocredWriter {
+    /// Starts a file; a name that ends in `.gz` is compressed. Missing folders are made.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn create(path: &Path) -> Result<Self> {
+        Ok(Self { file: TextFile::create(path)?, documents: 0 })
+    }
+
+    /// Adds a document.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn write(&mut self, document: &Document) -> Result<()> {
+        self.write_encoded(&encode(document)?)
+    }
+
+    /// Adds a document that [`encode`] has turned into JSON already, perhaps on another thread.
+    pub(crate) fn write_encoded(&mut self, json: &[u8]) -> Result<()> {
+        let before: &[u8] = if self.documents == 0 { b"[\n" } else { b",\n" };
+        self.documents += 1;
+        self.file.write_all(before)?;
+        Ok(self.file.write_all(json)?)
+    }
+
+    /// Closes the array and gives the file its name; returns the number of documents.
+    ///
+    /// # Errors
+    /// I/O errors; the file does not appear then.
+    pub fn finish(mut self) -> Result<usize> {
+        self.file.write_all(if self.documents == 0 { b"[]\n" } else { b"\n]\n" })?;
+        self.file.finish()?;
+        Ok(self.documents)
+    }
+}
+
+/// A document as one line of DocRED JSON.
+pub(crate) fn encode(document: &Document) -> Result<Vec<u8>> {
+    let written = WrittenDocument {
+        title: &document.title,
+        sents: &document.sentences,
+        vertex_set: document.entities.iter().map(mentions).collect(),
+        labels: document.facts.as_ref().map(|facts| facts.iter().map(label).collect()),
+        candidates: document.candidates.as_ref().map(|pairs| pairs.iter().map(candidate).collect()),
+    };
+    serde_json::to_vec(&written).map_err(|error| Error::Bug(format!("a document did not turn into JSON: {error}")))
+}
+
+fn mentions(entity: &Entity) -> Vec<WrittenMention<'_>> {
+    let written = entity.mentions.iter().map(|mention| WrittenMention {
+        name: &mention.name,
+        sent_id: mention.sentence,
+        pos: [mention.start, mention.end],
+        entity_type: &mention.entity_type,
+        kb_id: entity.knowledge_base_id.as_deref(),
+    });
+    written.collect()
+}
+
+fn candidate(&Candidate { head, tail, excluded }: &Candidate) -> WrittenCandidate {
+    WrittenCandidate { h: head, t: tail, excluded }
+}
+
+fn label(fact: &Fact) -> WrittenLabel<'_> {
+    WrittenLabel { h: fact.head, t: fact.tail, r: &fact.relation, evidence: &fact.evidence }
+}

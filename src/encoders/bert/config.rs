@@ -1,0 +1,232 @@
+//! The configuration of a BERT encoder: the keys of Hugging Face's `BertConfig`, presets, and the parameters that follow from them.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::torch::Init;
+use crate::torch::hf::load::{Slot, check_positive, check_rates};
+use crate::{Error, Result};
+
+/// Dimensions and rates, under the names that `config.json` uses.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BertConfig {
+    /// Rows of the word-piece table.
+    pub vocab_size: i64,
+    /// Width d of a state.
+    pub hidden_size: i64,
+    /// Number of layers.
+    pub num_hidden_layers: i64,
+    /// Attention heads a layer; divides `hidden_size`.
+    pub num_attention_heads: i64,
+    /// Width of the feed-forward layer.
+    pub intermediate_size: i64,
+    /// Rows of the position table: the longest document, in pieces; RoBERTa has two more.
+    pub max_position_embeddings: i64,
+    /// Rows of the token-type table; only row 0 is used.
+    #[serde(default = "default_type_vocab_size")]
+    pub type_vocab_size: i64,
+    /// `gelu` (exact), `gelu_new` (tanh form) or `relu`.
+    #[serde(default = "default_hidden_act")]
+    pub hidden_act: String,
+    /// Dropout of hidden states.
+    #[serde(default = "default_dropout")]
+    pub hidden_dropout_prob: f64,
+    /// Dropout of attention probabilities.
+    #[serde(default = "default_dropout")]
+    pub attention_probs_dropout_prob: f64,
+    /// Standard deviation of initial weights.
+    #[serde(default = "default_initializer_range")]
+    pub initializer_range: f64,
+    /// ε of the layer norms.
+    #[serde(default = "default_layer_norm_eps")]
+    pub layer_norm_eps: f64,
+    /// The padding piece; a row like any other here.
+    #[serde(default)]
+    pub pad_token_id: Option<i64>,
+    /// Only `absolute` is known.
+    #[serde(default = "default_position_embedding_type")]
+    pub position_embedding_type: String,
+    /// Keys that this program does not read, kept for whoever does.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+fn default_type_vocab_size() -> i64 {
+    2
+}
+fn default_hidden_act() -> String {
+    "gelu".into()
+}
+fn default_dropout() -> f64 {
+    0.1
+}
+fn default_initializer_range() -> f64 {
+    0.02
+}
+fn default_layer_norm_eps() -> f64 {
+    1e-12
+}
+fn default_position_embedding_type() -> String {
+    "absolute".into()
+}
+
+/// `model_type` of RoBERTa.
+pub const ROBERTA: &str = "roberta";
+
+impl BertConfig {
+    /// Whether this is a RoBERTa (Liu et al. 2019): a BERT whose positions begin after the padding piece's number.
+    pub fn is_roberta(&self) -> bool {
+        self.other.get("model_type").and_then(Value::as_str) == Some(ROBERTA)
+    }
+
+    /// Row of the position table that a document's first piece takes.
+    pub fn first_position(&self) -> i64 {
+        if self.is_roberta() { self.pad_token_id.unwrap_or(1) + 1 } else { 0 }
+    }
+
+    /// The longest document, in pieces.
+    pub fn positions(&self) -> i64 {
+        self.max_position_embeddings - self.first_position()
+    }
+
+    /// Names that [`Self::preset`] knows.
+    pub const PRESETS: &'static [&'static str] = &["tiny", "mini", "base"];
+
+    /// The dimensions of Google's BERT-tiny, BERT-mini and BERT-base, with 512 positions.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] for an unknown name.
+    pub fn preset(name: &str, vocab_size: i64) -> Result<Self> {
+        let (layers, width, heads) = match name {
+            "tiny" => (2, 128, 2),
+            "mini" => (4, 256, 4),
+            "base" => (12, 768, 12),
+            _ => {
+                return Err(Error::recipe(format!("no encoder preset is called `{name}`"))
+                    .with_hint(format!("the presets are {}", Self::PRESETS.join(", "))));
+            }
+        };
+        Ok(Self {
+            vocab_size,
+            hidden_size: width,
+            num_hidden_layers: layers,
+            num_attention_heads: heads,
+            intermediate_size: 4 * width,
+            max_position_embeddings: 512,
+            type_vocab_size: default_type_vocab_size(),
+            hidden_act: default_hidden_act(),
+            hidden_dropout_prob: default_dropout(),
+            attention_probs_dropout_prob: default_dropout(),
+            initializer_range: default_initializer_range(),
+            layer_norm_eps: default_layer_norm_eps(),
+            pad_token_id: Some(0),
+            position_embedding_type: default_position_embedding_type(),
+            other: Map::new(),
+        })
+    }
+
+    /// Reads the content of a `config.json`.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] naming the key that is missing or of the wrong type.
+    pub fn from_json(config: &Value) -> Result<Self> {
+        serde_json::from_value(config.clone()).map_err(|cause| Error::recipe(format!("the encoder's configuration: {cause}")))
+    }
+
+    /// The content of `config.json`; `architectures` and `model_type` say what is saved, whatever was loaded.
+    pub fn to_json(&self) -> Value {
+        let mut config = serde_json::to_value(self).unwrap_or_default();
+        let (architecture, model_type) = if self.is_roberta() { ("RobertaModel", ROBERTA) } else { ("BertModel", "bert") };
+        config["architectures"] = json!([architecture]);
+        config["model_type"] = json!(model_type);
+        config["torch_dtype"] = json!("float32");
+        config
+    }
+
+    /// Replaces keys of the configuration.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] for a key that the encoder does not read, or a value of the wrong type.
+    pub fn with_overrides(self, overrides: &Map<String, Value>) -> Result<Self> {
+        let mut config = serde_json::to_value(&self).unwrap_or_default();
+        for (key, value) in overrides {
+            let Some(place) = config.get_mut(key) else {
+                let keys = config.as_object().map(|map| map.keys().cloned().collect::<Vec<_>>().join(", ")).unwrap_or_default();
+                return Err(Error::recipe(format!("unknown encoder key `{key}`")).with_hint(format!("the keys are {keys}")));
+            };
+            *place = value.clone();
+        }
+        Self::from_json(&config)
+    }
+
+    /// # Errors
+    /// [`Error::Recipe`] naming a key whose value cannot be used.
+    pub(super) fn validate(&self) -> Result<()> {
+        check_positive(&[
+            ("vocab_size", self.vocab_size),
+            ("hidden_size", self.hidden_size),
+            ("num_hidden_layers", self.num_hidden_layers),
+            ("num_attention_heads", self.num_attention_heads),
+            ("intermediate_size", self.intermediate_size),
+            ("max_position_embeddings", self.max_position_embeddings),
+            ("type_vocab_size", self.type_vocab_size),
+        ])?;
+        check_rates(&[
+            ("hidden_dropout_prob", self.hidden_dropout_prob),
+            ("attention_probs_dropout_prob", self.attention_probs_dropout_prob),
+        ])?;
+        if self.hidden_size % self.num_attention_heads != 0 {
+            let (width, heads) = (self.hidden_size, self.num_attention_heads);
+            return Err(Error::recipe(format!("`hidden_size` {width} is not a multiple of `num_attention_heads` {heads}")));
+        }
+        if self.positions() < 1 {
+            let rows = self.max_position_embeddings;
+            return Err(Error::recipe(format!("`max_position_embeddings` {rows} leaves no position after the padding piece")));
+        }
+        if self.position_embedding_type != "absolute" {
+            let kind = &self.position_embedding_type;
+            return Err(Error::recipe(format!("`position_embedding_type` is `{kind}`, but only `absolute` is supported")));
+        }
+        Ok(())
+    }
+
+    /// All parameters, in Hugging Face's order and with BERT's initial values. The pooler is carried along, but never used.
+    pub(in crate::encoders) fn slots(&self) -> Vec<Slot> {
+        let d = self.hidden_size;
+        let mut slots: Vec<Slot> = ["word", "position", "token_type"]
+            .into_iter()
+            .zip([self.vocab_size, self.max_position_embeddings, self.type_vocab_size])
+            .map(|(table, rows)| Slot::new(format!("embeddings.{table}_embeddings.weight"), &[rows, d], self.normal()))
+            .collect();
+        slots.extend(norm("embeddings.LayerNorm", d));
+        for layer in 0..self.num_hidden_layers {
+            slots.extend(self.layer_slots(&format!("encoder.layer.{layer}")));
+        }
+        slots.extend(self.linear("pooler.dense", d, d).map(|slot| slot.frozen().optional()));
+        slots
+    }
+
+    fn layer_slots(&self, layer: &str) -> Vec<Slot> {
+        let (d, inner) = (self.hidden_size, self.intermediate_size);
+        let mut slots: Vec<Slot> =
+            ["query", "key", "value"].iter().flat_map(|part| self.linear(&format!("{layer}.attention.self.{part}"), d, d)).collect();
+        slots.extend(self.linear(&format!("{layer}.attention.output.dense"), d, d));
+        slots.extend(norm(&format!("{layer}.attention.output.LayerNorm"), d));
+        slots.extend(self.linear(&format!("{layer}.intermediate.dense"), d, inner));
+        slots.extend(self.linear(&format!("{layer}.output.dense"), inner, d));
+        slots.extend(norm(&format!("{layer}.output.LayerNorm"), d));
+        slots
+    }
+
+    fn normal(&self) -> Init {
+        Init::Normal { std: self.initializer_range }
+    }
+
+    fn linear(&self, name: &str, inputs: i64, outputs: i64) -> [Slot; 2] {
+        [Slot::new(format!("{name}.weight"), &[outputs, inputs], self.normal()), Slot::new(format!("{name}.bias"), &[outputs], Init::Zeros)]
+    }
+}
+
+fn norm(name: &str, width: i64) -> [Slot; 2] {
+    [Slot::new(format!("{name}.weight"), &[width], Init::Ones), Slot::new(format!("{name}.bias"), &[width], Init::Zeros)]
+}

@@ -1,0 +1,295 @@
+//! BERT (Devlin et al. 2019) over packed documents: nothing is padded, so every product sees real tokens only.
+//!
+//! Post-norm layers as in Hugging Face's `BertModel`; token type 0 everywhere; the pooler is saved and loaded but not computed. RoBERTa differs
+//! in the row of its first position alone.
+
+mod config;
+mod local_start;
+
+pub use config::{BertConfig, ROBERTA};
+pub use local_start::start_local;
+
+use serde_json::Value;
+use tch::Tensor;
+
+use super::attended::extended_positions;
+use super::{Attended, Attending, Encoder, Pass, TokenStream};
+use crate::torch::Parameters;
+use crate::torch::dropout::dropout;
+use crate::torch::hf::Folder;
+use crate::torch::hf::load;
+use crate::torch::kernels::context::entity_attention;
+use crate::torch::kernels::{activations, ops};
+use crate::torch::nn::encoder_layers::{LayerNorm, Linear, handle};
+use crate::torch::precision::linear;
+use crate::{Error, Result};
+
+/// Name of the word-piece table.
+pub(super) const WORD_TABLE: &str = "embeddings.word_embeddings.weight";
+
+/// Name of the position table.
+const POSITION_TABLE: &str = "embeddings.position_embeddings.weight";
+
+/// Key of the configuration that says that positions were extended, with which α.
+const EXTENDED: &str = "extended_positions_alpha";
+
+/// Places of a layer that draw dropout masks: attention probabilities, attention output, feed-forward output.
+const MASKS_A_LAYER: u64 = 3;
+
+/// A BERT encoder.
+#[derive(Debug)]
+pub struct Bert {
+    config: BertConfig,
+    embeddings: Embeddings,
+    layers: Vec<Layer>,
+    names: Vec<String>,
+    notes: Vec<String>,
+}
+
+impl Bert {
+    /// A BERT with random weights.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] for a configuration that cannot be built.
+    pub fn declare(config: BertConfig, params: &mut Parameters) -> Result<Self> {
+        config.validate()?;
+        let activation = Activation::parse(&config.hidden_act)?;
+        let names = load::declare(config.slots(), params)?;
+        let embeddings = Embeddings::get(params, &config)?;
+        let layers = (0..config.num_hidden_layers).map(|layer| Layer::get(params, &config, layer, activation)).collect::<Result<_>>()?;
+        Ok(Self { config, embeddings, layers, names, notes: Vec::new() })
+    }
+
+    /// A BERT with the weights of a folder. Where the tokenizer has more pieces than the checkpoint, rows are added to the word table.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where weights are missing or do not fit the configuration.
+    pub fn from_folder(folder: &Folder, vocab_size: i64, params: &mut Parameters) -> Result<Self> {
+        let mut config = BertConfig::from_json(&folder.config).map_err(|error| folder.in_config(&error))?;
+        config.validate().map_err(|error| folder.in_config(&error))?;
+        check_depth(folder, &config)?;
+        let mut notes = folder.notes.clone();
+        notes.extend(load::check(folder, &config.slots())?);
+        notes.extend(grow(&mut config, vocab_size));
+        let mut bert = Self::declare(config, params)?;
+        load::fill(folder, &bert.names, params)?;
+        bert.notes = notes;
+        Ok(bert)
+    }
+}
+
+/// Keeps a damaged `num_hidden_layers` from building an endless list of names.
+fn check_depth(folder: &Folder, config: &BertConfig) -> Result<()> {
+    let tensors = folder.tensors.len();
+    if usize::try_from(config.num_hidden_layers).is_ok_and(|layers| layers <= tensors) {
+        return Ok(());
+    }
+    Err(folder.error(format!("config.json has {} layers, but the weights only {tensors} tensors", config.num_hidden_layers)).into())
+}
+
+fn grow(config: &mut BertConfig, vocab_size: i64) -> Option<String> {
+    let rows = config.vocab_size;
+    if vocab_size <= rows {
+        return None;
+    }
+    config.vocab_size = vocab_size;
+    let std = config.initializer_range;
+    Some(format!("the tokenizer has {vocab_size} pieces, the checkpoint {rows}: {} rows were added from N(0, {std}²)", vocab_size - rows))
+}
+
+impl Encoder for Bert {
+    fn width(&self) -> i64 {
+        self.config.hidden_size
+    }
+
+    fn vocab_size(&self) -> i64 {
+        self.config.vocab_size
+    }
+
+    fn max_positions(&self) -> Option<i64> {
+        Some(self.config.positions())
+    }
+
+    fn dropout_rates(&self) -> (f64, f64) {
+        (self.config.hidden_dropout_prob, self.config.attention_probs_dropout_prob)
+    }
+
+    fn encode(&self, stream: &TokenStream, pass: &Pass) -> Result<Tensor> {
+        Ok(self.encode_attended(stream, &Attending { layers: 1, plan: None }, pass)?.states)
+    }
+
+    fn attention_heads(&self) -> Option<i64> {
+        Some(self.config.num_attention_heads)
+    }
+
+    fn encode_attended(&self, stream: &TokenStream, asked: &Attending, pass: &Pass) -> Result<Attended> {
+        check_lengths(stream.segments.longest(), self.config.positions())?;
+        let first = asked.first_layer(self.layers.len())?;
+        let mut states = self.embeddings.forward(stream, pass)?;
+        let (mut kept, mut attention) = (Vec::new(), Vec::new());
+        for (index, layer) in self.layers.iter().enumerate() {
+            let salt = 1 + MASKS_A_LAYER * index as u64;
+            let qkv = layer.qkv(&states, pass)?;
+            if let Some(plan) = asked.plan.filter(|_| index >= first) {
+                attention.push(entity_attention(&qkv, &stream.segments, plan, pass.attention_dropout, salt)?);
+            }
+            states = layer.forward(&states, &qkv, stream, pass, salt)?;
+            if index >= first {
+                kept.push(states.shallow_clone());
+            }
+        }
+        Attended::mean(&kept, &attention)
+    }
+
+    fn extend_positions(&mut self, alpha: f64, parameters: &mut Parameters) -> Result<()> {
+        extend(self, alpha, parameters)
+    }
+
+    fn config(&self) -> Value {
+        self.config.to_json()
+    }
+
+    fn parameter_names(&self) -> &[String] {
+        &self.names
+    }
+
+    fn notes(&self) -> &[String] {
+        &self.notes
+    }
+}
+
+fn check_lengths(longest: i64, positions: i64) -> Result<()> {
+    if longest <= positions {
+        return Ok(());
+    }
+    Err(Error::recipe(format!("a document of {longest} pieces does not fit the encoder, which has {positions} positions"))
+        .with_hint("encode long documents in windows, allow them to be cut, or take an encoder with more positions"))
+}
+
+/// Replaces the position table by its hierarchical extension, once.
+fn extend(bert: &mut Bert, alpha: f64, parameters: &mut Parameters) -> Result<()> {
+    if bert.config.other.contains_key(EXTENDED) {
+        return Ok(());
+    }
+    if bert.config.is_roberta() {
+        return Err(Error::recipe("the positions of a RoBERTa cannot be extended").with_hint("encode long documents in windows"));
+    }
+    let table = tch::no_grad(|| extended_positions(&bert.embeddings.positions, alpha))?;
+    bert.config.max_position_embeddings = table.size()[0];
+    bert.config.other.insert(EXTENDED.to_owned(), alpha.into());
+    bert.embeddings.positions = parameters.replace(POSITION_TABLE, &table)?;
+    Ok(())
+}
+
+/// Word pieces, positions and token type 0.
+#[derive(Debug)]
+struct Embeddings {
+    words: Tensor,
+    positions: Tensor,
+    token_types: Tensor,
+    norm: LayerNorm,
+    first_position: i64,
+}
+
+impl Embeddings {
+    fn get(params: &Parameters, config: &BertConfig) -> Result<Self> {
+        Ok(Self {
+            words: handle(params, WORD_TABLE)?,
+            positions: handle(params, POSITION_TABLE)?,
+            token_types: handle(params, "embeddings.token_type_embeddings.weight")?,
+            norm: LayerNorm::get(params, "embeddings.LayerNorm", config.layer_norm_eps)?,
+            first_position: config.first_position(),
+        })
+    }
+
+    /// [T, d]
+    fn forward(&self, stream: &TokenStream, pass: &Pass) -> Result<Tensor> {
+        let words = lookup(&self.words, &stream.ids)?;
+        let positions = lookup(&self.positions, &stream.positions.f_add_scalar(self.first_position)?)?;
+        let sum = words.f_add(&positions)?.f_add(&self.token_types.f_select(0, 0)?)?;
+        dropout(&self.norm.forward(&sum)?, pass.hidden_dropout, 0)
+    }
+}
+
+/// Rows of a table; [T, width]. No row is a padding row.
+pub(super) fn lookup(table: &Tensor, rows: &Tensor) -> Result<Tensor> {
+    Ok(Tensor::f_embedding(table, rows, -1, false, false)?)
+}
+
+/// One layer: attention, then the feed-forward network, each with a residual connection and a norm.
+#[derive(Debug)]
+struct Layer {
+    projections: [Linear; 3],
+    heads: i64,
+    attention_output: Linear,
+    attention_norm: LayerNorm,
+    intermediate: Linear,
+    activation: Activation,
+    output: Linear,
+    norm: LayerNorm,
+}
+
+impl Layer {
+    fn get(params: &Parameters, config: &BertConfig, layer: i64, activation: Activation) -> Result<Self> {
+        let name = |part: &str| format!("encoder.layer.{layer}.{part}");
+        let projection = |part: &str| Linear::get(params, &name(&format!("attention.self.{part}")));
+        let norm = |part: &str| LayerNorm::get(params, &name(part), config.layer_norm_eps);
+        Ok(Self {
+            projections: [projection("query")?, projection("key")?, projection("value")?],
+            heads: config.num_attention_heads,
+            attention_output: Linear::get(params, &name("attention.output.dense"))?,
+            attention_norm: norm("attention.output.LayerNorm")?,
+            intermediate: Linear::get(params, &name("intermediate.dense"))?,
+            activation,
+            output: Linear::get(params, &name("output.dense"))?,
+            norm: norm("output.LayerNorm")?,
+        })
+    }
+
+    /// [T, d] and what [`Self::qkv`] made of it → [T, d]; masks are drawn with `salt` and the two numbers after it.
+    fn forward(&self, x: &Tensor, qkv: &Tensor, stream: &TokenStream, pass: &Pass, salt: u64) -> Result<Tensor> {
+        let context = ops::varlen_attention(qkv, &stream.segments, pass.attention_dropout, salt)?;
+        let attended = self.attention_output.forward(&context, pass.precision)?;
+        let attended = dropout(&attended, pass.hidden_dropout, salt + 1)?;
+        let x = self.attention_norm.forward(&x.f_add(&attended)?)?;
+        let inner = self.activation.apply(&self.intermediate.forward(&x, pass.precision)?)?;
+        let output = dropout(&self.output.forward(&inner, pass.precision)?, pass.hidden_dropout, salt + 2)?;
+        self.norm.forward(&x.f_add(&output)?)
+    }
+
+    /// Queries, keys and values by one product: [T, 3, heads, head width]. Joining the weights copies 3 d² numbers, far less than the
+    /// product reads and writes.
+    fn qkv(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+        let weight = Tensor::f_cat(&self.projections.each_ref().map(|part| &part.weight), 0)?;
+        let bias = Tensor::f_cat(&self.projections.each_ref().map(|part| &part.bias), 0)?;
+        let width = x.size()[1];
+        Ok(linear(x, &weight, Some(&bias), pass.precision)?.f_view([-1, 3, self.heads, width / self.heads])?)
+    }
+}
+
+/// The feed-forward network's nonlinearity.
+#[derive(Clone, Copy, Debug)]
+enum Activation {
+    Gelu,
+    GeluTanh,
+    Relu,
+}
+
+impl Activation {
+    fn parse(name: &str) -> Result<Self> {
+        match name {
+            "gelu" => Ok(Self::Gelu),
+            "gelu_new" => Ok(Self::GeluTanh),
+            "relu" => Ok(Self::Relu),
+            _ => Err(Error::recipe(format!("`hidden_act` is `{name}`")).with_hint("the known activations are gelu, gelu_new and relu")),
+        }
+    }
+
+    fn apply(self, x: &Tensor) -> Result<Tensor> {
+        Ok(match self {
+            Self::Gelu => activations::gelu(x)?,
+            Self::GeluTanh => activations::gelu_tanh(x)?,
+            Self::Relu => x.f_relu()?,
+        })
+    }
+}

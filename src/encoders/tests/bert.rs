@@ -1,0 +1,165 @@
+//! BERT: packing, names, growth, refusals.
+
+use super::*;
+use crate::Error;
+
+#[test]
+fn packed_documents_do_not_see_each_other() {
+    let (_params, encoder) = small_bert(3);
+    let packed = encode(&*encoder, &documents());
+    assert_eq!(packed.size(), [14, 16]);
+    assert_eq!(packed, encode_alone(&*encoder, &documents()));
+    // And a changed token changes its own document only.
+    let mut changed = documents();
+    changed[0][1] = 6;
+    let difference = (encode(&*encoder, &changed) - packed).abs().amax([1].as_slice(), false);
+    assert!(difference.narrow(0, 0, 4).min().double_value(&[]) > 0.0);
+    assert_eq!(difference.narrow(0, 4, 10).max().double_value(&[]), 0.0);
+}
+
+#[test]
+fn a_document_longer_than_the_positions_is_refused() {
+    let (_params, encoder) = small_bert(3);
+    let error = encoder.encode(&stream(&[vec![1; 13]]), &Pass::inference(Precision::Fp32)).unwrap_err();
+    assert_eq!(error.to_string(), "a document of 13 pieces does not fit the encoder, which has 12 positions");
+    assert!(error.hint().is_some());
+    assert!(encoder.encode(&stream(&[vec![1; 12]]), &Pass::inference(Precision::Fp32)).is_ok());
+}
+
+#[test]
+fn presets_have_the_published_sizes() {
+    // Parameters of google/bert_uncased_L-2_H-128_A-2, L-4_H-256_A-4 and bert-base-uncased, pooler included.
+    for (name, published) in [("tiny", 4_385_920), ("mini", 11_170_560), ("base", 109_482_240)] {
+        let slots = BertConfig::preset(name, 30522).unwrap().slots();
+        assert_eq!(slots.iter().map(|slot| slot.shape.iter().product::<i64>()).sum::<i64>(), published, "{name}");
+    }
+}
+
+#[test]
+fn gradients_reach_every_trained_parameter() {
+    let (params, encoder) = small_bert(4);
+    let pass = Pass { train: true, ..Pass::inference(Precision::Fp32) };
+    encoder.encode(&stream(&documents()), &pass).unwrap().square().sum(Kind::Float).backward();
+    for parameter in params.iter() {
+        let pooler = parameter.name.starts_with("pooler.");
+        assert_eq!(parameter.trainable, !pooler, "{}", parameter.name);
+        assert_eq!(parameter.tensor.grad().defined(), !pooler, "{}", parameter.name);
+    }
+}
+
+#[test]
+fn saved_and_loaded_is_the_same_encoder() {
+    let (params, encoder) = small_bert(5);
+    let (dir, again, loaded) = saved_and_loaded(&params, &*encoder, 50);
+    assert_eq!(largest_difference(&encode(&*encoder, &documents()), &encode(&*loaded, &documents())), 0.0);
+    assert_eq!(loaded.config(), encoder.config());
+    assert!(loaded.notes().is_empty());
+    let pooler = "pooler.dense.weight";
+    assert_eq!(params.get(pooler).unwrap(), again.get(pooler).unwrap());
+    let config: Value = serde_json::from_str(&fs_err::read_to_string(dir.path().join("config.json")).unwrap()).unwrap();
+    assert_eq!((&config["architectures"], &config["model_type"]), (&json!(["BertModel"]), &json!("bert")));
+}
+
+#[test]
+fn a_larger_vocabulary_adds_rows() {
+    let (params, encoder) = small_bert(5);
+    let (_dir, again, grown) = saved_and_loaded(&params, &*encoder, 60);
+    assert_eq!((grown.vocab_size(), grown.notes().len()), (60, 1));
+    assert!(grown.notes()[0].contains("10 rows were added"), "{}", grown.notes()[0]);
+    let table = again.get("embeddings.word_embeddings.weight").unwrap();
+    assert_eq!(table.narrow(0, 0, 50), *params.get("embeddings.word_embeddings.weight").unwrap());
+    let std = table.narrow(0, 50, 10).std(false).double_value(&[]);
+    assert!((std - 0.02).abs() < 0.005, "{std}");
+}
+
+#[test]
+fn missing_and_ill_shaped_weights_are_named() {
+    let (params, encoder) = small_bert(5);
+    let dir = tempfile::tempdir().unwrap();
+    let without = |absent: &str| {
+        let tensors = params.iter().filter(|entry| entry.name != absent).map(|entry| (entry.name.as_str(), &entry.tensor));
+        hf::write_folder(dir.path(), &encoder.config(), tensors).unwrap();
+        build(&EncoderSpec::Folder(dir.path().to_owned()), 50, &mut Parameters::new(1, Device::Cpu))
+    };
+    let error = without("encoder.layer.1.output.dense.bias").err().unwrap();
+    assert!(matches!(error, Error::Data(_)) && error.to_string().contains("lack `encoder.layer.1.output.dense.bias`"), "{error}");
+    assert!(without("pooler.dense.bias").unwrap().notes()[0].contains("pooler.dense.bias"));
+    let mut config = encoder.config();
+    config["intermediate_size"] = json!(25);
+    fs_err::write(dir.path().join("config.json"), config.to_string()).unwrap();
+    let error = build(&EncoderSpec::Folder(dir.path().to_owned()), 50, &mut Parameters::new(1, Device::Cpu)).err().unwrap();
+    assert!(error.to_string().contains("[24, 16]") && error.to_string().contains("[25, 16]"), "{error}");
+}
+
+#[test]
+fn unusable_specifications_are_refused() {
+    let refused = |key: &str, value: Value| {
+        let mut overrides = small_overrides();
+        overrides.insert(key.into(), value);
+        let spec = EncoderSpec::Preset { name: "tiny".into(), overrides };
+        build(&spec, 50, &mut Parameters::new(1, Device::Cpu)).err().unwrap().to_string()
+    };
+    assert!(refused("hidden_sise", json!(1)).contains("hidden_sise"));
+    assert!(refused("num_attention_heads", json!(3)).contains("not a multiple"));
+    assert!(refused("hidden_act", json!("swish")).contains("swish"));
+    assert!(refused("hidden_dropout_prob", json!(1.0)).contains("[0, 1)"));
+    assert!(EncoderSpec::parse("gigantic").unwrap_err().to_string().contains("gigantic"));
+}
+
+#[test]
+fn another_architecture_is_one_clear_error() {
+    let (params, encoder) = small_bert(5);
+    let (dir, ..) = saved_and_loaded(&params, &*encoder, 50);
+    fs_err::write(dir.path().join("config.json"), r#"{"model_type": "distilbert"}"#).unwrap();
+    let error = build(&EncoderSpec::Folder(dir.path().to_owned()), 50, &mut Parameters::new(1, Device::Cpu)).err().unwrap();
+    assert!(error.to_string().contains("`distilbert`"), "{error}");
+    assert_eq!(error.exit_code(), 65);
+}
+
+#[test]
+fn a_roberta_is_a_bert_whose_positions_begin_later() {
+    let sizes = serde_json::json!({ "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32, "pad_token_id": 1 });
+    let config = |rows: i64| {
+        let mut config = BertConfig::preset("tiny", 50).unwrap().with_overrides(sizes.as_object().unwrap()).unwrap();
+        config.max_position_embeddings = rows;
+        config
+    };
+    let mut roberta_config = config(14);
+    roberta_config.other.insert("model_type".into(), "roberta".into());
+    let (mut of_roberta, mut of_bert) = (Parameters::new(1, Device::Cpu), Parameters::new(1, Device::Cpu));
+    let roberta = Bert::declare(roberta_config, &mut of_roberta).unwrap();
+    let bert = Bert::declare(config(12), &mut of_bert).unwrap();
+    let table = "embeddings.position_embeddings.weight";
+    of_bert.assign(table, &of_roberta.get(table).unwrap().narrow(0, 2, 12)).unwrap();
+    let pass = Pass::inference(Precision::Fp32);
+    let long = [(0..12).map(|id| id % 50).collect::<Vec<i64>>()];
+    assert_eq!(roberta.encode(&stream(&long), &pass).unwrap(), bert.encode(&stream(&long), &pass).unwrap());
+    assert!(roberta.encode(&stream(&[vec![1; 13]]), &pass).is_err());
+    assert_eq!((roberta.max_positions(), roberta.config()["model_type"].as_str()), (Some(12), Some("roberta")));
+    assert_eq!(BertConfig::from_json(&roberta.config()).unwrap().first_position(), 2);
+}
+
+#[test]
+fn attention_of_layers_that_are_not_there_is_refused() {
+    use crate::encoders::Attending;
+    let (_params, encoder) = small_bert(2);
+    let error = encoder.encode_attended(&stream(&documents()), &Attending { layers: 9, plan: None }, &Pass::inference(Precision::Fp32));
+    assert!(error.unwrap_err().to_string().contains("mean of 9 layers"));
+}
+
+#[test]
+fn positions_are_extended_once_by_their_hierarchy() {
+    let mut own = Parameters::new(0, Device::Cpu);
+    let mut bert = Bert::declare(BertConfig { max_position_embeddings: 4, ..BertConfig::preset("tiny", 9).unwrap() }, &mut own).unwrap();
+    let table = "embeddings.position_embeddings.weight";
+    let before = own.get(table).unwrap().copy();
+    bert.extend_positions(0.4, &mut own).unwrap();
+    bert.extend_positions(0.4, &mut own).unwrap();
+    let after = own.get(table).unwrap();
+    assert_eq!((after.size()[0], bert.max_positions()), (12, Some(12)));
+    assert_eq!(after.narrow(0, 0, 4), before);
+    // Row 4·2 + 3: α u_2 + (1 − α) u_3 with u_i = (p_i − α p_0) / (1 − α).
+    let u = |i: i64| (before.get(i) - before.get(0) * 0.4) / 0.6;
+    assert!((after.get(11) - (u(2) * 0.4 + u(3) * 0.6)).abs().max().double_value(&[]) < 1e-6);
+    assert!(after.requires_grad());
+}

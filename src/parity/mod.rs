@@ -1,0 +1,174 @@
+//! Parity: recompute a case of the reference implementations from its documents and weights, and compare tensor by tensor.
+//!
+//! A case of a model is a folder with `case.json`, `docs.json`, `inputs.safetensors`, `weights.safetensors` and `outputs.safetensors`; its own
+//! tolerance decides; a case of a scorer holds gold, predictions and the numbers of a published script. Word pieces, positions and pairs are computed here from the documents and must be equal; only what was drawn at
+//! random is taken from the inputs.
+
+mod atlop;
+mod baselines;
+mod bert_re;
+mod case;
+mod docre_ii;
+mod dsdocre;
+mod evidence;
+mod foundation;
+mod glre;
+mod hin;
+mod pairs;
+mod probe;
+mod scorer;
+mod scorer_pairs;
+mod scorer_thresholds;
+mod word_level;
+mod words;
+
+use std::fmt;
+use std::path::Path;
+
+use serde::Serialize;
+
+pub use case::Case;
+pub use probe::probe;
+
+use crate::systems::baselines::Network;
+use crate::{DataError, Result};
+
+/// One tensor beside its reference.
+#[derive(Clone, Debug, Serialize)]
+pub struct Comparison {
+    /// Name in the case.
+    pub tensor: String,
+    /// Entries compared.
+    pub entries: usize,
+    /// Largest |x − ref|.
+    pub max_abs: f64,
+    /// Largest |x − ref| / max |ref|.
+    pub max_rel: f64,
+    /// Whether every entry is within the case's tolerance.
+    pub within: bool,
+}
+
+/// A case after comparison.
+#[derive(Clone, Debug, Serialize)]
+pub struct VerifyOutcome {
+    /// Name of the case.
+    pub case: String,
+    /// The comparisons.
+    pub tensors: Vec<Comparison>,
+    /// Why nothing was compared: a kind of case that is not known, or an error.
+    pub problem: Option<String>,
+}
+
+impl VerifyOutcome {
+    /// Whether a tensor is outside its tolerance, or nothing was compared.
+    pub fn failed(&self) -> bool {
+        self.problem.is_some() || self.tensors.is_empty() || self.tensors.iter().any(|tensor| !tensor.within)
+    }
+}
+
+impl fmt::Display for VerifyOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(problem) = &self.problem {
+            return writeln!(f, "{:<24} FAILED: {problem}", self.case);
+        }
+        let verdict = if self.failed() { "FAILED" } else { "ok" };
+        writeln!(f, "{:<24} {verdict}, {} tensors", self.case, self.tensors.len())?;
+        for tensor in &self.tensors {
+            let mark = if tensor.within { ' ' } else { '!' };
+            writeln!(
+                f,
+                "{mark} {:<64} {:>9} entries  abs {:.2e}  rel {:.2e}",
+                tensor.tensor, tensor.entries, tensor.max_abs, tensor.max_rel
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Recomputes one case.
+///
+/// # Errors
+/// A folder that is no case.
+pub fn verify_case(folder: &Path) -> Result<VerifyOutcome> {
+    let mut case = Case::open(folder)?;
+    let (system, name) = (case.text("system"), case.name.clone());
+    let problem = match (system.as_str(), case.has_input("rankh"), case.has_input("XRelDet_Label")) {
+        ("dsdocre", true, _) => dsdocre::ranker(&mut case).map(|()| None)?,
+        ("dsdocre", _, true) => dsdocre::pretrainer(&mut case).map(|()| None)?,
+        ("dsdocre", _, _) => dsdocre::finetuner(&mut case).map(|()| None)?,
+        ("docre-ii", _, _) => docre_ii::docre_ii(&mut case).map(|()| None)?,
+        ("atlop", _, _) => atlop::atlop(&mut case).map(|()| None)?,
+        ("baseline-cnn", _, _) => baselines::baseline(&mut case, Network::Cnn).map(|()| None)?,
+        ("baseline-lstm", _, _) => baselines::baseline(&mut case, Network::Lstm).map(|()| None)?,
+        ("baseline-bilstm", _, _) => baselines::baseline(&mut case, Network::Bilstm).map(|()| None)?,
+        ("baseline-contextaware", _, _) => baselines::baseline(&mut case, Network::ContextAware).map(|()| None)?,
+        ("baseline-lstm-sp", _, _) => evidence::evidence_predictor(&mut case).map(|()| None)?,
+        ("bert-re", _, _) => bert_re::bert_re(&mut case).map(|()| None)?,
+        ("hin", _, _) => hin::hin(&mut case).map(|()| None)?,
+        ("glre", _, _) => glre::glre(&mut case).map(|()| None)?,
+        ("scorer", _, _) => scorer::scorer(&mut case).map(|()| None)?,
+        (other, _, _) => Some(format!("no case of system `{other}` is known")),
+    };
+    Ok(VerifyOutcome { case: name, tensors: case.into_comparisons(), problem })
+}
+
+/// Recomputes every case in a folder of cases, in order of name. One that cannot be computed is a failed one, and the others go on.
+///
+/// # Errors
+/// A folder that cannot be read, or holds no case.
+pub fn verify_all(folder: &Path) -> Result<Vec<VerifyOutcome>> {
+    let mut cases: Vec<_> = fs_err::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+    cases.sort();
+    cases.retain(|path| path.join("case.json").exists());
+    if cases.is_empty() {
+        return Err(DataError::new(folder, "holds no case").hint("name the folder that the folders with a case.json are in").into());
+    }
+    Ok(cases.iter().map(|path| outcome_of(path)).collect())
+}
+
+fn outcome_of(folder: &Path) -> VerifyOutcome {
+    let case = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let failed = |problem: String| VerifyOutcome { case, tensors: Vec::new(), problem: Some(problem) };
+    match std::panic::catch_unwind(|| verify_case(folder)) {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(error)) => failed(error.to_string()),
+        Err(_told) => failed("the computation panicked".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Recomputes a case of the reference data, if there is any.
+    fn holds(name: &str) {
+        let Some(shared) = std::env::var_os("DOCRE_SHARED") else {
+            eprintln!("skipped: DOCRE_SHARED is not set");
+            return;
+        };
+        let outcome = verify_case(&Path::new(&shared).join("parity").join(name)).unwrap();
+        assert!(!outcome.failed() && outcome.problem.is_none(), "{outcome}");
+    }
+
+    #[test]
+    fn atlop_is_the_release() {
+        holds("atlop");
+    }
+
+    #[test]
+    fn docre_ii_base_is_the_release() {
+        holds("docre-ii-base");
+    }
+
+    #[test]
+    fn docre_ii_inference_is_the_release() {
+        holds("docre-ii-inference");
+    }
+
+    #[test]
+    fn scorers_are_the_published_scripts() {
+        for name in ["scorer-docred", "scorer-redocred", "scorer-threshold", "scorer-breakdown", "scorer-cdr"] {
+            holds(name);
+        }
+    }
+}

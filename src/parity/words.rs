@@ -1,0 +1,170 @@
+//! What the word-level cases share: documents over `word2id.json` or a vocabulary, a foundation to build systems on, dense forms of tables.
+
+use std::sync::Arc;
+
+use tch::Tensor;
+
+use super::Case;
+use super::foundation::{BertSizes, DOCRED_TYPES, EVALUATION, bert, foundation};
+use crate::Result;
+use crate::corpus::RelationSet;
+use crate::encoders::{EncoderSpec, WordsConfig};
+use crate::systems::words::WordTables;
+use crate::systems::{Example, Extractor, Foundation, Layout, RelationBatch};
+use crate::text::{EncodedDocument, Tokenizer};
+
+/// The documents of a word-level case.
+pub(crate) struct WordCase {
+    /// Encoded documents, in the order of the file.
+    pub documents: Vec<Arc<EncodedDocument>>,
+    /// Relations in class order.
+    pub relations: RelationSet,
+    tokenizer: Tokenizer,
+}
+
+impl WordCase {
+    /// A case with `word2id.json`.
+    ///
+    /// # Errors
+    /// Malformed files.
+    pub fn open(case: &Case) -> Result<Self> {
+        let relations = case.relations()?;
+        let (documents, tokenizer) = case.word_documents(&relations)?;
+        Ok(Self { documents: documents.into_iter().map(Arc::new).collect(), relations, tokenizer })
+    }
+
+    /// A case over the fixtures' word pieces.
+    ///
+    /// # Errors
+    /// Malformed files.
+    pub fn open_pieces(case: &Case) -> Result<Self> {
+        let relations = case.relations()?;
+        let (documents, tokenizer) = case.documents(&relations)?;
+        Ok(Self { documents: documents.into_iter().map(Arc::new).collect(), relations, tokenizer })
+    }
+
+    /// The documents of these titles, in this order.
+    ///
+    /// # Errors
+    /// A title that no document has.
+    pub fn ordered(&self, case: &Case, titles: &[String]) -> Result<Vec<Arc<EncodedDocument>>> {
+        let find = |title: &String| self.documents.iter().find(|document| document.title == *title).cloned();
+        titles.iter().map(|title| find(title).ok_or_else(|| case.error(format!("no document is called `{title}`")))).collect()
+    }
+
+    /// A training visit with the layout's own pairs.
+    ///
+    /// # Errors
+    /// As [`Layout::training_pairs`].
+    pub fn example(&self, layout: &dyn Layout, document: &Arc<EncodedDocument>) -> Result<Example> {
+        let pairs = layout.training_pairs(document, 0, 0, 0)?;
+        Ok(Example { document: Arc::clone(document), pairs, visit: 0, train: true })
+    }
+
+    /// A table of word vectors of width `width` to build on.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn table(&self, width: i64) -> Result<Foundation> {
+        let config = WordsConfig { embedding_size: width, frozen_vectors: Some(true), ..WordsConfig::default() };
+        self.foundation(&EncoderSpec::Words { config, vectors: None })
+    }
+
+    /// A small BERT of the case's dimensions `bert_hidden`, `bert_layers`, … to build on.
+    ///
+    /// # Errors
+    /// A dimension that the case does not state; what libtorch refuses.
+    pub fn bert(&self, case: &Case) -> Result<Foundation> {
+        let positions = case.number("/dims/max_position")? as usize;
+        self.foundation(&bert(case, &BertSizes { prefix: "/dims/bert_", positions, epsilon: "/dims/layer_norm_eps" })?)
+    }
+
+    fn foundation(&self, spec: &EncoderSpec) -> Result<Foundation> {
+        let rows = self.tokenizer.vocab_size() as i64;
+        foundation(spec, rows, self.relations.len(), &DOCRED_TYPES, self.tokenizer.special())
+    }
+}
+
+/// The loss of a batch, divided by its count.
+///
+/// # Errors
+/// What libtorch refuses.
+pub(crate) fn batch_loss(extractor: &dyn Extractor, batch: &RelationBatch) -> Result<Tensor> {
+    use crate::train::MicroBatch;
+    let sums = extractor.losses(batch, EVALUATION)?;
+    let terms = sums.iter().zip(batch.counts()).filter(|(_, count)| **count > 0.0);
+    let terms = terms.map(|(sum, &count)| Ok(sum.f_div_scalar(count)?)).collect::<Result<Vec<_>>>()?;
+    Ok(Tensor::f_stack(&terms, 0)?.f_sum(tch::Kind::Float)?)
+}
+
+/// Values of words as rows of `width`, a row a document, filled up with 0.
+pub(crate) fn padded_words(values: &[i64], offsets: &[i64], width: usize) -> Vec<i64> {
+    let row = |span: &[i64]| {
+        let values = &values[span[0] as usize..span[1] as usize];
+        values.iter().copied().chain(std::iter::repeat(0)).take(width).collect::<Vec<_>>()
+    };
+    offsets.windows(2).flat_map(row).collect()
+}
+
+/// Averaging rows [documents, entities, words] as the references give them.
+pub(crate) fn dense_averages(tables: &WordTables, entities: usize, words: usize) -> Vec<f32> {
+    let mut dense = vec![0.0; tables.documents() * entities * words];
+    for (document, span) in tables.entity_offsets.windows(2).enumerate() {
+        for (row, entity) in (span[0] as usize..span[1] as usize).enumerate() {
+            let entries = tables.averages.offsets[entity] as usize..tables.averages.offsets[entity + 1] as usize;
+            for entry in entries {
+                let word = (tables.averages.words[entry] - tables.word_offsets[document]) as usize;
+                dense[(document * entities + row) * words + word] = tables.averages.weights[entry];
+            }
+        }
+    }
+    dense
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use crate::parity::verify_case;
+
+    /// Computes a case and prints what differs.
+    fn holds(name: &str) {
+        let Some(shared) = std::env::var_os("DOCRE_SHARED").map(PathBuf::from) else {
+            eprintln!("skipped: DOCRE_SHARED is not set");
+            return;
+        };
+        let outcome = verify_case(&shared.join("parity").join(name)).unwrap();
+        println!("{outcome}");
+        assert!(!outcome.tensors.is_empty() && !outcome.failed(), "{outcome}");
+    }
+
+    #[test]
+    fn cnn_is_the_releases() {
+        holds("baseline-cnn");
+    }
+
+    #[test]
+    fn lstm_is_the_releases() {
+        holds("baseline-lstm");
+    }
+
+    #[test]
+    fn bilstm_is_the_releases() {
+        holds("baseline-bilstm");
+    }
+
+    #[test]
+    fn context_aware_is_the_releases() {
+        holds("baseline-contextaware");
+    }
+
+    #[test]
+    fn lstm_sp_is_the_releases() {
+        holds("baseline-lstm-sp");
+    }
+
+    #[test]
+    fn bert_re_is_the_releases() {
+        holds("bert-re");
+    }
+}

@@ -1,0 +1,215 @@
+//! Documents from one format into another, and what the other has no place for.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::LazyLock;
+
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
+use serde::Serialize;
+
+use super::input::Input;
+use crate::Result;
+use crate::corpus::formats::{DocredWriter, EogWriter, JsonlWriter, ReadOptions};
+use crate::corpus::{Document, Format};
+use crate::shards::{DocumentTableWriter, read_document_table};
+
+/// A format that documents are written in, or read from with [`convert`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A format of [`Format`]. CDR, GDA and BioRED are one table; PubTator and ChemDisGene are only read.
+    Text(Format),
+    /// A table of typed columns.
+    Parquet,
+}
+
+impl ValueEnum for Form {
+    fn value_variants<'a>() -> &'a [Self] {
+        static ALL: LazyLock<Vec<Form>> =
+            LazyLock::new(|| Format::value_variants().iter().map(|&format| Form::Text(format)).chain([Form::Parquet]).collect());
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        match self {
+            Self::Text(format) => format.to_possible_value(),
+            Self::Parquet => Some(PossibleValue::new("parquet").help("A table of typed columns")),
+        }
+    }
+}
+
+/// What was converted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ConvertReport {
+    /// Documents.
+    pub documents: usize,
+    /// What the output has no place for, in words; empty where nothing was lost.
+    pub losses: String,
+}
+
+impl fmt::Display for ConvertReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let losses = if self.losses.is_empty() { "nothing was lost" } else { &self.losses };
+        write!(f, "{} documents; {losses}", self.documents)
+    }
+}
+
+/// Where documents go.
+enum Sink {
+    Docred(DocredWriter),
+    Eog(EogWriter),
+    Jsonl(JsonlWriter),
+    Parquet(Box<DocumentTableWriter>),
+}
+
+impl Sink {
+    fn create(form: Form, path: &Path) -> Result<Self> {
+        Ok(match form {
+            Form::Text(Format::Docred) => Self::Docred(DocredWriter::create(path)?),
+            Form::Text(Format::Cdr | Format::Gda | Format::Biored) => Self::Eog(EogWriter::create(path)?),
+            Form::Text(Format::Jsonl) => Self::Jsonl(JsonlWriter::create(path)?),
+            Form::Parquet => Self::Parquet(Box::new(DocumentTableWriter::create(path)?)),
+            Form::Text(format @ (Format::Pubtator | Format::Chemdisgene)) => {
+                return Err(crate::Error::recipe(format!("--to {format:?} is only read, not written").to_lowercase())
+                    .with_hint("docred, cdr, gda, biored, jsonl and parquet are written"));
+            }
+        })
+    }
+
+    fn write(&mut self, document: Document) -> Result<()> {
+        match self {
+            Self::Docred(writer) => writer.write(&document),
+            Self::Eog(writer) => writer.write(&document),
+            Self::Jsonl(writer) => writer.write(&document),
+            Self::Parquet(writer) => writer.write(document),
+        }
+    }
+
+    fn finish(self) -> Result<ConvertReport> {
+        let whole = |documents| ConvertReport { documents, losses: String::new() };
+        Ok(match self {
+            Self::Docred(writer) => whole(writer.finish()?),
+            Self::Jsonl(writer) => whole(writer.finish()?),
+            Self::Parquet(writer) => whole(writer.finish()?),
+            Self::Eog(writer) => {
+                let (documents, losses) = writer.finish()?;
+                ConvertReport { documents, losses: if losses == Default::default() { String::new() } else { losses.to_string() } }
+            }
+        })
+    }
+}
+
+/// Converts a file; the output appears whole or not at all. DocRED's JSON (with this program's fields), JSONL and Parquet hold everything
+/// that any format says of a document in words.
+///
+/// # Errors
+/// Those of the reader and of the writer; a recipe error for a format that is only read.
+pub fn convert(from: Form, input: &Path, to: Form, output: &Path, read: &ReadOptions) -> Result<ConvertReport> {
+    let mut sink = Sink::create(to, output)?;
+    let mut each = |document: Document| sink.write(document);
+    match from {
+        Form::Text(format) => drop(Input { path: input.to_owned(), format }.read(read, &mut each)?),
+        Form::Parquet => drop(read_document_table(input, &mut each)?),
+    }
+    sink.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::corpus::{Candidate, Entity, Fact, Mention};
+
+    fn document() -> Document {
+        let entity = |id: &str, sentence: usize, start: usize| Entity {
+            mentions: vec![Mention { name: id.into(), sentence, start, end: start + 1, entity_type: "T".into() }],
+            knowledge_base_id: Some(id.into()),
+        };
+        Document {
+            title: "a".into(),
+            sentences: vec![vec!["X".into(), "binds".into(), "Y".into()], vec!["Z".into()]],
+            entities: vec![entity("X", 0, 0), entity("Y", 0, 2), entity("Z", 1, 0)],
+            facts: Some(vec![Fact { head: 0, tail: 1, relation: "R".into(), evidence: vec![] }]),
+            candidates: Some(vec![Candidate { head: 0, tail: 1, excluded: false }, Candidate { head: 0, tail: 2, excluded: true }]),
+            ..Document::default()
+        }
+    }
+
+    fn read(form: Form, path: &Path) -> Vec<Document> {
+        let mut documents = Vec::new();
+        let mut each = |document: Document| {
+            documents.push(Document { provenance: crate::corpus::Provenance::default(), ..document });
+            Ok(())
+        };
+        match form {
+            Form::Parquet => drop(read_document_table(path, &mut each).unwrap()),
+            Form::Text(format) => drop(format.read(path, &ReadOptions::default(), &mut each).unwrap()),
+        }
+        documents
+    }
+
+    #[test]
+    fn every_format_has_a_name() {
+        let names: Vec<_> =
+            Form::value_variants().iter().filter_map(|form| Some(form.to_possible_value()?.get_name().to_owned())).collect();
+        assert_eq!(names, ["docred", "cdr", "gda", "biored", "pubtator", "chemdisgene", "jsonl", "parquet"]);
+        assert_eq!(Form::from_str("biored", false), Ok(Form::Text(Format::Biored)));
+    }
+
+    /// Around all formats and back: nothing is lost of what all of them can say.
+    #[test]
+    fn a_document_survives_every_format() {
+        let folder = tempfile::tempdir().unwrap();
+        let forms =
+            [Form::Text(Format::Docred), Form::Text(Format::Cdr), Form::Parquet, Form::Text(Format::Jsonl), Form::Text(Format::Docred)];
+        let paths: Vec<_> = (0..forms.len()).map(|number| folder.path().join(format!("{number}"))).collect();
+        let mut writer = DocredWriter::create(&paths[0]).unwrap();
+        writer.write(&document()).unwrap();
+        writer.finish().unwrap();
+        for (step, pair) in forms.windows(2).enumerate() {
+            let report = convert(pair[0], &paths[step], pair[1], &paths[step + 1], &ReadOptions::default()).unwrap();
+            assert_eq!(report, ConvertReport { documents: 1, losses: String::new() });
+            assert_eq!(read(pair[1], &paths[step + 1]), [document()]);
+        }
+        assert_eq!(fs_err::read(&paths[0]).unwrap(), fs_err::read(&paths[4]).unwrap());
+    }
+
+    /// SPEC §1.1: mentions of one entity can differ in type. Its first mention decides for systems, but files keep them all, where they can.
+    #[test]
+    fn the_type_of_each_mention_survives() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut mixed = document();
+        mixed.entities[0].mentions.push(Mention { name: "X".into(), sentence: 1, start: 0, end: 1, entity_type: "OTHER".into() });
+        let docred = Form::Text(Format::Docred);
+        let paths = ["a.json", "a.parquet", "a.jsonl", "b.json", "b.data"].map(|name| folder.path().join(name));
+        let mut writer = DocredWriter::create(&paths[0]).unwrap();
+        writer.write(&mixed).unwrap();
+        writer.finish().unwrap();
+        let forms = [docred, Form::Parquet, Form::Text(Format::Jsonl), docred];
+        for (pair, path) in forms.windows(2).zip(paths.windows(2)) {
+            let report = convert(pair[0], &path[0], pair[1], &path[1], &ReadOptions::default()).unwrap();
+            assert_eq!((report.losses.as_str(), read(pair[1], &path[1])), ("", vec![mixed.clone()]));
+        }
+        assert_eq!(fs_err::read(&paths[0]).unwrap(), fs_err::read(&paths[3]).unwrap());
+        // EoG's table has one type an entity, and says that it took the first.
+        let report = convert(docred, &paths[0], Form::Text(Format::Cdr), &paths[4], &ReadOptions::default()).unwrap();
+        assert!(report.losses.contains("type"), "{report}");
+        let types: Vec<String> =
+            read(Form::Text(Format::Cdr), &paths[4])[0].entities[0].mentions.iter().map(|mention| mention.entity_type.clone()).collect();
+        assert_eq!(types, ["T", "T"]);
+    }
+
+    #[test]
+    fn a_failed_conversion_leaves_nothing_and_some_formats_are_only_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let (input, output) = (folder.path().join("in.json"), folder.path().join("out"));
+        fs_err::write(&input, "[{}]").unwrap();
+        for to in [Form::Parquet, Form::Text(Format::Jsonl), Form::Text(Format::Gda)] {
+            let error = convert(Form::Text(Format::Docred), &input, to, &output, &ReadOptions::default()).unwrap_err();
+            assert_eq!(error.exit_code(), 65);
+        }
+        let error =
+            convert(Form::Text(Format::Docred), &input, Form::Text(Format::Pubtator), &output, &ReadOptions::default()).unwrap_err();
+        assert_eq!(error.exit_code(), 64);
+        assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,337 @@
+//! From a recipe's sources to shards: generate, label, split, prepare. Each step is skipped where its result is complete.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::input::Input;
+use crate::base::say;
+use crate::corpus::formats::{DocredWriter, ReadOptions, TitleKey, load_relations, title_key};
+use crate::corpus::survey::WINDOW;
+use crate::corpus::synth::{WorldOptions, write_world};
+use crate::corpus::{Document, FactBase, FileSurvey, Format, LabelOptions, MeshTree, RelationSet, label_file, title_position};
+use crate::encoders::EncoderSpec;
+use crate::recipe::{DataPlan, Recipe, SplitPlan};
+use crate::shards::{PrepareOptions, PrepareReport, WriteOptions, prepare};
+use crate::text::Tokenizer;
+use crate::{Error, Result};
+
+/// The part a corpus plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Distantly supervised.
+    Distant,
+    /// Human-annotated training documents.
+    Human,
+    /// Development.
+    Dev,
+    /// Test.
+    Test,
+}
+
+impl Role {
+    /// All roles.
+    pub const ALL: [Self; 4] = [Self::Distant, Self::Human, Self::Dev, Self::Test];
+
+    /// Name of its folders.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Distant => "distant",
+            Self::Human => "human",
+            Self::Dev => "dev",
+            Self::Test => "test",
+        }
+    }
+}
+
+/// Where a run's data lie.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct RunData {
+    /// Folder that holds a folder of shards for each role.
+    pub shards: PathBuf,
+    /// Roles that have documents.
+    pub roles: Vec<String>,
+    /// Source of the facts that Ign F1 ignores.
+    pub train_facts: Vec<PathBuf>,
+    /// Truth of the distant labels, in a generated world.
+    pub truth: Option<PathBuf>,
+}
+
+impl RunData {
+    /// Shards of a role, if it has documents.
+    pub fn shards_of(&self, role: Role) -> Option<PathBuf> {
+        self.roles.iter().any(|name| name == role.name()).then(|| self.shards.join(role.name()))
+    }
+
+    /// Shards of a role that the recipe cannot do without.
+    ///
+    /// # Errors
+    /// The role has no documents.
+    pub fn need(&self, role: Role) -> Result<PathBuf> {
+        self.shards_of(role).ok_or_else(|| Error::recipe(format!("the recipe names no {} documents", role.name())))
+    }
+}
+
+/// Source files by role.
+#[derive(Default)]
+struct Sources {
+    files: [Vec<Input>; 4],
+    relations: Option<PathBuf>,
+    tokenizer: Option<PathBuf>,
+    truth: Option<PathBuf>,
+}
+
+/// Prepares everything a recipe names under `folder` (rank 0 only).
+///
+/// # Errors
+/// Bad documents, missing files, the disk.
+pub fn prepare_data(recipe: &Recipe, folder: &Path) -> Result<RunData> {
+    let plan = &recipe.data;
+    let read = ReadOptions { mesh: plan.mesh_tree.as_deref().map(MeshTree::load).transpose()?.map(Arc::new), ..ReadOptions::default() };
+    let mut sources = sources(plan, &read, folder)?;
+    if recipe.switches.pretrain_on_human {
+        // First, so that of a title in both the annotated document stays.
+        let human = sources.files[Role::Human as usize].clone();
+        sources.files[Role::Distant as usize].splice(..0, human);
+    }
+    let relations = relations(plan, &sources, &read)?;
+    let shards = folder.join("shards");
+    let tokenizer_path = tokenizer_path(recipe, &sources)?;
+    let held_out = held_out_titles(plan, &sources, &read)?;
+    let mut data = RunData { shards: shards.clone(), truth: sources.truth.clone(), ..RunData::default() };
+    for role in Role::ALL {
+        let files = &sources.files[role as usize];
+        if files.is_empty() {
+            continue;
+        }
+        data.roles.push(role.name().to_owned());
+        let output = shards.join(role.name());
+        if output.join("manifest.json").exists() {
+            continue;
+        }
+        let none = HashSet::new();
+        let job = PrepareJob {
+            inputs: files,
+            read: &read,
+            output: &output,
+            tokenizer: &tokenizer_path,
+            lowercase: plan.lowercase,
+            relations: &relations,
+            exclude: if matches!(role, Role::Human | Role::Distant) { &held_out } else { &none },
+            shard_rows: None,
+        };
+        let report = job.run()?;
+        say(format!("prepare {}: {report}", role.name()));
+    }
+    data.train_facts = match &plan.train_facts {
+        Some(path) => vec![path.clone()],
+        // The scorer reads DocRED's form alone.
+        None => {
+            let human = sources.files[Role::Human as usize].iter().filter(|input| input.format == Format::Docred);
+            human.map(|input| input.path.clone()).collect()
+        }
+    };
+    Ok(data)
+}
+
+/// Titles that must not be trained on: those of dev and test, and those the recipe names. A document that a training file shares with dev
+/// is so left to dev.
+fn held_out_titles(plan: &DataPlan, sources: &Sources, read: &ReadOptions) -> Result<HashSet<String>> {
+    let mut titles: HashSet<String> = plan.exclude_titles.iter().cloned().collect();
+    for file in sources.files[Role::Dev as usize].iter().chain(&sources.files[Role::Test as usize]) {
+        file.read(read, &mut |document| {
+            titles.insert(document.title);
+            Ok(())
+        })?;
+    }
+    Ok(titles)
+}
+
+/// Files that become shards.
+pub struct PrepareJob<'a> {
+    /// Files, in order.
+    pub inputs: &'a [Input],
+    /// How they are read; the relations are those below.
+    pub read: &'a ReadOptions,
+    /// Folder of shards.
+    pub output: &'a Path,
+    /// Tokenizer folder, vocabulary or word vectors.
+    pub tokenizer: &'a Path,
+    /// Lower-case words where the tokenizer does not say.
+    pub lowercase: bool,
+    /// Relations in class order.
+    pub relations: &'a RelationSet,
+    /// Titles to leave out.
+    pub exclude: &'a HashSet<String>,
+    /// Documents a shard.
+    pub shard_rows: Option<usize>,
+}
+
+impl PrepareJob<'_> {
+    /// Writes the shards.
+    ///
+    /// # Errors
+    /// Bad documents, a tokenizer that cannot be read, the disk.
+    pub fn run(&self) -> Result<PrepareReport> {
+        let tokenizer = Tokenizer::load(self.tokenizer, self.lowercase.then_some(true))?;
+        let write = WriteOptions::default();
+        let rows_per_shard = self.shard_rows.unwrap_or(write.rows_per_shard);
+        let options = PrepareOptions {
+            output: self.output.to_owned(),
+            tokenizer,
+            relations: self.relations.clone(),
+            write: WriteOptions { rows_per_shard, ..write },
+        };
+        let read = ReadOptions { relations: Some(self.relations.clone()), ..self.read.clone() };
+        let mut seen: HashSet<TitleKey> = self.exclude.iter().map(|title| title_key(title)).collect();
+        let mut left_out = 0;
+        let mut source = |each: &mut dyn FnMut(Document) -> Result<()>| {
+            for input in self.inputs {
+                let mut survey = FileSurvey { file: input.path.clone(), ..FileSurvey::default() };
+                let summary = input.read(&read, &mut |document| {
+                    survey.add(&document, document.num_words());
+                    if seen.insert(title_key(&document.title)) {
+                        return each(document);
+                    }
+                    left_out += 1;
+                    Ok(())
+                })?;
+                if summary.unplaced_facts > 0 {
+                    let (file, count) = (input.path.display(), summary.unplaced_facts);
+                    say(format!("warning: {file}: {count} relations between what is not mentioned were left out"));
+                }
+                survey.warnings().into_iter().for_each(|warning| say(format!("warning: {warning}")));
+            }
+            Ok(())
+        };
+        let report = prepare(&options, &mut source, &mut |_| {})?;
+        if report.manifest.max_pieces + 2 > WINDOW {
+            let pieces = report.manifest.max_pieces;
+            say(format!(
+                "warning: the longest document has {pieces} pieces without markers, BERT's window is {WINDOW}: dsdocre needs encoder.truncate"
+            ));
+        }
+        if left_out > 0 {
+            say(format!("{}: {left_out} documents left out, whose title is in an earlier file or held out", self.output.display()));
+        }
+        Ok(report)
+    }
+}
+
+/// The relations that occur in the labels of files, sorted by identifier.
+///
+/// # Errors
+/// Bad documents.
+pub fn relations_in(files: &[Input], read: &ReadOptions) -> Result<RelationSet> {
+    let mut ids = std::collections::BTreeSet::new();
+    for file in files {
+        file.read(read, &mut |document| {
+            ids.extend(document.facts().iter().map(|fact| fact.relation.clone()));
+            Ok(())
+        })?;
+    }
+    let mut set = RelationSet::default();
+    for id in ids {
+        set.insert(&id, &id);
+    }
+    Ok(set)
+}
+
+fn sources(plan: &DataPlan, read: &ReadOptions, folder: &Path) -> Result<Sources> {
+    let mut sources = Sources { relations: plan.relations.clone(), tokenizer: plan.tokenizer.clone(), ..Sources::default() };
+    for (role, files) in [(Role::Distant, &plan.distant), (Role::Human, &plan.human), (Role::Dev, &plan.dev), (Role::Test, &plan.test)] {
+        sources.files[role as usize].extend(Input::all(files, plan.format));
+    }
+    if let Some(synth) = &plan.synth {
+        let world = folder.join("world");
+        if !world.join("rel_info.json").exists() {
+            let options = WorldOptions {
+                distant: synth.distant,
+                human: synth.human,
+                dev: synth.dev,
+                test: synth.test,
+                noise: synth.noise,
+                seed: synth.seed,
+            };
+            say(format!("synth: {}", write_world(&options, &world)?));
+        }
+        let names = ["train_distant.json", "train_annotated.json", "dev.json", "test.json"];
+        for (role, name) in Role::ALL.into_iter().zip(names) {
+            sources.files[role as usize].push(Input::docred(world.join(name)));
+        }
+        sources.relations.get_or_insert(world.join("rel_info.json"));
+        sources.tokenizer.get_or_insert(world.join("tokenizer"));
+        sources.truth = Some(world.join("truth.json"));
+    }
+    if let Some(label) = &plan.label {
+        let facts = FactBase::load(&label.facts)?;
+        for (index, input) in Input::all(&label.documents, plan.format).iter().enumerate() {
+            let output = folder.join(format!("labelled-{index}.json"));
+            if !output.exists() {
+                fs_err::create_dir_all(folder)?;
+                let options = LabelOptions { format: input.format, read: read.clone(), ..LabelOptions::default() };
+                say(format!("label {}: {}", input.path.display(), label_file(&facts, &input.path, &output, &options)?));
+            }
+            sources.files[Role::Distant as usize].push(Input::docred(output));
+        }
+    }
+    if let Some(split) = &plan.split {
+        for (role, file) in [Role::Human, Role::Dev, Role::Test].into_iter().zip(split_files(split, plan.format, read, folder)?) {
+            sources.files[role as usize].extend(file.map(Input::docred));
+        }
+    }
+    Ok(sources)
+}
+
+/// Divides annotated files by a hash of the title; a part that stays empty has no file.
+fn split_files(split: &SplitPlan, format: Format, read: &ReadOptions, folder: &Path) -> Result<[Option<PathBuf>; 3]> {
+    fs_err::create_dir_all(folder)?;
+    let paths = ["human", "dev", "test"].map(|name| folder.join(format!("split-{name}.json")));
+    let counts_path = folder.join("split.json");
+    if !counts_path.exists() {
+        let mut parts: [Vec<Document>; 3] = Default::default();
+        for file in Input::all(&split.files, format) {
+            file.read(read, &mut |document| {
+                let at = title_position(&document.title, &split.salt);
+                let part = if at < split.test_share { 2 } else { usize::from(at < split.test_share + split.dev_share) };
+                parts[part].push(document);
+                Ok(())
+            })?;
+        }
+        for (path, documents) in paths.iter().zip(&parts) {
+            let mut writer = DocredWriter::create(path)?;
+            documents.iter().try_for_each(|document| writer.write(document))?;
+            writer.finish()?;
+        }
+        let counts = parts.map(|documents| documents.len());
+        say(format!("split: {} human, {} dev, {} test documents", counts[0], counts[1], counts[2]));
+        crate::base::write_whole(&counts_path, &serde_json::to_vec(&counts).map_err(|error| Error::Bug(error.to_string()))?)?;
+    }
+    let counts: [usize; 3] = serde_json::from_slice(&fs_err::read(&counts_path)?).map_err(|error| Error::Bug(error.to_string()))?;
+    let mut counts = counts.into_iter();
+    Ok(paths.map(|path| (counts.next() > Some(0)).then_some(path)))
+}
+
+/// The relations named by the recipe, or those of the labels, sorted.
+fn relations(plan: &DataPlan, sources: &Sources, read: &ReadOptions) -> Result<RelationSet> {
+    if let Some(path) = plan.relations.as_ref().or(sources.relations.as_ref()) {
+        return load_relations(path);
+    }
+    relations_in(&sources.files.concat(), read)
+}
+
+fn tokenizer_path(recipe: &Recipe, sources: &Sources) -> Result<PathBuf> {
+    let named = recipe.data.tokenizer.clone();
+    // Word vectors bring their own vocabulary, one piece a word.
+    let vectors = ["bilstm", "words"].contains(&recipe.encoder.name.as_str()).then(|| recipe.encoder.word_vectors.clone()).flatten();
+    let encoder = match EncoderSpec::parse(&recipe.encoder.name)? {
+        EncoderSpec::Folder(folder) => Some(folder),
+        _ => None,
+    };
+    named.or(vectors).or(encoder).or(sources.tokenizer.clone()).ok_or_else(|| {
+        Error::recipe(format!("encoder `{}` brings no tokenizer", recipe.encoder.name))
+            .with_hint("name a tokenizer folder or vocab.txt as data.tokenizer")
+    })
+}

@@ -1,0 +1,245 @@
+//! Scoring predictions against gold documents.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::corpus::formats::{LabelledPair, read_all_eog, read_gold};
+use crate::corpus::{Candidate, Document, Entity, Fact, Mention, MeshTree, Provenance, filter_hypernyms};
+use crate::eval::{
+    self, CompareOptions, Comparison, EvaluateOptions, FactSet, FactSets, Gold, OverSeeds, Prediction, Ranking, Scorer, Scores, compare,
+    decide_scores, on_listed_pairs, over_seeds, rank_scores, read_predictions, score_listed,
+};
+use crate::shards::DocumentStore;
+use crate::text::{EncodedCandidate, EncodedDocument};
+use crate::{DataError, Error, Result};
+
+/// What form the gold file has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GoldFormat {
+    /// DocRED's JSON: every ordered pair of entities is asked about.
+    Docred,
+    /// EoG's lines, as of CDR and GDA: the listed pairs are.
+    Eog,
+}
+
+/// What to score, and with what.
+pub struct EvaluateTask<'a> {
+    /// Labelled documents.
+    pub gold: &'a Path,
+    /// Their form.
+    pub format: GoldFormat,
+    /// Submission files; several are those of several seeds.
+    pub predictions: &'a [PathBuf],
+    /// Scores of every (pair, relation), in Parquet.
+    pub scores: Option<&'a Path>,
+    /// A threshold for them that was chosen elsewhere.
+    pub theta: Option<f32>,
+    /// Facts that Ign F1 ignores.
+    pub train_facts: Option<&'a Path>,
+    /// Distant facts, for the second Ign F1.
+    pub distant_facts: Option<&'a Path>,
+    /// Tree numbers for the hypernym filter.
+    pub mesh_tree: Option<&'a Path>,
+    /// The script to follow.
+    pub scorer: Scorer,
+    /// A second submission file to compare with.
+    pub compare: Option<&'a Path>,
+    /// How to compare.
+    pub comparison: CompareOptions,
+}
+
+impl<'a> EvaluateTask<'a> {
+    /// Submission files for documents in DocRED's form, by the official script, and nothing else.
+    pub fn new(gold: &'a Path, predictions: &'a [PathBuf]) -> Self {
+        Self {
+            gold,
+            format: GoldFormat::Docred,
+            predictions,
+            scores: None,
+            theta: None,
+            train_facts: None,
+            distant_facts: None,
+            mesh_tree: None,
+            scorer: Scorer::Official,
+            compare: None,
+            comparison: CompareOptions::default(),
+        }
+    }
+}
+
+/// What `evaluate` gives.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Evaluation {
+    /// The scores; of the first file where there are several.
+    #[serde(flatten)]
+    pub scores: Scores,
+    /// Beside another file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub comparison: Option<Comparison>,
+    /// Over several files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seeds: Option<OverSeeds>,
+}
+
+impl fmt::Display for Evaluation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.seeds {
+            Some(seeds) => write!(f, "{seeds}")?,
+            None => write!(f, "{}", self.scores)?,
+        }
+        self.comparison.iter().try_for_each(|comparison| write!(f, "{comparison}"))
+    }
+}
+
+/// Labelled documents, with their lists of pairs where the corpus has them.
+struct GoldFile {
+    documents: Vec<Document>,
+    lists: Option<Vec<Vec<LabelledPair>>>,
+}
+
+impl GoldFile {
+    fn read(task: &EvaluateTask) -> Result<Self> {
+        let (documents, lists) = match task.format {
+            GoldFormat::Docred => (read_gold(task.gold)?, None),
+            GoldFormat::Eog => {
+                let (mut read, _) = read_all_eog(task.gold)?;
+                if let Some(tree) = task.mesh_tree {
+                    filter_hypernyms(&mut read, &MeshTree::load(tree)?);
+                }
+                let (documents, lists) = read.into_iter().map(|read| (read.document, read.pairs)).unzip();
+                (documents, Some(lists))
+            }
+        };
+        if documents.iter().all(|document| document.facts.is_none()) {
+            return Err(DataError::new(task.gold, "no document has labels").hint("gold must be a labelled file").into());
+        }
+        Ok(Self { documents, lists })
+    }
+
+    fn gold(&self) -> Result<Gold<'_>> {
+        let gold = Gold::new(&self.documents)?;
+        Ok(match &self.lists {
+            Some(lists) => gold.without_filtered(lists),
+            None => gold,
+        })
+    }
+}
+
+/// Scores prediction files.
+///
+/// # Errors
+/// Files that cannot be read; gold without labels; neither predictions nor scores, or more than one file where one is compared.
+pub fn evaluate(task: &EvaluateTask) -> Result<Evaluation> {
+    check(task)?;
+    let (file, (submitted, known)) =
+        rayon::join(|| GoldFile::read(task), || rayon::join(|| read_all_predictions(task), || read_known(task)));
+    let (file, submitted, (annotated, distant)) = (file?, submitted?, known?);
+    let gold = file.gold()?;
+    let facts = FactSets { annotated: annotated.as_ref(), distant: distant.as_ref() };
+    let ranking = task.scores.map(|path| rank_scores(path, &gold, annotated.as_ref(), task.theta)).transpose()?;
+    let sets = match (task.scores, &ranking) {
+        (Some(path), Some(ranking)) if submitted.is_empty() => vec![decide_scores(path, &gold, ranking)?],
+        _ => submitted,
+    };
+    let options = EvaluateOptions { facts, scorer: task.scorer, ..EvaluateOptions::default() };
+    let name = task.gold.file_stem().unwrap_or_default().to_string_lossy();
+    let mut all = sets.iter().map(|set| score(&name, &gold, &file, set, &options)).collect::<Vec<_>>();
+    let seeds = (all.len() > 1).then(|| {
+        let names = task.predictions.iter().map(|path| path.display().to_string()).collect();
+        over_seeds(names, &all.iter().map(Scores::sections).collect::<Vec<_>>())
+    });
+    let mut scores = all.swap_remove(0);
+    if let Some(ranking) = ranking {
+        add_ranking(&mut scores, ranking);
+    }
+    let comparison = task.compare.map(|path| {
+        let other = on_listed_pairs(&gold, &read_predictions(path)?);
+        compare(&gold, &on_listed_pairs(&gold, &sets[0]), &other, &task.comparison)
+    });
+    Ok(Evaluation { scores, comparison: comparison.transpose()?, seeds })
+}
+
+fn check(task: &EvaluateTask) -> Result<()> {
+    if task.predictions.is_empty() && task.scores.is_none() {
+        return Err(Error::recipe("there is nothing to score").with_hint("give --predictions FILE, or --scores FILE.parquet"));
+    }
+    if task.predictions.len() > 1 && (task.compare.is_some() || task.scores.is_some()) {
+        return Err(Error::recipe("--compare and --scores take a single file of predictions").with_hint("compare the files two by two"));
+    }
+    if task.mesh_tree.is_some() && task.format != GoldFormat::Eog {
+        return Err(Error::recipe("--mesh-tree filters the pairs of CDR").with_hint("give --dataset cdr"));
+    }
+    Ok(())
+}
+
+fn read_all_predictions(task: &EvaluateTask) -> Result<Vec<Vec<Prediction>>> {
+    task.predictions.iter().map(|path| read_predictions(path)).collect()
+}
+
+/// The facts known from training data: the annotated ones and the distant ones.
+fn read_known(task: &EvaluateTask) -> Result<(Option<FactSet>, Option<FactSet>)> {
+    let load = |path: Option<&Path>| path.map(FactSet::load).transpose();
+    Ok((load(task.train_facts)?, load(task.distant_facts)?))
+}
+
+fn score(name: &str, gold: &Gold<'_>, file: &GoldFile, predictions: &[Prediction], options: &EvaluateOptions) -> Scores {
+    let Some(lists) = &file.lists else { return eval::evaluate(name, gold, predictions, options) };
+    let kept = on_listed_pairs(gold, predictions);
+    let mut scores = eval::evaluate(name, gold, &kept, options);
+    scores.pairs = Some(score_listed(gold, lists, predictions, &kept, options.scorer));
+    scores
+}
+
+fn add_ranking(scores: &mut Scores, mut ranking: Ranking) {
+    if ranking.unknown_title > 0 {
+        let text = format!("{} of {} scores are of documents that are not in the gold file", ranking.unknown_title, ranking.entries);
+        scores.warnings.push(text);
+    }
+    scores.threshold = ranking.best;
+    scores.curve = std::mem::take(&mut ranking.curve);
+    scores.ranking = Some(ranking);
+}
+
+/// The documents of a store as gold: names, spans and facts; sentences hold words only if the store was opened with them.
+pub fn gold_of(store: &DocumentStore) -> Vec<Document> {
+    (0..store.len()).map(|row| document_of(store, row)).collect()
+}
+
+/// The document of a row; without its words unless the store was opened with them.
+pub fn document_of(store: &DocumentStore, row: usize) -> Document {
+    let encoded: &EncodedDocument = &store.get(row);
+    let relations = store.relations();
+    let starts = &encoded.sentence_starts;
+    let word = |at: u32| encoded.words.get(at as usize).cloned().unwrap_or_default();
+    let mention = |mention: &crate::text::EncodedMention, entity_type: &str| {
+        let base = starts.get(mention.sentence as usize).copied().unwrap_or_default();
+        Mention {
+            name: mention.name.clone(),
+            sentence: mention.sentence as usize,
+            start: (mention.start - base) as usize,
+            end: (mention.end - base) as usize,
+            entity_type: entity_type.to_owned(),
+        }
+    };
+    let entities = encoded.entities.iter().map(|entity| Entity {
+        mentions: entity.mentions.iter().map(|inner| mention(inner, &entity.entity_type)).collect(),
+        knowledge_base_id: None,
+    });
+    let facts = encoded.facts.iter().map(|fact| Fact {
+        head: fact.head as usize,
+        tail: fact.tail as usize,
+        relation: relations.get(fact.relation as usize).map_or_else(String::new, |relation| relation.id.clone()),
+        evidence: fact.evidence.iter().map(|&sentence| sentence as usize).collect(),
+    });
+    let candidate = |pair: &EncodedCandidate| Candidate { head: pair.head as usize, tail: pair.tail as usize, excluded: pair.excluded };
+    Document {
+        title: encoded.title.clone(),
+        sentences: starts.windows(2).map(|pair| (pair[0]..pair[1]).map(word).collect()).collect(),
+        entities: entities.collect(),
+        facts: encoded.labelled.then(|| facts.collect()),
+        candidates: encoded.candidates.as_ref().map(|pairs| pairs.iter().map(candidate).collect()),
+        provenance: Provenance::default(),
+    }
+}

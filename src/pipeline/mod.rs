@@ -1,0 +1,43 @@
+//! The stages of the pipeline, each a function from files to files, and `run`, which chains them from a
+//! recipe.
+//!
+//! Not for: parsing the command line (`cli`), computing losses (`systems`), or looking into a run that is
+//! there (`questions`).
+
+pub mod check;
+pub mod convert;
+pub mod data;
+pub mod dev;
+pub mod evaluate;
+pub mod evidence;
+pub mod export;
+pub mod finetune;
+pub mod input;
+pub mod ledger;
+pub mod model;
+pub mod predict;
+pub mod pretrain;
+pub mod rank;
+pub mod run;
+pub mod score;
+pub mod session;
+pub mod summary;
+pub mod training;
+
+pub use check::survey_files;
+pub use convert::{ConvertReport, Form, convert};
+pub use data::{PrepareJob, Role, RunData, prepare_data, relations_in};
+pub use evaluate::{EvaluateTask, Evaluation, GoldFormat, evaluate, gold_of};
+pub use evidence::{
+    EvidenceThreshold, ScoredSentence, add_evidence, best_threshold, evidence, f1_at, fill as fill_evidence, rank_sentences, sentences_of,
+};
+pub use export::export;
+pub use finetune::{FinetuneOutcome, FinetuneTask, finetune};
+pub use input::Input;
+pub use model::{Description, EncoderStart, LoadedModel};
+pub use predict::{PREDICT_TOKENS, PredictOptions, PredictReport, Predictor, predict_file};
+pub use pretrain::{PretrainTask, pretrain};
+pub use rank::{RankTask, rank};
+pub use run::run;
+pub use score::{Keep, ScoreReport, ScoreTask, score};
+pub use session::Session;

@@ -1,0 +1,499 @@
+//! Building a model from a plan or a checkpoint, and saving it.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tch::{Device, Tensor};
+
+use crate::corpus::RelationSet;
+use crate::encoders;
+use crate::encoders::{BertConfig, BiLstmConfig, Encoder, EncoderSpec, WordVectors, embed_projected, start_local};
+use crate::recipe::EncoderPlan;
+use crate::shards::DocumentStore;
+use crate::systems::dsdocre::{DsdocreModel, ModelConfig, Part, Switches};
+use crate::systems::evidence::{EvidencePredictor, EvidenceSettings};
+use crate::systems::{DocumentViews, Extractor, Foundation, Settings};
+use crate::text::Tokenizer;
+use crate::torch::HEADS;
+use crate::torch::{Parameters, hf};
+use crate::train::Objective;
+use crate::train::{Checkpoint, CheckpointContent, TrainerState};
+use crate::{DataError, Error, Result};
+
+/// Standard deviation of word embeddings that start from projected word vectors: BERT's `initializer_range`.
+const EMBEDDING_STD: f64 = 0.02;
+
+/// What a checkpoint says of its model (`docre.json`).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Description {
+    /// Which model it is; every system but DSDocRE has one part.
+    pub part: Part,
+    /// The system with its settings.
+    pub settings: Settings,
+    /// Encoder plan; the weights themselves lie in the folder.
+    pub encoder: EncoderPlan,
+    /// Relations in class order.
+    pub relations: RelationSet,
+    /// Entity types in the order of their embedding rows.
+    pub entity_types: Vec<String>,
+    /// Identity of the tokenizer.
+    pub tokenizer: String,
+    /// Whether pairs are chosen by a ranker, and where it lies, relative to the checkpoint.
+    pub ranker: Option<PathBuf>,
+}
+
+/// Where the encoder's weights start.
+#[derive(Clone, Debug)]
+pub enum EncoderStart {
+    /// From the plan: random, word vectors, or a Hugging Face folder.
+    Plan,
+    /// From a checkpoint of an earlier stage.
+    Checkpoint(PathBuf),
+}
+
+/// What a model in a checkpoint must tell of itself.
+pub trait Model {
+    /// All parameters.
+    fn parameters(&self) -> &Parameters;
+    /// The encoder's `config.json`.
+    fn encoder_config(&self) -> serde_json::Value;
+}
+
+impl Model for DsdocreModel {
+    fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+    fn encoder_config(&self) -> serde_json::Value {
+        self.encoder.config()
+    }
+}
+
+impl Model for Box<dyn Extractor> {
+    fn parameters(&self) -> &Parameters {
+        self.as_ref().parameters()
+    }
+    fn encoder_config(&self) -> serde_json::Value {
+        self.as_ref().encoder_config()
+    }
+}
+
+impl Model for EvidencePredictor {
+    fn parameters(&self) -> &Parameters {
+        Objective::parameters(self)
+    }
+    fn encoder_config(&self) -> serde_json::Value {
+        self.encoder_config()
+    }
+}
+
+/// A model with what is needed to use and save it.
+pub struct Loaded<M> {
+    /// Encoder and heads.
+    pub model: M,
+    /// What it is.
+    pub description: Description,
+    /// The tokenizer.
+    pub tokenizer: Tokenizer,
+}
+
+/// DSDocRE's ranker or pre-trainer.
+pub type LoadedModel = Loaded<DsdocreModel>;
+
+/// A fine-tuned extractor of any system.
+pub type LoadedExtractor = Loaded<Box<dyn Extractor>>;
+
+/// A trained evidence predictor.
+pub type LoadedEvidence = Loaded<EvidencePredictor>;
+
+/// What a new model starts from.
+#[derive(Clone, Copy)]
+pub struct NewModel<'a> {
+    /// The encoder.
+    pub plan: &'a EncoderPlan,
+    /// Its weights.
+    pub start: &'a EncoderStart,
+    /// Seed of the starting weights and of the stage's draws.
+    pub seed: u64,
+    /// Where it lives.
+    pub device: Device,
+}
+
+impl NewModel<'_> {
+    /// DSDocRE's ranker or pre-trainer for the documents of a store.
+    ///
+    /// # Errors
+    /// An encoder that cannot be read, or that does not fit the store's tokenizer.
+    pub fn dsdocre(&self, store: &DocumentStore, part: Part, switches: &Switches) -> Result<LoadedModel> {
+        let (foundation, tokenizer) = self.foundation(store)?;
+        let description = self.description(store, part, Settings::Dsdocre(Box::new(switches.clone())), &foundation, &tokenizer);
+        let config = ModelConfig::of(part, switches, foundation.relations);
+        let model = DsdocreModel::new(foundation.encoder, foundation.parameters, config, foundation.dropout)?;
+        Ok(Loaded { model, description, tokenizer })
+    }
+
+    /// An extractor for the documents of a store; `ranked` says whether they carry a ranker's pairs.
+    ///
+    /// # Errors
+    /// As [`Self::dsdocre`]; settings that cannot be built.
+    pub fn extractor(&self, store: &DocumentStore, settings: &Settings, ranked: bool) -> Result<LoadedExtractor> {
+        let (mut foundation, tokenizer) = self.foundation(store)?;
+        if settings.needs_twin() {
+            // Another seed, so that the two networks do not start as one.
+            foundation.twin = Some(Box::new(NewModel { seed: !self.seed, ..*self }.foundation(store)?.0));
+        }
+        let description = self.description(store, Part::Finetuner, settings.clone(), &foundation, &tokenizer);
+        Ok(Loaded { model: settings.build(foundation, ranked)?, description, tokenizer })
+    }
+
+    /// An evidence predictor for the documents of a store.
+    ///
+    /// # Errors
+    /// As [`Self::extractor`].
+    pub fn evidence(&self, store: &DocumentStore, settings: &EvidenceSettings) -> Result<LoadedEvidence> {
+        let (foundation, tokenizer) = self.foundation(store)?;
+        let description = self.description(store, Part::Finetuner, Settings::Evidence(settings.clone()), &foundation, &tokenizer);
+        Ok(Loaded { model: EvidencePredictor::new(foundation, settings)?, description, tokenizer })
+    }
+
+    fn description(
+        &self,
+        store: &DocumentStore,
+        part: Part,
+        settings: Settings,
+        foundation: &Foundation,
+        tokenizer: &Tokenizer,
+    ) -> Description {
+        Description {
+            part,
+            settings,
+            encoder: self.plan.clone(),
+            relations: store.relations().clone(),
+            entity_types: foundation.entity_types.clone(),
+            tokenizer: tokenizer.identity().to_owned(),
+            ranker: None,
+        }
+    }
+
+    fn foundation(&self, store: &DocumentStore) -> Result<(Foundation, Tokenizer)> {
+        let tokenizer = Tokenizer::load(&store.folder().join("tokenizer"), None)?;
+        store.manifest().check_tokenizer(store.folder(), &tokenizer)?;
+        let mut parameters = Parameters::new(self.seed, self.device);
+        let spec = self.spec(&tokenizer)?;
+        if let EncoderSpec::Folder(folder) = &spec {
+            same_pieces(folder, store, &tokenizer)?;
+        }
+        let encoder = encoders::build(&spec, tokenizer.vocab_size() as i64, &mut parameters)?;
+        if self.is_new_preset() && self.plan.start == "local" {
+            start_local(&BertConfig::from_json(&encoder.config())?, &parameters)?;
+        }
+        self.project_word_vectors(&tokenizer, &parameters)?;
+        let foundation = foundation(encoder, parameters, self.plan, store.relations(), entity_types(store), &tokenizer, self.seed);
+        Ok((foundation, tokenizer))
+    }
+
+    fn spec(&self, tokenizer: &Tokenizer) -> Result<EncoderSpec> {
+        let folder = match self.start {
+            EncoderStart::Checkpoint(folder) => folder.clone(),
+            EncoderStart::Plan => match (EncoderSpec::parse(&self.plan.name)?, &self.plan.word_vectors) {
+                (EncoderSpec::BiLstm { config, .. }, Some(path)) => {
+                    let vectors = WordVectors::load(path, &vocabulary(tokenizer))?;
+                    // No file of word vectors knows the markers: their rows are learnt.
+                    let config = BiLstmConfig { trained_rows: special_rows(tokenizer), ..config };
+                    return Ok(EncoderSpec::BiLstm { config, vectors: Some(vectors) });
+                }
+                (EncoderSpec::Words { config, .. }, Some(path)) => {
+                    let vectors = WordVectors::load(path, &vocabulary(tokenizer))?;
+                    return Ok(EncoderSpec::Words { config, vectors: Some(vectors) });
+                }
+                (spec, _) => return Ok(spec),
+            },
+        };
+        Ok(EncoderSpec::Folder(folder))
+    }
+
+    /// Whether the encoder is a preset whose weights start here.
+    fn is_new_preset(&self) -> bool {
+        matches!(self.start, EncoderStart::Plan) && matches!(EncoderSpec::parse(&self.plan.name), Ok(EncoderSpec::Preset { .. }))
+    }
+
+    /// A preset with word vectors starts its word embeddings from them, through a fixed random projection.
+    fn project_word_vectors(&self, tokenizer: &Tokenizer, parameters: &Parameters) -> Result<()> {
+        match &self.plan.word_vectors {
+            Some(path) if self.is_new_preset() => {
+                let vocabulary = vocabulary(tokenizer);
+                let vectors = WordVectors::load(path, &vocabulary)?;
+                embed_projected(parameters, &vectors, &vocabulary, EMBEDDING_STD, self.seed as i64)?;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn foundation(
+    encoder: Box<dyn Encoder>,
+    mut parameters: Parameters,
+    plan: &EncoderPlan,
+    relations: &RelationSet,
+    entity_types: Vec<String>,
+    tokenizer: &Tokenizer,
+    seed: u64,
+) -> Foundation {
+    if plan.frozen {
+        parameters.freeze();
+    }
+    Foundation {
+        max_pieces: plan.max_pieces.into_iter().chain(encoder.max_positions().map(|limit| limit as usize)).min(),
+        encoder,
+        parameters,
+        relations: relations.len(),
+        entity_types,
+        pieces: tokenizer.special().clone(),
+        truncate: plan.truncate,
+        dropout: (plan.dropout >= 0.0).then_some(plan.dropout),
+        seed,
+        twin: None,
+    }
+}
+
+/// Refuses an encoder whose own tokenizer numbers its pieces otherwise than that of the shards; a folder without one is taken as it is.
+fn same_pieces(folder: &Path, store: &DocumentStore, tokenizer: &Tokenizer) -> Result<()> {
+    let own = match Tokenizer::load(folder, None) {
+        Ok(own) => own,
+        Err(Error::Recipe { .. }) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let pieces = own.vocab_size().max(tokenizer.vocab_size()) as u32;
+    if own.kind() == tokenizer.kind() && (0..pieces).all(|id| own.token(id) == tokenizer.token(id)) {
+        return Ok(());
+    }
+    store.manifest().check_tokenizer(store.folder(), &own)
+}
+
+/// DocRED's entity types in the order of its release, then any others of the store by name.
+fn entity_types(store: &DocumentStore) -> Vec<String> {
+    const DOCRED: [&str; 6] = ["ORG", "LOC", "TIME", "PER", "MISC", "NUM"];
+    let others = store.manifest().entity_types.iter().filter(|name| !DOCRED.contains(&name.as_str())).cloned();
+    DOCRED.iter().map(|&name| name.to_owned()).chain(others).collect()
+}
+
+/// Rows of the special pieces but padding.
+fn special_rows(tokenizer: &Tokenizer) -> Vec<i64> {
+    let special = tokenizer.special();
+    let mut rows: Vec<i64> = [special.cls, special.sep].iter().chain(&special.unused).map(|&id| i64::from(id)).collect();
+    rows.sort_unstable();
+    rows.dedup();
+    rows
+}
+
+/// All pieces by row.
+fn vocabulary(tokenizer: &Tokenizer) -> Vec<String> {
+    (0..tokenizer.vocab_size()).map(|id| tokenizer.token(id as u32).unwrap_or_default()).collect()
+}
+
+/// A checkpoint's description, encoder and tokenizer, checked to be of the part that is needed.
+fn open(checkpoint: &Checkpoint, part: Part, device: Device) -> Result<(Description, Foundation, Tokenizer)> {
+    let path = checkpoint.path();
+    let description: Description = checkpoint.description()?;
+    if description.part != part {
+        let problem = format!("holds a {:?}, but a {part:?} is needed", description.part);
+        return Err(DataError::new(path, problem).hint("name a checkpoint of the right stage").into());
+    }
+    let tokenizer = Tokenizer::load(path, None)?;
+    if tokenizer.identity() != description.tokenizer {
+        return Err(DataError::new(path, "its tokenizer is not the one the model was trained with").into());
+    }
+    let Description { encoder: plan, relations, entity_types, .. } = &description;
+    let base = || -> Result<Foundation> {
+        let mut parameters = Parameters::new(0, device);
+        let encoder = encoders::build(&EncoderSpec::Folder(path.to_owned()), tokenizer.vocab_size() as i64, &mut parameters)?;
+        Ok(foundation(encoder, parameters, plan, relations, entity_types.clone(), &tokenizer, 0))
+    };
+    let mut foundation = base()?;
+    if description.settings.needs_twin() {
+        foundation.twin = Some(Box::new(base()?));
+    }
+    Ok((description, foundation, tokenizer))
+}
+
+const RESUME_HINT: &str = "resume with the settings it was started with, or name another --run-dir";
+
+/// Refuses to go on from a checkpoint of another part or system; its description otherwise.
+///
+/// # Errors
+/// [`Error::Data`] naming both.
+pub fn check_system(checkpoint: &Checkpoint, part: Part, settings: &Settings) -> Result<Description> {
+    let other: Description = checkpoint.description()?;
+    if (part, settings.system()) == (other.part, other.settings.system()) {
+        return Ok(other);
+    }
+    let problem = format!("holds a {:?} of `{}`, not a {part:?} of `{}`", other.part, other.settings.system(), settings.system());
+    Err(DataError::new(checkpoint.path(), problem).hint(RESUME_HINT).into())
+}
+
+fn assign_heads(checkpoint: &Checkpoint, parameters: &Parameters) -> Result<()> {
+    checkpoint.heads()?.into_iter().try_for_each(|(name, value)| parameters.assign(&format!("{HEADS}{name}"), &value))
+}
+
+impl LoadedModel {
+    /// Opens a checkpoint of DSDocRE's ranker or pre-trainer.
+    ///
+    /// # Errors
+    /// A checkpoint of another part; files that are missing or changed.
+    pub fn open(path: &Path, part: Part, device: Device) -> Result<Self> {
+        let checkpoint = Checkpoint::open(path)?;
+        let (description, foundation, tokenizer) = open(&checkpoint, part, device)?;
+        let config = ModelConfig::of(part, description.settings.dsdocre()?, foundation.relations);
+        let model = DsdocreModel::new(foundation.encoder, foundation.parameters, config, foundation.dropout)?;
+        assign_heads(&checkpoint, &model.parameters)?;
+        Ok(Self { model, description, tokenizer })
+    }
+
+    /// How documents are viewed in this model's stage.
+    ///
+    /// # Errors
+    /// A description of another system.
+    pub fn views(&self, seed: u64) -> Result<DocumentViews> {
+        let plan = &self.description.encoder;
+        let limits = plan.max_pieces.into_iter().chain(self.model.encoder.max_positions().map(|limit| limit as usize));
+        let options = self.description.settings.dsdocre()?.view_options(limits.min(), plan.truncate, self.description.part);
+        Ok(DocumentViews { pieces: self.tokenizer.special().clone(), options, seed })
+    }
+}
+
+impl LoadedExtractor {
+    /// Opens a fine-tuned checkpoint of any system.
+    ///
+    /// # Errors
+    /// A checkpoint of another stage; files that are missing or changed.
+    pub fn open(path: &Path, device: Device) -> Result<Self> {
+        Self::open_to_cut(path, device, false)
+    }
+
+    /// As [`Self::open`]; with `truncate` documents that are too long are cut, whatever the recipe said.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_to_cut(path: &Path, device: Device, truncate: bool) -> Result<Self> {
+        let checkpoint = Checkpoint::open(path)?;
+        let (mut description, mut foundation, tokenizer) = open(&checkpoint, Part::Finetuner, device)?;
+        description.encoder.truncate |= truncate;
+        foundation.truncate |= truncate;
+        if let Some(twin) = &mut foundation.twin {
+            twin.truncate |= truncate;
+        }
+        if matches!(description.settings, Settings::Evidence(_)) {
+            let problem = "holds the evidence predictor `lstm-sp`, which extracts no relations";
+            return Err(DataError::new(path, problem).hint("name it as --evidence, and a system of `finetune` as --checkpoint").into());
+        }
+        let model = description.settings.build(foundation, description.ranker.is_some())?;
+        assign_heads(&checkpoint, model.parameters())?;
+        Ok(Self { model, description, tokenizer })
+    }
+}
+
+impl LoadedEvidence {
+    /// Opens the checkpoint of an evidence predictor.
+    ///
+    /// # Errors
+    /// A checkpoint of another system; files that are missing or changed.
+    pub fn open(path: &Path, device: Device) -> Result<Self> {
+        let checkpoint = Checkpoint::open(path)?;
+        let (description, foundation, tokenizer) = open(&checkpoint, Part::Finetuner, device)?;
+        let Settings::Evidence(settings) = &description.settings else {
+            let problem = format!("holds system `{}`, which judges no sentences", description.settings.system());
+            return Err(DataError::new(path, problem).hint("name a checkpoint of `finetune --system lstm-sp`").into());
+        };
+        let model = EvidencePredictor::new(foundation, settings)?;
+        assign_heads(&checkpoint, Objective::parameters(&model))?;
+        Ok(Self { model, description, tokenizer })
+    }
+}
+
+impl<M: Model> Loaded<M> {
+    /// Starts the layers that this model shares with another stage's checkpoint, named `PREFIX…`, from it.
+    ///
+    /// # Errors
+    /// Another width; a checkpoint that shares no layer.
+    pub fn transfer_heads(&self, checkpoint: &Path, prefix: &str) -> Result<()> {
+        let parameters = self.model.parameters();
+        let mut shared = 0;
+        for (name, value) in Checkpoint::open(checkpoint)?.heads()? {
+            let own = format!("{HEADS}{name}");
+            if name.starts_with(prefix) && parameters.get(&own).is_some() {
+                parameters.assign(&own, &value)?;
+                shared += 1;
+            }
+        }
+        if shared == 0 {
+            let hint = "start from a checkpoint of the same system";
+            return Err(DataError::new(checkpoint, "shares no layer with the model that starts from it").hint(hint).into());
+        }
+        Ok(())
+    }
+
+    /// Copies all weights of a checkpoint of the same model into this one.
+    ///
+    /// # Errors
+    /// Other names or shapes.
+    pub fn restore(&self, checkpoint: &Checkpoint) -> Result<()> {
+        self.check_same(checkpoint)?;
+        let parameters = self.model.parameters();
+        for (name, value) in hf::read_folder(checkpoint.path())?.tensors {
+            parameters.assign(&name, &value)?;
+        }
+        assign_heads(checkpoint, parameters)
+    }
+
+    fn check_same(&self, checkpoint: &Checkpoint) -> Result<()> {
+        let own = &self.description;
+        let other = check_system(checkpoint, own.part, &own.settings)?;
+        let problem = if own.relations != other.relations {
+            format!("knows {} relations that are not the {} of the shards", other.relations.len(), own.relations.len())
+        } else if own.tokenizer != other.tokenizer {
+            "was trained with another tokenizer than the shards".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(DataError::new(checkpoint.path(), problem).hint(RESUME_HINT).into())
+    }
+
+    /// Writes a checkpoint with further files.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn save(&self, path: &Path, trainer: &TrainerState, optimizer: Vec<(String, Tensor)>, extra: Vec<(String, Vec<u8>)>) -> Result<()> {
+        Checkpoint::write(path, &CheckpointContent { extra, ..self.snapshot(trainer, optimizer)? }).map(drop)
+    }
+
+    /// What a checkpoint of this moment holds: copies of all weights and of the optimiser's tensors in host memory, so that training can go
+    /// on while they are written.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn snapshot(&self, trainer: &TrainerState, optimizer: Vec<(String, Tensor)>) -> Result<CheckpointContent> {
+        let mut encoder = Vec::new();
+        let mut heads = Vec::new();
+        for entry in self.model.parameters().iter() {
+            match entry.name.strip_prefix(HEADS) {
+                Some(name) => heads.push((name.to_owned(), host_copy(&entry.tensor)?)),
+                None => encoder.push((entry.name.clone(), host_copy(&entry.tensor)?)),
+            }
+        }
+        let optimizer = optimizer.into_iter().map(|(name, tensor)| Ok((name, host_copy(&tensor)?))).collect::<Result<_>>()?;
+        Ok(CheckpointContent {
+            encoder_config: self.model.encoder_config(),
+            encoder,
+            heads,
+            optimizer,
+            description: serde_json::to_value(&self.description).map_err(|error| Error::Bug(error.to_string()))?,
+            trainer: trainer.clone(),
+            tokenizer: self.tokenizer.clone(),
+            extra: Vec::new(),
+        })
+    }
+}
+
+fn host_copy(tensor: &Tensor) -> Result<Tensor> {
+    Ok(tensor.f_detach()?.f_to_device_(Device::Cpu, tensor.f_kind()?, false, true)?)
+}

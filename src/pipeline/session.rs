@@ -1,0 +1,185 @@
+//! What every stage shares in one process: the ranks, the device, the signals.
+
+use std::ffi::c_void;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tch::{Device, Tensor};
+
+use crate::base::say;
+use crate::ranks::{CommunicationStream, MEETING, World};
+use crate::recipe::Recipe;
+use crate::shards::DocumentStore;
+use crate::torch::{DeviceChoice, Precision, SideStream, device};
+use crate::train::{RunFolder, Signals};
+use crate::{Error, Result};
+
+/// One process of the program at work.
+pub struct Session {
+    /// The ranks.
+    pub world: World,
+    /// Where tensors live.
+    pub device: Device,
+    /// Stop and save requests.
+    pub signals: Signals,
+}
+
+impl Session {
+    /// Joins the world the launcher made, opens the device and sets the number of threads (0: this rank's part of the cores).
+    ///
+    /// # Errors
+    /// A launcher that does not fit this build, a device that is not there, on every rank if on any.
+    pub fn start(device_name: &str, threads: usize) -> Result<Self> {
+        Ok(Self::join(Ok(()), |()| (device_name.to_owned(), threads), Signals::default())?.0)
+    }
+
+    /// As [`start`](Self::start), for training, where signals are requests from the first moment on; and for what names the device and the
+    /// threads: that it could not be read on one rank ends all of them, too.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), and that of `told`.
+    pub fn start_with<T>(told: Result<T>, machine: impl FnOnce(&T) -> (String, usize)) -> Result<(Self, T)> {
+        let signals = Signals::default();
+        signals.arm()?;
+        Self::join(told, machine, signals)
+    }
+
+    fn join<T>(told: Result<T>, machine: impl FnOnce(&T) -> (String, usize), signals: Signals) -> Result<(Self, T)> {
+        let mut world = World::start()?;
+        match prepare(&mut world, told, machine) {
+            Ok((device, told)) => Ok((Self { world, device, signals }, told)),
+            Err(error) => world.close(Err(error)),
+        }
+    }
+
+    /// What every rank does once it has a run folder: the recipes are compared, the limit of the watchdog is set, and the flight recorder
+    /// starts.
+    ///
+    /// # Errors
+    /// A recipe that differs between ranks; I/O errors.
+    pub fn enter(&self, run: &RunFolder, recipe: &Recipe) -> Result<()> {
+        let _start = self.world.watchdog().section_within("the start of all ranks", MEETING);
+        self.world.same(&[("the recipe", recipe.to_toml()?), ("the run folder (do all machines see the same one?)", run.identity()?)])?;
+        self.world.watchdog().set_limit(Duration::from_secs(recipe.hang_limit_s));
+        crate::ranks::failure::record(run.path(), &self.world)
+    }
+
+    /// Makes sure that all ranks read the same shards.
+    ///
+    /// # Errors
+    /// A manifest that differs.
+    pub fn same_shards(&self, store: &DocumentStore) -> Result<()> {
+        let manifest = serde_json::to_string_pretty(store.manifest()).map_err(|error| Error::Bug(error.to_string()))?;
+        self.world.same(&[(&format!("the manifest of {}", store.folder().display()), manifest)])
+    }
+
+    /// The precision that a plan asks for on this device.
+    pub fn precision(&self, name: &str) -> Precision {
+        match name {
+            "bf16" => Precision::Bf16,
+            "auto" if self.device.is_cuda() => Precision::Bf16,
+            _ => Precision::Fp32,
+        }
+    }
+
+    /// Whether this rank writes files and speaks.
+    pub fn is_root(&self) -> bool {
+        self.world.rank() == 0
+    }
+
+    /// Does the program's work on all ranks and ends them together, with the outcome.
+    ///
+    /// # Errors
+    /// The work's own.
+    pub fn run<T>(self, work: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
+        let outcome = work(&self);
+        self.world.close(outcome)
+    }
+}
+
+/// What every rank does first, in step with the others whatever it meets.
+fn prepare<T>(world: &mut World, told: Result<T>, machine: impl FnOnce(&T) -> (String, usize)) -> Result<(Device, T)> {
+    let _start = world.watchdog().section_within("the start of all ranks", MEETING);
+    let told = world.agree(told)?;
+    let (device, threads) = machine(&told);
+    let device = world.agree(device.parse::<DeviceChoice>().and_then(|choice| choice.resolve(world.local_rank())))?;
+    world.same(&[("the kind of device", if device.is_cuda() { "a GPU" } else { "the CPU" }.to_owned())])?;
+    if let Device::Cuda(index) = device {
+        let lane = world.agree(Lane::new(index))?;
+        match world.use_nccl(Arc::new(lane)) {
+            // One GPU goes the same way as many, but does not need it.
+            Err(error) if world.size() == 1 => say(format!("training without NCCL: {error}")),
+            outcome => outcome?,
+        }
+    }
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let neighbours = neighbours(world)?;
+    let threads = if threads > 0 { threads } else { (cores / neighbours).max(1) };
+    device::set_threads(threads)?;
+    device::keep_freed_memory();
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().ok();
+    same_program(world)?;
+    Ok((device, told))
+}
+
+/// Makes sure that all ranks run the same program with the same libtorch.
+fn same_program(world: &World) -> Result<()> {
+    if world.size() == 1 {
+        return Ok(());
+    }
+    let mut hasher = blake3::Hasher::new();
+    // The file that runs, also where it has been replaced meanwhile.
+    let read = fs_err::File::open("/proc/self/exe").and_then(|mut file| std::io::copy(&mut file, &mut hasher));
+    let build = world.agree(read.map_err(Error::Io).map(|_| hasher.finalize().to_hex()[..16].to_owned()))?;
+    world.same(&[
+        ("the version of docre-pretrain", env!("CARGO_PKG_VERSION").to_owned()),
+        ("the build of docre-pretrain", build),
+        ("the version of libtorch", env!("DOCRE_LIBTORCH").to_owned()),
+    ])
+}
+
+/// The stream that gradients travel on while the backward pass goes on.
+struct Lane {
+    stream: SideStream,
+    handle: *mut c_void,
+}
+
+// SAFETY: the handle is a value that CUDA lets any thread use.
+unsafe impl Send for Lane {}
+// SAFETY: as above; nothing here changes.
+unsafe impl Sync for Lane {}
+
+impl Lane {
+    fn new(index: usize) -> Result<Self> {
+        let stream = SideStream::new(index)?;
+        Ok(Self { handle: stream.handle()?, stream })
+    }
+}
+
+impl CommunicationStream for Lane {
+    fn handle(&self) -> *mut c_void {
+        self.handle
+    }
+
+    fn serves(&self, tensor: &Tensor) -> bool {
+        tensor.device().is_cuda()
+    }
+
+    // Training computes on the device's default stream, which is every thread's current one unless it chooses another.
+    fn wait_for_compute(&self) -> Result<()> {
+        self.stream.wait_current()
+    }
+
+    fn compute_waits(&self) -> Result<()> {
+        self.stream.current_waits()
+    }
+}
+
+/// Number of ranks that share this rank's cores, this one included: those of the same machine that its launcher has bound to the same ones.
+fn neighbours(world: &World) -> Result<usize> {
+    let status = fs_err::read_to_string("/proc/self/status").unwrap_or_default();
+    let bound = status.lines().find(|line| line.starts_with("Cpus_allowed_list")).unwrap_or_default();
+    let own = format!("{} {bound}", crate::base::host_name());
+    let all = world.communicator().all_gather(own.as_bytes())?;
+    Ok(all.iter().filter(|name| name.as_slice() == own.as_bytes()).count().max(1))
+}

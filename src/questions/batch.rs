@@ -1,0 +1,158 @@
+//! What any step of a run reads: the order is arithmetic, so past and future steps can be printed alike.
+
+use std::fmt;
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::pipeline::data::Role;
+use crate::pipeline::pretrain::sampler;
+use crate::recipe::Recipe;
+use crate::sampling::{BatchItem, BatchOrder};
+use crate::shards::{DocumentStore, StoreOptions};
+use crate::systems::dsdocre::Switches;
+use crate::{Error, Result};
+
+/// The global batch of a step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StepContents {
+    /// The stage.
+    pub stage: String,
+    /// The step, from 1.
+    pub step: u64,
+    /// The epoch, from 1; pre-training has none.
+    pub epoch: Option<u64>,
+    /// What is read, item by item; rank r of W takes the items r, r + W, …
+    pub items: Vec<StepItem>,
+}
+
+/// An item of a batch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum StepItem {
+    /// A document.
+    Document {
+        /// Number of the item in the step.
+        item: u64,
+        /// Row of the shards.
+        row: usize,
+        /// Title.
+        title: String,
+    },
+    /// Two documents of pre-training.
+    Pair {
+        /// Number of the item in the step.
+        item: u64,
+        /// Rows of the shards.
+        rows: [usize; 2],
+        /// Titles.
+        titles: [String; 2],
+        /// Whether they were drawn because they state one fact.
+        same_fact: bool,
+        /// Instances of relation detection, inside the documents and across.
+        detection: usize,
+        /// Instances of mention matching.
+        mention: usize,
+        /// Pairs of relation alignment.
+        alignment: usize,
+    },
+}
+
+impl StepItem {
+    /// Rows of the shards that are read.
+    pub fn rows(&self) -> &[usize] {
+        match self {
+            Self::Document { row, .. } => std::slice::from_ref(row),
+            Self::Pair { rows, .. } => rows,
+        }
+    }
+
+    /// Titles of the documents that are read.
+    pub fn titles(&self) -> &[String] {
+        match self {
+            Self::Document { title, .. } => std::slice::from_ref(title),
+            Self::Pair { titles, .. } => titles,
+        }
+    }
+}
+
+impl fmt::Display for StepContents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "step {}", self.step)?;
+        if let Some(epoch) = self.epoch {
+            write!(f, ", epoch {epoch}")?;
+        }
+        self.items.iter().try_for_each(|item| write!(f, "\n{item}"))
+    }
+}
+
+impl fmt::Display for StepItem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Document { item, row, title } => write!(f, "{item:>4}  row {row:>8}  {title}"),
+            Self::Pair { item, titles: [first, second], same_fact, detection, mention, alignment, .. } => {
+                let kind = if *same_fact { "same fact" } else { "random" };
+                write!(f, "{item:>4}  {kind:<10} {first} + {second}: {detection} detection, {mention} mention, {alignment} alignment rows")
+            }
+        }
+    }
+}
+
+/// Titles (and, in pre-training, what is asked about them) of the global batches of `steps`, from 1, in a run of the whole pipeline or in
+/// the folder `shards`.
+///
+/// # Errors
+/// A folder without the stage's shards; an unknown stage.
+pub fn describe_batches(recipe: &Recipe, run: &Path, shards: Option<&Path>, stage: &str, steps: &[u64]) -> Result<Vec<StepContents>> {
+    let open = |role: Role, scored: bool| {
+        let kind = if scored { "scored" } else { "shards" };
+        let folder = shards.map_or_else(|| run.join("data").join(kind).join(role.name()), Path::to_owned);
+        DocumentStore::open(&folder, StoreOptions::default())
+    };
+    let contents = |(step, (epoch, items))| StepContents { stage: stage.to_owned(), step, epoch, items };
+    let described = match stage {
+        "pretrain" => pretrain(recipe, &open(Role::Distant, true)?, steps)?,
+        "rank" => epochwise(&open(Role::Human, false)?, recipe.seed, recipe.rank.batch, steps)?,
+        other if other.starts_with("finetune") => {
+            // The second stage of DocRE-II has a schedule of its own.
+            let second = recipe.system == "docre-ii" && !other.ends_with("-base");
+            let batch = if second { recipe.inference.batch } else { recipe.finetune.batch };
+            epochwise(&open(Role::Human, false)?, recipe.seed, batch, steps)?
+        }
+        other => return Err(Error::recipe(format!("there is no stage `{other}`")).with_hint("one of rank, pretrain, finetune")),
+    };
+    Ok(steps.iter().copied().zip(described).map(contents).collect())
+}
+
+/// Epoch, from 1, and items of a step.
+type Described = (Option<u64>, Vec<StepItem>);
+
+fn epochwise(store: &DocumentStore, seed: u64, batch: usize, steps: &[u64]) -> Result<Vec<Described>> {
+    let rows: Vec<usize> = (0..store.len()).filter(|&row| !store.get(row).facts.is_empty()).collect();
+    let order = BatchOrder::new(rows.len(), seed, batch)?;
+    let item = |item: BatchItem| {
+        let row = rows[item.row];
+        StepItem::Document { item: item.item, row, title: store.title(row).to_owned() }
+    };
+    let step = |step: u64| (Some(order.epoch(step) + 1), order.items(step).into_iter().map(item).collect());
+    Ok(steps.iter().map(|from_one| step(from_one - 1)).collect())
+}
+
+fn pretrain(recipe: &Recipe, store: &DocumentStore, steps: &[u64]) -> Result<Vec<Described>> {
+    let facts = store.fact_index()?;
+    let switches: &Switches = &recipe.switches;
+    let sampler = sampler(store, &facts, switches)?;
+    let pair = |step: u64, index| {
+        let item = sampler.sample(recipe.seed, step - 1, index);
+        StepItem::Pair {
+            item: index,
+            rows: item.rows,
+            titles: item.rows.map(|row| store.title(row).to_owned()),
+            same_fact: item.same_fact,
+            detection: item.detection[0].len() + item.detection[1].len(),
+            mention: item.mention[0].len() + item.mention[1].len(),
+            alignment: item.alignment.iter().flatten().count(),
+        }
+    };
+    Ok(steps.iter().map(|&step| (None, (0..recipe.pretrain.batch as u64).map(|index| pair(step, index)).collect())).collect())
+}

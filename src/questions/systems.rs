@@ -1,0 +1,167 @@
+//! What the program says of its systems: the list, and one system with its layers, switches, defaults and parameter counts.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::Value;
+use tch::Device;
+
+use crate::encoders::{EncoderSpec, build};
+use crate::pipeline::model::Model;
+use crate::recipe::{described_keys, recipe_schema};
+use crate::systems::evidence::EvidencePredictor;
+use crate::systems::{Foundation, Profile, SYSTEMS, Settings, SystemInfo};
+use crate::text::SpecialPieces;
+use crate::torch::HEADS;
+use crate::torch::{Parameter, Parameters};
+use crate::{Error, Result};
+
+/// What the sizes of a model depend on beside its settings.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    /// Rows of the vocabulary.
+    pub pieces: i64,
+    /// Relations.
+    pub relations: usize,
+}
+
+impl Sizes {
+    /// `bert-base-uncased` on DocRED.
+    pub const DOCRED: Self = Self { pieces: 30_522, relations: 96 };
+}
+
+/// One system as it is described.
+#[derive(Clone, Debug, Serialize)]
+pub struct SystemDescription {
+    /// The system.
+    pub system: &'static SystemInfo,
+    /// The encoder that the sizes are for.
+    pub encoder: String,
+    /// Names and shapes of the layers above it.
+    pub layers: Vec<(String, Vec<i64>)>,
+    /// Numbers in these layers.
+    pub parameters: usize,
+    /// Numbers in the encoder.
+    pub encoder_parameters: usize,
+    /// The system's table in a recipe.
+    pub settings: Vec<SettingDescription>,
+}
+
+/// A key of a system's table in a recipe.
+#[derive(Clone, Debug, Serialize)]
+pub struct SettingDescription {
+    /// The key.
+    pub key: String,
+    /// What it means.
+    pub meaning: String,
+    /// Its value in the profiles `fixed`, `paper` and `code`.
+    pub values: [Value; 3],
+}
+
+/// One line a system.
+pub fn list_systems() -> String {
+    let width = SYSTEMS.iter().map(|system| system.name.len()).max().unwrap_or_default();
+    let lines: Vec<String> = SYSTEMS.iter().map(|system| format!("{:<width$}  {}", system.name, system.about)).collect();
+    lines.join("\n")
+}
+
+/// Everything about one system, its layers sized for `encoder` and DocRED's relations.
+///
+/// # Errors
+/// An unknown system or encoder.
+pub fn describe_system(name: &str, encoder: &str) -> Result<SystemDescription> {
+    let system = SystemInfo::of(name)?;
+    let model = model_of(&Settings::of(name, Profile::Fixed)?, encoder, Sizes::DOCRED)?;
+    let (own, below): (Vec<_>, Vec<_>) = model.parameters().iter().partition(|entry| entry.name.starts_with(HEADS));
+    let layer = |entry: &&Parameter| (entry.name.trim_start_matches(HEADS).to_owned(), entry.tensor.size());
+    Ok(SystemDescription {
+        system,
+        encoder: encoder.to_owned(),
+        layers: own.iter().map(layer).collect(),
+        parameters: own.iter().map(|entry| entry.tensor.numel()).sum(),
+        encoder_parameters: below.iter().map(|entry| entry.tensor.numel()).sum(),
+        settings: settings_of(system)?,
+    })
+}
+
+impl fmt::Display for SystemDescription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SystemInfo { name, about, source, table, .. } = self.system;
+        writeln!(f, "{name}: {about}\nsource: {source}\n")?;
+        writeln!(f, "layers above the encoder, for encoder `{}` and {} relations", self.encoder, Sizes::DOCRED.relations)?;
+        for (name, shape) in &self.layers {
+            writeln!(f, "  {name:<44} {shape:?}")?;
+        }
+        writeln!(f, "  {} parameters, {} in the encoder\n", self.parameters, self.encoder_parameters)?;
+        writeln!(f, "[{table}]: fixed | paper | code (one value where all agree)")?;
+        for SettingDescription { key, meaning, values } in &self.settings {
+            writeln!(f, "  {key} = {}\n      {meaning}", profile_values(values))?;
+        }
+        Ok(())
+    }
+}
+
+/// Values of the profiles, side by side; one where all agree.
+pub(crate) fn profile_values(values: &[Value]) -> String {
+    let told = |value: &Value| if value.is_null() { "–".to_owned() } else { value.to_string() };
+    if values.windows(2).all(|pair| pair[0] == pair[1]) {
+        return values.first().map_or_else(String::new, told);
+    }
+    values.iter().map(told).collect::<Vec<_>>().join(" | ")
+}
+
+/// What a model of these sizes is built on.
+pub(crate) fn foundation(encoder: &str, sizes: Sizes) -> Result<Foundation> {
+    let mut parameters = Parameters::new(0, Device::Cpu);
+    let encoder = build(&EncoderSpec::parse(encoder)?, sizes.pieces, &mut parameters)?;
+    Ok(Foundation {
+        max_pieces: encoder.max_positions().map(|limit| limit as usize),
+        encoder,
+        parameters,
+        relations: sizes.relations,
+        entity_types: ["ORG", "LOC", "TIME", "PER", "MISC", "NUM"].map(str::to_owned).to_vec(),
+        pieces: SpecialPieces::default(),
+        truncate: false,
+        dropout: None,
+        seed: 0,
+        twin: None,
+    })
+}
+
+/// A model of these sizes, with random weights.
+pub(crate) fn model_of(settings: &Settings, encoder: &str, sizes: Sizes) -> Result<Box<dyn Model>> {
+    if let Settings::Evidence(settings) = settings {
+        return Ok(Box::new(EvidencePredictor::new(foundation(encoder, sizes)?, settings)?));
+    }
+    let twin = settings.needs_twin().then(|| foundation(encoder, sizes)).transpose()?.map(Box::new);
+    Ok(Box::new(settings.build(Foundation { twin, ..foundation(encoder, sizes)? }, false)?))
+}
+
+fn settings_of(info: &SystemInfo) -> Result<Vec<SettingDescription>> {
+    let defaults = |profile| -> Result<Value> {
+        let settings = serde_json::to_value(Settings::of(info.name, profile)?).map_err(|error| Error::Bug(error.to_string()))?;
+        Ok(settings.as_object().and_then(|tagged| tagged.values().next().cloned()).unwrap_or_default())
+    };
+    let columns = [defaults(Profile::Fixed)?, defaults(Profile::Paper)?, defaults(Profile::Code)?];
+    let described = described_keys(&recipe_schema(), info.table).into_iter();
+    let setting = |(key, meaning): (String, String)| {
+        let values = columns.each_ref().map(|column| column.get(&key).cloned().unwrap_or(Value::Null));
+        SettingDescription { key, meaning, values }
+    };
+    Ok(described.map(setting).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_system_describes_itself() {
+        for system in SYSTEMS {
+            let text = describe_system(system.name, "mini").unwrap().to_string();
+            assert!(text.contains("parameters") && list_systems().contains(system.name), "{text}");
+            assert!(text.lines().filter(|line| line.starts_with("  ") && line.contains(" = ")).count() > 2, "{text}");
+        }
+        assert_eq!(describe_system("dsdocer", "tiny").unwrap_err().exit_code(), 64);
+    }
+}

@@ -1,0 +1,475 @@
+//! Why a run says what it says of a document: where it lies, what it is labelled with and whether that is true, what the ranker made of its
+//! pairs, and what each variant predicts.
+//!
+//! Everything is read from the run folder, whose stages need not all be done; nothing is computed again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::corpus::synth::Truth;
+use crate::corpus::{Document, Entity, RelationSet};
+use crate::eval::{Prediction, read_predictions};
+use crate::pipeline::data::Role;
+use crate::pipeline::evaluate::document_of;
+use crate::recipe::{Recipe, Variant};
+use crate::report::{TextPart, TextRole, sentences_of_pair};
+use crate::shards::{DocumentStore, FactIndex, FactInstance, StoreOptions};
+use crate::text::EncodedDocument;
+use crate::{DataError, Error, Result};
+
+/// Titles of other documents that are listed for a fact; the rest is counted.
+const TITLES: usize = 5;
+
+/// What is asked about.
+#[derive(Clone, Debug, Default)]
+pub struct WhyQuery {
+    /// Title of the document.
+    pub title: String,
+    /// Head entity: its number, or one of its names.
+    pub head: Option<String>,
+    /// Tail entity, likewise.
+    pub tail: Option<String>,
+    /// Identifier or name of a relation.
+    pub relation: Option<String>,
+}
+
+/// A document of a run, explained; one part for each role it has (a title is held out of training if dev or test have it).
+#[derive(Clone, Debug, Serialize)]
+pub struct Explanation {
+    /// The title.
+    pub title: String,
+    /// What is known of it in each role.
+    pub roles: Vec<Explained>,
+}
+
+/// A document in one role.
+#[derive(Clone, Debug, Serialize)]
+pub struct Explained {
+    /// `distant`, `human`, `dev` or `test`.
+    pub role: &'static str,
+    /// Row in its shards.
+    pub row: usize,
+    /// Number of words.
+    pub words: usize,
+    /// Number of sentences.
+    pub sentences: usize,
+    /// Number of ordered pairs.
+    pub pairs: usize,
+    /// Pairs that the ranker keeps for the stage that reads this role; `None` where it ranks nothing or keeps all.
+    pub kept: Option<usize>,
+    /// Entities, by number.
+    pub entities: Vec<ExplainedEntity>,
+    /// The pairs asked about; without a question those with a label or a prediction.
+    pub about: Vec<ExplainedPair>,
+}
+
+/// An entity.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExplainedEntity {
+    /// Its first name.
+    pub name: String,
+    /// Its type.
+    pub entity_type: String,
+    /// Number of mentions.
+    pub mentions: usize,
+    /// Sentences that name it.
+    pub sentences: Vec<usize>,
+}
+
+/// An ordered pair of entities.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExplainedPair {
+    /// Number of the head entity.
+    pub head: usize,
+    /// Number of the tail entity.
+    pub tail: usize,
+    /// Place among the document's pairs by the ranker's score, from 1; `None` below all that are on disk.
+    pub rank: Option<usize>,
+    /// The ranker's score.
+    pub score: Option<f32>,
+    /// Whether the ranker keeps the pair; `None` where it does not choose.
+    pub kept: Option<bool>,
+    /// Sentences that name both.
+    pub together: Vec<usize>,
+    /// Its labels.
+    pub labels: Vec<ExplainedLabel>,
+    /// What the variants predict for it.
+    pub predictions: Vec<ExplainedPrediction>,
+    /// The sentences that name one of the two, where a single pair was asked about.
+    pub text: Vec<TextPart>,
+}
+
+/// A label of a pair.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExplainedLabel {
+    /// Identifier of the relation.
+    pub relation: String,
+    /// Its name.
+    pub name: String,
+    /// Sentences given as evidence.
+    pub evidence: Vec<usize>,
+    /// Whether the document expresses it, in a generated world.
+    pub truth: Option<bool>,
+    /// Other documents with the same fact, the first few.
+    pub elsewhere: Vec<String>,
+    /// How many others there are.
+    pub elsewhere_count: usize,
+    /// Variants that were asked and do not predict it.
+    pub missed_by: Vec<&'static str>,
+}
+
+/// A predicted fact of a pair.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExplainedPrediction {
+    /// Name of the variant.
+    pub variant: &'static str,
+    /// Identifier of the relation.
+    pub relation: String,
+    /// Its name.
+    pub name: String,
+    /// The system's score, if it gave one.
+    pub score: Option<f64>,
+    /// Whether the document is labelled with it; `None` for a document without labels.
+    pub right: Option<bool>,
+}
+
+/// Explains a document of a run.
+///
+/// # Errors
+/// A title that no shard of the run has; an entity or a relation that the document or the run does not know.
+pub fn why(run: &Path, query: &WhyQuery) -> Result<Explanation> {
+    let recipe = Recipe::load(&run.join("recipe.toml"), &[])?;
+    let mut roles = Vec::new();
+    for role in Role::ALL {
+        let Some(folder) = shards_of(run, role) else { continue };
+        let store = DocumentStore::open(&folder, StoreOptions { with_words: true, verify: false })?;
+        if let Some(row) = store.find_title(&query.title) {
+            roles.push(Context { run, recipe: &recipe, role, store: &store, row }.explain(query)?);
+        }
+    }
+    if roles.is_empty() {
+        let hint = "titles are compared to the letter; `batch RUN --step 1` prints some";
+        return Err(DataError::new(run, "no document of the run has this title").title(&query.title).hint(hint).into());
+    }
+    Ok(Explanation { title: query.title.clone(), roles })
+}
+
+/// The shards of a role, with the ranker's pairs where there are any.
+fn shards_of(run: &Path, role: Role) -> Option<PathBuf> {
+    let folder = |kind: &str| run.join("data").join(kind).join(role.name());
+    ["scored", "shards"].into_iter().map(folder).find(|folder| folder.join("manifest.json").exists())
+}
+
+/// A document with what is around it.
+struct Context<'a> {
+    run: &'a Path,
+    recipe: &'a Recipe,
+    role: Role,
+    store: &'a DocumentStore,
+    row: usize,
+}
+
+impl Context<'_> {
+    fn explain(&self, query: &WhyQuery) -> Result<Explained> {
+        let encoded = self.store.get(self.row);
+        let document = document_of(self.store, self.row);
+        let head = query.head.as_deref().map(|asked| self.entity(&document, asked, "head")).transpose()?;
+        let tail = query.tail.as_deref().map(|asked| self.entity(&document, asked, "tail")).transpose()?;
+        let relation = query.relation.as_deref().map(|asked| self.relation(asked)).transpose()?;
+        let predictions = self.predictions()?;
+        let asked = |pair: &(usize, usize)| head.is_none_or(|head| head == pair.0) && tail.is_none_or(|tail| tail == pair.1);
+        let mut pairs: BTreeSet<(usize, usize)> = document.facts().iter().map(|fact| (fact.head, fact.tail)).collect();
+        pairs.extend(predictions.values().flatten().map(|fact| (fact.h_idx, fact.t_idx)));
+        if let (Some(head), Some(tail)) = (head, tail) {
+            pairs.insert((head, tail));
+        }
+        let kept = self.kept(&encoded);
+        let (elsewhere, truth) = (self.elsewhere()?, self.truth()?);
+        let found = Found { document: &document, encoded: &encoded, predictions: &predictions, kept, elsewhere, truth };
+        let mut about = Vec::new();
+        for (head, tail) in pairs.into_iter().filter(asked) {
+            let mut pair = self.pair((head, tail), &found);
+            if let Some(relation) = &relation {
+                pair.labels.retain(|label| label.relation == *relation);
+                pair.predictions.retain(|fact| fact.relation == *relation);
+            }
+            let single = query.head.is_some() && query.tail.is_some();
+            if single {
+                pair.text = sentences_of_pair(&document, head, tail);
+            }
+            if single || !pair.labels.is_empty() || !pair.predictions.is_empty() {
+                about.push(pair);
+            }
+        }
+        Ok(Explained {
+            role: self.role.name(),
+            row: self.row,
+            words: encoded.num_words(),
+            sentences: document.sentences.len(),
+            pairs: encoded.num_pairs(),
+            kept,
+            entities: document.entities.iter().map(explained_entity).collect(),
+            about,
+        })
+    }
+
+    /// The entity that a number or a name means.
+    fn entity(&self, document: &Document, asked: &str, field: &str) -> Result<usize> {
+        let named = |entity: &Entity| entity.mentions.iter().any(|mention| mention.name == asked);
+        let number = asked.parse().ok().filter(|&number| number < document.entities.len());
+        document.entities.iter().position(named).or(number).ok_or_else(|| {
+            let names = (0..).zip(&document.entities).map(|(number, entity)| format!("{number} {}", name_of(entity)));
+            let hint = format!("its entities: {}", names.collect::<Vec<_>>().join(", "));
+            let problem = format!("no entity is called `{asked}`");
+            DataError::new(self.store.folder(), problem).row(self.row).title(&document.title).field(field).hint(hint).into()
+        })
+    }
+
+    /// The identifier of the relation that an identifier or a name means.
+    fn relation(&self, asked: &str) -> Result<String> {
+        let relations = self.store.relations();
+        let found = relations.iter().find(|relation| relation.id == asked || relation.name == asked);
+        found.map(|relation| relation.id.clone()).ok_or_else(|| {
+            let known = relations.iter().map(|relation| format!("{} `{}`", relation.id, relation.name)).collect::<Vec<_>>().join(", ");
+            Error::recipe(format!("the run knows no relation `{asked}`")).with_hint(format!("it knows {known}"))
+        })
+    }
+
+    /// How many of the document's pairs the stage that reads this role keeps.
+    fn kept(&self, encoded: &EncodedDocument) -> Option<usize> {
+        encoded.kept.as_ref()?;
+        let switches = &self.recipe.switches;
+        match self.role {
+            Role::Distant => switches.pretrain_limit(),
+            _ => Some(switches.finetune_rule().count(encoded.entities.len())),
+        }
+    }
+
+    /// What each variant predicts for the document; absent where it was not asked.
+    fn predictions(&self) -> Result<BTreeMap<&'static str, Vec<Prediction>>> {
+        let mut found = BTreeMap::new();
+        for variant in [Variant::Baseline, Variant::Denoised, Variant::Pretrained] {
+            let path = self.run.join(format!("predictions/{}-{}.json", variant.name(), self.role.name()));
+            if path.exists() {
+                let title = self.store.title(self.row);
+                found.insert(variant.name(), read_predictions(&path)?.into_iter().filter(|fact| fact.title == title).collect());
+            }
+        }
+        Ok(found)
+    }
+
+    /// The facts of the document that others of the same role state too.
+    fn elsewhere(&self) -> Result<Vec<(FactInstance, BTreeSet<u32>)>> {
+        if self.store.manifest().fact_index.is_none() {
+            return Ok(Vec::new());
+        }
+        let index: FactIndex = self.store.fact_index()?;
+        let mut found = Vec::new();
+        for key in (0..index.num_keys()).map(|key| index.instances(key)) {
+            let own = key.iter().filter(|instance| instance.row as usize == self.row);
+            let others = || key.iter().map(|instance| instance.row).filter(|&row| row as usize != self.row).collect();
+            found.extend(own.map(|&instance| (instance, others())));
+        }
+        Ok(found)
+    }
+
+    fn pair(&self, (head, tail): (usize, usize), found: &Found) -> ExplainedPair {
+        let ranked = found.encoded.kept.as_deref().unwrap_or_default();
+        let place = ranked.iter().position(|pair| (pair.head as usize, pair.tail as usize) == (head, tail));
+        let facts = found.document.facts();
+        let labels = (0..).zip(facts).filter(|(_, fact)| (fact.head, fact.tail) == (head, tail));
+        let labels = labels.map(|(number, fact)| {
+            let same = |other: &&Prediction| (other.h_idx, other.t_idx, &other.r) == (head, tail, &fact.relation);
+            let class = self.store.relations().index_of(&fact.relation);
+            let same_fact = |instance: &FactInstance| {
+                (instance.head as usize, instance.tail as usize, Some(instance.relation as usize)) == (head, tail, class)
+            };
+            let others = found.elsewhere.iter().filter(|(instance, _)| same_fact(instance)).flat_map(|(_, rows)| rows);
+            let others: BTreeSet<u32> = others.copied().collect();
+            ExplainedLabel {
+                relation: fact.relation.clone(),
+                name: self.relation_name(&fact.relation),
+                evidence: fact.evidence.clone(),
+                truth: found.truth.as_ref().and_then(|truth| truth.of(&found.document.title, number)),
+                elsewhere: others.iter().take(TITLES).map(|&row| self.store.title(row as usize).to_owned()).collect(),
+                elsewhere_count: others.len(),
+                missed_by: found
+                    .predictions
+                    .iter()
+                    .filter(|(_, facts)| !facts.iter().any(|fact| same(&fact)))
+                    .map(|(name, _)| *name)
+                    .collect(),
+            }
+        });
+        let labels: Vec<ExplainedLabel> = labels.collect();
+        let of_pair = |fact: &&Prediction| (fact.h_idx, fact.t_idx) == (head, tail);
+        let predictions =
+            found.predictions.iter().flat_map(|(variant, facts)| facts.iter().filter(of_pair).map(move |fact| (variant, fact)));
+        let predictions = predictions.map(|(variant, fact)| ExplainedPrediction {
+            variant,
+            relation: fact.r.clone(),
+            name: self.relation_name(&fact.r),
+            score: fact.score,
+            right: found.document.facts.is_some().then(|| labels.iter().any(|label| label.relation == fact.r)),
+        });
+        let named = |entity: usize| sentences_of(&found.document.entities[entity]);
+        ExplainedPair {
+            head,
+            tail,
+            rank: place.map(|place| place + 1),
+            score: place.map(|place| ranked[place].score),
+            kept: found.kept.map(|kept| place.is_some_and(|place| place < kept)),
+            together: named(head).intersection(&named(tail)).copied().collect(),
+            predictions: predictions.collect(),
+            labels,
+            text: Vec::new(),
+        }
+    }
+
+    fn relation_name(&self, id: &str) -> String {
+        let relations: &RelationSet = self.store.relations();
+        relations.index_of(id).and_then(|class| relations.get(class)).map_or_else(String::new, |relation| relation.name.clone())
+    }
+
+    /// The truth of the distant labels of a generated world.
+    fn truth(&self) -> Result<Option<Truth>> {
+        let path = self.run.join("data/world/truth.json");
+        if self.role == Role::Distant && path.exists() { Truth::load(&path).map(Some) } else { Ok(None) }
+    }
+}
+
+/// What is known of a document before its pairs are looked at.
+struct Found<'a> {
+    document: &'a Document,
+    encoded: &'a EncodedDocument,
+    predictions: &'a BTreeMap<&'static str, Vec<Prediction>>,
+    kept: Option<usize>,
+    elsewhere: Vec<(FactInstance, BTreeSet<u32>)>,
+    truth: Option<Truth>,
+}
+
+fn name_of(entity: &Entity) -> &str {
+    entity.mentions.first().map_or("", |mention| mention.name.as_str())
+}
+
+fn sentences_of(entity: &Entity) -> BTreeSet<usize> {
+    entity.mentions.iter().map(|mention| mention.sentence).collect()
+}
+
+fn explained_entity(entity: &Entity) -> ExplainedEntity {
+    ExplainedEntity {
+        name: name_of(entity).to_owned(),
+        entity_type: entity.mentions.first().map_or_else(String::new, |mention| mention.entity_type.clone()),
+        mentions: entity.mentions.len(),
+        sentences: sentences_of(entity).into_iter().collect(),
+    }
+}
+
+fn numbers(list: &[usize]) -> String {
+    list.iter().map(usize::to_string).collect::<Vec<_>>().join(" ")
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.title)?;
+        self.roles.iter().try_for_each(|role| write!(f, "\n{role}"))
+    }
+}
+
+impl fmt::Display for Explained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { role, row, words, sentences, pairs, .. } = self;
+        write!(f, "{role}, row {row}: {words} words in {sentences} sentences, {} entities, {pairs} ordered pairs", self.entities.len())?;
+        if let Some(kept) = self.kept {
+            write!(f, ", of which the ranker keeps {}", kept.min(*pairs))?;
+        }
+        for (number, entity) in self.entities.iter().enumerate() {
+            let ExplainedEntity { name, entity_type, mentions, sentences } = entity;
+            write!(f, "\n  {number:>3} {name} ({entity_type}), {mentions} mention(s) in sentence(s) {}", numbers(sentences))?;
+        }
+        for pair in &self.about {
+            write!(f, "\n  {} → {}", self.entities[pair.head].name, self.entities[pair.tail].name)?;
+            write!(f, " ({} → {}): {pair}", pair.head, pair.tail)?;
+        }
+        if self.about.is_empty() {
+            write!(f, "\n  nothing is labelled or predicted here")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for ExplainedPair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut told = Vec::new();
+        match (self.rank, self.score, self.kept) {
+            (Some(rank), Some(score), kept) => {
+                let verdict = match kept {
+                    Some(true) => ", kept",
+                    Some(false) => ", dropped",
+                    None => "",
+                };
+                told.push(format!("number {rank} by the ranker (score {score:.3}){verdict}"));
+            }
+            (_, _, Some(false)) => told.push("dropped, below all pairs that the ranker left on disk".to_owned()),
+            _ => {}
+        }
+        told.push(match self.together.as_slice() {
+            [] => "never named in one sentence".to_owned(),
+            sentences => format!("named together in sentence(s) {}", numbers(sentences)),
+        });
+        write!(f, "{}", told.join("; "))?;
+        self.labels.iter().try_for_each(|label| write!(f, "\n        {label}"))?;
+        self.predictions.iter().try_for_each(|fact| write!(f, "\n        {fact}"))?;
+        if !self.text.is_empty() {
+            let marked = |part: &TextPart| match part.role {
+                TextRole::Head => format!("[{}]h", part.text),
+                TextRole::Tail => format!("[{}]t", part.text),
+                TextRole::Plain | TextRole::Gap => part.text.clone(),
+            };
+            write!(f, "\n        {}", self.text.iter().map(marked).collect::<Vec<_>>().join(" "))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for ExplainedLabel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "label {} `{}`", self.relation, self.name)?;
+        match self.truth {
+            Some(true) => write!(f, ", true")?,
+            Some(false) => write!(f, ", FALSE: the text does not express it")?,
+            None => {}
+        }
+        if !self.evidence.is_empty() {
+            write!(f, ", evidence in sentence(s) {}", numbers(&self.evidence))?;
+        }
+        if !self.missed_by.is_empty() {
+            write!(f, "; missed by {}", self.missed_by.join(", "))?;
+        }
+        if self.elsewhere_count > 0 {
+            let more = match self.elsewhere_count - self.elsewhere.len() {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            write!(f, "; the same fact in {}{more}", self.elsewhere.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for ExplainedPrediction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "predicted by {}: {} `{}`", self.variant, self.relation, self.name)?;
+        if let Some(score) = self.score {
+            write!(f, ", score {score:.3}")?;
+        }
+        match self.right {
+            Some(true) => write!(f, ", right"),
+            Some(false) => write!(f, ", not labelled"),
+            None => Ok(()),
+        }
+    }
+}

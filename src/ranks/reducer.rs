@@ -1,0 +1,210 @@
+//! Sums gradient buckets over all ranks while the backward pass is still running.
+//!
+//! Gradients are views into a few flat buckets. A hook tells when a parameter's gradient is complete; when all of a bucket's are, the
+//! bucket is summed on a thread of its own. Buckets always travel in the order of their index, on every rank, whatever order the
+//! gradients come in: ranks that launched in different orders would add unlike buckets or hang.
+//!
+//! Not for cutting parameters into buckets or for averaging: sums are divided by global counts before the backward pass.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use tch::Tensor;
+
+use super::Communicator;
+use super::failure::Watchdog;
+use crate::{Error, Result};
+
+/// All-reduces the gradient buckets of one model. Between [`arm`](Self::arm) and [`finish`](Self::finish) the communicator's tensor
+/// lane belongs to it.
+pub struct GradientReducer {
+    comm: Arc<dyn Communicator>,
+    /// Parameter → bucket.
+    owner: Vec<usize>,
+    /// How many parameters each bucket holds.
+    members: Vec<usize>,
+    armed: AtomicBool,
+    progress: Mutex<Progress>,
+    lane: Lane,
+}
+
+/// What has happened since `arm`.
+#[derive(Default)]
+struct Progress {
+    /// Parameters each bucket still waits for.
+    missing: Vec<usize>,
+    /// Whether each parameter has been told.
+    told: Vec<bool>,
+    /// The first bucket that is not launched.
+    next: usize,
+    /// A call of `ready` that should not have happened.
+    wrong: Option<String>,
+}
+
+/// Where the sums are made.
+enum Lane {
+    /// A world of one: nowhere.
+    Nowhere,
+    /// The MPI library cannot serve two threads: in `finish`, on the caller's.
+    Here(Mutex<Work>),
+    /// A thread that takes bucket indices and answers each.
+    Thread { launch: SyncSender<usize>, answers: Mutex<Receiver<Result<()>>> },
+}
+
+/// The buckets and what sums them.
+struct Work {
+    comm: Arc<dyn Communicator>,
+    watchdog: Watchdog,
+    buckets: Vec<Tensor>,
+}
+
+impl GradientReducer {
+    /// Takes contiguous gradient buckets in launch order (the last layers' first) and, for every parameter, the bucket it lies in.
+    ///
+    /// # Errors
+    /// A bug (70) if a parameter names a bucket that does not exist, an I/O error (74) if no thread can be started.
+    pub fn new(comm: &Arc<dyn Communicator>, watchdog: &Watchdog, buckets: Vec<Tensor>, owner: Vec<usize>) -> Result<Self> {
+        let mut members = vec![0; buckets.len()];
+        for (parameter, &bucket) in owner.iter().enumerate() {
+            let count = members.get_mut(bucket).ok_or_else(|| Error::Bug(format!("parameter {parameter} lies in bucket {bucket}")))?;
+            *count += 1;
+        }
+        let work = Work { comm: comm.clone(), watchdog: watchdog.clone(), buckets };
+        let lane = match (comm.carries(), comm.concurrent()) {
+            (false, _) => Lane::Nowhere,
+            (true, false) => Lane::Here(Mutex::new(work)),
+            (true, true) => work.start()?,
+        };
+        Ok(Self { comm: comm.clone(), owner, members, armed: AtomicBool::new(false), progress: Mutex::default(), lane })
+    }
+
+    /// Call before the backward pass of a step's last micro-batch: from here on a told gradient is a complete one.
+    ///
+    /// # Errors
+    /// A bug (70) if it is armed already.
+    pub fn arm(&self) -> Result<()> {
+        if matches!(self.lane, Lane::Nowhere) {
+            return Ok(());
+        }
+        let mut progress = self.lock();
+        if self.armed.load(Ordering::Acquire) {
+            return Err(Error::Bug("gradient buckets were armed twice".into()));
+        }
+        *progress = Progress { missing: self.members.clone(), told: vec![false; self.owner.len()], next: 0, wrong: None };
+        self.armed.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// A parameter's gradient is in its bucket. Safe to call from a hook on any thread: it neither blocks nor panics, and does nothing
+    /// unless armed; what is wrong comes out of [`finish`](Self::finish).
+    pub fn ready(&self, parameter: usize) {
+        if !self.armed.load(Ordering::Acquire) {
+            return;
+        }
+        let mut progress = self.lock();
+        match (self.owner.get(parameter), progress.told.get_mut(parameter)) {
+            (Some(&bucket), Some(told)) if !*told => {
+                *told = true;
+                progress.missing[bucket] -= 1;
+            }
+            (Some(_), Some(_)) => {
+                progress.wrong.get_or_insert(format!("the gradient of parameter {parameter} was accumulated twice in one backward pass"));
+            }
+            _ => {
+                progress.wrong.get_or_insert(format!("there is no parameter {parameter} in the gradient buckets"));
+            }
+        }
+        while progress.missing.get(progress.next) == Some(&0) {
+            self.launch(&mut progress);
+        }
+    }
+
+    /// Call after that backward pass: sends the buckets that still wait for a gradient (parameters this step did not use), and returns
+    /// when the calling thread can use every sum.
+    ///
+    /// # Errors
+    /// The communicator's first error, or a bug (70) if it was not armed or a gradient was told twice.
+    pub fn finish(&self) -> Result<()> {
+        if matches!(self.lane, Lane::Nowhere) {
+            return Ok(());
+        }
+        let mut progress = self.lock();
+        if !self.armed.swap(false, Ordering::AcqRel) {
+            return Err(Error::Bug("gradient buckets were finished without being armed".into()));
+        }
+        while progress.next < self.members.len() {
+            self.launch(&mut progress);
+        }
+        let wrong = progress.wrong.take();
+        drop(progress);
+        self.wait()?;
+        self.comm.join()?;
+        wrong.map_or(Ok(()), |wrong| Err(Error::Bug(wrong)))
+    }
+
+    /// Hands the next bucket to the thread, if there is one; the channel has room for all of them.
+    fn launch(&self, progress: &mut Progress) {
+        if let Lane::Thread { launch, .. } = &self.lane {
+            // A thread that is gone answers nothing, which `wait` reports.
+            let _ = launch.send(progress.next);
+        }
+        progress.next += 1;
+    }
+
+    fn wait(&self) -> Result<()> {
+        match &self.lane {
+            Lane::Nowhere => Ok(()),
+            Lane::Here(work) => {
+                let work = work.lock().unwrap_or_else(PoisonError::into_inner);
+                (0..work.buckets.len()).try_for_each(|bucket| work.reduce(bucket))
+            }
+            Lane::Thread { answers, .. } => {
+                let answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
+                let gone = |_| Err(Error::Bug("the communication thread has ended".into()));
+                // Every answer is taken, so that none is left for the next step.
+                (0..self.members.len()).map(|_| answers.recv().unwrap_or_else(gone)).fold(Ok(()), Result::and)
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Work {
+    /// Starts the thread. It ends when the reducer is dropped; nobody waits for it, since it may sit in a collective that will never
+    /// end.
+    fn start(self) -> Result<Lane> {
+        let room = self.buckets.len().max(1);
+        let (launch, launched) = sync_channel(room);
+        let (answer, answers) = sync_channel(room);
+        let run = move || {
+            let mut healthy = true;
+            for bucket in launched {
+                // After an error the ranks are no longer in step: the rest is answered without being sent.
+                let outcome = if healthy { self.reduce(bucket) } else { Ok(()) };
+                healthy &= outcome.is_ok();
+                if answer.send(outcome).is_err() {
+                    return;
+                }
+            }
+        };
+        thread::Builder::new().name("gradients".into()).spawn(run).map_err(Error::Io)?;
+        Ok(Lane::Thread { launch, answers: Mutex::new(answers) })
+    }
+
+    fn reduce(&self, bucket: usize) -> Result<()> {
+        let tensor = &self.buckets[bucket];
+        // Bounded by the step that waits for it.
+        let _section = self.watchdog.collective("all-reduce", 4 * tensor.numel(), Some(bucket), Duration::MAX);
+        self.comm.enqueue_all_reduce(tensor)
+    }
+}
+
+#[cfg(test)]
+#[path = "reducer_tests.rs"]
+mod tests;

@@ -1,0 +1,374 @@
+//! The world of ranks as the program sees it: start it, share what rank 0 does, agree on errors, end together.
+//!
+//! Not for carrying bytes: that is the [`Communicator`].
+
+use std::io::Write;
+use std::panic::PanicHookInfo;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tch::Tensor;
+
+use super::failure::Watchdog;
+use super::watched::Watched;
+use super::{
+    CommunicationStream, Communicator, GradientReducer, Launched, Launcher, NcclCommunicator, NcclLibrary, SingleProcess, handshake,
+};
+use crate::base::panics;
+use crate::{Error, Result};
+
+/// The exit code of a world that lost a rank.
+const RANK_LOST: u8 = 71;
+
+/// How long a section may last before it counts as a hang, unless the caller says otherwise.
+const HANG: Duration = Duration::from_secs(60);
+
+/// How long the ranks may take to meet, and after that for all that comes before they have a run folder.
+pub const MEETING: Duration = Duration::from_secs(10 * 60);
+
+/// How long a rank with an error waits for the others to end too, before it counts as the only one and ends them.
+const COMMON_END: Duration = Duration::from_secs(8);
+
+/// Rank 0: reads recipes, prepares shards, writes reports.
+const ROOT: usize = 0;
+
+/// All ranks, seen from this one. Made once, at the start of the program; given back to [`close`](Self::close) at its end.
+pub struct World {
+    /// What carries collectives, under watch.
+    comm: Arc<dyn Communicator>,
+    /// The same without.
+    bare: Arc<dyn Communicator>,
+    watchdog: Watchdog,
+    launched: Launched,
+}
+
+impl World {
+    /// Joins the world the launcher has made; without a launcher it is this process alone, and MPI is not touched. In a world of
+    /// several ranks a panic in any thread from here on ends them all with exit code 71.
+    ///
+    /// # Errors
+    /// A recipe error (64) if the launcher's world size cannot be reached, a lost rank (71) if MPI fails.
+    pub fn start() -> Result<Self> {
+        let launched = Launcher::detect()?;
+        if launched.world_size == 1 {
+            let comm: Arc<dyn Communicator> = Arc::new(SingleProcess);
+            // Nobody to wait for: it only gives signs of life.
+            let watchdog = Watchdog::over(&comm, Duration::MAX)?;
+            return Ok(Self::watched(comm, watchdog, launched));
+        }
+        JOINED.store(true, Ordering::Relaxed);
+        let meeting = end_after(MEETING, launched.rank)?;
+        let comm = join(&launched)?;
+        drop(meeting);
+        let watchdog = Watchdog::over(&comm, HANG)?;
+        install_panic_hook(&comm, &watchdog);
+        Ok(Self::watched(comm, watchdog, launched))
+    }
+
+    fn watched(bare: Arc<dyn Communicator>, watchdog: Watchdog, launched: Launched) -> Self {
+        let comm = Arc::new(Watched { inner: bare.clone(), watchdog: watchdog.clone() });
+        Self { comm, bare, watchdog, launched }
+    }
+
+    /// A world over a ready communicator, without panic hook and watchdog.
+    #[cfg(test)]
+    pub(crate) fn of(comm: Arc<dyn Communicator>) -> Self {
+        let (world_size, rank) = (comm.size(), comm.rank());
+        Self::watched(comm, Watchdog::asleep(), Launched { world_size, rank, local_rank: rank, kind: Launcher::None })
+    }
+
+    /// Lets NCCL carry CUDA tensors from now on; everything else stays where it was. Every rank calls it, with its own device set.
+    /// `stream` belongs to that device.
+    ///
+    /// # Errors
+    /// On every rank, if NCCL is missing or unsuitable on any of them; a lost rank (71) where it fails.
+    pub fn use_nccl(&mut self, stream: Arc<dyn CommunicationStream>) -> Result<()> {
+        let library = self.agree(NcclLibrary::open())?;
+        self.same(&[("the version of NCCL", library.version())])?;
+        let section = self.watchdog.section_within("connecting NCCL", MEETING);
+        let comm: Arc<dyn Communicator> = Arc::new(NcclCommunicator::connect(self.bare.clone(), library, stream)?);
+        drop(section);
+        self.watchdog.watch(&comm);
+        if comm.size() > 1 {
+            install_panic_hook(&comm, &self.watchdog);
+        }
+        self.comm = Arc::new(Watched { inner: comm.clone(), watchdog: self.watchdog.clone() });
+        self.bare = comm;
+        Ok(())
+    }
+
+    /// This rank, from 0.
+    pub fn rank(&self) -> usize {
+        self.comm.rank()
+    }
+
+    /// The number of ranks.
+    pub fn size(&self) -> usize {
+        self.comm.size()
+    }
+
+    /// This rank among those of its machine: the index of its GPU.
+    pub fn local_rank(&self) -> usize {
+        self.launched.local_rank
+    }
+
+    /// Whether this is rank 0.
+    pub fn is_root(&self) -> bool {
+        self.rank() == ROOT
+    }
+
+    /// What carries collectives.
+    pub fn communicator(&self) -> &Arc<dyn Communicator> {
+        &self.comm
+    }
+
+    /// What notices hangs; open sections with it.
+    pub fn watchdog(&self) -> &Watchdog {
+        &self.watchdog
+    }
+
+    /// Compares what must be the same on all ranks, by name; every rank calls it with the same names.
+    ///
+    /// # Errors
+    /// On every rank a recipe error (64) naming the first value that differs, and the ranks that differ from the most frequent value.
+    pub fn same(&self, values: &[(&str, String)]) -> Result<()> {
+        if self.size() == 1 {
+            return Ok(());
+        }
+        let json = serde_json::to_vec(values).map_err(|error| Error::Bug(error.to_string()))?;
+        let all = self.comm.all_gather(&json)?;
+        let lists = all.iter().map(|json| serde_json::from_slice(json).map_err(|error| Error::Bug(format!("a handshake: {error}"))));
+        handshake::compare(&lists.collect::<Result<Vec<_>>>()?)
+    }
+
+    /// A reducer of gradient buckets over this world; see [`GradientReducer::new`].
+    pub fn gradient_reducer(&self, buckets: Vec<Tensor>, owner: Vec<usize>) -> Result<GradientReducer> {
+        // Its own sections name the buckets.
+        GradientReducer::new(&self.bare, &self.watchdog, buckets, owner)
+    }
+
+    /// Rank 0 runs `f`, however long it takes; its value reaches every rank through JSON (numbers must be finite).
+    ///
+    /// # Errors
+    /// `f`'s own error on rank 0, [`Error::Elsewhere`] with the same exit code on the others.
+    pub fn on_root<T: Serialize + DeserializeOwned>(&self, f: impl FnOnce() -> Result<T>) -> Result<T> {
+        if self.size() == 1 {
+            return f();
+        }
+        let (mut message, error) = if self.is_root() { encode(f()) } else { (Vec::new(), None) };
+        self.comm.patient_barrier()?;
+        self.comm.broadcast(ROOT, &mut message)?;
+        match (error, message.split_first()) {
+            (Some(error), _) => Err(error),
+            // Rank 0 reads its own message too: a float that JSON rounds is then rounded on every rank.
+            (None, Some((0, json))) => serde_json::from_slice(json).map_err(|error| Error::Bug(format!("a shared value: {error}"))),
+            (None, Some((&code, _))) => Err(Error::Elsewhere { rank: ROOT, code }),
+            (None, None) => Err(Error::Bug("rank 0 shared an empty message".into())),
+        }
+    }
+
+    /// Passes `local` on if every rank's is fine; otherwise every rank has an error: the lowest failed rank its own (with its number, unless
+    /// it is 0), every other [`Error::Elsewhere`] with that rank and its code. Waits for the slowest rank without spinning.
+    pub fn agree<T>(&self, local: Result<T>) -> Result<T> {
+        let code = match &local {
+            Ok(_) => 0,
+            // The others cannot be reached, or not in step: only `close` can still end this well.
+            Err(Error::RankLost { .. }) => return local,
+            Err(error) => error.exit_code(),
+        };
+        self.comm.patient_barrier()?;
+        let codes = self.comm.all_gather(&[code])?;
+        let failed = codes.iter().enumerate().find_map(|(rank, code)| Some((rank, *code.first()?)).filter(|(_, code)| *code != 0));
+        match (local, failed) {
+            // Agreed on before.
+            (Err(error @ (Error::OfRank { .. } | Error::Elsewhere { .. })), _) => Err(error),
+            (Err(error), Some((ROOT, _))) if self.is_root() => Err(error),
+            (Err(error), Some((rank, _))) if rank == self.rank() => Err(Error::OfRank { rank, error: Box::new(error) }),
+            (_, Some((rank, code))) => Err(Error::Elsewhere { rank, code }),
+            (local, None) => local,
+        }
+    }
+
+    /// An error that only this rank has: prints `rank R: error` and ends the world with exit code 71.
+    pub fn fail(&self, error: &Error) -> ! {
+        let mut line =
+            self.watchdog.obituary(&format!("stopped with `{error}`")).unwrap_or_else(|| format!("rank {}: {error}", self.rank()));
+        if let Some(hint) = error.hint() {
+            line += &format!("\nhint: {hint}");
+        }
+        end(self.comm.as_ref(), Some(&line))
+    }
+
+    /// Ends the program's work with all ranks together and hands the outcome back. An error that the other ranks do not end with,
+    /// one way or another, within some seconds is this rank's alone: see [`fail`](Self::fail).
+    pub fn close<T>(self, outcome: Result<T>) -> Result<T> {
+        let patience = outcome.is_err().then_some(COMMON_END);
+        self.watchdog.ended(outcome.as_ref().err().map_or(0, Error::exit_code));
+        match outcome {
+            Err(error) if !self.comm.close(patience) => self.fail(&error),
+            Ok(value) if !self.comm.close(patience) => {
+                let cause = "the ranks could not end together".to_owned();
+                drop(value);
+                self.fail(&Error::RankLost { rank: self.rank(), operation: "close".into(), cause })
+            }
+            outcome => outcome,
+        }
+    }
+}
+
+/// Whether this process is one of several ranks.
+static JOINED: AtomicBool = AtomicBool::new(false);
+
+/// Whether this process has become one of several ranks, whose others meet the same errors.
+pub fn is_joined() -> bool {
+    JOINED.load(Ordering::Relaxed)
+}
+
+/// Ends this process where the sender that is returned lives longer than `limit`: MPI waits for its ranks without one.
+fn end_after(limit: Duration, rank: usize) -> Result<std::sync::mpsc::Sender<()>> {
+    let (met, meeting) = std::sync::mpsc::channel::<()>();
+    let wait = move || {
+        if meeting.recv_timeout(limit) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            let line = format!(
+                "rank {rank}: the ranks have not met within {} s: one did not start, hangs, or cannot be reached\n",
+                limit.as_secs()
+            );
+            let _ = std::io::stderr().lock().write_all(line.as_bytes());
+            // SAFETY: a plain call; whatever this process does elsewhere cannot be waited for.
+            unsafe { libc::_exit(RANK_LOST.into()) }
+        }
+    };
+    std::thread::Builder::new().name("meeting".into()).spawn(wait).map_err(Error::Io)?;
+    Ok(met)
+}
+
+#[cfg(feature = "mpi")]
+fn join(launched: &Launched) -> Result<Arc<dyn Communicator>> {
+    if launched.kind == Launcher::Torchrun {
+        return Err(
+            launched.cannot_join("it makes no MPI world", "start with `mpirun -n N` or `srun --mpi=pmix`, or unset WORLD_SIZE and RANK")
+        );
+    }
+    let comm = super::MpiCommunicator::connect()?;
+    if let Err(error) = launched.assert_world_size(comm.size()) {
+        comm.close(None);
+        return Err(error);
+    }
+    Ok(Arc::new(comm))
+}
+
+#[cfg(not(feature = "mpi"))]
+fn join(launched: &Launched) -> Result<Arc<dyn Communicator>> {
+    Err(launched.cannot_join("this program was built without MPI", "build it with its default features, or start one process"))
+}
+
+/// What rank 0 tells: an exit code, 0 for none, and then the value as JSON.
+fn encode<T: Serialize>(outcome: Result<T>) -> (Vec<u8>, Option<Error>) {
+    let json = outcome.and_then(|value| serde_json::to_vec(&value).map_err(|error| Error::Bug(format!("a shared value: {error}"))));
+    match json {
+        Ok(json) => ([vec![0], json].concat(), None),
+        Err(error) => (vec![error.exit_code()], Some(error)),
+    }
+}
+
+/// Prints one line, unless another rank has printed it, and ends the world.
+pub(super) fn end(comm: &dyn Communicator, line: Option<&str>) -> ! {
+    if let Some(line) = line {
+        // One write, so that lines of several ranks do not mix; if stderr is gone there is nobody to tell.
+        let _ = std::io::stderr().lock().write_all(format!("{line}\n").as_bytes());
+    }
+    comm.abort(RANK_LOST)
+}
+
+/// A panic in any thread ends the world: the other ranks would wait for this one for ever.
+fn install_panic_hook(comm: &Arc<dyn Communicator>, watchdog: &Watchdog) {
+    let (comm, watchdog) = (Arc::downgrade(comm), watchdog.clone());
+    std::panic::set_hook(Box::new(move |panic| match comm.upgrade() {
+        _ if panics::is_expected() => {}
+        Some(comm) => {
+            let (fate, trace) = describe(panic);
+            let sentence = watchdog.obituary(&fate).unwrap_or_else(|| format!("rank {} {fate}", comm.rank()));
+            end(comm.as_ref(), Some(&(sentence + &trace)))
+        }
+        None => {
+            let (fate, trace) = describe(panic);
+            let _ = writeln!(std::io::stderr(), "{fate}{trace}");
+        }
+    }));
+}
+
+/// What became of a thread, and the backtrace, on lines of its own, where one was asked for.
+fn describe(panic: &PanicHookInfo<'_>) -> (String, String) {
+    let payload = panic.payload();
+    let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let place = panic.location().map_or_else(String::new, |place| format!(" at {}:{}", place.file(), place.line()));
+    let trace = std::backtrace::Backtrace::capture();
+    let trace = if trace.status() == std::backtrace::BacktraceStatus::Captured { format!("\n{trace}") } else { String::new() };
+    (format!("panicked{place}: {}", text.unwrap_or("without a message")), trace)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::simulated_world;
+    use super::*;
+    use crate::DataError;
+
+    fn each<T: Send>(size: usize, f: impl Fn(&World) -> T + Sync) -> Vec<T> {
+        let f = &f;
+        std::thread::scope(|scope| {
+            let start = |comm| scope.spawn(move || f(&World::of(Arc::new(comm))));
+            let ranks: Vec<_> = simulated_world(size).into_iter().map(start).collect();
+            ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
+        })
+    }
+
+    #[test]
+    fn the_roots_value_reaches_everyone() {
+        let values = each(3, |world| {
+            world.on_root(|| {
+                assert!(world.is_root(), "only rank 0 works");
+                Ok((world.rank(), vec!["é".to_owned(), String::new()], 0.1f64))
+            })
+        });
+        for value in values {
+            assert_eq!(value.unwrap(), (0, vec!["é".to_owned(), String::new()], 0.1));
+        }
+    }
+
+    #[test]
+    fn the_roots_error_ends_everyone_with_its_code() {
+        let errors = each(3, |world| world.on_root::<()>(|| Err(DataError::new("a.json", "cut off").into())).unwrap_err());
+        assert_eq!(errors[0].to_string(), "a.json: cut off");
+        assert!(errors.iter().all(|error| error.exit_code() == 65));
+        assert!(matches!(errors[2], Error::Elsewhere { rank: 0, code: 65 }));
+    }
+
+    #[test]
+    fn a_value_that_json_cannot_carry_is_an_error_everywhere() {
+        let codes = each(2, |world| world.on_root(|| Ok(f64::NAN)).unwrap_err().exit_code());
+        assert_eq!(codes, [70, 70]);
+    }
+
+    #[test]
+    fn ranks_agree_on_success_and_on_errors() {
+        assert!(each(3, |world| world.agree(Ok(world.rank())).unwrap()).into_iter().eq(0..3));
+        let errors = each(4, |world| {
+            let local = if world.rank() < 2 { Ok(()) } else { Err(Error::recipe(format!("bad {}", world.rank()))) };
+            world.agree(local).unwrap_err()
+        });
+        assert_eq!(errors[0].to_string(), "rank 2 stopped with exit code 64");
+        assert_eq!(errors[2].to_string(), "rank 2: bad 2");
+        assert_eq!(errors[3].to_string(), "rank 2 stopped with exit code 64");
+    }
+
+    #[test]
+    fn one_process_needs_nobody() {
+        let world = World::of(Arc::new(SingleProcess));
+        assert_eq!(world.on_root(|| Ok(7)).unwrap(), 7);
+        assert_eq!(world.agree::<()>(Err(Error::recipe("bad"))).unwrap_err().exit_code(), 64);
+        assert_eq!(world.close::<()>(Err(Error::recipe("bad"))).unwrap_err().exit_code(), 64);
+    }
+}

@@ -1,0 +1,126 @@
+use tch::Device;
+
+use super::*;
+use crate::text::{View, WindowRule, pack};
+use crate::torch::rng::Generator;
+
+/// Documents in windows of at most 20 pieces that start at most 8 apart.
+fn laid(lengths: &[u32], rows: &[Vec<EntityRow>], entities: &[usize]) -> (PackedParts, AttentionPlan) {
+    let views: Vec<View> = lengths.iter().map(|&n| View { ids: (0..n).collect(), ..View::default() }).collect();
+    let rule = WindowRule { capacity: 20, prefix: vec![1], suffix: vec![2, 2], stride: Some(8), most: None };
+    let views = pack(&views);
+    let packed = crate::text::PackedWindows::new(&views.ids, &views.offsets, &rule);
+    let mut plan = AttentionPlan::default();
+    for (index, rows) in rows.iter().enumerate() {
+        plan.push(&packed, lengths[index] as usize, entities[index], rows);
+    }
+    (PackedParts { tokens: packed.ids.len() as i64, offsets: packed.offsets }, plan)
+}
+
+struct PackedParts {
+    tokens: i64,
+    offsets: Vec<i64>,
+}
+
+fn row(entity: u32, position: u32, weight: f32) -> EntityRow {
+    EntityRow { entity, position, weight }
+}
+
+/// Entity 1 of the first document has no mention; two rows of the last one meet on one token; the second document asks for nothing.
+fn example() -> (PackedParts, AttentionPlan, ContextPlan) {
+    let rows = [vec![row(0, 3, 0.5), row(0, 17, 0.5), row(2, 3, 1.0)], vec![], vec![row(0, 0, 1.0), row(1, 14, 0.25), row(1, 29, 0.75)]];
+    let (packed, plan) = laid(&[20, 9, 30], &rows, &[3, 0, 2]);
+    let mut contexts = ContextPlan::default();
+    contexts.push(20, 3, &[(0, 2), (2, 0), (1, 0)]);
+    contexts.push(9, 0, &[]);
+    contexts.push(30, 2, &[(0, 1), (1, 0)]);
+    (packed, plan, contexts)
+}
+
+fn far(a: &Tensor, b: &Tensor) -> f64 {
+    (a - b).abs().max().double_value(&[])
+}
+
+#[test]
+fn kernels_equal_padding_with_gradients() {
+    let mut generator = Generator::of_test(3);
+    let mut leaf = |shape: &[i64]| generator.randn(shape).set_requires_grad(true);
+    let (packed, plan, pairs) = example();
+    let segments = Segments::new(&packed.offsets, Device::Cpu).unwrap();
+    let (qkv, states) = (leaf(&[packed.tokens, 3, 2, 24]), leaf(&[59, 7]));
+    let mut results = Vec::new();
+    for padding in [false, true] {
+        let attention = if padding {
+            padded::entity_attention(&qkv, &segments, &plan, 0.0).unwrap()
+        } else {
+            entity_attention(&qkv, &segments, &plan, None, 5).unwrap()
+        };
+        let found = if padding {
+            padded::contexts(&states, &attention, &pairs, 2, 0.5).unwrap()
+        } else {
+            contexts(&states, &attention, &pairs, 2, 0.5).unwrap()
+        };
+        let upstream = Tensor::arange(35, (Kind::Float, Device::Cpu)).sin().view([5, 7]);
+        let grads = Tensor::run_backward(&[(&found * upstream).sum(Kind::Float)], &[&qkv, &states], false, false);
+        results.push([vec![attention, found], grads].into_iter().flatten().collect::<Vec<_>>());
+    }
+    for (a, b) in results[0].iter().zip(&results[1]) {
+        assert_eq!(a.size(), b.size());
+        assert!(far(a, b) < 2e-6 * b.abs().max().double_value(&[]).max(1.0), "{}", far(a, b));
+    }
+    // An entity without mentions attends to nothing, and its pairs have no context.
+    assert_eq!(results[0][1].get(2).abs().max().double_value(&[]), 0.0);
+    // Rows that were put together from windows sum to one again.
+    let last = results[0][0].narrow(0, 20 * 3 * 2, 60 * 2).view([2, 2, 30]).sum_dim_intlist(2, false, Kind::Float);
+    assert!(far(&last, &last.ones_like()) < 1e-5);
+}
+
+#[test]
+fn dropout_is_that_of_the_layer() {
+    // With the identity as values, the layer's own attention shows its dropped probabilities.
+    let keys: Vec<i64> = (0..20).map(|at| Dropout::token_key(7, 0, 3, at)).collect();
+    let active = Dropout::new(0.3, Tensor::from_slice(&keys)).unwrap();
+    let qkv = Generator::of_test(6).randn([20, 3, 1, 20]);
+    qkv.select(1, 2).copy_(&Tensor::eye(20, (Kind::Float, Device::Cpu)).unsqueeze(1));
+    let segments = Segments::new(&[0, 20], Device::Cpu).unwrap();
+    let layer = crate::torch::kernels::ops::varlen_attention(&qkv, &segments, Some(&active), 4).unwrap();
+    let (_, plan) = laid(&[20], &[vec![row(0, 6, 1.0), row(1, 11, 1.0)]], &[2]);
+    let ours = entity_attention(&qkv, &segments, &plan, Some(&active), 4).unwrap().view([2, 20]);
+    assert!(far(&ours, &layer.index_select(0, &Tensor::from_slice(&[6i64, 11]))) < 1e-6);
+    assert!(ours.eq(0.0).sum(Kind::Int64).int64_value(&[]) > 3);
+
+    // The gradient is that of the layer's rows.
+    let weight = Tensor::arange(40, (Kind::Float, Device::Cpu)).cos().view([2, 20]);
+    let gradient = |rows: &dyn Fn(&Tensor) -> Tensor| {
+        let leaf = qkv.copy().set_requires_grad(true);
+        Tensor::run_backward(&[(rows(&leaf) * &weight).sum(Kind::Float)], &[&leaf], false, false).remove(0).narrow(1, 0, 2)
+    };
+    let of_rows = gradient(&|leaf| entity_attention(leaf, &segments, &plan, Some(&active), 4).unwrap().view([2, 20]));
+    let of_layer = gradient(&|leaf| {
+        let all = crate::torch::kernels::ops::varlen_attention(leaf, &segments, Some(&active), 4).unwrap();
+        all.index_select(0, &Tensor::from_slice(&[6i64, 11]))
+    });
+    assert!(far(&of_rows, &of_layer) < 2e-6);
+}
+
+#[test]
+fn bits_depend_on_neither_neighbours_nor_threads() {
+    let mut generator = Generator::of_test(4);
+    let rows = [vec![row(0, 2, 1.0), row(1, 9, 1.0)], vec![row(0, 5, 0.5), row(0, 19, 0.5), row(1, 1, 1.0)]];
+    let (packed, plan) = laid(&[13, 20], &rows, &[2, 2]);
+    let qkv = generator.randn([packed.tokens, 3, 2, 16]);
+    let states = generator.randn([33, 5]);
+    let mut pairs = ContextPlan::default();
+    pairs.push(13, 2, &[(0, 1)]);
+    pairs.push(20, 2, &[(0, 1), (1, 0)]);
+    let attention = entity_attention(&qkv, &Segments::new(&packed.offsets, Device::Cpu).unwrap(), &plan, None, 0).unwrap();
+    let all = contexts(&states, &attention, &pairs, 2, 1.0).unwrap();
+
+    let (alone, plan) = laid(&[20], &rows[1..], &[2]);
+    let segments = Segments::new(&alone.offsets, Device::Cpu).unwrap();
+    let own = entity_attention(&qkv.narrow(0, 13, 20).contiguous(), &segments, &plan, None, 0).unwrap();
+    assert_eq!(own, attention.narrow(0, 13 * 2 * 2, 20 * 2 * 2));
+    let mut pairs = ContextPlan::default();
+    pairs.push(20, 2, &[(0, 1), (1, 0)]);
+    assert_eq!(contexts(&states.narrow(0, 13, 20), &own, &pairs, 2, 1.0).unwrap(), all.narrow(0, 1, 2));
+}

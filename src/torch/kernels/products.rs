@@ -1,0 +1,198 @@
+//! Matrix products whose rows do not know of each other.
+//!
+//! On the CPU in 32 bits a row of the result and of the gradient of x has the same bits alone and in company, and the weight's gradient the same
+//! bits whatever the number of threads: a BLAS, which picks its kernel by the number of rows, promises neither. Other kinds and devices take
+//! libtorch's products. Not for: number formats (`precision`), layers with parameters (`layers`, `encoder`).
+
+use tch::{Device, Kind, Tensor};
+
+use crate::Result;
+use crate::torch::shim::{docre_batched_product, docre_product, pointer, produce};
+
+/// x·weightᵀ + bias; x `[.., in]`, weight `[out, in]`, bias `[out]` → `[.., out]`.
+///
+/// # Errors
+/// If the shapes or kinds do not fit.
+pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    if ours(x) {
+        return product(x, weight, bias, true);
+    }
+    Ok(x.f_linear(weight, bias)?)
+}
+
+/// x·weight; x `[.., in]`, weight `[in, out]` → `[.., out]`.
+///
+/// # Errors
+/// If the shapes or kinds do not fit.
+pub fn matmul(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    if ours(x) {
+        return product(x, weight, None, false);
+    }
+    Ok(x.f_matmul(weight)?)
+}
+
+/// x·vector; x `[.., in]`, vector `[in]` → `[..]`.
+///
+/// # Errors
+/// If the shapes or kinds do not fit.
+pub fn dot(x: &Tensor, vector: &Tensor) -> Result<Tensor> {
+    Ok(linear(x, &vector.f_unsqueeze(0)?, None)?.f_squeeze_dim(-1)?)
+}
+
+/// Matrix by matrix x·yᵀ; x `[batch, n, k]`, y `[batch, m, k]` → `[batch, n, m]`. An entry of the batch has the same bits in any batch.
+///
+/// # Errors
+/// If the shapes or kinds do not fit.
+pub fn batched_turned(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    if ours(x) {
+        return batched_product(x, y, true);
+    }
+    Ok(x.f_bmm(&y.f_transpose(1, 2)?)?)
+}
+
+/// Matrix by matrix x·y; x `[batch, n, k]`, y `[batch, k, m]` → `[batch, n, m]`. An entry of the batch has the same bits in any batch.
+///
+/// # Errors
+/// If the shapes or kinds do not fit.
+pub fn batched(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    if ours(x) {
+        return batched_product(x, y, false);
+    }
+    Ok(x.f_bmm(y)?)
+}
+
+fn batched_product(x: &Tensor, y: &Tensor, turned: bool) -> Result<Tensor> {
+    // SAFETY: all pointers are to live tensors.
+    produce(|out| unsafe { docre_batched_product(x.as_ptr(), y.as_ptr(), turned.into(), out) })
+}
+
+fn ours(x: &Tensor) -> bool {
+    x.device() == Device::Cpu && x.kind() == Kind::Float
+}
+
+fn product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, turned: bool) -> Result<Tensor> {
+    // SAFETY: all pointers are to live tensors, or null where the shim allows it.
+    produce(|out| unsafe { docre_product(x.as_ptr(), weight.as_ptr(), pointer(bias), turned.into(), out) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::torch::device::LocalThreads;
+    use crate::torch::rng::Generator;
+
+    fn upstream(out: &Tensor) -> Tensor {
+        Tensor::arange(out.numel() as i64, (Kind::Float, Device::Cpu)).sin().view_as(out)
+    }
+
+    /// The result, and the gradients of x, weight and bias.
+    fn pass(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, turned: bool) -> Vec<Tensor> {
+        let leaf = |tensor: &Tensor| tensor.detach().set_requires_grad(true);
+        let (x, weight, bias) = (leaf(x), leaf(weight), bias.map(leaf));
+        let out = product(&x, &weight, bias.as_ref(), turned).unwrap();
+        let inputs: Vec<&Tensor> = [&x, &weight].into_iter().chain(&bias).collect();
+        let gradients = Tensor::run_backward(&[(&out * upstream(&out)).sum(Kind::Float)], &inputs, false, false);
+        std::iter::once(out.detach()).chain(gradients).collect()
+    }
+
+    /// The same in doubles by libtorch.
+    fn expected(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, turned: bool) -> Vec<Tensor> {
+        let double = |tensor: &Tensor| tensor.to_kind(Kind::Double);
+        let weight = if turned { double(weight).tr() } else { double(weight) };
+        let plain = double(x).matmul(&weight);
+        let grad = double(&upstream(&plain));
+        let of_weight = double(x).tr().matmul(&grad);
+        let out = bias.map_or_else(|| plain.shallow_clone(), |bias| &plain + double(bias));
+        let mut all = vec![out, grad.matmul(&weight.tr()), if turned { of_weight.tr() } else { of_weight }];
+        all.extend(bias.map(|_| grad.sum_dim_intlist(0, false, Kind::Double)));
+        all
+    }
+
+    /// Within 16 roundings of the largest number.
+    fn near(a: &Tensor, b: &Tensor) -> bool {
+        a.numel() == 0 || (a - b).abs().max().double_value(&[]) < 1e-6 * b.abs().max().double_value(&[]).max(1.0)
+    }
+
+    #[test]
+    fn equals_products_in_doubles() {
+        let mut generator = Generator::of_test(1);
+        // Around the tile's rows, the lanes, whole panels, a chunk of rows and a block of terms.
+        for (rows, inner, columns) in [(1, 1, 1), (5, 16, 15), (6, 17, 64), (127, 128, 65), (253, 129, 97), (300, 260, 200), (0, 3, 4)] {
+            let (x, bias) = (generator.randn([rows, inner]), generator.randn([columns]));
+            for turned in [false, true] {
+                let weight = generator.randn(if turned { [columns, inner] } else { [inner, columns] });
+                for bias in [None, Some(&bias)] {
+                    let (ours, theirs) = (pass(&x, &weight, bias, turned), expected(&x, &weight, bias, turned));
+                    assert_eq!(ours.len(), theirs.len());
+                    for (a, b) in ours.iter().zip(&theirs) {
+                        assert_eq!(a.size(), b.size());
+                        assert!(near(a, b), "{rows} × {inner} → {columns}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_has_the_same_bits_at_any_place_in_any_company() {
+        let mut generator = Generator::of_test(2);
+        for (inner, columns) in [(7, 3), (64, 64), (150, 97), (256, 200)] {
+            let (x, weight, bias) = (generator.randn([400, inner]), generator.randn([columns, inner]), generator.randn([columns]));
+            let all = linear(&x, &weight, Some(&bias)).unwrap();
+            let turned = matmul(&x, &weight.tr()).unwrap();
+            assert_eq!(turned, linear(&x, &weight, None).unwrap());
+            for (first, rows) in (0..14).map(|i| (i * 23, i + 1)).chain([(3, 126), (11, 127), (140, 260)]) {
+                let part = x.narrow(0, first, rows);
+                assert_eq!(linear(&part, &weight, Some(&bias)).unwrap(), all.narrow(0, first, rows));
+                assert_eq!(matmul(&part, &weight.tr()).unwrap(), turned.narrow(0, first, rows));
+            }
+        }
+    }
+
+    #[test]
+    fn threads_change_no_bit_of_results_and_gradients() {
+        let mut generator = Generator::of_test(3);
+        let (x, weight, bias) = (generator.randn([700, 150]), generator.randn([200, 150]), generator.randn([200]));
+        let results = [1, 2, 3, 5].map(|threads| {
+            let _threads = LocalThreads::new(threads);
+            pass(&x, &weight, Some(&bias), true)
+        });
+        assert!(results.iter().all(|result| *result == results[0]));
+    }
+
+    #[test]
+    fn batches_of_matrices_equal_products_in_doubles_and_do_not_know_of_each_other() {
+        let mut generator = Generator::of_test(5);
+        for (batch, n, k, m) in [(1, 1, 1, 1), (3, 4, 37, 19), (5, 20, 16, 1), (7, 33, 130, 70), (2, 0, 3, 4)] {
+            let x = generator.randn([batch, n, k]).set_requires_grad(true);
+            let y = generator.randn([batch, k, m]).set_requires_grad(true);
+            let plain = x.to_kind(Kind::Double).bmm(&y.to_kind(Kind::Double));
+            let expected =
+                Tensor::run_backward(&[(&plain * upstream(&plain).to_kind(Kind::Double)).sum(Kind::Double)], &[&x, &y], false, false);
+            for out in [batched(&x, &y).unwrap(), batched_turned(&x, &y.transpose(1, 2)).unwrap()] {
+                let gradients = Tensor::run_backward(&[(&out * upstream(&out)).sum(Kind::Float)], &[&x, &y], false, false);
+                assert!(near(&out, &plain) && near(&gradients[0], &expected[0]) && near(&gradients[1], &expected[1]), "{n} × {k} × {m}");
+                for entry in 0..batch {
+                    let own = |tensor: &Tensor| tensor.narrow(0, entry, 1);
+                    assert_eq!(batched(&own(&x), &own(&y)).unwrap(), own(&out));
+                }
+            }
+        }
+        assert!(batched(&generator.randn([2, 3, 4]), &generator.randn([2, 5, 6])).is_err());
+    }
+
+    #[test]
+    fn batches_of_rows_vectors_and_wrong_shapes() {
+        let mut generator = Generator::of_test(4);
+        let (x, weight) = (generator.randn([2, 3, 8]), generator.randn([5, 8]));
+        let out = linear(&x, &weight, None).unwrap();
+        assert_eq!(out.size(), [2, 3, 5]);
+        assert_eq!(out.view([6, 5]), linear(&x.view([6, 8]), &weight, None).unwrap());
+        assert_eq!(dot(&x, &weight.get(4)).unwrap(), out.select(2, 4));
+        assert!(linear(&x, &generator.randn([5, 7]), None).is_err());
+        assert!(linear(&x, &weight, Some(&generator.randn([4]))).is_err());
+        assert!(matmul(&x, &weight.to_kind(Kind::Double).tr()).is_err());
+        let double = linear(&x.to_kind(Kind::Double), &weight.to_kind(Kind::Double), None).unwrap();
+        assert!((double - out).abs().max().double_value(&[]) < 1e-5);
+    }
+}

@@ -1,0 +1,299 @@
+//! A mirror in an object store: Amazon S3 and what speaks like it, Google Cloud Storage, Azure Blob Storage.
+//!
+//! Folders are parts of names there. Requests go one after another, on a runtime of the store's own that runs while a call waits for it. Not for
+//! trying again with a whole checkpoint (`mirror`).
+
+use std::io::{Read, Write};
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::path::{Path as Name, PathPart};
+use object_store::{BackoffConfig, ObjectStore, ObjectStoreExt, ObjectStoreScheme, RetryConfig};
+use tokio::runtime::{self, Runtime};
+use url::Url;
+
+use super::store::Store;
+use crate::{Error, Result};
+
+/// Bytes in the body of a request at most, and so in memory. A file of more than [`MAX_PARTS`] of them has longer ones.
+const PART: u64 = 8 << 20;
+
+/// Parts of an upload at most, in any of the services.
+const MAX_PARTS: u64 = 10_000;
+
+/// Bytes of a file that is read as a whole at most: recipes and seals are far smaller.
+const MAX_READ: u64 = 64 << 20;
+
+/// What a bucket must grant to a mirror.
+const ALLOWED: &str = "these credentials must allow to list, read, write and delete there";
+
+/// How a request is repeated that a service, or the way to it, refused for now.
+const RETRY: RetryConfig = RetryConfig {
+    backoff: BackoffConfig { init_backoff: Duration::from_millis(200), max_backoff: Duration::from_secs(5), base: 2.0 },
+    max_retries: 5,
+    retry_timeout: Duration::from_secs(20),
+};
+
+/// Files under a prefix of a bucket.
+#[derive(Debug)]
+pub(super) struct Objects {
+    url: String,
+    service: Service,
+    root: Name,
+    store: Box<dyn ObjectStore>,
+    runtime: Runtime,
+    part: u64,
+}
+
+/// Whose object store it is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Service {
+    Amazon,
+    Google,
+    Azure,
+}
+
+/// The store at a URL, with credentials, region and endpoint from the environment. Nothing is asked of it yet.
+///
+/// # Errors
+/// A recipe error for what is no URL of a bucket, or holds credentials; one of the store for settings that do not fit together.
+pub(super) fn open(url: &str) -> Result<Objects> {
+    Objects::open(url, std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?))), RETRY)
+}
+
+impl Objects {
+    fn open(url: &str, settings: impl Iterator<Item = (String, String)>, retry: RetryConfig) -> Result<Self> {
+        let parsed = Url::parse(url).map_err(|error| no_bucket(url, &error.to_string()))?;
+        // Not repeated in the message: it may be in a log.
+        if parsed.password().is_some() || parsed.query().is_some() {
+            let error = Error::recipe("checkpoint_mirror holds more than the place of a bucket");
+            return Err(error.with_hint("credentials do not belong in a recipe; leave out `user:password@` and what follows `?`"));
+        }
+        let (scheme, root) = ObjectStoreScheme::parse(&parsed).map_err(|error| no_bucket(url, &error.to_string()))?;
+        let service = match scheme {
+            ObjectStoreScheme::AmazonS3 => Service::Amazon,
+            ObjectStoreScheme::GoogleCloudStorage => Service::Google,
+            ObjectStoreScheme::MicrosoftAzure => Service::Azure,
+            _ => return Err(no_bucket(url, "neither Amazon's, Google's nor Azure's")),
+        };
+        let store = service.build(url, settings, retry).map_err(|error| Error::Remote {
+            message: format!("{url} cannot be opened: {}", told(&error)),
+            hint: service.variables().to_owned(),
+        })?;
+        Self::over(url, service, root, store)
+    }
+
+    fn over(url: &str, service: Service, root: Name, store: Box<dyn ObjectStore>) -> Result<Self> {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(Self { url: url.trim_end_matches('/').to_owned(), service, root, store, runtime, part: PART })
+    }
+
+    fn place(&self, key: &str) -> Name {
+        self.root.parts().chain(key.split('/').filter(|part| !part.is_empty()).map(PathPart::from)).collect()
+    }
+
+    fn failed(&self, key: &str, verb: &str, error: &object_store::Error) -> Error {
+        let told = told(error);
+        let hint = self.service.hint(error, &told);
+        Error::Remote { message: format!("{}/{key} cannot be {verb}: {told}", self.url), hint }
+    }
+
+    /// One part after another; those of an upload that fails are taken back.
+    async fn upload_parts(&self, mut file: fs_err::File, part: u64, key: &str) -> Result<()> {
+        let failed = |error| self.failed(key, "written", &error);
+        let mut upload = self.store.put_multipart(&self.place(key)).await.map_err(failed)?;
+        let sent = async {
+            loop {
+                let bytes = next_part(&mut file, part)?;
+                if bytes.is_empty() {
+                    return upload.complete().await.map_err(failed);
+                }
+                upload.put_part(bytes.into()).await.map_err(failed)?;
+            }
+        };
+        let sent = sent.await;
+        if sent.is_err() {
+            // What fails here as well is for the bucket's own rules to clean up.
+            let _ = upload.abort().await;
+        }
+        sent.map(drop)
+    }
+
+    async fn download_parts(&self, key: &str, mut file: fs_err::File) -> Result<()> {
+        let failed = |error| self.failed(key, "read", &error);
+        let place = self.place(key);
+        let size = self.store.head(&place).await.map_err(failed)?.size;
+        let mut at = 0;
+        while at < size {
+            let end = size.min(at + self.part);
+            let bytes = self.store.get_range(&place, at..end).await.map_err(failed)?;
+            file.write_all(&bytes)?;
+            at = end;
+        }
+        Ok(file.sync_all()?)
+    }
+
+    async fn read_whole(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        let failed = |error| self.failed(key, "read", &error);
+        let found = match self.store.get(&self.place(key)).await {
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            found => found.map_err(failed)?,
+        };
+        if found.meta.size > MAX_READ {
+            let message = format!("{}/{key} has {} bytes, which is none of a mirror's small files", self.url, found.meta.size);
+            return Err(Error::Remote { message, hint: "name another checkpoint_mirror".into() });
+        }
+        Ok(Some(found.bytes().await.map_err(failed)?.into()))
+    }
+
+    /// Names right below a folder: (folders, files).
+    fn names(&self, key: &str) -> Result<(Vec<String>, Vec<String>)> {
+        let folder = self.place(key);
+        let listed = self.runtime.block_on(self.store.list_with_delimiter(Some(&folder)));
+        let listed = listed.map_err(|error| self.failed(key, "listed", &error))?;
+        // Some services list a marker of the folder itself, which has no name below it.
+        let below = |name: &Name| Some(name.prefix_match(&folder)?.next()?.as_ref().to_owned());
+        Ok((
+            listed.common_prefixes.iter().filter_map(below).collect(),
+            listed.objects.iter().filter_map(|file| below(&file.location)).collect(),
+        ))
+    }
+}
+
+impl Store for Objects {
+    fn upload(&self, from: &Path, key: &str) -> Result<()> {
+        let mut file = fs_err::File::open(from)?;
+        let length = file.metadata()?.len();
+        if length <= self.part {
+            return self.write(key, &next_part(&mut file, length)?);
+        }
+        self.runtime.block_on(self.upload_parts(file, self.part.max(length.div_ceil(MAX_PARTS)), key))
+    }
+
+    fn download(&self, key: &str, to: &Path) -> Result<()> {
+        let mut part = to.as_os_str().to_owned();
+        part.push(".part");
+        let outcome = self.runtime.block_on(self.download_parts(key, fs_err::File::create(&part)?));
+        if outcome.is_err() {
+            let _ = fs_err::remove_file(&part);
+            return outcome;
+        }
+        Ok(fs_err::rename(&part, to)?)
+    }
+
+    fn read(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        self.runtime.block_on(self.read_whole(key))
+    }
+
+    fn write(&self, key: &str, bytes: &[u8]) -> Result<()> {
+        let written = self.runtime.block_on(self.store.put(&self.place(key), bytes.to_vec().into()));
+        written.map(drop).map_err(|error| self.failed(key, "written", &error))
+    }
+
+    fn folders(&self, key: &str) -> Result<Vec<String>> {
+        Ok(self.names(key)?.0)
+    }
+
+    fn files(&self, key: &str) -> Result<Vec<String>> {
+        Ok(self.names(key)?.1)
+    }
+
+    fn remove(&self, key: &str) -> Result<()> {
+        match self.runtime.block_on(self.store.delete(&self.place(key))) {
+            Err(object_store::Error::NotFound { .. }) => Ok(()),
+            outcome => outcome.map_err(|error| self.failed(key, "removed", &error)),
+        }
+    }
+}
+
+impl Service {
+    fn build(
+        self,
+        url: &str,
+        settings: impl Iterator<Item = (String, String)>,
+        retry: RetryConfig,
+    ) -> object_store::Result<Box<dyn ObjectStore>> {
+        // Fails only where a provider is there already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Ok(match self {
+            Self::Amazon => {
+                // Deleting file by file is understood by every service that speaks like S3.
+                let plain =
+                    AmazonS3Builder::new().with_url(url).with_retry(retry).with_config(AmazonS3ConfigKey::DisableBulkDelete, "true");
+                Box::new(known("AWS_", settings).fold(plain, |builder, (key, value)| builder.with_config(key, value)).build()?)
+            }
+            Self::Google => {
+                let plain = GoogleCloudStorageBuilder::new().with_url(url).with_retry(retry);
+                let known = known::<GoogleConfigKey>("GOOGLE_", settings);
+                Box::new(known.fold(plain, |builder, (key, value)| builder.with_config(key, value)).build()?)
+            }
+            Self::Azure => {
+                let plain = MicrosoftAzureBuilder::new().with_url(url).with_retry(retry);
+                let known = known::<AzureConfigKey>("AZURE_", settings);
+                Box::new(known.fold(plain, |builder, (key, value)| builder.with_config(key, value)).build()?)
+            }
+        })
+    }
+
+    /// Where the way in is read from.
+    fn variables(self) -> &'static str {
+        match self {
+            Self::Amazon => {
+                "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and, for services other than Amazon's, AWS_ENDPOINT_URL say how to get there"
+            }
+            Self::Google => "GOOGLE_APPLICATION_CREDENTIALS or GOOGLE_SERVICE_ACCOUNT (files) say how to get there",
+            Self::Azure => "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY say how to get there",
+        }
+    }
+
+    fn hint(self, error: &object_store::Error, told: &str) -> String {
+        use object_store::Error::{NotFound, PermissionDenied, Unauthenticated};
+        let advice = match error {
+            NotFound { .. } => "the bucket must exist, in the region that is set",
+            PermissionDenied { .. } | Unauthenticated { .. } => ALLOWED,
+            // Listings are refused with an error of no kind.
+            _ if told.contains("403 Forbidden") => ALLOWED,
+            _ => "look at the connection, the credentials, the region and the name of the bucket",
+        };
+        format!("{advice}; {}", self.variables())
+    }
+}
+
+/// Settings of a service among variables of the environment; what it does not know is passed over.
+fn known<K: FromStr>(start: &str, settings: impl Iterator<Item = (String, String)>) -> impl Iterator<Item = (K, String)> {
+    settings.filter(move |(key, _)| key.starts_with(start)).filter_map(|(key, value)| Some((key.to_ascii_lowercase().parse().ok()?, value)))
+}
+
+fn next_part(file: &mut fs_err::File, length: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
+    file.take(length).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn no_bucket(url: &str, cause: &str) -> Error {
+    Error::recipe(format!("checkpoint_mirror = \"{url}\" is no place for checkpoints: {cause}")).with_hint(super::store::PLACES)
+}
+
+/// An error with those of its causes that it does not tell itself, on one line.
+fn told(error: &dyn std::error::Error) -> String {
+    let mut told = error.to_string();
+    let mut cause = error.source();
+    while let Some(deeper) = cause {
+        let text = deeper.to_string();
+        if !told.contains(&text) {
+            told = format!("{told}: {text}");
+        }
+        cause = deeper.source();
+    }
+    let line: String = told.split_whitespace().collect::<Vec<_>>().join(" ");
+    // A service may answer with a whole page.
+    line.chars().take(1_000).collect()
+}
+
+#[cfg(test)]
+#[path = "cloud_tests.rs"]
+pub(crate) mod tests;

@@ -1,0 +1,199 @@
+//! The run folder: resolved recipe, identity, metrics, checkpoints; one run at a time writes to it.
+
+pub mod mirror;
+
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::Checkpoint;
+use crate::base::{host_name, say, write_whole};
+use crate::{Error, Result};
+pub use mirror::{Mirror, RunRecipe};
+
+/// A folder that belongs to this run. The lock lasts as long as the value.
+#[derive(Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+    mirror: Option<Arc<Mirror>>,
+    lock_file: Option<std::fs::File>,
+}
+
+/// Who and what made the run (`run.json`).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunIdentity {
+    /// Stays the same over every resume.
+    pub id: String,
+    /// Version of this program.
+    pub version: String,
+    /// Version of libtorch.
+    pub libtorch: String,
+    /// Number of ranks at the last start.
+    pub world_size: usize,
+    /// The seed.
+    pub seed: u64,
+    /// How often the run was started.
+    pub starts: u32,
+}
+
+impl RunFolder {
+    /// Creates or reopens the folder and takes its lock (rank 0 only).
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] if another live run holds it; I/O errors.
+    pub fn claim(path: &Path) -> Result<Self> {
+        for part in ["checkpoints", "predictions", "log"] {
+            fs_err::create_dir_all(path.join(part))?;
+        }
+        let lock_path = path.join("lock");
+        let mut lock = fs_err::OpenOptions::new().create(true).write(true).truncate(false).read(true).open(&lock_path)?.into_parts().0;
+        if let Err(error) = lock.try_lock() {
+            let holder = fs_err::read_to_string(&lock_path).unwrap_or_default();
+            let message = format!("{} is in use by {} ({error})", path.display(), holder.trim());
+            return Err(Error::recipe(message).with_hint("wait for that run, or name another folder with --run-dir"));
+        }
+        crate::ranks::failure::autopsy::forget_verdict(path);
+        sweep_unfinished(path);
+        lock.set_len(0)?;
+        writeln!(lock, "process {} on {}", std::process::id(), host_name())?;
+        for stage in fs_err::read_dir(path.join("checkpoints"))? {
+            let stage = stage?.path();
+            if stage.is_dir() {
+                Checkpoint::sweep(&stage)?;
+            }
+        }
+        Ok(Self { path: path.to_owned(), mirror: None, lock_file: Some(lock) })
+    }
+
+    /// Lets checkpoints go to the mirror at `url` too; with `resume`, stages without a checkpoint here get theirs from there.
+    ///
+    /// # Errors
+    /// As [`Mirror::open`] and [`Mirror::attach`].
+    pub fn mirrored(mut self, url: Option<&str>, recipe: &RunRecipe<'_>, resume: bool) -> Result<Self> {
+        if let Some(url) = url {
+            let inside = url.strip_prefix("file://").and_then(|place| fs_err::canonicalize(place).ok());
+            if let (Some(place), Ok(own)) = (inside, fs_err::canonicalize(&self.path))
+                && place.starts_with(&own)
+            {
+                let message = format!("checkpoint_mirror = \"{url}\" lies inside the run folder");
+                return Err(Error::recipe(message).with_hint("name a place outside of it, best on another disk"));
+            }
+            let mirror = Mirror::open(url)?;
+            for name in mirror.attach(&self.path, recipe, resume)? {
+                say(format!("{name} comes from {url}"));
+            }
+            self.mirror = Some(Arc::new(mirror));
+        }
+        Ok(self)
+    }
+
+    /// The mirror of its checkpoints, on the rank that writes them.
+    pub fn mirror(&self) -> Option<Arc<Mirror>> {
+        self.mirror.clone()
+    }
+
+    /// The folder on a rank that does not write to it.
+    pub fn shared(path: &Path) -> Self {
+        Self { path: path.to_owned(), mirror: None, lock_file: None }
+    }
+
+    /// The run's identity as this rank sees it, by which ranks notice that they look at different folders.
+    ///
+    /// # Errors
+    /// Never: a folder that is not there is told as such.
+    pub fn identity(&self) -> Result<String> {
+        let path = self.path.join("run.json");
+        // A network file system may take a while to show what another machine has written.
+        for _ in 0..50 {
+            if let Some(run) = fs_err::read(&path).ok().and_then(|bytes| serde_json::from_slice::<RunIdentity>(&bytes).ok()) {
+                return Ok(run.id);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        Ok(format!("nothing at {}", self.path.display()))
+    }
+
+    /// Whether the folder is still the one that was claimed.
+    ///
+    /// # Errors
+    /// An I/O error where it was removed or renamed meanwhile.
+    pub fn still_there(&self) -> Result<()> {
+        let Some(lock) = &self.lock_file else { return Ok(()) };
+        let (held, found) = (lock.metadata()?, std::fs::metadata(self.path.join("lock")));
+        if found.is_ok_and(|found| (found.dev(), found.ino()) == (held.dev(), held.ino())) {
+            return Ok(());
+        }
+        let message = format!("{} was removed or renamed while the run was writing to it", self.path.display());
+        Err(std::io::Error::new(std::io::ErrorKind::NotFound, message).into())
+    }
+
+    /// Whether this process holds the folder, and not only writes into it.
+    pub fn is_claimed(&self) -> bool {
+        self.lock_file.is_some()
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The checkpoints of a stage.
+    pub fn checkpoints(&self, stage: &str) -> PathBuf {
+        self.path.join("checkpoints").join(stage)
+    }
+
+    /// Reads or makes `run.json`, counting the start.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn identify(&self, world_size: usize, seed: u64) -> Result<RunIdentity> {
+        let path = self.path.join("run.json");
+        let old: Option<RunIdentity> = fs_err::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let starts = old.as_ref().map_or(0, |old| old.starts) + 1;
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_nanos());
+        let fresh = || blake3::hash(format!("{now} {} {}", std::process::id(), self.path.display()).as_bytes()).to_hex()[..12].to_owned();
+        let identity = RunIdentity {
+            id: old.map_or_else(fresh, |old| old.id),
+            version: env!("CARGO_PKG_VERSION").into(),
+            libtorch: env!("DOCRE_LIBTORCH").into(),
+            world_size,
+            seed,
+            starts,
+        };
+        write_whole(&path, &serde_json::to_vec_pretty(&identity).map_err(|error| Error::Bug(error.to_string()))?)?;
+        Ok(identity)
+    }
+}
+
+/// Removes what a killed start has left of files and folders that were being written; nobody else writes while the lock is held.
+fn sweep_unfinished(run: &Path) {
+    let folders = ["", "data", "data/shards", "data/scored"].map(|part| run.join(part));
+    for entry in folders.iter().filter_map(|folder| fs_err::read_dir(folder).ok()).flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with(".unfinished-") || (name.starts_with('.') && name.ends_with(".partial")) {
+            let path = entry.path();
+            let _ = if path.is_dir() { fs_err::remove_dir_all(&path) } else { fs_err::remove_file(&path) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_runs_cannot_share_a_folder_and_a_resume_keeps_the_identity() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunFolder::claim(folder.path()).unwrap();
+        let error = RunFolder::claim(folder.path()).unwrap_err();
+        assert_eq!(error.exit_code(), 64);
+        assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
+        let first = run.identify(2, 7).unwrap();
+        drop(run);
+        let second = RunFolder::claim(folder.path()).unwrap().identify(1, 7).unwrap();
+        assert_eq!((first.id, second.starts), (second.id, 2));
+    }
+}
