@@ -188,7 +188,7 @@ fn the_smoke_recipe_leaves_a_complete_run_and_is_skipped_the_second_time() {
     let place = Place::new();
     let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("jobs/smoke.toml");
     let small = "threads=1 device=cpu data.synth.distant=24 data.synth.human=8 data.synth.dev=4 data.synth.test=4 \
-                 switches.relation_width=16 rank.steps=2 pretrain.steps=2 finetune.steps=2";
+                 settings.relation_width=16 rank.steps=2 pretrain.steps=2 finetune.steps=2";
     let mirror = format!("checkpoint_mirror=file://{}", place.path("mirror").display());
     let settings: String = small.split_whitespace().chain([mirror.as_str()]).map(|setting| format!(" --set {setting}")).collect();
     let mut command = place.command("run");
@@ -273,7 +273,7 @@ fn work_is_summed_up_as_json(place: &Place, run: &str) {
 fn annotated_documents_take_part_in_pretraining() {
     let place = Place::new();
     let brief = "--set pretrain.steps=2 --set rank.steps=1 --set finetune.epochs=1";
-    let run = format!("run recipe.toml --set switches.pretrain_on_human=true {brief} --run-dir");
+    let run = format!("run recipe.toml --set dsdocre.pretrain_on_human=true {brief} --run-dir");
     let outcome = place.good(&format!("{run} r"));
     let pretrained = outcome.stderr.lines().find(|line| line.contains("pretrain: ") && line.contains("annotated: all labels count"));
     assert!(pretrained.is_some(), "{}", outcome.stderr);
@@ -319,9 +319,9 @@ fn findings_are_written_as_json(place: &Place, run: &str) {
     let system = found("systems atlop --encoder tiny".into());
     assert_eq!((&system["system"]["name"], &system["layers"][0][1]), (&json!("atlop"), &json!([768, 256])));
     assert!(found("doctor".into())["matmul_gflops"]["fp32"].as_f64().unwrap() > 0.0);
-    let explained = found("explain k_pretrain --set switches.k_pretrain=3".into());
+    let explained = found("explain k_pretrain --set dsdocre.k_pretrain=3".into());
     let key = &explained["keys"][0];
-    assert_eq!((&key["key"], &key["current"], &key["values"]), (&json!("switches.k_pretrain"), &json!(3), &json!([20, 20, 30])));
+    assert_eq!((&key["key"], &key["current"], &key["values"]), (&json!("dsdocre.k_pretrain"), &json!(3), &json!([20, 20, 30])));
     let plan = found(format!("plan {run}/recipe.toml --run-dir {run} --tflops 1"));
     let took = plan["stages"].as_array().unwrap().iter().filter(|stage| stage["took"]["steps"] == 2 && stage["took"]["ranks"] == 1);
     assert_eq!(took.count(), 5, "{plan}");
@@ -558,7 +558,7 @@ fn the_order_of_the_data_and_the_losses_do_not_depend_on_the_number_of_ranks() {
 fn predictions_repeat_the_run_from_the_checkpoint_and_from_its_export() {
     let place = Place::new();
     // Enough steps and a loose enough rule that something is predicted.
-    place.good("run recipe.toml --run-dir r --set switches.decision=threshold");
+    place.good("run recipe.toml --run-dir r --set dsdocre.decision=threshold");
     let best = best_checkpoint(&place, "r");
     let predict = |checkpoint: &str, input: &str, output: &str| {
         place.good(&format!("predict --checkpoint {checkpoint} --input {input} --output {output} --threads 1 --device cpu"));

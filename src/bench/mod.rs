@@ -29,7 +29,7 @@ use crate::pipeline::session::Session;
 use crate::questions::cost::encoder_flops;
 use crate::recipe::Recipe;
 use crate::shards::{DocumentStore, StoreOptions};
-use crate::systems::dsdocre::{Part, PretrainSource, Pretrainer, Switches};
+use crate::systems::dsdocre::{DsdocreSettings, Part, PretrainSource, Pretrainer};
 use crate::systems::{Extraction, ExtractionSource};
 use crate::text::EncodedDocument;
 use crate::torch::device;
@@ -195,7 +195,7 @@ impl Bench<'_> {
     }
 
     fn model(&self, store: &DocumentStore, part: Part) -> Result<LoadedModel> {
-        self.new_model().dsdocre(store, part, &self.recipe.switches)
+        self.new_model().dsdocre(store, part, &self.recipe.dsdocre)
     }
 
     /// Forward FLOPs of the encoder for documents of these lengths.
@@ -222,19 +222,19 @@ impl Bench<'_> {
 
     fn pretrain(&mut self, store: &DocumentStore, folder: &Path) -> Result<()> {
         let loaded = self.model(store, Part::Pretrainer)?;
-        let switches = Switches { k_pretrain: None, ..self.recipe.switches.clone() };
+        let settings = DsdocreSettings { k_pretrain: None, ..self.recipe.dsdocre.clone() };
         let facts = store.fact_index()?;
         let source = PretrainSource {
             store,
-            sampler: crate::pipeline::pretrain::sampler(store, &facts, &switches)?,
+            sampler: crate::pipeline::pretrain::sampler(store, &facts, &settings)?,
             views: loaded.views(1)?,
             batch: self.recipe.pretrain.batch,
             budget: self.recipe.pretrain.tokens_per_micro_batch,
             seed: 1,
-            mention_candidates: switches.mention_candidates,
+            mention_candidates: settings.mention_candidates,
         };
         let objective =
-            Pretrainer { model: &loaded.model, distance: switches.alignment_distance, mention_candidates: switches.mention_candidates };
+            Pretrainer { model: &loaded.model, distance: settings.alignment_distance, mention_candidates: settings.mention_candidates };
         self.train("pretrain", &loaded, &objective, &source, folder)
     }
 

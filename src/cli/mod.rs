@@ -72,7 +72,7 @@ enum Verb {
     Probe(verifying::Probe),
     /// Measure the stages on this machine
     Bench(verifying::Bench),
-    /// List the systems, or describe one: layers, switches, defaults of the profiles, parameter counts
+    /// List the systems, or describe one: layers, settings, defaults of the profiles, parameter counts
     Systems(inspect::Systems),
     /// Make report.html of one or several runs
     Report(inspect::Report),

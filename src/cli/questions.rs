@@ -87,7 +87,7 @@ pub struct Ledger {
     /// The Parquet file (default: labels.parquet in the run folder)
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Pairs that count as kept in a document, best first (default: switches.k_pretrain of the run; 0: all)
+    /// Pairs that count as kept in a document, best first (default: dsdocre.k_pretrain of the run; 0: all)
     #[arg(long, value_name = "K")]
     keep: Option<usize>,
     /// Write output, counts by relation and seconds as JSON

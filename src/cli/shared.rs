@@ -52,7 +52,7 @@ pub struct StageFlags {
     /// The run folder
     #[arg(long, value_name = "R")]
     pub run_dir: PathBuf,
-    /// Recipe with schedule and switches (defaults otherwise)
+    /// Recipe with schedule and settings (defaults otherwise)
     #[arg(long, value_name = "FILE")]
     pub recipe: Option<PathBuf>,
     /// Override a key of the recipe, such as finetune.epochs=10

@@ -34,8 +34,8 @@ impl Rank {
         let (session, recipe) = self.flags.machine.session_for(self.flags.recipe())?;
         session.run(|session| {
             let run = self.flags.claim(&recipe, session)?;
-            let (encoder, switches, plan) = (&recipe.encoder, &recipe.switches, &recipe.rank);
-            let task = RankTask { train: &self.train, encoder, switches, plan, seed: recipe.seed, resume: self.flags.resume };
+            let (encoder, settings, plan) = (&recipe.encoder, &recipe.dsdocre, &recipe.rank);
+            let task = RankTask { train: &self.train, encoder, settings, plan, seed: recipe.seed, resume: self.flags.resume };
             let checkpoint = pipeline::rank(&task, session, &run)?;
             announce(&self.flags, &clock, session, &checkpoint)
         })
@@ -122,8 +122,8 @@ impl Pretrain {
         let (session, recipe) = self.flags.machine.session_for(self.flags.recipe())?;
         session.run(|session| {
             let run = self.flags.claim(&recipe, session)?;
-            let (encoder, switches, plan) = (&recipe.encoder, &recipe.switches, &recipe.pretrain);
-            let task = PretrainTask { distant: &self.distant, encoder, switches, plan, seed: recipe.seed, resume: self.flags.resume };
+            let (encoder, settings, plan) = (&recipe.encoder, &recipe.dsdocre, &recipe.pretrain);
+            let task = PretrainTask { distant: &self.distant, encoder, settings, plan, seed: recipe.seed, resume: self.flags.resume };
             let checkpoint = pipeline::pretrain(&task, session, &run)?;
             announce(&self.flags, &clock, session, &checkpoint)
         })

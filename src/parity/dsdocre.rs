@@ -10,8 +10,8 @@ use crate::Result;
 use crate::corpus::RelationSet;
 use crate::sampling::{ordered_pairs, top_pairs};
 use crate::systems::dsdocre::{
-    AlignmentDistance, AlignmentRows, Dsdocre, DsdocreModel, DsdocreTables, MarkerNumbering, MatchRows, MentionCandidates, ModelConfig,
-    PairRows, Part, PretrainBatch, Pretrainer, RankBatch, Ranker, Switches,
+    AlignmentDistance, AlignmentRows, Dsdocre, DsdocreModel, DsdocreSettings, DsdocreTables, MarkerNumbering, MatchRows, MentionCandidates,
+    ModelConfig, PairRows, Part, PretrainBatch, Pretrainer, RankBatch, Ranker,
 };
 use crate::systems::{DocumentViews, Example, Extractor, Foundation, PackedDocuments, Pair, RelationBatch, tables};
 use crate::text::{EncodedDocument, Markers, SpecialPieces, Tokenizer, View, ViewChoices, ViewOptions};
@@ -33,15 +33,15 @@ fn rename(name: &str) -> String {
     renamed.unwrap_or_else(|| name.to_owned())
 }
 
-fn switches(case: &Case) -> Result<Switches> {
+fn settings(case: &Case) -> Result<DsdocreSettings> {
     let max_mentions = Some(case.at("/switches/max_mentions").as_u64().unwrap_or(3) as usize);
-    Ok(Switches { relation_width: case.number("/dims/relation_width")?, max_mentions, ..Switches::default() })
+    Ok(DsdocreSettings { relation_width: case.number("/dims/relation_width")?, max_mentions, ..DsdocreSettings::default() })
 }
 
 /// The ranker or the pre-trainer with the case's weights.
 fn model(case: &Case, part: Part, tokenizer: &Tokenizer) -> Result<DsdocreModel> {
     let foundation = on_pieces(case, tokenizer, 0)?;
-    let config = ModelConfig::of(part, &switches(case)?, 0);
+    let config = ModelConfig::of(part, &settings(case)?, 0);
     let model = DsdocreModel::new(foundation.encoder, foundation.parameters, config, None)?;
     case.load_weights(&model.parameters, rename)?;
     Ok(model)
@@ -56,7 +56,7 @@ fn view_options(case: &Case, padded: bool) -> Result<ViewOptions> {
         max_pieces: Some(max_pieces),
         truncate: true,
         pad_to: padded.then(|| width.map_or(max_pieces, |width| width as usize)),
-        max_mentions: switches(case)?.max_mentions,
+        max_mentions: settings(case)?.max_mentions,
         markers: Markers::PerEntity,
         repeat_masked: false,
         // Pieces and positions of all variants come from the release.
@@ -454,7 +454,7 @@ fn relations_of(case: &Case) -> RelationSet {
 fn extractor(case: &Case, tokenizer: &Tokenizer, relations: usize, markers: MarkerNumbering) -> Result<Dsdocre> {
     let ViewOptions { max_pieces, truncate, .. } = view_options(case, false)?;
     let foundation = Foundation { max_pieces, truncate, ..on_pieces(case, tokenizer, relations)? };
-    let extractor = Dsdocre::new(foundation, &Switches { markers, ..switches(case)? }, true)?;
+    let extractor = Dsdocre::new(foundation, &DsdocreSettings { markers, ..settings(case)? }, true)?;
     case.load_weights(extractor.parameters(), rename)?;
     Ok(extractor)
 }

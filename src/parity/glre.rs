@@ -1,4 +1,4 @@
-//! The GLRE cases: DocRED and CDR configurations, the release's switches, and the paper's ablations.
+//! The GLRE cases: DocRED and CDR configurations, the release's settings, and the paper's ablations.
 //!
 //! The reference numbers entities by first appearance in its list of pairs; values do not depend on it, so only what is compared is
 //! brought into that order. Pairs that are left out of the loss are left out of the attention among pairs too, so they are given to the
@@ -173,7 +173,7 @@ fn build(case: &Case, setting: &Setting, settings: GlreSettings, files: &[&str])
     Ok(model)
 }
 
-/// The switches of a variant.
+/// The settings of a variant.
 fn variant(case: &Case, name: &str, base: &GlreSettings) -> Result<GlreSettings> {
     let per_relation = GlreSettings { rgcn_norm: RgcnNorm::PerRelation, ..base.clone() };
     Ok(match name {

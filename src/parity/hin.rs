@@ -23,10 +23,10 @@ fn rename(name: &str) -> String {
     word_level::head_name(&own)
 }
 
-/// The settings of the case, with the switches found at `switches`.
-fn settings(case: &Case, switches: &str) -> Result<HinSettings> {
+/// The settings of the case, with the settings found at `settings`.
+fn settings(case: &Case, settings: &str) -> Result<HinSettings> {
     let dims = |key: &str| case.number(&format!("/dims/{key}"));
-    let switch = |key: &str| case.at(&format!("{switches}/{key}")).as_bool().ok_or_else(|| case.error(format!("no switch `{key}`")));
+    let switch = |key: &str| case.at(&format!("{settings}/{key}")).as_bool().ok_or_else(|| case.error(format!("no switch `{key}`")));
     let coreference = case.at("/parameters/coref_emb.weight/0").as_i64();
     Ok(HinSettings {
         bert_mode: BertMode::Frozen,

@@ -91,7 +91,7 @@ pub fn prepare_data(recipe: &Recipe, folder: &Path) -> Result<RunData> {
     let plan = &recipe.data;
     let read = ReadOptions { mesh: plan.mesh_tree.as_deref().map(MeshTree::load).transpose()?.map(Arc::new), ..ReadOptions::default() };
     let mut sources = sources(plan, &read, folder)?;
-    if recipe.switches.pretrain_on_human {
+    if recipe.dsdocre.pretrain_on_human {
         // First, so that of a title in both the annotated document stays.
         let human = sources.files[Role::Human as usize].clone();
         sources.files[Role::Distant as usize].splice(..0, human);

@@ -163,8 +163,8 @@ fn check_ranker(ranker: &Path, shards: &[(&Path, &DocumentStore)]) -> Result<()>
 fn build(task: &FinetuneTask, store: &DocumentStore, session: &Session, run: &RunFolder) -> Result<LoadedExtractor> {
     let new = NewModel { plan: task.encoder, start: &task.start, seed: task.seed, device: session.device };
     let mut loaded = new.extractor(store, task.settings, task.ranker.is_some())?;
-    if let (Settings::Dsdocre(switches), EncoderStart::Checkpoint(folder)) = (task.settings, &task.start)
-        && switches.transfer_bilinear
+    if let (Settings::Dsdocre(settings), EncoderStart::Checkpoint(folder)) = (task.settings, &task.start)
+        && settings.transfer_bilinear
     {
         loaded.transfer_heads(folder, "relation.")?;
     }

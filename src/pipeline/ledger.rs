@@ -15,7 +15,7 @@ use crate::Result;
 use crate::corpus::synth::Truth;
 use crate::report::RelationLabels;
 use crate::shards::{DocumentStore, FactIndex, FactInstance, WholeTable};
-use crate::systems::dsdocre::Switches;
+use crate::systems::dsdocre::DsdocreSettings;
 use crate::text::{EncodedDocument, EncodedEntity, EncodedFact};
 
 /// Rows of a row group.
@@ -29,7 +29,7 @@ pub struct LedgerSource<'a> {
     /// The documents, scored by the ranker or not.
     pub store: &'a DocumentStore,
     /// Which pairs and documents pre-training takes.
-    pub switches: &'a Switches,
+    pub settings: &'a DsdocreSettings,
     /// Which labels are true, in a generated world.
     pub truth: Option<&'a Truth>,
 }
@@ -70,7 +70,7 @@ pub fn write_ledger(source: &LedgerSource, output: &Path) -> Result<Ledger> {
                 document: &document,
                 fact,
             };
-            let reason = label.reason(source.switches);
+            let reason = label.reason(source.settings);
             count(&mut counts[fact.relation as usize], reason.is_none(), label.truth);
             rows.push(&label, reason, &counts[fact.relation as usize])?;
         }
@@ -139,11 +139,11 @@ struct Label<'a> {
 
 impl Label<'_> {
     /// Why pre-training leaves the label out, if it does.
-    fn reason(&self, switches: &Switches) -> Option<&'static str> {
-        if self.document.entities.len() < switches.min_entities {
+    fn reason(&self, settings: &DsdocreSettings) -> Option<&'static str> {
+        if self.document.entities.len() < settings.min_entities {
             return Some("entities");
         }
-        let limit = switches.pretrain_limit()?;
+        let limit = settings.pretrain_limit()?;
         let outranked = self.place?.is_none_or(|(place, _)| place >= limit);
         outranked.then_some("rank")
     }

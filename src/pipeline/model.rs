@@ -10,7 +10,7 @@ use crate::encoders;
 use crate::encoders::{BertConfig, BiLstmConfig, Encoder, EncoderSpec, WordVectors, embed_projected, start_local};
 use crate::recipe::EncoderPlan;
 use crate::shards::DocumentStore;
-use crate::systems::dsdocre::{DsdocreModel, ModelConfig, Part, Switches};
+use crate::systems::dsdocre::{DsdocreModel, DsdocreSettings, ModelConfig, Part};
 use crate::systems::evidence::{EvidencePredictor, EvidenceSettings};
 use crate::systems::{DocumentViews, Extractor, Foundation, Settings};
 use crate::text::Tokenizer;
@@ -123,10 +123,10 @@ impl NewModel<'_> {
     ///
     /// # Errors
     /// An encoder that cannot be read, or that does not fit the store's tokenizer.
-    pub fn dsdocre(&self, store: &DocumentStore, part: Part, switches: &Switches) -> Result<LoadedModel> {
+    pub fn dsdocre(&self, store: &DocumentStore, part: Part, settings: &DsdocreSettings) -> Result<LoadedModel> {
         let (foundation, tokenizer) = self.foundation(store)?;
-        let description = self.description(store, part, Settings::Dsdocre(Box::new(switches.clone())), &foundation, &tokenizer);
-        let config = ModelConfig::of(part, switches, foundation.relations);
+        let description = self.description(store, part, Settings::Dsdocre(Box::new(settings.clone())), &foundation, &tokenizer);
+        let config = ModelConfig::of(part, settings, foundation.relations);
         let model = DsdocreModel::new(foundation.encoder, foundation.parameters, config, foundation.dropout)?;
         Ok(Loaded { model, description, tokenizer })
     }

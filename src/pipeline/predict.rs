@@ -304,8 +304,8 @@ fn rank_documents(
             Error::recipe("the ranker was trained with another tokenizer than the checkpoint").with_hint("name the ranker of the same run")
         );
     }
-    let switches = loaded.description.settings.dsdocre()?;
-    let keep = Keep { fixed: switches.k_finetune_cap.unwrap_or(0), per_entity: switches.k_finetune_per_entity };
+    let settings = loaded.description.settings.dsdocre()?;
+    let keep = Keep { fixed: settings.k_finetune_cap.unwrap_or(0), per_entity: settings.k_finetune_per_entity };
     let kept = ranking.keep(documents, keep, PREDICT_TOKENS, &mut |_| {})?;
     for (document, kept) in documents.iter_mut().zip(kept) {
         document.kept = Some(kept);

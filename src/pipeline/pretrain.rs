@@ -9,7 +9,7 @@ use crate::base::say;
 use crate::recipe::EncoderPlan;
 use crate::sampling::PretrainSampler;
 use crate::shards::{DocumentStore, FactIndex, StoreOptions};
-use crate::systems::dsdocre::{Part, PretrainSource, Pretrainer, Switches};
+use crate::systems::dsdocre::{DsdocreSettings, Part, PretrainSource, Pretrainer};
 use crate::train::Schedule;
 use crate::train::{Checkpoint, RunFolder};
 use crate::{Error, Result};
@@ -20,8 +20,8 @@ pub struct PretrainTask<'a> {
     pub distant: &'a Path,
     /// The encoder.
     pub encoder: &'a EncoderPlan,
-    /// DSDocRE's switches.
-    pub switches: &'a Switches,
+    /// DSDocRE's dsdocre.
+    pub settings: &'a DsdocreSettings,
     /// The schedule.
     pub plan: &'a Schedule,
     /// The seed.
@@ -50,10 +50,10 @@ pub fn pretrain(task: &PretrainTask, session: &Session, run: &RunFolder) -> Resu
     let store = DocumentStore::open(task.distant, StoreOptions::default())?;
     session.same_shards(&store)?;
     let facts = store.fact_index()?;
-    let sampler = sampler(&store, &facts, task.switches)?;
+    let sampler = sampler(&store, &facts, task.settings)?;
     if session.is_root() {
         let summary = sampler.summary();
-        let joint = if task.switches.pretrain_limit().is_some() && summary.unranked > 0 {
+        let joint = if task.settings.pretrain_limit().is_some() && summary.unranked > 0 {
             format!(" ({} of them annotated: all labels count)", summary.unranked)
         } else {
             String::new()
@@ -63,11 +63,11 @@ pub fn pretrain(task: &PretrainTask, session: &Session, run: &RunFolder) -> Resu
             summary.documents, summary.keys, summary.instances
         ));
     }
-    let (switches, seed) = (task.switches, task.seed);
+    let (settings, seed) = (task.settings, task.seed);
     let new = NewModel { plan: task.encoder, start: &EncoderStart::Plan, seed, device: session.device };
-    let loaded = new.dsdocre(&store, Part::Pretrainer, switches)?;
+    let loaded = new.dsdocre(&store, Part::Pretrainer, settings)?;
     let total_steps = pretrain_steps(task.plan);
-    let mention_candidates = switches.mention_candidates;
+    let mention_candidates = settings.mention_candidates;
     let source = PretrainSource {
         store: &store,
         sampler,
@@ -79,19 +79,19 @@ pub fn pretrain(task: &PretrainTask, session: &Session, run: &RunFolder) -> Resu
     };
     let mut boundary = SaveOnly::new(&loaded, run, STAGE, task.plan);
     let stage = StageRun { session, run, plan: task.plan, total_steps, boundary_steps: 0, seed, start };
-    let objective = Pretrainer { model: &loaded.model, distance: switches.alignment_distance, mention_candidates };
+    let objective = Pretrainer { model: &loaded.model, distance: settings.alignment_distance, mention_candidates };
     stage.train(&objective, &source, &loaded, &mut boundary).map_err(|error| error.in_file(task.distant))
 }
 
-/// The sampler over scored shards, or over all labels where the switches ask for no pre-denoising.
+/// The sampler over scored shards, or over all labels where the settings ask for no pre-denoising.
 ///
 /// # Errors
 /// Shards without scores; no usable document.
-pub fn sampler<'a>(store: &'a DocumentStore, facts: &FactIndex, switches: &Switches) -> Result<PretrainSampler<'a>> {
-    if switches.pretrain_limit().is_some() && store.manifest().scored.is_none() {
+pub fn sampler<'a>(store: &'a DocumentStore, facts: &FactIndex, settings: &DsdocreSettings) -> Result<PretrainSampler<'a>> {
+    if settings.pretrain_limit().is_some() && store.manifest().scored.is_none() {
         let error =
-            Error::recipe(format!("{}: the pairs are not scored, but switches.k_pretrain keeps the best ones", store.folder().display()));
-        return Err(error.with_hint("run `score` on the shards first, or set switches.k_pretrain = 0 to pre-train without denoising"));
+            Error::recipe(format!("{}: the pairs are not scored, but dsdocre.k_pretrain keeps the best ones", store.folder().display()));
+        return Err(error.with_hint("run `score` on the shards first, or set dsdocre.k_pretrain = 0 to pre-train without denoising"));
     }
-    PretrainSampler::new(store, facts, switches.pretrain_settings())
+    PretrainSampler::new(store, facts, settings.pretrain_settings())
 }

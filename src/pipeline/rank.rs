@@ -8,7 +8,7 @@ use super::training::{SaveOnly, StageRun, StageStart, total_steps};
 use crate::recipe::EncoderPlan;
 use crate::sampling::BatchOrder;
 use crate::shards::{DocumentStore, StoreOptions};
-use crate::systems::dsdocre::{Part, RankSource, Ranker, Switches};
+use crate::systems::dsdocre::{DsdocreSettings, Part, RankSource, Ranker};
 use crate::train::Schedule;
 use crate::train::{Checkpoint, RunFolder};
 use crate::{Error, Result};
@@ -19,8 +19,8 @@ pub struct RankTask<'a> {
     pub train: &'a Path,
     /// The encoder.
     pub encoder: &'a EncoderPlan,
-    /// DSDocRE's switches.
-    pub switches: &'a Switches,
+    /// DSDocRE's dsdocre.
+    pub settings: &'a DsdocreSettings,
     /// The schedule.
     pub plan: &'a Schedule,
     /// The seed.
@@ -48,16 +48,16 @@ pub fn rank(task: &RankTask, session: &Session, run: &RunFolder) -> Result<Check
     if rows.is_empty() {
         return Err(Error::recipe(format!("{}: no document has a label to train the ranker on", task.train.display())));
     }
-    let (switches, seed) = (task.switches, task.seed);
+    let (settings, seed) = (task.settings, task.seed);
     let new = NewModel { plan: task.encoder, start: &EncoderStart::Plan, seed, device: session.device };
-    let loaded = new.dsdocre(&store, Part::Ranker, switches)?;
+    let loaded = new.dsdocre(&store, Part::Ranker, settings)?;
     let total_steps = total_steps(task.plan, rows.len());
     let source = RankSource {
         order: BatchOrder::new(rows.len(), seed, task.plan.batch)?,
         store: &store,
         rows,
         views: loaded.views(seed)?,
-        settings: switches.rank_settings(),
+        settings: settings.rank_settings(),
         budget: task.plan.tokens_per_micro_batch,
         seed,
     };

@@ -108,7 +108,7 @@ impl Pipeline<'_> {
         let task = RankTask {
             train: &train,
             encoder: &recipe.encoder,
-            switches: &recipe.switches,
+            settings: &recipe.dsdocre,
             plan: &recipe.rank,
             seed: recipe.seed,
             resume: self.resume,
@@ -121,7 +121,7 @@ impl Pipeline<'_> {
         let output = self.run.path().join("data/scored");
         for role in Role::ALL {
             if let Some(input) = self.data.shards_of(role) {
-                let joint = role == Role::Distant && self.recipe.switches.pretrain_on_human;
+                let joint = role == Role::Distant && self.recipe.dsdocre.pretrain_on_human;
                 let annotated = joint.then(|| self.data.need(Role::Human)).transpose()?;
                 let task = ScoreTask {
                     checkpoint: ranker.path(),
@@ -144,7 +144,7 @@ impl Pipeline<'_> {
         let task = PretrainTask {
             distant: &distant,
             encoder: &recipe.encoder,
-            switches: &recipe.switches,
+            settings: &recipe.dsdocre,
             plan: &recipe.pretrain,
             seed: recipe.seed,
             resume: self.resume,

@@ -156,12 +156,12 @@ impl<'a> Summary<'a> {
             documents.push(RankedDocument { entities: document.entities.len(), ranking, facts: facts.collect() });
         }
         let mut keeps = Keep::usual();
-        if let Some(k) = self.recipe.switches.pretrain_limit().filter(|&k| !keeps.contains(&Keep::Pairs(k))) {
+        if let Some(k) = self.recipe.dsdocre.pretrain_limit().filter(|&k| !keeps.contains(&Keep::Pairs(k))) {
             keeps.push(Keep::Pairs(k));
         }
         self.report.ranker = recall_at(&documents, &keeps);
         if scored.shards_of(Role::Distant).is_some() {
-            let source = LedgerSource { store: &store, switches: &self.recipe.switches, truth: truth.as_ref() };
+            let source = LedgerSource { store: &store, settings: &self.recipe.dsdocre, truth: truth.as_ref() };
             self.report.relation_labels = write_ledger(&source, &self.run.path().join(ledger::FILE))?.relations;
         }
         self.report.dropped = self.dropped(&store, &gold, &documents);
@@ -170,7 +170,7 @@ impl<'a> Summary<'a> {
 
     /// Labels outside the ranker's best k, spread over the corpus.
     fn dropped(&self, store: &DocumentStore, gold: &[Document], documents: &[RankedDocument]) -> Vec<DroppedLabel> {
-        let k = self.recipe.switches.pretrain_limit();
+        let k = self.recipe.dsdocre.pretrain_limit();
         let Some(k) = k else { return Vec::new() };
         let mut examples = Vec::new();
         for (row, (document, ranked)) in gold.iter().zip(documents).enumerate() {

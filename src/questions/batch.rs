@@ -10,7 +10,7 @@ use crate::pipeline::pretrain::sampler;
 use crate::recipe::Recipe;
 use crate::sampling::{BatchItem, BatchOrder};
 use crate::shards::{DocumentStore, StoreOptions};
-use crate::systems::dsdocre::Switches;
+use crate::systems::dsdocre::DsdocreSettings;
 use crate::{Error, Result};
 
 /// The global batch of a step.
@@ -140,8 +140,8 @@ fn epochwise(store: &DocumentStore, seed: u64, batch: usize, steps: &[u64]) -> R
 
 fn pretrain(recipe: &Recipe, store: &DocumentStore, steps: &[u64]) -> Result<Vec<Described>> {
     let facts = store.fact_index()?;
-    let switches: &Switches = &recipe.switches;
-    let sampler = sampler(store, &facts, switches)?;
+    let settings: &DsdocreSettings = &recipe.dsdocre;
+    let sampler = sampler(store, &facts, settings)?;
     let pair = |step: u64, index| {
         let item = sampler.sample(recipe.seed, step - 1, index);
         StepItem::Pair {

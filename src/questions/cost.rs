@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::systems::dsdocre::Switches;
+use crate::systems::dsdocre::DsdocreSettings;
 
 /// Forward FLOPs of an encoder for a document of `length` tokens, from its `config.json`; `None` for one whose cost is not known.
 pub fn encoder_flops(config: &Value, length: f64) -> Option<f64> {
@@ -24,8 +24,8 @@ pub fn ranking_flops(entities: f64, width: f64) -> f64 {
 }
 
 /// Forward FLOPs of `pairs` relation vectors over `tails` distinct tails.
-pub fn relation_vector_flops(switches: &Switches, pairs: f64, tails: f64, width: f64) -> f64 {
-    let relation = switches.relation_width as f64;
+pub fn relation_vector_flops(settings: &DsdocreSettings, pairs: f64, tails: f64, width: f64) -> f64 {
+    let relation = settings.relation_width as f64;
     2.0 * tails * relation * width * width + 2.0 * pairs * relation * width
 }
 
@@ -42,8 +42,8 @@ mod tests {
         assert!((encoder_flops(&tiny, 310.0).unwrap() / (244e6 + 98e6) - 1.0).abs() < 0.01);
         assert!((encoder_flops(&base, 310.0).unwrap() / (52.7e9 + 3.5e9) - 1.0).abs() < 0.01);
         assert!((ranking_flops(20.0, 768.0) / 24e6 - 1.0).abs() < 0.02);
-        let switches = Switches::default();
-        assert!((relation_vector_flops(&switches, 40.0, 20.0, 768.0) / 6.0e9 - 1.0).abs() < 0.02);
+        let settings = DsdocreSettings::default();
+        assert!((relation_vector_flops(&settings, 40.0, 20.0, 768.0) / 6.0e9 - 1.0).abs() < 0.02);
         let bilstm = json!({"lstm_hidden_size": 128, "num_hidden_layers": 1, "embedding_size": 100, "hidden_size": 128});
         assert_eq!(encoder_flops(&bilstm, 1.0), Some(2.0 * 2.0 * 228.0 * 512.0 + 2.0 * 256.0 * 128.0));
         assert_eq!(encoder_flops(&json!({"model_type": "docre-words"}), 10.0), None);

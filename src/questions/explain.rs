@@ -112,18 +112,18 @@ mod tests {
     #[test]
     fn a_key_a_table_a_name_and_a_word_are_found() {
         assert_eq!(keys("pretrain.batch"), ["pretrain.batch"]);
-        assert!(keys("switches").contains(&"switches.k_pretrain".to_owned()) && keys("switches").len() > 20);
+        assert!(keys("dsdocre").contains(&"dsdocre.k_pretrain".to_owned()) && keys("dsdocre").len() > 20);
         assert_eq!(keys("warmup"), ["finetune.warmup", "inference.warmup", "pretrain.warmup", "rank.warmup"]);
-        assert!(keys("blanking").contains(&"switches.blank_probability".to_owned()));
+        assert!(keys("blanking").contains(&"dsdocre.blank_probability".to_owned()));
         let error = explain(Some("pretrain.bacht"), None).unwrap_err();
         assert_eq!((error.exit_code(), error.hint()), (64, Some("did you mean `pretrain.batch`? `explain` alone lists all")));
     }
 
     #[test]
     fn values_of_the_profiles_of_a_recipe_and_the_words_are_told() {
-        let recipe = Recipe::parse("[switches]\nk_pretrain = 25", "x", &[]).unwrap();
+        let recipe = Recipe::parse("[dsdocre]\nk_pretrain = 25", "x", &[]).unwrap();
         let text = explain(Some("k_pretrain"), Some(&recipe)).unwrap()[0].to_string();
-        assert!(text.starts_with("switches.k_pretrain = 20 | 20 | 30; here 25\n"), "{text}");
+        assert!(text.starts_with("dsdocre.k_pretrain = 20 | 20 | 30; here 25\n"), "{text}");
         let text = explain(Some("alignment_distance"), None).unwrap()[0].to_string();
         assert!(text.contains("\"abs\" | \"abs\" | \"squared\"") && text.contains("\n      \"squared\": "), "{text}");
         let system = Recipe::parse("system = \"atlop\"", "x", &[]).unwrap();

@@ -9,19 +9,19 @@ use crate::pipeline::data::Role;
 use crate::pipeline::ledger::{FILE, Ledger, LedgerSource, write_ledger};
 use crate::recipe::Recipe;
 use crate::shards::{DocumentStore, StoreOptions};
-use crate::systems::dsdocre::Switches;
+use crate::systems::dsdocre::DsdocreSettings;
 use crate::{Error, Result};
 
 /// Writes the ledger of `path`, a run folder or a folder of shards, to `output` (for a run: `labels.parquet` in it), and says where. `keep`
-/// takes the place of `switches.k_pretrain`.
+/// takes the place of `dsdocre.k_pretrain`.
 ///
 /// # Errors
 /// A folder that is neither; shards of a run that are not there yet; the disk.
 pub fn ledger(path: &Path, output: Option<&Path>, keep: Option<usize>) -> Result<(PathBuf, Ledger)> {
     let is_run = path.join("recipe.toml").exists();
-    let mut switches = if is_run { Recipe::load(&path.join("recipe.toml"), &[])?.switches } else { Switches::default() };
+    let mut settings = if is_run { Recipe::load(&path.join("recipe.toml"), &[])?.dsdocre } else { DsdocreSettings::default() };
     if keep.is_some() {
-        switches.k_pretrain = keep;
+        settings.k_pretrain = keep;
     }
     let scored = path.join("data/scored").join(Role::Distant.name());
     let store = DocumentStore::open(if is_run { &scored } else { path }, StoreOptions::default())?;
@@ -32,6 +32,6 @@ pub fn ledger(path: &Path, output: Option<&Path>, keep: Option<usize>) -> Result
         None if is_run => path.join(FILE),
         None => return Err(Error::recipe("a ledger of shards needs --output").with_hint("only a run folder has a place for it")),
     };
-    let ledger = write_ledger(&LedgerSource { store: &store, switches: &switches, truth: truth.as_ref() }, &output)?;
+    let ledger = write_ledger(&LedgerSource { store: &store, settings: &settings, truth: truth.as_ref() }, &output)?;
     Ok((output, ledger))
 }

@@ -378,12 +378,12 @@ impl RunEstimate {
     }
 
     fn add_pretraining(&mut self, recipe: &Recipe, sizes: Sizes) -> Result<()> {
-        let (distant, switches, plan) = (self.corpus(Role::Distant)?, &recipe.switches, &recipe.pretrain);
+        let (distant, settings, plan) = (self.corpus(Role::Distant)?, &recipe.dsdocre, &recipe.pretrain);
         let model = dsdocre(recipe, Part::Pretrainer, sizes)?;
         // Relation vectors are asked for by alignment alone, of the share of items that states one fact twice.
-        let vectors = switches.same_fact_ratio * (2 + switches.alignment_hard + switches.alignment_random) as f64;
+        let vectors = settings.same_fact_ratio * (2 + settings.alignment_hard + settings.alignment_random) as f64;
         let cost = encoder_flops(&model.config, distant.tokens).map(|encoder| {
-            let heads = relation_vector_flops(switches, vectors / 2.0, vectors / 2.0, model.width);
+            let heads = relation_vector_flops(settings, vectors / 2.0, vectors / 2.0, model.width);
             encoder + ranking_flops(distant.entities, model.width) + heads
         });
         let work = Work {
@@ -400,11 +400,11 @@ impl RunEstimate {
     }
 
     fn add_finetuning(&mut self, recipe: &Recipe, sizes: Sizes) -> Result<()> {
-        let (human, switches, settings) = (self.corpus(Role::Human)?, &recipe.switches, recipe.settings()?);
+        let (human, dsdocre, settings) = (self.corpus(Role::Human)?, &recipe.dsdocre, recipe.settings()?);
         let model = Sized::of(&*model_of(&settings, &recipe.encoder.name, sizes)?);
         let heads = if settings.system() == "dsdocre" {
-            let pairs = switches.finetune_rule().count(human.entities.round() as usize) as f64;
-            relation_vector_flops(switches, pairs, human.entities.min(pairs), model.width)
+            let pairs = dsdocre.finetune_rule().count(human.entities.round() as usize) as f64;
+            relation_vector_flops(dsdocre, pairs, human.entities.min(pairs), model.width)
         } else {
             self.notes.push(format!("of `{}` the encoder alone is counted; `bench systems` measures it whole", settings.system()));
             0.0
@@ -427,7 +427,7 @@ impl RunEstimate {
 
 /// DSDocRE's ranker or pre-trainer, sized.
 fn dsdocre(recipe: &Recipe, part: Part, sizes: Sizes) -> Result<Sized> {
-    let config = ModelConfig::of(part, &recipe.switches, sizes.relations);
+    let config = ModelConfig::of(part, &recipe.dsdocre, sizes.relations);
     let Foundation { encoder, parameters, .. } = foundation(&recipe.encoder.name, sizes)?;
     Ok(Sized::of(&DsdocreModel::new(encoder, parameters, config, None)?))
 }

@@ -1,4 +1,4 @@
-//! What the program says of its systems: the list, and one system with its layers, switches, defaults and parameter counts.
+//! What the program says of its systems: the list, and one system with its layers, settings, defaults and parameter counts.
 
 use std::fmt;
 

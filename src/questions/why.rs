@@ -241,10 +241,10 @@ impl Context<'_> {
     /// How many of the document's pairs the stage that reads this role keeps.
     fn kept(&self, encoded: &EncodedDocument) -> Option<usize> {
         encoded.kept.as_ref()?;
-        let switches = &self.recipe.switches;
+        let settings = &self.recipe.dsdocre;
         match self.role {
-            Role::Distant => switches.pretrain_limit(),
-            _ => Some(switches.finetune_rule().count(encoded.entities.len())),
+            Role::Distant => settings.pretrain_limit(),
+            _ => Some(settings.finetune_rule().count(encoded.entities.len())),
         }
     }
 

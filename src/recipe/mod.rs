@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::systems::atlop::AtlopSettings;
 use crate::systems::baselines::{BaselineSettings, Network};
 use crate::systems::docre_ii::DocreIiSettings;
-use crate::systems::dsdocre::Switches;
+use crate::systems::dsdocre::DsdocreSettings;
 use crate::systems::evidence::EvidenceSettings;
 use crate::systems::glre::{Corpus, GlreSettings};
 use crate::systems::hin::HinSettings;
@@ -56,8 +56,8 @@ pub struct Recipe {
     pub data: DataPlan,
     /// The text encoder and its start.
     pub encoder: EncoderPlan,
-    /// DSDocRE's switches (SPEC §3.6–3.7).
-    pub switches: Switches,
+    /// DSDocRE's settings (SPEC §3.6–3.7).
+    pub dsdocre: DsdocreSettings,
     /// ATLOP's settings.
     pub atlop: AtlopSettings,
     /// DocRE-II's settings.
@@ -195,7 +195,7 @@ impl Recipe {
             checkpoint_mirror: None,
             data: DataPlan::default(),
             encoder: EncoderPlan::default(),
-            switches: Switches::of(profile),
+            dsdocre: DsdocreSettings::of(profile),
             atlop: AtlopSettings::of(profile),
             docre_ii: DocreIiSettings::of(profile),
             hin: HinSettings::of(profile),
@@ -218,7 +218,7 @@ impl Recipe {
     /// [`Error::Recipe`] for a system that there is not.
     pub fn settings(&self) -> Result<Settings> {
         match self.system.as_str() {
-            "dsdocre" => Ok(Settings::Dsdocre(Box::new(self.switches.clone()))),
+            "dsdocre" => Ok(Settings::Dsdocre(Box::new(self.dsdocre.clone()))),
             "atlop" => Ok(Settings::Atlop(self.atlop.clone())),
             "docre-ii" => Ok(Settings::DocreIi(Box::new(self.docre_ii.clone()))),
             "hin" => Ok(Settings::Hin(Box::new(self.hin.clone()))),
@@ -246,7 +246,7 @@ impl Recipe {
         }
         self.data.check()?;
         self.encoder.check()?;
-        self.switches.check()?;
+        self.dsdocre.check()?;
         self.rank.check("rank")?;
         self.pretrain.check("pretrain")?;
         self.finetune.check("finetune")?;

@@ -144,10 +144,10 @@ mod tests {
 
     #[test]
     fn settings_win_over_the_file_and_the_file_over_the_profile() {
-        let text = "profile = \"code\"\n[switches]\nblank_probability = 0.5\n[data.synth]\ndistant = 7";
-        let recipe = Recipe::parse(text, "x", &["switches.blank_probability=0.7".into(), "name=abc".into()]).unwrap();
-        assert_eq!(recipe.switches.blank_probability, 0.7);
-        assert_eq!(recipe.switches.k_pretrain, Some(30));
+        let text = "profile = \"code\"\n[dsdocre]\nblank_probability = 0.5\n[data.synth]\ndistant = 7";
+        let recipe = Recipe::parse(text, "x", &["dsdocre.blank_probability=0.7".into(), "name=abc".into()]).unwrap();
+        assert_eq!(recipe.dsdocre.blank_probability, 0.7);
+        assert_eq!(recipe.dsdocre.k_pretrain, Some(30));
         assert_eq!(recipe.name, "abc");
         assert_eq!(recipe.data.synth.unwrap().distant, 7);
     }
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_resolved_recipe_reads_back_unchanged() {
-        let recipe = Recipe::parse("[data.synth]\n[switches]\nmax_mentions = 5", "x", &[]).unwrap();
+        let recipe = Recipe::parse("[data.synth]\n[dsdocre]\nmax_mentions = 5", "x", &[]).unwrap();
         let text = recipe.to_toml().unwrap();
         assert_eq!(Recipe::parse(&text, "y", &[]).unwrap().to_toml().unwrap(), text);
     }
@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn bad_values_name_the_key() {
         for (setting, part) in
-            [("pretrain.batch=0", "pretrain.batch"), ("switches.blank_probability=2", "blank_probability"), ("profile=best", "profile")]
+            [("pretrain.batch=0", "pretrain.batch"), ("dsdocre.blank_probability=2", "blank_probability"), ("profile=best", "profile")]
         {
             let error = Recipe::parse("[data.synth]", "x", &[setting.into()]).unwrap_err();
             assert!(error.to_string().contains(part), "{error}");

@@ -68,7 +68,7 @@ mod tests {
         let schema = recipe_schema();
         let has = |path: &str, key: &str| described_keys(&schema, path).iter().any(|(name, text)| name == key && !text.is_empty());
         assert!(has("", "data") && has("data.synth", "noise") && has("data.split", "dev_share") && has("encoder", "word_vectors"));
-        assert!(has("switches", "k_pretrain") && has("finetune", "steps") && !has("finetune", "stepps") && !has("nowhere", "steps"));
+        assert!(has("dsdocre", "k_pretrain") && has("finetune", "steps") && !has("finetune", "stepps") && !has("nowhere", "steps"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::atlop::{Atlop, AtlopSettings};
 use super::baselines::{Baseline, BaselineSettings, Network, TwoStep};
 use super::docre_ii::{DocreIi, DocreIiSettings};
-use super::dsdocre::{Dsdocre, Switches};
+use super::dsdocre::{Dsdocre, DsdocreSettings};
 use super::evidence::EvidenceSettings;
 use super::glre::{Glre, GlreSettings};
 use super::hin::{Hin, HinSettings};
@@ -31,7 +31,7 @@ pub const SYSTEMS: &[SystemInfo] = &[
         name: "dsdocre",
         about: "marked entities, max-pooled mentions, bilinear relation vectors of the ranker's best pairs; arg-max with NA",
         source: "Xiao et al. 2020, Denoising Relation Extraction from Document-level Distant Supervision",
-        table: "switches",
+        table: "dsdocre",
     },
     SystemInfo {
         name: "atlop",
@@ -109,7 +109,7 @@ impl SystemInfo {
 #[serde(rename_all = "kebab-case")]
 pub enum Settings {
     /// DSDocRE, all parts.
-    Dsdocre(Box<Switches>),
+    Dsdocre(Box<DsdocreSettings>),
     /// ATLOP.
     Atlop(AtlopSettings),
     /// DocRE-II, either stage.
@@ -134,7 +134,7 @@ impl Settings {
     /// As [`SystemInfo::of`].
     pub fn of(system: &str, profile: Profile) -> Result<Self> {
         Ok(match SystemInfo::of(system)?.name {
-            "dsdocre" => Self::Dsdocre(Box::new(Switches::of(profile))),
+            "dsdocre" => Self::Dsdocre(Box::new(DsdocreSettings::of(profile))),
             "atlop" => Self::Atlop(AtlopSettings::of(profile)),
             "docre-ii" => Self::DocreIi(Box::new(DocreIiSettings::of(profile))),
             "hin" => Self::Hin(Box::new(HinSettings::of(profile))),
@@ -175,13 +175,13 @@ impl Settings {
         matches!(self, Self::TwoStep(_))
     }
 
-    /// DSDocRE's switches.
+    /// DSDocRE's dsdocre.
     ///
     /// # Errors
     /// Another system.
-    pub fn dsdocre(&self) -> Result<&Switches> {
+    pub fn dsdocre(&self) -> Result<&DsdocreSettings> {
         match self {
-            Self::Dsdocre(switches) => Ok(switches),
+            Self::Dsdocre(settings) => Ok(settings),
             other => Err(Error::recipe(format!("system `{}` has no ranker and no pre-training of its own", other.system()))),
         }
     }
@@ -204,7 +204,7 @@ impl Settings {
     /// Settings that cannot be built; the evidence predictor, which extracts nothing; what libtorch refuses.
     pub fn build(&self, foundation: Foundation, ranked: bool) -> Result<Box<dyn Extractor>> {
         Ok(match self {
-            Self::Dsdocre(switches) => Box::new(Dsdocre::new(foundation, switches, ranked)?),
+            Self::Dsdocre(settings) => Box::new(Dsdocre::new(foundation, settings, ranked)?),
             Self::Atlop(settings) => Box::new(Atlop::new(foundation, settings.clone())?),
             Self::DocreIi(settings) => Box::new(DocreIi::new(foundation, (**settings).clone())?),
             Self::Hin(settings) => Box::new(Hin::new(foundation, (**settings).clone())?),

@@ -46,7 +46,7 @@ pub struct Schedule {
     pub no_decay: Vec<String>,
     /// The optimiser's ε.
     pub epsilon: f64,
-    /// Largest global gradient norm; 0 switches clipping off.
+    /// Largest global gradient norm; 0 settings clipping off.
     pub clip: f64,
     /// Tokens a micro-batch at most; a longer document is a micro-batch of its own.
     pub tokens_per_micro_batch: usize,

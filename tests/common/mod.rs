@@ -22,7 +22,7 @@ dev = 4
 test = 4
 [encoder]
 name = "tiny"
-[switches]
+[dsdocre]
 relation_width = 16
 [rank]
 learning_rate = 1e-3

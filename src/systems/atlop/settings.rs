@@ -1,4 +1,4 @@
-//! ATLOP's switches: what the ablations of its paper turn off (SPEC §7.5) and how long documents are read.
+//! ATLOP's settings: what the ablations of its paper turn off (SPEC §7.5) and how long documents are read.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -37,7 +37,7 @@ pub enum Labels {
     Relations,
 }
 
-/// The switches of a baseline. A width is a number of channels; a limit of 0 is no limit.
+/// The settings of a baseline. A width is a number of channels; a limit of 0 is no limit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct BaselineSettings {
@@ -123,7 +123,7 @@ impl BaselineSettings {
     /// Whether a network of these numbers can be built.
     ///
     /// # Errors
-    /// [`Error::Recipe`] naming the switch and its value.
+    /// [`Error::Recipe`] naming the setting and its value.
     pub fn check(&self) -> Result<()> {
         let widths = [
             ("coref_width", self.coref_width),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tch::Tensor;
 
 use super::model::{DsdocreModel, ModelConfig, Part};
-use super::switches::{MarkerNumbering, Switches};
+use super::settings::{DsdocreSettings, MarkerNumbering};
 use crate::sampling::{self, BaselineSettings, KeepRule};
 use crate::systems::{
     Classes, DecisionRule, DocumentViews, Example, Extractor, Foundation, Layout, NaClass, PackedDocuments, Pair, RelationBatch, Tables,
@@ -116,16 +116,16 @@ impl Dsdocre {
     /// Puts the fine-tuner's heads on an encoder; `ranked` says whether the documents carry a ranker's pairs.
     ///
     /// # Errors
-    /// Switches that no model can be built from; what libtorch refuses.
-    pub fn new(foundation: Foundation, switches: &Switches, ranked: bool) -> Result<Self> {
-        switches.check()?;
-        let options = switches.view_options(foundation.max_pieces, foundation.truncate, Part::Finetuner);
+    /// DsdocreSettings that no model can be built from; what libtorch refuses.
+    pub fn new(foundation: Foundation, settings: &DsdocreSettings, ranked: bool) -> Result<Self> {
+        settings.check()?;
+        let options = settings.view_options(foundation.max_pieces, foundation.truncate, Part::Finetuner);
         let views = DocumentViews { pieces: foundation.pieces, options, seed: foundation.seed };
-        let pairs = if ranked { PairChoice::Kept(switches.finetune_rule()) } else { PairChoice::Sampled(switches.baseline_settings()) };
-        let config = ModelConfig::of(Part::Finetuner, switches, foundation.relations);
+        let pairs = if ranked { PairChoice::Kept(settings.finetune_rule()) } else { PairChoice::Sampled(settings.baseline_settings()) };
+        let config = ModelConfig::of(Part::Finetuner, settings, foundation.relations);
         let model = DsdocreModel::new(foundation.encoder, foundation.parameters, config, foundation.dropout)?;
-        let layout = Arc::new(DsdocreLayout::new(views, switches.markers, pairs));
-        Ok(Self { model, layout, decision: switches.decision, folded: RefCell::new(None) })
+        let layout = Arc::new(DsdocreLayout::new(views, settings.markers, pairs));
+        Ok(Self { model, layout, decision: settings.decision, folded: RefCell::new(None) })
     }
 
     /// How a document is laid out with its pairs.

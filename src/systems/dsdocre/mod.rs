@@ -9,7 +9,7 @@ mod model;
 mod pretrainer;
 mod ranker;
 mod rows;
-mod switches;
+mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -18,4 +18,4 @@ pub use model::{DsdocreModel, Heads, ModelConfig, Part};
 pub use pretrainer::{PretrainBatch, PretrainSource, Pretrainer};
 pub use ranker::{RankBatch, RankSource, Ranker};
 pub use rows::{AlignmentRows, MatchRows, PairRows};
-pub use switches::{AlignmentDistance, HeadStart, MarkerNumbering, MentionCandidates, Switches};
+pub use settings::{AlignmentDistance, DsdocreSettings, HeadStart, MarkerNumbering, MentionCandidates};

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::switches::{AlignmentDistance, HeadStart, Switches};
+use super::settings::{AlignmentDistance, DsdocreSettings, HeadStart};
 use crate::encoders::{Encoder, Pass};
 use crate::systems::{PackedDocuments, on};
 use crate::torch::HEADS;
@@ -39,10 +39,10 @@ pub struct ModelConfig {
 }
 
 impl ModelConfig {
-    /// The heads of a part under the given switches, for so many relations.
-    pub fn of(part: Part, switches: &Switches, relations: usize) -> Self {
+    /// The heads of a part under the given settings, for so many relations.
+    pub fn of(part: Part, settings: &DsdocreSettings, relations: usize) -> Self {
         let classes = if part == Part::Finetuner { relations as i64 + 1 } else { 0 };
-        Self { part, relation_width: switches.relation_width, classes, head_start: switches.head_start }
+        Self { part, relation_width: settings.relation_width, classes, head_start: settings.head_start }
     }
 }
 

@@ -4,7 +4,7 @@ use tch::Tensor;
 
 use super::model::DsdocreModel;
 use super::rows::{AlignmentRows, MatchRows, PairRows};
-use super::switches::{AlignmentDistance, MentionCandidates};
+use super::settings::{AlignmentDistance, MentionCandidates};
 use crate::Result;
 use crate::sampling::{PretrainItem, PretrainSampler};
 use crate::shards::DocumentStore;

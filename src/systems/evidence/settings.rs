@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::systems::{LongDocuments, Profile};
 use crate::{Error, Result};
 
-/// The switches of the evidence predictor. A limit of 0 is no limit.
+/// The settings of the evidence predictor. A limit of 0 is no limit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct EvidenceSettings {
@@ -50,7 +50,7 @@ impl EvidenceSettings {
     /// Whether a network of these numbers can be built.
     ///
     /// # Errors
-    /// [`Error::Recipe`] naming the switch and its value.
+    /// [`Error::Recipe`] naming the setting and its value.
     pub fn check(&self) -> Result<()> {
         let least = [
             ("position_width", self.position_width, 1),

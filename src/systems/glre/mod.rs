@@ -1,6 +1,6 @@
 //! GLRE, the global-to-local network (Wang et al. 2020; SPEC §5).
 //!
-//! `settings` the switches; `layout` the tables of a batch; `graph` the graph of a document and the network over it (step 5); `local` the
+//! `settings` the settings; `layout` the tables of a batch; `graph` the graph of a document and the network over it (step 5); `local` the
 //! attention over mentions (step 6); `context` the attention among pairs (step 8); `model` the whole. Not for: words and their features,
 //! which the baselines share (`words`).
 

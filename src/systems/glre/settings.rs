@@ -1,4 +1,4 @@
-//! The switches of GLRE: every row where paper and release differ (SPEC §5.7) and every ablation of the paper (§5.6).
+//! The settings of GLRE: every row where paper and release differ (SPEC §5.7) and every ablation of the paper (§5.6).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! GLRE on small documents: the graph, independence of the batch, gradients, switches, learning.
+//! GLRE on small documents: the graph, independence of the batch, gradients, settings, learning.
 
 use super::*;
 use crate::systems::testing::{

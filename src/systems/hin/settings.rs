@@ -1,4 +1,4 @@
-//! The switches of HIN, one for each point that the paper leaves open (SPEC §4.7) and each row of its ablation table (§4.6).
+//! The settings of HIN, one for each point that the paper leaves open (SPEC §4.7) and each row of its ablation table (§4.6).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

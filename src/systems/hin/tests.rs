@@ -19,7 +19,7 @@ fn small() -> HinSettings {
     }
 }
 
-/// The full model and every row of the ablation table, and the switches that the paper leaves open.
+/// The full model and every row of the ablation table, and the settings that the paper leaves open.
 fn variants() -> Vec<HinSettings> {
     vec![
         small(),

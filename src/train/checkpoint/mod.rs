@@ -121,7 +121,7 @@ pub struct CheckpointContent {
     pub heads: Vec<(String, Tensor)>,
     /// Optimiser state.
     pub optimizer: Vec<(String, Tensor)>,
-    /// How to build the heads, relations, switches: written as `docre.json`.
+    /// How to build the heads, relations, settings: written as `docre.json`.
     pub description: serde_json::Value,
     /// Trainer state.
     pub trainer: TrainerState,

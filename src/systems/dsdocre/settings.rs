@@ -1,4 +1,4 @@
-//! DSDocRE's switches: every difference between paper and release (SPEC §3.7) and every ablation (§3.6), with three profiles.
+//! DSDocRE's settings: every difference between paper and release (SPEC §3.7) and every ablation (§3.6), with three profiles.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -52,10 +52,10 @@ pub enum HeadStart {
     Unit,
 }
 
-/// All switches.
+/// All dsdocre.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
-pub struct Switches {
+pub struct DsdocreSettings {
     /// Width of the relation vector.
     pub relation_width: i64,
     /// Hide padding from attention in the ranker and in pre-training (row 6).
@@ -129,14 +129,14 @@ pub struct Switches {
     pub baseline_max_pairs: usize,
 }
 
-impl Default for Switches {
+impl Default for DsdocreSettings {
     fn default() -> Self {
         Self::fixed()
     }
 }
 
-impl Switches {
-    /// The switches of a profile.
+impl DsdocreSettings {
+    /// The settings of a profile.
     pub fn of(profile: Profile) -> Self {
         let fixed = Self::fixed();
         match profile {
@@ -264,11 +264,11 @@ impl Switches {
         ];
         for (key, value) in probabilities {
             if !(0.0..=1.0).contains(&value) {
-                return Err(Error::recipe(format!("switches.{key} = {value} is not a probability")));
+                return Err(Error::recipe(format!("dsdocre.{key} = {value} is not a probability")));
             }
         }
         if self.relation_width < 1 || self.rank_candidates < 2 || self.detection_candidates < 2 {
-            return Err(Error::recipe("switches: relation_width must be at least 1, rank_candidates and detection_candidates at least 2"));
+            return Err(Error::recipe("dsdocre: relation_width must be at least 1, rank_candidates and detection_candidates at least 2"));
         }
         Ok(())
     }
