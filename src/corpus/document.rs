@@ -30,7 +30,7 @@ pub struct Entity {
 }
 
 impl Entity {
-    /// The type of the entity, which is that of its first mention (SPEC §1.1); empty for an entity without mentions.
+    /// The type of the entity, which is that of its first mention (docs/formats.md, "DocRED's JSON"); empty for an entity without mentions.
     pub fn entity_type(&self) -> &str {
         self.mentions.first().map_or("", |mention| mention.entity_type.as_str())
     }
@@ -71,7 +71,7 @@ pub struct Candidate {
     pub head: usize,
     /// Index of the tail entity.
     pub tail: usize,
-    /// The pair is neither trained on nor scored (`not_include` of the hypernym filter, SPEC §1.6); its entities stay.
+    /// The pair is neither trained on nor scored (`not_include` of the hypernym filter; docs/formats.md, "The hypernym filter"); its entities stay.
     pub excluded: bool,
 }
 

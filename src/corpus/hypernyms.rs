@@ -1,4 +1,4 @@
-//! The hypernym filter of CDR (SPEC §1.6): a negative pair whose disease is a more general term than an argument of a positive pair is
+//! The hypernym filter of CDR (docs/formats.md, "The hypernym filter"): a negative pair whose disease is a more general term than an argument of a positive pair is
 //! neither right nor wrong, and leaves training and scoring. Not for: GDA, which has no such filter.
 
 use std::collections::HashMap;

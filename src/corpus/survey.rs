@@ -46,7 +46,7 @@ const fn cdr(stem: &'static str, name: &'static str, facts: usize, pairs: (usize
     Published { stem, name, documents: 500, facts: Some(facts), negatives, excluded, intra: Some(intra) }
 }
 
-/// SPEC §1.2 and §1.6. CDR in PubTator's form is the same corpus before the hypernym filter, unless that is asked for.
+/// The sizes of docs/formats.md, "Data sets". CDR in PubTator's form is the same corpus before the hypernym filter, unless that is asked for.
 const PUBLISHED: [Published; 14] = [
     published("train_annotated", "DocRED train", 3_053, Some(38_269)),
     published("dev", "DocRED dev", 1_000, Some(12_323)),

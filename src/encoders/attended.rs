@@ -51,7 +51,7 @@ fn mean(parts: &[Tensor]) -> Result<Tensor> {
     if rest.is_empty() { Ok(sum) } else { Ok(sum.f_div_scalar(parts.len() as f64)?) }
 }
 
-/// A position table three times as long by hierarchical decomposition (SPEC §6.1): u_i = (p_i − α p_0) / (1 − α), row n·a + i = α u_a + (1 − α) u_i
+/// A position table three times as long by hierarchical decomposition (docs/systems.md, C.5): u_i = (p_i − α p_0) / (1 − α), row n·a + i = α u_a + (1 − α) u_i
 /// for a = 0, 1, 2; the first n rows stay as they are. `[n, d]` → `[3n, d]`.
 pub(super) fn extended_positions(table: &Tensor, alpha: f64) -> Result<Tensor> {
     const TIMES: i64 = 3;

@@ -1,4 +1,4 @@
-//! The encoder of systems that read word vectors themselves: a plain table, one state a piece, no network (SPEC §8.1, §4.1).
+//! The encoder of systems that read word vectors themselves: a plain table, one state a piece, no network (docs/systems.md, H.1 and B.1).
 //!
 //! The table comes from a file of word vectors and then stays as it is, as in the DocRED baselines (Yao et al. 2019), or starts from
 //! N(0, 1) and is trained. Not for: what is put beside a word's vector and what reads it (`systems`).

@@ -1,4 +1,4 @@
-//! Scores by the kind of fact: distance, mentions, evidence, inference, relation (SPEC §2.3, §2.4, §2.6).
+//! Scores by the kind of fact: distance, mentions, evidence, inference, relation (docs/scores.md, "Intra and inter" to "Infer F1").
 //!
 //! Predictions on unknown documents or entities belong to no group and are left out here; the official scores count them as wrong.
 

@@ -1,4 +1,4 @@
-//! The official DocRED scorer and the two ports of it that papers use (SPEC §2.1).
+//! The official DocRED scorer and the two ports of it that papers use (docs/scores.md, "Official scorer").
 //!
 //! Deviations are only where the scripts crash: an empty list of predictions scores 0, and so does a division by zero (every right
 //! prediction is known from training data). Not for: thresholds (`threshold`) and break-downs (`breakdown`).
@@ -46,7 +46,7 @@ impl Scorer {
         }
     }
 
-    /// What the script of CDR and GDA adds to its denominators (SPEC §2.5).
+    /// What the script of CDR and GDA adds to its denominators (docs/scores.md, "Listed pairs").
     pub(super) fn pair_epsilon(self) -> f64 {
         if self == Self::Atlop { 1e-5 } else { 0.0 }
     }

@@ -1,4 +1,4 @@
-//! The facts known from training data as (head name, tail name, relation): what Ign F1 ignores (SPEC §2.1).
+//! The facts known from training data as (head name, tail name, relation): what Ign F1 ignores (docs/scores.md, S.2).
 //!
 //! Names are exact strings without case folding, as in the official script. Not for: facts between entities of one document (`gold`).
 

@@ -36,7 +36,7 @@ pub struct Gold<'a> {
 }
 
 impl<'a> Gold<'a> {
-    /// Collects the facts. A repeated label counts once, with the evidence of its last row (SPEC §2.1, step 1).
+    /// Collects the facts. A repeated label counts once, with the evidence of its last row (docs/scores.md, "Facts, precision, recall").
     ///
     /// # Errors
     /// A title that occurs twice (predictions could not be told apart), or no labelled document at all.

@@ -1,4 +1,4 @@
-//! Infer-F1: scores of the facts that take part in a two-step inference (SPEC §2.4). No public implementation exists, so the four
+//! Infer-F1: scores of the facts that take part in a two-step inference (docs/scores.md, "Infer F1"). No public implementation exists, so the four
 //! readings of the definition are all computed. Not for: deciding which one a paper meant.
 
 use std::collections::BTreeSet;

@@ -1,4 +1,4 @@
-//! Scores of corpora that list the pairs they ask about: CDR and GDA (SPEC §1.6, §2.5).
+//! Scores of corpora that list the pairs they ask about: CDR and GDA (docs/scores.md, "Listed pairs").
 //!
 //! Only relations count: "no relation" earns nothing, and a pair that was filtered out is neither trained on nor scored. The scripts of EoG
 //! and GLRE compare sets of (document, arguments, label); EoG's files say whether a pair crosses sentences, GLRE's how many sentences lie

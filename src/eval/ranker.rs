@@ -1,5 +1,5 @@
 //! What the ranker's pruning costs and what it removes: recall of labelled pairs by k, and the kept share of true and false distant
-//! labels where the truth is known (SPEC §2.6, "pruning recall"). Not for: scoring pairs.
+//! labels where the truth is known (docs/scores.md, "Ranker recall", S.8). Not for: scoring pairs.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Thresholds from a score file (SPEC §2.2, §2.3): the best prefix, the curve, thresholds tuned for intra- and inter-sentence facts apart,
+//! Thresholds from a score file (docs/scores.md, "Thresholds"): the best prefix, the curve, thresholds tuned for intra- and inter-sentence facts apart,
 //! and the scores at a threshold that was chosen elsewhere. Not for: per-pair thresholds, which are logits.
 
 use std::collections::HashSet;

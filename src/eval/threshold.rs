@@ -1,5 +1,5 @@
 //! The best global threshold of systems that score every (pair, relation): the prefix of the sorted list with the largest F1
-//! (SPEC §2.2). Recall always divides by all distinct gold facts, reachable or not. Not for: per-pair thresholds, which are logits.
+//! (docs/scores.md, S.4). Recall always divides by all distinct gold facts, reachable or not. Not for: per-pair thresholds, which are logits.
 
 use serde::{Deserialize, Serialize};
 

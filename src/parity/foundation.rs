@@ -15,7 +15,7 @@ use crate::train::Forward;
 /// The references were run without dropout, in 32 bits.
 pub(crate) const EVALUATION: Forward = Forward { train: false, precision: Precision::Fp32 };
 
-/// Entity types of DocRED in the order of their numbers, from 1 (SPEC §1.1); the typed markers of DocRE-II follow it.
+/// Entity types of DocRED in the order of their numbers, from 1 (docs/formats.md, "DocRED and Re-DocRED"); the typed markers of DocRE-II follow it.
 pub(crate) const DOCRED_TYPES: [&str; 6] = ["ORG", "LOC", "TIME", "PER", "MISC", "NUM"];
 
 /// Where a case states the sizes of its BERT.

@@ -173,7 +173,7 @@ mod tests {
         assert_eq!(fs_err::read(&paths[0]).unwrap(), fs_err::read(&paths[4]).unwrap());
     }
 
-    /// SPEC §1.1: mentions of one entity can differ in type. Its first mention decides for systems, but files keep them all, where they can.
+    /// docs/formats.md, "DocRED and Re-DocRED": mentions of one entity can differ in type. Its first mention decides for systems, but files keep them all, where they can.
     #[test]
     fn the_type_of_each_mention_survives() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Stage 3: fine-tune on human annotation, choosing the epoch by dev F1 (SPEC §3.3 j, §3.5).
+//! Stage 3: fine-tune on human annotation, choosing the epoch by dev F1 (docs/systems.md, D.20–D.22; docs/scores.md, "What stages report").
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

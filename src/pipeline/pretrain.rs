@@ -1,4 +1,4 @@
-//! Stage 2: pre-train on denoised distant supervision (SPEC §3.3 c–i).
+//! Stage 2: pre-train on denoised distant supervision (docs/systems.md, D.9–D.19).
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Stage 1: train the pre-denoising ranker on human annotation (SPEC §3.3 a).
+//! Stage 1: train the pre-denoising ranker on human annotation (docs/systems.md, D.7; Xiao et al. 2020, eq. 3).
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Scoring: every ordered pair of every document gets the ranker's score, the best are kept (SPEC §3.3 b, c).
+//! Scoring: every ordered pair of every document gets the ranker's score, the best are kept (docs/systems.md, D.8).
 
 use std::fmt;
 use std::path::Path;

@@ -56,7 +56,7 @@ pub struct Recipe {
     pub data: DataPlan,
     /// The text encoder and its start.
     pub encoder: EncoderPlan,
-    /// DSDocRE's settings (SPEC §3.6–3.7).
+    /// DSDocRE's settings (docs/systems.md, "D. DSDocRE").
     pub dsdocre: DsdocreSettings,
     /// ATLOP's settings.
     pub atlop: AtlopSettings,

@@ -2,7 +2,7 @@
 
 use super::ReferenceRow;
 
-/// (model, dev F1, dev Ign F1, test F1, test Ign F1) in per cent; NaN where the paper gives none. SPEC §3.6, with F1 and Ign F1 of the
+/// (model, dev F1, dev Ign F1, test F1, test Ign F1) in per cent; NaN where the paper gives none. Table 1 of Xiao et al. 2020 (docs/systems.md, "Published results"), with F1 and Ign F1 of the
 /// LSTM row in the order that the other papers print.
 const DOCRED: [(&str, f64, f64, f64, f64); 11] = [
     ("CNN", 43.45, 41.58, 42.26, 40.33),

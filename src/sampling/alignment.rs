@@ -1,4 +1,4 @@
-//! Relational fact alignment: which pair of the other document stands in the same fact (SPEC §3.3 i).
+//! Relational fact alignment: which pair of the other document stands in the same fact (docs/systems.md, D.17; Xiao et al. 2020, eq. 4).
 
 use super::draw::{pick, place, take};
 use super::pretrain::{PretrainSettings, Side};

@@ -1,4 +1,4 @@
-//! Relation detection: find the related pair among unrelated ones, inside one document and across two (SPEC §3.3 g, h).
+//! Relation detection: find the related pair among unrelated ones, inside one document and across two (docs/systems.md, D.15 and D.16; Xiao et al. 2020, eq. 3).
 
 use rand::RngExt;
 

@@ -5,7 +5,7 @@ use rand::RngExt;
 use super::Stream;
 
 /// Draws `count` elements without replacement, in random order. A pool that is too small is doubled until it is large enough
-/// (SPEC §3.3); an empty pool gives nothing.
+/// (docs/systems.md, D.7); an empty pool gives nothing.
 pub(super) fn take<T: Copy>(rng: &mut Stream, pool: &[T], count: usize) -> Vec<T> {
     let mut list = pool.to_vec();
     if list.is_empty() {

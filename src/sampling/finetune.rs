@@ -1,4 +1,4 @@
-//! Pairs of fine-tuning: the ranker's best, or labels and random negatives where there is no ranker (SPEC §3.3 j).
+//! Pairs of fine-tuning: the ranker's best, or labels and random negatives where there is no ranker (docs/systems.md, D.20 and D.22).
 
 use serde::{Deserialize, Serialize};
 
@@ -56,7 +56,7 @@ pub fn kept_pairs(document: &EncodedDocument, rule: KeepRule) -> Result<Vec<Pair
     Ok(pairs)
 }
 
-/// Entities by first appearance in a list of pairs, head before tail: the numbering of the release's fine-tuner (SPEC §3.1).
+/// Entities by first appearance in a list of pairs, head before tail: the numbering of the release's fine-tuner (docs/systems.md, "D. DSDocRE").
 pub fn marker_order(pairs: &[Pair]) -> Vec<u32> {
     let mut order = Vec::new();
     for entity in pairs.iter().flat_map(|&(head, tail)| [head, tail]) {

@@ -1,5 +1,5 @@
 //! Mention-entity matching: which entity does a masked mention belong to, and which entity of the other document shares a name
-//! (SPEC §3.3 e, f).
+//! (docs/systems.md, D.13 and D.14; Xiao et al. 2020, eq. 1 and 2).
 
 use rand::RngExt;
 

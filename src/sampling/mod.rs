@@ -71,7 +71,7 @@ impl Corpus for DocumentStore {
     }
 }
 
-/// Facts by key: (canonical head name, canonical tail name, relation), numbered from 0 (SPEC §3.3 d).
+/// Facts by key: (canonical head name, canonical tail name, relation), numbered from 0 (docs/systems.md, D.10).
 pub trait FactKeys {
     /// Number of keys.
     fn num_keys(&self) -> usize;

@@ -18,7 +18,7 @@ pub struct Label {
     pub relation: u32,
 }
 
-/// All pairs (i, j), i ≠ j, of `entities` entities in row-major order: the order of score vectors (SPEC §3.3 b).
+/// All pairs (i, j), i ≠ j, of `entities` entities in row-major order: the order of score vectors (docs/systems.md, D.8).
 pub fn ordered_pairs(entities: usize) -> impl Iterator<Item = Pair> {
     (0..entities * entities.saturating_sub(1)).map(move |index| pair_at(index, entities))
 }
@@ -57,7 +57,7 @@ pub fn top_pairs(scores: &[f32], entities: usize, keep: usize) -> Vec<ScoredPair
     pairs
 }
 
-/// The labels of a document whose pair is among its first `keep` kept pairs, sorted and without repetition (SPEC §3.3 c). A document
+/// The labels of a document whose pair is among its first `keep` kept pairs, sorted and without repetition (docs/systems.md, D.9). A document
 /// that no ranker has seen keeps all its labels.
 pub fn good_labels(document: &EncodedDocument, keep: usize) -> Vec<Label> {
     let mut labels: Vec<_> = document.facts.iter().map(|fact| Label { pair: (fact.head, fact.tail), relation: fact.relation }).collect();

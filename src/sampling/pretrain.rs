@@ -1,4 +1,4 @@
-//! Pre-training items: two documents, what is hidden in them, and the instances of all tasks (SPEC §3.3 c–i).
+//! Pre-training items: two documents, what is hidden in them, and the instances of all tasks (docs/systems.md, D.9–D.18).
 //!
 //! Not for: the instances of each task, which have a file a task family ([`mentions`],
 //! [`detection`], [`alignment`]).

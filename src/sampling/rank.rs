@@ -1,4 +1,4 @@
-//! Ranker training: a labelled pair among unlabelled ones (SPEC §3.3 a).
+//! Ranker training: a labelled pair among unlabelled ones (docs/systems.md, D.7; Xiao et al. 2020, eq. 3).
 
 use rand::RngExt;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! The fact index: which documents state the same fact, for drawing pairs of documents (SPEC §3.3 d).
+//! The fact index: which documents state the same fact, for drawing pairs of documents (docs/systems.md, D.10).
 //!
 //! A key stands for (head name, tail name, relation). An entity goes by each of its mention names, case-folded, so a fact is filed under
 //! every head name × tail name, and keys that share an instance are one (but for chains, see `build`). Each key is numbered by the least hash among its names, which

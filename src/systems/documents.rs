@@ -77,7 +77,7 @@ impl PackedDocuments {
         })
     }
 
-    /// Entity vectors: the element-wise maximum over the states of each entity's start markers (§3.2). `states` [T, d] → [E, d].
+    /// Entity vectors: the element-wise maximum over the states of each entity's start markers (docs/systems.md, D.1). `states` [T, d] → [E, d].
     ///
     /// # Errors
     /// What libtorch refuses.

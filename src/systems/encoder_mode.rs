@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What becomes of a text encoder's weights (SPEC §4.1, §5.7 row 1).
+/// What becomes of a text encoder's weights (docs/systems.md, "H. HIN" and "G. GLRE").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum BertMode {

@@ -121,7 +121,7 @@ pub enum RelationLoss {
     },
 }
 
-/// How classes are read off the logits of a pair (SPEC §2.2).
+/// How classes are read off the logits of a pair (docs/systems.md, C.14–C.16).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum DecisionRule {

@@ -14,7 +14,7 @@ pub fn pretrain_schedule() -> Schedule {
     Schedule { batch: 16, epochs: 16.0, checkpoint_steps: 1000, ..Schedule::base() }
 }
 
-/// Fine-tuning of a system as its paper or release does it (SPEC §3.4, 4.4, 5.4, 6.5, 7.4, 8.1, 8.2).
+/// Fine-tuning of a system as its paper or release does it (the schedules of docs/systems.md).
 pub fn finetune_schedule(system: &str, profile: Profile) -> Schedule {
     let code = profile == Profile::Code;
     let adam = Schedule { optimizer: "adam".into(), clip: 0.0, epsilon: 1e-8, epochs: 200.0, ..Schedule::base() };
@@ -35,7 +35,7 @@ pub fn finetune_schedule(system: &str, profile: Profile) -> Schedule {
     }
 }
 
-/// Fine-tuning of GLRE on a corpus (SPEC §5.4). On CDR the encoder is frozen, so that its rate means nothing.
+/// Fine-tuning of GLRE on a corpus (docs/systems.md, "G. GLRE"). On CDR the encoder is frozen, so that its rate means nothing.
 pub fn glre_schedule(corpus: Corpus) -> Schedule {
     let docred = Schedule {
         optimizer: "adam".into(),
@@ -56,7 +56,7 @@ pub fn glre_schedule(corpus: Corpus) -> Schedule {
     }
 }
 
-/// DocRE-II's second stage (SPEC §6.5).
+/// DocRE-II's second stage (docs/systems.md, "I. DocRE-II").
 pub fn inference_schedule(profile: Profile) -> Schedule {
     let base = finetune_schedule("docre-ii", profile);
     let (batch, epochs) = if profile == Profile::Code { (12, 52.0) } else { (8, 15.0) };

@@ -19,7 +19,7 @@ pub struct SystemInfo {
     pub name: &'static str,
     /// What it is.
     pub about: &'static str,
-    /// Paper, section of the specification, parity cases.
+    /// The paper.
     pub source: &'static str,
     /// Table of the recipe that holds its settings.
     pub table: &'static str,

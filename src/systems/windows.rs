@@ -1,4 +1,4 @@
-//! Documents over the encoder's positions, read in overlapping windows (SPEC §1.4): what the encoder gets, its dropout, and the states put
+//! Documents over the encoder's positions, read in overlapping windows (docs/systems.md, C.2 and C.3): what the encoder gets, its dropout, and the states put
 //! together again.
 //!
 //! Not for: where windows lie (`text::windows`), or their attention (`torch::kernels::context`).
@@ -19,10 +19,10 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum LongDocuments {
-    /// Overlapping windows (SPEC §1.4).
+    /// Overlapping windows (docs/systems.md, C.2–C.4).
     #[default]
     Windows,
-    /// A position table three times as long (DocRE-II's release, SPEC §6.1).
+    /// A position table three times as long (DocRE-II's release; docs/systems.md, C.5).
     ExtendedPositions,
     /// They are cut, or an error where that is not allowed.
     Cut,

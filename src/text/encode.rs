@@ -8,7 +8,7 @@ use crate::{DataError, Result};
 use super::tokenizer::Tokenizer;
 use super::{EncodedCandidate, EncodedDocument, EncodedEntity, EncodedFact, EncodedMention};
 
-/// Tokenises a document word by word (SPEC §1.3) and resolves its relations. The words are kept. Facts from an entity to itself are
+/// Tokenises a document word by word (docs/systems.md, C.1) and resolves its relations. The words are kept. Facts from an entity to itself are
 /// left out: no system has a class for such a pair.
 ///
 /// Errors: a [`DataError`] that names the file, row, title and field of a mention outside its sentence, an empty entity, a fact about

@@ -1,6 +1,6 @@
 //! From one word to its word pieces, through the `tokenizers` library and a cache.
 //!
-//! Words are tokenised one by one and concatenated (SPEC §1.3). Only the normaliser, the pre-tokeniser and the model of the tokeniser
+//! Words are tokenised one by one and concatenated (docs/systems.md, C.1). Only the normaliser, the pre-tokeniser and the model of the tokeniser
 //! take part: added and special tokens are never looked for in the text, so the word `[SEP]` is three plain pieces.
 //! Not for: markers and special pieces inside a document; those are put in when a view is made.
 

@@ -1,7 +1,7 @@
 //! One visit of the model to a document: its pieces with markers, blanked entities and masked mentions.
 //!
 //! A view is a pure function of the document, the options and the choices drawn for this visit; the document is never changed.
-//! Follows DSDocRE (SPEC §1.3, §3.1, §3.3 e). Not for: drawing the choices (`sampling`), batching (`pack`), tensors.
+//! Follows DSDocRE (docs/systems.md, C.1, D.1 and D.12). Not for: drawing the choices (`sampling`), batching (`pack`), tensors.
 //!
 //! Where mentions overlap, the result does not depend on any order of work: first the words of all blanked and masked mentions are
 //! emptied, then the first word of every blanked mention becomes the blank symbol, then that of every masked mention the masked symbol.

@@ -1,4 +1,4 @@
-//! Long documents as overlapping windows (SPEC §1.4): which pieces each window shows, and many documents' windows as one stream.
+//! Long documents as overlapping windows (docs/systems.md, C.2): which pieces each window shows, and many documents' windows as one stream.
 //!
 //! The first window ends with the end pieces, the last one begins with the start pieces, those between have both. With two windows this is
 //! ATLOP's release. Not for: putting states and attention together again (`torch::kernels::context`).

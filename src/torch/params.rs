@@ -8,7 +8,7 @@ use crate::{Error, Result};
 /// Prefix of the names of all parameters that are not the encoder's.
 pub const HEADS: &str = "heads.";
 
-/// How a parameter starts (SPEC, "PyTorch default initialisations").
+/// How a parameter starts (docs/systems.md, "Initial values").
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Init {
     /// All zeros.

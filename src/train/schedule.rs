@@ -16,7 +16,7 @@ pub enum Select {
     IgnF1,
 }
 
-/// Schedule and optimiser of one stage (SPEC §3.4).
+/// Schedule and optimiser of one stage (docs/systems.md, C.18 and C.19).
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Schedule {
     /// Learning rate.

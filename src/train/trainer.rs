@@ -30,7 +30,7 @@ use crate::torch::hooks::{self, HookGuard};
 use crate::torch::{Adam, AdamSettings, Dropout, GradientBuckets, ParameterGroup, Precision};
 use crate::{Error, Result};
 
-/// Size of a gradient bucket in bytes; DESIGN: large enough for the wire, small enough to overlap.
+/// Size of a gradient bucket in bytes: large enough for the wire, small enough to overlap.
 const BUCKET_BYTES: usize = 32 << 20;
 
 /// The first step of a process may take this long, however short the limit is.

@@ -24,7 +24,7 @@ impl ReadOptions {
     }
 }
 
-/// What was in a file. Print it at load time: copies of DocRED differ in their number of documents (SPEC §1.2).
+/// What was in a file. Print it at load time: copies of DocRED differ in their number of documents (docs/formats.md, "Data sets").
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReadSummary {
     /// Documents read.

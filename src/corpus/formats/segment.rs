@@ -1,6 +1,6 @@
 //! Sentences and words of running text, and mentions as spans of words.
 //!
-//! The rules lead to the sentences and words in which CDR is passed around (made with GENIA's splitter and tokeniser, SPEC §1.6): a sentence
+//! The rules lead to the sentences and words in which CDR is passed around (made with GENIA's splitter and tokeniser; docs/formats.md, "CDR and GDA"): a sentence
 //! ends at a word with a full stop, unless the word is an abbreviation that goes on; a mention is never cut. Not for: word pieces (`text`).
 
 use std::ops::Range;

@@ -112,7 +112,7 @@ fn published_sizes_are_compared() {
     );
 }
 
-/// SPEC §1.6: the real files have their published sizes.
+/// docs/formats.md, "CDR and GDA": the real files have their published sizes.
 #[test]
 fn real_files_agree_with_what_is_published() {
     let Some(shared) = std::env::var_os("DOCRE_SHARED").map(PathBuf::from) else {

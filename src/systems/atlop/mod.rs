@@ -1,4 +1,4 @@
-//! ATLOP (Zhou et al., AAAI 2021; SPEC §7): localized context pooling, a grouped bilinear classifier, an adaptive threshold.
+//! ATLOP (Zhou et al. 2021; docs/systems.md, "A. ATLOP"): localized context pooling, a grouped bilinear classifier, an adaptive threshold.
 //!
 //! Layers are named as in the release (`head_extractor`, `tail_extractor`, `bilinear`).
 

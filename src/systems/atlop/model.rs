@@ -1,4 +1,4 @@
-//! The tensor half of ATLOP (SPEC §7.2).
+//! The tensor half of ATLOP (docs/systems.md, A.1–A.5).
 
 use std::sync::Arc;
 

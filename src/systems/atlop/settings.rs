@@ -1,4 +1,4 @@
-//! ATLOP's settings: what the ablations of its paper turn off (SPEC §7.5) and how long documents are read.
+//! ATLOP's settings: what the ablations of its paper turn off (docs/systems.md, "A. ATLOP") and how long documents are read.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Classifier {
-    /// Bilinear forms within blocks of `block_size` (equation 6 of the paper); one block of `emb_size` is the full bilinear form.
+    /// Bilinear forms within blocks of `block_size` (docs/systems.md, A.5); one block of `emb_size` is the full bilinear form.
     #[default]
     Grouped,
     /// A linear layer over both vectors.
@@ -22,7 +22,7 @@ pub enum Classifier {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum LossKind {
-    /// The adaptive-threshold loss (SPEC §7.3).
+    /// The adaptive-threshold loss (docs/systems.md, C.11).
     #[default]
     AdaptiveThreshold,
     /// Binary cross-entropy.

@@ -1,4 +1,4 @@
-//! ContextAware's attention of each pair to all pairs of its document (Sorokin and Gurevych 2017, as in DocRED's release; SPEC §8.1).
+//! ContextAware's attention of each pair to all pairs of its document (Sorokin and Gurevych 2017, as in DocRED's release; docs/systems.md, B.7 and B.8).
 //!
 //! score(i, j) = w·rᵢ + Σ_c rᵢ\[c\] s\[c\] rⱼ\[c\]. The first term is the same for all j and so changes nothing; its parameter (`input_linear` in
 //! the release, whose gradient is zero) is left out.

@@ -1,4 +1,4 @@
-//! What a baseline computes over the words of a document (SPEC §8.1, §8.2).
+//! What a baseline computes over the words of a document (docs/systems.md, B.2–B.4).
 
 use tch::Tensor;
 

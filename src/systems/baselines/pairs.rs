@@ -1,4 +1,4 @@
-//! The bilinear layer over pairs [entity; distance row], without ever making a pair × width × width tensor (SPEC §8.1).
+//! The bilinear layer over pairs [entity; distance row], without ever making a pair × width × width tensor (docs/systems.md, B.5 and B.6).
 //!
 //! With s = [h; d] and t = [e; d′] the form sᵀWt falls into four: hᵀW₁₁e, which contracts the weight with the distinct tails first;
 //! hᵀW₁₂d′ and dᵀW₂₁e, where a distance row is one of 20, so that entities × 20 values cover all pairs; and dᵀW₂₂d′, 20 values. Exact

@@ -24,7 +24,7 @@ pub enum Network {
     Linear,
 }
 
-/// What the pairs are classified into (BERT-TS, SPEC §8.3).
+/// What the pairs are classified into (BERT-TS: docs/systems.md, B.9).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Labels {
@@ -45,7 +45,7 @@ pub struct BaselineSettings {
     pub network: Network,
     /// What the pairs are classified into.
     pub labels: Labels,
-    /// Whether coreference and type rows stand beside each word (SPEC §8.1; BERT-RE has none).
+    /// Whether coreference and type rows stand beside each word (docs/systems.md, B.1; BERT-RE has none).
     pub features: bool,
     /// Width of a coreference row.
     pub coref_width: i64,
@@ -73,7 +73,7 @@ pub struct BaselineSettings {
     pub long_documents: LongDocuments,
     /// Pieces, with `[CLS]` and `[SEP]`, after which a document is cut without a word said (BERT-RE's release: 511).
     pub max_pieces: usize,
-    /// Whether words without pieces shift all later words, and words beyond the cut share one state (BERT-RE's release, SPEC §10.1).
+    /// Whether words without pieces shift all later words, and words beyond the cut share one state (BERT-RE's release; docs/systems.md, "Systems that read words").
     pub collapse_words: bool,
     /// Whether the documents of a batch are padded to the longest; convolutions see that (the release).
     pub pad_documents: bool,

@@ -1,4 +1,4 @@
-//! BERT-TS: two networks that share nothing, one for "related or not", one for relations (Wang et al. 2019, SPEC §8.3).
+//! BERT-TS: two networks that share nothing, one for "related or not", one for relations (Wang et al. 2019; docs/systems.md, B.9).
 //!
 //! Both are trained on the same visits, each with its own loss over its own pairs: their parameters are disjoint, so this equals two runs
 //! one after the other as long as gradients are not clipped together.

@@ -1,4 +1,4 @@
-//! The base module (SPEC §6.2): ATLOP's entities and contexts, one feature vector a pair, a classifier.
+//! The base module (docs/systems.md, I.1–I.5; Zhang et al. 2022, eq. 1–4): ATLOP's entities and contexts, one feature vector a pair, a classifier.
 
 use tch::{Device, Tensor};
 

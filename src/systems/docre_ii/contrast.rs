@@ -1,4 +1,4 @@
-//! The contrastive loss of stage 2 (equation 14; SPEC §6.4): a predictor, and what it is compared with.
+//! The contrastive loss of stage 2 (docs/systems.md, I.19; Zhang et al. 2022, eq. 14): a predictor, and what it is compared with.
 
 use tch::{Kind, Tensor};
 

@@ -1,4 +1,4 @@
-//! Extended cross attention (SPEC §6.3): a pair (s, o) attends to the pairs that share an entity with it, a head for each of four sets.
+//! Extended cross attention (docs/systems.md, I.9 and I.10; Zhang et al. 2022, eq. 5–7): a pair (s, o) attends to the pairs that share an entity with it, a head for each of four sets.
 //!
 //! Head 1: row s, (s, x); head 2: column o, (x, o); head 3: column s, (x, s); head 4: row o, (o, x); each with the pair itself as one more
 //! key. On a grid of N × N pairs all four are products of [N, w] with [w, N], one for each row or column: O(N³ w) time and O(N³) scores a

@@ -1,4 +1,4 @@
-//! The inference module (SPEC §6.3): N_I layers over the feature matrix F and the relation matrix R, and a classifier.
+//! The inference module (docs/systems.md, I.6–I.14; Zhang et al. 2022, eq. 5–12): N_I layers over the feature matrix F and the relation matrix R, and a classifier.
 //!
 //! Matrices are rows of pairs, [P, W]; only attention sees them as grids.
 

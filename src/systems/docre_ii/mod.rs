@@ -1,4 +1,4 @@
-//! DocRE-II (Zhang et al., EMNLP 2022; SPEC §6): iterative inference over an ATLOP base.
+//! DocRE-II (Zhang et al. 2022; docs/systems.md, "I. DocRE-II"): iterative inference over an ATLOP base.
 //!
 //! Two stages: the base module alone, then an inference module on top of it, trained with noisy relation inputs and a contrastive loss. At
 //! test the inference module is applied K times to its own predictions. Layers are named as in the release (`CCA` is the inference module).

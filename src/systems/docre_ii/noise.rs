@@ -1,4 +1,4 @@
-//! The noise of stage 2 (SPEC §6.4): which pairs enter which loss, and which relation inputs are wrong. Drawn on the host.
+//! The noise of stage 2 (docs/systems.md, I.17): which pairs enter which loss, and which relation inputs are wrong. Drawn on the host.
 //!
 //! Not for: predictions as inputs, which exist only in the forward pass; there this module says what becomes of them.
 

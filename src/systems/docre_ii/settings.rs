@@ -1,4 +1,4 @@
-//! DocRE-II's settings: every difference between paper and release (SPEC §6.7) and every ablation (§6.6), with three profiles.
+//! DocRE-II's settings: every difference between paper and release and every ablation (docs/systems.md, "I. DocRE-II"), with three profiles.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! Losses of stage 2 (SPEC §6.4): the base module's, two noisy views of the inference module, and the contrastive loss.
+//! Losses of stage 2 (docs/systems.md, I.18–I.20): the base module's, two noisy views of the inference module, and the contrastive loss.
 
 use tch::{Kind, Tensor};
 

@@ -1,4 +1,4 @@
-//! Stage 3: fine-tuning on human annotation, restricted to the ranker's top pairs (SPEC §3.3 j).
+//! Stage 3: fine-tuning on human annotation, restricted to the ranker's top pairs (docs/systems.md, D.20–D.22).
 
 use std::cell::RefCell;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! DSDocRE: denoising pre-training for document-level relation extraction (papers/dsdocre; SPEC §3).
+//! DSDocRE: denoising pre-training for document-level relation extraction (Xiao et al. 2020; docs/systems.md, "D. DSDocRE").
 //!
 //! Three models of one architecture, trained in sequence: the [`Ranker`] (pre-denoising), the [`Pretrainer`] (three tasks, five losses)
 //! and the fine-tuned [`Dsdocre`]. Each has a source that prepares micro-batches on the host from (seed, step) and an objective that turns them

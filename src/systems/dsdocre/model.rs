@@ -1,4 +1,4 @@
-//! The layers that ranker, pre-trainer and fine-tuner share (SPEC §3.2).
+//! The layers that ranker, pre-trainer and fine-tuner share (docs/systems.md, D.1–D.6).
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};

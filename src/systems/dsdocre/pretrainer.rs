@@ -1,4 +1,4 @@
-//! Stage 2: pre-training on document pairs with three tasks and five losses (SPEC §3.3 d–i).
+//! Stage 2: pre-training on document pairs with three tasks and five losses (docs/systems.md, D.13–D.19; Xiao et al. 2020, eq. 1–5).
 
 use tch::Tensor;
 

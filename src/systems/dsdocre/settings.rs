@@ -1,4 +1,4 @@
-//! DSDocRE's settings: every difference between paper and release (SPEC §3.7) and every ablation (§3.6), with three profiles.
+//! DSDocRE's settings: every difference between paper and release and every ablation (docs/systems.md, "D. DSDocRE"), with three profiles.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use crate::systems::{DecisionRule, Profile};
 use crate::text::{Markers, ViewOptions};
 use crate::{Error, Result};
 
-/// How two relation vectors are compared in alignment (§3.2).
+/// How two relation vectors are compared in alignment (docs/systems.md, D.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AlignmentDistance {
@@ -19,7 +19,7 @@ pub enum AlignmentDistance {
     Squared,
 }
 
-/// What intra-document mention matching chooses among (§3.7 row 1).
+/// What intra-document mention matching chooses among (docs/systems.md, D.13).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum MentionCandidates {
@@ -29,7 +29,7 @@ pub enum MentionCandidates {
     TokenStates,
 }
 
-/// How entities are numbered by their markers in fine-tuning (§3.1).
+/// How entities are numbered by their markers in fine-tuning (docs/systems.md, "D. DSDocRE").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum MarkerNumbering {
@@ -41,7 +41,7 @@ pub enum MarkerNumbering {
     KeptOrder,
 }
 
-/// How bilinear layers start (§3.2).
+/// How bilinear layers start (docs/systems.md, "Initial values").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum HeadStart {
@@ -58,18 +58,18 @@ pub enum HeadStart {
 pub struct DsdocreSettings {
     /// Width of the relation vector.
     pub relation_width: i64,
-    /// Hide padding from attention in the ranker and in pre-training (row 6).
+    /// Hide padding from attention in the ranker and in pre-training.
     pub mask_padding: bool,
-    /// Mentions pooled into an entity, in document order (row 5); all when absent.
+    /// Mentions pooled into an entity, in document order (docs/systems.md, D.1); all when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_mentions: Option<usize>,
-    /// Marker numbers in fine-tuning (row 7).
+    /// Marker numbers in fine-tuning.
     pub markers: MarkerNumbering,
-    /// Candidates of MenMat (row 1).
+    /// Candidates of MenMat (docs/systems.md, D.13).
     pub mention_candidates: MentionCandidates,
-    /// Distance of RelAlign (row 4).
+    /// Distance of RelAlign (docs/systems.md, D.5).
     pub alignment_distance: AlignmentDistance,
-    /// Insert the mask once per repetition of a mention, as the release does (SPEC §10.11).
+    /// Insert the mask once per repetition of a mention, as the release does (docs/systems.md, D.12).
     pub repeat_masked: bool,
     /// In pre-training, hide and mark entities one after another, so that where mentions overlap the later wipes out the earlier, and read a
     /// masked mention at the start of its word, as the release does.
@@ -78,16 +78,16 @@ pub struct DsdocreSettings {
     pub head_start: HeadStart,
     /// The pre-training tasks.
     pub tasks: Vec<Task>,
-    /// Probability of blanking an entity (row 2).
+    /// Probability of blanking an entity (docs/systems.md, D.12).
     pub blank_probability: f64,
     /// Share of document pairs drawn for a fact they have in common.
     pub same_fact_ratio: f64,
-    /// Pairs kept a document in pre-training (row 3); all, that is no pre-denoising, when absent.
+    /// Pairs kept a document in pre-training (docs/systems.md, D.9); all, that is no pre-denoising, when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub k_pretrain: Option<usize>,
     /// Pairs kept a document in fine-tuning, as a multiple of its number of entities.
     pub k_finetune_per_entity: usize,
-    /// Upper bound of that number (row 3); none when absent.
+    /// Upper bound of that number (docs/systems.md, D.20); none when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub k_finetune_cap: Option<usize>,
     /// Pool of negatives.

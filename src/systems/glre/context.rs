@@ -1,4 +1,4 @@
-//! Context relation representations (SPEC §5.2, step 8; paper, equations 9–10): every pair of a document attends to all of them.
+//! Context relation representations (docs/systems.md, G.12; Wang et al. 2020, eq. 7): every pair of a document attends to all of them.
 //!
 //! The score of pair r for pair i is o_i · W o_r, so that this is self-attention with one head whose keys and values are the pairs
 //! themselves: the variable-length kernel of the encoders does it without a matrix over the pairs of different documents. The release's

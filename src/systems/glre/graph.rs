@@ -1,4 +1,4 @@
-//! The graph of a document and the relational graph network over it (SPEC §5.1, §5.2 step 5).
+//! The graph of a document and the relational graph network over it (docs/systems.md, G.3–G.7; Wang et al. 2020, eq. 2).
 //!
 //! Nodes are the entities, then the mentions, then the sentences of a batch. All sums over neighbours of all nodes and relations are one
 //! call; a layer is one product, with the maps of the five relations and of the node itself side by side. Edges never leave a document.

@@ -1,4 +1,4 @@
-//! Local representations (SPEC §5.2, step 6): what an entity's mentions say to the other entity of a pair.
+//! Local representations (docs/systems.md, G.8 and G.9; Wang et al. 2020, eq. 3–5): what an entity's mentions say to the other entity of a pair.
 //!
 //! For a pair (a, b) the query is b, the keys are the sentences of a's mentions, the values a's mentions. All (pair, mention) entries of a
 //! batch lie side by side; there are few, as most entities have one or two mentions. Projections are made once an entity, sentence or

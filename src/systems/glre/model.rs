@@ -1,4 +1,4 @@
-//! The tensor half of GLRE: from word states to class logits (SPEC §5.2).
+//! The tensor half of GLRE: from word states to class logits (docs/systems.md, G.1–G.13).
 
 use std::sync::Arc;
 
@@ -73,23 +73,23 @@ pub struct GlreStates {
     pub pieces: Tensor,
     /// States of words, zero where none stands for a word; [W, …].
     pub words: Tensor,
-    /// States of the BiLSTM (step 1); [W, 2 d].
+    /// States of the BiLSTM, where there is one; [W, 2 d].
     pub read: Option<Tensor>,
-    /// Words after the linear map (step 2); [W, d].
+    /// Words after the linear map (G.2); [W, d].
     pub mapped: Tensor,
-    /// Entity, mention and sentence nodes (step 3); [E, d], [M, d], [S, d].
+    /// Entity, mention and sentence nodes (G.3); [E, d], [M, d], [S, d].
     pub nodes: [Tensor; 3],
-    /// All nodes with the embedding of their type (step 4); [E + M + S, d + t].
+    /// All nodes with the embedding of their type (G.4); [E + M + S, d + t].
     pub typed: Tensor,
-    /// All nodes after the graph network (step 5); [E + M + S, d].
+    /// All nodes after the graph network (G.6, G.7); [E + M + S, d].
     pub graph: Tensor,
-    /// Local representations of heads and tails (step 6); [P, d] each.
+    /// Local representations of heads and tails (G.9); [P, d] each.
     pub local: Option<[Tensor; 2]>,
-    /// Pairs o_r (step 7); [P, d_r].
+    /// Pairs o_r (G.11); [P, d_r].
     pub pairs: Tensor,
-    /// Context o_c (step 8); [P, d_r].
+    /// Context o_c (G.12); [P, d_r].
     pub context: Option<Tensor>,
-    /// The classifier's hidden layer (step 9), of the pairs that were asked for.
+    /// The classifier's hidden layer (G.13), of the pairs that were asked for.
     pub hidden: Option<Tensor>,
     /// Class logits of these.
     pub logits: Tensor,
@@ -157,7 +157,7 @@ impl Layers {
     }
 }
 
-/// Weights ~ N(0, 0.1²), biases and initial states 0 (§5.2, step 1).
+/// Weights ~ N(0, 0.1²), biases and initial states 0 (docs/systems.md, "Encoding").
 fn declare_lstm(parameters: &mut Parameters, input: i64, hidden: i64) -> Result<PackedLstm> {
     const NAME: &str = "heads.encoder";
     let lstm = PackedLstm::declare(NAME, LstmShape { input, hidden, layers: 1, bidirectional: true }, parameters)?;
@@ -217,7 +217,7 @@ impl Run<'_> {
         }
     }
 
-    /// Step 1: the BiLSTM.
+    /// The BiLSTM over words.
     fn read(&self, lstm: &PackedLstm, words: &Tensor) -> Result<Tensor> {
         let tables = &self.tables.words;
         let packing = Packing::new(&tables.word_segments(self.device)?, self.device)?;
@@ -226,14 +226,14 @@ impl Run<'_> {
         lstm.forward(words, &packing, locked.as_ref(), Place::Words as u64, self.forward.train)
     }
 
-    /// Step 3: entities, mentions, sentences.
+    /// G.3: entities, mentions, sentences.
     fn nodes(&self, words: &Tensor) -> Result<[Tensor; 3]> {
         let mentions = self.tables.mentions.sum(words)?;
         let entities = self.tables.entities.sum(&mentions)?;
         Ok([entities, mentions, self.tables.sentences.sum(words)?])
     }
 
-    /// Step 4: each node beside the embedding of its type.
+    /// G.4: each node beside the embedding of its type.
     fn typed(&self, nodes: &[Tensor; 3]) -> Result<Tensor> {
         let kinds: Vec<i64> = nodes.iter().zip(0..).flat_map(|(part, kind)| std::iter::repeat_n(kind, part.size()[0] as usize)).collect();
         let types = padded_rows(&self.model.layers.node_types, &on(&kinds, self.device)?, -1)?;
@@ -255,7 +255,7 @@ impl Run<'_> {
         Ok(Some(Dropout::new(p, on(&keys(), self.device)?)?))
     }
 
-    /// Step 6, for heads and for tails.
+    /// G.9, for heads and for tails.
     fn local(&self, attention: &[LocalAttention; 2], queries: &Tensor, nodes: &[Tensor; 3], typed: &Tensor) -> Result<[Tensor; 2]> {
         let [entities, mentions] = [nodes[0].size()[0], nodes[1].size()[0]];
         let keyed = self.model.settings.local_type_embedding;
@@ -278,7 +278,7 @@ impl Run<'_> {
         Ok(LocalDropout { entries, pairs: words.dropout(Rows::Pairs, p, self.forward, self.device)? })
     }
 
-    /// Step 7: [e_a; ê_a; Δ(a → b); e_b; ê_b; Δ(b → a)].
+    /// G.10 and G.11: [e_a; ê_a; Δ(a → b); e_b; ê_b; Δ(b → a)].
     fn pairs(&self, entities: &Tensor, local: Option<&[Tensor; 2]>) -> Result<Tensor> {
         let (layers, words) = (&self.model.layers, &self.tables.words);
         let bins = words.bins(self.device)?;
@@ -294,7 +294,7 @@ impl Run<'_> {
         Ok(Tensor::f_cat(&parts, 1)?)
     }
 
-    /// Step 9, for the pairs that were asked for.
+    /// G.13, for the pairs that were asked for.
     fn classify(&self, pairs: &Tensor, context: Option<&Tensor>) -> Result<(Option<Tensor>, Tensor)> {
         let (layers, words) = (&self.model.layers, &self.tables.words);
         let mut inputs = context.map_or_else(|| Ok(pairs.shallow_clone()), |context| Tensor::f_cat(&[pairs, context], 1))?;

@@ -1,4 +1,4 @@
-//! The settings of GLRE: every row where paper and release differ (SPEC §5.7) and every ablation of the paper (§5.6).
+//! The settings of GLRE: every row where paper and release differ and every ablation of the paper (docs/systems.md, "G. GLRE").
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,7 +7,7 @@ use crate::systems::words::Reading;
 use crate::systems::{BertMode, LongDocuments, Profile};
 use crate::{Error, Result};
 
-/// The corpus whose configuration the defaults are (§5.4).
+/// The corpus whose configuration the defaults are (docs/systems.md, "G. GLRE").
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Corpus {
@@ -18,7 +18,7 @@ pub enum Corpus {
     Cdr,
 }
 
-/// How the messages of a node's neighbours are normalised (SPEC §5.2, step 5).
+/// How the messages of a node's neighbours are normalised (docs/systems.md, G.6 and G.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RgcnNorm {
@@ -28,7 +28,7 @@ pub enum RgcnNorm {
     TotalDegree,
 }
 
-/// What a sentence node's sum over words is divided by (SPEC §5.2, step 3).
+/// What a sentence node's sum over words is divided by (docs/systems.md, G.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SentenceMean {
@@ -38,7 +38,7 @@ pub enum SentenceMean {
     Longest,
 }
 
-/// What asks in the local attention (SPEC §5.2, step 6).
+/// What asks in the local attention (docs/systems.md, G.9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Query {
@@ -48,7 +48,7 @@ pub enum Query {
     Init,
 }
 
-/// The matrix W of the attention among relations (SPEC §5.2, step 8).
+/// The matrix W of the attention among relations (docs/systems.md, G.12).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ContextMatrix {
@@ -58,7 +58,7 @@ pub enum ContextMatrix {
     Diagonal,
 }
 
-/// Which pairs the attention among relations sees in training (SPEC §5.2, step 8; §5.7, row 4).
+/// Which pairs the attention among relations sees in training (docs/systems.md, G.12).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ContextPairs {
@@ -74,13 +74,13 @@ pub enum ContextPairs {
 pub struct GlreSettings {
     /// The corpus whose configuration the other defaults are: `docred` or `cdr`.
     pub corpus: Corpus,
-    /// Width d_n of words, nodes and entities (§5.2: 256).
+    /// Width d_n of words, nodes and entities (256).
     pub width: i64,
-    /// Whether a text encoder is frozen or trained (§5.4: the release freezes BioBERT on CDR). Word vectors are always frozen.
+    /// Whether a text encoder is frozen or trained (the release freezes BioBERT on CDR). Word vectors are always frozen.
     pub bert_mode: BertMode,
-    /// Whether a frozen text encoder keeps its dropout in training, as a learning rate of 0 does (§5.4).
+    /// Whether a frozen text encoder keeps its dropout in training, as a learning rate of 0 does.
     pub frozen_dropout: bool,
-    /// A BiLSTM over the states of a text encoder (§5.2, step 1; CDR). Word vectors always have one.
+    /// A BiLSTM over the states of a text encoder (CDR). Word vectors always have one.
     pub more_lstm: bool,
     /// Rate of the locked dropout on that BiLSTM's input (0.5).
     pub lstm_dropout: f64,
@@ -88,11 +88,11 @@ pub struct GlreSettings {
     pub type_width: i64,
     /// Width of the distance embedding (20).
     pub distance_width: i64,
-    /// Which state stands for a word; `collapsed-pieces` is the release's, which loses track of words without pieces (§5.1, §10.1).
+    /// Which state stands for a word; `collapsed-pieces` is the release's, which loses track of words without pieces (docs/systems.md, "Systems that read words").
     pub reading: Reading,
-    /// Documents with more pieces than a text encoder has positions: `windows` (the paper reads them in short paragraphs) or `cut` (§5.1).
+    /// Documents with more pieces than a text encoder has positions: `windows` (the paper reads them in short paragraphs) or `cut`.
     pub long_documents: LongDocuments,
-    /// Most pieces with `[CLS]` and `[SEP]`; longer documents are cut (§5.1: 511). `None`: no limit but what `long_documents` says.
+    /// Most pieces with `[CLS]` and `[SEP]`; longer documents are cut (the release: 511). `None`: no limit but what `long_documents` says.
     pub max_pieces: Option<usize>,
     /// What a sentence node is divided by.
     pub sentence_mean: SentenceMean,
@@ -130,11 +130,11 @@ pub struct GlreSettings {
     pub classifier_width: i64,
     /// Dropout before the last linear map (DocRED 0.3, CDR 0.2).
     pub classifier_dropout: f64,
-    /// Probability of a pair without a relation to be kept at a visit in training (§5.3: DocRED 0.5, CDR 1).
+    /// Probability of a pair without a relation to be kept at a visit in training (DocRED 0.5, CDR 1; docs/systems.md, G.14).
     pub na_keep: f64,
     /// Head and tail type of the pairs that are asked about, such as Chemical and Disease; `None` for all pairs.
     pub pair_types: Option<(String, String)>,
-    /// Probability of a word that training has seen once to be read as unknown, in training, without a text encoder (§5.1: 0.5).
+    /// Probability of a word that training has seen once to be read as unknown, in training, without a text encoder (0.5).
     pub unknown_singletons: f64,
 }
 
@@ -146,7 +146,7 @@ impl Default for GlreSettings {
 
 impl GlreSettings {
     /// The settings of a profile on DocRED. Where paper and release differ in the network itself the reported numbers are probably the
-    /// release's (§5.7, row 3), so `fixed` follows it there and mends what depends on the batch or loses words.
+    /// release's, so `fixed` follows it there and mends what depends on the batch or loses words.
     pub fn of(profile: Profile) -> Self {
         let (paper, code) = (profile == Profile::Paper, profile == Profile::Code);
         Self {

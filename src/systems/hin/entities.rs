@@ -1,4 +1,4 @@
-//! Entity-level inference (SPEC §4.2, steps 3–5; paper, equations 3–5): entities in K latent spaces, translation and bi-affine terms,
+//! Entity-level inference (docs/systems.md, H.4–H.6; Tang et al. 2020, eq. 3–5): entities in K latent spaces, translation and bi-affine terms,
 //! and the pair vector I_e.
 //!
 //! The pair layer G_e is one linear map over [bi-affine; E_b − E_a; E_a; E_b] of every space and the difference of two distance rows. All
@@ -29,7 +29,7 @@ struct Space {
     bilinear: Option<Tensor>,
 }
 
-/// The layers of steps 3–5.
+/// The layers of H.4–H.6.
 #[derive(Debug)]
 pub(super) struct EntityInference {
     spaces: Vec<Space>,
@@ -39,7 +39,7 @@ pub(super) struct EntityInference {
     translation: bool,
 }
 
-/// What steps 3–5 give.
+/// What H.4–H.6 give.
 #[derive(Debug)]
 pub struct EntityLevel {
     /// E_a^q of every space; [E, k] each.

@@ -10,7 +10,7 @@ use crate::text::EncodedDocument;
 #[derive(Debug)]
 pub struct HinLayout {
     words: WordOptions,
-    /// Whether every pair has rows of its own (step 8); otherwise sentences are read once a document.
+    /// Whether every pair has rows of its own (H.9); otherwise sentences are read once a document.
     rows_of_pairs: bool,
     hierarchy: bool,
 }

@@ -1,4 +1,4 @@
-//! The tensor half of HIN: from word states to class logits (SPEC §4.2).
+//! The tensor half of HIN: from word states to class logits (docs/systems.md, H.1–H.12).
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ const SEQUENCES: u64 = 17;
 /// How a pair learns of its document.
 #[derive(Debug)]
 enum DocumentLevel {
-    /// Steps 6–9.
+    /// H.7–H.11.
     Hierarchy(Box<Hierarchy>),
     /// The mean over the states of one BiLSTM (ablation "hierarchical aggregation").
     Mean(Reader),
@@ -63,23 +63,23 @@ pub struct Hin {
 /// Everything that is computed on the way to the logits; parts that the settings leave out are `None`.
 #[derive(Debug)]
 pub struct HinStates {
-    /// Inputs x = [word; type; coreference] (step 1); [W, in].
+    /// Inputs x = [word; type; coreference] (H.1); [W, in].
     pub inputs: Tensor,
-    /// States of the entity-level BiLSTM (step 1); [W, d].
+    /// States of the entity-level BiLSTM (H.2); [W, d].
     pub words: Tensor,
-    /// Entity vectors (step 2); [E, d].
+    /// Entity vectors (H.3); [E, d].
     pub entities: Tensor,
-    /// Latent spaces, bi-affine terms and I_e (steps 3–5).
+    /// Latent spaces, bi-affine terms and I_e (H.4–H.6).
     pub entity_level: EntityLevel,
-    /// Sentence level (steps 6–8).
+    /// Sentence level (H.7–H.9).
     pub sentence_level: Option<SentenceLevel>,
-    /// Document vectors I_d (step 9); [P, d].
+    /// Document vectors I_d (H.11); [P, d].
     pub documents: Tensor,
-    /// Class logits (step 10); [P, C].
+    /// Class logits (H.12); [P, C].
     pub logits: Tensor,
 }
 
-/// What steps 6–9 compute.
+/// What H.7–H.11 compute.
 #[derive(Debug)]
 pub struct SentenceLevel {
     /// Sentence vectors S_j; [S, d].
@@ -206,7 +206,7 @@ impl Run<'_> {
         reader.forward(inputs, &Reading { segments, dropout: dropout.as_ref(), train: self.forward.train })
     }
 
-    /// Step 1: [word; type; coreference].
+    /// H.1: [word; type; coreference].
     fn inputs(&self) -> Result<Tensor> {
         let model = self.model;
         let frozen = model.settings.bert_mode == BertMode::Frozen;
@@ -220,7 +220,7 @@ impl Run<'_> {
         model.features.beside(&words, self.words())
     }
 
-    /// Steps 6–9: I_d of every pair, and what leads there.
+    /// H.7–H.11: I_d of every pair, and what leads there.
     fn hierarchy(&self, layers: &Hierarchy, inputs: &Tensor, pairs: &Tensor) -> Result<(Tensor, Option<SentenceLevel>)> {
         let device = self.model.parameters.device();
         let segments = self.words().sentence_segments(device)?;

@@ -1,4 +1,4 @@
-//! Sentence and document level (SPEC §4.2, steps 6–9): sentence vectors by attention over words, inference of each sentence with the
+//! Sentence and document level (docs/systems.md, H.7–H.11; Tang et al. 2020, eq. 6–14): sentence vectors by attention over words, inference of each sentence with the
 //! pair, and a BiLSTM with attention over a pair's sentences.
 //!
 //! A document with P pairs and S sentences has P·S rows here; all rows of all documents of a batch go through one call of each layer. Of
@@ -71,7 +71,7 @@ impl Attention {
     }
 }
 
-/// G_s, step 8.
+/// G_s, H.9.
 #[derive(Debug)]
 pub(super) struct SentenceInference {
     layer: Affine,
@@ -99,7 +99,7 @@ impl SentenceInference {
     }
 }
 
-/// The layers of steps 6–9.
+/// The layers of H.7–H.11.
 #[derive(Debug)]
 pub(super) struct Hierarchy {
     pub sentence_reader: Reader,
@@ -121,7 +121,7 @@ impl Hierarchy {
         })
     }
 
-    /// Step 9: rows [n, d] of sequences → one vector a sequence, and the attention.
+    /// H.10 and H.11: rows [n, d] of sequences → one vector a sequence, and the attention.
     pub fn read(&self, rows: &Tensor, reading: &Reading) -> Result<(Tensor, Tensor)> {
         let states = self.document_reader.forward(rows, reading)?;
         self.sentence_attention.forward(&states, reading.segments.offsets())

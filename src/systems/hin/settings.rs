@@ -1,4 +1,4 @@
-//! The settings of HIN, one for each point that the paper leaves open (SPEC §4.7) and each row of its ablation table (§4.6).
+//! The settings of HIN, one for each point that the paper leaves open and each row of its ablation table (docs/systems.md, "H. HIN").
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,42 +12,42 @@ use crate::{Error, Result};
 pub struct HinSettings {
     /// Whether a text encoder is frozen or fine-tuned. Word vectors are always frozen.
     pub bert_mode: BertMode,
-    /// Width that the states of a text encoder are mapped to by one trained linear map; word vectors are taken as they are (§4.1: 100).
+    /// Width that the states of a text encoder are mapped to by one trained linear map; word vectors are taken as they are (100).
     pub word_width: i64,
-    /// Width d_t of the entity-type embedding (§4.1: 20).
+    /// Width d_t of the entity-type embedding (20).
     pub type_width: i64,
-    /// Width d_c of the coreference embedding (§4.1: 20).
+    /// Width d_c of the coreference embedding (20).
     pub coreference_width: i64,
-    /// Rows of the coreference table, one more than the most entities of a document (§4.1: 512).
+    /// Rows of the coreference table, one more than the most entities of a document (512).
     pub coreference_rows: i64,
-    /// Width of the distance embedding (§1.5: 20).
+    /// Width of the distance embedding (20).
     pub distance_width: i64,
-    /// Width of an LSTM state, per direction (§4.2: 128).
+    /// Width of an LSTM state, per direction (128).
     pub lstm_hidden: i64,
-    /// Whether every BiLSTM is followed by a linear map to `lstm_hidden` and a ReLU, as in the DocRED BiLSTM (§4.2); d is then
+    /// Whether every BiLSTM is followed by a linear map to `lstm_hidden` and a ReLU, as in the DocRED BiLSTM (docs/systems.md, B.3); d is then
     /// `lstm_hidden`, else twice that.
     pub project: bool,
-    /// Number K of latent spaces (§4.2: 2).
+    /// Number K of latent spaces (2; docs/systems.md, H.4).
     pub spaces: usize,
-    /// Width k of a latent space; `None`: d / K (§4.2).
+    /// Width k of a latent space; `None`: d / K (docs/systems.md, H.4).
     pub space_width: Option<i64>,
-    /// The translation term E_b − E_a (step 4; ablation row 1).
+    /// The translation term E_b − E_a (docs/systems.md, H.5; ablation row 1).
     pub translation: bool,
-    /// The bi-affine term E_aᵀ R E_b (step 4; ablation row 2).
+    /// The bi-affine term E_aᵀ R E_b (docs/systems.md, H.5; ablation row 2).
     pub bilinear: bool,
-    /// The projections into latent spaces (step 3; ablation row 3); without them the entity vectors are used as they are, once.
+    /// The projections into latent spaces (docs/systems.md, H.4; ablation row 3); without them the entity vectors are used as they are, once.
     pub multi_space: bool,
-    /// The inference of each sentence with the pair (step 8; ablation row 4); without it the sentence vectors are used.
+    /// The inference of each sentence with the pair (docs/systems.md, H.9; ablation row 4); without it the sentence vectors are used.
     pub sentence_inference: bool,
-    /// The hierarchy of sentences (steps 6–9; ablation row 5); without it the mean over a BiLSTM's states stands for the document.
+    /// The hierarchy of sentences (docs/systems.md, H.7–H.11; ablation row 5); without it the mean over a BiLSTM's states stands for the document.
     pub hierarchy: bool,
-    /// Whether "no relation" is a class of the loss (§4.2).
+    /// Whether "no relation" is a class of the loss (docs/systems.md, H.12).
     pub na_class: bool,
-    /// Rate of the locked dropout on the input of every BiLSTM, and of the dropout after G_e and G_s (§4.2: 0.2).
+    /// Rate of the locked dropout on the input of every BiLSTM, and of the dropout after G_e and G_s (0.2).
     pub dropout: f64,
-    /// Documents with more pieces than a text encoder has positions: `windows` or `cut` (§4.1: at most 512 pieces).
+    /// Documents with more pieces than a text encoder has positions: `windows` or `cut` (the paper: at most 512 pieces).
     pub long_documents: LongDocuments,
-    /// Most words of a document; the rest is cut (§4.1: 512). `None`: no limit but the encoder's.
+    /// Most words of a document; the rest is cut (DocRED's code base: 512). `None`: no limit but the encoder's.
     pub max_words: Option<usize>,
 }
 

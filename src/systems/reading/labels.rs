@@ -4,7 +4,7 @@ use tch::{Kind, Tensor};
 
 use crate::Result;
 
-/// Multi-hot labels of logits [P, C] (SPEC §2.2): a class is set where its logit exceeds that of class 0 and is among the `top` largest
+/// Multi-hot labels of logits [P, C] (docs/systems.md, C.16): a class is set where its logit exceeds that of class 0 and is among the `top` largest
 /// (0: no limit; class 0 takes a place like any other); class 0 is set where no other is. 32-bit zeros and ones, without gradient.
 ///
 /// # Errors

@@ -8,7 +8,7 @@ use crate::systems::{BatchWindows, DocumentViews, Example, PackedDocuments};
 use crate::text::{EncodedDocument, Markers, SpecialPieces, View, ViewChoices, ViewOptions, WindowRule};
 use crate::torch::kernels::context::{AttentionPlan, ContextPlan, EntityRow};
 
-/// Which markers stand around mentions (SPEC §1.3).
+/// Which markers stand around mentions (docs/systems.md, "Words, pieces and markers").
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum MarkerScheme {

@@ -16,7 +16,7 @@ const ABSENT: f64 = -1e30;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pooling {
-    /// log Σ exp, element-wise (ATLOP, equation 1).
+    /// log Σ exp, element-wise (ATLOP; docs/systems.md, A.1).
     #[default]
     Logsumexp,
     /// The mean.

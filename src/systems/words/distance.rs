@@ -1,4 +1,4 @@
-//! Signed distance bins of entity pairs and their embedding rows (SPEC §1.5).
+//! Signed distance bins of entity pairs and their embedding rows (docs/systems.md, C.6 and C.7).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -17,7 +17,7 @@ pub enum Reading {
     Pieces,
     /// The same as BERT-RE's and GLRE's releases do it: starts beyond the last piece become that piece, equal starts collapse into one,
     /// and word *i* gets the state of the *i*-th start. So every word without pieces shifts all later words left, and words at the end
-    /// have no state (SPEC §8.2, §10.1).
+    /// have no state (docs/systems.md, "Systems that read words").
     CollapsedPieces,
 }
 

@@ -1,4 +1,4 @@
-//! The pieces with a meaning of their own: `[CLS]`, `[SEP]`, `[PAD]`, `[UNK]` and DSDocRE's `[unusedK]` (SPEC §3.1).
+//! The pieces with a meaning of their own: `[CLS]`, `[SEP]`, `[PAD]`, `[UNK]` and DSDocRE's `[unusedK]` (docs/systems.md, "Words, pieces and markers").
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Marker schemes: which pieces stand before and after mentions (SPEC §1.3).
+//! Marker schemes: which pieces stand before and after mentions (docs/systems.md, "Words, pieces and markers").
 //!
 //! Not for: where words end up once markers are written (`view`).
 

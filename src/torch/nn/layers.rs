@@ -1,4 +1,4 @@
-//! Affine maps that systems put on an encoder, with PyTorch's initial values (SPEC, notation).
+//! Affine maps that systems put on an encoder, with PyTorch's initial values (docs/systems.md, "Initial values").
 //!
 //! Not for: the layers inside encoders, which follow the pass's number format.
 

@@ -35,7 +35,7 @@ pub fn bce_sum(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     Ok(logits.f_binary_cross_entropy_with_logits(&targets.f_to_kind(Kind::Float)?, no_weight, None, Reduction::Sum)?)
 }
 
-/// Σ over pairs of ATLOP's adaptive-threshold loss (SPEC §7.3); `logits` and multi-hot `targets`: [P, C], class 0 the threshold.
+/// Σ over pairs of ATLOP's adaptive-threshold loss (docs/systems.md, C.11); `logits` and multi-hot `targets`: [P, C], class 0 the threshold.
 ///
 /// The positive part ranks every true relation above the threshold class, the negative part the threshold above every other relation.
 /// In 32 bits.

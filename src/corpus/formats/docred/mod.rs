@@ -1,6 +1,6 @@
 //! The DocRED file format: a strict streaming reader, a writer, and the files that name relations.
 //!
-//! One format serves DocRED, Re-DocRED, DWIE and the generated world (SPEC §1.1). Unknown fields are ignored, known ones are checked to
+//! One format serves DocRED, Re-DocRED, DWIE and the generated world (docs/formats.md, "DocRED's JSON"). Unknown fields are ignored, known ones are checked to
 //! the last index. Not for: other formats, word pieces, or deciding which documents a stage trains on.
 
 mod raw;

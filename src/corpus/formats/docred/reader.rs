@@ -24,7 +24,7 @@ pub fn read_documents(path: &Path, options: &ReadOptions, each: &mut dyn FnMut(D
 }
 
 /// All documents of a file with every label row as it stands: DocRED's scorer counts the evidence of each row, and takes that of the last
-/// row of a fact (SPEC §2.1, step 1). No scorer reads words: sentences have as many as the file gives them, all empty.
+/// row of a fact (docs/scores.md, "Evidence"). No scorer reads words: sentences have as many as the file gives them, all empty.
 ///
 /// # Errors
 /// Those of [`read_documents`].

@@ -260,7 +260,7 @@ fn a_relation_that_stands_twice_in_its_file_is_refused_in_every_form() {
     }
 }
 
-/// Numbers from the shared notes on the files (SPEC §1.2) and counted with an independent script.
+/// The sizes of docs/formats.md, "Data sets", and numbers that an independent script counted.
 #[test]
 fn real_files_are_read_whole() {
     let Some(shared) = std::env::var_os("DOCRE_SHARED").map(PathBuf::from) else {

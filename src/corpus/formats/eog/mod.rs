@@ -1,4 +1,4 @@
-//! The tab-separated format of edge-oriented-graph (EoG), in which CDR, GDA and BioRED are passed around (SPEC §1.6).
+//! The tab-separated format of edge-oriented-graph (EoG), in which CDR, GDA and BioRED are passed around (docs/formats.md, "EoG's table").
 //!
 //! A line is a document: its id, its sentences joined by `|` with blanks between words, then 17 columns for every pair of arguments. Entities
 //! are found in the pairs alone, and a pair that the hypernym filter took out is labelled `not_include`, which is not the same as "no
@@ -50,7 +50,7 @@ pub struct EogDocument {
     pub pairs: Vec<LabelledPair>,
 }
 
-/// What was in a file; compare it with the table of SPEC §1.6.
+/// What was in a file; compare it with the table of docs/formats.md, "CDR and GDA".
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EogSummary {
     /// Documents.

@@ -89,7 +89,7 @@ fn a_byte_order_mark_is_no_part_of_the_first_id() {
     assert_eq!(read(&[line]).unwrap().0[0].document.title, "77");
 }
 
-/// The table of SPEC §1.6.
+/// The table of docs/formats.md, "CDR and GDA".
 #[test]
 fn published_counts_are_found_again() {
     let Some(shared) = std::env::var_os("DOCRE_SHARED").map(PathBuf::from) else {

@@ -90,7 +90,7 @@ fn pairs(document: &Document) -> BTreeMap<(String, String), (Option<String>, boo
     document.candidates.iter().flatten().map(pair).collect()
 }
 
-/// SPEC §1.6, from both formats: relations within and across sentences, other pairs, most words; and the same pairs, spans and words.
+/// The counts of docs/formats.md, "CDR and GDA", from both formats: relations within and across sentences, other pairs, most words; and the same pairs, spans and words.
 #[test]
 fn cdr_is_the_same_from_both_formats() {
     let Some(shared) = std::env::var_os("DOCRE_SHARED").map(PathBuf::from) else {

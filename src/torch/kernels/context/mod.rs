@@ -1,4 +1,4 @@
-//! What entities attend to, and the context that two of them share (ATLOP's localized context pooling; DocRE-II, equation 1).
+//! What entities attend to, and the context that two of them share (ATLOP's localized context pooling; docs/systems.md, A.2 and A.3; Zhang et al. 2022, eq. 1).
 //!
 //! An [`AttentionPlan`] says which tokens' attention rows make up which entity, and how windows of long documents are put together again.
 //! On the CPU kernels of the shim work document by document without padding; on CUDA everything is padded. Not for: which tokens stand for a
