@@ -30,15 +30,20 @@ fn stop(message: &str) -> ! {
     process::exit(1)
 }
 
-/// The folder torch-sys linked against, with symbolic links resolved so that the binary outlives the checkout.
+/// The folder torch-sys linked against, with symbolic links resolved so that the binary outlives
+/// the checkout.
 fn libtorch_folder() -> PathBuf {
     let Some(lib) = env::var_os("DEP_TCH_LIBTORCH_LIB") else {
-        stop("no libtorch was found; hint: run `make setup`, or set LIBTORCH to the folder of a libtorch 2.11.0");
+        stop(
+            "no libtorch was found; hint: run `make setup`, or set LIBTORCH to the folder of a \
+             libtorch 2.11.0",
+        );
     };
     let lib = PathBuf::from(lib);
     let Ok(lib) = lib.canonicalize() else {
         stop(&format!(
-            "no libtorch at {}; hint: run `make setup`, or set LIBTORCH to the folder of a libtorch {LIBTORCH_VERSION}",
+            "no libtorch at {}; hint: run `make setup`, or set LIBTORCH to the folder of a \
+             libtorch {LIBTORCH_VERSION}",
             lib.display()
         ));
     };
@@ -48,7 +53,8 @@ fn libtorch_folder() -> PathBuf {
 /// Reads the version from a wheel (`version.py`) or an archive (`build-version`).
 #[expect(
     clippy::disallowed_methods,
-    reason = "fs-err would be one more build dependency, and a file that cannot be read has its own message"
+    reason = "fs-err would be one more build dependency, and a file that cannot be read has its \
+        own message"
 )]
 fn check_version(torch: &Path) {
     let wheel = fs::read_to_string(torch.join("version.py")).ok().and_then(|text| {
@@ -59,12 +65,14 @@ fn check_version(torch: &Path) {
     match found {
         Some(found) if found.trim().split('+').next() == Some(LIBTORCH_VERSION) => {}
         Some(found) => stop(&format!(
-            "libtorch at {} is {}, but {LIBTORCH_VERSION} is needed; hint: unset LIBTORCH and run `make setup`, or name a {LIBTORCH_VERSION}",
+            "libtorch at {} is {}, but {LIBTORCH_VERSION} is needed; hint: unset LIBTORCH and run \
+             `make setup`, or name a {LIBTORCH_VERSION}",
             torch.display(),
             found.trim()
         )),
         None => stop(&format!(
-            "the libtorch at {} does not say its version; hint: run `make setup`, or name a libtorch {LIBTORCH_VERSION}",
+            "the libtorch at {} does not say its version; hint: run `make setup`, or name a \
+             libtorch {LIBTORCH_VERSION}",
             torch.display()
         )),
     }
@@ -80,7 +88,8 @@ fn compile_shim(torch: &Path) {
         .include(include.join("torch/csrc/api/include"))
         .flag("-std=c++17")
         .flag("-D_GLIBCXX_USE_CXX11_ABI=1")
-        // libtorch's thread pool is OpenMP; without this flag its `parallel_for` compiles to a plain loop.
+        // libtorch's thread pool is OpenMP; without this flag its `parallel_for` compiles to a
+        // plain loop.
         .flag("-fopenmp")
         .opt_level(3)
         .file("src/torch/shim/shim.cpp")

@@ -1,7 +1,8 @@
 //! The errors of the whole library and the exit code each one ends the program with.
 //!
-//! Messages are lowercase fragments that name the path, the place and the value; the way out is kept apart as a hint, so that the
-//! binary can print it on a line of its own. Errors of one room that need more structure are built from these.
+//! Messages are lowercase fragments that name the path, the place and the value; the way out is
+//! kept apart as a hint, so that the binary can print it on a line of its own. Errors of one room
+//! that need more structure are built from these.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -24,7 +25,8 @@ pub enum Error {
     /// An input file breaks its format (exit code 65).
     #[error(transparent)]
     Data(Box<DataError>),
-    /// The disk or the network file system failed (exit code 74). `fs-err` has put the path into the message.
+    /// The disk or the network file system failed (exit code 74). `fs-err` has put the path into
+    /// the message.
     #[error("{0}")]
     Io(#[from] std::io::Error),
     /// A store on another machine failed, or the way to it (exit code 74).
@@ -69,7 +71,8 @@ pub enum Error {
         /// The last step that was completed and saved.
         step: u64,
     },
-    /// A loss or a gradient stopped being a finite number; no parameter was changed by it (exit code 70).
+    /// A loss or a gradient stopped being a finite number; no parameter was changed by it (exit
+    /// code 70).
     #[error("the loss or the gradient of step {step} of stage `{stage}` is not finite{culprits}")]
     NonFinite {
         /// The stage.
@@ -110,11 +113,15 @@ impl Error {
     #[must_use]
     pub fn in_file(self, file: &Path) -> Self {
         match self {
-            Self::Data(mut data) if data.file.as_os_str().is_empty() || data.file == Path::new("shards") => {
+            Self::Data(mut data)
+                if data.file.as_os_str().is_empty() || data.file == Path::new("shards") =>
+            {
                 data.file = file.to_owned();
                 Self::Data(data)
             }
-            Self::OfRank { rank, error } => Self::OfRank { rank, error: Box::new(error.in_file(file)) },
+            Self::OfRank { rank, error } => {
+                Self::OfRank { rank, error: Box::new(error.in_file(file)) }
+            }
             other => other,
         }
     }
@@ -127,16 +134,24 @@ impl Error {
             Self::Remote { hint, .. } => Some(hint),
             Self::OfRank { error, .. } => error.hint(),
             Self::Stopped { .. } => Some("run the same command again with --resume"),
-            Self::NonFinite { .. } => Some("lower the learning rate, or set `non_finite = \"skip\"` for that stage"),
+            Self::NonFinite { .. } => {
+                Some("lower the learning rate, or set `non_finite = \"skip\"` for that stage")
+            }
             Self::Io(error) => match error.kind() {
-                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Some("make space on that disk, then run again with --resume"),
-                ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => Some("name a folder that this user can write to"),
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                    Some("make space on that disk, then run again with --resume")
+                }
+                ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => {
+                    Some("name a folder that this user can write to")
+                }
                 _ => None,
             },
             Self::Torch(error) if is_memory(&error.to_string()) => {
                 Some("fewer ranks a machine, or a smaller tokens_per_micro_batch; then --resume")
             }
-            Self::Torch(_) | Self::Bug(_) => Some("this is a bug in docre-pretrain; please report it with the command and the log"),
+            Self::Torch(_) | Self::Bug(_) => Some(
+                "this is a bug in docre-pretrain; please report it with the command and the log",
+            ),
             _ => None,
         }
     }

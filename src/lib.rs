@@ -1,8 +1,9 @@
-//! Pre-training for document-level relation extraction: documents in, a denoised pre-trained encoder
-//! and a fine-tuned extractor out.
+//! Pre-training for document-level relation extraction: documents in, a denoised pre-trained
+//! encoder and a fine-tuned extractor out.
 //!
-//! The rooms stand below in the order in which they may use each other: a room uses only rooms above it.
-//! `tests/house.rs` reads the imports and keeps it so. `docs/design.md` tells the whole story.
+//! The rooms stand below in the order in which they may use each other: a room uses only rooms
+//! above it. `tests/house.rs` reads the imports and keeps it so. `docs/design.md` tells the whole
+//! story.
 
 mod error;
 

@@ -1,4 +1,5 @@
-//! The program from outside: exit codes, messages, and what a run leaves on disk. Every test makes a small generated world of its own.
+//! The program from outside: exit codes, messages, and what a run leaves on disk. Every test makes
+//! a small generated world of its own.
 //!
 //! Not for: what single functions compute; those tests stand beside the code.
 #![allow(clippy::unwrap_used, reason = "a call that fails fails its test")]
@@ -31,7 +32,8 @@ struct Outcome {
 impl Place {
     fn new() -> Self {
         let place = Self(tempfile::tempdir().unwrap());
-        fs_err::write(place.path("recipe.toml"), common::recipe("cli", 24, "", "steps = 4", 4)).unwrap();
+        fs_err::write(place.path("recipe.toml"), common::recipe("cli", 24, "", "steps = 4", 4))
+            .unwrap();
         place
     }
 
@@ -39,7 +41,8 @@ impl Place {
         self.0.path().join(name)
     }
 
-    /// The program with the words of `line` as arguments, in this folder and free of any launcher's variables.
+    /// The program with the words of `line` as arguments, in this folder and free of any launcher's
+    /// variables.
     fn command(&self, line: &str) -> Command {
         self.prepared(Command::new(program()), line)
     }
@@ -66,13 +69,19 @@ impl Place {
         let outcome = self.call(line);
         assert_eq!(outcome.code, Some(code), "`{line}` said:\n{}", outcome.stderr);
         for part in parts {
-            assert!(outcome.stderr.contains(part), "`{line}` did not say `{part}`:\n{}", outcome.stderr);
+            assert!(
+                outcome.stderr.contains(part),
+                "`{line}` did not say `{part}`:\n{}",
+                outcome.stderr
+            );
         }
         outcome
     }
 
     fn world(&self) {
-        self.good("synth --output world --distant 12 --human 8 --dev 4 --test 4 --noise 0.4 --seed 3");
+        self.good(
+            "synth --output world --distant 12 --human 8 --dev 4 --test 4 --noise 0.4 --seed 3",
+        );
     }
 
     fn json(&self, name: impl AsRef<Path>) -> Value {
@@ -100,7 +109,10 @@ fn finish(mut command: Command) -> Outcome {
 /// The folder of the only fine-tuned checkpoint, or of the best one where there are two.
 fn best_checkpoint(place: &Place, run: &str) -> String {
     let stage = format!("{run}/checkpoints/finetune-pretrained");
-    let mut steps: Vec<_> = fs_err::read_dir(place.path(&stage)).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let mut steps: Vec<_> = fs_err::read_dir(place.path(&stage))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
     steps.sort();
     let last = steps.last().unwrap().to_str().unwrap().to_owned();
     let best = place.json(format!("{stage}/{last}/trainer.json"))["best"][1].as_u64().unwrap();
@@ -114,17 +126,24 @@ fn help_and_version_are_printed() {
     for part in ["quickstart.toml", "pretrain", "Exit codes", "75 stopped on request"] {
         assert!(help.stdout.contains(part), "{}", help.stdout);
     }
-    assert_eq!(place.good("--version").stdout, format!("docre-pretrain {}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!(
+        place.good("--version").stdout,
+        format!("docre-pretrain {}\n", env!("CARGO_PKG_VERSION"))
+    );
     assert!(place.good("finetune --help").stdout.contains("--ranker"));
 }
 
 #[test]
 fn a_reader_that_goes_away_ends_the_program_quietly() {
     let place = Place::new();
-    let mut child = place.command("doctor").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        place.command("doctor").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     let ended = child.wait_with_output().unwrap();
-    assert_eq!((ended.status.code(), String::from_utf8(ended.stderr).unwrap().as_str()), (Some(141), ""));
+    assert_eq!(
+        (ended.status.code(), String::from_utf8(ended.stderr).unwrap().as_str()),
+        (Some(141), "")
+    );
 }
 
 #[test]
@@ -136,7 +155,10 @@ fn wrong_usage_ends_with_2_and_a_bad_recipe_with_64() {
     place.bad(
         "run recipe.toml --set pretrain.lerning_rate=1e-3",
         64,
-        &["recipe.toml: unknown key `pretrain.lerning_rate`", "hint: did you mean `learning_rate`?"],
+        &[
+            "recipe.toml: unknown key `pretrain.lerning_rate`",
+            "hint: did you mean `learning_rate`?",
+        ],
     );
     place.bad("run recipe.toml --set pretrain.batch=0", 64, &["pretrain.batch = 0"]);
     place.bad("run recipe.toml --set batch", 64, &["not of the form key=value"]);
@@ -146,14 +168,22 @@ fn wrong_usage_ends_with_2_and_a_bad_recipe_with_64() {
 #[test]
 fn a_mirror_that_cannot_be_reached_at_the_start_ends_the_run_and_names_the_way_out() {
     let place = Place::new();
-    let mut command = place.command("run recipe.toml --run-dir r --set checkpoint_mirror=s3://bucket/a");
+    let mut command =
+        place.command("run recipe.toml --run-dir r --set checkpoint_mirror=s3://bucket/a");
     // Nothing listens on the first port.
-    command.envs([("AWS_ENDPOINT_URL", "http://127.0.0.1:1"), ("AWS_ALLOW_HTTP", "true"), ("AWS_SKIP_SIGNATURE", "true")]);
+    command.envs([
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:1"),
+        ("AWS_ALLOW_HTTP", "true"),
+        ("AWS_SKIP_SIGNATURE", "true"),
+    ]);
     let outcome = finish(command);
-    let (code, hint) = if cfg!(feature = "cloud") { (74, "AWS_ENDPOINT_URL") } else { (64, "--features cloud") };
+    let (code, hint) =
+        if cfg!(feature = "cloud") { (74, "AWS_ENDPOINT_URL") } else { (64, "--features cloud") };
     assert_eq!(outcome.code, Some(code), "{}", outcome.stderr);
     assert!(
-        outcome.stderr.contains("s3://bucket/a") && outcome.stderr.contains("hint: ") && outcome.stderr.contains(hint),
+        outcome.stderr.contains("s3://bucket/a")
+            && outcome.stderr.contains("hint: ")
+            && outcome.stderr.contains(hint),
         "{}",
         outcome.stderr
     );
@@ -165,16 +195,34 @@ fn bad_documents_end_with_65_and_are_named_to_the_field() {
     place.world();
     let title = place.json("world/dev.json")[1]["title"].as_str().unwrap().to_owned();
     let prepare = |name: &str| {
-        format!("prepare --format docred --input {name} --output shards --tokenizer world/tokenizer --relations world/rel_info.json")
+        format!(
+            "prepare --format docred --input {name} --output shards --tokenizer world/tokenizer \
+             --relations world/rel_info.json"
+        )
     };
-    let place_in = |name: &str, field: &str| format!("{name}, row 1, document `{title}`, field `{field}`");
+    let place_in =
+        |name: &str, field: &str| format!("{name}, row 1, document `{title}`, field `{field}`");
 
-    place.write_changed("span.json", |document| document["vertexSet"][0][0]["pos"] = json!([3, 900]));
-    place.bad(&prepare("span.json"), 65, &[&place_in("span.json", "vertexSet[0][0].pos"), "[3, 900)", "hint: "]);
+    place.write_changed("span.json", |document| {
+        document["vertexSet"][0][0]["pos"] = json!([3, 900])
+    });
+    place.bad(
+        &prepare("span.json"),
+        65,
+        &[&place_in("span.json", "vertexSet[0][0].pos"), "[3, 900)", "hint: "],
+    );
     place.write_changed("relation.json", |document| document["labels"][0]["r"] = json!("R999"));
-    place.bad(&prepare("relation.json"), 65, &[&place_in("relation.json", "labels[0].r"), "unknown relation `R999`", "hint: "]);
+    place.bad(
+        &prepare("relation.json"),
+        65,
+        &[&place_in("relation.json", "labels[0].r"), "unknown relation `R999`", "hint: "],
+    );
     place.write_changed("head.json", |document| document["labels"][0]["h"] = json!(-1));
-    place.bad(&prepare("head.json"), 65, &[&place_in("head.json", "labels[0].h"), "-1 is out of range", "hint: "]);
+    place.bad(
+        &prepare("head.json"),
+        65,
+        &[&place_in("head.json", "labels[0].h"), "-1 is out of range", "hint: "],
+    );
 
     let text = fs_err::read(place.path("world/dev.json")).unwrap();
     fs_err::write(place.path("cut.json"), &text[..text.len() / 2]).unwrap();
@@ -190,7 +238,11 @@ fn the_smoke_recipe_leaves_a_complete_run_and_is_skipped_the_second_time() {
     let small = "threads=1 device=cpu data.synth.distant=24 data.synth.human=8 data.synth.dev=4 data.synth.test=4 \
                  settings.relation_width=16 rank.steps=2 pretrain.steps=2 finetune.steps=2";
     let mirror = format!("checkpoint_mirror=file://{}", place.path("mirror").display());
-    let settings: String = small.split_whitespace().chain([mirror.as_str()]).map(|setting| format!(" --set {setting}")).collect();
+    let settings: String = small
+        .split_whitespace()
+        .chain([mirror.as_str()])
+        .map(|setting| format!(" --set {setting}"))
+        .collect();
     let mut command = place.command("run");
     command.arg(&recipe).args(format!("--run-dir r{settings}").split_whitespace());
     let first = finish(command);
@@ -208,13 +260,21 @@ fn the_smoke_recipe_leaves_a_complete_run_and_is_skipped_the_second_time() {
         }
     }
     assert!(String::from_utf8(place.bytes("r/report.html")).unwrap().contains("<html"));
-    for stage in ["rank", "pretrain", "finetune-baseline", "finetune-denoised", "finetune-pretrained"] {
+    for stage in
+        ["rank", "pretrain", "finetune-baseline", "finetune-denoised", "finetune-pretrained"]
+    {
         let folder = format!("r/checkpoints/{stage}/step-00000002");
         let said = place.good(&format!("inspect {folder}")).stdout;
-        assert!(said.contains("all hashes match") && said.contains(&format!("stage {stage}, step 2 of 2")), "{said}");
+        assert!(
+            said.contains("all hashes match")
+                && said.contains(&format!("stage {stage}, step 2 of 2")),
+            "{said}"
+        );
     }
     assert!(place.good("inspect r/data/scored/distant").stdout.contains("24 documents"));
-    assert!(place.good("inspect r").stdout.contains("pretrain                 step 2 of 2, finished"));
+    assert!(
+        place.good("inspect r").stdout.contains("pretrain                 step 2 of 2, finished")
+    );
     documents_are_explained(&place, "r");
     findings_are_written_as_json(&place, "r");
     batches_are_those_that_were_trained_on(&place, "r");
@@ -226,13 +286,20 @@ fn the_smoke_recipe_leaves_a_complete_run_and_is_skipped_the_second_time() {
     assert_eq!(place.json("again.json")["scores"], scores);
     work_is_summed_up_as_json(&place, "r");
     assert_eq!(place.bytes("r/metrics.jsonl"), metrics, "the second time no step may be trained");
-    assert_eq!((place.json("r/run.json")["starts"].as_u64(), place.json("r/scores.json")), (Some(2), scores.clone()));
+    assert_eq!(
+        (place.json("r/run.json")["starts"].as_u64(), place.json("r/scores.json")),
+        (Some(2), scores.clone())
+    );
 
     // The folder is lost after the end: what was trained comes back, and no step is trained again.
     fs_err::copy(place.path("r/recipe.toml"), place.path("kept.toml")).unwrap();
     fs_err::remove_dir_all(place.path("r")).unwrap();
     assert_eq!(place.good("run kept.toml --run-dir r --resume").stdout, first.stdout);
-    assert!(place.json("r/scores.json") == scores && place.path("r/report.html").exists() && !place.path("r/metrics.jsonl").exists());
+    assert!(
+        place.json("r/scores.json") == scores
+            && place.path("r/report.html").exists()
+            && !place.path("r/metrics.jsonl").exists()
+    );
 }
 
 /// The verbs that make something say in `--json` what, where, and how long it took.
@@ -240,7 +307,11 @@ fn work_is_summed_up_as_json(place: &Place, run: &str) {
     let done = |line: &str, output: &str| {
         place.good(&format!("{line} --json done.json"));
         let done = place.json("done.json");
-        assert!(done["output"] == output && done["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{line}: {done}");
+        assert!(
+            done["output"] == output
+                && done["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0),
+            "{line}: {done}"
+        );
         done
     };
     let rate = |done: &Value, documents: f64| {
@@ -248,25 +319,61 @@ fn work_is_summed_up_as_json(place: &Place, run: &str) {
         assert!((rate * seconds - documents).abs() < 1e-6, "{done}");
     };
     let made = done("synth --output w --distant 9 --human 2 --dev 1 --test 1", "w");
-    assert_eq!((&made["distant"]["documents"], &made["human"]["documents"]), (&json!(9), &json!(2)));
+    assert_eq!(
+        (&made["distant"]["documents"], &made["human"]["documents"]),
+        (&json!(9), &json!(2))
+    );
     rate(&made, 13.0);
     let prepared = done("prepare --format docred --input w/train_distant.json --output s", "s");
     assert_eq!((&prepared["manifest"]["documents"], &prepared["dropped"]), (&json!(9), &json!(0)));
     rate(&prepared, 9.0);
-    let table = done("convert --from docred --to cdr --input w/dev.json --output dev.data", "dev.data");
-    assert_eq!((&table["documents"], table["losses"].as_str().unwrap().contains("evidence")), (&json!(1), true));
-    let train = format!("rank --train {run}/data/shards/human --encoder tiny --run-dir k --set rank.steps=1 --set rank.batch=2");
+    let table =
+        done("convert --from docred --to cdr --input w/dev.json --output dev.data", "dev.data");
+    assert_eq!(
+        (&table["documents"], table["losses"].as_str().unwrap().contains("evidence")),
+        (&json!(1), true)
+    );
+    let train = format!(
+        "rank --train {run}/data/shards/human --encoder tiny --run-dir k --set rank.steps=1 --set \
+         rank.batch=2"
+    );
     let trained = done(&train, "k/checkpoints/rank/step-00000001");
-    assert_eq!((&trained["part"], &trained["state"]["step"], &trained["state"]["finished"]), (&json!("ranker"), &json!(1), &json!(true)));
-    let scored = done(&format!("score --checkpoint k/checkpoints/rank/step-00000001 --input {run}/data/shards/dev --output c"), "c");
-    assert_eq!((&scored["documents"], &scored["scored"]["checkpoint"]), (&json!(4), &trained["identity"]));
-    let exported = done(&format!("export --checkpoint {run}/checkpoints/finetune-pretrained/step-00000002 --output x"), "x");
+    assert_eq!(
+        (&trained["part"], &trained["state"]["step"], &trained["state"]["finished"]),
+        (&json!("ranker"), &json!(1), &json!(true))
+    );
+    let scored = done(
+        &format!(
+            "score --checkpoint k/checkpoints/rank/step-00000001 --input {run}/data/shards/dev \
+             --output c"
+        ),
+        "c",
+    );
+    assert_eq!(
+        (&scored["documents"], &scored["scored"]["checkpoint"]),
+        (&json!(4), &trained["identity"])
+    );
+    let exported = done(
+        &format!(
+            "export --checkpoint {run}/checkpoints/finetune-pretrained/step-00000002 --output x"
+        ),
+        "x",
+    );
     assert_eq!((&exported["part"], &exported["state"]["step"]), (&json!("finetuner"), &json!(2)));
-    let predicted = done(&format!("predict --checkpoint x --input {run}/data/world/test.json --output p.json"), "p.json");
-    assert_eq!((&predicted["documents"], &predicted["facts"]), (&json!(4), &json!(place.json("p.json").as_array().unwrap().len())));
+    let predicted = done(
+        &format!("predict --checkpoint x --input {run}/data/world/test.json --output p.json"),
+        "p.json",
+    );
+    assert_eq!(
+        (&predicted["documents"], &predicted["facts"]),
+        (&json!(4), &json!(place.json("p.json").as_array().unwrap().len()))
+    );
     place.good("submit recipe.toml --dry-run --json job.json");
     let job = place.json("job.json");
-    assert!(job["script"].as_str().unwrap().starts_with("#!/bin/bash") && job["job"].is_null(), "{job}");
+    assert!(
+        job["script"].as_str().unwrap().starts_with("#!/bin/bash") && job["job"].is_null(),
+        "{job}"
+    );
 }
 
 #[test]
@@ -275,21 +382,35 @@ fn annotated_documents_take_part_in_pretraining() {
     let brief = "--set pretrain.steps=2 --set rank.steps=1 --set finetune.epochs=1";
     let run = format!("run recipe.toml --set dsdocre.pretrain_on_human=true {brief} --run-dir");
     let outcome = place.good(&format!("{run} r"));
-    let pretrained = outcome.stderr.lines().find(|line| line.contains("pretrain: ") && line.contains("annotated: all labels count"));
+    let pretrained = outcome
+        .stderr
+        .lines()
+        .find(|line| line.contains("pretrain: ") && line.contains("annotated: all labels count"));
     assert!(pretrained.is_some(), "{}", outcome.stderr);
-    let documents = |folder: &str| place.json(format!("r/data/{folder}/manifest.json"))["documents"].as_u64().unwrap();
+    let documents = |folder: &str| {
+        place.json(format!("r/data/{folder}/manifest.json"))["documents"].as_u64().unwrap()
+    };
     let distant = place.json("r/data/world/train_distant.json").as_array().unwrap().len() as u64;
     assert_eq!(documents("scored/distant"), documents("shards/human") + distant);
     // The verb gives the same shards.
     let score = |annotated: &str, output: &str| {
-        let from = "score --checkpoint r/checkpoints/rank/step-00000001 --input r/data/shards/distant";
+        let from =
+            "score --checkpoint r/checkpoints/rank/step-00000001 --input r/data/shards/distant";
         format!("{from} --output {output} --annotated r/data/shards/{annotated}")
     };
     place.good(&score("human", "c"));
-    assert_eq!(place.json("c/manifest.json")["shards"], place.json("r/data/scored/distant/manifest.json")["shards"]);
-    place.bad(&score("dev", "d"), 64, &["none of the documents of", "hint: prepare both files into one folder"]);
+    assert_eq!(
+        place.json("c/manifest.json")["shards"],
+        place.json("r/data/scored/distant/manifest.json")["shards"]
+    );
+    place.bad(
+        &score("dev", "d"),
+        64,
+        &["none of the documents of", "hint: prepare both files into one folder"],
+    );
     // One of them can be asked about; nobody ranked its pairs.
-    let title = place.json("r/data/world/train_annotated.json")[0]["title"].as_str().unwrap().to_owned();
+    let title =
+        place.json("r/data/world/train_annotated.json")[0]["title"].as_str().unwrap().to_owned();
     let mut why = place.command("why r --json why.json");
     why.args(["--title", &title]);
     assert_eq!(finish(why).code, Some(0));
@@ -302,31 +423,62 @@ fn findings_are_written_as_json(place: &Place, run: &str) {
         place.json("found.json")
     };
     let checkpoint = found(format!("inspect {run}/checkpoints/rank/step-00000002"));
-    assert_eq!((&checkpoint["state"]["step"], &checkpoint["encoder"]["name"]), (&json!(2), &json!("tiny")));
+    assert_eq!(
+        (&checkpoint["state"]["step"], &checkpoint["encoder"]["name"]),
+        (&json!(2), &json!("tiny"))
+    );
     assert_eq!(found(format!("inspect {run}/data/shards/dev"))["documents"], 4);
     assert_eq!(found(format!("inspect {run}"))["stages"].as_array().unwrap().len(), 5);
     let batch = found(format!("batch {run} --stage pretrain --step 2"));
-    assert_eq!((&batch["step"], batch["items"][3]["titles"].as_array().unwrap().len()), (&json!(2), 2));
+    assert_eq!(
+        (&batch["step"], batch["items"][3]["titles"].as_array().unwrap().len()),
+        (&json!(2), 2)
+    );
     let batch = found(format!("batch {run} --stage finetune --step 1"));
     assert_eq!((&batch["epoch"], batch["items"].as_array().unwrap().len()), (&json!(1), 8));
     let autopsy = found(format!("autopsy {run} --events 3"));
-    assert_eq!((&autopsy["ranks"][0]["exit_code"], autopsy["events"].as_array().unwrap().len()), (&json!(0), 3));
+    assert_eq!(
+        (&autopsy["ranks"][0]["exit_code"], autopsy["events"].as_array().unwrap().len()),
+        (&json!(0), 3)
+    );
     let page = found(format!("report {run} --output page.html"));
-    assert_eq!((&page["output"], page["scores"].as_array().unwrap().len()), (&json!("page.html"), 6));
+    assert_eq!(
+        (&page["output"], page["scores"].as_array().unwrap().len()),
+        (&json!("page.html"), 6)
+    );
     let state = found(format!("watch {run} --once"));
-    assert_eq!((&state["stages"][0]["stage"], &state["ranks"][0]["exit_code"]), (&json!("rank"), &json!(0)));
-    assert_eq!(found("systems".into()).as_array().unwrap().len(), place.good("systems").stdout.lines().count());
+    assert_eq!(
+        (&state["stages"][0]["stage"], &state["ranks"][0]["exit_code"]),
+        (&json!("rank"), &json!(0))
+    );
+    assert_eq!(
+        found("systems".into()).as_array().unwrap().len(),
+        place.good("systems").stdout.lines().count()
+    );
     let system = found("systems atlop --encoder tiny".into());
-    assert_eq!((&system["system"]["name"], &system["layers"][0][1]), (&json!("atlop"), &json!([768, 256])));
+    assert_eq!(
+        (&system["system"]["name"], &system["layers"][0][1]),
+        (&json!("atlop"), &json!([768, 256]))
+    );
     assert!(found("doctor".into())["matmul_gflops"]["fp32"].as_f64().unwrap() > 0.0);
     let explained = found("explain k_pretrain --set dsdocre.k_pretrain=3".into());
     let key = &explained["keys"][0];
-    assert_eq!((&key["key"], &key["current"], &key["values"]), (&json!("dsdocre.k_pretrain"), &json!(3), &json!([20, 20, 30])));
+    assert_eq!(
+        (&key["key"], &key["current"], &key["values"]),
+        (&json!("dsdocre.k_pretrain"), &json!(3), &json!([20, 20, 30]))
+    );
     let plan = found(format!("plan {run}/recipe.toml --run-dir {run} --tflops 1"));
-    let took = plan["stages"].as_array().unwrap().iter().filter(|stage| stage["took"]["steps"] == 2 && stage["took"]["ranks"] == 1);
+    let took = plan["stages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|stage| stage["took"]["steps"] == 2 && stage["took"]["ranks"] == 1);
     assert_eq!(took.count(), 5, "{plan}");
     let same = found(format!("inspect {run} {run}"));
-    assert_eq!((&same["recipe"], &same["stages"][0]["checkpoints"]), (&json!([]), &json!([[2, 0]])));
+    assert_eq!(
+        (&same["recipe"], &same["stages"][0]["checkpoints"]),
+        (&json!([]), &json!([[2, 0]]))
+    );
 }
 
 /// What `batch` prints hashes to what training has recorded, step by step.
@@ -337,7 +489,9 @@ fn batches_are_those_that_were_trained_on(place: &Place, run: &str) {
         for step in 1..=2 {
             place.good(&format!("batch {run} --stage {stage} --step {step} --json batch.json"));
             let items = place.json("batch.json")["items"].as_array().unwrap().clone();
-            let rows = items.iter().flat_map(|item| item["rows"].as_array().cloned().unwrap_or_else(|| vec![item["row"].clone()]));
+            let rows = items.iter().flat_map(|item| {
+                item["rows"].as_array().cloned().unwrap_or_else(|| vec![item["row"].clone()])
+            });
             hash.add(step, rows.map(|row| row.as_u64().unwrap() as usize));
             assert_eq!(lines[&step]["order_hash"], hash.to_hex(), "{stage}, step {step}");
         }
@@ -349,15 +503,21 @@ fn every_label_has_a_row(place: &Place, run: &str) {
     place.good(&format!("ledger {run} --output labels.parquet --json ledger.json"));
     assert_eq!(place.bytes("labels.parquet"), place.bytes(format!("{run}/labels.parquet")));
     let (rows, counts) = (table(&place.path("labels.parquet")), place.json("ledger.json"));
-    let documents = place.json(format!("{run}/data/world/train_distant.json")).as_array().unwrap().clone();
+    let documents =
+        place.json(format!("{run}/data/world/train_distant.json")).as_array().unwrap().clone();
     let labels: Vec<[Value; 4]> = documents
         .iter()
         .flat_map(|document| {
             let labels = document["labels"].as_array().unwrap().iter();
-            labels.map(|label| [&document["title"], &label["h"], &label["t"], &label["r"]].map(Value::clone))
+            labels.map(|label| {
+                [&document["title"], &label["h"], &label["t"], &label["r"]].map(Value::clone)
+            })
         })
         .collect();
-    let told: Vec<[Value; 4]> = rows.iter().map(|row| ["title", "head", "tail", "relation"].map(|name| row[name].clone())).collect();
+    let told: Vec<[Value; 4]> = rows
+        .iter()
+        .map(|row| ["title", "head", "tail", "relation"].map(|name| row[name].clone()))
+        .collect();
     assert_eq!(told, labels);
     let kept = rows.iter().filter(|row| row["kept"] == true).count();
     assert_eq!((&counts["labels"], &counts["kept"]), (&json!(labels.len()), &json!(kept)));
@@ -369,15 +529,36 @@ fn every_label_has_a_row(place: &Place, run: &str) {
     assert_eq!(finish(why).code, Some(0));
     let about = place.json("why.json")["roles"][0]["about"].as_array().unwrap().clone();
     for row in rows.iter().filter(|row| row["title"] == *title) {
-        let pair = about.iter().find(|pair| (&pair["head"], &pair["tail"]) == (&row["head"], &row["tail"])).unwrap();
-        let label = pair["labels"].as_array().unwrap().iter().find(|label| label["relation"] == row["relation"]).unwrap();
-        assert_eq!((&pair["rank"], &pair["kept"], &label["truth"]), (&row["rank"], &row["kept"], &row["true"]), "{row}");
-        assert_eq!(pair["together"].as_array().unwrap().len() as u64, row["sentences"].as_u64().unwrap(), "{row}");
-        assert_eq!(label["elsewhere_count"].as_u64().unwrap() + 1, row["documents"].as_u64().unwrap(), "{row}");
+        let pair = about
+            .iter()
+            .find(|pair| (&pair["head"], &pair["tail"]) == (&row["head"], &row["tail"]))
+            .unwrap();
+        let label = pair["labels"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|label| label["relation"] == row["relation"])
+            .unwrap();
+        assert_eq!(
+            (&pair["rank"], &pair["kept"], &label["truth"]),
+            (&row["rank"], &row["kept"], &row["true"]),
+            "{row}"
+        );
+        assert_eq!(
+            pair["together"].as_array().unwrap().len() as u64,
+            row["sentences"].as_u64().unwrap(),
+            "{row}"
+        );
+        assert_eq!(
+            label["elsewhere_count"].as_u64().unwrap() + 1,
+            row["documents"].as_u64().unwrap(),
+            "{row}"
+        );
         assert_eq!(row["reason"] == "rank", row["kept"] == false, "{row}");
     }
     place.bad(&format!("ledger {run}/data/scored/distant"), 64, &["needs --output"]);
-    // Documents with fewer than five entities take no part; with every pair kept nothing else is left out.
+    // Documents with fewer than five entities take no part; with every pair kept nothing else is
+    // left out.
     place.good(&format!("ledger {run} --output all.parquet --keep 0 --json ledger.json"));
     assert_eq!(place.json("ledger.json")["kept"], labels.len());
 }
@@ -391,12 +572,20 @@ fn table(path: &Path) -> Vec<Value> {
         DataType::Float32 => json!(column.as_primitive::<Float32Type>().value(row)),
         _ => json!(column.as_boolean().value(row)),
     };
-    let reader = ParquetRecordBatchReaderBuilder::try_new(fs_err::File::open(path).unwrap().into_file()).unwrap().build().unwrap();
+    let reader =
+        ParquetRecordBatchReaderBuilder::try_new(fs_err::File::open(path).unwrap().into_file())
+            .unwrap()
+            .build()
+            .unwrap();
     let mut rows = Vec::new();
     for batch in reader.map(Result::unwrap) {
         let fields = batch.schema();
         let named = || fields.fields().iter().zip(batch.columns());
-        let object = |row| named().map(|(field, column)| (field.name().clone(), value(column, row))).collect::<Value>();
+        let object = |row| {
+            named()
+                .map(|(field, column)| (field.name().clone(), value(column, row)))
+                .collect::<Value>()
+        };
         rows.extend((0..batch.num_rows()).map(object));
     }
     rows
@@ -413,7 +602,12 @@ fn documents_are_explained(place: &Place, run: &str) {
     let world = |name: &str| place.json(format!("{run}/data/world/{name}.json"));
     let all = |field: &'static str| {
         let about = place.json("why.json")["roles"][0]["about"].clone();
-        about.as_array().unwrap().iter().flat_map(|pair| pair[field].as_array().unwrap().clone()).collect::<Vec<_>>()
+        about
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(|pair| pair[field].as_array().unwrap().clone())
+            .collect::<Vec<_>>()
     };
 
     let document = &world("dev")[0];
@@ -428,19 +622,32 @@ fn documents_are_explained(place: &Place, run: &str) {
     let (document, truth) = (&world("train_distant")[1], world("truth"));
     let (code, said) = why(&document["title"], "");
     assert_eq!(code, Some(0), "{said}");
-    let count = |list: &[Value], field: &str| list.iter().filter(|entry| entry[field] == Value::Bool(true)).count();
-    let right = truth[document["title"].as_str().unwrap()]["labels"].as_array().unwrap().iter().filter(|label| **label == true).count();
+    let count = |list: &[Value], field: &str| {
+        list.iter().filter(|entry| entry[field] == Value::Bool(true)).count()
+    };
+    let right = truth[document["title"].as_str().unwrap()]["labels"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|label| **label == true)
+        .count();
     assert_eq!(count(&all("labels"), "truth"), right);
     let explained = place.json("why.json")["roles"][0].clone();
     let pairs = explained["about"].as_array().unwrap();
-    let within = pairs.iter().filter(|pair| pair["rank"].as_u64().is_some_and(|rank| rank <= 20)).count();
+    let within =
+        pairs.iter().filter(|pair| pair["rank"].as_u64().is_some_and(|rank| rank <= 20)).count();
     assert_eq!((explained["kept"].as_u64(), count(pairs, "kept")), (Some(20), within));
 
     let (code, said) = why(&document["title"], "--head 1 --tail 0");
     assert_eq!((code, said.matches('→').count()), (Some(0), 2), "{said}");
     assert!(said.contains("]h") && said.contains("]t"), "{said}");
     let (code, said) = why(&document["title"], "--head nobody");
-    assert!(code == Some(65) && said.contains("no entity is called `nobody`") && said.contains("its entities: 0 "), "{said}");
+    assert!(
+        code == Some(65)
+            && said.contains("no entity is called `nobody`")
+            && said.contains("its entities: 0 "),
+        "{said}"
+    );
     let (code, said) = why(&Value::from("nothing"), "");
     assert!(code == Some(65) && said.contains("no document of the run has this title"), "{said}");
     let (code, said) = why(&document["title"], "--relation friend");
@@ -452,35 +659,58 @@ fn resume_is_exact_to_the_last_bit() {
     let place = Place::new();
     let run = |folder: &str| {
         format!(
-            "run recipe.toml --run-dir {folder} --set pretrain.steps=8 --set pretrain.checkpoint_steps=3 --set pretrain.keep_checkpoints=9"
+            "run recipe.toml --run-dir {folder} --set pretrain.steps=8 --set \
+             pretrain.checkpoint_steps=3 --set pretrain.keep_checkpoints=9"
         )
     };
     place.good(&run("whole"));
     copy(&place.path("whole"), &place.path("cut"));
     // What a run looks like that ended between the steps 3 and 6.
     for step in [6, 8] {
-        fs_err::remove_dir_all(place.path(format!("cut/checkpoints/pretrain/step-{step:08}"))).unwrap();
+        fs_err::remove_dir_all(place.path(format!("cut/checkpoints/pretrain/step-{step:08}")))
+            .unwrap();
     }
     fs_err::remove_dir_all(place.path("cut/checkpoints/finetune-pretrained")).unwrap();
     place.bad(&run("cut"), 64, &["unfinished stage (step 3 of 8)", "hint: add --resume"]);
     let resumed = place.good(&(run("cut") + " --resume"));
     assert!(resumed.stderr.contains("pretrain: going on at step 3"), "{}", resumed.stderr);
 
-    let tensors = |run: &str, step: u64, name: &str| place.bytes(format!("{run}/checkpoints/pretrain/step-{step:08}/{name}.safetensors"));
+    let tensors = |run: &str, step: u64, name: &str| {
+        place.bytes(format!("{run}/checkpoints/pretrain/step-{step:08}/{name}.safetensors"))
+    };
     for name in ["model", "heads", "optimizer"] {
-        assert!(tensors("whole", 8, name) == tensors("cut", 8, name), "{name}.safetensors differs after a resume");
-        assert!(tensors("whole", 8, name) != tensors("whole", 3, name), "{name}.safetensors does not change in training");
+        assert!(
+            tensors("whole", 8, name) == tensors("cut", 8, name),
+            "{name}.safetensors differs after a resume"
+        );
+        assert!(
+            tensors("whole", 8, name) != tensors("whole", 3, name),
+            "{name}.safetensors does not change in training"
+        );
     }
     for stage in ["pretrain", "finetune-pretrained"] {
-        let (whole, cut) = (metrics(&place.path("whole"), stage), metrics(&place.path("cut"), stage));
+        let (whole, cut) =
+            (metrics(&place.path("whole"), stage), metrics(&place.path("cut"), stage));
         assert_eq!(whole.keys().collect::<Vec<_>>(), cut.keys().collect::<Vec<_>>());
         for (step, line) in &whole {
-            assert_eq!((&line["order_hash"], &line["loss"]), (&cut[step]["order_hash"], &cut[step]["loss"]), "{stage}, step {step}");
+            assert_eq!(
+                (&line["order_hash"], &line["loss"]),
+                (&cut[step]["order_hash"], &cut[step]["loss"]),
+                "{stage}, step {step}"
+            );
         }
     }
-    assert_eq!(place.bytes("whole/predictions/pretrained-test.json"), place.bytes("cut/predictions/pretrained-test.json"));
+    assert_eq!(
+        place.bytes("whole/predictions/pretrained-test.json"),
+        place.bytes("cut/predictions/pretrained-test.json")
+    );
     let said = place.good("inspect whole cut").stdout;
-    assert!(said.contains("pretrain: 8 and 8 steps; the same documents in the same order; losses equal to the bit"), "{said}");
+    assert!(
+        said.contains(
+            "pretrain: 8 and 8 steps; the same documents in the same order; losses equal to the bit"
+        ),
+        "{said}"
+    );
     assert!(said.contains("checkpoint of step 8: all tensors equal to the bit"), "{said}");
     a_leap_of_the_loss_is_traced_to_documents(&place, "whole");
 }
@@ -488,16 +718,26 @@ fn resume_is_exact_to_the_last_bit() {
 /// `blame` describes the steps that stand out as `batch` does.
 fn a_leap_of_the_loss_is_traced_to_documents(place: &Place, run: &str) {
     assert!(place.good(&format!("blame {run}")).stdout.starts_with("0 of "));
-    let line = |step: u64, loss: f64| json!({"stage": "pretrain", "step": step, "loss": loss, "loss/RelDet": loss}).to_string() + "\n";
+    let line = |step: u64, loss: f64| {
+        json!({"stage": "pretrain", "step": step, "loss": loss, "loss/RelDet": loss}).to_string()
+            + "\n"
+    };
     let mut lines: String = (9..40).map(|step| line(step, 5.0 + 0.1 * (step % 3) as f64)).collect();
     lines += &line(40, 50.0);
     let path = place.path(format!("{run}/metrics.jsonl"));
     fs_err::write(&path, fs_err::read_to_string(&path).unwrap() + &lines).unwrap();
     let said = place.good(&format!("blame {run} --json blame.json")).stdout;
-    assert!(said.starts_with("1 of ") && said.contains("pretrain, loss 50.0000, ") && said.contains("RelDet +"), "{said}");
+    assert!(
+        said.starts_with("1 of ")
+            && said.contains("pretrain, loss 50.0000, ")
+            && said.contains("RelDet +"),
+        "{said}"
+    );
     place.good(&format!("batch {run} --step 40 --json batch.json"));
     assert_eq!(place.json("blame.json")["spikes"][0]["items"], place.json("batch.json")["items"]);
-    place.good(&format!("batch {run} --step 40 --shards {run}/data/scored/distant --json elsewhere.json"));
+    place.good(&format!(
+        "batch {run} --step 40 --shards {run}/data/scored/distant --json elsewhere.json"
+    ));
     assert_eq!(place.bytes("elsewhere.json"), place.bytes("batch.json"));
     place.bad("blame world", 64, &["there is no recipe"]);
 }
@@ -506,10 +746,14 @@ fn a_leap_of_the_loss_is_traced_to_documents(place: &Place, run: &str) {
 fn a_stop_file_ends_the_run_with_75_and_meanwhile_the_folder_is_taken() {
     let place = Place::new();
     let line = "run recipe.toml --run-dir r --set pretrain.steps=100000";
-    let mut child = place.command(line).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        place.command(line).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let patience = Instant::now() + Duration::from_secs(120);
     while metrics(&place.path("r"), "pretrain").is_empty() {
-        assert!(Instant::now() < patience && child.try_wait().unwrap().is_none(), "pre-training did not start");
+        assert!(
+            Instant::now() < patience && child.try_wait().unwrap().is_none(),
+            "pre-training did not start"
+        );
         std::thread::sleep(Duration::from_millis(50));
     }
     place.bad(line, 64, &["r is in use by process", "hint: "]);
@@ -517,7 +761,11 @@ fn a_stop_file_ends_the_run_with_75_and_meanwhile_the_folder_is_taken() {
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(75), "{said}");
-    assert!(said.contains("of stage `pretrain`") && said.contains("hint: run the same command again with --resume"), "{said}");
+    assert!(
+        said.contains("of stage `pretrain`")
+            && said.contains("hint: run the same command again with --resume"),
+        "{said}"
+    );
     let step = *metrics(&place.path("r"), "pretrain").keys().last().unwrap();
     place.good(&format!("inspect r/checkpoints/pretrain/step-{step:08}"));
     place.bad("run recipe.toml --run-dir r", 64, &["started with another recipe"]);
@@ -525,16 +773,22 @@ fn a_stop_file_ends_the_run_with_75_and_meanwhile_the_folder_is_taken() {
 
 #[test]
 fn the_order_of_the_data_and_the_losses_do_not_depend_on_the_number_of_ranks() {
-    let found = std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join("mpirun").exists()));
+    let found = std::env::var_os("PATH").is_some_and(|path| {
+        std::env::split_paths(&path).any(|folder| folder.join("mpirun").exists())
+    });
     if !found || !cfg!(feature = "mpi") {
         println!("skipped: no mpirun on PATH, or built without MPI");
         return;
     }
     let place = Place::new();
     for ranks in [1, 2, 4] {
-        // At ten times this rate the last bits of a sum, which differ with the number of ranks, grow within twenty steps of Adam.
+        // At ten times this rate the last bits of a sum, which differ with the number of ranks,
+        // grow within twenty steps of Adam.
         let rates = "--set rank.learning_rate=1e-4 --set pretrain.learning_rate=1e-4";
-        let line = format!("-n {ranks} {} run recipe.toml --run-dir r{ranks} --set pretrain.steps=20 {rates}", program().display());
+        let line = format!(
+            "-n {ranks} {} run recipe.toml --run-dir r{ranks} --set pretrain.steps=20 {rates}",
+            program().display()
+        );
         let mut command = place.prepared(Command::new("mpirun"), &line);
         allow_mpirun(&mut command);
         let outcome = finish(command);
@@ -549,7 +803,10 @@ fn the_order_of_the_data_and_the_losses_do_not_depend_on_the_number_of_ranks() {
             let other = &several[step];
             assert_eq!(line["order_hash"], other["order_hash"], "{run}, step {step}");
             let (one, many) = (line["loss"].as_f64().unwrap(), other["loss"].as_f64().unwrap());
-            assert!((one - many).abs() <= 1e-5 * one.abs().max(1.0), "{run}, step {step}: {one} and {many}");
+            assert!(
+                (one - many).abs() <= 1e-5 * one.abs().max(1.0),
+                "{run}, step {step}: {one} and {many}"
+            );
         }
     }
 }
@@ -561,11 +818,17 @@ fn predictions_repeat_the_run_from_the_checkpoint_and_from_its_export() {
     place.good("run recipe.toml --run-dir r --set dsdocre.decision=threshold");
     let best = best_checkpoint(&place, "r");
     let predict = |checkpoint: &str, input: &str, output: &str| {
-        place.good(&format!("predict --checkpoint {checkpoint} --input {input} --output {output} --threads 1 --device cpu"));
+        place.good(&format!(
+            "predict --checkpoint {checkpoint} --input {input} --output {output} \
+            --threads 1 --device cpu"
+        ));
         place.bytes(output)
     };
     let own = place.bytes("r/predictions/pretrained-dev.json");
-    assert!(!place.json("r/predictions/pretrained-dev.json").as_array().unwrap().is_empty(), "nothing to compare");
+    assert!(
+        !place.json("r/predictions/pretrained-dev.json").as_array().unwrap().is_empty(),
+        "nothing to compare"
+    );
     assert_eq!(predict(&best, "r/data/world/dev.json", "labelled.json"), own);
 
     let mut documents = place.json("r/data/world/dev.json");
@@ -579,7 +842,10 @@ fn predictions_repeat_the_run_from_the_checkpoint_and_from_its_export() {
     assert_eq!(predict("model", "hidden.json", "exported.json"), own);
 
     let world = "r/data/world";
-    let files = format!("--gold {world}/dev.json --predictions unlabelled.json --train-facts {world}/train_annotated.json");
+    let files = format!(
+        "--gold {world}/dev.json --predictions unlabelled.json --train-facts \
+         {world}/train_annotated.json"
+    );
     place.good(&format!("evaluate {files} --json scores.json"));
     let (again, run) = (place.json("scores.json"), place.json("r/scores.json"));
     for part in ["documents", "official", "breakdown"] {
@@ -588,22 +854,34 @@ fn predictions_repeat_the_run_from_the_checkpoint_and_from_its_export() {
     // The scores of all relations lead to the thresholds of the run.
     let options = "--output p.json --scores p.parquet --zip --threads 1 --device cpu";
     place.good(&format!("predict --checkpoint model --input {world}/dev.json {options}"));
-    place.good(&format!("evaluate --gold {world}/dev.json --scores p.parquet --train-facts {world}/train_annotated.json --json t.json"));
+    place.good(&format!(
+        "evaluate --gold {world}/dev.json --scores p.parquet --train-facts \
+        {world}/train_annotated.json --json t.json"
+    ));
     let from_scores = place.json("t.json");
     assert_eq!(from_scores["threshold"], run["pretrained-dev"]["threshold"]);
     assert_eq!(from_scores["official"]["f1"], from_scores["threshold"]["f1"]);
     place.good(&format!("evaluate --gold {world}/dev.json --predictions result.zip"));
-    place.bad("evaluate --gold hidden.json --predictions unlabelled.json", 65, &["hidden.json", "no document has labels"]);
+    place.bad(
+        "evaluate --gold hidden.json --predictions unlabelled.json",
+        65,
+        &["hidden.json", "no document has labels"],
+    );
 }
 
-/// Shards of the world's annotated documents, and the flags that fine-tune a system on them for a few steps.
+/// Shards of the world's annotated documents, and the flags that fine-tune a system on them for a
+/// few steps.
 fn finetuning(place: &Place, steps: usize) -> String {
     place.world();
     for (name, file) in [("train", "train_annotated"), ("dev", "dev")] {
         let prepared = "--tokenizer world/tokenizer --relations world/rel_info.json";
-        place.good(&format!("prepare --format docred --input world/{file}.json --output {name} {prepared}"));
+        place.good(&format!(
+            "prepare --format docred --input world/{file}.json --output {name} {prepared}"
+        ));
     }
-    let plan = format!("--set finetune.batch=4 --set finetune.steps={steps} --set finetune.learning_rate=1e-3");
+    let plan = format!(
+        "--set finetune.batch=4 --set finetune.steps={steps} --set finetune.learning_rate=1e-3"
+    );
     format!("--train train --dev dev --threads 1 --device cpu {plan}")
 }
 
@@ -612,7 +890,8 @@ fn the_evidence_predictor_is_trained_and_names_the_sentences_of_predicted_facts(
     let place = Place::new();
     let flags = finetuning(&place, 6);
     place.good(&format!("finetune --system bilstm --encoder words --run-dir relations {flags}"));
-    let trained = place.good(&format!("finetune --system lstm-sp --encoder words --run-dir evidence {flags}"));
+    let trained = place
+        .good(&format!("finetune --system lstm-sp --encoder words --run-dir evidence {flags}"));
     assert!(trained.stderr.contains("dev evidence F1"), "{}", trained.stderr);
     let checkpoint = |run: &str| format!("{run}/checkpoints/finetune/step-00000006");
     let (relations, evidence) = (checkpoint("relations"), checkpoint("evidence"));
@@ -621,34 +900,61 @@ fn the_evidence_predictor_is_trained_and_names_the_sentences_of_predicted_facts(
     // A folder of the same name does not stand in for a preset.
     fs_err::create_dir(place.path("words")).unwrap();
     // Done is done; and a run folder of one system is not another's.
-    place.good(&format!("finetune --system lstm-sp --encoder words --run-dir evidence --resume {flags}"));
-    let other = format!("finetune --system hin --encoder words --run-dir evidence --resume {flags}");
+    place.good(&format!(
+        "finetune --system lstm-sp --encoder words --run-dir evidence --resume {flags}"
+    ));
+    let other =
+        format!("finetune --system hin --encoder words --run-dir evidence --resume {flags}");
     place.bad(&other, 65, &["step-00000006", "`lstm-sp`", "`hin`", "hint: "]);
 
-    // Hardly trained, the system takes nearly everything: a document of few entities keeps that small.
+    // Hardly trained, the system takes nearly everything: a document of few entities keeps that
+    // small.
     let mut documents = json!([place.json("world/dev.json")[0]]);
     documents[0]["vertexSet"].as_array_mut().unwrap().truncate(4);
     documents[0].as_object_mut().unwrap().remove("labels");
     fs_err::write(place.path("small.json"), documents.to_string()).unwrap();
-    let predict = |more: &str| format!("predict --input small.json --threads 1 --device cpu {more}");
+    let predict =
+        |more: &str| format!("predict --input small.json --threads 1 --device cpu {more}");
     place.good(&predict(&format!("--checkpoint {relations} --output plain.json")));
-    place.good(&predict(&format!("--checkpoint {relations} --evidence {evidence} --output filled.json")));
+    place.good(&predict(&format!(
+        "--checkpoint {relations} --evidence {evidence} --output filled.json"
+    )));
     let (plain, mut filled) = (place.json("plain.json"), place.json("filled.json"));
     let sentences = documents[0]["sents"].as_array().unwrap().len() as u64;
     let mut found = 0;
     for fact in filled.as_array_mut().unwrap() {
-        let listed: Vec<u64> = fact["evidence"].as_array().unwrap().iter().map(|sentence| sentence.as_u64().unwrap()).collect();
-        assert!(listed.is_sorted() && listed.iter().all(|&sentence| sentence < sentences), "{fact}");
+        let listed: Vec<u64> = fact["evidence"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|sentence| sentence.as_u64().unwrap())
+            .collect();
+        assert!(
+            listed.is_sorted() && listed.iter().all(|&sentence| sentence < sentences),
+            "{fact}"
+        );
         found += listed.len();
         fact["evidence"] = json!([]);
     }
     assert!(found > 0 && filled == plain, "{found} sentences of {plain}");
 
     // A checkpoint of the wrong kind, either way round.
-    place.bad(&predict(&format!("--checkpoint {evidence} --output x.json")), 65, &["`lstm-sp`, which extracts no relations", "hint: "]);
+    place.bad(
+        &predict(&format!("--checkpoint {evidence} --output x.json")),
+        65,
+        &["`lstm-sp`, which extracts no relations", "hint: "],
+    );
     let swapped = format!("--checkpoint {relations} --evidence {relations} --output x.json");
-    place.bad(&predict(&swapped), 65, &["holds system `bilstm`, which judges no sentences", "hint: "]);
-    place.bad("run recipe.toml --set system=lstm-sp --set variants=[\"baseline\"]", 64, &["lstm-sp", "hint: "]);
+    place.bad(
+        &predict(&swapped),
+        65,
+        &["holds system `bilstm`, which judges no sentences", "hint: "],
+    );
+    place.bad(
+        "run recipe.toml --set system=lstm-sp --set variants=[\"baseline\"]",
+        64,
+        &["lstm-sp", "hint: "],
+    );
     assert!(!place.path("x.json").exists());
     place.good(&format!("export --checkpoint {evidence} --output model"));
     place.good(&predict(&format!("--checkpoint {relations} --evidence model --output again.json")));
@@ -659,23 +965,53 @@ fn the_evidence_predictor_is_trained_and_names_the_sentences_of_predicted_facts(
 fn what_a_system_cannot_work_with_is_one_clear_error() {
     let place = Place::new();
     let flags = finetuning(&place, 1);
-    let finetune = |system: &str, more: &str| format!("finetune --system {system} --run-dir r-{system} {flags} {more}");
+    let finetune = |system: &str, more: &str| {
+        format!("finetune --system {system} --run-dir r-{system} {flags} {more}")
+    };
     let short = "--encoder tiny --set encoder.max_pieces=20";
     place.bad(&finetune("dsdocre", short), 65, &["document `", "more than", "hint: "]);
-    place.bad(&finetune("docre-ii", &format!("{short} --set docre-ii.averaged_layers=2")), 65, &["document `", "more than", "hint: "]);
-    for (system, table) in [("atlop", "atlop"), ("glre", "glre"), ("hin", "hin"), ("bert-re", "baseline"), ("lstm-sp", "lstm-sp")] {
+    place.bad(
+        &finetune("docre-ii", &format!("{short} --set docre-ii.averaged_layers=2")),
+        65,
+        &["document `", "more than", "hint: "],
+    );
+    for (system, table) in [
+        ("atlop", "atlop"),
+        ("glre", "glre"),
+        ("hin", "hin"),
+        ("bert-re", "baseline"),
+        ("lstm-sp", "lstm-sp"),
+    ] {
         let cut = format!("{short} --set {table}.long_documents=cut");
         place.bad(&finetune(system, &cut), 65, &["document `", "more than", "hint: "]);
         let extended = format!("{short} --set {table}.long_documents=extended-positions");
         place.bad(&finetune(system, &extended), 64, &["has no extended positions", "hint: "]);
-        place.good(&format!("finetune --system {system} --run-dir in-windows-{system} {flags} {short}"));
+        place.good(&format!(
+            "finetune --system {system} --run-dir in-windows-{system} {flags} {short}"
+        ));
     }
     fs_err::create_dir(place.path("gpt2")).unwrap();
-    fs_err::write(place.path("gpt2/config.json"), r#"{"model_type": "gpt2", "architectures": ["GPT2Model"]}"#).unwrap();
+    fs_err::write(
+        place.path("gpt2/config.json"),
+        r#"{"model_type": "gpt2", "architectures": ["GPT2Model"]}"#,
+    )
+    .unwrap();
     place.bad(&finetune("atlop", "--encoder gpt2"), 65, &["gpt2", "hint: "]);
-    place.bad(&finetune("docre-ii", "--encoder tiny"), 64, &["`averaged_layers` is 3, but the encoder has 2", "hint: "]);
-    place.bad(&finetune("cnn", "--encoder words --ranker gpt2"), 64, &["`cnn` does not choose pairs by a ranker", "hint: "]);
-    place.bad(&finetune("lstmsp", "--encoder words"), 64, &["there is no system `lstmsp`", "lstm-sp"]);
+    place.bad(
+        &finetune("docre-ii", "--encoder tiny"),
+        64,
+        &["`averaged_layers` is 3, but the encoder has 2", "hint: "],
+    );
+    place.bad(
+        &finetune("cnn", "--encoder words --ranker gpt2"),
+        64,
+        &["`cnn` does not choose pairs by a ranker", "hint: "],
+    );
+    place.bad(
+        &finetune("lstmsp", "--encoder words"),
+        64,
+        &["there is no system `lstmsp`", "lstm-sp"],
+    );
     // Heads of another system share no layer.
     place.good(&finetune("bilstm", "--encoder words"));
     let from = "--encoder tiny --heads-from r-bilstm/checkpoints/finetune/step-00000001";
@@ -685,36 +1021,48 @@ fn what_a_system_cannot_work_with_is_one_clear_error() {
 #[test]
 fn all_systems_are_compared_in_one_table() {
     let place = Place::new();
-    let brief = "--documents 6 --threads 1 --device cpu --set finetune.epochs=1 --set inference.epochs=1";
-    let small = "--set docre-ii.emb_size=64 --set docre-ii.inference_width=32 --set docre-ii.ffn_width=32";
-    let outcome = place.good(&format!("bench systems --systems cnn,docre-ii,lstm-sp {brief} {small} --json table.json"));
+    let brief =
+        "--documents 6 --threads 1 --device cpu --set finetune.epochs=1 --set inference.epochs=1";
+    let small =
+        "--set docre-ii.emb_size=64 --set docre-ii.inference_width=32 --set docre-ii.ffn_width=32";
+    let outcome = place.good(&format!(
+        "bench systems --systems cnn,docre-ii,lstm-sp {brief} {small} --json table.json"
+    ));
     let table = place.json("table.json");
     let rows = table["rows"].as_array().unwrap();
     let names: Vec<&str> = rows.iter().map(|row| row["system"].as_str().unwrap()).collect();
     assert_eq!(names, ["type prior", "cnn", "docre-ii", "lstm-sp"]);
     for row in &rows[1..] {
         assert!(outcome.stdout.contains(row["system"].as_str().unwrap()), "{}", outcome.stdout);
-        for key in ["train_documents_per_s", "predict_documents_per_s", "parameters", "peak_memory_mb"] {
+        for key in
+            ["train_documents_per_s", "predict_documents_per_s", "parameters", "peak_memory_mb"]
+        {
             assert!(row[key].as_f64().unwrap() > 0.0, "{key} of {row}");
         }
     }
     assert_eq!(rows[2]["losses"].as_array().unwrap().len(), 2, "two stages: {}", rows[2]);
     place.bad("bench systems --systems cnn,atlopp", 64, &["there is no system `atlopp`", "hint: "]);
-    // A system that fails leaves the rows of the others; an LSTM has no attention for ATLOP's contexts.
+    // A system that fails leaves the rows of the others; an LSTM has no attention for ATLOP's
+    // contexts.
     let mixed = "bench systems --systems atlop,cnn --encoder tiny,atlop=bilstm";
-    let outcome =
-        place.bad(&format!("{mixed} {brief} --json table.json"), 64, &["no attention layers", "not in the table: atlop", "hint: "]);
+    let outcome = place.bad(
+        &format!("{mixed} {brief} --json table.json"),
+        64,
+        &["no attention layers", "not in the table: atlop", "hint: "],
+    );
     assert!(outcome.stdout.contains("cnn"), "{}", outcome.stdout);
     assert_eq!(place.json("table.json")["failed"], json!([{ "system": "atlop", "exit_code": 64 }]));
     // One step is not enough to learn anything by heart.
-    let overfit = "bench systems --systems cnn --overfit --documents 4 --threads 1 --device cpu --set finetune.steps=1";
+    let overfit = "bench systems --systems cnn --overfit --documents 4 --threads 1 --device cpu \
+        --set finetune.steps=1";
     place.bad(overfit, 70, &["did not fall under a tenth: cnn"]);
 }
 
 #[test]
 fn evaluate_compares_averages_and_draws() {
     let place = Place::new();
-    let mention = |sentence: usize| json!({"name": "x", "sent_id": sentence, "pos": [0, 1], "type": "ORG"});
+    let mention =
+        |sentence: usize| json!({"name": "x", "sent_id": sentence, "pos": [0, 1], "type": "ORG"});
     let gold: Vec<Value> = (0..4)
         .map(|number| {
             let labels = json!([{"h": 0, "t": 1, "r": "P17", "evidence": [0]}, {"h": 1, "t": 2, "r": "P131", "evidence": []}]);
@@ -726,33 +1074,77 @@ fn evaluate_compares_averages_and_draws() {
     let fact = |number: usize, h: usize, t: usize, r: &str| json!({"title": format!("d{number}"), "h_idx": h, "t_idx": t, "r": r});
     let a: Vec<Value> = (0..4).map(|number| fact(number, 0, 1, "P17")).collect();
     fs_err::write(place.path("a.json"), json!(a).to_string()).unwrap();
-    fs_err::write(place.path("b.json"), json!([fact(0, 1, 2, "P131"), fact(0, 0, 1, "P131")]).to_string()).unwrap();
-    fs_err::write(place.path("other.json"), json!([{"title": "z", "h_idx": 0, "t_idx": 1, "r": "P17"}]).to_string()).unwrap();
+    fs_err::write(
+        place.path("b.json"),
+        json!([fact(0, 1, 2, "P131"), fact(0, 0, 1, "P131")]).to_string(),
+    )
+    .unwrap();
+    fs_err::write(
+        place.path("other.json"),
+        json!([{"title": "z", "h_idx": 0, "t_idx": 1, "r": "P17"}]).to_string(),
+    )
+    .unwrap();
 
     let outputs = "--json s.json --csv out/s.csv --plots plots --samples 50 --seed 2";
-    let said = place.good(&format!("evaluate --gold gold.json --predictions a.json --compare b.json {outputs}")).stdout;
-    assert!(said.contains("A gets and B misses: 4 facts") && said.contains("distance: Smallest distance in sentences"), "{said}");
+    let said = place
+        .good(&format!("evaluate --gold gold.json --predictions a.json --compare b.json {outputs}"))
+        .stdout;
+    assert!(
+        said.contains("A gets and B misses: 4 facts")
+            && said.contains("distance: Smallest distance in sentences"),
+        "{said}"
+    );
     let scores = place.json("s.json");
     assert_eq!(scores["official"]["counts"]["correct"], 4);
-    assert_eq!((&scores["comparison"]["groups"][0]["only_a"], &scores["comparison"]["groups"][0]["only_b"]), (&json!(4), &json!(1)));
+    assert_eq!(
+        (
+            &scores["comparison"]["groups"][0]["only_a"],
+            &scores["comparison"]["groups"][0]["only_b"]
+        ),
+        (&json!(4), &json!(1))
+    );
     let csv = String::from_utf8(place.bytes("out/s.csv")).unwrap();
     assert!(csv.contains("\nfacts,all facts,4,8,1,0.5,0.6666666666666666\n"), "{csv}");
-    assert!(String::from_utf8(place.bytes("out/s-comparison.csv")).unwrap().contains("relation,P17,4,0,4,0,1,0,1,1,1,0\n"));
+    assert!(
+        String::from_utf8(place.bytes("out/s-comparison.csv"))
+            .unwrap()
+            .contains("relation,P17,4,0,4,0,1,0,1,1,1,0\n")
+    );
     assert!(String::from_utf8(place.bytes("plots/confusion.svg")).unwrap().contains("P131"));
-    let again = place.good(&format!("evaluate --gold gold.json --predictions a.json --compare b.json {outputs}")).stdout;
+    let again = place
+        .good(&format!("evaluate --gold gold.json --predictions a.json --compare b.json {outputs}"))
+        .stdout;
     assert_eq!(again, said, "the bootstrap is not deterministic");
 
-    place.good("evaluate --gold gold.json --predictions a.json --predictions b.json --json m.json --csv m.csv");
+    place.good(
+        "evaluate --gold gold.json --predictions a.json --predictions b.json --json m.json \
+        --csv m.csv",
+    );
     let f1 = &place.json("m.json")["seeds"]["rows"][0]["f1"];
-    assert!((f1["mean"].as_f64().unwrap() - (2.0 / 3.0 + 0.2) / 2.0).abs() < 1e-12 && f1["n"] == 2, "{f1}");
+    assert!(
+        (f1["mean"].as_f64().unwrap() - (2.0 / 3.0 + 0.2) / 2.0).abs() < 1e-12 && f1["n"] == 2,
+        "{f1}"
+    );
     let wrong = place.good("evaluate --gold gold.json --predictions other.json");
     assert!(wrong.stderr.contains("0 of 1 titles match the 4 gold documents"), "{}", wrong.stderr);
 
     place.bad("evaluate --gold gold.json", 64, &["there is nothing to score", "hint: "]);
-    place.bad("evaluate --gold gold.json --predictions a.json --predictions b.json --compare b.json", 64, &["single file"]);
-    place.bad("evaluate --gold gold.json --predictions a.json --compare b.json --samples 0", 64, &["--samples 0"]);
+    place.bad(
+        "evaluate --gold gold.json --predictions a.json --predictions b.json --compare b.json",
+        64,
+        &["single file"],
+    );
+    place.bad(
+        "evaluate --gold gold.json --predictions a.json --compare b.json --samples 0",
+        64,
+        &["--samples 0"],
+    );
     fs_err::write(place.path("cut.json"), &place.bytes("a.json")[..60]).unwrap();
-    place.bad("evaluate --gold gold.json --predictions cut.json", 65, &["cut.json, row 1", "ends too early", "hint: "]);
+    place.bad(
+        "evaluate --gold gold.json --predictions cut.json",
+        65,
+        &["cut.json, row 1", "ends too early", "hint: "],
+    );
     place.bad("evaluate --gold cut.json --predictions a.json", 65, &["cut.json, row 0", "hint: "]);
     place.bad("evaluate --gold gold.json --scores a.json", 65, &["a.json", "hint: "]);
     place.bad("evaluate --gold gold.json --predictions none.json", 74, &["none.json"]);
@@ -761,10 +1153,18 @@ fn evaluate_compares_averages_and_draws() {
 #[test]
 fn evaluate_scores_listed_pairs() {
     let place = Place::new();
-    let argument = |id: &str, kind: &str, start: usize, sentence: usize| format!("{id}\tx\t{kind}\t{start}\t{}\t{sentence}", start + 1);
+    let argument = |id: &str, kind: &str, start: usize, sentence: usize| {
+        format!("{id}\tx\t{kind}\t{start}\t{}\t{sentence}", start + 1)
+    };
     let chemical = argument("C1", "Chemical", 0, 0);
-    let pair = |label: &str, cross: &str, disease: &str| format!("\t{label}\tL2R\t{cross}\t0-1\t1-2\t{chemical}\t{disease}");
-    let diseases = [argument("D1", "Disease", 1, 0), argument("D2", "Disease", 3, 1), argument("D3", "Disease", 4, 1)];
+    let pair = |label: &str, cross: &str, disease: &str| {
+        format!("\t{label}\tL2R\t{cross}\t0-1\t1-2\t{chemical}\t{disease}")
+    };
+    let diseases = [
+        argument("D1", "Disease", 1, 0),
+        argument("D2", "Disease", 3, 1),
+        argument("D3", "Disease", 4, 1),
+    ];
     let line = [
         "7\tx x y|x x".to_owned(),
         pair("1:CID:2", "NON-CROSS", &diseases[0]),
@@ -778,16 +1178,41 @@ fn evaluate_scores_listed_pairs() {
 
     place.good("evaluate --dataset cdr --gold dev.data --predictions p.json --json s.json");
     let pairs = &place.json("s.json")["pairs"];
-    assert_eq!((&pairs["positive"], &pairs["negative"], &pairs["filtered"]), (&json!(2), &json!(1), &json!(0)));
-    assert_eq!((&pairs["scores"]["overall"]["precision"], &pairs["scores"]["near"]["predicted"]), (&json!(0.5), &json!(1)));
+    assert_eq!(
+        (&pairs["positive"], &pairs["negative"], &pairs["filtered"]),
+        (&json!(2), &json!(1), &json!(0))
+    );
+    assert_eq!(
+        (&pairs["scores"]["overall"]["precision"], &pairs["scores"]["near"]["predicted"]),
+        (&json!(0.5), &json!(1))
+    );
     // D3 is more general than D1, which the same chemical causes: the pair is no longer wrong.
-    let said = place.good("evaluate --dataset cdr --gold dev.data --predictions p.json --mesh-tree tree.txt --json f.json").stdout;
+    let said = place
+        .good(
+            "evaluate --dataset cdr --gold dev.data --predictions p.json --mesh-tree \
+        tree.txt --json f.json",
+        )
+        .stdout;
     let scores = place.json("f.json");
-    assert_eq!((&scores["pairs"]["filtered"], &scores["pairs"]["scores"]["overall"]["precision"]), (&json!(1), &json!(1.0)));
-    assert_eq!((&scores["official"]["precision"], &scores["pairs"]["counting_filtered"]["precision"]), (&json!(1.0), &json!(0.5)));
+    assert_eq!(
+        (&scores["pairs"]["filtered"], &scores["pairs"]["scores"]["overall"]["precision"]),
+        (&json!(1), &json!(1.0))
+    );
+    assert_eq!(
+        (&scores["official"]["precision"], &scores["pairs"]["counting_filtered"]["precision"]),
+        (&json!(1.0), &json!(0.5))
+    );
     assert!(said.contains("filtered pairs wrong"), "{said}");
-    place.bad("evaluate --dataset gda --gold dev.data --predictions p.json --mesh-tree tree.txt", 64, &["--mesh-tree", "hint: "]);
-    place.bad("evaluate --dataset cdr --gold p.json --predictions p.json", 65, &["p.json", "hint: "]);
+    place.bad(
+        "evaluate --dataset gda --gold dev.data --predictions p.json --mesh-tree tree.txt",
+        64,
+        &["--mesh-tree", "hint: "],
+    );
+    place.bad(
+        "evaluate --dataset cdr --gold p.json --predictions p.json",
+        65,
+        &["p.json", "hint: "],
+    );
 }
 
 #[test]
@@ -800,10 +1225,22 @@ fn a_damaged_checkpoint_is_refused_by_name() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs_err::write(place.path(&file), bytes).unwrap();
-    place.bad(&format!("inspect {best}"), 65, &["model.safetensors", "differs from the hash", "hint: "]);
-    place.bad(&format!("predict --checkpoint {best} --input r/data/world/dev.json --output x.json"), 65, &["model.safetensors"]);
+    place.bad(
+        &format!("inspect {best}"),
+        65,
+        &["model.safetensors", "differs from the hash", "hint: "],
+    );
+    place.bad(
+        &format!("predict --checkpoint {best} --input r/data/world/dev.json --output x.json"),
+        65,
+        &["model.safetensors"],
+    );
     fs_err::remove_file(place.path(format!("{best}/MANIFEST.json"))).unwrap();
-    place.bad(&format!("export --checkpoint {best} --output x"), 65, &["is no complete checkpoint", "hint: "]);
+    place.bad(
+        &format!("export --checkpoint {best} --output x"),
+        65,
+        &["is no complete checkpoint", "hint: "],
+    );
     assert!(!place.path("x.json").exists() && !place.path("x").exists());
 }
 

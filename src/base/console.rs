@@ -37,14 +37,26 @@ impl Progress {
         let terminal = std::io::stderr().is_terminal();
         let bar = (speaks && terminal).then(|| {
             let bar = ProgressBar::new(total).with_position(done);
-            let style = ProgressStyle::with_template("{prefix:>20} [{bar:32}] {pos}/{len} {msg} ({eta} left)");
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
+            let style = ProgressStyle::with_template(
+                "{prefix:>20} [{bar:32}] {pos}/{len} {msg} ({eta} left)",
+            );
+            bar.set_style(
+                style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "),
+            );
             bar.set_prefix(stage.to_owned());
             bar.reset_eta();
             bar
         });
         let now = Instant::now();
-        Self { stage: stage.to_owned(), total, first: done, bar, lines: speaks && !terminal, started: now, last_line: now }
+        Self {
+            stage: stage.to_owned(),
+            total,
+            first: done,
+            bar,
+            lines: speaks && !terminal,
+            started: now,
+            last_line: now,
+        }
     }
 
     /// Reports that `step` steps are done.
@@ -56,7 +68,12 @@ impl Progress {
             self.last_line = Instant::now();
             let done = (step - self.first).max(1) as f64;
             let left = self.started.elapsed().as_secs_f64() / done * (self.total - step) as f64;
-            say(format!("{}: step {step}/{} {} ({left:.0} s left)", self.stage, self.total, message()));
+            say(format!(
+                "{}: step {step}/{} {} ({left:.0} s left)",
+                self.stage,
+                self.total,
+                message()
+            ));
         }
     }
 

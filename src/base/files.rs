@@ -1,4 +1,5 @@
-//! Files that appear whole or not at all: written under a temporary name in the same folder, renamed when finished.
+//! Files that appear whole or not at all: written under a temporary name in the same folder,
+//! renamed when finished.
 //!
 //! Not for: folders of many files that belong together (a checkpoint seals itself).
 
@@ -38,7 +39,10 @@ impl AtomicFile {
         let file = self.writer.into_inner().map_err(std::io::IntoInnerError::into_error)?;
         file.as_file().sync_all()?;
         file.persist(&self.target).map_err(|error| {
-            std::io::Error::new(error.error.kind(), format!("failed to rename to `{}`: {}", self.target.display(), error.error))
+            std::io::Error::new(
+                error.error.kind(),
+                format!("failed to rename to `{}`: {}", self.target.display(), error.error),
+            )
         })?;
         Ok(())
     }
@@ -54,13 +58,18 @@ impl Write for AtomicFile {
     }
 }
 
-/// Where a file of this name really goes: what a link points to. Only plain files are replaced; a device such as `/dev/stdout` would be gone.
+/// Where a file of this name really goes: what a link points to. Only plain files are replaced; a
+/// device such as `/dev/stdout` would be gone.
 pub(crate) fn place_of(target: &Path) -> Result<PathBuf> {
     let place = fs_err::canonicalize(target).unwrap_or_else(|_| target.to_owned());
     match std::fs::metadata(&place) {
         Ok(found) if !found.is_file() => {
             let kind = if found.is_dir() { "a folder" } else { "no plain file" };
-            Err(Error::recipe(format!("{} is {kind}, and cannot be written as a file", target.display())).with_hint("name a file"))
+            Err(Error::recipe(format!(
+                "{} is {kind}, and cannot be written as a file",
+                target.display()
+            ))
+            .with_hint("name a file"))
         }
         _ => Ok(place),
     }
@@ -82,7 +91,10 @@ pub fn write_whole(target: &Path, bytes: &[u8]) -> Result<()> {
 ///
 /// # Errors
 /// Whatever the disk or `fill` reports, with the name of the file; the old file is then untouched.
-pub fn write_atomic(target: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
+pub fn write_atomic(
+    target: &Path,
+    fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> Result<()> {
     let mut file = AtomicFile::create(target)?;
     fill(&mut file).map_err(|error| naming(target, &error))?;
     file.finish()
@@ -127,7 +139,9 @@ mod tests {
         write_whole(&link, b"new").unwrap();
         assert!(fs_err::read_to_string(&target).unwrap() == "new" && link.is_symlink());
         write_whole(Path::new("/dev/null"), b"nothing").unwrap();
-        for (refused, said) in [(Path::new("/dev/null"), "no plain file"), (folder.path(), "is a folder")] {
+        for (refused, said) in
+            [(Path::new("/dev/null"), "no plain file"), (folder.path(), "is a folder")]
+        {
             let error = AtomicFile::create(refused).err().unwrap();
             assert!(error.exit_code() == 64 && error.to_string().contains(said), "{error}");
         }
@@ -146,7 +160,11 @@ mod tests {
         let message = failed.unwrap_err().to_string();
         assert!(message.contains("result.json") && message.contains("disk full"), "{message}");
         assert_eq!(fs_err::read_to_string(&path).unwrap(), "old");
-        assert_eq!(fs_err::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no temporary file is left");
+        assert_eq!(
+            fs_err::read_dir(path.parent().unwrap()).unwrap().count(),
+            1,
+            "no temporary file is left"
+        );
     }
 
     #[test]

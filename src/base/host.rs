@@ -2,5 +2,6 @@
 
 /// This machine's name, for messages and lock files.
 pub fn host_name() -> String {
-    fs_err::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "an unknown host".into(), |name| name.trim().to_owned())
+    fs_err::read_to_string("/proc/sys/kernel/hostname")
+        .map_or_else(|_| "an unknown host".into(), |name| name.trim().to_owned())
 }

@@ -1,5 +1,5 @@
-//! What every room needs and no room owns: files that appear whole, text that may be compressed, workers
-//! that keep the order of their input, and lines for the person at the terminal.
+//! What every room needs and no room owns: files that appear whole, text that may be compressed,
+//! workers that keep the order of their input, and lines for the person at the terminal.
 //!
 //! Not for: anything that knows a document, a tensor or a rank.
 

@@ -1,15 +1,18 @@
-//! Work on all cores whose results come out in the order of the input, with a bounded number and size of items under way.
+//! Work on all cores whose results come out in the order of the input, with a bounded number and
+//! size of items under way.
 //!
-//! Every item travels with the sending end of a channel of its own; the receiving ends wait in a queue, in order. An item also takes its
-//! size out of a budget, and gives it back when its result has been used, so that a few large items cost no more memory than many small
-//! ones. Not for: work on data that is in memory already (that is what rayon does).
+//! Every item travels with the sending end of a channel of its own; the receiving ends wait in a
+//! queue, in order. An item also takes its size out of a budget, and gives it back when its result
+//! has been used, so that a few large items cost no more memory than many small ones. Not for: work
+//! on data that is in memory already (that is what rayon does).
 
 use std::num::NonZero;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Scope;
 
-/// Bytes of a file that readers keep under way: in parsing, or parsed and not used yet. As documents they are some five times as large.
+/// Bytes of a file that readers keep under way: in parsing, or parsed and not used yet. As
+/// documents they are some five times as large.
 pub(crate) const MOST_TEXT_BYTES: usize = 1 << 22;
 
 /// Number of threads to work on.
@@ -28,7 +31,10 @@ impl Budget {
     /// Waits until `size` is left. An item larger than the whole budget goes alone.
     fn take(self: &Arc<Self>, size: usize) -> Share {
         let enough = |taken: &mut usize| *taken > 0 && *taken + size > self.most;
-        let mut taken = self.given_back.wait_while(self.taken(), enough).unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self
+            .given_back
+            .wait_while(self.taken(), enough)
+            .unwrap_or_else(PoisonError::into_inner);
         *taken += size;
         Share { budget: Arc::clone(self), size }
     }
@@ -63,7 +69,8 @@ pub(crate) struct Input<I, O> {
 }
 
 impl<I, O> Input<I, O> {
-    /// Hands over an item of some size, waiting while too much is under way. `false` says that nobody takes results any more.
+    /// Hands over an item of some size, waiting while too much is under way. `false` says that
+    /// nobody takes results any more.
     pub(crate) fn send(&self, item: I, size: usize) -> bool {
         let share = self.budget.take(size);
         let (reply, result) = sync_channel(1);
@@ -81,7 +88,8 @@ pub(crate) struct Output<O> {
 impl<O> Iterator for Output<O> {
     type Item = O;
 
-    /// The next result. A worker that panics ends the iteration; the scope it runs in then panics too.
+    /// The next result. A worker that panics ends the iteration; the scope it runs in then panics
+    /// too.
     fn next(&mut self) -> Option<O> {
         self.share = None;
         let (result, share) = self.replies.recv().ok()?.recv().ok()?;
@@ -90,9 +98,14 @@ impl<O> Iterator for Output<O> {
     }
 }
 
-/// Starts a thread for each of `workers`. An item waits with its sender until a worker is free, and at most two results a worker wait; the
-/// sizes of all items whose results are not used up stay within `most`.
-pub(crate) fn start<'scope, I, O, W>(scope: &'scope Scope<'scope, '_>, workers: Vec<W>, most: usize) -> (Input<I, O>, Output<O>)
+/// Starts a thread for each of `workers`. An item waits with its sender until a worker is free, and
+/// at most two results a worker wait; the sizes of all items whose results are not used up stay
+/// within `most`.
+pub(crate) fn start<'scope, I, O, W>(
+    scope: &'scope Scope<'scope, '_>,
+    workers: Vec<W>,
+    most: usize,
+) -> (Input<I, O>, Output<O>)
 where
     I: Send + 'scope,
     O: Send + 'scope,
@@ -140,7 +153,8 @@ mod tests {
     fn a_consumer_that_stops_ends_the_work() {
         let sent = std::thread::scope(|scope| {
             let (input, mut output) = start(scope, vec![|item: u64| item; 2], 3);
-            let producer = scope.spawn(move || (0..).take_while(|&item| input.send(item, 1)).count());
+            let producer =
+                scope.spawn(move || (0..).take_while(|&item| input.send(item, 1)).count());
             assert_eq!(output.next(), Some(0));
             drop(output);
             producer.join().unwrap()
@@ -159,7 +173,8 @@ mod tests {
                 scope.spawn(|| {
                     let input = input;
                     for item in 0..50 {
-                        // The item itself is not under way before it has its share, so the count may lead by one.
+                        // The item itself is not under way before it has its share, so the count
+                        // may lead by one.
                         highest.fetch_max(under_way.fetch_add(1, SeqCst), SeqCst);
                         assert!(input.send(item, size));
                     }
@@ -171,8 +186,14 @@ mod tests {
                 }
             });
             let highest = highest.load(SeqCst);
-            assert!(highest <= together, "{highest} items of {size} were under way, of a budget of {most}");
-            assert!(together > 10 || highest * 2 > together, "{highest} items of {size} under way, where {together} have room");
+            assert!(
+                highest <= together,
+                "{highest} items of {size} were under way, of a budget of {most}"
+            );
+            assert!(
+                together > 10 || highest * 2 > together,
+                "{highest} items of {size} under way, where {together} have room"
+            );
         }
     }
 

@@ -7,7 +7,8 @@ thread_local! {
     static EXPECTED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether a panic of this thread is caught by [`catch_panic`], so that nobody else has to report it.
+/// Whether a panic of this thread is caught by [`catch_panic`], so that nobody else has to report
+/// it.
 pub fn is_expected() -> bool {
     EXPECTED.get()
 }

@@ -1,7 +1,9 @@
-//! A text file read record by record, plain or gzip: one thread finds where records end, all cores parse them, and the caller gets them in
-//! order. A file of any size costs the memory of a few blocks.
+//! A text file read record by record, plain or gzip: one thread finds where records end, all cores
+//! parse them, and the caller gets them in order. A file of any size costs the memory of a few
+//! blocks.
 //!
-//! A record is a line, or a paragraph (lines up to a blank one). Not for: JSON arrays (`json_stream`), or what the records mean.
+//! A record is a line, or a paragraph (lines up to a blank one). Not for: JSON arrays
+//! (`json_stream`), or what the records mean.
 
 use std::io::{BufRead, BufReader, Read};
 use std::ops::Range;
@@ -39,7 +41,8 @@ pub(crate) struct Record<'a> {
     pub line: usize,
 }
 
-/// Calls `work` for every record of `path` on all cores, and `each` with the results in the order of the file.
+/// Calls `work` for every record of `path` on all cores, and `each` with the results in the order
+/// of the file.
 ///
 /// The error of the first bad record is returned, after `each` has seen all records before it.
 pub(crate) fn read_records<O: Send>(
@@ -51,8 +54,12 @@ pub(crate) fn read_records<O: Send>(
     let reader = BufReader::new(open(path)?);
     thread::scope(|scope| {
         let worker = |block: Result<Block>| block.map(|block| block.parse(path, work));
-        let (input, output) = ordered::start(scope, vec![worker; ordered::threads()], ordered::MOST_TEXT_BYTES);
-        scope.spawn(move || Scanner { unit, block: Block::default(), open: None, line: 0, row: 0 }.run(path, reader, &input));
+        let (input, output) =
+            ordered::start(scope, vec![worker; ordered::threads()], ordered::MOST_TEXT_BYTES);
+        scope.spawn(move || {
+            Scanner { unit, block: Block::default(), open: None, line: 0, row: 0 }
+                .run(path, reader, &input)
+        });
         for parsed in output {
             let (values, failure) = parsed?;
             values.into_iter().try_for_each(&mut *each)?;
@@ -72,14 +79,24 @@ struct Block {
 
 impl Block {
     /// The results before the first error, and that error.
-    fn parse<O>(&self, path: &Path, work: &(dyn Fn(Record<'_>) -> Result<O> + Sync)) -> (Vec<O>, Option<Error>) {
+    fn parse<O>(
+        &self,
+        path: &Path,
+        work: &(dyn Fn(Record<'_>) -> Result<O> + Sync),
+    ) -> (Vec<O>, Option<Error>) {
         let mut done = Vec::with_capacity(self.records.len());
         for (range, row, line) in &self.records {
             let text = std::str::from_utf8(&self.text[range.clone()]).map_err(|error| {
-                let problem = format!("the text is not UTF-8 from byte {} of line {}", error.valid_up_to(), line + 1);
+                let problem = format!(
+                    "the text is not UTF-8 from byte {} of line {}",
+                    error.valid_up_to(),
+                    line + 1
+                );
                 DataError::new(path, problem).row(*row).hint("save the file as UTF-8").into()
             });
-            match text.and_then(|text| work(Record { text: text.trim_end_matches(['\n', '\r']), row: *row, line: *line })) {
+            match text.and_then(|text| {
+                work(Record { text: text.trim_end_matches(['\n', '\r']), row: *row, line: *line })
+            }) {
                 Ok(value) => done.push(value),
                 Err(error) => return (done, Some(error)),
             }
@@ -105,16 +122,28 @@ impl Scanner {
                 Ok(0) => break,
                 Ok(_) => {}
                 Err(error) => {
-                    // Rows before the fault come first: an earlier error in them is the one to report.
+                    // Rows before the fault come first: an earlier error in them is the one to
+                    // report.
                     if self.send(input) {
                         input.send(Err(unreadable(path, self.row, error)), 0);
                     }
                     return;
                 }
             }
-            if self.block.text.len() - self.open.map_or(self.block.text.len(), |open| open.0) > MAX_RECORD_BYTES {
-                let problem = format!("the record that begins before line {} is larger than 64 MiB", self.line + 1);
-                input.send(Err(DataError::new(path, problem).row(self.row).hint("is this the right format?").into()), 0);
+            if self.block.text.len() - self.open.map_or(self.block.text.len(), |open| open.0)
+                > MAX_RECORD_BYTES
+            {
+                let problem = format!(
+                    "the record that begins before line {} is larger than 64 MiB",
+                    self.line + 1
+                );
+                input.send(
+                    Err(DataError::new(path, problem)
+                        .row(self.row)
+                        .hint("is this the right format?")
+                        .into()),
+                    0,
+                );
                 return;
             }
             if self.open.is_none() && self.block.text.len() >= BLOCK_BYTES && !self.send(input) {
@@ -131,10 +160,14 @@ impl Scanner {
         input.send(Ok(block), bytes)
     }
 
-    /// Adds a line to the block and gives its length; a line without end is cut at the limit, where it is refused.
+    /// Adds a line to the block and gives its length; a line without end is cut at the limit, where
+    /// it is refused.
     fn next_line(&mut self, reader: &mut impl BufRead) -> std::io::Result<usize> {
         let start = self.block.text.len();
-        let length = reader.by_ref().take(MAX_RECORD_BYTES as u64 + 2).read_until(b'\n', &mut self.block.text)?;
+        let length = reader
+            .by_ref()
+            .take(MAX_RECORD_BYTES as u64 + 2)
+            .read_until(b'\n', &mut self.block.text)?;
         if self.block.text[start..].iter().all(u8::is_ascii_whitespace) {
             self.block.text.truncate(start);
             self.close();
@@ -167,10 +200,15 @@ mod tests {
         let path = folder.path().join("x.txt");
         fs_err::write(&path, text).unwrap();
         let mut all = Vec::new();
-        read_records(&path, unit, &|record| Ok((record.text.to_owned(), record.row, record.line)), &mut |record| {
-            all.push(record);
-            Ok(())
-        })?;
+        read_records(
+            &path,
+            unit,
+            &|record| Ok((record.text.to_owned(), record.row, record.line)),
+            &mut |record| {
+                all.push(record);
+                Ok(())
+            },
+        )?;
         Ok(all)
     }
 
@@ -178,7 +216,10 @@ mod tests {
     fn lines_and_paragraphs_keep_their_places() {
         let text = b"\na\r\nb\n \n\nc\nd";
         let lines = records(text, Unit::Line).unwrap();
-        assert_eq!(lines, [("a".into(), 1, 1), ("b".into(), 2, 2), ("c".into(), 5, 5), ("d".into(), 6, 6)]);
+        assert_eq!(
+            lines,
+            [("a".into(), 1, 1), ("b".into(), 2, 2), ("c".into(), 5, 5), ("d".into(), 6, 6)]
+        );
         let paragraphs = records(text, Unit::Paragraph).unwrap();
         assert_eq!(paragraphs, [("a\r\nb".into(), 0, 1), ("c\nd".into(), 1, 5)]);
         assert_eq!(records(b"", Unit::Line).unwrap(), []);
@@ -190,17 +231,18 @@ mod tests {
         let text: String = (0..50_000).map(|number| format!("record {number}\nmore\n\n")).collect();
         let all = records(text.as_bytes(), Unit::Paragraph).unwrap();
         assert_eq!(all.len(), 50_000);
-        assert!(
-            all.iter()
-                .enumerate()
-                .all(|(at, (text, row, line))| { *text == format!("record {at}\nmore") && *row == at && *line == 3 * at })
-        );
+        assert!(all.iter().enumerate().all(|(at, (text, row, line))| {
+            *text == format!("record {at}\nmore") && *row == at && *line == 3 * at
+        }));
     }
 
     #[test]
     fn bad_text_is_named() {
         let error = records(b"good\nb\xffd\n", Unit::Line).unwrap_err();
         assert_eq!(error.exit_code(), 65);
-        assert!(error.to_string().contains("row 1") && error.to_string().contains("byte 1 of line 2"), "{error}");
+        assert!(
+            error.to_string().contains("row 1") && error.to_string().contains("byte 1 of line 2"),
+            "{error}"
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! Text files that are compressed where their name ends in `.gz`: opening them, and writing them so that
-//! they appear whole or not at all.
+//! Text files that are compressed where their name ends in `.gz`: opening them, and writing them so
+//! that they appear whole or not at all.
 
 use std::{
     io::{self, BufReader, Cursor, Read, Write},
@@ -15,7 +15,8 @@ const BUFFER_BYTES: usize = 1 << 18;
 /// U+FEFF in UTF-8, which some editors put before all text.
 const BYTE_ORDER_MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
 
-/// Opens a file for reading; a name that ends in `.gz` is unpacked on the way, and a byte order mark is passed over.
+/// Opens a file for reading; a name that ends in `.gz` is unpacked on the way, and a byte order
+/// mark is passed over.
 pub(crate) fn open(path: &Path) -> Result<Box<dyn Read + Send>> {
     let file = fs_err::File::open(path)?;
     let reader: Box<dyn Read + Send> = if is_gzip(path) {
@@ -27,7 +28,10 @@ pub(crate) fn open(path: &Path) -> Result<Box<dyn Read + Send>> {
 }
 
 /// What a reader gives behind its byte order mark, or all of it; `path` is for messages.
-pub(super) fn behind_mark<R: Read>(path: &Path, mut reader: R) -> Result<io::Chain<Cursor<Vec<u8>>, R>> {
+pub(super) fn behind_mark<R: Read>(
+    path: &Path,
+    mut reader: R,
+) -> Result<io::Chain<Cursor<Vec<u8>>, R>> {
     let mut start = Vec::with_capacity(BYTE_ORDER_MARK.len());
     let read = reader.by_ref().take(BYTE_ORDER_MARK.len() as u64).read_to_end(&mut start);
     read.map_err(|error| unreadable(path, 0, error))?;
@@ -62,7 +66,10 @@ pub(crate) fn unreadable(path: &Path, row: usize, error: io::Error) -> Error {
     }
     DataError::new(path, format!("the compressed data cannot be unpacked: {error}"))
         .row(row)
-        .hint("the file is damaged, cut off or not compressed; fetch it again, or remove `.gz` from its name")
+        .hint(
+            "the file is damaged, cut off or not compressed; fetch it again, or remove `.gz` \
+            from its name",
+        )
         .into()
 }
 
@@ -81,7 +88,11 @@ impl TextFile {
     /// Starts a file. Missing folders are made.
     pub(crate) fn create(path: &Path) -> Result<Self> {
         let file = AtomicFile::create(path)?;
-        Ok(if is_gzip(path) { Self::Gzip(Box::new(GzEncoder::new(file, Compression::default()))) } else { Self::Plain(file) })
+        Ok(if is_gzip(path) {
+            Self::Gzip(Box::new(GzEncoder::new(file, Compression::default())))
+        } else {
+            Self::Plain(file)
+        })
     }
 
     /// Gives the file its name.

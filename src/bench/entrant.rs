@@ -1,4 +1,5 @@
-//! One system of `bench systems`, in a process of its own: trained as `finetune` would, then timed and scored.
+//! One system of `bench systems`, in a process of its own: trained as `finetune` would, then timed
+//! and scored.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -29,9 +30,15 @@ const WARM_UP: usize = 8;
 ///
 /// # Errors
 /// More than one rank; what training and prediction meet.
-pub fn enter(bench: &SystemsBench, system: &str, work: &Path, session: &Session) -> Result<SystemRow> {
+pub fn enter(
+    bench: &SystemsBench,
+    system: &str,
+    work: &Path,
+    session: &Session,
+) -> Result<SystemRow> {
     if session.world.size() > 1 {
-        return Err(Error::recipe("`bench systems` starts a process a system").with_hint("call it without mpirun"));
+        return Err(Error::recipe("`bench systems` starts a process a system")
+            .with_hint("call it without mpirun"));
     }
     let (recipe, splits) = (bench.recipe_of(system)?, bench.splits(system, work)?);
     let run = RunFolder::claim(&work.join(format!("run-{system}")))?;
@@ -67,7 +74,12 @@ pub fn enter(bench: &SystemsBench, system: &str, work: &Path, session: &Session)
 }
 
 /// Scores, speed of prediction and size of a fine-tuned checkpoint.
-fn measure(checkpoint: &Checkpoint, store: &DocumentStore, splits: &Splits, session: &Session) -> Result<SystemRow> {
+fn measure(
+    checkpoint: &Checkpoint,
+    store: &DocumentStore,
+    splits: &Splits,
+    session: &Session,
+) -> Result<SystemRow> {
     let loaded = LoadedExtractor::open(checkpoint.path(), session.device)?;
     let predictor = Predictor::new(&*loaded.model, session.precision("auto"), PREDICT_TOKENS);
     let documents: Vec<Arc<EncodedDocument>> = (0..store.len()).map(|row| store.get(row)).collect();
@@ -79,11 +91,20 @@ fn measure(checkpoint: &Checkpoint, store: &DocumentStore, splits: &Splits, sess
     let official = splits.score(store, &predictions(&scores, store, decider))?;
     let ign_f1 = official.ign_annotated.map(|ign| ign.f1);
     let rate = Some(documents.len() as f64 / seconds);
-    Ok(SystemRow { f1: official.f1, ign_f1, predict_documents_per_s: rate, ..sized(loaded.model.parameters()) })
+    Ok(SystemRow {
+        f1: official.f1,
+        ign_f1,
+        predict_documents_per_s: rate,
+        ..sized(loaded.model.parameters())
+    })
 }
 
 /// As [`measure`], for the evidence of the labelled facts.
-fn measure_evidence(checkpoint: &Checkpoint, store: &DocumentStore, session: &Session) -> Result<SystemRow> {
+fn measure_evidence(
+    checkpoint: &Checkpoint,
+    store: &DocumentStore,
+    session: &Session,
+) -> Result<SystemRow> {
     let loaded = LoadedEvidence::open(checkpoint.path(), session.device)?;
     let items = facts_of(store);
     let forward = Forward { train: false, precision: session.precision("auto") };
@@ -92,19 +113,36 @@ fn measure_evidence(checkpoint: &Checkpoint, store: &DocumentStore, session: &Se
     let scores = loaded.model.scores(&items, forward, PREDICT_TOKENS)?;
     let rate = Some(store.len() as f64 / started.elapsed().as_secs_f64());
     let theta = checkpoint.trainer()?.threshold.unwrap_or(0.5) as f32;
-    let f1 = f1_at(&sentences_of(&items, scores), theta, items.iter().map(|item| item.fact.evidence.len()).sum());
-    Ok(SystemRow { f1, predict_documents_per_s: rate, ..sized(Objective::parameters(&loaded.model)) })
+    let f1 = f1_at(
+        &sentences_of(&items, scores),
+        theta,
+        items.iter().map(|item| item.fact.evidence.len()).sum(),
+    );
+    Ok(SystemRow {
+        f1,
+        predict_documents_per_s: rate,
+        ..sized(Objective::parameters(&loaded.model))
+    })
 }
 
 fn sized(parameters: &Parameters) -> SystemRow {
     let all: usize = parameters.iter().map(|entry| entry.tensor.numel()).sum();
     let trained: usize = parameters.trainable().map(|entry| entry.tensor.numel()).sum();
-    SystemRow { parameters: Some(trained as i64), frozen_parameters: Some((all - trained) as i64), ..SystemRow::default() }
+    SystemRow {
+        parameters: Some(trained as i64),
+        frozen_parameters: Some((all - trained) as i64),
+        ..SystemRow::default()
+    }
 }
 
-/// Documents a second of the middle step, which the first steps and those that waited for the machine do not move.
+/// Documents a second of the middle step, which the first steps and those that waited for the
+/// machine do not move.
 fn train_rate(lines: &[MetricLine]) -> Option<f64> {
-    let mut rates: Vec<f64> = lines.iter().filter(|line| line.stage == STAGE).filter_map(|line| line.documents_per_s).collect();
+    let mut rates: Vec<f64> = lines
+        .iter()
+        .filter(|line| line.stage == STAGE)
+        .filter_map(|line| line.documents_per_s)
+        .collect();
     rates.sort_by(f64::total_cmp);
     rates.get(rates.len() / 2).copied()
 }
@@ -119,8 +157,12 @@ fn losses(lines: &[MetricLine], recipe: &Recipe, splits: &Splits) -> Result<Vec<
     let base = format!("{STAGE}-base");
     let second = lines.iter().any(|line| line.stage == base);
     let mut all = Vec::new();
-    for (stage, plan) in [(base.as_str(), &recipe.finetune), (STAGE, if second { &recipe.inference } else { &recipe.finetune })] {
-        let steps: Vec<f64> = lines.iter().filter(|line| line.stage == stage).map(classifying).collect();
+    for (stage, plan) in [
+        (base.as_str(), &recipe.finetune),
+        (STAGE, if second { &recipe.inference } else { &recipe.finetune }),
+    ] {
+        let steps: Vec<f64> =
+            lines.iter().filter(|line| line.stage == stage).map(classifying).collect();
         let epoch = documents.div_ceil(plan.batch).clamp(1, steps.len().max(1));
         if let Some(first) = steps.first() {
             all.push([*first, steps.iter().rev().take(epoch).sum::<f64>() / epoch as f64]);

@@ -1,4 +1,5 @@
-//! Benchmarks of the stages: documents and tokens a second, share of the machine's matmul rate, peak memory, all in one call.
+//! Benchmarks of the stages: documents and tokens a second, share of the machine's matmul rate,
+//! peak memory, all in one call.
 
 mod entrant;
 mod systems;
@@ -63,7 +64,8 @@ pub struct BenchRow {
     pub documents_per_s: f64,
     /// Real tokens a second; absent where none are read.
     pub tokens_per_s: Option<f64>,
-    /// Share of the matmul rate that the encoder's arithmetic alone makes up; absent where there is none.
+    /// Share of the matmul rate that the encoder's arithmetic alone makes up; absent where there is
+    /// none.
     pub matmul_share: Option<f64>,
     /// Peak memory of the process so far, in MB.
     pub peak_memory_mb: f64,
@@ -76,7 +78,8 @@ pub struct BenchTable {
     pub encoder: String,
     /// Precision.
     pub precision: String,
-    /// Floating-point operations a second of a large matrix product, in GFLOP/s, measured in this call.
+    /// Floating-point operations a second of a large matrix product, in GFLOP/s, measured in this
+    /// call.
     pub matmul_gflops: f64,
     /// The rows.
     pub rows: Vec<BenchRow>,
@@ -84,10 +87,20 @@ pub struct BenchTable {
 
 impl fmt::Display for BenchTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "encoder {}, {}, matmul rate {:.0} GFLOP/s", self.encoder, self.precision, self.matmul_gflops)?;
-        write!(f, "{:<12}{:>14}{:>14}{:>16}{:>12}", "", "documents/s", "tokens/s", "of matmul rate", "peak MB")?;
+        writeln!(
+            f,
+            "encoder {}, {}, matmul rate {:.0} GFLOP/s",
+            self.encoder, self.precision, self.matmul_gflops
+        )?;
+        write!(
+            f,
+            "{:<12}{:>14}{:>14}{:>16}{:>12}",
+            "", "documents/s", "tokens/s", "of matmul rate", "peak MB"
+        )?;
         for row in &self.rows {
-            let share = row.matmul_share.map_or_else(String::new, |share| format!("{:.0} %", 100.0 * share));
+            let share = row
+                .matmul_share
+                .map_or_else(String::new, |share| format!("{:.0} %", 100.0 * share));
             let tokens = row.tokens_per_s.map_or_else(String::new, |tokens| format!("{tokens:.0}"));
             let (name, documents, peak) = (&row.name, row.documents_per_s, row.peak_memory_mb);
             write!(f, "\n{name:<12}{documents:>14.1}{tokens:>14}{share:>16}{peak:>12.0}")?;
@@ -112,16 +125,26 @@ const TRAIN: &str = "train_distant.json";
 /// An unknown name; what a stage meets.
 pub fn bench(options: &BenchOptions, session: &Session) -> Result<BenchTable> {
     if let Some(unknown) = options.names.iter().find(|name| !ALL.contains(&name.as_str())) {
-        return Err(Error::recipe(format!("there is no benchmark `{unknown}`")).with_hint(format!("one of {}", ALL.join(", "))));
+        return Err(Error::recipe(format!("there is no benchmark `{unknown}`"))
+            .with_hint(format!("one of {}", ALL.join(", "))));
     }
     let precision = session.precision(&options.precision);
     let rate = matmul_rate(session.device, precision)?;
     let folder = tempfile::tempdir()?;
-    let mut bench = Bench { options, session, precision, rate, recipe: Recipe::parse("", "bench", &[])?, rows: Vec::new() };
+    let mut bench = Bench {
+        options,
+        session,
+        precision,
+        rate,
+        recipe: Recipe::parse("", "bench", &[])?,
+        rows: Vec::new(),
+    };
     bench.recipe.encoder.name.clone_from(&options.encoder);
     bench.recipe.encoder.truncate = true;
     let store = bench.prepare(folder.path())?;
-    for name in ALL.iter().skip(1).filter(|name| options.names.is_empty() || options.names.iter().any(|asked| asked == **name)) {
+    for name in ALL.iter().skip(1).filter(|name| {
+        options.names.is_empty() || options.names.iter().any(|asked| asked == **name)
+    }) {
         match *name {
             "score" => bench.score(&store)?,
             "pretrain" => bench.pretrain(&store, folder.path())?,
@@ -130,7 +153,12 @@ pub fn bench(options: &BenchOptions, session: &Session) -> Result<BenchTable> {
         }
     }
     let encoder = options.encoder.clone();
-    Ok(BenchTable { encoder, precision: format!("{precision:?}"), matmul_gflops: rate / 1e9, rows: bench.rows })
+    Ok(BenchTable {
+        encoder,
+        precision: format!("{precision:?}"),
+        matmul_gflops: rate / 1e9,
+        rows: bench.rows,
+    })
 }
 
 struct Bench<'a> {
@@ -144,7 +172,14 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     /// Records a row; `flops` are those of the encoder, where there is one.
-    fn record(&mut self, name: &str, documents: f64, tokens: Option<f64>, flops: Option<f64>, seconds: f64) -> Result<()> {
+    fn record(
+        &mut self,
+        name: &str,
+        documents: f64,
+        tokens: Option<f64>,
+        flops: Option<f64>,
+        seconds: f64,
+    ) -> Result<()> {
         self.rows.push(BenchRow {
             name: name.into(),
             documents_per_s: documents / seconds,
@@ -160,14 +195,26 @@ impl Bench<'_> {
         let (input, tokenizer, relations) = match (&self.options.input, &self.options.tokenizer) {
             (Some(input), Some(tokenizer)) => {
                 let input = Input::docred(input);
-                let relations = relations_in(std::slice::from_ref(&input), &ReadOptions::default())?;
+                let relations =
+                    relations_in(std::slice::from_ref(&input), &ReadOptions::default())?;
                 (input, tokenizer.clone(), relations)
             }
             (Some(_), None) => return Err(Error::recipe("--input needs --tokenizer")),
             _ => {
-                let options = WorldOptions { distant: self.options.documents, human: 10, dev: 10, test: 10, noise: 0.4, seed: 1 };
+                let options = WorldOptions {
+                    distant: self.options.documents,
+                    human: 10,
+                    dev: 10,
+                    test: 10,
+                    noise: 0.4,
+                    seed: 1,
+                };
                 write_world(&options, &world)?;
-                (Input::docred(world.join(TRAIN)), world.join("tokenizer"), load_relations(&world.join("rel_info.json"))?)
+                (
+                    Input::docred(world.join(TRAIN)),
+                    world.join("tokenizer"),
+                    load_relations(&world.join("rel_info.json"))?,
+                )
             }
         };
         let output = folder.join("shards");
@@ -191,7 +238,12 @@ impl Bench<'_> {
     }
 
     fn new_model(&self) -> NewModel<'_> {
-        NewModel { plan: &self.recipe.encoder, start: &EncoderStart::Plan, seed: 1, device: self.session.device }
+        NewModel {
+            plan: &self.recipe.encoder,
+            start: &EncoderStart::Plan,
+            seed: 1,
+            device: self.session.device,
+        }
     }
 
     fn model(&self, store: &DocumentStore, part: Part) -> Result<LoadedModel> {
@@ -199,7 +251,10 @@ impl Bench<'_> {
     }
 
     /// Forward FLOPs of the encoder for documents of these lengths.
-    fn encoder_flops<M: Model>(loaded: &Loaded<M>, lengths: impl Iterator<Item = f64>) -> Option<f64> {
+    fn encoder_flops<M: Model>(
+        loaded: &Loaded<M>,
+        lengths: impl Iterator<Item = f64>,
+    ) -> Option<f64> {
         let config = loaded.model.encoder_config();
         lengths.map(|length| encoder_flops(&config, length)).sum()
     }
@@ -209,15 +264,28 @@ impl Bench<'_> {
         let documents: Vec<_> = (0..store.len()).map(|row| store.get(row)).collect();
         let references: Vec<&EncodedDocument> = documents.iter().map(AsRef::as_ref).collect();
         let views = loaded.views(0)?;
-        let lengths: Vec<f64> =
-            references.iter().map(|document| Ok(views.view(document, &Default::default())?.ids.len() as f64)).collect::<Result<_>>()?;
+        let lengths: Vec<f64> = references
+            .iter()
+            .map(|document| Ok(views.view(document, &Default::default())?.ids.len() as f64))
+            .collect::<Result<_>>()?;
         let flops = Self::encoder_flops(&loaded, lengths.iter().copied());
         let ranking = Ranking::new(loaded, self.precision)?;
         let warm: Vec<&EncodedDocument> = references.iter().copied().take(32).collect();
         ranking.keep(&warm, Keep { fixed: 60, per_entity: 0 }, PREDICT_TOKENS, &mut |_| {})?;
         let started = Instant::now();
-        ranking.keep(&references, Keep { fixed: 60, per_entity: 0 }, PREDICT_TOKENS, &mut |_| {})?;
-        self.record("score", references.len() as f64, Some(lengths.iter().sum()), flops, started.elapsed().as_secs_f64())
+        ranking.keep(
+            &references,
+            Keep { fixed: 60, per_entity: 0 },
+            PREDICT_TOKENS,
+            &mut |_| {},
+        )?;
+        self.record(
+            "score",
+            references.len() as f64,
+            Some(lengths.iter().sum()),
+            flops,
+            started.elapsed().as_secs_f64(),
+        )
     }
 
     fn pretrain(&mut self, store: &DocumentStore, folder: &Path) -> Result<()> {
@@ -233,15 +301,24 @@ impl Bench<'_> {
             seed: 1,
             mention_candidates: settings.mention_candidates,
         };
-        let objective =
-            Pretrainer { model: &loaded.model, distance: settings.alignment_distance, mention_candidates: settings.mention_candidates };
+        let objective = Pretrainer {
+            model: &loaded.model,
+            distance: settings.alignment_distance,
+            mention_candidates: settings.mention_candidates,
+        };
         self.train("pretrain", &loaded, &objective, &source, folder)
     }
 
     fn finetune(&mut self, store: &DocumentStore, folder: &Path) -> Result<()> {
         let loaded = self.new_model().extractor(store, &self.recipe.settings()?, false)?;
         let plan = &self.recipe.finetune;
-        let source = ExtractionSource::new(&*loaded.model, store, plan.batch, plan.tokens_per_micro_batch, 1)?;
+        let source = ExtractionSource::new(
+            &*loaded.model,
+            store,
+            plan.batch,
+            plan.tokens_per_micro_batch,
+            1,
+        )?;
         self.train("finetune", &loaded, &Extraction(&*loaded.model), &source, folder)
     }
 
@@ -251,12 +328,24 @@ impl Bench<'_> {
         let documents = read_gold(&gold)?;
         let guess = |document: &Document, fact: &Fact| {
             let (title, r) = (document.title.clone(), fact.relation.clone());
-            let right = Prediction { title, h_idx: fact.head, t_idx: fact.tail, r, evidence: fact.evidence.clone(), score: None };
+            let right = Prediction {
+                title,
+                h_idx: fact.head,
+                t_idx: fact.tail,
+                r,
+                evidence: fact.evidence.clone(),
+                score: None,
+            };
             [Prediction { h_idx: fact.tail, t_idx: fact.head, ..right.clone() }, right]
         };
-        let facts = documents.iter().flat_map(|document| document.facts().iter().map(move |fact| (document, fact)));
-        let guesses: Vec<_> =
-            facts.enumerate().filter(|(at, _)| at % 3 > 0).flat_map(|(_, (document, fact))| guess(document, fact)).collect();
+        let facts = documents
+            .iter()
+            .flat_map(|document| document.facts().iter().map(move |fact| (document, fact)));
+        let guesses: Vec<_> = facts
+            .enumerate()
+            .filter(|(at, _)| at % 3 > 0)
+            .flat_map(|(_, (document, fact))| guess(document, fact))
+            .collect();
         let predictions = [folder.join("predictions.json")];
         write_predictions(&predictions[0], &guesses)?;
         let task = EvaluateTask::new(&gold, &predictions);
@@ -265,37 +354,75 @@ impl Bench<'_> {
         for _ in 0..EVALUATIONS {
             evaluate(&task)?;
         }
-        self.record("evaluate", documents.len() as f64, None, None, (started.elapsed() / EVALUATIONS).as_secs_f64())
+        self.record(
+            "evaluate",
+            documents.len() as f64,
+            None,
+            None,
+            (started.elapsed() / EVALUATIONS).as_secs_f64(),
+        )
     }
 
-    fn train<O, S, M>(&mut self, name: &str, loaded: &Loaded<M>, objective: &O, source: &S, folder: &Path) -> Result<()>
+    fn train<O, S, M>(
+        &mut self,
+        name: &str,
+        loaded: &Loaded<M>,
+        objective: &O,
+        source: &S,
+        folder: &Path,
+    ) -> Result<()>
     where
         M: Model,
         O: Objective,
         S: BatchSource<Batch = O::Batch>,
     {
         let run = RunFolder::shared(folder);
-        let context = StageContext { stage: name, world: &self.session.world, run: &run, signals: &self.session.signals };
-        let plan = if name == "pretrain" { self.recipe.pretrain.clone() } else { self.recipe.finetune.clone() };
-        let settings = TrainerSettings { plan, total_steps: WARM_UP + STEPS, boundary_steps: 0, precision: self.precision, seed: 1 };
-        let mut trainer = Trainer::new(objective, settings, &self.session.world, TrainerState::default())?;
+        let context = StageContext {
+            stage: name,
+            world: &self.session.world,
+            run: &run,
+            signals: &self.session.signals,
+        };
+        let plan = if name == "pretrain" {
+            self.recipe.pretrain.clone()
+        } else {
+            self.recipe.finetune.clone()
+        };
+        let settings = TrainerSettings {
+            plan,
+            total_steps: WARM_UP + STEPS,
+            boundary_steps: 0,
+            precision: self.precision,
+            seed: 1,
+        };
+        let mut trainer =
+            Trainer::new(objective, settings, &self.session.world, TrainerState::default())?;
         let (mut documents, mut tokens, mut started) = (0.0, 0.0, Instant::now());
         for step in 0..WARM_UP + STEPS {
             if step == WARM_UP {
                 (documents, tokens, started) = (0.0, 0.0, Instant::now());
             }
-            let prepared = source.prepare(step, Share { rank: context.share().rank, world: context.share().world })?;
+            let prepared = source.prepare(
+                step,
+                Share { rank: context.share().rank, world: context.share().world },
+            )?;
             let report = trainer.step(&prepared.into(), &context)?;
             if !report.finite {
-                return Err(Error::NonFinite { stage: name.to_owned(), step: step + 1, culprits: String::new() });
+                return Err(Error::NonFinite {
+                    stage: name.to_owned(),
+                    step: step + 1,
+                    culprits: String::new(),
+                });
             }
             documents += report.documents;
             tokens += report.tokens;
         }
         let seconds = started.elapsed().as_secs_f64();
-        // The mean length stands for all documents of the measured steps; forward and backward are three forward passes.
+        // The mean length stands for all documents of the measured steps; forward and backward are
+        // three forward passes.
         let mean = tokens / f64::max(documents, 1.0);
-        let flops = Self::encoder_flops(loaded, std::iter::once(mean)).map(|flops| 3.0 * flops * documents);
+        let flops =
+            Self::encoder_flops(loaded, std::iter::once(mean)).map(|flops| 3.0 * flops * documents);
         self.record(name, documents, Some(tokens), flops, seconds)
     }
 }

@@ -1,4 +1,5 @@
-//! `bench systems`: every system trained and scored on the same documents, each in a process of its own, so that peak memory is its own.
+//! `bench systems`: every system trained and scored on the same documents, each in a process of its
+//! own, so that peak memory is its own.
 //!
 //! Not for: results that count; a system's own recipe trains it as its paper does.
 
@@ -27,11 +28,14 @@ pub struct SystemsBench {
     pub settings: Vec<String>,
     /// Systems; all when empty.
     pub systems: Vec<String>,
-    /// Encoders of the systems that read word pieces: `ENCODER` for all, `SYSTEM=ENCODER` for one; those that read words take a table of word vectors.
+    /// Encoders of the systems that read word pieces: `ENCODER` for all, `SYSTEM=ENCODER` for one;
+    /// those that read words take a table of word vectors.
     pub encoders: Vec<String>,
-    /// Annotated documents of the generated world; with `overfit`, the documents that are learnt by heart.
+    /// Annotated documents of the generated world; with `overfit`, the documents that are learnt by
+    /// heart.
     pub documents: Option<usize>,
-    /// Train and score on the same few documents without the encoder's dropout: can every system learn?
+    /// Train and score on the same few documents without the encoder's dropout: can every system
+    /// learn?
     pub overfit: bool,
 }
 
@@ -82,14 +86,25 @@ impl SystemsBench {
     /// The encoder that was asked for, of a system that reads word pieces.
     fn encoder_of(&self, system: &str) -> &str {
         // Not any `=`: a folder's name may hold one.
-        let named = |asked: &str| asked.split_once('=').is_some_and(|(name, _)| SystemInfo::of(name).is_ok());
-        let own = self.encoders.iter().rev().find_map(|asked| asked.strip_prefix(system)?.strip_prefix('='));
-        own.or_else(|| self.encoders.iter().rev().map(String::as_str).find(|asked| !named(asked))).unwrap_or("tiny")
+        let named = |asked: &str| {
+            asked.split_once('=').is_some_and(|(name, _)| SystemInfo::of(name).is_ok())
+        };
+        let own = self
+            .encoders
+            .iter()
+            .rev()
+            .find_map(|asked| asked.strip_prefix(system)?.strip_prefix('='));
+        own.or_else(|| self.encoders.iter().rev().map(String::as_str).find(|asked| !named(asked)))
+            .unwrap_or("tiny")
     }
 
     /// The recipe of one system.
     pub(crate) fn recipe_of(&self, system: &str) -> Result<Recipe> {
-        let settings = [&[format!("system={system}"), "variants=[\"baseline\"]".to_owned()], self.settings.as_slice()].concat();
+        let settings = [
+            &[format!("system={system}"), "variants=[\"baseline\"]".to_owned()],
+            self.settings.as_slice(),
+        ]
+        .concat();
         let mut recipe = match &self.recipe {
             Some(path) => Recipe::load(path, &settings)?,
             None => Recipe::parse(&self.generated(), "bench systems", &settings)?,
@@ -101,7 +116,8 @@ impl SystemsBench {
             Reads::Words => {
                 recipe.encoder.name = "words".to_owned();
                 // Word vectors bring their own vocabulary.
-                recipe.data.tokenizer = recipe.data.tokenizer.filter(|_| recipe.encoder.word_vectors.is_none());
+                recipe.data.tokenizer =
+                    recipe.data.tokenizer.filter(|_| recipe.encoder.word_vectors.is_none());
             }
         }
         // The release averages three layers, `tiny` has two.
@@ -119,9 +135,12 @@ impl SystemsBench {
         let documents = self.documents.unwrap_or(if self.overfit { 40 } else { 400 });
         let held_out = if self.overfit { 1 } else { documents.div_ceil(4) };
         let (epochs, evaluate) = if self.overfit { (40, 20) } else { (6, 2) };
-        let world = format!("[data.synth]\ndistant = 1\nhuman = {documents}\ndev = {held_out}\ntest = {held_out}\n");
+        let world = format!(
+            "[data.synth]\ndistant = 1\nhuman = {documents}\ndev = {held_out}\ntest = {held_out}\n"
+        );
         let plan = format!(
-            "learning_rate = 2e-3\nhead_rate = 1\nwarmup = 0.05\nclip = 1\nbatch = 8\nepochs = {epochs}\nevaluate_epochs = {evaluate}\nfirst_evaluation_epoch = 0\n"
+            "learning_rate = 2e-3\nhead_rate = 1\nwarmup = 0.05\nclip = 1\nbatch = 8\nepochs = \
+             {epochs}\nevaluate_epochs = {evaluate}\nfirst_evaluation_epoch = 0\n"
         );
         format!("{world}[finetune]\n{plan}[inference]\n{plan}")
     }
@@ -156,19 +175,32 @@ impl SystemsBench {
         }
         writer.finish()?;
         if taken == 0 {
-            return Err(Error::recipe("the recipe names no annotated documents").with_hint("data.human or data.split"));
+            return Err(Error::recipe("the recipe names no annotated documents")
+                .with_hint("data.human or data.split"));
         }
         let (relations, tokenizer) = (data.relations.clone(), data.tokenizer.clone());
-        Ok(DataPlan { human: vec![path], relations, tokenizer, lowercase: data.lowercase, ..DataPlan::default() })
+        Ok(DataPlan {
+            human: vec![path],
+            relations,
+            tokenizer,
+            lowercase: data.lowercase,
+            ..DataPlan::default()
+        })
     }
 
     /// Where the documents of `system` lie below `work`.
     pub(crate) fn splits(&self, system: &str, work: &Path) -> Result<Splits> {
         let path = Reads::of(system).folder(work).join("data.json");
-        let data: RunData = serde_json::from_slice(&fs_err::read(&path)?).map_err(|error| DataError::new(&path, error.to_string()))?;
+        let data: RunData = serde_json::from_slice(&fs_err::read(&path)?)
+            .map_err(|error| DataError::new(&path, error.to_string()))?;
         let train = data.need(Role::Human)?;
         if self.overfit {
-            return Ok(Splits { dev: train.clone(), held_out: train.clone(), train, facts: Vec::new() });
+            return Ok(Splits {
+                dev: train.clone(),
+                held_out: train.clone(),
+                train,
+                facts: Vec::new(),
+            });
         }
         let dev = data.need(Role::Dev)?;
         let held_out = data.shards_of(Role::Test).unwrap_or_else(|| dev.clone());
@@ -177,35 +209,56 @@ impl SystemsBench {
 }
 
 impl Splits {
-    /// Official scores of predictions for the held-out documents; Ign F1 where training facts are known.
-    pub(crate) fn score(&self, store: &DocumentStore, predictions: &[Prediction]) -> Result<OfficialScores> {
+    /// Official scores of predictions for the held-out documents; Ign F1 where training facts are
+    /// known.
+    pub(crate) fn score(
+        &self,
+        store: &DocumentStore,
+        predictions: &[Prediction],
+    ) -> Result<OfficialScores> {
         let gold = gold_of(store);
         let facts = (!self.facts.is_empty()).then(|| FactSet::load_all(&self.facts)).transpose()?;
-        let options = EvaluateOptions { facts: FactSets { annotated: facts.as_ref(), distant: None }, ..EvaluateOptions::default() };
+        let options = EvaluateOptions {
+            facts: FactSets { annotated: facts.as_ref(), distant: None },
+            ..EvaluateOptions::default()
+        };
         Ok(evaluate("held out", &Gold::new(&gold)?, predictions, &options).official)
     }
 
     fn trivial(&self) -> Result<SystemRow> {
         let open = |path: &Path| DocumentStore::open(path, StoreOptions::default());
         let (prior, held_out) = (TypePrior::learn(&open(&self.train)?), open(&self.held_out)?);
-        let scores = self.score(&held_out, &prior.predict(&held_out, prior.best_cut(&open(&self.dev)?)))?;
+        let scores =
+            self.score(&held_out, &prior.predict(&held_out, prior.best_cut(&open(&self.dev)?)))?;
         let ign_f1 = scores.ign_annotated.map(|ign| ign.f1);
-        Ok(SystemRow { system: "type prior".into(), encoder: "none".into(), f1: scores.f1, ign_f1, ..SystemRow::default() })
+        Ok(SystemRow {
+            system: "type prior".into(),
+            encoder: "none".into(),
+            f1: scores.f1,
+            ign_f1,
+            ..SystemRow::default()
+        })
     }
 
     fn describe(&self) -> Result<String> {
-        let count = |path: &Path| Ok::<_, Error>(DocumentStore::open(path, StoreOptions::default())?.len());
-        let (train, dev, held_out) = (count(&self.train)?, count(&self.dev)?, count(&self.held_out)?);
+        let count =
+            |path: &Path| Ok::<_, Error>(DocumentStore::open(path, StoreOptions::default())?.len());
+        let (train, dev, held_out) =
+            (count(&self.train)?, count(&self.dev)?, count(&self.held_out)?);
         Ok(if self.train == self.held_out {
             format!("{train} documents, learnt and scored")
         } else {
-            format!("{train} training documents, {dev} dev documents for epoch and threshold, {held_out} scored")
+            format!(
+                "{train} training documents, {dev} dev documents for epoch and threshold, \
+                 {held_out} scored"
+            )
         })
     }
 }
 
-/// Trains and scores every system; `flags` are passed on to the processes (device, threads). A row is told as soon as it is there, and a system that
-/// fails is named in the table: hours of the others are not lost.
+/// Trains and scores every system; `flags` are passed on to the processes (device, threads). A row
+/// is told as soon as it is there, and a system that fails is named in the table: hours of the
+/// others are not lost.
 ///
 /// # Errors
 /// Bad data.
@@ -218,7 +271,11 @@ pub fn compare_systems(bench: &SystemsBench, flags: &[String]) -> Result<SystemT
         }
     }
     let splits = bench.splits(entrants[0], work.path())?;
-    let mut table = SystemTable { documents: splits.describe()?, rows: vec![splits.trivial()?], failed: Vec::new() };
+    let mut table = SystemTable {
+        documents: splits.describe()?,
+        rows: vec![splits.trivial()?],
+        failed: Vec::new(),
+    };
     say(format!("bench systems: {}", table.rows[0]));
     for system in entrants {
         say(format!("bench systems: {system}"));
@@ -235,15 +292,23 @@ pub fn compare_systems(bench: &SystemsBench, flags: &[String]) -> Result<SystemT
 
 /// The systems of a table that did not get under a tenth of their first loss.
 pub fn not_learnt(table: &SystemTable) -> Vec<&str> {
-    let stuck = |row: &&SystemRow| row.loss_left().is_some_and(|left| left.is_nan() || left >= LEARNT);
+    let stuck =
+        |row: &&SystemRow| row.loss_left().is_some_and(|left| left.is_nan() || left >= LEARNT);
     table.rows.iter().filter(stuck).map(|row| row.system.as_str()).collect()
 }
 
 /// This program again, for one system.
-fn run_apart(bench: &SystemsBench, system: &str, work: &Path, flags: &[String]) -> Result<std::result::Result<SystemRow, FailedSystem>> {
+fn run_apart(
+    bench: &SystemsBench,
+    system: &str,
+    work: &Path,
+    flags: &[String],
+) -> Result<std::result::Result<SystemRow, FailedSystem>> {
     let row = work.join(format!("{system}.json"));
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["bench", "systems", "--systems", system, "--encoder", bench.encoder_of(system)]).args(flags);
+    command
+        .args(["bench", "systems", "--systems", system, "--encoder", bench.encoder_of(system)])
+        .args(flags);
     command.arg("--entrant").arg(work).arg("--json").arg(&row);
     if let Some(recipe) = &bench.recipe {
         command.arg("--recipe").arg(recipe);
@@ -257,7 +322,12 @@ fn run_apart(bench: &SystemsBench, system: &str, work: &Path, flags: &[String]) 
     }
     let status = command.status()?;
     if !status.success() {
-        return Ok(Err(FailedSystem { system: system.to_owned(), exit_code: status.code().and_then(|code| code.try_into().ok()) }));
+        return Ok(Err(FailedSystem {
+            system: system.to_owned(),
+            exit_code: status.code().and_then(|code| code.try_into().ok()),
+        }));
     }
-    serde_json::from_slice(&fs_err::read(&row)?).map(Ok).map_err(|error| Error::Bug(error.to_string()))
+    serde_json::from_slice(&fs_err::read(&row)?)
+        .map(Ok)
+        .map_err(|error| Error::Bug(error.to_string()))
 }

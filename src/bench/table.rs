@@ -63,9 +63,23 @@ fn cell(value: Option<f64>, digits: usize) -> String {
 impl fmt::Display for SystemRow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millions = self.parameters.map(|count| count as f64 / 1e6);
-        write!(f, "{:<15}{:<9}{:>7.2}{:>8}", self.system, self.encoder, 100.0 * self.f1, cell(self.ign_f1.map(|f1| 100.0 * f1), 2))?;
-        write!(f, "{:>12}{:>12}", cell(self.train_documents_per_s, 1), cell(self.predict_documents_per_s, 1))?;
-        let left = self.loss_left().map_or_else(|| "–".to_owned(), |left| format!("{:.1} %", 100.0 * left));
+        write!(
+            f,
+            "{:<15}{:<9}{:>7.2}{:>8}",
+            self.system,
+            self.encoder,
+            100.0 * self.f1,
+            cell(self.ign_f1.map(|f1| 100.0 * f1), 2)
+        )?;
+        write!(
+            f,
+            "{:>12}{:>12}",
+            cell(self.train_documents_per_s, 1),
+            cell(self.predict_documents_per_s, 1)
+        )?;
+        let left = self
+            .loss_left()
+            .map_or_else(|| "–".to_owned(), |left| format!("{:.1} %", 100.0 * left));
         write!(f, "{:>12}{:>10}{left:>15}", cell(millions, 2), cell(self.peak_memory_mb, 0))
     }
 }
@@ -73,7 +87,11 @@ impl fmt::Display for SystemRow {
 impl fmt::Display for SystemTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.documents)?;
-        write!(f, "{:<15}{:<9}{:>7}{:>8}{:>12}{:>12}", "", "encoder", "F1", "Ign F1", "train doc/s", "pred doc/s")?;
+        write!(
+            f,
+            "{:<15}{:<9}{:>7}{:>8}{:>12}{:>12}",
+            "", "encoder", "F1", "Ign F1", "train doc/s", "pred doc/s"
+        )?;
         write!(f, "{:>12}{:>10}{:>15}", "trained M", "peak MB", "loss left")?;
         self.rows.iter().try_for_each(|row| write!(f, "\n{row}"))
     }

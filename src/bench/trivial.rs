@@ -1,4 +1,5 @@
-//! The trivial predictor that every system must beat: how often a relation holds between two entity types, cut where dev F1 is best.
+//! The trivial predictor that every system must beat: how often a relation holds between two entity
+//! types, cut where dev F1 is best.
 //!
 //! Not for: anything that reads the text.
 
@@ -11,7 +12,8 @@ use crate::text::EncodedDocument;
 
 type Types = (String, String);
 
-/// Share of the ordered pairs of two entity types between which a relation holds, for every relation that ever does.
+/// Share of the ordered pairs of two entity types between which a relation holds, for every
+/// relation that ever does.
 pub(crate) struct TypePrior(HashMap<Types, Vec<(usize, f64)>>);
 
 fn types(document: &EncodedDocument, head: u32, tail: u32) -> Types {
@@ -36,7 +38,13 @@ impl TypePrior {
         }
         let rates = |(key, counts): (Types, BTreeMap<usize, usize>)| {
             let all = pairs.get(&key).copied().unwrap_or(1) as f64;
-            (key, counts.into_iter().map(|(relation, count)| (relation, count as f64 / all)).collect())
+            (
+                key,
+                counts
+                    .into_iter()
+                    .map(|(relation, count)| (relation, count as f64 / all))
+                    .collect(),
+            )
         };
         Self(facts.into_iter().map(rates).collect())
     }
@@ -53,13 +61,17 @@ impl TypePrior {
 
     /// The smallest share that is still predicted, such that F1 on `store` is largest.
     pub(crate) fn best_cut(&self, store: &DocumentStore) -> f64 {
-        // Candidates and right ones of each share; a share is positive, so its bits sort as it does.
+        // Candidates and right ones of each share; a share is positive, so its bits sort as it
+        // does.
         let mut groups: BTreeMap<u64, (usize, usize)> = BTreeMap::new();
         let mut gold = 0;
         for row in 0..store.len() {
             let document = store.get(row);
-            let facts: HashSet<(u32, u32, usize)> =
-                document.facts.iter().map(|fact| (fact.head, fact.tail, fact.relation as usize)).collect();
+            let facts: HashSet<(u32, u32, usize)> = document
+                .facts
+                .iter()
+                .map(|fact| (fact.head, fact.tail, fact.relation as usize))
+                .collect();
             gold += facts.len();
             for (head, tail, relation, rate) in self.candidates(&document) {
                 let group = groups.entry(rate.to_bits()).or_default();
@@ -83,7 +95,8 @@ impl TypePrior {
     pub(crate) fn predict(&self, store: &DocumentStore, cut: f64) -> Vec<Prediction> {
         let mut predictions = Vec::new();
         for row in 0..store.len() {
-            let kept = self.candidates(&store.get(row)).into_iter().filter(|&(_, _, _, rate)| rate >= cut);
+            let kept =
+                self.candidates(&store.get(row)).into_iter().filter(|&(_, _, _, rate)| rate >= cut);
             predictions.extend(kept.filter_map(|(head, tail, relation, rate)| {
                 Some(Prediction {
                     title: store.title(row).to_owned(),

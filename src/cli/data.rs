@@ -50,22 +50,35 @@ impl Synth {
     /// # Errors
     /// A noise outside 0..0.9; the disk.
     pub fn run(self) -> Result<()> {
-        let options =
-            WorldOptions { distant: self.distant, human: self.human, dev: self.dev, test: self.test, noise: self.noise, seed: self.seed };
+        let options = WorldOptions {
+            distant: self.distant,
+            human: self.human,
+            dev: self.dev,
+            test: self.test,
+            noise: self.noise,
+            seed: self.seed,
+        };
         let clock = Clock::start();
         let summary = write_world(&options, &self.output)?;
         say(format!("{summary}"));
-        clock.write(self.json.as_deref(), &self.output, Some(self.distant + self.human + self.dev + self.test), &summary)
+        clock.write(
+            self.json.as_deref(),
+            &self.output,
+            Some(self.distant + self.human + self.dev + self.test),
+            &summary,
+        )
     }
 }
 
 /// How documents are read, beyond their format.
 #[derive(Debug, Args)]
 struct Reading {
-    /// PubTator: types of heads and tails that are asked about, such as Chemical:Disease,Gene:Disease (the default), or all
+    /// PubTator: types of heads and tails that are asked about, such as
+    /// Chemical:Disease,Gene:Disease (the default), or all
     #[arg(long, value_name = "TYPES")]
     pair_types: Option<String>,
-    /// PubTator: MeSH tree numbers (2017MeshTree.txt), to take pairs out as CDR's hypernym filter does
+    /// PubTator: MeSH tree numbers (2017MeshTree.txt), to take pairs out as CDR's hypernym filter
+    /// does
     #[arg(long, value_name = "FILE")]
     mesh_tree: Option<PathBuf>,
 }
@@ -90,7 +103,8 @@ pub struct Prepare {
     /// Folder of shards to write
     #[arg(long, value_name = "DIR", required_unless_present = "check")]
     output: Option<PathBuf>,
-    /// Tokenizer folder, vocab.txt, or a text file of word vectors (default: the folder `tokenizer` beside the first input)
+    /// Tokenizer folder, vocab.txt, or a text file of word vectors (default: the folder `tokenizer`
+    /// beside the first input)
     #[arg(long, value_name = "DIR-or-vocab")]
     tokenizer: Option<PathBuf>,
     /// rel_info.json or rel2id.json (default: the relations of the labels, sorted)
@@ -120,7 +134,8 @@ impl Prepare {
     pub fn run(self) -> Result<()> {
         let Some(output) = &self.output else { return self.check() };
         let clock = Clock::start();
-        let tokenizer = &self.tokenizer.clone().map_or_else(|| tokenizer_beside(&self.input), Ok)?;
+        let tokenizer =
+            &self.tokenizer.clone().map_or_else(|| tokenizer_beside(&self.input), Ok)?;
         let (inputs, read) = (Input::all(&self.input, self.format), self.reading.options(None)?);
         let relations = match &self.relations {
             Some(path) => load_relations(path)?,
@@ -138,12 +153,23 @@ impl Prepare {
         };
         let report = job.run()?;
         say(format!("{report}"));
-        clock.write(self.json.as_deref(), output, Some(report.manifest.documents + report.dropped), &report)
+        clock.write(
+            self.json.as_deref(),
+            output,
+            Some(report.manifest.documents + report.dropped),
+            &report,
+        )
     }
 
     fn check(&self) -> Result<()> {
-        let read = self.reading.options(self.relations.as_deref().map(load_relations).transpose()?)?;
-        let report = survey_files(&Input::all(&self.input, self.format), &read, self.tokenizer.as_deref(), self.lowercase)?;
+        let read =
+            self.reading.options(self.relations.as_deref().map(load_relations).transpose()?)?;
+        let report = survey_files(
+            &Input::all(&self.input, self.format),
+            &read,
+            self.tokenizer.as_deref(),
+            self.lowercase,
+        )?;
         print_all(report.to_string().as_bytes())?;
         write_json(self.json.as_deref(), &report)
     }
@@ -156,7 +182,10 @@ fn tokenizer_beside(inputs: &[PathBuf]) -> Result<PathBuf> {
         return Ok(folder);
     }
     Err(Error::recipe(format!("--tokenizer is missing, and {} does not exist", folder.display()))
-        .with_hint("name the tokenizer of the encoder: --tokenizer FOLDER, vocab.txt, or a file of word vectors"))
+        .with_hint(
+            "name the tokenizer of the encoder: --tokenizer FOLDER, vocab.txt, or a file of \
+            word vectors",
+        ))
 }
 
 /// `label`.
@@ -191,7 +220,11 @@ impl Label {
     /// Bad documents or facts, the disk.
     pub fn run(self) -> Result<()> {
         let facts = FactBase::load_with(&self.facts, self.matching)?;
-        let options = LabelOptions { format: self.format, read: self.reading.options(None)?, ..LabelOptions::default() };
+        let options = LabelOptions {
+            format: self.format,
+            read: self.reading.options(None)?,
+            ..LabelOptions::default()
+        };
         let report = label_file(&facts, &self.input, &self.output, &options)?;
         print_all(report.table().as_bytes())?;
         say(format!("{report}"));
@@ -244,7 +277,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let inputs = [folder.path().join("a.json")];
         let error = tokenizer_beside(&inputs).unwrap_err();
-        assert!(error.exit_code() == 64 && error.hint().unwrap().contains("--tokenizer"), "{error}");
+        assert!(
+            error.exit_code() == 64 && error.hint().unwrap().contains("--tokenizer"),
+            "{error}"
+        );
         fs_err::create_dir(folder.path().join("tokenizer")).unwrap();
         assert_eq!(tokenizer_beside(&inputs).unwrap(), folder.path().join("tokenizer"));
     }

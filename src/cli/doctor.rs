@@ -10,9 +10,11 @@ use super::shared::write_json;
 use crate::Result;
 use crate::torch::{Precision, device, precision::matmul_rate};
 
-/// Below this much free memory, training a `mini` encoder is doubtful: `tiny` takes 1 GB, `mini` 2 GB (docs/experiments.md).
+/// Below this much free memory, training a `mini` encoder is doubtful: `tiny` takes 1 GB, `mini` 2
+/// GB (docs/experiments.md).
 const LOW_MEMORY_BYTES: u64 = 2_500_000_000;
-/// Below this much free disk, a run is doubtful: a checkpoint of `mini` takes 0.2 GB, of `base` 1.7 GB.
+/// Below this much free disk, a run is doubtful: a checkpoint of `mini` takes 0.2 GB, of `base` 1.7
+/// GB.
 const LOW_DISK_BYTES: u64 = 5_000_000_000;
 
 /// `doctor`.
@@ -72,7 +74,10 @@ impl Doctor {
             Err(error) => told("CUDA", format!("none: {}", first_line(&error))),
         }
         told("MPI", if findings.mpi { "built in" } else { "not built in (--no-default-features)" });
-        told("object stores", if findings.object_stores { "built in" } else { "not built in (--features cloud)" });
+        told(
+            "object stores",
+            if findings.object_stores { "built in" } else { "not built in (--features cloud)" },
+        );
         match nccl {
             Ok(version) => told("NCCL", version),
             Err(error) => told("NCCL", format!("none: {}", first_line(&error))),
@@ -97,12 +102,22 @@ fn first_line(error: &crate::Error) -> String {
 
 /// Total and free memory, and the limit of the container where there is a lower one.
 fn memory() -> String {
-    let Some((total, free)) = fs_err::read_to_string("/proc/meminfo").ok().and_then(|text| parse_meminfo(&text)) else {
+    let Some((total, free)) =
+        fs_err::read_to_string("/proc/meminfo").ok().and_then(|text| parse_meminfo(&text))
+    else {
         return "unknown: /proc/meminfo cannot be read".into();
     };
-    let limit = fs_err::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse::<u64>().ok());
-    let limited = limit.filter(|&limit| limit < total).map_or_else(String::new, |limit| format!(", limited to {}", gigabytes(limit)));
-    let low = if free.min(limit.unwrap_or(free)) < LOW_MEMORY_BYTES { "; little: keep to `tiny` or give it more" } else { "" };
+    let limit = fs_err::read_to_string("/sys/fs/cgroup/memory.max")
+        .ok()
+        .and_then(|text| text.trim().parse::<u64>().ok());
+    let limited = limit
+        .filter(|&limit| limit < total)
+        .map_or_else(String::new, |limit| format!(", limited to {}", gigabytes(limit)));
+    let low = if free.min(limit.unwrap_or(free)) < LOW_MEMORY_BYTES {
+        "; little: keep to `tiny` or give it more"
+    } else {
+        ""
+    };
     format!("{}, {} free{limited}{low}", gigabytes(total), gigabytes(free))
 }
 
@@ -110,7 +125,12 @@ fn memory() -> String {
 fn parse_meminfo(text: &str) -> Option<(u64, u64)> {
     let field = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-        line.strip_prefix(':')?.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
+        line.strip_prefix(':')?
+            .trim()
+            .strip_suffix(" kB")?
+            .parse::<u64>()
+            .ok()
+            .map(|kilobytes| kilobytes * 1024)
     };
     Some((field("MemTotal")?, field("MemAvailable")?))
 }
@@ -119,7 +139,11 @@ fn disk(path: &Path) -> String {
     match rustix::fs::statvfs(path) {
         Ok(disk) => {
             let free = disk.f_bavail * disk.f_frsize;
-            let low = if free < LOW_DISK_BYTES { "; little for checkpoints: free some, or set --run-dir to another disk" } else { "" };
+            let low = if free < LOW_DISK_BYTES {
+                "; little for checkpoints: free some, or set --run-dir to another disk"
+            } else {
+                ""
+            };
             format!("{} free of {}{low}", gigabytes(free), gigabytes(disk.f_blocks * disk.f_frsize))
         }
         Err(error) => format!("unknown: {error}"),

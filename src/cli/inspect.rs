@@ -50,20 +50,36 @@ impl Report {
         for (index, run) in self.runs.iter().enumerate() {
             let path = run.join("report.json");
             let hint = "name a run folder whose run has finished";
-            let bytes = fs_err::read(&path).map_err(|error| DataError::new(run, format!("has no report: {error}")).hint(hint))?;
-            let data: ReportData = serde_json::from_slice(&bytes).map_err(|error| DataError::new(&path, error.to_string()))?;
+            let bytes = fs_err::read(&path).map_err(|error| {
+                DataError::new(run, format!("has no report: {error}")).hint(hint)
+            })?;
+            let data: ReportData = serde_json::from_slice(&bytes)
+                .map_err(|error| DataError::new(&path, error.to_string()))?;
             if index == 0 {
                 merged = data;
             } else {
                 let name = |variant: &str| format!("{variant} ({})", run.display());
-                merged.scores.extend(data.scores.into_iter().map(|row| ScoreRow { variant: name(&row.variant), ..row }));
-                merged.learning.extend(data.learning.into_iter().map(|line| crate::report::Series { name: name(&line.name), ..line }));
+                merged.scores.extend(
+                    data.scores
+                        .into_iter()
+                        .map(|row| ScoreRow { variant: name(&row.variant), ..row }),
+                );
+                merged.learning.extend(
+                    data.learning
+                        .into_iter()
+                        .map(|line| crate::report::Series { name: name(&line.name), ..line }),
+                );
             }
         }
         let output = self.output.unwrap_or_else(|| self.runs[0].join("report.html"));
         write_report(&output, &merged)?;
         println!("{}", output.display());
-        clock.write(self.json.as_deref(), &output, None, &Compared { runs: &self.runs, scores: &merged.scores })
+        clock.write(
+            self.json.as_deref(),
+            &output,
+            None,
+            &Compared { runs: &self.runs, scores: &merged.scores },
+        )
     }
 }
 
@@ -131,8 +147,11 @@ impl Inspect {
         } else if path.join("run.json").exists() {
             show(&RunFindings::of(path)?, json)
         } else {
-            let hint = "a checkpoint has MANIFEST.json, a folder of shards manifest.json, a run folder run.json";
-            Err(DataError::new(path, "is no checkpoint, no folder of shards and no run folder").hint(hint).into())
+            let hint = "a checkpoint has MANIFEST.json, a folder of shards manifest.json, a run \
+                folder run.json";
+            Err(DataError::new(path, "is no checkpoint, no folder of shards and no run folder")
+                .hint(hint)
+                .into())
         }
     }
 }
@@ -144,13 +163,19 @@ pub(super) fn show(found: &(impl Serialize + fmt::Display), json: Option<&Path>)
 
 /// Where two checkpoints differ.
 fn differences(found: &CheckpointDifference) -> String {
-    let mut text = format!("{} tensors are equal to the bit, {} differ\n", found.equal_tensors, found.tensors.len());
+    let mut text = format!(
+        "{} tensors are equal to the bit, {} differ\n",
+        found.equal_tensors,
+        found.tensors.len()
+    );
     for TensorDifference { name, difference } in &found.tensors {
         let told = match difference {
             Difference::OnlyFirst => "only in the first".to_owned(),
             Difference::OnlySecond => "only in the second".to_owned(),
             Difference::Shape { first, second } => format!("shape {first:?} and {second:?}"),
-            Difference::Numbers { count, of, largest } => format!("{count} of {of} numbers, by at most {largest:.3e}"),
+            Difference::Numbers { count, of, largest } => {
+                format!("{count} of {of} numbers, by at most {largest:.3e}")
+            }
         };
         text += &format!("  {name}: {told}\n");
     }
@@ -174,7 +199,11 @@ pub(super) struct CheckpointFindings {
 
 impl CheckpointFindings {
     pub(super) fn of(checkpoint: &Checkpoint) -> Result<Self> {
-        Ok(Self { identity: checkpoint.identity()?, description: checkpoint.description()?, state: checkpoint.trainer()? })
+        Ok(Self {
+            identity: checkpoint.identity()?,
+            description: checkpoint.description()?,
+            state: checkpoint.trainer()?,
+        })
     }
 }
 
@@ -183,8 +212,17 @@ impl fmt::Display for CheckpointFindings {
         let Self { identity, description, state } = self;
         writeln!(f, "checkpoint {identity} (all hashes match)")?;
         let system = description.settings.system();
-        writeln!(f, "  {system} {:?}, stage {}, step {} of {}", description.part, state.stage, state.step, state.total_steps)?;
-        write!(f, "  encoder {}, {} relations", description.encoder.name, description.relations.len())?;
+        writeln!(
+            f,
+            "  {system} {:?}, stage {}, step {} of {}",
+            description.part, state.stage, state.step, state.total_steps
+        )?;
+        write!(
+            f,
+            "  encoder {}, {} relations",
+            description.encoder.name,
+            description.relations.len()
+        )?;
         if let Some((f1, step)) = state.best {
             write!(f, "\n  best dev F1 {:.2} at step {step}", 100.0 * f1)?;
         }
@@ -216,18 +254,37 @@ impl ShardFindings {
 
 impl fmt::Display for ShardFindings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Manifest { documents, labelled, facts, relations, tokenizer, scored, shards, .. } = &self.manifest;
+        let Manifest { documents, labelled, facts, relations, tokenizer, scored, shards, .. } =
+            &self.manifest;
         let Manifest { max_pieces, max_entities, max_mentions, .. } = &self.manifest;
         let relations = relations.len();
-        writeln!(f, "{documents} documents, {labelled} labelled, {facts} facts, {relations} relations (all hashes match)")?;
-        writeln!(f, "  tokenizer {} ({} pieces), {}", tokenizer.kind, tokenizer.vocab_size, &tokenizer.identity[..16])?;
-        writeln!(f, "  longest document {max_pieces} pieces, most entities {max_entities}, most mentions {max_mentions}")?;
+        writeln!(
+            f,
+            "{documents} documents, {labelled} labelled, {facts} facts, {relations} relations (all \
+             hashes match)"
+        )?;
+        writeln!(
+            f,
+            "  tokenizer {} ({} pieces), {}",
+            tokenizer.kind,
+            tokenizer.vocab_size,
+            &tokenizer.identity[..16]
+        )?;
+        writeln!(
+            f,
+            "  longest document {max_pieces} pieces, most entities {max_entities}, most mentions \
+             {max_mentions}"
+        )?;
         match scored {
             Some(scored) => writeln!(f, "  scored by {}, kept {}", scored.checkpoint, scored.keep)?,
             None => writeln!(f, "  not scored")?,
         }
         for shard in shards {
-            writeln!(f, "  {}: {} rows in {} row groups, {} bytes", shard.file, shard.rows, shard.row_groups, shard.bytes)?;
+            writeln!(
+                f,
+                "  {}: {} rows in {} row groups, {} bytes",
+                shard.file, shard.rows, shard.row_groups, shard.bytes
+            )?;
         }
         write!(f, "  {} bytes in memory", self.memory_bytes)
     }
@@ -244,7 +301,8 @@ struct RunFindings {
 impl RunFindings {
     fn of(path: &Path) -> Result<Self> {
         let identity = path.join("run.json");
-        let run = serde_json::from_slice(&fs_err::read(&identity)?).map_err(|error| DataError::new(&identity, error.to_string()))?;
+        let run = serde_json::from_slice(&fs_err::read(&identity)?)
+            .map_err(|error| DataError::new(&identity, error.to_string()))?;
         let mut stages = Vec::new();
         for stage in fs_err::read_dir(path.join("checkpoints")).into_iter().flatten() {
             if let Some(checkpoint) = Checkpoint::latest(&stage?.path())? {

@@ -55,11 +55,14 @@ impl Run {
     pub fn run(self) -> Result<()> {
         let clock = Clock::start();
         let recipe = Recipe::load(&self.recipe, &self.settings);
-        let (session, recipe) = Session::start_with(recipe, |recipe| (recipe.device.clone(), recipe.threads))?;
+        let (session, recipe) =
+            Session::start_with(recipe, |recipe| (recipe.device.clone(), recipe.threads))?;
         let folder = self.run_dir.unwrap_or_else(|| recipe.default_run_dir());
         session.run(|session| {
             pipeline::run(&recipe, &folder, self.resume, session)?;
-            session.world.on_root(|| clock.write(self.json.as_deref(), &folder, None, &Finished::of(&folder)?))
+            session.world.on_root(|| {
+                clock.write(self.json.as_deref(), &folder, None, &Finished::of(&folder)?)
+            })
         })
     }
 }
@@ -78,7 +81,8 @@ pub struct Plan {
     /// GPUs a machine, one rank each
     #[arg(long, value_name = "G", default_value_t = 1)]
     gpus: usize,
-    /// Matrix products of one GPU in TFLOP/s, in the precision of the recipe (default: measured on this machine's CPU)
+    /// Matrix products of one GPU in TFLOP/s, in the precision of the recipe (default: measured on
+    /// this machine's CPU)
     #[arg(long, value_name = "T")]
     tflops: Option<f64>,
     /// Share of that rate that is reached
@@ -100,7 +104,12 @@ impl Plan {
     pub fn run(self) -> Result<()> {
         let recipe = Recipe::load(&self.recipe, &self.settings)?;
         let folder = self.run_dir.unwrap_or_else(|| recipe.default_run_dir());
-        let options = PlanOptions { nodes: self.nodes, ranks_per_node: self.gpus, tflops: self.tflops, share: self.share };
+        let options = PlanOptions {
+            nodes: self.nodes,
+            ranks_per_node: self.gpus,
+            tflops: self.tflops,
+            share: self.share,
+        };
         let estimate = questions::plan(&recipe, &folder, options)?;
         write_json(self.json.as_deref(), &estimate)?;
         print_all(format!("{estimate}\n").as_bytes())

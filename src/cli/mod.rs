@@ -24,7 +24,8 @@ use crate::{Error, Result};
 
 /// Denoised pre-training and fine-tuning for document-level relation extraction.
 ///
-/// Start with `docre-pretrain run jobs/quickstart.toml`; on several ranks with `mpirun -n 2 docre-pretrain run …`.
+/// Start with `docre-pretrain run jobs/quickstart.toml`; on several ranks with `mpirun -n 2
+/// docre-pretrain run …`.
 #[derive(Debug, Parser)]
 #[command(name = "docre-pretrain", version, propagate_version = true, after_help = EXIT_CODES)]
 struct Cli {
@@ -40,7 +41,8 @@ const EXIT_CODES: &str =
 enum Verb {
     /// The whole pipeline from one recipe
     Run(jobs::Run),
-    /// Estimate what a recipe takes on a cluster: steps, time, memory, disk and traffic of each stage
+    /// Estimate what a recipe takes on a cluster: steps, time, memory, disk and traffic of each
+    /// stage
     Plan(jobs::Plan),
     /// Make a Slurm job of a recipe and submit it
     Submit(submit::Submit),
@@ -72,11 +74,13 @@ enum Verb {
     Probe(verifying::Probe),
     /// Measure the stages on this machine
     Bench(verifying::Bench),
-    /// List the systems, or describe one: layers, settings, defaults of the profiles, parameter counts
+    /// List the systems, or describe one: layers, settings, defaults of the profiles, parameter
+    /// counts
     Systems(inspect::Systems),
     /// Make report.html of one or several runs
     Report(inspect::Report),
-    /// Say what a checkpoint, a folder of shards or a run is, and check it; compare two checkpoints or two runs
+    /// Say what a checkpoint, a folder of shards or a run is, and check it; compare two checkpoints
+    /// or two runs
     Inspect(inspect::Inspect),
     /// Print the documents of any past or future step
     Batch(questions::Batch),
@@ -84,7 +88,8 @@ enum Verb {
     Blame(questions::Blame),
     /// Why a run says what it says of a document: labels, truth, ranks and predictions of its pairs
     Why(questions::Why),
-    /// Write a Parquet row for every distant label: its rank and score, whether pre-training keeps it, and why not
+    /// Write a Parquet row for every distant label: its rank and score, whether pre-training keeps
+    /// it, and why not
     Ledger(questions::Ledger),
     /// Where a run stands: the last step of each stage, and what each rank is at
     Watch(watch::Watch),
@@ -154,8 +159,8 @@ pub fn main() -> ! {
         leave(answer.exit_code() as u8)
     });
     let_readers_go();
-    // A file that grows over the limit of the shell is an error like a full disk, not the end of the process.
-    // SAFETY: a plain call with numbers.
+    // A file that grows over the limit of the shell is an error like a full disk, not the end of
+    // the process. SAFETY: a plain call with numbers.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     let code = match keep() {
         Ok(Some(code)) => code,
@@ -169,8 +174,9 @@ pub fn main() -> ! {
     leave(code)
 }
 
-/// Ends the process at once. Nothing is left to tidy up that the system would not: libtorch's registries, whose destructors would run now,
-/// take longer to take apart than a split takes to score.
+/// Ends the process at once. Nothing is left to tidy up that the system would not: libtorch's
+/// registries, whose destructors would run now, take longer to take apart than a split takes to
+/// score.
 fn leave(code: u8) -> ! {
     let _ = std::io::stdout().flush();
     // SAFETY: plain calls; C's streams are flushed, for what libraries printed.
@@ -180,12 +186,15 @@ fn leave(code: u8) -> ! {
     }
 }
 
-/// A reader of the output that has seen enough, such as `head`, ends the program as quietly as it ends others.
+/// A reader of the output that has seen enough, such as `head`, ends the program as quietly as it
+/// ends others.
 fn let_readers_go() {
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         let message = panic.payload().downcast_ref::<String>();
-        if let Some(cause) = message.and_then(|message| message.strip_prefix("failed printing to stdout: ")) {
+        if let Some(cause) =
+            message.and_then(|message| message.strip_prefix("failed printing to stdout: "))
+        {
             if cause.contains("Broken pipe") {
                 std::process::exit(READER_GONE);
             }
@@ -196,25 +205,40 @@ fn let_readers_go() {
     }));
 }
 
-/// Under a launcher: a keeper for this rank, see [`keeper`]. The exit code in the keeper, `None` in the rank.
+/// Under a launcher: a keeper for this rank, see [`keeper`]. The exit code in the keeper, `None` in
+/// the rank.
 fn keep() -> Result<Option<u8>> {
     keeper::keep(|run, rank, fate| match run {
         Some(run) => crate::ranks::failure::obituary(run, rank, fate),
-        None => Some(format!("rank {rank} on {} {fate} before it had a run folder", crate::base::host_name())),
+        None => Some(format!(
+            "rank {rank} on {} {fate} before it had a run folder",
+            crate::base::host_name()
+        )),
     })
 }
 
-/// Prints an error with its hint and returns its exit code. A rank whose error another rank has reported stays silent.
+/// Prints an error with its hint and returns its exit code. A rank whose error another rank has
+/// reported stays silent.
 fn report(error: &Error) -> u8 {
-    // These are met by every rank alike, rank 0 included; what a rank meets alone is an error of that rank or has been told already.
-    let other_rank = crate::ranks::is_joined() && crate::ranks::Launcher::detect().is_ok_and(|launched| launched.rank > 0);
-    let common = matches!(error, Error::Recipe { .. } | Error::Stopped { .. } | Error::NonFinite { .. });
+    // These are met by every rank alike, rank 0 included; what a rank meets alone is an error of
+    // that rank or has been told already.
+    let other_rank = crate::ranks::is_joined()
+        && crate::ranks::Launcher::detect().is_ok_and(|launched| launched.rank > 0);
+    let common =
+        matches!(error, Error::Recipe { .. } | Error::Stopped { .. } | Error::NonFinite { .. });
     let said_elsewhere = matches!(error, Error::Elsewhere { .. }) || (other_rank && common);
     if !said_elsewhere {
-        let (red, bold, plain) = if std::io::stderr().is_terminal() { ("\x1b[31;1m", "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
-        let hint = error.hint().map_or_else(String::new, |hint| format!("\n{bold}hint:{plain} {hint}\n"));
+        let (red, bold, plain) = if std::io::stderr().is_terminal() {
+            ("\x1b[31;1m", "\x1b[1m", "\x1b[0m")
+        } else {
+            ("", "", "")
+        };
+        let hint =
+            error.hint().map_or_else(String::new, |hint| format!("\n{bold}hint:{plain} {hint}\n"));
         // One write, so that the lines of several ranks do not mix.
-        let _ = std::io::stderr().lock().write_all(format!("{red}error:{plain} {error}\n{hint}").as_bytes());
+        let _ = std::io::stderr()
+            .lock()
+            .write_all(format!("{red}error:{plain} {error}\n{hint}").as_bytes());
     }
     error.exit_code()
 }
@@ -241,12 +265,24 @@ mod tests {
                 (Some(_), Some((name, reason))) => panic!("{name} has --json, but {reason}"),
                 (None, None) => panic!("{} has no --json", verb.get_name()),
                 (Some(json), None) => {
-                    assert_eq!(json.get_value_names().map(|names| names[0].as_str()), Some("FILE"), "{}", verb.get_name());
-                    assert!(!json.is_required_set() && json.get_help().is_some(), "{}", verb.get_name());
+                    assert_eq!(
+                        json.get_value_names().map(|names| names[0].as_str()),
+                        Some("FILE"),
+                        "{}",
+                        verb.get_name()
+                    );
+                    assert!(
+                        !json.is_required_set() && json.get_help().is_some(),
+                        "{}",
+                        verb.get_name()
+                    );
                 }
                 (None, Some(_)) => {}
             }
         }
-        assert!(WITHOUT_JSON.iter().all(|(name, _)| cli.find_subcommand(name).is_some()), "a verb that is no more");
+        assert!(
+            WITHOUT_JSON.iter().all(|(name, _)| cli.find_subcommand(name).is_some()),
+            "a verb that is no more"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Questions about a run, and about recipes: `batch`, `blame`, `why`, `ledger`, `autopsy`, `explain`.
+//! Questions about a run, and about recipes: `batch`, `blame`, `why`, `ledger`, `autopsy`,
+//! `explain`.
 //!
 //! Not for: what a checkpoint or a folder is (`inspect`), or where a live run stands (`watch`).
 
@@ -27,7 +28,8 @@ pub struct Batch {
     /// The step, from 1
     #[arg(long)]
     step: u64,
-    /// Shards of the stage, where they are not in the run folder (runs of the verbs rank, pretrain, finetune)
+    /// Shards of the stage, where they are not in the run folder (runs of the verbs rank, pretrain,
+    /// finetune)
     #[arg(long, value_name = "SHARDS")]
     shards: Option<PathBuf>,
     /// Write them as JSON
@@ -45,7 +47,13 @@ impl Batch {
         if self.step == 0 {
             return Err(Error::recipe("--step counts from 1"));
         }
-        let steps = questions::describe_batches(&recipe, &self.run, self.shards.as_deref(), &self.stage, &[self.step])?;
+        let steps = questions::describe_batches(
+            &recipe,
+            &self.run,
+            self.shards.as_deref(),
+            &self.stage,
+            &[self.step],
+        )?;
         steps.iter().try_for_each(|contents| show(contents, self.json.as_deref()))
     }
 }
@@ -61,7 +69,8 @@ pub struct Blame {
     /// Most steps to describe
     #[arg(long, value_name = "N", default_value_t = 10)]
     most: usize,
-    /// Shards of the stage, where they are not in the run folder (runs of the verbs rank, pretrain, finetune)
+    /// Shards of the stage, where they are not in the run folder (runs of the verbs rank, pretrain,
+    /// finetune)
     #[arg(long, value_name = "SHARDS")]
     shards: Option<PathBuf>,
     /// Write the findings as JSON
@@ -75,7 +84,10 @@ impl Blame {
     /// # Errors
     /// A folder that is no run, or has no steps.
     pub fn run(self) -> Result<()> {
-        show(&questions::blame(&self.run, self.shards.as_deref(), self.above, self.most)?, self.json.as_deref())
+        show(
+            &questions::blame(&self.run, self.shards.as_deref(), self.above, self.most)?,
+            self.json.as_deref(),
+        )
     }
 }
 
@@ -87,7 +99,8 @@ pub struct Ledger {
     /// The Parquet file (default: labels.parquet in the run folder)
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Pairs that count as kept in a document, best first (default: dsdocre.k_pretrain of the run; 0: all)
+    /// Pairs that count as kept in a document, best first (default: dsdocre.k_pretrain of the run;
+    /// 0: all)
     #[arg(long, value_name = "K")]
     keep: Option<usize>,
     /// Write output, counts by relation and seconds as JSON
@@ -111,7 +124,8 @@ impl Ledger {
 /// `explain KEY`.
 #[derive(Debug, Args)]
 pub struct Explain {
-    /// A key such as pretrain.batch, the name of a table or of a key in any table, or a word; all keys without it
+    /// A key such as pretrain.batch, the name of a table or of a key in any table, or a word; all
+    /// keys without it
     key: Option<String>,
     /// Say what the key is in this recipe, too
     #[arg(long, value_name = "FILE")]

@@ -46,7 +46,8 @@ pub struct Predict {
     /// Cut documents that are too long for the model instead of ending with an error
     #[arg(long)]
     truncate: bool,
-    /// A checkpoint of `finetune --system lstm-sp`: name the evidence sentences of each predicted fact
+    /// A checkpoint of `finetune --system lstm-sp`: name the evidence sentences of each predicted
+    /// fact
     #[arg(long, value_name = "C")]
     evidence: Option<PathBuf>,
     /// Write the number of documents and facts as JSON
@@ -76,8 +77,11 @@ impl Predict {
             evidence: self.evidence.as_deref(),
         };
         session.run(|session| {
-            let report = pipeline::predict_file(&options, session).map_err(|error| error.in_file(&options.input.path))?;
-            session.world.on_root(|| clock.write(self.json.as_deref(), &self.output, Some(report.documents), &report))
+            let report = pipeline::predict_file(&options, session)
+                .map_err(|error| error.in_file(&options.input.path))?;
+            session.world.on_root(|| {
+                clock.write(self.json.as_deref(), &self.output, Some(report.documents), &report)
+            })
         })
     }
 }
@@ -168,10 +172,12 @@ impl Evaluate {
     /// As [`pipeline::evaluate`]; the disk.
     pub fn run(self) -> Result<()> {
         if self.samples == 0 {
-            return Err(Error::recipe("--samples 0").with_hint("a bootstrap takes at least one resample, usually 1000"));
+            return Err(Error::recipe("--samples 0")
+                .with_hint("a bootstrap takes at least one resample, usually 1000"));
         }
         if self.mesh_tree.is_some() && self.dataset == Dataset::Gda {
-            return Err(Error::recipe("--mesh-tree does not belong to --dataset gda").with_hint("only CDR is filtered for hypernyms"));
+            return Err(Error::recipe("--mesh-tree does not belong to --dataset gda")
+                .with_hint("only CDR is filtered for hypernyms"));
         }
         let task = EvaluateTask {
             gold: &self.gold,
@@ -184,7 +190,11 @@ impl Evaluate {
             mesh_tree: self.mesh_tree.as_deref(),
             scorer: self.scorer.as_deref().map_or(Ok(self.dataset.scorer()), str::parse)?,
             compare: self.compare.as_deref(),
-            comparison: CompareOptions { samples: self.samples, seed: self.seed, ..CompareOptions::default() },
+            comparison: CompareOptions {
+                samples: self.samples,
+                seed: self.seed,
+                ..CompareOptions::default()
+            },
         };
         let evaluation = pipeline::evaluate(&task)?;
         for warning in &evaluation.scores.warnings {
@@ -197,11 +207,16 @@ impl Evaluate {
     fn write(&self, evaluation: &Evaluation) -> Result<()> {
         write_json(self.json.as_deref(), evaluation)?;
         if let Some(path) = &self.csv {
-            let rows = evaluation.seeds.as_ref().map_or_else(|| to_csv(&evaluation.scores.sections()), |seeds| seeds.to_csv());
+            let rows = evaluation
+                .seeds
+                .as_ref()
+                .map_or_else(|| to_csv(&evaluation.scores.sections()), |seeds| seeds.to_csv());
             write_atomic(path, |out| out.write_all(rows.as_bytes()))?;
             if let Some(comparison) = &evaluation.comparison {
                 let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-                write_atomic(&path.with_file_name(format!("{stem}-comparison.csv")), |out| out.write_all(comparison.to_csv().as_bytes()))?;
+                write_atomic(&path.with_file_name(format!("{stem}-comparison.csv")), |out| {
+                    out.write_all(comparison.to_csv().as_bytes())
+                })?;
             }
         }
         self.draw(evaluation)
@@ -209,16 +224,29 @@ impl Evaluate {
 
     fn draw(&self, evaluation: &Evaluation) -> Result<()> {
         let (scores, comparison) = (&evaluation.scores, evaluation.comparison.as_ref());
-        let scored = if self.predictions.is_empty() { self.scores.as_slice() } else { &self.predictions };
+        let scored =
+            if self.predictions.is_empty() { self.scores.as_slice() } else { &self.predictions };
         let other = self.compare.as_deref().map(name).unwrap_or_default();
         let files: Vec<String> = scored.iter().map(|path| name(path)).collect();
         if let Some(folder) = &self.plots {
-            write_plots(folder, scores, comparison, [files.first().map_or("", String::as_str), &other])?;
+            write_plots(
+                folder,
+                scores,
+                comparison,
+                [files.first().map_or("", String::as_str), &other],
+            )?;
         }
         let Some(path) = &self.report else { return Ok(()) };
         let comparison = comparison.map(|comparison| (other.as_str(), comparison));
         let gold = name(&self.gold);
-        EvaluationPage { gold: &gold, files: &files, scores, comparison, seeds: evaluation.seeds.as_ref() }.write(path)
+        EvaluationPage {
+            gold: &gold,
+            files: &files,
+            scores,
+            comparison,
+            seeds: evaluation.seeds.as_ref(),
+        }
+        .write(path)
     }
 }
 
@@ -253,6 +281,11 @@ impl Export {
         let clock = Clock::start();
         pipeline::export(&self.checkpoint, self.ranker.as_deref(), &self.output)?;
         say(format!("export: {}", self.output.display()));
-        clock.write(self.json.as_deref(), &self.output, None, &CheckpointFindings::of(&Checkpoint::open(&self.output)?)?)
+        clock.write(
+            self.json.as_deref(),
+            &self.output,
+            None,
+            &CheckpointFindings::of(&Checkpoint::open(&self.output)?)?,
+        )
     }
 }

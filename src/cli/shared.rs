@@ -100,12 +100,19 @@ impl StageFlags {
             let run = RunFolder::claim(&self.run_dir)?;
             write_whole(&self.run_dir.join("recipe.toml"), recipe.to_toml()?.as_bytes())?;
             run.identify(session.world.size(), recipe.seed)?;
-            let own = RunRecipe { text: &recipe.to_toml()?, same: &|other| recipe.asks_for_the_same(other) };
+            let own = RunRecipe {
+                text: &recipe.to_toml()?,
+                same: &|other| recipe.asks_for_the_same(other),
+            };
             let run = run.mirrored(recipe.checkpoint_mirror.as_deref(), &own, self.resume)?;
             fs_err::remove_file(self.run_dir.join("STOP")).ok();
             Ok(run)
         };
-        let run = session.world.agree(if session.is_root() { claim() } else { Ok(RunFolder::shared(&self.run_dir)) })?;
+        let run = session.world.agree(if session.is_root() {
+            claim()
+        } else {
+            Ok(RunFolder::shared(&self.run_dir))
+        })?;
         session.enter(&run, recipe)?;
         Ok(run)
     }
@@ -121,7 +128,8 @@ pub fn write_json<T: Serialize>(path: Option<&Path>, value: &T) -> Result<()> {
     write_whole(path, &bytes)
 }
 
-/// What a verb did, for machines: where the result lies, the result's own fields, and the time it took.
+/// What a verb did, for machines: where the result lies, the result's own fields, and the time it
+/// took.
 #[derive(Debug, Serialize)]
 struct Done<'a, T> {
     output: &'a Path,
@@ -142,12 +150,18 @@ impl Clock {
         Self(Instant::now())
     }
 
-    /// Writes the summary of a verb that made `output`, of so many documents where it is documents that take the time. `result` is a
-    /// structure, whose fields stand beside those of the summary.
+    /// Writes the summary of a verb that made `output`, of so many documents where it is documents
+    /// that take the time. `result` is a structure, whose fields stand beside those of the summary.
     ///
     /// # Errors
     /// The disk.
-    pub fn write<T: Serialize>(&self, json: Option<&Path>, output: &Path, documents: Option<usize>, result: &T) -> Result<()> {
+    pub fn write<T: Serialize>(
+        &self,
+        json: Option<&Path>,
+        output: &Path,
+        documents: Option<usize>,
+        result: &T,
+    ) -> Result<()> {
         let seconds = self.0.elapsed().as_secs_f64();
         let documents_per_s = documents.map(|count| count as f64 / seconds.max(f64::MIN_POSITIVE));
         write_json(json, &Done { output, result, seconds, documents_per_s })

@@ -1,4 +1,5 @@
-//! `submit`: a Slurm job made from a recipe and one of the templates of `jobs/slurm`, handed to sbatch.
+//! `submit`: a Slurm job made from a recipe and one of the templates of `jobs/slurm`, handed to
+//! sbatch.
 //!
 //! Not for the job itself: the template holds that, to be read and changed.
 
@@ -32,7 +33,9 @@ impl Template {
             Self::SingleNode => include_str!("../../jobs/slurm/single-node.sbatch"),
             Self::MultiNode => include_str!("../../jobs/slurm/multi-node.sbatch"),
             Self::ArrayOfSeeds => include_str!("../../jobs/slurm/array-of-seeds.sbatch"),
-            Self::FinetuneAfterPretrain => include_str!("../../jobs/slurm/finetune-after-pretrain.sbatch"),
+            Self::FinetuneAfterPretrain => {
+                include_str!("../../jobs/slurm/finetune-after-pretrain.sbatch")
+            }
         }
     }
 }
@@ -87,7 +90,8 @@ pub struct Submit {
     /// The program as the compute nodes see it (default: this one)
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
-    /// The job's log, with Slurm's %-signs (default: log/%x-%A.log in the run folder, for arrays log/%x-%A_%a.log)
+    /// The job's log, with Slurm's %-signs (default: log/%x-%A.log in the run folder, for arrays
+    /// log/%x-%A_%a.log)
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
     /// Print the script instead of submitting it
@@ -111,7 +115,9 @@ struct Submitted {
 
 impl Submitted {
     fn new(run_dir: PathBuf, script: String, answer: Option<String>) -> Self {
-        let job = answer.as_deref().and_then(|answer| answer.split_whitespace().find_map(|word| word.parse().ok()));
+        let job = answer
+            .as_deref()
+            .and_then(|answer| answer.split_whitespace().find_map(|word| word.parse().ok()));
         Self { run_dir, script, answer, job }
     }
 }
@@ -129,7 +135,11 @@ impl Submit {
         if !self.dry_run {
             fs_err::create_dir_all(run_dir.join("log"))?;
         }
-        let answer = if self.dry_run { None } else { Some(String::from_utf8_lossy(&sbatch(&script)?).into_owned()) };
+        let answer = if self.dry_run {
+            None
+        } else {
+            Some(String::from_utf8_lossy(&sbatch(&script)?).into_owned())
+        };
         let submitted = Submitted::new(run_dir, script, answer);
         write_json(self.json.as_deref(), &submitted)?;
         print_all(submitted.answer.as_ref().unwrap_or(&submitted.script).as_bytes())
@@ -142,15 +152,21 @@ impl Submit {
     fn fill(&self, recipe: &Recipe) -> Result<String> {
         let after = match (self.template, &self.after) {
             (Template::FinetuneAfterPretrain, None) => {
-                return Err(Error::recipe("finetune-after-pretrain needs --after JOB").with_hint("JOB is the number that `submit` printed"));
+                return Err(Error::recipe("finetune-after-pretrain needs --after JOB")
+                    .with_hint("JOB is the number that `submit` printed"));
             }
             (_, after) => after.clone().unwrap_or_default(),
         };
         let program = self.program.clone().map_or_else(std::env::current_exe, Ok)?;
         let run = self.folder(recipe)?;
-        let name = if matches!(self.template, Template::ArrayOfSeeds) { "log/%x-%A_%a.log" } else { "log/%x-%A.log" };
+        let name = if matches!(self.template, Template::ArrayOfSeeds) {
+            "log/%x-%A_%a.log"
+        } else {
+            "log/%x-%A.log"
+        };
         let log = self.log.clone().unwrap_or_else(|| run.join(name));
-        let settings: String = self.settings.iter().map(|setting| format!(" --set {}", quoted(setting))).collect();
+        let settings: String =
+            self.settings.iter().map(|setting| format!(" --set {}", quoted(setting))).collect();
         let values = [
             ("NAME", plain("name", &recipe.name)?),
             ("NODES", self.nodes.to_string()),
@@ -168,7 +184,9 @@ impl Submit {
             ("LOG", path_text(&log)?),
             ("SETTINGS", settings),
         ];
-        let script = values.iter().fold(self.template.text().to_owned(), |text, (name, value)| text.replace(&format!("@{name}@"), value));
+        let script = values.iter().fold(self.template.text().to_owned(), |text, (name, value)| {
+            text.replace(&format!("@{name}@"), value)
+        });
         self.with_resources(&script)
     }
 
@@ -188,14 +206,23 @@ impl Submit {
 /// Hands a script to sbatch and gives its answer.
 fn sbatch(script: &str) -> Result<Vec<u8>> {
     let missing = |error: std::io::Error| {
-        Error::recipe(format!("sbatch cannot be started: {error}")).with_hint("submit from a machine of the cluster, or use --dry-run")
+        Error::recipe(format!("sbatch cannot be started: {error}"))
+            .with_hint("submit from a machine of the cluster, or use --dry-run")
     };
-    let mut child = Command::new("sbatch").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(missing)?;
+    let mut child = Command::new("sbatch")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(missing)?;
     if let Some(mut input) = child.stdin.take() {
         input.write_all(script.as_bytes())?;
     }
     let output = child.wait_with_output()?;
-    if output.status.success() { Ok(output.stdout) } else { Err(Error::recipe(format!("sbatch refused the job ({})", output.status))) }
+    if output.status.success() {
+        Ok(output.stdout)
+    } else {
+        Err(Error::recipe(format!("sbatch refused the job ({})", output.status)))
+    }
 }
 
 /// A word for a shell.
@@ -207,7 +234,9 @@ fn quoted(text: &str) -> String {
 fn plain(name: &str, text: &str) -> Result<String> {
     let odd = |letter: char| !(letter.is_alphanumeric() || "-_.,:/%@+=".contains(letter));
     match text.chars().find(|&letter| odd(letter)) {
-        Some(letter) => Err(Error::recipe(format!("{name} is `{text}`, but {letter:?} cannot stand in a job script"))),
+        Some(letter) => Err(Error::recipe(format!(
+            "{name} is `{text}`, but {letter:?} cannot stand in a job script"
+        ))),
         None => Ok(text.to_owned()),
     }
 }
@@ -236,21 +265,41 @@ mod tests {
 
     #[test]
     fn every_template_is_filled_to_the_last_place() {
-        for template in ["single-node", "multi-node --nodes 4", "array-of-seeds --seeds 1-9", "finetune-after-pretrain --after 17"] {
-            let text = script(&format!("--template {template} --tasks 8 --run-dir /data/r")).unwrap();
+        for template in [
+            "single-node",
+            "multi-node --nodes 4",
+            "array-of-seeds --seeds 1-9",
+            "finetune-after-pretrain --after 17",
+        ] {
+            let text =
+                script(&format!("--template {template} --tasks 8 --run-dir /data/r")).unwrap();
             let left = text.lines().skip(4).find(|line| line.matches('@').count() > 1);
             assert_eq!(left, None, "{template}");
-            assert!(text.starts_with("#!/bin/bash\n") && text.contains("--ntasks-per-node=8\n") && text.contains("/data/r"), "{text}");
-            assert!(text.contains("--signal=B:USR1@120\n") && text.contains("scontrol requeue"), "{text}");
+            assert!(
+                text.starts_with("#!/bin/bash\n")
+                    && text.contains("--ntasks-per-node=8\n")
+                    && text.contains("/data/r"),
+                "{text}"
+            );
+            assert!(
+                text.contains("--signal=B:USR1@120\n") && text.contains("scontrol requeue"),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn the_scripts_are_shell() {
-        for template in ["single-node", "multi-node", "array-of-seeds", "finetune-after-pretrain --after 17"] {
-            let text = script(&format!("--template {template} --gpus 2 --partition long --set rank.steps=3")).unwrap();
+        for template in
+            ["single-node", "multi-node", "array-of-seeds", "finetune-after-pretrain --after 17"]
+        {
+            let text = script(&format!(
+                "--template {template} --gpus 2 --partition long --set rank.steps=3"
+            ))
+            .unwrap();
             assert!(
-                text.contains("#SBATCH --gpus-per-node=2\n#SBATCH --partition=long\n") && text.contains(" --set 'rank.steps=3')"),
+                text.contains("#SBATCH --gpus-per-node=2\n#SBATCH --partition=long\n")
+                    && text.contains(" --set 'rank.steps=3')"),
                 "{text}"
             );
             let mut bash = Command::new("bash").arg("-n").stdin(Stdio::piped()).spawn().unwrap();
@@ -261,13 +310,26 @@ mod tests {
 
     #[test]
     fn the_number_of_a_job_is_found() {
-        let job = |answer: &str| Submitted::new(PathBuf::new(), String::new(), Some(answer.into())).job;
-        assert_eq!((job("Submitted batch job 17\n"), job("Submitted batch job 8 on cluster c1\n"), job("")), (Some(17), Some(8), None));
+        let job =
+            |answer: &str| Submitted::new(PathBuf::new(), String::new(), Some(answer.into())).job;
+        assert_eq!(
+            (
+                job("Submitted batch job 17\n"),
+                job("Submitted batch job 8 on cluster c1\n"),
+                job("")
+            ),
+            (Some(17), Some(8), None)
+        );
     }
 
     #[test]
     fn what_a_script_cannot_hold_is_refused() {
-        assert!(script("--template finetune-after-pretrain").unwrap_err().to_string().contains("--after JOB"));
+        assert!(
+            script("--template finetune-after-pretrain")
+                .unwrap_err()
+                .to_string()
+                .contains("--after JOB")
+        );
         assert!(script("--run-dir $HOME/r").unwrap_err().to_string().contains("'$'"));
         assert_eq!(quoted("a='b'"), r"'a='\''b'\'''");
     }

@@ -9,7 +9,9 @@ use super::shared::{Clock, Machine, StageFlags};
 use crate::base::say;
 use crate::encoders::EncoderSpec;
 use crate::pipeline;
-use crate::pipeline::{EncoderStart, FinetuneTask, Keep, PretrainTask, RankTask, ScoreTask, Session};
+use crate::pipeline::{
+    EncoderStart, FinetuneTask, Keep, PretrainTask, RankTask, ScoreTask, Session,
+};
 use crate::systems::Settings;
 use crate::train::Checkpoint;
 use crate::{Error, Result};
@@ -35,7 +37,14 @@ impl Rank {
         session.run(|session| {
             let run = self.flags.claim(&recipe, session)?;
             let (encoder, settings, plan) = (&recipe.encoder, &recipe.dsdocre, &recipe.rank);
-            let task = RankTask { train: &self.train, encoder, settings, plan, seed: recipe.seed, resume: self.flags.resume };
+            let task = RankTask {
+                train: &self.train,
+                encoder,
+                settings,
+                plan,
+                seed: recipe.seed,
+                resume: self.flags.resume,
+            };
             let checkpoint = pipeline::rank(&task, session, &run)?;
             announce(&self.flags, &clock, session, &checkpoint)
         })
@@ -43,10 +52,20 @@ impl Rank {
 }
 
 /// Says what a stage left.
-fn announce(flags: &StageFlags, clock: &Clock, session: &Session, checkpoint: &Checkpoint) -> Result<()> {
+fn announce(
+    flags: &StageFlags,
+    clock: &Clock,
+    session: &Session,
+    checkpoint: &Checkpoint,
+) -> Result<()> {
     session.world.on_root(|| {
         say(format!("checkpoint: {}", checkpoint.path().display()));
-        clock.write(flags.json.as_deref(), checkpoint.path(), None, &CheckpointFindings::of(checkpoint)?)
+        clock.write(
+            flags.json.as_deref(),
+            checkpoint.path(),
+            None,
+            &CheckpointFindings::of(checkpoint)?,
+        )
     })
 }
 
@@ -62,10 +81,12 @@ pub struct Score {
     /// Shards with scores
     #[arg(long, value_name = "SHARDS")]
     output: PathBuf,
-    /// Shards of annotated documents that are among the input too: they are not ranked, so that pre-training takes all their labels
+    /// Shards of annotated documents that are among the input too: they are not ranked, so that
+    /// pre-training takes all their labels
     #[arg(long, value_name = "SHARDS")]
     annotated: Option<PathBuf>,
-    /// Pairs to keep a document: a number, a multiple of its entities, or the larger of both, such as 60,3n
+    /// Pairs to keep a document: a number, a multiple of its entities, or the larger of both, such
+    /// as 60,3n
     #[arg(long, value_name = "K", default_value = "60,3n")]
     keep: String,
     /// Write the number of documents and pairs as JSON
@@ -84,7 +105,8 @@ impl Score {
         let clock = Clock::start();
         let keep: Keep = self.keep.parse()?;
         if self.output.exists() {
-            return Err(Error::recipe(format!("{} is there already", self.output.display())).with_hint("name a new folder"));
+            return Err(Error::recipe(format!("{} is there already", self.output.display()))
+                .with_hint("name a new folder"));
         }
         let session = self.machine.session()?;
         let task = ScoreTask {
@@ -97,7 +119,9 @@ impl Score {
         };
         session.run(|session| {
             let report = pipeline::score(&task, session)?;
-            session.world.on_root(|| clock.write(self.json.as_deref(), &self.output, Some(report.documents), &report))
+            session.world.on_root(|| {
+                clock.write(self.json.as_deref(), &self.output, Some(report.documents), &report)
+            })
         })
     }
 }
@@ -123,7 +147,14 @@ impl Pretrain {
         session.run(|session| {
             let run = self.flags.claim(&recipe, session)?;
             let (encoder, settings, plan) = (&recipe.encoder, &recipe.dsdocre, &recipe.pretrain);
-            let task = PretrainTask { distant: &self.distant, encoder, settings, plan, seed: recipe.seed, resume: self.flags.resume };
+            let task = PretrainTask {
+                distant: &self.distant,
+                encoder,
+                settings,
+                plan,
+                seed: recipe.seed,
+                resume: self.flags.resume,
+            };
             let checkpoint = pipeline::pretrain(&task, session, &run)?;
             announce(&self.flags, &clock, session, &checkpoint)
         })
@@ -142,7 +173,8 @@ pub struct Finetune {
     /// Labelled shards that choose the epoch
     #[arg(long, value_name = "SHARDS")]
     dev: PathBuf,
-    /// Take over the heads of a checkpoint as well, where name and shape agree (DocRE-II's second stage starts from its first)
+    /// Take over the heads of a checkpoint as well, where name and shape agree (DocRE-II's second
+    /// stage starts from its first)
     #[arg(long, value_name = "C")]
     heads_from: Option<PathBuf>,
     /// The ranker that scored both (without it: the baseline over sampled pairs)
@@ -162,7 +194,8 @@ impl Finetune {
         // The system decides the defaults of the schedule.
         let system = self.system.iter().map(|name| format!("system={name}")).collect::<Vec<_>>();
         let told = self.flags.recipe_with(&system).and_then(|recipe| {
-            // A checkpoint of this program is a Hugging Face folder, so any folder is a start; a preset's name is the preset.
+            // A checkpoint of this program is a Hugging Face folder, so any folder is a start; a
+            // preset's name is the preset.
             let start = match EncoderSpec::parse(&recipe.encoder.name)? {
                 EncoderSpec::Folder(folder) => EncoderStart::Checkpoint(folder),
                 _ => EncoderStart::Plan,

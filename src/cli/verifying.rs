@@ -38,8 +38,16 @@ impl Verify {
             println!("{outcome}");
         }
         write_json(self.json.as_deref(), &outcomes)?;
-        let failed: Vec<&str> = outcomes.iter().filter(|outcome| outcome.failed()).map(|outcome| outcome.case.as_str()).collect();
-        if failed.is_empty() { Ok(()) } else { Err(Error::Bug(format!("outside the tolerance: {}", failed.join(", ")))) }
+        let failed: Vec<&str> = outcomes
+            .iter()
+            .filter(|outcome| outcome.failed())
+            .map(|outcome| outcome.case.as_str())
+            .collect();
+        if failed.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Bug(format!("outside the tolerance: {}", failed.join(", "))))
+        }
     }
 }
 
@@ -67,7 +75,8 @@ impl Probe {
 /// `bench`.
 #[derive(Debug, Args)]
 pub struct Bench {
-    /// prepare, score, pretrain, finetune, evaluate (all when absent), or systems: a table of all systems on the same documents
+    /// prepare, score, pretrain, finetune, evaluate (all when absent), or systems: a table of all
+    /// systems on the same documents
     names: Vec<String>,
     /// Encoder preset; systems: also SYSTEM=E for one of them
     #[arg(long = "encoder", value_name = "E", value_delimiter = ',', default_value = "tiny")]
@@ -96,7 +105,8 @@ pub struct Bench {
     /// systems: only these
     #[arg(long, value_name = "NAME,NAME", value_delimiter = ',')]
     systems: Vec<String>,
-    /// systems: learn a few documents by heart; an error unless every training loss falls under a tenth
+    /// systems: learn a few documents by heart; an error unless every training loss falls under a
+    /// tenth
     #[arg(long)]
     overfit: bool,
     /// systems: the process of one system, and where its documents lie
@@ -146,21 +156,29 @@ impl Bench {
         if let Some(work) = &self.entrant {
             let system = bench.entrants()?[0];
             let json = self.json.as_deref();
-            return self.machine.session()?.run(|session| write_json(json, &bench::enter(&bench, system, work, session)?));
+            return self
+                .machine
+                .session()?
+                .run(|session| write_json(json, &bench::enter(&bench, system, work, session)?));
         }
         let Machine { device, threads } = &self.machine;
-        let flags = ["--device".to_owned(), device.clone(), "--threads".to_owned(), threads.to_string()];
+        let flags =
+            ["--device".to_owned(), device.clone(), "--threads".to_owned(), threads.to_string()];
         let table = bench::compare_systems(&bench, &flags)?;
         println!("{table}");
         write_json(self.json.as_deref(), &table)?;
         if let Some(first) = table.failed.first() {
-            let names: Vec<&str> = table.failed.iter().map(|failed| failed.system.as_str()).collect();
+            let names: Vec<&str> =
+                table.failed.iter().map(|failed| failed.system.as_str()).collect();
             eprintln!("not in the table: {}; what ended them stands above", names.join(", "));
             return Err(Error::Elsewhere { rank: 0, code: first.exit_code.unwrap_or(70) });
         }
         let stuck = bench::not_learnt(&table);
         if bench.overfit && !stuck.is_empty() {
-            return Err(Error::Bug(format!("the training loss did not fall under a tenth: {}", stuck.join(", "))));
+            return Err(Error::Bug(format!(
+                "the training loss did not fall under a tenth: {}",
+                stuck.join(", ")
+            )));
         }
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! `watch`: where a run stands, from its files alone, so that it works on any machine that sees them and on runs that are over.
+//! `watch`: where a run stands, from its files alone, so that it works on any machine that sees
+//! them and on runs that are over.
 //!
 //! Not for why a run failed: `autopsy` tells.
 
@@ -50,9 +51,13 @@ impl Watch {
             return Err(error.hint("name the folder given to --run-dir").into());
         }
         loop {
-            let state = State { stages: last_steps(&self.run)?, ranks: rank_states(&self.run).unwrap_or_default() };
+            let state = State {
+                stages: last_steps(&self.run)?,
+                ranks: rank_states(&self.run).unwrap_or_default(),
+            };
             write_json(self.json.as_deref(), &state)?;
-            let clear = if std::io::stdout().is_terminal() && !self.once { "\x1b[2J\x1b[H" } else { "" };
+            let clear =
+                if std::io::stdout().is_terminal() && !self.once { "\x1b[2J\x1b[H" } else { "" };
             print_all(format!("{clear}{state}").as_bytes())?;
             if self.once || !state.ranks.iter().any(RankState::is_at_work) {
                 return Ok(());
@@ -65,8 +70,15 @@ impl Watch {
 /// The last line of each stage in the metrics.
 fn last_steps(run: &Path) -> Result<Vec<MetricLine>> {
     let lines = read_metrics(&MetricsWriter::path(run))?;
-    let last = |index: usize, line: &MetricLine| lines.get(index + 1).is_none_or(|next| next.stage != line.stage);
-    Ok(lines.iter().enumerate().filter(|(index, line)| last(*index, line)).map(|(_, line)| line.clone()).collect())
+    let last = |index: usize, line: &MetricLine| {
+        lines.get(index + 1).is_none_or(|next| next.stage != line.stage)
+    };
+    Ok(lines
+        .iter()
+        .enumerate()
+        .filter(|(index, line)| last(*index, line))
+        .map(|(_, line)| line.clone())
+        .collect())
 }
 
 impl fmt::Display for State {
@@ -77,8 +89,16 @@ impl fmt::Display for State {
 }
 
 fn step_line(line: &MetricLine) -> String {
-    let number = |name: &str, value: Option<f64>| value.map_or_else(String::new, |value| format!(", {name} {value:.4}"));
-    let rate = line.documents_per_s.map_or_else(String::new, |rate| format!(", {rate:.0} documents/s"));
-    let rest = [number("loss", line.loss), number("gradient norm", line.grad_norm), number("straggler", line.number("straggler")), rate];
+    let number = |name: &str, value: Option<f64>| {
+        value.map_or_else(String::new, |value| format!(", {name} {value:.4}"))
+    };
+    let rate =
+        line.documents_per_s.map_or_else(String::new, |rate| format!(", {rate:.0} documents/s"));
+    let rest = [
+        number("loss", line.loss),
+        number("gradient norm", line.grad_norm),
+        number("straggler", line.number("straggler")),
+        rate,
+    ];
     format!("{:<24} step {}{}\n", line.stage, line.step, rest.concat())
 }

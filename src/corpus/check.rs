@@ -1,6 +1,8 @@
-//! From a document as a file states it to a checked [`Document`]: every index inside its bounds, every finding with its place and way out.
+//! From a document as a file states it to a checked [`Document`]: every index inside its bounds,
+//! every finding with its place and way out.
 //!
-//! DocRED's JSON, JSONL and Parquet all end here; each names its fields in its own way. Not for: parsing.
+//! DocRED's JSON, JSONL and Parquet all end here; each names its fields in its own way. Not for:
+//! parsing.
 
 use std::path::Path;
 
@@ -9,7 +11,8 @@ use ahash::{AHashMap, AHashSet};
 use super::{Candidate, Document, Entity, Fact, Mention, Provenance, RelationSet};
 use crate::{DataError, Error, Result};
 
-/// A document before any check. Indices are signed so that a negative one is a finding, not a type error.
+/// A document before any check. Indices are signed so that a negative one is a finding, not a type
+/// error.
 #[derive(Debug, Default)]
 pub(crate) struct Unchecked {
     pub title: String,
@@ -112,14 +115,27 @@ impl Check<'_> {
         let at = Place { check: self, title: &raw.title };
         let lengths: Vec<usize> = raw.sentences.iter().map(Vec::len).collect();
         let entities = at.entities(raw.entities, &lengths)?;
-        let facts = raw.facts.map(|rows| at.facts(rows, entities.len(), lengths.len())).transpose()?;
-        let (facts, duplicates) = facts.map_or((None, 0), |(facts, duplicates)| (Some(facts), duplicates));
-        let candidates = raw.candidates.map(|pairs| at.candidates(&pairs, entities.len())).transpose()?;
+        let facts =
+            raw.facts.map(|rows| at.facts(rows, entities.len(), lengths.len())).transpose()?;
+        let (facts, duplicates) =
+            facts.map_or((None, 0), |(facts, duplicates)| (Some(facts), duplicates));
+        let candidates =
+            raw.candidates.map(|pairs| at.candidates(&pairs, entities.len())).transpose()?;
         if let Some(candidates) = &candidates {
             at.facts_are_asked(facts.as_deref().unwrap_or_default(), candidates)?;
         }
         let provenance = Provenance { file: self.file.to_owned(), row: self.row };
-        Ok((Document { title: raw.title, sentences: raw.sentences, entities, facts, candidates, provenance }, duplicates))
+        Ok((
+            Document {
+                title: raw.title,
+                sentences: raw.sentences,
+                entities,
+                facts,
+                candidates,
+                provenance,
+            },
+            duplicates,
+        ))
     }
 }
 
@@ -133,39 +149,76 @@ struct Place<'a> {
 
 impl Place<'_> {
     fn error(&self, field: String, problem: String, hint: &str) -> Error {
-        DataError::new(self.check.file, problem).row(self.check.row).title(self.title).field(field).hint(hint).into()
+        DataError::new(self.check.file, problem)
+            .row(self.check.row)
+            .title(self.title)
+            .field(field)
+            .hint(hint)
+            .into()
     }
 
     fn entities(&self, raw: Vec<UncheckedEntity>, lengths: &[usize]) -> Result<Vec<Entity>> {
-        raw.into_iter().enumerate().map(|(index, entity)| self.entity(index, entity, lengths)).collect()
+        raw.into_iter()
+            .enumerate()
+            .map(|(index, entity)| self.entity(index, entity, lengths))
+            .collect()
     }
 
     fn entity(&self, index: usize, raw: UncheckedEntity, lengths: &[usize]) -> Result<Entity> {
         let fields = self.check.fields;
         if raw.mentions.is_empty() {
             let hint = "drop the entity, and move the head and tail of the labels accordingly";
-            return Err(self.error((fields.entity)(index), "the entity has no mentions".to_owned(), hint));
+            return Err(self.error(
+                (fields.entity)(index),
+                "the entity has no mentions".to_owned(),
+                hint,
+            ));
         }
         let mentions = raw.mentions.into_iter().enumerate();
-        let mentions = mentions.map(|(at, mention)| self.mention(&|| (fields.mention)(index, at), mention, lengths));
+        let mentions = mentions
+            .map(|(at, mention)| self.mention(&|| (fields.mention)(index, at), mention, lengths));
         Ok(Entity { mentions: mentions.collect::<Result<_>>()?, knowledge_base_id: raw.id })
     }
 
     fn mention(&self, path: Field, raw: UncheckedMention, lengths: &[usize]) -> Result<Mention> {
         let fields = self.check.fields;
-        let sentence = self.index(&|| format!("{}.{}", path(), fields.sentence), raw.sentence, lengths.len(), "sentences")?;
-        let (start, end) = self.span(&|| format!("{}.{}", path(), fields.span), &raw.span, sentence, lengths[sentence])?;
+        let sentence = self.index(
+            &|| format!("{}.{}", path(), fields.sentence),
+            raw.sentence,
+            lengths.len(),
+            "sentences",
+        )?;
+        let (start, end) = self.span(
+            &|| format!("{}.{}", path(), fields.span),
+            &raw.span,
+            sentence,
+            lengths[sentence],
+        )?;
         if raw.entity_type.is_empty() {
             let hint = "give the mention a type, such as `MISC`";
-            return Err(self.error(format!("{}.type", path()), "the entity type is empty".to_owned(), hint));
+            return Err(self.error(
+                format!("{}.type", path()),
+                "the entity type is empty".to_owned(),
+                hint,
+            ));
         }
         Ok(Mention { name: raw.name, sentence, start, end, entity_type: raw.entity_type })
     }
 
-    fn span(&self, field: Field, span: &[i64], sentence: usize, length: usize) -> Result<(usize, usize)> {
+    fn span(
+        &self,
+        field: Field,
+        span: &[i64],
+        sentence: usize,
+        length: usize,
+    ) -> Result<(usize, usize)> {
         let &[start, end] = span else {
             let problem = format!("a span is [start, end], found {} numbers", span.len());
-            return Err(self.error(field(), problem, "write the first word and one past the last word, from 0 inside the sentence"));
+            return Err(self.error(
+                field(),
+                problem,
+                "write the first word and one past the last word, from 0 inside the sentence",
+            ));
         };
         if let (Ok(first), Ok(last)) = (usize::try_from(start), usize::try_from(end))
             && first < last
@@ -173,16 +226,32 @@ impl Place<'_> {
         {
             return Ok((first, last));
         }
-        let problem = format!("the span [{start}, {end}) does not lie inside sentence {sentence} of {length} words");
-        Err(self.error(field(), problem, "spans count words inside their own sentence, from 0, and end one past the last word"))
+        let problem = format!(
+            "the span [{start}, {end}) does not lie inside sentence {sentence} of {length} words"
+        );
+        Err(self.error(
+            field(),
+            problem,
+            "spans count words inside their own sentence, from 0, and end one past the last word",
+        ))
     }
 
-    fn facts(&self, rows: Vec<UncheckedFact>, entities: usize, sentences: usize) -> Result<(Vec<Fact>, usize)> {
+    fn facts(
+        &self,
+        rows: Vec<UncheckedFact>,
+        entities: usize,
+        sentences: usize,
+    ) -> Result<(Vec<Fact>, usize)> {
         let mut facts: Vec<Fact> = Vec::with_capacity(rows.len());
         let mut seen: AHashMap<(usize, usize, String), usize> = AHashMap::with_capacity(rows.len());
         let mut duplicates = 0;
         for (at, row) in rows.into_iter().enumerate() {
-            let fact = self.fact(&|| format!("{}[{at}]", self.check.fields.facts), row, entities, sentences)?;
+            let fact = self.fact(
+                &|| format!("{}[{at}]", self.check.fields.facts),
+                row,
+                entities,
+                sentences,
+            )?;
             let key = (fact.head, fact.tail, fact.relation.clone());
             duplicates += usize::from(seen.contains_key(&key));
             if let Some(&first) = seen.get(&key).filter(|_| self.check.repeats == Repeats::Merge) {
@@ -195,22 +264,52 @@ impl Place<'_> {
         Ok((facts, duplicates))
     }
 
-    fn fact(&self, path: Field, raw: UncheckedFact, entities: usize, sentences: usize) -> Result<Fact> {
-        let (head, tail) = self.pair(path, raw.head, raw.tail, entities, "drop the label; a fact relates two different entities")?;
+    fn fact(
+        &self,
+        path: Field,
+        raw: UncheckedFact,
+        entities: usize,
+        sentences: usize,
+    ) -> Result<Fact> {
+        let (head, tail) = self.pair(
+            path,
+            raw.head,
+            raw.tail,
+            entities,
+            "drop the label; a fact relates two different entities",
+        )?;
         self.relation(&|| format!("{}.{}", path(), self.check.fields.relation), &raw.relation)?;
         let mut evidence = Vec::with_capacity(raw.evidence.len());
         for (at, &sentence) in raw.evidence.iter().enumerate() {
-            evidence.push(self.index(&|| format!("{}.evidence[{at}]", path()), sentence, sentences, "sentences")?);
+            evidence.push(self.index(
+                &|| format!("{}.evidence[{at}]", path()),
+                sentence,
+                sentences,
+                "sentences",
+            )?);
         }
         Ok(Fact { head, tail, relation: raw.relation, evidence })
     }
 
-    fn pair(&self, path: Field, head: i64, tail: i64, entities: usize, hint: &str) -> Result<(usize, usize)> {
+    fn pair(
+        &self,
+        path: Field,
+        head: i64,
+        tail: i64,
+        entities: usize,
+        hint: &str,
+    ) -> Result<(usize, usize)> {
         let fields = self.check.fields;
-        let head = self.index(&|| format!("{}.{}", path(), fields.head), head, entities, "entities")?;
-        let tail = self.index(&|| format!("{}.{}", path(), fields.tail), tail, entities, "entities")?;
+        let head =
+            self.index(&|| format!("{}.{}", path(), fields.head), head, entities, "entities")?;
+        let tail =
+            self.index(&|| format!("{}.{}", path(), fields.tail), tail, entities, "entities")?;
         if head == tail {
-            return Err(self.error(format!("{}.{}", path(), fields.tail), format!("head and tail are the same entity {head}"), hint));
+            return Err(self.error(
+                format!("{}.{}", path(), fields.tail),
+                format!("head and tail are the same entity {head}"),
+                hint,
+            ));
         }
         Ok((head, tail))
     }
@@ -222,7 +321,11 @@ impl Place<'_> {
             let path = || format!("candidates[{at}]");
             let (head, tail) = self.pair(&path, row.head, row.tail, entities, "drop the pair")?;
             if let Some(first) = seen.insert((head, tail), at) {
-                return Err(self.error(path(), format!("the pair is candidates[{first}] already"), "keep one of the two"));
+                return Err(self.error(
+                    path(),
+                    format!("the pair is candidates[{first}] already"),
+                    "keep one of the two",
+                ));
             }
             candidates.push(Candidate { head, tail, excluded: row.excluded });
         }
@@ -230,12 +333,19 @@ impl Place<'_> {
     }
 
     fn facts_are_asked(&self, facts: &[Fact], candidates: &[Candidate]) -> Result<()> {
-        let asked: AHashSet<(usize, usize)> = candidates.iter().filter(|pair| !pair.excluded).map(|pair| (pair.head, pair.tail)).collect();
+        let asked: AHashSet<(usize, usize)> = candidates
+            .iter()
+            .filter(|pair| !pair.excluded)
+            .map(|pair| (pair.head, pair.tail))
+            .collect();
         match facts.iter().position(|fact| !asked.contains(&(fact.head, fact.tail))) {
             None => Ok(()),
             Some(at) => {
                 let (head, tail) = (facts[at].head, facts[at].tail);
-                let problem = format!("the fact from {head} to {tail} is not among the candidates that are asked about");
+                let problem = format!(
+                    "the fact from {head} to {tail} is not among the candidates that are asked \
+                     about"
+                );
                 Err(self.error(
                     format!("{}[{at}]", self.check.fields.facts),
                     problem,
@@ -247,7 +357,11 @@ impl Place<'_> {
 
     fn relation(&self, field: Field, id: &str) -> Result<()> {
         if id.is_empty() {
-            return Err(self.error(field(), "the relation is empty".to_owned(), "write the relation's identifier, such as `P17`"));
+            return Err(self.error(
+                field(),
+                "the relation is empty".to_owned(),
+                "write the relation's identifier, such as `P17`",
+            ));
         }
         match self.check.relations.and_then(|set| unknown_relation(set, id)) {
             Some((problem, hint)) => Err(self.error(field(), problem, hint)),
@@ -266,7 +380,8 @@ impl Place<'_> {
     }
 }
 
-/// Evidence of repeated rows adds up; DocRED's scorer lets the last row win, which loses sentences a reader could use.
+/// Evidence of repeated rows adds up; DocRED's scorer lets the last row win, which loses sentences
+/// a reader could use.
 fn merge_evidence(kept: &mut Vec<usize>, more: &[usize]) {
     for sentence in more {
         if !kept.contains(sentence) {

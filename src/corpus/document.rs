@@ -1,4 +1,5 @@
-//! One document: sentences of words, entities with their mentions, and the facts that were labelled on it.
+//! One document: sentences of words, entities with their mentions, and the facts that were labelled
+//! on it.
 
 use std::path::PathBuf;
 
@@ -11,10 +12,11 @@ pub struct Document {
     pub sentences: Vec<Vec<String>>,
     /// The entities (DocRED's `vertexSet`), in file order; facts refer to them by index.
     pub entities: Vec<Entity>,
-    /// The labelled facts; `None` where the document carries no labels at all (a hidden test set), which is not the same as an empty list.
+    /// The labelled facts; `None` where the document carries no labels at all (a hidden test set),
+    /// which is not the same as an empty list.
     pub facts: Option<Vec<Fact>>,
-    /// The pairs that the corpus asks about, where it lists them (CDR, GDA, BioRED, ChemDisGene); `None` means every ordered pair. Facts
-    /// are among them.
+    /// The pairs that the corpus asks about, where it lists them (CDR, GDA, BioRED, ChemDisGene);
+    /// `None` means every ordered pair. Facts are among them.
     pub candidates: Option<Vec<Candidate>>,
     /// The file and row the document was read from.
     pub provenance: Provenance,
@@ -30,7 +32,8 @@ pub struct Entity {
 }
 
 impl Entity {
-    /// The type of the entity, which is that of its first mention (docs/formats.md, "DocRED's JSON"); empty for an entity without mentions.
+    /// The type of the entity, which is that of its first mention (docs/formats.md, "DocRED's
+    /// JSON"); empty for an entity without mentions.
     pub fn entity_type(&self) -> &str {
         self.mentions.first().map_or("", |mention| mention.entity_type.as_str())
     }
@@ -71,7 +74,8 @@ pub struct Candidate {
     pub head: usize,
     /// Index of the tail entity.
     pub tail: usize,
-    /// The pair is neither trained on nor scored (`not_include` of the hypernym filter; docs/formats.md, "The hypernym filter"); its entities stay.
+    /// The pair is neither trained on nor scored (`not_include` of the hypernym filter;
+    /// docs/formats.md, "The hypernym filter"); its entities stay.
     pub excluded: bool,
 }
 
@@ -90,7 +94,8 @@ impl Document {
         self.sentences.iter().map(Vec::len).sum()
     }
 
-    /// Index of the first word of each sentence in the document, closed by the total number of words.
+    /// Index of the first word of each sentence in the document, closed by the total number of
+    /// words.
     pub fn sentence_starts(&self) -> Vec<usize> {
         let mut starts = Vec::with_capacity(self.sentences.len() + 1);
         let mut at = 0;
@@ -102,19 +107,32 @@ impl Document {
         starts
     }
 
-    /// The ordered pairs that are to be classified, in the order of the candidates, or row by row where there is no list.
+    /// The ordered pairs that are to be classified, in the order of the candidates, or row by row
+    /// where there is no list.
     pub fn asked_pairs(&self) -> Vec<(usize, usize)> {
         let count = self.entities.len();
         match &self.candidates {
-            Some(list) => list.iter().filter(|pair| !pair.excluded).map(|pair| (pair.head, pair.tail)).collect(),
-            None => (0..count).flat_map(|head| (0..count).filter(move |&tail| tail != head).map(move |tail| (head, tail))).collect(),
+            Some(list) => list
+                .iter()
+                .filter(|pair| !pair.excluded)
+                .map(|pair| (pair.head, pair.tail))
+                .collect(),
+            None => (0..count)
+                .flat_map(|head| {
+                    (0..count).filter(move |&tail| tail != head).map(move |tail| (head, tail))
+                })
+                .collect(),
         }
     }
 
-    /// Whether some mention of one entity shares a sentence with one of the other (an intra pair, `NON-CROSS`).
+    /// Whether some mention of one entity shares a sentence with one of the other (an intra pair,
+    /// `NON-CROSS`).
     pub fn share_sentence(&self, head: usize, tail: usize) -> bool {
         let tails = &self.entities[tail].mentions;
-        self.entities[head].mentions.iter().any(|mention| tails.iter().any(|other| other.sentence == mention.sentence))
+        self.entities[head]
+            .mentions
+            .iter()
+            .any(|mention| tails.iter().any(|other| other.sentence == mention.sentence))
     }
 
     /// The facts, or an empty slice for an unlabelled document.

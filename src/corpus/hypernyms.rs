@@ -1,5 +1,6 @@
-//! The hypernym filter of CDR (docs/formats.md, "The hypernym filter"): a negative pair whose disease is a more general term than an argument of a positive pair is
-//! neither right nor wrong, and leaves training and scoring. Not for: GDA, which has no such filter.
+//! The hypernym filter of CDR (docs/formats.md, "The hypernym filter"): a negative pair whose
+//! disease is a more general term than an argument of a positive pair is neither right nor wrong,
+//! and leaves training and scoring. Not for: GDA, which has no such filter.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -16,11 +17,12 @@ pub struct MeshTree {
 }
 
 impl MeshTree {
-    /// Reads a file of lines with tabs, plain or gzip: tree number, descriptor, anything (the form of `2017MeshTree.txt`). A first line
-    /// whose second column bears no digit is one of headings.
+    /// Reads a file of lines with tabs, plain or gzip: tree number, descriptor, anything (the form
+    /// of `2017MeshTree.txt`). A first line whose second column bears no digit is one of headings.
     ///
     /// # Errors
-    /// A [`DataError`] for a line without two columns or not in UTF-8, by number, and for a file without any number; I/O errors.
+    /// A [`DataError`] for a line without two columns or not in UTF-8, by number, and for a file
+    /// without any number; I/O errors.
     pub fn load(path: &Path) -> Result<Self> {
         let mut tree = Self::default();
         read_records(path, Unit::Line, &|record| parse(path, record), &mut |line| {
@@ -46,25 +48,36 @@ impl MeshTree {
     /// Whether a tree number of `general` is contained in one of `special`.
     fn covers(&self, document: &Document, general: usize, special: usize) -> bool {
         let special = self.of(document, special);
-        self.of(document, general).iter().any(|number| special.iter().any(|other| other.contains(number.as_str())))
+        self.of(document, general)
+            .iter()
+            .any(|number| special.iter().any(|other| other.contains(number.as_str())))
     }
 
-    /// Whether a negative (chemical, disease) is taken out for a positive pair of its document: the chemical is the same and the negative's
-    /// disease covers the positive's, or the disease is the same and *the negative's disease* covers the positive's chemical. (The script
-    /// compares these two; kept as it is.)
-    fn is_hypernym(&self, document: &Document, (chemical, disease): (usize, usize), positives: &[(usize, usize)]) -> bool {
-        positives
-            .iter()
-            .any(|&(c, d)| (c == chemical && self.covers(document, disease, d)) || (d == disease && self.covers(document, disease, c)))
+    /// Whether a negative (chemical, disease) is taken out for a positive pair of its document: the
+    /// chemical is the same and the negative's disease covers the positive's, or the disease is the
+    /// same and *the negative's disease* covers the positive's chemical. (The script compares these
+    /// two; kept as it is.)
+    fn is_hypernym(
+        &self,
+        document: &Document,
+        (chemical, disease): (usize, usize),
+        positives: &[(usize, usize)],
+    ) -> bool {
+        positives.iter().any(|&(c, d)| {
+            (c == chemical && self.covers(document, disease, d))
+                || (d == disease && self.covers(document, disease, c))
+        })
     }
 
     /// Excludes the candidates of a document that the filter takes out.
     pub fn exclude(&self, document: &mut Document) {
         let Some(candidates) = document.candidates.take() else { return };
-        let positives: Vec<_> = document.facts().iter().map(|fact| (fact.head, fact.tail)).collect();
+        let positives: Vec<_> =
+            document.facts().iter().map(|fact| (fact.head, fact.tail)).collect();
         let exclude = |pair: Candidate| {
             let arguments = (pair.head, pair.tail);
-            let hypernym = !positives.contains(&arguments) && self.is_hypernym(document, arguments, &positives);
+            let hypernym = !positives.contains(&arguments)
+                && self.is_hypernym(document, arguments, &positives);
             Candidate { excluded: pair.excluded || hypernym, ..pair }
         };
         document.candidates = Some(candidates.into_iter().map(exclude).collect());
@@ -75,25 +88,40 @@ impl MeshTree {
 fn parse(path: &Path, Record { text, row, .. }: Record<'_>) -> Result<Option<(String, String)>> {
     let mut columns = text.split('\t').map(str::trim);
     match (columns.next(), columns.next()) {
-        (_, second) if row == 0 && !second.unwrap_or_default().contains(|letter: char| letter.is_ascii_digit()) => Ok(None),
+        (_, second)
+            if row == 0
+                && !second.unwrap_or_default().contains(|letter: char| letter.is_ascii_digit()) =>
+        {
+            Ok(None)
+        }
         (Some(number), Some(descriptor)) if !number.is_empty() && !descriptor.is_empty() => {
             Ok(Some((number.to_owned(), descriptor.to_owned())))
         }
         (_, second) => {
-            let problem = if second.is_none() { "the line has a single column" } else { "the line has an empty column" };
-            Err(DataError::new(path, problem).row(row).hint("a line is a tree number, a descriptor and a term, with tabs between").into())
+            let problem = if second.is_none() {
+                "the line has a single column"
+            } else {
+                "the line has an empty column"
+            };
+            Err(DataError::new(path, problem)
+                .row(row)
+                .hint("a line is a tree number, a descriptor and a term, with tabs between")
+                .into())
         }
     }
 }
 
-/// Labels as filtered out the pairs of EoG's table that the filter takes out, and gives their number. Documents without a positive pair stay.
+/// Labels as filtered out the pairs of EoG's table that the filter takes out, and gives their
+/// number. Documents without a positive pair stay.
 pub fn filter_hypernyms(documents: &mut [EogDocument], tree: &MeshTree) -> usize {
     documents.iter_mut().map(|document| filter_document(document, tree)).sum()
 }
 
 fn filter_document(read: &mut EogDocument, tree: &MeshTree) -> usize {
-    let positive = |pair: &&crate::corpus::formats::LabelledPair| matches!(pair.label, PairLabel::Relation(_));
-    let positives: Vec<_> = read.pairs.iter().filter(positive).map(|pair| (pair.head, pair.tail)).collect();
+    let positive =
+        |pair: &&crate::corpus::formats::LabelledPair| matches!(pair.label, PairLabel::Relation(_));
+    let positives: Vec<_> =
+        read.pairs.iter().filter(positive).map(|pair| (pair.head, pair.tail)).collect();
     let mut taken = 0;
     for pair in read.pairs.iter_mut().filter(|pair| pair.label == PairLabel::NoRelation) {
         if tree.is_hypernym(&read.document, (pair.head, pair.tail), &positives) {
@@ -125,16 +153,23 @@ mod tests {
         let mut document = Document {
             entities: ["MESH:C9", "D1", "D2", "D3", "D5", "C8"].map(entity).into(),
             facts: Some(vec![Fact { head: 0, tail: 2, relation: "CID".into(), evidence: vec![] }]),
-            candidates: Some(pairs.map(|(head, tail)| Candidate { head, tail, excluded: false }).into()),
+            candidates: Some(
+                pairs.map(|(head, tail)| Candidate { head, tail, excluded: false }).into(),
+            ),
             ..Document::default()
         };
         tree.exclude(&mut document);
-        let excluded = |document: &Document| document.candidates.iter().flatten().map(|pair| pair.excluded).collect::<Vec<_>>();
-        // D1 is broader than D2; D5 has D2's very number; D3's number is no part of D2's; another chemical has no positive.
+        let excluded = |document: &Document| {
+            document.candidates.iter().flatten().map(|pair| pair.excluded).collect::<Vec<_>>()
+        };
+        // D1 is broader than D2; D5 has D2's very number; D3's number is no part of D2's; another
+        // chemical has no positive.
         assert_eq!(excluded(&document), [true, false, false, true, false, false]);
         // The second half: C11 (D3) is part of a number of C9, which is positive with D3.
-        document.facts = Some(vec![Fact { head: 0, tail: 3, relation: "CID".into(), evidence: vec![] }]);
-        document.candidates = Some(pairs.map(|(head, tail)| Candidate { head, tail, excluded: false }).into());
+        document.facts =
+            Some(vec![Fact { head: 0, tail: 3, relation: "CID".into(), evidence: vec![] }]);
+        document.candidates =
+            Some(pairs.map(|(head, tail)| Candidate { head, tail, excluded: false }).into());
         tree.exclude(&mut document);
         assert_eq!(excluded(&document), [false, false, false, false, false, true]);
         fs_err::write(&path, "Tree\tUi\n").unwrap();
@@ -150,12 +185,16 @@ mod tests {
 
     #[test]
     fn general_negatives_leave() {
-        let tree = tree("Tree Number\tDesc Ui\tTerm\nC10\tD1\tx\nC10.228\tD2\ty\nC14\tD3\tz\nC10.9\tC1\tw\n").unwrap();
+        let tree = tree(
+            "Tree Number\tDesc Ui\tTerm\nC10\tD1\tx\nC10.228\tD2\ty\nC14\tD3\tz\nC10.9\tC1\tw\n",
+        )
+        .unwrap();
         let entity = |id: &str| Entity { knowledge_base_id: Some(id.into()), ..Entity::default() };
         let entities = ["C1", "C2", "D1", "D2", "D3"].map(entity).to_vec();
         let pair = |head, tail, label| LabelledPair { head, tail, label, crosses_sentences: false };
         let none = || PairLabel::NoRelation;
-        // (C1, D2) holds. D1 is more general than D2 and C1 is below D1's number too; D3 is elsewhere; C2 has no positive.
+        // (C1, D2) holds. D1 is more general than D2 and C1 is below D1's number too; D3 is
+        // elsewhere; C2 has no positive.
         let pairs = vec![
             pair(0, 3, PairLabel::Relation("CID".into())),
             pair(0, 2, none()),
@@ -163,7 +202,8 @@ mod tests {
             pair(1, 2, none()),
             pair(1, 3, none()),
         ];
-        let mut documents = [EogDocument { document: Document { entities, ..Document::default() }, pairs }];
+        let mut documents =
+            [EogDocument { document: Document { entities, ..Document::default() }, pairs }];
         assert_eq!(filter_hypernyms(&mut documents, &tree), 1);
         let labels: Vec<_> = documents[0].pairs.iter().map(|pair| pair.label.clone()).collect();
         assert_eq!(labels[1..], [PairLabel::NotIncluded, none(), none(), none()]);
@@ -175,14 +215,21 @@ mod tests {
         let entity = |id: &str| Entity { knowledge_base_id: Some(id.into()), ..Entity::default() };
         let entities = ["C1", "C2", "D1"].map(entity).to_vec();
         let pair = |head, label| LabelledPair { head, tail: 2, label, crosses_sentences: false };
-        let pairs = vec![pair(0, PairLabel::Relation("CID".into())), pair(1, PairLabel::NoRelation)];
-        let mut documents = [EogDocument { document: Document { entities, ..Document::default() }, pairs }];
+        let pairs =
+            vec![pair(0, PairLabel::Relation("CID".into())), pair(1, PairLabel::NoRelation)];
+        let mut documents =
+            [EogDocument { document: Document { entities, ..Document::default() }, pairs }];
         assert_eq!(filter_hypernyms(&mut documents, &tree), 1);
     }
 
     #[test]
     fn a_broken_tree_is_named() {
-        assert!(tree("head\nC10 D1\n").unwrap_err().to_string().contains("row 1: the line has a single column"));
+        assert!(
+            tree("head\nC10 D1\n")
+                .unwrap_err()
+                .to_string()
+                .contains("row 1: the line has a single column")
+        );
         assert!(tree("head\n").unwrap_err().to_string().contains("no tree number"));
     }
 }

@@ -29,12 +29,18 @@ pub struct LabelOptions {
     pub read: ReadOptions,
 }
 
-/// Labels every document of `input`, whose own labels are replaced, and writes `output` in DocRED's form, in the same order. Where a document
-/// lists its candidates, other pairs get no label. The labels that the input had are what the report compares with.
+/// Labels every document of `input`, whose own labels are replaced, and writes `output` in DocRED's
+/// form, in the same order. Where a document lists its candidates, other pairs get no label. The
+/// labels that the input had are what the report compares with.
 ///
 /// # Errors
 /// Those of reading the format and of writing.
-pub fn label_file(facts: &FactBase, input: &Path, output: &Path, options: &LabelOptions) -> Result<LabelReport> {
+pub fn label_file(
+    facts: &FactBase,
+    input: &Path,
+    output: &Path,
+    options: &LabelOptions,
+) -> Result<LabelReport> {
     let mut report = LabelReport::default();
     let mut writer = DocredWriter::create(output)?;
     let mut used = HashSet::new();

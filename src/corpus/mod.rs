@@ -1,5 +1,5 @@
-//! Documents and where they come from: the types, the file formats, distant labelling and the generated
-//! world.
+//! Documents and where they come from: the types, the file formats, distant labelling and the
+//! generated world.
 //!
 //! Not for: word pieces (`text`), shards on disk (`shards`) or anything with tensors.
 

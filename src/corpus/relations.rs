@@ -13,7 +13,8 @@ pub struct Relation {
     pub name: String,
 }
 
-/// Relations in class order. "No relation" is not among them: a model appends its own NA class after the last.
+/// Relations in class order. "No relation" is not among them: a model appends its own NA class
+/// after the last.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Vec<Relation>", into = "Vec<Relation>")]
 pub struct RelationSet {

@@ -1,8 +1,10 @@
-//! What a data set holds and what is odd about it: counts, titles and facts that several files share, labels that differ, names that are not
-//! the words they stand for, empty documents, lengths.
+//! What a data set holds and what is odd about it: counts, titles and facts that several files
+//! share, labels that differ, names that are not the words they stand for, empty documents,
+//! lengths.
 //!
-//! It lies beside the readers because it knows documents only, no scores and no pieces. A survey is fed while documents stream by and keeps
-//! hashes, not texts. Not for: refusing documents; what breaks the format is an error of the reader.
+//! It lies beside the readers because it knows documents only, no scores and no pieces. A survey is
+//! fed while documents stream by and keeps hashes, not texts. Not for: refusing documents; what
+//! breaks the format is an error of the reader.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -37,16 +39,36 @@ struct Published {
     intra: Option<usize>,
 }
 
-const fn published(stem: &'static str, name: &'static str, documents: usize, facts: Option<usize>) -> Published {
+const fn published(
+    stem: &'static str,
+    name: &'static str,
+    documents: usize,
+    facts: Option<usize>,
+) -> Published {
     Published { stem, name, documents, facts, negatives: None, excluded: None, intra: None }
 }
 
-const fn cdr(stem: &'static str, name: &'static str, facts: usize, pairs: (usize, usize), intra: usize) -> Published {
+const fn cdr(
+    stem: &'static str,
+    name: &'static str,
+    facts: usize,
+    pairs: (usize, usize),
+    intra: usize,
+) -> Published {
     let (negatives, excluded) = (Some(pairs.0), Some(pairs.1));
-    Published { stem, name, documents: 500, facts: Some(facts), negatives, excluded, intra: Some(intra) }
+    Published {
+        stem,
+        name,
+        documents: 500,
+        facts: Some(facts),
+        negatives,
+        excluded,
+        intra: Some(intra),
+    }
 }
 
-/// The sizes of docs/formats.md, "Data sets". CDR in PubTator's form is the same corpus before the hypernym filter, unless that is asked for.
+/// The sizes of docs/formats.md, "Data sets". CDR in PubTator's form is the same corpus before the
+/// hypernym filter, unless that is asked for.
 const PUBLISHED: [Published; 14] = [
     published("train_annotated", "DocRED train", 3_053, Some(38_269)),
     published("dev", "DocRED dev", 1_000, Some(12_323)),
@@ -134,7 +156,8 @@ pub struct Survey {
     files: Vec<FileSurvey>,
     /// Hash of a title → (file, sum of the hashes of its facts).
     titles: AHashMap<u64, Vec<(usize, u64)>>,
-    /// Hash of (head name, tail name, relation) → bits of the files; the last bit stands for all files from the 64th.
+    /// Hash of (head name, tail name, relation) → bits of the files; the last bit stands for all
+    /// files from the 64th.
     facts: AHashMap<u64, u64>,
 }
 
@@ -145,7 +168,8 @@ impl Survey {
         self.files.push(FileSurvey { file: file.to_owned(), shared, ..FileSurvey::default() });
     }
 
-    /// Adds a document of the current file. `length` counts words, or pieces with markers where a tokenizer is at hand.
+    /// Adds a document of the current file. `length` counts words, or pieces with markers where a
+    /// tokenizer is at hand.
     pub fn document(&mut self, document: &Document, length: usize) {
         let Some(number) = self.files.len().checked_sub(1) else { return };
         self.files[number].add(document, length);
@@ -169,7 +193,11 @@ impl Survey {
         let bit = 1 << number.min(63);
         for fact in document.facts() {
             let mut seen = 0;
-            for posting in postings(&document.entities[fact.head], &document.entities[fact.tail], &fact.relation) {
+            for posting in postings(
+                &document.entities[fact.head],
+                &document.entities[fact.tail],
+                &fact.relation,
+            ) {
                 let files = self.facts.entry(posting).or_default();
                 seen |= *files;
                 *files |= bit;
@@ -183,7 +211,12 @@ impl Survey {
     fn compare_title(&mut self, number: usize, document: &Document) {
         let labels = document.facts().iter().fold(0, |sum: u64, fact| {
             sum.wrapping_add(
-                postings(&document.entities[fact.head], &document.entities[fact.tail], &fact.relation).fold(0, u64::wrapping_add),
+                postings(
+                    &document.entities[fact.head],
+                    &document.entities[fact.tail],
+                    &fact.relation,
+                )
+                .fold(0, u64::wrapping_add),
             )
         });
         let earlier = self.titles.entry(hash(&[&document.title])).or_default();
@@ -222,20 +255,33 @@ impl FileSurvey {
             if !same_text(&mention.name, words) {
                 self.renamed += 1;
                 if self.examples.len() < EXAMPLES {
-                    self.examples.push([document.title.clone(), mention.name.clone(), words.join(" ")]);
+                    self.examples.push([
+                        document.title.clone(),
+                        mention.name.clone(),
+                        words.join(" "),
+                    ]);
                 }
             }
         }
     }
 
     fn count_pairs(&mut self, document: &Document) {
-        self.intra += document.facts().iter().filter(|fact| document.share_sentence(fact.head, fact.tail)).count();
+        self.intra += document
+            .facts()
+            .iter()
+            .filter(|fact| document.share_sentence(fact.head, fact.tail))
+            .count();
         self.excluded += document.candidates.iter().flatten().filter(|pair| pair.excluded).count();
         if document.facts.is_some() {
-            let labelled: ahash::AHashSet<(usize, usize)> = document.facts().iter().map(|fact| (fact.head, fact.tail)).collect();
+            let labelled: ahash::AHashSet<(usize, usize)> =
+                document.facts().iter().map(|fact| (fact.head, fact.tail)).collect();
             let count = document.entities.len();
-            let listed = document.candidates.as_ref().map(|pairs| pairs.iter().filter(|pair| !pair.excluded).count());
-            self.negatives += listed.unwrap_or(count * count.saturating_sub(1)).saturating_sub(labelled.len());
+            let listed = document
+                .candidates
+                .as_ref()
+                .map(|pairs| pairs.iter().filter(|pair| !pair.excluded).count());
+            self.negatives +=
+                listed.unwrap_or(count * count.saturating_sub(1)).saturating_sub(labelled.len());
         }
     }
 
@@ -243,7 +289,8 @@ impl FileSurvey {
     fn published(&self) -> Option<&'static Published> {
         let name = self.file.file_name()?.to_str()?;
         let name = name.strip_suffix(".gz").unwrap_or(name);
-        let stem = [".jsonl", ".json", ".data", ".txt"].iter().find_map(|end| name.strip_suffix(end))?;
+        let stem =
+            [".jsonl", ".json", ".data", ".txt"].iter().find_map(|end| name.strip_suffix(end))?;
         PUBLISHED.iter().find(|published| published.stem == stem)
     }
 
@@ -258,22 +305,32 @@ impl FileSurvey {
             let (renamed, mentions) = (self.renamed, self.mentions);
             let [title, name, words] = example.each_ref().map(|text| text.escape_debug());
             let first = format!("the first is `{name}` for `{words}` in `{title}`");
-            warnings.push(format!("{file}: {renamed} of {mentions} mentions bear a name that is not the words of their span; {first}"));
+            warnings.push(format!(
+                "{file}: {renamed} of {mentions} mentions bear a name that is \
+                not the words of their span; {first}"
+            ));
         }
         if let Some(published) = self.published().filter(|published| !published.agrees(self)) {
             warnings.push(format!("{file}: {}, but {published}", self.counts()));
         }
         if self.without_entities > 0 {
-            warnings.push(format!("{file}: {} of {} documents have no entities", self.without_entities, self.documents));
+            warnings.push(format!(
+                "{file}: {} of {} documents have no entities",
+                self.without_entities, self.documents
+            ));
         }
         if self.without_facts > 0 {
-            warnings.push(format!("{file}: {} of {} documents have labels but no fact", self.without_facts, self.documents));
+            warnings.push(format!(
+                "{file}: {} of {} documents have labels but no fact",
+                self.without_facts, self.documents
+            ));
         }
         warnings
     }
 
     fn counts(&self) -> String {
-        let (documents, facts, intra, negatives, excluded) = (self.documents, self.facts, self.intra, self.negatives, self.excluded);
+        let (documents, facts, intra, negatives, excluded) =
+            (self.documents, self.facts, self.intra, self.negatives, self.excluded);
         let pairs = format!("{negatives} pairs without one, {excluded} taken out");
         format!("{documents} documents, {facts} facts ({intra} within a sentence), {pairs}")
     }
@@ -281,12 +338,15 @@ impl FileSurvey {
 
 impl Published {
     fn agrees(&self, found: &FileSurvey) -> bool {
-        let same = |published: Option<usize>, found: usize| published.is_none_or(|published| published == found);
+        let same = |published: Option<usize>, found: usize| {
+            published.is_none_or(|published| published == found)
+        };
         // A test split whose labels are hidden has no facts to compare.
         let labelled = found.unlabelled < found.documents;
         found.documents == self.documents
             && (!labelled || (same(self.facts, found.facts) && same(self.intra, found.intra)))
-            && (!labelled || (same(self.negatives, found.negatives) && same(self.excluded, found.excluded)))
+            && (!labelled
+                || (same(self.negatives, found.negatives) && same(self.excluded, found.excluded)))
     }
 }
 
@@ -299,7 +359,9 @@ impl fmt::Display for Published {
             (self.negatives, "pairs without one"),
             (self.excluded, "taken out"),
         ];
-        for (count, what) in parts.iter().filter_map(|(count, what)| count.map(|count| (count, what))) {
+        for (count, what) in
+            parts.iter().filter_map(|(count, what)| count.map(|count| (count, what)))
+        {
             write!(f, ", {count} {what}")?;
         }
         Ok(())
@@ -308,13 +370,20 @@ impl fmt::Display for Published {
 
 /// Whether a name is the words of its span, white space and case aside.
 fn same_text(name: &str, words: &[String]) -> bool {
-    let letters = |text: &str| text.chars().filter(|c| !c.is_whitespace()).flat_map(char::to_lowercase).collect::<Vec<_>>();
+    let letters = |text: &str| {
+        text.chars().filter(|c| !c.is_whitespace()).flat_map(char::to_lowercase).collect::<Vec<_>>()
+    };
     // The common case costs no memory.
-    name.split(' ').eq(words.iter().map(String::as_str)) || letters(name) == letters(&words.concat())
+    name.split(' ').eq(words.iter().map(String::as_str))
+        || letters(name) == letters(&words.concat())
 }
 
 /// Hashes of a fact under each head name and tail name.
-fn postings<'a>(head: &'a Entity, tail: &'a Entity, relation: &'a str) -> impl Iterator<Item = u64> + 'a {
+fn postings<'a>(
+    head: &'a Entity,
+    tail: &'a Entity,
+    relation: &'a str,
+) -> impl Iterator<Item = u64> + 'a {
     let pairs = head.mentions.iter().flat_map(|h| tail.mentions.iter().map(move |t| (h, t)));
     let mut hashes: Vec<u64> = pairs.map(|(h, t)| hash(&[&h.name, &t.name, relation])).collect();
     hashes.sort_unstable();
@@ -354,13 +423,34 @@ impl FileSurvey {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}: {}", self.file.display(), self.counts())?;
         if let Some(published) = self.published() {
-            writeln!(f, "  {published}{}", if published.agrees(self) { "" } else { " — this file differs" })?;
+            writeln!(
+                f,
+                "  {published}{}",
+                if published.agrees(self) { "" } else { " — this file differs" }
+            )?;
         }
-        writeln!(f, "  at most {} words and {} entities a document", self.most_words, self.most_entities)?;
-        let (entities, facts, labels) = (self.without_entities, self.without_facts, self.unlabelled);
-        writeln!(f, "  documents without entities {entities}, without facts {facts}, without labels {labels}")?;
-        writeln!(f, "  label rows that repeat others {}, that no mentioned pair bears {}", self.repeated, self.unplaced)?;
-        writeln!(f, "  {} of {} mentions bear a name that is not the words of their span", self.renamed, self.mentions)?;
+        writeln!(
+            f,
+            "  at most {} words and {} entities a document",
+            self.most_words, self.most_entities
+        )?;
+        let (entities, facts, labels) =
+            (self.without_entities, self.without_facts, self.unlabelled);
+        writeln!(
+            f,
+            "  documents without entities {entities}, without facts {facts}, without labels \
+             {labels}"
+        )?;
+        writeln!(
+            f,
+            "  label rows that repeat others {}, that no mentioned pair bears {}",
+            self.repeated, self.unplaced
+        )?;
+        writeln!(
+            f,
+            "  {} of {} mentions bear a name that is not the words of their span",
+            self.renamed, self.mentions
+        )?;
         for example in &self.examples {
             // A name may hold a line break.
             let [title, name, words] = example.each_ref().map(|text| text.escape_debug());
@@ -377,7 +467,11 @@ impl FileSurvey {
 impl Shared {
     fn write(&self, f: &mut fmt::Formatter<'_>, other: &Path, facts: usize) -> fmt::Result {
         let (titles, other) = (self.titles, other.display());
-        writeln!(f, "  in common with {other}: {titles} titles ({} with other labels), {} of {facts} facts", self.relabelled, self.facts)?;
+        writeln!(
+            f,
+            "  in common with {other}: {titles} titles ({} with other labels), {} of {facts} facts",
+            self.relabelled, self.facts
+        )?;
         for title in &self.examples {
             writeln!(f, "    `{title}`")?;
         }

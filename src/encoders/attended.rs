@@ -1,4 +1,5 @@
-//! What pair-based systems read beside the last layer's states: means over the last layers, attention rows of mentions, more positions.
+//! What pair-based systems read beside the last layer's states: means over the last layers,
+//! attention rows of mentions, more positions.
 
 use tch::Tensor;
 
@@ -21,7 +22,11 @@ impl Attending<'_> {
     /// [`Error::Recipe`] where there are not so many.
     pub(super) fn first_layer(&self, total: usize) -> Result<usize> {
         let asked = self.layers.max(1);
-        total.checked_sub(asked).ok_or_else(|| Error::recipe(format!("the mean of {asked} layers was asked of an encoder with {total}")))
+        total.checked_sub(asked).ok_or_else(|| {
+            Error::recipe(format!(
+                "the mean of {asked} layers was asked of an encoder with {total}"
+            ))
+        })
     }
 }
 
@@ -30,7 +35,8 @@ impl Attending<'_> {
 pub struct Attended {
     /// Mean states; [T, d], 32 bits.
     pub states: Tensor,
-    /// Mean attention of entities, as [`crate::torch::kernels::context::entity_attention`] gives it; `None` where no plan was given.
+    /// Mean attention of entities, as [`crate::torch::kernels::context::entity_attention`] gives
+    /// it; `None` where no plan was given.
     pub attention: Option<Tensor>,
 }
 
@@ -43,7 +49,9 @@ impl Attended {
 }
 
 fn mean(parts: &[Tensor]) -> Result<Tensor> {
-    let [first, rest @ ..] = parts else { return Err(Error::Bug("the mean of no layer was asked for".into())) };
+    let [first, rest @ ..] = parts else {
+        return Err(Error::Bug("the mean of no layer was asked for".into()));
+    };
     let mut sum = first.shallow_clone();
     for part in rest {
         sum = sum.f_add(part)?;
@@ -51,14 +59,14 @@ fn mean(parts: &[Tensor]) -> Result<Tensor> {
     if rest.is_empty() { Ok(sum) } else { Ok(sum.f_div_scalar(parts.len() as f64)?) }
 }
 
-/// A position table three times as long by hierarchical decomposition (docs/systems.md, C.5): u_i = (p_i − α p_0) / (1 − α), row n·a + i = α u_a + (1 − α) u_i
-/// for a = 0, 1, 2; the first n rows stay as they are. `[n, d]` → `[3n, d]`.
+/// A position table three times as long by hierarchical decomposition (docs/systems.md, C.5): u_i =
+/// (p_i − α p_0) / (1 − α), row n·a + i = α u_a + (1 − α) u_i for a = 0, 1, 2; the first n rows
+/// stay as they are. `[n, d]` → `[3n, d]`.
 pub(super) fn extended_positions(table: &Tensor, alpha: f64) -> Result<Tensor> {
     const TIMES: i64 = 3;
     if !(0.0..1.0).contains(&alpha) || table.size()[0] < TIMES {
-        return Err(
-            Error::recipe(format!("positions cannot be extended with α = {alpha}")).with_hint("α lies in [0, 1); the release has 0.4")
-        );
+        return Err(Error::recipe(format!("positions cannot be extended with α = {alpha}"))
+            .with_hint("α lies in [0, 1); the release has 0.4"));
     }
     let base = table.f_sub(&(table.f_narrow(0, 0, 1)? * alpha))?.f_div_scalar(1.0 - alpha)?;
     let mut parts = vec![table.shallow_clone()];

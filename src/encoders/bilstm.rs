@@ -1,7 +1,8 @@
-//! The BiLSTM encoder of the DocRED baselines (Yao et al. 2019), fed with the marked token stream instead of separate feature tables.
+//! The BiLSTM encoder of the DocRED baselines (Yao et al. 2019), fed with the marked token stream
+//! instead of separate feature tables.
 //!
-//! Word vectors → locked dropout → BiLSTM → linear map → ReLU. A frozen word table can keep chosen rows trainable: the markers, which no
-//! file of word vectors knows.
+//! Word vectors → locked dropout → BiLSTM → linear map → ReLU. A frozen word table can keep chosen
+//! rows trainable: the markers, which no file of word vectors knows.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -73,16 +74,28 @@ impl BiLstmConfig {
         ])?;
         check_rates(&[("locked_dropout_prob", self.locked_dropout_prob)])?;
         if !["relu", "none"].contains(&self.activation.as_str()) {
-            return Err(Error::recipe(format!("encoder key `activation` is `{}`", self.activation)).with_hint("use relu or none"));
+            return Err(Error::recipe(format!(
+                "encoder key `activation` is `{}`",
+                self.activation
+            ))
+            .with_hint("use relu or none"));
         }
         match self.trained_rows.iter().find(|row| !(0..self.vocab_size).contains(row)) {
-            Some(row) => Err(Error::recipe(format!("`trained_rows` names row {row} of a vocabulary of {}", self.vocab_size))),
+            Some(row) => Err(Error::recipe(format!(
+                "`trained_rows` names row {row} of a vocabulary of {}",
+                self.vocab_size
+            ))),
             None => Ok(()),
         }
     }
 
     fn shape(&self) -> LstmShape {
-        LstmShape { input: self.embedding_size, hidden: self.lstm_hidden_size, layers: self.num_hidden_layers, bidirectional: true }
+        LstmShape {
+            input: self.embedding_size,
+            hidden: self.lstm_hidden_size,
+            layers: self.num_hidden_layers,
+            bidirectional: true,
+        }
     }
 
     fn frozen(&self) -> bool {
@@ -95,7 +108,11 @@ impl BiLstmConfig {
         let table = Slot::new(WORD_TABLE, &[self.vocab_size, self.embedding_size], words);
         let mut slots = vec![if self.frozen() { table.frozen() } else { table }];
         if self.frozen() && !self.trained_rows.is_empty() {
-            slots.push(Slot::new(TRAINED_ROWS, &[self.trained_rows.len() as i64, self.embedding_size], words));
+            slots.push(Slot::new(
+                TRAINED_ROWS,
+                &[self.trained_rows.len() as i64, self.embedding_size],
+                words,
+            ));
         }
         slots.extend(self.shape().slots("rnn"));
         let inputs = 2 * self.lstm_hidden_size;
@@ -122,8 +139,13 @@ impl BiLstm {
     /// A BiLSTM over the given word vectors, or over random ones from N(0, 1).
     ///
     /// # Errors
-    /// [`Error::Recipe`] for a configuration that cannot be built, or vectors of another vocabulary.
-    pub fn declare(mut config: BiLstmConfig, vectors: Option<&WordVectors>, params: &mut Parameters) -> Result<Self> {
+    /// [`Error::Recipe`] for a configuration that cannot be built, or vectors of another
+    /// vocabulary.
+    pub fn declare(
+        mut config: BiLstmConfig,
+        vectors: Option<&WordVectors>,
+        params: &mut Parameters,
+    ) -> Result<Self> {
         config.frozen_vectors.get_or_insert(vectors.is_some());
         let mut word_std = 1.0;
         if let Some(vectors) = vectors {
@@ -142,18 +164,23 @@ impl BiLstm {
     /// A BiLSTM with the weights of a folder.
     ///
     /// # Errors
-    /// [`Error::Data`] where weights are missing, do not fit the configuration, or belong to a smaller vocabulary.
+    /// [`Error::Data`] where weights are missing, do not fit the configuration, or belong to a
+    /// smaller vocabulary.
     pub fn from_folder(folder: &Folder, vocab_size: i64, params: &mut Parameters) -> Result<Self> {
         let config: BiLstmConfig = load::config(folder)?;
         config.validate().map_err(|error| folder.in_config(&error))?;
-        let (names, notes) = load::read(folder, config.slots(1.0), (config.vocab_size, vocab_size), params)?;
+        let (names, notes) =
+            load::read(folder, config.slots(1.0), (config.vocab_size, vocab_size), params)?;
         Ok(Self { notes, ..Self::get(config, names, params)? })
     }
 
     fn get(config: BiLstmConfig, names: Vec<String>, params: &Parameters) -> Result<Self> {
         Ok(Self {
             words: handle(params, WORD_TABLE)?,
-            trained: params.get(TRAINED_ROWS).map(|rows| TrainedRows::new(rows, &config)).transpose()?,
+            trained: params
+                .get(TRAINED_ROWS)
+                .map(|rows| TrainedRows::new(rows, &config))
+                .transpose()?,
             lstm: PackedLstm::get("rnn", config.shape(), params)?,
             output: Linear::get(params, "linear_re")?,
             config,
@@ -192,7 +219,13 @@ impl Encoder for BiLstm {
     fn encode(&self, stream: &TokenStream, pass: &Pass) -> Result<Tensor> {
         let packing = Packing::new(&stream.segments, stream.ids.device())?;
         let locked = pass.hidden_dropout.map(|dropout| packing.lock(dropout)).transpose()?;
-        let states = self.lstm.forward(&self.embed(&stream.ids)?, &packing, locked.as_ref(), 0, pass.train)?;
+        let states = self.lstm.forward(
+            &self.embed(&stream.ids)?,
+            &packing,
+            locked.as_ref(),
+            0,
+            pass.train,
+        )?;
         let output = self.output.forward(&states, crate::torch::Precision::Fp32)?;
         Ok(if self.config.activation == "relu" { output.f_relu()? } else { output })
     }
@@ -228,7 +261,10 @@ impl TrainedRows {
         for (place, &row) in (0..).zip(&config.trained_rows) {
             places[row as usize] = place;
         }
-        Ok(Self { rows: rows.shallow_clone(), places: Tensor::f_from_slice::<i64>(&places)?.f_to_device(rows.device())? })
+        Ok(Self {
+            rows: rows.shallow_clone(),
+            places: Tensor::f_from_slice::<i64>(&places)?.f_to_device(rows.device())?,
+        })
     }
 
     /// `vectors` `[T, embedding_size]` with the trained rows put in where `ids` `[T]` name them.

@@ -1,8 +1,8 @@
 //! Encoders: a packed token stream in, one state per token out.
 //!
-//! Three kinds fit the trait: BERT (from a preset or a Hugging Face folder), a BiLSTM over word vectors, and the plain table of word
-//! vectors. Not for: cutting documents into pieces (`text`), pooling mentions into entities (`systems`), writing weights to disk
-//! (`torch::hf`).
+//! Three kinds fit the trait: BERT (from a preset or a Hugging Face folder), a BiLSTM over word
+//! vectors, and the plain table of word vectors. Not for: cutting documents into pieces (`text`),
+//! pooling mentions into entities (`systems`), writing weights to disk (`torch::hf`).
 
 mod attended;
 mod bert;
@@ -72,11 +72,12 @@ pub trait Encoder {
     /// The longest document it can take, in tokens; `None` where any length will do.
     fn max_positions(&self) -> Option<i64>;
 
-    /// Dropout rates of (hidden states, attention probabilities), as its configuration asks for in training.
+    /// Dropout rates of (hidden states, attention probabilities), as its configuration asks for in
+    /// training.
     fn dropout_rates(&self) -> (f64, f64);
 
-    /// Whether a token's state depends on its neighbours and on `[CLS]` and `[SEP]` around them. A plain table of vectors says no; then
-    /// documents are given to it without those.
+    /// Whether a token's state depends on its neighbours and on `[CLS]` and `[SEP]` around them. A
+    /// plain table of vectors says no; then documents are given to it without those.
     fn contextual(&self) -> bool {
         true
     }
@@ -84,7 +85,8 @@ pub trait Encoder {
     /// States of all tokens; [T, d], 32 bits.
     ///
     /// # Errors
-    /// [`crate::Error::Recipe`] naming both lengths where a document is too long (the caller knows its title).
+    /// [`crate::Error::Recipe`] naming both lengths where a document is too long (the caller knows
+    /// its title).
     fn encode(&self, stream: &TokenStream, pass: &Pass) -> Result<Tensor>;
 
     /// Attention heads a layer; `None` for an encoder without attention.
@@ -96,7 +98,12 @@ pub trait Encoder {
     ///
     /// # Errors
     /// As [`Self::encode`]; [`crate::Error::Recipe`] where the encoder has no such layers.
-    fn encode_attended(&self, stream: &TokenStream, asked: &Attending, pass: &Pass) -> Result<Attended> {
+    fn encode_attended(
+        &self,
+        stream: &TokenStream,
+        asked: &Attending,
+        pass: &Pass,
+    ) -> Result<Attended> {
         if asked.plan.is_some() || asked.layers > 1 {
             return Err(Error::recipe("this encoder has no attention layers that could be read")
                 .with_hint("take a BERT, or turn off context pooling and averaged layers"));
@@ -104,24 +111,29 @@ pub trait Encoder {
         Ok(Attended { states: self.encode(stream, pass)?, attention: None })
     }
 
-    /// Makes three times as many positions of those there are (DocRE-II), unless that was done before.
+    /// Makes three times as many positions of those there are (DocRE-II), unless that was done
+    /// before.
     ///
     /// # Errors
     /// [`crate::Error::Recipe`] where the encoder has no position table.
     fn extend_positions(&mut self, _alpha: f64, _parameters: &mut Parameters) -> Result<()> {
-        Err(Error::recipe("this encoder has no positions that could be extended").with_hint("encode long documents in windows"))
+        Err(Error::recipe("this encoder has no positions that could be extended")
+            .with_hint("encode long documents in windows"))
     }
 
     /// The content of `config.json`, complete with `model_type` and `architectures`.
     fn config(&self) -> serde_json::Value;
 
-    /// Names of its parameters in the [`Parameters`] it was built in: what [`hf::write_folder`] has to save.
+    /// Names of its parameters in the [`Parameters`] it was built in: what [`hf::write_folder`] has
+    /// to save.
     fn parameter_names(&self) -> &[String];
 
-    /// What the user should hear about how it was loaded: rows that were added, tensors that were not used.
+    /// What the user should hear about how it was loaded: rows that were added, tensors that were
+    /// not used.
     fn notes(&self) -> &[String];
 
-    /// Writes what a folder needs beyond `config.json` and the weights. Nothing, for the encoders of this room.
+    /// Writes what a folder needs beyond `config.json` and the weights. Nothing, for the encoders
+    /// of this room.
     ///
     /// # Errors
     /// If the disk fails.
@@ -130,13 +142,20 @@ pub trait Encoder {
     }
 }
 
-/// Builds an encoder and declares its parameters in `params`, under Hugging Face names without a prefix.
+/// Builds an encoder and declares its parameters in `params`, under Hugging Face names without a
+/// prefix.
 ///
-/// `vocab_size` is the number of pieces of the tokenizer. Weights from a folder overwrite the initial values.
+/// `vocab_size` is the number of pieces of the tokenizer. Weights from a folder overwrite the
+/// initial values.
 ///
 /// # Errors
-/// [`crate::Error::Recipe`] for an unusable configuration, [`crate::Error::Data`] for a folder that cannot be read.
-pub fn build(spec: &EncoderSpec, vocab_size: i64, params: &mut Parameters) -> Result<Box<dyn Encoder>> {
+/// [`crate::Error::Recipe`] for an unusable configuration, [`crate::Error::Data`] for a folder that
+/// cannot be read.
+pub fn build(
+    spec: &EncoderSpec,
+    vocab_size: i64,
+    params: &mut Parameters,
+) -> Result<Box<dyn Encoder>> {
     match spec {
         EncoderSpec::Preset { name, overrides } => {
             let config = BertConfig::preset(name, vocab_size)?.with_overrides(overrides)?;
@@ -158,12 +177,18 @@ fn from_folder(dir: &Path, vocab_size: i64, params: &mut Parameters) -> Result<B
     let folder = hf::read_folder(dir)?;
     match folder.model_type() {
         // Configurations written before 2020 do not name their type.
-        Some("bert" | bert::ROBERTA) | None => Ok(Box::new(Bert::from_folder(&folder, vocab_size, params)?)),
+        Some("bert" | bert::ROBERTA) | None => {
+            Ok(Box::new(Bert::from_folder(&folder, vocab_size, params)?))
+        }
         Some(bilstm::MODEL_TYPE) => Ok(Box::new(BiLstm::from_folder(&folder, vocab_size, params)?)),
         Some(words::MODEL_TYPE) => Ok(Box::new(Words::from_folder(&folder, vocab_size, params)?)),
         Some(other) => Err(folder
             .error(format!("`model_type` is `{other}`, which cannot be loaded"))
-            .hint(format!("the encoders that can be loaded are `bert`, `roberta`, `{}` and `{}`", bilstm::MODEL_TYPE, words::MODEL_TYPE))
+            .hint(format!(
+                "the encoders that can be loaded are `bert`, `roberta`, `{}` and `{}`",
+                bilstm::MODEL_TYPE,
+                words::MODEL_TYPE
+            ))
             .into()),
     }
 }

@@ -57,6 +57,8 @@ impl EncoderSpec {
 
 fn unknown(text: &str) -> Error {
     let presets = BertConfig::PRESETS.join("`, `");
-    Error::recipe(format!("encoder `{text}` is neither a preset nor a folder"))
-        .with_hint(format!("name one of `{presets}`, `bilstm`, `words`, or the folder of a Hugging Face BERT checkpoint"))
+    Error::recipe(format!("encoder `{text}` is neither a preset nor a folder")).with_hint(format!(
+        "name one of `{presets}`, `bilstm`, `words`, or the folder of a Hugging \
+            Face BERT checkpoint"
+    ))
 }

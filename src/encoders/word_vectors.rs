@@ -25,11 +25,12 @@ pub struct WordVectors {
 }
 
 impl WordVectors {
-    /// Reads the vectors of `vocabulary` from a `.txt` or `.gz` file. Entries are matched as they are written; the first line of a word wins.
+    /// Reads the vectors of `vocabulary` from a `.txt` or `.gz` file. Entries are matched as they
+    /// are written; the first line of a word wins.
     ///
     /// # Errors
-    /// [`DataError`] naming the line that has another number of columns than the first, a value that is no finite number, or no text;
-    /// also where no entry at all was found.
+    /// [`DataError`] naming the line that has another number of columns than the first, a value
+    /// that is no finite number, or no text; also where no entry at all was found.
     pub fn load(path: &Path, vocabulary: &[String]) -> Result<Self> {
         Reading::new(path, vocabulary).run(BufReader::new(text_file::open(path)?))
     }
@@ -44,22 +45,34 @@ impl WordVectors {
     /// # Errors
     /// If libtorch refuses the table.
     pub fn std(&self) -> Result<f64> {
-        Ok(self.table.f_index_select(0, &self.found_rows(&self.found)?)?.f_std(false)?.f_double_value(&[])?)
+        Ok(self
+            .table
+            .f_index_select(0, &self.found_rows(&self.found)?)?
+            .f_std(false)?
+            .f_double_value(&[])?)
     }
 
-    /// Copies the vectors that were found over the rows of `table` [V, dim], and says for how many `pieces` that was.
+    /// Copies the vectors that were found over the rows of `table` [V, dim], and says for how many
+    /// `pieces` that was.
     pub(super) fn fill(&self, table: &Tensor, pieces: &str) -> Result<String> {
         let rows = self.found_rows(&self.found)?;
         if table.size() != self.table.size() {
             let (have, want) = (self.table.size(), table.size());
-            return Err(Error::recipe(format!("the word vectors have shape {have:?}, but the encoder's word table {want:?}")));
+            return Err(Error::recipe(format!(
+                "the word vectors have shape {have:?}, but the encoder's word table {want:?}"
+            )));
         }
         copy_rows(table, &rows, &self.table.f_index_select(0, &rows)?)?;
-        Ok(format!("word vectors were found for {} of {} {pieces}", self.num_found(), self.found.len()))
+        Ok(format!(
+            "word vectors were found for {} of {} {pieces}",
+            self.num_found(),
+            self.found.len()
+        ))
     }
 
     fn found_rows(&self, chosen: &[bool]) -> Result<Tensor> {
-        let rows: Vec<i64> = (0..).zip(chosen).filter(|(_, chosen)| **chosen).map(|(row, _)| row).collect();
+        let rows: Vec<i64> =
+            (0..).zip(chosen).filter(|(_, chosen)| **chosen).map(|(row, _)| row).collect();
         Ok(Tensor::f_from_slice(&rows)?)
     }
 }
@@ -73,20 +86,36 @@ fn copy_rows(table: &Tensor, rows: &Tensor, values: &Tensor) -> Result<()> {
 
 /// Starts BERT's word-piece table from word vectors; returns the number of rows that were set.
 ///
-/// Whole words that have a vector (entries that do not begin with `##` and are not in brackets) are centred, mapped to the encoder's width
-/// by a fixed random map, and scaled by one common factor so that all numbers together have standard deviation `std` (the configuration's
-/// `initializer_range`). The map has orthonormal rows or columns, so distances keep their ratios exactly where the encoder is at least as
-/// wide as the vectors, and in expectation otherwise. All other rows keep their random start. The map depends on `seed` alone.
+/// Whole words that have a vector (entries that do not begin with `##` and are not in brackets) are
+/// centred, mapped to the encoder's width by a fixed random map, and scaled by one common factor so
+/// that all numbers together have standard deviation `std` (the configuration's
+/// `initializer_range`). The map has orthonormal rows or columns, so distances keep their ratios
+/// exactly where the encoder is at least as wide as the vectors, and in expectation otherwise. All
+/// other rows keep their random start. The map depends on `seed` alone.
 ///
 /// # Errors
 /// [`Error::Recipe`] where the vocabulary is larger than the table or has no usable word.
-pub fn embed_projected(params: &Parameters, vectors: &WordVectors, vocabulary: &[String], std: f64, seed: i64) -> Result<usize> {
+pub fn embed_projected(
+    params: &Parameters,
+    vectors: &WordVectors,
+    vocabulary: &[String],
+    std: f64,
+    seed: i64,
+) -> Result<usize> {
     let table = handle(params, WORD_TABLE)?;
-    let words: Vec<bool> = vectors.found.iter().zip(vocabulary).map(|(found, entry)| *found && is_whole_word(entry)).collect();
+    let words: Vec<bool> = vectors
+        .found
+        .iter()
+        .zip(vocabulary)
+        .map(|(found, entry)| *found && is_whole_word(entry))
+        .collect();
     let count = words.iter().filter(|word| **word).count();
     if count == 0 || words.len() as i64 > table.size()[0] {
         let rows = table.size()[0];
-        return Err(Error::recipe(format!("{count} whole words of {} entries cannot start a word table of {rows} rows", words.len())));
+        return Err(Error::recipe(format!(
+            "{count} whole words of {} entries cannot start a word table of {rows} rows",
+            words.len()
+        )));
     }
     let rows = vectors.found_rows(&words)?;
     let chosen = vectors.table.f_index_select(0, &rows)?;
@@ -133,7 +162,8 @@ impl<'a> Reading<'a> {
         let mut line = 0;
         while self.read_line(&mut reader, &mut bytes)? > 0 {
             line += 1;
-            let text = std::str::from_utf8(&bytes).map_err(|_| self.error(format!("line {line} is not UTF-8 text")))?;
+            let text = std::str::from_utf8(&bytes)
+                .map_err(|_| self.error(format!("line {line} is not UTF-8 text")))?;
             self.take(line, text.trim_end_matches(['\n', '\r']))?;
         }
         if !self.found.contains(&true) {
@@ -159,7 +189,12 @@ impl<'a> Reading<'a> {
             self.start(columns, text)?;
         }
         if columns != self.columns {
-            return Err(self.error(format!("line {line} has {columns} columns, but line 1 has {}", self.columns)).into());
+            return Err(self
+                .error(format!(
+                    "line {line} has {columns} columns, but line 1 has {}",
+                    self.columns
+                ))
+                .into());
         }
         let (word, numbers) = text.split_once(' ').unwrap_or((text, ""));
         match self.rows.get(word) {
@@ -171,8 +206,12 @@ impl<'a> Reading<'a> {
     fn start(&mut self, columns: usize, text: &str) -> Result<()> {
         if columns < 3 {
             let shown: String = text.chars().take(40).collect();
-            let hint = "every line of a GloVe file is a word and its numbers, separated by single blanks, without a header line";
-            return Err(self.error(format!("line 1 is `{shown}`, which is no word vector")).hint(hint).into());
+            let hint = "every line of a GloVe file is a word and its numbers, separated by single \
+                blanks, without a header line";
+            return Err(self
+                .error(format!("line 1 is `{shown}`, which is no word vector"))
+                .hint(hint)
+                .into());
         }
         self.columns = columns;
         self.values = vec![0.0; self.found.len() * (columns - 1)];
@@ -184,7 +223,12 @@ impl<'a> Reading<'a> {
         for (column, number) in numbers.split(' ').enumerate() {
             let value = number.parse::<f32>().ok().filter(|value| value.is_finite());
             let Some(value) = value else {
-                return Err(self.error(format!("line {line}, column {}: `{number}` is not a finite number", column + 2)).into());
+                return Err(self
+                    .error(format!(
+                        "line {line}, column {}: `{number}` is not a finite number",
+                        column + 2
+                    ))
+                    .into());
             };
             self.values[row * dim + column] = value;
         }
@@ -193,7 +237,9 @@ impl<'a> Reading<'a> {
     }
 
     fn error(&self, problem: String) -> DataError {
-        DataError::new(self.path, problem)
-            .hint("a line of word vectors is a word and its numbers, as many in each line, with single blanks between")
+        DataError::new(self.path, problem).hint(
+            "a line of word vectors is a word and its numbers, as many in each line, with \
+                single blanks between",
+        )
     }
 }

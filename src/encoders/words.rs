@@ -1,7 +1,9 @@
-//! The encoder of systems that read word vectors themselves: a plain table, one state a piece, no network (docs/systems.md, H.1 and B.1).
+//! The encoder of systems that read word vectors themselves: a plain table, one state a piece, no
+//! network (docs/systems.md, H.1 and B.1).
 //!
-//! The table comes from a file of word vectors and then stays as it is, as in the DocRED baselines (Yao et al. 2019), or starts from
-//! N(0, 1) and is trained. Not for: what is put beside a word's vector and what reads it (`systems`).
+//! The table comes from a file of word vectors and then stays as it is, as in the DocRED baselines
+//! (Yao et al. 2019), or starts from N(0, 1) and is trained. Not for: what is put beside a word's
+//! vector and what reads it (`systems`).
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -45,7 +47,8 @@ impl WordsConfig {
 
     /// Rows that no file fills are drawn from N(0, `std`²).
     fn slots(&self, std: f64) -> Vec<Slot> {
-        let table = Slot::new(WORD_TABLE, &[self.vocab_size, self.embedding_size], Init::Normal { std });
+        let table =
+            Slot::new(WORD_TABLE, &[self.vocab_size, self.embedding_size], Init::Normal { std });
         vec![if self.frozen_vectors.unwrap_or(false) { table.frozen() } else { table }]
     }
 }
@@ -63,8 +66,13 @@ impl Words {
     /// A table of the given word vectors, or of random ones from N(0, 1).
     ///
     /// # Errors
-    /// [`crate::Error::Recipe`] for a table without rows or columns, or vectors of another vocabulary.
-    pub fn declare(mut config: WordsConfig, vectors: Option<&WordVectors>, params: &mut Parameters) -> Result<Self> {
+    /// [`crate::Error::Recipe`] for a table without rows or columns, or vectors of another
+    /// vocabulary.
+    pub fn declare(
+        mut config: WordsConfig,
+        vectors: Option<&WordVectors>,
+        params: &mut Parameters,
+    ) -> Result<Self> {
         config.frozen_vectors.get_or_insert(vectors.is_some());
         let mut std = 1.0;
         if let Some(vectors) = vectors {
@@ -73,7 +81,8 @@ impl Words {
         }
         config.validate()?;
         let names = load::declare(config.slots(std), params)?;
-        let mut encoder = Self { table: handle(params, WORD_TABLE)?, config, names, notes: Vec::new() };
+        let mut encoder =
+            Self { table: handle(params, WORD_TABLE)?, config, names, notes: Vec::new() };
         if let Some(vectors) = vectors {
             encoder.notes.push(vectors.fill(&encoder.table, "words")?);
         }
@@ -83,11 +92,13 @@ impl Words {
     /// The table of a folder.
     ///
     /// # Errors
-    /// [`crate::Error::Data`] where it is missing, does not fit the configuration, or belongs to a smaller vocabulary.
+    /// [`crate::Error::Data`] where it is missing, does not fit the configuration, or belongs to a
+    /// smaller vocabulary.
     pub fn from_folder(folder: &Folder, vocab_size: i64, params: &mut Parameters) -> Result<Self> {
         let config: WordsConfig = load::config(folder)?;
         config.validate().map_err(|error| folder.in_config(&error))?;
-        let (names, notes) = load::read(folder, config.slots(1.0), (config.vocab_size, vocab_size), params)?;
+        let (names, notes) =
+            load::read(folder, config.slots(1.0), (config.vocab_size, vocab_size), params)?;
         Ok(Self { table: handle(params, WORD_TABLE)?, config, names, notes })
     }
 }

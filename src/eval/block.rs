@@ -1,4 +1,5 @@
-//! Precision, recall and F1 of one group of facts. Not for: deciding which facts belong to the group.
+//! Precision, recall and F1 of one group of facts. Not for: deciding which facts belong to the
+//! group.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +12,8 @@ pub struct Block {
     pub gold: usize,
     /// Predicted facts of the group that are right.
     pub correct: usize,
-    /// Gold facts of the group that were found; differs from `correct` only in `members-loose` of the inference scores.
+    /// Gold facts of the group that were found; differs from `correct` only in `members-loose` of
+    /// the inference scores.
     pub found: usize,
     /// `correct / predicted`.
     pub precision: f64,

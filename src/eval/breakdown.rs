@@ -1,6 +1,8 @@
-//! Scores by the kind of fact: distance, mentions, evidence, inference, relation (docs/scores.md, "Intra and inter" to "Infer F1").
+//! Scores by the kind of fact: distance, mentions, evidence, inference, relation (docs/scores.md,
+//! "Intra and inter" to "Infer F1").
 //!
-//! Predictions on unknown documents or entities belong to no group and are left out here; the official scores count them as wrong.
+//! Predictions on unknown documents or entities belong to no group and are left out here; the
+//! official scores count them as wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,9 +30,17 @@ pub struct BreakdownOptions {
 impl Default for BreakdownOptions {
     /// The groups of GLRE's figures and the ten frequent relations of the Re-DocRED script.
     fn default() -> Self {
-        let frequent = ["P17", "P131", "P27", "P150", "P175", "P577", "P463", "P527", "P495", "P361"];
+        let frequent =
+            ["P17", "P131", "P27", "P150", "P175", "P577", "P463", "P527", "P495", "P361"];
         Self {
-            distances: vec![(0, Some(1)), (1, Some(3)), (3, None), (0, Some(3)), (1, None), (6, None)],
+            distances: vec![
+                (0, Some(1)),
+                (1, Some(3)),
+                (3, None),
+                (0, Some(3)),
+                (1, None),
+                (6, None),
+            ],
             mentions: vec![(1.0, Some(2.0)), (2.0, Some(4.0)), (4.0, None)],
             most_evidence: 8,
             frequent: frequent.map(str::to_owned).to_vec(),
@@ -86,8 +96,16 @@ pub struct Breakdown {
 }
 
 /// Computes all break-downs.
-pub fn breakdown(gold: &Gold<'_>, predictions: &[Prediction], options: &BreakdownOptions) -> Breakdown {
-    let predicted: Facts<'_> = gold.predicted(predictions).into_iter().filter(|fact| gold.distance(fact).is_some()).collect();
+pub fn breakdown(
+    gold: &Gold<'_>,
+    predictions: &[Prediction],
+    options: &BreakdownOptions,
+) -> Breakdown {
+    let predicted: Facts<'_> = gold
+        .predicted(predictions)
+        .into_iter()
+        .filter(|fact| gold.distance(fact).is_some())
+        .collect();
     let truth = gold.keys();
     let sets = Sets::new(gold, &predicted, &truth);
     let is_frequent = |fact: &Item<'_>| options.frequent.iter().any(|id| id == fact.key.relation);
@@ -95,8 +113,16 @@ pub fn breakdown(gold: &Gold<'_>, predictions: &[Prediction], options: &Breakdow
         overall: sets.block(|_| true),
         intra: sets.block(|fact| fact.distance == Some(0)),
         inter: sets.block(|fact| fact.distance != Some(0)),
-        distance: options.distances.iter().map(|range| sets.within(*range, |fact| fact.distance)).collect(),
-        mentions: options.mentions.iter().map(|range| sets.within(*range, |fact| fact.mentions)).collect(),
+        distance: options
+            .distances
+            .iter()
+            .map(|range| sets.within(*range, |fact| fact.distance))
+            .collect(),
+        mentions: options
+            .mentions
+            .iter()
+            .map(|range| sets.within(*range, |fact| fact.mentions))
+            .collect(),
         evidence: evidence_recall(gold, &predicted, options.most_evidence),
         infer: infer_scores(&predicted, &truth),
         frequent: sets.block(is_frequent),
@@ -105,7 +131,8 @@ pub fn breakdown(gold: &Gold<'_>, predictions: &[Prediction], options: &Breakdow
     }
 }
 
-/// A fact that is predicted, gold or both, with what groups go by: looked up once, asked by every group.
+/// A fact that is predicted, gold or both, with what groups go by: looked up once, asked by every
+/// group.
 struct Item<'a> {
     key: FactKey<'a>,
     distance: Option<usize>,
@@ -144,7 +171,10 @@ impl<'a> Sets<'a> {
         (low, high): (T, Option<T>),
         value: impl Fn(&Item<'_>) -> Option<T>,
     ) -> NamedBlock {
-        NamedBlock { name: range_name((low, high)), block: self.block(|fact| value(fact).is_some_and(|value| inside((low, high), value))) }
+        NamedBlock {
+            name: range_name((low, high)),
+            block: self.block(|fact| value(fact).is_some_and(|value| inside((low, high), value))),
+        }
     }
 
     fn by_relation(&self) -> Vec<NamedBlock> {
@@ -155,8 +185,10 @@ impl<'a> Sets<'a> {
             count.1 += usize::from(fact.gold);
             count.2 += usize::from(fact.predicted && fact.gold);
         }
-        let block =
-            |(name, (predicted, gold, correct)): (&str, _)| NamedBlock { name: name.into(), block: Block::new(predicted, gold, correct) };
+        let block = |(name, (predicted, gold, correct)): (&str, _)| NamedBlock {
+            name: name.into(),
+            block: Block::new(predicted, gold, correct),
+        };
         let mut blocks: Vec<_> = counts.into_iter().map(block).collect();
         blocks.sort_by_key(|named| std::cmp::Reverse(named.block.gold));
         blocks
@@ -203,19 +235,39 @@ mod tests {
         one.facts = Some(vec![fact(0, 1, "P17", &[0, 2])]);
         let documents = [one];
         let gold = Gold::new(&documents).unwrap();
-        let predict = |t_idx| Prediction { title: "a".into(), h_idx: 0, t_idx, r: "P17".into(), ..Prediction::default() };
+        let predict = |t_idx| Prediction {
+            title: "a".into(),
+            h_idx: 0,
+            t_idx,
+            r: "P17".into(),
+            ..Prediction::default()
+        };
         let result = breakdown(&gold, &[predict(1), predict(9)], &BreakdownOptions::default());
         assert_eq!((result.overall, result.inter), (Block::new(1, 1, 1), Block::new(1, 1, 1)));
-        assert_eq!(result.distance[1], NamedBlock { name: "[1,3)".into(), block: Block::new(1, 1, 1) });
+        assert_eq!(
+            result.distance[1],
+            NamedBlock { name: "[1,3)".into(), block: Block::new(1, 1, 1) }
+        );
         assert_eq!(result.evidence[2].recall, Some(1.0));
-        assert_eq!(result.evidence[8], EvidenceRecall { evidence: "≥8".into(), ..EvidenceRecall::default() });
-        assert_eq!(result.relations, [NamedBlock { name: "P17".into(), block: Block::new(1, 1, 1) }]);
+        assert_eq!(
+            result.evidence[8],
+            EvidenceRecall { evidence: "≥8".into(), ..EvidenceRecall::default() }
+        );
+        assert_eq!(
+            result.relations,
+            [NamedBlock { name: "P17".into(), block: Block::new(1, 1, 1) }]
+        );
     }
 
     fn same(place: &str, ours: &Block, theirs: &Value) {
         let correct = if theirs["correct"].is_null() { "correct_pred" } else { "correct" };
         let found = if theirs["correct"].is_null() { "correct_gold" } else { "correct" };
-        for (key, count) in [("pred", ours.predicted), ("gold", ours.gold), (correct, ours.correct), (found, ours.found)] {
+        for (key, count) in [
+            ("pred", ours.predicted),
+            ("gold", ours.gold),
+            (correct, ours.correct),
+            (found, ours.found),
+        ] {
             assert_eq!(Some(count as u64), theirs[key].as_u64(), "{place}: {key}");
         }
         close(place, ours.precision, &theirs["precision"], 1e-9);
@@ -226,7 +278,11 @@ mod tests {
     fn same_named(place: &str, ours: &[NamedBlock], theirs: &Value) {
         assert_eq!(ours.len(), theirs.as_object().unwrap().len(), "{place}");
         for named in ours {
-            let key = if named.name == "[6,∞)" { ">5".to_owned() } else { named.name.replace('∞', "inf") };
+            let key = if named.name == "[6,∞)" {
+                ">5".to_owned()
+            } else {
+                named.name.replace('∞', "inf")
+            };
             same(&format!("{place} {key}"), &named.block, &theirs[key.as_str()]);
         }
     }
@@ -240,16 +296,22 @@ mod tests {
         for set in expected.as_array().unwrap() {
             let name = set["name"].as_str().unwrap();
             let predictions = read_predictions(&folder.join(format!("pred-{name}.json"))).unwrap();
-            let (ours, theirs) = (breakdown(&gold, &predictions, &BreakdownOptions::default()), &set["expected"]);
+            let (ours, theirs) =
+                (breakdown(&gold, &predictions, &BreakdownOptions::default()), &set["expected"]);
             same(name, &ours.overall, &theirs["overall"]);
             same(name, &ours.intra, &theirs["intra"]);
             same(name, &ours.inter, &theirs["inter"]);
             same_named(name, &ours.distance, &theirs["entity_distance"]);
             same_named(name, &ours.mentions, &theirs["mention_number"]);
             for row in &ours.evidence {
-                let theirs = &theirs["recall_by_evidence_count"][row.evidence.replace('≥', ">=").as_str()];
+                let theirs =
+                    &theirs["recall_by_evidence_count"][row.evidence.replace('≥', ">=").as_str()];
                 let place = format!("{name}: {} evidence sentences", row.evidence);
-                assert_eq!((Some(row.gold as u64), Some(row.found as u64)), (theirs["gold"].as_u64(), theirs["hit"].as_u64()), "{place}");
+                assert_eq!(
+                    (Some(row.gold as u64), Some(row.found as u64)),
+                    (theirs["gold"].as_u64(), theirs["hit"].as_u64()),
+                    "{place}"
+                );
                 assert_eq!(row.recall.is_none(), theirs["recall"].is_null(), "{place}");
             }
             let infer = &theirs["infer"];

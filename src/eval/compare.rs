@@ -1,5 +1,5 @@
-//! Two prediction files beside each other: what A gets and B misses, group by group, and whether the difference in F1 is more than luck.
-//! Not for: systems on different documents.
+//! Two prediction files beside each other: what A gets and B misses, group by group, and whether
+//! the difference in F1 is more than luck. Not for: systems on different documents.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -29,7 +29,8 @@ impl Default for CompareOptions {
     }
 }
 
-/// A and B on the same gold documents. Predictions on documents that gold does not have play no part.
+/// A and B on the same gold documents. Predictions on documents that gold does not have play no
+/// part.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
     /// Resamples of the bootstrap.
@@ -99,7 +100,11 @@ struct Group<'a> {
 }
 
 impl<'a> Group<'a> {
-    fn new(section: &'static str, name: impl Into<String>, belongs: impl Fn(&FactKey<'_>) -> bool + 'a) -> Self {
+    fn new(
+        section: &'static str,
+        name: impl Into<String>,
+        belongs: impl Fn(&FactKey<'_>) -> bool + 'a,
+    ) -> Self {
         Self { section, name: name.into(), belongs: Box::new(belongs) }
     }
 }
@@ -108,10 +113,17 @@ impl<'a> Group<'a> {
 ///
 /// # Errors
 /// A bug error for no resamples or no documents.
-pub fn compare(gold: &Gold<'_>, a: &[Prediction], b: &[Prediction], options: &CompareOptions) -> Result<Comparison> {
+pub fn compare(
+    gold: &Gold<'_>,
+    a: &[Prediction],
+    b: &[Prediction],
+    options: &CompareOptions,
+) -> Result<Comparison> {
     let (truth, a, b) = (gold.keys(), gold.predicted(a), gold.predicted(b));
     let groups = groups(gold, &options.groups);
-    let counts = |facts: &Facts<'_>| groups.iter().map(|group| by_document(gold, group, facts, &truth)).collect::<Vec<_>>();
+    let counts = |facts: &Facts<'_>| {
+        groups.iter().map(|group| by_document(gold, group, facts, &truth)).collect::<Vec<_>>()
+    };
     let (counts_a, counts_b) = (counts(&a), counts(&b));
     let paired: Vec<_> = counts_a.iter().zip(&counts_b).map(|(a, b)| Paired { a, b }).collect();
     let bootstraps = paired_bootstraps(&paired, options.samples, options.seed)?;
@@ -119,9 +131,21 @@ pub fn compare(gold: &Gold<'_>, a: &[Prediction], b: &[Prediction], options: &Co
     Ok(Comparison {
         samples: options.samples,
         seed: options.seed,
-        groups: rows.map(|((group, paired), bootstrap)| group_row(group, *paired, bootstrap, (&truth, &a, &b))).collect(),
-        only_a: truth.iter().filter(|fact| a.contains(fact) && !b.contains(fact)).map(|fact| fact_row(gold, fact)).collect(),
-        only_b: truth.iter().filter(|fact| b.contains(fact) && !a.contains(fact)).map(|fact| fact_row(gold, fact)).collect(),
+        groups: rows
+            .map(|((group, paired), bootstrap)| {
+                group_row(group, *paired, bootstrap, (&truth, &a, &b))
+            })
+            .collect(),
+        only_a: truth
+            .iter()
+            .filter(|fact| a.contains(fact) && !b.contains(fact))
+            .map(|fact| fact_row(gold, fact))
+            .collect(),
+        only_b: truth
+            .iter()
+            .filter(|fact| b.contains(fact) && !a.contains(fact))
+            .map(|fact| fact_row(gold, fact))
+            .collect(),
     })
 }
 
@@ -135,22 +159,34 @@ fn groups<'a>(gold: &'a Gold<'_>, options: &'a BreakdownOptions) -> Vec<Group<'a
         Group::new("frequency", "long-tail relations", move |fact| !frequent(fact)),
     ];
     groups.extend(options.distances.iter().map(|&range| {
-        Group::new("distance", range_name(range), move |fact| gold.distance(fact).is_some_and(|value| inside(range, value)))
+        Group::new("distance", range_name(range), move |fact| {
+            gold.distance(fact).is_some_and(|value| inside(range, value))
+        })
     }));
     groups.extend(options.mentions.iter().map(|&range| {
-        Group::new("mentions", range_name(range), move |fact| gold.mention_number(fact).is_some_and(|value| inside(range, value)))
+        Group::new("mentions", range_name(range), move |fact| {
+            gold.mention_number(fact).is_some_and(|value| inside(range, value))
+        })
     }));
     let relations: BTreeSet<&str> = gold.facts().keys().map(|fact| fact.relation).collect();
-    groups.extend(relations.into_iter().map(|id| Group::new("relation", id, move |fact| fact.relation == id)));
+    groups.extend(
+        relations.into_iter().map(|id| Group::new("relation", id, move |fact| fact.relation == id)),
+    );
     groups
 }
 
-fn by_document(gold: &Gold<'_>, group: &Group<'_>, predicted: &Facts<'_>, truth: &Facts<'_>) -> Vec<DocumentCounts> {
+fn by_document(
+    gold: &Gold<'_>,
+    group: &Group<'_>,
+    predicted: &Facts<'_>,
+    truth: &Facts<'_>,
+) -> Vec<DocumentCounts> {
     let mut counts = vec![DocumentCounts::default(); gold.documents().len()];
     for fact in truth.iter().filter(|fact| (group.belongs)(fact)) {
         counts[fact.document].gold += 1;
     }
-    // As in the break-downs, predictions on entities that do not exist belong to no group but the whole.
+    // As in the break-downs, predictions on entities that do not exist belong to no group but the
+    // whole.
     let exists = |fact: &&FactKey<'_>| group.section == WHOLE || gold.distance(fact).is_some();
     for fact in predicted.iter().filter(exists).filter(|fact| (group.belongs)(fact)) {
         counts[fact.document].predicted += 1;
@@ -165,7 +201,12 @@ fn group_row(
     bootstrap: Bootstrap,
     (truth, a, b): (&Facts<'_>, &Facts<'_>, &Facts<'_>),
 ) -> GroupComparison {
-    let mut row = GroupComparison { section: group.section.to_owned(), name: group.name.clone(), bootstrap, ..GroupComparison::default() };
+    let mut row = GroupComparison {
+        section: group.section.to_owned(),
+        name: group.name.clone(),
+        bootstrap,
+        ..GroupComparison::default()
+    };
     for fact in truth.iter().filter(|fact| (group.belongs)(fact)) {
         row.gold += 1;
         match (a.contains(fact), b.contains(fact)) {
@@ -187,7 +228,9 @@ fn f1(counts: &[DocumentCounts]) -> f64 {
 fn fact_row(gold: &Gold<'_>, fact: &FactKey<'_>) -> FactRow {
     let name = |entity| {
         let entity = gold.entity(fact.document, entity);
-        entity.and_then(|entity| entity.mentions.first()).map_or_else(String::new, |mention| mention.name.clone())
+        entity
+            .and_then(|entity| entity.mentions.first())
+            .map_or_else(String::new, |mention| mention.name.clone())
     };
     FactRow {
         title: gold.documents()[fact.document].title.clone(),
@@ -206,19 +249,25 @@ const ROWS_SHOWN: usize = 10;
 impl Comparison {
     /// The groups as CSV with a line of names.
     pub fn to_csv(&self) -> String {
-        let mut out = "section,group,gold,both,only_a,only_b,f1_a,f1_b,difference,low,high,p_value\n".to_owned();
+        let mut out =
+            "section,group,gold,both,only_a,only_b,f1_a,f1_b,difference,low,high,p_value\n"
+                .to_owned();
         for row in &self.groups {
             let Bootstrap { difference, low, high, p_value } = row.bootstrap;
             let (section, name) = (quoted(&row.section), quoted(&row.name));
             let counts = format!("{},{},{},{}", row.gold, row.both, row.only_a, row.only_b);
-            out += &format!("{section},{name},{counts},{},{},{difference},{low},{high},{p_value}\n", row.f1_a, row.f1_b);
+            out += &format!(
+                "{section},{name},{counts},{},{},{difference},{low},{high},{p_value}\n",
+                row.f1_a, row.f1_b
+            );
         }
         out
     }
 
     /// The groups of the table: all but the relations in which A and B differ least.
     fn shown(&self) -> Vec<&GroupComparison> {
-        let (mut relations, mut shown): (Vec<_>, Vec<_>) = self.groups.iter().partition(|row| row.section == "relation");
+        let (mut relations, mut shown): (Vec<_>, Vec<_>) =
+            self.groups.iter().partition(|row| row.section == "relation");
         relations.sort_by_key(|row| std::cmp::Reverse(row.only_a + row.only_b));
         shown.extend(relations.into_iter().take(ROWS_SHOWN));
         shown
@@ -229,9 +278,14 @@ impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "\ncomparison: gold facts that A (--predictions) and B (--compare) get; F1(A) − F1(B) in points with its 95 % interval and"
+            "\ncomparison: gold facts that A (--predictions) and B (--compare) get; F1(A) − F1(B) \
+             in points with its 95 % interval and"
         )?;
-        writeln!(f, "two-sided p-value, by {} resamples of the documents (paired bootstrap, seed {}).", self.samples, self.seed)?;
+        writeln!(
+            f,
+            "two-sided p-value, by {} resamples of the documents (paired bootstrap, seed {}).",
+            self.samples, self.seed
+        )?;
         let heads = ["gold", "both", "only A", "only B", "F1 A", "F1 B", "A − B"];
         write!(f, "{:<28}", "")?;
         heads.iter().try_for_each(|head| write!(f, "{head:>8}"))?;
@@ -252,8 +306,18 @@ impl fmt::Display for GroupComparison {
             self.name.clone()
         };
         let Bootstrap { difference, low, high, p_value } = self.bootstrap;
-        write!(f, "{name:<28}{:>8}{:>8}{:>8}{:>8}", self.gold, self.both, self.only_a, self.only_b)?;
-        write!(f, "{:>8.2}{:>8.2}{:>+8.2}", 100.0 * self.f1_a, 100.0 * self.f1_b, 100.0 * difference)?;
+        write!(
+            f,
+            "{name:<28}{:>8}{:>8}{:>8}{:>8}",
+            self.gold, self.both, self.only_a, self.only_b
+        )?;
+        write!(
+            f,
+            "{:>8.2}{:>8.2}{:>+8.2}",
+            100.0 * self.f1_a,
+            100.0 * self.f1_b,
+            100.0 * difference
+        )?;
         writeln!(f, "{:>20}{p_value:>8.3}", format!("[{:+.2}, {:+.2}]", 100.0 * low, 100.0 * high))
     }
 }
@@ -261,7 +325,11 @@ impl fmt::Display for GroupComparison {
 fn list(f: &mut fmt::Formatter<'_>, title: &str, facts: &[FactRow]) -> fmt::Result {
     writeln!(f, "\n{title}: {} facts", facts.len())?;
     for fact in facts.iter().take(ROWS_SHOWN) {
-        writeln!(f, "  {}: {} ({}) {} → {} ({})", fact.title, fact.r, fact.h_idx, fact.head, fact.tail, fact.t_idx)?;
+        writeln!(
+            f,
+            "  {}: {} ({}) {} → {} ({})",
+            fact.title, fact.r, fact.h_idx, fact.head, fact.tail, fact.t_idx
+        )?;
     }
     match facts.len().saturating_sub(ROWS_SHOWN) {
         0 => Ok(()),
@@ -294,13 +362,21 @@ mod tests {
         let documents = corpus();
         let gold = Gold::new(&documents).unwrap();
         let a: Vec<_> = (0..6).map(|document| predict(document, 1, "P17")).collect();
-        let b: Vec<_> = (0..2).flat_map(|document| [predict(document, 1, "P17"), predict(document, 2, "P9")]).collect();
-        let compared = compare(&gold, &a, &b, &CompareOptions { samples: 100, ..CompareOptions::default() }).unwrap();
+        let b: Vec<_> = (0..2)
+            .flat_map(|document| [predict(document, 1, "P17"), predict(document, 2, "P9")])
+            .collect();
+        let compared =
+            compare(&gold, &a, &b, &CompareOptions { samples: 100, ..CompareOptions::default() })
+                .unwrap();
         let all = &compared.groups[0];
         assert_eq!((all.gold, all.both, all.only_a, all.only_b), (12, 2, 4, 2));
         assert_eq!((compared.only_a.len(), compared.only_b.len()), (4, 2));
         assert_eq!(
-            (compared.only_b[0].title.as_str(), compared.only_b[0].tail.as_str(), compared.only_b[0].distance),
+            (
+                compared.only_b[0].title.as_str(),
+                compared.only_b[0].tail.as_str(),
+                compared.only_b[0].distance
+            ),
             ("d0", "e2", Some(2))
         );
         let inter = compared.groups.iter().find(|row| row.name == "inter-sentence").unwrap();
@@ -309,22 +385,36 @@ mod tests {
         let relation = compared.groups.iter().find(|row| row.name == "P17").unwrap();
         assert_eq!((relation.f1_a, relation.bootstrap.p_value), (1.0, 0.0));
         let text = compared.to_string();
-        assert!(text.contains("A gets and B misses: 4 facts") && text.contains("d0: P9 (0) e0 → e2 (2)"), "{text}");
+        assert!(
+            text.contains("A gets and B misses: 4 facts")
+                && text.contains("d0: P9 (0) e0 → e2 (2)"),
+            "{text}"
+        );
         assert_eq!(compared.to_csv().lines().count(), compared.groups.len() + 1);
     }
 
-    /// The groups are those of the break-downs, and the whole is the official F1 where all titles are known.
+    /// The groups are those of the break-downs, and the whole is the official F1 where all titles
+    /// are known.
     #[test]
     fn groups_agree_with_the_break_downs() {
         let documents = corpus();
         let gold = Gold::new(&documents).unwrap();
-        let a = [predict(0, 1, "P17"), predict(1, 2, "P9"), predict(2, 1, "P9"), predict(3, 8, "P9")];
-        let compared = compare(&gold, &a, &[], &CompareOptions { samples: 10, ..CompareOptions::default() }).unwrap();
+        let a =
+            [predict(0, 1, "P17"), predict(1, 2, "P9"), predict(2, 1, "P9"), predict(3, 8, "P9")];
+        let compared =
+            compare(&gold, &a, &[], &CompareOptions { samples: 10, ..CompareOptions::default() })
+                .unwrap();
         let expected = breakdown(&gold, &a, &BreakdownOptions::default());
         let f1 = |name: &str| compared.groups.iter().find(|row| row.name == name).unwrap().f1_a;
         assert_eq!(f1("all facts"), score(&gold, &a, Default::default(), Default::default()).f1);
-        assert_eq!((f1("intra-sentence"), f1("inter-sentence")), (expected.intra.f1, expected.inter.f1));
-        assert_eq!((f1("frequent relations"), f1("long-tail relations")), (expected.frequent.f1, expected.long_tail.f1));
+        assert_eq!(
+            (f1("intra-sentence"), f1("inter-sentence")),
+            (expected.intra.f1, expected.inter.f1)
+        );
+        assert_eq!(
+            (f1("frequent relations"), f1("long-tail relations")),
+            (expected.frequent.f1, expected.long_tail.f1)
+        );
         for named in expected.distance.iter().chain(&expected.mentions).chain(&expected.relations) {
             assert_eq!(f1(&named.name), named.block.f1, "{}", named.name);
         }

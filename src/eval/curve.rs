@@ -17,9 +17,13 @@ pub struct CurvePoint {
     pub f1: f64,
 }
 
-/// The curve over all prefixes in order of rising recall, thinned to about `points`: at most one point for each step of
-/// 1 / `points` in recall, and always the first, the best and the last.
-pub fn precision_recall(entries: &[ScoredFact], total_gold: usize, points: usize) -> Vec<CurvePoint> {
+/// The curve over all prefixes in order of rising recall, thinned to about `points`: at most one
+/// point for each step of 1 / `points` in recall, and always the first, the best and the last.
+pub fn precision_recall(
+    entries: &[ScoredFact],
+    total_gold: usize,
+    points: usize,
+) -> Vec<CurvePoint> {
     let (mut walk, mut curve) = (Walk::new(total_gold), CurveBuilder::new(points));
     for entry in &sorted(entries) {
         curve.push(walk.push(entry));
@@ -55,7 +59,8 @@ impl CurveBuilder {
 
     pub(crate) fn finish(mut self) -> Vec<CurvePoint> {
         for prefix in [self.best, self.last] {
-            if let Err(place) = self.taken.binary_search_by_key(&prefix.entries, |taken| taken.entries)
+            if let Err(place) =
+                self.taken.binary_search_by_key(&prefix.entries, |taken| taken.entries)
                 && prefix.entries > 0
             {
                 self.taken.insert(place, prefix);
@@ -66,7 +71,12 @@ impl CurveBuilder {
 }
 
 fn point(prefix: &Prefix) -> CurvePoint {
-    CurvePoint { theta: prefix.score, recall: prefix.recall, precision: prefix.precision, f1: prefix.f1 }
+    CurvePoint {
+        theta: prefix.score,
+        recall: prefix.recall,
+        precision: prefix.precision,
+        f1: prefix.f1,
+    }
 }
 
 #[cfg(test)]
@@ -76,7 +86,11 @@ mod tests {
 
     #[test]
     fn thinned_but_with_its_ends_and_its_best() {
-        let entry = |i: u32| ScoredFact { score: 1.0 - i as f32 / 1000.0, correct: i.is_multiple_of(1 + i / 100), in_train: false };
+        let entry = |i: u32| ScoredFact {
+            score: 1.0 - i as f32 / 1000.0,
+            correct: i.is_multiple_of(1 + i / 100),
+            in_train: false,
+        };
         let entries: Vec<_> = (0..1000).map(entry).collect();
         let total = entries.iter().filter(|entry| entry.correct).count();
         let curve = precision_recall(&entries, total, 50);

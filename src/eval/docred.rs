@@ -1,7 +1,9 @@
-//! The official DocRED scorer and the two ports of it that papers use (docs/scores.md, "Official scorer").
+//! The official DocRED scorer and the two ports of it that papers use (docs/scores.md, "Official
+//! scorer").
 //!
-//! Deviations are only where the scripts crash: an empty list of predictions scores 0, and so does a division by zero (every right
-//! prediction is known from training data). Not for: thresholds (`threshold`) and break-downs (`breakdown`).
+//! Deviations are only where the scripts crash: an empty list of predictions scores 0, and so does
+//! a division by zero (every right prediction is known from training data). Not for: thresholds
+//! (`threshold`) and break-downs (`breakdown`).
 
 use ahash::AHashSet;
 use serde::{Deserialize, Serialize};
@@ -32,7 +34,8 @@ impl std::str::FromStr for Scorer {
             "official" => Ok(Self::Official),
             "atlop" => Ok(Self::Atlop),
             "redocred" => Ok(Self::Redocred),
-            other => Err(Error::recipe(format!("--scorer {other} is unknown")).with_hint("one of official, atlop, redocred")),
+            other => Err(Error::recipe(format!("--scorer {other} is unknown"))
+                .with_hint("one of official, atlop, redocred")),
         }
     }
 }
@@ -89,7 +92,8 @@ pub struct Counts {
     pub evidence_correct: usize,
 }
 
-/// Scores that ignore facts known from training data. Recall is that of all facts: the script does not recompute it.
+/// Scores that ignore facts known from training data. Recall is that of all facts: the script does
+/// not recompute it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct IgnScores {
     /// (correct − known) / (submitted − known).
@@ -122,9 +126,17 @@ pub struct OfficialScores {
 }
 
 /// Scores predictions. Among repeated predictions of one fact the first counts, with its evidence.
-pub fn score(gold: &Gold<'_>, predictions: &[Prediction], facts: FactSets<'_>, scorer: Scorer) -> OfficialScores {
-    let mut counts =
-        Counts { gold: gold.facts().len(), evidence_gold: gold.evidence_total() + scorer.evidence_start(), ..Counts::default() };
+pub fn score(
+    gold: &Gold<'_>,
+    predictions: &[Prediction],
+    facts: FactSets<'_>,
+    scorer: Scorer,
+) -> OfficialScores {
+    let mut counts = Counts {
+        gold: gold.facts().len(),
+        evidence_gold: gold.evidence_total() + scorer.evidence_start(),
+        ..Counts::default()
+    };
     let mut seen = AHashSet::new();
     for prediction in predictions {
         if seen.insert((&prediction.title, prediction.h_idx, prediction.t_idx, &prediction.r)) {
@@ -134,7 +146,8 @@ pub fn score(gold: &Gold<'_>, predictions: &[Prediction], facts: FactSets<'_>, s
     scores(counts, facts, scorer)
 }
 
-/// Right, predicted and gold facts of each gold document, in order: the input of a paired bootstrap over documents.
+/// Right, predicted and gold facts of each gold document, in order: the input of a paired bootstrap
+/// over documents.
 pub fn per_document(gold: &Gold<'_>, predictions: &[Prediction]) -> Vec<DocumentCounts> {
     let mut counts = vec![DocumentCounts::default(); gold.documents().len()];
     for fact in gold.facts().keys() {
@@ -151,7 +164,12 @@ pub fn per_document(gold: &Gold<'_>, predictions: &[Prediction]) -> Vec<Document
 
 fn key<'a>(gold: &Gold<'_>, prediction: &'a Prediction) -> Option<FactKey<'a>> {
     let document = gold.row(&prediction.title)?;
-    Some(FactKey { document, head: prediction.h_idx, tail: prediction.t_idx, relation: &prediction.r })
+    Some(FactKey {
+        document,
+        head: prediction.h_idx,
+        tail: prediction.t_idx,
+        relation: &prediction.r,
+    })
 }
 
 fn count(gold: &Gold<'_>, prediction: &Prediction, facts: FactSets<'_>, counts: &mut Counts) {
@@ -164,19 +182,26 @@ fn count(gold: &Gold<'_>, prediction: &Prediction, facts: FactSets<'_>, counts: 
     counts.evidence_predicted += evidence.len();
     let Some(gold_evidence) = gold.facts().get(&key) else { return };
     counts.correct += 1;
-    counts.evidence_correct += gold_evidence.iter().filter(|sentence| evidence.contains(sentence)).count();
-    counts.correct_in_annotated += usize::from(facts.annotated.is_some_and(|set| gold.is_known(&key, set)));
-    counts.correct_in_distant += usize::from(facts.distant.is_some_and(|set| gold.is_known(&key, set)));
+    counts.evidence_correct +=
+        gold_evidence.iter().filter(|sentence| evidence.contains(sentence)).count();
+    counts.correct_in_annotated +=
+        usize::from(facts.annotated.is_some_and(|set| gold.is_known(&key, set)));
+    counts.correct_in_distant +=
+        usize::from(facts.distant.is_some_and(|set| gold.is_known(&key, set)));
 }
 
 fn scores(counts: Counts, facts: FactSets<'_>, scorer: Scorer) -> OfficialScores {
     let precision = ratio(counts.correct as f64, counts.submitted as f64);
     let recall = ratio(counts.correct as f64, counts.gold as f64);
     let ign = |known: usize| {
-        let precision = ratio((counts.correct - known) as f64, (counts.submitted - known) as f64 + scorer.ign_epsilon());
+        let precision = ratio(
+            (counts.correct - known) as f64,
+            (counts.submitted - known) as f64 + scorer.ign_epsilon(),
+        );
         IgnScores { precision, f1: f1(precision, recall) }
     };
-    let evidence_precision = ratio(counts.evidence_correct as f64, counts.evidence_predicted as f64);
+    let evidence_precision =
+        ratio(counts.evidence_correct as f64, counts.evidence_predicted as f64);
     let evidence_recall = ratio(counts.evidence_correct as f64, counts.evidence_gold as f64);
     OfficialScores {
         counts,
@@ -211,16 +236,41 @@ mod tests {
         let gold = Gold::new(&documents).unwrap();
         let mut annotated = FactSet::default();
         annotated.insert("e0", "e1", "P1");
-        let predictions = [predicted("a", 0, 1), predicted("a", 0, 2), predicted("a", 0, 2), predicted("a", 2, 0), predicted("z", 0, 1)];
-        let scores = score(&gold, &predictions, FactSets { annotated: Some(&annotated), distant: None }, Scorer::Official);
-        assert_eq!((scores.counts.submitted, scores.counts.unknown_title, scores.counts.correct), (4, 1, 2));
+        let predictions = [
+            predicted("a", 0, 1),
+            predicted("a", 0, 2),
+            predicted("a", 0, 2),
+            predicted("a", 2, 0),
+            predicted("z", 0, 1),
+        ];
+        let scores = score(
+            &gold,
+            &predictions,
+            FactSets { annotated: Some(&annotated), distant: None },
+            Scorer::Official,
+        );
+        assert_eq!(
+            (scores.counts.submitted, scores.counts.unknown_title, scores.counts.correct),
+            (4, 1, 2)
+        );
         assert_eq!((scores.precision, scores.recall), (0.5, 1.0));
         let ign = scores.ign_annotated.unwrap();
         assert!((ign.precision - 1.0 / 3.0).abs() < 1e-12 && (ign.f1 - 0.5).abs() < 1e-12);
         assert_eq!(scores.ign_distant, None);
-        assert_eq!(per_document(&gold, &predictions), [DocumentCounts { correct: 2, predicted: 3, gold: 2 }]);
-        let nothing = score(&gold, &[], FactSets { annotated: Some(&annotated), distant: None }, Scorer::Official);
-        assert_eq!((nothing.f1, nothing.evidence_f1, nothing.ign_annotated.unwrap().f1), (0.0, 0.0, 0.0));
+        assert_eq!(
+            per_document(&gold, &predictions),
+            [DocumentCounts { correct: 2, predicted: 3, gold: 2 }]
+        );
+        let nothing = score(
+            &gold,
+            &[],
+            FactSets { annotated: Some(&annotated), distant: None },
+            Scorer::Official,
+        );
+        assert_eq!(
+            (nothing.f1, nothing.evidence_f1, nothing.ign_annotated.unwrap().f1),
+            (0.0, 0.0, 0.0)
+        );
     }
 
     #[test]
@@ -231,7 +281,10 @@ mod tests {
         let gold = Gold::new(&documents).unwrap();
         let annotated = FactSet::from_documents(&documents);
         let sets = FactSets { annotated: Some(&annotated), distant: None };
-        assert_eq!(score(&gold, &[predicted("a", 0, 1)], sets, Scorer::Official).ign_annotated, Some(IgnScores::default()));
+        assert_eq!(
+            score(&gold, &[predicted("a", 0, 1)], sets, Scorer::Official).ign_annotated,
+            Some(IgnScores::default())
+        );
     }
 
     fn same_counts(name: &str, ours: &Counts, theirs: &serde_json::Value) {
@@ -259,7 +312,10 @@ mod tests {
         let annotated = FactSet::load(&folder.join("train_annotated.json")).unwrap();
         let distant = FactSet::load(&folder.join("train_distant.json")).unwrap();
         let sizes = &json(&folder.join("case.json"))["fact_set_sizes"];
-        assert_eq!((Some(annotated.len() as u64), Some(distant.len() as u64)), (sizes["annotated"].as_u64(), sizes["distant"].as_u64()));
+        assert_eq!(
+            (Some(annotated.len() as u64), Some(distant.len() as u64)),
+            (sizes["annotated"].as_u64(), sizes["distant"].as_u64())
+        );
         let facts = FactSets { annotated: Some(&annotated), distant: Some(&distant) };
         let expected = json(&folder.join("expected.json"));
         for set in expected.as_array().unwrap() {
@@ -271,14 +327,34 @@ mod tests {
             if !set["official"].is_null() {
                 close(name, ours.f1, &set["official"]["RE_F1"], TOLERANCE);
                 close(name, ours.evidence_f1, &set["official"]["Evi_F1"], TOLERANCE);
-                close(name, ours.ign_annotated.unwrap().f1, &set["official"]["RE_ignore_annotated_F1"], TOLERANCE);
-                close(name, ours.ign_distant.unwrap().f1, &set["official"]["RE_ignore_distant_F1"], TOLERANCE);
+                close(
+                    name,
+                    ours.ign_annotated.unwrap().f1,
+                    &set["official"]["RE_ignore_annotated_F1"],
+                    TOLERANCE,
+                );
+                close(
+                    name,
+                    ours.ign_distant.unwrap().f1,
+                    &set["official"]["RE_ignore_distant_F1"],
+                    TOLERANCE,
+                );
             }
             let port = score(&gold, &predictions, facts, Scorer::Atlop);
             close(name, port.f1, &set["atlop"]["re_f1"], TOLERANCE);
             close(name, port.evidence_f1, &set["atlop"]["evi_f1"], TOLERANCE);
-            close(name, port.ign_annotated.unwrap().f1, &set["atlop"]["re_f1_ignore_train_annotated"], TOLERANCE);
-            close(name, port.ign_distant.unwrap().f1, &set["atlop"]["re_f1_ignore_train"], TOLERANCE);
+            close(
+                name,
+                port.ign_annotated.unwrap().f1,
+                &set["atlop"]["re_f1_ignore_train_annotated"],
+                TOLERANCE,
+            );
+            close(
+                name,
+                port.ign_distant.unwrap().f1,
+                &set["atlop"]["re_f1_ignore_train"],
+                TOLERANCE,
+            );
         }
         assert_eq!(expected.as_array().unwrap().len(), 24);
     }
@@ -300,11 +376,21 @@ mod tests {
             close(name, ours.precision, &theirs["re_p"], TOLERANCE);
             close(name, ours.recall, &theirs["re_r"], TOLERANCE);
             close(name, ours.evidence_f1, &theirs["evi_f1"], TOLERANCE);
-            close(name, ours.ign_annotated.unwrap().f1, &theirs["re_f1_ignore_train_annotated"], TOLERANCE);
+            close(
+                name,
+                ours.ign_annotated.unwrap().f1,
+                &theirs["re_f1_ignore_train_annotated"],
+                TOLERANCE,
+            );
             close(name, ours.ign_distant.unwrap().f1, &theirs["re_f1_ignore_train"], TOLERANCE);
-            // The script's own break-down takes a list of one prediction for an empty one; that quirk is not followed.
+            // The script's own break-down takes a list of one prediction for an empty one; that
+            // quirk is not followed.
             if predictions.len() != 1 {
-                same_groups(name, &breakdown(&gold, &predictions, &BreakdownOptions::default()), &set["official_evaluate_benchmark"]);
+                same_groups(
+                    name,
+                    &breakdown(&gold, &predictions, &BreakdownOptions::default()),
+                    &set["official_evaluate_benchmark"],
+                );
             }
         }
     }

@@ -1,18 +1,23 @@
-//! The facts known from training data as (head name, tail name, relation): what Ign F1 ignores (docs/scores.md, S.2).
+//! The facts known from training data as (head name, tail name, relation): what Ign F1 ignores
+//! (docs/scores.md, S.2).
 //!
-//! Names are exact strings without case folding, as in the official script. Not for: facts between entities of one document (`gold`).
+//! Names are exact strings without case folding, as in the official script. Not for: facts between
+//! entities of one document (`gold`).
 
 use std::path::{Path, PathBuf};
 
 use ahash::{AHashMap, AHashSet};
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer};
+use serde::de::{
+    Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer,
+};
 
 use crate::base::json_stream;
 use crate::corpus::Document;
 use crate::{DataError, Error, Result};
 
-/// A set of (head name, tail name, relation) triples; 12 bytes a triple beside the distinct strings.
+/// A set of (head name, tail name, relation) triples; 12 bytes a triple beside the distinct
+/// strings.
 #[derive(Clone, Debug, Default)]
 pub struct FactSet {
     strings: AHashMap<String, u32>,
@@ -20,8 +25,9 @@ pub struct FactSet {
 }
 
 impl FactSet {
-    /// Reads a `.fact` file (a JSON list of `[head name, tail name, relation]`) or a training file in DocRED format, whose labels stand
-    /// for the cross product of head and tail mention names. The two are told apart row by row.
+    /// Reads a `.fact` file (a JSON list of `[head name, tail name, relation]`) or a training file
+    /// in DocRED format, whose labels stand for the cross product of head and tail mention names.
+    /// The two are told apart row by row.
     ///
     /// # Errors
     /// I/O errors, and data errors that name the row and the label.
@@ -59,7 +65,13 @@ impl FactSet {
         let mut set = Self::default();
         for document in documents {
             for fact in document.facts() {
-                let names = |entity: usize| document.entities.get(entity).map(|entity| entity.mentions.as_slice()).unwrap_or_default();
+                let names = |entity: usize| {
+                    document
+                        .entities
+                        .get(entity)
+                        .map(|entity| entity.mentions.as_slice())
+                        .unwrap_or_default()
+                };
                 for head in names(fact.head) {
                     for tail in names(fact.tail) {
                         set.insert(&head.name, &tail.name, &fact.relation);
@@ -80,7 +92,9 @@ impl FactSet {
     pub fn contains(&self, head: &str, tail: &str, relation: &str) -> bool {
         let id = |text: &str| self.strings.get(text).copied();
         match (id(head), id(tail), id(relation)) {
-            (Some(head), Some(tail), Some(relation)) => self.triples.contains(&(head, tail, relation)),
+            (Some(head), Some(tail), Some(relation)) => {
+                self.triples.contains(&(head, tail, relation))
+            }
             _ => false,
         }
     }
@@ -109,8 +123,12 @@ impl FactSet {
         for (number, label) in document.labels.iter().enumerate() {
             let names = |entity: usize, field: &str| {
                 document.vertex_set.get(entity).ok_or_else(|| {
-                    let problem = format!("entity {entity} of {} does not exist", document.vertex_set.len());
-                    let error = DataError::new(path, problem).row(row).title(&document.title).hint("entities count from 0 in `vertexSet`");
+                    let problem =
+                        format!("entity {entity} of {} does not exist", document.vertex_set.len());
+                    let error = DataError::new(path, problem)
+                        .row(row)
+                        .title(&document.title)
+                        .hint("entities count from 0 in `vertexSet`");
                     Error::from(error.field(format!("labels[{number}].{field}")))
                 })
             };
@@ -169,7 +187,11 @@ impl<'de> Visitor<'de> for RowVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Row, A::Error> {
-        let mut next = |at| items.next_element::<String>()?.ok_or_else(|| serde::de::Error::invalid_length(at, &"three names"));
+        let mut next = |at| {
+            items
+                .next_element::<String>()?
+                .ok_or_else(|| serde::de::Error::invalid_length(at, &"three names"))
+        };
         let row = Row::Triple(next(0)?, next(1)?, next(2)?);
         match items.next_element::<IgnoredAny>()? {
             None => Ok(row),
@@ -207,10 +229,15 @@ mod tests {
 
     #[test]
     fn errors_name_the_place() {
-        let text = r#"[["a","b","c"],{"title":"T","vertexSet":[],"labels":[{"h":0,"t":1,"r":"P19"}]}]"#;
+        let text =
+            r#"[["a","b","c"],{"title":"T","vertexSet":[],"labels":[{"h":0,"t":1,"r":"P19"}]}]"#;
         let message = load(text).unwrap_err().to_string();
         assert!(message.contains("row 1, document `T`, field `labels[0].h`"), "{message}");
         assert!(load(r#"[["a","b"]]"#).unwrap_err().to_string().contains("row 0"));
-        assert!(load(r#"[["a","b","c","d"]]"#).is_err() && load(r#"{"a":1}"#).is_err() && load("[] x").is_err());
+        assert!(
+            load(r#"[["a","b","c","d"]]"#).is_err()
+                && load(r#"{"a":1}"#).is_err()
+                && load("[] x").is_err()
+        );
     }
 }

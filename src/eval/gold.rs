@@ -36,30 +36,48 @@ pub struct Gold<'a> {
 }
 
 impl<'a> Gold<'a> {
-    /// Collects the facts. A repeated label counts once, with the evidence of its last row (docs/scores.md, "Facts, precision, recall").
+    /// Collects the facts. A repeated label counts once, with the evidence of its last row
+    /// (docs/scores.md, "Facts, precision, recall").
     ///
     /// # Errors
-    /// A title that occurs twice (predictions could not be told apart), or no labelled document at all.
+    /// A title that occurs twice (predictions could not be told apart), or no labelled document at
+    /// all.
     pub fn new(documents: &'a [Document]) -> Result<Self> {
-        let mut gold = Self { documents, rows: AHashMap::new(), facts: BTreeMap::new(), evidence: 0, left_out: AHashSet::new() };
+        let mut gold = Self {
+            documents,
+            rows: AHashMap::new(),
+            facts: BTreeMap::new(),
+            evidence: 0,
+            left_out: AHashSet::new(),
+        };
         for (row, document) in documents.iter().enumerate() {
             if gold.rows.insert(&document.title, row).is_some() {
-                return Err(at(document, "the title occurs twice").hint("gold documents need distinct titles").into());
+                return Err(at(document, "the title occurs twice")
+                    .hint("gold documents need distinct titles")
+                    .into());
             }
             for fact in document.facts() {
-                let key = FactKey { document: row, head: fact.head, tail: fact.tail, relation: &fact.relation };
+                let key = FactKey {
+                    document: row,
+                    head: fact.head,
+                    tail: fact.tail,
+                    relation: &fact.relation,
+                };
                 gold.facts.insert(key, fact.evidence.iter().copied().collect());
                 gold.evidence += fact.evidence.len();
             }
         }
         if !documents.is_empty() && documents.iter().all(|document| document.facts.is_none()) {
             let hint = "scores need labelled documents; use `predict` here";
-            return Err(DataError::new(sources(documents), "no document carries labels").hint(hint).into());
+            return Err(DataError::new(sources(documents), "no document carries labels")
+                .hint(hint)
+                .into());
         }
         Ok(gold)
     }
 
-    /// Leaves out the pairs that were filtered out of the list of each document, in the order of the documents.
+    /// Leaves out the pairs that were filtered out of the list of each document, in the order of
+    /// the documents.
     #[must_use]
     pub fn without_filtered(mut self, lists: &[Vec<LabelledPair>]) -> Self {
         for (row, pairs) in lists.iter().enumerate() {
@@ -89,7 +107,8 @@ impl<'a> Gold<'a> {
         self.facts.keys().copied().collect()
     }
 
-    /// Evidence sentences over *all* label rows, repeated ones included: the recall denominator of evidence F1.
+    /// Evidence sentences over *all* label rows, repeated ones included: the recall denominator of
+    /// evidence F1.
     pub fn evidence_total(&self) -> usize {
         self.evidence
     }
@@ -108,23 +127,38 @@ impl<'a> Gold<'a> {
     pub fn predicted(&self, predictions: &'a [Prediction]) -> BTreeSet<FactKey<'a>> {
         let key = |prediction: &'a Prediction| {
             let document = self.row(&prediction.title)?;
-            Some(FactKey { document, head: prediction.h_idx, tail: prediction.t_idx, relation: &prediction.r })
+            Some(FactKey {
+                document,
+                head: prediction.h_idx,
+                tail: prediction.t_idx,
+                relation: &prediction.r,
+            })
         };
         predictions.iter().filter_map(key).collect()
     }
 
     /// Whether any pair of mention names of the fact occurs in the training data with its relation.
     pub fn is_known(&self, key: &FactKey<'_>, set: &FactSet) -> bool {
-        let names = |entity| self.entity(key.document, entity).map(|entity| entity.mentions.as_slice()).unwrap_or_default();
+        let names = |entity| {
+            self.entity(key.document, entity)
+                .map(|entity| entity.mentions.as_slice())
+                .unwrap_or_default()
+        };
         let tails = names(key.tail);
-        names(key.head).iter().any(|head| tails.iter().any(|tail| set.contains(&head.name, &tail.name, key.relation)))
+        names(key.head)
+            .iter()
+            .any(|head| tails.iter().any(|tail| set.contains(&head.name, &tail.name, key.relation)))
     }
 
-    /// Smallest distance in sentences between a head and a tail mention; `None` where an entity does not exist.
+    /// Smallest distance in sentences between a head and a tail mention; `None` where an entity
+    /// does not exist.
     pub fn distance(&self, fact: &FactKey<'_>) -> Option<usize> {
         let head = self.entity(fact.document, fact.head)?;
         let tail = self.entity(fact.document, fact.tail)?;
-        let distances = head.mentions.iter().flat_map(|a| tail.mentions.iter().map(|b| a.sentence.abs_diff(b.sentence)));
+        let distances = head
+            .mentions
+            .iter()
+            .flat_map(|a| tail.mentions.iter().map(|b| a.sentence.abs_diff(b.sentence)));
         distances.min()
     }
 
@@ -141,14 +175,23 @@ const GOLD: &str = "gold documents";
 
 fn at(document: &Document, problem: &str) -> DataError {
     let Provenance { file, row } = &document.provenance;
-    let error = if file.as_os_str().is_empty() { DataError::new(GOLD, problem) } else { DataError::new(file, problem).row(*row) };
+    let error = if file.as_os_str().is_empty() {
+        DataError::new(GOLD, problem)
+    } else {
+        DataError::new(file, problem).row(*row)
+    };
     error.title(&document.title)
 }
 
 /// The files that documents came from, as far as they are known.
 fn sources(documents: &[Document]) -> String {
-    let files: BTreeSet<&Path> = documents.iter().map(|document| document.provenance.file.as_path()).collect();
-    let named: Vec<String> = files.into_iter().filter(|file| !file.as_os_str().is_empty()).map(|file| file.display().to_string()).collect();
+    let files: BTreeSet<&Path> =
+        documents.iter().map(|document| document.provenance.file.as_path()).collect();
+    let named: Vec<String> = files
+        .into_iter()
+        .filter(|file| !file.as_os_str().is_empty())
+        .map(|file| file.display().to_string())
+        .collect();
     if named.is_empty() { GOLD.to_owned() } else { named.join(", ") }
 }
 
@@ -173,20 +216,34 @@ mod tests {
     fn unusable_sets_are_refused() {
         let mut labelled = document("a", &[]);
         labelled.facts = Some(vec![]);
-        assert!(Gold::new(&[labelled.clone(), labelled]).unwrap_err().to_string().contains("`a`: the title occurs twice"));
+        assert!(
+            Gold::new(&[labelled.clone(), labelled])
+                .unwrap_err()
+                .to_string()
+                .contains("`a`: the title occurs twice")
+        );
         assert_eq!(Gold::new(&[document("b", &[])]).unwrap_err().exit_code(), 65);
     }
 
     /// Documents of shards have no file, and none is made up for them.
     #[test]
     fn errors_name_the_files_that_are_known() {
-        let of = |title: &str, file: &str| Document { provenance: Provenance { file: file.into(), row: 3 }, ..document(title, &[]) };
+        let of = |title: &str, file: &str| Document {
+            provenance: Provenance { file: file.into(), row: 3 },
+            ..document(title, &[])
+        };
         let told = |documents: &[Document]| Gold::new(documents).unwrap_err().to_string();
         assert_eq!(told(&[of("a", ""), of("b", "")]), "gold documents: no document carries labels");
         let files = [of("a", "dev.json"), of("b", "more.json"), of("c", "dev.json")];
         assert_eq!(told(&files), "dev.json, more.json: no document carries labels");
-        assert_eq!(told(&[of("a", ""), of("a", "")]), "gold documents, document `a`: the title occurs twice");
-        assert_eq!(told(&[of("a", "x"), of("a", "y")]), "y, row 3, document `a`: the title occurs twice");
+        assert_eq!(
+            told(&[of("a", ""), of("a", "")]),
+            "gold documents, document `a`: the title occurs twice"
+        );
+        assert_eq!(
+            told(&[of("a", "x"), of("a", "y")]),
+            "y, row 3, document `a`: the title occurs twice"
+        );
         assert!(Gold::new(&[]).is_ok());
     }
 }

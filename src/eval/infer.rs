@@ -1,5 +1,6 @@
-//! Infer-F1: scores of the facts that take part in a two-step inference (docs/scores.md, "Infer F1"). No public implementation exists, so the four
-//! readings of the definition are all computed. Not for: deciding which one a paper meant.
+//! Infer-F1: scores of the facts that take part in a two-step inference (docs/scores.md, "Infer
+//! F1"). No public implementation exists, so the four readings of the definition are all computed.
+//! Not for: deciding which one a paper meant.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +12,8 @@ type Facts<'a> = BTreeSet<FactKey<'a>>;
 /// (document, head, tail)
 type Pair = (usize, usize, usize);
 
-/// Infer-F1 in its four readings. I(F) are the facts of F on any side of a triangle h→o, o→t, h→t of F.
+/// Infer-F1 in its four readings. I(F) are the facts of F on any side of a triangle h→o, o→t, h→t
+/// of F.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct InferScores {
     /// I(predicted) against I(gold).
@@ -33,7 +35,12 @@ pub fn infer_scores(predicted: &Facts<'_>, gold: &Facts<'_>) -> InferScores {
     let closing = (select(predicted, &sides.closing), select(gold, &gold_sides.closing));
     InferScores {
         members_strict: plain(&ours, &theirs),
-        members_loose: Block::with_found(ours.len(), theirs.len(), overlap(&ours, gold), overlap(predicted, &theirs)),
+        members_loose: Block::with_found(
+            ours.len(),
+            theirs.len(),
+            overlap(&ours, gold),
+            overlap(predicted, &theirs),
+        ),
         conclusion: plain(&closing.0, &closing.1),
         gold_pairs: plain(&select(predicted, &gold_sides.members), &theirs),
     }
@@ -48,18 +55,29 @@ struct Triangles {
 
 impl Triangles {
     fn of(facts: &Facts<'_>) -> Self {
-        // Sorted by document, head and tail, as the facts are: the tails of a head are a run of this list.
-        let mut pairs: Vec<Pair> =
-            facts.iter().filter(|fact| fact.head != fact.tail).map(|fact| (fact.document, fact.head, fact.tail)).collect();
+        // Sorted by document, head and tail, as the facts are: the tails of a head are a run of
+        // this list.
+        let mut pairs: Vec<Pair> = facts
+            .iter()
+            .filter(|fact| fact.head != fact.tail)
+            .map(|fact| (fact.document, fact.head, fact.tail))
+            .collect();
         pairs.dedup();
         let mut triangles = Self::default();
         for tails in pairs.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
             for &(document, head, middle) in tails {
                 let from = pairs.partition_point(|pair| (pair.0, pair.1) < (document, middle));
-                let ends = pairs[from..].iter().take_while(|pair| (pair.0, pair.1) == (document, middle));
+                let ends =
+                    pairs[from..].iter().take_while(|pair| (pair.0, pair.1) == (document, middle));
                 // `tails` holds no `head`, so the three corners are distinct.
-                for &(_, _, tail) in ends.filter(|end| tails.binary_search(&(document, head, end.2)).is_ok()) {
-                    triangles.members.extend([(document, head, middle), (document, middle, tail), (document, head, tail)]);
+                for &(_, _, tail) in
+                    ends.filter(|end| tails.binary_search(&(document, head, end.2)).is_ok())
+                {
+                    triangles.members.extend([
+                        (document, head, middle),
+                        (document, middle, tail),
+                        (document, head, tail),
+                    ]);
                     triangles.closing.push((document, head, tail));
                 }
             }
@@ -73,7 +91,11 @@ impl Triangles {
 }
 
 fn select<'a>(facts: &Facts<'a>, pairs: &[Pair]) -> Facts<'a> {
-    facts.iter().filter(|fact| pairs.binary_search(&(fact.document, fact.head, fact.tail)).is_ok()).copied().collect()
+    facts
+        .iter()
+        .filter(|fact| pairs.binary_search(&(fact.document, fact.head, fact.tail)).is_ok())
+        .copied()
+        .collect()
 }
 
 #[cfg(test)]
@@ -81,14 +103,20 @@ mod tests {
     use super::*;
 
     fn facts(pairs: &[(usize, usize)]) -> Facts<'static> {
-        pairs.iter().map(|&(head, tail)| FactKey { document: 0, head, tail, relation: "P1" }).collect()
+        pairs
+            .iter()
+            .map(|&(head, tail)| FactKey { document: 0, head, tail, relation: "P1" })
+            .collect()
     }
 
     #[test]
     fn one_triangle() {
         let gold = facts(&[(0, 1), (1, 2), (0, 2), (2, 3)]);
         let same = infer_scores(&gold, &gold);
-        assert_eq!((same.members_strict.gold, same.conclusion.gold, same.members_strict.f1), (3, 1, 1.0));
+        assert_eq!(
+            (same.members_strict.gold, same.conclusion.gold, same.members_strict.f1),
+            (3, 1, 1.0)
+        );
         let broken = infer_scores(&facts(&[(0, 1), (1, 2)]), &gold);
         assert_eq!(broken.members_strict, Block::new(0, 3, 0));
         assert_eq!(broken.members_loose, Block::with_found(0, 3, 0, 2));
@@ -97,6 +125,11 @@ mod tests {
 
     #[test]
     fn going_back_and_loops_are_no_triangles() {
-        assert_eq!(infer_scores(&facts(&[]), &facts(&[(0, 1), (1, 0), (0, 0), (1, 1)])).members_strict.gold, 0);
+        assert_eq!(
+            infer_scores(&facts(&[]), &facts(&[(0, 1), (1, 0), (0, 0), (1, 1)]))
+                .members_strict
+                .gold,
+            0
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! Scores: from predictions and gold facts to numbers with a definition, and their break-downs.
 //!
-//! Everything here works on documents, indices and scores in memory; nothing knows tensors, ranks or models. Scores are fractions in
-//! [0, 1]; only what is printed for people is in per cent. Not for: drawing (`report`), reading corpora (`corpus`).
+//! Everything here works on documents, indices and scores in memory; nothing knows tensors, ranks
+//! or models. Scores are fractions in [0, 1]; only what is printed for people is in per cent. Not
+//! for: drawing (`report`), reading corpora (`corpus`).
 
 mod block;
 mod breakdown;
@@ -37,7 +38,9 @@ pub use docred::{Counts, FactSets, IgnScores, OfficialScores, Scorer, per_docume
 pub use factset::FactSet;
 pub use gold::{FactKey, Gold};
 pub use infer::{InferScores, infer_scores};
-pub use pairs::{ListedPairs, PairFact, PairScores, Reach, on_listed_pairs, score_listed, score_pairs};
+pub use pairs::{
+    ListedPairs, PairFact, PairScores, Reach, on_listed_pairs, score_listed, score_pairs,
+};
 pub use predictions::{Prediction, read_predictions, write_predictions, write_zip};
 pub use ranker::{Keep, RankedDocument, RankedFact, RecallAt, Share, recall_at};
 pub use ranking::{Ranking, decide_scores, rank_scores};
@@ -46,5 +49,7 @@ pub use scores::{EvaluateOptions, Scores, evaluate};
 pub use sections::{Row, Section, to_csv};
 pub use seeds::{OverSeeds, SeedRow, over_seeds};
 pub use sorter::{GroupedFact, Sorter};
-pub use statistics::{Bootstrap, DocumentCounts, MeanSd, Paired, mean_sd, paired_bootstrap, paired_bootstraps};
+pub use statistics::{
+    Bootstrap, DocumentCounts, MeanSd, Paired, mean_sd, paired_bootstrap, paired_bootstraps,
+};
 pub use threshold::{AtTheta, BestPrefix, ScoredFact, Walk, at_theta, best_prefix};

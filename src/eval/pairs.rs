@@ -1,8 +1,11 @@
-//! Scores of corpora that list the pairs they ask about: CDR and GDA (docs/scores.md, "Listed pairs").
+//! Scores of corpora that list the pairs they ask about: CDR and GDA (docs/scores.md, "Listed
+//! pairs").
 //!
-//! Only relations count: "no relation" earns nothing, and a pair that was filtered out is neither trained on nor scored. The scripts of EoG
-//! and GLRE compare sets of (document, arguments, label); EoG's files say whether a pair crosses sentences, GLRE's how many sentences lie
-//! between its arguments. Not for: reading the corpora (`corpus::eog`), the filter itself (`corpus::hypernyms`).
+//! Only relations count: "no relation" earns nothing, and a pair that was filtered out is neither
+//! trained on nor scored. The scripts of EoG and GLRE compare sets of (document, arguments, label);
+//! EoG's files say whether a pair crosses sentences, GLRE's how many sentences lie between its
+//! arguments. Not for: reading the corpora (`corpus::eog`), the filter itself
+//! (`corpus::hypernyms`).
 
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -59,15 +62,26 @@ pub struct PairScores {
 }
 
 /// Compares two lists as sets. [`Scorer::Atlop`] adds 1e-5 to every denominator.
-pub fn score_pairs<K: Clone + Eq + Hash>(gold: &[PairFact<K>], predicted: &[PairFact<K>], scorer: Scorer) -> PairScores {
+pub fn score_pairs<K: Clone + Eq + Hash>(
+    gold: &[PairFact<K>],
+    predicted: &[PairFact<K>],
+    scorer: Scorer,
+) -> PairScores {
     let group = |belongs: &dyn Fn(Reach) -> bool| {
-        let set =
-            |facts: &[PairFact<K>]| facts.iter().filter(|fact| belongs(fact.reach)).map(|fact| fact.key.clone()).collect::<HashSet<_>>();
+        let set = |facts: &[PairFact<K>]| {
+            facts
+                .iter()
+                .filter(|fact| belongs(fact.reach))
+                .map(|fact| fact.key.clone())
+                .collect::<HashSet<_>>()
+        };
         compare(&set(gold), &set(predicted), scorer)
     };
     let distances = gold.iter().any(|fact| matches!(fact.reach, Reach::Distance(_)));
     // The scripts compare the distance too when they count all pairs.
-    let whole = |facts: &[PairFact<K>]| facts.iter().map(|fact| (fact.key.clone(), fact.reach)).collect::<HashSet<_>>();
+    let whole = |facts: &[PairFact<K>]| {
+        facts.iter().map(|fact| (fact.key.clone(), fact.reach)).collect::<HashSet<_>>()
+    };
     PairScores {
         overall: compare(&whole(gold), &whole(predicted), scorer),
         intra: group(&|reach| reach.is_intra()),
@@ -78,7 +92,12 @@ pub fn score_pairs<K: Clone + Eq + Hash>(gold: &[PairFact<K>], predicted: &[Pair
 }
 
 fn compare<K: Eq + Hash>(gold: &HashSet<K>, predicted: &HashSet<K>, scorer: Scorer) -> Block {
-    Block::smoothed(predicted.len(), gold.len(), predicted.intersection(gold).count(), scorer.pair_epsilon())
+    Block::smoothed(
+        predicted.len(),
+        gold.len(),
+        predicted.intersection(gold).count(),
+        scorer.pair_epsilon(),
+    )
 }
 
 /// What the list of pairs adds to the scores of the documents.
@@ -94,20 +113,34 @@ pub struct ListedPairs {
     pub predicted_on_filtered: usize,
     /// The scores.
     pub scores: PairScores,
-    /// All pairs, with predictions on filtered pairs counted as wrong: what the scripts print if such lines are in their input.
+    /// All pairs, with predictions on filtered pairs counted as wrong: what the scripts print if
+    /// such lines are in their input.
     pub counting_filtered: Block,
 }
 
 /// Predictions without those on pairs that gold leaves out, in order.
 pub fn on_listed_pairs(gold: &Gold<'_>, predictions: &[Prediction]) -> Vec<Prediction> {
-    let kept =
-        |prediction: &&Prediction| gold.row(&prediction.title).is_none_or(|row| !gold.is_left_out(row, prediction.h_idx, prediction.t_idx));
+    let kept = |prediction: &&Prediction| {
+        gold.row(&prediction.title)
+            .is_none_or(|row| !gold.is_left_out(row, prediction.h_idx, prediction.t_idx))
+    };
     predictions.iter().filter(kept).cloned().collect()
 }
 
-/// Scores predictions on listed pairs; `all` are the predictions of the file, `kept` those of [`on_listed_pairs`].
-pub fn score_listed(gold: &Gold<'_>, lists: &[Vec<LabelledPair>], all: &[Prediction], kept: &[Prediction], scorer: Scorer) -> ListedPairs {
-    let truth: Vec<_> = gold.facts().keys().map(|key| PairFact { key: Key::of(key), reach: reach(gold, key) }).collect();
+/// Scores predictions on listed pairs; `all` are the predictions of the file, `kept` those of
+/// [`on_listed_pairs`].
+pub fn score_listed(
+    gold: &Gold<'_>,
+    lists: &[Vec<LabelledPair>],
+    all: &[Prediction],
+    kept: &[Prediction],
+    scorer: Scorer,
+) -> ListedPairs {
+    let truth: Vec<_> = gold
+        .facts()
+        .keys()
+        .map(|key| PairFact { key: Key::of(key), reach: reach(gold, key) })
+        .collect();
     let facts = |predictions| distinct(gold, predictions);
     let labels = || lists.iter().flatten().map(|pair| &pair.label);
     let (ours, everything) = (facts(kept), facts(all));
@@ -139,7 +172,10 @@ fn distinct<'a>(gold: &Gold<'a>, predictions: &'a [Prediction]) -> Vec<PairFact<
                 let key = FactKey { document, head, tail, relation };
                 PairFact { key: Key::of(&key), reach: reach(gold, &key) }
             }
-            None => PairFact { key: Key(Err(&prediction.title), head, tail, relation), reach: Reach::Inter },
+            None => PairFact {
+                key: Key(Err(&prediction.title), head, tail, relation),
+                reach: Reach::Inter,
+            },
         }
     };
     let set: HashSet<_> = predictions.iter().map(fact).collect();
@@ -162,8 +198,12 @@ mod tests {
         let predicted = [pair(1, 0), pair(1, 0), pair(2, 1), pair(9, 3)];
         let scores = score_pairs(&gold, &predicted, Scorer::Official);
         assert_eq!((scores.overall, scores.intra), (Block::new(3, 4, 2), Block::new(1, 1, 1)));
-        assert_eq!((scores.inter, scores.near, scores.far), (Block::new(2, 3, 1), Some(Block::new(1, 2, 1)), Some(Block::new(1, 1, 0))));
-        let flags = [PairFact { key: 1, reach: Reach::Intra }, PairFact { key: 2, reach: Reach::Inter }];
+        assert_eq!(
+            (scores.inter, scores.near, scores.far),
+            (Block::new(2, 3, 1), Some(Block::new(1, 2, 1)), Some(Block::new(1, 1, 0)))
+        );
+        let flags =
+            [PairFact { key: 1, reach: Reach::Intra }, PairFact { key: 2, reach: Reach::Inter }];
         let scores = score_pairs(&flags, &flags[1..], Scorer::Atlop);
         assert_eq!((scores.near, scores.far, scores.intra.predicted), (None, None, 0));
         assert_eq!(scores.inter.precision, 1.0 / (1.0 + 1e-5));
@@ -174,15 +214,31 @@ mod tests {
         let mut one = document("7", &[&[0], &[0], &[2]]);
         one.facts = Some(vec![fact(0, 1, "CID", &[])]);
         let documents = [one];
-        let pair = |tail, label| LabelledPair { head: 0, tail, label, crosses_sentences: tail == 2 };
-        let lists = [vec![pair(1, PairLabel::Relation("CID".into())), pair(2, PairLabel::NotIncluded)]];
+        let pair =
+            |tail, label| LabelledPair { head: 0, tail, label, crosses_sentences: tail == 2 };
+        let lists =
+            [vec![pair(1, PairLabel::Relation("CID".into())), pair(2, PairLabel::NotIncluded)]];
         let gold = Gold::new(&documents).unwrap().without_filtered(&lists);
-        let predict = |title: &str, t_idx| Prediction { title: title.into(), t_idx, r: "CID".into(), ..Prediction::default() };
+        let predict = |title: &str, t_idx| Prediction {
+            title: title.into(),
+            t_idx,
+            r: "CID".into(),
+            ..Prediction::default()
+        };
         let all = [predict("7", 1), predict("7", 2), predict("7", 2), predict("8", 1)];
         let kept = on_listed_pairs(&gold, &all);
         let listed = score_listed(&gold, &lists, &all, &kept, Scorer::Official);
-        assert_eq!((listed.positive, listed.negative, listed.filtered, listed.predicted_on_filtered), (1, 0, 1, 1));
-        assert_eq!((listed.scores.overall, listed.counting_filtered), (Block::new(2, 1, 1), Block::new(3, 1, 1)));
-        assert_eq!((listed.scores.intra, listed.scores.far), (Block::new(1, 1, 1), Some(Block::default())));
+        assert_eq!(
+            (listed.positive, listed.negative, listed.filtered, listed.predicted_on_filtered),
+            (1, 0, 1, 1)
+        );
+        assert_eq!(
+            (listed.scores.overall, listed.counting_filtered),
+            (Block::new(2, 1, 1), Block::new(3, 1, 1))
+        );
+        assert_eq!(
+            (listed.scores.intra, listed.scores.far),
+            (Block::new(1, 1, 1), Some(Block::default()))
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! Submission files: a JSON list of `{title, h_idx, t_idx, r, evidence?, score?}` and the zip that the benchmark server takes.
-//! Not for: choosing what to predict (`systems`, `threshold`).
+//! Submission files: a JSON list of `{title, h_idx, t_idx, r, evidence?, score?}` and the zip that
+//! the benchmark server takes. Not for: choosing what to predict (`systems`, `threshold`).
 
 use std::io::{Cursor, Read, Seek, Write};
 use std::path::Path;
@@ -35,10 +35,12 @@ pub struct Prediction {
     pub score: Option<f64>,
 }
 
-/// Reads a submission file: a JSON list, plain or gzip (`.gz`), or a zip (`.zip`) that holds exactly `result.json`.
+/// Reads a submission file: a JSON list, plain or gzip (`.gz`), or a zip (`.zip`) that holds
+/// exactly `result.json`.
 ///
 /// # Errors
-/// I/O errors, and data errors that name row, line and field: a missing, unknown or ill-typed field, JSON that is none.
+/// I/O errors, and data errors that name row, line and field: a missing, unknown or ill-typed
+/// field, JSON that is none.
 pub fn read_predictions(path: &Path) -> Result<Vec<Prediction>> {
     let mut predictions = Vec::new();
     let mut take = |_, prediction| {
@@ -56,19 +58,29 @@ pub fn read_predictions(path: &Path) -> Result<Vec<Prediction>> {
 
 /// The bytes of `result.json` in a submission.
 fn unpack(path: &Path, file: impl Read + Seek) -> Result<Vec<u8>> {
-    let bad = |problem: String| DataError::new(path, problem).hint("a submission is a zip that holds `result.json` and nothing else");
-    let mut zip = zip::ZipArchive::new(file).map_err(|error| bad(format!("no readable zip: {error}")))?;
+    let bad = |problem: String| {
+        DataError::new(path, problem)
+            .hint("a submission is a zip that holds `result.json` and nothing else")
+    };
+    let mut zip =
+        zip::ZipArchive::new(file).map_err(|error| bad(format!("no readable zip: {error}")))?;
     let names: Vec<String> = zip.file_names().map(str::to_owned).collect();
     if names != [INSIDE] {
-        let found = names.iter().take(5).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let found =
+            names.iter().take(5).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         return Err(bad(format!("the zip holds {} files: {found}", names.len())).into());
     }
-    let inside = zip.by_index(0).map_err(|error| bad(format!("`{INSIDE}` cannot be read: {error}")))?;
+    let inside =
+        zip.by_index(0).map_err(|error| bad(format!("`{INSIDE}` cannot be read: {error}")))?;
     let mut bytes = Vec::new();
-    inside.take(MOST_UNPACKED_BYTES + 1).read_to_end(&mut bytes).map_err(|error| bad(format!("`{INSIDE}` cannot be unpacked: {error}")))?;
+    inside
+        .take(MOST_UNPACKED_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| bad(format!("`{INSIDE}` cannot be unpacked: {error}")))?;
     match bytes.len() as u64 {
         0..=MOST_UNPACKED_BYTES => Ok(bytes),
-        _ => Err(bad(format!("`{INSIDE}` unpacks to more than {} MiB", MOST_UNPACKED_BYTES >> 20)).into()),
+        _ => Err(bad(format!("`{INSIDE}` unpacks to more than {} MiB", MOST_UNPACKED_BYTES >> 20))
+            .into()),
     }
 }
 
@@ -80,27 +92,35 @@ pub fn write_predictions(path: &Path, predictions: &[Prediction]) -> Result<()> 
     write_atomic(path, |out| write_list(out, predictions))
 }
 
-/// Writes the zip that the benchmark server takes: it holds exactly one file, `result.json`. What was packed is read again before it takes
-/// its place.
+/// Writes the zip that the benchmark server takes: it holds exactly one file, `result.json`. What
+/// was packed is read again before it takes its place.
 ///
 /// # Errors
 /// I/O errors; the file is then as before.
 pub fn write_zip(path: &Path, predictions: &[Prediction]) -> Result<()> {
     let bytes = pack(predictions)?;
     let mut again = Vec::with_capacity(predictions.len());
-    json_stream::read_array_from(path, Cursor::new(unpack(path, Cursor::new(bytes.as_slice()))?), &mut |_, prediction: Prediction| {
-        again.push(prediction);
-        Ok(())
-    })?;
+    json_stream::read_array_from(
+        path,
+        Cursor::new(unpack(path, Cursor::new(bytes.as_slice()))?),
+        &mut |_, prediction: Prediction| {
+            again.push(prediction);
+            Ok(())
+        },
+    )?;
     if again != predictions {
-        return Err(Error::Bug(format!("{}: the zip does not give back what was packed", path.display())));
+        return Err(Error::Bug(format!(
+            "{}: the zip does not give back what was packed",
+            path.display()
+        )));
     }
     write_atomic(path, |out| out.write_all(&bytes))
 }
 
 fn pack(predictions: &[Prediction]) -> Result<Vec<u8>> {
     let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
-    zip.start_file(INSIDE, zip::write::SimpleFileOptions::default()).map_err(|error| as_bug(&error))?;
+    zip.start_file(INSIDE, zip::write::SimpleFileOptions::default())
+        .map_err(|error| as_bug(&error))?;
     write_list(&mut zip, predictions)?;
     Ok(zip.finish().map_err(|error| as_bug(&error))?.into_inner())
 }
@@ -125,8 +145,24 @@ mod tests {
     use super::*;
 
     fn example() -> Vec<Prediction> {
-        let first = Prediction { title: "a \"b\" ü".into(), h_idx: 0, t_idx: 3, r: "P17".into(), evidence: vec![2, 0], score: Some(0.5) };
-        vec![first, Prediction { title: "c".into(), h_idx: 1, t_idx: 0, r: "P1".into(), ..Prediction::default() }]
+        let first = Prediction {
+            title: "a \"b\" ü".into(),
+            h_idx: 0,
+            t_idx: 3,
+            r: "P17".into(),
+            evidence: vec![2, 0],
+            score: Some(0.5),
+        };
+        vec![
+            first,
+            Prediction {
+                title: "c".into(),
+                h_idx: 1,
+                t_idx: 0,
+                r: "P1".into(),
+                ..Prediction::default()
+            },
+        ]
     }
 
     #[test]
@@ -184,16 +220,28 @@ mod tests {
         // Inside the packed data, behind the local header of 30 bytes and the name.
         flipped[30 + "result.json".len() + 4] ^= 0x55;
         let nested = format!("[{}{}]", "[".repeat(1_000_000), "]".repeat(1_000_000));
-        let deep = format!(r#"[{{"title":"a","h_idx":0,"t_idx":1,"r":"P17","evidence":{}}}]"#, "[".repeat(1_000_000));
+        let deep = format!(
+            r#"[{{"title":"a","h_idx":0,"t_idx":1,"r":"P17","evidence":{}}}]"#,
+            "[".repeat(1_000_000)
+        );
         let cases: Vec<(&str, Vec<u8>)> = vec![
             ("empty.json", Vec::new()),
             ("truncated.json", good[..40].to_vec()),
             ("object.json", br#"{"title":"a"}"#.to_vec()),
             ("text.json", br#"[{"title":1,"h_idx":0,"t_idx":1,"r":"P17"}]"#.to_vec()),
             ("nan.json", br#"[{"title":"a","h_idx":0,"t_idx":1,"r":"P17","score":NaN}]"#.to_vec()),
-            ("infinite.json", br#"[{"title":"a","h_idx":0,"t_idx":1,"r":"P17","score":1e999}]"#.to_vec()),
-            ("large.json", br#"[{"title":"a","h_idx":99999999999999999999999,"t_idx":1,"r":"P17"}]"#.to_vec()),
-            ("bytes.json", b"[{\"title\":\"\xff\xfe\",\"h_idx\":0,\"t_idx\":1,\"r\":\"P17\"}]".to_vec()),
+            (
+                "infinite.json",
+                br#"[{"title":"a","h_idx":0,"t_idx":1,"r":"P17","score":1e999}]"#.to_vec(),
+            ),
+            (
+                "large.json",
+                br#"[{"title":"a","h_idx":99999999999999999999999,"t_idx":1,"r":"P17"}]"#.to_vec(),
+            ),
+            (
+                "bytes.json",
+                b"[{\"title\":\"\xff\xfe\",\"h_idx\":0,\"t_idx\":1,\"r\":\"P17\"}]".to_vec(),
+            ),
             ("nested.json", nested.into_bytes()),
             ("deep.json", deep.into_bytes()),
             ("trailing.json", [good.as_slice(), b" x"].concat()),

@@ -1,4 +1,5 @@
-//! The metrics against formulas written down naively, on random corpora. Not for: parity with published scripts, which `verify` checks.
+//! The metrics against formulas written down naively, on random corpora. Not for: parity with
+//! published scripts, which `verify` checks.
 
 use proptest::prelude::*;
 
@@ -12,26 +13,35 @@ const RELATIONS: [&str; 3] = ["P17", "P9", "P131"];
 type RawFact = (usize, usize, usize, Vec<usize>);
 
 fn raw_facts(most: usize) -> impl Strategy<Value = Vec<RawFact>> {
-    proptest::collection::vec((0..5usize, 0..5usize, 0..3usize, proptest::collection::vec(0..6usize, 0..4)), 0..most)
+    proptest::collection::vec(
+        (0..5usize, 0..5usize, 0..3usize, proptest::collection::vec(0..6usize, 0..4)),
+        0..most,
+    )
 }
 
-/// Up to four documents of five entities with one to three mentions each, in six sentences, and their labels.
+/// Up to four documents of five entities with one to three mentions each, in six sentences, and
+/// their labels.
 fn corpora() -> impl Strategy<Value = Vec<Document>> {
     let mentions = proptest::collection::vec(proptest::collection::vec(0..6usize, 1..4), 5);
     proptest::collection::vec((mentions, raw_facts(12)), 1..5).prop_map(|raw| {
-        let document = |(row, (mentions, facts)): (usize, (Vec<Vec<usize>>, Vec<RawFact>))| Document {
-            title: format!("d{row}"),
-            entities: mentions.iter().enumerate().map(entity).collect(),
-            facts: Some(facts.into_iter().map(label).collect()),
-            ..Document::default()
-        };
+        let document =
+            |(row, (mentions, facts)): (usize, (Vec<Vec<usize>>, Vec<RawFact>))| Document {
+                title: format!("d{row}"),
+                entities: mentions.iter().enumerate().map(entity).collect(),
+                facts: Some(facts.into_iter().map(label).collect()),
+                ..Document::default()
+            };
         raw.into_iter().enumerate().map(document).collect()
     })
 }
 
 fn entity((number, sentences): (usize, &Vec<usize>)) -> Entity {
     // Entities 0 and 3 share a name, so that fact sets find more than the entity asked about.
-    let mention = |&sentence: &usize| Mention { name: format!("e{}", number % 3), sentence, ..Mention::default() };
+    let mention = |&sentence: &usize| Mention {
+        name: format!("e{}", number % 3),
+        sentence,
+        ..Mention::default()
+    };
     Entity { mentions: sentences.iter().map(mention).collect(), ..Entity::default() }
 }
 
@@ -41,7 +51,8 @@ fn label((head, tail, relation, evidence): RawFact) -> Fact {
 
 /// Predictions with repeats, unknown titles (`d5` and later) and entities that do not exist (5, 6).
 fn submissions() -> impl Strategy<Value = Vec<Prediction>> {
-    let one = (0..6usize, 0..7usize, 0..7usize, 0..3usize, proptest::collection::vec(0..6usize, 0..4));
+    let one =
+        (0..6usize, 0..7usize, 0..7usize, 0..3usize, proptest::collection::vec(0..6usize, 0..4));
     proptest::collection::vec(one, 0..60).prop_map(|raw| {
         raw.into_iter()
             .map(|(document, h_idx, t_idx, relation, evidence)| Prediction {
@@ -83,7 +94,8 @@ fn naive_gold(documents: &[Document]) -> Vec<Naive> {
 fn naive_predictions(predictions: &[Prediction]) -> Vec<(Naive, Vec<usize>)> {
     let mut kept: Vec<(Naive, Vec<usize>)> = Vec::new();
     for prediction in predictions {
-        let key = (prediction.title.clone(), prediction.h_idx, prediction.t_idx, prediction.r.clone());
+        let key =
+            (prediction.title.clone(), prediction.h_idx, prediction.t_idx, prediction.r.clone());
         if kept.iter().all(|(other, _)| *other != key) {
             kept.push((key, prediction.evidence.clone()));
         }
@@ -91,7 +103,8 @@ fn naive_predictions(predictions: &[Prediction]) -> Vec<(Naive, Vec<usize>)> {
     kept
 }
 
-/// Smallest distance in sentences, and mean number of mentions, of a fact whose document and entities exist.
+/// Smallest distance in sentences, and mean number of mentions, of a fact whose document and
+/// entities exist.
 fn naive_place(documents: &[Document], fact: &Naive) -> Option<(usize, f64)> {
     let document = documents.iter().find(|document| document.title == fact.0)?;
     let (head, tail) = (document.entities.get(fact.1)?, document.entities.get(fact.2)?);

@@ -1,5 +1,6 @@
-//! What the ranker's pruning costs and what it removes: recall of labelled pairs by k, and the kept share of true and false distant
-//! labels where the truth is known (docs/scores.md, "Ranker recall", S.8). Not for: scoring pairs.
+//! What the ranker's pruning costs and what it removes: recall of labelled pairs by k, and the kept
+//! share of true and false distant labels where the truth is known (docs/scores.md, "Ranker
+//! recall", S.8). Not for: scoring pairs.
 
 use std::collections::HashMap;
 
@@ -20,7 +21,14 @@ pub enum Keep {
 impl Keep {
     /// The values every report shows: N, 2N, 3N, 20, 30, 60.
     pub fn usual() -> Vec<Self> {
-        vec![Self::Times(1), Self::Times(2), Self::Times(3), Self::Pairs(20), Self::Pairs(30), Self::Pairs(60)]
+        vec![
+            Self::Times(1),
+            Self::Times(2),
+            Self::Times(3),
+            Self::Pairs(20),
+            Self::Pairs(30),
+            Self::Pairs(60),
+        ]
     }
 
     /// The number of pairs for a document with `entities` entities.
@@ -42,7 +50,8 @@ impl std::fmt::Display for Keep {
     }
 }
 
-/// One document with its ranking. The ranking must reach as deep as the largest k asked for; pairs that it lacks count as dropped.
+/// One document with its ranking. The ranking must reach as deep as the largest k asked for; pairs
+/// that it lacks count as dropped.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RankedDocument {
     /// Number of entities N.
@@ -94,7 +103,8 @@ pub struct RecallAt {
 pub fn recall_at(documents: &[RankedDocument], keeps: &[Keep]) -> Vec<RecallAt> {
     let mut tallies = vec![Tally::default(); keeps.len()];
     for document in documents {
-        let ranks: HashMap<_, _> = document.ranking.iter().enumerate().map(|(rank, pair)| (*pair, rank)).collect();
+        let ranks: HashMap<_, _> =
+            document.ranking.iter().enumerate().map(|(rank, pair)| (*pair, rank)).collect();
         for (tally, keep) in tallies.iter_mut().zip(keeps) {
             let limit = keep.of(document.entities);
             tally.pairs += limit.min(document.ranking.len());
@@ -130,7 +140,8 @@ impl Tally {
 
     fn finish(self, keep: Keep, documents: usize) -> RecallAt {
         let known = self.right.total + self.wrong.total > 0;
-        let share = |group: Share| Share { share: ratio(group.kept as f64, group.total as f64), ..group };
+        let share =
+            |group: Share| Share { share: ratio(group.kept as f64, group.total as f64), ..group };
         RecallAt {
             keep,
             pairs_per_document: ratio(self.pairs as f64, documents as f64),
@@ -151,18 +162,30 @@ mod tests {
         let document = RankedDocument {
             entities: 2,
             ranking: vec![(0, 1), (2, 0), (1, 0), (0, 2)],
-            facts: vec![label(0, 1, Some(true)), label(1, 0, Some(true)), label(0, 2, Some(false)), label(1, 2, Some(false))],
+            facts: vec![
+                label(0, 1, Some(true)),
+                label(1, 0, Some(true)),
+                label(0, 2, Some(false)),
+                label(1, 2, Some(false)),
+            ],
         };
         let result = recall_at(&[document], &[Keep::Times(1), Keep::Pairs(3), Keep::Times(3)]);
-        let kept: Vec<_> = result.iter().map(|r| (r.labels.kept, r.true_labels.unwrap().share, r.false_labels.unwrap().share)).collect();
+        let kept: Vec<_> = result
+            .iter()
+            .map(|r| (r.labels.kept, r.true_labels.unwrap().share, r.false_labels.unwrap().share))
+            .collect();
         assert_eq!(kept, [(1, 0.5, 0.0), (2, 1.0, 0.0), (3, 1.0, 0.5)]);
-        assert_eq!(result.iter().map(|r| r.pairs_per_document).collect::<Vec<_>>(), [2.0, 3.0, 4.0]);
+        assert_eq!(
+            result.iter().map(|r| r.pairs_per_document).collect::<Vec<_>>(),
+            [2.0, 3.0, 4.0]
+        );
         assert_eq!(result.iter().map(|r| r.keep.to_string()).collect::<Vec<_>>(), ["N", "3", "3N"]);
     }
 
     #[test]
     fn without_truth_and_without_documents() {
-        let document = RankedDocument { facts: vec![RankedFact::default()], ..RankedDocument::default() };
+        let document =
+            RankedDocument { facts: vec![RankedFact::default()], ..RankedDocument::default() };
         assert_eq!(recall_at(&[document], &[Keep::Pairs(1)])[0].true_labels, None);
         assert_eq!(recall_at(&[], &Keep::usual())[5].labels, Share::default());
     }

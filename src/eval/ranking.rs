@@ -1,5 +1,6 @@
-//! Thresholds from a score file (docs/scores.md, "Thresholds"): the best prefix, the curve, thresholds tuned for intra- and inter-sentence facts apart,
-//! and the scores at a threshold that was chosen elsewhere. Not for: per-pair thresholds, which are logits.
+//! Thresholds from a score file (docs/scores.md, "Thresholds"): the best prefix, the curve,
+//! thresholds tuned for intra- and inter-sentence facts apart, and the scores at a threshold that
+//! was chosen elsewhere. Not for: per-pair thresholds, which are logits.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -35,12 +36,19 @@ pub struct Ranking {
 /// Points of the curve at most, about.
 const CURVE_POINTS: usize = 200;
 
-/// Reads a score file and walks down the sorted list: O(n log n) time, bounded memory, runs on disk.
+/// Reads a score file and walks down the sorted list: O(n log n) time, bounded memory, runs on
+/// disk.
 ///
 /// # Errors
 /// As [`read_scores`]; a gold fact with two scores; the disk.
-pub fn rank_scores(path: &Path, gold: &Gold<'_>, train: Option<&FactSet>, theta: Option<f32>) -> Result<Ranking> {
-    let (mut sorter, mut ranking, mut seen) = (Sorter::default(), Ranking::default(), HashSet::new());
+pub fn rank_scores(
+    path: &Path,
+    gold: &Gold<'_>,
+    train: Option<&FactSet>,
+    theta: Option<f32>,
+) -> Result<Ranking> {
+    let (mut sorter, mut ranking, mut seen) =
+        (Sorter::default(), Ranking::default(), HashSet::new());
     let mut given = Walk::new(gold.facts().len());
     ranking.entries = read_scores(path, &mut |row, score| {
         if !is_scored(gold, &score) {
@@ -48,10 +56,27 @@ pub fn rank_scores(path: &Path, gold: &Gold<'_>, train: Option<&FactSet>, theta:
         }
         let entry = judge(gold, train, &score);
         ranking.unknown_title += usize::from(entry.is_none());
-        let entry = entry.unwrap_or(GroupedFact { fact: ScoredFact { score: score.score, ..ScoredFact::default() }, intra: false });
-        if entry.fact.correct && !seen.insert((score.title.to_owned(), score.head, score.tail, score.relation.to_owned())) {
-            let at = DataError::new(path, format!("`{}` of ({}, {}) has two scores", score.relation, score.head, score.tail));
-            return Err(at.row(row).title(score.title).hint("give each pair and relation one score").into());
+        let entry = entry.unwrap_or(GroupedFact {
+            fact: ScoredFact { score: score.score, ..ScoredFact::default() },
+            intra: false,
+        });
+        if entry.fact.correct
+            && !seen.insert((
+                score.title.to_owned(),
+                score.head,
+                score.tail,
+                score.relation.to_owned(),
+            ))
+        {
+            let at = DataError::new(
+                path,
+                format!("`{}` of ({}, {}) has two scores", score.relation, score.head, score.tail),
+            );
+            return Err(at
+                .row(row)
+                .title(score.title)
+                .hint("give each pair and relation one score")
+                .into());
         }
         if theta.is_some_and(|theta| entry.fact.score > theta) {
             given.prefix_of_set(&entry.fact);
@@ -65,14 +90,18 @@ pub fn rank_scores(path: &Path, gold: &Gold<'_>, train: Option<&FactSet>, theta:
 
 fn walk(sorter: Sorter, gold: &Gold<'_>, ranking: &mut Ranking) -> Result<()> {
     let intra_gold = gold.facts().keys().filter(|fact| gold.distance(fact) == Some(0)).count();
-    let (mut all, mut intra, mut inter) =
-        (Walk::new(gold.facts().len()), Walk::new(intra_gold), Walk::new(gold.facts().len() - intra_gold));
+    let (mut all, mut intra, mut inter) = (
+        Walk::new(gold.facts().len()),
+        Walk::new(intra_gold),
+        Walk::new(gold.facts().len() - intra_gold),
+    );
     let mut curve = CurveBuilder::new(CURVE_POINTS);
     sorter.finish(&mut |entry| {
         curve.push(all.push(&entry.fact));
         (if entry.intra { &mut intra } else { &mut inter }).push(&entry.fact);
     })?;
-    (ranking.best, ranking.best_intra, ranking.best_inter) = (all.best(), intra.best(), inter.best());
+    (ranking.best, ranking.best_intra, ranking.best_inter) =
+        (all.best(), intra.best(), inter.best());
     ranking.curve = curve.finish();
     Ok(())
 }
@@ -80,13 +109,22 @@ fn walk(sorter: Sorter, gold: &Gold<'_>, ranking: &mut Ranking) -> Result<()> {
 /// Whether a score belongs to a gold fact; `None` for documents that gold does not have.
 fn judge(gold: &Gold<'_>, train: Option<&FactSet>, row: &ScoreRow<'_>) -> Option<GroupedFact> {
     let document = gold.row(row.title)?;
-    let key = FactKey { document, head: row.head as usize, tail: row.tail as usize, relation: row.relation };
+    let key = FactKey {
+        document,
+        head: row.head as usize,
+        tail: row.tail as usize,
+        relation: row.relation,
+    };
     let correct = gold.facts().contains_key(&key);
     let in_train = correct && train.is_some_and(|train| gold.is_known(&key, train));
-    Some(GroupedFact { fact: ScoredFact { score: row.score, correct, in_train }, intra: gold.distance(&key) == Some(0) })
+    Some(GroupedFact {
+        fact: ScoredFact { score: row.score, correct, in_train },
+        intra: gold.distance(&key) == Some(0),
+    })
 }
 
-/// The decisions that a score file stands for: scores above `theta`, or the best prefix of [`rank_scores`].
+/// The decisions that a score file stands for: scores above `theta`, or the best prefix of
+/// [`rank_scores`].
 ///
 /// # Errors
 /// As [`read_scores`].
@@ -120,7 +158,8 @@ fn above(path: &Path, gold: &Gold<'_>, theta: f32) -> Result<usize> {
 
 /// Whether a score is about a pair that is right or wrong.
 fn is_scored(gold: &Gold<'_>, row: &ScoreRow<'_>) -> bool {
-    gold.row(row.title).is_none_or(|document| !gold.is_left_out(document, row.head as usize, row.tail as usize))
+    gold.row(row.title)
+        .is_none_or(|document| !gold.is_left_out(document, row.head as usize, row.tail as usize))
 }
 
 fn prediction(row: &ScoreRow<'_>) -> Prediction {
@@ -149,10 +188,19 @@ mod tests {
     }
 
     /// (head, tail, relation, score); ties are at 0.5.
-    const SCORES: [(u32, u32, &str, f32); 6] =
-        [(0, 1, "P1", 0.9), (1, 0, "P1", 0.5), (2, 0, "P2", 0.5), (0, 2, "P2", 0.5), (0, 2, "P1", 0.1), (1, 2, "P1", -2.0)];
+    const SCORES: [(u32, u32, &str, f32); 6] = [
+        (0, 1, "P1", 0.9),
+        (1, 0, "P1", 0.5),
+        (2, 0, "P2", 0.5),
+        (0, 2, "P2", 0.5),
+        (0, 2, "P1", 0.1),
+        (1, 2, "P1", -2.0),
+    ];
 
-    fn file(folder: &tempfile::TempDir, extra: &[(u32, u32, &'static str, f32)]) -> std::path::PathBuf {
+    fn file(
+        folder: &tempfile::TempDir,
+        extra: &[(u32, u32, &'static str, f32)],
+    ) -> std::path::PathBuf {
         let path = folder.path().join("scores.parquet");
         let mut writer = ScoreWriter::create(&path).unwrap();
         for &(head, tail, relation, score) in SCORES.iter().chain(extra) {
@@ -203,14 +251,27 @@ mod tests {
         let path = file(&folder, &[]);
         let ranking = rank_scores(&path, &gold, None, None).unwrap();
         assert_eq!(ranking.best.unwrap().prefix, 2);
-        let kept: Vec<_> = decide_scores(&path, &gold, &ranking).unwrap().iter().map(|kept| (kept.h_idx, kept.t_idx)).collect();
+        let kept: Vec<_> = decide_scores(&path, &gold, &ranking)
+            .unwrap()
+            .iter()
+            .map(|kept| (kept.h_idx, kept.t_idx))
+            .collect();
         assert_eq!(kept, [(0, 1), (1, 0), (2, 0)]);
     }
 
     #[test]
     fn two_scores_of_a_fact_are_an_error() {
         let (folder, documents) = (tempfile::tempdir().unwrap(), corpus());
-        let error = rank_scores(&file(&folder, &[(0, 1, "P1", 0.8)]), &Gold::new(&documents).unwrap(), None, None).unwrap_err();
-        assert!(error.to_string().contains("row 6, document `a`: `P1` of (0, 1) has two scores"), "{error}");
+        let error = rank_scores(
+            &file(&folder, &[(0, 1, "P1", 0.8)]),
+            &Gold::new(&documents).unwrap(),
+            None,
+            None,
+        )
+        .unwrap_err();
+        assert!(
+            error.to_string().contains("row 6, document `a`: `P1` of (0, 1) has two scores"),
+            "{error}"
+        );
     }
 }

@@ -1,7 +1,9 @@
-//! Scores of all (pair, relation) of a corpus as a Parquet file, which thresholds and curves are computed from in bounded memory.
+//! Scores of all (pair, relation) of a corpus as a Parquet file, which thresholds and curves are
+//! computed from in bounded memory.
 //!
-//! Columns: `title`, `head`, `tail`, `relation`, `score`; integers and floats of any width are taken, nulls are not. Our own files carry
-//! page checksums. Not for: predictions, which are decisions.
+//! Columns: `title`, `head`, `tail`, `relation`, `score`; integers and floats of any width are
+//! taken, nulls are not. Our own files carry page checksums. Not for: predictions, which are
+//! decisions.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +12,10 @@ use arrow::array::{Array, AsArray, Float32Array, StringArray, UInt32Array};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Float32Type, Schema, SchemaRef, UInt32Type};
 use arrow::record_batch::RecordBatch;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
+    ParquetRecordBatchReaderBuilder,
+};
 
 use crate::shards::{WholeTable, catch};
 use crate::{DataError, Result};
@@ -49,20 +54,32 @@ fn schema() -> SchemaRef {
 /// Hands every row of `path` to `each`, in order; returns the number of rows.
 ///
 /// # Errors
-/// I/O errors; a file that is no Parquet, lacks a column, or is damaged; a null, a negative index, a score that is no number, each by row;
-/// whatever `each` returns.
-pub fn read_scores(path: &Path, each: &mut dyn FnMut(usize, ScoreRow<'_>) -> Result<()>) -> Result<usize> {
+/// I/O errors; a file that is no Parquet, lacks a column, or is damaged; a null, a negative index,
+/// a score that is no number, each by row; whatever `each` returns.
+pub fn read_scores(
+    path: &Path,
+    each: &mut dyn FnMut(usize, ScoreRow<'_>) -> Result<()>,
+) -> Result<usize> {
     let mut reader = open(path)?;
     let mut row = 0;
     loop {
         let batch = catch(|| reader.next().transpose().map_err(|error| error.to_string()));
-        let Some(batch) = batch.map_err(|problem| damaged(path, format!("after row {row}: {problem}")))? else { return Ok(row) };
+        let Some(batch) =
+            batch.map_err(|problem| damaged(path, format!("after row {row}: {problem}")))?
+        else {
+            return Ok(row);
+        };
         let columns = Columns::new(&batch).map_err(|problem| damaged(path, problem).row(row))?;
         for index in 0..batch.num_rows() {
             let score = columns.row(index);
             if score.score.is_nan() {
-                let at = DataError::new(path, "the score is not a number").row(row).title(score.title).field("score");
-                return Err(at.hint("every pair and relation needs a score that can be ranked").into());
+                let at = DataError::new(path, "the score is not a number")
+                    .row(row)
+                    .title(score.title)
+                    .field("score");
+                return Err(at
+                    .hint("every pair and relation needs a score that can be ranked")
+                    .into());
             }
             each(row, score)?;
             row += 1;
@@ -71,8 +88,10 @@ pub fn read_scores(path: &Path, each: &mut dyn FnMut(usize, ScoreRow<'_>) -> Res
 }
 
 fn damaged(path: &Path, problem: impl Into<String>) -> DataError {
-    DataError::new(path, problem)
-        .hint("scores are a Parquet file with the columns title, head, tail, relation and score; see docs/formats.md")
+    DataError::new(path, problem).hint(
+        "scores are a Parquet file with the columns title, head, tail, relation and score; \
+            see docs/formats.md",
+    )
 }
 
 fn open(path: &Path) -> Result<ParquetRecordBatchReader> {
@@ -80,7 +99,8 @@ fn open(path: &Path) -> Result<ParquetRecordBatchReader> {
     let build = || {
         // Without the Arrow schema of its writer, a file says by its own types what it holds.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let metadata = ArrowReaderMetadata::load(&file, options).map_err(|error| error.to_string())?;
+        let metadata =
+            ArrowReaderMetadata::load(&file, options).map_err(|error| error.to_string())?;
         let file = file.try_clone().map_err(|error| error.to_string())?;
         ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
             .with_batch_size(BATCH_ROWS)
@@ -102,13 +122,23 @@ struct Columns {
 impl Columns {
     fn new(batch: &RecordBatch) -> Result<Self, String> {
         let column = |name: &str| {
-            let column = batch.column_by_name(name).ok_or_else(|| format!("there is no column `{name}`"))?;
-            let target = schema().field_with_name(name).map_err(|error| error.to_string())?.data_type().clone();
-            if matches!(column.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) != (target == DataType::Utf8) {
+            let column =
+                batch.column_by_name(name).ok_or_else(|| format!("there is no column `{name}`"))?;
+            let target = schema()
+                .field_with_name(name)
+                .map_err(|error| error.to_string())?
+                .data_type()
+                .clone();
+            if matches!(
+                column.data_type(),
+                DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
+            ) != (target == DataType::Utf8)
+            {
                 return Err(format!("column `{name}` holds {}", column.data_type()));
             }
             let options = CastOptions { safe: false, ..CastOptions::default() };
-            let cast = cast_with_options(column, &target, &options).map_err(|error| format!("column `{name}`: {error}"))?;
+            let cast = cast_with_options(column, &target, &options)
+                .map_err(|error| format!("column `{name}`: {error}"))?;
             if cast.null_count() > 0 { Err(format!("column `{name}` has nulls")) } else { Ok(cast) }
         };
         Ok(Self {
@@ -148,7 +178,14 @@ impl ScoreWriter {
     /// The disk.
     pub fn create(path: &Path) -> Result<Self> {
         let (titles, heads, tails, relations, scores) = Default::default();
-        Ok(Self { table: WholeTable::create(path, schema())?, titles, heads, tails, relations, scores })
+        Ok(Self {
+            table: WholeTable::create(path, schema())?,
+            titles,
+            heads,
+            tails,
+            relations,
+            scores,
+        })
     }
 
     /// Appends a row.
@@ -209,7 +246,13 @@ mod tests {
     fn read(path: &Path) -> Result<Vec<Owned>> {
         let mut rows = Vec::new();
         read_scores(path, &mut |_, row| {
-            rows.push((row.title.to_owned(), row.head, row.tail, row.relation.to_owned(), row.score.to_bits()));
+            rows.push((
+                row.title.to_owned(),
+                row.head,
+                row.tail,
+                row.relation.to_owned(),
+                row.score.to_bits(),
+            ));
             Ok(())
         })?;
         Ok(rows)
@@ -220,15 +263,22 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("deep/scores.parquet");
         write(&path, &ROWS);
-        let expected: Vec<_> =
-            ROWS.iter().map(|r| (r.title.to_owned(), r.head, r.tail, r.relation.to_owned(), r.score.to_bits())).collect();
+        let expected: Vec<_> = ROWS
+            .iter()
+            .map(|r| (r.title.to_owned(), r.head, r.tail, r.relation.to_owned(), r.score.to_bits()))
+            .collect();
         assert_eq!(read(&path).unwrap(), expected);
-        assert_eq!(fs_err::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing else is left");
+        assert_eq!(
+            fs_err::read_dir(path.parent().unwrap()).unwrap().count(),
+            1,
+            "nothing else is left"
+        );
         write(&path, &[]);
         assert_eq!(read(&path).unwrap(), []);
     }
 
-    /// A flipped byte anywhere gives an error with place and hint, or, where it means nothing to a reader, the same rows.
+    /// A flipped byte anywhere gives an error with place and hint, or, where it means nothing to a
+    /// reader, the same rows.
     #[test]
     fn no_flipped_byte_changes_a_score() {
         let folder = tempfile::tempdir().unwrap();
@@ -244,7 +294,10 @@ mod tests {
                 Ok(rows) => assert_eq!(rows, expected, "byte {at}"),
                 Err(error) => {
                     assert_eq!(error.exit_code(), 65, "byte {at}: {error}");
-                    assert!(error.to_string().contains("scores.parquet") && error.hint().is_some(), "byte {at}: {error}");
+                    assert!(
+                        error.to_string().contains("scores.parquet") && error.hint().is_some(),
+                        "byte {at}: {error}"
+                    );
                     refused += 1;
                 }
             }
@@ -259,7 +312,8 @@ mod tests {
         let path = folder.path().join("scores.parquet");
         let columns = |head: i64, score: f64| -> Vec<(&str, ArrayRef)> {
             let text = |text: &str| -> ArrayRef { Arc::new(StringArray::from(vec![text])) };
-            let (heads, tails): (ArrayRef, ArrayRef) = (Arc::new(Int64Array::from(vec![head])), Arc::new(Int64Array::from(vec![1])));
+            let (heads, tails): (ArrayRef, ArrayRef) =
+                (Arc::new(Int64Array::from(vec![head])), Arc::new(Int64Array::from(vec![1])));
             vec![
                 ("title", text("a")),
                 ("head", heads),
@@ -271,19 +325,26 @@ mod tests {
         let save = |columns: Vec<(&str, ArrayRef)>| {
             let batch = RecordBatch::try_from_iter(columns).unwrap();
             let file = fs_err::File::create(&path).unwrap().into_file();
-            let mut writer = parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+            let mut writer =
+                parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).unwrap();
             writer.write(&batch).unwrap();
             writer.close().unwrap();
         };
         save(columns(3, 0.5));
-        assert_eq!(read(&path).unwrap(), [("a".to_owned(), 3, 1, "P1".to_owned(), 0.5f32.to_bits())]);
+        assert_eq!(
+            read(&path).unwrap(),
+            [("a".to_owned(), 3, 1, "P1".to_owned(), 0.5f32.to_bits())]
+        );
         let refused = |columns: Vec<(&str, ArrayRef)>, problem: &str| {
             save(columns);
             let error = read(&path).unwrap_err();
             assert!(error.exit_code() == 65 && error.to_string().contains(problem), "{error}");
         };
         refused(columns(-1, 0.5), "column `head`");
-        refused(columns(0, f64::NAN), "row 0, document `a`, field `score`: the score is not a number");
+        refused(
+            columns(0, f64::NAN),
+            "row 0, document `a`, field `score`: the score is not a number",
+        );
         refused(columns(0, 0.5)[..4].to_vec(), "no column `score`");
         let mut text = columns(0, 0.5);
         text[4].1 = Arc::new(StringArray::from(vec!["0.5"]));

@@ -1,5 +1,5 @@
-//! All scores as sections of rows with a one-sentence definition each: what the table, the CSV file and the charts show.
-//! Not for: computing them.
+//! All scores as sections of rows with a one-sentence definition each: what the table, the CSV file
+//! and the charts show. Not for: computing them.
 
 use std::fmt;
 
@@ -60,35 +60,57 @@ impl Scores {
     /// All sections that have rows, in the order of the table.
     pub fn sections(&self) -> Vec<Section> {
         let groups = &self.breakdown;
-        let mut sections = vec![self.all_facts(), self.ign(), self.evidence_sentences(), self.listed_pairs(), self.filtered_pairs()];
+        let mut sections = vec![
+            self.all_facts(),
+            self.ign(),
+            self.evidence_sentences(),
+            self.listed_pairs(),
+            self.filtered_pairs(),
+        ];
         sections.push(section(
             "intra and inter",
-            "A fact is intra-sentence if a mention of its head and one of its tail share a sentence.",
-            vec![Row::block("intra-sentence", &groups.intra), Row::block("inter-sentence", &groups.inter)],
+            "A fact is intra-sentence if a mention of its head and one of its tail share a \
+             sentence.",
+            vec![
+                Row::block("intra-sentence", &groups.intra),
+                Row::block("inter-sentence", &groups.inter),
+            ],
         ));
         sections.push(section(
             "distance",
             "Smallest distance in sentences between a mention of the head and one of the tail.",
             Row::named(&groups.distance),
         ));
-        sections.push(section("mentions", "Mean number of mentions of head and tail.", Row::named(&groups.mentions)));
+        sections.push(section(
+            "mentions",
+            "Mean number of mentions of head and tail.",
+            Row::named(&groups.mentions),
+        ));
         sections.push(section(
             "frequency",
             "Frequent are the ten relations of Re-DocRED's script; all others are the long tail.",
-            vec![Row::block("frequent relations", &groups.frequent), Row::block("long-tail relations", &groups.long_tail)],
+            vec![
+                Row::block("frequent relations", &groups.frequent),
+                Row::block("long-tail relations", &groups.long_tail),
+            ],
         ));
         sections.push(self.inference());
         sections.push(self.evidence_recall());
         sections.push(self.thresholds());
         sections.push(self.ranker_recall());
-        sections.push(section("relation", "Facts of one relation, most gold facts first.", Row::named(&groups.relations)));
+        sections.push(section(
+            "relation",
+            "Facts of one relation, most gold facts first.",
+            Row::named(&groups.relations),
+        ));
         sections.retain(|section| !section.rows.is_empty());
         sections
     }
 
     fn all_facts(&self) -> Section {
         let counts = &self.official.counts;
-        let definition = "Distinct predictions against distinct gold facts (title, head, tail, relation); unknown titles count as wrong.";
+        let definition = "Distinct predictions against distinct gold facts (title, head, tail, \
+            relation); unknown titles count as wrong.";
         let all = Block::new(counts.submitted, counts.gold, counts.correct);
         section("facts", definition, vec![Row::block("all facts", &all)])
     }
@@ -103,10 +125,16 @@ impl Scores {
             recall: Some(self.official.recall),
             f1: Some(ign.f1),
         };
-        let annotated = self.official.ign_annotated.map(|ign| row("Ign (annotated)", ign, counts.correct_in_annotated));
-        let distant = self.official.ign_distant.map(|ign| row("Ign (distant)", ign, counts.correct_in_distant));
-        let definition =
-            "Right predictions whose names and relation stand in the training facts leave the precision; recall stays that of all facts.";
+        let annotated = self
+            .official
+            .ign_annotated
+            .map(|ign| row("Ign (annotated)", ign, counts.correct_in_annotated));
+        let distant = self
+            .official
+            .ign_distant
+            .map(|ign| row("Ign (distant)", ign, counts.correct_in_distant));
+        let definition = "Right predictions whose names and relation stand in the training facts \
+            leave the precision; recall stays that of all facts.";
         section("Ign", definition, annotated.into_iter().chain(distant).collect())
     }
 
@@ -120,29 +148,40 @@ impl Scores {
             recall: Some(official.evidence_recall),
             f1: Some(official.evidence_f1),
         };
-        let definition =
-            "Evidence sentences of right predictions that are gold evidence, of all predicted ones and of those of all label rows.";
+        let definition = "Evidence sentences of right predictions that are gold evidence, of all \
+            predicted ones and of those of all label rows.";
         section("evidence", definition, vec![row])
     }
 
     fn listed_pairs(&self) -> Section {
         let Some(listed) = &self.pairs else { return Section::default() };
         let scores = &listed.scores;
-        let mut rows =
-            vec![Row::block("all pairs", &scores.overall), Row::block("intra", &scores.intra), Row::block("inter", &scores.inter)];
+        let mut rows = vec![
+            Row::block("all pairs", &scores.overall),
+            Row::block("intra", &scores.intra),
+            Row::block("inter", &scores.inter),
+        ];
         rows.extend(scores.near.as_ref().map(|block| Row::block("inter [1,3)", block)));
         rows.extend(scores.far.as_ref().map(|block| Row::block("inter [3,∞)", block)));
         section(
             "pairs",
-            "Relations of the corpus's list of pairs; a pair without a relation earns nothing, one that was filtered out is left out.",
+            "Relations of the corpus's list of pairs; a pair without a relation earns nothing, one \
+             that was filtered out is left out.",
             rows,
         )
     }
 
     fn filtered_pairs(&self) -> Section {
         let listed = self.pairs.filter(|listed| listed.predicted_on_filtered > 0);
-        let rows = listed.map(|listed| Row::block("filtered pairs wrong", &listed.counting_filtered)).into_iter().collect();
-        section("filtered", "All pairs again, with predictions on pairs that were filtered out counted as wrong.", rows)
+        let rows = listed
+            .map(|listed| Row::block("filtered pairs wrong", &listed.counting_filtered))
+            .into_iter()
+            .collect();
+        section(
+            "filtered",
+            "All pairs again, with predictions on pairs that were filtered out counted as wrong.",
+            rows,
+        )
     }
 
     fn inference(&self) -> Section {
@@ -169,7 +208,11 @@ impl Scores {
             ..Row::default()
         };
         let groups = self.breakdown.evidence.iter().filter(|group| group.gold > 0);
-        section("supporting sentences", "Recall of gold facts by their number of distinct evidence sentences.", groups.map(row).collect())
+        section(
+            "supporting sentences",
+            "Recall of gold facts by their number of distinct evidence sentences.",
+            groups.map(row).collect(),
+        )
     }
 
     fn thresholds(&self) -> Section {
@@ -182,9 +225,18 @@ impl Scores {
             f1: Some(best.f1),
         };
         let ranking = self.ranking.as_ref();
-        let mut rows: Vec<Row> = self.threshold.iter().map(|found| best("best on these documents", found)).collect();
-        rows.extend(ranking.and_then(|ranking| ranking.best_intra.as_ref()).map(|found| best("tuned for intra", found)));
-        rows.extend(ranking.and_then(|ranking| ranking.best_inter.as_ref()).map(|found| best("tuned for inter", found)));
+        let mut rows: Vec<Row> =
+            self.threshold.iter().map(|found| best("best on these documents", found)).collect();
+        rows.extend(
+            ranking
+                .and_then(|ranking| ranking.best_intra.as_ref())
+                .map(|found| best("tuned for intra", found)),
+        );
+        rows.extend(
+            ranking
+                .and_then(|ranking| ranking.best_inter.as_ref())
+                .map(|found| best("tuned for inter", found)),
+        );
         rows.extend(ranking.and_then(|ranking| ranking.given).map(|(theta, at)| Row {
             name: format!("given, θ {theta:.4}"),
             predicted: Some(at.kept),
@@ -237,7 +289,11 @@ impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:<36}", self.name)?;
         for value in [self.precision, self.recall, self.f1] {
-            write!(f, "{:>8}", value.map_or_else(String::new, |value| format!("{:.2}", 100.0 * value)))?;
+            write!(
+                f,
+                "{:>8}",
+                value.map_or_else(String::new, |value| format!("{:.2}", 100.0 * value))
+            )?;
         }
         for count in [self.predicted, self.gold] {
             write!(f, "{:>10}", count.map_or_else(String::new, |count| count.to_string()))?;
@@ -251,13 +307,16 @@ pub(crate) fn heads() -> String {
     format!("{:<36}{:>8}{:>8}{:>8}{:>10}{:>10}", "", "P", "R", "F1", "predicted", "gold")
 }
 
-/// All rows as CSV with a line of names: `section,group,predicted,gold,precision,recall,f1`; fractions, empty where there is no value.
+/// All rows as CSV with a line of names: `section,group,predicted,gold,precision,recall,f1`;
+/// fractions, empty where there is no value.
 pub fn to_csv(sections: &[Section]) -> String {
     let mut out = "section,group,predicted,gold,precision,recall,f1\n".to_owned();
     for section in sections {
         for row in &section.rows {
-            let counts = [row.predicted, row.gold].map(|count| count.map_or_else(String::new, |count| count.to_string()));
-            let shares = [row.precision, row.recall, row.f1].map(|share| share.map_or_else(String::new, |share| share.to_string()));
+            let counts = [row.predicted, row.gold]
+                .map(|count| count.map_or_else(String::new, |count| count.to_string()));
+            let shares = [row.precision, row.recall, row.f1]
+                .map(|share| share.map_or_else(String::new, |share| share.to_string()));
             let names = [quoted(&section.name), quoted(&row.name)];
             out += &[names.as_slice(), &counts, &shares].concat().join(",");
             out.push('\n');
@@ -268,7 +327,11 @@ pub fn to_csv(sections: &[Section]) -> String {
 
 /// A field of a CSV file, in quotation marks where it needs them.
 pub(crate) fn quoted(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+    if text.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.to_owned()
+    }
 }
 
 #[cfg(test)]
@@ -277,15 +340,24 @@ mod tests {
 
     #[test]
     fn csv_quotes_what_it_must() {
-        let rows = vec![Row { name: "[1,3)".into(), gold: Some(4), recall: Some(0.25), ..Row::default() }];
+        let rows =
+            vec![Row { name: "[1,3)".into(), gold: Some(4), recall: Some(0.25), ..Row::default() }];
         let csv = to_csv(&[Section { name: "a \"b\"".into(), definition: String::new(), rows }]);
-        assert_eq!(csv, "section,group,predicted,gold,precision,recall,f1\n\"a \"\"b\"\"\",\"[1,3)\",,4,,0.25,\n");
+        assert_eq!(
+            csv,
+            "section,group,predicted,gold,precision,recall,f1\n\"a \
+             \"\"b\"\"\",\"[1,3)\",,4,,0.25,\n"
+        );
     }
 
     #[test]
     fn every_section_is_defined() {
         let sections = Scores::default().sections();
         assert!(sections.len() >= 4, "{sections:?}");
-        assert!(sections.iter().all(|section| section.definition.ends_with('.') && !section.rows.is_empty()));
+        assert!(
+            sections
+                .iter()
+                .all(|section| section.definition.ends_with('.') && !section.rows.is_empty())
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! The same scores over several prediction files, such as those of runs with different seeds: mean ± standard deviation of every row.
-//! Not for: files of different documents.
+//! The same scores over several prediction files, such as those of runs with different seeds: mean
+//! ± standard deviation of every row. Not for: files of different documents.
 
 use std::fmt;
 
@@ -32,9 +32,12 @@ pub struct SeedRow {
     pub f1: Option<MeanSd>,
 }
 
-/// Puts the sections of several files together; rows go by section and name, in the order of the first file.
+/// Puts the sections of several files together; rows go by section and name, in the order of the
+/// first file.
 pub fn over_seeds(files: Vec<String>, sections: &[Vec<Section>]) -> OverSeeds {
-    let Some((first, others)) = sections.split_first() else { return OverSeeds { files, ..OverSeeds::default() } };
+    let Some((first, others)) = sections.split_first() else {
+        return OverSeeds { files, ..OverSeeds::default() };
+    };
     let same = |other: &[Section], section: &str, name: &str| {
         let rows = other.iter().filter(|other| other.name == section).flat_map(|other| &other.rows);
         rows.clone().find(|row| row.name == name).cloned()
@@ -46,12 +49,17 @@ pub fn over_seeds(files: Vec<String>, sections: &[Vec<Section>]) -> OverSeeds {
         }
         Some(seed_row(&section.name, &row.name, &rows))
     };
-    let rows = first.iter().flat_map(|section| section.rows.iter().map(move |row| (section, row))).filter_map(of).collect();
+    let rows = first
+        .iter()
+        .flat_map(|section| section.rows.iter().map(move |row| (section, row)))
+        .filter_map(of)
+        .collect();
     OverSeeds { files, rows }
 }
 
 fn seed_row(section: &str, group: &str, rows: &[Row]) -> SeedRow {
-    let over = |of: fn(&Row) -> Option<f64>| mean_sd(&rows.iter().map(of).collect::<Option<Vec<_>>>()?);
+    let over =
+        |of: fn(&Row) -> Option<f64>| mean_sd(&rows.iter().map(of).collect::<Option<Vec<_>>>()?);
     SeedRow {
         section: section.to_owned(),
         group: group.to_owned(),
@@ -64,11 +72,19 @@ fn seed_row(section: &str, group: &str, rows: &[Row]) -> SeedRow {
 impl OverSeeds {
     /// All rows as CSV with a line of names; fractions.
     pub fn to_csv(&self) -> String {
-        let mut out = "section,group,files,precision,precision_sd,recall,recall_sd,f1,f1_sd\n".to_owned();
+        let mut out =
+            "section,group,files,precision,precision_sd,recall,recall_sd,f1,f1_sd\n".to_owned();
         for row in &self.rows {
-            let value = |value: Option<MeanSd>| value.map_or_else(|| ",".to_owned(), |value| format!("{},{}", value.mean, value.sd));
+            let value = |value: Option<MeanSd>| {
+                value.map_or_else(|| ",".to_owned(), |value| format!("{},{}", value.mean, value.sd))
+            };
             let values = [row.precision, row.recall, row.f1].map(value).join(",");
-            out += &format!("{},{},{},{values}\n", quoted(&row.section), quoted(&row.group), self.files.len());
+            out += &format!(
+                "{},{},{},{values}\n",
+                quoted(&row.section),
+                quoted(&row.group),
+                self.files.len()
+            );
         }
         out
     }
@@ -76,12 +92,28 @@ impl OverSeeds {
 
 impl fmt::Display for OverSeeds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "mean ± sample standard deviation over {} files: {}", self.files.len(), self.files.join(", "))?;
+        writeln!(
+            f,
+            "mean ± sample standard deviation over {} files: {}",
+            self.files.len(),
+            self.files.join(", ")
+        )?;
         writeln!(f, "{:<36}{:>16}{:>16}{:>16}", "", "P", "R", "F1")?;
         for row in self.rows.iter().filter(|row| row.section != "relation") {
-            let text = |value: Option<MeanSd>| value.map_or_else(String::new, |value| value.to_string());
-            let name = if row.group.starts_with('[') { format!("{} {}", row.section, row.group) } else { row.group.clone() };
-            writeln!(f, "{name:<36}{:>16}{:>16}{:>16}", text(row.precision), text(row.recall), text(row.f1))?;
+            let text =
+                |value: Option<MeanSd>| value.map_or_else(String::new, |value| value.to_string());
+            let name = if row.group.starts_with('[') {
+                format!("{} {}", row.section, row.group)
+            } else {
+                row.group.clone()
+            };
+            writeln!(
+                f,
+                "{name:<36}{:>16}{:>16}{:>16}",
+                text(row.precision),
+                text(row.recall),
+                text(row.f1)
+            )?;
         }
         Ok(())
     }
@@ -94,13 +126,26 @@ mod tests {
     #[test]
     fn rows_meet_by_name() {
         let section = |rows: &[(&str, f64)]| {
-            let row = |&(name, f1): &(&str, f64)| Row { name: name.into(), f1: Some(f1), ..Row::default() };
-            vec![Section { name: "facts".into(), definition: String::new(), rows: rows.iter().map(row).collect() }]
+            let row = |&(name, f1): &(&str, f64)| Row {
+                name: name.into(),
+                f1: Some(f1),
+                ..Row::default()
+            };
+            vec![Section {
+                name: "facts".into(),
+                definition: String::new(),
+                rows: rows.iter().map(row).collect(),
+            }]
         };
-        let over = over_seeds(vec!["a".into(), "b".into()], &[section(&[("x", 0.2), ("y", 0.5)]), section(&[("z", 0.1), ("x", 0.4)])]);
+        let over = over_seeds(
+            vec!["a".into(), "b".into()],
+            &[section(&[("x", 0.2), ("y", 0.5)]), section(&[("z", 0.1), ("x", 0.4)])],
+        );
         assert_eq!(over.rows.len(), 1);
         let f1 = over.rows[0].f1.unwrap();
-        assert!((f1.mean - 0.3).abs() < 1e-12 && (f1.sd - 0.02f64.sqrt()).abs() < 1e-12 && f1.n == 2);
+        assert!(
+            (f1.mean - 0.3).abs() < 1e-12 && (f1.sd - 0.02f64.sqrt()).abs() < 1e-12 && f1.n == 2
+        );
         assert_eq!(over.rows[0].recall, None);
         assert!(over.to_string().contains("30.00 ± 14.14"), "{over}");
         assert!(over.to_csv().contains("facts,x,2,,,,,0.3"), "{}", over.to_csv());

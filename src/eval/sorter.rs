@@ -1,5 +1,6 @@
-//! Putting more scored facts in order than should be in memory: sorted runs go to temporary files and are merged. Equal scores keep the
-//! order in which they came. Not for: what is computed from them (`threshold`, `curve`).
+//! Putting more scored facts in order than should be in memory: sorted runs go to temporary files
+//! and are merged. Equal scores keep the order in which they came. Not for: what is computed from
+//! them (`threshold`, `curve`).
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -58,7 +59,10 @@ impl Sorter {
     fn spill(&mut self) -> Result<()> {
         self.run.sort_by_key(|record| record >> 8);
         let place = |error: std::io::Error| {
-            std::io::Error::new(error.kind(), format!("sorting scores in `{}`: {error}", std::env::temp_dir().display()))
+            std::io::Error::new(
+                error.kind(),
+                format!("sorting scores in `{}`: {error}", std::env::temp_dir().display()),
+            )
         };
         let mut writer = BufWriter::new(tempfile::tempfile().map_err(place)?);
         for record in self.run.drain(..) {
@@ -116,11 +120,14 @@ impl Run {
     }
 }
 
-/// Rising with falling score: the bits of an IEEE number, turned so that they compare like the number.
+/// Rising with falling score: the bits of an IEEE number, turned so that they compare like the
+/// number.
 fn pack(entry: GroupedFact) -> u64 {
     let bits = entry.fact.score.to_bits();
     let rising = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
-    let flags = u64::from(entry.fact.correct) | u64::from(entry.fact.in_train) << 1 | u64::from(entry.intra) << 2;
+    let flags = u64::from(entry.fact.correct)
+        | u64::from(entry.fact.in_train) << 1
+        | u64::from(entry.intra) << 2;
     u64::from(!rising) << 8 | flags
 }
 
@@ -128,7 +135,10 @@ fn unpack(record: u64) -> GroupedFact {
     let rising = !((record >> 8) as u32);
     let bits = if rising >> 31 == 1 { rising & !(1 << 31) } else { !rising };
     let flag = |bit: u32| record >> bit & 1 == 1;
-    GroupedFact { fact: ScoredFact { score: f32::from_bits(bits), correct: flag(0), in_train: flag(1) }, intra: flag(2) }
+    GroupedFact {
+        fact: ScoredFact { score: f32::from_bits(bits), correct: flag(0), in_train: flag(1) },
+        intra: flag(2),
+    }
 }
 
 #[cfg(test)]
@@ -162,8 +172,21 @@ mod tests {
 
     #[test]
     fn every_number_survives_packing() {
-        for score in [0.0, -0.0, 1.5, -1.5, f32::MIN, f32::MAX, f32::MIN_POSITIVE, f32::INFINITY, f32::NEG_INFINITY] {
-            let entry = GroupedFact { fact: ScoredFact { score, correct: true, in_train: false }, intra: true };
+        for score in [
+            0.0,
+            -0.0,
+            1.5,
+            -1.5,
+            f32::MIN,
+            f32::MAX,
+            f32::MIN_POSITIVE,
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+        ] {
+            let entry = GroupedFact {
+                fact: ScoredFact { score, correct: true, in_train: false },
+                intra: true,
+            };
             assert_eq!(unpack(pack(entry)).fact.score.to_bits(), score.to_bits());
         }
     }

@@ -1,5 +1,5 @@
-//! Means over seeds and a paired bootstrap over documents: is one system better than another, or lucky?
-//! Not for: significance of anything but micro F1.
+//! Means over seeds and a paired bootstrap over documents: is one system better than another, or
+//! lucky? Not for: significance of anything but micro F1.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -58,7 +58,8 @@ pub struct Bootstrap {
     pub low: f64,
     /// Upper end.
     pub high: f64,
-    /// Twice the smaller share of resamples in which a is not better, or not worse, than b (two-sided; at most 1).
+    /// Twice the smaller share of resamples in which a is not better, or not worse, than b
+    /// (two-sided; at most 1).
     pub p_value: f64,
 }
 
@@ -71,23 +72,38 @@ pub struct Paired<'a> {
     pub b: &'a [DocumentCounts],
 }
 
-/// Resamples documents with replacement and compares the micro F1 of two systems on the same documents. Deterministic in `seed`.
+/// Resamples documents with replacement and compares the micro F1 of two systems on the same
+/// documents. Deterministic in `seed`.
 ///
 /// # Errors
 /// As [`paired_bootstraps`].
-pub fn paired_bootstrap(a: &[DocumentCounts], b: &[DocumentCounts], samples: usize, seed: u64) -> Result<Bootstrap> {
+pub fn paired_bootstrap(
+    a: &[DocumentCounts],
+    b: &[DocumentCounts],
+    samples: usize,
+    seed: u64,
+) -> Result<Bootstrap> {
     Ok(paired_bootstraps(&[Paired { a, b }], samples, seed)?[0])
 }
 
-/// The bootstrap of several groups of facts of the same documents. All groups see the same resamples, so that the result of one does not
-/// depend on which others there are.
+/// The bootstrap of several groups of facts of the same documents. All groups see the same
+/// resamples, so that the result of one does not depend on which others there are.
 ///
 /// # Errors
 /// A bug error where the lists do not belong together or are empty, or `samples` is 0.
-pub fn paired_bootstraps(groups: &[Paired<'_>], samples: usize, seed: u64) -> Result<Vec<Bootstrap>> {
+pub fn paired_bootstraps(
+    groups: &[Paired<'_>],
+    samples: usize,
+    seed: u64,
+) -> Result<Vec<Bootstrap>> {
     let documents = groups.first().map_or(0, |group| group.a.len());
-    if documents == 0 || samples == 0 || groups.iter().any(|group| [group.a.len(), group.b.len()] != [documents; 2]) {
-        return Err(Error::Bug(format!("paired bootstrap of {documents} documents, {samples} samples")));
+    if documents == 0
+        || samples == 0
+        || groups.iter().any(|group| [group.a.len(), group.b.len()] != [documents; 2])
+    {
+        return Err(Error::Bug(format!(
+            "paired bootstrap of {documents} documents, {samples} samples"
+        )));
     }
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut differences = vec![Vec::with_capacity(samples); groups.len()];
@@ -102,7 +118,9 @@ pub fn paired_bootstraps(groups: &[Paired<'_>], samples: usize, seed: u64) -> Re
         }
     }
     let once = vec![1; documents];
-    let of = |(group, differences): (&Paired<'_>, Vec<f64>)| summary(micro_f1(group.a, &once) - micro_f1(group.b, &once), differences);
+    let of = |(group, differences): (&Paired<'_>, Vec<f64>)| {
+        summary(micro_f1(group.a, &once) - micro_f1(group.b, &once), differences)
+    };
     Ok(groups.iter().zip(differences).map(of).collect())
 }
 
@@ -110,7 +128,9 @@ fn summary(difference: f64, mut differences: Vec<f64>) -> Bootstrap {
     differences.sort_by(f64::total_cmp);
     let samples = differences.len();
     let quantile = |share: f64| differences[(share * (samples - 1) as f64).round() as usize];
-    let share = |belongs: fn(f64) -> bool| differences.iter().filter(|value| belongs(**value)).count() as f64 / samples as f64;
+    let share = |belongs: fn(f64) -> bool| {
+        differences.iter().filter(|value| belongs(**value)).count() as f64 / samples as f64
+    };
     let p_value = (2.0 * share(|value| value <= 0.0).min(share(|value| value >= 0.0))).min(1.0);
     Bootstrap { difference, low: quantile(0.025), high: quantile(0.975), p_value }
 }
@@ -131,7 +151,10 @@ mod tests {
     #[test]
     fn mean_and_deviation() {
         let result = mean_sd(&[0.2, 0.4, 0.4, 0.4, 0.5, 0.5, 0.7, 0.9]).unwrap();
-        assert!((result.mean - 0.5).abs() < 1e-12 && (result.sd - (0.32_f64 / 7.0).sqrt()).abs() < 1e-12);
+        assert!(
+            (result.mean - 0.5).abs() < 1e-12
+                && (result.sd - (0.32_f64 / 7.0).sqrt()).abs() < 1e-12
+        );
         assert_eq!(result.to_string(), "50.00 ± 21.38");
         assert_eq!((mean_sd(&[]), mean_sd(&[0.5]).unwrap().to_string().as_str()), (None, "50.00"));
     }
@@ -140,17 +163,26 @@ mod tests {
     fn bootstrap() {
         let system = |correct| vec![DocumentCounts { correct, predicted: 10, gold: 10 }; 50];
         let clear = paired_bootstrap(&system(8), &system(6), 200, 7).unwrap();
-        for (ours, expected) in [(clear.difference, 0.2), (clear.low, 0.2), (clear.high, 0.2), (clear.p_value, 0.0)] {
+        for (ours, expected) in
+            [(clear.difference, 0.2), (clear.low, 0.2), (clear.high, 0.2), (clear.p_value, 0.0)]
+        {
             assert!((ours - expected).abs() < 1e-9, "{clear:?}");
         }
-        // One document better, one worse: no difference, and about half of the resamples on either side.
+        // One document better, one worse: no difference, and about half of the resamples on either
+        // side.
         let (mut a, mut b) = (system(5), system(5));
         (a[0].correct, b[1].correct) = (9, 9);
         let even = paired_bootstrap(&a, &b, 2000, 7).unwrap();
-        assert!(even.difference == 0.0 && even.low < 0.0 && even.high > 0.0 && even.p_value > 0.5, "{even:?}");
+        assert!(
+            even.difference == 0.0 && even.low < 0.0 && even.high > 0.0 && even.p_value > 0.5,
+            "{even:?}"
+        );
         assert_eq!(even, paired_bootstrap(&a, &b, 2000, 7).unwrap());
         let turned = paired_bootstrap(&b, &a, 2000, 7).unwrap();
         assert_eq!((turned.low, turned.p_value), (-even.high, even.p_value));
-        assert!(paired_bootstrap(&a, &b[1..], 10, 7).is_err() && paired_bootstrap(&a, &b, 0, 7).is_err());
+        assert!(
+            paired_bootstrap(&a, &b[1..], 10, 7).is_err()
+                && paired_bootstrap(&a, &b, 0, 7).is_err()
+        );
     }
 }

@@ -6,13 +6,24 @@ use serde_json::Value;
 
 use crate::corpus::{Document, Entity, Fact, Mention, Provenance};
 
-/// A document whose entities have a mention in each of the given sentences; entity `i` is called `e<i>`.
+/// A document whose entities have a mention in each of the given sentences; entity `i` is called
+/// `e<i>`.
 pub fn document(title: &str, entities: &[&[usize]]) -> Document {
     let entity = |(number, sentences): (usize, &&[usize])| {
-        let mention = |&sentence: &usize| Mention { name: format!("e{number}"), sentence, start: 0, end: 1, entity_type: "ORG".into() };
+        let mention = |&sentence: &usize| Mention {
+            name: format!("e{number}"),
+            sentence,
+            start: 0,
+            end: 1,
+            entity_type: "ORG".into(),
+        };
         Entity { mentions: sentences.iter().map(mention).collect(), knowledge_base_id: None }
     };
-    Document { title: title.into(), entities: entities.iter().enumerate().map(entity).collect(), ..Document::default() }
+    Document {
+        title: title.into(),
+        entities: entities.iter().enumerate().map(entity).collect(),
+        ..Document::default()
+    }
 }
 
 pub fn fact(head: usize, tail: usize, relation: &str, evidence: &[usize]) -> Fact {
@@ -35,7 +46,12 @@ pub fn json(path: &Path) -> Value {
 /// A plain reader of DocRED files that trusts its input.
 pub fn documents(path: &Path) -> Vec<Document> {
     let rows = json(path);
-    rows.as_array().unwrap().iter().enumerate().map(|(row, value)| parse(path, row, value)).collect()
+    rows.as_array()
+        .unwrap()
+        .iter()
+        .enumerate()
+        .map(|(row, value)| parse(path, row, value))
+        .collect()
 }
 
 fn parse(path: &Path, row: usize, value: &Value) -> Document {
@@ -57,10 +73,16 @@ fn parse(path: &Path, row: usize, value: &Value) -> Document {
     };
     Document {
         title: text(&value["title"]),
-        sentences: list(&value["sents"]).iter().map(|words| list(words).iter().map(text).collect()).collect(),
+        sentences: list(&value["sents"])
+            .iter()
+            .map(|words| list(words).iter().map(text).collect())
+            .collect(),
         entities: list(&value["vertexSet"])
             .iter()
-            .map(|mentions| Entity { mentions: list(mentions).iter().map(mention).collect(), knowledge_base_id: None })
+            .map(|mentions| Entity {
+                mentions: list(mentions).iter().map(mention).collect(),
+                knowledge_base_id: None,
+            })
             .collect(),
         facts: value.get("labels").map(|labels| list(labels).iter().map(label).collect()),
         candidates: None,

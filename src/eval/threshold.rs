@@ -1,5 +1,6 @@
-//! The best global threshold of systems that score every (pair, relation): the prefix of the sorted list with the largest F1
-//! (docs/scores.md, S.4). Recall always divides by all distinct gold facts, reachable or not. Not for: per-pair thresholds, which are logits.
+//! The best global threshold of systems that score every (pair, relation): the prefix of the sorted
+//! list with the largest F1 (docs/scores.md, S.4). Recall always divides by all distinct gold
+//! facts, reachable or not. Not for: per-pair thresholds, which are logits.
 
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +36,8 @@ pub struct BestPrefix {
     pub ign_precision: f64,
     /// Ign F1 at the same prefix (GLRE's rule).
     pub ign_f1: f64,
-    /// Ign F1 of the scores > θ, which leaves out the entry at θ and its ties (what DocRED's trainer prints).
+    /// Ign F1 of the scores > θ, which leaves out the entry at θ and its ties (what DocRED's
+    /// trainer prints).
     pub ign_f1_above_theta: f64,
     /// Ign F1 maximised on its own (what DocRED's trainer selects checkpoints by).
     pub ign_f1_max: f64,
@@ -74,7 +76,8 @@ pub(crate) struct Prefix {
     pub ign_f1: f64,
 }
 
-/// A walk down a list sorted by falling score. It holds a few numbers, whatever the length of the list.
+/// A walk down a list sorted by falling score. It holds a few numbers, whatever the length of the
+/// list.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Walk {
     total_gold: usize,
@@ -126,7 +129,8 @@ impl Walk {
         let entries = self.last.entries + 1;
         let precision = ratio(self.correct as f64, entries as f64);
         let recall = ratio(self.correct as f64, self.total_gold as f64);
-        let ign_precision = ratio((self.correct - self.known) as f64, (entries - self.known) as f64);
+        let ign_precision =
+            ratio((self.correct - self.known) as f64, (entries - self.known) as f64);
         let (f1, ign_f1) = (f1(precision, recall), f1(ign_precision, recall));
         Prefix { entries, score: entry.score, precision, recall, f1, ign_precision, ign_f1 }
     }
@@ -159,7 +163,8 @@ pub(crate) fn sorted(entries: &[ScoredFact]) -> Vec<ScoredFact> {
     sorted
 }
 
-/// The prefix with the largest F1; `None` for an empty list. `total_gold` is the number of distinct gold facts.
+/// The prefix with the largest F1; `None` for an empty list. `total_gold` is the number of distinct
+/// gold facts.
 pub fn best_prefix(entries: &[ScoredFact], total_gold: usize) -> Option<BestPrefix> {
     let mut walk = Walk::new(total_gold);
     for entry in &sorted(entries) {
@@ -169,7 +174,11 @@ pub fn best_prefix(entries: &[ScoredFact], total_gold: usize) -> Option<BestPref
 }
 
 /// The scores of the entries with score > `theta`, in any order.
-pub fn at_theta<'a>(entries: impl IntoIterator<Item = &'a ScoredFact>, total_gold: usize, theta: f32) -> AtTheta {
+pub fn at_theta<'a>(
+    entries: impl IntoIterator<Item = &'a ScoredFact>,
+    total_gold: usize,
+    theta: f32,
+) -> AtTheta {
     let mut walk = Walk::new(total_gold);
     for entry in entries.into_iter().filter(|entry| entry.score > theta) {
         walk.prefix_of_set(entry);
@@ -202,7 +211,11 @@ mod tests {
     #[test]
     fn closed_form() {
         // Sorted: right, wrong, right, wrong of 4 gold facts: F1 is 2/5, 2/6, 4/7, 4/8.
-        let best = best_prefix(&[entry(0.1, false), entry(0.9, true), entry(0.5, true), entry(0.7, false)], 4).unwrap();
+        let best = best_prefix(
+            &[entry(0.1, false), entry(0.9, true), entry(0.5, true), entry(0.7, false)],
+            4,
+        )
+        .unwrap();
         assert_eq!((best.prefix, best.theta), (2, 0.5));
         assert!((best.f1 - 4.0 / 7.0).abs() < 1e-12);
         // From (1/4, 1) to (1/4, 1/2) to (2/4, 2/3) to (2/4, 1/2).
@@ -222,12 +235,19 @@ mod tests {
         let bytes = fs_err::read(path).unwrap();
         let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
         let data = |part: &str| tensors.tensor(&format!("{name}.{part}")).unwrap().data().to_vec();
-        let scores = data("scores").chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect::<Vec<_>>();
+        let scores = data("scores")
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect::<Vec<_>>();
         let flags = data("correct").into_iter().zip(data("in_train"));
         scores
             .into_iter()
             .zip(flags)
-            .map(|(score, (correct, known))| ScoredFact { score, correct: correct == 1, in_train: known == 1 })
+            .map(|(score, (correct, known))| ScoredFact {
+                score,
+                correct: correct == 1,
+                in_train: known == 1,
+            })
             .collect()
     }
 
@@ -241,7 +261,11 @@ mod tests {
             let total = list["total_recall"].as_u64().unwrap() as usize;
             let (ours, theirs) = (best_prefix(&entries, total).unwrap(), &list["float64"]);
             assert_eq!(Some(ours.prefix as u64), theirs["prefix_index"].as_u64(), "{name}");
-            assert_eq!(Some(ours.ign_prefix as u64), theirs["ign_prefix_index_max"].as_u64(), "{name}");
+            assert_eq!(
+                Some(ours.ign_prefix as u64),
+                theirs["ign_prefix_index_max"].as_u64(),
+                "{name}"
+            );
             assert_eq!(ours.theta, theirs["theta"].as_f64().unwrap() as f32, "{name}");
             let numbers = [
                 ("precision", ours.precision),
@@ -263,7 +287,12 @@ mod tests {
             let fixed = &theirs["fixed_theta"];
             let at = at_theta(&entries, total, fixed["theta"].as_f64().unwrap() as f32);
             assert_eq!(Some(at.kept as u64), fixed["kept"].as_u64(), "{name}");
-            for (key, value) in [("f1", at.f1), ("precision", at.precision), ("recall", at.recall), ("ign_f1", at.ign_f1)] {
+            for (key, value) in [
+                ("f1", at.f1),
+                ("precision", at.precision),
+                ("recall", at.recall),
+                ("ign_f1", at.ign_f1),
+            ] {
                 close(&format!("{name} fixed {key}"), value, &fixed[key], 1e-9);
             }
         }

@@ -1,10 +1,14 @@
-//! The ATLOP case: windows, entities and their attention, contexts, pair vectors, logits, loss, labels and gradients.
+//! The ATLOP case: windows, entities and their attention, contexts, pair vectors, logits, loss,
+//! labels and gradients.
 
 use tch::Tensor;
 
 use super::Case;
 use super::foundation::EVALUATION;
-use super::pairs::{batch, compare_documents, compare_labels, compare_mentions, compare_read, foundation, padded, relations};
+use super::pairs::{
+    batch, compare_documents, compare_labels, compare_mentions, compare_read, foundation, padded,
+    relations,
+};
 use crate::Result;
 use crate::systems::atlop::{Atlop, AtlopSettings};
 use crate::systems::reading::{ReadingTables, adaptive_labels};
@@ -23,25 +27,36 @@ fn settings(case: &Case) -> Result<AtlopSettings> {
 pub(crate) fn atlop(case: &mut Case) -> Result<()> {
     let (documents, tokenizer) = case.documents(&relations(case)?)?;
     let settings = settings(case)?;
-    let system = Atlop::new(foundation(case, &tokenizer, case.number("/dims/classes")? as usize - 1)?, settings.clone())?;
+    let system = Atlop::new(
+        foundation(case, &tokenizer, case.number("/dims/classes")? as usize - 1)?,
+        settings.clone(),
+    )?;
     case.load_weights(system.parameters(), |name| format!("heads.{name}"))?;
     let batch = batch(&system, &documents)?;
     let laid: &ReadingTables = tables(&batch.tables)?;
     compare_documents(case, &documents, &batch, laid)?;
-    let spans = documents.iter().map(|document| Ok(system.view(document)?.mention_spans)).collect::<Result<Vec<_>>>()?;
+    let spans = documents
+        .iter()
+        .map(|document| Ok(system.view(document)?.mention_spans))
+        .collect::<Result<Vec<_>>>()?;
     compare_mentions(case, &documents, &spans)?;
     compare_windows(case, laid)?;
 
     let pairs = system.pairs(laid, EVALUATION)?;
     compare_read(case, laid, &pairs.read)?;
-    for (name, ours) in [("context", pairs.context.as_ref()), ("head_feature", Some(&pairs.heads)), ("tail_feature", Some(&pairs.tails))] {
+    for (name, ours) in [
+        ("context", pairs.context.as_ref()),
+        ("head_feature", Some(&pairs.heads)),
+        ("tail_feature", Some(&pairs.tails)),
+    ] {
         let ours = ours.ok_or_else(|| case.error(format!("`{name}` was not computed")))?;
         case.compare(name, ours, false)?;
     }
     let logits = system.classify(&pairs, EVALUATION)?;
     case.compare("logits", &logits, false)?;
     compare_labels(case, "decoded", &adaptive_labels(&logits, settings.num_labels)?)?;
-    let loss = relation_loss_sum(system.loss(), &logits, &batch.targets_like(&logits)?)?.f_div_scalar(batch.counts()[0])?;
+    let loss = relation_loss_sum(system.loss(), &logits, &batch.targets_like(&logits)?)?
+        .f_div_scalar(batch.counts()[0])?;
     case.compare("loss", &loss, false)?;
     loss.f_backward()?;
     case.compare_gradients("grad/", system.parameters(), |name| format!("heads.{name}"))

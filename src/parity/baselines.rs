@@ -42,7 +42,10 @@ pub(crate) fn baseline(case: &mut Case, network: Network) -> Result<()> {
     let model = build(case, &words, network, Profile::Code)?;
     let documents = words.ordered(case, &case.texts("/batch_order")?)?;
     let layout = model.layout();
-    let examples = documents.iter().map(|document| words.example(&*layout, document)).collect::<Result<Vec<_>>>()?;
+    let examples = documents
+        .iter()
+        .map(|document| words.example(&*layout, document))
+        .collect::<Result<Vec<_>>>()?;
     let batch = RelationBatch::new(&*layout, &examples, model.classes(), model.loss())?;
     let laid: &WordTables = tables(&batch.tables)?;
     compare_inputs(case, laid, &batch, &documents)?;
@@ -59,7 +62,10 @@ pub(crate) fn baseline(case: &mut Case, network: Network) -> Result<()> {
 }
 
 fn build(case: &Case, words: &WordCase, network: Network, profile: Profile) -> Result<Baseline> {
-    let model = Baseline::new(words.table(case.number("/dims/word")?)?, &settings(case, network, profile)?)?;
+    let model = Baseline::new(
+        words.table(case.number("/dims/word")?)?,
+        &settings(case, network, profile)?,
+    )?;
     case.load_named(model.parameters(), rename)?;
     Ok(model)
 }
@@ -73,14 +79,26 @@ fn pair_counts(laid: &WordTables) -> Vec<i64> {
     laid.pair_offsets.windows(2).map(|span| span[1] - span[0]).collect()
 }
 
-fn compare_inputs(case: &mut Case, laid: &WordTables, batch: &RelationBatch, documents: &[Arc<EncodedDocument>]) -> Result<()> {
+fn compare_inputs(
+    case: &mut Case,
+    laid: &WordTables,
+    batch: &RelationBatch,
+    documents: &[Arc<EncodedDocument>],
+) -> Result<()> {
     let (reference, shape) = case.integers("context_idxs")?;
     let (count, width) = (shape[0] as usize, shape[1] as usize);
-    for (name, values) in [("context_idxs", &laid.ids), ("context_pos", &laid.coref), ("context_ner", &laid.types)] {
-        let reference = if name == "context_idxs" { reference.clone() } else { case.integers(name)?.0 };
+    for (name, values) in
+        [("context_idxs", &laid.ids), ("context_pos", &laid.coref), ("context_ner", &laid.types)]
+    {
+        let reference =
+            if name == "context_idxs" { reference.clone() } else { case.integers(name)?.0 };
         case.compare_integers(name, &padded_words(values, &laid.word_offsets, width), &reference);
     }
-    case.compare_integers("input_lengths", &lengths(documents, width), &case.integers("input_lengths")?.0);
+    case.compare_integers(
+        "input_lengths",
+        &lengths(documents, width),
+        &case.integers("input_lengths")?.0,
+    );
     let entities: Vec<i64> = laid.entity_offsets.windows(2).map(|span| span[1] - span[0]).collect();
     case.compare_integers("num_entities", &entities, &case.integers("num_entities")?.0);
     let reference = case.input("entity_mapping")?;
@@ -90,7 +108,12 @@ fn compare_inputs(case: &mut Case, laid: &WordTables, batch: &RelationBatch, doc
     compare_pairs(case, laid, batch, count)
 }
 
-fn compare_pairs(case: &mut Case, laid: &WordTables, batch: &RelationBatch, count: usize) -> Result<()> {
+fn compare_pairs(
+    case: &mut Case,
+    laid: &WordTables,
+    batch: &RelationBatch,
+    count: usize,
+) -> Result<()> {
     let slots = case.integers("ht_pair_pos")?.1[1] as usize;
     let counts = pair_counts(laid);
     let spread = |values: &[i64], fill: i64| -> Vec<i64> {
@@ -103,10 +126,15 @@ fn compare_pairs(case: &mut Case, laid: &WordTables, batch: &RelationBatch, coun
     };
     let local = |rows: &[i64]| -> Vec<i64> {
         let spans = laid.pair_offsets.windows(2).zip(&laid.entity_offsets);
-        spans.flat_map(|(span, base)| rows[span[0] as usize..span[1] as usize].iter().map(move |row| row - base)).collect()
+        spans
+            .flat_map(|(span, base)| {
+                rows[span[0] as usize..span[1] as usize].iter().map(move |row| row - base)
+            })
+            .collect()
     };
     let (heads, tails) = (spread(&local(&laid.heads), -1), spread(&local(&laid.tails), -1));
-    let pairs: Vec<i64> = heads.iter().zip(&tails).flat_map(|(&head, &tail)| [head, tail]).collect();
+    let pairs: Vec<i64> =
+        heads.iter().zip(&tails).flat_map(|(&head, &tail)| [head, tail]).collect();
     case.compare_integers("pairs", &pairs, &case.integers("pairs")?.0);
     let mask = spread(&vec![1; laid.pairs()], 0);
     case.compare_integers("pair_mask", &mask, &case.integers("pair_mask")?.0);
@@ -117,10 +145,23 @@ fn compare_pairs(case: &mut Case, laid: &WordTables, batch: &RelationBatch, coun
     case.compare_with("relation_multi_label", &targets, &reference, false)
 }
 
-fn compare_outputs(case: &mut Case, laid: &WordTables, model: &Baseline, seen: &HashMap<&str, Tensor>, logits: &Tensor) -> Result<()> {
+fn compare_outputs(
+    case: &mut Case,
+    laid: &WordTables,
+    model: &Baseline,
+    seen: &HashMap<&str, Tensor>,
+    logits: &Tensor,
+) -> Result<()> {
     let words: Vec<i64> = laid.word_offsets.windows(2).map(|span| span[1] - span[0]).collect();
     let counts = pair_counts(laid);
-    for name in ["conv1_raw", "layer1_output", "layer2_output", "layer3_output", "lstm_output", "context_output"] {
+    for name in [
+        "conv1_raw",
+        "layer1_output",
+        "layer2_output",
+        "layer3_output",
+        "lstm_output",
+        "context_output",
+    ] {
         if let Some(ours) = seen.get(name).filter(|_| case.output(name).is_ok()) {
             case.compare_rows(name, ours, &words)?;
         }
@@ -138,18 +179,31 @@ fn compare_outputs(case: &mut Case, laid: &WordTables, model: &Baseline, seen: &
     case.compare_rows("logits", logits, &counts)
 }
 
-/// Every document alone: where the release's batch matters the case gives the logits without padding, elsewhere those of the batch hold.
-fn compare_alone(case: &mut Case, words: &WordCase, network: Network, documents: &[Arc<EncodedDocument>]) -> Result<()> {
+/// Every document alone: where the release's batch matters the case gives the logits without
+/// padding, elsewhere those of the batch hold.
+fn compare_alone(
+    case: &mut Case,
+    words: &WordCase,
+    network: Network,
+    documents: &[Arc<EncodedDocument>],
+) -> Result<()> {
     let model = build(case, words, network, Profile::Code)?;
     let layout = model.layout();
     let _guard = tch::no_grad_guard();
     for (index, document) in documents.iter().enumerate() {
-        let batch = RelationBatch::new(&*layout, &[words.example(&*layout, document)?], model.classes(), model.loss())?;
+        let batch = RelationBatch::new(
+            &*layout,
+            &[words.example(&*layout, document)?],
+            model.classes(),
+            model.loss(),
+        )?;
         let logits = model.logits(&batch, EVALUATION)?.f_to_kind(Kind::Float)?;
         let name = format!("single.logits.{index}");
         let reference = match case.output(&name) {
             Ok(alone) => alone.shallow_clone(),
-            Err(_) => case.output("logits")?.f_get(index as i64)?.f_narrow(0, 0, batch.pairs as i64)?,
+            Err(_) => {
+                case.output("logits")?.f_get(index as i64)?.f_narrow(0, 0, batch.pairs as i64)?
+            }
         };
         case.compare_with(&name, &logits, &reference, false)?;
     }

@@ -21,7 +21,11 @@ fn rename(name: &str) -> Option<String> {
 
 fn settings(case: &Case) -> Result<BaselineSettings> {
     let dims = |key: &str| case.number(&format!("/dims/{key}"));
-    Ok(BaselineSettings { hidden: dims("linear")?, distance_width: dims("dis")?, ..BaselineSettings::of(Network::Linear, Profile::Code) })
+    Ok(BaselineSettings {
+        hidden: dims("linear")?,
+        distance_width: dims("dis")?,
+        ..BaselineSettings::of(Network::Linear, Profile::Code)
+    })
 }
 
 /// Compares the case; its loss is the mean of the documents' losses.
@@ -40,20 +44,42 @@ pub(crate) fn bert_re(case: &mut Case) -> Result<()> {
     case.compare_named_gradients(model.parameters(), rename)
 }
 
-/// The reference's pairs: the labelled ones must be ours, the NA pairs behind them were drawn; their number must be ours.
-fn pairs(case: &mut Case, model: &Baseline, document: &EncodedDocument, prefix: &str) -> Result<Vec<Pair>> {
+/// The reference's pairs: the labelled ones must be ours, the NA pairs behind them were drawn;
+/// their number must be ours.
+fn pairs(
+    case: &mut Case,
+    model: &Baseline,
+    document: &EncodedDocument,
+    prefix: &str,
+) -> Result<Vec<Pair>> {
     let (flat, _) = case.integers(&format!("{prefix}pairs"))?;
-    let reference: Vec<Pair> = flat.chunks_exact(2).map(|pair| (pair[0] as u32, pair[1] as u32)).collect();
+    let reference: Vec<Pair> =
+        flat.chunks_exact(2).map(|pair| (pair[0] as u32, pair[1] as u32)).collect();
     let ours = model.layout().training_pairs(document, 0, 0, 0)?;
     let labelled = |pair: &Pair| document.facts.iter().any(|fact| (fact.head, fact.tail) == *pair);
-    let wide = |pairs: &[Pair]| pairs.iter().flat_map(|pair| [i64::from(pair.0), i64::from(pair.1)]).collect::<Vec<_>>();
+    let wide = |pairs: &[Pair]| {
+        pairs.iter().flat_map(|pair| [i64::from(pair.0), i64::from(pair.1)]).collect::<Vec<_>>()
+    };
     let positives = ours.iter().filter(|pair| labelled(pair)).count().min(reference.len());
-    case.compare_integers(&format!("{prefix}pairs (labelled)"), &wide(&ours[..positives]), &wide(&reference[..positives]));
-    case.compare_integers(&format!("{prefix}pairs (number)"), &[ours.len() as i64], &[reference.len() as i64]);
+    case.compare_integers(
+        &format!("{prefix}pairs (labelled)"),
+        &wide(&ours[..positives]),
+        &wide(&reference[..positives]),
+    );
+    case.compare_integers(
+        &format!("{prefix}pairs (number)"),
+        &[ours.len() as i64],
+        &[reference.len() as i64],
+    );
     Ok(reference)
 }
 
-fn compare_document(case: &mut Case, model: &Baseline, document: &Arc<EncodedDocument>, prefix: &str) -> Result<Tensor> {
+fn compare_document(
+    case: &mut Case,
+    model: &Baseline,
+    document: &Arc<EncodedDocument>,
+    prefix: &str,
+) -> Result<Tensor> {
     let pairs = pairs(case, model, document, prefix)?;
     let example = Example { document: Arc::clone(document), pairs, visit: 0, train: true };
     let batch = RelationBatch::new(&*model.layout(), &[example], model.classes(), model.loss())?;
@@ -86,17 +112,31 @@ fn compare_words(case: &mut Case, name: &str, ours: &Tensor) -> Result<()> {
     case.compare_with(name, &ours.f_narrow(0, 0, rows)?, &reference.f_narrow(0, 0, rows)?, false)
 }
 
-fn compare_inputs(case: &mut Case, laid: &WordTables, batch: &RelationBatch, prefix: &str) -> Result<()> {
+fn compare_inputs(
+    case: &mut Case,
+    laid: &WordTables,
+    batch: &RelationBatch,
+    prefix: &str,
+) -> Result<()> {
     let name = |input: &str| format!("{prefix}{input}");
     case.compare_integers(&name("input_ids"), &laid.ids, &case.integers(&name("input_ids"))?.0);
     let pieces = laid.ids.len() as i64;
-    let starts: Vec<i64> = laid.word_rows.iter().flatten().copied().filter(|&row| row < pieces).collect();
-    case.compare_integers(&name("word_start_positions"), &starts, &case.integers(&name("word_start_positions"))?.0);
+    let starts: Vec<i64> =
+        laid.word_rows.iter().flatten().copied().filter(|&row| row < pieces).collect();
+    case.compare_integers(
+        &name("word_start_positions"),
+        &starts,
+        &case.integers(&name("word_start_positions"))?.0,
+    );
     let reference = case.input(&name("entity_mapping"))?;
     let (slots, width) = reference.size2()?;
     let dense = dense_averages(laid, slots as usize, width as usize);
     case.compare_with(&name("entity_mapping"), &Tensor::f_from_slice(&dense)?, &reference, false)?;
-    case.compare_integers(&name("ht_pair_pos"), &laid.bins, &case.integers(&name("ht_pair_pos"))?.0);
+    case.compare_integers(
+        &name("ht_pair_pos"),
+        &laid.bins,
+        &case.integers(&name("ht_pair_pos"))?.0,
+    );
     let targets = Tensor::f_from_slice(&batch.targets)?;
     let reference = case.input(&name("relation_multi_label"))?;
     case.compare_with(&name("relation_multi_label"), &targets, &reference, false)

@@ -1,11 +1,16 @@
-//! The DocRE-II cases: the base module, iterated inference, and a training step of stage 2 with recorded noise.
+//! The DocRE-II cases: the base module, iterated inference, and a training step of stage 2 with
+//! recorded noise.
 
 use tch::{Kind, Tensor};
 
 use super::Case;
 use super::foundation::EVALUATION;
-use super::pairs::{batch, compare_documents, compare_labels, compare_mentions, compare_read, foundation, relations};
-use crate::systems::docre_ii::{BasePairs, DocreIi, DocreIiSettings, DocreIiTables, Noise, RelationSource, Stage, View};
+use super::pairs::{
+    batch, compare_documents, compare_labels, compare_mentions, compare_read, foundation, relations,
+};
+use crate::systems::docre_ii::{
+    BasePairs, DocreIi, DocreIiSettings, DocreIiTables, Noise, RelationSource, Stage, View,
+};
 use crate::systems::reading::adaptive_labels;
 use crate::systems::{Extractor, Profile, RelationBatch, relation_loss_sum, tables};
 use crate::text::{EncodedDocument, Tokenizer};
@@ -18,7 +23,8 @@ const TRAINING: Forward = Forward { train: true, ..EVALUATION };
 
 fn settings(case: &Case, stage: Stage) -> Result<DocreIiSettings> {
     let code = DocreIiSettings::of(Profile::Code);
-    let size = |name: &str, default: i64| case.at(&format!("/dims/{name}")).as_i64().unwrap_or(default);
+    let size =
+        |name: &str, default: i64| case.at(&format!("/dims/{name}")).as_i64().unwrap_or(default);
     Ok(DocreIiSettings {
         stage,
         emb_size: case.number("/dims/emb_size")?,
@@ -58,10 +64,18 @@ pub(crate) fn docre_ii(case: &mut Case) -> Result<()> {
     if case.has_output("loss") { base(case) } else { inference(case) }
 }
 
-fn compare_laid(case: &mut Case, documents: &[EncodedDocument], system: &DocreIi, batch: &RelationBatch) -> Result<()> {
+fn compare_laid(
+    case: &mut Case,
+    documents: &[EncodedDocument],
+    system: &DocreIi,
+    batch: &RelationBatch,
+) -> Result<()> {
     let laid: &DocreIiTables = tables(&batch.tables)?;
     compare_documents(case, documents, batch, &laid.reading)?;
-    let spans = documents.iter().map(|document| Ok(system.view(document)?.mention_spans)).collect::<Result<Vec<_>>>()?;
+    let spans = documents
+        .iter()
+        .map(|document| Ok(system.view(document)?.mention_spans))
+        .collect::<Result<Vec<_>>>()?;
     compare_mentions(case, documents, &spans)
 }
 
@@ -70,7 +84,8 @@ fn base(case: &mut Case) -> Result<()> {
     let settings = settings(case, Stage::Base)?;
     let system = model(case, &tokenizer, settings.clone())?;
     let positions = system.parameters().get(POSITIONS).map(Tensor::shallow_clone);
-    let positions = positions.ok_or_else(|| Error::Bug("the encoder has no position table".into()))?;
+    let positions =
+        positions.ok_or_else(|| Error::Bug("the encoder has no position table".into()))?;
     case.compare("position_table", &positions, false)?;
     load(case, &system)?;
     let batch = batch(&system, &documents)?;
@@ -78,13 +93,19 @@ fn base(case: &mut Case) -> Result<()> {
     let laid: &DocreIiTables = tables(&batch.tables)?;
     let pairs = system.base_pairs(laid, EVALUATION)?;
     compare_read(case, &laid.reading, &pairs.read)?;
-    for (name, ours) in [("context", &pairs.context), ("head_feature", &pairs.heads), ("tail_feature", &pairs.tails)] {
+    for (name, ours) in [
+        ("context", &pairs.context),
+        ("head_feature", &pairs.heads),
+        ("tail_feature", &pairs.tails),
+    ] {
         case.compare(name, ours, false)?;
     }
     case.compare("pair_features", &pairs.features, false)?;
     case.compare("logits", &pairs.logits, false)?;
     compare_labels(case, "decoded", &adaptive_labels(&pairs.logits, settings.num_labels)?)?;
-    let loss = relation_loss_sum(system.loss(), &pairs.logits, &batch.targets_like(&pairs.logits)?)?.f_div_scalar(batch.counts()[0])?;
+    let loss =
+        relation_loss_sum(system.loss(), &pairs.logits, &batch.targets_like(&pairs.logits)?)?
+            .f_div_scalar(batch.counts()[0])?;
     case.compare("loss", &loss, false)?;
     loss.f_backward()?;
     case.compare_gradients("grad/", system.parameters(), rename)
@@ -92,14 +113,24 @@ fn base(case: &mut Case) -> Result<()> {
 
 /// The numbers of a list in `case.json`.
 fn list(case: &Case, pointer: &str) -> Vec<usize> {
-    case.at(pointer).as_array().into_iter().flatten().filter_map(|n| n.as_u64()).map(|n| n as usize).collect()
+    case.at(pointer)
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|n| n.as_u64())
+        .map(|n| n as usize)
+        .collect()
 }
 
 fn inference(case: &mut Case) -> Result<()> {
     let (documents, tokenizer) = case.documents(&relations(case)?)?;
     for (number, layers) in list(case, "/switches/N_I").into_iter().enumerate() {
         for accumulate in [true, false] {
-            let settings = DocreIiSettings { inference_layers: layers, accumulate, ..settings(case, Stage::Inference)? };
+            let settings = DocreIiSettings {
+                inference_layers: layers,
+                accumulate,
+                ..settings(case, Stage::Inference)?
+            };
             let system = model(case, &tokenizer, settings)?;
             load(case, &system)?;
             let mut batch = batch(&system, &documents)?;
@@ -123,15 +154,29 @@ fn compare_base(case: &mut Case, system: &DocreIi, base: &BasePairs) -> Result<(
     case.compare("pair_features", &base.features, false)?;
     case.compare("base_logits", &base.logits, false)?;
     case.compare("F", &system.feature_matrix(base)?, false)?;
-    compare_labels(case, "base_decoded", &adaptive_labels(&base.logits, system.settings().num_labels)?)
+    compare_labels(
+        case,
+        "base_decoded",
+        &adaptive_labels(&base.logits, system.settings().num_labels)?,
+    )
 }
 
-fn compare_iterations(case: &mut Case, prefix: &str, system: &DocreIi, laid: &DocreIiTables, base: &BasePairs) -> Result<()> {
+fn compare_iterations(
+    case: &mut Case,
+    prefix: &str,
+    system: &DocreIi,
+    laid: &DocreIiTables,
+    base: &BasePairs,
+) -> Result<()> {
     let kind = if system.settings().accumulate { "accumulated" } else { "plain" };
     let features = system.feature_matrix(base)?;
     let iterations = tch::no_grad(|| system.iterations(laid, &base.logits, &features))?;
     for (number, iteration) in (1..).zip(&iterations) {
-        for (part, ours) in [("O", &iteration.output), ("logits", &iteration.logits), ("module_logits", &iteration.module_logits)] {
+        for (part, ours) in [
+            ("O", &iteration.output),
+            ("logits", &iteration.logits),
+            ("module_logits", &iteration.module_logits),
+        ] {
             let name = format!("{prefix}/{kind}/{part}_iter{number}");
             if case.has_output(&name) {
                 case.compare(&name, ours, false)?;
@@ -152,26 +197,45 @@ fn recorded(case: &Case) -> Result<Noise> {
     };
     let rows = |name: &str| -> Result<Vec<i64>> {
         let (mask, places) = cells(name)?;
-        Ok((0i64..).zip(places).filter(|(_, place)| mask[*place] == 1).map(|(pair, _)| pair).collect())
+        Ok((0i64..)
+            .zip(places)
+            .filter(|(_, place)| mask[*place] == 1)
+            .map(|(pair, _)| pair)
+            .collect())
     };
     let view = |letter: &str| -> Result<View> {
         let (values, places) = cells(&format!("noise/view{letter}_labels"))?;
         let classes = case.number("/dims/classes")? as usize;
-        let labels = places.into_iter().flat_map(|place| values[place * classes..(place + 1) * classes].iter().map(|&label| label as f32));
-        Ok(View { relations: RelationSource::Labels(labels.collect()), rows: rows(&format!("noise/view{letter}_train_mask"))? })
+        let labels = places.into_iter().flat_map(|place| {
+            values[place * classes..(place + 1) * classes].iter().map(|&label| label as f32)
+        });
+        Ok(View {
+            relations: RelationSource::Labels(labels.collect()),
+            rows: rows(&format!("noise/view{letter}_train_mask"))?,
+        })
     };
     Ok(Noise { base_rows: rows("noise/base_train_mask")?, views: [view("A")?, view("B")?] })
 }
 
-fn compare_step(case: &mut Case, prefix: &str, system: &DocreIi, batch: &mut RelationBatch) -> Result<()> {
-    let laid: &mut DocreIiTables = batch.tables.downcast_mut().ok_or_else(|| Error::Bug("no tables of DocRE-II".into()))?;
+fn compare_step(
+    case: &mut Case,
+    prefix: &str,
+    system: &DocreIi,
+    batch: &mut RelationBatch,
+) -> Result<()> {
+    let laid: &mut DocreIiTables =
+        batch.tables.downcast_mut().ok_or_else(|| Error::Bug("no tables of DocRE-II".into()))?;
     laid.noise = Some(recorded(case)?);
     let counts = system.layout().counts(&batch.tables, &batch.targets).unwrap_or_default();
     let laid: &DocreIiTables = tables(&batch.tables)?;
     let targets = Tensor::f_from_slice(&batch.targets)?.f_view([batch.pairs as i64, -1])?;
     let step = system.stage2(laid, &targets, TRAINING)?;
     for (letter, view) in [("A", &step.views[0]), ("B", &step.views[1])] {
-        let parts = [("logits", Some(&view.logits)), ("mlp", view.predicted.as_ref()), ("swapped", view.swapped.as_ref())];
+        let parts = [
+            ("logits", Some(&view.logits)),
+            ("mlp", view.predicted.as_ref()),
+            ("swapped", view.swapped.as_ref()),
+        ];
         for (part, ours) in parts {
             let name = format!("{prefix}/view{letter}_{part}");
             if let (true, Some(ours)) = (case.has_output(&name), ours) {
@@ -179,14 +243,21 @@ fn compare_step(case: &mut Case, prefix: &str, system: &DocreIi, batch: &mut Rel
             }
         }
     }
-    let terms = step.sums.iter().zip(&counts).map(|(sum, &count)| Ok(sum.f_div_scalar(count)?)).collect::<Result<Vec<_>>>()?;
+    let terms = step
+        .sums
+        .iter()
+        .zip(&counts)
+        .map(|(sum, &count)| Ok(sum.f_div_scalar(count)?))
+        .collect::<Result<Vec<_>>>()?;
     let factor = system.settings().stage2_factor;
     for (name, term) in ["ATL_base", "ATL_A", "ATL_B", "contrastive"].into_iter().zip(&terms) {
         case.compare(&format!("{prefix}/loss/{name}"), &term.f_div_scalar(factor)?, false)?;
     }
     let total = Tensor::f_stack(&terms, 0)?.f_sum(Kind::Float)?;
     case.compare(&format!("{prefix}/loss/total"), &total, false)?;
-    for (statistic, name) in [("running_mean", "bn_running_mean_after"), ("running_var", "bn_running_var_after")] {
+    for (statistic, name) in
+        [("running_mean", "bn_running_mean_after"), ("running_var", "bn_running_var_after")]
+    {
         if let Some(ours) = system.parameters().get(&format!("heads.CCA.MLP.1.{statistic}")) {
             case.compare(&format!("{prefix}/{name}"), &ours.shallow_clone(), false)?;
         }

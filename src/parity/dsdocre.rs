@@ -10,11 +10,16 @@ use crate::Result;
 use crate::corpus::RelationSet;
 use crate::sampling::{ordered_pairs, top_pairs};
 use crate::systems::dsdocre::{
-    AlignmentDistance, AlignmentRows, Dsdocre, DsdocreModel, DsdocreSettings, DsdocreTables, MarkerNumbering, MatchRows, MentionCandidates,
-    ModelConfig, PairRows, Part, PretrainBatch, Pretrainer, RankBatch, Ranker,
+    AlignmentDistance, AlignmentRows, Dsdocre, DsdocreModel, DsdocreSettings, DsdocreTables,
+    MarkerNumbering, MatchRows, MentionCandidates, ModelConfig, PairRows, Part, PretrainBatch,
+    Pretrainer, RankBatch, Ranker,
 };
-use crate::systems::{DocumentViews, Example, Extractor, Foundation, PackedDocuments, Pair, RelationBatch, tables};
-use crate::text::{EncodedDocument, Markers, SpecialPieces, Tokenizer, View, ViewChoices, ViewOptions};
+use crate::systems::{
+    DocumentViews, Example, Extractor, Foundation, PackedDocuments, Pair, RelationBatch, tables,
+};
+use crate::text::{
+    EncodedDocument, Markers, SpecialPieces, Tokenizer, View, ViewChoices, ViewOptions,
+};
 use crate::train::{MicroBatch, Objective};
 
 const IGNORED: i64 = -100;
@@ -29,13 +34,19 @@ fn rename(name: &str) -> String {
         ("rank_score.", "rank_score."),
         ("classify.", "classify."),
     ];
-    let renamed = own.iter().find_map(|(theirs, ours)| name.strip_prefix(theirs).map(|rest| format!("heads.{ours}{rest}")));
+    let renamed = own.iter().find_map(|(theirs, ours)| {
+        name.strip_prefix(theirs).map(|rest| format!("heads.{ours}{rest}"))
+    });
     renamed.unwrap_or_else(|| name.to_owned())
 }
 
 fn settings(case: &Case) -> Result<DsdocreSettings> {
     let max_mentions = Some(case.at("/switches/max_mentions").as_u64().unwrap_or(3) as usize);
-    Ok(DsdocreSettings { relation_width: case.number("/dims/relation_width")?, max_mentions, ..DsdocreSettings::default() })
+    Ok(DsdocreSettings {
+        relation_width: case.number("/dims/relation_width")?,
+        max_mentions,
+        ..DsdocreSettings::default()
+    })
 }
 
 /// The ranker or the pre-trainer with the case's weights.
@@ -51,7 +62,9 @@ fn view_options(case: &Case, padded: bool) -> Result<ViewOptions> {
     let length = case.number("/dims/encoder/max_position")? as usize;
     let max_pieces = case.at("/switches/max_len").as_u64().map_or(length, |length| length as usize);
     // The release pads to the width of its tables, whatever it cuts at.
-    let width = ["doc", "doc1", "docs"].into_iter().find_map(|name| Some(*case.integers(name).ok()?.1.get(1)?));
+    let width = ["doc", "doc1", "docs"]
+        .into_iter()
+        .find_map(|name| Some(*case.integers(name).ok()?.1.get(1)?));
     Ok(ViewOptions {
         max_pieces: Some(max_pieces),
         truncate: true,
@@ -69,8 +82,15 @@ fn views(case: &Case, pieces: SpecialPieces, padded: bool) -> Result<DocumentVie
     Ok(DocumentViews { pieces, options: view_options(case, padded)?, seed: 0 })
 }
 
-/// Compares ids padded to the reference's length, and mention positions as rows padded by repeating the first.
-fn compare_views(case: &mut Case, views: &[View], rows: &[usize], ids: &str, positions: &str) -> Result<()> {
+/// Compares ids padded to the reference's length, and mention positions as rows padded by repeating
+/// the first.
+fn compare_views(
+    case: &mut Case,
+    views: &[View],
+    rows: &[usize],
+    ids: &str,
+    positions: &str,
+) -> Result<()> {
     let (reference, shape) = case.integers(ids)?;
     let length = shape[1] as usize;
     let padded = |view: &View| {
@@ -87,7 +107,10 @@ fn compare_views(case: &mut Case, views: &[View], rows: &[usize], ids: &str, pos
         let mentions = &views[row].mention_positions;
         for entity in 0..entities {
             let list = mentions.get(entity).filter(|list| !list.is_empty());
-            ours.extend((0..width).map(|at| list.map_or(0, |list| i64::from(*list.get(at).unwrap_or(&list[0])))));
+            ours.extend(
+                (0..width)
+                    .map(|at| list.map_or(0, |list| i64::from(*list.get(at).unwrap_or(&list[0])))),
+            );
         }
     }
     case.compare_integers(positions, &ours, &reference);
@@ -96,7 +119,10 @@ fn compare_views(case: &mut Case, views: &[View], rows: &[usize], ids: &str, pos
 
 /// The rows of a padded reference tensor [documents, length, d] that are real, packed.
 fn unpadded(reference: &Tensor, rows: &[usize], lengths: &[i64]) -> Result<Tensor> {
-    let parts = rows.iter().zip(lengths).map(|(&row, &length)| Ok(reference.f_get(row as i64)?.f_narrow(0, 0, length)?));
+    let parts = rows
+        .iter()
+        .zip(lengths)
+        .map(|(&row, &length)| Ok(reference.f_get(row as i64)?.f_narrow(0, 0, length)?));
     Ok(Tensor::f_cat(&parts.collect::<Result<Vec<_>>>()?, 0)?)
 }
 
@@ -112,7 +138,10 @@ fn entity_counts(packed: &PackedDocuments) -> Vec<i64> {
 fn all_pairs(documents: &[EncodedDocument], packed: &PackedDocuments) -> (Vec<i64>, Vec<i64>) {
     let mut rows = PairRows::default();
     for (index, document) in documents.iter().enumerate() {
-        rows.extend_pairs(&ordered_pairs(document.entities.len()).collect::<Vec<_>>(), packed.entity_base(index));
+        rows.extend_pairs(
+            &ordered_pairs(document.entities.len()).collect::<Vec<_>>(),
+            packed.entity_base(index),
+        );
     }
     (rows.heads, rows.tails)
 }
@@ -127,13 +156,17 @@ pub(crate) fn ranker(case: &mut Case) -> Result<()> {
             continue;
         }
         let views_of = views(case, tokenizer.special().clone(), padded)?;
-        let laid: Vec<View> = documents.iter().map(|document| views_of.view(document, &ViewChoices::default())).collect::<Result<_>>()?;
+        let laid: Vec<View> = documents
+            .iter()
+            .map(|document| views_of.view(document, &ViewChoices::default()))
+            .collect::<Result<_>>()?;
         let packed = views_of.pack(&laid, &vec![0; laid.len()]);
         let (heads, tails) = all_pairs(&documents, &packed);
         let (states, entities) = loaded.encode(&packed, EVALUATION)?;
         let prefix = if padded { "code/" } else { "" };
         let scores = loaded.ranking_scores(&entities, &heads, &tails)?;
-        let pairs: Vec<i64> = documents.iter().map(|document| document.num_pairs() as i64).collect();
+        let pairs: Vec<i64> =
+            documents.iter().map(|document| document.num_pairs() as i64).collect();
         let reference = unpadded(case.output(&format!("{prefix}scores"))?, &rows, &pairs)?;
         case.compare_with(&format!("{prefix}scores"), &scores, &reference, false)?;
         if !padded {
@@ -167,7 +200,11 @@ fn rank_batch(case: &Case, packed: PackedDocuments) -> Result<RankBatch> {
     let mut rows = PairRows::default();
     for (index, answer) in answers.iter().enumerate() {
         let at = index * width..(index + 1) * width;
-        let pairs: Vec<(u32, u32)> = heads[at.clone()].iter().zip(&tails[at]).map(|(&head, &tail)| (head as u32, tail as u32)).collect();
+        let pairs: Vec<(u32, u32)> = heads[at.clone()]
+            .iter()
+            .zip(&tails[at])
+            .map(|(&head, &tail)| (head as u32, tail as u32))
+            .collect();
         rows.push(&pairs, packed.entity_base(index / instances), *answer as usize);
     }
     Ok(RankBatch::new(packed, rows, width as i64))
@@ -175,7 +212,11 @@ fn rank_batch(case: &Case, packed: PackedDocuments) -> Result<RankBatch> {
 
 /// Σ over slots of sum / count, without the empty ones.
 fn loss(sums: &[Tensor], counts: &[f64]) -> Result<Tensor> {
-    let terms = sums.iter().zip(counts).filter(|(_, count)| **count > 0.0).map(|(sum, &count)| Ok(sum.f_div_scalar(count)?));
+    let terms = sums
+        .iter()
+        .zip(counts)
+        .filter(|(_, count)| **count > 0.0)
+        .map(|(sum, &count)| Ok(sum.f_div_scalar(count)?));
     let terms = terms.collect::<Result<Vec<_>>>()?;
     Ok(Tensor::f_stack(&terms, 0)?.f_sum(Kind::Float)?)
 }
@@ -183,7 +224,8 @@ fn loss(sums: &[Tensor], counts: &[f64]) -> Result<Tensor> {
 pub(crate) fn pretrainer(case: &mut Case) -> Result<()> {
     let (documents, tokenizer) = case.documents(&RelationSet::default())?;
     let loaded = model(case, Part::Pretrainer, &tokenizer)?;
-    let choices: Vec<ViewChoices> = (0..documents.len()).map(|row| choices(case, row, documents[row].entities.len())).collect();
+    let choices: Vec<ViewChoices> =
+        (0..documents.len()).map(|row| choices(case, row, documents[row].entities.len())).collect();
     for (prefix, label_prefix, padded, candidates, distance) in [
         ("abs/", "", false, MentionCandidates::Entities, AlignmentDistance::Abs),
         ("squared/", "", false, MentionCandidates::Entities, AlignmentDistance::Squared),
@@ -194,8 +236,11 @@ pub(crate) fn pretrainer(case: &mut Case) -> Result<()> {
             continue;
         }
         let views_of = views(case, tokenizer.special().clone(), padded)?;
-        let laid: Vec<View> =
-            documents.iter().zip(&choices).map(|(document, choices)| views_of.view(document, choices)).collect::<Result<_>>()?;
+        let laid: Vec<View> = documents
+            .iter()
+            .zip(&choices)
+            .map(|(document, choices)| views_of.view(document, choices))
+            .collect::<Result<_>>()?;
         let packed = views_of.pack(&laid, &vec![0; laid.len()]);
         let batch = pretrain_batch(case, packed, label_prefix, candidates)?;
         let objective = Pretrainer { model: &loaded, distance, mention_candidates: candidates };
@@ -217,14 +262,25 @@ pub(crate) fn pretrainer(case: &mut Case) -> Result<()> {
 
 fn choices(case: &Case, row: usize, entities: usize) -> ViewChoices {
     let numbers = |value: &serde_json::Value| -> Vec<u32> {
-        value.as_array().into_iter().flatten().filter_map(|n| n.as_u64()).map(|n| n as u32).collect()
+        value
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|n| n.as_u64())
+            .map(|n| n as u32)
+            .collect()
     };
     let mut blanked = vec![false; entities];
     for entity in numbers(case.at(&format!("/details/blanked_entities/{row}"))) {
         blanked[entity as usize] = true;
     }
-    let masked = case.at(&format!("/details/masked_mentions/{row}")).as_array().into_iter().flatten();
-    let masked = masked.map(&numbers).filter(|pair| pair.len() == 2).map(|pair| (pair[0], pair[1])).collect();
+    let masked =
+        case.at(&format!("/details/masked_mentions/{row}")).as_array().into_iter().flatten();
+    let masked = masked
+        .map(&numbers)
+        .filter(|pair| pair.len() == 2)
+        .map(|pair| (pair[0], pair[1]))
+        .collect();
     ViewChoices { blanked, masked }
 }
 
@@ -233,24 +289,32 @@ fn sides(documents: usize) -> [Vec<usize>; 2] {
     [(0..documents).step_by(2).collect(), (1..documents).step_by(2).collect()]
 }
 
-fn compare_shared(case: &mut Case, laid: &[View], batch: &PretrainBatch, objective: &Pretrainer) -> Result<()> {
+fn compare_shared(
+    case: &mut Case,
+    laid: &[View],
+    batch: &PretrainBatch,
+    objective: &Pretrainer,
+) -> Result<()> {
     let packed = &batch.documents;
     let (states, entities) = objective.model.encode(packed, EVALUATION)?;
     for (side, rows) in sides(laid.len()).iter().enumerate() {
         let number = side + 1;
         compare_views(case, laid, rows, &format!("doc{number}"), &format!("entPos{number}"))?;
         let take = |table: &Tensor, starts: &dyn Fn(usize) -> (i64, i64)| -> Result<Tensor> {
-            let parts = rows.iter().map(|&row| Ok(table.f_narrow(0, starts(row).0, starts(row).1)?));
+            let parts =
+                rows.iter().map(|&row| Ok(table.f_narrow(0, starts(row).0, starts(row).1)?));
             Ok(Tensor::f_cat(&parts.collect::<Result<Vec<_>>>()?, 0)?)
         };
         let (offsets, counts) = (&packed.views.offsets, entity_counts(packed));
         let items: Vec<usize> = (0..rows.len()).collect();
         let (all_lengths, all_counts) = (lengths(packed), counts.clone());
         let of = |all: &[i64]| rows.iter().map(|&row| all[row]).collect::<Vec<i64>>();
-        let reference = unpadded(case.output(&format!("hidden{number}"))?, &items, &of(&all_lengths))?;
+        let reference =
+            unpadded(case.output(&format!("hidden{number}"))?, &items, &of(&all_lengths))?;
         let ours = take(&states, &|row| (offsets[row], all_lengths[row]))?;
         case.compare_with(&format!("hidden{number}"), &ours, &reference, false)?;
-        let reference = unpadded(case.output(&format!("entities{number}"))?, &items, &of(&all_counts))?;
+        let reference =
+            unpadded(case.output(&format!("entities{number}"))?, &items, &of(&all_counts))?;
         let ours = take(&entities, &|row| (packed.entity_base(row), all_counts[row]))?;
         case.compare_with(&format!("entities{number}"), &ours, &reference, false)?;
     }
@@ -268,7 +332,8 @@ fn compare_shared(case: &mut Case, laid: &[View], batch: &PretrainBatch, objecti
         compare_rows(case, output, label, scores[slot].as_ref())?;
     }
     let detection = &batch.detection[0];
-    let features = objective.model.relation_vectors(&entities, &detection.heads, &detection.tails)?;
+    let features =
+        objective.model.relation_vectors(&entities, &detection.heads, &detection.tails)?;
     let (labels, _) = case.integers("RelDet_Label1")?;
     if labels.iter().all(|&label| label != IGNORED) {
         case.compare("pair_features_RelDet1", &features, false)?;
@@ -279,34 +344,58 @@ fn compare_shared(case: &mut Case, laid: &[View], batch: &PretrainBatch, objecti
 /// Compares the rows of a score tensor whose label is not ignored.
 fn compare_rows(case: &mut Case, output: &str, label: &str, ours: Option<&Tensor>) -> Result<()> {
     let (labels, _) = case.integers(label)?;
-    let valid: Vec<i64> = (0..labels.len() as i64).filter(|&row| labels[row as usize] != IGNORED).collect();
+    let valid: Vec<i64> =
+        (0..labels.len() as i64).filter(|&row| labels[row as usize] != IGNORED).collect();
     let Some(ours) = ours else {
         case.compare_integers(output, &[], &valid);
         return Ok(());
     };
-    let reference = case.output(output)?.f_view([labels.len() as i64, -1])?.f_index_select(0, &Tensor::f_from_slice(&valid)?)?;
+    let reference = case
+        .output(output)?
+        .f_view([labels.len() as i64, -1])?
+        .f_index_select(0, &Tensor::f_from_slice(&valid)?)?;
     case.compare_with(output, ours, &reference, false)
 }
 
-fn compare_alignment(case: &mut Case, prefix: &str, batch: &PretrainBatch, objective: &Pretrainer) -> Result<()> {
+fn compare_alignment(
+    case: &mut Case,
+    prefix: &str,
+    batch: &PretrainBatch,
+    objective: &Pretrainer,
+) -> Result<()> {
     let (states, entities) = objective.model.encode(&batch.documents, EVALUATION)?;
     let scores = objective.scores(batch, &states, &entities)?.slots;
     for (direction, slot) in [("12", 7), ("21", 8)] {
-        compare_rows(case, &format!("{prefix}RelAlign_scores{direction}"), &format!("RelAlign_Label{direction}"), scores[slot].as_ref())?;
+        compare_rows(
+            case,
+            &format!("{prefix}RelAlign_scores{direction}"),
+            &format!("RelAlign_Label{direction}"),
+            scores[slot].as_ref(),
+        )?;
     }
     Ok(())
 }
 
 /// Compares each task's loss and the total; returns the total.
-fn compare_losses(case: &mut Case, prefix: &str, batch: &PretrainBatch, objective: &Pretrainer) -> Result<Tensor> {
+fn compare_losses(
+    case: &mut Case,
+    prefix: &str,
+    batch: &PretrainBatch,
+    objective: &Pretrainer,
+) -> Result<Tensor> {
     let sums = objective.forward(batch, EVALUATION)?;
     let counts = batch.counts();
     for task in ["RelAlign", "RelDet", "XRelDet", "MenMat", "XMenMat"] {
-        let slots: Vec<usize> = (0..sums.len()).filter(|&slot| objective.slots()[slot].split('/').next() == Some(task)).collect();
+        let slots: Vec<usize> = (0..sums.len())
+            .filter(|&slot| objective.slots()[slot].split('/').next() == Some(task))
+            .collect();
         let terms: Vec<Tensor> = slots.iter().map(|&slot| sums[slot].shallow_clone()).collect();
         let used: Vec<f64> = slots.iter().map(|&slot| counts[slot]).collect();
-        let value =
-            if used.iter().any(|&count| count > 0.0) { loss(&terms, &used)? } else { Tensor::f_zeros(1, (Kind::Float, Device::Cpu))? };
+        let value = if used.iter().any(|&count| count > 0.0) {
+            loss(&terms, &used)?
+        } else {
+            Tensor::f_zeros(1, (Kind::Float, Device::Cpu))?
+        };
         case.compare(&format!("{prefix}loss/{task}"), &value, false)?;
     }
     let total = loss(&sums, counts)?;
@@ -348,10 +437,20 @@ fn labels(case: &Case, prefix: &str, name: &str) -> Result<Rows> {
 }
 
 fn pairs_of(heads: &Rows, tails: &Rows, row: usize) -> Vec<(u32, u32)> {
-    heads.row(row).iter().zip(tails.row(row)).map(|(&head, &tail)| (head as u32, tail as u32)).collect()
+    heads
+        .row(row)
+        .iter()
+        .zip(tails.row(row))
+        .map(|(&head, &tail)| (head as u32, tail as u32))
+        .collect()
 }
 
-fn pretrain_batch(case: &mut Case, packed: PackedDocuments, prefix: &str, candidates: MentionCandidates) -> Result<PretrainBatch> {
+fn pretrain_batch(
+    case: &mut Case,
+    packed: PackedDocuments,
+    prefix: &str,
+    candidates: MentionCandidates,
+) -> Result<PretrainBatch> {
     let mut batch = PretrainBatch::new(packed);
     for side in 0..2 {
         batch.mention[side] = mention_rows(case, &batch.documents, prefix, side, candidates)?;
@@ -362,29 +461,51 @@ fn pretrain_batch(case: &mut Case, packed: PackedDocuments, prefix: &str, candid
     let (heads1, tails1) = (Rows::new(case, "XRelDet_Head1")?, Rows::new(case, "XRelDet_Tail1")?);
     let (heads2, tails2) = (Rows::new(case, "XRelDet_Head2")?, Rows::new(case, "XRelDet_Tail2")?);
     let answers = labels(case, prefix, "XRelDet_Label")?;
-    for (row, &answer) in answers.values.iter().enumerate().filter(|(_, answer)| **answer != IGNORED) {
+    for (row, &answer) in
+        answers.values.iter().enumerate().filter(|(_, answer)| **answer != IGNORED)
+    {
         let first = 2 * (row / answers.per_item);
-        batch.cross_detection.extend_pairs(&pairs_of(&heads1, &tails1, row), batch.documents.entity_base(first));
-        batch.cross_detection.extend_pairs(&pairs_of(&heads2, &tails2, row), batch.documents.entity_base(first + 1));
+        batch
+            .cross_detection
+            .extend_pairs(&pairs_of(&heads1, &tails1, row), batch.documents.entity_base(first));
+        batch
+            .cross_detection
+            .extend_pairs(&pairs_of(&heads2, &tails2, row), batch.documents.entity_base(first + 1));
         batch.cross_detection.answers.push(answer);
     }
     Ok(batch.counted())
 }
 
-fn mention_rows(case: &mut Case, packed: &PackedDocuments, prefix: &str, side: usize, candidates: MentionCandidates) -> Result<MatchRows> {
+fn mention_rows(
+    case: &mut Case,
+    packed: &PackedDocuments,
+    prefix: &str,
+    side: usize,
+    candidates: MentionCandidates,
+) -> Result<MatchRows> {
     let number = side + 1;
     let queries = Rows::scalars(case, &format!("MenMat_Query{number}"))?;
     let options = Rows::new(case, &format!("MenMat_Cand{number}"))?;
     let answers = labels(case, prefix, &format!("MenMat_Label{number}"))?;
     let mut rows = MatchRows::default();
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for (row, &answer) in answers.values.iter().enumerate().filter(|(_, answer)| **answer != IGNORED) {
+    for (row, &answer) in
+        answers.values.iter().enumerate().filter(|(_, answer)| **answer != IGNORED)
+    {
         let document = 2 * (row / answers.per_item) + side;
         let offset = packed.views.offsets[document];
-        let position = packed.views.masked[document].get(row % answers.per_item).copied().flatten().unwrap_or(IGNORED);
+        let position = packed.views.masked[document]
+            .get(row % answers.per_item)
+            .copied()
+            .flatten()
+            .unwrap_or(IGNORED);
         ours.push(position - offset);
         theirs.push(queries.values[row]);
-        let base = if candidates == MentionCandidates::Entities { packed.entity_base(document) } else { offset };
+        let base = if candidates == MentionCandidates::Entities {
+            packed.entity_base(document)
+        } else {
+            offset
+        };
         rows.push(position, options.row(row).iter().map(|&entity| base + entity), answer as usize);
     }
     if prefix.is_empty() && candidates == MentionCandidates::Entities {
@@ -393,40 +514,80 @@ fn mention_rows(case: &mut Case, packed: &PackedDocuments, prefix: &str, side: u
     Ok(rows)
 }
 
-/// Query in document `side`, candidates in the other; labels are numbered by the candidates' document.
-fn cross_mention_rows(case: &Case, packed: &PackedDocuments, prefix: &str, side: usize) -> Result<MatchRows> {
+/// Query in document `side`, candidates in the other; labels are numbered by the candidates'
+/// document.
+fn cross_mention_rows(
+    case: &Case,
+    packed: &PackedDocuments,
+    prefix: &str,
+    side: usize,
+) -> Result<MatchRows> {
     let (query, other) = (side + 1, 2 - side);
     let queries = Rows::scalars(case, &format!("XMenMat_Query{query}"))?;
     let options = Rows::new(case, &format!("XMenMat_Cand{other}"))?;
     let answers = labels(case, prefix, &format!("XMenMat_Label{other}"))?;
     let mut rows = MatchRows::default();
-    for (item, &answer) in answers.values.iter().enumerate().filter(|(_, answer)| **answer != IGNORED) {
-        let (base, other_base) = (packed.entity_base(2 * item + side), packed.entity_base(2 * item + 1 - side));
-        rows.push(base + queries.values[item], options.row(item).iter().map(|&entity| other_base + entity), answer as usize);
+    for (item, &answer) in
+        answers.values.iter().enumerate().filter(|(_, answer)| **answer != IGNORED)
+    {
+        let (base, other_base) =
+            (packed.entity_base(2 * item + side), packed.entity_base(2 * item + 1 - side));
+        rows.push(
+            base + queries.values[item],
+            options.row(item).iter().map(|&entity| other_base + entity),
+            answer as usize,
+        );
     }
     Ok(rows)
 }
 
-fn detection_rows(case: &Case, packed: &PackedDocuments, prefix: &str, side: usize) -> Result<PairRows> {
+fn detection_rows(
+    case: &Case,
+    packed: &PackedDocuments,
+    prefix: &str,
+    side: usize,
+) -> Result<PairRows> {
     let number = side + 1;
-    let (heads, tails) = (Rows::new(case, &format!("RelDet_Head{number}"))?, Rows::new(case, &format!("RelDet_Tail{number}"))?);
+    let (heads, tails) = (
+        Rows::new(case, &format!("RelDet_Head{number}"))?,
+        Rows::new(case, &format!("RelDet_Tail{number}"))?,
+    );
     let answers = labels(case, prefix, &format!("RelDet_Label{number}"))?;
     let mut rows = PairRows::default();
-    for (row, &answer) in answers.values.iter().enumerate().filter(|(_, answer)| **answer != IGNORED) {
-        rows.push(&pairs_of(&heads, &tails, row), packed.entity_base(2 * (row / answers.per_item) + side), answer as usize);
+    for (row, &answer) in
+        answers.values.iter().enumerate().filter(|(_, answer)| **answer != IGNORED)
+    {
+        rows.push(
+            &pairs_of(&heads, &tails, row),
+            packed.entity_base(2 * (row / answers.per_item) + side),
+            answer as usize,
+        );
     }
     Ok(rows)
 }
 
-fn alignment_rows(case: &Case, packed: &PackedDocuments, prefix: &str, side: usize) -> Result<AlignmentRows> {
+fn alignment_rows(
+    case: &Case,
+    packed: &PackedDocuments,
+    prefix: &str,
+    side: usize,
+) -> Result<AlignmentRows> {
     let (query, other) = (side + 1, 2 - side);
-    let (query_heads, query_tails) =
-        (Rows::scalars(case, &format!("RelAlign_QueryHead{query}"))?, Rows::scalars(case, &format!("RelAlign_QueryTail{query}"))?);
-    let (heads, tails) = (Rows::new(case, &format!("RelAlign_CandHead{other}"))?, Rows::new(case, &format!("RelAlign_CandTail{other}"))?);
+    let (query_heads, query_tails) = (
+        Rows::scalars(case, &format!("RelAlign_QueryHead{query}"))?,
+        Rows::scalars(case, &format!("RelAlign_QueryTail{query}"))?,
+    );
+    let (heads, tails) = (
+        Rows::new(case, &format!("RelAlign_CandHead{other}"))?,
+        Rows::new(case, &format!("RelAlign_CandTail{other}"))?,
+    );
     let answers = labels(case, prefix, &format!("RelAlign_Label{query}{other}"))?;
     let mut rows = AlignmentRows::default();
-    for (item, &answer) in answers.values.iter().enumerate().filter(|(_, answer)| **answer != IGNORED) {
-        let (base, other_base) = (packed.entity_base(2 * item + side), packed.entity_base(2 * item + 1 - side));
+    for (item, &answer) in
+        answers.values.iter().enumerate().filter(|(_, answer)| **answer != IGNORED)
+    {
+        let (base, other_base) =
+            (packed.entity_base(2 * item + side), packed.entity_base(2 * item + 1 - side));
         let pair = pairs_of(&query_heads, &query_tails, item)[0];
         rows.push(pair, base, &pairs_of(&heads, &tails, item), other_base, answer as usize);
     }
@@ -451,10 +612,16 @@ fn relations_of(case: &Case) -> RelationSet {
 }
 
 /// The fine-tuner with the case's weights, laid out as asked.
-fn extractor(case: &Case, tokenizer: &Tokenizer, relations: usize, markers: MarkerNumbering) -> Result<Dsdocre> {
+fn extractor(
+    case: &Case,
+    tokenizer: &Tokenizer,
+    relations: usize,
+    markers: MarkerNumbering,
+) -> Result<Dsdocre> {
     let ViewOptions { max_pieces, truncate, .. } = view_options(case, false)?;
     let foundation = Foundation { max_pieces, truncate, ..on_pieces(case, tokenizer, relations)? };
-    let extractor = Dsdocre::new(foundation, &DsdocreSettings { markers, ..settings(case)? }, true)?;
+    let extractor =
+        Dsdocre::new(foundation, &DsdocreSettings { markers, ..settings(case)? }, true)?;
     case.load_weights(extractor.parameters(), rename)?;
     Ok(extractor)
 }
@@ -481,13 +648,22 @@ pub(crate) fn finetuner(case: &mut Case) -> Result<()> {
     Ok(())
 }
 
-fn compare_finetuning(case: &mut Case, prefix: &str, extractor: &Dsdocre, examples: &[Example]) -> Result<()> {
+fn compare_finetuning(
+    case: &mut Case,
+    prefix: &str,
+    extractor: &Dsdocre,
+    examples: &[Example],
+) -> Result<()> {
     let rows: Vec<usize> = (0..examples.len()).collect();
     let counts: Vec<i64> = examples.iter().map(|example| example.pairs.len() as i64).collect();
     let chosen: Vec<Vec<Pair>> = examples.iter().map(|example| example.pairs.clone()).collect();
-    let laid: Vec<View> = examples.iter().map(|example| extractor.view(&example.document, &example.pairs)).collect::<Result<_>>()?;
+    let laid: Vec<View> = examples
+        .iter()
+        .map(|example| extractor.view(&example.document, &example.pairs))
+        .collect::<Result<_>>()?;
     compare_pair_positions(case, &laid, &chosen, prefix)?;
-    let batch = RelationBatch::new(&*extractor.layout(), examples, extractor.classes(), extractor.loss())?;
+    let batch =
+        RelationBatch::new(&*extractor.layout(), examples, extractor.classes(), extractor.loss())?;
     if prefix.is_empty() {
         compare_views(case, &laid, &rows, "docs", "entPos")?;
         let packed = &tables::<DsdocreTables>(&batch.tables)?.documents;
@@ -501,9 +677,15 @@ fn compare_finetuning(case: &mut Case, prefix: &str, extractor: &Dsdocre, exampl
     let reference = unpadded(case.output(&format!("{prefix}logits"))?, &rows, &counts)?;
     case.compare_with(&format!("{prefix}logits"), &logits, &reference, false)?;
     extractor.begin_prediction()?;
-    case.compare_with(&format!("{prefix}logits (folded)"), &tch::no_grad(|| extractor.predict(&batch, EVALUATION))?, &reference, false)?;
+    case.compare_with(
+        &format!("{prefix}logits (folded)"),
+        &tch::no_grad(|| extractor.predict(&batch, EVALUATION))?,
+        &reference,
+        false,
+    )?;
     let reference = unpadded(case.output(&format!("{prefix}argmax"))?, &rows, &counts)?;
-    let (ours, theirs): (Vec<i64>, Vec<i64>) = (Vec::try_from(logits.f_argmax(1, false)?)?, Vec::try_from(reference)?);
+    let (ours, theirs): (Vec<i64>, Vec<i64>) =
+        (Vec::try_from(logits.f_argmax(1, false)?)?, Vec::try_from(reference)?);
     case.compare_integers(&format!("{prefix}argmax"), &ours, &theirs);
     let loss = loss(&extractor.losses(&batch, EVALUATION)?, batch.counts())?;
     case.compare(&format!("{prefix}loss"), &loss, false)?;
@@ -551,7 +733,12 @@ fn kept_pairs(case: &mut Case, documents: &[Arc<EncodedDocument>]) -> Result<Vec
 }
 
 /// Positions of head and tail mentions of the kept pairs, and the ids of the release's markers.
-fn compare_pair_positions(case: &mut Case, laid: &[View], chosen: &[Vec<Pair>], prefix: &str) -> Result<()> {
+fn compare_pair_positions(
+    case: &mut Case,
+    laid: &[View],
+    chosen: &[Vec<Pair>],
+    prefix: &str,
+) -> Result<()> {
     for (name, is_head) in [("head", true), ("tail", false)] {
         let (reference, shape) = case.integers(&format!("{prefix}{name}"))?;
         let (most, width) = (shape[1] as usize, shape[2] as usize);
@@ -570,7 +757,12 @@ fn compare_pair_positions(case: &mut Case, laid: &[View], chosen: &[Vec<Pair>], 
         let length = shape[1] as usize;
         let ours: Vec<i64> = laid
             .iter()
-            .flat_map(|view| view.ids.iter().map(|&id| i64::from(id)).chain(std::iter::repeat_n(0, length.saturating_sub(view.ids.len()))))
+            .flat_map(|view| {
+                view.ids
+                    .iter()
+                    .map(|&id| i64::from(id))
+                    .chain(std::iter::repeat_n(0, length.saturating_sub(view.ids.len())))
+            })
             .collect();
         case.compare_integers("code/docs", &ours, &reference);
     }
@@ -580,7 +772,9 @@ fn compare_pair_positions(case: &mut Case, laid: &[View], chosen: &[Vec<Pair>], 
 fn compare_targets(case: &mut Case, batch: &RelationBatch, counts: &[i64]) -> Result<()> {
     let (reference, shape) = case.integers("labels")?;
     let (most, classes) = (shape[1] as usize, shape[2] as usize);
-    let valid = |(index, &count): (usize, &i64)| reference[index * most * classes..][..count as usize * classes].to_vec();
+    let valid = |(index, &count): (usize, &i64)| {
+        reference[index * most * classes..][..count as usize * classes].to_vec()
+    };
     let theirs: Vec<i64> = counts.iter().enumerate().flat_map(valid).collect();
     let ours: Vec<i64> = batch.targets.iter().map(|&target| target as i64).collect();
     case.compare_integers("labels", &ours, &theirs);

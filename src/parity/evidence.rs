@@ -45,10 +45,20 @@ fn number(value: &Value, key: &str) -> u32 {
 }
 
 /// The item of a fact given by the number of its relation, NA being 0.
-fn item(case: &Case, words: &WordCase, value: &Value, [head, tail, relation]: [&str; 3]) -> Result<EvidenceItem> {
+fn item(
+    case: &Case,
+    words: &WordCase,
+    value: &Value,
+    [head, tail, relation]: [&str; 3],
+) -> Result<EvidenceItem> {
     let title = value["title"].as_str().unwrap_or_default().to_owned();
     let document = Arc::clone(&words.ordered(case, &[title])?[0]);
-    let listed = value["evidence"].as_array().into_iter().flatten().filter_map(Value::as_u64).map(|sentence| sentence as u32);
+    let listed = value["evidence"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_u64)
+        .map(|sentence| sentence as u32);
     let fact = EncodedFact {
         head: number(value, head),
         tail: number(value, tail),
@@ -60,14 +70,18 @@ fn item(case: &Case, words: &WordCase, value: &Value, [head, tail, relation]: [&
 
 fn compare_batch(case: &mut Case, words: &WordCase, model: &EvidencePredictor) -> Result<()> {
     let instances = case.at("/instances").as_array().cloned().unwrap_or_default();
-    let items = instances.iter().map(|value| item(case, words, value, ["h", "t", "r_id"])).collect::<Result<Vec<_>>>()?;
+    let items = instances
+        .iter()
+        .map(|value| item(case, words, value, ["h", "t", "r_id"]))
+        .collect::<Result<Vec<_>>>()?;
     let batch = model.layout().batch(&items)?;
     compare_inputs(case, &batch)?;
     let mut seen = HashMap::new();
     let logits = model.probed(&batch, EVALUATION, &mut |name, tensor| {
         seen.insert(name, tensor.shallow_clone());
     })?;
-    let lengths: Vec<i64> = batch.tables.word_offsets.windows(2).map(|span| span[1] - span[0]).collect();
+    let lengths: Vec<i64> =
+        batch.tables.word_offsets.windows(2).map(|span| span[1] - span[0]).collect();
     for name in ["lstm_output", "context_output"] {
         // The case holds the first items only.
         let given = case.output(name)?.size()[0] as usize;
@@ -95,9 +109,17 @@ fn sentence_counts(batch: &EvidenceBatch) -> Vec<i64> {
 
 fn compare_inputs(case: &mut Case, batch: &EvidenceBatch) -> Result<()> {
     let tables = &batch.tables;
-    for (name, values) in [("context_idxs", &tables.ids), ("context_pos", &tables.coref), ("context_ner", &tables.types)] {
+    for (name, values) in [
+        ("context_idxs", &tables.ids),
+        ("context_pos", &tables.coref),
+        ("context_ner", &tables.types),
+    ] {
         let (reference, shape) = case.integers(name)?;
-        case.compare_integers(name, &padded_words(values, &tables.word_offsets, shape[1] as usize), &reference);
+        case.compare_integers(
+            name,
+            &padded_words(values, &tables.word_offsets, shape[1] as usize),
+            &reference,
+        );
     }
     let lengths: Vec<i64> = tables.word_offsets.windows(2).map(|span| span[1] - span[0]).collect();
     case.compare_integers("input_lengths", &lengths, &case.integers("input_lengths")?.0);
@@ -105,8 +127,16 @@ fn compare_inputs(case: &mut Case, batch: &EvidenceBatch) -> Result<()> {
     let slots = case.integers("sent_mask")?.1[1] as usize;
     let base = |row: usize| tables.word_offsets[batch.items[row] as usize];
     let columns: [(&str, i64, Vec<i64>); 4] = [
-        ("sent_first_word", -1, (0..batch.items.len()).map(|row| batch.firsts[row] - base(row)).collect()),
-        ("sent_last_word", -1, (0..batch.items.len()).map(|row| batch.lasts[row] - base(row)).collect()),
+        (
+            "sent_first_word",
+            -1,
+            (0..batch.items.len()).map(|row| batch.firsts[row] - base(row)).collect(),
+        ),
+        (
+            "sent_last_word",
+            -1,
+            (0..batch.items.len()).map(|row| batch.lasts[row] - base(row)).collect(),
+        ),
         ("sent_mask", 0, vec![1; batch.items.len()]),
         ("evidence_label", 0, batch.targets.iter().map(|&target| target as i64).collect()),
     ];
@@ -120,45 +150,111 @@ fn compare_inputs(case: &mut Case, batch: &EvidenceBatch) -> Result<()> {
     Ok(())
 }
 
-/// The release's routine over predicted facts: θ, F1, AUC, the ranked sentences, the evidence of each fact.
+/// The release's routine over predicted facts: θ, F1, AUC, the ranked sentences, the evidence of
+/// each fact.
 fn compare_routine(case: &mut Case, words: &WordCase, model: &EvidencePredictor) -> Result<()> {
     let triples = case.list("evidence_triples.json")?;
-    let items = triples.iter().map(|value| item(case, words, value, ["h_idx", "t_idx", "r_idx"])).collect::<Result<Vec<_>>>()?;
+    let items = triples
+        .iter()
+        .map(|value| item(case, words, value, ["h_idx", "t_idx", "r_idx"]))
+        .collect::<Result<Vec<_>>>()?;
     let scores = model.scores(&items, EVALUATION, BUDGET)?;
     let mut ranked = Vec::new();
     for (fact, (item, scores)) in items.iter().zip(&scores).enumerate() {
-        let same = |other: &&EncodedFact| (other.head, other.tail, other.relation) == (item.fact.head, item.fact.tail, item.fact.relation);
+        let same = |other: &&EncodedFact| {
+            (other.head, other.tail, other.relation)
+                == (item.fact.head, item.fact.tail, item.fact.relation)
+        };
         let gold = item.document.facts.iter().rfind(same).map_or(&[][..], |fact| &fact.evidence);
         let rows = scores.iter().enumerate();
-        ranked.extend(rows.map(|(sentence, &score)| ScoredSentence { fact, sentence, score, gold: gold.contains(&(sentence as u32)) }));
+        ranked.extend(rows.map(|(sentence, &score)| ScoredSentence {
+            fact,
+            sentence,
+            score,
+            gold: gold.contains(&(sentence as u32)),
+        }));
     }
     rank_sentences(&mut ranked);
-    let total: usize = words.documents.iter().flat_map(|document| &document.facts).map(|fact| fact.evidence.len()).sum();
+    let total: usize = words
+        .documents
+        .iter()
+        .flat_map(|document| &document.facts)
+        .map(|fact| fact.evidence.len())
+        .sum();
     let expected_total = case.at("/test_routine/total_evidence_recall").as_f64().unwrap_or(-1.0);
-    case.compare_integers("test_routine.total_evidence_recall", &[total as i64], &[expected_total as i64]);
-    let Some(best) = best_threshold(&ranked, total) else { return Err(case.error("the case names no facts to judge")) };
+    case.compare_integers(
+        "test_routine.total_evidence_recall",
+        &[total as i64],
+        &[expected_total as i64],
+    );
+    let Some(best) = best_threshold(&ranked, total) else {
+        return Err(case.error("the case names no facts to judge"));
+    };
     let prefix = case.number("/test_routine/prefix_index_w")?;
     case.compare_integers("test_routine.prefix_index_w", &[best.prefix as i64], &[prefix]);
-    for (key, value) in [("theta", f64::from(best.theta)), ("evidence_f1_max", best.f1), ("auc", best.auc)] {
+    for (key, value) in
+        [("theta", f64::from(best.theta)), ("evidence_f1_max", best.f1), ("auc", best.auc)]
+    {
         let reference = case.at(&format!("/test_routine/{key}")).as_f64().unwrap_or(f64::NAN);
-        case.compare_with(&format!("test_routine.{key}"), &Tensor::from(value), &Tensor::from(reference), false)?;
+        case.compare_with(
+            &format!("test_routine.{key}"),
+            &Tensor::from(value),
+            &Tensor::from(reference),
+            false,
+        )?;
     }
     compare_expected(case, &items, &triples, &ranked, best.theta)
 }
 
-fn compare_expected(case: &mut Case, items: &[EvidenceItem], triples: &[Value], ranked: &[ScoredSentence], theta: f32) -> Result<()> {
+fn compare_expected(
+    case: &mut Case,
+    items: &[EvidenceItem],
+    triples: &[Value],
+    ranked: &[ScoredSentence],
+    theta: f32,
+) -> Result<()> {
     let expected = case.object("evidence_expected.json")?;
-    let reference: Vec<f64> = expected["ranked"].as_array().into_iter().flatten().filter_map(|row| row[1].as_f64()).collect();
+    let reference: Vec<f64> = expected["ranked"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|row| row[1].as_f64())
+        .collect();
     let ours: Vec<f64> = ranked.iter().map(|sentence| f64::from(sentence.score)).collect();
-    case.compare_with("ranked scores", &Tensor::f_from_slice(&ours)?, &Tensor::f_from_slice(&reference)?, false)?;
+    case.compare_with(
+        "ranked scores",
+        &Tensor::f_from_slice(&ours)?,
+        &Tensor::f_from_slice(&reference)?,
+        false,
+    )?;
     let lists = evidence(ranked, items.len(), theta);
-    let key = |value: &Value| (value["title"].to_string(), number(value, "h_idx"), number(value, "t_idx"), value["r"].to_string());
+    let key = |value: &Value| {
+        (
+            value["title"].to_string(),
+            number(value, "h_idx"),
+            number(value, "t_idx"),
+            value["r"].to_string(),
+        )
+    };
     let found: HashMap<_, _> = triples.iter().map(key).zip(lists).collect();
     let results = expected["result"].as_array().cloned().unwrap_or_default();
-    let flat = |list: &[usize]| std::iter::once(list.len() as i64).chain(list.iter().map(|&sentence| sentence as i64)).collect::<Vec<_>>();
-    let ours: Vec<i64> = results.iter().flat_map(|value| flat(found.get(&key(value)).map_or(&[][..], Vec::as_slice))).collect();
+    let flat = |list: &[usize]| {
+        std::iter::once(list.len() as i64)
+            .chain(list.iter().map(|&sentence| sentence as i64))
+            .collect::<Vec<_>>()
+    };
+    let ours: Vec<i64> = results
+        .iter()
+        .flat_map(|value| flat(found.get(&key(value)).map_or(&[][..], Vec::as_slice)))
+        .collect();
     let listed = |value: &Value| -> Vec<usize> {
-        value["evidence"].as_array().into_iter().flatten().filter_map(Value::as_u64).map(|sentence| sentence as usize).collect()
+        value["evidence"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_u64)
+            .map(|sentence| sentence as usize)
+            .collect()
     };
     let reference: Vec<i64> = results.iter().flat_map(|value| flat(&listed(value))).collect();
     case.compare_integers("evidence of predicted facts", &ours, &reference);

@@ -1,4 +1,5 @@
-//! What the model of a case is built on: an encoder of the case's dimensions, and the relations, types and pieces of its documents.
+//! What the model of a case is built on: an encoder of the case's dimensions, and the relations,
+//! types and pieces of its documents.
 
 use serde_json::json;
 use tch::Device;
@@ -15,7 +16,8 @@ use crate::train::Forward;
 /// The references were run without dropout, in 32 bits.
 pub(crate) const EVALUATION: Forward = Forward { train: false, precision: Precision::Fp32 };
 
-/// Entity types of DocRED in the order of their numbers, from 1 (docs/formats.md, "DocRED and Re-DocRED"); the typed markers of DocRE-II follow it.
+/// Entity types of DocRED in the order of their numbers, from 1 (docs/formats.md, "DocRED and
+/// Re-DocRED"); the typed markers of DocRE-II follow it.
 pub(crate) const DOCRED_TYPES: [&str; 6] = ["ORG", "LOC", "TIME", "PER", "MISC", "NUM"];
 
 /// Where a case states the sizes of its BERT.
@@ -48,7 +50,13 @@ pub(crate) fn bert(case: &Case, sizes: &BertSizes) -> Result<EncoderSpec> {
 }
 
 /// An encoder with a word table of `rows` rows, and room for a system's parameters.
-pub(crate) fn foundation(spec: &EncoderSpec, rows: i64, relations: usize, types: &[&str], pieces: &SpecialPieces) -> Result<Foundation> {
+pub(crate) fn foundation(
+    spec: &EncoderSpec,
+    rows: i64,
+    relations: usize,
+    types: &[&str],
+    pieces: &SpecialPieces,
+) -> Result<Foundation> {
     let mut parameters = Parameters::new(0, Device::Cpu);
     let encoder = build(spec, rows, &mut parameters)?;
     Ok(Foundation {
@@ -66,10 +74,17 @@ pub(crate) fn foundation(spec: &EncoderSpec, rows: i64, relations: usize, types:
 }
 
 /// [`foundation`] on the BERT of `/dims/encoder`, for documents of word pieces.
-pub(crate) fn on_pieces(case: &Case, tokenizer: &Tokenizer, relations: usize) -> Result<Foundation> {
+pub(crate) fn on_pieces(
+    case: &Case,
+    tokenizer: &Tokenizer,
+    relations: usize,
+) -> Result<Foundation> {
     let dims = |key: &str| case.number(&format!("/dims/encoder/{key}"));
     let rows = tokenizer.vocab_size().min(dims("vocab")? as usize);
     let positions = dims("max_position")? as usize;
-    let spec = bert(case, &BertSizes { prefix: "/dims/encoder/", positions, epsilon: "/dims/encoder/layer_norm_eps" })?;
+    let spec = bert(
+        case,
+        &BertSizes { prefix: "/dims/encoder/", positions, epsilon: "/dims/encoder/layer_norm_eps" },
+    )?;
     foundation(&spec, rows as i64, relations, &DOCRED_TYPES, tokenizer.special())
 }

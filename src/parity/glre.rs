@@ -1,8 +1,10 @@
-//! The GLRE cases: DocRED and CDR configurations, the release's settings, and the paper's ablations.
+//! The GLRE cases: DocRED and CDR configurations, the release's settings, and the paper's
+//! ablations.
 //!
-//! The reference numbers entities by first appearance in its list of pairs; values do not depend on it, so only what is compared is
-//! brought into that order. Pairs that are left out of the loss are left out of the attention among pairs too, so they are given to the
-//! model only where its local representations are compared.
+//! The reference numbers entities by first appearance in its list of pairs; values do not depend on
+//! it, so only what is compared is brought into that order. Pairs that are left out of the loss are
+//! left out of the attention among pairs too, so they are given to the model only where its local
+//! representations are compared.
 
 use tch::Tensor;
 
@@ -12,7 +14,10 @@ use super::word_level::{self, bert, compare_outputs, exact, example, losses, mea
 use crate::Result;
 use crate::corpus::RelationSet;
 use crate::corpus::formats::read_all_eog;
-use crate::systems::glre::{ContextMatrix, Glre, GlreSettings, GlreStates, GlreTables, Query, RELATIONS, RgcnNorm, SentenceMean};
+use crate::systems::glre::{
+    ContextMatrix, Glre, GlreSettings, GlreStates, GlreTables, Query, RELATIONS, RgcnNorm,
+    SentenceMean,
+};
 use crate::systems::{Example, Extractor, Pair, Profile, tables};
 use crate::text::{EncodedDocument, SpecialPieces, Tokenizer, encode};
 
@@ -32,7 +37,12 @@ struct Sample {
 
 impl Sample {
     fn kept_pairs(&self) -> Vec<Pair> {
-        self.pairs.iter().zip(&self.kept).filter(|(_, kept)| **kept).map(|(&pair, _)| pair).collect()
+        self.pairs
+            .iter()
+            .zip(&self.kept)
+            .filter(|(_, kept)| **kept)
+            .map(|(&pair, _)| pair)
+            .collect()
     }
 }
 
@@ -74,7 +84,12 @@ pub(crate) fn glre(case: &mut Case) -> Result<()> {
 }
 
 fn examples(setting: &Setting, pairs: impl Fn(&Sample) -> Vec<Pair>) -> Vec<Example> {
-    setting.samples.iter().enumerate().map(|(index, sample)| example(&sample.document, pairs(sample), index)).collect()
+    setting
+        .samples
+        .iter()
+        .enumerate()
+        .map(|(index, sample)| example(&sample.document, pairs(sample), index))
+        .collect()
 }
 
 fn read(case: &Case) -> Result<Setting> {
@@ -99,7 +114,11 @@ fn read_docred(case: &Case) -> Result<(Vec<Sample>, usize, Tokenizer)> {
 /// All ordered pairs, row-major in the reference's order of entities.
 fn pairs_in(order: &[u32], asked: impl Fn(u32, u32) -> bool) -> Vec<Pair> {
     let of_head = |&head: &u32| order.iter().map(move |&tail| (head, tail));
-    order.iter().flat_map(of_head).filter(|&(head, tail)| head != tail && asked(head, tail)).collect()
+    order
+        .iter()
+        .flat_map(of_head)
+        .filter(|&(head, tail)| head != tail && asked(head, tail))
+        .collect()
 }
 
 /// Entities by first appearance: in labelled pairs, then in all pairs.
@@ -128,7 +147,10 @@ fn read_cdr(case: &Case) -> Result<(Vec<Sample>, usize, Tokenizer)> {
         let is = |entity: u32, kind: &str| document.entities[entity as usize].entity_type == kind;
         let pairs = pairs_in(&order, |head, tail| is(head, CDR_TYPES[0]) && is(tail, CDR_TYPES[1]));
         let left_out = |&(head, tail): &Pair| {
-            let found = read.pairs.iter().find(|pair| (pair.head, pair.tail) == (head as usize, tail as usize));
+            let found = read
+                .pairs
+                .iter()
+                .find(|pair| (pair.head, pair.tail) == (head as usize, tail as usize));
             found.is_none_or(|pair| pair.label == crate::corpus::formats::PairLabel::NotIncluded)
         };
         let kept: Vec<bool> = pairs.iter().map(|pair| !left_out(pair)).collect();
@@ -143,8 +165,13 @@ fn read_cdr(case: &Case) -> Result<(Vec<Sample>, usize, Tokenizer)> {
 
 fn settings(case: &Case, setting: &Setting) -> Result<GlreSettings> {
     let dims = |key: &str| case.number(&format!("/dims/{key}"));
-    let base = if setting.cdr { GlreSettings::cdr(Profile::Code) } else { GlreSettings::of(Profile::Code) };
-    let flag = |key: &str, usual: bool| case.at(&format!("/switches/{key}")).as_bool().unwrap_or(usual);
+    let base = if setting.cdr {
+        GlreSettings::cdr(Profile::Code)
+    } else {
+        GlreSettings::of(Profile::Code)
+    };
+    let flag =
+        |key: &str, usual: bool| case.at(&format!("/switches/{key}")).as_bool().unwrap_or(usual);
     let word = |key: &str| case.at(&format!("/switches/{key}")).as_str().map(str::to_owned);
     let width = dims("d_n").or_else(|_| dims("d_n (lstm_dim=rgcn_hidden_dim)"))?;
     Ok(GlreSettings {
@@ -159,8 +186,16 @@ fn settings(case: &Case, setting: &Setting) -> Result<GlreSettings> {
         context: flag("context_att", base.context),
         local_type_embedding: flag("local_kv_type_embedding", base.local_type_embedding),
         query: if word("query").as_deref() == Some("init") { Query::Init } else { base.query },
-        rgcn_norm: if word("rgcn_norm").as_deref() == Some("per_relation") { RgcnNorm::PerRelation } else { base.rgcn_norm },
-        context_matrix: if word("context_matrix").as_deref() == Some("full") { ContextMatrix::Full } else { base.context_matrix },
+        rgcn_norm: if word("rgcn_norm").as_deref() == Some("per_relation") {
+            RgcnNorm::PerRelation
+        } else {
+            base.rgcn_norm
+        },
+        context_matrix: if word("context_matrix").as_deref() == Some("full") {
+            ContextMatrix::Full
+        } else {
+            base.context_matrix
+        },
         classifier_width: dims("mlp_dim").unwrap_or(0),
         ..base
     })
@@ -168,7 +203,10 @@ fn settings(case: &Case, setting: &Setting) -> Result<GlreSettings> {
 
 fn build(case: &Case, setting: &Setting, settings: GlreSettings, files: &[&str]) -> Result<Glre> {
     let (spec, rows) = bert(case)?;
-    let model = Glre::new(foundation(&spec, rows, setting.relations, setting.types, &setting.pieces)?, settings)?;
+    let model = Glre::new(
+        foundation(&spec, rows, setting.relations, setting.types, &setting.pieces)?,
+        settings,
+    )?;
     word_level::load_weights(case, model.parameters(), files, rename)?;
     Ok(model)
 }
@@ -180,8 +218,12 @@ fn variant(case: &Case, name: &str, base: &GlreSettings) -> Result<GlreSettings>
         "sent-true-mean" => GlreSettings { sentence_mean: SentenceMean::True, ..base.clone() },
         "rgcn-per-relation" => per_relation,
         "rgcn-per-relation-nobias" => GlreSettings { rgcn_bias: false, ..per_relation },
-        "rgcn-per-relation-nobias-noself" => GlreSettings { rgcn_bias: false, rgcn_self_loops: false, ..per_relation },
-        "paper-rgcn-fixed-mean" => GlreSettings { rgcn_bias: false, sentence_mean: SentenceMean::True, ..per_relation },
+        "rgcn-per-relation-nobias-noself" => {
+            GlreSettings { rgcn_bias: false, rgcn_self_loops: false, ..per_relation }
+        }
+        "paper-rgcn-fixed-mean" => {
+            GlreSettings { rgcn_bias: false, sentence_mean: SentenceMean::True, ..per_relation }
+        }
         "query-init" => GlreSettings { query: Query::Init, ..base.clone() },
         "no-global" => GlreSettings { global_rep: false, ..base.clone() },
         "no-local" => GlreSettings { local_rep: false, ..base.clone() },
@@ -192,17 +234,29 @@ fn variant(case: &Case, name: &str, base: &GlreSettings) -> Result<GlreSettings>
 }
 
 fn variants(case: &mut Case, setting: &Setting, base: &GlreSettings) -> Result<()> {
-    let mut names: Vec<String> = case.at("/variants").as_object().map(|map| map.keys().cloned().collect()).unwrap_or_default();
+    let mut names: Vec<String> = case
+        .at("/variants")
+        .as_object()
+        .map(|map| map.keys().cloned().collect())
+        .unwrap_or_default();
     names.sort();
     for name in names {
         let own = format!("weights.{name}.safetensors");
-        let files: Vec<&str> = if case.path(&own).exists() { vec!["weights.safetensors", &own] } else { vec!["weights.safetensors"] };
+        let files: Vec<&str> = if case.path(&own).exists() {
+            vec!["weights.safetensors", &own]
+        } else {
+            vec!["weights.safetensors"]
+        };
         let model = build(case, setting, variant(case, &name, base)?, &files)?;
         let mut references = case.tensors(&format!("outputs.{name}.safetensors"))?;
-        let mut kept: Vec<Vec<bool>> = setting.samples.iter().map(|sample| sample.kept.clone()).collect();
+        let mut kept: Vec<Vec<bool>> =
+            setting.samples.iter().map(|sample| sample.kept.clone()).collect();
         for (index, kept) in kept.iter_mut().enumerate() {
             if let Some(chosen) = references.get(&format!("doc{index}.pair_kept")) {
-                *kept = Vec::<i64>::try_from(chosen.f_to_kind(tch::Kind::Int64)?)?.iter().map(|&keep| keep != 0).collect();
+                *kept = Vec::<i64>::try_from(chosen.f_to_kind(tch::Kind::Int64)?)?
+                    .iter()
+                    .map(|&keep| keep != 0)
+                    .collect();
             }
             if let Some(logits) = references.get_mut(&format!("doc{index}.logits")) {
                 *logits = logits.f_index_select(0, &Tensor::f_from_slice(&positions(kept))?)?;
@@ -211,7 +265,13 @@ fn variants(case: &mut Case, setting: &Setting, base: &GlreSettings) -> Result<(
         let mut rows = kept.iter();
         let examples = examples_of(setting, |sample| {
             let kept = rows.next().map_or(&[][..], Vec::as_slice);
-            sample.pairs.iter().zip(kept).filter(|(_, kept)| **kept).map(|(&pair, _)| pair).collect()
+            sample
+                .pairs
+                .iter()
+                .zip(kept)
+                .filter(|(_, kept)| **kept)
+                .map(|(&pair, _)| pair)
+                .collect()
         });
         let laid = model.layout().tables(&examples)?;
         let laid: &GlreTables = tables(&laid)?;
@@ -220,11 +280,17 @@ fn variants(case: &mut Case, setting: &Setting, base: &GlreSettings) -> Result<(
         let label = format!("{name}/");
         compare_outputs(case, &references, &label, &states.logits, &examples, &losses)?;
         for (index, sample) in setting.samples.iter().enumerate() {
-            for (key, ours) in
-                [("sentence_nodes", nodes(laid, &states, index, sample)?.2), ("rgcn_output", graph(laid, &states.graph, index, sample)?)]
-            {
+            for (key, ours) in [
+                ("sentence_nodes", nodes(laid, &states, index, sample)?.2),
+                ("rgcn_output", graph(laid, &states.graph, index, sample)?),
+            ] {
                 if let Some(reference) = references.get(&format!("doc{index}.{key}")) {
-                    case.compare_with(&format!("{label}doc{index}.{key}"), &ours, reference, false)?;
+                    case.compare_with(
+                        &format!("{label}doc{index}.{key}"),
+                        &ours,
+                        reference,
+                        false,
+                    )?;
                 }
             }
         }
@@ -233,7 +299,12 @@ fn variants(case: &mut Case, setting: &Setting, base: &GlreSettings) -> Result<(
 }
 
 fn examples_of(setting: &Setting, mut pairs: impl FnMut(&Sample) -> Vec<Pair>) -> Vec<Example> {
-    setting.samples.iter().enumerate().map(|(index, sample)| example(&sample.document, pairs(sample), index)).collect()
+    setting
+        .samples
+        .iter()
+        .enumerate()
+        .map(|(index, sample)| example(&sample.document, pairs(sample), index))
+        .collect()
 }
 
 fn positions(kept: &[bool]) -> Vec<i64> {
@@ -256,28 +327,51 @@ fn mention_order(sample: &Sample) -> Vec<(i64, i64)> {
     sample.order.iter().enumerate().flat_map(of_node).collect()
 }
 
-fn compare_inputs(case: &mut Case, setting: &Setting, laid: &GlreTables, examples: &[Example], model: &Glre) -> Result<()> {
+fn compare_inputs(
+    case: &mut Case,
+    setting: &Setting,
+    laid: &GlreTables,
+    examples: &[Example],
+    model: &Glre,
+) -> Result<()> {
     let words = &laid.words;
     for (index, (sample, example)) in setting.samples.iter().zip(examples).enumerate() {
         let name = |key: &str| format!("doc{index}.{key}");
         let (first, end) = (words.offsets[index] as usize, words.offsets[index + 1] as usize);
         let length = case.integers(&name("input_ids"))?.1[0] as usize;
-        let padded = |values: &mut dyn Iterator<Item = i64>| values.chain(std::iter::repeat(0)).take(length).collect::<Vec<_>>();
+        let padded = |values: &mut dyn Iterator<Item = i64>| {
+            values.chain(std::iter::repeat(0)).take(length).collect::<Vec<_>>()
+        };
         exact(case, &name("input_ids"), &padded(&mut words.ids[first..end].iter().copied()))?;
         exact(case, &name("attention_mask"), &padded(&mut (first..end).map(|_| 1)))?;
         let rows = words.word_rows.as_deref().unwrap_or_default();
-        let mine = &rows[words.word_offsets[index] as usize..words.word_offsets[index + 1] as usize];
-        let starts: Vec<i64> = mine.iter().filter(|&&row| row < words.ids.len() as i64).map(|row| row - first as i64).collect();
+        let mine =
+            &rows[words.word_offsets[index] as usize..words.word_offsets[index + 1] as usize];
+        let starts: Vec<i64> = mine
+            .iter()
+            .filter(|&&row| row < words.ids.len() as i64)
+            .map(|row| row - first as i64)
+            .collect();
         exact(case, &name("word_start_positions"), &starts)?;
-        let range = words.document_sentences[index] as usize..=words.document_sentences[index + 1] as usize;
-        let lengths: Vec<i64> = words.sentence_offsets[range].windows(2).map(|pair| pair[1] - pair[0]).collect();
+        let range =
+            words.document_sentences[index] as usize..=words.document_sentences[index + 1] as usize;
+        let lengths: Vec<i64> =
+            words.sentence_offsets[range].windows(2).map(|pair| pair[1] - pair[0]).collect();
         exact(case, &name("sentence_lengths"), &lengths)?;
         if case.has_input(&name("entity_order")) {
-            exact(case, &name("entity_order"), &sample.order.iter().map(|&entity| i64::from(entity)).collect::<Vec<_>>())?;
+            exact(
+                case,
+                &name("entity_order"),
+                &sample.order.iter().map(|&entity| i64::from(entity)).collect::<Vec<_>>(),
+            )?;
         }
         exact(case, &name("mentions"), &mention_rows(sample, setting.types))?;
         let mentions = laid.mention_offsets[index + 1] - laid.mention_offsets[index];
-        exact(case, &name("section"), &[sample.order.len() as i64, mentions, lengths.len() as i64, mine.len() as i64])?;
+        exact(
+            case,
+            &name("section"),
+            &[sample.order.len() as i64, mentions, lengths.len() as i64, mine.len() as i64],
+        )?;
         exact(case, &name("adjacency"), &adjacency(laid, index, sample))?;
         compare_pairs(case, index, sample, laid, example, model)?;
     }
@@ -288,8 +382,14 @@ fn compare_inputs(case: &mut Case, setting: &Setting, laid: &GlreTables, example
 fn mention_rows(sample: &Sample, types: &[&str]) -> Vec<i64> {
     let rows = sample.order.iter().zip(0..).flat_map(|(&entity, node)| {
         let entity = &sample.document.entities[entity as usize];
-        let kind = types.iter().position(|&name| name == entity.entity_type).map_or(0, |row| row as i64 + 1);
-        entity.mentions.iter().map(move |m| [node, kind, i64::from(m.start), i64::from(m.end), i64::from(m.sentence)])
+        let kind = types
+            .iter()
+            .position(|&name| name == entity.entity_type)
+            .map_or(0, |row| row as i64 + 1);
+        entity
+            .mentions
+            .iter()
+            .map(move |m| [node, kind, i64::from(m.start), i64::from(m.end), i64::from(m.sentence)])
     });
     rows.flatten().collect()
 }
@@ -298,15 +398,22 @@ fn mention_rows(sample: &Sample, types: &[&str]) -> Vec<i64> {
 fn node_order(laid: &GlreTables, index: usize, sample: &Sample) -> Vec<i64> {
     let words = &laid.words;
     let (entities, mentions) = (laid.entities.len() as i64, laid.mentions.len() as i64);
-    let of_entities = sample.order.iter().map(|&entity| words.entity_offsets[index] + i64::from(entity));
-    let of_mentions = mention_order(sample).into_iter().map(|(mention, _)| entities + laid.mention_offsets[index] + mention);
+    let of_entities =
+        sample.order.iter().map(|&entity| words.entity_offsets[index] + i64::from(entity));
+    let of_mentions = mention_order(sample)
+        .into_iter()
+        .map(|(mention, _)| entities + laid.mention_offsets[index] + mention);
     let sentences = words.document_sentences[index]..words.document_sentences[index + 1];
-    of_entities.chain(of_mentions).chain(sentences.map(|sentence| entities + mentions + sentence)).collect()
+    of_entities
+        .chain(of_mentions)
+        .chain(sentences.map(|sentence| entities + mentions + sentence))
+        .collect()
 }
 
 fn adjacency(laid: &GlreTables, index: usize, sample: &Sample) -> Vec<i64> {
     let order = node_order(laid, index, sample);
-    let place: std::collections::HashMap<i64, usize> = order.iter().enumerate().map(|(place, &node)| (node, place)).collect();
+    let place: std::collections::HashMap<i64, usize> =
+        order.iter().enumerate().map(|(place, &node)| (node, place)).collect();
     let n = order.len();
     let mut matrix = vec![0; RELATIONS * n * n];
     for (row, &node) in order.iter().enumerate() {
@@ -317,11 +424,20 @@ fn adjacency(laid: &GlreTables, index: usize, sample: &Sample) -> Vec<i64> {
     matrix
 }
 
-fn compare_pairs(case: &mut Case, index: usize, sample: &Sample, laid: &GlreTables, example: &Example, model: &Glre) -> Result<()> {
+fn compare_pairs(
+    case: &mut Case,
+    index: usize,
+    sample: &Sample,
+    laid: &GlreTables,
+    example: &Example,
+    model: &Glre,
+) -> Result<()> {
     let (n, classes) = (sample.order.len(), model.classes().count());
     let node = |entity: u32| sample.order.iter().position(|&other| other == entity).unwrap_or(0);
-    let pairs: Vec<(usize, usize)> = example.pairs.iter().map(|&(head, tail)| (node(head), node(tail))).collect();
-    let flat: Vec<i64> = pairs.iter().flat_map(|&(head, tail)| [head as i64, tail as i64]).collect();
+    let pairs: Vec<(usize, usize)> =
+        example.pairs.iter().map(|&(head, tail)| (node(head), node(tail))).collect();
+    let flat: Vec<i64> =
+        pairs.iter().flat_map(|&(head, tail)| [head as i64, tail as i64]).collect();
     exact(case, &format!("doc{index}.pairs"), &flat)?;
     let first = laid.words.pair_offsets[index] as usize;
     let (reference_bins, _) = case.integers(&format!("doc{index}.distance_bins"))?;
@@ -331,8 +447,12 @@ fn compare_pairs(case: &mut Case, index: usize, sample: &Sample, laid: &GlreTabl
     for (row, (&(head, tail), kept)) in pairs.iter().zip(&sample.kept).enumerate() {
         bins[head * n + tail] = laid.words.bins[first + row];
         if *kept {
-            let of_pair = targets[row * classes..(row + 1) * classes].iter().map(|&target| target as i64);
-            labels[(head * n + tail) * classes..(head * n + tail + 1) * classes].iter_mut().zip(of_pair).for_each(|(a, b)| *a = b);
+            let of_pair =
+                targets[row * classes..(row + 1) * classes].iter().map(|&target| target as i64);
+            labels[(head * n + tail) * classes..(head * n + tail + 1) * classes]
+                .iter_mut()
+                .zip(of_pair)
+                .for_each(|(a, b)| *a = b);
         }
     }
     case.compare_integers(&format!("doc{index}.distance_bins"), &bins, &reference_bins);
@@ -340,7 +460,12 @@ fn compare_pairs(case: &mut Case, index: usize, sample: &Sample, laid: &GlreTabl
 }
 
 /// Entity, mention and sentence nodes of a document in the reference's order.
-fn nodes(laid: &GlreTables, states: &GlreStates, index: usize, sample: &Sample) -> Result<(Tensor, Tensor, Tensor)> {
+fn nodes(
+    laid: &GlreTables,
+    states: &GlreStates,
+    index: usize,
+    sample: &Sample,
+) -> Result<(Tensor, Tensor, Tensor)> {
     let all = Tensor::f_cat(&states.nodes, 0)?;
     let rows = graph(laid, &all, index, sample)?;
     let counts = [sample.order.len(), mention_order(sample).len()].map(|count| count as i64);
@@ -355,11 +480,18 @@ fn graph(laid: &GlreTables, states: &Tensor, index: usize, sample: &Sample) -> R
 }
 
 /// What depends on all pairs, whether they are in the loss or not.
-fn compare_states(case: &mut Case, setting: &Setting, laid: &GlreTables, states: &GlreStates) -> Result<()> {
+fn compare_states(
+    case: &mut Case,
+    setting: &Setting,
+    laid: &GlreTables,
+    states: &GlreStates,
+) -> Result<()> {
     let words = &laid.words;
     for (index, sample) in setting.samples.iter().enumerate() {
         let name = |key: &str| format!("doc{index}.{key}");
-        let part = |rows: &Tensor, offsets: &[i64]| rows.f_narrow(0, offsets[index], offsets[index + 1] - offsets[index]);
+        let part = |rows: &Tensor, offsets: &[i64]| {
+            rows.f_narrow(0, offsets[index], offsets[index + 1] - offsets[index])
+        };
         let pieces = part(&states.pieces, &words.offsets)?;
         let reference = case.output(&name("bert_last_hidden"))?.f_narrow(0, 0, pieces.size()[0])?;
         case.compare_with(&name("bert_last_hidden"), &pieces, &reference, false)?;
@@ -374,7 +506,11 @@ fn compare_states(case: &mut Case, setting: &Setting, laid: &GlreTables, states:
         case.compare(&name("entity_nodes"), &entities, false)?;
         case.compare(&name("mention_nodes"), &mentions, false)?;
         case.compare(&name("sentence_nodes"), &sentences, false)?;
-        case.compare(&name("graph_nodes_input"), &graph(laid, &states.typed, index, sample)?, false)?;
+        case.compare(
+            &name("graph_nodes_input"),
+            &graph(laid, &states.typed, index, sample)?,
+            false,
+        )?;
         case.compare(&name("rgcn_output"), &graph(laid, &states.graph, index, sample)?, false)?;
         if let Some([heads, tails]) = &states.local {
             case.compare(&name("local_h"), &part(heads, &words.pair_offsets)?, false)?;
@@ -392,7 +528,11 @@ fn compare_kept(case: &mut Case, setting: &Setting, states: &GlreStates) -> Resu
         let rows = positions(&sample.kept);
         let count = rows.len() as i64;
         let rows = Tensor::f_from_slice(&rows)?;
-        let parts = [("context_rep", states.context.as_ref()), ("mlp_hidden", states.hidden.as_ref()), ("logits", Some(&states.logits))];
+        let parts = [
+            ("context_rep", states.context.as_ref()),
+            ("mlp_hidden", states.hidden.as_ref()),
+            ("logits", Some(&states.logits)),
+        ];
         for (key, ours) in parts {
             let Some(ours) = ours else { continue };
             let name = format!("doc{index}.{key}");

@@ -19,14 +19,21 @@ fn rename(name: &str) -> String {
     if name == "word_emb.weight" {
         return name.to_owned();
     }
-    let own = name.replace(".lstm.", ".rnns.0.").replace(".init_h", ".init_hidden.0").replace(".init_c", ".init_c.0");
+    let own = name
+        .replace(".lstm.", ".rnns.0.")
+        .replace(".init_h", ".init_hidden.0")
+        .replace(".init_c", ".init_c.0");
     word_level::head_name(&own)
 }
 
 /// The settings of the case, with the settings found at `settings`.
 fn settings(case: &Case, settings: &str) -> Result<HinSettings> {
     let dims = |key: &str| case.number(&format!("/dims/{key}"));
-    let switch = |key: &str| case.at(&format!("{settings}/{key}")).as_bool().ok_or_else(|| case.error(format!("no switch `{key}`")));
+    let switch = |key: &str| {
+        case.at(&format!("{settings}/{key}"))
+            .as_bool()
+            .ok_or_else(|| case.error(format!("no switch `{key}`")))
+    };
     let coreference = case.at("/parameters/coref_emb.weight/0").as_i64();
     Ok(HinSettings {
         bert_mode: BertMode::Frozen,
@@ -48,13 +55,29 @@ fn settings(case: &Case, settings: &str) -> Result<HinSettings> {
 }
 
 /// The model with the weights of `files`.
-fn model(case: &Case, settings: &HinSettings, files: &[&str], relations: usize, pieces: &SpecialPieces) -> Result<Hin> {
+fn model(
+    case: &Case,
+    settings: &HinSettings,
+    files: &[&str],
+    relations: usize,
+    pieces: &SpecialPieces,
+) -> Result<Hin> {
     let vectors = case.tensors("weights.safetensors")?;
-    let words = vectors.get("word_emb.weight").ok_or_else(|| case.error("there are no word vectors"))?.size();
-    let config = WordsConfig { embedding_size: words[1], frozen_vectors: Some(true), ..WordsConfig::default() };
+    let words = vectors
+        .get("word_emb.weight")
+        .ok_or_else(|| case.error("there are no word vectors"))?
+        .size();
+    let config = WordsConfig {
+        embedding_size: words[1],
+        frozen_vectors: Some(true),
+        ..WordsConfig::default()
+    };
     let spec = EncoderSpec::Words { config, vectors: None };
     let na_class = case.number("/dims/classes")? == relations as i64 + 1;
-    let model = Hin::new(foundation(&spec, words[0], relations, &DOCRED_TYPES, pieces)?, HinSettings { na_class, ..settings.clone() })?;
+    let model = Hin::new(
+        foundation(&spec, words[0], relations, &DOCRED_TYPES, pieces)?,
+        HinSettings { na_class, ..settings.clone() },
+    )?;
     word_level::load_weights(case, model.parameters(), files, rename)?;
     Ok(model)
 }
@@ -63,8 +86,18 @@ pub(crate) fn hin(case: &mut Case) -> Result<()> {
     let relations = case.relations()?;
     let (documents, tokenizer) = case.word_documents(&relations)?;
     let pairs = |document: &EncodedDocument| ordered_pairs(document.entities.len()).collect();
-    let examples: Vec<Example> = documents.iter().enumerate().map(|(index, document)| example(document, pairs(document), index)).collect();
-    let full = model(case, &settings(case, "/switches")?, &["weights.safetensors"], relations.len(), tokenizer.special())?;
+    let examples: Vec<Example> = documents
+        .iter()
+        .enumerate()
+        .map(|(index, document)| example(document, pairs(document), index))
+        .collect();
+    let full = model(
+        case,
+        &settings(case, "/switches")?,
+        &["weights.safetensors"],
+        relations.len(),
+        tokenizer.special(),
+    )?;
     let laid = full.layout().tables(&examples)?;
     let laid: &HinTables = tables(&laid)?;
     compare_inputs(case, laid, &examples, &full)?;
@@ -78,8 +111,17 @@ pub(crate) fn hin(case: &mut Case) -> Result<()> {
     ablations(case, &examples, relations.len(), tokenizer.special())
 }
 
-fn ablations(case: &mut Case, examples: &[Example], relations: usize, pieces: &SpecialPieces) -> Result<()> {
-    let mut names: Vec<String> = case.at("/ablations").as_object().map(|map| map.keys().cloned().collect()).unwrap_or_default();
+fn ablations(
+    case: &mut Case,
+    examples: &[Example],
+    relations: usize,
+    pieces: &SpecialPieces,
+) -> Result<()> {
+    let mut names: Vec<String> = case
+        .at("/ablations")
+        .as_object()
+        .map(|map| map.keys().cloned().collect())
+        .unwrap_or_default();
     names.sort();
     for name in names {
         let settings = settings(case, &format!("/ablations/{name}/switches"))?;
@@ -88,7 +130,8 @@ fn ablations(case: &mut Case, examples: &[Example], relations: usize, pieces: &S
         let laid = model.layout().tables(examples)?;
         let logits = model.states(tables(&laid)?, EVALUATION)?.logits;
         let losses = losses(&logits, examples, model.classes())?;
-        let references: HashMap<String, Tensor> = case.tensors(&format!("outputs.{name}.safetensors"))?;
+        let references: HashMap<String, Tensor> =
+            case.tensors(&format!("outputs.{name}.safetensors"))?;
         compare_outputs(case, &references, &format!("{name}/"), &logits, examples, &losses)?;
     }
     Ok(())
@@ -99,7 +142,12 @@ fn part<'a>(values: &'a [i64], offsets: &[i64], index: usize) -> &'a [i64] {
     &values[offsets[index] as usize..offsets[index + 1] as usize]
 }
 
-fn compare_inputs(case: &mut Case, laid: &HinTables, examples: &[Example], model: &Hin) -> Result<()> {
+fn compare_inputs(
+    case: &mut Case,
+    laid: &HinTables,
+    examples: &[Example],
+    model: &Hin,
+) -> Result<()> {
     let words = &laid.words;
     for (index, example) in examples.iter().enumerate() {
         let name = |key: &str| format!("doc{index}.{key}");
@@ -107,19 +155,40 @@ fn compare_inputs(case: &mut Case, laid: &HinTables, examples: &[Example], model
         exact(case, &name("words"), part(&words.ids, &words.word_offsets, index))?;
         exact(case, &name("types"), part(&words.types, &words.word_offsets, index))?;
         exact(case, &name("coref"), part(&words.coref, &words.word_offsets, index))?;
-        let range = words.document_sentences[index] as usize..=words.document_sentences[index + 1] as usize;
-        let lengths: Vec<i64> = words.sentence_offsets[range].windows(2).map(|pair| pair[1] - pair[0]).collect();
+        let range =
+            words.document_sentences[index] as usize..=words.document_sentences[index + 1] as usize;
+        let lengths: Vec<i64> =
+            words.sentence_offsets[range].windows(2).map(|pair| pair[1] - pair[0]).collect();
         exact(case, &name("sent_lens"), &lengths)?;
-        let mentions = document.entities.iter().enumerate().flat_map(|(entity, found)| found.mentions.iter().map(move |m| (entity, m)));
-        let mentions: Vec<i64> = mentions.flat_map(|(entity, m)| [entity as i64, i64::from(m.start), i64::from(m.end)]).collect();
+        let mentions = document
+            .entities
+            .iter()
+            .enumerate()
+            .flat_map(|(entity, found)| found.mentions.iter().map(move |m| (entity, m)));
+        let mentions: Vec<i64> = mentions
+            .flat_map(|(entity, m)| [entity as i64, i64::from(m.start), i64::from(m.end)])
+            .collect();
         exact(case, &name("mentions"), &mentions)?;
-        exact(case, &name("num_entities"), &[words.entity_offsets[index + 1] - words.entity_offsets[index]])?;
+        exact(
+            case,
+            &name("num_entities"),
+            &[words.entity_offsets[index + 1] - words.entity_offsets[index]],
+        )?;
         let base = words.entity_offsets[index];
-        let (heads, tails) = (part(&words.heads, &words.pair_offsets, index), part(&words.tails, &words.pair_offsets, index));
-        let pairs: Vec<i64> = heads.iter().zip(tails).flat_map(|(head, tail)| [head - base, tail - base]).collect();
+        let (heads, tails) = (
+            part(&words.heads, &words.pair_offsets, index),
+            part(&words.tails, &words.pair_offsets, index),
+        );
+        let pairs: Vec<i64> =
+            heads.iter().zip(tails).flat_map(|(head, tail)| [head - base, tail - base]).collect();
         exact(case, &name("pairs"), &pairs)?;
         exact(case, &name("bins"), part(&words.bins, &words.pair_offsets, index))?;
-        let targets: Vec<i64> = model.classes().targets(document, &example.pairs).iter().map(|&target| target as i64).collect();
+        let targets: Vec<i64> = model
+            .classes()
+            .targets(document, &example.pairs)
+            .iter()
+            .map(|&target| target as i64)
+            .collect();
         exact(case, &name("labels"), &targets)?;
     }
     Ok(())
@@ -128,7 +197,11 @@ fn compare_inputs(case: &mut Case, laid: &HinTables, examples: &[Example], model
 /// Compares each document's rows of a tensor.
 fn rows(case: &mut Case, name: &str, ours: &Tensor, offsets: &[i64]) -> Result<()> {
     for (index, pair) in offsets.windows(2).enumerate() {
-        case.compare(&format!("doc{index}.{name}"), &ours.f_narrow(0, pair[0], pair[1] - pair[0])?, false)?;
+        case.compare(
+            &format!("doc{index}.{name}"),
+            &ours.f_narrow(0, pair[0], pair[1] - pair[0])?,
+            false,
+        )?;
     }
     Ok(())
 }

@@ -1,8 +1,11 @@
-//! Parity: recompute a case of the reference implementations from its documents and weights, and compare tensor by tensor.
+//! Parity: recompute a case of the reference implementations from its documents and weights, and
+//! compare tensor by tensor.
 //!
-//! A case of a model is a folder with `case.json`, `docs.json`, `inputs.safetensors`, `weights.safetensors` and `outputs.safetensors`; its own
-//! tolerance decides; a case of a scorer holds gold, predictions and the numbers of a published script. Word pieces, positions and pairs are computed here from the documents and must be equal; only what was drawn at
-//! random is taken from the inputs.
+//! A case of a model is a folder with `case.json`, `docs.json`, `inputs.safetensors`,
+//! `weights.safetensors` and `outputs.safetensors`; its own tolerance decides; a case of a scorer
+//! holds gold, predictions and the numbers of a published script. Word pieces, positions and pairs
+//! are computed here from the documents and must be equal; only what was drawn at random is taken
+//! from the inputs.
 
 mod atlop;
 mod baselines;
@@ -62,7 +65,9 @@ pub struct VerifyOutcome {
 impl VerifyOutcome {
     /// Whether a tensor is outside its tolerance, or nothing was compared.
     pub fn failed(&self) -> bool {
-        self.problem.is_some() || self.tensors.is_empty() || self.tensors.iter().any(|tensor| !tensor.within)
+        self.problem.is_some()
+            || self.tensors.is_empty()
+            || self.tensors.iter().any(|tensor| !tensor.within)
     }
 }
 
@@ -92,7 +97,8 @@ impl fmt::Display for VerifyOutcome {
 pub fn verify_case(folder: &Path) -> Result<VerifyOutcome> {
     let mut case = Case::open(folder)?;
     let (system, name) = (case.text("system"), case.name.clone());
-    let problem = match (system.as_str(), case.has_input("rankh"), case.has_input("XRelDet_Label")) {
+    let problem = match (system.as_str(), case.has_input("rankh"), case.has_input("XRelDet_Label"))
+    {
         ("dsdocre", true, _) => dsdocre::ranker(&mut case).map(|()| None)?,
         ("dsdocre", _, true) => dsdocre::pretrainer(&mut case).map(|()| None)?,
         ("dsdocre", _, _) => dsdocre::finetuner(&mut case).map(|()| None)?,
@@ -100,8 +106,12 @@ pub fn verify_case(folder: &Path) -> Result<VerifyOutcome> {
         ("atlop", _, _) => atlop::atlop(&mut case).map(|()| None)?,
         ("baseline-cnn", _, _) => baselines::baseline(&mut case, Network::Cnn).map(|()| None)?,
         ("baseline-lstm", _, _) => baselines::baseline(&mut case, Network::Lstm).map(|()| None)?,
-        ("baseline-bilstm", _, _) => baselines::baseline(&mut case, Network::Bilstm).map(|()| None)?,
-        ("baseline-contextaware", _, _) => baselines::baseline(&mut case, Network::ContextAware).map(|()| None)?,
+        ("baseline-bilstm", _, _) => {
+            baselines::baseline(&mut case, Network::Bilstm).map(|()| None)?
+        }
+        ("baseline-contextaware", _, _) => {
+            baselines::baseline(&mut case, Network::ContextAware).map(|()| None)?
+        }
         ("baseline-lstm-sp", _, _) => evidence::evidence_predictor(&mut case).map(|()| None)?,
         ("bert-re", _, _) => bert_re::bert_re(&mut case).map(|()| None)?,
         ("hin", _, _) => hin::hin(&mut case).map(|()| None)?,
@@ -112,23 +122,28 @@ pub fn verify_case(folder: &Path) -> Result<VerifyOutcome> {
     Ok(VerifyOutcome { case: name, tensors: case.into_comparisons(), problem })
 }
 
-/// Recomputes every case in a folder of cases, in order of name. One that cannot be computed is a failed one, and the others go on.
+/// Recomputes every case in a folder of cases, in order of name. One that cannot be computed is a
+/// failed one, and the others go on.
 ///
 /// # Errors
 /// A folder that cannot be read, or holds no case.
 pub fn verify_all(folder: &Path) -> Result<Vec<VerifyOutcome>> {
-    let mut cases: Vec<_> = fs_err::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+    let mut cases: Vec<_> =
+        fs_err::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
     cases.sort();
     cases.retain(|path| path.join("case.json").exists());
     if cases.is_empty() {
-        return Err(DataError::new(folder, "holds no case").hint("name the folder that the folders with a case.json are in").into());
+        return Err(DataError::new(folder, "holds no case")
+            .hint("name the folder that the folders with a case.json are in")
+            .into());
     }
     Ok(cases.iter().map(|path| outcome_of(path)).collect())
 }
 
 fn outcome_of(folder: &Path) -> VerifyOutcome {
     let case = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let failed = |problem: String| VerifyOutcome { case, tensors: Vec::new(), problem: Some(problem) };
+    let failed =
+        |problem: String| VerifyOutcome { case, tensors: Vec::new(), problem: Some(problem) };
     match std::panic::catch_unwind(|| verify_case(folder)) {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(error)) => failed(error.to_string()),
@@ -167,7 +182,13 @@ mod tests {
 
     #[test]
     fn scorers_are_the_published_scripts() {
-        for name in ["scorer-docred", "scorer-redocred", "scorer-threshold", "scorer-breakdown", "scorer-cdr"] {
+        for name in [
+            "scorer-docred",
+            "scorer-redocred",
+            "scorer-threshold",
+            "scorer-breakdown",
+            "scorer-cdr",
+        ] {
             holds(name);
         }
     }

@@ -14,27 +14,44 @@ use crate::systems::{Example, Extractor, Foundation, RelationBatch};
 use crate::text::{EncodedDocument, Tokenizer};
 
 /// [`on_pieces`] with the encoder weights that the cases share.
-pub(crate) fn foundation(case: &Case, tokenizer: &Tokenizer, relations: usize) -> Result<Foundation> {
+pub(crate) fn foundation(
+    case: &Case,
+    tokenizer: &Tokenizer,
+    relations: usize,
+) -> Result<Foundation> {
     let foundation = on_pieces(case, tokenizer, relations)?;
     case.load_shared(&foundation.parameters)?;
     Ok(foundation)
 }
 
 /// Training visits of all documents in one batch, through the system's own layout.
-pub(crate) fn batch(system: &dyn Extractor, documents: &[EncodedDocument]) -> Result<RelationBatch> {
+pub(crate) fn batch(
+    system: &dyn Extractor,
+    documents: &[EncodedDocument],
+) -> Result<RelationBatch> {
     let layout = system.layout();
     let examples = (0u64..).zip(documents).map(|(visit, document)| {
         let pairs = layout.training_pairs(document, 0, 0, visit)?;
         Ok(Example { document: Arc::new(document.clone()), pairs, visit, train: true })
     });
-    RelationBatch::new(&*layout, &examples.collect::<Result<Vec<_>>>()?, system.classes(), system.loss())
+    RelationBatch::new(
+        &*layout,
+        &examples.collect::<Result<Vec<_>>>()?,
+        system.classes(),
+        system.loss(),
+    )
 }
 
-/// The relations of `rel2id.json` beside the case's folder, in order; NA, which is class 0, is none.
+/// The relations of `rel2id.json` beside the case's folder, in order; NA, which is class 0, is
+/// none.
 pub(crate) fn relations(case: &Case) -> Result<RelationSet> {
     let classes = case.beside("../rel2id.json")?;
-    let mut ids: Vec<(u64, String)> =
-        classes.as_object().into_iter().flatten().map(|(id, class)| (class.as_u64().unwrap_or_default(), id.clone())).collect();
+    let mut ids: Vec<(u64, String)> = classes
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(id, class)| (class.as_u64().unwrap_or_default(), id.clone()))
+        .collect();
     ids.sort();
     let mut set = RelationSet::default();
     ids.iter().skip(1).for_each(|(_, id)| {
@@ -58,11 +75,14 @@ pub(crate) fn compare_documents(
     let (reference, _) = case.integers("lengths")?;
     case.compare_integers("lengths", &lengths, &reference);
     let (reference, _) = case.integers("num_entities")?;
-    let entities: Vec<i64> = documents.iter().map(|document| document.entities.len() as i64).collect();
+    let entities: Vec<i64> =
+        documents.iter().map(|document| document.entities.len() as i64).collect();
     case.compare_integers("num_entities", &entities, &reference);
     let (reference, _) = case.integers("pairs")?;
     let pairs = (0i64..).zip(documents).flat_map(|(index, document)| {
-        labelled_first(document).into_iter().flat_map(move |pair| [index, i64::from(pair.0), i64::from(pair.1)])
+        labelled_first(document)
+            .into_iter()
+            .flat_map(move |pair| [index, i64::from(pair.0), i64::from(pair.1)])
     });
     case.compare_integers("pairs", &pairs.collect::<Vec<_>>(), &reference);
     let (reference, _) = case.integers("labels")?;
@@ -75,24 +95,35 @@ pub(crate) fn compare_documents(
 pub(crate) fn padded(values: &[i64], offsets: &[i64], length: usize) -> Vec<i64> {
     let row = |range: &[i64]| {
         let row = values[range[0] as usize..range[1] as usize].iter().copied();
-        row.chain(std::iter::repeat(0)).take(length.max((range[1] - range[0]) as usize)).collect::<Vec<_>>()
+        row.chain(std::iter::repeat(0))
+            .take(length.max((range[1] - range[0]) as usize))
+            .collect::<Vec<_>>()
     };
     offsets.windows(2).flat_map(row).collect()
 }
 
-/// Positions of mentions as rows (document, entity, start, end, …) without the first piece; further columns are the sentence.
-pub(crate) fn compare_mentions(case: &mut Case, documents: &[EncodedDocument], spans: &[Vec<Vec<(u32, u32)>>]) -> Result<()> {
+/// Positions of mentions as rows (document, entity, start, end, …) without the first piece; further
+/// columns are the sentence.
+pub(crate) fn compare_mentions(
+    case: &mut Case,
+    documents: &[EncodedDocument],
+    spans: &[Vec<Vec<(u32, u32)>>],
+) -> Result<()> {
     let (reference, shape) = case.integers("mentions")?;
     // The release lists mentions behind the cut as well, and leaves them out later.
     let longest = case.integers("input_ids")?.1[1];
     let in_range = |row: &&[i64]| row[2] + 1 < longest;
-    let reference: Vec<i64> = reference.chunks(shape[1] as usize).filter(in_range).flatten().copied().collect();
+    let reference: Vec<i64> =
+        reference.chunks(shape[1] as usize).filter(in_range).flatten().copied().collect();
     let mut ours = Vec::new();
     for (index, (document, spans)) in documents.iter().zip(spans).enumerate() {
         for (entity, spans) in spans.iter().enumerate() {
             for (mention, &(start, end)) in document.entities[entity].mentions.iter().zip(spans) {
                 ours.extend([index as i64, entity as i64, i64::from(start) - 1, i64::from(end)]);
-                ours.extend(std::iter::repeat_n(i64::from(mention.sentence), shape[1] as usize - 4));
+                ours.extend(std::iter::repeat_n(
+                    i64::from(mention.sentence),
+                    shape[1] as usize - 4,
+                ));
             }
         }
     }
@@ -102,9 +133,12 @@ pub(crate) fn compare_mentions(case: &mut Case, documents: &[EncodedDocument], s
 
 /// States, entities, and attention of entities where they are real.
 pub(crate) fn compare_read(case: &mut Case, tables: &ReadingTables, read: &Read) -> Result<()> {
-    let (offsets, entities) = (&tables.documents.views.offsets, &tables.documents.views.entity_offsets);
+    let (offsets, entities) =
+        (&tables.documents.views.offsets, &tables.documents.views.entity_offsets);
     let reference = case.output("sequence_output")?;
-    let rows = (0i64..).zip(offsets.windows(2)).map(|(index, range)| Ok(reference.f_get(index)?.f_narrow(0, 0, range[1] - range[0])?));
+    let rows = (0i64..)
+        .zip(offsets.windows(2))
+        .map(|(index, range)| Ok(reference.f_get(index)?.f_narrow(0, 0, range[1] - range[0])?));
     let reference = Tensor::f_cat(&rows.collect::<Result<Vec<_>>>()?, 0)?;
     case.compare_with("sequence_output", &read.states, &reference, false)?;
     case.compare("entities", &read.entities, false)?;
@@ -122,7 +156,9 @@ pub(crate) fn compare_read(case: &mut Case, tables: &ReadingTables, read: &Read)
 
 /// Labels as integers beside the reference's.
 pub(crate) fn compare_labels(case: &mut Case, name: &str, labels: &Tensor) -> Result<()> {
-    let integers = |tensor: &Tensor| -> Result<Vec<i64>> { Ok(Vec::try_from(tensor.f_to_kind(Kind::Int64)?.f_reshape([-1])?)?) };
+    let integers = |tensor: &Tensor| -> Result<Vec<i64>> {
+        Ok(Vec::try_from(tensor.f_to_kind(Kind::Int64)?.f_reshape([-1])?)?)
+    };
     let (ours, reference) = (integers(labels)?, integers(case.output(name)?)?);
     case.compare_integers(name, &ours, &reference);
     Ok(())

@@ -1,4 +1,5 @@
-//! A probe for other programs: the pieces of a few words and the encoder's states on them, to be compared with what they compute.
+//! A probe for other programs: the pieces of a few words and the encoder's states on them, to be
+//! compared with what they compute.
 
 use std::path::Path;
 
@@ -13,11 +14,27 @@ use crate::torch::{Parameters, Precision, hf};
 use crate::train::Checkpoint;
 use crate::{Error, Result};
 
-/// Words with accents, digits, punctuation, pieces outside ASCII, and one that looks like a special piece.
-const WORDS: [&str; 14] =
-    ["The", "unaffable", "Zoë", "moved", "to", "São", "Paulo", "in", "1998", ",", "東京", "co-operates", "[SEP]", "."];
+/// Words with accents, digits, punctuation, pieces outside ASCII, and one that looks like a special
+/// piece.
+const WORDS: [&str; 14] = [
+    "The",
+    "unaffable",
+    "Zoë",
+    "moved",
+    "to",
+    "São",
+    "Paulo",
+    "in",
+    "1998",
+    ",",
+    "東京",
+    "co-operates",
+    "[SEP]",
+    ".",
+];
 
-/// Writes `FOLDER/probe.safetensors` (`ids`, shape `[T]`, and `states`, `[T, d]`) and `FOLDER/words.json` (words and their pieces) for a checkpoint.
+/// Writes `FOLDER/probe.safetensors` (`ids`, shape `[T]`, and `states`, `[T, d]`) and
+/// `FOLDER/words.json` (words and their pieces) for a checkpoint.
 ///
 /// # Errors
 /// A damaged checkpoint, the disk.
@@ -25,13 +42,18 @@ pub fn probe(checkpoint: &Path, folder: &Path) -> Result<()> {
     let checkpoint = Checkpoint::open(checkpoint)?;
     let mut tokenizer = Tokenizer::load(checkpoint.path(), None)?;
     let spec = EncoderSpec::Folder(checkpoint.path().to_owned());
-    let encoder = encoders::build(&spec, tokenizer.vocab_size() as i64, &mut Parameters::new(0, Device::Cpu))?;
+    let encoder = encoders::build(
+        &spec,
+        tokenizer.vocab_size() as i64,
+        &mut Parameters::new(0, Device::Cpu),
+    )?;
     let mut pieces = Vec::new();
     for word in WORDS {
         pieces.extend_from_slice(tokenizer.encode_word(word)?);
     }
     let special = tokenizer.special();
-    let ids: Vec<u32> = [special.cls].into_iter().chain(pieces.iter().copied()).chain([special.sep]).collect();
+    let ids: Vec<u32> =
+        [special.cls].into_iter().chain(pieces.iter().copied()).chain([special.sep]).collect();
     let packed = pack(&[View { ids, ..View::default() }]);
     let stream = TokenStream {
         ids: Tensor::f_from_slice(&packed.ids)?,
@@ -41,7 +63,13 @@ pub fn probe(checkpoint: &Path, folder: &Path) -> Result<()> {
     let states = tch::no_grad(|| encoder.encode(&stream, &Pass::inference(Precision::Fp32)))?;
     fs_err::create_dir_all(folder)?;
     let states = states.f_to_kind(Kind::Float)?;
-    hf::write_safetensors(&folder.join("probe.safetensors"), [("ids", &stream.ids), ("states", &states)])?;
+    hf::write_safetensors(
+        &folder.join("probe.safetensors"),
+        [("ids", &stream.ids), ("states", &states)],
+    )?;
     let words = serde_json::json!({ "words": WORDS, "pieces": pieces });
-    write_whole(&folder.join("words.json"), &serde_json::to_vec(&words).map_err(|error| Error::Bug(error.to_string()))?)
+    write_whole(
+        &folder.join("words.json"),
+        &serde_json::to_vec(&words).map_err(|error| Error::Bug(error.to_string()))?,
+    )
 }

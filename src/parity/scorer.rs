@@ -1,7 +1,9 @@
-//! Cases of the scorers: prediction lists or score lists with the numbers that the published scripts gave for them. No tensors, no models.
+//! Cases of the scorers: prediction lists or score lists with the numbers that the published
+//! scripts gave for them. No tensors, no models.
 //!
-//! The expected file decides what is compared: every number in it is looked up in our scores, and one that we do not compute is an error.
-//! Not for: lists of pairs (`scorer_pairs`), lists of scores (`scorer_thresholds`).
+//! The expected file decides what is compared: every number in it is looked up in our scores, and
+//! one that we do not compute is an error. Not for: lists of pairs (`scorer_pairs`), lists of
+//! scores (`scorer_thresholds`).
 
 use serde_json::Value;
 
@@ -12,14 +14,15 @@ use crate::Result;
 use crate::corpus::Document;
 use crate::corpus::formats::read_gold;
 use crate::eval::{
-    Block, BreakdownOptions, EvidenceRecall, FactSet, FactSets, Gold, NamedBlock, OfficialScores, Prediction, Scorer, breakdown,
-    read_predictions, score,
+    Block, BreakdownOptions, EvidenceRecall, FactSet, FactSets, Gold, NamedBlock, OfficialScores,
+    Prediction, Scorer, breakdown, read_predictions, score,
 };
 
 /// What one expected number is called, and ours; `None` where we compute no such number.
 type Lookup<'a> = &'a dyn Fn(&str) -> Option<f64>;
 
-/// Recomputes a case of any scorer; what it is about is seen from the expected numbers of its first set.
+/// Recomputes a case of any scorer; what it is about is seen from the expected numbers of its first
+/// set.
 ///
 /// # Errors
 /// A malformed case, or one that expects numbers that are not computed.
@@ -39,13 +42,21 @@ pub fn scorer(case: &mut Case) -> Result<()> {
     }
 }
 
-/// Compares every number of `expected` (numbers in `ignored` keys, texts, lists and nulls aside) with ours.
-pub(crate) fn compare(case: &mut Case, place: &str, expected: &Value, tolerance: f64, ours: Lookup<'_>) -> Result<()> {
+/// Compares every number of `expected` (numbers in `ignored` keys, texts, lists and nulls aside)
+/// with ours.
+pub(crate) fn compare(
+    case: &mut Case,
+    place: &str,
+    expected: &Value,
+    tolerance: f64,
+    ours: Lookup<'_>,
+) -> Result<()> {
     let fields = expected.as_object().ok_or_else(|| case.error(format!("{place} is no object")))?;
     let mut pairs = Vec::new();
     for (key, value) in fields {
         let Some(theirs) = value.as_f64() else { continue };
-        let value = ours(key).ok_or_else(|| case.error(format!("{place} expects `{key}`, which is not computed")))?;
+        let value = ours(key)
+            .ok_or_else(|| case.error(format!("{place} expects `{key}`, which is not computed")))?;
         pairs.push((value, theirs));
     }
     if pairs.is_empty() {
@@ -61,7 +72,10 @@ pub(crate) fn exact(case: &Case) -> f64 {
 }
 
 pub(crate) fn name(case: &Case, set: &Value) -> Result<String> {
-    set["name"].as_str().map(str::to_owned).ok_or_else(|| case.error("a set of expected.json has no name"))
+    set["name"]
+        .as_str()
+        .map(str::to_owned)
+        .ok_or_else(|| case.error("a set of expected.json has no name"))
 }
 
 fn predictions(case: &Case, name: &str) -> Result<Vec<Prediction>> {
@@ -80,7 +94,10 @@ struct Facts {
 
 impl Facts {
     fn load(case: &Case, annotated: &str) -> Result<Self> {
-        Ok(Self { annotated: FactSet::load(&case.path(annotated))?, distant: FactSet::load(&case.path("train_distant.json"))? })
+        Ok(Self {
+            annotated: FactSet::load(&case.path(annotated))?,
+            distant: FactSet::load(&case.path("train_distant.json"))?,
+        })
     }
 
     fn sets(&self) -> FactSets<'_> {
@@ -104,16 +121,24 @@ fn docred(case: &mut Case, sets: &[Value]) -> Result<()> {
         let name = name(case, set)?;
         let predictions = predictions(case, &name)?;
         let official = score(&gold, &predictions, facts.sets(), Scorer::Official);
-        compare(case, &format!("{name} counts"), &set["counts"], 0.0, &|key| count(&official, key))?;
+        compare(case, &format!("{name} counts"), &set["counts"], 0.0, &|key| {
+            count(&official, key)
+        })?;
         if !set["derived"].is_null() {
-            compare(case, &format!("{name} derived"), &set["derived"], tolerance, &|key| of_script(&official, key))?;
+            compare(case, &format!("{name} derived"), &set["derived"], tolerance, &|key| {
+                of_script(&official, key)
+            })?;
         }
         // Where the script divides by zero there is nothing to compare with.
         if !set["official"].is_null() {
-            compare(case, &format!("{name} official"), &set["official"], tolerance, &|key| of_script(&official, key))?;
+            compare(case, &format!("{name} official"), &set["official"], tolerance, &|key| {
+                of_script(&official, key)
+            })?;
         }
         let port = score(&gold, &predictions, facts.sets(), Scorer::Atlop);
-        compare(case, &format!("{name} atlop"), &set["atlop"], tolerance, &|key| of_script(&port, key))?;
+        compare(case, &format!("{name} atlop"), &set["atlop"], tolerance, &|key| {
+            of_script(&port, key)
+        })?;
     }
     Ok(())
 }
@@ -143,7 +168,9 @@ fn of_script(scores: &OfficialScores, key: &str) -> Option<f64> {
         "recall" | "re_r" => Some(scores.recall),
         "f1" | "RE_F1" | "re_f1" => Some(scores.f1),
         "Evi_F1" | "evi_f1" => Some(scores.evidence_f1),
-        "RE_ignore_annotated_F1" | "re_f1_ignore_train_annotated" => scores.ign_annotated.map(|ign| ign.f1),
+        "RE_ignore_annotated_F1" | "re_f1_ignore_train_annotated" => {
+            scores.ign_annotated.map(|ign| ign.f1)
+        }
         "RE_ignore_distant_F1" | "re_f1_ignore_train" => scores.ign_distant.map(|ign| ign.f1),
         _ => None,
     }
@@ -156,9 +183,13 @@ fn redocred(case: &mut Case, sets: &[Value]) -> Result<()> {
         let name = name(case, set)?;
         let predictions = predictions(case, &name)?;
         let official = score(&gold, &predictions, facts.sets(), Scorer::Official);
-        compare(case, &format!("{name} counts"), &set["counts"], 0.0, &|key| count(&official, key))?;
+        compare(case, &format!("{name} counts"), &set["counts"], 0.0, &|key| {
+            count(&official, key)
+        })?;
         let port = score(&gold, &predictions, facts.sets(), Scorer::Redocred);
-        compare(case, &format!("{name} script"), &set["official_evaluate"], tolerance, &|key| of_script(&port, key))?;
+        compare(case, &format!("{name} script"), &set["official_evaluate"], tolerance, &|key| {
+            of_script(&port, key)
+        })?;
         // The script's benchmark function takes a list of one prediction for an empty one.
         let seen = if predictions.len() == 1 { &[] } else { predictions.as_slice() };
         let port = score(&gold, seen, facts.sets(), Scorer::Redocred);
@@ -174,7 +205,13 @@ fn redocred(case: &mut Case, sets: &[Value]) -> Result<()> {
             "re_r_long_tail" => Some(groups.long_tail.recall),
             other => of_script(&port, other),
         };
-        compare(case, &format!("{name} benchmark"), &set["official_evaluate_benchmark"], tolerance, &ours)?;
+        compare(
+            case,
+            &format!("{name} benchmark"),
+            &set["official_evaluate_benchmark"],
+            tolerance,
+            &ours,
+        )?;
     }
     Ok(())
 }
@@ -198,7 +235,9 @@ fn breakdowns(case: &mut Case, sets: &[Value]) -> Result<()> {
         ];
         for (pointer, block) in blocks {
             let expected = theirs.pointer(pointer).unwrap_or(&Value::Null);
-            compare(case, &format!("{name}{pointer}"), expected, tolerance, &|key| of_block(block, key))?;
+            compare(case, &format!("{name}{pointer}"), expected, tolerance, &|key| {
+                of_block(block, key)
+            })?;
         }
         named(case, &format!("{name} distance"), &theirs["entity_distance"], &ours.distance)?;
         named(case, &format!("{name} mentions"), &theirs["mention_number"], &ours.mentions)?;
@@ -229,18 +268,24 @@ fn named(case: &mut Case, place: &str, expected: &Value, ours: &[NamedBlock]) ->
     for (group, numbers) in groups {
         let name = if group == ">5" { "[6,∞)".to_owned() } else { group.replace("inf", "∞") };
         let block = ours.iter().find(|named| named.name == name);
-        let block = block.ok_or_else(|| case.error(format!("{place}: the group {group} is not computed")))?;
-        compare(case, &format!("{place} {group}"), numbers, tolerance, &|key| of_block(&block.block, key))?;
+        let block = block
+            .ok_or_else(|| case.error(format!("{place}: the group {group} is not computed")))?;
+        compare(case, &format!("{place} {group}"), numbers, tolerance, &|key| {
+            of_block(&block.block, key)
+        })?;
     }
     Ok(())
 }
 
 fn evidence(case: &mut Case, place: &str, expected: &Value, ours: &[EvidenceRecall]) -> Result<()> {
-    let groups = expected.as_object().ok_or_else(|| case.error(format!("{place}: no recall by evidence")))?;
+    let groups = expected
+        .as_object()
+        .ok_or_else(|| case.error(format!("{place}: no recall by evidence")))?;
     let tolerance = exact(case);
     for (group, numbers) in groups {
         let row = ours.iter().find(|row| row.evidence == group.replace(">=", "≥"));
-        let row = row.ok_or_else(|| case.error(format!("{place}: no recall for {group} sentences")))?;
+        let row =
+            row.ok_or_else(|| case.error(format!("{place}: no recall for {group} sentences")))?;
         let number = |key: &str| match key {
             "gold" => Some(row.gold as f64),
             "hit" => Some(row.found as f64),

@@ -1,4 +1,5 @@
-//! Cases of the CDR and GDA scripts: the lists of EoG (`CROSS` flags) and GLRE (distances), and the gold lists made from the corpus itself.
+//! Cases of the CDR and GDA scripts: the lists of EoG (`CROSS` flags) and GLRE (distances), and the
+//! gold lists made from the corpus itself.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -25,7 +26,8 @@ struct Script {
     reach: fn(&str) -> Option<Reach>,
 }
 
-const SCRIPTS: [Script; 2] = [Script { name: "eog", reach: flag }, Script { name: "glre", reach: distance }];
+const SCRIPTS: [Script; 2] =
+    [Script { name: "eog", reach: flag }, Script { name: "glre", reach: distance }];
 
 fn flag(text: &str) -> Option<Reach> {
     match text {
@@ -50,13 +52,27 @@ pub fn pair_scripts(case: &mut Case, sets: &[Value]) -> Result<()> {
         compare_gold(case, script, &gold)?;
         for set in sets {
             let name = name(case, set)?;
-            let file = case.path(&format!("pred-{}-{}.txt", name.trim_start_matches("random-"), script.name));
+            let file = case.path(&format!(
+                "pred-{}-{}.txt",
+                name.trim_start_matches("random-"),
+                script.name
+            ));
             let scores = score_pairs(&gold, &read_lines(&file, 5, script)?, Scorer::Official);
-            let groups = set[script.name].as_object().ok_or_else(|| case.error(format!("{name} expects nothing of {}", script.name)))?;
+            let groups = set[script.name]
+                .as_object()
+                .ok_or_else(|| case.error(format!("{name} expects nothing of {}", script.name)))?;
             for (group, numbers) in groups {
                 let block = group_of(&scores, group);
-                let block = block.ok_or_else(|| case.error(format!("{name} expects the group {group}, which is not computed")))?;
-                compare(case, &format!("{name} {} {group}", script.name), numbers, tolerance, &|key| of_block(&block, key))?;
+                let block = block.ok_or_else(|| {
+                    case.error(format!("{name} expects the group {group}, which is not computed"))
+                })?;
+                compare(
+                    case,
+                    &format!("{name} {} {group}", script.name),
+                    numbers,
+                    tolerance,
+                    &|key| of_block(&block, key),
+                )?;
             }
         }
     }
@@ -74,16 +90,21 @@ fn group_of(scores: &PairScores, group: &str) -> Option<crate::eval::Block> {
     }
 }
 
-/// The facts of a list of lines `document|argument|argument|flag or distance|…`, whose label stands in column `label`.
+/// The facts of a list of lines `document|argument|argument|flag or distance|…`, whose label stands
+/// in column `label`.
 fn read_lines(path: &Path, label: usize, script: &Script) -> Result<Vec<PairFact<Key>>> {
     let text = fs_err::read_to_string(path)?;
     let mut facts = Vec::new();
     for (row, line) in text.lines().enumerate() {
         let columns: Vec<&str> = line.trim_end().split('|').collect();
         let bad = |problem: String| DataError::new(path, problem).row(row);
-        let [document, first, second, reach, ..] = columns.as_slice() else { return Err(bad(format!("{} columns", columns.len())).into()) };
-        let relation = columns.get(label).ok_or_else(|| bad(format!("there is no column {}", label + 1)))?;
-        let reach = (script.reach)(reach).ok_or_else(|| bad(format!("`{reach}` is no {} field", script.name)))?;
+        let [document, first, second, reach, ..] = columns.as_slice() else {
+            return Err(bad(format!("{} columns", columns.len())).into());
+        };
+        let relation =
+            columns.get(label).ok_or_else(|| bad(format!("there is no column {}", label + 1)))?;
+        let reach = (script.reach)(reach)
+            .ok_or_else(|| bad(format!("`{reach}` is no {} field", script.name)))?;
         if *relation != NO_RELATION {
             facts.push(PairFact { key: key(document, first, second, relation), reach });
         }
@@ -95,33 +116,49 @@ fn key(document: &str, first: &str, second: &str, relation: &str) -> Key {
     [document, first, second, relation].map(str::to_owned).into()
 }
 
-/// Compares a gold list with the one that our reader makes of the corpus in the case, where there is one: facts in one and not in the other.
+/// Compares a gold list with the one that our reader makes of the corpus in the case, where there
+/// is one: facts in one and not in the other.
 fn compare_gold(case: &mut Case, script: &Script, gold: &[PairFact<Key>]) -> Result<()> {
-    for path in case.files()?.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "data")) {
+    for path in case
+        .files()?
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|extension| extension == "data"))
+    {
         let ours: BTreeSet<_> = of_corpus(&path, script)?.into_iter().collect();
         let theirs: BTreeSet<_> = gold.iter().cloned().collect();
         let different = ours.symmetric_difference(&theirs).count();
-        case.compare_integers(&format!("gold of {}", script.name), &[ours.len() as i64, different as i64], &[theirs.len() as i64, 0]);
+        case.compare_integers(
+            &format!("gold of {}", script.name),
+            &[ours.len() as i64, different as i64],
+            &[theirs.len() as i64, 0],
+        );
     }
     Ok(())
 }
 
 fn of_corpus(path: &Path, script: &Script) -> Result<Vec<PairFact<Key>>> {
     let (read, _) = read_all_eog(path)?;
-    let (documents, lists): (Vec<_>, Vec<_>) = read.into_iter().map(|read| (read.document, read.pairs)).unzip();
+    let (documents, lists): (Vec<_>, Vec<_>) =
+        read.into_iter().map(|read| (read.document, read.pairs)).unzip();
     let gold = Gold::new(&documents)?;
     let mut facts = Vec::new();
     for (row, (document, pairs)) in documents.iter().zip(&lists).enumerate() {
-        let id = |entity: usize| document.entities[entity].knowledge_base_id.as_deref().unwrap_or_default();
+        let id = |entity: usize| {
+            document.entities[entity].knowledge_base_id.as_deref().unwrap_or_default()
+        };
         for pair in pairs {
             let PairLabel::Relation(relation) = &pair.label else { continue };
-            let fact = crate::eval::FactKey { document: row, head: pair.head, tail: pair.tail, relation };
+            let fact =
+                crate::eval::FactKey { document: row, head: pair.head, tail: pair.tail, relation };
             let reach = match (script.name, pair.crosses_sentences) {
                 ("eog", true) => Reach::Inter,
                 ("eog", false) => Reach::Intra,
                 _ => gold.distance(&fact).map_or(Reach::Inter, Reach::Distance),
             };
-            facts.push(PairFact { key: key(&document.title, id(pair.head), id(pair.tail), &format!("1:{relation}:2")), reach });
+            facts.push(PairFact {
+                key: key(&document.title, id(pair.head), id(pair.tail), &format!("1:{relation}:2")),
+                reach,
+            });
         }
     }
     Ok(facts)

@@ -1,4 +1,5 @@
-//! Cases of threshold selection: lists of scores with the best prefixes that DocRED's trainer and GLRE find in them.
+//! Cases of threshold selection: lists of scores with the best prefixes that DocRED's trainer and
+//! GLRE find in them.
 
 use std::path::PathBuf;
 
@@ -10,7 +11,8 @@ use super::scorer::{compare, exact, name, of_block};
 use crate::eval::{AtTheta, BestPrefix, Block, ScoredFact, at_theta, best_prefix};
 use crate::{DataError, Result};
 
-/// Recomputes every list: its best prefix, the scores at a threshold from elsewhere, and those of buckets of distances.
+/// Recomputes every list: its best prefix, the scores at a threshold from elsewhere, and those of
+/// buckets of distances.
 ///
 /// # Errors
 /// Malformed files; numbers that are not computed.
@@ -25,7 +27,13 @@ pub fn thresholds(case: &mut Case, sets: &[Value]) -> Result<()> {
             let distances = lists.distances(&name)?;
             for (bucket, expected) in buckets {
                 let block = list.bucket(case, bucket, &set["bucket_totals"], &distances)?;
-                compare(case, &format!("{name} distance {bucket}"), expected, exact(case), &|key| of_block(&block, key))?;
+                compare(
+                    case,
+                    &format!("{name} distance {bucket}"),
+                    expected,
+                    exact(case),
+                    &|key| of_block(&block, key),
+                )?;
             }
         }
     }
@@ -47,8 +55,12 @@ struct List {
 
 impl List {
     fn new(case: &Case, name: &str, entries: Vec<ScoredFact>, set: &Value) -> Result<Self> {
-        let total = set["total_recall"].as_u64().ok_or_else(|| case.error(format!("{name} has no total_recall")))? as usize;
-        let best = best_prefix(&entries, total).ok_or_else(|| case.error(format!("{name} is empty")))?;
+        let total = set["total_recall"]
+            .as_u64()
+            .ok_or_else(|| case.error(format!("{name} has no total_recall")))?
+            as usize;
+        let best =
+            best_prefix(&entries, total).ok_or_else(|| case.error(format!("{name} is empty")))?;
         let fixed_theta = set["float64"]["fixed_theta"]["theta"].as_f64();
         let top = entries.iter().rev().max_by(|a, b| a.score.total_cmp(&b.score));
         Ok(Self {
@@ -117,16 +129,29 @@ impl List {
         })
     }
 
-    /// The entries above θ of one bucket of distances such as `[1,3)`, against the gold facts of the bucket.
-    fn bucket(&self, case: &Case, bucket: &str, totals: &Value, distances: &[i32]) -> Result<Block> {
+    /// The entries above θ of one bucket of distances such as `[1,3)`, against the gold facts of
+    /// the bucket.
+    fn bucket(
+        &self,
+        case: &Case,
+        bucket: &str,
+        totals: &Value,
+        distances: &[i32],
+    ) -> Result<Block> {
         let bad = || case.error(format!("{bucket} is no bucket of distances with a total"));
         let (low, high) = bucket.trim_matches(['[', ')']).split_once(',').ok_or_else(bad)?;
         let first: i32 = low.parse().map_err(|_| bad())?;
         let last: i32 = if high == "inf" { i32::MAX } else { high.parse().map_err(|_| bad())? };
-        let gold = totals[format!("{low}-{}", high.replace("inf", "max"))].as_u64().ok_or_else(bad)? as usize;
+        let gold = totals[format!("{low}-{}", high.replace("inf", "max"))]
+            .as_u64()
+            .ok_or_else(bad)? as usize;
         let entries = self.entries.iter().zip(distances);
-        let inside = entries.filter(|(entry, distance)| entry.score > self.best.theta && (first..last).contains(*distance));
-        let (kept, correct) = inside.fold((0, 0), |(kept, correct), (entry, _)| (kept + 1, correct + usize::from(entry.correct)));
+        let inside = entries.filter(|(entry, distance)| {
+            entry.score > self.best.theta && (first..last).contains(*distance)
+        });
+        let (kept, correct) = inside.fold((0, 0), |(kept, correct), (entry, _)| {
+            (kept + 1, correct + usize::from(entry.correct))
+        });
         Ok(Block::new(kept, gold, correct))
     }
 }
@@ -139,7 +164,9 @@ struct Lists {
 
 impl Lists {
     fn tensor(&self, name: &str) -> Result<Vec<u8>> {
-        let bad = |error: safetensors::SafeTensorError| DataError::new(&self.path, format!("{name}: {error}"));
+        let bad = |error: safetensors::SafeTensorError| {
+            DataError::new(&self.path, format!("{name}: {error}"))
+        };
         let tensors = SafeTensors::deserialize(&self.bytes).map_err(bad)?;
         Ok(tensors.tensor(name).map_err(bad)?.data().to_vec())
     }
@@ -147,9 +174,17 @@ impl Lists {
     fn list(&self, name: &str) -> Result<Vec<ScoredFact>> {
         let scores = self.tensor(&format!("{name}.scores"))?;
         let scores = scores.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-        let (correct, known) = (self.tensor(&format!("{name}.correct"))?, self.tensor(&format!("{name}.in_train"))?);
+        let (correct, known) =
+            (self.tensor(&format!("{name}.correct"))?, self.tensor(&format!("{name}.in_train"))?);
         let flags = correct.into_iter().zip(known);
-        Ok(scores.zip(flags).map(|(score, (correct, known))| ScoredFact { score, correct: correct == 1, in_train: known == 1 }).collect())
+        Ok(scores
+            .zip(flags)
+            .map(|(score, (correct, known))| ScoredFact {
+                score,
+                correct: correct == 1,
+                in_train: known == 1,
+            })
+            .collect())
     }
 
     /// Distances of the entries, where the list has them.

@@ -1,4 +1,5 @@
-//! What the cases of systems over words have in common: names of parameters, weights of variants, losses by document, gradients.
+//! What the cases of systems over words have in common: names of parameters, weights of variants,
+//! losses by document, gradients.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -15,9 +16,15 @@ use crate::torch::Parameters;
 
 /// The BERT of a case whose dimensions are named `bert_…`.
 pub(crate) fn bert(case: &Case) -> Result<(EncoderSpec, i64)> {
-    let table = case.tensors("weights.safetensors")?.remove("pretrain_lm.embeddings.position_embeddings.weight");
-    let positions = table.ok_or_else(|| case.error("the weights have no position table"))?.size()[0] as usize;
-    let spec = foundation::bert(case, &BertSizes { prefix: "/dims/bert_", positions, epsilon: "/dims/layer_norm_eps_bert" })?;
+    let table = case
+        .tensors("weights.safetensors")?
+        .remove("pretrain_lm.embeddings.position_embeddings.weight");
+    let positions =
+        table.ok_or_else(|| case.error("the weights have no position table"))?.size()[0] as usize;
+    let spec = foundation::bert(
+        case,
+        &BertSizes { prefix: "/dims/bert_", positions, epsilon: "/dims/layer_norm_eps_bert" },
+    )?;
     Ok((spec, case.number("/dims/vocab")?))
 }
 
@@ -26,9 +33,15 @@ pub(crate) fn example(document: &EncodedDocument, pairs: Vec<Pair>, visit: usize
     Example { document: Arc::new(document.clone()), pairs, visit: visit as u64, train: false }
 }
 
-/// Copies the weights of `files` into `parameters`, later files over earlier ones; `rename` maps the reference's names to ours. Tensors that
-/// the model does not have are left out, but every parameter must be given, save for BERT's pooler, which no system reads.
-pub(crate) fn load_weights(case: &Case, parameters: &Parameters, files: &[&str], rename: impl Fn(&str) -> String) -> Result<()> {
+/// Copies the weights of `files` into `parameters`, later files over earlier ones; `rename` maps
+/// the reference's names to ours. Tensors that the model does not have are left out, but every
+/// parameter must be given, save for BERT's pooler, which no system reads.
+pub(crate) fn load_weights(
+    case: &Case,
+    parameters: &Parameters,
+    files: &[&str],
+    rename: impl Fn(&str) -> String,
+) -> Result<()> {
     let mut given = HashSet::new();
     for (index, file) in files.iter().enumerate() {
         for (name, value) in case.tensors(file)? {
@@ -42,7 +55,9 @@ pub(crate) fn load_weights(case: &Case, parameters: &Parameters, files: &[&str],
             given.insert(own);
         }
     }
-    let missing = parameters.iter().find(|parameter| !given.contains(&parameter.name) && !parameter.name.starts_with("pooler."));
+    let missing = parameters.iter().find(|parameter| {
+        !given.contains(&parameter.name) && !parameter.name.starts_with("pooler.")
+    });
     match missing {
         Some(parameter) => Err(case.error(format!("the weights lack `{}`", parameter.name))),
         None => Ok(()),
@@ -55,14 +70,20 @@ pub(crate) fn head_name(name: &str) -> String {
 }
 
 /// Losses of the documents, each Σ / (pairs · classes), from the logits of all of them.
-pub(crate) fn losses(logits: &Tensor, examples: &[Example], classes: Classes) -> Result<Vec<Tensor>> {
+pub(crate) fn losses(
+    logits: &Tensor,
+    examples: &[Example],
+    classes: Classes,
+) -> Result<Vec<Tensor>> {
     let mut first = 0;
     let of_document = |example: &Example| {
         let count = example.pairs.len() as i64;
         let mine = logits.f_narrow(0, first, count)?;
         first += count;
-        let targets = Tensor::f_from_slice(&classes.targets(&example.document, &example.pairs))?.f_view_as(&mine)?;
-        Ok(relation_loss_sum(RelationLoss::Bce, &mine, &targets)?.f_div_scalar((count * classes.count() as i64) as f64)?)
+        let targets = Tensor::f_from_slice(&classes.targets(&example.document, &example.pairs))?
+            .f_view_as(&mine)?;
+        Ok(relation_loss_sum(RelationLoss::Bce, &mine, &targets)?
+            .f_div_scalar((count * classes.count() as i64) as f64)?)
     };
     examples.iter().map(of_document).collect()
 }
@@ -72,7 +93,8 @@ pub(crate) fn mean(losses: &[Tensor]) -> Result<Tensor> {
     Ok(Tensor::f_stack(losses, 0)?.f_mean(Kind::Float)?)
 }
 
-/// Compares losses, and the logits of each document, with references that may lack some of the documents.
+/// Compares losses, and the logits of each document, with references that may lack some of the
+/// documents.
 pub(crate) fn compare_outputs(
     case: &mut Case,
     references: &HashMap<String, Tensor>,
@@ -86,7 +108,9 @@ pub(crate) fn compare_outputs(
         let count = example.pairs.len() as i64;
         let mine = logits.f_narrow(0, first, count)?;
         first += count;
-        for (name, ours) in [(format!("doc{index}.logits"), &mine), (format!("doc{index}.loss"), loss)] {
+        for (name, ours) in
+            [(format!("doc{index}.logits"), &mine), (format!("doc{index}.loss"), loss)]
+        {
             if let Some(reference) = references.get(&name) {
                 case.compare_with(&format!("{label}{name}"), ours, reference, false)?;
             }

@@ -1,4 +1,5 @@
-//! What the word-level cases share: documents over `word2id.json` or a vocabulary, a foundation to build systems on, dense forms of tables.
+//! What the word-level cases share: documents over `word2id.json` or a vocabulary, a foundation to
+//! build systems on, dense forms of tables.
 
 use std::sync::Arc;
 
@@ -48,8 +49,15 @@ impl WordCase {
     /// # Errors
     /// A title that no document has.
     pub fn ordered(&self, case: &Case, titles: &[String]) -> Result<Vec<Arc<EncodedDocument>>> {
-        let find = |title: &String| self.documents.iter().find(|document| document.title == *title).cloned();
-        titles.iter().map(|title| find(title).ok_or_else(|| case.error(format!("no document is called `{title}`")))).collect()
+        let find = |title: &String| {
+            self.documents.iter().find(|document| document.title == *title).cloned()
+        };
+        titles
+            .iter()
+            .map(|title| {
+                find(title).ok_or_else(|| case.error(format!("no document is called `{title}`")))
+            })
+            .collect()
     }
 
     /// A training visit with the layout's own pairs.
@@ -66,7 +74,11 @@ impl WordCase {
     /// # Errors
     /// What libtorch refuses.
     pub fn table(&self, width: i64) -> Result<Foundation> {
-        let config = WordsConfig { embedding_size: width, frozen_vectors: Some(true), ..WordsConfig::default() };
+        let config = WordsConfig {
+            embedding_size: width,
+            frozen_vectors: Some(true),
+            ..WordsConfig::default()
+        };
         self.foundation(&EncoderSpec::Words { config, vectors: None })
     }
 
@@ -76,7 +88,10 @@ impl WordCase {
     /// A dimension that the case does not state; what libtorch refuses.
     pub fn bert(&self, case: &Case) -> Result<Foundation> {
         let positions = case.number("/dims/max_position")? as usize;
-        self.foundation(&bert(case, &BertSizes { prefix: "/dims/bert_", positions, epsilon: "/dims/layer_norm_eps" })?)
+        self.foundation(&bert(
+            case,
+            &BertSizes { prefix: "/dims/bert_", positions, epsilon: "/dims/layer_norm_eps" },
+        )?)
     }
 
     fn foundation(&self, spec: &EncoderSpec) -> Result<Foundation> {
@@ -93,7 +108,8 @@ pub(crate) fn batch_loss(extractor: &dyn Extractor, batch: &RelationBatch) -> Re
     use crate::train::MicroBatch;
     let sums = extractor.losses(batch, EVALUATION)?;
     let terms = sums.iter().zip(batch.counts()).filter(|(_, count)| **count > 0.0);
-    let terms = terms.map(|(sum, &count)| Ok(sum.f_div_scalar(count)?)).collect::<Result<Vec<_>>>()?;
+    let terms =
+        terms.map(|(sum, &count)| Ok(sum.f_div_scalar(count)?)).collect::<Result<Vec<_>>>()?;
     Ok(Tensor::f_stack(&terms, 0)?.f_sum(tch::Kind::Float)?)
 }
 
@@ -111,7 +127,8 @@ pub(crate) fn dense_averages(tables: &WordTables, entities: usize, words: usize)
     let mut dense = vec![0.0; tables.documents() * entities * words];
     for (document, span) in tables.entity_offsets.windows(2).enumerate() {
         for (row, entity) in (span[0] as usize..span[1] as usize).enumerate() {
-            let entries = tables.averages.offsets[entity] as usize..tables.averages.offsets[entity + 1] as usize;
+            let entries = tables.averages.offsets[entity] as usize
+                ..tables.averages.offsets[entity + 1] as usize;
             for entry in entries {
                 let word = (tables.averages.words[entry] - tables.word_offsets[document]) as usize;
                 dense[(document * entities + row) * words + word] = tables.averages.weights[entry];

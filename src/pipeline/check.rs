@@ -8,18 +8,28 @@ use crate::corpus::formats::ReadOptions;
 use crate::corpus::{Document, Survey, SurveyReport};
 use crate::text::Tokenizer;
 
-/// Surveys files, each as a split of its own. With a tokenizer, lengths are those of the encoder's input: pieces, a marker before and after
-/// every mention, and the two that frame it; without, words.
+/// Surveys files, each as a split of its own. With a tokenizer, lengths are those of the encoder's
+/// input: pieces, a marker before and after every mention, and the two that frame it; without,
+/// words.
 ///
 /// # Errors
 /// Bad documents; a tokenizer that cannot be read.
-pub fn survey_files(files: &[Input], read: &ReadOptions, tokenizer: Option<&Path>, lowercase: bool) -> Result<SurveyReport> {
-    let mut tokenizer = tokenizer.map(|path| Tokenizer::load(path, lowercase.then_some(true))).transpose()?;
+pub fn survey_files(
+    files: &[Input],
+    read: &ReadOptions,
+    tokenizer: Option<&Path>,
+    lowercase: bool,
+) -> Result<SurveyReport> {
+    let mut tokenizer =
+        tokenizer.map(|path| Tokenizer::load(path, lowercase.then_some(true))).transpose()?;
     let mut survey = Survey::default();
     for file in files {
         survey.file(&file.path);
         let summary = file.read(read, &mut |document| {
-            let length = tokenizer.as_mut().map_or_else(|| Ok(document.num_words()), |tokenizer| input_length(&document, tokenizer))?;
+            let length = tokenizer.as_mut().map_or_else(
+                || Ok(document.num_words()),
+                |tokenizer| input_length(&document, tokenizer),
+            )?;
             survey.document(&document, length);
             Ok(())
         })?;

@@ -17,7 +17,8 @@ use crate::shards::{DocumentTableWriter, read_document_table};
 /// A format that documents are written in, or read from with [`convert`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// A format of [`Format`]. CDR, GDA and BioRED are one table; PubTator and ChemDisGene are only read.
+    /// A format of [`Format`]. CDR, GDA and BioRED are one table; PubTator and ChemDisGene are only
+    /// read.
     Text(Format),
     /// A table of typed columns.
     Parquet,
@@ -25,8 +26,13 @@ pub enum Form {
 
 impl ValueEnum for Form {
     fn value_variants<'a>() -> &'a [Self] {
-        static ALL: LazyLock<Vec<Form>> =
-            LazyLock::new(|| Format::value_variants().iter().map(|&format| Form::Text(format)).chain([Form::Parquet]).collect());
+        static ALL: LazyLock<Vec<Form>> = LazyLock::new(|| {
+            Format::value_variants()
+                .iter()
+                .map(|&format| Form::Text(format))
+                .chain([Form::Parquet])
+                .collect()
+        });
         &ALL
     }
 
@@ -66,12 +72,16 @@ impl Sink {
     fn create(form: Form, path: &Path) -> Result<Self> {
         Ok(match form {
             Form::Text(Format::Docred) => Self::Docred(DocredWriter::create(path)?),
-            Form::Text(Format::Cdr | Format::Gda | Format::Biored) => Self::Eog(EogWriter::create(path)?),
+            Form::Text(Format::Cdr | Format::Gda | Format::Biored) => {
+                Self::Eog(EogWriter::create(path)?)
+            }
             Form::Text(Format::Jsonl) => Self::Jsonl(JsonlWriter::create(path)?),
             Form::Parquet => Self::Parquet(Box::new(DocumentTableWriter::create(path)?)),
             Form::Text(format @ (Format::Pubtator | Format::Chemdisgene)) => {
-                return Err(crate::Error::recipe(format!("--to {format:?} is only read, not written").to_lowercase())
-                    .with_hint("docred, cdr, gda, biored, jsonl and parquet are written"));
+                return Err(crate::Error::recipe(
+                    format!("--to {format:?} is only read, not written").to_lowercase(),
+                )
+                .with_hint("docred, cdr, gda, biored, jsonl and parquet are written"));
             }
         })
     }
@@ -93,18 +103,31 @@ impl Sink {
             Self::Parquet(writer) => whole(writer.finish()?),
             Self::Eog(writer) => {
                 let (documents, losses) = writer.finish()?;
-                ConvertReport { documents, losses: if losses == Default::default() { String::new() } else { losses.to_string() } }
+                ConvertReport {
+                    documents,
+                    losses: if losses == Default::default() {
+                        String::new()
+                    } else {
+                        losses.to_string()
+                    },
+                }
             }
         })
     }
 }
 
-/// Converts a file; the output appears whole or not at all. DocRED's JSON (with this program's fields), JSONL and Parquet hold everything
-/// that any format says of a document in words.
+/// Converts a file; the output appears whole or not at all. DocRED's JSON (with this program's
+/// fields), JSONL and Parquet hold everything that any format says of a document in words.
 ///
 /// # Errors
 /// Those of the reader and of the writer; a recipe error for a format that is only read.
-pub fn convert(from: Form, input: &Path, to: Form, output: &Path, read: &ReadOptions) -> Result<ConvertReport> {
+pub fn convert(
+    from: Form,
+    input: &Path,
+    to: Form,
+    output: &Path,
+    read: &ReadOptions,
+) -> Result<ConvertReport> {
     let mut sink = Sink::create(to, output)?;
     let mut each = |document: Document| sink.write(document);
     match from {
@@ -121,7 +144,13 @@ mod tests {
 
     fn document() -> Document {
         let entity = |id: &str, sentence: usize, start: usize| Entity {
-            mentions: vec![Mention { name: id.into(), sentence, start, end: start + 1, entity_type: "T".into() }],
+            mentions: vec![Mention {
+                name: id.into(),
+                sentence,
+                start,
+                end: start + 1,
+                entity_type: "T".into(),
+            }],
             knowledge_base_id: Some(id.into()),
         };
         Document {
@@ -129,7 +158,10 @@ mod tests {
             sentences: vec![vec!["X".into(), "binds".into(), "Y".into()], vec!["Z".into()]],
             entities: vec![entity("X", 0, 0), entity("Y", 0, 2), entity("Z", 1, 0)],
             facts: Some(vec![Fact { head: 0, tail: 1, relation: "R".into(), evidence: vec![] }]),
-            candidates: Some(vec![Candidate { head: 0, tail: 1, excluded: false }, Candidate { head: 0, tail: 2, excluded: true }]),
+            candidates: Some(vec![
+                Candidate { head: 0, tail: 1, excluded: false },
+                Candidate { head: 0, tail: 2, excluded: true },
+            ]),
             ..Document::default()
         }
     }
@@ -137,21 +169,29 @@ mod tests {
     fn read(form: Form, path: &Path) -> Vec<Document> {
         let mut documents = Vec::new();
         let mut each = |document: Document| {
-            documents.push(Document { provenance: crate::corpus::Provenance::default(), ..document });
+            documents
+                .push(Document { provenance: crate::corpus::Provenance::default(), ..document });
             Ok(())
         };
         match form {
             Form::Parquet => drop(read_document_table(path, &mut each).unwrap()),
-            Form::Text(format) => drop(format.read(path, &ReadOptions::default(), &mut each).unwrap()),
+            Form::Text(format) => {
+                drop(format.read(path, &ReadOptions::default(), &mut each).unwrap())
+            }
         }
         documents
     }
 
     #[test]
     fn every_format_has_a_name() {
-        let names: Vec<_> =
-            Form::value_variants().iter().filter_map(|form| Some(form.to_possible_value()?.get_name().to_owned())).collect();
-        assert_eq!(names, ["docred", "cdr", "gda", "biored", "pubtator", "chemdisgene", "jsonl", "parquet"]);
+        let names: Vec<_> = Form::value_variants()
+            .iter()
+            .filter_map(|form| Some(form.to_possible_value()?.get_name().to_owned()))
+            .collect();
+        assert_eq!(
+            names,
+            ["docred", "cdr", "gda", "biored", "pubtator", "chemdisgene", "jsonl", "parquet"]
+        );
         assert_eq!(Form::from_str("biored", false), Ok(Form::Text(Format::Biored)));
     }
 
@@ -159,42 +199,67 @@ mod tests {
     #[test]
     fn a_document_survives_every_format() {
         let folder = tempfile::tempdir().unwrap();
-        let forms =
-            [Form::Text(Format::Docred), Form::Text(Format::Cdr), Form::Parquet, Form::Text(Format::Jsonl), Form::Text(Format::Docred)];
-        let paths: Vec<_> = (0..forms.len()).map(|number| folder.path().join(format!("{number}"))).collect();
+        let forms = [
+            Form::Text(Format::Docred),
+            Form::Text(Format::Cdr),
+            Form::Parquet,
+            Form::Text(Format::Jsonl),
+            Form::Text(Format::Docred),
+        ];
+        let paths: Vec<_> =
+            (0..forms.len()).map(|number| folder.path().join(format!("{number}"))).collect();
         let mut writer = DocredWriter::create(&paths[0]).unwrap();
         writer.write(&document()).unwrap();
         writer.finish().unwrap();
         for (step, pair) in forms.windows(2).enumerate() {
-            let report = convert(pair[0], &paths[step], pair[1], &paths[step + 1], &ReadOptions::default()).unwrap();
+            let report =
+                convert(pair[0], &paths[step], pair[1], &paths[step + 1], &ReadOptions::default())
+                    .unwrap();
             assert_eq!(report, ConvertReport { documents: 1, losses: String::new() });
             assert_eq!(read(pair[1], &paths[step + 1]), [document()]);
         }
         assert_eq!(fs_err::read(&paths[0]).unwrap(), fs_err::read(&paths[4]).unwrap());
     }
 
-    /// docs/formats.md, "DocRED and Re-DocRED": mentions of one entity can differ in type. Its first mention decides for systems, but files keep them all, where they can.
+    /// docs/formats.md, "DocRED and Re-DocRED": mentions of one entity can differ in type. Its
+    /// first mention decides for systems, but files keep them all, where they can.
     #[test]
     fn the_type_of_each_mention_survives() {
         let folder = tempfile::tempdir().unwrap();
         let mut mixed = document();
-        mixed.entities[0].mentions.push(Mention { name: "X".into(), sentence: 1, start: 0, end: 1, entity_type: "OTHER".into() });
+        mixed.entities[0].mentions.push(Mention {
+            name: "X".into(),
+            sentence: 1,
+            start: 0,
+            end: 1,
+            entity_type: "OTHER".into(),
+        });
         let docred = Form::Text(Format::Docred);
-        let paths = ["a.json", "a.parquet", "a.jsonl", "b.json", "b.data"].map(|name| folder.path().join(name));
+        let paths = ["a.json", "a.parquet", "a.jsonl", "b.json", "b.data"]
+            .map(|name| folder.path().join(name));
         let mut writer = DocredWriter::create(&paths[0]).unwrap();
         writer.write(&mixed).unwrap();
         writer.finish().unwrap();
         let forms = [docred, Form::Parquet, Form::Text(Format::Jsonl), docred];
         for (pair, path) in forms.windows(2).zip(paths.windows(2)) {
-            let report = convert(pair[0], &path[0], pair[1], &path[1], &ReadOptions::default()).unwrap();
-            assert_eq!((report.losses.as_str(), read(pair[1], &path[1])), ("", vec![mixed.clone()]));
+            let report =
+                convert(pair[0], &path[0], pair[1], &path[1], &ReadOptions::default()).unwrap();
+            assert_eq!(
+                (report.losses.as_str(), read(pair[1], &path[1])),
+                ("", vec![mixed.clone()])
+            );
         }
         assert_eq!(fs_err::read(&paths[0]).unwrap(), fs_err::read(&paths[3]).unwrap());
         // EoG's table has one type an entity, and says that it took the first.
-        let report = convert(docred, &paths[0], Form::Text(Format::Cdr), &paths[4], &ReadOptions::default()).unwrap();
+        let report =
+            convert(docred, &paths[0], Form::Text(Format::Cdr), &paths[4], &ReadOptions::default())
+                .unwrap();
         assert!(report.losses.contains("type"), "{report}");
-        let types: Vec<String> =
-            read(Form::Text(Format::Cdr), &paths[4])[0].entities[0].mentions.iter().map(|mention| mention.entity_type.clone()).collect();
+        let types: Vec<String> = read(Form::Text(Format::Cdr), &paths[4])[0].entities[0]
+            .mentions
+            .iter()
+            .map(|mention| mention.entity_type.clone())
+            .collect();
         assert_eq!(types, ["T", "T"]);
     }
 
@@ -204,11 +269,19 @@ mod tests {
         let (input, output) = (folder.path().join("in.json"), folder.path().join("out"));
         fs_err::write(&input, "[{}]").unwrap();
         for to in [Form::Parquet, Form::Text(Format::Jsonl), Form::Text(Format::Gda)] {
-            let error = convert(Form::Text(Format::Docred), &input, to, &output, &ReadOptions::default()).unwrap_err();
+            let error =
+                convert(Form::Text(Format::Docred), &input, to, &output, &ReadOptions::default())
+                    .unwrap_err();
             assert_eq!(error.exit_code(), 65);
         }
-        let error =
-            convert(Form::Text(Format::Docred), &input, Form::Text(Format::Pubtator), &output, &ReadOptions::default()).unwrap_err();
+        let error = convert(
+            Form::Text(Format::Docred),
+            &input,
+            Form::Text(Format::Pubtator),
+            &output,
+            &ReadOptions::default(),
+        )
+        .unwrap_err();
         assert_eq!(error.exit_code(), 64);
         assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 1);
     }

@@ -1,4 +1,5 @@
-//! From a recipe's sources to shards: generate, label, split, prepare. Each step is skipped where its result is complete.
+//! From a recipe's sources to shards: generate, label, split, prepare. Each step is skipped where
+//! its result is complete.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,10 @@ use crate::base::say;
 use crate::corpus::formats::{DocredWriter, ReadOptions, TitleKey, load_relations, title_key};
 use crate::corpus::survey::WINDOW;
 use crate::corpus::synth::{WorldOptions, write_world};
-use crate::corpus::{Document, FactBase, FileSurvey, Format, LabelOptions, MeshTree, RelationSet, label_file, title_position};
+use crate::corpus::{
+    Document, FactBase, FileSurvey, Format, LabelOptions, MeshTree, RelationSet, label_file,
+    title_position,
+};
 use crate::encoders::EncoderSpec;
 use crate::recipe::{DataPlan, Recipe, SplitPlan};
 use crate::shards::{PrepareOptions, PrepareReport, WriteOptions, prepare};
@@ -70,7 +74,8 @@ impl RunData {
     /// # Errors
     /// The role has no documents.
     pub fn need(&self, role: Role) -> Result<PathBuf> {
-        self.shards_of(role).ok_or_else(|| Error::recipe(format!("the recipe names no {} documents", role.name())))
+        self.shards_of(role)
+            .ok_or_else(|| Error::recipe(format!("the recipe names no {} documents", role.name())))
     }
 }
 
@@ -89,7 +94,10 @@ struct Sources {
 /// Bad documents, missing files, the disk.
 pub fn prepare_data(recipe: &Recipe, folder: &Path) -> Result<RunData> {
     let plan = &recipe.data;
-    let read = ReadOptions { mesh: plan.mesh_tree.as_deref().map(MeshTree::load).transpose()?.map(Arc::new), ..ReadOptions::default() };
+    let read = ReadOptions {
+        mesh: plan.mesh_tree.as_deref().map(MeshTree::load).transpose()?.map(Arc::new),
+        ..ReadOptions::default()
+    };
     let mut sources = sources(plan, &read, folder)?;
     if recipe.dsdocre.pretrain_on_human {
         // First, so that of a title in both the annotated document stays.
@@ -100,7 +108,8 @@ pub fn prepare_data(recipe: &Recipe, folder: &Path) -> Result<RunData> {
     let shards = folder.join("shards");
     let tokenizer_path = tokenizer_path(recipe, &sources)?;
     let held_out = held_out_titles(plan, &sources, &read)?;
-    let mut data = RunData { shards: shards.clone(), truth: sources.truth.clone(), ..RunData::default() };
+    let mut data =
+        RunData { shards: shards.clone(), truth: sources.truth.clone(), ..RunData::default() };
     for role in Role::ALL {
         let files = &sources.files[role as usize];
         if files.is_empty() {
@@ -129,18 +138,25 @@ pub fn prepare_data(recipe: &Recipe, folder: &Path) -> Result<RunData> {
         Some(path) => vec![path.clone()],
         // The scorer reads DocRED's form alone.
         None => {
-            let human = sources.files[Role::Human as usize].iter().filter(|input| input.format == Format::Docred);
+            let human = sources.files[Role::Human as usize]
+                .iter()
+                .filter(|input| input.format == Format::Docred);
             human.map(|input| input.path.clone()).collect()
         }
     };
     Ok(data)
 }
 
-/// Titles that must not be trained on: those of dev and test, and those the recipe names. A document that a training file shares with dev
-/// is so left to dev.
-fn held_out_titles(plan: &DataPlan, sources: &Sources, read: &ReadOptions) -> Result<HashSet<String>> {
+/// Titles that must not be trained on: those of dev and test, and those the recipe names. A
+/// document that a training file shares with dev is so left to dev.
+fn held_out_titles(
+    plan: &DataPlan,
+    sources: &Sources,
+    read: &ReadOptions,
+) -> Result<HashSet<String>> {
     let mut titles: HashSet<String> = plan.exclude_titles.iter().cloned().collect();
-    for file in sources.files[Role::Dev as usize].iter().chain(&sources.files[Role::Test as usize]) {
+    for file in sources.files[Role::Dev as usize].iter().chain(&sources.files[Role::Test as usize])
+    {
         file.read(read, &mut |document| {
             titles.insert(document.title);
             Ok(())
@@ -185,7 +201,8 @@ impl PrepareJob<'_> {
             write: WriteOptions { rows_per_shard, ..write },
         };
         let read = ReadOptions { relations: Some(self.relations.clone()), ..self.read.clone() };
-        let mut seen: HashSet<TitleKey> = self.exclude.iter().map(|title| title_key(title)).collect();
+        let mut seen: HashSet<TitleKey> =
+            self.exclude.iter().map(|title| title_key(title)).collect();
         let mut left_out = 0;
         let mut source = |each: &mut dyn FnMut(Document) -> Result<()>| {
             for input in self.inputs {
@@ -200,9 +217,15 @@ impl PrepareJob<'_> {
                 })?;
                 if summary.unplaced_facts > 0 {
                     let (file, count) = (input.path.display(), summary.unplaced_facts);
-                    say(format!("warning: {file}: {count} relations between what is not mentioned were left out"));
+                    say(format!(
+                        "warning: {file}: {count} relations between what is not mentioned were \
+                         left out"
+                    ));
                 }
-                survey.warnings().into_iter().for_each(|warning| say(format!("warning: {warning}")));
+                survey
+                    .warnings()
+                    .into_iter()
+                    .for_each(|warning| say(format!("warning: {warning}")));
             }
             Ok(())
         };
@@ -210,11 +233,15 @@ impl PrepareJob<'_> {
         if report.manifest.max_pieces + 2 > WINDOW {
             let pieces = report.manifest.max_pieces;
             say(format!(
-                "warning: the longest document has {pieces} pieces without markers, BERT's window is {WINDOW}: dsdocre needs encoder.truncate"
+                "warning: the longest document has {pieces} pieces without markers, BERT's window \
+                 is {WINDOW}: dsdocre needs encoder.truncate"
             ));
         }
         if left_out > 0 {
-            say(format!("{}: {left_out} documents left out, whose title is in an earlier file or held out", self.output.display()));
+            say(format!(
+                "{}: {left_out} documents left out, whose title is in an earlier file or held out",
+                self.output.display()
+            ));
         }
         Ok(report)
     }
@@ -240,8 +267,17 @@ pub fn relations_in(files: &[Input], read: &ReadOptions) -> Result<RelationSet> 
 }
 
 fn sources(plan: &DataPlan, read: &ReadOptions, folder: &Path) -> Result<Sources> {
-    let mut sources = Sources { relations: plan.relations.clone(), tokenizer: plan.tokenizer.clone(), ..Sources::default() };
-    for (role, files) in [(Role::Distant, &plan.distant), (Role::Human, &plan.human), (Role::Dev, &plan.dev), (Role::Test, &plan.test)] {
+    let mut sources = Sources {
+        relations: plan.relations.clone(),
+        tokenizer: plan.tokenizer.clone(),
+        ..Sources::default()
+    };
+    for (role, files) in [
+        (Role::Distant, &plan.distant),
+        (Role::Human, &plan.human),
+        (Role::Dev, &plan.dev),
+        (Role::Test, &plan.test),
+    ] {
         sources.files[role as usize].extend(Input::all(files, plan.format));
     }
     if let Some(synth) = &plan.synth {
@@ -271,14 +307,27 @@ fn sources(plan: &DataPlan, read: &ReadOptions, folder: &Path) -> Result<Sources
             let output = folder.join(format!("labelled-{index}.json"));
             if !output.exists() {
                 fs_err::create_dir_all(folder)?;
-                let options = LabelOptions { format: input.format, read: read.clone(), ..LabelOptions::default() };
-                say(format!("label {}: {}", input.path.display(), label_file(&facts, &input.path, &output, &options)?));
+                let options = LabelOptions {
+                    format: input.format,
+                    read: read.clone(),
+                    ..LabelOptions::default()
+                };
+                say(format!(
+                    "label {}: {}",
+                    input.path.display(),
+                    label_file(&facts, &input.path, &output, &options)?
+                ));
             }
             sources.files[Role::Distant as usize].push(Input::docred(output));
         }
     }
     if let Some(split) = &plan.split {
-        for (role, file) in [Role::Human, Role::Dev, Role::Test].into_iter().zip(split_files(split, plan.format, read, folder)?) {
+        for (role, file) in [Role::Human, Role::Dev, Role::Test].into_iter().zip(split_files(
+            split,
+            plan.format,
+            read,
+            folder,
+        )?) {
             sources.files[role as usize].extend(file.map(Input::docred));
         }
     }
@@ -286,7 +335,12 @@ fn sources(plan: &DataPlan, read: &ReadOptions, folder: &Path) -> Result<Sources
 }
 
 /// Divides annotated files by a hash of the title; a part that stays empty has no file.
-fn split_files(split: &SplitPlan, format: Format, read: &ReadOptions, folder: &Path) -> Result<[Option<PathBuf>; 3]> {
+fn split_files(
+    split: &SplitPlan,
+    format: Format,
+    read: &ReadOptions,
+    folder: &Path,
+) -> Result<[Option<PathBuf>; 3]> {
     fs_err::create_dir_all(folder)?;
     let paths = ["human", "dev", "test"].map(|name| folder.join(format!("split-{name}.json")));
     let counts_path = folder.join("split.json");
@@ -295,7 +349,11 @@ fn split_files(split: &SplitPlan, format: Format, read: &ReadOptions, folder: &P
         for file in Input::all(&split.files, format) {
             file.read(read, &mut |document| {
                 let at = title_position(&document.title, &split.salt);
-                let part = if at < split.test_share { 2 } else { usize::from(at < split.test_share + split.dev_share) };
+                let part = if at < split.test_share {
+                    2
+                } else {
+                    usize::from(at < split.test_share + split.dev_share)
+                };
                 parts[part].push(document);
                 Ok(())
             })?;
@@ -307,9 +365,13 @@ fn split_files(split: &SplitPlan, format: Format, read: &ReadOptions, folder: &P
         }
         let counts = parts.map(|documents| documents.len());
         say(format!("split: {} human, {} dev, {} test documents", counts[0], counts[1], counts[2]));
-        crate::base::write_whole(&counts_path, &serde_json::to_vec(&counts).map_err(|error| Error::Bug(error.to_string()))?)?;
+        crate::base::write_whole(
+            &counts_path,
+            &serde_json::to_vec(&counts).map_err(|error| Error::Bug(error.to_string()))?,
+        )?;
     }
-    let counts: [usize; 3] = serde_json::from_slice(&fs_err::read(&counts_path)?).map_err(|error| Error::Bug(error.to_string()))?;
+    let counts: [usize; 3] = serde_json::from_slice(&fs_err::read(&counts_path)?)
+        .map_err(|error| Error::Bug(error.to_string()))?;
     let mut counts = counts.into_iter();
     Ok(paths.map(|path| (counts.next() > Some(0)).then_some(path)))
 }
@@ -325,7 +387,10 @@ fn relations(plan: &DataPlan, sources: &Sources, read: &ReadOptions) -> Result<R
 fn tokenizer_path(recipe: &Recipe, sources: &Sources) -> Result<PathBuf> {
     let named = recipe.data.tokenizer.clone();
     // Word vectors bring their own vocabulary, one piece a word.
-    let vectors = ["bilstm", "words"].contains(&recipe.encoder.name.as_str()).then(|| recipe.encoder.word_vectors.clone()).flatten();
+    let vectors = ["bilstm", "words"]
+        .contains(&recipe.encoder.name.as_str())
+        .then(|| recipe.encoder.word_vectors.clone())
+        .flatten();
     let encoder = match EncoderSpec::parse(&recipe.encoder.name)? {
         EncoderSpec::Folder(folder) => Some(folder),
         _ => None,

@@ -1,4 +1,5 @@
-//! Fine-tuning's boundary: judge on dev, remember the best step, stop where nothing gets better any more.
+//! Fine-tuning's boundary: judge on dev, remember the best step, stop where nothing gets better any
+//! more.
 //!
 //! Not for: how a system is judged (`finetune`, `evidence`).
 
@@ -57,10 +58,13 @@ impl<M: Model, J: Judge> Boundary for DevBoundary<'_, M, J> {
             state.best = Some((judged.score, state.step));
             state.threshold = judged.threshold;
         }
-        let best_epoch = state.best.map_or(0.0, |(_, step)| step as f64 / self.steps_per_epoch as f64);
-        let since_best = state.curve.iter().rev().take_while(|(epoch, _)| *epoch > best_epoch).count();
+        let best_epoch =
+            state.best.map_or(0.0, |(_, step)| step as f64 / self.steps_per_epoch as f64);
+        let since_best =
+            state.curve.iter().rev().take_while(|(epoch, _)| *epoch > best_epoch).count();
         state.finished |= self.plan.patience > 0 && since_best >= self.plan.patience;
-        let (mark, Judged { name, score, said, .. }) = (if better { ", the best so far" } else { "" }, judged);
+        let (mark, Judged { name, score, said, .. }) =
+            (if better { ", the best so far" } else { "" }, judged);
         progress.note(&format!("epoch {epoch:.0}: dev {name} {:.2}{mark} ({said})", 100.0 * score));
         Ok(better || state.finished)
     }

@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::corpus::formats::{LabelledPair, read_all_eog, read_gold};
-use crate::corpus::{Candidate, Document, Entity, Fact, Mention, MeshTree, Provenance, filter_hypernyms};
+use crate::corpus::{
+    Candidate, Document, Entity, Fact, Mention, MeshTree, Provenance, filter_hypernyms,
+};
 use crate::eval::{
-    self, CompareOptions, Comparison, EvaluateOptions, FactSet, FactSets, Gold, OverSeeds, Prediction, Ranking, Scorer, Scores, compare,
-    decide_scores, on_listed_pairs, over_seeds, rank_scores, read_predictions, score_listed,
+    self, CompareOptions, Comparison, EvaluateOptions, FactSet, FactSets, Gold, OverSeeds,
+    Prediction, Ranking, Scorer, Scores, compare, decide_scores, on_listed_pairs, over_seeds,
+    rank_scores, read_predictions, score_listed,
 };
 use crate::shards::DocumentStore;
 use crate::text::{EncodedCandidate, EncodedDocument};
@@ -108,12 +111,15 @@ impl GoldFile {
                 if let Some(tree) = task.mesh_tree {
                     filter_hypernyms(&mut read, &MeshTree::load(tree)?);
                 }
-                let (documents, lists) = read.into_iter().map(|read| (read.document, read.pairs)).unzip();
+                let (documents, lists) =
+                    read.into_iter().map(|read| (read.document, read.pairs)).unzip();
                 (documents, Some(lists))
             }
         };
         if documents.iter().all(|document| document.facts.is_none()) {
-            return Err(DataError::new(task.gold, "no document has labels").hint("gold must be a labelled file").into());
+            return Err(DataError::new(task.gold, "no document has labels")
+                .hint("gold must be a labelled file")
+                .into());
         }
         Ok(Self { documents, lists })
     }
@@ -130,22 +136,31 @@ impl GoldFile {
 /// Scores prediction files.
 ///
 /// # Errors
-/// Files that cannot be read; gold without labels; neither predictions nor scores, or more than one file where one is compared.
+/// Files that cannot be read; gold without labels; neither predictions nor scores, or more than one
+/// file where one is compared.
 pub fn evaluate(task: &EvaluateTask) -> Result<Evaluation> {
     check(task)?;
-    let (file, (submitted, known)) =
-        rayon::join(|| GoldFile::read(task), || rayon::join(|| read_all_predictions(task), || read_known(task)));
+    let (file, (submitted, known)) = rayon::join(
+        || GoldFile::read(task),
+        || rayon::join(|| read_all_predictions(task), || read_known(task)),
+    );
     let (file, submitted, (annotated, distant)) = (file?, submitted?, known?);
     let gold = file.gold()?;
     let facts = FactSets { annotated: annotated.as_ref(), distant: distant.as_ref() };
-    let ranking = task.scores.map(|path| rank_scores(path, &gold, annotated.as_ref(), task.theta)).transpose()?;
+    let ranking = task
+        .scores
+        .map(|path| rank_scores(path, &gold, annotated.as_ref(), task.theta))
+        .transpose()?;
     let sets = match (task.scores, &ranking) {
-        (Some(path), Some(ranking)) if submitted.is_empty() => vec![decide_scores(path, &gold, ranking)?],
+        (Some(path), Some(ranking)) if submitted.is_empty() => {
+            vec![decide_scores(path, &gold, ranking)?]
+        }
         _ => submitted,
     };
     let options = EvaluateOptions { facts, scorer: task.scorer, ..EvaluateOptions::default() };
     let name = task.gold.file_stem().unwrap_or_default().to_string_lossy();
-    let mut all = sets.iter().map(|set| score(&name, &gold, &file, set, &options)).collect::<Vec<_>>();
+    let mut all =
+        sets.iter().map(|set| score(&name, &gold, &file, set, &options)).collect::<Vec<_>>();
     let seeds = (all.len() > 1).then(|| {
         let names = task.predictions.iter().map(|path| path.display().to_string()).collect();
         over_seeds(names, &all.iter().map(Scores::sections).collect::<Vec<_>>())
@@ -163,13 +178,17 @@ pub fn evaluate(task: &EvaluateTask) -> Result<Evaluation> {
 
 fn check(task: &EvaluateTask) -> Result<()> {
     if task.predictions.is_empty() && task.scores.is_none() {
-        return Err(Error::recipe("there is nothing to score").with_hint("give --predictions FILE, or --scores FILE.parquet"));
+        return Err(Error::recipe("there is nothing to score")
+            .with_hint("give --predictions FILE, or --scores FILE.parquet"));
     }
     if task.predictions.len() > 1 && (task.compare.is_some() || task.scores.is_some()) {
-        return Err(Error::recipe("--compare and --scores take a single file of predictions").with_hint("compare the files two by two"));
+        return Err(Error::recipe("--compare and --scores take a single file of predictions")
+            .with_hint("compare the files two by two"));
     }
     if task.mesh_tree.is_some() && task.format != GoldFormat::Eog {
-        return Err(Error::recipe("--mesh-tree filters the pairs of CDR").with_hint("give --dataset cdr"));
+        return Err(
+            Error::recipe("--mesh-tree filters the pairs of CDR").with_hint("give --dataset cdr")
+        );
     }
     Ok(())
 }
@@ -184,7 +203,13 @@ fn read_known(task: &EvaluateTask) -> Result<(Option<FactSet>, Option<FactSet>)>
     Ok((load(task.train_facts)?, load(task.distant_facts)?))
 }
 
-fn score(name: &str, gold: &Gold<'_>, file: &GoldFile, predictions: &[Prediction], options: &EvaluateOptions) -> Scores {
+fn score(
+    name: &str,
+    gold: &Gold<'_>,
+    file: &GoldFile,
+    predictions: &[Prediction],
+    options: &EvaluateOptions,
+) -> Scores {
     let Some(lists) = &file.lists else { return eval::evaluate(name, gold, predictions, options) };
     let kept = on_listed_pairs(gold, predictions);
     let mut scores = eval::evaluate(name, gold, &kept, options);
@@ -194,7 +219,10 @@ fn score(name: &str, gold: &Gold<'_>, file: &GoldFile, predictions: &[Prediction
 
 fn add_ranking(scores: &mut Scores, mut ranking: Ranking) {
     if ranking.unknown_title > 0 {
-        let text = format!("{} of {} scores are of documents that are not in the gold file", ranking.unknown_title, ranking.entries);
+        let text = format!(
+            "{} of {} scores are of documents that are not in the gold file",
+            ranking.unknown_title, ranking.entries
+        );
         scores.warnings.push(text);
     }
     scores.threshold = ranking.best;
@@ -202,7 +230,8 @@ fn add_ranking(scores: &mut Scores, mut ranking: Ranking) {
     scores.ranking = Some(ranking);
 }
 
-/// The documents of a store as gold: names, spans and facts; sentences hold words only if the store was opened with them.
+/// The documents of a store as gold: names, spans and facts; sentences hold words only if the store
+/// was opened with them.
 pub fn gold_of(store: &DocumentStore) -> Vec<Document> {
     (0..store.len()).map(|row| document_of(store, row)).collect()
 }
@@ -230,10 +259,16 @@ pub fn document_of(store: &DocumentStore, row: usize) -> Document {
     let facts = encoded.facts.iter().map(|fact| Fact {
         head: fact.head as usize,
         tail: fact.tail as usize,
-        relation: relations.get(fact.relation as usize).map_or_else(String::new, |relation| relation.id.clone()),
+        relation: relations
+            .get(fact.relation as usize)
+            .map_or_else(String::new, |relation| relation.id.clone()),
         evidence: fact.evidence.iter().map(|&sentence| sentence as usize).collect(),
     });
-    let candidate = |pair: &EncodedCandidate| Candidate { head: pair.head as usize, tail: pair.tail as usize, excluded: pair.excluded };
+    let candidate = |pair: &EncodedCandidate| Candidate {
+        head: pair.head as usize,
+        tail: pair.tail as usize,
+        excluded: pair.excluded,
+    };
     Document {
         title: encoded.title.clone(),
         sentences: starts.windows(2).map(|pair| (pair[0]..pair[1]).map(word).collect()).collect(),

@@ -1,4 +1,5 @@
-//! DocRED's evidence predictor as a stage: training, the threshold, and the evidence of predicted facts.
+//! DocRED's evidence predictor as a stage: training, the threshold, and the evidence of predicted
+//! facts.
 //!
 //! Not for: the scores themselves (`systems::evidence`).
 
@@ -43,16 +44,21 @@ pub fn rank_sentences(sentences: &mut [ScoredSentence]) {
     sentences.sort_by(|a, b| b.score.total_cmp(&a.score));
 }
 
-/// The prefix of a ranked list with the largest F1, the first of equals; recall divides by `total`, the evidence sentences of all labels
-/// (the release's rule: at least 1). `None` for an empty list.
+/// The prefix of a ranked list with the largest F1, the first of equals; recall divides by `total`,
+/// the evidence sentences of all labels (the release's rule: at least 1). `None` for an empty list.
 pub fn best_threshold(ranked: &[ScoredSentence], total: usize) -> Option<EvidenceThreshold> {
-    let entry = |sentence: &ScoredSentence| ScoredFact { score: sentence.score, correct: sentence.gold, in_train: false };
+    let entry = |sentence: &ScoredSentence| ScoredFact {
+        score: sentence.score,
+        correct: sentence.gold,
+        in_train: false,
+    };
     let entries: Vec<ScoredFact> = ranked.iter().map(entry).collect();
     let best = best_prefix(&entries, total.max(1))?;
     Some(EvidenceThreshold { theta: best.theta, prefix: best.prefix, f1: best.f1, auc: best.auc })
 }
 
-/// The sentences of each fact that are kept, best first: those of the ranked list whose score is at least `theta`.
+/// The sentences of each fact that are kept, best first: those of the ranked list whose score is at
+/// least `theta`.
 pub fn evidence(ranked: &[ScoredSentence], facts: usize, theta: f32) -> Vec<Vec<usize>> {
     let mut evidence = vec![Vec::new(); facts];
     for sentence in ranked.iter().take_while(|sentence| sentence.score >= theta) {
@@ -65,10 +71,12 @@ pub fn evidence(ranked: &[ScoredSentence], facts: usize, theta: f32) -> Vec<Vec<
 pub fn sentences_of(items: &[EvidenceItem], scores: Vec<Vec<f32>>) -> Vec<ScoredSentence> {
     let of_fact = |(fact, (item, scores)): (usize, (&EvidenceItem, Vec<f32>))| {
         let gold = |sentence: usize| item.fact.evidence.contains(&(sentence as u32));
-        let sentence = |(sentence, score)| ScoredSentence { fact, sentence, score, gold: gold(sentence) };
+        let sentence =
+            |(sentence, score)| ScoredSentence { fact, sentence, score, gold: gold(sentence) };
         scores.into_iter().enumerate().map(sentence).collect::<Vec<_>>()
     };
-    let mut ranked: Vec<ScoredSentence> = items.iter().zip(scores).enumerate().flat_map(of_fact).collect();
+    let mut ranked: Vec<ScoredSentence> =
+        items.iter().zip(scores).enumerate().flat_map(of_fact).collect();
     rank_sentences(&mut ranked);
     ranked
 }
@@ -76,7 +84,8 @@ pub fn sentences_of(items: &[EvidenceItem], scores: Vec<Vec<f32>>) -> Vec<Scored
 /// F1 of the sentences whose score is at least `theta`, of `total` that are evidence.
 pub fn f1_at(ranked: &[ScoredSentence], theta: f32, total: usize) -> f64 {
     let kept = ranked.iter().take_while(|sentence| sentence.score >= theta);
-    let (kept, right) = kept.fold((0, 0), |(kept, right), sentence| (kept + 1, right + usize::from(sentence.gold)));
+    let (kept, right) =
+        kept.fold((0, 0), |(kept, right), sentence| (kept + 1, right + usize::from(sentence.gold)));
     2.0 * right as f64 / (kept + total).max(1) as f64
 }
 
@@ -96,9 +105,15 @@ mod tests {
         ScoredSentence { fact, sentence, score, gold }
     }
 
-    /// Sorted: 0.9 (gold), 0.8, 0.7 (gold), 0.6; three gold sentences in all. F1 of the prefixes: 1/2, 2/5, 2/3, 4/7.
+    /// Sorted: 0.9 (gold), 0.8, 0.7 (gold), 0.6; three gold sentences in all. F1 of the prefixes:
+    /// 1/2, 2/5, 2/3, 4/7.
     fn ranked() -> Vec<ScoredSentence> {
-        let mut list = vec![sentence(1, 3, 0.7, true), sentence(0, 2, 0.9, true), sentence(0, 0, 0.6, false), sentence(0, 1, 0.8, false)];
+        let mut list = vec![
+            sentence(1, 3, 0.7, true),
+            sentence(0, 2, 0.9, true),
+            sentence(0, 0, 0.6, false),
+            sentence(0, 1, 0.8, false),
+        ];
         rank_sentences(&mut list);
         list
     }
@@ -117,8 +132,12 @@ mod tests {
 
     #[test]
     fn predictions_get_sentences_in_order() {
-        let mut predictions = vec![Prediction::default(), Prediction { evidence: vec![9], ..Prediction::default() }];
+        let mut predictions =
+            vec![Prediction::default(), Prediction { evidence: vec![9], ..Prediction::default() }];
         fill(&mut predictions, vec![vec![2, 1], vec![]]);
-        assert_eq!((&predictions[0].evidence[..], &predictions[1].evidence[..]), (&[1, 2][..], &[][..]));
+        assert_eq!(
+            (&predictions[0].evidence[..], &predictions[1].evidence[..]),
+            (&[1, 2][..], &[][..])
+        );
     }
 }

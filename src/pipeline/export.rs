@@ -12,41 +12,76 @@ use crate::systems::dsdocre::Part;
 use crate::train::Checkpoint;
 use crate::{Error, Result};
 
-/// Exports a checkpoint of any stage; the ranker that a fine-tuned model needs (`named`, or where the checkpoint says) goes into `ranker/`.
+/// Exports a checkpoint of any stage; the ranker that a fine-tuned model needs (`named`, or where
+/// the checkpoint says) goes into `ranker/`.
 ///
 /// # Errors
-/// A damaged checkpoint, a ranker that is not there, an output folder that is there already, the disk.
+/// A damaged checkpoint, a ranker that is not there, an output folder that is there already, the
+/// disk.
 pub fn export(checkpoint: &Path, named: Option<&Path>, output: &Path) -> Result<()> {
     if output.exists() {
-        return Err(Error::recipe(format!("{} is there already", output.display())).with_hint("name a new folder"));
+        return Err(Error::recipe(format!("{} is there already", output.display()))
+            .with_hint("name a new folder"));
     }
     let source = Checkpoint::open(checkpoint)?;
     let description: Description = source.description()?;
     let (part, system) = (description.part, description.settings.system());
     let state = source.trainer()?;
     let own = state.best.filter(|&(_, step)| step == state.step);
-    let dev = own.map(|(f1, _)| CardScore { dataset: "development set".into(), split: "dev".into(), metric: "F1".into(), value: f1 });
+    let dev = own.map(|(f1, _)| CardScore {
+        dataset: "development set".into(),
+        split: "dev".into(),
+        metric: "F1".into(),
+        value: f1,
+    });
     let card = ModelCard {
         name: format!("{system} {part:?}").to_lowercase(),
-        description: format!("A {part:?} of {} over {} relations, made by docre-pretrain.", system, description.relations.len()),
+        description: format!(
+            "A {part:?} of {} over {} relations, made by docre-pretrain.",
+            system,
+            description.relations.len()
+        ),
         base_model: description.encoder.name.clone(),
         tags: vec!["document-level relation extraction".into()],
         scores: dev.into_iter().collect(),
-        training: vec![("stage".into(), state.stage.clone()), ("steps".into(), state.step.to_string())],
-        usage: "docre-pretrain predict --checkpoint . --input documents.json --output result.json".into(),
+        training: vec![
+            ("stage".into(), state.stage.clone()),
+            ("steps".into(), state.step.to_string()),
+        ],
+        usage: "docre-pretrain predict --checkpoint . --input documents.json --output result.json"
+            .into(),
         ..ModelCard::default()
     };
     // Asked for first, so that nothing is left of an export that cannot be whole.
-    let ranker = description.ranker.as_ref().map(|recorded| ranker_of(checkpoint, named, recorded)).transpose()?;
+    let ranker = description
+        .ranker
+        .as_ref()
+        .map(|recorded| ranker_of(checkpoint, named, recorded))
+        .transpose()?;
     if let Some(ranker) = &ranker {
         LoadedModel::open(ranker, Part::Ranker, Device::Cpu)?;
     }
     let readme = vec![("README.md".into(), card.to_markdown().into_bytes())];
     let evidence = matches!(description.settings, Settings::Evidence(_));
     match part {
-        Part::Finetuner if evidence => LoadedEvidence::open(checkpoint, Device::Cpu)?.save(output, &state, Vec::new(), readme)?,
-        Part::Finetuner => LoadedExtractor::open(checkpoint, Device::Cpu)?.save(output, &state, Vec::new(), readme)?,
-        _ => LoadedModel::open(checkpoint, part, Device::Cpu)?.save(output, &state, Vec::new(), readme)?,
+        Part::Finetuner if evidence => LoadedEvidence::open(checkpoint, Device::Cpu)?.save(
+            output,
+            &state,
+            Vec::new(),
+            readme,
+        )?,
+        Part::Finetuner => LoadedExtractor::open(checkpoint, Device::Cpu)?.save(
+            output,
+            &state,
+            Vec::new(),
+            readme,
+        )?,
+        _ => LoadedModel::open(checkpoint, part, Device::Cpu)?.save(
+            output,
+            &state,
+            Vec::new(),
+            readme,
+        )?,
     }
     ranker.map_or(Ok(()), |ranker| export(&ranker, None, &output.join("ranker")))
 }

@@ -30,7 +30,11 @@ impl Input {
     ///
     /// # Errors
     /// As [`Format::read`].
-    pub fn read(&self, options: &ReadOptions, each: &mut dyn FnMut(Document) -> Result<()>) -> Result<ReadSummary> {
+    pub fn read(
+        &self,
+        options: &ReadOptions,
+        each: &mut dyn FnMut(Document) -> Result<()>,
+    ) -> Result<ReadSummary> {
         self.format.read(&self.path, options, each)
     }
 }

@@ -1,4 +1,5 @@
-//! The label ledger: one Parquet row a distant label, with what the ranker made of it, so that denoised labels can be used elsewhere.
+//! The label ledger: one Parquet row a distant label, with what the ranker made of it, so that
+//! denoised labels can be used elsewhere.
 //!
 //! Not for: a single document in words (`why`), or choosing what is trained on (`sampling`).
 
@@ -52,21 +53,32 @@ pub struct Ledger {
 pub fn write_ledger(source: &LedgerSource, output: &Path) -> Result<Ledger> {
     let store = source.store;
     let documents = stated_in(store)?;
-    let mut rows = Rows { table: WholeTable::create(output, schema())?, columns: Columns::default() };
+    let mut rows =
+        Rows { table: WholeTable::create(output, schema())?, columns: Columns::default() };
     let relations = store.relations().iter();
-    let named =
-        relations.map(|relation| RelationLabels { relation: relation.id.clone(), name: relation.name.clone(), ..Default::default() });
+    let named = relations.map(|relation| RelationLabels {
+        relation: relation.id.clone(),
+        name: relation.name.clone(),
+        ..Default::default()
+    });
     let mut counts: Vec<RelationLabels> = named.collect();
     for row in 0..store.len() {
         let document = store.get(row);
         let places = places(&document);
         for (number, fact) in document.facts.iter().enumerate() {
-            let instance = FactInstance { row: row as u32, head: fact.head, tail: fact.tail, relation: fact.relation };
+            let instance = FactInstance {
+                row: row as u32,
+                head: fact.head,
+                tail: fact.tail,
+                relation: fact.relation,
+            };
             let label = Label {
                 row: row as u32,
                 place: places.as_ref().map(|places| places.get(&(fact.head, fact.tail)).copied()),
                 truth: source.truth.and_then(|truth| truth.of(&document.title, number)),
-                documents: documents.as_ref().map(|documents| documents.get(&instance).copied().unwrap_or(1)),
+                documents: documents
+                    .as_ref()
+                    .map(|documents| documents.get(&instance).copied().unwrap_or(1)),
                 document: &document,
                 fact,
             };
@@ -76,10 +88,15 @@ pub fn write_ledger(source: &LedgerSource, output: &Path) -> Result<Ledger> {
         }
     }
     rows.finish()?;
-    let mut relations: Vec<RelationLabels> = counts.into_iter().filter(|relation| relation.labels > 0).collect();
+    let mut relations: Vec<RelationLabels> =
+        counts.into_iter().filter(|relation| relation.labels > 0).collect();
     relations.sort_by(|a, b| a.share().total_cmp(&b.share()).then(b.labels.cmp(&a.labels)));
     let total = |of: fn(&RelationLabels) -> usize| relations.iter().map(of).sum();
-    Ok(Ledger { labels: total(|relation| relation.labels), kept: total(|relation| relation.kept), relations })
+    Ok(Ledger {
+        labels: total(|relation| relation.labels),
+        kept: total(|relation| relation.kept),
+        relations,
+    })
 }
 
 impl fmt::Display for Ledger {
@@ -94,7 +111,9 @@ impl fmt::Display for Ledger {
             let RelationLabels { relation: id, name, labels, kept, truths, kept_true } = relation;
             write!(f, "\n{labels:>9}{kept:>9}{:>8.1}", 100.0 * relation.share())?;
             if known {
-                let share = |count: Option<usize>, of: usize| 100.0 * count.unwrap_or(0) as f64 / of.max(1) as f64;
+                let share = |count: Option<usize>, of: usize| {
+                    100.0 * count.unwrap_or(0) as f64 / of.max(1) as f64
+                };
                 write!(f, "{:>8.1}{:>12.1}", share(*truths, *labels), share(*kept_true, *kept))?;
             }
             write!(f, "  {id} {name}")?;
@@ -103,7 +122,8 @@ impl fmt::Display for Ledger {
     }
 }
 
-/// How many documents state each fact that the index holds; `None` without an index. A fact that is not in it stands in one document.
+/// How many documents state each fact that the index holds; `None` without an index. A fact that is
+/// not in it stands in one document.
 fn stated_in(store: &DocumentStore) -> Result<Option<HashMap<FactInstance, u32>>> {
     if store.manifest().fact_index.is_none() {
         return Ok(None);
@@ -123,7 +143,13 @@ fn stated_in(store: &DocumentStore) -> Result<Option<HashMap<FactInstance, u32>>
 /// Place among the ranked pairs, from 0, and score; `None` for a document that was not ranked.
 fn places(document: &EncodedDocument) -> Option<HashMap<(u32, u32), (usize, f32)>> {
     let ranked = document.kept.as_ref()?;
-    Some(ranked.iter().enumerate().map(|(place, pair)| ((pair.head, pair.tail), (place, pair.score))).collect())
+    Some(
+        ranked
+            .iter()
+            .enumerate()
+            .map(|(place, pair)| ((pair.head, pair.tail), (place, pair.score)))
+            .collect(),
+    )
 }
 
 /// One label with what is known of it.
@@ -131,7 +157,8 @@ struct Label<'a> {
     row: u32,
     document: &'a EncodedDocument,
     fact: &'a EncodedFact,
-    /// Place and score of its pair, where that is on disk; `None` for a document that was not ranked.
+    /// Place and score of its pair, where that is on disk; `None` for a document that was not
+    /// ranked.
     place: Option<Option<(usize, f32)>>,
     truth: Option<bool>,
     documents: Option<u32>,
@@ -154,7 +181,13 @@ impl Label<'_> {
 
     /// Number of sentences that name both entities.
     fn sentences(&self) -> u32 {
-        let of = |number| self.entity(number).mentions.iter().map(|mention| mention.sentence).collect::<BTreeSet<u32>>();
+        let of = |number| {
+            self.entity(number)
+                .mentions
+                .iter()
+                .map(|mention| mention.sentence)
+                .collect::<BTreeSet<u32>>()
+        };
         of(self.fact.head).intersection(&of(self.fact.tail)).count() as u32
     }
 }
@@ -222,8 +255,15 @@ struct Rows {
 }
 
 impl Rows {
-    fn push(&mut self, label: &Label, reason: Option<&str>, relation: &RelationLabels) -> Result<()> {
-        let name = |entity: &EncodedEntity| entity.mentions.first().map_or_else(String::new, |mention| mention.name.clone());
+    fn push(
+        &mut self,
+        label: &Label,
+        reason: Option<&str>,
+        relation: &RelationLabels,
+    ) -> Result<()> {
+        let name = |entity: &EncodedEntity| {
+            entity.mentions.first().map_or_else(String::new, |mention| mention.name.clone())
+        };
         let (head, tail) = (label.entity(label.fact.head), label.entity(label.fact.tail));
         let place = label.place.flatten();
         let columns = &mut self.columns;

@@ -1,8 +1,8 @@
-//! The stages of the pipeline, each a function from files to files, and `run`, which chains them from a
-//! recipe.
+//! The stages of the pipeline, each a function from files to files, and `run`, which chains them
+//! from a recipe.
 //!
-//! Not for: parsing the command line (`cli`), computing losses (`systems`), or looking into a run that is
-//! there (`questions`).
+//! Not for: parsing the command line (`cli`), computing losses (`systems`), or looking into a run
+//! that is there (`questions`).
 
 pub mod check;
 pub mod convert;
@@ -29,7 +29,8 @@ pub use convert::{ConvertReport, Form, convert};
 pub use data::{PrepareJob, Role, RunData, prepare_data, relations_in};
 pub use evaluate::{EvaluateTask, Evaluation, GoldFormat, evaluate, gold_of};
 pub use evidence::{
-    EvidenceThreshold, ScoredSentence, add_evidence, best_threshold, evidence, f1_at, fill as fill_evidence, rank_sentences, sentences_of,
+    EvidenceThreshold, ScoredSentence, add_evidence, best_threshold, evidence, f1_at,
+    fill as fill_evidence, rank_sentences, sentences_of,
 };
 pub use export::export;
 pub use finetune::{FinetuneOutcome, FinetuneTask, finetune};

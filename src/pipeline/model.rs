@@ -7,7 +7,9 @@ use tch::{Device, Tensor};
 
 use crate::corpus::RelationSet;
 use crate::encoders;
-use crate::encoders::{BertConfig, BiLstmConfig, Encoder, EncoderSpec, WordVectors, embed_projected, start_local};
+use crate::encoders::{
+    BertConfig, BiLstmConfig, Encoder, EncoderSpec, WordVectors, embed_projected, start_local,
+};
 use crate::recipe::EncoderPlan;
 use crate::shards::DocumentStore;
 use crate::systems::dsdocre::{DsdocreModel, DsdocreSettings, ModelConfig, Part};
@@ -20,7 +22,8 @@ use crate::train::Objective;
 use crate::train::{Checkpoint, CheckpointContent, TrainerState};
 use crate::{DataError, Error, Result};
 
-/// Standard deviation of word embeddings that start from projected word vectors: BERT's `initializer_range`.
+/// Standard deviation of word embeddings that start from projected word vectors: BERT's
+/// `initializer_range`.
 const EMBEDDING_STD: f64 = 0.02;
 
 /// What a checkpoint says of its model (`docre.json`).
@@ -123,25 +126,49 @@ impl NewModel<'_> {
     ///
     /// # Errors
     /// An encoder that cannot be read, or that does not fit the store's tokenizer.
-    pub fn dsdocre(&self, store: &DocumentStore, part: Part, settings: &DsdocreSettings) -> Result<LoadedModel> {
+    pub fn dsdocre(
+        &self,
+        store: &DocumentStore,
+        part: Part,
+        settings: &DsdocreSettings,
+    ) -> Result<LoadedModel> {
         let (foundation, tokenizer) = self.foundation(store)?;
-        let description = self.description(store, part, Settings::Dsdocre(Box::new(settings.clone())), &foundation, &tokenizer);
+        let description = self.description(
+            store,
+            part,
+            Settings::Dsdocre(Box::new(settings.clone())),
+            &foundation,
+            &tokenizer,
+        );
         let config = ModelConfig::of(part, settings, foundation.relations);
-        let model = DsdocreModel::new(foundation.encoder, foundation.parameters, config, foundation.dropout)?;
+        let model = DsdocreModel::new(
+            foundation.encoder,
+            foundation.parameters,
+            config,
+            foundation.dropout,
+        )?;
         Ok(Loaded { model, description, tokenizer })
     }
 
-    /// An extractor for the documents of a store; `ranked` says whether they carry a ranker's pairs.
+    /// An extractor for the documents of a store; `ranked` says whether they carry a ranker's
+    /// pairs.
     ///
     /// # Errors
     /// As [`Self::dsdocre`]; settings that cannot be built.
-    pub fn extractor(&self, store: &DocumentStore, settings: &Settings, ranked: bool) -> Result<LoadedExtractor> {
+    pub fn extractor(
+        &self,
+        store: &DocumentStore,
+        settings: &Settings,
+        ranked: bool,
+    ) -> Result<LoadedExtractor> {
         let (mut foundation, tokenizer) = self.foundation(store)?;
         if settings.needs_twin() {
             // Another seed, so that the two networks do not start as one.
-            foundation.twin = Some(Box::new(NewModel { seed: !self.seed, ..*self }.foundation(store)?.0));
+            foundation.twin =
+                Some(Box::new(NewModel { seed: !self.seed, ..*self }.foundation(store)?.0));
         }
-        let description = self.description(store, Part::Finetuner, settings.clone(), &foundation, &tokenizer);
+        let description =
+            self.description(store, Part::Finetuner, settings.clone(), &foundation, &tokenizer);
         Ok(Loaded { model: settings.build(foundation, ranked)?, description, tokenizer })
     }
 
@@ -149,9 +176,19 @@ impl NewModel<'_> {
     ///
     /// # Errors
     /// As [`Self::extractor`].
-    pub fn evidence(&self, store: &DocumentStore, settings: &EvidenceSettings) -> Result<LoadedEvidence> {
+    pub fn evidence(
+        &self,
+        store: &DocumentStore,
+        settings: &EvidenceSettings,
+    ) -> Result<LoadedEvidence> {
         let (foundation, tokenizer) = self.foundation(store)?;
-        let description = self.description(store, Part::Finetuner, Settings::Evidence(settings.clone()), &foundation, &tokenizer);
+        let description = self.description(
+            store,
+            Part::Finetuner,
+            Settings::Evidence(settings.clone()),
+            &foundation,
+            &tokenizer,
+        );
         Ok(Loaded { model: EvidencePredictor::new(foundation, settings)?, description, tokenizer })
     }
 
@@ -187,42 +224,61 @@ impl NewModel<'_> {
             start_local(&BertConfig::from_json(&encoder.config())?, &parameters)?;
         }
         self.project_word_vectors(&tokenizer, &parameters)?;
-        let foundation = foundation(encoder, parameters, self.plan, store.relations(), entity_types(store), &tokenizer, self.seed);
+        let foundation = foundation(
+            encoder,
+            parameters,
+            self.plan,
+            store.relations(),
+            entity_types(store),
+            &tokenizer,
+            self.seed,
+        );
         Ok((foundation, tokenizer))
     }
 
     fn spec(&self, tokenizer: &Tokenizer) -> Result<EncoderSpec> {
         let folder = match self.start {
             EncoderStart::Checkpoint(folder) => folder.clone(),
-            EncoderStart::Plan => match (EncoderSpec::parse(&self.plan.name)?, &self.plan.word_vectors) {
-                (EncoderSpec::BiLstm { config, .. }, Some(path)) => {
-                    let vectors = WordVectors::load(path, &vocabulary(tokenizer))?;
-                    // No file of word vectors knows the markers: their rows are learnt.
-                    let config = BiLstmConfig { trained_rows: special_rows(tokenizer), ..config };
-                    return Ok(EncoderSpec::BiLstm { config, vectors: Some(vectors) });
+            EncoderStart::Plan => {
+                match (EncoderSpec::parse(&self.plan.name)?, &self.plan.word_vectors) {
+                    (EncoderSpec::BiLstm { config, .. }, Some(path)) => {
+                        let vectors = WordVectors::load(path, &vocabulary(tokenizer))?;
+                        // No file of word vectors knows the markers: their rows are learnt.
+                        let config =
+                            BiLstmConfig { trained_rows: special_rows(tokenizer), ..config };
+                        return Ok(EncoderSpec::BiLstm { config, vectors: Some(vectors) });
+                    }
+                    (EncoderSpec::Words { config, .. }, Some(path)) => {
+                        let vectors = WordVectors::load(path, &vocabulary(tokenizer))?;
+                        return Ok(EncoderSpec::Words { config, vectors: Some(vectors) });
+                    }
+                    (spec, _) => return Ok(spec),
                 }
-                (EncoderSpec::Words { config, .. }, Some(path)) => {
-                    let vectors = WordVectors::load(path, &vocabulary(tokenizer))?;
-                    return Ok(EncoderSpec::Words { config, vectors: Some(vectors) });
-                }
-                (spec, _) => return Ok(spec),
-            },
+            }
         };
         Ok(EncoderSpec::Folder(folder))
     }
 
     /// Whether the encoder is a preset whose weights start here.
     fn is_new_preset(&self) -> bool {
-        matches!(self.start, EncoderStart::Plan) && matches!(EncoderSpec::parse(&self.plan.name), Ok(EncoderSpec::Preset { .. }))
+        matches!(self.start, EncoderStart::Plan)
+            && matches!(EncoderSpec::parse(&self.plan.name), Ok(EncoderSpec::Preset { .. }))
     }
 
-    /// A preset with word vectors starts its word embeddings from them, through a fixed random projection.
+    /// A preset with word vectors starts its word embeddings from them, through a fixed random
+    /// projection.
     fn project_word_vectors(&self, tokenizer: &Tokenizer, parameters: &Parameters) -> Result<()> {
         match &self.plan.word_vectors {
             Some(path) if self.is_new_preset() => {
                 let vocabulary = vocabulary(tokenizer);
                 let vectors = WordVectors::load(path, &vocabulary)?;
-                embed_projected(parameters, &vectors, &vocabulary, EMBEDDING_STD, self.seed as i64)?;
+                embed_projected(
+                    parameters,
+                    &vectors,
+                    &vocabulary,
+                    EMBEDDING_STD,
+                    self.seed as i64,
+                )?;
                 Ok(())
             }
             _ => Ok(()),
@@ -243,7 +299,11 @@ fn foundation(
         parameters.freeze();
     }
     Foundation {
-        max_pieces: plan.max_pieces.into_iter().chain(encoder.max_positions().map(|limit| limit as usize)).min(),
+        max_pieces: plan
+            .max_pieces
+            .into_iter()
+            .chain(encoder.max_positions().map(|limit| limit as usize))
+            .min(),
         encoder,
         parameters,
         relations: relations.len(),
@@ -256,7 +316,8 @@ fn foundation(
     }
 }
 
-/// Refuses an encoder whose own tokenizer numbers its pieces otherwise than that of the shards; a folder without one is taken as it is.
+/// Refuses an encoder whose own tokenizer numbers its pieces otherwise than that of the shards; a
+/// folder without one is taken as it is.
 fn same_pieces(folder: &Path, store: &DocumentStore, tokenizer: &Tokenizer) -> Result<()> {
     let own = match Tokenizer::load(folder, None) {
         Ok(own) => own,
@@ -264,7 +325,8 @@ fn same_pieces(folder: &Path, store: &DocumentStore, tokenizer: &Tokenizer) -> R
         Err(error) => return Err(error),
     };
     let pieces = own.vocab_size().max(tokenizer.vocab_size()) as u32;
-    if own.kind() == tokenizer.kind() && (0..pieces).all(|id| own.token(id) == tokenizer.token(id)) {
+    if own.kind() == tokenizer.kind() && (0..pieces).all(|id| own.token(id) == tokenizer.token(id))
+    {
         return Ok(());
     }
     store.manifest().check_tokenizer(store.folder(), &own)
@@ -273,14 +335,20 @@ fn same_pieces(folder: &Path, store: &DocumentStore, tokenizer: &Tokenizer) -> R
 /// DocRED's entity types in the order of its release, then any others of the store by name.
 fn entity_types(store: &DocumentStore) -> Vec<String> {
     const DOCRED: [&str; 6] = ["ORG", "LOC", "TIME", "PER", "MISC", "NUM"];
-    let others = store.manifest().entity_types.iter().filter(|name| !DOCRED.contains(&name.as_str())).cloned();
+    let others = store
+        .manifest()
+        .entity_types
+        .iter()
+        .filter(|name| !DOCRED.contains(&name.as_str()))
+        .cloned();
     DOCRED.iter().map(|&name| name.to_owned()).chain(others).collect()
 }
 
 /// Rows of the special pieces but padding.
 fn special_rows(tokenizer: &Tokenizer) -> Vec<i64> {
     let special = tokenizer.special();
-    let mut rows: Vec<i64> = [special.cls, special.sep].iter().chain(&special.unused).map(|&id| i64::from(id)).collect();
+    let mut rows: Vec<i64> =
+        [special.cls, special.sep].iter().chain(&special.unused).map(|&id| i64::from(id)).collect();
     rows.sort_unstable();
     rows.dedup();
     rows
@@ -292,21 +360,35 @@ fn vocabulary(tokenizer: &Tokenizer) -> Vec<String> {
 }
 
 /// A checkpoint's description, encoder and tokenizer, checked to be of the part that is needed.
-fn open(checkpoint: &Checkpoint, part: Part, device: Device) -> Result<(Description, Foundation, Tokenizer)> {
+fn open(
+    checkpoint: &Checkpoint,
+    part: Part,
+    device: Device,
+) -> Result<(Description, Foundation, Tokenizer)> {
     let path = checkpoint.path();
     let description: Description = checkpoint.description()?;
     if description.part != part {
         let problem = format!("holds a {:?}, but a {part:?} is needed", description.part);
-        return Err(DataError::new(path, problem).hint("name a checkpoint of the right stage").into());
+        return Err(DataError::new(path, problem)
+            .hint("name a checkpoint of the right stage")
+            .into());
     }
     let tokenizer = Tokenizer::load(path, None)?;
     if tokenizer.identity() != description.tokenizer {
-        return Err(DataError::new(path, "its tokenizer is not the one the model was trained with").into());
+        return Err(DataError::new(
+            path,
+            "its tokenizer is not the one the model was trained with",
+        )
+        .into());
     }
     let Description { encoder: plan, relations, entity_types, .. } = &description;
     let base = || -> Result<Foundation> {
         let mut parameters = Parameters::new(0, device);
-        let encoder = encoders::build(&EncoderSpec::Folder(path.to_owned()), tokenizer.vocab_size() as i64, &mut parameters)?;
+        let encoder = encoders::build(
+            &EncoderSpec::Folder(path.to_owned()),
+            tokenizer.vocab_size() as i64,
+            &mut parameters,
+        )?;
         Ok(foundation(encoder, parameters, plan, relations, entity_types.clone(), &tokenizer, 0))
     };
     let mut foundation = base()?;
@@ -322,17 +404,29 @@ const RESUME_HINT: &str = "resume with the settings it was started with, or name
 ///
 /// # Errors
 /// [`Error::Data`] naming both.
-pub fn check_system(checkpoint: &Checkpoint, part: Part, settings: &Settings) -> Result<Description> {
+pub fn check_system(
+    checkpoint: &Checkpoint,
+    part: Part,
+    settings: &Settings,
+) -> Result<Description> {
     let other: Description = checkpoint.description()?;
     if (part, settings.system()) == (other.part, other.settings.system()) {
         return Ok(other);
     }
-    let problem = format!("holds a {:?} of `{}`, not a {part:?} of `{}`", other.part, other.settings.system(), settings.system());
+    let problem = format!(
+        "holds a {:?} of `{}`, not a {part:?} of `{}`",
+        other.part,
+        other.settings.system(),
+        settings.system()
+    );
     Err(DataError::new(checkpoint.path(), problem).hint(RESUME_HINT).into())
 }
 
 fn assign_heads(checkpoint: &Checkpoint, parameters: &Parameters) -> Result<()> {
-    checkpoint.heads()?.into_iter().try_for_each(|(name, value)| parameters.assign(&format!("{HEADS}{name}"), &value))
+    checkpoint
+        .heads()?
+        .into_iter()
+        .try_for_each(|(name, value)| parameters.assign(&format!("{HEADS}{name}"), &value))
 }
 
 impl LoadedModel {
@@ -344,7 +438,12 @@ impl LoadedModel {
         let checkpoint = Checkpoint::open(path)?;
         let (description, foundation, tokenizer) = open(&checkpoint, part, device)?;
         let config = ModelConfig::of(part, description.settings.dsdocre()?, foundation.relations);
-        let model = DsdocreModel::new(foundation.encoder, foundation.parameters, config, foundation.dropout)?;
+        let model = DsdocreModel::new(
+            foundation.encoder,
+            foundation.parameters,
+            config,
+            foundation.dropout,
+        )?;
         assign_heads(&checkpoint, &model.parameters)?;
         Ok(Self { model, description, tokenizer })
     }
@@ -355,8 +454,15 @@ impl LoadedModel {
     /// A description of another system.
     pub fn views(&self, seed: u64) -> Result<DocumentViews> {
         let plan = &self.description.encoder;
-        let limits = plan.max_pieces.into_iter().chain(self.model.encoder.max_positions().map(|limit| limit as usize));
-        let options = self.description.settings.dsdocre()?.view_options(limits.min(), plan.truncate, self.description.part);
+        let limits = plan
+            .max_pieces
+            .into_iter()
+            .chain(self.model.encoder.max_positions().map(|limit| limit as usize));
+        let options = self.description.settings.dsdocre()?.view_options(
+            limits.min(),
+            plan.truncate,
+            self.description.part,
+        );
         Ok(DocumentViews { pieces: self.tokenizer.special().clone(), options, seed })
     }
 }
@@ -370,13 +476,15 @@ impl LoadedExtractor {
         Self::open_to_cut(path, device, false)
     }
 
-    /// As [`Self::open`]; with `truncate` documents that are too long are cut, whatever the recipe said.
+    /// As [`Self::open`]; with `truncate` documents that are too long are cut, whatever the recipe
+    /// said.
     ///
     /// # Errors
     /// As [`Self::open`].
     pub fn open_to_cut(path: &Path, device: Device, truncate: bool) -> Result<Self> {
         let checkpoint = Checkpoint::open(path)?;
-        let (mut description, mut foundation, tokenizer) = open(&checkpoint, Part::Finetuner, device)?;
+        let (mut description, mut foundation, tokenizer) =
+            open(&checkpoint, Part::Finetuner, device)?;
         description.encoder.truncate |= truncate;
         foundation.truncate |= truncate;
         if let Some(twin) = &mut foundation.twin {
@@ -384,7 +492,9 @@ impl LoadedExtractor {
         }
         if matches!(description.settings, Settings::Evidence(_)) {
             let problem = "holds the evidence predictor `lstm-sp`, which extracts no relations";
-            return Err(DataError::new(path, problem).hint("name it as --evidence, and a system of `finetune` as --checkpoint").into());
+            return Err(DataError::new(path, problem)
+                .hint("name it as --evidence, and a system of `finetune` as --checkpoint")
+                .into());
         }
         let model = description.settings.build(foundation, description.ranker.is_some())?;
         assign_heads(&checkpoint, model.parameters())?;
@@ -401,8 +511,13 @@ impl LoadedEvidence {
         let checkpoint = Checkpoint::open(path)?;
         let (description, foundation, tokenizer) = open(&checkpoint, Part::Finetuner, device)?;
         let Settings::Evidence(settings) = &description.settings else {
-            let problem = format!("holds system `{}`, which judges no sentences", description.settings.system());
-            return Err(DataError::new(path, problem).hint("name a checkpoint of `finetune --system lstm-sp`").into());
+            let problem = format!(
+                "holds system `{}`, which judges no sentences",
+                description.settings.system()
+            );
+            return Err(DataError::new(path, problem)
+                .hint("name a checkpoint of `finetune --system lstm-sp`")
+                .into());
         };
         let model = EvidencePredictor::new(foundation, settings)?;
         assign_heads(&checkpoint, Objective::parameters(&model))?;
@@ -411,7 +526,8 @@ impl LoadedEvidence {
 }
 
 impl<M: Model> Loaded<M> {
-    /// Starts the layers that this model shares with another stage's checkpoint, named `PREFIX…`, from it.
+    /// Starts the layers that this model shares with another stage's checkpoint, named `PREFIX…`,
+    /// from it.
     ///
     /// # Errors
     /// Another width; a checkpoint that shares no layer.
@@ -427,7 +543,12 @@ impl<M: Model> Loaded<M> {
         }
         if shared == 0 {
             let hint = "start from a checkpoint of the same system";
-            return Err(DataError::new(checkpoint, "shares no layer with the model that starts from it").hint(hint).into());
+            return Err(DataError::new(
+                checkpoint,
+                "shares no layer with the model that starts from it",
+            )
+            .hint(hint)
+            .into());
         }
         Ok(())
     }
@@ -449,7 +570,11 @@ impl<M: Model> Loaded<M> {
         let own = &self.description;
         let other = check_system(checkpoint, own.part, &own.settings)?;
         let problem = if own.relations != other.relations {
-            format!("knows {} relations that are not the {} of the shards", other.relations.len(), own.relations.len())
+            format!(
+                "knows {} relations that are not the {} of the shards",
+                other.relations.len(),
+                own.relations.len()
+            )
         } else if own.tokenizer != other.tokenizer {
             "was trained with another tokenizer than the shards".to_owned()
         } else {
@@ -462,16 +587,27 @@ impl<M: Model> Loaded<M> {
     ///
     /// # Errors
     /// I/O errors.
-    pub fn save(&self, path: &Path, trainer: &TrainerState, optimizer: Vec<(String, Tensor)>, extra: Vec<(String, Vec<u8>)>) -> Result<()> {
-        Checkpoint::write(path, &CheckpointContent { extra, ..self.snapshot(trainer, optimizer)? }).map(drop)
+    pub fn save(
+        &self,
+        path: &Path,
+        trainer: &TrainerState,
+        optimizer: Vec<(String, Tensor)>,
+        extra: Vec<(String, Vec<u8>)>,
+    ) -> Result<()> {
+        Checkpoint::write(path, &CheckpointContent { extra, ..self.snapshot(trainer, optimizer)? })
+            .map(drop)
     }
 
-    /// What a checkpoint of this moment holds: copies of all weights and of the optimiser's tensors in host memory, so that training can go
-    /// on while they are written.
+    /// What a checkpoint of this moment holds: copies of all weights and of the optimiser's tensors
+    /// in host memory, so that training can go on while they are written.
     ///
     /// # Errors
     /// What libtorch refuses.
-    pub fn snapshot(&self, trainer: &TrainerState, optimizer: Vec<(String, Tensor)>) -> Result<CheckpointContent> {
+    pub fn snapshot(
+        &self,
+        trainer: &TrainerState,
+        optimizer: Vec<(String, Tensor)>,
+    ) -> Result<CheckpointContent> {
         let mut encoder = Vec::new();
         let mut heads = Vec::new();
         for entry in self.model.parameters().iter() {
@@ -480,13 +616,17 @@ impl<M: Model> Loaded<M> {
                 None => encoder.push((entry.name.clone(), host_copy(&entry.tensor)?)),
             }
         }
-        let optimizer = optimizer.into_iter().map(|(name, tensor)| Ok((name, host_copy(&tensor)?))).collect::<Result<_>>()?;
+        let optimizer = optimizer
+            .into_iter()
+            .map(|(name, tensor)| Ok((name, host_copy(&tensor)?)))
+            .collect::<Result<_>>()?;
         Ok(CheckpointContent {
             encoder_config: self.model.encoder_config(),
             encoder,
             heads,
             optimizer,
-            description: serde_json::to_value(&self.description).map_err(|error| Error::Bug(error.to_string()))?,
+            description: serde_json::to_value(&self.description)
+                .map_err(|error| Error::Bug(error.to_string()))?,
             trainer: trainer.clone(),
             tokenizer: self.tokenizer.clone(),
             extra: Vec::new(),

@@ -46,7 +46,11 @@ pub struct Decider {
 impl Decider {
     /// The decider of a model; `threshold` as found on dev.
     pub fn of(extractor: &dyn Extractor, threshold: Option<f64>) -> Self {
-        Self { classes: extractor.classes(), rule: extractor.decision(), threshold: threshold.unwrap_or(0.5) }
+        Self {
+            classes: extractor.classes(),
+            rule: extractor.decision(),
+            threshold: threshold.unwrap_or(0.5),
+        }
     }
 
     /// Probability of a class: σ(l_r), or σ(l_r − l_TH) where a threshold class decides.
@@ -65,22 +69,29 @@ impl Decider {
     /// Every (pair, relation, probability), NA left out.
     pub fn relations(self, scores: &DocumentScores) -> impl Iterator<Item = (Pair, usize, f32)> {
         self.rows(scores).flat_map(move |(pair, row)| {
-            (0..self.classes.relations).map(move |relation| (pair, relation, self.probability(row, self.classes.of_relation(relation))))
+            (0..self.classes.relations).map(move |relation| {
+                (pair, relation, self.probability(row, self.classes.of_relation(relation)))
+            })
         })
     }
 
     /// The classes that the rule takes from a row of logits.
     fn taken(self, row: &[f32]) -> Vec<usize> {
-        let relations = || (0..self.classes.relations).map(|relation| self.classes.of_relation(relation));
+        let relations =
+            || (0..self.classes.relations).map(|relation| self.classes.of_relation(relation));
         match self.rule {
             DecisionRule::ArgMax => {
-                let best = (0..row.len()).fold(0, |best, class| if row[class] > row[best] { class } else { best });
+                let best = (0..row.len())
+                    .fold(0, |best, class| if row[class] > row[best] { class } else { best });
                 Some(best).filter(|&class| Some(class) != self.classes.na()).into_iter().collect()
             }
-            DecisionRule::Threshold => relations().filter(|&class| f64::from(self.probability(row, class)) > self.threshold).collect(),
+            DecisionRule::Threshold => relations()
+                .filter(|&class| f64::from(self.probability(row, class)) > self.threshold)
+                .collect(),
             DecisionRule::Adaptive { top } => {
                 let threshold = self.classes.na().map_or(0.0, |class| row[class]);
-                let mut above: Vec<usize> = relations().filter(|&class| row[class] > threshold).collect();
+                let mut above: Vec<usize> =
+                    relations().filter(|&class| row[class] > threshold).collect();
                 above.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
                 above.truncate(if top == 0 { usize::MAX } else { top });
                 above
@@ -89,8 +100,15 @@ impl Decider {
     }
 
     /// The facts of a document.
-    pub fn decide(self, scores: &DocumentScores, title: &str, relations: &RelationSet) -> Vec<Prediction> {
-        let facts = self.rows(scores).flat_map(|(pair, row)| self.taken(row).into_iter().map(move |class| (pair, row, class)));
+    pub fn decide(
+        self,
+        scores: &DocumentScores,
+        title: &str,
+        relations: &RelationSet,
+    ) -> Vec<Prediction> {
+        let facts = self.rows(scores).flat_map(|(pair, row)| {
+            self.taken(row).into_iter().map(move |class| (pair, row, class))
+        });
         facts
             .filter_map(|(pair, row, class)| {
                 let relation = relations.get(self.classes.relation(class)?)?;
@@ -114,7 +132,13 @@ impl DocumentScores {
         for scores in all {
             bytes.extend((scores.pairs.len() as u32).to_le_bytes());
             bytes.extend((scores.logits.len() as u32).to_le_bytes());
-            bytes.extend(scores.pairs.iter().flat_map(|pair| [pair.0.to_le_bytes(), pair.1.to_le_bytes()]).flatten());
+            bytes.extend(
+                scores
+                    .pairs
+                    .iter()
+                    .flat_map(|pair| [pair.0.to_le_bytes(), pair.1.to_le_bytes()])
+                    .flatten(),
+            );
             bytes.extend(scores.logits.iter().flat_map(|logit| logit.to_le_bytes()));
         }
         bytes
@@ -122,11 +146,16 @@ impl DocumentScores {
 
     /// The inverse of [`Self::encode`].
     pub fn decode(bytes: &[u8]) -> Vec<Self> {
-        let mut words = bytes.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
+        let mut words = bytes
+            .chunks_exact(4)
+            .map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
         let mut all = Vec::new();
         while let (Some(pairs), Some(values)) = (words.next(), words.next()) {
-            let pairs = (0..pairs).map(|_| (words.next().unwrap_or_default(), words.next().unwrap_or_default())).collect();
-            let logits = (0..values).map(|_| f32::from_bits(words.next().unwrap_or_default())).collect();
+            let pairs = (0..pairs)
+                .map(|_| (words.next().unwrap_or_default(), words.next().unwrap_or_default()))
+                .collect();
+            let logits =
+                (0..values).map(|_| f32::from_bits(words.next().unwrap_or_default())).collect();
             all.push(Self { pairs, logits });
         }
         all
@@ -141,7 +170,8 @@ pub struct Predictor<'a> {
 }
 
 impl<'a> Predictor<'a> {
-    /// A predictor over `extractor`; `budget` bounds the cost of a forward pass (tokens, and pairs where they weigh more).
+    /// A predictor over `extractor`; `budget` bounds the cost of a forward pass (tokens, and pairs
+    /// where they weigh more).
     pub fn new(extractor: &'a dyn Extractor, precision: Precision, budget: usize) -> Self {
         Self { extractor, forward: Forward { train: false, precision }, budget }
     }
@@ -150,11 +180,18 @@ impl<'a> Predictor<'a> {
     ///
     /// # Errors
     /// A document over the length limit; what libtorch refuses.
-    pub fn scores(&self, documents: &[Arc<EncodedDocument>], done: &mut dyn FnMut(usize)) -> Result<Vec<DocumentScores>> {
+    pub fn scores(
+        &self,
+        documents: &[Arc<EncodedDocument>],
+        done: &mut dyn FnMut(usize),
+    ) -> Result<Vec<DocumentScores>> {
         let _guard = tch::no_grad_guard();
         self.extractor.begin_prediction()?;
         let layout = self.extractor.layout();
-        let pairs: Vec<Vec<Pair>> = documents.iter().map(|document| layout.evaluation_pairs(document)).collect::<Result<_>>()?;
+        let pairs: Vec<Vec<Pair>> = documents
+            .iter()
+            .map(|document| layout.evaluation_pairs(document))
+            .collect::<Result<_>>()?;
         let cost = |index: usize| layout.cost(&documents[index], pairs[index].len());
         // Documents of similar cost share a pass, the dearest first.
         let mut order: Vec<usize> = (0..documents.len()).collect();
@@ -184,11 +221,20 @@ impl<'a> Predictor<'a> {
         let logits = if batch.pairs == 0 {
             Vec::new()
         } else {
-            Vec::<f32>::try_from(self.extractor.predict(&batch, self.forward)?.f_to_kind(Kind::Float)?.f_contiguous()?.f_view([-1])?)?
+            Vec::<f32>::try_from(
+                self.extractor
+                    .predict(&batch, self.forward)?
+                    .f_to_kind(Kind::Float)?
+                    .f_contiguous()?
+                    .f_view([-1])?,
+            )?
         };
         let mut rest = logits.as_slice();
         let take = |example: Example| {
-            let logits = rest.split_off(..example.pairs.len() * classes.count()).unwrap_or_default().to_vec();
+            let logits = rest
+                .split_off(..example.pairs.len() * classes.count())
+                .unwrap_or_default()
+                .to_vec();
             DocumentScores { pairs: example.pairs, logits }
         };
         Ok(examples.into_iter().map(take).collect())
@@ -234,10 +280,12 @@ pub struct PredictReport {
 /// # Errors
 /// Bad documents, a checkpoint of another stage, a ranker that cannot be found, the disk.
 pub fn predict_file(options: &PredictOptions, session: &Session) -> Result<PredictReport> {
-    let loaded = LoadedExtractor::open_to_cut(options.checkpoint, session.device, options.truncate)?;
+    let loaded =
+        LoadedExtractor::open_to_cut(options.checkpoint, session.device, options.truncate)?;
     let mut documents = Vec::new();
     let mut tokenizer: Tokenizer = loaded.tokenizer.clone();
-    // Labels of the input play no part, so relations that the model does not know are no error here.
+    // Labels of the input play no part, so relations that the model does not know are no error
+    // here.
     options.input.read(&ReadOptions::default(), &mut |mut document| {
         document.facts = None;
         documents.push(encode(&document, &mut tokenizer, &loaded.description.relations)?);
@@ -249,7 +297,8 @@ pub fn predict_file(options: &PredictOptions, session: &Session) -> Result<Predi
     let documents: Vec<Arc<EncodedDocument>> = documents.into_iter().map(Arc::new).collect();
     let predictor = Predictor::new(&*loaded.model, session.precision("auto"), PREDICT_TOKENS);
     let mut progress = Progress::new("predict", documents.len() as u64, 0, session.is_root());
-    let scores = predictor.scores(&documents, &mut |done| progress.update(done as u64, String::new))?;
+    let scores =
+        predictor.scores(&documents, &mut |done| progress.update(done as u64, String::new))?;
     let trainer = Checkpoint::open(options.checkpoint)?.trainer()?;
     let decider = Decider::of(&*loaded.model, options.threshold.or(trainer.threshold));
     let decide = |(document, scores): (&Arc<EncodedDocument>, &DocumentScores)| {
@@ -283,7 +332,13 @@ fn write_scores(
     for (document, scores) in documents.iter().zip(scores) {
         for ((head, tail), relation, score) in decider.relations(scores) {
             let Some(relation) = relations.get(relation) else { continue };
-            writer.push(ScoreRow { title: &document.title, head, tail, relation: &relation.id, score })?;
+            writer.push(ScoreRow {
+                title: &document.title,
+                head,
+                tail,
+                relation: &relation.id,
+                score,
+            })?;
         }
     }
     writer.finish()
@@ -296,16 +351,24 @@ fn rank_documents(
     documents: &mut [EncodedDocument],
     session: &Session,
 ) -> Result<()> {
-    let mut ranker = LoadedModel::open(&ranker_of(options.checkpoint, options.ranker, recorded)?, Part::Ranker, session.device)?;
+    let mut ranker = LoadedModel::open(
+        &ranker_of(options.checkpoint, options.ranker, recorded)?,
+        Part::Ranker,
+        session.device,
+    )?;
     ranker.description.encoder.truncate |= options.truncate;
     let ranking = Ranking::new(ranker, session.precision("auto"))?;
     if ranking.loaded.tokenizer.identity() != loaded.tokenizer.identity() {
-        return Err(
-            Error::recipe("the ranker was trained with another tokenizer than the checkpoint").with_hint("name the ranker of the same run")
-        );
+        return Err(Error::recipe(
+            "the ranker was trained with another tokenizer than the checkpoint",
+        )
+        .with_hint("name the ranker of the same run"));
     }
     let settings = loaded.description.settings.dsdocre()?;
-    let keep = Keep { fixed: settings.k_finetune_cap.unwrap_or(0), per_entity: settings.k_finetune_per_entity };
+    let keep = Keep {
+        fixed: settings.k_finetune_cap.unwrap_or(0),
+        per_entity: settings.k_finetune_per_entity,
+    };
     let kept = ranking.keep(documents, keep, PREDICT_TOKENS, &mut |_| {})?;
     for (document, kept) in documents.iter_mut().zip(kept) {
         document.kept = Some(kept);
@@ -313,8 +376,8 @@ fn rank_documents(
     Ok(())
 }
 
-/// The ranker that a checkpoint was trained with: named by the user, inside an export, or where the run left it (`recorded`, relative to
-/// the checkpoint).
+/// The ranker that a checkpoint was trained with: named by the user, inside an export, or where the
+/// run left it (`recorded`, relative to the checkpoint).
 ///
 /// # Errors
 /// None of these is there.
@@ -324,7 +387,12 @@ pub fn ranker_of(checkpoint: &Path, named: Option<&Path>, recorded: &Path) -> Re
     }
     let candidates = [checkpoint.join("ranker"), checkpoint.join(recorded)];
     candidates.into_iter().find(|path| path.join("MANIFEST.json").exists()).ok_or_else(|| {
-        let problem = format!("was trained on pairs kept by a ranker, which is not at {}", recorded.display());
-        DataError::new(checkpoint, problem).hint("name the ranker's checkpoint with --ranker").into()
+        let problem = format!(
+            "was trained on pairs kept by a ranker, which is not at {}",
+            recorded.display()
+        );
+        DataError::new(checkpoint, problem)
+            .hint("name the ranker's checkpoint with --ranker")
+            .into()
     })
 }

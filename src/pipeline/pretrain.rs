@@ -64,7 +64,8 @@ pub fn pretrain(task: &PretrainTask, session: &Session, run: &RunFolder) -> Resu
         ));
     }
     let (settings, seed) = (task.settings, task.seed);
-    let new = NewModel { plan: task.encoder, start: &EncoderStart::Plan, seed, device: session.device };
+    let new =
+        NewModel { plan: task.encoder, start: &EncoderStart::Plan, seed, device: session.device };
     let loaded = new.dsdocre(&store, Part::Pretrainer, settings)?;
     let total_steps = pretrain_steps(task.plan);
     let mention_candidates = settings.mention_candidates;
@@ -78,20 +79,36 @@ pub fn pretrain(task: &PretrainTask, session: &Session, run: &RunFolder) -> Resu
         mention_candidates,
     };
     let mut boundary = SaveOnly::new(&loaded, run, STAGE, task.plan);
-    let stage = StageRun { session, run, plan: task.plan, total_steps, boundary_steps: 0, seed, start };
-    let objective = Pretrainer { model: &loaded.model, distance: settings.alignment_distance, mention_candidates };
-    stage.train(&objective, &source, &loaded, &mut boundary).map_err(|error| error.in_file(task.distant))
+    let stage =
+        StageRun { session, run, plan: task.plan, total_steps, boundary_steps: 0, seed, start };
+    let objective = Pretrainer {
+        model: &loaded.model,
+        distance: settings.alignment_distance,
+        mention_candidates,
+    };
+    stage
+        .train(&objective, &source, &loaded, &mut boundary)
+        .map_err(|error| error.in_file(task.distant))
 }
 
 /// The sampler over scored shards, or over all labels where the settings ask for no pre-denoising.
 ///
 /// # Errors
 /// Shards without scores; no usable document.
-pub fn sampler<'a>(store: &'a DocumentStore, facts: &FactIndex, settings: &DsdocreSettings) -> Result<PretrainSampler<'a>> {
+pub fn sampler<'a>(
+    store: &'a DocumentStore,
+    facts: &FactIndex,
+    settings: &DsdocreSettings,
+) -> Result<PretrainSampler<'a>> {
     if settings.pretrain_limit().is_some() && store.manifest().scored.is_none() {
-        let error =
-            Error::recipe(format!("{}: the pairs are not scored, but dsdocre.k_pretrain keeps the best ones", store.folder().display()));
-        return Err(error.with_hint("run `score` on the shards first, or set dsdocre.k_pretrain = 0 to pre-train without denoising"));
+        let error = Error::recipe(format!(
+            "{}: the pairs are not scored, but dsdocre.k_pretrain keeps the best ones",
+            store.folder().display()
+        ));
+        return Err(error.with_hint(
+            "run `score` on the shards first, or set dsdocre.k_pretrain = 0 \
+            to pre-train without denoising",
+        ));
     }
     PretrainSampler::new(store, facts, settings.pretrain_settings())
 }

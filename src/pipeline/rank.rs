@@ -1,4 +1,5 @@
-//! Stage 1: train the pre-denoising ranker on human annotation (docs/systems.md, D.7; Xiao et al. 2020, eq. 3).
+//! Stage 1: train the pre-denoising ranker on human annotation (docs/systems.md, D.7; Xiao et al.
+//! 2020, eq. 3).
 
 use std::path::Path;
 
@@ -43,13 +44,18 @@ pub fn rank(task: &RankTask, session: &Session, run: &RunFolder) -> Result<Check
     }
     let store = DocumentStore::open(task.train, StoreOptions::default())?;
     session.same_shards(&store)?;
-    let trainable = |row: &usize| !store.get(*row).facts.is_empty() && store.get(*row).entities.len() > 1;
+    let trainable =
+        |row: &usize| !store.get(*row).facts.is_empty() && store.get(*row).entities.len() > 1;
     let rows: Vec<usize> = (0..store.len()).filter(trainable).collect();
     if rows.is_empty() {
-        return Err(Error::recipe(format!("{}: no document has a label to train the ranker on", task.train.display())));
+        return Err(Error::recipe(format!(
+            "{}: no document has a label to train the ranker on",
+            task.train.display()
+        )));
     }
     let (settings, seed) = (task.settings, task.seed);
-    let new = NewModel { plan: task.encoder, start: &EncoderStart::Plan, seed, device: session.device };
+    let new =
+        NewModel { plan: task.encoder, start: &EncoderStart::Plan, seed, device: session.device };
     let loaded = new.dsdocre(&store, Part::Ranker, settings)?;
     let total_steps = total_steps(task.plan, rows.len());
     let source = RankSource {
@@ -62,6 +68,9 @@ pub fn rank(task: &RankTask, session: &Session, run: &RunFolder) -> Result<Check
         seed,
     };
     let mut boundary = SaveOnly::new(&loaded, run, STAGE, task.plan);
-    let stage = StageRun { session, run, plan: task.plan, total_steps, boundary_steps: 0, seed, start };
-    stage.train(&Ranker { model: &loaded.model }, &source, &loaded, &mut boundary).map_err(|error| error.in_file(task.train))
+    let stage =
+        StageRun { session, run, plan: task.plan, total_steps, boundary_steps: 0, seed, start };
+    stage
+        .train(&Ranker { model: &loaded.model }, &source, &loaded, &mut boundary)
+        .map_err(|error| error.in_file(task.train))
 }

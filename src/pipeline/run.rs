@@ -1,4 +1,5 @@
-//! The whole pipeline from one recipe: data → rank → score → pretrain → finetune → predict → evaluate → report.
+//! The whole pipeline from one recipe: data → rank → score → pretrain → finetune → predict →
+//! evaluate → report.
 
 use std::path::Path;
 
@@ -18,16 +19,23 @@ use crate::train::RunRecipe;
 use crate::train::{Checkpoint, RunFolder};
 use crate::{Error, Result};
 
-/// Runs a recipe in `folder`; finished parts are skipped, `resume` goes on inside an unfinished one.
+/// Runs a recipe in `folder`; finished parts are skipped, `resume` goes on inside an unfinished
+/// one.
 ///
 /// # Errors
 /// What any stage meets.
 pub fn run(recipe: &Recipe, folder: &Path, resume: bool, session: &Session) -> Result<()> {
     if let Settings::Evidence(_) = recipe.settings()? {
-        return Err(Error::recipe("system `lstm-sp` finds evidence, and `run` ends in predicted relations")
-            .with_hint("train it with `finetune --system lstm-sp`"));
+        return Err(Error::recipe(
+            "system `lstm-sp` finds evidence, and `run` ends in predicted relations",
+        )
+        .with_hint("train it with `finetune --system lstm-sp`"));
     }
-    let claimed = if session.is_root() { claim(recipe, folder, resume, session) } else { Ok(RunFolder::shared(folder)) };
+    let claimed = if session.is_root() {
+        claim(recipe, folder, resume, session)
+    } else {
+        Ok(RunFolder::shared(folder))
+    };
     let run = session.world.agree(claimed)?;
     session.enter(&run, recipe)?;
     let preparing = session.world.watchdog().part("preparing the data");
@@ -40,12 +48,15 @@ pub fn run(recipe: &Recipe, folder: &Path, resume: bool, session: &Session) -> R
         None => None,
     };
     let pretrained = match &scored {
-        Some(scored) if recipe.variants.contains(&Variant::Pretrained) => Some(pipeline.pretrain(scored)?),
+        Some(scored) if recipe.variants.contains(&Variant::Pretrained) => {
+            Some(pipeline.pretrain(scored)?)
+        }
         _ => None,
     };
     let mut summary = Summary::new(recipe, &run, &data, scored.as_ref(), session)?;
     for &variant in &recipe.variants {
-        let result = pipeline.finetune(variant, ranker.as_ref(), scored.as_ref(), pretrained.as_ref())?;
+        let result =
+            pipeline.finetune(variant, ranker.as_ref(), scored.as_ref(), pretrained.as_ref())?;
         summary.add(&result)?;
     }
     summary.finish()
@@ -59,7 +70,10 @@ fn claim(recipe: &Recipe, folder: &Path, resume: bool, session: &Session) -> Res
         && has_begun(folder)
         && let Some((key, was, is)) = Recipe::load(&path, &[])?.difference(recipe)?
     {
-        let message = format!("{} was started with another recipe: `{key}` was {was} and is {is}", folder.display());
+        let message = format!(
+            "{} was started with another recipe: `{key}` was {was} and is {is}",
+            folder.display()
+        );
         let hint = if resume {
             "resume with the recipe of the run folder: run R/recipe.toml --run-dir R --resume"
         } else {
@@ -75,13 +89,22 @@ fn claim(recipe: &Recipe, folder: &Path, resume: bool, session: &Session) -> Res
         &RunRecipe { text: &text, same: &|other| recipe.asks_for_the_same(other) },
         resume,
     )?;
-    say(format!("run {} in {} on {} rank(s), device {:?}", identity.id, folder.display(), session.world.size(), session.device));
+    say(format!(
+        "run {} in {} on {} rank(s), device {:?}",
+        identity.id,
+        folder.display(),
+        session.world.size(),
+        session.device
+    ));
     Ok(run)
 }
 
-/// Whether a run folder holds anything but a recipe: one that ended at its first mistake can have another.
+/// Whether a run folder holds anything but a recipe: one that ended at its first mistake can have
+/// another.
 fn has_begun(folder: &Path) -> bool {
-    let filled = |part: &str| fs_err::read_dir(folder.join(part)).is_ok_and(|mut entries| entries.next().is_some());
+    let filled = |part: &str| {
+        fs_err::read_dir(folder.join(part)).is_ok_and(|mut entries| entries.next().is_some())
+    };
     ["data", "checkpoints"].into_iter().any(filled)
 }
 
@@ -163,7 +186,9 @@ impl Pipeline<'_> {
         let ranked = variant != Variant::Baseline && recipe.system == "dsdocre";
         let data = if ranked { scored.unwrap_or(self.data) } else { self.data };
         let start = match (variant, pretrained) {
-            (Variant::Pretrained, Some(checkpoint)) => EncoderStart::Checkpoint(checkpoint.path().to_owned()),
+            (Variant::Pretrained, Some(checkpoint)) => {
+                EncoderStart::Checkpoint(checkpoint.path().to_owned())
+            }
             _ => EncoderStart::Plan,
         };
         let (train, dev) = (data.need(Role::Human)?, data.need(Role::Dev)?);

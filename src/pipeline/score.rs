@@ -1,4 +1,5 @@
-//! Scoring: every ordered pair of every document gets the ranker's score, the best are kept (docs/systems.md, D.8).
+//! Scoring: every ordered pair of every document gets the ranker's score, the best are kept
+//! (docs/systems.md, D.8).
 
 use std::fmt;
 use std::path::Path;
@@ -10,7 +11,9 @@ use super::model::LoadedModel;
 use super::session::Session;
 use crate::base::Progress;
 use crate::sampling::{ordered_pairs, top_asked_pairs};
-use crate::shards::{DocumentStore, Manifest, Scored, StoreOptions, WriteOptions, rewrite_with_scores};
+use crate::shards::{
+    DocumentStore, Manifest, Scored, StoreOptions, WriteOptions, rewrite_with_scores,
+};
 use crate::systems::DocumentViews;
 use crate::systems::dsdocre::Part;
 use crate::text::{EncodedDocument, ScoredPair, ViewChoices, split_by_tokens};
@@ -19,7 +22,8 @@ use crate::train::Checkpoint;
 use crate::train::Forward;
 use crate::{Error, Result};
 
-/// How many pairs of a document are kept: the largest of a fixed number and a multiple of its entities.
+/// How many pairs of a document are kept: the largest of a fixed number and a multiple of its
+/// entities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keep {
     /// A fixed number.
@@ -39,7 +43,10 @@ impl FromStr for Keep {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let bad = || Error::recipe(format!("--keep {text} is neither a number nor a multiple of n")).with_hint("such as 30, 2n or 60,3n");
+        let bad = || {
+            Error::recipe(format!("--keep {text} is neither a number nor a multiple of n"))
+                .with_hint("such as 30, 2n or 60,3n")
+        };
         let mut keep = Self { fixed: 0, per_entity: 0 };
         for part in text.split(',') {
             match part.trim().strip_suffix(['n', 'N']) {
@@ -69,7 +76,8 @@ pub struct ScoreTask<'a> {
     pub input: &'a Path,
     /// Shards with scores.
     pub output: &'a Path,
-    /// Annotated documents that are among `input`: these are not ranked, so that all their labels count.
+    /// Annotated documents that are among `input`: these are not ranked, so that all their labels
+    /// count.
     pub annotated: Option<&'a Path>,
     /// Pairs to keep.
     pub keep: Keep,
@@ -97,7 +105,8 @@ impl ScoreReport {
 /// Scores the shards; every rank does its share of the rows, rank 0 writes.
 ///
 /// # Errors
-/// A checkpoint that is no ranker, shards of another tokenizer, a document over the length limit, the disk.
+/// A checkpoint that is no ranker, shards of another tokenizer, a document over the length limit,
+/// the disk.
 pub fn score(task: &ScoreTask, session: &Session) -> Result<ScoreReport> {
     if task.output.join("manifest.json").exists() {
         return Ok(ScoreReport::of(Manifest::read(task.output)?, true));
@@ -107,12 +116,15 @@ pub fn score(task: &ScoreTask, session: &Session) -> Result<ScoreReport> {
     store.manifest().check_tokenizer(task.input, &ranker.loaded.tokenizer)?;
     let ranked = rows_to_rank(&store, task.annotated)?;
     let world = session.world.size();
-    let mine: Vec<usize> = ranked.iter().copied().skip(session.world.rank()).step_by(world).collect();
+    let mine: Vec<usize> =
+        ranked.iter().copied().skip(session.world.rank()).step_by(world).collect();
     let label = format!("score {}", task.input.file_name().unwrap_or_default().to_string_lossy());
     let _section = session.world.watchdog().part(label.clone());
     let mut progress = Progress::new(&label, mine.len() as u64, 0, session.is_root());
     let documents: Vec<_> = mine.iter().map(|&row| store.get(row)).collect();
-    let kept = ranker.keep(&documents, task.keep, task.tokens, &mut |done| progress.update(done as u64, String::new))?;
+    let kept = ranker.keep(&documents, task.keep, task.tokens, &mut |done| {
+        progress.update(done as u64, String::new)
+    })?;
     progress.finish(&format!("{} documents scored", ranked.len()));
     let all = session.world.communicator().all_gather(&encode(&kept))?;
     session.world.on_root(|| {
@@ -121,8 +133,12 @@ pub fn score(task: &ScoreTask, session: &Session) -> Result<ScoreReport> {
         for (index, &row) in ranked.iter().enumerate() {
             rows[row] = Some(std::mem::take(&mut parts[index % world][index / world]));
         }
-        let scored = Scored { checkpoint: Checkpoint::open(task.checkpoint)?.identity()?, keep: task.keep.to_string() };
-        let manifest = rewrite_with_scores(&store, &rows, task.output, scored, WriteOptions::default())?;
+        let scored = Scored {
+            checkpoint: Checkpoint::open(task.checkpoint)?.identity()?,
+            keep: task.keep.to_string(),
+        };
+        let manifest =
+            rewrite_with_scores(&store, &rows, task.output, scored, WriteOptions::default())?;
         Ok(ScoreReport::of(manifest, false))
     })
 }
@@ -131,10 +147,17 @@ pub fn score(task: &ScoreTask, session: &Session) -> Result<ScoreReport> {
 fn rows_to_rank(store: &DocumentStore, annotated: Option<&Path>) -> Result<Vec<usize>> {
     let Some(folder) = annotated else { return Ok((0..store.len()).collect()) };
     let annotated = DocumentStore::open(folder, StoreOptions::default())?;
-    let ranked: Vec<usize> = (0..store.len()).filter(|&row| annotated.find_title(store.title(row)).is_none()).collect();
+    let ranked: Vec<usize> =
+        (0..store.len()).filter(|&row| annotated.find_title(store.title(row)).is_none()).collect();
     if ranked.len() == store.len() {
-        let problem = format!("none of the documents of {} is in {}", folder.display(), store.folder().display());
-        return Err(Error::recipe(problem).with_hint("prepare both files into one folder: `prepare --input annotated.json distant.json`"));
+        let problem = format!(
+            "none of the documents of {} is in {}",
+            folder.display(),
+            store.folder().display()
+        );
+        return Err(Error::recipe(problem).with_hint(
+            "prepare both files into one folder: `prepare --input annotated.json distant.json`",
+        ));
     }
     Ok(ranked)
 }
@@ -153,7 +176,10 @@ impl Ranking {
     /// # Errors
     /// A checkpoint of another stage, or a damaged one.
     pub fn open(checkpoint: &Path, session: &Session) -> Result<Self> {
-        Self::new(LoadedModel::open(checkpoint, Part::Ranker, session.device)?, session.precision("auto"))
+        Self::new(
+            LoadedModel::open(checkpoint, Part::Ranker, session.device)?,
+            session.precision("auto"),
+        )
     }
 
     /// A ranker in memory.
@@ -176,16 +202,25 @@ impl Ranking {
         done: &mut dyn FnMut(usize),
     ) -> Result<Vec<Vec<ScoredPair>>> {
         let documents: Vec<&EncodedDocument> = documents.iter().map(AsRef::as_ref).collect();
-        // Documents of similar length share a pass: long ones first, so that the largest pass comes first.
+        // Documents of similar length share a pass: long ones first, so that the largest pass comes
+        // first.
         let mut order: Vec<usize> = (0..documents.len()).collect();
         order.sort_by_key(|&index| std::cmp::Reverse(documents[index].pieces.len()));
-        let lengths: Vec<usize> = order.iter().map(|&index| documents[index].pieces.len() + 8 * documents[index].entities.len()).collect();
+        let lengths: Vec<usize> = order
+            .iter()
+            .map(|&index| documents[index].pieces.len() + 8 * documents[index].entities.len())
+            .collect();
         let mut kept = vec![Vec::new(); documents.len()];
         let mut finished = 0;
         for range in split_by_tokens(&lengths, tokens) {
-            let chunk: Vec<&EncodedDocument> = order[range.clone()].iter().map(|&index| documents[index]).collect();
+            let chunk: Vec<&EncodedDocument> =
+                order[range.clone()].iter().map(|&index| documents[index]).collect();
             for (&index, scores) in order[range.clone()].iter().zip(self.scores(&chunk)?) {
-                kept[index] = top_asked_pairs(documents[index], &scores, keep.of(documents[index].entities.len()));
+                kept[index] = top_asked_pairs(
+                    documents[index],
+                    &scores,
+                    keep.of(documents[index].entities.len()),
+                );
             }
             finished += range.len();
             done(finished);
@@ -198,7 +233,10 @@ impl Ranking {
     /// # Errors
     /// As [`Self::keep`].
     pub fn scores(&self, documents: &[&EncodedDocument]) -> Result<Vec<Vec<f32>>> {
-        let views = documents.iter().map(|document| self.views.view(document, &ViewChoices::default())).collect::<Result<Vec<_>>>()?;
+        let views = documents
+            .iter()
+            .map(|document| self.views.view(document, &ViewChoices::default()))
+            .collect::<Result<Vec<_>>>()?;
         let packed = self.views.pack(&views, &vec![0; views.len()]);
         let (mut heads, mut tails) = (Vec::new(), Vec::new());
         for (index, document) in documents.iter().enumerate() {
@@ -213,9 +251,13 @@ impl Ranking {
         }
         let _guard = tch::no_grad_guard();
         let (_, entities) = self.loaded.model.encode(&packed, self.forward)?;
-        let scores = Vec::<f32>::try_from(self.loaded.model.ranking_scores(&entities, &heads, &tails)?)?;
+        let scores =
+            Vec::<f32>::try_from(self.loaded.model.ranking_scores(&entities, &heads, &tails)?)?;
         let mut rest = scores.as_slice();
-        Ok(documents.iter().map(|document| rest.split_off(..document.num_pairs()).unwrap_or_default().to_vec()).collect())
+        Ok(documents
+            .iter()
+            .map(|document| rest.split_off(..document.num_pairs()).unwrap_or_default().to_vec())
+            .collect())
     }
 }
 
@@ -234,11 +276,16 @@ fn encode(kept: &[Vec<ScoredPair>]) -> Vec<u8> {
 }
 
 fn decode(bytes: &[u8]) -> Vec<Vec<ScoredPair>> {
-    let mut words = bytes.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
+    let mut words =
+        bytes.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
     let mut kept = Vec::new();
     while let Some(count) = words.next() {
         let mut next = || words.next().unwrap_or_default();
-        kept.push((0..count).map(|_| ScoredPair { head: next(), tail: next(), score: f32::from_bits(next()) }).collect());
+        kept.push(
+            (0..count)
+                .map(|_| ScoredPair { head: next(), tail: next(), score: f32::from_bits(next()) })
+                .collect(),
+        );
     }
     kept
 }
@@ -261,7 +308,13 @@ mod tests {
 
     #[test]
     fn kept_pairs_survive_the_wire() {
-        let kept = vec![vec![], vec![ScoredPair { head: 1, tail: 0, score: -2.5 }, ScoredPair { head: 0, tail: 7, score: f32::MAX }]];
+        let kept = vec![
+            vec![],
+            vec![
+                ScoredPair { head: 1, tail: 0, score: -2.5 },
+                ScoredPair { head: 0, tail: 7, score: f32::MAX },
+            ],
+        ];
         assert_eq!(decode(&encode(&kept)), kept);
     }
 }

@@ -25,26 +25,36 @@ pub struct Session {
 }
 
 impl Session {
-    /// Joins the world the launcher made, opens the device and sets the number of threads (0: this rank's part of the cores).
+    /// Joins the world the launcher made, opens the device and sets the number of threads (0: this
+    /// rank's part of the cores).
     ///
     /// # Errors
-    /// A launcher that does not fit this build, a device that is not there, on every rank if on any.
+    /// A launcher that does not fit this build, a device that is not there, on every rank if on
+    /// any.
     pub fn start(device_name: &str, threads: usize) -> Result<Self> {
         Ok(Self::join(Ok(()), |()| (device_name.to_owned(), threads), Signals::default())?.0)
     }
 
-    /// As [`start`](Self::start), for training, where signals are requests from the first moment on; and for what names the device and the
-    /// threads: that it could not be read on one rank ends all of them, too.
+    /// As [`start`](Self::start), for training, where signals are requests from the first moment
+    /// on; and for what names the device and the threads: that it could not be read on one rank
+    /// ends all of them, too.
     ///
     /// # Errors
     /// As [`start`](Self::start), and that of `told`.
-    pub fn start_with<T>(told: Result<T>, machine: impl FnOnce(&T) -> (String, usize)) -> Result<(Self, T)> {
+    pub fn start_with<T>(
+        told: Result<T>,
+        machine: impl FnOnce(&T) -> (String, usize),
+    ) -> Result<(Self, T)> {
         let signals = Signals::default();
         signals.arm()?;
         Self::join(told, machine, signals)
     }
 
-    fn join<T>(told: Result<T>, machine: impl FnOnce(&T) -> (String, usize), signals: Signals) -> Result<(Self, T)> {
+    fn join<T>(
+        told: Result<T>,
+        machine: impl FnOnce(&T) -> (String, usize),
+        signals: Signals,
+    ) -> Result<(Self, T)> {
         let mut world = World::start()?;
         match prepare(&mut world, told, machine) {
             Ok((device, told)) => Ok((Self { world, device, signals }, told)),
@@ -52,14 +62,17 @@ impl Session {
         }
     }
 
-    /// What every rank does once it has a run folder: the recipes are compared, the limit of the watchdog is set, and the flight recorder
-    /// starts.
+    /// What every rank does once it has a run folder: the recipes are compared, the limit of the
+    /// watchdog is set, and the flight recorder starts.
     ///
     /// # Errors
     /// A recipe that differs between ranks; I/O errors.
     pub fn enter(&self, run: &RunFolder, recipe: &Recipe) -> Result<()> {
         let _start = self.world.watchdog().section_within("the start of all ranks", MEETING);
-        self.world.same(&[("the recipe", recipe.to_toml()?), ("the run folder (do all machines see the same one?)", run.identity()?)])?;
+        self.world.same(&[
+            ("the recipe", recipe.to_toml()?),
+            ("the run folder (do all machines see the same one?)", run.identity()?),
+        ])?;
         self.world.watchdog().set_limit(Duration::from_secs(recipe.hang_limit_s));
         crate::ranks::failure::record(run.path(), &self.world)
     }
@@ -69,7 +82,8 @@ impl Session {
     /// # Errors
     /// A manifest that differs.
     pub fn same_shards(&self, store: &DocumentStore) -> Result<()> {
-        let manifest = serde_json::to_string_pretty(store.manifest()).map_err(|error| Error::Bug(error.to_string()))?;
+        let manifest = serde_json::to_string_pretty(store.manifest())
+            .map_err(|error| Error::Bug(error.to_string()))?;
         self.world.same(&[(&format!("the manifest of {}", store.folder().display()), manifest)])
     }
 
@@ -98,12 +112,21 @@ impl Session {
 }
 
 /// What every rank does first, in step with the others whatever it meets.
-fn prepare<T>(world: &mut World, told: Result<T>, machine: impl FnOnce(&T) -> (String, usize)) -> Result<(Device, T)> {
+fn prepare<T>(
+    world: &mut World,
+    told: Result<T>,
+    machine: impl FnOnce(&T) -> (String, usize),
+) -> Result<(Device, T)> {
     let _start = world.watchdog().section_within("the start of all ranks", MEETING);
     let told = world.agree(told)?;
     let (device, threads) = machine(&told);
-    let device = world.agree(device.parse::<DeviceChoice>().and_then(|choice| choice.resolve(world.local_rank())))?;
-    world.same(&[("the kind of device", if device.is_cuda() { "a GPU" } else { "the CPU" }.to_owned())])?;
+    let device = world.agree(
+        device.parse::<DeviceChoice>().and_then(|choice| choice.resolve(world.local_rank())),
+    )?;
+    world.same(&[(
+        "the kind of device",
+        if device.is_cuda() { "a GPU" } else { "the CPU" }.to_owned(),
+    )])?;
     if let Device::Cuda(index) = device {
         let lane = world.agree(Lane::new(index))?;
         match world.use_nccl(Arc::new(lane)) {
@@ -129,8 +152,10 @@ fn same_program(world: &World) -> Result<()> {
     }
     let mut hasher = blake3::Hasher::new();
     // The file that runs, also where it has been replaced meanwhile.
-    let read = fs_err::File::open("/proc/self/exe").and_then(|mut file| std::io::copy(&mut file, &mut hasher));
-    let build = world.agree(read.map_err(Error::Io).map(|_| hasher.finalize().to_hex()[..16].to_owned()))?;
+    let read = fs_err::File::open("/proc/self/exe")
+        .and_then(|mut file| std::io::copy(&mut file, &mut hasher));
+    let build = world
+        .agree(read.map_err(Error::Io).map(|_| hasher.finalize().to_hex()[..16].to_owned()))?;
     world.same(&[
         ("the version of docre-pretrain", env!("CARGO_PKG_VERSION").to_owned()),
         ("the build of docre-pretrain", build),
@@ -165,7 +190,8 @@ impl CommunicationStream for Lane {
         tensor.device().is_cuda()
     }
 
-    // Training computes on the device's default stream, which is every thread's current one unless it chooses another.
+    // Training computes on the device's default stream, which is every thread's current one unless
+    // it chooses another.
     fn wait_for_compute(&self) -> Result<()> {
         self.stream.wait_current()
     }
@@ -175,10 +201,12 @@ impl CommunicationStream for Lane {
     }
 }
 
-/// Number of ranks that share this rank's cores, this one included: those of the same machine that its launcher has bound to the same ones.
+/// Number of ranks that share this rank's cores, this one included: those of the same machine that
+/// its launcher has bound to the same ones.
 fn neighbours(world: &World) -> Result<usize> {
     let status = fs_err::read_to_string("/proc/self/status").unwrap_or_default();
-    let bound = status.lines().find(|line| line.starts_with("Cpus_allowed_list")).unwrap_or_default();
+    let bound =
+        status.lines().find(|line| line.starts_with("Cpus_allowed_list")).unwrap_or_default();
     let own = format!("{} {bound}", crate::base::host_name());
     let all = world.communicator().all_gather(own.as_bytes())?;
     Ok(all.iter().filter(|name| name.as_slice() == own.as_bytes()).count().max(1))

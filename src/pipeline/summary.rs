@@ -16,12 +16,13 @@ use crate::base::write_whole;
 use crate::corpus::Document;
 use crate::corpus::synth::Truth;
 use crate::eval::{
-    EvaluateOptions, FactSet, FactSets, Gold, Keep, RankedDocument, RankedFact, Scores, best_prefix, evaluate, precision_recall, recall_at,
-    write_predictions,
+    EvaluateOptions, FactSet, FactSets, Gold, Keep, RankedDocument, RankedFact, Scores,
+    best_prefix, evaluate, precision_recall, recall_at, write_predictions,
 };
 use crate::recipe::{Recipe, Variant};
 use crate::report::{
-    DroppedLabel, Entry, LossCurve, ReportData, ScoreRow, Series, StageTime, docred_results, sentences_of_pair, write_report,
+    DroppedLabel, Entry, LossCurve, ReportData, ScoreRow, Series, StageTime, docred_results,
+    sentences_of_pair, write_report,
 };
 use crate::shards::{DocumentStore, StoreOptions};
 use crate::train::metrics::{MetricsWriter, read_metrics};
@@ -61,35 +62,69 @@ impl<'a> Summary<'a> {
     ///
     /// # Errors
     /// Files that cannot be read.
-    pub fn new(recipe: &'a Recipe, run: &'a RunFolder, data: &'a RunData, scored: Option<&RunData>, session: &'a Session) -> Result<Self> {
+    pub fn new(
+        recipe: &'a Recipe,
+        run: &'a RunFolder,
+        data: &'a RunData,
+        scored: Option<&RunData>,
+        session: &'a Session,
+    ) -> Result<Self> {
         let train_facts = FactSet::load_all(&data.train_facts)?;
-        let mut summary = Self { recipe, run, data, session, train_facts, scores: BTreeMap::new(), report: ReportData::default() };
-        let added = if let (true, Some(scored)) = (session.is_root(), scored) { summary.add_ranker(scored) } else { Ok(()) };
+        let mut summary = Self {
+            recipe,
+            run,
+            data,
+            session,
+            train_facts,
+            scores: BTreeMap::new(),
+            report: ReportData::default(),
+        };
+        let added = if let (true, Some(scored)) = (session.is_root(), scored) {
+            summary.add_ranker(scored)
+        } else {
+            Ok(())
+        };
         session.world.agree(added)?;
         Ok(summary)
     }
 
-    /// Predicts dev and test with the best checkpoint of a variant, and scores them (all ranks predict, rank 0 writes).
+    /// Predicts dev and test with the best checkpoint of a variant, and scores them (all ranks
+    /// predict, rank 0 writes).
     ///
     /// # Errors
     /// What prediction or the disk refuse.
     pub fn add(&mut self, result: &VariantResult) -> Result<()> {
         let loaded = LoadedExtractor::open(result.checkpoint.path(), self.session.device)?;
         let state = result.checkpoint.trainer()?;
-        self.report.learning.push(Series { name: result.variant.label().into(), points: state.curve.clone() });
+        self.report
+            .learning
+            .push(Series { name: result.variant.label().into(), points: state.curve.clone() });
         let splits = [("dev", Some(&result.dev)), ("test", result.test.as_ref())];
-        for (split, folder) in splits.into_iter().filter_map(|(split, folder)| folder.map(|folder| (split, folder))) {
+        for (split, folder) in
+            splits.into_iter().filter_map(|(split, folder)| folder.map(|folder| (split, folder)))
+        {
             self.add_split(result.variant, split, folder, &loaded, &state)?;
         }
         Ok(())
     }
 
-    fn add_split(&mut self, variant: Variant, split: &str, folder: &Path, loaded: &LoadedExtractor, state: &TrainerState) -> Result<()> {
+    fn add_split(
+        &mut self,
+        variant: Variant,
+        split: &str,
+        folder: &Path,
+        loaded: &LoadedExtractor,
+        state: &TrainerState,
+    ) -> Result<()> {
         let store = DocumentStore::open(folder, StoreOptions::default())?;
         let precision = self.session.precision(&self.recipe.finetune.precision);
         let predictor = Predictor::new(&*loaded.model, precision, PREDICT_TOKENS);
         let scores = shared_scores(&predictor, &store, self.session)?;
-        let written = if self.session.is_root() { self.judge_split(variant, split, &scores, &store, loaded, state) } else { Ok(()) };
+        let written = if self.session.is_root() {
+            self.judge_split(variant, split, &scores, &store, loaded, state)
+        } else {
+            Ok(())
+        };
         self.session.world.agree(written)
     }
 
@@ -112,7 +147,12 @@ impl<'a> Summary<'a> {
             return Ok(());
         }
         let facts = FactSets { annotated: Some(&self.train_facts), distant: None };
-        let mut result = evaluate(split, &Gold::new(&gold)?, &predictions, &EvaluateOptions { facts, ..EvaluateOptions::default() });
+        let mut result = evaluate(
+            split,
+            &Gold::new(&gold)?,
+            &predictions,
+            &EvaluateOptions { facts, ..EvaluateOptions::default() },
+        );
         let ranked = ranked_facts(scores, store, decider, &self.train_facts);
         result.threshold = best_prefix(&ranked, gold_facts(&gold));
         result.curve = precision_recall(&ranked, gold_facts(&gold), CURVE_POINTS);
@@ -136,16 +176,28 @@ impl<'a> Summary<'a> {
         Ok(())
     }
 
-    /// Recall of the ranker by k on the distant labels (with their truth, where it is known) and examples of what it dropped.
+    /// Recall of the ranker by k on the distant labels (with their truth, where it is known) and
+    /// examples of what it dropped.
     fn add_ranker(&mut self, scored: &RunData) -> Result<()> {
-        let Some(folder) = scored.shards_of(Role::Distant).or_else(|| scored.shards_of(Role::Dev)) else { return Ok(()) };
-        let store = DocumentStore::open(&folder, StoreOptions { with_words: true, ..StoreOptions::default() })?;
+        let Some(folder) = scored.shards_of(Role::Distant).or_else(|| scored.shards_of(Role::Dev))
+        else {
+            return Ok(());
+        };
+        let store = DocumentStore::open(
+            &folder,
+            StoreOptions { with_words: true, ..StoreOptions::default() },
+        )?;
         let truth = self.data.truth.as_deref().map(Truth::load).transpose()?;
         let gold = gold_of(&store);
         let mut documents = Vec::new();
         for (row, document) in gold.iter().enumerate() {
             let encoded = store.get(row);
-            let ranking = encoded.kept.iter().flatten().map(|pair| (pair.head as usize, pair.tail as usize)).collect();
+            let ranking = encoded
+                .kept
+                .iter()
+                .flatten()
+                .map(|pair| (pair.head as usize, pair.tail as usize))
+                .collect();
             // Annotated documents that take part in pre-training are not ranked.
             let ranked = if encoded.kept.is_some() { document.facts() } else { &[] };
             let facts = ranked.iter().enumerate().map(|(index, fact)| RankedFact {
@@ -153,38 +205,65 @@ impl<'a> Summary<'a> {
                 tail: fact.tail,
                 truth: truth.as_ref().and_then(|truth| truth.of(&document.title, index)),
             });
-            documents.push(RankedDocument { entities: document.entities.len(), ranking, facts: facts.collect() });
+            documents.push(RankedDocument {
+                entities: document.entities.len(),
+                ranking,
+                facts: facts.collect(),
+            });
         }
         let mut keeps = Keep::usual();
-        if let Some(k) = self.recipe.dsdocre.pretrain_limit().filter(|&k| !keeps.contains(&Keep::Pairs(k))) {
+        if let Some(k) =
+            self.recipe.dsdocre.pretrain_limit().filter(|&k| !keeps.contains(&Keep::Pairs(k)))
+        {
             keeps.push(Keep::Pairs(k));
         }
         self.report.ranker = recall_at(&documents, &keeps);
         if scored.shards_of(Role::Distant).is_some() {
-            let source = LedgerSource { store: &store, settings: &self.recipe.dsdocre, truth: truth.as_ref() };
-            self.report.relation_labels = write_ledger(&source, &self.run.path().join(ledger::FILE))?.relations;
+            let source = LedgerSource {
+                store: &store,
+                settings: &self.recipe.dsdocre,
+                truth: truth.as_ref(),
+            };
+            self.report.relation_labels =
+                write_ledger(&source, &self.run.path().join(ledger::FILE))?.relations;
         }
         self.report.dropped = self.dropped(&store, &gold, &documents);
         Ok(())
     }
 
     /// Labels outside the ranker's best k, spread over the corpus.
-    fn dropped(&self, store: &DocumentStore, gold: &[Document], documents: &[RankedDocument]) -> Vec<DroppedLabel> {
+    fn dropped(
+        &self,
+        store: &DocumentStore,
+        gold: &[Document],
+        documents: &[RankedDocument],
+    ) -> Vec<DroppedLabel> {
         let k = self.recipe.dsdocre.pretrain_limit();
         let Some(k) = k else { return Vec::new() };
         let mut examples = Vec::new();
         for (row, (document, ranked)) in gold.iter().zip(documents).enumerate() {
             let place = |head, tail| ranked.ranking.iter().position(|&pair| pair == (head, tail));
-            let dropped = |fact: &&RankedFact| place(fact.head, fact.tail).is_none_or(|rank| rank >= k);
+            let dropped =
+                |fact: &&RankedFact| place(fact.head, fact.tail).is_none_or(|rank| rank >= k);
             let Some(fact) = ranked.facts.iter().find(dropped) else { continue };
-            let Some(label) = document.facts().iter().find(|label| (label.head, label.tail) == (fact.head, fact.tail)) else { continue };
+            let Some(label) = document
+                .facts()
+                .iter()
+                .find(|label| (label.head, label.tail) == (fact.head, fact.tail))
+            else {
+                continue;
+            };
             let rank = place(fact.head, fact.tail);
-            let score = rank.and_then(|rank| store.get(row).kept.as_ref().map(|kept| f64::from(kept[rank].score)));
+            let score = rank.and_then(|rank| {
+                store.get(row).kept.as_ref().map(|kept| f64::from(kept[rank].score))
+            });
             let class = store.relations().index_of(&label.relation);
             examples.push(DroppedLabel {
                 title: document.title.clone(),
                 text: sentences_of_pair(document, fact.head, fact.tail),
-                relation: class.and_then(|class| store.relations().get(class)).map_or_else(String::new, |relation| relation.name.clone()),
+                relation: class
+                    .and_then(|class| store.relations().get(class))
+                    .map_or_else(String::new, |relation| relation.name.clone()),
                 score,
                 rank: rank.map(|rank| rank + 1),
                 pairs: store.get(row).num_pairs(),
@@ -206,15 +285,19 @@ impl<'a> Summary<'a> {
 
     fn write(&mut self) -> Result<()> {
         let _section = self.session.world.watchdog().part("writing scores and report");
-        let json = serde_json::to_vec_pretty(&self.scores).map_err(|error| Error::Bug(error.to_string()))?;
+        let json = serde_json::to_vec_pretty(&self.scores)
+            .map_err(|error| Error::Bug(error.to_string()))?;
         write_whole(&self.run.path().join("scores.json"), &json)?;
         self.add_run_facts()?;
         let report = self.run.path().join("report.html");
-        let json = serde_json::to_vec(&self.report).map_err(|error| Error::Bug(error.to_string()))?;
+        let json =
+            serde_json::to_vec(&self.report).map_err(|error| Error::Bug(error.to_string()))?;
         write_whole(&self.run.path().join("report.json"), &json)?;
         write_report(&report, &self.report)?;
         match writeln!(std::io::stdout().lock(), "{}", self.table()) {
-            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(error.into()),
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                return Err(error.into());
+            }
             _ => {}
         }
         say(format!("report: {}", report.display()));
@@ -222,16 +305,22 @@ impl<'a> Summary<'a> {
     }
 
     fn table(&self) -> String {
-        let mut text = format!("{:<18}{:>8}{:>9}{:>9}{:>9}{:>9}", "", "split", "F1", "Ign F1", "P", "R");
+        let mut text =
+            format!("{:<18}{:>8}{:>9}{:>9}{:>9}{:>9}", "", "split", "F1", "Ign F1", "P", "R");
         for row in &self.report.scores {
             let ign = row.ign_f1.map_or_else(String::new, |f1| format!("{:.2}", 100.0 * f1));
             let (f1, p, r) = (100.0 * row.f1, 100.0 * row.precision, 100.0 * row.recall);
-            text += &format!("\n{:<18}{:>8}{f1:>9.2}{ign:>9}{p:>9.2}{r:>9.2}", row.variant, row.split);
+            text +=
+                &format!("\n{:<18}{:>8}{f1:>9.2}{ign:>9}{p:>9.2}{r:>9.2}", row.variant, row.split);
         }
         for at in &self.report.ranker {
             if let (Some(right), Some(wrong)) = (&at.true_labels, &at.false_labels) {
                 let (right, wrong) = (100.0 * right.share, 100.0 * wrong.share);
-                text += &format!("\nranker keeps {right:.1} % of the true and {wrong:.1} % of the false distant labels at k = {}", at.keep);
+                text += &format!(
+                    "\nranker keeps {right:.1} % of the true and {wrong:.1} % of the false distant \
+                     labels at k = {}",
+                    at.keep
+                );
             }
         }
         text
@@ -241,14 +330,20 @@ impl<'a> Summary<'a> {
         let recipe = self.recipe;
         self.report.title.clone_from(&recipe.name);
         self.report.reference = docred_results();
-        self.report.summary =
-            format!("{} in its {:?} profile on encoder `{}`, seed {}", recipe.system, recipe.profile, recipe.encoder.name, recipe.seed);
+        self.report.summary = format!(
+            "{} in its {:?} profile on encoder `{}`, seed {}",
+            recipe.system, recipe.profile, recipe.encoder.name, recipe.seed
+        );
         let lines = read_metrics(&MetricsWriter::path(self.run.path()))?;
         let mut curves: BTreeMap<(String, String), Vec<(f64, f64)>> = BTreeMap::new();
         let mut stages: Vec<StageTime> = Vec::new();
         for line in &lines {
-            let mut push =
-                |task: &str, value: f64| curves.entry((line.stage.clone(), task.into())).or_default().push((line.step as f64, value));
+            let mut push = |task: &str, value: f64| {
+                curves
+                    .entry((line.stage.clone(), task.into()))
+                    .or_default()
+                    .push((line.step as f64, value))
+            };
             line.tasks().for_each(|(task, value)| push(task, value));
             if let Some(loss) = line.loss {
                 push("", loss);
@@ -257,15 +352,23 @@ impl<'a> Summary<'a> {
                 stages.push(StageTime { stage: line.stage.clone(), ..StageTime::default() });
             }
         }
-        self.report.losses = curves.into_iter().map(|((stage, task), points)| LossCurve { stage, task, points: thin(&points) }).collect();
+        self.report.losses = curves
+            .into_iter()
+            .map(|((stage, task), points)| LossCurve { stage, task, points: thin(&points) })
+            .collect();
         for stage in &mut stages {
             if let Some(checkpoint) = Checkpoint::latest(&self.run.checkpoints(&stage.stage))? {
                 let state = checkpoint.trainer()?;
                 stage.seconds = state.seconds;
                 stage.steps = Some(state.step);
             }
-            let rates: Vec<f64> = lines.iter().filter(|line| line.stage == stage.stage).filter_map(|line| line.documents_per_s).collect();
-            stage.documents_per_s = (!rates.is_empty()).then(|| rates.iter().sum::<f64>() / rates.len() as f64);
+            let rates: Vec<f64> = lines
+                .iter()
+                .filter(|line| line.stage == stage.stage)
+                .filter_map(|line| line.documents_per_s)
+                .collect();
+            stage.documents_per_s =
+                (!rates.is_empty()).then(|| rates.iter().sum::<f64>() / rates.len() as f64);
         }
         self.report.times = stages;
         self.report.run = vec![
@@ -275,8 +378,12 @@ impl<'a> Summary<'a> {
             Entry::new("device", format!("{:?}", self.session.device)),
             Entry::new("seed", recipe.seed),
         ];
-        self.report.recipe =
-            recipe.to_toml()?.lines().filter_map(|line| line.split_once(" = ")).map(|(key, value)| Entry::new(key, value)).collect();
+        self.report.recipe = recipe
+            .to_toml()?
+            .lines()
+            .filter_map(|line| line.split_once(" = "))
+            .map(|(key, value)| Entry::new(key, value))
+            .collect();
         Ok(())
     }
 }

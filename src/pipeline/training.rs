@@ -11,7 +11,8 @@ use crate::train::Schedule;
 use crate::train::checkpoint::CheckpointWriter;
 use crate::train::{BatchSource, Objective};
 use crate::train::{
-    Boundary, Checkpoint, Metrics, OrderKey, Retention, RunFolder, StageContext, Trainer, TrainerSettings, TrainerState, folder_of_step,
+    Boundary, Checkpoint, Metrics, OrderKey, Retention, RunFolder, StageContext, Trainer,
+    TrainerSettings, TrainerState, folder_of_step,
 };
 use crate::{DataError, Error, Result};
 
@@ -43,14 +44,21 @@ impl StageStart {
         let fresh = TrainerState { stage: stage.to_owned(), ..TrainerState::default() };
         let state = checkpoint.as_ref().map_or(Ok(fresh), Checkpoint::trainer)?;
         if checkpoint.is_some() && !state.finished && !resume {
-            let message = format!("{} holds an unfinished stage (step {} of {})", folder.display(), state.step, state.total_steps);
-            return Err(Error::recipe(message).with_hint("add --resume to go on, or name another --run-dir"));
+            let message = format!(
+                "{} holds an unfinished stage (step {} of {})",
+                folder.display(),
+                state.step,
+                state.total_steps
+            );
+            return Err(Error::recipe(message)
+                .with_hint("add --resume to go on, or name another --run-dir"));
         }
         if let Some((_, step)) = state.best
             && let Err(error) = Checkpoint::open(&folder_of_step(&folder, step))
         {
             let problem = format!("lacks its best checkpoint, that of step {step}: {error}");
-            let hint = "copy it there, or remove this folder and --resume: the stage is trained again";
+            let hint =
+                "copy it there, or remove this folder and --resume: the stage is trained again";
             return Err(DataError::new(&folder, problem).hint(hint).into());
         }
         Ok(Self { stage: stage.to_owned(), folder, checkpoint, state, speaks: run.is_claimed() })
@@ -65,23 +73,32 @@ impl StageStart {
             return Ok(None);
         }
         if self.speaks {
-            say(format!("{}: finished before, at step {}; nothing is trained", self.stage, self.state.step));
+            say(format!(
+                "{}: finished before, at step {}; nothing is trained",
+                self.stage, self.state.step
+            ));
         }
         self.best().map(Some)
     }
 
-    /// Refuses to go on in another order than the one that the checkpoint stands in the middle of. Another number of steps is taken, but said.
+    /// Refuses to go on in another order than the one that the checkpoint stands in the middle of.
+    /// Another number of steps is taken, but said.
     fn same_order(&self, now: OrderKey) -> Result<()> {
         let Some(then) = self.state.order.filter(|then| *then != now) else { return Ok(()) };
         let (folder, step) = (self.folder.display(), self.state.step);
         let OrderKey { seed, batch } = then;
-        let message =
-            format!("{folder} stands at step {step} of a run with seed {seed} and batch {batch}, not {} and {}", now.seed, now.batch);
-        Err(Error::recipe(message).with_hint("resume with the same seed and batch, or name another --run-dir"))
+        let message = format!(
+            "{folder} stands at step {step} of a run with seed {seed} and batch {batch}, not {} \
+             and {}",
+            now.seed, now.batch
+        );
+        Err(Error::recipe(message)
+            .with_hint("resume with the same seed and batch, or name another --run-dir"))
     }
 
     fn best(&self) -> Result<Checkpoint> {
-        let last = Checkpoint::latest(&self.folder)?.ok_or_else(|| Error::Bug(format!("stage {} left no checkpoint", self.stage)))?;
+        let last = Checkpoint::latest(&self.folder)?
+            .ok_or_else(|| Error::Bug(format!("stage {} left no checkpoint", self.stage)))?;
         match last.trainer()?.best {
             Some((_, step)) => Checkpoint::open(&folder_of_step(&self.folder, step)),
             None => Ok(last),
@@ -103,8 +120,14 @@ pub struct SaveOnly<'a, M> {
 impl<'a, M> SaveOnly<'a, M> {
     /// Saves `loaded` into the folder of a stage as the plan says.
     pub fn new(loaded: &'a Loaded<M>, run: &RunFolder, stage: &str, plan: &Schedule) -> Self {
-        let retention = Retention { newest: plan.keep_checkpoints, every: plan.keep_every_steps, best: None };
-        Self { loaded, folder: run.checkpoints(stage), retention, writer: CheckpointWriter::new(run.mirror()) }
+        let retention =
+            Retention { newest: plan.keep_checkpoints, every: plan.keep_every_steps, best: None };
+        Self {
+            loaded,
+            folder: run.checkpoints(stage),
+            retention,
+            writer: CheckpointWriter::new(run.mirror()),
+        }
     }
 }
 
@@ -151,7 +174,13 @@ impl StageRun<'_> {
     ///
     /// # Errors
     /// What the data, the model, the disk or a peer refuse.
-    pub fn train<O, S, M>(self, objective: &O, source: &S, loaded: &Loaded<M>, boundary: &mut dyn Boundary) -> Result<Checkpoint>
+    pub fn train<O, S, M>(
+        self,
+        objective: &O,
+        source: &S,
+        loaded: &Loaded<M>,
+        boundary: &mut dyn Boundary,
+    ) -> Result<Checkpoint>
     where
         M: Model,
         O: Objective,
@@ -159,10 +188,18 @@ impl StageRun<'_> {
     {
         let stage = self.start.stage.clone();
         if self.plan.deterministic && self.session.device.is_cuda() {
-            let error = Error::recipe("deterministic = true, but the device is a GPU, whose kernels add in an order of their own");
+            let error = Error::recipe(
+                "deterministic = true, but the device is a GPU, whose kernels add in an order of \
+                 their own",
+            );
             return Err(error.with_hint("set device = \"cpu\", or leave deterministic out"));
         }
-        let context = StageContext { stage: &stage, world: &self.session.world, run: self.run, signals: &self.session.signals };
+        let context = StageContext {
+            stage: &stage,
+            world: &self.session.world,
+            run: self.run,
+            signals: &self.session.signals,
+        };
         let settings = TrainerSettings {
             plan: self.plan.clone(),
             total_steps: self.total_steps,
@@ -172,7 +209,11 @@ impl StageRun<'_> {
         };
         let order = OrderKey { seed: self.seed, batch: self.plan.batch };
         self.start.same_order(order)?;
-        let state = TrainerState { total_steps: self.total_steps, order: Some(order), ..self.start.state.clone() };
+        let state = TrainerState {
+            total_steps: self.total_steps,
+            order: Some(order),
+            ..self.start.state.clone()
+        };
         if let Some(checkpoint) = &self.start.checkpoint {
             loaded.restore(checkpoint)?;
         }
@@ -182,8 +223,11 @@ impl StageRun<'_> {
             trainer.load_optimizer(&checkpoint.optimizer()?)?;
             if context.is_root() {
                 let TrainerState { step, total_steps: before, .. } = self.start.state;
-                let more =
-                    if before == self.total_steps { String::new() } else { format!(", to step {} instead of {before}", self.total_steps) };
+                let more = if before == self.total_steps {
+                    String::new()
+                } else {
+                    format!(", to step {} instead of {before}", self.total_steps)
+                };
                 say(format!("{stage}: going on at step {step}{more}"));
             }
         }
@@ -194,8 +238,16 @@ impl StageRun<'_> {
         self.start.best()
     }
     /// Makes sure that all ranks train the same parameters from the same step.
-    fn same_model<O: Objective, M>(&self, objective: &O, loaded: &Loaded<M>, state: &TrainerState) -> Result<()> {
-        let shapes = objective.parameters().iter().map(|entry| format!("{} {:?}", entry.name, entry.tensor.size()));
+    fn same_model<O: Objective, M>(
+        &self,
+        objective: &O,
+        loaded: &Loaded<M>,
+        state: &TrainerState,
+    ) -> Result<()> {
+        let shapes = objective
+            .parameters()
+            .iter()
+            .map(|entry| format!("{} {:?}", entry.name, entry.tensor.size()));
         self.session.world.same(&[
             ("the step to start from", format!("{} of {}", state.step, state.total_steps)),
             ("the tokenizer", loaded.description.tokenizer.clone()),

@@ -1,4 +1,5 @@
-//! What any step of a run reads: the order is arithmetic, so past and future steps can be printed alike.
+//! What any step of a run reads: the order is arithmetic, so past and future steps can be printed
+//! alike.
 
 use std::fmt;
 use std::path::Path;
@@ -90,26 +91,46 @@ impl fmt::Display for StepItem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Document { item, row, title } => write!(f, "{item:>4}  row {row:>8}  {title}"),
-            Self::Pair { item, titles: [first, second], same_fact, detection, mention, alignment, .. } => {
+            Self::Pair {
+                item,
+                titles: [first, second],
+                same_fact,
+                detection,
+                mention,
+                alignment,
+                ..
+            } => {
                 let kind = if *same_fact { "same fact" } else { "random" };
-                write!(f, "{item:>4}  {kind:<10} {first} + {second}: {detection} detection, {mention} mention, {alignment} alignment rows")
+                write!(
+                    f,
+                    "{item:>4}  {kind:<10} {first} + {second}: {detection} detection, {mention} \
+                     mention, {alignment} alignment rows"
+                )
             }
         }
     }
 }
 
-/// Titles (and, in pre-training, what is asked about them) of the global batches of `steps`, from 1, in a run of the whole pipeline or in
-/// the folder `shards`.
+/// Titles (and, in pre-training, what is asked about them) of the global batches of `steps`, from
+/// 1, in a run of the whole pipeline or in the folder `shards`.
 ///
 /// # Errors
 /// A folder without the stage's shards; an unknown stage.
-pub fn describe_batches(recipe: &Recipe, run: &Path, shards: Option<&Path>, stage: &str, steps: &[u64]) -> Result<Vec<StepContents>> {
+pub fn describe_batches(
+    recipe: &Recipe,
+    run: &Path,
+    shards: Option<&Path>,
+    stage: &str,
+    steps: &[u64],
+) -> Result<Vec<StepContents>> {
     let open = |role: Role, scored: bool| {
         let kind = if scored { "scored" } else { "shards" };
-        let folder = shards.map_or_else(|| run.join("data").join(kind).join(role.name()), Path::to_owned);
+        let folder =
+            shards.map_or_else(|| run.join("data").join(kind).join(role.name()), Path::to_owned);
         DocumentStore::open(&folder, StoreOptions::default())
     };
-    let contents = |(step, (epoch, items))| StepContents { stage: stage.to_owned(), step, epoch, items };
+    let contents =
+        |(step, (epoch, items))| StepContents { stage: stage.to_owned(), step, epoch, items };
     let described = match stage {
         "pretrain" => pretrain(recipe, &open(Role::Distant, true)?, steps)?,
         "rank" => epochwise(&open(Role::Human, false)?, recipe.seed, recipe.rank.batch, steps)?,
@@ -119,7 +140,10 @@ pub fn describe_batches(recipe: &Recipe, run: &Path, shards: Option<&Path>, stag
             let batch = if second { recipe.inference.batch } else { recipe.finetune.batch };
             epochwise(&open(Role::Human, false)?, recipe.seed, batch, steps)?
         }
-        other => return Err(Error::recipe(format!("there is no stage `{other}`")).with_hint("one of rank, pretrain, finetune")),
+        other => {
+            return Err(Error::recipe(format!("there is no stage `{other}`"))
+                .with_hint("one of rank, pretrain, finetune"));
+        }
     };
     Ok(steps.iter().copied().zip(described).map(contents).collect())
 }
@@ -127,14 +151,22 @@ pub fn describe_batches(recipe: &Recipe, run: &Path, shards: Option<&Path>, stag
 /// Epoch, from 1, and items of a step.
 type Described = (Option<u64>, Vec<StepItem>);
 
-fn epochwise(store: &DocumentStore, seed: u64, batch: usize, steps: &[u64]) -> Result<Vec<Described>> {
-    let rows: Vec<usize> = (0..store.len()).filter(|&row| !store.get(row).facts.is_empty()).collect();
+fn epochwise(
+    store: &DocumentStore,
+    seed: u64,
+    batch: usize,
+    steps: &[u64],
+) -> Result<Vec<Described>> {
+    let rows: Vec<usize> =
+        (0..store.len()).filter(|&row| !store.get(row).facts.is_empty()).collect();
     let order = BatchOrder::new(rows.len(), seed, batch)?;
     let item = |item: BatchItem| {
         let row = rows[item.row];
         StepItem::Document { item: item.item, row, title: store.title(row).to_owned() }
     };
-    let step = |step: u64| (Some(order.epoch(step) + 1), order.items(step).into_iter().map(item).collect());
+    let step = |step: u64| {
+        (Some(order.epoch(step) + 1), order.items(step).into_iter().map(item).collect())
+    };
     Ok(steps.iter().map(|from_one| step(from_one - 1)).collect())
 }
 
@@ -154,5 +186,10 @@ fn pretrain(recipe: &Recipe, store: &DocumentStore, steps: &[u64]) -> Result<Vec
             alignment: item.alignment.iter().flatten().count(),
         }
     };
-    Ok(steps.iter().map(|&step| (None, (0..recipe.pretrain.batch as u64).map(|index| pair(step, index)).collect())).collect())
+    Ok(steps
+        .iter()
+        .map(|&step| {
+            (None, (0..recipe.pretrain.batch as u64).map(|index| pair(step, index)).collect())
+        })
+        .collect())
 }

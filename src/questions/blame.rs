@@ -1,7 +1,9 @@
-//! Which documents a run stumbled over: the steps whose loss stands out from those before it, and what these steps read.
+//! Which documents a run stumbled over: the steps whose loss stands out from those before it, and
+//! what these steps read.
 //!
-//! Everything comes from the metrics and from the order, which is arithmetic; nothing is computed again. Not for losses that are no
-//! numbers: these stop a run, or are listed in its `log/non-finite.jsonl`.
+//! Everything comes from the metrics and from the order, which is arithmetic; nothing is computed
+//! again. Not for losses that are no numbers: these stop a run, or are listed in its
+//! `log/non-finite.jsonl`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -26,8 +28,9 @@ pub struct Blame {
     pub found: usize,
     /// Those that stand out most, stage by stage in their order.
     pub spikes: Vec<Spike>,
-    /// Documents of two of these steps or more, the most frequent first. In a long run every document comes up again and again; one that
-    /// is here more often than its neighbours is worth a look.
+    /// Documents of two of these steps or more, the most frequent first. In a long run every
+    /// document comes up again and again; one that is here more often than its neighbours is worth
+    /// a look.
     pub repeated: Vec<Repeated>,
 }
 
@@ -54,8 +57,9 @@ pub struct Repeated {
     pub steps: Vec<u64>,
 }
 
-/// Finds the steps of a run of the pipeline whose loss, or that of one task, lies `above` standard deviations over those before it, and
-/// describes the `most` that stand out furthest. `shards` is where the documents of the stage lie if not in the run folder.
+/// Finds the steps of a run of the pipeline whose loss, or that of one task, lies `above` standard
+/// deviations over those before it, and describes the `most` that stand out furthest. `shards` is
+/// where the documents of the stage lie if not in the run folder.
 ///
 /// # Errors
 /// A folder without metrics; the shards of a stage that are not there.
@@ -63,15 +67,23 @@ pub fn blame(run: &Path, shards: Option<&Path>, above: f64, most: usize) -> Resu
     let recipe = Recipe::load(&run.join("recipe.toml"), &[])?;
     let lines = read_metrics(&MetricsWriter::path(run))?;
     if lines.is_empty() {
-        return Err(DataError::new(run, "has no metrics.jsonl, or an empty one").hint("no stage has done a step here").into());
+        return Err(DataError::new(run, "has no metrics.jsonl, or an empty one")
+            .hint("no stage has done a step here")
+            .into());
     }
     let mut found = outliers(&lines, above);
     let mut blame = Blame { above, steps: lines.len(), found: found.len(), ..Blame::default() };
     found.sort_by(|a, b| b.largest().total_cmp(&a.largest()));
     found.truncate(most);
-    let stages: Vec<&str> = found.iter().map(|outlier| outlier.line.stage.as_str()).collect::<BTreeSet<_>>().into_iter().collect();
+    let stages: Vec<&str> = found
+        .iter()
+        .map(|outlier| outlier.line.stage.as_str())
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect();
     for stage in stages {
-        let mut own: Vec<&Outlier> = found.iter().filter(|outlier| outlier.line.stage == stage).collect();
+        let mut own: Vec<&Outlier> =
+            found.iter().filter(|outlier| outlier.line.stage == stage).collect();
         own.sort_by_key(|outlier| outlier.line.step);
         let steps: Vec<u64> = own.iter().map(|outlier| outlier.line.step).collect();
         let contents = describe_batches(&recipe, run, shards, stage, &steps)?;
@@ -99,8 +111,8 @@ impl Outlier<'_> {
     }
 }
 
-/// Steps whose loss, the total or that of a task, lies `above` deviations over those before it in its stage. A step that was skipped
-/// counts for nothing.
+/// Steps whose loss, the total or that of a task, lies `above` deviations over those before it in
+/// its stage. A step that was skipped counts for nothing.
 fn outliers(lines: &[MetricLine], above: f64) -> Vec<Outlier<'_>> {
     let mut histories: BTreeMap<(&str, &str), LossHistory> = BTreeMap::new();
     let mut found = Vec::new();
@@ -122,12 +134,18 @@ fn outliers(lines: &[MetricLine], above: f64) -> Vec<Outlier<'_>> {
 
 fn repeated(stage: &str, contents: &[StepContents]) -> Vec<Repeated> {
     let mut steps: BTreeMap<&str, BTreeSet<u64>> = BTreeMap::new();
-    for (step, title) in contents.iter().flat_map(|step| step.items.iter().flat_map(|item| item.titles()).map(|title| (step.step, title))) {
+    for (step, title) in contents.iter().flat_map(|step| {
+        step.items.iter().flat_map(|item| item.titles()).map(|title| (step.step, title))
+    }) {
         steps.entry(title).or_default().insert(step);
     }
     let several = steps.into_iter().filter(|(_, steps)| steps.len() > 1);
     several
-        .map(|(title, steps)| Repeated { title: title.to_owned(), stage: stage.to_owned(), steps: steps.into_iter().collect() })
+        .map(|(title, steps)| Repeated {
+            title: title.to_owned(),
+            stage: stage.to_owned(),
+            steps: steps.into_iter().collect(),
+        })
         .collect()
 }
 
@@ -161,24 +179,40 @@ mod tests {
     use super::*;
 
     fn line(stage: &str, step: u64, detection: f64, alignment: f64) -> MetricLine {
-        let line = MetricLine { stage: stage.into(), step, loss: Some(detection + alignment), ..MetricLine::default() };
+        let line = MetricLine {
+            stage: stage.into(),
+            step,
+            loss: Some(detection + alignment),
+            ..MetricLine::default()
+        };
         line.with("loss/RelDet", detection).with("loss/RelAlign", alignment)
     }
 
     #[test]
     fn a_task_that_leaps_is_named_though_the_total_hides_it() {
         let wave = |step: u64| f64::from((step * 7 % 11) as u32);
-        let mut lines: Vec<MetricLine> =
-            (1..=60).map(|step| line("pretrain", step, 100.0 + 5.0 * wave(step), 1.0 + 0.01 * wave(step))).collect();
+        let mut lines: Vec<MetricLine> = (1..=60)
+            .map(|step| line("pretrain", step, 100.0 + 5.0 * wave(step), 1.0 + 0.01 * wave(step)))
+            .collect();
         lines[39] = line("pretrain", 40, 100.0, 3.0);
         lines[49] = line("pretrain", 50, 900.0, 1.0).with("skipped", 1.0);
         lines.extend((1..=15).map(|step| line("rank", step, 1e6 * step as f64, 1.0)));
         let found = outliers(&lines, 6.0);
         let told: Vec<(&str, u64, Vec<&str>)> = found
             .iter()
-            .map(|outlier| (outlier.line.stage.as_str(), outlier.line.step, outlier.deviations.keys().map(String::as_str).collect()))
+            .map(|outlier| {
+                (
+                    outlier.line.stage.as_str(),
+                    outlier.line.step,
+                    outlier.deviations.keys().map(String::as_str).collect(),
+                )
+            })
             .collect();
-        assert_eq!(told, [("pretrain", 40, vec!["RelAlign"])], "a skipped step and a history of fifteen count for nothing");
+        assert_eq!(
+            told,
+            [("pretrain", 40, vec!["RelAlign"])],
+            "a skipped step and a history of fifteen count for nothing"
+        );
         assert!(found[0].largest() > 50.0);
     }
 }

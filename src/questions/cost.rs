@@ -4,18 +4,25 @@ use serde_json::Value;
 
 use crate::systems::dsdocre::DsdocreSettings;
 
-/// Forward FLOPs of an encoder for a document of `length` tokens, from its `config.json`; `None` for one whose cost is not known.
+/// Forward FLOPs of an encoder for a document of `length` tokens, from its `config.json`; `None`
+/// for one whose cost is not known.
 pub fn encoder_flops(config: &Value, length: f64) -> Option<f64> {
     let number = |key: &str| config.get(key).and_then(Value::as_f64);
     if let Some(hidden) = number("lstm_hidden_size") {
-        let (layers, input, output) = (number("num_hidden_layers")?, number("embedding_size")?, number("hidden_size")?);
+        let (layers, input, output) =
+            (number("num_hidden_layers")?, number("embedding_size")?, number("hidden_size")?);
         // Two directions of four gates; a layer above the first reads both directions.
         let layer = |input: f64| 2.0 * 2.0 * (input + hidden) * 4.0 * hidden;
         let below = layer(input) + (layers - 1.0) * layer(2.0 * hidden);
         return Some(length * (below + 2.0 * 2.0 * hidden * output));
     }
-    let (layers, width, inner) = (number("num_hidden_layers")?, number("hidden_size")?, number("intermediate_size")?);
-    Some(layers * (length * (8.0 * width * width + 4.0 * width * inner) + 4.0 * length * length * width))
+    let (layers, width, inner) =
+        (number("num_hidden_layers")?, number("hidden_size")?, number("intermediate_size")?);
+    Some(
+        layers
+            * (length * (8.0 * width * width + 4.0 * width * inner)
+                + 4.0 * length * length * width),
+    )
 }
 
 /// Forward FLOPs of DSDocRE's scores of all pairs of a document.
@@ -24,7 +31,12 @@ pub fn ranking_flops(entities: f64, width: f64) -> f64 {
 }
 
 /// Forward FLOPs of `pairs` relation vectors over `tails` distinct tails.
-pub fn relation_vector_flops(settings: &DsdocreSettings, pairs: f64, tails: f64, width: f64) -> f64 {
+pub fn relation_vector_flops(
+    settings: &DsdocreSettings,
+    pairs: f64,
+    tails: f64,
+    width: f64,
+) -> f64 {
     let relation = settings.relation_width as f64;
     2.0 * tails * relation * width * width + 2.0 * pairs * relation * width
 }
@@ -45,7 +57,10 @@ mod tests {
         let settings = DsdocreSettings::default();
         assert!((relation_vector_flops(&settings, 40.0, 20.0, 768.0) / 6.0e9 - 1.0).abs() < 0.02);
         let bilstm = json!({"lstm_hidden_size": 128, "num_hidden_layers": 1, "embedding_size": 100, "hidden_size": 128});
-        assert_eq!(encoder_flops(&bilstm, 1.0), Some(2.0 * 2.0 * 228.0 * 512.0 + 2.0 * 256.0 * 128.0));
+        assert_eq!(
+            encoder_flops(&bilstm, 1.0),
+            Some(2.0 * 2.0 * 228.0 * 512.0 + 2.0 * 256.0 * 128.0)
+        );
         assert_eq!(encoder_flops(&json!({"model_type": "docre-words"}), 10.0), None);
     }
 }

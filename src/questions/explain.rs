@@ -1,6 +1,8 @@
-//! What a key of a recipe means: its text, the words it takes, its value in each profile and in a recipe at hand.
+//! What a key of a recipe means: its text, the words it takes, its value in each profile and in a
+//! recipe at hand.
 //!
-//! Read off the types and their defaults, so that it cannot be out of date. Not for: the layers of a system (`systems`).
+//! Read off the types and their defaults, so that it cannot be out of date. Not for: the layers of
+//! a system (`systems`).
 
 use std::fmt;
 
@@ -24,9 +26,9 @@ pub struct KeyDescription {
     pub current: Option<Value>,
 }
 
-/// Explains the keys that `asked` means: the key itself, every key of a table, every key of that name in any table, or else every key whose
-/// name or meaning holds the word; all of them without a question. Defaults that depend on the system are those of the recipe's, or of
-/// DSDocRE.
+/// Explains the keys that `asked` means: the key itself, every key of a table, every key of that
+/// name in any table, or else every key whose name or meaning holds the word; all of them without a
+/// question. Defaults that depend on the system are those of the recipe's, or of DSDocRE.
 ///
 /// # Errors
 /// Nothing of the sort, with the nearest key.
@@ -39,14 +41,24 @@ pub fn explain(asked: Option<&str>, recipe: Option<&Recipe>) -> Result<Vec<KeyDe
         None => keys.iter().collect(),
     };
     let system = recipe.map_or("dsdocre", |recipe| recipe.system.as_str());
-    let defaults = |profile| serde_json::to_value(Recipe::defaults(profile, system)).map_err(|error| Error::Bug(error.to_string()));
+    let defaults = |profile| {
+        serde_json::to_value(Recipe::defaults(profile, system))
+            .map_err(|error| Error::Bug(error.to_string()))
+    };
     let columns = [defaults(Profile::Fixed)?, defaults(Profile::Paper)?, defaults(Profile::Code)?];
-    let current = recipe.map(serde_json::to_value).transpose().map_err(|error| Error::Bug(error.to_string()))?;
+    let current = recipe
+        .map(serde_json::to_value)
+        .transpose()
+        .map_err(|error| Error::Bug(error.to_string()))?;
     let describe = |(key, meaning): &(String, String)| {
         let pointer = format!("/{}", key.replace('.', "/"));
         let value = |table: &Value| table.pointer(&pointer).cloned().unwrap_or_default();
         KeyDescription {
-            setting: SettingDescription { key: key.clone(), meaning: meaning.clone(), values: columns.each_ref().map(value) },
+            setting: SettingDescription {
+                key: key.clone(),
+                meaning: meaning.clone(),
+                values: columns.each_ref().map(value),
+            },
             choices: choices(&schema, key),
             current: current.as_ref().map(value),
         }
@@ -69,7 +81,9 @@ fn collect(schema: &Value, table: &str, keys: &mut Vec<(String, String)>) {
 fn matching<'k>(keys: &'k [(String, String)], asked: &str) -> Result<Vec<&'k (String, String)>> {
     let word = asked.to_lowercase();
     let (table, name) = (format!("{word}."), format!(".{word}"));
-    let found = |fits: &dyn Fn(&str, &str) -> bool| keys.iter().filter(|(key, meaning)| fits(key, meaning)).collect::<Vec<_>>();
+    let found = |fits: &dyn Fn(&str, &str) -> bool| {
+        keys.iter().filter(|(key, meaning)| fits(key, meaning)).collect::<Vec<_>>()
+    };
     let readings = [
         found(&|key, _| key == word),
         found(&|key, _| key.starts_with(&table)),
@@ -80,11 +94,16 @@ fn matching<'k>(keys: &'k [(String, String)], asked: &str) -> Result<Vec<&'k (St
         return Ok(first);
     }
     let last = |key: &str| key.rsplit('.').next().map_or_else(String::new, str::to_owned);
-    let likeness = |key: &str| strsim::jaro_winkler(key, &word).max(strsim::jaro_winkler(&last(key), &last(&word)));
+    let likeness = |key: &str| {
+        strsim::jaro_winkler(key, &word).max(strsim::jaro_winkler(&last(key), &last(&word)))
+    };
     let nearest = keys.iter().max_by(|a, b| likeness(&a.0).total_cmp(&likeness(&b.0)));
-    let error = Error::recipe(format!("no key of a recipe is called `{asked}`, and none speaks of it"));
+    let error =
+        Error::recipe(format!("no key of a recipe is called `{asked}`, and none speaks of it"));
     Err(match nearest {
-        Some((key, _)) => error.with_hint(format!("did you mean `{key}`? `explain` alone lists all")),
+        Some((key, _)) => {
+            error.with_hint(format!("did you mean `{key}`? `explain` alone lists all"))
+        }
         None => error,
     })
 }
@@ -97,7 +116,9 @@ impl fmt::Display for KeyDescription {
             write!(f, "; here {}", profile_values(std::slice::from_ref(current)))?;
         }
         write!(f, "\n    {meaning}")?;
-        self.choices.iter().try_for_each(|Choice { word, meaning }| write!(f, "\n      \"{word}\": {meaning}"))
+        self.choices
+            .iter()
+            .try_for_each(|Choice { word, meaning }| write!(f, "\n      \"{word}\": {meaning}"))
     }
 }
 
@@ -112,11 +133,20 @@ mod tests {
     #[test]
     fn a_key_a_table_a_name_and_a_word_are_found() {
         assert_eq!(keys("pretrain.batch"), ["pretrain.batch"]);
-        assert!(keys("dsdocre").contains(&"dsdocre.k_pretrain".to_owned()) && keys("dsdocre").len() > 20);
-        assert_eq!(keys("warmup"), ["finetune.warmup", "inference.warmup", "pretrain.warmup", "rank.warmup"]);
+        assert!(
+            keys("dsdocre").contains(&"dsdocre.k_pretrain".to_owned())
+                && keys("dsdocre").len() > 20
+        );
+        assert_eq!(
+            keys("warmup"),
+            ["finetune.warmup", "inference.warmup", "pretrain.warmup", "rank.warmup"]
+        );
         assert!(keys("blanking").contains(&"dsdocre.blank_probability".to_owned()));
         let error = explain(Some("pretrain.bacht"), None).unwrap_err();
-        assert_eq!((error.exit_code(), error.hint()), (64, Some("did you mean `pretrain.batch`? `explain` alone lists all")));
+        assert_eq!(
+            (error.exit_code(), error.hint()),
+            (64, Some("did you mean `pretrain.batch`? `explain` alone lists all"))
+        );
     }
 
     #[test]
@@ -125,11 +155,21 @@ mod tests {
         let text = explain(Some("k_pretrain"), Some(&recipe)).unwrap()[0].to_string();
         assert!(text.starts_with("dsdocre.k_pretrain = 20 | 20 | 30; here 25\n"), "{text}");
         let text = explain(Some("alignment_distance"), None).unwrap()[0].to_string();
-        assert!(text.contains("\"abs\" | \"abs\" | \"squared\"") && text.contains("\n      \"squared\": "), "{text}");
+        assert!(
+            text.contains("\"abs\" | \"abs\" | \"squared\"")
+                && text.contains("\n      \"squared\": "),
+            "{text}"
+        );
         let system = Recipe::parse("system = \"atlop\"", "x", &[]).unwrap();
-        let (own, other) = (explain(Some("finetune.batch"), Some(&system)).unwrap(), explain(Some("finetune.batch"), None).unwrap());
+        let (own, other) = (
+            explain(Some("finetune.batch"), Some(&system)).unwrap(),
+            explain(Some("finetune.batch"), None).unwrap(),
+        );
         assert_eq!(own[0].current.as_ref(), Some(&own[0].setting.values[0]));
-        assert!(own[0].setting.values[0] == 4 && other[0].setting.values[2] == 6, "{own:?} {other:?}");
+        assert!(
+            own[0].setting.values[0] == 4 && other[0].setting.values[2] == 6,
+            "{own:?} {other:?}"
+        );
     }
 
     #[test]

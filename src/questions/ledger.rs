@@ -12,14 +12,22 @@ use crate::shards::{DocumentStore, StoreOptions};
 use crate::systems::dsdocre::DsdocreSettings;
 use crate::{Error, Result};
 
-/// Writes the ledger of `path`, a run folder or a folder of shards, to `output` (for a run: `labels.parquet` in it), and says where. `keep`
-/// takes the place of `dsdocre.k_pretrain`.
+/// Writes the ledger of `path`, a run folder or a folder of shards, to `output` (for a run:
+/// `labels.parquet` in it), and says where. `keep` takes the place of `dsdocre.k_pretrain`.
 ///
 /// # Errors
 /// A folder that is neither; shards of a run that are not there yet; the disk.
-pub fn ledger(path: &Path, output: Option<&Path>, keep: Option<usize>) -> Result<(PathBuf, Ledger)> {
+pub fn ledger(
+    path: &Path,
+    output: Option<&Path>,
+    keep: Option<usize>,
+) -> Result<(PathBuf, Ledger)> {
     let is_run = path.join("recipe.toml").exists();
-    let mut settings = if is_run { Recipe::load(&path.join("recipe.toml"), &[])?.dsdocre } else { DsdocreSettings::default() };
+    let mut settings = if is_run {
+        Recipe::load(&path.join("recipe.toml"), &[])?.dsdocre
+    } else {
+        DsdocreSettings::default()
+    };
     if keep.is_some() {
         settings.k_pretrain = keep;
     }
@@ -30,8 +38,14 @@ pub fn ledger(path: &Path, output: Option<&Path>, keep: Option<usize>) -> Result
     let output = match output {
         Some(output) => output.to_owned(),
         None if is_run => path.join(FILE),
-        None => return Err(Error::recipe("a ledger of shards needs --output").with_hint("only a run folder has a place for it")),
+        None => {
+            return Err(Error::recipe("a ledger of shards needs --output")
+                .with_hint("only a run folder has a place for it"));
+        }
     };
-    let ledger = write_ledger(&LedgerSource { store: &store, settings: &settings, truth: truth.as_ref() }, &output)?;
+    let ledger = write_ledger(
+        &LedgerSource { store: &store, settings: &settings, truth: truth.as_ref() },
+        &output,
+    )?;
     Ok((output, ledger))
 }

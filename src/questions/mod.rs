@@ -1,5 +1,5 @@
-//! Questions that people ask of a run, a recipe or a system: why, blame, batch, ledger, compare, plan,
-//! explain.
+//! Questions that people ask of a run, a recipe or a system: why, blame, batch, ledger, compare,
+//! plan, explain.
 //!
 //! Nothing here changes what it is asked about, but for the ledger, which `run` writes too.
 

@@ -1,4 +1,5 @@
-//! Where two runs part: keys of their recipes, machines, order of the documents, losses, checkpoints.
+//! Where two runs part: keys of their recipes, machines, order of the documents, losses,
+//! checkpoints.
 //!
 //! Not for two checkpoints alone, which `train::compare` takes tensor by tensor.
 
@@ -14,7 +15,8 @@ use crate::train::metrics::{MetricLine, MetricsWriter, read_metrics};
 use crate::train::{Checkpoint, folder_of_step, steps_in};
 use crate::{DataError, Error, Result};
 
-/// How two runs differ. Where both values of something are given, the first is that of the first run.
+/// How two runs differ. Where both values of something are given, the first is that of the first
+/// run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Parting {
     /// Keys of the recipe with both values; null where one has no such key.
@@ -40,7 +42,8 @@ pub struct StageParting {
     pub other_loss: Option<(u64, f64, f64)>,
     /// The largest relative difference of losses, and its step.
     pub largest: Option<(u64, f64)>,
-    /// Steps of which both have a checkpoint, with the number of tensors that are not equal to the bit.
+    /// Steps of which both have a checkpoint, with the number of tensors that are not equal to the
+    /// bit.
     pub checkpoints: Vec<(u64, usize)>,
 }
 
@@ -50,12 +53,20 @@ pub struct StageParting {
 /// Files that cannot be read; a folder without metrics.
 pub fn parting(first: &Path, second: &Path) -> Result<Parting> {
     let (metrics, others) = (metrics(first)?, metrics(second)?);
-    let mut found = Parting { recipe: recipes(first, second)?, run: identities(first, second)?, stages: Vec::new() };
+    let mut found = Parting {
+        recipe: recipes(first, second)?,
+        run: identities(first, second)?,
+        stages: Vec::new(),
+    };
     let names = metrics.keys().chain(others.keys()).collect::<BTreeSet<_>>();
     let none = Vec::new();
     for name in names {
-        let mut stage = steps(name, metrics.get(name).unwrap_or(&none), others.get(name).unwrap_or(&none));
-        stage.checkpoints = checkpoints(&first.join("checkpoints").join(name), &second.join("checkpoints").join(name))?;
+        let mut stage =
+            steps(name, metrics.get(name).unwrap_or(&none), others.get(name).unwrap_or(&none));
+        stage.checkpoints = checkpoints(
+            &first.join("checkpoints").join(name),
+            &second.join("checkpoints").join(name),
+        )?;
         found.stages.push(stage);
     }
     Ok(found)
@@ -67,14 +78,20 @@ fn metrics(run: &Path) -> Result<BTreeMap<String, Vec<MetricLine>>> {
         stages.entry(line.stage.clone()).or_default().push(line);
     }
     if stages.is_empty() {
-        return Err(DataError::new(run, "has no metrics.jsonl, or an empty one").hint("name two run folders with steps").into());
+        return Err(DataError::new(run, "has no metrics.jsonl, or an empty one")
+            .hint("name two run folders with steps")
+            .into());
     }
     Ok(stages)
 }
 
 /// Losses and order of the steps that both have.
 fn steps(stage: &str, first: &[MetricLine], second: &[MetricLine]) -> StageParting {
-    let mut found = StageParting { stage: stage.to_owned(), steps: [first.len(), second.len()], ..StageParting::default() };
+    let mut found = StageParting {
+        stage: stage.to_owned(),
+        steps: [first.len(), second.len()],
+        ..StageParting::default()
+    };
     let others: BTreeMap<u64, &MetricLine> = second.iter().map(|line| (line.step, line)).collect();
     for (line, other) in first.iter().filter_map(|line| Some((line, *others.get(&line.step)?))) {
         found.common += 1;
@@ -109,7 +126,8 @@ fn recipes(first: &Path, second: &Path) -> Result<Vec<(String, Value, Value)>> {
     let keys = |run: &Path| -> Result<BTreeMap<String, Value>> {
         let path = run.join("recipe.toml");
         let text = fs_err::read_to_string(&path)?;
-        let table: Value = toml::from_str(&text).map_err(|error| Error::recipe(format!("{}: {error}", path.display())))?;
+        let table: Value = toml::from_str(&text)
+            .map_err(|error| Error::recipe(format!("{}: {error}", path.display())))?;
         let mut keys = BTreeMap::new();
         flatten("", &table, &mut keys);
         Ok(keys)
@@ -136,15 +154,22 @@ fn identities(first: &Path, second: &Path) -> Result<Vec<(String, Value, Value)>
         if !path.exists() {
             return Ok(BTreeMap::new());
         }
-        let found: BTreeMap<String, Value> =
-            serde_json::from_slice(&fs_err::read(&path)?).map_err(|error| DataError::new(&path, error.to_string()))?;
+        let found: BTreeMap<String, Value> = serde_json::from_slice(&fs_err::read(&path)?)
+            .map_err(|error| DataError::new(&path, error.to_string()))?;
         Ok(found.into_iter().filter(|(key, _)| key != "id" && key != "starts").collect())
     };
     let (first, second) = (keys(first)?, keys(second)?);
-    Ok(if first.is_empty() || second.is_empty() { Vec::new() } else { differences(&first, &second) })
+    Ok(if first.is_empty() || second.is_empty() {
+        Vec::new()
+    } else {
+        differences(&first, &second)
+    })
 }
 
-fn differences(first: &BTreeMap<String, Value>, second: &BTreeMap<String, Value>) -> Vec<(String, Value, Value)> {
+fn differences(
+    first: &BTreeMap<String, Value>,
+    second: &BTreeMap<String, Value>,
+) -> Vec<(String, Value, Value)> {
     let keys = first.keys().chain(second.keys()).collect::<BTreeSet<_>>();
     let value = |of: &BTreeMap<String, Value>, key: &str| of.get(key).cloned().unwrap_or_default();
     let differing = keys.into_iter().filter(|key| first.get(*key) != second.get(*key));
@@ -164,7 +189,15 @@ impl fmt::Display for Parting {
 
 impl fmt::Display for StageParting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { stage, steps: [one, two], common, other_order, other_loss, largest, checkpoints } = self;
+        let Self {
+            stage,
+            steps: [one, two],
+            common,
+            other_order,
+            other_loss,
+            largest,
+            checkpoints,
+        } = self;
         write!(f, "{stage}: {one} and {two} steps")?;
         if *common == 0 {
             return Ok(());
@@ -175,7 +208,11 @@ impl fmt::Display for StageParting {
         }
         match (other_loss, largest) {
             (Some((step, one, two)), Some((at, apart))) => {
-                write!(f, "; losses part at step {step} ({one} and {two}) and are at most {apart:.1e} apart, relatively, at step {at}")?;
+                write!(
+                    f,
+                    "; losses part at step {step} ({one} and {two}) and are at most {apart:.1e} \
+                     apart, relatively, at step {at}"
+                )?;
             }
             _ => write!(f, "; losses equal to the bit")?,
         }
@@ -191,15 +228,25 @@ mod tests {
     use super::*;
 
     fn line(step: u64, loss: f64, order: &str) -> MetricLine {
-        MetricLine { stage: "rank".into(), step, loss: Some(loss), order_hash: Some(order.into()), ..MetricLine::default() }
+        MetricLine {
+            stage: "rank".into(),
+            step,
+            loss: Some(loss),
+            order_hash: Some(order.into()),
+            ..MetricLine::default()
+        }
     }
 
     #[test]
     fn steps_part_where_they_first_differ() {
         let first = [line(1, 2.0, "a"), line(2, 1.5, "b"), line(3, 1.0, "c")];
         let equal = steps("rank", &first, &first);
-        assert_eq!((equal.common, equal.other_order, equal.other_loss, equal.largest), (3, None, None, None));
-        let found = steps("rank", &first, &[line(2, 1.5, "b"), line(3, 1.25, "x"), line(4, 9.0, "y")]);
+        assert_eq!(
+            (equal.common, equal.other_order, equal.other_loss, equal.largest),
+            (3, None, None, None)
+        );
+        let found =
+            steps("rank", &first, &[line(2, 1.5, "b"), line(3, 1.25, "x"), line(4, 9.0, "y")]);
         assert_eq!((found.steps, found.common, found.other_order), ([3, 3], 2, Some(3)));
         assert_eq!((found.other_loss, found.largest), (Some((3, 1.0, 1.25)), Some((3, 0.2))));
         assert!(found.to_string().contains("other documents from step 3 on"), "{found}");
@@ -212,9 +259,12 @@ mod tests {
             flatten("", &toml::from_str(text).unwrap(), &mut keys);
             keys
         };
-        let found =
-            differences(&keys("seed = 1\n[rank]\nbatch = 4\nsteps = 2"), &keys("seed = 1\n[rank]\nbatch = 8\n[pretrain]\nsteps = 3"));
-        let told: Vec<String> = found.iter().map(|(key, one, two)| format!("{key} {one} {two}")).collect();
+        let found = differences(
+            &keys("seed = 1\n[rank]\nbatch = 4\nsteps = 2"),
+            &keys("seed = 1\n[rank]\nbatch = 8\n[pretrain]\nsteps = 3"),
+        );
+        let told: Vec<String> =
+            found.iter().map(|(key, one, two)| format!("{key} {one} {two}")).collect();
         assert_eq!(told, ["pretrain.steps null 3", "rank.batch 4 8", "rank.steps 2 null"]);
     }
 }

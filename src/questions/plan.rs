@@ -1,8 +1,8 @@
-//! What a recipe will take on a cluster, before anything is submitted: steps, floating-point operations, time, memory, disk and traffic of
-//! each stage, for a number of ranks.
+//! What a recipe will take on a cluster, before anything is submitted: steps, floating-point
+//! operations, time, memory, disk and traffic of each stage, for a number of ranks.
 //!
-//! Steps, documents and sizes of models are exact; time and memory are estimates from the formulas of docs/design.md and say so. Not for
-//! measuring: `bench` does that on the machine it runs on.
+//! Steps, documents and sizes of models are exact; time and memory are estimates from the formulas
+//! of docs/design.md and say so. Not for measuring: `bench` does that on the machine it runs on.
 
 use std::fmt;
 use std::path::Path;
@@ -125,20 +125,23 @@ pub struct RunEstimate {
     pub notes: Vec<String>,
 }
 
-/// Estimates a recipe; documents are counted in `folder`, the run folder, where they are prepared, otherwise in their files. What that run
-/// has taken so far is set beside the estimate.
+/// Estimates a recipe; documents are counted in `folder`, the run folder, where they are prepared,
+/// otherwise in their files. What that run has taken so far is set beside the estimate.
 ///
 /// # Errors
 /// Bad documents, missing files; an encoder or settings that cannot be built.
 pub fn plan(recipe: &Recipe, folder: &Path, options: PlanOptions) -> Result<RunEstimate> {
-    if options.nodes * options.ranks_per_node == 0 || !(options.share > 0.0 && options.share <= 1.0) {
+    if options.nodes * options.ranks_per_node == 0 || !(options.share > 0.0 && options.share <= 1.0)
+    {
         return Err(Error::recipe("--nodes and --gpus count from 1, --share lies in (0, 1]"));
     }
     let tflops = match options.tflops {
         Some(rate) if rate > 0.0 => rate,
         Some(rate) => return Err(Error::recipe(format!("--tflops {rate} is no rate"))),
         None => {
-            device::set_threads(std::thread::available_parallelism().map_or(1, std::num::NonZero::get))?;
+            device::set_threads(
+                std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            )?;
             matmul_rate(Device::Cpu, Precision::Fp32)? / 1e12
         }
     };
@@ -153,11 +156,18 @@ pub fn plan(recipe: &Recipe, folder: &Path, options: PlanOptions) -> Result<RunE
         notes: Vec::new(),
     };
     if options.tflops.is_none() {
-        estimate.notes.push("the rate was measured on the CPU of this machine; --tflops names that of your GPUs".into());
+        estimate.notes.push(
+            "the rate was measured on the CPU of this machine; --tflops names that of your GPUs"
+                .into(),
+        );
     }
     let sizes = sizes(folder)?;
     if sizes.is_none() {
-        estimate.notes.push(format!("models are sized for {} word pieces and {} relations", Sizes::DOCRED.pieces, Sizes::DOCRED.relations));
+        estimate.notes.push(format!(
+            "models are sized for {} word pieces and {} relations",
+            Sizes::DOCRED.pieces,
+            Sizes::DOCRED.relations
+        ));
     }
     estimate.add_stages(recipe, sizes.unwrap_or(Sizes::DOCRED))?;
     for stage in &mut estimate.stages {
@@ -169,10 +179,13 @@ pub fn plan(recipe: &Recipe, folder: &Path, options: PlanOptions) -> Result<RunE
 /// What a stage has taken, by its last checkpoint.
 fn took(folder: &Path, stage: &StageEstimate) -> Result<Option<Took>> {
     let path = folder.join("run.json");
-    let Some(checkpoint) = Checkpoint::latest(&folder.join("checkpoints").join(&stage.stage))?.filter(|_| path.exists()) else {
+    let Some(checkpoint) = Checkpoint::latest(&folder.join("checkpoints").join(&stage.stage))?
+        .filter(|_| path.exists())
+    else {
         return Ok(None);
     };
-    let run: RunIdentity = serde_json::from_slice(&fs_err::read(&path)?).map_err(|error| DataError::new(&path, error.to_string()))?;
+    let run: RunIdentity = serde_json::from_slice(&fs_err::read(&path)?)
+        .map_err(|error| DataError::new(&path, error.to_string()))?;
     let TrainerState { step, seconds, .. } = checkpoint.trainer()?;
     let flops = stage.flops * step as f64 / stage.steps.max(1) as f64;
     let tflops = flops / (seconds.max(f64::MIN_POSITIVE) * run.world_size.max(1) as f64) / 1e12;
@@ -186,7 +199,10 @@ fn sizes(folder: &Path) -> Result<Option<Sizes>> {
         return Ok(None);
     }
     let manifest = Manifest::read(&shards)?;
-    Ok(Some(Sizes { pieces: manifest.tokenizer.vocab_size as i64, relations: manifest.relations.len() }))
+    Ok(Some(Sizes {
+        pieces: manifest.tokenizer.vocab_size as i64,
+        relations: manifest.relations.len(),
+    }))
 }
 
 /// The documents of all roles that have some.
@@ -200,10 +216,21 @@ fn corpora(recipe: &Recipe, folder: &Path) -> Result<Vec<CorpusSize>> {
         } else if let Some(synth) = &data.synth {
             let documents = [synth.distant, synth.human, synth.dev, synth.test][role as usize];
             let (tokens, entities) = GENERATED;
-            found.push(CorpusSize { role: role.name(), documents, labelled: documents, tokens, entities, source: "generated world" });
+            found.push(CorpusSize {
+                role: role.name(),
+                documents,
+                labelled: documents,
+                tokens,
+                entities,
+                source: "generated world",
+            });
         } else {
             let own = [&data.distant, &data.human, &data.dev, &data.test][role as usize];
-            let labelled = data.label.iter().filter(|_| role == Role::Distant).flat_map(|label| &label.documents);
+            let labelled = data
+                .label
+                .iter()
+                .filter(|_| role == Role::Distant)
+                .flat_map(|label| &label.documents);
             let files: Vec<_> = own.iter().chain(labelled).cloned().collect();
             let share = data.split.as_ref().map_or(0.0, |split| match role {
                 Role::Distant => 0.0,
@@ -211,7 +238,12 @@ fn corpora(recipe: &Recipe, folder: &Path) -> Result<Vec<CorpusSize>> {
                 Role::Dev => split.dev_share,
                 Role::Test => split.test_share,
             });
-            let split: Vec<_> = data.split.iter().filter(|_| share > 0.0).flat_map(|split| split.files.clone()).collect();
+            let split: Vec<_> = data
+                .split
+                .iter()
+                .filter(|_| share > 0.0)
+                .flat_map(|split| split.files.clone())
+                .collect();
             let mut size = Count::default();
             size.add(&Input::all(&files, data.format), 1.0)?;
             size.add(&Input::all(&split, data.format), share)?;
@@ -222,7 +254,8 @@ fn corpora(recipe: &Recipe, folder: &Path) -> Result<Vec<CorpusSize>> {
 }
 
 fn of_shards(role: Role, folder: &Path) -> Result<CorpusSize> {
-    let store = DocumentStore::open(folder, StoreOptions { verify: false, ..StoreOptions::default() })?;
+    let store =
+        DocumentStore::open(folder, StoreOptions { verify: false, ..StoreOptions::default() })?;
     let (mut labelled, mut tokens, mut entities) = (0, 0.0, 0.0);
     for row in 0..store.len() {
         let document = store.get(row);
@@ -233,7 +266,14 @@ fn of_shards(role: Role, folder: &Path) -> Result<CorpusSize> {
     }
     let count = store.len().max(1) as f64;
     let (tokens, entities) = (tokens / count, entities / count);
-    Ok(CorpusSize { role: role.name(), documents: store.len(), labelled, tokens, entities, source: "shards" })
+    Ok(CorpusSize {
+        role: role.name(),
+        documents: store.len(),
+        labelled,
+        tokens,
+        entities,
+        source: "shards",
+    })
 }
 
 /// Documents counted in files, each with a weight.
@@ -251,10 +291,16 @@ impl Count {
         for file in files {
             file.read(&ReadOptions::default(), &mut |document| {
                 self.documents += weight;
-                self.labelled += if document.facts.as_ref().is_none_or(|facts| !facts.is_empty()) { weight } else { 0.0 };
+                self.labelled += if document.facts.as_ref().is_none_or(|facts| !facts.is_empty()) {
+                    weight
+                } else {
+                    0.0
+                };
                 self.words += weight * document.num_words() as f64;
                 self.entities += weight * document.entities.len() as f64;
-                self.mentions += weight * document.entities.iter().map(|entity| entity.mentions.len()).sum::<usize>() as f64;
+                self.mentions += weight
+                    * document.entities.iter().map(|entity| entity.mentions.len()).sum::<usize>()
+                        as f64;
                 Ok(())
             })?;
         }
@@ -285,7 +331,8 @@ impl Sized {
     fn of(model: &dyn Model) -> Self {
         let config = model.encoder_config();
         let number = |key: &str| config.get(key).and_then(Value::as_f64);
-        let (width, layers) = (number("hidden_size").unwrap_or_default(), number("num_hidden_layers").unwrap_or(1.0));
+        let (width, layers) =
+            (number("hidden_size").unwrap_or_default(), number("num_hidden_layers").unwrap_or(1.0));
         let parameters = model.parameters().iter().map(|entry| entry.tensor.numel()).sum();
         Self { config, width, layers, parameters }
     }
@@ -309,12 +356,17 @@ impl Work<'_> {
     fn estimate(&self, ranks: usize, rate: f64, model: &Sized) -> StageEstimate {
         let ranks = ranks as f64;
         let passes = if self.trains { 3.0 } else { 1.0 };
-        let flops = passes * self.flops.unwrap_or_default() * self.documents_per_step * self.steps as f64;
+        let flops =
+            passes * self.flops.unwrap_or_default() * self.documents_per_step * self.steps as f64;
         let budget = self.plan.tokens_per_micro_batch as f64;
         let tokens = (self.documents_per_step / ranks).max(1.0) * self.corpus.tokens;
         // Weights, and in training gradients and two moments, in 32 bits.
         let numbers = if self.trains { 4.0 } else { 1.0 } * model.parameters as f64;
-        let kept = if self.trains { budget.min(tokens) * model.layers * KEPT_PER_CHANNEL * model.width } else { 0.0 };
+        let kept = if self.trains {
+            budget.min(tokens) * model.layers * KEPT_PER_CHANNEL * model.width
+        } else {
+            0.0
+        };
         StageEstimate {
             stage: self.stage.clone(),
             steps: self.steps,
@@ -325,7 +377,11 @@ impl Work<'_> {
             parameters: model.parameters,
             memory_gb: 4.0 * (numbers + kept) / 1e9,
             checkpoint_gb: if self.trains { 12.0 * model.parameters as f64 / 1e9 } else { 0.0 },
-            traffic_gb: if self.trains { 2.0 * (ranks - 1.0) / ranks * 4.0 * model.parameters as f64 / 1e9 } else { 0.0 },
+            traffic_gb: if self.trains {
+                2.0 * (ranks - 1.0) / ranks * 4.0 * model.parameters as f64 / 1e9
+            } else {
+                0.0
+            },
             took: None,
         }
     }
@@ -334,12 +390,17 @@ impl Work<'_> {
 impl RunEstimate {
     fn corpus(&self, role: Role) -> Result<CorpusSize> {
         let found = self.corpora.iter().find(|size| size.role == role.name());
-        found.cloned().ok_or_else(|| Error::recipe(format!("the recipe names no {} documents", role.name())))
+        found
+            .cloned()
+            .ok_or_else(|| Error::recipe(format!("the recipe names no {} documents", role.name())))
     }
 
     fn add(&mut self, work: &Work, model: &Sized) {
         if work.flops.is_none() {
-            self.notes.push(format!("{}: the cost of this encoder is not known, and its time left at 0", work.stage));
+            self.notes.push(format!(
+                "{}: the cost of this encoder is not known, and its time left at 0",
+                work.stage
+            ));
         }
         self.stages.push(work.estimate(self.ranks, self.tflops * 1e12 * self.share, model));
     }
@@ -358,7 +419,12 @@ impl RunEstimate {
     fn add_ranker(&mut self, recipe: &Recipe, sizes: Sizes) -> Result<()> {
         let human = self.corpus(Role::Human)?;
         let model = dsdocre(recipe, Part::Ranker, sizes)?;
-        let cost = |size: &CorpusSize| Some(encoder_flops(&model.config, size.tokens)? + ranking_flops(size.entities, model.width));
+        let cost = |size: &CorpusSize| {
+            Some(
+                encoder_flops(&model.config, size.tokens)?
+                    + ranking_flops(size.entities, model.width),
+            )
+        };
         let work = Work {
             stage: "rank".into(),
             plan: &recipe.rank,
@@ -370,18 +436,30 @@ impl RunEstimate {
         };
         self.add(&work, &model);
         for size in self.corpora.clone() {
-            let (stage, documents_per_step) = (format!("score {}", size.role), size.documents as f64);
-            let work = Work { stage, plan: &recipe.rank, steps: 1, documents_per_step, corpus: &size, flops: cost(&size), trains: false };
+            let (stage, documents_per_step) =
+                (format!("score {}", size.role), size.documents as f64);
+            let work = Work {
+                stage,
+                plan: &recipe.rank,
+                steps: 1,
+                documents_per_step,
+                corpus: &size,
+                flops: cost(&size),
+                trains: false,
+            };
             self.add(&work, &model);
         }
         Ok(())
     }
 
     fn add_pretraining(&mut self, recipe: &Recipe, sizes: Sizes) -> Result<()> {
-        let (distant, settings, plan) = (self.corpus(Role::Distant)?, &recipe.dsdocre, &recipe.pretrain);
+        let (distant, settings, plan) =
+            (self.corpus(Role::Distant)?, &recipe.dsdocre, &recipe.pretrain);
         let model = dsdocre(recipe, Part::Pretrainer, sizes)?;
-        // Relation vectors are asked for by alignment alone, of the share of items that states one fact twice.
-        let vectors = settings.same_fact_ratio * (2 + settings.alignment_hard + settings.alignment_random) as f64;
+        // Relation vectors are asked for by alignment alone, of the share of items that states one
+        // fact twice.
+        let vectors = settings.same_fact_ratio
+            * (2 + settings.alignment_hard + settings.alignment_random) as f64;
         let cost = encoder_flops(&model.config, distant.tokens).map(|encoder| {
             let heads = relation_vector_flops(settings, vectors / 2.0, vectors / 2.0, model.width);
             encoder + ranking_flops(distant.entities, model.width) + heads
@@ -400,13 +478,17 @@ impl RunEstimate {
     }
 
     fn add_finetuning(&mut self, recipe: &Recipe, sizes: Sizes) -> Result<()> {
-        let (human, dsdocre, settings) = (self.corpus(Role::Human)?, &recipe.dsdocre, recipe.settings()?);
+        let (human, dsdocre, settings) =
+            (self.corpus(Role::Human)?, &recipe.dsdocre, recipe.settings()?);
         let model = Sized::of(&*model_of(&settings, &recipe.encoder.name, sizes)?);
         let heads = if settings.system() == "dsdocre" {
             let pairs = dsdocre.finetune_rule().count(human.entities.round() as usize) as f64;
             relation_vector_flops(dsdocre, pairs, human.entities.min(pairs), model.width)
         } else {
-            self.notes.push(format!("of `{}` the encoder alone is counted; `bench systems` measures it whole", settings.system()));
+            self.notes.push(format!(
+                "of `{}` the encoder alone is counted; `bench systems` measures it whole",
+                settings.system()
+            ));
             0.0
         };
         for variant in &recipe.variants {
@@ -435,28 +517,63 @@ fn dsdocre(recipe: &Recipe, part: Part, sizes: Sizes) -> Result<Sized> {
 impl fmt::Display for RunEstimate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, ranks, tflops, share, .. } = self;
-        writeln!(f, "{name} on {ranks} rank(s) of {tflops:.3} TFLOP/s, of which {:.0} % are reached (assumed)\n", 100.0 * share)?;
+        writeln!(
+            f,
+            "{name} on {ranks} rank(s) of {tflops:.3} TFLOP/s, of which {:.0} % are reached \
+             (assumed)\n",
+            100.0 * share
+        )?;
         for CorpusSize { role, documents, labelled, tokens, entities, source } in &self.corpora {
             let means = format!("{tokens:.0} tokens and {entities:.1} entities each");
-            writeln!(f, "{role:<9}{documents:>9} documents, {labelled} labelled, {means} ({source})")?;
+            writeln!(
+                f,
+                "{role:<9}{documents:>9} documents, {labelled} labelled, {means} ({source})"
+            )?;
         }
-        let head = ["steps", "docs/step", "micro", "PFLOP", "hours", "params M", "memory GB", "ckpt GB", "GB/step"];
+        let head = [
+            "steps",
+            "docs/step",
+            "micro",
+            "PFLOP",
+            "hours",
+            "params M",
+            "memory GB",
+            "ckpt GB",
+            "GB/step",
+        ];
         write!(f, "\n{:<22}", "")?;
         head.iter().try_for_each(|name| write!(f, "{name:>11}"))?;
         for stage in &self.stages {
-            let StageEstimate { stage: name, steps, documents_per_step, micro_batches, flops, hours, .. } = stage;
+            let StageEstimate {
+                stage: name,
+                steps,
+                documents_per_step,
+                micro_batches,
+                flops,
+                hours,
+                ..
+            } = stage;
             let (petaflop, parameters) = (flops / 1e15, stage.parameters as f64 / 1e6);
             write!(
                 f,
                 "\n{name:<22}{steps:>11}{documents_per_step:>11.0}{micro_batches:>11.0}{petaflop:>11.3}{hours:>11.3}{parameters:>11.1}"
             )?;
-            write!(f, "{:>11.2}{:>11.2}{:>11.3}", stage.memory_gb, stage.checkpoint_gb, stage.traffic_gb)?;
+            write!(
+                f,
+                "{:>11.2}{:>11.2}{:>11.3}",
+                stage.memory_gb, stage.checkpoint_gb, stage.traffic_gb
+            )?;
         }
         let hours: f64 = self.stages.iter().map(|stage| stage.hours).sum();
         write!(f, "\n{:<22}{hours:>55.3}", "all")?;
         for (stage, took) in self.stages.iter().filter_map(|stage| Some((stage, stage.took?))) {
             let Took { steps, hours, ranks, tflops } = took;
-            write!(f, "\n{:<22}took {hours:.3} hours for {steps} steps on {ranks} rank(s), {tflops:.3} TFLOP/s each", stage.stage)?;
+            write!(
+                f,
+                "\n{:<22}took {hours:.3} hours for {steps} steps on {ranks} rank(s), {tflops:.3} \
+                 TFLOP/s each",
+                stage.stage
+            )?;
         }
         self.notes.iter().try_for_each(|note| write!(f, "\nnote: {note}"))
     }
@@ -500,10 +617,26 @@ mod tests {
         let tuned = ["finetune-baseline", "finetune-denoised", "finetune-pretrained"];
         assert_eq!(names, [["rank"].as_slice(), &scored, &["pretrain"], &tuned].concat());
         assert_eq!((two.stages[0].steps, two.stages[5].steps, two.stages[6].steps), (30, 50, 20));
-        assert_eq!((two.ranks, eight.ranks, two.stages[1].documents_per_step, two.stages[5].documents_per_step), (2, 8, 1000.0, 32.0));
+        assert_eq!(
+            (
+                two.ranks,
+                eight.ranks,
+                two.stages[1].documents_per_step,
+                two.stages[5].documents_per_step
+            ),
+            (2, 8, 1000.0, 32.0)
+        );
         for (two, eight) in two.stages.iter().zip(&eight.stages) {
-            assert!((two.hours / eight.hours - 4.0).abs() < 1e-9 && two.flops == eight.flops, "{}", two.stage);
-            assert!(eight.memory_gb <= two.memory_gb && eight.traffic_gb >= two.traffic_gb, "{}", two.stage);
+            assert!(
+                (two.hours / eight.hours - 4.0).abs() < 1e-9 && two.flops == eight.flops,
+                "{}",
+                two.stage
+            );
+            assert!(
+                eight.memory_gb <= two.memory_gb && eight.traffic_gb >= two.traffic_gb,
+                "{}",
+                two.stage
+            );
         }
         assert!(two.to_string().contains("finetune-pretrained"), "{two}");
     }
@@ -512,7 +645,11 @@ mod tests {
     fn wrong_machines_are_refused() {
         let recipe = Recipe::parse(RECIPE, "test", &[]).unwrap();
         let good = PlanOptions { nodes: 1, ranks_per_node: 1, tflops: Some(1.0), share: 0.5 };
-        for bad in [PlanOptions { nodes: 0, ..good }, PlanOptions { tflops: Some(-1.0), ..good }, PlanOptions { share: 0.0, ..good }] {
+        for bad in [
+            PlanOptions { nodes: 0, ..good },
+            PlanOptions { tflops: Some(-1.0), ..good },
+            PlanOptions { share: 0.0, ..good },
+        ] {
             assert_eq!(plan(&recipe, Path::new("/nowhere"), bad).unwrap_err().exit_code(), 64);
         }
     }

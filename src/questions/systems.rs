@@ -1,4 +1,5 @@
-//! What the program says of its systems: the list, and one system with its layers, settings, defaults and parameter counts.
+//! What the program says of its systems: the list, and one system with its layers, settings,
+//! defaults and parameter counts.
 
 use std::fmt;
 
@@ -61,7 +62,8 @@ pub struct SettingDescription {
 /// One line a system.
 pub fn list_systems() -> String {
     let width = SYSTEMS.iter().map(|system| system.name.len()).max().unwrap_or_default();
-    let lines: Vec<String> = SYSTEMS.iter().map(|system| format!("{:<width$}  {}", system.name, system.about)).collect();
+    let lines: Vec<String> =
+        SYSTEMS.iter().map(|system| format!("{:<width$}  {}", system.name, system.about)).collect();
     lines.join("\n")
 }
 
@@ -72,8 +74,10 @@ pub fn list_systems() -> String {
 pub fn describe_system(name: &str, encoder: &str) -> Result<SystemDescription> {
     let system = SystemInfo::of(name)?;
     let model = model_of(&Settings::of(name, Profile::Fixed)?, encoder, Sizes::DOCRED)?;
-    let (own, below): (Vec<_>, Vec<_>) = model.parameters().iter().partition(|entry| entry.name.starts_with(HEADS));
-    let layer = |entry: &&Parameter| (entry.name.trim_start_matches(HEADS).to_owned(), entry.tensor.size());
+    let (own, below): (Vec<_>, Vec<_>) =
+        model.parameters().iter().partition(|entry| entry.name.starts_with(HEADS));
+    let layer =
+        |entry: &&Parameter| (entry.name.trim_start_matches(HEADS).to_owned(), entry.tensor.size());
     Ok(SystemDescription {
         system,
         encoder: encoder.to_owned(),
@@ -88,11 +92,20 @@ impl fmt::Display for SystemDescription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let SystemInfo { name, about, source, table, .. } = self.system;
         writeln!(f, "{name}: {about}\nsource: {source}\n")?;
-        writeln!(f, "layers above the encoder, for encoder `{}` and {} relations", self.encoder, Sizes::DOCRED.relations)?;
+        writeln!(
+            f,
+            "layers above the encoder, for encoder `{}` and {} relations",
+            self.encoder,
+            Sizes::DOCRED.relations
+        )?;
         for (name, shape) in &self.layers {
             writeln!(f, "  {name:<44} {shape:?}")?;
         }
-        writeln!(f, "  {} parameters, {} in the encoder\n", self.parameters, self.encoder_parameters)?;
+        writeln!(
+            f,
+            "  {} parameters, {} in the encoder\n",
+            self.parameters, self.encoder_parameters
+        )?;
         writeln!(f, "[{table}]: fixed | paper | code (one value where all agree)")?;
         for SettingDescription { key, meaning, values } in &self.settings {
             writeln!(f, "  {key} = {}\n      {meaning}", profile_values(values))?;
@@ -139,13 +152,18 @@ pub(crate) fn model_of(settings: &Settings, encoder: &str, sizes: Sizes) -> Resu
 
 fn settings_of(info: &SystemInfo) -> Result<Vec<SettingDescription>> {
     let defaults = |profile| -> Result<Value> {
-        let settings = serde_json::to_value(Settings::of(info.name, profile)?).map_err(|error| Error::Bug(error.to_string()))?;
-        Ok(settings.as_object().and_then(|tagged| tagged.values().next().cloned()).unwrap_or_default())
+        let settings = serde_json::to_value(Settings::of(info.name, profile)?)
+            .map_err(|error| Error::Bug(error.to_string()))?;
+        Ok(settings
+            .as_object()
+            .and_then(|tagged| tagged.values().next().cloned())
+            .unwrap_or_default())
     };
     let columns = [defaults(Profile::Fixed)?, defaults(Profile::Paper)?, defaults(Profile::Code)?];
     let described = described_keys(&recipe_schema(), info.table).into_iter();
     let setting = |(key, meaning): (String, String)| {
-        let values = columns.each_ref().map(|column| column.get(&key).cloned().unwrap_or(Value::Null));
+        let values =
+            columns.each_ref().map(|column| column.get(&key).cloned().unwrap_or(Value::Null));
         SettingDescription { key, meaning, values }
     };
     Ok(described.map(setting).collect())
@@ -160,7 +178,11 @@ mod tests {
         for system in SYSTEMS {
             let text = describe_system(system.name, "mini").unwrap().to_string();
             assert!(text.contains("parameters") && list_systems().contains(system.name), "{text}");
-            assert!(text.lines().filter(|line| line.starts_with("  ") && line.contains(" = ")).count() > 2, "{text}");
+            assert!(
+                text.lines().filter(|line| line.starts_with("  ") && line.contains(" = ")).count()
+                    > 2,
+                "{text}"
+            );
         }
         assert_eq!(describe_system("dsdocer", "tiny").unwrap_err().exit_code(), 64);
     }

@@ -1,7 +1,8 @@
-//! Why a run says what it says of a document: where it lies, what it is labelled with and whether that is true, what the ranker made of its
-//! pairs, and what each variant predicts.
+//! Why a run says what it says of a document: where it lies, what it is labelled with and whether
+//! that is true, what the ranker made of its pairs, and what each variant predicts.
 //!
-//! Everything is read from the run folder, whose stages need not all be done; nothing is computed again.
+//! Everything is read from the run folder, whose stages need not all be done; nothing is computed
+//! again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -36,7 +37,8 @@ pub struct WhyQuery {
     pub relation: Option<String>,
 }
 
-/// A document of a run, explained; one part for each role it has (a title is held out of training if dev or test have it).
+/// A document of a run, explained; one part for each role it has (a title is held out of training
+/// if dev or test have it).
 #[derive(Clone, Debug, Serialize)]
 pub struct Explanation {
     /// The title.
@@ -58,7 +60,8 @@ pub struct Explained {
     pub sentences: usize,
     /// Number of ordered pairs.
     pub pairs: usize,
-    /// Pairs that the ranker keeps for the stage that reads this role; `None` where it ranks nothing or keeps all.
+    /// Pairs that the ranker keeps for the stage that reads this role; `None` where it ranks
+    /// nothing or keeps all.
     pub kept: Option<usize>,
     /// Entities, by number.
     pub entities: Vec<ExplainedEntity>,
@@ -86,7 +89,8 @@ pub struct ExplainedPair {
     pub head: usize,
     /// Number of the tail entity.
     pub tail: usize,
-    /// Place among the document's pairs by the ranker's score, from 1; `None` below all that are on disk.
+    /// Place among the document's pairs by the ranker's score, from 1; `None` below all that are on
+    /// disk.
     pub rank: Option<usize>,
     /// The ranker's score.
     pub score: Option<f32>,
@@ -139,7 +143,8 @@ pub struct ExplainedPrediction {
 /// Explains a document of a run.
 ///
 /// # Errors
-/// A title that no shard of the run has; an entity or a relation that the document or the run does not know.
+/// A title that no shard of the run has; an entity or a relation that the document or the run does
+/// not know.
 pub fn why(run: &Path, query: &WhyQuery) -> Result<Explanation> {
     let recipe = Recipe::load(&run.join("recipe.toml"), &[])?;
     let mut roles = Vec::new();
@@ -152,7 +157,10 @@ pub fn why(run: &Path, query: &WhyQuery) -> Result<Explanation> {
     }
     if roles.is_empty() {
         let hint = "titles are compared to the letter; `batch RUN --step 1` prints some";
-        return Err(DataError::new(run, "no document of the run has this title").title(&query.title).hint(hint).into());
+        return Err(DataError::new(run, "no document of the run has this title")
+            .title(&query.title)
+            .hint(hint)
+            .into());
     }
     Ok(Explanation { title: query.title.clone(), roles })
 }
@@ -160,7 +168,10 @@ pub fn why(run: &Path, query: &WhyQuery) -> Result<Explanation> {
 /// The shards of a role, with the ranker's pairs where there are any.
 fn shards_of(run: &Path, role: Role) -> Option<PathBuf> {
     let folder = |kind: &str| run.join("data").join(kind).join(role.name());
-    ["scored", "shards"].into_iter().map(folder).find(|folder| folder.join("manifest.json").exists())
+    ["scored", "shards"]
+        .into_iter()
+        .map(folder)
+        .find(|folder| folder.join("manifest.json").exists())
 }
 
 /// A document with what is around it.
@@ -176,19 +187,31 @@ impl Context<'_> {
     fn explain(&self, query: &WhyQuery) -> Result<Explained> {
         let encoded = self.store.get(self.row);
         let document = document_of(self.store, self.row);
-        let head = query.head.as_deref().map(|asked| self.entity(&document, asked, "head")).transpose()?;
-        let tail = query.tail.as_deref().map(|asked| self.entity(&document, asked, "tail")).transpose()?;
+        let head =
+            query.head.as_deref().map(|asked| self.entity(&document, asked, "head")).transpose()?;
+        let tail =
+            query.tail.as_deref().map(|asked| self.entity(&document, asked, "tail")).transpose()?;
         let relation = query.relation.as_deref().map(|asked| self.relation(asked)).transpose()?;
         let predictions = self.predictions()?;
-        let asked = |pair: &(usize, usize)| head.is_none_or(|head| head == pair.0) && tail.is_none_or(|tail| tail == pair.1);
-        let mut pairs: BTreeSet<(usize, usize)> = document.facts().iter().map(|fact| (fact.head, fact.tail)).collect();
+        let asked = |pair: &(usize, usize)| {
+            head.is_none_or(|head| head == pair.0) && tail.is_none_or(|tail| tail == pair.1)
+        };
+        let mut pairs: BTreeSet<(usize, usize)> =
+            document.facts().iter().map(|fact| (fact.head, fact.tail)).collect();
         pairs.extend(predictions.values().flatten().map(|fact| (fact.h_idx, fact.t_idx)));
         if let (Some(head), Some(tail)) = (head, tail) {
             pairs.insert((head, tail));
         }
         let kept = self.kept(&encoded);
         let (elsewhere, truth) = (self.elsewhere()?, self.truth()?);
-        let found = Found { document: &document, encoded: &encoded, predictions: &predictions, kept, elsewhere, truth };
+        let found = Found {
+            document: &document,
+            encoded: &encoded,
+            predictions: &predictions,
+            kept,
+            elsewhere,
+            truth,
+        };
         let mut about = Vec::new();
         for (head, tail) in pairs.into_iter().filter(asked) {
             let mut pair = self.pair((head, tail), &found);
@@ -221,20 +244,33 @@ impl Context<'_> {
         let named = |entity: &Entity| entity.mentions.iter().any(|mention| mention.name == asked);
         let number = asked.parse().ok().filter(|&number| number < document.entities.len());
         document.entities.iter().position(named).or(number).ok_or_else(|| {
-            let names = (0..).zip(&document.entities).map(|(number, entity)| format!("{number} {}", name_of(entity)));
+            let names = (0..)
+                .zip(&document.entities)
+                .map(|(number, entity)| format!("{number} {}", name_of(entity)));
             let hint = format!("its entities: {}", names.collect::<Vec<_>>().join(", "));
             let problem = format!("no entity is called `{asked}`");
-            DataError::new(self.store.folder(), problem).row(self.row).title(&document.title).field(field).hint(hint).into()
+            DataError::new(self.store.folder(), problem)
+                .row(self.row)
+                .title(&document.title)
+                .field(field)
+                .hint(hint)
+                .into()
         })
     }
 
     /// The identifier of the relation that an identifier or a name means.
     fn relation(&self, asked: &str) -> Result<String> {
         let relations = self.store.relations();
-        let found = relations.iter().find(|relation| relation.id == asked || relation.name == asked);
+        let found =
+            relations.iter().find(|relation| relation.id == asked || relation.name == asked);
         found.map(|relation| relation.id.clone()).ok_or_else(|| {
-            let known = relations.iter().map(|relation| format!("{} `{}`", relation.id, relation.name)).collect::<Vec<_>>().join(", ");
-            Error::recipe(format!("the run knows no relation `{asked}`")).with_hint(format!("it knows {known}"))
+            let known = relations
+                .iter()
+                .map(|relation| format!("{} `{}`", relation.id, relation.name))
+                .collect::<Vec<_>>()
+                .join(", ");
+            Error::recipe(format!("the run knows no relation `{asked}`"))
+                .with_hint(format!("it knows {known}"))
         })
     }
 
@@ -252,10 +288,17 @@ impl Context<'_> {
     fn predictions(&self) -> Result<BTreeMap<&'static str, Vec<Prediction>>> {
         let mut found = BTreeMap::new();
         for variant in [Variant::Baseline, Variant::Denoised, Variant::Pretrained] {
-            let path = self.run.join(format!("predictions/{}-{}.json", variant.name(), self.role.name()));
+            let path =
+                self.run.join(format!("predictions/{}-{}.json", variant.name(), self.role.name()));
             if path.exists() {
                 let title = self.store.title(self.row);
-                found.insert(variant.name(), read_predictions(&path)?.into_iter().filter(|fact| fact.title == title).collect());
+                found.insert(
+                    variant.name(),
+                    read_predictions(&path)?
+                        .into_iter()
+                        .filter(|fact| fact.title == title)
+                        .collect(),
+                );
             }
         }
         Ok(found)
@@ -270,7 +313,12 @@ impl Context<'_> {
         let mut found = Vec::new();
         for key in (0..index.num_keys()).map(|key| index.instances(key)) {
             let own = key.iter().filter(|instance| instance.row as usize == self.row);
-            let others = || key.iter().map(|instance| instance.row).filter(|&row| row as usize != self.row).collect();
+            let others = || {
+                key.iter()
+                    .map(|instance| instance.row)
+                    .filter(|&row| row as usize != self.row)
+                    .collect()
+            };
             found.extend(own.map(|&instance| (instance, others())));
         }
         Ok(found)
@@ -278,23 +326,38 @@ impl Context<'_> {
 
     fn pair(&self, (head, tail): (usize, usize), found: &Found) -> ExplainedPair {
         let ranked = found.encoded.kept.as_deref().unwrap_or_default();
-        let place = ranked.iter().position(|pair| (pair.head as usize, pair.tail as usize) == (head, tail));
+        let place =
+            ranked.iter().position(|pair| (pair.head as usize, pair.tail as usize) == (head, tail));
         let facts = found.document.facts();
         let labels = (0..).zip(facts).filter(|(_, fact)| (fact.head, fact.tail) == (head, tail));
         let labels = labels.map(|(number, fact)| {
-            let same = |other: &&Prediction| (other.h_idx, other.t_idx, &other.r) == (head, tail, &fact.relation);
+            let same = |other: &&Prediction| {
+                (other.h_idx, other.t_idx, &other.r) == (head, tail, &fact.relation)
+            };
             let class = self.store.relations().index_of(&fact.relation);
             let same_fact = |instance: &FactInstance| {
-                (instance.head as usize, instance.tail as usize, Some(instance.relation as usize)) == (head, tail, class)
+                (instance.head as usize, instance.tail as usize, Some(instance.relation as usize))
+                    == (head, tail, class)
             };
-            let others = found.elsewhere.iter().filter(|(instance, _)| same_fact(instance)).flat_map(|(_, rows)| rows);
+            let others = found
+                .elsewhere
+                .iter()
+                .filter(|(instance, _)| same_fact(instance))
+                .flat_map(|(_, rows)| rows);
             let others: BTreeSet<u32> = others.copied().collect();
             ExplainedLabel {
                 relation: fact.relation.clone(),
                 name: self.relation_name(&fact.relation),
                 evidence: fact.evidence.clone(),
-                truth: found.truth.as_ref().and_then(|truth| truth.of(&found.document.title, number)),
-                elsewhere: others.iter().take(TITLES).map(|&row| self.store.title(row as usize).to_owned()).collect(),
+                truth: found
+                    .truth
+                    .as_ref()
+                    .and_then(|truth| truth.of(&found.document.title, number)),
+                elsewhere: others
+                    .iter()
+                    .take(TITLES)
+                    .map(|&row| self.store.title(row as usize).to_owned())
+                    .collect(),
                 elsewhere_count: others.len(),
                 missed_by: found
                     .predictions
@@ -306,14 +369,19 @@ impl Context<'_> {
         });
         let labels: Vec<ExplainedLabel> = labels.collect();
         let of_pair = |fact: &&Prediction| (fact.h_idx, fact.t_idx) == (head, tail);
-        let predictions =
-            found.predictions.iter().flat_map(|(variant, facts)| facts.iter().filter(of_pair).map(move |fact| (variant, fact)));
+        let predictions = found.predictions.iter().flat_map(|(variant, facts)| {
+            facts.iter().filter(of_pair).map(move |fact| (variant, fact))
+        });
         let predictions = predictions.map(|(variant, fact)| ExplainedPrediction {
             variant,
             relation: fact.r.clone(),
             name: self.relation_name(&fact.r),
             score: fact.score,
-            right: found.document.facts.is_some().then(|| labels.iter().any(|label| label.relation == fact.r)),
+            right: found
+                .document
+                .facts
+                .is_some()
+                .then(|| labels.iter().any(|label| label.relation == fact.r)),
         });
         let named = |entity: usize| sentences_of(&found.document.entities[entity]);
         ExplainedPair {
@@ -331,13 +399,20 @@ impl Context<'_> {
 
     fn relation_name(&self, id: &str) -> String {
         let relations: &RelationSet = self.store.relations();
-        relations.index_of(id).and_then(|class| relations.get(class)).map_or_else(String::new, |relation| relation.name.clone())
+        relations
+            .index_of(id)
+            .and_then(|class| relations.get(class))
+            .map_or_else(String::new, |relation| relation.name.clone())
     }
 
     /// The truth of the distant labels of a generated world.
     fn truth(&self) -> Result<Option<Truth>> {
         let path = self.run.join("data/world/truth.json");
-        if self.role == Role::Distant && path.exists() { Truth::load(&path).map(Some) } else { Ok(None) }
+        if self.role == Role::Distant && path.exists() {
+            Truth::load(&path).map(Some)
+        } else {
+            Ok(None)
+        }
     }
 }
 
@@ -362,7 +437,10 @@ fn sentences_of(entity: &Entity) -> BTreeSet<usize> {
 fn explained_entity(entity: &Entity) -> ExplainedEntity {
     ExplainedEntity {
         name: name_of(entity).to_owned(),
-        entity_type: entity.mentions.first().map_or_else(String::new, |mention| mention.entity_type.clone()),
+        entity_type: entity
+            .mentions
+            .first()
+            .map_or_else(String::new, |mention| mention.entity_type.clone()),
         mentions: entity.mentions.len(),
         sentences: sentences_of(entity).into_iter().collect(),
     }
@@ -382,13 +460,22 @@ impl fmt::Display for Explanation {
 impl fmt::Display for Explained {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { role, row, words, sentences, pairs, .. } = self;
-        write!(f, "{role}, row {row}: {words} words in {sentences} sentences, {} entities, {pairs} ordered pairs", self.entities.len())?;
+        write!(
+            f,
+            "{role}, row {row}: {words} words in {sentences} sentences, {} entities, {pairs} \
+             ordered pairs",
+            self.entities.len()
+        )?;
         if let Some(kept) = self.kept {
             write!(f, ", of which the ranker keeps {}", kept.min(*pairs))?;
         }
         for (number, entity) in self.entities.iter().enumerate() {
             let ExplainedEntity { name, entity_type, mentions, sentences } = entity;
-            write!(f, "\n  {number:>3} {name} ({entity_type}), {mentions} mention(s) in sentence(s) {}", numbers(sentences))?;
+            write!(
+                f,
+                "\n  {number:>3} {name} ({entity_type}), {mentions} mention(s) in sentence(s) {}",
+                numbers(sentences)
+            )?;
         }
         for pair in &self.about {
             write!(f, "\n  {} → {}", self.entities[pair.head].name, self.entities[pair.tail].name)?;
@@ -413,7 +500,9 @@ impl fmt::Display for ExplainedPair {
                 };
                 told.push(format!("number {rank} by the ranker (score {score:.3}){verdict}"));
             }
-            (_, _, Some(false)) => told.push("dropped, below all pairs that the ranker left on disk".to_owned()),
+            (_, _, Some(false)) => {
+                told.push("dropped, below all pairs that the ranker left on disk".to_owned())
+            }
             _ => {}
         }
         told.push(match self.together.as_slice() {

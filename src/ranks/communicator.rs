@@ -19,13 +19,15 @@ pub enum ReduceOp {
     Min,
 }
 
-/// Collective operations. Every rank of the world calls the same operations in the same order, with equal lengths.
+/// Collective operations. Every rank of the world calls the same operations in the same order, with
+/// equal lengths.
 ///
 /// There are two independent lanes: tensors ([`all_reduce_tensor`](Self::all_reduce_tensor) and
-/// [`enqueue_all_reduce`](Self::enqueue_all_reduce)) and everything else. One thread may use a lane at a time; where
-/// [`concurrent`](Self::concurrent) holds, two threads may use one lane each.
+/// [`enqueue_all_reduce`](Self::enqueue_all_reduce)) and everything else. One thread may use a lane
+/// at a time; where [`concurrent`](Self::concurrent) holds, two threads may use one lane each.
 ///
-/// All ranks receive the same bits. Errors are [`RankLost`](crate::Error::RankLost) for a peer that cannot be reached.
+/// All ranks receive the same bits. Errors are [`RankLost`](crate::Error::RankLost) for a peer that
+/// cannot be reached.
 pub trait Communicator: Send + Sync {
     /// This process's number, from 0.
     fn rank(&self) -> usize;
@@ -36,7 +38,8 @@ pub trait Communicator: Send + Sync {
     /// Returns once every rank has called it.
     fn barrier(&self) -> Result<()>;
 
-    /// A barrier that sleeps instead of spinning: for waits of seconds to hours, such as rank 0 preparing shards.
+    /// A barrier that sleeps instead of spinning: for waits of seconds to hours, such as rank 0
+    /// preparing shards.
     fn patient_barrier(&self) -> Result<()> {
         self.barrier()
     }
@@ -44,10 +47,12 @@ pub trait Communicator: Send + Sync {
     /// Replaces each value by its reduction over all ranks.
     fn all_reduce_f64(&self, values: &mut [f64], op: ReduceOp) -> Result<()>;
 
-    /// Sums a contiguous tensor of f32, f64 or bf16 over all ranks, in place; when it returns, the calling thread can use the sum.
+    /// Sums a contiguous tensor of f32, f64 or bf16 over all ranks, in place; when it returns, the
+    /// calling thread can use the sum.
     fn all_reduce_tensor(&self, tensor: &Tensor) -> Result<()>;
 
-    /// Like [`all_reduce_tensor`](Self::all_reduce_tensor), but the sum may be used only after [`join`](Self::join).
+    /// Like [`all_reduce_tensor`](Self::all_reduce_tensor), but the sum may be used only after
+    /// [`join`](Self::join).
     fn enqueue_all_reduce(&self, tensor: &Tensor) -> Result<()> {
         self.all_reduce_tensor(tensor)
     }
@@ -63,7 +68,8 @@ pub trait Communicator: Send + Sync {
     /// The bytes of every rank, by rank; the lengths may differ.
     fn all_gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>>;
 
-    /// Whether gradients travel at all. In a world of one they stay where they are, unless a library for devices carries them.
+    /// Whether gradients travel at all. In a world of one they stay where they are, unless a
+    /// library for devices carries them.
     fn carries(&self) -> bool {
         self.size() > 1
     }
@@ -73,14 +79,15 @@ pub trait Communicator: Send + Sync {
         true
     }
 
-    /// Reports an error that happened behind the program's back; the watchdog asks for it now and then.
+    /// Reports an error that happened behind the program's back; the watchdog asks for it now and
+    /// then.
     fn check(&self) -> Result<()> {
         Ok(())
     }
 
-    /// Says good-bye to the other ranks, once all of them do; nothing may be called after it. False if they do not within `patience`
-    /// (`None`: for ever): then the world is still open. Dropping without closing is not enough: the launcher would take this rank for
-    /// lost.
+    /// Says good-bye to the other ranks, once all of them do; nothing may be called after it. False
+    /// if they do not within `patience` (`None`: for ever): then the world is still open. Dropping
+    /// without closing is not enough: the launcher would take this rank for lost.
     fn close(&self, patience: Option<Duration>) -> bool {
         let _ = patience;
         true

@@ -1,12 +1,16 @@
-//! Sums the gradients of the parts of a global batch in one order, whatever number of ranks they were made on.
+//! Sums the gradients of the parts of a global batch in one order, whatever number of ranks they
+//! were made on.
 //!
-//! Floating-point addition is not associative: the rounding of a sum depends on who adds what first, and with the usual all-reduce that
-//! depends on the number of ranks. Here the parts are the leaves of a binary tree that the number of parts alone decides: neighbours are added
-//! where they fill an aligned block of 2, 4, 8 … parts, and the blocks that are left at the end from the last to the first. A rank holds
-//! neighbouring parts and adds up the blocks that lie in them; blocks travel unchanged (every number of the message has one rank that does
-//! not send zero), and each rank finishes the tree by itself.
+//! Floating-point addition is not associative: the rounding of a sum depends on who adds what
+//! first, and with the usual all-reduce that depends on the number of ranks. Here the parts are the
+//! leaves of a binary tree that the number of parts alone decides: neighbours are added where they
+//! fill an aligned block of 2, 4, 8 … parts, and the blocks that are left at the end from the last
+//! to the first. A rank holds neighbouring parts and adds up the blocks that lie in them; blocks
+//! travel unchanged (every number of the message has one rank that does not send zero), and each
+//! rank finishes the tree by itself.
 //!
-//! Not for speed: [`GradientReducer`](super::GradientReducer) sends half as much, and sends it while the backward pass is still running.
+//! Not for speed: [`GradientReducer`](super::GradientReducer) sends half as much, and sends it
+//! while the backward pass is still running.
 
 use std::ops::Range;
 
@@ -23,8 +27,8 @@ pub fn parts_of(rank: usize, world: usize, parts: usize) -> Range<usize> {
     parts * rank / world..parts * (rank + 1) / world
 }
 
-/// The tree of one model's gradients. A step is one [`add`](Self::add) for each part of this rank in rising order, then
-/// [`finish`](Self::finish).
+/// The tree of one model's gradients. A step is one [`add`](Self::add) for each part of this rank
+/// in rising order, then [`finish`](Self::finish).
 pub struct FixedTree {
     parts: usize,
     done: Vec<Block<Vec<Tensor>>>,
@@ -74,7 +78,9 @@ impl FixedTree {
     fn copy(&mut self, buckets: &[Tensor]) -> Result<Vec<Tensor>> {
         let mut copy = match self.spare.pop() {
             Some(spare) => spare,
-            None => buckets.iter().map(|bucket| Ok(bucket.f_empty_like()?)).collect::<Result<_>>()?,
+            None => {
+                buckets.iter().map(|bucket| Ok(bucket.f_empty_like()?)).collect::<Result<_>>()?
+            }
         };
         copy.iter_mut().zip(buckets).try_for_each(|(to, from)| to.f_copy_(from))?;
         Ok(copy)
@@ -83,13 +89,24 @@ impl FixedTree {
     /// Replaces the buckets by the sums over all parts of all ranks; every rank calls it.
     ///
     /// # Errors
-    /// A bug (70) if this rank's parts were not added, each once and in order; the communicator's errors.
+    /// A bug (70) if this rank's parts were not added, each once and in order; the communicator's
+    /// errors.
     pub fn finish(&mut self, comm: &dyn Communicator, buckets: &[Tensor]) -> Result<()> {
         let own = std::mem::take(&mut self.done);
-        let shapes: Vec<Vec<Range<usize>>> = (0..comm.size()).map(|rank| blocks_of(parts_of(rank, comm.size(), self.parts))).collect();
+        let shapes: Vec<Vec<Range<usize>>> = (0..comm.size())
+            .map(|rank| blocks_of(parts_of(rank, comm.size(), self.parts)))
+            .collect();
         let mine = &shapes[comm.rank()];
-        if own.len() != mine.len() || own.iter().zip(mine).any(|(block, range)| (block.first..block.first + block.size) != *range) {
-            return Err(Error::Bug(format!("the parts of rank {} were not added in order", comm.rank())));
+        if own.len() != mine.len()
+            || own
+                .iter()
+                .zip(mine)
+                .any(|(block, range)| (block.first..block.first + block.size) != *range)
+        {
+            return Err(Error::Bug(format!(
+                "the parts of rank {} were not added in order",
+                comm.rank()
+            )));
         }
         let before = shapes[..comm.rank()].iter().map(Vec::len).sum();
         let all: Vec<Range<usize>> = shapes.into_iter().flatten().collect();
@@ -115,23 +132,35 @@ fn blocks_of(parts: Range<usize>) -> Vec<Range<usize>> {
     blocks.into_iter().map(|block| block.first..block.first + block.size).collect()
 }
 
-/// Exchanges the blocks of one bucket, `own` of them from number `before` of `all` on, and ends the tree.
-fn finish_bucket(comm: &dyn Communicator, all: &[Range<usize>], before: usize, own: &[&Tensor], bucket: &Tensor) -> Result<()> {
+/// Exchanges the blocks of one bucket, `own` of them from number `before` of `all` on, and ends the
+/// tree.
+fn finish_bucket(
+    comm: &dyn Communicator,
+    all: &[Range<usize>],
+    before: usize,
+    own: &[&Tensor],
+    bucket: &Tensor,
+) -> Result<()> {
     let total = bucket.numel();
     let alone = comm.size() == 1;
     let width = if alone { total.max(1) } else { (MESSAGE / all.len().max(1)).max(1) };
     for start in (0..total).step_by(width) {
         let (at, count) = (start as i64, width.min(total - start) as i64);
-        let mut rows = own.iter().map(|sum| Ok(sum.f_narrow(0, at, count)?)).collect::<Result<Vec<_>>>()?;
+        let mut rows =
+            own.iter().map(|sum| Ok(sum.f_narrow(0, at, count)?)).collect::<Result<Vec<_>>>()?;
         let mut target = bucket.f_narrow(0, at, count)?;
         if !alone {
-            // Adding zeros to a number leaves its bits alone: gradients are never -0, for they were added to 0.
-            let message = Tensor::f_zeros([all.len() as i64, count], (target.kind(), target.device()))?;
+            // Adding zeros to a number leaves its bits alone: gradients are never -0, for they were
+            // added to 0.
+            let message =
+                Tensor::f_zeros([all.len() as i64, count], (target.kind(), target.device()))?;
             for (number, row) in rows.iter().enumerate() {
                 message.f_get((before + number) as i64)?.f_copy_(row)?;
             }
             comm.all_reduce_tensor(&message)?;
-            rows = (0..all.len()).map(|number| Ok(message.f_get(number as i64)?)).collect::<Result<_>>()?;
+            rows = (0..all.len())
+                .map(|number| Ok(message.f_get(number as i64)?))
+                .collect::<Result<_>>()?;
         }
         if let Some(sum) = end_tree(all, rows)? {
             target.f_copy_(&sum)?;
@@ -140,7 +169,8 @@ fn finish_bucket(comm: &dyn Communicator, all: &[Range<usize>], before: usize, o
     Ok(())
 }
 
-/// Adds neighbours that fill an aligned block, then what is left from the last to the first; the rows are overwritten.
+/// Adds neighbours that fill an aligned block, then what is left from the last to the first; the
+/// rows are overwritten.
 fn end_tree(all: &[Range<usize>], rows: Vec<Tensor>) -> Result<Option<Tensor>> {
     let mut blocks: Vec<Block<Tensor>> = Vec::new();
     for (range, mut sum) in all.iter().zip(rows) {
@@ -153,7 +183,10 @@ fn end_tree(all: &[Range<usize>], rows: Vec<Tensor>) -> Result<Option<Tensor>> {
     }
     let mut sums = blocks.into_iter().rev().map(|block| block.sum);
     let Some(last) = sums.next() else { return Ok(None) };
-    sums.try_fold(last, |sum, left| add_to(std::slice::from_ref(&left), std::slice::from_ref(&sum)).map(|()| left)).map(Some)
+    sums.try_fold(last, |sum, left| {
+        add_to(std::slice::from_ref(&left), std::slice::from_ref(&sum)).map(|()| left)
+    })
+    .map(Some)
 }
 
 /// Adds `from` to `to`, tensor by tensor.
@@ -181,11 +214,18 @@ mod tests {
     }
 
     fn zeros(lengths: &[usize]) -> Vec<Tensor> {
-        lengths.iter().map(|&length| Tensor::zeros([length as i64], (Kind::Float, Device::Cpu))).collect()
+        lengths
+            .iter()
+            .map(|&length| Tensor::zeros([length as i64], (Kind::Float, Device::Cpu)))
+            .collect()
     }
 
     fn bits(buckets: &[Tensor]) -> Vec<u32> {
-        buckets.iter().flat_map(|bucket| Vec::<f32>::try_from(bucket).unwrap()).map(f32::to_bits).collect()
+        buckets
+            .iter()
+            .flat_map(|bucket| Vec::<f32>::try_from(bucket).unwrap())
+            .map(f32::to_bits)
+            .collect()
     }
 
     /// Two steps of one rank; the bits of each.
@@ -194,7 +234,9 @@ mod tests {
         [0, 1000].map(|step| {
             for part in parts_of(comm.rank(), comm.size(), parts) {
                 for (bucket, &length) in buckets.iter().zip(lengths) {
-                    bucket.shallow_clone().copy_(&Tensor::from_slice(&gradient(step + part, length)));
+                    bucket
+                        .shallow_clone()
+                        .copy_(&Tensor::from_slice(&gradient(step + part, length)));
                 }
                 tree.add(part, &buckets).unwrap();
             }
@@ -213,7 +255,9 @@ mod tests {
         }
         let middle = parts.start + span / 2;
         let left = by_definition(parts.start..parts.end.min(middle), span / 2, length)?;
-        let Some(right) = by_definition(middle..parts.end.max(middle), span / 2, length) else { return Some(left) };
+        let Some(right) = by_definition(middle..parts.end.max(middle), span / 2, length) else {
+            return Some(left);
+        };
         Some(left.iter().zip(&right).map(|(a, b)| a + b).collect())
     }
 
@@ -223,7 +267,9 @@ mod tests {
         for parts in [1, 2, 5, 8, 13, 16] {
             let expected: Vec<u32> = lengths
                 .iter()
-                .flat_map(|&length| by_definition(0..parts, parts.next_power_of_two(), length).unwrap())
+                .flat_map(|&length| {
+                    by_definition(0..parts, parts.next_power_of_two(), length).unwrap()
+                })
                 .map(f32::to_bits)
                 .collect();
             let alone = two_steps(&SingleProcess, parts, &lengths);
@@ -248,8 +294,14 @@ mod tests {
 
     #[test]
     fn the_order_matters_for_these_numbers() {
-        let in_order = (1..16).fold(gradient(0, 70), |sum, part| sum.iter().zip(gradient(part, 70)).map(|(a, b)| a + b).collect());
-        assert_ne!(in_order, by_definition(0..16, 16, 70).unwrap(), "or the test above shows nothing");
+        let in_order = (1..16).fold(gradient(0, 70), |sum, part| {
+            sum.iter().zip(gradient(part, 70)).map(|(a, b)| a + b).collect()
+        });
+        assert_ne!(
+            in_order,
+            by_definition(0..16, 16, 70).unwrap(),
+            "or the test above shows nothing"
+        );
     }
 
     #[test]

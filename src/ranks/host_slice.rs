@@ -14,9 +14,13 @@ pub(super) enum HostSlice<'a> {
     F64(&'a mut [f64]),
 }
 
-/// Lets `reduce` change the values of a contiguous tensor. f32 and f64 on the CPU are changed where they lie; everything else goes
-/// through a copy, half precisions as f32, so that a sum over ranks is rounded once and not once a rank.
-pub(super) fn on_host(tensor: &Tensor, reduce: impl FnOnce(HostSlice<'_>) -> Result<()>) -> Result<()> {
+/// Lets `reduce` change the values of a contiguous tensor. f32 and f64 on the CPU are changed where
+/// they lie; everything else goes through a copy, half precisions as f32, so that a sum over ranks
+/// is rounded once and not once a rank.
+pub(super) fn on_host(
+    tensor: &Tensor,
+    reduce: impl FnOnce(HostSlice<'_>) -> Result<()>,
+) -> Result<()> {
     let kind = tensor.f_kind()?;
     let wide = match kind {
         Kind::Float | Kind::Half | Kind::BFloat16 => Kind::Float,
@@ -24,7 +28,10 @@ pub(super) fn on_host(tensor: &Tensor, reduce: impl FnOnce(HostSlice<'_>) -> Res
         other => return Err(Error::Bug(format!("all-reduce of a tensor of kind {other:?}"))),
     };
     if !tensor.is_contiguous() {
-        return Err(Error::Bug(format!("all-reduce of a tensor that is not contiguous, of shape {:?}", tensor.size())));
+        return Err(Error::Bug(format!(
+            "all-reduce of a tensor that is not contiguous, of shape {:?}",
+            tensor.size()
+        )));
     }
     if tensor.device() == Device::Cpu && wide == kind {
         return reduce(slice(tensor));
@@ -41,8 +48,9 @@ fn slice(tensor: &Tensor) -> HostSlice<'_> {
     if count == 0 {
         return HostSlice::F32(&mut []);
     }
-    // SAFETY: `on_host` has checked kind, device and contiguity, so `count` values start at `start`; the storage lives as long as
-    // the tensor, and the communicator's contract gives this thread sole use of it.
+    // SAFETY: `on_host` has checked kind, device and contiguity, so `count` values start at
+    // `start`; the storage lives as long as the tensor, and the communicator's contract gives this
+    // thread sole use of it.
     unsafe {
         match tensor.kind() {
             Kind::Double => HostSlice::F64(std::slice::from_raw_parts_mut(start.cast(), count)),
@@ -69,7 +77,11 @@ mod tests {
             let tensor = Tensor::from_slice(&[1f32, -0.5, 3.0]).to_kind(kind);
             on_host(&tensor, double).unwrap();
             assert_eq!(tensor.kind(), kind);
-            assert_eq!(Vec::<f64>::try_from(tensor.to_kind(Kind::Double)).unwrap(), [2.0, -1.0, 6.0], "{kind:?}");
+            assert_eq!(
+                Vec::<f64>::try_from(tensor.to_kind(Kind::Double)).unwrap(),
+                [2.0, -1.0, 6.0],
+                "{kind:?}"
+            );
         }
         on_host(&Tensor::zeros([0], (Kind::Double, Device::Cpu)), double).unwrap();
     }

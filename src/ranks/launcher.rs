@@ -1,7 +1,7 @@
 //! What the environment says about who started this process and how many siblings it has.
 //!
-//! Not for talking to them. Its one purpose beside choosing a communicator is to catch a wrong launcher, which would give N worlds
-//! of size 1 that train the same thing N times without a word.
+//! Not for talking to them. Its one purpose beside choosing a communicator is to catch a wrong
+//! launcher, which would give N worlds of size 1 that train the same thing N times without a word.
 
 use crate::{Error, Result};
 
@@ -48,7 +48,9 @@ impl Launcher {
         let Some([size, rank, local]) = kind.variables() else {
             return Ok(Launched { world_size: 1, rank: 0, local_rank: 0, kind });
         };
-        let number = |names: &[&str]| names.iter().find_map(|name| Some(parse(name, &lookup(name)?))).transpose();
+        let number = |names: &[&str]| {
+            names.iter().find_map(|name| Some(parse(name, &lookup(name)?))).transpose()
+        };
         let found = Launched {
             world_size: number(size)?.unwrap_or(1),
             rank: number(rank)?.unwrap_or(0),
@@ -57,15 +59,19 @@ impl Launcher {
         };
         if found.rank >= found.world_size {
             let Launched { world_size, rank, .. } = found;
-            return Err(Error::recipe(format!("{}: rank {rank} in a world of {world_size}", kind.name())));
+            return Err(Error::recipe(format!(
+                "{}: rank {rank} in a world of {world_size}",
+                kind.name()
+            )));
         }
         Ok(found)
     }
 
     fn recognise(lookup: &impl Fn(&str) -> Option<String>) -> Self {
         let has = |name| lookup(name).is_some();
-        // A batch script carries SLURM_NTASKS and SLURM_PROCID too, but it is no MPI launch: only a step with a process manager, or
-        // with several tasks (where the process manager was forgotten, which the size check then tells), counts.
+        // A batch script carries SLURM_NTASKS and SLURM_PROCID too, but it is no MPI launch: only a
+        // step with a process manager, or with several tasks (where the process manager was
+        // forgotten, which the size check then tells), counts.
         let managed = ["PMIX_RANK", "PMIX_NAMESPACE", "PMI_RANK", "PMI_FD"].into_iter().any(has);
         let several = lookup("SLURM_STEP_NUM_TASKS").is_some_and(|tasks| tasks != "1");
         if has("OMPI_COMM_WORLD_SIZE") {
@@ -85,9 +91,15 @@ impl Launcher {
     fn variables(self) -> Option<[&'static [&'static str]; 3]> {
         Some(match self {
             Self::None => return None,
-            Self::OpenMpi => [&["OMPI_COMM_WORLD_SIZE"], &["OMPI_COMM_WORLD_RANK"], &["OMPI_COMM_WORLD_LOCAL_RANK"]],
+            Self::OpenMpi => [
+                &["OMPI_COMM_WORLD_SIZE"],
+                &["OMPI_COMM_WORLD_RANK"],
+                &["OMPI_COMM_WORLD_LOCAL_RANK"],
+            ],
             Self::Mpich => [&["PMI_SIZE"], &["PMI_RANK"], &["MPI_LOCALRANKID", "PMI_LOCAL_RANK"]],
-            Self::Slurm => [&["SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"], &["SLURM_PROCID"], &["SLURM_LOCALID"]],
+            Self::Slurm => {
+                [&["SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"], &["SLURM_PROCID"], &["SLURM_LOCALID"]]
+            }
             Self::Torchrun => [&["WORLD_SIZE"], &["RANK"], &["LOCAL_RANK"]],
         })
     }
@@ -104,9 +116,17 @@ impl Launcher {
 
     fn way_out(self) -> &'static str {
         match self {
-            Self::Slurm => "use `srun --mpi=pmix`, with the MPI library this program was built with",
-            Self::Torchrun => "start with `mpirun -n N` or `srun --mpi=pmix`, or unset WORLD_SIZE and RANK for a single process",
-            _ => "start with the `mpirun` of the MPI library this program was built with; `ldd` on the program names it",
+            Self::Slurm => {
+                "use `srun --mpi=pmix`, with the MPI library this program was built with"
+            }
+            Self::Torchrun => {
+                "start with `mpirun -n N` or `srun --mpi=pmix`, or unset WORLD_SIZE and RANK for a \
+                 single process"
+            }
+            _ => {
+                "start with the `mpirun` of the MPI library this program was built with; `ldd` on \
+                 the program names it"
+            }
         }
     }
 }
@@ -121,19 +141,26 @@ impl Launched {
             return Ok(());
         }
         let (launcher, told) = (self.kind.name(), self.world_size);
-        let message = format!("{launcher} started {told} processes, but this one sees a world of {reached}");
+        let message =
+            format!("{launcher} started {told} processes, but this one sees a world of {reached}");
         Err(Error::recipe(message).with_hint(self.kind.way_out()))
     }
 
     /// A launch of several processes that this program cannot join.
     pub(super) fn cannot_join(&self, cause: &str, hint: &str) -> Error {
-        Error::recipe(format!("{} started {} processes, but {cause}", self.kind.name(), self.world_size)).with_hint(hint)
+        Error::recipe(format!(
+            "{} started {} processes, but {cause}",
+            self.kind.name(),
+            self.world_size
+        ))
+        .with_hint(hint)
     }
 }
 
 fn parse(name: &str, value: &str) -> Result<usize> {
     value.trim().parse().map_err(|_| {
-        Error::recipe(format!("environment variable {name} is `{value}`, not a number")).with_hint("unset it, or start with mpirun")
+        Error::recipe(format!("environment variable {name} is `{value}`, not a number"))
+            .with_hint("unset it, or start with mpirun")
     })
 }
 
@@ -142,7 +169,9 @@ mod tests {
     use super::*;
 
     fn detect(variables: &[(&str, &str)]) -> Result<Launched> {
-        Launcher::detect_in(|name| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
+        Launcher::detect_in(|name| {
+            variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        })
     }
 
     fn place(world_size: usize, rank: usize, local_rank: usize, kind: Launcher) -> Launched {
@@ -170,15 +199,31 @@ mod tests {
 
     #[test]
     fn a_batch_script_is_no_launch() {
-        let variables = [("SLURM_JOB_ID", "7"), ("SLURM_NTASKS", "4"), ("SLURM_PROCID", "0"), ("SLURM_LOCALID", "0")];
+        let variables = [
+            ("SLURM_JOB_ID", "7"),
+            ("SLURM_NTASKS", "4"),
+            ("SLURM_PROCID", "0"),
+            ("SLURM_LOCALID", "0"),
+        ];
         assert_eq!(detect(&variables).unwrap(), place(1, 0, 0, Launcher::None));
     }
 
     #[test]
     fn srun_is_recognised_with_and_without_a_process_manager() {
-        let step = [("SLURM_STEP_ID", "0"), ("SLURM_STEP_NUM_TASKS", "4"), ("SLURM_PROCID", "3"), ("SLURM_LOCALID", "1")];
+        let step = [
+            ("SLURM_STEP_ID", "0"),
+            ("SLURM_STEP_NUM_TASKS", "4"),
+            ("SLURM_PROCID", "3"),
+            ("SLURM_LOCALID", "1"),
+        ];
         assert_eq!(detect(&step).unwrap(), place(4, 3, 1, Launcher::Slurm));
-        let pmi2 = [("SLURM_STEP_ID", "0"), ("SLURM_NTASKS", "2"), ("SLURM_PROCID", "1"), ("PMI_RANK", "1"), ("PMI_SIZE", "2")];
+        let pmi2 = [
+            ("SLURM_STEP_ID", "0"),
+            ("SLURM_NTASKS", "2"),
+            ("SLURM_PROCID", "1"),
+            ("PMI_RANK", "1"),
+            ("PMI_SIZE", "2"),
+        ];
         assert_eq!(detect(&pmi2).unwrap(), place(2, 1, 0, Launcher::Slurm));
         let shell = [("SLURM_STEP_ID", "0"), ("SLURM_STEP_NUM_TASKS", "1"), ("SLURM_PROCID", "0")];
         assert_eq!(detect(&shell).unwrap().kind, Launcher::None);
@@ -186,7 +231,10 @@ mod tests {
 
     #[test]
     fn mpich_and_torchrun() {
-        assert_eq!(detect(&[("PMI_SIZE", "2"), ("PMI_RANK", "1")]).unwrap(), place(2, 1, 0, Launcher::Mpich));
+        assert_eq!(
+            detect(&[("PMI_SIZE", "2"), ("PMI_RANK", "1")]).unwrap(),
+            place(2, 1, 0, Launcher::Mpich)
+        );
         let torchrun = [("WORLD_SIZE", "4"), ("RANK", "2"), ("LOCAL_RANK", "2")];
         assert_eq!(detect(&torchrun).unwrap(), place(4, 2, 2, Launcher::Torchrun));
     }

@@ -1,8 +1,9 @@
-//! Ranks and what they say to each other: who started us, collectives (one process, MPI, NCCL), gradient
-//! buckets, and what happens when one of them fails (`failure`).
+//! Ranks and what they say to each other: who started us, collectives (one process, MPI, NCCL),
+//! gradient buckets, and what happens when one of them fails (`failure`).
 //!
-//! Not for: what is sent (`train` cuts the gradients into buckets, `pipeline` decides what only rank 0
-//! does). A program holds one [`World`], made at its start and closed with the outcome at its end.
+//! Not for: what is sent (`train` cuts the gradients into buckets, `pipeline` decides what only
+//! rank 0 does). A program holds one [`World`], made at its start and closed with the outcome at
+//! its end.
 
 mod communicator;
 pub mod failure;

@@ -1,10 +1,12 @@
 //! The communicator over MPI: one rank a process under `mpirun` or `srun`.
 //!
-//! Not for GPUs that can talk to each other themselves: [`NcclCommunicator`](super::NcclCommunicator) carries their tensors and uses
-//! this one for everything else. A CUDA tensor given to this one goes through host memory.
+//! Not for GPUs that can talk to each other themselves:
+//! [`NcclCommunicator`](super::NcclCommunicator) carries their tensors and uses this one for
+//! everything else. A CUDA tensor given to this one goes through host memory.
 //!
-//! Order of summation: for a given world size and length Open MPI always chooses the same algorithm, whose order does not depend on
-//! timing, so runs repeat bit for bit, and every rank gets the same bits. Different world sizes add in different orders.
+//! Order of summation: for a given world size and length Open MPI always chooses the same
+//! algorithm, whose order does not depend on timing, so runs repeat bit for bit, and every rank
+//! gets the same bits. Different world sizes add in different orders.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::mem::ManuallyDrop;
@@ -42,12 +44,14 @@ unsafe extern "C" {
 #[derive(Clone, Copy)]
 struct Handle(ffi::MPI_Comm);
 
-// SAFETY: handles are names of objects inside MPI; `connect` asks MPI for the thread level that allows their use.
+// SAFETY: handles are names of objects inside MPI; `connect` asks MPI for the thread level that
+// allows their use.
 unsafe impl Send for Handle {}
 // SAFETY: as above.
 unsafe impl Sync for Handle {}
 
-/// The MPI world, with one duplicate for small host data, one for tensors and one for the end, so that these cannot mix.
+/// The MPI world, with one duplicate for small host data, one for tensors and one for the end, so
+/// that these cannot mix.
 pub struct MpiCommunicator {
     universe: Mutex<Option<ManuallyDrop<Universe>>>,
     control: Handle,
@@ -62,26 +66,42 @@ impl MpiCommunicator {
     /// Initialises MPI. The thread that calls this should call [`close`](Communicator::close) too.
     ///
     /// # Errors
-    /// A bug (70) if MPI was initialised before or offers no thread support at all, a lost rank (71) if MPI fails.
+    /// A bug (70) if MPI was initialised before or offers no thread support at all, a lost rank
+    /// (71) if MPI fails.
     pub fn connect() -> Result<Self> {
         let (universe, level) = ::mpi::initialize_with_threading(Threading::Multiple)
             .ok_or_else(|| Error::Bug("MPI was initialised twice in one process".into()))?;
         if level < Threading::Serialized {
-            return Err(Error::Bug(format!("this MPI library offers thread level {level:?}, but Serialized is needed")));
+            return Err(Error::Bug(format!(
+                "this MPI library offers thread level {level:?}, but Serialized is needed"
+            )));
         }
         // SAFETY: reads a constant of the MPI library.
         let world = Handle(unsafe { ffi::RSMPI_COMM_WORLD });
         let (mut rank, mut size) = (0, 0);
         // SAFETY: MPI is initialised; both calls write one int.
         unsafe {
-            checked(0, "MPI_Comm_set_errhandler", ffi::MPI_Comm_set_errhandler(world.0, ffi::RSMPI_ERRORS_RETURN))?;
+            checked(
+                0,
+                "MPI_Comm_set_errhandler",
+                ffi::MPI_Comm_set_errhandler(world.0, ffi::RSMPI_ERRORS_RETURN),
+            )?;
             checked(0, "MPI_Comm_rank", ffi::MPI_Comm_rank(world.0, &raw mut rank))?;
             checked(0, "MPI_Comm_size", ffi::MPI_Comm_size(world.0, &raw mut size))?;
         }
         let (rank, size) = (count(rank)?, count(size)?);
-        let [control, tensors, farewell] = [duplicate(rank, world)?, duplicate(rank, world)?, duplicate(rank, world)?];
+        let [control, tensors, farewell] =
+            [duplicate(rank, world)?, duplicate(rank, world)?, duplicate(rank, world)?];
         let universe = Mutex::new(Some(ManuallyDrop::new(universe)));
-        Ok(Self { universe, control, tensors, farewell, rank, size, concurrent: level >= Threading::Multiple })
+        Ok(Self {
+            universe,
+            control,
+            tensors,
+            farewell,
+            rank,
+            size,
+            concurrent: level >= Threading::Multiple,
+        })
     }
 
     /// MPI's lifetime; `None` once closed.
@@ -94,11 +114,27 @@ impl MpiCommunicator {
     }
 
     /// Reduces `values` in place over the ranks of `lane`.
-    fn all_reduce<T>(&self, lane: Handle, values: &mut [T], kind: ffi::MPI_Datatype, op: ffi::MPI_Op) -> Result<()> {
+    fn all_reduce<T>(
+        &self,
+        lane: Handle,
+        values: &mut [T],
+        kind: ffi::MPI_Datatype,
+        op: ffi::MPI_Op,
+    ) -> Result<()> {
         for piece in values.chunks_mut(MAX_COUNT) {
             let length = int(piece.len())?;
-            // SAFETY: `piece` holds `length` values of the C type that `kind` names, and nobody else uses them now.
-            let code = unsafe { ffi::MPI_Allreduce(docre_mpi_in_place(), piece.as_mut_ptr().cast(), length, kind, op, lane.0) };
+            // SAFETY: `piece` holds `length` values of the C type that `kind` names, and nobody
+            // else uses them now.
+            let code = unsafe {
+                ffi::MPI_Allreduce(
+                    docre_mpi_in_place(),
+                    piece.as_mut_ptr().cast(),
+                    length,
+                    kind,
+                    op,
+                    lane.0,
+                )
+            };
             self.checked("all-reduce", code)?;
         }
         Ok(())
@@ -115,7 +151,9 @@ impl MpiCommunicator {
         loop {
             let mut done = 0;
             // SAFETY: `request` is live; the status is ignored by the library's own constant.
-            self.checked("barrier", unsafe { ffi::MPI_Test(&raw mut request, &raw mut done, ffi::RSMPI_STATUS_IGNORE) })?;
+            self.checked("barrier", unsafe {
+                ffi::MPI_Test(&raw mut request, &raw mut done, ffi::RSMPI_STATUS_IGNORE)
+            })?;
             if done != 0 || patience.is_some_and(|patience| start.elapsed() > patience) {
                 return Ok(done != 0);
             }
@@ -128,7 +166,15 @@ impl MpiCommunicator {
         for piece in bytes.chunks_mut(MAX_COUNT) {
             let (length, root) = (int(piece.len())?, int(root)?);
             // SAFETY: `piece` is `length` bytes of ours.
-            let code = unsafe { ffi::MPI_Bcast(piece.as_mut_ptr().cast(), length, ffi::RSMPI_UINT8_T, root, self.control.0) };
+            let code = unsafe {
+                ffi::MPI_Bcast(
+                    piece.as_mut_ptr().cast(),
+                    length,
+                    ffi::RSMPI_UINT8_T,
+                    root,
+                    self.control.0,
+                )
+            };
             self.checked("broadcast", code)?;
         }
         Ok(())
@@ -141,8 +187,17 @@ impl MpiCommunicator {
         // SAFETY: reads a constant of the MPI library.
         let byte = unsafe { ffi::RSMPI_UINT8_T };
         // SAFETY: `all` has room for `length` bytes of every rank.
-        let code =
-            unsafe { ffi::MPI_Allgather(piece.as_ptr().cast(), length, byte, all.as_mut_ptr().cast(), length, byte, self.control.0) };
+        let code = unsafe {
+            ffi::MPI_Allgather(
+                piece.as_ptr().cast(),
+                length,
+                byte,
+                all.as_mut_ptr().cast(),
+                length,
+                byte,
+                self.control.0,
+            )
+        };
         self.checked("all-gather", code)?;
         Ok(all)
     }
@@ -191,23 +246,30 @@ impl Communicator for MpiCommunicator {
     fn broadcast(&self, root: usize, bytes: &mut Vec<u8>) -> Result<()> {
         let mut length = (bytes.len() as u64).to_ne_bytes();
         self.broadcast_bytes(root, &mut length)?;
-        bytes.resize(usize::try_from(u64::from_ne_bytes(length)).map_err(|error| Error::Bug(error.to_string()))?, 0);
+        bytes.resize(
+            usize::try_from(u64::from_ne_bytes(length))
+                .map_err(|error| Error::Bug(error.to_string()))?,
+            0,
+        );
         self.broadcast_bytes(root, bytes)
     }
 
     fn all_gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
         let lengths = self.gather_equal(&(bytes.len() as u64).to_ne_bytes())?;
         let (lengths, _) = lengths.as_chunks::<8>();
-        let lengths: Vec<usize> = lengths.iter().map(|length| u64::from_ne_bytes(*length) as usize).collect();
+        let lengths: Vec<usize> =
+            lengths.iter().map(|length| u64::from_ne_bytes(*length) as usize).collect();
         let longest = lengths.iter().copied().max().unwrap_or(0);
-        let mut all: Vec<Vec<u8>> = lengths.iter().map(|&length| Vec::with_capacity(length)).collect();
+        let mut all: Vec<Vec<u8>> =
+            lengths.iter().map(|&length| Vec::with_capacity(length)).collect();
         let most = (MAX_GATHER / self.size).max(1);
         for start in (0..longest).step_by(most) {
             let width = most.min(longest - start);
             let mut piece: Vec<u8> = bytes.iter().skip(start).take(width).copied().collect();
             piece.resize(width, 0);
             let gathered = self.gather_equal(&piece)?;
-            for (whole, (part, &length)) in all.iter_mut().zip(gathered.chunks(width).zip(&lengths)) {
+            for (whole, (part, &length)) in all.iter_mut().zip(gathered.chunks(width).zip(&lengths))
+            {
                 whole.extend_from_slice(&part[..width.min(length.saturating_sub(start))]);
             }
         }
@@ -252,7 +314,8 @@ fn checked(rank: usize, operation: &str, code: c_int) -> Result<()> {
     }
     let mut text: [c_char; ERROR_TEXT] = [0; ERROR_TEXT];
     let mut length = 0;
-    // SAFETY: the buffer is longer than any implementation's longest text, and stays zero-terminated.
+    // SAFETY: the buffer is longer than any implementation's longest text, and stays
+    // zero-terminated.
     let cause = unsafe {
         ffi::MPI_Error_string(code, text.as_mut_ptr(), &raw mut length);
         CStr::from_ptr(text.as_ptr()).to_string_lossy().into_owned()
@@ -261,7 +324,8 @@ fn checked(rank: usize, operation: &str, code: c_int) -> Result<()> {
 }
 
 fn int(count: usize) -> Result<c_int> {
-    c_int::try_from(count).map_err(|_| Error::Bug(format!("a count of {count} does not fit MPI's int")))
+    c_int::try_from(count)
+        .map_err(|_| Error::Bug(format!("a count of {count} does not fit MPI's int")))
 }
 
 fn count(value: c_int) -> Result<usize> {

@@ -1,4 +1,5 @@
-//! Real ranks: this test binary starts itself under `mpirun`, once a scenario, and looks at exit code, time and stderr.
+//! Real ranks: this test binary starts itself under `mpirun`, once a scenario, and looks at exit
+//! code, time and stderr.
 
 // Everything here is test code, but clippy knows only functions marked as tests.
 #![allow(clippy::unwrap_used)]
@@ -17,7 +18,8 @@ use crate::{DataError, Error, Result};
 /// Names the scenario that a started copy plays.
 const SCENARIO: &str = "DOCRE_MPI_SCENARIO";
 
-/// Bound on the end of a world with a broken rank, the start of all processes on a busy machine included.
+/// Bound on the end of a world with a broken rank, the start of all processes on a busy machine
+/// included.
 const END_SECONDS: u64 = 60;
 
 struct Ended {
@@ -43,7 +45,8 @@ fn mpirun(ranks: usize, scenario: &str) -> Option<Ended> {
         .env("OMPI_MCA_rmaps_base_oversubscribe", "1")
         .output()
         .unwrap();
-    let stderr = format!("{}\n{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    let stderr =
+        format!("{}\n{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
     Some(Ended { code: status.code(), stderr, took: start.elapsed() })
 }
 
@@ -52,14 +55,18 @@ fn expect(ranks: usize, scenario: &str, code: i32, texts: &[&str]) {
     let Ended { stderr, took, .. } = &ended;
     assert_eq!(ended.code, Some(code), "{scenario} on {ranks} ranks after {took:?}:\n{stderr}");
     for text in texts {
-        assert!(stderr.contains(text), "{scenario} on {ranks} ranks does not say `{text}`:\n{stderr}");
+        assert!(
+            stderr.contains(text),
+            "{scenario} on {ranks} ranks does not say `{text}`:\n{stderr}"
+        );
     }
     if code == 71 {
         assert!(*took < Duration::from_secs(END_SECONDS), "{scenario} took {took:?}");
     }
 }
 
-/// Not a test: what the started copies run. The process ends with the code the program would end with.
+/// Not a test: what the started copies run. The process ends with the code the program would end
+/// with.
 #[test]
 fn a_rank() {
     let Ok(scenario) = std::env::var(SCENARIO) else { return };
@@ -105,7 +112,8 @@ fn play(scenario: &str, world: &World) -> Result<()> {
         }
         "panic beside a bucket" => panic_beside_a_bucket(world, last),
         "hang" => {
-            let _section = world.watchdog().section_within("all-reduce of bucket 3", Duration::from_secs(1));
+            let _section =
+                world.watchdog().section_within("all-reduce of bucket 3", Duration::from_secs(1));
             if last {
                 std::thread::sleep(Duration::from_secs(600));
             }
@@ -133,7 +141,11 @@ fn collectives(world: &World) -> Result<()> {
         let tensor = Tensor::full([1000], rank as f64 + 1.0, (kind, Device::Cpu));
         comm.all_reduce_tensor(&tensor)?;
         let sum = (size * (size + 1) / 2) as f64;
-        assert_eq!(Vec::<f64>::try_from(tensor.to_kind(Kind::Double)).unwrap(), vec![sum; 1000], "{kind:?}");
+        assert_eq!(
+            Vec::<f64>::try_from(tensor.to_kind(Kind::Double)).unwrap(),
+            vec![sum; 1000],
+            "{kind:?}"
+        );
     }
     assert!(world.agree(Ok(rank))? == rank && world.on_root(|| Ok(rank))? == 0);
     Ok(())
@@ -145,10 +157,14 @@ fn reducer(world: &World) -> Result<()> {
     let mut generator = Generator::of_test(rank as u64);
     let flat: Vec<Tensor> = [70_000, 3, 1_000_000].map(|length| generator.randn([length])).into();
     let plain: Vec<Tensor> = flat.iter().map(Tensor::copy).collect();
-    let reducer = world.gradient_reducer(flat.iter().map(Tensor::shallow_clone).collect(), vec![2, 1, 0, 2])?;
+    let reducer = world
+        .gradient_reducer(flat.iter().map(Tensor::shallow_clone).collect(), vec![2, 1, 0, 2])?;
     reducer.arm()?;
     let order = if rank.is_multiple_of(2) { [0, 1, 2, 3] } else { [2, 3, 1, 0] };
-    order.iter().filter(|&&parameter| parameter != rank).for_each(|&parameter| reducer.ready(parameter));
+    order
+        .iter()
+        .filter(|&&parameter| parameter != rank)
+        .for_each(|&parameter| reducer.ready(parameter));
     // The control lane is free meanwhile.
     let mut one = [1.0];
     world.communicator().all_reduce_f64(&mut one, ReduceOp::Sum)?;
@@ -159,12 +175,16 @@ fn reducer(world: &World) -> Result<()> {
         let bits: Vec<f32> = Vec::try_from(sum).unwrap();
         let bytes = bytemuck::cast_slice(&bits);
         assert!(bits == Vec::<f32>::try_from(plain).unwrap(), "the reducer's sum is not MPI's");
-        assert!(world.communicator().all_gather(bytes)?.iter().all(|theirs| theirs == bytes), "ranks have different bits");
+        assert!(
+            world.communicator().all_gather(bytes)?.iter().all(|theirs| theirs == bytes),
+            "ranks have different bits"
+        );
     }
     Ok(())
 }
 
-/// The last rank panics while the others' buckets are on their way: the communication thread must not keep the world alive.
+/// The last rank panics while the others' buckets are on their way: the communication thread must
+/// not keep the world alive.
 fn panic_beside_a_bucket(world: &World, last: bool) -> Result<()> {
     let flat = Tensor::ones([1000], (Kind::Float, Device::Cpu));
     let reducer = Arc::new(world.gradient_reducer(vec![flat], vec![0])?);
@@ -201,7 +221,12 @@ fn a_lone_error_ends_all_ranks() {
 
 #[test]
 fn a_panic_on_one_rank_ends_all() {
-    expect(2, "panic", 71, &["rank 1 panicked at src/ranks/mpi_tests.rs:", ": the last rank gives up"]);
+    expect(
+        2,
+        "panic",
+        71,
+        &["rank 1 panicked at src/ranks/mpi_tests.rs:", ": the last rank gives up"],
+    );
     expect(2, "panic in a thread", 71, &["rank 1 panicked at", "a worker gives up"]);
     expect(4, "panic beside a bucket", 71, &["rank 3 panicked at", "backward went wrong"]);
 }

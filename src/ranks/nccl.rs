@@ -1,7 +1,8 @@
 //! The communicator for GPUs: NCCL carries CUDA tensors, a control communicator everything else.
 //!
-//! NCCL refuses two ranks on one GPU. Half-precision tensors are added in half precision, so only f32 buckets give the same losses
-//! for every number of ranks. Not for choosing devices or making streams: `torch` does that.
+//! NCCL refuses two ranks on one GPU. Half-precision tensors are added in half precision, so only
+//! f32 buckets give the same losses for every number of ranks. Not for choosing devices or making
+//! streams: `torch` does that.
 
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -47,24 +48,41 @@ pub struct NcclCommunicator {
     stream: Arc<dyn CommunicationStream>,
     /// Null once it is closed or aborted.
     handle: AtomicPtr<c_void>,
-    /// Held while the library looks at the communicator from another thread, so that it is not destroyed meanwhile.
+    /// Held while the library looks at the communicator from another thread, so that it is not
+    /// destroyed meanwhile.
     looking: Mutex<()>,
 }
 
 impl NcclCommunicator {
-    /// Connects the ranks of `control`, each with the calling thread's current CUDA device. Rank 0's unique id reaches the others
-    /// through `control`.
+    /// Connects the ranks of `control`, each with the calling thread's current CUDA device. Rank
+    /// 0's unique id reaches the others through `control`.
     ///
     /// # Errors
     /// A lost rank (71) if NCCL fails.
-    pub fn connect(control: Arc<dyn Communicator>, library: NcclLibrary, stream: Arc<dyn CommunicationStream>) -> Result<Self> {
+    pub fn connect(
+        control: Arc<dyn Communicator>,
+        library: NcclLibrary,
+        stream: Arc<dyn CommunicationStream>,
+    ) -> Result<Self> {
         let id = share_unique_id(control.as_ref(), &library)?;
-        let comm = Self { control, library, stream, handle: AtomicPtr::default(), looking: Mutex::new(()) };
-        let int = |value: usize| c_int::try_from(value).map_err(|_| Error::Bug(format!("{value} ranks do not fit NCCL's int")));
+        let comm = Self {
+            control,
+            library,
+            stream,
+            handle: AtomicPtr::default(),
+            looking: Mutex::new(()),
+        };
+        let int = |value: usize| {
+            c_int::try_from(value)
+                .map_err(|_| Error::Bug(format!("{value} ranks do not fit NCCL's int")))
+        };
         let (rank, size) = (int(comm.rank())?, int(comm.size())?);
         let mut handle: RawComm = std::ptr::null_mut();
-        // SAFETY: `handle` receives the communicator; every rank calls this with the same id and size.
-        comm.checked("connecting NCCL", unsafe { (comm.library.comm_init_rank)(&raw mut handle, size, id, rank) })?;
+        // SAFETY: `handle` receives the communicator; every rank calls this with the same id and
+        // size.
+        comm.checked("connecting NCCL", unsafe {
+            (comm.library.comm_init_rank)(&raw mut handle, size, id, rank)
+        })?;
         comm.handle.store(handle, Ordering::Release);
         Ok(comm)
     }
@@ -75,11 +93,16 @@ impl NcclCommunicator {
 
     pub(super) fn raw(&self) -> Result<RawComm> {
         let handle = self.handle.load(Ordering::Acquire);
-        if handle.is_null() { Err(Error::Bug("NCCL was used after it was closed".into())) } else { Ok(handle) }
+        if handle.is_null() {
+            Err(Error::Bug("NCCL was used after it was closed".into()))
+        } else {
+            Ok(handle)
+        }
     }
 
     fn take(&self) -> Option<RawComm> {
-        Some(self.handle.swap(std::ptr::null_mut(), Ordering::AcqRel)).filter(|handle| !handle.is_null())
+        Some(self.handle.swap(std::ptr::null_mut(), Ordering::AcqRel))
+            .filter(|handle| !handle.is_null())
     }
 }
 
@@ -115,12 +138,26 @@ impl Communicator for NcclCommunicator {
         }
         let kind = data_type(tensor.f_kind()?)?;
         if !tensor.is_contiguous() {
-            return Err(Error::Bug(format!("all-reduce of a tensor that is not contiguous, of shape {:?}", tensor.size())));
+            return Err(Error::Bug(format!(
+                "all-reduce of a tensor that is not contiguous, of shape {:?}",
+                tensor.size()
+            )));
         }
         let (comm, values) = (self.raw()?, tensor.data_ptr());
         self.stream.wait_for_compute()?;
-        // SAFETY: `values` are `numel` values of this kind on this communicator's device, alive until `join`.
-        let code = unsafe { (self.library.all_reduce)(values, values, tensor.numel(), kind, SUM, comm, self.stream.handle()) };
+        // SAFETY: `values` are `numel` values of this kind on this communicator's device, alive
+        // until `join`.
+        let code = unsafe {
+            (self.library.all_reduce)(
+                values,
+                values,
+                tensor.numel(),
+                kind,
+                SUM,
+                comm,
+                self.stream.handle(),
+            )
+        };
         self.checked("NCCL all-reduce", code)
     }
 
@@ -151,7 +188,8 @@ impl Communicator for NcclCommunicator {
         let Ok(_looking) = self.looking.try_lock() else { return Ok(()) };
         let Ok(comm) = self.raw() else { return Ok(()) };
         let mut state = 0;
-        // SAFETY: NCCL allows this call beside any other on the communicator, which is not destroyed while the lock is held.
+        // SAFETY: NCCL allows this call beside any other on the communicator, which is not
+        // destroyed while the lock is held.
         self.checked("NCCL", unsafe { (self.library.comm_get_async_error)(comm, &raw mut state) })?;
         self.checked("an NCCL collective", state)
     }
@@ -174,7 +212,8 @@ impl Communicator for NcclCommunicator {
             let (done, ended) = channel();
             // On a thread, because it can hang with the peers it is meant to leave.
             let run = move || {
-                // SAFETY: the handle was taken, so only calls already under way use it; ending those is what this is for.
+                // SAFETY: the handle was taken, so only calls already under way use it; ending
+                // those is what this is for.
                 unsafe { abort(comm.load(Ordering::Acquire)) };
                 let _ = done.send(());
             };
@@ -193,7 +232,9 @@ fn share_unique_id(control: &dyn Communicator, library: &NcclLibrary) -> Result<
     let mut outcome = Ok(());
     if control.rank() == 0 {
         // SAFETY: writes one id.
-        outcome = checked(library, 0, "making NCCL's unique id", unsafe { (library.get_unique_id)(&raw mut id) });
+        outcome = checked(library, 0, "making NCCL's unique id", unsafe {
+            (library.get_unique_id)(&raw mut id)
+        });
         message = if outcome.is_ok() { id.0.to_vec() } else { Vec::new() };
     }
     control.broadcast(0, &mut message)?;

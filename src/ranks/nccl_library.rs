@@ -1,6 +1,8 @@
-//! NCCL opened at run time: nothing of CUDA is needed to build, and nothing of it is looked for until GPUs are used.
+//! NCCL opened at run time: nothing of CUDA is needed to build, and nothing of it is looked for
+//! until GPUs are used.
 //!
-//! Not for communicating: [`NcclCommunicator`](super::NcclCommunicator) does that. Signatures and numbers are those of `nccl.h`.
+//! Not for communicating: [`NcclCommunicator`](super::NcclCommunicator) does that. Signatures and
+//! numbers are those of `nccl.h`.
 
 use std::error::Error as _;
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -28,7 +30,15 @@ pub(super) type RawComm = *mut c_void;
 type GetVersion = unsafe extern "C" fn(*mut c_int) -> c_int;
 pub(super) type GetUniqueId = unsafe extern "C" fn(*mut UniqueId) -> c_int;
 pub(super) type CommInitRank = unsafe extern "C" fn(*mut RawComm, c_int, UniqueId, c_int) -> c_int;
-pub(super) type AllReduce = unsafe extern "C" fn(*const c_void, *mut c_void, usize, c_int, c_int, RawComm, *mut c_void) -> c_int;
+pub(super) type AllReduce = unsafe extern "C" fn(
+    *const c_void,
+    *mut c_void,
+    usize,
+    c_int,
+    c_int,
+    RawComm,
+    *mut c_void,
+) -> c_int;
 pub(super) type OnComm = unsafe extern "C" fn(RawComm) -> c_int;
 pub(super) type GetAsyncError = unsafe extern "C" fn(RawComm, *mut c_int) -> c_int;
 pub(super) type GetErrorString = unsafe extern "C" fn(c_int) -> *const c_char;
@@ -59,8 +69,10 @@ impl NcclLibrary {
     fn open_named(name: &str) -> Result<Self> {
         let missing = |error: libloading::Error| {
             let cause = error.source().map_or_else(|| error.to_string(), ToString::to_string);
-            Error::recipe(format!("NCCL could not be opened: {cause}"))
-                .with_hint("put the folder of libnccl.so.2 (PyTorch's CUDA wheels bring it) into LD_LIBRARY_PATH, or train on the CPU")
+            Error::recipe(format!("NCCL could not be opened: {cause}")).with_hint(
+                "put the folder of libnccl.so.2 (PyTorch's CUDA wheels bring it) into \
+                    LD_LIBRARY_PATH, or train on the CPU",
+            )
         };
         // SAFETY: NCCL's initialisers have no preconditions.
         let library = unsafe { Library::new(name) }.map_err(missing)?;
@@ -88,7 +100,8 @@ impl NcclLibrary {
     /// Functions of the program itself.
     #[cfg(test)]
     pub(super) fn of(functions: super::nccl_tests::Functions) -> Self {
-        let super::nccl_tests::Functions { id, init, all_reduce, destroy, abort, state, text } = functions;
+        let super::nccl_tests::Functions { id, init, all_reduce, destroy, abort, state, text } =
+            functions;
         Self {
             version: 22_809,
             get_unique_id: id,
@@ -128,8 +141,12 @@ pub(super) fn data_type(kind: Kind) -> Result<c_int> {
 fn suitable(version: c_int) -> Result<()> {
     if UNSUITABLE.contains(&version) {
         let (first, last) = (dotted(*UNSUITABLE.start()), dotted(*UNSUITABLE.end()));
-        let message = format!("NCCL {} is one of {first} to {last}, which lose or hang ranks", dotted(version));
-        return Err(Error::recipe(message).with_hint("use NCCL 2.28.9 or later, which PyTorch 2.11 brings along"));
+        let message = format!(
+            "NCCL {} is one of {first} to {last}, which lose or hang ranks",
+            dotted(version)
+        );
+        return Err(Error::recipe(message)
+            .with_hint("use NCCL 2.28.9 or later, which PyTorch 2.11 brings along"));
     }
     Ok(())
 }
@@ -165,7 +182,11 @@ mod tests {
 
     #[test]
     fn data_types_follow_the_header() {
-        assert_eq!([Kind::Half, Kind::Float, Kind::Double, Kind::BFloat16].map(|kind| data_type(kind).unwrap()), [6, 7, 8, 9]);
+        assert_eq!(
+            [Kind::Half, Kind::Float, Kind::Double, Kind::BFloat16]
+                .map(|kind| data_type(kind).unwrap()),
+            [6, 7, 8, 9]
+        );
         assert_eq!(data_type(Kind::Int64).unwrap_err().exit_code(), 70);
     }
 }

@@ -1,5 +1,6 @@
-//! The NCCL communicator over a library of this file, which follows `nccl.h` on the memory of the host: what is called, how often and in which
-//! order, and what becomes of its errors. Devices and streams it cannot show.
+//! The NCCL communicator over a library of this file, which follows `nccl.h` on the memory of the
+//! host: what is called, how often and in which order, and what becomes of its errors. Devices and
+//! streams it cannot show.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -10,8 +11,14 @@ use std::thread;
 use tch::{Kind, Tensor};
 
 use super::failure::Watchdog;
-use super::nccl_library::{AllReduce, CommInitRank, GetAsyncError, GetErrorString, GetUniqueId, NcclLibrary, OnComm, RawComm, UniqueId};
-use super::{CommunicationStream, Communicator, GradientReducer, NcclCommunicator, SingleProcess, simulated_world};
+use super::nccl_library::{
+    AllReduce, CommInitRank, GetAsyncError, GetErrorString, GetUniqueId, NcclLibrary, OnComm,
+    RawComm, UniqueId,
+};
+use super::{
+    CommunicationStream, Communicator, GradientReducer, NcclCommunicator, SingleProcess,
+    simulated_world,
+};
 use crate::Result;
 
 /// What stands in for the library's symbols.
@@ -26,7 +33,8 @@ pub(super) struct Functions {
     pub text: GetErrorString,
 }
 
-const FUNCTIONS: fn() -> Functions = || Functions { id, init, all_reduce, destroy, abort, state, text };
+const FUNCTIONS: fn() -> Functions =
+    || Functions { id, init, all_reduce, destroy, abort, state, text };
 
 /// Ranks of one communicator meet here, reduction after reduction.
 #[derive(Default)]
@@ -68,7 +76,8 @@ unsafe extern "C" fn init(comm: *mut RawComm, size: c_int, id: UniqueId, _rank: 
     if size > MOST {
         return 5;
     }
-    let meeting = MEETINGS.lock().unwrap().get_or_insert_default().entry(id.0[0]).or_default().clone();
+    let meeting =
+        MEETINGS.lock().unwrap().get_or_insert_default().entry(id.0[0]).or_default().clone();
     let member = Box::new(Member { size: size as usize, meeting, state: AtomicI32::new(0) });
     // SAFETY: the caller gives room for one handle.
     unsafe { *comm = Box::into_raw(member).cast() };
@@ -88,13 +97,15 @@ unsafe extern "C" fn all_reduce(
         return 4;
     }
     // SAFETY: the handle is one of `init`; both pointers are to `count` floats.
-    let (member, own) = unsafe { (&*comm.cast::<Member>(), std::slice::from_raw_parts(from.cast::<f32>(), count)) };
+    let (member, own) =
+        unsafe { (&*comm.cast::<Member>(), std::slice::from_raw_parts(from.cast::<f32>(), count)) };
     let mut round = member.meeting.round.lock().unwrap();
     let number = round.number;
     round.brought.push(own.to_vec());
     if round.brought.len() == member.size {
         let brought = std::mem::take(&mut round.brought);
-        round.sum = (0..count).map(|index| brought.iter().map(|values| values[index]).sum()).collect();
+        round.sum =
+            (0..count).map(|index| brought.iter().map(|values| values[index]).sum()).collect();
         round.number += 1;
         member.meeting.changed.notify_all();
     }
@@ -122,7 +133,8 @@ unsafe extern "C" fn state(comm: RawComm, state: *mut c_int) -> c_int {
 }
 
 unsafe extern "C" fn text(code: c_int) -> *const c_char {
-    const TEXTS: [(c_int, &CStr); 3] = [(4, c"invalid argument"), (5, c"invalid usage"), (6, c"remote process exited")];
+    const TEXTS: [(c_int, &CStr); 3] =
+        [(4, c"invalid argument"), (5, c"invalid usage"), (6, c"remote process exited")];
     TEXTS.iter().find(|(known, _)| *known == code).map_or(c"unknown", |(_, text)| text).as_ptr()
 }
 
@@ -155,14 +167,25 @@ impl CommunicationStream for Stream {
 
 fn connect(control: Arc<dyn Communicator>) -> Result<(Arc<NcclCommunicator>, Arc<Stream>)> {
     let stream = Arc::new(Stream::default());
-    Ok((Arc::new(NcclCommunicator::connect(control, NcclLibrary::of(FUNCTIONS()), stream.clone())?), stream))
+    Ok((
+        Arc::new(NcclCommunicator::connect(control, NcclLibrary::of(FUNCTIONS()), stream.clone())?),
+        stream,
+    ))
 }
 
 /// Two steps of gradient buckets through hooks, as in training; returns the sums.
 fn two_steps(comm: &Arc<dyn Communicator>) -> Vec<Vec<f32>> {
     let rank = comm.rank() as f64;
-    let buckets: Vec<Tensor> = [3, 1].map(|length| Tensor::full([length], rank + 1.0, (Kind::Float, tch::Device::Cpu))).into();
-    let reducer = GradientReducer::new(comm, &Watchdog::asleep(), buckets.iter().map(Tensor::shallow_clone).collect(), vec![0, 1]).unwrap();
+    let buckets: Vec<Tensor> = [3, 1]
+        .map(|length| Tensor::full([length], rank + 1.0, (Kind::Float, tch::Device::Cpu)))
+        .into();
+    let reducer = GradientReducer::new(
+        comm,
+        &Watchdog::asleep(),
+        buckets.iter().map(Tensor::shallow_clone).collect(),
+        vec![0, 1],
+    )
+    .unwrap();
     for _ in 0..2 {
         reducer.arm().unwrap();
         [1, 0].into_iter().for_each(|parameter| reducer.ready(parameter));
@@ -178,10 +201,18 @@ fn gradients_travel_over_nccl_and_everything_else_over_the_control() {
             scope.spawn(move || {
                 let (comm, stream) = connect(Arc::new(control)).unwrap();
                 let sums = two_steps(&(comm.clone() as Arc<dyn Communicator>));
-                assert_eq!((stream.waits.load(Ordering::SeqCst), stream.joins.load(Ordering::SeqCst)), (4, 2), "two buckets, two steps");
+                assert_eq!(
+                    (stream.waits.load(Ordering::SeqCst), stream.joins.load(Ordering::SeqCst)),
+                    (4, 2),
+                    "two buckets, two steps"
+                );
                 let double = Tensor::from_slice(&[comm.rank() as f64]);
                 comm.all_reduce_tensor(&double).unwrap();
-                assert_eq!(f64::try_from(&double).unwrap(), 3.0, "what the stream does not serve goes another way");
+                assert_eq!(
+                    f64::try_from(&double).unwrap(),
+                    3.0,
+                    "what the stream does not serve goes another way"
+                );
                 assert_eq!(comm.all_gather(&[7]).unwrap().len(), 3);
                 sums
             })
@@ -213,10 +244,14 @@ fn errors_name_rank_operation_and_what_the_library_says() {
     unsafe { &*comm.raw().unwrap().cast::<Member>() }.state.store(6, Ordering::SeqCst);
     for error in [comm.check().unwrap_err(), comm.join().unwrap_err()] {
         assert_eq!(error.exit_code(), 71);
-        assert_eq!(error.to_string(), "rank 0 was lost during an NCCL collective: remote process exited");
+        assert_eq!(
+            error.to_string(),
+            "rank 0 was lost during an NCCL collective: remote process exited"
+        );
     }
     let errors: Vec<_> = thread::scope(|scope| {
-        let rank = |control| scope.spawn(move || connect(Arc::new(control)).err().unwrap().to_string());
+        let rank =
+            |control| scope.spawn(move || connect(Arc::new(control)).err().unwrap().to_string());
         let ranks: Vec<_> = simulated_world(8).into_iter().map(rank).collect();
         ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
     });

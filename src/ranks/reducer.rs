@@ -1,10 +1,12 @@
 //! Sums gradient buckets over all ranks while the backward pass is still running.
 //!
-//! Gradients are views into a few flat buckets. A hook tells when a parameter's gradient is complete; when all of a bucket's are, the
-//! bucket is summed on a thread of its own. Buckets always travel in the order of their index, on every rank, whatever order the
-//! gradients come in: ranks that launched in different orders would add unlike buckets or hang.
+//! Gradients are views into a few flat buckets. A hook tells when a parameter's gradient is
+//! complete; when all of a bucket's are, the bucket is summed on a thread of its own. Buckets
+//! always travel in the order of their index, on every rank, whatever order the gradients come in:
+//! ranks that launched in different orders would add unlike buckets or hang.
 //!
-//! Not for cutting parameters into buckets or for averaging: sums are divided by global counts before the backward pass.
+//! Not for cutting parameters into buckets or for averaging: sums are divided by global counts
+//! before the backward pass.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -18,8 +20,8 @@ use super::Communicator;
 use super::failure::Watchdog;
 use crate::{Error, Result};
 
-/// All-reduces the gradient buckets of one model. Between [`arm`](Self::arm) and [`finish`](Self::finish) the communicator's tensor
-/// lane belongs to it.
+/// All-reduces the gradient buckets of one model. Between [`arm`](Self::arm) and
+/// [`finish`](Self::finish) the communicator's tensor lane belongs to it.
 pub struct GradientReducer {
     comm: Arc<dyn Communicator>,
     /// Parameter → bucket.
@@ -62,14 +64,23 @@ struct Work {
 }
 
 impl GradientReducer {
-    /// Takes contiguous gradient buckets in launch order (the last layers' first) and, for every parameter, the bucket it lies in.
+    /// Takes contiguous gradient buckets in launch order (the last layers' first) and, for every
+    /// parameter, the bucket it lies in.
     ///
     /// # Errors
-    /// A bug (70) if a parameter names a bucket that does not exist, an I/O error (74) if no thread can be started.
-    pub fn new(comm: &Arc<dyn Communicator>, watchdog: &Watchdog, buckets: Vec<Tensor>, owner: Vec<usize>) -> Result<Self> {
+    /// A bug (70) if a parameter names a bucket that does not exist, an I/O error (74) if no thread
+    /// can be started.
+    pub fn new(
+        comm: &Arc<dyn Communicator>,
+        watchdog: &Watchdog,
+        buckets: Vec<Tensor>,
+        owner: Vec<usize>,
+    ) -> Result<Self> {
         let mut members = vec![0; buckets.len()];
         for (parameter, &bucket) in owner.iter().enumerate() {
-            let count = members.get_mut(bucket).ok_or_else(|| Error::Bug(format!("parameter {parameter} lies in bucket {bucket}")))?;
+            let count = members.get_mut(bucket).ok_or_else(|| {
+                Error::Bug(format!("parameter {parameter} lies in bucket {bucket}"))
+            })?;
             *count += 1;
         }
         let work = Work { comm: comm.clone(), watchdog: watchdog.clone(), buckets };
@@ -78,10 +89,18 @@ impl GradientReducer {
             (true, false) => Lane::Here(Mutex::new(work)),
             (true, true) => work.start()?,
         };
-        Ok(Self { comm: comm.clone(), owner, members, armed: AtomicBool::new(false), progress: Mutex::default(), lane })
+        Ok(Self {
+            comm: comm.clone(),
+            owner,
+            members,
+            armed: AtomicBool::new(false),
+            progress: Mutex::default(),
+            lane,
+        })
     }
 
-    /// Call before the backward pass of a step's last micro-batch: from here on a told gradient is a complete one.
+    /// Call before the backward pass of a step's last micro-batch: from here on a told gradient is
+    /// a complete one.
     ///
     /// # Errors
     /// A bug (70) if it is armed already.
@@ -93,13 +112,19 @@ impl GradientReducer {
         if self.armed.load(Ordering::Acquire) {
             return Err(Error::Bug("gradient buckets were armed twice".into()));
         }
-        *progress = Progress { missing: self.members.clone(), told: vec![false; self.owner.len()], next: 0, wrong: None };
+        *progress = Progress {
+            missing: self.members.clone(),
+            told: vec![false; self.owner.len()],
+            next: 0,
+            wrong: None,
+        };
         self.armed.store(true, Ordering::Release);
         Ok(())
     }
 
-    /// A parameter's gradient is in its bucket. Safe to call from a hook on any thread: it neither blocks nor panics, and does nothing
-    /// unless armed; what is wrong comes out of [`finish`](Self::finish).
+    /// A parameter's gradient is in its bucket. Safe to call from a hook on any thread: it neither
+    /// blocks nor panics, and does nothing unless armed; what is wrong comes out of
+    /// [`finish`](Self::finish).
     pub fn ready(&self, parameter: usize) {
         if !self.armed.load(Ordering::Acquire) {
             return;
@@ -111,10 +136,15 @@ impl GradientReducer {
                 progress.missing[bucket] -= 1;
             }
             (Some(_), Some(_)) => {
-                progress.wrong.get_or_insert(format!("the gradient of parameter {parameter} was accumulated twice in one backward pass"));
+                progress.wrong.get_or_insert(format!(
+                    "the gradient of parameter {parameter} was \
+                    accumulated twice in one backward pass"
+                ));
             }
             _ => {
-                progress.wrong.get_or_insert(format!("there is no parameter {parameter} in the gradient buckets"));
+                progress.wrong.get_or_insert(format!(
+                    "there is no parameter {parameter} in the gradient buckets"
+                ));
             }
         }
         while progress.missing.get(progress.next) == Some(&0) {
@@ -122,11 +152,12 @@ impl GradientReducer {
         }
     }
 
-    /// Call after that backward pass: sends the buckets that still wait for a gradient (parameters this step did not use), and returns
-    /// when the calling thread can use every sum.
+    /// Call after that backward pass: sends the buckets that still wait for a gradient (parameters
+    /// this step did not use), and returns when the calling thread can use every sum.
     ///
     /// # Errors
-    /// The communicator's first error, or a bug (70) if it was not armed or a gradient was told twice.
+    /// The communicator's first error, or a bug (70) if it was not armed or a gradient was told
+    /// twice.
     pub fn finish(&self) -> Result<()> {
         if matches!(self.lane, Lane::Nowhere) {
             return Ok(());
@@ -165,7 +196,9 @@ impl GradientReducer {
                 let answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
                 let gone = |_| Err(Error::Bug("the communication thread has ended".into()));
                 // Every answer is taken, so that none is left for the next step.
-                (0..self.members.len()).map(|_| answers.recv().unwrap_or_else(gone)).fold(Ok(()), Result::and)
+                (0..self.members.len())
+                    .map(|_| answers.recv().unwrap_or_else(gone))
+                    .fold(Ok(()), Result::and)
             }
         }
     }
@@ -176,8 +209,8 @@ impl GradientReducer {
 }
 
 impl Work {
-    /// Starts the thread. It ends when the reducer is dropped; nobody waits for it, since it may sit in a collective that will never
-    /// end.
+    /// Starts the thread. It ends when the reducer is dropped; nobody waits for it, since it may
+    /// sit in a collective that will never end.
     fn start(self) -> Result<Lane> {
         let room = self.buckets.len().max(1);
         let (launch, launched) = sync_channel(room);
@@ -185,7 +218,8 @@ impl Work {
         let run = move || {
             let mut healthy = true;
             for bucket in launched {
-                // After an error the ranks are no longer in step: the rest is answered without being sent.
+                // After an error the ranks are no longer in step: the rest is answered without
+                // being sent.
                 let outcome = if healthy { self.reduce(bucket) } else { Ok(()) };
                 healthy &= outcome.is_ok();
                 if answer.send(outcome).is_err() {
@@ -200,7 +234,8 @@ impl Work {
     fn reduce(&self, bucket: usize) -> Result<()> {
         let tensor = &self.buckets[bucket];
         // Bounded by the step that waits for it.
-        let _section = self.watchdog.collective("all-reduce", 4 * tensor.numel(), Some(bucket), Duration::MAX);
+        let _section =
+            self.watchdog.collective("all-reduce", 4 * tensor.numel(), Some(bucket), Duration::MAX);
         self.comm.enqueue_all_reduce(tensor)
     }
 }

@@ -17,7 +17,8 @@ const LENGTHS: [i64; 4] = [5, 1, 300, 2];
 /// Bucket values whose sums are exact in f32.
 fn buckets(rank: usize, step: usize) -> Vec<Tensor> {
     let fill = |(bucket, &length): (usize, &i64)| {
-        Tensor::arange(length, (tch::Kind::Float, tch::Device::Cpu)) + (1000 * (rank + 1) * (bucket + 1) + step) as f64
+        Tensor::arange(length, (tch::Kind::Float, tch::Device::Cpu))
+            + (1000 * (rank + 1) * (bucket + 1) + step) as f64
     };
     LENGTHS.iter().enumerate().map(fill).collect()
 }
@@ -25,18 +26,27 @@ fn buckets(rank: usize, step: usize) -> Vec<Tensor> {
 /// Closed form: Σ_r (i + 1000 (r + 1)(b + 1) + step).
 fn expected(size: usize, step: usize) -> Vec<Vec<f64>> {
     let ranks = (1..=size).sum::<usize>();
-    let value = |bucket: usize, i: i64| (size * (i as usize + step) + 1000 * ranks * (bucket + 1)) as f64;
-    LENGTHS.iter().enumerate().map(|(bucket, &length)| (0..length).map(|i| value(bucket, i)).collect()).collect()
+    let value =
+        |bucket: usize, i: i64| (size * (i as usize + step) + 1000 * ranks * (bucket + 1)) as f64;
+    LENGTHS
+        .iter()
+        .enumerate()
+        .map(|(bucket, &length)| (0..length).map(|i| value(bucket, i)).collect())
+        .collect()
 }
 
 fn values(tensors: &[Tensor]) -> Vec<Vec<f64>> {
     tensors.iter().map(|tensor| Vec::try_from(tensor.to_kind(tch::Kind::Double)).unwrap()).collect()
 }
 
-fn each<T: Send, C: Communicator + 'static>(world: Vec<C>, f: impl Fn(Arc<dyn Communicator>) -> T + Sync) -> Vec<T> {
+fn each<T: Send, C: Communicator + 'static>(
+    world: Vec<C>,
+    f: impl Fn(Arc<dyn Communicator>) -> T + Sync,
+) -> Vec<T> {
     let f = &f;
     thread::scope(|scope| {
-        let ranks: Vec<_> = world.into_iter().map(|comm| scope.spawn(move || f(Arc::new(comm)))).collect();
+        let ranks: Vec<_> =
+            world.into_iter().map(|comm| scope.spawn(move || f(Arc::new(comm)))).collect();
         ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
     })
 }
@@ -45,10 +55,12 @@ fn shallow(tensors: &[Tensor]) -> Vec<Tensor> {
     tensors.iter().map(Tensor::shallow_clone).collect()
 }
 
-/// Three steps with a different order of readiness on every rank; `told` says which parameters are told at all.
+/// Three steps with a different order of readiness on every rank; `told` says which parameters are
+/// told at all.
 fn three_steps(comm: &Arc<dyn Communicator>, told: impl Fn(usize, usize) -> bool) {
     let flat = buckets(comm.rank(), 0);
-    let reducer = GradientReducer::new(comm, &Watchdog::asleep(), shallow(&flat), OWNER.to_vec()).unwrap();
+    let reducer =
+        GradientReducer::new(comm, &Watchdog::asleep(), shallow(&flat), OWNER.to_vec()).unwrap();
     let mut order: Vec<usize> = (0..OWNER.len()).collect();
     for step in 0..3 {
         for (mut old, new) in shallow(&flat).into_iter().zip(buckets(comm.rank(), step)) {
@@ -57,7 +69,10 @@ fn three_steps(comm: &Arc<dyn Communicator>, told: impl Fn(usize, usize) -> bool
         reducer.ready(0); // an earlier micro-batch: not armed, so not counted
         reducer.arm().unwrap();
         order.shuffle(&mut ChaCha8Rng::seed_from_u64((10 * step + comm.rank()) as u64));
-        order.iter().filter(|&&parameter| told(comm.rank(), parameter)).for_each(|&parameter| reducer.ready(parameter));
+        order
+            .iter()
+            .filter(|&&parameter| told(comm.rank(), parameter))
+            .for_each(|&parameter| reducer.ready(parameter));
         reducer.finish().unwrap();
         assert_eq!(values(&flat), expected(comm.size(), step), "rank {} step {step}", comm.rank());
     }
@@ -74,7 +89,9 @@ fn sums_equal_the_closed_form_in_any_order_of_readiness() {
 
 #[test]
 fn parameters_without_a_gradient_hold_nobody_up() {
-    each(simulated_world(3), |comm| three_steps(&comm, |rank, parameter| (rank + parameter) % 3 != 0));
+    each(simulated_world(3), |comm| {
+        three_steps(&comm, |rank, parameter| (rank + parameter) % 3 != 0)
+    });
     each(simulated_world(2), |comm| three_steps(&comm, |_, _| false));
 }
 
@@ -101,7 +118,11 @@ impl Communicator for Failing {
     fn all_reduce_tensor(&self, tensor: &Tensor) -> Result<()> {
         if self.left.fetch_sub(1, Ordering::AcqRel) == 0 {
             let cause = "the cable was pulled".to_owned();
-            return Err(Error::RankLost { rank: self.rank(), operation: "all-reduce".into(), cause });
+            return Err(Error::RankLost {
+                rank: self.rank(),
+                operation: "all-reduce".into(),
+                cause,
+            });
         }
         self.inner.all_reduce_tensor(tensor)
     }
@@ -120,7 +141,11 @@ impl Communicator for Failing {
 }
 
 fn failing(size: usize, concurrent: bool, fail_at: impl Fn(usize) -> usize) -> Vec<Failing> {
-    let rank = |inner: SimulatedCommunicator| Failing { left: AtomicUsize::new(fail_at(inner.rank())), inner, concurrent };
+    let rank = |inner: SimulatedCommunicator| Failing {
+        left: AtomicUsize::new(fail_at(inner.rank())),
+        inner,
+        concurrent,
+    };
     simulated_world(size).into_iter().map(rank).collect()
 }
 
@@ -128,7 +153,13 @@ fn failing(size: usize, concurrent: bool, fail_at: impl Fn(usize) -> usize) -> V
 fn an_error_on_one_rank_comes_out_of_finish_and_ends_the_others() {
     let world = failing(2, true, |rank| if rank == 1 { 2 } else { usize::MAX });
     let errors = each(world, |comm| {
-        let reducer = GradientReducer::new(&comm, &Watchdog::asleep(), buckets(comm.rank(), 0), OWNER.to_vec()).unwrap();
+        let reducer = GradientReducer::new(
+            &comm,
+            &Watchdog::asleep(),
+            buckets(comm.rank(), 0),
+            OWNER.to_vec(),
+        )
+        .unwrap();
         drop(comm);
         reducer.arm().unwrap();
         (0..OWNER.len()).for_each(|parameter| reducer.ready(parameter));
@@ -140,14 +171,18 @@ fn an_error_on_one_rank_comes_out_of_finish_and_ends_the_others() {
 
 #[test]
 fn without_thread_support_the_sums_are_made_in_finish() {
-    each(failing(2, false, |_| usize::MAX), |comm| three_steps(&comm, |rank, parameter| rank != parameter));
+    each(failing(2, false, |_| usize::MAX), |comm| {
+        three_steps(&comm, |rank, parameter| rank != parameter)
+    });
 }
 
 #[test]
 fn buckets_are_launched_in_order_while_gradients_still_come() {
     each(simulated_world(2), |comm| {
         let flat = buckets(comm.rank(), 0);
-        let reducer = GradientReducer::new(&comm, &Watchdog::asleep(), shallow(&flat), OWNER.to_vec()).unwrap();
+        let reducer =
+            GradientReducer::new(&comm, &Watchdog::asleep(), shallow(&flat), OWNER.to_vec())
+                .unwrap();
         reducer.arm().unwrap();
         [4, 1, 3].iter().for_each(|&parameter| reducer.ready(parameter)); // bucket 3 is whole, but bucket 0 still waits
         assert_eq!(reducer.lock().next, 0);
@@ -168,18 +203,27 @@ fn buckets_are_launched_in_order_while_gradients_still_come() {
 #[test]
 fn misuse_is_told_and_does_not_hang() {
     each(simulated_world(2), |comm| {
-        let reducer = GradientReducer::new(&comm, &Watchdog::asleep(), buckets(comm.rank(), 0), OWNER.to_vec()).unwrap();
+        let reducer = GradientReducer::new(
+            &comm,
+            &Watchdog::asleep(),
+            buckets(comm.rank(), 0),
+            OWNER.to_vec(),
+        )
+        .unwrap();
         assert!(reducer.finish().is_err(), "finished without being armed");
         reducer.arm().unwrap();
         assert!(reducer.arm().is_err(), "armed twice");
         reducer.ready(3);
         reducer.ready(3);
-        assert!(reducer.finish().unwrap_err().to_string().contains("parameter 3 was accumulated twice"));
+        assert!(
+            reducer.finish().unwrap_err().to_string().contains("parameter 3 was accumulated twice")
+        );
         reducer.arm().unwrap();
         reducer.ready(OWNER.len());
         assert!(reducer.finish().unwrap_err().to_string().contains("no parameter 7"));
     });
     let comm: Arc<dyn Communicator> = Arc::new(SingleProcess);
-    let error = GradientReducer::new(&comm, &Watchdog::asleep(), Vec::new(), vec![0]).err().unwrap();
+    let error =
+        GradientReducer::new(&comm, &Watchdog::asleep(), Vec::new(), vec![0]).err().unwrap();
     assert_eq!(error.to_string(), "internal error: parameter 0 lies in bucket 0");
 }

@@ -1,7 +1,8 @@
 //! A world of threads inside one process, for tests of what several ranks do together.
 //!
-//! Not for training: values travel as copies. Sums are made in the order of ranks. A rank that is dropped counts as lost: the
-//! others' next collective that needs it fails instead of waiting for ever.
+//! Not for training: values travel as copies. Sums are made in the order of ranks. A rank that is
+//! dropped counts as lost: the others' next collective that needs it fails instead of waiting for
+//! ever.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -24,7 +25,12 @@ pub(crate) struct SimulatedCommunicator {
 /// A world of `size` ranks; give each to a thread of its own.
 pub(crate) fn simulated_world(size: usize) -> Vec<SimulatedCommunicator> {
     let (control, tensors) = (Arc::new(Table::new(size)), Arc::new(Table::new(size)));
-    let rank = |rank| SimulatedCommunicator { rank, size, control: control.clone(), tensors: tensors.clone() };
+    let rank = |rank| SimulatedCommunicator {
+        rank,
+        size,
+        control: control.clone(),
+        tensors: tensors.clone(),
+    };
     (0..size).map(rank).collect()
 }
 
@@ -44,7 +50,10 @@ struct Round {
 
 impl Table {
     fn new(size: usize) -> Self {
-        Self { round: Mutex::new(Round { brought: vec![None; size], ..Round::default() }), changed: Condvar::new() }
+        Self {
+            round: Mutex::new(Round { brought: vec![None; size], ..Round::default() }),
+            changed: Condvar::new(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Round> {
@@ -52,10 +61,18 @@ impl Table {
     }
 
     /// Waits until `ready`, or until a rank is lost.
-    fn wait<'a>(&self, mut round: MutexGuard<'a, Round>, ready: impl Fn(&Round) -> bool) -> Result<MutexGuard<'a, Round>> {
+    fn wait<'a>(
+        &self,
+        mut round: MutexGuard<'a, Round>,
+        ready: impl Fn(&Round) -> bool,
+    ) -> Result<MutexGuard<'a, Round>> {
         while !ready(&round) {
             if let Some(rank) = round.lost {
-                return Err(Error::RankLost { rank, operation: "a collective".into(), cause: "it ended".into() });
+                return Err(Error::RankLost {
+                    rank,
+                    operation: "a collective".into(),
+                    cause: "it ended".into(),
+                });
             }
             round = self.changed.wait(round).unwrap_or_else(PoisonError::into_inner);
         }
@@ -67,7 +84,8 @@ impl Table {
         let mut round = self.wait(self.lock(), |round| round.complete.is_none())?;
         round.brought[rank] = Some(bytes);
         if round.brought.iter().all(Option::is_some) {
-            round.complete = Some(Arc::new(round.brought.iter_mut().filter_map(Option::take).collect()));
+            round.complete =
+                Some(Arc::new(round.brought.iter_mut().filter_map(Option::take).collect()));
             self.changed.notify_all();
         }
         let mut round = self.wait(round, |round| round.complete.is_some())?;
@@ -88,11 +106,20 @@ impl Table {
 }
 
 /// Sums in the order of ranks, starting with rank 0's value.
-fn reduce<T: bytemuck::Pod>(table: &Table, rank: usize, values: &mut [T], combine: impl Fn(T, T) -> T) -> Result<()> {
+fn reduce<T: bytemuck::Pod>(
+    table: &Table,
+    rank: usize,
+    values: &mut [T],
+    combine: impl Fn(T, T) -> T,
+) -> Result<()> {
     let all = table.exchange(rank, bytemuck::cast_slice(values).to_vec())?;
     for (brought, bytes) in all.iter().enumerate() {
         let theirs = bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned::<T>);
-        assert_eq!(theirs.len(), values.len(), "ranks {rank} and {brought} bring different lengths");
+        assert_eq!(
+            theirs.len(),
+            values.len(),
+            "ranks {rank} and {brought} bring different lengths"
+        );
         for (value, their) in values.iter_mut().zip(theirs) {
             *value = if brought == 0 { their } else { combine(*value, their) };
         }
@@ -159,7 +186,8 @@ impl SimulatedCommunicator {
     }
 }
 
-/// A rank on a bad fabric: every operation is late by a little, and the rank dies at one of them. All by chance, all from a seed.
+/// A rank on a bad fabric: every operation is late by a little, and the rank dies at one of them.
+/// All by chance, all from a seed.
 pub(crate) struct Mortal {
     inner: SimulatedCommunicator,
     seed: u64,
@@ -167,19 +195,27 @@ pub(crate) struct Mortal {
     dies_at: u64,
 }
 
-/// The ranks of a simulated world of which one, chosen by `seed`, dies within its first `operations` operations.
+/// The ranks of a simulated world of which one, chosen by `seed`, dies within its first
+/// `operations` operations.
 pub(crate) fn mortal_world(size: usize, seed: u64, operations: u64) -> Vec<Mortal> {
     let doomed = draw(seed, 0) % size as u64;
     let mortal = |inner: SimulatedCommunicator| {
-        let dies_at = if inner.rank as u64 == doomed { draw(seed, 1) % operations } else { u64::MAX };
+        let dies_at =
+            if inner.rank as u64 == doomed { draw(seed, 1) % operations } else { u64::MAX };
         Mortal { seed: draw(seed, 2 + inner.rank as u64), inner, begun: AtomicU64::new(0), dies_at }
     };
     simulated_world(size).into_iter().map(mortal).collect()
 }
 
 fn draw(seed: u64, number: u64) -> u64 {
-    let digest = blake3::Hasher::new().update(&seed.to_le_bytes()).update(&number.to_le_bytes()).finalize();
-    u64::from(u32::from_le_bytes([digest.as_bytes()[0], digest.as_bytes()[1], digest.as_bytes()[2], digest.as_bytes()[3]]))
+    let digest =
+        blake3::Hasher::new().update(&seed.to_le_bytes()).update(&number.to_le_bytes()).finalize();
+    u64::from(u32::from_le_bytes([
+        digest.as_bytes()[0],
+        digest.as_bytes()[1],
+        digest.as_bytes()[2],
+        digest.as_bytes()[3],
+    ]))
 }
 
 impl Mortal {
@@ -250,7 +286,10 @@ mod tests {
     fn each<T: Send>(size: usize, f: impl Fn(&SimulatedCommunicator) -> T + Sync) -> Vec<T> {
         let f = &f;
         thread::scope(|scope| {
-            let ranks: Vec<_> = simulated_world(size).into_iter().map(|comm| scope.spawn(move || f(&comm))).collect();
+            let ranks: Vec<_> = simulated_world(size)
+                .into_iter()
+                .map(|comm| scope.spawn(move || f(&comm)))
+                .collect();
             ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
         })
     }
@@ -260,12 +299,16 @@ mod tests {
         let results = each(4, |comm| {
             let rank = comm.rank() as f64;
             let mut values = [[rank, -rank]; 3];
-            for (values, op) in values.iter_mut().zip([ReduceOp::Sum, ReduceOp::Max, ReduceOp::Min]) {
+            for (values, op) in values.iter_mut().zip([ReduceOp::Sum, ReduceOp::Max, ReduceOp::Min])
+            {
                 comm.all_reduce_f64(values, op).unwrap();
             }
             values
         });
-        assert!(results.iter().all(|values| *values == [[6.0, -6.0], [3.0, 0.0], [0.0, -3.0]]), "{results:?}");
+        assert!(
+            results.iter().all(|values| *values == [[6.0, -6.0], [3.0, 0.0], [0.0, -3.0]]),
+            "{results:?}"
+        );
     }
 
     #[test]
@@ -286,7 +329,9 @@ mod tests {
 
     #[test]
     fn a_dropped_rank_is_lost_to_the_others() {
-        let errors = each(3, |comm| if comm.rank() == 1 { None } else { Some(comm.barrier().unwrap_err().to_string()) });
+        let errors = each(3, |comm| {
+            if comm.rank() == 1 { None } else { Some(comm.barrier().unwrap_err().to_string()) }
+        });
         assert!(errors[0].as_ref().unwrap().contains("rank 1 was lost"), "{errors:?}");
         assert_eq!(errors[0], errors[2]);
     }

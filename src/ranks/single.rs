@@ -33,7 +33,11 @@ impl Communicator for SingleProcess {
     }
 
     fn broadcast(&self, root: usize, _bytes: &mut Vec<u8>) -> Result<()> {
-        if root == 0 { Ok(()) } else { Err(Error::Bug(format!("broadcast from rank {root} in a world of 1"))) }
+        if root == 0 {
+            Ok(())
+        } else {
+            Err(Error::Bug(format!("broadcast from rank {root} in a world of 1")))
+        }
     }
 
     fn all_gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {

@@ -1,4 +1,5 @@
-//! A communicator whose every collective is a section of the watchdog: numbered, recorded, and bounded in time.
+//! A communicator whose every collective is a section of the watchdog: numbered, recorded, and
+//! bounded in time.
 //!
 //! Not for carrying anything: what it wraps does.
 
@@ -11,7 +12,8 @@ use super::failure::{Section, Watchdog};
 use super::{Communicator, ReduceOp};
 use crate::Result;
 
-/// Collectives outside of steps may wait for work that is spread unevenly (scoring): so many times the limit of a section.
+/// Collectives outside of steps may wait for work that is spread unevenly (scoring): so many times
+/// the limit of a section.
 const UNEVEN: u32 = 30;
 
 /// Any communicator under watch.

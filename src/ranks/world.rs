@@ -1,4 +1,5 @@
-//! The world of ranks as the program sees it: start it, share what rank 0 does, agree on errors, end together.
+//! The world of ranks as the program sees it: start it, share what rank 0 does, agree on errors,
+//! end together.
 //!
 //! Not for carrying bytes: that is the [`Communicator`].
 
@@ -15,7 +16,8 @@ use tch::Tensor;
 use super::failure::Watchdog;
 use super::watched::Watched;
 use super::{
-    CommunicationStream, Communicator, GradientReducer, Launched, Launcher, NcclCommunicator, NcclLibrary, SingleProcess, handshake,
+    CommunicationStream, Communicator, GradientReducer, Launched, Launcher, NcclCommunicator,
+    NcclLibrary, SingleProcess, handshake,
 };
 use crate::base::panics;
 use crate::{Error, Result};
@@ -26,16 +28,19 @@ const RANK_LOST: u8 = 71;
 /// How long a section may last before it counts as a hang, unless the caller says otherwise.
 const HANG: Duration = Duration::from_secs(60);
 
-/// How long the ranks may take to meet, and after that for all that comes before they have a run folder.
+/// How long the ranks may take to meet, and after that for all that comes before they have a run
+/// folder.
 pub const MEETING: Duration = Duration::from_secs(10 * 60);
 
-/// How long a rank with an error waits for the others to end too, before it counts as the only one and ends them.
+/// How long a rank with an error waits for the others to end too, before it counts as the only one
+/// and ends them.
 const COMMON_END: Duration = Duration::from_secs(8);
 
 /// Rank 0: reads recipes, prepares shards, writes reports.
 const ROOT: usize = 0;
 
-/// All ranks, seen from this one. Made once, at the start of the program; given back to [`close`](Self::close) at its end.
+/// All ranks, seen from this one. Made once, at the start of the program; given back to
+/// [`close`](Self::close) at its end.
 pub struct World {
     /// What carries collectives, under watch.
     comm: Arc<dyn Communicator>,
@@ -46,11 +51,13 @@ pub struct World {
 }
 
 impl World {
-    /// Joins the world the launcher has made; without a launcher it is this process alone, and MPI is not touched. In a world of
-    /// several ranks a panic in any thread from here on ends them all with exit code 71.
+    /// Joins the world the launcher has made; without a launcher it is this process alone, and MPI
+    /// is not touched. In a world of several ranks a panic in any thread from here on ends them all
+    /// with exit code 71.
     ///
     /// # Errors
-    /// A recipe error (64) if the launcher's world size cannot be reached, a lost rank (71) if MPI fails.
+    /// A recipe error (64) if the launcher's world size cannot be reached, a lost rank (71) if MPI
+    /// fails.
     pub fn start() -> Result<Self> {
         let launched = Launcher::detect()?;
         if launched.world_size == 1 {
@@ -77,19 +84,25 @@ impl World {
     #[cfg(test)]
     pub(crate) fn of(comm: Arc<dyn Communicator>) -> Self {
         let (world_size, rank) = (comm.size(), comm.rank());
-        Self::watched(comm, Watchdog::asleep(), Launched { world_size, rank, local_rank: rank, kind: Launcher::None })
+        Self::watched(
+            comm,
+            Watchdog::asleep(),
+            Launched { world_size, rank, local_rank: rank, kind: Launcher::None },
+        )
     }
 
-    /// Lets NCCL carry CUDA tensors from now on; everything else stays where it was. Every rank calls it, with its own device set.
-    /// `stream` belongs to that device.
+    /// Lets NCCL carry CUDA tensors from now on; everything else stays where it was. Every rank
+    /// calls it, with its own device set. `stream` belongs to that device.
     ///
     /// # Errors
-    /// On every rank, if NCCL is missing or unsuitable on any of them; a lost rank (71) where it fails.
+    /// On every rank, if NCCL is missing or unsuitable on any of them; a lost rank (71) where it
+    /// fails.
     pub fn use_nccl(&mut self, stream: Arc<dyn CommunicationStream>) -> Result<()> {
         let library = self.agree(NcclLibrary::open())?;
         self.same(&[("the version of NCCL", library.version())])?;
         let section = self.watchdog.section_within("connecting NCCL", MEETING);
-        let comm: Arc<dyn Communicator> = Arc::new(NcclCommunicator::connect(self.bare.clone(), library, stream)?);
+        let comm: Arc<dyn Communicator> =
+            Arc::new(NcclCommunicator::connect(self.bare.clone(), library, stream)?);
         drop(section);
         self.watchdog.watch(&comm);
         if comm.size() > 1 {
@@ -130,31 +143,44 @@ impl World {
         &self.watchdog
     }
 
-    /// Compares what must be the same on all ranks, by name; every rank calls it with the same names.
+    /// Compares what must be the same on all ranks, by name; every rank calls it with the same
+    /// names.
     ///
     /// # Errors
-    /// On every rank a recipe error (64) naming the first value that differs, and the ranks that differ from the most frequent value.
+    /// On every rank a recipe error (64) naming the first value that differs, and the ranks that
+    /// differ from the most frequent value.
     pub fn same(&self, values: &[(&str, String)]) -> Result<()> {
         if self.size() == 1 {
             return Ok(());
         }
         let json = serde_json::to_vec(values).map_err(|error| Error::Bug(error.to_string()))?;
         let all = self.comm.all_gather(&json)?;
-        let lists = all.iter().map(|json| serde_json::from_slice(json).map_err(|error| Error::Bug(format!("a handshake: {error}"))));
+        let lists = all.iter().map(|json| {
+            serde_json::from_slice(json)
+                .map_err(|error| Error::Bug(format!("a handshake: {error}")))
+        });
         handshake::compare(&lists.collect::<Result<Vec<_>>>()?)
     }
 
     /// A reducer of gradient buckets over this world; see [`GradientReducer::new`].
-    pub fn gradient_reducer(&self, buckets: Vec<Tensor>, owner: Vec<usize>) -> Result<GradientReducer> {
+    pub fn gradient_reducer(
+        &self,
+        buckets: Vec<Tensor>,
+        owner: Vec<usize>,
+    ) -> Result<GradientReducer> {
         // Its own sections name the buckets.
         GradientReducer::new(&self.bare, &self.watchdog, buckets, owner)
     }
 
-    /// Rank 0 runs `f`, however long it takes; its value reaches every rank through JSON (numbers must be finite).
+    /// Rank 0 runs `f`, however long it takes; its value reaches every rank through JSON (numbers
+    /// must be finite).
     ///
     /// # Errors
     /// `f`'s own error on rank 0, [`Error::Elsewhere`] with the same exit code on the others.
-    pub fn on_root<T: Serialize + DeserializeOwned>(&self, f: impl FnOnce() -> Result<T>) -> Result<T> {
+    pub fn on_root<T: Serialize + DeserializeOwned>(
+        &self,
+        f: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
         if self.size() == 1 {
             return f();
         }
@@ -163,15 +189,18 @@ impl World {
         self.comm.broadcast(ROOT, &mut message)?;
         match (error, message.split_first()) {
             (Some(error), _) => Err(error),
-            // Rank 0 reads its own message too: a float that JSON rounds is then rounded on every rank.
-            (None, Some((0, json))) => serde_json::from_slice(json).map_err(|error| Error::Bug(format!("a shared value: {error}"))),
+            // Rank 0 reads its own message too: a float that JSON rounds is then rounded on every
+            // rank.
+            (None, Some((0, json))) => serde_json::from_slice(json)
+                .map_err(|error| Error::Bug(format!("a shared value: {error}"))),
             (None, Some((&code, _))) => Err(Error::Elsewhere { rank: ROOT, code }),
             (None, None) => Err(Error::Bug("rank 0 shared an empty message".into())),
         }
     }
 
-    /// Passes `local` on if every rank's is fine; otherwise every rank has an error: the lowest failed rank its own (with its number, unless
-    /// it is 0), every other [`Error::Elsewhere`] with that rank and its code. Waits for the slowest rank without spinning.
+    /// Passes `local` on if every rank's is fine; otherwise every rank has an error: the lowest
+    /// failed rank its own (with its number, unless it is 0), every other [`Error::Elsewhere`] with
+    /// that rank and its code. Waits for the slowest rank without spinning.
     pub fn agree<T>(&self, local: Result<T>) -> Result<T> {
         let code = match &local {
             Ok(_) => 0,
@@ -181,29 +210,38 @@ impl World {
         };
         self.comm.patient_barrier()?;
         let codes = self.comm.all_gather(&[code])?;
-        let failed = codes.iter().enumerate().find_map(|(rank, code)| Some((rank, *code.first()?)).filter(|(_, code)| *code != 0));
+        let failed = codes
+            .iter()
+            .enumerate()
+            .find_map(|(rank, code)| Some((rank, *code.first()?)).filter(|(_, code)| *code != 0));
         match (local, failed) {
             // Agreed on before.
             (Err(error @ (Error::OfRank { .. } | Error::Elsewhere { .. })), _) => Err(error),
             (Err(error), Some((ROOT, _))) if self.is_root() => Err(error),
-            (Err(error), Some((rank, _))) if rank == self.rank() => Err(Error::OfRank { rank, error: Box::new(error) }),
+            (Err(error), Some((rank, _))) if rank == self.rank() => {
+                Err(Error::OfRank { rank, error: Box::new(error) })
+            }
             (_, Some((rank, code))) => Err(Error::Elsewhere { rank, code }),
             (local, None) => local,
         }
     }
 
-    /// An error that only this rank has: prints `rank R: error` and ends the world with exit code 71.
+    /// An error that only this rank has: prints `rank R: error` and ends the world with exit code
+    /// 71.
     pub fn fail(&self, error: &Error) -> ! {
-        let mut line =
-            self.watchdog.obituary(&format!("stopped with `{error}`")).unwrap_or_else(|| format!("rank {}: {error}", self.rank()));
+        let mut line = self
+            .watchdog
+            .obituary(&format!("stopped with `{error}`"))
+            .unwrap_or_else(|| format!("rank {}: {error}", self.rank()));
         if let Some(hint) = error.hint() {
             line += &format!("\nhint: {hint}");
         }
         end(self.comm.as_ref(), Some(&line))
     }
 
-    /// Ends the program's work with all ranks together and hands the outcome back. An error that the other ranks do not end with,
-    /// one way or another, within some seconds is this rank's alone: see [`fail`](Self::fail).
+    /// Ends the program's work with all ranks together and hands the outcome back. An error that
+    /// the other ranks do not end with, one way or another, within some seconds is this rank's
+    /// alone: see [`fail`](Self::fail).
     pub fn close<T>(self, outcome: Result<T>) -> Result<T> {
         let patience = outcome.is_err().then_some(COMMON_END);
         self.watchdog.ended(outcome.as_ref().err().map_or(0, Error::exit_code));
@@ -227,13 +265,15 @@ pub fn is_joined() -> bool {
     JOINED.load(Ordering::Relaxed)
 }
 
-/// Ends this process where the sender that is returned lives longer than `limit`: MPI waits for its ranks without one.
+/// Ends this process where the sender that is returned lives longer than `limit`: MPI waits for its
+/// ranks without one.
 fn end_after(limit: Duration, rank: usize) -> Result<std::sync::mpsc::Sender<()>> {
     let (met, meeting) = std::sync::mpsc::channel::<()>();
     let wait = move || {
         if meeting.recv_timeout(limit) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
             let line = format!(
-                "rank {rank}: the ranks have not met within {} s: one did not start, hangs, or cannot be reached\n",
+                "rank {rank}: the ranks have not met within {} s: one did not start, hangs, or \
+                 cannot be reached\n",
                 limit.as_secs()
             );
             let _ = std::io::stderr().lock().write_all(line.as_bytes());
@@ -248,9 +288,10 @@ fn end_after(limit: Duration, rank: usize) -> Result<std::sync::mpsc::Sender<()>
 #[cfg(feature = "mpi")]
 fn join(launched: &Launched) -> Result<Arc<dyn Communicator>> {
     if launched.kind == Launcher::Torchrun {
-        return Err(
-            launched.cannot_join("it makes no MPI world", "start with `mpirun -n N` or `srun --mpi=pmix`, or unset WORLD_SIZE and RANK")
-        );
+        return Err(launched.cannot_join(
+            "it makes no MPI world",
+            "start with `mpirun -n N` or `srun --mpi=pmix`, or unset WORLD_SIZE and RANK",
+        ));
     }
     let comm = super::MpiCommunicator::connect()?;
     if let Err(error) = launched.assert_world_size(comm.size()) {
@@ -262,12 +303,17 @@ fn join(launched: &Launched) -> Result<Arc<dyn Communicator>> {
 
 #[cfg(not(feature = "mpi"))]
 fn join(launched: &Launched) -> Result<Arc<dyn Communicator>> {
-    Err(launched.cannot_join("this program was built without MPI", "build it with its default features, or start one process"))
+    Err(launched.cannot_join(
+        "this program was built without MPI",
+        "build it with its default features, or start one process",
+    ))
 }
 
 /// What rank 0 tells: an exit code, 0 for none, and then the value as JSON.
 fn encode<T: Serialize>(outcome: Result<T>) -> (Vec<u8>, Option<Error>) {
-    let json = outcome.and_then(|value| serde_json::to_vec(&value).map_err(|error| Error::Bug(format!("a shared value: {error}"))));
+    let json = outcome.and_then(|value| {
+        serde_json::to_vec(&value).map_err(|error| Error::Bug(format!("a shared value: {error}")))
+    });
     match json {
         Ok(json) => ([vec![0], json].concat(), None),
         Err(error) => (vec![error.exit_code()], Some(error)),
@@ -277,7 +323,8 @@ fn encode<T: Serialize>(outcome: Result<T>) -> (Vec<u8>, Option<Error>) {
 /// Prints one line, unless another rank has printed it, and ends the world.
 pub(super) fn end(comm: &dyn Communicator, line: Option<&str>) -> ! {
     if let Some(line) = line {
-        // One write, so that lines of several ranks do not mix; if stderr is gone there is nobody to tell.
+        // One write, so that lines of several ranks do not mix; if stderr is gone there is nobody
+        // to tell.
         let _ = std::io::stderr().lock().write_all(format!("{line}\n").as_bytes());
     }
     comm.abort(RANK_LOST)
@@ -290,7 +337,8 @@ fn install_panic_hook(comm: &Arc<dyn Communicator>, watchdog: &Watchdog) {
         _ if panics::is_expected() => {}
         Some(comm) => {
             let (fate, trace) = describe(panic);
-            let sentence = watchdog.obituary(&fate).unwrap_or_else(|| format!("rank {} {fate}", comm.rank()));
+            let sentence =
+                watchdog.obituary(&fate).unwrap_or_else(|| format!("rank {} {fate}", comm.rank()));
             end(comm.as_ref(), Some(&(sentence + &trace)))
         }
         None => {
@@ -303,10 +351,19 @@ fn install_panic_hook(comm: &Arc<dyn Communicator>, watchdog: &Watchdog) {
 /// What became of a thread, and the backtrace, on lines of its own, where one was asked for.
 fn describe(panic: &PanicHookInfo<'_>) -> (String, String) {
     let payload = panic.payload();
-    let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    let place = panic.location().map_or_else(String::new, |place| format!(" at {}:{}", place.file(), place.line()));
+    let text = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let place = panic
+        .location()
+        .map_or_else(String::new, |place| format!(" at {}:{}", place.file(), place.line()));
     let trace = std::backtrace::Backtrace::capture();
-    let trace = if trace.status() == std::backtrace::BacktraceStatus::Captured { format!("\n{trace}") } else { String::new() };
+    let trace = if trace.status() == std::backtrace::BacktraceStatus::Captured {
+        format!("\n{trace}")
+    } else {
+        String::new()
+    };
     (format!("panicked{place}: {}", text.unwrap_or("without a message")), trace)
 }
 
@@ -340,7 +397,9 @@ mod tests {
 
     #[test]
     fn the_roots_error_ends_everyone_with_its_code() {
-        let errors = each(3, |world| world.on_root::<()>(|| Err(DataError::new("a.json", "cut off").into())).unwrap_err());
+        let errors = each(3, |world| {
+            world.on_root::<()>(|| Err(DataError::new("a.json", "cut off").into())).unwrap_err()
+        });
         assert_eq!(errors[0].to_string(), "a.json: cut off");
         assert!(errors.iter().all(|error| error.exit_code() == 65));
         assert!(matches!(errors[2], Error::Elsewhere { rank: 0, code: 65 }));
@@ -356,7 +415,11 @@ mod tests {
     fn ranks_agree_on_success_and_on_errors() {
         assert!(each(3, |world| world.agree(Ok(world.rank())).unwrap()).into_iter().eq(0..3));
         let errors = each(4, |world| {
-            let local = if world.rank() < 2 { Ok(()) } else { Err(Error::recipe(format!("bad {}", world.rank()))) };
+            let local = if world.rank() < 2 {
+                Ok(())
+            } else {
+                Err(Error::recipe(format!("bad {}", world.rank())))
+            };
             world.agree(local).unwrap_err()
         });
         assert_eq!(errors[0].to_string(), "rank 2 stopped with exit code 64");

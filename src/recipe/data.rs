@@ -9,7 +9,8 @@ use crate::corpus::Format;
 use crate::corpus::synth::MAX_NOISE;
 use crate::{Error, Result};
 
-/// Sources by role. Either a generated world, or files of one format; `split` and `label` derive some roles from others.
+/// Sources by role. Either a generated world, or files of one format; `split` and `label` derive
+/// some roles from others.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct DataPlan {
     /// Format of the files below.
@@ -25,7 +26,8 @@ pub struct DataPlan {
     pub dev: Vec<PathBuf>,
     /// Test documents; without labels they are predicted but not scored.
     pub test: Vec<PathBuf>,
-    /// Titles left out of `distant` and `human`. Titles of dev and test are left out anyway, and a repeated title is kept once.
+    /// Titles left out of `distant` and `human`. Titles of dev and test are left out anyway, and a
+    /// repeated title is kept once.
     pub exclude_titles: Vec<String>,
     /// `rel_info.json` or `rel2id.json`; found from the labels when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -33,7 +35,8 @@ pub struct DataPlan {
     /// Tokenizer folder or vocabulary; the encoder's own, or the generated world's, when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<PathBuf>,
-    /// Facts that Ign F1 ignores (`.fact` file or training file); the human training documents when absent.
+    /// Facts that Ign F1 ignores (`.fact` file or training file); the human training documents when
+    /// absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train_facts: Option<PathBuf>,
     /// Lower-case words before tokenising them, where the tokenizer does not say.
@@ -82,7 +85,8 @@ pub struct LabelPlan {
     pub documents: Vec<PathBuf>,
 }
 
-/// A split by a hash of the title: the first `test_share` of the unit interval is test, then `dev_share` dev, the rest human.
+/// A split by a hash of the title: the first `test_share` of the unit interval is test, then
+/// `dev_share` dev, the rest human.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SplitPlan {
     /// Annotated files.
@@ -102,12 +106,17 @@ impl DataPlan {
         if let Some(synth) = &self.synth
             && !(0.0..=MAX_NOISE).contains(&synth.noise)
         {
-            return Err(Error::recipe(format!("data.synth.noise = {} is outside 0..{MAX_NOISE}", synth.noise)));
+            return Err(Error::recipe(format!(
+                "data.synth.noise = {} is outside 0..{MAX_NOISE}",
+                synth.noise
+            )));
         }
         if let Some(split) = &self.split
             && !(0.0..1.0).contains(&(split.dev_share + split.test_share))
         {
-            return Err(Error::recipe("data.split: dev_share + test_share must be at least 0 and under 1"));
+            return Err(Error::recipe(
+                "data.split: dev_share + test_share must be at least 0 and under 1",
+            ));
         }
         Ok(())
     }

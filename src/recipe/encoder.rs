@@ -13,12 +13,15 @@ use crate::{Error, Result};
 pub struct EncoderPlan {
     /// `tiny`, `mini`, `base`, `bilstm`, or a Hugging Face folder.
     pub name: String,
-    /// Word vectors (GloVe text): the table of `bilstm`, the start of the word embeddings of a preset.
+    /// Word vectors (GloVe text): the table of `bilstm`, the start of the word embeddings of a
+    /// preset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub word_vectors: Option<PathBuf>,
-    /// How a preset starts: `local` (attention looks nearby from the first step) or `normal` (BERT's own random start).
+    /// How a preset starts: `local` (attention looks nearby from the first step) or `normal`
+    /// (BERT's own random start).
     pub start: String,
-    /// Longest document in pieces, markers and special pieces included; the encoder's own limit when absent.
+    /// Longest document in pieces, markers and special pieces included; the encoder's own limit
+    /// when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_pieces: Option<usize>,
     /// Cut longer documents instead of stopping with an error.
@@ -48,6 +51,9 @@ impl EncoderPlan {
         if ["local", "normal"].contains(&self.start.as_str()) {
             return Ok(());
         }
-        Err(Error::recipe(format!("encoder.start = \"{}\", but it must be \"local\" or \"normal\"", self.start)))
+        Err(Error::recipe(format!(
+            "encoder.start = \"{}\", but it must be \"local\" or \"normal\"",
+            self.start
+        )))
     }
 }

@@ -1,7 +1,9 @@
-//! The recipe: what the user wrote in TOML, checked and completed into the plan that the stages follow.
+//! The recipe: what the user wrote in TOML, checked and completed into the plan that the stages
+//! follow.
 //!
-//! A recipe is laid over the defaults of its profile (`fixed`, `paper` or `code`), `--set key=value` is laid over the recipe, and the result is
-//! read into typed structs. Unknown keys are answered with the nearest known one. Not for: opening the files that a recipe names.
+//! A recipe is laid over the defaults of its profile (`fixed`, `paper` or `code`), `--set
+//! key=value` is laid over the recipe, and the result is read into typed structs. Unknown keys are
+//! answered with the nearest known one. Not for: opening the files that a recipe names.
 
 mod data;
 mod encoder;
@@ -24,7 +26,10 @@ use crate::systems::dsdocre::DsdocreSettings;
 use crate::systems::evidence::EvidenceSettings;
 use crate::systems::glre::{Corpus, GlreSettings};
 use crate::systems::hin::HinSettings;
-use crate::systems::{Profile, Settings, finetune_schedule, glre_schedule, inference_schedule, pretrain_schedule, rank_schedule};
+use crate::systems::{
+    Profile, Settings, finetune_schedule, glre_schedule, inference_schedule, pretrain_schedule,
+    rank_schedule,
+};
 use crate::train::Schedule;
 use crate::{Error, Result};
 
@@ -45,11 +50,14 @@ pub struct Recipe {
     pub threads: usize,
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
     pub device: String,
-    /// Add gradients in one order, so that weights have the same bits for every number of ranks; on the CPU only.
+    /// Add gradients in one order, so that weights have the same bits for every number of ranks; on
+    /// the CPU only.
     pub deterministic: bool,
-    /// Seconds without progress after which a rank counts as hung (the first step, and steps that are long by nature, get more).
+    /// Seconds without progress after which a rank counts as hung (the first step, and steps that
+    /// are long by nature, get more).
     pub hang_limit_s: u64,
-    /// URL of a second place for checkpoints: `file:///folder`, or a bucket of an object store, such as `s3://bucket/prefix` (feature `cloud`).
+    /// URL of a second place for checkpoints: `file:///folder`, or a bucket of an object store,
+    /// such as `s3://bucket/prefix` (feature `cloud`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint_mirror: Option<String>,
     /// Where documents come from.
@@ -103,7 +111,11 @@ pub enum Variant {
 impl Variant {
     /// The rows that a system is run for unless the recipe says otherwise.
     fn of_system(system: &str) -> Vec<Self> {
-        if system == "dsdocre" { vec![Self::Baseline, Self::Denoised, Self::Pretrained] } else { vec![Self::Baseline] }
+        if system == "dsdocre" {
+            vec![Self::Baseline, Self::Denoised, Self::Pretrained]
+        } else {
+            vec![Self::Baseline]
+        }
     }
 
     /// The name used in folders and tables.
@@ -140,16 +152,20 @@ const FREE_IN_STAGES: [&str; 7] = [
 ];
 
 impl Recipe {
-    /// Reads a recipe file and lays `settings` (`key=value`) over it. Paths inside are taken relative to the current folder.
+    /// Reads a recipe file and lays `settings` (`key=value`) over it. Paths inside are taken
+    /// relative to the current folder.
     ///
     /// # Errors
     /// [`Error::Recipe`] naming the file, the key and, for an unknown key, the nearest known one.
     pub fn load(path: &Path, settings: &[String]) -> Result<Self> {
         let text = fs_err::read_to_string(path).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => {
-                Error::recipe(format!("there is no recipe at {}", path.display())).with_hint("the built-in one is jobs/quickstart.toml")
+                Error::recipe(format!("there is no recipe at {}", path.display()))
+                    .with_hint("the built-in one is jobs/quickstart.toml")
             }
-            std::io::ErrorKind::InvalidData => Error::recipe(format!("{} is no text in UTF-8", path.display())),
+            std::io::ErrorKind::InvalidData => {
+                Error::recipe(format!("{} is no text in UTF-8", path.display()))
+            }
             _ => Error::from(error),
         })?;
         Self::parse(&text, &path.display().to_string(), settings)
@@ -160,20 +176,28 @@ impl Recipe {
     /// # Errors
     /// As [`Self::load`].
     pub fn parse(text: &str, origin: &str, settings: &[String]) -> Result<Self> {
-        let mut user: toml::Table =
-            toml::from_str(text).map_err(|error| Error::recipe(format!("{origin}: {}", error.to_string().trim_end())))?;
+        let mut user: toml::Table = toml::from_str(text).map_err(|error| {
+            Error::recipe(format!("{origin}: {}", error.to_string().trim_end()))
+        })?;
         overlay::apply_settings(&mut user, settings)?;
         let profile = overlay::profile_of(&user, origin)?;
-        let system = user.get("system").and_then(toml::Value::as_str).unwrap_or("dsdocre").to_owned();
-        let mut defaults = Self { glre: GlreSettings::on(corpus_of(&user), profile), ..Self::defaults(profile, &system) };
+        let system =
+            user.get("system").and_then(toml::Value::as_str).unwrap_or("dsdocre").to_owned();
+        let mut defaults = Self {
+            glre: GlreSettings::on(corpus_of(&user), profile),
+            ..Self::defaults(profile, &system)
+        };
         if system == "glre" {
             defaults.finetune = glre_schedule(defaults.glre.corpus);
         }
         let mut table = overlay::table_of(&defaults)?;
         overlay::check_keys(&user, origin)?;
         overlay::merge(&mut table, user);
-        let mut recipe: Self = table.try_into().map_err(|error| overlay::wrong_value(&error, origin))?;
-        for plan in [&mut recipe.rank, &mut recipe.pretrain, &mut recipe.finetune, &mut recipe.inference] {
+        let mut recipe: Self =
+            table.try_into().map_err(|error| overlay::wrong_value(&error, origin))?;
+        for plan in
+            [&mut recipe.rank, &mut recipe.pretrain, &mut recipe.finetune, &mut recipe.inference]
+        {
             plan.deterministic = recipe.deterministic;
         }
         recipe.check()?;
@@ -224,7 +248,9 @@ impl Recipe {
             "hin" => Ok(Settings::Hin(Box::new(self.hin.clone()))),
             "glre" => Ok(Settings::Glre(Box::new(self.glre.clone()))),
             "bert-ts" => Ok(Settings::TwoStep(self.baseline.clone())),
-            "cnn" | "lstm" | "bilstm" | "context-aware" | "bert-re" => Ok(Settings::Baseline(self.baseline.clone())),
+            "cnn" | "lstm" | "bilstm" | "context-aware" | "bert-re" => {
+                Ok(Settings::Baseline(self.baseline.clone()))
+            }
             "lstm-sp" => Ok(Settings::Evidence(self.lstm_sp.clone())),
             other => Settings::of(other, self.profile),
         }
@@ -233,13 +259,18 @@ impl Recipe {
     fn check(&self) -> Result<()> {
         self.settings()?;
         if self.variants.is_empty() {
-            return Err(Error::recipe("variants is empty").with_hint("any of \"baseline\", \"denoised\", \"pretrained\""));
+            return Err(Error::recipe("variants is empty")
+                .with_hint("any of \"baseline\", \"denoised\", \"pretrained\""));
         }
         if self.system != "dsdocre" && self.variants.contains(&Variant::Denoised) {
-            let message = format!("variants holds \"denoised\", but system `{}` does not choose pairs by a ranker", self.system);
-            return Err(
-                Error::recipe(message).with_hint("\"baseline\" and \"pretrained\" (DSDocRE's pre-trained encoder) are for every system")
+            let message = format!(
+                "variants holds \"denoised\", but system `{}` does not choose pairs by a ranker",
+                self.system
             );
+            return Err(Error::recipe(message).with_hint(
+                "\"baseline\" and \"pretrained\" (DSDocRE's \
+                    pre-trained encoder) are for every system",
+            ));
         }
         if self.hang_limit_s == 0 {
             return Err(Error::recipe("hang_limit_s = 0, but it must be at least 1"));
@@ -253,23 +284,32 @@ impl Recipe {
         self.inference.check("inference")
     }
 
-    /// The first key in which another recipe asks for another result, with both values; keys that change no result beyond rounding are passed
-    /// over, so that a run can go on with other ones.
+    /// The first key in which another recipe asks for another result, with both values; keys that
+    /// change no result beyond rounding are passed over, so that a run can go on with other ones.
     ///
     /// # Errors
     /// Never for recipes that were read.
     pub fn difference(&self, other: &Self) -> Result<Option<(String, String, String)>> {
-        let (own, others) = (overlay::keys_of(&overlay::table_of(self)?), overlay::keys_of(&overlay::table_of(other)?));
+        let (own, others) = (
+            overlay::keys_of(&overlay::table_of(self)?),
+            overlay::keys_of(&overlay::table_of(other)?),
+        );
         let names: std::collections::BTreeSet<&String> = own.keys().chain(others.keys()).collect();
-        let free = |name: &str| FREE.contains(&name) || FREE_IN_STAGES.contains(&name.rsplit('.').next().unwrap_or_default());
-        let differs = names.into_iter().find(|name| !free(name) && own.get(*name) != others.get(*name));
+        let free = |name: &str| {
+            FREE.contains(&name)
+                || FREE_IN_STAGES.contains(&name.rsplit('.').next().unwrap_or_default())
+        };
+        let differs =
+            names.into_iter().find(|name| !free(name) && own.get(*name) != others.get(*name));
         let told = |value: Option<&String>| value.cloned().unwrap_or_else(|| "absent".into());
         Ok(differs.map(|name| (name.clone(), told(own.get(name)), told(others.get(name)))))
     }
 
-    /// Whether a recipe asks for the same results as this one; a text that is not a recipe does not.
+    /// Whether a recipe asks for the same results as this one; a text that is not a recipe does
+    /// not.
     pub fn asks_for_the_same(&self, text: &str) -> bool {
-        Self::parse(text, "recipe.toml", &[]).is_ok_and(|other| matches!(other.difference(self), Ok(None)))
+        Self::parse(text, "recipe.toml", &[])
+            .is_ok_and(|other| matches!(other.difference(self), Ok(None)))
     }
 
     /// The complete recipe as TOML.
@@ -277,7 +317,8 @@ impl Recipe {
     /// # Errors
     /// Never for a recipe that was read; a bug otherwise.
     pub fn to_toml(&self) -> Result<String> {
-        toml::to_string_pretty(self).map_err(|error| Error::Bug(format!("the recipe cannot be written: {error}")))
+        toml::to_string_pretty(self)
+            .map_err(|error| Error::Bug(format!("the recipe cannot be written: {error}")))
     }
 
     /// The run folder used when none is named.

@@ -1,4 +1,5 @@
-//! Laying tables over tables: profile defaults, the user's file, `--set key=value`; and what to say about an unknown key.
+//! Laying tables over tables: profile defaults, the user's file, `--set key=value`; and what to say
+//! about an unknown key.
 
 use std::collections::BTreeMap;
 
@@ -12,16 +13,21 @@ use crate::{Error, Result};
 /// Puts each `key.path=value` into `table`; a value that is no TOML is taken as a string.
 pub(super) fn apply_settings(table: &mut Table, settings: &[String]) -> Result<()> {
     for setting in settings {
-        let (path, value) =
-            setting.split_once('=').ok_or_else(|| Error::recipe(format!("`--set {setting}` is not of the form key=value")))?;
+        let (path, value) = setting.split_once('=').ok_or_else(|| {
+            Error::recipe(format!("`--set {setting}` is not of the form key=value"))
+        })?;
         let value = parse_value(value.trim());
-        insert(table, path.trim(), value).ok_or_else(|| Error::recipe(format!("`--set {setting}`: a part of `{path}` is not a table")))?;
+        insert(table, path.trim(), value).ok_or_else(|| {
+            Error::recipe(format!("`--set {setting}`: a part of `{path}` is not a table"))
+        })?;
     }
     Ok(())
 }
 
 fn parse_value(text: &str) -> Value {
-    let parsed = toml::from_str::<Table>(&format!("value = {text}")).ok().and_then(|mut table| table.remove("value"));
+    let parsed = toml::from_str::<Table>(&format!("value = {text}"))
+        .ok()
+        .and_then(|mut table| table.remove("value"));
     parsed.unwrap_or_else(|| Value::String(text.to_owned()))
 }
 
@@ -32,7 +38,8 @@ fn insert(table: &mut Table, path: &str, value: Value) -> Option<()> {
             Some(())
         }
         Some((first, rest)) => {
-            let inner = table.entry(first).or_insert_with(|| Value::Table(Table::new())).as_table_mut()?;
+            let inner =
+                table.entry(first).or_insert_with(|| Value::Table(Table::new())).as_table_mut()?;
             insert(inner, rest, value)
         }
     }
@@ -41,15 +48,16 @@ fn insert(table: &mut Table, path: &str, value: Value) -> Option<()> {
 /// The profile that the user's table names, or the default.
 pub(super) fn profile_of(table: &Table, origin: &str) -> Result<Profile> {
     let Some(value) = table.get("profile") else { return Ok(Profile::Fixed) };
-    value
-        .clone()
-        .try_into()
-        .map_err(|_| Error::recipe(format!("{origin}: profile = {value} is unknown")).with_hint("one of \"fixed\", \"paper\", \"code\""))
+    value.clone().try_into().map_err(|_| {
+        Error::recipe(format!("{origin}: profile = {value} is unknown"))
+            .with_hint("one of \"fixed\", \"paper\", \"code\"")
+    })
 }
 
 /// A struct as a table.
 pub(super) fn table_of<T: Serialize>(value: &T) -> Result<Table> {
-    Table::try_from(value).map_err(|error| Error::Bug(format!("defaults cannot be written as a table: {error}")))
+    Table::try_from(value)
+        .map_err(|error| Error::Bug(format!("defaults cannot be written as a table: {error}")))
 }
 
 /// All keys of a table, dotted, with their values as TOML.
@@ -57,7 +65,9 @@ pub(super) fn keys_of(table: &Table) -> BTreeMap<String, String> {
     let mut keys = BTreeMap::new();
     for (name, value) in table {
         match value {
-            Value::Table(inner) => keys.extend(keys_of(inner).into_iter().map(|(key, value)| (format!("{name}.{key}"), value))),
+            Value::Table(inner) => keys.extend(
+                keys_of(inner).into_iter().map(|(key, value)| (format!("{name}.{key}"), value)),
+            ),
             value => drop(keys.insert(name.clone(), value.to_string())),
         }
     }
@@ -70,15 +80,19 @@ pub(super) fn check_keys(user: &Table, origin: &str) -> Result<()> {
 }
 
 fn check_level(user: &Table, schema: &serde_json::Value, prefix: &str, origin: &str) -> Result<()> {
-    let allowed: Vec<String> = described_keys(schema, prefix).into_iter().map(|(key, _)| key).collect();
+    let allowed: Vec<String> =
+        described_keys(schema, prefix).into_iter().map(|(key, _)| key).collect();
     for (key, value) in user {
         let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
         if !allowed.contains(key) {
             return Err(unknown_key(&path, key, &allowed, origin));
         }
         match value {
-            // A setting that is one of several forms, such as a decision with its limit, is checked when it is read.
-            Value::Table(inner) if !described_keys(schema, &path).is_empty() => check_level(inner, schema, &path, origin)?,
+            // A setting that is one of several forms, such as a decision with its limit, is checked
+            // when it is read.
+            Value::Table(inner) if !described_keys(schema, &path).is_empty() => {
+                check_level(inner, schema, &path, origin)?
+            }
             _ => {}
         }
     }
@@ -86,22 +100,33 @@ fn check_level(user: &Table, schema: &serde_json::Value, prefix: &str, origin: &
 }
 
 fn unknown_key(path: &str, key: &str, allowed: &[String], origin: &str) -> Error {
-    let nearest = allowed.iter().map(|name| (strsim::jaro_winkler(name, key), name)).max_by(|a, b| a.0.total_cmp(&b.0));
+    let nearest = allowed
+        .iter()
+        .map(|name| (strsim::jaro_winkler(name, key), name))
+        .max_by(|a, b| a.0.total_cmp(&b.0));
     let error = Error::recipe(format!("{origin}: unknown key `{path}`"));
     match nearest {
-        Some((likeness, name)) if likeness > 0.7 => error.with_hint(format!("did you mean `{name}`?")),
+        Some((likeness, name)) if likeness > 0.7 => {
+            error.with_hint(format!("did you mean `{name}`?"))
+        }
         _ => error.with_hint(format!("known keys here: {}", allowed.join(", "))),
     }
 }
 
-/// A value that its key cannot take. The way out is what the key means, or the table that it is part of.
+/// A value that its key cannot take. The way out is what the key means, or the table that it is
+/// part of.
 pub(super) fn wrong_value(error: &toml::de::Error, origin: &str) -> Error {
-    let Some(key) = key_of(error) else { return Error::recipe(format!("{origin}: {}", error.message())) };
+    let Some(key) = key_of(error) else {
+        return Error::recipe(format!("{origin}: {}", error.message()));
+    };
     let problem = Error::recipe(format!("{origin}: `{key}`: {}", error.message()));
     let schema = recipe_schema();
-    let mut known = std::iter::successors(Some(key.as_str()), |key| key.rsplit_once('.').map(|(table, _)| table));
+    let mut known = std::iter::successors(Some(key.as_str()), |key| {
+        key.rsplit_once('.').map(|(table, _)| table)
+    });
     match known.find_map(|key| meaning(&schema, key).map(|text| (key, text))) {
-        Some((key, text)) => problem.with_hint(format!("{key}: {text} `docre-pretrain explain {key}` says what it takes")),
+        Some((key, text)) => problem
+            .with_hint(format!("{key}: {text} `docre-pretrain explain {key}` says what it takes")),
         None => problem,
     }
 }
@@ -115,7 +140,9 @@ fn key_of(error: &toml::de::Error) -> Option<String> {
 
 fn meaning(schema: &serde_json::Value, key: &str) -> Option<String> {
     let (table, name) = key.rsplit_once('.').unwrap_or(("", key));
-    described_keys(schema, table).into_iter().find_map(|(known, text)| (known == name && !text.is_empty()).then_some(text))
+    described_keys(schema, table)
+        .into_iter()
+        .find_map(|(known, text)| (known == name && !text.is_empty()).then_some(text))
 }
 
 /// Lays `over` over `base`, table by table.
@@ -144,8 +171,11 @@ mod tests {
 
     #[test]
     fn settings_win_over_the_file_and_the_file_over_the_profile() {
-        let text = "profile = \"code\"\n[dsdocre]\nblank_probability = 0.5\n[data.synth]\ndistant = 7";
-        let recipe = Recipe::parse(text, "x", &["dsdocre.blank_probability=0.7".into(), "name=abc".into()]).unwrap();
+        let text =
+            "profile = \"code\"\n[dsdocre]\nblank_probability = 0.5\n[data.synth]\ndistant = 7";
+        let recipe =
+            Recipe::parse(text, "x", &["dsdocre.blank_probability=0.7".into(), "name=abc".into()])
+                .unwrap();
         assert_eq!(recipe.dsdocre.blank_probability, 0.7);
         assert_eq!(recipe.dsdocre.k_pretrain, Some(30));
         assert_eq!(recipe.name, "abc");
@@ -156,12 +186,19 @@ mod tests {
     fn recipes_are_compared_by_what_they_ask_for() {
         let recipe = |text: &str| Recipe::parse(text, "x", &[]).unwrap();
         let first = recipe("[pretrain]\nbatch = 4\ncheckpoint_steps = 5");
-        let same = recipe("hang_limit_s = 9\n# a comment\n[pretrain]\nbatch = 4\nnon_finite = \"skip\"");
+        let same =
+            recipe("hang_limit_s = 9\n# a comment\n[pretrain]\nbatch = 4\nnon_finite = \"skip\"");
         assert_eq!(first.difference(&same).unwrap(), None);
         let other = recipe("[pretrain]\nbatch = 8\n[data.synth]\ndistant = 7");
-        assert_eq!(first.difference(&other).unwrap(), Some(("data.synth.dev".into(), "absent".into(), "100".into())));
+        assert_eq!(
+            first.difference(&other).unwrap(),
+            Some(("data.synth.dev".into(), "absent".into(), "100".into()))
+        );
         let other = recipe("[pretrain]\nbatch = 8");
-        assert_eq!(first.difference(&other).unwrap(), Some(("pretrain.batch".into(), "4".into(), "8".into())));
+        assert_eq!(
+            first.difference(&other).unwrap(),
+            Some(("pretrain.batch".into(), "4".into(), "8".into()))
+        );
     }
 
     #[test]
@@ -179,7 +216,10 @@ mod tests {
         assert_eq!(cdr.glre.pair_types, Some(("Chemical".into(), "Disease".into())));
         let text = cdr.to_toml().unwrap();
         assert_eq!(Recipe::parse(&text, "y", &[]).unwrap().glre, cdr.glre);
-        assert_eq!(parse("", "glre.corpus=docred").unwrap().glre, Recipe::parse("", "x", &[]).unwrap().glre);
+        assert_eq!(
+            parse("", "glre.corpus=docred").unwrap().glre,
+            Recipe::parse("", "x", &[]).unwrap().glre
+        );
         let error = parse("", "glre.corpus=gda").unwrap_err();
         assert!(error.to_string().contains("gda") && error.exit_code() == 64, "{error}");
     }
@@ -187,19 +227,47 @@ mod tests {
     #[test]
     fn values_of_another_type_name_the_key_in_one_line() {
         for (text, key, problem, means) in [
-            ("[rank]\nlearning_rate = \"x\"", "rank.learning_rate", "invalid type: string \"x\", expected f64", "Learning rate."),
+            (
+                "[rank]\nlearning_rate = \"x\"",
+                "rank.learning_rate",
+                "invalid type: string \"x\", expected f64",
+                "Learning rate.",
+            ),
             ("rank = 3", "rank", "invalid type: integer `3`", "the pre-denoising ranker"),
             ("seed = -1", "seed", "invalid value: integer `-1`", "every random choice"),
-            ("[data.synth]\ndev = \"many\"", "data.synth.dev", "invalid type: string \"many\"", "Development documents."),
-            ("[data.label]\nfacts = \"f\"", "data.label", "missing field `documents`", "by labelling others"),
-            ("[glre]\ncorpus = \"gda\"", "glre.corpus", "unknown variant `gda`", "`docred` or `cdr`"),
+            (
+                "[data.synth]\ndev = \"many\"",
+                "data.synth.dev",
+                "invalid type: string \"many\"",
+                "Development documents.",
+            ),
+            (
+                "[data.label]\nfacts = \"f\"",
+                "data.label",
+                "missing field `documents`",
+                "by labelling others",
+            ),
+            (
+                "[glre]\ncorpus = \"gda\"",
+                "glre.corpus",
+                "unknown variant `gda`",
+                "`docred` or `cdr`",
+            ),
             ("variants = [\"best\"]", "variants", "unknown variant `best`", "results table"),
         ] {
             let error = Recipe::parse(text, "r.toml", &[]).unwrap_err();
             let said = error.to_string();
-            assert!(said.starts_with(&format!("r.toml: `{key}`: {problem}")) && !said.contains('\n'), "{said}");
+            assert!(
+                said.starts_with(&format!("r.toml: `{key}`: {problem}")) && !said.contains('\n'),
+                "{said}"
+            );
             let hint = error.hint().unwrap_or_default();
-            assert!(hint.starts_with(&format!("{key}: ")) && hint.contains(means) && hint.contains(&format!("explain {key}`")), "{hint}");
+            assert!(
+                hint.starts_with(&format!("{key}: "))
+                    && hint.contains(means)
+                    && hint.contains(&format!("explain {key}`")),
+                "{hint}"
+            );
             assert_eq!(error.exit_code(), 64);
         }
         let error = Recipe::parse("", "r.toml", &["rank.learning_rate=x".into()]).unwrap_err();
@@ -208,9 +276,11 @@ mod tests {
 
     #[test]
     fn bad_values_name_the_key() {
-        for (setting, part) in
-            [("pretrain.batch=0", "pretrain.batch"), ("dsdocre.blank_probability=2", "blank_probability"), ("profile=best", "profile")]
-        {
+        for (setting, part) in [
+            ("pretrain.batch=0", "pretrain.batch"),
+            ("dsdocre.blank_probability=2", "blank_probability"),
+            ("profile=best", "profile"),
+        ] {
             let error = Recipe::parse("[data.synth]", "x", &[setting.into()]).unwrap_err();
             assert!(error.to_string().contains(part), "{error}");
         }

@@ -1,5 +1,5 @@
-//! The JSON schema of a recipe: all keys with their meaning, read off the types. It answers unknown keys, describes the systems'
-//! settings, and lies in `schemas/recipe.json` for editors.
+//! The JSON schema of a recipe: all keys with their meaning, read off the types. It answers unknown
+//! keys, describes the systems' settings, and lies in `schemas/recipe.json` for editors.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -11,12 +11,20 @@ pub fn recipe_schema() -> Value {
     schemars::schema_for!(Recipe).to_value()
 }
 
-/// The keys of the table at `path` (dotted; empty: the top level) with the text that describes each, in alphabetical order.
+/// The keys of the table at `path` (dotted; empty: the top level) with the text that describes
+/// each, in alphabetical order.
 pub fn described_keys(schema: &Value, path: &str) -> Vec<(String, String)> {
     let mut parts = path.split('.').filter(|part| !part.is_empty());
-    let node = parts.try_fold(table(schema, schema), |node, part| node.get("properties")?.get(part).map(|inner| table(schema, inner)));
-    let keys = node.and_then(|node| node.get("properties")).and_then(Value::as_object).into_iter().flatten();
-    let mut keys: Vec<(String, String)> = keys.map(|(key, value)| (key.clone(), description(value))).collect();
+    let node = parts.try_fold(table(schema, schema), |node, part| {
+        node.get("properties")?.get(part).map(|inner| table(schema, inner))
+    });
+    let keys = node
+        .and_then(|node| node.get("properties"))
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten();
+    let mut keys: Vec<(String, String)> =
+        keys.map(|(key, value)| (key.clone(), description(value))).collect();
     keys.sort();
     keys
 }
@@ -30,16 +38,20 @@ pub struct Choice {
     pub meaning: String,
 }
 
-/// The words that the key at `path` (dotted), or each entry of its list, is one of; empty where it takes anything else.
+/// The words that the key at `path` (dotted), or each entry of its list, is one of; empty where it
+/// takes anything else.
 pub fn choices(schema: &Value, path: &str) -> Vec<Choice> {
-    let node = path.split('.').try_fold(schema, |node, part| table(schema, node).get("properties")?.get(part));
+    let node = path
+        .split('.')
+        .try_fold(schema, |node, part| table(schema, node).get("properties")?.get(part));
     let Some(node) = node else { return Vec::new() };
     let words = |node: &Value| {
         let single = |value: &Value| {
             let word = value.get("const").and_then(Value::as_str)?;
             Some(Choice { word: word.to_owned(), meaning: description(value) })
         };
-        let alternatives = table(schema, node).get("oneOf").and_then(Value::as_array).into_iter().flatten();
+        let alternatives =
+            table(schema, node).get("oneOf").and_then(Value::as_array).into_iter().flatten();
         alternatives.filter_map(single).collect::<Vec<_>>()
     };
     node.get("items").map_or_else(|| words(node), words)
@@ -51,11 +63,18 @@ fn description(value: &Value) -> String {
 
 /// The node itself, or the table it refers to; an optional table is one of two alternatives.
 fn table<'s>(root: &'s Value, node: &'s Value) -> &'s Value {
-    if let Some(target) = node.get("$ref").and_then(Value::as_str).and_then(|name| root.pointer(name.trim_start_matches('#'))) {
+    if let Some(target) = node
+        .get("$ref")
+        .and_then(Value::as_str)
+        .and_then(|name| root.pointer(name.trim_start_matches('#')))
+    {
         return table(root, target);
     }
-    let alternatives = ["anyOf", "allOf", "oneOf"].iter().find_map(|key| node.get(*key)?.as_array());
-    let inner = alternatives.and_then(|list| list.iter().map(|each| table(root, each)).find(|each| each.get("properties").is_some()));
+    let alternatives =
+        ["anyOf", "allOf", "oneOf"].iter().find_map(|key| node.get(*key)?.as_array());
+    let inner = alternatives.and_then(|list| {
+        list.iter().map(|each| table(root, each)).find(|each| each.get("properties").is_some())
+    });
     inner.unwrap_or(node)
 }
 
@@ -66,9 +85,21 @@ mod tests {
     #[test]
     fn optional_tables_and_keys_are_known() {
         let schema = recipe_schema();
-        let has = |path: &str, key: &str| described_keys(&schema, path).iter().any(|(name, text)| name == key && !text.is_empty());
-        assert!(has("", "data") && has("data.synth", "noise") && has("data.split", "dev_share") && has("encoder", "word_vectors"));
-        assert!(has("dsdocre", "k_pretrain") && has("finetune", "steps") && !has("finetune", "stepps") && !has("nowhere", "steps"));
+        let has = |path: &str, key: &str| {
+            described_keys(&schema, path).iter().any(|(name, text)| name == key && !text.is_empty())
+        };
+        assert!(
+            has("", "data")
+                && has("data.synth", "noise")
+                && has("data.split", "dev_share")
+                && has("encoder", "word_vectors")
+        );
+        assert!(
+            has("dsdocre", "k_pretrain")
+                && has("finetune", "steps")
+                && !has("finetune", "stepps")
+                && !has("nowhere", "steps")
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! Line and bar charts as small inline SVG. Colours, fonts and dash patterns are CSS classes ([`style`]), so that one drawing fits light
-//! and dark screens, print, and a file of its own. Not for: choosing what to draw (`html`, `plots`), pixels (`png`).
+//! Line and bar charts as small inline SVG. Colours, fonts and dash patterns are CSS classes
+//! ([`style`]), so that one drawing fits light and dark screens, print, and a file of its own. Not
+//! for: choosing what to draw (`html`, `plots`), pixels (`png`).
 
 use std::fmt::Write;
 
@@ -67,37 +68,66 @@ pub(crate) struct Axes<'a> {
 pub(crate) fn lines(axes: &Axes<'_>, series: &[Series]) -> String {
     let drawn: Vec<Series> = series.iter().map(thin).collect();
     let points = || drawn.iter().flat_map(|series| &series.points);
-    let (Some(xs), Some(ys)) = (range(points().map(|point| point.0)), range(points().map(|point| point.1))) else {
+    let (Some(xs), Some(ys)) =
+        (range(points().map(|point| point.0)), range(points().map(|point| point.1)))
+    else {
         return String::new();
     };
     let names: Vec<&str> = drawn.iter().map(|series| series.name.as_str()).collect();
-    let frame = Frame::new(axes, axes.x_range.unwrap_or(xs), axes.y_range.unwrap_or_else(|| padded(ys)));
-    let mut out = frame.open(axes, &names, |style| format!("<line class=\"l s{style}\" x2=\"20\"/>"));
+    let frame =
+        Frame::new(axes, axes.x_range.unwrap_or(xs), axes.y_range.unwrap_or_else(|| padded(ys)));
+    let mut out =
+        frame.open(axes, &names, |style| format!("<line class=\"l s{style}\" x2=\"20\"/>"));
     for tick in ticks(frame.x, 6) {
         frame.x_label(&mut out, frame.at_x(tick), &short(tick));
     }
     for (number, series) in drawn.iter().enumerate() {
         let style = number % STYLES;
-        let path: Vec<String> = series.points.iter().map(|p| format!("{:.1},{:.1}", frame.at_x(p.0), frame.at_y(p.1))).collect();
-        push(&mut out, format_args!("<polyline class=\"l s{style}\" points=\"{}\"/>", path.join(" ")));
+        let path: Vec<String> = series
+            .points
+            .iter()
+            .map(|p| format!("{:.1},{:.1}", frame.at_x(p.0), frame.at_y(p.1)))
+            .collect();
+        push(
+            &mut out,
+            format_args!("<polyline class=\"l s{style}\" points=\"{}\"/>", path.join(" ")),
+        );
         for point in series.points.iter().filter(|_| axes.dots || series.points.len() == 1) {
             let (x, y, label) = (frame.at_x(point.0), frame.at_y(point.1), axes.value(point.1));
-            let title = format!("{} · {} {}: {label}", escape(&series.name), escape(axes.x), short(point.0));
+            let title = format!(
+                "{} · {} {}: {label}",
+                escape(&series.name),
+                escape(axes.x),
+                short(point.0)
+            );
             push(
                 &mut out,
-                format_args!("<circle class=\"d s{style}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.2\"><title>{title}</title></circle>"),
+                format_args!(
+                    "<circle class=\"d s{style}\" cx=\"{x:.1}\" cy=\"{y:.1}\" \
+                     r=\"3.2\"><title>{title}</title></circle>"
+                ),
             );
         }
     }
     out + "</svg>"
 }
 
-/// A chart with one bar a series in each group; `values[series][group]`, missing values leave a gap. A group's name may have a second line.
-pub(crate) fn bars(axes: &Axes<'_>, groups: &[String], names: &[&str], values: &[Vec<Option<f64>>]) -> String {
+/// A chart with one bar a series in each group; `values[series][group]`, missing values leave a
+/// gap. A group's name may have a second line.
+pub(crate) fn bars(
+    axes: &Axes<'_>,
+    groups: &[String],
+    names: &[&str],
+    values: &[Vec<Option<f64>>],
+) -> String {
     let Some(ys) = range(values.iter().flatten().flatten().copied()) else { return String::new() };
     let highest = if ys.1 > 0.0 { ys.1 * 1.08 } else { 1.0 };
-    let frame = Frame::new(axes, (0.0, groups.len() as f64), axes.y_range.unwrap_or((0.0, highest))).with_groups(groups);
-    let mut out = frame.open(axes, names, |style| format!("<rect class=\"b s{style}\" y=\"-5\" width=\"20\" height=\"10\" rx=\"1.5\"/>"));
+    let frame =
+        Frame::new(axes, (0.0, groups.len() as f64), axes.y_range.unwrap_or((0.0, highest)))
+            .with_groups(groups);
+    let mut out = frame.open(axes, names, |style| {
+        format!("<rect class=\"b s{style}\" y=\"-5\" width=\"20\" height=\"10\" rx=\"1.5\"/>")
+    });
     // In shares of a group's place; few groups do not make bars wider than can be compared.
     let place_width = (WIDTH - LEFT - RIGHT) / groups.len().max(1) as f64;
     let width = (0.74 / names.len().max(1) as f64).min(WIDEST_BAR / place_width);
@@ -105,21 +135,34 @@ pub(crate) fn bars(axes: &Axes<'_>, groups: &[String], names: &[&str], values: &
     for (place, group) in groups.iter().enumerate() {
         frame.x_label(&mut out, frame.at_x(place as f64 + 0.5), group);
         for (number, series) in values.iter().enumerate() {
-            let Some(value) = series.get(place).copied().flatten().filter(|value| value.is_finite()) else { continue };
+            let Some(value) =
+                series.get(place).copied().flatten().filter(|value| value.is_finite())
+            else {
+                continue;
+            };
             let left = frame.at_x(place as f64 + first + width * number as f64);
             let right = frame.at_x(place as f64 + first + width * (number + 1) as f64);
             let (y, label, style) = (frame.at_y(value), axes.value(value), number % STYLES);
             let (w, h) = (right - left - 1.5, frame.at_y(frame.y.0) - y);
             let name = names.get(number).copied().unwrap_or_default();
-            let title = format!("{} · {}: {label}", escape(name), escape(&group.replace('\n', " · ")));
+            let title =
+                format!("{} · {}: {label}", escape(name), escape(&group.replace('\n', " · ")));
             push(
                 &mut out,
                 format_args!(
-                    "<rect class=\"b s{style}\" x=\"{left:.1}\" y=\"{y:.1}\" width=\"{w:.1}\" height=\"{h:.1}\" rx=\"1.5\"><title>{title}</title></rect>"
+                    "<rect class=\"b s{style}\" x=\"{left:.1}\" y=\"{y:.1}\" width=\"{w:.1}\" \
+                     height=\"{h:.1}\" rx=\"1.5\"><title>{title}</title></rect>"
                 ),
             );
             if text_width(&label) < w + 5.0 {
-                push(&mut out, format_args!("<text class=\"v\" x=\"{:.1}\" y=\"{:.1}\">{label}</text>", left + w / 2.0, y - 4.0));
+                push(
+                    &mut out,
+                    format_args!(
+                        "<text class=\"v\" x=\"{:.1}\" y=\"{:.1}\">{label}</text>",
+                        left + w / 2.0,
+                        y - 4.0
+                    ),
+                );
             }
         }
     }
@@ -128,10 +171,12 @@ pub(crate) fn bars(axes: &Axes<'_>, groups: &[String], names: &[&str], values: &
 
 /// Side of a cell of a [`grid`].
 const CELL: f64 = 34.0;
-/// Share of its row from which a cell is so dark that its number is printed in the colour of the page.
+/// Share of its row from which a cell is so dark that its number is printed in the colour of the
+/// page.
 const DARK: f64 = 0.55;
 
-/// A square of counts, rows down and columns across under the same names; the shade is the share of the row.
+/// A square of counts, rows down and columns across under the same names; the shade is the share of
+/// the row.
 pub(crate) fn grid(axes: &Axes<'_>, names: &[String], counts: &[Vec<usize>]) -> String {
     let labels: Vec<String> = names.iter().map(|name| cut(name)).collect();
     let room = labels.iter().map(|label| text_width(label)).fold(0.0, f64::max);
@@ -146,37 +191,69 @@ pub(crate) fn grid(axes: &Axes<'_>, names: &[String], counts: &[Vec<usize>]) -> 
     );
     let at = |place: usize| first + CELL * place as f64;
     for (row, (name, counts)) in names.iter().zip(counts).enumerate() {
-        let (middle, text, total) = (at(row) + CELL / 2.0, escape(&labels[row]), counts.iter().sum::<usize>().max(1));
+        let (middle, text, total) =
+            (at(row) + CELL / 2.0, escape(&labels[row]), counts.iter().sum::<usize>().max(1));
         let label = escape(name);
-        push(&mut out, format_args!("<text class=\"y\" x=\"{:.1}\" y=\"{:.1}\">{text}</text>", at(0) - 7.0, middle + 4.0));
+        push(
+            &mut out,
+            format_args!(
+                "<text class=\"y\" x=\"{:.1}\" y=\"{:.1}\">{text}</text>",
+                at(0) - 7.0,
+                middle + 4.0
+            ),
+        );
         let turn = format!("transform=\"rotate(-45 {middle:.1} {:.1})\"", at(0) - 8.0);
-        push(&mut out, format_args!("<text {turn} x=\"{middle:.1}\" y=\"{:.1}\">{text}</text>", at(0) - 8.0));
+        push(
+            &mut out,
+            format_args!("<text {turn} x=\"{middle:.1}\" y=\"{:.1}\">{text}</text>", at(0) - 8.0),
+        );
         for (column, &count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
             let share = count as f64 / total as f64;
-            let (x, y, shade, ink) = (at(column), at(row), 0.08 + 0.87 * share, if share < DARK { "v" } else { "v i" });
-            let title = format!("{label} → {}: {count}", escape(names.get(column).map_or("", String::as_str)));
+            let (x, y, shade, ink) =
+                (at(column), at(row), 0.08 + 0.87 * share, if share < DARK { "v" } else { "v i" });
+            let title = format!(
+                "{label} → {}: {count}",
+                escape(names.get(column).map_or("", String::as_str))
+            );
             push(
                 &mut out,
                 format_args!(
-                    "<rect class=\"h\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{CELL}\" height=\"{CELL}\" fill-opacity=\"{shade:.2}\"><title>{title}</title></rect>"
+                    "<rect class=\"h\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{CELL}\" \
+                     height=\"{CELL}\" fill-opacity=\"{shade:.2}\"><title>{title}</title></rect>"
                 ),
             );
             let (x, y) = (x + CELL / 2.0, y + CELL / 2.0 + 4.0);
-            push(&mut out, format_args!("<text class=\"{ink}\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>", short(count as f64)));
+            push(
+                &mut out,
+                format_args!(
+                    "<text class=\"{ink}\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>",
+                    short(count as f64)
+                ),
+            );
         }
     }
     for line in 0..=names.len() {
         let (place, end) = (at(line), at(names.len()));
-        push(&mut out, format_args!("<path class=\"g\" d=\"M{first:.1} {place:.1}H{end:.1}M{place:.1} {first:.1}V{end:.1}\"/>"));
+        push(
+            &mut out,
+            format_args!(
+                "<path class=\"g\" d=\"M{first:.1} {place:.1}H{end:.1}M{place:.1} \
+                 {first:.1}V{end:.1}\"/>"
+            ),
+        );
     }
     let middle = (at(0) + at(names.len())) / 2.0;
-    push(&mut out, format_args!("<text class=\"x n\" x=\"{middle:.1}\" y=\"14\">{}</text>", escape(axes.x)));
+    push(
+        &mut out,
+        format_args!("<text class=\"x n\" x=\"{middle:.1}\" y=\"14\">{}</text>", escape(axes.x)),
+    );
     let place = format!("transform=\"rotate(-90 12 {middle:.1})\" x=\"12\" y=\"{middle:.1}\"");
     push(&mut out, format_args!("<text class=\"x n\" {place}>{}</text></svg>", escape(axes.y)));
     out
 }
 
-/// The rules of the classes that drawings use; `colour` gives the value of a colour by its name in [`LIGHT`].
+/// The rules of the classes that drawings use; `colour` gives the value of a colour by its name in
+/// [`LIGHT`].
 pub(super) fn style(colour: impl Fn(&str) -> String) -> String {
     let [ink, soft, line, card, first] = ["ink", "soft", "line", "card", "c0"].map(&colour);
     let mut rules = format!(
@@ -187,7 +264,9 @@ pub(super) fn style(colour: impl Fn(&str) -> String) -> String {
     );
     for (number, dashes) in DASHES.iter().enumerate() {
         let colour = colour(&format!("c{number}"));
-        rules += &format!("svg .l.s{number}{{stroke:{colour}}}svg .d.s{number},svg .b.s{number}{{fill:{colour}}}");
+        rules += &format!(
+            "svg .l.s{number}{{stroke:{colour}}}svg .d.s{number},svg .b.s{number}{{fill:{colour}}}"
+        );
         if !dashes.is_empty() {
             rules += &format!("svg .l.s{number}{{stroke-dasharray:{dashes}}}");
         }
@@ -197,11 +276,21 @@ pub(super) fn style(colour: impl Fn(&str) -> String) -> String {
 
 /// A drawing as a file of its own, in fixed colours on white.
 pub(crate) fn standalone(svg: &str) -> String {
-    let rules = style(|name| LIGHT.iter().find(|colour| colour.0 == name).map_or_else(String::new, |colour| colour.1.to_owned()));
-    let background =
-        format!("<style>svg text{{font-family:sans-serif}}{rules}</style><rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>");
+    let rules = style(|name| {
+        LIGHT
+            .iter()
+            .find(|colour| colour.0 == name)
+            .map_or_else(String::new, |colour| colour.1.to_owned())
+    });
+    let background = format!(
+        "<style>svg text{{font-family:sans-serif}}{rules}</style><rect width=\"100%\" \
+         height=\"100%\" fill=\"#fff\"/>"
+    );
     let (head, rest) = svg.split_once('>').unwrap_or((svg, ""));
-    format!("{}>{background}{rest}\n", head.replacen("<svg", "<svg xmlns=\"http://www.w3.org/2000/svg\"", 1))
+    format!(
+        "{}>{background}{rest}\n",
+        head.replacen("<svg", "<svg xmlns=\"http://www.w3.org/2000/svg\"", 1)
+    )
 }
 
 impl Axes<'_> {
@@ -223,19 +312,25 @@ struct Frame {
 
 impl Frame {
     fn new(axes: &Axes<'_>, x: (f64, f64), y: (f64, f64)) -> Self {
-        let apart = |(low, high): (f64, f64)| if high > low { (low, high) } else { (low - 0.5, low + 0.5) };
+        let apart =
+            |(low, high): (f64, f64)| if high > low { (low, high) } else { (low - 0.5, low + 0.5) };
         Self { x: apart(x), y: apart(y), percent: axes.percent, room: 0.0, turned: false }
     }
 
-    /// Room for the names of groups: on their lines where they fit side by side, turned where they do not.
+    /// Room for the names of groups: on their lines where they fit side by side, turned where they
+    /// do not.
     fn with_groups(mut self, groups: &[String]) -> Self {
         let slot = (WIDTH - LEFT - RIGHT) / groups.len().max(1) as f64;
-        self.turned = groups.iter().flat_map(|group| group.lines()).any(|line| text_width(line) > slot - 4.0);
+        self.turned =
+            groups.iter().flat_map(|group| group.lines()).any(|line| text_width(line) > slot - 4.0);
         self.room = if self.turned {
-            let longest = groups.iter().map(|group| text_width(&in_one_line(group))).fold(0.0, f64::max);
+            let longest =
+                groups.iter().map(|group| text_width(&in_one_line(group))).fold(0.0, f64::max);
             (longest * TURN.to_radians().sin() - LABEL_LINE / 2.0).max(0.0)
         } else {
-            LABEL_LINE * (groups.iter().map(|group| group.lines().count()).max().unwrap_or(1).max(1) - 1) as f64
+            LABEL_LINE
+                * (groups.iter().map(|group| group.lines().count()).max().unwrap_or(1).max(1) - 1)
+                    as f64
         };
         self
     }
@@ -248,23 +343,47 @@ impl Frame {
         HEIGHT - BOTTOM - (y - self.y.0) / (self.y.1 - self.y.0) * (HEIGHT - TOP - BOTTOM)
     }
 
-    /// The opening tag, the grid, the names of the axes, and those of the series with a sample of their style where there are several.
+    /// The opening tag, the grid, the names of the axes, and those of the series with a sample of
+    /// their style where there are several.
     fn open(&self, axes: &Axes<'_>, names: &[&str], sample: impl Fn(usize) -> String) -> String {
         let (title, bottom, right) = (escape(axes.title), HEIGHT - BOTTOM, WIDTH - RIGHT);
         let (legend, rows) = legend(names, HEIGHT + self.room + LEGEND_ROW / 2.0, sample);
         let height = HEIGHT + self.room + LEGEND_ROW * rows as f64;
-        let mut out = format!("<svg viewBox=\"0 0 {WIDTH} {height:.0}\" role=\"img\" aria-label=\"{title}\">{legend}");
+        let mut out = format!(
+            "<svg viewBox=\"0 0 {WIDTH} {height:.0}\" role=\"img\" aria-label=\"{title}\">{legend}"
+        );
         for tick in ticks(self.y, 6) {
             let y = self.at_y(tick);
             let label = if self.percent { short(100.0 * tick) } else { short(tick) };
-            push(&mut out, format_args!("<line class=\"g\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>"));
-            push(&mut out, format_args!("<text class=\"y\" x=\"{:.1}\" y=\"{:.1}\">{label}</text>", LEFT - 7.0, y + 3.5));
+            push(
+                &mut out,
+                format_args!(
+                    "<line class=\"g\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>"
+                ),
+            );
+            push(
+                &mut out,
+                format_args!(
+                    "<text class=\"y\" x=\"{:.1}\" y=\"{:.1}\">{label}</text>",
+                    LEFT - 7.0,
+                    y + 3.5
+                ),
+            );
         }
-        push(&mut out, format_args!("<line class=\"a\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{bottom}\" y2=\"{bottom}\"/>"));
+        push(
+            &mut out,
+            format_args!(
+                "<line class=\"a\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{bottom}\" y2=\"{bottom}\"/>"
+            ),
+        );
         let (middle_x, middle_y) = ((LEFT + right) / 2.0, (TOP + bottom) / 2.0);
         push(
             &mut out,
-            format_args!("<text class=\"x n\" x=\"{middle_x}\" y=\"{:.1}\">{}</text>", HEIGHT + self.room - 6.0, escape(axes.x)),
+            format_args!(
+                "<text class=\"x n\" x=\"{middle_x}\" y=\"{:.1}\">{}</text>",
+                HEIGHT + self.room - 6.0,
+                escape(axes.x)
+            ),
         );
         let place = format!("transform=\"rotate(-90 12 {middle_y})\" x=\"12\" y=\"{middle_y}\"");
         push(&mut out, format_args!("<text class=\"x n\" {place}>{}</text>", escape(axes.y)));
@@ -275,12 +394,21 @@ impl Frame {
         let y = HEIGHT - BOTTOM + 16.0;
         if self.turned {
             let (y, text) = (y - 3.0, escape(&in_one_line(label)));
-            push(out, format_args!("<text class=\"y\" transform=\"rotate(-{TURN} {x:.1} {y})\" x=\"{x:.1}\" y=\"{y}\">{text}</text>"));
+            push(
+                out,
+                format_args!(
+                    "<text class=\"y\" transform=\"rotate(-{TURN} {x:.1} {y})\" x=\"{x:.1}\" \
+                     y=\"{y}\">{text}</text>"
+                ),
+            );
             return;
         }
         for (number, line) in label.lines().enumerate() {
             let y = y + LABEL_LINE * number as f64;
-            push(out, format_args!("<text class=\"x\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>", escape(line)));
+            push(
+                out,
+                format_args!("<text class=\"x\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>", escape(line)),
+            );
         }
     }
 }
@@ -299,7 +427,11 @@ fn legend(names: &[&str], top: f64, sample: impl Fn(usize) -> String) -> (String
         let (y, sample) = (top + LEGEND_ROW * row as f64, sample(number % STYLES));
         push(
             &mut out,
-            format_args!("<g transform=\"translate({x:.1} {y:.1})\">{sample}<text x=\"26\" y=\"4\">{}</text></g>", escape(name)),
+            format_args!(
+                "<g transform=\"translate({x:.1} {y:.1})\">{sample}<text x=\"26\" \
+                 y=\"4\">{}</text></g>",
+                escape(name)
+            ),
         );
         x += width;
     }
@@ -329,7 +461,10 @@ fn cut(label: &str) -> String {
 /// Both lines of a group's name in one; the second, which tells the size, stays whole.
 fn in_one_line(label: &str) -> String {
     match label.split_once('\n') {
-        Some((name, size)) => format!("{} · {size}", cut_at(name, LONGEST_LABEL.saturating_sub(size.chars().count() + 3))),
+        Some((name, size)) => format!(
+            "{} · {size}",
+            cut_at(name, LONGEST_LABEL.saturating_sub(size.chars().count() + 3))
+        ),
         None => cut(label),
     }
 }
@@ -343,9 +478,15 @@ fn cut_at(text: &str, most: usize) -> String {
     kept + "…"
 }
 
-/// Drops points that are not finite and averages neighbours where there are too many; the first and the last point stay.
+/// Drops points that are not finite and averages neighbours where there are too many; the first and
+/// the last point stay.
 fn thin(series: &Series) -> Series {
-    let finite: Vec<_> = series.points.iter().copied().filter(|point| point.0.is_finite() && point.1.is_finite()).collect();
+    let finite: Vec<_> = series
+        .points
+        .iter()
+        .copied()
+        .filter(|point| point.0.is_finite() && point.1.is_finite())
+        .collect();
     if finite.len() <= MOST_POINTS {
         return Series { name: series.name.clone(), points: finite };
     }
@@ -355,7 +496,10 @@ fn thin(series: &Series) -> Series {
         (sum.0 / chunk.len() as f64, sum.1 / chunk.len() as f64)
     };
     let inner = finite[1..finite.len() - 1].chunks(finite.len().div_ceil(MOST_POINTS)).map(mean);
-    Series { name: series.name.clone(), points: std::iter::once(first).chain(inner).chain([last]).collect() }
+    Series {
+        name: series.name.clone(),
+        points: std::iter::once(first).chain(inner).chain([last]).collect(),
+    }
 }
 
 fn range(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
@@ -375,7 +519,11 @@ fn padded((low, high): (f64, f64)) -> (f64, f64) {
 fn ticks((low, high): (f64, f64), count: usize) -> Vec<f64> {
     let rough = (high - low) / count.max(1) as f64;
     let power = 10f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power).into_iter().find(|step| *step >= rough * 0.999).unwrap_or(10.0 * power);
+    let step = [1.0, 2.0, 5.0, 10.0]
+        .map(|factor| factor * power)
+        .into_iter()
+        .find(|step| *step >= rough * 0.999)
+        .unwrap_or(10.0 * power);
     let (first, last) = ((low / step - 1e-9).ceil() as i64, (high / step + 1e-9).floor() as i64);
     (first..=last).map(|tick| tick as f64 * step).collect()
 }
@@ -398,7 +546,11 @@ fn short(value: f64) -> String {
 
 /// Text for HTML and SVG, inside and outside of quoted attributes.
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+        .replace('\'', "&#39;")
 }
 
 fn push(out: &mut String, text: std::fmt::Arguments<'_>) {
@@ -419,15 +571,25 @@ mod tests {
 
     #[test]
     fn short_numbers() {
-        let texts = [0.0, 0.6000000000000001, 5000.0, 16000.0, 1.5e6, 0.00002, -12.5, 250.0].map(short);
+        let texts =
+            [0.0, 0.6000000000000001, 5000.0, 16000.0, 1.5e6, 0.00002, -12.5, 250.0].map(short);
         assert_eq!(texts, ["0", "0.6", "5000", "16k", "1.5M", "2e-5", "-12.5", "250"]);
     }
 
     #[test]
     fn names_are_escaped_and_bad_numbers_are_left_out() {
-        let series = Series { name: "<a&\"b'>".into(), points: vec![(0.0, f64::NAN), (1.0, 2.0), (2.0, f64::INFINITY)] };
+        let series = Series {
+            name: "<a&\"b'>".into(),
+            points: vec![(0.0, f64::NAN), (1.0, 2.0), (2.0, f64::INFINITY)],
+        };
         let svg = lines(&Axes { x: "<x>", ..Axes::default() }, &[series.clone(), series]);
-        assert!(!svg.contains("<a&") && !svg.contains("<x>") && !svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+        assert!(
+            !svg.contains("<a&")
+                && !svg.contains("<x>")
+                && !svg.contains("NaN")
+                && !svg.contains("inf"),
+            "{svg}"
+        );
         assert!(svg.contains("&lt;a&amp;&quot;b&#39;&gt;"), "{svg}");
         assert_eq!(lines(&Axes::default(), &[Series::default()]), "");
     }
@@ -436,14 +598,19 @@ mod tests {
     fn long_lines_are_averaged_between_their_ends() {
         let points: Vec<_> = (0..10_000).map(|i| (f64::from(i), f64::from(i % 2))).collect();
         let thinned = thin(&Series { name: String::new(), points }).points;
-        assert!(thinned.len() <= MOST_POINTS + 2 && thinned[0] == (0.0, 0.0) && thinned[thinned.len() - 1] == (9999.0, 1.0));
+        assert!(
+            thinned.len() <= MOST_POINTS + 2
+                && thinned[0] == (0.0, 0.0)
+                && thinned[thinned.len() - 1] == (9999.0, 1.0)
+        );
         assert!(thinned[1..thinned.len() - 2].iter().all(|point| (point.1 - 0.5).abs() < 0.03));
     }
 
     #[test]
     fn a_point_lies_where_its_values_say() {
         let axes = Axes { x_range: Some((0.0, 1.0)), y_range: Some((0.0, 1.0)), ..Axes::default() };
-        let svg = lines(&axes, &[Series { name: "a".into(), points: vec![(0.0, 0.0), (1.0, 1.0)] }]);
+        let svg =
+            lines(&axes, &[Series { name: "a".into(), points: vec![(0.0, 0.0), (1.0, 1.0)] }]);
         assert!(svg.contains("points=\"54.0,238.0 526.0,12.0\""), "{svg}");
     }
 
@@ -454,17 +621,33 @@ mod tests {
     #[test]
     fn labels_that_would_touch_are_turned_and_get_room() {
         let groups = |name: &str| vec![name.to_owned(); 12];
-        let draw = |groups: &[String]| bars(&Axes::default(), groups, &["F1"], &[vec![Some(1.0); 12]]);
-        let (upright, two_lines, turned) = (draw(&groups("P17")), draw(&groups("P17\n390")), draw(&groups("long-tail relations\n390")));
-        assert!(!upright.contains("rotate(-60") && !two_lines.contains("rotate(-60") && turned.contains("rotate(-60"));
+        let draw =
+            |groups: &[String]| bars(&Axes::default(), groups, &["F1"], &[vec![Some(1.0); 12]]);
+        let (upright, two_lines, turned) = (
+            draw(&groups("P17")),
+            draw(&groups("P17\n390")),
+            draw(&groups("long-tail relations\n390")),
+        );
+        assert!(
+            !upright.contains("rotate(-60")
+                && !two_lines.contains("rotate(-60")
+                && turned.contains("rotate(-60")
+        );
         assert_eq!((height(&upright), height(&two_lines)), (HEIGHT, HEIGHT + LABEL_LINE));
-        assert!(height(&turned) > HEIGHT + 40.0 && turned.contains("long-tail relat… · 390"), "{turned}");
+        assert!(
+            height(&turned) > HEIGHT + 40.0 && turned.contains("long-tail relat… · 390"),
+            "{turned}"
+        );
     }
 
     #[test]
     fn a_legend_breaks_into_rows() {
-        let series =
-            |names: &[&str]| names.iter().map(|name| Series { name: (*name).into(), points: vec![(0.0, 1.0)] }).collect::<Vec<_>>();
+        let series = |names: &[&str]| {
+            names
+                .iter()
+                .map(|name| Series { name: (*name).into(), points: vec![(0.0, 1.0)] })
+                .collect::<Vec<_>>()
+        };
         let draw = |names: &[&str]| lines(&Axes::default(), &series(names));
         assert_eq!(height(&draw(&["one"])), HEIGHT);
         assert_eq!(height(&draw(&["one", "two"])), HEIGHT + LEGEND_ROW);

@@ -1,5 +1,5 @@
-//! What the report shows, as one value that the stages fill in. Every part is optional; scores are fractions in [0, 1].
-//! Not for: drawing (`chart`, `html`).
+//! What the report shows, as one value that the stages fill in. Every part is optional; scores are
+//! fractions in [0, 1]. Not for: drawing (`chart`, `html`).
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +18,8 @@ pub struct ReportData {
     pub recipe: Vec<Entry>,
     /// Own results.
     pub scores: Vec<ScoreRow>,
-    /// Published DocRED results to print beside them; see [`docred_results`](super::docred_results).
+    /// Published DocRED results to print beside them; see
+    /// [`docred_results`](super::docred_results).
     pub reference: Vec<ReferenceRow>,
     /// Losses by stage and task.
     pub losses: Vec<LossCurve>,
@@ -191,14 +192,19 @@ pub enum TextRole {
     Gap,
 }
 
-/// The sentences of a document that name `head` or `tail`, cut into parts. Where mentions overlap, the tail wins.
+/// The sentences of a document that name `head` or `tail`, cut into parts. Where mentions overlap,
+/// the tail wins.
 pub fn sentences_of_pair(document: &Document, head: usize, tail: usize) -> Vec<TextPart> {
     let mut parts = Vec::new();
     let mut last = None;
     for (number, words) in document.sentences.iter().enumerate() {
         let mut roles = vec![TextRole::Plain; words.len()];
         for (entity, role) in [(head, TextRole::Head), (tail, TextRole::Tail)] {
-            let mentions = document.entities.get(entity).map(|entity| entity.mentions.as_slice()).unwrap_or_default();
+            let mentions = document
+                .entities
+                .get(entity)
+                .map(|entity| entity.mentions.as_slice())
+                .unwrap_or_default();
             for mention in mentions.iter().filter(|mention| mention.sentence == number) {
                 let end = mention.end.min(words.len());
                 roles[mention.start.min(end)..end].fill(role);
@@ -249,16 +255,27 @@ mod tests {
     fn text_of_a_label() {
         let words = |text: &str| text.split(' ').map(str::to_owned).collect();
         let mention = |sentence, start, end| Mention { sentence, start, end, ..Mention::default() };
-        let entity = |mentions: &[Mention]| Entity { mentions: mentions.to_vec(), knowledge_base_id: None };
+        let entity =
+            |mentions: &[Mention]| Entity { mentions: mentions.to_vec(), knowledge_base_id: None };
         let document = Document {
-            sentences: vec![words("Ann Lee left ."), words("Nothing here ."), words("Rome welcomed Ann .")],
-            entities: vec![entity(&[mention(0, 0, 2), mention(2, 2, 3)]), entity(&[mention(2, 0, 1)])],
+            sentences: vec![
+                words("Ann Lee left ."),
+                words("Nothing here ."),
+                words("Rome welcomed Ann ."),
+            ],
+            entities: vec![
+                entity(&[mention(0, 0, 2), mention(2, 2, 3)]),
+                entity(&[mention(2, 0, 1)]),
+            ],
             ..Document::default()
         };
         let parts = sentences_of_pair(&document, 0, 1);
         let text: Vec<_> = parts.iter().map(|part| (part.text.as_str(), part.role)).collect();
         use TextRole::{Gap, Head, Plain, Tail};
         let second = [("Rome", Tail), ("welcomed", Plain), ("Ann", Head), (".", Plain)];
-        assert_eq!(text, [[("Ann Lee", Head), ("left .", Plain), ("…", Gap)].as_slice(), &second].concat());
+        assert_eq!(
+            text,
+            [[("Ann Lee", Head), ("left .", Plain), ("…", Gap)].as_slice(), &second].concat()
+        );
     }
 }

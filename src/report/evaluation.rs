@@ -1,5 +1,5 @@
-//! The page of `evaluate`: tables with their definitions, charts and the comparison, in one file without scripts and without network.
-//! Not for: the report of a run (`html`).
+//! The page of `evaluate`: tables with their definitions, charts and the comparison, in one file
+//! without scripts and without network. Not for: the report of a run (`html`).
 
 use std::path::Path;
 
@@ -41,9 +41,12 @@ impl EvaluationPage<'_> {
 
     fn render(&self) -> Result<String> {
         let first = self.files.first().map_or("A", String::as_str);
-        let beside = self.comparison.map(|(other, comparison)| Beside { names: [first, other], comparison });
+        let beside =
+            self.comparison.map(|(other, comparison)| Beside { names: [first, other], comparison });
         let comparison = self.comparison.map(|(_, comparison)| cut(comparison));
-        let left_out = self.comparison.map(|(_, all)| [&all.only_a, &all.only_b].map(|facts| facts.len().saturating_sub(MOST_FACTS)));
+        let left_out = self.comparison.map(|(_, all)| {
+            [&all.only_a, &all.only_b].map(|facts| facts.len().saturating_sub(MOST_FACTS))
+        });
         let values = context! {
             title => format!("Scores of {}", self.scores.split),
             gold => self.gold,
@@ -66,12 +69,31 @@ impl EvaluationPage<'_> {
     fn tiles(&self) -> Vec<(&'static str, String, String)> {
         let percent = |value: f64| format!("{:.2}", 100.0 * value);
         let (official, counts) = (&self.scores.official, &self.scores.official.counts);
-        let mut tiles = vec![("F1", percent(official.f1), format!("of {} gold facts", counts.gold))];
-        tiles.extend(official.ign_annotated.map(|ign| ("Ign F1", percent(ign.f1), "without known facts (annotated)".to_owned())));
-        tiles.extend(official.ign_distant.map(|ign| ("Ign F1", percent(ign.f1), "without known facts (distant)".to_owned())));
-        tiles.push(("precision", percent(official.precision), format!("of {} predictions", counts.submitted)));
-        tiles.push(("recall", percent(official.recall), format!("{} facts are right", counts.correct)));
-        tiles.extend(self.scores.pairs.map(|listed| ("F1 on listed pairs", percent(listed.scores.overall.f1), "of the corpus".to_owned())));
+        let mut tiles =
+            vec![("F1", percent(official.f1), format!("of {} gold facts", counts.gold))];
+        tiles.extend(
+            official.ign_annotated.map(|ign| {
+                ("Ign F1", percent(ign.f1), "without known facts (annotated)".to_owned())
+            }),
+        );
+        tiles.extend(
+            official
+                .ign_distant
+                .map(|ign| ("Ign F1", percent(ign.f1), "without known facts (distant)".to_owned())),
+        );
+        tiles.push((
+            "precision",
+            percent(official.precision),
+            format!("of {} predictions", counts.submitted),
+        ));
+        tiles.push((
+            "recall",
+            percent(official.recall),
+            format!("{} facts are right", counts.correct),
+        ));
+        tiles.extend(self.scores.pairs.map(|listed| {
+            ("F1 on listed pairs", percent(listed.scores.overall.f1), "of the corpus".to_owned())
+        }));
         tiles
     }
 }
@@ -79,13 +101,23 @@ impl EvaluationPage<'_> {
 /// A comparison whose lists of facts are of bearable length.
 fn cut(comparison: &Comparison) -> Comparison {
     let first = |facts: &[FactRow]| facts[..facts.len().min(MOST_FACTS)].to_vec();
-    Comparison { only_a: first(&comparison.only_a), only_b: first(&comparison.only_b), ..comparison.clone() }
+    Comparison {
+        only_a: first(&comparison.only_a),
+        only_b: first(&comparison.only_b),
+        ..comparison.clone()
+    }
 }
 
 /// (group, [P, R, F1]) of all rows but those of single relations.
 fn means(seeds: &OverSeeds) -> Vec<(&str, [Option<String>; 3])> {
     let rows = seeds.rows.iter().filter(|row| row.section != "relation");
-    rows.map(|row| (row.group.as_str(), [row.precision, row.recall, row.f1].map(|value| value.map(|value| value.to_string())))).collect()
+    rows.map(|row| {
+        (
+            row.group.as_str(),
+            [row.precision, row.recall, row.f1].map(|value| value.map(|value| value.to_string())),
+        )
+    })
+    .collect()
 }
 
 #[cfg(test)]
@@ -95,14 +127,32 @@ mod tests {
 
     #[test]
     fn the_page_holds_tables_charts_and_both_systems() {
-        let mut scores = Scores { split: "<dev>".into(), warnings: vec!["odd & old".into()], documents: 3, ..Scores::default() };
+        let mut scores = Scores {
+            split: "<dev>".into(),
+            warnings: vec!["odd & old".into()],
+            documents: 3,
+            ..Scores::default()
+        };
         scores.official.f1 = 0.5;
-        scores.breakdown.distance = vec![NamedBlock { name: "[0,1)".into(), block: Block::new(4, 5, 3) }];
-        let group = GroupComparison { section: "distance".into(), name: "[0,1)".into(), f1_b: 0.25, ..GroupComparison::default() };
+        scores.breakdown.distance =
+            vec![NamedBlock { name: "[0,1)".into(), block: Block::new(4, 5, 3) }];
+        let group = GroupComparison {
+            section: "distance".into(),
+            name: "[0,1)".into(),
+            f1_b: 0.25,
+            ..GroupComparison::default()
+        };
         let fact = FactRow { title: "a <title>".into(), r: "P17".into(), ..FactRow::default() };
-        let comparison = Comparison { groups: vec![group], only_a: vec![fact; MOST_FACTS + 3], ..Comparison::default() };
+        let comparison = Comparison {
+            groups: vec![group],
+            only_a: vec![fact; MOST_FACTS + 3],
+            ..Comparison::default()
+        };
         let mean = Some(MeanSd { mean: 0.5, sd: 0.01, n: 2 });
-        let seeds = OverSeeds { rows: vec![SeedRow { group: "all facts".into(), f1: mean, ..SeedRow::default() }], ..OverSeeds::default() };
+        let seeds = OverSeeds {
+            rows: vec![SeedRow { group: "all facts".into(), f1: mean, ..SeedRow::default() }],
+            ..OverSeeds::default()
+        };
         let files = ["ours.json".to_owned(), "again.json".to_owned()];
         let page = EvaluationPage {
             gold: "dev.json",
@@ -112,11 +162,22 @@ mod tests {
             seeds: Some(&seeds),
         };
         let text = page.render().unwrap();
-        assert!(text.contains("<h1>Scores of &lt;dev&gt;</h1>") && text.contains("odd &amp; old"), "{text}");
+        assert!(
+            text.contains("<h1>Scores of &lt;dev&gt;</h1>") && text.contains("odd &amp; old"),
+            "{text}"
+        );
         assert!(text.contains("<b>50.00</b>") && text.contains("50.00 ± 1.00"), "{text}");
         assert!(text.contains("Smallest distance in sentences between a mention"), "{text}");
-        assert!(text.contains(">B: theirs.json</text>") && text.contains("103 facts, 100 shown"), "{text}");
-        assert!(text.matches("<figure").count() == 1 && !text.contains("<title>a") && !text.contains("http:"), "{text}");
+        assert!(
+            text.contains(">B: theirs.json</text>") && text.contains("103 facts, 100 shown"),
+            "{text}"
+        );
+        assert!(
+            text.matches("<figure").count() == 1
+                && !text.contains("<title>a")
+                && !text.contains("http:"),
+            "{text}"
+        );
         let alone = EvaluationPage { comparison: None, seeds: None, ..page }.render().unwrap();
         assert!(!alone.contains("A and B") && !alone.contains("Over 2 files"), "{alone}");
     }

@@ -1,4 +1,5 @@
-//! `report.html`: one self-contained page without scripts and without network. Not for: collecting its data (the stages do that).
+//! `report.html`: one self-contained page without scripts and without network. Not for: collecting
+//! its data (the stages do that).
 
 use std::path::Path;
 
@@ -50,7 +51,8 @@ pub(super) fn page(name: &str, values: Value) -> Result<String> {
     pages.add_filter("decimal", decimal);
     pages.add_filter("duration", duration);
     pages.add_filter("count", count);
-    // Values are escaped because the names end in `.html`; only drawings and their rules are marked as safe.
+    // Values are escaped because the names end in `.html`; only drawings and their rules are marked
+    // as safe.
     for (name, text) in TEMPLATES {
         pages.add_template(name, text).map_err(|error| as_bug(&error))?;
     }
@@ -81,7 +83,13 @@ fn as_bug(error: &minijinja::Error) -> Error {
 
 /// The data without the ends of its long tables, and without what only the drawings need.
 fn cut(data: &ReportData) -> ReportData {
-    let mut shown = ReportData { losses: Vec::new(), curve: Vec::new(), learning: Vec::new(), confusion: Vec::new(), ..data.clone() };
+    let mut shown = ReportData {
+        losses: Vec::new(),
+        curve: Vec::new(),
+        learning: Vec::new(),
+        confusion: Vec::new(),
+        ..data.clone()
+    };
     shown.dropped.truncate(MOST_ROWS);
     shown.relation_labels.truncate(MOST_ROWS);
     if let Some(breakdown) = &mut shown.breakdown {
@@ -115,11 +123,21 @@ fn tiles(data: &ReportData) -> Vec<(String, String, String)> {
     }
     let deepest = data.ranker.iter().max_by(|a, b| a.labels.share.total_cmp(&b.labels.share));
     let noise = |at: &&RecallAt| at.false_labels.is_some();
-    if let Some(at) = data.ranker.iter().find(|at| at.keep == crate::eval::Keep::Times(2)).filter(noise).or(deepest) {
+    if let Some(at) = data
+        .ranker
+        .iter()
+        .find(|at| at.keep == crate::eval::Keep::Times(2))
+        .filter(noise)
+        .or(deepest)
+    {
         let keep = format!("top {} pairs a document", at.keep);
         tiles.push(("labels kept".to_owned(), percent(Some(at.labels.share)) + " %", keep.clone()));
         if let Some(wrong) = at.false_labels {
-            tiles.push(("false labels removed".to_owned(), percent(Some(1.0 - wrong.share)) + " %", keep));
+            tiles.push((
+                "false labels removed".to_owned(),
+                percent(Some(1.0 - wrong.share)) + " %",
+                keep,
+            ));
         }
     }
     if !data.times.is_empty() {
@@ -131,7 +149,8 @@ fn tiles(data: &ReportData) -> Vec<(String, String, String)> {
 
 /// All drawings by name, marked as safe: `chart` escapes every text it draws.
 fn charts(data: &ReportData) -> Value {
-    let safe = |svg: String| if svg.is_empty() { Value::from(()) } else { Value::from_safe_string(svg) };
+    let safe =
+        |svg: String| if svg.is_empty() { Value::from(()) } else { Value::from_safe_string(svg) };
     let scores = Scores {
         split: "dev".to_owned(),
         curve: data.curve.clone(),
@@ -139,7 +158,8 @@ fn charts(data: &ReportData) -> Value {
         confusion: data.confusion.clone(),
         ..Scores::default()
     };
-    let (curve, groups): (Vec<_>, Vec<_>) = plots(&scores, None).into_iter().partition(|plot| plot.name == "precision-recall");
+    let (curve, groups): (Vec<_>, Vec<_>) =
+        plots(&scores, None).into_iter().partition(|plot| plot.name == "precision-recall");
     context! {
         losses => stages(data).into_iter().map(|(stage, svg)| context! { stage, svg => Value::from_safe_string(svg) }).collect::<Vec<_>>(),
         learning => safe(lines(
@@ -153,7 +173,8 @@ fn charts(data: &ReportData) -> Value {
     }
 }
 
-/// The total of each stage and, where it has several tasks, a second drawing of them: their sum would press them flat.
+/// The total of each stage and, where it has several tasks, a second drawing of them: their sum
+/// would press them flat.
 fn stages(data: &ReportData) -> Vec<(String, String)> {
     let mut names: Vec<&str> = Vec::new();
     for curve in &data.losses {
@@ -162,8 +183,13 @@ fn stages(data: &ReportData) -> Vec<(String, String)> {
         }
     }
     let draw = |stage: &str, tasks: bool| {
-        let curves = data.losses.iter().filter(|curve| curve.stage == stage && curve.task.is_empty() != tasks);
-        let series: Vec<_> = curves.map(|curve| Series { name: curve.task.clone(), points: curve.points.clone() }).collect();
+        let curves = data
+            .losses
+            .iter()
+            .filter(|curve| curve.stage == stage && curve.task.is_empty() != tasks);
+        let series: Vec<_> = curves
+            .map(|curve| Series { name: curve.task.clone(), points: curve.points.clone() })
+            .collect();
         let title = format!("{stage}, {}", if tasks { "by task" } else { "total" });
         let svg = lines(&Axes { title: &title, x: "step", y: "loss", ..Axes::default() }, &series);
         (title, svg)
@@ -182,7 +208,12 @@ fn ranker_recall(data: &ReportData) -> String {
         ..Axes::default()
     };
     let keeps: Vec<_> = data.ranker.iter().map(|at| at.keep.to_string()).collect();
-    bars(&axes, &keeps, &["labels kept"], &[data.ranker.iter().map(|at| Some(at.labels.share)).collect()])
+    bars(
+        &axes,
+        &keeps,
+        &["labels kept"],
+        &[data.ranker.iter().map(|at| Some(at.labels.share)).collect()],
+    )
 }
 
 fn noise_shares(data: &ReportData) -> String {
@@ -205,11 +236,15 @@ fn noise_shares(data: &ReportData) -> String {
 
 /// A fraction in per cent with two decimals, a dash for nothing.
 fn percent(value: Option<f64>) -> String {
-    value.filter(|value| value.is_finite()).map_or_else(|| "–".to_owned(), |value| format!("{:.2}", 100.0 * value))
+    value
+        .filter(|value| value.is_finite())
+        .map_or_else(|| "–".to_owned(), |value| format!("{:.2}", 100.0 * value))
 }
 
 fn decimal(value: Option<f64>) -> String {
-    value.filter(|value| value.is_finite()).map_or_else(|| "–".to_owned(), |value| format!("{value:.3}"))
+    value
+        .filter(|value| value.is_finite())
+        .map_or_else(|| "–".to_owned(), |value| format!("{value:.3}"))
 }
 
 fn duration(seconds: f64) -> String {

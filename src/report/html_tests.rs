@@ -1,9 +1,11 @@
-//! Tests of the page, with made-up data. `DOCRE_REPORT_SAMPLE=FILE` keeps the sample page to look at it.
+//! Tests of the page, with made-up data. `DOCRE_REPORT_SAMPLE=FILE` keeps the sample page to look
+//! at it.
 
 use super::super::*;
 use super::*;
 use crate::eval::{
-    Block, Breakdown, Confused, CurvePoint, EvidenceRecall, InferScores, Keep, NamedBlock, RankedDocument, RankedFact, recall_at,
+    Block, Breakdown, Confused, CurvePoint, EvidenceRecall, InferScores, Keep, NamedBlock,
+    RankedDocument, RankedFact, recall_at,
 };
 
 fn named(name: &str, gold: usize, correct: usize) -> NamedBlock {
@@ -16,11 +18,22 @@ fn wave(step: u32) -> f64 {
 
 fn losses() -> Vec<LossCurve> {
     let curve = |stage: &str, task: &str, start: f64, steps: u32| {
-        let value = |step: u32| start * (0.25 + 0.75 * (-f64::from(step) / (f64::from(steps) * 0.2)).exp()) * (1.0 + wave(step));
+        let value = |step: u32| {
+            start
+                * (0.25 + 0.75 * (-f64::from(step) / (f64::from(steps) * 0.2)).exp())
+                * (1.0 + wave(step))
+        };
         let points = (0..steps).map(|step| (f64::from(step), value(step))).collect();
         LossCurve { stage: stage.into(), task: task.into(), points }
     };
-    let tasks = [("", 9.2), ("MenMat", 1.8), ("XMenMat", 2.0), ("RelDet", 1.7), ("XRelDet", 1.9), ("RelAlign", 1.6)];
+    let tasks = [
+        ("", 9.2),
+        ("MenMat", 1.8),
+        ("XMenMat", 2.0),
+        ("RelDet", 1.7),
+        ("XRelDet", 1.9),
+        ("RelAlign", 1.6),
+    ];
     let mut curves = vec![curve("rank", "", 0.69, 900)];
     curves.extend(tasks.map(|(task, start)| curve("pretrain", task, start, 3000)));
     curves.push(curve("finetune", "", 2.1, 1200));
@@ -29,7 +42,14 @@ fn losses() -> Vec<LossCurve> {
 
 fn labels(number: usize) -> RelationLabels {
     let count = number.is_multiple_of(2).then_some(30);
-    RelationLabels { relation: format!("P{number}"), name: "twin town".into(), labels: 80, kept: 40, truths: count, kept_true: count }
+    RelationLabels {
+        relation: format!("P{number}"),
+        name: "twin town".into(),
+        labels: 80,
+        kept: 40,
+        truths: count,
+        kept_true: count,
+    }
 }
 
 fn dropped(number: usize) -> DroppedLabel {
@@ -74,22 +94,44 @@ fn breakdown() -> Breakdown {
         ]
         .map(|(name, gold, correct)| named(name, gold, correct))
         .to_vec(),
-        mentions: vec![named("[1,2)", 1408, 720), named("[2,4)", 658, 370), named("[4,∞)", 142, 90)],
-        evidence: [40, 511, 436, 61, 15, 10, 1, 0, 1].into_iter().enumerate().map(evidence).collect(),
-        infer: InferScores { members_strict: block, members_loose: block, conclusion: block, gold_pairs: block },
+        mentions: vec![
+            named("[1,2)", 1408, 720),
+            named("[2,4)", 658, 370),
+            named("[4,∞)", 142, 90),
+        ],
+        evidence: [40, 511, 436, 61, 15, 10, 1, 0, 1]
+            .into_iter()
+            .enumerate()
+            .map(evidence)
+            .collect(),
+        infer: InferScores {
+            members_strict: block,
+            members_loose: block,
+            conclusion: block,
+            gold_pairs: block,
+        },
         frequent: Block::new(1300, 1400, 830),
         long_tail: Block::new(700, 808, 350),
-        relations: (0..57).map(|number| named(&format!("P{}", 17 + number), 400 - 7 * number, 230 - 4 * number)).collect(),
+        relations: (0..57)
+            .map(|number| named(&format!("P{}", 17 + number), 400 - 7 * number, 230 - 4 * number))
+            .collect(),
     }
 }
 
 fn ranked(number: usize) -> RankedDocument {
     let entities = 8 + number % 9;
-    let pairs = (0..entities).flat_map(|head| (0..entities).filter(move |tail| *tail != head).map(move |tail| (head, tail)));
+    let pairs = (0..entities).flat_map(|head| {
+        (0..entities).filter(move |tail| *tail != head).map(move |tail| (head, tail))
+    });
     let mut ranking: Vec<_> = pairs.collect();
     ranking.sort_by_key(|(head, tail)| (head * 7919 + tail * 104_729 + number * 31) % 1009);
-    let fact = |place: usize, truth| RankedFact { head: ranking[place].0, tail: ranking[place].1, truth: Some(truth) };
-    let mut facts: Vec<_> = (0..8).map(|label| fact((label * label * entities / 20) % ranking.len(), true)).collect();
+    let fact = |place: usize, truth| RankedFact {
+        head: ranking[place].0,
+        tail: ranking[place].1,
+        truth: Some(truth),
+    };
+    let mut facts: Vec<_> =
+        (0..8).map(|label| fact((label * label * entities / 20) % ranking.len(), true)).collect();
     facts.extend((0..4).map(|label| fact((label + 1) * ranking.len() / 5 + number % 7, false)));
     RankedDocument { entities, facts, ranking }
 }
@@ -107,7 +149,9 @@ fn sample() -> ReportData {
     };
     let learning = |name: &str, top: f64| Series {
         name: name.into(),
-        points: (1..=15).map(|epoch| (f64::from(epoch), top * (1.0 - (-f64::from(epoch) / 3.0).exp()))).collect(),
+        points: (1..=15)
+            .map(|epoch| (f64::from(epoch), top * (1.0 - (-f64::from(epoch) / 3.0).exp())))
+            .collect(),
     };
     let time = |stage: &str, seconds, steps, documents_per_s: f64| StageTime {
         stage: stage.into(),
@@ -118,16 +162,28 @@ fn sample() -> ReportData {
     };
     let point = |i: u32| {
         let recall = f64::from(i) / 110.0;
-        CurvePoint { theta: 1.0 - recall as f32, recall, precision: 0.97 - 0.62 * recall.powi(3) + wave(i) / 6.0, f1: 0.0 }
+        CurvePoint {
+            theta: 1.0 - recall as f32,
+            recall,
+            precision: 0.97 - 0.62 * recall.powi(3) + wave(i) / 6.0,
+            f1: 0.0,
+        }
     };
-    let confused =
-        |gold: &str, predicted: Option<&str>, pairs| Confused { gold: Some(gold.into()), predicted: predicted.map(str::to_owned), pairs };
+    let confused = |gold: &str, predicted: Option<&str>, pairs| Confused {
+        gold: Some(gold.into()),
+        predicted: predicted.map(str::to_owned),
+        pairs,
+    };
     ReportData {
-        confusion: vec![confused("P17", Some("P17"), 220), confused("P17", Some("P131"), 31), confused("P131", None, 64)],
+        confusion: vec![
+            confused("P17", Some("P17"), 220),
+            confused("P17", Some("P131"), 31),
+            confused("P131", None, 64),
+        ],
         title: "Quick start: denoised pre-training on the generated world".into(),
-        summary:
-            "Ranker, pre-training on 4,000 distantly labelled documents, fine-tuning on 300 annotated ones; encoder `tiny`, two ranks."
-                .into(),
+        summary: "Ranker, pre-training on 4,000 distantly labelled documents, fine-tuning on 300 \
+             annotated ones; encoder `tiny`, two ranks."
+            .into(),
         recipe: [
             ("encoder", "tiny (2 × 128)"),
             ("tasks", "MenMat, XMenMat, RelDet, XRelDet, RelAlign"),
@@ -146,11 +202,17 @@ fn sample() -> ReportData {
         ],
         reference: docred_results(),
         losses: losses(),
-        learning: vec![learning("denoised", 0.583), learning("no denoising", 0.521), learning("random start", 0.412)],
+        learning: vec![
+            learning("denoised", 0.583),
+            learning("no denoising", 0.521),
+            learning("random start", 0.412),
+        ],
         ranker: recall_at(&(0..300).map(ranked).collect::<Vec<_>>(), &Keep::usual()),
         curve: (1..=100).map(point).collect(),
         breakdown: Some(breakdown()),
-        relation_names: [("P17", "country"), ("P18", "image of a <thing>")].map(|(id, name)| (id.into(), name.into())).into(),
+        relation_names: [("P17", "country"), ("P18", "image of a <thing>")]
+            .map(|(id, name)| (id.into(), name.into()))
+            .into(),
         relation_labels: (0..43).map(labels).collect(),
         dropped: (0..60).map(dropped).collect(),
         times: vec![
@@ -187,13 +249,20 @@ fn full_page() {
     ] {
         assert!(page.contains(expected), "{expected} is missing");
     }
-    assert!(page.contains("40 shown, 20 more left out.") && page.contains("40 shown, 17 more left out."));
     assert!(
-        page.contains("40 shown, 3 more left out.") && page.contains("<td class=\"n\">37.50</td><td class=\"n\">75.00</td>"),
+        page.contains("40 shown, 20 more left out.")
+            && page.contains("40 shown, 17 more left out.")
+    );
+    assert!(
+        page.contains("40 shown, 3 more left out.")
+            && page.contains("<td class=\"n\">37.50</td><td class=\"n\">75.00</td>"),
         "shares of labels"
     );
     assert_eq!(page.matches("<figure").count(), 4 + 4 + 8);
-    assert!(!page.contains("http:") && !page.contains("https:") && !page.contains("<script"), "the page needs no network");
+    assert!(
+        !page.contains("http:") && !page.contains("https:") && !page.contains("<script"),
+        "the page needs no network"
+    );
     if let Some(path) = std::env::var_os("DOCRE_REPORT_SAMPLE") {
         write_report(Path::new(&path), &sample()).unwrap();
     }
@@ -202,9 +271,15 @@ fn full_page() {
 #[test]
 fn empty_page_and_round_trip() {
     let page = render(&ReportData::default()).unwrap();
-    assert!(page.contains("<h1>Run report</h1>") && !page.contains("<h2>") && !page.contains("<figure"));
+    assert!(
+        page.contains("<h1>Run report</h1>") && !page.contains("<h2>") && !page.contains("<figure")
+    );
     // Without the numbers that JSON text holds only to the last digit but one.
-    let data = ReportData { dropped: vec![dropped(0)], run: vec![Entry::new("a", 1)], ..ReportData::default() };
+    let data = ReportData {
+        dropped: vec![dropped(0)],
+        run: vec![Entry::new("a", 1)],
+        ..ReportData::default()
+    };
     let json = serde_json::to_string(&data).unwrap();
     assert_eq!(serde_json::from_str::<ReportData>(&json).unwrap(), data);
     assert_eq!(serde_json::from_str::<ReportData>("{}").unwrap(), ReportData::default());
@@ -223,11 +298,24 @@ fn hostile_text_is_escaped_everywhere() {
         notes: vec![evil.into()],
         scores: vec![ScoreRow { variant: evil.into(), split: "dev".into(), ..ScoreRow::default() }],
         reference: vec![ReferenceRow { model: evil.into(), ..ReferenceRow::default() }],
-        losses: vec![LossCurve { stage: evil.into(), task: evil.into(), points: series.points.clone() }],
+        losses: vec![LossCurve {
+            stage: evil.into(),
+            task: evil.into(),
+            points: series.points.clone(),
+        }],
         learning: vec![series.clone(), series],
-        breakdown: Some(Breakdown { relations: vec![named(evil, 3, 1)], distance: vec![named(evil, 3, 1)], ..Breakdown::default() }),
+        breakdown: Some(Breakdown {
+            relations: vec![named(evil, 3, 1)],
+            distance: vec![named(evil, 3, 1)],
+            ..Breakdown::default()
+        }),
         relation_names: [(evil.to_owned(), evil.to_owned())].into(),
-        dropped: vec![DroppedLabel { title: evil.into(), text: vec![part], relation: evil.into(), ..DroppedLabel::default() }],
+        dropped: vec![DroppedLabel {
+            title: evil.into(),
+            text: vec![part],
+            relation: evil.into(),
+            ..DroppedLabel::default()
+        }],
         times: vec![StageTime { stage: evil.into(), ..StageTime::default() }],
         ..ReportData::default()
     };
@@ -238,7 +326,16 @@ fn hostile_text_is_escaped_everywhere() {
 
 #[test]
 fn numbers_for_people() {
-    assert_eq!([duration(4.21), duration(75.0), duration(4310.0)], ["4.2 s", "1 min 15 s", "1 h 11 min"]);
-    assert_eq!([percent(Some(0.58654)), percent(None), percent(Some(f64::NAN))], ["58.65", "–", "–"]);
-    assert_eq!([count(Some(1_234_567.0)), count(Some(12.4)), count(None)], ["1\u{202f}234\u{202f}567", "12", "–"]);
+    assert_eq!(
+        [duration(4.21), duration(75.0), duration(4310.0)],
+        ["4.2 s", "1 min 15 s", "1 h 11 min"]
+    );
+    assert_eq!(
+        [percent(Some(0.58654)), percent(None), percent(Some(f64::NAN))],
+        ["58.65", "–", "–"]
+    );
+    assert_eq!(
+        [count(Some(1_234_567.0)), count(Some(12.4)), count(None)],
+        ["1\u{202f}234\u{202f}567", "12", "–"]
+    );
 }

@@ -1,6 +1,7 @@
 //! What a run leaves for people: metrics, TensorBoard events, the HTML report and the model card.
 //!
-//! Everything is drawn from serialisable values that the stages fill in. Not for: computing scores (`eval`) or training (`train`).
+//! Everything is drawn from serialisable values that the stages fill in. Not for: computing scores
+//! (`eval`) or training (`train`).
 
 mod chart;
 mod data;
@@ -12,8 +13,8 @@ mod plots;
 mod png;
 
 pub use data::{
-    DroppedLabel, Entry, LossCurve, ReferenceRow, RelationLabels, ReportData, ScoreRow, Series, StageTime, TextPart, TextRole,
-    sentences_of_pair,
+    DroppedLabel, Entry, LossCurve, ReferenceRow, RelationLabels, ReportData, ScoreRow, Series,
+    StageTime, TextPart, TextRole, sentences_of_pair,
 };
 pub use evaluation::EvaluationPage;
 pub use html::{render, write_report};

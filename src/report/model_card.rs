@@ -1,4 +1,5 @@
-//! The `README.md` of an exported checkpoint: YAML front matter and a short text. Not for: scores of a run in full (`html`).
+//! The `README.md` of an exported checkpoint: YAML front matter and a short text. Not for: scores
+//! of a run in full (`html`).
 
 use std::fmt::Write;
 
@@ -54,7 +55,10 @@ impl ModelCard {
             out.push_str("\n## Scores\n\n| data | split | metric | value |\n|---|---|---|---|\n");
             for score in &self.scores {
                 let cells = [&score.dataset, &score.split, &score.metric].map(|text| cell(text));
-                push(&mut out, format_args!("| {} | {:.2} |\n", cells.join(" | "), 100.0 * score.value));
+                push(
+                    &mut out,
+                    format_args!("| {} | {:.2} |\n", cells.join(" | "), 100.0 * score.value),
+                );
             }
         }
         if !self.training.is_empty() {
@@ -129,7 +133,12 @@ mod tests {
             description: "A test.".into(),
             license: "apache-2.0".into(),
             datasets: vec!["say \"docred\": yes".into()],
-            scores: vec![CardScore { dataset: "a|b".into(), split: "dev".into(), metric: "F1".into(), value: 0.5865 }],
+            scores: vec![CardScore {
+                dataset: "a|b".into(),
+                split: "dev".into(),
+                metric: "F1".into(),
+                value: 0.5865,
+            }],
             ..ModelCard::default()
         };
         let expected = "---\nlicense: \"apache-2.0\"\ndatasets:\n- \"say \\\"docred\\\": yes\"\ntags:\n- \"relation-extraction\"\n\

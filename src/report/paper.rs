@@ -1,8 +1,10 @@
-//! Published DocRED results to print beside one's own. Not for: comparing; other data gives other numbers.
+//! Published DocRED results to print beside one's own. Not for: comparing; other data gives other
+//! numbers.
 
 use super::ReferenceRow;
 
-/// (model, dev F1, dev Ign F1, test F1, test Ign F1) in per cent; NaN where the paper gives none. Table 1 of Xiao et al. 2020 (docs/systems.md, "Published results"), with F1 and Ign F1 of the
+/// (model, dev F1, dev Ign F1, test F1, test Ign F1) in per cent; NaN where the paper gives none.
+/// Table 1 of Xiao et al. 2020 (docs/systems.md, "Published results"), with F1 and Ign F1 of the
 /// LSTM row in the order that the other papers print.
 const DOCRED: [(&str, f64, f64, f64, f64); 11] = [
     ("CNN", 43.45, 41.58, 42.26, 40.33),
@@ -21,12 +23,13 @@ const DOCRED: [(&str, f64, f64, f64, f64); 11] = [
 /// The published DocRED results of the DSDocRE paper, as fractions.
 pub fn docred_results() -> Vec<ReferenceRow> {
     let fraction = |percent: f64| percent.is_finite().then_some(percent / 100.0);
-    let row = |(model, dev_f1, dev_ign, test_f1, test_ign): (&str, f64, f64, f64, f64)| ReferenceRow {
-        model: model.to_owned(),
-        dev_f1: fraction(dev_f1),
-        dev_ign_f1: fraction(dev_ign),
-        test_f1: fraction(test_f1),
-        test_ign_f1: fraction(test_ign),
-    };
+    let row =
+        |(model, dev_f1, dev_ign, test_f1, test_ign): (&str, f64, f64, f64, f64)| ReferenceRow {
+            model: model.to_owned(),
+            dev_f1: fraction(dev_f1),
+            dev_ign_f1: fraction(dev_ign),
+            test_f1: fraction(test_f1),
+            test_ign_f1: fraction(test_ign),
+        };
     DOCRED.map(row).to_vec()
 }

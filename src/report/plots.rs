@@ -1,5 +1,5 @@
-//! Charts of one set of scores, beside another's where there is one: for the reports, and as SVG and PNG files. Not for: drawing itself
-//! (`chart`).
+//! Charts of one set of scores, beside another's where there is one: for the reports, and as SVG
+//! and PNG files. Not for: drawing itself (`chart`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -22,16 +22,41 @@ pub(crate) struct Plot {
     pub svg: String,
 }
 
-/// The sections of the table that are drawn as bars: their name, that of the file, the title, the axis, and what all names of rows share.
+/// The sections of the table that are drawn as bars: their name, that of the file, the title, the
+/// axis, and what all names of rows share.
 const BARS: [(&str, &str, &str, &str, &str); 9] = [
     ("pairs", "f1-by-pairs", "F1 on listed pairs", "distance of the arguments in sentences", ""),
     ("intra and inter", "f1-by-reach", "F1 within and across sentences", "reach of the fact", ""),
     ("distance", "f1-by-distance", "F1 by distance", "distance in sentences", ""),
-    ("mentions", "f1-by-mentions", "F1 by number of mentions", "mentions of head and tail, mean", ""),
+    (
+        "mentions",
+        "f1-by-mentions",
+        "F1 by number of mentions",
+        "mentions of head and tail, mean",
+        "",
+    ),
     ("frequency", "f1-by-frequency", "F1 by frequency of the relation", "relation of the fact", ""),
-    ("inference", "f1-by-inference", "F1 on inferred facts", "reading of the definition", "infer, "),
-    ("supporting sentences", "recall-by-evidence", "Recall by evidence", "evidence sentences of the fact", " sentences"),
-    ("ranker", "recall-of-ranker", "Labels kept by the ranker", "kept pairs a document (N: entities)", "ranker recall at "),
+    (
+        "inference",
+        "f1-by-inference",
+        "F1 on inferred facts",
+        "reading of the definition",
+        "infer, ",
+    ),
+    (
+        "supporting sentences",
+        "recall-by-evidence",
+        "Recall by evidence",
+        "evidence sentences of the fact",
+        " sentences",
+    ),
+    (
+        "ranker",
+        "recall-of-ranker",
+        "Labels kept by the ranker",
+        "kept pairs a document (N: entities)",
+        "ranker recall at ",
+    ),
     ("relation", "f1-by-relation", "F1 by relation", "relation, most gold facts first", ""),
 ];
 
@@ -43,7 +68,8 @@ pub(crate) struct Beside<'a> {
     pub comparison: &'a Comparison,
 }
 
-/// All charts that have data: the precision–recall curve, bars for every break-down, and the confusion of relations.
+/// All charts that have data: the precision–recall curve, bars for every break-down, and the
+/// confusion of relations.
 pub(crate) fn plots(scores: &Scores, beside: Option<&Beside<'_>>) -> Vec<Plot> {
     let sections = scores.sections();
     let bars = BARS.iter().filter_map(|chart| {
@@ -64,24 +90,33 @@ pub(crate) fn plots(scores: &Scores, beside: Option<&Beside<'_>>) -> Vec<Plot> {
     let confusion = Plot {
         name: "confusion",
         title: "Relations taken for others".to_owned(),
-        definition: "Pairs of entities by gold and predicted relation, the most frequent relations; darker is a larger share of the row."
+        definition: "Pairs of entities by gold and predicted relation, the most frequent \
+            relations; darker is a larger share of the row."
             .to_owned(),
         svg: confusion(&scores.confusion),
     };
     [curve].into_iter().chain(bars).chain([confusion]).filter(|plot| !plot.svg.is_empty()).collect()
 }
 
-/// Writes the charts of a set of scores into a folder, each as SVG and as PNG: `precision-recall`, `f1-by-distance` and the other
-/// break-downs, `confusion`; those without data are left out. With a comparison, bars show both systems, under `names`.
+/// Writes the charts of a set of scores into a folder, each as SVG and as PNG: `precision-recall`,
+/// `f1-by-distance` and the other break-downs, `confusion`; those without data are left out. With a
+/// comparison, bars show both systems, under `names`.
 ///
 /// # Errors
 /// The disk.
-pub fn write_plots(folder: &Path, scores: &Scores, comparison: Option<&Comparison>, names: [&str; 2]) -> Result<()> {
+pub fn write_plots(
+    folder: &Path,
+    scores: &Scores,
+    comparison: Option<&Comparison>,
+    names: [&str; 2],
+) -> Result<()> {
     let beside = comparison.map(|comparison| Beside { names, comparison });
     for plot in plots(scores, beside.as_ref()) {
         let svg = standalone(&plot.svg);
         let pixels = png(&svg)?;
-        write_atomic(&folder.join(format!("{}.svg", plot.name)), |out| out.write_all(svg.as_bytes()))?;
+        write_atomic(&folder.join(format!("{}.svg", plot.name)), |out| {
+            out.write_all(svg.as_bytes())
+        })?;
         write_atomic(&folder.join(format!("{}.png", plot.name)), |out| out.write_all(&pixels))?;
     }
     Ok(())
@@ -101,9 +136,14 @@ fn precision_recall(split: &str, curve: &[CurvePoint]) -> String {
     lines(&axes, &[Series { name: split.to_owned(), points }])
 }
 
-/// F1 (or recall, where that is all there is) of the rows of a section; nothing where no row has a gold fact.
+/// F1 (or recall, where that is all there is) of the rows of a section; nothing where no row has a
+/// gold fact.
 fn by_group(section: &Section, x: &str, shared: &str, beside: Option<&Beside<'_>>) -> String {
-    let rows = &section.rows[..section.rows.len().min(if section.name == "relation" { MOST_RELATIONS } else { usize::MAX })];
+    let rows = &section.rows[..section.rows.len().min(if section.name == "relation" {
+        MOST_RELATIONS
+    } else {
+        usize::MAX
+    })];
     if rows.iter().all(|row| row.gold.unwrap_or_default() == 0) {
         return String::new();
     }
@@ -113,9 +153,15 @@ fn by_group(section: &Section, x: &str, shared: &str, beside: Option<&Beside<'_>
     // A group without gold facts has no score, which is not a score of 0.
     let some = |row: &Row, value: Option<f64>| value.filter(|_| row.gold != Some(0));
     let own = rows.iter().map(|row| some(row, row.f1.or(row.recall))).collect();
-    let names: Vec<String> = rows.iter().map(|row| format!("{}\n{}", row.name.replace(shared, ""), row.gold.unwrap_or_default())).collect();
+    let names: Vec<String> = rows
+        .iter()
+        .map(|row| format!("{}\n{}", row.name.replace(shared, ""), row.gold.unwrap_or_default()))
+        .collect();
     let Some(beside) = beside.filter(|_| has_f1) else { return bars(&axes, &names, &[y], &[own]) };
-    let other: Vec<Option<f64>> = rows.iter().map(|row| some(row, f1_of_b(beside.comparison, &section.name, &row.name))).collect();
+    let other: Vec<Option<f64>> = rows
+        .iter()
+        .map(|row| some(row, f1_of_b(beside.comparison, &section.name, &row.name)))
+        .collect();
     match other.iter().any(Option::is_some) {
         true => {
             let [a, b] = [format!("A: {}", beside.names[0]), format!("B: {}", beside.names[1])];
@@ -126,14 +172,20 @@ fn by_group(section: &Section, x: &str, shared: &str, beside: Option<&Beside<'_>
 }
 
 fn f1_of_b(comparison: &Comparison, section: &str, name: &str) -> Option<f64> {
-    comparison.groups.iter().find(|group| group.section == section && group.name == name).map(|group| group.f1_b)
+    comparison
+        .groups
+        .iter()
+        .find(|group| group.section == section && group.name == name)
+        .map(|group| group.f1_b)
 }
 
-/// The relations that are most often wrong or missed, gold down and predicted across, with what is neither: "none".
+/// The relations that are most often wrong or missed, gold down and predicted across, with what is
+/// neither: "none".
 fn confusion(cells: &[Confused]) -> String {
     let mut weights = BTreeMap::<&str, usize>::new();
     for cell in cells {
-        let names: BTreeSet<&str> = [&cell.gold, &cell.predicted].into_iter().flatten().map(String::as_str).collect();
+        let names: BTreeSet<&str> =
+            [&cell.gold, &cell.predicted].into_iter().flatten().map(String::as_str).collect();
         names.into_iter().for_each(|name| *weights.entry(name).or_default() += cell.pairs);
     }
     let mut names: Vec<&str> = weights.keys().copied().collect();
@@ -149,8 +201,14 @@ fn confusion(cells: &[Confused]) -> String {
             counts[row][column] += cell.pairs;
         }
     }
-    let labels: Vec<String> = names.iter().map(|&name| name.to_owned()).chain(["none".to_owned()]).collect();
-    let axes = Axes { title: "pairs by gold and predicted relation", x: "predicted", y: "gold", ..Axes::default() };
+    let labels: Vec<String> =
+        names.iter().map(|&name| name.to_owned()).chain(["none".to_owned()]).collect();
+    let axes = Axes {
+        title: "pairs by gold and predicted relation",
+        x: "predicted",
+        y: "gold",
+        ..Axes::default()
+    };
     if names.is_empty() { String::new() } else { grid(&axes, &labels, &counts) }
 }
 
@@ -166,9 +224,11 @@ mod tests {
             predicted: predicted.map(str::to_owned),
             pairs,
         };
-        scores.confusion = vec![cell("P17", Some("P17"), 30), cell("P17", Some("<P&9>"), 4), cell("P17", None, 2)];
+        scores.confusion =
+            vec![cell("P17", Some("P17"), 30), cell("P17", Some("<P&9>"), 4), cell("P17", None, 2)];
         let named = |name: &str, block| NamedBlock { name: name.into(), block };
-        scores.breakdown.distance = vec![named("[0,1)", Block::new(4, 5, 3)), named("[6,∞)", Block::new(2, 0, 0))];
+        scores.breakdown.distance =
+            vec![named("[0,1)", Block::new(4, 5, 3)), named("[6,∞)", Block::new(2, 0, 0))];
         scores
     }
 
@@ -176,25 +236,46 @@ mod tests {
     fn plots_stand_alone_in_both_forms_and_empty_ones_are_left_out() {
         let folder = tempfile::tempdir().unwrap();
         write_plots(folder.path(), &scores(), None, ["a", "b"]).unwrap();
-        let mut names: Vec<_> =
-            fs_err::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> = fs_err::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
-        assert_eq!(names, ["confusion.png", "confusion.svg", "f1-by-distance.png", "f1-by-distance.svg"]);
+        assert_eq!(
+            names,
+            ["confusion.png", "confusion.svg", "f1-by-distance.png", "f1-by-distance.svg"]
+        );
         let svg = fs_err::read_to_string(folder.path().join("confusion.svg")).unwrap();
-        assert!(svg.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\"") && svg.contains("<style>"), "{svg}");
-        assert!(svg.contains("&lt;P&amp;9&gt;") && svg.contains(">30<") && !svg.contains("<P&9>"), "{svg}");
+        assert!(
+            svg.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\"") && svg.contains("<style>"),
+            "{svg}"
+        );
+        assert!(
+            svg.contains("&lt;P&amp;9&gt;") && svg.contains(">30<") && !svg.contains("<P&9>"),
+            "{svg}"
+        );
         let bytes = fs_err::read(folder.path().join("confusion.png")).unwrap();
         assert!(bytes.starts_with(b"\x89PNG\r\n\x1a\n"));
     }
 
     #[test]
     fn bars_stand_beside_those_of_another_system() {
-        let group = GroupComparison { section: "distance".into(), name: "[0,1)".into(), f1_b: 0.25, ..GroupComparison::default() };
+        let group = GroupComparison {
+            section: "distance".into(),
+            name: "[0,1)".into(),
+            f1_b: 0.25,
+            ..GroupComparison::default()
+        };
         let comparison = Comparison { groups: vec![group], ..Comparison::default() };
-        let plots = plots(&scores(), Some(&Beside { names: ["ours", "theirs"], comparison: &comparison }));
+        let plots =
+            plots(&scores(), Some(&Beside { names: ["ours", "theirs"], comparison: &comparison }));
         let svg = &plots.iter().find(|plot| plot.name == "f1-by-distance").unwrap().svg;
         assert!(svg.contains(">A: ours<") && svg.contains(">B: theirs<"), "{svg}");
-        assert!(svg.contains("<title>A: ours · [0,1) · 5: 66.7<") && svg.contains("<title>B: theirs · [0,1) · 5: 25.0<"), "{svg}");
+        assert!(
+            svg.contains("<title>A: ours · [0,1) · 5: 66.7<")
+                && svg.contains("<title>B: theirs · [0,1) · 5: 25.0<"),
+            "{svg}"
+        );
         // No gold fact is six sentences apart: a gap, not a score of 0.
         assert!(svg.contains("[6,∞)") && !svg.contains("· [6,∞)"), "{svg}");
     }

@@ -1,4 +1,5 @@
-//! Relation detection: find the related pair among unrelated ones, inside one document and across two (docs/systems.md, D.15 and D.16; Xiao et al. 2020, eq. 3).
+//! Relation detection: find the related pair among unrelated ones, inside one document and across
+//! two (docs/systems.md, D.15 and D.16; Xiao et al. 2020, eq. 3).
 
 use rand::RngExt;
 
@@ -25,7 +26,11 @@ pub struct CrossPairInstance {
 }
 
 /// Detection instances of one document; none where it has no good label or no unlabelled pair.
-pub(super) fn instances(rng: &mut Stream, side: &Side, settings: &PretrainSettings) -> Vec<PairInstance> {
+pub(super) fn instances(
+    rng: &mut Stream,
+    side: &Side,
+    settings: &PretrainSettings,
+) -> Vec<PairInstance> {
     if side.negatives.is_empty() {
         return Vec::new();
     }
@@ -38,8 +43,13 @@ pub(super) fn instances(rng: &mut Stream, side: &Side, settings: &PretrainSettin
     (0..settings.detection_instances).filter_map(instance).collect()
 }
 
-/// Detection instances across two documents; none where either has no good label or no unlabelled pair.
-pub(super) fn cross_instances(rng: &mut Stream, sides: &[Side; 2], settings: &PretrainSettings) -> Vec<CrossPairInstance> {
+/// Detection instances across two documents; none where either has no good label or no unlabelled
+/// pair.
+pub(super) fn cross_instances(
+    rng: &mut Stream,
+    sides: &[Side; 2],
+    settings: &PretrainSettings,
+) -> Vec<CrossPairInstance> {
     let width = settings.cross_detection_per_document;
     if sides.iter().any(|side| side.good_pairs.is_empty() || side.negatives.is_empty()) {
         return Vec::new();

@@ -1,11 +1,12 @@
-//! Small drawing helpers: without replacement, filled up by doubling, and a correct answer placed at a uniform slot.
+//! Small drawing helpers: without replacement, filled up by doubling, and a correct answer placed
+//! at a uniform slot.
 
 use rand::RngExt;
 
 use super::Stream;
 
-/// Draws `count` elements without replacement, in random order. A pool that is too small is doubled until it is large enough
-/// (docs/systems.md, D.7); an empty pool gives nothing.
+/// Draws `count` elements without replacement, in random order. A pool that is too small is doubled
+/// until it is large enough (docs/systems.md, D.7); an empty pool gives nothing.
 pub(super) fn take<T: Copy>(rng: &mut Stream, pool: &[T], count: usize) -> Vec<T> {
     let mut list = pool.to_vec();
     if list.is_empty() {

@@ -1,4 +1,5 @@
-//! Pairs of fine-tuning: the ranker's best, or labels and random negatives where there is no ranker (docs/systems.md, D.20 and D.22).
+//! Pairs of fine-tuning: the ranker's best, or labels and random negatives where there is no ranker
+//! (docs/systems.md, D.20 and D.22).
 
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +22,8 @@ pub enum KeepRule {
     },
     /// A fixed number.
     Top(usize),
-    /// Every pair that the document asks about, all ordered pairs in row-major order where it lists none; needs no ranker.
+    /// Every pair that the document asks about, all ordered pairs in row-major order where it lists
+    /// none; needs no ranker.
     All,
 }
 
@@ -30,7 +32,9 @@ impl KeepRule {
     pub fn count(self, entities: usize) -> usize {
         let all = entities * entities.saturating_sub(1);
         match self {
-            Self::PerEntity { times, cap } => all.min(times * entities).min(cap.unwrap_or(usize::MAX)),
+            Self::PerEntity { times, cap } => {
+                all.min(times * entities).min(cap.unwrap_or(usize::MAX))
+            }
             Self::Top(count) => all.min(count),
             Self::All => all,
         }
@@ -40,23 +44,31 @@ impl KeepRule {
 /// The kept pairs of a document. Labelled pairs are not forced in.
 ///
 /// # Errors
-/// [`Error::Data`](crate::Error::Data) where the rule needs a ranker and the document holds fewer ranked pairs than the rule keeps.
+/// [`Error::Data`](crate::Error::Data) where the rule needs a ranker and the document holds fewer
+/// ranked pairs than the rule keeps.
 pub fn kept_pairs(document: &EncodedDocument, rule: KeepRule) -> Result<Vec<Pair>> {
     if rule == KeepRule::All {
         return Ok(asked_pairs(document));
     }
-    let asked = document.candidates.as_ref().map_or(usize::MAX, |list| list.iter().filter(|pair| !pair.excluded).count());
+    let asked = document
+        .candidates
+        .as_ref()
+        .map_or(usize::MAX, |list| list.iter().filter(|pair| !pair.excluded).count());
     let count = rule.count(document.entities.len()).min(asked);
     let pairs: Vec<_> = kept_prefix(document, count).into_iter().flatten().collect();
     if pairs.len() < count {
-        let problem = format!("{} ranked pairs are stored, {count} are needed", document.kept.as_ref().map_or(0, Vec::len));
+        let problem = format!(
+            "{} ranked pairs are stored, {count} are needed",
+            document.kept.as_ref().map_or(0, Vec::len)
+        );
         let hint = "score the documents with a ranker, keeping at least so many pairs";
         return Err(DataError::new("shards", problem).title(&document.title).hint(hint).into());
     }
     Ok(pairs)
 }
 
-/// Entities by first appearance in a list of pairs, head before tail: the numbering of the release's fine-tuner (docs/systems.md, "D. DSDocRE").
+/// Entities by first appearance in a list of pairs, head before tail: the numbering of the
+/// release's fine-tuner (docs/systems.md, "D. DSDocRE").
 pub fn marker_order(pairs: &[Pair]) -> Vec<u32> {
     let mut order = Vec::new();
     for entity in pairs.iter().flat_map(|&(head, tail)| [head, tail]) {
@@ -83,9 +95,16 @@ impl Default for BaselineSettings {
     }
 }
 
-/// Training pairs of a document without a ranker: its labelled pairs, then random unlabelled ones, without repetition; a new draw in
-/// every epoch. More labelled pairs than the cap are thinned out at random.
-pub fn baseline_pairs(document: &EncodedDocument, settings: &BaselineSettings, seed: u64, epoch: u64, row: u64) -> Vec<Pair> {
+/// Training pairs of a document without a ranker: its labelled pairs, then random unlabelled ones,
+/// without repetition; a new draw in every epoch. More labelled pairs than the cap are thinned out
+/// at random.
+pub fn baseline_pairs(
+    document: &EncodedDocument,
+    settings: &BaselineSettings,
+    seed: u64,
+    epoch: u64,
+    row: u64,
+) -> Vec<Pair> {
     let mut stream = rng(seed, Purpose::Finetune, epoch, row);
     let mut pairs: Vec<Pair> = document.facts.iter().map(|fact| (fact.head, fact.tail)).collect();
     pairs.sort_unstable();
@@ -119,7 +138,8 @@ mod tests {
     #[test]
     fn the_reference_keeps_as_many_pairs() {
         let Some(folder) = case("dsdocre-finetune") else { return };
-        let (entities, kept) = (Table::read(&folder, "num_entities").ints(&[]), Table::read(&folder, "label_mask"));
+        let (entities, kept) =
+            (Table::read(&folder, "num_entities").ints(&[]), Table::read(&folder, "label_mask"));
         for (i, &entities) in entities.iter().enumerate() {
             let count = KeepRule::PerEntity { times: 2, cap: Some(60) }.count(entities as usize);
             assert_eq!(count as i64, kept.ints(&[i]).iter().sum::<i64>());
@@ -138,7 +158,10 @@ mod tests {
         let listed = ask(facts(document(4), &[(0, 1, 0)]), &[(0, 1), (2, 3), (3, 0)], &[(0, 2)]);
         assert_eq!(kept_pairs(&listed, KeepRule::All).unwrap(), [(0, 1), (2, 3), (3, 0)]);
         let ranked = keep(listed.clone(), &[(2, 3), (0, 1), (3, 0)]);
-        assert_eq!(kept_pairs(&ranked, KeepRule::PerEntity { times: 2, cap: None }).unwrap(), [(2, 3), (0, 1), (3, 0)]);
+        assert_eq!(
+            kept_pairs(&ranked, KeepRule::PerEntity { times: 2, cap: None }).unwrap(),
+            [(2, 3), (0, 1), (3, 0)]
+        );
         for epoch in 0..50 {
             let mut pairs = baseline_pairs(&listed, &BaselineSettings::default(), 1, epoch, 7);
             pairs.sort_unstable();
@@ -148,10 +171,14 @@ mod tests {
 
     #[test]
     fn missing_scores_are_an_error() {
-        let error = kept_pairs(&document(3), KeepRule::PerEntity { times: 2, cap: None }).unwrap_err();
+        let error =
+            kept_pairs(&document(3), KeepRule::PerEntity { times: 2, cap: None }).unwrap_err();
         assert_eq!(error.exit_code(), 65);
         let few = keep(document(3), &[(0, 1)]);
-        assert!(kept_pairs(&few, KeepRule::PerEntity { times: 2, cap: None }).is_err() && kept_pairs(&few, KeepRule::Top(1)).is_ok());
+        assert!(
+            kept_pairs(&few, KeepRule::PerEntity { times: 2, cap: None }).is_err()
+                && kept_pairs(&few, KeepRule::Top(1)).is_ok()
+        );
         assert!(kept_pairs(&document(1), KeepRule::Top(5)).unwrap().is_empty());
     }
 
@@ -164,11 +191,14 @@ mod tests {
     fn the_baseline_takes_all_labels_and_thrice_as_many_negatives() {
         let document = facts(document(5), &[(0, 1, 0), (0, 1, 3), (2, 4, 1)]);
         let mut counts = [0; 18];
-        let negatives: Vec<_> = ordered_pairs(5).filter(|pair| ![(0, 1), (2, 4)].contains(pair)).collect();
+        let negatives: Vec<_> =
+            ordered_pairs(5).filter(|pair| ![(0, 1), (2, 4)].contains(pair)).collect();
         for epoch in 0..3000 {
             let pairs = baseline_pairs(&document, &BaselineSettings::default(), 1, epoch, 7);
             assert_eq!((&pairs[..2], pairs.len()), (&[(0, 1), (2, 4)][..], 8));
-            pairs[2..].iter().for_each(|pair| counts[negatives.iter().position(|other| other == pair).unwrap()] += 1);
+            pairs[2..].iter().for_each(|pair| {
+                counts[negatives.iter().position(|other| other == pair).unwrap()] += 1
+            });
         }
         assert_uniform(&counts);
     }
@@ -176,7 +206,9 @@ mod tests {
     #[test]
     fn the_baseline_stays_below_its_cap_and_repeats_nothing() {
         let settings = BaselineSettings { negatives_per_positive: 3, cap: 4 };
-        let pairs = |n: u32, labels: &[(u32, u32, u32)]| baseline_pairs(&facts(document(n), labels), &settings, 1, 1, 1);
+        let pairs = |n: u32, labels: &[(u32, u32, u32)]| {
+            baseline_pairs(&facts(document(n), labels), &settings, 1, 1, 1)
+        };
         assert_eq!(pairs(5, &[(0, 1, 0), (1, 0, 0)]).len(), 4);
         let many = [(0, 1, 0), (0, 2, 0), (0, 3, 0), (1, 0, 0), (1, 2, 0)];
         assert_eq!(pairs(5, &many).len(), 4);

@@ -1,7 +1,9 @@
-//! What is drawn when: fact instances, candidates, batch order. Pure functions of (seed, step, item).
+//! What is drawn when: fact instances, candidates, batch order. Pure functions of (seed, step,
+//! item).
 //!
-//! Nothing here has a state to save and nothing knows tensors or ranks; the same arguments give the same item anywhere.
-//! Not for: laying out pieces (`text::view`), scoring (`systems`), communication (`ranks`).
+//! Nothing here has a state to save and nothing knows tensors or ranks; the same arguments give the
+//! same item anywhere. Not for: laying out pieces (`text::view`), scoring (`systems`),
+//! communication (`ranks`).
 
 mod alignment;
 mod detection;
@@ -21,8 +23,13 @@ pub use detection::{CrossPairInstance, PairInstance};
 pub use finetune::{BaselineSettings, KeepRule, baseline_pairs, kept_pairs, marker_order};
 pub use mentions::{EntityInstance, MentionInstance};
 pub use order::{BatchItem, BatchOrder, OrderHash};
-pub use pairs::{Label, Pair, UnlabelledPairs, asked_pairs, good_labels, ordered_pairs, top_asked_pairs, top_pairs};
-pub use pretrain::{NegativePool, PretrainItem, PretrainSampler, PretrainSettings, PretrainSummary, Task};
+pub use pairs::{
+    Label, Pair, UnlabelledPairs, asked_pairs, good_labels, ordered_pairs, top_asked_pairs,
+    top_pairs,
+};
+pub use pretrain::{
+    NegativePool, PretrainItem, PretrainSampler, PretrainSettings, PretrainSummary, Task,
+};
 pub use rank::{RankItem, RankSettings, rank_item};
 pub use rng::{Permutation, Purpose, Stream, rng};
 
@@ -71,7 +78,8 @@ impl Corpus for DocumentStore {
     }
 }
 
-/// Facts by key: (canonical head name, canonical tail name, relation), numbered from 0 (docs/systems.md, D.10).
+/// Facts by key: (canonical head name, canonical tail name, relation), numbered from 0
+/// (docs/systems.md, D.10).
 pub trait FactKeys {
     /// Number of keys.
     fn num_keys(&self) -> usize;

@@ -23,16 +23,21 @@ pub struct BatchItem {
 }
 
 impl BatchOrder {
-    /// Orders `len` documents into global batches of `batch`. Every epoch starts a new batch; its last one may be short.
+    /// Orders `len` documents into global batches of `batch`. Every epoch starts a new batch; its
+    /// last one may be short.
     ///
     /// # Errors
     /// [`Error::Recipe`] for an empty batch; [`Error::Data`] when there is no document.
     pub fn new(len: usize, seed: u64, batch: usize) -> Result<Self> {
         if batch == 0 {
-            return Err(Error::recipe("the global batch has 0 documents").with_hint("set it to 1 or more"));
+            return Err(
+                Error::recipe("the global batch has 0 documents").with_hint("set it to 1 or more")
+            );
         }
         if len == 0 {
-            return Err(DataError::new("shards", "there is no usable document").hint("add documents").into());
+            return Err(DataError::new("shards", "there is no usable document")
+                .hint("add documents")
+                .into());
         }
         Ok(Self { len: len as u64, seed, batch: batch as u64 })
     }
@@ -52,12 +57,14 @@ impl BatchOrder {
         let permutation = Permutation::new(self.len, self.seed, self.epoch(step));
         let start = (step % self.steps_per_epoch()) * self.batch;
         let size = self.batch.min(self.len - start);
-        (0..size).map(|item| BatchItem { item, row: permutation.at(start + item) as usize }).collect()
+        (0..size)
+            .map(|item| BatchItem { item, row: permutation.at(start + item) as usize })
+            .collect()
     }
 }
 
-/// A running hash over the rows of all global batches so far: equal hashes mean the same documents in the same order, whatever the
-/// number of ranks.
+/// A running hash over the rows of all global batches so far: equal hashes mean the same documents
+/// in the same order, whatever the number of ranks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OrderHash {
     state: blake3::Hash,
@@ -100,7 +107,9 @@ mod tests {
     fn an_epoch_visits_every_document_once_and_the_next_in_another_order() {
         let order = BatchOrder::new(10, 5, 4).unwrap();
         assert_eq!(order.steps_per_epoch(), 3);
-        let rows = |steps: std::ops::Range<u64>| steps.flat_map(|s| order.items(s)).map(|item| item.row).collect::<Vec<_>>();
+        let rows = |steps: std::ops::Range<u64>| {
+            steps.flat_map(|s| order.items(s)).map(|item| item.row).collect::<Vec<_>>()
+        };
         let (first, second) = (rows(0..3), rows(3..6));
         assert_ne!(first, second);
         for mut epoch in [first, second] {

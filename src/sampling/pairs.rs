@@ -1,4 +1,5 @@
-//! Ordered entity pairs of one document: labelled, good (labelled and kept by the ranker), unlabelled, best-scored.
+//! Ordered entity pairs of one document: labelled, good (labelled and kept by the ranker),
+//! unlabelled, best-scored.
 
 use rand::RngExt;
 
@@ -18,7 +19,8 @@ pub struct Label {
     pub relation: u32,
 }
 
-/// All pairs (i, j), i ≠ j, of `entities` entities in row-major order: the order of score vectors (docs/systems.md, D.8).
+/// All pairs (i, j), i ≠ j, of `entities` entities in row-major order: the order of score vectors
+/// (docs/systems.md, D.8).
 pub fn ordered_pairs(entities: usize) -> impl Iterator<Item = Pair> {
     (0..entities * entities.saturating_sub(1)).map(move |index| pair_at(index, entities))
 }
@@ -29,27 +31,41 @@ fn pair_at(index: usize, entities: usize) -> Pair {
     (head as u32, (rest + usize::from(rest >= head)) as u32)
 }
 
-/// The pairs of a document that are to be classified, in training as in evaluation: those that its corpus asks about, or every ordered pair.
-/// Pairs that were taken out of the data are not among them.
+/// The pairs of a document that are to be classified, in training as in evaluation: those that its
+/// corpus asks about, or every ordered pair. Pairs that were taken out of the data are not among
+/// them.
 pub fn asked_pairs(document: &EncodedDocument) -> Vec<Pair> {
     match &document.candidates {
-        Some(list) => list.iter().filter(|pair| !pair.excluded).map(|pair| (pair.head, pair.tail)).collect(),
+        Some(list) => {
+            list.iter().filter(|pair| !pair.excluded).map(|pair| (pair.head, pair.tail)).collect()
+        }
         None => ordered_pairs(document.entities.len()).collect(),
     }
 }
 
-/// The `keep` best-scored pairs among those that `document` asks about, as [`top_pairs`]. `scores` belong to all ordered pairs.
+/// The `keep` best-scored pairs among those that `document` asks about, as [`top_pairs`]. `scores`
+/// belong to all ordered pairs.
 pub fn top_asked_pairs(document: &EncodedDocument, scores: &[f32], keep: usize) -> Vec<ScoredPair> {
-    let all = top_pairs(scores, document.entities.len(), if document.candidates.is_some() { usize::MAX } else { keep });
+    let all = top_pairs(
+        scores,
+        document.entities.len(),
+        if document.candidates.is_some() { usize::MAX } else { keep },
+    );
     let Some(list) = &document.candidates else { return all };
-    let asked: ahash::AHashSet<Pair> = list.iter().filter(|pair| !pair.excluded).map(|pair| (pair.head, pair.tail)).collect();
+    let asked: ahash::AHashSet<Pair> =
+        list.iter().filter(|pair| !pair.excluded).map(|pair| (pair.head, pair.tail)).collect();
     all.into_iter().filter(|pair| asked.contains(&(pair.head, pair.tail))).take(keep).collect()
 }
 
-/// The `keep` best-scored pairs of a document with `entities` entities, best first; among equal scores the earlier pair wins.
-/// `scores` belong to [`ordered_pairs`]; what follows them (padding) is not read.
+/// The `keep` best-scored pairs of a document with `entities` entities, best first; among equal
+/// scores the earlier pair wins. `scores` belong to [`ordered_pairs`]; what follows them (padding)
+/// is not read.
 pub fn top_pairs(scores: &[f32], entities: usize, keep: usize) -> Vec<ScoredPair> {
-    let scored = ordered_pairs(entities).zip(scores).map(|((head, tail), &score)| ScoredPair { head, tail, score });
+    let scored = ordered_pairs(entities).zip(scores).map(|((head, tail), &score)| ScoredPair {
+        head,
+        tail,
+        score,
+    });
     let mut pairs: Vec<_> = scored.collect();
     // Adding zero makes a negative zero equal to zero.
     pairs.sort_by(|a, b| (b.score + 0.0).total_cmp(&(a.score + 0.0)));
@@ -57,10 +73,14 @@ pub fn top_pairs(scores: &[f32], entities: usize, keep: usize) -> Vec<ScoredPair
     pairs
 }
 
-/// The labels of a document whose pair is among its first `keep` kept pairs, sorted and without repetition (docs/systems.md, D.9). A document
-/// that no ranker has seen keeps all its labels.
+/// The labels of a document whose pair is among its first `keep` kept pairs, sorted and without
+/// repetition (docs/systems.md, D.9). A document that no ranker has seen keeps all its labels.
 pub fn good_labels(document: &EncodedDocument, keep: usize) -> Vec<Label> {
-    let mut labels: Vec<_> = document.facts.iter().map(|fact| Label { pair: (fact.head, fact.tail), relation: fact.relation }).collect();
+    let mut labels: Vec<_> = document
+        .facts
+        .iter()
+        .map(|fact| Label { pair: (fact.head, fact.tail), relation: fact.relation })
+        .collect();
     labels.sort_unstable();
     labels.dedup();
     if let Some(kept) = kept_prefix(document, keep) {
@@ -72,7 +92,10 @@ pub fn good_labels(document: &EncodedDocument, keep: usize) -> Vec<Label> {
 }
 
 /// The first `keep` pairs that the ranker kept; `None` where there was no ranker.
-pub(super) fn kept_prefix(document: &EncodedDocument, keep: usize) -> Option<impl Iterator<Item = Pair>> {
+pub(super) fn kept_prefix(
+    document: &EncodedDocument,
+    keep: usize,
+) -> Option<impl Iterator<Item = Pair>> {
     document.kept.as_ref().map(|kept| kept.iter().take(keep).map(|pair| (pair.head, pair.tail)))
 }
 
@@ -99,16 +122,19 @@ const TRIES: usize = 8;
 impl UnlabelledPairs {
     /// All unlabelled pairs (i, j), i ≠ j, that the document asks about.
     pub fn new(document: &EncodedDocument) -> Self {
-        let mut labelled: Vec<_> = document.facts.iter().map(|fact| (fact.head, fact.tail)).collect();
+        let mut labelled: Vec<_> =
+            document.facts.iter().map(|fact| (fact.head, fact.tail)).collect();
         labelled.sort_unstable();
         labelled.dedup();
         let all = Self { entities: document.entities.len(), labelled, pool: None };
         let asked = document.candidates.as_ref().map(|_| asked_pairs(document));
-        let pool = asked.map(|pairs| pairs.into_iter().filter(|pair| !all.is_labelled(*pair)).collect());
+        let pool =
+            asked.map(|pairs| pairs.into_iter().filter(|pair| !all.is_labelled(*pair)).collect());
         Self { pool, ..all }
     }
 
-    /// The unlabelled pairs among the first `keep` kept ones; all of them where there was no ranker.
+    /// The unlabelled pairs among the first `keep` kept ones; all of them where there was no
+    /// ranker.
     pub fn among_kept(document: &EncodedDocument, keep: usize) -> Self {
         let all = Self::new(document);
         let Some(kept) = kept_prefix(document, keep) else { return all };
@@ -135,13 +161,16 @@ impl UnlabelledPairs {
 
     /// The pairs one by one.
     pub fn list(&self) -> Vec<Pair> {
-        self.pool.clone().unwrap_or_else(|| ordered_pairs(self.entities).filter(|&pair| !self.is_labelled(pair)).collect())
+        self.pool.clone().unwrap_or_else(|| {
+            ordered_pairs(self.entities).filter(|&pair| !self.is_labelled(pair)).collect()
+        })
     }
 
-    /// Draws `count` pairs without replacement; the list is doubled where there are fewer, and nothing comes of an empty one.
+    /// Draws `count` pairs without replacement; the list is doubled where there are fewer, and
+    /// nothing comes of an empty one.
     ///
-    /// Pairs are drawn by rejection for a bounded number of tries and then from the list of what remains. Either way each draw is
-    /// uniform over the pairs not drawn yet.
+    /// Pairs are drawn by rejection for a bounded number of tries and then from the list of what
+    /// remains. Either way each draw is uniform over the pairs not drawn yet.
     pub fn draw(&self, rng: &mut Stream, count: usize) -> Vec<Pair> {
         if count == 0 {
             return Vec::new();
@@ -182,15 +211,26 @@ mod tests {
         assert_eq!((negatives.len(), negatives.list()), (2, vec![(3, 2), (0, 3)]));
         // Scores rise along the row-major order: (3, 2), …, (2, 0), …, (1, 0), (0, 3).
         let scores: Vec<f32> = (0..12).map(|index| index as f32).collect();
-        let pairs = |keep| top_asked_pairs(&listed, &scores, keep).iter().map(|pair| (pair.head, pair.tail)).collect::<Vec<_>>();
+        let pairs = |keep| {
+            top_asked_pairs(&listed, &scores, keep)
+                .iter()
+                .map(|pair| (pair.head, pair.tail))
+                .collect::<Vec<_>>()
+        };
         assert_eq!((pairs(2), pairs(9)), (vec![(3, 2), (1, 0)], vec![(3, 2), (1, 0), (0, 3)]));
         assert_eq!(top_asked_pairs(&document(4), &scores, 5), top_pairs(&scores, 4, 5));
     }
 
     #[test]
     fn pairs_are_row_major() {
-        assert_eq!(ordered_pairs(3).collect::<Vec<_>>(), [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)]);
-        assert_eq!([ordered_pairs(0).count(), ordered_pairs(1).count(), ordered_pairs(42).count()], [0, 0, 1722]);
+        assert_eq!(
+            ordered_pairs(3).collect::<Vec<_>>(),
+            [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)]
+        );
+        assert_eq!(
+            [ordered_pairs(0).count(), ordered_pairs(1).count(), ordered_pairs(42).count()],
+            [0, 0, 1722]
+        );
     }
 
     #[test]
@@ -207,7 +247,8 @@ mod tests {
         let read = |name: &str| Table::read(&folder, name);
         let (entities, kept) = (read("num_entities").ints(&[]), read("label_mask"));
         for (i, &entities) in entities.iter().enumerate() {
-            let scores: Vec<_> = read("score_vector").row(&[i]).iter().map(|&score| score as f32).collect();
+            let scores: Vec<_> =
+                read("score_vector").row(&[i]).iter().map(|&score| score as f32).collect();
             let count = kept.ints(&[i]).iter().sum::<i64>() as usize;
             let pairs = top_pairs(&scores, entities as usize, count);
             let heads: Vec<_> = pairs.iter().map(|pair| i64::from(pair.head)).collect();
@@ -221,9 +262,14 @@ mod tests {
 
     #[test]
     fn good_labels_lie_in_the_kept_prefix() {
-        let mut document = facts(document(3), &[(1, 0, 5), (0, 1, 4), (0, 1, 2), (0, 1, 2), (2, 1, 0)]);
+        let mut document =
+            facts(document(3), &[(1, 0, 5), (0, 1, 4), (0, 1, 2), (0, 1, 2), (2, 1, 0)]);
         let label = |pair, relation| Label { pair, relation };
-        assert_eq!(good_labels(&document, 2).len(), 4, "without a ranker every label is good, once");
+        assert_eq!(
+            good_labels(&document, 2).len(),
+            4,
+            "without a ranker every label is good, once"
+        );
         document = keep(document, &[(0, 1), (1, 2), (1, 0)]);
         assert_eq!(good_labels(&document, 2), [label((0, 1), 2), label((0, 1), 4)]);
         assert_eq!(good_labels(&document, 3).len(), 3);
@@ -232,10 +278,12 @@ mod tests {
 
     #[test]
     fn negatives_are_uniform_over_the_unlabelled_pairs() {
-        // 12 pairs, 3 of them labelled, (2, 2) is none: 9 remain, drawn by rejection (4 · 2 ≤ 9) and by listing (5 · 2 > 9).
+        // 12 pairs, 3 of them labelled, (2, 2) is none: 9 remain, drawn by rejection (4 · 2 ≤ 9)
+        // and by listing (5 · 2 > 9).
         let document = facts(document(4), &[(0, 1, 0), (0, 1, 1), (1, 0, 0), (3, 2, 0), (2, 2, 0)]);
         let pairs = UnlabelledPairs::new(&document);
-        let expected: Vec<_> = ordered_pairs(4).filter(|pair| ![(0, 1), (1, 0), (3, 2)].contains(pair)).collect();
+        let expected: Vec<_> =
+            ordered_pairs(4).filter(|pair| ![(0, 1), (1, 0), (3, 2)].contains(pair)).collect();
         assert_eq!(pairs.len(), 9);
         for count in [4, 5] {
             let mut counts = vec![vec![0; 9]; count];
@@ -253,7 +301,10 @@ mod tests {
     #[test]
     fn a_crowded_document_still_gives_all_its_negatives() {
         // All but 4 of 42 · 41 pairs are labelled, so that 16 tries rarely find two.
-        let labelled: Vec<_> = ordered_pairs(42).filter(|pair| pair.0 != 7 || pair.1 > 3).map(|(h, t)| (h, t, 0)).collect();
+        let labelled: Vec<_> = ordered_pairs(42)
+            .filter(|pair| pair.0 != 7 || pair.1 > 3)
+            .map(|(h, t)| (h, t, 0))
+            .collect();
         let pairs = UnlabelledPairs::new(&facts(document(42), &labelled));
         assert_eq!(pairs.len(), 4);
         let mut counts = [0; 4];

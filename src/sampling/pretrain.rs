@@ -1,4 +1,5 @@
-//! Pre-training items: two documents, what is hidden in them, and the instances of all tasks (docs/systems.md, D.9–D.18).
+//! Pre-training items: two documents, what is hidden in them, and the instances of all tasks
+//! (docs/systems.md, D.9–D.18).
 //!
 //! Not for: the instances of each task, which have a file a task family ([`mentions`],
 //! [`detection`], [`alignment`]).
@@ -21,7 +22,9 @@ use crate::text::{EncodedDocument, ViewChoices};
 use crate::{DataError, Error, Result};
 
 /// The tasks of pre-training.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 pub enum Task {
     /// Mention-entity matching inside a document.
     MenMat,
@@ -33,7 +36,8 @@ pub enum Task {
     XRelDet,
     /// Relational fact alignment across documents.
     RelAlign,
-    /// Alignment of two facts with the same relation inside a document; the release builds it and never uses it.
+    /// Alignment of two facts with the same relation inside a document; the release builds it and
+    /// never uses it.
     IntraAlign,
 }
 
@@ -85,7 +89,13 @@ pub struct PretrainSettings {
 impl Default for PretrainSettings {
     fn default() -> Self {
         Self {
-            tasks: BTreeSet::from([Task::MenMat, Task::XMenMat, Task::RelDet, Task::XRelDet, Task::RelAlign]),
+            tasks: BTreeSet::from([
+                Task::MenMat,
+                Task::XMenMat,
+                Task::RelDet,
+                Task::XRelDet,
+                Task::RelAlign,
+            ]),
             keep: 30,
             same_fact_ratio: 0.6,
             blank_probability: 0.2,
@@ -107,9 +117,13 @@ impl PretrainSettings {
     /// # Errors
     /// [`Error::Recipe`] for a probability outside [0, 1] or an instance without a wrong candidate.
     pub fn validate(&self) -> Result<()> {
-        for (key, value) in [("same_fact_ratio", self.same_fact_ratio), ("blank_probability", self.blank_probability)] {
+        for (key, value) in [
+            ("same_fact_ratio", self.same_fact_ratio),
+            ("blank_probability", self.blank_probability),
+        ] {
             if !(0.0..=1.0).contains(&value) {
-                return Err(Error::recipe(format!("`{key}` is {value}")).with_hint("a probability lies between 0 and 1"));
+                return Err(Error::recipe(format!("`{key}` is {value}"))
+                    .with_hint("a probability lies between 0 and 1"));
             }
         }
         let candidates = [
@@ -121,7 +135,8 @@ impl PretrainSettings {
         ];
         for (key, value, least) in candidates {
             if value < least {
-                return Err(Error::recipe(format!("`{key}` is {value}")).with_hint(format!("it must be at least {least}")));
+                return Err(Error::recipe(format!("`{key}` is {value}"))
+                    .with_hint(format!("it must be at least {least}")));
             }
         }
         Ok(())
@@ -143,13 +158,15 @@ pub struct PretrainItem {
     pub choices: [ViewChoices; 2],
     /// MenMat, by document.
     pub mention: [Vec<MentionInstance>; 2],
-    /// XMenMat; `[0]`: the query is in the first document, the candidates are in the second; `[1]`: the reverse.
+    /// XMenMat; `[0]`: the query is in the first document, the candidates are in the second; `[1]`:
+    /// the reverse.
     pub cross_mention: [Option<EntityInstance>; 2],
     /// RelDet, by document.
     pub detection: [Vec<PairInstance>; 2],
     /// XRelDet.
     pub cross_detection: Vec<CrossPairInstance>,
-    /// RelAlign; `[0]`: the query is in the first document, the candidates are in the second; `[1]`: the reverse.
+    /// RelAlign; `[0]`: the query is in the first document, the candidates are in the second;
+    /// `[1]`: the reverse.
     pub alignment: [Option<AlignmentInstance>; 2],
     /// IntraAlign, by document; query and candidates are in the same document.
     pub intra_alignment: [Option<AlignmentInstance>; 2],
@@ -189,8 +206,8 @@ impl Side {
     }
 }
 
-/// Draws pre-training items. What it holds is fixed by the corpus, the keys and the settings; an item is a pure function of it and
-/// (seed, step, item).
+/// Draws pre-training items. What it holds is fixed by the corpus, the keys and the settings; an
+/// item is a pure function of it and (seed, step, item).
 pub struct PretrainSampler<'c> {
     corpus: &'c dyn Corpus,
     settings: PretrainSettings,
@@ -205,22 +222,37 @@ pub struct PretrainSampler<'c> {
 }
 
 impl<'c> PretrainSampler<'c> {
-    /// Filters documents and fact keys: a document needs enough entities and at least one distant label; an instance must be a good label
-    /// of such a document; a key needs good instances in two different documents.
+    /// Filters documents and fact keys: a document needs enough entities and at least one distant
+    /// label; an instance must be a good label of such a document; a key needs good instances in
+    /// two different documents.
     ///
     /// # Errors
-    /// [`Error::Recipe`] for settings that cannot be used; [`Error::Data`] when fewer than two documents pass.
-    pub fn new(corpus: &'c dyn Corpus, keys: &dyn FactKeys, settings: PretrainSettings) -> Result<Self> {
+    /// [`Error::Recipe`] for settings that cannot be used; [`Error::Data`] when fewer than two
+    /// documents pass.
+    pub fn new(
+        corpus: &'c dyn Corpus,
+        keys: &dyn FactKeys,
+        settings: PretrainSettings,
+    ) -> Result<Self> {
         settings.validate()?;
         // One pass over the documents: which are used, and which of their pairs the ranker kept.
-        let kept: Vec<Option<KeptPairs>> = (0..corpus.len()).map(|row| KeptPairs::of(&corpus.document(row), &settings)).collect();
-        let rows: Vec<u32> = (0..).zip(&kept).filter(|(_, kept)| kept.is_some()).map(|(row, _)| row).collect();
+        let kept: Vec<Option<KeptPairs>> =
+            (0..corpus.len()).map(|row| KeptPairs::of(&corpus.document(row), &settings)).collect();
+        let rows: Vec<u32> =
+            (0..).zip(&kept).filter(|(_, kept)| kept.is_some()).map(|(row, _)| row).collect();
         if rows.len() < 2 {
-            let problem = format!("{} documents have {} entities and a label; pairs need two", rows.len(), settings.min_entities);
-            return Err(DataError::new("shards", problem).hint("add documents or lower `min_entities`").into());
+            let problem = format!(
+                "{} documents have {} entities and a label; pairs need two",
+                rows.len(),
+                settings.min_entities
+            );
+            return Err(DataError::new("shards", problem)
+                .hint("add documents or lower `min_entities`")
+                .into());
         }
         let unranked = kept.iter().flatten().filter(|kept| kept.0.is_none()).count();
-        let mut sampler = Self { corpus, settings, rows, unranked, key_offsets: vec![0], instances: Vec::new() };
+        let mut sampler =
+            Self { corpus, settings, rows, unranked, key_offsets: vec![0], instances: Vec::new() };
         for key in 0..keys.num_keys() {
             sampler.add_key(keys.instances(key), &kept);
         }
@@ -245,7 +277,8 @@ impl<'c> PretrainSampler<'c> {
 
     /// Numbers for the log.
     pub fn summary(&self) -> PretrainSummary {
-        let (documents, keys, instances) = (self.rows.len(), self.key_offsets.len() - 1, self.instances.len());
+        let (documents, keys, instances) =
+            (self.rows.len(), self.key_offsets.len() - 1, self.instances.len());
         PretrainSummary { documents, unranked: self.unranked, keys, instances }
     }
 
@@ -254,7 +287,8 @@ impl<'c> PretrainSampler<'c> {
         &self.settings
     }
 
-    /// The documents of an item: [`PretrainItem::rows`] of what [`Self::sample`] draws, without drawing the rest.
+    /// The documents of an item: [`PretrainItem::rows`] of what [`Self::sample`] draws, without
+    /// drawing the rest.
     pub fn rows(&self, seed: u64, step: u64, item: u64) -> [usize; 2] {
         self.draw_documents(&mut rng(seed, Purpose::Documents, step, item)).0
     }
@@ -266,19 +300,26 @@ impl<'c> PretrainSampler<'c> {
         let (rows, facts) = self.draw_documents(&mut stream(Purpose::Documents));
         let sides = rows.map(|row| Side::new(self.corpus.document(row), settings));
         let documents = [sides[0].document.as_ref(), sides[1].document.as_ref()];
-        let mut drawn = PretrainItem { rows, same_fact: facts.is_some(), ..PretrainItem::default() };
+        let mut drawn =
+            PretrainItem { rows, same_fact: facts.is_some(), ..PretrainItem::default() };
         let mut blanking = stream(Purpose::Blanking);
-        drawn.choices = documents.map(|document| draw_blanked(&mut blanking, document, settings.blank_probability));
+        drawn.choices = documents
+            .map(|document| draw_blanked(&mut blanking, document, settings.blank_probability));
         if settings.has(Task::MenMat) {
             let mut stream = stream(Purpose::MentionMatching);
             for (side, document) in documents.into_iter().enumerate() {
                 drawn.choices[side].masked = mentions::draw_masked(&mut stream, document, settings);
-                drawn.mention[side] = mentions::instances(&mut stream, document, &drawn.choices[side], settings);
+                drawn.mention[side] =
+                    mentions::instances(&mut stream, document, &drawn.choices[side], settings);
             }
         }
         if settings.has(Task::XMenMat) {
-            drawn.cross_mention =
-                mentions::cross_instances(&mut stream(Purpose::CrossMentionMatching), documents, &drawn.choices, settings);
+            drawn.cross_mention = mentions::cross_instances(
+                &mut stream(Purpose::CrossMentionMatching),
+                documents,
+                &drawn.choices,
+                settings,
+            );
         }
         self.draw_pairs(&mut drawn, &sides, facts, stream);
         drawn
@@ -295,21 +336,26 @@ impl<'c> PretrainSampler<'c> {
         let settings = &self.settings;
         if settings.has(Task::RelDet) {
             let mut stream = stream(Purpose::Detection);
-            drawn.detection = [0, 1].map(|side: usize| detection::instances(&mut stream, &sides[side], settings));
+            drawn.detection =
+                [0, 1].map(|side: usize| detection::instances(&mut stream, &sides[side], settings));
         }
         if settings.has(Task::XRelDet) {
-            drawn.cross_detection = detection::cross_instances(&mut stream(Purpose::CrossDetection), sides, settings);
+            drawn.cross_detection =
+                detection::cross_instances(&mut stream(Purpose::CrossDetection), sides, settings);
         }
         if let (true, Some(facts)) = (settings.has(Task::RelAlign), facts) {
-            drawn.alignment = alignment::instances(&mut stream(Purpose::Alignment), &facts, sides, settings);
+            drawn.alignment =
+                alignment::instances(&mut stream(Purpose::Alignment), &facts, sides, settings);
         }
         if settings.has(Task::IntraAlign) {
             let mut stream = stream(Purpose::IntraAlignment);
-            drawn.intra_alignment = [0, 1].map(|side: usize| alignment::intra_instance(&mut stream, &sides[side], settings));
+            drawn.intra_alignment = [0, 1]
+                .map(|side: usize| alignment::intra_instance(&mut stream, &sides[side], settings));
         }
     }
 
-    /// Two documents that share a fact (a key uniformly, whatever its number of instances), or two different ones at random.
+    /// Two documents that share a fact (a key uniformly, whatever its number of instances), or two
+    /// different ones at random.
     fn draw_documents(&self, stream: &mut Stream) -> ([usize; 2], Option<[FactInstance; 2]>) {
         let same_fact = stream.random_bool(self.settings.same_fact_ratio);
         let keys = self.key_offsets.len() - 1;
@@ -340,7 +386,8 @@ fn draw_two(stream: &mut Stream, instances: &[FactInstance]) -> Option<[FactInst
     Some([first, pick(stream, &others)?])
 }
 
-/// The pairs of a usable document that the ranker kept, sorted; `None` inside where there is no ranker and every pair counts.
+/// The pairs of a usable document that the ranker kept, sorted; `None` inside where there is no
+/// ranker and every pair counts.
 struct KeptPairs(Option<Vec<Pair>>);
 
 impl KeptPairs {
@@ -352,7 +399,12 @@ impl KeptPairs {
             pairs.sort_unstable();
             pairs
         };
-        usable.then(|| Self(super::pairs::kept_prefix(document, settings.keep).map(|mut pairs| sorted(&mut pairs))))
+        usable.then(|| {
+            Self(
+                super::pairs::kept_prefix(document, settings.keep)
+                    .map(|mut pairs| sorted(&mut pairs)),
+            )
+        })
     }
 
     fn holds(&self, pair: Pair) -> bool {
@@ -360,7 +412,11 @@ impl KeptPairs {
     }
 }
 
-pub(super) fn draw_blanked(stream: &mut Stream, document: &EncodedDocument, probability: f64) -> ViewChoices {
+pub(super) fn draw_blanked(
+    stream: &mut Stream,
+    document: &EncodedDocument,
+    probability: f64,
+) -> ViewChoices {
     let blanked = document.entities.iter().map(|_| stream.random_bool(probability)).collect();
     ViewChoices { blanked, masked: Vec::new() }
 }

@@ -1,4 +1,5 @@
-//! Ranker training: a labelled pair among unlabelled ones (docs/systems.md, D.7; Xiao et al. 2020, eq. 3).
+//! Ranker training: a labelled pair among unlabelled ones (docs/systems.md, D.7; Xiao et al. 2020,
+//! eq. 3).
 
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,8 @@ pub struct RankSettings {
     pub instances: usize,
     /// Pairs of an instance, the labelled one included.
     pub candidates: usize,
-    /// Probability that an entity is blanked at a visit, as in pre-training; the papers' ranker sees all names.
+    /// Probability that an entity is blanked at a visit, as in pre-training; the papers' ranker
+    /// sees all names.
     pub blank_probability: f64,
 }
 
@@ -37,9 +39,16 @@ pub struct RankItem {
     pub instances: Vec<PairInstance>,
 }
 
-/// Draws a visit. Positives are drawn from the labels, so a pair with two relations is twice as likely. `None` for a document without
-/// labels or without an unlabelled pair.
-pub fn rank_item(document: &EncodedDocument, row: usize, settings: &RankSettings, seed: u64, step: u64, item: u64) -> Option<RankItem> {
+/// Draws a visit. Positives are drawn from the labels, so a pair with two relations is twice as
+/// likely. `None` for a document without labels or without an unlabelled pair.
+pub fn rank_item(
+    document: &EncodedDocument,
+    row: usize,
+    settings: &RankSettings,
+    seed: u64,
+    step: u64,
+    item: u64,
+) -> Option<RankItem> {
     let negatives = UnlabelledPairs::new(document);
     if document.facts.is_empty() || negatives.is_empty() {
         return None;
@@ -52,7 +61,11 @@ pub fn rank_item(document: &EncodedDocument, row: usize, settings: &RankSettings
         PairInstance { pairs, answer }
     };
     let instances = (0..settings.instances).map(|_| instance()).collect();
-    let choices = draw_blanked(&mut rng(seed, Purpose::RankBlanking, step, item), document, settings.blank_probability);
+    let choices = draw_blanked(
+        &mut rng(seed, Purpose::RankBlanking, step, item),
+        document,
+        settings.blank_probability,
+    );
     Some(RankItem { row, choices, instances })
 }
 
@@ -91,7 +104,14 @@ mod tests {
         assert_eq!(draw(document(0)), None);
         assert_eq!(draw(facts(document(2), &[(0, 1, 0), (1, 0, 0)])), None);
         let doubled = draw(facts(document(2), &[(0, 1, 0)])).unwrap();
-        assert!(doubled.instances.iter().all(|instance| instance.pairs.iter().filter(|pair| **pair == (1, 0)).count() == 5));
+        assert!(
+            doubled.instances.iter().all(|instance| instance
+                .pairs
+                .iter()
+                .filter(|pair| **pair == (1, 0))
+                .count()
+                == 5)
+        );
     }
 
     #[test]
@@ -104,7 +124,10 @@ mod tests {
         let mut blanked = 0;
         for item in 0..1000 {
             let (plain, half) = (draw(0.0, item), draw(0.3, item));
-            assert_eq!((&plain.instances, plain.choices.blanked), (&half.instances, vec![false; 6]));
+            assert_eq!(
+                (&plain.instances, plain.choices.blanked),
+                (&half.instances, vec![false; 6])
+            );
             blanked += half.choices.blanked.iter().filter(|is_blank| **is_blank).count();
         }
         // 6,000 draws: five standard deviations are 0.03.
@@ -114,7 +137,8 @@ mod tests {
     #[test]
     fn the_same_arguments_give_the_same_item() {
         let document = facts(document(6), &[(0, 1, 0), (2, 3, 0)]);
-        let draw = |step, item| rank_item(&document, 0, &RankSettings::default(), 1, step, item).unwrap();
+        let draw =
+            |step, item| rank_item(&document, 0, &RankSettings::default(), 1, step, item).unwrap();
         assert_eq!(draw(1, 2), draw(1, 2));
         assert_ne!(draw(1, 2), draw(2, 1));
     }

@@ -1,4 +1,5 @@
-//! Random numbers without a state to carry around: generators and permutations that are functions of their keys.
+//! Random numbers without a state to carry around: generators and permutations that are functions
+//! of their keys.
 //!
 //! Not for: dropout masks (`torch`), which have a cheaper counter-based generator of their own.
 
@@ -8,7 +9,8 @@ use rand_chacha::ChaCha8Rng;
 /// The generator of one purpose of one item.
 pub type Stream = ChaCha8Rng;
 
-/// What random numbers are drawn for. Every purpose has a stream of its own, so that leaving out a task does not change the others' draws.
+/// What random numbers are drawn for. Every purpose has a stream of its own, so that leaving out a
+/// task does not change the others' draws.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Purpose {
@@ -40,7 +42,8 @@ pub enum Purpose {
     RankBlanking = 13,
 }
 
-/// The generator for one purpose of one item of one step. Its 256-bit key is the four numbers themselves, so no two streams share a key.
+/// The generator for one purpose of one item of one step. Its 256-bit key is the four numbers
+/// themselves, so no two streams share a key.
 pub fn rng(seed: u64, purpose: Purpose, step: u64, item: u64) -> Stream {
     let mut key = [0; 32];
     for (bytes, number) in key.chunks_exact_mut(8).zip([seed, purpose as u64, step, item]) {
@@ -49,10 +52,12 @@ pub fn rng(seed: u64, purpose: Purpose, step: u64, item: u64) -> Stream {
     Stream::from_seed(key)
 }
 
-/// Rounds of the Feistel network; many, because the halves of a small domain have only a bit or two.
+/// Rounds of the Feistel network; many, because the halves of a small domain have only a bit or
+/// two.
 const ROUNDS: usize = 12;
 
-/// A permutation of 0..n that is computed, not stored: a Feistel network keyed by (seed, epoch) with cycle walking.
+/// A permutation of 0..n that is computed, not stored: a Feistel network keyed by (seed, epoch)
+/// with cycle walking.
 #[derive(Clone, Debug)]
 pub struct Permutation {
     len: u64,
@@ -66,11 +71,15 @@ impl Permutation {
         use rand::Rng;
         let mut stream = rng(seed, Purpose::Order, epoch, len);
         let bits = u64::BITS - len.saturating_sub(1).leading_zeros();
-        Self { len, half_bits: bits.div_ceil(2).max(1), keys: std::array::from_fn(|_| stream.next_u64()) }
+        Self {
+            len,
+            half_bits: bits.div_ceil(2).max(1),
+            keys: std::array::from_fn(|_| stream.next_u64()),
+        }
     }
 
-    /// The index at a position below the length; every index has exactly one position. The domain is at most four times too large, so
-    /// this takes four walks on average at worst.
+    /// The index at a position below the length; every index has exactly one position. The domain
+    /// is at most four times too large, so this takes four walks on average at worst.
     pub fn at(&self, position: u64) -> u64 {
         debug_assert!(position < self.len);
         let mut value = self.encrypt(position);
@@ -110,8 +119,12 @@ mod tests {
         let first = |seed, purpose, step, item| rng(seed, purpose, step, item).next_u64();
         let base = first(1, Purpose::Rank, 2, 3);
         assert_eq!(base, first(1, Purpose::Rank, 2, 3));
-        let others =
-            [first(2, Purpose::Rank, 2, 3), first(1, Purpose::Order, 2, 3), first(1, Purpose::Rank, 3, 3), first(1, Purpose::Rank, 2, 4)];
+        let others = [
+            first(2, Purpose::Rank, 2, 3),
+            first(1, Purpose::Order, 2, 3),
+            first(1, Purpose::Rank, 3, 3),
+            first(1, Purpose::Rank, 2, 4),
+        ];
         assert!(others.iter().all(|&other| other != base));
         assert_ne!(first(1, Purpose::Rank, 2, 3), first(1, Purpose::Rank, 3, 2));
     }
@@ -137,7 +150,9 @@ mod tests {
             let mut counts = vec![0; (len * len) as usize];
             for epoch in 0..8000 {
                 let permutation = Permutation::new(len, 11, epoch);
-                (0..len).for_each(|position| counts[(position * len + permutation.at(position)) as usize] += 1);
+                (0..len).for_each(|position| {
+                    counts[(position * len + permutation.at(position)) as usize] += 1
+                });
             }
             counts.chunks(len as usize).for_each(assert_uniform);
         }

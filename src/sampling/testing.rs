@@ -1,10 +1,16 @@
 //! Small documents and a test of uniformity. Only for tests.
 
-use crate::text::{EncodedCandidate, EncodedDocument, EncodedEntity, EncodedFact, EncodedMention, ScoredPair};
+use crate::text::{
+    EncodedCandidate, EncodedDocument, EncodedEntity, EncodedFact, EncodedMention, ScoredPair,
+};
 
-/// A document of `entities` entities with one mention each, `name0`, `name1`, …, one word a mention.
+/// A document of `entities` entities with one mention each, `name0`, `name1`, …, one word a
+/// mention.
 pub(super) fn document(entities: u32) -> EncodedDocument {
-    let entity = |e| EncodedEntity { entity_type: String::new(), mentions: vec![mention(&format!("name{e}"), e)] };
+    let entity = |e| EncodedEntity {
+        entity_type: String::new(),
+        mentions: vec![mention(&format!("name{e}"), e)],
+    };
     EncodedDocument {
         pieces: (0..entities).collect(),
         word_starts: (0..=entities).collect(),
@@ -16,31 +22,51 @@ pub(super) fn document(entities: u32) -> EncodedDocument {
 }
 
 pub(super) fn mention(name: &str, word: u32) -> EncodedMention {
-    EncodedMention { name: name.into(), sentence: 0, start: word, end: word + 1, ..EncodedMention::default() }
+    EncodedMention {
+        name: name.into(),
+        sentence: 0,
+        start: word,
+        end: word + 1,
+        ..EncodedMention::default()
+    }
 }
 
 /// Adds facts given as (head, tail, relation).
 pub(super) fn facts(mut document: EncodedDocument, facts: &[(u32, u32, u32)]) -> EncodedDocument {
-    let fact = |&(head, tail, relation): &(u32, u32, u32)| EncodedFact { head, tail, relation, evidence: vec![] };
+    let fact = |&(head, tail, relation): &(u32, u32, u32)| EncodedFact {
+        head,
+        tail,
+        relation,
+        evidence: vec![],
+    };
     document.facts.extend(facts.iter().map(fact));
     document
 }
 
 /// Lists the pairs that are asked about, and those that were taken out.
-pub(super) fn ask(mut document: EncodedDocument, asked: &[(u32, u32)], excluded: &[(u32, u32)]) -> EncodedDocument {
-    let pairs = asked.iter().map(|&pair| (pair, false)).chain(excluded.iter().map(|&pair| (pair, true)));
-    document.candidates = Some(pairs.map(|((head, tail), excluded)| EncodedCandidate { head, tail, excluded }).collect());
+pub(super) fn ask(
+    mut document: EncodedDocument,
+    asked: &[(u32, u32)],
+    excluded: &[(u32, u32)],
+) -> EncodedDocument {
+    let pairs =
+        asked.iter().map(|&pair| (pair, false)).chain(excluded.iter().map(|&pair| (pair, true)));
+    document.candidates = Some(
+        pairs.map(|((head, tail), excluded)| EncodedCandidate { head, tail, excluded }).collect(),
+    );
     document
 }
 
 /// Sets the kept pairs, best first.
 pub(super) fn keep(mut document: EncodedDocument, pairs: &[(u32, u32)]) -> EncodedDocument {
-    let scored = |(i, &(head, tail)): (usize, &(u32, u32))| ScoredPair { head, tail, score: -(i as f32) };
+    let scored =
+        |(i, &(head, tail)): (usize, &(u32, u32))| ScoredPair { head, tail, score: -(i as f32) };
     document.kept = Some(pairs.iter().enumerate().map(scored).collect());
     document
 }
 
-/// Asserts that counts look uniform: Pearson's chi-square below its 1 − 10⁻⁵ quantile (Wilson and Hilferty's approximation, z = 4.265).
+/// Asserts that counts look uniform: Pearson's chi-square below its 1 − 10⁻⁵ quantile (Wilson and
+/// Hilferty's approximation, z = 4.265).
 pub(super) fn assert_uniform(counts: &[u32]) {
     let weights = vec![1.0; counts.len()];
     assert_proportional(counts, &weights);
@@ -50,15 +76,25 @@ pub(super) fn assert_uniform(counts: &[u32]) {
 pub(super) fn assert_proportional(counts: &[u32], weights: &[f64]) {
     let total = f64::from(counts.iter().sum::<u32>());
     let scale = total / weights.iter().sum::<f64>();
-    let chi_square: f64 = counts.iter().zip(weights).map(|(&n, w)| (f64::from(n) - w * scale).powi(2) / (w * scale)).sum();
+    let chi_square: f64 = counts
+        .iter()
+        .zip(weights)
+        .map(|(&n, w)| (f64::from(n) - w * scale).powi(2) / (w * scale))
+        .sum();
     let spread = 2.0 / (9.0 * (counts.len() - 1) as f64);
     let bound = (counts.len() - 1) as f64 * (1.0 - spread + 4.265 * spread.sqrt()).powi(3);
-    assert!(total > 0.0 && chi_square < bound, "chi-square {chi_square:.1} exceeds {bound:.1}: {counts:?}");
+    assert!(
+        total > 0.0 && chi_square < bound,
+        "chi-square {chi_square:.1} exceeds {bound:.1}: {counts:?}"
+    );
 }
 
 /// Asserts that `hits` of `trials` fits a probability within 4.5 standard deviations.
 pub(super) fn assert_rate(hits: usize, trials: usize, probability: f64) {
     let (rate, trials) = (hits as f64 / trials as f64, trials as f64);
     let bound = 4.5 * (probability * (1.0 - probability) / trials).sqrt();
-    assert!((rate - probability).abs() <= bound, "rate {rate:.4} is not {probability} ± {bound:.4}");
+    assert!(
+        (rate - probability).abs() <= bound,
+        "rate {rate:.4} is not {probability} ± {bound:.4}"
+    );
 }

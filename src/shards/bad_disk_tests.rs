@@ -17,14 +17,22 @@ type Content = (Manifest, Vec<EncodedDocument>, FactIndex, String);
 fn content(folder: &Path) -> Result<Content> {
     let store = DocumentStore::open(folder, WITH_WORDS)?;
     let documents = (0..store.len()).map(|row| store.get(row).as_ref().clone()).collect();
-    Ok((store.manifest().clone(), documents, store.fact_index()?, store.tokenizer()?.identity().to_owned()))
+    Ok((
+        store.manifest().clone(),
+        documents,
+        store.fact_index()?,
+        store.tokenizer()?.identity().to_owned(),
+    ))
 }
 
 /// The hand-made corpus with scores.
 fn scored(folder: &Path) -> PathBuf {
     let (shards, _) = prepared(folder, "shards", &corpus());
     let store = DocumentStore::open(&shards, WITH_WORDS).unwrap();
-    let pairs = vec![ScoredPair { head: 1, tail: 0, score: 1.5 }, ScoredPair { head: 0, tail: 1, score: -0.25 }];
+    let pairs = vec![
+        ScoredPair { head: 1, tail: 0, score: 1.5 },
+        ScoredPair { head: 0, tail: 1, score: -0.25 },
+    ];
     let output = folder.join("scored");
     let scored = Scored { checkpoint: "0123".into(), keep: "2".into() };
     let write = WriteOptions { rows_per_shard: 3, row_group_rows: 2 };
@@ -34,7 +42,8 @@ fn scored(folder: &Path) -> PathBuf {
 
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs_err::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<PathBuf> = entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect();
+    let mut files: Vec<PathBuf> =
+        entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect();
     files.sort();
     files
 }
@@ -44,11 +53,15 @@ fn flips_and_cuts_anywhere_give_an_error_or_the_same_content() {
     let temp = tempfile::tempdir().unwrap();
     let folder = scored(temp.path());
     let good = content(&folder).unwrap();
-    assert!(good.1.iter().all(|document| document.kept.as_ref().is_some_and(|kept| kept.len() == 2)));
+    assert!(
+        good.1.iter().all(|document| document.kept.as_ref().is_some_and(|kept| kept.len() == 2))
+    );
     let mut answers = BTreeMap::<String, [usize; 2]>::new();
     for path in files(&folder) {
         damage(&path, 120, |what| {
-            let counts = answers.entry(path.strip_prefix(&folder).unwrap().display().to_string()).or_default();
+            let counts = answers
+                .entry(path.strip_prefix(&folder).unwrap().display().to_string())
+                .or_default();
             match content(&folder) {
                 Ok(found) => {
                     assert!(found == good, "{what}: other content");
@@ -61,7 +74,13 @@ fn flips_and_cuts_anywhere_give_an_error_or_the_same_content() {
             }
         });
     }
-    assert!(answers.len() > 5 && answers.iter().all(|(file, [_, refused])| *refused > 50 || !file.ends_with("parquet")), "{answers:?}");
+    assert!(
+        answers.len() > 5
+            && answers
+                .iter()
+                .all(|(file, [_, refused])| *refused > 50 || !file.ends_with("parquet")),
+        "{answers:?}"
+    );
     assert!(answers["manifest.json"][1] > 50, "{answers:?}");
     assert!(content(&folder).unwrap() == good, "mended");
 }
@@ -71,7 +90,8 @@ fn a_manifest_of_before_checksums_is_read() {
     let temp = tempfile::tempdir().unwrap();
     let folder = scored(temp.path());
     let path = folder.join("manifest.json");
-    let mut value: serde_json::Value = serde_json::from_slice(&fs_err::read(&path).unwrap()).unwrap();
+    let mut value: serde_json::Value =
+        serde_json::from_slice(&fs_err::read(&path).unwrap()).unwrap();
     value["relations"][0]["name"] = "another".into();
     fs_err::write(&path, value.to_string()).unwrap();
     let error = Manifest::read(&folder).unwrap_err();
@@ -90,21 +110,36 @@ fn a_full_disk_at_any_write_is_an_io_error_and_leaves_no_folder() {
     for left in (0..).map(|page| page * 4096) {
         let ballast = disk.fill(left);
         let write = WriteOptions { rows_per_shard: 3, row_group_rows: 2 };
-        let options =
-            PrepareOptions { output: output.clone(), tokenizer: tokenizer(tokenizer_folder.path()), relations: relations(), write };
+        let options = PrepareOptions {
+            output: output.clone(),
+            tokenizer: tokenizer(tokenizer_folder.path()),
+            relations: relations(),
+            write,
+        };
         let documents = corpus();
-        match prepare(&options, &mut |take| documents.iter().cloned().try_for_each(&mut *take), &mut |_| ()) {
+        match prepare(
+            &options,
+            &mut |take| documents.iter().cloned().try_for_each(&mut *take),
+            &mut |_| (),
+        ) {
             Ok(_) => {
                 assert!(content(&output).is_ok() && refused > 5, "{refused} refusals");
                 break;
             }
             Err(error) => {
                 assert_eq!(error.exit_code(), 74, "{left} bytes left: {error}");
-                assert!(error.hint().is_some_and(|hint| hint.contains("space")), "{left} bytes left: {error}");
+                assert!(
+                    error.hint().is_some_and(|hint| hint.contains("space")),
+                    "{left} bytes left: {error}"
+                );
                 refused += 1;
             }
         }
         fs_err::remove_file(ballast).unwrap();
-        assert_eq!(fs_err::read_dir(disk.path()).unwrap().count(), 0, "{left} bytes left: something is left behind");
+        assert_eq!(
+            fs_err::read_dir(disk.path()).unwrap().count(),
+            0,
+            "{left} bytes left: something is left behind"
+        );
     }
 }

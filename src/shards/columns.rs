@@ -5,21 +5,30 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float32Array, ListArray, StringArray, StructArray, UInt32Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Float32Array, ListArray, StringArray, StructArray,
+    UInt32Array,
+};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{Float32Type, UInt32Type};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 
 use super::schema;
-use crate::text::{EncodedCandidate, EncodedDocument, EncodedEntity, EncodedFact, EncodedMention, ScoredPair};
+use crate::text::{
+    EncodedCandidate, EncodedDocument, EncodedEntity, EncodedFact, EncodedMention, ScoredPair,
+};
 
 /// Rows of documents → one record batch of [`schema::shard_schema`].
 pub(super) fn to_batch(documents: &[EncodedDocument]) -> Result<RecordBatch, ArrowError> {
     let numbers = |of: fn(&EncodedDocument) -> &Vec<u32>| {
-        list(documents.iter().map(|document| of(document).len()), u32s(documents.iter().flat_map(|document| of(document).iter().copied())))
+        list(
+            documents.iter().map(|document| of(document).len()),
+            u32s(documents.iter().flat_map(|document| of(document).iter().copied())),
+        )
     };
-    let words: StringArray = documents.iter().flat_map(|document| &document.words).map(Some).collect();
+    let words: StringArray =
+        documents.iter().flat_map(|document| &document.words).map(Some).collect();
     let columns: Vec<ArrayRef> = vec![
         Arc::new(StringArray::from_iter_values(documents.iter().map(|document| &document.title))),
         list(documents.iter().map(|document| document.words.len()), Arc::new(words))?,
@@ -39,7 +48,10 @@ pub(super) fn u32s(values: impl Iterator<Item = u32>) -> ArrayRef {
     Arc::new(UInt32Array::from_iter_values(values))
 }
 
-pub(super) fn list(lengths: impl IntoIterator<Item = usize>, values: ArrayRef) -> Result<ArrayRef, ArrowError> {
+pub(super) fn list(
+    lengths: impl IntoIterator<Item = usize>,
+    values: ArrayRef,
+) -> Result<ArrayRef, ArrowError> {
     nullable_list(lengths, values, None)
 }
 
@@ -48,24 +60,34 @@ pub(super) fn nullable_list(
     values: ArrayRef,
     nulls: Option<NullBuffer>,
 ) -> Result<ArrayRef, ArrowError> {
-    let offsets = OffsetBuffer::try_from_lengths(lengths).map_err(|error| ArrowError::ComputeError(error.to_string()))?;
-    Ok(Arc::new(ListArray::try_new(schema::item_field(values.data_type().clone()), offsets, values, nulls)?))
+    let offsets = OffsetBuffer::try_from_lengths(lengths)
+        .map_err(|error| ArrowError::ComputeError(error.to_string()))?;
+    Ok(Arc::new(ListArray::try_new(
+        schema::item_field(values.data_type().clone()),
+        offsets,
+        values,
+        nulls,
+    )?))
 }
 
 fn entities(documents: &[EncodedDocument]) -> Result<ArrayRef, ArrowError> {
-    let all: Vec<&EncodedEntity> = documents.iter().flat_map(|document| &document.entities).collect();
+    let all: Vec<&EncodedEntity> =
+        documents.iter().flat_map(|document| &document.entities).collect();
     let mentions: Vec<&EncodedMention> = all.iter().flat_map(|entity| &entity.mentions).collect();
     let columns: Vec<ArrayRef> = vec![
         Arc::new(StringArray::from_iter_values(mentions.iter().map(|mention| &mention.name))),
         u32s(mentions.iter().map(|mention| mention.sentence)),
         u32s(mentions.iter().map(|mention| mention.start)),
         u32s(mentions.iter().map(|mention| mention.end)),
-        Arc::new(StringArray::from_iter(mentions.iter().map(|mention| mention.own_type.as_deref()))),
+        Arc::new(StringArray::from_iter(
+            mentions.iter().map(|mention| mention.own_type.as_deref()),
+        )),
     ];
     let mentions = StructArray::try_new(schema::mention_fields(), columns, None)?;
     let types = StringArray::from_iter_values(all.iter().map(|entity| &entity.entity_type));
     let mentions = list(all.iter().map(|entity| entity.mentions.len()), Arc::new(mentions))?;
-    let structs = StructArray::try_new(schema::entity_fields(), vec![Arc::new(types), mentions], None)?;
+    let structs =
+        StructArray::try_new(schema::entity_fields(), vec![Arc::new(types), mentions], None)?;
     list(documents.iter().map(|document| document.entities.len()), Arc::new(structs))
 }
 
@@ -83,9 +105,14 @@ fn facts(documents: &[EncodedDocument]) -> Result<ArrayRef, ArrowError> {
 }
 
 fn kept(documents: &[EncodedDocument]) -> Result<ArrayRef, ArrowError> {
-    let all: Vec<ScoredPair> = documents.iter().flat_map(|document| document.kept.iter().flatten()).copied().collect();
+    let all: Vec<ScoredPair> =
+        documents.iter().flat_map(|document| document.kept.iter().flatten()).copied().collect();
     let scores = Float32Array::from_iter_values(all.iter().map(|pair| pair.score));
-    let columns: Vec<ArrayRef> = vec![u32s(all.iter().map(|pair| pair.head)), u32s(all.iter().map(|pair| pair.tail)), Arc::new(scores)];
+    let columns: Vec<ArrayRef> = vec![
+        u32s(all.iter().map(|pair| pair.head)),
+        u32s(all.iter().map(|pair| pair.tail)),
+        Arc::new(scores),
+    ];
     let structs = StructArray::try_new(schema::pair_fields(), columns, None)?;
     let nulls = NullBuffer::from_iter(documents.iter().map(|document| document.kept.is_some()));
     let lengths = documents.iter().map(|document| document.kept.as_ref().map_or(0, Vec::len));
@@ -93,11 +120,20 @@ fn kept(documents: &[EncodedDocument]) -> Result<ArrayRef, ArrowError> {
 }
 
 fn candidates(documents: &[EncodedDocument]) -> Result<ArrayRef, ArrowError> {
-    let all: Vec<EncodedCandidate> = documents.iter().flat_map(|document| document.candidates.iter().flatten()).copied().collect();
+    let all: Vec<EncodedCandidate> = documents
+        .iter()
+        .flat_map(|document| document.candidates.iter().flatten())
+        .copied()
+        .collect();
     let excluded = BooleanArray::from_iter(all.iter().map(|pair| Some(pair.excluded)));
-    let columns: Vec<ArrayRef> = vec![u32s(all.iter().map(|pair| pair.head)), u32s(all.iter().map(|pair| pair.tail)), Arc::new(excluded)];
+    let columns: Vec<ArrayRef> = vec![
+        u32s(all.iter().map(|pair| pair.head)),
+        u32s(all.iter().map(|pair| pair.tail)),
+        Arc::new(excluded),
+    ];
     let structs = StructArray::try_new(schema::candidate_fields(), columns, None)?;
-    let nulls = NullBuffer::from_iter(documents.iter().map(|document| document.candidates.is_some()));
+    let nulls =
+        NullBuffer::from_iter(documents.iter().map(|document| document.candidates.is_some()));
     let lengths = documents.iter().map(|document| document.candidates.as_ref().map_or(0, Vec::len));
     nullable_list(lengths, Arc::new(structs), Some(nulls))
 }
@@ -182,20 +218,27 @@ impl Columns {
     ///
     /// Errors: a fragment that names a column that is missing or of another type than the schema's.
     pub(super) fn new(batch: &RecordBatch) -> Result<Self, String> {
-        let column = |name: &str| batch.column_by_name(name).ok_or_else(|| format!("no column `{name}`"));
+        let column =
+            |name: &str| batch.column_by_name(name).ok_or_else(|| format!("no column `{name}`"));
         let kept = as_list(column("kept")?, "kept")?;
         let candidates = as_list(column("candidates")?, "candidates")?;
         Ok(Self {
             rows: batch.num_rows(),
             bytes: batch.get_array_memory_size(),
             title: as_text(column("title")?, "title")?,
-            words: batch.column_by_name("words").map(|array| text_list(array, "words")).transpose()?,
+            words: batch
+                .column_by_name("words")
+                .map(|array| text_list(array, "words"))
+                .transpose()?,
             pieces: number_list(column("pieces")?, "pieces")?,
             word_starts: number_list(column("word_starts")?, "word_starts")?,
             sentence_starts: number_list(column("sentence_starts")?, "sentence_starts")?,
             entities: entity_columns(column("entities")?)?,
             facts: fact_columns(column("facts")?)?,
-            labelled: column("labelled")?.as_boolean_opt().cloned().ok_or("column `labelled` is not of type bool")?,
+            labelled: column("labelled")?
+                .as_boolean_opt()
+                .cloned()
+                .ok_or("column `labelled` is not of type bool")?,
             candidate_nulls: candidates.nulls().cloned(),
             candidates: candidate_columns(candidates)?,
             kept_nulls: kept.nulls().cloned(),
@@ -215,7 +258,10 @@ impl Columns {
 
     /// One row as a document; `row` must be below [`len`](Self::len).
     pub(super) fn document(&self, row: usize) -> EncodedDocument {
-        let words = self.words.as_ref().map(|words| words.range(row).map(|at| words.values.value(at).to_owned()).collect());
+        let words = self
+            .words
+            .as_ref()
+            .map(|words| words.range(row).map(|at| words.values.value(at).to_owned()).collect());
         EncodedDocument {
             title: self.title(row).to_owned(),
             words: words.unwrap_or_default(),
@@ -225,8 +271,16 @@ impl Columns {
             entities: self.entities.range(row).map(|at| self.entities.values.entity(at)).collect(),
             facts: self.facts.range(row).map(|at| self.facts.values.fact(at)).collect(),
             labelled: self.labelled.value(row),
-            candidates: self.candidate_nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row)).then(|| self.candidates(row)),
-            kept: self.kept_nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row)).then(|| self.pairs(row)),
+            candidates: self
+                .candidate_nulls
+                .as_ref()
+                .is_none_or(|nulls| nulls.is_valid(row))
+                .then(|| self.candidates(row)),
+            kept: self
+                .kept_nulls
+                .as_ref()
+                .is_none_or(|nulls| nulls.is_valid(row))
+                .then(|| self.pairs(row)),
         }
     }
 
@@ -237,13 +291,24 @@ impl Columns {
 
     fn candidates(&self, row: usize) -> Vec<EncodedCandidate> {
         let CandidateColumns { head, tail, excluded } = &self.candidates.values;
-        let pair = |at: usize| EncodedCandidate { head: head.value(at), tail: tail.value(at), excluded: excluded.value(at) };
+        let pair = |at: usize| EncodedCandidate {
+            head: head.value(at),
+            tail: tail.value(at),
+            excluded: excluded.value(at),
+        };
         self.candidates.range(row).map(pair).collect()
     }
 
     fn pairs(&self, row: usize) -> Vec<ScoredPair> {
         let PairColumns { head, tail, score } = &self.kept.values;
-        self.kept.range(row).map(|at| ScoredPair { head: head.value(at), tail: tail.value(at), score: score.value(at) }).collect()
+        self.kept
+            .range(row)
+            .map(|at| ScoredPair {
+                head: head.value(at),
+                tail: tail.value(at),
+                score: score.value(at),
+            })
+            .collect()
     }
 }
 
@@ -257,14 +322,22 @@ impl EntityColumns {
             end: end.value(at),
             own_type: own_type.is_valid(at).then(|| own_type.value(at).to_owned()),
         });
-        EncodedEntity { entity_type: self.entity_type.value(at).to_owned(), mentions: mentions.collect() }
+        EncodedEntity {
+            entity_type: self.entity_type.value(at).to_owned(),
+            mentions: mentions.collect(),
+        }
     }
 }
 
 impl FactColumns {
     fn fact(&self, at: usize) -> EncodedFact {
         let Self { head, tail, relation, evidence } = self;
-        EncodedFact { head: head.value(at), tail: tail.value(at), relation: relation.value(at), evidence: evidence.row(at) }
+        EncodedFact {
+            head: head.value(at),
+            tail: tail.value(at),
+            relation: relation.value(at),
+            evidence: evidence.row(at),
+        }
     }
 }
 
@@ -319,7 +392,10 @@ fn entity_columns(array: &ArrayRef) -> Result<List<EntityColumns>, String> {
         own_type: as_text(child(inner, "own_type")?, "own_type")?,
     };
     let mentions = List { offsets: mentions.offsets().clone(), values };
-    let values = EntityColumns { entity_type: as_text(child(fields, "entity_type")?, "entity_type")?, mentions };
+    let values = EntityColumns {
+        entity_type: as_text(child(fields, "entity_type")?, "entity_type")?,
+        mentions,
+    };
     Ok(List { offsets: list.offsets().clone(), values })
 }
 
@@ -337,14 +413,25 @@ fn fact_columns(array: &ArrayRef) -> Result<List<FactColumns>, String> {
 
 fn candidate_columns(list: &ListArray) -> Result<List<CandidateColumns>, String> {
     let fields = as_struct(list.values(), "candidates")?;
-    let excluded = child(fields, "excluded")?.as_boolean_opt().cloned().ok_or_else(|| wrong("excluded", "bool"))?;
-    let values = CandidateColumns { head: number_in(fields, "head")?, tail: number_in(fields, "tail")?, excluded };
+    let excluded = child(fields, "excluded")?
+        .as_boolean_opt()
+        .cloned()
+        .ok_or_else(|| wrong("excluded", "bool"))?;
+    let values = CandidateColumns {
+        head: number_in(fields, "head")?,
+        tail: number_in(fields, "tail")?,
+        excluded,
+    };
     Ok(List { offsets: list.offsets().clone(), values })
 }
 
 fn pair_columns(list: &ListArray) -> Result<List<PairColumns>, String> {
     let fields = as_struct(list.values(), "kept")?;
-    let score = child(fields, "score")?.as_primitive_opt::<Float32Type>().cloned().ok_or_else(|| wrong("score", "f32"))?;
-    let values = PairColumns { head: number_in(fields, "head")?, tail: number_in(fields, "tail")?, score };
+    let score = child(fields, "score")?
+        .as_primitive_opt::<Float32Type>()
+        .cloned()
+        .ok_or_else(|| wrong("score", "f32"))?;
+    let values =
+        PairColumns { head: number_in(fields, "head")?, tail: number_in(fields, "tail")?, score };
     Ok(List { offsets: list.offsets().clone(), values })
 }

@@ -1,12 +1,16 @@
-//! Documents as one Parquet table with typed columns, for `convert` and for people who work in pyarrow, pandas or Hugging Face datasets.
+//! Documents as one Parquet table with typed columns, for `convert` and for people who work in
+//! pyarrow, pandas or Hugging Face datasets.
 //!
-//! It holds everything that a [`Document`] does, but for where it was read. Not for: training, which takes shards of encoded documents.
+//! It holds everything that a [`Document`] does, but for where it was read. Not for: training,
+//! which takes shards of encoded documents.
 
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, ListArray, StringArray, StructArray, UInt32Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, ListArray, StringArray, StructArray, UInt32Array,
+};
 use arrow::buffer::NullBuffer;
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::error::ArrowError;
@@ -16,7 +20,10 @@ use super::columns::{list, nullable_list, u32s};
 use super::reader::TableReader;
 use super::schema;
 use super::writer::WholeTable;
-use crate::corpus::check::{Check, PLAIN_FIELDS, Repeats, Unchecked, UncheckedEntity, UncheckedFact, UncheckedMention, UncheckedPair};
+use crate::corpus::check::{
+    Check, PLAIN_FIELDS, Repeats, Unchecked, UncheckedEntity, UncheckedFact, UncheckedMention,
+    UncheckedPair,
+};
 use crate::corpus::formats::title_key;
 use crate::corpus::{Candidate, Document, Entity, Fact, Mention};
 use crate::{Error, Result};
@@ -38,7 +45,11 @@ impl DocumentTableWriter {
     /// # Errors
     /// I/O errors.
     pub fn create(path: &Path) -> Result<Self> {
-        Ok(Self { table: WholeTable::create(path, schema::document_schema())?, group: Vec::new(), documents: 0 })
+        Ok(Self {
+            table: WholeTable::create(path, schema::document_schema())?,
+            group: Vec::new(),
+            documents: 0,
+        })
     }
 
     /// Adds a document.
@@ -52,7 +63,8 @@ impl DocumentTableWriter {
     }
 
     fn flush(&mut self) -> Result<()> {
-        let columns = columns_of(&self.group).map_err(|error| Error::Bug(format!("building a table of documents: {error}")))?;
+        let columns = columns_of(&self.group)
+            .map_err(|error| Error::Bug(format!("building a table of documents: {error}")))?;
         self.group.clear();
         self.table.write_group(columns)
     }
@@ -70,18 +82,31 @@ impl DocumentTableWriter {
     }
 }
 
-/// Reads a table row group by row group and hands every checked document to `each`, in order; returns their number. Columns of other widths
-/// (64-bit numbers, large text) are converted.
+/// Reads a table row group by row group and hands every checked document to `each`, in order;
+/// returns their number. Columns of other widths (64-bit numbers, large text) are converted.
 ///
 /// # Errors
-/// A [`DataError`](crate::DataError) naming file, row group or row, title and field; I/O errors; whatever `each` returns.
-pub fn read_document_table(path: &Path, each: &mut dyn FnMut(Document) -> Result<()>) -> Result<usize> {
+/// A [`DataError`](crate::DataError) naming file, row group or row, title and field; I/O errors;
+/// whatever `each` returns.
+pub fn read_document_table(
+    path: &Path,
+    each: &mut dyn FnMut(Document) -> Result<()>,
+) -> Result<usize> {
     let table = TableReader::open_alone(path)?;
     let mut row = 0;
     let mut titles = std::collections::HashMap::new();
     for group in 0..table.num_row_groups() {
-        for raw in table.guarded(group, || Table::new(&table.batch(group, &[])?).map(|rows| rows.all()))? {
-            let (document, _) = Check { file: path, row, relations: None, fields: &PLAIN_FIELDS, repeats: Repeats::Merge }.document(raw)?;
+        for raw in
+            table.guarded(group, || Table::new(&table.batch(group, &[])?).map(|rows| rows.all()))?
+        {
+            let (document, _) = Check {
+                file: path,
+                row,
+                relations: None,
+                fields: &PLAIN_FIELDS,
+                repeats: Repeats::Merge,
+            }
+            .document(raw)?;
             if let Some(first) = titles.insert(title_key(&document.title), row) {
                 let problem = format!("the title was already used by row {first}");
                 return Err(crate::DataError::new(path, problem)
@@ -103,8 +128,12 @@ fn texts<'a>(values: impl Iterator<Item = &'a String>) -> ArrayRef {
 }
 
 fn columns_of(documents: &[Document]) -> Result<Vec<ArrayRef>, ArrowError> {
-    let sentences: Vec<&Vec<String>> = documents.iter().flat_map(|document| &document.sentences).collect();
-    let words = list(sentences.iter().map(|words| words.len()), texts(sentences.iter().copied().flatten()))?;
+    let sentences: Vec<&Vec<String>> =
+        documents.iter().flat_map(|document| &document.sentences).collect();
+    let words = list(
+        sentences.iter().map(|words| words.len()),
+        texts(sentences.iter().copied().flatten()),
+    )?;
     Ok(vec![
         texts(documents.iter().map(|document| &document.title)),
         list(documents.iter().map(|document| document.sentences.len()), words)?,
@@ -117,7 +146,8 @@ fn columns_of(documents: &[Document]) -> Result<Vec<ArrayRef>, ArrowError> {
 fn entities(documents: &[Document]) -> Result<ArrayRef, ArrowError> {
     let all: Vec<&Entity> = documents.iter().flat_map(|document| &document.entities).collect();
     let mentions: Vec<&Mention> = all.iter().flat_map(|entity| &entity.mentions).collect();
-    let numbers = |of: fn(&Mention) -> usize| u32s(mentions.iter().map(|mention| of(mention) as u32));
+    let numbers =
+        |of: fn(&Mention) -> usize| u32s(mentions.iter().map(|mention| of(mention) as u32));
     let columns = vec![
         texts(mentions.iter().map(|mention| &mention.name)),
         numbers(|mention| mention.sentence),
@@ -128,13 +158,18 @@ fn entities(documents: &[Document]) -> Result<ArrayRef, ArrowError> {
     let mentions = StructArray::try_new(schema::typed_mention_fields(), columns, None)?;
     let ids: StringArray = all.iter().map(|entity| entity.knowledge_base_id.as_deref()).collect();
     let mentions = list(all.iter().map(|entity| entity.mentions.len()), Arc::new(mentions))?;
-    let structs = StructArray::try_new(schema::identified_entity_fields(), vec![Arc::new(ids), mentions], None)?;
+    let structs = StructArray::try_new(
+        schema::identified_entity_fields(),
+        vec![Arc::new(ids), mentions],
+        None,
+    )?;
     list(documents.iter().map(|document| document.entities.len()), Arc::new(structs))
 }
 
 fn facts(documents: &[Document]) -> Result<ArrayRef, ArrowError> {
     let all: Vec<&Fact> = documents.iter().flat_map(Document::facts).collect();
-    let evidence = u32s(all.iter().flat_map(|fact| fact.evidence.iter().map(|&sentence| sentence as u32)));
+    let evidence =
+        u32s(all.iter().flat_map(|fact| fact.evidence.iter().map(|&sentence| sentence as u32)));
     let columns = vec![
         u32s(all.iter().map(|fact| fact.head as u32)),
         u32s(all.iter().map(|fact| fact.tail as u32)),
@@ -143,16 +178,23 @@ fn facts(documents: &[Document]) -> Result<ArrayRef, ArrowError> {
     ];
     let structs = StructArray::try_new(schema::named_fact_fields(), columns, None)?;
     let nulls = NullBuffer::from_iter(documents.iter().map(|document| document.facts.is_some()));
-    nullable_list(documents.iter().map(|document| document.facts().len()), Arc::new(structs), Some(nulls))
+    nullable_list(
+        documents.iter().map(|document| document.facts().len()),
+        Arc::new(structs),
+        Some(nulls),
+    )
 }
 
 fn candidates(documents: &[Document]) -> Result<ArrayRef, ArrowError> {
-    let all: Vec<&Candidate> = documents.iter().flat_map(|document| document.candidates.iter().flatten()).collect();
+    let all: Vec<&Candidate> =
+        documents.iter().flat_map(|document| document.candidates.iter().flatten()).collect();
     let excluded = BooleanArray::from_iter(all.iter().map(|pair| Some(pair.excluded)));
     let numbers = |of: fn(&Candidate) -> usize| u32s(all.iter().map(|pair| of(pair) as u32));
-    let columns: Vec<ArrayRef> = vec![numbers(|pair| pair.head), numbers(|pair| pair.tail), Arc::new(excluded)];
+    let columns: Vec<ArrayRef> =
+        vec![numbers(|pair| pair.head), numbers(|pair| pair.tail), Arc::new(excluded)];
     let structs = StructArray::try_new(schema::candidate_fields(), columns, None)?;
-    let nulls = NullBuffer::from_iter(documents.iter().map(|document| document.candidates.is_some()));
+    let nulls =
+        NullBuffer::from_iter(documents.iter().map(|document| document.candidates.is_some()));
     let lengths = documents.iter().map(|document| document.candidates.as_ref().map_or(0, Vec::len));
     nullable_list(lengths, Arc::new(structs), Some(nulls))
 }
@@ -171,9 +213,11 @@ impl Table {
         let schema = schema::document_schema();
         let column = |name: &str| {
             let array = batch.column_by_name(name).ok_or_else(|| format!("no column `{name}`"))?;
-            let wanted = schema.field_with_name(name).map_err(|error| error.to_string())?.data_type();
+            let wanted =
+                schema.field_with_name(name).map_err(|error| error.to_string())?.data_type();
             let options = CastOptions { safe: false, ..CastOptions::default() };
-            cast_with_options(array, wanted, &options).map_err(|error| format!("column `{name}` is of another type: {error}"))
+            cast_with_options(array, wanted, &options)
+                .map_err(|error| format!("column `{name}` is of another type: {error}"))
         };
         let lists = |name: &str| column(name).map(|array| array.as_list::<i32>().clone());
         Ok(Self {
@@ -193,7 +237,9 @@ impl Table {
         let sentences = self.sentences.values().as_list::<i32>();
         Unchecked {
             title: self.title.value(row).to_owned(),
-            sentences: range(&self.sentences, row).map(|at| strings(&sentences.value(at))).collect(),
+            sentences: range(&self.sentences, row)
+                .map(|at| strings(&sentences.value(at)))
+                .collect(),
             entities: rows(&self.entities, row, entity),
             facts: self.facts.is_valid(row).then(|| rows(&self.facts, row, fact)),
             candidates: self.candidates.is_valid(row).then(|| rows(&self.candidates, row, pair)),
@@ -231,17 +277,35 @@ fn entity(fields: &StructArray, at: usize) -> UncheckedEntity {
 
 fn mention(fields: &StructArray, at: usize) -> UncheckedMention {
     let span = vec![number(fields, 2, at), number(fields, 3, at)];
-    UncheckedMention { name: text(fields, 0, at), sentence: number(fields, 1, at), span, entity_type: text(fields, 4, at) }
+    UncheckedMention {
+        name: text(fields, 0, at),
+        sentence: number(fields, 1, at),
+        span,
+        entity_type: text(fields, 4, at),
+    }
 }
 
 fn fact(fields: &StructArray, at: usize) -> UncheckedFact {
     let evidence = fields.column(3).as_list::<i32>().value(at);
-    let evidence = evidence.as_primitive::<arrow::datatypes::UInt32Type>().values().iter().map(|&sentence| i64::from(sentence));
-    UncheckedFact { head: number(fields, 0, at), tail: number(fields, 1, at), relation: text(fields, 2, at), evidence: evidence.collect() }
+    let evidence = evidence
+        .as_primitive::<arrow::datatypes::UInt32Type>()
+        .values()
+        .iter()
+        .map(|&sentence| i64::from(sentence));
+    UncheckedFact {
+        head: number(fields, 0, at),
+        tail: number(fields, 1, at),
+        relation: text(fields, 2, at),
+        evidence: evidence.collect(),
+    }
 }
 
 fn pair(fields: &StructArray, at: usize) -> UncheckedPair {
-    UncheckedPair { head: number(fields, 0, at), tail: number(fields, 1, at), excluded: fields.column(2).as_boolean().value(at) }
+    UncheckedPair {
+        head: number(fields, 0, at),
+        tail: number(fields, 1, at),
+        excluded: fields.column(2).as_boolean().value(at),
+    }
 }
 
 #[cfg(test)]
@@ -271,8 +335,10 @@ mod tests {
         documents[0].facts = None;
         documents[1].candidates = Some(vec![]);
         documents[1].facts = Some(vec![]);
-        documents[2].candidates =
-            Some(vec![Candidate { head: 0, tail: 1, excluded: false }, Candidate { head: 1, tail: 0, excluded: true }]);
+        documents[2].candidates = Some(vec![
+            Candidate { head: 0, tail: 1, excluded: false },
+            Candidate { head: 1, tail: 0, excluded: true },
+        ]);
         documents[3].entities[0].knowledge_base_id = Some("Q64".into());
         documents[3].facts.as_mut().unwrap()[0].evidence = vec![0, 2];
         documents[4] = Document { title: "empty".into(), ..Document::default() };
@@ -280,7 +346,10 @@ mod tests {
     }
 
     fn same(mut found: Vec<Document>, wanted: &[Document]) {
-        found.iter_mut().zip(wanted).for_each(|(document, old)| document.provenance = old.provenance.clone());
+        found
+            .iter_mut()
+            .zip(wanted)
+            .for_each(|(document, old)| document.provenance = old.provenance.clone());
         assert_eq!(found, wanted);
     }
 
@@ -290,7 +359,11 @@ mod tests {
         let path = folder.path().join("deep/er/x.parquet");
         write(&path, &documents());
         same(read(&path).unwrap(), &documents());
-        assert_eq!(fs_err::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no temporary folder is left");
+        assert_eq!(
+            fs_err::read_dir(path.parent().unwrap()).unwrap().count(),
+            1,
+            "no temporary folder is left"
+        );
         write(&folder.path().join("none.parquet"), &[]);
         assert_eq!(read(&folder.path().join("none.parquet")).unwrap(), []);
     }
@@ -330,7 +403,10 @@ mod tests {
         broken[3].entities[0].mentions[0].end = 9;
         write(&path, &broken);
         let error = read(&path).unwrap_err().to_string();
-        assert!(error.contains("row 3, document `document 3`, field `entities[0].mentions[0].start`"), "{error}");
+        assert!(
+            error.contains("row 3, document `document 3`, field `entities[0].mentions[0].start`"),
+            "{error}"
+        );
         broken = documents();
         broken[3].title = broken[2].title.clone();
         write(&path, &broken);
@@ -348,8 +424,11 @@ mod tests {
         };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.parquet");
-        for (format, name) in [(Format::Cdr, "cdr/dev_filter.data"), (Format::Docred, "dwie/dev.json")] {
-            let (documents, _) = format.read_all(&shared.join("data").join(name), &ReadOptions::default()).unwrap();
+        for (format, name) in
+            [(Format::Cdr, "cdr/dev_filter.data"), (Format::Docred, "dwie/dev.json")]
+        {
+            let (documents, _) =
+                format.read_all(&shared.join("data").join(name), &ReadOptions::default()).unwrap();
             write(&path, &documents);
             same(read(&path).unwrap(), &documents);
         }

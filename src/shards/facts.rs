@@ -1,8 +1,11 @@
-//! The fact index: which documents state the same fact, for drawing pairs of documents (docs/systems.md, D.10).
+//! The fact index: which documents state the same fact, for drawing pairs of documents
+//! (docs/systems.md, D.10).
 //!
-//! A key stands for (head name, tail name, relation). An entity goes by each of its mention names, case-folded, so a fact is filed under
-//! every head name × tail name, and keys that share an instance are one (but for chains, see `build`). Each key is numbered by the least hash among its names, which
-//! orders keys the same way on every machine. Keys without two instances in two different documents are dropped: they give no pair.
+//! A key stands for (head name, tail name, relation). An entity goes by each of its mention names,
+//! case-folded, so a fact is filed under every head name × tail name, and keys that share an
+//! instance are one (but for chains, see `build`). Each key is numbered by the least hash among its
+//! names, which orders keys the same way on every machine. Keys without two instances in two
+//! different documents are dropped: they give no pair.
 
 mod build;
 mod table;
@@ -75,28 +78,33 @@ impl FactIndex {
         self.keys[index]
     }
 
-    /// The instances of a key, at least two, in at least two documents; `index` must be below [`num_keys`](Self::num_keys).
+    /// The instances of a key, at least two, in at least two documents; `index` must be below
+    /// [`num_keys`](Self::num_keys).
     pub fn instances(&self, index: usize) -> &[FactInstance] {
         &self.instances[self.starts[index]..self.starts[index + 1]]
     }
 
-    /// Keeps the instances that `keep` approves (DSDocRE: the "good" ones), then drops keys without two instances in two different
-    /// documents.
+    /// Keeps the instances that `keep` approves (DSDocRE: the "good" ones), then drops keys without
+    /// two instances in two different documents.
     pub fn retain(&mut self, mut keep: impl FnMut(&FactInstance) -> bool) {
-        let kept: Vec<(u64, FactInstance)> = self.iter().filter(|(_, instance)| keep(instance)).collect();
+        let kept: Vec<(u64, FactInstance)> =
+            self.iter().filter(|(_, instance)| keep(instance)).collect();
         *self = Self::from_sorted(&kept);
     }
 
     /// Reads the index that `entry` names and checks every instance against the rows of `store`.
     ///
-    /// Errors: a data error for a damaged file, keys out of order, and instances that the store does not hold.
+    /// Errors: a data error for a damaged file, keys out of order, and instances that the store
+    /// does not hold.
     pub(super) fn read(folder: &Path, entry: &FileEntry, store: &DocumentStore) -> Result<Self> {
         Ok(Self::from_sorted(&table::read(folder, entry, store)?))
     }
 
     /// All (key, instance) in order.
     fn iter(&self) -> impl Iterator<Item = (u64, FactInstance)> + '_ {
-        (0..self.num_keys()).flat_map(move |index| self.instances(index).iter().map(move |&instance| (self.keys[index], instance)))
+        (0..self.num_keys()).flat_map(move |index| {
+            self.instances(index).iter().map(move |&instance| (self.keys[index], instance))
+        })
     }
 
     /// Groups sorted (key, instance) by key and drops keys that give no pair of documents.

@@ -1,4 +1,5 @@
-//! Files of a shard folder: written under a hash, published as a whole, checked before they are read.
+//! Files of a shard folder: written under a hash, published as a whole, checked before they are
+//! read.
 
 use std::fs::Permissions;
 use std::io::{self, Write};
@@ -48,23 +49,36 @@ impl Write for HashingFile {
 ///
 /// Errors: a data error for a file that is missing, cut or changed.
 pub(super) fn check(folder: &Path, entry: &FileEntry, hash: bool) -> Result<()> {
-    const HINT: &str = "the file was damaged or replaced after it was written; prepare the shards again";
+    const HINT: &str =
+        "the file was damaged or replaced after it was written; prepare the shards again";
     let path = folder.join(&entry.file);
     let length = match fs_err::metadata(&path) {
         Ok(metadata) => metadata.len(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(DataError::new(&path, "the file is named by the manifest and does not exist").hint(HINT).into());
+            return Err(DataError::new(
+                &path,
+                "the file is named by the manifest and does not exist",
+            )
+            .hint(HINT)
+            .into());
         }
         Err(error) => return Err(error.into()),
     };
     if length != entry.bytes {
-        return Err(DataError::new(&path, format!("{length} bytes, but the manifest says {}", entry.bytes)).hint(HINT).into());
+        return Err(DataError::new(
+            &path,
+            format!("{length} bytes, but the manifest says {}", entry.bytes),
+        )
+        .hint(HINT)
+        .into());
     }
     if hash {
         let mut hasher = blake3::Hasher::new();
         hasher.update_reader(fs_err::File::open(&path)?)?;
         if hasher.finalize().to_hex().as_str() != entry.blake3 {
-            return Err(DataError::new(&path, "its hash is not the one in the manifest").hint(HINT).into());
+            return Err(DataError::new(&path, "its hash is not the one in the manifest")
+                .hint(HINT)
+                .into());
         }
     }
     Ok(())
@@ -81,19 +95,24 @@ impl Staging {
     /// Makes the temporary folder. `output` must not exist or be empty.
     pub(super) fn new(output: &Path) -> Result<Self> {
         if output.exists() && !is_empty_folder(output)? {
-            return Err(
-                Error::recipe(format!("the output {} exists already", output.display())).with_hint("remove it or name another folder")
-            );
+            return Err(Error::recipe(format!("the output {} exists already", output.display()))
+                .with_hint("remove it or name another folder"));
         }
         let parent = match output.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
         fs_err::create_dir_all(parent)?;
-        let name = output.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        // The folder is renamed to its final place, so it gets the rights that the umask allows instead of tempfile's 0700.
+        let name =
+            output.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        // The folder is renamed to its final place, so it gets the rights that the umask allows
+        // instead of tempfile's 0700.
         let rights = Permissions::from_mode(0o777);
-        let folder = tempfile::Builder::new().prefix(&format!(".{name}.")).suffix(".partial").permissions(rights).tempdir_in(parent)?;
+        let folder = tempfile::Builder::new()
+            .prefix(&format!(".{name}."))
+            .suffix(".partial")
+            .permissions(rights)
+            .tempdir_in(parent)?;
         Ok(Self { folder, output: output.to_owned() })
     }
 

@@ -1,8 +1,10 @@
-//! Record batches as encoded row groups, whose pages carry the checksums that the Parquet library reads but does not write.
+//! Record batches as encoded row groups, whose pages carry the checksums that the Parquet library
+//! reads but does not write.
 //!
-//! The library's encoder hands every finished page to a [`PageStore`] as a header and a body. Ours puts the CRC-32 of the body (as it will
-//! stand in the file: compressed, with its levels) into the header's field 4, which the format provides for it. Encoding needs no file, so
-//! groups are made on any thread; [`TableWriter`](super::writer::TableWriter) appends them in order.
+//! The library's encoder hands every finished page to a [`PageStore`] as a header and a body. Ours
+//! puts the CRC-32 of the body (as it will stand in the file: compressed, with its levels) into the
+//! header's field 4, which the format provides for it. Encoding needs no file, so groups are made
+//! on any thread; [`TableWriter`](super::writer::TableWriter) appends them in order.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,7 +15,8 @@ use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::{
-    ArrowRowGroupWriterFactory, ArrowWriterOptions, PageKey, PageStore, PageStoreArgs, PageStoreFactory, compute_leaves,
+    ArrowRowGroupWriterFactory, ArrowWriterOptions, PageKey, PageStore, PageStoreArgs,
+    PageStoreFactory, compute_leaves,
 };
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::column::writer::ColumnCloseResult;
@@ -61,30 +64,42 @@ impl GroupEncoder {
         self.encode_joined(vec![batch])
     }
 
-    /// Encodes batches, one after another, as one row group: the same bytes as for a single batch of all their rows.
+    /// Encodes batches, one after another, as one row group: the same bytes as for a single batch
+    /// of all their rows.
     pub(super) fn encode_joined(&mut self, batches: Vec<RecordBatch>) -> crate::Result<RowGroup> {
-        self.try_encode(batches).map_err(|error| Error::Bug(format!("encoding a row group: {error}")))
+        self.try_encode(batches)
+            .map_err(|error| Error::Bug(format!("encoding a row group: {error}")))
     }
 
     fn try_new(schema: SchemaRef) -> Result<Self> {
         let chunks = Arc::new(OpenChunks::default());
-        let options = ArrowWriterOptions::new().with_properties(properties()).with_page_store_factory(Arc::clone(&chunks) as _);
-        // The factory of column encoders is made from a file writer, which is not needed any further.
-        let (_, factory) = ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(&schema), options)?.into_serialized_writer()?;
+        let options = ArrowWriterOptions::new()
+            .with_properties(properties())
+            .with_page_store_factory(Arc::clone(&chunks) as _);
+        // The factory of column encoders is made from a file writer, which is not needed any
+        // further.
+        let (_, factory) =
+            ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(&schema), options)?
+                .into_serialized_writer()?;
         Ok(Self { schema, factory, chunks })
     }
 
     fn try_encode(&mut self, batches: Vec<RecordBatch>) -> Result<RowGroup> {
         let writers = self.factory.create_column_writers(0)?;
-        let chunks = std::mem::take(&mut *self.chunks.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let chunks =
+            std::mem::take(&mut *self.chunks.0.lock().unwrap_or_else(PoisonError::into_inner));
         let rows = batches.iter().map(RecordBatch::num_rows).sum();
         let mut columns = Vec::with_capacity(writers.len());
         let mut open = writers.into_iter().zip(chunks);
-        // One column after another is joined, encoded and dropped: levels and copies of all at once would be larger than the batches.
-        let mut parts: Vec<_> = batches.into_iter().map(|batch| batch.into_parts().1.into_iter()).collect();
+        // One column after another is joined, encoded and dropped: levels and copies of all at once
+        // would be larger than the batches.
+        let mut parts: Vec<_> =
+            batches.into_iter().map(|batch| batch.into_parts().1.into_iter()).collect();
         for field in self.schema.fields() {
             let column = join(parts.iter_mut().filter_map(Iterator::next).collect())?;
-            for (leaf, (mut writer, chunk)) in compute_leaves(field, &column)?.into_iter().zip(&mut open) {
+            for (leaf, (mut writer, chunk)) in
+                compute_leaves(field, &column)?.into_iter().zip(&mut open)
+            {
                 writer.write(&leaf)?;
                 drop(leaf);
                 let close = writer.close()?.close().clone();
@@ -125,7 +140,9 @@ impl Chunk {
             return Ok(());
         };
         let sealed = PageHeader::parse(&header).filter(|parts| parts.body_bytes == bytes.len());
-        let parts = sealed.ok_or_else(|| ParquetError::General("the encoder gave a page in another form than expected".into()))?;
+        let parts = sealed.ok_or_else(|| {
+            ParquetError::General("the encoder gave a page in another form than expected".into())
+        })?;
         let place = if parts.is_dictionary { &mut self.dictionary } else { &mut self.data };
         let before = place.len();
         parts.write(crc32fast::hash(&bytes), place);
@@ -134,7 +151,8 @@ impl Chunk {
         Ok(())
     }
 
-    /// The bytes as they will stand in the file, and what the encoder said of them corrected by what was added.
+    /// The bytes as they will stand in the file, and what the encoder said of them corrected by
+    /// what was added.
     fn seal(self, close: ColumnCloseResult) -> Result<(Bytes, ColumnCloseResult)> {
         let mut close = close.update_dictionary_location(self.dictionary.len())?;
         let mut bytes = self.dictionary;
@@ -179,8 +197,9 @@ impl PageStore for SealingStore {
     }
 }
 
-/// A Parquet page header without checksum, in Thrift's compact protocol: three numbers (kind, bytes unpacked, bytes packed) and one
-/// structure that depends on the kind. A field is a byte (difference to the last field's number, type) and its value.
+/// A Parquet page header without checksum, in Thrift's compact protocol: three numbers (kind, bytes
+/// unpacked, bytes packed) and one structure that depends on the kind. A field is a byte
+/// (difference to the last field's number, type) and its value.
 struct PageHeader<'a> {
     /// Fields 1 to 3.
     front: &'a [u8],
@@ -203,7 +222,8 @@ impl<'a> PageHeader<'a> {
         let mut at = 0;
         let mut numbers = [0; 3];
         for number in &mut numbers {
-            let (value, length) = (*header.get(at)? == NEXT_I32).then(|| varint(&header[at + 1..])).flatten()?;
+            let (value, length) =
+                (*header.get(at)? == NEXT_I32).then(|| varint(&header[at + 1..])).flatten()?;
             // Zigzag: none of the three is negative.
             *number = (value % 2 == 0).then_some(value / 2)?;
             at += 1 + length;
@@ -212,7 +232,13 @@ impl<'a> PageHeader<'a> {
         let is_later = structure >> 4 >= 2 && structure & 0x0f == STRUCTURE;
         let (front, rest) = (&header[..at], &header[at + 1..]);
         let [kind, _, body_bytes] = numbers;
-        is_later.then_some(Self { front, structure, rest, is_dictionary: kind == DICTIONARY_PAGE, body_bytes: body_bytes as usize })
+        is_later.then_some(Self {
+            front,
+            structure,
+            rest,
+            is_dictionary: kind == DICTIONARY_PAGE,
+            body_bytes: body_bytes as usize,
+        })
     }
 
     /// Writes the header with the checksum as field 4.

@@ -8,8 +8,9 @@ use crate::corpus::RelationSet;
 use crate::text::Tokenizer;
 use crate::{DataError, Error, Result};
 
-/// The version of the format this code reads and writes. 2 added the candidate pairs, 3 the types of mentions that are not their entity's; older
-/// shards do not say these things, so they are refused like newer ones.
+/// The version of the format this code reads and writes. 2 added the candidate pairs, 3 the types
+/// of mentions that are not their entity's; older shards do not say these things, so they are
+/// refused like newer ones.
 pub const FORMAT_VERSION: u32 = 3;
 
 /// The name of the manifest in its folder.
@@ -86,36 +87,57 @@ pub struct Scored {
 
 impl From<&Tokenizer> for TokenizerEntry {
     fn from(tokenizer: &Tokenizer) -> Self {
-        Self { identity: tokenizer.identity().to_owned(), kind: tokenizer.kind().name().to_owned(), vocab_size: tokenizer.vocab_size() }
+        Self {
+            identity: tokenizer.identity().to_owned(),
+            kind: tokenizer.kind().name().to_owned(),
+            vocab_size: tokenizer.vocab_size(),
+        }
     }
 }
 
 impl Manifest {
     /// Reads `manifest.json` of a folder.
     ///
-    /// Errors: a data error if there is none, if another version wrote it, or if it contradicts itself.
+    /// Errors: a data error if there is none, if another version wrote it, or if it contradicts
+    /// itself.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(FILE);
         if !path.is_file() {
             let hint = "name a folder that `prepare` or `score` has written to the end";
-            return Err(DataError::new(&path, "no manifest: this is no folder of shards").hint(hint).into());
+            return Err(DataError::new(&path, "no manifest: this is no folder of shards")
+                .hint(hint)
+                .into());
         }
-        let broken = |error: serde_json::Error| DataError::new(&path, format!("not a manifest: {error}"));
-        let mut value: serde_json::Value = serde_json::from_slice(&fs_err::read(&path)?).map_err(broken)?;
+        let broken =
+            |error: serde_json::Error| DataError::new(&path, format!("not a manifest: {error}"));
+        let mut value: serde_json::Value =
+            serde_json::from_slice(&fs_err::read(&path)?).map_err(broken)?;
         let checksum = value.as_object_mut().and_then(|object| object.remove(CHECKSUM));
-        let version = value.get("format_version").and_then(serde_json::Value::as_u64).unwrap_or_default();
+        let version =
+            value.get("format_version").and_then(serde_json::Value::as_u64).unwrap_or_default();
         if version > u64::from(FORMAT_VERSION) {
-            let problem = format!("format version {version} is newer than the {FORMAT_VERSION} this program reads");
-            return Err(DataError::new(&path, problem).hint("use a newer docre-pretrain, or prepare the shards with this one").into());
+            let problem = format!(
+                "format version {version} is newer than the {FORMAT_VERSION} this program reads"
+            );
+            return Err(DataError::new(&path, problem)
+                .hint("use a newer docre-pretrain, or prepare the shards with this one")
+                .into());
         }
         if (1..u64::from(FORMAT_VERSION)).contains(&version) {
-            let problem = format!("format version {version} is older than the {FORMAT_VERSION} this program reads");
-            return Err(DataError::new(&path, problem).hint("prepare (and score) the documents again").into());
+            let problem = format!(
+                "format version {version} is older than the {FORMAT_VERSION} this program reads"
+            );
+            return Err(DataError::new(&path, problem)
+                .hint("prepare (and score) the documents again")
+                .into());
         }
         let manifest: Self = serde_json::from_value(value).map_err(broken)?;
         if checksum.is_some_and(|checksum| manifest.checksum().is_ok_and(|own| checksum != own)) {
-            let hint = "the file was damaged or edited after it was written; prepare the shards again";
-            return Err(DataError::new(&path, "its content is not what its checksum is for").hint(hint).into());
+            let hint =
+                "the file was damaged or edited after it was written; prepare the shards again";
+            return Err(DataError::new(&path, "its content is not what its checksum is for")
+                .hint(hint)
+                .into());
         }
         manifest.check().map_err(|problem| DataError::new(&path, problem))?;
         Ok(manifest)
@@ -134,7 +156,8 @@ impl Manifest {
 
     /// BLAKE3 of the fields as JSON without white space, in hexadecimal digits.
     fn checksum(&self) -> Result<String> {
-        let text = serde_json::to_string(self).map_err(|error| Error::Bug(format!("hashing a manifest: {error}")))?;
+        let text = serde_json::to_string(self)
+            .map_err(|error| Error::Bug(format!("hashing a manifest: {error}")))?;
         Ok(blake3::hash(text.as_bytes()).to_hex().to_string())
     }
 
@@ -148,8 +171,14 @@ impl Manifest {
             let short: String = entry.identity.chars().take(12).collect();
             format!("{} of {} pieces, identity {short}", entry.kind, entry.vocab_size)
         };
-        let problem = format!("the shards were made with another tokeniser ({}) than this one ({})", name(wanted), name(&found));
-        Err(DataError::new(folder, problem).hint("prepare the shards with the tokeniser of the encoder").into())
+        let problem = format!(
+            "the shards were made with another tokeniser ({}) than this one ({})",
+            name(wanted),
+            name(&found)
+        );
+        Err(DataError::new(folder, problem)
+            .hint("prepare the shards with the tokeniser of the encoder")
+            .into())
     }
 
     fn check(&self) -> Result<(), String> {
@@ -161,7 +190,10 @@ impl Manifest {
         }
         let rows = self.shards.iter().try_fold(0usize, |sum, shard| sum.checked_add(shard.rows));
         if rows != Some(self.documents) || u32::try_from(self.documents).is_err() {
-            return Err(format!("the rows of the shards do not add up to {} documents", self.documents));
+            return Err(format!(
+                "the rows of the shards do not add up to {} documents",
+                self.documents
+            ));
         }
         Ok(())
     }

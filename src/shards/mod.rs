@@ -1,8 +1,11 @@
-//! Encoded documents on disk: Parquet shards, their manifest, the fact index, and the store that holds all rows in memory.
+//! Encoded documents on disk: Parquet shards, their manifest, the fact index, and the store that
+//! holds all rows in memory.
 //!
-//! A shard folder is `train-00000-of-000NN.parquet`, `manifest.json`, `facts.parquet` and `tokenizer/`; it is written under another name
-//! and renamed when complete, and every file is named by hash in the manifest. Files are taken for hostile: whatever is read is checked
-//! before anything indexes by it. Not for: reading corpora (`corpus`) or deciding what is trained on (`sampling`).
+//! A shard folder is `train-00000-of-000NN.parquet`, `manifest.json`, `facts.parquet` and
+//! `tokenizer/`; it is written under another name and renamed when complete, and every file is
+//! named by hash in the manifest. Files are taken for hostile: whatever is read is checked before
+//! anything indexes by it. Not for: reading corpora (`corpus`) or deciding what is trained on
+//! (`sampling`).
 
 #[cfg(test)]
 mod bad_disk_tests;

@@ -1,8 +1,11 @@
-//! The stage `prepare`: documents from any source → encoded, written as shards, indexed by fact, published as one folder.
+//! The stage `prepare`: documents from any source → encoded, written as shards, indexed by fact,
+//! published as one folder.
 //!
-//! The source runs on the calling thread and hands over parcels of documents. All cores encode them, one thread gathers the columns that
-//! they give to row groups and puts the facts aside, all cores pack row groups, and one thread writes them. What is under way between any
-//! two of these is bounded in bytes, so memory grows neither with the corpus nor with its documents. Not for: parsing files (`corpus`).
+//! The source runs on the calling thread and hands over parcels of documents. All cores encode
+//! them, one thread gathers the columns that they give to row groups and puts the facts aside, all
+//! cores pack row groups, and one thread writes them. What is under way between any two of these is
+//! bounded in bytes, so memory grows neither with the corpus nor with its documents. Not for:
+//! parsing files (`corpus`).
 
 use std::path::PathBuf;
 use std::thread;
@@ -24,7 +27,8 @@ use crate::{Error, Result};
 const PARCEL_BYTES: usize = 1 << 18;
 /// Parcels that are under way together.
 const MOST_PARCEL_BYTES: usize = 1 << 22;
-/// A row group ends here, however few documents it has. A thousand documents of DocRED are 6 MB, of long news articles 16.
+/// A row group ends here, however few documents it has. A thousand documents of DocRED are 6 MB, of
+/// long news articles 16.
 const GROUP_BYTES: usize = 1 << 24;
 /// Row groups that wait to be packed and written, beside the one that is gathered.
 const MOST_GROUP_BYTES: usize = 2 * GROUP_BYTES;
@@ -68,7 +72,11 @@ impl std::fmt::Display for PrepareReport {
         )?;
         let FactCounts { keys, instances, largest_key } = self.index;
         if keys > 0 {
-            write!(f, "; {keys} facts are stated by two documents or more, {instances} times, the most frequent {largest_key} times")?;
+            write!(
+                f,
+                "; {keys} facts are stated by two documents or more, {instances} times, the most \
+                 frequent {largest_key} times"
+            )?;
         }
         if self.dropped > 0 {
             write!(f, "; {} documents without entities left out", self.dropped)?;
@@ -80,24 +88,35 @@ impl std::fmt::Display for PrepareReport {
     }
 }
 
-/// Gives every document of a corpus to the function it is called with, and passes on the first error of that function.
+/// Gives every document of a corpus to the function it is called with, and passes on the first
+/// error of that function.
 pub type Source<'a> = dyn FnMut(&mut dyn FnMut(Document) -> Result<()>) -> Result<()> + 'a;
 
 /// Prepares a corpus. `progress` is told the number of documents read so far, once a group.
 ///
-/// Errors: those of the source; a data error for a document that breaks its own references; a recipe error for an output that exists. An
-/// output folder appears only when everything in it is complete.
-pub fn prepare(options: &PrepareOptions, source: &mut Source, progress: &mut dyn FnMut(usize)) -> Result<PrepareReport> {
+/// Errors: those of the source; a data error for a document that breaks its own references; a
+/// recipe error for an output that exists. An output folder appears only when everything in it is
+/// complete.
+pub fn prepare(
+    options: &PrepareOptions,
+    source: &mut Source,
+    progress: &mut dyn FnMut(usize),
+) -> Result<PrepareReport> {
     let staging = Staging::new(&options.output)?;
     let shards = ShardWriter::new(staging.path(), options.write)?;
     let facts = FactSpill::new(staging.path())?;
-    let packers = (0..ordered::threads()).map(|_| DocumentEncoder::new()).collect::<Result<Vec<_>>>()?;
+    let packers =
+        (0..ordered::threads()).map(|_| DocumentEncoder::new()).collect::<Result<Vec<_>>>()?;
     let (read, gathered, written) = thread::scope(|scope| {
-        let encoders = (0..ordered::threads()).map(|_| Encoding::new(options)).map(|mut encoding| move |parcel| encoding.run(parcel));
+        let encoders = (0..ordered::threads())
+            .map(|_| Encoding::new(options))
+            .map(|mut encoding| move |parcel| encoding.run(parcel));
         let (input, parcels) = ordered::start(scope, encoders.collect(), MOST_PARCEL_BYTES);
         let packers = packers.into_iter().map(|mut packer| move |group| packer.encode(group));
         let (groups, packed) = ordered::start(scope, packers.collect(), MOST_GROUP_BYTES);
-        let gatherer = scope.spawn(move || Gathering { groups, group: Vec::new(), bytes: 0, facts, self_facts: 0 }.run(parcels));
+        let gatherer = scope.spawn(move || {
+            Gathering { groups, group: Vec::new(), bytes: 0, facts, self_facts: 0 }.run(parcels)
+        });
         let writer = scope.spawn(move || write(shards, packed));
         let mut feed = Feed::new(options, input, progress);
         let read = source(&mut |document| feed.push(document));
@@ -105,7 +124,8 @@ pub fn prepare(options: &PrepareOptions, source: &mut Source, progress: &mut dyn
         let read = read.and_then(|()| feed.finish());
         (read, joined(gatherer.join()), joined(writer.join()))
     });
-    // Where a later thread has failed, an earlier one's error only says that nobody listens any more.
+    // Where a later thread has failed, an earlier one's error only says that nobody listens any
+    // more.
     let written = written?;
     let gathered = gathered?;
     let (sent, dropped) = read?;
@@ -144,8 +164,21 @@ struct Feed<'a, O> {
 }
 
 impl<'a, O> Feed<'a, O> {
-    fn new(options: &'a PrepareOptions, input: Input<Parcel, O>, progress: &'a mut dyn FnMut(usize)) -> Self {
-        Self { options, input, documents: Vec::new(), bytes: 0, group: (0, 0), sent: 0, dropped: 0, progress }
+    fn new(
+        options: &'a PrepareOptions,
+        input: Input<Parcel, O>,
+        progress: &'a mut dyn FnMut(usize),
+    ) -> Self {
+        Self {
+            options,
+            input,
+            documents: Vec::new(),
+            bytes: 0,
+            group: (0, 0),
+            sent: 0,
+            dropped: 0,
+            progress,
+        }
     }
 
     fn push(&mut self, document: Document) -> Result<()> {
@@ -156,13 +189,15 @@ impl<'a, O> Feed<'a, O> {
         self.bytes += column_bytes(&document);
         self.documents.push(document);
         let (first, bytes) = self.group;
-        let is_whole = self.sent + self.documents.len() - first == self.options.write.group_rows(first);
+        let is_whole =
+            self.sent + self.documents.len() - first == self.options.write.group_rows(first);
         let ends_group = is_whole || bytes + self.bytes >= GROUP_BYTES;
         if ends_group || self.bytes >= PARCEL_BYTES { self.send(ends_group) } else { Ok(()) }
     }
 
     fn send(&mut self, ends_group: bool) -> Result<()> {
-        let (first_row, documents, bytes) = (self.sent, std::mem::take(&mut self.documents), std::mem::take(&mut self.bytes));
+        let (first_row, documents, bytes) =
+            (self.sent, std::mem::take(&mut self.documents), std::mem::take(&mut self.bytes));
         self.sent += documents.len();
         self.group.1 += bytes;
         if ends_group {
@@ -185,15 +220,18 @@ impl<'a, O> Feed<'a, O> {
     }
 }
 
-/// What a document takes as columns, in bytes: exact but for its word pieces, taken for 5 to 4 words. In memory, where words and names are
-/// single strings, it takes about four times as much.
+/// What a document takes as columns, in bytes: exact but for its word pieces, taken for 5 to 4
+/// words. In memory, where words and names are single strings, it takes about four times as much.
 fn column_bytes(document: &Document) -> usize {
     let text = |text: &str| size_of::<u32>() + text.len();
     let numbers = |count: usize| count * size_of::<u32>();
     let words = document.num_words();
     let mention = |mention: &Mention| text(&mention.name) + numbers(3);
-    let entity = |entity: &Entity| text(entity.entity_type()) + numbers(1) + entity.mentions.iter().map(mention).sum::<usize>();
-    let candidates = document.candidates.as_ref().map_or(0, |pairs| numbers(2 * pairs.len()) + pairs.len() / 8);
+    let entity = |entity: &Entity| {
+        text(entity.entity_type()) + numbers(1) + entity.mentions.iter().map(mention).sum::<usize>()
+    };
+    let candidates =
+        document.candidates.as_ref().map_or(0, |pairs| numbers(2 * pairs.len()) + pairs.len() / 8);
     text(&document.title)
         + document.sentences.iter().flatten().map(|word| text(word)).sum::<usize>()
         + numbers(words + words * 5 / 4 + document.sentences.len())
@@ -225,10 +263,13 @@ impl<'a> Encoding<'a> {
     fn run(&mut self, parcel: Parcel) -> Result<Encoded> {
         let Parcel { first_row, documents, bytes, ends_group } = parcel;
         let stated: usize = documents.iter().map(|document| document.facts().len()).sum();
-        let encoded = documents.into_iter().map(|document| encode(&document, &mut self.tokenizer, self.relations));
+        let encoded = documents
+            .into_iter()
+            .map(|document| encode(&document, &mut self.tokenizer, self.relations));
         let encoded = encoded.collect::<Result<Vec<_>>>()?;
         let kept: usize = encoded.iter().map(|document| document.facts.len()).sum();
-        let (facts, columns) = (GroupFacts::of(&encoded, first_row), DocumentColumns::of(&encoded)?);
+        let (facts, columns) =
+            (GroupFacts::of(&encoded, first_row), DocumentColumns::of(&encoded)?);
         Ok(Encoded { columns, bytes, ends_group, facts, self_facts: stated - kept })
     }
 }
@@ -267,7 +308,10 @@ impl<O> Gathering<O> {
 }
 
 /// The writing end.
-fn write(mut shards: ShardWriter, groups: impl Iterator<Item = Result<DocumentGroup>>) -> Result<Written> {
+fn write(
+    mut shards: ShardWriter,
+    groups: impl Iterator<Item = Result<DocumentGroup>>,
+) -> Result<Written> {
     for group in groups {
         shards.push(group?)?;
         give_back();
@@ -275,8 +319,9 @@ fn write(mut shards: ShardWriter, groups: impl Iterator<Item = Result<DocumentGr
     shards.finish()
 }
 
-/// Returns what was freed to the machine. Documents are made on one thread and freed on another, and the C library keeps free memory apart
-/// for each thread, so that without this the parts add up to a quarter of the peak.
+/// Returns what was freed to the machine. Documents are made on one thread and freed on another,
+/// and the C library keeps free memory apart for each thread, so that without this the parts add up
+/// to a quarter of the peak.
 fn give_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: takes no pointer, locks the heap itself, and may be called on any thread at any time.
@@ -295,8 +340,11 @@ fn finish(
 ) -> Result<PrepareReport> {
     options.tokenizer.save(&staging.path().join(TOKENIZER))?;
     let labelled = written.totals.labelled > 0;
-    let (entry, index) =
-        if labelled { facts.finish(staging.path()).map(|(entry, counts)| (Some(entry), counts))? } else { Default::default() };
+    let (entry, index) = if labelled {
+        facts.finish(staging.path()).map(|(entry, counts)| (Some(entry), counts))?
+    } else {
+        Default::default()
+    };
     let manifest = manifest(options, written, entry);
     manifest.write(staging.path())?;
     staging.publish()?;

@@ -1,14 +1,17 @@
 //! Reading shards, one row group at a time.
 //!
-//! Whatever a file holds, the answer is rows that pass [`validate`] or a [`DataError`](crate::DataError) that names the shard and the row
-//! group: Parquet errors and panics inside the decoder are both caught.
+//! Whatever a file holds, the answer is rows that pass [`validate`] or a
+//! [`DataError`](crate::DataError) that names the shard and the row group: Parquet errors and
+//! panics inside the decoder are both caught.
 
 use std::path::{Path, PathBuf};
 
 use arrow::compute::concat_batches;
 use arrow::record_batch::RecordBatch;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+};
 
 use super::columns::Columns;
 use super::validate::{self, Limits};
@@ -18,7 +21,8 @@ use crate::Result;
 use crate::base::catch_panic;
 use crate::text::EncodedDocument;
 
-/// Row groups with more rows are refused: no writer of this format makes them, and their size would be asked of the memory.
+/// Row groups with more rows are refused: no writer of this format makes them, and their size would
+/// be asked of the memory.
 const MAX_GROUP_ROWS: usize = 1 << 20;
 
 /// What to read of a shard.
@@ -39,7 +43,12 @@ pub struct ShardReader {
 
 impl ShardReader {
     /// Opens a shard of a folder.
-    pub fn open(folder: &Path, manifest: &Manifest, shard: &FileEntry, options: ReadOptions) -> Result<Self> {
+    pub fn open(
+        folder: &Path,
+        manifest: &Manifest,
+        shard: &FileEntry,
+        options: ReadOptions,
+    ) -> Result<Self> {
         let table = TableReader::open(folder, shard, options.verify)?;
         let (relations, vocab_size) = (manifest.relations.len(), manifest.tokenizer.vocab_size);
         Ok(Self { table, limits: Limits { relations, vocab_size, with_words: options.with_words } })
@@ -63,7 +72,9 @@ impl ShardReader {
             let columns = Columns::new(&self.table.batch(group, skip)?)?;
             let bad = (0..columns.len()).find_map(|row| {
                 let document = columns.document(row);
-                validate::check(&document, self.limits).err().map(|(field, problem)| (row, document.title, field, problem))
+                validate::check(&document, self.limits)
+                    .err()
+                    .map(|(field, problem)| (row, document.title, field, problem))
             });
             Ok((columns, bad))
         })?;
@@ -90,10 +101,17 @@ impl TableReader {
     pub(super) fn open(folder: &Path, entry: &FileEntry, verify: bool) -> Result<Self> {
         files::check(folder, entry, verify)?;
         let reader = Self::open_alone(&folder.join(&entry.file))?;
-        let rows: i64 = reader.metadata.metadata().row_groups().iter().map(|group| group.num_rows().max(0)).fold(0, i64::saturating_add);
+        let rows: i64 = reader
+            .metadata
+            .metadata()
+            .row_groups()
+            .iter()
+            .map(|group| group.num_rows().max(0))
+            .fold(0, i64::saturating_add);
         if rows != entry.rows as i64 || reader.num_row_groups() != entry.row_groups {
             let found = format!("{rows} rows in {} row groups", reader.num_row_groups());
-            let problem = format!("{found}, but the manifest says {} in {}", entry.rows, entry.row_groups);
+            let problem =
+                format!("{found}, but the manifest says {} in {}", entry.rows, entry.row_groups);
             return Err(read_error(&reader.path, problem).into());
         }
         Ok(reader)
@@ -104,9 +122,11 @@ impl TableReader {
         let path = path.to_owned();
         let bytes = fs_err::metadata(&path)?.len();
         let file = fs_err::File::open(&path)?.into_file();
-        // The Arrow schema inside the file's metadata is not needed and one more thing that can lie.
+        // The Arrow schema inside the file's metadata is not needed and one more thing that can
+        // lie.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let metadata = catch(|| ArrowReaderMetadata::load(&file, options).map_err(|error| error.to_string()));
+        let metadata =
+            catch(|| ArrowReaderMetadata::load(&file, options).map_err(|error| error.to_string()));
         let metadata = metadata.map_err(|problem| read_error(&path, problem))?;
         Ok(Self { path, metadata, bytes })
     }
@@ -118,29 +138,51 @@ impl TableReader {
 
     /// Rows in the groups before `group`.
     fn first_row(&self, group: usize) -> usize {
-        self.metadata.metadata().row_groups().iter().take(group).map(|group| group.num_rows().max(0) as usize).sum()
+        self.metadata
+            .metadata()
+            .row_groups()
+            .iter()
+            .take(group)
+            .map(|group| group.num_rows().max(0) as usize)
+            .sum()
     }
 
-    /// Runs a decoder; its errors and panics become a data error that names the file and the row group.
-    pub(super) fn guarded<T>(&self, group: usize, decode: impl FnOnce() -> Result<T, String>) -> Result<T> {
-        catch(decode).map_err(|problem| read_error(&self.path, format!("row group {group}: {problem}")).into())
+    /// Runs a decoder; its errors and panics become a data error that names the file and the row
+    /// group.
+    pub(super) fn guarded<T>(
+        &self,
+        group: usize,
+        decode: impl FnOnce() -> Result<T, String>,
+    ) -> Result<T> {
+        catch(decode).map_err(|problem| {
+            read_error(&self.path, format!("row group {group}: {problem}")).into()
+        })
     }
 
     /// One row group as a batch, without the columns in `skip`.
     pub(super) fn batch(&self, group: usize, skip: &[&str]) -> Result<RecordBatch, String> {
         let rows = self.check_group(group)?;
-        // Each reader opens the file itself: clones of one handle share their position, so they cannot be used from several threads.
+        // Each reader opens the file itself: clones of one handle share their position, so they
+        // cannot be used from several threads.
         let file = fs_err::File::open(&self.path).map_err(|error| error.to_string())?.into_file();
         let schema = self.metadata.schema();
-        let wanted = (0..schema.fields().len()).filter(|&column| !skip.contains(&schema.field(column).name().as_str()));
+        let wanted = (0..schema.fields().len())
+            .filter(|&column| !skip.contains(&schema.field(column).name().as_str()));
         let mask = ProjectionMask::roots(self.metadata.parquet_schema(), wanted);
-        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone());
-        let builder = builder.with_row_groups(vec![group]).with_projection(mask).with_batch_size(rows.max(1));
+        let builder =
+            ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone());
+        let builder =
+            builder.with_row_groups(vec![group]).with_projection(mask).with_batch_size(rows.max(1));
         let mut reader = builder.build().map_err(|error| error.to_string())?;
-        let batches: Vec<RecordBatch> = reader.by_ref().collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+        let batches: Vec<RecordBatch> =
+            reader.by_ref().collect::<Result<_, _>>().map_err(|error| error.to_string())?;
         let schema = arrow::record_batch::RecordBatchReader::schema(&reader);
         let batch = concat_batches(&schema, &batches).map_err(|error| error.to_string())?;
-        if batch.num_rows() == rows { Ok(batch) } else { Err(format!("{} rows were found, {rows} announced", batch.num_rows())) }
+        if batch.num_rows() == rows {
+            Ok(batch)
+        } else {
+            Err(format!("{} rows were found, {rows} announced", batch.num_rows()))
+        }
     }
 
     /// Refuses row groups whose announced sizes no honest file has; gives the number of rows.
@@ -152,17 +194,25 @@ impl TableReader {
         for column in metadata.columns() {
             let (start, length) = column.byte_range();
             if start.checked_add(length).is_none_or(|end| end > self.bytes) {
-                return Err(format!("column `{}` lies beyond the end of the file", column.column_path()));
+                return Err(format!(
+                    "column `{}` lies beyond the end of the file",
+                    column.column_path()
+                ));
             }
         }
-        rows.ok_or_else(|| format!("{} rows announced, at most {MAX_GROUP_ROWS} are read", metadata.num_rows()))
+        rows.ok_or_else(|| {
+            format!("{} rows announced, at most {MAX_GROUP_ROWS} are read", metadata.num_rows())
+        })
     }
 }
 
 /// Runs `work`, turning a panic into an error.
 pub(crate) fn catch<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     catch_panic(work).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        let text = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied());
         Err(format!("the decoder failed: {}", text.unwrap_or("no reason given")))
     })
 }

@@ -1,4 +1,5 @@
-//! The Arrow schema of a shard: one row a document. `schemas/shard.json` shows it to people and is checked against this code.
+//! The Arrow schema of a shard: one row a document. `schemas/shard.json` shows it to people and is
+//! checked against this code.
 
 use std::sync::Arc;
 
@@ -10,7 +11,13 @@ const ITEM: &str = "item";
 
 /// Fields of one mention.
 pub(super) fn mention_fields() -> Fields {
-    Fields::from(vec![text("name"), number("sentence"), number("start"), number("end"), text("own_type").with_nullable(true)])
+    Fields::from(vec![
+        text("name"),
+        number("sentence"),
+        number("start"),
+        number("end"),
+        text("own_type").with_nullable(true),
+    ])
 }
 
 /// Fields of one entity.
@@ -20,20 +27,34 @@ pub(super) fn entity_fields() -> Fields {
 
 /// Fields of one fact.
 pub(super) fn fact_fields() -> Fields {
-    Fields::from(vec![number("head"), number("tail"), number("relation"), list("evidence", DataType::UInt32)])
+    Fields::from(vec![
+        number("head"),
+        number("tail"),
+        number("relation"),
+        list("evidence", DataType::UInt32),
+    ])
 }
 
 /// Fields of one scored pair.
 pub(super) fn pair_fields() -> Fields {
-    Fields::from(vec![number("head"), number("tail"), Field::new("score", DataType::Float32, false)])
+    Fields::from(vec![
+        number("head"),
+        number("tail"),
+        Field::new("score", DataType::Float32, false),
+    ])
 }
 
 /// Fields of one candidate pair.
 pub(super) fn candidate_fields() -> Fields {
-    Fields::from(vec![number("head"), number("tail"), Field::new("excluded", DataType::Boolean, false)])
+    Fields::from(vec![
+        number("head"),
+        number("tail"),
+        Field::new("excluded", DataType::Boolean, false),
+    ])
 }
 
-/// The columns of a shard, in order; the types follow [`EncodedDocument`](crate::text::EncodedDocument).
+/// The columns of a shard, in order; the types follow
+/// [`EncodedDocument`](crate::text::EncodedDocument).
 pub fn shard_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         text("title"),
@@ -51,20 +72,35 @@ pub fn shard_schema() -> SchemaRef {
 
 /// Fields of a mention with a type of its own.
 pub(super) fn typed_mention_fields() -> Fields {
-    Fields::from(vec![text("name"), number("sentence"), number("start"), number("end"), text("type")])
+    Fields::from(vec![
+        text("name"),
+        number("sentence"),
+        number("start"),
+        number("end"),
+        text("type"),
+    ])
 }
 
 /// Fields of an entity with its identifier in a knowledge base.
 pub(super) fn identified_entity_fields() -> Fields {
-    Fields::from(vec![text("id").with_nullable(true), list("mentions", DataType::Struct(typed_mention_fields()))])
+    Fields::from(vec![
+        text("id").with_nullable(true),
+        list("mentions", DataType::Struct(typed_mention_fields())),
+    ])
 }
 
 /// Fields of a fact whose relation is named.
 pub(super) fn named_fact_fields() -> Fields {
-    Fields::from(vec![number("head"), number("tail"), text("relation"), list("evidence", DataType::UInt32)])
+    Fields::from(vec![
+        number("head"),
+        number("tail"),
+        text("relation"),
+        list("evidence", DataType::UInt32),
+    ])
 }
 
-/// The columns of a table of documents, in order; the types follow [`Document`](crate::corpus::Document).
+/// The columns of a table of documents, in order; the types follow
+/// [`Document`](crate::corpus::Document).
 pub fn document_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         text("title"),
@@ -78,7 +114,13 @@ pub fn document_schema() -> SchemaRef {
 /// The columns of the fact index.
 pub fn fact_schema() -> SchemaRef {
     let key = Field::new("key", DataType::UInt64, false);
-    Arc::new(Schema::new(vec![key, number("row"), number("head"), number("tail"), number("relation")]))
+    Arc::new(Schema::new(vec![
+        key,
+        number("row"),
+        number("head"),
+        number("tail"),
+        number("relation"),
+    ]))
 }
 
 fn text(name: &str) -> Field {
@@ -115,7 +157,10 @@ pub fn schema_json() -> String {
         "row": "one document",
         "columns": columns(document_schema().fields()),
     });
-    format!("{:#}\n", json!({ "format_version": super::FORMAT_VERSION, "shard": shard, "fact_index": facts, "documents": documents }))
+    format!(
+        "{:#}\n",
+        json!({ "format_version": super::FORMAT_VERSION, "shard": shard, "fact_index": facts, "documents": documents })
+    )
 }
 
 fn columns(fields: &Fields) -> Value {
@@ -149,6 +194,10 @@ mod tests {
         if std::env::var_os("UPDATE_SCHEMAS").is_some() {
             fs_err::write(&path, schema_json()).unwrap();
         }
-        assert_eq!(fs_err::read_to_string(&path).unwrap(), schema_json(), "run UPDATE_SCHEMAS=1 cargo test shards::schema");
+        assert_eq!(
+            fs_err::read_to_string(&path).unwrap(),
+            schema_json(),
+            "run UPDATE_SCHEMAS=1 cargo test shards::schema"
+        );
     }
 }

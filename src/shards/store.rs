@@ -1,7 +1,9 @@
-//! All rows of a folder of shards in memory, in the compact columns they were read in; row = number over all shards.
+//! All rows of a folder of shards in memory, in the compact columns they were read in; row = number
+//! over all shards.
 //!
-//! A row is made into an [`EncodedDocument`] on each [`DocumentStore::get`] (a few microseconds), so the store costs little more than the
-//! numbers themselves. Not for: corpora beyond the memory of a rank, see "Scale" in `docs/design.md`.
+//! A row is made into an [`EncodedDocument`] on each [`DocumentStore::get`] (a few microseconds),
+//! so the store costs little more than the numbers themselves. Not for: corpora beyond the memory
+//! of a rank, see "Scale" in `docs/design.md`.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -48,7 +50,8 @@ pub struct DocumentStore {
 impl DocumentStore {
     /// Reads a folder of shards, row groups in parallel.
     ///
-    /// Errors: a data error for a missing or newer manifest and for files that differ from it or break the format.
+    /// Errors: a data error for a missing or newer manifest and for files that differ from it or
+    /// break the format.
     pub fn open(folder: &Path, options: StoreOptions) -> Result<Self> {
         Self::load(folder, Manifest::read(folder)?, options)
     }
@@ -56,13 +59,20 @@ impl DocumentStore {
     /// Reads the shards of a manifest that may not be on disk yet.
     pub(super) fn load(folder: &Path, manifest: Manifest, options: StoreOptions) -> Result<Self> {
         let read = ReadOptions { with_words: options.with_words, verify: options.verify };
-        let readers: Vec<Result<ShardReader>> =
-            manifest.shards.par_iter().map(|shard| ShardReader::open(folder, &manifest, shard, read)).collect();
+        let readers: Vec<Result<ShardReader>> = manifest
+            .shards
+            .par_iter()
+            .map(|shard| ShardReader::open(folder, &manifest, shard, read))
+            .collect();
         let readers = readers.into_iter().collect::<Result<Vec<_>>>()?;
-        let tasks: Vec<(&ShardReader, usize)> =
-            readers.iter().flat_map(|reader| (0..reader.num_row_groups()).map(move |group| (reader, group))).collect();
-        let groups: Vec<Result<Columns>> = tasks.into_par_iter().map(|(reader, group)| reader.columns(group)).collect();
-        // Collected twice so that the first broken group is the one reported, whichever thread met it.
+        let tasks: Vec<(&ShardReader, usize)> = readers
+            .iter()
+            .flat_map(|reader| (0..reader.num_row_groups()).map(move |group| (reader, group)))
+            .collect();
+        let groups: Vec<Result<Columns>> =
+            tasks.into_par_iter().map(|(reader, group)| reader.columns(group)).collect();
+        // Collected twice so that the first broken group is the one reported, whichever thread met
+        // it.
         let groups = groups.into_iter().collect::<Result<Vec<_>>>()?;
         let mut starts = vec![0];
         starts.extend(groups.iter().scan(0, |rows, group| {
@@ -96,7 +106,9 @@ impl DocumentStore {
 
     /// The row of a title, the first one where a title repeats.
     pub fn find_title(&self, title: &str) -> Option<usize> {
-        let titles = self.titles.get_or_init(|| (0..self.len()).rev().map(|row| (self.title(row).to_owned(), row)).collect());
+        let titles = self.titles.get_or_init(|| {
+            (0..self.len()).rev().map(|row| (self.title(row).to_owned(), row)).collect()
+        });
         titles.get(title).copied()
     }
 
@@ -135,7 +147,9 @@ impl DocumentStore {
     /// Errors: a data error where there is none (no document was labelled) or it is broken.
     pub fn fact_index(&self) -> Result<FactIndex> {
         let Some(entry) = &self.manifest.fact_index else {
-            return Err(DataError::new(&self.folder, "the shards carry no fact index").hint("prepare them from labelled documents").into());
+            return Err(DataError::new(&self.folder, "the shards carry no fact index")
+                .hint("prepare them from labelled documents")
+                .into());
         };
         FactIndex::read(&self.folder, entry, self)
     }

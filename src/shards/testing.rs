@@ -5,9 +5,15 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use super::writer::Written;
-use super::{DocumentStore, Manifest, PrepareOptions, PrepareReport, StoreOptions, TokenizerEntry, WriteOptions, prepare};
+use super::{
+    DocumentStore, Manifest, PrepareOptions, PrepareReport, StoreOptions, TokenizerEntry,
+    WriteOptions, prepare,
+};
 use crate::corpus::{Document, Entity, Fact, Mention, RelationSet};
-use crate::text::{EncodedCandidate, EncodedDocument, EncodedEntity, EncodedFact, EncodedMention, ScoredPair, Tokenizer};
+use crate::text::{
+    EncodedCandidate, EncodedDocument, EncodedEntity, EncodedFact, EncodedMention, ScoredPair,
+    Tokenizer,
+};
 
 /// Size of the vocabulary of random documents.
 const VOCAB: u32 = 1_000;
@@ -32,7 +38,11 @@ pub(super) fn manifest(written: Written) -> Manifest {
         facts: written.totals.facts,
         relations: relations(),
         entity_types: written.totals.entity_types.into_iter().collect(),
-        tokenizer: TokenizerEntry { identity: String::new(), kind: "wordpiece".into(), vocab_size: VOCAB as usize },
+        tokenizer: TokenizerEntry {
+            identity: String::new(),
+            kind: "wordpiece".into(),
+            vocab_size: VOCAB as usize,
+        },
         shards: written.shards,
         fact_index: None,
         max_pieces: written.totals.max_pieces,
@@ -55,22 +65,39 @@ fn starts(lengths: &[u32]) -> Vec<u32> {
 /// Random documents that obey all rules, some without words, entities, labels or kept pairs.
 pub(super) fn any_document() -> impl Strategy<Value = EncodedDocument> {
     let sentences = prop::collection::vec(prop::collection::vec((0u32..4, ".{0,6}"), 0..6), 0..4);
-    let mentions = prop::collection::vec(prop::collection::vec((any::<u32>(), any::<u32>(), ".{0,8}"), 1..4), 0..5);
-    let facts =
-        prop::collection::vec((any::<u32>(), any::<u32>(), 0..RELATIONS.len() as u32, prop::collection::vec(any::<u32>(), 0..3)), 0..5);
-    let kept = prop::option::of(prop::collection::vec((any::<u32>(), any::<u32>(), -9f32..9.0), 0..4));
-    let asked = prop::option::of(prop::collection::vec((any::<u32>(), any::<u32>(), any::<bool>()), 0..5));
+    let mentions = prop::collection::vec(
+        prop::collection::vec((any::<u32>(), any::<u32>(), ".{0,8}"), 1..4),
+        0..5,
+    );
+    let facts = prop::collection::vec(
+        (
+            any::<u32>(),
+            any::<u32>(),
+            0..RELATIONS.len() as u32,
+            prop::collection::vec(any::<u32>(), 0..3),
+        ),
+        0..5,
+    );
+    let kept =
+        prop::option::of(prop::collection::vec((any::<u32>(), any::<u32>(), -9f32..9.0), 0..4));
+    let asked =
+        prop::option::of(prop::collection::vec((any::<u32>(), any::<u32>(), any::<bool>()), 0..5));
     (".{0,12}", sentences, mentions, facts, asked, kept, any::<bool>()).prop_map(
         |(title, sentences, mentions, facts, asked, kept, labelled)| {
             let mut document = EncodedDocument { title, labelled, ..EncodedDocument::default() };
             let words: Vec<(u32, String)> = sentences.concat();
-            document.sentence_starts = starts(&sentences.iter().map(|sentence| sentence.len() as u32).collect::<Vec<_>>());
+            document.sentence_starts =
+                starts(&sentences.iter().map(|sentence| sentence.len() as u32).collect::<Vec<_>>());
             document.word_starts = starts(&words.iter().map(|word| word.0).collect::<Vec<_>>());
-            document.pieces = (0..*document.word_starts.last().unwrap()).map(|piece| piece * 37 % VOCAB).collect();
+            document.pieces = (0..*document.word_starts.last().unwrap())
+                .map(|piece| piece * 37 % VOCAB)
+                .collect();
             document.words = words.into_iter().map(|word| word.1).collect();
             document.entities = entities(&document.sentence_starts, mentions);
             let count = document.entities.len() as u32;
-            let pair = |a: u32, b: u32| (count > 1).then(|| (a % count, (a % count + 1 + b % (count - 1)) % count));
+            let pair = |a: u32, b: u32| {
+                (count > 1).then(|| (a % count, (a % count + 1 + b % (count - 1)) % count))
+            };
             let sentences = document.sentence_starts.len() as u32 - 1;
             let fact = |(a, b, relation, evidence): (u32, u32, u32, Vec<u32>)| {
                 pair(a, b).map(|(head, tail)| EncodedFact {
@@ -83,13 +110,19 @@ pub(super) fn any_document() -> impl Strategy<Value = EncodedDocument> {
             document.facts = facts.into_iter().filter_map(fact).collect();
             document.candidates = asked.map(|pairs| {
                 let mut seen = ahash::AHashSet::new();
-                let pairs = pairs.into_iter().filter_map(|(a, b, excluded)| Some((pair(a, b)?, excluded)));
+                let pairs =
+                    pairs.into_iter().filter_map(|(a, b, excluded)| Some((pair(a, b)?, excluded)));
                 let new = pairs.filter(|(pair, _)| seen.insert(*pair));
-                new.map(|((head, tail), excluded)| EncodedCandidate { head, tail, excluded }).collect()
+                new.map(|((head, tail), excluded)| EncodedCandidate { head, tail, excluded })
+                    .collect()
             });
             document.kept = kept.map(|pairs| {
-                let mut pairs: Vec<ScoredPair> =
-                    pairs.into_iter().filter_map(|(a, b, score)| pair(a, b).map(|(head, tail)| ScoredPair { head, tail, score })).collect();
+                let mut pairs: Vec<ScoredPair> = pairs
+                    .into_iter()
+                    .filter_map(|(a, b, score)| {
+                        pair(a, b).map(|(head, tail)| ScoredPair { head, tail, score })
+                    })
+                    .collect();
                 pairs.sort_by(|a, b| b.score.total_cmp(&a.score));
                 pairs
             });
@@ -99,8 +132,12 @@ pub(super) fn any_document() -> impl Strategy<Value = EncodedDocument> {
 }
 
 fn entities(sentence_starts: &[u32], mentions: Vec<Vec<(u32, u32, String)>>) -> Vec<EncodedEntity> {
-    let filled: Vec<(u32, u32, u32)> =
-        sentence_starts.windows(2).zip(0..).filter(|(pair, _)| pair[0] < pair[1]).map(|(pair, at)| (at, pair[0], pair[1])).collect();
+    let filled: Vec<(u32, u32, u32)> = sentence_starts
+        .windows(2)
+        .zip(0..)
+        .filter(|(pair, _)| pair[0] < pair[1])
+        .map(|(pair, at)| (at, pair[0], pair[1]))
+        .collect();
     if filled.is_empty() {
         return Vec::new();
     }
@@ -110,25 +147,45 @@ fn entities(sentence_starts: &[u32], mentions: Vec<Vec<(u32, u32, String)>>) -> 
         let own_type = (b % 3 == 0).then(|| "ORG".to_owned());
         EncodedMention { name, sentence, start, end: start + 1 + a % (to - start), own_type }
     };
-    let entity = |list: Vec<_>| EncodedEntity { entity_type: "PER".into(), mentions: list.into_iter().map(mention).collect() };
+    let entity = |list: Vec<_>| EncodedEntity {
+        entity_type: "PER".into(),
+        mentions: list.into_iter().map(mention).collect(),
+    };
     mentions.into_iter().map(entity).collect()
 }
 
-/// A document of one sentence a mention: every entity is a list of names, every fact (head, tail, relation).
-pub(super) fn document(title: &str, entities: &[&[&str]], facts: &[(usize, usize, &str)]) -> Document {
-    let mut document = Document { title: title.into(), facts: Some(Vec::new()), ..Document::default() };
+/// A document of one sentence a mention: every entity is a list of names, every fact (head, tail,
+/// relation).
+pub(super) fn document(
+    title: &str,
+    entities: &[&[&str]],
+    facts: &[(usize, usize, &str)],
+) -> Document {
+    let mut document =
+        Document { title: title.into(), facts: Some(Vec::new()), ..Document::default() };
     for names in entities {
         let mut entity = Entity::default();
         for name in *names {
             let words: Vec<String> = name.split(' ').map(str::to_owned).collect();
             let sentence = document.sentences.len();
-            let mention = Mention { name: (*name).into(), sentence, start: 0, end: words.len(), entity_type: "LOC".into() };
+            let mention = Mention {
+                name: (*name).into(),
+                sentence,
+                start: 0,
+                end: words.len(),
+                entity_type: "LOC".into(),
+            };
             entity.mentions.push(mention);
             document.sentences.push(words);
         }
         document.entities.push(entity);
     }
-    let fact = |&(head, tail, relation): &(usize, usize, &str)| Fact { head, tail, relation: relation.into(), evidence: vec![] };
+    let fact = |&(head, tail, relation): &(usize, usize, &str)| Fact {
+        head,
+        tail,
+        relation: relation.into(),
+        evidence: vec![],
+    };
     document.facts = Some(facts.iter().map(fact).collect());
     document
 }
@@ -141,15 +198,34 @@ pub(super) fn tokenizer(folder: &Path) -> Tokenizer {
 }
 
 /// Prepares hand-made documents under `folder/name`, three rows a shard, two a row group.
-pub(super) fn prepared(folder: &Path, name: &str, documents: &[Document]) -> (PathBuf, PrepareReport) {
+pub(super) fn prepared(
+    folder: &Path,
+    name: &str,
+    documents: &[Document],
+) -> (PathBuf, PrepareReport) {
     prepared_with(folder, name, documents, WriteOptions { rows_per_shard: 3, row_group_rows: 2 })
 }
 
 /// As [`prepared`], cut as asked.
-pub(super) fn prepared_with(folder: &Path, name: &str, documents: &[Document], write: WriteOptions) -> (PathBuf, PrepareReport) {
+pub(super) fn prepared_with(
+    folder: &Path,
+    name: &str,
+    documents: &[Document],
+    write: WriteOptions,
+) -> (PathBuf, PrepareReport) {
     let output = folder.join(name);
-    let options = PrepareOptions { output: output.clone(), tokenizer: tokenizer(folder), relations: relations(), write };
-    let report = prepare(&options, &mut |take| documents.iter().cloned().try_for_each(&mut *take), &mut |_| ()).unwrap();
+    let options = PrepareOptions {
+        output: output.clone(),
+        tokenizer: tokenizer(folder),
+        relations: relations(),
+        write,
+    };
+    let report = prepare(
+        &options,
+        &mut |take| documents.iter().cloned().try_for_each(&mut *take),
+        &mut |_| (),
+    )
+    .unwrap();
     (output, report)
 }
 

@@ -21,8 +21,12 @@ pub(super) fn check(document: &EncodedDocument, limits: Limits) -> Result<(), (S
     if limits.with_words && document.words.len() != num_words {
         return fail("words", format!("{} words, but starts of {num_words}", document.words.len()));
     }
-    if let Some(piece) = document.pieces.iter().find(|&&piece| piece as usize >= limits.vocab_size) {
-        return fail("pieces", format!("piece {piece} is beyond the vocabulary of {}", limits.vocab_size));
+    if let Some(piece) = document.pieces.iter().find(|&&piece| piece as usize >= limits.vocab_size)
+    {
+        return fail(
+            "pieces",
+            format!("piece {piece} is beyond the vocabulary of {}", limits.vocab_size),
+        );
     }
     for (index, entity) in document.entities.iter().enumerate() {
         check_entity(index, entity, &document.sentence_starts)?;
@@ -40,32 +44,50 @@ fn fail(field: impl Into<String>, problem: impl Into<String>) -> Result<(), (Str
 
 /// Starts must begin at 0, never fall, and be closed by `total`.
 fn check_starts(field: &str, starts: &[u32], total: usize) -> Result<(), (String, String)> {
-    let closed = starts.first() == Some(&0) && starts.last().is_some_and(|&last| last as usize == total);
+    let closed =
+        starts.first() == Some(&0) && starts.last().is_some_and(|&last| last as usize == total);
     if closed && starts.is_sorted() {
         return Ok(());
     }
     fail(field, format!("not a rising list from 0 to {total}"))
 }
 
-fn check_entity(index: usize, entity: &EncodedEntity, sentence_starts: &[u32]) -> Result<(), (String, String)> {
+fn check_entity(
+    index: usize,
+    entity: &EncodedEntity,
+    sentence_starts: &[u32],
+) -> Result<(), (String, String)> {
     if entity.mentions.is_empty() {
         return fail(format!("entities[{index}]"), "an entity without mentions");
     }
     for (number, mention) in entity.mentions.iter().enumerate() {
         let sentence = mention.sentence as usize;
         let bounds = sentence_starts.get(sentence).zip(sentence_starts.get(sentence + 1));
-        if !bounds.is_some_and(|(&from, &to)| from <= mention.start && mention.start < mention.end && mention.end <= to) {
-            let span = format!("the words {}..{} are not a span of sentence {sentence}", mention.start, mention.end);
+        if !bounds.is_some_and(|(&from, &to)| {
+            from <= mention.start && mention.start < mention.end && mention.end <= to
+        }) {
+            let span = format!(
+                "the words {}..{} are not a span of sentence {sentence}",
+                mention.start, mention.end
+            );
             return fail(format!("entities[{index}].mentions[{number}]"), span);
         }
     }
     Ok(())
 }
 
-fn check_fact(index: usize, fact: &EncodedFact, document: &EncodedDocument, limits: Limits) -> Result<(), (String, String)> {
+fn check_fact(
+    index: usize,
+    fact: &EncodedFact,
+    document: &EncodedDocument,
+    limits: Limits,
+) -> Result<(), (String, String)> {
     let field = || format!("facts[{index}]");
     if !is_pair(fact.head, fact.tail, document) {
-        return fail(field(), format!("head {} and tail {} are not two entities", fact.head, fact.tail));
+        return fail(
+            field(),
+            format!("head {} and tail {} are not two entities", fact.head, fact.tail),
+        );
     }
     if fact.relation as usize >= limits.relations {
         return fail(field(), format!("relation class {} of {}", fact.relation, limits.relations));
@@ -81,8 +103,12 @@ fn check_fact(index: usize, fact: &EncodedFact, document: &EncodedDocument, limi
 fn check_candidates(document: &EncodedDocument) -> Result<(), (String, String)> {
     let mut seen = ahash::AHashSet::new();
     let pairs = document.candidates.as_deref().unwrap_or_default();
-    match pairs.iter().position(|pair| !is_pair(pair.head, pair.tail, document) || !seen.insert((pair.head, pair.tail))) {
-        Some(at) => fail(format!("candidates[{at}]"), "not a pair of two entities, or not the first time"),
+    match pairs.iter().position(|pair| {
+        !is_pair(pair.head, pair.tail, document) || !seen.insert((pair.head, pair.tail))
+    }) {
+        Some(at) => {
+            fail(format!("candidates[{at}]"), "not a pair of two entities, or not the first time")
+        }
         None => Ok(()),
     }
 }
@@ -90,7 +116,10 @@ fn check_candidates(document: &EncodedDocument) -> Result<(), (String, String)> 
 /// Kept pairs are distinct entities with finite scores, best first.
 pub(super) fn check_kept(document: &EncodedDocument) -> Result<(), (String, String)> {
     let pairs = document.kept.as_deref().unwrap_or_default();
-    if let Some(at) = pairs.iter().position(|pair| !is_pair(pair.head, pair.tail, document) || !pair.score.is_finite()) {
+    if let Some(at) = pairs
+        .iter()
+        .position(|pair| !is_pair(pair.head, pair.tail, document) || !pair.score.is_finite())
+    {
         return fail(format!("kept[{at}]"), "not a pair of two entities with a finite score");
     }
     if pairs.is_sorted_by(|a, b| a.score >= b.score) { Ok(()) } else { fail("kept", "scores rise") }

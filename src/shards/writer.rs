@@ -1,7 +1,8 @@
 //! Writing encoded documents as Parquet shards.
 //!
-//! Documents become [`DocumentGroup`]s on any thread and are appended in order. The number of shards is part of their names and known only
-//! at the end, so shards carry a temporary name until [`ShardWriter::finish`].
+//! Documents become [`DocumentGroup`]s on any thread and are appended in order. The number of
+//! shards is part of their names and known only at the end, so shards carry a temporary name until
+//! [`ShardWriter::finish`].
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -71,7 +72,11 @@ impl Totals {
         for entity in &document.entities {
             self.max_mentions = self.max_mentions.max(entity.mentions.len());
             let own = entity.mentions.iter().filter_map(|mention| mention.own_type.as_ref());
-            for name in own.chain([&entity.entity_type]).filter(|name| !self.entity_types.contains(*name)).collect::<Vec<_>>() {
+            for name in own
+                .chain([&entity.entity_type])
+                .filter(|name| !self.entity_types.contains(*name))
+                .collect::<Vec<_>>()
+            {
                 self.entity_types.insert(name.clone());
             }
         }
@@ -87,7 +92,8 @@ impl Totals {
     }
 }
 
-/// Documents as columns, a part of a row group or all of it: a fifth of what they take as single strings.
+/// Documents as columns, a part of a row group or all of it: a fifth of what they take as single
+/// strings.
 #[derive(Debug)]
 pub(super) struct DocumentColumns {
     batch: RecordBatch,
@@ -98,14 +104,19 @@ impl DocumentColumns {
     pub(super) fn of(documents: &[EncodedDocument]) -> Result<Self> {
         let mut totals = Totals::default();
         documents.iter().for_each(|document| totals.add(document));
-        let batch = columns::to_batch(documents).map_err(|error| Error::Bug(format!("building a row group: {error}")))?;
+        let batch = columns::to_batch(documents)
+            .map_err(|error| Error::Bug(format!("building a row group: {error}")))?;
         Ok(Self { batch, totals })
     }
 
     /// Bytes of the columns.
     #[cfg(test)]
     pub(super) fn num_bytes(&self) -> usize {
-        self.batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap()).sum()
+        self.batch
+            .columns()
+            .iter()
+            .map(|column| column.to_data().get_slice_memory_size().unwrap())
+            .sum()
     }
 }
 
@@ -153,10 +164,17 @@ impl ShardWriter {
     /// Errors: a recipe error for shards or row groups of no rows.
     pub(super) fn new(folder: &Path, options: WriteOptions) -> Result<Self> {
         if options.rows_per_shard == 0 || options.row_group_rows == 0 {
-            return Err(Error::recipe("a shard or row group of 0 rows").with_hint("give at least 1 row a shard and row group"));
+            return Err(Error::recipe("a shard or row group of 0 rows")
+                .with_hint("give at least 1 row a shard and row group"));
         }
         let rows_per_shard = options.rows_per_shard;
-        Ok(Self { folder: folder.to_owned(), rows_per_shard, current: None, done: Vec::new(), totals: Totals::default() })
+        Ok(Self {
+            folder: folder.to_owned(),
+            rows_per_shard,
+            current: None,
+            done: Vec::new(),
+            totals: Totals::default(),
+        })
     }
 
     /// Appends a row group of [`WriteOptions::group_rows`] rows.
@@ -164,7 +182,11 @@ impl ShardWriter {
         self.totals.merge(group.totals);
         let mut shard = match self.current.take() {
             Some(shard) => shard,
-            None => TableWriter::create(&self.folder, format!("train-{:05}.partial", self.done.len()), schema::shard_schema())?,
+            None => TableWriter::create(
+                &self.folder,
+                format!("train-{:05}.partial", self.done.len()),
+                schema::shard_schema(),
+            )?,
         };
         shard.write_group(group.group)?;
         if shard.rows >= self.rows_per_shard {
@@ -202,7 +224,8 @@ pub(super) fn write_documents(
         pending.push(document?);
         if pending.len() == options.group_rows(row) {
             row += pending.len();
-            writer.push(encoder.encode(vec![DocumentColumns::of(&std::mem::take(&mut pending))?])?)?;
+            writer
+                .push(encoder.encode(vec![DocumentColumns::of(&std::mem::take(&mut pending))?])?)?;
         }
     }
     if !pending.is_empty() {
@@ -222,7 +245,10 @@ pub(super) struct TableWriter {
 
 impl std::fmt::Debug for TableWriter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TableWriter").field("path", &self.path).field("rows", &self.rows).finish_non_exhaustive()
+        f.debug_struct("TableWriter")
+            .field("path", &self.path)
+            .field("rows", &self.rows)
+            .finish_non_exhaustive()
     }
 }
 
@@ -231,7 +257,8 @@ impl TableWriter {
     pub(super) fn create(folder: &Path, file: String, schema: SchemaRef) -> Result<Self> {
         let path = folder.join(&file);
         let output = HashingFile::create(&path)?;
-        let writer = ArrowWriter::try_new(output, schema, Some(groups::properties())).and_then(ArrowWriter::into_serialized_writer);
+        let writer = ArrowWriter::try_new(output, schema, Some(groups::properties()))
+            .and_then(ArrowWriter::into_serialized_writer);
         let (writer, _) = writer.map_err(|error| write_error(&path, error))?;
         Ok(Self { path, file, writer, rows: 0, row_groups: 0 })
     }
@@ -246,14 +273,22 @@ impl TableWriter {
 
     /// Closes the file and describes it.
     pub(super) fn close(mut self) -> Result<FileEntry> {
-        // Writes the footer and what is buffered. `into_inner` would do so too, but turns an error of the disk into text.
+        // Writes the footer and what is buffered. `into_inner` would do so too, but turns an error
+        // of the disk into text.
         self.writer.finish().map_err(|error| write_error(&self.path, error))?;
         let (bytes, blake3) = self.writer.inner_mut().seal()?;
-        Ok(FileEntry { file: self.file, rows: self.rows, row_groups: self.row_groups, bytes, blake3 })
+        Ok(FileEntry {
+            file: self.file,
+            rows: self.rows,
+            row_groups: self.row_groups,
+            bytes,
+            blake3,
+        })
     }
 }
 
-/// A Parquet file that appears whole or not at all: it is written in a folder beside its place, and moved there when finished.
+/// A Parquet file that appears whole or not at all: it is written in a folder beside its place, and
+/// moved there when finished.
 #[derive(Debug)]
 pub(crate) struct WholeTable {
     target: PathBuf,
@@ -269,10 +304,14 @@ impl WholeTable {
 
     /// Starts a table that will stand at `target`; missing folders are made.
     pub(crate) fn create(target: &Path, schema: SchemaRef) -> Result<Self> {
-        let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let parent = target
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
         fs_err::create_dir_all(parent)?;
         let folder = tempfile::Builder::new().prefix(".unfinished-").tempdir_in(parent)?;
-        let table = TableWriter::create(folder.path(), Self::PARTIAL.to_owned(), Arc::clone(&schema))?;
+        let table =
+            TableWriter::create(folder.path(), Self::PARTIAL.to_owned(), Arc::clone(&schema))?;
         let encoder = GroupEncoder::new(Arc::clone(&schema))?;
         Ok(Self { target: target.to_owned(), folder, schema, table, encoder })
     }
@@ -280,7 +319,9 @@ impl WholeTable {
     /// Appends a row group of these columns, in the order of the schema.
     pub(crate) fn write_group(&mut self, columns: Vec<ArrayRef>) -> Result<()> {
         let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns);
-        let batch = batch.map_err(|error| Error::Bug(format!("a row group of {}: {error}", self.target.display())))?;
+        let batch = batch.map_err(|error| {
+            Error::Bug(format!("a row group of {}: {error}", self.target.display()))
+        })?;
         self.table.write_group(self.encoder.encode(batch)?)
     }
 
@@ -294,7 +335,10 @@ impl WholeTable {
 
 type Columns = Vec<(bytes::Bytes, parquet::column::writer::ColumnCloseResult)>;
 
-fn append(writer: &mut SerializedFileWriter<HashingFile>, columns: Columns) -> Result<(), ParquetError> {
+fn append(
+    writer: &mut SerializedFileWriter<HashingFile>,
+    columns: Columns,
+) -> Result<(), ParquetError> {
     let mut group = writer.next_row_group()?;
     for (bytes, close) in columns {
         group.append_column(&bytes, close)?;
@@ -315,7 +359,8 @@ fn write_error(path: &Path, error: ParquetError) -> Error {
 
 /// A broken Parquet file, for readers.
 pub(super) fn read_error(path: &Path, problem: impl std::fmt::Display) -> DataError {
-    DataError::new(path, problem.to_string()).hint("the file is damaged or was not written by docre-pretrain; prepare the shards again")
+    DataError::new(path, problem.to_string())
+        .hint("the file is damaged or was not written by docre-pretrain; prepare the shards again")
 }
 
 #[cfg(test)]

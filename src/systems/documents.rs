@@ -1,10 +1,13 @@
-//! The documents of a micro-batch: views packed into one token stream, and the tables that find mentions and entities in it.
+//! The documents of a micro-batch: views packed into one token stream, and the tables that find
+//! mentions and entities in it.
 
 use tch::{Device, Kind, Tensor};
 
 use crate::Result;
 use crate::encoders::TokenStream;
-use crate::text::{EncodedDocument, PackedViews, SpecialPieces, View, ViewChoices, ViewOptions, pack, view};
+use crate::text::{
+    EncodedDocument, PackedViews, SpecialPieces, View, ViewChoices, ViewOptions, pack, view,
+};
 use crate::torch::Dropout;
 use crate::torch::kernels::Segments;
 
@@ -43,7 +46,9 @@ impl DocumentViews {
         let mut token_keys = Vec::with_capacity(packed.ids.len());
         for (index, &key) in keys.iter().enumerate() {
             let tokens = packed.offsets[index + 1] - packed.offsets[index];
-            token_keys.extend((0..tokens as u64).map(|token| Dropout::token_key(self.seed, 0, key, token)));
+            token_keys.extend(
+                (0..tokens as u64).map(|token| Dropout::token_key(self.seed, 0, key, token)),
+            );
         }
         PackedDocuments { views: packed, token_keys }
     }
@@ -77,7 +82,8 @@ impl PackedDocuments {
         })
     }
 
-    /// Entity vectors: the element-wise maximum over the states of each entity's start markers (docs/systems.md, D.1). `states` [T, d] → [E, d].
+    /// Entity vectors: the element-wise maximum over the states of each entity's start markers
+    /// (docs/systems.md, D.1). `states` [T, d] → [E, d].
     ///
     /// # Errors
     /// What libtorch refuses.
@@ -89,7 +95,8 @@ impl PackedDocuments {
     }
 }
 
-/// Identifies the visit of item `index` in `step` among all visits of a stage. Batches stay under 2³² items.
+/// Identifies the visit of item `index` in `step` among all visits of a stage. Batches stay under
+/// 2³² items.
 pub fn visit(step: u64, index: usize) -> u64 {
     (step << 32) | index as u64
 }

@@ -1,4 +1,5 @@
-//! The batches of fine-tuning, for any system: documents in a shuffled order, their pairs chosen anew at each visit.
+//! The batches of fine-tuning, for any system: documents in a shuffled order, their pairs chosen
+//! anew at each visit.
 
 use std::sync::Arc;
 
@@ -25,12 +26,20 @@ pub struct ExtractionSource<'a> {
 }
 
 impl<'a> ExtractionSource<'a> {
-    /// A source for `extractor` over the labelled rows of a store; `budget` bounds the cost of a micro-batch.
+    /// A source for `extractor` over the labelled rows of a store; `budget` bounds the cost of a
+    /// micro-batch.
     ///
     /// # Errors
     /// A batch of no documents.
-    pub fn new(extractor: &dyn Extractor, store: &'a DocumentStore, batch: usize, budget: usize, seed: u64) -> Result<Self> {
-        let rows: Vec<usize> = (0..store.len()).filter(|&row| !store.get(row).facts.is_empty()).collect();
+    pub fn new(
+        extractor: &dyn Extractor,
+        store: &'a DocumentStore,
+        batch: usize,
+        budget: usize,
+        seed: u64,
+    ) -> Result<Self> {
+        let rows: Vec<usize> =
+            (0..store.len()).filter(|&row| !store.get(row).facts.is_empty()).collect();
         let order = BatchOrder::new(rows.len(), seed, batch)?;
         let (layout, classes, loss) = (extractor.layout(), extractor.classes(), extractor.loss());
         layout.observe(&mut rows.iter().map(|&row| store.get(row)));
@@ -54,12 +63,19 @@ impl BatchSource for ExtractionSource<'_> {
     type Batch = RelationBatch;
 
     fn prepare(&self, step: u64, share: Share) -> Result<StepBatches<RelationBatch>> {
-        let rows: Vec<usize> = self.order.items(step).into_iter().map(|item| self.rows[item.row]).collect();
+        let rows: Vec<usize> =
+            self.order.items(step).into_iter().map(|item| self.rows[item.row]).collect();
         let examples = self.examples(&rows, step, share)?;
-        let costs: Vec<usize> = examples.iter().map(|example| self.layout.cost(&example.document, example.pairs.len())).collect();
+        let costs: Vec<usize> = examples
+            .iter()
+            .map(|example| self.layout.cost(&example.document, example.pairs.len()))
+            .collect();
         let parts = split_by_tokens(&costs, self.budget).into_iter();
-        let micro =
-            parts.map(|range| RelationBatch::new(&*self.layout, &examples[range], self.classes, self.loss)).collect::<Result<_>>()?;
+        let micro = parts
+            .map(|range| {
+                RelationBatch::new(&*self.layout, &examples[range], self.classes, self.loss)
+            })
+            .collect::<Result<_>>()?;
         Ok(StepBatches { micro, rows })
     }
 

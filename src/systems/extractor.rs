@@ -1,7 +1,9 @@
-//! What every system that extracts relations has in common: a host half that lays documents out, and a tensor half that gives logits.
+//! What every system that extracts relations has in common: a host half that lays documents out,
+//! and a tensor half that gives logits.
 //!
-//! A system implements [`Layout`] (no tensors, runs on the thread that prepares batches) and [`Extractor`] (the model). Everything else —
-//! order, micro-batches, the loss over classes, decisions, evaluation, checkpoints — is written once, for all systems.
+//! A system implements [`Layout`] (no tensors, runs on the thread that prepares batches) and
+//! [`Extractor`] (the model). Everything else — order, micro-batches, the loss over classes,
+//! decisions, evaluation, checkpoints — is written once, for all systems.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -33,7 +35,8 @@ pub struct Example {
     pub train: bool,
 }
 
-/// What a system's host half made of a batch of examples; read back by its tensor half with [`tables`].
+/// What a system's host half made of a batch of examples; read back by its tensor half with
+/// [`tables`].
 pub type Tables = Box<dyn Any + Send>;
 
 /// Reads tables as what the system's own layout wrote.
@@ -41,7 +44,9 @@ pub type Tables = Box<dyn Any + Send>;
 /// # Errors
 /// [`Error::Bug`] for the tables of another system.
 pub fn tables<T: 'static>(tables: &Tables) -> Result<&T> {
-    tables.downcast_ref().ok_or_else(|| Error::Bug(format!("the tables of a batch are no {}", std::any::type_name::<T>())))
+    tables.downcast_ref().ok_or_else(|| {
+        Error::Bug(format!("the tables of a batch are no {}", std::any::type_name::<T>()))
+    })
 }
 
 /// Which class is "no relation".
@@ -95,14 +100,17 @@ impl Classes {
     pub fn targets(self, document: &EncodedDocument, pairs: &[Pair]) -> Vec<f32> {
         let classes = self.count();
         let mut rows = vec![0.0; pairs.len() * classes];
-        let place: ahash::AHashMap<Pair, usize> = pairs.iter().enumerate().map(|(row, &pair)| (pair, row)).collect();
+        let place: ahash::AHashMap<Pair, usize> =
+            pairs.iter().enumerate().map(|(row, &pair)| (pair, row)).collect();
         for fact in &document.facts {
             if let Some(row) = place.get(&(fact.head, fact.tail)) {
                 rows[row * classes + self.of_relation(fact.relation as usize)] = 1.0;
             }
         }
         if let Some(na) = self.na() {
-            rows.chunks_exact_mut(classes).filter(|row| !row.contains(&1.0)).for_each(|row| row[na] = 1.0);
+            rows.chunks_exact_mut(classes)
+                .filter(|row| !row.contains(&1.0))
+                .for_each(|row| row[na] = 1.0);
         }
         rows
     }
@@ -138,11 +146,18 @@ pub enum DecisionRule {
 
 /// The host half of a system: no tensors.
 pub trait Layout: Send + Sync {
-    /// The pairs of a document in training, at the visit of `epoch`; all that are asked about unless the system samples.
+    /// The pairs of a document in training, at the visit of `epoch`; all that are asked about
+    /// unless the system samples.
     ///
     /// # Errors
     /// A document that lacks what the choice needs, named.
-    fn training_pairs(&self, document: &EncodedDocument, _seed: u64, _epoch: u64, _row: u64) -> Result<Vec<Pair>> {
+    fn training_pairs(
+        &self,
+        document: &EncodedDocument,
+        _seed: u64,
+        _epoch: u64,
+        _row: u64,
+    ) -> Result<Vec<Pair>> {
         self.evaluation_pairs(document)
     }
 
@@ -154,10 +169,12 @@ pub trait Layout: Send + Sync {
         Ok(crate::sampling::asked_pairs(document))
     }
 
-    /// Looks at all training documents once, before the first step, where a system counts something in them.
+    /// Looks at all training documents once, before the first step, where a system counts something
+    /// in them.
     fn observe(&self, _documents: &mut dyn Iterator<Item = Arc<EncodedDocument>>) {}
 
-    /// What a document costs in the token budget of a micro-batch: its tokens, more where pairs weigh more than tokens.
+    /// What a document costs in the token budget of a micro-batch: its tokens, more where pairs
+    /// weigh more than tokens.
     fn cost(&self, document: &EncodedDocument, pairs: usize) -> usize;
 
     /// Lays examples out.
@@ -166,12 +183,14 @@ pub trait Layout: Send + Sync {
     /// A document that cannot be laid out, named.
     fn tables(&self, examples: &[Example]) -> Result<Tables>;
 
-    /// Multi-hot targets of a document's pairs, [pairs × C] row-major; by default the relations, and NA where there is none.
+    /// Multi-hot targets of a document's pairs, [pairs × C] row-major; by default the relations,
+    /// and NA where there is none.
     fn targets(&self, classes: Classes, document: &EncodedDocument, pairs: &[Pair]) -> Vec<f32> {
         classes.targets(document, pairs)
     }
 
-    /// Denominators of a batch's loss slots where the system has losses of its own (see [`Extractor::losses`]); `None`: one slot, from [`RelationLoss`].
+    /// Denominators of a batch's loss slots where the system has losses of its own (see
+    /// [`Extractor::losses`]); `None`: one slot, from [`RelationLoss`].
     fn counts(&self, _tables: &Tables, _targets: &[f32]) -> Option<Vec<f64>> {
         None
     }
@@ -195,11 +214,18 @@ impl RelationBatch {
     ///
     /// # Errors
     /// As [`Layout::tables`].
-    pub fn new(layout: &dyn Layout, examples: &[Example], classes: Classes, loss: RelationLoss) -> Result<Self> {
+    pub fn new(
+        layout: &dyn Layout,
+        examples: &[Example],
+        classes: Classes,
+        loss: RelationLoss,
+    ) -> Result<Self> {
         let tables = layout.tables(examples)?;
         let pairs = examples.iter().map(|example| example.pairs.len()).sum();
         let train = examples.iter().filter(|example| example.train);
-        let targets: Vec<f32> = train.flat_map(|example| layout.targets(classes, &example.document, &example.pairs)).collect();
+        let targets: Vec<f32> = train
+            .flat_map(|example| layout.targets(classes, &example.document, &example.pairs))
+            .collect();
         let own = layout.counts(&tables, &targets);
         let counts = own.unwrap_or_else(|| match loss {
             RelationLoss::Bce => vec![targets.len() as f64],
@@ -230,7 +256,8 @@ impl MicroBatch for RelationBatch {
     }
 }
 
-/// What every system is built on: an encoder whose parameters are declared, and what the corpus says of classes and types.
+/// What every system is built on: an encoder whose parameters are declared, and what the corpus
+/// says of classes and types.
 pub struct Foundation {
     /// The encoder: BERT, a BiLSTM over word pieces, or a plain table of word vectors.
     pub encoder: Box<dyn Encoder>,
@@ -278,7 +305,8 @@ pub trait Extractor {
     /// What libtorch refuses.
     fn logits(&self, batch: &RelationBatch, forward: Forward) -> Result<Tensor>;
 
-    /// Final logits in evaluation, where they differ from one forward pass (iterated inference, folded layers); [P, C].
+    /// Final logits in evaluation, where they differ from one forward pass (iterated inference,
+    /// folded layers); [P, C].
     ///
     /// # Errors
     /// What libtorch refuses.
@@ -308,7 +336,8 @@ pub trait Extractor {
         Ok(vec![relation_loss_sum(self.loss(), &logits, &batch.targets_like(&logits)?)?])
     }
 
-    /// All parameters; those of the system itself are named `heads.…`, the encoder's have their Hugging Face names.
+    /// All parameters; those of the system itself are named `heads.…`, the encoder's have their
+    /// Hugging Face names.
     fn parameters(&self) -> &Parameters;
 
     /// Learning rate of a parameter as a multiple of its group's (encoder or heads).
@@ -316,7 +345,8 @@ pub trait Extractor {
         1.0
     }
 
-    /// The encoder's `config.json`; an empty object where the system has no encoder that could be exported alone.
+    /// The encoder's `config.json`; an empty object where the system has no encoder that could be
+    /// exported alone.
     fn encoder_config(&self) -> serde_json::Value;
 }
 
@@ -327,7 +357,9 @@ pub trait Extractor {
 pub fn relation_loss_sum(loss: RelationLoss, logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     match loss {
         RelationLoss::Bce => bce_sum(logits, targets),
-        RelationLoss::AdaptiveThreshold { scale } => Ok(adaptive_threshold_sum(logits, targets)?.f_mul_scalar(scale)?),
+        RelationLoss::AdaptiveThreshold { scale } => {
+            Ok(adaptive_threshold_sum(logits, targets)?.f_mul_scalar(scale)?)
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! Documents read by entity: mentions pooled into entities, what entities attend to, contexts of pairs. Shared by ATLOP and DocRE-II.
+//! Documents read by entity: mentions pooled into entities, what entities attend to, contexts of
+//! pairs. Shared by ATLOP and DocRE-II.
 //!
 //! Not for: what becomes of a pair (the systems).
 
@@ -51,8 +52,12 @@ impl Reader {
     /// What libtorch refuses; an encoder without attention where contexts are wanted.
     pub fn read(&self, tables: &ReadingTables, device: Device, forward: Forward) -> Result<Read> {
         let windows = &tables.windows;
-        let (hidden, attention) = self.dropout.map_or_else(|| self.encoder.dropout_rates(), |p| (p, p));
-        let (hidden, attention) = (windows.dropout(hidden, forward, device)?, windows.dropout(attention, forward, device)?);
+        let (hidden, attention) =
+            self.dropout.map_or_else(|| self.encoder.dropout_rates(), |p| (p, p));
+        let (hidden, attention) = (
+            windows.dropout(hidden, forward, device)?,
+            windows.dropout(attention, forward, device)?,
+        );
         let pass = Pass {
             train: forward.train,
             hidden_dropout: hidden.as_ref(),
@@ -66,13 +71,17 @@ impl Reader {
         Ok(Read { states, entities, attention: attended.attention })
     }
 
-    /// Contexts of the batch's pairs; [P, d]. Heads are averaged, or summed as in DocRE-II's release.
+    /// Contexts of the batch's pairs; [P, d]. Heads are averaged, or summed as in DocRE-II's
+    /// release.
     ///
     /// # Errors
     /// What libtorch refuses; [`Error::Bug`] without attention.
     pub fn contexts(&self, read: &Read, tables: &ReadingTables, averaged: bool) -> Result<Tensor> {
         let missing = || Error::Bug("contexts were asked for without attention".into());
-        let (attention, heads) = (read.attention.as_ref().ok_or_else(missing)?, self.encoder.attention_heads().ok_or_else(missing)?);
+        let (attention, heads) = (
+            read.attention.as_ref().ok_or_else(missing)?,
+            self.encoder.attention_heads().ok_or_else(missing)?,
+        );
         let scale = if averaged { 1.0 / heads as f64 } else { 1.0 };
         contexts(&read.states, attention, &tables.contexts, heads, scale)
     }

@@ -29,32 +29,42 @@ pub struct SystemInfo {
 pub const SYSTEMS: &[SystemInfo] = &[
     SystemInfo {
         name: "dsdocre",
-        about: "marked entities, max-pooled mentions, bilinear relation vectors of the ranker's best pairs; arg-max with NA",
-        source: "Xiao et al. 2020, Denoising Relation Extraction from Document-level Distant Supervision",
+        about: "marked entities, max-pooled mentions, bilinear relation vectors of the ranker's \
+            best pairs; arg-max with NA",
+        source: "Xiao et al. 2020, Denoising Relation Extraction from Document-level Distant \
+            Supervision",
         table: "dsdocre",
     },
     SystemInfo {
         name: "atlop",
-        about: "localized context pooling over the encoder's own attention, grouped bilinear classifier, adaptive thresholds",
-        source: "Zhou et al. 2021, Document-Level Relation Extraction with Adaptive Thresholding and Localized Context Pooling",
+        about: "localized context pooling over the encoder's own attention, grouped bilinear \
+            classifier, adaptive thresholds",
+        source: "Zhou et al. 2021, Document-Level Relation Extraction with Adaptive Thresholding \
+            and Localized Context Pooling",
         table: "atlop",
     },
     SystemInfo {
         name: "docre-ii",
-        about: "an ATLOP base whose predictions an inference module refines, iterated at test; two training stages",
-        source: "Zhang et al. 2022, Towards Better Document-level Relation Extraction via Iterative Inference",
+        about: "an ATLOP base whose predictions an inference module refines, iterated at test; two \
+            training stages",
+        source: "Zhang et al. 2022, Towards Better Document-level Relation Extraction via \
+            Iterative Inference",
         table: "docre-ii",
     },
     SystemInfo {
         name: "hin",
-        about: "entity, sentence and document inference over BiLSTMs; translation and bilinear features in several spaces",
-        source: "Tang et al. 2020, HIN: Hierarchical Inference Network for Document-Level Relation Extraction",
+        about: "entity, sentence and document inference over BiLSTMs; translation and bilinear \
+            features in several spaces",
+        source: "Tang et al. 2020, HIN: Hierarchical Inference Network for Document-Level Relation \
+            Extraction",
         table: "hin",
     },
     SystemInfo {
         name: "glre",
-        about: "global entity representations from a relational graph, local ones by attention to mentions, context of other pairs",
-        source: "Wang et al. 2020, Global-to-Local Neural Networks for Document-Level Relation Extraction",
+        about: "global entity representations from a relational graph, local ones by attention to \
+            mentions, context of other pairs",
+        source: "Wang et al. 2020, Global-to-Local Neural Networks for Document-Level Relation \
+            Extraction",
         table: "glre",
     },
     SystemInfo {
@@ -63,8 +73,18 @@ pub const SYSTEMS: &[SystemInfo] = &[
         source: "Yao et al. 2019, DocRED: A Large-Scale Document-Level Relation Extraction Dataset",
         table: "baseline",
     },
-    SystemInfo { name: "lstm", about: "an LSTM over word vectors, bilinear pairs", source: "Yao et al. 2019", table: "baseline" },
-    SystemInfo { name: "bilstm", about: "a BiLSTM over word vectors, bilinear pairs", source: "Yao et al. 2019", table: "baseline" },
+    SystemInfo {
+        name: "lstm",
+        about: "an LSTM over word vectors, bilinear pairs",
+        source: "Yao et al. 2019",
+        table: "baseline",
+    },
+    SystemInfo {
+        name: "bilstm",
+        about: "a BiLSTM over word vectors, bilinear pairs",
+        source: "Yao et al. 2019",
+        table: "baseline",
+    },
     SystemInfo {
         name: "context-aware",
         about: "the BiLSTM, and attention over all pairs of the document",
@@ -85,7 +105,8 @@ pub const SYSTEMS: &[SystemInfo] = &[
     },
     SystemInfo {
         name: "lstm-sp",
-        about: "the evidence predictor: which sentences support a fact that another system has predicted",
+        about: "the evidence predictor: which sentences support a fact that another system has \
+            predicted",
         source: "Yao et al. 2019",
         table: "lstm-sp",
     },
@@ -99,7 +120,8 @@ impl SystemInfo {
     pub fn of(name: &str) -> Result<&'static Self> {
         SYSTEMS.iter().find(|system| system.name == name).ok_or_else(|| {
             let names: Vec<&str> = SYSTEMS.iter().map(|system| system.name).collect();
-            Error::recipe(format!("there is no system `{name}`")).with_hint(format!("the systems are {}", names.join(", ")))
+            Error::recipe(format!("there is no system `{name}`"))
+                .with_hint(format!("the systems are {}", names.join(", ")))
         })
     }
 }
@@ -182,7 +204,10 @@ impl Settings {
     pub fn dsdocre(&self) -> Result<&DsdocreSettings> {
         match self {
             Self::Dsdocre(settings) => Ok(settings),
-            other => Err(Error::recipe(format!("system `{}` has no ranker and no pre-training of its own", other.system()))),
+            other => Err(Error::recipe(format!(
+                "system `{}` has no ranker and no pre-training of its own",
+                other.system()
+            ))),
         }
     }
 
@@ -193,15 +218,20 @@ impl Settings {
     pub fn evidence(&self) -> Result<&EvidenceSettings> {
         match self {
             Self::Evidence(settings) => Ok(settings),
-            other => Err(Error::recipe(format!("system `{}` finds relations, not their evidence", other.system()))
-                .with_hint("the evidence predictor is `lstm-sp`")),
+            other => Err(Error::recipe(format!(
+                "system `{}` finds relations, not their evidence",
+                other.system()
+            ))
+            .with_hint("the evidence predictor is `lstm-sp`")),
         }
     }
 
-    /// Builds the extractor; `ranked` says whether documents carry a ranker's pairs (DSDocRE alone asks).
+    /// Builds the extractor; `ranked` says whether documents carry a ranker's pairs (DSDocRE alone
+    /// asks).
     ///
     /// # Errors
-    /// Settings that cannot be built; the evidence predictor, which extracts nothing; what libtorch refuses.
+    /// Settings that cannot be built; the evidence predictor, which extracts nothing; what libtorch
+    /// refuses.
     pub fn build(&self, foundation: Foundation, ranked: bool) -> Result<Box<dyn Extractor>> {
         Ok(match self {
             Self::Dsdocre(settings) => Box::new(Dsdocre::new(foundation, settings, ranked)?),
@@ -212,8 +242,14 @@ impl Settings {
             Self::Baseline(settings) => Box::new(Baseline::new(foundation, settings)?),
             Self::TwoStep(settings) => Box::new(TwoStep::new(foundation, settings)?),
             Self::Evidence(_) => {
-                return Err(Error::recipe("system `lstm-sp` finds the evidence of relations, not relations")
-                    .with_hint("train it with `finetune --system lstm-sp`, use it with `predict --checkpoint C --evidence LSTM_SP`"));
+                return Err(Error::recipe(
+                    "system `lstm-sp` finds the evidence of relations, not \
+                    relations",
+                )
+                .with_hint(
+                    "train it with `finetune --system lstm-sp`, use it with `predict \
+                        --checkpoint C --evidence LSTM_SP`",
+                ));
             }
         })
     }

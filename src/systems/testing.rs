@@ -1,11 +1,14 @@
-//! What tests of a system over words need: small documents with sentences, foundations, and the questions that every system must answer.
+//! What tests of a system over words need: small documents with sentences, foundations, and the
+//! questions that every system must answer.
 
 use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
 use super::words::tests::{document, special};
-use super::{Example, Extraction, Extractor, Foundation, Profile, RelationBatch, SYSTEMS, Settings};
+use super::{
+    Example, Extraction, Extractor, Foundation, Profile, RelationBatch, SYSTEMS, Settings,
+};
 use crate::encoders::{Encoder, EncoderSpec, WordsConfig, build};
 use crate::text::{EncodedDocument, EncodedFact};
 use crate::torch::device::LocalThreads;
@@ -23,19 +26,32 @@ pub(crate) fn foundation(bert: bool) -> Foundation {
 }
 
 fn with_layers(bert: bool, layers: i64) -> Foundation {
-    let config = WordsConfig { embedding_size: 8, frozen_vectors: Some(false), ..WordsConfig::default() };
+    let config =
+        WordsConfig { embedding_size: 8, frozen_vectors: Some(false), ..WordsConfig::default() };
     let small = serde_json::json!({
         "hidden_size": 16, "num_hidden_layers": layers, "num_attention_heads": 2, "intermediate_size": 24, "max_position_embeddings": 64
     });
     let overrides = small.as_object().cloned().unwrap_or_default();
-    let spec = if bert { EncoderSpec::Preset { name: "tiny".into(), overrides } } else { EncoderSpec::Words { config, vectors: None } };
+    let spec = if bert {
+        EncoderSpec::Preset { name: "tiny".into(), overrides }
+    } else {
+        EncoderSpec::Words { config, vectors: None }
+    };
     let mut parameters = Parameters::new(11, Device::Cpu);
     let encoder = build(&spec, VOCABULARY, &mut parameters).unwrap();
-    Foundation { dropout: Some(0.1), seed: 5, ..foundation_of(encoder, parameters, &["ORG", "PER"]) }
+    Foundation {
+        dropout: Some(0.1),
+        seed: 5,
+        ..foundation_of(encoder, parameters, &["ORG", "PER"])
+    }
 }
 
 /// On any encoder, with nothing out of the ordinary.
-pub(crate) fn foundation_of(encoder: Box<dyn Encoder>, parameters: Parameters, types: &[&str]) -> Foundation {
+pub(crate) fn foundation_of(
+    encoder: Box<dyn Encoder>,
+    parameters: Parameters,
+    types: &[&str],
+) -> Foundation {
     Foundation {
         encoder,
         parameters,
@@ -54,48 +70,80 @@ pub(crate) fn foundation_of(encoder: Box<dyn Encoder>, parameters: Parameters, t
 fn settle(mut document: EncodedDocument, facts: &[(u32, u32, u32)]) -> EncodedDocument {
     let starts = document.sentence_starts.clone();
     for mention in document.entities.iter_mut().flat_map(|entity| &mut entity.mentions) {
-        mention.sentence = starts.iter().filter(|&&start| start <= mention.start).count() as u32 - 1;
+        mention.sentence =
+            starts.iter().filter(|&&start| start <= mention.start).count() as u32 - 1;
     }
-    document.facts = facts.iter().map(|&(head, tail, relation)| EncodedFact { head, tail, relation, evidence: vec![] }).collect();
+    document.facts = facts
+        .iter()
+        .map(|&(head, tail, relation)| EncodedFact { head, tail, relation, evidence: vec![] })
+        .collect();
     document
 }
 
-/// Documents of several sentences and of one, with overlapping mentions, without a pair, without an entity, with a word of no piece.
+/// Documents of several sentences and of one, with overlapping mentions, without a pair, without an
+/// entity, with a word of no piece.
 pub(crate) fn documents() -> Vec<EncodedDocument> {
-    let mut others = document(&[1, 1, 1, 2, 1, 1, 1], &[0, 3, 7], &[("ORG", &[(1, 2)]), ("PER", &[(4, 5), (5, 7)]), ("PER", &[(0, 1)])]);
+    let mut others = document(
+        &[1, 1, 1, 2, 1, 1, 1],
+        &[0, 3, 7],
+        &[("ORG", &[(1, 2)]), ("PER", &[(4, 5), (5, 7)]), ("PER", &[(0, 1)])],
+    );
     others.pieces.iter_mut().for_each(|piece| *piece += 20);
     vec![
         settle(
             document(
                 &[1, 2, 1, 0, 1, 1, 1, 3, 1, 1],
                 &[0, 4, 6, 10],
-                &[("PER", &[(4, 6), (0, 2), (1, 3)]), ("ORG", &[(2, 3)]), ("ORG", &[(7, 9), (9, 10)]), ("PER", &[(6, 7)])],
+                &[
+                    ("PER", &[(4, 6), (0, 2), (1, 3)]),
+                    ("ORG", &[(2, 3)]),
+                    ("ORG", &[(7, 9), (9, 10)]),
+                    ("PER", &[(6, 7)]),
+                ],
             ),
             &[(0, 1, 0), (2, 0, 1), (2, 0, 2), (3, 1, 2)],
         ),
         settle(document(&[1, 1, 2], &[0, 3], &[("PER", &[(0, 1)])]), &[]),
-        settle(document(&[1, 1, 1, 1], &[0, 4], &[("ORG", &[(0, 2)]), ("PER", &[(3, 4), (2, 3)])]), &[(1, 0, 1)]),
+        settle(
+            document(&[1, 1, 1, 1], &[0, 4], &[("ORG", &[(0, 2)]), ("PER", &[(3, 4), (2, 3)])]),
+            &[(1, 0, 1)],
+        ),
         settle(document(&[1, 1], &[0, 2], &[]), &[]),
         settle(others, &[(0, 1, 2), (1, 0, 0)]),
     ]
 }
 
 /// Visits of documents, with the pairs that the system asks about.
-pub(crate) fn examples(extractor: &dyn Extractor, documents: &[EncodedDocument], train: bool) -> Vec<Example> {
+pub(crate) fn examples(
+    extractor: &dyn Extractor,
+    documents: &[EncodedDocument],
+    train: bool,
+) -> Vec<Example> {
     let layout = extractor.layout();
     let visit = |(index, document): (usize, &EncodedDocument)| {
-        let pairs = if train { layout.training_pairs(document, 3, 1, index as u64) } else { layout.evaluation_pairs(document) };
-        Example { document: Arc::new(document.clone()), pairs: pairs.unwrap(), visit: 40 + index as u64, train }
+        let pairs = if train {
+            layout.training_pairs(document, 3, 1, index as u64)
+        } else {
+            layout.evaluation_pairs(document)
+        };
+        Example {
+            document: Arc::new(document.clone()),
+            pairs: pairs.unwrap(),
+            visit: 40 + index as u64,
+            train,
+        }
     };
     documents.iter().enumerate().map(visit).collect()
 }
 
 pub(crate) fn batch(extractor: &dyn Extractor, examples: &[Example]) -> RelationBatch {
-    RelationBatch::new(&*extractor.layout(), examples, extractor.classes(), extractor.loss()).unwrap()
+    RelationBatch::new(&*extractor.layout(), examples, extractor.classes(), extractor.loss())
+        .unwrap()
 }
 
-/// Asserts that a document's rows have the same bits alone, in a batch of all `count` in either order, and with any number of threads.
-/// `rows`: what a system makes of a batch of the documents of these numbers.
+/// Asserts that a document's rows have the same bits alone, in a batch of all `count` in either
+/// order, and with any number of threads. `rows`: what a system makes of a batch of the documents
+/// of these numbers.
 pub(crate) fn assert_batch_invariant(count: usize, rows: impl Fn(&[usize]) -> Tensor) {
     let rows = |numbers: &[usize]| tch::no_grad(|| rows(numbers));
     let alone: Vec<Tensor> = (0..count).map(|number| rows(&[number])).collect();
@@ -104,11 +152,18 @@ pub(crate) fn assert_batch_invariant(count: usize, rows: impl Fn(&[usize]) -> Te
     for threads in [1, 2, 3] {
         let _threads = LocalThreads::new(threads);
         for order in [&forward, &backward] {
-            let (together, apart) = (rows(order), Tensor::cat(&order.iter().map(|&number| &alone[number]).collect::<Vec<_>>(), 0));
+            let (together, apart) = (
+                rows(order),
+                Tensor::cat(&order.iter().map(|&number| &alone[number]).collect::<Vec<_>>(), 0),
+            );
             assert_eq!(together.size(), apart.size());
             assert!(together.size()[0] > 0 && bool::try_from(together.isfinite().all()).unwrap());
             let difference = (&together - &apart).abs().max().double_value(&[]);
-            assert!(together == apart, "rows change by {difference:e} in a batch, with {threads} threads, in order {order:?}");
+            assert!(
+                together == apart,
+                "rows change by {difference:e} in a batch, with {threads} threads, in order \
+                 {order:?}"
+            );
         }
     }
 }
@@ -133,22 +188,36 @@ pub(crate) fn loss(extractor: &dyn Extractor, batch: &RelationBatch, forward: Fo
 pub(crate) fn untouched(extractor: &dyn Extractor) -> Vec<String> {
     let examples = examples(extractor, &documents(), true);
     loss(extractor, &batch(extractor, &examples), TRAINING).backward();
-    let has_none = |tensor: &Tensor| !tensor.grad().defined() || tensor.grad().abs().max().double_value(&[]) == 0.0;
-    extractor.parameters().trainable().filter(|parameter| has_none(&parameter.tensor)).map(|parameter| parameter.name.clone()).collect()
+    let has_none = |tensor: &Tensor| {
+        !tensor.grad().defined() || tensor.grad().abs().max().double_value(&[]) == 0.0
+    };
+    extractor
+        .parameters()
+        .trainable()
+        .filter(|parameter| has_none(&parameter.tensor))
+        .map(|parameter| parameter.name.clone())
+        .collect()
 }
 
 /// How much of its first loss remains after some steps of Adam without dropout.
 pub(crate) fn remaining_loss(extractor: &dyn Extractor, steps: usize, rate: f64) -> f64 {
     let batch = batch(extractor, &examples(extractor, &documents(), true));
-    let tensors: Vec<Tensor> = extractor.parameters().trainable().map(|parameter| parameter.tensor.shallow_clone()).collect();
-    let mut moments: Vec<(Tensor, Tensor)> = tensors.iter().map(|tensor| (tensor.zeros_like(), tensor.zeros_like())).collect();
+    let tensors: Vec<Tensor> = extractor
+        .parameters()
+        .trainable()
+        .map(|parameter| parameter.tensor.shallow_clone())
+        .collect();
+    let mut moments: Vec<(Tensor, Tensor)> =
+        tensors.iter().map(|tensor| (tensor.zeros_like(), tensor.zeros_like())).collect();
     let mut values = Vec::new();
     for step in 1..=steps as i32 {
         let loss = loss(extractor, &batch, EVALUATION);
         values.push(loss.double_value(&[]));
         tensors.iter().for_each(|tensor| tensor.shallow_clone().zero_grad());
         loss.backward();
-        for (tensor, (mean, square)) in tensors.iter().zip(&mut moments).filter(|(tensor, _)| tensor.grad().defined()) {
+        for (tensor, (mean, square)) in
+            tensors.iter().zip(&mut moments).filter(|(tensor, _)| tensor.grad().defined())
+        {
             let gradient = tensor.grad();
             *mean = &*mean * 0.9 + &gradient * 0.1;
             *square = &*square * 0.99 + gradient.square() * 0.01;
@@ -160,19 +229,26 @@ pub(crate) fn remaining_loss(extractor: &dyn Extractor, steps: usize, rate: f64)
     values[values.len() - 1] / values[0]
 }
 
-/// Prints the time of forward and backward passes over documents of DocRED's usual size: 200 words, 8 sentences, 19 entities.
+/// Prints the time of forward and backward passes over documents of DocRED's usual size: 200 words,
+/// 8 sentences, 19 entities.
 pub(crate) fn measure(extractor: &dyn Extractor) {
     const WORDS: u32 = 200;
     const SENTENCES: u32 = 8;
     const ENTITIES: u32 = 19;
     const DOCUMENTS: usize = 4;
-    let sentences: Vec<u32> = (0..=SENTENCES).map(|sentence| sentence * WORDS / SENTENCES).collect();
-    let spans: Vec<Vec<(u32, u32)>> =
-        (0..ENTITIES).map(|e| (0..=e % 3 / 2).map(|m| (e * 9 + m * 4, e * 9 + m * 4 + 2)).collect()).collect();
-    let entities: Vec<(&str, &[(u32, u32)])> = spans.iter().map(|spans| ("PER", spans.as_slice())).collect();
+    let sentences: Vec<u32> =
+        (0..=SENTENCES).map(|sentence| sentence * WORDS / SENTENCES).collect();
+    let spans: Vec<Vec<(u32, u32)>> = (0..ENTITIES)
+        .map(|e| (0..=e % 3 / 2).map(|m| (e * 9 + m * 4, e * 9 + m * 4 + 2)).collect())
+        .collect();
+    let entities: Vec<(&str, &[(u32, u32)])> =
+        spans.iter().map(|spans| ("PER", spans.as_slice())).collect();
     let one = document(&vec![1; WORDS as usize], &sentences, &entities);
     let mut documents = vec![settle(one, &[(0, 1, 0), (2, 3, 1)]); DOCUMENTS];
-    documents.iter_mut().flat_map(|document| &mut document.pieces).for_each(|piece| *piece %= VOCABULARY as u32);
+    documents
+        .iter_mut()
+        .flat_map(|document| &mut document.pieces)
+        .for_each(|piece| *piece %= VOCABULARY as u32);
     let examples = examples(extractor, &documents, true);
     let mut best = f64::MAX;
     for _ in 0..5 {
@@ -183,7 +259,11 @@ pub(crate) fn measure(extractor: &dyn Extractor) {
         let forward = start.elapsed().as_secs_f64();
         loss.backward();
         let total = start.elapsed().as_secs_f64();
-        println!("layout {laid:.3} s, forward {:.3} s, backward {:.3} s", forward - laid, total - forward);
+        println!(
+            "layout {laid:.3} s, forward {:.3} s, backward {:.3} s",
+            forward - laid,
+            total - forward
+        );
         best = best.min(total);
     }
     println!("{:.1} documents/s with {} threads", DOCUMENTS as f64 / best, tch::get_num_threads());
@@ -194,10 +274,16 @@ fn long(words: u32, entities: u32) -> EncodedDocument {
     let sentences: Vec<u32> = (0..=words / 10).map(|sentence| sentence * 10).collect();
     let step = words / entities - 1;
     let spans: Vec<Vec<(u32, u32)>> = (0..entities)
-        .map(|e| (0..=e % 3).map(|m| ((e * step + m * 7) % (words - 1), (e * step + m * 7) % (words - 1) + 1)).collect())
+        .map(|e| {
+            (0..=e % 3)
+                .map(|m| ((e * step + m * 7) % (words - 1), (e * step + m * 7) % (words - 1) + 1))
+                .collect()
+        })
         .collect();
-    let entities: Vec<(&str, &[(u32, u32)])> = spans.iter().map(|spans| ("PER", spans.as_slice())).collect();
-    let mut document = settle(document(&vec![1; words as usize], &sentences, &entities), &[(0, 1, 0), (2, 3, 1)]);
+    let entities: Vec<(&str, &[(u32, u32)])> =
+        spans.iter().map(|spans| ("PER", spans.as_slice())).collect();
+    let mut document =
+        settle(document(&vec![1; words as usize], &sentences, &entities), &[(0, 1, 0), (2, 3, 1)]);
     document.pieces.iter_mut().for_each(|piece| *piece %= VOCABULARY as u32);
     document
 }
@@ -213,9 +299,18 @@ fn documents_over_the_positions_are_read_whole_by_every_system_but_dsdocre() {
         for forward in [EVALUATION, TRAINING] {
             println!("{}, training {}", info.name, forward.train);
             let examples = examples(&*extractor, &documents, forward.train);
-            let logits = |examples: &[Example]| tch::no_grad(|| extractor.logits(&batch(&*extractor, examples), forward).unwrap());
-            let (together, apart) = (logits(&examples), Tensor::cat(&[logits(&examples[..1]), logits(&examples[1..])], 0));
-            assert!(bool::try_from(together.isfinite().all()).unwrap() && together == apart, "{}", info.name);
+            let logits = |examples: &[Example]| {
+                tch::no_grad(|| extractor.logits(&batch(&*extractor, examples), forward).unwrap())
+            };
+            let (together, apart) = (
+                logits(&examples),
+                Tensor::cat(&[logits(&examples[..1]), logits(&examples[1..])], 0),
+            );
+            assert!(
+                bool::try_from(together.isfinite().all()).unwrap() && together == apart,
+                "{}",
+                info.name
+            );
         }
     }
 }
@@ -226,18 +321,30 @@ fn no_system_notices_batch_mates() {
     // `lstm-sp` gives sentences, not relations; its own tests hold it to the same.
     for info in SYSTEMS.iter().filter(|info| info.name != "lstm-sp") {
         let settings = Settings::of(info.name, Profile::Fixed).unwrap();
-        let words = matches!(info.name, "hin" | "glre" | "cnn" | "lstm" | "bilstm" | "context-aware");
+        let words =
+            matches!(info.name, "hin" | "glre" | "cnn" | "lstm" | "bilstm" | "context-aware");
         let twin = settings.needs_twin().then(|| Box::new(with_layers(true, 3)));
-        let extractor = settings.build(Foundation { twin, ..with_layers(!words, 3) }, false).unwrap();
+        let extractor =
+            settings.build(Foundation { twin, ..with_layers(!words, 3) }, false).unwrap();
         extractor.begin_prediction().unwrap();
-        let documents = if words { [long(130, 12), long(40, 5), long(80, 9)] } else { [long(30, 7), long(20, 4), long(30, 6)] };
+        let documents = if words {
+            [long(130, 12), long(40, 5), long(80, 9)]
+        } else {
+            [long(30, 7), long(20, 4), long(30, 6)]
+        };
         let examples = examples(&*extractor, &documents, false);
         for predict in [false, true] {
             println!("{}, {}", info.name, if predict { "prediction" } else { "logits" });
             assert_batch_invariant(examples.len(), |numbers| {
-                let chosen: Vec<Example> = numbers.iter().map(|&number| examples[number].clone()).collect();
+                let chosen: Vec<Example> =
+                    numbers.iter().map(|&number| examples[number].clone()).collect();
                 let batch = batch(&*extractor, &chosen);
-                if predict { extractor.predict(&batch, EVALUATION) } else { extractor.logits(&batch, EVALUATION) }.unwrap()
+                if predict {
+                    extractor.predict(&batch, EVALUATION)
+                } else {
+                    extractor.logits(&batch, EVALUATION)
+                }
+                .unwrap()
             });
         }
     }

@@ -1,5 +1,5 @@
-//! Documents over the encoder's positions, read in overlapping windows (docs/systems.md, C.2 and C.3): what the encoder gets, its dropout, and the states put
-//! together again.
+//! Documents over the encoder's positions, read in overlapping windows (docs/systems.md, C.2 and
+//! C.3): what the encoder gets, its dropout, and the states put together again.
 //!
 //! Not for: where windows lie (`text::windows`), or their attention (`torch::kernels::context`).
 
@@ -48,7 +48,11 @@ impl LongDocuments {
 }
 
 /// The windows of an encoder with positions; `max_windows` and `stride` may be 0 for "no limit".
-pub fn windows_of(foundation: &Foundation, max_windows: usize, stride: usize) -> Option<WindowRule> {
+pub fn windows_of(
+    foundation: &Foundation,
+    max_windows: usize,
+    stride: usize,
+) -> Option<WindowRule> {
     let positions = foundation.encoder.max_positions().map(|positions| positions as usize);
     let capacity = [positions, foundation.max_pieces].into_iter().flatten().min()?;
     let most = |limit: usize| (limit > 0).then_some(limit);
@@ -63,22 +67,24 @@ pub struct BatchWindows {
     pub packed: PackedWindows,
     /// Dropout key of each piece that the encoder reads.
     token_keys: Vec<i64>,
-    /// How states are put together (see [`PackedWindows::covers`]); `None` where no document was cut into windows.
+    /// How states are put together (see [`PackedWindows::covers`]); `None` where no document was
+    /// cut into windows.
     covers: Option<(Vec<i64>, Vec<i64>, Vec<f32>)>,
     /// Pieces of all documents.
     tokens: i64,
 }
 
 impl BatchWindows {
-    /// Cuts documents by `rule`: their pieces `ids`, and the first piece of each, closed by the number of pieces. Dropout is a function of
-    /// (seed, visit, place).
+    /// Cuts documents by `rule`: their pieces `ids`, and the first piece of each, closed by the
+    /// number of pieces. Dropout is a function of (seed, visit, place).
     pub fn new(ids: &[i64], offsets: &[i64], rule: &WindowRule, visits: &[u64], seed: u64) -> Self {
         let packed = PackedWindows::new(ids, offsets, rule);
         let covers = packed.is_cut().then(|| packed.covers(offsets));
         let mut token_keys = Vec::with_capacity(packed.ids.len());
         for (range, &visit) in packed.document_windows.windows(2).zip(visits) {
             let tokens = packed.offsets[range[1]] - packed.offsets[range[0]];
-            token_keys.extend((0..tokens as u64).map(|token| Dropout::token_key(seed, 0, visit, token)));
+            token_keys
+                .extend((0..tokens as u64).map(|token| Dropout::token_key(seed, 0, visit, token)));
         }
         Self { packed, token_keys, covers, tokens: ids.len() as i64 }
     }
@@ -100,11 +106,13 @@ impl BatchWindows {
     /// # Errors
     /// A probability outside [0, 1).
     pub fn dropout(&self, p: f64, forward: Forward, device: Device) -> Result<Option<Dropout>> {
-        (forward.train && p > 0.0).then(|| Dropout::new(p, on(&self.token_keys, device)?)).transpose()
+        (forward.train && p > 0.0)
+            .then(|| Dropout::new(p, on(&self.token_keys, device)?))
+            .transpose()
     }
 
-    /// States of the documents' pieces from those of the windows: the mean over the windows that show a piece, zero where none does.
-    /// [pieces of windows, d] → [pieces of documents, d]
+    /// States of the documents' pieces from those of the windows: the mean over the windows that
+    /// show a piece, zero where none does. [pieces of windows, d] → [pieces of documents, d]
     ///
     /// # Errors
     /// What libtorch refuses.

@@ -1,6 +1,8 @@
-//! From a document to the form that shards store: word pieces, spans in document words, facts in relation classes.
+//! From a document to the form that shards store: word pieces, spans in document words, facts in
+//! relation classes.
 //!
-//! Not for: views, which put markers into the pieces. Everything a view or a sampler indexes by is checked here.
+//! Not for: views, which put markers into the pieces. Everything a view or a sampler indexes by is
+//! checked here.
 
 use crate::corpus::{Candidate, Document, Entity, Fact, Mention, RelationSet};
 use crate::{DataError, Result};
@@ -8,12 +10,17 @@ use crate::{DataError, Result};
 use super::tokenizer::Tokenizer;
 use super::{EncodedCandidate, EncodedDocument, EncodedEntity, EncodedFact, EncodedMention};
 
-/// Tokenises a document word by word (docs/systems.md, C.1) and resolves its relations. The words are kept. Facts from an entity to itself are
-/// left out: no system has a class for such a pair.
+/// Tokenises a document word by word (docs/systems.md, C.1) and resolves its relations. The words
+/// are kept. Facts from an entity to itself are left out: no system has a class for such a pair.
 ///
-/// Errors: a [`DataError`] that names the file, row, title and field of a mention outside its sentence, an empty entity, a fact about
-/// entities that do not exist, or a relation that `relations` does not hold.
-pub fn encode(document: &Document, tokenizer: &mut Tokenizer, relations: &RelationSet) -> Result<EncodedDocument> {
+/// Errors: a [`DataError`] that names the file, row, title and field of a mention outside its
+/// sentence, an empty entity, a fact about entities that do not exist, or a relation that
+/// `relations` does not hold.
+pub fn encode(
+    document: &Document,
+    tokenizer: &mut Tokenizer,
+    relations: &RelationSet,
+) -> Result<EncodedDocument> {
     let starts = document.sentence_starts();
     let mut encoded = EncodedDocument {
         title: document.title.clone(),
@@ -23,12 +30,17 @@ pub fn encode(document: &Document, tokenizer: &mut Tokenizer, relations: &Relati
         ..EncodedDocument::default()
     };
     (encoded.pieces, encoded.word_starts) = encode_words(&encoded.words, tokenizer)?;
-    let entities = document.entities.iter().enumerate().map(|(index, entity)| encode_entity(document, &starts, index, entity));
+    let entities = document
+        .entities
+        .iter()
+        .enumerate()
+        .map(|(index, entity)| encode_entity(document, &starts, index, entity));
     encoded.entities = entities.collect::<Result<_>>()?;
     let facts = document.facts().iter().enumerate().filter(|(_, fact)| fact.head != fact.tail);
     let facts = facts.map(|(index, fact)| encode_fact(document, relations, index, fact));
     encoded.facts = facts.collect::<Result<_>>()?;
-    encoded.candidates = document.candidates.as_ref().map(|pairs| encode_candidates(document, pairs)).transpose()?;
+    encoded.candidates =
+        document.candidates.as_ref().map(|pairs| encode_candidates(document, pairs)).transpose()?;
     Ok(encoded)
 }
 
@@ -44,24 +56,42 @@ fn encode_words(words: &[String], tokenizer: &mut Tokenizer) -> Result<(Vec<u32>
     Ok((pieces, starts))
 }
 
-fn encode_entity(document: &Document, starts: &[usize], index: usize, entity: &Entity) -> Result<EncodedEntity> {
+fn encode_entity(
+    document: &Document,
+    starts: &[usize],
+    index: usize,
+    entity: &Entity,
+) -> Result<EncodedEntity> {
     if entity.mentions.is_empty() {
-        return Err(problem(document, format!("vertexSet[{index}]"), "an entity without mentions").into());
+        return Err(
+            problem(document, format!("vertexSet[{index}]"), "an entity without mentions").into()
+        );
     }
     let mentions = entity.mentions.iter().enumerate().map(|(number, mention)| {
         encode_mention(mention, starts, entity.entity_type())
             .map_err(|text| problem(document, format!("vertexSet[{index}][{number}]"), text).into())
     });
-    Ok(EncodedEntity { entity_type: entity.entity_type().to_owned(), mentions: mentions.collect::<Result<_>>()? })
+    Ok(EncodedEntity {
+        entity_type: entity.entity_type().to_owned(),
+        mentions: mentions.collect::<Result<_>>()?,
+    })
 }
 
-fn encode_mention(mention: &Mention, starts: &[usize], entity_type: &str) -> Result<EncodedMention, String> {
+fn encode_mention(
+    mention: &Mention,
+    starts: &[usize],
+    entity_type: &str,
+) -> Result<EncodedMention, String> {
     let &Mention { sentence, start, end, .. } = mention;
-    let Some(&[from, to]) = starts.windows(2).nth(sentence).and_then(|pair| pair.first_chunk()) else {
+    let Some(&[from, to]) = starts.windows(2).nth(sentence).and_then(|pair| pair.first_chunk())
+    else {
         return Err(format!("sentence {sentence} does not exist"));
     };
     if start >= end || end > to - from {
-        return Err(format!("the words {start}..{end} are not a span of sentence {sentence}, which has {} words", to - from));
+        return Err(format!(
+            "the words {start}..{end} are not a span of sentence {sentence}, which has {} words",
+            to - from
+        ));
     }
     Ok(EncodedMention {
         name: mention.name.clone(),
@@ -72,17 +102,27 @@ fn encode_mention(mention: &Mention, starts: &[usize], entity_type: &str) -> Res
     })
 }
 
-fn encode_fact(document: &Document, relations: &RelationSet, index: usize, fact: &Fact) -> Result<EncodedFact> {
+fn encode_fact(
+    document: &Document,
+    relations: &RelationSet,
+    index: usize,
+    fact: &Fact,
+) -> Result<EncodedFact> {
     let fail = |text: String| problem(document, format!("labels[{index}]"), text);
     let (head, tail, count) = (fact.head, fact.tail, document.entities.len());
     if head >= count || tail >= count {
-        return Err(fail(format!("head {head} or tail {tail} is none of the {count} entities")).into());
+        return Err(
+            fail(format!("head {head} or tail {tail} is none of the {count} entities")).into()
+        );
     }
-    if let Some(sentence) = fact.evidence.iter().find(|&&sentence| sentence >= document.sentences.len()) {
+    if let Some(sentence) =
+        fact.evidence.iter().find(|&&sentence| sentence >= document.sentences.len())
+    {
         return Err(fail(format!("evidence sentence {sentence} does not exist")).into());
     }
     let relation = relations.index_of(&fact.relation).ok_or_else(|| {
-        fail(format!("relation `{}` is not in the relation set", fact.relation)).hint("name the file that lists all relations")
+        fail(format!("relation `{}` is not in the relation set", fact.relation))
+            .hint("name the file that lists all relations")
     })?;
     let evidence = fact.evidence.iter().map(|&sentence| sentence as u32).collect();
     Ok(EncodedFact { head: head as u32, tail: tail as u32, relation: relation as u32, evidence })
@@ -101,7 +141,10 @@ fn encode_candidates(document: &Document, pairs: &[Candidate]) -> Result<Vec<Enc
 }
 
 fn problem(document: &Document, field: String, text: impl Into<String>) -> DataError {
-    DataError::new(&document.provenance.file, text).row(document.provenance.row).title(&document.title).field(field)
+    DataError::new(&document.provenance.file, text)
+        .row(document.provenance.row)
+        .title(&document.title)
+        .field(field)
 }
 
 #[cfg(test)]

@@ -1,15 +1,18 @@
-//! A document as a shard stores it: word pieces, spans in document words, facts in relation classes.
+//! A document as a shard stores it: word pieces, spans in document words, facts in relation
+//! classes.
 
 /// A tokenised document. Word pieces carry no special tokens and no markers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EncodedDocument {
     /// The key of the document.
     pub title: String,
-    /// The words themselves; empty where the reader was not asked for them (training never needs them).
+    /// The words themselves; empty where the reader was not asked for them (training never needs
+    /// them).
     pub words: Vec<String>,
     /// Word pieces of all words, in order.
     pub pieces: Vec<u32>,
-    /// Index of the first piece of each word, closed by `pieces.len()`; [words + 1]. A word can have no piece (a lone U+00A0).
+    /// Index of the first piece of each word, closed by `pieces.len()`; [words + 1]. A word can
+    /// have no piece (a lone U+00A0).
     pub word_starts: Vec<u32>,
     /// Index of the first word of each sentence, closed by the number of words; [sentences + 1].
     pub sentence_starts: Vec<u32>,

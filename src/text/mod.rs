@@ -1,8 +1,10 @@
-//! From words to word pieces to views: tokenisers, encoded documents, markers, blanking, masked mentions, packing.
+//! From words to word pieces to views: tokenisers, encoded documents, markers, blanking, masked
+//! mentions, packing.
 //!
-//! A [`EncodedDocument`] is what a shard stores: word pieces once, without markers. A *view* is one visit of the model to a document:
-//! the same pieces with markers, blanked entities and masked mentions, a pure function of (document, seed, step).
-//! Not for: tensors (`torch`), files on disk (`shards`).
+//! A [`EncodedDocument`] is what a shard stores: word pieces once, without markers. A *view* is one
+//! visit of the model to a document: the same pieces with markers, blanked entities and masked
+//! mentions, a pure function of (document, seed, step). Not for: tensors (`torch`), files on disk
+//! (`shards`).
 
 mod encode;
 mod encoded;
@@ -12,7 +14,9 @@ pub(crate) mod view;
 mod windows;
 
 pub use encode::encode;
-pub use encoded::{EncodedCandidate, EncodedDocument, EncodedEntity, EncodedFact, EncodedMention, ScoredPair};
+pub use encoded::{
+    EncodedCandidate, EncodedDocument, EncodedEntity, EncodedFact, EncodedMention, ScoredPair,
+};
 pub use pack::{PackedViews, pack, split_by_tokens};
 pub use tokenizer::{DEFAULT_RESERVED, SpecialPieces, Tokenizer, TokenizerKind};
 pub use view::{Markers, Symbols, View, ViewChoices, ViewOptions, view};

@@ -15,14 +15,16 @@ pub struct PackedViews {
     pub offsets: Vec<i64>,
     /// Position of each piece in its own document, from 0. `[tokens]`
     pub positions: Vec<i64>,
-    /// First row of each document in the mention table, closed by the number of entities. [documents + 1]
+    /// First row of each document in the mention table, closed by the number of entities.
+    /// [documents + 1]
     pub entity_offsets: Vec<usize>,
-    /// Mention positions as indices into the stream, a row an entity, padded by repeating the row's first (which no maximum notices).
-    /// [entities × mention_width]
+    /// Mention positions as indices into the stream, a row an entity, padded by repeating the row's
+    /// first (which no maximum notices). [entities × mention_width]
     pub mention_table: Vec<i64>,
     /// Width of the mention table; at least 1.
     pub mention_width: usize,
-    /// Index into the stream of each document's masked symbols, in the order of [`View::masked_positions`]; `None` beyond the limit.
+    /// Index into the stream of each document's masked symbols, in the order of
+    /// [`View::masked_positions`]; `None` beyond the limit.
     pub masked: Vec<Vec<Option<i64>>>,
 }
 
@@ -46,22 +48,37 @@ impl PackedViews {
         for mentions in &view.mention_positions {
             let first = mentions.first().copied().unwrap_or(0);
             let padded = mentions.iter().copied().chain(std::iter::repeat(first));
-            self.mention_table.extend(padded.take(self.mention_width).map(|at| base + i64::from(at)));
+            self.mention_table
+                .extend(padded.take(self.mention_width).map(|at| base + i64::from(at)));
         }
         self.entity_offsets.push(self.num_entities());
-        self.masked.push(view.masked_positions.iter().map(|at| at.map(|at| base + i64::from(at))).collect());
+        self.masked.push(
+            view.masked_positions.iter().map(|at| at.map(|at| base + i64::from(at))).collect(),
+        );
     }
 }
 
 /// Packs views in the given order.
 pub fn pack(views: &[View]) -> PackedViews {
-    let mention_width = views.iter().flat_map(|view| &view.mention_positions).map(Vec::len).max().unwrap_or(0).max(1);
-    let mut packed = PackedViews { offsets: vec![0], entity_offsets: vec![0], mention_width, ..PackedViews::default() };
+    let mention_width = views
+        .iter()
+        .flat_map(|view| &view.mention_positions)
+        .map(Vec::len)
+        .max()
+        .unwrap_or(0)
+        .max(1);
+    let mut packed = PackedViews {
+        offsets: vec![0],
+        entity_offsets: vec![0],
+        mention_width,
+        ..PackedViews::default()
+    };
     views.iter().for_each(|view| packed.push(view));
     packed
 }
 
-/// Cuts a list of documents into micro-batches of at most `budget` pieces, in order. A document longer than the budget stands alone.
+/// Cuts a list of documents into micro-batches of at most `budget` pieces, in order. A document
+/// longer than the budget stands alone.
 pub fn split_by_tokens(lengths: &[usize], budget: usize) -> Vec<Range<usize>> {
     let mut parts: Vec<Range<usize>> = Vec::new();
     let mut tokens = 0;
@@ -105,7 +122,10 @@ mod tests {
         assert_eq!(packed.offsets, [0, 4, 7]);
         assert_eq!(packed.positions, [0, 1, 2, 3, 0, 1, 2]);
         assert_eq!(packed.entity_offsets, [0, 2, 3]);
-        assert_eq!((packed.mention_width, packed.num_entities(), packed.num_documents()), (2, 3, 2));
+        assert_eq!(
+            (packed.mention_width, packed.num_entities(), packed.num_documents()),
+            (2, 3, 2)
+        );
         assert_eq!(packed.mention_table, [1, 1, 0, 0, 5, 6]);
         assert_eq!(packed.masked, [vec![Some(2), None], vec![]]);
     }
@@ -113,7 +133,10 @@ mod tests {
     #[test]
     fn nothing_packs_to_nothing() {
         let packed = pack(&[]);
-        assert_eq!((packed.offsets, packed.entity_offsets, packed.mention_width), (vec![0], vec![0], 1));
+        assert_eq!(
+            (packed.offsets, packed.entity_offsets, packed.mention_width),
+            (vec![0], vec![0], 1)
+        );
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! From one word to its word pieces, through the `tokenizers` library and a cache.
 //!
-//! Words are tokenised one by one and concatenated (docs/systems.md, C.1). Only the normaliser, the pre-tokeniser and the model of the tokeniser
-//! take part: added and special tokens are never looked for in the text, so the word `[SEP]` is three plain pieces.
-//! Not for: markers and special pieces inside a document; those are put in when a view is made.
+//! Words are tokenised one by one and concatenated (docs/systems.md, C.1). Only the normaliser, the
+//! pre-tokeniser and the model of the tokeniser take part: added and special tokens are never
+//! looked for in the text, so the word `[SEP]` is three plain pieces. Not for: markers and special
+//! pieces inside a document; those are put in when a view is made.
 
 mod load;
 mod save;
@@ -12,22 +13,27 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ahash::AHashMap;
-use tokenizers::tokenizer::{Model, NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
+use tokenizers::tokenizer::{
+    Model, NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString,
+    PreTokenizer,
+};
 use tokenizers::{NormalizerWrapper, PreTokenizerWrapper};
 
 pub use special::SpecialPieces;
 
 use crate::{DataError, Error, Result};
 
-/// Number of `[unusedK]` pieces that are kept ready unless told otherwise: `[unused0]` to `[unused400]`, enough for the blank symbol, the
-/// masked mention and the markers of 199 entities.
+/// Number of `[unusedK]` pieces that are kept ready unless told otherwise: `[unused0]` to
+/// `[unused400]`, enough for the blank symbol, the masked mention and the markers of 199 entities.
 pub const DEFAULT_RESERVED: usize = 401;
 
-/// Words held by one cache before it is emptied, and their letters in bytes; they bound the memory to roughly 10 MB a clone.
+/// Words held by one cache before it is emptied, and their letters in bytes; they bound the memory
+/// to roughly 10 MB a clone.
 const CACHE_WORDS: usize = 100_000;
 const CACHE_BYTES: usize = 1 << 21;
 
-/// A tokeniser with its special pieces. A clone shares the vocabulary and starts with an empty cache, so give each thread its own.
+/// A tokeniser with its special pieces. A clone shares the vocabulary and starts with an empty
+/// cache, so give each thread its own.
 #[derive(Debug)]
 pub struct Tokenizer {
     inner: Arc<Inner>,
@@ -90,22 +96,24 @@ impl Tokenizer {
         Self::load_with(path, lowercase, DEFAULT_RESERVED)
     }
 
-    /// Opens a folder with `tokenizer.json`, a folder with `vocab.txt` alone (BERT) or `vocab.json` and `merges.txt` (RoBERTa), a `vocab.txt`, or a text file of word vectors
-    /// (GloVe's format, gzipped or not).
+    /// Opens a folder with `tokenizer.json`, a folder with `vocab.txt` alone (BERT) or `vocab.json`
+    /// and `merges.txt` (RoBERTa), a `vocab.txt`, or a text file of word vectors (GloVe's format,
+    /// gzipped or not).
     ///
-    /// `lowercase` overrides what the folder says; without either, BERT vocabularies fold case unless the name of the folder or file
-    /// contains `cased` without `uncased`, and word vectors fold case always. Pieces `[unused0]` to `[unused(reserved − 1)]` that the
-    /// vocabulary lacks are appended to it.
+    /// `lowercase` overrides what the folder says; without either, BERT vocabularies fold case
+    /// unless the name of the folder or file contains `cased` without `uncased`, and word vectors
+    /// fold case always. Pieces `[unused0]` to `[unused(reserved − 1)]` that the vocabulary lacks
+    /// are appended to it.
     ///
-    /// Errors: a recipe error for a path that holds no tokeniser or one of a kind that is not supported, and for too small a `reserved`;
-    /// a data error for a broken file.
+    /// Errors: a recipe error for a path that holds no tokeniser or one of a kind that is not
+    /// supported, and for too small a `reserved`; a data error for a broken file.
     pub fn load_with(path: &Path, lowercase: Option<bool>, reserved: usize) -> Result<Self> {
         let (tokenizer, kind) = load::open(path, lowercase)?;
         Self::assemble(tokenizer, kind, reserved, path)
     }
 
-    /// One piece a word, over words with their numbers; words fold case. `[PAD]` and `[UNK]` must be among them, the other special pieces
-    /// are appended. `path` is where the words came from.
+    /// One piece a word, over words with their numbers; words fold case. `[PAD]` and `[UNK]` must
+    /// be among them, the other special pieces are appended. `path` is where the words came from.
     ///
     /// Errors: a data error where a special piece is missing.
     pub fn of_words(words: impl IntoIterator<Item = (String, u32)>, path: &Path) -> Result<Self> {
@@ -113,17 +121,25 @@ impl Tokenizer {
         Self::assemble(tokenizer, kind, DEFAULT_RESERVED, path)
     }
 
-    fn assemble(mut tokenizer: tokenizers::Tokenizer, kind: TokenizerKind, reserved: usize, path: &Path) -> Result<Self> {
+    fn assemble(
+        mut tokenizer: tokenizers::Tokenizer,
+        kind: TokenizerKind,
+        reserved: usize,
+        path: &Path,
+    ) -> Result<Self> {
         let special = SpecialPieces::reserve(&mut tokenizer, reserved, path)?;
-        let json = tokenizer.to_string(false).map_err(|error| DataError::new(path, error.to_string()))?;
-        let vocab_size = tokenizer.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
+        let json =
+            tokenizer.to_string(false).map_err(|error| DataError::new(path, error.to_string()))?;
+        let vocab_size =
+            tokenizer.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
         let identity = blake3::hash(json.as_bytes()).to_hex().to_string();
         let plain = plain_folding(&tokenizer);
         let inner = Inner { tokenizer, kind, plain, special, vocab_size, json, identity };
         Ok(Self { inner: Arc::new(inner), cache: Cache::default() })
     }
 
-    /// The word pieces of one word; empty for a word that normalises to nothing, such as a lone U+00A0.
+    /// The word pieces of one word; empty for a word that normalises to nothing, such as a lone
+    /// U+00A0.
     pub fn encode_word(&mut self, word: &str) -> Result<&[u32]> {
         let (start, end) = match self.cache.spans.get(word) {
             Some(&span) => span,
@@ -136,7 +152,10 @@ impl Tokenizer {
         if self.cache.spans.len() >= CACHE_WORDS || self.cache.bytes >= CACHE_BYTES {
             self.cache = Cache::default();
         }
-        let pieces = self.inner.tokenize(word).map_err(|error| Error::Bug(format!("tokenising the word `{word}`: {error}")))?;
+        let pieces = self
+            .inner
+            .tokenize(word)
+            .map_err(|error| Error::Bug(format!("tokenising the word `{word}`: {error}")))?;
         let start = self.cache.pieces.len();
         self.cache.pieces.extend(pieces);
         let span = (start, self.cache.pieces.len());
@@ -150,7 +169,8 @@ impl Tokenizer {
         &self.inner.special
     }
 
-    /// Rows that an embedding table for this tokeniser needs: the highest number of a piece plus one.
+    /// Rows that an embedding table for this tokeniser needs: the highest number of a piece plus
+    /// one.
     pub fn vocab_size(&self) -> usize {
         self.inner.vocab_size
     }
@@ -170,13 +190,15 @@ impl Tokenizer {
         self.inner.kind
     }
 
-    /// BLAKE3 of the serialised `tokenizer.json`: two tokenisers with the same identity give the same pieces.
+    /// BLAKE3 of the serialised `tokenizer.json`: two tokenisers with the same identity give the
+    /// same pieces.
     pub fn identity(&self) -> &str {
         &self.inner.identity
     }
 
-    /// Writes `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json` and, for WordPiece, `vocab.txt` into a folder (made if
-    /// needed), as Hugging Face's `AutoTokenizer` reads them. Loading the folder gives the same [`identity`](Self::identity).
+    /// Writes `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json` and, for
+    /// WordPiece, `vocab.txt` into a folder (made if needed), as Hugging Face's `AutoTokenizer`
+    /// reads them. Loading the folder gives the same [`identity`](Self::identity).
     pub fn save(&self, folder: &Path) -> Result<()> {
         save::write(&self.inner, folder)
     }
@@ -185,7 +207,10 @@ impl Tokenizer {
 /// Whether a tokeniser is BERT's, and then whether it folds case.
 fn plain_folding(tokenizer: &tokenizers::Tokenizer) -> Option<bool> {
     match (tokenizer.get_normalizer(), tokenizer.get_pre_tokenizer()) {
-        (Some(NormalizerWrapper::BertNormalizer(bert)), Some(PreTokenizerWrapper::BertPreTokenizer(_))) => Some(bert.lowercase),
+        (
+            Some(NormalizerWrapper::BertNormalizer(bert)),
+            Some(PreTokenizerWrapper::BertPreTokenizer(_)),
+        ) => Some(bert.lowercase),
         _ => None,
     }
 }
@@ -194,9 +219,17 @@ impl Inner {
     fn tokenize(&self, word: &str) -> tokenizers::Result<Vec<u32>> {
         match self.plain {
             // Nine words in ten. There is nothing to split or to clean in ASCII letters and digits.
-            Some(lowercase) if word.bytes().all(|byte| byte.is_ascii_alphanumeric()) && !word.is_empty() => {
+            Some(lowercase)
+                if word.bytes().all(|byte| byte.is_ascii_alphanumeric()) && !word.is_empty() =>
+            {
                 let folded = if lowercase { word.to_ascii_lowercase() } else { word.to_owned() };
-                Ok(self.tokenizer.get_model().tokenize(&folded)?.into_iter().map(|token| token.id).collect())
+                Ok(self
+                    .tokenizer
+                    .get_model()
+                    .tokenize(&folded)?
+                    .into_iter()
+                    .map(|token| token.id)
+                    .collect())
             }
             _ => self.tokenize_any(word),
         }
@@ -213,9 +246,14 @@ impl Inner {
             pre_tokenizer.pre_tokenize(&mut text)?;
         }
         let model = self.tokenizer.get_model();
-        text.tokenize(|part| if part.is_empty() { Ok(Vec::new()) } else { model.tokenize(part.get()) })?;
+        text.tokenize(
+            |part| if part.is_empty() { Ok(Vec::new()) } else { model.tokenize(part.get()) },
+        )?;
         let splits = text.get_splits(OffsetReferential::Original, OffsetType::None);
-        Ok(splits.into_iter().flat_map(|(_, _, tokens)| tokens.iter().flatten().map(|token| token.id)).collect())
+        Ok(splits
+            .into_iter()
+            .flat_map(|(_, _, tokens)| tokens.iter().flatten().map(|token| token.id))
+            .collect())
     }
 }
 

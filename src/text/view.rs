@@ -1,11 +1,14 @@
-//! One visit of the model to a document: its pieces with markers, blanked entities and masked mentions.
+//! One visit of the model to a document: its pieces with markers, blanked entities and masked
+//! mentions.
 //!
-//! A view is a pure function of the document, the options and the choices drawn for this visit; the document is never changed.
-//! Follows DSDocRE (docs/systems.md, C.1, D.1 and D.12). Not for: drawing the choices (`sampling`), batching (`pack`), tensors.
+//! A view is a pure function of the document, the options and the choices drawn for this visit; the
+//! document is never changed. Follows DSDocRE (docs/systems.md, C.1, D.1 and D.12). Not for:
+//! drawing the choices (`sampling`), batching (`pack`), tensors.
 //!
-//! Where mentions overlap, the result does not depend on any order of work: first the words of all blanked and masked mentions are
-//! emptied, then the first word of every blanked mention becomes the blank symbol, then that of every masked mention the masked symbol.
-//! The release works in turn instead ([`ViewOptions::in_turn`]).
+//! Where mentions overlap, the result does not depend on any order of work: first the words of all
+//! blanked and masked mentions are emptied, then the first word of every blanked mention becomes
+//! the blank symbol, then that of every masked mention the masked symbol. The release works in turn
+//! instead ([`ViewOptions::in_turn`]).
 
 mod markers;
 
@@ -39,23 +42,27 @@ pub trait Symbols {
     fn star(&self) -> u32;
 }
 
-/// How documents are laid out; the same for all visits of a stage (except for the lists of [`Markers::Kept`] and [`Markers::PerListed`]).
+/// How documents are laid out; the same for all visits of a stage (except for the lists of
+/// [`Markers::Kept`] and [`Markers::PerListed`]).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ViewOptions {
     /// Most pieces of a view, with `[CLS]` and `[SEP]`; `None` for no limit.
     pub max_pieces: Option<usize>,
     /// Whether a longer document is cut (its last piece is then `[SEP]`); otherwise it is an error.
     pub truncate: bool,
-    /// Appends `[PAD]` pieces up to this length. The release attends to its padding in stages 1 and 2; nothing else needs it.
+    /// Appends `[PAD]` pieces up to this length. The release attends to its padding in stages 1 and
+    /// 2; nothing else needs it.
     pub pad_to: Option<usize>,
     /// The first so many mentions in range stand for an entity; `None` for all of them.
     pub max_mentions: Option<usize>,
     /// The marker scheme.
     pub markers: Markers,
-    /// Writes the masked symbol once for every row that names the mention, as the release does, instead of once a mention.
+    /// Writes the masked symbol once for every row that names the mention, as the release does,
+    /// instead of once a mention.
     pub repeat_masked: bool,
-    /// Masks mentions, then goes through the entities, blanks each and marks it, as the release does in pre-training: where mentions overlap
-    /// what comes later wipes out what was written before, markers included. A masked mention is read at the start of its word, where another
+    /// Masks mentions, then goes through the entities, blanks each and marks it, as the release
+    /// does in pre-training: where mentions overlap what comes later wipes out what was written
+    /// before, markers included. A masked mention is read at the start of its word, where another
     /// mention's marker may stand, instead of at its symbol.
     pub in_turn: bool,
 }
@@ -65,7 +72,8 @@ pub struct ViewOptions {
 pub struct ViewChoices {
     /// Whether each entity is blanked; empty when none is.
     pub blanked: Vec<bool>,
-    /// Masked mentions as (entity, index of the mention in the entity), one for each row of mention matching; rows can repeat a mention.
+    /// Masked mentions as (entity, index of the mention in the entity), one for each row of mention
+    /// matching; rows can repeat a mention.
     pub masked: Vec<(u32, u32)>,
 }
 
@@ -85,26 +93,35 @@ impl ViewChoices {
 pub struct View {
     /// `[CLS]`, pieces with markers, `[SEP]`, and `[PAD]` where the options ask for it.
     pub ids: Vec<u32>,
-    /// Positions of each entity's mentions in range, masked ones left out; `[0]` (the `[CLS]`) for an entity without any. `[entities][1..]`
+    /// Positions of each entity's mentions in range, masked ones left out; `[0]` (the `[CLS]`) for
+    /// an entity without any. `[entities][1..]`
     pub mention_positions: Vec<Vec<u32>>,
-    /// First and last position of each entity's mentions in range, their markers included, masked ones left out; the last position of a
-    /// mention that is cut is that of `[SEP]`. An entity may have none. `[entities][..]`
+    /// First and last position of each entity's mentions in range, their markers included, masked
+    /// ones left out; the last position of a mention that is cut is that of `[SEP]`. An entity may
+    /// have none. `[entities][..]`
     pub mention_spans: Vec<Vec<(u32, u32)>>,
-    /// Position of the masked symbol of each row of [`ViewChoices::masked`]; `None` beyond the limit.
+    /// Position of the masked symbol of each row of [`ViewChoices::masked`]; `None` beyond the
+    /// limit.
     pub masked_positions: Vec<Option<u32>>,
-    /// Number of pieces the whole document would have had, with `[CLS]` and `[SEP]`, without padding.
+    /// Number of pieces the whole document would have had, with `[CLS]` and `[SEP]`, without
+    /// padding.
     pub pieces_before_truncation: usize,
 }
 
 /// Lays out one visit.
 ///
-/// A mention is in range when the position of its first word is below the limit; as in the release this includes the last position,
-/// where a cut document has its `[SEP]`.
+/// A mention is in range when the position of its first word is below the limit; as in the release
+/// this includes the last position, where a cut document has its `[SEP]`.
 ///
 /// # Errors
-/// [`Error::Data`] when the document is longer than the limit and may not be cut, or when a mention lies outside its words;
-/// [`Error::Bug`] when the choices name a mention that is not there.
-pub fn view(document: &EncodedDocument, symbols: &impl Symbols, options: &ViewOptions, choices: &ViewChoices) -> Result<View> {
+/// [`Error::Data`] when the document is longer than the limit and may not be cut, or when a mention
+/// lies outside its words; [`Error::Bug`] when the choices name a mention that is not there.
+pub fn view(
+    document: &EncodedDocument,
+    symbols: &impl Symbols,
+    options: &ViewOptions,
+    choices: &ViewChoices,
+) -> Result<View> {
     check_mentions(document)?;
     check_choices(document, choices)?;
     let mut layout = Layout::new(document);
@@ -116,7 +133,8 @@ pub fn view(document: &EncodedDocument, symbols: &impl Symbols, options: &ViewOp
         layout.mask(choices, symbols.masked_mention(), options.repeat_masked);
         (layout.starts, layout.ends) = options.markers.place(document, symbols, choices, None)?;
     }
-    let Written { mut ids, word_positions, word_ends, symbol_positions } = layout.write(symbols.cls());
+    let Written { mut ids, word_positions, word_ends, symbol_positions } =
+        layout.write(symbols.cls());
     let pieces_before_truncation = ids.len() + 1;
     close(&mut ids, document, symbols, options)?;
     let limit = options.max_pieces.unwrap_or(usize::MAX);
@@ -132,7 +150,12 @@ pub fn view(document: &EncodedDocument, symbols: &impl Symbols, options: &ViewOp
 }
 
 /// Cuts if need be, ends with `[SEP]`, pads if asked to.
-fn close(ids: &mut Vec<u32>, document: &EncodedDocument, symbols: &impl Symbols, options: &ViewOptions) -> Result<()> {
+fn close(
+    ids: &mut Vec<u32>,
+    document: &EncodedDocument,
+    symbols: &impl Symbols,
+    options: &ViewOptions,
+) -> Result<()> {
     if let Some(limit) = options.max_pieces
         && ids.len() >= limit
     {
@@ -149,10 +172,19 @@ fn close(ids: &mut Vec<u32>, document: &EncodedDocument, symbols: &impl Symbols,
 }
 
 fn too_long(document: &EncodedDocument, pieces: usize, limit: usize) -> Error {
-    DataError::new("shards", format!("{pieces} word pieces with markers are more than the encoder's {limit}"))
-        .title(&document.title)
-        .hint("allow truncation (`predict --truncate`, encoder.truncate in a recipe), or take an encoder with more positions")
-        .into()
+    DataError::new(
+        "shards",
+        format!(
+            "{pieces} word pieces with markers are more than the \
+        encoder's {limit}"
+        ),
+    )
+    .title(&document.title)
+    .hint(
+        "allow truncation (`predict --truncate`, encoder.truncate in a recipe), or take an \
+            encoder with more positions",
+    )
+    .into()
 }
 
 fn check_mentions(document: &EncodedDocument) -> Result<()> {
@@ -160,9 +192,15 @@ fn check_mentions(document: &EncodedDocument) -> Result<()> {
     for (e, entity) in document.entities.iter().enumerate() {
         for (m, mention) in entity.mentions.iter().enumerate() {
             if mention.start >= mention.end || mention.end as usize > words {
-                let problem = format!("span {}..{} is not inside the {words} words", mention.start, mention.end);
+                let problem = format!(
+                    "span {}..{} is not inside the {words} words",
+                    mention.start, mention.end
+                );
                 let field = format!("entities[{e}].mentions[{m}]");
-                return Err(DataError::new("shards", problem).title(&document.title).field(field).into());
+                return Err(DataError::new("shards", problem)
+                    .title(&document.title)
+                    .field(field)
+                    .into());
             }
         }
     }
@@ -171,9 +209,15 @@ fn check_mentions(document: &EncodedDocument) -> Result<()> {
 
 fn check_choices(document: &EncodedDocument, choices: &ViewChoices) -> Result<()> {
     for &(entity, mention) in &choices.masked {
-        if document.entities.get(entity as usize).is_none_or(|e| mention as usize >= e.mentions.len()) {
+        if document
+            .entities
+            .get(entity as usize)
+            .is_none_or(|e| mention as usize >= e.mentions.len())
+        {
             let title = &document.title;
-            return Err(Error::Bug(format!("mention {mention} of entity {entity} of `{title}` was masked, but is not there")));
+            return Err(Error::Bug(format!(
+                "mention {mention} of entity {entity} of `{title}` was masked, but is not there"
+            )));
         }
     }
     Ok(())
@@ -189,11 +233,15 @@ fn mention_spans(
 ) -> Vec<Vec<(u32, u32)>> {
     let limit = options.max_pieces.unwrap_or(usize::MAX);
     let of_entity = |(e, entity): (usize, &super::EncodedEntity)| {
-        let unmasked = entity.mentions.iter().enumerate().filter(|&(m, _)| !choices.is_masked(e, m));
-        let spans = unmasked.map(|(_, mention)| (starts[mention.start as usize], ends[mention.end as usize - 1]));
+        let unmasked =
+            entity.mentions.iter().enumerate().filter(|&(m, _)| !choices.is_masked(e, m));
+        let spans = unmasked
+            .map(|(_, mention)| (starts[mention.start as usize], ends[mention.end as usize - 1]));
         let in_range = spans.filter(|&(first, _)| (first as usize) < limit);
         // A word without pieces and markers ends where it starts.
-        let closed = in_range.map(|(first, end)| (first, end.saturating_sub(1).max(first).min(limit.saturating_sub(1) as u32)));
+        let closed = in_range.map(|(first, end)| {
+            (first, end.saturating_sub(1).max(first).min(limit.saturating_sub(1) as u32))
+        });
         closed.take(options.max_mentions.unwrap_or(usize::MAX)).collect()
     };
     document.entities.iter().enumerate().map(of_entity).collect()
@@ -211,7 +259,8 @@ struct Layout<'d> {
     emptied: Vec<bool>,
     /// The symbol written in place of a word, and how often. `[words]`
     symbols: Vec<Option<(u32, usize)>>,
-    /// Start markers as (word, piece) in order of insertion; the last one inserted stands outermost.
+    /// Start markers as (word, piece) in order of insertion; the last one inserted stands
+    /// outermost.
     starts: Vec<(u32, u32)>,
     /// End markers, likewise.
     ends: Vec<(u32, u32)>,
@@ -231,7 +280,13 @@ struct Written {
 impl<'d> Layout<'d> {
     fn new(document: &'d EncodedDocument) -> Self {
         let words = document.num_words();
-        Self { document, emptied: vec![false; words], symbols: vec![None; words], starts: Vec::new(), ends: Vec::new() }
+        Self {
+            document,
+            emptied: vec![false; words],
+            symbols: vec![None; words],
+            starts: Vec::new(),
+            ends: Vec::new(),
+        }
     }
 
     fn empty(&mut self, start: u32, end: u32) {
@@ -241,8 +296,12 @@ impl<'d> Layout<'d> {
     /// Masked mentions of a blanked entity are left to [`Self::mask`].
     fn blank(&mut self, choices: &ViewChoices, symbol: u32) {
         let document = self.document;
-        for (e, entity) in document.entities.iter().enumerate().filter(|&(e, _)| choices.is_blanked(e)) {
-            for (_, mention) in entity.mentions.iter().enumerate().filter(|&(m, _)| !choices.is_masked(e, m)) {
+        for (e, entity) in
+            document.entities.iter().enumerate().filter(|&(e, _)| choices.is_blanked(e))
+        {
+            for (_, mention) in
+                entity.mentions.iter().enumerate().filter(|&(m, _)| !choices.is_masked(e, m))
+            {
                 self.empty(mention.start, mention.end);
                 self.symbols[mention.start as usize] = Some((symbol, 1));
             }
@@ -250,15 +309,22 @@ impl<'d> Layout<'d> {
     }
 
     /// See [`ViewOptions::in_turn`].
-    fn blank_and_mark_in_turn(&mut self, choices: &ViewChoices, symbols: &impl Symbols, markers: &Markers) -> Result<()> {
+    fn blank_and_mark_in_turn(
+        &mut self,
+        choices: &ViewChoices,
+        symbols: &impl Symbols,
+        markers: &Markers,
+    ) -> Result<()> {
         let document = self.document;
         for (e, entity) in document.entities.iter().enumerate() {
-            let unmasked = entity.mentions.iter().enumerate().filter(|&(m, _)| !choices.is_masked(e, m));
+            let unmasked =
+                entity.mentions.iter().enumerate().filter(|&(m, _)| !choices.is_masked(e, m));
             for (_, mention) in unmasked.filter(|_| choices.is_blanked(e)) {
                 self.empty(mention.start, mention.end);
                 self.symbols[mention.start as usize..mention.end as usize].fill(None);
                 self.symbols[mention.start as usize] = Some((symbols.blank(), 1));
-                let outside = |marker: &(u32, u32)| !(mention.start..mention.end).contains(&marker.0);
+                let outside =
+                    |marker: &(u32, u32)| !(mention.start..mention.end).contains(&marker.0);
                 self.starts.retain(outside);
                 self.ends.retain(outside);
             }
@@ -275,7 +341,9 @@ impl<'d> Layout<'d> {
             let mention = &document.entities[entity as usize].mentions[mention as usize];
             self.empty(mention.start, mention.end);
             let slot = &mut self.symbols[mention.start as usize];
-            let before = slot.filter(|&(piece, _)| repeat && piece == symbol).map_or(0, |(_, copies)| copies);
+            let before = slot
+                .filter(|&(piece, _)| repeat && piece == symbol)
+                .map_or(0, |(_, copies)| copies);
             *slot = Some((symbol, before + 1));
         }
     }
@@ -299,7 +367,10 @@ impl<'d> Layout<'d> {
                 *symbol_position = ids.len() as u32;
                 ids.extend(std::iter::repeat_n(symbol, copies));
             } else if !self.emptied[word] {
-                ids.extend_from_slice(&document.pieces[document.word_starts[word] as usize..document.word_starts[word + 1] as usize]);
+                ids.extend_from_slice(
+                    &document.pieces[document.word_starts[word] as usize
+                        ..document.word_starts[word + 1] as usize],
+                );
             }
             while let Some(&(_, piece)) = ends.next_if(|marker| marker.0 as usize == word) {
                 ids.push(piece);

@@ -1,7 +1,9 @@
-//! Long documents as overlapping windows (docs/systems.md, C.2): which pieces each window shows, and many documents' windows as one stream.
+//! Long documents as overlapping windows (docs/systems.md, C.2): which pieces each window shows,
+//! and many documents' windows as one stream.
 //!
-//! The first window ends with the end pieces, the last one begins with the start pieces, those between have both. With two windows this is
-//! ATLOP's release. Not for: putting states and attention together again (`torch::kernels::context`).
+//! The first window ends with the end pieces, the last one begins with the start pieces, those
+//! between have both. With two windows this is ATLOP's release. Not for: putting states and
+//! attention together again (`torch::kernels::context`).
 
 /// How long documents are cut into windows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +78,8 @@ pub struct PackedWindows {
 }
 
 impl PackedWindows {
-    /// Cuts documents by `rule`: their pieces, and the first piece of each document, closed by the number of pieces.
+    /// Cuts documents by `rule`: their pieces, and the first piece of each document, closed by the
+    /// number of pieces.
     pub fn new(ids: &[i64], offsets: &[i64], rule: &WindowRule) -> Self {
         let mut packed = Self { offsets: vec![0], document_windows: vec![0], ..Self::default() };
         for document in offsets.windows(2) {
@@ -104,14 +107,17 @@ impl PackedWindows {
         self.windows.len() + 1 > self.document_windows.len()
     }
 
-    /// For every piece that a window shows: (its place in the stream of windows, its place in the stream of documents), and one over the
-    /// number of windows that show it.
+    /// For every piece that a window shows: (its place in the stream of windows, its place in the
+    /// stream of documents), and one over the number of windows that show it.
     pub fn covers(&self, documents: &[i64]) -> (Vec<i64>, Vec<i64>, Vec<f32>) {
         let (mut from, mut to) = (Vec::new(), Vec::new());
         for (document, range) in self.document_windows.windows(2).enumerate() {
             for index in range[0]..range[1] {
                 let window = self.windows[index];
-                let (first, place) = (self.offsets[index] + window.skip as i64, documents[document] + window.place as i64);
+                let (first, place) = (
+                    self.offsets[index] + window.skip as i64,
+                    documents[document] + window.place as i64,
+                );
                 from.extend((0..window.count as i64).map(|at| first + at));
                 to.extend((0..window.count as i64).map(|at| place + at));
             }
@@ -131,7 +137,13 @@ mod tests {
     use crate::text::{View, pack};
 
     fn rule(capacity: usize, suffix: usize) -> WindowRule {
-        WindowRule { capacity, prefix: vec![901], suffix: vec![902; suffix], stride: None, most: None }
+        WindowRule {
+            capacity,
+            prefix: vec![901],
+            suffix: vec![902; suffix],
+            stride: None,
+            most: None,
+        }
     }
 
     #[test]
@@ -149,7 +161,10 @@ mod tests {
         let views = pack(&[view(4), view(6)]);
         let packed = PackedWindows::new(&views.ids, &views.offsets, &rule(5, 1));
         assert_eq!(packed.ids, [0, 1, 2, 3, 0, 1, 2, 3, 902, 901, 2, 3, 4, 5]);
-        assert_eq!((packed.offsets.as_slice(), packed.document_windows.as_slice()), (&[0, 4, 9, 14][..], &[0, 1, 3][..]));
+        assert_eq!(
+            (packed.offsets.as_slice(), packed.document_windows.as_slice()),
+            (&[0, 4, 9, 14][..], &[0, 1, 3][..])
+        );
         assert_eq!(packed.positions, [0, 1, 2, 3, 0, 1, 2, 3, 4, 0, 1, 2, 3, 4]);
         let (from, to, weights) = packed.covers(&views.offsets);
         assert_eq!(from, [0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12, 13]);
@@ -163,7 +178,10 @@ mod tests {
         let two = WindowRule { most: Some(2), ..rule(10, 1) };
         let windows = two.windows(30);
         assert_eq!(windows.len(), 2);
-        assert_eq!((windows[0].place + windows[0].count, windows[1].place, windows[1].count), (9, 21, 9));
+        assert_eq!(
+            (windows[0].place + windows[0].count, windows[1].place, windows[1].count),
+            (9, 21, 9)
+        );
     }
 
     proptest! {

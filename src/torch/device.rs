@@ -1,4 +1,5 @@
-//! Where tensors live: the choice of a device, CUDA opened at run time, threads, and side streams for communication.
+//! Where tensors live: the choice of a device, CUDA opened at run time, threads, and side streams
+//! for communication.
 //!
 //! Not for: what runs there.
 
@@ -8,8 +9,8 @@ use std::str::FromStr;
 use tch::{Cuda, Device};
 
 use super::shim::{
-    CStream, check, docre_cuda_peak_bytes, docre_cuda_set_device, docre_stream_current_waits, docre_stream_free, docre_stream_handle,
-    docre_stream_new, docre_stream_wait_current,
+    CStream, check, docre_cuda_peak_bytes, docre_cuda_set_device, docre_stream_current_waits,
+    docre_stream_free, docre_stream_handle, docre_stream_new, docre_stream_wait_current,
 };
 use crate::{Error, Result};
 
@@ -29,19 +30,25 @@ impl FromStr for DeviceChoice {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let unknown = || Error::recipe(format!("device `{text}` is not known")).with_hint("use `auto`, `cpu`, `cuda` or `cuda:<number>`");
+        let unknown = || {
+            Error::recipe(format!("device `{text}` is not known"))
+                .with_hint("use `auto`, `cpu`, `cuda` or `cuda:<number>`")
+        };
         match text.split_once(':') {
             None if text == "auto" => Ok(Self::Auto),
             None if text == "cpu" => Ok(Self::Cpu),
             None if text == "cuda" => Ok(Self::Cuda(None)),
-            Some(("cuda", index)) => index.parse().map(|index| Self::Cuda(Some(index))).map_err(|_| unknown()),
+            Some(("cuda", index)) => {
+                index.parse().map(|index| Self::Cuda(Some(index))).map_err(|_| unknown())
+            }
             _ => Err(unknown()),
         }
     }
 }
 
 impl DeviceChoice {
-    /// The device for the rank that is number `local_rank` on its node, made current where it is a CUDA device.
+    /// The device for the rank that is number `local_rank` on its node, made current where it is a
+    /// CUDA device.
     ///
     /// # Errors
     /// [`Error::Recipe`] with the reason if CUDA was asked for and cannot be used.
@@ -65,8 +72,11 @@ fn usable_devices() -> usize {
 fn cuda_device(index: usize) -> Result<Device> {
     let count = usable_devices();
     if index >= count {
-        let message = format!("device `cuda:{index}` does not exist: this machine shows {count} CUDA devices");
-        return Err(Error::recipe(message).with_hint("start fewer ranks on this node, or check CUDA_VISIBLE_DEVICES"));
+        let message = format!(
+            "device `cuda:{index}` does not exist: this machine shows {count} CUDA devices"
+        );
+        return Err(Error::recipe(message)
+            .with_hint("start fewer ranks on this node, or check CUDA_VISIBLE_DEVICES"));
     }
     // SAFETY: a plain call with a number.
     check(unsafe { docre_cuda_set_device(index as i64) })?;
@@ -78,22 +88,37 @@ fn cuda_device(index: usize) -> Result<Device> {
 /// # Errors
 /// [`Error::Recipe`] saying why CUDA cannot be used here.
 pub fn open_cuda() -> Result<()> {
-    let refuse = |why: &str| Error::recipe(format!("CUDA was asked for, but {why}")).with_hint("use `--device cpu`");
-    let name = CString::new("libtorch_cuda.so").map_err(|_| Error::Bug("a file name holds a zero byte".into()))?;
+    let refuse = |why: &str| {
+        Error::recipe(format!("CUDA was asked for, but {why}")).with_hint("use `--device cpu`")
+    };
+    let name = CString::new("libtorch_cuda.so")
+        .map_err(|_| Error::Bug("a file name holds a zero byte".into()))?;
     // libtorch opens further libraries lazily and finds their symbols only if this one is global.
     // SAFETY: the library's initialisers register kernels and start nothing.
     let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
     if handle.is_null() {
-        return Err(refuse(&format!("libtorch's CUDA library cannot be loaded ({})", loader_message())));
+        return Err(refuse(&format!(
+            "libtorch's CUDA library cannot be loaded ({})",
+            loader_message()
+        )));
     }
-    if Cuda::is_available() { Ok(()) } else { Err(refuse("libtorch finds no CUDA device (is the driver installed?)")) }
+    if Cuda::is_available() {
+        Ok(())
+    } else {
+        Err(refuse("libtorch finds no CUDA device (is the driver installed?)"))
+    }
 }
 
 /// What the dynamic loader complained about last.
 fn loader_message() -> String {
-    // SAFETY: the pointer is null or to a string that lives until the next loader call of this thread.
+    // SAFETY: the pointer is null or to a string that lives until the next loader call of this
+    // thread.
     let message = unsafe { libc::dlerror() };
-    if message.is_null() { "no reason given".into() } else { unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned() }
+    if message.is_null() {
+        "no reason given".into()
+    } else {
+        unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned()
+    }
 }
 
 /// Sets the number of threads an operation may use.
@@ -108,8 +133,9 @@ pub fn set_threads(threads: usize) -> Result<()> {
     Ok(())
 }
 
-/// Another number of threads for the operations of the calling thread, until it is dropped. [`set_threads`] is for the whole process: in a
-/// test it would change the last bits of matrix products that other tests compare at that moment.
+/// Another number of threads for the operations of the calling thread, until it is dropped.
+/// [`set_threads`] is for the whole process: in a test it would change the last bits of matrix
+/// products that other tests compare at that moment.
 #[cfg(test)]
 pub(crate) struct LocalThreads(i32);
 
@@ -131,8 +157,9 @@ impl Drop for LocalThreads {
     }
 }
 
-/// Lets the C library keep what tensors give back. Otherwise buffers of some megabytes go back to the kernel at the end of a step, and the next
-/// step takes them again page by page, zeroed: an eighth of the time of a small model.
+/// Lets the C library keep what tensors give back. Otherwise buffers of some megabytes go back to
+/// the kernel at the end of a step, and the next step takes them again page by page, zeroed: an
+/// eighth of the time of a small model.
 pub fn keep_freed_memory() {
     #[cfg(target_env = "gnu")]
     // SAFETY: the call changes two thresholds of the allocator.
@@ -142,7 +169,8 @@ pub fn keep_freed_memory() {
     }
 }
 
-/// The most memory used so far, in bytes: of the process on the CPU, of libtorch's allocator on CUDA.
+/// The most memory used so far, in bytes: of the process on the CPU, of libtorch's allocator on
+/// CUDA.
 ///
 /// # Errors
 /// [`Error::Io`] if the kernel's statistics cannot be read.
@@ -194,7 +222,8 @@ impl SideStream {
         Ok(handle)
     }
 
-    /// What is queued here next waits for what is queued on the calling thread's current stream now.
+    /// What is queued here next waits for what is queued on the calling thread's current stream
+    /// now.
     ///
     /// # Errors
     /// If libtorch refuses.
@@ -238,7 +267,10 @@ mod tests {
     fn cuda_is_either_there_or_refused_with_a_reason() {
         match DeviceChoice::Cuda(None).resolve(0) {
             Ok(device) => assert_eq!(device, Device::Cuda(0)),
-            Err(error) => assert!(error.to_string().starts_with("CUDA was asked for, but libtorch"), "{error}"),
+            Err(error) => assert!(
+                error.to_string().starts_with("CUDA was asked for, but libtorch"),
+                "{error}"
+            ),
         }
         assert_eq!(DeviceChoice::Cpu.resolve(5).unwrap(), Device::Cpu);
         assert!(DeviceChoice::Auto.resolve(0).is_ok());

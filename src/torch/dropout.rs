@@ -1,8 +1,9 @@
 //! Dropout whose mask depends on (token key, place in the network, channel) and on nothing else.
 //!
-//! A token key is made on the host from (seed, step, item, token position), so that the losses do not depend on which other
-//! documents share a micro-batch or on the number of ranks. On CUDA libtorch's own generator draws the masks (one kernel instead of
-//! a dozen): there a run repeats itself only with the same ranks and after seeding the generator at the start of each step.
+//! A token key is made on the host from (seed, step, item, token position), so that the losses do
+//! not depend on which other documents share a micro-batch or on the number of ranks. On CUDA
+//! libtorch's own generator draws the masks (one kernel instead of a dozen): there a run repeats
+//! itself only with the same ranks and after seeding the generator at the start of each step.
 
 use tch::Tensor;
 
@@ -30,7 +31,10 @@ impl Dropout {
 
     /// The key of one token (SplitMix64 over the four numbers).
     pub fn token_key(seed: u64, step: u64, item: u64, position: u64) -> i64 {
-        [seed, step, item, position].into_iter().fold(0u64, |state, part| mix(state ^ part)).cast_signed()
+        [seed, step, item, position]
+            .into_iter()
+            .fold(0u64, |state, part| mix(state ^ part))
+            .cast_signed()
     }
 
     /// The probability of dropping.
@@ -51,7 +55,8 @@ fn mix(value: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// `x` [tokens, d] with each element kept with probability 1 − p and scaled by 1/(1 − p), else 0. `salt` names the place in the network.
+/// `x` [tokens, d] with each element kept with probability 1 − p and scaled by 1/(1 − p), else 0.
+/// `salt` names the place in the network.
 ///
 /// # Errors
 /// If shapes or kinds do not fit.
@@ -67,15 +72,23 @@ pub fn dropout(x: &Tensor, dropout: Option<&Dropout>, salt: u64) -> Result<Tenso
 ///
 /// # Errors
 /// As [`dropout`].
-pub fn dropout_add(x: &Tensor, residual: &Tensor, dropout: Option<&Dropout>, salt: u64) -> Result<Tensor> {
+pub fn dropout_add(
+    x: &Tensor,
+    residual: &Tensor,
+    dropout: Option<&Dropout>,
+    salt: u64,
+) -> Result<Tensor> {
     match dropout {
-        Some(active) if active.p > 0.0 && x.device().is_cuda() => Ok(x.f_dropout(active.p, true)?.f_add(residual)?),
+        Some(active) if active.p > 0.0 && x.device().is_cuda() => {
+            Ok(x.f_dropout(active.p, true)?.f_add(residual)?)
+        }
         Some(active) if active.p > 0.0 => masked(x, Some(residual), active, salt),
         _ => Ok(x.f_add(residual)?),
     }
 }
 
-/// LayerNorm(dropout(x) + residual), the end of both halves of a transformer layer; `weight`, `bias`: `[d]`.
+/// LayerNorm(dropout(x) + residual), the end of both halves of a transformer layer; `weight`,
+/// `bias`: `[d]`.
 ///
 /// # Errors
 /// As [`dropout`].
@@ -94,7 +107,16 @@ pub fn dropout_add_layer_norm(
 
 fn masked(x: &Tensor, residual: Option<&Tensor>, dropout: &Dropout, salt: u64) -> Result<Tensor> {
     // SAFETY: all pointers are to live tensors, or null where the shim allows it.
-    produce(|out| unsafe { docre_dropout(x.as_ptr(), pointer(residual), dropout.token_keys.as_ptr(), salt.cast_signed(), dropout.p, out) })
+    produce(|out| unsafe {
+        docre_dropout(
+            x.as_ptr(),
+            pointer(residual),
+            dropout.token_keys.as_ptr(),
+            salt.cast_signed(),
+            dropout.p,
+            out,
+        )
+    })
 }
 
 #[cfg(test)]
@@ -107,7 +129,11 @@ mod tests {
     const OPTIONS: (Kind, Device) = (Kind::Float, Device::Cpu);
 
     fn keys(item: u64, tokens: u64) -> Tensor {
-        Tensor::from_slice(&(0..tokens).map(|position| Dropout::token_key(7, 1, item, position)).collect::<Vec<_>>())
+        Tensor::from_slice(
+            &(0..tokens)
+                .map(|position| Dropout::token_key(7, 1, item, position))
+                .collect::<Vec<_>>(),
+        )
     }
 
     #[test]
@@ -120,7 +146,8 @@ mod tests {
         let values = y.masked_select(&y.gt(0.0));
         assert!((values.min().double_value(&[]) - 1.0 / 0.9).abs() < 1e-6);
         assert!((values.max().double_value(&[]) - 1.0 / 0.9).abs() < 1e-6);
-        // Neither a channel nor a token is favoured: each column's share stays within five deviations, 5·√(0.09/1000) = 0.047.
+        // Neither a channel nor a token is favoured: each column's share stays within five
+        // deviations, 5·√(0.09/1000) = 0.047.
         let columns = y.gt(0.0).to_kind(Kind::Float).mean_dim(0, false, Kind::Float);
         assert!((columns - 0.9).abs().max().double_value(&[]) < 0.047);
     }
@@ -130,7 +157,9 @@ mod tests {
         let x = Tensor::ones([8, 40], OPTIONS);
         let alone = dropout(&x, Some(&Dropout::new(0.5, keys(5, 8)).unwrap()), 1).unwrap();
         let both = Tensor::cat(&[keys(4, 3), keys(5, 8)], 0);
-        let packed = dropout(&Tensor::ones([11, 40], OPTIONS), Some(&Dropout::new(0.5, both).unwrap()), 1).unwrap();
+        let packed =
+            dropout(&Tensor::ones([11, 40], OPTIONS), Some(&Dropout::new(0.5, both).unwrap()), 1)
+                .unwrap();
         assert_eq!(packed.narrow(0, 3, 8), alone);
         assert_ne!(dropout(&x, Some(&Dropout::new(0.5, keys(5, 8)).unwrap()), 2).unwrap(), alone);
         assert_ne!(dropout(&x, Some(&Dropout::new(0.5, keys(6, 8)).unwrap()), 1).unwrap(), alone);
@@ -141,7 +170,8 @@ mod tests {
         let mut generator = Generator::of_test(1);
         for kind in [Kind::Float, Kind::BFloat16] {
             let active = Dropout::new(0.3, keys(0, 9)).unwrap();
-            let mask = dropout(&Tensor::ones([9, 21], (kind, Device::Cpu)), Some(&active), 4).unwrap();
+            let mask =
+                dropout(&Tensor::ones([9, 21], (kind, Device::Cpu)), Some(&active), 4).unwrap();
             let mut leaf = || generator.randn([9, 21]).to_kind(kind).set_requires_grad(true);
             let (x, residual) = (leaf(), leaf());
             dropout_add(&x, &residual, Some(&active), 4).unwrap().sum(Kind::Float).backward();

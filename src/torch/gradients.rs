@@ -7,7 +7,8 @@ use tch::{Kind, Tensor};
 use super::shim::{check, docre_set_grad, docre_square_sum};
 use crate::{Error, Result};
 
-/// The gradients of a list of parameters, grouped in reverse order of declaration: the order in which backward finishes them.
+/// The gradients of a list of parameters, grouped in reverse order of declaration: the order in
+/// which backward finishes them.
 #[derive(Debug)]
 pub struct GradientBuckets {
     /// Flat tensors that gradients are views into.
@@ -16,8 +17,9 @@ pub struct GradientBuckets {
 }
 
 impl GradientBuckets {
-    /// Gives every parameter a zero gradient inside a bucket; a bucket is closed before it exceeds `bucket_bytes`, but holds at least
-    /// one parameter. Backward adds to these views in place. A gradient must not be replaced or unset from then on.
+    /// Gives every parameter a zero gradient inside a bucket; a bucket is closed before it exceeds
+    /// `bucket_bytes`, but holds at least one parameter. Backward adds to these views in place. A
+    /// gradient must not be replaced or unset from then on.
     ///
     /// # Errors
     /// [`Error::Bug`] for a parameter that is not fp32 (master weights are).
@@ -66,7 +68,8 @@ impl GradientBuckets {
         self.tensors().try_for_each(|flat| Ok(flat.shallow_clone().f_zero_().map(drop)?))
     }
 
-    /// The global 2-norm; on the CPU its bits do not depend on the number of threads. Not finite when a gradient is not.
+    /// The global 2-norm; on the CPU its bits do not depend on the number of threads. Not finite
+    /// when a gradient is not.
     ///
     /// # Errors
     /// If libtorch refuses.
@@ -86,7 +89,8 @@ impl GradientBuckets {
     /// # Errors
     /// If libtorch refuses.
     pub fn scale(&self, factor: f64) -> Result<()> {
-        self.tensors().try_for_each(|flat| Ok(flat.shallow_clone().f_mul_scalar_(factor).map(drop)?))
+        self.tensors()
+            .try_for_each(|flat| Ok(flat.shallow_clone().f_mul_scalar_(factor).map(drop)?))
     }
 }
 
@@ -117,7 +121,10 @@ fn install(parameters: &[(String, Tensor)], members: &[usize]) -> Result<Tensor>
     let mut offset = 0;
     for (name, parameter) in members.iter().map(|&member| &parameters[member]) {
         if parameter.kind() != Kind::Float {
-            return Err(Error::Bug(format!("parameter `{name}` is {:?}, but master weights are fp32", parameter.kind())));
+            return Err(Error::Bug(format!(
+                "parameter `{name}` is {:?}, but master weights are fp32",
+                parameter.kind()
+            )));
         }
         let count = parameter.numel() as i64;
         let view = flat.f_narrow(0, offset, count)?.f_view(parameter.size().as_slice())?;
@@ -137,7 +144,9 @@ mod tests {
     use crate::torch::rng::Generator;
 
     fn parameters(shapes: &[&[i64]]) -> Vec<(String, Tensor)> {
-        let ones = |shape: &&[i64]| Tensor::ones(*shape, (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        let ones = |shape: &&[i64]| {
+            Tensor::ones(*shape, (Kind::Float, Device::Cpu)).set_requires_grad(true)
+        };
         shapes.iter().enumerate().map(|(i, shape)| (format!("p{i}"), ones(shape))).collect()
     }
 
@@ -145,12 +154,21 @@ mod tests {
     fn backward_adds_into_the_buckets() {
         let list = parameters(&[&[2, 3], &[4], &[5]]);
         let buckets = GradientBuckets::new(&list, 40).unwrap();
-        assert_eq!((buckets.len(), [0, 1, 2].map(|parameter| buckets.bucket_of(parameter))), (2, [1, 0, 0]));
+        assert_eq!(
+            (buckets.len(), [0, 1, 2].map(|parameter| buckets.bucket_of(parameter))),
+            (2, [1, 0, 0])
+        );
         for _ in 0..2 {
-            let loss = list.iter().enumerate().map(|(i, (_, p))| p.sum(Kind::Float) * (i as f64 + 1.0)).reduce(|a, b| a + b).unwrap();
+            let loss = list
+                .iter()
+                .enumerate()
+                .map(|(i, (_, p))| p.sum(Kind::Float) * (i as f64 + 1.0))
+                .reduce(|a, b| a + b)
+                .unwrap();
             loss.backward();
         }
-        let values: Vec<Vec<f32>> = buckets.tensors().map(|flat| Vec::try_from(flat).unwrap()).collect();
+        let values: Vec<Vec<f32>> =
+            buckets.tensors().map(|flat| Vec::try_from(flat).unwrap()).collect();
         assert_eq!(values, [vec![6.0, 6.0, 6.0, 6.0, 6.0, 4.0, 4.0, 4.0, 4.0], vec![2.0; 6]]);
         buckets.scale(0.5).unwrap();
         assert_eq!(list[2].1.grad(), Tensor::from_slice(&[3f32; 5]));
@@ -173,7 +191,9 @@ mod tests {
     fn the_norm_has_the_same_bits_for_every_number_of_threads() {
         let list = vec![("p".to_owned(), Tensor::zeros([1_000_003], (Kind::Float, Device::Cpu)))];
         let buckets = GradientBuckets::new(&list, 1).unwrap();
-        buckets.tensors().for_each(|flat| flat.shallow_clone().copy_(&Generator::of_test(1).randn(flat.size())));
+        buckets
+            .tensors()
+            .for_each(|flat| flat.shallow_clone().copy_(&Generator::of_test(1).randn(flat.size())));
         let expected = buckets.norm().unwrap();
         for threads in [1, 3] {
             let _threads = LocalThreads::new(threads);

@@ -1,4 +1,5 @@
-//! Calls when the gradient of a parameter is complete, so that its bucket can leave while backward goes on.
+//! Calls when the gradient of a parameter is complete, so that its bucket can leave while backward
+//! goes on.
 //!
 //! Not for: what is done then (`ranks`).
 
@@ -22,13 +23,15 @@ pub struct HookGuard {
 
 impl Drop for HookGuard {
     fn drop(&mut self) {
-        // SAFETY: the guard keeps the tensor alive. A failure cannot be answered here and leaves the hook in place, which is sound.
+        // SAFETY: the guard keeps the tensor alive. A failure cannot be answered here and leaves
+        // the hook in place, which is sound.
         let _ = check(unsafe { docre_hook_clear(self.parameter.as_mut_ptr()) });
     }
 }
 
-/// Calls `callback` each time backward has added to the gradient of `parameter` (a leaf), from the thread that does so. A parameter has
-/// one hook: a second call replaces the first. A panic of the callback ends backward with an error.
+/// Calls `callback` each time backward has added to the gradient of `parameter` (a leaf), from the
+/// thread that does so. A parameter has one hook: a second call replaces the first. A panic of the
+/// callback ends backward with an error.
 ///
 /// # Errors
 /// If `parameter` is no leaf that requires a gradient.
@@ -67,7 +70,9 @@ mod tests {
     fn fires_once_a_backward_until_the_guard_is_dropped() {
         let (x, calls) = (leaf(), Arc::new(AtomicUsize::new(0)));
         let counter = Arc::clone(&calls);
-        let guard = on_gradient_ready(&x, Arc::new(move || _ = counter.fetch_add(1, Ordering::Relaxed))).unwrap();
+        let guard =
+            on_gradient_ready(&x, Arc::new(move || _ = counter.fetch_add(1, Ordering::Relaxed)))
+                .unwrap();
         for expected in 1..=2 {
             // Two uses of the leaf make one accumulation.
             (&x * 2.0 + &x).sum(Kind::Float).backward();

@@ -1,7 +1,7 @@
 //! Tensors: devices, parameters, optimiser, random numbers, layers, kernels, weights on disk.
 //!
-//! Encoders and systems compute with tensors too; what is general is here. Not for: what an encoder or a
-//! system computes, or when.
+//! Encoders and systems compute with tensors too; what is general is here. Not for: what an encoder
+//! or a system computes, or when.
 
 pub mod device;
 pub mod dropout;

@@ -1,5 +1,5 @@
-//! Adam (Kingma and Ba 2015), AdamW (Loshchilov and Hutter 2019) and AMSGrad (Reddi et al. 2018) by libtorch's fused kernels, with moments
-//! that can be saved.
+//! Adam (Kingma and Ba 2015), AdamW (Loshchilov and Hutter 2019) and AMSGrad (Reddi et al. 2018) by
+//! libtorch's fused kernels, with moments that can be saved.
 //!
 //! Not for: gradients (`gradients`) or learning-rate schedules (`train`).
 
@@ -22,7 +22,8 @@ pub struct AdamSettings {
     pub eps: f64,
     /// Weight decay.
     pub weight_decay: f64,
-    /// AdamW's decay, multiplied by the learning rate and outside of the moments; otherwise it is added to the gradient (L2).
+    /// AdamW's decay, multiplied by the learning rate and outside of the moments; otherwise it is
+    /// added to the gradient (L2).
     pub decoupled: bool,
     /// AMSGrad: divide by the largest second moment so far.
     pub amsgrad: bool,
@@ -55,14 +56,22 @@ impl Slot {
         let step = Tensor::f_zeros([0i64; 0], (Kind::Float, parameter.device()))?;
         let (mean, square) = (value.f_zeros_like()?, value.f_zeros_like()?);
         let largest = amsgrad.then(|| value.f_zeros_like()).transpose()?;
-        Ok(Self { name: name.to_owned(), parameter: parameter.shallow_clone(), mean, square, largest, step })
+        Ok(Self {
+            name: name.to_owned(),
+            parameter: parameter.shallow_clone(),
+            mean,
+            square,
+            largest,
+            step,
+        })
     }
 
     /// The state under the names it is saved by.
     fn entries(&self) -> impl Iterator<Item = (String, &Tensor)> {
         let moments = [("exp_avg", Some(&self.mean)), ("exp_avg_sq", Some(&self.square))];
         let rest = [("max_exp_avg_sq", self.largest.as_ref()), ("step", Some(&self.step))];
-        let named = |(kind, tensor): (&str, Option<_>)| Some((format!("{}.{kind}", self.name), tensor?));
+        let named =
+            |(kind, tensor): (&str, Option<_>)| Some((format!("{}.{kind}", self.name), tensor?));
         moments.into_iter().chain(rest).filter_map(named)
     }
 }
@@ -79,7 +88,10 @@ impl Adam {
     /// # Errors
     /// If libtorch cannot make the moments.
     pub fn new(parameters: &[(String, Tensor)], settings: AdamSettings) -> Result<Self> {
-        let parameters = parameters.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
+        let parameters = parameters
+            .iter()
+            .map(|(name, tensor)| (name.clone(), tensor.shallow_clone()))
+            .collect();
         Self::with_groups(&[ParameterGroup { parameters, settings }])
     }
 
@@ -89,9 +101,16 @@ impl Adam {
     /// As [`Self::new`].
     pub fn with_groups(groups: &[ParameterGroup]) -> Result<Self> {
         let slots = |group: &ParameterGroup| {
-            group.parameters.iter().map(|(name, tensor)| Slot::new(name, tensor, group.settings.amsgrad)).collect::<Result<_>>()
+            group
+                .parameters
+                .iter()
+                .map(|(name, tensor)| Slot::new(name, tensor, group.settings.amsgrad))
+                .collect::<Result<_>>()
         };
-        let groups = groups.iter().map(|group| Ok((group.settings, slots(group)?))).collect::<Result<_>>()?;
+        let groups = groups
+            .iter()
+            .map(|group| Ok((group.settings, slots(group)?)))
+            .collect::<Result<_>>()?;
         Ok(Self { groups })
     }
 
@@ -106,8 +125,11 @@ impl Adam {
     /// If libtorch refuses a tensor.
     pub fn step(&mut self) -> Result<()> {
         for (settings, slots) in &self.groups {
-            let with_grad: Vec<(&Slot, Tensor)> =
-                slots.iter().map(|slot| (slot, slot.parameter.grad())).filter(|(_, grad)| grad.defined()).collect();
+            let with_grad: Vec<(&Slot, Tensor)> = slots
+                .iter()
+                .map(|slot| (slot, slot.parameter.grad()))
+                .filter(|(_, grad)| grad.defined())
+                .collect();
             for (slot, _) in &with_grad {
                 let _same = slot.step.shallow_clone().f_add_scalar_(1.0)?;
             }
@@ -116,7 +138,8 @@ impl Adam {
         Ok(())
     }
 
-    /// The moments and counts of steps, by the names `<parameter>.exp_avg`, `.exp_avg_sq` and `.step`: handles, not copies.
+    /// The moments and counts of steps, by the names `<parameter>.exp_avg`, `.exp_avg_sq` and
+    /// `.step`: handles, not copies.
     pub fn state(&self) -> Vec<(String, Tensor)> {
         let slots = self.groups.iter().flat_map(|(_, slots)| slots);
         slots.flat_map(Slot::entries).map(|(name, tensor)| (name, tensor.shallow_clone())).collect()
@@ -128,15 +151,23 @@ impl Adam {
     /// [`Error::Recipe`] naming an entry that is missing, unknown or of another shape.
     pub fn load_state(&mut self, state: &[(String, Tensor)]) -> Result<()> {
         let own = self.state();
-        if let Some((name, _)) = state.iter().find(|(name, _)| !own.iter().any(|(known, _)| known == name)) {
-            return Err(Error::recipe(format!("optimiser state `{name}` belongs to no parameter of this model")));
+        if let Some((name, _)) =
+            state.iter().find(|(name, _)| !own.iter().any(|(known, _)| known == name))
+        {
+            return Err(Error::recipe(format!(
+                "optimiser state `{name}` belongs to no parameter of this model"
+            )));
         }
         for (name, target) in own {
             let Some((_, value)) = state.iter().find(|(given, _)| *given == name) else {
                 return Err(Error::recipe(format!("optimiser state `{name}` is missing")));
             };
             if value.size() != target.size() {
-                return Err(Error::recipe(format!("optimiser state `{name}` has shape {:?}, not {:?}", value.size(), target.size())));
+                return Err(Error::recipe(format!(
+                    "optimiser state `{name}` has shape {:?}, not {:?}",
+                    value.size(),
+                    target.size()
+                )));
             }
             target.shallow_clone().f_copy_(value)?;
         }
@@ -146,7 +177,10 @@ impl Adam {
 
 /// The fused kernel over a group's lists.
 fn update(settings: &AdamSettings, slots: &[(&Slot, Tensor)]) -> Result<()> {
-    fn list<'a>(slots: &'a [(&Slot, Tensor)], part: impl Fn(&'a (&Slot, Tensor)) -> &'a Tensor) -> Vec<*const C_tensor> {
+    fn list<'a>(
+        slots: &'a [(&Slot, Tensor)],
+        part: impl Fn(&'a (&Slot, Tensor)) -> &'a Tensor,
+    ) -> Vec<*const C_tensor> {
         slots.iter().map(|slot| part(slot).as_ptr()).collect()
     }
     if slots.is_empty() {
@@ -156,10 +190,13 @@ fn update(settings: &AdamSettings, slots: &[(&Slot, Tensor)]) -> Result<()> {
     let grads = list(slots, |(_, grad)| grad);
     let means = list(slots, |(slot, _)| &slot.mean);
     let squares = list(slots, |(slot, _)| &slot.square);
-    let largest: Vec<_> = slots.iter().filter_map(|(slot, _)| slot.largest.as_ref()).map(Tensor::as_ptr).collect();
+    let largest: Vec<_> =
+        slots.iter().filter_map(|(slot, _)| slot.largest.as_ref()).map(Tensor::as_ptr).collect();
     let steps = list(slots, |(slot, _)| &slot.step);
-    let AdamSettings { lr, betas: (beta1, beta2), eps, weight_decay, decoupled, amsgrad } = *settings;
-    // SAFETY: six arrays (`largest` only where AMSGrad reads it) of `slots.len()` pointers to tensors that `slots` keeps alive.
+    let AdamSettings { lr, betas: (beta1, beta2), eps, weight_decay, decoupled, amsgrad } =
+        *settings;
+    // SAFETY: six arrays (`largest` only where AMSGrad reads it) of `slots.len()` pointers to
+    // tensors that `slots` keeps alive.
     check(unsafe {
         docre_fused_adam(
             parameters.as_ptr(),
@@ -188,8 +225,14 @@ mod tests {
     use crate::torch::gradients::GradientBuckets;
     use crate::torch::rng::Generator;
 
-    const SETTINGS: AdamSettings =
-        AdamSettings { lr: 1e-2, betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.1, decoupled: true, amsgrad: false };
+    const SETTINGS: AdamSettings = AdamSettings {
+        lr: 1e-2,
+        betas: (0.9, 0.999),
+        eps: 1e-8,
+        weight_decay: 0.1,
+        decoupled: true,
+        amsgrad: false,
+    };
 
     fn parameters() -> Vec<(String, Tensor)> {
         let mut generator = Generator::of_test(5);
@@ -199,7 +242,10 @@ mod tests {
 
     /// Loss Σ w·p² with fixed weights; its gradient is 2·w·p.
     fn loss(list: &[(String, Tensor)]) -> Tensor {
-        list.iter().map(|(_, p)| (p.square() * weights(p)).sum(Kind::Float)).reduce(|a, b| a + b).unwrap()
+        list.iter()
+            .map(|(_, p)| (p.square() * weights(p)).sum(Kind::Float))
+            .reduce(|a, b| a + b)
+            .unwrap()
     }
 
     fn weights(p: &Tensor) -> Tensor {
@@ -207,10 +253,19 @@ mod tests {
     }
 
     fn values(list: &[(String, Tensor)]) -> Vec<f64> {
-        list.iter().flat_map(|(_, p)| Vec::<f64>::try_from(p.detach().flatten(0, -1).to_kind(Kind::Double)).unwrap()).collect()
+        list.iter()
+            .flat_map(|(_, p)| {
+                Vec::<f64>::try_from(p.detach().flatten(0, -1).to_kind(Kind::Double)).unwrap()
+            })
+            .collect()
     }
 
-    fn run(list: &[(String, Tensor)], buckets: &GradientBuckets, optimizer: &mut Adam, steps: usize) {
+    fn run(
+        list: &[(String, Tensor)],
+        buckets: &GradientBuckets,
+        optimizer: &mut Adam,
+        steps: usize,
+    ) {
         for _ in 0..steps {
             buckets.zero().unwrap();
             loss(list).backward();
@@ -218,7 +273,8 @@ mod tests {
         }
     }
 
-    /// Algorithm 2 of the AdamW paper (both decays) with a constant schedule, and AMSGrad's running maximum, number by number.
+    /// Algorithm 2 of the AdamW paper (both decays) with a constant schedule, and AMSGrad's running
+    /// maximum, number by number.
     fn by_hand(settings: AdamSettings, p: &mut [f64], weights: &[f64], steps: i32) {
         let AdamSettings { lr, betas: (b1, b2), eps, weight_decay, decoupled, amsgrad } = settings;
         for (p, w) in p.iter_mut().zip(weights) {
@@ -230,7 +286,9 @@ mod tests {
                 largest = largest.max(v);
                 let second = if amsgrad { largest } else { v };
                 let (m_hat, v_hat) = (m / (1.0 - b1.powi(t)), second / (1.0 - b2.powi(t)));
-                *p -= lr * (m_hat / (v_hat.sqrt() + eps) + if decoupled { weight_decay * *p } else { 0.0 });
+                *p -= lr
+                    * (m_hat / (v_hat.sqrt() + eps)
+                        + if decoupled { weight_decay * *p } else { 0.0 });
             }
         }
     }
@@ -241,12 +299,16 @@ mod tests {
             let settings = AdamSettings { decoupled, amsgrad, ..SETTINGS };
             let list = parameters();
             let mut expected = values(&list);
-            let weights: Vec<f64> = list.iter().flat_map(|(_, p)| (0..p.numel()).map(|i| i as f64 - 2.0)).collect();
+            let weights: Vec<f64> =
+                list.iter().flat_map(|(_, p)| (0..p.numel()).map(|i| i as f64 - 2.0)).collect();
             by_hand(settings, &mut expected, &weights, 10);
             let buckets = GradientBuckets::new(&list, 1 << 20).unwrap();
             run(&list, &buckets, &mut Adam::new(&list, settings).unwrap(), 10);
             for (got, expected) in values(&list).iter().zip(&expected) {
-                assert!((got - expected).abs() < 2e-6 * (1.0 + expected.abs()), "{settings:?}: {got} is not {expected}");
+                assert!(
+                    (got - expected).abs() < 2e-6 * (1.0 + expected.abs()),
+                    "{settings:?}: {got} is not {expected}"
+                );
             }
         }
     }
@@ -258,7 +320,8 @@ mod tests {
         let mut first = Adam::new(&list, SETTINGS).unwrap();
         run(&list, &buckets, &mut first, 3);
         let weights: Vec<_> = list.iter().map(|(_, p)| p.detach().copy()).collect();
-        let mut state: Vec<_> = first.state().iter().map(|(name, tensor)| (name.clone(), tensor.copy())).collect();
+        let mut state: Vec<_> =
+            first.state().iter().map(|(name, tensor)| (name.clone(), tensor.copy())).collect();
         run(&list, &buckets, &mut first, 4);
         let expected = values(&list);
         for ((_, p), saved) in list.iter().zip(&weights) {
@@ -276,7 +339,10 @@ mod tests {
         let list = parameters();
         let mut optimizer = Adam::new(&list, SETTINGS).unwrap();
         let state = optimizer.state();
-        assert_eq!(state.iter().map(|(name, _)| name.as_str()).take(3).collect::<Vec<_>>(), ["a.exp_avg", "a.exp_avg_sq", "a.step"]);
+        assert_eq!(
+            state.iter().map(|(name, _)| name.as_str()).take(3).collect::<Vec<_>>(),
+            ["a.exp_avg", "a.exp_avg_sq", "a.step"]
+        );
         assert!(optimizer.load_state(&state[1..]).is_err());
         let unknown = [("c.step".to_owned(), state[2].1.shallow_clone())];
         assert!(optimizer.load_state(&unknown).is_err());
@@ -295,8 +361,13 @@ mod tests {
         run(&list, &buckets, &mut optimizer, 1);
         let after = values(&list);
         assert_eq!(before[..35], after[..35]);
-        // The first step of Adam moves every number by the learning rate (its gradient is not zero here but for weight index 2).
-        let moved: Vec<f64> = before.iter().zip(&after).skip(35).map(|(a, b)| (a - b).abs()).collect();
-        assert!((moved[0] - 1e-2).abs() < 1e-6 && (moved[1] - 1e-2).abs() < 1e-6 && moved[2] == 0.0, "{moved:?}");
+        // The first step of Adam moves every number by the learning rate (its gradient is not zero
+        // here but for weight index 2).
+        let moved: Vec<f64> =
+            before.iter().zip(&after).skip(35).map(|(a, b)| (a - b).abs()).collect();
+        assert!(
+            (moved[0] - 1e-2).abs() < 1e-6 && (moved[1] - 1e-2).abs() < 1e-6 && moved[2] == 0.0,
+            "{moved:?}"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! The parameters of a model: an ordered list of named tensors whose initial values depend on (seed, name) alone.
+//! The parameters of a model: an ordered list of named tensors whose initial values depend on
+//! (seed, name) alone.
 
 use tch::{Device, Kind, Tensor};
 
@@ -57,11 +58,17 @@ impl Parameters {
         self.device
     }
 
-    /// Declares a trainable parameter and returns a handle on it (a shallow clone that shares storage and gradient).
+    /// Declares a trainable parameter and returns a handle on it (a shallow clone that shares
+    /// storage and gradient).
     ///
     /// # Errors
     /// If the name is taken or libtorch refuses the shape.
-    pub fn declare(&mut self, name: impl Into<String>, shape: &[i64], init: Init) -> Result<Tensor> {
+    pub fn declare(
+        &mut self,
+        name: impl Into<String>,
+        shape: &[i64],
+        init: Init,
+    ) -> Result<Tensor> {
         self.insert(name.into(), shape, init, true)
     }
 
@@ -69,11 +76,22 @@ impl Parameters {
     ///
     /// # Errors
     /// As [`Self::declare`].
-    pub fn declare_frozen(&mut self, name: impl Into<String>, shape: &[i64], init: Init) -> Result<Tensor> {
+    pub fn declare_frozen(
+        &mut self,
+        name: impl Into<String>,
+        shape: &[i64],
+        init: Init,
+    ) -> Result<Tensor> {
         self.insert(name.into(), shape, init, false)
     }
 
-    fn insert(&mut self, name: String, shape: &[i64], init: Init, trainable: bool) -> Result<Tensor> {
+    fn insert(
+        &mut self,
+        name: String,
+        shape: &[i64],
+        init: Init,
+        trainable: bool,
+    ) -> Result<Tensor> {
         if self.get(&name).is_some() {
             return Err(Error::Bug(format!("parameter `{name}` was declared twice")));
         }
@@ -104,7 +122,10 @@ impl Parameters {
     /// # Errors
     /// An unknown name.
     pub fn restart(&self, name: &str, init: Init) -> Result<()> {
-        let shape = self.get(name).map(Tensor::size).ok_or_else(|| Error::Bug(format!("no parameter is called `{name}`")))?;
+        let shape = self
+            .get(name)
+            .map(Tensor::size)
+            .ok_or_else(|| Error::Bug(format!("no parameter is called `{name}`")))?;
         self.assign(name, &initial_value(self.seed, name, &shape, init)?)
     }
 
@@ -113,15 +134,22 @@ impl Parameters {
     /// # Errors
     /// [`Error::Recipe`] naming both shapes where they differ, or an unknown name.
     pub fn assign(&self, name: &str, value: &Tensor) -> Result<()> {
-        let target = self.get(name).ok_or_else(|| Error::recipe(format!("no parameter is called `{name}`")))?;
+        let target = self
+            .get(name)
+            .ok_or_else(|| Error::recipe(format!("no parameter is called `{name}`")))?;
         if target.size() != value.size() {
-            return Err(Error::recipe(format!("parameter `{name}` has shape {:?}, but the file holds {:?}", target.size(), value.size())));
+            return Err(Error::recipe(format!(
+                "parameter `{name}` has shape {:?}, but the file holds {:?}",
+                target.size(),
+                value.size()
+            )));
         }
         tch::no_grad(|| target.shallow_clone().f_copy_(value))?;
         Ok(())
     }
 
-    /// Takes the parameters of another list in, as handles on the same tensors, named `prefix` and their own names.
+    /// Takes the parameters of another list in, as handles on the same tensors, named `prefix` and
+    /// their own names.
     ///
     /// # Errors
     /// If a name is taken.
@@ -131,7 +159,11 @@ impl Parameters {
             if self.get(&name).is_some() {
                 return Err(Error::Bug(format!("parameter `{name}` was declared twice")));
             }
-            self.entries.push(Parameter { name, tensor: entry.tensor.shallow_clone(), trainable: entry.trainable });
+            self.entries.push(Parameter {
+                name,
+                tensor: entry.tensor.shallow_clone(),
+                trainable: entry.trainable,
+            });
         }
         Ok(())
     }
@@ -149,7 +181,8 @@ impl Parameters {
         }
     }
 
-    /// Puts another tensor, of any shape, in the place of a parameter and returns a handle on it; older handles no longer count.
+    /// Puts another tensor, of any shape, in the place of a parameter and returns a handle on it;
+    /// older handles no longer count.
     ///
     /// # Errors
     /// [`Error::Bug`] for an unknown name.
@@ -167,10 +200,12 @@ impl Parameters {
     }
 }
 
-/// Drawn on the CPU from a generator keyed by (seed, name), so that neither the device nor other parameters matter.
+/// Drawn on the CPU from a generator keyed by (seed, name), so that neither the device nor other
+/// parameters matter.
 fn initial_value(seed: u64, name: &str, shape: &[i64], init: Init) -> Result<Tensor> {
     let options = (Kind::Float, Device::Cpu);
-    let digest = blake3::Hasher::new().update(&seed.to_le_bytes()).update(name.as_bytes()).finalize();
+    let digest =
+        blake3::Hasher::new().update(&seed.to_le_bytes()).update(name.as_bytes()).finalize();
     let mut key = [0; 8];
     key.copy_from_slice(&digest.as_bytes()[..8]);
     let mut generator = Generator::new(u64::from_le_bytes(key))?;

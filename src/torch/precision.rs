@@ -1,6 +1,7 @@
 //! Which kind of number the matrix products of a model use.
 //!
-//! Weights are kept in fp32 and cast where they are used: no autocast, so that every cast can be read in the code.
+//! Weights are kept in fp32 and cast where they are used: no autocast, so that every cast can be
+//! read in the code.
 
 use std::time::{Duration, Instant};
 
@@ -37,16 +38,23 @@ impl std::str::FromStr for Precision {
         match name {
             "fp32" => Ok(Self::Fp32),
             "bf16" => Ok(Self::Bf16),
-            _ => Err(Error::recipe(format!("precision `{name}` is not known")).with_hint("use `fp32` or `bf16`")),
+            _ => Err(Error::recipe(format!("precision `{name}` is not known"))
+                .with_hint("use `fp32` or `bf16`")),
         }
     }
 }
 
-/// x·weightᵀ + bias with x `[.., in]`, weight `[out, in]`, bias `[out]`; the result `[.., out]` has the kind of `precision`.
+/// x·weightᵀ + bias with x `[.., in]`, weight `[out, in]`, bias `[out]`; the result `[.., out]` has
+/// the kind of `precision`.
 ///
 /// # Errors
 /// If the shapes do not fit.
-pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, precision: Precision) -> Result<Tensor> {
+pub fn linear(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    precision: Precision,
+) -> Result<Tensor> {
     let kind = precision.kind();
     let bias = bias.map(|bias| bias.f_to_kind(kind)).transpose()?;
     products::linear(&x.f_to_kind(kind)?, &weight.f_to_kind(kind)?, bias.as_ref())
@@ -58,7 +66,10 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, precision: Pre
 /// If libtorch refuses.
 pub fn matmul_rate(device: Device, precision: Precision) -> Result<f64> {
     let side: i64 = if device.is_cuda() { 8192 } else { 1024 };
-    let a = Generator::new(0)?.normal(&[side, side])?.f_to_device(device)?.f_to_kind(precision.kind())?;
+    let a = Generator::new(0)?
+        .normal(&[side, side])?
+        .f_to_device(device)?
+        .f_to_kind(precision.kind())?;
     let (deadline, mut best) = (Instant::now() + Duration::from_millis(250), f64::MAX);
     for round in 0.. {
         let start = Instant::now();
@@ -94,7 +105,9 @@ mod tests {
             let bias = generator.randn([3]).set_requires_grad(true);
             let y = linear(&x, &weight, Some(&bias), precision).unwrap();
             assert_eq!(y.kind(), precision.kind());
-            let expected = (x.unsqueeze(1) * weight.unsqueeze(0)).sum_dim_intlist(-1, false, Kind::Float) + &bias;
+            let expected =
+                (x.unsqueeze(1) * weight.unsqueeze(0)).sum_dim_intlist(-1, false, Kind::Float)
+                    + &bias;
             assert!((y.to_kind(Kind::Float) - expected).abs().max().double_value(&[]) < tolerance);
             y.sum(Kind::Float).backward();
             assert_eq!((weight.grad().kind(), bias.grad().kind()), (Kind::Float, Kind::Float));

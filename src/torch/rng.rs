@@ -1,5 +1,5 @@
-//! Random tensors from a generator of one's own. libtorch's shared generator is never used on the CPU: two threads that seed and draw
-//! would take each other's numbers.
+//! Random tensors from a generator of one's own. libtorch's shared generator is never used on the
+//! CPU: two threads that seed and draw would take each other's numbers.
 //!
 //! Not for: random choices of the data (`sampling`) or dropout masks, which need no state.
 
@@ -7,10 +7,13 @@ use std::ptr::{self, NonNull};
 
 use tch::Tensor;
 
-use super::shim::{CGenerator, check, docre_generator_draw, docre_generator_free, docre_generator_new, produce};
+use super::shim::{
+    CGenerator, check, docre_generator_draw, docre_generator_free, docre_generator_new, produce,
+};
 use crate::{Error, Result};
 
-/// libtorch's Mersenne twister on the CPU: the numbers of `torch.manual_seed(seed)` followed by the same draws.
+/// libtorch's Mersenne twister on the CPU: the numbers of `torch.manual_seed(seed)` followed by the
+/// same draws.
 pub struct Generator(NonNull<CGenerator>);
 
 impl Generator {
@@ -43,7 +46,17 @@ impl Generator {
 
     fn draw(&mut self, shape: &[i64], normal: bool, from: f64, to: f64) -> Result<Tensor> {
         // SAFETY: the generator is alive and ours alone; the shape is read, the new tensor written.
-        produce(|out| unsafe { docre_generator_draw(self.0.as_ptr(), shape.as_ptr(), shape.len(), normal.into(), from, to, out) })
+        produce(|out| unsafe {
+            docre_generator_draw(
+                self.0.as_ptr(),
+                shape.as_ptr(),
+                shape.len(),
+                normal.into(),
+                from,
+                to,
+                out,
+            )
+        })
     }
 }
 
@@ -74,7 +87,8 @@ mod tests {
     fn a_seed_gives_one_sequence_whoever_else_draws() {
         let alone = (0..20).map(|_| Generator::of_test(7).randn([3, 11])).collect::<Vec<_>>();
         let beside: Vec<Tensor> = std::thread::scope(|scope| {
-            let draws: Vec<_> = (0..8).map(|_| scope.spawn(|| Generator::of_test(7).randn([3, 11]))).collect();
+            let draws: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| Generator::of_test(7).randn([3, 11]))).collect();
             draws.into_iter().map(|draw| draw.join().unwrap()).collect()
         });
         assert!(alone.iter().chain(&beside).all(|drawn| drawn == &alone[0]));

@@ -1,4 +1,5 @@
-//! Where micro-batches come from: a pure function of (step, share), so that any step can be made on any rank.
+//! Where micro-batches come from: a pure function of (step, share), so that any step can be made on
+//! any rank.
 
 use crate::Result;
 
@@ -22,7 +23,8 @@ impl Share {
 pub struct StepBatches<B> {
     /// Micro-batches, at most a token budget each; empty where the rank has no item.
     pub micro: Vec<B>,
-    /// Rows of the documents of the *global* batch, in order: equal on every rank and at every world size.
+    /// Rows of the documents of the *global* batch, in order: equal on every rank and at every
+    /// world size.
     pub rows: Vec<usize>,
 }
 
@@ -51,11 +53,13 @@ mod tests {
     fn shares_partition_the_batch() {
         for world in 1..=5 {
             for index in 0..37 {
-                let holders: Vec<usize> = (0..world).filter(|&rank| Share { rank, world }.holds(index)).collect();
+                let holders: Vec<usize> =
+                    (0..world).filter(|&rank| Share { rank, world }.holds(index)).collect();
                 assert_eq!(holders, [index % world]);
             }
         }
-        let sizes = [0, 1, 2].map(|rank| (0..8).filter(|&index| Share { rank, world: 3 }.holds(index)).count());
+        let sizes = [0, 1, 2]
+            .map(|rank| (0..8).filter(|&index| Share { rank, world: 3 }.holds(index)).count());
         assert_eq!(sizes, [3, 3, 2]);
     }
 }

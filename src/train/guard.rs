@@ -1,5 +1,5 @@
-//! What stands between a bad number and the weights: which documents made a loss or gradient that is not finite, and how far a loss lies
-//! from those before it.
+//! What stands between a bad number and the weights: which documents made a loss or gradient that
+//! is not finite, and how far a loss lies from those before it.
 //!
 //! Not for deciding what to do about it: the recipe's `non_finite` does, in the step loop.
 
@@ -36,13 +36,15 @@ pub struct LossHistory {
 }
 
 impl LossHistory {
-    /// How many standard deviations `loss` lies above the mean of those before it (`None` while they are few or all equal); then takes it
-    /// in, a spike as no more than [`SPIKE`] deviations, so that one does not hide the next.
+    /// How many standard deviations `loss` lies above the mean of those before it (`None` while
+    /// they are few or all equal); then takes it in, a spike as no more than [`SPIKE`] deviations,
+    /// so that one does not hide the next.
     pub fn score(&mut self, loss: f64) -> Option<f64> {
         let spread = self.variance.sqrt();
         let known = self.steps >= WARM_UP && spread > 0.0;
         let deviation = loss - self.mean;
-        let taken = if known { deviation.clamp(-SPIKE * spread, SPIKE * spread) } else { deviation };
+        let taken =
+            if known { deviation.clamp(-SPIKE * spread, SPIKE * spread) } else { deviation };
         let weight = (1.0 / (self.steps as f64 + 1.0)).max(NEWEST);
         self.mean += weight * taken;
         self.variance = (1.0 - weight) * (self.variance + weight * taken * taken);
@@ -51,7 +53,8 @@ impl LossHistory {
     }
 }
 
-/// What was found after a step whose loss or gradient was not finite; a line of `log/non-finite.jsonl`.
+/// What was found after a step whose loss or gradient was not finite; a line of
+/// `log/non-finite.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Finding {
     /// The stage.
@@ -70,9 +73,12 @@ impl Finding {
     /// The culprits, for one line.
     pub fn describe(&self) -> String {
         let ranks: Vec<String> = self.ranks.iter().map(ToString::to_string).collect();
-        let place = if ranks.is_empty() { String::new() } else { format!(" on rank {}", ranks.join(", ")) };
-        let sure = if self.alone { "made by" } else { "no document makes it alone; the step holds" };
-        let shown: Vec<String> = self.documents.iter().take(8).map(|title| format!("`{title}`")).collect();
+        let place =
+            if ranks.is_empty() { String::new() } else { format!(" on rank {}", ranks.join(", ")) };
+        let sure =
+            if self.alone { "made by" } else { "no document makes it alone; the step holds" };
+        let shown: Vec<String> =
+            self.documents.iter().take(8).map(|title| format!("`{title}`")).collect();
         let more = self.documents.len().saturating_sub(shown.len());
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         format!("{place} ({sure} {}{more})", shown.join(", "))
@@ -83,13 +89,18 @@ impl Finding {
         let mut line = serde_json::to_vec(self).map_err(|error| Error::Bug(error.to_string()))?;
         line.push(b'\n');
         fs_err::create_dir_all(run.path().join("log"))?;
-        fs_err::OpenOptions::new().create(true).append(true).open(run.path().join("log/non-finite.jsonl"))?.write_all(&line)?;
+        fs_err::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(run.path().join("log/non-finite.jsonl"))?
+            .write_all(&line)?;
         Ok(())
     }
 }
 
-/// Titles of the documents whose item alone makes a loss or gradient that is not finite, over all ranks, in order of rank; every rank
-/// calls it. The gradients are overwritten; hooks must be at rest.
+/// Titles of the documents whose item alone makes a loss or gradient that is not finite, over all
+/// ranks, in order of rank; every rank calls it. The gradients are overwritten; hooks must be at
+/// rest.
 pub(super) fn culprits<O, S>(
     objective: &O,
     source: &S,
@@ -114,15 +125,23 @@ where
     }
     let json = serde_json::to_vec(&mine).map_err(|error| Error::Bug(error.to_string()))?;
     let all = world.communicator().all_gather(&json)?;
-    let lists = all.iter().map(|json| serde_json::from_slice::<Vec<String>>(json).map_err(|error| Error::Bug(error.to_string())));
+    let lists = all.iter().map(|json| {
+        serde_json::from_slice::<Vec<String>>(json).map_err(|error| Error::Bug(error.to_string()))
+    });
     Ok(lists.collect::<Result<Vec<_>>>()?.concat())
 }
 
 /// Whether losses and gradients of these micro-batches are finite numbers.
-fn is_finite<O: Objective>(objective: &O, micro: &[O::Batch], buckets: &GradientBuckets, forward: Forward) -> Result<bool> {
+fn is_finite<O: Objective>(
+    objective: &O,
+    micro: &[O::Batch],
+    buckets: &GradientBuckets,
+    forward: Forward,
+) -> Result<bool> {
     buckets.zero()?;
     for batch in micro {
-        let loss = tch::Tensor::f_stack(&objective.forward(batch, forward)?, 0)?.f_sum(Kind::Float)?;
+        let loss =
+            tch::Tensor::f_stack(&objective.forward(batch, forward)?, 0)?.f_sum(Kind::Float)?;
         loss.f_backward()?;
         if !f64::try_from(loss.detach())?.is_finite() {
             return Ok(false);
@@ -141,7 +160,10 @@ mod tests {
         let losses: Vec<f64> = (0..20).map(|step| if step % 2 == 0 { 1.0 } else { 3.0 }).collect();
         assert!(losses.iter().all(|&loss| history.score(loss).is_none()), "too few to tell");
         // Weights 1/n up to the twentieth: the plain mean 2 and the plain variance 1.
-        assert!((history.mean - 2.0).abs() < 1e-12 && (history.variance - 1.0).abs() < 1e-12, "{history:?}");
+        assert!(
+            (history.mean - 2.0).abs() < 1e-12 && (history.variance - 1.0).abs() < 1e-12,
+            "{history:?}"
+        );
         assert!((history.score(4.5).unwrap() - 2.5).abs() < 1e-12);
     }
 
@@ -149,7 +171,11 @@ mod tests {
     fn a_spike_stands_out_and_does_not_hide_the_next() {
         let mut history = LossHistory::default();
         for step in 0..200u32 {
-            assert!(history.score(1.0 + 0.1 * f64::from(step % 3)).is_none_or(|score| score.abs() < SPIKE));
+            assert!(
+                history
+                    .score(1.0 + 0.1 * f64::from(step % 3))
+                    .is_none_or(|score| score.abs() < SPIKE)
+            );
         }
         assert!(history.score(50.0).unwrap() > 100.0);
         assert!(history.score(50.0).unwrap() > SPIKE);

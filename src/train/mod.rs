@@ -1,5 +1,6 @@
 //! The step loop and what it leaves behind: batches prepared ahead, exact accumulation, clipping,
-//! metrics, checkpoints, signals. [`Objective`] is what it needs of a model, [`BatchSource`] of its data.
+//! metrics, checkpoints, signals. [`Objective`] is what it needs of a model, [`BatchSource`] of its
+//! data.
 //!
 //! Not for: what is learnt (`systems`) or how gradients travel (`ranks`).
 
@@ -16,7 +17,10 @@ mod signals;
 mod trainer;
 
 pub use batches::{BatchSource, Share, StepBatches};
-pub use checkpoint::{Checkpoint, CheckpointContent, CheckpointWriter, OrderKey, Retention, TrainerState, folder_of_step, steps_in};
+pub use checkpoint::{
+    Checkpoint, CheckpointContent, CheckpointWriter, OrderKey, Retention, TrainerState,
+    folder_of_step, steps_in,
+};
 pub use guard::{LossHistory, SPIKE};
 pub use metrics::Metrics;
 pub use objective::{Forward, MicroBatch, Objective};

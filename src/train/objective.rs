@@ -1,4 +1,5 @@
-//! What the step loop needs of a model: losses as sums over valid rows, so that global normalisation is exact.
+//! What the step loop needs of a model: losses as sums over valid rows, so that global
+//! normalisation is exact.
 
 use tch::Tensor;
 
@@ -27,8 +28,9 @@ pub trait MicroBatch: Send {
 
 /// A trainable model with its losses.
 ///
-/// A *slot* is one mean of the published loss: a task, or one direction of a task (`RelDet/1`). The total loss is Σ over slots of
-/// (sum over all valid rows of the global batch) / (their number); a slot without valid rows is 0.
+/// A *slot* is one mean of the published loss: a task, or one direction of a task (`RelDet/1`). The
+/// total loss is Σ over slots of (sum over all valid rows of the global batch) / (their number); a
+/// slot without valid rows is 0.
 pub trait Objective {
     /// What [`Self::forward`] takes.
     type Batch: MicroBatch;
@@ -36,7 +38,8 @@ pub trait Objective {
     /// Names of the slots, `TASK` or `TASK/DIRECTION`.
     fn slots(&self) -> &[&'static str];
 
-    /// Sum of each slot over the valid rows of `batch`, as scalars that can be differentiated; `[slots]`.
+    /// Sum of each slot over the valid rows of `batch`, as scalars that can be differentiated;
+    /// `[slots]`.
     ///
     /// # Errors
     /// What libtorch refuses.

@@ -1,4 +1,5 @@
-//! How a global batch is divided among the ranks, and batches prepared ahead on a second thread, in step order.
+//! How a global batch is divided among the ranks, and batches prepared ahead on a second thread, in
+//! step order.
 
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::Scope;
@@ -37,7 +38,8 @@ impl Division {
         }
     }
 
-    /// Adds up `width` numbers a part, in the order of the parts; what follows them comes back as it is.
+    /// Adds up `width` numbers a part, in the order of the parts; what follows them comes back as
+    /// it is.
     pub fn total(self, numbers: &[f64], width: usize) -> (Vec<f64>, &[f64]) {
         let (of_parts, rest) = numbers.split_at(self.parts() * width);
         let mut totals = vec![0.0; width];
@@ -51,16 +53,28 @@ impl Division {
     ///
     /// # Errors
     /// As [`BatchSource::prepare`].
-    pub fn prepare<S: BatchSource>(self, source: &S, step: u64, rank: Share) -> Result<StepWork<S::Batch>> {
+    pub fn prepare<S: BatchSource>(
+        self,
+        source: &S,
+        step: u64,
+        rank: Share,
+    ) -> Result<StepWork<S::Batch>> {
         let Self::Fixed(parts) = self else { return Ok(source.prepare(step, rank)?.into()) };
         let own = parts_of(rank.rank, rank.world, parts);
-        let prepared = own.clone().map(|part| source.prepare(step, Share { rank: part, world: parts })).collect::<Result<Vec<_>>>()?;
+        let prepared = own
+            .clone()
+            .map(|part| source.prepare(step, Share { rank: part, world: parts }))
+            .collect::<Result<Vec<_>>>()?;
         let rows = match prepared.first() {
             Some(part) => part.rows.clone(),
             // A rank without a part: the share after the last one holds nothing.
             None => source.prepare(step, Share { rank: parts, world: parts })?.rows,
         };
-        Ok(StepWork { first: own.start, parts: prepared.into_iter().map(|part| part.micro).collect(), rows })
+        Ok(StepWork {
+            first: own.start,
+            parts: prepared.into_iter().map(|part| part.micro).collect(),
+            rows,
+        })
     }
 }
 
@@ -92,7 +106,8 @@ pub(super) fn prefetch<'scope, 'env, S: BatchSource>(
     scope.spawn(move || {
         for step in steps {
             let work = std::panic::AssertUnwindSafe(|| division.prepare(source, step, share));
-            let prepared = std::panic::catch_unwind(work).unwrap_or_else(|_| Err(Error::Bug(format!("preparing step {step} panicked"))));
+            let prepared = std::panic::catch_unwind(work)
+                .unwrap_or_else(|_| Err(Error::Bug(format!("preparing step {step} panicked"))));
             let failed = prepared.is_err();
             if sender.send(prepared).is_err() || failed {
                 return;
@@ -127,10 +142,12 @@ mod tests {
     /// The steps that arrive, and the error that ends them.
     fn received(source: &Numbers, take: usize) -> (Vec<u64>, Option<String>) {
         std::thread::scope(|scope| {
-            let receiver = prefetch(scope, source, 3..9, Division::ByRank, Share { rank: 0, world: 1 });
+            let receiver =
+                prefetch(scope, source, 3..9, Division::ByRank, Share { rank: 0, world: 1 });
             let results: Vec<_> = receiver.iter().take(take).collect();
             drop(receiver);
-            let error = results.iter().find_map(|result| result.as_ref().err().map(Error::to_string));
+            let error =
+                results.iter().find_map(|result| result.as_ref().err().map(Error::to_string));
             (results.into_iter().flatten().flat_map(|work| work.parts.concat()).collect(), error)
         })
     }
@@ -142,32 +159,60 @@ mod tests {
         type Batch = usize;
 
         fn prepare(&self, _step: u64, share: Share) -> Result<StepBatches<usize>> {
-            Ok(StepBatches { micro: (0..11).filter(|&item| share.holds(item)).collect(), rows: (0..11).collect() })
+            Ok(StepBatches {
+                micro: (0..11).filter(|&item| share.holds(item)).collect(),
+                rows: (0..11).collect(),
+            })
         }
     }
 
     #[test]
     fn a_fixed_division_is_the_same_for_every_number_of_ranks() {
         let plan = |batch| Schedule { batch, deterministic: true, ..Schedule::base() };
-        assert_eq!([Division::of(&plan(11)), Division::of(&plan(900))], [Division::Fixed(11), Division::Fixed(64)]);
+        assert_eq!(
+            [Division::of(&plan(11)), Division::of(&plan(900))],
+            [Division::Fixed(11), Division::Fixed(64)]
+        );
         assert_eq!(Division::of(&Schedule::base()), Division::ByRank);
         let alone = Division::Fixed(4).prepare(&Items, 0, Share { rank: 0, world: 1 }).unwrap();
         assert_eq!(alone.parts, [vec![0, 4, 8], vec![1, 5, 9], vec![2, 6, 10], vec![3, 7]]);
         for world in [2, 3, 4, 6] {
-            let ranks: Vec<_> = (0..world).map(|rank| Division::Fixed(4).prepare(&Items, 0, Share { rank, world }).unwrap()).collect();
+            let ranks: Vec<_> = (0..world)
+                .map(|rank| Division::Fixed(4).prepare(&Items, 0, Share { rank, world }).unwrap())
+                .collect();
             assert!(ranks.iter().all(|work| work.rows == alone.rows));
-            assert!(ranks.windows(2).all(|two| two[0].first + two[0].parts.len() == two[1].first), "numbered through");
-            assert_eq!(ranks.into_iter().flat_map(|work| work.parts).collect::<Vec<_>>(), alone.parts, "{world} ranks");
+            assert!(
+                ranks.windows(2).all(|two| two[0].first + two[0].parts.len() == two[1].first),
+                "numbered through"
+            );
+            assert_eq!(
+                ranks.into_iter().flat_map(|work| work.parts).collect::<Vec<_>>(),
+                alone.parts,
+                "{world} ranks"
+            );
         }
     }
 
     #[test]
     fn steps_arrive_in_order_until_the_first_error() {
         let never = u64::MAX;
-        assert_eq!(received(&Numbers { fails_at: never, panics_at: never }, 99), (vec![3, 4, 5, 6, 7, 8], None));
-        assert_eq!(received(&Numbers { fails_at: 5, panics_at: never }, 99), (vec![3, 4], Some("a broken document".into())));
+        assert_eq!(
+            received(&Numbers { fails_at: never, panics_at: never }, 99),
+            (vec![3, 4, 5, 6, 7, 8], None)
+        );
+        assert_eq!(
+            received(&Numbers { fails_at: 5, panics_at: never }, 99),
+            (vec![3, 4], Some("a broken document".into()))
+        );
         let (steps, error) = received(&Numbers { fails_at: never, panics_at: 4 }, 99);
-        assert!(steps == [3] && error.as_ref().is_some_and(|text| text.contains("step 4")), "{steps:?} {error:?}");
-        assert_eq!(received(&Numbers { fails_at: never, panics_at: never }, 1).0, [3], "a receiver that leaves ends the thread");
+        assert!(
+            steps == [3] && error.as_ref().is_some_and(|text| text.contains("step 4")),
+            "{steps:?} {error:?}"
+        );
+        assert_eq!(
+            received(&Numbers { fails_at: never, panics_at: never }, 1).0,
+            [3],
+            "a receiver that leaves ends the thread"
+        );
     }
 }

@@ -1,6 +1,8 @@
-//! Whether all ranks hold the same weights, to the bit: a flipped bit in one rank's memory is found and named.
+//! Whether all ranks hold the same weights, to the bit: a flipped bit in one rank's memory is found
+//! and named.
 //!
-//! Not for repairing them: the last checkpoint is good, since the weights are compared before each save.
+//! Not for repairing them: the last checkpoint is good, since the weights are compared before each
+//! save.
 
 use tch::{Device, Tensor};
 
@@ -10,7 +12,8 @@ use crate::{Error, Result};
 /// Compares the bits of named fp32 tensors over all ranks; every rank calls it with the same names.
 ///
 /// # Errors
-/// A lost rank (71) naming the tensor and the ranks that differ from the most frequent value (from rank 0's where none is).
+/// A lost rank (71) naming the tensor and the ranks that differ from the most frequent value (from
+/// rank 0's where none is).
 pub(super) fn compare(world: &World, tensors: &[(String, Tensor)]) -> Result<()> {
     if world.size() == 1 {
         return Ok(());
@@ -32,14 +35,18 @@ pub(super) fn compare(world: &World, tensors: &[(String, Tensor)]) -> Result<()>
             return Err(Error::RankLost {
                 rank,
                 operation: "the comparison of weights over ranks".into(),
-                cause: format!("its `{name}` differs from the other ranks' (memory or a device is faulty there)"),
+                cause: format!(
+                    "its `{name}` differs from the other ranks' (memory or a device is faulty \
+                     there)"
+                ),
             });
         }
     }
     Err(Error::Bug("the ranks hold different lists of weights".into()))
 }
 
-/// The first rank whose value is not the most frequent one; of equally frequent values the one of the lowest rank counts as right.
+/// The first rank whose value is not the most frequent one; of equally frequent values the one of
+/// the lowest rank counts as right.
 fn odd_one<T: PartialEq>(values: &[T]) -> Option<usize> {
     let count = |value: &T| values.iter().filter(|other| *other == value).count();
     let most = values.iter().map(count).max()?;
@@ -56,8 +63,14 @@ fn hash(tensor: &Tensor) -> Result<u64> {
     if host.f_kind()? != tch::Kind::Float {
         return Err(Error::Bug(format!("weights of kind {:?} were to be compared", host.kind())));
     }
-    // SAFETY: a contiguous fp32 tensor on the CPU that lives through the call, and nobody writes to weights between steps.
-    let bytes = unsafe { std::slice::from_raw_parts(host.data_ptr().cast::<u8>().cast_const(), count * size_of::<f32>()) };
+    // SAFETY: a contiguous fp32 tensor on the CPU that lives through the call, and nobody writes to
+    // weights between steps.
+    let bytes = unsafe {
+        std::slice::from_raw_parts(
+            host.data_ptr().cast::<u8>().cast_const(),
+            count * size_of::<f32>(),
+        )
+    };
     Ok(u64::from_le_bytes(first_eight(blake3::hash(bytes).as_bytes())))
 }
 
@@ -76,7 +89,8 @@ mod tests {
     use super::*;
     use crate::ranks::simulated_world;
 
-    /// What each of `size` ranks says of two tensors, of which `flipped` has one bit of the second changed.
+    /// What each of `size` ranks says of two tensors, of which `flipped` has one bit of the second
+    /// changed.
     fn compared(size: usize, flipped: Option<usize>) -> Vec<Result<()>> {
         std::thread::scope(|scope| {
             let start = |(rank, comm)| {
@@ -85,8 +99,10 @@ mod tests {
                     if flipped == Some(rank) {
                         values[1] = f32::from_bits(values[1].to_bits() ^ 1);
                     }
-                    let tensors =
-                        [("a".to_owned(), Tensor::zeros([0], (Kind::Float, Device::Cpu))), ("b".to_owned(), Tensor::from_slice(&values))];
+                    let tensors = [
+                        ("a".to_owned(), Tensor::zeros([0], (Kind::Float, Device::Cpu))),
+                        ("b".to_owned(), Tensor::from_slice(&values)),
+                    ];
                     compare(&World::of(Arc::new(comm)), &tensors)
                 })
             };
@@ -109,9 +125,16 @@ mod tests {
                 let error = outcome.unwrap_err();
                 assert_eq!(error.exit_code(), 71);
                 let text = error.to_string();
-                assert!(text.contains(&format!("rank {flipped} ")) && text.contains("`b`"), "{text}");
+                assert!(
+                    text.contains(&format!("rank {flipped} ")) && text.contains("`b`"),
+                    "{text}"
+                );
             }
         }
-        assert!(compared(2, Some(1)).into_iter().all(|outcome| outcome.unwrap_err().to_string().contains("rank 1 ")));
+        assert!(
+            compared(2, Some(1))
+                .into_iter()
+                .all(|outcome| outcome.unwrap_err().to_string().contains("rank 1 "))
+        );
     }
 }

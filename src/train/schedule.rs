@@ -56,7 +56,8 @@ pub struct Schedule {
     pub keep_checkpoints: usize,
     /// Keep the checkpoints of every so many steps for good as well; 0: none.
     pub keep_every_steps: u64,
-    /// Compare the weights of all ranks, bit by bit, every so many steps and before each checkpoint; 0: never.
+    /// Compare the weights of all ranks, bit by bit, every so many steps and before each
+    /// checkpoint; 0: never.
     pub compare_ranks_steps: u64,
     /// `fp32`, `bf16`, or `auto`: bf16 on a GPU, fp32 on a CPU.
     pub precision: String,
@@ -125,15 +126,23 @@ impl Schedule {
     }
 
     pub(crate) fn check(&self, stage: &str) -> Result<()> {
-        let bad = |key: &str, value: String, need: &str| Err(Error::recipe(format!("{stage}.{key} = {value}, but it must be {need}")));
+        let bad = |key: &str, value: String, need: &str| {
+            Err(Error::recipe(format!("{stage}.{key} = {value}, but it must be {need}")))
+        };
         if self.batch == 0 {
             return bad("batch", "0".into(), "at least 1");
         }
         if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
             return bad("learning_rate", self.learning_rate.to_string(), "a positive number");
         }
-        if self.steps == Some(0) || (self.steps.is_none() && !(self.epochs.is_finite() && self.epochs > 0.0)) {
-            let (key, value) = if self.steps.is_some() { ("steps", "0".into()) } else { ("epochs", self.epochs.to_string()) };
+        if self.steps == Some(0)
+            || (self.steps.is_none() && !(self.epochs.is_finite() && self.epochs > 0.0))
+        {
+            let (key, value) = if self.steps.is_some() {
+                ("steps", "0".into())
+            } else {
+                ("epochs", self.epochs.to_string())
+            };
             return bad(key, value, "more than 0");
         }
         if self.steps.is_none() && self.steps_per_epoch == 0 {
@@ -142,7 +151,11 @@ impl Schedule {
         if !(self.epsilon.is_finite() && self.epsilon > 0.0) {
             return bad("epsilon", self.epsilon.to_string(), "a positive number");
         }
-        for (key, value) in [("weight_decay", self.weight_decay), ("head_rate", self.head_rate), ("clip", self.clip)] {
+        for (key, value) in [
+            ("weight_decay", self.weight_decay),
+            ("head_rate", self.head_rate),
+            ("clip", self.clip),
+        ] {
             if !(value.is_finite() && value >= 0.0) {
                 return bad(key, value.to_string(), "0 or more");
             }
@@ -151,7 +164,11 @@ impl Schedule {
             return bad("warmup", self.warmup.to_string(), "between 0 and 1");
         }
         if !["fp32", "bf16", "auto"].contains(&self.precision.as_str()) {
-            return bad("precision", format!("\"{}\"", self.precision), "\"auto\", \"fp32\" or \"bf16\"");
+            return bad(
+                "precision",
+                format!("\"{}\"", self.precision),
+                "\"auto\", \"fp32\" or \"bf16\"",
+            );
         }
         if !["skip", "stop"].contains(&self.non_finite.as_str()) {
             return bad("non_finite", format!("\"{}\"", self.non_finite), "\"skip\" or \"stop\"");
@@ -176,7 +193,8 @@ mod tests {
     #[test]
     fn the_rate_rises_then_falls() {
         let plan = Schedule { warmup: 0.1, decay: true, ..Schedule::base() };
-        let rates: Vec<f64> = [5, 10, 55, 100].iter().map(|&step| plan.rate_at(step, 100)).collect();
+        let rates: Vec<f64> =
+            [5, 10, 55, 100].iter().map(|&step| plan.rate_at(step, 100)).collect();
         assert_eq!(rates, [0.5, 1.0, 0.5, 0.0]);
     }
 }

@@ -16,8 +16,9 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes over USR1, USR2, TERM and INT: the first one asks the run to stop at the next step, a second INT ends the process at once.
-    /// Called where a training loop begins, which looks at the flag; until then signals do what they always do.
+    /// Takes over USR1, USR2, TERM and INT: the first one asks the run to stop at the next step, a
+    /// second INT ends the process at once. Called where a training loop begins, which looks at the
+    /// flag; until then signals do what they always do.
     ///
     /// # Errors
     /// If the system refuses a handler.

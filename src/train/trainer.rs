@@ -1,9 +1,11 @@
 //! The step loop.
 //!
-//! One step: the ranks add up the valid rows of every loss slot, each micro-batch divides by those global counts, gradients are summed
-//! over micro-batches and ranks (the all-reduce runs inside the last backward pass), the norm is clipped, Adam moves. Accumulation and
-//! data parallelism are therefore exact, whatever the number of micro-batches and ranks. What is left is rounding; where the plan is
-//! deterministic, the batch is divided into parts that do not depend on the ranks, and everything is added up part by part in one order.
+//! One step: the ranks add up the valid rows of every loss slot, each micro-batch divides by those
+//! global counts, gradients are summed over micro-batches and ranks (the all-reduce runs inside the
+//! last backward pass), the norm is clipped, Adam moves. Accumulation and data parallelism are
+//! therefore exact, whatever the number of micro-batches and ranks. What is left is rounding; where
+//! the plan is deterministic, the batch is divided into parts that do not depend on the ranks, and
+//! everything is added up part by part in one order.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -84,7 +86,8 @@ pub struct StepReport {
     pub loss: f64,
     /// Gradient norm before clipping.
     pub grad_norm: f64,
-    /// Whether losses and gradient were finite numbers on all ranks; otherwise nothing was updated on any.
+    /// Whether losses and gradient were finite numbers on all ranks; otherwise nothing was updated
+    /// on any.
     pub finite: bool,
     /// Ranks whose own losses were not finite.
     pub bad_ranks: Vec<usize>,
@@ -100,16 +103,18 @@ pub struct StepReport {
     pub save: bool,
 }
 
-/// What the stage does at boundaries; `save` is called with the state and the optimiser's tensors wherever a checkpoint is due.
+/// What the stage does at boundaries; `save` is called with the state and the optimiser's tensors
+/// wherever a checkpoint is due.
 pub trait Boundary {
-    /// Called every `boundary_steps` steps and after the last; may change the state (scores, best step, `finished` to stop early).
-    /// Returns whether to save.
+    /// Called every `boundary_steps` steps and after the last; may change the state (scores, best
+    /// step, `finished` to stop early). Returns whether to save.
     ///
     /// # Errors
     /// What the stage meets; it must be the same on all ranks.
     fn reached(&mut self, state: &mut TrainerState, progress: &Progress) -> Result<bool>;
 
-    /// Takes a checkpoint (called on rank 0 only); it may still be on its way to the disk when this returns.
+    /// Takes a checkpoint (called on rank 0 only); it may still be on its way to the disk when this
+    /// returns.
     ///
     /// # Errors
     /// I/O errors of this checkpoint or the one before.
@@ -155,7 +160,12 @@ enum GradientSums {
 }
 
 impl GradientSums {
-    fn new(division: Division, parameters: &[(String, Tensor)], buckets: &GradientBuckets, world: &World) -> Result<Self> {
+    fn new(
+        division: Division,
+        parameters: &[(String, Tensor)],
+        buckets: &GradientBuckets,
+        world: &World,
+    ) -> Result<Self> {
         if let Division::Fixed(parts) = division {
             return Ok(Self::InOrder(FixedTree::new(parts)));
         }
@@ -166,7 +176,10 @@ impl GradientSums {
         if world.communicator().carries() {
             for (index, (_, parameter)) in parameters.iter().enumerate() {
                 let reducer = Arc::clone(&reducer);
-                hooks.push(hooks::on_gradient_ready(parameter, Arc::new(move || reducer.ready(index)))?);
+                hooks.push(hooks::on_gradient_ready(
+                    parameter,
+                    Arc::new(move || reducer.ready(index)),
+                )?);
             }
         }
         Ok(Self::AsTheyCome { reducer, _hooks: hooks })
@@ -196,15 +209,34 @@ impl<'a, O: Objective> Trainer<'a, O> {
     ///
     /// # Errors
     /// What libtorch refuses.
-    pub fn new(objective: &'a O, settings: TrainerSettings, world: &World, state: TrainerState) -> Result<Self> {
-        let parameters: Vec<(String, Tensor)> =
-            objective.parameters().trainable().map(|entry| (entry.name.clone(), entry.tensor.shallow_clone())).collect();
+    pub fn new(
+        objective: &'a O,
+        settings: TrainerSettings,
+        world: &World,
+        state: TrainerState,
+    ) -> Result<Self> {
+        let parameters: Vec<(String, Tensor)> = objective
+            .parameters()
+            .trainable()
+            .map(|entry| (entry.name.clone(), entry.tensor.shallow_clone()))
+            .collect();
         let buckets = GradientBuckets::new(&parameters, BUCKET_BYTES)?;
         let mut optimizer = Adam::with_groups(&groups(&parameters, &settings.plan, objective))?;
         let division = Division::of(&settings.plan);
         let sums = GradientSums::new(division, &parameters, &buckets, world)?;
         let rates = optimizer.settings_mut().map(|settings| settings.lr).collect();
-        Ok(Self { objective, settings, buckets, optimizer, rates, division, sums, longest_step: None, failed: None, state })
+        Ok(Self {
+            objective,
+            settings,
+            buckets,
+            optimizer,
+            rates,
+            division,
+            sums,
+            longest_step: None,
+            failed: None,
+            state,
+        })
     }
 
     /// Loads the optimiser's tensors of a checkpoint.
@@ -218,15 +250,23 @@ impl<'a, O: Objective> Trainer<'a, O> {
     /// Runs from the current state to the last step.
     ///
     /// # Errors
-    /// [`Error::Stopped`] after a request to stop (a checkpoint has been written); what the source, the model or the disk refuse.
-    pub fn run<S>(&mut self, source: &S, context: &StageContext, metrics: &mut Option<Metrics>, boundary: &mut dyn Boundary) -> Result<()>
+    /// [`Error::Stopped`] after a request to stop (a checkpoint has been written); what the source,
+    /// the model or the disk refuse.
+    pub fn run<S>(
+        &mut self,
+        source: &S,
+        context: &StageContext,
+        metrics: &mut Option<Metrics>,
+        boundary: &mut dyn Boundary,
+    ) -> Result<()>
     where
         S: BatchSource<Batch = O::Batch>,
     {
         let total = self.settings.total_steps;
         let mut progress = Progress::new(context.stage, total, self.state.step, context.is_root());
         let outcome = std::thread::scope(|scope| {
-            let batches = prefetch(scope, source, self.state.step..total, self.division, context.share());
+            let batches =
+                prefetch(scope, source, self.state.step..total, self.division, context.share());
             while self.state.step < total && !self.state.finished {
                 let prepared = self.await_batch(&batches, context)?;
                 let started = Instant::now();
@@ -245,34 +285,69 @@ impl<'a, O: Objective> Trainer<'a, O> {
         Ok(())
     }
 
-    fn await_batch(&self, batches: &Receiver<Result<StepWork<O::Batch>>>, context: &StageContext) -> Result<StepWork<O::Batch>> {
-        let name = format!("reading the documents of step {} of {}", self.state.step + 1, context.stage);
+    fn await_batch(
+        &self,
+        batches: &Receiver<Result<StepWork<O::Batch>>>,
+        context: &StageContext,
+    ) -> Result<StepWork<O::Batch>> {
+        let name =
+            format!("reading the documents of step {} of {}", self.state.step + 1, context.stage);
         let _section = context.world.watchdog().section_within(name, self.patience(context));
         batches.recv().map_err(|_| Error::Bug("the batch thread ended early".into()))?
     }
 
-    /// Names the documents behind a step that was not finite, and ends training where the plan does not allow to skip it.
-    fn refuse<S>(&mut self, report: &StepReport, source: &S, prepared: &StepWork<O::Batch>, context: &StageContext) -> Result<()>
+    /// Names the documents behind a step that was not finite, and ends training where the plan does
+    /// not allow to skip it.
+    fn refuse<S>(
+        &mut self,
+        report: &StepReport,
+        source: &S,
+        prepared: &StepWork<O::Batch>,
+        context: &StageContext,
+    ) -> Result<()>
     where
         S: BatchSource<Batch = O::Batch>,
     {
         let (step, plan) = (self.state.step, &self.settings.plan);
-        let _section =
-            context.world.watchdog().section_within(format!("looking for the documents that broke step {step}"), FIRST_STEP_LIMIT);
-        let mut documents = culprits(self.objective, source, &self.buckets, self.forward(), step - 1, &prepared.rows, context.world)?;
+        let _section = context.world.watchdog().section_within(
+            format!("looking for the documents that broke step {step}"),
+            FIRST_STEP_LIMIT,
+        );
+        let mut documents = culprits(
+            self.objective,
+            source,
+            &self.buckets,
+            self.forward(),
+            step - 1,
+            &prepared.rows,
+            context.world,
+        )?;
         let alone = !documents.is_empty();
         if !alone {
             documents = prepared.rows.iter().map(|&row| source.title(row)).collect();
         }
-        let finding = Finding { stage: self.state.stage.clone(), step, ranks: report.bad_ranks.clone(), documents, alone };
-        context.world.agree(if context.is_root() { finding.record(context.run) } else { Ok(()) })?;
+        let finding = Finding {
+            stage: self.state.stage.clone(),
+            step,
+            ranks: report.bad_ranks.clone(),
+            documents,
+            alone,
+        };
+        context.world.agree(if context.is_root() {
+            finding.record(context.run)
+        } else {
+            Ok(())
+        })?;
         self.state.skipped_in_a_row += 1;
         let (stage, skipped) = (finding.stage.clone(), self.state.skipped_in_a_row);
         if plan.non_finite != "skip" || skipped > plan.non_finite_limit {
             return Err(Error::NonFinite { stage, step, culprits: finding.describe() });
         }
         if context.is_root() {
-            say(format!("{stage}: step {step} is not finite{}; its update is skipped, {skipped} in a row", finding.describe()));
+            say(format!(
+                "{stage}: step {step} is not finite{}; its update is skipped, {skipped} in a row",
+                finding.describe()
+            ));
         }
         Ok(())
     }
@@ -281,14 +356,23 @@ impl<'a, O: Objective> Trainer<'a, O> {
         Forward { train: true, precision: self.settings.precision }
     }
 
-    /// One optimiser step over a prepared global batch. Where losses or gradient are not finite on any rank, no rank updates anything, and
-    /// the report says so.
+    /// One optimiser step over a prepared global batch. Where losses or gradient are not finite on
+    /// any rank, no rank updates anything, and the report says so.
     ///
     /// # Errors
     /// What libtorch or a peer refuses.
-    pub fn step(&mut self, prepared: &StepWork<O::Batch>, context: &StageContext) -> Result<StepReport> {
+    pub fn step(
+        &mut self,
+        prepared: &StepWork<O::Batch>,
+        context: &StageContext,
+    ) -> Result<StepReport> {
         let (world, step) = (context.world, self.state.step + 1);
-        let _section = world.watchdog().step(step, format!("step {step} of {}", context.stage), &prepared.rows, self.patience(context));
+        let _section = world.watchdog().step(
+            step,
+            format!("step {step} of {}", context.stage),
+            &prepared.rows,
+            self.patience(context),
+        );
         self.seed_generator(context, step);
         let slots = self.objective.slots();
         let mut shared = self.counts(prepared, context);
@@ -296,7 +380,10 @@ impl<'a, O: Objective> Trainer<'a, O> {
         let (totals, requests) = self.division.total(&shared, slots.len() + 2);
         if requests[2] > 0.0 {
             // Only rank 0 writes, so only it can have failed.
-            return Err(self.failed.take().unwrap_or(Error::Elsewhere { rank: 0, code: requests[2] as u8 }));
+            return Err(self
+                .failed
+                .take()
+                .unwrap_or(Error::Elsewhere { rank: 0, code: requests[2] as u8 }));
         }
         let started = Instant::now();
         let mut shared = self.backward(prepared, &totals[..slots.len()], world)?;
@@ -305,7 +392,8 @@ impl<'a, O: Objective> Trainer<'a, O> {
         let busy = started.elapsed();
         self.sums.finish(world, &self.buckets)?;
         drop(working);
-        // A rank tells the others in the same message whether its losses were finite and how long it worked.
+        // A rank tells the others in the same message whether its losses were finite and how long
+        // it worked.
         let own = shared.len() + world.rank();
         shared.resize(shared.len() + 2 * world.size(), 0.0);
         shared[own] = f64::from(u8::from(bad));
@@ -339,16 +427,23 @@ impl<'a, O: Objective> Trainer<'a, O> {
         Ok(report)
     }
 
-    /// Dropout masks on a GPU come from libtorch's generator, which starts anew for each step and rank, so that a resumed run draws what an
-    /// unbroken one does. Elsewhere masks are functions of the item.
+    /// Dropout masks on a GPU come from libtorch's generator, which starts anew for each step and
+    /// rank, so that a resumed run draws what an unbroken one does. Elsewhere masks are functions
+    /// of the item.
     fn seed_generator(&self, context: &StageContext, step: u64) {
         if self.objective.parameters().trainable().any(|entry| entry.tensor.device().is_cuda()) {
-            tch::manual_seed(generator_seed(self.settings.seed, context.stage, step, context.world.rank()));
+            tch::manual_seed(generator_seed(
+                self.settings.seed,
+                context.stage,
+                step,
+                context.world.rank(),
+            ));
         }
     }
 
-    /// What this rank brings to a step: valid rows of each slot, documents and tokens, part by part; then requests to stop and to save,
-    /// and the code of an error that the others do not know of.
+    /// What this rank brings to a step: valid rows of each slot, documents and tokens, part by
+    /// part; then requests to stop and to save, and the code of an error that the others do not
+    /// know of.
     fn counts(&self, prepared: &StepWork<O::Batch>, context: &StageContext) -> Vec<f64> {
         let slots = self.objective.slots().len();
         let width = slots + 2;
@@ -363,21 +458,28 @@ impl<'a, O: Objective> Trainer<'a, O> {
         }
         counts.push(f64::from(u8::from(context.signals.stop_requested(context.run.path()))));
         // Rank 0 alone looks, since it removes the file: another could see it once more.
-        counts.push(f64::from(u8::from(context.is_root() && context.signals.save_requested(context.run.path()))));
+        counts.push(f64::from(u8::from(
+            context.is_root() && context.signals.save_requested(context.run.path()),
+        )));
         counts.push(f64::from(self.failed.as_ref().map_or(0, Error::exit_code)));
         counts
     }
 
-    /// How long a step may take before the watchdog takes it for hung: generous for the first step of this process, then the limit that was
-    /// set, or many times the longest step so far.
+    /// How long a step may take before the watchdog takes it for hung: generous for the first step
+    /// of this process, then the limit that was set, or many times the longest step so far.
     fn patience(&self, context: &StageContext) -> Duration {
         let limit = context.world.watchdog().limit();
         self.longest_step.map_or(limit.max(FIRST_STEP_LIMIT), |longest| limit.max(20 * longest))
     }
 
-    /// Forward and backward over all parts of this rank; returns the sums of the slots, part by part (0 for the parts of other ranks).
-    /// The reducer is armed afterwards.
-    fn backward(&mut self, prepared: &StepWork<O::Batch>, totals: &[f64], world: &World) -> Result<Vec<f64>> {
+    /// Forward and backward over all parts of this rank; returns the sums of the slots, part by
+    /// part (0 for the parts of other ranks). The reducer is armed afterwards.
+    fn backward(
+        &mut self,
+        prepared: &StepWork<O::Batch>,
+        totals: &[f64],
+        world: &World,
+    ) -> Result<Vec<f64>> {
         let _section = world.watchdog().part("forward and backward");
         let mut sums = vec![0.0; self.division.parts() * totals.len()];
         for (part, micro) in prepared.parts.iter().enumerate() {
@@ -388,7 +490,10 @@ impl<'a, O: Objective> Trainer<'a, O> {
             }
             for (index, batch) in micro.iter().enumerate() {
                 let values = self.backward_of(batch, totals, index + 1 == micro.len())?;
-                sums[part * totals.len()..].iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(value));
+                sums[part * totals.len()..]
+                    .iter_mut()
+                    .zip(values)
+                    .for_each(|(sum, value)| *sum += f64::from(value));
             }
             self.sums.part_done(part, &self.buckets)?;
         }
@@ -398,7 +503,10 @@ impl<'a, O: Objective> Trainer<'a, O> {
     /// Forward and backward of one micro-batch; returns the sums of its slots.
     fn backward_of(&self, batch: &O::Batch, totals: &[f64], last: bool) -> Result<Vec<f32>> {
         let terms = self.objective.forward(batch, self.forward())?;
-        let weights: Vec<f32> = totals.iter().map(|&total| if total > 0.0 { (1.0 / total) as f32 } else { 0.0 }).collect();
+        let weights: Vec<f32> = totals
+            .iter()
+            .map(|&total| if total > 0.0 { (1.0 / total) as f32 } else { 0.0 })
+            .collect();
         let terms = Tensor::f_stack(&terms, 0)?.f_to_kind(Kind::Float)?;
         let loss = terms.f_dot(&Tensor::f_from_slice(&weights)?.f_to_device(terms.device())?)?;
         if last {
@@ -408,8 +516,8 @@ impl<'a, O: Objective> Trainer<'a, O> {
         Ok(Vec::<f32>::try_from(terms.detach())?)
     }
 
-    /// Clips and steps, and returns the norm and whether all numbers were finite; otherwise nothing is changed. Every rank decides from the
-    /// same reduced numbers.
+    /// Clips and steps, and returns the norm and whether all numbers were finite; otherwise nothing
+    /// is changed. Every rank decides from the same reduced numbers.
     fn update(&mut self, sums: &[f64]) -> Result<(f64, bool)> {
         let plan = &self.settings.plan;
         let norm = self.buckets.norm()?;
@@ -437,7 +545,8 @@ impl<'a, O: Objective> Trainer<'a, O> {
     ) {
         let elapsed = started.elapsed();
         // The first step of a process warms up, which says nothing of the others.
-        self.longest_step = Some(self.longest_step.map_or(Duration::ZERO, |longest| longest.max(elapsed)));
+        self.longest_step =
+            Some(self.longest_step.map_or(Duration::ZERO, |longest| longest.max(elapsed)));
         let seconds = elapsed.as_secs_f64();
         self.state.seconds += seconds;
         let rate = report.documents / seconds.max(1e-9);
@@ -447,23 +556,32 @@ impl<'a, O: Objective> Trainer<'a, O> {
         }
         if let Some(score) = score.filter(|&score| score >= SPIKE) {
             let (step, loss) = (self.state.step, report.loss);
-            progress.note(&format!("the loss of step {step}, {loss:.4}, is {score:.1} standard deviations above those before it"));
+            progress.note(&format!(
+                "the loss of step {step}, {loss:.4}, is {score:.1} standard \
+                deviations above those before it"
+            ));
         }
-        progress.update(self.state.step, || format!("loss {:.4}, {rate:.0} documents/s", report.loss));
+        progress
+            .update(self.state.step, || format!("loss {:.4}, {rate:.0} documents/s", report.loss));
         if let Some(writer) = metrics {
             let plan = &self.settings.plan;
             let line = MetricLine {
                 stage: self.state.stage.clone(),
                 step: self.state.step,
                 loss: Some(report.loss),
-                lr: Some(plan.learning_rate * plan.rate_at(self.state.step, self.settings.total_steps)),
+                lr: Some(
+                    plan.learning_rate * plan.rate_at(self.state.step, self.settings.total_steps),
+                ),
                 grad_norm: Some(report.grad_norm),
                 documents_per_s: Some(rate),
                 tokens_per_s: Some(report.tokens / seconds.max(1e-9)),
                 order_hash: Some(self.state.order_hash.clone()),
                 ..MetricLine::default()
             };
-            let mut line = report.losses.iter().fold(line, |line, (task, loss)| line.with(&format!("loss/{task}"), *loss));
+            let mut line = report
+                .losses
+                .iter()
+                .fold(line, |line, (task, loss)| line.with(&format!("loss/{task}"), *loss));
             if let Some(score) = score {
                 line = line.with("loss_z", score);
             }
@@ -480,7 +598,13 @@ impl<'a, O: Objective> Trainer<'a, O> {
         }
     }
 
-    fn at_boundary(&mut self, report: &StepReport, context: &StageContext, progress: &Progress, boundary: &mut dyn Boundary) -> Result<()> {
+    fn at_boundary(
+        &mut self,
+        report: &StepReport,
+        context: &StageContext,
+        progress: &Progress,
+        boundary: &mut dyn Boundary,
+    ) -> Result<()> {
         let plan = &self.settings.plan;
         let (step, total) = (self.state.step, self.settings.total_steps);
         let last = step == total;
@@ -507,8 +631,16 @@ impl<'a, O: Objective> Trainer<'a, O> {
     }
 
     /// Takes a checkpoint on rank 0 and, where `settled`, waits until it is on the disk.
-    fn save(&mut self, settled: bool, context: &StageContext, boundary: &mut dyn Boundary) -> Result<()> {
-        let _section = context.world.watchdog().section_within(format!("the checkpoint of step {}", self.state.step), Duration::MAX);
+    fn save(
+        &mut self,
+        settled: bool,
+        context: &StageContext,
+        boundary: &mut dyn Boundary,
+    ) -> Result<()> {
+        let _section = context
+            .world
+            .watchdog()
+            .section_within(format!("the checkpoint of step {}", self.state.step), Duration::MAX);
         let mut saved = self.failed.take().map_or(Ok(()), Err);
         if context.is_root() && saved.is_ok() {
             saved = context.run.still_there();
@@ -526,16 +658,24 @@ impl<'a, O: Objective> Trainer<'a, O> {
         if self.settings.plan.compare_ranks_steps == 0 {
             return Ok(());
         }
-        let _section = context.world.watchdog().section_within("comparing the weights of all ranks", self.patience(context));
-        let weights: Vec<(String, Tensor)> =
-            self.objective.parameters().trainable().map(|entry| (entry.name.clone(), entry.tensor.shallow_clone())).collect();
+        let _section = context
+            .world
+            .watchdog()
+            .section_within("comparing the weights of all ranks", self.patience(context));
+        let weights: Vec<(String, Tensor)> = self
+            .objective
+            .parameters()
+            .trainable()
+            .map(|entry| (entry.name.clone(), entry.tensor.shallow_clone()))
+            .collect();
         replicas::compare(context.world, &weights)
     }
 }
 
 /// Seed of libtorch's generator for a step of a stage on a rank.
 fn generator_seed(seed: u64, stage: &str, step: u64, rank: usize) -> i64 {
-    let stage = stage.bytes().fold(0, |hash: u64, byte| hash.wrapping_mul(257).wrapping_add(byte.into()));
+    let stage =
+        stage.bytes().fold(0, |hash: u64, byte| hash.wrapping_mul(257).wrapping_add(byte.into()));
     Dropout::token_key(seed, step, rank as u64, stage)
 }
 
@@ -549,10 +689,15 @@ fn straggler(busy_s: &[f64]) -> Option<(usize, f64)> {
 }
 
 /// Parameters that share a learning rate and a weight decay, in order of their first member.
-fn groups<O: Objective>(parameters: &[(String, Tensor)], plan: &Schedule, objective: &O) -> Vec<ParameterGroup> {
+fn groups<O: Objective>(
+    parameters: &[(String, Tensor)],
+    plan: &Schedule,
+    objective: &O,
+) -> Vec<ParameterGroup> {
     let mut groups: Vec<ParameterGroup> = Vec::new();
     for (name, tensor) in parameters {
-        let rate = objective.rate(name) * if name.starts_with(HEADS) { plan.head_rate } else { 1.0 };
+        let rate =
+            objective.rate(name) * if name.starts_with(HEADS) { plan.head_rate } else { 1.0 };
         let decays = !plan.no_decay.iter().any(|part| name.contains(part.as_str()));
         let settings = AdamSettings {
             lr: plan.learning_rate * rate,

@@ -1,4 +1,5 @@
-//! The step loop over a toy model: what several ranks do when numbers break, and where the loop stands afterwards.
+//! The step loop over a toy model: what several ranks do when numbers break, and where the loop
+//! stands afterwards.
 
 use crate::train::StepBatches;
 use tch::{Device, Kind};
@@ -87,7 +88,8 @@ impl BatchSource for ToySource {
 
     fn prepare(&self, step: u64, share: Share) -> Result<StepBatches<ToyBatch>> {
         let rows: Vec<usize> = (0..BATCH).map(|index| step as usize * BATCH + index).collect();
-        let mine = rows.iter().enumerate().filter(|(index, _)| share.holds(*index)).map(|(_, &row)| row);
+        let mine =
+            rows.iter().enumerate().filter(|(index, _)| share.holds(*index)).map(|(_, &row)| row);
         let single = |row: usize| ToyBatch {
             values: vec![row as f32 * 0.1],
             poison: self.poisoned.iter().find(|(bad, _)| *bad == row).map(|(_, poison)| *poison),
@@ -126,8 +128,17 @@ struct Left {
 }
 
 /// Trains on `world` ranks; `disturb` may change a rank's model before training.
-fn train(world: usize, run: &std::path::Path, plan: &Schedule, source: &ToySource, disturb: impl Fn(usize, &Toy) + Sync) -> Vec<Left> {
-    let ranks = simulated_world(world).into_iter().map(|comm| Arc::new(comm) as Arc<dyn Communicator>).collect();
+fn train(
+    world: usize,
+    run: &std::path::Path,
+    plan: &Schedule,
+    source: &ToySource,
+    disturb: impl Fn(usize, &Toy) + Sync,
+) -> Vec<Left> {
+    let ranks = simulated_world(world)
+        .into_iter()
+        .map(|comm| Arc::new(comm) as Arc<dyn Communicator>)
+        .collect();
     train_over(ranks, run, plan, source, disturb)
 }
 
@@ -145,12 +156,21 @@ fn train_over(
                 let world = World::of(comm);
                 let (toy, run, signals) = (Toy::new(), RunFolder::shared(run), Signals::default());
                 disturb(world.rank(), &toy);
-                let context = StageContext { stage: "toy", world: &world, run: &run, signals: &signals };
+                let context =
+                    StageContext { stage: "toy", world: &world, run: &run, signals: &signals };
                 let total_steps = plan.steps.unwrap_or(1);
-                let settings = TrainerSettings { plan: plan.clone(), total_steps, boundary_steps: 0, precision: Precision::Fp32, seed: 1 };
-                let state = TrainerState { stage: "toy".into(), total_steps, ..TrainerState::default() };
+                let settings = TrainerSettings {
+                    plan: plan.clone(),
+                    total_steps,
+                    boundary_steps: 0,
+                    precision: Precision::Fp32,
+                    seed: 1,
+                };
+                let state =
+                    TrainerState { stage: "toy".into(), total_steps, ..TrainerState::default() };
                 let mut trainer = Trainer::new(&toy, settings, &world, state).unwrap();
-                let mut metrics = context.is_root().then(|| Metrics::open(run.path(), "toy").unwrap());
+                let mut metrics =
+                    context.is_root().then(|| Metrics::open(run.path(), "toy").unwrap());
                 let mut boundary = Recorded::default();
                 let outcome = trainer.run(source, &context, &mut metrics, &mut boundary);
                 Left {
@@ -168,16 +188,24 @@ fn train_over(
 }
 
 fn plan(steps: u64, non_finite: &str) -> Schedule {
-    Schedule { learning_rate: 0.1, steps: Some(steps), non_finite: non_finite.into(), ..Schedule::base() }
+    Schedule {
+        learning_rate: 0.1,
+        steps: Some(steps),
+        non_finite: non_finite.into(),
+        ..Schedule::base()
+    }
 }
 
 fn same_tensors(one: &[(String, Tensor)], other: &[(String, Tensor)]) -> bool {
-    one.len() == other.len() && one.iter().zip(other).all(|((name, a), (other, b))| name == other && a == b)
+    one.len() == other.len()
+        && one.iter().zip(other).all(|((name, a), (other, b))| name == other && a == b)
 }
 
 #[test]
 fn a_step_that_is_not_finite_changes_nothing_on_any_rank_and_names_its_documents() {
-    for (world, poison) in [(1, Poison::Loss), (2, Poison::Loss), (2, Poison::Gradient), (3, Poison::Gradient)] {
+    for (world, poison) in
+        [(1, Poison::Loss), (2, Poison::Loss), (2, Poison::Gradient), (3, Poison::Gradient)]
+    {
         let folder = tempfile::tempdir().unwrap();
         // Row 9 is item 3 of step 2: of rank 1 of 2, of rank 0 of 3.
         let broken = ToySource { poisoned: vec![(9, poison)] };
@@ -187,7 +215,10 @@ fn a_step_that_is_not_finite_changes_nothing_on_any_rank_and_names_its_documents
             let error = bad.outcome.as_ref().unwrap_err();
             assert_eq!(error.exit_code(), 70);
             let text = error.to_string();
-            assert!(text.contains("step 2 of stage `toy`") && text.contains("made by `document 9`)"), "{text}");
+            assert!(
+                text.contains("step 2 of stage `toy`") && text.contains("made by `document 9`)"),
+                "{text}"
+            );
             assert_eq!(text.contains("on rank 1"), world == 2 && poison == Poison::Loss, "{text}");
             assert_eq!(good.weights, bad.weights, "{world} ranks");
             assert!(same_tensors(&good.optimizer, &bad.optimizer), "{world} ranks");
@@ -204,15 +235,20 @@ fn skipping_leaves_out_that_update_alone() {
     let skipped = train(2, folder.path(), &plan(4, "skip"), &source, |_, _| {});
     for left in &skipped {
         left.outcome.as_ref().unwrap();
-        assert_eq!((left.state.step, left.state.skipped_in_a_row, left.state.losses.steps), (4, 0, 3));
+        assert_eq!(
+            (left.state.step, left.state.skipped_in_a_row, left.state.losses.steps),
+            (4, 0, 3)
+        );
         let steps = left.optimizer.iter().find(|(name, _)| name == "weight.step").unwrap();
         assert_eq!(steps.1.double_value(&[]), 3.0, "the optimiser made three updates");
         assert_eq!(left.weights, skipped[0].weights);
         assert!(left.weights.iter().all(|weight| weight.is_finite()));
     }
     let lines = crate::train::metrics::read_metrics(&folder.path().join("metrics.jsonl")).unwrap();
-    let marked: Vec<(u64, bool, bool)> =
-        lines.iter().map(|line| (line.step, line.loss.is_none(), line.number("skipped").is_some())).collect();
+    let marked: Vec<(u64, bool, bool)> = lines
+        .iter()
+        .map(|line| (line.step, line.loss.is_none(), line.number("skipped").is_some()))
+        .collect();
     assert_eq!(marked, [(1, false, false), (2, true, true), (3, false, false), (4, false, false)]);
     assert!(lines.iter().all(|line| line.number("straggler").is_some_and(|score| score >= 1.0)));
 }
@@ -223,7 +259,9 @@ fn too_many_skips_in_a_row_end_the_run() {
     let source = ToySource { poisoned: (1..5).map(|step| (step * BATCH, Poison::Loss)).collect() };
     let limited = |limit| Schedule { non_finite_limit: limit, ..plan(6, "skip") };
     let ended = train(2, folder.path(), &limited(3), &source, |_, _| {});
-    assert!(ended.iter().all(|left| left.outcome.as_ref().is_err_and(|error| error.to_string().contains("step 5"))));
+    assert!(ended.iter().all(|left| {
+        left.outcome.as_ref().is_err_and(|error| error.to_string().contains("step 5"))
+    }));
     let done = train(2, folder.path(), &limited(4), &source, |_, _| {});
     assert!(done.iter().all(|left| left.outcome.is_ok() && left.state.step == 6));
 }
@@ -239,12 +277,17 @@ fn ranks_with_other_weights_are_found_before_a_checkpoint() {
             tch::no_grad(|| toy.weight.shallow_clone().copy_(&Tensor::from_slice(&values)));
         }
     };
-    let every = |steps| Schedule { compare_ranks_steps: steps, checkpoint_steps: 3, ..plan(7, "stop") };
+    let every =
+        |steps| Schedule { compare_ranks_steps: steps, checkpoint_steps: 3, ..plan(7, "stop") };
     for (compare, found) in [(2, 2), (500, 3)] {
         for left in train(3, folder.path(), &every(compare), &source, flip) {
             let text = left.outcome.unwrap_err().to_string();
             assert!(text.contains("rank 1 ") && text.contains("`weight`"), "{text}");
-            assert_eq!((left.state.step, left.saved.len()), (found, 0), "no checkpoint of unequal weights");
+            assert_eq!(
+                (left.state.step, left.saved.len()),
+                (found, 0),
+                "no checkpoint of unequal weights"
+            );
         }
     }
     for left in train(3, folder.path(), &every(2), &source, |_, _| {}) {
@@ -264,19 +307,38 @@ fn a_rank_that_dies_anywhere_ends_all_without_a_hang_and_with_whole_steps() {
             if steps == 0 {
                 Toy::new().bits()
             } else {
-                train(3, folder.path(), &Schedule { steps: Some(steps), ..plan.clone() }, &source, |_, _| {}).remove(0).weights
+                train(
+                    3,
+                    folder.path(),
+                    &Schedule { steps: Some(steps), ..plan.clone() },
+                    &source,
+                    |_, _| {},
+                )
+                .remove(0)
+                .weights
             }
         })
         .collect();
-    let seeds = std::env::var("DOCRE_FABRIC_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(2_000);
+    let seeds = std::env::var("DOCRE_FABRIC_SEEDS")
+        .ok()
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(2_000);
     for seed in 0..seeds {
-        let ranks = mortal_world(3, seed, 18).into_iter().map(|comm| Arc::new(comm) as Arc<dyn Communicator>).collect();
-        for (rank, left) in train_over(ranks, folder.path(), &plan, &source, |_, _| {}).into_iter().enumerate() {
+        let ranks = mortal_world(3, seed, 18)
+            .into_iter()
+            .map(|comm| Arc::new(comm) as Arc<dyn Communicator>)
+            .collect();
+        for (rank, left) in
+            train_over(ranks, folder.path(), &plan, &source, |_, _| {}).into_iter().enumerate()
+        {
             let error = left.outcome.expect_err("the run cannot be finished");
             assert_eq!(error.exit_code(), 71, "seed {seed}, rank {rank}: {error}");
             let whole = &calm[left.state.step as usize];
             let next = calm.get(left.state.step as usize + 1);
-            assert!(left.weights == *whole || Some(&left.weights) == next, "seed {seed}, rank {rank}: half a step was made");
+            assert!(
+                left.weights == *whole || Some(&left.weights) == next,
+                "seed {seed}, rank {rank}: half a step was made"
+            );
         }
     }
 }
@@ -296,11 +358,20 @@ fn a_deterministic_plan_gives_the_same_bits_on_every_number_of_ranks() {
         let many = left(world, true);
         assert_eq!(many.weights, alone.weights, "{world} ranks");
         assert!(same_tensors(&many.optimizer, &alone.optimizer), "{world} ranks");
-        assert_eq!(TrainerState { seconds: 0.0, ..many.state }, TrainerState { seconds: 0.0, ..alone.state.clone() }, "{world} ranks");
+        assert_eq!(
+            TrainerState { seconds: 0.0, ..many.state },
+            TrainerState { seconds: 0.0, ..alone.state.clone() },
+            "{world} ranks"
+        );
     }
     let free: Vec<Left> = [1, 2, 4].map(|world| left(world, false)).into();
-    assert!(free.iter().any(|left| left.weights != free[0].weights), "the numbers are such that order matters");
-    let close = |a: &Left, b: &Left| a.weights.iter().zip(&b.weights).all(|(a, b)| (a - b).abs() < 1e-4 * a.abs().max(1.0));
+    assert!(
+        free.iter().any(|left| left.weights != free[0].weights),
+        "the numbers are such that order matters"
+    );
+    let close = |a: &Left, b: &Left| {
+        a.weights.iter().zip(&b.weights).all(|(a, b)| (a - b).abs() < 1e-4 * a.abs().max(1.0))
+    };
     assert!(free.iter().all(|left| close(left, &alone)), "and yet it is the same training");
 }
 
@@ -313,8 +384,17 @@ fn the_slowest_rank_is_measured_against_the_median() {
 
 #[test]
 fn the_generator_of_a_gpu_is_seeded_by_seed_stage_step_and_rank() {
-    let seeds = [(1, "rank", 5, 0), (2, "rank", 5, 0), (1, "pretrain", 5, 0), (1, "rank", 6, 0), (1, "rank", 5, 1), (1, "knar", 5, 0)];
-    let drawn: std::collections::BTreeSet<i64> =
-        seeds.iter().map(|&(seed, stage, step, rank)| generator_seed(seed, stage, step, rank)).collect();
+    let seeds = [
+        (1, "rank", 5, 0),
+        (2, "rank", 5, 0),
+        (1, "pretrain", 5, 0),
+        (1, "rank", 6, 0),
+        (1, "rank", 5, 1),
+        (1, "knar", 5, 0),
+    ];
+    let drawn: std::collections::BTreeSet<i64> = seeds
+        .iter()
+        .map(|&(seed, stage, step, rank)| generator_seed(seed, stage, step, rank))
+        .collect();
     assert_eq!(drawn.len(), seeds.len());
 }

@@ -1,4 +1,5 @@
-//! What the tests of the program from outside share: where it is, how it is freed of a launcher's variables, and what a run leaves.
+//! What the tests of the program from outside share: where it is, how it is freed of a launcher's
+//! variables, and what a run leaves.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,8 +7,15 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// A recipe that trains every stage for a few steps. `top` are lines of its top level, `pretrain` lines of that stage.
-pub fn recipe(name: &str, distant: usize, top: &str, pretrain: &str, finetune_steps: usize) -> String {
+/// A recipe that trains every stage for a few steps. `top` are lines of its top level, `pretrain`
+/// lines of that stage.
+pub fn recipe(
+    name: &str,
+    distant: usize,
+    top: &str,
+    pretrain: &str,
+    finetune_steps: usize,
+) -> String {
     format!(
         r#"
 name = "{name}"
@@ -49,14 +57,20 @@ pub fn free_of_launchers(command: &mut Command) {
     let foreign = ["OMPI_", "PMI", "SLURM_", "WORLD_SIZE", "RANK", "LOCAL_RANK"];
     let wishes = ["OMPI_MCA_", "OMPI_ALLOW_"];
     let starts = |name: &str, with: &[&str]| with.iter().any(|start| name.starts_with(start));
-    for (name, _) in std::env::vars().filter(|(name, _)| starts(name, &foreign) && !starts(name, &wishes)) {
+    for (name, _) in
+        std::env::vars().filter(|(name, _)| starts(name, &foreign) && !starts(name, &wishes))
+    {
         command.env_remove(name);
     }
 }
 
 /// Lets `mpirun` work as root, and with more ranks than cores.
 pub fn allow_mpirun(command: &mut Command) {
-    for name in ["OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "OMPI_MCA_rmaps_base_oversubscribe"] {
+    for name in [
+        "OMPI_ALLOW_RUN_AS_ROOT",
+        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM",
+        "OMPI_MCA_rmaps_base_oversubscribe",
+    ] {
         command.env(name, "1");
     }
 }
@@ -66,7 +80,10 @@ pub fn metrics(run: &Path, stage: &str) -> BTreeMap<u64, Value> {
     let text = fs_err::read_to_string(run.join("metrics.jsonl")).unwrap_or_default();
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     let lines = whole.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    lines.filter(|line| line["stage"] == stage).map(|line| (line["step"].as_u64().unwrap(), line)).collect()
+    lines
+        .filter(|line| line["stage"] == stage)
+        .map(|line| (line["step"].as_u64().unwrap(), line))
+        .collect()
 }
 
 /// Copies a folder with all that is in it.

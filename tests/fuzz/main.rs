@@ -1,7 +1,9 @@
-//! Mutated files at every reader: each gives what it reads or an error about the data, never a panic and never a hang.
+//! Mutated files at every reader: each gives what it reads or an error about the data, never a
+//! panic and never a hang.
 //!
-//! A few seconds in the usual tests; `DOCRE_FUZZ_SECONDS=600 cargo test --test fuzz` for longer, `DOCRE_FUZZ_ONLY=NAME` for the readers whose
-//! file has this in its name, `DOCRE_FUZZ_SEED` for other mutations. Not for: what a reader makes of a good file.
+//! A few seconds in the usual tests; `DOCRE_FUZZ_SECONDS=600 cargo test --test fuzz` for longer,
+//! `DOCRE_FUZZ_ONLY=NAME` for the readers whose file has this in its name, `DOCRE_FUZZ_SEED` for
+//! other mutations. Not for: what a reader makes of a good file.
 #![allow(clippy::unwrap_used, reason = "a call that fails fails its test")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -62,7 +64,10 @@ fn mutate(good: &[u8], rng: &mut ChaCha8Rng) -> Vec<u8> {
                 let piece = bytes[at..end].repeat(rng.random_range(1..200));
                 bytes.splice(at..at, piece);
             }
-            _ => drop(bytes.splice(at..end.min(at + 3), TOKENS[rng.random_range(0..TOKENS.len())].iter().copied())),
+            _ => drop(bytes.splice(
+                at..end.min(at + 3),
+                TOKENS[rng.random_range(0..TOKENS.len())].iter().copied(),
+            )),
         }
     }
     bytes
@@ -100,7 +105,8 @@ fn good_files_are_read() {
 fn mutated_files_end_in_documents_or_data_errors() {
     let folder = tempfile::tempdir().unwrap();
     let only = std::env::var("DOCRE_FUZZ_ONLY").unwrap_or_default();
-    let targets: Vec<_> = targets(folder.path()).into_iter().filter(|target| target.name.contains(&only)).collect();
+    let targets: Vec<_> =
+        targets(folder.path()).into_iter().filter(|target| target.name.contains(&only)).collect();
     assert!(!targets.is_empty(), "no reader's file has `{only}` in its name");
     let until = Instant::now() + Duration::from_secs(number("DOCRE_FUZZ_SECONDS", 5));
     let mut rng = ChaCha8Rng::seed_from_u64(number("DOCRE_FUZZ_SEED", 1));

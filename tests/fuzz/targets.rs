@@ -9,7 +9,9 @@ use docre::corpus::formats::{ReadOptions, load_relations};
 use docre::corpus::label::Matching;
 use docre::corpus::{Document, FactBase, Format, MeshTree};
 use docre::encoders::{EncoderSpec, WordVectors, build};
-use docre::eval::{FactSet, Prediction, ScoreRow, ScoreWriter, read_predictions, read_scores, write_zip};
+use docre::eval::{
+    FactSet, Prediction, ScoreRow, ScoreWriter, read_predictions, read_scores, write_zip,
+};
 use docre::pipeline::{Form, Input, PrepareJob, convert};
 use docre::recipe::Recipe;
 use docre::shards::{DocumentStore, Manifest, StoreOptions, read_document_table};
@@ -46,7 +48,8 @@ const JSONL: &str = concat!(
 );
 const PUBTATOR: &str = "7|t|Aspirin and ulcers.\n7|a|Ulcers follow ünder aspirin. Pain too.\n7\t0\t7\tAspirin\tChemical\tD1\n\
                         7\t12\t18\tulcers\tDisease\tD2|D3\n7\t49\t53\tPain\tDisease\tD4\n7\tCID\tD1\tD3\n\n8|t|Bare.\n";
-const CHEMDISGENE: &str = r#"[{"docid": "1", "title": "ABC1 eases pain.", "abstract": "Aspirin X.", "entity": [
+const CHEMDISGENE: &str = r#"[{"docid": "1", "title": "ABC1 eases pain.", "abstract": "Aspirin \
+    X.", "entity": [
  {"start": 0, "end": 4, "mention": "ABC1", "type": "Gene", "id": "7;8"}, {"start": 11, "end": 15, "mention": "pain", "type": "Disease", "id": "D1"}],
  "relation": [{"type": "gd", "subj": "D1", "obj": "8"}]}]"#;
 const EOG: &str = "77\tAspirin and ulcers .|Ulcers follow it .\t1:CID:2\tL2R\tNON-CROSS\t0-1\t2-3\tD1\tAspirin|it\tChemical\t0:6\t1:7\t0:1\tD2\tulcers\tDisease\t2\t3\t0\t\
@@ -76,7 +79,10 @@ fn read(format: Format, path: &Path) -> Result<()> {
 /// Whatever a reader gives out holds together.
 fn check(document: &Document) -> Result<()> {
     for mention in document.entities.iter().flat_map(|entity| &entity.mentions) {
-        assert!(mention.start < mention.end && mention.end <= document.sentences[mention.sentence].len());
+        assert!(
+            mention.start < mention.end
+                && mention.end <= document.sentences[mention.sentence].len()
+        );
     }
     let count = document.entities.len();
     assert!(document.entities.iter().all(|entity| !entity.mentions.is_empty()));
@@ -95,7 +101,8 @@ fn gzip(text: &str) -> Vec<u8> {
 fn table(folder: &Path) -> Vec<u8> {
     let (source, table) = (folder.join("source.jsonl"), folder.join("source.parquet"));
     fs_err::write(&source, JSONL).unwrap();
-    convert(Form::Text(Format::Jsonl), &source, Form::Parquet, &table, &ReadOptions::default()).unwrap();
+    convert(Form::Text(Format::Jsonl), &source, Form::Parquet, &table, &ReadOptions::default())
+        .unwrap();
     fs_err::read(table).unwrap()
 }
 
@@ -111,7 +118,13 @@ fn scores(folder: &Path) -> Vec<u8> {
     let path = folder.join("source-scores.parquet");
     let mut writer = ScoreWriter::create(&path).unwrap();
     for number in 0..40 {
-        let row = ScoreRow { title: "a", head: number % 4, tail: number % 3 + 4, relation: "P1", score: 0.1 * number as f32 };
+        let row = ScoreRow {
+            title: "a",
+            head: number % 4,
+            tail: number % 3 + 4,
+            relation: "P1",
+            score: 0.1 * number as f32,
+        };
         writer.push(row).unwrap();
     }
     writer.finish().unwrap();
@@ -120,7 +133,8 @@ fn scores(folder: &Path) -> Vec<u8> {
 
 /// Folders of shards, one for each target that breaks a file in it.
 fn shards(folder: &Path) {
-    let (source, vocabulary, relations) = (folder.join("twins.jsonl"), folder.join("twins-vocab.txt"), folder.join("twins-rel.json"));
+    let (source, vocabulary, relations) =
+        (folder.join("twins.jsonl"), folder.join("twins-vocab.txt"), folder.join("twins-rel.json"));
     fs_err::write(&source, TWINS).unwrap();
     fs_err::write(&vocabulary, VOCABULARY).unwrap();
     fs_err::write(&relations, r#"{"P1": "one"}"#).unwrap();
@@ -139,10 +153,12 @@ fn shards(folder: &Path) {
     }
 }
 
-/// Opens the folder of a broken file as if its manifest were that of this very file, so that the reader sees it at all.
+/// Opens the folder of a broken file as if its manifest were that of this very file, so that the
+/// reader sees it at all.
 fn open_as_if_whole(path: &Path) -> Result<()> {
     let (folder, manifest) = (path.parent().unwrap(), path.with_file_name("manifest.json"));
-    let mut value: serde_json::Value = serde_json::from_slice(&fs_err::read(&manifest).unwrap()).unwrap();
+    let mut value: serde_json::Value =
+        serde_json::from_slice(&fs_err::read(&manifest).unwrap()).unwrap();
     let bytes = fs_err::read(path).unwrap();
     let entry = if value["shards"][0]["file"] == path.file_name().unwrap().to_str().unwrap() {
         &mut value["shards"][0]
@@ -159,7 +175,12 @@ fn open_store(folder: &Path) -> Result<()> {
     let store = DocumentStore::open(folder, StoreOptions { with_words: true, verify: true })?;
     for row in 0..store.len() {
         let document = store.get(row);
-        assert!(document.facts.iter().all(|fact| (fact.head.max(fact.tail) as usize) < document.entities.len()));
+        assert!(
+            document
+                .facts
+                .iter()
+                .all(|fact| (fact.head.max(fact.tail) as usize) < document.entities.len())
+        );
     }
     let index = store.fact_index()?;
     for instance in (0..index.num_keys()).flat_map(|key| index.instances(key)) {
@@ -168,11 +189,14 @@ fn open_store(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Folders of encoders, each with a file that is to be broken: a small BERT twice, and an archive of `torch.save` that is not quite one.
+/// Folders of encoders, each with a file that is to be broken: a small BERT twice, and an archive
+/// of `torch.save` that is not quite one.
 fn encoders(folder: &Path) {
-    let tiny =
-        json!({ "hidden_size": 4, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 4, "max_position_embeddings": 8 });
-    let spec = EncoderSpec::Preset { name: "tiny".to_owned(), overrides: tiny.as_object().unwrap().clone() };
+    let tiny = json!({ "hidden_size": 4, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 4, "max_position_embeddings": 8 });
+    let spec = EncoderSpec::Preset {
+        name: "tiny".to_owned(),
+        overrides: tiny.as_object().unwrap().clone(),
+    };
     let mut parameters = Parameters::new(1, Device::Cpu);
     let encoder = build(&spec, VOCABULARY_SIZE, &mut parameters).unwrap();
     for name in ["weights", "settings", "archive"] {
@@ -189,7 +213,12 @@ fn pytorch() -> Vec<u8> {
         ("bert.half", tensor("HalfStorage", "1", 2, 0, &[2], &[1])),
     ]);
     let storage: Vec<u8> = (0..6).flat_map(|number| (number as f32).to_le_bytes()).collect();
-    archive(&[("data.pkl", &pickle), ("byteorder", b"little"), ("data/0", &storage), ("data/1", &[0, 60, 0, 64])])
+    archive(&[
+        ("data.pkl", &pickle),
+        ("byteorder", b"little"),
+        ("data/0", &storage),
+        ("data/1", &[0, 60, 0, 64]),
+    ])
 }
 
 fn load_encoder(path: &Path) -> Result<()> {
@@ -200,7 +229,8 @@ fn load_encoder(path: &Path) -> Result<()> {
 /// All readers; what they need beside their file is written into `folder`.
 pub fn targets(folder: &Path) -> Vec<Target> {
     const DATA: &[u8] = &[65];
-    // A manifest can name files that do not exist, and a tokenizer can be of a kind that is not read.
+    // A manifest can name files that do not exist, and a tokenizer can be of a kind that is not
+    // read.
     const FILES: &[u8] = &[65, 74];
     const KINDS: &[u8] = &[65, 64];
     fs_err::write(folder.join("distant_relationships.tsv"), RELATIONSHIPS).unwrap();
@@ -218,21 +248,41 @@ pub fn targets(folder: &Path) -> Vec<Target> {
         text("abstracts.txt", PUBTATOR, |path| read(Format::Pubtator, path)),
         text("human.json", CHEMDISGENE, |path| read(Format::Chemdisgene, path)),
         text("distant.pubtator", PUBTATOR, |path| read(Format::Chemdisgene, path)),
-        text("texts_relationships.tsv", RELATIONSHIPS, |path| read(Format::Chemdisgene, &path.with_file_name("texts.pubtator"))),
+        text("texts_relationships.tsv", RELATIONSHIPS, |path| {
+            read(Format::Chemdisgene, &path.with_file_name("texts.pubtator"))
+        }),
         text("pairs.data", EOG, |path| read(Format::Cdr, path)),
-        bytes("table.parquet", table(folder), |path| read_document_table(path, &mut |document| check(&document)).map(drop)),
+        bytes("table.parquet", table(folder), |path| {
+            read_document_table(path, &mut |document| check(&document)).map(drop)
+        }),
         text("items.jsonl", ITEMS, |path| FactBase::load_with(path, Matching::Alias).map(drop)),
-        text("facts.json", r#"[["Ada", "Rome", "P1"], ["Rome", "Ada", "P2"]]"#, |path| FactBase::load(path).map(drop)),
-        text("facts.tsv", "Ada\tRome\tP1\nRome\tAda\tP2\n", |path| FactBase::load_with(path, Matching::Folded).map(drop)),
-        text("train.fact", r#"[["Ada", "Rome", "P1"], ["Rome", "Ada", "P2"]]"#, |path| FactSet::load(path).map(drop)),
+        text("facts.json", r#"[["Ada", "Rome", "P1"], ["Rome", "Ada", "P2"]]"#, |path| {
+            FactBase::load(path).map(drop)
+        }),
+        text("facts.tsv", "Ada\tRome\tP1\nRome\tAda\tP2\n", |path| {
+            FactBase::load_with(path, Matching::Folded).map(drop)
+        }),
+        text("train.fact", r#"[["Ada", "Rome", "P1"], ["Rome", "Ada", "P2"]]"#, |path| {
+            FactSet::load(path).map(drop)
+        }),
         text("train-documents.fact", DOCRED, |path| FactSet::load(path).map(drop)),
-        text("rel_info.json", r#"{"P1": "one", "P2": "two"}"#, |path| load_relations(path).map(drop)),
-        text("rel2id.json", r#"{"Na": 0, "P1": 2, "P2": 1}"#, |path| load_relations(path).map(drop)),
+        text("rel_info.json", r#"{"P1": "one", "P2": "two"}"#, |path| {
+            load_relations(path).map(drop)
+        }),
+        text("rel2id.json", r#"{"Na": 0, "P1": 2, "P2": 1}"#, |path| {
+            load_relations(path).map(drop)
+        }),
         text("tree.txt", TREE, |path| MeshTree::load(path).map(drop)),
         text("result.json", PREDICTIONS, |path| read_predictions(path).map(drop)),
         bytes("result.zip", zip(folder), |path| read_predictions(path).map(drop)),
-        bytes("scores.parquet", scores(folder), |path| read_scores(path, &mut |_, _| Ok(())).map(drop)),
-        bytes("shard/train-00000-of-00001.parquet", made("shard/train-00000-of-00001.parquet"), open_as_if_whole),
+        bytes("scores.parquet", scores(folder), |path| {
+            read_scores(path, &mut |_, _| Ok(())).map(drop)
+        }),
+        bytes(
+            "shard/train-00000-of-00001.parquet",
+            made("shard/train-00000-of-00001.parquet"),
+            open_as_if_whole,
+        ),
         bytes("index/facts.parquet", made("index/facts.parquet"), open_as_if_whole),
         Target {
             codes: FILES,
@@ -242,12 +292,23 @@ pub fn targets(folder: &Path) -> Vec<Target> {
             })
         },
         Target { codes: KINDS, ..text("vocab.txt", VOCABULARY, tokenizer) },
-        Target { codes: KINDS, ..bytes("tokenizer.json", made("shard/tokenizer/tokenizer.json"), tokenizer) },
+        Target {
+            codes: KINDS,
+            ..bytes("tokenizer.json", made("shard/tokenizer/tokenizer.json"), tokenizer)
+        },
         Target { codes: KINDS, ..text("vectors.txt", VECTORS, tokenizer) },
-        bytes("archive/pytorch_model.bin", pytorch(), |path| read_folder(path.parent().unwrap()).map(drop)),
+        bytes("archive/pytorch_model.bin", pytorch(), |path| {
+            read_folder(path.parent().unwrap()).map(drop)
+        }),
         bytes("weights/model.safetensors", made("weights/model.safetensors"), load_encoder),
-        Target { codes: KINDS, ..bytes("settings/config.json", made("settings/config.json"), load_encoder) },
-        Target { codes: &[64], ..text("recipe.toml", RECIPE, |path| Recipe::load(path, &[]).map(drop)) },
+        Target {
+            codes: KINDS,
+            ..bytes("settings/config.json", made("settings/config.json"), load_encoder)
+        },
+        Target {
+            codes: &[64],
+            ..text("recipe.toml", RECIPE, |path| Recipe::load(path, &[]).map(drop))
+        },
         text("table-of-vectors.txt", VECTORS, |path| {
             WordVectors::load(path, &["ada".to_owned(), "it".to_owned(), "x".to_owned()]).map(drop)
         }),

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Damages a file in every way that is one flipped bit or one cut, calls `look` after each with a name for it, and mends the file. `usual`
-/// places of the file are visited; with `DOCRE_DAMAGE=all` every byte.
+/// Damages a file in every way that is one flipped bit or one cut, calls `look` after each with a
+/// name for it, and mends the file. `usual` places of the file are visited; with `DOCRE_DAMAGE=all`
+/// every byte.
 pub fn damage(path: &Path, usual: usize, mut look: impl FnMut(&str)) {
     let good = fs_err::read(path).unwrap();
     let all = std::env::var("DOCRE_DAMAGE").is_ok_and(|value| value == "all");
@@ -29,11 +30,17 @@ impl SmallDisk {
     pub fn new(bytes: usize) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let options = format!("size={bytes}");
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(folder.path()).output();
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
+            .arg(folder.path())
+            .output();
         match mount {
             Ok(output) if output.status.success() => Some(Self(folder)),
             Ok(output) => {
-                println!("skipped: no file system can be mounted: {}", String::from_utf8_lossy(&output.stderr).trim());
+                println!(
+                    "skipped: no file system can be mounted: {}",
+                    String::from_utf8_lossy(&output.stderr).trim()
+                );
                 None
             }
             Err(error) => {
@@ -64,7 +71,14 @@ impl SmallDisk {
     /// Takes all rights to write away, or gives them back.
     pub fn set_read_only(&self, read_only: bool) {
         let options = if read_only { "remount,ro" } else { "remount,rw" };
-        assert!(Command::new("mount").args(["-o", options]).arg(self.path()).status().unwrap().success());
+        assert!(
+            Command::new("mount")
+                .args(["-o", options])
+                .arg(self.path())
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 }
 

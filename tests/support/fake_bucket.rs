@@ -1,5 +1,6 @@
-//! A small object store for tests: one bucket in memory behind a real socket, addressed by path, with faults on demand. It speaks as Amazon S3,
-//! as Google Cloud Storage (its XML interface) or as Azure Blob Storage.
+//! A small object store for tests: one bucket in memory behind a real socket, addressed by path,
+//! with faults on demand. It speaks as Amazon S3, as Google Cloud Storage (its XML interface) or as
+//! Azure Blob Storage.
 //!
 //! Not for checking signatures: a request needs no more than the right name in its own.
 
@@ -31,7 +32,8 @@ pub enum Speech {
 pub enum Fault {
     /// The answer is an error.
     Status(u16),
-    /// The connection ends in the middle: of the request's body where it has one, else of the answer.
+    /// The connection ends in the middle: of the request's body where it has one, else of the
+    /// answer.
     Cut,
     /// The answer comes late.
     Slow(Duration),
@@ -78,7 +80,8 @@ struct Answer {
 impl FakeBucket {
     pub fn new(speech: Speech) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let bucket = Arc::new(Bucket { speech, shelf: Mutex::default(), closed: AtomicBool::new(false) });
+        let bucket =
+            Arc::new(Bucket { speech, shelf: Mutex::default(), closed: AtomicBool::new(false) });
         let address = listener.local_addr().unwrap();
         let served = bucket.clone();
         thread::spawn(move || {
@@ -115,7 +118,11 @@ impl FakeBucket {
                 ("AWS_ENDPOINT_URL", &endpoint),
                 ("AWS_ALLOW_HTTP", "true"),
             ],
-            Speech::Google => &[("GOOGLE_BEARER_TOKEN", "friend"), ("GOOGLE_BASE_URL", &endpoint), ("GOOGLE_ALLOW_HTTP", "true")],
+            Speech::Google => &[
+                ("GOOGLE_BEARER_TOKEN", "friend"),
+                ("GOOGLE_BASE_URL", &endpoint),
+                ("GOOGLE_ALLOW_HTTP", "true"),
+            ],
             Speech::Azure => &[
                 ("AZURE_STORAGE_ACCOUNT_NAME", "friend"),
                 ("AZURE_STORAGE_ACCOUNT_KEY", "a2V5"),
@@ -131,14 +138,16 @@ impl FakeBucket {
         self.bucket.shelf().faults.push((part.into(), times, fault));
     }
 
-    /// Forgets faults that are still to come, and the requests seen; returns those, as `METHOD KEY?QUERY`.
+    /// Forgets faults that are still to come, and the requests seen; returns those, as `METHOD
+    /// KEY?QUERY`.
     pub fn reset(&self) -> Vec<String> {
         let mut shelf = self.bucket.shelf();
         shelf.faults.clear();
         std::mem::take(&mut shelf.seen)
     }
 
-    /// Keys of the objects that are there, and the number of uploads that are neither complete nor taken back (Azure's blocks go by themselves).
+    /// Keys of the objects that are there, and the number of uploads that are neither complete nor
+    /// taken back (Azure's blocks go by themselves).
     pub fn contents(&self) -> (Vec<String>, usize) {
         let shelf = self.bucket.shelf();
         (shelf.objects.keys().cloned().collect(), shelf.uploads.len())
@@ -172,7 +181,11 @@ impl Bucket {
             return Answer::error(403, "Stranger");
         }
         let mut shelf = self.shelf();
-        if self.speech == Speech::Azure { shelf.answer_as_azure(request) } else { shelf.answer(request) }
+        if self.speech == Speech::Azure {
+            shelf.answer_as_azure(request)
+        } else {
+            shelf.answer(request)
+        }
     }
 
     /// Answers the requests of a connection, until it or a fault ends it.
@@ -212,8 +225,10 @@ impl Request {
         let target = target.split(' ').next()?;
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let pairs = query.split('&').filter(|pair| !pair.is_empty());
-        let query =
-            pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(name, value)| (name.into(), decoded(value))).collect();
+        let query = pairs
+            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+            .map(|(name, value)| (name.into(), decoded(value)))
+            .collect();
         let headers = lines.take_while(|line| !line.is_empty()).filter_map(|line| {
             let (name, value) = line.split_once(':')?;
             Some((name.to_lowercase(), value.trim().to_owned()))
@@ -225,7 +240,8 @@ impl Request {
     }
 
     fn said(&self) -> String {
-        let query: Vec<String> = self.query.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let query: Vec<String> =
+            self.query.iter().map(|(name, value)| format!("{name}={value}")).collect();
         format!("{} {}?{}", self.method, self.key, query.join("&"))
     }
 
@@ -239,7 +255,10 @@ impl Request {
 impl Shelf {
     fn fault_of(&mut self, request: &Request) -> Option<Fault> {
         let said = request.said();
-        let fault = self.faults.iter_mut().find(|(part, times, _)| *times > 0 && said.contains(part.as_str()));
+        let fault = self
+            .faults
+            .iter_mut()
+            .find(|(part, times, _)| *times > 0 && said.contains(part.as_str()));
         self.seen.push(said);
         fault.map(|(_, times, fault)| {
             *times -= 1;
@@ -253,21 +272,28 @@ impl Shelf {
         match (request.method.as_str(), upload) {
             ("GET", _) if request.query.contains_key("list-type") => {
                 let (entries, next) = self.list(&request.query, "continuation-token");
-                Answer::xml(&format!("<ListBucketResult>{}</ListBucketResult>", listed(&entries, next)))
+                Answer::xml(&format!(
+                    "<ListBucketResult>{}</ListBucketResult>",
+                    listed(&entries, next)
+                ))
             }
             ("GET" | "HEAD", _) => self.get(request),
-            ("PUT", Some(upload)) => match (self.uploads.get_mut(&upload), request.query["partNumber"].parse()) {
-                (Some(parts), Ok(number)) => {
-                    parts.insert(number, request.body.clone());
-                    Answer::empty(200, etag(&request.body))
+            ("PUT", Some(upload)) => {
+                match (self.uploads.get_mut(&upload), request.query["partNumber"].parse()) {
+                    (Some(parts), Ok(number)) => {
+                        parts.insert(number, request.body.clone());
+                        Answer::empty(200, etag(&request.body))
+                    }
+                    _ => Answer::error(404, "NoSuchUpload"),
                 }
-                _ => Answer::error(404, "NoSuchUpload"),
-            },
+            }
             ("PUT", None) => self.put(request, request.body.clone(), 200),
             ("POST", None) if request.query.contains_key("uploads") => {
                 let id = format!("upload-{}", self.seen.len());
                 self.uploads.insert(id.clone(), BTreeMap::new());
-                Answer::xml(&format!("<InitiateMultipartUploadResult><UploadId>{id}</UploadId></InitiateMultipartUploadResult>"))
+                Answer::xml(&format!(
+                    "<InitiateMultipartUploadResult><UploadId>{id}</UploadId></InitiateMultipartUploadResult>"
+                ))
             }
             ("POST", Some(upload)) => self.complete(&upload, request),
             ("DELETE", Some(upload)) => {
@@ -284,9 +310,14 @@ impl Shelf {
 
     fn answer_as_azure(&mut self, request: &Request) -> Answer {
         match (request.method.as_str(), request.query.get("comp").map(String::as_str)) {
-            ("GET", Some("list")) if request.query.get("restype").is_some_and(|kind| kind == "container") => {
+            ("GET", Some("list"))
+                if request.query.get("restype").is_some_and(|kind| kind == "container") =>
+            {
                 let (entries, next) = self.list(&request.query, "marker");
-                Answer::xml(&format!("<EnumerationResults>{}</EnumerationResults>", listed_as_azure(&entries, next)))
+                Answer::xml(&format!(
+                    "<EnumerationResults>{}</EnumerationResults>",
+                    listed_as_azure(&entries, next)
+                ))
             }
             ("GET" | "HEAD", None) => self.get(request),
             ("PUT", Some("block")) => {
@@ -297,16 +328,28 @@ impl Shelf {
             ("PUT", Some("blocklist")) => {
                 let blocks = self.blocks.remove(&request.key).unwrap_or_default();
                 let text = String::from_utf8_lossy(&request.body).into_owned();
-                let names = text.split("<Uncommitted>").skip(1).filter_map(|rest| rest.split_once("</Uncommitted>"));
+                let names = text
+                    .split("<Uncommitted>")
+                    .skip(1)
+                    .filter_map(|rest| rest.split_once("</Uncommitted>"));
                 match names.map(|(name, _)| blocks.get(name).cloned()).collect::<Option<Vec<_>>>() {
                     Some(parts) => self.put(request, parts.concat(), 201),
                     None => Answer::error(400, "InvalidBlockList"),
                 }
             }
-            ("PUT", None) if request.headers.get("x-ms-blob-type").is_some_and(|kind| kind == "BlockBlob") => {
+            ("PUT", None)
+                if request
+                    .headers
+                    .get("x-ms-blob-type")
+                    .is_some_and(|kind| kind == "BlockBlob") =>
+            {
                 self.put(request, request.body.clone(), 201)
             }
-            ("POST", Some("batch")) if request.query.get("restype").is_some_and(|kind| kind == "container") => self.delete_batch(request),
+            ("POST", Some("batch"))
+                if request.query.get("restype").is_some_and(|kind| kind == "container") =>
+            {
+                self.delete_batch(request)
+            }
             _ => Answer::error(400, "NotImplemented"),
         }
     }
@@ -323,10 +366,12 @@ impl Shelf {
         let mut body = String::new();
         for (at, rest) in text.split("\r\nDELETE /bucket/").skip(1).enumerate() {
             let key = decoded(rest.split_once(' ').unwrap().0);
-            let status = if self.objects.remove(&key).is_some() { "202 Accepted" } else { "404 Not Found" };
+            let status =
+                if self.objects.remove(&key).is_some() { "202 Accepted" } else { "404 Not Found" };
             write!(
                 body,
-                "--part\r\nContent-Type: application/http\r\nContent-ID: {at}\r\n\r\nHTTP/1.1 {status}\r\nx-ms-version: 1\r\n\r\n"
+                "--part\r\nContent-Type: application/http\r\nContent-ID: {at}\r\n\r\nHTTP/1.1 \
+                 {status}\r\nx-ms-version: 1\r\n\r\n"
             )
             .unwrap();
         }
@@ -335,30 +380,43 @@ impl Shelf {
     }
 
     fn get(&self, request: &Request) -> Answer {
-        let Some(whole) = self.objects.get(&request.key) else { return Answer::error(404, "NoSuchKey") };
+        let Some(whole) = self.objects.get(&request.key) else {
+            return Answer::error(404, "NoSuchKey");
+        };
         let headers = etag(whole) + &format!("Last-Modified: {WHEN}\r\n");
         match request.range(whole.len()) {
             Some((start, end)) => {
-                let headers = format!("{headers}Content-Range: bytes {start}-{}/{}\r\n", end - 1, whole.len());
+                let headers = format!(
+                    "{headers}Content-Range: bytes {start}-{}/{}\r\n",
+                    end - 1,
+                    whole.len()
+                );
                 Answer { status: 206, headers, body: whole[start..end].to_vec() }
             }
             None => Answer { status: 200, headers, body: whole.clone() },
         }
     }
 
-    /// Puts parts together; as with the strictest of the services, all but the last are equally long.
+    /// Puts parts together; as with the strictest of the services, all but the last are equally
+    /// long.
     fn complete(&mut self, upload: &str, request: &Request) -> Answer {
-        let Some(parts) = self.uploads.get(upload) else { return Answer::error(404, "NoSuchUpload") };
+        let Some(parts) = self.uploads.get(upload) else {
+            return Answer::error(404, "NoSuchUpload");
+        };
         let listed = String::from_utf8_lossy(&request.body).matches("<PartNumber>").count();
         let long = parts.values().next().map_or(0, Vec::len);
-        let fits = parts.iter().enumerate().all(|(at, (number, part))| *number == at + 1 && (part.len() == long || at + 1 == parts.len()));
+        let fits = parts.iter().enumerate().all(|(at, (number, part))| {
+            *number == at + 1 && (part.len() == long || at + 1 == parts.len())
+        });
         if !fits || listed != parts.len() {
             return Answer::error(400, "InvalidPart");
         }
         let whole = parts.values().flatten().copied().collect();
         self.uploads.remove(upload);
         self.objects.insert(request.key.clone(), whole);
-        Answer::xml("<CompleteMultipartUploadResult><ETag>\"parts\"</ETag></CompleteMultipartUploadResult>")
+        Answer::xml(
+            "<CompleteMultipartUploadResult><ETag>\"parts\"</ETag></CompleteMultipartUploadResult>",
+        )
     }
 
     /// A page of what is right below a prefix, and where the next one begins.
@@ -396,13 +454,20 @@ fn listed(entries: &[Entry], next: Option<usize>) -> String {
             format!("<Contents><Key>{name}</Key><Size>{size}</Size>{when}</Contents>")
         }
     });
-    let more = next.map(|at| format!("<IsTruncated>true</IsTruncated><NextContinuationToken>{at}</NextContinuationToken>"));
+    let more = next.map(|at| {
+        format!(
+            "<IsTruncated>true</IsTruncated><NextContinuationToken>{at}</NextContinuationToken>"
+        )
+    });
     body.chain(more).collect()
 }
 
 fn listed_as_azure(entries: &[Entry], next: Option<usize>) -> String {
     let body: String = entries.iter().map(Entry::as_azure).collect();
-    format!("<Blobs>{body}</Blobs><NextMarker>{}</NextMarker>", next.map(|at| at.to_string()).unwrap_or_default())
+    format!(
+        "<Blobs>{body}</Blobs><NextMarker>{}</NextMarker>",
+        next.map(|at| at.to_string()).unwrap_or_default()
+    )
 }
 
 impl Entry {
@@ -411,7 +476,9 @@ impl Entry {
             Self::Folder(name) => format!("<BlobPrefix><Name>{name}</Name></BlobPrefix>"),
             Self::File(name, size) => {
                 let kind = "<Content-Type>application/octet-stream</Content-Type>";
-                let about = format!("<Last-Modified>{WHEN}</Last-Modified><Content-Length>{size}</Content-Length>{kind}");
+                let about = format!(
+                    "<Last-Modified>{WHEN}</Last-Modified><Content-Length>{size}</Content-Length>{kind}"
+                );
                 format!("<Blob><Name>{name}</Name><Properties>{about}</Properties></Blob>")
             }
         }
@@ -434,7 +501,11 @@ impl Answer {
     /// The head, which tells the body's length in any case, and the body where it is wanted.
     fn bytes(&self, with_body: bool) -> Vec<u8> {
         let length = self.body.len();
-        let mut bytes = format!("HTTP/1.1 {} Said\r\n{}Content-Length: {length}\r\n\r\n", self.status, self.headers).into_bytes();
+        let mut bytes = format!(
+            "HTTP/1.1 {} Said\r\n{}Content-Length: {length}\r\n\r\n",
+            self.status, self.headers
+        )
+        .into_bytes();
         if with_body {
             bytes.extend_from_slice(&self.body);
         }

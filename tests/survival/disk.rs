@@ -21,7 +21,12 @@ fn a_disk_that_fills_up_ends_all_ranks_with_74_and_the_run_goes_on_when_there_is
         let mut started = place.start(2, &run, "--resume");
         place.await_step(&run, after, &mut started);
         // What is on its way to the disk gets there.
-        let sealed = || matches!(Checkpoint::latest(&place.path(&run).join("checkpoints/pretrain")), Ok(Some(_)));
+        let sealed = || {
+            matches!(
+                Checkpoint::latest(&place.path(&run).join("checkpoints/pretrain")),
+                Ok(Some(_))
+            )
+        };
         while !sealed() {
             assert!(started.since.elapsed() < PATIENCE, "{}", place.said());
             std::thread::sleep(Duration::from_millis(10));
@@ -29,9 +34,18 @@ fn a_disk_that_fills_up_ends_all_ranks_with_74_and_the_run_goes_on_when_there_is
         let ballast = disk.fill(left);
         let ended = place.end(started);
         assert_eq!(ended.code, Some(74), "{}", ended.said);
-        assert_eq!(ended.said.matches("No space left on device").count(), 1, "one error:\n{}", ended.said);
+        assert_eq!(
+            ended.said.matches("No space left on device").count(),
+            1,
+            "one error:\n{}",
+            ended.said
+        );
         assert!(ended.said.contains("hint: make space"), "{}", ended.said);
-        let last = Checkpoint::latest(&place.path(&run).join("checkpoints/pretrain")).unwrap().unwrap().trainer().unwrap();
+        let last = Checkpoint::latest(&place.path(&run).join("checkpoints/pretrain"))
+            .unwrap()
+            .unwrap()
+            .trainer()
+            .unwrap();
         assert!(last.step >= 4 && last.step.is_multiple_of(4), "{}", last.step);
         fs_err::remove_file(ballast).unwrap();
     }
@@ -45,7 +59,11 @@ fn a_folder_that_cannot_be_written_ends_all_ranks_with_74() {
     disk.set_read_only(true);
     let ended = place.end(place.start(2, &disk.path().join("r").to_string_lossy(), ""));
     assert_eq!(ended.code, Some(74), "{}", ended.said);
-    assert!(ended.said.contains("Read-only file system") && ended.said.contains("hint: name a folder"), "{}", ended.said);
+    assert!(
+        ended.said.contains("Read-only file system") && ended.said.contains("hint: name a folder"),
+        "{}",
+        ended.said
+    );
     disk.set_read_only(false);
 }
 
@@ -53,12 +71,14 @@ fn a_folder_that_cannot_be_written_ends_all_ranks_with_74() {
 fn a_run_folder_that_is_lost_comes_back_from_the_mirror() {
     let Some(place) = Place::new() else { return };
     place.prepared(2);
-    let ended = place.end(lost_and_resumed(&place, &format!("file://{}", place.path("mirror").display())));
+    let ended =
+        place.end(lost_and_resumed(&place, &format!("file://{}", place.path("mirror").display())));
     assert_eq!(ended.code, Some(0), "{}", ended.said);
     assert_eq!(place.final_hashes("r"), place.final_hashes("calm2"));
 }
 
-/// A run `r` with a mirror is killed and its folder removed; returns its resumption, which has begun to train from what the mirror had.
+/// A run `r` with a mirror is killed and its folder removed; returns its resumption, which has
+/// begun to train from what the mirror had.
 pub fn lost_and_resumed(place: &Place, url: &str) -> Started {
     let settings = format!("--set checkpoint_mirror={url}");
     let mut started = place.start(2, "r", &settings);
@@ -73,7 +93,11 @@ pub fn lost_and_resumed(place: &Place, url: &str) -> Started {
     let mut resumed = place.start(2, "r", &format!("{settings} --resume"));
     place.await_step("r", 1, &mut resumed);
     let said = place.said();
-    assert!(said.contains(&format!("rank/step-00000002 comes from {url}")) && said.contains("pretrain/step-000000"), "{said}");
+    assert!(
+        said.contains(&format!("rank/step-00000002 comes from {url}"))
+            && said.contains("pretrain/step-000000"),
+        "{said}"
+    );
     let first = *place.metrics("r").keys().next().unwrap();
     assert!(first > 12, "pre-training began at step {first}");
     resumed

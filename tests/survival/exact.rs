@@ -22,12 +22,19 @@ fn results(run: &Path) -> BTreeMap<String, blake3::Hash> {
         for entry in fs_err::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             let name = path.strip_prefix(run).unwrap().to_string_lossy().into_owned();
-            let wanted = ["checkpoints/", "data/scored/", "predictions/"].iter().any(|start| name.starts_with(start));
+            let wanted = ["checkpoints/", "data/scored/", "predictions/"]
+                .iter()
+                .any(|start| name.starts_with(start));
             if path.is_dir() {
                 folders.push(path);
-            } else if wanted && [".safetensors", ".parquet", ".json"].iter().any(|end| name.ends_with(end)) {
+            } else if wanted
+                && [".safetensors", ".parquet", ".json"].iter().any(|end| name.ends_with(end))
+            {
                 // Times and what names them are no results.
-                if !["trainer.json", "MANIFEST.json", "manifest.json", "docre.json"].iter().any(|end| name.ends_with(end)) {
+                if !["trainer.json", "MANIFEST.json", "manifest.json", "docre.json"]
+                    .iter()
+                    .any(|end| name.ends_with(end))
+                {
                     results.insert(name, blake3::hash(&fs_err::read(path).unwrap()));
                 }
             }
@@ -36,7 +43,8 @@ fn results(run: &Path) -> BTreeMap<String, blake3::Hash> {
     results
 }
 
-/// Makes `run` a copy of a finished run of [`FORTY`] as it was after `step` (1 to 39) of its forty steps.
+/// Makes `run` a copy of a finished run of [`FORTY`] as it was after `step` (1 to 39) of its forty
+/// steps.
 fn as_after(place: &Place, finished: &str, run: &str, mut step: u64) {
     copy(&place.path(finished), &place.path(run));
     let mut reached = false;
@@ -45,7 +53,9 @@ fn as_after(place: &Place, finished: &str, run: &str, mut step: u64) {
         if reached {
             fs_err::remove_dir_all(folder).unwrap();
         } else if step < steps {
-            (step + 1..=steps).for_each(|later| fs_err::remove_dir_all(folder.join(format!("step-{later:08}"))).unwrap());
+            (step + 1..=steps).for_each(|later| {
+                fs_err::remove_dir_all(folder.join(format!("step-{later:08}"))).unwrap()
+            });
             reached = true;
         } else {
             step -= steps;
@@ -63,7 +73,10 @@ fn a_run_resumed_at_any_step_of_any_stage_ends_with_the_same_bits() {
     let Some(place) = Place::new() else { return };
     place.finish(1, "calm", FORTY);
     let calm = results(&place.path("calm"));
-    assert!(calm.keys().any(|name| name.contains("finetune-pretrained/step-00000008/optimizer")), "{calm:?}");
+    assert!(
+        calm.keys().any(|name| name.contains("finetune-pretrained/step-00000008/optimizer")),
+        "{calm:?}"
+    );
     let every = setting("DOCRE_RESUME_EVERY", 7);
     for step in (1..40).filter(|step| step % every == 0 || [8, 32].contains(step)) {
         as_after(&place, "calm", "r", step);
@@ -81,7 +94,11 @@ fn a_deterministic_run_has_the_same_bits_on_1_2_and_4_ranks_and_when_the_number_
     let one = results(&place.path("one"));
     let same = |run: &str| {
         let other = results(&place.path(run));
-        let differing: Vec<&String> = one.iter().filter(|(name, hash)| other.get(*name) != Some(*hash)).map(|(name, _)| name).collect();
+        let differing: Vec<&String> = one
+            .iter()
+            .filter(|(name, hash)| other.get(*name) != Some(*hash))
+            .map(|(name, _)| name)
+            .collect();
         assert!(differing.is_empty() && other.len() == one.len(), "{run}: {differing:?}");
     };
     place.finish(2, "two", &settings);

@@ -1,5 +1,6 @@
-//! Ranks that are killed at random moments. `DOCRE_KILLS` sets how often (4; nightly 500), `DOCRE_KILL_SEED` the moments: round *i* is drawn
-//! from that seed plus *i* alone, so that `DOCRE_KILLS=1` with the seed that was printed repeats it.
+//! Ranks that are killed at random moments. `DOCRE_KILLS` sets how often (4; nightly 500),
+//! `DOCRE_KILL_SEED` the moments: round *i* is drawn from that seed plus *i* alone, so that
+//! `DOCRE_KILLS=1` with the seed that was printed repeats it.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -47,13 +48,29 @@ fn a_rank_killed_at_any_moment_is_named_and_the_run_goes_on_to_the_same_weights(
         place.signal("killed", rank, libc::SIGKILL);
         let killed = Instant::now();
         let ended = place.end(started);
-        assert!(killed.elapsed() < Duration::from_secs(30), "{blow:?}: the others ended only after {:?}", killed.elapsed());
+        assert!(
+            killed.elapsed() < Duration::from_secs(30),
+            "{blow:?}: the others ended only after {:?}",
+            killed.elapsed()
+        );
         assert_eq!(ended.code, Some(71), "{blow:?}:\n{}", ended.said);
-        let sentence = ended.said.lines().find(|line| line.contains("was killed by signal 9")).unwrap_or_else(|| panic!("{}", ended.said));
+        let sentence = ended
+            .said
+            .lines()
+            .find(|line| line.contains("was killed by signal 9"))
+            .unwrap_or_else(|| panic!("{}", ended.said));
         assert!(sentence.starts_with(&format!("rank {rank} on ")), "{blow:?}: {sentence}");
-        assert!(sentence.contains("the last good checkpoint is") || sentence.contains("there is no checkpoint yet"), "{sentence}");
-        let autopsy = Command::new(program()).args(["autopsy"]).arg(place.path("killed")).output().unwrap();
-        assert!(String::from_utf8(autopsy.stdout).unwrap().starts_with(sentence), "autopsy says the same first");
+        assert!(
+            sentence.contains("the last good checkpoint is")
+                || sentence.contains("there is no checkpoint yet"),
+            "{sentence}"
+        );
+        let autopsy =
+            Command::new(program()).args(["autopsy"]).arg(place.path("killed")).output().unwrap();
+        assert!(
+            String::from_utf8(autopsy.stdout).unwrap().starts_with(sentence),
+            "autopsy says the same first"
+        );
         place.finish(ranks, "killed", "--resume");
         assert_eq!(place.final_hashes("killed"), place.final_hashes(&calm), "{blow:?}");
         fs_err::remove_dir_all(place.path("killed")).unwrap();

@@ -1,4 +1,5 @@
-//! Bad days, under a real `mpirun`: killed, stopped, slow and signalled ranks, full and damaged disks, and resumes with other numbers of ranks.
+//! Bad days, under a real `mpirun`: killed, stopped, slow and signalled ranks, full and damaged
+//! disks, and resumes with other numbers of ranks.
 //!
 //! Not for what one process does: `cli.rs` tests that.
 #![cfg(feature = "mpi")]

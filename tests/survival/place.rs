@@ -13,7 +13,13 @@ use crate::common::{self, allow_mpirun, copy, free_of_launchers, program};
 
 /// Pre-training alone is long enough to be disturbed.
 fn recipe() -> String {
-    common::recipe("survival", 40, "hang_limit_s = 20", "steps = 40\ncheckpoint_steps = 4\nkeep_checkpoints = 2", 2)
+    common::recipe(
+        "survival",
+        40,
+        "hang_limit_s = 20",
+        "steps = 40\ncheckpoint_steps = 4\nkeep_checkpoints = 2",
+        2,
+    )
 }
 
 /// No test waits longer than this for anything.
@@ -55,7 +61,10 @@ impl Place {
 
     /// Starts `ranks` ranks of `run recipe.toml --run-dir RUN` with further words.
     pub fn start(&self, ranks: usize, run: &str, more: &str) -> Started {
-        self.mpirun(&format!("-n {ranks} {} run recipe.toml --run-dir {run} {more}", program().display()))
+        self.mpirun(&format!(
+            "-n {ranks} {} run recipe.toml --run-dir {run} {more}",
+            program().display()
+        ))
     }
 
     pub fn mpirun(&self, line: &str) -> Started {
@@ -99,7 +108,11 @@ impl Place {
     pub fn await_step(&self, run: &str, step: u64, started: &mut Started) {
         while self.metrics(run).keys().last().is_none_or(|last| *last < step) {
             let over = started.child.as_mut().unwrap().try_wait().unwrap();
-            assert!(over.is_none() && started.since.elapsed() < PATIENCE, "step {step} never came ({over:?}):\n{}", self.said());
+            assert!(
+                over.is_none() && started.since.elapsed() < PATIENCE,
+                "step {step} never came ({over:?}):\n{}",
+                self.said()
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -123,10 +136,15 @@ impl Place {
     /// Weights and moments at the end of pre-training, by file.
     pub fn final_hashes(&self, run: &str) -> Vec<blake3::Hash> {
         let folder = self.path(run).join("checkpoints/pretrain/step-00000040");
-        ["model", "heads", "optimizer"].map(|name| blake3::hash(&fs_err::read(folder.join(format!("{name}.safetensors"))).unwrap())).into()
+        ["model", "heads", "optimizer"]
+            .map(|name| {
+                blake3::hash(&fs_err::read(folder.join(format!("{name}.safetensors"))).unwrap())
+            })
+            .into()
     }
 
-    /// Prepares data and ranker once; runs start as copies, so that only pre-training is repeated. `calm` is the undisturbed run.
+    /// Prepares data and ranker once; runs start as copies, so that only pre-training is repeated.
+    /// `calm` is the undisturbed run.
     pub fn prepared(&self, ranks: usize) {
         self.finish(ranks, "ready", "");
         fs_err::remove_dir_all(self.path("ready/checkpoints/finetune-pretrained")).unwrap();

@@ -20,8 +20,15 @@ fn a_stopped_rank_is_named_within_the_limit() {
     let ended = place.end(started);
     assert_eq!(ended.code, Some(71), "{}", ended.said);
     assert!(stopped.elapsed() < Duration::from_secs(60), "{:?}", stopped.elapsed());
-    let sentence = ended.said.lines().find(|line| line.starts_with("rank 1 on ")).unwrap_or_else(|| panic!("{}", ended.said));
-    assert!(sentence.contains("no sign of life for") && sentence.contains("of pretrain"), "{sentence}");
+    let sentence = ended
+        .said
+        .lines()
+        .find(|line| line.starts_with("rank 1 on "))
+        .unwrap_or_else(|| panic!("{}", ended.said));
+    assert!(
+        sentence.contains("no sign of life for") && sentence.contains("of pretrain"),
+        "{sentence}"
+    );
     let gone = || !Path::new("/proc").join(process.to_string()).exists();
     let end = Instant::now() + Duration::from_secs(10);
     while !gone() && Instant::now() < end {
@@ -35,7 +42,8 @@ fn signals_stop_all_ranks_and_other_numbers_of_ranks_go_on() {
     let Some(place) = Place::new() else { return };
     place.prepared(1);
     place.fresh("r");
-    let signals = [(1, 0, libc::SIGUSR1), (2, 1, libc::SIGUSR2), (4, 3, libc::SIGTERM), (2, 0, libc::SIGINT)];
+    let signals =
+        [(1, 0, libc::SIGUSR1), (2, 1, libc::SIGUSR2), (4, 3, libc::SIGTERM), (2, 0, libc::SIGINT)];
     for (ranks, rank, signal) in signals {
         let before = place.metrics("r").keys().last().copied().unwrap_or_default();
         let mut started = place.start(ranks, "r", "--resume");
@@ -43,8 +51,16 @@ fn signals_stop_all_ranks_and_other_numbers_of_ranks_go_on() {
         place.signal("r", rank, signal);
         let ended = place.end(started);
         let last = *place.metrics("r").keys().last().unwrap();
-        assert_eq!(ended.code, Some(75), "signal {signal} to rank {rank} of {ranks} by step {last}:\n{}", ended.said);
-        assert!(place.path(format!("r/checkpoints/pretrain/step-{last:08}/MANIFEST.json")).exists(), "no checkpoint of step {last}");
+        assert_eq!(
+            ended.code,
+            Some(75),
+            "signal {signal} to rank {rank} of {ranks} by step {last}:\n{}",
+            ended.said
+        );
+        assert!(
+            place.path(format!("r/checkpoints/pretrain/step-{last:08}/MANIFEST.json")).exists(),
+            "no checkpoint of step {last}"
+        );
     }
     place.finish(1, "r", "--resume");
     let (calm, disturbed) = (place.metrics("calm1"), place.metrics("r"));
@@ -60,7 +76,8 @@ fn signals_stop_all_ranks_and_other_numbers_of_ranks_go_on() {
 #[test]
 fn stop_and_save_files_work_on_several_ranks() {
     let Some(place) = Place::new() else { return };
-    let mut started = place.start(2, "r", "--set pretrain.steps=100000 --set pretrain.checkpoint_steps=0");
+    let mut started =
+        place.start(2, "r", "--set pretrain.steps=100000 --set pretrain.checkpoint_steps=0");
     place.await_step("r", 2, &mut started);
     fs_err::write(place.path("r/SAVE"), "").unwrap();
     while place.path("r/SAVE").exists() {
@@ -79,14 +96,17 @@ fn a_rank_with_another_recipe_is_named_at_the_start() {
     let Some(place) = Place::new() else { return };
     let program = program();
     let run = format!("{} run recipe.toml --run-dir r", program.display());
-    let ended = place.end(place.mpirun(&format!("-n 1 {run} : -n 1 {run} --set pretrain.steps=41")));
+    let ended =
+        place.end(place.mpirun(&format!("-n 1 {run} : -n 1 {run} --set pretrain.steps=41")));
     assert_eq!(ended.code, Some(64), "{}", ended.said);
-    let told = "the recipe differs between ranks: rank 1 has `steps = 41`, the others have `steps = 40`";
+    let told =
+        "the recipe differs between ranks: rank 1 has `steps = 41`, the others have `steps = 40`";
     assert!(ended.said.contains(told) && ended.said.contains("hint: "), "{}", ended.said);
     assert!(ended.took < Duration::from_secs(60), "{:?}", ended.took);
 }
 
-/// A library that ends the process whose number is written to a file, at once and with 0, as a careless library does it.
+/// A library that ends the process whose number is written to a file, at once and with 0, as a
+/// careless library does it.
 const QUITTER: &str = r#"
 #include <fcntl.h>
 #include <pthread.h>
@@ -112,12 +132,16 @@ __attribute__((constructor)) static void start(void) { pthread_atfork(0, 0, in_c
 fn a_rank_that_leaves_in_the_middle_with_code_0_is_named() {
     let Some(place) = Place::new() else { return };
     fs_err::write(place.path("quitter.c"), QUITTER).unwrap();
-    let compiler =
-        Command::new("cc").args(["-shared", "-fPIC", "-o", "quitter.so", "quitter.c", "-lpthread"]).current_dir(place.path("")).status();
+    let compiler = Command::new("cc")
+        .args(["-shared", "-fPIC", "-o", "quitter.so", "quitter.c", "-lpthread"])
+        .current_dir(place.path(""))
+        .status();
     assert!(compiler.unwrap().success(), "the build of this program needs a compiler as well");
     let (library, order) = (place.path("quitter.so"), place.path("quit"));
-    let run = format!("{} run recipe.toml --run-dir r --set pretrain.steps=100000", program().display());
-    let quitter = format!("env LD_PRELOAD={} DOCRE_TEST_QUIT={}", library.display(), order.display());
+    let run =
+        format!("{} run recipe.toml --run-dir r --set pretrain.steps=100000", program().display());
+    let quitter =
+        format!("env LD_PRELOAD={} DOCRE_TEST_QUIT={}", library.display(), order.display());
     let mut started = place.mpirun(&format!("-n 1 {run} : -n 1 {quitter} {run}"));
     place.await_step("r", 3, &mut started);
     fs_err::write(&order, place.process("r", 1).to_string()).unwrap();
@@ -125,14 +149,23 @@ fn a_rank_that_leaves_in_the_middle_with_code_0_is_named() {
     let ended = place.end(started);
     assert!(told.elapsed() < Duration::from_secs(60), "{:?}", told.elapsed());
     assert_eq!(ended.code, Some(71), "{}", ended.said);
-    let sentence = ended.said.lines().find(|line| line.starts_with("rank 1 on ")).unwrap_or_else(|| panic!("{}", ended.said));
-    assert!(sentence.contains("left with exit code 0 in the middle of its work") && sentence.contains("of pretrain"), "{sentence}");
+    let sentence = ended
+        .said
+        .lines()
+        .find(|line| line.starts_with("rank 1 on "))
+        .unwrap_or_else(|| panic!("{}", ended.said));
+    assert!(
+        sentence.contains("left with exit code 0 in the middle of its work")
+            && sentence.contains("of pretrain"),
+        "{sentence}"
+    );
 }
 
 #[test]
 fn a_rank_three_times_as_slow_is_named_in_the_metrics() {
     let Some(place) = Place::new() else { return };
-    let mut started = place.start(2, "r", "--set pretrain.steps=100000 --set pretrain.checkpoint_steps=0");
+    let mut started =
+        place.start(2, "r", "--set pretrain.steps=100000 --set pretrain.checkpoint_steps=0");
     place.await_step("r", 5, &mut started);
     let first = *place.metrics("r").keys().last().unwrap() + 2;
     // A third of the time is left to it.
@@ -143,20 +176,31 @@ fn a_rank_three_times_as_slow_is_named_in_the_metrics() {
         place.signal("r", 1, libc::SIGCONT);
         std::thread::sleep(Duration::from_millis(10));
     }
-    let slow: Vec<_> = place.metrics("r").into_values().filter(|line| line["step"].as_u64().unwrap() >= first).collect();
+    let slow: Vec<_> = place
+        .metrics("r")
+        .into_values()
+        .filter(|line| line["step"].as_u64().unwrap() >= first)
+        .collect();
     fs_err::write(place.path("r/STOP"), "").unwrap();
     assert_eq!(place.end(started).code, Some(75), "slow is not hung");
     let named = slow.iter().filter(|line| line["straggler_rank"] == 1.0).count();
-    let mut scores: Vec<f64> = slow.iter().map(|line| line["straggler"].as_f64().unwrap()).collect();
+    let mut scores: Vec<f64> =
+        slow.iter().map(|line| line["straggler"].as_f64().unwrap()).collect();
     scores.sort_by(f64::total_cmp);
     let median = scores[scores.len() / 2];
-    assert!(slow.len() >= 5 && named * 10 >= slow.len() * 9, "rank 1 in {named} of {} steps: {scores:?}", slow.len());
+    assert!(
+        slow.len() >= 5 && named * 10 >= slow.len() * 9,
+        "rank 1 in {named} of {} steps: {scores:?}",
+        slow.len()
+    );
     assert!(median > 1.8, "{median} times as long: {scores:?}");
 }
 
-/// A table of word vectors for the words of the generated corpus; `vector` gives the numbers of a word.
+/// A table of word vectors for the words of the generated corpus; `vector` gives the numbers of a
+/// word.
 fn word_vectors(place: &Place, run: &str, folder: &str, vector: impl Fn(&str) -> String) {
-    let vocabulary = fs_err::read_to_string(place.path(run).join("data/world/tokenizer/vocab.txt")).unwrap();
+    let vocabulary =
+        fs_err::read_to_string(place.path(run).join("data/world/tokenizer/vocab.txt")).unwrap();
     let words = vocabulary.lines().filter(|word| !word.starts_with('[') && !word.starts_with("##"));
     let lines: Vec<String> = words.map(|word| format!("{word} {}\n", vector(word))).collect();
     fs_err::create_dir_all(place.path(folder)).unwrap();
@@ -164,7 +208,8 @@ fn word_vectors(place: &Place, run: &str, folder: &str, vector: impl Fn(&str) ->
 }
 
 /// Fine-tuning of a BiLSTM over word vectors in the folder that a rank works in.
-const OVER_VECTORS: &str = "--set variants=[\"baseline\"] --set encoder.name=bilstm --set encoder.word_vectors=vectors.txt";
+const OVER_VECTORS: &str = "--set variants=[\"baseline\"] --set encoder.name=bilstm --set \
+    encoder.word_vectors=vectors.txt";
 
 #[test]
 fn ranks_whose_shapes_differ_are_named() {
@@ -173,35 +218,68 @@ fn ranks_whose_shapes_differ_are_named() {
     word_vectors(&place, "world", "a", |_| "0.5 ".repeat(8).trim_end().to_owned());
     word_vectors(&place, "world", "b", |_| "0.5 ".repeat(9).trim_end().to_owned());
     let (recipe, run) = (place.path("recipe.toml"), place.path("r"));
-    let run = format!("{} run {} --run-dir {} {OVER_VECTORS}", program().display(), recipe.display(), run.display());
+    let run = format!(
+        "{} run {} --run-dir {} {OVER_VECTORS}",
+        program().display(),
+        recipe.display(),
+        run.display()
+    );
     let (a, b) = (place.path("a"), place.path("b"));
-    let ended = place.end(place.mpirun(&format!("-n 1 -wdir {} {run} : -n 1 -wdir {} {run}", a.display(), b.display())));
+    let ended = place.end(place.mpirun(&format!(
+        "-n 1 -wdir {} {run} : -n 1 -wdir {} {run}",
+        a.display(),
+        b.display()
+    )));
     assert_eq!(ended.code, Some(64), "{}", ended.said);
     let line = ended
         .said
         .lines()
         .find(|line| line.contains("the list of parameters differs between ranks"))
         .unwrap_or_else(|| panic!("{}", ended.said));
-    assert!(line.contains("rank 1 has") && line.contains(", 9]") && line.contains(", 8]"), "{line}");
+    assert!(
+        line.contains("rank 1 has") && line.contains(", 9]") && line.contains(", 8]"),
+        "{line}"
+    );
 }
 
-/// A word piece of the generated corpus that one human document has and no document of dev and test, with the title of that document.
+/// A word piece of the generated corpus that one human document has and no document of dev and
+/// test, with the title of that document.
 fn piece_of_one_document(place: &Place, run: &str) -> (usize, String) {
     let world = place.path(run).join("data/world");
     let documents = |name: &str| -> Vec<(String, Vec<String>)> {
-        let list: Vec<Value> = serde_json::from_slice(&fs_err::read(world.join(name)).unwrap()).unwrap();
+        let list: Vec<Value> =
+            serde_json::from_slice(&fs_err::read(world.join(name)).unwrap()).unwrap();
         let words = |document: &Value| {
-            document["sents"].as_array().unwrap().iter().flat_map(|sentence| sentence.as_array().unwrap().clone()).collect()
+            document["sents"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .flat_map(|sentence| sentence.as_array().unwrap().clone())
+                .collect()
         };
-        let lower = |words: Vec<Value>| words.iter().map(|word| word.as_str().unwrap().to_lowercase()).collect();
-        list.iter().map(|document| (document["title"].as_str().unwrap().to_owned(), lower(words(document)))).collect()
+        let lower = |words: Vec<Value>| {
+            words.iter().map(|word| word.as_str().unwrap().to_lowercase()).collect()
+        };
+        list.iter()
+            .map(|document| {
+                (document["title"].as_str().unwrap().to_owned(), lower(words(document)))
+            })
+            .collect()
     };
-    let (human, rest) = (documents("train_annotated.json"), [documents("dev.json"), documents("test.json")].concat());
+    let (human, rest) = (
+        documents("train_annotated.json"),
+        [documents("dev.json"), documents("test.json")].concat(),
+    );
     let vocabulary = fs_err::read_to_string(world.join("tokenizer/vocab.txt")).unwrap();
-    let has = |words: &[String], piece: &str| words.iter().any(|word| word.starts_with(&piece.to_lowercase()));
+    let has = |words: &[String], piece: &str| {
+        words.iter().any(|word| word.starts_with(&piece.to_lowercase()))
+    };
     let only = |(id, piece): (usize, &str)| {
-        let titles: Vec<&String> = human.iter().filter(|(_, words)| has(words, piece)).map(|(title, _)| title).collect();
-        let fits = piece.len() > 2 && !piece.starts_with(['[', '#']) && !rest.iter().any(|(_, words)| has(words, piece));
+        let titles: Vec<&String> =
+            human.iter().filter(|(_, words)| has(words, piece)).map(|(title, _)| title).collect();
+        let fits = piece.len() > 2
+            && !piece.starts_with(['[', '#'])
+            && !rest.iter().any(|(_, words)| has(words, piece));
         let whole = human.iter().any(|(_, words)| words.contains(&piece.to_lowercase()));
         (fits && whole && titles.len() == 1).then(|| (id, titles[0].clone()))
     };
@@ -214,7 +292,12 @@ fn break_piece(folder: &Path, piece: usize) {
     let mut bytes = fs_err::read(&path).unwrap();
     let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let index: Value = serde_json::from_slice(&bytes[8..header]).unwrap();
-    let (_, table) = index.as_object().unwrap().iter().find(|(name, _)| name.ends_with("word_embeddings.weight")).unwrap();
+    let (_, table) = index
+        .as_object()
+        .unwrap()
+        .iter()
+        .find(|(name, _)| name.ends_with("word_embeddings.weight"))
+        .unwrap();
     let width = table["shape"][1].as_u64().unwrap() as usize;
     let start = header + table["data_offsets"][0].as_u64().unwrap() as usize + 4 * width * piece;
     bytes[start..start + 4 * width].copy_from_slice(&f32::NAN.to_le_bytes().repeat(width));
@@ -232,17 +315,28 @@ fn a_document_that_is_not_finite_on_one_rank_changes_no_weight_on_any() {
                     --set finetune.keep_checkpoints=9 --set finetune.compare_ranks_steps=1";
     let ended = place.end(place.start(2, "stopped", settings));
     assert_eq!(ended.code, Some(70), "{}", ended.said);
-    assert!(ended.said.contains(&format!("made by `{title}`)")) && ended.said.contains("on rank "), "{title}:\n{}", ended.said);
+    assert!(
+        ended.said.contains(&format!("made by `{title}`)")) && ended.said.contains("on rank "),
+        "{title}:\n{}",
+        ended.said
+    );
     place.finish(2, "skipped", &format!("{settings} --set finetune.non_finite=\"skip\""));
     let said = fs_err::read_to_string(place.path("skipped/log/non-finite.jsonl")).unwrap();
-    let findings: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let findings: Vec<Value> =
+        said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(!findings.is_empty() && findings.len() < 4, "{said}");
     for finding in &findings {
-        assert_eq!((&finding["documents"], finding["ranks"].as_array().unwrap().len()), (&serde_json::json!([title]), 1), "{said}");
+        assert_eq!(
+            (&finding["documents"], finding["ranks"].as_array().unwrap().len()),
+            (&serde_json::json!([title]), 1),
+            "{said}"
+        );
         let step = finding["step"].as_u64().unwrap();
         let tensors = |step: u64| {
-            let folder = place.path(format!("skipped/checkpoints/finetune-baseline/step-{step:08}"));
-            ["model", "heads", "optimizer"].map(|name| fs_err::read(folder.join(format!("{name}.safetensors"))).unwrap())
+            let folder =
+                place.path(format!("skipped/checkpoints/finetune-baseline/step-{step:08}"));
+            ["model", "heads", "optimizer"]
+                .map(|name| fs_err::read(folder.join(format!("{name}.safetensors"))).unwrap())
         };
         if step > 1 {
             assert!(tensors(step) == tensors(step - 1), "step {step} changed something");

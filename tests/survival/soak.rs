@@ -1,4 +1,5 @@
-//! Many steps: memory, file handles and threads of every rank stay where they were. `DOCRE_SOAK_STEPS` sets how many (300; nightly 20,000).
+//! Many steps: memory, file handles and threads of every rank stay where they were.
+//! `DOCRE_SOAK_STEPS` sets how many (300; nightly 20,000).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,14 +28,19 @@ impl Held {
         Some(Self { resident_kb: number("VmRSS:")?, handles, threads: number("Threads:")? })
     }
 
-    /// The middle of each number: what a checkpoint in the making opens for a moment is not what is kept.
+    /// The middle of each number: what a checkpoint in the making opens for a moment is not what is
+    /// kept.
     fn middle(all: &[Self]) -> Self {
         let middle = |of: fn(&Self) -> u64| {
             let mut numbers: Vec<u64> = all.iter().map(of).collect();
             numbers.sort_unstable();
             numbers[numbers.len() / 2]
         };
-        Self { resident_kb: middle(|held| held.resident_kb), handles: middle(|held| held.handles), threads: middle(|held| held.threads) }
+        Self {
+            resident_kb: middle(|held| held.resident_kb),
+            handles: middle(|held| held.handles),
+            threads: middle(|held| held.threads),
+        }
     }
 }
 
@@ -42,7 +48,8 @@ impl Held {
 fn memory_handles_and_threads_stay_flat() {
     let Some(place) = Place::new() else { return };
     let steps = setting("DOCRE_SOAK_STEPS", 300);
-    let settings = format!("--set pretrain.steps={steps} --set pretrain.checkpoint_steps={}", steps / 60);
+    let settings =
+        format!("--set pretrain.steps={steps} --set pretrain.checkpoint_steps={}", steps / 60);
     let mut started = place.start(2, "soak", &settings);
     // Of each rank: what it held at each step that was seen.
     let mut seen: BTreeMap<usize, Vec<(u64, Held)>> = BTreeMap::new();
@@ -60,13 +67,27 @@ fn memory_handles_and_threads_stay_flat() {
     assert_eq!(seen.len(), 2, "{seen:?}");
     for (rank, samples) in seen {
         let between = |from: u64, to: u64| {
-            let within = samples.iter().filter(|(step, _)| (from..to).contains(step)).map(|(_, held)| *held);
+            let within =
+                samples.iter().filter(|(step, _)| (from..to).contains(step)).map(|(_, held)| *held);
             Held::middle(&within.collect::<Vec<_>>())
         };
         let (warm, late) = (between(steps / 6, steps / 2), between(steps * 3 / 4, steps + 1));
-        println!("rank {rank}, {steps} steps: {warm:?} in steps {} to {}, {late:?} in the last quarter", steps / 6, steps / 2);
-        assert!(late.handles <= warm.handles + 1, "rank {rank} opens files and keeps them: {warm:?}, then {late:?}");
-        assert!(late.threads <= warm.threads + 1, "rank {rank} starts threads and keeps them: {warm:?}, then {late:?}");
-        assert!(late.resident_kb <= warm.resident_kb + 6_000, "rank {rank} grows: {warm:?}, then {late:?}");
+        println!(
+            "rank {rank}, {steps} steps: {warm:?} in steps {} to {}, {late:?} in the last quarter",
+            steps / 6,
+            steps / 2
+        );
+        assert!(
+            late.handles <= warm.handles + 1,
+            "rank {rank} opens files and keeps them: {warm:?}, then {late:?}"
+        );
+        assert!(
+            late.threads <= warm.threads + 1,
+            "rank {rank} starts threads and keeps them: {warm:?}, then {late:?}"
+        );
+        assert!(
+            late.resident_kb <= warm.resident_kb + 6_000,
+            "rank {rank} grows: {warm:?}, then {late:?}"
+        );
     }
 }

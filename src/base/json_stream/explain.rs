@@ -1,4 +1,5 @@
-//! Saying what is wrong with an element: row, line, column, and title and field where the rest of it can still be read.
+//! Saying what is wrong with an element: row, line, column, and title and field where the rest of
+//! it can still be read.
 
 use std::{fmt, path::Path};
 
@@ -9,22 +10,31 @@ use crate::base::text_file::unreadable;
 use crate::{DataError, Error};
 
 const HINT_CUT: &str = "the file was cut off; fetch or write it again";
-const HINT_SYNTAX: &str = "check the file with a JSON tool at that line and column (NaN and Infinity are not JSON)";
+const HINT_SYNTAX: &str =
+    "check the file with a JSON tool at that line and column (NaN and Infinity are not JSON)";
 const HINT_DATA: &str = "the format is described in `docs/formats.md`";
 
 /// The error for an element that is no `T`.
-pub(super) fn element<T: DeserializeOwned>(path: &Path, element: &Element<'_>, error: &serde_json::Error) -> Error {
+pub(super) fn element<T: DeserializeOwned>(
+    path: &Path,
+    element: &Element<'_>,
+    error: &serde_json::Error,
+) -> Error {
     let (line, column) = (error.line(), error.column());
     let problem = error.to_string();
     // The parser counts lines inside the element.
-    let problem = problem.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&problem);
+    let problem =
+        problem.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&problem);
     let column = if line <= 1 { element.column + column } else { column };
     let (kind, hint) = match error.classify() {
         serde_json::error::Category::Eof if element.cut => ("the JSON ends too early", HINT_CUT),
         serde_json::error::Category::Data => ("unexpected JSON", HINT_DATA),
         _ => ("not valid JSON", HINT_SYNTAX),
     };
-    let mut data = DataError::new(path, format!("{kind}: {problem} at line {} column {column}", element.line + line.max(1)));
+    let mut data = DataError::new(
+        path,
+        format!("{kind}: {problem} at line {} column {column}", element.line + line.max(1)),
+    );
     data.row = Some(element.row);
     data.title = title(element.text);
     data.field = field::<T>(element.text);
@@ -33,7 +43,10 @@ pub(super) fn element<T: DeserializeOwned>(path: &Path, element: &Element<'_>, e
 
 /// The error for a file that ends right after an element.
 pub(super) fn cut(path: &Path, element: &Element<'_>) -> Error {
-    let problem = format!("the JSON ends too early: the array is not closed after the element at line {}", element.line + 1);
+    let problem = format!(
+        "the JSON ends too early: the array is not closed after the element at line {}",
+        element.line + 1
+    );
     DataError::new(path, problem).row(element.row).hint(HINT_CUT).into()
 }
 
@@ -41,21 +54,34 @@ pub(super) fn cut(path: &Path, element: &Element<'_>) -> Error {
 pub(super) fn fault(path: &Path, row: usize, fault: Fault) -> Error {
     let data = match fault {
         Fault::Read(error) => return unreadable(path, row, error),
-        Fault::Syntax(problem, line, column) => {
-            DataError::new(path, format!("not valid JSON: {problem} at line {line} column {column}")).hint(HINT_SYNTAX)
-        }
-        Fault::Eof(problem, line, column) => {
-            DataError::new(path, format!("the JSON ends too early: {problem} at line {line} column {column}")).hint(HINT_CUT)
-        }
-        Fault::Large => DataError::new(path, "an element of the array is larger than 64 MiB")
-            .hint("the file must be an array with one document an element; perhaps a quotation mark is missing"),
+        Fault::Syntax(problem, line, column) => DataError::new(
+            path,
+            format!(
+                "not valid JSON: {problem} at line {line} column \
+                {column}"
+            ),
+        )
+        .hint(HINT_SYNTAX),
+        Fault::Eof(problem, line, column) => DataError::new(
+            path,
+            format!(
+                "the JSON ends too early: {problem} at line {line} column \
+                {column}"
+            ),
+        )
+        .hint(HINT_CUT),
+        Fault::Large => DataError::new(path, "an element of the array is larger than 64 MiB").hint(
+            "the file must be an array with one document an element; perhaps a quotation \
+                mark is missing",
+        ),
     };
     data.row(row).into()
 }
 
 /// The path of the first field that does not fit, such as `vertexSet[3][0].pos`.
 fn field<T: DeserializeOwned>(text: &[u8]) -> Option<String> {
-    let outcome: Result<T, _> = serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(text));
+    let outcome: Result<T, _> =
+        serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(text));
     let path = outcome.err()?.path().to_string();
     (path != ".").then_some(path)
 }

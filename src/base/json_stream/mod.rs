@@ -1,8 +1,9 @@
-//! A JSON array read element by element, from a plain or gzip file: one thread finds where elements end, all cores parse them, and the
-//! caller gets them in order. A file of any size costs the memory of a few blocks.
+//! A JSON array read element by element, from a plain or gzip file: one thread finds where elements
+//! end, all cores parse them, and the caller gets them in order. A file of any size costs the
+//! memory of a few blocks.
 //!
-//! Not for: what the elements mean. A broken file is a `DataError` with its row, line and column, and with title and field where they can
-//! be known.
+//! Not for: what the elements mean. A broken file is a `DataError` with its row, line and column,
+//! and with title and field where they can be known.
 
 mod explain;
 mod scan;
@@ -18,10 +19,14 @@ use crate::{Error, Result};
 
 const BUFFER_BYTES: usize = 1 << 18;
 
-/// Calls `each` with the row and value of every element of the array in `path`; returns the number of elements.
+/// Calls `each` with the row and value of every element of the array in `path`; returns the number
+/// of elements.
 ///
 /// The first error of `each` ends the reading and is returned as it is.
-pub(crate) fn read_array<T: DeserializeOwned + Send>(path: &Path, each: &mut dyn FnMut(usize, T) -> Result<()>) -> Result<usize> {
+pub(crate) fn read_array<T: DeserializeOwned + Send>(
+    path: &Path,
+    each: &mut dyn FnMut(usize, T) -> Result<()>,
+) -> Result<usize> {
     read_array_with(path, &|_, element: T| Ok(element), each)
 }
 
@@ -61,7 +66,8 @@ where
 {
     thread::scope(|scope| {
         let worker = |block: Result<Block>| block.map(|block| parse(path, &block, work));
-        let (input, output) = ordered::start(scope, vec![worker; ordered::threads()], ordered::MOST_TEXT_BYTES);
+        let (input, output) =
+            ordered::start(scope, vec![worker; ordered::threads()], ordered::MOST_TEXT_BYTES);
         scope.spawn(move || produce(path, reader, &input));
         let mut row = 0;
         for parsed in output {
@@ -79,11 +85,18 @@ where
 /// The elements of a block before its first error, and that error.
 type Parsed<O> = (Vec<O>, Option<Error>);
 
-fn parse<T: DeserializeOwned, O>(path: &Path, block: &Block, work: &(dyn Fn(usize, T) -> Result<O> + Sync)) -> Parsed<O> {
+fn parse<T: DeserializeOwned, O>(
+    path: &Path,
+    block: &Block,
+    work: &(dyn Fn(usize, T) -> Result<O> + Sync),
+) -> Parsed<O> {
     let mut done = Vec::with_capacity(block.len());
     for element in block.elements() {
-        let outcome = serde_json::from_slice(element.text).map_err(|error| explain::element::<T>(path, &element, &error));
-        match outcome.and_then(|value| if element.cut { Err(explain::cut(path, &element)) } else { work(element.row, value) }) {
+        let outcome = serde_json::from_slice(element.text)
+            .map_err(|error| explain::element::<T>(path, &element, &error));
+        match outcome.and_then(|value| {
+            if element.cut { Err(explain::cut(path, &element)) } else { work(element.row, value) }
+        }) {
             Ok(value) => done.push(value),
             Err(error) => return (done, Some(error)),
         }
@@ -91,8 +104,14 @@ fn parse<T: DeserializeOwned, O>(path: &Path, block: &Block, work: &(dyn Fn(usiz
     (done, None)
 }
 
-/// Parses one line of JSON, `line` (from 0) of the file, with the same errors as an element of an array.
-pub(crate) fn parse_line<T: DeserializeOwned>(path: &Path, text: &str, row: usize, line: usize) -> Result<T> {
+/// Parses one line of JSON, `line` (from 0) of the file, with the same errors as an element of an
+/// array.
+pub(crate) fn parse_line<T: DeserializeOwned>(
+    path: &Path,
+    text: &str,
+    row: usize,
+    line: usize,
+) -> Result<T> {
     let element = scan::Element { text: text.as_bytes(), row, line, column: 0, cut: false };
     serde_json::from_str(text).map_err(|error| explain::element::<T>(path, &element, &error))
 }

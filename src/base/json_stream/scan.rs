@@ -1,6 +1,8 @@
-//! Finding the elements of a JSON array without parsing them: brackets are counted, strings are skipped.
+//! Finding the elements of a JSON array without parsing them: brackets are counted, strings are
+//! skipped.
 //!
-//! What lies between two commas of the outermost array is an element, whatever it holds; the parser judges it.
+//! What lies between two commas of the outermost array is an element, whatever it holds; the parser
+//! judges it.
 
 /// Text gathered before it is handed over.
 const BLOCK_BYTES: usize = 1 << 17;
@@ -93,7 +95,8 @@ pub(super) struct Scanner {
     depth: usize,
     in_string: bool,
     escaped: bool,
-    /// Line of the next byte, from 0, and how many bytes of the line came before the text being scanned.
+    /// Line of the next byte, from 0, and how many bytes of the line came before the text being
+    /// scanned.
     line: usize,
     column: usize,
 }
@@ -113,7 +116,11 @@ impl Scanner {
                 (self.span.line, self.span.column) = (self.line, self.column);
             }
         }
-        if self.block.text.len() - self.span.start > MAX_ELEMENT_BYTES { Err(Fault::Large) } else { Ok(()) }
+        if self.block.text.len() - self.span.start > MAX_ELEMENT_BYTES {
+            Err(Fault::Large)
+        } else {
+            Ok(())
+        }
     }
 
     /// Whether a block is worth handing over.
@@ -231,6 +238,10 @@ impl Scanner {
     fn syntax(&self, problem: &'static str, text: &[u8]) -> Fault {
         let lines = text.iter().filter(|&&byte| byte == b'\n').count();
         let column = text.iter().rev().take_while(|&&byte| byte != b'\n').count();
-        Fault::Syntax(problem, self.line + lines + 1, if lines == 0 { self.column + column } else { column })
+        Fault::Syntax(
+            problem,
+            self.line + lines + 1,
+            if lines == 0 { self.column + column } else { column },
+        )
     }
 }

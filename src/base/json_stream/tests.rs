@@ -25,7 +25,8 @@ fn complains(text: &[u8], part: &str) {
     assert!(error.hint().is_some(), "{error}");
 }
 
-/// Elements with brackets and commas in strings, escapes, and all kinds of white space come out as a whole parser reads them.
+/// Elements with brackets and commas in strings, escapes, and all kinds of white space come out as
+/// a whole parser reads them.
 #[test]
 fn elements_are_those_of_a_whole_parser() {
     let tricky = json!([{"a": "]},[", "b": [1, [2, "\\\""]]}, "x\\", [], {}, null, 1.5, "é\u{1F600}", {"deep": [[[{"k": ","}]]]}]);
@@ -38,14 +39,18 @@ fn elements_are_those_of_a_whole_parser() {
 /// Many blocks, and elements that lie across the buffers of the reader.
 #[test]
 fn order_and_borders_survive_the_threads() {
-    let values: Vec<Value> = (0..3_000).map(|row| json!({"row": row, "text": "long ".repeat(row % 700)})).collect();
+    let values: Vec<Value> =
+        (0..3_000).map(|row| json!({"row": row, "text": "long ".repeat(row % 700)})).collect();
     assert_eq!(read(Value::from(values.clone()).to_string().as_bytes()).unwrap(), values);
 }
 
 #[test]
 fn places_count_over_the_whole_file() {
     let text = format!("[{}\n  {{\"a\": 1}},\n  {{\"a\": nil}}]", "{\"b\": \"x\"},".repeat(20_000));
-    complains(text.as_bytes(), "row 20001, field `a`: not valid JSON: expected ident at line 3 column 10");
+    complains(
+        text.as_bytes(),
+        "row 20001, field `a`: not valid JSON: expected ident at line 3 column 10",
+    );
     complains(b"[1, 2, x]", "row 2: not valid JSON: expected value at line 1 column 8");
     complains(b"\n\n [1]\n  ]", "row 1: not valid JSON: trailing characters at line 4 column 3");
 }
@@ -63,7 +68,10 @@ fn broken_arrays_are_refused() {
     complains(b"[1,", "row 1: the JSON ends too early");
     complains(b"[{\"title\": \"A\", \"b\": [1", "row 0, document `A`");
     complains("[".repeat(1_000_000).as_bytes(), "recursion limit");
-    complains(format!("[{}{}]", "[".repeat(500_000), "]".repeat(500_000)).as_bytes(), "recursion limit");
+    complains(
+        format!("[{}{}]", "[".repeat(500_000), "]".repeat(500_000)).as_bytes(),
+        "recursion limit",
+    );
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -72,17 +80,25 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// It is no part of the text, so that columns count from behind it; inside a string it is a letter like others.
+/// It is no part of the text, so that columns count from behind it; inside a string it is a letter
+/// like others.
 #[test]
 fn a_byte_order_mark_is_passed_over() {
-    complains(b"\xef\xbb\xbf [\"\xef\xbb\xbfa\", x]", "row 1: not valid JSON: expected value at line 1 column 11");
+    complains(
+        b"\xef\xbb\xbf [\"\xef\xbb\xbfa\", x]",
+        "row 1: not valid JSON: expected value at line 1 column 11",
+    );
     assert_eq!(read(b"\xef\xbb\xbf[\"\xef\xbb\xbfa\"]").unwrap(), [json!("\u{feff}a")]);
     let folder = tempfile::tempdir().unwrap();
     let marked = b"\xef\xbb\xbf[1]";
     for (name, bytes) in [("a.json", marked.to_vec()), ("a.json.gz", gzip(marked))] {
         let path = folder.path().join(name);
         fs_err::write(&path, bytes).unwrap();
-        assert_eq!((first_byte(&path).unwrap(), read_whole(&path).unwrap()), (Some(b'['), b"[1]".to_vec()), "{name}");
+        assert_eq!(
+            (first_byte(&path).unwrap(), read_whole(&path).unwrap()),
+            (Some(b'['), b"[1]".to_vec()),
+            "{name}"
+        );
     }
     let path = folder.path().join("short");
     for bytes in [&b""[..], b"\xef", b"\xef\xbb", b"[]"] {
@@ -98,7 +114,8 @@ fn a_byte_order_mark_is_passed_over() {
     assert_eq!(values, [json!(1)]);
 }
 
-/// A file is gzip by its name alone. One that is not, or is cut in its head or its end, is the user's to mend and no failure of the disk.
+/// A file is gzip by its name alone. One that is not, or is cut in its head or its end, is the
+/// user's to mend and no failure of the disk.
 #[test]
 fn damaged_gzip_is_named_by_every_reader() {
     let folder = tempfile::tempdir().unwrap();
@@ -106,7 +123,11 @@ fn damaged_gzip_is_named_by_every_reader() {
     let refused = |outcome: Result<()>| {
         let error = outcome.unwrap_err();
         assert_eq!(error.exit_code(), 65, "{error}");
-        assert!(error.to_string().contains("x.json.gz") && error.hint().is_some_and(|hint| hint.contains("damaged")), "{error}");
+        assert!(
+            error.to_string().contains("x.json.gz")
+                && error.hint().is_some_and(|hint| hint.contains("damaged")),
+            "{error}"
+        );
     };
     let whole = gzip(b"[1, 2]");
     for bytes in [&b"[1, 2]"[..], &whole[..8], &whole[..whole.len() - 4]] {
@@ -131,7 +152,9 @@ fn an_earlier_row_is_reported_first() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("array.json");
     fs_err::write(&path, b"[1, 2, 3, x").unwrap();
-    let refuse = |row: usize, value: u32| if value == 2 { Err(Error::recipe(format!("no {row}"))) } else { Ok(value) };
+    let refuse = |row: usize, value: u32| {
+        if value == 2 { Err(Error::recipe(format!("no {row}"))) } else { Ok(value) }
+    };
     let error = read_array_with(&path, &refuse, &mut |_, _| {
         seen += 1;
         Ok(())

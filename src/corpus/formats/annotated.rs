@@ -1,7 +1,8 @@
-//! Abstracts with mentions as spans of characters, and relations between knowledge-base identifiers: what PubTator and ChemDisGene hold.
+//! Abstracts with mentions as spans of characters, and relations between knowledge-base
+//! identifiers: what PubTator and ChemDisGene hold.
 //!
-//! An entity is everything of one type that bears one identifier; mentions without identifier cut no sentence and become no entity. Not for:
-//! parsing those files.
+//! An entity is everything of one type that bears one identifier; mentions without identifier cut
+//! no sentence and become no entity. Not for: parsing those files.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -24,7 +25,8 @@ pub(super) struct Annotated<'a> {
     pub body: &'a str,
     pub mentions: Vec<SpanMention<'a>>,
     pub relations: Vec<IdRelation<'a>>,
-    /// Relations between what is not mentioned, or not as the type that they need, are left out and counted; otherwise they are errors.
+    /// Relations between what is not mentioned, or not as the type that they need, are left out and
+    /// counted; otherwise they are errors.
     pub lenient: bool,
 }
 
@@ -65,12 +67,22 @@ pub(super) struct Place<'a> {
 }
 
 impl Annotated<'_> {
-    /// The document with its candidates and facts, and what became of the other relation rows; `types` say which pairs are asked about.
+    /// The document with its candidates and facts, and what became of the other relation rows;
+    /// `types` say which pairs are asked about.
     ///
     /// # Errors
-    /// A [`DataError`] for a span outside the text or with another text than its name, and for a relation that no candidate bears.
-    pub(super) fn document(&self, place: &Place<'_>, types: &PairTypes) -> Result<(Document, OtherRows)> {
-        let text = if self.body.is_empty() { self.title.to_owned() } else { format!("{} {}", self.title, self.body) };
+    /// A [`DataError`] for a span outside the text or with another text than its name, and for a
+    /// relation that no candidate bears.
+    pub(super) fn document(
+        &self,
+        place: &Place<'_>,
+        types: &PairTypes,
+    ) -> Result<(Document, OtherRows)> {
+        let text = if self.body.is_empty() {
+            self.title.to_owned()
+        } else {
+            format!("{} {}", self.title, self.body)
+        };
         let spans = self.spans(place, &text)?;
         let title = if self.body.is_empty() { 0 } else { self.title.chars().count() };
         let cut = segment(&text, title, &spans);
@@ -83,15 +95,28 @@ impl Annotated<'_> {
         let mut known: HashMap<(&str, &str), usize> = HashMap::new();
         for (mention, span) in self.mentions.iter().zip(cut.spans) {
             let Some((sentence, start, end)) = span else {
-                return Err(self.error(place, &mention.field, "the mention covers no word").hint("spans begin and end at letters").into());
+                return Err(self
+                    .error(place, &mention.field, "the mention covers no word")
+                    .hint("spans begin and end at letters")
+                    .into());
             };
-            let ids = mention.ids.split(BETWEEN_IDS).map(str::trim).filter(|id| !UNGROUNDED.contains(id));
+            let ids =
+                mention.ids.split(BETWEEN_IDS).map(str::trim).filter(|id| !UNGROUNDED.contains(id));
             for id in ids.filter(|_| types.involve(mention.entity_type)) {
                 let entity = *known.entry((mention.entity_type, id)).or_insert_with(|| {
-                    document.entities.push(Entity { knowledge_base_id: Some(id.to_owned()), ..Entity::default() });
+                    document.entities.push(Entity {
+                        knowledge_base_id: Some(id.to_owned()),
+                        ..Entity::default()
+                    });
                     document.entities.len() - 1
                 });
-                let mention = Mention { name: mention.name.to_owned(), sentence, start, end, entity_type: mention.entity_type.to_owned() };
+                let mention = Mention {
+                    name: mention.name.to_owned(),
+                    sentence,
+                    start,
+                    end,
+                    entity_type: mention.entity_type.to_owned(),
+                };
                 let mentions = &mut document.entities[entity].mentions;
                 if !mentions.contains(&mention) {
                     mentions.push(mention);
@@ -113,12 +138,27 @@ impl Annotated<'_> {
         self.mentions.iter().map(|mention| self.span(place, &characters, mention)).collect()
     }
 
-    fn span(&self, place: &Place<'_>, text: &[char], mention: &SpanMention<'_>) -> Result<Range<usize>> {
+    fn span(
+        &self,
+        place: &Place<'_>,
+        text: &[char],
+        mention: &SpanMention<'_>,
+    ) -> Result<Range<usize>> {
         let &SpanMention { start, end, name, ref field, .. } = mention;
-        let bounds = usize::try_from(start).ok().zip(usize::try_from(end).ok()).filter(|&(from, to)| from < to && to <= text.len());
+        let bounds = usize::try_from(start)
+            .ok()
+            .zip(usize::try_from(end).ok())
+            .filter(|&(from, to)| from < to && to <= text.len());
         let Some((from, to)) = bounds else {
-            let problem = format!("the characters {start}..{end} are no span of the {} characters of title and abstract", text.len());
-            return Err(self.error(place, field, problem).hint("offsets count characters from the start of the title, from 0").into());
+            let problem = format!(
+                "the characters {start}..{end} are no span of the {} characters of title and \
+                 abstract",
+                text.len()
+            );
+            return Err(self
+                .error(place, field, problem)
+                .hint("offsets count characters from the start of the title, from 0")
+                .into());
         };
         let found: String = text[from..to].iter().collect();
         if found != name && found.to_lowercase() != name.to_lowercase() {
@@ -140,21 +180,35 @@ impl Annotated<'_> {
         let mut seen = HashSet::new();
         let (mut facts, mut others) = (Vec::<Fact>::new(), OtherRows::default());
         for IdRelation { relation, ids: [first, second], field } in &self.relations {
-            let as_stated = pairs.iter().filter(|&&(head, tail)| bears(head, first) && bears(tail, second));
+            let as_stated =
+                pairs.iter().filter(|&&(head, tail)| bears(head, first) && bears(tail, second));
             let mut found: Vec<_> = as_stated.copied().collect();
             if found.is_empty() {
-                found = pairs.iter().filter(|&&(head, tail)| bears(head, second) && bears(tail, first)).copied().collect();
+                found = pairs
+                    .iter()
+                    .filter(|&&(head, tail)| bears(head, second) && bears(tail, first))
+                    .copied()
+                    .collect();
             }
             if found.is_empty() && self.lenient {
                 others.unplaced += 1;
             } else if found.is_empty() {
-                let problem = format!("`{relation}` between `{first}` and `{second}`: no such pair of mentioned entities is asked about");
-                let hint = "both must be mentioned; --pair-types names the types of heads and tails, or `all`";
+                let problem = format!(
+                    "`{relation}` between `{first}` and `{second}`: no such pair of mentioned \
+                     entities is asked about"
+                );
+                let hint = "both must be mentioned; --pair-types names the types of heads and \
+                    tails, or `all`";
                 return Err(self.error(place, field, problem).hint(hint).into());
             }
             let (placed, before) = (!found.is_empty(), facts.len());
             let new = found.into_iter().filter(|&pair| seen.insert((pair, *relation)));
-            facts.extend(new.map(|(head, tail)| Fact { head, tail, relation: (*relation).to_owned(), evidence: Vec::new() }));
+            facts.extend(new.map(|(head, tail)| Fact {
+                head,
+                tail,
+                relation: (*relation).to_owned(),
+                evidence: Vec::new(),
+            }));
             others.repeated += usize::from(placed && facts.len() == before);
         }
         Ok((facts, others))

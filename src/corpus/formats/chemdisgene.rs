@@ -1,8 +1,10 @@
-//! ChemDisGene: abstracts annotated by people (a JSON array) or labelled from CTD (PubTator, relations in a table beside it).
+//! ChemDisGene: abstracts annotated by people (a JSON array) or labelled from CTD (PubTator,
+//! relations in a table beside it).
 //!
-//! Chemicals, diseases and genes are asked about as chemical → disease, chemical → gene and gene → disease, in whichever order a relation
-//! names its two identifiers. A distant relation that no mentioned pair of these types bears is left out and counted, and so is a row that repeats others. Other
-//! entities (species, cell lines, variants) are left out.
+//! Chemicals, diseases and genes are asked about as chemical → disease, chemical → gene and gene →
+//! disease, in whichever order a relation names its two identifiers. A distant relation that no
+//! mentioned pair of these types bears is left out and counted, and so is a row that repeats
+//! others. Other entities (species, cell lines, variants) are left out.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -17,13 +19,19 @@ use crate::base::{json_stream, text_file};
 use crate::corpus::{Document, PairTypes};
 use crate::{DataError, Result};
 
-/// Reads `path`: the JSON of `human_*.json`, or PubTator text whose relations lie in `…_relationships.tsv` beside `….pubtator` (both plain
-/// or gzip). A file that is not called `.json` is JSON where it begins with `[`.
+/// Reads `path`: the JSON of `human_*.json`, or PubTator text whose relations lie in
+/// `…_relationships.tsv` beside `….pubtator` (both plain or gzip). A file that is not called
+/// `.json` is JSON where it begins with `[`.
 ///
 /// # Errors
 /// As [`pubtator::read_pubtator`]; also for relations of abstracts that are not there.
-pub fn read_chemdisgene(path: &Path, options: &ReadOptions, each: &mut dyn FnMut(Document) -> Result<()>) -> Result<ReadSummary> {
-    let types = PairTypes::listed(&[("Chemical", "Disease"), ("Chemical", "Gene"), ("Gene", "Disease")]);
+pub fn read_chemdisgene(
+    path: &Path,
+    options: &ReadOptions,
+    each: &mut dyn FnMut(Document) -> Result<()>,
+) -> Result<ReadSummary> {
+    let types =
+        PairTypes::listed(&[("Chemical", "Disease"), ("Chemical", "Gene"), ("Gene", "Disease")]);
     let mut intake = Intake::default();
     let mut unplaced = 0;
     let mut take = |(document, others): (Document, OtherRows)| {
@@ -33,7 +41,9 @@ pub fn read_chemdisgene(path: &Path, options: &ReadOptions, each: &mut dyn FnMut
         each(document)
     };
     if unpacked_name(path).ends_with(".json") || text_file::first_byte(path)? == Some(b'[') {
-        let work = |row: usize, raw: RawAbstract| raw.annotated().document(&Place { file: path, row }, &types);
+        let work = |row: usize, raw: RawAbstract| {
+            raw.annotated().document(&Place { file: path, row }, &types)
+        };
         json_stream::read_array_with(path, &work, &mut |_, read| take(read))?;
         return Ok(intake.summary);
     }
@@ -54,10 +64,13 @@ pub fn read_chemdisgene(path: &Path, options: &ReadOptions, each: &mut dyn FnMut
     let foreign = relations.by_id.iter().filter(|(id, _)| !found.contains(id.as_str()));
     match foreign.min_by_key(|(_, rows)| rows[0].0) {
         None => Ok(ReadSummary { unplaced_facts: unplaced, ..intake.summary }),
-        Some((id, rows)) => Err(DataError::new(&table, format!("relations of `{id}`, which is not in {}", path.display()))
-            .row(rows[0].0)
-            .hint("do the two files belong together?")
-            .into()),
+        Some((id, rows)) => Err(DataError::new(
+            &table,
+            format!("relations of `{id}`, which is not in {}", path.display()),
+        )
+        .row(rows[0].0)
+        .hint("do the two files belong together?")
+        .into()),
     }
 }
 
@@ -71,10 +84,13 @@ fn unpacked_name(path: &Path) -> &str {
 fn relationships(path: &Path) -> Result<PathBuf> {
     let name = unpacked_name(path);
     let stem = name.strip_suffix(".pubtator").or_else(|| name.strip_suffix(".txt")).unwrap_or(name);
-    let tables = [format!("{stem}_relationships.tsv.gz"), format!("{stem}_relationships.tsv")].map(|name| path.with_file_name(name));
+    let tables = [format!("{stem}_relationships.tsv.gz"), format!("{stem}_relationships.tsv")]
+        .map(|name| path.with_file_name(name));
     tables.into_iter().find(|table| table.exists()).ok_or_else(|| {
         let problem = format!("the relations `{stem}_relationships.tsv[.gz]` do not lie beside it");
-        DataError::new(path, problem).hint("documents without labels are read with --format pubtator").into()
+        DataError::new(path, problem)
+            .hint("documents without labels are read with --format pubtator")
+            .into()
     })
 }
 
@@ -87,13 +103,24 @@ impl Relations {
     fn load(path: &Path) -> Result<Self> {
         let mut by_id: HashMap<String, Vec<_>> = HashMap::new();
         let parse = |record: Record<'_>| match record.text.split('\t').collect::<Vec<_>>()[..] {
-            [id, relation, first, second] if ![id, relation, first, second].contains(&"") => {
-                Ok((id.to_owned(), (record.row, relation.to_owned(), [first.to_owned(), second.to_owned()])))
-            }
-            ref columns => Err(DataError::new(path, format!("{} columns, where a relation has 4, none of them empty", columns.len()))
-                .row(record.row)
-                .hint("a row is an abstract's identifier, a relation and two identifiers, with tabs between, without a line of headings")
-                .into()),
+            [id, relation, first, second] if ![id, relation, first, second].contains(&"") => Ok((
+                id.to_owned(),
+                (record.row, relation.to_owned(), [first.to_owned(), second.to_owned()]),
+            )),
+            ref columns => Err(DataError::new(
+                path,
+                format!(
+                    "{} columns, where a relation has 4, \
+                none of them empty",
+                    columns.len()
+                ),
+            )
+            .row(record.row)
+            .hint(
+                "a row is an abstract's identifier, a relation and two identifiers, with \
+                    tabs between, without a line of headings",
+            )
+            .into()),
         };
         read_records(path, Unit::Line, &parse, &mut |(id, row)| {
             by_id.entry(id).or_default().push(row);
@@ -103,10 +130,12 @@ impl Relations {
     }
 
     fn of(&self, id: &str) -> impl Iterator<Item = IdRelation<'_>> {
-        self.by_id.get(id).into_iter().flatten().map(|(row, relation, [first, second])| IdRelation {
-            relation,
-            ids: [first, second],
-            field: format!("relationships, row {row}"),
+        self.by_id.get(id).into_iter().flatten().map(|(row, relation, [first, second])| {
+            IdRelation {
+                relation,
+                ids: [first, second],
+                field: format!("relationships, row {row}"),
+            }
         })
     }
 }
@@ -156,7 +185,14 @@ impl RawAbstract {
             field: format!("relation[{at}]"),
         });
         let (mentions, relations) = (mentions.collect(), relations.collect());
-        Annotated { id: &self.docid, title: &self.title, body: &self.body, mentions, relations, lenient: false }
+        Annotated {
+            id: &self.docid,
+            title: &self.title,
+            body: &self.body,
+            mentions,
+            relations,
+            lenient: false,
+        }
     }
 }
 
@@ -205,7 +241,14 @@ mod tests {
                 )
             })
             .collect();
-        fs_err::write(&distant, format!("1|t|ABC1 eases pain in mice.\n1|a|Aspirin X.\n{}\n\n2|t|Bare title\n", lines.join("\n"))).unwrap();
+        fs_err::write(
+            &distant,
+            format!(
+                "1|t|ABC1 eases pain in mice.\n1|a|Aspirin X.\n{}\n\n2|t|Bare title\n",
+                lines.join("\n")
+            ),
+        )
+        .unwrap();
         let missing = read(&distant).unwrap_err();
         assert!(missing.to_string().contains("d_relationships.tsv"), "{missing}");
         let table = folder.path().join("d_relationships.tsv");
@@ -217,13 +260,29 @@ mod tests {
             (&human[0].entities, &human[0].facts, &human[0].sentences),
             (&distant[0].entities, &distant[0].facts, &distant[0].sentences)
         );
-        // Entities: gene 7, gene 8, the disease, the chemical; the species also called 7 is another thing.
-        let fact = |head, tail, relation: &str| crate::corpus::Fact { head, tail, relation: relation.into(), evidence: vec![] };
+        // Entities: gene 7, gene 8, the disease, the chemical; the species also called 7 is another
+        // thing.
+        let fact = |head, tail, relation: &str| crate::corpus::Fact {
+            head,
+            tail,
+            relation: relation.into(),
+            evidence: vec![],
+        };
         assert_eq!(human[0].facts(), [fact(1, 2, "gd"), fact(3, 0, "cg"), fact(3, 1, "cg")]);
         assert_eq!(human[0].asked_pairs(), [(0, 2), (3, 0), (1, 2), (3, 1), (3, 2)]);
-        // A row that says the same again, in whichever order, is counted; one that adds a fact is not.
-        fs_err::write(&table, "1\tgd\tMESH:D1\t8\n1\tgd\t8\tMESH:D1\n1\tgd\tMESH:D1\t7;8\n1\tgd\tMESH:D1\t7\n").unwrap();
-        let summary = read_chemdisgene(&folder.path().join("d.pubtator"), &ReadOptions::default(), &mut |_| Ok(())).unwrap();
+        // A row that says the same again, in whichever order, is counted; one that adds a fact is
+        // not.
+        fs_err::write(
+            &table,
+            "1\tgd\tMESH:D1\t8\n1\tgd\t8\tMESH:D1\n1\tgd\tMESH:D1\t7;8\n1\tgd\tMESH:D1\t7\n",
+        )
+        .unwrap();
+        let summary = read_chemdisgene(
+            &folder.path().join("d.pubtator"),
+            &ReadOptions::default(),
+            &mut |_| Ok(()),
+        )
+        .unwrap();
         assert_eq!((summary.facts, summary.duplicate_facts), (2, 2));
         fs_err::write(&table, "1\tgd\tMESH:D1\t8\n9\tcg\tMESH:D2\t7|8\n").unwrap();
         let foreign = read(&folder.path().join("d.pubtator")).unwrap_err();
@@ -239,7 +298,10 @@ mod tests {
             fs_err::write(&path, bytes).unwrap();
             let error = read(&path).unwrap_err();
             assert!(error.exit_code() == 65 && error.hint().is_some(), "{name}: {error}");
-            assert!(error.to_string().contains(name) && error.to_string().contains(part), "{name}: {error}");
+            assert!(
+                error.to_string().contains(name) && error.to_string().contains(part),
+                "{name}: {error}"
+            );
         };
         refused("object.json", b"{\"docid\": \"1\"}", "expected a JSON array");
         refused("cut.json.gz", b"\x1f\x8b\x08\x00\x00", "cannot be unpacked");
@@ -265,7 +327,8 @@ mod tests {
             println!("skipped: DOCRE_SHARED is not set");
             return;
         };
-        // Distinct rows, and those that repeat one of them. Relations of composite identifiers are one fact for each of their parts, so there can be more facts than rows.
+        // Distinct rows, and those that repeat one of them. Relations of composite identifiers are
+        // one fact for each of their parts, so there can be more facts than rows.
         let files = [
             ("distant_dev.pubtator.gz", 1_521, 3_289, 2),
             ("distant_test.pubtator.gz", 1_668, 4_303, 0),
@@ -273,9 +336,17 @@ mod tests {
         ];
         for (name, documents, rows, repeated) in files {
             let path = shared.join("data/chemdisgene").join(name);
-            let summary = read_chemdisgene(&path, &ReadOptions::default(), &mut |_| Ok(())).unwrap();
-            assert_eq!((summary.documents, summary.duplicate_facts), (documents, repeated), "{name}");
-            assert!(summary.facts + summary.unplaced_facts >= rows && summary.unplaced_facts < 20, "{name}: {summary:?}");
+            let summary =
+                read_chemdisgene(&path, &ReadOptions::default(), &mut |_| Ok(())).unwrap();
+            assert_eq!(
+                (summary.documents, summary.duplicate_facts),
+                (documents, repeated),
+                "{name}"
+            );
+            assert!(
+                summary.facts + summary.unplaced_facts >= rows && summary.unplaced_facts < 20,
+                "{name}: {summary:?}"
+            );
         }
     }
 }

@@ -13,7 +13,9 @@ mod reading;
 mod segment;
 
 pub use docred::{DocredWriter, load_relations, read_all, read_documents, read_gold};
-pub use eog::{EogDocument, EogLosses, EogSummary, EogWriter, LabelledPair, PairLabel, read_all_eog, read_eog};
+pub use eog::{
+    EogDocument, EogLosses, EogSummary, EogWriter, LabelledPair, PairLabel, read_all_eog, read_eog,
+};
 pub use jsonl::JsonlWriter;
 pub use reading::{ReadOptions, ReadSummary, TitleKey, title_key};
 
@@ -31,7 +33,9 @@ use super::Document;
 use crate::Result;
 
 /// A format of documents.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// DocRED's JSON array: DocRED, Re-DocRED, DWIE, the generated world
@@ -52,13 +56,19 @@ pub enum Format {
 }
 
 impl Format {
-    /// Reads `path` (gzip if it ends in `.gz`) and hands every checked document to `each`, in file order. Documents are parsed on all cores,
-    /// some hundred of them ahead of `each`; a file of any size costs the memory of a few blocks.
+    /// Reads `path` (gzip if it ends in `.gz`) and hands every checked document to `each`, in file
+    /// order. Documents are parsed on all cores, some hundred of them ahead of `each`; a file of
+    /// any size costs the memory of a few blocks.
     ///
     /// # Errors
-    /// A [`DataError`](crate::DataError) naming file, row, title and field for everything that breaks the format; an I/O error for an
-    /// unreadable file; whatever `each` returns.
-    pub fn read(self, path: &Path, options: &ReadOptions, each: &mut dyn FnMut(Document) -> Result<()>) -> Result<ReadSummary> {
+    /// A [`DataError`](crate::DataError) naming file, row, title and field for everything that
+    /// breaks the format; an I/O error for an unreadable file; whatever `each` returns.
+    pub fn read(
+        self,
+        path: &Path,
+        options: &ReadOptions,
+        each: &mut dyn FnMut(Document) -> Result<()>,
+    ) -> Result<ReadSummary> {
         match self {
             Self::Docred => read_documents(path, options, each),
             Self::Cdr | Self::Gda | Self::Biored => read_eog_documents(path, options, each),
@@ -72,7 +82,11 @@ impl Format {
     ///
     /// # Errors
     /// Those of [`Self::read`].
-    pub fn read_all(self, path: &Path, options: &ReadOptions) -> Result<(Vec<Document>, ReadSummary)> {
+    pub fn read_all(
+        self,
+        path: &Path,
+        options: &ReadOptions,
+    ) -> Result<(Vec<Document>, ReadSummary)> {
         let mut documents = Vec::new();
         let summary = self.read(path, options, &mut |document| {
             documents.push(document);

@@ -1,4 +1,5 @@
-//! What all readers of documents share: what is checked beyond the document itself, titles that repeat, and the count of what was in a file.
+//! What all readers of documents share: what is checked beyond the document itself, titles that
+//! repeat, and the count of what was in a file.
 
 use std::{collections::HashMap, path::Path};
 
@@ -11,9 +12,11 @@ use crate::{DataError, Result};
 pub struct ReadOptions {
     /// The relations that labels may use; `None` takes any.
     pub relations: Option<RelationSet>,
-    /// PubTator: entity types that make a candidate pair; `None` is Chemical → Disease and Gene → Disease.
+    /// PubTator: entity types that make a candidate pair; `None` is Chemical → Disease and Gene →
+    /// Disease.
     pub pair_types: Option<PairTypes>,
-    /// PubTator: the hierarchy by which the hypernym filter of CDR takes pairs out; `None` leaves all in.
+    /// PubTator: the hierarchy by which the hypernym filter of CDR takes pairs out; `None` leaves
+    /// all in.
     pub mesh: Option<std::sync::Arc<MeshTree>>,
 }
 
@@ -24,7 +27,8 @@ impl ReadOptions {
     }
 }
 
-/// What was in a file. Print it at load time: copies of DocRED differ in their number of documents (docs/formats.md, "Data sets").
+/// What was in a file. Print it at load time: copies of DocRED differ in their number of documents
+/// (docs/formats.md, "Data sets").
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReadSummary {
     /// Documents read.
@@ -45,9 +49,11 @@ pub struct ReadSummary {
     pub mentions: usize,
     /// Unique facts.
     pub facts: usize,
-    /// Label rows that repeated a fact of the same document; each is kept once, with the evidence of all its rows.
+    /// Label rows that repeated a fact of the same document; each is kept once, with the evidence
+    /// of all its rows.
     pub duplicate_facts: usize,
-    /// ChemDisGene's distant labels: relations that no mentioned pair of the right types bears, which are left out.
+    /// ChemDisGene's distant labels: relations that no mentioned pair of the right types bears,
+    /// which are left out.
     pub unplaced_facts: usize,
 }
 
@@ -60,13 +66,15 @@ impl ReadSummary {
         self.sentences += document.sentences.len();
         self.words += document.num_words();
         self.entities += document.entities.len();
-        self.mentions += document.entities.iter().map(|entity| entity.mentions.len()).sum::<usize>();
+        self.mentions +=
+            document.entities.iter().map(|entity| entity.mentions.len()).sum::<usize>();
         self.facts += document.facts().len();
         self.duplicate_facts += duplicates;
     }
 }
 
-/// 128 bits of a hash, which stand for a title: a corpus of millions of documents must not keep its titles.
+/// 128 bits of a hash, which stand for a title: a corpus of millions of documents must not keep its
+/// titles.
 pub type TitleKey = [u8; 16];
 
 /// The key of a title.
@@ -85,14 +93,21 @@ pub(super) struct Intake {
 
 impl Intake {
     /// Takes the next document of `path`, of whose label rows `duplicates` repeated others.
-    pub(super) fn take(&mut self, path: &Path, document: &Document, duplicates: usize) -> Result<()> {
+    pub(super) fn take(
+        &mut self,
+        path: &Path,
+        document: &Document,
+        duplicates: usize,
+    ) -> Result<()> {
         let row = document.provenance.row;
         if let Some(first) = self.rows.insert(title_key(&document.title), row) {
             return Err(DataError::new(path, format!("the title was already used by row {first}"))
                 .row(row)
                 .title(&document.title)
                 .field("title")
-                .hint("titles are the keys of facts and predictions; rename one of the two documents")
+                .hint(
+                    "titles are the keys of facts and predictions; rename one of the two documents",
+                )
                 .into());
         }
         self.summary.add(document, duplicates);
@@ -100,13 +115,16 @@ impl Intake {
     }
 }
 
-/// Refuses facts of relations that are not in the set, where there is one. For formats whose parser does not do so itself.
+/// Refuses facts of relations that are not in the set, where there is one. For formats whose parser
+/// does not do so itself.
 pub(super) fn check_relations(document: &Document, relations: Option<&RelationSet>) -> Result<()> {
     let Some(set) = relations else { return Ok(()) };
     match document.facts().iter().find_map(|fact| unknown_relation(set, &fact.relation)) {
         None => Ok(()),
-        Some((problem, hint)) => {
-            Err(DataError::new(&document.provenance.file, problem).row(document.provenance.row).title(&document.title).hint(hint).into())
-        }
+        Some((problem, hint)) => Err(DataError::new(&document.provenance.file, problem)
+            .row(document.provenance.row)
+            .title(&document.title)
+            .hint(hint)
+            .into()),
     }
 }

@@ -1,7 +1,9 @@
 //! Sentences and words of running text, and mentions as spans of words.
 //!
-//! The rules lead to the sentences and words in which CDR is passed around (made with GENIA's splitter and tokeniser; docs/formats.md, "CDR and GDA"): a sentence
-//! ends at a word with a full stop, unless the word is an abbreviation that goes on; a mention is never cut. Not for: word pieces (`text`).
+//! The rules lead to the sentences and words in which CDR is passed around (made with GENIA's
+//! splitter and tokeniser; docs/formats.md, "CDR and GDA"): a sentence ends at a word with a full
+//! stop, unless the word is an abbreviation that goes on; a mention is never cut. Not for: word
+//! pieces (`text`).
 
 use std::ops::Range;
 
@@ -10,24 +12,29 @@ use std::ops::Range;
 pub(crate) struct Segmented {
     /// Words by sentence.
     pub sentences: Vec<Vec<String>>,
-    /// Sentence, first word and one past the last word (in the sentence) of each mention; `None` for one that covers no word.
+    /// Sentence, first word and one past the last word (in the sentence) of each mention; `None`
+    /// for one that covers no word.
     pub spans: Vec<Option<(usize, usize, usize)>>,
 }
 
 /// Abbreviations that are followed by more of their sentence whatever it begins with.
 const GOES_ON: [&str; 1] = ["vs"];
-/// Abbreviations that are followed by more of their sentence unless that begins with a capital letter.
+/// Abbreviations that are followed by more of their sentence unless that begins with a capital
+/// letter.
 const MAY_GO_ON: [&str; 6] = ["i.e", "e.g", "al", "Gm", "mEq", "M.S"];
 /// Abbreviations of titles, which a name follows.
 const BEFORE_NAME: [&str; 2] = ["St", "S"];
 
-/// Cuts `text`. Mentions are spans of characters, inside the text and not empty. `title` characters come before the body, which begins with
-/// a sentence of its own one character later; 0 for text without a title.
+/// Cuts `text`. Mentions are spans of characters, inside the text and not empty. `title` characters
+/// come before the body, which begins with a sentence of its own one character later; 0 for text
+/// without a title.
 pub(crate) fn segment(text: &str, title: usize, mentions: &[Range<usize>]) -> Segmented {
     let text: Vec<char> = text.chars().collect();
     let body = if title == 0 { 0 } else { (title + 1).min(text.len()) };
     let mut starts = sentence_starts(&text, body);
-    starts.retain(|&start| !mentions.iter().any(|mention| mention.start < start && start < mention.end));
+    starts.retain(|&start| {
+        !mentions.iter().any(|mention| mention.start < start && start < mention.end)
+    });
     let mut segmented = Segmented { spans: vec![None; mentions.len()], ..Segmented::default() };
     starts.push(text.len());
     let mut first = 0;
@@ -42,7 +49,13 @@ pub(crate) fn segment(text: &str, title: usize, mentions: &[Range<usize>]) -> Se
 }
 
 impl Segmented {
-    fn push(&mut self, text: &[char], range: Range<usize>, words: &[Range<usize>], mentions: &[Range<usize>]) {
+    fn push(
+        &mut self,
+        text: &[char],
+        range: Range<usize>,
+        words: &[Range<usize>],
+        mentions: &[Range<usize>],
+    ) {
         for (mention, span) in mentions.iter().zip(&mut self.spans) {
             if range.contains(&mention.start) {
                 let first = words.partition_point(|word| word.end <= mention.start);
@@ -61,14 +74,22 @@ fn sentence_starts(text: &[char], body: usize) -> Vec<usize> {
     for pair in blocks.windows(2) {
         let (block, next) = (&pair[0], pair[1].start);
         let leaves_title = body > 0 && block.end <= body && body <= next;
-        if leaves_title || ends_sentence(&text[block.clone()], text[next], block.start == 0 || block.start == body, next > body) {
+        if leaves_title
+            || ends_sentence(
+                &text[block.clone()],
+                text[next],
+                block.start == 0 || block.start == body,
+                next > body,
+            )
+        {
             starts.push(next);
         }
     }
     starts
 }
 
-/// Whether a sentence ends after a run of characters without white space, before one that begins with `next`.
+/// Whether a sentence ends after a run of characters without white space, before one that begins
+/// with `next`.
 fn ends_sentence(block: &[char], next: char, opens_passage: bool, in_body: bool) -> bool {
     let Some((last, before)) = block.split_last() else { return false };
     if matches!(last, '?' | '!') {
@@ -79,8 +100,8 @@ fn ends_sentence(block: &[char], next: char, opens_passage: bool, in_body: bool)
     if *last != '.' || word.is_empty() || opens_passage || GOES_ON.contains(&word.as_str()) {
         return false;
     }
-    let may_go_on =
-        MAY_GO_ON.contains(&word.as_str()) || (before.len() <= 2 && word.len() == 1 && word.chars().all(|c| c.is_ascii_uppercase()));
+    let may_go_on = MAY_GO_ON.contains(&word.as_str())
+        || (before.len() <= 2 && word.len() == 1 && word.chars().all(|c| c.is_ascii_uppercase()));
     let before_name = BEFORE_NAME.contains(&word.as_str());
     if next.is_uppercase() { !before_name } else { !may_go_on }
 }
@@ -110,7 +131,11 @@ fn words(text: &[char], range: Range<usize>) -> Vec<Range<usize>> {
         let mut at = block.start;
         while at < block.end {
             let end = word_end(text, at, block.end);
-            let is_cannot = end - at == 6 && text[at..end].iter().zip("cannot".chars()).all(|(a, b)| a.eq_ignore_ascii_case(&b));
+            let is_cannot = end - at == 6
+                && text[at..end]
+                    .iter()
+                    .zip("cannot".chars())
+                    .all(|(a, b)| a.eq_ignore_ascii_case(&b));
             if is_cannot {
                 words.push(at..at + 3);
                 at += 3;
@@ -127,7 +152,11 @@ fn is_apart(c: char) -> bool {
 }
 
 fn word_end(text: &[char], at: usize, limit: usize) -> usize {
-    if text[at] == '\'' && at + 1 < limit && text[at + 1] == 's' && text.get(at + 2).is_none_or(|c| !c.is_alphanumeric() && *c != '_') {
+    if text[at] == '\''
+        && at + 1 < limit
+        && text[at + 1] == 's'
+        && text.get(at + 2).is_none_or(|c| !c.is_alphanumeric() && *c != '_')
+    {
         return at + 2;
     }
     if is_apart(text[at]) {
@@ -146,7 +175,8 @@ mod tests {
 
     #[test]
     fn sentences_end_at_full_stops() {
-        let text = "A title. 1. It fell (by 0.2 mg/kg, i.v.) vs. 3 at St. Mary's. Why? So it ended i.e. there. 2. The end.";
+        let text = "A title. 1. It fell (by 0.2 mg/kg, i.v.) vs. 3 at St. Mary's. Why? So it ended \
+            i.e. there. 2. The end.";
         let expected = [
             "A title .",
             "1 . It fell ( by 0 . 2 mg / kg , i . v . ) vs . 3 at St . Mary 's .",
@@ -170,7 +200,10 @@ mod tests {
     fn a_mention_is_whole_words_of_one_sentence() {
         let text = "One cannot see anti-X. Y disease here. It's Z.";
         let spans = segment(text, 0, &[0..3, 15..26, 20..22, 39..41, 22..23]).spans;
-        assert_eq!(spans, [Some((0, 0, 1)), Some((0, 4, 10)), Some((0, 6, 8)), Some((1, 0, 1)), None]);
+        assert_eq!(
+            spans,
+            [Some((0, 0, 1)), Some((0, 4, 10)), Some((0, 6, 8)), Some((1, 0, 1)), None]
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The facts of a knowledge base, by the names of their entities.
 //!
-//! A *node* is what a fact relates: a name, or an item with a label and aliases. A name can belong to several nodes.
+//! A *node* is what a fact relates: a name, or an item with a label and aliases. A name can belong
+//! to several nodes.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
@@ -49,8 +50,9 @@ struct Item {
 }
 
 impl FactBase {
-    /// Reads a facts file, gzip if it ends in `.gz`: a JSON list of [head name, tail name, relation], the same as tab-separated lines, or JSONL
-    /// of items `{"id", "label", "aliases", "claims": {relation: [id, …]}}`. Names are matched letter by letter.
+    /// Reads a facts file, gzip if it ends in `.gz`: a JSON list of [head name, tail name,
+    /// relation], the same as tab-separated lines, or JSONL of items `{"id", "label", "aliases",
+    /// "claims": {relation: [id, …]}}`. Names are matched letter by letter.
     ///
     /// # Errors
     /// A [`DataError`] naming the row of a malformed fact; I/O errors.
@@ -66,12 +68,18 @@ impl FactBase {
         let mut base = Self { matching, ..Self::default() };
         match text_file::first_byte(path)? {
             Some(b'[') => {
-                json_stream::read_array(path, &mut |row, fact: Vec<String>| base.add_row(path, row, &fact))?;
+                json_stream::read_array(path, &mut |row, fact: Vec<String>| {
+                    base.add_row(path, row, &fact)
+                })?;
             }
             Some(b'{') => base.add_items(path)?,
             _ => {
-                let split = |Record { text, row, .. }: Record<'_>| Ok((row, text.split('\t').map(str::to_owned).collect::<Vec<_>>()));
-                read_records(path, Unit::Line, &split, &mut |(row, fields)| base.add_row(path, row, &fields))?;
+                let split = |Record { text, row, .. }: Record<'_>| {
+                    Ok((row, text.split('\t').map(str::to_owned).collect::<Vec<_>>()))
+                };
+                read_records(path, Unit::Line, &split, &mut |(row, fields)| {
+                    base.add_row(path, row, &fields)
+                })?;
             }
         }
         Ok(base)
@@ -83,21 +91,29 @@ impl FactBase {
                 self.insert(head, tail, relation);
                 Ok(())
             }
-            _ => Err(DataError::new(path, format!("a fact is a head name, a tail name and a relation, found {fields:?}"))
-                .row(row)
-                .hint("write [\"head\", \"tail\", \"P17\"] in JSON, or the three separated by tabs")
-                .into()),
+            _ => Err(DataError::new(
+                path,
+                format!("a fact is a head name, a tail name and a relation, found {fields:?}"),
+            )
+            .row(row)
+            .hint("write [\"head\", \"tail\", \"P17\"] in JSON, or the three separated by tabs")
+            .into()),
         }
     }
 
     fn add_items(&mut self, path: &Path) -> Result<()> {
-        // A claim can name an item that comes later, so items are nodes of their own whatever their names.
+        // A claim can name an item that comes later, so items are nodes of their own whatever their
+        // names.
         let mut ids: HashMap<String, u32> = HashMap::new();
-        let parse = |Record { text, row, line }: Record<'_>| Ok((row, json_stream::parse_line::<Item>(path, text, row, line)?));
+        let parse = |Record { text, row, line }: Record<'_>| {
+            Ok((row, json_stream::parse_line::<Item>(path, text, row, line)?))
+        };
         read_records(path, Unit::Line, &parse, &mut |(row, item)| {
             let head = self.item(&mut ids, &item.id);
             let aliases = item.aliases.iter().filter(|_| self.matching == Matching::Alias);
-            for name in item.label.iter().chain(aliases).map(|name| self.key(name)).collect::<Vec<_>>() {
+            for name in
+                item.label.iter().chain(aliases).map(|name| self.key(name)).collect::<Vec<_>>()
+            {
                 self.bear(name, head);
             }
             for (relation, targets) in &item.claims {
@@ -176,11 +192,12 @@ impl FactBase {
         self.size == 0
     }
 
-    /// The labels of a document: every fact whose head bears a name of one entity, and whose tail a name of another. An entity goes by the
-    /// names of its mentions and by its identifier. Ordered by head, tail and relation identifier.
+    /// The labels of a document: every fact whose head bears a name of one entity, and whose tail a
+    /// name of another. An entity goes by the names of its mentions and by its identifier. Ordered
+    /// by head, tail and relation identifier.
     ///
-    /// Evidence is the sentences that mention both entities. That is a heuristic: the fact may be expressed across sentences (then the list
-    /// is empty or wrong), or nowhere at all.
+    /// Evidence is the sentences that mention both entities. That is a heuristic: the fact may be
+    /// expressed across sentences (then the list is empty or wrong), or nowhere at all.
     pub fn label(&self, document: &Document) -> Vec<Fact> {
         self.label_nodes(document, &self.nodes(document))
     }
@@ -191,8 +208,13 @@ impl FactBase {
     }
 
     fn nodes_of(&self, entity: &Entity) -> Vec<u32> {
-        let names = entity.mentions.iter().map(|mention| mention.name.as_str()).chain(entity.knowledge_base_id.as_deref());
-        let nodes: BTreeSet<u32> = names.filter_map(|name| self.names.get(&self.key(name))).flatten().copied().collect();
+        let names = entity
+            .mentions
+            .iter()
+            .map(|mention| mention.name.as_str())
+            .chain(entity.knowledge_base_id.as_deref());
+        let nodes: BTreeSet<u32> =
+            names.filter_map(|name| self.names.get(&self.key(name))).flatten().copied().collect();
         nodes.into_iter().collect()
     }
 
@@ -202,8 +224,14 @@ impl FactBase {
             for (tail, tail_nodes) in nodes.iter().enumerate().filter(|(tail, _)| *tail != head) {
                 let relations = self.relations_between(head_nodes, tail_nodes);
                 if !relations.is_empty() {
-                    let evidence = shared_sentences(&document.entities[head], &document.entities[tail]);
-                    let fact = |relation: &str| Fact { head, tail, relation: relation.to_owned(), evidence: evidence.clone() };
+                    let evidence =
+                        shared_sentences(&document.entities[head], &document.entities[tail]);
+                    let fact = |relation: &str| Fact {
+                        head,
+                        tail,
+                        relation: relation.to_owned(),
+                        evidence: evidence.clone(),
+                    };
                     facts.extend(relations.into_iter().map(fact));
                 }
             }
@@ -213,28 +241,45 @@ impl FactBase {
 
     fn relations_between(&self, heads: &[u32], tails: &[u32]) -> BTreeSet<&str> {
         let classes = self.between(heads, tails).flat_map(|(_, classes)| classes);
-        classes.filter_map(|&class| self.relations.get(class as usize)).map(|relation| relation.id.as_str()).collect()
+        classes
+            .filter_map(|&class| self.relations.get(class as usize))
+            .map(|relation| relation.id.as_str())
+            .collect()
     }
 
-    fn between<'a>(&'a self, heads: &'a [u32], tails: &'a [u32]) -> impl Iterator<Item = ((u32, u32), &'a Vec<u32>)> {
+    fn between<'a>(
+        &'a self,
+        heads: &'a [u32],
+        tails: &'a [u32],
+    ) -> impl Iterator<Item = ((u32, u32), &'a Vec<u32>)> {
         let pairs = heads.iter().flat_map(move |&head| tails.iter().map(move |&tail| (head, tail)));
         pairs.filter_map(|pair| Some((pair, self.facts.get(&pair)?)))
     }
 
     /// Notes which facts gave the labels of a document.
-    pub(super) fn note_used(&self, nodes: &[Vec<u32>], labels: &[Fact], used: &mut HashSet<(u32, u32, u32)>) {
+    pub(super) fn note_used(
+        &self,
+        nodes: &[Vec<u32>],
+        labels: &[Fact],
+        used: &mut HashSet<(u32, u32, u32)>,
+    ) {
         for label in labels {
             let class = self.relations.index_of(&label.relation).map(|class| class as u32);
             let pairs = self.between(&nodes[label.head], &nodes[label.tail]);
-            used.extend(
-                pairs.filter_map(|((head, tail), classes)| class.filter(|class| classes.contains(class)).map(|class| (head, tail, class))),
-            );
+            used.extend(pairs.filter_map(|((head, tail), classes)| {
+                class.filter(|class| classes.contains(class)).map(|class| (head, tail, class))
+            }));
         }
     }
 }
 
 /// The items that a claim names: `["Q1", …]`, or `"Q1"` alone.
-fn targets_of<'a>(path: &Path, row: usize, relation: &str, value: &'a serde_json::Value) -> Result<Vec<&'a str>> {
+fn targets_of<'a>(
+    path: &Path,
+    row: usize,
+    relation: &str,
+    value: &'a serde_json::Value,
+) -> Result<Vec<&'a str>> {
     let targets = match value {
         serde_json::Value::String(one) => Some(vec![one.as_str()]),
         serde_json::Value::Array(list) => list.iter().map(serde_json::Value::as_str).collect(),
@@ -242,11 +287,17 @@ fn targets_of<'a>(path: &Path, row: usize, relation: &str, value: &'a serde_json
     };
     targets.ok_or_else(|| {
         let problem = format!("the claims of `{relation}` are no list of identifiers");
-        DataError::new(path, problem).row(row).field(format!("claims.{relation}")).hint("write {\"claims\": {\"P17\": [\"Q142\"]}}").into()
+        DataError::new(path, problem)
+            .row(row)
+            .field(format!("claims.{relation}"))
+            .hint("write {\"claims\": {\"P17\": [\"Q142\"]}}")
+            .into()
     })
 }
 
 fn shared_sentences(head: &Entity, tail: &Entity) -> Vec<usize> {
-    let of = |entity: &Entity| entity.mentions.iter().map(|mention| mention.sentence).collect::<BTreeSet<_>>();
+    let of = |entity: &Entity| {
+        entity.mentions.iter().map(|mention| mention.sentence).collect::<BTreeSet<_>>()
+    };
     of(head).intersection(&of(tail)).copied().collect()
 }

@@ -1,4 +1,5 @@
-//! What distant labelling did: counts, ambiguity, coverage, and how well it agrees with labels that people gave.
+//! What distant labelling did: counts, ambiguity, coverage, and how well it agrees with labels that
+//! people gave.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -48,7 +49,8 @@ pub struct LabelReport {
     pub entities: usize,
     /// Entities that bear a name of the knowledge base (coverage).
     pub matched: usize,
-    /// Entities whose names belong to more than one node of it (ambiguity; one with two known names counts too).
+    /// Entities whose names belong to more than one node of it (ambiguity; one with two known names
+    /// counts too).
     pub ambiguous: usize,
     /// Pairs with more than one label.
     pub multiple: usize,
@@ -69,7 +71,10 @@ impl LabelReport {
         self.matched += nodes.iter().filter(|nodes| !nodes.is_empty()).count();
         self.ambiguous += nodes.iter().filter(|nodes| nodes.len() > 1).count();
         // Labels are ordered by pair.
-        self.multiple += labels.chunk_by(|a, b| (a.head, a.tail) == (b.head, b.tail)).filter(|labels| labels.len() > 1).count();
+        self.multiple += labels
+            .chunk_by(|a, b| (a.head, a.tail) == (b.head, b.tail))
+            .filter(|labels| labels.len() > 1)
+            .count();
         for label in labels {
             *self.by_relation.entry(label.relation.clone()).or_default() += 1;
         }
@@ -79,11 +84,13 @@ impl LabelReport {
     }
 
     fn compare(&mut self, human: &[Fact], labels: &[Fact]) {
-        let known: HashSet<(usize, usize, &str)> = human.iter().map(|fact| (fact.head, fact.tail, fact.relation.as_str())).collect();
+        let known: HashSet<(usize, usize, &str)> =
+            human.iter().map(|fact| (fact.head, fact.tail, fact.relation.as_str())).collect();
         for label in labels {
             let agreement = self.agreement.entry(label.relation.clone()).or_default();
             agreement.distant += 1;
-            agreement.both += usize::from(known.contains(&(label.head, label.tail, label.relation.as_str())));
+            agreement.both +=
+                usize::from(known.contains(&(label.head, label.tail, label.relation.as_str())));
         }
         for (_, _, relation) in known {
             self.agreement.entry(relation.to_owned()).or_default().human += 1;
@@ -92,24 +99,41 @@ impl LabelReport {
 
     /// The agreement over all relations; `None` where no document came with labels.
     pub fn overall(&self) -> Option<Agreement> {
-        let add =
-            |a: Agreement, b: &Agreement| Agreement { distant: a.distant + b.distant, human: a.human + b.human, both: a.both + b.both };
-        (!self.agreement.is_empty()).then(|| self.agreement.values().fold(Agreement::default(), add))
+        let add = |a: Agreement, b: &Agreement| Agreement {
+            distant: a.distant + b.distant,
+            human: a.human + b.human,
+            both: a.both + b.both,
+        };
+        (!self.agreement.is_empty())
+            .then(|| self.agreement.values().fold(Agreement::default(), add))
     }
 
-    /// A table of relations: labels, and precision and recall against human labels where there are any.
+    /// A table of relations: labels, and precision and recall against human labels where there are
+    /// any.
     pub fn table(&self) -> String {
-        let mut relations: Vec<&String> = self.by_relation.keys().chain(self.agreement.keys()).collect();
-        relations.sort_by_key(|relation| (std::cmp::Reverse(self.by_relation.get(*relation)), *relation));
+        let mut relations: Vec<&String> =
+            self.by_relation.keys().chain(self.agreement.keys()).collect();
+        relations.sort_by_key(|relation| {
+            (std::cmp::Reverse(self.by_relation.get(*relation)), *relation)
+        });
         relations.dedup();
-        let width = relations.iter().map(|relation| relation.chars().count()).max().unwrap_or(0).max(8);
+        let width =
+            relations.iter().map(|relation| relation.chars().count()).max().unwrap_or(0).max(8);
         let mut table = format!("{:width$} {:>8}", "relation", "labels");
         table += if self.agreement.is_empty() { "\n" } else { " precision  recall   human\n" };
         for relation in relations {
-            table += &format!("{relation:width$} {:>8}", self.by_relation.get(relation).copied().unwrap_or_default());
+            table += &format!(
+                "{relation:width$} {:>8}",
+                self.by_relation.get(relation).copied().unwrap_or_default()
+            );
             if !self.agreement.is_empty() {
                 let agreement = self.agreement.get(relation).copied().unwrap_or_default();
-                table += &format!("    {:6.4}  {:6.4} {:>7}", agreement.precision(), agreement.recall(), agreement.human);
+                table += &format!(
+                    "    {:6.4}  {:6.4} {:>7}",
+                    agreement.precision(),
+                    agreement.recall(),
+                    agreement.human
+                );
             }
             table.push('\n');
         }
@@ -120,21 +144,31 @@ impl LabelReport {
 impl std::fmt::Display for LabelReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (relations, excluded) = (self.by_relation.len(), self.excluded);
-        write!(f, "{} labels of {relations} relations in {} of {} documents", self.facts, self.labelled, self.documents)?;
+        write!(
+            f,
+            "{} labels of {relations} relations in {} of {} documents",
+            self.facts, self.labelled, self.documents
+        )?;
         if excluded > 0 {
             write!(f, ", {excluded} documents left out")?;
         }
-        let (matched, entities, ambiguous, multiple) = (self.matched, self.entities, self.ambiguous, self.multiple);
+        let (matched, entities, ambiguous, multiple) =
+            (self.matched, self.entities, self.ambiguous, self.multiple);
         write!(
             f,
-            "; {matched} of {entities} entities are known, {ambiguous} of them by several nodes; {multiple} pairs with several labels"
+            "; {matched} of {entities} entities are known, {ambiguous} of them by several nodes; \
+             {multiple} pairs with several labels"
         )?;
         write!(f, "; {} of {} facts were used", self.used_facts, self.known_facts)?;
         match self.overall() {
             None => Ok(()),
             Some(all) => {
                 let (precision, recall) = (all.precision(), all.recall());
-                write!(f, "; against {} human labels precision {precision:.4}, recall {recall:.4}", all.human)
+                write!(
+                    f,
+                    "; against {} human labels precision {precision:.4}, recall {recall:.4}",
+                    all.human
+                )
             }
         }
     }

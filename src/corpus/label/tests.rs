@@ -8,8 +8,7 @@ use crate::corpus::formats::ReadOptions;
 use crate::corpus::formats::docred::read_all;
 
 fn document(title: &str) -> serde_json::Value {
-    let mention =
-        |name: &str, sentence: usize, word: usize| json!({"name": name, "sent_id": sentence, "pos": [word, word + 1], "type": "X"});
+    let mention = |name: &str, sentence: usize, word: usize| json!({"name": name, "sent_id": sentence, "pos": [word, word + 1], "type": "X"});
     json!({
         "title": title,
         "sents": [["Ada", "saw", "Rome"], ["Byron", "left"], ["Lovelace", "loved", "Roma"]],
@@ -48,7 +47,8 @@ fn any_name_of_the_head_meets_any_name_of_the_tail() {
     for path in [&list, &table] {
         let base = FactBase::load(path).unwrap();
         assert_eq!(base.len(), 7);
-        let expected = [fact(0, 1, "P1", &[0, 2]), fact(0, 1, "P2", &[0, 2]), fact(2, 0, "P3", &[])];
+        let expected =
+            [fact(0, 1, "P1", &[0, 2]), fact(0, 1, "P2", &[0, 2]), fact(2, 0, "P3", &[])];
         assert_eq!(base.label(&documents[0]), expected);
     }
 }
@@ -58,22 +58,42 @@ fn a_file_is_labelled_in_order_without_the_excluded() {
     let folder = tempfile::tempdir().unwrap();
     let (input, output) = (folder.path().join("in.json"), folder.path().join("out.json"));
     let bare = json!({"title": "bare", "sents": [], "vertexSet": []});
-    fs_err::write(&input, json!([document("one"), bare, document("dev"), document("two")]).to_string()).unwrap();
+    fs_err::write(
+        &input,
+        json!([document("one"), bare, document("dev"), document("two")]).to_string(),
+    )
+    .unwrap();
     let mut base = FactBase::default();
     base.insert("Ada", "Rome", "P1");
     base.insert("Rome", "Byron", "P0");
-    let options = LabelOptions { exclude_titles: ["dev".to_owned()].into(), ..LabelOptions::default() };
+    let options =
+        LabelOptions { exclude_titles: ["dev".to_owned()].into(), ..LabelOptions::default() };
     let report = label_file(&base, &input, &output, &options).unwrap();
     let by_relation = BTreeMap::from([("P0".to_owned(), 2), ("P1".to_owned(), 2)]);
-    // Both documents came with the label (2, 1, OLD); "Ada" and "Rome" and "Byron" are known, "bare" has no labels of its own.
+    // Both documents came with the label (2, 1, OLD); "Ada" and "Rome" and "Byron" are known,
+    // "bare" has no labels of its own.
     let found = |relation: &str| (relation.to_owned(), Agreement { distant: 2, human: 0, both: 0 });
     let old = ("OLD".to_owned(), Agreement { distant: 0, human: 2, both: 0 });
     let agreement = [found("P0"), found("P1"), old].into();
-    let counts =
-        LabelReport { documents: 4, excluded: 1, written: 3, labelled: 2, facts: 4, entities: 6, matched: 6, ..LabelReport::default() };
-    assert_eq!(report, LabelReport { by_relation, agreement, known_facts: 2, used_facts: 2, ..counts });
+    let counts = LabelReport {
+        documents: 4,
+        excluded: 1,
+        written: 3,
+        labelled: 2,
+        facts: 4,
+        entities: 6,
+        matched: 6,
+        ..LabelReport::default()
+    };
+    assert_eq!(
+        report,
+        LabelReport { by_relation, agreement, known_facts: 2, used_facts: 2, ..counts }
+    );
     let (documents, _) = read_all(&output, &ReadOptions::default()).unwrap();
-    assert_eq!(documents.iter().map(|document| document.title.as_str()).collect::<Vec<_>>(), ["one", "bare", "two"]);
+    assert_eq!(
+        documents.iter().map(|document| document.title.as_str()).collect::<Vec<_>>(),
+        ["one", "bare", "two"]
+    );
     assert_eq!(documents[2].facts(), [fact(0, 1, "P1", &[0, 2]), fact(1, 2, "P0", &[])]);
 }
 
@@ -115,17 +135,29 @@ fn agreement_with_people_is_reported_by_relation() {
     labelled["candidates"] = json!([{"h": 0, "t": 1}, {"h": 2, "t": 1}, {"h": 1, "t": 0}]);
     fs_err::write(&input, json!([labelled]).to_string()).unwrap();
     let mut base = FactBase::default();
-    for (head, tail, relation) in
-        [("Ada", "Rome", "P1"), ("Rome", "Ada", "P1"), ("Rome", "Ada", "P2"), ("Ada", "Byron", "P1"), ("X", "Y", "P1")]
-    {
+    for (head, tail, relation) in [
+        ("Ada", "Rome", "P1"),
+        ("Rome", "Ada", "P1"),
+        ("Rome", "Ada", "P2"),
+        ("Ada", "Byron", "P1"),
+        ("X", "Y", "P1"),
+    ] {
         base.insert(head, tail, relation);
     }
     let report = label_file(&base, &input, &output, &LabelOptions::default()).unwrap();
     assert_eq!(report.agreement["P1"], Agreement { distant: 2, human: 2, both: 1 });
     assert_eq!((report.multiple, report.used_facts, report.known_facts), (1, 3, 5));
     assert_eq!(report.overall().map(|all| (all.precision(), all.recall())), Some((1.0 / 3.0, 0.5)));
-    assert!(report.table().contains("P1              2    0.5000  0.5000       2"), "{}", report.table());
-    assert_eq!(read_all(&output, &ReadOptions::default()).unwrap().0[0].facts().len(), 3, "the pair (Ada, Byron) is not asked about");
+    assert!(
+        report.table().contains("P1              2    0.5000  0.5000       2"),
+        "{}",
+        report.table()
+    );
+    assert_eq!(
+        read_all(&output, &ReadOptions::default()).unwrap().0[0].facts().len(),
+        3,
+        "the pair (Ada, Byron) is not asked about"
+    );
 }
 
 #[test]
@@ -153,10 +185,14 @@ fn a_marked_file_has_all_its_facts_and_a_damaged_one_is_named() {
     let path = folder.path().join("f.tsv.gz");
     fs_err::write(&path, "Ada\tRome\tP1\n").unwrap();
     let error = FactBase::load(&path).unwrap_err();
-    assert!(error.exit_code() == 65 && error.to_string().contains("f.tsv.gz") && error.hint().is_some(), "{error}");
+    assert!(
+        error.exit_code() == 65 && error.to_string().contains("f.tsv.gz") && error.hint().is_some(),
+        "{error}"
+    );
 }
 
-/// DocRED's own training facts, looked up in its own training documents, must find every label there is.
+/// DocRED's own training facts, looked up in its own training documents, must find every label
+/// there is.
 #[test]
 fn the_facts_of_real_documents_are_found_again() {
     let Some(shared) = std::env::var_os("DOCRE_SHARED").map(std::path::PathBuf::from) else {
@@ -164,12 +200,24 @@ fn the_facts_of_real_documents_are_found_again() {
         return;
     };
     let base = FactBase::load(&shared.join("data/docred/train_annotated.fact")).unwrap();
-    let (documents, _) = read_all(&shared.join("data/docred/train_annotated_t5aug_447.json"), &ReadOptions::default()).unwrap();
+    let (documents, _) = read_all(
+        &shared.join("data/docred/train_annotated_t5aug_447.json"),
+        &ReadOptions::default(),
+    )
+    .unwrap();
     let (mut found, mut all) = (0, 0);
     for document in &documents {
-        let labels: HashSet<_> = base.label(document).into_iter().map(|fact| (fact.head, fact.tail, fact.relation)).collect();
+        let labels: HashSet<_> = base
+            .label(document)
+            .into_iter()
+            .map(|fact| (fact.head, fact.tail, fact.relation))
+            .collect();
         all += document.facts().len();
-        found += document.facts().iter().filter(|fact| labels.contains(&(fact.head, fact.tail, fact.relation.clone()))).count();
+        found += document
+            .facts()
+            .iter()
+            .filter(|fact| labels.contains(&(fact.head, fact.tail, fact.relation.clone())))
+            .count();
     }
     println!("{} facts; {found} of {all} labels found by name", base.len());
     assert!(found as f64 > 0.95 * all as f64);

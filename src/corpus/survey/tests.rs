@@ -9,7 +9,13 @@ fn document(title: &str, head: &str, tail: &str, relation: &str) -> Document {
     let words: Vec<String> = format!("{head} {tail}").split(' ').map(str::to_owned).collect();
     let (middle, end) = (head.split(' ').count(), words.len());
     let entity = |name: &str, start, end| Entity {
-        mentions: vec![Mention { name: name.into(), sentence: 0, start, end, entity_type: "LOC".into() }],
+        mentions: vec![Mention {
+            name: name.into(),
+            sentence: 0,
+            start,
+            end,
+            entity_type: "LOC".into(),
+        }],
         knowledge_base_id: None,
     };
     Document {
@@ -32,15 +38,30 @@ fn survey(files: &[(&str, &[Document])]) -> Vec<FileSurvey> {
 
 #[test]
 fn titles_and_facts_that_files_share_are_counted() {
-    let train = [document("A", "Paris", "France", "P17"), document("B", "Bonn", "Germany", "P17"), document("C", "Rome", "Italy", "P17")];
-    let dev = [document("A", "Paris", "France", "P17"), document("B", "Bonn", "Germany", "P36"), document("D", "Rome", "Italy", "P17")];
+    let train = [
+        document("A", "Paris", "France", "P17"),
+        document("B", "Bonn", "Germany", "P17"),
+        document("C", "Rome", "Italy", "P17"),
+    ];
+    let dev = [
+        document("A", "Paris", "France", "P17"),
+        document("B", "Bonn", "Germany", "P36"),
+        document("D", "Rome", "Italy", "P17"),
+    ];
     let files = survey(&[("train.json", &train), ("dev.json", &dev)]);
     assert_eq!(files[0].shared, []);
-    let shared = Shared { titles: 2, relabelled: 1, facts: 2, examples: vec!["A".into(), "B".into()] };
+    let shared =
+        Shared { titles: 2, relabelled: 1, facts: 2, examples: vec!["A".into(), "B".into()] };
     assert_eq!(files[1].shared, [shared]);
     let text = SurveyReport(files).to_string();
-    assert!(text.contains("in common with train.json: 2 titles (1 with other labels), 2 of 3 facts"), "{text}");
-    assert!(text.contains("DocRED dev as published: 1000 documents, 12323 facts — this file differs"), "{text}");
+    assert!(
+        text.contains("in common with train.json: 2 titles (1 with other labels), 2 of 3 facts"),
+        "{text}"
+    );
+    assert!(
+        text.contains("DocRED dev as published: 1000 documents, 12323 facts — this file differs"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -51,14 +72,18 @@ fn names_are_compared_with_words() {
     let files = survey(&[("a.json", &[odd])]);
     assert_eq!((files[0].mentions, files[0].renamed), (2, 1));
     assert_eq!(files[0].examples, [["A", "America", "USA"]]);
-    let warning = "a.json: 1 of 2 mentions bear a name that is not the words of their span; the first is `America` for `USA` in `A`";
+    let warning = "a.json: 1 of 2 mentions bear a name that is not the words of their span; the \
+        first is `America` for `USA` in `A`";
     assert_eq!(files[0].warnings(), [warning]);
     assert_eq!(survey(&[("b.json", &[document("A", "x", "y", "P1")])])[0].warnings(), [""; 0]);
 }
 
 #[test]
 fn a_file_without_documents_is_one_warning() {
-    assert_eq!(survey(&[("dev.json", &[])])[0].warnings(), ["dev.json: the file holds no document"]);
+    assert_eq!(
+        survey(&[("dev.json", &[])])[0].warnings(),
+        ["dev.json: the file holds no document"]
+    );
 }
 
 #[test]
@@ -93,7 +118,10 @@ fn lark_force_is_found() {
     }
     let files = survey.finish();
     assert_eq!(files[1].shared[0].examples, ["Lark Force"]);
-    assert_eq!((files[0].documents, files[0].facts, files[1].documents, files[1].facts), (447, 5_254, 500, 17_284));
+    assert_eq!(
+        (files[0].documents, files[0].facts, files[1].documents, files[1].facts),
+        (447, 5_254, 500, 17_284)
+    );
     assert!(files[1].shared[0].facts > 0);
 }
 
@@ -101,14 +129,20 @@ fn lark_force_is_found() {
 fn published_sizes_are_compared() {
     let bare = Document { facts: Some(vec![]), ..Document::default() };
     let files = survey(&[("dev_filter.data", &[document("A", "x", "y", "P1"), bare])]);
-    assert_eq!((files[0].facts, files[0].intra, files[0].negatives, files[0].excluded), (1, 1, 1, 0));
+    assert_eq!(
+        (files[0].facts, files[0].intra, files[0].negatives, files[0].excluded),
+        (1, 1, 1, 0)
+    );
     let said = files[0].warnings();
-    let sizes =
-        "2 documents, 1 facts (1 within a sentence), 1 pairs without one, 0 taken out, but CDR dev as published: 500 documents, 1012 facts";
+    let sizes = "2 documents, 1 facts (1 within a sentence), 1 pairs without one, 0 taken out, but \
+        CDR dev as published: 500 documents, 1012 facts";
     assert!(said[0].contains(sizes), "{said:?}");
     assert_eq!(
         said[1..],
-        ["dev_filter.data: 1 of 2 documents have no entities", "dev_filter.data: 1 of 2 documents have labels but no fact"]
+        [
+            "dev_filter.data: 1 of 2 documents have no entities",
+            "dev_filter.data: 1 of 2 documents have labels but no fact"
+        ]
     );
 }
 
@@ -129,7 +163,14 @@ fn real_files_agree_with_what_is_published() {
         };
         Format::Cdr.read(&path, &ReadOptions::default(), &mut add).unwrap();
         let file = &survey.finish()[0];
-        assert!(file.warnings().iter().all(|warning| !warning.contains("published")), "{:?}", file.warnings());
-        assert_eq!((file.most_words, file.most_entities), if name == "train_filter" { (653, 21) } else { (641, 20) });
+        assert!(
+            file.warnings().iter().all(|warning| !warning.contains("published")),
+            "{:?}",
+            file.warnings()
+        );
+        assert_eq!(
+            (file.most_words, file.most_entities),
+            if name == "train_filter" { (653, 21) } else { (641, 20) }
+        );
     }
 }

@@ -68,8 +68,11 @@ impl Atlas {
     /// An atlas large enough for that many communities.
     pub(super) fn new<R: Rng>(communities: usize, rng: &mut R) -> Self {
         let number = (communities / COMMUNITIES_PER_COUNTRY).clamp(MIN_COUNTRIES, MAX_COUNTRIES);
-        let countries = (0..number).map(|_| Thing::new(Kind::Country, vec![names::country(rng)])).collect();
-        let cities = (0..number).map(|_| (0..CITIES_PER_COUNTRY).map(|_| City::new(rng)).collect()).collect();
+        let countries =
+            (0..number).map(|_| Thing::new(Kind::Country, vec![names::country(rng)])).collect();
+        let cities = (0..number)
+            .map(|_| (0..CITIES_PER_COUNTRY).map(|_| City::new(rng)).collect())
+            .collect();
         Self { countries, cities }
     }
 }
@@ -77,7 +80,8 @@ impl Atlas {
 impl City {
     fn new<R: Rng>(rng: &mut R) -> Self {
         let name = names::city(rng);
-        let university = rng.random_bool(0.5).then(|| Thing::new(Kind::University, names::university(&name)));
+        let university =
+            rng.random_bool(0.5).then(|| Thing::new(Kind::University, names::university(&name)));
         Self {
             place: Thing::new(Kind::City, vec![name]),
             population: Thing::new(Kind::Number, names::number(rng, 9..950)),

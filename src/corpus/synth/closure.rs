@@ -7,7 +7,8 @@ use super::schema::{COMPOSITIONS, Triple};
 /// Facts with the sentences that express them.
 pub(super) type Evidence = BTreeMap<Triple, BTreeSet<usize>>;
 
-/// The statements, their inverses, and the facts composed of two of them; a composed fact that is also stated keeps the statement's evidence.
+/// The statements, their inverses, and the facts composed of two of them; a composed fact that is
+/// also stated keeps the statement's evidence.
 pub(super) fn closure(statements: &Evidence) -> Evidence {
     let mut facts = Evidence::new();
     for (statement, sentences) in statements {
@@ -30,8 +31,12 @@ pub(super) fn compose(facts: &Evidence) -> Evidence {
     let mut composed = Evidence::new();
     for (first, second, whole) in COMPOSITIONS {
         for (a, a_sentences) in facts.iter().filter(|(fact, _)| fact.rel == first) {
-            for (b, b_sentences) in facts.iter().filter(|(fact, _)| fact.rel == second && fact.head == a.tail && fact.tail != a.head) {
-                composed.entry(Triple::new(a.head, whole, b.tail)).or_insert_with(|| a_sentences.union(b_sentences).copied().collect());
+            for (b, b_sentences) in facts.iter().filter(|(fact, _)| {
+                fact.rel == second && fact.head == a.tail && fact.tail != a.head
+            }) {
+                composed
+                    .entry(Triple::new(a.head, whole, b.tail))
+                    .or_insert_with(|| a_sentences.union(b_sentences).copied().collect());
             }
         }
     }
@@ -45,8 +50,10 @@ mod tests {
 
     #[test]
     fn birth_in_a_city_is_birth_in_its_country() {
-        let statements =
-            Evidence::from([(Triple::new(0, Rel::BirthPlace, 1), [0].into()), (Triple::new(2, Rel::Capital, 1), [3, 4].into())]);
+        let statements = Evidence::from([
+            (Triple::new(0, Rel::BirthPlace, 1), [0].into()),
+            (Triple::new(2, Rel::Capital, 1), [3, 4].into()),
+        ]);
         let facts = closure(&statements);
         assert_eq!(facts[&Triple::new(0, Rel::BirthCountry, 2)], [0, 3, 4].into());
         assert_eq!(facts[&Triple::new(1, Rel::CapitalOf, 2)], [3, 4].into());

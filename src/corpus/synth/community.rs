@@ -1,6 +1,8 @@
-//! A community: two or three families, their companies and books, and the cities they live in, the unit that documents are drawn from.
+//! A community: two or three families, their companies and books, and the cities they live in, the
+//! unit that documents are drawn from.
 //!
-//! A community is a pure function of (seed, pool, index), so the knowledge base of a world of any size is never held in memory.
+//! A community is a pure function of (seed, pool, index), so the knowledge base of a world of any
+//! size is never held in memory.
 
 use rand::{Rng, RngExt, seq::IndexedRandom};
 
@@ -56,7 +58,11 @@ impl Community {
         let second = (first + rng.random_range(1..atlas.countries.len())) % atlas.countries.len();
         for country in [first, second] {
             let state = self.thing(atlas.countries[country].clone());
-            let start = if rng.random_bool(0.5) { 0 } else { rng.random_range(0..atlas.cities[country].len()) };
+            let start = if rng.random_bool(0.5) {
+                0
+            } else {
+                rng.random_range(0..atlas.cities[country].len())
+            };
             for offset in 0..CITIES / 2 {
                 let at = (start + offset * 3) % atlas.cities[country].len();
                 let city = &atlas.cities[country][at];
@@ -79,26 +85,37 @@ impl Community {
         // Twins are drawn by both cities, so that they are the same wherever the two meet.
         for (left, right) in [(0, 2), (1, 3)] {
             if (twins[left].0 + twins[right].0).is_multiple_of(2) {
-                self.links.push(link(cities[left], Rel::TwinCity, cities[right], twins[left].1 && twins[right].1));
+                self.links.push(link(
+                    cities[left],
+                    Rel::TwinCity,
+                    cities[right],
+                    twins[left].1 && twins[right].1,
+                ));
             }
         }
         (cities, universities)
     }
 
-    /// Families of two parents and two children; eldest children of the two families may be married.
+    /// Families of two parents and two children; eldest children of the two families may be
+    /// married.
     fn add_families<R: Rng>(&mut self, rng: &mut R) -> Vec<usize> {
         let era = rng.random_range(1880..1930);
         for _ in 0..2 {
             let family = names::family(rng);
-            let parents = [era + rng.random_range(0..GENERATION), era + rng.random_range(0..GENERATION)];
-            let children = [(); 2].map(|()| parents[0].max(parents[1]) + rng.random_range(AGE_AT_BIRTH));
+            let parents =
+                [era + rng.random_range(0..GENERATION), era + rng.random_range(0..GENERATION)];
+            let children =
+                [(); 2].map(|()| parents[0].max(parents[1]) + rng.random_range(AGE_AT_BIRTH));
             let genders = [true, false, rng.random_bool(0.5), rng.random_bool(0.5)];
             let people = genders.into_iter().zip(parents.into_iter().chain(children));
-            let members: Vec<usize> = people.map(|(female, born)| self.add_person(female, born, &family, rng)).collect();
+            let members: Vec<usize> =
+                people.map(|(female, born)| self.add_person(female, born, &family, rng)).collect();
             let &[mother, father, elder, younger] = members.as_slice() else { continue };
             self.relate(mother, Rel::Spouse, father, rng);
             self.relate(elder, Rel::Sibling, younger, rng);
-            for (child, parent) in [(elder, mother), (elder, father), (younger, mother), (younger, father)] {
+            for (child, parent) in
+                [(elder, mother), (elder, father), (younger, mother), (younger, father)]
+            {
                 self.relate(child, Rel::Parent, parent, rng);
             }
             self.families.push(members);
@@ -111,7 +128,8 @@ impl Community {
     }
 
     fn add_person<R: Rng>(&mut self, female: bool, born: u32, family: &str, rng: &mut R) -> usize {
-        let taken = |things: &[Thing], name: &str| things.iter().any(|thing| thing.names[0] == name);
+        let taken =
+            |things: &[Thing], name: &str| things.iter().any(|thing| thing.names[0] == name);
         let mut names = names::person(rng, female, family);
         while taken(&self.things, &names[0]) {
             names = names::person(rng, female, family);
@@ -119,12 +137,22 @@ impl Community {
         self.thing(Thing { kind: Kind::Person, names, female, born })
     }
 
-    fn add_companies<R: Rng>(&mut self, cities: &[usize], persons: &[usize], rng: &mut R) -> Vec<usize> {
-        let mut eponyms: Vec<String> = cities.iter().map(|city| self.things[*city].names[0].clone()).collect();
-        eponyms.extend(persons.iter().filter_map(|person| self.things[*person].names.last().cloned()));
+    fn add_companies<R: Rng>(
+        &mut self,
+        cities: &[usize],
+        persons: &[usize],
+        rng: &mut R,
+    ) -> Vec<usize> {
+        let mut eponyms: Vec<String> =
+            cities.iter().map(|city| self.things[*city].names[0].clone()).collect();
+        eponyms
+            .extend(persons.iter().filter_map(|person| self.things[*person].names.last().cloned()));
         let mut companies = Vec::new();
         for number in 0..COMPANIES {
-            let company = self.thing(Thing::new(Kind::Company, names::company(rng, is_publisher(number), &eponyms)));
+            let company = self.thing(Thing::new(
+                Kind::Company,
+                names::company(rng, is_publisher(number), &eponyms),
+            ));
             self.relate_to_any(company, Rel::Headquarters, cities, rng);
             let founder = self.relate_to_any(company, Rel::FoundedBy, persons, rng);
             let year = self.year_of_life(founder, AGE_AT_FOUNDING, rng);
@@ -138,10 +166,23 @@ impl Community {
         companies
     }
 
-    fn add_lives<R: Rng>(&mut self, persons: &[usize], cities: &[usize], companies: &[usize], universities: &[usize], rng: &mut R) {
+    fn add_lives<R: Rng>(
+        &mut self,
+        persons: &[usize],
+        cities: &[usize],
+        companies: &[usize],
+        universities: &[usize],
+        rng: &mut R,
+    ) {
         for &person in persons {
             self.relate_to_any(person, Rel::BirthPlace, cities, rng);
-            self.add_leaf(person, Rel::BirthDate, Kind::Date, names::date(rng, self.things[person].born), rng);
+            self.add_leaf(
+                person,
+                Rel::BirthDate,
+                Kind::Date,
+                names::date(rng, self.things[person].born),
+                rng,
+            );
             self.relate_to_any(person, Rel::Employer, companies, rng);
             if rng.random_bool(0.6) {
                 self.relate_to_any(person, Rel::EducatedAt, universities, rng);
@@ -150,10 +191,15 @@ impl Community {
     }
 
     fn add_works<R: Rng>(&mut self, persons: &[usize], companies: &[usize], rng: &mut R) {
-        let publishers: Vec<usize> =
-            (0..).zip(companies).filter(|(number, _)| is_publisher(*number)).map(|(_, company)| *company).collect();
-        let is_eponym = |thing: &&Thing| matches!(thing.kind, Kind::Person | Kind::City | Kind::Country);
-        let eponyms: Vec<String> = self.things.iter().filter(is_eponym).map(|thing| thing.names[0].clone()).collect();
+        let publishers: Vec<usize> = (0..)
+            .zip(companies)
+            .filter(|(number, _)| is_publisher(*number))
+            .map(|(_, company)| *company)
+            .collect();
+        let is_eponym =
+            |thing: &&Thing| matches!(thing.kind, Kind::Person | Kind::City | Kind::Country);
+        let eponyms: Vec<String> =
+            self.things.iter().filter(is_eponym).map(|thing| thing.names[0].clone()).collect();
         for _ in 0..WORKS {
             let work = self.thing(Thing::new(Kind::Work, names::work(rng, &eponyms)));
             let author = self.relate_to_any(work, Rel::Author, persons, rng);
@@ -164,11 +210,22 @@ impl Community {
     }
 
     /// A year in which a person is of that age.
-    fn year_of_life<R: Rng>(&self, person: Option<usize>, ages: std::ops::Range<u32>, rng: &mut R) -> u32 {
+    fn year_of_life<R: Rng>(
+        &self,
+        person: Option<usize>,
+        ages: std::ops::Range<u32>,
+        rng: &mut R,
+    ) -> u32 {
         person.map_or(0, |person| self.things[person].born) + rng.random_range(ages)
     }
 
-    fn relate_to_any<R: Rng>(&mut self, head: usize, rel: Rel, tails: &[usize], rng: &mut R) -> Option<usize> {
+    fn relate_to_any<R: Rng>(
+        &mut self,
+        head: usize,
+        rel: Rel,
+        tails: &[usize],
+        rng: &mut R,
+    ) -> Option<usize> {
         let tail = tails.choose(rng).copied();
         if let Some(tail) = tail {
             self.relate(head, rel, tail, rng);
@@ -176,7 +233,14 @@ impl Community {
         tail
     }
 
-    fn add_leaf<R: Rng>(&mut self, head: usize, rel: Rel, kind: Kind, names: Vec<String>, rng: &mut R) {
+    fn add_leaf<R: Rng>(
+        &mut self,
+        head: usize,
+        rel: Rel,
+        kind: Kind,
+        names: Vec<String>,
+        rng: &mut R,
+    ) {
         let leaf = self.thing(Thing::new(kind, names));
         self.relate(head, rel, leaf, rng);
     }
@@ -185,7 +249,11 @@ impl Community {
         let mut composed = Vec::new();
         for (first, second, whole) in COMPOSITIONS {
             for a in self.links.iter().filter(|link| link.triple.rel == first) {
-                for b in self.links.iter().filter(|link| link.triple.rel == second && link.triple.head == a.triple.tail) {
+                for b in self
+                    .links
+                    .iter()
+                    .filter(|link| link.triple.rel == second && link.triple.head == a.triple.tail)
+                {
                     composed.push((a.triple.head, whole, b.triple.tail));
                 }
             }
@@ -218,18 +286,35 @@ mod tests {
         let mut checked = 0;
         for community in communities() {
             let tail = |head: usize, rel: Rel| {
-                community.links.iter().find(|l| l.triple.head == head && l.triple.rel == rel).map(|l| l.triple.tail)
+                community
+                    .links
+                    .iter()
+                    .find(|l| l.triple.head == head && l.triple.rel == rel)
+                    .map(|l| l.triple.tail)
             };
-            let year = |date: usize| community.things[date].names[0].split(' ').next_back().and_then(|year| year.parse::<u32>().ok());
+            let year = |date: usize| {
+                community.things[date].names[0]
+                    .split(' ')
+                    .next_back()
+                    .and_then(|year| year.parse::<u32>().ok())
+            };
             let born = |person: usize| tail(person, Rel::BirthDate).and_then(year).unwrap();
             for fact in community.links.iter().map(|link| link.triple) {
                 let (earlier, later) = match fact.rel {
                     Rel::Parent => (born(fact.tail), born(fact.head)),
-                    Rel::FoundedBy => (born(fact.tail), tail(fact.head, Rel::Inception).and_then(year).unwrap()),
-                    Rel::Author => (born(fact.tail), tail(fact.head, Rel::PublicationDate).and_then(year).unwrap()),
+                    Rel::FoundedBy => {
+                        (born(fact.tail), tail(fact.head, Rel::Inception).and_then(year).unwrap())
+                    }
+                    Rel::Author => (
+                        born(fact.tail),
+                        tail(fact.head, Rel::PublicationDate).and_then(year).unwrap(),
+                    ),
                     _ => continue,
                 };
-                assert!((earlier + 20..earlier + 65).contains(&later), "{fact:?}: {earlier}, {later}");
+                assert!(
+                    (earlier + 20..earlier + 65).contains(&later),
+                    "{fact:?}: {earlier}, {later}"
+                );
                 checked += 1;
             }
         }
@@ -241,9 +326,18 @@ mod tests {
         for community in communities() {
             for work in community.things.iter().filter(|thing| thing.kind == Kind::Work) {
                 let title = &work.names[0];
-                assert!(!title.contains(|c: char| c.is_ascii_digit()) && title.matches(" of ").count() <= 1, "{title}");
+                assert!(
+                    !title.contains(|c: char| c.is_ascii_digit())
+                        && title.matches(" of ").count() <= 1,
+                    "{title}"
+                );
             }
-            for fact in community.links.iter().map(|link| link.triple).filter(|fact| fact.rel == Rel::Publisher) {
+            for fact in community
+                .links
+                .iter()
+                .map(|link| link.triple)
+                .filter(|fact| fact.rel == Rel::Publisher)
+            {
                 let name = &community.things[fact.tail].names[0];
                 assert!(names::PUBLISHER_ENDS.iter().any(|end| name.ends_with(end)), "{name}");
             }

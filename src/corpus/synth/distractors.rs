@@ -1,11 +1,13 @@
-//! Sentences that name things together and express no relation of the world, in words close to those that do.
+//! Sentences that name things together and express no relation of the world, in words close to
+//! those that do.
 
 use super::schema::{
     Kind::{self, City, Company, Country, Date, Number, Person, University, Work},
     Rel,
 };
 
-/// Clauses about `{a}` and `{b}`, by what they are; none for pairs of which there is nothing to say in this order.
+/// Clauses about `{a}` and `{b}`, by what they are; none for pairs of which there is nothing to say
+/// in this order.
 pub(super) fn clauses(first: Kind, second: Kind) -> &'static [&'static str] {
     match (first, second) {
         (Person, Person) => &PERSON_PERSON,
@@ -36,8 +38,8 @@ pub(super) fn clauses(first: Kind, second: Kind) -> &'static [&'static str] {
     }
 }
 
-/// A clause that denies relations between `{a}` and `{b}`. It is not told of pairs that the knowledge base relates in this way: the text
-/// leaves facts out, but does not contradict them.
+/// A clause that denies relations between `{a}` and `{b}`. It is not told of pairs that the
+/// knowledge base relates in this way: the text leaves facts out, but does not contradict them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Denial {
     pub clause: &'static str,
@@ -80,15 +82,22 @@ const NO_STUDENT: [Denial; 2] = [
     denial("{a} applied to {b} without success", &[Rel::EducatedAt]),
 ];
 const NO_RESIDENT: [Denial; 2] = [
-    denial("{a} was not born in {b} , as some accounts have it", &[Rel::BirthPlace, Rel::BirthCountry]),
+    denial(
+        "{a} was not born in {b} , as some accounts have it",
+        &[Rel::BirthPlace, Rel::BirthCountry],
+    ),
     denial("{a} never worked in {b}", &[Rel::WorkPlace]),
 ];
 const NO_OWNER: [Denial; 2] = [
     denial("talks about a sale of {a} to {b} came to nothing", &[Rel::ParentCompany]),
     denial("{a} was never owned by {b}", &[Rel::ParentCompany]),
 ];
-const NO_SEAT: [Denial; 1] = [denial("{a} considered moving its main office to {b} , but stayed where it was", &[Rel::Headquarters])];
-const NO_TWIN: [Denial; 1] = [denial("a plan to link {a} and {b} by a treaty was dropped", &[Rel::TwinCity])];
+const NO_SEAT: [Denial; 1] = [denial(
+    "{a} considered moving its main office to {b} , but stayed where it was",
+    &[Rel::Headquarters],
+)];
+const NO_TWIN: [Denial; 1] =
+    [denial("a plan to link {a} and {b} by a treaty was dropped", &[Rel::TwinCity])];
 const NO_AUTHOR: [Denial; 1] = [denial("{b} denied having written {a}", &[Rel::Author])];
 const NO_PUBLISHER: [Denial; 1] = [denial("{b} rejected the manuscript of {a}", &[Rel::Publisher])];
 
@@ -135,8 +144,12 @@ const PERSON_DATE: [&str; 6] = [
     "a film about {a} begins on {b}",
     "historians connect the story of {a} with the events of {b}",
 ];
-const PERSON_NUMBER: [&str; 4] =
-    ["{a} left {b} to a charity", "{a} once paid {b} for a painting", "an album of {a} contains {b} stamps", "{a} owed {b} to a bank"];
+const PERSON_NUMBER: [&str; 4] = [
+    "{a} left {b} to a charity",
+    "{a} once paid {b} for a painting",
+    "an album of {a} contains {b} stamps",
+    "{a} owed {b} to a bank",
+];
 const COMPANY_COMPANY: [&str; 5] = [
     "{a} competed with {b} for the contract",
     "{a} and {b} signed a supply agreement",
@@ -174,16 +187,27 @@ const COMPANY_NUMBER: [&str; 5] = [
     "a fund gave {b} to {a}",
     "{a} printed {b} leaflets",
 ];
-const UNIVERSITY_UNIVERSITY: [&str; 3] =
-    ["a team from {a} lost to one from {b}", "{a} and {b} exchange lecturers", "a league table puts {a} before {b}"];
+const UNIVERSITY_UNIVERSITY: [&str; 3] = [
+    "a team from {a} lost to one from {b}",
+    "{a} and {b} exchange lecturers",
+    "a league table puts {a} before {b}",
+];
 const UNIVERSITY_PLACE: [&str; 4] = [
     "scholars from {a} dug up a ship near {b}",
     "{a} sent an expedition to {b}",
     "{a} keeps a collection of maps of {b}",
     "a choir from {a} sang in {b}",
 ];
-const UNIVERSITY_DATE: [&str; 3] = ["{a} held a ceremony on {b}", "on {b} a fire broke out at {a}", "a library at {a} was opened on {b}"];
-const UNIVERSITY_NUMBER: [&str; 3] = ["a fund gave {b} to {a}", "the library of {a} holds {b} volumes", "{a} spent {b} on a new roof"];
+const UNIVERSITY_DATE: [&str; 3] = [
+    "{a} held a ceremony on {b}",
+    "on {b} a fire broke out at {a}",
+    "a library at {a} was opened on {b}",
+];
+const UNIVERSITY_NUMBER: [&str; 3] = [
+    "a fund gave {b} to {a}",
+    "the library of {a} holds {b} volumes",
+    "{a} spent {b} on a new roof",
+];
 const PLACE_PLACE: [&str; 6] = [
     "a railway runs from {a} to {b}",
     "{a} is often compared with {b}",
@@ -192,8 +216,12 @@ const PLACE_PLACE: [&str; 6] = [
     "the weather in {a} is milder than in {b}",
     "merchants carried salt from {a} to {b}",
 ];
-const PLACE_DATE: [&str; 4] =
-    ["on {b} a storm reached {a}", "a flood hit {a} on {b}", "a new bridge in {a} was opened on {b}", "on {b} a comet was seen over {a}"];
+const PLACE_DATE: [&str; 4] = [
+    "on {b} a storm reached {a}",
+    "a flood hit {a} on {b}",
+    "a new bridge in {a} was opened on {b}",
+    "on {b} a comet was seen over {a}",
+];
 const PLACE_NUMBER: [&str; 5] = [
     "{a} welcomed {b} visitors last year",
     "a storm in {a} damaged {b} trees",
@@ -216,9 +244,17 @@ const WORK_COMPANY: [&str; 5] = [
     "{b} bought the film rights to {a}",
     "a poster for {a} hung in the lobby of {b}",
 ];
-const WORK_PLACE: [&str; 4] =
-    ["a chapter of {a} is set in {b}", "{a} was read on a stage in {b}", "a museum in {b} shows a page of {a}", "{a} was banned in {b}"];
-const WORK_WORK: [&str; 3] = ["a critic preferred {a} to {b}", "{a} borrows a scene from {b}", "readers of {a} rarely like {b}"];
+const WORK_PLACE: [&str; 4] = [
+    "a chapter of {a} is set in {b}",
+    "{a} was read on a stage in {b}",
+    "a museum in {b} shows a page of {a}",
+    "{a} was banned in {b}",
+];
+const WORK_WORK: [&str; 3] = [
+    "a critic preferred {a} to {b}",
+    "{a} borrows a scene from {b}",
+    "readers of {a} rarely like {b}",
+];
 const WORK_DATE: [&str; 6] = [
     "a copy of {a} was sold at auction on {b}",
     "on {b} {a} won a prize",
@@ -227,8 +263,11 @@ const WORK_DATE: [&str; 6] = [
     "on {b} a translation of {a} was announced",
     "a critic attacked {a} on {b}",
 ];
-const WORK_NUMBER: [&str; 3] =
-    ["{b} copies of {a} were lost in a fire", "a collector paid {b} for a copy of {a}", "a translation of {a} runs to {b} lines"];
+const WORK_NUMBER: [&str; 3] = [
+    "{b} copies of {a} were lost in a fire",
+    "a collector paid {b} for a copy of {a}",
+    "a translation of {a} runs to {b} lines",
+];
 
 /// Clauses for any two things that are neither dates nor numbers.
 pub(super) const ANY_TWO: [&str; 5] = [

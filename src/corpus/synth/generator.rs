@@ -1,9 +1,12 @@
-//! The generated world as a function: (split, index) → document. No state, so that documents can be made in any order and in parallel.
+//! The generated world as a function: (split, index) → document. No state, so that documents can be
+//! made in any order and in parallel.
 
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{WorldOptions, atlas::Atlas, community::Community, plan::Plan, script, story, story::Told};
+use super::{
+    WorldOptions, atlas::Atlas, community::Community, plan::Plan, script, story, story::Told,
+};
 
 /// Documents that a community of the distant corpus appears in, on average.
 const DOCUMENTS_PER_COMMUNITY: usize = 12;
@@ -70,8 +73,17 @@ impl Generator {
         let community = self.community(split, &mut rng);
         let plan = Plan::new(&community, self.options.noise, &mut rng);
         let script = script::write(&community, &plan, &mut rng);
-        let subject = plan.said.first().map_or_else(String::new, |fact| community.things[fact.head].names[0].clone());
-        story::tell(&community, &plan, &script, format!("{subject} ({} {index})", split.name()), &mut rng)
+        let subject = plan
+            .said
+            .first()
+            .map_or_else(String::new, |fact| community.things[fact.head].names[0].clone());
+        story::tell(
+            &community,
+            &plan,
+            &script,
+            format!("{subject} ({} {index})", split.name()),
+            &mut rng,
+        )
     }
 
     fn community<R: Rng>(&self, split: Split, rng: &mut R) -> Community {
@@ -81,13 +93,19 @@ impl Generator {
             (Split::Distant, self.communities)
         };
         let number = rng.random_range(0..size.max(1));
-        Community::new(&self.atlas, &mut keyed(self.options.seed, &format!("community of {}", pool.name()), number))
+        Community::new(
+            &self.atlas,
+            &mut keyed(self.options.seed, &format!("community of {}", pool.name()), number),
+        )
     }
 }
 
 /// A random generator for one purpose, independent of all others.
 fn keyed(seed: u64, purpose: &str, index: usize) -> ChaCha8Rng {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&seed.to_le_bytes()).update(&(index as u64).to_le_bytes()).update(purpose.as_bytes());
+    hasher
+        .update(&seed.to_le_bytes())
+        .update(&(index as u64).to_le_bytes())
+        .update(purpose.as_bytes());
     ChaCha8Rng::from_seed(*hasher.finalize().as_bytes())
 }

@@ -1,12 +1,16 @@
-//! The generated world: a corpus in DocRED's layout on which pre-training can be tried without any download.
+//! The generated world: a corpus in DocRED's layout on which pre-training can be tried without any
+//! download.
 //!
-//! A knowledge base of persons, companies, places and books is told in short documents. Annotated documents (human, development, test)
-//! carry exactly the facts that their text expresses; distant documents carry what the knowledge base says about their entities, right or
-//! wrong, and `truth.json` knows which. Entities that the knowledge base relates are often named together without a word about it, so that
-//! names alone do not solve the task. Not for: claims about natural language.
+//! A knowledge base of persons, companies, places and books is told in short documents. Annotated
+//! documents (human, development, test) carry exactly the facts that their text expresses; distant
+//! documents carry what the knowledge base says about their entities, right or wrong, and
+//! `truth.json` knows which. Entities that the knowledge base relates are often named together
+//! without a word about it, so that names alone do not solve the task. Not for: claims about
+//! natural language.
 //!
-//! "Expressed" is closed under inverses, capital ⇒ country, and the three compositions of `schema`, and under nothing else: that siblings
-//! share their parents, say, is not counted, though children of one parent are siblings.
+//! "Expressed" is closed under inverses, capital ⇒ country, and the three compositions of `schema`,
+//! and under nothing else: that siblings share their parents, say, is not counted, though children
+//! of one parent are siblings.
 
 mod atlas;
 mod closure;
@@ -50,7 +54,8 @@ pub struct WorldOptions {
     pub dev: usize,
     /// Test documents.
     pub test: usize,
-    /// Share of false labels among all distant labels, 0 to 0.8. The same share of known facts is left out of the text in all splits.
+    /// Share of false labels among all distant labels, 0 to 0.8. The same share of known facts is
+    /// left out of the text in all splits.
     pub noise: f64,
     /// Every file is a pure function of the options.
     pub seed: u64,
@@ -74,34 +79,49 @@ pub struct WorldSummary {
 impl std::fmt::Display for WorldSummary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { distant, human, dev, test, vocabulary } = self;
-        write!(f, "{} distant, {} human, {} dev, {} test documents", distant.documents, human.documents, dev.documents, test.documents)?;
+        write!(
+            f,
+            "{} distant, {} human, {} dev, {} test documents",
+            distant.documents, human.documents, dev.documents, test.documents
+        )?;
         let share = 100.0 * distant.false_share();
         write!(
             f,
-            "; {} distant labels, {share:.1} % of them false, {} facts unlabelled; {vocabulary} word pieces",
+            "; {} distant labels, {share:.1} % of them false, {} facts unlabelled; {vocabulary} \
+             word pieces",
             distant.labels, distant.missing
         )
     }
 }
 
-/// Writes `train_distant.json`, `train_annotated.json`, `dev.json`, `test.json` (all labelled), `rel_info.json`, `truth.json` and
-/// `tokenizer/` into `output`. Each file appears whole or not at all; `rel_info.json` comes last.
+/// Writes `train_distant.json`, `train_annotated.json`, `dev.json`, `test.json` (all labelled),
+/// `rel_info.json`, `truth.json` and `tokenizer/` into `output`. Each file appears whole or not at
+/// all; `rel_info.json` comes last.
 ///
-/// `truth.json` maps the title of each distant document to `{"labels": [bool, …], "missing": [{h, t, r, evidence}, …]}`: whether each label
-/// row is expressed, and what is expressed without a label.
+/// `truth.json` maps the title of each distant document to `{"labels": [bool, …], "missing": [{h,
+/// t, r, evidence}, …]}`: whether each label row is expressed, and what is expressed without a
+/// label.
 ///
 /// # Errors
-/// A recipe error for a noise outside its range, and for a folder that holds such files of somebody else; I/O errors.
+/// A recipe error for a noise outside its range, and for a folder that holds such files of somebody
+/// else; I/O errors.
 pub fn write_world(options: &WorldOptions, output: &Path) -> Result<WorldSummary> {
     if !(0.0..=MAX_NOISE).contains(&options.noise) {
-        let message = format!("the share of false labels, {}, is not between 0 and {MAX_NOISE}", options.noise);
+        let message = format!(
+            "the share of false labels, {}, is not between 0 and {MAX_NOISE}",
+            options.noise
+        );
         return Err(Error::recipe(message).with_hint("0.4 resembles DocRED's distant data"));
     }
-    let files = ["train_distant.json", "train_annotated.json", "dev.json", "test.json", "rel_info.json"];
+    let files =
+        ["train_distant.json", "train_annotated.json", "dev.json", "test.json", "rel_info.json"];
     if let Some(taken) = files.iter().find(|file| output.join(file).exists())
         && !output.join("truth.json").exists()
     {
-        let message = format!("{} is there already, and not from a generated corpus", output.join(taken).display());
+        let message = format!(
+            "{} is there already, and not from a generated corpus",
+            output.join(taken).display()
+        );
         return Err(Error::recipe(message).with_hint("name another folder"));
     }
     let generator = Generator::new(options);
@@ -143,7 +163,8 @@ fn write_distant(generator: &Generator, output: &Path) -> Result<SplitSummary> {
     let mut truth = AtomicFile::create(&output.join("truth.json"))?;
     for chunk in chunks(generator.size(Split::Distant)) {
         let made = chunk.into_par_iter().map(|index| {
-            let (document, line, summary) = supervise::distant(generator.tell(Split::Distant, index))?;
+            let (document, line, summary) =
+                supervise::distant(generator.tell(Split::Distant, index))?;
             Ok((encode(&document)?, line, summary))
         });
         for (json, line, summary) in made.collect::<Result<Vec<_>>>()? {
@@ -161,8 +182,10 @@ fn write_distant(generator: &Generator, output: &Path) -> Result<SplitSummary> {
 
 fn write_relations(path: &Path) -> Result<()> {
     let relations = world_relations();
-    let names: serde_json::Map<String, serde_json::Value> =
-        relations.iter().map(|relation| (relation.id.clone(), relation.name.clone().into())).collect();
+    let names: serde_json::Map<String, serde_json::Value> = relations
+        .iter()
+        .map(|relation| (relation.id.clone(), relation.name.clone().into()))
+        .collect();
     write_whole(path, format!("{:#}\n", serde_json::Value::Object(names)).as_bytes())
 }
 

@@ -1,42 +1,50 @@
-//! Names of the generated world, put together from parts, so that names repeat, resemble each other and leave no hint of a relation.
+//! Names of the generated world, put together from parts, so that names repeat, resemble each other
+//! and leave no hint of a relation.
 
 use rand::{Rng, RngExt, seq::IndexedRandom};
 
 pub(super) const FEMALE: [&str; 48] = [
-    "Alda", "Brina", "Cora", "Delia", "Edda", "Flora", "Greta", "Hilma", "Ilse", "Jolana", "Katrin", "Liora", "Maren", "Nelda", "Olga",
-    "Petra", "Runa", "Selma", "Tilda", "Ulla", "Vera", "Wanda", "Yrsa", "Zelda", "Anouk", "Bettina", "Clara", "Dorit", "Elin", "Frida",
-    "Gisela", "Hanna", "Ines", "Judith", "Kaja", "Lotte", "Mira", "Nora", "Oda", "Paula", "Rosa", "Sanna", "Thea", "Undine", "Vilma",
-    "Wilma", "Ylva", "Zita",
+    "Alda", "Brina", "Cora", "Delia", "Edda", "Flora", "Greta", "Hilma", "Ilse", "Jolana",
+    "Katrin", "Liora", "Maren", "Nelda", "Olga", "Petra", "Runa", "Selma", "Tilda", "Ulla", "Vera",
+    "Wanda", "Yrsa", "Zelda", "Anouk", "Bettina", "Clara", "Dorit", "Elin", "Frida", "Gisela",
+    "Hanna", "Ines", "Judith", "Kaja", "Lotte", "Mira", "Nora", "Oda", "Paula", "Rosa", "Sanna",
+    "Thea", "Undine", "Vilma", "Wilma", "Ylva", "Zita",
 ];
 
 pub(super) const MALE: [&str; 48] = [
-    "Aldo", "Bram", "Casper", "Dirk", "Emil", "Fabian", "Gerd", "Hugo", "Ivo", "Jonas", "Karel", "Lorenz", "Magnus", "Niels", "Otto",
-    "Pavel", "Rasmus", "Stellan", "Tobias", "Ulrich", "Viktor", "Wendel", "Yorick", "Zeno", "Anton", "Boris", "Conrad", "Detlef", "Edgar",
-    "Felix", "Gustav", "Henrik", "Ignaz", "Jakob", "Klemens", "Ludwig", "Moritz", "Nathan", "Oskar", "Philip", "Ruben", "Sander", "Thilo",
-    "Urban", "Valentin", "Walter", "Xaver", "Yannis",
+    "Aldo", "Bram", "Casper", "Dirk", "Emil", "Fabian", "Gerd", "Hugo", "Ivo", "Jonas", "Karel",
+    "Lorenz", "Magnus", "Niels", "Otto", "Pavel", "Rasmus", "Stellan", "Tobias", "Ulrich",
+    "Viktor", "Wendel", "Yorick", "Zeno", "Anton", "Boris", "Conrad", "Detlef", "Edgar", "Felix",
+    "Gustav", "Henrik", "Ignaz", "Jakob", "Klemens", "Ludwig", "Moritz", "Nathan", "Oskar",
+    "Philip", "Ruben", "Sander", "Thilo", "Urban", "Valentin", "Walter", "Xaver", "Yannis",
 ];
 
 /// First, middle and last syllables of families and places.
 pub(super) const ONSETS: [&str; 40] = [
-    "Bal", "Bren", "Cal", "Cor", "Dal", "Dren", "Eld", "Fen", "Gar", "Glen", "Hal", "Har", "Jor", "Kel", "Kor", "Lan", "Lor", "Mar", "Mel",
-    "Mor", "Nar", "Nor", "Ol", "Or", "Pel", "Quen", "Ral", "Ros", "Sal", "Sten", "Tal", "Tor", "Ul", "Val", "Ver", "Wal", "Wes", "Yar",
-    "Zan", "Zor",
+    "Bal", "Bren", "Cal", "Cor", "Dal", "Dren", "Eld", "Fen", "Gar", "Glen", "Hal", "Har", "Jor",
+    "Kel", "Kor", "Lan", "Lor", "Mar", "Mel", "Mor", "Nar", "Nor", "Ol", "Or", "Pel", "Quen",
+    "Ral", "Ros", "Sal", "Sten", "Tal", "Tor", "Ul", "Val", "Ver", "Wal", "Wes", "Yar", "Zan",
+    "Zor",
 ];
-pub(super) const MIDDLES: [&str; 16] = ["a", "e", "i", "o", "an", "en", "in", "er", "ar", "is", "ol", "um", "and", "est", "ick", "ov"];
+pub(super) const MIDDLES: [&str; 16] =
+    ["a", "e", "i", "o", "an", "en", "in", "er", "ar", "is", "ol", "um", "and", "est", "ick", "ov"];
 pub(super) const FAMILY_ENDS: [&str; 20] = [
-    "berg", "by", "dal", "dine", "feld", "gren", "holt", "kin", "land", "lund", "mann", "mere", "ner", "ric", "sen", "stad", "ström",
-    "ton", "vik", "wick",
+    "berg", "by", "dal", "dine", "feld", "gren", "holt", "kin", "land", "lund", "mann", "mere",
+    "ner", "ric", "sen", "stad", "ström", "ton", "vik", "wick",
 ];
 pub(super) const CITY_ENDS: [&str; 16] = [
-    "borough", "bridge", "burg", "dale", "fold", "ford", "grad", "ham", "haven", "minster", "mouth", "port", "stead", "ville", "well",
-    "wick",
+    "borough", "bridge", "burg", "dale", "fold", "ford", "grad", "ham", "haven", "minster",
+    "mouth", "port", "stead", "ville", "well", "wick",
 ];
-pub(super) const COUNTRY_ENDS: [&str; 8] = ["avia", "enia", "istan", "land", "mark", "onia", "oria", "ovia"];
+pub(super) const COUNTRY_ENDS: [&str; 8] =
+    ["avia", "enia", "istan", "land", "mark", "onia", "oria", "ovia"];
 
 pub(super) const COMPANY_HEADS: [&str; 40] = [
-    "Amber", "Anchor", "Atlas", "Aurora", "Beacon", "Bishop", "Bronze", "Cedar", "Comet", "Copper", "Crown", "Delta", "Eagle", "Ember",
-    "Falcon", "Granite", "Harbour", "Heron", "Iris", "Iron", "Ivory", "Juniper", "Kestrel", "Lantern", "Linden", "Marble", "Meridian",
-    "North", "Onyx", "Orchard", "Pioneer", "Quarry", "Raven", "Sable", "Silver", "Summit", "Thistle", "Tidal", "Union", "Willow",
+    "Amber", "Anchor", "Atlas", "Aurora", "Beacon", "Bishop", "Bronze", "Cedar", "Comet", "Copper",
+    "Crown", "Delta", "Eagle", "Ember", "Falcon", "Granite", "Harbour", "Heron", "Iris", "Iron",
+    "Ivory", "Juniper", "Kestrel", "Lantern", "Linden", "Marble", "Meridian", "North", "Onyx",
+    "Orchard", "Pioneer", "Quarry", "Raven", "Sable", "Silver", "Summit", "Thistle", "Tidal",
+    "Union", "Willow",
 ];
 pub(super) const COMPANY_ENDS: [&str; 16] = [
     "Works",
@@ -56,7 +64,8 @@ pub(super) const COMPANY_ENDS: [&str; 16] = [
     "Films",
     "Group",
 ];
-pub(super) const PUBLISHER_ENDS: [&str; 8] = ["Press", "Publishing", "Books", "Editions", "Media", "Verlag", "Printers", "House"];
+pub(super) const PUBLISHER_ENDS: [&str; 8] =
+    ["Press", "Publishing", "Books", "Editions", "Media", "Verlag", "Printers", "House"];
 pub(super) const WORK_ADJECTIVES: [&str; 36] = [
     "Silent",
     "Broken",
@@ -133,8 +142,20 @@ pub(super) const WORK_NOUNS: [&str; 36] = [
     "Anthem",
     "Bell",
 ];
-pub(super) const MONTHS: [&str; 12] =
-    ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"];
+pub(super) const MONTHS: [&str; 12] = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+];
 
 fn pick<'a, R: Rng>(rng: &mut R, words: &[&'a str]) -> &'a str {
     words.choose(rng).copied().unwrap_or_default()

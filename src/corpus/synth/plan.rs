@@ -1,8 +1,10 @@
-//! What one document is about: which things it names, which facts it puts into words, and which labels distant supervision gives it.
+//! What one document is about: which things it names, which facts it puts into words, and which
+//! labels distant supervision gives it.
 //!
-//! The labels are all facts that the knowledge base knows between the things of the document; a fact that is not put into words makes a
-//! false label. How many are left out of the text decides the share of false labels. Beside the things that have something to do with each
-//! other a document names some that only pass by. Not for: the words themselves (`story`).
+//! The labels are all facts that the knowledge base knows between the things of the document; a
+//! fact that is not put into words makes a false label. How many are left out of the text decides
+//! the share of false labels. Beside the things that have something to do with each other a
+//! document names some that only pass by. Not for: the words themselves (`story`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,9 +24,11 @@ const MIN_THINGS: usize = 10;
 const MAX_THINGS: usize = 14;
 const MAX_LEAVES: usize = 4;
 const MAX_PASSING_LEAVES: usize = 2;
-/// Labels that a document should at least express; the last thing chosen usually brings several more.
+/// Labels that a document should at least express; the last thing chosen usually brings several
+/// more.
 const EXPRESSED: f64 = 8.5;
-/// Share of persons that are linked to a relative of the same name, in worlds noisy enough to bear it.
+/// Share of persons that are linked to a relative of the same name, in worlds noisy enough to bear
+/// it.
 const CONFUSED_SHARE: f64 = 0.06;
 const CONFUSION_NEEDS_NOISE: f64 = 0.2;
 
@@ -37,14 +41,16 @@ pub(super) struct Plan {
     pub said: Vec<Triple>,
     /// The distant labels.
     pub labels: BTreeSet<Triple>,
-    /// Persons named by their family name alone, whom distant supervision takes for the given relative.
+    /// Persons named by their family name alone, whom distant supervision takes for the given
+    /// relative.
     pub confused: BTreeMap<usize, usize>,
 }
 
 impl Plan {
     /// Draws a document whose expected share of false labels is `noise`.
     pub(super) fn new<R: Rng>(community: &Community, noise: f64, rng: &mut R) -> Self {
-        let mut plan = Self { things: select(community, EXPRESSED / (1.0 - noise), rng), ..Self::default() };
+        let mut plan =
+            Self { things: select(community, EXPRESSED / (1.0 - noise), rng), ..Self::default() };
         add_passing(community, &mut plan.things, rng);
         plan.confuse(community, CONFUSED_SHARE * (noise / CONFUSION_NEEDS_NOISE).min(1.0), rng);
         plan.labels = labels(community, &plan.things, &plan.confused);
@@ -56,7 +62,8 @@ impl Plan {
     fn confuse<R: Rng>(&mut self, community: &Community, share: f64, rng: &mut R) {
         for family in &community.families {
             for &person in family.iter().filter(|person| self.things.contains(person)) {
-                let relatives: Vec<usize> = family.iter().copied().filter(|relative| *relative != person).collect();
+                let relatives: Vec<usize> =
+                    family.iter().copied().filter(|relative| *relative != person).collect();
                 if let Some(&relative) = relatives.choose(rng)
                     && rng.random_bool(share)
                 {
@@ -69,19 +76,29 @@ impl Plan {
 
 /// Grows a connected set of things from a random one until there is enough to tell.
 fn select<R: Rng>(community: &Community, labels_wanted: f64, rng: &mut R) -> Vec<usize> {
-    let centres: Vec<usize> = (0..community.things.len()).filter(|thing| is_centre(community.things[*thing].kind)).collect();
+    let centres: Vec<usize> = (0..community.things.len())
+        .filter(|thing| is_centre(community.things[*thing].kind))
+        .collect();
     let mut chosen: Vec<usize> = centres.choose(rng).copied().into_iter().collect();
     while chosen.len() < MAX_THINGS {
-        if chosen.len() >= MIN_RELATED && labels(community, &chosen, &BTreeMap::new()).len() as f64 >= labels_wanted {
+        if chosen.len() >= MIN_RELATED
+            && labels(community, &chosen, &BTreeMap::new()).len() as f64 >= labels_wanted
+        {
             break;
         }
         let leaves = chosen.iter().filter(|thing| community.things[**thing].kind.is_leaf()).count();
-        let allowed = |thing: usize| !chosen.contains(&thing) && (leaves < MAX_LEAVES || !community.things[thing].kind.is_leaf());
+        let allowed = |thing: usize| {
+            !chosen.contains(&thing)
+                && (leaves < MAX_LEAVES || !community.things[thing].kind.is_leaf())
+        };
         let ends = community.links.iter().flat_map(|link| {
             let Triple { head, tail, .. } = link.triple;
             [(head, tail), (tail, head)]
         });
-        let next: Vec<usize> = ends.filter(|(from, to)| chosen.contains(from) && allowed(*to)).map(|(_, to)| to).collect();
+        let next: Vec<usize> = ends
+            .filter(|(from, to)| chosen.contains(from) && allowed(*to))
+            .map(|(_, to)| to)
+            .collect();
         match next.choose(rng) {
             Some(&thing) => chosen.push(thing),
             None => break,
@@ -90,19 +107,26 @@ fn select<R: Rng>(community: &Community, labels_wanted: f64, rng: &mut R) -> Vec
     chosen
 }
 
-/// Adds things that have nothing to do with any other of the document, up to a size between 10 and 14.
+/// Adds things that have nothing to do with any other of the document, up to a size between 10 and
+/// 14.
 fn add_passing<R: Rng>(community: &Community, chosen: &mut Vec<usize>, rng: &mut R) {
     let size = rng.random_range(MIN_THINGS..=MAX_THINGS);
     let related = chosen.len();
     while chosen.len() < size {
         let linked = |thing: usize| {
-            let touches =
-                |fact: Triple| (fact.head == thing && chosen.contains(&fact.tail)) || (fact.tail == thing && chosen.contains(&fact.head));
+            let touches = |fact: Triple| {
+                (fact.head == thing && chosen.contains(&fact.tail))
+                    || (fact.tail == thing && chosen.contains(&fact.head))
+            };
             community.links.iter().any(|link| touches(link.triple))
         };
         let is_leaf = |thing: usize| community.things[thing].kind.is_leaf();
         let leaves = chosen[related..].iter().filter(|thing| is_leaf(**thing)).count();
-        let fits = |thing: &usize| !chosen.contains(thing) && (leaves < MAX_PASSING_LEAVES || !is_leaf(*thing)) && !linked(*thing);
+        let fits = |thing: &usize| {
+            !chosen.contains(thing)
+                && (leaves < MAX_PASSING_LEAVES || !is_leaf(*thing))
+                && !linked(*thing)
+        };
         let candidates: Vec<usize> = (0..community.things.len()).filter(fits).collect();
         let Some(&thing) = candidates.choose(rng) else { break };
         chosen.push(thing);
@@ -113,8 +137,13 @@ fn is_centre(kind: Kind) -> bool {
     matches!(kind, Kind::Person | Kind::Company | Kind::Work)
 }
 
-/// What distant supervision says about these things: all known facts between them, and those of the relatives they are taken for.
-fn labels(community: &Community, things: &[usize], confused: &BTreeMap<usize, usize>) -> BTreeSet<Triple> {
+/// What distant supervision says about these things: all known facts between them, and those of the
+/// relatives they are taken for.
+fn labels(
+    community: &Community,
+    things: &[usize],
+    confused: &BTreeMap<usize, usize>,
+) -> BTreeSet<Triple> {
     let mut labels = BTreeSet::new();
     for link in community.links.iter().filter(|link| link.known) {
         for fact in link.triple.with_implied() {
@@ -135,11 +164,13 @@ fn labels(community: &Community, things: &[usize], confused: &BTreeMap<usize, us
     labels
 }
 
-/// Leaves facts out of the text, in random order, until the share of false labels is `noise`; the last one is left out by chance, so that
-/// the share is right on average.
+/// Leaves facts out of the text, in random order, until the share of false labels is `noise`; the
+/// last one is left out by chance, so that the share is right on average.
 fn express<R: Rng>(community: &Community, plan: &Plan, noise: f64, rng: &mut R) -> Vec<Triple> {
-    let inside = |fact: &Triple| plan.things.contains(&fact.head) && plan.things.contains(&fact.tail);
-    let mut said: Vec<Triple> = community.links.iter().map(|link| link.triple).filter(inside).collect();
+    let inside =
+        |fact: &Triple| plan.things.contains(&fact.head) && plan.things.contains(&fact.tail);
+    let mut said: Vec<Triple> =
+        community.links.iter().map(|link| link.triple).filter(inside).collect();
     said.shuffle(rng);
     let wanted = noise * plan.labels.len() as f64;
     let mut wrong = false_labels(plan, &said);
@@ -147,7 +178,9 @@ fn express<R: Rng>(community: &Community, plan: &Plan, noise: f64, rng: &mut R) 
         let Some(left_out) = said.pop() else { break };
         let more = false_labels(plan, &said);
         let step = (more - wrong) as f64;
-        if more as f64 > wanted && !rng.random_bool(((wanted - wrong as f64) / step).clamp(0.0, 1.0)) {
+        if more as f64 > wanted
+            && !rng.random_bool(((wanted - wrong as f64) / step).clamp(0.0, 1.0))
+        {
             said.push(left_out);
             break;
         }
@@ -163,7 +196,11 @@ fn false_labels(plan: &Plan, said: &[Triple]) -> usize {
 
 /// Facts that follow from two others are left for the reader to find.
 fn without_composed(said: Vec<Triple>) -> Vec<Triple> {
-    let parts = said.iter().flat_map(|fact| fact.with_implied()).map(|fact| (fact, BTreeSet::new())).collect();
+    let parts = said
+        .iter()
+        .flat_map(|fact| fact.with_implied())
+        .map(|fact| (fact, BTreeSet::new()))
+        .collect();
     let composed = compose(&parts);
     said.into_iter().filter(|fact| !composed.contains_key(fact)).collect()
 }

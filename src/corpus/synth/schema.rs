@@ -1,8 +1,10 @@
-//! What can be said in the generated world: kinds of things, relations, and which fact follows from which.
+//! What can be said in the generated world: kinds of things, relations, and which fact follows from
+//! which.
 
 use crate::corpus::{Relation, RelationSet};
 
-/// The kinds of things. Several kinds share an entity type, so that the type alone does not give a relation away.
+/// The kinds of things. Several kinds share an entity type, so that the type alone does not give a
+/// relation away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Person,
@@ -144,7 +146,8 @@ impl Triple {
 
 /// The relations of the generated world, in class order.
 pub fn world_relations() -> RelationSet {
-    let relations = RELATIONS.iter().map(|(rel, name)| Relation { id: rel.id(), name: (*name).to_owned() });
+    let relations =
+        RELATIONS.iter().map(|(rel, name)| Relation { id: rel.id(), name: (*name).to_owned() });
     relations.collect::<Vec<_>>().into()
 }
 
@@ -165,7 +168,14 @@ mod tests {
     #[test]
     fn a_capital_lies_in_its_country() {
         let facts = Triple::new(1, Rel::Capital, 2).with_implied();
-        assert_eq!(facts, [Triple::new(1, Rel::Capital, 2), Triple::new(2, Rel::CapitalOf, 1), Triple::new(2, Rel::Country, 1)]);
+        assert_eq!(
+            facts,
+            [
+                Triple::new(1, Rel::Capital, 2),
+                Triple::new(2, Rel::CapitalOf, 1),
+                Triple::new(2, Rel::Country, 1)
+            ]
+        );
         assert_eq!(world_relations().get(16).unwrap().id, "R17");
     }
 }

@@ -1,4 +1,5 @@
-//! The order of sentences of a document: introductions, facts (alone or joined), and distractors between them.
+//! The order of sentences of a document: introductions, facts (alone or joined), and distractors
+//! between them.
 //!
 //! Not for: names, references and evidence, which depend on what was said before (`story`).
 
@@ -57,17 +58,21 @@ pub(super) enum Step {
 
 impl Step {
     fn words(&self) -> usize {
-        let of = |clause: &str| clause.split(' ').count() + WORDS_PER_NAME * clause.matches('{').count();
+        let of =
+            |clause: &str| clause.split(' ').count() + WORDS_PER_NAME * clause.matches('{').count();
         1 + match self {
             Self::Epithet { clause, .. } | Self::Distractor { clause, .. } => of(clause),
-            Self::Facts(statements) => statements.iter().map(|statement| of(statement.clause)).sum(),
+            Self::Facts(statements) => {
+                statements.iter().map(|statement| of(statement.clause)).sum()
+            }
         }
     }
 }
 
 /// Draws the sentences of a document.
 pub(super) fn write<R: Rng>(community: &Community, plan: &Plan, rng: &mut R) -> Vec<Step> {
-    let statements: Vec<Statement> = plan.said.iter().filter_map(|fact| phrase(*fact, rng)).collect();
+    let statements: Vec<Statement> =
+        plan.said.iter().filter_map(|fact| phrase(*fact, rng)).collect();
     let intros = introductions(community, &statements, rng);
     let mut steps = chain(join(statements, rng), rng);
     for distractor in Distractions::new(community, plan).draw(&steps, intros.len(), rng) {
@@ -87,19 +92,36 @@ fn phrase<R: Rng>(fact: Triple, rng: &mut R) -> Option<Statement> {
     templates::clauses(fact.rel).choose(rng).map(|clause| Statement { fact, clause })
 }
 
-fn introductions<R: Rng>(community: &Community, statements: &[Statement], rng: &mut R) -> Vec<Step> {
-    let heads: Vec<usize> =
-        statements.iter().filter(|statement| statement.opens_with_head()).map(|statement| statement.fact.head).collect();
-    let nameable: Vec<usize> = heads.into_iter().filter(|head| !epithets(community.things[*head].kind).is_empty()).collect();
-    let Some(&hero) = nameable.choose(rng).filter(|_| rng.random_bool(EPITHET_SHARE)) else { return Vec::new() };
+fn introductions<R: Rng>(
+    community: &Community,
+    statements: &[Statement],
+    rng: &mut R,
+) -> Vec<Step> {
+    let heads: Vec<usize> = statements
+        .iter()
+        .filter(|statement| statement.opens_with_head())
+        .map(|statement| statement.fact.head)
+        .collect();
+    let nameable: Vec<usize> = heads
+        .into_iter()
+        .filter(|head| !epithets(community.things[*head].kind).is_empty())
+        .collect();
+    let Some(&hero) = nameable.choose(rng).filter(|_| rng.random_bool(EPITHET_SHARE)) else {
+        return Vec::new();
+    };
     let kind = community.things[hero].kind;
     let mut nouns: Vec<&'static str> = epithets(kind).to_vec();
     nouns.shuffle(rng);
-    let decoy = nameable.iter().copied().find(|thing| *thing != hero && community.things[*thing].kind == kind);
+    let decoy = nameable
+        .iter()
+        .copied()
+        .find(|thing| *thing != hero && community.things[*thing].kind == kind);
     let mut named = vec![hero];
     named.extend(decoy.filter(|_| rng.random_bool(DECOY_SHARE)));
     named.shuffle(rng);
-    let step = |(thing, noun)| templates::EPITHET_CLAUSES.choose(rng).map(|clause| Step::Epithet { thing, noun, clause });
+    let step = |(thing, noun)| {
+        templates::EPITHET_CLAUSES.choose(rng).map(|clause| Step::Epithet { thing, noun, clause })
+    };
     named.into_iter().zip(nouns).filter_map(step).collect()
 }
 
@@ -117,7 +139,8 @@ fn join<R: Rng>(mut pending: Vec<Statement>, rng: &mut R) -> Vec<Vec<Statement>>
     let mut groups = Vec::new();
     while let Some(first) = pending.pop() {
         let mut group = vec![first];
-        let fits = |other: &Statement| other.opens_with_head() && other.fact.head == first.fact.head;
+        let fits =
+            |other: &Statement| other.opens_with_head() && other.fact.head == first.fact.head;
         if first.opens_with_head()
             && let Some(at) = pending.iter().position(fits)
             && rng.random_bool(JOINED_SHARE)
@@ -136,9 +159,11 @@ fn chain<R: Rng>(mut pending: Vec<Vec<Statement>>, rng: &mut R) -> Vec<Step> {
     while !pending.is_empty() {
         let continues = |group: &Vec<Statement>| {
             let head = group[0].fact.head;
-            group[0].opens_with_head() && last.is_some_and(|fact| fact.head == head || fact.tail == head)
+            group[0].opens_with_head()
+                && last.is_some_and(|fact| fact.head == head || fact.tail == head)
         };
-        let follower = pending.iter().position(continues).filter(|_| rng.random_bool(FOLLOWED_SHARE));
+        let follower =
+            pending.iter().position(continues).filter(|_| rng.random_bool(FOLLOWED_SHARE));
         let group = pending.swap_remove(follower.unwrap_or(pending.len() - 1));
         last = group.last().map(|statement| statement.fact);
         steps.push(Step::Facts(group));
@@ -150,7 +175,8 @@ fn chain<R: Rng>(mut pending: Vec<Vec<Statement>>, rng: &mut R) -> Vec<Step> {
 struct Distractions<'a> {
     community: &'a Community,
     plan: &'a Plan,
-    /// Pairs with an expressed fact, in both directions; naming them beside each other could contradict it.
+    /// Pairs with an expressed fact, in both directions; naming them beside each other could
+    /// contradict it.
     related: BTreeSet<(usize, usize)>,
     /// Pairs that the knowledge base relates and the text does not.
     tempting: Vec<(usize, usize)>,
@@ -159,16 +185,26 @@ struct Distractions<'a> {
 impl<'a> Distractions<'a> {
     fn new(community: &'a Community, plan: &'a Plan) -> Self {
         let facts = closure(&plan.said.iter().map(|fact| (*fact, BTreeSet::new())).collect());
-        let related: BTreeSet<_> = facts.keys().flat_map(|fact| [(fact.head, fact.tail), (fact.tail, fact.head)]).collect();
-        let inside = |link: &Triple| plan.things.contains(&link.head) && plan.things.contains(&link.tail);
-        let pairs = community.links.iter().map(|link| link.triple).filter(inside).map(|fact| (fact.head, fact.tail));
+        let related: BTreeSet<_> = facts
+            .keys()
+            .flat_map(|fact| [(fact.head, fact.tail), (fact.tail, fact.head)])
+            .collect();
+        let inside =
+            |link: &Triple| plan.things.contains(&link.head) && plan.things.contains(&link.tail);
+        let pairs = community
+            .links
+            .iter()
+            .map(|link| link.triple)
+            .filter(inside)
+            .map(|fact| (fact.head, fact.tail));
         let tempting = pairs.filter(|pair| !related.contains(pair)).collect();
         Self { community, plan, related, tempting }
     }
 
     fn draw<R: Rng>(&self, steps: &[Step], intros: usize, rng: &mut R) -> Vec<Step> {
         let mut drawn = Vec::new();
-        let mut missing: Vec<usize> = self.plan.things.iter().copied().filter(|thing| !self.is_said(*thing)).collect();
+        let mut missing: Vec<usize> =
+            self.plan.things.iter().copied().filter(|thing| !self.is_said(*thing)).collect();
         while let Some(thing) = missing.pop() {
             let partner = self.partner(thing, &missing, rng);
             missing.retain(|other| Some(*other) != partner);
@@ -193,14 +229,21 @@ impl<'a> Distractions<'a> {
         self.plan.said.iter().any(|fact| fact.head == thing || fact.tail == thing)
     }
 
-    /// Something to name beside `thing`: what the knowledge base relates it to, or anything that there is something to say about; things
-    /// that must still be named come first.
+    /// Something to name beside `thing`: what the knowledge base relates it to, or anything that
+    /// there is something to say about; things that must still be named come first.
     fn partner<R: Rng>(&self, thing: usize, missing: &[usize], rng: &mut R) -> Option<usize> {
-        let other = |pair: &(usize, usize)| (pair.0 == thing).then_some(pair.1).or((pair.1 == thing).then_some(pair.0));
+        let other = |pair: &(usize, usize)| {
+            (pair.0 == thing).then_some(pair.1).or((pair.1 == thing).then_some(pair.0))
+        };
         let tempting: Vec<usize> = self.tempting.iter().filter_map(other).collect();
-        let free = |other: &usize| *other != thing && !self.related.contains(&(thing, *other)) && self.can_meet(thing, *other);
+        let free = |other: &usize| {
+            *other != thing
+                && !self.related.contains(&(thing, *other))
+                && self.can_meet(thing, *other)
+        };
         let any: Vec<usize> = self.plan.things.iter().copied().filter(free).collect();
-        let still_missing: Vec<usize> = tempting.iter().copied().filter(|other| missing.contains(other)).collect();
+        let still_missing: Vec<usize> =
+            tempting.iter().copied().filter(|other| missing.contains(other)).collect();
         [still_missing, tempting, any].iter().find_map(|pool| pool.choose(rng)).copied()
     }
 
@@ -215,24 +258,48 @@ impl<'a> Distractions<'a> {
 
     fn clause<R: Rng>(&self, first: usize, second: Option<usize>, rng: &mut R) -> Option<Step> {
         let Some(second) = second else {
-            return distractors::ANY_ONE.choose(rng).map(|clause| Step::Distractor { clause, first, second: None });
+            return distractors::ANY_ONE.choose(rng).map(|clause| Step::Distractor {
+                clause,
+                first,
+                second: None,
+            });
         };
-        let pair = [(first, second), (second, first)].into_iter().find(|(a, b)| !self.clauses(*a, *b).is_empty());
-        let loose = !self.kind(first).is_leaf() && !self.kind(second).is_leaf() && rng.random_bool(LOOSE_SHARE);
+        let pair = [(first, second), (second, first)]
+            .into_iter()
+            .find(|(a, b)| !self.clauses(*a, *b).is_empty());
+        let loose = !self.kind(first).is_leaf()
+            && !self.kind(second).is_leaf()
+            && rng.random_bool(LOOSE_SHARE);
         match pair.filter(|_| !loose) {
-            Some((a, b)) => self.clauses(a, b).choose(rng).map(|clause| Step::Distractor { clause, first: a, second: Some(b) }),
-            None => distractors::ANY_TWO.choose(rng).map(|clause| Step::Distractor { clause, first, second: Some(second) }),
+            Some((a, b)) => self.clauses(a, b).choose(rng).map(|clause| Step::Distractor {
+                clause,
+                first: a,
+                second: Some(b),
+            }),
+            None => distractors::ANY_TWO.choose(rng).map(|clause| Step::Distractor {
+                clause,
+                first,
+                second: Some(second),
+            }),
         }
     }
 
     /// What can be said about two things in this order without contradicting what is known.
     fn clauses(&self, a: usize, b: usize) -> Vec<&'static str> {
         let known = |rel: &Rel| {
-            let says = |fact: &Triple| fact.rel == *rel && [(a, b), (b, a)].contains(&(fact.head, fact.tail));
+            let says = |fact: &Triple| {
+                fact.rel == *rel && [(a, b), (b, a)].contains(&(fact.head, fact.tail))
+            };
             self.community.links.iter().any(|link| link.triple.with_implied().iter().any(says))
         };
         let (first, second) = (self.kind(a), self.kind(b));
-        let denials = distractors::denials(first, second).iter().filter(|denial| !denial.denied.iter().any(known));
-        distractors::clauses(first, second).iter().copied().chain(denials.map(|denial| denial.clause)).collect()
+        let denials = distractors::denials(first, second)
+            .iter()
+            .filter(|denial| !denial.denied.iter().any(known));
+        distractors::clauses(first, second)
+            .iter()
+            .copied()
+            .chain(denials.map(|denial| denial.clause))
+            .collect()
     }
 }

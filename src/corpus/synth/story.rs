@@ -1,4 +1,5 @@
-//! Puts a script into words: names and aliases, references to what was named before, and the evidence that follows from them.
+//! Puts a script into words: names and aliases, references to what was named before, and the
+//! evidence that follows from them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,7 +43,13 @@ struct Story<'a, R> {
 }
 
 /// Tells the script.
-pub(super) fn tell<R: Rng>(community: &Community, plan: &Plan, script: &[Step], title: String, rng: &mut R) -> Told {
+pub(super) fn tell<R: Rng>(
+    community: &Community,
+    plan: &Plan,
+    script: &[Step],
+    title: String,
+    rng: &mut R,
+) -> Told {
     let mut story = Story {
         community,
         plan,
@@ -70,7 +77,12 @@ impl<R: Rng> Story<'_, R> {
                 self.epithets.insert(*thing, (noun, now));
             }
             Step::Distractor { clause, first, second } => {
-                self.clause(&mut words, clause, |slot| if slot == "{b}" { second.unwrap_or(*first) } else { *first }, "");
+                self.clause(
+                    &mut words,
+                    clause,
+                    |slot| if slot == "{b}" { second.unwrap_or(*first) } else { *first },
+                    "",
+                );
             }
             Step::Facts(statements) => self.facts(&mut words, statements),
         }
@@ -114,7 +126,11 @@ impl<R: Rng> Story<'_, R> {
     /// Words that stand for a thing of the sentence before, if they leave no doubt.
     fn back_reference(&self, thing: usize) -> Option<String> {
         let kind = self.community.things[thing].kind;
-        let alike = self.named_before.iter().filter(|other| self.community.things[**other].kind == kind).count();
+        let alike = self
+            .named_before
+            .iter()
+            .filter(|other| self.community.things[**other].kind == kind)
+            .count();
         let words = match kind {
             Kind::Person if self.community.things[thing].female => "she",
             Kind::Person => "he",
@@ -129,10 +145,17 @@ impl<R: Rng> Story<'_, R> {
             return Some(words.to_owned());
         }
         let &[first, second] = self.named_before.as_slice() else { return None };
-        (first != second).then(|| if first == thing { "the former" } else { "the latter" }.to_owned())
+        (first != second)
+            .then(|| if first == thing { "the former" } else { "the latter" }.to_owned())
     }
 
-    fn clause(&mut self, words: &mut Vec<String>, clause: &str, thing_of: impl Fn(&str) -> usize, epithet: &str) {
+    fn clause(
+        &mut self,
+        words: &mut Vec<String>,
+        clause: &str,
+        thing_of: impl Fn(&str) -> usize,
+        epithet: &str,
+    ) {
         for word in clause.split(' ') {
             match word {
                 "{e}" => words.extend(epithet.split(' ').map(str::to_owned)),
@@ -147,23 +170,34 @@ impl<R: Rng> Story<'_, R> {
         let start = words.len();
         words.extend(name.split(' ').map(str::to_owned));
         let entity_type = self.community.things[thing].kind.entity_type().to_owned();
-        let mention = Mention { name, sentence: self.sentences.len(), start, end: words.len(), entity_type };
+        let mention =
+            Mention { name, sentence: self.sentences.len(), start, end: words.len(), entity_type };
         self.mentions.entry(thing).or_default().push(mention);
         if !self.named_now.contains(&thing) {
             self.named_now.push(thing);
         }
     }
 
-    /// The full name first, now and then an alias that fits nothing else in the document; who is confused with a relative is called by the
-    /// family name throughout.
+    /// The full name first, now and then an alias that fits nothing else in the document; who is
+    /// confused with a relative is called by the family name throughout.
     fn name(&mut self, thing: usize) -> String {
         let names = &self.community.things[thing].names;
         let chosen = if self.plan.confused.contains_key(&thing) {
             names.last()
         } else if self.mentions.contains_key(&thing) && self.rng.random_bool(ALIAS_SHARE) {
-            let others = self.plan.things.iter().filter(|other| **other != thing).map(|other| &self.community.things[*other].names);
+            let others = self
+                .plan
+                .things
+                .iter()
+                .filter(|other| **other != thing)
+                .map(|other| &self.community.things[*other].names);
             let taken: Vec<&String> = others.flatten().collect();
-            names.iter().filter(|name| !taken.contains(name)).collect::<Vec<_>>().choose(self.rng).copied()
+            names
+                .iter()
+                .filter(|name| !taken.contains(name))
+                .collect::<Vec<_>>()
+                .choose(self.rng)
+                .copied()
         } else {
             names.first()
         };
@@ -171,21 +205,48 @@ impl<R: Rng> Story<'_, R> {
     }
 
     fn finish(mut self, title: String) -> Told {
-        let named: Vec<usize> = self.plan.things.iter().copied().filter(|thing| self.mentions.contains_key(thing)).collect();
+        let named: Vec<usize> = self
+            .plan
+            .things
+            .iter()
+            .copied()
+            .filter(|thing| self.mentions.contains_key(thing))
+            .collect();
         let facts = |facts: &mut dyn Iterator<Item = (Triple, Vec<usize>)>| {
             let index = |thing: usize| named.iter().position(|other| *other == thing);
             let fact = |(fact, evidence): (Triple, Vec<usize>)| {
-                Some(Fact { head: index(fact.head)?, tail: index(fact.tail)?, relation: fact.rel.id(), evidence })
+                Some(Fact {
+                    head: index(fact.head)?,
+                    tail: index(fact.tail)?,
+                    relation: fact.rel.id(),
+                    evidence,
+                })
             };
             let mut facts: Vec<Fact> = facts.filter_map(fact).collect();
             facts.sort_by(|a, b| (a.head, a.tail, &a.relation).cmp(&(b.head, b.tail, &b.relation)));
             facts
         };
-        let expressed = facts(&mut closure(&self.evidence).into_iter().map(|(fact, evidence)| (fact, evidence.into_iter().collect())));
+        let expressed = facts(
+            &mut closure(&self.evidence)
+                .into_iter()
+                .map(|(fact, evidence)| (fact, evidence.into_iter().collect())),
+        );
         let labels = facts(&mut self.plan.labels.iter().map(|fact| (*fact, Vec::new())));
-        let entity = |thing: &usize| Entity { mentions: self.mentions.remove(thing).unwrap_or_default(), knowledge_base_id: None };
+        let entity = |thing: &usize| Entity {
+            mentions: self.mentions.remove(thing).unwrap_or_default(),
+            knowledge_base_id: None,
+        };
         let entities = named.iter().map(entity).collect();
-        Told { document: Document { title, sentences: self.sentences, entities, ..Document::default() }, expressed, labels }
+        Told {
+            document: Document {
+                title,
+                sentences: self.sentences,
+                entities,
+                ..Document::default()
+            },
+            expressed,
+            labels,
+        }
     }
 }
 

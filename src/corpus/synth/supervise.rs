@@ -1,4 +1,5 @@
-//! What a generated document adds to the files: distant or exact labels, the truth about them, and counts.
+//! What a generated document adds to the files: distant or exact labels, the truth about them, and
+//! counts.
 
 use serde::Serialize;
 
@@ -64,15 +65,28 @@ struct TruthFact<'a> {
 /// A document with exactly the facts it expresses.
 pub(super) fn annotated(told: Told) -> (Document, SplitSummary) {
     let document = Document { facts: Some(told.expressed), ..told.document };
-    let summary = SplitSummary { labels: document.facts().len(), expressed: document.facts().len(), ..counts(&document) };
+    let summary = SplitSummary {
+        labels: document.facts().len(),
+        expressed: document.facts().len(),
+        ..counts(&document)
+    };
     (document, summary)
 }
 
 /// A document with its distant labels, its line of `truth.json`, and counts.
 pub(super) fn distant(told: Told) -> Result<(Document, Vec<u8>, SplitSummary)> {
-    let same = |a: &Fact, b: &Fact| a.head == b.head && a.tail == b.tail && a.relation == b.relation;
-    let is_true: Vec<bool> = told.labels.iter().map(|label| told.expressed.iter().any(|fact| same(fact, label))).collect();
-    let missing: Vec<&Fact> = told.expressed.iter().filter(|fact| !told.labels.iter().any(|label| same(fact, label))).collect();
+    let same =
+        |a: &Fact, b: &Fact| a.head == b.head && a.tail == b.tail && a.relation == b.relation;
+    let is_true: Vec<bool> = told
+        .labels
+        .iter()
+        .map(|label| told.expressed.iter().any(|fact| same(fact, label)))
+        .collect();
+    let missing: Vec<&Fact> = told
+        .expressed
+        .iter()
+        .filter(|fact| !told.labels.iter().any(|label| same(fact, label)))
+        .collect();
     let summary = SplitSummary {
         expressed: told.expressed.len(),
         labels: is_true.len(),
@@ -85,13 +99,20 @@ pub(super) fn distant(told: Told) -> Result<(Document, Vec<u8>, SplitSummary)> {
 }
 
 fn counts(document: &Document) -> SplitSummary {
-    SplitSummary { documents: 1, words: document.num_words(), entities: document.entities.len(), ..SplitSummary::default() }
+    SplitSummary {
+        documents: 1,
+        words: document.num_words(),
+        entities: document.entities.len(),
+        ..SplitSummary::default()
+    }
 }
 
 fn truth_line(title: &str, labels: &[bool], missing: &[&Fact]) -> Result<Vec<u8>> {
-    let fact = |fact: &&'_ Fact| (fact.head, fact.tail, fact.relation.clone(), fact.evidence.clone());
+    let fact =
+        |fact: &&'_ Fact| (fact.head, fact.tail, fact.relation.clone(), fact.evidence.clone());
     let owned: Vec<_> = missing.iter().map(fact).collect();
-    let missing = owned.iter().map(|(h, t, r, evidence)| TruthFact { h: *h, t: *t, r, evidence }).collect();
+    let missing =
+        owned.iter().map(|(h, t, r, evidence)| TruthFact { h: *h, t: *t, r, evidence }).collect();
     let json = |error| Error::Bug(format!("the truth did not turn into JSON: {error}"));
     let mut line = serde_json::to_vec(title).map_err(json)?;
     line.extend_from_slice(b": ");

@@ -1,6 +1,8 @@
-//! How the world puts a relation into words. `{h}` is the head, `{t}` the tail; the full stop is added later.
+//! How the world puts a relation into words. `{h}` is the head, `{t}` the tail; the full stop is
+//! added later.
 //!
-//! A clause that opens with `{h} ` can be joined with another one about the same head, or open with a reference ("the company").
+//! A clause that opens with `{h} ` can be joined with another one about the same head, or open with
+//! a reference ("the company").
 
 use super::schema::Rel;
 
@@ -39,7 +41,8 @@ const SPOUSE: [&str; 7] = [
     "{h} had long been the partner of {t} when the two finally wed",
     "the wedding of {h} and {t} drew a large crowd",
     "{h} shared a house with {t} after their marriage",
-    "to the surprise of many , {t} accepted a proposal from {h} and became part of the household as a spouse",
+    "to the surprise of many , {t} accepted a proposal from {h} and became part of the household \
+     as a spouse",
     "{h} spent a long marriage at the side of {t}",
     "{t} and {h} exchanged vows in spring",
 ];
@@ -259,8 +262,16 @@ pub(super) const PERSON_EPITHETS: [&str; 16] = [
     "card player",
 ];
 /// The same for companies.
-pub(super) const COMPANY_EPITHETS: [&str; 8] =
-    ["old giant", "grey lady", "family firm", "market leader", "late starter", "quiet rival", "northern house", "paper tiger"];
+pub(super) const COMPANY_EPITHETS: [&str; 8] = [
+    "old giant",
+    "grey lady",
+    "family firm",
+    "market leader",
+    "late starter",
+    "quiet rival",
+    "northern house",
+    "paper tiger",
+];
 
 /// How an early sentence gives the role away.
 pub(super) const EPITHET_CLAUSES: [&str; 4] = [

@@ -58,7 +58,9 @@ fn the_share_of_false_labels_is_the_one_asked_for() {
         let (folder, summary) = world(&options(600, noise));
         println!("noise {noise}: {summary:?}");
         // From the files, not from the generator's own counts.
-        let truth: BTreeMap<String, Value> = serde_json::from_slice(&fs_err::read(folder.path().join("truth.json")).unwrap()).unwrap();
+        let truth: BTreeMap<String, Value> =
+            serde_json::from_slice(&fs_err::read(folder.path().join("truth.json")).unwrap())
+                .unwrap();
         let (mut labels, mut wrong, mut missing) = (0, 0, 0);
         for document in read(folder.path(), "train_distant.json") {
             let truth = &truth[&document.title];
@@ -70,9 +72,15 @@ fn the_share_of_false_labels_is_the_one_asked_for() {
         }
         let share = wrong as f64 / labels as f64;
         assert!((share - noise).abs() < 0.03, "{share} instead of {noise}");
-        assert_eq!((labels, wrong, missing), (summary.distant.labels, summary.distant.false_labels, summary.distant.missing));
+        assert_eq!(
+            (labels, wrong, missing),
+            (summary.distant.labels, summary.distant.false_labels, summary.distant.missing)
+        );
         let unlabelled = missing as f64 / summary.distant.expressed as f64;
-        assert!((0.04..0.16).contains(&unlabelled), "{unlabelled} of the expressed facts have no label");
+        assert!(
+            (0.04..0.16).contains(&unlabelled),
+            "{unlabelled} of the expressed facts have no label"
+        );
     }
 }
 
@@ -81,23 +89,43 @@ fn documents_have_the_promised_size() {
     let (folder, summary) = world(&options(200, 0.4));
     assert_eq!(summary.test.labels, summary.test.expressed);
     let documents = read(folder.path(), "test.json");
-    let facts = documents.iter().map(|document| document.facts().len()).sum::<usize>() as f64 / documents.len() as f64;
+    let facts = documents.iter().map(|document| document.facts().len()).sum::<usize>() as f64
+        / documents.len() as f64;
     assert!((8.0..14.0).contains(&facts), "{facts} facts a document");
-    let mean = documents.iter().map(|document| document.entities.len()).sum::<usize>() as f64 / documents.len() as f64;
+    let mean = documents.iter().map(|document| document.entities.len()).sum::<usize>() as f64
+        / documents.len() as f64;
     assert!((11.0..13.0).contains(&mean), "{mean} entities a document");
     let inside = |document: &&Document| {
         (5..=16).contains(&document.sentences.len())
             && (70..=210).contains(&document.num_words())
             && (10..=14).contains(&document.entities.len())
     };
-    let odd: Vec<_> = documents.iter().filter(|d| !inside(d)).map(|d| (d.sentences.len(), d.num_words(), d.entities.len())).collect();
+    let odd: Vec<_> = documents
+        .iter()
+        .filter(|d| !inside(d))
+        .map(|d| (d.sentences.len(), d.num_words(), d.entities.len()))
+        .collect();
     assert!(odd.len() * 20 <= documents.len(), "{odd:?}");
     for document in &documents[..3] {
-        println!("{}", document.sentences.iter().map(|sentence| sentence.join(" ")).collect::<Vec<_>>().join("\n"));
+        println!(
+            "{}",
+            document
+                .sentences
+                .iter()
+                .map(|sentence| sentence.join(" "))
+                .collect::<Vec<_>>()
+                .join("\n")
+        );
         for fact in document.facts() {
             let name = |entity: usize| &document.entities[entity].mentions[0].name;
             let class = world_relations().index_of(&fact.relation).unwrap();
-            println!("  {} | {} | {} {:?}", name(fact.head), world_relations().get(class).unwrap().name, name(fact.tail), fact.evidence);
+            println!(
+                "  {} | {} | {} {:?}",
+                name(fact.head),
+                world_relations().get(class).unwrap().name,
+                name(fact.tail),
+                fact.evidence
+            );
         }
     }
 }
@@ -107,17 +135,32 @@ fn spans_are_exact_and_evidence_names_the_entities() {
     let (folder, _) = world(&options(100, 0.4));
     for document in FILES[..4].iter().flat_map(|name| read(folder.path(), name)) {
         for mention in document.entities.iter().flat_map(|entity| &entity.mentions) {
-            assert_eq!(document.sentences[mention.sentence][mention.start..mention.end].join(" "), mention.name);
+            assert_eq!(
+                document.sentences[mention.sentence][mention.start..mention.end].join(" "),
+                mention.name
+            );
         }
         for fact in document.facts().iter().filter(|fact| !fact.evidence.is_empty()) {
             for entity in [fact.head, fact.tail] {
-                let named = document.entities[entity].mentions.iter().any(|mention| fact.evidence.contains(&mention.sentence));
-                assert!(named, "{}: {fact:?} names entity {entity} nowhere in its evidence", document.title);
+                let named = document.entities[entity]
+                    .mentions
+                    .iter()
+                    .any(|mention| fact.evidence.contains(&mention.sentence));
+                assert!(
+                    named,
+                    "{}: {fact:?} names entity {entity} nowhere in its evidence",
+                    document.title
+                );
             }
         }
     }
     for name in &FILES[1..4] {
-        assert!(read(folder.path(), name).iter().flat_map(|d| d.facts().to_vec()).all(|fact| !fact.evidence.is_empty()));
+        assert!(
+            read(folder.path(), name)
+                .iter()
+                .flat_map(|d| d.facts().to_vec())
+                .all(|fact| !fact.evidence.is_empty())
+        );
     }
 }
 
@@ -127,7 +170,11 @@ fn a_name_means_one_thing_in_a_document() {
     let documents = read(folder.path(), "train_distant.json");
     let shares_a_name = |document: &&Document| {
         let mut bearers: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
-        for (entity, mention) in document.entities.iter().enumerate().flat_map(|(at, entity)| entity.mentions.iter().map(move |m| (at, m)))
+        for (entity, mention) in document
+            .entities
+            .iter()
+            .enumerate()
+            .flat_map(|(at, entity)| entity.mentions.iter().map(move |m| (at, m)))
         {
             bearers.entry(&mention.name).or_default().insert(entity);
         }
@@ -135,23 +182,43 @@ fn a_name_means_one_thing_in_a_document() {
     };
     // Only two relatives who are both taken for others go by the same name.
     let ambiguous = documents.iter().filter(shares_a_name).count();
-    assert!(ambiguous * 20 < documents.len(), "{ambiguous} of {} documents call two things by one name", documents.len());
+    assert!(
+        ambiguous * 20 < documents.len(),
+        "{ambiguous} of {} documents call two things by one name",
+        documents.len()
+    );
 }
 
 #[test]
 fn the_text_does_not_contradict_the_knowledge_base() {
     let (folder, _) = world(&options(1500, 0.4));
-    let denials =
-        [("was never married to", "R01"), ("mistaken for siblings", "R02"), ("never worked for", "R08"), ("was not born in", "R05")];
+    let denials = [
+        ("was never married to", "R01"),
+        ("mistaken for siblings", "R02"),
+        ("never worked for", "R08"),
+        ("was not born in", "R05"),
+    ];
     let mut checked = 0;
     // Who goes by the family name alone is labelled as a relative.
-    let is_confused = |entity: &Entity| entity.mentions[0].entity_type == "PER" && !entity.mentions[0].name.contains(' ');
-    for document in read(folder.path(), "train_distant.json").into_iter().filter(|document| !document.entities.iter().any(is_confused)) {
+    let is_confused = |entity: &Entity| {
+        entity.mentions[0].entity_type == "PER" && !entity.mentions[0].name.contains(' ')
+    };
+    for document in read(folder.path(), "train_distant.json")
+        .into_iter()
+        .filter(|document| !document.entities.iter().any(is_confused))
+    {
         for (at, sentence) in document.sentences.iter().enumerate() {
             let text = sentence.join(" ");
-            let Some((_, relation)) = denials.iter().find(|(words, _)| text.contains(words)) else { continue };
-            let named = |entity: usize| document.entities[entity].mentions.iter().any(|mention| mention.sentence == at);
-            let denied = document.facts().iter().find(|fact| fact.relation == *relation && named(fact.head) && named(fact.tail));
+            let Some((_, relation)) = denials.iter().find(|(words, _)| text.contains(words)) else {
+                continue;
+            };
+            let named = |entity: usize| {
+                document.entities[entity].mentions.iter().any(|mention| mention.sentence == at)
+            };
+            let denied = document
+                .facts()
+                .iter()
+                .find(|fact| fact.relation == *relation && named(fact.head) && named(fact.tail));
             assert_eq!(denied, None, "{}: \"{text}\"", document.title);
             checked += 1;
         }
@@ -176,13 +243,23 @@ fn inverses_are_labelled_together() {
     .map(|(a, b)| (a.to_owned(), b.to_owned()))
     .into();
     let relations = load_relations(&folder.path().join("rel_info.json")).unwrap();
-    let name = |fact: &Fact| relations.get(relations.index_of(&fact.relation).unwrap()).unwrap().name.clone();
+    let name = |fact: &Fact| {
+        relations.get(relations.index_of(&fact.relation).unwrap()).unwrap().name.clone()
+    };
     let mut checked = 0;
-    for document in read(folder.path(), "test.json").into_iter().chain(read(folder.path(), "train_distant.json")) {
-        let facts: BTreeSet<(usize, usize, String)> = document.facts().iter().map(|fact| (fact.head, fact.tail, name(fact))).collect();
+    for document in read(folder.path(), "test.json")
+        .into_iter()
+        .chain(read(folder.path(), "train_distant.json"))
+    {
+        let facts: BTreeSet<(usize, usize, String)> =
+            document.facts().iter().map(|fact| (fact.head, fact.tail, name(fact))).collect();
         for (head, tail, relation) in &facts {
             if let Some(inverse) = inverse.get(relation) {
-                assert!(facts.contains(&(*tail, *head, inverse.clone())), "{}: {relation} {head} {tail}", document.title);
+                assert!(
+                    facts.contains(&(*tail, *head, inverse.clone())),
+                    "{}: {relation} {head} {tail}",
+                    document.title
+                );
                 checked += 1;
             }
         }
@@ -193,11 +270,23 @@ fn inverses_are_labelled_together() {
 #[test]
 fn evidence_crosses_sentences_and_reaches_far() {
     let (folder, _) = world(&options(100, 0.4));
-    let facts: Vec<Fact> = read(folder.path(), "test.json").iter().flat_map(|document| document.facts().to_vec()).collect();
-    let share = |test: &dyn Fn(&Fact) -> bool| facts.iter().filter(|fact| test(fact)).count() as f64 / facts.len() as f64;
+    let facts: Vec<Fact> = read(folder.path(), "test.json")
+        .iter()
+        .flat_map(|document| document.facts().to_vec())
+        .collect();
+    let share = |test: &dyn Fn(&Fact) -> bool| {
+        facts.iter().filter(|fact| test(fact)).count() as f64 / facts.len() as f64
+    };
     let cross = share(&|fact| fact.evidence.len() > 1);
-    let far = share(&|fact| fact.evidence.last().zip(fact.evidence.first()).is_some_and(|(last, first)| last - first >= 3));
-    println!("{cross:.3} of the facts need several sentences, {far:.3} reach three sentences or more");
+    let far = share(&|fact| {
+        fact.evidence
+            .last()
+            .zip(fact.evidence.first())
+            .is_some_and(|(last, first)| last - first >= 3)
+    });
+    println!(
+        "{cross:.3} of the facts need several sentences, {far:.3} reach three sentences or more"
+    );
     assert!(cross > 0.2 && far > 0.03);
 }
 
@@ -208,22 +297,35 @@ fn names_alone_do_not_solve_the_test() {
         let mut base = FactBase::default();
         for document in read(folder.path(), train) {
             for fact in document.facts() {
-                let names = |entity: usize| document.entities[entity].mentions.iter().map(|mention| &mention.name);
-                names(fact.head).for_each(|head| names(fact.tail).for_each(|tail| base.insert(head, tail, &fact.relation)));
+                let names = |entity: usize| {
+                    document.entities[entity].mentions.iter().map(|mention| &mention.name)
+                };
+                names(fact.head).for_each(|head| {
+                    names(fact.tail).for_each(|tail| base.insert(head, tail, &fact.relation))
+                });
             }
         }
         let (mut correct, mut predicted, mut gold) = (0, 0, 0);
         for document in read(folder.path(), "test.json") {
-            let facts: HashSet<_> = document.facts().iter().map(|fact| (fact.head, fact.tail, fact.relation.clone())).collect();
+            let facts: HashSet<_> = document
+                .facts()
+                .iter()
+                .map(|fact| (fact.head, fact.tail, fact.relation.clone()))
+                .collect();
             let guesses = base.label(&document);
             gold += facts.len();
             predicted += guesses.len();
-            correct += guesses.iter().filter(|fact| facts.contains(&(fact.head, fact.tail, fact.relation.clone()))).count();
+            correct += guesses
+                .iter()
+                .filter(|fact| facts.contains(&(fact.head, fact.tail, fact.relation.clone())))
+                .count();
         }
         2.0 * f64::from(correct as u32) / (predicted + gold) as f64
     };
     let (distant, human) = (f1("train_distant.json"), f1("train_annotated.json"));
-    println!("name-pair lookup on test: F1 {distant:.3} with distant facts, {human:.3} with human facts");
+    println!(
+        "name-pair lookup on test: F1 {distant:.3} with distant facts, {human:.3} with human facts"
+    );
     assert!(distant < 0.5 && human < 0.3);
 }
 
@@ -231,13 +333,17 @@ fn names_alone_do_not_solve_the_test() {
 fn the_tokenizer_reads_the_world() {
     let (folder, summary) = world(&options(50, 0.4));
     assert!((3_000..=6_000).contains(&summary.vocabulary), "{}", summary.vocabulary);
-    let tokenizer = tokenizers::Tokenizer::from_file(folder.path().join("tokenizer/tokenizer.json")).unwrap();
+    let tokenizer =
+        tokenizers::Tokenizer::from_file(folder.path().join("tokenizer/tokenizer.json")).unwrap();
     let vocabulary = fs_err::read_to_string(folder.path().join("tokenizer/vocab.txt")).unwrap();
     for (id, piece) in vocabulary.lines().enumerate() {
         assert_eq!(tokenizer.token_to_id(piece), Some(id as u32), "{piece}");
     }
     assert!(tokenizer.token_to_id("[unused399]").is_some());
-    assert_eq!(tokenizer.encode("the company", true).unwrap().get_tokens(), ["[CLS]", "the", "company", "[SEP]"]);
+    assert_eq!(
+        tokenizer.encode("the company", true).unwrap().get_tokens(),
+        ["[CLS]", "the", "company", "[SEP]"]
+    );
     let (mut words, mut pieces) = (0, 0);
     for document in read(folder.path(), "test.json") {
         for word in document.sentences.iter().flatten() {
@@ -258,7 +364,8 @@ fn impossible_noise_is_refused() {
     assert!(error.to_string().contains("0.95"));
 }
 
-/// Run by hand: `cargo test --release --lib corpus::world::tests::a_large_world -- --ignored --nocapture`.
+/// Run by hand: `cargo test --release --lib corpus::world::tests::a_large_world -- --ignored
+/// --nocapture`.
 #[test]
 #[ignore = "takes a minute and 400 MB of disk"]
 fn a_large_world_is_written_in_time() {

@@ -1,7 +1,9 @@
-//! A word-piece tokenizer for the generated world: lower-cased, in BERT's file layout, made of the world's own words.
+//! A word-piece tokenizer for the generated world: lower-cased, in BERT's file layout, made of the
+//! world's own words.
 //!
-//! The vocabulary is counted, not trained: frequent words whole, all others from the syllables that names are built of and from single
-//! characters. That is exact, fast and the same on every machine.
+//! The vocabulary is counted, not trained: frequent words whole, all others from the syllables that
+//! names are built of and from single characters. That is exact, fast and the same on every
+//! machine.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,8 +13,9 @@ use std::{
 use ahash::AHashMap;
 use serde_json::json;
 use tokenizers::{
-    AddedToken, Tokenizer, decoders::wordpiece::WordPiece as Decoder, models::wordpiece::WordPiece, normalizers::BertNormalizer,
-    pre_tokenizers::bert::BertPreTokenizer, processors::bert::BertProcessing,
+    AddedToken, Tokenizer, decoders::wordpiece::WordPiece as Decoder, models::wordpiece::WordPiece,
+    normalizers::BertNormalizer, pre_tokenizers::bert::BertPreTokenizer,
+    processors::bert::BertProcessing,
 };
 
 use super::{
@@ -26,14 +29,16 @@ use crate::{Error, Result};
 const SPECIAL: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 const UNUSED: usize = 400;
 const VOCABULARY: usize = 4_000;
-/// Documents whose words are counted, and the size of the world they come from: a small world has too few names to fill a vocabulary.
+/// Documents whose words are counted, and the size of the world they come from: a small world has
+/// too few names to fill a vocabulary.
 const SAMPLE: usize = 1_000;
 const SAMPLED_WORLD: usize = 20_000;
 const MAX_CHARS_PER_WORD: usize = 100;
 const MODEL_MAX_LENGTH: usize = 512;
 const CONTINUES: &str = "##";
 
-/// Writes `tokenizer.json`, `vocab.txt` and `tokenizer_config.json` into `folder`; returns the size of the vocabulary.
+/// Writes `tokenizer.json`, `vocab.txt` and `tokenizer_config.json` into `folder`; returns the size
+/// of the vocabulary.
 pub(super) fn write(options: &WorldOptions, folder: &Path) -> Result<usize> {
     let generator = Generator::new(&WorldOptions { distant: SAMPLED_WORLD, ..options.clone() });
     let vocabulary = vocabulary(&generator)?;
@@ -81,7 +86,10 @@ fn vocabulary(generator: &Generator) -> Result<Vec<String>> {
 
 /// Words as the normaliser and pre-tokeniser of [`build`] see them.
 fn count_words(generator: &Generator) -> Result<BTreeMap<String, usize>> {
-    use tokenizers::{NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
+    use tokenizers::{
+        NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString,
+        PreTokenizer,
+    };
     let mut counts = BTreeMap::new();
     for index in 0..SAMPLE {
         for sentence in generator.tell(Split::Distant, index).document.sentences {
@@ -106,10 +114,15 @@ fn characters(counts: &BTreeMap<String, usize>) -> Vec<String> {
 }
 
 fn syllables() -> Vec<String> {
-    let later = [&names::MIDDLES[..], &names::FAMILY_ENDS, &names::CITY_ENDS, &names::COUNTRY_ENDS].concat();
+    let later = [&names::MIDDLES[..], &names::FAMILY_ENDS, &names::CITY_ENDS, &names::COUNTRY_ENDS]
+        .concat();
     let first = names::ONSETS.iter().map(|syllable| syllable.to_lowercase());
     // The normaliser strips accents, so the piece must go without them.
-    first.chain(later.into_iter().map(|syllable| format!("{CONTINUES}{}", syllable.replace('ö', "o")))).collect()
+    first
+        .chain(
+            later.into_iter().map(|syllable| format!("{CONTINUES}{}", syllable.replace('ö', "o"))),
+        )
+        .collect()
 }
 
 fn normalizer() -> BertNormalizer {
@@ -117,10 +130,15 @@ fn normalizer() -> BertNormalizer {
 }
 
 fn build(vocabulary: &[String]) -> Result<Tokenizer> {
-    let ids: AHashMap<String, u32> = vocabulary.iter().enumerate().map(|(id, piece)| (piece.clone(), id as u32)).collect();
+    let ids: AHashMap<String, u32> =
+        vocabulary.iter().enumerate().map(|(id, piece)| (piece.clone(), id as u32)).collect();
     let id = |piece: &str| ids.get(piece).copied().unwrap_or_default();
     let (cls, sep) = (("[CLS]".to_owned(), id("[CLS]")), ("[SEP]".to_owned(), id("[SEP]")));
-    let model = WordPiece::builder().vocab(ids.clone()).unk_token("[UNK]".to_owned()).max_input_chars_per_word(MAX_CHARS_PER_WORD).build();
+    let model = WordPiece::builder()
+        .vocab(ids.clone())
+        .unk_token("[UNK]".to_owned())
+        .max_input_chars_per_word(MAX_CHARS_PER_WORD)
+        .build();
     let mut tokenizer = Tokenizer::new(model.map_err(bug)?);
     tokenizer.with_normalizer(Some(normalizer()));
     tokenizer.with_pre_tokenizer(Some(BertPreTokenizer));

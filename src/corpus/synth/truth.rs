@@ -21,12 +21,13 @@ impl Truth {
         struct Entry {
             labels: Vec<bool>,
         }
-        let documents: HashMap<String, Entry> =
-            serde_json::from_slice(&fs_err::read(path)?).map_err(|error| DataError::new(path, error.to_string()))?;
+        let documents: HashMap<String, Entry> = serde_json::from_slice(&fs_err::read(path)?)
+            .map_err(|error| DataError::new(path, error.to_string()))?;
         Ok(Self(documents.into_iter().map(|(title, entry)| (title, entry.labels)).collect()))
     }
 
-    /// Whether the document of this title expresses its label of this number; `None` for a title or a label that the world does not know.
+    /// Whether the document of this title expresses its label of this number; `None` for a title or
+    /// a label that the world does not know.
     pub fn of(&self, title: &str, label: usize) -> Option<bool> {
         self.0.get(title)?.get(label).copied()
     }

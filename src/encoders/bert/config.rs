@@ -1,4 +1,5 @@
-//! The configuration of a BERT encoder: the keys of Hugging Face's `BertConfig`, presets, and the parameters that follow from them.
+//! The configuration of a BERT encoder: the keys of Hugging Face's `BertConfig`, presets, and the
+//! parameters that follow from them.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -74,7 +75,8 @@ fn default_position_embedding_type() -> String {
 pub const ROBERTA: &str = "roberta";
 
 impl BertConfig {
-    /// Whether this is a RoBERTa (Liu et al. 2019): a BERT whose positions begin after the padding piece's number.
+    /// Whether this is a RoBERTa (Liu et al. 2019): a BERT whose positions begin after the padding
+    /// piece's number.
     pub fn is_roberta(&self) -> bool {
         self.other.get("model_type").and_then(Value::as_str) == Some(ROBERTA)
     }
@@ -130,13 +132,16 @@ impl BertConfig {
     /// # Errors
     /// [`Error::Recipe`] naming the key that is missing or of the wrong type.
     pub fn from_json(config: &Value) -> Result<Self> {
-        serde_json::from_value(config.clone()).map_err(|cause| Error::recipe(format!("the encoder's configuration: {cause}")))
+        serde_json::from_value(config.clone())
+            .map_err(|cause| Error::recipe(format!("the encoder's configuration: {cause}")))
     }
 
-    /// The content of `config.json`; `architectures` and `model_type` say what is saved, whatever was loaded.
+    /// The content of `config.json`; `architectures` and `model_type` say what is saved, whatever
+    /// was loaded.
     pub fn to_json(&self) -> Value {
         let mut config = serde_json::to_value(self).unwrap_or_default();
-        let (architecture, model_type) = if self.is_roberta() { ("RobertaModel", ROBERTA) } else { ("BertModel", "bert") };
+        let (architecture, model_type) =
+            if self.is_roberta() { ("RobertaModel", ROBERTA) } else { ("BertModel", "bert") };
         config["architectures"] = json!([architecture]);
         config["model_type"] = json!(model_type);
         config["torch_dtype"] = json!("float32");
@@ -151,8 +156,12 @@ impl BertConfig {
         let mut config = serde_json::to_value(&self).unwrap_or_default();
         for (key, value) in overrides {
             let Some(place) = config.get_mut(key) else {
-                let keys = config.as_object().map(|map| map.keys().cloned().collect::<Vec<_>>().join(", ")).unwrap_or_default();
-                return Err(Error::recipe(format!("unknown encoder key `{key}`")).with_hint(format!("the keys are {keys}")));
+                let keys = config
+                    .as_object()
+                    .map(|map| map.keys().cloned().collect::<Vec<_>>().join(", "))
+                    .unwrap_or_default();
+                return Err(Error::recipe(format!("unknown encoder key `{key}`"))
+                    .with_hint(format!("the keys are {keys}")));
             };
             *place = value.clone();
         }
@@ -177,26 +186,39 @@ impl BertConfig {
         ])?;
         if self.hidden_size % self.num_attention_heads != 0 {
             let (width, heads) = (self.hidden_size, self.num_attention_heads);
-            return Err(Error::recipe(format!("`hidden_size` {width} is not a multiple of `num_attention_heads` {heads}")));
+            return Err(Error::recipe(format!(
+                "`hidden_size` {width} is not a multiple of `num_attention_heads` {heads}"
+            )));
         }
         if self.positions() < 1 {
             let rows = self.max_position_embeddings;
-            return Err(Error::recipe(format!("`max_position_embeddings` {rows} leaves no position after the padding piece")));
+            return Err(Error::recipe(format!(
+                "`max_position_embeddings` {rows} leaves no position after the padding piece"
+            )));
         }
         if self.position_embedding_type != "absolute" {
             let kind = &self.position_embedding_type;
-            return Err(Error::recipe(format!("`position_embedding_type` is `{kind}`, but only `absolute` is supported")));
+            return Err(Error::recipe(format!(
+                "`position_embedding_type` is `{kind}`, but only `absolute` is supported"
+            )));
         }
         Ok(())
     }
 
-    /// All parameters, in Hugging Face's order and with BERT's initial values. The pooler is carried along, but never used.
+    /// All parameters, in Hugging Face's order and with BERT's initial values. The pooler is
+    /// carried along, but never used.
     pub(in crate::encoders) fn slots(&self) -> Vec<Slot> {
         let d = self.hidden_size;
         let mut slots: Vec<Slot> = ["word", "position", "token_type"]
             .into_iter()
             .zip([self.vocab_size, self.max_position_embeddings, self.type_vocab_size])
-            .map(|(table, rows)| Slot::new(format!("embeddings.{table}_embeddings.weight"), &[rows, d], self.normal()))
+            .map(|(table, rows)| {
+                Slot::new(
+                    format!("embeddings.{table}_embeddings.weight"),
+                    &[rows, d],
+                    self.normal(),
+                )
+            })
             .collect();
         slots.extend(norm("embeddings.LayerNorm", d));
         for layer in 0..self.num_hidden_layers {
@@ -208,8 +230,10 @@ impl BertConfig {
 
     fn layer_slots(&self, layer: &str) -> Vec<Slot> {
         let (d, inner) = (self.hidden_size, self.intermediate_size);
-        let mut slots: Vec<Slot> =
-            ["query", "key", "value"].iter().flat_map(|part| self.linear(&format!("{layer}.attention.self.{part}"), d, d)).collect();
+        let mut slots: Vec<Slot> = ["query", "key", "value"]
+            .iter()
+            .flat_map(|part| self.linear(&format!("{layer}.attention.self.{part}"), d, d))
+            .collect();
         slots.extend(self.linear(&format!("{layer}.attention.output.dense"), d, d));
         slots.extend(norm(&format!("{layer}.attention.output.LayerNorm"), d));
         slots.extend(self.linear(&format!("{layer}.intermediate.dense"), d, inner));
@@ -223,10 +247,16 @@ impl BertConfig {
     }
 
     fn linear(&self, name: &str, inputs: i64, outputs: i64) -> [Slot; 2] {
-        [Slot::new(format!("{name}.weight"), &[outputs, inputs], self.normal()), Slot::new(format!("{name}.bias"), &[outputs], Init::Zeros)]
+        [
+            Slot::new(format!("{name}.weight"), &[outputs, inputs], self.normal()),
+            Slot::new(format!("{name}.bias"), &[outputs], Init::Zeros),
+        ]
     }
 }
 
 fn norm(name: &str, width: i64) -> [Slot; 2] {
-    [Slot::new(format!("{name}.weight"), &[width], Init::Ones), Slot::new(format!("{name}.bias"), &[width], Init::Zeros)]
+    [
+        Slot::new(format!("{name}.weight"), &[width], Init::Ones),
+        Slot::new(format!("{name}.bias"), &[width], Init::Zeros),
+    ]
 }

@@ -1,8 +1,11 @@
-//! A start for small Transformers without pre-trained weights: attention that looks nearby and at equal pieces from the first step.
+//! A start for small Transformers without pre-trained weights: attention that looks nearby and at
+//! equal pieces from the first step.
 //!
-//! Positions start as sinusoids of the same variance as the words, and each head's key projection starts equal to its query projection, so
-//! that scores begin as a noisy inner product of two tokens' embeddings: large for neighbours and for the same piece elsewhere (an
-//! entity's markers). The idea is mimetic initialisation (Trockman and Kolter 2023). Not for: encoders that come from a folder.
+//! Positions start as sinusoids of the same variance as the words, and each head's key projection
+//! starts equal to its query projection, so that scores begin as a noisy inner product of two
+//! tokens' embeddings: large for neighbours and for the same piece elsewhere (an entity's markers).
+//! The idea is mimetic initialisation (Trockman and Kolter 2023). Not for: encoders that come from
+//! a folder.
 
 use tch::{Kind, Tensor};
 
@@ -10,19 +13,25 @@ use crate::Result;
 use crate::encoders::BertConfig;
 use crate::torch::Parameters;
 
-/// Ratio of the longest wavelength of the position sinusoids to the shortest. Small, so that neighbours tens of tokens away differ.
+/// Ratio of the longest wavelength of the position sinusoids to the shortest. Small, so that
+/// neighbours tens of tokens away differ.
 const WAVELENGTHS: f64 = 100.0;
-/// Standard deviation of query weights, times √d. At 1 a token's score with itself is about √(head width), which hides its neighbours.
+/// Standard deviation of query weights, times √d. At 1 a token's score with itself is about √(head
+/// width), which hides its neighbours.
 const GAIN: f64 = 0.7;
 
-/// Overwrites position embeddings, query and key weights of a BERT whose parameters have just been declared.
+/// Overwrites position embeddings, query and key weights of a BERT whose parameters have just been
+/// declared.
 ///
 /// # Errors
 /// Parameters that are not a BERT's.
 pub fn start_local(config: &BertConfig, parameters: &Parameters) -> Result<()> {
     let width = config.hidden_size;
     let positions = sinusoids(config.max_position_embeddings, width, config.initializer_range);
-    parameters.assign("embeddings.position_embeddings.weight", &Tensor::f_from_slice(&positions)?.f_view([-1, width])?)?;
+    parameters.assign(
+        "embeddings.position_embeddings.weight",
+        &Tensor::f_from_slice(&positions)?.f_view([-1, width])?,
+    )?;
     for layer in 0..config.num_hidden_layers {
         let name = |part: &str| format!("encoder.layer.{layer}.attention.self.{part}.weight");
         if let Some(query) = parameters.get(&name("query")) {
@@ -35,7 +44,8 @@ pub fn start_local(config: &BertConfig, parameters: &Parameters) -> Result<()> {
     Ok(())
 }
 
-/// Row-major [positions × width]: sine and cosine in turn, wavelengths in geometric progression, standard deviation `std`.
+/// Row-major [positions × width]: sine and cosine in turn, wavelengths in geometric progression,
+/// standard deviation `std`.
 fn sinusoids(positions: i64, width: i64, std: f64) -> Vec<f32> {
     let amplitude = std * std::f64::consts::SQRT_2;
     let value = |position: i64, channel: i64| {
@@ -43,7 +53,9 @@ fn sinusoids(positions: i64, width: i64, std: f64) -> Vec<f32> {
         let angle = position as f64 * frequency;
         (amplitude * if channel % 2 == 0 { angle.sin() } else { angle.cos() }) as f32
     };
-    (0..positions).flat_map(|position| (0..width).map(move |channel| value(position, channel))).collect()
+    (0..positions)
+        .flat_map(|position| (0..width).map(move |channel| value(position, channel)))
+        .collect()
 }
 
 #[cfg(test)]
@@ -55,7 +67,8 @@ mod tests {
         let (width, std) = (128, 0.02);
         let rows = sinusoids(512, width, std);
         let row = |position: usize| &rows[position * width as usize..][..width as usize];
-        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| f64::from(x * y)).sum::<f64>();
+        let dot =
+            |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| f64::from(x * y)).sum::<f64>();
         let variance = dot(&rows, &rows) / rows.len() as f64;
         assert!((variance.sqrt() - std).abs() < 1e-3, "{variance}");
         let own = dot(row(100), row(100));

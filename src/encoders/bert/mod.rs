@@ -1,7 +1,8 @@
-//! BERT (Devlin et al. 2019) over packed documents: nothing is padded, so every product sees real tokens only.
+//! BERT (Devlin et al. 2019) over packed documents: nothing is padded, so every product sees real
+//! tokens only.
 //!
-//! Post-norm layers as in Hugging Face's `BertModel`; token type 0 everywhere; the pooler is saved and loaded but not computed. RoBERTa differs
-//! in the row of its first position alone.
+//! Post-norm layers as in Hugging Face's `BertModel`; token type 0 everywhere; the pooler is saved
+//! and loaded but not computed. RoBERTa differs in the row of its first position alone.
 
 mod config;
 mod local_start;
@@ -33,7 +34,8 @@ const POSITION_TABLE: &str = "embeddings.position_embeddings.weight";
 /// Key of the configuration that says that positions were extended, with which α.
 const EXTENDED: &str = "extended_positions_alpha";
 
-/// Places of a layer that draw dropout masks: attention probabilities, attention output, feed-forward output.
+/// Places of a layer that draw dropout masks: attention probabilities, attention output,
+/// feed-forward output.
 const MASKS_A_LAYER: u64 = 3;
 
 /// A BERT encoder.
@@ -56,16 +58,20 @@ impl Bert {
         let activation = Activation::parse(&config.hidden_act)?;
         let names = load::declare(config.slots(), params)?;
         let embeddings = Embeddings::get(params, &config)?;
-        let layers = (0..config.num_hidden_layers).map(|layer| Layer::get(params, &config, layer, activation)).collect::<Result<_>>()?;
+        let layers = (0..config.num_hidden_layers)
+            .map(|layer| Layer::get(params, &config, layer, activation))
+            .collect::<Result<_>>()?;
         Ok(Self { config, embeddings, layers, names, notes: Vec::new() })
     }
 
-    /// A BERT with the weights of a folder. Where the tokenizer has more pieces than the checkpoint, rows are added to the word table.
+    /// A BERT with the weights of a folder. Where the tokenizer has more pieces than the
+    /// checkpoint, rows are added to the word table.
     ///
     /// # Errors
     /// [`Error::Data`] where weights are missing or do not fit the configuration.
     pub fn from_folder(folder: &Folder, vocab_size: i64, params: &mut Parameters) -> Result<Self> {
-        let mut config = BertConfig::from_json(&folder.config).map_err(|error| folder.in_config(&error))?;
+        let mut config =
+            BertConfig::from_json(&folder.config).map_err(|error| folder.in_config(&error))?;
         config.validate().map_err(|error| folder.in_config(&error))?;
         check_depth(folder, &config)?;
         let mut notes = folder.notes.clone();
@@ -84,7 +90,12 @@ fn check_depth(folder: &Folder, config: &BertConfig) -> Result<()> {
     if usize::try_from(config.num_hidden_layers).is_ok_and(|layers| layers <= tensors) {
         return Ok(());
     }
-    Err(folder.error(format!("config.json has {} layers, but the weights only {tensors} tensors", config.num_hidden_layers)).into())
+    Err(folder
+        .error(format!(
+            "config.json has {} layers, but the weights only {tensors} tensors",
+            config.num_hidden_layers
+        ))
+        .into())
 }
 
 fn grow(config: &mut BertConfig, vocab_size: i64) -> Option<String> {
@@ -94,7 +105,11 @@ fn grow(config: &mut BertConfig, vocab_size: i64) -> Option<String> {
     }
     config.vocab_size = vocab_size;
     let std = config.initializer_range;
-    Some(format!("the tokenizer has {vocab_size} pieces, the checkpoint {rows}: {} rows were added from N(0, {std}²)", vocab_size - rows))
+    Some(format!(
+        "the tokenizer has {vocab_size} pieces, the checkpoint {rows}: {} rows were added from \
+         N(0, {std}²)",
+        vocab_size - rows
+    ))
 }
 
 impl Encoder for Bert {
@@ -122,7 +137,12 @@ impl Encoder for Bert {
         Some(self.config.num_attention_heads)
     }
 
-    fn encode_attended(&self, stream: &TokenStream, asked: &Attending, pass: &Pass) -> Result<Attended> {
+    fn encode_attended(
+        &self,
+        stream: &TokenStream,
+        asked: &Attending,
+        pass: &Pass,
+    ) -> Result<Attended> {
         check_lengths(stream.segments.longest(), self.config.positions())?;
         let first = asked.first_layer(self.layers.len())?;
         let mut states = self.embeddings.forward(stream, pass)?;
@@ -131,7 +151,13 @@ impl Encoder for Bert {
             let salt = 1 + MASKS_A_LAYER * index as u64;
             let qkv = layer.qkv(&states, pass)?;
             if let Some(plan) = asked.plan.filter(|_| index >= first) {
-                attention.push(entity_attention(&qkv, &stream.segments, plan, pass.attention_dropout, salt)?);
+                attention.push(entity_attention(
+                    &qkv,
+                    &stream.segments,
+                    plan,
+                    pass.attention_dropout,
+                    salt,
+                )?);
             }
             states = layer.forward(&states, &qkv, stream, pass, salt)?;
             if index >= first {
@@ -162,8 +188,14 @@ fn check_lengths(longest: i64, positions: i64) -> Result<()> {
     if longest <= positions {
         return Ok(());
     }
-    Err(Error::recipe(format!("a document of {longest} pieces does not fit the encoder, which has {positions} positions"))
-        .with_hint("encode long documents in windows, allow them to be cut, or take an encoder with more positions"))
+    Err(Error::recipe(format!(
+        "a document of {longest} pieces does not fit the encoder, which has \
+        {positions} positions"
+    ))
+    .with_hint(
+        "encode long documents in windows, allow them to be cut, or take an encoder \
+            with more positions",
+    ))
 }
 
 /// Replaces the position table by its hierarchical extension, once.
@@ -172,7 +204,8 @@ fn extend(bert: &mut Bert, alpha: f64, parameters: &mut Parameters) -> Result<()
         return Ok(());
     }
     if bert.config.is_roberta() {
-        return Err(Error::recipe("the positions of a RoBERTa cannot be extended").with_hint("encode long documents in windows"));
+        return Err(Error::recipe("the positions of a RoBERTa cannot be extended")
+            .with_hint("encode long documents in windows"));
     }
     let table = tch::no_grad(|| extended_positions(&bert.embeddings.positions, alpha))?;
     bert.config.max_position_embeddings = table.size()[0];
@@ -205,7 +238,8 @@ impl Embeddings {
     /// [T, d]
     fn forward(&self, stream: &TokenStream, pass: &Pass) -> Result<Tensor> {
         let words = lookup(&self.words, &stream.ids)?;
-        let positions = lookup(&self.positions, &stream.positions.f_add_scalar(self.first_position)?)?;
+        let positions =
+            lookup(&self.positions, &stream.positions.f_add_scalar(self.first_position)?)?;
         let sum = words.f_add(&positions)?.f_add(&self.token_types.f_select(0, 0)?)?;
         dropout(&self.norm.forward(&sum)?, pass.hidden_dropout, 0)
     }
@@ -230,7 +264,12 @@ struct Layer {
 }
 
 impl Layer {
-    fn get(params: &Parameters, config: &BertConfig, layer: i64, activation: Activation) -> Result<Self> {
+    fn get(
+        params: &Parameters,
+        config: &BertConfig,
+        layer: i64,
+        activation: Activation,
+    ) -> Result<Self> {
         let name = |part: &str| format!("encoder.layer.{layer}.{part}");
         let projection = |part: &str| Linear::get(params, &name(&format!("attention.self.{part}")));
         let norm = |part: &str| LayerNorm::get(params, &name(part), config.layer_norm_eps);
@@ -246,24 +285,38 @@ impl Layer {
         })
     }
 
-    /// [T, d] and what [`Self::qkv`] made of it → [T, d]; masks are drawn with `salt` and the two numbers after it.
-    fn forward(&self, x: &Tensor, qkv: &Tensor, stream: &TokenStream, pass: &Pass, salt: u64) -> Result<Tensor> {
+    /// [T, d] and what [`Self::qkv`] made of it → [T, d]; masks are drawn with `salt` and the two
+    /// numbers after it.
+    fn forward(
+        &self,
+        x: &Tensor,
+        qkv: &Tensor,
+        stream: &TokenStream,
+        pass: &Pass,
+        salt: u64,
+    ) -> Result<Tensor> {
         let context = ops::varlen_attention(qkv, &stream.segments, pass.attention_dropout, salt)?;
         let attended = self.attention_output.forward(&context, pass.precision)?;
         let attended = dropout(&attended, pass.hidden_dropout, salt + 1)?;
         let x = self.attention_norm.forward(&x.f_add(&attended)?)?;
         let inner = self.activation.apply(&self.intermediate.forward(&x, pass.precision)?)?;
-        let output = dropout(&self.output.forward(&inner, pass.precision)?, pass.hidden_dropout, salt + 2)?;
+        let output =
+            dropout(&self.output.forward(&inner, pass.precision)?, pass.hidden_dropout, salt + 2)?;
         self.norm.forward(&x.f_add(&output)?)
     }
 
-    /// Queries, keys and values by one product: [T, 3, heads, head width]. Joining the weights copies 3 d² numbers, far less than the
-    /// product reads and writes.
+    /// Queries, keys and values by one product: [T, 3, heads, head width]. Joining the weights
+    /// copies 3 d² numbers, far less than the product reads and writes.
     fn qkv(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
         let weight = Tensor::f_cat(&self.projections.each_ref().map(|part| &part.weight), 0)?;
         let bias = Tensor::f_cat(&self.projections.each_ref().map(|part| &part.bias), 0)?;
         let width = x.size()[1];
-        Ok(linear(x, &weight, Some(&bias), pass.precision)?.f_view([-1, 3, self.heads, width / self.heads])?)
+        Ok(linear(x, &weight, Some(&bias), pass.precision)?.f_view([
+            -1,
+            3,
+            self.heads,
+            width / self.heads,
+        ])?)
     }
 }
 
@@ -281,7 +334,8 @@ impl Activation {
             "gelu" => Ok(Self::Gelu),
             "gelu_new" => Ok(Self::GeluTanh),
             "relu" => Ok(Self::Relu),
-            _ => Err(Error::recipe(format!("`hidden_act` is `{name}`")).with_hint("the known activations are gelu, gelu_new and relu")),
+            _ => Err(Error::recipe(format!("`hidden_act` is `{name}`"))
+                .with_hint("the known activations are gelu, gelu_new and relu")),
         }
     }
 

@@ -20,18 +20,27 @@ fn packed_documents_do_not_see_each_other() {
 #[test]
 fn a_document_longer_than_the_positions_is_refused() {
     let (_params, encoder) = small_bert(3);
-    let error = encoder.encode(&stream(&[vec![1; 13]]), &Pass::inference(Precision::Fp32)).unwrap_err();
-    assert_eq!(error.to_string(), "a document of 13 pieces does not fit the encoder, which has 12 positions");
+    let error =
+        encoder.encode(&stream(&[vec![1; 13]]), &Pass::inference(Precision::Fp32)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "a document of 13 pieces does not fit the encoder, which has 12 positions"
+    );
     assert!(error.hint().is_some());
     assert!(encoder.encode(&stream(&[vec![1; 12]]), &Pass::inference(Precision::Fp32)).is_ok());
 }
 
 #[test]
 fn presets_have_the_published_sizes() {
-    // Parameters of google/bert_uncased_L-2_H-128_A-2, L-4_H-256_A-4 and bert-base-uncased, pooler included.
+    // Parameters of google/bert_uncased_L-2_H-128_A-2, L-4_H-256_A-4 and bert-base-uncased, pooler
+    // included.
     for (name, published) in [("tiny", 4_385_920), ("mini", 11_170_560), ("base", 109_482_240)] {
         let slots = BertConfig::preset(name, 30522).unwrap().slots();
-        assert_eq!(slots.iter().map(|slot| slot.shape.iter().product::<i64>()).sum::<i64>(), published, "{name}");
+        assert_eq!(
+            slots.iter().map(|slot| slot.shape.iter().product::<i64>()).sum::<i64>(),
+            published,
+            "{name}"
+        );
     }
 }
 
@@ -51,13 +60,21 @@ fn gradients_reach_every_trained_parameter() {
 fn saved_and_loaded_is_the_same_encoder() {
     let (params, encoder) = small_bert(5);
     let (dir, again, loaded) = saved_and_loaded(&params, &*encoder, 50);
-    assert_eq!(largest_difference(&encode(&*encoder, &documents()), &encode(&*loaded, &documents())), 0.0);
+    assert_eq!(
+        largest_difference(&encode(&*encoder, &documents()), &encode(&*loaded, &documents())),
+        0.0
+    );
     assert_eq!(loaded.config(), encoder.config());
     assert!(loaded.notes().is_empty());
     let pooler = "pooler.dense.weight";
     assert_eq!(params.get(pooler).unwrap(), again.get(pooler).unwrap());
-    let config: Value = serde_json::from_str(&fs_err::read_to_string(dir.path().join("config.json")).unwrap()).unwrap();
-    assert_eq!((&config["architectures"], &config["model_type"]), (&json!(["BertModel"]), &json!("bert")));
+    let config: Value =
+        serde_json::from_str(&fs_err::read_to_string(dir.path().join("config.json")).unwrap())
+            .unwrap();
+    assert_eq!(
+        (&config["architectures"], &config["model_type"]),
+        (&json!(["BertModel"]), &json!("bert"))
+    );
 }
 
 #[test]
@@ -77,18 +94,34 @@ fn missing_and_ill_shaped_weights_are_named() {
     let (params, encoder) = small_bert(5);
     let dir = tempfile::tempdir().unwrap();
     let without = |absent: &str| {
-        let tensors = params.iter().filter(|entry| entry.name != absent).map(|entry| (entry.name.as_str(), &entry.tensor));
+        let tensors = params
+            .iter()
+            .filter(|entry| entry.name != absent)
+            .map(|entry| (entry.name.as_str(), &entry.tensor));
         hf::write_folder(dir.path(), &encoder.config(), tensors).unwrap();
         build(&EncoderSpec::Folder(dir.path().to_owned()), 50, &mut Parameters::new(1, Device::Cpu))
     };
     let error = without("encoder.layer.1.output.dense.bias").err().unwrap();
-    assert!(matches!(error, Error::Data(_)) && error.to_string().contains("lack `encoder.layer.1.output.dense.bias`"), "{error}");
+    assert!(
+        matches!(error, Error::Data(_))
+            && error.to_string().contains("lack `encoder.layer.1.output.dense.bias`"),
+        "{error}"
+    );
     assert!(without("pooler.dense.bias").unwrap().notes()[0].contains("pooler.dense.bias"));
     let mut config = encoder.config();
     config["intermediate_size"] = json!(25);
     fs_err::write(dir.path().join("config.json"), config.to_string()).unwrap();
-    let error = build(&EncoderSpec::Folder(dir.path().to_owned()), 50, &mut Parameters::new(1, Device::Cpu)).err().unwrap();
-    assert!(error.to_string().contains("[24, 16]") && error.to_string().contains("[25, 16]"), "{error}");
+    let error = build(
+        &EncoderSpec::Folder(dir.path().to_owned()),
+        50,
+        &mut Parameters::new(1, Device::Cpu),
+    )
+    .err()
+    .unwrap();
+    assert!(
+        error.to_string().contains("[24, 16]") && error.to_string().contains("[25, 16]"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -111,7 +144,13 @@ fn another_architecture_is_one_clear_error() {
     let (params, encoder) = small_bert(5);
     let (dir, ..) = saved_and_loaded(&params, &*encoder, 50);
     fs_err::write(dir.path().join("config.json"), r#"{"model_type": "distilbert"}"#).unwrap();
-    let error = build(&EncoderSpec::Folder(dir.path().to_owned()), 50, &mut Parameters::new(1, Device::Cpu)).err().unwrap();
+    let error = build(
+        &EncoderSpec::Folder(dir.path().to_owned()),
+        50,
+        &mut Parameters::new(1, Device::Cpu),
+    )
+    .err()
+    .unwrap();
     assert!(error.to_string().contains("`distilbert`"), "{error}");
     assert_eq!(error.exit_code(), 65);
 }
@@ -120,22 +159,32 @@ fn another_architecture_is_one_clear_error() {
 fn a_roberta_is_a_bert_whose_positions_begin_later() {
     let sizes = serde_json::json!({ "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32, "pad_token_id": 1 });
     let config = |rows: i64| {
-        let mut config = BertConfig::preset("tiny", 50).unwrap().with_overrides(sizes.as_object().unwrap()).unwrap();
+        let mut config = BertConfig::preset("tiny", 50)
+            .unwrap()
+            .with_overrides(sizes.as_object().unwrap())
+            .unwrap();
         config.max_position_embeddings = rows;
         config
     };
     let mut roberta_config = config(14);
     roberta_config.other.insert("model_type".into(), "roberta".into());
-    let (mut of_roberta, mut of_bert) = (Parameters::new(1, Device::Cpu), Parameters::new(1, Device::Cpu));
+    let (mut of_roberta, mut of_bert) =
+        (Parameters::new(1, Device::Cpu), Parameters::new(1, Device::Cpu));
     let roberta = Bert::declare(roberta_config, &mut of_roberta).unwrap();
     let bert = Bert::declare(config(12), &mut of_bert).unwrap();
     let table = "embeddings.position_embeddings.weight";
     of_bert.assign(table, &of_roberta.get(table).unwrap().narrow(0, 2, 12)).unwrap();
     let pass = Pass::inference(Precision::Fp32);
     let long = [(0..12).map(|id| id % 50).collect::<Vec<i64>>()];
-    assert_eq!(roberta.encode(&stream(&long), &pass).unwrap(), bert.encode(&stream(&long), &pass).unwrap());
+    assert_eq!(
+        roberta.encode(&stream(&long), &pass).unwrap(),
+        bert.encode(&stream(&long), &pass).unwrap()
+    );
     assert!(roberta.encode(&stream(&[vec![1; 13]]), &pass).is_err());
-    assert_eq!((roberta.max_positions(), roberta.config()["model_type"].as_str()), (Some(12), Some("roberta")));
+    assert_eq!(
+        (roberta.max_positions(), roberta.config()["model_type"].as_str()),
+        (Some(12), Some("roberta"))
+    );
     assert_eq!(BertConfig::from_json(&roberta.config()).unwrap().first_position(), 2);
 }
 
@@ -143,14 +192,22 @@ fn a_roberta_is_a_bert_whose_positions_begin_later() {
 fn attention_of_layers_that_are_not_there_is_refused() {
     use crate::encoders::Attending;
     let (_params, encoder) = small_bert(2);
-    let error = encoder.encode_attended(&stream(&documents()), &Attending { layers: 9, plan: None }, &Pass::inference(Precision::Fp32));
+    let error = encoder.encode_attended(
+        &stream(&documents()),
+        &Attending { layers: 9, plan: None },
+        &Pass::inference(Precision::Fp32),
+    );
     assert!(error.unwrap_err().to_string().contains("mean of 9 layers"));
 }
 
 #[test]
 fn positions_are_extended_once_by_their_hierarchy() {
     let mut own = Parameters::new(0, Device::Cpu);
-    let mut bert = Bert::declare(BertConfig { max_position_embeddings: 4, ..BertConfig::preset("tiny", 9).unwrap() }, &mut own).unwrap();
+    let mut bert = Bert::declare(
+        BertConfig { max_position_embeddings: 4, ..BertConfig::preset("tiny", 9).unwrap() },
+        &mut own,
+    )
+    .unwrap();
     let table = "embeddings.position_embeddings.weight";
     let before = own.get(table).unwrap().copy();
     bert.extend_positions(0.4, &mut own).unwrap();

@@ -3,7 +3,13 @@
 use super::*;
 
 fn config() -> BiLstmConfig {
-    BiLstmConfig { embedding_size: 6, lstm_hidden_size: 5, num_hidden_layers: 2, hidden_size: 7, ..BiLstmConfig::default() }
+    BiLstmConfig {
+        embedding_size: 6,
+        lstm_hidden_size: 5,
+        num_hidden_layers: 2,
+        hidden_size: 7,
+        ..BiLstmConfig::default()
+    }
 }
 
 /// Vectors for every second of 50 entries.
@@ -16,7 +22,10 @@ fn vectors() -> WordVectors {
 
 fn bilstm(trained_rows: Vec<i64>) -> (Parameters, Box<dyn Encoder>) {
     let mut params = Parameters::new(8, Device::Cpu);
-    let spec = EncoderSpec::BiLstm { config: BiLstmConfig { trained_rows, ..config() }, vectors: Some(vectors()) };
+    let spec = EncoderSpec::BiLstm {
+        config: BiLstmConfig { trained_rows, ..config() },
+        vectors: Some(vectors()),
+    };
     let encoder = build(&spec, 50, &mut params).unwrap();
     (params, encoder)
 }
@@ -45,8 +54,13 @@ fn step(params: &Parameters, encoder: &dyn Encoder) {
     encoder.encode(&stream(&documents()), &pass).unwrap().square().sum(Kind::Float).backward();
     for parameter in params.trainable() {
         let gradient = parameter.tensor.grad();
-        assert!(gradient.defined() && gradient.abs().max().double_value(&[]) > 0.0, "{} gets no gradient", parameter.name);
-        let _ = tch::no_grad(|| parameter.tensor.shallow_clone().f_sub_(&(gradient * 0.5))).unwrap();
+        assert!(
+            gradient.defined() && gradient.abs().max().double_value(&[]) > 0.0,
+            "{} gets no gradient",
+            parameter.name
+        );
+        let _ =
+            tch::no_grad(|| parameter.tensor.shallow_clone().f_sub_(&(gradient * 0.5))).unwrap();
     }
 }
 
@@ -64,24 +78,34 @@ fn only_the_chosen_rows_of_a_frozen_table_change() {
 
 #[test]
 fn trained_rows_stand_where_their_entries_are() {
-    // With the trained rows overwritten by table rows 1 and 0, entries 49 and 3 must behave like entries 1 and 0.
+    // With the trained rows overwritten by table rows 1 and 0, entries 49 and 3 must behave like
+    // entries 1 and 0.
     let (params, encoder) = bilstm(vec![49, 3]);
     let table = params.get("word_emb.weight").unwrap();
-    params.assign("word_emb.trained_rows", &Tensor::cat(&[table.narrow(0, 1, 1), table.narrow(0, 0, 1)], 0)).unwrap();
+    params
+        .assign(
+            "word_emb.trained_rows",
+            &Tensor::cat(&[table.narrow(0, 1, 1), table.narrow(0, 0, 1)], 0),
+        )
+        .unwrap();
     assert_eq!(encode(&*encoder, &[vec![49, 3, 7]]), encode(&*encoder, &[vec![1, 0, 7]]));
 }
 
 #[test]
 fn random_vectors_are_trained_and_file_vectors_are_copied() {
     let mut params = Parameters::new(8, Device::Cpu);
-    let encoder = build(&EncoderSpec::BiLstm { config: config(), vectors: None }, 50, &mut params).unwrap();
+    let encoder =
+        build(&EncoderSpec::BiLstm { config: config(), vectors: None }, 50, &mut params).unwrap();
     assert_eq!(encoder.config()["frozen_vectors"], json!(false));
     step(&params, &*encoder);
     let (params, encoder) = bilstm(vec![]);
     assert_eq!(encoder.config()["frozen_vectors"], json!(true));
     let table = params.get("word_emb.weight").unwrap();
     assert_eq!(table.get(4), vectors().table.get(4));
-    assert!(table.get(5).abs().min().double_value(&[]) > 0.0, "a row without a vector must not be zero");
+    assert!(
+        table.get(5).abs().min().double_value(&[]) > 0.0,
+        "a row without a vector must not be zero"
+    );
 }
 
 #[test]

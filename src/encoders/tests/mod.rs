@@ -25,7 +25,8 @@ fn shared() -> Option<PathBuf> {
 /// A stream of documents given as lists of vocabulary rows.
 fn stream(documents: &[Vec<i64>]) -> TokenStream {
     let ids: Vec<i64> = documents.concat();
-    let positions: Vec<i64> = documents.iter().flat_map(|document| 0..document.len() as i64).collect();
+    let positions: Vec<i64> =
+        documents.iter().flat_map(|document| 0..document.len() as i64).collect();
     let mut offsets = vec![0];
     for document in documents {
         offsets.push(offsets[offsets.len() - 1] + document.len() as i64);
@@ -62,7 +63,8 @@ fn encode(encoder: &dyn Encoder, documents: &[Vec<i64>]) -> Tensor {
 }
 
 fn encode_alone(encoder: &dyn Encoder, documents: &[Vec<i64>]) -> Tensor {
-    let states: Vec<Tensor> = documents.iter().map(|document| encode(encoder, std::slice::from_ref(document))).collect();
+    let states: Vec<Tensor> =
+        documents.iter().map(|document| encode(encoder, std::slice::from_ref(document))).collect();
     Tensor::cat(&states, 0)
 }
 
@@ -72,11 +74,18 @@ fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
 }
 
 /// Writes the encoder's folder and builds it again from there, under another seed.
-fn saved_and_loaded(params: &Parameters, encoder: &dyn Encoder, vocab_size: i64) -> (tempfile::TempDir, Parameters, Box<dyn Encoder>) {
+fn saved_and_loaded(
+    params: &Parameters,
+    encoder: &dyn Encoder,
+    vocab_size: i64,
+) -> (tempfile::TempDir, Parameters, Box<dyn Encoder>) {
     let dir = tempfile::tempdir().unwrap();
-    let tensors = encoder.parameter_names().iter().map(|name| (name.as_str(), params.get(name).unwrap()));
+    let tensors =
+        encoder.parameter_names().iter().map(|name| (name.as_str(), params.get(name).unwrap()));
     hf::write_folder(dir.path(), &encoder.config(), tensors).unwrap();
     let mut again = Parameters::new(999, Device::Cpu);
-    let loaded = build(&EncoderSpec::parse(dir.path().to_str().unwrap()).unwrap(), vocab_size, &mut again).unwrap();
+    let loaded =
+        build(&EncoderSpec::parse(dir.path().to_str().unwrap()).unwrap(), vocab_size, &mut again)
+            .unwrap();
     (dir, again, loaded)
 }

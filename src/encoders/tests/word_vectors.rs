@@ -20,7 +20,8 @@ fn vectors_go_to_the_rows_of_their_words() {
     let vectors = load("the 9 9 9\ndog 1 -2.5 3e-1\nDog 7 7 7\ncat 4 5 6\ndog 8 8 8\n").unwrap();
     assert_eq!((vectors.dim, vectors.num_found()), (3, 2));
     assert_eq!(vectors.found, [false, true, true, false]);
-    let expected = Tensor::from_slice(&[0f32, 0., 0., 4., 5., 6., 1., -2.5, 0.3, 0., 0., 0.]).view([4, 3]);
+    let expected =
+        Tensor::from_slice(&[0f32, 0., 0., 4., 5., 6., 1., -2.5, 0.3, 0., 0., 0.]).view([4, 3]);
     assert_eq!(vectors.table, expected);
 }
 
@@ -48,7 +49,10 @@ fn compressed_files_are_read_and_truncated_ones_refused() {
     encoder.write_all(b"cat 1 2\ndog 3 4\n").unwrap();
     let bytes = encoder.finish().unwrap();
     fs_err::write(&path, &bytes).unwrap();
-    assert_eq!(WordVectors::load(&path, &vocabulary(&["dog"])).unwrap().table, Tensor::from_slice(&[3f32, 4.]).view([1, 2]));
+    assert_eq!(
+        WordVectors::load(&path, &vocabulary(&["dog"])).unwrap().table,
+        Tensor::from_slice(&[3f32, 4.]).view([1, 2])
+    );
     fs_err::write(&path, &bytes[..bytes.len() - 9]).unwrap();
     assert_eq!(WordVectors::load(&path, &vocabulary(&["dog"])).unwrap_err().exit_code(), 65);
 }
@@ -75,8 +79,13 @@ fn bert_can_start_from_projected_vectors() {
             _ => format!("word{row}"),
         })
         .collect();
-    let raw = (Tensor::arange(400, (Kind::Float, Device::Cpu)).view([50, 8]).square() * 0.11).sin() + 3.0;
-    let vectors = WordVectors { dim: 8, found: (0..50).map(|row| row < 40).collect(), table: raw.shallow_clone() };
+    let raw =
+        (Tensor::arange(400, (Kind::Float, Device::Cpu)).view([50, 8]).square() * 0.11).sin() + 3.0;
+    let vectors = WordVectors {
+        dim: 8,
+        found: (0..50).map(|row| row < 40).collect(),
+        table: raw.shallow_clone(),
+    };
     assert_eq!(embed_projected(&params, &vectors, &entries, 0.02, 7).unwrap(), 38);
     let after = params.get(name).unwrap();
     let untouched = Tensor::from_slice(&[0i64, 1, 40, 49]);
@@ -84,7 +93,8 @@ fn bert_can_start_from_projected_vectors() {
     let rows = after.narrow(0, 2, 38);
     assert!((rows.std(false).double_value(&[]) - 0.02).abs() < 1e-6);
     // Width 16 holds 8 dimensions without loss: all distances shrink by one factor.
-    let distance = |table: &Tensor, a: i64, b: i64| (table.get(a) - table.get(b)).norm().double_value(&[]);
+    let distance =
+        |table: &Tensor, a: i64, b: i64| (table.get(a) - table.get(b)).norm().double_value(&[]);
     let factor = distance(after, 2, 3) / distance(&raw, 2, 3);
     for (a, b) in [(4, 30), (5, 39), (17, 18)] {
         assert!((distance(after, a, b) / distance(&raw, a, b) / factor - 1.0).abs() < 1e-4);

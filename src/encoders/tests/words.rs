@@ -12,7 +12,9 @@ fn vectors() -> WordVectors {
 
 fn words(vectors: Option<WordVectors>) -> (Parameters, Box<dyn Encoder>) {
     let mut params = Parameters::new(8, Device::Cpu);
-    let encoder = build(&EncoderSpec::Words { config: WordsConfig::default(), vectors }, 50, &mut params).unwrap();
+    let encoder =
+        build(&EncoderSpec::Words { config: WordsConfig::default(), vectors }, 50, &mut params)
+            .unwrap();
     (params, encoder)
 }
 
@@ -24,15 +26,24 @@ fn states_are_rows_of_the_table() {
     let states = encode(&*encoder, &documents());
     assert_eq!(states, table.index_select(0, &stream(&documents()).ids));
     assert_eq!(table.get(8), vectors().table.get(8));
-    assert!(table.get(9).abs().min().double_value(&[]) > 0.0, "a row without a vector must not be zero");
+    assert!(
+        table.get(9).abs().min().double_value(&[]) > 0.0,
+        "a row without a vector must not be zero"
+    );
 }
 
 #[test]
 fn vectors_of_a_file_are_frozen_and_random_ones_are_trained() {
     let (params, encoder) = words(Some(vectors()));
-    assert_eq!((params.trainable().count(), &encoder.config()["frozen_vectors"]), (0, &json!(true)));
+    assert_eq!(
+        (params.trainable().count(), &encoder.config()["frozen_vectors"]),
+        (0, &json!(true))
+    );
     let (params, encoder) = words(None);
-    assert_eq!((params.trainable().count(), &encoder.config()["frozen_vectors"]), (1, &json!(false)));
+    assert_eq!(
+        (params.trainable().count(), &encoder.config()["frozen_vectors"]),
+        (1, &json!(false))
+    );
     assert_eq!(encoder.width(), 100);
 }
 
@@ -50,7 +61,8 @@ fn saved_and_loaded_is_the_same_table() {
 fn a_larger_vocabulary_than_the_table_is_an_error() {
     let (params, encoder) = words(Some(vectors()));
     let dir = tempfile::tempdir().unwrap();
-    let tensors = encoder.parameter_names().iter().map(|name| (name.as_str(), params.get(name).unwrap()));
+    let tensors =
+        encoder.parameter_names().iter().map(|name| (name.as_str(), params.get(name).unwrap()));
     hf::write_folder(dir.path(), &encoder.config(), tensors).unwrap();
     let spec = EncoderSpec::parse(dir.path().to_str().unwrap()).unwrap();
     let error = build(&spec, 51, &mut Parameters::new(0, Device::Cpu)).err().unwrap();

@@ -17,11 +17,12 @@ use crate::train::Checkpoint;
 use crate::train::Forward;
 use crate::{DataError, Result};
 
-/// Writes into `predictions`, one list a document of `input` in its order, the sentences that the evidence predictor of `checkpoint` finds;
-/// `threshold` replaces the one found on dev.
+/// Writes into `predictions`, one list a document of `input` in its order, the sentences that the
+/// evidence predictor of `checkpoint` finds; `threshold` replaces the one found on dev.
 ///
 /// # Errors
-/// A checkpoint of another system, or one that does not know a predicted relation; documents that cannot be read or laid out.
+/// A checkpoint of another system, or one that does not know a predicted relation; documents that
+/// cannot be read or laid out.
 pub fn add_evidence(
     checkpoint: &Path,
     threshold: Option<f64>,
@@ -30,7 +31,8 @@ pub fn add_evidence(
     session: &Session,
 ) -> Result<()> {
     let mut loaded = LoadedEvidence::open(checkpoint, session.device)?;
-    let theta = threshold.or(Checkpoint::open(checkpoint)?.trainer()?.threshold).unwrap_or(0.5) as f32;
+    let theta =
+        threshold.or(Checkpoint::open(checkpoint)?.trainer()?.threshold).unwrap_or(0.5) as f32;
     let relations = loaded.description.relations.clone();
     let mut items = Vec::new();
     let mut lists = predictions.iter();
@@ -53,13 +55,22 @@ pub fn add_evidence(
     Ok(())
 }
 
-fn item(prediction: &Prediction, document: &Arc<EncodedDocument>, relations: &RelationSet, checkpoint: &Path) -> Result<EvidenceItem> {
+fn item(
+    prediction: &Prediction,
+    document: &Arc<EncodedDocument>,
+    relations: &RelationSet,
+    checkpoint: &Path,
+) -> Result<EvidenceItem> {
     let relation = relations.index_of(&prediction.r).ok_or_else(|| {
         DataError::new(checkpoint, format!("does not know relation {}", prediction.r))
             .title(&prediction.title)
             .hint("train the evidence predictor on shards prepared with the same --relations")
     })?;
-    let fact =
-        EncodedFact { head: prediction.h_idx as u32, tail: prediction.t_idx as u32, relation: relation as u32, evidence: Vec::new() };
+    let fact = EncodedFact {
+        head: prediction.h_idx as u32,
+        tail: prediction.t_idx as u32,
+        relation: relation as u32,
+        evidence: Vec::new(),
+    };
     Ok(EvidenceItem { document: Arc::clone(document), fact, visit: 0 })
 }

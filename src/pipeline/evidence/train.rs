@@ -1,4 +1,5 @@
-//! Training the evidence predictor: facts of human-annotated documents, the epoch chosen by the F1 of evidence sentences on dev.
+//! Training the evidence predictor: facts of human-annotated documents, the epoch chosen by the F1
+//! of evidence sentences on dev.
 
 use super::{best_threshold, sentences_of};
 use crate::pipeline::dev::{DevBoundary, Judge, Judged};
@@ -15,11 +16,17 @@ use crate::train::RunFolder;
 use crate::train::Schedule;
 use crate::{Error, Result};
 
-/// Trains the evidence predictor and returns the best checkpoint; its threshold is the score of the last sentence of dev's best prefix.
+/// Trains the evidence predictor and returns the best checkpoint; its threshold is the score of the
+/// last sentence of dev's best prefix.
 ///
 /// # Errors
 /// No fact with evidence, in training or on dev; what the data, the disk or a peer refuse.
-pub fn train_evidence(task: &FinetuneTask, settings: &EvidenceSettings, session: &Session, run: &RunFolder) -> Result<FinetuneOutcome> {
+pub fn train_evidence(
+    task: &FinetuneTask,
+    settings: &EvidenceSettings,
+    session: &Session,
+    run: &RunFolder,
+) -> Result<FinetuneOutcome> {
     let start = StageStart::find(run, task.stage, task.resume)?;
     if let Some(checkpoint) = start.finished()? {
         check_system(&checkpoint, Part::Finetuner, task.settings)?;
@@ -33,27 +40,42 @@ pub fn train_evidence(task: &FinetuneTask, settings: &EvidenceSettings, session:
     }
     let loaded = build(task, &store, settings, session)?;
     let plan = task.plan;
-    let source = EvidenceSource::new(loaded.model.layout(), &store, plan.batch, plan.tokens_per_micro_batch, task.seed)?;
-    let (total_steps, steps_per_epoch) = (total_steps(plan, source.rows.len()), source.order.steps_per_epoch());
+    let source = EvidenceSource::new(
+        loaded.model.layout(),
+        &store,
+        plan.batch,
+        plan.tokens_per_micro_batch,
+        task.seed,
+    )?;
+    let (total_steps, steps_per_epoch) =
+        (total_steps(plan, source.rows.len()), source.order.steps_per_epoch());
     let save = SaveOnly::new(&loaded, run, task.stage, plan);
     let judge = EvidenceJudge { model: &loaded.model, session, items: facts_of(&dev), plan };
     let mut boundary = DevBoundary { save, judge, plan, steps_per_epoch };
     let boundary_steps = steps_per_epoch * plan.evaluate_epochs as u64;
-    let stage = StageRun { session, run, plan, total_steps, boundary_steps, seed: task.seed, start };
+    let stage =
+        StageRun { session, run, plan, total_steps, boundary_steps, seed: task.seed, start };
     Ok(FinetuneOutcome { checkpoint: stage.train(&loaded.model, &source, &loaded, &mut boundary)? })
 }
 
 fn check_evidence(path: &std::path::Path, store: &DocumentStore) -> Result<()> {
-    if (0..store.len()).any(|row| store.get(row).facts.iter().any(|fact| !fact.evidence.is_empty())) {
+    if (0..store.len()).any(|row| store.get(row).facts.iter().any(|fact| !fact.evidence.is_empty()))
+    {
         return Ok(());
     }
     Err(Error::recipe(format!("{}: no fact names its evidence", path.display()))
         .with_hint("distant labels have none; take annotated documents"))
 }
 
-fn build(task: &FinetuneTask, store: &DocumentStore, settings: &EvidenceSettings, session: &Session) -> Result<LoadedEvidence> {
+fn build(
+    task: &FinetuneTask,
+    store: &DocumentStore,
+    settings: &EvidenceSettings,
+    session: &Session,
+) -> Result<LoadedEvidence> {
     let start: &EncoderStart = &task.start;
-    let loaded = NewModel { plan: task.encoder, start, seed: task.seed, device: session.device }.evidence(store, settings)?;
+    let loaded = NewModel { plan: task.encoder, start, seed: task.seed, device: session.device }
+        .evidence(store, settings)?;
     if let Some(folder) = &task.heads_from {
         loaded.transfer_heads(folder, "")?;
     }
@@ -64,7 +86,11 @@ fn build(task: &FinetuneTask, store: &DocumentStore, settings: &EvidenceSettings
 pub fn facts_of(store: &DocumentStore) -> Vec<EvidenceItem> {
     let documents = (0..store.len()).map(|row| store.get(row));
     let facts = |document: std::sync::Arc<crate::text::EncodedDocument>| {
-        let item = |fact: &crate::text::EncodedFact| EvidenceItem { document: document.clone(), fact: fact.clone(), visit: 0 };
+        let item = |fact: &crate::text::EncodedFact| EvidenceItem {
+            document: document.clone(),
+            fact: fact.clone(),
+            visit: 0,
+        };
         document.facts.iter().map(item).collect::<Vec<_>>()
     };
     documents.flat_map(facts).collect()
@@ -81,13 +107,19 @@ impl EvidenceJudge<'_> {
     /// Scores of the sentences of every fact; each rank judges its share of the facts.
     fn scores(&self) -> Result<Vec<Vec<f32>>> {
         let (rank, world) = (self.session.world.rank(), self.session.world.size());
-        let forward = Forward { train: false, precision: self.session.precision(&self.plan.precision) };
-        let mine: Vec<EvidenceItem> = self.items.iter().skip(rank).step_by(world).cloned().collect();
+        let forward =
+            Forward { train: false, precision: self.session.precision(&self.plan.precision) };
+        let mine: Vec<EvidenceItem> =
+            self.items.iter().skip(rank).step_by(world).cloned().collect();
         let scores = self.model.scores(&mine, forward, PREDICT_TOKENS)?;
-        let sent: Vec<DocumentScores> = scores.into_iter().map(|logits| DocumentScores { pairs: Vec::new(), logits }).collect();
+        let sent: Vec<DocumentScores> =
+            scores.into_iter().map(|logits| DocumentScores { pairs: Vec::new(), logits }).collect();
         let all = self.session.world.communicator().all_gather(&DocumentScores::encode(&sent))?;
-        let mut parts: Vec<_> = all.iter().map(|bytes| DocumentScores::decode(bytes).into_iter()).collect();
-        Ok((0..self.items.len()).map(|index| parts[index % world].next().unwrap_or_default().logits).collect())
+        let mut parts: Vec<_> =
+            all.iter().map(|bytes| DocumentScores::decode(bytes).into_iter()).collect();
+        Ok((0..self.items.len())
+            .map(|index| parts[index % world].next().unwrap_or_default().logits)
+            .collect())
     }
 }
 
@@ -96,8 +128,13 @@ impl Judge for EvidenceJudge<'_> {
         let ranked = sentences_of(&self.items, self.scores()?);
         let total = self.items.iter().map(|item| item.fact.evidence.len()).sum();
         let best = best_threshold(&ranked, total);
-        let (score, threshold) = (best.map_or(0.0, |best| best.f1), best.map(|best| f64::from(best.theta)));
-        let said = format!("{} sentences of {} facts", best.map_or(0, |best| best.prefix + 1), self.items.len());
+        let (score, threshold) =
+            (best.map_or(0.0, |best| best.f1), best.map(|best| f64::from(best.theta)));
+        let said = format!(
+            "{} sentences of {} facts",
+            best.map_or(0, |best| best.prefix + 1),
+            self.items.len()
+        );
         Ok(Judged { score, name: "evidence F1", threshold, said })
     }
 }

@@ -1,9 +1,11 @@
 //! A small process beside each rank that outlives it: what is killed cannot say so itself.
 //!
-//! Under a launcher the program splits in two before it does anything. The child is the rank; the parent only waits, passes signals on, and
-//! ends as the child did. Where the child was killed (out of memory, `kill -9`, a crash in a library), or left in the middle of its work (a
-//! library called `_exit`), the parent says so and ends with 71, which the launcher then gives as the exit code of the whole job. Not for a
-//! single process, which nobody waits for, and not for ranks that hang: the watchdog finds those.
+//! Under a launcher the program splits in two before it does anything. The child is the rank; the
+//! parent only waits, passes signals on, and ends as the child did. Where the child was killed (out
+//! of memory, `kill -9`, a crash in a library), or left in the middle of its work (a library called
+//! `_exit`), the parent says so and ends with 71, which the launcher then gives as the exit code of
+//! the whole job. Not for a single process, which nobody waits for, and not for ranks that hang:
+//! the watchdog finds those.
 
 use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -28,14 +30,17 @@ const EXPLAINED: [u8; 7] = [2, 64, 65, 70, 71, 74, 75];
 /// Where the child tells its run folder.
 static TO_KEEPER: OnceLock<Mutex<Option<PipeWriter>>> = OnceLock::new();
 
-/// Splits the process where a launcher started several. In the child, and without a launcher, it returns `None`; in the parent, the exit code
-/// once the child has ended. `obituary` is asked what to say of a rank that was lost: run folder (if it got so far), rank, and what became of it.
+/// Splits the process where a launcher started several. In the child, and without a launcher, it
+/// returns `None`; in the parent, the exit code once the child has ended. `obituary` is asked what
+/// to say of a rank that was lost: run folder (if it got so far), rank, and what became of it.
 ///
 /// Must be called while the process has one thread.
 ///
 /// # Errors
 /// If the system refuses a process, a pipe or a handler.
-pub fn keep(obituary: impl FnOnce(Option<&Path>, usize, &str) -> Option<String>) -> Result<Option<u8>> {
+pub fn keep(
+    obituary: impl FnOnce(Option<&Path>, usize, &str) -> Option<String>,
+) -> Result<Option<u8>> {
     let launched = Launcher::detect()?;
     if launched.world_size == 1 {
         return Ok(None);
@@ -53,7 +58,8 @@ pub fn keep(obituary: impl FnOnce(Option<&Path>, usize, &str) -> Option<String>)
         child => {
             drop(writer);
             let forwarded = forward_signals(child)?;
-            watch(child, reader, &forwarded, |run, signal| obituary(run, launched.rank, signal)).map(Some)
+            watch(child, reader, &forwarded, |run, signal| obituary(run, launched.rank, signal))
+                .map(Some)
         }
     }
 }
@@ -68,10 +74,12 @@ pub fn name_run(run: &Path) {
     }
 }
 
-/// The child: a process group of its own, so that a launcher that signals the parent's group does not signal twice; it ends with the parent.
+/// The child: a process group of its own, so that a launcher that signals the parent's group does
+/// not signal twice; it ends with the parent.
 fn become_rank() -> Result<()> {
     // SAFETY: plain calls with numbers.
-    let refused = unsafe { libc::setpgid(0, 0) != 0 || libc::prctl(libc::PR_SET_PDEATHSIG, SIGKILL) != 0 };
+    let refused =
+        unsafe { libc::setpgid(0, 0) != 0 || libc::prctl(libc::PR_SET_PDEATHSIG, SIGKILL) != 0 };
     if refused { Err(std::io::Error::last_os_error().into()) } else { Ok(()) }
 }
 
@@ -94,7 +102,12 @@ fn forward_signals(child: i32) -> Result<Forwarded> {
 }
 
 /// Waits for the child and gives the exit code.
-fn watch(child: i32, mut reader: PipeReader, forwarded: &Forwarded, say: impl FnOnce(Option<&Path>, &str) -> Option<String>) -> Result<u8> {
+fn watch(
+    child: i32,
+    mut reader: PipeReader,
+    forwarded: &Forwarded,
+    say: impl FnOnce(Option<&Path>, &str) -> Option<String>,
+) -> Result<u8> {
     let run = await_end(child, &mut reader)?;
     let mut status = 0;
     // SAFETY: writes one int.
@@ -107,25 +120,33 @@ fn watch(child: i32, mut reader: PipeReader, forwarded: &Forwarded, say: impl Fn
     if libc::WIFEXITED(status) {
         let code = libc::WEXITSTATUS(status) as u8;
         return match run.filter(|run| left_early(code, &flights(run), child)) {
-            Some(run) => Ok(lost(say(Some(&run), &format!("left with exit code {code} in the middle of its work")))),
+            Some(run) => Ok(lost(say(
+                Some(&run),
+                &format!("left with exit code {code} in the middle of its work"),
+            ))),
             None => Ok(code),
         };
     }
     let signal = libc::WTERMSIG(status);
-    let asked = [SIGINT, SIGTERM, SIGUSR1, SIGUSR2].contains(&signal) && forwarded.load(std::sync::atomic::Ordering::Relaxed);
+    let asked = [SIGINT, SIGTERM, SIGUSR1, SIGUSR2].contains(&signal)
+        && forwarded.load(std::sync::atomic::Ordering::Relaxed);
     if asked {
         return Ok(STOPPED);
     }
     Ok(lost(say(run.as_deref(), &format!("was killed by {}", name(signal)))))
 }
 
-/// Waits until the child has ended and gives its run folder. Where it has said itself why it ends, its recorder is closed before the process is
-/// gone from the system's list (a second Ctrl-C leaves at once), so that no other rank takes it for lost.
+/// Waits until the child has ended and gives its run folder. Where it has said itself why it ends,
+/// its recorder is closed before the process is gone from the system's list (a second Ctrl-C leaves
+/// at once), so that no other rank takes it for lost.
 fn await_end(child: i32, reader: &mut PipeReader) -> Result<Option<PathBuf>> {
     // SAFETY: zeros are a valid value of this plain structure.
     let mut end: libc::siginfo_t = unsafe { std::mem::zeroed() };
     // SAFETY: writes one structure.
-    while unsafe { libc::waitid(libc::P_PID, child as libc::id_t, &raw mut end, libc::WEXITED | libc::WNOWAIT) } == -1 {
+    while unsafe {
+        libc::waitid(libc::P_PID, child as libc::id_t, &raw mut end, libc::WEXITED | libc::WNOWAIT)
+    } == -1
+    {
         let error = std::io::Error::last_os_error();
         if error.kind() != std::io::ErrorKind::Interrupted {
             return Err(error.into());
@@ -134,7 +155,9 @@ fn await_end(child: i32, reader: &mut PipeReader) -> Result<Option<PathBuf>> {
     let run = named_run(reader)?;
     // SAFETY: `waitid` has filled the structure for an ended child.
     let code = unsafe { end.si_status() } as u8;
-    if let Some(run) = run.as_ref().filter(|_| end.si_code == libc::CLD_EXITED && EXPLAINED.contains(&code)) {
+    if let Some(run) =
+        run.as_ref().filter(|_| end.si_code == libc::CLD_EXITED && EXPLAINED.contains(&code))
+    {
         Flight::mark_ended(&flights(run), child as u32, code);
     }
     Ok(run)
@@ -147,10 +170,13 @@ fn named_run(reader: &mut PipeReader) -> Result<Option<PathBuf>> {
     Ok((!run.is_empty()).then(|| PathBuf::from(std::ffi::OsString::from_vec(run))))
 }
 
-/// Whether a process went without ending its part in the world, with a code that says nothing of it.
+/// Whether a process went without ending its part in the world, with a code that says nothing of
+/// it.
 fn left_early(code: u8, flights: &Path, process: i32) -> bool {
-    let own = |flight: &Flight| i64::from(flight.pid) == i64::from(process) && flight.ended.is_none();
-    !EXPLAINED.contains(&code) && Flight::read_all(flights).is_ok_and(|flights| flights.iter().any(own))
+    let own =
+        |flight: &Flight| i64::from(flight.pid) == i64::from(process) && flight.ended.is_none();
+    !EXPLAINED.contains(&code)
+        && Flight::read_all(flights).is_ok_and(|flights| flights.iter().any(own))
 }
 
 /// Prints the sentence, where there is one, and gives the exit code.

@@ -1,8 +1,10 @@
-//! The flight recorder: what a rank does, in a memory-mapped file that outlives the process, however it ends.
+//! The flight recorder: what a rank does, in a memory-mapped file that outlives the process,
+//! however it ends.
 //!
-//! A file is a header page (who, last sign of life, the sections that are open now) and a ring of the latest events, all records of one
-//! size with a checksum each. The kernel keeps what was written even after `kill -9`; only a crash of the machine loses it.
-//! Not for judging what it means: `autopsy` does.
+//! A file is a header page (who, last sign of life, the sections that are open now) and a ring of
+//! the latest events, all records of one size with a checksum each. The kernel keeps what was
+//! written even after `kill -9`; only a crash of the machine loses it. Not for judging what it
+//! means: `autopsy` does.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -126,12 +128,15 @@ pub fn place() -> u64 {
     let boot = fs_err::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let space = fs_err::read_link("/proc/self/ns/pid").unwrap_or_default();
     let mut first = [0; 8];
-    first.copy_from_slice(&blake3::hash(format!("{boot} {}", space.display()).as_bytes()).as_bytes()[..8]);
+    first.copy_from_slice(
+        &blake3::hash(format!("{boot} {}", space.display()).as_bytes()).as_bytes()[..8],
+    );
     u64::from_le_bytes(first)
 }
 
 impl FlightRecorder {
-    /// Starts the recorder of a rank; what an earlier process left under that name stays beside it as `….previous`.
+    /// Starts the recorder of a rank; what an earlier process left under that name stays beside it
+    /// as `….previous`.
     ///
     /// # Errors
     /// I/O errors.
@@ -141,9 +146,14 @@ impl FlightRecorder {
         if path.exists() {
             fs_err::rename(&path, path.with_extension("previous"))?;
         }
-        let file = fs_err::OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
-        // Real zeros, not a hole: a full disk is an error here instead of a bus error at some later step.
-        let filled = std::io::copy(&mut std::io::Read::take(std::io::repeat(0), (HEADER + EVENTS * RECORD) as u64), &mut &file);
+        let file =
+            fs_err::OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+        // Real zeros, not a hole: a full disk is an error here instead of a bus error at some later
+        // step.
+        let filled = std::io::copy(
+            &mut std::io::Read::take(std::io::repeat(0), (HEADER + EVENTS * RECORD) as u64),
+            &mut &file,
+        );
         if let Err(error) = filled {
             let _ = fs_err::remove_file(&path);
             return Err(error.into());
@@ -213,7 +223,8 @@ impl Ring {
 }
 
 impl Flight {
-    /// Reads the recorder of a rank, also one that is being written: records that are half there are left out.
+    /// Reads the recorder of a rank, also one that is being written: records that are half there
+    /// are left out.
     ///
     /// # Errors
     /// A data error for a file that is no recorder; I/O errors.
@@ -222,8 +233,11 @@ impl Flight {
         if bytes.len() != HEADER + EVENTS * RECORD || !bytes.starts_with(MAGIC) {
             return Err(DataError::new(path, "is no flight recorder of this version").into());
         }
-        let host = String::from_utf8_lossy(&bytes[HOST_AT..HOST_AT + HOST_BYTES]).trim_end_matches('\0').to_owned();
-        let mut open: Vec<Event> = bytes[OPEN_AT..OPEN_AT + OPEN * RECORD].chunks(RECORD).filter_map(decode).collect();
+        let host = String::from_utf8_lossy(&bytes[HOST_AT..HOST_AT + HOST_BYTES])
+            .trim_end_matches('\0')
+            .to_owned();
+        let mut open: Vec<Event> =
+            bytes[OPEN_AT..OPEN_AT + OPEN * RECORD].chunks(RECORD).filter_map(decode).collect();
         let mut events: Vec<Event> = bytes[HEADER..].chunks(RECORD).filter_map(decode).collect();
         open.sort_by_key(|event| event.section);
         events.sort_by_key(|event| event.number);
@@ -236,7 +250,9 @@ impl Flight {
             place: u64_at(&bytes, 48),
             started_ns: u64_at(&bytes, 24),
             alive_ns: u64_at(&bytes, 32),
-            ended: u8::try_from(u32_at(&bytes, ENDED_AT as usize)).ok().and_then(|code| code.checked_sub(1)),
+            ended: u8::try_from(u32_at(&bytes, ENDED_AT as usize))
+                .ok()
+                .and_then(|code| code.checked_sub(1)),
             open,
             events,
         })
@@ -244,12 +260,19 @@ impl Flight {
 
     /// Closes the recorder of a process that has ended without doing so itself.
     pub(crate) fn mark_ended(folder: &Path, process: u32, code: u8) {
-        let open = Self::read_all(folder).unwrap_or_default().into_iter().find(|flight| flight.pid == process && flight.ended.is_none());
+        let open = Self::read_all(folder)
+            .unwrap_or_default()
+            .into_iter()
+            .find(|flight| flight.pid == process && flight.ended.is_none());
         if let Some(flight) = open
             && let Ok(file) = fs_err::OpenOptions::new().write(true).open(&flight.path)
         {
             // Nothing depends on it but what other ranks say.
-            let _ = std::os::unix::fs::FileExt::write_all_at(file.file(), &(u32::from(code) + 1).to_le_bytes(), ENDED_AT);
+            let _ = std::os::unix::fs::FileExt::write_all_at(
+                file.file(),
+                &(u32::from(code) + 1).to_le_bytes(),
+                ENDED_AT,
+            );
         }
     }
 
@@ -283,13 +306,17 @@ fn encode(event: &Event) -> [u8; RECORD] {
     put(&mut record, 8, &event.time_ns.to_le_bytes());
     put(&mut record, 16, &u32::from(event.kind == EventKind::Leave).to_le_bytes());
     put(&mut record, 20, &event.bucket.map_or(0, |bucket| bucket + 1).to_le_bytes());
-    for (at, value) in [(24, event.section), (32, event.step), (40, event.collective), (48, event.bytes)] {
+    for (at, value) in
+        [(24, event.section), (32, event.step), (40, event.collective), (48, event.bytes)]
+    {
         put(&mut record, at, &value.to_le_bytes());
     }
     put(&mut record, 56, &event.documents.to_le_bytes());
     let rows = &event.rows[..event.rows.len().min(ROWS)];
     put(&mut record, 60, &(rows.len() as u32).to_le_bytes());
-    rows.iter().enumerate().for_each(|(index, row)| put(&mut record, 64 + 4 * index, &row.to_le_bytes()));
+    rows.iter()
+        .enumerate()
+        .for_each(|(index, row)| put(&mut record, 64 + 4 * index, &row.to_le_bytes()));
     let text = cut(&event.text, CHECK_AT - TEXT_AT);
     put(&mut record, 112, &(text.len() as u16).to_le_bytes());
     put(&mut record, TEXT_AT, text.as_bytes());
@@ -304,7 +331,8 @@ fn decode(record: &[u8]) -> Option<Event> {
         return None;
     }
     let length = usize::from(u16::from_le_bytes([record[112], record[113]]));
-    let rows = (0..ROWS.min(u32_at(record, 60) as usize)).map(|index| u32_at(record, 64 + 4 * index));
+    let rows =
+        (0..ROWS.min(u32_at(record, 60) as usize)).map(|index| u32_at(record, 64 + 4 * index));
     Some(Event {
         number: u64_at(record, 0),
         time_ns: u64_at(record, 8),
@@ -322,7 +350,8 @@ fn decode(record: &[u8]) -> Option<Event> {
 
 /// At most `bytes` bytes of a text, whole characters.
 fn cut(text: &str, bytes: usize) -> &str {
-    let end = (0..=bytes.min(text.len())).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+    let end =
+        (0..=bytes.min(text.len())).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
     &text[..end]
 }
 
@@ -367,13 +396,22 @@ mod tests {
         // Read while it is still being written: nothing is flushed.
         let flights = Flight::read_all(folder.path()).unwrap();
         let flight = &flights[0];
-        assert_eq!((flights.len(), flight.rank, flight.world, flight.host.as_str(), flight.ended), (1, 2, 4, "node07", None));
+        assert_eq!(
+            (flights.len(), flight.rank, flight.world, flight.host.as_str(), flight.ended),
+            (1, 2, 4, "node07", None)
+        );
         assert_eq!((flight.pid, flight.place), (std::process::id(), place()));
         let texts: Vec<&str> = flight.open.iter().map(|event| event.text.as_str()).collect();
         assert_eq!(texts, ["step 17", "all-reduce"]);
         assert_eq!(flight.events.len(), 4);
-        assert_eq!(flight.events[0], Event { number: 1, time_ns: flight.events[0].time_ns, ..event(0, "step 17") });
-        assert_eq!((flight.events[1].text.chars().count(), flight.events[2].kind), (69, EventKind::Leave));
+        assert_eq!(
+            flight.events[0],
+            Event { number: 1, time_ns: flight.events[0].time_ns, ..event(0, "step 17") }
+        );
+        assert_eq!(
+            (flight.events[1].text.chars().count(), flight.events[2].kind),
+            (69, EventKind::Leave)
+        );
         recorder.ended(75);
         assert_eq!(Flight::read(&flight.path).unwrap().ended, Some(75));
     }
@@ -406,7 +444,10 @@ mod tests {
             bad[at] ^= 0x41;
             fs_err::write(folder.path().join("bad.flight"), &bad).unwrap();
             if let Ok(flight) = Flight::read(&folder.path().join("bad.flight")) {
-                assert!(flight.events.iter().all(|event| whole.events.contains(event)), "byte {at} made an event up");
+                assert!(
+                    flight.events.iter().all(|event| whole.events.contains(event)),
+                    "byte {at} made an event up"
+                );
                 assert!(flight.events.len() + 1 >= whole.events.len());
             }
         }

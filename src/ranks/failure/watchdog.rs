@@ -1,8 +1,10 @@
-//! A thread that notices when this rank makes no progress, and ends the world instead of letting it hang.
+//! A thread that notices when this rank makes no progress, and ends the world instead of letting it
+//! hang.
 //!
-//! Code opens a [`Section`] around whatever can wait for another rank; a section that stays open longer than its limit is a hang. Every
-//! section is an event of the flight recorder too, once there is one. Not for measuring time, and not for finding out which rank is to
-//! blame: whoever attaches the recorder brings the function that does.
+//! Code opens a [`Section`] around whatever can wait for another rank; a section that stays open
+//! longer than its limit is a hang. Every section is an event of the flight recorder too, once
+//! there is one. Not for measuring time, and not for finding out which rank is to blame: whoever
+//! attaches the recorder brings the function that does.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,16 +32,20 @@ const PEERS_EVERY: u32 = 5;
 /// Rows of a step that an event holds.
 const ROWS: usize = 12;
 
-/// Says what a hang of this rank means, given its own line: `None` where another rank has said it already.
+/// Says what a hang of this rank means, given its own line: `None` where another rank has said it
+/// already.
 pub type Explain = dyn Fn(&str) -> Option<String> + Send + Sync;
 
-/// The sentence about this rank, given what became of it, which is kept for those who ask later; `None` where another rank has said it already.
+/// The sentence about this rank, given what became of it, which is kept for those who ask later;
+/// `None` where another rank has said it already.
 pub type Keep = dyn Fn(&str) -> Option<String> + Send + Sync;
 
-/// Looks for ranks that are gone while this one waits for them: given the limit, one sentence about the first.
+/// Looks for ranks that are gone while this one waits for them: given the limit, one sentence about
+/// the first.
 pub type Peers = dyn Fn(Duration) -> Option<String> + Send + Sync;
 
-/// A handle on the sections of this process; clones share them. The thread ends with the last handle.
+/// A handle on the sections of this process; clones share them. The thread ends with the last
+/// handle.
 #[derive(Clone)]
 pub struct Watchdog {
     sections: Arc<Sections>,
@@ -89,15 +95,19 @@ impl Watchdog {
         Self { sections: Arc::new(Sections::new(Duration::MAX)) }
     }
 
-    /// Watches this rank: a section that exceeds its limit, or an error of `comm`'s own [`check`](Communicator::check), is printed with
-    /// rank and host, and ends the world with exit code 71. `limit` is what [`section`](Self::section) gives.
+    /// Watches this rank: a section that exceeds its limit, or an error of `comm`'s own
+    /// [`check`](Communicator::check), is printed with rank and host, and ends the world with exit
+    /// code 71. `limit` is what [`section`](Self::section) gives.
     pub fn over(comm: &Arc<dyn Communicator>, limit: Duration) -> Result<Self> {
         let watchdog = Self::start(limit, |sections, hang| {
             let Some(comm) = sections.communicator() else { return };
             let trouble = hang.or_else(|| comm.check().err().map(|error| error.to_string()));
             if let Some(trouble) = trouble {
                 let line = format!("rank {} on {}: {trouble}", comm.rank(), host_name());
-                let sentence = sections.black_box.get().map_or_else(|| Some(line.clone()), |black_box| (black_box.explain)(&line));
+                let sentence = sections
+                    .black_box
+                    .get()
+                    .map_or_else(|| Some(line.clone()), |black_box| (black_box.explain)(&line));
                 crate::ranks::world::end(comm.as_ref(), sentence.as_deref());
             }
             if let Some(sentence) = sections.lost_peer() {
@@ -110,17 +120,22 @@ impl Watchdog {
 
     /// Watches another communicator from now on, over the same sections.
     pub(crate) fn watch(&self, comm: &Arc<dyn Communicator>) {
-        *self.sections.watched.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::downgrade(comm));
+        *self.sections.watched.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Arc::downgrade(comm));
     }
 
     /// Calls `look` at every tick with what hangs, if anything does.
-    fn start(limit: Duration, look: impl Fn(&Sections, Option<String>) + Send + 'static) -> Result<Self> {
+    fn start(
+        limit: Duration,
+        look: impl Fn(&Sections, Option<String>) + Send + 'static,
+    ) -> Result<Self> {
         let sections = Arc::new(Sections::new(limit));
         let watched = Arc::downgrade(&sections);
         let watch = move || {
             let (mut last, mut calm) = (Instant::now(), 0);
             while let Some(sections) = watched.upgrade() {
-                // A machine or job that was suspended: nobody has lost that time, and the others need a moment to wake up, too.
+                // A machine or job that was suspended: nobody has lost that time, and the others
+                // need a moment to wake up, too.
                 let slept = last.elapsed();
                 last = Instant::now();
                 if slept > SUSPENDED {
@@ -142,13 +157,21 @@ impl Watchdog {
         Ok(Self { sections })
     }
 
-    /// From now on sections are recorded; `explain` and `peers` read the recorders of all ranks when something is wrong, `keep` takes down
-    /// what this rank says of itself. Only the first recorder of a process counts.
-    pub fn attach(&self, recorder: FlightRecorder, explain: Box<Explain>, peers: Box<Peers>, keep: Box<Keep>) {
+    /// From now on sections are recorded; `explain` and `peers` read the recorders of all ranks
+    /// when something is wrong, `keep` takes down what this rank says of itself. Only the first
+    /// recorder of a process counts.
+    pub fn attach(
+        &self,
+        recorder: FlightRecorder,
+        explain: Box<Explain>,
+        peers: Box<Peers>,
+        keep: Box<Keep>,
+    ) {
         let _ = self.sections.black_box.set(BlackBox { recorder, explain, peers, keep });
     }
 
-    /// The sentence about this rank, which ends the world, given why; `None` without a recorder, or where another rank has spoken.
+    /// The sentence about this rank, which ends the world, given why; `None` without a recorder, or
+    /// where another rank has spoken.
     pub(crate) fn obituary(&self, fate: &str) -> Option<String> {
         (self.sections.black_box.get()?.keep)(fate)
     }
@@ -191,20 +214,47 @@ impl Watchdog {
     }
 
     /// Opens the section of a step, whose number and documents the sections inside it share.
-    pub fn step(&self, step: u64, name: impl Into<String>, rows: &[usize], limit: Duration) -> Section {
+    pub fn step(
+        &self,
+        step: u64,
+        name: impl Into<String>,
+        rows: &[usize],
+        limit: Duration,
+    ) -> Section {
         self.sections.step.store(step, Ordering::Relaxed);
         let first = rows.iter().take(ROWS).map(|&row| row as u32).collect();
-        let event = Event { text: name.into(), rows: first, documents: rows.len() as u32, ..Event::default() };
+        let event = Event {
+            text: name.into(),
+            rows: first,
+            documents: rows.len() as u32,
+            ..Event::default()
+        };
         let mut section = self.open(event, limit, false);
         section.step = true;
         section
     }
 
     /// Opens the section of a collective operation.
-    pub fn collective(&self, name: &str, bytes: usize, bucket: Option<usize>, limit: Duration) -> Section {
+    pub fn collective(
+        &self,
+        name: &str,
+        bytes: usize,
+        bucket: Option<usize>,
+        limit: Duration,
+    ) -> Section {
         let collective = self.sections.collectives.fetch_add(1, Ordering::Relaxed) + 1;
         let bucket = bucket.map(|bucket| bucket as u32);
-        self.open(Event { text: name.to_owned(), collective, bucket, bytes: bytes as u64, ..Event::default() }, limit, true)
+        self.open(
+            Event {
+                text: name.to_owned(),
+                collective,
+                bucket,
+                bytes: bytes as u64,
+                ..Event::default()
+            },
+            limit,
+            true,
+        )
     }
 
     fn open(&self, mut event: Event, limit: Duration, collective: bool) -> Section {
@@ -212,7 +262,10 @@ impl Watchdog {
         let mut open = sections.lock();
         let number = open.next;
         open.next += 1;
-        let name = event.bucket.map_or_else(|| event.text.clone(), |bucket| format!("{} of gradient bucket {bucket}", event.text));
+        let name = event.bucket.map_or_else(
+            || event.text.clone(),
+            |bucket| format!("{} of gradient bucket {bucket}", event.text),
+        );
         open.by_number.insert(number, Entry { name, since: Instant::now(), limit, collective });
         drop(open);
         if let Some(black_box) = sections.black_box.get() {
@@ -248,7 +301,8 @@ impl Sections {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.upgrade()
     }
 
-    /// The longest overdue time and all open sections, outermost first; `None` while nothing is overdue.
+    /// The longest overdue time and all open sections, outermost first; `None` while nothing is
+    /// overdue.
     fn hang(&self) -> Option<String> {
         let open = self.lock();
         let overdue = open.by_number.values().filter(|entry| entry.since.elapsed() > entry.limit);
@@ -265,8 +319,15 @@ impl Sections {
     /// A rank that is gone while this one waits in a collective.
     fn lost_peer(&self) -> Option<String> {
         let black_box = self.black_box.get()?;
-        let waited = self.lock().by_number.values().filter(|entry| entry.collective).map(|entry| entry.since.elapsed()).max()?;
-        let due = waited > TICK * PEERS_EVERY && (waited.as_millis() / TICK.as_millis()).is_multiple_of(u128::from(PEERS_EVERY));
+        let waited = self
+            .lock()
+            .by_number
+            .values()
+            .filter(|entry| entry.collective)
+            .map(|entry| entry.since.elapsed())
+            .max()?;
+        let due = waited > TICK * PEERS_EVERY
+            && (waited.as_millis() / TICK.as_millis()).is_multiple_of(u128::from(PEERS_EVERY));
         let limit = Duration::from_millis(self.limit_ms.load(Ordering::Relaxed));
         if due { (black_box.peers)(limit) } else { None }
     }
@@ -292,7 +353,9 @@ mod tests {
 
     fn started(limit: Duration) -> (Watchdog, Receiver<String>) {
         let (sender, lines) = channel();
-        let look = move |_: &Sections, hang: Option<String>| hang.into_iter().for_each(|line| drop(sender.send(line)));
+        let look = move |_: &Sections, hang: Option<String>| {
+            hang.into_iter().for_each(|line| drop(sender.send(line)))
+        };
         (Watchdog::start(limit, look).unwrap(), lines)
     }
 
@@ -302,7 +365,11 @@ mod tests {
         let _step = watchdog.section_within("step 17", Duration::from_secs(3600));
         let _bucket = watchdog.section("all-reduce of bucket 3");
         let line = lines.recv_timeout(Duration::from_secs(20)).unwrap();
-        assert!(line.starts_with("no progress for ") && line.ends_with(" s in step 17 > all-reduce of bucket 3"), "{line}");
+        assert!(
+            line.starts_with("no progress for ")
+                && line.ends_with(" s in step 17 > all-reduce of bucket 3"),
+            "{line}"
+        );
     }
 
     #[test]
@@ -352,6 +419,9 @@ mod tests {
         let (watchdog, lines) = started(Duration::MAX);
         drop(watchdog.clone());
         drop(watchdog);
-        assert_eq!(lines.recv_timeout(Duration::from_secs(20)), Err(std::sync::mpsc::RecvTimeoutError::Disconnected));
+        assert_eq!(
+            lines.recv_timeout(Duration::from_secs(20)),
+            Err(std::sync::mpsc::RecvTimeoutError::Disconnected)
+        );
     }
 }

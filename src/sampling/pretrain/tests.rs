@@ -1,12 +1,15 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::sampling::testing::{assert_proportional, assert_rate, assert_uniform, document, facts, keep, mention};
+use crate::sampling::testing::{
+    assert_proportional, assert_rate, assert_uniform, document, facts, keep, mention,
+};
 use crate::text::view::fixture::{case, json};
 use crate::train::Share;
 
-/// Twelve entities, of which the first four have a second mention; names are shared with every other document of this kind.
-/// Good pairs: (0, 1) with two relations, (2, 3), (4, 5), (6, 7); (8, 9) is labelled but not kept.
+/// Twelve entities, of which the first four have a second mention; names are shared with every
+/// other document of this kind. Good pairs: (0, 1) with two relations, (2, 3), (4, 5), (6, 7); (8,
+/// 9) is labelled but not kept.
 fn rich(title: usize) -> EncodedDocument {
     let labels = [(0, 1, 0), (0, 1, 1), (2, 3, 2), (4, 5, 0), (6, 7, 3), (8, 9, 2)];
     let kept = [(0, 1), (11, 10), (2, 3), (4, 5), (10, 0), (6, 7), (8, 9)];
@@ -30,7 +33,10 @@ fn instance(row: u32, (head, tail): Pair, relation: u32) -> FactInstance {
 
 /// Key 0 lies in two documents, key 1 in all six.
 fn keys() -> Vec<Vec<FactInstance>> {
-    vec![vec![instance(0, (2, 3), 2), instance(1, (2, 3), 2)], (0..6).map(|row| instance(row, (0, 1), 1)).collect()]
+    vec![
+        vec![instance(0, (2, 3), 2), instance(1, (2, 3), 2)],
+        (0..6).map(|row| instance(row, (0, 1), 1)).collect(),
+    ]
 }
 
 fn corpus() -> Vec<EncodedDocument> {
@@ -45,11 +51,15 @@ fn ratios_are_those_of_the_settings() {
     assert!((0..).zip(&items).all(|(number, item)| sampler.rows(1, 2, number) == item.rows));
     let same: Vec<_> = items.iter().filter(|item| item.same_fact).collect();
     assert_rate(same.len(), items.len(), 0.6);
-    let blanked: Vec<bool> = items.iter().flat_map(|item| item.choices.iter().flat_map(|choices| choices.blanked.clone())).collect();
+    let blanked: Vec<bool> = items
+        .iter()
+        .flat_map(|item| item.choices.iter().flat_map(|choices| choices.blanked.clone()))
+        .collect();
     assert_eq!(blanked.len(), items.len() * 2 * 12);
     assert_rate(blanked.iter().filter(|blanked| **blanked).count(), blanked.len(), 0.2);
     // Keys are drawn uniformly, not by their number of instances.
-    let first_key = same.iter().filter(|item| item.alignment[0].as_ref().unwrap().query == (2, 3)).count();
+    let first_key =
+        same.iter().filter(|item| item.alignment[0].as_ref().unwrap().query == (2, 3)).count();
     assert_rate(first_key, same.len(), 0.5);
     // Documents that share no fact on purpose are uniform and different.
     let mut rows = [0; 6];
@@ -80,7 +90,8 @@ fn mention_matching_masks_three_mentions_and_offers_five_entities() {
                 entities[masked[row].0 as usize] += 1;
             }
             let last = &item.mention[side][2];
-            let wrong = last.candidates.iter().filter(|&&entity| entity != masked[2].0 && masked[2].0 == 0);
+            let wrong =
+                last.candidates.iter().filter(|&&entity| entity != masked[2].0 && masked[2].0 == 0);
             wrong.for_each(|&entity| others[entity as usize - 1] += 1);
         }
     }
@@ -95,15 +106,27 @@ fn too_few_maskable_mentions_repeat_the_first_and_none_give_no_row() {
     for document in &mut corpus {
         document.entities[2..].iter_mut().for_each(|entity| entity.mentions.truncate(1));
     }
-    let draw = |corpus: &Vec<EncodedDocument>| PretrainSampler::new(corpus, &keys(), settings()).unwrap().sample(1, 1, 1);
+    let draw = |corpus: &Vec<EncodedDocument>| {
+        PretrainSampler::new(corpus, &keys(), settings()).unwrap().sample(1, 1, 1)
+    };
     let item = draw(&corpus);
     let masked = &item.choices[0].masked;
     assert_eq!(masked.len(), 3);
     assert!(masked[0] == masked[2] && masked[0].0 != masked[1].0);
-    assert!(item.mention[0].iter().zip(masked).all(|(instance, mask)| instance.candidates[instance.answer] == mask.0));
-    corpus.iter_mut().for_each(|document| document.entities.iter_mut().for_each(|entity| entity.mentions.truncate(1)));
+    assert!(
+        item.mention[0]
+            .iter()
+            .zip(masked)
+            .all(|(instance, mask)| instance.candidates[instance.answer] == mask.0)
+    );
+    corpus.iter_mut().for_each(|document| {
+        document.entities.iter_mut().for_each(|entity| entity.mentions.truncate(1))
+    });
     let item = draw(&corpus);
-    assert!(item.choices.iter().all(|choices| choices.masked.is_empty()) && item.mention.iter().all(Vec::is_empty));
+    assert!(
+        item.choices.iter().all(|choices| choices.masked.is_empty())
+            && item.mention.iter().all(Vec::is_empty)
+    );
 }
 
 #[test]
@@ -124,8 +147,17 @@ fn cross_matching_asks_for_a_shared_name_among_eight_entities() {
         let shared = item.rows.map(|row| (row as u32 + 5) % 12);
         for (from, to) in [(0, 1), (1, 0)] {
             let instance = item.cross_mention[from].as_ref().unwrap();
-            assert_eq!((instance.query, instance.candidates[instance.answer]), (shared[from], shared[to]));
-            assert_eq!((instance.candidates.len(), instance.candidates.iter().collect::<BTreeSet<_>>().len()), (8, 8));
+            assert_eq!(
+                (instance.query, instance.candidates[instance.answer]),
+                (shared[from], shared[to])
+            );
+            assert_eq!(
+                (
+                    instance.candidates.len(),
+                    instance.candidates.iter().collect::<BTreeSet<_>>().len()
+                ),
+                (8, 8)
+            );
             slots[instance.answer] += 1;
         }
     }
@@ -160,13 +192,22 @@ fn detection_offers_one_good_pair_among_eight() {
     let (mut slots, mut positives) = ([0; 8], [0; 4]);
     for number in 0..1500 {
         for instance in sampler.sample(6, 0, number).detection.iter().flatten() {
-            assert_eq!((instance.pairs.len(), instance.pairs.iter().collect::<BTreeSet<_>>().len()), (8, 8));
+            assert_eq!(
+                (instance.pairs.len(), instance.pairs.iter().collect::<BTreeSet<_>>().len()),
+                (8, 8)
+            );
             for (slot, pair) in instance.pairs.iter().enumerate() {
                 assert_eq!(GOOD.contains(pair), slot == instance.answer);
-                assert_ne!(*pair, (8, 9), "a label that was not kept is neither positive nor negative");
+                assert_ne!(
+                    *pair,
+                    (8, 9),
+                    "a label that was not kept is neither positive nor negative"
+                );
             }
             slots[instance.answer] += 1;
-            positives[GOOD.iter().position(|pair| *pair == instance.pairs[instance.answer]).unwrap()] += 1;
+            positives
+                [GOOD.iter().position(|pair| *pair == instance.pairs[instance.answer]).unwrap()] +=
+                1;
         }
     }
     assert_eq!(slots.iter().sum::<u32>(), 1500 * 2 * 3);
@@ -202,13 +243,20 @@ fn alignment_offers_five_other_facts_and_eight_unlabelled_pairs() {
             let answer = instance.candidates[instance.answer];
             assert_eq!((answer, instance.candidates.len()), (instance.query, 14));
             slots[instance.answer] += 1;
-            // Key 1 is relation 1, which only (0, 1) has; key 0 is relation 2, which only (2, 3) has among the good pairs. So all three
-            // other good pairs are hard candidates, five of them from the list taken twice.
-            let hard: Vec<_> = instance.candidates.iter().filter(|pair| GOOD.contains(pair) && **pair != answer).collect();
+            // Key 1 is relation 1, which only (0, 1) has; key 0 is relation 2, which only (2, 3)
+            // has among the good pairs. So all three other good pairs are hard candidates, five of
+            // them from the list taken twice.
+            let hard: Vec<_> = instance
+                .candidates
+                .iter()
+                .filter(|pair| GOOD.contains(pair) && **pair != answer)
+                .collect();
             assert_eq!((hard.len(), hard.iter().collect::<BTreeSet<_>>().len()), (5, 3));
-            let random: BTreeSet<_> = instance.candidates.iter().filter(|pair| !GOOD.contains(pair)).collect();
+            let random: BTreeSet<_> =
+                instance.candidates.iter().filter(|pair| !GOOD.contains(pair)).collect();
             assert!(random.len() == 8 && !random.contains(&(8, 9)));
-            wrong_slots[instance.candidates.iter().position(|pair| *pair == *hard[0]).unwrap()] += 1;
+            wrong_slots[instance.candidates.iter().position(|pair| *pair == *hard[0]).unwrap()] +=
+                1;
         }
     }
     assert_uniform(&slots);
@@ -222,7 +270,8 @@ fn without_other_facts_alignment_offers_thirteen_unlabelled_pairs() {
     let always = PretrainSettings { same_fact_ratio: 1.0, ..settings() };
     let item = PretrainSampler::new(&documents, &keys, always).unwrap().sample(1, 1, 1);
     let instance = item.alignment[0].as_ref().unwrap();
-    let unlabelled: BTreeSet<_> = instance.candidates.iter().filter(|pair| ![(0, 1), (2, 3)].contains(pair)).collect();
+    let unlabelled: BTreeSet<_> =
+        instance.candidates.iter().filter(|pair| ![(0, 1), (2, 3)].contains(pair)).collect();
     assert_eq!((instance.candidates.len(), unlabelled.len()), (14, 13));
     let expected = if item.rows[0] == 0 { [(0, 1), (2, 3)] } else { [(2, 3), (0, 1)] };
     assert_eq!([instance.query, instance.candidates[instance.answer]], expected);
@@ -241,9 +290,14 @@ fn keys_need_good_instances_in_two_documents() {
         vec![instance(0, (0, 1), 0), instance(1, (8, 9), 0), instance(2, (4, 5), 0)],
     ];
     let sampler = PretrainSampler::new(&corpus, &bad, settings()).unwrap();
-    assert_eq!(sampler.summary(), PretrainSummary { documents: 6, unranked: 0, keys: 1, instances: 2 });
+    assert_eq!(
+        sampler.summary(),
+        PretrainSummary { documents: 6, unranked: 0, keys: 1, instances: 2 }
+    );
     let nothing: Vec<Vec<FactInstance>> = vec![];
-    assert!((0..50).all(|item| !PretrainSampler::new(&corpus, &nothing, settings()).unwrap().sample(1, 1, item).same_fact));
+    assert!((0..50).all(|item| {
+        !PretrainSampler::new(&corpus, &nothing, settings()).unwrap().sample(1, 1, item).same_fact
+    }));
 }
 
 #[test]
@@ -253,8 +307,16 @@ fn a_document_that_no_ranker_has_seen_keeps_all_its_labels() {
     let mut corpus = corpus();
     assert_eq!(PretrainSampler::new(&corpus, &key, settings()).unwrap().summary().keys, 0);
     corpus[..2].iter_mut().for_each(|document| document.kept = None);
-    let sampler = PretrainSampler::new(&corpus, &key, PretrainSettings { same_fact_ratio: 1.0, ..settings() }).unwrap();
-    assert_eq!(sampler.summary(), PretrainSummary { documents: 6, unranked: 2, keys: 1, instances: 2 });
+    let sampler = PretrainSampler::new(
+        &corpus,
+        &key,
+        PretrainSettings { same_fact_ratio: 1.0, ..settings() },
+    )
+    .unwrap();
+    assert_eq!(
+        sampler.summary(),
+        PretrainSummary { documents: 6, unranked: 2, keys: 1, instances: 2 }
+    );
     let item = sampler.sample(1, 1, 1);
     assert!(item.same_fact && item.alignment[0].as_ref().unwrap().query == (8, 9));
     let sampler = PretrainSampler::new(&corpus, &key, settings()).unwrap();
@@ -272,7 +334,8 @@ fn a_document_that_no_ranker_has_seen_keeps_all_its_labels() {
 #[test]
 fn two_instances_of_a_key_always_come_from_different_documents() {
     let corpus = corpus();
-    let mut lopsided: Vec<_> = GOOD.iter().map(|&pair| instance(0, pair, 0)).cycle().take(400).collect();
+    let mut lopsided: Vec<_> =
+        GOOD.iter().map(|&pair| instance(0, pair, 0)).cycle().take(400).collect();
     lopsided.push(instance(5, (0, 1), 0));
     let always = PretrainSettings { same_fact_ratio: 1.0, ..settings() };
     let sampler = PretrainSampler::new(&corpus, &vec![lopsided], always).unwrap();
@@ -312,8 +375,15 @@ fn leaving_out_a_task_does_not_change_the_others() {
     };
     let all = with(&[Task::MenMat, Task::XMenMat, Task::RelDet, Task::XRelDet, Task::RelAlign]);
     let some = with(&[Task::RelDet, Task::RelAlign]);
-    assert_eq!((&some.rows, &some.detection, &some.alignment), (&all.rows, &all.detection, &all.alignment));
-    assert!(some.mention.iter().all(Vec::is_empty) && some.cross_detection.is_empty() && some.choices[0].masked.is_empty());
+    assert_eq!(
+        (&some.rows, &some.detection, &some.alignment),
+        (&all.rows, &all.detection, &all.alignment)
+    );
+    assert!(
+        some.mention.iter().all(Vec::is_empty)
+            && some.cross_detection.is_empty()
+            && some.choices[0].masked.is_empty()
+    );
     assert_eq!(some.choices[0].blanked, all.choices[0].blanked);
     assert_eq!(all.intra_alignment, [None, None]);
 }
@@ -338,7 +408,8 @@ fn intra_alignment_joins_two_pairs_with_the_same_relation() {
 
 #[test]
 fn degenerate_documents_give_no_instances_and_no_loop() {
-    let complete: Vec<_> = crate::sampling::ordered_pairs(3).map(|(head, tail)| (head, tail, 0)).collect();
+    let complete: Vec<_> =
+        crate::sampling::ordered_pairs(3).map(|(head, tail)| (head, tail, 0)).collect();
     let shapes = [
         facts(document(1), &[(0, 0, 0)]),
         facts(document(2), &[(0, 1, 0), (1, 0, 0)]),
@@ -349,19 +420,39 @@ fn degenerate_documents_give_no_instances_and_no_loop() {
     let mut tasks = PretrainSettings::default().tasks;
     tasks.insert(Task::IntraAlign);
     for negative_pool in [NegativePool::All, NegativePool::Kept] {
-        let settings = PretrainSettings { min_entities: 0, same_fact_ratio: 1.0, tasks: tasks.clone(), negative_pool, ..settings() };
+        let settings = PretrainSettings {
+            min_entities: 0,
+            same_fact_ratio: 1.0,
+            tasks: tasks.clone(),
+            negative_pool,
+            ..settings()
+        };
         for shape in &shapes[..4] {
             let corpus = vec![shape.clone(), shape.clone()];
             let keys = vec![vec![instance(0, (0, 1), 0), instance(1, (0, 1), 0)]];
-            let item = PretrainSampler::new(&corpus, &keys, settings.clone()).unwrap().sample(1, 1, 1);
-            assert!(item.detection.iter().all(Vec::is_empty) && item.cross_detection.is_empty(), "{item:?}");
+            let item =
+                PretrainSampler::new(&corpus, &keys, settings.clone()).unwrap().sample(1, 1, 1);
+            assert!(
+                item.detection.iter().all(Vec::is_empty) && item.cross_detection.is_empty(),
+                "{item:?}"
+            );
             assert!(item.alignment.iter().chain(&item.intra_alignment).all(Option::is_none));
             assert!(item.mention.iter().all(Vec::is_empty));
             assert_eq!(item.cross_mention[0].is_some(), shape.entities.len() > 1);
         }
         let corpus = vec![shapes[4].clone(), shapes[4].clone()];
-        let item = PretrainSampler::new(&corpus, &Vec::<Vec<FactInstance>>::new(), settings.clone()).unwrap().sample(1, 1, 1);
-        assert!(item.detection[0].iter().all(|instance| instance.pairs.iter().filter(|pair| **pair == (1, 0)).count() == 7));
+        let item =
+            PretrainSampler::new(&corpus, &Vec::<Vec<FactInstance>>::new(), settings.clone())
+                .unwrap()
+                .sample(1, 1, 1);
+        assert!(
+            item.detection[0].iter().all(|instance| instance
+                .pairs
+                .iter()
+                .filter(|pair| **pair == (1, 0))
+                .count()
+                == 7)
+        );
     }
 }
 
@@ -372,14 +463,19 @@ fn negatives_can_come_from_the_kept_pairs_alone() {
     let item = PretrainSampler::new(&corpus, &keys(), kept).unwrap().sample(1, 1, 1);
     for instance in item.detection.iter().flatten() {
         let wrong = instance.pairs.iter().enumerate().filter(|(slot, _)| *slot != instance.answer);
-        assert_eq!(wrong.map(|(_, pair)| *pair).collect::<BTreeSet<_>>(), BTreeSet::from([(11, 10), (10, 0)]));
+        assert_eq!(
+            wrong.map(|(_, pair)| *pair).collect::<BTreeSet<_>>(),
+            BTreeSet::from([(11, 10), (10, 0)])
+        );
     }
 }
 
 #[test]
 fn unusable_settings_and_corpora_are_errors() {
     let corpus = corpus();
-    let code = |settings| PretrainSampler::new(&corpus, &keys(), settings).err().map(|error| error.exit_code());
+    let code = |settings| {
+        PretrainSampler::new(&corpus, &keys(), settings).err().map(|error| error.exit_code())
+    };
     assert_eq!(code(PretrainSettings { blank_probability: 1.5, ..settings() }), Some(64));
     assert_eq!(code(PretrainSettings { same_fact_ratio: f64::NAN, ..settings() }), Some(64));
     assert_eq!(code(PretrainSettings { detection_candidates: 0, ..settings() }), Some(64));
@@ -391,26 +487,44 @@ fn unusable_settings_and_corpora_are_errors() {
 fn instances_have_the_shapes_of_the_reference() {
     let Some(folder) = case("dsdocre-pretrain") else { return };
     let inputs = &json(&folder, "case.json")["inputs"];
-    let shape = |name: &str| -> Vec<usize> { serde_json::from_value(inputs[name]["shape"].clone()).unwrap() };
+    let shape = |name: &str| -> Vec<usize> {
+        serde_json::from_value(inputs[name]["shape"].clone()).unwrap()
+    };
     let corpus = corpus();
     let always = PretrainSettings { same_fact_ratio: 1.0, ..settings() };
     let item = PretrainSampler::new(&corpus, &keys(), always).unwrap().sample(1, 1, 1);
     let alignment = item.alignment[1].as_ref().unwrap();
-    assert_eq!([item.mention[0].len(), item.mention[0][0].candidates.len()], shape("MenMat_Cand1")[1..]);
-    assert_eq!([item.cross_mention[0].as_ref().unwrap().candidates.len()], shape("XMenMat_Cand2")[1..]);
-    assert_eq!([item.detection[0].len(), item.detection[0][0].pairs.len()], shape("RelDet_Head1")[1..]);
-    assert_eq!([item.cross_detection.len(), item.cross_detection[0].pairs[0].len()], shape("XRelDet_Head1")[1..]);
+    assert_eq!(
+        [item.mention[0].len(), item.mention[0][0].candidates.len()],
+        shape("MenMat_Cand1")[1..]
+    );
+    assert_eq!(
+        [item.cross_mention[0].as_ref().unwrap().candidates.len()],
+        shape("XMenMat_Cand2")[1..]
+    );
+    assert_eq!(
+        [item.detection[0].len(), item.detection[0][0].pairs.len()],
+        shape("RelDet_Head1")[1..]
+    );
+    assert_eq!(
+        [item.cross_detection.len(), item.cross_detection[0].pairs[0].len()],
+        shape("XRelDet_Head1")[1..]
+    );
     assert_eq!([alignment.candidates.len()], shape("RelAlign_CandHead1")[1..]);
 }
 
-/// How fast items are drawn, printed for whoever asks: `cargo test --release sampling_speed -- --ignored --nocapture`.
+/// How fast items are drawn, printed for whoever asks: `cargo test --release sampling_speed --
+/// --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement, not a check"]
 fn sampling_speed() {
     let corpus: Vec<_> = (0..1000).map(rich).collect();
-    let keys: Vec<Vec<_>> = (0..500).map(|i| vec![instance(2 * i, (0, 1), 1), instance(2 * i + 1, (0, 1), 1)]).collect();
+    let keys: Vec<Vec<_>> = (0..500)
+        .map(|i| vec![instance(2 * i, (0, 1), 1), instance(2 * i + 1, (0, 1), 1)])
+        .collect();
     let sampler = PretrainSampler::new(&corpus, &keys, settings()).unwrap();
     let start = std::time::Instant::now();
-    let drawn: usize = (0..20_000).map(|item| sampler.sample(1, 0, item).cross_detection.len()).sum();
+    let drawn: usize =
+        (0..20_000).map(|item| sampler.sample(1, 0, item).cross_detection.len()).sum();
     eprintln!("{:.0} items/s ({drawn} instances)", 20_000.0 / start.elapsed().as_secs_f64());
 }

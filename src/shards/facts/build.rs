@@ -1,8 +1,9 @@
 //! Building the index while documents stream by, in bounded memory.
 //!
-//! Facts of different relations never share a key, so each goes to one of 64 temporary files by its relation, and every file is indexed by
-//! itself: its postings, (hash of head name, tail name and relation; instance), are sorted, and instances with equal hashes are joined.
-//! Keys carry the number of their file in front, so the files one after another are the index in order.
+//! Facts of different relations never share a key, so each goes to one of 64 temporary files by its
+//! relation, and every file is indexed by itself: its postings, (hash of head name, tail name and
+//! relation; instance), are sorted, and instances with equal hashes are joined. Keys carry the
+//! number of their file in front, so the files one after another are the index in order.
 
 use std::fs::File;
 use std::io::{BufWriter, IntoInnerError, Read, Seek, SeekFrom, Write};
@@ -18,7 +19,8 @@ const PART_BITS: u32 = 6;
 const PARTS: usize = 1 << PART_BITS;
 /// Facts gathered for a file before they are written.
 const SPILL_BYTES: usize = 1 << 14;
-/// Names of an entity that take part; DocRED's longest entity has 23 mentions. It bounds the postings of a fact by the square of it.
+/// Names of an entity that take part; DocRED's longest entity has 23 mentions. It bounds the
+/// postings of a fact by the square of it.
 const MAX_NAMES: usize = 32;
 /// A key may have so many times the instances of its most frequent pair of names.
 const MAX_CHAIN: usize = 8;
@@ -33,15 +35,21 @@ impl GroupFacts {
     /// The facts of labelled documents, the first of which is row `first_row`.
     pub(in crate::shards) fn of(documents: &[EncodedDocument], first_row: usize) -> Self {
         let mut facts = Self { parts: vec![Vec::new(); PARTS] };
-        for (row, document) in (first_row..).zip(documents).filter(|(_, document)| document.labelled) {
+        for (row, document) in
+            (first_row..).zip(documents).filter(|(_, document)| document.labelled)
+        {
             facts.add(row, document);
         }
         facts
     }
 
     fn add(&mut self, row: usize, document: &EncodedDocument) {
-        let instance =
-            |fact: &crate::text::EncodedFact| FactInstance { row: row as u32, head: fact.head, tail: fact.tail, relation: fact.relation };
+        let instance = |fact: &crate::text::EncodedFact| FactInstance {
+            row: row as u32,
+            head: fact.head,
+            tail: fact.tail,
+            relation: fact.relation,
+        };
         let mut instances: Vec<FactInstance> = document.facts.iter().map(instance).collect();
         // A fact that a document lists twice is one instance.
         instances.sort_unstable();
@@ -52,7 +60,12 @@ impl GroupFacts {
                 let entity = entity as usize;
                 names[entity].get_or_insert_with(|| name_hashes(&document.entities[entity])).clone()
             });
-            write_record(&mut self.parts[instance.relation as usize % PARTS], &instance, &head, &tail);
+            write_record(
+                &mut self.parts[instance.relation as usize % PARTS],
+                &instance,
+                &head,
+                &tail,
+            );
         }
     }
 }
@@ -109,7 +122,9 @@ impl FactSpill {
 
     /// Adds the facts of some documents; the order does not matter.
     pub(in crate::shards) fn push(&mut self, facts: &GroupFacts) -> Result<()> {
-        for (file, part) in self.files.iter_mut().zip(&facts.parts).filter(|(_, part)| !part.is_empty()) {
+        for (file, part) in
+            self.files.iter_mut().zip(&facts.parts).filter(|(_, part)| !part.is_empty())
+        {
             file.write_all(part)?;
         }
         Ok(())
@@ -149,11 +164,19 @@ impl Part {
         while !bytes.is_empty() {
             let numbers = take_numbers::<6>(&mut bytes)?;
             let [row, head, tail, relation, heads, tails] = numbers;
-            let mut names = |count: u32| (0..count).map(|_| take(&mut bytes).map(u64::from_le_bytes)).collect::<Result<Vec<u64>>>();
+            let mut names = |count: u32| {
+                (0..count)
+                    .map(|_| take(&mut bytes).map(u64::from_le_bytes))
+                    .collect::<Result<Vec<u64>>>()
+            };
             let (heads, tails) = (names(heads)?, names(tails)?);
             let number = part.instances.len() as u32;
             for &head_name in &heads {
-                part.postings.extend(tails.iter().map(|&tail_name| (posting(head_name, tail_name, relation), number)));
+                part.postings.extend(
+                    tails
+                        .iter()
+                        .map(|&tail_name| (posting(head_name, tail_name, relation), number)),
+                );
             }
             part.instances.push(FactInstance { row, head, tail, relation });
         }
@@ -173,11 +196,12 @@ impl Part {
             let key = &mut keys[groups.root(instance) as usize];
             key.least = key.least.min(hash);
         }
-        let rows = (0..).zip(self.instances.iter().zip(&best)).map(|(number, (&instance, names))| {
-            let key = &keys[groups.root(number) as usize];
-            let hash = if key.is_chain() { names.hash } else { key.least };
-            ((part << (64 - PART_BITS)) | (hash >> PART_BITS), instance)
-        });
+        let rows =
+            (0..).zip(self.instances.iter().zip(&best)).map(|(number, (&instance, names))| {
+                let key = &keys[groups.root(number) as usize];
+                let hash = if key.is_chain() { names.hash } else { key.least };
+                ((part << (64 - PART_BITS)) | (hash >> PART_BITS), instance)
+            });
         let mut rows: Vec<(u64, FactInstance)> = rows.collect();
         rows.sort_unstable();
         rows
@@ -235,15 +259,18 @@ impl Joined {
         self.most = self.most.max(names.instances);
     }
 
-    /// Ambiguous names can join one fact to the next without end. What is much larger than any pair of names in it is no fact any more, and
-    /// each of its instances then goes by the pair of names that it shares with most others.
+    /// Ambiguous names can join one fact to the next without end. What is much larger than any pair
+    /// of names in it is no fact any more, and each of its instances then goes by the pair of names
+    /// that it shares with most others.
     fn is_chain(&self) -> bool {
         self.instances > MAX_CHAIN * self.most
     }
 }
 
 fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N]> {
-    let (first, rest) = bytes.split_first_chunk().ok_or_else(|| Error::Bug("a temporary file of facts is cut off".into()))?;
+    let (first, rest) = bytes
+        .split_first_chunk()
+        .ok_or_else(|| Error::Bug("a temporary file of facts is cut off".into()))?;
     *bytes = rest;
     Ok(*first)
 }

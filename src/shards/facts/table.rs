@@ -28,7 +28,11 @@ impl Writer {
     /// Creates `facts.parquet` in a folder.
     pub(super) fn create(folder: &Path) -> Result<Self> {
         let encoder = GroupEncoder::new(schema::fact_schema())?;
-        Ok(Self { table: TableWriter::create(folder, FILE.to_owned(), schema::fact_schema())?, encoder, rows: Vec::new() })
+        Ok(Self {
+            table: TableWriter::create(folder, FILE.to_owned(), schema::fact_schema())?,
+            encoder,
+            rows: Vec::new(),
+        })
     }
 
     /// Adds the instances of a key, which must be above all keys before it.
@@ -45,7 +49,8 @@ impl Writer {
 
     fn flush(&mut self) -> Result<()> {
         for group in self.rows.chunks(GROUP_ROWS) {
-            let batch = to_batch(group).map_err(|error| Error::Bug(format!("building the fact index: {error}")))?;
+            let batch = to_batch(group)
+                .map_err(|error| Error::Bug(format!("building the fact index: {error}")))?;
             self.table.write_group(self.encoder.encode(batch)?)?;
         }
         self.rows.clear();
@@ -55,14 +60,25 @@ impl Writer {
 
 fn to_batch(rows: &[(u64, FactInstance)]) -> Result<RecordBatch, arrow::error::ArrowError> {
     let keys = UInt64Array::from_iter_values(rows.iter().map(|&(key, _)| key));
-    let column =
-        |of: fn(&FactInstance) -> u32| -> ArrayRef { Arc::new(UInt32Array::from_iter_values(rows.iter().map(|(_, row)| of(row)))) };
-    let columns = vec![Arc::new(keys) as ArrayRef, column(|i| i.row), column(|i| i.head), column(|i| i.tail), column(|i| i.relation)];
+    let column = |of: fn(&FactInstance) -> u32| -> ArrayRef {
+        Arc::new(UInt32Array::from_iter_values(rows.iter().map(|(_, row)| of(row))))
+    };
+    let columns = vec![
+        Arc::new(keys) as ArrayRef,
+        column(|i| i.row),
+        column(|i| i.head),
+        column(|i| i.tail),
+        column(|i| i.relation),
+    ];
     RecordBatch::try_new(schema::fact_schema(), columns)
 }
 
 /// Reads the table and checks order and instances.
-pub(super) fn read(folder: &Path, entry: &FileEntry, store: &DocumentStore) -> Result<Vec<(u64, FactInstance)>> {
+pub(super) fn read(
+    folder: &Path,
+    entry: &FileEntry,
+    store: &DocumentStore,
+) -> Result<Vec<(u64, FactInstance)>> {
     let table = TableReader::open(folder, entry, true)?;
     // Grows with what is there: the number of rows is only said so far.
     let mut rows = Vec::new();
@@ -73,26 +89,43 @@ pub(super) fn read(folder: &Path, entry: &FileEntry, store: &DocumentStore) -> R
     if !rows.is_sorted() {
         return Err(read_error(&path, "the instances are not sorted by key").into());
     }
-    // Visiting the documents once each, in order, makes one document a row instead of one an instance.
+    // Visiting the documents once each, in order, makes one document a row instead of one an
+    // instance.
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_unstable_by_key(|&at| rows[at].1.row);
     for group in order.chunk_by(|&a, &b| rows[a].1.row == rows[b].1.row) {
         let row = rows[group[0]].1.row as usize;
         let entities = if row < store.len() { store.get(row).entities.len() } else { 0 };
-        let fits = |i: &FactInstance| (i.head.max(i.tail) as usize) < entities && (i.relation as usize) < store.relations().len();
+        let fits = |i: &FactInstance| {
+            (i.head.max(i.tail) as usize) < entities
+                && (i.relation as usize) < store.relations().len()
+        };
         if let Some(&at) = group.iter().find(|&&at| !fits(&rows[at].1)) {
-            return Err(read_error(&path, format!("the store does not hold {:?}", rows[at].1)).row(at).into());
+            return Err(read_error(&path, format!("the store does not hold {:?}", rows[at].1))
+                .row(at)
+                .into());
         }
     }
     Ok(rows)
 }
 
 fn from_batch(batch: &RecordBatch) -> Result<Vec<(u64, FactInstance)>, String> {
-    let column = |name: &str| batch.column_by_name(name).ok_or_else(|| format!("no column `{name}`"));
-    let numbers = |name: &str| column(name)?.as_primitive_opt::<UInt32Type>().ok_or_else(|| format!("column `{name}` is not of type u32"));
-    let keys = column("key")?.as_primitive_opt::<UInt64Type>().ok_or("column `key` is not of type u64")?;
-    let (rows, heads, tails, relations) = (numbers("row")?, numbers("head")?, numbers("tail")?, numbers("relation")?);
-    let instance =
-        |at: usize| FactInstance { row: rows.value(at), head: heads.value(at), tail: tails.value(at), relation: relations.value(at) };
+    let column =
+        |name: &str| batch.column_by_name(name).ok_or_else(|| format!("no column `{name}`"));
+    let numbers = |name: &str| {
+        column(name)?
+            .as_primitive_opt::<UInt32Type>()
+            .ok_or_else(|| format!("column `{name}` is not of type u32"))
+    };
+    let keys =
+        column("key")?.as_primitive_opt::<UInt64Type>().ok_or("column `key` is not of type u64")?;
+    let (rows, heads, tails, relations) =
+        (numbers("row")?, numbers("head")?, numbers("tail")?, numbers("relation")?);
+    let instance = |at: usize| FactInstance {
+        row: rows.value(at),
+        head: heads.value(at),
+        tail: tails.value(at),
+        relation: relations.value(at),
+    };
     Ok((0..batch.num_rows()).map(|at| (keys.value(at), instance(at))).collect())
 }

@@ -8,7 +8,8 @@ fn instance(row: u32, head: u32, tail: u32, relation: u32) -> FactInstance {
 
 /// The instances of all keys, in the order of their first instance.
 fn groups(index: &FactIndex) -> Vec<Vec<FactInstance>> {
-    let mut groups: Vec<Vec<FactInstance>> = (0..index.num_keys()).map(|key| index.instances(key).to_vec()).collect();
+    let mut groups: Vec<Vec<FactInstance>> =
+        (0..index.num_keys()).map(|key| index.instances(key).to_vec()).collect();
     groups.sort();
     groups
 }
@@ -33,7 +34,12 @@ fn corpus() -> Vec<Document> {
 fn facts_are_joined_by_any_of_their_names() {
     let (_temp, store) = store(&corpus());
     let index = store.fact_index().unwrap();
-    let paris = vec![instance(0, 0, 1, 0), instance(1, 1, 0, 0), instance(2, 0, 1, 0), instance(3, 0, 1, 0)];
+    let paris = vec![
+        instance(0, 0, 1, 0),
+        instance(1, 1, 0, 0),
+        instance(2, 0, 1, 0),
+        instance(3, 0, 1, 0),
+    ];
     assert_eq!(groups(&index), [paris], "Berlin is stated by one document only");
     assert_eq!((index.num_keys(), index.num_instances()), (1, 4));
 }
@@ -47,7 +53,11 @@ fn retaining_drops_keys_without_two_documents() {
     let berlin = vec![instance(4, 0, 1, 0), instance(4, 2, 1, 0), instance(7, 1, 0, 0)];
     assert_eq!(groups(&index).last(), Some(&berlin));
     index.retain(|instance| instance.row != 7);
-    assert_eq!((index.num_keys(), index.num_instances()), (1, 4), "two instances in document 4 are not enough");
+    assert_eq!(
+        (index.num_keys(), index.num_instances()),
+        (1, 4),
+        "two instances in document 4 are not enough"
+    );
     index.retain(|instance| instance.row >= 2);
     assert_eq!(groups(&index), [[instance(2, 0, 1, 0), instance(3, 0, 1, 0)]]);
     index.retain(|_| false);
@@ -81,12 +91,21 @@ fn keys_do_not_depend_on_the_order_of_documents() {
     assert_eq!((keys(&documents), forward.len()), (forward, 2));
 }
 
-/// Forty facts, each of which shares a name of its head with the next: no two of them but neighbours may be the same fact.
+/// Forty facts, each of which shares a name of its head with the next: no two of them but
+/// neighbours may be the same fact.
 #[test]
 fn a_chain_of_ambiguous_names_is_cut() {
     let names: Vec<String> = (0..41).map(|number| format!("Smith {number}")).collect();
     let chain = |from: usize, to: usize| -> Vec<Document> {
-        (from..to).map(|at| document(&at.to_string(), &[&[&names[at], &names[at + 1]], &["Leeds"]], &[(0, 1, "P19")])).collect()
+        (from..to)
+            .map(|at| {
+                document(
+                    &at.to_string(),
+                    &[&[&names[at], &names[at + 1]], &["Leeds"]],
+                    &[(0, 1, "P19")],
+                )
+            })
+            .collect()
     };
     let largest = |documents: &[Document]| {
         let temp = tempfile::tempdir().unwrap();
@@ -97,7 +116,9 @@ fn a_chain_of_ambiguous_names_is_cut() {
     assert_eq!(largest(&chain(0, 40)), 2);
     // One name that many share holds more together.
     let mut documents = chain(0, 40);
-    documents.extend((40..45).map(|at| document(&at.to_string(), &[&["Smith 7"], &["Leeds"]], &[(0, 1, "P19")])));
+    documents.extend(
+        (40..45).map(|at| document(&at.to_string(), &[&["Smith 7"], &["Leeds"]], &[(0, 1, "P19")])),
+    );
     assert_eq!(largest(&documents), 45);
 }
 
@@ -113,11 +134,18 @@ fn an_index_of_another_store_is_refused() {
         FactIndex::read(&folder, &entry, &store).map(|index| index.num_instances())
     };
     assert_eq!(write(&[instance(0, 0, 1, 0), instance(2, 0, 1, 0)]).unwrap(), 2);
-    for bad in [instance(7, 0, 1, 0), instance(2, 2, 1, 0), instance(2, 0, 9, 0), instance(2, 0, 1, 3)] {
+    for bad in
+        [instance(7, 0, 1, 0), instance(2, 2, 1, 0), instance(2, 0, 9, 0), instance(2, 0, 1, 3)]
+    {
         let error = write(&[instance(0, 0, 1, 0), bad]).unwrap_err();
         assert!(error.to_string().contains("the store does not hold"), "{error}");
     }
-    assert!(write(&[instance(2, 0, 1, 0), instance(0, 0, 1, 0)]).unwrap_err().to_string().contains("not sorted"));
+    assert!(
+        write(&[instance(2, 0, 1, 0), instance(0, 0, 1, 0)])
+            .unwrap_err()
+            .to_string()
+            .contains("not sorted")
+    );
     let store = DocumentStore::open(&folder, crate::shards::StoreOptions::default()).unwrap();
     assert_eq!(store.fact_index().unwrap_err().exit_code(), 65, "its hash is not the manifest's");
 }

@@ -11,23 +11,33 @@ fn a_corpus_becomes_a_folder() {
     documents.insert(3, document("nothing", &[], &[]));
     documents.push(document("self", &[&["a"], &["b", "c", "d"]], &[(0, 0, "P17"), (0, 1, "P19")]));
     let (folder, report) = prepared(temp.path(), "shards", &documents);
-    assert_eq!((report.dropped, report.self_facts, report.index), (1, 1, FactCounts { keys: 1, instances: 8, largest_key: 8 }));
+    assert_eq!(
+        (report.dropped, report.self_facts, report.index),
+        (1, 1, FactCounts { keys: 1, instances: 8, largest_key: 8 })
+    );
     let manifest = Manifest::read(&folder).unwrap();
     assert_eq!(manifest, report.manifest);
     assert_eq!((manifest.documents, manifest.labelled, manifest.facts), (9, 9, 9));
     assert_eq!((manifest.max_pieces, manifest.max_entities, manifest.max_mentions), (4, 2, 3));
     assert_eq!((manifest.entity_types, manifest.shards.len()), (vec!["LOC".to_owned()], 3));
-    let mut left: Vec<_> = fs_err::read_dir(temp.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let mut left: Vec<_> =
+        fs_err::read_dir(temp.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     left.sort();
     assert_eq!(left, ["shards", "vocab.txt"], "no temporary folder is left");
 }
 
 /// Options that write `folder/shards`.
 fn options(folder: &std::path::Path) -> PrepareOptions {
-    PrepareOptions { output: folder.join("shards"), tokenizer: tokenizer(folder), relations: relations(), write: WriteOptions::default() }
+    PrepareOptions {
+        output: folder.join("shards"),
+        tokenizer: tokenizer(folder),
+        relations: relations(),
+        write: WriteOptions::default(),
+    }
 }
 
-/// More documents than a group, so that order and counts are seen to survive the queue and the threads.
+/// More documents than a group, so that order and counts are seen to survive the queue and the
+/// threads.
 #[test]
 fn order_survives_the_threads() {
     let temp = tempfile::tempdir().unwrap();
@@ -38,7 +48,11 @@ fn order_survives_the_threads() {
     let mut told = Vec::new();
     let mut source = |take: &mut dyn FnMut(Document) -> Result<()>| {
         (0..total).try_for_each(|number| {
-            take(document(&number.to_string(), &[&["Paris"], &[["France", "Berlin"][number % 2]]], &[(0, 1, "P17")]))
+            take(document(
+                &number.to_string(),
+                &[&["Paris"], &[["France", "Berlin"][number % 2]]],
+                &[(0, 1, "P17")],
+            ))
         })
     };
     let report = prepare(&options, &mut source, &mut |count| told.push(count)).unwrap();
@@ -46,7 +60,10 @@ fn order_survives_the_threads() {
     let store = DocumentStore::open(&output, StoreOptions::default()).unwrap();
     for row in 0..total {
         let document = store.get(row);
-        assert_eq!((document.title.as_str(), &document.pieces), (row.to_string().as_str(), &vec![4, 5 + (row % 2) as u32]));
+        assert_eq!(
+            (document.title.as_str(), &document.pieces),
+            (row.to_string().as_str(), &vec![4, 5 + (row % 2) as u32])
+        );
     }
 }
 
@@ -65,7 +82,8 @@ fn a_failure_leaves_nothing_behind() {
         prepare(&options, &mut endless, &mut |_| ()).unwrap_err().to_string().contains("`P999`"),
         "a source may not know of the failure"
     );
-    let error = prepare(&options, &mut |_| Err(Error::recipe("the source broke")), &mut |_| ()).unwrap_err();
+    let error = prepare(&options, &mut |_| Err(Error::recipe("the source broke")), &mut |_| ())
+        .unwrap_err();
     assert_eq!(error.to_string(), "the source broke");
     assert_eq!(fs_err::read_dir(temp.path()).unwrap().count(), 1, "only the vocabulary");
     fs_err::create_dir(&output).unwrap();
@@ -89,14 +107,19 @@ fn scores_are_added_to_every_row() {
     let (folder, report) = prepared(temp.path(), "shards", &corpus());
     let store = DocumentStore::open(&folder, StoreOptions::default()).unwrap();
     // Row 3 was not ranked.
-    let pair = |row: usize| (row != 3).then(|| vec![ScoredPair { head: 1, tail: 0, score: row as f32 }]);
+    let pair =
+        |row: usize| (row != 3).then(|| vec![ScoredPair { head: 1, tail: 0, score: row as f32 }]);
     let kept: Vec<Option<Vec<ScoredPair>>> = (0..8).map(pair).collect();
     let scored = Scored { checkpoint: "ranker".into(), keep: "2n".into() };
     let write = WriteOptions { rows_per_shard: 3, row_group_rows: 2 };
     let output = temp.path().join("scored");
     rewrite_with_scores(&store, &kept, &output, scored.clone(), write).unwrap();
-    let again = DocumentStore::open(&output, StoreOptions { with_words: true, verify: true }).unwrap();
-    assert_eq!((again.manifest().scored.clone(), again.manifest().shards.len()), (Some(scored.clone()), report.manifest.shards.len()));
+    let again =
+        DocumentStore::open(&output, StoreOptions { with_words: true, verify: true }).unwrap();
+    assert_eq!(
+        (again.manifest().scored.clone(), again.manifest().shards.len()),
+        (Some(scored.clone()), report.manifest.shards.len())
+    );
     for (row, kept) in kept.iter().enumerate() {
         assert_eq!((&again.get(row).kept, again.get(row).words.is_empty()), (kept, false));
         assert_eq!(
@@ -106,34 +129,53 @@ fn scores_are_added_to_every_row() {
     }
     assert_eq!(again.fact_index().unwrap(), store.fact_index().unwrap());
     assert_eq!(again.tokenizer().unwrap().identity(), store.manifest().tokenizer.identity);
-    let wrong =
-        |kept: &[Option<Vec<ScoredPair>>]| rewrite_with_scores(&store, kept, &temp.path().join("x"), scored.clone(), write).unwrap_err();
+    let wrong = |kept: &[Option<Vec<ScoredPair>>]| {
+        rewrite_with_scores(&store, kept, &temp.path().join("x"), scored.clone(), write)
+            .unwrap_err()
+    };
     assert_eq!(wrong(&kept[1..]).exit_code(), 70);
-    assert_eq!(wrong(&vec![Some(vec![ScoredPair { head: 0, tail: 2, score: 0.0 }]); 8]).exit_code(), 70);
+    assert_eq!(
+        wrong(&vec![Some(vec![ScoredPair { head: 0, tail: 2, score: 0.0 }]); 8]).exit_code(),
+        70
+    );
 }
 
 const ENTITIES: usize = 100;
 
 /// A document with so many words, and some of everything that has a column.
 fn long_document(number: usize, words: usize) -> Document {
-    let sentences: Vec<Vec<String>> = (0..words.div_ceil(30)).map(|_| vec!["Berlin".to_owned(); 30]).collect();
-    let pairs = (0..ENTITIES).flat_map(|head| (0..ENTITIES).filter(move |&tail| tail != head).map(move |tail| (head, tail)));
-    let candidates = pairs.map(|(head, tail)| Candidate { head, tail, excluded: false }).take(words / 25 + 1).collect();
+    let sentences: Vec<Vec<String>> =
+        (0..words.div_ceil(30)).map(|_| vec!["Berlin".to_owned(); 30]).collect();
+    let pairs = (0..ENTITIES).flat_map(|head| {
+        (0..ENTITIES).filter(move |&tail| tail != head).map(move |tail| (head, tail))
+    });
+    let candidates = pairs
+        .map(|(head, tail)| Candidate { head, tail, excluded: false })
+        .take(words / 25 + 1)
+        .collect();
     let mut document = document(&number.to_string(), &[&["Paris"]], &[(0, 1, "P17")]);
     let mentions = vec![document.entities[0].mentions[0].clone(); words / (10 * ENTITIES) + 1];
     document.entities = vec![Entity { mentions, knowledge_base_id: None }; ENTITIES];
-    Document { sentences: [document.sentences.clone(), sentences].concat(), candidates: Some(candidates), ..document }
+    Document {
+        sentences: [document.sentences.clone(), sentences].concat(),
+        candidates: Some(candidates),
+        ..document
+    }
 }
 
-/// What bounds the memory: parcels and row groups end by size as well as by number, whatever the documents are.
+/// What bounds the memory: parcels and row groups end by size as well as by number, whatever the
+/// documents are.
 #[test]
 fn parcels_and_groups_end_by_size() {
     let temp = tempfile::tempdir().unwrap();
     let options = options(temp.path());
-    for (words, documents, largest_group) in [(0, 2_500, 1_024), (3_000, 700, 300), (200_000, 12, 5)] {
+    for (words, documents, largest_group) in
+        [(0, 2_500, 1_024), (3_000, 700, 300), (200_000, 12, 5)]
+    {
         let largest = column_bytes(&long_document(0, words));
         let parcels: Vec<Parcel> = thread::scope(|scope| {
-            let (input, parcels) = ordered::start(scope, vec![|parcel: Parcel| parcel], MOST_PARCEL_BYTES);
+            let (input, parcels) =
+                ordered::start(scope, vec![|parcel: Parcel| parcel], MOST_PARCEL_BYTES);
             scope.spawn(|| {
                 let mut feed = Feed::new(&options, input, Box::leak(Box::new(|_| ())));
                 (0..documents).for_each(|number| feed.push(long_document(number, words)).unwrap());
@@ -147,10 +189,18 @@ fn parcels_and_groups_end_by_size() {
             for parcel in group {
                 assert_eq!(parcel.first_row, rows);
                 assert_eq!(parcel.bytes, parcel.documents.iter().map(column_bytes).sum::<usize>());
-                assert!(parcel.bytes < PARCEL_BYTES + largest, "{} bytes in a parcel", parcel.bytes);
+                assert!(
+                    parcel.bytes < PARCEL_BYTES + largest,
+                    "{} bytes in a parcel",
+                    parcel.bytes
+                );
                 rows += parcel.documents.len();
             }
-            assert!(rows - start <= largest_group, "{} rows of {words} words in a group", rows - start);
+            assert!(
+                rows - start <= largest_group,
+                "{} rows of {words} words in a group",
+                rows - start
+            );
             assert!(group.iter().map(|parcel| parcel.bytes).sum::<usize>() < GROUP_BYTES + largest);
         }
         assert_eq!(rows, documents);
@@ -167,7 +217,10 @@ fn the_size_of_a_document_is_that_of_its_columns() {
         let real = DocumentColumns::of(&[encoded]).unwrap().num_bytes();
         let taken = column_bytes(&document);
         // A document has some forty offsets and lengths that are not counted.
-        assert!(taken <= real + real / 4 && real <= taken + taken / 4 + 200, "{words} words: {real} bytes, taken for {taken}");
+        assert!(
+            taken <= real + real / 4 && real <= taken + taken / 4 + 200,
+            "{words} words: {real} bytes, taken for {taken}"
+        );
     }
 }
 
@@ -176,10 +229,20 @@ fn large_documents_come_in_small_row_groups() {
     let temp = tempfile::tempdir().unwrap();
     let documents: Vec<Document> = (0..9).map(|number| long_document(number, 200_000)).collect();
     let options = options(temp.path());
-    let report = prepare(&options, &mut |take| documents.iter().cloned().try_for_each(&mut *take), &mut |_| ()).unwrap();
+    let report = prepare(
+        &options,
+        &mut |take| documents.iter().cloned().try_for_each(&mut *take),
+        &mut |_| (),
+    )
+    .unwrap();
     assert_eq!((report.manifest.documents, report.manifest.shards[0].row_groups), (9, 3));
-    let store = DocumentStore::open(&options.output, StoreOptions { with_words: true, verify: true }).unwrap();
+    let store =
+        DocumentStore::open(&options.output, StoreOptions { with_words: true, verify: true })
+            .unwrap();
     for (row, document) in documents.iter().enumerate() {
-        assert_eq!((&store.get(row).title, store.get(row).num_words()), (&document.title, document.num_words()));
+        assert_eq!(
+            (&store.get(row).title, store.get(row).num_words()),
+            (&document.title, document.num_words())
+        );
     }
 }

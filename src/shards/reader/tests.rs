@@ -32,7 +32,8 @@ fn a_changed_file_is_refused() {
     refused(&folder, StoreOptions::default(), "train-00001-of-00003.parquet");
 }
 
-/// Without hashes every flipped byte gives either a data error or rows that obey the rules, and never a panic.
+/// Without hashes every flipped byte gives either a data error or rows that obey the rules, and
+/// never a panic.
 #[test]
 fn flipped_bytes_never_panic() {
     let temp = tempfile::tempdir().unwrap();
@@ -65,8 +66,11 @@ fn page_checksums_are_verified() {
     let (folder, report) = prepared(temp.path(), "shards", &corpus());
     let path = folder.join(&report.manifest.shards[0].file);
     let good = fs_err::read(&path).unwrap();
-    let metadata = ArrowReaderMetadata::load(&bytes::Bytes::from(good.clone()), ArrowReaderOptions::new()).unwrap();
-    let columns: Vec<_> = metadata.metadata().row_groups().iter().flat_map(|group| group.columns()).collect();
+    let metadata =
+        ArrowReaderMetadata::load(&bytes::Bytes::from(good.clone()), ArrowReaderOptions::new())
+            .unwrap();
+    let columns: Vec<_> =
+        metadata.metadata().row_groups().iter().flat_map(|group| group.columns()).collect();
     assert_eq!(columns.len(), 2 * 22);
     for column in columns {
         let (start, length) = column.byte_range();
@@ -81,7 +85,13 @@ fn page_checksums_are_verified() {
 /// Files that are whole but hold rows that break the rules.
 #[test]
 fn hostile_rows_are_named() {
-    let mention = EncodedMention { name: "x".into(), sentence: 0, start: 0, end: 1, ..EncodedMention::default() };
+    let mention = EncodedMention {
+        name: "x".into(),
+        sentence: 0,
+        start: 0,
+        end: 1,
+        ..EncodedMention::default()
+    };
     let entity = EncodedEntity { entity_type: "PER".into(), mentions: vec![mention] };
     let good = EncodedDocument {
         title: "hostile".into(),
@@ -118,7 +128,16 @@ fn hostile_rows_are_named() {
     refused(|d| d.facts[0].evidence[0] = 1, "facts[0]");
     refused(|d| d.candidates.as_mut().unwrap()[0].head = 1, "candidates[0]");
     refused(|d| d.candidates.as_mut().unwrap()[0].tail = 2, "candidates[0]");
-    refused(|d| d.candidates.as_mut().unwrap().push(EncodedCandidate { head: 0, tail: 1, excluded: true }), "candidates[1]");
+    refused(
+        |d| {
+            d.candidates.as_mut().unwrap().push(EncodedCandidate {
+                head: 0,
+                tail: 1,
+                excluded: true,
+            })
+        },
+        "candidates[1]",
+    );
     refused(|d| d.kept = Some(vec![ScoredPair { head: 0, tail: 1, score: f32::NAN }]), "kept[0]");
     refused(|d| d.kept.as_mut().unwrap().push(ScoredPair { head: 0, tail: 1, score: 2.0 }), "kept");
 }
@@ -126,9 +145,18 @@ fn hostile_rows_are_named() {
 /// Writes a plain row and the given one and opens the store over them.
 fn read_back(document: EncodedDocument) -> crate::Result<DocumentStore> {
     let temp = tempfile::tempdir().unwrap();
-    let plain = EncodedDocument { word_starts: vec![0], sentence_starts: vec![0], ..EncodedDocument::default() };
-    let written = write_documents(temp.path(), WriteOptions::default(), [Ok(plain), Ok(document)]).unwrap();
-    DocumentStore::load(temp.path(), manifest(written), StoreOptions { with_words: true, verify: true })
+    let plain = EncodedDocument {
+        word_starts: vec![0],
+        sentence_starts: vec![0],
+        ..EncodedDocument::default()
+    };
+    let written =
+        write_documents(temp.path(), WriteOptions::default(), [Ok(plain), Ok(document)]).unwrap();
+    DocumentStore::load(
+        temp.path(),
+        manifest(written),
+        StoreOptions { with_words: true, verify: true },
+    )
 }
 
 #[test]
@@ -144,6 +172,9 @@ fn a_file_of_another_schema_is_refused() {
 
 #[test]
 fn panics_become_errors() {
-    assert_eq!(catch(|| -> Result<(), String> { panic!("at {}", 7) }), Err("the decoder failed: at 7".into()));
+    assert_eq!(
+        catch(|| -> Result<(), String> { panic!("at {}", 7) }),
+        Err("the decoder failed: at 7".into())
+    );
     assert_eq!(catch(|| Ok::<_, String>(3)), Ok(3));
 }

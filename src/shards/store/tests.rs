@@ -70,7 +70,8 @@ fn manifests_that_cannot_be_used_are_refused() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Whatever the shards, the ranks and the batch are, every epoch reads every document once, and all ranks together read the steps of one.
+    /// Whatever the shards, the ranks and the batch are, every epoch reads every document once, and
+    /// all ranks together read the steps of one.
     #[test]
     fn no_document_is_missing_or_repeated_in_an_epoch(
         count in 1_usize..40, rows_per_shard in 1_usize..9, row_group_rows in 1_usize..5, world in 1_usize..=64, batch in 1_usize..20, seed: u64,

@@ -4,8 +4,18 @@ use super::*;
 use crate::shards::testing::{any_document, manifest};
 use crate::shards::{DocumentStore, ReadOptions, ShardReader, StoreOptions};
 
-fn write(folder: &Path, documents: &[EncodedDocument], rows_per_shard: usize, row_group_rows: usize) -> Written {
-    write_documents(folder, WriteOptions { rows_per_shard, row_group_rows }, documents.iter().cloned().map(Ok)).unwrap()
+fn write(
+    folder: &Path,
+    documents: &[EncodedDocument],
+    rows_per_shard: usize,
+    row_group_rows: usize,
+) -> Written {
+    write_documents(
+        folder,
+        WriteOptions { rows_per_shard, row_group_rows },
+        documents.iter().cloned().map(Ok),
+    )
+    .unwrap()
 }
 
 fn without_words(document: &EncodedDocument) -> EncodedDocument {
@@ -40,15 +50,35 @@ proptest! {
 #[test]
 fn rows_are_cut_into_shards_and_groups() {
     let temp = tempfile::tempdir().unwrap();
-    let document = EncodedDocument { word_starts: vec![0], sentence_starts: vec![0], ..EncodedDocument::default() };
+    let document = EncodedDocument {
+        word_starts: vec![0],
+        sentence_starts: vec![0],
+        ..EncodedDocument::default()
+    };
     let written = write(temp.path(), &vec![document; 11], 5, 2);
-    let shapes: Vec<_> = written.shards.iter().map(|shard| (shard.file.as_str(), shard.rows, shard.row_groups)).collect();
-    let expected = [("train-00000-of-00003.parquet", 5, 3), ("train-00001-of-00003.parquet", 5, 3), ("train-00002-of-00003.parquet", 1, 1)];
+    let shapes: Vec<_> = written
+        .shards
+        .iter()
+        .map(|shard| (shard.file.as_str(), shard.rows, shard.row_groups))
+        .collect();
+    let expected = [
+        ("train-00000-of-00003.parquet", 5, 3),
+        ("train-00001-of-00003.parquet", 5, 3),
+        ("train-00002-of-00003.parquet", 1, 1),
+    ];
     assert_eq!(shapes, expected);
     for shard in &written.shards {
         let bytes = fs_err::read(temp.path().join(&shard.file)).unwrap();
-        assert_eq!((bytes.len() as u64, blake3::hash(&bytes).to_hex().to_string()), (shard.bytes, shard.blake3.clone()));
+        assert_eq!(
+            (bytes.len() as u64, blake3::hash(&bytes).to_hex().to_string()),
+            (shard.bytes, shard.blake3.clone())
+        );
     }
     assert_eq!(fs_err::read_dir(temp.path()).unwrap().count(), 3, "no temporary name is left");
-    assert_eq!(ShardWriter::new(temp.path(), WriteOptions { rows_per_shard: 0, row_group_rows: 1 }).unwrap_err().exit_code(), 64);
+    assert_eq!(
+        ShardWriter::new(temp.path(), WriteOptions { rows_per_shard: 0, row_group_rows: 1 })
+            .unwrap_err()
+            .exit_code(),
+        64
+    );
 }

@@ -1,4 +1,5 @@
-//! ATLOP (Zhou et al. 2021; docs/systems.md, "A. ATLOP"): localized context pooling, a grouped bilinear classifier, an adaptive threshold.
+//! ATLOP (Zhou et al. 2021; docs/systems.md, "A. ATLOP"): localized context pooling, a grouped
+//! bilinear classifier, an adaptive threshold.
 //!
 //! Layers are named as in the release (`head_extractor`, `tail_extractor`, `bilinear`).
 

@@ -8,9 +8,12 @@ use tch::Tensor;
 use super::layout::AtlopLayout;
 use super::settings::{AtlopSettings, Classifier, LossKind, ThresholdKind};
 use crate::Result;
-use crate::systems::reading::{MentionTokens, Read, Reader, ReadingLayout, ReadingOptions, ReadingTables};
+use crate::systems::reading::{
+    MentionTokens, Read, Reader, ReadingLayout, ReadingOptions, ReadingTables,
+};
 use crate::systems::{
-    Classes, DecisionRule, Extractor, Foundation, Layout, LongDocuments, NaClass, RelationBatch, RelationLoss, on, tables, windows_of,
+    Classes, DecisionRule, Extractor, Foundation, Layout, LongDocuments, NaClass, RelationBatch,
+    RelationLoss, on, tables, windows_of,
 };
 use crate::text::{EncodedDocument, View};
 use crate::torch::Parameters;
@@ -50,7 +53,11 @@ impl Atlop {
     /// Settings that no model can be built from; what libtorch refuses.
     pub fn new(mut foundation: Foundation, settings: AtlopSettings) -> Result<Self> {
         settings.check()?;
-        let layout = ReadingLayout::new(foundation.pieces.clone(), reading_options(&foundation, &settings), foundation.seed);
+        let layout = ReadingLayout::new(
+            foundation.pieces.clone(),
+            reading_options(&foundation, &settings),
+            foundation.seed,
+        );
         let (width, emb) = (foundation.encoder.width(), settings.emb_size);
         let parameters = &mut foundation.parameters;
         let input = if settings.context { 2 * width } else { width };
@@ -60,12 +67,27 @@ impl Atlop {
             Classifier::Grouped => emb * settings.block_size,
             Classifier::Linear => 2 * emb,
         };
-        let bilinear = Linear::declare(parameters, "bilinear", features, foundation.relations as i64 + 1, true)?;
+        let bilinear = Linear::declare(
+            parameters,
+            "bilinear",
+            features,
+            foundation.relations as i64 + 1,
+            true,
+        )?;
         let (pooling, context, dropout) = (settings.pooling, settings.context, foundation.dropout);
         let reader = Reader { encoder: foundation.encoder, pooling, context, layers: 1, dropout };
         let (parameters, relations) = (foundation.parameters, foundation.relations);
         let layout = Arc::new(AtlopLayout(Arc::new(layout)));
-        Ok(Self { reader, head_extractor, tail_extractor, bilinear, parameters, layout, settings, relations })
+        Ok(Self {
+            reader,
+            head_extractor,
+            tail_extractor,
+            bilinear,
+            parameters,
+            layout,
+            settings,
+            relations,
+        })
     }
 
     /// How a document is laid out.
@@ -83,14 +105,18 @@ impl Atlop {
     pub fn pairs(&self, tables: &ReadingTables, forward: Forward) -> Result<AtlopPairs> {
         let device = self.parameters.device();
         let read = self.reader.read(tables, device, forward)?;
-        let context = self.settings.context.then(|| self.reader.contexts(&read, tables, true)).transpose()?;
+        let context =
+            self.settings.context.then(|| self.reader.contexts(&read, tables, true)).transpose()?;
         let vector = |layer: &Linear, rows: &[i64]| -> Result<Tensor> {
             let rows = on(rows, device)?;
             let mut parts = vec![(&read.entities, Some(&rows))];
             parts.extend(context.iter().map(|context| (context, None)));
             tanh(&layer.forward_parts(&parts)?)
         };
-        let (heads, tails) = (vector(&self.head_extractor, &tables.heads)?, vector(&self.tail_extractor, &tables.tails)?);
+        let (heads, tails) = (
+            vector(&self.head_extractor, &tables.heads)?,
+            vector(&self.tail_extractor, &tables.tails)?,
+        );
         Ok(AtlopPairs { read, context, heads, tails })
     }
 
@@ -103,23 +129,40 @@ impl Atlop {
             Classifier::Grouped => {
                 let blocks = self.settings.emb_size / self.settings.block_size;
                 let (weight, bias) = (&self.bilinear.weight, self.bilinear.bias.as_ref());
-                grouped_bilinear(&pairs.heads, &pairs.tails, weight, bias, blocks, forward.precision)
+                grouped_bilinear(
+                    &pairs.heads,
+                    &pairs.tails,
+                    weight,
+                    bias,
+                    blocks,
+                    forward.precision,
+                )
             }
-            Classifier::Linear => self.bilinear.forward(&Tensor::f_cat(&[&pairs.heads, &pairs.tails], 1)?),
+            Classifier::Linear => {
+                self.bilinear.forward(&Tensor::f_cat(&[&pairs.heads, &pairs.tails], 1)?)
+            }
         }
     }
 }
 
 fn reading_options(foundation: &Foundation, settings: &AtlopSettings) -> ReadingOptions {
     let in_windows = settings.long_documents == LongDocuments::Windows;
-    let whole = foundation.max_pieces.or_else(|| foundation.encoder.max_positions().map(|positions| positions as usize));
+    let whole = foundation
+        .max_pieces
+        .or_else(|| foundation.encoder.max_positions().map(|positions| positions as usize));
     ReadingOptions {
         markers: settings.markers,
         entity_types: foundation.entity_types.clone(),
         mention: MentionTokens::Start,
-        max_pieces: if in_windows { (settings.max_pieces > 0).then_some(settings.max_pieces) } else { whole },
+        max_pieces: if in_windows {
+            (settings.max_pieces > 0).then_some(settings.max_pieces)
+        } else {
+            whole
+        },
         truncate: foundation.truncate || settings.cut_silently,
-        windows: in_windows.then(|| windows_of(foundation, settings.max_windows, settings.window_stride)).flatten(),
+        windows: in_windows
+            .then(|| windows_of(foundation, settings.max_windows, settings.window_stride))
+            .flatten(),
     }
 }
 

@@ -1,4 +1,5 @@
-//! ATLOP's settings: what the ablations of its paper turn off (docs/systems.md, "A. ATLOP") and how long documents are read.
+//! ATLOP's settings: what the ablations of its paper turn off (docs/systems.md, "A. ATLOP") and how
+//! long documents are read.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,8 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Classifier {
-    /// Bilinear forms within blocks of `block_size` (docs/systems.md, A.5); one block of `emb_size` is the full bilinear form.
+    /// Bilinear forms within blocks of `block_size` (docs/systems.md, A.5); one block of `emb_size`
+    /// is the full bilinear form.
     #[default]
     Grouped,
     /// A linear layer over both vectors.
@@ -44,7 +46,8 @@ pub enum ThresholdKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct AtlopSettings {
-    /// Markers around mentions; `none` is the ablation without them. Paper and release: `*`, once a word on DocRED, once a mention on CDR and GDA.
+    /// Markers around mentions; `none` is the ablation without them. Paper and release: `*`, once a
+    /// word on DocRED, once a mention on CDR and GDA.
     pub markers: MarkerScheme,
     /// How mentions become an entity. Paper and release: logsumexp; ablations: mean, max.
     pub pooling: Pooling,
@@ -60,17 +63,20 @@ pub struct AtlopSettings {
     pub loss: LossKind,
     /// The decision; `global` is an ablation.
     pub threshold: ThresholdKind,
-    /// Most relations of a pair under the adaptive threshold; 0 for no limit. Release: 4 for DocRED, 1 for CDR and GDA.
+    /// Most relations of a pair under the adaptive threshold; 0 for no limit. Release: 4 for
+    /// DocRED, 1 for CDR and GDA.
     pub num_labels: usize,
     /// Documents longer than the encoder's positions.
     pub long_documents: LongDocuments,
     /// Most pieces of a document read in windows; 0 for no limit. Release: 1024.
     pub max_pieces: usize,
-    /// Whether longer documents are cut without being asked. Release: yes; otherwise they are an error unless the recipe allows it.
+    /// Whether longer documents are cut without being asked. Release: yes; otherwise they are an
+    /// error unless the recipe allows it.
     pub cut_silently: bool,
     /// Most windows a document; 0 for as many as it needs. Release: 2.
     pub max_windows: usize,
-    /// Largest distance between the starts of two windows, in pieces; 0 for as few windows as leave no gap (the release).
+    /// Largest distance between the starts of two windows, in pieces; 0 for as few windows as leave
+    /// no gap (the release).
     pub window_stride: usize,
 }
 
@@ -81,7 +87,8 @@ impl Default for AtlopSettings {
 }
 
 impl AtlopSettings {
-    /// The settings of a profile. Paper and release agree but for documents over 1024 pieces, of which the paper says nothing.
+    /// The settings of a profile. Paper and release agree but for documents over 1024 pieces, of
+    /// which the paper says nothing.
     pub fn of(profile: Profile) -> Self {
         let fixed = profile == Profile::Fixed;
         Self {
@@ -109,7 +116,8 @@ impl AtlopSettings {
     pub fn check(&self) -> Result<()> {
         check_blocks(self.emb_size, self.block_size)?;
         if self.markers == MarkerScheme::Typed {
-            return Err(Error::recipe("atlop has no typed markers").with_hint("use star-per-word, star-per-mention, entity or none"));
+            return Err(Error::recipe("atlop has no typed markers")
+                .with_hint("use star-per-word, star-per-mention, entity or none"));
         }
         self.long_documents.without_extension("atlop")
     }
@@ -123,5 +131,6 @@ pub(crate) fn check_blocks(emb_size: i64, block_size: i64) -> Result<()> {
     if emb_size > 0 && block_size > 0 && emb_size % block_size == 0 {
         return Ok(());
     }
-    Err(Error::recipe(format!("`block_size` {block_size} does not divide `emb_size` {emb_size}")).with_hint("the release has 64 and 768"))
+    Err(Error::recipe(format!("`block_size` {block_size} does not divide `emb_size` {emb_size}"))
+        .with_hint("the release has 64 and 768"))
 }

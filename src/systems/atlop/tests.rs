@@ -1,7 +1,9 @@
 use tch::Tensor;
 
 use super::*;
-use crate::systems::reading::testing::{EVALUATION, batch, document, documents, foundation, loss, overfit, untouched};
+use crate::systems::reading::testing::{
+    EVALUATION, batch, document, documents, foundation, loss, overfit, untouched,
+};
 use crate::systems::reading::{MarkerScheme, Pooling};
 use crate::systems::testing::assert_batch_invariant;
 use crate::systems::{Extractor, Profile};
@@ -23,7 +25,12 @@ fn variants() -> Vec<AtlopSettings> {
         AtlopSettings { pooling: Pooling::Mean, markers: MarkerScheme::StarPerMention, ..small() },
         AtlopSettings { pooling: Pooling::Max, markers: MarkerScheme::Entity, ..small() },
         AtlopSettings { markers: MarkerScheme::None, context: false, ..small() },
-        AtlopSettings { classifier: Classifier::Linear, loss: LossKind::Bce, threshold: ThresholdKind::Global, ..small() },
+        AtlopSettings {
+            classifier: Classifier::Linear,
+            loss: LossKind::Bce,
+            threshold: ThresholdKind::Global,
+            ..small()
+        },
         AtlopSettings { block_size: 12, window_stride: 5, ..small() },
     ]
 }
@@ -39,7 +46,10 @@ fn gradients_reach_every_parameter_under_every_switch() {
         let batch = batch(&system, &documents(), true);
         loss(&system, &batch, EVALUATION).backward();
         let ignored = ["embeddings.token_type_embeddings.weight"];
-        let still: Vec<_> = untouched(&system).into_iter().filter(|name| !ignored.contains(&name.as_str())).collect();
+        let still: Vec<_> = untouched(&system)
+            .into_iter()
+            .filter(|name| !ignored.contains(&name.as_str()))
+            .collect();
         // A key's bias shifts all scores of a row alike, so that softmax does not see it.
         let still: Vec<_> = still.into_iter().filter(|name| !name.ends_with("key.bias")).collect();
         assert!(still.is_empty(), "{settings:?}: {still:?}");
@@ -52,8 +62,11 @@ fn a_document_has_the_same_logits_alone_and_in_any_batch() {
         let (system, documents) = (system(settings), documents());
         for train in [false, true] {
             assert_batch_invariant(documents.len(), |numbers| {
-                let chosen: Vec<_> = numbers.iter().map(|&number| documents[number].clone()).collect();
-                system.logits(&batch(&system, &chosen, train), Forward { train, ..EVALUATION }).unwrap()
+                let chosen: Vec<_> =
+                    numbers.iter().map(|&number| documents[number].clone()).collect();
+                system
+                    .logits(&batch(&system, &chosen, train), Forward { train, ..EVALUATION })
+                    .unwrap()
             });
         }
     }
@@ -91,11 +104,25 @@ fn a_document_beyond_the_positions_is_read_in_windows_cut_or_refused() {
     let long = document(200, &[&[(0, 1), (150, 152)], &[(199, 200)]], &[(0, 1, 0)]);
     let windows = system(small());
     assert!(
-        windows.logits(&batch(&windows, std::slice::from_ref(&long), true), EVALUATION).unwrap().isfinite().all().int64_value(&[]) == 1
+        windows
+            .logits(&batch(&windows, std::slice::from_ref(&long), true), EVALUATION)
+            .unwrap()
+            .isfinite()
+            .all()
+            .int64_value(&[])
+            == 1
     );
     // The release reads two windows of at most 1024 pieces; what lies between them is seen by none.
-    let code = system(AtlopSettings { emb_size: 12, block_size: 4, ..AtlopSettings::of(Profile::Code) });
-    assert!(code.logits(&batch(&code, std::slice::from_ref(&long), true), EVALUATION).unwrap().isfinite().all().int64_value(&[]) == 1);
+    let code =
+        system(AtlopSettings { emb_size: 12, block_size: 4, ..AtlopSettings::of(Profile::Code) });
+    assert!(
+        code.logits(&batch(&code, std::slice::from_ref(&long), true), EVALUATION)
+            .unwrap()
+            .isfinite()
+            .all()
+            .int64_value(&[])
+            == 1
+    );
     let cut = AtlopSettings { long_documents: crate::systems::LongDocuments::Cut, ..small() };
     let refused = system(cut.clone()).view(&long).unwrap_err();
     assert_eq!(refused.exit_code(), 65);

@@ -1,7 +1,9 @@
-//! ContextAware's attention of each pair to all pairs of its document (Sorokin and Gurevych 2017, as in DocRED's release; docs/systems.md, B.7 and B.8).
+//! ContextAware's attention of each pair to all pairs of its document (Sorokin and Gurevych 2017,
+//! as in DocRED's release; docs/systems.md, B.7 and B.8).
 //!
-//! score(i, j) = w·rᵢ + Σ_c rᵢ\[c\] s\[c\] rⱼ\[c\]. The first term is the same for all j and so changes nothing; its parameter (`input_linear` in
-//! the release, whose gradient is zero) is left out.
+//! score(i, j) = w·rᵢ + Σ_c rᵢ\[c\] s\[c\] rⱼ\[c\]. The first term is the same for all j and so
+//! changes nothing; its parameter (`input_linear` in the release, whose gradient is zero) is left
+//! out.
 
 use tch::Tensor;
 
@@ -28,7 +30,8 @@ impl ContextAttention {
         let init = Init::Uniform { bound: (1.0 - low) / 2.0 };
         let scale = parameters.declare(format!("{HEADS}self_att.dot_scale"), &[width], init)?;
         let _ = tch::no_grad(|| scale.shallow_clone().f_add_scalar_((1.0 + low) / 2.0))?;
-        let output = Affine::declare(parameters, &format!("{HEADS}linear_output"), classes, 2 * width)?;
+        let output =
+            Affine::declare(parameters, &format!("{HEADS}linear_output"), classes, 2 * width)?;
         Ok(Self { scale, output })
     }
 
@@ -41,7 +44,8 @@ impl ContextAttention {
         // The kernel divides scores by √width.
         let query = r.f_mul(&self.scale)?.f_mul_scalar((width as f64).sqrt())?;
         let qkv = Tensor::f_stack(&[&query, r, r], 1)?.f_view([pairs, 3, 1, width])?;
-        let attended = varlen_attention(&qkv, &Segments::new(&tables.pair_offsets, r.device())?, None, 0)?;
+        let attended =
+            varlen_attention(&qkv, &Segments::new(&tables.pair_offsets, r.device())?, None, 0)?;
         Ok(Tensor::f_cat(&[r, &attended], 1)?)
     }
 

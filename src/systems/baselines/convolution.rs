@@ -1,4 +1,5 @@
-//! Convolution and max-pooling of width 3 over packed documents: a word's neighbours are those of its own document.
+//! Convolution and max-pooling of width 3 over packed documents: a word's neighbours are those of
+//! its own document.
 
 use tch::{Kind, Tensor};
 
@@ -21,13 +22,16 @@ pub(super) struct Borders {
 
 impl Borders {
     pub fn new(segments: &Segments) -> Result<Self> {
-        let (mut before, mut after) = (vec![1f32; segments.tokens() as usize], vec![1f32; segments.tokens() as usize]);
+        let (mut before, mut after) =
+            (vec![1f32; segments.tokens() as usize], vec![1f32; segments.tokens() as usize]);
         for span in segments.offsets().windows(2).filter(|span| span[0] < span[1]) {
             before[span[0] as usize] = 0.0;
             after[span[1] as usize - 1] = 0.0;
         }
         let device = segments.device_offsets().device();
-        let column = |values: &[f32]| -> Result<Tensor> { Ok(Tensor::f_from_slice(values)?.f_to_device(device)?.f_unsqueeze(1)?) };
+        let column = |values: &[f32]| -> Result<Tensor> {
+            Ok(Tensor::f_from_slice(values)?.f_to_device(device)?.f_unsqueeze(1)?)
+        };
         Ok(Self { before: column(&before)?, after: column(&after)? })
     }
 
@@ -35,15 +39,19 @@ impl Borders {
     fn neighbours(&self, x: &Tensor) -> Result<[Tensor; 2]> {
         let (words, width) = x.size2()?;
         let zero = Tensor::f_zeros([1, width], (x.kind(), x.device()))?;
-        let before = Tensor::f_cat(&[&zero, &x.f_narrow(0, 0, words - 1)?], 0)?.f_mul(&self.before)?;
-        let after = Tensor::f_cat(&[&x.f_narrow(0, 1, words - 1)?, &zero], 0)?.f_mul(&self.after)?;
+        let before =
+            Tensor::f_cat(&[&zero, &x.f_narrow(0, 0, words - 1)?], 0)?.f_mul(&self.before)?;
+        let after =
+            Tensor::f_cat(&[&x.f_narrow(0, 1, words - 1)?, &zero], 0)?.f_mul(&self.after)?;
         Ok([before, after])
     }
 
     /// The maximum over each word and its neighbours, stride 1; [W, d].
     pub fn max_pool(&self, x: &Tensor) -> Result<Tensor> {
         let [before, after] = self.neighbours(x)?;
-        let hide = |neighbour: &Tensor, there: &Tensor| neighbour.f_masked_fill(&there.f_eq(0.0)?, f64::NEG_INFINITY);
+        let hide = |neighbour: &Tensor, there: &Tensor| {
+            neighbour.f_masked_fill(&there.f_eq(0.0)?, f64::NEG_INFINITY)
+        };
         Ok(hide(&before, &self.before)?.f_maximum(x)?.f_maximum(&hide(&after, &self.after)?)?)
     }
 }

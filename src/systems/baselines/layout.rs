@@ -45,7 +45,14 @@ impl BaselineLayout {
     }
 
     /// The NA pairs of one visit.
-    fn negatives(&self, document: &EncodedDocument, positives: usize, seed: u64, epoch: u64, row: u64) -> Vec<Pair> {
+    fn negatives(
+        &self,
+        document: &EncodedDocument,
+        positives: usize,
+        seed: u64,
+        epoch: u64,
+        row: u64,
+    ) -> Vec<Pair> {
         let unlabelled = UnlabelledPairs::new(document);
         if self.labels == Labels::Relations {
             return Vec::new();
@@ -61,12 +68,24 @@ impl BaselineLayout {
 /// The labelled pairs in the order of their first label.
 fn labelled_pairs(document: &EncodedDocument) -> Vec<Pair> {
     let mut seen = ahash::AHashSet::with_capacity(document.facts.len());
-    document.facts.iter().map(|fact| (fact.head, fact.tail)).filter(|&pair| seen.insert(pair)).collect()
+    document
+        .facts
+        .iter()
+        .map(|fact| (fact.head, fact.tail))
+        .filter(|&pair| seen.insert(pair))
+        .collect()
 }
 
 impl Layout for BaselineLayout {
-    /// Labelled pairs first, as in the releases; then NA pairs, all in row-major order or as many as are drawn.
-    fn training_pairs(&self, document: &EncodedDocument, seed: u64, epoch: u64, row: u64) -> Result<Vec<Pair>> {
+    /// Labelled pairs first, as in the releases; then NA pairs, all in row-major order or as many
+    /// as are drawn.
+    fn training_pairs(
+        &self,
+        document: &EncodedDocument,
+        seed: u64,
+        epoch: u64,
+        row: u64,
+    ) -> Result<Vec<Pair>> {
         let mut pairs = labelled_pairs(document);
         pairs.extend(self.negatives(document, pairs.len(), seed, epoch, row));
         pairs.truncate(if self.pair_limit > 0 { self.pair_limit } else { usize::MAX });
@@ -75,7 +94,11 @@ impl Layout for BaselineLayout {
 
     /// Words or pieces, and pairs: each carries about as many numbers as the other.
     fn cost(&self, document: &EncodedDocument, pairs: usize) -> usize {
-        let length = if self.words.reading == Reading::Words { document.num_words() } else { document.pieces.len() + 2 };
+        let length = if self.words.reading == Reading::Words {
+            document.num_words()
+        } else {
+            document.pieces.len() + 2
+        };
         length + pairs
     }
 
@@ -88,6 +111,9 @@ impl Layout for BaselineLayout {
             return classes.targets(document, pairs);
         }
         let unlabelled = UnlabelledPairs::new(document);
-        pairs.iter().flat_map(|&pair| if unlabelled.is_labelled(pair) { [0.0, 1.0] } else { [1.0, 0.0] }).collect()
+        pairs
+            .iter()
+            .flat_map(|&pair| if unlabelled.is_labelled(pair) { [0.0, 1.0] } else { [1.0, 0.0] })
+            .collect()
     }
 }

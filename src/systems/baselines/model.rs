@@ -46,15 +46,33 @@ impl Baseline {
             types,
             order: FeatureOrder::CorefType,
         };
-        let features = settings.features.then(|| WordFeatures::declare(parameters, &plan)).transpose()?;
+        let features =
+            settings.features.then(|| WordFeatures::declare(parameters, &plan)).transpose()?;
         let input = foundation.encoder.width() + features.as_ref().map_or(0, WordFeatures::width);
         let (network, width) = WordNetwork::declare(settings, input, parameters)?;
         let classes = layout.classes().count() as i64;
         let context = settings.network == Network::ContextAware;
-        let pairs = PairBilinear::declare(parameters, width, settings.distance_width, if context { settings.hidden } else { classes })?;
-        let attention = context.then(|| ContextAttention::declare(parameters, settings.hidden, classes)).transpose()?;
+        let pairs = PairBilinear::declare(
+            parameters,
+            width,
+            settings.distance_width,
+            if context { settings.hidden } else { classes },
+        )?;
+        let attention = context
+            .then(|| ContextAttention::declare(parameters, settings.hidden, classes))
+            .transpose()?;
         let Foundation { encoder, parameters, dropout, .. } = foundation;
-        Ok(Self { encoder, parameters, features, network, pairs, attention, layout, labels: settings.labels, dropout })
+        Ok(Self {
+            encoder,
+            parameters,
+            features,
+            network,
+            pairs,
+            attention,
+            layout,
+            labels: settings.labels,
+            dropout,
+        })
     }
 
     /// Class logits [P, C]; `probe` is shown what lies between.
@@ -62,7 +80,12 @@ impl Baseline {
     /// # Errors
     /// What libtorch refuses.
     pub fn probed(&self, tables: &WordTables, forward: Forward, probe: Probe) -> Result<Tensor> {
-        let pass = WordPass { encoder: &*self.encoder, dropout: self.dropout, forward, device: self.parameters.device() };
+        let pass = WordPass {
+            encoder: &*self.encoder,
+            dropout: self.dropout,
+            forward,
+            device: self.parameters.device(),
+        };
         let pieces = tables.piece_states(&pass)?;
         probe("bert_last_hidden", &pieces);
         let mut words = tables.of_words(&pieces)?;
@@ -100,7 +123,11 @@ impl Extractor for Baseline {
 
     /// One global threshold; "related or not" by the larger of the two scores (BERT-TS's release).
     fn decision(&self) -> DecisionRule {
-        if self.labels == Labels::Existence { DecisionRule::ArgMax } else { DecisionRule::Threshold }
+        if self.labels == Labels::Existence {
+            DecisionRule::ArgMax
+        } else {
+            DecisionRule::Threshold
+        }
     }
 
     fn logits(&self, batch: &RelationBatch, forward: Forward) -> Result<Tensor> {

@@ -16,7 +16,11 @@ use crate::train::Forward;
 /// Is shown intermediate results by name; the names are those of the reference.
 pub type Probe<'a> = &'a mut dyn FnMut(&'static str, &Tensor);
 
-const BLOCKS: [[&str; 3]; 3] = [["cnn_1", "conv1_raw", "layer1_output"], ["cnn_2", "", "layer2_output"], ["cnn_3", "", "layer3_output"]];
+const BLOCKS: [[&str; 3]; 3] = [
+    ["cnn_1", "conv1_raw", "layer1_output"],
+    ["cnn_2", "", "layer2_output"],
+    ["cnn_3", "", "layer3_output"],
+];
 
 /// The network of one baseline.
 #[derive(Debug)]
@@ -30,34 +34,59 @@ pub(super) enum WordNetwork {
 }
 
 impl WordNetwork {
-    /// Declares the network over word vectors of width `input`; returns the width of its states too.
-    pub fn declare(settings: &BaselineSettings, input: i64, parameters: &mut Parameters) -> Result<(Self, i64)> {
+    /// Declares the network over word vectors of width `input`; returns the width of its states
+    /// too.
+    pub fn declare(
+        settings: &BaselineSettings,
+        input: i64,
+        parameters: &mut Parameters,
+    ) -> Result<(Self, i64)> {
         let hidden = settings.hidden;
         match settings.network {
             settings::Network::Cnn => {
                 let width = |block: usize| if block == 0 { input } else { settings.channels };
                 let declare = |(block, names): (usize, &[&str; 3])| {
-                    Convolution::declare(parameters, &format!("{HEADS}{}", names[0]), width(block), settings.channels)
+                    Convolution::declare(
+                        parameters,
+                        &format!("{HEADS}{}", names[0]),
+                        width(block),
+                        settings.channels,
+                    )
                 };
                 let blocks = BLOCKS.iter().enumerate().map(declare).collect::<Result<_>>()?;
                 Ok((Self::Cnn(blocks, settings.cnn_dropout), settings.channels))
             }
-            settings::Network::Linear => {
-                Ok((Self::Linear(Affine::declare(parameters, &format!("{HEADS}linear_re"), hidden, input)?), hidden))
-            }
-            settings::Network::Lstm | settings::Network::Bilstm | settings::Network::ContextAware => {
+            settings::Network::Linear => Ok((
+                Self::Linear(Affine::declare(
+                    parameters,
+                    &format!("{HEADS}linear_re"),
+                    hidden,
+                    input,
+                )?),
+                hidden,
+            )),
+            settings::Network::Lstm
+            | settings::Network::Bilstm
+            | settings::Network::ContextAware => {
                 let bidirectional = settings.network != settings::Network::Lstm;
                 let shape = LstmShape { input, hidden, layers: 1, bidirectional };
                 let lstm = PackedLstm::declare(&format!("{HEADS}rnn"), shape, parameters)?;
                 let states = if bidirectional { 2 * hidden } else { hidden };
-                let linear = Affine::declare(parameters, &format!("{HEADS}linear_re"), hidden, states)?;
+                let linear =
+                    Affine::declare(parameters, &format!("{HEADS}linear_re"), hidden, states)?;
                 Ok((Self::Lstm(lstm, settings.locked_dropout, linear), hidden))
             }
         }
     }
 
     /// [W, input] → [W, width].
-    pub fn forward(&self, x: &Tensor, tables: &WordTables, forward: Forward, probe: Probe) -> Result<Tensor> {
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        tables: &WordTables,
+        forward: Forward,
+        probe: Probe,
+    ) -> Result<Tensor> {
         let device = x.device();
         match self {
             Self::Cnn(blocks, p) => {
@@ -67,7 +96,10 @@ impl WordNetwork {
             }
             Self::Lstm(lstm, p, linear) => {
                 let packing = Packing::new(&tables.word_segments(device)?, device)?;
-                let locked = tables.dropout(Rows::Words, *p, forward, device)?.map(|active| packing.lock(&active)).transpose()?;
+                let locked = tables
+                    .dropout(Rows::Words, *p, forward, device)?
+                    .map(|active| packing.lock(&active))
+                    .transpose()?;
                 let states = lstm.forward(x, &packing, locked.as_ref(), 0, forward.train)?;
                 probe("lstm_output", &states);
                 let context = linear.forward(&states)?.f_relu()?;
@@ -85,7 +117,13 @@ impl WordNetwork {
 }
 
 /// Convolution, max-pooling, ReLU, dropout; three times.
-fn convolve(x: &Tensor, blocks: &[Convolution], borders: &Borders, active: Option<&Dropout>, probe: Probe) -> Result<Tensor> {
+fn convolve(
+    x: &Tensor,
+    blocks: &[Convolution],
+    borders: &Borders,
+    active: Option<&Dropout>,
+    probe: Probe,
+) -> Result<Tensor> {
     let mut x = x.shallow_clone();
     for (salt, (block, [_, raw, output])) in (0..).zip(blocks.iter().zip(BLOCKS)) {
         let convolved = block.forward(&x, borders)?;

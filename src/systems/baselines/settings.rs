@@ -45,7 +45,8 @@ pub struct BaselineSettings {
     pub network: Network,
     /// What the pairs are classified into.
     pub labels: Labels,
-    /// Whether coreference and type rows stand beside each word (docs/systems.md, B.1; BERT-RE has none).
+    /// Whether coreference and type rows stand beside each word (docs/systems.md, B.1; BERT-RE has
+    /// none).
     pub features: bool,
     /// Width of a coreference row.
     pub coref_width: i64,
@@ -55,7 +56,8 @@ pub struct BaselineSettings {
     pub type_width: i64,
     /// Width of a distance row.
     pub distance_width: i64,
-    /// Width of an LSTM state a direction, of the linear map after it, and of the context-aware pair vectors.
+    /// Width of an LSTM state a direction, of the linear map after it, and of the context-aware
+    /// pair vectors.
     pub hidden: i64,
     /// Channels of a convolution.
     pub channels: i64,
@@ -63,7 +65,8 @@ pub struct BaselineSettings {
     pub cnn_dropout: f64,
     /// Locked dropout on the LSTM's input: one mask a document.
     pub locked_dropout: f64,
-    /// NA pairs in training for each labelled pair, drawn anew in every epoch; negative: all of them.
+    /// NA pairs in training for each labelled pair, drawn anew in every epoch; negative: all of
+    /// them.
     pub na_per_positive: f64,
     /// Most pairs of a document in training, labelled ones first (the release has room for 1,800).
     pub pair_limit: usize,
@@ -71,11 +74,14 @@ pub struct BaselineSettings {
     pub max_words: usize,
     /// Documents with more pieces than a text encoder has positions: `windows` or `cut`.
     pub long_documents: LongDocuments,
-    /// Pieces, with `[CLS]` and `[SEP]`, after which a document is cut without a word said (BERT-RE's release: 511).
+    /// Pieces, with `[CLS]` and `[SEP]`, after which a document is cut without a word said
+    /// (BERT-RE's release: 511).
     pub max_pieces: usize,
-    /// Whether words without pieces shift all later words, and words beyond the cut share one state (BERT-RE's release; docs/systems.md, "Systems that read words").
+    /// Whether words without pieces shift all later words, and words beyond the cut share one state
+    /// (BERT-RE's release; docs/systems.md, "Systems that read words").
     pub collapse_words: bool,
-    /// Whether the documents of a batch are padded to the longest; convolutions see that (the release).
+    /// Whether the documents of a batch are padded to the longest; convolutions see that (the
+    /// release).
     pub pad_documents: bool,
     /// Weights of an entity's words.
     pub mention_weights: MentionWeights,
@@ -88,7 +94,8 @@ impl Default for BaselineSettings {
 }
 
 impl BaselineSettings {
-    /// What a profile chooses for `cnn`, `lstm`, `bilstm`, `context-aware` or, with [`Network::Linear`], `bert-re`.
+    /// What a profile chooses for `cnn`, `lstm`, `bilstm`, `context-aware` or, with
+    /// [`Network::Linear`], `bert-re`.
     pub fn of(network: Network, profile: Profile) -> Self {
         let (code, bert) = (profile == Profile::Code, network == Network::Linear);
         let limit = |value: usize, wanted: bool| if wanted { value } else { 0 };
@@ -134,17 +141,24 @@ impl BaselineSettings {
             ("coref_rows", self.coref_rows as i64 - 1),
         ];
         if let Some((name, width)) = widths.iter().find(|(_, width)| *width < 1) {
-            return Err(Error::recipe(format!("`{name}` is {width}, but must be at least 1")).with_hint("leave it out for the default"));
+            return Err(Error::recipe(format!("`{name}` is {width}, but must be at least 1"))
+                .with_hint("leave it out for the default"));
         }
         let rates = [("cnn_dropout", self.cnn_dropout), ("locked_dropout", self.locked_dropout)];
         if let Some((name, rate)) = rates.iter().find(|(_, rate)| !(0.0..1.0).contains(rate)) {
-            return Err(Error::recipe(format!("`{name}` is {rate}, but a dropout rate lies in [0, 1)")));
+            return Err(Error::recipe(format!(
+                "`{name}` is {rate}, but a dropout rate lies in [0, 1)"
+            )));
         }
         if self.na_per_positive.is_nan() {
-            return Err(Error::recipe("`na_per_positive` is no number").with_hint("a negative number takes all NA pairs"));
+            return Err(Error::recipe("`na_per_positive` is no number")
+                .with_hint("a negative number takes all NA pairs"));
         }
         if (1..3).contains(&self.max_pieces) {
-            return Err(Error::recipe(format!("`max_pieces` is {}, which has no room for a piece", self.max_pieces)));
+            return Err(Error::recipe(format!(
+                "`max_pieces` is {}, which has no room for a piece",
+                self.max_pieces
+            )));
         }
         self.long_documents.without_extension("this system")
     }

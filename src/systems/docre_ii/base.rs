@@ -1,4 +1,5 @@
-//! The base module (docs/systems.md, I.1–I.5; Zhang et al. 2022, eq. 1–4): ATLOP's entities and contexts, one feature vector a pair, a classifier.
+//! The base module (docs/systems.md, I.1–I.5; Zhang et al. 2022, eq. 1–4): ATLOP's entities and
+//! contexts, one feature vector a pair, a classifier.
 
 use tch::{Device, Tensor};
 
@@ -50,23 +51,37 @@ pub struct BasePairs {
 }
 
 /// Names of the base module's own layers.
-pub(super) const NAMES: [&str; 4] = ["head_pair", "tail_pair", "entity_pair_extractor", "Relation_classifier"];
+pub(super) const NAMES: [&str; 4] =
+    ["head_pair", "tail_pair", "entity_pair_extractor", "Relation_classifier"];
 
 impl BaseModule {
     /// Declares the layers above the encoder.
-    pub(super) fn declare(parameters: &mut Parameters, reader: Reader, settings: &DocreIiSettings, classes: i64) -> Result<Self> {
+    pub(super) fn declare(
+        parameters: &mut Parameters,
+        reader: Reader,
+        settings: &DocreIiSettings,
+        classes: i64,
+    ) -> Result<Self> {
         let (d, emb) = (reader.encoder.width(), settings.emb_size);
         let input = if settings.cls_feature { 3 * d } else { 2 * d };
         let grouped = settings.pair_layer == PairLayer::Grouped;
         let joined = if grouped { emb * settings.block_size } else { 2 * emb };
         let [head, tail, extractor, classifier] = NAMES;
-        let norm = settings.classifier_norm.then(|| LayerNorm::declare(parameters, &format!("{classifier}.1"), d, NORM_EPS));
+        let norm = settings
+            .classifier_norm
+            .then(|| LayerNorm::declare(parameters, &format!("{classifier}.1"), d, NORM_EPS));
         Ok(Self {
             head_pair: Linear::declare(parameters, &format!("{head}.0"), input, emb, true)?,
             tail_pair: Linear::declare(parameters, &format!("{tail}.0"), input, emb, true)?,
             extractor: Linear::declare(parameters, &format!("{extractor}.0"), joined, d, true)?,
             norm: norm.transpose()?,
-            classifier: Linear::declare(parameters, &format!("{classifier}.2"), d, classes, !settings.classifier_norm)?,
+            classifier: Linear::declare(
+                parameters,
+                &format!("{classifier}.2"),
+                d,
+                classes,
+                !settings.classifier_norm,
+            )?,
             blocks: grouped.then_some(emb / settings.block_size),
             average_heads: settings.average_heads,
             cls_feature: settings.cls_feature,
@@ -80,7 +95,13 @@ impl BaseModule {
     }
 
     /// Everything up to the base module's logits; `drop`: dropout of pairs.
-    pub(super) fn pairs(&self, tables: &DocreIiTables, device: Device, forward: Forward, drop: Option<&Dropout>) -> Result<BasePairs> {
+    pub(super) fn pairs(
+        &self,
+        tables: &DocreIiTables,
+        device: Device,
+        forward: Forward,
+        drop: Option<&Dropout>,
+    ) -> Result<BasePairs> {
         let reading = &tables.reading;
         let read = self.reader.read(reading, device, forward)?;
         let context = self.reader.contexts(&read, reading, self.average_heads)?;
@@ -92,7 +113,8 @@ impl BaseModule {
             parts.extend(first.iter().map(|first| (first, Some(&documents))));
             tanh(&layer.forward_parts(&parts)?)
         };
-        let (heads, tails) = (vector(&self.head_pair, &reading.heads)?, vector(&self.tail_pair, &reading.tails)?);
+        let (heads, tails) =
+            (vector(&self.head_pair, &reading.heads)?, vector(&self.tail_pair, &reading.tails)?);
         let features = self.features(&heads, &tails, forward)?;
         let logits = self.logits(&features, drop)?;
         Ok(BasePairs { read, context, heads, tails, features, logits })
@@ -101,7 +123,14 @@ impl BaseModule {
     fn features(&self, heads: &Tensor, tails: &Tensor, forward: Forward) -> Result<Tensor> {
         let layer = &self.extractor;
         let inner = match self.blocks {
-            Some(blocks) => grouped_bilinear(heads, tails, &layer.weight, layer.bias.as_ref(), blocks, forward.precision)?,
+            Some(blocks) => grouped_bilinear(
+                heads,
+                tails,
+                &layer.weight,
+                layer.bias.as_ref(),
+                blocks,
+                forward.precision,
+            )?,
             None => layer.forward_parts(&[(heads, None), (tails, None)])?,
         };
         Ok(inner.f_relu()?)

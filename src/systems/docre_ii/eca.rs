@@ -1,8 +1,10 @@
-//! Extended cross attention (docs/systems.md, I.9 and I.10; Zhang et al. 2022, eq. 5–7): a pair (s, o) attends to the pairs that share an entity with it, a head for each of four sets.
+//! Extended cross attention (docs/systems.md, I.9 and I.10; Zhang et al. 2022, eq. 5–7): a pair (s,
+//! o) attends to the pairs that share an entity with it, a head for each of four sets.
 //!
-//! Head 1: row s, (s, x); head 2: column o, (x, o); head 3: column s, (x, s); head 4: row o, (o, x); each with the pair itself as one more
-//! key. On a grid of N × N pairs all four are products of [N, w] with [w, N], one for each row or column: O(N³ w) time and O(N³) scores a
-//! document, where gathered keys would take O(N³ w) memory.
+//! Head 1: row s, (s, x); head 2: column o, (x, o); head 3: column s, (x, s); head 4: row o, (o,
+//! x); each with the pair itself as one more key. On a grid of N × N pairs all four are products of
+//! [N, w] with [w, N], one for each row or column: O(N³ w) time and O(N³) scores a document, where
+//! gathered keys would take O(N³ w) memory.
 
 use tch::{Device, Kind, Tensor};
 
@@ -51,8 +53,14 @@ pub(super) struct DeviceGrids<'a> {
 
 impl<'a> DeviceGrids<'a> {
     pub(super) fn new(grids: &'a Grids, device: Device) -> Result<Self> {
-        let cells = grids.grids.iter().map(|grid| on(&grid.cells, device)).collect::<Result<_>>()?;
-        Ok(Self { grids, places: on(&grids.places, device)?, cells, pairs: grids.places.len() as i64 })
+        let cells =
+            grids.grids.iter().map(|grid| on(&grid.cells, device)).collect::<Result<_>>()?;
+        Ok(Self {
+            grids,
+            places: on(&grids.places, device)?,
+            cells,
+            pairs: grids.places.len() as i64,
+        })
     }
 
     /// Each grid with its cells as rows of a table of pairs (the last row: no pair).
@@ -88,7 +96,9 @@ impl Eca {
         self_key_bias: f64,
         reasoning: Reasoning,
     ) -> Result<Self> {
-        let mut layer = |part: &str, input| Linear::declare(parameters, &format!("{name}.{part}"), input, width, true);
+        let mut layer = |part: &str, input| {
+            Linear::declare(parameters, &format!("{name}.{part}"), input, width, true)
+        };
         Ok(Self {
             query: layer("query", width)?,
             key: layer("key", input)?,
@@ -99,8 +109,16 @@ impl Eca {
         })
     }
 
-    /// Queries from `x` [P, w], keys and values from `m` [P, w']; [P, w]. Masks are drawn with `salt` and the number after it.
-    pub(super) fn forward(&self, x: &Tensor, m: &Tensor, grids: &DeviceGrids, drop: Option<&PairDropout>, salt: u64) -> Result<Tensor> {
+    /// Queries from `x` [P, w], keys and values from `m` [P, w']; [P, w]. Masks are drawn with
+    /// `salt` and the number after it.
+    pub(super) fn forward(
+        &self,
+        x: &Tensor,
+        m: &Tensor,
+        grids: &DeviceGrids,
+        drop: Option<&PairDropout>,
+        salt: u64,
+    ) -> Result<Tensor> {
         if x.size()[0] == 0 {
             return self.output.forward(&self.query.forward(x)?);
         }
@@ -120,25 +138,44 @@ impl Eca {
     }
 
     /// The four heads over grids of one size; [G·N·N, w].
-    fn crossed(&self, rows: &[Tensor; 3], cells: &Tensor, valid: &Tensor, drop: Option<&PairDropout>, salt: u64) -> Result<Tensor> {
+    fn crossed(
+        &self,
+        rows: &[Tensor; 3],
+        cells: &Tensor,
+        valid: &Tensor,
+        drop: Option<&PairDropout>,
+        salt: u64,
+    ) -> Result<Tensor> {
         let (count, side, _) = valid.size3()?;
         let width = rows[0].size()[1] / HEADS;
         let heads = |rows: &Tensor| -> Result<Tensor> {
             let grid = rows.f_index_select(0, cells)?.f_view([count, side, side, HEADS, width])?;
             Ok(grid.f_permute([3, 0, 1, 2, 4])?)
         };
-        let flat = |x: &Tensor| -> Result<Tensor> { Ok(x.f_reshape([HEADS * count * side, side, width])?) };
+        let flat = |x: &Tensor| -> Result<Tensor> {
+            Ok(x.f_reshape([HEADS * count * side, side, width])?)
+        };
         let (query, key, value) = (heads(&rows[0])?, heads(&rows[1])?, heads(&rows[2])?);
         let queries = flat(&turned(&query, QUERY_COLUMNS)?)?;
-        let (keys, values) = (flat(&turned(&key, KEY_COLUMNS)?)?, flat(&turned(&value, KEY_COLUMNS)?)?);
-        let (own_keys, own_values) = (flat(&turned(&key, QUERY_COLUMNS)?)?, flat(&turned(&value, QUERY_COLUMNS)?)?);
+        let (keys, values) =
+            (flat(&turned(&key, KEY_COLUMNS)?)?, flat(&turned(&value, KEY_COLUMNS)?)?);
+        let (own_keys, own_values) =
+            (flat(&turned(&key, QUERY_COLUMNS)?)?, flat(&turned(&value, QUERY_COLUMNS)?)?);
         let scale = 1.0 / (width as f64).sqrt();
-        let crossed = batched_turned(&queries, &keys)?.f_mul_scalar(scale)?.f_view([HEADS, count, side, side, side])?;
-        let crossed = crossed.f_masked_fill(&hidden(valid)?, MASKED)?.f_view([HEADS * count * side, side, side])?;
-        let own = (queries * own_keys).f_sum_dim_intlist(-1, true, Kind::Float)?.f_mul_scalar(scale)?;
+        let crossed = batched_turned(&queries, &keys)?
+            .f_mul_scalar(scale)?
+            .f_view([HEADS, count, side, side, side])?;
+        let crossed = crossed.f_masked_fill(&hidden(valid)?, MASKED)?.f_view([
+            HEADS * count * side,
+            side,
+            side,
+        ])?;
+        let own =
+            (queries * own_keys).f_sum_dim_intlist(-1, true, Kind::Float)?.f_mul_scalar(scale)?;
         let scores = Tensor::f_cat(&[own.f_add_scalar(self.self_key_bias)?, crossed], -1)?;
         let shares = dropped(&scores.f_softmax(-1, Kind::Float)?, cells, drop, salt)?;
-        let mixed = batched(&shares.f_narrow(2, 1, side)?, &values)?.f_add(&shares.f_narrow(2, 0, 1)?.f_mul(&own_values)?)?;
+        let mixed = batched(&shares.f_narrow(2, 1, side)?, &values)?
+            .f_add(&shares.f_narrow(2, 0, 1)?.f_mul(&own_values)?)?;
         let back = turned(&mixed.f_view([HEADS, count, side, side, width])?, QUERY_COLUMNS)?;
         Ok(back.f_permute([1, 2, 3, 0, 4])?.f_reshape([count * side * side, HEADS * width])?)
     }
@@ -153,27 +190,48 @@ fn turned(grid: &Tensor, columns: [bool; 4]) -> Result<Tensor> {
     Ok(Tensor::f_stack(&(0i64..).zip(columns).map(head).collect::<Result<Vec<_>>>()?, 0)?)
 }
 
-/// Keys that are no pair, or the pair itself again; [4, G, N, N, N] as (head, document, row or column, query, key).
+/// Keys that are no pair, or the pair itself again; [4, G, N, N, N] as (head, document, row or
+/// column, query, key).
 fn hidden(valid: &Tensor) -> Result<Tensor> {
     let (count, side, _) = valid.size3()?;
-    let itself = Tensor::f_eye(side, (Kind::Bool, valid.device()))?.f_unsqueeze(0)?.f_unsqueeze(0)?;
+    let itself =
+        Tensor::f_eye(side, (Kind::Bool, valid.device()))?.f_unsqueeze(0)?.f_unsqueeze(0)?;
     let head = |(columns, itself_too): (bool, bool)| -> Result<Tensor> {
         let keys = if columns { valid.f_transpose(1, 2)? } else { valid.shallow_clone() };
-        let absent = keys.f_logical_not()?.f_unsqueeze(2)?.f_expand([count, side, side, side], false)?;
+        let absent =
+            keys.f_logical_not()?.f_unsqueeze(2)?.f_expand([count, side, side, side], false)?;
         Ok(if itself_too { absent.f_logical_or(&itself)? } else { absent })
     };
-    Ok(Tensor::f_stack(&KEY_COLUMNS.into_iter().zip(HOLDS_ITSELF).map(head).collect::<Result<Vec<_>>>()?, 0)?)
+    Ok(Tensor::f_stack(
+        &KEY_COLUMNS.into_iter().zip(HOLDS_ITSELF).map(head).collect::<Result<Vec<_>>>()?,
+        0,
+    )?)
 }
 
-/// Dropout of shares [4·G·N, N, 1 + N]: the pair's key under the head chooses the row of the mask, the entity its column.
-fn dropped(shares: &Tensor, cells: &Tensor, drop: Option<&PairDropout>, salt: u64) -> Result<Tensor> {
-    let Some(PairDropout { heads: (keys, rate), .. }) = drop else { return Ok(shares.shallow_clone()) };
+/// Dropout of shares [4·G·N, N, 1 + N]: the pair's key under the head chooses the row of the mask,
+/// the entity its column.
+fn dropped(
+    shares: &Tensor,
+    cells: &Tensor,
+    drop: Option<&PairDropout>,
+    salt: u64,
+) -> Result<Tensor> {
+    let Some(PairDropout { heads: (keys, rate), .. }) = drop else {
+        return Ok(shares.shallow_clone());
+    };
     let (rows, side, keys_wide) = shares.size3()?;
     let count = rows / (HEADS * side);
     let closed = DeviceGrids::closed(&keys.f_transpose(0, 1)?)?; // [P + 1, 4]
-    let grid = closed.f_index_select(0, cells)?.f_view([count, side, side, HEADS])?.f_permute([3, 0, 1, 2])?;
+    let grid = closed
+        .f_index_select(0, cells)?
+        .f_view([count, side, side, HEADS])?
+        .f_permute([3, 0, 1, 2])?;
     let keys = turned(&grid, QUERY_COLUMNS)?.f_reshape([-1])?;
-    let flat = dropout(&shares.f_reshape([rows * side, keys_wide])?, Some(&Dropout::new(*rate, keys)?), salt)?;
+    let flat = dropout(
+        &shares.f_reshape([rows * side, keys_wide])?,
+        Some(&Dropout::new(*rate, keys)?),
+        salt,
+    )?;
     Ok(flat.f_view([rows, side, keys_wide])?)
 }
 
@@ -182,10 +240,22 @@ fn full(rows: &[Tensor; 3], cells: &Tensor, valid: &Tensor) -> Result<Tensor> {
     let (count, side, _) = valid.size3()?;
     let (cells_each, width) = (side * side, rows[0].size()[1]);
     let heads = |rows: &Tensor| -> Result<Tensor> {
-        Ok(rows.f_index_select(0, cells)?.f_view([count, cells_each, HEADS, width / HEADS])?.f_transpose(1, 2)?)
+        Ok(rows
+            .f_index_select(0, cells)?
+            .f_view([count, cells_each, HEADS, width / HEADS])?
+            .f_transpose(1, 2)?)
     };
     let (query, key, value) = (heads(&rows[0])?, heads(&rows[1])?, heads(&rows[2])?);
     let mask = valid.f_view([count, 1, 1, cells_each])?;
-    let mixed = Tensor::f_scaled_dot_product_attention(&query, &key, &value, Some(&mask), 0.0, false, None, false)?;
+    let mixed = Tensor::f_scaled_dot_product_attention(
+        &query,
+        &key,
+        &value,
+        Some(&mask),
+        0.0,
+        false,
+        None,
+        false,
+    )?;
     Ok(mixed.f_transpose(1, 2)?.f_reshape([count * cells_each, width])?)
 }

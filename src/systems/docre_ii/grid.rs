@@ -37,7 +37,11 @@ impl Grids {
             first + pairs.len()
         });
         let side = |entities: usize| entities.div_ceil(STEP) * STEP;
-        let mut sides: Vec<usize> = documents.iter().filter(|(_, pairs)| !pairs.is_empty()).map(|(entities, _)| side(*entities)).collect();
+        let mut sides: Vec<usize> = documents
+            .iter()
+            .filter(|(_, pairs)| !pairs.is_empty())
+            .map(|(entities, _)| side(*entities))
+            .collect();
         sides.sort_unstable();
         sides.dedup();
         let mut all = Self { grids: Vec::new(), places: vec![0; total] };
@@ -75,9 +79,15 @@ mod tests {
     fn every_pair_finds_its_cell_again() {
         let pairs = [vec![(0, 1), (1, 0)], vec![], vec![(8, 2), (0, 8), (3, 1)], vec![(1, 2)]];
         let grids = Grids::new(&[(2, &pairs[0]), (0, &pairs[1]), (9, &pairs[2]), (3, &pairs[3])]);
-        assert_eq!(grids.grids.iter().map(|grid| (grid.side, grid.documents)).collect::<Vec<_>>(), [(8, 2), (16, 1)]);
+        assert_eq!(
+            grids.grids.iter().map(|grid| (grid.side, grid.documents)).collect::<Vec<_>>(),
+            [(8, 2), (16, 1)]
+        );
         let cells: Vec<i64> = grids.grids.iter().flat_map(|grid| grid.cells.clone()).collect();
-        assert_eq!(grids.places.iter().map(|&place| cells[place as usize]).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(
+            grids.places.iter().map(|&place| cells[place as usize]).collect::<Vec<_>>(),
+            [0, 1, 2, 3, 4, 5]
+        );
         assert_eq!(cells.iter().filter(|&&cell| cell == 6).count(), cells.len() - 6);
         assert_eq!(grids.places[0], 1);
         assert_eq!(grids.places[2], 128 + 8 * 16 + 2);

@@ -1,4 +1,5 @@
-//! The inference module (docs/systems.md, I.6–I.14; Zhang et al. 2022, eq. 5–12): N_I layers over the feature matrix F and the relation matrix R, and a classifier.
+//! The inference module (docs/systems.md, I.6–I.14; Zhang et al. 2022, eq. 5–12): N_I layers over
+//! the feature matrix F and the relation matrix R, and a classifier.
 //!
 //! Matrices are rows of pairs, [P, W]; only attention sees them as grids.
 
@@ -36,7 +37,13 @@ pub(super) struct Run<'a> {
 }
 
 /// Linear layer, dropout, norm over [F; R].
-fn project(part: &(Linear, LayerNorm), first: &Tensor, second: &Tensor, run: &Run, salt: u64) -> Result<Tensor> {
+fn project(
+    part: &(Linear, LayerNorm),
+    first: &Tensor,
+    second: &Tensor,
+    run: &Run,
+    salt: u64,
+) -> Result<Tensor> {
     let inner = part.0.forward_parts(&[(first, None), (second, None)])?;
     part.1.forward(&dropout(&inner, run.drop.map(|drop| &drop.pairs), salt)?)
 }
@@ -48,29 +55,62 @@ fn projection(parameters: &mut Parameters, name: &str, width: i64) -> Result<(Li
 
 impl InferenceModule {
     /// Declares the module; `input` is the width of the base module's features.
-    pub(super) fn declare(parameters: &mut Parameters, settings: &DocreIiSettings, input: i64, classes: i64) -> Result<Self> {
+    pub(super) fn declare(
+        parameters: &mut Parameters,
+        settings: &DocreIiSettings,
+        input: i64,
+        classes: i64,
+    ) -> Result<Self> {
         let width = settings.inference_width;
         let xavier = Init::Uniform { bound: (6.0 / (classes + width) as f64).sqrt() };
         let layer = |index: usize, parameters: &mut Parameters| {
-            InferenceLayer::declare(parameters, &format!("CCA.Online_inference.Layers.{index}"), settings)
+            InferenceLayer::declare(
+                parameters,
+                &format!("CCA.Online_inference.Layers.{index}"),
+                settings,
+            )
         };
-        let dense = settings.project_inputs.then(|| projection(parameters, "CCA.Online_inference.dense", width)).transpose()?;
+        let dense = settings
+            .project_inputs
+            .then(|| projection(parameters, "CCA.Online_inference.dense", width))
+            .transpose()?;
         Ok(Self {
             reduce: Linear::declare(parameters, "CCA.Reduce_dense.0", input, width, false)?,
-            relations: parameters.declare(format!("{HEADS}CCA.relation_rep1"), &[classes, width], xavier)?,
-            layers: (0..settings.inference_layers).map(|index| layer(index, parameters)).collect::<Result<_>>()?,
-            classifier: Linear::declare(parameters, "CCA.relation_layer", Self::output_width(settings), classes, true)?,
+            relations: parameters.declare(
+                format!("{HEADS}CCA.relation_rep1"),
+                &[classes, width],
+                xavier,
+            )?,
+            layers: (0..settings.inference_layers)
+                .map(|index| layer(index, parameters))
+                .collect::<Result<_>>()?,
+            classifier: Linear::declare(
+                parameters,
+                "CCA.relation_layer",
+                Self::output_width(settings),
+                classes,
+                true,
+            )?,
             dense,
         })
     }
 
     /// Width of the module's output O.
     pub(super) fn output_width(settings: &DocreIiSettings) -> i64 {
-        if settings.project_inputs { settings.inference_width } else { 2 * settings.inference_width }
+        if settings.project_inputs {
+            settings.inference_width
+        } else {
+            2 * settings.inference_width
+        }
     }
 
     /// F_0 of the base module's features; [P, W].
-    pub(super) fn reduce(&self, features: &Tensor, drop: Option<&PairDropout>, salt: u64) -> Result<Tensor> {
+    pub(super) fn reduce(
+        &self,
+        features: &Tensor,
+        drop: Option<&PairDropout>,
+        salt: u64,
+    ) -> Result<Tensor> {
         dropout(&self.reduce.forward(features)?, drop.map(|drop| &drop.pairs), salt)
     }
 
@@ -80,7 +120,12 @@ impl InferenceModule {
     }
 
     /// O of (F, R); [P, W] (\[F; R\] of the last layer where nothing is projected).
-    pub(super) fn forward(&self, features: &Tensor, relations: &Tensor, run: &Run) -> Result<Tensor> {
+    pub(super) fn forward(
+        &self,
+        features: &Tensor,
+        relations: &Tensor,
+        run: &Run,
+    ) -> Result<Tensor> {
         let (mut f, mut r) = (features.shallow_clone(), relations.shallow_clone());
         let mut salt = run.salt;
         for layer in &self.layers {
@@ -120,25 +165,52 @@ struct InferenceLayer {
 }
 
 impl InferenceLayer {
-    fn declare(parameters: &mut Parameters, name: &str, settings: &DocreIiSettings) -> Result<Self> {
+    fn declare(
+        parameters: &mut Parameters,
+        name: &str,
+        settings: &DocreIiSettings,
+    ) -> Result<Self> {
         let width = settings.inference_width;
         let keys = InferenceModule::output_width(settings);
-        let combine = settings.project_inputs.then(|| projection(parameters, &format!("{name}.combine"), width)).transpose()?;
+        let combine = settings
+            .project_inputs
+            .then(|| projection(parameters, &format!("{name}.combine"), width))
+            .transpose()?;
         let eca = |parameters: &mut Parameters, part: &str| {
-            Eca::declare(parameters, &format!("{name}.{part}"), [keys, width], settings.self_key_bias, settings.reasoning)
+            Eca::declare(
+                parameters,
+                &format!("{name}.{part}"),
+                [keys, width],
+                settings.self_key_bias,
+                settings.reasoning,
+            )
         };
-        let gate = settings.fusion.then(|| Linear::declare(parameters, &format!("{name}.gate.0"), 2 * width, width, true)).transpose()?;
+        let gate = settings
+            .fusion
+            .then(|| Linear::declare(parameters, &format!("{name}.gate.0"), 2 * width, width, true))
+            .transpose()?;
         Ok(Self {
             combine,
             features: eca(parameters, "Self_Attention")?,
             relations: eca(parameters, "Cross_Attention")?,
             gate,
-            features_output: FeedForward::declare(parameters, &format!("{name}.mid_output"), width, settings.ffn_width)?,
-            relations_output: FeedForward::declare(parameters, &format!("{name}.mid_output1"), width, settings.ffn_width)?,
+            features_output: FeedForward::declare(
+                parameters,
+                &format!("{name}.mid_output"),
+                width,
+                settings.ffn_width,
+            )?,
+            relations_output: FeedForward::declare(
+                parameters,
+                &format!("{name}.mid_output1"),
+                width,
+                settings.ffn_width,
+            )?,
         })
     }
 
-    /// (F, R) → (F', R'); masks are drawn with `salt` and the [`SALTS_A_LAYER`] − 1 numbers after it.
+    /// (F, R) → (F', R'); masks are drawn with `salt` and the [`SALTS_A_LAYER`] − 1 numbers after
+    /// it.
     fn forward(&self, f: &Tensor, r: &Tensor, run: &Run, salt: u64) -> Result<(Tensor, Tensor)> {
         let m = match &self.combine {
             Some(combine) => project(combine, f, r, run, salt)?,
@@ -148,13 +220,17 @@ impl InferenceLayer {
         let inferred_r = self.relations.forward(r, &m, run.grids, run.drop, salt + 3)?;
         let (to_f, to_r) = match &self.gate {
             Some(gate) => {
-                let share = sigmoid(&gate.forward_parts(&[(&inferred_f, None), (&inferred_r, None)])?)?;
+                let share =
+                    sigmoid(&gate.forward_parts(&[(&inferred_f, None), (&inferred_r, None)])?)?;
                 let fused = inferred_r.f_lerp_tensor(&inferred_f, &share)?;
                 (fused.shallow_clone(), fused)
             }
             None => (inferred_f, inferred_r),
         };
-        Ok((self.features_output.forward(f, &to_f, run, salt + 5)?, self.relations_output.forward(r, &to_r, run, salt + 6)?))
+        Ok((
+            self.features_output.forward(f, &to_f, run, salt + 5)?,
+            self.relations_output.forward(r, &to_r, run, salt + 6)?,
+        ))
     }
 }
 

@@ -1,4 +1,5 @@
-//! The host half of DocRE-II: documents, grids of pairs, dropout keys of pairs, and the noise of a training visit.
+//! The host half of DocRE-II: documents, grids of pairs, dropout keys of pairs, and the noise of a
+//! training visit.
 
 use std::sync::Arc;
 
@@ -44,14 +45,23 @@ impl DocreIiLayout {
         let keys = examples.iter().flat_map(|example| {
             let entities = example.document.entities.len() as u64;
             let number = move |pair: &Pair| u64::from(pair.0) * entities + u64::from(pair.1);
-            example.pairs.iter().map(move |pair| Dropout::token_key(self.seed, stream, example.visit, number(pair)))
+            example
+                .pairs
+                .iter()
+                .map(move |pair| Dropout::token_key(self.seed, stream, example.visit, number(pair)))
         });
         keys.collect()
     }
 }
 
 impl Layout for DocreIiLayout {
-    fn training_pairs(&self, document: &EncodedDocument, _seed: u64, _epoch: u64, _row: u64) -> Result<Vec<Pair>> {
+    fn training_pairs(
+        &self,
+        document: &EncodedDocument,
+        _seed: u64,
+        _epoch: u64,
+        _row: u64,
+    ) -> Result<Vec<Pair>> {
         Ok(labelled_first(document))
     }
 
@@ -62,11 +72,14 @@ impl Layout for DocreIiLayout {
     fn tables(&self, examples: &[Example]) -> Result<Tables> {
         let reading = self.reading.read(examples)?;
         let inference = self.settings.stage == Stage::Inference;
-        let sizes: Vec<(usize, &[Pair])> = examples.iter().map(|e| (e.document.entities.len(), e.pairs.as_slice())).collect();
+        let sizes: Vec<(usize, &[Pair])> =
+            examples.iter().map(|e| (e.document.entities.len(), e.pairs.as_slice())).collect();
         let grids = if inference { Grids::new(&sizes) } else { Grids::default() };
-        let document_of = |(index, example): (i64, &Example)| std::iter::repeat_n(index, example.pairs.len());
+        let document_of =
+            |(index, example): (i64, &Example)| std::iter::repeat_n(index, example.pairs.len());
         let documents = (0i64..).zip(examples).flat_map(document_of).collect();
-        let noisy = inference && !examples.is_empty() && examples.iter().all(|example| example.train);
+        let noisy =
+            inference && !examples.is_empty() && examples.iter().all(|example| example.train);
         let noise = noisy.then(|| draw(examples, self.classes, &self.settings, self.seed));
         let head_keys = [1, 2, 3, 4].map(|head| self.keys(examples, PAIR_STREAM + head));
         let pair_keys = self.keys(examples, PAIR_STREAM);
@@ -81,6 +94,10 @@ impl Layout for DocreIiLayout {
             (Stage::Inference, None) => return Some(vec![0.0; 4]),
             (Stage::Base, _) => return None,
         };
-        Some(noise.counts(laid.documents.len(), self.settings.contrast != Contrast::None, self.settings.base_loss))
+        Some(noise.counts(
+            laid.documents.len(),
+            self.settings.contrast != Contrast::None,
+            self.settings.base_loss,
+        ))
     }
 }

@@ -1,7 +1,9 @@
-//! DocRE-II (Zhang et al. 2022; docs/systems.md, "I. DocRE-II"): iterative inference over an ATLOP base.
+//! DocRE-II (Zhang et al. 2022; docs/systems.md, "I. DocRE-II"): iterative inference over an ATLOP
+//! base.
 //!
-//! Two stages: the base module alone, then an inference module on top of it, trained with noisy relation inputs and a contrastive loss. At
-//! test the inference module is applied K times to its own predictions. Layers are named as in the release (`CCA` is the inference module).
+//! Two stages: the base module alone, then an inference module on top of it, trained with noisy
+//! relation inputs and a contrastive loss. At test the inference module is applied K times to its
+//! own predictions. Layers are named as in the release (`CCA` is the inference module).
 
 mod base;
 mod contrast;
@@ -21,5 +23,7 @@ pub use base::BasePairs;
 pub use layout::{DocreIiLayout, DocreIiTables};
 pub use model::{DocreIi, Iteration};
 pub use noise::{Noise, RelationSource, View};
-pub use settings::{Contrast, DocreIiSettings, NoiseScope, NoiseSource, PairLayer, Reasoning, RelationInput, Stage};
+pub use settings::{
+    Contrast, DocreIiSettings, NoiseScope, NoiseSource, PairLayer, Reasoning, RelationInput, Stage,
+};
 pub use stage2::{Stage2, ViewPass};

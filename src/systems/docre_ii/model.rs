@@ -15,8 +15,8 @@ use super::stage2::SLOTS;
 use crate::encoders::Encoder;
 use crate::systems::reading::{Pooling, Reader, ReadingLayout, ReadingOptions, adaptive_labels};
 use crate::systems::{
-    Classes, DecisionRule, Extractor, Foundation, Layout, LongDocuments, NaClass, RelationBatch, RelationLoss, on, relation_loss_sum,
-    tables, windows_of,
+    Classes, DecisionRule, Extractor, Foundation, Layout, LongDocuments, NaClass, RelationBatch,
+    RelationLoss, on, relation_loss_sum, tables, windows_of,
 };
 use crate::text::{EncodedDocument, View};
 use crate::torch::HEADS;
@@ -58,7 +58,9 @@ fn reading_options(foundation: &Foundation, settings: &DocreIiSettings) -> Readi
         mention: settings.mention,
         max_pieces: if in_windows { own } else { one_pass },
         truncate: foundation.truncate || settings.cut_silently,
-        windows: in_windows.then(|| windows_of(foundation, settings.max_windows, settings.window_stride)).flatten(),
+        windows: in_windows
+            .then(|| windows_of(foundation, settings.max_windows, settings.window_stride))
+            .flatten(),
     }
 }
 
@@ -72,28 +74,45 @@ impl DocreIi {
         check_layers(&*foundation.encoder, settings.averaged_layers)?;
         if settings.long_documents == LongDocuments::ExtendedPositions {
             let own = foundation.encoder.max_positions().map(|positions| positions as usize);
-            foundation.encoder.extend_positions(settings.position_alpha, &mut foundation.parameters)?;
-            // A limit that was the encoder's own no longer holds; a shorter one that was asked for does.
+            foundation
+                .encoder
+                .extend_positions(settings.position_alpha, &mut foundation.parameters)?;
+            // A limit that was the encoder's own no longer holds; a shorter one that was asked for
+            // does.
             foundation.max_pieces = foundation.max_pieces.filter(|_| foundation.max_pieces != own);
         }
         let classes = Classes { relations: foundation.relations, na: NaClass::First };
         let count = classes.count() as i64;
-        let reading = ReadingLayout::new(foundation.pieces.clone(), reading_options(&foundation, &settings), foundation.seed);
+        let reading = ReadingLayout::new(
+            foundation.pieces.clone(),
+            reading_options(&foundation, &settings),
+            foundation.seed,
+        );
         let width = foundation.encoder.width();
-        let (pooling, layers, dropout) = (Pooling::Logsumexp, settings.averaged_layers, foundation.dropout);
-        let reader = Reader { encoder: foundation.encoder, pooling, context: true, layers, dropout };
+        let (pooling, layers, dropout) =
+            (Pooling::Logsumexp, settings.averaged_layers, foundation.dropout);
+        let reader =
+            Reader { encoder: foundation.encoder, pooling, context: true, layers, dropout };
         let mut parameters = foundation.parameters;
         let base = BaseModule::declare(&mut parameters, reader, &settings, count)?;
         let second = settings.stage == Stage::Inference;
         if second {
             freeze(&mut parameters, &settings);
         }
-        let inference = second.then(|| InferenceModule::declare(&mut parameters, &settings, width, count)).transpose()?;
+        let inference = second
+            .then(|| InferenceModule::declare(&mut parameters, &settings, width, count))
+            .transpose()?;
         let output = InferenceModule::output_width(&settings);
         let contrasted = second && settings.contrast != Contrast::None;
-        let predictor = contrasted.then(|| Predictor::declare(&mut parameters, output)).transpose()?;
+        let predictor =
+            contrasted.then(|| Predictor::declare(&mut parameters, output)).transpose()?;
         let settings = Arc::new(settings);
-        let layout = Arc::new(DocreIiLayout { reading, classes, settings: Arc::clone(&settings), seed: foundation.seed });
+        let layout = Arc::new(DocreIiLayout {
+            reading,
+            classes,
+            settings: Arc::clone(&settings),
+            seed: foundation.seed,
+        });
         Ok(Self { base, inference, predictor, parameters, layout, settings, classes })
     }
 
@@ -116,7 +135,12 @@ impl DocreIi {
     /// What libtorch refuses.
     pub fn base_pairs(&self, tables: &DocreIiTables, forward: Forward) -> Result<BasePairs> {
         let drop = self.pair_dropout(tables, forward)?;
-        self.base.pairs(tables, self.parameters.device(), forward, drop.as_ref().map(|drop| &drop.pairs))
+        self.base.pairs(
+            tables,
+            self.parameters.device(),
+            forward,
+            drop.as_ref().map(|drop| &drop.pairs),
+        )
     }
 
     /// F_0, the feature matrix that the inference module reads; [P, W]. Without dropout.
@@ -127,11 +151,17 @@ impl DocreIi {
         self.inference()?.reduce(&base.features, None, 0)
     }
 
-    /// K iterations of inference, each on the labels of the one before. An iteration on labels that were there before is not computed again.
+    /// K iterations of inference, each on the labels of the one before. An iteration on labels that
+    /// were there before is not computed again.
     ///
     /// # Errors
     /// What libtorch refuses; [`Error::Bug`] in stage 1.
-    pub fn iterations(&self, tables: &DocreIiTables, base_logits: &Tensor, features: &Tensor) -> Result<Vec<Iteration>> {
+    pub fn iterations(
+        &self,
+        tables: &DocreIiTables,
+        base_logits: &Tensor,
+        features: &Tensor,
+    ) -> Result<Vec<Iteration>> {
         let module = self.inference()?;
         let grids = DeviceGrids::new(&tables.grids, module.device())?;
         let run = Run { grids: &grids, drop: None, salt: 0 };
@@ -139,25 +169,37 @@ impl DocreIi {
         let mut input = self.input_labels(&logits)?;
         let mut all: Vec<(Iteration, Tensor)> = Vec::new();
         for _ in 0..self.settings.iterations {
-            let (output, module_logits) = match all.last().filter(|(_, before)| before.equal(&input)) {
-                Some((same, _)) => (same.output.shallow_clone(), same.module_logits.shallow_clone()),
-                None => {
-                    let output = module.forward(features, &module.embed(&input)?, &run)?;
-                    let found = module.classify(&output)?;
-                    (output, found)
-                }
+            let (output, module_logits) =
+                match all.last().filter(|(_, before)| before.equal(&input)) {
+                    Some((same, _)) => {
+                        (same.output.shallow_clone(), same.module_logits.shallow_clone())
+                    }
+                    None => {
+                        let output = module.forward(features, &module.embed(&input)?, &run)?;
+                        let found = module.classify(&output)?;
+                        (output, found)
+                    }
+                };
+            logits = if self.settings.accumulate {
+                logits.f_add(&module_logits)?
+            } else {
+                module_logits.shallow_clone()
             };
-            logits = if self.settings.accumulate { logits.f_add(&module_logits)? } else { module_logits.shallow_clone() };
             let labels = adaptive_labels(&logits, self.settings.num_labels)?;
             let next = self.input_labels(&logits)?;
-            all.push((Iteration { output, module_logits, logits: logits.shallow_clone(), labels }, input));
+            all.push((
+                Iteration { output, module_logits, logits: logits.shallow_clone(), labels },
+                input,
+            ));
             input = next;
         }
         Ok(all.into_iter().map(|(iteration, _)| iteration).collect())
     }
 
     pub(super) fn inference(&self) -> Result<&InferenceModule> {
-        self.inference.as_ref().ok_or_else(|| Error::Bug("stage 1 of DocRE-II has no inference module".into()))
+        self.inference
+            .as_ref()
+            .ok_or_else(|| Error::Bug("stage 1 of DocRE-II has no inference module".into()))
     }
 
     pub(super) fn predictor(&self) -> Result<&Predictor> {
@@ -165,12 +207,17 @@ impl DocreIi {
     }
 
     /// Dropout of pairs in training.
-    pub(super) fn pair_dropout(&self, tables: &DocreIiTables, forward: Forward) -> Result<Option<PairDropout>> {
+    pub(super) fn pair_dropout(
+        &self,
+        tables: &DocreIiTables,
+        forward: Forward,
+    ) -> Result<Option<PairDropout>> {
         let (p, device) = (self.settings.dropout, self.parameters.device());
         let active = forward.train && p > 0.0;
         let make = || {
             let pairs = Dropout::new(p, on(&tables.pair_keys, device)?)?;
-            let heads = tables.head_keys.iter().map(|keys| on(keys, device)).collect::<Result<Vec<_>>>()?;
+            let heads =
+                tables.head_keys.iter().map(|keys| on(keys, device)).collect::<Result<Vec<_>>>()?;
             Ok(PairDropout { pairs, heads: (Tensor::f_stack(&heads, 0)?, p) })
         };
         active.then(make).transpose()
@@ -179,12 +226,17 @@ impl DocreIi {
 
 /// An encoder must have the layers that are averaged.
 fn check_layers(encoder: &dyn Encoder, averaged: usize) -> Result<()> {
-    let Some(layers) = encoder.config().get("num_hidden_layers").and_then(Value::as_u64) else { return Ok(()) };
+    let Some(layers) = encoder.config().get("num_hidden_layers").and_then(Value::as_u64) else {
+        return Ok(());
+    };
     if averaged as u64 <= layers {
         return Ok(());
     }
-    let problem = format!("docre-ii: `averaged_layers` is {averaged}, but the encoder has {layers} layers");
-    Err(Error::recipe(problem).with_hint(format!("--set docre-ii.averaged_layers={layers}, or an encoder with more layers")))
+    let problem =
+        format!("docre-ii: `averaged_layers` is {averaged}, but the encoder has {layers} layers");
+    Err(Error::recipe(problem).with_hint(format!(
+        "--set docre-ii.averaged_layers={layers}, or an encoder with more layers"
+    )))
 }
 
 /// Leaves parts of the base module as stage 1 made them.
@@ -240,10 +292,16 @@ impl Extractor for DocreIi {
         let laid: &DocreIiTables = tables(&batch.tables)?;
         if self.settings.stage == Stage::Base {
             let logits = self.base_pairs(laid, forward)?.logits;
-            return Ok(vec![relation_loss_sum(self.loss(), &logits, &batch.targets_like(&logits)?)?]);
+            return Ok(vec![relation_loss_sum(
+                self.loss(),
+                &logits,
+                &batch.targets_like(&logits)?,
+            )?]);
         }
         let shape = [batch.pairs as i64, self.classes.count() as i64];
-        let targets = Tensor::f_from_slice(&batch.targets)?.f_to_device(self.parameters.device())?.f_view(shape)?;
+        let targets = Tensor::f_from_slice(&batch.targets)?
+            .f_to_device(self.parameters.device())?
+            .f_view(shape)?;
         Ok(self.stage2(laid, &targets, forward)?.sums)
     }
 
@@ -252,8 +310,14 @@ impl Extractor for DocreIi {
     }
 
     fn rate(&self, name: &str) -> f64 {
-        let of_base = NAMES.iter().any(|own| name.strip_prefix(HEADS).is_some_and(|rest| rest.starts_with(own)));
-        if of_base && self.settings.stage == Stage::Inference { self.settings.base_head_rate } else { 1.0 }
+        let of_base = NAMES
+            .iter()
+            .any(|own| name.strip_prefix(HEADS).is_some_and(|rest| rest.starts_with(own)));
+        if of_base && self.settings.stage == Stage::Inference {
+            self.settings.base_head_rate
+        } else {
+            1.0
+        }
     }
 
     fn encoder_config(&self) -> Value {

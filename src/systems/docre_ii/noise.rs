@@ -1,6 +1,8 @@
-//! The noise of stage 2 (docs/systems.md, I.17): which pairs enter which loss, and which relation inputs are wrong. Drawn on the host.
+//! The noise of stage 2 (docs/systems.md, I.17): which pairs enter which loss, and which relation
+//! inputs are wrong. Drawn on the host.
 //!
-//! Not for: predictions as inputs, which exist only in the forward pass; there this module says what becomes of them.
+//! Not for: predictions as inputs, which exist only in the forward pass; there this module says
+//! what becomes of them.
 
 use rand::RngExt;
 use rand::seq::SliceRandom;
@@ -14,8 +16,9 @@ use crate::systems::{Classes, Example};
 pub enum RelationSource {
     /// Multi-hot labels, [P × C] row-major.
     Labels(Vec<f32>),
-    /// The base module's predictions, of which every relation is replaced where its number in `draws` `[P]` is below `rate` `[P]`, by the
-    /// first class from `classes` `[P]` on that was not predicted.
+    /// The base module's predictions, of which every relation is replaced where its number in
+    /// `draws` `[P]` is below `rate` `[P]`, by the first class from `classes` `[P]` on that was not
+    /// predicted.
     Predictions {
         /// Uniform numbers in [0, 1).
         draws: Vec<f32>,
@@ -48,7 +51,12 @@ impl Noise {
     /// Denominators of the four slots.
     pub(super) fn counts(&self, pairs: usize, contrast: bool, base: bool) -> Vec<f64> {
         let when = |on: bool, count: usize| if on { count as f64 } else { 0.0 };
-        vec![when(base, self.base_rows.len()), self.views[0].rows.len() as f64, self.views[1].rows.len() as f64, when(contrast, pairs)]
+        vec![
+            when(base, self.base_rows.len()),
+            self.views[0].rows.len() as f64,
+            self.views[1].rows.len() as f64,
+            when(contrast, pairs),
+        ]
     }
 }
 
@@ -65,10 +73,21 @@ struct Drawn {
 }
 
 /// Draws the noise of a micro-batch.
-pub(super) fn draw(examples: &[Example], classes: Classes, settings: &DocreIiSettings, seed: u64) -> Noise {
-    let targets: Vec<f32> = examples.iter().flat_map(|example| classes.targets(&example.document, &example.pairs)).collect();
+pub(super) fn draw(
+    examples: &[Example],
+    classes: Classes,
+    settings: &DocreIiSettings,
+    seed: u64,
+) -> Noise {
+    let targets: Vec<f32> = examples
+        .iter()
+        .flat_map(|example| classes.targets(&example.document, &example.pairs))
+        .collect();
     let width = classes.count();
-    let mut noise = Noise { base_rows: Vec::new(), views: [true, false].map(|_| view(settings, &targets, width)) };
+    let mut noise = Noise {
+        base_rows: Vec::new(),
+        views: [true, false].map(|_| view(settings, &targets, width)),
+    };
     let mut first = 0;
     let sizes: Vec<usize> = examples.iter().map(|example| example.pairs.len()).collect();
     let scopes: Vec<usize> = match settings.noise_scope {
@@ -76,9 +95,17 @@ pub(super) fn draw(examples: &[Example], classes: Classes, settings: &DocreIiSet
         NoiseScope::Batch => vec![sizes.iter().sum()],
     };
     for (size, example) in scopes.into_iter().zip(examples) {
-        let (positives, negatives) = (first..first + size).partition(|pair| targets[pair * width] == 0.0);
+        let (positives, negatives) =
+            (first..first + size).partition(|pair| targets[pair * width] == 0.0);
         let mut stream = rng(seed, Purpose::Noise, example.visit, 0);
-        draw_scope(&mut noise, &Scope { positives, negatives }, &targets, width, settings, &mut stream);
+        draw_scope(
+            &mut noise,
+            &Scope { positives, negatives },
+            &targets,
+            width,
+            settings,
+            &mut stream,
+        );
         first += size;
     }
     noise
@@ -88,22 +115,36 @@ fn view(settings: &DocreIiSettings, targets: &[f32], width: usize) -> View {
     let pairs = targets.len() / width;
     let relations = match settings.noise_source {
         NoiseSource::Gold => RelationSource::Labels(targets.to_vec()),
-        NoiseSource::Base => RelationSource::Predictions { draws: vec![0.0; pairs], rates: vec![0.0; pairs], classes: vec![0; pairs] },
+        NoiseSource::Base => RelationSource::Predictions {
+            draws: vec![0.0; pairs],
+            rates: vec![0.0; pairs],
+            classes: vec![0; pairs],
+        },
     };
     View { relations, rows: Vec::new() }
 }
 
-fn draw_scope(noise: &mut Noise, scope: &Scope, targets: &[f32], width: usize, settings: &DocreIiSettings, stream: &mut Stream) {
+fn draw_scope(
+    noise: &mut Noise,
+    scope: &Scope,
+    targets: &[f32],
+    width: usize,
+    settings: &DocreIiSettings,
+    stream: &mut Stream,
+) {
     let drawn = scope.draw(settings, stream);
     noise.base_rows.extend(sorted(scope.positives.iter().chain(&drawn.negatives)));
     for (number, view) in noise.views.iter_mut().enumerate() {
         let drawn = scope.draw(settings, stream);
         match &mut view.relations {
-            RelationSource::Labels(labels) => drawn.wrong.iter().for_each(|&pair| corrupt(labels, targets, pair, width, stream)),
+            RelationSource::Labels(labels) => {
+                drawn.wrong.iter().for_each(|&pair| corrupt(labels, targets, pair, width, stream))
+            }
             RelationSource::Predictions { draws, rates, classes } => {
                 let rate = within(settings.noise_rate, stream) as f32;
                 for &pair in scope.positives.iter().chain(&scope.negatives) {
-                    (draws[pair], rates[pair], classes[pair]) = (stream.random(), rate, stream.random_range(0..width));
+                    (draws[pair], rates[pair], classes[pair]) =
+                        (stream.random(), rate, stream.random_range(0..width));
                 }
             }
         }
@@ -113,7 +154,8 @@ fn draw_scope(noise: &mut Noise, scope: &Scope, targets: &[f32], width: usize, s
             negatives.shuffle(stream);
             negatives.truncate(share(settings.view_b_negatives, negatives.len()));
         }
-        let wrong: &[usize] = if settings.noise_source == NoiseSource::Gold { &drawn.wrong } else { &[] };
+        let wrong: &[usize] =
+            if settings.noise_source == NoiseSource::Gold { &drawn.wrong } else { &[] };
         view.rows.extend(sorted(scope.positives.iter().chain(&negatives).chain(wrong)));
     }
 }
@@ -134,7 +176,8 @@ fn share(part: f64, of: usize) -> usize {
 }
 
 impl Scope {
-    /// All positives; five times as many negatives, or as many as there are; which of both are to be wrong.
+    /// All positives; five times as many negatives, or as many as there are; which of both are to
+    /// be wrong.
     fn draw(&self, settings: &DocreIiSettings, stream: &mut Stream) -> Drawn {
         let mut negatives = self.negatives.clone();
         negatives.shuffle(stream);
@@ -144,7 +187,9 @@ impl Scope {
         let mut positives = self.positives.clone();
         positives.shuffle(stream);
         let mut wrong = Vec::new();
-        for (pairs, range) in [(&positives, settings.positive_noise), (&negatives, settings.negative_noise)] {
+        for (pairs, range) in
+            [(&positives, settings.positive_noise), (&negatives, settings.negative_noise)]
+        {
             let count = share(within(range, stream), pairs.len()) + 1;
             wrong.extend(pairs.iter().take(count));
         }
@@ -152,10 +197,12 @@ impl Scope {
     }
 }
 
-/// Replaces a pair's labels by one that is not true of it; "no relation" among them where a relation holds.
+/// Replaces a pair's labels by one that is not true of it; "no relation" among them where a
+/// relation holds.
 fn corrupt(labels: &mut [f32], targets: &[f32], pair: usize, width: usize, stream: &mut Stream) {
     let range = pair * width..(pair + 1) * width;
-    let wrong: Vec<usize> = (0..width).filter(|&class| targets[range.start + class] == 0.0).collect();
+    let wrong: Vec<usize> =
+        (0..width).filter(|&class| targets[range.start + class] == 0.0).collect();
     if wrong.is_empty() {
         return;
     }

@@ -1,4 +1,5 @@
-//! DocRE-II's settings: every difference between paper and release and every ablation (docs/systems.md, "I. DocRE-II"), with three profiles.
+//! DocRE-II's settings: every difference between paper and release and every ablation
+//! (docs/systems.md, "I. DocRE-II"), with three profiles.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,8 @@ use crate::{Error, Result};
 pub enum Stage {
     /// Stage 1: the base module alone.
     Base,
-    /// Stage 2: everything; starts from stage 1's checkpoint, heads included ("w/o pre-training": from an encoder).
+    /// Stage 2: everything; starts from stage 1's checkpoint, heads included ("w/o pre-training":
+    /// from an encoder).
     #[default]
     Inference,
 }
@@ -99,7 +101,8 @@ pub struct DocreIiSettings {
     pub mention: MentionTokens,
     /// States and attention are means of so many last layers: 1 in the paper, 3 in the release.
     pub averaged_layers: usize,
-    /// Whether attention is averaged over heads (ATLOP) or summed (release), before it is normalised.
+    /// Whether attention is averaged over heads (ATLOP) or summed (release), before it is
+    /// normalised.
     pub average_heads: bool,
     /// Whether pair vectors see the state of `[CLS]`: the release.
     pub cls_feature: bool,
@@ -113,7 +116,8 @@ pub struct DocreIiSettings {
     pub cut_silently: bool,
     /// Most windows a document; 0 for as many as it needs.
     pub max_windows: usize,
-    /// Largest distance between the starts of two windows, in pieces; 0 for as few windows as leave no gap.
+    /// Largest distance between the starts of two windows, in pieces; 0 for as few windows as leave
+    /// no gap.
     pub window_stride: usize,
     /// Width of a pair's two vectors. Release: 768.
     pub emb_size: i64,
@@ -121,11 +125,13 @@ pub struct DocreIiSettings {
     pub block_size: i64,
     /// How both vectors become features.
     pub pair_layer: PairLayer,
-    /// Whether the base classifier is dropout, layer norm and a linear layer without bias (release) or a linear layer (paper).
+    /// Whether the base classifier is dropout, layer norm and a linear layer without bias (release)
+    /// or a linear layer (paper).
     pub classifier_norm: bool,
     /// Dropout of the heads.
     pub dropout: f64,
-    /// Most relations of a pair under the adaptive threshold; 0 for no limit. 4 for DocRED, 1 for CDR and GDA.
+    /// Most relations of a pair under the adaptive threshold; 0 for no limit. 4 for DocRED, 1 for
+    /// CDR and GDA.
     pub num_labels: usize,
     /// Factor of the mean adaptive-threshold loss: 100 in the release, 1 in the paper.
     pub loss_scale: f64,
@@ -139,23 +145,29 @@ pub struct DocreIiSettings {
     pub inference_layers: usize,
     /// Iterations K at test; 0 leaves the base module ("ATLOP base").
     pub iterations: usize,
-    /// Whether logits are added up over iterations (release) or each iteration's stand alone (paper).
+    /// Whether logits are added up over iterations (release) or each iteration's stand alone
+    /// (paper).
     pub accumulate: bool,
     /// Relation inputs.
     pub relation_input: RelationInput,
-    /// Whether keys and values see \[F; R\] through a linear layer and a norm (release) or as they are (paper); likewise the classifier.
+    /// Whether keys and values see \[F; R\] through a linear layer and a norm (release) or as they
+    /// are (paper); likewise the classifier.
     pub project_inputs: bool,
-    /// Added to the score of a pair with itself: 1 in the release (its mask holds ones there), 0 in the paper.
+    /// Added to the score of a pair with itself: 1 in the release (its mask holds ones there), 0 in
+    /// the paper.
     pub self_key_bias: f64,
     /// The fusion sub-layer; off is an ablation.
     pub fusion: bool,
     /// Extended cross attention, or attention to all pairs.
     pub reasoning: Reasoning,
-    /// Whether stage 2 trains the layers of the base module above the encoder: no in the release, which leaves them out of its optimiser.
+    /// Whether stage 2 trains the layers of the base module above the encoder: no in the release,
+    /// which leaves them out of its optimiser.
     pub train_base_heads: bool,
-    /// Their learning rate as a multiple of the heads' (the paper trains the base module at a tenth of the inference module's).
+    /// Their learning rate as a multiple of the heads' (the paper trains the base module at a tenth
+    /// of the inference module's).
     pub base_head_rate: f64,
-    /// Whether stage 2 leaves encoder and base module as they are; the ablation "w/ freeze base module".
+    /// Whether stage 2 leaves encoder and base module as they are; the ablation "w/ freeze base
+    /// module".
     pub freeze_base: bool,
     /// What the relation inputs of training start from.
     pub noise_source: NoiseSource,
@@ -173,13 +185,15 @@ pub struct DocreIiSettings {
     pub view_b_negatives: f64,
     /// Whether stage 2 keeps the base module's loss.
     pub base_loss: bool,
-    /// Factor of the means of stage 2's adaptive-threshold losses: 10 in the release, 1 in the paper.
+    /// Factor of the means of stage 2's adaptive-threshold losses: 10 in the release, 1 in the
+    /// paper.
     pub stage2_loss_scale: f64,
     /// Factor of all losses of stage 2: 1/2 in the release.
     pub stage2_factor: f64,
     /// The contrastive loss.
     pub contrast: Contrast,
-    /// λ_C: factor of the contrastive loss over both directions; 1 in the release, 1/2 gives equation 14.
+    /// λ_C: factor of the contrastive loss over both directions; 1 in the release, 1/2 gives
+    /// equation 14.
     pub contrast_weight: f64,
     /// Temperature of negative pairs.
     pub temperature: f64,
@@ -192,12 +206,18 @@ impl Default for DocreIiSettings {
 }
 
 impl DocreIiSettings {
-    /// The settings of a profile. The fixed one is the release with noise drawn document by document and nothing cut unasked.
+    /// The settings of a profile. The fixed one is the release with noise drawn document by
+    /// document and nothing cut unasked.
     pub fn of(profile: Profile) -> Self {
         let release = Self::release();
         match profile {
             Profile::Code => release,
-            Profile::Fixed => Self { noise_scope: NoiseScope::Document, cut_silently: false, max_pieces: 0, ..release },
+            Profile::Fixed => Self {
+                noise_scope: NoiseScope::Document,
+                cut_silently: false,
+                max_pieces: 0,
+                ..release
+            },
             Profile::Paper => Self {
                 markers: MarkerScheme::StarPerWord,
                 mention: MentionTokens::Start,
@@ -285,18 +305,37 @@ impl DocreIiSettings {
         check_blocks(self.emb_size, self.block_size)?;
         let wrong = |what: String, hint: &str| Err(Error::recipe(what).with_hint(hint.to_owned()));
         if self.inference_heads != 4 {
-            return wrong(format!("`inference_heads` is {}", self.inference_heads), "there are four sets of pairs, and one head for each");
+            return wrong(
+                format!("`inference_heads` is {}", self.inference_heads),
+                "there are four sets of pairs, and one head for each",
+            );
         }
         if self.inference_width < 4 || self.inference_width % 4 != 0 {
-            return wrong(format!("`inference_width` {} does not split into four heads", self.inference_width), "the release has 512");
+            return wrong(
+                format!(
+                    "`inference_width` {} does not split into four heads",
+                    self.inference_width
+                ),
+                "the release has 512",
+            );
         }
         if !(0.0..1.0).contains(&self.dropout) {
-            return wrong(format!("`dropout` is {}", self.dropout), "a dropout rate lies in [0, 1)");
+            return wrong(
+                format!("`dropout` is {}", self.dropout),
+                "a dropout rate lies in [0, 1)",
+            );
         }
-        let ranges = [("noise_rate", self.noise_rate), ("positive_noise", self.positive_noise), ("negative_noise", self.negative_noise)];
+        let ranges = [
+            ("noise_rate", self.noise_rate),
+            ("positive_noise", self.positive_noise),
+            ("negative_noise", self.negative_noise),
+        ];
         for (name, [low, high]) in ranges {
             if !(0.0 <= low && low <= high && high <= 1.0) {
-                return wrong(format!("`{name}` is [{low}, {high}]"), "a range of shares rises within 0 and 1");
+                return wrong(
+                    format!("`{name}` is [{low}, {high}]"),
+                    "a range of shares rises within 0 and 1",
+                );
             }
         }
         if self.temperature <= 0.0 {

@@ -1,4 +1,5 @@
-//! Losses of stage 2 (docs/systems.md, I.18–I.20): the base module's, two noisy views of the inference module, and the contrastive loss.
+//! Losses of stage 2 (docs/systems.md, I.18–I.20): the base module's, two noisy views of the
+//! inference module, and the contrastive loss.
 
 use tch::{Kind, Tensor};
 
@@ -22,7 +23,8 @@ pub struct ViewPass {
     pub logits: Tensor,
     /// The predictor's output; `None` without a contrastive loss.
     pub predicted: Option<Tensor>,
-    /// The module's output with its slots exchanged, without gradient; `None` unless pairs are attracted.
+    /// The module's output with its slots exchanged, without gradient; `None` unless pairs are
+    /// attracted.
     pub swapped: Option<Tensor>,
 }
 
@@ -44,8 +46,16 @@ impl DocreIi {
     ///
     /// # Errors
     /// What libtorch refuses; [`Error::Bug`] for a batch without noise.
-    pub fn stage2(&self, tables: &DocreIiTables, targets: &Tensor, forward: Forward) -> Result<Stage2> {
-        let noise = tables.noise.as_ref().ok_or_else(|| Error::Bug("stage 2 was trained without noise".into()))?;
+    pub fn stage2(
+        &self,
+        tables: &DocreIiTables,
+        targets: &Tensor,
+        forward: Forward,
+    ) -> Result<Stage2> {
+        let noise = tables
+            .noise
+            .as_ref()
+            .ok_or_else(|| Error::Bug("stage 2 was trained without noise".into()))?;
         let base = self.base_pairs(tables, forward)?;
         let drop = self.pair_dropout(tables, forward)?;
         let module = self.inference()?;
@@ -54,15 +64,22 @@ impl DocreIi {
         let mut passes = Vec::new();
         for (number, view) in (0u64..).zip(&noise.views) {
             let relations = module.embed(&self.relation_input(view, &base.logits, targets)?)?;
-            let run = |pass: u64| Run { grids: &grids, drop: drop.as_ref(), salt: 2 + (2 * number + pass) * module.salts() };
+            let run = |pass: u64| Run {
+                grids: &grids,
+                drop: drop.as_ref(),
+                salt: 2 + (2 * number + pass) * module.salts(),
+            };
             let output = module.forward(&features, &relations, &run(0))?;
             let contrast = self.settings().contrast;
-            let predicted = (contrast != Contrast::None).then(|| self.predictor()?.forward(&output, forward.train)).transpose()?;
+            let predicted = (contrast != Contrast::None)
+                .then(|| self.predictor()?.forward(&output, forward.train))
+                .transpose()?;
             let swapped = || tch::no_grad(|| module.forward(&relations, &features, &run(1)));
             let swapped = (contrast == Contrast::Positive).then(swapped).transpose()?;
             passes.push(ViewPass { logits: module.classify(&output)?, predicted, swapped });
         }
-        let [a, b] = <[ViewPass; 2]>::try_from(passes).map_err(|_| Error::Bug("a step has two views".into()))?;
+        let [a, b] = <[ViewPass; 2]>::try_from(passes)
+            .map_err(|_| Error::Bug("a step has two views".into()))?;
         let sums = self.stage2_sums(noise, [&a, &b], &base, targets, &grids)?;
         Ok(Stage2 { base, views: [a, b], sums })
     }
@@ -78,13 +95,19 @@ impl DocreIi {
         let settings = self.settings();
         let classified = |logits: &Tensor, rows: &[i64]| -> Result<Tensor> {
             let rows = on(rows, logits.device())?;
-            let sum = adaptive_threshold_sum(&logits.f_index_select(0, &rows)?, &targets.f_index_select(0, &rows)?)?;
+            let sum = adaptive_threshold_sum(
+                &logits.f_index_select(0, &rows)?,
+                &targets.f_index_select(0, &rows)?,
+            )?;
             Ok(sum.f_mul_scalar(settings.stage2_loss_scale * settings.stage2_factor)?)
         };
         let base_rows: &[i64] = if settings.base_loss { &noise.base_rows } else { &[] };
         let [a, b] = views;
-        let contrast = match (settings.contrast, &a.predicted, &b.predicted, &a.swapped, &b.swapped) {
-            (Contrast::Positive, Some(pa), Some(pb), Some(sa), Some(sb)) => attraction(pa, sb)? + attraction(pb, sa)?,
+        let contrast = match (settings.contrast, &a.predicted, &b.predicted, &a.swapped, &b.swapped)
+        {
+            (Contrast::Positive, Some(pa), Some(pb), Some(sa), Some(sb)) => {
+                attraction(pa, sb)? + attraction(pb, sa)?
+            }
             (Contrast::Negative, Some(pa), Some(pb), _, _) => separation(pa, pb, grids, settings)?,
             _ => a.logits.f_sum(Kind::Float)?.f_mul_scalar(0.0)?,
         };
@@ -97,20 +120,30 @@ impl DocreIi {
     }
 
     /// Multi-hot relation input of a view; [P, C].
-    fn relation_input(&self, view: &View, base_logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    fn relation_input(
+        &self,
+        view: &View,
+        base_logits: &Tensor,
+        targets: &Tensor,
+    ) -> Result<Tensor> {
         match &view.relations {
-            RelationSource::Labels(labels) => Ok(Tensor::f_from_slice(labels)?.f_to_device(targets.device())?.f_view_as(targets)?),
+            RelationSource::Labels(labels) => Ok(Tensor::f_from_slice(labels)?
+                .f_to_device(targets.device())?
+                .f_view_as(targets)?),
             RelationSource::Predictions { draws, rates, classes } => {
                 let predicted = self.input_labels(base_logits)?;
                 let (pairs, width) = predicted.size2()?;
-                let mut labels: Vec<f32> = Vec::try_from(predicted.f_to_device(tch::Device::Cpu)?.f_reshape([-1])?)?;
+                let mut labels: Vec<f32> =
+                    Vec::try_from(predicted.f_to_device(tch::Device::Cpu)?.f_reshape([-1])?)?;
                 for (pair, row) in labels.chunks_exact_mut(width as usize).enumerate() {
                     // "No relation" is no prediction that could be wrong.
                     if row[0] == 0.0 && draws[pair] < rates[pair] {
                         replace(row, classes[pair]);
                     }
                 }
-                Ok(Tensor::f_from_slice(&labels)?.f_view([pairs, width])?.f_to_device(targets.device())?)
+                Ok(Tensor::f_from_slice(&labels)?
+                    .f_view([pairs, width])?
+                    .f_to_device(targets.device())?)
             }
         }
     }
@@ -120,14 +153,18 @@ impl DocreIi {
         use super::settings::RelationInput;
         match self.settings().relation_input {
             RelationInput::MultiHot => adaptive_labels(logits, self.settings().num_labels),
-            RelationInput::ArgMax => Ok(logits.f_argmax(1, false)?.f_one_hot(logits.size()[1])?.f_to_kind(Kind::Float)?),
+            RelationInput::ArgMax => Ok(logits
+                .f_argmax(1, false)?
+                .f_one_hot(logits.size()[1])?
+                .f_to_kind(Kind::Float)?),
         }
     }
 }
 
 /// Leaves one wrong label: the first from `class` on that is not set.
 fn replace(row: &mut [f32], class: usize) {
-    let wrong = (0..row.len()).map(|step| (class + step) % row.len()).find(|&class| row[class] == 0.0);
+    let wrong =
+        (0..row.len()).map(|step| (class + step) % row.len()).find(|&class| row[class] == 0.0);
     if let Some(wrong) = wrong {
         row.fill(0.0);
         row[wrong] = 1.0;

@@ -1,5 +1,7 @@
 use super::*;
-use crate::systems::reading::testing::{EVALUATION, batch, document, documents, foundation, loss, overfit, untouched};
+use crate::systems::reading::testing::{
+    EVALUATION, batch, document, documents, foundation, loss, overfit, untouched,
+};
 use crate::systems::testing::assert_batch_invariant;
 use crate::systems::{Extractor, Profile, tables};
 use crate::torch::Precision;
@@ -8,7 +10,14 @@ use crate::train::{Forward, MicroBatch};
 const TRAINING: Forward = Forward { train: true, precision: Precision::Fp32 };
 
 fn small(profile: Profile, stage: Stage) -> DocreIiSettings {
-    DocreIiSettings { stage, emb_size: 12, block_size: 4, inference_width: 16, ffn_width: 24, ..DocreIiSettings::of(profile) }
+    DocreIiSettings {
+        stage,
+        emb_size: 12,
+        block_size: 4,
+        inference_width: 16,
+        ffn_width: 24,
+        ..DocreIiSettings::of(profile)
+    }
 }
 
 fn system(settings: DocreIiSettings) -> DocreIi {
@@ -17,7 +26,8 @@ fn system(settings: DocreIiSettings) -> DocreIi {
 
 /// Every profile, and every ablation of the paper's table.
 fn variants() -> Vec<DocreIiSettings> {
-    let code = || DocreIiSettings { train_base_heads: true, ..small(Profile::Code, Stage::Inference) };
+    let code =
+        || DocreIiSettings { train_base_heads: true, ..small(Profile::Code, Stage::Inference) };
     vec![
         code(),
         small(Profile::Fixed, Stage::Inference),
@@ -38,9 +48,13 @@ fn gradients_reach_every_parameter_under_every_switch() {
         let system = system(settings.clone());
         let batch = batch(&system, &documents(), true);
         loss(&system, &batch, TRAINING).backward();
-        // A bias before a normalisation over rows, and one that shifts all scores of a softmax alike, make no difference to the loss.
+        // A bias before a normalisation over rows, and one that shifts all scores of a softmax
+        // alike, make no difference to the loss.
         let idle = ["key.bias", "token_type_embeddings.weight", "CCA.MLP.0.bias"];
-        let still: Vec<_> = untouched(&system).into_iter().filter(|name| !idle.iter().any(|end| name.ends_with(end))).collect();
+        let still: Vec<_> = untouched(&system)
+            .into_iter()
+            .filter(|name| !idle.iter().any(|end| name.ends_with(end)))
+            .collect();
         assert!(still.is_empty(), "{settings:?}: {still:?}");
     }
 }
@@ -58,7 +72,11 @@ fn predictions_do_not_depend_on_batch_mates() {
 
 #[test]
 fn iterations_stop_when_labels_repeat_and_zero_iterations_are_the_base() {
-    let plain = DocreIiSettings { accumulate: false, iterations: 6, ..small(Profile::Code, Stage::Inference) };
+    let plain = DocreIiSettings {
+        accumulate: false,
+        iterations: 6,
+        ..small(Profile::Code, Stage::Inference)
+    };
     let system = system(plain.clone());
     let batch_of = batch(&system, &documents(), false);
     let laid: &DocreIiTables = tables(&batch_of.tables).unwrap();
@@ -89,13 +107,24 @@ fn noise_is_a_function_of_the_visit_and_keeps_its_promises() {
     let positives = (0..batch.pairs).filter(|&row| positive(row)).count();
     assert_eq!(all.base_rows.iter().filter(|&&row| positive(row as usize)).count(), positives);
     assert!(all.base_rows.len() <= 6 * positives);
-    assert_eq!(batch.counts(), [all.base_rows.len(), all.views[0].rows.len(), all.views[1].rows.len(), batch.pairs].map(|n| n as f64));
+    assert_eq!(
+        batch.counts(),
+        [all.base_rows.len(), all.views[0].rows.len(), all.views[1].rows.len(), batch.pairs]
+            .map(|n| n as f64)
+    );
     for view in &all.views {
-        let RelationSource::Labels(labels) = &view.relations else { panic!("gold labels were asked for") };
-        for (row, (given, gold)) in labels.chunks(classes).zip(batch.targets.chunks(classes)).enumerate() {
+        let RelationSource::Labels(labels) = &view.relations else {
+            panic!("gold labels were asked for")
+        };
+        for (row, (given, gold)) in
+            labels.chunks(classes).zip(batch.targets.chunks(classes)).enumerate()
+        {
             if given != gold {
                 let wrong: Vec<usize> = (0..classes).filter(|&class| given[class] == 1.0).collect();
-                assert!(wrong.len() == 1 && gold[wrong[0]] == 0.0 && view.rows.contains(&(row as i64)), "{row}");
+                assert!(
+                    wrong.len() == 1 && gold[wrong[0]] == 0.0 && view.rows.contains(&(row as i64)),
+                    "{row}"
+                );
             }
         }
         assert_ne!(labels, &batch.targets);
@@ -108,15 +137,28 @@ fn noise_is_a_function_of_the_visit_and_keeps_its_promises() {
 
 #[test]
 fn documents_without_pairs_or_facts_are_no_trouble() {
-    let none = [document(5, &[], &[]), document(7, &[&[(1, 2)]], &[]), document(9, &[&[(1, 2)], &[(3, 5)]], &[])];
+    let none = [
+        document(5, &[], &[]),
+        document(7, &[&[(1, 2)]], &[]),
+        document(9, &[&[(1, 2)], &[(3, 5)]], &[]),
+    ];
     for settings in variants() {
         let system = system(settings);
         let batch_of_none = batch(&system, &none[..2], true);
         let sums = system.losses(&batch_of_none, TRAINING).unwrap();
         assert!(sums.iter().all(|sum| sum.double_value(&[]) == 0.0));
         let factless = batch(&system, &none, true);
-        assert!(system.losses(&factless, TRAINING).unwrap().iter().all(|sum| sum.double_value(&[]).is_finite()));
-        assert_eq!(system.predict(&batch(&system, &none, false), EVALUATION).unwrap().size(), [2, 6]);
+        assert!(
+            system
+                .losses(&factless, TRAINING)
+                .unwrap()
+                .iter()
+                .all(|sum| sum.double_value(&[]).is_finite())
+        );
+        assert_eq!(
+            system.predict(&batch(&system, &none, false), EVALUATION).unwrap().size(),
+            [2, 6]
+        );
     }
 }
 
@@ -124,13 +166,17 @@ fn documents_without_pairs_or_facts_are_no_trouble() {
 fn stage_two_freezes_what_it_was_told_to() {
     let frozen = |settings: DocreIiSettings| {
         let system = system(settings);
-        let trainable: Vec<String> = system.parameters().trainable().map(|p| p.name.clone()).collect();
+        let trainable: Vec<String> =
+            system.parameters().trainable().map(|p| p.name.clone()).collect();
         let any = |part: &str| trainable.iter().any(|name| name.contains(part));
         (any("encoder.layer.0"), any("head_pair"), any("CCA.Reduce_dense"))
     };
     let code = small(Profile::Code, Stage::Inference);
     assert_eq!(frozen(code.clone()), (true, false, true));
-    assert_eq!(frozen(DocreIiSettings { train_base_heads: true, ..code.clone() }), (true, true, true));
+    assert_eq!(
+        frozen(DocreIiSettings { train_base_heads: true, ..code.clone() }),
+        (true, true, true)
+    );
     assert_eq!(frozen(DocreIiSettings { freeze_base: true, ..code }), (false, false, true));
 }
 
@@ -146,14 +192,23 @@ fn settings_that_cannot_be_built_are_named() {
         let error = wrong.check().unwrap_err();
         assert!(error.to_string().contains(name) && error.exit_code() == 64, "{error}");
     }
-    let error = DocreIi::new(foundation(32), DocreIiSettings { averaged_layers: 9, ..small() }).err().unwrap();
-    assert!(error.to_string().contains("`averaged_layers` is 9") && error.hint().is_some(), "{error}");
+    let error = DocreIi::new(foundation(32), DocreIiSettings { averaged_layers: 9, ..small() })
+        .err()
+        .unwrap();
+    assert!(
+        error.to_string().contains("`averaged_layers` is 9") && error.hint().is_some(),
+        "{error}"
+    );
 }
 
 #[test]
 fn both_stages_learn_four_documents_by_heart() {
     for stage in [Stage::Base, Stage::Inference] {
-        let settings = DocreIiSettings { contrast: Contrast::None, train_base_heads: true, ..small(Profile::Fixed, stage) };
+        let settings = DocreIiSettings {
+            contrast: Contrast::None,
+            train_base_heads: true,
+            ..small(Profile::Fixed, stage)
+        };
         let system = system(settings);
         let batch = batch(&system, &documents(), true);
         let (before, after) = overfit(&system, &batch, 200, 1e-2);

@@ -1,4 +1,5 @@
-//! Stage 3: fine-tuning on human annotation, restricted to the ranker's top pairs (docs/systems.md, D.20–D.22).
+//! Stage 3: fine-tuning on human annotation, restricted to the ranker's top pairs (docs/systems.md,
+//! D.20–D.22).
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -9,8 +10,8 @@ use super::model::{DsdocreModel, ModelConfig, Part};
 use super::settings::{DsdocreSettings, MarkerNumbering};
 use crate::sampling::{self, BaselineSettings, KeepRule};
 use crate::systems::{
-    Classes, DecisionRule, DocumentViews, Example, Extractor, Foundation, Layout, NaClass, PackedDocuments, Pair, RelationBatch, Tables,
-    tables,
+    Classes, DecisionRule, DocumentViews, Example, Extractor, Foundation, Layout, NaClass,
+    PackedDocuments, Pair, RelationBatch, Tables, tables,
 };
 use crate::text::{EncodedDocument, Markers, View, ViewChoices};
 use crate::torch::Parameters;
@@ -49,7 +50,8 @@ impl DsdocreLayout {
         Self { views, markers, pairs }
     }
 
-    /// The view of a document whose pairs are chosen; the release numbers entities by the kept pairs.
+    /// The view of a document whose pairs are chosen; the release numbers entities by the kept
+    /// pairs.
     ///
     /// # Errors
     /// A document over the length limit where truncation was not asked for.
@@ -67,10 +69,18 @@ impl DsdocreLayout {
 }
 
 impl Layout for DsdocreLayout {
-    fn training_pairs(&self, document: &EncodedDocument, seed: u64, epoch: u64, row: u64) -> Result<Vec<Pair>> {
+    fn training_pairs(
+        &self,
+        document: &EncodedDocument,
+        seed: u64,
+        epoch: u64,
+        row: u64,
+    ) -> Result<Vec<Pair>> {
         match &self.pairs {
             PairChoice::Kept(rule) => sampling::kept_pairs(document, *rule),
-            PairChoice::Sampled(settings) => Ok(sampling::baseline_pairs(document, settings, seed, epoch, row)),
+            PairChoice::Sampled(settings) => {
+                Ok(sampling::baseline_pairs(document, settings, seed, epoch, row))
+            }
         }
     }
 
@@ -81,15 +91,18 @@ impl Layout for DsdocreLayout {
         }
     }
 
-    /// Pieces, two markers a mention, `[CLS]` and `[SEP]`; pairs cost as well as tokens, and a budget over both keeps the largest document
-    /// from deciding the memory.
+    /// Pieces, two markers a mention, `[CLS]` and `[SEP]`; pairs cost as well as tokens, and a
+    /// budget over both keeps the largest document from deciding the memory.
     fn cost(&self, document: &EncodedDocument, pairs: usize) -> usize {
         let mentions: usize = document.entities.iter().map(|entity| entity.mentions.len()).sum();
         document.pieces.len() + 2 * mentions + 2 + pairs
     }
 
     fn tables(&self, examples: &[Example]) -> Result<Tables> {
-        let views: Vec<View> = examples.iter().map(|example| self.view(&example.document, &example.pairs)).collect::<Result<_>>()?;
+        let views: Vec<View> = examples
+            .iter()
+            .map(|example| self.view(&example.document, &example.pairs))
+            .collect::<Result<_>>()?;
         let visits: Vec<u64> = examples.iter().map(|example| example.visit).collect();
         let documents = self.views.pack(&views, &visits);
         let (mut heads, mut tails) = (Vec::new(), Vec::new());
@@ -102,7 +115,8 @@ impl Layout for DsdocreLayout {
     }
 }
 
-/// The fine-tuned extractor: relation vectors of the chosen pairs, classified; Σ binary cross-entropy / (pairs · classes).
+/// The fine-tuned extractor: relation vectors of the chosen pairs, classified; Σ binary
+/// cross-entropy / (pairs · classes).
 pub struct Dsdocre {
     /// Encoder and heads.
     pub model: DsdocreModel,
@@ -113,17 +127,28 @@ pub struct Dsdocre {
 }
 
 impl Dsdocre {
-    /// Puts the fine-tuner's heads on an encoder; `ranked` says whether the documents carry a ranker's pairs.
+    /// Puts the fine-tuner's heads on an encoder; `ranked` says whether the documents carry a
+    /// ranker's pairs.
     ///
     /// # Errors
     /// DsdocreSettings that no model can be built from; what libtorch refuses.
     pub fn new(foundation: Foundation, settings: &DsdocreSettings, ranked: bool) -> Result<Self> {
         settings.check()?;
-        let options = settings.view_options(foundation.max_pieces, foundation.truncate, Part::Finetuner);
+        let options =
+            settings.view_options(foundation.max_pieces, foundation.truncate, Part::Finetuner);
         let views = DocumentViews { pieces: foundation.pieces, options, seed: foundation.seed };
-        let pairs = if ranked { PairChoice::Kept(settings.finetune_rule()) } else { PairChoice::Sampled(settings.baseline_settings()) };
+        let pairs = if ranked {
+            PairChoice::Kept(settings.finetune_rule())
+        } else {
+            PairChoice::Sampled(settings.baseline_settings())
+        };
         let config = ModelConfig::of(Part::Finetuner, settings, foundation.relations);
-        let model = DsdocreModel::new(foundation.encoder, foundation.parameters, config, foundation.dropout)?;
+        let model = DsdocreModel::new(
+            foundation.encoder,
+            foundation.parameters,
+            config,
+            foundation.dropout,
+        )?;
         let layout = Arc::new(DsdocreLayout::new(views, settings.markers, pairs));
         Ok(Self { model, layout, decision: settings.decision, folded: RefCell::new(None) })
     }
@@ -140,7 +165,11 @@ impl Dsdocre {
     ///
     /// # Errors
     /// What libtorch refuses.
-    pub fn vectors_and_logits(&self, batch: &RelationBatch, forward: Forward) -> Result<(Tensor, Tensor)> {
+    pub fn vectors_and_logits(
+        &self,
+        batch: &RelationBatch,
+        forward: Forward,
+    ) -> Result<(Tensor, Tensor)> {
         let tables: &DsdocreTables = tables(&batch.tables)?;
         let (_, entities) = self.model.encode(&tables.documents, forward)?;
         let relations = self.model.relation_vectors(&entities, &tables.heads, &tables.tails)?;
@@ -174,7 +203,9 @@ impl Extractor for Dsdocre {
     fn predict(&self, batch: &RelationBatch, forward: Forward) -> Result<Tensor> {
         let tables: &DsdocreTables = tables(&batch.tables)?;
         let folded = self.folded.borrow();
-        let folded = folded.as_ref().ok_or_else(|| Error::Bug("a prediction began without `begin_prediction`".into()))?;
+        let folded = folded
+            .as_ref()
+            .ok_or_else(|| Error::Bug("a prediction began without `begin_prediction`".into()))?;
         let (_, entities) = self.model.encode(&tables.documents, forward)?;
         self.model.folded_logits(&entities, &tables.heads, &tables.tails, folded)
     }

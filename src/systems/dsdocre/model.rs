@@ -42,7 +42,12 @@ impl ModelConfig {
     /// The heads of a part under the given settings, for so many relations.
     pub fn of(part: Part, settings: &DsdocreSettings, relations: usize) -> Self {
         let classes = if part == Part::Finetuner { relations as i64 + 1 } else { 0 };
-        Self { part, relation_width: settings.relation_width, classes, head_start: settings.head_start }
+        Self {
+            part,
+            relation_width: settings.relation_width,
+            classes,
+            head_start: settings.head_start,
+        }
     }
 }
 
@@ -77,7 +82,13 @@ pub struct DsdocreModel {
 }
 
 /// Declares a bilinear layer.
-fn bilinear(parameters: &mut Parameters, name: &str, out: i64, width: i64, start: HeadStart) -> Result<(Tensor, Tensor)> {
+fn bilinear(
+    parameters: &mut Parameters,
+    name: &str,
+    out: i64,
+    width: i64,
+    start: HeadStart,
+) -> Result<(Tensor, Tensor)> {
     let bound = match start {
         HeadStart::Pytorch => 1.0 / (width as f64).sqrt(),
         HeadStart::Unit => 3f64.sqrt() / width as f64,
@@ -90,7 +101,12 @@ fn bilinear(parameters: &mut Parameters, name: &str, out: i64, width: i64, start
 }
 
 /// Declares a linear layer: weight and bias ~ U(−1/√in, 1/√in).
-fn linear(parameters: &mut Parameters, name: &str, out: i64, width: i64) -> Result<(Tensor, Tensor)> {
+fn linear(
+    parameters: &mut Parameters,
+    name: &str,
+    out: i64,
+    width: i64,
+) -> Result<(Tensor, Tensor)> {
     let init = Init::Uniform { bound: 1.0 / (width as f64).sqrt() };
     Ok((
         parameters.declare(format!("{HEADS}{name}.weight"), &[out, width], init)?,
@@ -101,13 +117,18 @@ fn linear(parameters: &mut Parameters, name: &str, out: i64, width: i64) -> Resu
 impl Heads {
     fn declare(config: &ModelConfig, width: i64, parameters: &mut Parameters) -> Result<Self> {
         let w = config.relation_width;
-        let (relation_weight, relation_bias) = bilinear(parameters, "relation", w, width, config.head_start)?;
+        let (relation_weight, relation_bias) =
+            bilinear(parameters, "relation", w, width, config.head_start)?;
         let part = config.part;
-        let mut linear_if = |wanted: bool, name: &str, out: i64| wanted.then(|| linear(parameters, name, out, w)).transpose();
+        let mut linear_if = |wanted: bool, name: &str, out: i64| {
+            wanted.then(|| linear(parameters, name, out, w)).transpose()
+        };
         let rank_score = linear_if(part != Part::Finetuner, "rank_score", 1)?;
         let align_score = linear_if(part == Part::Pretrainer, "align_score", 1)?;
         let classify = linear_if(part == Part::Finetuner, "classify", config.classes)?;
-        let mention = (part == Part::Pretrainer).then(|| bilinear(parameters, "mention", 1, width, config.head_start)).transpose()?;
+        let mention = (part == Part::Pretrainer)
+            .then(|| bilinear(parameters, "mention", 1, width, config.head_start))
+            .transpose()?;
         Ok(Self { relation_weight, relation_bias, rank_score, align_score, mention, classify })
     }
 }
@@ -117,11 +138,17 @@ fn present<'a>(part: &'a Option<(Tensor, Tensor)>, name: &str) -> Result<&'a (Te
 }
 
 impl DsdocreModel {
-    /// Puts heads on an encoder whose parameters are already in `parameters`. `dropout` overrides the encoder's own rates.
+    /// Puts heads on an encoder whose parameters are already in `parameters`. `dropout` overrides
+    /// the encoder's own rates.
     ///
     /// # Errors
     /// What libtorch refuses.
-    pub fn new(encoder: Box<dyn Encoder>, mut parameters: Parameters, config: ModelConfig, dropout: Option<f64>) -> Result<Self> {
+    pub fn new(
+        encoder: Box<dyn Encoder>,
+        mut parameters: Parameters,
+        config: ModelConfig,
+        dropout: Option<f64>,
+    ) -> Result<Self> {
         let heads = Heads::declare(&config, encoder.width(), &mut parameters)?;
         Ok(Self { encoder, heads, parameters, config, dropout })
     }
@@ -130,12 +157,19 @@ impl DsdocreModel {
     ///
     /// # Errors
     /// What libtorch refuses; a document longer than the encoder's positions.
-    pub fn encode(&self, documents: &PackedDocuments, forward: Forward) -> Result<(Tensor, Tensor)> {
+    pub fn encode(
+        &self,
+        documents: &PackedDocuments,
+        forward: Forward,
+    ) -> Result<(Tensor, Tensor)> {
         let device = self.parameters.device();
         let stream = documents.stream(device)?;
-        let (hidden, attention) = self.dropout.map_or_else(|| self.encoder.dropout_rates(), |p| (p, p));
+        let (hidden, attention) =
+            self.dropout.map_or_else(|| self.encoder.dropout_rates(), |p| (p, p));
         let dropout = |p: f64| -> Result<Option<Dropout>> {
-            (forward.train && p > 0.0).then(|| Dropout::new(p, on(&documents.token_keys, device)?)).transpose()
+            (forward.train && p > 0.0)
+                .then(|| Dropout::new(p, on(&documents.token_keys, device)?))
+                .transpose()
         };
         let (hidden, attention) = (dropout(hidden)?, dropout(attention)?);
         let pass = Pass {
@@ -153,36 +187,66 @@ impl DsdocreModel {
     ///
     /// # Errors
     /// What libtorch refuses.
-    pub fn relation_vectors(&self, entities: &Tensor, heads: &[i64], tails: &[i64]) -> Result<Tensor> {
-        pairs::relation_vectors(entities, heads, tails, &self.heads.relation_weight, &self.heads.relation_bias)
+    pub fn relation_vectors(
+        &self,
+        entities: &Tensor,
+        heads: &[i64],
+        tails: &[i64],
+    ) -> Result<Tensor> {
+        pairs::relation_vectors(
+            entities,
+            heads,
+            tails,
+            &self.heads.relation_weight,
+            &self.heads.relation_bias,
+        )
     }
 
-    /// Ranking scores s_n `[P]` of pairs of entity rows (equation 3), through the collapsed d×d matrix.
+    /// Ranking scores s_n `[P]` of pairs of entity rows (equation 3), through the collapsed d×d
+    /// matrix.
     ///
     /// # Errors
     /// What libtorch refuses.
-    pub fn ranking_scores(&self, entities: &Tensor, heads: &[i64], tails: &[i64]) -> Result<Tensor> {
+    pub fn ranking_scores(
+        &self,
+        entities: &Tensor,
+        heads: &[i64],
+        tails: &[i64],
+    ) -> Result<Tensor> {
         let (weight, bias) = present(&self.heads.rank_score, "rank_score")?;
-        let (matrix, constant) = pairs::ranking_matrix(&self.heads.relation_weight, &self.heads.relation_bias, weight, bias)?;
+        let (matrix, constant) = pairs::ranking_matrix(
+            &self.heads.relation_weight,
+            &self.heads.relation_bias,
+            weight,
+            bias,
+        )?;
         pairs::ranking_scores(entities, heads, tails, &matrix, &constant)
     }
 
-    /// Mention scores s_m(x, q) = xᵀ W_m q + b (equation 1): queries [R, d], candidates [R, C, d] → [R, C].
+    /// Mention scores s_m(x, q) = xᵀ W_m q + b (equation 1): queries [R, d], candidates [R, C, d] →
+    /// [R, C].
     ///
     /// # Errors
     /// What libtorch refuses.
     pub fn mention_scores(&self, queries: &Tensor, candidates: &Tensor) -> Result<Tensor> {
         let (weight, bias) = present(&self.heads.mention, "mention")?;
         let projected = products::matmul(queries, &weight.f_squeeze_dim(0)?)?; // [R, d]
-        let scores = products::batched_turned(candidates, &projected.f_unsqueeze(1)?)?.f_squeeze_dim(2)?; // [R, C]
+        let scores =
+            products::batched_turned(candidates, &projected.f_unsqueeze(1)?)?.f_squeeze_dim(2)?; // [R, C]
         Ok(scores.f_add(bias)?)
     }
 
-    /// Alignment scores s_s(a, b) = w_sᵀ |a − b| + b_s (equation 4), or with (a − b)²: queries [R, w], candidates [R, C, w] → [R, C].
+    /// Alignment scores s_s(a, b) = w_sᵀ |a − b| + b_s (equation 4), or with (a − b)²: queries [R,
+    /// w], candidates [R, C, w] → [R, C].
     ///
     /// # Errors
     /// What libtorch refuses.
-    pub fn alignment_scores(&self, queries: &Tensor, candidates: &Tensor, distance: AlignmentDistance) -> Result<Tensor> {
+    pub fn alignment_scores(
+        &self,
+        queries: &Tensor,
+        candidates: &Tensor,
+        distance: AlignmentDistance,
+    ) -> Result<Tensor> {
         let (weight, bias) = present(&self.heads.align_score, "align_score")?;
         let difference = candidates.f_sub(&queries.f_unsqueeze(1)?)?;
         let distance = match distance {
@@ -201,12 +265,19 @@ impl DsdocreModel {
         products::linear(relations, weight, Some(bias))
     }
 
-    /// Class logits [P, C] of pairs without making relation vectors: the classifier is folded into the bilinear layer, [C, d, d].
-    /// Pays off where many documents are predicted with one set of weights; `folded` comes from [`Self::fold_classifier`].
+    /// Class logits [P, C] of pairs without making relation vectors: the classifier is folded into
+    /// the bilinear layer, [C, d, d]. Pays off where many documents are predicted with one set of
+    /// weights; `folded` comes from [`Self::fold_classifier`].
     ///
     /// # Errors
     /// What libtorch refuses.
-    pub fn folded_logits(&self, entities: &Tensor, heads: &[i64], tails: &[i64], folded: &(Tensor, Tensor)) -> Result<Tensor> {
+    pub fn folded_logits(
+        &self,
+        entities: &Tensor,
+        heads: &[i64],
+        tails: &[i64],
+        folded: &(Tensor, Tensor),
+    ) -> Result<Tensor> {
         pairs::relation_vectors(entities, heads, tails, &folded.0, &folded.1)
     }
 
@@ -218,7 +289,8 @@ impl DsdocreModel {
         let (weight, bias) = present(&self.heads.classify, "classify")?;
         let (w, d) = (self.config.relation_width, self.encoder.width());
         tch::no_grad(|| {
-            let folded = products::matmul(weight, &self.heads.relation_weight.f_view([w, d * d])?)?.f_view([-1, d, d])?;
+            let folded = products::matmul(weight, &self.heads.relation_weight.f_view([w, d * d])?)?
+                .f_view([-1, d, d])?;
             let constant = products::dot(weight, &self.heads.relation_bias)?.f_add(bias)?;
             Ok((folded.f_to_kind(Kind::Float)?, constant))
         })

@@ -1,4 +1,5 @@
-//! Stage 2: pre-training on document pairs with three tasks and five losses (docs/systems.md, D.13–D.19; Xiao et al. 2020, eq. 1–5).
+//! Stage 2: pre-training on document pairs with three tasks and five losses (docs/systems.md,
+//! D.13–D.19; Xiao et al. 2020, eq. 1–5).
 
 use tch::Tensor;
 
@@ -15,10 +16,21 @@ use crate::torch::nn::losses::cross_entropy_sum;
 use crate::train::{BatchSource, Forward, MicroBatch, Objective, Share, StepBatches};
 
 /// The loss slots: each is one mean of the published loss, directions apart.
-const SLOTS: [&str; 10] =
-    ["MenMat/1", "MenMat/2", "XMenMat/1", "XMenMat/2", "RelDet/1", "RelDet/2", "XRelDet", "RelAlign/12", "RelAlign/21", "IntraAlign"];
+const SLOTS: [&str; 10] = [
+    "MenMat/1",
+    "MenMat/2",
+    "XMenMat/1",
+    "XMenMat/2",
+    "RelDet/1",
+    "RelDet/2",
+    "XRelDet",
+    "RelAlign/12",
+    "RelAlign/21",
+    "IntraAlign",
+];
 
-/// Documents two by two with the rows of all tasks. Document 2i is the first of item i, 2i+1 the second.
+/// Documents two by two with the rows of all tasks. Document 2i is the first of item i, 2i+1 the
+/// second.
 pub struct PretrainBatch {
     /// The documents.
     pub documents: PackedDocuments,
@@ -80,14 +92,31 @@ impl PretrainBatch {
                 self.detection[side].push(&instance.pairs, base[side], instance.answer);
             }
             if let Some(instance) = &item.cross_mention[side] {
-                let rows = instance.candidates.iter().map(|&entity| base[other] + i64::from(entity));
-                self.cross_mention[side].push(base[side] + i64::from(instance.query), rows, instance.answer);
+                let rows =
+                    instance.candidates.iter().map(|&entity| base[other] + i64::from(entity));
+                self.cross_mention[side].push(
+                    base[side] + i64::from(instance.query),
+                    rows,
+                    instance.answer,
+                );
             }
             if let Some(instance) = &item.alignment[side] {
-                self.alignment[side].push(instance.query, base[side], &instance.candidates, base[other], instance.answer);
+                self.alignment[side].push(
+                    instance.query,
+                    base[side],
+                    &instance.candidates,
+                    base[other],
+                    instance.answer,
+                );
             }
             if let Some(instance) = &item.intra_alignment[side] {
-                self.intra_alignment.push(instance.query, base[side], &instance.candidates, base[side], instance.answer);
+                self.intra_alignment.push(
+                    instance.query,
+                    base[side],
+                    &instance.candidates,
+                    base[side],
+                    instance.answer,
+                );
             }
         }
         for instance in &item.cross_detection {
@@ -97,8 +126,15 @@ impl PretrainBatch {
         }
     }
 
-    /// A masked mention beyond the cut has no position: its row is left out, as the release ignores it.
-    fn add_mentions(&mut self, item: &PretrainItem, side: usize, document: usize, candidates: MentionCandidates) {
+    /// A masked mention beyond the cut has no position: its row is left out, as the release ignores
+    /// it.
+    fn add_mentions(
+        &mut self,
+        item: &PretrainItem,
+        side: usize,
+        document: usize,
+        candidates: MentionCandidates,
+    ) {
         let base = match candidates {
             MentionCandidates::Entities => self.documents.entity_base(document),
             MentionCandidates::TokenStates => self.documents.views.offsets[document],
@@ -124,7 +160,8 @@ impl MicroBatch for PretrainBatch {
     }
 }
 
-/// Prepares pre-training batches: items drawn independently, a pure function of (seed, step, index).
+/// Prepares pre-training batches: items drawn independently, a pure function of (seed, step,
+/// index).
 pub struct PretrainSource<'a> {
     /// Distant documents with kept pairs.
     pub store: &'a DocumentStore,
@@ -144,7 +181,8 @@ pub struct PretrainSource<'a> {
 
 impl PretrainSource<'_> {
     fn views_of(&self, item: &PretrainItem) -> Result<[View; 2]> {
-        let view = |side: usize| self.views.view(&self.store.get(item.rows[side]), &item.choices[side]);
+        let view =
+            |side: usize| self.views.view(&self.store.get(item.rows[side]), &item.choices[side]);
         Ok([view(0)?, view(1)?])
     }
 }
@@ -153,17 +191,24 @@ impl BatchSource for PretrainSource<'_> {
     type Batch = PretrainBatch;
 
     fn prepare(&self, step: u64, share: Share) -> Result<StepBatches<PretrainBatch>> {
-        let rows = (0..self.batch as u64).flat_map(|index| self.sampler.rows(self.seed, step, index)).collect();
+        let rows = (0..self.batch as u64)
+            .flat_map(|index| self.sampler.rows(self.seed, step, index))
+            .collect();
         let mut items = Vec::new();
         for index in (0..self.batch).filter(|&index| share.holds(index)) {
             let item = self.sampler.sample(self.seed, step, index as u64);
             let views = self.views_of(&item)?;
             items.push((item, views, visit(step, index)));
         }
-        let lengths: Vec<usize> = items.iter().map(|(_, views, _)| views[0].ids.len() + views[1].ids.len()).collect();
+        let lengths: Vec<usize> =
+            items.iter().map(|(_, views, _)| views[0].ids.len() + views[1].ids.len()).collect();
         let micro = split_by_tokens(&lengths, self.budget).into_iter().map(|range| {
-            let views: Vec<View> = items[range.clone()].iter().flat_map(|(_, views, _)| views.clone()).collect();
-            let keys: Vec<u64> = items[range.clone()].iter().flat_map(|(_, _, key)| [2 * key, 2 * key + 1]).collect();
+            let views: Vec<View> =
+                items[range.clone()].iter().flat_map(|(_, views, _)| views.clone()).collect();
+            let keys: Vec<u64> = items[range.clone()]
+                .iter()
+                .flat_map(|(_, _, key)| [2 * key, 2 * key + 1])
+                .collect();
             let mut batch = PretrainBatch::new(self.views.pack(&views, &keys));
             for (index, (item, _, _)) in items[range].iter().enumerate() {
                 batch.add(item, 2 * index, self.mention_candidates);
@@ -199,13 +244,21 @@ impl Pretrainer<'_> {
     ///
     /// # Errors
     /// What libtorch refuses.
-    pub fn scores(&self, batch: &PretrainBatch, states: &Tensor, entities: &Tensor) -> Result<PretrainScores> {
+    pub fn scores(
+        &self,
+        batch: &PretrainBatch,
+        states: &Tensor,
+        entities: &Tensor,
+    ) -> Result<PretrainScores> {
         let mention_table = match self.mention_candidates {
             MentionCandidates::Entities => entities,
             MentionCandidates::TokenStates => states,
         };
         let [first, second] = &batch.mention;
-        let mut slots = vec![self.matching(first, states, mention_table)?, self.matching(second, states, mention_table)?];
+        let mut slots = vec![
+            self.matching(first, states, mention_table)?,
+            self.matching(second, states, mention_table)?,
+        ];
         for rows in &batch.cross_mention {
             slots.push(self.matching(rows, entities, entities)?);
         }
@@ -214,14 +267,22 @@ impl Pretrainer<'_> {
         Ok(PretrainScores { slots })
     }
 
-    fn matching(&self, rows: &MatchRows, queries: &Tensor, candidates: &Tensor) -> Result<Option<Tensor>> {
+    fn matching(
+        &self,
+        rows: &MatchRows,
+        queries: &Tensor,
+        candidates: &Tensor,
+    ) -> Result<Option<Tensor>> {
         if rows.answers.is_empty() {
             return Ok(None);
         }
         let (count, device) = (rows.answers.len() as i64, queries.device());
-        let queries = queries.f_index_select(0, &on(&rows.queries, device)?)?.f_to_kind(candidates.kind())?;
+        let queries =
+            queries.f_index_select(0, &on(&rows.queries, device)?)?.f_to_kind(candidates.kind())?;
         let width = candidates.size()[1];
-        let candidates = candidates.f_index_select(0, &on(&rows.candidates, device)?)?.f_view([count, -1, width])?;
+        let candidates = candidates
+            .f_index_select(0, &on(&rows.candidates, device)?)?
+            .f_view([count, -1, width])?;
         self.model.mention_scores(&queries, &candidates).map(Some)
     }
 
@@ -237,17 +298,22 @@ impl Pretrainer<'_> {
         let mut at = 0;
         rows.iter()
             .map(|rows| {
-                let (start, pairs, count) = (at, rows.heads.len() as i64, rows.answers.len() as i64);
+                let (start, pairs, count) =
+                    (at, rows.heads.len() as i64, rows.answers.len() as i64);
                 at += pairs;
-                (count > 0).then(|| Ok(scores.f_narrow(0, start, pairs)?.f_view([count, -1])?)).transpose()
+                (count > 0)
+                    .then(|| Ok(scores.f_narrow(0, start, pairs)?.f_view([count, -1])?))
+                    .transpose()
             })
             .collect()
     }
 
-    /// Both directions of RelAlign, and IntraAlign; the relation vectors of all query and candidate pairs come from one product.
+    /// Both directions of RelAlign, and IntraAlign; the relation vectors of all query and candidate
+    /// pairs come from one product.
     fn alignment(&self, batch: &PretrainBatch, entities: &Tensor) -> Result<Vec<Option<Tensor>>> {
         let tasks = [&batch.alignment[0], &batch.alignment[1], &batch.intra_alignment];
-        let parts: Vec<&PairRows> = tasks.iter().flat_map(|rows| [&rows.queries, &rows.candidates]).collect();
+        let parts: Vec<&PairRows> =
+            tasks.iter().flat_map(|rows| [&rows.queries, &rows.candidates]).collect();
         let heads: Vec<i64> = parts.iter().flat_map(|rows| rows.heads.iter().copied()).collect();
         let tails: Vec<i64> = parts.iter().flat_map(|rows| rows.tails.iter().copied()).collect();
         if heads.is_empty() {
@@ -302,10 +368,11 @@ impl Objective for Pretrainer<'_> {
         let (states, entities) = self.model.encode(&batch.documents, forward)?;
         let scores = self.scores(batch, &states, &entities)?;
         let zero = entities.f_sum(entities.kind())?.f_mul_scalar(0.0)?;
-        let sums = scores.slots.iter().zip(Self::answers(batch)).map(|(logits, answers)| match logits {
-            Some(logits) => cross_entropy_sum(logits, answers),
-            None => Ok(zero.shallow_clone()),
-        });
+        let sums =
+            scores.slots.iter().zip(Self::answers(batch)).map(|(logits, answers)| match logits {
+                Some(logits) => cross_entropy_sum(logits, answers),
+                None => Ok(zero.shallow_clone()),
+            });
         sums.collect()
     }
 

@@ -1,4 +1,5 @@
-//! Stage 1: the pre-denoising ranker, relation detection on human annotation (docs/systems.md, D.7; Xiao et al. 2020, eq. 3).
+//! Stage 1: the pre-denoising ranker, relation detection on human annotation (docs/systems.md, D.7;
+//! Xiao et al. 2020, eq. 3).
 
 use super::model::DsdocreModel;
 use super::rows::PairRows;
@@ -42,7 +43,8 @@ impl MicroBatch for RankBatch {
     }
 }
 
-/// Prepares ranker batches: documents with labels in a shuffled order, instances drawn anew at each visit.
+/// Prepares ranker batches: documents with labels in a shuffled order, instances drawn anew at each
+/// visit.
 pub struct RankSource<'a> {
     /// Human-annotated documents.
     pub store: &'a DocumentStore,
@@ -64,12 +66,15 @@ impl BatchSource for RankSource<'_> {
     type Batch = RankBatch;
 
     fn prepare(&self, step: u64, share: Share) -> Result<StepBatches<RankBatch>> {
-        let batch: Vec<usize> = self.order.items(step).into_iter().map(|item| self.rows[item.row]).collect();
+        let batch: Vec<usize> =
+            self.order.items(step).into_iter().map(|item| self.rows[item.row]).collect();
         let mut views = Vec::new();
         let mut items = Vec::new();
         for (index, &row) in batch.iter().enumerate().filter(|(index, _)| share.holds(*index)) {
             let document = &self.store.get(row);
-            if let Some(item) = sampling::rank_item(document, row, &self.settings, self.seed, step, index as u64) {
+            if let Some(item) =
+                sampling::rank_item(document, row, &self.settings, self.seed, step, index as u64)
+            {
                 views.push(self.views.view(document, &item.choices)?);
                 items.push((item, visit(step, index)));
             }

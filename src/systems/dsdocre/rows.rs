@@ -1,6 +1,7 @@
 //! Index rows of the choice tasks: each row is a query with candidates of which one is right.
 //!
-//! Indices point into the micro-batch's entity table (entity rows) or its token stream (states), never into a document.
+//! Indices point into the micro-batch's entity table (entity rows) or its token stream (states),
+//! never into a document.
 
 /// A query against candidate vectors: mention-entity matching (equation 1).
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -47,7 +48,8 @@ impl PairRows {
     }
 }
 
-/// A query pair in one document against candidate pairs in the other: relational fact alignment (equation 4).
+/// A query pair in one document against candidate pairs in the other: relational fact alignment
+/// (equation 4).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AlignmentRows {
     /// Query pairs, one a row.
@@ -58,7 +60,14 @@ pub struct AlignmentRows {
 
 impl AlignmentRows {
     /// Appends a row.
-    pub fn push(&mut self, query: (u32, u32), query_base: i64, candidates: &[(u32, u32)], candidate_base: i64, answer: usize) {
+    pub fn push(
+        &mut self,
+        query: (u32, u32),
+        query_base: i64,
+        candidates: &[(u32, u32)],
+        candidate_base: i64,
+        answer: usize,
+    ) {
         self.queries.extend_pairs(&[query], query_base);
         self.candidates.push(candidates, candidate_base, answer);
     }

@@ -1,10 +1,13 @@
-//! DSDocRE's settings: every difference between paper and release and every ablation (docs/systems.md, "D. DSDocRE"), with three profiles.
+//! DSDocRE's settings: every difference between paper and release and every ablation
+//! (docs/systems.md, "D. DSDocRE"), with three profiles.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::model::Part;
-use crate::sampling::{BaselineSettings, KeepRule, NegativePool, PretrainSettings, RankSettings, Task};
+use crate::sampling::{
+    BaselineSettings, KeepRule, NegativePool, PretrainSettings, RankSettings, Task,
+};
 use crate::systems::{DecisionRule, Profile};
 use crate::text::{Markers, ViewOptions};
 use crate::{Error, Result};
@@ -45,8 +48,9 @@ pub enum MarkerNumbering {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum HeadStart {
-    /// U(−1/√d, 1/√d), PyTorch's default and the release's. States after a layer norm have length √d, so scores start with a standard
-    /// deviation of √(d/3) and the softmax starts saturated: harmless under a pre-trained encoder, a plateau under a random one.
+    /// U(−1/√d, 1/√d), PyTorch's default and the release's. States after a layer norm have length
+    /// √d, so scores start with a standard deviation of √(d/3) and the softmax starts saturated:
+    /// harmless under a pre-trained encoder, a plateau under a random one.
     Pytorch,
     /// U(−√3/d, √3/d): outputs start with standard deviation 1.
     Unit,
@@ -69,10 +73,12 @@ pub struct DsdocreSettings {
     pub mention_candidates: MentionCandidates,
     /// Distance of RelAlign (docs/systems.md, D.5).
     pub alignment_distance: AlignmentDistance,
-    /// Insert the mask once per repetition of a mention, as the release does (docs/systems.md, D.12).
+    /// Insert the mask once per repetition of a mention, as the release does (docs/systems.md,
+    /// D.12).
     pub repeat_masked: bool,
-    /// In pre-training, hide and mark entities one after another, so that where mentions overlap the later wipes out the earlier, and read a
-    /// masked mention at the start of its word, as the release does.
+    /// In pre-training, hide and mark entities one after another, so that where mentions overlap
+    /// the later wipes out the earlier, and read a masked mention at the start of its word, as the
+    /// release does.
     pub hide_in_turn: bool,
     /// Start of the bilinear layers.
     pub head_start: HeadStart,
@@ -82,7 +88,8 @@ pub struct DsdocreSettings {
     pub blank_probability: f64,
     /// Share of document pairs drawn for a fact they have in common.
     pub same_fact_ratio: f64,
-    /// Pairs kept a document in pre-training (docs/systems.md, D.9); all, that is no pre-denoising, when absent.
+    /// Pairs kept a document in pre-training (docs/systems.md, D.9); all, that is no pre-denoising,
+    /// when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub k_pretrain: Option<usize>,
     /// Pairs kept a document in fine-tuning, as a multiple of its number of entities.
@@ -96,7 +103,8 @@ pub struct DsdocreSettings {
     pub rank_instances: usize,
     /// Candidates of a ranker instance, the positive included.
     pub rank_candidates: usize,
-    /// Probability of blanking an entity in ranker training (a regulariser of ours, off in the papers).
+    /// Probability of blanking an entity in ranker training (a regulariser of ours, off in the
+    /// papers).
     pub rank_blank_probability: f64,
     /// Mentions masked a document.
     pub masked_mentions: usize,
@@ -116,14 +124,16 @@ pub struct DsdocreSettings {
     pub alignment_random: usize,
     /// Fewest entities of a document in pre-training.
     pub min_entities: usize,
-    /// Whether annotated documents take part in pre-training, all their labels taken as true: joint training on human data (ours, off in the
-    /// papers).
+    /// Whether annotated documents take part in pre-training, all their labels taken as true: joint
+    /// training on human data (ours, off in the papers).
     pub pretrain_on_human: bool,
-    /// Start the fine-tuner's relation layer from pre-training (an improvement of ours, off in the papers).
+    /// Start the fine-tuner's relation layer from pre-training (an improvement of ours, off in the
+    /// papers).
     pub transfer_bilinear: bool,
     /// Decision rule.
     pub decision: DecisionRule,
-    /// Baseline without ranker: negatives per positive in training, and the largest number of pairs.
+    /// Baseline without ranker: negatives per positive in training, and the largest number of
+    /// pairs.
     pub baseline_negatives: usize,
     /// Baseline without ranker: largest number of training pairs a document.
     pub baseline_max_pairs: usize,
@@ -141,7 +151,12 @@ impl DsdocreSettings {
         let fixed = Self::fixed();
         match profile {
             Profile::Fixed => fixed,
-            Profile::Paper => Self { max_mentions: None, k_finetune_cap: None, negative_pool: NegativePool::Kept, ..fixed },
+            Profile::Paper => Self {
+                max_mentions: None,
+                k_finetune_cap: None,
+                negative_pool: NegativePool::Kept,
+                ..fixed
+            },
             Profile::Code => Self {
                 mask_padding: false,
                 markers: MarkerNumbering::KeptOrder,
@@ -204,7 +219,12 @@ impl DsdocreSettings {
     }
 
     /// How documents are laid out for a part of the model.
-    pub fn view_options(&self, max_pieces: Option<usize>, truncate: bool, part: Part) -> ViewOptions {
+    pub fn view_options(
+        &self,
+        max_pieces: Option<usize>,
+        truncate: bool,
+        part: Part,
+    ) -> ViewOptions {
         let unmasked = !self.mask_padding && part != Part::Finetuner;
         ViewOptions {
             max_pieces,
@@ -219,7 +239,11 @@ impl DsdocreSettings {
 
     /// The ranker's instances.
     pub fn rank_settings(&self) -> RankSettings {
-        RankSettings { instances: self.rank_instances, candidates: self.rank_candidates, blank_probability: self.rank_blank_probability }
+        RankSettings {
+            instances: self.rank_instances,
+            candidates: self.rank_candidates,
+            blank_probability: self.rank_blank_probability,
+        }
     }
 
     /// The instances of pre-training.
@@ -244,12 +268,18 @@ impl DsdocreSettings {
 
     /// The pairs of fine-tuning where there is a ranker.
     pub fn finetune_rule(&self) -> KeepRule {
-        KeepRule::PerEntity { times: self.k_finetune_per_entity, cap: self.k_finetune_cap.filter(|&cap| cap > 0) }
+        KeepRule::PerEntity {
+            times: self.k_finetune_per_entity,
+            cap: self.k_finetune_cap.filter(|&cap| cap > 0),
+        }
     }
 
     /// The pairs of fine-tuning where there is none.
     pub fn baseline_settings(&self) -> BaselineSettings {
-        BaselineSettings { negatives_per_positive: self.baseline_negatives, cap: self.baseline_max_pairs }
+        BaselineSettings {
+            negatives_per_positive: self.baseline_negatives,
+            cap: self.baseline_max_pairs,
+        }
     }
 
     /// Refuses values that no model can be built from.
@@ -268,7 +298,10 @@ impl DsdocreSettings {
             }
         }
         if self.relation_width < 1 || self.rank_candidates < 2 || self.detection_candidates < 2 {
-            return Err(Error::recipe("dsdocre: relation_width must be at least 1, rank_candidates and detection_candidates at least 2"));
+            return Err(Error::recipe(
+                "dsdocre: relation_width must be at least 1, rank_candidates and \
+                 detection_candidates at least 2",
+            ));
         }
         Ok(())
     }

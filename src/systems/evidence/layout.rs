@@ -39,7 +39,8 @@ pub struct EvidenceLayout {
 
 /// Items of the evidence predictor with their sentences; host data.
 pub struct EvidenceBatch {
-    /// One document an item; coreference ids are 1 for head words, 2 for tail words (the tail wins).
+    /// One document an item; coreference ids are 1 for head words, 2 for tail words (the tail
+    /// wins).
     pub tables: WordTables,
     /// Row of each item's relation, from 1. `[items]`
     pub relations: Vec<i64>,
@@ -60,7 +61,8 @@ impl EvidenceLayout {
     pub(super) fn new(foundation: &Foundation, settings: &EvidenceSettings) -> Self {
         let mut words = WordOptions::of(foundation, settings.long_documents);
         words.mention_types = true;
-        // Coreference ids are replaced by positions, so that the number of entities does not matter.
+        // Coreference ids are replaced by positions, so that the number of entities does not
+        // matter.
         words.coref_rows = usize::MAX;
         if settings.max_words > 0 {
             words.limits.max_words = Some(settings.max_words);
@@ -72,7 +74,8 @@ impl EvidenceLayout {
     /// Lays items out.
     ///
     /// # Errors
-    /// A document that cannot be laid out, or a fact about entities or a relation that are not there; each named.
+    /// A document that cannot be laid out, or a fact about entities or a relation that are not
+    /// there; each named.
     pub fn batch(&self, items: &[EvidenceItem]) -> Result<EvidenceBatch> {
         items.iter().try_for_each(|item| self.check(item))?;
         let examples: Vec<Example> = items.iter().map(example).collect();
@@ -84,8 +87,16 @@ impl EvidenceLayout {
         }
         let relations = items.iter().map(|item| i64::from(item.fact.relation) + 1).collect();
         let (firsts, lasts, targets) = (Vec::new(), Vec::new(), Vec::new());
-        let mut batch =
-            EvidenceBatch { tables, relations, items: Vec::new(), sentences: Vec::new(), firsts, lasts, targets, counts: [0.0] };
+        let mut batch = EvidenceBatch {
+            tables,
+            relations,
+            items: Vec::new(),
+            sentences: Vec::new(),
+            firsts,
+            lasts,
+            targets,
+            counts: [0.0],
+        };
         items.iter().enumerate().for_each(|(index, item)| batch.push_sentences(index, item));
         batch.counts = [batch.targets.len() as f64];
         Ok(batch)
@@ -93,23 +104,36 @@ impl EvidenceLayout {
 
     fn check(&self, item: &EvidenceItem) -> Result<()> {
         let (entities, fact) = (item.document.entities.len(), &item.fact);
-        if (fact.head as usize) < entities && (fact.tail as usize) < entities && (fact.relation as usize) < self.relations {
+        if (fact.head as usize) < entities
+            && (fact.tail as usize) < entities
+            && (fact.relation as usize) < self.relations
+        {
             return Ok(());
         }
-        let problem = format!("fact ({}, {}, {}) names an entity or a relation that is not there", fact.head, fact.tail, fact.relation);
+        let problem = format!(
+            "fact ({}, {}, {}) names an entity or a relation that is not there",
+            fact.head, fact.tail, fact.relation
+        );
         Err(DataError::new("shards", problem).title(&item.document.title).into())
     }
 }
 
 fn example(item: &EvidenceItem) -> Example {
-    Example { document: Arc::clone(&item.document), pairs: vec![(item.fact.head, item.fact.tail)], visit: item.visit, train: false }
+    Example {
+        document: Arc::clone(&item.document),
+        pairs: vec![(item.fact.head, item.fact.tail)],
+        visit: item.visit,
+        train: false,
+    }
 }
 
 /// Writes the id of an entity's words.
 fn mark(tables: &mut WordTables, index: usize, document: &EncodedDocument, entity: u32, id: i64) {
-    let (base, end) = (tables.word_offsets[index] as usize, tables.word_offsets[index + 1] as usize);
+    let (base, end) =
+        (tables.word_offsets[index] as usize, tables.word_offsets[index + 1] as usize);
     for mention in &document.entities[entity as usize].mentions {
-        let (from, to) = ((base + mention.start as usize).min(end), (base + mention.end as usize).min(end));
+        let (from, to) =
+            ((base + mention.start as usize).min(end), (base + mention.end as usize).min(end));
         tables.coref[from..to.max(from)].fill(id);
     }
 }
@@ -119,7 +143,11 @@ impl EvidenceBatch {
     fn push_sentences(&mut self, index: usize, item: &EvidenceItem) {
         let first = self.tables.document_sentences[index] as usize;
         let last = self.tables.document_sentences[index + 1] as usize;
-        for (sentence, span) in self.tables.sentence_offsets[first..=last].windows(2).enumerate().filter(|(_, span)| span[0] < span[1]) {
+        for (sentence, span) in self.tables.sentence_offsets[first..=last]
+            .windows(2)
+            .enumerate()
+            .filter(|(_, span)| span[0] < span[1])
+        {
             self.items.push(index as i64);
             self.sentences.push(sentence);
             self.firsts.push(span[0]);

@@ -5,7 +5,9 @@ use tch::{Kind, Tensor};
 use super::{EvidenceBatch, EvidenceItem, EvidenceLayout, EvidenceSettings};
 use crate::Result;
 use crate::encoders::Encoder;
-use crate::systems::words::{FeatureOrder, FeaturePlan, Rows, WordFeatures, WordPass, padded_rows, padded_table};
+use crate::systems::words::{
+    FeatureOrder, FeaturePlan, Rows, WordFeatures, WordPass, padded_rows, padded_table,
+};
 use crate::systems::{Foundation, on};
 use crate::text::split_by_tokens;
 use crate::torch::HEADS;
@@ -49,13 +51,34 @@ impl EvidencePredictor {
         };
         let features = WordFeatures::declare(parameters, &plan)?;
         let input = foundation.encoder.width() + features.width();
-        let lstm = PackedLstm::declare(&format!("{HEADS}rnn"), LstmShape { input, hidden, layers: 1, bidirectional: true }, parameters)?;
-        let relations = padded_table(parameters, &format!("{HEADS}relation_embed"), foundation.relations as i64 + 1, hidden, 0)?;
+        let lstm = PackedLstm::declare(
+            &format!("{HEADS}rnn"),
+            LstmShape { input, hidden, layers: 1, bidirectional: true },
+            parameters,
+        )?;
+        let relations = padded_table(
+            parameters,
+            &format!("{HEADS}relation_embed"),
+            foundation.relations as i64 + 1,
+            hidden,
+            0,
+        )?;
         let map = Affine::declare(parameters, &format!("{HEADS}linear_t"), hidden, 2 * hidden)?;
         let judge = Affine::declare(parameters, &format!("{HEADS}linear_re"), 1, 3 * hidden)?;
         let Foundation { encoder, parameters, dropout, .. } = foundation;
         let locked_dropout = settings.locked_dropout;
-        Ok(Self { encoder, parameters, features, lstm, map, relations, judge, layout, locked_dropout, dropout })
+        Ok(Self {
+            encoder,
+            parameters,
+            features,
+            lstm,
+            map,
+            relations,
+            judge,
+            layout,
+            locked_dropout,
+            dropout,
+        })
     }
 
     /// The host half.
@@ -72,32 +95,59 @@ impl EvidencePredictor {
     ///
     /// # Errors
     /// What libtorch refuses.
-    pub fn probed(&self, batch: &EvidenceBatch, forward: Forward, probe: &mut dyn FnMut(&'static str, &Tensor)) -> Result<Tensor> {
+    pub fn probed(
+        &self,
+        batch: &EvidenceBatch,
+        forward: Forward,
+        probe: &mut dyn FnMut(&'static str, &Tensor),
+    ) -> Result<Tensor> {
         let (tables, device) = (&batch.tables, self.parameters.device());
-        let words = tables.word_states(&WordPass { encoder: &*self.encoder, dropout: self.dropout, forward, device })?;
+        let words = tables.word_states(&WordPass {
+            encoder: &*self.encoder,
+            dropout: self.dropout,
+            forward,
+            device,
+        })?;
         let packing = Packing::new(&tables.word_segments(device)?, device)?;
-        let locked = tables.dropout(Rows::Words, self.locked_dropout, forward, device)?.map(|active| packing.lock(&active)).transpose()?;
-        let states = self.lstm.forward(&self.features.beside(&words, tables)?, &packing, locked.as_ref(), 0, forward.train)?;
+        let locked = tables
+            .dropout(Rows::Words, self.locked_dropout, forward, device)?
+            .map(|active| packing.lock(&active))
+            .transpose()?;
+        let states = self.lstm.forward(
+            &self.features.beside(&words, tables)?,
+            &packing,
+            locked.as_ref(),
+            0,
+            forward.train,
+        )?;
         probe("lstm_output", &states);
         let context = self.map.forward(&states)?.f_relu()?;
         probe("context_output", &context);
-        let ends = |rows: &[i64]| -> Result<Tensor> { Ok(context.f_index_select(0, &on(rows, device)?)?) };
-        let relations: Vec<i64> = batch.items.iter().map(|&item| batch.relations[item as usize]).collect();
+        let ends =
+            |rows: &[i64]| -> Result<Tensor> { Ok(context.f_index_select(0, &on(rows, device)?)?) };
+        let relations: Vec<i64> =
+            batch.items.iter().map(|&item| batch.relations[item as usize]).collect();
         let relations = padded_rows(&self.relations, &on(&relations, device)?, 0)?;
         let sentences = Tensor::f_cat(&[ends(&batch.firsts)?, ends(&batch.lasts)?, relations], 1)?;
         probe("sent_output", &sentences);
         Ok(self.judge.forward(&sentences)?.f_squeeze_dim(1)?)
     }
 
-    /// The probability that a sentence is evidence, for every sentence of every item; 0 for one behind the cut. `budget` bounds the words
-    /// of a forward pass.
+    /// The probability that a sentence is evidence, for every sentence of every item; 0 for one
+    /// behind the cut. `budget` bounds the words of a forward pass.
     ///
     /// # Errors
     /// Items that cannot be laid out; what libtorch refuses.
-    pub fn scores(&self, items: &[EvidenceItem], forward: Forward, budget: usize) -> Result<Vec<Vec<f32>>> {
+    pub fn scores(
+        &self,
+        items: &[EvidenceItem],
+        forward: Forward,
+        budget: usize,
+    ) -> Result<Vec<Vec<f32>>> {
         let _guard = tch::no_grad_guard();
         let sentences = |item: &EvidenceItem| item.document.sentence_starts.len().saturating_sub(1);
-        let mut scores: Vec<Vec<f32>> = items.iter().map(|item| vec![0.0; sentences(item)]).collect();
+        let mut scores: Vec<Vec<f32>> =
+            items.iter().map(|item| vec![0.0; sentences(item)]).collect();
         let costs: Vec<usize> = items.iter().map(EvidenceItem::cost).collect();
         for range in split_by_tokens(&costs, budget) {
             let first = range.start;

@@ -22,7 +22,8 @@ pub struct EvidenceSettings {
     pub locked_dropout: f64,
     /// Documents with more pieces than a text encoder has positions: `windows` or `cut`.
     pub long_documents: LongDocuments,
-    /// Words after which a document is cut without a word said; sentences behind have no score (the release: 512, and it fails there).
+    /// Words after which a document is cut without a word said; sentences behind have no score (the
+    /// release: 512, and it fails there).
     pub max_words: usize,
 }
 
@@ -59,12 +60,16 @@ impl EvidenceSettings {
             ("hidden", self.hidden, 1),
         ];
         if let Some((name, value, least)) = least.iter().find(|(_, value, least)| value < least) {
-            return Err(
-                Error::recipe(format!("`{name}` is {value}, but must be at least {least}")).with_hint("leave it out for the default")
-            );
+            return Err(Error::recipe(format!(
+                "`{name}` is {value}, but must be at least {least}"
+            ))
+            .with_hint("leave it out for the default"));
         }
         if !(0.0..1.0).contains(&self.locked_dropout) {
-            return Err(Error::recipe(format!("`locked_dropout` is {}, but a dropout rate lies in [0, 1)", self.locked_dropout)));
+            return Err(Error::recipe(format!(
+                "`locked_dropout` is {}, but a dropout rate lies in [0, 1)",
+                self.locked_dropout
+            )));
         }
         self.long_documents.without_extension("lstm-sp")
     }

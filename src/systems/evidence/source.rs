@@ -1,4 +1,5 @@
-//! The training batches of the evidence predictor: documents in a shuffled order, each with all its labelled facts.
+//! The training batches of the evidence predictor: documents in a shuffled order, each with all its
+//! labelled facts.
 
 use super::{EvidenceBatch, EvidenceItem, EvidenceLayout};
 use crate::Result;
@@ -21,12 +22,20 @@ pub struct EvidenceSource<'a> {
 }
 
 impl<'a> EvidenceSource<'a> {
-    /// A source over the labelled documents of a store; `budget` bounds the words of a micro-batch, counted once a fact.
+    /// A source over the labelled documents of a store; `budget` bounds the words of a micro-batch,
+    /// counted once a fact.
     ///
     /// # Errors
     /// A batch of no documents.
-    pub fn new(layout: &EvidenceLayout, store: &'a DocumentStore, batch: usize, budget: usize, seed: u64) -> Result<Self> {
-        let rows: Vec<usize> = (0..store.len()).filter(|&row| !store.get(row).facts.is_empty()).collect();
+    pub fn new(
+        layout: &EvidenceLayout,
+        store: &'a DocumentStore,
+        batch: usize,
+        budget: usize,
+        seed: u64,
+    ) -> Result<Self> {
+        let rows: Vec<usize> =
+            (0..store.len()).filter(|&row| !store.get(row).facts.is_empty()).collect();
         let order = BatchOrder::new(rows.len(), seed, batch)?;
         Ok(Self { store, rows, order, layout: layout.clone(), budget })
     }
@@ -36,13 +45,18 @@ impl BatchSource for EvidenceSource<'_> {
     type Batch = EvidenceBatch;
 
     fn prepare(&self, step: u64, share: Share) -> Result<StepBatches<EvidenceBatch>> {
-        let rows: Vec<usize> = self.order.items(step).into_iter().map(|item| self.rows[item.row]).collect();
+        let rows: Vec<usize> =
+            self.order.items(step).into_iter().map(|item| self.rows[item.row]).collect();
         let mut items = Vec::new();
         for (index, &row) in rows.iter().enumerate().filter(|(index, _)| share.holds(*index)) {
             let document = self.store.get(row);
             for (number, fact) in document.facts.iter().enumerate() {
                 // A document holds far fewer than 2¹⁶ facts, a batch far fewer than 2¹⁶ documents.
-                items.push(EvidenceItem { document: document.clone(), fact: fact.clone(), visit: visit(step, index << 16 | number) });
+                items.push(EvidenceItem {
+                    document: document.clone(),
+                    fact: fact.clone(),
+                    visit: visit(step, index << 16 | number),
+                });
             }
         }
         let costs: Vec<usize> = items.iter().map(EvidenceItem::cost).collect();

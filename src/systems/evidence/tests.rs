@@ -18,9 +18,16 @@ const TRAINING: Forward = Forward { train: true, precision: Precision::Fp32 };
 fn predictor(max_words: usize) -> EvidencePredictor {
     let mut parameters = Parameters::new(5, Device::Cpu);
     let config = WordsConfig { embedding_size: 12, ..WordsConfig::default() };
-    let encoder = build(&EncoderSpec::Words { config, vectors: None }, 400, &mut parameters).unwrap();
+    let encoder =
+        build(&EncoderSpec::Words { config, vectors: None }, 400, &mut parameters).unwrap();
     let foundation = foundation_of(encoder, parameters, &TYPES);
-    let settings = EvidenceSettings { position_width: 3, type_width: 4, hidden: 10, max_words, ..EvidenceSettings::of(Profile::Fixed) };
+    let settings = EvidenceSettings {
+        position_width: 3,
+        type_width: 4,
+        hidden: 10,
+        max_words,
+        ..EvidenceSettings::of(Profile::Fixed)
+    };
     EvidencePredictor::new(foundation, &settings).unwrap()
 }
 
@@ -36,11 +43,18 @@ fn item(head: u32, tail: u32, relation: u32, evidence: &[u32], visit: u64) -> Ev
 
 #[test]
 fn heads_and_tails_are_marked_and_sentences_have_two_ends() {
-    let batch = predictor(0).layout().batch(&[item(0, 1, 2, &[0, 2], 0), item(1, 0, 0, &[], 1)]).unwrap();
+    let batch =
+        predictor(0).layout().batch(&[item(0, 1, 2, &[0, 2], 0), item(1, 0, 0, &[], 1)]).unwrap();
     assert_eq!(batch.tables.coref, [0, 1, 2, 2, 0, 0, 0, 1, 0, 0, 2, 2, 1, 0, 0, 0, 2, 0]);
     assert_eq!((&batch.relations[..], &batch.items[..]), (&[3, 1][..], &[0, 0, 0, 1, 1, 1][..]));
-    assert_eq!((&batch.firsts[..], &batch.lasts[..]), (&[0, 4, 6, 9, 13, 15][..], &[3, 5, 8, 12, 14, 17][..]));
-    assert_eq!((&batch.targets[..], batch.counts()), (&[1.0, 0.0, 1.0, 0.0, 0.0, 0.0][..], &[6.0][..]));
+    assert_eq!(
+        (&batch.firsts[..], &batch.lasts[..]),
+        (&[0, 4, 6, 9, 13, 15][..], &[3, 5, 8, 12, 14, 17][..])
+    );
+    assert_eq!(
+        (&batch.targets[..], batch.counts()),
+        (&[1.0, 0.0, 1.0, 0.0, 0.0, 0.0][..], &[6.0][..])
+    );
 }
 
 #[test]
@@ -67,9 +81,14 @@ fn gradients_reach_every_parameter_but_not_the_padding_rows() {
     let batch = predictor.layout().batch(&[item(0, 1, 2, &[0, 2], 0)]).unwrap();
     predictor.forward(&batch, TRAINING).unwrap()[0].backward();
     for parameter in predictor.parameters().trainable() {
-        assert!(parameter.tensor.grad().abs().sum(Kind::Float).double_value(&[]) > 0.0, "{}", parameter.name);
+        assert!(
+            parameter.tensor.grad().abs().sum(Kind::Float).double_value(&[]) > 0.0,
+            "{}",
+            parameter.name
+        );
     }
-    for name in ["heads.coref_embed.weight", "heads.ner_emb.weight", "heads.relation_embed.weight"] {
+    for name in ["heads.coref_embed.weight", "heads.ner_emb.weight", "heads.relation_embed.weight"]
+    {
         let gradient = predictor.parameters().get(name).unwrap().grad().get(0);
         assert_eq!(gradient.abs().sum(Kind::Float).double_value(&[]), 0.0, "{name}");
     }
@@ -88,7 +107,8 @@ fn facts_that_are_not_there_are_errors() {
 #[test]
 fn it_learns_two_facts_by_heart() {
     let predictor = predictor(0);
-    let batch = predictor.layout().batch(&[item(0, 1, 2, &[0, 2], 0), item(1, 0, 0, &[1], 1)]).unwrap();
+    let batch =
+        predictor.layout().batch(&[item(0, 1, 2, &[0, 2], 0), item(1, 0, 0, &[1], 1)]).unwrap();
     let loss = || predictor.forward(&batch, EVALUATION).unwrap().remove(0);
     let first = loss().double_value(&[]);
     for _ in 0..200 {

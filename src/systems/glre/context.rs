@@ -1,8 +1,10 @@
-//! Context relation representations (docs/systems.md, G.12; Wang et al. 2020, eq. 7): every pair of a document attends to all of them.
+//! Context relation representations (docs/systems.md, G.12; Wang et al. 2020, eq. 7): every pair of
+//! a document attends to all of them.
 //!
-//! The score of pair r for pair i is o_i · W o_r, so that this is self-attention with one head whose keys and values are the pairs
-//! themselves: the variable-length kernel of the encoders does it without a matrix over the pairs of different documents. The release's
-//! second term w · o_r is the same for all i and leaves the softmax as it is; it is not computed.
+//! The score of pair r for pair i is o_i · W o_r, so that this is self-attention with one head
+//! whose keys and values are the pairs themselves: the variable-length kernel of the encoders does
+//! it without a matrix over the pairs of different documents. The release's second term w · o_r is
+//! the same for all i and leaves the softmax as it is; it is not computed.
 
 use tch::Tensor;
 
@@ -22,7 +24,11 @@ pub(super) struct Context {
 
 impl Context {
     /// A diagonal s ~ U(1/√d_r, 1), or a full matrix that starts as such a diagonal.
-    pub fn declare(parameters: &mut Parameters, settings: &GlreSettings, width: i64) -> Result<Self> {
+    pub fn declare(
+        parameters: &mut Parameters,
+        settings: &GlreSettings,
+        width: i64,
+    ) -> Result<Self> {
         let lowest = (width as f64).sqrt().recip();
         let init = Init::Uniform { bound: (1.0 - lowest) / 2.0 };
         let kind = settings.context_matrix;
@@ -34,7 +40,11 @@ impl Context {
         let centre = (1.0 + lowest) / 2.0;
         let start = tch::no_grad(|| -> Result<Tensor> {
             let shifted = matrix.f_add_scalar(centre)?;
-            Ok(if kind == ContextMatrix::Full { shifted.f_diagonal(0, 0, 1)?.f_diag(0)? } else { shifted })
+            Ok(if kind == ContextMatrix::Full {
+                shifted.f_diagonal(0, 0, 1)?.f_diag(0)?
+            } else {
+                shifted
+            })
         });
         parameters.assign(name, &start?)?;
         Ok(Self { matrix, kind })

@@ -1,7 +1,9 @@
-//! The graph of a document and the relational graph network over it (docs/systems.md, G.3–G.7; Wang et al. 2020, eq. 2).
+//! The graph of a document and the relational graph network over it (docs/systems.md, G.3–G.7; Wang
+//! et al. 2020, eq. 2).
 //!
-//! Nodes are the entities, then the mentions, then the sentences of a batch. All sums over neighbours of all nodes and relations are one
-//! call; a layer is one product, with the maps of the five relations and of the node itself side by side. Edges never leave a document.
+//! Nodes are the entities, then the mentions, then the sentences of a batch. All sums over
+//! neighbours of all nodes and relations are one call; a layer is one product, with the maps of the
+//! five relations and of the node itself side by side. Edges never leave a document.
 
 use tch::{Kind, Tensor};
 
@@ -12,7 +14,8 @@ use crate::torch::kernels::bags::Bags;
 use crate::torch::kernels::products::{linear, matmul};
 use crate::torch::{Dropout, Init, Parameters};
 
-/// Kinds of edges: mentions of one sentence, mention and entity, sentences, mention and sentence, entity and sentence.
+/// Kinds of edges: mentions of one sentence, mention and entity, sentences, mention and sentence,
+/// entity and sentence.
 pub const RELATIONS: usize = 5;
 
 /// Nodes of one document by their numbers in the batch, and what contains what.
@@ -39,8 +42,10 @@ impl DocumentNodes {
             by_sentence[sentence].push(index);
         }
         for (index, &(entity, sentence)) in self.mentions.iter().enumerate() {
-            let (mention_node, sentence_node) = (self.first_mention + index as i64, self.sentences.0 + sentence as i64);
-            let others = by_sentence[sentence].iter().filter(|&&other| self_loops || other != index);
+            let (mention_node, sentence_node) =
+                (self.first_mention + index as i64, self.sentences.0 + sentence as i64);
+            let others =
+                by_sentence[sentence].iter().filter(|&&other| self_loops || other != index);
             mentions[index][0] = others.map(|&other| self.first_mention + other as i64).collect();
             mentions[index][1] = vec![self.entities.0 + entity as i64];
             mentions[index][3] = vec![sentence_node];
@@ -75,13 +80,18 @@ pub struct Graph {
 
 impl Graph {
     /// The graph of a batch; `nodes` gives the neighbours of each node in the order of the nodes.
-    pub(super) fn new<'a>(nodes: impl Iterator<Item = &'a [Vec<i64>; RELATIONS]>, norm: RgcnNorm) -> Self {
+    pub(super) fn new<'a>(
+        nodes: impl Iterator<Item = &'a [Vec<i64>; RELATIONS]>,
+        norm: RgcnNorm,
+    ) -> Self {
         let mut graph = Self::default();
         for neighbours in nodes {
             let degrees = neighbours.each_ref().map(Vec::len);
             for (list, &degree) in neighbours.iter().zip(&degrees) {
                 let (weight, bias) = match norm {
-                    RgcnNorm::PerRelation => (1.0 / degree.max(1) as f32, f32::from(u8::from(degree > 0))),
+                    RgcnNorm::PerRelation => {
+                        (1.0 / degree.max(1) as f32, f32::from(u8::from(degree > 0)))
+                    }
                     RgcnNorm::TotalDegree => (1.0, degree as f32),
                 };
                 graph.neighbours.push(list.iter().map(|&node| (node, weight)));
@@ -117,33 +127,59 @@ pub(super) struct NodeDropout {
 }
 
 impl Rgcn {
-    pub fn declare(parameters: &mut Parameters, settings: &GlreSettings, input: i64) -> Result<Self> {
+    pub fn declare(
+        parameters: &mut Parameters,
+        settings: &GlreSettings,
+        input: i64,
+    ) -> Result<Self> {
         let widths = |layer: usize| if layer == 0 { input } else { settings.width };
-        let layers = (0..settings.rgcn_layers).map(|layer| RgcnLayer::declare(parameters, settings, layer, widths(layer)));
+        let layers = (0..settings.rgcn_layers)
+            .map(|layer| RgcnLayer::declare(parameters, settings, layer, widths(layer)));
         Ok(Self { layers: layers.collect::<Result<_>>()? })
     }
 
     /// Nodes [nodes, in] → [nodes, d]; masks are drawn with salts from `salt` on.
-    pub fn forward(&self, nodes: &Tensor, graph: &Graph, masks: &NodeDropout, salt: u64) -> Result<Tensor> {
+    pub fn forward(
+        &self,
+        nodes: &Tensor,
+        graph: &Graph,
+        masks: &NodeDropout,
+        salt: u64,
+    ) -> Result<Tensor> {
         let mut states = nodes.shallow_clone();
         for (index, layer) in self.layers.iter().enumerate() {
             let mask = if index == 0 { &masks.input } else { &masks.between };
-            states = layer.forward(&dropout(&states, mask.as_ref(), salt + index as u64)?, graph)?;
+            states =
+                layer.forward(&dropout(&states, mask.as_ref(), salt + index as u64)?, graph)?;
         }
         Ok(states)
     }
 }
 
 impl RgcnLayer {
-    fn declare(parameters: &mut Parameters, settings: &GlreSettings, layer: usize, input: i64) -> Result<Self> {
+    fn declare(
+        parameters: &mut Parameters,
+        settings: &GlreSettings,
+        layer: usize,
+        input: i64,
+    ) -> Result<Self> {
         let bound = Init::Uniform { bound: 1.0 / (input as f64).sqrt() };
-        let names = (0..RELATIONS).map(|relation| format!("heads.rgcn_layer.W_r.{relation}.{layer}"));
+        let names =
+            (0..RELATIONS).map(|relation| format!("heads.rgcn_layer.W_r.{relation}.{layer}"));
         let names: Vec<String> = names.chain([format!("heads.rgcn_layer.W_0.{layer}")]).collect();
         let (mut weights, mut biases) = (Vec::new(), Vec::new());
         for name in names {
-            weights.push(parameters.declare(format!("{name}.weight"), &[settings.width, input], bound)?);
+            weights.push(parameters.declare(
+                format!("{name}.weight"),
+                &[settings.width, input],
+                bound,
+            )?);
             if settings.rgcn_bias {
-                biases.push(parameters.declare(format!("{name}.bias"), &[settings.width], bound)?);
+                biases.push(parameters.declare(
+                    format!("{name}.bias"),
+                    &[settings.width],
+                    bound,
+                )?);
             }
         }
         Ok(Self { weights, biases })
@@ -153,13 +189,18 @@ impl RgcnLayer {
         let (count, width) = nodes.size2()?;
         let device = nodes.device();
         let sums = graph.neighbours.sum(nodes)?.f_view([count, RELATIONS as i64 * width])?;
-        let mut out = linear(&Tensor::f_cat(&[&sums, nodes], 1)?, &Tensor::f_cat(&self.weights, 1)?, None)?;
+        let mut out =
+            linear(&Tensor::f_cat(&[&sums, nodes], 1)?, &Tensor::f_cat(&self.weights, 1)?, None)?;
         if let Some((own, relations)) = self.biases.split_last() {
-            let counts = Tensor::f_from_slice(&graph.bias_weights)?.f_to_device(device)?.f_view([count, RELATIONS as i64])?;
+            let counts = Tensor::f_from_slice(&graph.bias_weights)?
+                .f_to_device(device)?
+                .f_view([count, RELATIONS as i64])?;
             out = out.f_add(&matmul(&counts, &Tensor::f_stack(relations, 0)?)?)?.f_add(own)?;
         }
         if !graph.scales.is_empty() {
-            out = out.f_mul(&Tensor::f_from_slice(&graph.scales)?.f_to_device(device)?.f_unsqueeze(1)?)?;
+            out = out.f_mul(
+                &Tensor::f_from_slice(&graph.scales)?.f_to_device(device)?.f_unsqueeze(1)?,
+            )?;
         }
         Ok(out.f_to_kind(Kind::Float)?.f_relu()?)
     }

@@ -48,7 +48,8 @@ pub struct GlreTables {
     pub heads: LocalEntries,
     /// The tail's mentions, asked by the head.
     pub tails: LocalEntries,
-    /// Rows of the pairs that were asked for among those that see each other; `None` for all of them.
+    /// Rows of the pairs that were asked for among those that see each other; `None` for all of
+    /// them.
     pub wanted: Option<Vec<i64>>,
 }
 
@@ -57,7 +58,8 @@ impl GlreLayout {
         let mut words = WordOptions::of(foundation, settings.long_documents);
         if words.reading != Reading::Words {
             words.reading = settings.reading;
-            words.limits.max_pieces = [settings.max_pieces, words.limits.max_pieces].into_iter().flatten().min();
+            words.limits.max_pieces =
+                [settings.max_pieces, words.limits.max_pieces].into_iter().flatten().min();
             words.limits.truncate |= settings.max_pieces.is_some();
         }
         words.first_mention = FirstMention::Smallest;
@@ -67,7 +69,8 @@ impl GlreLayout {
 
     /// Pairs that can be asked about.
     fn candidates(&self, document: &EncodedDocument) -> Vec<Pair> {
-        let is = |entity: u32, wanted: &str| document.entities[entity as usize].entity_type == wanted;
+        let is =
+            |entity: u32, wanted: &str| document.entities[entity as usize].entity_type == wanted;
         let asked = |&(head, tail): &Pair| match &self.settings.pair_types {
             Some((first, second)) => is(head, first) && is(tail, second),
             None => true,
@@ -80,12 +83,14 @@ impl GlreLayout {
         self.words.reading == Reading::Words && self.settings.unknown_singletons > 0.0
     }
 
-    /// Turns some of the words that training has seen once into unknown ones, in training: a function of (seed, visit, word).
+    /// Turns some of the words that training has seen once into unknown ones, in training: a
+    /// function of (seed, visit, word).
     fn hide_singletons(&self, words: &mut WordTables, examples: &[Example]) {
         let Some(singletons) = self.singletons.get().filter(|_| self.hides_words()) else { return };
         let threshold = threshold(self.settings.unknown_singletons);
         let draws = words.keys(UNKNOWN, &words.word_offsets);
-        let spans = examples.iter().zip(words.word_offsets.windows(2)).filter(|(example, _)| example.train);
+        let spans =
+            examples.iter().zip(words.word_offsets.windows(2)).filter(|(example, _)| example.train);
         for (_, span) in spans {
             let range = span[0] as usize..span[1] as usize;
             for (id, draw) in words.ids[range.clone()].iter_mut().zip(&draws[range]) {
@@ -104,9 +109,18 @@ impl GlreLayout {
         let mut same = true;
         for example in examples {
             let mut example = example.clone();
-            let all = if example.train && self.settings.context { self.candidates(&example.document) } else { Vec::new() };
-            let place: AHashMap<Pair, usize> = all.iter().enumerate().map(|(row, &pair)| (pair, row)).collect();
-            let rows: Option<Vec<i64>> = example.pairs.iter().map(|pair| place.get(pair).map(|&row| base + row as i64)).collect();
+            let all = if example.train && self.settings.context {
+                self.candidates(&example.document)
+            } else {
+                Vec::new()
+            };
+            let place: AHashMap<Pair, usize> =
+                all.iter().enumerate().map(|(row, &pair)| (pair, row)).collect();
+            let rows: Option<Vec<i64>> = example
+                .pairs
+                .iter()
+                .map(|pair| place.get(pair).map(|&row| base + row as i64))
+                .collect();
             match rows {
                 Some(rows) if example.pairs.len() < all.len() => {
                     same = false;
@@ -123,14 +137,23 @@ impl GlreLayout {
 }
 
 impl Layout for GlreLayout {
-    fn training_pairs(&self, document: &EncodedDocument, seed: u64, epoch: u64, row: u64) -> Result<Vec<Pair>> {
+    fn training_pairs(
+        &self,
+        document: &EncodedDocument,
+        seed: u64,
+        epoch: u64,
+        row: u64,
+    ) -> Result<Vec<Pair>> {
         let mut pairs = self.candidates(document);
         if self.settings.na_keep < 1.0 {
-            let labelled: AHashSet<Pair> = document.facts.iter().map(|fact| (fact.head, fact.tail)).collect();
+            let labelled: AHashSet<Pair> =
+                document.facts.iter().map(|fact| (fact.head, fact.tail)).collect();
             let mut stream = rng(seed, Purpose::Finetune, epoch, row);
             let threshold = threshold(self.settings.na_keep);
-            // One draw a pair, labelled or not, so that a pair's draw does not depend on the labels before it.
-            pairs.retain(|pair| u64::from(stream.next_u32()) < threshold || labelled.contains(pair));
+            // One draw a pair, labelled or not, so that a pair's draw does not depend on the labels
+            // before it.
+            pairs
+                .retain(|pair| u64::from(stream.next_u32()) < threshold || labelled.contains(pair));
         }
         Ok(pairs)
     }
@@ -145,19 +168,29 @@ impl Layout for GlreLayout {
         }
         let mut counts: AHashMap<u32, usize> = AHashMap::new();
         for document in documents {
-            let first = |span: &[u32]| (span[0] < span[1]).then(|| document.pieces[span[0] as usize]);
-            document.word_starts.windows(2).filter_map(first).for_each(|piece| *counts.entry(piece).or_default() += 1);
+            let first =
+                |span: &[u32]| (span[0] < span[1]).then(|| document.pieces[span[0] as usize]);
+            document
+                .word_starts
+                .windows(2)
+                .filter_map(first)
+                .for_each(|piece| *counts.entry(piece).or_default() += 1);
         }
-        let _ = self.singletons.set(counts.into_iter().filter(|&(_, count)| count == 1).map(|(piece, _)| piece).collect());
+        let _ = self.singletons.set(
+            counts.into_iter().filter(|&(_, count)| count == 1).map(|(piece, _)| piece).collect(),
+        );
     }
 
-    /// A pair passes products as wide as a word's in the encoder's last layers, and attends to all other pairs of its document.
+    /// A pair passes products as wide as a word's in the encoder's last layers, and attends to all
+    /// other pairs of its document.
     fn cost(&self, document: &EncodedDocument, pairs: usize) -> usize {
         document.pieces.len() + pairs * 4 + pairs * pairs / 256
     }
 
     fn tables(&self, examples: &[Example]) -> Result<Tables> {
-        let seen = (self.settings.context_pairs == ContextPairs::All).then(|| self.seen(examples)).flatten();
+        let seen = (self.settings.context_pairs == ContextPairs::All)
+            .then(|| self.seen(examples))
+            .flatten();
         let (examples, wanted) = match &seen {
             Some((examples, wanted)) => (examples.as_slice(), Some(wanted.clone())),
             None => (examples, None),
@@ -187,7 +220,13 @@ impl GlreTables {
     }
 
     /// Appends the nodes of a document; the result counts each kind of node by itself.
-    fn push_nodes(&mut self, settings: &GlreSettings, words: &WordTables, index: usize, document: &EncodedDocument) -> DocumentNodes {
+    fn push_nodes(
+        &mut self,
+        settings: &GlreSettings,
+        words: &WordTables,
+        index: usize,
+        document: &EncodedDocument,
+    ) -> DocumentNodes {
         let (first_word, end) = (words.word_offsets[index], words.word_offsets[index + 1]);
         let mut nodes = DocumentNodes {
             entities: (self.entities.len() as i64, document.entities.len()),
@@ -202,8 +241,11 @@ impl GlreTables {
                 nodes.mentions.push((number, mention.sentence as usize));
             }
             // Mentions beyond the cut have no words and do not count.
-            let in_range = |&&(node, start): &&(i64, u32)| first_word + i64::from(start) < end && node >= first;
-            let starts: Vec<(i64, u32)> = (first..).zip(entity.mentions.iter().map(|mention| mention.start)).collect();
+            let in_range = |&&(node, start): &&(i64, u32)| {
+                first_word + i64::from(start) < end && node >= first
+            };
+            let starts: Vec<(i64, u32)> =
+                (first..).zip(entity.mentions.iter().map(|mention| mention.start)).collect();
             let kept: Vec<i64> = starts.iter().filter(in_range).map(|&(node, _)| node).collect();
             let weight = 1.0 / kept.len().max(1) as f32;
             self.entities.push(kept.into_iter().map(|node| (node, weight)));
@@ -213,13 +255,23 @@ impl GlreTables {
         nodes
     }
 
-    fn push_sentences(&mut self, settings: &GlreSettings, words: &WordTables, index: usize) -> (i64, usize) {
-        let range = words.document_sentences[index] as usize..words.document_sentences[index + 1] as usize;
-        let spans: Vec<(i64, i64)> = range.clone().map(|at| (words.sentence_offsets[at], words.sentence_offsets[at + 1])).collect();
+    fn push_sentences(
+        &mut self,
+        settings: &GlreSettings,
+        words: &WordTables,
+        index: usize,
+    ) -> (i64, usize) {
+        let range =
+            words.document_sentences[index] as usize..words.document_sentences[index + 1] as usize;
+        let spans: Vec<(i64, i64)> = range
+            .clone()
+            .map(|at| (words.sentence_offsets[at], words.sentence_offsets[at + 1]))
+            .collect();
         let longest = spans.iter().map(|(start, end)| end - start).max().unwrap_or(0);
         let first = self.sentences.len() as i64;
         for (start, end) in spans {
-            let count = if settings.sentence_mean == SentenceMean::True { end - start } else { longest };
+            let count =
+                if settings.sentence_mean == SentenceMean::True { end - start } else { longest };
             let weight = 1.0 / count.max(1) as f32;
             self.sentences.push((start..end).map(|word| (word, weight)));
         }
@@ -227,7 +279,12 @@ impl GlreTables {
     }
 
     /// Nodes of all kinds are numbered entities first, then mentions, then sentences.
-    fn push_edges(&mut self, settings: &GlreSettings, words: &WordTables, documents: &[DocumentNodes]) {
+    fn push_edges(
+        &mut self,
+        settings: &GlreSettings,
+        words: &WordTables,
+        documents: &[DocumentNodes],
+    ) {
         let (entities, mentions) = (self.entities.len() as i64, self.mentions.len() as i64);
         let mut kinds: [Vec<_>; 3] = Default::default();
         for document in documents {
@@ -237,7 +294,11 @@ impl GlreTables {
                 ..document.clone()
             };
             let mut neighbours = numbered.neighbours(settings.rgcn_self_loops).into_iter();
-            for (kind, count) in kinds.iter_mut().zip([document.entities.1, document.mentions.len(), document.sentences.1]) {
+            for (kind, count) in kinds.iter_mut().zip([
+                document.entities.1,
+                document.mentions.len(),
+                document.sentences.1,
+            ]) {
                 kind.extend(neighbours.by_ref().take(count));
             }
         }
@@ -250,7 +311,8 @@ impl GlreTables {
         let mut mentions: Vec<Vec<(i64, i64)>> = vec![Vec::new(); self.entities.len()];
         for document in documents {
             for (index, &(entity, sentence)) in document.mentions.iter().enumerate() {
-                let node = (document.first_mention + index as i64, document.sentences.0 + sentence as i64);
+                let node =
+                    (document.first_mention + index as i64, document.sentences.0 + sentence as i64);
                 mentions[document.entities.0 as usize + entity].push(node);
             }
         }

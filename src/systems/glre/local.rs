@@ -1,8 +1,9 @@
-//! Local representations (docs/systems.md, G.8 and G.9; Wang et al. 2020, eq. 3–5): what an entity's mentions say to the other entity of a pair.
+//! Local representations (docs/systems.md, G.8 and G.9; Wang et al. 2020, eq. 3–5): what an
+//! entity's mentions say to the other entity of a pair.
 //!
-//! For a pair (a, b) the query is b, the keys are the sentences of a's mentions, the values a's mentions. All (pair, mention) entries of a
-//! batch lie side by side; there are few, as most entities have one or two mentions. Projections are made once an entity, sentence or
-//! mention.
+//! For a pair (a, b) the query is b, the keys are the sentences of a's mentions, the values a's
+//! mentions. All (pair, mention) entries of a batch lie side by side; there are few, as most
+//! entities have one or two mentions. Projections are made once an entity, sentence or mention.
 
 use tch::{Kind, Tensor};
 
@@ -76,11 +77,19 @@ pub(super) struct LocalAttention {
 
 impl LocalAttention {
     /// `inputs`: width of mention and sentence nodes.
-    pub fn declare(parameters: &mut Parameters, name: &str, inputs: i64, settings: &GlreSettings) -> Result<Self> {
+    pub fn declare(
+        parameters: &mut Parameters,
+        name: &str,
+        inputs: i64,
+        settings: &GlreSettings,
+    ) -> Result<Self> {
         let name = format!("heads.local_rep_layer.{name}");
         let width = settings.width;
-        let mut map = |part: &str, input: i64| Affine::declare(parameters, &format!("{name}.{part}"), width, input);
-        let (key, value, query) = (map("linear_k", inputs)?, map("linear_v", inputs)?, map("linear_q", width)?);
+        let mut map = |part: &str, input: i64| {
+            Affine::declare(parameters, &format!("{name}.{part}"), width, input)
+        };
+        let (key, value, query) =
+            (map("linear_k", inputs)?, map("linear_v", inputs)?, map("linear_q", width)?);
         let output = map("linear_final", width)?;
         let norm = (
             parameters.declare(format!("{name}.layer_norm.weight"), &[width], Init::Ones)?,
@@ -90,14 +99,21 @@ impl LocalAttention {
     }
 
     /// [P, d]; masks are drawn with `salt` and the number after it.
-    pub fn forward(&self, inputs: &LocalInputs, entries: &LocalEntries, masks: &LocalDropout, salt: u64) -> Result<Tensor> {
+    pub fn forward(
+        &self,
+        inputs: &LocalInputs,
+        entries: &LocalEntries,
+        masks: &LocalDropout,
+        salt: u64,
+    ) -> Result<Tensor> {
         let width = self.norm.0.size()[0];
         let split = |rows: &Tensor| rows.f_view([-1, self.heads, width / self.heads]);
         let queries = split(&take(&self.query.forward(inputs.queries)?, &entries.queries)?)?;
         let keys = split(&take(&self.key.forward(inputs.sentences)?, &entries.sentences)?)?;
         let values = split(&take(&self.value.forward(inputs.mentions)?, &entries.mentions)?)?;
         let scale = ((width / self.heads) as f64).sqrt().recip();
-        let scores = queries.f_mul(&keys)?.f_sum_dim_intlist(-1, false, Kind::Float)?.f_mul_scalar(scale)?;
+        let scores =
+            queries.f_mul(&keys)?.f_sum_dim_intlist(-1, false, Kind::Float)?.f_mul_scalar(scale)?;
         let weights = GroupSoftmax::new(&entries.offsets, self.heads as usize).forward(&scores)?;
         let weights = dropout(&weights, masks.entries.as_ref(), salt)?;
         let weighted = values.f_mul(&weights.f_unsqueeze(-1)?)?.f_view([-1, width])?;

@@ -1,8 +1,9 @@
 //! GLRE, the global-to-local network (Wang et al. 2020; docs/systems.md, "G. GLRE").
 //!
-//! `settings` the settings; `layout` the tables of a batch; `graph` the graph of a document and the network over it (G.3–G.7); `local` the
-//! attention over mentions (G.8, G.9); `context` the attention among pairs (G.12); `model` the whole. Not for: words and their features,
-//! which the baselines share (`words`).
+//! `settings` the settings; `layout` the tables of a batch; `graph` the graph of a document and the
+//! network over it (G.3–G.7); `local` the attention over mentions (G.8, G.9); `context` the
+//! attention among pairs (G.12); `model` the whole. Not for: words and their features, which the
+//! baselines share (`words`).
 
 mod context;
 mod graph;
@@ -17,4 +18,6 @@ pub use graph::{DocumentNodes, Graph, RELATIONS};
 pub use layout::{GlreLayout, GlreTables};
 pub use local::LocalEntries;
 pub use model::{Glre, GlreStates};
-pub use settings::{ContextMatrix, ContextPairs, Corpus, GlreSettings, Query, RgcnNorm, SentenceMean};
+pub use settings::{
+    ContextMatrix, ContextPairs, Corpus, GlreSettings, Query, RgcnNorm, SentenceMean,
+};

@@ -12,7 +12,9 @@ use super::{GlreSettings, Query};
 use crate::Result;
 use crate::encoders::Encoder;
 use crate::systems::words::{DistanceTable, Rows, WordPass, padded_rows, padded_table};
-use crate::systems::{BertMode, Classes, Extractor, Foundation, Layout, NaClass, RelationBatch, on, tables};
+use crate::systems::{
+    BertMode, Classes, Extractor, Foundation, Layout, NaClass, RelationBatch, on, tables,
+};
 use crate::torch::dropout::dropout;
 use crate::torch::kernels::Segments;
 use crate::torch::kernels::bags::take;
@@ -21,7 +23,8 @@ use crate::torch::nn::{LstmShape, PackedLstm, Packing};
 use crate::torch::{Dropout, Init, Parameters};
 use crate::train::Forward;
 
-/// Places of dropout masks; the graph and the two local attentions use the numbers after theirs as well.
+/// Places of dropout masks; the graph and the two local attentions use the numbers after theirs as
+/// well.
 #[derive(Clone, Copy)]
 #[repr(u64)]
 enum Place {
@@ -66,7 +69,8 @@ struct Layers {
     output: Affine,
 }
 
-/// Everything that is computed on the way to the logits; parts that the settings leave out are `None`.
+/// Everything that is computed on the way to the logits; parts that the settings leave out are
+/// `None`.
 #[derive(Debug)]
 pub struct GlreStates {
     /// States of the encoder's pieces; [T, …].
@@ -103,13 +107,23 @@ impl Glre {
     pub fn new(foundation: Foundation, settings: GlreSettings) -> Result<Self> {
         settings.check()?;
         let layout = Arc::new(GlreLayout::new(&foundation, &settings));
-        let Foundation { encoder, mut parameters, relations, entity_types, dropout, .. } = foundation;
+        let Foundation { encoder, mut parameters, relations, entity_types, dropout, .. } =
+            foundation;
         if settings.bert_mode == BertMode::Frozen {
             parameters.freeze();
         }
         let classes = Classes { relations, na: NaClass::First };
-        let layers = Layers::declare(&mut parameters, &*encoder, &settings, entity_types.len(), classes)?;
-        Ok(Self { encoder, parameters, settings, layout, classes, encoder_dropout: dropout, layers })
+        let layers =
+            Layers::declare(&mut parameters, &*encoder, &settings, entity_types.len(), classes)?;
+        Ok(Self {
+            encoder,
+            parameters,
+            settings,
+            layout,
+            classes,
+            encoder_dropout: dropout,
+            layers,
+        })
     }
 
     /// Everything on the way to the logits of a batch.
@@ -136,32 +150,80 @@ impl Layers {
     ) -> Result<Self> {
         let (d, t) = (settings.width, settings.type_width);
         let contextual = encoder.contextual();
-        let word_types = (!contextual).then(|| padded_table(parameters, "heads.ner_emb.embedding", types as i64 + 1, t, 0)).transpose()?;
+        let word_types = (!contextual)
+            .then(|| padded_table(parameters, "heads.ner_emb.embedding", types as i64 + 1, t, 0))
+            .transpose()?;
         let input = encoder.width() + if contextual { 0 } else { t };
-        let lstm = (settings.more_lstm || !contextual).then(|| declare_lstm(parameters, input, d)).transpose()?;
-        let word_map = Affine::declare(parameters, "heads.pretrain_l_m_linear_re", d, if lstm.is_some() { 2 * d } else { input })?;
-        let node_types = parameters.declare("heads.type_embed.embedding.weight", &[3, t], Init::Normal { std: 1.0 })?;
+        let lstm = (settings.more_lstm || !contextual)
+            .then(|| declare_lstm(parameters, input, d))
+            .transpose()?;
+        let word_map = Affine::declare(
+            parameters,
+            "heads.pretrain_l_m_linear_re",
+            d,
+            if lstm.is_some() { 2 * d } else { input },
+        )?;
+        let node_types = parameters.declare(
+            "heads.type_embed.embedding.weight",
+            &[3, t],
+            Init::Normal { std: 1.0 },
+        )?;
         let rgcn = Rgcn::declare(parameters, settings, d + t)?;
         let local_input = if settings.local_type_embedding { d + t } else { d };
-        let mut attention = |name: &str| LocalAttention::declare(parameters, name, local_input, settings);
-        let local = if settings.local_rep { Some([attention("multiheadattention")?, attention("multiheadattention1")?]) } else { None };
-        let distances = DistanceTable::declare(parameters, "heads.dist_embed_dir.embedding", settings.distance_width)?;
-        let side = d * (i64::from(settings.global_rep) + i64::from(settings.local_rep)) + settings.distance_width;
-        let context = settings.context.then(|| Context::declare(parameters, settings, 2 * side)).transpose()?;
+        let mut attention =
+            |name: &str| LocalAttention::declare(parameters, name, local_input, settings);
+        let local = if settings.local_rep {
+            Some([attention("multiheadattention")?, attention("multiheadattention1")?])
+        } else {
+            None
+        };
+        let distances = DistanceTable::declare(
+            parameters,
+            "heads.dist_embed_dir.embedding",
+            settings.distance_width,
+        )?;
+        let side = d * (i64::from(settings.global_rep) + i64::from(settings.local_rep))
+            + settings.distance_width;
+        let context = settings
+            .context
+            .then(|| Context::declare(parameters, settings, 2 * side))
+            .transpose()?;
         let mut width = 2 * side * if context.is_some() { 2 } else { 1 };
         let inner = Some(settings.classifier_width).filter(|&inner| inner > 0);
-        let hidden = inner.map(|inner| Affine::declare(parameters, "heads.out_mlp.0", inner, width)).transpose()?;
+        let hidden = inner
+            .map(|inner| Affine::declare(parameters, "heads.out_mlp.0", inner, width))
+            .transpose()?;
         width = inner.unwrap_or(width);
-        let output = Affine::declare(parameters, "heads.classifier.lin", classes.count() as i64, width)?;
-        Ok(Self { word_types, lstm, word_map, node_types, rgcn, local, distances, context, hidden, output })
+        let output =
+            Affine::declare(parameters, "heads.classifier.lin", classes.count() as i64, width)?;
+        Ok(Self {
+            word_types,
+            lstm,
+            word_map,
+            node_types,
+            rgcn,
+            local,
+            distances,
+            context,
+            hidden,
+            output,
+        })
     }
 }
 
 /// Weights ~ N(0, 0.1²), biases and initial states 0 (docs/systems.md, "Encoding").
 fn declare_lstm(parameters: &mut Parameters, input: i64, hidden: i64) -> Result<PackedLstm> {
     const NAME: &str = "heads.encoder";
-    let lstm = PackedLstm::declare(NAME, LstmShape { input, hidden, layers: 1, bidirectional: true }, parameters)?;
-    let names: Vec<String> = parameters.iter().map(|parameter| parameter.name.clone()).filter(|name| name.starts_with(NAME)).collect();
+    let lstm = PackedLstm::declare(
+        NAME,
+        LstmShape { input, hidden, layers: 1, bidirectional: true },
+        parameters,
+    )?;
+    let names: Vec<String> = parameters
+        .iter()
+        .map(|parameter| parameter.name.clone())
+        .filter(|name| name.starts_with(NAME))
+        .collect();
     for name in names {
         let init = if name.contains(".weight_") { Init::Normal { std: 0.1 } } else { Init::Zeros };
         parameters.restart(&name, init)?;
@@ -186,15 +248,41 @@ impl Run<'_> {
         let mapped = layers.word_map.forward(read.as_ref().unwrap_or(&words))?;
         let nodes = self.nodes(&mapped)?;
         let typed = self.typed(&nodes)?;
-        let graph = layers.rgcn.forward(&typed, &self.tables.graph, &self.node_dropout()?, Place::Graph as u64)?;
+        let graph = layers.rgcn.forward(
+            &typed,
+            &self.tables.graph,
+            &self.node_dropout()?,
+            Place::Graph as u64,
+        )?;
         let entities = graph.f_narrow(0, 0, nodes[0].size()[0])?;
         let query = if settings.query == Query::Global { &entities } else { &nodes[0] };
-        let local = layers.local.as_ref().map(|attention| self.local(attention, query, &nodes, &typed)).transpose()?;
+        let local = layers
+            .local
+            .as_ref()
+            .map(|attention| self.local(attention, query, &nodes, &typed))
+            .transpose()?;
         let pairs = self.pairs(&entities, local.as_ref())?;
         let segments = Segments::new(&self.tables.words.pair_offsets, self.device)?;
-        let context = layers.context.as_ref().map(|context| context.forward(&pairs, &segments)).transpose()?;
+        let context = layers
+            .context
+            .as_ref()
+            .map(|context| context.forward(&pairs, &segments))
+            .transpose()?;
         let (hidden, logits) = self.classify(&pairs, context.as_ref())?;
-        Ok(GlreStates { pieces, words, read, mapped, nodes, typed, graph, local, pairs, context, hidden, logits })
+        Ok(GlreStates {
+            pieces,
+            words,
+            read,
+            mapped,
+            nodes,
+            typed,
+            graph,
+            local,
+            pairs,
+            context,
+            hidden,
+            logits,
+        })
     }
 
     fn pieces(&self) -> Result<Tensor> {
@@ -202,8 +290,17 @@ impl Run<'_> {
         let frozen = model.settings.bert_mode == BertMode::Frozen;
         let train = self.forward.train && (!frozen || model.settings.frozen_dropout);
         let forward = Forward { train, ..self.forward };
-        let pass = WordPass { encoder: &*model.encoder, dropout: model.encoder_dropout, forward, device: self.device };
-        let states = if frozen { tch::no_grad(|| words.piece_states(&pass))? } else { words.piece_states(&pass)? };
+        let pass = WordPass {
+            encoder: &*model.encoder,
+            dropout: model.encoder_dropout,
+            forward,
+            device: self.device,
+        };
+        let states = if frozen {
+            tch::no_grad(|| words.piece_states(&pass))?
+        } else {
+            words.piece_states(&pass)?
+        };
         Ok(states.f_to_kind(Kind::Float)?)
     }
 
@@ -212,7 +309,10 @@ impl Run<'_> {
         let words = &self.tables.words;
         let states = words.of_words(pieces)?;
         match &self.model.layers.word_types {
-            Some(table) => Ok(Tensor::f_cat(&[states, padded_rows(table, &on(&words.types, self.device)?, 0)?], 1)?),
+            Some(table) => Ok(Tensor::f_cat(
+                &[states, padded_rows(table, &on(&words.types, self.device)?, 0)?],
+                1,
+            )?),
             None => Ok(states),
         }
     }
@@ -221,7 +321,12 @@ impl Run<'_> {
     fn read(&self, lstm: &PackedLstm, words: &Tensor) -> Result<Tensor> {
         let tables = &self.tables.words;
         let packing = Packing::new(&tables.word_segments(self.device)?, self.device)?;
-        let active = tables.dropout(Rows::Words, self.model.settings.lstm_dropout, self.forward, self.device)?;
+        let active = tables.dropout(
+            Rows::Words,
+            self.model.settings.lstm_dropout,
+            self.forward,
+            self.device,
+        )?;
         let locked = active.map(|active| packing.lock(&active)).transpose()?;
         lstm.forward(words, &packing, locked.as_ref(), Place::Words as u64, self.forward.train)
     }
@@ -235,7 +340,11 @@ impl Run<'_> {
 
     /// G.4: each node beside the embedding of its type.
     fn typed(&self, nodes: &[Tensor; 3]) -> Result<Tensor> {
-        let kinds: Vec<i64> = nodes.iter().zip(0..).flat_map(|(part, kind)| std::iter::repeat_n(kind, part.size()[0] as usize)).collect();
+        let kinds: Vec<i64> = nodes
+            .iter()
+            .zip(0..)
+            .flat_map(|(part, kind)| std::iter::repeat_n(kind, part.size()[0] as usize))
+            .collect();
         let types = padded_rows(&self.model.layers.node_types, &on(&kinds, self.device)?, -1)?;
         Ok(Tensor::f_cat(&[Tensor::f_cat(nodes, 0)?, types], 1)?)
     }
@@ -243,9 +352,21 @@ impl Run<'_> {
     fn node_dropout(&self) -> Result<NodeDropout> {
         let (tables, settings) = (self.tables, &self.model.settings);
         let words = &tables.words;
-        let parts = [(ENTITIES, &words.entity_offsets), (MENTIONS, &tables.mention_offsets), (SENTENCES, &words.document_sentences)];
-        let keys = || parts.iter().flat_map(|(domain, offsets)| words.keys(*domain, offsets)).collect::<Vec<i64>>();
-        Ok(NodeDropout { input: self.dropout(settings.rgcn_input_dropout, keys)?, between: self.dropout(settings.rgcn_dropout, keys)? })
+        let parts = [
+            (ENTITIES, &words.entity_offsets),
+            (MENTIONS, &tables.mention_offsets),
+            (SENTENCES, &words.document_sentences),
+        ];
+        let keys = || {
+            parts
+                .iter()
+                .flat_map(|(domain, offsets)| words.keys(*domain, offsets))
+                .collect::<Vec<i64>>()
+        };
+        Ok(NodeDropout {
+            input: self.dropout(settings.rgcn_input_dropout, keys)?,
+            between: self.dropout(settings.rgcn_dropout, keys)?,
+        })
     }
 
     fn dropout(&self, p: f64, keys: impl Fn() -> Vec<i64>) -> Result<Option<Dropout>> {
@@ -256,26 +377,53 @@ impl Run<'_> {
     }
 
     /// G.9, for heads and for tails.
-    fn local(&self, attention: &[LocalAttention; 2], queries: &Tensor, nodes: &[Tensor; 3], typed: &Tensor) -> Result<[Tensor; 2]> {
+    fn local(
+        &self,
+        attention: &[LocalAttention; 2],
+        queries: &Tensor,
+        nodes: &[Tensor; 3],
+        typed: &Tensor,
+    ) -> Result<[Tensor; 2]> {
         let [entities, mentions] = [nodes[0].size()[0], nodes[1].size()[0]];
         let keyed = self.model.settings.local_type_embedding;
         let with_types = |first: i64, count: i64| typed.f_narrow(0, first, count);
-        let mention_nodes = if keyed { with_types(entities, mentions)? } else { nodes[1].shallow_clone() };
-        let sentence_nodes = if keyed { with_types(entities + mentions, nodes[2].size()[0])? } else { nodes[2].shallow_clone() };
+        let mention_nodes =
+            if keyed { with_types(entities, mentions)? } else { nodes[1].shallow_clone() };
+        let sentence_nodes = if keyed {
+            with_types(entities + mentions, nodes[2].size()[0])?
+        } else {
+            nodes[2].shallow_clone()
+        };
         let inputs = LocalInputs { queries, mentions: &mention_nodes, sentences: &sentence_nodes };
-        let masks =
-            [self.local_dropout(HEAD_ENTRIES, &self.tables.heads.offsets)?, self.local_dropout(TAIL_ENTRIES, &self.tables.tails.offsets)?];
-        let heads = attention[0].forward(&inputs, &self.tables.heads, &masks[0], Place::LocalHeads as u64)?;
-        let tails = attention[1].forward(&inputs, &self.tables.tails, &masks[1], Place::LocalTails as u64)?;
+        let masks = [
+            self.local_dropout(HEAD_ENTRIES, &self.tables.heads.offsets)?,
+            self.local_dropout(TAIL_ENTRIES, &self.tables.tails.offsets)?,
+        ];
+        let heads = attention[0].forward(
+            &inputs,
+            &self.tables.heads,
+            &masks[0],
+            Place::LocalHeads as u64,
+        )?;
+        let tails = attention[1].forward(
+            &inputs,
+            &self.tables.tails,
+            &masks[1],
+            Place::LocalTails as u64,
+        )?;
         Ok([heads, tails])
     }
 
     /// `offsets`: first entry of each pair.
     fn local_dropout(&self, domain: u64, offsets: &[i64]) -> Result<LocalDropout> {
         let (p, words) = (self.model.settings.attention_dropout, &self.tables.words);
-        let of_documents = || words.pair_offsets.iter().map(|&pair| offsets[pair as usize]).collect::<Vec<i64>>();
+        let of_documents =
+            || words.pair_offsets.iter().map(|&pair| offsets[pair as usize]).collect::<Vec<i64>>();
         let entries = self.dropout(p, || words.keys(domain, &of_documents()))?;
-        Ok(LocalDropout { entries, pairs: words.dropout(Rows::Pairs, p, self.forward, self.device)? })
+        Ok(LocalDropout {
+            entries,
+            pairs: words.dropout(Rows::Pairs, p, self.forward, self.device)?,
+        })
     }
 
     /// G.10 and G.11: [e_a; ê_a; Δ(a → b); e_b; ê_b; Δ(b → a)].
@@ -283,7 +431,10 @@ impl Run<'_> {
         let (layers, words) = (&self.model.layers, &self.tables.words);
         let bins = words.bins(self.device)?;
         let mut parts = Vec::new();
-        let sides = [(&words.heads, layers.distances.of_heads(&bins)?), (&words.tails, layers.distances.of_tails(&bins)?)];
+        let sides = [
+            (&words.heads, layers.distances.of_heads(&bins)?),
+            (&words.tails, layers.distances.of_tails(&bins)?),
+        ];
         for (side, (rows, distances)) in sides.into_iter().enumerate() {
             if self.model.settings.global_rep {
                 parts.push(take(entities, rows)?);
@@ -295,19 +446,34 @@ impl Run<'_> {
     }
 
     /// G.13, for the pairs that were asked for.
-    fn classify(&self, pairs: &Tensor, context: Option<&Tensor>) -> Result<(Option<Tensor>, Tensor)> {
+    fn classify(
+        &self,
+        pairs: &Tensor,
+        context: Option<&Tensor>,
+    ) -> Result<(Option<Tensor>, Tensor)> {
         let (layers, words) = (&self.model.layers, &self.tables.words);
-        let mut inputs = context.map_or_else(|| Ok(pairs.shallow_clone()), |context| Tensor::f_cat(&[pairs, context], 1))?;
+        let mut inputs = context.map_or_else(
+            || Ok(pairs.shallow_clone()),
+            |context| Tensor::f_cat(&[pairs, context], 1),
+        )?;
         if let Some(wanted) = &self.tables.wanted {
             inputs = take(&inputs, wanted)?;
         }
-        let hidden = layers.hidden.as_ref().map(|layer| Ok::<_, crate::Error>(layer.forward(&inputs)?.f_relu()?)).transpose()?;
+        let hidden = layers
+            .hidden
+            .as_ref()
+            .map(|layer| Ok::<_, crate::Error>(layer.forward(&inputs)?.f_relu()?))
+            .transpose()?;
         let p = self.model.settings.classifier_dropout;
         let mut keys = words.dropout(Rows::Pairs, p, self.forward, self.device)?;
         if let (Some(wanted), Some(all)) = (&self.tables.wanted, &keys) {
-            keys = Some(Dropout::new(p, all.token_keys().f_index_select(0, &on(wanted, self.device)?)?)?);
+            keys = Some(Dropout::new(
+                p,
+                all.token_keys().f_index_select(0, &on(wanted, self.device)?)?,
+            )?);
         }
-        let masked = dropout(hidden.as_ref().unwrap_or(&inputs), keys.as_ref(), Place::Classifier as u64)?;
+        let masked =
+            dropout(hidden.as_ref().unwrap_or(&inputs), keys.as_ref(), Place::Classifier as u64)?;
         let logits = layers.output.forward(&masked)?;
         Ok((hidden, logits))
     }

@@ -1,4 +1,5 @@
-//! The settings of GLRE: every row where paper and release differ and every ablation of the paper (docs/systems.md, "G. GLRE").
+//! The settings of GLRE: every row where paper and release differ and every ablation of the paper
+//! (docs/systems.md, "G. GLRE").
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,8 @@ pub enum Corpus {
     /// DocRED, and corpora of its form.
     #[default]
     Docred,
-    /// CDR: three graph layers, four heads, a BiLSTM over a frozen encoder, chemical–disease pairs alone.
+    /// CDR: three graph layers, four heads, a BiLSTM over a frozen encoder, chemical–disease pairs
+    /// alone.
     Cdr,
 }
 
@@ -24,7 +26,8 @@ pub enum Corpus {
 pub enum RgcnNorm {
     /// Each relation by its own number of neighbours, the node itself not at all (paper).
     PerRelation,
-    /// All relations and the node itself by 1 + the number of neighbours over all relations (release).
+    /// All relations and the node itself by 1 + the number of neighbours over all relations
+    /// (release).
     TotalDegree,
 }
 
@@ -34,7 +37,8 @@ pub enum RgcnNorm {
 pub enum SentenceMean {
     /// The number of its words.
     True,
-    /// The number of words of the document's longest sentence: what the release does to a document alone.
+    /// The number of words of the document's longest sentence: what the release does to a document
+    /// alone.
     Longest,
 }
 
@@ -76,7 +80,8 @@ pub struct GlreSettings {
     pub corpus: Corpus,
     /// Width d_n of words, nodes and entities (256).
     pub width: i64,
-    /// Whether a text encoder is frozen or trained (the release freezes BioBERT on CDR). Word vectors are always frozen.
+    /// Whether a text encoder is frozen or trained (the release freezes BioBERT on CDR). Word
+    /// vectors are always frozen.
     pub bert_mode: BertMode,
     /// Whether a frozen text encoder keeps its dropout in training, as a learning rate of 0 does.
     pub frozen_dropout: bool,
@@ -88,11 +93,14 @@ pub struct GlreSettings {
     pub type_width: i64,
     /// Width of the distance embedding (20).
     pub distance_width: i64,
-    /// Which state stands for a word; `collapsed-pieces` is the release's, which loses track of words without pieces (docs/systems.md, "Systems that read words").
+    /// Which state stands for a word; `collapsed-pieces` is the release's, which loses track of
+    /// words without pieces (docs/systems.md, "Systems that read words").
     pub reading: Reading,
-    /// Documents with more pieces than a text encoder has positions: `windows` (the paper reads them in short paragraphs) or `cut`.
+    /// Documents with more pieces than a text encoder has positions: `windows` (the paper reads
+    /// them in short paragraphs) or `cut`.
     pub long_documents: LongDocuments,
-    /// Most pieces with `[CLS]` and `[SEP]`; longer documents are cut (the release: 511). `None`: no limit but what `long_documents` says.
+    /// Most pieces with `[CLS]` and `[SEP]`; longer documents are cut (the release: 511). `None`:
+    /// no limit but what `long_documents` says.
     pub max_pieces: Option<usize>,
     /// What a sentence node is divided by.
     pub sentence_mean: SentenceMean,
@@ -126,15 +134,19 @@ pub struct GlreSettings {
     pub context_matrix: ContextMatrix,
     /// Which pairs they see in training.
     pub context_pairs: ContextPairs,
-    /// Width of the classifier's hidden layer; 0 for none (DocRED 512; the release has none on CDR).
+    /// Width of the classifier's hidden layer; 0 for none (DocRED 512; the release has none on
+    /// CDR).
     pub classifier_width: i64,
     /// Dropout before the last linear map (DocRED 0.3, CDR 0.2).
     pub classifier_dropout: f64,
-    /// Probability of a pair without a relation to be kept at a visit in training (DocRED 0.5, CDR 1; docs/systems.md, G.14).
+    /// Probability of a pair without a relation to be kept at a visit in training (DocRED 0.5, CDR
+    /// 1; docs/systems.md, G.14).
     pub na_keep: f64,
-    /// Head and tail type of the pairs that are asked about, such as Chemical and Disease; `None` for all pairs.
+    /// Head and tail type of the pairs that are asked about, such as Chemical and Disease; `None`
+    /// for all pairs.
     pub pair_types: Option<(String, String)>,
-    /// Probability of a word that training has seen once to be read as unknown, in training, without a text encoder (0.5).
+    /// Probability of a word that training has seen once to be read as unknown, in training,
+    /// without a text encoder (0.5).
     pub unknown_singletons: f64,
 }
 
@@ -145,8 +157,9 @@ impl Default for GlreSettings {
 }
 
 impl GlreSettings {
-    /// The settings of a profile on DocRED. Where paper and release differ in the network itself the reported numbers are probably the
-    /// release's, so `fixed` follows it there and mends what depends on the batch or loses words.
+    /// The settings of a profile on DocRED. Where paper and release differ in the network itself
+    /// the reported numbers are probably the release's, so `fixed` follows it there and mends what
+    /// depends on the batch or loses words.
     pub fn of(profile: Profile) -> Self {
         let (paper, code) = (profile == Profile::Paper, profile == Profile::Code);
         Self {
@@ -223,18 +236,27 @@ impl GlreSettings {
             ("distance_width", self.distance_width),
             ("rgcn_layers", self.rgcn_layers as i64),
             ("heads", self.heads),
-            ("classifier_width", if self.classifier_width == 0 { 1 } else { self.classifier_width }),
+            (
+                "classifier_width",
+                if self.classifier_width == 0 { 1 } else { self.classifier_width },
+            ),
         ];
-        if let Some((key, value)) = counts.into_iter().find(|&(_, value)| !(1..=1 << 20).contains(&value)) {
-            return Err(Error::recipe(format!("glre: `{key}` is {value}")).with_hint("widths and counts are at least 1"));
+        if let Some((key, value)) =
+            counts.into_iter().find(|&(_, value)| !(1..=1 << 20).contains(&value))
+        {
+            return Err(Error::recipe(format!("glre: `{key}` is {value}"))
+                .with_hint("widths and counts are at least 1"));
         }
         self.check_rates()?;
         if self.width % self.heads != 0 {
             let (width, heads) = (self.width, self.heads);
-            return Err(Error::recipe(format!("glre: `width` {width} cannot be shared among {heads} `heads`")));
+            return Err(Error::recipe(format!(
+                "glre: `width` {width} cannot be shared among {heads} `heads`"
+            )));
         }
         if !self.global_rep && !self.local_rep {
-            return Err(Error::recipe("glre: neither `global_rep` nor `local_rep` is on").with_hint("a pair needs one of them"));
+            return Err(Error::recipe("glre: neither `global_rep` nor `local_rep` is on")
+                .with_hint("a pair needs one of them"));
         }
         if self.max_pieces.is_some_and(|pieces| pieces < 3) {
             return Err(Error::recipe("glre: `max_pieces` leaves no room between [CLS] and [SEP]"));
@@ -251,11 +273,14 @@ impl GlreSettings {
             ("classifier_dropout", self.classifier_dropout),
         ];
         if let Some((key, rate)) = rates.into_iter().find(|(_, rate)| !(0.0..1.0).contains(rate)) {
-            return Err(Error::recipe(format!("glre: `{key}` is {rate}")).with_hint("a rate lies in [0, 1)"));
+            return Err(Error::recipe(format!("glre: `{key}` is {rate}"))
+                .with_hint("a rate lies in [0, 1)"));
         }
-        let probabilities = [("na_keep", self.na_keep), ("unknown_singletons", self.unknown_singletons)];
+        let probabilities =
+            [("na_keep", self.na_keep), ("unknown_singletons", self.unknown_singletons)];
         match probabilities.into_iter().find(|(_, p)| !(0.0..=1.0).contains(p)) {
-            Some((key, p)) => Err(Error::recipe(format!("glre: `{key}` is {p}")).with_hint("a probability lies in [0, 1]")),
+            Some((key, p)) => Err(Error::recipe(format!("glre: `{key}` is {p}"))
+                .with_hint("a probability lies in [0, 1]")),
             None => Ok(()),
         }
     }
@@ -276,7 +301,10 @@ mod tests {
             (GlreSettings { rgcn_layers: 0, ..GlreSettings::default() }, "rgcn_layers"),
             (GlreSettings { rgcn_dropout: 1.0, ..GlreSettings::default() }, "rgcn_dropout"),
             (GlreSettings { na_keep: -0.1, ..GlreSettings::default() }, "na_keep"),
-            (GlreSettings { global_rep: false, local_rep: false, ..GlreSettings::default() }, "local_rep"),
+            (
+                GlreSettings { global_rep: false, local_rep: false, ..GlreSettings::default() },
+                "local_rep",
+            ),
             (GlreSettings { max_pieces: Some(2), ..GlreSettings::default() }, "max_pieces"),
         ];
         for (settings, key) in bad {

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::systems::testing::{
-    EVALUATION, RELATIONS as CLASSES, TRAINING, assert_logits_batch_invariant, batch, documents, examples, foundation, remaining_loss,
-    untouched,
+    EVALUATION, RELATIONS as CLASSES, TRAINING, assert_logits_batch_invariant, batch, documents,
+    examples, foundation, remaining_loss, untouched,
 };
 use crate::systems::words::Reading;
 use crate::systems::{BertMode, Extractor, Profile};
@@ -22,8 +22,12 @@ fn small() -> GlreSettings {
 
 /// Every switch once.
 fn variants() -> Vec<GlreSettings> {
-    let paper =
-        GlreSettings { context_matrix: ContextMatrix::Full, local_type_embedding: true, rgcn_norm: RgcnNorm::PerRelation, ..small() };
+    let paper = GlreSettings {
+        context_matrix: ContextMatrix::Full,
+        local_type_embedding: true,
+        rgcn_norm: RgcnNorm::PerRelation,
+        ..small()
+    };
     vec![
         small(),
         GlreSettings { rgcn_bias: false, rgcn_self_loops: false, ..paper },
@@ -31,22 +35,36 @@ fn variants() -> Vec<GlreSettings> {
         GlreSettings { global_rep: false, ..small() },
         GlreSettings { local_rep: false, ..small() },
         GlreSettings { context: false, ..small() },
-        GlreSettings { context_pairs: ContextPairs::Kept, sentence_mean: SentenceMean::Longest, classifier_width: 0, ..small() },
+        GlreSettings {
+            context_pairs: ContextPairs::Kept,
+            sentence_mean: SentenceMean::Longest,
+            classifier_width: 0,
+            ..small()
+        },
         GlreSettings { rgcn_layers: 3, pair_types: Some(("ORG".into(), "PER".into())), ..small() },
     ]
 }
 
 #[test]
 fn the_graph_of_a_small_document() {
-    // Two entities; mentions: a in sentence 0, a in sentence 1, b in sentence 1. Nodes: a, b, three mentions, two sentences.
-    let nodes = DocumentNodes { entities: (0, 2), mentions: vec![(0, 0), (0, 1), (1, 1)], first_mention: 2, sentences: (5, 2) };
+    // Two entities; mentions: a in sentence 0, a in sentence 1, b in sentence 1. Nodes: a, b, three
+    // mentions, two sentences.
+    let nodes = DocumentNodes {
+        entities: (0, 2),
+        mentions: vec![(0, 0), (0, 1), (1, 1)],
+        first_mention: 2,
+        sentences: (5, 2),
+    };
     let none: Vec<i64> = Vec::new();
     let neighbours = nodes.neighbours(true);
     assert_eq!(neighbours[0], [none.clone(), vec![2, 3], none.clone(), none.clone(), vec![5, 6]]);
     assert_eq!(neighbours[3], [vec![3, 4], vec![0], none.clone(), vec![6], none.clone()]);
     assert_eq!(neighbours[6], [none.clone(), none.clone(), vec![5, 6], vec![3, 4], vec![0, 1]]);
     let without = nodes.neighbours(false);
-    assert_eq!((&without[3][0][..], &without[2][0][..], &without[6][2][..]), (&[4][..], &none[..], &[5][..]));
+    assert_eq!(
+        (&without[3][0][..], &without[2][0][..], &without[6][2][..]),
+        (&[4][..], &none[..], &[5][..])
+    );
 }
 
 #[test]
@@ -64,15 +82,20 @@ fn a_document_does_not_notice_its_batch() {
 #[test]
 fn gradients_reach_every_parameter() {
     for settings in variants() {
-        let model = Glre::new(foundation(false), GlreSettings { na_keep: 1.0, ..settings.clone() }).unwrap();
+        let model = Glre::new(foundation(false), GlreSettings { na_keep: 1.0, ..settings.clone() })
+            .unwrap();
         let mut left = untouched(&model);
         // Without global representations nobody reads the graph where queries are initial vectors.
-        left.retain(|name| settings.global_rep || settings.query == Query::Global || !name.contains("rgcn_layer"));
-        // Only entities are read from the last layer, and these are neighbours by relations 1 and 4 alone.
+        left.retain(|name| {
+            settings.global_rep || settings.query == Query::Global || !name.contains("rgcn_layer")
+        });
+        // Only entities are read from the last layer, and these are neighbours by relations 1 and 4
+        // alone.
         let last = settings.rgcn_layers - 1;
         let unread = [0, 2, 3].map(|relation| format!("heads.rgcn_layer.W_r.{relation}.{last}."));
         left.retain(|name| !unread.iter().any(|prefix| name.starts_with(prefix)));
-        // A softmax does not notice what is added to all its scores, so the bias of keys has no gradient but rounding.
+        // A softmax does not notice what is added to all its scores, so the bias of keys has no
+        // gradient but rounding.
         left.retain(|name| !name.ends_with("linear_k.bias"));
         assert_eq!(left, Vec::<String>::new(), "{settings:?}");
     }
@@ -85,11 +108,17 @@ fn a_frozen_encoder_is_not_trained() {
     assert!(model.parameters().trainable().all(|parameter| parameter.name.starts_with("heads.")));
     // Its dropout stays on where asked, as with a learning rate of 0.
     let logits = |settings: GlreSettings| {
-        let still =
-            GlreSettings { rgcn_input_dropout: 0.0, rgcn_dropout: 0.0, attention_dropout: 0.0, classifier_dropout: 0.0, ..settings };
+        let still = GlreSettings {
+            rgcn_input_dropout: 0.0,
+            rgcn_dropout: 0.0,
+            attention_dropout: 0.0,
+            classifier_dropout: 0.0,
+            ..settings
+        };
         let model = Glre::new(foundation(true), still).unwrap();
         let batch = batch(&model, &examples(&model, &documents(), false));
-        let difference = model.logits(&batch, TRAINING).unwrap() - model.logits(&batch, EVALUATION).unwrap();
+        let difference =
+            model.logits(&batch, TRAINING).unwrap() - model.logits(&batch, EVALUATION).unwrap();
         difference.abs().max().double_value(&[])
     };
     assert!(logits(settings.clone()) > 0.0);
@@ -100,7 +129,11 @@ fn a_frozen_encoder_is_not_trained() {
 fn pairs_without_a_relation_are_sampled_and_labelled_ones_kept() {
     let document = &documents()[0];
     let kept = |settings: GlreSettings, epoch: u64| {
-        Glre::new(foundation(false), settings).unwrap().layout().training_pairs(document, 1, epoch, 7).unwrap()
+        Glre::new(foundation(false), settings)
+            .unwrap()
+            .layout()
+            .training_pairs(document, 1, epoch, 7)
+            .unwrap()
     };
     let mut negatives = 0;
     for epoch in 0..400 {
@@ -111,22 +144,33 @@ fn pairs_without_a_relation_are_sampled_and_labelled_ones_kept() {
     // 9 negatives, kept with probability 1/2: 1,800 ± 30 over 400 visits.
     assert!((1650..1950).contains(&negatives), "{negatives}");
     assert_eq!(kept(GlreSettings { na_keep: 1.0, ..small() }, 1).len(), 12);
-    let typed = GlreSettings { na_keep: 0.0, pair_types: Some(("ORG".into(), "PER".into())), ..small() };
+    let typed =
+        GlreSettings { na_keep: 0.0, pair_types: Some(("ORG".into(), "PER".into())), ..small() };
     assert_eq!(kept(typed.clone(), 1), [(2, 0)]);
-    let asked = Glre::new(foundation(false), typed).unwrap().layout().evaluation_pairs(document).unwrap();
+    let asked =
+        Glre::new(foundation(false), typed).unwrap().layout().evaluation_pairs(document).unwrap();
     assert_eq!(asked, [(1, 0), (1, 3), (2, 0), (2, 3)]);
 }
 
 #[test]
 fn kept_pairs_see_all_pairs_or_only_each_other() {
-    // Without dropout, logits in training equal those in evaluation exactly where all pairs are seen.
+    // Without dropout, logits in training equal those in evaluation exactly where all pairs are
+    // seen.
     for (context_pairs, equal) in [(ContextPairs::All, true), (ContextPairs::Kept, false)] {
-        let model = Glre::new(foundation(false), GlreSettings { context_pairs, ..small() }).unwrap();
+        let model =
+            Glre::new(foundation(false), GlreSettings { context_pairs, ..small() }).unwrap();
         let documents = &documents()[..1];
         let (all, kept) = (examples(&model, documents, false), examples(&model, documents, true));
         assert!(kept[0].pairs.len() < all[0].pairs.len());
-        let rows: Vec<i64> = kept[0].pairs.iter().map(|pair| all[0].pairs.iter().position(|p| p == pair).unwrap() as i64).collect();
-        let of_all = model.logits(&batch(&model, &all), EVALUATION).unwrap().index_select(0, &tch::Tensor::from_slice(&rows));
+        let rows: Vec<i64> = kept[0]
+            .pairs
+            .iter()
+            .map(|pair| all[0].pairs.iter().position(|p| p == pair).unwrap() as i64)
+            .collect();
+        let of_all = model
+            .logits(&batch(&model, &all), EVALUATION)
+            .unwrap()
+            .index_select(0, &tch::Tensor::from_slice(&rows));
         let of_kept = model.logits(&batch(&model, &kept), EVALUATION).unwrap();
         let difference = (of_all - of_kept).abs().max().double_value(&[]);
         assert!((difference < 1e-6) == equal, "{context_pairs:?}: {difference}");
@@ -135,7 +179,8 @@ fn kept_pairs_see_all_pairs_or_only_each_other() {
 
 #[test]
 fn words_seen_once_are_hidden_half_of_the_time_in_training() {
-    let model = Glre::new(foundation(false), GlreSettings { unknown_singletons: 0.5, ..small() }).unwrap();
+    let model =
+        Glre::new(foundation(false), GlreSettings { unknown_singletons: 0.5, ..small() }).unwrap();
     let layout = model.layout();
     let unknown = i64::from(crate::systems::words::tests::special().unk);
     let hidden = |train: bool, visit: u64| {
@@ -160,7 +205,10 @@ fn documents_without_pairs_give_no_rows() {
         let batch = batch(&model, &examples(&model, &documents()[document..=document], false));
         assert_eq!(model.logits(&batch, EVALUATION).unwrap().size(), [0, CLASSES as i64 + 1]);
     }
-    assert_eq!(model.logits(&batch(&model, &[]), EVALUATION).unwrap().size(), [0, CLASSES as i64 + 1]);
+    assert_eq!(
+        model.logits(&batch(&model, &[]), EVALUATION).unwrap().size(),
+        [0, CLASSES as i64 + 1]
+    );
 }
 
 #[test]
@@ -184,6 +232,10 @@ fn it_learns_a_handful_of_documents() {
 #[test]
 #[ignore = "a measurement"]
 fn speed() {
-    let model = Glre::new(foundation(false), GlreSettings { unknown_singletons: 0.0, ..GlreSettings::default() }).unwrap();
+    let model = Glre::new(
+        foundation(false),
+        GlreSettings { unknown_singletons: 0.0, ..GlreSettings::default() },
+    )
+    .unwrap();
     crate::systems::testing::measure(&model);
 }

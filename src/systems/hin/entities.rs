@@ -1,9 +1,10 @@
-//! Entity-level inference (docs/systems.md, H.4–H.6; Tang et al. 2020, eq. 3–5): entities in K latent spaces, translation and bi-affine terms,
-//! and the pair vector I_e.
+//! Entity-level inference (docs/systems.md, H.4–H.6; Tang et al. 2020, eq. 3–5): entities in K
+//! latent spaces, translation and bi-affine terms, and the pair vector I_e.
 //!
-//! The pair layer G_e is one linear map over [bi-affine; E_b − E_a; E_a; E_b] of every space and the difference of two distance rows. All
-//! of its input but the bi-affine term is a sum of something of the head, something of the tail and something of the distance, so these
-//! parts are multiplied once an entity or distance instead of once a pair.
+//! The pair layer G_e is one linear map over [bi-affine; E_b − E_a; E_a; E_b] of every space and
+//! the difference of two distance rows. All of its input but the bi-affine term is a sum of
+//! something of the head, something of the tail and something of the distance, so these parts are
+//! multiplied once an entity or distance instead of once a pair.
 
 use tch::{Kind, Tensor};
 
@@ -53,11 +54,17 @@ pub struct EntityLevel {
 impl EntityInference {
     pub fn declare(parameters: &mut Parameters, settings: &HinSettings) -> Result<Self> {
         let (d, k) = (settings.width(), settings.latent_width());
-        let spaces = (0..settings.latent_spaces()).map(|q| Space::declare(parameters, q, settings)).collect::<Result<Vec<_>>>()?;
+        let spaces = (0..settings.latent_spaces())
+            .map(|q| Space::declare(parameters, q, settings))
+            .collect::<Result<Vec<_>>>()?;
         let terms = 2 + i64::from(settings.translation) + i64::from(settings.bilinear);
         let inputs = terms * k * spaces.len() as i64 + settings.distance_width;
         Ok(Self {
-            distances: DistanceTable::declare(parameters, "heads.dist_emb", settings.distance_width)?,
+            distances: DistanceTable::declare(
+                parameters,
+                "heads.dist_emb",
+                settings.distance_width,
+            )?,
             pair: Affine::declare(parameters, "heads.G_e", d, inputs)?,
             spaces,
             latent: k,
@@ -68,14 +75,22 @@ impl EntityInference {
     /// Entity vectors [E, d] → pair vectors.
     /// `pairs` are rows of the entity vectors, with their distance bins.
     pub fn forward(&self, entities: &Tensor, pairs: &WordTables) -> Result<EntityLevel> {
-        let spaces = self.spaces.iter().map(|space| space.project(entities)).collect::<Result<Vec<_>>>()?;
-        let terms = self.spaces.iter().zip(&spaces).filter_map(|(space, projected)| space.biaffine(projected, pairs).transpose());
+        let spaces =
+            self.spaces.iter().map(|space| space.project(entities)).collect::<Result<Vec<_>>>()?;
+        let terms = self
+            .spaces
+            .iter()
+            .zip(&spaces)
+            .filter_map(|(space, projected)| space.biaffine(projected, pairs).transpose());
         let biaffine = terms.collect::<Result<Vec<_>>>()?;
         let parts = self.parts()?;
         let joined = Tensor::f_cat(&spaces, 1)?; // [E, K·k]
         let of_heads = take(&linear(&joined, &parts.head, None)?, &pairs.heads)?;
         let of_tails = take(&linear(&joined, &parts.tail, self.pair.bias.as_ref())?, &pairs.tails)?;
-        let of_distances = take(&linear(&self.distance_differences()?, &parts.distance, None)?, &places(&pairs.bins)?)?;
+        let of_distances = take(
+            &linear(&self.distance_differences()?, &parts.distance, None)?,
+            &places(&pairs.bins)?,
+        )?;
         let mut sum = of_heads.f_add(&of_tails)?.f_add(&of_distances)?;
         if let Some(weight) = &parts.bilinear {
             sum = sum.f_add(&linear(&Tensor::f_cat(&biaffine, 1)?, weight, None)?)?;
@@ -105,8 +120,12 @@ impl EntityInference {
             }
             let translation = if self.translation { Some(next(self.latent)?) } else { None };
             let (head, tail) = (next(self.latent)?, next(self.latent)?);
-            of_head.push(translation.as_ref().map_or_else(|| Ok(head.shallow_clone()), |t| head.f_sub(t))?);
-            of_tail.push(translation.as_ref().map_or_else(|| Ok(tail.shallow_clone()), |t| tail.f_add(t))?);
+            of_head.push(
+                translation.as_ref().map_or_else(|| Ok(head.shallow_clone()), |t| head.f_sub(t))?,
+            );
+            of_tail.push(
+                translation.as_ref().map_or_else(|| Ok(tail.shallow_clone()), |t| tail.f_add(t))?,
+            );
         }
         let bilinear = if bilinear { Some(Tensor::f_cat(&of_bilinear, 1)?) } else { None };
         Ok(Parts {
@@ -135,7 +154,10 @@ impl Space {
         });
         let projection = projection.transpose()?;
         let bound = Init::Uniform { bound: 1.0 / (k as f64).sqrt() };
-        let bilinear = settings.bilinear.then(|| parameters.declare(format!("heads.R.{q}"), &[k, k, k], bound)).transpose()?;
+        let bilinear = settings
+            .bilinear
+            .then(|| parameters.declare(format!("heads.R.{q}"), &[k, k, k], bound))
+            .transpose()?;
         Ok(Self { projection, bilinear })
     }
 
@@ -158,7 +180,9 @@ impl Space {
 /// Bins as rows of [`EntityInference::distance_differences`].
 fn places(bins: &[i64]) -> Result<Vec<i64>> {
     if let Some(bin) = bins.iter().find(|bin| bin.abs() > FARTHEST_BIN) {
-        return Err(Error::Bug(format!("distance bin {bin} is not one of −{FARTHEST_BIN}..={FARTHEST_BIN}")));
+        return Err(Error::Bug(format!(
+            "distance bin {bin} is not one of −{FARTHEST_BIN}..={FARTHEST_BIN}"
+        )));
     }
     Ok(bins.iter().map(|bin| bin + FARTHEST_BIN).collect())
 }

@@ -1,4 +1,5 @@
-//! The host half of HIN: words, entities and pairs of a batch, and a row for every (pair, sentence).
+//! The host half of HIN: words, entities and pairs of a batch, and a row for every (pair,
+//! sentence).
 
 use super::{HinSettings, PairSentences};
 use crate::Result;
@@ -45,7 +46,8 @@ impl HinLayout {
 }
 
 impl Layout for HinLayout {
-    /// A row of a pair and a sentence costs about as much as a word: both pass a BiLSTM of the same width.
+    /// A row of a pair and a sentence costs about as much as a word: both pass a BiLSTM of the same
+    /// width.
     fn cost(&self, document: &EncodedDocument, pairs: usize) -> usize {
         let sentences = document.sentence_starts.len().saturating_sub(1);
         let rows = if self.rows_of_pairs { pairs * sentences } else { sentences };
@@ -54,7 +56,8 @@ impl Layout for HinLayout {
 
     fn tables(&self, examples: &[Example]) -> Result<Tables> {
         let words = WordTables::new(&self.words, examples)?;
-        let mut tables = HinTables { row_offsets: vec![0], sequence_offsets: vec![0], ..HinTables::default() };
+        let mut tables =
+            HinTables { row_offsets: vec![0], sequence_offsets: vec![0], ..HinTables::default() };
         for document in 0..words.documents() {
             let pairs = words.pair_offsets[document]..words.pair_offsets[document + 1];
             tables.documents.extend(pairs.clone().map(|_| document as i64));
@@ -74,5 +77,7 @@ impl Layout for HinLayout {
 /// The sentences of a document that have a word in range.
 fn sentences(words: &WordTables, document: usize) -> Vec<i64> {
     let range = words.document_sentences[document]..words.document_sentences[document + 1];
-    range.filter(|&at| words.sentence_offsets[at as usize] < words.sentence_offsets[at as usize + 1]).collect()
+    range
+        .filter(|&at| words.sentence_offsets[at as usize] < words.sentence_offsets[at as usize + 1])
+        .collect()
 }

@@ -12,7 +12,9 @@ use super::sentences::{Hierarchy, document_means};
 use crate::Result;
 use crate::encoders::Encoder;
 use crate::systems::words::{FeatureOrder, FeaturePlan, Rows, WordFeatures, WordPass, WordTables};
-use crate::systems::{BertMode, Classes, Extractor, Foundation, Layout, NaClass, RelationBatch, on, tables};
+use crate::systems::{
+    BertMode, Classes, Extractor, Foundation, Layout, NaClass, RelationBatch, on, tables,
+};
 use crate::torch::dropout::dropout;
 use crate::torch::kernels::Segments;
 use crate::torch::kernels::bags::take;
@@ -31,7 +33,8 @@ enum Place {
     Sentences,
 }
 
-/// Domains of dropout keys, beside those of word tables: (pair, sentence) rows, and the sequences that they form.
+/// Domains of dropout keys, beside those of word tables: (pair, sentence) rows, and the sequences
+/// that they form.
 const ROWS: u64 = 16;
 const SEQUENCES: u64 = 17;
 
@@ -60,7 +63,8 @@ pub struct Hin {
     output: Affine,
 }
 
-/// Everything that is computed on the way to the logits; parts that the settings leave out are `None`.
+/// Everything that is computed on the way to the logits; parts that the settings leave out are
+/// `None`.
 #[derive(Debug)]
 pub struct HinStates {
     /// Inputs x = [word; type; coreference] (H.1); [W, in].
@@ -86,7 +90,8 @@ pub struct SentenceLevel {
     pub sentences: Tensor,
     /// Attention over the words of each sentence; `[W]`.
     pub word_attention: Tensor,
-    /// I_s of every (pair, sentence), or S_j of every sentence without sentence inference; [rows, d].
+    /// I_s of every (pair, sentence), or S_j of every sentence without sentence inference; [rows,
+    /// d].
     pub inferred: Tensor,
     /// Attention over these rows; `[rows]`.
     pub sentence_attention: Tensor,
@@ -100,21 +105,36 @@ impl Hin {
     pub fn new(foundation: Foundation, settings: HinSettings) -> Result<Self> {
         settings.check()?;
         let layout = Arc::new(HinLayout::new(&foundation, &settings));
-        let Foundation { encoder, mut parameters, relations, entity_types, dropout, .. } = foundation;
+        let Foundation { encoder, mut parameters, relations, entity_types, dropout, .. } =
+            foundation;
         if settings.bert_mode == BertMode::Frozen {
             parameters.freeze();
         }
-        let word_map =
-            encoder.contextual().then(|| Affine::declare(&mut parameters, "heads.word_map", settings.word_width, encoder.width()));
+        let word_map = encoder.contextual().then(|| {
+            Affine::declare(&mut parameters, "heads.word_map", settings.word_width, encoder.width())
+        });
         let word_map = word_map.transpose()?;
-        let features = WordFeatures::declare(&mut parameters, &plan(&settings, entity_types.len()))?;
-        let width = word_map.as_ref().map_or_else(|| encoder.width(), |_| settings.word_width) + features.width();
-        let entity_reader = Reader::declare(&mut parameters, "heads.lstm_e", width, &settings, Place::EntityReader as u64)?;
+        let features =
+            WordFeatures::declare(&mut parameters, &plan(&settings, entity_types.len()))?;
+        let width = word_map.as_ref().map_or_else(|| encoder.width(), |_| settings.word_width)
+            + features.width();
+        let entity_reader = Reader::declare(
+            &mut parameters,
+            "heads.lstm_e",
+            width,
+            &settings,
+            Place::EntityReader as u64,
+        )?;
         let entity_inference = EntityInference::declare(&mut parameters, &settings)?;
         let document_level = DocumentLevel::declare(&mut parameters, width, &settings)?;
         let na = if settings.na_class { NaClass::First } else { NaClass::Absent };
         let classes = Classes { relations, na };
-        let output = Affine::declare(&mut parameters, "heads.out", classes.count() as i64, 2 * settings.width())?;
+        let output = Affine::declare(
+            &mut parameters,
+            "heads.out",
+            classes.count() as i64,
+            2 * settings.width(),
+        )?;
         Ok(Self {
             encoder,
             parameters,
@@ -141,14 +161,17 @@ impl Hin {
         let words = run.read(&self.entity_reader, &inputs, &run.documents()?)?;
         let entities = tables.words.entity_vectors(&words)?;
         let mut entity_level = self.entity_inference.forward(&entities, &tables.words)?;
-        entity_level.pairs = dropout(&entity_level.pairs, run.dropout(Rows::Pairs)?.as_ref(), Place::Pairs as u64)?;
+        entity_level.pairs =
+            dropout(&entity_level.pairs, run.dropout(Rows::Pairs)?.as_ref(), Place::Pairs as u64)?;
         let (documents, sentence_level) = match &self.document_level {
             DocumentLevel::Mean(reader) => {
                 let segments = run.documents()?;
                 let means = document_means(&run.read(reader, &inputs, &segments)?, &segments)?;
                 (take(&means, &tables.documents)?, None)
             }
-            DocumentLevel::Hierarchy(layers) => run.hierarchy(layers, &inputs, &entity_level.pairs)?,
+            DocumentLevel::Hierarchy(layers) => {
+                run.hierarchy(layers, &inputs, &entity_level.pairs)?
+            }
         };
         let logits = self.output.forward(&Tensor::f_cat(&[&entity_level.pairs, &documents], 1)?)?;
         Ok(HinStates { inputs, words, entities, entity_level, sentence_level, documents, logits })
@@ -174,7 +197,12 @@ impl DocumentLevel {
     fn declare(parameters: &mut Parameters, input: i64, settings: &HinSettings) -> Result<Self> {
         let (sentences, documents) = (Place::SentenceReader as u64, Place::DocumentReader as u64);
         if settings.hierarchy {
-            return Ok(Self::Hierarchy(Box::new(Hierarchy::declare(parameters, input, settings, [sentences, documents])?)));
+            return Ok(Self::Hierarchy(Box::new(Hierarchy::declare(
+                parameters,
+                input,
+                settings,
+                [sentences, documents],
+            )?)));
         }
         Ok(Self::Mean(Reader::declare(parameters, "heads.lstm_doc", input, settings, documents)?))
     }
@@ -197,35 +225,58 @@ impl Run<'_> {
     }
 
     fn dropout(&self, rows: Rows) -> Result<Option<Dropout>> {
-        self.words().dropout(rows, self.model.settings.dropout, self.forward, self.model.parameters.device())
+        self.words().dropout(
+            rows,
+            self.model.settings.dropout,
+            self.forward,
+            self.model.parameters.device(),
+        )
     }
 
     /// Reads words, in documents or in sentences.
     fn read(&self, reader: &Reader, inputs: &Tensor, segments: &Segments) -> Result<Tensor> {
         let dropout = self.dropout(Rows::Words)?;
-        reader.forward(inputs, &Reading { segments, dropout: dropout.as_ref(), train: self.forward.train })
+        reader.forward(
+            inputs,
+            &Reading { segments, dropout: dropout.as_ref(), train: self.forward.train },
+        )
     }
 
     /// H.1: [word; type; coreference].
     fn inputs(&self) -> Result<Tensor> {
         let model = self.model;
         let frozen = model.settings.bert_mode == BertMode::Frozen;
-        // Features that are fixed come from an encoder that is not in training: without its dropout and without a graph.
+        // Features that are fixed come from an encoder that is not in training: without its dropout
+        // and without a graph.
         let forward = Forward { train: self.forward.train && !frozen, ..self.forward };
         let device = model.parameters.device();
-        let pass = WordPass { encoder: &*model.encoder, dropout: model.encoder_dropout, forward, device };
-        let words = if frozen { tch::no_grad(|| self.words().word_states(&pass))? } else { self.words().word_states(&pass)? };
+        let pass =
+            WordPass { encoder: &*model.encoder, dropout: model.encoder_dropout, forward, device };
+        let words = if frozen {
+            tch::no_grad(|| self.words().word_states(&pass))?
+        } else {
+            self.words().word_states(&pass)?
+        };
         let words = words.f_to_kind(Kind::Float)?;
-        let words = model.word_map.as_ref().map_or_else(|| Ok(words.shallow_clone()), |map| map.forward(&words))?;
+        let words = model
+            .word_map
+            .as_ref()
+            .map_or_else(|| Ok(words.shallow_clone()), |map| map.forward(&words))?;
         model.features.beside(&words, self.words())
     }
 
     /// H.7–H.11: I_d of every pair, and what leads there.
-    fn hierarchy(&self, layers: &Hierarchy, inputs: &Tensor, pairs: &Tensor) -> Result<(Tensor, Option<SentenceLevel>)> {
+    fn hierarchy(
+        &self,
+        layers: &Hierarchy,
+        inputs: &Tensor,
+        pairs: &Tensor,
+    ) -> Result<(Tensor, Option<SentenceLevel>)> {
         let device = self.model.parameters.device();
         let segments = self.words().sentence_segments(device)?;
         let states = self.read(&layers.sentence_reader, inputs, &segments)?;
-        let (sentences, word_attention) = layers.word_attention.forward(&states, segments.offsets())?;
+        let (sentences, word_attention) =
+            layers.word_attention.forward(&states, segments.offsets())?;
         let rows = &self.tables.rows;
         let keys = self.row_dropout()?;
         let inferred = match &layers.inference {
@@ -239,11 +290,16 @@ impl Run<'_> {
         let locked = keys.as_ref().map(|(_, locked)| locked);
         let reading = Reading { segments: &segments, dropout: locked, train: self.forward.train };
         let (read, sentence_attention) = layers.read(&inferred, &reading)?;
-        let documents = if layers.inference.is_some() { read } else { take(&read, &self.tables.documents)? };
-        Ok((documents, Some(SentenceLevel { sentences, word_attention, inferred, sentence_attention })))
+        let documents =
+            if layers.inference.is_some() { read } else { take(&read, &self.tables.documents)? };
+        Ok((
+            documents,
+            Some(SentenceLevel { sentences, word_attention, inferred, sentence_attention }),
+        ))
     }
 
-    /// Dropout of the rows of (pair, sentence): one key a row, and one key a pair for the locked masks.
+    /// Dropout of the rows of (pair, sentence): one key a row, and one key a pair for the locked
+    /// masks.
     fn row_dropout(&self) -> Result<Option<(Dropout, Dropout)>> {
         let (p, device) = (self.model.settings.dropout, self.model.parameters.device());
         if !self.forward.train || p == 0.0 {
@@ -251,7 +307,8 @@ impl Run<'_> {
         }
         let own = self.words().keys(ROWS, &self.tables.row_offsets);
         let sequences = self.words().keys(SEQUENCES, &self.tables.sequence_offsets);
-        let locked: Vec<i64> = self.tables.rows.pairs.iter().map(|&sequence| sequences[sequence as usize]).collect();
+        let locked: Vec<i64> =
+            self.tables.rows.pairs.iter().map(|&sequence| sequences[sequence as usize]).collect();
         Ok(Some((Dropout::new(p, on(&own, device)?)?, Dropout::new(p, on(&locked, device)?)?)))
     }
 }

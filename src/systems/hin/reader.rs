@@ -1,4 +1,5 @@
-//! A BiLSTM as HIN uses it: locked dropout on the input, one layer in both directions, and the optional map to half the width.
+//! A BiLSTM as HIN uses it: locked dropout on the input, one layer in both directions, and the
+//! optional map to half the width.
 
 use tch::Tensor;
 
@@ -29,8 +30,15 @@ pub(super) struct Reader {
 
 impl Reader {
     /// `salt` tells the reader's dropout masks from those of other places.
-    pub fn declare(parameters: &mut Parameters, name: &str, input: i64, settings: &HinSettings, salt: u64) -> Result<Self> {
-        let shape = LstmShape { input, hidden: settings.lstm_hidden, layers: 1, bidirectional: true };
+    pub fn declare(
+        parameters: &mut Parameters,
+        name: &str,
+        input: i64,
+        settings: &HinSettings,
+        salt: u64,
+    ) -> Result<Self> {
+        let shape =
+            LstmShape { input, hidden: settings.lstm_hidden, layers: 1, bidirectional: true };
         let lstm = PackedLstm::declare(name, shape, parameters)?;
         let projection = settings.project.then(|| {
             let (out, width) = (settings.lstm_hidden, 2 * settings.lstm_hidden);

@@ -1,9 +1,11 @@
-//! Sentence and document level (docs/systems.md, H.7–H.11; Tang et al. 2020, eq. 6–14): sentence vectors by attention over words, inference of each sentence with the
-//! pair, and a BiLSTM with attention over a pair's sentences.
+//! Sentence and document level (docs/systems.md, H.7–H.11; Tang et al. 2020, eq. 6–14): sentence
+//! vectors by attention over words, inference of each sentence with the pair, and a BiLSTM with
+//! attention over a pair's sentences.
 //!
-//! A document with P pairs and S sentences has P·S rows here; all rows of all documents of a batch go through one call of each layer. Of
-//! G_s over [S_j; I_e; S_j − I_e; S_j ∘ I_e] only the last block has to be multiplied row by row: with G_s = [A B C D],
-//! G_s x = (A + C) S_j + (B − C) I_e + D (S_j ∘ I_e), of which the first two are made once a sentence and once a pair.
+//! A document with P pairs and S sentences has P·S rows here; all rows of all documents of a batch
+//! go through one call of each layer. Of G_s over [S_j; I_e; S_j − I_e; S_j ∘ I_e] only the last
+//! block has to be multiplied row by row: with G_s = [A B C D], G_s x = (A + C) S_j + (B − C) I_e +
+//! D (S_j ∘ I_e), of which the first two are made once a sentence and once a pair.
 
 use tch::{Kind, Tensor};
 
@@ -59,10 +61,12 @@ impl Attention {
         })
     }
 
-    /// Rows [n, d] of sequences given by their first rows → one vector a sequence [sequences, d], and the attention `[n]`.
+    /// Rows [n, d] of sequences given by their first rows → one vector a sequence [sequences, d],
+    /// and the attention `[n]`.
     pub fn forward(&self, rows: &Tensor, offsets: &[i64]) -> Result<(Tensor, Tensor)> {
         let scores = dot(&tanh(&self.map.forward(rows)?)?, &self.query)?;
-        let weights = GroupSoftmax::new(offsets, 1).forward(&scores.f_unsqueeze(1)?)?.f_view([-1])?;
+        let weights =
+            GroupSoftmax::new(offsets, 1).forward(&scores.f_unsqueeze(1)?)?.f_view([-1])?;
         let mut bags = Bags::default();
         for pair in offsets.windows(2) {
             bags.push((pair[0]..pair[1]).map(|row| (row, 1.0)));
@@ -85,7 +89,12 @@ impl SentenceInference {
     }
 
     /// Sentences [S, d] and pairs [P, d] → I_s [P·S, d].
-    pub fn forward(&self, sentences: &Tensor, pairs: &Tensor, rows: &PairSentences) -> Result<Tensor> {
+    pub fn forward(
+        &self,
+        sentences: &Tensor,
+        pairs: &Tensor,
+        rows: &PairSentences,
+    ) -> Result<Tensor> {
         let block = |index: i64| self.layer.weight.f_narrow(1, index * self.width, self.width);
         let (a, b, c, d) = (block(0)?, block(1)?, block(2)?, block(3)?);
         let of_sentences = linear(sentences, &a.f_add(&c)?, self.layer.bias.as_ref())?;
@@ -110,12 +119,26 @@ pub(super) struct Hierarchy {
 }
 
 impl Hierarchy {
-    pub fn declare(parameters: &mut Parameters, input: i64, settings: &HinSettings, salts: [u64; 2]) -> Result<Self> {
+    pub fn declare(
+        parameters: &mut Parameters,
+        input: i64,
+        settings: &HinSettings,
+        salts: [u64; 2],
+    ) -> Result<Self> {
         let d = settings.width();
         Ok(Self {
-            sentence_reader: Reader::declare(parameters, "heads.lstm_s", input, settings, salts[0])?,
+            sentence_reader: Reader::declare(
+                parameters,
+                "heads.lstm_s",
+                input,
+                settings,
+                salts[0],
+            )?,
             word_attention: Attention::declare(parameters, "heads.att_w", d)?,
-            inference: settings.sentence_inference.then(|| SentenceInference::declare(parameters, settings)).transpose()?,
+            inference: settings
+                .sentence_inference
+                .then(|| SentenceInference::declare(parameters, settings))
+                .transpose()?,
             document_reader: Reader::declare(parameters, "heads.lstm_d", d, settings, salts[1])?,
             sentence_attention: Attention::declare(parameters, "heads.att_s", d)?,
         })

@@ -1,4 +1,5 @@
-//! The settings of HIN, one for each point that the paper leaves open and each row of its ablation table (docs/systems.md, "H. HIN").
+//! The settings of HIN, one for each point that the paper leaves open and each row of its ablation
+//! table (docs/systems.md, "H. HIN").
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,8 @@ use crate::{Error, Result};
 pub struct HinSettings {
     /// Whether a text encoder is frozen or fine-tuned. Word vectors are always frozen.
     pub bert_mode: BertMode,
-    /// Width that the states of a text encoder are mapped to by one trained linear map; word vectors are taken as they are (100).
+    /// Width that the states of a text encoder are mapped to by one trained linear map; word
+    /// vectors are taken as they are (100).
     pub word_width: i64,
     /// Width d_t of the entity-type embedding (20).
     pub type_width: i64,
@@ -24,8 +26,8 @@ pub struct HinSettings {
     pub distance_width: i64,
     /// Width of an LSTM state, per direction (128).
     pub lstm_hidden: i64,
-    /// Whether every BiLSTM is followed by a linear map to `lstm_hidden` and a ReLU, as in the DocRED BiLSTM (docs/systems.md, B.3); d is then
-    /// `lstm_hidden`, else twice that.
+    /// Whether every BiLSTM is followed by a linear map to `lstm_hidden` and a ReLU, as in the
+    /// DocRED BiLSTM (docs/systems.md, B.3); d is then `lstm_hidden`, else twice that.
     pub project: bool,
     /// Number K of latent spaces (2; docs/systems.md, H.4).
     pub spaces: usize,
@@ -35,19 +37,25 @@ pub struct HinSettings {
     pub translation: bool,
     /// The bi-affine term E_aᵀ R E_b (docs/systems.md, H.5; ablation row 2).
     pub bilinear: bool,
-    /// The projections into latent spaces (docs/systems.md, H.4; ablation row 3); without them the entity vectors are used as they are, once.
+    /// The projections into latent spaces (docs/systems.md, H.4; ablation row 3); without them the
+    /// entity vectors are used as they are, once.
     pub multi_space: bool,
-    /// The inference of each sentence with the pair (docs/systems.md, H.9; ablation row 4); without it the sentence vectors are used.
+    /// The inference of each sentence with the pair (docs/systems.md, H.9; ablation row 4); without
+    /// it the sentence vectors are used.
     pub sentence_inference: bool,
-    /// The hierarchy of sentences (docs/systems.md, H.7–H.11; ablation row 5); without it the mean over a BiLSTM's states stands for the document.
+    /// The hierarchy of sentences (docs/systems.md, H.7–H.11; ablation row 5); without it the mean
+    /// over a BiLSTM's states stands for the document.
     pub hierarchy: bool,
     /// Whether "no relation" is a class of the loss (docs/systems.md, H.12).
     pub na_class: bool,
-    /// Rate of the locked dropout on the input of every BiLSTM, and of the dropout after G_e and G_s (0.2).
+    /// Rate of the locked dropout on the input of every BiLSTM, and of the dropout after G_e and
+    /// G_s (0.2).
     pub dropout: f64,
-    /// Documents with more pieces than a text encoder has positions: `windows` or `cut` (the paper: at most 512 pieces).
+    /// Documents with more pieces than a text encoder has positions: `windows` or `cut` (the paper:
+    /// at most 512 pieces).
     pub long_documents: LongDocuments,
-    /// Most words of a document; the rest is cut (DocRED's code base: 512). `None`: no limit but the encoder's.
+    /// Most words of a document; the rest is cut (DocRED's code base: 512). `None`: no limit but
+    /// the encoder's.
     pub max_words: Option<usize>,
 }
 
@@ -58,11 +66,16 @@ impl Default for HinSettings {
 }
 
 impl HinSettings {
-    /// The settings of a profile. There is no release: `code` stands for the DocRED code base, in which the paper's tables were made, so it
-    /// differs from `paper` only in cutting documents at 512 words; `fixed` fine-tunes a text encoder, which the paper's results suggest.
+    /// The settings of a profile. There is no release: `code` stands for the DocRED code base, in
+    /// which the paper's tables were made, so it differs from `paper` only in cutting documents at
+    /// 512 words; `fixed` fine-tunes a text encoder, which the paper's results suggest.
     pub fn of(profile: Profile) -> Self {
         Self {
-            bert_mode: if profile == Profile::Fixed { BertMode::Finetune } else { BertMode::Frozen },
+            bert_mode: if profile == Profile::Fixed {
+                BertMode::Finetune
+            } else {
+                BertMode::Frozen
+            },
             word_width: 100,
             type_width: 20,
             coreference_width: 20,
@@ -91,7 +104,11 @@ impl HinSettings {
 
     /// Width k of a latent space.
     pub fn latent_width(&self) -> i64 {
-        if self.multi_space { self.space_width.unwrap_or(self.width() / self.spaces.max(1) as i64) } else { self.width() }
+        if self.multi_space {
+            self.space_width.unwrap_or(self.width() / self.spaces.max(1) as i64)
+        } else {
+            self.width()
+        }
     }
 
     /// Number of latent spaces that are built.
@@ -115,11 +132,15 @@ impl HinSettings {
             ("space_width", self.latent_width()),
             ("max_words", self.max_words.map_or(1, |words| words as i64)),
         ];
-        if let Some((key, value)) = widths.into_iter().find(|&(_, value)| !(1..=1 << 20).contains(&value)) {
-            return Err(Error::recipe(format!("hin: `{key}` is {value}")).with_hint("widths and counts are at least 1"));
+        if let Some((key, value)) =
+            widths.into_iter().find(|&(_, value)| !(1..=1 << 20).contains(&value))
+        {
+            return Err(Error::recipe(format!("hin: `{key}` is {value}"))
+                .with_hint("widths and counts are at least 1"));
         }
         if !(0.0..1.0).contains(&self.dropout) {
-            return Err(Error::recipe(format!("hin: `dropout` is {}", self.dropout)).with_hint("a rate lies in [0, 1)"));
+            return Err(Error::recipe(format!("hin: `dropout` is {}", self.dropout))
+                .with_hint("a rate lies in [0, 1)"));
         }
         self.long_documents.without_extension("hin")
     }
@@ -132,9 +153,15 @@ mod tests {
     #[test]
     fn widths_follow_the_paper() {
         let settings = HinSettings::of(Profile::Paper);
-        assert_eq!((settings.width(), settings.latent_width(), settings.latent_spaces()), (256, 128, 2));
+        assert_eq!(
+            (settings.width(), settings.latent_width(), settings.latent_spaces()),
+            (256, 128, 2)
+        );
         let projected = HinSettings { project: true, multi_space: false, ..settings };
-        assert_eq!((projected.width(), projected.latent_width(), projected.latent_spaces()), (128, 128, 1));
+        assert_eq!(
+            (projected.width(), projected.latent_width(), projected.latent_spaces()),
+            (128, 128, 1)
+        );
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::systems::testing::{
-    EVALUATION, RELATIONS, TRAINING, assert_logits_batch_invariant, batch, documents, examples, foundation, remaining_loss, untouched,
+    EVALUATION, RELATIONS, TRAINING, assert_logits_batch_invariant, batch, documents, examples,
+    foundation, remaining_loss, untouched,
 };
 use crate::systems::{BertMode, Extractor, Profile};
 
@@ -28,7 +29,13 @@ fn variants() -> Vec<HinSettings> {
         HinSettings { multi_space: false, ..small() },
         HinSettings { sentence_inference: false, ..small() },
         HinSettings { hierarchy: false, ..small() },
-        HinSettings { translation: false, bilinear: false, multi_space: false, hierarchy: false, ..small() },
+        HinSettings {
+            translation: false,
+            bilinear: false,
+            multi_space: false,
+            hierarchy: false,
+            ..small()
+        },
         HinSettings { project: true, space_width: Some(3), na_class: false, ..small() },
     ]
 }
@@ -59,7 +66,8 @@ fn gradients_reach_every_parameter() {
 
 #[test]
 fn a_frozen_encoder_is_not_trained() {
-    let model = Hin::new(foundation(true), HinSettings { bert_mode: BertMode::Frozen, ..small() }).unwrap();
+    let model =
+        Hin::new(foundation(true), HinSettings { bert_mode: BertMode::Frozen, ..small() }).unwrap();
     assert!(model.parameters().trainable().all(|parameter| parameter.name.starts_with("heads.")));
     assert_eq!(untouched(&model), Vec::<String>::new());
 }
@@ -82,7 +90,10 @@ fn documents_without_pairs_give_no_rows() {
         let batch = batch(&model, &examples(&model, &documents()[document..=document], false));
         assert_eq!(model.logits(&batch, EVALUATION).unwrap().size(), [0, RELATIONS as i64 + 1]);
     }
-    assert_eq!(model.logits(&batch(&model, &[]), EVALUATION).unwrap().size(), [0, RELATIONS as i64 + 1]);
+    assert_eq!(
+        model.logits(&batch(&model, &[]), EVALUATION).unwrap().size(),
+        [0, RELATIONS as i64 + 1]
+    );
 }
 
 #[test]

@@ -4,8 +4,9 @@ use tch::{Kind, Tensor};
 
 use crate::Result;
 
-/// Multi-hot labels of logits [P, C] (docs/systems.md, C.16): a class is set where its logit exceeds that of class 0 and is among the `top` largest
-/// (0: no limit; class 0 takes a place like any other); class 0 is set where no other is. 32-bit zeros and ones, without gradient.
+/// Multi-hot labels of logits [P, C] (docs/systems.md, C.16): a class is set where its logit
+/// exceeds that of class 0 and is among the `top` largest (0: no limit; class 0 takes a place like
+/// any other); class 0 is set where no other is. 32-bit zeros and ones, without gradient.
 ///
 /// # Errors
 /// What libtorch refuses.
@@ -16,7 +17,8 @@ pub fn adaptive_labels(logits: &Tensor, top: usize) -> Result<Tensor> {
     let top = top as i64;
     if top > 0 && top < classes {
         let (largest, _) = logits.f_topk(top, 1, true, true)?;
-        chosen = chosen.f_logical_and(&logits.f_ge_tensor(&largest.f_narrow(1, top - 1, 1)?)?)?;
+        chosen =
+            chosen.f_logical_and(&logits.f_ge_tensor(&largest.f_narrow(1, top - 1, 1)?)?)?;
     }
     let none = chosen.f_any_dim(1, true)?.f_logical_not()?;
     Ok(Tensor::f_cat(&[none, chosen.f_narrow(1, 1, classes - 1)?], 1)?.f_to_kind(Kind::Float)?)
@@ -28,8 +30,11 @@ mod tests {
 
     #[test]
     fn the_threshold_takes_a_place_among_the_largest() {
-        let logits = Tensor::from_slice(&[1.0f32, 4.0, 3.0, 2.0, 0.0, 2.0, 1.0, 0.0, 1.5, -1.0]).view([2, 5]);
-        let labels = |top| Vec::<f32>::try_from(adaptive_labels(&logits, top).unwrap().flatten(0, 1)).unwrap();
+        let logits = Tensor::from_slice(&[1.0f32, 4.0, 3.0, 2.0, 0.0, 2.0, 1.0, 0.0, 1.5, -1.0])
+            .view([2, 5]);
+        let labels = |top| {
+            Vec::<f32>::try_from(adaptive_labels(&logits, top).unwrap().flatten(0, 1)).unwrap()
+        };
         assert_eq!(labels(0), [0.0, 1.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0]);
         assert_eq!(labels(2), [0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0]);
         assert_eq!(labels(9), labels(0));

@@ -1,11 +1,14 @@
-//! The host half of reading: views with markers, windows, and the tables that find mentions, attention rows and pairs.
+//! The host half of reading: views with markers, windows, and the tables that find mentions,
+//! attention rows and pairs.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::systems::{BatchWindows, DocumentViews, Example, PackedDocuments};
-use crate::text::{EncodedDocument, Markers, SpecialPieces, View, ViewChoices, ViewOptions, WindowRule};
+use crate::text::{
+    EncodedDocument, Markers, SpecialPieces, View, ViewChoices, ViewOptions, WindowRule,
+};
 use crate::torch::kernels::context::{AttentionPlan, ContextPlan, EntityRow};
 
 /// Which markers stand around mentions (docs/systems.md, "Words, pieces and markers").
@@ -102,8 +105,22 @@ impl ReadingLayout {
             MarkerScheme::None => Markers::None,
         };
         let (max_pieces, truncate) = (options.max_pieces, options.truncate);
-        let view = ViewOptions { max_pieces, truncate, pad_to: None, max_mentions: None, markers, repeat_masked: false, in_turn: false };
-        let one_pass = WindowRule { capacity: usize::MAX, prefix: Vec::new(), suffix: Vec::new(), stride: None, most: None };
+        let view = ViewOptions {
+            max_pieces,
+            truncate,
+            pad_to: None,
+            max_mentions: None,
+            markers,
+            repeat_masked: false,
+            in_turn: false,
+        };
+        let one_pass = WindowRule {
+            capacity: usize::MAX,
+            prefix: Vec::new(),
+            suffix: Vec::new(),
+            stride: None,
+            most: None,
+        };
         Self {
             views: DocumentViews { pieces, options: view, seed },
             windows: options.windows.unwrap_or(one_pass),
@@ -119,7 +136,8 @@ impl ReadingLayout {
         self.views.view(document, &ViewChoices::default())
     }
 
-    /// Pieces, two markers a mention, start and end, and as much again as there are pairs: their vectors weigh as much as a token's.
+    /// Pieces, two markers a mention, start and end, and as much again as there are pairs: their
+    /// vectors weigh as much as a token's.
     pub fn cost(document: &EncodedDocument, pairs: usize) -> usize {
         let mentions: usize = document.entities.iter().map(|entity| entity.mentions.len()).sum();
         document.pieces.len() + 2 * mentions + 2 + pairs
@@ -130,15 +148,28 @@ impl ReadingLayout {
     /// # Errors
     /// As [`Self::view`].
     pub fn read(&self, examples: &[Example]) -> Result<ReadingTables> {
-        let views: Vec<View> = examples.iter().map(|example| self.view(&example.document)).collect::<Result<_>>()?;
+        let views: Vec<View> =
+            examples.iter().map(|example| self.view(&example.document)).collect::<Result<_>>()?;
         let visits: Vec<u64> = examples.iter().map(|example| example.visit).collect();
         let documents = self.views.pack(&views, &visits);
-        let windows = BatchWindows::new(&documents.views.ids, &documents.views.offsets, &self.windows, &visits, self.views.seed);
+        let windows = BatchWindows::new(
+            &documents.views.ids,
+            &documents.views.offsets,
+            &self.windows,
+            &visits,
+            self.views.seed,
+        );
         let mut tables = ReadingTables {
             mention_starts: Vec::new(),
             mention_ends: (self.mention == MentionTokens::Both).then(Vec::new),
             mention_mask: Vec::new(),
-            mention_width: views.iter().flat_map(|view| &view.mention_spans).map(Vec::len).max().unwrap_or(0).max(1),
+            mention_width: views
+                .iter()
+                .flat_map(|view| &view.mention_spans)
+                .map(Vec::len)
+                .max()
+                .unwrap_or(0)
+                .max(1),
             plan: AttentionPlan::default(),
             contexts: ContextPlan::default(),
             heads: Vec::new(),
@@ -160,7 +191,8 @@ impl ReadingTables {
         let first = self.documents.views.offsets[index];
         for spans in &view.mention_spans {
             // Tokens of absent mentions are masked; any that exists will do.
-            let padded = spans.iter().copied().chain(std::iter::repeat((0, 0))).take(self.mention_width);
+            let padded =
+                spans.iter().copied().chain(std::iter::repeat((0, 0))).take(self.mention_width);
             for (number, (start, end)) in padded.enumerate() {
                 self.mention_starts.push(first + i64::from(start));
                 self.mention_ends.iter_mut().for_each(|ends| ends.push(first + i64::from(end)));
@@ -177,7 +209,9 @@ impl ReadingTables {
                 let row = |position, weight| EntityRow { entity, position, weight };
                 match mention {
                     MentionTokens::Start => rows.push(row(start, share)),
-                    MentionTokens::Both => rows.extend([row(start, share / 2.0), row(end, share / 2.0)]),
+                    MentionTokens::Both => {
+                        rows.extend([row(start, share / 2.0), row(end, share / 2.0)])
+                    }
                 }
             }
         }

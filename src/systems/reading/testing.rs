@@ -17,7 +17,15 @@ pub(crate) const RELATIONS: usize = 5;
 
 /// Word pieces 0..100 are words; then come special ones.
 pub(crate) fn pieces() -> SpecialPieces {
-    SpecialPieces { cls: 100, sep: 101, pad: 102, unk: 103, window_ends: 1, star: 104, unused: (105..505).collect() }
+    SpecialPieces {
+        cls: 100,
+        sep: 101,
+        pad: 102,
+        unk: 103,
+        window_ends: 1,
+        star: 104,
+        unused: (105..505).collect(),
+    }
 }
 
 /// A BERT of width 16 and three layers with `positions` positions.
@@ -26,20 +34,38 @@ pub(crate) fn foundation(positions: i64) -> Foundation {
         "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32,
         "max_position_embeddings": positions, "initializer_range": 0.2,
     });
-    let spec = EncoderSpec::Preset { name: BertConfig::PRESETS[0].into(), overrides: config.as_object().unwrap().clone() };
+    let spec = EncoderSpec::Preset {
+        name: BertConfig::PRESETS[0].into(),
+        overrides: config.as_object().unwrap().clone(),
+    };
     let mut parameters = Parameters::new(3, Device::Cpu);
     let encoder = build(&spec, 505, &mut parameters).unwrap();
-    Foundation { relations: RELATIONS, pieces: pieces(), seed: 9, ..foundation_of(encoder, parameters, &["PER", "ORG"]) }
+    Foundation {
+        relations: RELATIONS,
+        pieces: pieces(),
+        seed: 9,
+        ..foundation_of(encoder, parameters, &["PER", "ORG"])
+    }
 }
 
-/// A document of `words` words in one sentence; entities as lists of word spans, facts as (head, tail, relation).
-pub(crate) fn document(words: u32, entities: &[&[(u32, u32)]], facts: &[(u32, u32, u32)]) -> EncodedDocument {
+/// A document of `words` words in one sentence; entities as lists of word spans, facts as (head,
+/// tail, relation).
+pub(crate) fn document(
+    words: u32,
+    entities: &[&[(u32, u32)]],
+    facts: &[(u32, u32, u32)],
+) -> EncodedDocument {
     let mention = |&(start, end): &(u32, u32)| EncodedMention { start, end, ..Default::default() };
     let entity = |(e, spans): (usize, &&[(u32, u32)])| EncodedEntity {
         entity_type: ["PER", "ORG"][e % 2].into(),
         mentions: spans.iter().map(mention).collect(),
     };
-    let fact = |&(head, tail, relation): &(u32, u32, u32)| EncodedFact { head, tail, relation, evidence: vec![] };
+    let fact = |&(head, tail, relation): &(u32, u32, u32)| EncodedFact {
+        head,
+        tail,
+        relation,
+        evidence: vec![],
+    };
     EncodedDocument {
         title: format!("of {words} words"),
         pieces: (0..words).map(|word| (word * 7 + words) % 100).collect(),
@@ -55,19 +81,36 @@ pub(crate) fn document(words: u32, entities: &[&[(u32, u32)]], facts: &[(u32, u3
 /// Four documents: several mentions, overlapping ones, two entities, and one of 40 words.
 pub(crate) fn documents() -> Vec<EncodedDocument> {
     vec![
-        document(13, &[&[(0, 2), (7, 8)], &[(3, 4)], &[(10, 12), (5, 6)]], &[(0, 1, 0), (0, 1, 3), (2, 0, 1)]),
+        document(
+            13,
+            &[&[(0, 2), (7, 8)], &[(3, 4)], &[(10, 12), (5, 6)]],
+            &[(0, 1, 0), (0, 1, 3), (2, 0, 1)],
+        ),
         document(11, &[&[(2, 5)], &[(2, 3), (3, 4)], &[(2, 5), (8, 9)]], &[(1, 2, 4)]),
         document(6, &[&[(0, 1)], &[(5, 6)]], &[(1, 0, 2)]),
-        document(40, &[&[(0, 1), (33, 35)], &[(20, 21)], &[(39, 40)], &[(12, 14), (13, 14)]], &[(0, 3, 2), (3, 1, 0), (2, 3, 1)]),
+        document(
+            40,
+            &[&[(0, 1), (33, 35)], &[(20, 21)], &[(39, 40)], &[(12, 14), (13, 14)]],
+            &[(0, 3, 2), (3, 1, 0), (2, 3, 1)],
+        ),
     ]
 }
 
 /// Visits of documents in one batch; the visit is the document's number of words.
-pub(crate) fn batch(system: &dyn Extractor, documents: &[EncodedDocument], train: bool) -> RelationBatch {
+pub(crate) fn batch(
+    system: &dyn Extractor,
+    documents: &[EncodedDocument],
+    train: bool,
+) -> RelationBatch {
     let layout = system.layout();
     let example = |document: &EncodedDocument| {
         let pairs = layout.training_pairs(document, 0, 0, 0).unwrap();
-        Example { document: Arc::new(document.clone()), pairs, visit: document.num_words() as u64, train }
+        Example {
+            document: Arc::new(document.clone()),
+            pairs,
+            visit: document.num_words() as u64,
+            train,
+        }
     };
     let examples: Vec<_> = documents.iter().map(example).collect();
     RelationBatch::new(&*layout, &examples, system.classes(), system.loss()).unwrap()
@@ -82,8 +125,17 @@ pub(crate) fn loss(system: &dyn Extractor, batch: &RelationBatch, forward: Forwa
 }
 
 /// Loss before and after `steps` steps of Adam on one batch.
-pub(crate) fn overfit(system: &dyn Extractor, batch: &RelationBatch, steps: usize, rate: f64) -> (f64, f64) {
-    let mut moments: Vec<_> = system.parameters().trainable().map(|p| (p.tensor.zeros_like(), p.tensor.zeros_like())).collect();
+pub(crate) fn overfit(
+    system: &dyn Extractor,
+    batch: &RelationBatch,
+    steps: usize,
+    rate: f64,
+) -> (f64, f64) {
+    let mut moments: Vec<_> = system
+        .parameters()
+        .trainable()
+        .map(|p| (p.tensor.zeros_like(), p.tensor.zeros_like()))
+        .collect();
     // Operations this small take longer to share than to do.
     let _threads = LocalThreads::new(1);
     let mut values = Vec::new();
@@ -100,7 +152,8 @@ pub(crate) fn overfit(system: &dyn Extractor, batch: &RelationBatch, steps: usiz
                 }
                 *mean = &*mean * 0.9 + &grad * 0.1;
                 *square = &*square * 0.99 + grad.square() * 0.01;
-                let correction = ((1.0 - 0.99f64.powi(step as i32)).sqrt()) / (1.0 - 0.9f64.powi(step as i32));
+                let correction =
+                    ((1.0 - 0.99f64.powi(step as i32)).sqrt()) / (1.0 - 0.9f64.powi(step as i32));
                 let _ = tensor.g_sub_(&(&*mean * (rate * correction) / (square.sqrt() + 1e-8)));
                 tensor.zero_grad();
             }
@@ -111,6 +164,8 @@ pub(crate) fn overfit(system: &dyn Extractor, batch: &RelationBatch, steps: usiz
 
 /// Names of trainable parameters without a gradient, or with a zero one.
 pub(crate) fn untouched(system: &dyn Extractor) -> Vec<String> {
-    let still = |tensor: &tch::Tensor| !tensor.grad().defined() || tensor.grad().abs().sum(Kind::Float).double_value(&[]) == 0.0;
+    let still = |tensor: &tch::Tensor| {
+        !tensor.grad().defined() || tensor.grad().abs().sum(Kind::Float).double_value(&[]) == 0.0
+    };
     system.parameters().trainable().filter(|p| still(&p.tensor)).map(|p| p.name.clone()).collect()
 }

@@ -26,7 +26,8 @@ pub enum FirstMention {
 }
 
 impl FirstMention {
-    /// The word where the chosen mention of `entity` starts, counted from the start of the document; 0 without mentions.
+    /// The word where the chosen mention of `entity` starts, counted from the start of the
+    /// document; 0 without mentions.
     pub fn start(self, entity: &EncodedEntity) -> i64 {
         let starts = entity.mentions.iter().map(|mention| i64::from(mention.start));
         match self {
@@ -37,7 +38,8 @@ impl FirstMention {
     }
 }
 
-/// The bin of δ = start(head) − start(tail), with its sign: 0, 1, 2–3, 4–7, …, 128–255, ≥ 256 are bins 0 to 9.
+/// The bin of δ = start(head) − start(tail), with its sign: 0, 1, 2–3, 4–7, …, 128–255, ≥ 256 are
+/// bins 0 to 9.
 pub fn signed_bin(delta: i64) -> i64 {
     let bin = i64::from(u64::BITS - delta.unsigned_abs().leading_zeros()).min(9);
     bin * delta.signum()

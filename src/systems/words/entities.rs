@@ -1,4 +1,5 @@
-//! Which words make an entity, and with which weights: the average over mentions of the average over words, as sparse rows.
+//! Which words make an entity, and with which weights: the average over mentions of the average
+//! over words, as sparse rows.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,11 +10,13 @@ use crate::text::EncodedEntity;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum MentionWeights {
-    /// The mean over the mentions in range of the mean over their words in range; shared words count for each mention.
+    /// The mean over the mentions in range of the mean over their words in range; shared words
+    /// count for each mention.
     #[default]
     Mean,
-    /// 1 / (mentions · words), counted before the cut; where mentions overlap the later one's weight replaces the earlier one's, so that
-    /// the weights of an entity may not sum to 1 (DocRED's release).
+    /// 1 / (mentions · words), counted before the cut; where mentions overlap the later one's
+    /// weight replaces the earlier one's, so that the weights of an entity may not sum to 1
+    /// (DocRED's release).
     Release,
 }
 
@@ -39,8 +42,15 @@ impl Averages {
         self.offsets.len() - 1
     }
 
-    /// Appends an entity of a document that begins at word `base` of the batch and was cut after `kept` words.
-    pub(super) fn push(&mut self, entity: &EncodedEntity, base: i64, kept: usize, rule: MentionWeights) {
+    /// Appends an entity of a document that begins at word `base` of the batch and was cut after
+    /// `kept` words.
+    pub(super) fn push(
+        &mut self,
+        entity: &EncodedEntity,
+        base: i64,
+        kept: usize,
+        rule: MentionWeights,
+    ) {
         for (word, weight) in weights(entity, kept as u32, rule) {
             self.words.push(base + i64::from(word));
             self.weights.push(weight);
@@ -52,13 +62,16 @@ impl Averages {
 /// (word of the document, weight), rising.
 fn weights(entity: &EncodedEntity, kept: u32, rule: MentionWeights) -> Vec<(u32, f32)> {
     let clipped = |start: u32, end: u32| (start.min(kept), end.min(kept));
-    let in_range = entity.mentions.iter().filter(|mention| mention.start < mention.end.min(kept)).count();
+    let in_range =
+        entity.mentions.iter().filter(|mention| mention.start < mention.end.min(kept)).count();
     let mut entries = Vec::new();
     for mention in &entity.mentions {
         let (start, end) = clipped(mention.start, mention.end);
         let (mentions, words) = match rule {
             MentionWeights::Mean => (in_range, end - start),
-            MentionWeights::Release => (entity.mentions.len(), mention.end.saturating_sub(mention.start)),
+            MentionWeights::Release => {
+                (entity.mentions.len(), mention.end.saturating_sub(mention.start))
+            }
         };
         let weight = (1.0 / mentions as f64 / f64::from(words)) as f32;
         entries.extend((start..end).map(|word| (word, weight)));
@@ -72,7 +85,9 @@ fn merge(entries: &[(u32, f32)], rule: MentionWeights) -> Vec<(u32, f32)> {
     let mut merged: Vec<(u32, f32)> = Vec::with_capacity(entries.len());
     for &(word, weight) in entries {
         match merged.last_mut() {
-            Some(last) if last.0 == word => last.1 = if rule == MentionWeights::Mean { last.1 + weight } else { weight },
+            Some(last) if last.0 == word => {
+                last.1 = if rule == MentionWeights::Mean { last.1 + weight } else { weight }
+            }
             _ => merged.push((word, weight)),
         }
     }

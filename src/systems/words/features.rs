@@ -1,4 +1,5 @@
-//! What stands beside a word's vector: which entity it belongs to (coreference id) and of which type; embeddings with a padding row.
+//! What stands beside a word's vector: which entity it belongs to (coreference id) and of which
+//! type; embeddings with a padding row.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,8 +14,15 @@ use crate::torch::{Init, Parameters};
 ///
 /// # Errors
 /// If the name is taken.
-pub fn padded_table(parameters: &mut Parameters, name: &str, rows: i64, width: i64, padding: i64) -> Result<Tensor> {
-    let table = parameters.declare(format!("{name}.weight"), &[rows, width], Init::Normal { std: 1.0 })?;
+pub fn padded_table(
+    parameters: &mut Parameters,
+    name: &str,
+    rows: i64,
+    width: i64,
+    padding: i64,
+) -> Result<Tensor> {
+    let table =
+        parameters.declare(format!("{name}.weight"), &[rows, width], Init::Normal { std: 1.0 })?;
     let _ = tch::no_grad(|| table.f_narrow(0, padding, 1)?.f_zero_())?;
     Ok(table)
 }
@@ -77,7 +85,8 @@ impl WordFeatures {
         self.coref.size()[1] + self.types.size()[1]
     }
 
-    /// [word; coreference; type] of all words, in the order asked for; `words`: [W, d], the result [W, d + width].
+    /// [word; coreference; type] of all words, in the order asked for; `words`: [W, d], the result
+    /// [W, d + width].
     ///
     /// # Errors
     /// What libtorch refuses.

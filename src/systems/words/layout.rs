@@ -17,8 +17,8 @@ pub struct WordOptions {
     pub limits: WordLimits,
     /// Windows of documents that are too long for one pass of the encoder; `None`: one pass.
     pub windows: Option<WindowRule>,
-    /// Whether all documents of a batch are filled up with `[PAD]` words to the longest one, as in the release of the CNN, where padding
-    /// leaks into the logits.
+    /// Whether all documents of a batch are filled up with `[PAD]` words to the longest one, as in
+    /// the release of the CNN, where padding leaks into the logits.
     pub pad_documents: bool,
     /// Weights of entity averages.
     pub weights: MentionWeights,
@@ -28,7 +28,8 @@ pub struct WordOptions {
     pub coref_rows: usize,
     /// Entity types in the order of their rows, from row 1.
     pub entity_types: Vec<String>,
-    /// Whether a word takes the type of its mention instead of that of the entity, as in the releases for DocRED.
+    /// Whether a word takes the type of its mention instead of that of the entity, as in the
+    /// releases for DocRED.
     pub mention_types: bool,
     /// Special pieces of the tokenizer.
     pub pieces: SpecialPieces,
@@ -37,16 +38,25 @@ pub struct WordOptions {
 }
 
 impl WordOptions {
-    /// The plain choice for an encoder: words for a table, pieces otherwise; read in windows, or cut only where the recipe allows it.
+    /// The plain choice for an encoder: words for a table, pieces otherwise; read in windows, or
+    /// cut only where the recipe allows it.
     pub fn of(foundation: &Foundation, long_documents: LongDocuments) -> Self {
-        let positions = foundation.encoder.max_positions().and_then(|positions| usize::try_from(positions).ok());
-        let reading = if foundation.encoder.contextual() { Reading::Pieces } else { Reading::Words };
+        let positions = foundation
+            .encoder
+            .max_positions()
+            .and_then(|positions| usize::try_from(positions).ok());
+        let reading =
+            if foundation.encoder.contextual() { Reading::Pieces } else { Reading::Words };
         let in_windows = reading != Reading::Words && long_documents == LongDocuments::Windows;
         let windows = in_windows.then(|| windows_of(foundation, 0, 0)).flatten();
         let one_pass = foundation.max_pieces.or(positions).filter(|_| windows.is_none());
         Self {
             reading,
-            limits: WordLimits { max_pieces: one_pass, max_words: None, truncate: foundation.truncate },
+            limits: WordLimits {
+                max_pieces: one_pass,
+                max_words: None,
+                truncate: foundation.truncate,
+            },
             windows,
             pad_documents: false,
             weights: MentionWeights::Mean,
@@ -60,10 +70,16 @@ impl WordOptions {
     }
 
     /// The row of the type of a mention, or of its entity.
-    fn type_row(&self, document: &EncodedDocument, entity: usize, mention: &EncodedMention) -> Result<i64> {
+    fn type_row(
+        &self,
+        document: &EncodedDocument,
+        entity: usize,
+        mention: &EncodedMention,
+    ) -> Result<i64> {
         let own = &document.entities[entity];
         let name = if self.mention_types { own.type_of(mention) } else { &own.entity_type };
-        let row = self.entity_types.iter().position(|known| known == name).map(|row| row as i64 + 1);
+        let row =
+            self.entity_types.iter().position(|known| known == name).map(|row| row as i64 + 1);
         row.ok_or_else(|| {
             let known = self.entity_types.join("`, `");
             DataError::new("shards", format!("entity type `{name}` is none of `{known}`"))
@@ -77,14 +93,22 @@ impl WordOptions {
     /// The coreference row of an entity's words.
     fn coref_row(&self, document: &EncodedDocument, entity: usize) -> Result<i64> {
         if entity + 1 >= self.coref_rows {
-            let problem = format!("{} entities are more than the {} coreference rows", document.entities.len(), self.coref_rows - 1);
-            return Err(DataError::new("shards", problem).title(&document.title).hint("give the system more coreference rows").into());
+            let problem = format!(
+                "{} entities are more than the {} coreference rows",
+                document.entities.len(),
+                self.coref_rows - 1
+            );
+            return Err(DataError::new("shards", problem)
+                .title(&document.title)
+                .hint("give the system more coreference rows")
+                .into());
         }
         Ok(entity as i64 + 1)
     }
 }
 
-/// Documents, words, entities and pairs of a batch; host data. Words, entities and pairs are counted through all documents.
+/// Documents, words, entities and pairs of a batch; host data. Words, entities and pairs are
+/// counted through all documents.
 #[derive(Clone, Debug, Default)]
 pub struct WordTables {
     /// Pieces for the encoder. `[T]`
@@ -95,13 +119,15 @@ pub struct WordTables {
     pub windows: Option<BatchWindows>,
     /// First word of each document, closed by their number W. [documents + 1]
     pub word_offsets: Vec<i64>,
-    /// The piece whose state stands for each word, T for none; `None` where word *w* is piece *w*. `[W]`
+    /// The piece whose state stands for each word, T for none; `None` where word *w* is piece *w*.
+    /// `[W]`
     pub word_rows: Option<Vec<i64>>,
     /// 1 + index of the entity that a word belongs to, 0 for none; the later entity wins. `[W]`
     pub coref: Vec<i64>,
     /// Row of that entity's type, 0 for none. `[W]`
     pub types: Vec<i64>,
-    /// First word of each sentence of all documents, closed by W; sentences behind the cut are empty. [S + 1]
+    /// First word of each sentence of all documents, closed by W; sentences behind the cut are
+    /// empty. [S + 1]
     pub sentence_offsets: Vec<i64>,
     /// First sentence of each document, closed by S. [documents + 1]
     pub document_sentences: Vec<i64>,
@@ -125,9 +151,12 @@ impl WordTables {
     /// Lays out a batch.
     ///
     /// # Errors
-    /// A document over a limit that may not be cut, with more entities than coreference rows, or with an unknown entity type; each named.
+    /// A document over a limit that may not be cut, with more entities than coreference rows, or
+    /// with an unknown entity type; each named.
     pub fn new(options: &WordOptions, examples: &[Example]) -> Result<Self> {
-        let read_one = |example: &Example| read(&example.document, options.reading, &options.limits, &options.pieces);
+        let read_one = |example: &Example| {
+            read(&example.document, options.reading, &options.limits, &options.pieces)
+        };
         let documents = examples.iter().map(read_one).collect::<Result<Vec<_>>>()?;
         let longest = documents.iter().map(|document| document.states.len()).max().unwrap_or(0);
         let mut tables = Self::empty(options);
@@ -142,9 +171,16 @@ impl WordTables {
             tables.push_pairs(options, example);
         }
         tables.settle_rows(options.reading);
-        let longest = tables.offsets.windows(2).map(|span| span[1] - span[0]).max().unwrap_or(0) as usize;
+        let longest =
+            tables.offsets.windows(2).map(|span| span[1] - span[0]).max().unwrap_or(0) as usize;
         if let Some(rule) = options.windows.as_ref().filter(|rule| longest > rule.capacity) {
-            tables.windows = Some(BatchWindows::new(&tables.ids, &tables.offsets, rule, &tables.visits, options.seed));
+            tables.windows = Some(BatchWindows::new(
+                &tables.ids,
+                &tables.offsets,
+                rule,
+                &tables.visits,
+                options.seed,
+            ));
         }
         Ok(tables)
     }
@@ -185,8 +221,9 @@ impl WordTables {
         self.heads.len()
     }
 
-    /// A dropout key for each of a document's rows, whose number is given by `offsets` [documents + 1]: a function of (seed, visit, place)
-    /// alone. `domain` tells the keys of words, pairs, … apart.
+    /// A dropout key for each of a document's rows, whose number is given by `offsets` [documents +
+    /// 1]: a function of (seed, visit, place) alone. `domain` tells the keys of words, pairs, …
+    /// apart.
     pub fn keys(&self, domain: u64, offsets: &[i64]) -> Vec<i64> {
         let spans = self.visits.iter().zip(offsets.windows(2));
         spans
@@ -195,18 +232,27 @@ impl WordTables {
             .collect()
     }
 
-    fn push_words(&mut self, options: &WordOptions, example: &Example, read: &ReadDocument, kept: usize) -> Result<()> {
+    fn push_words(
+        &mut self,
+        options: &WordOptions,
+        example: &Example,
+        read: &ReadDocument,
+        kept: usize,
+    ) -> Result<()> {
         let (document, base, token) = (&example.document, self.words(), self.ids.len() as i64);
         self.ids.extend_from_slice(&read.ids);
         self.offsets.push(self.ids.len() as i64);
-        self.word_rows.get_or_insert_default().extend(read.states.iter().map(|state| state.map_or(-1, |row| token + row)));
+        self.word_rows
+            .get_or_insert_default()
+            .extend(read.states.iter().map(|state| state.map_or(-1, |row| token + row)));
         self.coref.resize(base + read.states.len(), 0);
         self.types.resize(base + read.states.len(), 0);
         for (index, entity) in document.entities.iter().enumerate() {
             let coref = options.coref_row(document, index)?;
             for mention in &entity.mentions {
                 let kind = options.type_row(document, index, mention)?;
-                let (start, end) = ((mention.start as usize).min(kept), (mention.end as usize).min(kept));
+                let (start, end) =
+                    ((mention.start as usize).min(kept), (mention.end as usize).min(kept));
                 self.coref[base + start..base + end.max(start)].fill(coref);
                 self.types[base + start..base + end.max(start)].fill(kind);
             }
@@ -220,7 +266,11 @@ impl WordTables {
     fn push_sentences(&mut self, document: &EncodedDocument, kept: usize) {
         let sentences = document.sentence_starts.len().saturating_sub(1);
         let base = self.word_offsets[self.visits.len() - 1];
-        let ends = document.sentence_starts.iter().skip(1).map(|&end| base + (end as usize).min(kept) as i64);
+        let ends = document
+            .sentence_starts
+            .iter()
+            .skip(1)
+            .map(|&end| base + (end as usize).min(kept) as i64);
         self.sentence_offsets.extend(ends);
         if sentences > 0
             && let Some(last) = self.sentence_offsets.last_mut()
@@ -232,13 +282,21 @@ impl WordTables {
 
     fn push_entities(&mut self, options: &WordOptions, document: &EncodedDocument, kept: usize) {
         let base = self.word_offsets[self.visits.len() - 1];
-        document.entities.iter().for_each(|entity| self.averages.push(entity, base, kept, options.weights));
+        document
+            .entities
+            .iter()
+            .for_each(|entity| self.averages.push(entity, base, kept, options.weights));
         self.entity_offsets.push(self.entities() as i64);
     }
 
     fn push_pairs(&mut self, options: &WordOptions, example: &Example) {
         let base = self.entity_offsets[self.visits.len() - 1];
-        let starts: Vec<i64> = example.document.entities.iter().map(|entity| options.first_mention.start(entity)).collect();
+        let starts: Vec<i64> = example
+            .document
+            .entities
+            .iter()
+            .map(|entity| options.first_mention.start(entity))
+            .collect();
         for &(head, tail) in &example.pairs {
             self.heads.push(base + i64::from(head));
             self.tails.push(base + i64::from(tail));
@@ -252,7 +310,9 @@ impl WordTables {
         let pieces = self.ids.len() as i64;
         match (&mut self.word_rows, reading) {
             (rows, Reading::Words) => *rows = None,
-            (Some(rows), _) => rows.iter_mut().filter(|row| **row < 0).for_each(|row| *row = pieces),
+            (Some(rows), _) => {
+                rows.iter_mut().filter(|row| **row < 0).for_each(|row| *row = pieces)
+            }
             (None, _) => {}
         }
     }

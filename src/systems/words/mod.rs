@@ -1,8 +1,10 @@
-//! The floor of all systems that see a document as words: which state stands for a word, what is known of each word, which words make an
-//! entity, how far apart the entities of a pair are (docs/systems.md, C.6–C.8; used by the baselines, HIN and GLRE).
+//! The floor of all systems that see a document as words: which state stands for a word, what is
+//! known of each word, which words make an entity, how far apart the entities of a pair are
+//! (docs/systems.md, C.6–C.8; used by the baselines, HIN and GLRE).
 //!
-//! [`WordTables`] is the host half: documents of a batch as flat tables, words after words, nothing padded. The tensor half are a few
-//! operations on them: word states, feature rows, averages over mentions, distance rows. Not for: networks over the words.
+//! [`WordTables`] is the host half: documents of a batch as flat tables, words after words, nothing
+//! padded. The tensor half are a few operations on them: word states, feature rows, averages over
+//! mentions, distance rows. Not for: networks over the words.
 
 mod distance;
 mod entities;

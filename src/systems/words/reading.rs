@@ -10,14 +10,17 @@ use crate::{DataError, Error, Result};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reading {
-    /// One piece a word (the first, where there are several), nothing around them: for a plain table of vectors.
+    /// One piece a word (the first, where there are several), nothing around them: for a plain
+    /// table of vectors.
     #[default]
     Words,
-    /// `[CLS]`, all pieces, `[SEP]`; a word's state is that of its first piece, and a word without pieces has none.
+    /// `[CLS]`, all pieces, `[SEP]`; a word's state is that of its first piece, and a word without
+    /// pieces has none.
     Pieces,
-    /// The same as BERT-RE's and GLRE's releases do it: starts beyond the last piece become that piece, equal starts collapse into one,
-    /// and word *i* gets the state of the *i*-th start. So every word without pieces shifts all later words left, and words at the end
-    /// have no state (docs/systems.md, "Systems that read words").
+    /// The same as BERT-RE's and GLRE's releases do it: starts beyond the last piece become that
+    /// piece, equal starts collapse into one, and word *i* gets the state of the *i*-th start. So
+    /// every word without pieces shifts all later words left, and words at the end have no state
+    /// (docs/systems.md, "Systems that read words").
     CollapsedPieces,
 }
 
@@ -45,28 +48,54 @@ pub(super) struct ReadDocument {
 ///
 /// # Errors
 /// A document over a limit that may not be cut.
-pub(super) fn read(document: &EncodedDocument, reading: Reading, limits: &WordLimits, pieces: &SpecialPieces) -> Result<ReadDocument> {
+pub(super) fn read(
+    document: &EncodedDocument,
+    reading: Reading,
+    limits: &WordLimits,
+    pieces: &SpecialPieces,
+) -> Result<ReadDocument> {
     let kept = within(document, document.num_words(), limits.max_words, limits.truncate, "words")?;
     match reading {
         Reading::Words => {
             let kept = within(document, kept, limits.max_pieces, limits.truncate, "words")?;
-            let ids = (0..kept).map(|word| i64::from(first_piece(document, word).unwrap_or(pieces.unk))).collect();
+            let ids = (0..kept)
+                .map(|word| i64::from(first_piece(document, word).unwrap_or(pieces.unk)))
+                .collect();
             Ok(ReadDocument { ids, states: (0..kept as i64).map(Some).collect() })
         }
         Reading::Pieces | Reading::CollapsedPieces => {
             let count = document.pieces.len() + 2;
-            let room = within(document, count, limits.max_pieces, limits.truncate, "word pieces with [CLS] and [SEP]")?.saturating_sub(2);
+            let room = within(
+                document,
+                count,
+                limits.max_pieces,
+                limits.truncate,
+                "word pieces with [CLS] and [SEP]",
+            )?
+            .saturating_sub(2);
             let inner = document.pieces[..room].iter().map(|&piece| i64::from(piece));
-            let ids = std::iter::once(i64::from(pieces.cls)).chain(inner).chain([i64::from(pieces.sep)]).collect();
-            let states =
-                if reading == Reading::Pieces { own_states(document, kept, room) } else { collapsed_states(document, kept, limits) };
+            let ids = std::iter::once(i64::from(pieces.cls))
+                .chain(inner)
+                .chain([i64::from(pieces.sep)])
+                .collect();
+            let states = if reading == Reading::Pieces {
+                own_states(document, kept, room)
+            } else {
+                collapsed_states(document, kept, limits)
+            };
             Ok(ReadDocument { ids, states })
         }
     }
 }
 
 /// `count` or the limit, whichever is less.
-fn within(document: &EncodedDocument, count: usize, limit: Option<usize>, truncate: bool, what: &str) -> Result<usize> {
+fn within(
+    document: &EncodedDocument,
+    count: usize,
+    limit: Option<usize>,
+    truncate: bool,
+    what: &str,
+) -> Result<usize> {
     match limit {
         Some(limit) if count > limit && !truncate => Err(too_long(document, count, limit, what)),
         Some(limit) => Ok(count.min(limit)),
@@ -77,7 +106,10 @@ fn within(document: &EncodedDocument, count: usize, limit: Option<usize>, trunca
 fn too_long(document: &EncodedDocument, count: usize, limit: usize, what: &str) -> Error {
     DataError::new("shards", format!("{count} {what} are more than the limit of {limit}"))
         .title(&document.title)
-        .hint("allow truncation (`predict --truncate`, encoder.truncate in a recipe), read in windows (long_documents), or take an encoder with more positions")
+        .hint(
+            "allow truncation (`predict --truncate`, encoder.truncate in a recipe), read in \
+            windows (long_documents), or take an encoder with more positions",
+        )
         .into()
 }
 
@@ -89,16 +121,26 @@ fn first_piece(document: &EncodedDocument, word: usize) -> Option<u32> {
 
 /// Words up to the last one that begins before the cut; those without pieces have no state.
 fn own_states(document: &EncodedDocument, kept: usize, room: usize) -> Vec<Option<i64>> {
-    let fits = document.word_starts[..document.num_words()].partition_point(|&start| (start as usize) < room.max(1));
+    let fits = document.word_starts[..document.num_words()]
+        .partition_point(|&start| (start as usize) < room.max(1));
     let cut = room < document.pieces.len();
     let words = if cut { kept.min(fits) } else { kept };
-    (0..words).map(|word| first_piece(document, word).map(|_| i64::from(document.word_starts[word]) + 1)).collect()
+    (0..words)
+        .map(|word| first_piece(document, word).map(|_| i64::from(document.word_starts[word]) + 1))
+        .collect()
 }
 
 /// The *i*-th distinct start for word *i*.
-fn collapsed_states(document: &EncodedDocument, kept: usize, limits: &WordLimits) -> Vec<Option<i64>> {
+fn collapsed_states(
+    document: &EncodedDocument,
+    kept: usize,
+    limits: &WordLimits,
+) -> Vec<Option<i64>> {
     let last = limits.max_pieces.map_or(i64::MAX, |limit| limit.saturating_sub(2) as i64);
-    let mut starts: Vec<i64> = document.word_starts[..document.num_words()].iter().map(|&start| (i64::from(start) + 1).min(last)).collect();
+    let mut starts: Vec<i64> = document.word_starts[..document.num_words()]
+        .iter()
+        .map(|&start| (i64::from(start) + 1).min(last))
+        .collect();
     starts.dedup();
     (0..kept).map(|word| starts.get(word).copied()).collect()
 }

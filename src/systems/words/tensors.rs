@@ -48,16 +48,27 @@ impl WordTables {
         if let Some(windows) = &self.windows {
             return windows.stream(device);
         }
-        let positions: Vec<i64> = self.offsets.windows(2).flat_map(|span| 0..span[1] - span[0]).collect();
+        let positions: Vec<i64> =
+            self.offsets.windows(2).flat_map(|span| 0..span[1] - span[0]).collect();
         let segments = Segments::new(&self.offsets, device)?;
-        Ok(TokenStream { ids: on(&self.ids, device)?, positions: on(&positions, device)?, segments })
+        Ok(TokenStream {
+            ids: on(&self.ids, device)?,
+            positions: on(&positions, device)?,
+            segments,
+        })
     }
 
     /// Dropout of rows with probability `p`; `None` outside training.
     ///
     /// # Errors
     /// A probability outside [0, 1).
-    pub fn dropout(&self, rows: Rows, p: f64, forward: Forward, device: Device) -> Result<Option<Dropout>> {
+    pub fn dropout(
+        &self,
+        rows: Rows,
+        p: f64,
+        forward: Forward,
+        device: Device,
+    ) -> Result<Option<Dropout>> {
         if !forward.train || p == 0.0 {
             return Ok(None);
         }
@@ -79,7 +90,8 @@ impl WordTables {
     /// # Errors
     /// What libtorch refuses.
     pub fn piece_states(&self, pass: &WordPass) -> Result<Tensor> {
-        let (hidden, attention) = pass.dropout.map_or_else(|| pass.encoder.dropout_rates(), |p| (p, p));
+        let (hidden, attention) =
+            pass.dropout.map_or_else(|| pass.encoder.dropout_rates(), |p| (p, p));
         let hidden = self.dropout(Rows::Pieces, hidden, pass.forward, pass.device)?;
         let attention = self.dropout(Rows::Pieces, attention, pass.forward, pass.device)?;
         let encoding = Pass {
@@ -89,7 +101,9 @@ impl WordTables {
             precision: pass.forward.precision,
         };
         let states = pass.encoder.encode(&self.stream(pass.device)?, &encoding)?;
-        self.windows.as_ref().map_or_else(|| Ok(states.shallow_clone()), |windows| windows.joined(&states))
+        self.windows
+            .as_ref()
+            .map_or_else(|| Ok(states.shallow_clone()), |windows| windows.joined(&states))
     }
 
     /// States of words; a word without one is zero. [W, d]
@@ -109,7 +123,8 @@ impl WordTables {
         let (count, width) = pieces.size2()?;
         let nowhere = rows.contains(&count);
         let zero = Tensor::f_zeros([i64::from(nowhere), width], (pieces.kind(), pieces.device()))?;
-        let table = if nowhere { Tensor::f_cat(&[pieces, &zero], 0)? } else { pieces.shallow_clone() };
+        let table =
+            if nowhere { Tensor::f_cat(&[pieces, &zero], 0)? } else { pieces.shallow_clone() };
         Ok(Tensor::f_embedding(&table, &on(rows, pieces.device())?, -1, false, false)?)
     }
 
@@ -129,7 +144,8 @@ impl WordTables {
         Segments::new(&self.sentence_offsets, device)
     }
 
-    /// Entity vectors, averages of word states [W, d]; zero for an entity without a word in range. [E, d]
+    /// Entity vectors, averages of word states [W, d]; zero for an entity without a word in range.
+    /// [E, d]
     ///
     /// # Errors
     /// What libtorch refuses.
@@ -137,12 +153,24 @@ impl WordTables {
         let device = words.device();
         let averages = &self.averages;
         if averages.words.is_empty() {
-            return Ok(Tensor::f_zeros([self.entities() as i64, words.size()[1]], (Kind::Float, device))?);
+            return Ok(Tensor::f_zeros(
+                [self.entities() as i64, words.size()[1]],
+                (Kind::Float, device),
+            )?);
         }
         let weights = Tensor::f_from_slice(&averages.weights)?.f_to_device(device)?;
         let (rows, offsets) = (on(&averages.words, device)?, on(&averages.offsets, device)?);
         let words = words.f_to_kind(Kind::Float)?;
-        let (vectors, ..) = Tensor::f_embedding_bag(&words, &rows, &offsets, false, SUM, false, Some(&weights), true)?;
+        let (vectors, ..) = Tensor::f_embedding_bag(
+            &words,
+            &rows,
+            &offsets,
+            false,
+            SUM,
+            false,
+            Some(&weights),
+            true,
+        )?;
         Ok(vectors)
     }
 

@@ -7,7 +7,9 @@ use tch::{Device, Kind, Tensor};
 use super::*;
 use crate::encoders::{Encoder, EncoderSpec, WordsConfig, build};
 use crate::systems::Example;
-use crate::text::{EncodedDocument, EncodedEntity, EncodedFact, EncodedMention, SpecialPieces, WindowRule};
+use crate::text::{
+    EncodedDocument, EncodedEntity, EncodedFact, EncodedMention, SpecialPieces, WindowRule,
+};
 use crate::torch::{Parameters, Precision};
 use crate::train::Forward;
 
@@ -15,7 +17,15 @@ pub(crate) const EVALUATION: Forward = Forward { train: false, precision: Precis
 pub(crate) const TYPES: [&str; 2] = ["ORG", "PER"];
 
 pub(crate) fn special() -> SpecialPieces {
-    SpecialPieces { cls: 2, sep: 3, pad: 0, unk: 1, window_ends: 1, star: 4, unused: (5..310).collect() }
+    SpecialPieces {
+        cls: 2,
+        sep: 3,
+        pad: 0,
+        unk: 1,
+        window_ends: 1,
+        star: 4,
+        unused: (5..310).collect(),
+    }
 }
 
 pub(crate) fn options(reading: Reading) -> WordOptions {
@@ -34,14 +44,25 @@ pub(crate) fn options(reading: Reading) -> WordOptions {
     }
 }
 
-/// Entities are (type, mentions as word spans); word *w* has `pieces[w]` pieces, numbered on from 310.
-pub(crate) fn document(pieces: &[u32], sentences: &[u32], entities: &[(&str, &[(u32, u32)])]) -> EncodedDocument {
+/// Entities are (type, mentions as word spans); word *w* has `pieces[w]` pieces, numbered on from
+/// 310.
+pub(crate) fn document(
+    pieces: &[u32],
+    sentences: &[u32],
+    entities: &[(&str, &[(u32, u32)])],
+) -> EncodedDocument {
     let mut word_starts = vec![0];
     for count in pieces {
         word_starts.push(word_starts[word_starts.len() - 1] + count);
     }
     let total = word_starts[word_starts.len() - 1];
-    let mention = |&(start, end): &(u32, u32)| EncodedMention { name: "m".into(), sentence: 0, start, end, ..EncodedMention::default() };
+    let mention = |&(start, end): &(u32, u32)| EncodedMention {
+        name: "m".into(),
+        sentence: 0,
+        start,
+        end,
+        ..EncodedMention::default()
+    };
     let entity = |&(kind, mentions): &(&str, &[(u32, u32)])| EncodedEntity {
         entity_type: kind.into(),
         mentions: mentions.iter().map(mention).collect(),
@@ -57,8 +78,14 @@ pub(crate) fn document(pieces: &[u32], sentences: &[u32], entities: &[(&str, &[(
     }
 }
 
-pub(crate) fn with_facts(mut document: EncodedDocument, facts: &[(u32, u32, u32)]) -> EncodedDocument {
-    document.facts = facts.iter().map(|&(head, tail, relation)| EncodedFact { head, tail, relation, evidence: vec![0] }).collect();
+pub(crate) fn with_facts(
+    mut document: EncodedDocument,
+    facts: &[(u32, u32, u32)],
+) -> EncodedDocument {
+    document.facts = facts
+        .iter()
+        .map(|&(head, tail, relation)| EncodedFact { head, tail, relation, evidence: vec![0] })
+        .collect();
     document
 }
 
@@ -69,7 +96,11 @@ pub(crate) fn example(document: EncodedDocument, visit: u64) -> Example {
 
 /// Overlapping mentions, a word of no piece (3) and one of two (1).
 fn overlapping() -> EncodedDocument {
-    document(&[1, 2, 1, 0, 1, 1], &[0, 4, 6], &[("PER", &[(4, 6), (0, 2), (1, 3)]), ("ORG", &[(2, 3)])])
+    document(
+        &[1, 2, 1, 0, 1, 1],
+        &[0, 4, 6],
+        &[("PER", &[(4, 6), (0, 2), (1, 3)]), ("ORG", &[(2, 3)])],
+    )
 }
 
 #[test]
@@ -91,7 +122,8 @@ fn a_table_reads_words_and_bert_reads_pieces() {
     assert_eq!(pieces.ids, [2, 310, 3, 2, 310, 311, 312, 313, 314, 315, 3]);
     assert_eq!((pieces.offsets, pieces.word_offsets), (vec![0, 3, 11], vec![0, 1, 7]));
     assert_eq!(pieces.word_rows, Some(vec![1, 4, 5, 7, 11, 8, 9]));
-    // In the release, words 3 and 4 share a start, so that word 3 takes the state of word 4 and so on; the last word has none.
+    // In the release, words 3 and 4 share a start, so that word 3 takes the state of word 4 and so
+    // on; the last word has none.
     let collapsed = WordTables::new(&options(Reading::CollapsedPieces), &examples).unwrap();
     assert_eq!(collapsed.word_rows, Some(vec![1, 4, 5, 7, 8, 9, 11]));
 }
@@ -101,7 +133,11 @@ fn documents_over_the_limit_are_cut_or_refused() {
     let mut options = options(Reading::Pieces);
     options.limits.max_pieces = Some(6);
     let error = WordTables::new(&options, &[example(overlapping(), 0)]).unwrap_err();
-    assert!(error.to_string().contains("8 word pieces") && error.to_string().contains("document of 6 words"), "{error}");
+    assert!(
+        error.to_string().contains("8 word pieces")
+            && error.to_string().contains("document of 6 words"),
+        "{error}"
+    );
     options.limits.truncate = true;
     let cut = WordTables::new(&options, &[example(overlapping(), 0)]).unwrap();
     assert_eq!((cut.ids.len(), &cut.word_rows), (6, &Some(vec![1, 2, 4])));
@@ -112,7 +148,12 @@ fn documents_over_the_limit_are_cut_or_refused() {
     let cut = WordTables::new(&options, &[example(overlapping(), 0)]).unwrap();
     assert_eq!(cut.word_rows, Some(vec![1, 2, 4, 6, 6, 6]));
     options.limits = WordLimits { max_words: Some(5), truncate: false, ..WordLimits::default() };
-    assert!(WordTables::new(&options, &[example(overlapping(), 0)]).unwrap_err().to_string().contains("6 words are more"));
+    assert!(
+        WordTables::new(&options, &[example(overlapping(), 0)])
+            .unwrap_err()
+            .to_string()
+            .contains("6 words are more")
+    );
 }
 
 #[test]
@@ -138,16 +179,31 @@ fn documents_over_the_positions_are_read_in_windows() {
     let mut options = options(Reading::Pieces);
     let examples = [example(document(&[1], &[0, 1], &[]), 0), example(overlapping(), 1)];
     let whole = WordTables::new(&options, &examples).unwrap();
-    options.windows = Some(WindowRule { capacity: 6, prefix: vec![2], suffix: vec![3], stride: None, most: None });
+    options.windows = Some(WindowRule {
+        capacity: 6,
+        prefix: vec![2],
+        suffix: vec![3],
+        stride: None,
+        most: None,
+    });
     assert!(WordTables::new(&options, &examples[..1]).unwrap().windows.is_none());
     let cut = WordTables::new(&options, &examples).unwrap();
     assert_eq!((&cut.ids, &cut.word_rows), (&whole.ids, &whole.word_rows));
     let packed = &cut.windows.as_ref().unwrap().packed;
     assert_eq!(packed.ids, [2, 310, 3, 2, 310, 311, 312, 313, 3, 2, 312, 313, 314, 315, 3]);
-    assert_eq!((packed.offsets.as_slice(), packed.positions[9..].to_vec()), (&[0, 3, 9, 15][..], vec![0, 1, 2, 3, 4, 5]));
-    // Vectors of a table do not depend on the window, so the mean over windows is the vector itself.
+    assert_eq!(
+        (packed.offsets.as_slice(), packed.positions[9..].to_vec()),
+        (&[0, 3, 9, 15][..], vec![0, 1, 2, 3, 4, 5])
+    );
+    // Vectors of a table do not depend on the window, so the mean over windows is the vector
+    // itself.
     let states = |tables: &WordTables| {
-        let pass = WordPass { encoder: &*encoder, dropout: None, forward: EVALUATION, device: Device::Cpu };
+        let pass = WordPass {
+            encoder: &*encoder,
+            dropout: None,
+            forward: EVALUATION,
+            device: Device::Cpu,
+        };
         tables.word_states(&pass).unwrap()
     };
     assert_eq!(states(&cut), states(&whole));
@@ -160,19 +216,32 @@ fn averages_follow_the_rule() {
     let tables = WordTables::new(&options, &[example(overlapping(), 0)]).unwrap();
     assert_eq!(tables.averages.offsets, [0, 5, 6]);
     assert_eq!(tables.averages.words, [0, 1, 2, 4, 5, 2]);
-    assert_eq!(tables.averages.weights, [third, third + third, third, third, third, 1.0].map(|weight| weight as f32));
+    assert_eq!(
+        tables.averages.weights,
+        [third, third + third, third, third, third, 1.0].map(|weight| weight as f32)
+    );
     options.weights = MentionWeights::Release;
     options.limits = WordLimits { max_words: Some(5), truncate: true, ..WordLimits::default() };
     let tables = WordTables::new(&options, &[example(overlapping(), 0)]).unwrap();
     assert_eq!(tables.averages.words, [0, 1, 2, 4, 2]);
-    assert_eq!(tables.averages.weights, [third, third, third, third, 1.0].map(|weight| weight as f32));
+    assert_eq!(
+        tables.averages.weights,
+        [third, third, third, third, 1.0].map(|weight| weight as f32)
+    );
 }
 
 #[test]
 fn distances_are_measured_from_the_mention_asked_for() {
     let mut options = options(Reading::Words);
-    let tables = WordTables::new(&options, &[example(document(&[1], &[0, 1], &[]), 0), example(overlapping(), 0)]).unwrap();
-    assert_eq!((&tables.heads[..], &tables.tails[..], &tables.bins[..]), (&[0, 1][..], &[1, 0][..], &[2, -2][..]));
+    let tables = WordTables::new(
+        &options,
+        &[example(document(&[1], &[0, 1], &[]), 0), example(overlapping(), 0)],
+    )
+    .unwrap();
+    assert_eq!(
+        (&tables.heads[..], &tables.tails[..], &tables.bins[..]),
+        (&[0, 1][..], &[1, 0][..], &[2, -2][..])
+    );
     assert_eq!((tables.entity_offsets, tables.pair_offsets), (vec![0, 0, 2], vec![0, 0, 2]));
     options.first_mention = FirstMention::Smallest;
     assert_eq!(WordTables::new(&options, &[example(overlapping(), 0)]).unwrap().bins, [-2, 2]);
@@ -182,9 +251,16 @@ fn distances_are_measured_from_the_mention_asked_for() {
 fn padding_fills_up_to_the_longest_document() {
     let mut options = options(Reading::Words);
     options.pad_documents = true;
-    let tables = WordTables::new(&options, &[example(document(&[1], &[0, 1], &[]), 0), example(overlapping(), 1)]).unwrap();
+    let tables = WordTables::new(
+        &options,
+        &[example(document(&[1], &[0, 1], &[]), 0), example(overlapping(), 1)],
+    )
+    .unwrap();
     assert_eq!(tables.ids[..6], [310, 0, 0, 0, 0, 0]);
-    assert_eq!((tables.word_offsets, tables.sentence_offsets), (vec![0, 6, 12], vec![0, 6, 10, 12]));
+    assert_eq!(
+        (tables.word_offsets, tables.sentence_offsets),
+        (vec![0, 6, 12], vec![0, 6, 10, 12])
+    );
 }
 
 #[test]
@@ -195,26 +271,34 @@ fn what_cannot_be_laid_out_is_named() {
     assert!(error.contains("2 entities are more than the 1 coreference rows"), "{error}");
     options.entity_types.pop();
     let error = WordTables::new(&options, &[example(overlapping(), 0)]).unwrap_err();
-    assert!(error.to_string().contains("entity type `PER`") && error.to_string().contains("vertexSet[0]"), "{error}");
+    assert!(
+        error.to_string().contains("entity type `PER`")
+            && error.to_string().contains("vertexSet[0]"),
+        "{error}"
+    );
     assert!(error.hint().is_some());
 }
 
 fn table() -> (Parameters, Box<dyn Encoder>) {
     let mut parameters = Parameters::new(1, Device::Cpu);
     let config = WordsConfig { embedding_size: 4, ..WordsConfig::default() };
-    let encoder = build(&EncoderSpec::Words { config, vectors: None }, 400, &mut parameters).unwrap();
+    let encoder =
+        build(&EncoderSpec::Words { config, vectors: None }, 400, &mut parameters).unwrap();
     (parameters, encoder)
 }
 
 #[test]
 fn entity_vectors_are_means_of_means_and_words_without_state_are_zero() {
     let (_parameters, encoder) = table();
-    let pass = WordPass { encoder: &*encoder, dropout: None, forward: EVALUATION, device: Device::Cpu };
+    let pass =
+        WordPass { encoder: &*encoder, dropout: None, forward: EVALUATION, device: Device::Cpu };
     let tables = WordTables::new(&options(Reading::Words), &[example(overlapping(), 0)]).unwrap();
     let words = tables.word_states(&pass).unwrap();
-    let span = |start: i64, end: i64| words.narrow(0, start, end - start).mean_dim(0, false, Kind::Float);
+    let span =
+        |start: i64, end: i64| words.narrow(0, start, end - start).mean_dim(0, false, Kind::Float);
     let expected = Tensor::stack(&[(span(4, 6) + span(0, 2) + span(1, 3)) / 3.0, span(2, 3)], 0);
-    let difference = (tables.entity_vectors(&words).unwrap() - expected).abs().max().double_value(&[]);
+    let difference =
+        (tables.entity_vectors(&words).unwrap() - expected).abs().max().double_value(&[]);
     assert!(difference < 1e-6, "{difference}");
     let tables = WordTables::new(&options(Reading::Pieces), &[example(overlapping(), 0)]).unwrap();
     let words = tables.word_states(&pass).unwrap();
@@ -225,11 +309,18 @@ fn entity_vectors_are_means_of_means_and_words_without_state_are_zero() {
 #[test]
 fn padding_rows_are_zero_and_stay_without_gradient() {
     let (mut parameters, encoder) = table();
-    let plan = FeaturePlan { coref_name: "heads.c", type_name: "heads.t", coref: (512, 3), types: (3, 2), order: FeatureOrder::TypeCoref };
+    let plan = FeaturePlan {
+        coref_name: "heads.c",
+        type_name: "heads.t",
+        coref: (512, 3),
+        types: (3, 2),
+        order: FeatureOrder::TypeCoref,
+    };
     let features = WordFeatures::declare(&mut parameters, &plan).unwrap();
     let distances = DistanceTable::declare(&mut parameters, "heads.d", 2).unwrap();
     let tables = WordTables::new(&options(Reading::Words), &[example(overlapping(), 0)]).unwrap();
-    let pass = WordPass { encoder: &*encoder, dropout: None, forward: EVALUATION, device: Device::Cpu };
+    let pass =
+        WordPass { encoder: &*encoder, dropout: None, forward: EVALUATION, device: Device::Cpu };
     let x = features.beside(&tables.word_states(&pass).unwrap(), &tables).unwrap();
     assert_eq!((x.size(), features.width()), (vec![6, 9], 5));
     let bins = Tensor::from_slice(&[0i64, 2, -2]);
@@ -240,7 +331,11 @@ fn padding_rows_are_zero_and_stay_without_gradient() {
     for (name, padding) in [("heads.c.weight", 0), ("heads.t.weight", 0), ("heads.d.weight", 10)] {
         let parameter = parameters.get(name).unwrap();
         assert_eq!(parameter.get(padding).abs().sum(Kind::Float).double_value(&[]), 0.0, "{name}");
-        assert_eq!(parameter.grad().get(padding).abs().sum(Kind::Float).double_value(&[]), 0.0, "{name}");
+        assert_eq!(
+            parameter.grad().get(padding).abs().sum(Kind::Float).double_value(&[]),
+            0.0,
+            "{name}"
+        );
         assert!(parameter.grad().abs().sum(Kind::Float).double_value(&[]) > 0.0, "{name}");
     }
 }
@@ -250,15 +345,23 @@ fn entity_vectors_pass_the_gradient_on() {
     let tables = WordTables::new(&options(Reading::Words), &[example(overlapping(), 0)]).unwrap();
     let words = Tensor::zeros([6, 2], (Kind::Float, Device::Cpu)).set_requires_grad(true);
     tables.entity_vectors(&words).unwrap().sum(Kind::Float).backward();
-    let sums: Vec<f64> = Vec::try_from(words.grad().sum_dim_intlist(1, false, Kind::Double)).unwrap();
+    let sums: Vec<f64> =
+        Vec::try_from(words.grad().sum_dim_intlist(1, false, Kind::Double)).unwrap();
     let expected = [1.0 / 3.0, 2.0 / 3.0, 1.0 / 3.0 + 2.0, 0.0, 1.0 / 3.0, 1.0 / 3.0];
-    assert!(sums.iter().zip(expected).all(|(ours, expected)| (ours - expected).abs() < 1e-6), "{sums:?}");
+    assert!(
+        sums.iter().zip(expected).all(|(ours, expected)| (ours - expected).abs() < 1e-6),
+        "{sums:?}"
+    );
 }
 
 #[test]
 fn dropout_keys_belong_to_the_visit_and_the_place() {
     let long = || example(overlapping(), 9);
-    let both = WordTables::new(&options(Reading::Words), &[example(document(&[1], &[0, 1], &[]), 4), long()]).unwrap();
+    let both = WordTables::new(
+        &options(Reading::Words),
+        &[example(document(&[1], &[0, 1], &[]), 4), long()],
+    )
+    .unwrap();
     let alone = WordTables::new(&options(Reading::Words), &[long()]).unwrap();
     let keys = |tables: &WordTables, domain| tables.keys(domain, &tables.word_offsets);
     assert_eq!(keys(&both, 1)[1..], keys(&alone, 1));

@@ -2,7 +2,11 @@ use super::*;
 
 fn tokenizer() -> (tempfile::TempDir, Tokenizer) {
     let folder = tempfile::tempdir().unwrap();
-    fs_err::write(folder.path().join("vocab.txt"), "[PAD]\n[UNK]\n[CLS]\n[SEP]\nanna\nborn\nin\npa\n##ris\n.\nshe\nlives\n").unwrap();
+    fs_err::write(
+        folder.path().join("vocab.txt"),
+        "[PAD]\n[UNK]\n[CLS]\n[SEP]\nanna\nborn\nin\npa\n##ris\n.\nshe\nlives\n",
+    )
+    .unwrap();
     let tokenizer = Tokenizer::load(folder.path(), None).unwrap();
     (folder, tokenizer)
 }
@@ -18,7 +22,10 @@ fn document() -> Document {
         title: "Anna".into(),
         sentences: vec![sentence("Anna|\u{a0}|born|Paris|."), sentence("She|lives|in|Paris")],
         entities: vec![
-            Entity { mentions: vec![mention("Anna", 0, 0, 1), mention("She", 1, 0, 1)], ..Entity::default() },
+            Entity {
+                mentions: vec![mention("Anna", 0, 0, 1), mention("She", 1, 0, 1)],
+                ..Entity::default()
+            },
             Entity { mentions: vec![mention("Paris", 1, 3, 4)], ..Entity::default() },
         ],
         facts: Some(vec![fact.clone(), Fact { tail: 0, ..fact }]),
@@ -40,21 +47,38 @@ fn a_document_is_encoded_word_by_word() {
     assert_eq!(encoded.pieces, [4, 5, 7, 8, 9, 10, 11, 6, 7, 8]);
     assert_eq!(encoded.word_starts, [0, 1, 1, 2, 4, 5, 6, 7, 8, 10], "the blank word has no piece");
     assert_eq!(encoded.sentence_starts, [0, 5, 9]);
-    let paris = EncodedMention { name: "Paris".into(), sentence: 1, start: 8, end: 9, ..EncodedMention::default() };
-    assert_eq!(encoded.entities[1], EncodedEntity { entity_type: "LOC".into(), mentions: vec![paris] });
+    let paris = EncodedMention {
+        name: "Paris".into(),
+        sentence: 1,
+        start: 8,
+        end: 9,
+        ..EncodedMention::default()
+    };
+    assert_eq!(
+        encoded.entities[1],
+        EncodedEntity { entity_type: "LOC".into(), mentions: vec![paris] }
+    );
     let mut other = document();
     other.entities[0].mentions[1].entity_type = "PER".into();
     let anna = &encode(&other, &mut tokenizer, &relations()).unwrap().entities[0];
     assert_eq!([0, 1].map(|mention| anna.type_of(&anna.mentions[mention])), ["LOC", "PER"]);
     let fact = EncodedFact { head: 0, tail: 1, relation: 1, evidence: vec![1] };
-    assert_eq!((encoded.labelled, encoded.facts), (true, vec![fact]), "the fact from Anna to herself is left out");
+    assert_eq!(
+        (encoded.labelled, encoded.facts),
+        (true, vec![fact]),
+        "the fact from Anna to herself is left out"
+    );
     assert_eq!((encoded.words.len(), encoded.words[8].as_str(), encoded.kept), (9, "Paris", None));
 }
 
 #[test]
 fn unlabelled_is_not_the_same_as_no_facts() {
     let (_folder, mut tokenizer) = tokenizer();
-    let labelled = |facts| encode(&Document { facts, ..document() }, &mut tokenizer.clone(), &relations()).unwrap().labelled;
+    let labelled = |facts| {
+        encode(&Document { facts, ..document() }, &mut tokenizer.clone(), &relations())
+            .unwrap()
+            .labelled
+    };
     assert_eq!((labelled(None), labelled(Some(vec![]))), (false, true));
     assert!(encode(&Document::default(), &mut tokenizer, &relations()).unwrap().pieces.is_empty());
 }
@@ -77,5 +101,8 @@ fn broken_references_are_named() {
     refused(|d| d.facts.as_mut().unwrap()[0].tail = 2, "labels[0]");
     refused(|d| d.facts.as_mut().unwrap()[0].evidence[0] = 2, "evidence sentence 2");
     refused(|d| d.facts.as_mut().unwrap()[0].relation = "P18".into(), "`P18`");
-    refused(|d| d.candidates = Some(vec![Candidate { head: 1, tail: 1, excluded: false }]), "candidates[0]");
+    refused(
+        |d| d.candidates = Some(vec![Candidate { head: 1, tail: 1, excluded: false }]),
+        "candidates[0]",
+    );
 }

@@ -27,10 +27,13 @@ const ROBERTA_SPECIAL: [&str; 5] = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"];
 /// BERT gives up on longer words and says `[UNK]`.
 const MAX_WORD_CHARS: usize = 100;
 /// What each file must hold.
-const HINT_JSON: &str = "expected a tokenizer.json of Hugging Face's tokenizers; of a vocab.json with its merges.txt, name the folder";
+const HINT_JSON: &str = "expected a tokenizer.json of Hugging Face's tokenizers; of a vocab.json \
+    with its merges.txt, name the folder";
 const HINT_VOCABULARY: &str = "a vocab.txt has one piece a line, each of them once";
-const HINT_BYTE_PAIRS: &str = "a vocab.json gives each piece its number, and a merges.txt has two pieces a line, without a byte order mark";
-const HINT_VECTORS: &str = "a line of word vectors is a word and its values, as many in each line, with single blanks between";
+const HINT_BYTE_PAIRS: &str = "a vocab.json gives each piece its number, and a merges.txt has two \
+    pieces a line, without a byte order mark";
+const HINT_VECTORS: &str = "a line of word vectors is a word and its values, as many in each line, \
+    with single blanks between";
 const HINT_TEXT: &str = "expected a vocab.txt or a text file of word vectors, in UTF-8";
 
 type Opened = (tokenizers::Tokenizer, TokenizerKind);
@@ -44,7 +47,11 @@ pub(super) fn open(path: &Path, lowercase: Option<bool>) -> Result<Opened> {
         return open_json(path, lowercase);
     }
     let lines = read_lines(path)?;
-    if lines.first().is_some_and(|line| num_values(line) > 0) { word_level(path, &lines, lowercase) } else { bert(path, lines, lowercase) }
+    if lines.first().is_some_and(|line| num_values(line) > 0) {
+        word_level(path, &lines, lowercase)
+    } else {
+        bert(path, lines, lowercase)
+    }
 }
 
 fn open_folder(folder: &Path, lowercase: Option<bool>) -> Result<Opened> {
@@ -59,8 +66,9 @@ fn open_folder(folder: &Path, lowercase: Option<bool>) -> Result<Opened> {
     if folder.join("vocab.json").is_file() {
         return byte_pairs(folder, lowercase);
     }
-    Err(Error::recipe(format!("{} holds no tokeniser", folder.display()))
-        .with_hint("name a folder with tokenizer.json or vocab.txt, a vocab.txt, or a file of word vectors"))
+    Err(Error::recipe(format!("{} holds no tokeniser", folder.display())).with_hint(
+        "name a folder with tokenizer.json or vocab.txt, a vocab.txt, or a file of word vectors",
+    ))
 }
 
 /// A file that is not what its name says, in the words of the library that reads it.
@@ -76,12 +84,19 @@ fn unsupported(path: &Path, what: &str) -> Error {
 /// Opens a `tokenizer.json`. Truncation and padding are taken off: views do that themselves.
 fn open_json(path: &Path, lowercase: Option<bool>) -> Result<Opened> {
     let bytes = text_file::read_whole(path)?;
-    let broken = |problem: &str, error: &dyn Display| broken(path, &format!("{problem}: {error}"), HINT_JSON);
-    // The library panics over JSON that breaks off inside a decoder; what is JSON it refuses in words.
-    serde_json::from_slice::<serde_json::Value>(&bytes).map_err(|error| broken("not valid JSON", &error))?;
-    let mut tokenizer = tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| broken("this is no tokeniser", &error))?;
+    let broken = |problem: &str, error: &dyn Display| {
+        broken(path, &format!("{problem}: {error}"), HINT_JSON)
+    };
+    // The library panics over JSON that breaks off inside a decoder; what is JSON it refuses in
+    // words.
+    serde_json::from_slice::<serde_json::Value>(&bytes)
+        .map_err(|error| broken("not valid JSON", &error))?;
+    let mut tokenizer = tokenizers::Tokenizer::from_bytes(bytes)
+        .map_err(|error| broken("this is no tokeniser", &error))?;
     tokenizer.with_padding(None);
-    tokenizer.with_truncation(None).map_err(|error| broken("its truncation cannot be taken off", &error))?;
+    tokenizer
+        .with_truncation(None)
+        .map_err(|error| broken("its truncation cannot be taken off", &error))?;
     let kind = match tokenizer.get_model() {
         ModelWrapper::WordPiece(_) => TokenizerKind::WordPiece,
         ModelWrapper::WordLevel(_) => TokenizerKind::WordLevel,
@@ -97,13 +112,22 @@ fn open_json(path: &Path, lowercase: Option<bool>) -> Result<Opened> {
 /// Overrides the case folding of a `tokenizer.json`.
 fn fold_case(tokenizer: &mut tokenizers::Tokenizer, lowercase: bool, path: &Path) -> Result<()> {
     let normalizer: Option<NormalizerWrapper> = match tokenizer.get_normalizer() {
-        Some(NormalizerWrapper::BertNormalizer(bert)) => {
-            Some(BertNormalizer::new(bert.clean_text, bert.handle_chinese_chars, bert.strip_accents, lowercase).into())
-        }
+        Some(NormalizerWrapper::BertNormalizer(bert)) => Some(
+            BertNormalizer::new(
+                bert.clean_text,
+                bert.handle_chinese_chars,
+                bert.strip_accents,
+                lowercase,
+            )
+            .into(),
+        ),
         Some(NormalizerWrapper::Lowercase(_)) | None => lowercase.then(|| Lowercase.into()),
         Some(_) => {
-            return Err(Error::recipe(format!("{}: its case folding cannot be changed", path.display()))
-                .with_hint("leave `lowercase` out: tokenizer.json says itself what to do"));
+            return Err(Error::recipe(format!(
+                "{}: its case folding cannot be changed",
+                path.display()
+            ))
+            .with_hint("leave `lowercase` out: tokenizer.json says itself what to do"));
         }
     };
     tokenizer.with_normalizer(normalizer);
@@ -117,8 +141,14 @@ fn bert(path: &Path, lines: Vec<String>, lowercase: Option<bool>) -> Result<Open
         None => configured_lowercase(path)?.unwrap_or_else(|| !named_cased(path)),
     };
     let vocab = number(path, lines)?;
-    let model = WordPiece::builder().vocab(vocab).unk_token("[UNK]".into()).continuing_subword_prefix("##".into());
-    let model = model.max_input_chars_per_word(MAX_WORD_CHARS).build().map_err(|error| broken(path, &error, HINT_VOCABULARY))?;
+    let model = WordPiece::builder()
+        .vocab(vocab)
+        .unk_token("[UNK]".into())
+        .continuing_subword_prefix("##".into());
+    let model = model
+        .max_input_chars_per_word(MAX_WORD_CHARS)
+        .build()
+        .map_err(|error| broken(path, &error, HINT_VOCABULARY))?;
     let mut tokenizer = tokenizers::Tokenizer::new(model);
     tokenizer.with_normalizer(Some(BertNormalizer::new(true, true, None, lowercase)));
     tokenizer.with_pre_tokenizer(Some(BertPreTokenizer));
@@ -126,24 +156,34 @@ fn bert(path: &Path, lines: Vec<String>, lowercase: Option<bool>) -> Result<Open
     finish(tokenizer, TokenizerKind::WordPiece)
 }
 
-/// RoBERTa's byte-level BPE from `vocab.json` and `merges.txt`. A word is tokenised as it stands, without a blank before it.
+/// RoBERTa's byte-level BPE from `vocab.json` and `merges.txt`. A word is tokenised as it stands,
+/// without a blank before it.
 fn byte_pairs(folder: &Path, lowercase: Option<bool>) -> Result<Opened> {
     let (vocab, merges) = (folder.join("vocab.json"), folder.join("merges.txt"));
     if !merges.is_file() {
-        return Err(
-            Error::recipe(format!("{} has a vocab.json, but no merges.txt", folder.display())).with_hint("byte-level BPE needs both")
-        );
+        return Err(Error::recipe(format!(
+            "{} has a vocab.json, but no merges.txt",
+            folder.display()
+        ))
+        .with_hint("byte-level BPE needs both"));
     }
     let text = |path: &Path| path.to_string_lossy().into_owned();
-    let model = BPE::from_file(&text(&vocab), &text(&merges)).build().map_err(|error| broken(&vocab, &error, HINT_BYTE_PAIRS))?;
+    let model = BPE::from_file(&text(&vocab), &text(&merges))
+        .build()
+        .map_err(|error| broken(&vocab, &error, HINT_BYTE_PAIRS))?;
     let mut tokenizer = tokenizers::Tokenizer::new(model);
     tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
     tokenizer.with_decoder(Some(ByteLevel::new(false, true, true)));
-    let present = ROBERTA_SPECIAL.into_iter().filter(|piece| tokenizer.token_to_id(piece).is_some());
+    let present =
+        ROBERTA_SPECIAL.into_iter().filter(|piece| tokenizer.token_to_id(piece).is_some());
     let special: Vec<AddedToken> = present.map(|piece| AddedToken::from(piece, true)).collect();
     tokenizer.add_special_tokens(&special);
-    if let (Some(start), Some(end)) = (tokenizer.token_to_id("<s>"), tokenizer.token_to_id("</s>")) {
-        tokenizer.with_post_processor(Some(RobertaProcessing::new(("</s>".into(), end), ("<s>".into(), start))));
+    if let (Some(start), Some(end)) = (tokenizer.token_to_id("<s>"), tokenizer.token_to_id("</s>"))
+    {
+        tokenizer.with_post_processor(Some(RobertaProcessing::new(
+            ("</s>".into(), end),
+            ("<s>".into(), start),
+        )));
     }
     if let Some(lowercase) = lowercase {
         fold_case(&mut tokenizer, lowercase, &vocab)?;
@@ -158,7 +198,9 @@ fn word_level(path: &Path, lines: &[String], lowercase: Option<bool>) -> Result<
     for (row, line) in std::iter::zip(0.., lines) {
         // Words of some files hold blanks themselves, so the values are counted from the right.
         let word = line.trim_end().rsplitn(width + 1, ' ').nth(width);
-        let word = word.ok_or_else(|| DataError::new(path, format!("fewer than {width} values")).row(row).hint(HINT_VECTORS))?;
+        let word = word.ok_or_else(|| {
+            DataError::new(path, format!("fewer than {width} values")).row(row).hint(HINT_VECTORS)
+        })?;
         if vocab.is_empty() {
             vocab.extend(SPECIAL.iter().zip(0..).map(|(piece, id)| ((*piece).to_owned(), id)));
         }
@@ -168,25 +210,36 @@ fn word_level(path: &Path, lines: &[String], lowercase: Option<bool>) -> Result<
     of_words(vocab, lowercase.unwrap_or(true), path)
 }
 
-/// One piece a word, over a numbered vocabulary; `[CLS]`, `[SEP]` and `[MASK]` are appended where they are missing.
-pub(super) fn of_words(mut vocab: AHashMap<String, u32>, lowercase: bool, path: &Path) -> Result<Opened> {
+/// One piece a word, over a numbered vocabulary; `[CLS]`, `[SEP]` and `[MASK]` are appended where
+/// they are missing.
+pub(super) fn of_words(
+    mut vocab: AHashMap<String, u32>,
+    lowercase: bool,
+    path: &Path,
+) -> Result<Opened> {
     for piece in &SPECIAL[2..] {
         let next = vocab.values().max().map_or(0, |highest| highest + 1);
         vocab.entry((*piece).to_owned()).or_insert(next);
     }
     let model = WordLevel::builder().vocab(vocab).unk_token("[UNK]".into()).build();
-    let mut tokenizer = tokenizers::Tokenizer::new(model.map_err(|error| broken(path, &error, HINT_VECTORS))?);
+    let mut tokenizer =
+        tokenizers::Tokenizer::new(model.map_err(|error| broken(path, &error, HINT_VECTORS))?);
     tokenizer.with_normalizer(lowercase.then_some(Lowercase));
     finish(tokenizer, TokenizerKind::WordLevel)
 }
 
-/// Marks the special pieces as such and frames sequences by `[CLS]` and `[SEP]`, for others who open the saved tokeniser.
+/// Marks the special pieces as such and frames sequences by `[CLS]` and `[SEP]`, for others who
+/// open the saved tokeniser.
 fn finish(mut tokenizer: tokenizers::Tokenizer, kind: TokenizerKind) -> Result<Opened> {
     let present = SPECIAL.into_iter().filter(|piece| tokenizer.token_to_id(piece).is_some());
     let special: Vec<AddedToken> = present.map(|piece| AddedToken::from(piece, true)).collect();
     tokenizer.add_special_tokens(&special);
-    if let (Some(cls), Some(sep)) = (tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")) {
-        tokenizer.with_post_processor(Some(BertProcessing::new(("[SEP]".into(), sep), ("[CLS]".into(), cls))));
+    if let (Some(cls), Some(sep)) = (tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]"))
+    {
+        tokenizer.with_post_processor(Some(BertProcessing::new(
+            ("[SEP]".into(), sep),
+            ("[CLS]".into(), cls),
+        )));
     }
     Ok((tokenizer, kind))
 }
@@ -197,7 +250,10 @@ fn number(path: &Path, lines: Vec<String>) -> Result<AHashMap<String, u32>> {
     for (row, piece) in (0u32..).zip(lines) {
         if let Some(first) = vocab.insert(piece, row) {
             let problem = format!("the piece of row {first} comes again");
-            return Err(DataError::new(path, problem).row(row as usize).hint(HINT_VOCABULARY).into());
+            return Err(DataError::new(path, problem)
+                .row(row as usize)
+                .hint(HINT_VOCABULARY)
+                .into());
         }
     }
     Ok(vocab)
@@ -209,8 +265,10 @@ fn configured_lowercase(vocab: &Path) -> Result<Option<bool>> {
     if !path.is_file() {
         return Ok(None);
     }
-    let hint = "mend or remove it: of a tokeniser without tokenizer.json, only `do_lower_case` is read there";
-    let config: serde_json::Value = serde_json::from_slice(&text_file::read_whole(&path)?).map_err(|error| broken(&path, &error, hint))?;
+    let hint = "mend or remove it: of a tokeniser without tokenizer.json, only `do_lower_case` is \
+        read there";
+    let config: serde_json::Value = serde_json::from_slice(&text_file::read_whole(&path)?)
+        .map_err(|error| broken(&path, &error, hint))?;
     Ok(config.get("do_lower_case").and_then(serde_json::Value::as_bool))
 }
 
@@ -224,7 +282,11 @@ fn named_cased(vocab: &Path) -> bool {
 
 /// Number of values behind the word in a line of word vectors; 0 for the line of a vocabulary.
 fn num_values(line: &str) -> usize {
-    line.trim_end().rsplit(' ').take_while(|field| field.parse::<f32>().is_ok()).count().min(line.trim_end().split(' ').count() - 1)
+    line.trim_end()
+        .rsplit(' ')
+        .take_while(|field| field.parse::<f32>().is_ok())
+        .count()
+        .min(line.trim_end().split(' ').count() - 1)
 }
 
 /// The lines of a text file, unpacked if its name ends in `.gz`.
@@ -232,7 +294,8 @@ fn read_lines(path: &Path) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     for (row, line) in BufReader::new(text_file::open(path)?).split(b'\n').enumerate() {
         let line = line.map_err(|error| text_file::unreadable(path, row, error))?;
-        let line = String::from_utf8(line).map_err(|_| DataError::new(path, "not UTF-8").row(row).hint(HINT_TEXT))?;
+        let line = String::from_utf8(line)
+            .map_err(|_| DataError::new(path, "not UTF-8").row(row).hint(HINT_TEXT))?;
         lines.push(line.trim_end_matches('\r').to_owned());
     }
     if lines.is_empty() {

@@ -14,7 +14,10 @@ pub(super) fn write(inner: &Inner, folder: &Path) -> Result<()> {
     fs_err::create_dir_all(folder)?;
     fs_err::write(folder.join("tokenizer.json"), &inner.json)?;
     fs_err::write(folder.join("tokenizer_config.json"), format!("{:#}\n", config(inner)))?;
-    fs_err::write(folder.join("special_tokens_map.json"), format!("{:#}\n", special_tokens(inner)))?;
+    fs_err::write(
+        folder.join("special_tokens_map.json"),
+        format!("{:#}\n", special_tokens(inner)),
+    )?;
     if inner.kind == TokenizerKind::WordPiece {
         fs_err::write(folder.join("vocab.txt"), vocab_lines(inner))?;
     }
@@ -25,32 +28,40 @@ pub(super) fn write(inner: &Inner, folder: &Path) -> Result<()> {
 fn special_tokens(inner: &Inner) -> Value {
     let name = |id: u32| inner.tokenizer.id_to_token(id);
     let special = &inner.special;
-    let (unk, sep, pad, cls) = (name(special.unk), name(special.sep), name(special.pad), name(special.cls));
+    let (unk, sep, pad, cls) =
+        (name(special.unk), name(special.sep), name(special.pad), name(special.cls));
     let mut map = json!({ "unk_token": unk, "sep_token": sep, "pad_token": pad, "cls_token": cls });
-    if let Some(mask) = ["[MASK]", "<mask>"].into_iter().find(|mask| inner.tokenizer.token_to_id(mask).is_some()) {
+    if let Some(mask) =
+        ["[MASK]", "<mask>"].into_iter().find(|mask| inner.tokenizer.token_to_id(mask).is_some())
+    {
         map["mask_token"] = json!(mask);
     }
     map
 }
 
-/// `tokenizer_config.json`: the class to open the folder with, and the settings that class would otherwise guess.
+/// `tokenizer_config.json`: the class to open the folder with, and the settings that class would
+/// otherwise guess.
 fn config(inner: &Inner) -> Value {
     let mut config = special_tokens(inner);
     match inner.kind {
         TokenizerKind::WordPiece => {
             config["tokenizer_class"] = json!("BertTokenizer");
-            if let Some(NormalizerWrapper::BertNormalizer(bert)) = inner.tokenizer.get_normalizer() {
+            if let Some(NormalizerWrapper::BertNormalizer(bert)) = inner.tokenizer.get_normalizer()
+            {
                 config["do_lower_case"] = json!(bert.lowercase);
                 config["strip_accents"] = json!(bert.strip_accents);
                 config["tokenize_chinese_chars"] = json!(bert.handle_chinese_chars);
             }
         }
-        TokenizerKind::WordLevel | TokenizerKind::BytePair => config["tokenizer_class"] = json!("PreTrainedTokenizerFast"),
+        TokenizerKind::WordLevel | TokenizerKind::BytePair => {
+            config["tokenizer_class"] = json!("PreTrainedTokenizerFast")
+        }
     }
     config
 }
 
-/// All pieces, one a line, so that the line is the number. A number without a piece (never seen in practice) keeps its line.
+/// All pieces, one a line, so that the line is the number. A number without a piece (never seen in
+/// practice) keeps its line.
 fn vocab_lines(inner: &Inner) -> String {
     let mut text = String::new();
     for id in 0..inner.vocab_size as u32 {

@@ -1,4 +1,5 @@
-//! The pieces with a meaning of their own: `[CLS]`, `[SEP]`, `[PAD]`, `[UNK]` and DSDocRE's `[unusedK]` (docs/systems.md, "Words, pieces and markers").
+//! The pieces with a meaning of their own: `[CLS]`, `[SEP]`, `[PAD]`, `[UNK]` and DSDocRE's
+//! `[unusedK]` (docs/systems.md, "Words, pieces and markers").
 
 use std::path::Path;
 
@@ -30,26 +31,52 @@ pub struct SpecialPieces {
 
 impl SpecialPieces {
     /// Appends the `[unusedK]` that are missing and finds all numbers.
-    pub(super) fn reserve(tokenizer: &mut tokenizers::Tokenizer, reserved: usize, path: &Path) -> Result<Self> {
+    pub(super) fn reserve(
+        tokenizer: &mut tokenizers::Tokenizer,
+        reserved: usize,
+        path: &Path,
+    ) -> Result<Self> {
         if reserved <= MASKED_MENTION {
             return Err(Error::recipe(format!("{reserved} reserved pieces are too few"))
-                .with_hint(format!("reserve at least {}: the masked mention is [unused{MASKED_MENTION}]", MASKED_MENTION + 1)));
+                .with_hint(format!(
+                    "reserve at least {}: the masked mention is [unused{MASKED_MENTION}]",
+                    MASKED_MENTION + 1
+                )));
         }
         let names: Vec<String> = (0..reserved).map(|number| format!("[unused{number}]")).collect();
         let missing = names.iter().filter(|name| tokenizer.token_to_id(name).is_none());
-        let missing: Vec<AddedToken> = missing.map(|name| AddedToken::from(name.as_str(), true)).collect();
+        let missing: Vec<AddedToken> =
+            missing.map(|name| AddedToken::from(name.as_str(), true)).collect();
         tokenizer.add_special_tokens(&missing);
-        let roberta = tokenizer.token_to_id("[CLS]").is_none() && tokenizer.token_to_id("<s>").is_some();
+        let roberta =
+            tokenizer.token_to_id("[CLS]").is_none() && tokenizer.token_to_id("<s>").is_some();
         let find = |name: &str| {
-            let hint = "the vocabulary needs [PAD], [UNK], [CLS] and [SEP], or RoBERTa's <pad>, <unk>, <s> and </s>";
-            let missing = || Error::from(DataError::new(path, format!("no piece `{name}` in the vocabulary")).hint(hint));
+            let hint = "the vocabulary needs [PAD], [UNK], [CLS] and [SEP], or RoBERTa's <pad>, \
+                <unk>, <s> and </s>";
+            let missing = || {
+                Error::from(
+                    DataError::new(path, format!("no piece `{name}` in the vocabulary")).hint(hint),
+                )
+            };
             tokenizer.token_to_id(name).ok_or_else(missing)
         };
-        let [cls, sep, pad, unk] = if roberta { ["<s>", "</s>", "<pad>", "<unk>"] } else { ["[CLS]", "[SEP]", "[PAD]", "[UNK]"] };
+        let [cls, sep, pad, unk] = if roberta {
+            ["<s>", "</s>", "<pad>", "<unk>"]
+        } else {
+            ["[CLS]", "[SEP]", "[PAD]", "[UNK]"]
+        };
         let unused = names.iter().map(|name| find(name)).collect::<Result<Vec<_>>>()?;
         let star = tokenizer.token_to_id("*").unwrap_or(unused[reserved - 1]);
         let window_ends = if roberta { 2 } else { 1 };
-        Ok(Self { star, window_ends, cls: find(cls)?, sep: find(sep)?, pad: find(pad)?, unk: find(unk)?, unused })
+        Ok(Self {
+            star,
+            window_ends,
+            cls: find(cls)?,
+            sep: find(sep)?,
+            pad: find(pad)?,
+            unk: find(unk)?,
+            unused,
+        })
     }
 
     /// What closes a window that does not end its document.
@@ -67,15 +94,17 @@ impl SpecialPieces {
         self.unused[MASKED_MENTION]
     }
 
-    /// The marker before a mention of entity `entity` (0-based): `[unused(2e+1)]`, one further from where `[unused200]` is met.
+    /// The marker before a mention of entity `entity` (0-based): `[unused(2e+1)]`, one further from
+    /// where `[unused200]` is met.
     ///
-    /// Entities beyond [`num_marked`](Self::num_marked) share the markers of entity `e mod num_marked`.
+    /// Entities beyond [`num_marked`](Self::num_marked) share the markers of entity `e mod
+    /// num_marked`.
     pub fn start_marker(&self, entity: usize) -> u32 {
         self.marker(2 * (entity % self.num_marked()))
     }
 
-    /// The marker after a mention of entity `entity`: `[unused(2e+2)]`, one further from where `[unused200]` is met; wraps around like
-    /// [`start_marker`](Self::start_marker).
+    /// The marker after a mention of entity `entity`: `[unused(2e+2)]`, one further from where
+    /// `[unused200]` is met; wraps around like [`start_marker`](Self::start_marker).
     pub fn end_marker(&self, entity: usize) -> u32 {
         self.marker(2 * (entity % self.num_marked()) + 1)
     }

@@ -6,8 +6,24 @@ use super::*;
 fn bert_folder(parent: &Path, name: &str) -> PathBuf {
     let folder = parent.join(name);
     fs_err::create_dir_all(&folder).unwrap();
-    let pieces =
-        ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused0]", "the", "cafe", "un", "##aff", "##able", "[", "]", "sep", "中", "国"];
+    let pieces = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        "[unused0]",
+        "the",
+        "cafe",
+        "un",
+        "##aff",
+        "##able",
+        "[",
+        "]",
+        "sep",
+        "中",
+        "国",
+    ];
     fs_err::write(folder.join("vocab.txt"), pieces.join("\n") + "\n").unwrap();
     folder
 }
@@ -51,11 +67,16 @@ fn special_strings_in_the_text_are_plain_text() {
 #[test]
 fn the_name_the_configuration_and_the_caller_decide_about_case() {
     let temp = temp();
-    let loads = |folder: &Path, choice| pieces(&mut Tokenizer::load(folder, choice).unwrap(), "The").join(" ");
+    let loads = |folder: &Path, choice| {
+        pieces(&mut Tokenizer::load(folder, choice).unwrap(), "The").join(" ")
+    };
     let cased = bert_folder(temp.path(), "biobert-Cased");
     let uncased = bert_folder(temp.path(), "bert-uncased");
     assert_eq!((loads(&cased, None), loads(&uncased, None)), ("[UNK]".into(), "the".into()));
-    assert_eq!((loads(&cased, Some(true)), loads(&uncased, Some(false))), ("the".into(), "[UNK]".into()));
+    assert_eq!(
+        (loads(&cased, Some(true)), loads(&uncased, Some(false))),
+        ("the".into(), "[UNK]".into())
+    );
     assert_eq!(loads(&cased.join("vocab.txt"), None), "[UNK]", "the file itself");
     fs_err::write(uncased.join("tokenizer_config.json"), r#"{"do_lower_case": false}"#).unwrap();
     assert_eq!(loads(&uncased, None), "[UNK]");
@@ -69,7 +90,10 @@ fn missing_unused_pieces_are_appended_and_saved() {
     let temp = temp();
     let tokenizer = Tokenizer::load(&bert_folder(temp.path(), "uncased"), None).unwrap();
     let special = tokenizer.special();
-    assert_eq!((special.pad, special.unk, special.cls, special.sep, special.blank()), (0, 1, 2, 3, 5));
+    assert_eq!(
+        (special.pad, special.unk, special.cls, special.sep, special.blank()),
+        (0, 1, 2, 3, 5)
+    );
     assert_eq!(tokenizer.vocab_size(), 16 + 400);
     assert_eq!((tokenizer.id("[unused1]"), special.masked_mention()), (Some(16), 16 + 199));
     let saved = temp.path().join("saved");
@@ -77,20 +101,41 @@ fn missing_unused_pieces_are_appended_and_saved() {
     let again = Tokenizer::load(&saved, None).unwrap();
     assert_eq!((again.identity(), again.special()), (tokenizer.identity(), special));
     let from_vocab = Tokenizer::load(&saved.join("vocab.txt"), Some(true)).unwrap();
-    assert_eq!((from_vocab.vocab_size(), from_vocab.special()), (tokenizer.vocab_size(), special), "vocab.txt holds them too");
-    let config: serde_json::Value = serde_json::from_slice(&fs_err::read(saved.join("tokenizer_config.json")).unwrap()).unwrap();
-    assert_eq!((&config["tokenizer_class"], &config["do_lower_case"]), (&"BertTokenizer".into(), &true.into()));
+    assert_eq!(
+        (from_vocab.vocab_size(), from_vocab.special()),
+        (tokenizer.vocab_size(), special),
+        "vocab.txt holds them too"
+    );
+    let config: serde_json::Value =
+        serde_json::from_slice(&fs_err::read(saved.join("tokenizer_config.json")).unwrap())
+            .unwrap();
+    assert_eq!(
+        (&config["tokenizer_class"], &config["do_lower_case"]),
+        (&"BertTokenizer".into(), &true.into())
+    );
 }
 
 #[test]
 fn markers_skip_the_masked_mention_and_wrap_around() {
-    let special = SpecialPieces { cls: 0, sep: 0, pad: 0, unk: 0, window_ends: 1, star: 0, unused: (0..401).collect() };
+    let special = SpecialPieces {
+        cls: 0,
+        sep: 0,
+        pad: 0,
+        unk: 0,
+        window_ends: 1,
+        star: 0,
+        unused: (0..401).collect(),
+    };
     let markers = |entity| (special.start_marker(entity), special.end_marker(entity));
     assert_eq!((special.blank(), special.masked_mention()), (0, 200));
-    assert_eq!([markers(0), markers(1), markers(41), markers(98)], [(1, 2), (3, 4), (83, 84), (197, 198)]);
+    assert_eq!(
+        [markers(0), markers(1), markers(41), markers(98)],
+        [(1, 2), (3, 4), (83, 84), (197, 198)]
+    );
     assert_eq!([markers(99), markers(100), markers(198)], [(199, 201), (202, 203), (398, 399)]);
     assert_eq!((special.num_marked(), markers(199)), (199, (1, 2)));
-    let all: std::collections::BTreeSet<u32> = (0..199).flat_map(|entity| [markers(entity).0, markers(entity).1]).collect();
+    let all: std::collections::BTreeSet<u32> =
+        (0..199).flat_map(|entity| [markers(entity).0, markers(entity).1]).collect();
     assert_eq!(all.len(), 398, "no marker is shared");
     assert!(!all.contains(&0) && !all.contains(&200));
 }
@@ -99,7 +144,8 @@ fn markers_skip_the_masked_mention_and_wrap_around() {
 fn byte_pairs_are_roberta_s() {
     // Bytes as printable letters; "a b" merges to "ab", and a word has no blank before it.
     let temp = temp();
-    let vocab = r#"{"<s>":0,"<pad>":1,"</s>":2,"<unk>":3,"a":4,"b":5,"ab":6,"*":7,"Ġ":8,"Ã":9,"¼":10}"#;
+    let vocab =
+        r#"{"<s>":0,"<pad>":1,"</s>":2,"<unk>":3,"a":4,"b":5,"ab":6,"*":7,"Ġ":8,"Ã":9,"¼":10}"#;
     fs_err::write(temp.path().join("vocab.json"), vocab).unwrap();
     fs_err::write(temp.path().join("merges.txt"), "#version: 0.2\na b\n").unwrap();
     let mut tokenizer = Tokenizer::load(temp.path(), None).unwrap();
@@ -124,10 +170,14 @@ fn word_vectors_give_one_piece_a_word() {
     let mut tokenizer = Tokenizer::load(&path, None).unwrap();
     assert_eq!(tokenizer.kind(), TokenizerKind::WordLevel);
     assert_eq!(
-        ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", ",", "new york", "7"].map(|piece| tokenizer.id(piece)),
+        ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", ",", "new york", "7"]
+            .map(|piece| tokenizer.id(piece)),
         [0, 1, 2, 3, 4, 5, 6, 7, 8].map(Some)
     );
-    assert_eq!(["THE", "7", "unheard", "[SEP]"].map(|word| tokenizer.encode_word(word).unwrap().to_vec()), [[5], [8], [1], [1]]);
+    assert_eq!(
+        ["THE", "7", "unheard", "[SEP]"].map(|word| tokenizer.encode_word(word).unwrap().to_vec()),
+        [[5], [8], [1], [1]]
+    );
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     std::io::Write::write_all(&mut packed, &fs_err::read(&path).unwrap()).unwrap();
     let gz = temp.path().join("vectors.txt.gz");
@@ -140,9 +190,12 @@ fn a_byte_order_mark_is_no_part_of_the_first_piece() {
     let temp = temp();
     let folder = bert_folder(temp.path(), "bert-uncased");
     let plain = Tokenizer::load(&folder, None).unwrap();
-    let mark = |path: &Path| fs_err::write(path, format!("\u{feff}{}", fs_err::read_to_string(path).unwrap())).unwrap();
+    let mark = |path: &Path| {
+        fs_err::write(path, format!("\u{feff}{}", fs_err::read_to_string(path).unwrap())).unwrap()
+    };
     mark(&folder.join("vocab.txt"));
-    fs_err::write(folder.join("tokenizer_config.json"), "\u{feff}{\"do_lower_case\": true}").unwrap();
+    fs_err::write(folder.join("tokenizer_config.json"), "\u{feff}{\"do_lower_case\": true}")
+        .unwrap();
     assert_eq!(Tokenizer::load(&folder, None).unwrap().identity(), plain.identity());
     let saved = temp.path().join("saved");
     plain.save(&saved).unwrap();
@@ -172,7 +225,13 @@ fn clear_refusals() {
     fs_err::write(roberta.join("vocab.json"), r#"{"a": 0}"#).unwrap();
     refused(&roberta.join("vocab.json"), 65, "this is no tokeniser");
     let bpe = temp.path().join("tokenizer.json");
-    fs_err::write(&bpe, tokenizers::Tokenizer::new(tokenizers::models::bpe::BPE::default()).to_string(false).unwrap()).unwrap();
+    fs_err::write(
+        &bpe,
+        tokenizers::Tokenizer::new(tokenizers::models::bpe::BPE::default())
+            .to_string(false)
+            .unwrap(),
+    )
+    .unwrap();
     refused(&bpe, 65, "[CLS]");
     fs_err::write(&bpe, "{").unwrap();
     refused(&bpe, 65, "tokenizer.json: not valid JSON");
@@ -221,19 +280,32 @@ fn pieces_equal_the_reference() {
     let mut tokenizer = Tokenizer::load(&shared.join("parity/vocab.txt"), None).unwrap();
     assert_eq!(tokenizer.vocab_size(), 30_522);
     let case = shared.join("parity/dsdocre-ranker");
-    let documents: serde_json::Value = serde_json::from_slice(&fs_err::read(case.join("docs.json")).unwrap()).unwrap();
+    let documents: serde_json::Value =
+        serde_json::from_slice(&fs_err::read(case.join("docs.json")).unwrap()).unwrap();
     let bytes = fs_err::read(case.join("inputs.safetensors")).unwrap();
     let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     let tensor = tensors.tensor("doc").unwrap();
-    let ids: Vec<i64> = tensor.data().chunks_exact(8).map(|id| i64::from_le_bytes(id.try_into().unwrap())).collect();
+    let ids: Vec<i64> = tensor
+        .data()
+        .chunks_exact(8)
+        .map(|id| i64::from_le_bytes(id.try_into().unwrap()))
+        .collect();
     let length = tensor.shape()[1];
     let special = tokenizer.special().clone();
-    let skipped: Vec<u32> = special.unused.iter().chain([&special.cls, &special.sep, &special.pad]).copied().collect();
+    let skipped: Vec<u32> =
+        special.unused.iter().chain([&special.cls, &special.sep, &special.pad]).copied().collect();
     assert_eq!(documents.as_array().unwrap().len(), 3);
     for (document, row) in documents.as_array().unwrap().iter().zip(ids.chunks_exact(length)) {
-        let reference: Vec<u32> = row.iter().map(|&id| id as u32).filter(|id| !skipped.contains(id)).collect();
-        let words = document["sents"].as_array().unwrap().iter().flat_map(|sentence| sentence.as_array().unwrap());
-        let ours: Vec<u32> = words.flat_map(|word| tokenizer.encode_word(word.as_str().unwrap()).unwrap().to_vec()).collect();
+        let reference: Vec<u32> =
+            row.iter().map(|&id| id as u32).filter(|id| !skipped.contains(id)).collect();
+        let words = document["sents"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(|sentence| sentence.as_array().unwrap());
+        let ours: Vec<u32> = words
+            .flat_map(|word| tokenizer.encode_word(word.as_str().unwrap()).unwrap().to_vec())
+            .collect();
         assert!(reference.len() > 50 && reference.len() <= ours.len());
         assert_eq!(ours[..reference.len()], reference, "{}", document["title"]);
         let cut = row[length - 1] == i64::from(special.sep);
@@ -248,8 +320,24 @@ fn plain_words_take_no_other_path_in_effect() {
     for name in ["bert-uncased", "bert-cased"] {
         let tokenizer = Tokenizer::load(&bert_folder(temp.path(), name), None).unwrap();
         assert!(tokenizer.inner.plain.is_some());
-        for word in ["Unaffable", "unaffable", "THE", "the", "the2", "xyz", "7", "sep", "SEP", &"the".repeat(33), &"the".repeat(34)] {
-            assert_eq!(tokenizer.inner.tokenize(word).unwrap(), tokenizer.inner.tokenize_any(word).unwrap(), "{word}");
+        for word in [
+            "Unaffable",
+            "unaffable",
+            "THE",
+            "the",
+            "the2",
+            "xyz",
+            "7",
+            "sep",
+            "SEP",
+            &"the".repeat(33),
+            &"the".repeat(34),
+        ] {
+            assert_eq!(
+                tokenizer.inner.tokenize(word).unwrap(),
+                tokenizer.inner.tokenize_any(word).unwrap(),
+                "{word}"
+            );
         }
     }
 }

@@ -35,8 +35,16 @@ impl Table {
         let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
         let tensor = tensors.tensor(name).unwrap();
         let numbers = match tensor.dtype() {
-            safetensors::Dtype::I64 => tensor.data().chunks(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f64).collect(),
-            safetensors::Dtype::F32 => tensor.data().chunks(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect(),
+            safetensors::Dtype::I64 => tensor
+                .data()
+                .chunks(8)
+                .map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f64)
+                .collect(),
+            safetensors::Dtype::F32 => tensor
+                .data()
+                .chunks(4)
+                .map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap())))
+                .collect(),
             other => panic!("{name} has dtype {other:?}"),
         };
         Self { shape: tensor.shape().to_vec(), numbers }
@@ -62,7 +70,8 @@ pub(crate) struct Vocabulary {
 impl Vocabulary {
     pub(crate) fn beside(case: &Path) -> Self {
         let file = case.with_file_name("vocab.txt");
-        let model = WordPiece::from_file(file.to_str().unwrap()).unk_token("[UNK]".into()).build().unwrap();
+        let model =
+            WordPiece::from_file(file.to_str().unwrap()).unk_token("[UNK]".into()).build().unwrap();
         let mut tokenizer = tokenizers::Tokenizer::new(model);
         tokenizer.with_normalizer(Some(BertNormalizer::new(true, true, None, true)));
         tokenizer.with_pre_tokenizer(Some(BertPreTokenizer));
@@ -75,7 +84,11 @@ impl Vocabulary {
 
     /// A DocRED document in pieces; without facts.
     pub(crate) fn encode(&self, document: &Value) -> EncodedDocument {
-        let mut encoded = EncodedDocument { title: document["title"].as_str().unwrap().into(), word_starts: vec![0], ..Default::default() };
+        let mut encoded = EncodedDocument {
+            title: document["title"].as_str().unwrap().into(),
+            word_starts: vec![0],
+            ..Default::default()
+        };
         for sentence in document["sents"].as_array().unwrap() {
             encoded.sentence_starts.push(encoded.num_words() as u32);
             for word in sentence.as_array().unwrap() {

@@ -1,4 +1,5 @@
-//! Marker schemes: which pieces stand before and after mentions (docs/systems.md, "Words, pieces and markers").
+//! Marker schemes: which pieces stand before and after mentions (docs/systems.md, "Words, pieces
+//! and markers").
 //!
 //! Not for: where words end up once markers are written (`view`).
 
@@ -16,17 +17,20 @@ pub enum Markers {
     PerEntity,
     /// The entities of this list are marked as in [`Self::PerEntity`], all others not at all.
     PerListed(Vec<u32>),
-    /// The i-th entity of this list is marked with `[unused(2i)]` and `[unused(2i+1)]`, all others not at all. The release's fine-tuner
-    /// lists the entities by first appearance in the kept pairs.
+    /// The i-th entity of this list is marked with `[unused(2i)]` and `[unused(2i+1)]`, all others
+    /// not at all. The release's fine-tuner lists the entities by first appearance in the kept
+    /// pairs.
     Kept(Vec<u32>),
     /// No markers: a mention's position is the first piece of its first word.
     None,
-    /// `*` before and after mentions, once a word however many mentions start (or end) there: ATLOP on DocRED.
+    /// `*` before and after mentions, once a word however many mentions start (or end) there: ATLOP
+    /// on DocRED.
     StarPerWord,
     /// `*` before and after every distinct mention (span and type): ATLOP on CDR and GDA.
     StarPerMention,
-    /// `[unused(m+1+e)]` before the mentions of entity e, `[unusedt]` after them, where t from 1 is the place of the mention's type in this list and m
-    /// the number of types, at least 6. Where several mentions start (or end) with one word, the last listed keeps its marker: DocRE-II.
+    /// `[unused(m+1+e)]` before the mentions of entity e, `[unusedt]` after them, where t from 1 is
+    /// the place of the mention's type in this list and m the number of types, at least 6. Where
+    /// several mentions start (or end) with one word, the last listed keeps its marker: DocRE-II.
     Typed(Vec<String>),
 }
 
@@ -40,7 +44,8 @@ impl Markers {
     /// Start and end markers of all unmasked mentions, or of those of one entity.
     ///
     /// # Errors
-    /// [`crate::Error::Data`] where typed markers run out, or an entity's type is not in their list.
+    /// [`crate::Error::Data`] where typed markers run out, or an entity's type is not in their
+    /// list.
     pub(super) fn place(
         &self,
         document: &EncodedDocument,
@@ -48,32 +53,52 @@ impl Markers {
         choices: &ViewChoices,
         of: Option<usize>,
     ) -> Result<(Placed, Placed)> {
-        let entities = document.entities.iter().enumerate().filter(|&(e, _)| of.is_none_or(|of| of == e));
+        let entities =
+            document.entities.iter().enumerate().filter(|&(e, _)| of.is_none_or(|of| of == e));
         let unmasked = entities.flat_map(|(e, entity)| {
-            let kept = entity.mentions.iter().enumerate().filter(move |&(m, _)| !choices.is_masked(e, m));
+            let kept =
+                entity.mentions.iter().enumerate().filter(move |&(m, _)| !choices.is_masked(e, m));
             kept.map(move |(_, mention)| (e, entity, mention))
         });
         match self {
-            Self::PerEntity => Ok(each(unmasked.map(|(e, _, mention)| (mention, symbols.start_marker(e), symbols.end_marker(e))))),
+            Self::PerEntity => {
+                Ok(each(unmasked.map(|(e, _, mention)| {
+                    (mention, symbols.start_marker(e), symbols.end_marker(e))
+                })))
+            }
             Self::PerListed(list) => {
-                let listed = unmasked.filter(|(e, ..)| list.iter().any(|&listed| listed as usize == *e));
-                Ok(each(listed.map(|(e, _, mention)| (mention, symbols.start_marker(e), symbols.end_marker(e)))))
+                let listed =
+                    unmasked.filter(|(e, ..)| list.iter().any(|&listed| listed as usize == *e));
+                Ok(each(listed.map(|(e, _, mention)| {
+                    (mention, symbols.start_marker(e), symbols.end_marker(e))
+                })))
             }
             Self::Kept(order) => {
-                // In the order of the list, which decides what stands outermost where mentions of two entities share a word.
+                // In the order of the list, which decides what stands outermost where mentions of
+                // two entities share a word.
                 let unmasked: Vec<_> = unmasked.collect();
                 let of = |(i, &kept): (usize, &u32)| {
                     let own = unmasked.iter().filter(move |(e, ..)| *e == kept as usize);
-                    own.map(move |(_, _, mention)| (*mention, symbols.numbered(2 * i), symbols.numbered(2 * i + 1))).collect::<Vec<_>>()
+                    own.map(move |(_, _, mention)| {
+                        (*mention, symbols.numbered(2 * i), symbols.numbered(2 * i + 1))
+                    })
+                    .collect::<Vec<_>>()
                 };
                 Ok(each(order.iter().enumerate().flat_map(of)))
             }
             Self::None => Ok((Vec::new(), Vec::new())),
-            Self::StarPerWord => Ok(last_of_word(unmasked.map(|(_, _, mention)| (mention, symbols.star(), symbols.star())))),
+            Self::StarPerWord => Ok(last_of_word(
+                unmasked.map(|(_, _, mention)| (mention, symbols.star(), symbols.star())),
+            )),
             Self::StarPerMention => {
-                let distinct: BTreeSet<_> = unmasked.map(|(_, entity, m)| (m.start, m.end, entity.entity_type.as_str())).collect();
+                let distinct: BTreeSet<_> = unmasked
+                    .map(|(_, entity, m)| (m.start, m.end, entity.entity_type.as_str()))
+                    .collect();
                 let star = symbols.star();
-                Ok(distinct.into_iter().map(|(start, end, _)| ((start, star), (end - 1, star))).unzip())
+                Ok(distinct
+                    .into_iter()
+                    .map(|(start, end, _)| ((start, star), (end - 1, star)))
+                    .unzip())
             }
             Self::Typed(types) => {
                 let pieces = |(e, entity, mention): (usize, &EncodedEntity, _)| {
@@ -90,19 +115,34 @@ fn each<'d>(mentions: impl Iterator<Item = (&'d EncodedMention, u32, u32)>) -> (
     mentions.map(|(mention, start, end)| ((mention.start, start), (mention.end - 1, end))).unzip()
 }
 
-fn last_of_word<'d>(mentions: impl Iterator<Item = (&'d EncodedMention, u32, u32)>) -> (Placed, Placed) {
-    let (starts, ends): (BTreeMap<u32, u32>, BTreeMap<u32, u32>) =
-        mentions.map(|(mention, start, end)| ((mention.start, start), (mention.end - 1, end))).unzip();
+fn last_of_word<'d>(
+    mentions: impl Iterator<Item = (&'d EncodedMention, u32, u32)>,
+) -> (Placed, Placed) {
+    let (starts, ends): (BTreeMap<u32, u32>, BTreeMap<u32, u32>) = mentions
+        .map(|(mention, start, end)| ((mention.start, start), (mention.end - 1, end)))
+        .unzip();
     (starts.into_iter().collect(), ends.into_iter().collect())
 }
 
-fn typed(types: &[String], symbols: &impl Symbols, document: &EncodedDocument, e: usize, kind: &str) -> Result<(u32, u32)> {
-    let fail = |problem: String| DataError::new("shards", problem).title(&document.title).field(format!("entities[{e}]"));
+fn typed(
+    types: &[String],
+    symbols: &impl Symbols,
+    document: &EncodedDocument,
+    e: usize,
+    kind: &str,
+) -> Result<(u32, u32)> {
+    let fail = |problem: String| {
+        DataError::new("shards", problem).title(&document.title).field(format!("entities[{e}]"))
+    };
     let number = types.iter().position(|known| known == kind);
-    let number = number.ok_or_else(|| fail(format!("no marker is known for the type `{kind}`")).hint("use `*` as marker"))?;
+    let number = number.ok_or_else(|| {
+        fail(format!("no marker is known for the type `{kind}`")).hint("use `*` as marker")
+    })?;
     let (start, most) = (types.len().max(TYPES) + 1 + e, symbols.num_numbered());
     if start >= most {
-        return Err(fail(format!("the vocabulary keeps only {most} pieces for markers")).hint("use `*` as marker").into());
+        return Err(fail(format!("the vocabulary keeps only {most} pieces for markers"))
+            .hint("use `*` as marker")
+            .into());
     }
     Ok((symbols.numbered(start), symbols.numbered(number + 1)))
 }

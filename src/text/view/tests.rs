@@ -7,7 +7,8 @@ use crate::text::{EncodedEntity, EncodedMention};
 const MENTIONS: usize = 3;
 const LIMIT: usize = 512;
 
-/// A view as the fixtures hold it: all pieces, padding included, and three positions for each entity.
+/// A view as the fixtures hold it: all pieces, padding included, and three positions for each
+/// entity.
 fn fixture_options(markers: Markers) -> ViewOptions {
     let max_mentions = Some(MENTIONS);
     ViewOptions {
@@ -22,7 +23,12 @@ fn fixture_options(markers: Markers) -> ViewOptions {
 }
 
 fn three(positions: &[u32]) -> Vec<i64> {
-    positions.iter().chain(std::iter::repeat(&positions[0])).take(MENTIONS).map(|&at| i64::from(at)).collect()
+    positions
+        .iter()
+        .chain(std::iter::repeat(&positions[0]))
+        .take(MENTIONS)
+        .map(|&at| i64::from(at))
+        .collect()
 }
 
 fn ids(view: &View) -> Vec<i64> {
@@ -30,13 +36,21 @@ fn ids(view: &View) -> Vec<i64> {
 }
 
 fn documents(folder: &Path, vocabulary: &Vocabulary) -> Vec<EncodedDocument> {
-    json(folder, "docs.json").as_array().unwrap().iter().map(|document| vocabulary.encode(document)).collect()
+    json(folder, "docs.json")
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|document| vocabulary.encode(document))
+        .collect()
 }
 
 fn assert_positions(view: &View, expected: &[i64]) {
     let rows: Vec<_> = view.mention_positions.iter().flat_map(|row| three(row)).collect();
     assert_eq!(rows, expected[..rows.len()]);
-    assert!(expected[rows.len()..].iter().all(|&at| at == 0), "the table goes on after the last entity");
+    assert!(
+        expected[rows.len()..].iter().all(|&at| at == 0),
+        "the table goes on after the last entity"
+    );
 }
 
 #[test]
@@ -46,7 +60,13 @@ fn ranker_views_match_the_reference() {
     let (pieces, positions) = (Table::read(&folder, "doc"), Table::read(&folder, "entPos"));
     let mut cut = 0;
     for (i, document) in documents(&folder, &vocabulary).iter().enumerate() {
-        let view = view(document, &vocabulary, &fixture_options(Markers::PerEntity), &ViewChoices::default()).unwrap();
+        let view = view(
+            document,
+            &vocabulary,
+            &fixture_options(Markers::PerEntity),
+            &ViewChoices::default(),
+        )
+        .unwrap();
         assert_eq!(ids(&view), pieces.ints(&[i]), "{}", document.title);
         assert_positions(&view, &positions.ints(&[i]));
         cut += usize::from(view.pieces_before_truncation > LIMIT);
@@ -73,10 +93,12 @@ fn pretraining_views_match_the_reference() {
         let (item, side) = (i / 2, i % 2 + 1);
         let table = |name: &str| Table::read(&folder, &format!("{name}{side}")).ints(&[item]);
         let choices = fixture_choices(details, i, document.entities.len());
-        let view = view(document, &vocabulary, &fixture_options(Markers::PerEntity), &choices).unwrap();
+        let view =
+            view(document, &vocabulary, &fixture_options(Markers::PerEntity), &choices).unwrap();
         assert_eq!(ids(&view), table("doc"), "{}", document.title);
         assert_positions(&view, &table("entPos"));
-        let queries: Vec<_> = view.masked_positions.iter().map(|at| i64::from(at.unwrap())).collect();
+        let queries: Vec<_> =
+            view.masked_positions.iter().map(|at| i64::from(at.unwrap())).collect();
         assert_eq!(queries, table("MenMat_Query")[..queries.len()]);
     }
 }
@@ -88,7 +110,13 @@ fn finetuning_views_match_the_reference_in_both_profiles() {
     let read = |name: &str| Table::read(&folder, name);
     let (heads, tails, kept) = (read("pair_head"), read("pair_tail"), read("label_mask"));
     for (i, document) in documents(&folder, &vocabulary).iter().enumerate() {
-        let plain = view(document, &vocabulary, &fixture_options(Markers::PerEntity), &ViewChoices::default()).unwrap();
+        let plain = view(
+            document,
+            &vocabulary,
+            &fixture_options(Markers::PerEntity),
+            &ViewChoices::default(),
+        )
+        .unwrap();
         assert_eq!(ids(&plain), read("docs").ints(&[i]), "{}", document.title);
         assert_positions(&plain, &read("entPos").ints(&[i]));
 
@@ -96,11 +124,20 @@ fn finetuning_views_match_the_reference_in_both_profiles() {
         let (heads, tails) = (heads.ints(&[i]), tails.ints(&[i]));
         let pairs: Vec<_> = (0..count).map(|k| (heads[k] as u32, tails[k] as u32)).collect();
         let markers = Markers::Kept(first_appearance(&pairs));
-        let code = view(document, &vocabulary, &fixture_options(markers), &ViewChoices::default()).unwrap();
+        let code = view(document, &vocabulary, &fixture_options(markers), &ViewChoices::default())
+            .unwrap();
         assert_eq!(ids(&code), read("code/docs").ints(&[i]), "code profile of {}", document.title);
         for (k, &(head, tail)) in pairs.iter().enumerate() {
-            assert_eq!(three(&code.mention_positions[head as usize]), read("code/head").ints(&[i, k]), "head {k}");
-            assert_eq!(three(&code.mention_positions[tail as usize]), read("code/tail").ints(&[i, k]), "tail {k}");
+            assert_eq!(
+                three(&code.mention_positions[head as usize]),
+                read("code/head").ints(&[i, k]),
+                "head {k}"
+            );
+            assert_eq!(
+                three(&code.mention_positions[tail as usize]),
+                read("code/tail").ints(&[i, k]),
+                "tail {k}"
+            );
         }
     }
 }
@@ -158,7 +195,10 @@ impl Symbols for Plain {
 /// Words 0..n of one piece each, whose id is the word's number.
 fn plain(words: u32, entities: &[&[(u32, u32)]]) -> EncodedDocument {
     let mention = |&(start, end): &(u32, u32)| EncodedMention { start, end, ..Default::default() };
-    let entity = |spans: &&[(u32, u32)]| EncodedEntity { mentions: spans.iter().map(mention).collect(), ..Default::default() };
+    let entity = |spans: &&[(u32, u32)]| EncodedEntity {
+        mentions: spans.iter().map(mention).collect(),
+        ..Default::default()
+    };
     EncodedDocument {
         title: "plain".into(),
         pieces: (0..words).collect(),
@@ -186,20 +226,38 @@ fn without_markers_a_mention_is_at_its_first_piece() {
     let document = plain(3, &[&[(1, 2)], &[(2, 3)]]);
     let bare = ViewOptions { markers: Markers::None, ..Default::default() };
     let view_bare = view(&document, &Plain, &bare, &ViewChoices::default()).unwrap();
-    assert_eq!((view_bare.ids, view_bare.mention_positions), (vec![901, 0, 1, 2, 902], vec![vec![2], vec![3]]));
+    assert_eq!(
+        (view_bare.ids, view_bare.mention_positions),
+        (vec![901, 0, 1, 2, 902], vec![vec![2], vec![3]])
+    );
     let kept = ViewOptions { markers: Markers::Kept(vec![1]), ..Default::default() };
     let view_kept = view(&document, &Plain, &kept, &ViewChoices::default()).unwrap();
-    assert_eq!((view_kept.ids, view_kept.mention_positions), (vec![901, 0, 1, 2000, 2, 2001, 902], vec![vec![2], vec![3]]));
+    assert_eq!(
+        (view_kept.ids, view_kept.mention_positions),
+        (vec![901, 0, 1, 2000, 2, 2001, 902], vec![vec![2], vec![3]])
+    );
     let listed = ViewOptions { markers: Markers::PerListed(vec![1]), ..Default::default() };
     let view = view(&document, &Plain, &listed, &ViewChoices::default()).unwrap();
-    assert_eq!((view.ids, view.mention_positions), (vec![901, 0, 1, 1010, 2, 1011, 902], vec![vec![2], vec![3]]));
+    assert_eq!(
+        (view.ids, view.mention_positions),
+        (vec![901, 0, 1, 1010, 2, 1011, 902], vec![vec![2], vec![3]])
+    );
 }
 
 #[test]
 fn stars_stand_once_a_word_or_once_a_mention() {
-    // Two entities on word 1, one of them reaching word 2; the second entity names the same span twice.
+    // Two entities on word 1, one of them reaching word 2; the second entity names the same span
+    // twice.
     let document = plain(3, &[&[(1, 3)], &[(1, 2), (1, 2)]]);
-    let laid = |markers| view(&document, &Plain, &ViewOptions { markers, ..Default::default() }, &ViewChoices::default()).unwrap();
+    let laid = |markers| {
+        view(
+            &document,
+            &Plain,
+            &ViewOptions { markers, ..Default::default() },
+            &ViewChoices::default(),
+        )
+        .unwrap()
+    };
     let once = laid(Markers::StarPerWord);
     assert_eq!(once.ids, [901, 0, 42, 1, 42, 2, 42, 902]);
     assert_eq!(once.mention_spans, [vec![(2, 6)], vec![(2, 4), (2, 4)]]);
@@ -218,20 +276,33 @@ fn of_typed_markers_on_one_word_the_last_entity_keeps_its_own() {
     assert_eq!(laid.ids, [901, 0, 2008, 1, 2001, 2009, 2, 2002, 902]);
     assert_eq!(laid.mention_spans, [[(2, 7)], [(2, 4)], [(5, 7)]]);
     document.entities[2].mentions[0].own_type = Some("ORG".into());
-    assert_eq!(view(&document, &Plain, &options, &ViewChoices::default()).unwrap().ids, [901, 0, 2008, 1, 2001, 2009, 2, 2001, 902]);
+    assert_eq!(
+        view(&document, &Plain, &options, &ViewChoices::default()).unwrap().ids,
+        [901, 0, 2008, 1, 2001, 2009, 2, 2001, 902]
+    );
     // Seven types and entities leave pieces 7, 8 and 9: a fourth entity has none.
     let mut crowded = plain(4, &[&[(0, 1)], &[(1, 2)], &[(2, 3)], &[(3, 4)]]);
     crowded.entities.iter_mut().for_each(|entity| entity.entity_type = "ORG".into());
     let error = view(&crowded, &Plain, &options, &ViewChoices::default()).unwrap_err();
     assert!(error.to_string().contains("entities[3]") && error.hint().is_some(), "{error}");
     crowded.entities[0].entity_type = "GENE".into();
-    assert!(view(&crowded, &Plain, &options, &ViewChoices::default()).unwrap_err().to_string().contains("GENE"));
+    assert!(
+        view(&crowded, &Plain, &options, &ViewChoices::default())
+            .unwrap_err()
+            .to_string()
+            .contains("GENE")
+    );
 }
 
 #[test]
 fn spans_of_a_cut_document_end_with_it() {
     let document = plain(6, &[&[(1, 4), (5, 6)], &[(5, 6)]]);
-    let options = ViewOptions { max_pieces: Some(4), truncate: true, markers: Markers::None, ..Default::default() };
+    let options = ViewOptions {
+        max_pieces: Some(4),
+        truncate: true,
+        markers: Markers::None,
+        ..Default::default()
+    };
     let laid = view(&document, &Plain, &options, &ViewChoices::default()).unwrap();
     assert_eq!((laid.ids, laid.mention_spans), (vec![901, 0, 1, 902], vec![vec![(2, 3)], vec![]]));
     assert_eq!(laid.mention_positions, [[2], [0]]);
@@ -249,7 +320,10 @@ fn overlapping_blanks_and_masks_all_keep_their_symbols() {
     let mask_inner = ViewChoices { blanked: vec![true, true], masked: vec![(1, 0)] };
     let view = view(&document, &Plain, &options, &mask_inner).unwrap();
     assert_eq!(view.ids, [901, 1000, 903, 904, 1001, 3, 1010, 903, 1011, 902]);
-    assert_eq!((view.masked_positions, view.mention_positions), (vec![Some(3)], vec![vec![1], vec![6]]));
+    assert_eq!(
+        (view.masked_positions, view.mention_positions),
+        (vec![Some(3)], vec![vec![1], vec![6]])
+    );
 }
 
 #[test]
@@ -257,15 +331,26 @@ fn in_turn_what_comes_later_wipes_out_what_was_written() {
     // Entity 1 is blanked after entity 0 has been marked, whose last word is its first.
     let document = plain(4, &[&[(1, 3)], &[(2, 4)]]);
     let choices = ViewChoices { blanked: vec![false, true], masked: vec![] };
-    let (free, in_turn) = (ViewOptions::default(), ViewOptions { in_turn: true, ..Default::default() });
-    assert_eq!(view(&document, &Plain, &free, &choices).unwrap().ids, [901, 0, 1000, 1, 1010, 903, 1001, 1011, 902]);
-    assert_eq!(view(&document, &Plain, &in_turn, &choices).unwrap().ids, [901, 0, 1000, 1, 1010, 903, 1011, 902]);
+    let (free, in_turn) =
+        (ViewOptions::default(), ViewOptions { in_turn: true, ..Default::default() });
+    assert_eq!(
+        view(&document, &Plain, &free, &choices).unwrap().ids,
+        [901, 0, 1000, 1, 1010, 903, 1001, 1011, 902]
+    );
+    assert_eq!(
+        view(&document, &Plain, &in_turn, &choices).unwrap().ids,
+        [901, 0, 1000, 1, 1010, 903, 1011, 902]
+    );
 
     // A masked mention on whose word another one begins.
     let (document, choices) = (plain(3, &[&[(1, 2), (0, 1)], &[(1, 3)]]), masked(&[(0, 0)]));
-    let (free, in_turn) = [&free, &in_turn].map(|options| view(&document, &Plain, options, &choices).unwrap()).into();
+    let (free, in_turn) =
+        [&free, &in_turn].map(|options| view(&document, &Plain, options, &choices).unwrap()).into();
     assert_eq!(free.ids, [901, 1000, 0, 1001, 1010, 904, 2, 1011, 902]);
-    assert_eq!((in_turn.ids, in_turn.masked_positions, free.masked_positions), (free.ids, vec![Some(4)], vec![Some(5)]));
+    assert_eq!(
+        (in_turn.ids, in_turn.masked_positions, free.masked_positions),
+        (free.ids, vec![Some(4)], vec![Some(5)])
+    );
 }
 
 #[test]
@@ -284,7 +369,10 @@ fn a_repeated_mask_is_written_once_unless_asked() {
     let document = plain(4, &[&[(1, 3), (3, 4)]]);
     let rows = masked(&[(0, 0), (0, 0), (0, 0)]);
     let once = view(&document, &Plain, &ViewOptions::default(), &rows).unwrap();
-    assert_eq!((once.ids, once.masked_positions), (vec![901, 0, 904, 1000, 3, 1001, 902], vec![Some(2); 3]));
+    assert_eq!(
+        (once.ids, once.masked_positions),
+        (vec![901, 0, 904, 1000, 3, 1001, 902], vec![Some(2); 3])
+    );
     let release = ViewOptions { repeat_masked: true, ..Default::default() };
     let view = view(&document, &Plain, &release, &rows).unwrap();
     assert_eq!(view.ids, [901, 0, 904, 904, 904, 1000, 3, 1001, 902]);
@@ -293,18 +381,34 @@ fn a_repeated_mask_is_written_once_unless_asked() {
 #[test]
 fn a_cut_document_ends_with_sep_and_loses_what_lies_beyond() {
     let document = plain(6, &[&[(0, 1), (1, 2), (5, 6)], &[(4, 5), (5, 6)]]);
-    let options = ViewOptions { max_pieces: Some(7), truncate: true, max_mentions: Some(1), ..Default::default() };
+    let options = ViewOptions {
+        max_pieces: Some(7),
+        truncate: true,
+        max_mentions: Some(1),
+        ..Default::default()
+    };
     let rows = masked(&[(1, 0), (0, 0)]);
     let view = view(&document, &Plain, &options, &rows).unwrap();
     // Whole: CLS 904 1000 1 1001 2 3 904 1010 1000 5 1001 1011 SEP.
-    assert_eq!((view.ids, view.pieces_before_truncation), (vec![901, 904, 1000, 1, 1001, 2, 902], 14));
-    assert_eq!((view.masked_positions, view.mention_positions), (vec![None, Some(1)], vec![vec![2], vec![0]]));
+    assert_eq!(
+        (view.ids, view.pieces_before_truncation),
+        (vec![901, 904, 1000, 1, 1001, 2, 902], 14)
+    );
+    assert_eq!(
+        (view.masked_positions, view.mention_positions),
+        (vec![None, Some(1)], vec![vec![2], vec![0]])
+    );
 }
 
 #[test]
 fn the_limit_counts_sep_and_padding_follows_it() {
     let document = plain(3, &[]);
-    let options = |limit, pad_to| ViewOptions { max_pieces: Some(limit), truncate: true, pad_to, ..Default::default() };
+    let options = |limit, pad_to| ViewOptions {
+        max_pieces: Some(limit),
+        truncate: true,
+        pad_to,
+        ..Default::default()
+    };
     let whole = view(&document, &Plain, &options(5, Some(7)), &ViewChoices::default()).unwrap();
     assert_eq!(whole.ids, [901, 0, 1, 2, 902, 900, 900]);
     let cut = view(&document, &Plain, &options(4, None), &ViewChoices::default()).unwrap();
@@ -316,14 +420,32 @@ fn a_long_document_is_an_error_unless_truncation_is_allowed() {
     let options = ViewOptions { max_pieces: Some(4), ..Default::default() };
     let error = view(&plain(3, &[]), &Plain, &options, &ViewChoices::default()).unwrap_err();
     assert_eq!(error.exit_code(), 65);
-    assert!(error.to_string().contains("`plain`") && error.to_string().contains("5 word pieces"), "{error}");
+    assert!(
+        error.to_string().contains("`plain`") && error.to_string().contains("5 word pieces"),
+        "{error}"
+    );
     assert!(error.hint().is_some());
 }
 
 #[test]
 fn spans_and_choices_that_do_not_exist_are_errors() {
     let nothing = ViewChoices::default();
-    assert_eq!(view(&plain(3, &[&[(2, 4)]]), &Plain, &ViewOptions::default(), &nothing).unwrap_err().exit_code(), 65);
-    assert_eq!(view(&plain(3, &[&[(2, 2)]]), &Plain, &ViewOptions::default(), &nothing).unwrap_err().exit_code(), 65);
-    assert_eq!(view(&plain(3, &[&[(0, 1)]]), &Plain, &ViewOptions::default(), &masked(&[(0, 1)])).unwrap_err().exit_code(), 70);
+    assert_eq!(
+        view(&plain(3, &[&[(2, 4)]]), &Plain, &ViewOptions::default(), &nothing)
+            .unwrap_err()
+            .exit_code(),
+        65
+    );
+    assert_eq!(
+        view(&plain(3, &[&[(2, 2)]]), &Plain, &ViewOptions::default(), &nothing)
+            .unwrap_err()
+            .exit_code(),
+        65
+    );
+    assert_eq!(
+        view(&plain(3, &[&[(0, 1)]]), &Plain, &ViewOptions::default(), &masked(&[(0, 1)]))
+            .unwrap_err()
+            .exit_code(),
+        70
+    );
 }

@@ -1,4 +1,5 @@
-//! Archives as `torch.save` writes them, made by hand for tests: good ones, and with any instruction put in.
+//! Archives as `torch.save` writes them, made by hand for tests: good ones, and with any
+//! instruction put in.
 
 use std::io::Write;
 
@@ -17,7 +18,14 @@ fn tuple(items: &[i32]) -> Vec<u8> {
 }
 
 /// `_rebuild_tensor_v2` over storage `key`, as torch.save writes it with protocol 2.
-pub fn tensor(kind: &str, key: &str, numel: i32, offset: i32, size: &[i32], stride: &[i32]) -> Vec<u8> {
+pub fn tensor(
+    kind: &str,
+    key: &str,
+    numel: i32,
+    offset: i32,
+    size: &[i32],
+    stride: &[i32],
+) -> Vec<u8> {
     [
         b"ctorch._utils\n_rebuild_tensor_v2\n((".to_vec(),
         text("storage"),
@@ -49,7 +57,11 @@ pub fn state_dict(entries: &[(&str, Vec<u8>)]) -> Vec<u8> {
 pub fn archive(records: &[(&str, &[u8])]) -> Vec<u8> {
     let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     for (name, bytes) in records {
-        zip.start_file(format!("model/{name}"), SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored)).unwrap();
+        zip.start_file(
+            format!("model/{name}"),
+            SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored),
+        )
+        .unwrap();
         zip.write_all(bytes).unwrap();
     }
     zip.finish().unwrap().into_inner()

@@ -1,4 +1,5 @@
-//! Declaring a list of parameters, and filling it from a folder after every name and shape was checked.
+//! Declaring a list of parameters, and filling it from a folder after every name and shape was
+//! checked.
 
 use std::collections::BTreeSet;
 
@@ -62,17 +63,25 @@ pub fn declare(slots: Vec<Slot>, params: &mut Parameters) -> Result<Vec<String>>
 /// # Errors
 /// [`crate::Error::Data`] naming the key that does not fit.
 pub fn config<C: DeserializeOwned>(folder: &Folder) -> Result<C> {
-    serde_json::from_value(folder.config.clone()).map_err(|cause| folder.error(format!("config.json: {cause}")).into())
+    serde_json::from_value(folder.config.clone())
+        .map_err(|cause| folder.error(format!("config.json: {cause}")).into())
 }
 
-/// Declares `slots` with the weights of a folder, whose word table of `rows` rows must have one for every piece; returns their names, and
-/// notes on the folder.
+/// Declares `slots` with the weights of a folder, whose word table of `rows` rows must have one for
+/// every piece; returns their names, and notes on the folder.
 ///
 /// # Errors
 /// [`crate::Error::Data`] for a word table that is too small; as [`check`].
-pub fn read(folder: &Folder, slots: Vec<Slot>, (rows, pieces): (i64, i64), params: &mut Parameters) -> Result<(Vec<String>, Vec<String>)> {
+pub fn read(
+    folder: &Folder,
+    slots: Vec<Slot>,
+    (rows, pieces): (i64, i64),
+    params: &mut Parameters,
+) -> Result<(Vec<String>, Vec<String>)> {
     if pieces > rows {
-        return Err(folder.error(format!("the word table has {rows} rows, but the tokenizer {pieces} pieces")).into());
+        return Err(folder
+            .error(format!("the word table has {rows} rows, but the tokenizer {pieces} pieces"))
+            .into());
     }
     let mut notes = folder.notes.clone();
     notes.extend(check(folder, &slots)?);
@@ -81,24 +90,40 @@ pub fn read(folder: &Folder, slots: Vec<Slot>, (rows, pieces): (i64, i64), param
     Ok((names, notes))
 }
 
-/// Compares the folder's tensors with `slots` before anything is allocated; returns notes on what is missing or left over.
+/// Compares the folder's tensors with `slots` before anything is allocated; returns notes on what
+/// is missing or left over.
 ///
 /// # Errors
-/// [`crate::Error::Data`] listing missing names, or naming both shapes of a tensor that does not fit.
+/// [`crate::Error::Data`] listing missing names, or naming both shapes of a tensor that does not
+/// fit.
 pub fn check(folder: &Folder, slots: &[Slot]) -> Result<Vec<String>> {
-    let (optional, needed): (Vec<&Slot>, Vec<&Slot>) =
-        slots.iter().filter(|slot| !folder.tensors.contains_key(&slot.name)).partition(|slot| slot.optional);
+    let (optional, needed): (Vec<&Slot>, Vec<&Slot>) = slots
+        .iter()
+        .filter(|slot| !folder.tensors.contains_key(&slot.name))
+        .partition(|slot| slot.optional);
     let known: BTreeSet<&str> = slots.iter().map(|slot| slot.name.as_str()).collect();
-    let unexpected: Vec<&str> = folder.tensors.keys().map(String::as_str).filter(|name| !known.contains(name)).collect();
+    let unexpected: Vec<&str> =
+        folder.tensors.keys().map(String::as_str).filter(|name| !known.contains(name)).collect();
     if !needed.is_empty() {
-        let problem = format!("the weights lack {}", list(needed.iter().map(|slot| slot.name.as_str())));
-        let found = if unexpected.is_empty() { String::new() } else { format!("; not used: {}", list(unexpected)) };
-        return Err(folder.error(problem + &found).hint("are config.json and the weights from the same model?").into());
+        let problem =
+            format!("the weights lack {}", list(needed.iter().map(|slot| slot.name.as_str())));
+        let found = if unexpected.is_empty() {
+            String::new()
+        } else {
+            format!("; not used: {}", list(unexpected))
+        };
+        return Err(folder
+            .error(problem + &found)
+            .hint("are config.json and the weights from the same model?")
+            .into());
     }
     check_shapes(folder, slots)?;
     let mut notes = Vec::new();
     if !optional.is_empty() {
-        notes.push(format!("not in the weights, started at random: {}", list(optional.iter().map(|slot| slot.name.as_str()))));
+        notes.push(format!(
+            "not in the weights, started at random: {}",
+            list(optional.iter().map(|slot| slot.name.as_str()))
+        ));
     }
     if !unexpected.is_empty() {
         notes.push(format!("in the weights, but not used: {}", list(unexpected)));
@@ -110,14 +135,20 @@ fn check_shapes(folder: &Folder, slots: &[Slot]) -> Result<()> {
     for slot in slots {
         let Some(tensor) = folder.tensors.get(&slot.name) else { continue };
         if tensor.size() != slot.shape {
-            let problem = format!("tensor `{}` has shape {:?}, but config.json makes it {:?}", slot.name, tensor.size(), slot.shape);
+            let problem = format!(
+                "tensor `{}` has shape {:?}, but config.json makes it {:?}",
+                slot.name,
+                tensor.size(),
+                slot.shape
+            );
             return Err(folder.error(problem).into());
         }
     }
     Ok(())
 }
 
-/// Copies every tensor of the folder that has a parameter. A parameter with more rows keeps its initial values in the rest.
+/// Copies every tensor of the folder that has a parameter. A parameter with more rows keeps its
+/// initial values in the rest.
 pub fn fill(folder: &Folder, names: &[String], params: &Parameters) -> Result<()> {
     for name in names {
         if let Some(value) = folder.tensors.get(name) {
@@ -136,7 +167,12 @@ fn copy_rows(params: &Parameters, name: &str, value: &Tensor) -> Result<()> {
 
 fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let names: Vec<&str> = names.into_iter().collect();
-    let shown = names.iter().take(NAMES_LISTED).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let shown = names
+        .iter()
+        .take(NAMES_LISTED)
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ");
     match names.len().saturating_sub(NAMES_LISTED) {
         0 => shown,
         more => format!("{shown} and {more} more"),
@@ -146,7 +182,9 @@ fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 /// Every size in `sizes` must be at least 1.
 pub fn check_positive(sizes: &[(&str, i64)]) -> Result<()> {
     match sizes.iter().find(|(_, size)| *size < 1) {
-        Some((key, size)) => Err(Error::recipe(format!("encoder key `{key}` is {size}, but must be at least 1"))),
+        Some((key, size)) => {
+            Err(Error::recipe(format!("encoder key `{key}` is {size}, but must be at least 1")))
+        }
         None => Ok(()),
     }
 }
@@ -154,7 +192,9 @@ pub fn check_positive(sizes: &[(&str, i64)]) -> Result<()> {
 /// A dropout rate lies in [0, 1).
 pub fn check_rates(rates: &[(&str, f64)]) -> Result<()> {
     match rates.iter().find(|(_, rate)| !(0.0..1.0).contains(rate)) {
-        Some((key, rate)) => Err(Error::recipe(format!("encoder key `{key}` is {rate}, but a dropout rate lies in [0, 1)"))),
+        Some((key, rate)) => Err(Error::recipe(format!(
+            "encoder key `{key}` is {rate}, but a dropout rate lies in [0, 1)"
+        ))),
         None => Ok(()),
     }
 }

@@ -1,7 +1,7 @@
 //! Hugging Face folders: `config.json` with weights in `model.safetensors` or `pytorch_model.bin`.
 //!
-//! Reading never runs code from a file and checks every size before it allocates. Not for: what the tensors mean (`encoders`), or
-//! making a checkpoint atomic (`train`).
+//! Reading never runs code from a file and checks every size before it allocates. Not for: what the
+//! tensors mean (`encoders`), or making a checkpoint atomic (`train`).
 
 #[cfg(test)]
 mod handmade;
@@ -59,8 +59,9 @@ impl Folder {
     }
 }
 
-/// Reads a folder. Names lose the prefix `bert.` and the endings `gamma` and `beta`; the heads of the original pre-training (`cls.*`) and
-/// the position numbers are left out. Which tensors a model needs is for the encoder to say.
+/// Reads a folder. Names lose the prefix `bert.` and the endings `gamma` and `beta`; the heads of
+/// the original pre-training (`cls.*`) and the position numbers are left out. Which tensors a model
+/// needs is for the encoder to say.
 ///
 /// # Errors
 /// [`Error::Data`] naming the file for damaged files; [`Error::Io`] where one cannot be opened.
@@ -68,14 +69,21 @@ pub fn read_folder(dir: &Path) -> Result<Folder> {
     let config = read_config(&dir.join(CONFIG))?;
     let (path, found) = read_weights(dir)?;
     let (tensors, notes) = names::clean(&path, found)?;
-    let tensors = tensors.into_iter().map(|(name, tensor)| Ok((name, to_single(tensor)?))).collect::<Result<_>>()?;
+    let tensors = tensors
+        .into_iter()
+        .map(|(name, tensor)| Ok((name, to_single(tensor)?)))
+        .collect::<Result<_>>()?;
     Ok(Folder { path: dir.to_owned(), config, tensors, notes })
 }
 
 fn read_config(path: &Path) -> Result<Value> {
-    let config: Value =
-        serde_json::from_slice(&fs_err::read(path)?).map_err(|cause| DataError::new(path, format!("is not JSON: {cause}")))?;
-    if config.is_object() { Ok(config) } else { Err(DataError::new(path, "is not a JSON object").into()) }
+    let config: Value = serde_json::from_slice(&fs_err::read(path)?)
+        .map_err(|cause| DataError::new(path, format!("is not JSON: {cause}")))?;
+    if config.is_object() {
+        Ok(config)
+    } else {
+        Err(DataError::new(path, "is not a JSON object").into())
+    }
 }
 
 fn read_weights(dir: &Path) -> Result<(PathBuf, BTreeMap<String, Tensor>)> {
@@ -101,12 +109,18 @@ fn to_single(tensor: Tensor) -> Result<Tensor> {
     }
 }
 
-/// Writes `config.json` and `model.safetensors` into `dir`, which must exist, as `from_pretrained` wants them. Not atomic.
+/// Writes `config.json` and `model.safetensors` into `dir`, which must exist, as `from_pretrained`
+/// wants them. Not atomic.
 ///
 /// # Errors
 /// [`Error::Io`] naming the file.
-pub fn write_folder<'a>(dir: &Path, config: &Value, tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>) -> Result<()> {
-    let text = serde_json::to_string_pretty(config).map_err(|cause| Error::Bug(format!("config.json: {cause}")))?;
+pub fn write_folder<'a>(
+    dir: &Path,
+    config: &Value,
+    tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
+) -> Result<()> {
+    let text = serde_json::to_string_pretty(config)
+        .map_err(|cause| Error::Bug(format!("config.json: {cause}")))?;
     fs_err::write(dir.join(CONFIG), text + "\n")?;
     write_safetensors(&dir.join(SAFETENSORS), tensors)
 }

@@ -18,7 +18,10 @@ const BUFFERS: [&str; 2] = ["embeddings.position_ids", "embeddings.token_type_id
 ///
 /// # Errors
 /// [`crate::Error::Data`] where two tensors end up with one name.
-pub(super) fn clean(path: &Path, found: BTreeMap<String, Tensor>) -> Result<(BTreeMap<String, Tensor>, Vec<String>)> {
+pub(super) fn clean(
+    path: &Path,
+    found: BTreeMap<String, Tensor>,
+) -> Result<(BTreeMap<String, Tensor>, Vec<String>)> {
     let mut tensors = BTreeMap::new();
     let mut heads = 0;
     for (name, tensor) in found {
@@ -29,13 +32,20 @@ pub(super) fn clean(path: &Path, found: BTreeMap<String, Tensor>) -> Result<(BTr
             && let renamed = modern(bare)
             && tensors.insert(renamed.clone(), tensor).is_some()
         {
-            return Err(DataError::new(path, format!("two tensors stand for `{renamed}`, one of them `{name}`")).into());
+            return Err(DataError::new(
+                path,
+                format!("two tensors stand for `{renamed}`, one of them `{name}`"),
+            )
+            .into());
         }
     }
     let notes = if heads == 0 {
         Vec::new()
     } else {
-        vec![format!("{heads} tensors of pre-training heads (`{}*`) were left out", HEADS.join("*`, `"))]
+        vec![format!(
+            "{heads} tensors of pre-training heads (`{}*`) were left out",
+            HEADS.join("*`, `")
+        )]
     };
     Ok((tensors, notes))
 }

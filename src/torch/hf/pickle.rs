@@ -1,8 +1,9 @@
 //! A reader for the pickles that `torch.save` writes for a state dictionary, and for nothing else.
 //!
-//! A pickle is a program. This machine knows only the instructions that build numbers, strings, tuples, lists, dictionaries and
-//! descriptions of tensors; every other instruction or callable is refused by name. Values live in an arena and refer to each other by
-//! index, so that no nesting can exhaust the stack. Memory is bounded by a constant times the length of the pickle.
+//! A pickle is a program. This machine knows only the instructions that build numbers, strings,
+//! tuples, lists, dictionaries and descriptions of tensors; every other instruction or callable is
+//! refused by name. Values live in an arena and refer to each other by index, so that no nesting
+//! can exhaust the stack. Memory is bounded by a constant times the length of the pickle.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -61,7 +62,14 @@ type Outcome<T> = Result<T, String>;
 
 /// Runs the pickle and returns the tensors of the dictionary it leaves behind.
 pub(super) fn read(bytes: &[u8]) -> Outcome<BTreeMap<String, TensorDescription>> {
-    let mut machine = Machine { bytes, at: 0, values: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
+    let mut machine = Machine {
+        bytes,
+        at: 0,
+        values: Vec::new(),
+        stack: Vec::new(),
+        marks: Vec::new(),
+        memo: HashMap::new(),
+    };
     let root = machine.run()?;
     machine.tensors(root)
 }
@@ -119,12 +127,17 @@ impl Machine<'_> {
 
     /// The dictionary's tensors; entries that are no tensors are refused.
     fn tensors(&self, root: Id) -> Outcome<BTreeMap<String, TensorDescription>> {
-        let Value::Dict(items) = &self.values[root] else { return Err("it does not hold a dictionary of tensors".into()) };
+        let Value::Dict(items) = &self.values[root] else {
+            return Err("it does not hold a dictionary of tensors".into());
+        };
         let mut named = BTreeMap::new();
         for &(key, value) in items {
             let name = self.as_text(key)?;
-            let Value::Tensor(tensor) = &self.values[value] else { return Err(format!("entry `{name}` is not a tensor")) };
-            // Two entries can share one long name; only distinct ones are copied, which bounds the memory.
+            let Value::Tensor(tensor) = &self.values[value] else {
+                return Err(format!("entry `{name}` is not a tensor"));
+            };
+            // Two entries can share one long name; only distinct ones are copied, which bounds the
+            // memory.
             if named.insert(name, tensor).is_some() {
                 return Err(format!("entry `{name}` is there twice"));
             }
@@ -135,7 +148,11 @@ impl Machine<'_> {
     // Bytes.
 
     fn take(&mut self, length: usize) -> Outcome<&[u8]> {
-        let end = self.at.checked_add(length).filter(|end| *end <= self.bytes.len()).ok_or("the pickle ends early")?;
+        let end = self
+            .at
+            .checked_add(length)
+            .filter(|end| *end <= self.bytes.len())
+            .ok_or("the pickle ends early")?;
         let taken = &self.bytes[self.at..end];
         self.at = end;
         Ok(taken)
@@ -211,7 +228,9 @@ impl Machine<'_> {
 
     fn text(&mut self, opcode: u8) -> Outcome<()> {
         let length = self.number(if opcode == b'X' { 4 } else { 1 })? as usize;
-        let text = std::str::from_utf8(self.take(length)?).map_err(|_| "a string is not UTF-8")?.to_owned();
+        let text = std::str::from_utf8(self.take(length)?)
+            .map_err(|_| "a string is not UTF-8")?
+            .to_owned();
         self.push(Value::Text(text))
     }
 
@@ -227,7 +246,10 @@ impl Machine<'_> {
 
     fn recall(&mut self, opcode: u8) -> Outcome<()> {
         let place = self.number(if opcode == b'h' { 1 } else { 4 })? as u32;
-        let id = *self.memo.get(&place).ok_or_else(|| format!("nothing was remembered under {place}"))?;
+        let id = *self
+            .memo
+            .get(&place)
+            .ok_or_else(|| format!("nothing was remembered under {place}"))?;
         self.stack.push(id);
         Ok(())
     }
@@ -265,7 +287,9 @@ impl Machine<'_> {
         };
         let target = self.top()?;
         match &mut self.values[target] {
-            Value::Dict(dict) if items.len().is_multiple_of(2) => dict.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1]))),
+            Value::Dict(dict) if items.len().is_multiple_of(2) => {
+                dict.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])))
+            }
             _ => return Err("entries are set on something that is no dictionary".into()),
         }
         Ok(())
@@ -296,8 +320,12 @@ impl Machine<'_> {
     fn storage(&mut self) -> Outcome<()> {
         let id = self.pop()?;
         let items = self.as_tuple(id)?;
-        let [tag, kind, key, _, numel] = *items else { return Err("a storage with other than five parts".into()) };
-        let Value::Global(Global::StorageType(kind)) = self.values[kind] else { return Err("a storage without a known type".into()) };
+        let [tag, kind, key, _, numel] = *items else {
+            return Err("a storage with other than five parts".into());
+        };
+        let Value::Global(Global::StorageType(kind)) = self.values[kind] else {
+            return Err("a storage without a known type".into());
+        };
         if self.as_text(tag)? != "storage" {
             return Err("a persistent object that is no storage".into());
         }
@@ -313,7 +341,9 @@ impl Machine<'_> {
         let arguments = self.pop()?;
         let callable = self.pop()?;
         let arguments = self.as_tuple(arguments)?;
-        let Value::Global(global) = self.values[callable] else { return Err("it calls something that is no known function".into()) };
+        let Value::Global(global) = self.values[callable] else {
+            return Err("it calls something that is no known function".into());
+        };
         let value = match global {
             Global::OrderedDict if arguments.is_empty() => Value::Dict(Vec::new()),
             Global::RebuildTensor => Value::Tensor(self.rebuild(arguments)?),
@@ -326,10 +356,15 @@ impl Machine<'_> {
         self.push(value)
     }
 
-    /// `_rebuild_tensor_v2(storage, offset, size, stride, …)`; what follows (gradients, hooks) is not used.
+    /// `_rebuild_tensor_v2(storage, offset, size, stride, …)`; what follows (gradients, hooks) is
+    /// not used.
     fn rebuild(&self, arguments: &[Id]) -> Outcome<TensorDescription> {
-        let [storage, offset, size, stride, ..] = *arguments else { return Err("a tensor with fewer than four parts".into()) };
-        let Value::Storage(storage) = &self.values[storage] else { return Err("a tensor without a storage".into()) };
+        let [storage, offset, size, stride, ..] = *arguments else {
+            return Err("a tensor with fewer than four parts".into());
+        };
+        let Value::Storage(storage) = &self.values[storage] else {
+            return Err("a tensor without a storage".into());
+        };
         let tensor = TensorDescription {
             storage: storage.clone(),
             offset: self.as_size(offset)?,
@@ -352,11 +387,19 @@ impl Machine<'_> {
     // Values.
 
     fn as_text(&self, id: Id) -> Outcome<&str> {
-        if let Value::Text(text) = &self.values[id] { Ok(text) } else { Err("a string was expected".into()) }
+        if let Value::Text(text) = &self.values[id] {
+            Ok(text)
+        } else {
+            Err("a string was expected".into())
+        }
     }
 
     fn as_tuple(&self, id: Id) -> Outcome<&[Id]> {
-        if let Value::Tuple(items) = &self.values[id] { Ok(items) } else { Err("a tuple was expected".into()) }
+        if let Value::Tuple(items) = &self.values[id] {
+            Ok(items)
+        } else {
+            Err("a tuple was expected".into())
+        }
     }
 
     fn as_size(&self, id: Id) -> Outcome<u64> {
@@ -376,18 +419,27 @@ impl Machine<'_> {
 }
 
 impl TensorDescription {
-    /// Every element must lie inside the storage, and there may not be more elements than the storage has.
+    /// Every element must lie inside the storage, and there may not be more elements than the
+    /// storage has.
     fn check(&self) -> Outcome<()> {
         let (size, stride, numel) = (&self.size, &self.stride, self.storage.numel);
         let elements = size.iter().try_fold(1u64, |product, &size| product.checked_mul(size));
-        let steps = size.iter().zip(stride).map(|(&size, &stride)| size.saturating_sub(1).checked_mul(stride));
+        let steps = size
+            .iter()
+            .zip(stride)
+            .map(|(&size, &stride)| size.saturating_sub(1).checked_mul(stride));
         let last = steps.into_iter().try_fold(self.offset, |last, step| last.checked_add(step?));
         let empty = size.contains(&0);
-        let fits =
-            elements.is_some_and(|elements| elements <= numel) && last.is_some_and(|last| empty || last < numel) && self.offset <= numel;
+        let fits = elements.is_some_and(|elements| elements <= numel)
+            && last.is_some_and(|last| empty || last < numel)
+            && self.offset <= numel;
         if size.len() == stride.len() && fits {
             return Ok(());
         }
-        Err(format!("a tensor of size {size:?} with strides {stride:?} from {} does not lie in its storage of {numel}", self.offset))
+        Err(format!(
+            "a tensor of size {size:?} with strides {stride:?} from {} does not lie in its storage \
+             of {numel}",
+            self.offset
+        ))
     }
 }

@@ -12,11 +12,16 @@ use crate::{DataError, Error, Result};
 /// Reads all tensors of a file, in the kinds in which it stores them, on the CPU.
 ///
 /// # Errors
-/// [`Error::Data`] where the header does not fit the file or names a kind that tch does not know; [`Error::Io`] where it cannot be read.
+/// [`Error::Data`] where the header does not fit the file or names a kind that tch does not know;
+/// [`Error::Io`] where it cannot be read.
 pub fn read_safetensors(path: &Path) -> Result<BTreeMap<String, Tensor>> {
     let bytes = fs_err::read(path)?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|cause| DataError::new(path, format!("is no safetensors file: {cause}")))?;
-    file.tensors().into_iter().map(|(name, view)| Ok((name.clone(), to_tensor(path, &name, &view)?))).collect()
+    let file = SafeTensors::deserialize(&bytes)
+        .map_err(|cause| DataError::new(path, format!("is no safetensors file: {cause}")))?;
+    file.tensors()
+        .into_iter()
+        .map(|(name, view)| Ok((name.clone(), to_tensor(path, &name, &view)?)))
+        .collect()
 }
 
 fn to_tensor(path: &Path, name: &str, view: &TensorView) -> Result<Tensor> {
@@ -31,20 +36,34 @@ fn to_tensor(path: &Path, name: &str, view: &TensorView) -> Result<Tensor> {
         Dtype::BF16 => Kind::BFloat16,
         Dtype::F32 => Kind::Float,
         Dtype::F64 => Kind::Double,
-        other => return Err(DataError::new(path, format!("tensor `{name}` has the unsupported type {other}")).into()),
+        other => {
+            return Err(DataError::new(
+                path,
+                format!("tensor `{name}` has the unsupported type {other}"),
+            )
+            .into());
+        }
     };
     let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
     Ok(Tensor::f_from_data_size(view.data(), &shape, kind)?)
 }
 
-/// Writes tensors of 32- or 64-bit floats, 64-bit integers or bytes, with the metadata (`format: pt`) that transformers asks for.
+/// Writes tensors of 32- or 64-bit floats, 64-bit integers or bytes, with the metadata (`format:
+/// pt`) that transformers asks for.
 ///
 /// # Errors
 /// [`Error::Io`] naming the file.
-pub fn write_safetensors<'a>(path: &Path, tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>) -> Result<()> {
-    let views = tensors.into_iter().map(|(name, tensor)| Ok((name, HostView::new(name, tensor)?))).collect::<Result<Vec<_>>>()?;
+pub fn write_safetensors<'a>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
+) -> Result<()> {
+    let views = tensors
+        .into_iter()
+        .map(|(name, tensor)| Ok((name, HostView::new(name, tensor)?)))
+        .collect::<Result<Vec<_>>>()?;
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    let bytes = safetensors::serialize(views, Some(metadata)).map_err(|cause| Error::Bug(format!("{}: {cause}", path.display())))?;
+    let bytes = safetensors::serialize(views, Some(metadata))
+        .map_err(|cause| Error::Bug(format!("{}: {cause}", path.display())))?;
     Ok(fs_err::write(path, bytes)?)
 }
 
@@ -63,13 +82,18 @@ impl HostView {
             Kind::Double => (Dtype::F64, copy::<f64>(&host)?),
             Kind::Int64 => (Dtype::I64, copy::<i64>(&host)?),
             Kind::Uint8 => (Dtype::U8, copy::<u8>(&host)?),
-            other => return Err(Error::Bug(format!("tensor `{name}` of kind {other:?} cannot be saved"))),
+            other => {
+                return Err(Error::Bug(format!(
+                    "tensor `{name}` of kind {other:?} cannot be saved"
+                )));
+            }
         };
         Ok(Self { dtype, shape: host.size().iter().map(|&size| size as usize).collect(), bytes })
     }
 }
 
-/// The numbers of a tensor as little-endian bytes (all machines that libtorch supports are little-endian).
+/// The numbers of a tensor as little-endian bytes (all machines that libtorch supports are
+/// little-endian).
 fn copy<T: tch::kind::Element + bytemuck::Pod>(tensor: &Tensor) -> Result<Vec<u8>> {
     let mut numbers = vec![T::zeroed(); tensor.numel()];
     tensor.f_copy_data(&mut numbers, tensor.numel())?;

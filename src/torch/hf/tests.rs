@@ -34,7 +34,10 @@ fn a_torch_archive_is_read() {
         ("bert.embeddings.position_ids", tensor("LongStorage", "3", 1, 0, &[1, 1], &[1, 1])),
         ("cls.predictions.bias", tensor("FloatStorage", "0", 6, 0, &[6], &[1])),
     ]);
-    let half: Vec<u8> = [half::f16::from_f32(1.5), half::f16::from_f32(-2.0)].iter().flat_map(|value| value.to_le_bytes()).collect();
+    let half: Vec<u8> = [half::f16::from_f32(1.5), half::f16::from_f32(-2.0)]
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect();
     let weights = archive(&[
         ("data.pkl", &pickle),
         ("byteorder", b"little"),
@@ -45,9 +48,13 @@ fn a_torch_archive_is_read() {
     ]);
     let dir = folder(&json!({"model_type": "bert"}), &weights);
     let read = read_folder(dir.path()).unwrap();
-    assert_eq!(read.tensors.keys().collect::<Vec<_>>(), ["brain", "embeddings.LayerNorm.bias", "embeddings.LayerNorm.weight", "half"]);
-    let expect =
-        |name: &str, values: &[f32], shape: &[i64]| assert_eq!(read.tensors[name], Tensor::from_slice(values).view(shape), "{name}");
+    assert_eq!(
+        read.tensors.keys().collect::<Vec<_>>(),
+        ["brain", "embeddings.LayerNorm.bias", "embeddings.LayerNorm.weight", "half"]
+    );
+    let expect = |name: &str, values: &[f32], shape: &[i64]| {
+        assert_eq!(read.tensors[name], Tensor::from_slice(values).view(shape), "{name}")
+    };
     expect("embeddings.LayerNorm.weight", &[0., 1., 2., 3., 4., 5.], &[2, 3]);
     expect("embeddings.LayerNorm.bias", &[1., 4., 2., 5.], &[2, 2]);
     expect("half", &[1.5, -2.0], &[2]);
@@ -72,10 +79,16 @@ fn a_pickle_that_calls_anything_else_is_refused() {
 #[test]
 fn sizes_that_do_not_fit_are_refused_before_anything_is_allocated() {
     let data = floats(&[1., 2., 3., 4.]);
-    let with = |described: Vec<u8>| refusal(&archive(&[("data.pkl", &state_dict(&[("x", described)])), ("data/0", &data)]));
+    let with = |described: Vec<u8>| {
+        refusal(&archive(&[("data.pkl", &state_dict(&[("x", described)])), ("data/0", &data)]))
+    };
     // A storage far beyond its record.
-    assert!(with(tensor("FloatStorage", "0", i32::MAX, 0, &[i32::MAX], &[1])).contains("its record 16 bytes"));
-    // A product that overflows, a reach beyond the storage, one number read as many, negative sizes.
+    assert!(
+        with(tensor("FloatStorage", "0", i32::MAX, 0, &[i32::MAX], &[1]))
+            .contains("its record 16 bytes")
+    );
+    // A product that overflows, a reach beyond the storage, one number read as many, negative
+    // sizes.
     let huge = [i32::MAX; 4];
     for (offset, size, stride) in [
         (0, &huge[..], &huge[..]),
@@ -87,21 +100,29 @@ fn sizes_that_do_not_fit_are_refused_before_anything_is_allocated() {
         (0, &[2, 2], &[1]),
     ] {
         let error = with(tensor("FloatStorage", "0", 4, offset, size, stride));
-        assert!(error.contains("does not lie in its storage") || error.contains("a size of"), "{error}");
+        assert!(
+            error.contains("does not lie in its storage") || error.contains("a size of"),
+            "{error}"
+        );
     }
     assert!(with(tensor("FloatStorage", "0", 3, 0, &[3], &[1])).contains("its record 16 bytes"));
 }
 
 #[test]
 fn truncated_and_twisted_archives_are_refused() {
-    let whole = archive(&[("data.pkl", &state_dict(&[("x", tensor("FloatStorage", "0", 1, 0, &[1], &[1]))])), ("data/0", &floats(&[1.]))]);
+    let whole = archive(&[
+        ("data.pkl", &state_dict(&[("x", tensor("FloatStorage", "0", 1, 0, &[1], &[1]))])),
+        ("data/0", &floats(&[1.])),
+    ]);
     assert!(read_folder(folder(&json!({}), &whole).path()).is_ok());
     for length in [0, 1, 30, whole.len() / 2, whole.len() - 1] {
         refusal(&whole[..length]);
     }
     assert!(refusal(&archive(&[("data.pkl", b"}.")])[..10]).contains("is no torch archive"));
     assert!(refusal(&archive(&[("other", b"")])).contains("0 records called data.pkl"));
-    assert!(refusal(&archive(&[("data.pkl", b"}."), ("byteorder", b"big")])).contains("big-endian"));
+    assert!(
+        refusal(&archive(&[("data.pkl", b"}."), ("byteorder", b"big")])).contains("big-endian")
+    );
     let absent = state_dict(&[("x", tensor("FloatStorage", "9", 1, 0, &[1], &[1]))]);
     assert!(refusal(&archive(&[("data.pkl", &absent)])).contains("data/9"));
 }
@@ -113,7 +134,9 @@ fn every_cut_of_a_pickle_is_refused_without_a_panic() {
     for length in 0..whole.len() {
         assert!(pickle::read(&whole[..length]).is_err(), "cut at {length}");
     }
-    for (at, byte) in (0..whole.len()).flat_map(|at| [0x00, b'.', b'R', b'Q', b't', b'b', b'u', b's', 0xff].map(|byte| (at, byte))) {
+    for (at, byte) in (0..whole.len()).flat_map(|at| {
+        [0x00, b'.', b'R', b'Q', b't', b'b', b'u', b's', 0xff].map(|byte| (at, byte))
+    }) {
         let mut twisted = whole.clone();
         twisted[at] = byte;
         let _ = pickle::read(&twisted);
@@ -126,9 +149,17 @@ fn every_cut_of_a_pickle_is_refused_without_a_panic() {
 #[test]
 fn half_precision_safetensors_are_widened() {
     let dir = tempfile::tempdir().unwrap();
-    let bytes: Vec<u8> = [half::bf16::from_f32(1.0), half::bf16::from_f32(-0.5)].iter().flat_map(|value| value.to_le_bytes()).collect();
-    let view = safetensors::tensor::TensorView::new(safetensors::Dtype::BF16, vec![2], &bytes).unwrap();
-    fs_err::write(dir.path().join(SAFETENSORS), safetensors::serialize([("bert.x", view)], None).unwrap()).unwrap();
+    let bytes: Vec<u8> = [half::bf16::from_f32(1.0), half::bf16::from_f32(-0.5)]
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect();
+    let view =
+        safetensors::tensor::TensorView::new(safetensors::Dtype::BF16, vec![2], &bytes).unwrap();
+    fs_err::write(
+        dir.path().join(SAFETENSORS),
+        safetensors::serialize([("bert.x", view)], None).unwrap(),
+    )
+    .unwrap();
     fs_err::write(dir.path().join(CONFIG), "{}").unwrap();
     let read = read_folder(dir.path()).unwrap();
     assert_eq!(read.tensors["x"], Tensor::from_slice(&[1.0f32, -0.5]));
@@ -155,7 +186,9 @@ fn folders_without_weights_or_with_damaged_ones_are_refused() {
     assert!(read_folder(dir.path()).unwrap_err().to_string().contains("holds neither"));
     for bytes in [b"".as_slice(), b"\xff\xff\xff\xff\xff\xff\xff\xff{}", b"\x02\0\0\0\0\0\0\0{]"] {
         fs_err::write(dir.path().join(SAFETENSORS), bytes).unwrap();
-        assert!(read_folder(dir.path()).unwrap_err().to_string().contains("is no safetensors file"));
+        assert!(
+            read_folder(dir.path()).unwrap_err().to_string().contains("is no safetensors file")
+        );
     }
 }
 
@@ -163,5 +196,8 @@ fn folders_without_weights_or_with_damaged_ones_are_refused() {
 fn two_tensors_for_one_name_are_refused() {
     let one = tensor("FloatStorage", "0", 1, 0, &[1], &[1]);
     let pickle = state_dict(&[("bert.n.gamma", one.clone()), ("n.weight", one)]);
-    assert!(refusal(&archive(&[("data.pkl", &pickle), ("data/0", &floats(&[1.]))])).contains("two tensors stand for `n.weight`"));
+    assert!(
+        refusal(&archive(&[("data.pkl", &pickle), ("data/0", &floats(&[1.]))]))
+            .contains("two tensors stand for `n.weight`")
+    );
 }

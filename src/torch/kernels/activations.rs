@@ -1,8 +1,9 @@
 //! Element-wise functions in which an element's bits depend on nothing but the element.
 //!
-//! libtorch takes one formula for whole vectors and another for what is left over at the end of a thread's share, so that its tanh of a number
-//! depends on where the number lies. On the CPU in 32 bits these functions do not; elsewhere they are libtorch's. Not for: relu, which is
-//! exact anyway.
+//! libtorch takes one formula for whole vectors and another for what is left over at the end of a
+//! thread's share, so that its tanh of a number depends on where the number lies. On the CPU in 32
+//! bits these functions do not; elsewhere they are libtorch's. Not for: relu, which is exact
+//! anyway.
 
 use tch::{Device, Kind, Tensor};
 
@@ -69,7 +70,8 @@ pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
     Activation::Sigmoid.apply(x)
 }
 
-/// log Σ exp over the middle axis: `[groups, rows, width]` → `[groups, width]`. A row 87 or more below the largest adds nothing.
+/// log Σ exp over the middle axis: `[groups, rows, width]` → `[groups, width]`. A row 87 or more
+/// below the largest adds nothing.
 ///
 /// # Errors
 /// If there are no rows.
@@ -87,7 +89,8 @@ mod tests {
     use crate::torch::device::LocalThreads;
     use crate::torch::rng::Generator;
 
-    const ALL: [Activation; 4] = [Activation::Gelu, Activation::GeluTanh, Activation::Tanh, Activation::Sigmoid];
+    const ALL: [Activation; 4] =
+        [Activation::Gelu, Activation::GeluTanh, Activation::Tanh, Activation::Sigmoid];
 
     /// The result and its gradient.
     fn pass(x: &Tensor, function: impl Fn(&Tensor) -> Tensor) -> [Tensor; 2] {
@@ -115,9 +118,16 @@ mod tests {
         let far = Tensor::from_slice(&[-1e4f32, -100.0, 0.0, 100.0, 1e4]);
         for kind in ALL {
             let [value, slope] = pass(&far, |x| kind.apply(x).unwrap());
-            let [expected, expected_slope] = pass(&far.to_kind(Kind::Double), |x| kind.apply(x).unwrap());
-            assert!(value.allclose(&expected.to_kind(Kind::Float), 1e-6, 1e-30, false), "{kind:?}: {value}");
-            assert!(slope.allclose(&expected_slope.to_kind(Kind::Float), 1e-6, 1e-30, false), "{kind:?}: {slope}");
+            let [expected, expected_slope] =
+                pass(&far.to_kind(Kind::Double), |x| kind.apply(x).unwrap());
+            assert!(
+                value.allclose(&expected.to_kind(Kind::Float), 1e-6, 1e-30, false),
+                "{kind:?}: {value}"
+            );
+            assert!(
+                slope.allclose(&expected_slope.to_kind(Kind::Float), 1e-6, 1e-30, false),
+                "{kind:?}: {slope}"
+            );
         }
     }
 
@@ -139,7 +149,10 @@ mod tests {
             for threads in [1, 2, 3] {
                 let _threads = LocalThreads::new(threads);
                 let part = pass(&x.narrow(0, 13, 60_005), |x| kind.apply(x).unwrap());
-                assert!(part.iter().zip(&all).all(|(part, all)| *part == all.narrow(0, 13, 60_005)), "{kind:?}");
+                assert!(
+                    part.iter().zip(&all).all(|(part, all)| *part == all.narrow(0, 13, 60_005)),
+                    "{kind:?}"
+                );
             }
         }
         let grid = x.narrow(0, 0, 69_930).view([30, 7, 333]);

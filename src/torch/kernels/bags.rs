@@ -1,7 +1,9 @@
-//! Sums over chosen rows of a table, and softmax over ragged groups: what means over mentions, graph edges and small attentions are made of.
+//! Sums over chosen rows of a table, and softmax over ragged groups: what means over mentions,
+//! graph edges and small attentions are made of.
 //!
-//! A bag is a list of (row, weight); all bags of a batch are summed in one call, each in its own order, so that a bag's sum has the same bits
-//! whatever shares the batch. Not for: long sequences that attend to themselves (`ops`).
+//! A bag is a list of (row, weight); all bags of a batch are summed in one call, each in its own
+//! order, so that a bag's sum has the same bits whatever shares the batch. Not for: long sequences
+//! that attend to themselves (`ops`).
 
 use tch::{Device, Kind, Tensor};
 
@@ -86,7 +88,16 @@ impl Bags {
         let place = |numbers: &[i64]| Tensor::f_from_slice(numbers)?.f_to_device(device);
         let (rows, offsets) = (place(&self.rows)?, place(&self.offsets)?);
         let weights = weights.f_to_kind(Kind::Float)?;
-        let (sums, ..) = Tensor::f_embedding_bag(&table.f_contiguous()?, &rows, &offsets, false, SUM, false, Some(&weights), true)?;
+        let (sums, ..) = Tensor::f_embedding_bag(
+            &table.f_contiguous()?,
+            &rows,
+            &offsets,
+            false,
+            SUM,
+            false,
+            Some(&weights),
+            true,
+        )?;
         Ok(sums)
     }
 }
@@ -97,13 +108,15 @@ const SUM: i64 = 0;
 /// What stands in the place of an entry that a group does not have: its probability is exactly 0.
 const ABSENT: f64 = -1e30;
 
-/// Rows of padded groups have a multiple of this many slots, so that how a row is summed does not depend on the longest row of the batch.
+/// Rows of padded groups have a multiple of this many slots, so that how a row is summed does not
+/// depend on the longest row of the batch.
 const SLOTS: usize = 16;
 
 /// Softmax inside groups of different sizes, for `heads` scores an entry; host data.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GroupSoftmax {
-    /// For every slot of [groups, heads, slots] the flat score that stands in it; `entries · heads` where there is none.
+    /// For every slot of [groups, heads, slots] the flat score that stands in it; `entries · heads`
+    /// where there is none.
     gather: Vec<i64>,
     /// For every flat score its slot; [entries · heads].
     back: Vec<i64>,
@@ -131,7 +144,8 @@ impl GroupSoftmax {
         Self { gather, back, slots: slots as i64, heads: heads as i64 }
     }
 
-    /// Scores [entries, heads] → probabilities [entries, heads] that sum to 1 over each group and head.
+    /// Scores [entries, heads] → probabilities [entries, heads] that sum to 1 over each group and
+    /// head.
     ///
     /// # Errors
     /// If the number of scores does not fit.
@@ -167,7 +181,9 @@ mod tests {
 
     #[test]
     fn bags_sum_weighted_rows_and_pass_gradients() {
-        let table = Tensor::from_slice(&[1f32, 2.0, 10.0, 20.0, 100.0, 200.0]).view([3, 2]).set_requires_grad(true);
+        let table = Tensor::from_slice(&[1f32, 2.0, 10.0, 20.0, 100.0, 200.0])
+            .view([3, 2])
+            .set_requires_grad(true);
         let mut bags = Bags::default();
         bags.push([(0, 1.0), (2, 0.5)]);
         bags.push([]);
@@ -194,14 +210,19 @@ mod tests {
 
     #[test]
     fn groups_are_normalised_by_themselves() {
-        let scores = Tensor::from_slice(&[0f32, 1.0, 3f32.ln(), 1.0, 7.0, -2.0]).view([3, 2]).set_requires_grad(true);
+        let scores = Tensor::from_slice(&[0f32, 1.0, 3f32.ln(), 1.0, 7.0, -2.0])
+            .view([3, 2])
+            .set_requires_grad(true);
         let softmax = GroupSoftmax::new(&[0, 2, 2, 3], 2);
         let probabilities = softmax.forward(&scores).unwrap();
         let expected = [0.25, 0.5, 0.75, 0.5, 1.0, 1.0];
         assert!(numbers(&probabilities).iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6));
         (probabilities.select(1, 0).get(0)).backward();
         let gradient = numbers(&scores.grad());
-        assert!((gradient[0] - 0.1875).abs() < 1e-6 && (gradient[2] + 0.1875).abs() < 1e-6, "{gradient:?}");
+        assert!(
+            (gradient[0] - 0.1875).abs() < 1e-6 && (gradient[2] + 0.1875).abs() < 1e-6,
+            "{gradient:?}"
+        );
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The grouped bilinear layer of ATLOP and DocRE-II, without its P × blocks·b² outer products.
 //!
-//! Costs 2 · P · blocks · b² · C FLOPs forward and twice that backward, and no memory beyond its operands; on the CPU a pair's result has
-//! the same bits whatever pairs are beside it. Not for: what its operands are (`systems`).
+//! Costs 2 · P · blocks · b² · C FLOPs forward and twice that backward, and no memory beyond its
+//! operands; on the CPU a pair's result has the same bits whatever pairs are beside it. Not for:
+//! what its operands are (`systems`).
 
 use tch::{Kind, Tensor};
 
@@ -9,10 +10,11 @@ use crate::Result;
 use crate::torch::precision::Precision;
 use crate::torch::shim::{docre_grouped_bilinear, produce};
 
-/// out\[p, c\] = Σ over blocks k and i, j < b of head\[p, k·b+i\] · tail\[p, k·b+j\] · weight\[c, (k·b+i)·b+j\] + bias\[c\].
+/// out\[p, c\] = Σ over blocks k and i, j < b of head\[p, k·b+i\] · tail\[p, k·b+j\] · weight\[c,
+/// (k·b+i)·b+j\] + bias\[c\].
 ///
-/// `heads`, `tails`: `[P, blocks·b]`, `weight`: `[C, blocks·b²]`, `bias`: `[C]`; the result is `[P, C]` in 32 bits. On the CPU products
-/// are made in 32 bits, on CUDA in `precision`.
+/// `heads`, `tails`: `[P, blocks·b]`, `weight`: `[C, blocks·b²]`, `bias`: `[C]`; the result is `[P,
+/// C]` in 32 bits. On the CPU products are made in 32 bits, on CUDA in `precision`.
 ///
 /// # Errors
 /// If shapes do not fit.
@@ -25,9 +27,12 @@ pub fn grouped_bilinear(
     precision: Precision,
 ) -> Result<Tensor> {
     let kind = if heads.device().is_cuda() { precision.kind() } else { Kind::Float };
-    let (heads, tails, weight) = (heads.f_to_kind(kind)?, tails.f_to_kind(kind)?, weight.f_to_kind(kind)?);
+    let (heads, tails, weight) =
+        (heads.f_to_kind(kind)?, tails.f_to_kind(kind)?, weight.f_to_kind(kind)?);
     // SAFETY: all pointers are to live tensors.
-    let out = produce(|out| unsafe { docre_grouped_bilinear(heads.as_ptr(), tails.as_ptr(), weight.as_ptr(), blocks, out) })?;
+    let out = produce(|out| unsafe {
+        docre_grouped_bilinear(heads.as_ptr(), tails.as_ptr(), weight.as_ptr(), blocks, out)
+    })?;
     match bias {
         Some(bias) => Ok(out.f_add(&bias.f_to_kind(Kind::Float)?)?),
         None => Ok(out),
@@ -58,7 +63,8 @@ mod tests {
     }
 
     fn gradients(out: &Tensor, leaves: [&Tensor; 3]) -> Vec<Tensor> {
-        let upstream = Tensor::arange(out.numel() as i64, (out.kind(), Device::Cpu)).sin().view_as(out);
+        let upstream =
+            Tensor::arange(out.numel() as i64, (out.kind(), Device::Cpu)).sin().view_as(out);
         Tensor::run_backward(&[(out * upstream).sum(out.kind())], &leaves, false, false)
     }
 
@@ -66,10 +72,13 @@ mod tests {
     fn equals_outer_products_and_a_linear_layer() {
         let mut normal = leaves(1);
         // Numbers of pairs around the tile, classes around the rows, blocks around the lanes.
-        for (pairs, classes, blocks, b) in [(1, 1, 1, 1), (48, 8, 2, 16), (130, 97, 3, 64), (49, 11, 2, 24), (7, 9, 4, 5)] {
+        for (pairs, classes, blocks, b) in
+            [(1, 1, 1, 1), (48, 8, 2, 16), (130, 97, 3, 64), (49, 11, 2, 24), (7, 9, 4, 5)]
+        {
             let (heads, tails) = (normal(&[pairs, blocks * b]), normal(&[pairs, blocks * b]));
             let weight = normal(&[classes, blocks * b * b]);
-            let ours = grouped_bilinear(&heads, &tails, &weight, None, blocks, Precision::Fp32).unwrap();
+            let ours =
+                grouped_bilinear(&heads, &tails, &weight, None, blocks, Precision::Fp32).unwrap();
             let reference = plain(&heads, &tails, &weight, blocks);
             let scale = 1e-6 * reference.abs().max().double_value(&[]).max(1.0);
             assert!((&ours - &reference).abs().max().double_value(&[]) < 5.0 * scale);
@@ -90,9 +99,12 @@ mod tests {
         for threads in [1, 2, 3] {
             let _threads = LocalThreads::new(threads);
             let part = |z: &Tensor| z.narrow(0, 101, 60);
-            let own = grouped_bilinear(&part(&heads), &part(&tails), &weight, None, 4, Precision::Fp32).unwrap();
+            let own =
+                grouped_bilinear(&part(&heads), &part(&tails), &weight, None, 4, Precision::Fp32)
+                    .unwrap();
             assert_eq!(own, all.narrow(0, 101, 60));
-            let again = grouped_bilinear(&heads, &tails, &weight, None, 4, Precision::Fp32).unwrap();
+            let again =
+                grouped_bilinear(&heads, &tails, &weight, None, 4, Precision::Fp32).unwrap();
             assert_eq!(gradients(&again, [&heads, &tails, &weight]), grads);
         }
     }
@@ -100,20 +112,50 @@ mod tests {
     #[test]
     fn no_pairs_and_wrong_shapes() {
         let mut normal = leaves(3);
-        let none = grouped_bilinear(&normal(&[0, 8]), &normal(&[0, 8]), &normal(&[3, 16]), None, 4, Precision::Fp32).unwrap();
+        let none = grouped_bilinear(
+            &normal(&[0, 8]),
+            &normal(&[0, 8]),
+            &normal(&[3, 16]),
+            None,
+            4,
+            Precision::Fp32,
+        )
+        .unwrap();
         assert_eq!(none.size(), [0, 3]);
         none.sum(Kind::Float).backward();
-        assert!(grouped_bilinear(&normal(&[2, 8]), &normal(&[2, 8]), &normal(&[3, 16]), None, 3, Precision::Fp32).is_err());
-        assert!(grouped_bilinear(&normal(&[2, 8]), &normal(&[2, 8]), &normal(&[3, 17]), None, 4, Precision::Fp32).is_err());
+        assert!(
+            grouped_bilinear(
+                &normal(&[2, 8]),
+                &normal(&[2, 8]),
+                &normal(&[3, 16]),
+                None,
+                3,
+                Precision::Fp32
+            )
+            .is_err()
+        );
+        assert!(
+            grouped_bilinear(
+                &normal(&[2, 8]),
+                &normal(&[2, 8]),
+                &normal(&[3, 17]),
+                None,
+                4,
+                Precision::Fp32
+            )
+            .is_err()
+        );
     }
 
-    /// Prints rates of ATLOP's size on one thread; run with `cargo test --release --lib grouped_rate -- --ignored --nocapture` on an idle machine.
+    /// Prints rates of ATLOP's size on one thread; run with `cargo test --release --lib
+    /// grouped_rate -- --ignored --nocapture` on an idle machine.
     #[test]
     #[ignore = "a measurement, not a check"]
     fn grouped_rate() {
         let _threads = LocalThreads::new(1);
         let mut normal = leaves(4);
-        let (heads, tails, weight) = (normal(&[1_520, 768]), normal(&[1_520, 768]), normal(&[97, 12 * 64 * 64]));
+        let (heads, tails, weight) =
+            (normal(&[1_520, 768]), normal(&[1_520, 768]), normal(&[97, 12 * 64 * 64]));
         let flops = 2.0 * 1_520.0 * 97.0 * 12.0 * 64.0 * 64.0;
         let (mut forward, mut backward) = (f64::MAX, f64::MAX);
         for _ in 0..7 {
@@ -124,6 +166,10 @@ mod tests {
             out.sum(Kind::Float).backward();
             backward = backward.min(start.elapsed().as_secs_f64());
         }
-        println!("forward {:.0}, backward (×2) {:.0} GFLOP/s", flops / forward * 1e-9, 2.0 * flops / backward * 1e-9);
+        println!(
+            "forward {:.0}, backward (×2) {:.0} GFLOP/s",
+            flops / forward * 1e-9,
+            2.0 * flops / backward * 1e-9
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! Operations that libtorch does not have, or not in the form that packed documents need: the Rust faces
-//! of the C++ in `shim/`.
+//! Operations that libtorch does not have, or not in the form that packed documents need: the Rust
+//! faces of the C++ in `shim/`.
 //!
 //! Not for: layers with parameters (`torch::nn`).
 

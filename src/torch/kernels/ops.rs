@@ -7,17 +7,26 @@ use tch::{Kind, Tensor};
 use super::segments::Segments;
 use crate::Result;
 use crate::torch::dropout::Dropout;
-use crate::torch::shim::{docre_attention, docre_flash_attention, docre_padded_attention, pointer, produce};
+use crate::torch::shim::{
+    docre_attention, docre_flash_attention, docre_padded_attention, pointer, produce,
+};
 
-/// Full self-attention inside each document: softmax(q·kᵀ/√width)·v, with dropout on the probabilities where asked.
+/// Full self-attention inside each document: softmax(q·kᵀ/√width)·v, with dropout on the
+/// probabilities where asked.
 ///
-/// `qkv`: [T, 3, heads, width], contiguous, fp32 or bf16; the result is [T, heads · width] of the same kind. On the CPU a document's
-/// result and gradient have the same bits whatever shares its stream and however many threads work. CUDA uses flash attention for
-/// 16-bit kinds, else padding; dropout masks are then libtorch's own.
+/// `qkv`: [T, 3, heads, width], contiguous, fp32 or bf16; the result is [T, heads · width] of the
+/// same kind. On the CPU a document's result and gradient have the same bits whatever shares its
+/// stream and however many threads work. CUDA uses flash attention for 16-bit kinds, else padding;
+/// dropout masks are then libtorch's own.
 ///
 /// # Errors
 /// If shapes, kinds or `segments` do not fit.
-pub fn varlen_attention(qkv: &Tensor, segments: &Segments, dropout: Option<&Dropout>, salt: u64) -> Result<Tensor> {
+pub fn varlen_attention(
+    qkv: &Tensor,
+    segments: &Segments,
+    dropout: Option<&Dropout>,
+    salt: u64,
+) -> Result<Tensor> {
     let dropout = dropout.filter(|active| active.p() > 0.0);
     let p = dropout.map_or(0.0, Dropout::p);
     if qkv.device().is_cuda() {
@@ -25,14 +34,29 @@ pub fn varlen_attention(qkv: &Tensor, segments: &Segments, dropout: Option<&Drop
     }
     let keys = dropout.map(Dropout::token_keys);
     // SAFETY: all pointers are to live tensors, or null where the shim allows it.
-    produce(|out| unsafe { docre_attention(qkv.as_ptr(), segments.host_offsets().as_ptr(), pointer(keys), salt.cast_signed(), p, out) })
+    produce(|out| unsafe {
+        docre_attention(
+            qkv.as_ptr(),
+            segments.host_offsets().as_ptr(),
+            pointer(keys),
+            salt.cast_signed(),
+            p,
+            out,
+        )
+    })
 }
 
 fn cuda_attention(qkv: &Tensor, segments: &Segments, p: f64) -> Result<Tensor> {
     if matches!(qkv.kind(), Kind::BFloat16 | Kind::Half) && segments.tokens() > 0 {
         // SAFETY: both pointers are to live tensors.
         return produce(|out| unsafe {
-            docre_flash_attention(qkv.as_ptr(), segments.device_offsets().as_ptr(), segments.longest(), p, out)
+            docre_flash_attention(
+                qkv.as_ptr(),
+                segments.device_offsets().as_ptr(),
+                segments.longest(),
+                p,
+                out,
+            )
         });
     }
     padded_attention(qkv, segments, p)
@@ -41,7 +65,15 @@ fn cuda_attention(qkv: &Tensor, segments: &Segments, p: f64) -> Result<Tensor> {
 /// The same by padding every document to the longest one.
 fn padded_attention(qkv: &Tensor, segments: &Segments, p: f64) -> Result<Tensor> {
     // SAFETY: both pointers are to live tensors.
-    produce(|out| unsafe { docre_padded_attention(qkv.as_ptr(), segments.device_offsets().as_ptr(), segments.longest(), p, out) })
+    produce(|out| unsafe {
+        docre_padded_attention(
+            qkv.as_ptr(),
+            segments.device_offsets().as_ptr(),
+            segments.longest(),
+            p,
+            out,
+        )
+    })
 }
 
 #[cfg(test)]
@@ -59,7 +91,8 @@ mod tests {
         Generator::of_test(seed).randn([tokens, 3, heads, width])
     }
 
-    /// One document by libtorch's plain operations, in doubles; `keep`: [heads, L, L] factors on the probabilities.
+    /// One document by libtorch's plain operations, in doubles; `keep`: [heads, L, L] factors on
+    /// the probabilities.
     fn plain(document: &Tensor, keep: Option<&Tensor>) -> Tensor {
         let qkv = document.to_kind(Kind::Double).permute([1, 2, 0, 3]);
         let (q, k, v) = (qkv.get(0), qkv.get(1), qkv.get(2));
@@ -70,7 +103,11 @@ mod tests {
     }
 
     fn error(a: &Tensor, b: &Tensor) -> f64 {
-        if a.numel() == 0 { 0.0 } else { (a.to_kind(Kind::Double) - b.to_kind(Kind::Double)).abs().max().double_value(&[]) }
+        if a.numel() == 0 {
+            0.0
+        } else {
+            (a.to_kind(Kind::Double) - b.to_kind(Kind::Double)).abs().max().double_value(&[])
+        }
     }
 
     /// Output and gradient of the kernel under test, with a fixed upstream gradient.
@@ -81,20 +118,28 @@ mod tests {
         (out.detach(), leaf.grad())
     }
 
-    /// A function of the element's place within its row alone, so that cutting the stream does not change it.
+    /// A function of the element's place within its row alone, so that cutting the stream does not
+    /// change it.
     fn weights(out: &Tensor) -> Tensor {
-        Tensor::arange(out.size()[1], (Kind::Float, Device::Cpu)).sin().expand_as(out).to_kind(out.kind())
+        Tensor::arange(out.size()[1], (Kind::Float, Device::Cpu))
+            .sin()
+            .expand_as(out)
+            .to_kind(out.kind())
     }
 
     #[test]
     fn equals_plain_attention_document_by_document() {
-        // Lengths around the lane width and the block of rows, an empty document, a head width that is no multiple of the lanes.
+        // Lengths around the lane width and the block of rows, an empty document, a head width that
+        // is no multiple of the lanes.
         for (heads, width) in [(2, 16), (3, 10), (1, 64)] {
             let offsets = [0, 1, 18, 18, 82, 147, 347];
             let segments = Segments::new(&offsets, Device::Cpu).unwrap();
             let qkv = stream(347, heads, width, 1);
             let leaf = qkv.copy().set_requires_grad(true);
-            let parts: Vec<_> = offsets.windows(2).map(|w| plain(&leaf.narrow(0, w[0], w[1] - w[0]), None)).collect();
+            let parts: Vec<_> = offsets
+                .windows(2)
+                .map(|w| plain(&leaf.narrow(0, w[0], w[1] - w[0]), None))
+                .collect();
             let expected = Tensor::cat(&parts, 0);
             (&expected * weights(&expected).to_kind(Kind::Double)).sum(Kind::Double).backward();
             let (out, grad) = both(&qkv, &segments, None);
@@ -116,7 +161,9 @@ mod tests {
     fn bits_depend_on_neither_neighbours_nor_threads() {
         let qkv = stream(300, 2, 24, 3);
         let segments = Segments::new(&[0, 90, 293, 300], Device::Cpu).unwrap();
-        let keys = Tensor::from_slice(&(0..300).map(|t| Dropout::token_key(1, 2, 3, t)).collect::<Vec<_>>());
+        let keys = Tensor::from_slice(
+            &(0..300).map(|t| Dropout::token_key(1, 2, 3, t)).collect::<Vec<_>>(),
+        );
         let active = Dropout::new(0.2, keys.shallow_clone()).unwrap();
         let (out, grad) = both(&qkv, &segments, Some(&active));
         for threads in [1, 2, 3] {
@@ -126,19 +173,26 @@ mod tests {
             let (part, part_grad) = both(&qkv.narrow(0, 90, 203), &one, Some(&alone));
             assert_eq!(part, out.narrow(0, 90, 203));
             assert_eq!(part_grad, grad.narrow(0, 90, 203));
-            assert_eq!(both(&qkv, &segments, Some(&active)), (out.shallow_clone(), grad.shallow_clone()));
+            assert_eq!(
+                both(&qkv, &segments, Some(&active)),
+                (out.shallow_clone(), grad.shallow_clone())
+            );
         }
     }
 
     #[test]
     fn dropout_acts_on_the_probabilities_and_on_their_gradient() {
         let (length, heads) = (40, 2);
-        let keys = Tensor::from_slice(&(0..40).map(|t| Dropout::token_key(0, 0, 0, t)).collect::<Vec<_>>());
+        let keys = Tensor::from_slice(
+            &(0..40).map(|t| Dropout::token_key(0, 0, 0, t)).collect::<Vec<_>>(),
+        );
         let active = Dropout::new(0.25, keys).unwrap();
         let segments = Segments::new(&[0, length], Device::Cpu).unwrap();
         // The factors show themselves where v is the identity and all scores are equal.
         let probe = Tensor::zeros([length, 3, heads, length], (Kind::Float, Device::Cpu));
-        let identity = Tensor::eye(length, (Kind::Float, Device::Cpu)).unsqueeze(1).expand([length, heads, length], true);
+        let identity = Tensor::eye(length, (Kind::Float, Device::Cpu))
+            .unsqueeze(1)
+            .expand([length, heads, length], true);
         probe.select(1, 2).copy_(&identity);
         let seen = varlen_attention(&probe, &segments, Some(&active), 11).unwrap() * length as f64;
         let keep = seen.view([length, heads, length]).transpose(0, 1).to_kind(Kind::Double);
@@ -160,7 +214,8 @@ mod tests {
         let (exact, exact_grad) = both(&qkv.to_kind(Kind::Float), &segments, None);
         let (out, grad) = both(&qkv, &segments, None);
         assert_eq!(out.kind(), Kind::BFloat16);
-        // One rounding to eight bits of mantissa of the result; the gradient also reads the rounded output.
+        // One rounding to eight bits of mantissa of the result; the gradient also reads the rounded
+        // output.
         assert!(error(&out, &exact) < 0.004 * exact.abs().max().double_value(&[]));
         assert!(error(&grad, &exact_grad) < 0.01 * exact_grad.abs().max().double_value(&[]));
     }
@@ -180,17 +235,22 @@ mod tests {
     fn wrong_shapes_are_errors() {
         let segments = Segments::new(&[0, 4], Device::Cpu).unwrap();
         assert!(varlen_attention(&stream(5, 1, 8, 0), &segments, None, 0).is_err());
-        assert!(varlen_attention(&stream(4, 1, 8, 0).to_kind(Kind::Double), &segments, None, 0).is_err());
+        assert!(
+            varlen_attention(&stream(4, 1, 8, 0).to_kind(Kind::Double), &segments, None, 0)
+                .is_err()
+        );
     }
 
-    /// Prints rates; run with `cargo test --lib attention_rate -- --ignored --nocapture` on an idle machine.
+    /// Prints rates; run with `cargo test --lib attention_rate -- --ignored --nocapture` on an idle
+    /// machine.
     #[test]
     #[ignore = "a measurement, not a check"]
     fn attention_rate() {
         let peak = matmul_rate(Device::Cpu, Precision::Fp32).unwrap();
         for heads in [2, 4] {
             let qkv = stream(8192, heads, 64, 0).set_requires_grad(true);
-            let segments = Segments::new(&(0..=32).map(|i| i * 256).collect::<Vec<_>>(), Device::Cpu).unwrap();
+            let segments =
+                Segments::new(&(0..=32).map(|i| i * 256).collect::<Vec<_>>(), Device::Cpu).unwrap();
             let flops = 32.0 * 4.0 * 256.0 * 256.0 * 64.0 * heads as f64;
             let (mut forward, mut backward) = (f64::MAX, f64::MAX);
             for _ in 0..7 {
@@ -201,9 +261,12 @@ mod tests {
                 out.sum(Kind::Float).backward();
                 backward = backward.min(start.elapsed().as_secs_f64());
             }
-            let share = |factor: f64, seconds: f64| (factor * flops / seconds * 1e-9, 100.0 * factor * flops / seconds / peak);
+            let share = |factor: f64, seconds: f64| {
+                (factor * flops / seconds * 1e-9, 100.0 * factor * flops / seconds / peak)
+            };
             println!(
-                "heads {heads}: matmul {:.0} GFLOP/s; forward {:.1?}, backward (×2) {:.1?} (GFLOP/s, % of matmul)",
+                "heads {heads}: matmul {:.0} GFLOP/s; forward {:.1?}, backward (×2) {:.1?} \
+                 (GFLOP/s, % of matmul)",
                 peak * 1e-9,
                 share(1.0, forward),
                 share(2.0, backward)

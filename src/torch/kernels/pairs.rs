@@ -1,8 +1,9 @@
 //! Bilinear layers over pairs of entities, batched over all documents of a micro-batch.
 //!
-//! A pair is two rows of one table of entity vectors [E, d]. Pairs are never expanded to [P, w, d]: relation vectors are contracted
-//! with the *distinct* tails first, which reads the weight in the order it is stored (one large product), and ranking scores never
-//! see the width w at all. Not for: which pairs are asked for (`sampling`, `systems`).
+//! A pair is two rows of one table of entity vectors [E, d]. Pairs are never expanded to [P, w, d]:
+//! relation vectors are contracted with the *distinct* tails first, which reads the weight in the
+//! order it is stored (one large product), and ranking scores never see the width w at all. Not
+//! for: which pairs are asked for (`sampling`, `systems`).
 
 use std::collections::BTreeMap;
 
@@ -11,30 +12,42 @@ use tch::{Device, Tensor};
 use super::products::{batched_turned, dot, linear, matmul};
 use crate::{Error, Result};
 
-/// Relation vectors r`[p]` = (headᵀ·W_c·tail + b_c)_c of pairs given as rows of `entities` `[E, d]`.
+/// Relation vectors r`[p]` = (headᵀ·W_c·tail + b_c)_c of pairs given as rows of `entities` `[E,
+/// d]`.
 ///
-/// `weight`: `[w, d, d]` (component, head, tail), `bias`: `[w]`; the result is `[P, w]` of the kind of `entities`.
+/// `weight`: `[w, d, d]` (component, head, tail), `bias`: `[w]`; the result is `[P, w]` of the kind
+/// of `entities`.
 ///
 /// # Errors
 /// [`Error::Bug`] if heads and tails differ in number; libtorch's if a row does not exist.
-pub fn relation_vectors(entities: &Tensor, heads: &[i64], tails: &[i64], weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+pub fn relation_vectors(
+    entities: &Tensor,
+    heads: &[i64],
+    tails: &[i64],
+    weight: &Tensor,
+    bias: &Tensor,
+) -> Result<Tensor> {
     same_number(heads, tails)?;
     let (width, inner, _) = weight.size3()?;
     let (kind, device) = (entities.kind(), entities.device());
     let (weight, bias) = (weight.f_to_kind(kind)?, bias.f_to_kind(kind)?);
     if heads.is_empty() {
-        // A product of no rows keeps the result connected, so that a loss over it can still be propagated.
+        // A product of no rows keeps the result connected, so that a loss over it can still be
+        // propagated.
         return linear(&entities.f_narrow(0, 0, 0)?, &weight.f_select(2, 0)?, Some(&bias));
     }
     let plan = TailPlan::new(heads, tails);
-    let by_tail = linear(&select(entities, &plan.tails)?, &weight.f_reshape([width * inner, -1])?, None)?;
+    let by_tail =
+        linear(&select(entities, &plan.tails)?, &weight.f_reshape([width * inner, -1])?, None)?;
     let by_tail = by_tail.f_view([plan.tails.len() as i64, width, inner])?; // [distinct tails, w, d]
-    let parts: Vec<Tensor> = plan.groups.iter().map(|group| group.vectors(entities, &by_tail)).collect::<Result<_>>()?;
+    let parts: Vec<Tensor> =
+        plan.groups.iter().map(|group| group.vectors(entities, &by_tail)).collect::<Result<_>>()?;
     let order = Tensor::f_from_slice(&plan.places)?.f_to_device(device)?;
     Ok(Tensor::f_cat(&parts, 0)?.f_index_select(0, &order)?.f_add(&bias)?)
 }
 
-/// Pairs sorted by tail; tails with similarly many pairs form a group that is padded to one number of heads.
+/// Pairs sorted by tail; tails with similarly many pairs form a group that is padded to one number
+/// of heads.
 #[derive(Debug)]
 struct TailPlan {
     /// Distinct tails in the order of the groups.
@@ -44,7 +57,8 @@ struct TailPlan {
     places: Vec<i64>,
 }
 
-/// Tails `first..first + count` of the plan, each with `slots` heads (the last ones repeated where there are fewer).
+/// Tails `first..first + count` of the plan, each with `slots` heads (the last ones repeated where
+/// there are fewer).
 #[derive(Debug)]
 struct TailGroup {
     first: usize,
@@ -59,7 +73,8 @@ impl TailPlan {
         for (pair, &tail) in tails.iter().enumerate() {
             by_tail.entry(tail).or_default().push(pair);
         }
-        // Powers of two bound the padding by half and the number of groups by the logarithm of the largest.
+        // Powers of two bound the padding by half and the number of groups by the logarithm of the
+        // largest.
         let mut by_slots: BTreeMap<usize, Vec<(i64, Vec<usize>)>> = BTreeMap::new();
         for (tail, pairs) in by_tail {
             by_slots.entry(pairs.len().next_power_of_two()).or_default().push((tail, pairs));
@@ -67,7 +82,12 @@ impl TailPlan {
         let mut plan = Self { tails: Vec::new(), groups: Vec::new(), places: vec![0; heads.len()] };
         let mut row = 0;
         for (slots, members) in by_slots {
-            let mut group = TailGroup { first: plan.tails.len(), count: members.len(), slots, heads: Vec::new() };
+            let mut group = TailGroup {
+                first: plan.tails.len(),
+                count: members.len(),
+                slots,
+                heads: Vec::new(),
+            };
             for (tail, pairs) in members {
                 plan.tails.push(tail);
                 for slot in 0..slots {
@@ -95,14 +115,21 @@ impl TailGroup {
     }
 }
 
-/// The ranking score of a pair as one matrix: w_nᵀ·r + b_n = headᵀ·M·tail + constant, with M = Σ_c w_n\[c\]·W_c [d, d] and
-/// constant = w_nᵀ·b + b_n (a scalar tensor). `weight`: `[w, d, d]`, `bias`: `[w]`, `score_weight`: `[1, w]`, `score_bias`: `[1]`.
+/// The ranking score of a pair as one matrix: w_nᵀ·r + b_n = headᵀ·M·tail + constant, with M = Σ_c
+/// w_n\[c\]·W_c [d, d] and constant = w_nᵀ·b + b_n (a scalar tensor). `weight`: `[w, d, d]`,
+/// `bias`: `[w]`, `score_weight`: `[1, w]`, `score_bias`: `[1]`.
 ///
 /// # Errors
 /// If the shapes do not fit.
-pub fn ranking_matrix(weight: &Tensor, bias: &Tensor, score_weight: &Tensor, score_bias: &Tensor) -> Result<(Tensor, Tensor)> {
+pub fn ranking_matrix(
+    weight: &Tensor,
+    bias: &Tensor,
+    score_weight: &Tensor,
+    score_bias: &Tensor,
+) -> Result<(Tensor, Tensor)> {
     let (width, head, tail) = weight.size3()?;
-    let matrix = matmul(score_weight, &weight.f_view([width, head * tail])?)?.f_view([head, tail])?;
+    let matrix =
+        matmul(score_weight, &weight.f_view([width, head * tail])?)?.f_view([head, tail])?;
     let constant = dot(score_weight, bias)?.f_add(score_bias)?.f_squeeze_dim(0)?;
     Ok((matrix, constant))
 }
@@ -111,27 +138,47 @@ pub fn ranking_matrix(weight: &Tensor, bias: &Tensor, score_weight: &Tensor, sco
 ///
 /// # Errors
 /// As [`relation_vectors`].
-pub fn ranking_scores(entities: &Tensor, heads: &[i64], tails: &[i64], matrix: &Tensor, constant: &Tensor) -> Result<Tensor> {
+pub fn ranking_scores(
+    entities: &Tensor,
+    heads: &[i64],
+    tails: &[i64],
+    matrix: &Tensor,
+    constant: &Tensor,
+) -> Result<Tensor> {
     same_number(heads, tails)?;
     let forward = matmul(entities, &matrix.f_to_kind(entities.kind())?)?; // [E, d]
     let products = select(&forward, heads)?.f_mul(&select(entities, tails)?)?;
     Ok(products.f_sum_dim_intlist(-1, false, products.kind())?.f_add(constant)?)
 }
 
-/// Mention scores queryᵀ·W·candidate + b: `queries` [Q, d], `candidates` as Q·K rows of `entities` [E, d] (those of a query side by
-/// side), `weight` `[1, d, d]`, `bias` `[1]`; the result is `[Q, K]`.
+/// Mention scores queryᵀ·W·candidate + b: `queries` [Q, d], `candidates` as Q·K rows of `entities`
+/// [E, d] (those of a query side by side), `weight` `[1, d, d]`, `bias` `[1]`; the result is `[Q,
+/// K]`.
 ///
 /// # Errors
-/// [`Error::Bug`] if the candidates do not divide among the queries; libtorch's if a row does not exist.
-pub fn mention_scores(queries: &Tensor, entities: &Tensor, candidates: &[i64], weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+/// [`Error::Bug`] if the candidates do not divide among the queries; libtorch's if a row does not
+/// exist.
+pub fn mention_scores(
+    queries: &Tensor,
+    entities: &Tensor,
+    candidates: &[i64],
+    weight: &Tensor,
+    bias: &Tensor,
+) -> Result<Tensor> {
     let (count, inner) = queries.size2()?;
     if count == 0 || candidates.len() as i64 % count != 0 {
-        return Err(Error::Bug(format!("{} candidates cannot be shared among {count} queries", candidates.len())));
+        return Err(Error::Bug(format!(
+            "{} candidates cannot be shared among {count} queries",
+            candidates.len()
+        )));
     }
     let each = candidates.len() as i64 / count;
-    let projected = matmul(queries, &weight.f_select(0, 0)?.f_to_kind(queries.kind())?)?.f_unsqueeze(1)?; // [Q, 1, d]
+    let projected =
+        matmul(queries, &weight.f_select(0, 0)?.f_to_kind(queries.kind())?)?.f_unsqueeze(1)?; // [Q, 1, d]
     let candidates = select(entities, candidates)?.f_view([count, each, inner])?;
-    Ok(batched_turned(&candidates, &projected)?.f_squeeze_dim(-1)?.f_add(&bias.f_to_kind(queries.kind())?)?)
+    Ok(batched_turned(&candidates, &projected)?
+        .f_squeeze_dim(-1)?
+        .f_add(&bias.f_to_kind(queries.kind())?)?)
 }
 
 fn same_number(heads: &[i64], tails: &[i64]) -> Result<()> {
@@ -168,23 +215,40 @@ mod tests {
 
     fn layer() -> Layer {
         let mut generator = Generator::of_test(3);
-        let mut leaf = |shape: &[i64]| generator.uniform(shape, -0.5, 0.5).unwrap().set_requires_grad(true);
-        Layer { entities: leaf(&[7, 6]), weight: leaf(&[4, 6, 6]), bias: leaf(&[4]), score_weight: leaf(&[1, 4]), score_bias: leaf(&[1]) }
+        let mut leaf =
+            |shape: &[i64]| generator.uniform(shape, -0.5, 0.5).unwrap().set_requires_grad(true);
+        Layer {
+            entities: leaf(&[7, 6]),
+            weight: leaf(&[4, 6, 6]),
+            bias: leaf(&[4]),
+            score_weight: leaf(&[1, 4]),
+            score_bias: leaf(&[1]),
+        }
     }
 
     /// r[p, c] = Σ_ij head[i]·W[c, i, j]·tail[j] + b[c], as the formula stands.
     fn direct(layer: &Layer) -> Tensor {
         let rows = |rows: &[i64]| layer.entities.index_select(0, &Tensor::from_slice(rows));
         let no_path: Option<&[i64]> = None;
-        Tensor::einsum("pi,cij,pj->pc", &[rows(&HEADS), layer.weight.shallow_clone(), rows(&TAILS)], no_path) + &layer.bias
+        Tensor::einsum(
+            "pi,cij,pj->pc",
+            &[rows(&HEADS), layer.weight.shallow_clone(), rows(&TAILS)],
+            no_path,
+        ) + &layer.bias
     }
 
     fn gradients(layer: &Layer, result: &Tensor) -> Vec<Tensor> {
-        let upstream = Tensor::arange(result.numel() as i64, (Kind::Float, Device::Cpu)).sin().view_as(result);
-        let mut leaves = [&layer.entities, &layer.weight, &layer.bias, &layer.score_weight, &layer.score_bias].map(Tensor::shallow_clone);
+        let upstream =
+            Tensor::arange(result.numel() as i64, (Kind::Float, Device::Cpu)).sin().view_as(result);
+        let mut leaves =
+            [&layer.entities, &layer.weight, &layer.bias, &layer.score_weight, &layer.score_bias]
+                .map(Tensor::shallow_clone);
         leaves.iter_mut().for_each(Tensor::zero_grad);
         (result * upstream).sum(Kind::Float).backward();
-        leaves.iter().map(|leaf| if leaf.grad().defined() { leaf.grad().copy() } else { leaf.zeros_like() }).collect()
+        leaves
+            .iter()
+            .map(|leaf| if leaf.grad().defined() { leaf.grad().copy() } else { leaf.zeros_like() })
+            .collect()
     }
 
     fn assert_close(a: &Tensor, b: &Tensor) {
@@ -203,16 +267,20 @@ mod tests {
     #[test]
     fn relation_vectors_equal_the_formula() {
         let layer = layer();
-        let got = relation_vectors(&layer.entities, &HEADS, &TAILS, &layer.weight, &layer.bias).unwrap();
+        let got =
+            relation_vectors(&layer.entities, &HEADS, &TAILS, &layer.weight, &layer.bias).unwrap();
         assert_same(&layer, &got, &direct(&layer));
     }
 
     #[test]
     fn ranking_scores_equal_a_linear_layer_over_relation_vectors() {
         let layer = layer();
-        let (matrix, constant) = ranking_matrix(&layer.weight, &layer.bias, &layer.score_weight, &layer.score_bias).unwrap();
+        let (matrix, constant) =
+            ranking_matrix(&layer.weight, &layer.bias, &layer.score_weight, &layer.score_bias)
+                .unwrap();
         let got = ranking_scores(&layer.entities, &HEADS, &TAILS, &matrix, &constant).unwrap();
-        let expected = direct(&layer).linear(&layer.score_weight, Some(&layer.score_bias)).squeeze_dim(1);
+        let expected =
+            direct(&layer).linear(&layer.score_weight, Some(&layer.score_bias)).squeeze_dim(1);
         assert_same(&layer, &got, &expected);
     }
 
@@ -222,9 +290,25 @@ mod tests {
         let weight = Tensor::from_slice(&[0f32, 1.0, 0.0, 0.0]).view([1, 2, 2]);
         let queries = Tensor::from_slice(&[2f32, 7.0, 3.0, 0.0]).view([2, 2]);
         let entities = Tensor::from_slice(&[1f32, 10.0, 5.0, 100.0]).view([2, 2]);
-        let scores = mention_scores(&queries, &entities, &[0, 1, 1, 1], &weight, &Tensor::from_slice(&[0.5f32])).unwrap();
+        let scores = mention_scores(
+            &queries,
+            &entities,
+            &[0, 1, 1, 1],
+            &weight,
+            &Tensor::from_slice(&[0.5f32]),
+        )
+        .unwrap();
         assert_eq!(scores, Tensor::from_slice(&[20.5f32, 200.5, 300.5, 300.5]).view([2, 2]));
-        assert!(mention_scores(&queries, &entities, &[0, 1, 1], &weight, &Tensor::from_slice(&[0.5f32])).is_err());
+        assert!(
+            mention_scores(
+                &queries,
+                &entities,
+                &[0, 1, 1],
+                &weight,
+                &Tensor::from_slice(&[0.5f32])
+            )
+            .is_err()
+        );
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Matrix products whose rows do not know of each other.
 //!
-//! On the CPU in 32 bits a row of the result and of the gradient of x has the same bits alone and in company, and the weight's gradient the same
-//! bits whatever the number of threads: a BLAS, which picks its kernel by the number of rows, promises neither. Other kinds and devices take
-//! libtorch's products. Not for: number formats (`precision`), layers with parameters (`layers`, `encoder`).
+//! On the CPU in 32 bits a row of the result and of the gradient of x has the same bits alone and
+//! in company, and the weight's gradient the same bits whatever the number of threads: a BLAS,
+//! which picks its kernel by the number of rows, promises neither. Other kinds and devices take
+//! libtorch's products. Not for: number formats (`precision`), layers with parameters (`layers`,
+//! `encoder`).
 
 use tch::{Device, Kind, Tensor};
 
@@ -39,7 +41,8 @@ pub fn dot(x: &Tensor, vector: &Tensor) -> Result<Tensor> {
     Ok(linear(x, &vector.f_unsqueeze(0)?, None)?.f_squeeze_dim(-1)?)
 }
 
-/// Matrix by matrix x·yᵀ; x `[batch, n, k]`, y `[batch, m, k]` → `[batch, n, m]`. An entry of the batch has the same bits in any batch.
+/// Matrix by matrix x·yᵀ; x `[batch, n, k]`, y `[batch, m, k]` → `[batch, n, m]`. An entry of the
+/// batch has the same bits in any batch.
 ///
 /// # Errors
 /// If the shapes or kinds do not fit.
@@ -50,7 +53,8 @@ pub fn batched_turned(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     Ok(x.f_bmm(&y.f_transpose(1, 2)?)?)
 }
 
-/// Matrix by matrix x·y; x `[batch, n, k]`, y `[batch, k, m]` → `[batch, n, m]`. An entry of the batch has the same bits in any batch.
+/// Matrix by matrix x·y; x `[batch, n, k]`, y `[batch, k, m]` → `[batch, n, m]`. An entry of the
+/// batch has the same bits in any batch.
 ///
 /// # Errors
 /// If the shapes or kinds do not fit.
@@ -72,7 +76,9 @@ fn ours(x: &Tensor) -> bool {
 
 fn product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, turned: bool) -> Result<Tensor> {
     // SAFETY: all pointers are to live tensors, or null where the shim allows it.
-    produce(|out| unsafe { docre_product(x.as_ptr(), weight.as_ptr(), pointer(bias), turned.into(), out) })
+    produce(|out| unsafe {
+        docre_product(x.as_ptr(), weight.as_ptr(), pointer(bias), turned.into(), out)
+    })
 }
 
 #[cfg(test)]
@@ -91,7 +97,12 @@ mod tests {
         let (x, weight, bias) = (leaf(x), leaf(weight), bias.map(leaf));
         let out = product(&x, &weight, bias.as_ref(), turned).unwrap();
         let inputs: Vec<&Tensor> = [&x, &weight].into_iter().chain(&bias).collect();
-        let gradients = Tensor::run_backward(&[(&out * upstream(&out)).sum(Kind::Float)], &inputs, false, false);
+        let gradients = Tensor::run_backward(
+            &[(&out * upstream(&out)).sum(Kind::Float)],
+            &inputs,
+            false,
+            false,
+        );
         std::iter::once(out.detach()).chain(gradients).collect()
     }
 
@@ -103,26 +114,39 @@ mod tests {
         let grad = double(&upstream(&plain));
         let of_weight = double(x).tr().matmul(&grad);
         let out = bias.map_or_else(|| plain.shallow_clone(), |bias| &plain + double(bias));
-        let mut all = vec![out, grad.matmul(&weight.tr()), if turned { of_weight.tr() } else { of_weight }];
+        let mut all =
+            vec![out, grad.matmul(&weight.tr()), if turned { of_weight.tr() } else { of_weight }];
         all.extend(bias.map(|_| grad.sum_dim_intlist(0, false, Kind::Double)));
         all
     }
 
     /// Within 16 roundings of the largest number.
     fn near(a: &Tensor, b: &Tensor) -> bool {
-        a.numel() == 0 || (a - b).abs().max().double_value(&[]) < 1e-6 * b.abs().max().double_value(&[]).max(1.0)
+        a.numel() == 0
+            || (a - b).abs().max().double_value(&[])
+                < 1e-6 * b.abs().max().double_value(&[]).max(1.0)
     }
 
     #[test]
     fn equals_products_in_doubles() {
         let mut generator = Generator::of_test(1);
         // Around the tile's rows, the lanes, whole panels, a chunk of rows and a block of terms.
-        for (rows, inner, columns) in [(1, 1, 1), (5, 16, 15), (6, 17, 64), (127, 128, 65), (253, 129, 97), (300, 260, 200), (0, 3, 4)] {
+        for (rows, inner, columns) in [
+            (1, 1, 1),
+            (5, 16, 15),
+            (6, 17, 64),
+            (127, 128, 65),
+            (253, 129, 97),
+            (300, 260, 200),
+            (0, 3, 4),
+        ] {
             let (x, bias) = (generator.randn([rows, inner]), generator.randn([columns]));
             for turned in [false, true] {
-                let weight = generator.randn(if turned { [columns, inner] } else { [inner, columns] });
+                let weight =
+                    generator.randn(if turned { [columns, inner] } else { [inner, columns] });
                 for bias in [None, Some(&bias)] {
-                    let (ours, theirs) = (pass(&x, &weight, bias, turned), expected(&x, &weight, bias, turned));
+                    let (ours, theirs) =
+                        (pass(&x, &weight, bias, turned), expected(&x, &weight, bias, turned));
                     assert_eq!(ours.len(), theirs.len());
                     for (a, b) in ours.iter().zip(&theirs) {
                         assert_eq!(a.size(), b.size());
@@ -137,13 +161,22 @@ mod tests {
     fn a_row_has_the_same_bits_at_any_place_in_any_company() {
         let mut generator = Generator::of_test(2);
         for (inner, columns) in [(7, 3), (64, 64), (150, 97), (256, 200)] {
-            let (x, weight, bias) = (generator.randn([400, inner]), generator.randn([columns, inner]), generator.randn([columns]));
+            let (x, weight, bias) = (
+                generator.randn([400, inner]),
+                generator.randn([columns, inner]),
+                generator.randn([columns]),
+            );
             let all = linear(&x, &weight, Some(&bias)).unwrap();
             let turned = matmul(&x, &weight.tr()).unwrap();
             assert_eq!(turned, linear(&x, &weight, None).unwrap());
-            for (first, rows) in (0..14).map(|i| (i * 23, i + 1)).chain([(3, 126), (11, 127), (140, 260)]) {
+            for (first, rows) in
+                (0..14).map(|i| (i * 23, i + 1)).chain([(3, 126), (11, 127), (140, 260)])
+            {
                 let part = x.narrow(0, first, rows);
-                assert_eq!(linear(&part, &weight, Some(&bias)).unwrap(), all.narrow(0, first, rows));
+                assert_eq!(
+                    linear(&part, &weight, Some(&bias)).unwrap(),
+                    all.narrow(0, first, rows)
+                );
                 assert_eq!(matmul(&part, &weight.tr()).unwrap(), turned.narrow(0, first, rows));
             }
         }
@@ -152,7 +185,8 @@ mod tests {
     #[test]
     fn threads_change_no_bit_of_results_and_gradients() {
         let mut generator = Generator::of_test(3);
-        let (x, weight, bias) = (generator.randn([700, 150]), generator.randn([200, 150]), generator.randn([200]));
+        let (x, weight, bias) =
+            (generator.randn([700, 150]), generator.randn([200, 150]), generator.randn([200]));
         let results = [1, 2, 3, 5].map(|threads| {
             let _threads = LocalThreads::new(threads);
             pass(&x, &weight, Some(&bias), true)
@@ -163,15 +197,31 @@ mod tests {
     #[test]
     fn batches_of_matrices_equal_products_in_doubles_and_do_not_know_of_each_other() {
         let mut generator = Generator::of_test(5);
-        for (batch, n, k, m) in [(1, 1, 1, 1), (3, 4, 37, 19), (5, 20, 16, 1), (7, 33, 130, 70), (2, 0, 3, 4)] {
+        for (batch, n, k, m) in
+            [(1, 1, 1, 1), (3, 4, 37, 19), (5, 20, 16, 1), (7, 33, 130, 70), (2, 0, 3, 4)]
+        {
             let x = generator.randn([batch, n, k]).set_requires_grad(true);
             let y = generator.randn([batch, k, m]).set_requires_grad(true);
             let plain = x.to_kind(Kind::Double).bmm(&y.to_kind(Kind::Double));
-            let expected =
-                Tensor::run_backward(&[(&plain * upstream(&plain).to_kind(Kind::Double)).sum(Kind::Double)], &[&x, &y], false, false);
+            let expected = Tensor::run_backward(
+                &[(&plain * upstream(&plain).to_kind(Kind::Double)).sum(Kind::Double)],
+                &[&x, &y],
+                false,
+                false,
+            );
             for out in [batched(&x, &y).unwrap(), batched_turned(&x, &y.transpose(1, 2)).unwrap()] {
-                let gradients = Tensor::run_backward(&[(&out * upstream(&out)).sum(Kind::Float)], &[&x, &y], false, false);
-                assert!(near(&out, &plain) && near(&gradients[0], &expected[0]) && near(&gradients[1], &expected[1]), "{n} × {k} × {m}");
+                let gradients = Tensor::run_backward(
+                    &[(&out * upstream(&out)).sum(Kind::Float)],
+                    &[&x, &y],
+                    false,
+                    false,
+                );
+                assert!(
+                    near(&out, &plain)
+                        && near(&gradients[0], &expected[0])
+                        && near(&gradients[1], &expected[1]),
+                    "{n} × {k} × {m}"
+                );
                 for entry in 0..batch {
                     let own = |tensor: &Tensor| tensor.narrow(0, entry, 1);
                     assert_eq!(batched(&own(&x), &own(&y)).unwrap(), own(&out));

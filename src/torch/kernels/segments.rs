@@ -16,15 +16,20 @@ pub struct Segments {
 }
 
 impl Segments {
-    /// From cumulative lengths: `offsets` starts with 0, never falls, and ends with the number of tokens.
+    /// From cumulative lengths: `offsets` starts with 0, never falls, and ends with the number of
+    /// tokens.
     ///
     /// # Errors
-    /// [`Error::Bug`] if `offsets` is not of that form or does not fit 31 bits (the kernels' index type).
+    /// [`Error::Bug`] if `offsets` is not of that form or does not fit 31 bits (the kernels' index
+    /// type).
     pub fn new(offsets: &[i64], device: Device) -> Result<Self> {
         let rising = offsets.windows(2).all(|pair| pair[0] <= pair[1]);
         let fits = offsets.last().is_some_and(|&tokens| i32::try_from(tokens).is_ok());
         if offsets.first() != Some(&0) || !rising || !fits {
-            return Err(Error::Bug(format!("offsets of a packed stream must rise from 0 to at most {}, not {offsets:?}", i32::MAX)));
+            return Err(Error::Bug(format!(
+                "offsets of a packed stream must rise from 0 to at most {}, not {offsets:?}",
+                i32::MAX
+            )));
         }
         let host = Tensor::f_from_slice(offsets)?;
         let on_device = host.f_to_kind(Kind::Int)?.f_to_device(device)?;
@@ -76,7 +81,10 @@ mod tests {
     fn counts_documents_and_tokens() {
         let segments = Segments::new(&[0, 3, 3, 10], Device::Cpu).unwrap();
         assert_eq!((segments.len(), segments.tokens(), segments.longest()), (3, 10, 7));
-        assert_eq!(Vec::<i64>::try_from(segments.device_offsets().to_kind(Kind::Int64)).unwrap(), [0, 3, 3, 10]);
+        assert_eq!(
+            Vec::<i64>::try_from(segments.device_offsets().to_kind(Kind::Int64)).unwrap(),
+            [0, 3, 3, 10]
+        );
         assert!(Segments::new(&[0], Device::Cpu).unwrap().is_empty());
     }
 

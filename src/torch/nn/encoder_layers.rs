@@ -1,4 +1,5 @@
-//! The two layers that encoders are made of: linear maps and layer norms over [T, d], with parameters looked up by name.
+//! The two layers that encoders are made of: linear maps and layer norms over [T, d], with
+//! parameters looked up by name.
 
 use tch::{Kind, Tensor};
 
@@ -9,7 +10,10 @@ use crate::{Error, Result};
 
 /// A handle on a declared parameter.
 pub fn handle(params: &Parameters, name: &str) -> Result<Tensor> {
-    params.get(name).map(Tensor::shallow_clone).ok_or_else(|| Error::Bug(format!("parameter `{name}` was never declared")))
+    params
+        .get(name)
+        .map(Tensor::shallow_clone)
+        .ok_or_else(|| Error::Bug(format!("parameter `{name}` was never declared")))
 }
 
 /// x Wᵀ + b.
@@ -24,7 +28,10 @@ pub struct Linear {
 impl Linear {
     /// The layer whose parameters are `name.weight` and `name.bias`.
     pub fn get(params: &Parameters, name: &str) -> Result<Self> {
-        Ok(Self { weight: handle(params, &format!("{name}.weight"))?, bias: handle(params, &format!("{name}.bias"))? })
+        Ok(Self {
+            weight: handle(params, &format!("{name}.weight"))?,
+            bias: handle(params, &format!("{name}.bias"))?,
+        })
     }
 
     /// [T, in] → [T, out], in the number format of the products.
@@ -44,11 +51,21 @@ pub struct LayerNorm {
 impl LayerNorm {
     /// The layer whose parameters are `name.weight` and `name.bias`.
     pub fn get(params: &Parameters, name: &str, eps: f64) -> Result<Self> {
-        Ok(Self { weight: handle(params, &format!("{name}.weight"))?, bias: handle(params, &format!("{name}.bias"))?, eps })
+        Ok(Self {
+            weight: handle(params, &format!("{name}.weight"))?,
+            bias: handle(params, &format!("{name}.bias"))?,
+            eps,
+        })
     }
 
     /// [T, d] → [T, d]
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.f_to_kind(Kind::Float)?.f_layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, false)?)
+        Ok(x.f_to_kind(Kind::Float)?.f_layer_norm(
+            self.weight.size(),
+            Some(&self.weight),
+            Some(&self.bias),
+            self.eps,
+            false,
+        )?)
     }
 }

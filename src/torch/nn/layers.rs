@@ -1,4 +1,5 @@
-//! Affine maps that systems put on an encoder, with PyTorch's initial values (docs/systems.md, "Initial values").
+//! Affine maps that systems put on an encoder, with PyTorch's initial values (docs/systems.md,
+//! "Initial values").
 //!
 //! Not for: the layers inside encoders, which follow the pass's number format.
 
@@ -25,14 +26,22 @@ impl Affine {
     pub fn declare(parameters: &mut Parameters, name: &str, out: i64, width: i64) -> Result<Self> {
         let init = Init::Uniform { bound: 1.0 / (width as f64).sqrt() };
         let bias = parameters.declare(format!("{name}.bias"), &[out], init)?;
-        Ok(Self { bias: Some(bias), ..Self::without_bias(parameters, &format!("{name}.weight"), out, width)? })
+        Ok(Self {
+            bias: Some(bias),
+            ..Self::without_bias(parameters, &format!("{name}.weight"), out, width)?
+        })
     }
 
     /// Declares a matrix called `name`, without a bias.
     ///
     /// # Errors
     /// If the name is taken.
-    pub fn without_bias(parameters: &mut Parameters, name: &str, out: i64, width: i64) -> Result<Self> {
+    pub fn without_bias(
+        parameters: &mut Parameters,
+        name: &str,
+        out: i64,
+        width: i64,
+    ) -> Result<Self> {
         let init = Init::Uniform { bound: 1.0 / (width as f64).sqrt() };
         Ok(Self { weight: parameters.declare(name, &[out, width], init)?, bias: None })
     }

@@ -6,14 +6,17 @@ use tch::{Kind, Reduction, Tensor};
 
 use crate::{Error, Result};
 
-/// Σ over rows of −log softmax(logits)`[answer]`; `logits`: `[R, C]`, one answer in 0..C a row. Without rows: 0, and backward gives zeros.
+/// Σ over rows of −log softmax(logits)`[answer]`; `logits`: `[R, C]`, one answer in 0..C a row.
+/// Without rows: 0, and backward gives zeros.
 ///
 /// # Errors
 /// [`Error::Bug`] where the number of answers or an answer does not fit.
 pub fn cross_entropy_sum(logits: &Tensor, answers: &[i64]) -> Result<Tensor> {
     let (rows, classes) = logits.size2()?;
     if answers.len() as i64 != rows || answers.iter().any(|answer| !(0..classes).contains(answer)) {
-        return Err(Error::Bug(format!("answers {answers:?} do not fit logits [{rows}, {classes}]")));
+        return Err(Error::Bug(format!(
+            "answers {answers:?} do not fit logits [{rows}, {classes}]"
+        )));
     }
     let logits = logits.f_to_kind(Kind::Float)?;
     if rows == 0 {
@@ -25,20 +28,27 @@ pub fn cross_entropy_sum(logits: &Tensor, answers: &[i64]) -> Result<Tensor> {
     Ok(logits.f_cross_entropy_loss(&answers, no_weight, Reduction::Sum, -100, 0.0)?)
 }
 
-/// Σ over all elements of the binary cross-entropy of sigmoid(logits) with `targets` in [0, 1], both of one shape.
+/// Σ over all elements of the binary cross-entropy of sigmoid(logits) with `targets` in [0, 1],
+/// both of one shape.
 ///
 /// # Errors
 /// If the shapes differ.
 pub fn bce_sum(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     let logits = logits.f_to_kind(Kind::Float)?;
     let no_weight: Option<Tensor> = None;
-    Ok(logits.f_binary_cross_entropy_with_logits(&targets.f_to_kind(Kind::Float)?, no_weight, None, Reduction::Sum)?)
+    Ok(logits.f_binary_cross_entropy_with_logits(
+        &targets.f_to_kind(Kind::Float)?,
+        no_weight,
+        None,
+        Reduction::Sum,
+    )?)
 }
 
-/// Σ over pairs of ATLOP's adaptive-threshold loss (docs/systems.md, C.11); `logits` and multi-hot `targets`: [P, C], class 0 the threshold.
+/// Σ over pairs of ATLOP's adaptive-threshold loss (docs/systems.md, C.11); `logits` and multi-hot
+/// `targets`: [P, C], class 0 the threshold.
 ///
-/// The positive part ranks every true relation above the threshold class, the negative part the threshold above every other relation.
-/// In 32 bits.
+/// The positive part ranks every true relation above the threshold class, the negative part the
+/// threshold above every other relation. In 32 bits.
 ///
 /// # Errors
 /// If the shapes differ.
@@ -50,9 +60,11 @@ pub fn adaptive_threshold_sum(logits: &Tensor, targets: &Tensor) -> Result<Tenso
     // The threshold is no relation, even where the targets mark NA.
     let positive = targets.f_to_kind(Kind::Float)?.f_mul(&(1.0 - &threshold))?;
     let without_negatives = logits.f_add(&((1.0 - &positive - &threshold) * HIDDEN))?;
-    let of_positives = without_negatives.f_log_softmax(1, Kind::Float)?.f_mul(&positive)?.f_sum(Kind::Float)?;
+    let of_positives =
+        without_negatives.f_log_softmax(1, Kind::Float)?.f_mul(&positive)?.f_sum(Kind::Float)?;
     let without_positives = logits.f_add(&(&positive * HIDDEN))?;
-    let of_threshold = without_positives.f_log_softmax(1, Kind::Float)?.f_narrow(1, 0, 1)?.f_sum(Kind::Float)?;
+    let of_threshold =
+        without_positives.f_log_softmax(1, Kind::Float)?.f_narrow(1, 0, 1)?.f_sum(Kind::Float)?;
     Ok((of_positives + of_threshold).f_neg()?)
 }
 
@@ -65,7 +77,10 @@ mod tests {
     #[test]
     fn cross_entropy_of_hand_made_rows() {
         // Row 1: two equal candidates, ln 2. Row 2: odds 3 : 1 for the wrong one, ln 4.
-        let logits = Tensor::from_slice(&[0.0, 0.0, 0.0, 3f64.ln()]).view([2, 2]).to_kind(Kind::Float).set_requires_grad(true);
+        let logits = Tensor::from_slice(&[0.0, 0.0, 0.0, 3f64.ln()])
+            .view([2, 2])
+            .to_kind(Kind::Float)
+            .set_requires_grad(true);
         let loss = cross_entropy_sum(&logits, &[1, 0]).unwrap();
         assert!((loss.double_value(&[]) - (2f64.ln() + 4f64.ln())).abs() < 1e-6);
         loss.backward();
@@ -77,7 +92,8 @@ mod tests {
     fn no_rows_cost_nothing_and_can_be_propagated() {
         let weight = Tensor::ones([3, 4], (Kind::Float, Device::Cpu)).set_requires_grad(true);
         let loss = cross_entropy_sum(&weight.narrow(0, 0, 0), &[]).unwrap()
-            + bce_sum(&weight.narrow(0, 0, 0), &Tensor::zeros([0, 4], (Kind::Float, Device::Cpu))).unwrap();
+            + bce_sum(&weight.narrow(0, 0, 0), &Tensor::zeros([0, 4], (Kind::Float, Device::Cpu)))
+                .unwrap();
         assert_eq!(loss.double_value(&[]), 0.0);
         loss.backward();
         assert_eq!(weight.grad(), weight.zeros_like());
@@ -93,14 +109,26 @@ mod tests {
 
     #[test]
     fn adaptive_threshold_of_hand_made_pairs() {
-        // Pair 1 holds relation 1: −ln(e^l1 / (e^l1 + e^l0)) − ln(e^l0 / (e^l0 + e^l2)) with odds 3 : 1 and 1 : 2.
-        // Pair 2 holds none, its threshold is marked NA: −ln(1 / 3).
-        let logits = Tensor::from_slice(&[0.0, 3f64.ln(), 2f64.ln(), 0.0, 0.0, 0.0]).view([2, 3]).set_requires_grad(true);
+        // Pair 1 holds relation 1: −ln(e^l1 / (e^l1 + e^l0)) − ln(e^l0 / (e^l0 + e^l2)) with odds 3
+        // : 1 and 1 : 2. Pair 2 holds none, its threshold is marked NA: −ln(1 / 3).
+        let logits = Tensor::from_slice(&[0.0, 3f64.ln(), 2f64.ln(), 0.0, 0.0, 0.0])
+            .view([2, 3])
+            .set_requires_grad(true);
         let targets = Tensor::from_slice(&[0.0f32, 1.0, 0.0, 1.0, 0.0, 0.0]).view([2, 3]);
         let loss = adaptive_threshold_sum(&logits, &targets).unwrap();
-        assert!((loss.double_value(&[]) - ((4f64 / 3.0).ln() + 3f64.ln() + 3f64.ln())).abs() < 1e-6);
+        assert!(
+            (loss.double_value(&[]) - ((4f64 / 3.0).ln() + 3f64.ln() + 3f64.ln())).abs() < 1e-6
+        );
         loss.backward();
-        let expected = Tensor::from_slice(&[1.0 / 4.0 - 2.0 / 3.0, -1.0 / 4.0, 2.0 / 3.0, -2.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0]).view([2, 3]);
+        let expected = Tensor::from_slice(&[
+            1.0 / 4.0 - 2.0 / 3.0,
+            -1.0 / 4.0,
+            2.0 / 3.0,
+            -2.0 / 3.0,
+            1.0 / 3.0,
+            1.0 / 3.0,
+        ])
+        .view([2, 3]);
         assert!((logits.grad() - expected).abs().max().double_value(&[]) < 1e-6);
     }
 

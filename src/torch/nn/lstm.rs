@@ -1,8 +1,10 @@
-//! LSTMs over packed sequences: sequences are sorted by length and advanced together, so no padding is computed.
+//! LSTMs over packed sequences: sequences are sorted by length and advanced together, so no padding
+//! is computed.
 //!
-//! On the CPU a layer is one kernel of the shim: large products for the input projection and for the gradients of the weights, fused gates in
-//! between, and a sequence has the same bits alone and in company. On CUDA it is libtorch's `lstm_data` (cuDNN). Always in 32 bits: the
-//! recurrence adds up rounding errors. Not for: dropping out, except on the input of each layer of a stack.
+//! On the CPU a layer is one kernel of the shim: large products for the input projection and for
+//! the gradients of the weights, fused gates in between, and a sequence has the same bits alone and
+//! in company. On CUDA it is libtorch's `lstm_data` (cuDNN). Always in 32 bits: the recurrence adds
+//! up rounding errors. Not for: dropping out, except on the input of each layer of a stack.
 
 use tch::{Device, Tensor};
 use torch_sys::C_tensor;
@@ -46,7 +48,8 @@ pub(super) struct LibraryOrder {
 pub struct LstmStates {
     /// Hidden states of all tokens, in stream order; [T, directions · H].
     pub states: Tensor,
-    /// The last hidden state of each sequence in the direction's own order, its initial state where it has no token; [directions, N, H].
+    /// The last hidden state of each sequence in the direction's own order, its initial state where
+    /// it has no token; [directions, N, H].
     pub hidden: Tensor,
     /// The last cell state, likewise; [directions, N, H].
     pub cell: Tensor,
@@ -68,11 +71,16 @@ impl Packing {
     /// If libtorch cannot copy the tables to the device.
     pub fn new(segments: &Segments, device: Device) -> Result<Self> {
         let spans = segments.offsets().windows(2).map(|span| (span[0], span[1] - span[0]));
-        let first_tokens: Vec<i64> = spans.flat_map(|(start, length)| (0..length).map(move |_| start)).collect();
+        let first_tokens: Vec<i64> =
+            spans.flat_map(|(start, length)| (0..length).map(move |_| start)).collect();
         Ok(Self {
             offsets: segments.host_offsets().shallow_clone(),
             first_tokens: Tensor::f_from_slice(&first_tokens)?.f_to_device(device)?,
-            library: if device == Device::Cpu { None } else { Some(LibraryOrder::new(segments, device)?) },
+            library: if device == Device::Cpu {
+                None
+            } else {
+                Some(LibraryOrder::new(segments, device)?)
+            },
         })
     }
 
@@ -81,7 +89,8 @@ impl Packing {
         self.offsets.numel() as i64 - 1
     }
 
-    /// Locked dropout (Gal and Ghahramani 2016): all tokens of a sequence share the mask of its first token.
+    /// Locked dropout (Gal and Ghahramani 2016): all tokens of a sequence share the mask of its
+    /// first token.
     ///
     /// # Errors
     /// If libtorch refuses the keys.
@@ -95,9 +104,13 @@ impl LibraryOrder {
     pub(super) fn new(segments: &Segments, device: Device) -> Result<Self> {
         let offsets = segments.offsets();
         let length = |&sequence: &i64| offsets[sequence as usize + 1] - offsets[sequence as usize];
-        let mut sequences: Vec<i64> = (0..segments.len() as i64).filter(|sequence| length(sequence) > 0).collect();
+        let mut sequences: Vec<i64> =
+            (0..segments.len() as i64).filter(|sequence| length(sequence) > 0).collect();
         sequences.sort_by_key(|sequence| std::cmp::Reverse(length(sequence)));
-        let spans: Vec<(i64, i64)> = sequences.iter().map(|sequence| (offsets[*sequence as usize], length(sequence))).collect();
+        let spans: Vec<(i64, i64)> = sequences
+            .iter()
+            .map(|sequence| (offsets[*sequence as usize], length(sequence)))
+            .collect();
         let (order, batch_sizes) = interleave(&spans);
         let mut back = vec![0; order.len()];
         for (packed, &row) in (0..).zip(&order) {
@@ -105,21 +118,46 @@ impl LibraryOrder {
         }
         let place = |rows: &[i64]| Tensor::f_from_slice(rows)?.f_to_device(device);
         let batch_sizes = Tensor::f_from_slice(&batch_sizes)?;
-        Ok(Self { sequences: place(&sequences)?, order: place(&order)?, back: place(&back)?, batch_sizes })
+        Ok(Self {
+            sequences: place(&sequences)?,
+            order: place(&order)?,
+            back: place(&back)?,
+            batch_sizes,
+        })
     }
 
     /// One layer by libtorch's own LSTM.
-    pub(super) fn run(&self, x: &Tensor, weights: &[&Tensor], start: [Tensor; 2], train: bool) -> Result<LstmStates> {
+    pub(super) fn run(
+        &self,
+        x: &Tensor,
+        weights: &[&Tensor],
+        start: [Tensor; 2],
+        train: bool,
+    ) -> Result<LstmStates> {
         let [hidden, cell] = start;
         if self.order.numel() == 0 {
             let width = hidden.size()[0] * hidden.size()[2];
-            return Ok(LstmStates { states: x.f_new_zeros([0, width], (x.kind(), x.device()))?, hidden, cell });
+            return Ok(LstmStates {
+                states: x.f_new_zeros([0, width], (x.kind(), x.device()))?,
+                hidden,
+                cell,
+            });
         }
         let packed = x.f_index_select(0, &self.order)?;
-        let chosen = [hidden.f_index_select(1, &self.sequences)?, cell.f_index_select(1, &self.sequences)?];
+        let chosen =
+            [hidden.f_index_select(1, &self.sequences)?, cell.f_index_select(1, &self.sequences)?];
         let two = weights.len() == 2 * WEIGHTS;
-        let (output, last, last_cell) =
-            Tensor::f_lstm_data(&packed, &self.batch_sizes, &chosen.each_ref()[..], weights, true, 1, 0.0, train, two)?;
+        let (output, last, last_cell) = Tensor::f_lstm_data(
+            &packed,
+            &self.batch_sizes,
+            &chosen.each_ref()[..],
+            weights,
+            true,
+            1,
+            0.0,
+            train,
+            two,
+        )?;
         Ok(LstmStates {
             states: output.f_index_select(0, &self.back)?,
             hidden: hidden.f_index_copy(1, &self.sequences, &last)?,
@@ -131,22 +169,35 @@ impl LibraryOrder {
 /// Weights of one direction.
 const WEIGHTS: usize = 4;
 
-/// One LSTM layer (Hochreiter and Schmidhuber 1997, with forget gates) over every sequence of a stream.
+/// One LSTM layer (Hochreiter and Schmidhuber 1997, with forget gates) over every sequence of a
+/// stream.
 ///
-/// `x`: [T, in]; `weights`: for each of one or two directions PyTorch's `weight_ih` [4H, in], `weight_hh` [4H, H], `bias_ih`, `bias_hh` `[4H]`, gates
-/// i, f, g, o; the second direction runs from each sequence's end. Without `start` all sequences start from zeros. `train` says whether
-/// gradients will be asked for. Any number of sequences of any length, none included; a backward pass runs once.
+/// `x`: [T, in]; `weights`: for each of one or two directions PyTorch's `weight_ih` [4H, in],
+/// `weight_hh` [4H, H], `bias_ih`, `bias_hh` `[4H]`, gates i, f, g, o; the second direction runs
+/// from each sequence's end. Without `start` all sequences start from zeros. `train` says whether
+/// gradients will be asked for. Any number of sequences of any length, none included; a backward
+/// pass runs once.
 ///
 /// # Errors
 /// If shapes or kinds do not fit.
-pub fn lstm_layer(x: &Tensor, packing: &Packing, weights: &[&Tensor], start: Option<&InitialStates>, train: bool) -> Result<LstmStates> {
+pub fn lstm_layer(
+    x: &Tensor,
+    packing: &Packing,
+    weights: &[&Tensor],
+    start: Option<&InitialStates>,
+    train: bool,
+) -> Result<LstmStates> {
     match &packing.library {
         None => kernel_layer(x, &packing.offsets, weights, start),
         Some(library) => {
             let start = match start {
                 Some(states) => [states.hidden.shallow_clone(), states.cell.shallow_clone()],
                 None => {
-                    let sizes = [(weights.len() / WEIGHTS) as i64, packing.sequences(), weights[1].size()[1]];
+                    let sizes = [
+                        (weights.len() / WEIGHTS) as i64,
+                        packing.sequences(),
+                        weights[1].size()[1],
+                    ];
                     let zeros = x.f_new_zeros(sizes, (x.kind(), x.device()))?;
                     [zeros.shallow_clone(), zeros]
                 }
@@ -157,18 +208,36 @@ pub fn lstm_layer(x: &Tensor, packing: &Packing, weights: &[&Tensor], start: Opt
 }
 
 /// One layer by the shim's kernel.
-fn kernel_layer(x: &Tensor, offsets: &Tensor, weights: &[&Tensor], start: Option<&InitialStates>) -> Result<LstmStates> {
+fn kernel_layer(
+    x: &Tensor,
+    offsets: &Tensor,
+    weights: &[&Tensor],
+    start: Option<&InitialStates>,
+) -> Result<LstmStates> {
     let pointers: Vec<*const C_tensor> = weights.iter().map(|weight| weight.as_ptr()).collect();
-    let (hidden, cell) = (pointer(start.map(|states| &states.hidden)), pointer(start.map(|states| &states.cell)));
+    let (hidden, cell) =
+        (pointer(start.map(|states| &states.hidden)), pointer(start.map(|states| &states.cell)));
     let mut out = [Tensor::new(), Tensor::new(), Tensor::new()];
     let filled = out.each_mut().map(Tensor::as_mut_ptr);
-    // SAFETY: all pointers are to live tensors, or null where the shim allows it; `weights` and `out` have the lengths that it is told or expects.
-    check(unsafe { docre_lstm(x.as_ptr(), offsets.as_ptr(), hidden, cell, pointers.as_ptr(), pointers.len(), filled.as_ptr()) })?;
+    // SAFETY: all pointers are to live tensors, or null where the shim allows it; `weights` and
+    // `out` have the lengths that it is told or expects.
+    check(unsafe {
+        docre_lstm(
+            x.as_ptr(),
+            offsets.as_ptr(),
+            hidden,
+            cell,
+            pointers.as_ptr(),
+            pointers.len(),
+            filled.as_ptr(),
+        )
+    })?;
     let [states, hidden, cell] = out;
     Ok(LstmStates { states, hidden, cell })
 }
 
-/// Rows step by step over `spans` (start, length), sorted by falling length, and the number of rows of each step.
+/// Rows step by step over `spans` (start, length), sorted by falling length, and the number of rows
+/// of each step.
 fn interleave(spans: &[(i64, i64)]) -> (Vec<i64>, Vec<i64>) {
     let (mut order, mut batch_sizes) = (Vec::new(), Vec::new());
     for step in 0..spans.first().map_or(0, |&(_, longest)| longest) {
@@ -200,7 +269,8 @@ pub struct LstmShape {
 
 #[derive(Debug)]
 struct LstmLayer {
-    /// For each direction: input weights `[4H, in]`, recurrent weights `[4H, H]` and two biases `[4H]`; gates i, f, g, o.
+    /// For each direction: input weights `[4H, in]`, recurrent weights `[4H, H]` and two biases
+    /// `[4H]`; gates i, f, g, o.
     weights: Vec<Tensor>,
     /// Learned initial state; [directions, 1, H].
     init_hidden: Tensor,
@@ -219,7 +289,8 @@ impl LstmShape {
     }
 
     fn layer_slots(self, prefix: &str, layer: i64) -> Vec<Slot> {
-        let (gates, bound) = (4 * self.hidden, Init::Uniform { bound: 1.0 / (self.hidden as f64).sqrt() });
+        let (gates, bound) =
+            (4 * self.hidden, Init::Uniform { bound: 1.0 / (self.hidden as f64).sqrt() });
         let input = if layer == 0 { self.input } else { self.directions() * self.hidden };
         let mut slots = Vec::new();
         for suffix in &["", "_reverse"][..self.directions() as usize] {
@@ -229,10 +300,16 @@ impl LstmShape {
                 ("bias_ih", vec![gates]),
                 ("bias_hh", vec![gates]),
             ];
-            slots.extend(shapes.map(|(part, shape)| Slot::new(format!("{prefix}.rnns.{layer}.{part}_l0{suffix}"), &shape, bound)));
+            slots.extend(shapes.map(|(part, shape)| {
+                Slot::new(format!("{prefix}.rnns.{layer}.{part}_l0{suffix}"), &shape, bound)
+            }));
         }
         for state in ["init_hidden", "init_c"] {
-            slots.push(Slot::new(format!("{prefix}.{state}.{layer}"), &[self.directions(), 1, self.hidden], Init::Zeros));
+            slots.push(Slot::new(
+                format!("{prefix}.{state}.{layer}"),
+                &[self.directions(), 1, self.hidden],
+                Init::Zeros,
+            ));
         }
         slots
     }
@@ -253,15 +330,25 @@ impl PackedLstm {
     /// # Errors
     /// If one is missing.
     pub fn get(prefix: &str, shape: LstmShape, params: &Parameters) -> Result<Self> {
-        let layers = (0..shape.layers).map(|layer| LstmLayer::get(prefix, shape, layer, params)).collect::<Result<_>>()?;
+        let layers = (0..shape.layers)
+            .map(|layer| LstmLayer::get(prefix, shape, layer, params))
+            .collect::<Result<_>>()?;
         Ok(Self { layers })
     }
 
-    /// [T, input] → [T, directions · H], both in stream order. `locked` masks the input of every layer, with salts from `salt` on.
+    /// [T, input] → [T, directions · H], both in stream order. `locked` masks the input of every
+    /// layer, with salts from `salt` on.
     ///
     /// # Errors
     /// If libtorch refuses the shapes.
-    pub fn forward(&self, x: &Tensor, packing: &Packing, locked: Option<&Dropout>, salt: u64, train: bool) -> Result<Tensor> {
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        packing: &Packing,
+        locked: Option<&Dropout>,
+        salt: u64,
+        train: bool,
+    ) -> Result<Tensor> {
         Ok(self.run(x, packing, locked, salt, train)?.states)
     }
 
@@ -269,7 +356,14 @@ impl PackedLstm {
     ///
     /// # Errors
     /// As [`forward`](Self::forward).
-    pub fn run(&self, x: &Tensor, packing: &Packing, locked: Option<&Dropout>, salt: u64, train: bool) -> Result<LstmStates> {
+    pub fn run(
+        &self,
+        x: &Tensor,
+        packing: &Packing,
+        locked: Option<&Dropout>,
+        salt: u64,
+        train: bool,
+    ) -> Result<LstmStates> {
         let mut input = x.shallow_clone();
         let mut last = None;
         for (salt, layer) in (salt..).zip(&self.layers) {
@@ -283,7 +377,11 @@ impl PackedLstm {
 
 impl LstmLayer {
     fn get(prefix: &str, shape: LstmShape, layer: i64, params: &Parameters) -> Result<Self> {
-        let mut tensors = shape.layer_slots(prefix, layer).iter().map(|slot| handle(params, &slot.name)).collect::<Result<Vec<_>>>()?;
+        let mut tensors = shape
+            .layer_slots(prefix, layer)
+            .iter()
+            .map(|slot| handle(params, &slot.name))
+            .collect::<Result<Vec<_>>>()?;
         let init_cell = handle(params, &format!("{prefix}.init_c.{layer}"))?;
         let init_hidden = handle(params, &format!("{prefix}.init_hidden.{layer}"))?;
         tensors.truncate(tensors.len() - 2);

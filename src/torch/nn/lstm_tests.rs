@@ -25,7 +25,8 @@ struct Case {
     weights: Vec<Tensor>,
 }
 
-/// Results and gradients of one run: states, final hidden, final cell; then of the input, the initial states and the weights.
+/// Results and gradients of one run: states, final hidden, final cell; then of the input, the
+/// initial states and the weights.
 struct Outcome {
     values: [Tensor; 3],
     gradients: Vec<Tensor>,
@@ -45,9 +46,13 @@ impl Case {
     fn new(lengths: &[i64], input: i64, hidden: i64, directions: i64) -> Self {
         let mut generator = Generator::of_test(17);
         let segments = segments_of(lengths);
-        let sizes = [vec![4 * hidden, input], vec![4 * hidden, hidden], vec![4 * hidden], vec![4 * hidden]];
+        let sizes =
+            [vec![4 * hidden, input], vec![4 * hidden, hidden], vec![4 * hidden], vec![4 * hidden]];
         let bound = 1.5 / (hidden as f64).sqrt();
-        let weights = (0..directions).flat_map(|_| &sizes).map(|size| generator.uniform(size, -bound, bound).unwrap()).collect();
+        let weights = (0..directions)
+            .flat_map(|_| &sizes)
+            .map(|size| generator.uniform(size, -bound, bound).unwrap())
+            .collect();
         let x = generator.randn([segments.tokens(), input]);
         let mut state = || generator.randn([directions, lengths.len() as i64, hidden]) * 0.5;
         Self { x, start: InitialStates { hidden: state(), cell: state() }, weights, segments }
@@ -62,20 +67,33 @@ impl Case {
         Self {
             segments: segments_of(&lengths),
             x: self.x.index_select(0, &Tensor::from_slice(&rows)),
-            start: InitialStates { hidden: self.start.hidden.index_select(1, &chosen), cell: self.start.cell.index_select(1, &chosen) },
+            start: InitialStates {
+                hidden: self.start.hidden.index_select(1, &chosen),
+                cell: self.start.cell.index_select(1, &chosen),
+            },
             weights: self.weights.iter().map(Tensor::copy).collect(),
         }
     }
 
     /// Runs one layer and a loss in which every number of the results has a weight of its own.
-    fn run(&self, kind: Kind, layer: impl Fn(&Tensor, &[&Tensor], [Tensor; 2]) -> LstmStates) -> Outcome {
+    fn run(
+        &self,
+        kind: Kind,
+        layer: impl Fn(&Tensor, &[&Tensor], [Tensor; 2]) -> LstmStates,
+    ) -> Outcome {
         let leaf = |tensor: &Tensor| tensor.to_kind(kind).copy().set_requires_grad(true);
         let (x, hidden, cell) = (leaf(&self.x), leaf(&self.start.hidden), leaf(&self.start.cell));
         let weights: Vec<Tensor> = self.weights.iter().map(leaf).collect();
-        let out = layer(&x, &weights.iter().collect::<Vec<_>>(), [hidden.shallow_clone(), cell.shallow_clone()]);
+        let out = layer(
+            &x,
+            &weights.iter().collect::<Vec<_>>(),
+            [hidden.shallow_clone(), cell.shallow_clone()],
+        );
         let weighted = |tensor: &Tensor, salt: f64| (tensor * loss_weights(tensor, salt)).sum(kind);
-        (weighted(&out.states, 0.0) + weighted(&out.hidden, 1.0) + weighted(&out.cell, 2.0)).backward();
-        let gradients = [x, hidden, cell].into_iter().chain(weights).map(|leaf| leaf.grad()).collect();
+        (weighted(&out.states, 0.0) + weighted(&out.hidden, 1.0) + weighted(&out.cell, 2.0))
+            .backward();
+        let gradients =
+            [x, hidden, cell].into_iter().chain(weights).map(|leaf| leaf.grad()).collect();
         Outcome { values: [out.states.detach(), out.hidden.detach(), out.cell.detach()], gradients }
     }
 
@@ -92,9 +110,13 @@ impl Case {
     }
 }
 
-/// A function of the place within the last dimension alone, so that company does not change a sequence's loss.
+/// A function of the place within the last dimension alone, so that company does not change a
+/// sequence's loss.
 fn loss_weights(tensor: &Tensor, salt: f64) -> Tensor {
-    (Tensor::arange(tensor.size()[tensor.dim() - 1], CPU) * 1.7 + salt).sin().expand_as(tensor).to_kind(tensor.kind())
+    (Tensor::arange(tensor.size()[tensor.dim() - 1], CPU) * 1.7 + salt)
+        .sin()
+        .expand_as(tensor)
+        .to_kind(tensor.kind())
 }
 
 /// Largest difference relative to the largest number of `wanted`.
@@ -109,14 +131,26 @@ fn relative(have: &Tensor, wanted: &Tensor) -> f64 {
 #[test]
 fn states_and_gradients_equal_libtorch() {
     let ragged = [3, 0, 1, 17, 5, 1, 0, 40, 9, 2, 2, 31];
-    for (input, hidden, directions) in [(5, 3, 1), (50, 128, 2), (20, 33, 2), (150, 64, 1), (64, 16, 2)] {
+    for (input, hidden, directions) in
+        [(5, 3, 1), (50, 128, 2), (20, 33, 2), (150, 64, 1), (64, 16, 2)]
+    {
         let case = Case::new(&ragged, input, hidden, directions);
         let (ours, library) = (case.ours(), case.library());
-        for (name, (have, wanted)) in ["states", "hidden", "cell"].iter().zip(ours.values.iter().zip(&library.values)) {
-            assert!(relative(have, wanted) < 2e-6, "{name} of {input} → {directions}·{hidden}: {}", relative(have, wanted));
+        for (name, (have, wanted)) in
+            ["states", "hidden", "cell"].iter().zip(ours.values.iter().zip(&library.values))
+        {
+            assert!(
+                relative(have, wanted) < 2e-6,
+                "{name} of {input} → {directions}·{hidden}: {}",
+                relative(have, wanted)
+            );
         }
         for (place, (have, wanted)) in ours.gradients.iter().zip(&library.gradients).enumerate() {
-            assert!(relative(have, wanted) < 5e-6, "gradient {place} of {input} → {directions}·{hidden}: {}", relative(have, wanted));
+            assert!(
+                relative(have, wanted) < 5e-6,
+                "gradient {place} of {input} → {directions}·{hidden}: {}",
+                relative(have, wanted)
+            );
         }
     }
 }
@@ -140,18 +174,34 @@ fn stacks_of_layers_equal_libtorch() {
         let mut generator = Generator::of_test(5);
         tch::no_grad(|| {
             for entry in params.iter() {
-                entry.tensor.shallow_clone().copy_(&generator.uniform(&entry.tensor.size(), -0.4, 0.4).unwrap());
+                entry
+                    .tensor
+                    .shallow_clone()
+                    .copy_(&generator.uniform(&entry.tensor.size(), -0.4, 0.4).unwrap());
             }
         });
         let segments = segments_of(&lengths);
         let x = generator.randn([segments.tokens(), 6]).set_requires_grad(true);
-        let leaves: Vec<Tensor> = params.trainable().map(|entry| entry.tensor.shallow_clone()).chain([x.shallow_clone()]).collect();
-        let ours = stack.forward(&x, &Packing::new(&segments, Device::Cpu).unwrap(), None, 0, true).unwrap();
+        let leaves: Vec<Tensor> = params
+            .trainable()
+            .map(|entry| entry.tensor.shallow_clone())
+            .chain([x.shallow_clone()])
+            .collect();
+        let ours = stack
+            .forward(&x, &Packing::new(&segments, Device::Cpu).unwrap(), None, 0, true)
+            .unwrap();
         let mut library = Packing::new(&segments, Device::Cpu).unwrap();
         library.library = Some(LibraryOrder::new(&segments, Device::Cpu).unwrap());
         let wanted = stack.forward(&x, &library, None, 0, true).unwrap();
         assert!(relative(&ours, &wanted) < 2e-6);
-        let gradients = |out: &Tensor| Tensor::run_backward(&[(out * loss_weights(out, 0.5)).sum(Kind::Float)], &leaves, false, false);
+        let gradients = |out: &Tensor| {
+            Tensor::run_backward(
+                &[(out * loss_weights(out, 0.5)).sum(Kind::Float)],
+                &leaves,
+                false,
+                false,
+            )
+        };
         for (have, wanted) in gradients(&ours).iter().zip(&gradients(&wanted)) {
             assert!(relative(have, wanted) < 5e-6, "{layers} layers: {}", relative(have, wanted));
         }
@@ -162,11 +212,15 @@ fn stacks_of_layers_equal_libtorch() {
 fn without_initial_states_sequences_start_from_zeros() {
     let mut case = Case::new(&[5, 0, 2], 4, 7, 2);
     let packing = Packing::new(&case.segments, Device::Cpu).unwrap();
-    case.start = InitialStates { hidden: case.start.hidden.zeros_like(), cell: case.start.cell.zeros_like() };
+    case.start = InitialStates {
+        hidden: case.start.hidden.zeros_like(),
+        cell: case.start.cell.zeros_like(),
+    };
     let weights: Vec<&Tensor> = case.weights.iter().collect();
     let free = lstm_layer(&case.x, &packing, &weights, None, false).unwrap();
     assert_eq!([free.states, free.hidden, free.cell], case.ours().values);
-    // Final states: the last token forwards, the first one backwards, zeros where there is no token.
+    // Final states: the last token forwards, the first one backwards, zeros where there is no
+    // token.
     let out = &case.ours().values;
     assert_eq!(out[1].get(0).get(0), out[0].get(4).narrow(0, 0, 7));
     assert_eq!(out[1].get(1).get(2), out[0].get(5).narrow(0, 7, 7));
@@ -179,18 +233,33 @@ fn a_sequence_has_the_same_bits_alone_and_in_company() {
     let lengths = [130, 1, 17, 64, 65, 200, 3, 90, 33, 12, 140, 7, 250];
     let case = Case::new(&lengths, 50, 40, 2);
     let together = case.ours();
-    for company in
-        [vec![0], vec![5, 2], vec![9, 4, 0], vec![1, 2, 3, 4], (3..8).collect(), (0..6).collect(), (2..9).collect(), (0..12).collect()]
-    {
+    for company in [
+        vec![0],
+        vec![5, 2],
+        vec![9, 4, 0],
+        vec![1, 2, 3, 4],
+        (3..8).collect(),
+        (0..6).collect(),
+        (2..9).collect(),
+        (0..12).collect(),
+    ] {
         let alone = case.only(&company).ours();
         let offsets = case.segments.offsets();
         let rows: Vec<i64> = company.iter().flat_map(|&s| offsets[s]..offsets[s + 1]).collect();
         let rows = Tensor::from_slice(&rows);
         let chosen = Tensor::from_slice(&company.iter().map(|&s| s as i64).collect::<Vec<_>>());
-        assert_eq!(alone.values[0], together.values[0].index_select(0, &rows), "states of {company:?}");
+        assert_eq!(
+            alone.values[0],
+            together.values[0].index_select(0, &rows),
+            "states of {company:?}"
+        );
         assert_eq!(alone.values[1], together.values[1].index_select(1, &chosen));
         assert_eq!(alone.values[2], together.values[2].index_select(1, &chosen));
-        assert_eq!(alone.gradients[0], together.gradients[0].index_select(0, &rows), "input gradients of {company:?}");
+        assert_eq!(
+            alone.gradients[0],
+            together.gradients[0].index_select(0, &rows),
+            "input gradients of {company:?}"
+        );
         assert_eq!(alone.gradients[1], together.gradients[1].index_select(1, &chosen));
         assert_eq!(alone.gradients[2], together.gradients[2].index_select(1, &chosen));
     }
@@ -218,7 +287,9 @@ fn what_is_not_a_number_stays_so_and_stays_where_it_is() {
     let states = &case.ours().values[0];
     assert_eq!(
         states.isnan().any_dim(1, false),
-        Tensor::from_slice(&[false, false, true, true, true, true, false, false, false, false, false])
+        Tensor::from_slice(&[
+            false, false, true, true, true, true, false, false, false, false, false
+        ])
     );
 }
 
@@ -233,7 +304,10 @@ fn refuses_what_does_not_fit() {
     assert!(refused(&case.x.narrow(0, 0, 4), &weights, None).contains("do not cover 4 tokens"));
     assert!(refused(&case.x.narrow(1, 0, 3), &weights, None).contains("weight 0 must be [28, 3]"));
     assert!(refused(&case.x, &weights[..7], None).contains("four weights"));
-    let start = InitialStates { hidden: Tensor::zeros([2, 3, 7], CPU), cell: Tensor::zeros([2, 3, 7], CPU) };
+    let start = InitialStates {
+        hidden: Tensor::zeros([2, 3, 7], CPU),
+        cell: Tensor::zeros([2, 3, 7], CPU),
+    };
     assert!(refused(&case.x, &weights, Some(&start)).contains("[directions, sequences, hidden]"));
     // The gates are overwritten by the first backward pass, so a second one would be wrong.
     let x = case.x.copy().set_requires_grad(true);
@@ -243,7 +317,8 @@ fn refuses_what_does_not_fit() {
     assert!(backward().unwrap_err().to_string().contains("runs once"));
 }
 
-/// Documents of a micro-batch and thousands of short sequences, against libtorch's LSTM; needs `--release`.
+/// Documents of a micro-batch and thousands of short sequences, against libtorch's LSTM; needs
+/// `--release`.
 #[test]
 #[ignore = "prints rates"]
 fn lstm_rate() {
@@ -256,16 +331,25 @@ fn lstm_rate() {
             })
             .fold(f64::MAX, f64::min)
     };
-    println!("{} threads, products at {:.0} GFLOP/s", tch::get_num_threads(), matmul_rate(Device::Cpu, Precision::Fp32).unwrap() / 1e9);
-    for (name, count, mean, input) in [("documents", 30, 280, 50), ("documents", 8, 280, 100), ("short sequences", 3000, 8, 256)] {
+    println!(
+        "{} threads, products at {:.0} GFLOP/s",
+        tch::get_num_threads(),
+        matmul_rate(Device::Cpu, Precision::Fp32).unwrap() / 1e9
+    );
+    for (name, count, mean, input) in
+        [("documents", 30, 280, 50), ("documents", 8, 280, 100), ("short sequences", 3000, 8, 256)]
+    {
         let lengths: Vec<i64> = (0..count).map(|i| mean / 2 + i * 37 % mean).collect();
         let case = Case::new(&lengths, input, 128, 2);
         let flops = 3.0 * 2.0 * 2.0 * (case.segments.tokens() * 512 * (input + 128)) as f64;
         let order = LibraryOrder::new(&case.segments, Device::Cpu).unwrap();
         let ours = best(Box::new(|| case.ours()));
-        let library = best(Box::new(|| case.run(Kind::Float, |x, weights, start| order.run(x, weights, start, true).unwrap())));
+        let library = best(Box::new(|| {
+            case.run(Kind::Float, |x, weights, start| order.run(x, weights, start, true).unwrap())
+        }));
         println!(
-            "{count} {name} of {mean}, {input} → 2·128, forward and backward: {:.1} ms, {:.1} GFLOP/s; libtorch {:.1} ms; ratio {:.1}",
+            "{count} {name} of {mean}, {input} → 2·128, forward and backward: {:.1} ms, {:.1} \
+             GFLOP/s; libtorch {:.1} ms; ratio {:.1}",
             ours * 1e3,
             flops / ours / 1e9,
             library * 1e3,

@@ -21,10 +21,19 @@ impl Linear {
     ///
     /// # Errors
     /// What libtorch refuses.
-    pub fn declare(parameters: &mut Parameters, name: &str, inputs: i64, outputs: i64, bias: bool) -> Result<Self> {
+    pub fn declare(
+        parameters: &mut Parameters,
+        name: &str,
+        inputs: i64,
+        outputs: i64,
+        bias: bool,
+    ) -> Result<Self> {
         let init = Init::Uniform { bound: 1.0 / (inputs as f64).sqrt() };
-        let weight = parameters.declare(format!("{HEADS}{name}.weight"), &[outputs, inputs], init)?;
-        let bias = bias.then(|| parameters.declare(format!("{HEADS}{name}.bias"), &[outputs], init)).transpose()?;
+        let weight =
+            parameters.declare(format!("{HEADS}{name}.weight"), &[outputs, inputs], init)?;
+        let bias = bias
+            .then(|| parameters.declare(format!("{HEADS}{name}.bias"), &[outputs], init))
+            .transpose()?;
         Ok(Self { weight, bias })
     }
 
@@ -36,8 +45,9 @@ impl Linear {
         linear(x, &self.weight, self.bias.as_ref())
     }
 
-    /// Σ over parts of x_i W_iᵀ + b, where W is cut along its inputs: a linear layer over [x_1; x_2; …] whose inputs need not lie side by
-    /// side, with each x_i already as long as it has distinct rows. `parts`: (x `[rows, in_i]`, which row each result takes; `None`: its own).
+    /// Σ over parts of x_i W_iᵀ + b, where W is cut along its inputs: a linear layer over [x_1;
+    /// x_2; …] whose inputs need not lie side by side, with each x_i already as long as it has
+    /// distinct rows. `parts`: (x `[rows, in_i]`, which row each result takes; `None`: its own).
     ///
     /// # Errors
     /// What libtorch refuses.
@@ -47,7 +57,8 @@ impl Linear {
             let width = x.size()[1];
             let bias = if at == 0 { self.bias.as_ref() } else { None };
             let term = linear(x, &self.weight.f_narrow(1, at, width)?, bias)?;
-            let term = rows.map_or_else(|| Ok(term.shallow_clone()), |rows| term.f_index_select(0, rows))?;
+            let term =
+                rows.map_or_else(|| Ok(term.shallow_clone()), |rows| term.f_index_select(0, rows))?;
             sum = Some(match sum {
                 Some(sum) => sum.f_add(&term)?,
                 None => term,
@@ -82,6 +93,12 @@ impl LayerNorm {
     /// # Errors
     /// What libtorch refuses.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.f_to_kind(Kind::Float)?.f_layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, false)?)
+        Ok(x.f_to_kind(Kind::Float)?.f_layer_norm(
+            self.weight.size(),
+            Some(&self.weight),
+            Some(&self.bias),
+            self.eps,
+            false,
+        )?)
     }
 }

@@ -31,9 +31,20 @@ unsafe extern "C" {
         p: f64,
         out: *mut C_tensor,
     ) -> c_int;
-    pub(super) fn docre_flash_attention(qkv: *const C_tensor, offsets: *const C_tensor, longest: i64, p: f64, out: *mut C_tensor) -> c_int;
-    pub(super) fn docre_padded_attention(qkv: *const C_tensor, offsets: *const C_tensor, longest: i64, p: f64, out: *mut C_tensor)
-    -> c_int;
+    pub(super) fn docre_flash_attention(
+        qkv: *const C_tensor,
+        offsets: *const C_tensor,
+        longest: i64,
+        p: f64,
+        out: *mut C_tensor,
+    ) -> c_int;
+    pub(super) fn docre_padded_attention(
+        qkv: *const C_tensor,
+        offsets: *const C_tensor,
+        longest: i64,
+        p: f64,
+        out: *mut C_tensor,
+    ) -> c_int;
     pub(super) fn docre_dropout(
         x: *const C_tensor,
         residual: *const C_tensor,
@@ -81,7 +92,12 @@ unsafe extern "C" {
         turned: c_int,
         out: *mut C_tensor,
     ) -> c_int;
-    pub(super) fn docre_batched_product(x: *const C_tensor, y: *const C_tensor, turned: c_int, out: *mut C_tensor) -> c_int;
+    pub(super) fn docre_batched_product(
+        x: *const C_tensor,
+        y: *const C_tensor,
+        turned: c_int,
+        out: *mut C_tensor,
+    ) -> c_int;
     pub(super) fn docre_activation(x: *const C_tensor, kind: i64, out: *mut C_tensor) -> c_int;
     pub(super) fn docre_log_sum_exp(x: *const C_tensor, out: *mut C_tensor) -> c_int;
     pub(super) fn docre_grouped_bilinear(
@@ -143,7 +159,8 @@ pub(super) fn check(status: c_int) -> Result<()> {
     if status == 0 {
         return Ok(());
     }
-    // SAFETY: the pointer is to a thread-local string of the shim that lives until the next failure on this thread.
+    // SAFETY: the pointer is to a thread-local string of the shim that lives until the next failure
+    // on this thread.
     let message = unsafe { CStr::from_ptr(docre_last_error()) }.to_string_lossy().into_owned();
     Err(TchError::Torch(message).into())
 }

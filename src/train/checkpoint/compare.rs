@@ -76,7 +76,9 @@ pub fn compare(first: &Checkpoint, second: &Checkpoint) -> Result<CheckpointDiff
     let (files, others) = (first.files()?, second.files()?);
     for name in files.keys().chain(others.keys()).collect::<BTreeSet<_>>() {
         if name.ends_with(".safetensors") {
-            let read = |checkpoint: &Checkpoint, files: &BTreeMap<String, String>| match files.contains_key(name) {
+            let read = |checkpoint: &Checkpoint, files: &BTreeMap<String, String>| match files
+                .contains_key(name)
+            {
                 true => read_safetensors(&checkpoint.path().join(name)),
                 false => Ok(BTreeMap::new()),
             };
@@ -85,13 +87,19 @@ pub fn compare(first: &Checkpoint, second: &Checkpoint) -> Result<CheckpointDiff
             found.files.push(name.clone());
         }
     }
-    found.trainer = fields(&serde_json::json!(first.trainer()?), &serde_json::json!(second.trainer()?));
+    found.trainer =
+        fields(&serde_json::json!(first.trainer()?), &serde_json::json!(second.trainer()?));
     Ok(found)
 }
 
 type Tensors = BTreeMap<String, Tensor>;
 
-fn tensors(file: &str, first: &Tensors, second: &Tensors, found: &mut CheckpointDifference) -> Result<()> {
+fn tensors(
+    file: &str,
+    first: &Tensors,
+    second: &Tensors,
+    found: &mut CheckpointDifference,
+) -> Result<()> {
     for name in first.keys().chain(second.keys()).collect::<BTreeSet<_>>() {
         let difference = match (first.get(name), second.get(name)) {
             (Some(one), Some(other)) => numbers(one, other)?,
@@ -99,7 +107,9 @@ fn tensors(file: &str, first: &Tensors, second: &Tensors, found: &mut Checkpoint
             _ => Some(Difference::OnlySecond),
         };
         match difference {
-            Some(difference) => found.tensors.push(TensorDifference { name: format!("{file}: {name}"), difference }),
+            Some(difference) => {
+                found.tensors.push(TensorDifference { name: format!("{file}: {name}"), difference })
+            }
             None => found.equal_tensors += 1,
         }
     }
@@ -115,14 +125,27 @@ fn numbers(one: &Tensor, other: &Tensor) -> Result<Option<Difference>> {
     if count == 0 {
         return Ok(None);
     }
-    let apart = f64::try_from(one.f_sub(&other)?.f_abs()?.f_nan_to_num(f64::INFINITY, f64::INFINITY, f64::INFINITY)?.f_max()?)?;
+    let apart = f64::try_from(
+        one.f_sub(&other)?
+            .f_abs()?
+            .f_nan_to_num(f64::INFINITY, f64::INFINITY, f64::INFINITY)?
+            .f_max()?,
+    )?;
     Ok(Some(Difference::Numbers { count, of: one.numel(), largest: apart }))
 }
 
 /// Fields of two objects that differ. The time it took is no difference.
 fn fields(first: &Value, second: &Value) -> Vec<(String, Value, Value)> {
-    let names = first.as_object().into_iter().flatten().map(|(name, _)| name).filter(|name| *name != "seconds");
-    names.filter(|name| first[*name] != second[*name]).map(|name| (name.clone(), first[name].clone(), second[name].clone())).collect()
+    let names = first
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(name, _)| name)
+        .filter(|name| *name != "seconds");
+    names
+        .filter(|name| first[*name] != second[*name])
+        .map(|name| (name.clone(), first[name].clone(), second[name].clone()))
+        .collect()
 }
 
 #[cfg(test)]
@@ -134,26 +157,44 @@ mod tests {
         let one = Tensor::from_slice(&[1f32, 2.0, 3.0]);
         assert_eq!(numbers(&one, &one.copy()).unwrap(), None);
         let other = Tensor::from_slice(&[1f32, 2.5, 1.0]);
-        assert_eq!(numbers(&one, &other).unwrap(), Some(Difference::Numbers { count: 2, of: 3, largest: 2.0 }));
+        assert_eq!(
+            numbers(&one, &other).unwrap(),
+            Some(Difference::Numbers { count: 2, of: 3, largest: 2.0 })
+        );
         let broken = Tensor::from_slice(&[1f32, f32::NAN, 3.0]);
-        assert_eq!(numbers(&one, &broken).unwrap(), Some(Difference::Numbers { count: 1, of: 3, largest: f64::INFINITY }));
+        assert_eq!(
+            numbers(&one, &broken).unwrap(),
+            Some(Difference::Numbers { count: 1, of: 3, largest: f64::INFINITY })
+        );
         let shape = Some(Difference::Shape { first: vec![3], second: vec![3, 1] });
         assert_eq!(numbers(&one, &other.view([3, 1])).unwrap(), shape);
-        assert_eq!(numbers(&Tensor::from_slice(&[0i64; 0]), &Tensor::from_slice(&[0i64; 0])).unwrap(), None);
+        assert_eq!(
+            numbers(&Tensor::from_slice(&[0i64; 0]), &Tensor::from_slice(&[0i64; 0])).unwrap(),
+            None
+        );
     }
 
     #[test]
     fn fields_and_missing_tensors_are_told() {
-        let (first, second) =
-            (serde_json::json!({"step": 3, "stage": "a", "seconds": 1.0}), serde_json::json!({"step": 4, "stage": "a", "seconds": 2.0}));
+        let (first, second) = (
+            serde_json::json!({"step": 3, "stage": "a", "seconds": 1.0}),
+            serde_json::json!({"step": 4, "stage": "a", "seconds": 2.0}),
+        );
         assert_eq!(fields(&first, &second), [("step".to_owned(), Value::from(3), Value::from(4))]);
         let (mut one, mut other) = (Tensors::new(), Tensors::new());
         one.insert("a".into(), Tensor::from_slice(&[1f32]));
         other.insert("b".into(), Tensor::from_slice(&[1f32]));
         let mut found = CheckpointDifference::default();
         tensors("heads", &one, &other, &mut found).unwrap();
-        let told: Vec<_> = found.tensors.iter().map(|entry| (entry.name.as_str(), entry.difference.clone())).collect();
-        assert_eq!(told, [("heads: a", Difference::OnlyFirst), ("heads: b", Difference::OnlySecond)]);
+        let told: Vec<_> = found
+            .tensors
+            .iter()
+            .map(|entry| (entry.name.as_str(), entry.difference.clone()))
+            .collect();
+        assert_eq!(
+            told,
+            [("heads: a", Difference::OnlyFirst), ("heads: b", Difference::OnlySecond)]
+        );
         assert!(!found.is_equal());
     }
 }

@@ -1,4 +1,5 @@
-//! The operations on files that a checkpoint is made of, as a trait, so that a test can end the process's life at any one of them.
+//! The operations on files that a checkpoint is made of, as a trait, so that a test can end the
+//! process's life at any one of them.
 //!
 //! Not for reading, and not for single files: `corpus::atomic` writes those.
 
@@ -24,7 +25,8 @@ pub trait Disk {
     /// Gives a folder its place, where nothing is.
     fn rename(&self, from: &Path, to: &Path) -> Result<()>;
 
-    /// Lets two folders change places at once. False where the file system cannot: nothing has happened then.
+    /// Lets two folders change places at once. False where the file system cannot: nothing has
+    /// happened then.
     fn exchange(&self, one: &Path, other: &Path) -> Result<bool>;
 
     /// Removes a file.
@@ -61,8 +63,15 @@ impl Disk for LocalDisk {
             Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => Ok(false),
             Err(error) => {
                 let cause = std::io::Error::from(error);
-                Err(std::io::Error::new(cause.kind(), format!("failed to exchange `{}` and `{}`: {cause}", one.display(), other.display()))
-                    .into())
+                Err(std::io::Error::new(
+                    cause.kind(),
+                    format!(
+                        "failed to exchange `{}` and `{}`: {cause}",
+                        one.display(),
+                        other.display()
+                    ),
+                )
+                .into())
             }
         }
     }

@@ -1,8 +1,10 @@
-//! Checkpoints: a Hugging Face folder with heads, optimiser and trainer state, sealed by a manifest of hashes that is written last.
+//! Checkpoints: a Hugging Face folder with heads, optimiser and trainer state, sealed by a manifest
+//! of hashes that is written last.
 //!
-//! A folder without `MANIFEST.json` is no checkpoint. Everything is written into a temporary folder beside the final one, flushed,
-//! and renamed; a reader checks every hash before it uses a byte. Whichever operation of a save or of pruning is the last of a process, the
-//! newest sealed checkpoint is whole.
+//! A folder without `MANIFEST.json` is no checkpoint. Everything is written into a temporary folder
+//! beside the final one, flushed, and renamed; a reader checks every hash before it uses a byte.
+//! Whichever operation of a save or of pruning is the last of a process, the newest sealed
+//! checkpoint is whole.
 
 mod compare;
 mod disk;
@@ -24,12 +26,14 @@ use crate::text::Tokenizer;
 use crate::torch::hf;
 use crate::{DataError, Error, Result};
 
-/// Version of the folder's layout; a reader refuses a newer one. 2: GLRE's `corpus` and `classifier_width`, LSTM-SP.
+/// Version of the folder's layout; a reader refuses a newer one. 2: GLRE's `corpus` and
+/// `classifier_width`, LSTM-SP.
 const FORMAT_VERSION: u32 = 2;
 pub(super) const SEAL: &str = "MANIFEST.json";
 /// Starts the name of a folder in the making.
 const SAVING: &str = ".saving-";
-/// Starts the name of a folder that is being replaced where two folders cannot change places at once.
+/// Starts the name of a folder that is being replaced where two folders cannot change places at
+/// once.
 const REPLACED: &str = ".replaced-";
 
 /// Where training stands: with the seed, all that resume needs beside the tensors.
@@ -68,7 +72,8 @@ pub struct TrainerState {
     pub losses: LossHistory,
 }
 
-/// What the order of a stage's documents follows from, beside the documents: another one cannot go on from the middle.
+/// What the order of a stage's documents follows from, beside the documents: another one cannot go
+/// on from the middle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderKey {
     /// The seed.
@@ -92,7 +97,9 @@ impl Retention {
     /// Of `steps`, in rising order, those that nothing keeps; never the last.
     pub(super) fn outdated(self, steps: &[u64]) -> impl Iterator<Item = u64> + '_ {
         let old = &steps[..steps.len().saturating_sub(self.newest.max(1))];
-        let kept = move |step: u64| Some(step) == self.best || (self.every > 0 && step.is_multiple_of(self.every));
+        let kept = move |step: u64| {
+            Some(step) == self.best || (self.every > 0 && step.is_multiple_of(self.every))
+        };
         old.iter().copied().filter(move |&step| !kept(step))
     }
 }
@@ -147,12 +154,21 @@ impl Checkpoint {
     }
 
     /// As [`Self::write`], on any disk.
-    pub(super) fn write_on(disk: &dyn Disk, path: &Path, content: &CheckpointContent) -> Result<Self> {
-        let (parent, name) = (path.parent().unwrap_or(Path::new(".")), path.file_name().unwrap_or_default().to_string_lossy());
+    pub(super) fn write_on(
+        disk: &dyn Disk,
+        path: &Path,
+        content: &CheckpointContent,
+    ) -> Result<Self> {
+        let (parent, name) = (
+            path.parent().unwrap_or(Path::new(".")),
+            path.file_name().unwrap_or_default().to_string_lossy(),
+        );
         let work = parent.join(format!("{SAVING}{name}"));
         disk.remove_folder(&work)?;
         disk.create_folder(&work)?;
-        let outcome = fill(disk, &work, content).and_then(|()| put_in_place(disk, &work, path, &parent.join(format!("{REPLACED}{name}"))));
+        let outcome = fill(disk, &work, content).and_then(|()| {
+            put_in_place(disk, &work, path, &parent.join(format!("{REPLACED}{name}")))
+        });
         if outcome.is_err() {
             // What this leaves is swept away at the next start.
             let _ = disk.remove_folder(&work);
@@ -161,7 +177,8 @@ impl Checkpoint {
         Ok(Self { path: path.to_owned() })
     }
 
-    /// Removes what a process that ended in the middle of a save or of pruning left in a stage's folder.
+    /// Removes what a process that ended in the middle of a save or of pruning left in a stage's
+    /// folder.
     ///
     /// # Errors
     /// I/O errors.
@@ -169,7 +186,10 @@ impl Checkpoint {
         for entry in fs_err::read_dir(stage_folder)? {
             let entry = entry?;
             let (name, path) = (entry.file_name().to_string_lossy().into_owned(), entry.path());
-            let replaced = name.strip_prefix(REPLACED).map(|name| stage_folder.join(name)).filter(|place| !place.exists());
+            let replaced = name
+                .strip_prefix(REPLACED)
+                .map(|name| stage_folder.join(name))
+                .filter(|place| !place.exists());
             let unsealed = name.starts_with("step-") && path.is_dir() && !path.join(SEAL).exists();
             if let Some(place) = replaced {
                 fs_err::rename(path, place)?;
@@ -190,20 +210,34 @@ impl Checkpoint {
             DataError::new(path, format!("is no complete checkpoint: {error}"))
                 .hint("a checkpoint is complete once it has a MANIFEST.json; name another step")
         })?;
-        let seal: Seal = serde_json::from_slice(&text).map_err(|error| DataError::new(&seal_path, error.to_string()))?;
+        let seal: Seal = serde_json::from_slice(&text)
+            .map_err(|error| DataError::new(&seal_path, error.to_string()))?;
         if seal.format_version > FORMAT_VERSION {
-            let problem = format!("has format version {}, this program reads up to {FORMAT_VERSION}", seal.format_version);
-            return Err(DataError::new(&seal_path, problem).hint(format!("use docre-pretrain {} or newer", seal.program)).into());
+            let problem = format!(
+                "has format version {}, this program reads up to {FORMAT_VERSION}",
+                seal.format_version
+            );
+            return Err(DataError::new(&seal_path, problem)
+                .hint(format!("use docre-pretrain {} or newer", seal.program))
+                .into());
         }
         for (name, expected) in &seal.files {
             if Path::new(name).components().count() != 1 || name.starts_with('.') {
-                return Err(DataError::new(&seal_path, format!("names a file outside the checkpoint: {name}")).into());
+                return Err(DataError::new(
+                    &seal_path,
+                    format!("names a file outside the checkpoint: {name}"),
+                )
+                .into());
             }
-            let found = fingerprint(&path.join(name)).map_err(|error| DataError::new(path, format!("{name} cannot be read: {error}")))?;
+            let found = fingerprint(&path.join(name))
+                .map_err(|error| DataError::new(path, format!("{name} cannot be read: {error}")))?;
             if found != *expected {
-                return Err(DataError::new(path.join(name), "differs from the hash in MANIFEST.json")
-                    .hint("the file was changed or cut off; name another checkpoint")
-                    .into());
+                return Err(DataError::new(
+                    path.join(name),
+                    "differs from the hash in MANIFEST.json",
+                )
+                .hint("the file was changed or cut off; name another checkpoint")
+                .into());
             }
         }
         Ok(Self { path: path.to_owned() })
@@ -227,7 +261,11 @@ impl Checkpoint {
     }
 
     /// As [`Self::prune`], on any disk.
-    pub(super) fn prune_on(disk: &dyn Disk, stage_folder: &Path, retention: Retention) -> Result<()> {
+    pub(super) fn prune_on(
+        disk: &dyn Disk,
+        stage_folder: &Path,
+        retention: Retention,
+    ) -> Result<()> {
         let steps = steps_in(stage_folder)?;
         for step in retention.outdated(&steps) {
             let folder = folder_of_step(stage_folder, step);
@@ -274,9 +312,12 @@ impl Checkpoint {
     /// A malformed file, or one of another system.
     pub fn description<T: for<'a> Deserialize<'a>>(&self) -> Result<T> {
         self.json("docre.json").map_err(|error| match error {
-            Error::Data(error) => {
-                (*error).hint("another version of this program wrote it; train again, or read it with that version").into()
-            }
+            Error::Data(error) => (*error)
+                .hint(
+                    "another version of this program wrote it; train again, or read it \
+                    with that version",
+                )
+                .into(),
             other => other,
         })
     }
@@ -284,7 +325,8 @@ impl Checkpoint {
     fn json<T: for<'a> Deserialize<'a>>(&self, name: &str) -> Result<T> {
         let path = self.path.join(name);
         let bytes = fs_err::read(&path)?;
-        serde_json::from_slice(&bytes).map_err(|error| DataError::new(path, error.to_string()).into())
+        serde_json::from_slice(&bytes)
+            .map_err(|error| DataError::new(path, error.to_string()).into())
     }
 
     /// Head tensors.
@@ -301,7 +343,11 @@ impl Checkpoint {
     /// A malformed file.
     pub fn optimizer(&self) -> Result<Vec<(String, Tensor)>> {
         let path = self.path.join("optimizer.safetensors");
-        if path.exists() { Ok(hf::read_safetensors(&path)?.into_iter().collect()) } else { Ok(Vec::new()) }
+        if path.exists() {
+            Ok(hf::read_safetensors(&path)?.into_iter().collect())
+        } else {
+            Ok(Vec::new())
+        }
     }
 }
 
@@ -310,7 +356,8 @@ pub fn folder_of_step(stage_folder: &Path, step: u64) -> PathBuf {
     stage_folder.join(format!("step-{step:08}"))
 }
 
-/// Steps of the sealed checkpoints in a stage's folder, in rising order; none where there is no such folder.
+/// Steps of the sealed checkpoints in a stage's folder, in rising order; none where there is no
+/// such folder.
 ///
 /// # Errors
 /// I/O errors.
@@ -334,12 +381,19 @@ pub fn steps_in(stage_folder: &Path) -> Result<Vec<u64>> {
 
 /// Writes all files, flushes them, and seals the folder.
 fn fill(disk: &dyn Disk, folder: &Path, content: &CheckpointContent) -> Result<()> {
-    let json = |value: serde_json::Result<Vec<u8>>| value.map_err(|error| Error::Bug(error.to_string()));
+    let json =
+        |value: serde_json::Result<Vec<u8>>| value.map_err(|error| Error::Bug(error.to_string()));
     let description = json(serde_json::to_vec_pretty(&content.description))?;
     let trainer = json(serde_json::to_vec_pretty(&content.trainer))?;
-    disk.write(folder, &mut |folder| hf::write_folder(folder, &content.encoder_config, named(&content.encoder)))?;
-    disk.write(folder, &mut |folder| hf::write_safetensors(&folder.join("heads.safetensors"), named(&content.heads)))?;
-    disk.write(folder, &mut |folder| hf::write_safetensors(&folder.join("optimizer.safetensors"), named(&content.optimizer)))?;
+    disk.write(folder, &mut |folder| {
+        hf::write_folder(folder, &content.encoder_config, named(&content.encoder))
+    })?;
+    disk.write(folder, &mut |folder| {
+        hf::write_safetensors(&folder.join("heads.safetensors"), named(&content.heads))
+    })?;
+    disk.write(folder, &mut |folder| {
+        hf::write_safetensors(&folder.join("optimizer.safetensors"), named(&content.optimizer))
+    })?;
     disk.write(folder, &mut |folder| write_whole(&folder.join("docre.json"), &description))?;
     disk.write(folder, &mut |folder| write_whole(&folder.join("trainer.json"), &trainer))?;
     for (name, bytes) in &content.extra {
@@ -352,7 +406,8 @@ fn fill(disk: &dyn Disk, folder: &Path, content: &CheckpointContent) -> Result<(
 /// Lets a finished folder take its place.
 fn put_in_place(disk: &dyn Disk, work: &Path, path: &Path, aside: &Path) -> Result<()> {
     // The parent of a bare name is "".
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent =
+        path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !path.exists() {
         disk.rename(work, path)?;
         return disk.sync(parent);
@@ -378,7 +433,8 @@ fn seal(disk: &dyn Disk, folder: &Path) -> Result<()> {
         disk.sync(&entry.path())?;
         files.insert(entry.file_name().to_string_lossy().into_owned(), fingerprint(&entry.path())?);
     }
-    let seal = Seal { format_version: FORMAT_VERSION, program: env!("CARGO_PKG_VERSION").into(), files };
+    let seal =
+        Seal { format_version: FORMAT_VERSION, program: env!("CARGO_PKG_VERSION").into(), files };
     let bytes = serde_json::to_vec_pretty(&seal).map_err(|error| Error::Bug(error.to_string()))?;
     disk.write(folder, &mut |folder| write_whole(&folder.join(SEAL), &bytes))?;
     disk.sync(folder)

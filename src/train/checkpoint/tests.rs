@@ -20,7 +20,8 @@ fn tensors(name: &str, first: f64) -> Vec<(String, Tensor)> {
 pub(in crate::train) fn stage(steps: &[u64]) -> tempfile::TempDir {
     let temp = tempfile::tempdir().unwrap();
     for &step in steps {
-        Checkpoint::write(&folder_of_step(temp.path(), step), &content(temp.path(), step, 0.0)).unwrap();
+        Checkpoint::write(&folder_of_step(temp.path(), step), &content(temp.path(), step, 0.0))
+            .unwrap();
     }
     temp
 }
@@ -32,7 +33,12 @@ pub(in crate::train) fn content(folder: &Path, step: u64, first: f64) -> Checkpo
         heads: tensors("relation.weight", 10.0),
         optimizer: tensors("moment1.relation.weight", 20.0),
         description: serde_json::json!({"relation_width": 3}),
-        trainer: TrainerState { stage: "pretrain".into(), step, best: Some((0.5, 2)), ..TrainerState::default() },
+        trainer: TrainerState {
+            stage: "pretrain".into(),
+            step,
+            best: Some((0.5, 2)),
+            ..TrainerState::default()
+        },
         tokenizer: tokenizer(folder),
         extra: vec![("note.txt".into(), b"further".to_vec())],
     }
@@ -48,13 +54,19 @@ fn what_is_written_is_read() {
     let checkpoint = Checkpoint::latest(stage.path()).unwrap().unwrap();
     assert_eq!(checkpoint.path(), stage.path().join("step-00000007"));
     let trainer = checkpoint.trainer().unwrap();
-    assert_eq!((trainer.stage.as_str(), trainer.step, trainer.best), ("pretrain", 7, Some((0.5, 2))));
+    assert_eq!(
+        (trainer.stage.as_str(), trainer.step, trainer.best),
+        ("pretrain", 7, Some((0.5, 2)))
+    );
     assert_eq!(checkpoint.heads().unwrap(), tensors("relation.weight", 10.0));
     assert_eq!(checkpoint.optimizer().unwrap(), tensors("moment1.relation.weight", 20.0));
     assert_eq!(checkpoint.description::<serde_json::Value>().unwrap()["relation_width"], 3);
     let folder = hf::read_folder(checkpoint.path()).unwrap();
     assert_eq!(folder.tensors["pooler.dense.weight"], tensors("", 0.0)[0].1);
-    assert_eq!(Tokenizer::load(checkpoint.path(), None).unwrap().identity(), tokenizer(stage.path()).identity());
+    assert_eq!(
+        Tokenizer::load(checkpoint.path(), None).unwrap().identity(),
+        tokenizer(stage.path()).identity()
+    );
     assert_eq!(fs_err::read(checkpoint.path().join("note.txt")).unwrap(), b"further");
     let left = fs_err::read_dir(stage.path()).unwrap().count();
     assert_eq!(left, 2, "the checkpoint and vocab.txt: no temporary folder is left");
@@ -71,7 +83,10 @@ fn writing_again_replaces() {
 fn a_changed_byte_in_any_file_is_named() {
     let stage = stage(&[1]);
     let folder = folder_of_step(stage.path(), 1);
-    let names: Vec<_> = fs_err::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let names: Vec<_> = fs_err::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     assert!(names.len() > 7, "{names:?}");
     for name in names.iter().filter(|name| *name != SEAL) {
         let path = folder.join(name);
@@ -86,7 +101,10 @@ fn a_changed_byte_in_any_file_is_named() {
         }
         fs_err::remove_file(&path).unwrap();
         let error = Checkpoint::open(&folder).unwrap_err();
-        assert!(matches!(error, Error::Data(_)) && error.to_string().contains(name.as_str()), "{error}");
+        assert!(
+            matches!(error, Error::Data(_)) && error.to_string().contains(name.as_str()),
+            "{error}"
+        );
         fs_err::write(&path, good).unwrap();
     }
     Checkpoint::open(&folder).unwrap();
@@ -96,7 +114,13 @@ fn a_changed_byte_in_any_file_is_named() {
 fn flips_and_cuts_anywhere_give_an_error_or_the_same_content() {
     let stage = stage(&[1]);
     let folder = folder_of_step(stage.path(), 1);
-    let content = |checkpoint: &Checkpoint| (checkpoint.heads().unwrap(), checkpoint.optimizer().unwrap(), checkpoint.trainer().unwrap());
+    let content = |checkpoint: &Checkpoint| {
+        (
+            checkpoint.heads().unwrap(),
+            checkpoint.optimizer().unwrap(),
+            checkpoint.trainer().unwrap(),
+        )
+    };
     let good_content = content(&Checkpoint::open(&folder).unwrap());
     for path in names(&folder) {
         damage(&path, 50, |what| match Checkpoint::open(&folder) {
@@ -126,7 +150,11 @@ fn a_full_disk_at_any_write_is_an_io_error_and_the_old_checkpoint_loads() {
             }
             Err(error) => {
                 assert_eq!((error.exit_code(), found), (74, 1), "{left} bytes left: {error}");
-                assert!(error.to_string().contains("pretrain") && error.hint().is_some_and(|hint| hint.contains("space")), "{error}");
+                assert!(
+                    error.to_string().contains("pretrain")
+                        && error.hint().is_some_and(|hint| hint.contains("space")),
+                    "{error}"
+                );
                 assert_eq!(steps_in(&stage).unwrap(), [1]);
                 refused += 1;
             }
@@ -146,7 +174,11 @@ fn a_disk_that_cannot_be_written_is_an_io_error() {
     let new = content(disk.path(), 2, 2.0);
     disk.set_read_only(true);
     let error = Checkpoint::write(&folder_of_step(&stage, 2), &new).unwrap_err();
-    assert_eq!((error.exit_code(), Checkpoint::latest(&stage).unwrap().unwrap().trainer().unwrap().step), (74, 1), "{error}");
+    assert_eq!(
+        (error.exit_code(), Checkpoint::latest(&stage).unwrap().unwrap().trainer().unwrap().step),
+        (74, 1),
+        "{error}"
+    );
     assert!(error.to_string().contains("pretrain") && error.hint().is_some(), "{error}");
     let error = RunFolder::claim(disk.path()).unwrap_err();
     assert_eq!((error.exit_code(), error.hint().is_some()), (74, true), "{error}");
@@ -159,7 +191,10 @@ fn a_folder_without_a_seal_is_no_checkpoint() {
     fs_err::remove_file(folder_of_step(stage.path(), 9).join(SEAL)).unwrap();
     let error = Checkpoint::open(&folder_of_step(stage.path(), 9)).unwrap_err();
     assert_eq!(error.exit_code(), 65);
-    assert!(error.to_string().contains("no complete checkpoint") && error.hint().is_some(), "{error}");
+    assert!(
+        error.to_string().contains("no complete checkpoint") && error.hint().is_some(),
+        "{error}"
+    );
     assert_eq!(Checkpoint::latest(stage.path()).unwrap().unwrap().trainer().unwrap().step, 5);
     let empty = tempfile::tempdir().unwrap();
     assert!(Checkpoint::latest(empty.path()).unwrap().is_none());
@@ -170,7 +205,8 @@ fn a_folder_without_a_seal_is_no_checkpoint() {
 fn resealed(change: fn(&mut serde_json::Value)) -> Error {
     let stage = stage(&[1]);
     let path = folder_of_step(stage.path(), 1).join(SEAL);
-    let mut seal: serde_json::Value = serde_json::from_slice(&fs_err::read(&path).unwrap()).unwrap();
+    let mut seal: serde_json::Value =
+        serde_json::from_slice(&fs_err::read(&path).unwrap()).unwrap();
     change(&mut seal);
     fs_err::write(&path, seal.to_string()).unwrap();
     Checkpoint::open(&folder_of_step(stage.path(), 1)).unwrap_err()
@@ -184,15 +220,22 @@ fn a_newer_format_is_refused() {
     });
     assert_eq!(error.exit_code(), 65);
     let newer = format!("format version {}", FORMAT_VERSION + 1);
-    assert!(error.to_string().contains(&newer) && error.hint().unwrap().contains("9.8.7"), "{error}");
+    assert!(
+        error.to_string().contains(&newer) && error.hint().unwrap().contains("9.8.7"),
+        "{error}"
+    );
 }
 
 #[test]
 fn a_seal_names_only_files_of_its_folder() {
     let outside = [
-        resealed(|seal| seal["files"]["../vocab.txt"] = serde_json::json!({"bytes": 0, "blake3": ""})),
+        resealed(|seal| {
+            seal["files"]["../vocab.txt"] = serde_json::json!({"bytes": 0, "blake3": ""})
+        }),
         resealed(|seal| seal["files"][".."] = serde_json::json!({"bytes": 0, "blake3": ""})),
-        resealed(|seal| seal["files"]["/etc/hostname"] = serde_json::json!({"bytes": 0, "blake3": ""})),
+        resealed(|seal| {
+            seal["files"]["/etc/hostname"] = serde_json::json!({"bytes": 0, "blake3": ""})
+        }),
     ];
     for error in outside {
         assert!(error.to_string().contains("outside the checkpoint"), "{error}");
@@ -230,7 +273,8 @@ impl Dying {
         Self { left: Cell::new(left), half, exchanges }
     }
 
-    /// Does an operation if there is life left; in the last one `halfway` instead, where it is to be half done.
+    /// Does an operation if there is life left; in the last one `halfway` instead, where it is to
+    /// be half done.
     fn live<T>(&self, whole: impl FnOnce() -> Result<T>, halfway: impl FnOnce()) -> Result<T> {
         let left = self.left.get();
         self.left.set(left.saturating_sub(1));
@@ -248,7 +292,8 @@ impl Dying {
 }
 
 fn names(folder: &Path) -> Vec<PathBuf> {
-    let mut paths: Vec<PathBuf> = fs_err::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<PathBuf> =
+        fs_err::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     paths
 }
@@ -300,7 +345,9 @@ impl Disk for Dying {
         self.live(
             || LocalDisk.remove_folder(path),
             || {
-                for path in if path.exists() { names(path) } else { Vec::new() }.into_iter().step_by(2) {
+                for path in
+                    if path.exists() { names(path) } else { Vec::new() }.into_iter().step_by(2)
+                {
                     fs_err::remove_file(path).unwrap();
                 }
             },
@@ -308,13 +355,15 @@ impl Disk for Dying {
     }
 }
 
-/// Saves `step` over a stage that holds 1 and 2, and prunes, with death at every operation; the first value of the encoder tells which
-/// checkpoint is found afterwards.
+/// Saves `step` over a stage that holds 1 and 2, and prunes, with death at every operation; the
+/// first value of the encoder tells which checkpoint is found afterwards.
 fn dies_everywhere(step: u64, exchanges: bool) {
     const OLD: f32 = 0.0;
     const NEW: f32 = 5.0;
-    let first =
-        |checkpoint: &Checkpoint| hf::read_folder(checkpoint.path()).unwrap().tensors["pooler.dense.weight"].double_value(&[0, 0]) as f32;
+    let first = |checkpoint: &Checkpoint| {
+        hf::read_folder(checkpoint.path()).unwrap().tensors["pooler.dense.weight"]
+            .double_value(&[0, 0]) as f32
+    };
     let mut seen = Vec::new();
     for (lives, half) in (1..).flat_map(|lives| [(lives, false), (lives, true)]) {
         let stage = stage(&[1, 2]);
@@ -322,21 +371,37 @@ fn dies_everywhere(step: u64, exchanges: bool) {
         let new = content(stage.path(), step, f64::from(NEW));
         let outcome = Checkpoint::write_on(&disk, &folder_of_step(stage.path(), step), &new)
             .and_then(|_| Checkpoint::prune_on(&disk, stage.path(), keep(1, 0, None)));
-        let before = (exchanges || step != 2).then(|| first(&Checkpoint::latest(stage.path()).unwrap().unwrap()));
+        let before = (exchanges || step != 2)
+            .then(|| first(&Checkpoint::latest(stage.path()).unwrap().unwrap()));
         Checkpoint::sweep(stage.path()).unwrap();
         let found = Checkpoint::latest(stage.path()).unwrap().expect("one is always there");
         let value = first(&found);
         assert!(before.is_none_or(|before| before == value), "sweeping changes what is found");
-        assert_eq!(value == NEW, found.trainer().unwrap().step == step && value != OLD, "old and new do not mix");
-        assert!(names(stage.path()).iter().all(|path| !path.file_name().unwrap().to_string_lossy().starts_with('.')), "swept");
+        assert_eq!(
+            value == NEW,
+            found.trainer().unwrap().step == step && value != OLD,
+            "old and new do not mix"
+        );
+        assert!(
+            names(stage.path()).iter().all(|path| !path
+                .file_name()
+                .unwrap()
+                .to_string_lossy()
+                .starts_with('.')),
+            "swept"
+        );
         seen.push(value);
-        Checkpoint::write(&folder_of_step(stage.path(), 3), &content(stage.path(), 3, 1.0)).unwrap();
+        Checkpoint::write(&folder_of_step(stage.path(), 3), &content(stage.path(), 3, 1.0))
+            .unwrap();
         if outcome.is_ok() {
             assert!(value == NEW && lives > 15, "{lives} operations");
             break;
         }
     }
-    assert!(seen.contains(&OLD) && seen.is_sorted(), "first the old one, from some operation on the new one: {seen:?}");
+    assert!(
+        seen.contains(&OLD) && seen.is_sorted(),
+        "first the old one, from some operation on the new one: {seen:?}"
+    );
 }
 
 #[test]
@@ -353,7 +418,9 @@ fn death_while_one_is_replaced_leaves_the_old_or_the_new() {
 #[test]
 fn identity_follows_the_content() {
     let (one, same, other) = (stage(&[1]), stage(&[1]), stage(&[2]));
-    let identity = |stage: &tempfile::TempDir| Checkpoint::latest(stage.path()).unwrap().unwrap().identity().unwrap();
+    let identity = |stage: &tempfile::TempDir| {
+        Checkpoint::latest(stage.path()).unwrap().unwrap().identity().unwrap()
+    };
     assert_eq!(identity(&one), identity(&same));
     assert_ne!(identity(&one), identity(&other));
 }

@@ -1,7 +1,9 @@
-//! Checkpoints written beside training: a thread takes a snapshot to the disk while the next steps run.
+//! Checkpoints written beside training: a thread takes a snapshot to the disk while the next steps
+//! run.
 //!
-//! Not for taking the snapshot, for the format (`checkpoint`), or for how a mirror is reached (`mirror`). One checkpoint is on its way at a time: taking a second one waits for
-//! the first, so that a slow disk slows training down instead of filling the memory.
+//! Not for taking the snapshot, for the format (`checkpoint`), or for how a mirror is reached
+//! (`mirror`). One checkpoint is on its way at a time: taking a second one waits for the first, so
+//! that a slow disk slows training down instead of filling the memory.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,11 +40,17 @@ impl CheckpointWriter {
         self.mirror.as_ref().map_or(0, |mirror| mirror.failures())
     }
 
-    /// Starts to write a snapshot into a stage's folder, to prune that folder, and to upload the snapshot.
+    /// Starts to write a snapshot into a stage's folder, to prune that folder, and to upload the
+    /// snapshot.
     ///
     /// # Errors
     /// I/O errors of the checkpoint before.
-    pub fn write(&mut self, stage_folder: PathBuf, content: CheckpointContent, retention: Retention) -> Result<()> {
+    pub fn write(
+        &mut self,
+        stage_folder: PathBuf,
+        content: CheckpointContent,
+        retention: Retention,
+    ) -> Result<()> {
         self.settle()?;
         let mirror = self.mirror.clone();
         let (say, on_disk) = channel();
@@ -58,7 +66,10 @@ impl CheckpointWriter {
             }
             Ok(())
         };
-        self.under_way = Some(UnderWay { thread: thread::Builder::new().name("checkpoint".into()).spawn(write)?, on_disk });
+        self.under_way = Some(UnderWay {
+            thread: thread::Builder::new().name("checkpoint".into()).spawn(write)?,
+            on_disk,
+        });
         Ok(())
     }
 
@@ -68,13 +79,16 @@ impl CheckpointWriter {
     /// I/O errors of the last checkpoint.
     pub fn settle(&mut self) -> Result<()> {
         let panicked = |_| Err(Error::Bug("writing a checkpoint panicked".into()));
-        self.under_way.take().map_or(Ok(()), |under_way| under_way.thread.join().unwrap_or_else(panicked))
+        self.under_way
+            .take()
+            .map_or(Ok(()), |under_way| under_way.thread.join().unwrap_or_else(panicked))
     }
 }
 
 impl Drop for CheckpointWriter {
-    /// A checkpoint that was taken is finished on the disk, also on the way out of an error. An upload ends with the process then: the other
-    /// ranks do not wait for it, and a mirror never takes half of one for whole.
+    /// A checkpoint that was taken is finished on the disk, also on the way out of an error. An
+    /// upload ends with the process then: the other ranks do not wait for it, and a mirror never
+    /// takes half of one for whole.
     fn drop(&mut self) {
         if let Some(under_way) = self.under_way.take() {
             let _ = under_way.on_disk.recv();
@@ -97,7 +111,13 @@ mod tests {
         fs_err::create_dir_all(&stage).unwrap();
         let mut writer = CheckpointWriter::new(Some(Arc::new(stuck())));
         let began = Instant::now();
-        writer.write(stage.clone(), content(place.path(), 3, 0.5), Retention { newest: 1, every: 0, best: None }).unwrap();
+        writer
+            .write(
+                stage.clone(),
+                content(place.path(), 3, 0.5),
+                Retention { newest: 1, every: 0, best: None },
+            )
+            .unwrap();
         drop(writer);
         assert!(began.elapsed() < Duration::from_secs(30));
         Checkpoint::open(&folder_of_step(&stage, 3)).unwrap();

@@ -1,4 +1,5 @@
-//! `metrics.jsonl`: one JSON object a line, only ever appended to. Not for: scores (`scores.json`) or the log.
+//! `metrics.jsonl`: one JSON object a line, only ever appended to. Not for: scores (`scores.json`)
+//! or the log.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -54,7 +55,9 @@ impl MetricLine {
 
     /// The losses of the single tasks: what follows `loss/`, with the value.
     pub fn tasks(&self) -> impl Iterator<Item = (&str, f64)> {
-        self.more.iter().filter_map(|(name, value)| Some((name.strip_prefix("loss/")?, value.as_f64()?)))
+        self.more
+            .iter()
+            .filter_map(|(name, value)| Some((name.strip_prefix("loss/")?, value.as_f64()?)))
     }
 }
 
@@ -65,12 +68,14 @@ pub struct MetricsWriter {
 }
 
 impl MetricsWriter {
-    /// Opens the file for appending. What a killed process left of an unfinished last line is cut off.
+    /// Opens the file for appending. What a killed process left of an unfinished last line is cut
+    /// off.
     ///
     /// # Errors
     /// I/O errors.
     pub fn open(path: &Path) -> Result<Self> {
-        let mut file = fs_err::OpenOptions::new().read(true).append(true).create(true).open(path)?;
+        let mut file =
+            fs_err::OpenOptions::new().read(true).append(true).create(true).open(path)?;
         let whole = end_of_last_line(&mut file)?;
         file.set_len(whole)?;
         Ok(Self { file })
@@ -88,8 +93,9 @@ impl MetricsWriter {
     }
 }
 
-/// Reads the lines in order of writing. A step that was repeated after a resume counts once, with its last line; an unfinished last
-/// line is left out. Without a file there are none: a run that came back from its mirror with nothing left to train has none.
+/// Reads the lines in order of writing. A step that was repeated after a resume counts once, with
+/// its last line; an unfinished last line is left out. Without a file there are none: a run that
+/// came back from its mirror with nothing left to train has none.
 ///
 /// # Errors
 /// I/O errors, and a data error naming the line (from 0) if any other line cannot be read.
@@ -106,7 +112,8 @@ pub fn read_metrics(path: &Path) -> Result<Vec<MetricLine>> {
         if reader.read_until(b'\n', &mut text)? == 0 || text.last() != Some(&b'\n') {
             break;
         }
-        let line: MetricLine = serde_json::from_slice(&text).map_err(|error| DataError::new(path, error.to_string()).row(row))?;
+        let line: MetricLine = serde_json::from_slice(&text)
+            .map_err(|error| DataError::new(path, error.to_string()).row(row))?;
         if let Some(older) = latest.insert((line.stage.clone(), line.step), row) {
             lines.remove(&older);
         }
@@ -145,7 +152,8 @@ mod tests {
     use super::*;
 
     fn line(step: u64, loss: f64) -> MetricLine {
-        MetricLine { stage: "pretrain".into(), step, loss: Some(loss), ..MetricLine::default() }.with("loss/RelDet", loss / 2.0)
+        MetricLine { stage: "pretrain".into(), step, loss: Some(loss), ..MetricLine::default() }
+            .with("loss/RelDet", loss / 2.0)
     }
 
     #[test]

@@ -17,12 +17,16 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Appends to `metrics.jsonl` of a run folder and starts an event file for this stretch of the stage.
+    /// Appends to `metrics.jsonl` of a run folder and starts an event file for this stretch of the
+    /// stage.
     ///
     /// # Errors
     /// I/O errors.
     pub fn open(run: &Path, stage: &str) -> Result<Self> {
-        Ok(Self { lines: MetricsWriter::open(&MetricsWriter::path(run))?, events: EventWriter::create(run, stage)? })
+        Ok(Self {
+            lines: MetricsWriter::open(&MetricsWriter::path(run))?,
+            events: EventWriter::create(run, stage)?,
+        })
     }
 
     /// Writes one step.
@@ -31,7 +35,12 @@ impl Metrics {
     /// I/O errors.
     pub fn write(&mut self, line: &MetricLine) -> Result<()> {
         self.lines.write(line)?;
-        let scalars = [("loss", line.loss), ("lr", line.lr), ("grad_norm", line.grad_norm), ("documents_per_s", line.documents_per_s)];
+        let scalars = [
+            ("loss", line.loss),
+            ("lr", line.lr),
+            ("grad_norm", line.grad_norm),
+            ("documents_per_s", line.documents_per_s),
+        ];
         for (name, value) in scalars {
             if let Some(value) = value {
                 self.events.scalar(&format!("{}/{name}", line.stage), line.step, value as f32)?;

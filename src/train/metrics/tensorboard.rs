@@ -1,8 +1,10 @@
-//! A small writer of TensorBoard event files: scalars in TFRecord framing. Not for: reading them, or anything but scalars.
+//! A small writer of TensorBoard event files: scalars in TFRecord framing. Not for: reading them,
+//! or anything but scalars.
 //!
-//! A record is length (u64, little endian), masked CRC-32C of the length, the bytes, masked CRC-32C of the bytes. The bytes are the
-//! protocol buffer `Event {1: wall_time double, 2: step int64, 3: file_version string, 5: summary}`, where `Summary {1: Value}` and
-//! `Value {1: tag string, 2: simple_value float}`.
+//! A record is length (u64, little endian), masked CRC-32C of the length, the bytes, masked CRC-32C
+//! of the bytes. The bytes are the protocol buffer `Event {1: wall_time double, 2: step int64, 3:
+//! file_version string, 5: summary}`, where `Summary {1: Value}` and `Value {1: tag string, 2:
+//! simple_value float}`.
 
 use std::io::Write;
 use std::path::Path;
@@ -17,13 +19,16 @@ pub struct EventWriter {
 }
 
 impl EventWriter {
-    /// Creates `events.out.tfevents.<seconds>.<suffix>` in `folder`. A resumed run opens a new file; TensorBoard reads all of them.
+    /// Creates `events.out.tfevents.<seconds>.<suffix>` in `folder`. A resumed run opens a new
+    /// file; TensorBoard reads all of them.
     ///
     /// # Errors
     /// I/O errors.
     pub fn create(folder: &Path, suffix: &str) -> Result<Self> {
         let now = wall_time();
-        let file = fs_err::File::create(folder.join(format!("events.out.tfevents.{:010}.{suffix}", now as u64)))?;
+        let file = fs_err::File::create(
+            folder.join(format!("events.out.tfevents.{:010}.{suffix}", now as u64)),
+        )?;
         let mut writer = Self { file };
         writer.write(&version_event(now))?;
         Ok(writer)
@@ -49,7 +54,8 @@ fn wall_time() -> f64 {
 
 fn record(event: &[u8]) -> Vec<u8> {
     let length = (event.len() as u64).to_le_bytes();
-    [&length[..], &masked_crc(&length).to_le_bytes(), event, &masked_crc(event).to_le_bytes()].concat()
+    [&length[..], &masked_crc(&length).to_le_bytes(), event, &masked_crc(event).to_le_bytes()]
+        .concat()
 }
 
 fn version_event(wall_time: f64) -> Vec<u8> {
@@ -69,7 +75,8 @@ fn scalar_event(wall_time: f64, tag: &str, step: u64, number: f32) -> Vec<u8> {
     event
 }
 
-/// Key of a field: number and wire type (0 varint, 1 eight bytes, 2 length and bytes, 5 four bytes).
+/// Key of a field: number and wire type (0 varint, 1 eight bytes, 2 length and bytes, 5 four
+/// bytes).
 fn key(field: u8, wire: u8) -> u8 {
     field << 3 | wire
 }
@@ -97,7 +104,8 @@ fn varint(mut value: u64) -> Vec<u8> {
     out
 }
 
-/// The masked checksum of TFRecord files, which keeps checksums of data that itself holds checksums apart.
+/// The masked checksum of TFRecord files, which keeps checksums of data that itself holds checksums
+/// apart.
 fn masked_crc(bytes: &[u8]) -> u32 {
     crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }
@@ -124,9 +132,9 @@ mod tests {
         let expected = [
             &[0x09, 0, 0, 0, 0, 0, 0, 0xf8, 0x3f][..], // 1: wall_time 1.5
             &[0x10, 0xac, 0x02],                       // 2: step 300
-            &[0x2a, 0x0d, 0x0a, 0x0b],                 // 5: summary of 13 bytes, 1: value of 11 bytes
-            &[0x0a, 0x04, b'l', b'o', b's', b's'],     // 1: tag
-            &[0x15, 0, 0, 0x20, 0x40],                 // 2: simple_value 2.5
+            &[0x2a, 0x0d, 0x0a, 0x0b], // 5: summary of 13 bytes, 1: value of 11 bytes
+            &[0x0a, 0x04, b'l', b'o', b's', b's'], // 1: tag
+            &[0x15, 0, 0, 0x20, 0x40], // 2: simple_value 2.5
         ];
         assert_eq!(scalar_event(1.5, "loss", 300, 2.5), expected.concat());
     }
@@ -140,7 +148,8 @@ mod tests {
         let entry = fs_err::read_dir(folder.path()).unwrap().next().unwrap().unwrap();
         assert!(entry.file_name().to_string_lossy().starts_with("events.out.tfevents."));
         let bytes = fs_err::read(entry.path()).unwrap();
-        // The first record is the version event of 24 bytes, whose length has the checksum that every event file starts with.
+        // The first record is the version event of 24 bytes, whose length has the checksum that
+        // every event file starts with.
         assert_eq!(bytes[..12], GOLDEN_START);
         assert_eq!(&bytes[12 + 9 + 2..12 + 24], b"brain.Event:2");
         let second = &bytes[12 + 24 + 4..];

@@ -49,11 +49,19 @@ impl RunFolder {
             fs_err::create_dir_all(path.join(part))?;
         }
         let lock_path = path.join("lock");
-        let mut lock = fs_err::OpenOptions::new().create(true).write(true).truncate(false).read(true).open(&lock_path)?.into_parts().0;
+        let mut lock = fs_err::OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(false)
+            .read(true)
+            .open(&lock_path)?
+            .into_parts()
+            .0;
         if let Err(error) = lock.try_lock() {
             let holder = fs_err::read_to_string(&lock_path).unwrap_or_default();
             let message = format!("{} is in use by {} ({error})", path.display(), holder.trim());
-            return Err(Error::recipe(message).with_hint("wait for that run, or name another folder with --run-dir"));
+            return Err(Error::recipe(message)
+                .with_hint("wait for that run, or name another folder with --run-dir"));
         }
         crate::ranks::failure::autopsy::forget_verdict(path);
         sweep_unfinished(path);
@@ -68,18 +76,26 @@ impl RunFolder {
         Ok(Self { path: path.to_owned(), mirror: None, lock_file: Some(lock) })
     }
 
-    /// Lets checkpoints go to the mirror at `url` too; with `resume`, stages without a checkpoint here get theirs from there.
+    /// Lets checkpoints go to the mirror at `url` too; with `resume`, stages without a checkpoint
+    /// here get theirs from there.
     ///
     /// # Errors
     /// As [`Mirror::open`] and [`Mirror::attach`].
-    pub fn mirrored(mut self, url: Option<&str>, recipe: &RunRecipe<'_>, resume: bool) -> Result<Self> {
+    pub fn mirrored(
+        mut self,
+        url: Option<&str>,
+        recipe: &RunRecipe<'_>,
+        resume: bool,
+    ) -> Result<Self> {
         if let Some(url) = url {
-            let inside = url.strip_prefix("file://").and_then(|place| fs_err::canonicalize(place).ok());
+            let inside =
+                url.strip_prefix("file://").and_then(|place| fs_err::canonicalize(place).ok());
             if let (Some(place), Ok(own)) = (inside, fs_err::canonicalize(&self.path))
                 && place.starts_with(&own)
             {
                 let message = format!("checkpoint_mirror = \"{url}\" lies inside the run folder");
-                return Err(Error::recipe(message).with_hint("name a place outside of it, best on another disk"));
+                return Err(Error::recipe(message)
+                    .with_hint("name a place outside of it, best on another disk"));
             }
             let mirror = Mirror::open(url)?;
             for name in mirror.attach(&self.path, recipe, resume)? {
@@ -100,7 +116,8 @@ impl RunFolder {
         Self { path: path.to_owned(), mirror: None, lock_file: None }
     }
 
-    /// The run's identity as this rank sees it, by which ranks notice that they look at different folders.
+    /// The run's identity as this rank sees it, by which ranks notice that they look at different
+    /// folders.
     ///
     /// # Errors
     /// Never: a folder that is not there is told as such.
@@ -108,7 +125,10 @@ impl RunFolder {
         let path = self.path.join("run.json");
         // A network file system may take a while to show what another machine has written.
         for _ in 0..50 {
-            if let Some(run) = fs_err::read(&path).ok().and_then(|bytes| serde_json::from_slice::<RunIdentity>(&bytes).ok()) {
+            if let Some(run) = fs_err::read(&path)
+                .ok()
+                .and_then(|bytes| serde_json::from_slice::<RunIdentity>(&bytes).ok())
+            {
                 return Ok(run.id);
             }
             std::thread::sleep(std::time::Duration::from_millis(100));
@@ -126,7 +146,10 @@ impl RunFolder {
         if found.is_ok_and(|found| (found.dev(), found.ino()) == (held.dev(), held.ino())) {
             return Ok(());
         }
-        let message = format!("{} was removed or renamed while the run was writing to it", self.path.display());
+        let message = format!(
+            "{} was removed or renamed while the run was writing to it",
+            self.path.display()
+        );
         Err(std::io::Error::new(std::io::ErrorKind::NotFound, message).into())
     }
 
@@ -151,10 +174,17 @@ impl RunFolder {
     /// I/O errors.
     pub fn identify(&self, world_size: usize, seed: u64) -> Result<RunIdentity> {
         let path = self.path.join("run.json");
-        let old: Option<RunIdentity> = fs_err::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let old: Option<RunIdentity> =
+            fs_err::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let starts = old.as_ref().map_or(0, |old| old.starts) + 1;
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_nanos());
-        let fresh = || blake3::hash(format!("{now} {} {}", std::process::id(), self.path.display()).as_bytes()).to_hex()[..12].to_owned();
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |time| time.as_nanos());
+        let fresh = || {
+            blake3::hash(format!("{now} {} {}", std::process::id(), self.path.display()).as_bytes())
+                .to_hex()[..12]
+                .to_owned()
+        };
         let identity = RunIdentity {
             id: old.map_or_else(fresh, |old| old.id),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -163,19 +193,30 @@ impl RunFolder {
             seed,
             starts,
         };
-        write_whole(&path, &serde_json::to_vec_pretty(&identity).map_err(|error| Error::Bug(error.to_string()))?)?;
+        write_whole(
+            &path,
+            &serde_json::to_vec_pretty(&identity).map_err(|error| Error::Bug(error.to_string()))?,
+        )?;
         Ok(identity)
     }
 }
 
-/// Removes what a killed start has left of files and folders that were being written; nobody else writes while the lock is held.
+/// Removes what a killed start has left of files and folders that were being written; nobody else
+/// writes while the lock is held.
 fn sweep_unfinished(run: &Path) {
     let folders = ["", "data", "data/shards", "data/scored"].map(|part| run.join(part));
-    for entry in folders.iter().filter_map(|folder| fs_err::read_dir(folder).ok()).flatten().flatten() {
+    for entry in
+        folders.iter().filter_map(|folder| fs_err::read_dir(folder).ok()).flatten().flatten()
+    {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with(".unfinished-") || (name.starts_with('.') && name.ends_with(".partial")) {
+        if name.starts_with(".unfinished-") || (name.starts_with('.') && name.ends_with(".partial"))
+        {
             let path = entry.path();
-            let _ = if path.is_dir() { fs_err::remove_dir_all(&path) } else { fs_err::remove_file(&path) };
+            let _ = if path.is_dir() {
+                fs_err::remove_dir_all(&path)
+            } else {
+                fs_err::remove_file(&path)
+            };
         }
     }
 }

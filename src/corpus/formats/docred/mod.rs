@@ -1,7 +1,8 @@
 //! The DocRED file format: a strict streaming reader, a writer, and the files that name relations.
 //!
-//! One format serves DocRED, Re-DocRED, DWIE and the generated world (docs/formats.md, "DocRED's JSON"). Unknown fields are ignored, known ones are checked to
-//! the last index. Not for: other formats, word pieces, or deciding which documents a stage trains on.
+//! One format serves DocRED, Re-DocRED, DWIE and the generated world (docs/formats.md, "DocRED's
+//! JSON"). Unknown fields are ignored, known ones are checked to the last index. Not for: other
+//! formats, word pieces, or deciding which documents a stage trains on.
 
 mod raw;
 mod reader;

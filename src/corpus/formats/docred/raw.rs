@@ -1,12 +1,14 @@
-//! DocRED's JSON as it stands in the file, before any check, and as it is written. `candidates` and `kb_id` are this program's own fields,
-//! which other readers of the format pass over.
+//! DocRED's JSON as it stands in the file, before any check, and as it is written. `candidates` and
+//! `kb_id` are this program's own fields, which other readers of the format pass over.
 
 use std::fmt;
 
 use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 
-use crate::corpus::check::{Unchecked, UncheckedEntity, UncheckedFact, UncheckedMention, UncheckedPair};
+use crate::corpus::check::{
+    Unchecked, UncheckedEntity, UncheckedFact, UncheckedMention, UncheckedPair,
+};
 
 /// A document whose words are read into `W`: [`String`], or [`Unread`] where nobody looks at them.
 #[derive(Deserialize)]
@@ -81,7 +83,8 @@ impl<W: Into<String>> From<RawDocument<W>> for Unchecked {
     fn from(raw: RawDocument<W>) -> Self {
         let words = |sentence: Vec<W>| sentence.into_iter().map(W::into).collect();
         let labels = |rows: Vec<RawLabel>| rows.into_iter().map(UncheckedFact::from).collect();
-        let candidates = |rows: Vec<RawCandidate>| rows.into_iter().map(UncheckedPair::from).collect();
+        let candidates =
+            |rows: Vec<RawCandidate>| rows.into_iter().map(UncheckedPair::from).collect();
         Self {
             title: raw.title,
             sentences: raw.sents.into_iter().map(words).collect(),
@@ -94,7 +97,12 @@ impl<W: Into<String>> From<RawDocument<W>> for Unchecked {
 
 fn entity(mut mentions: Vec<RawMention>) -> UncheckedEntity {
     let id = mentions.iter_mut().find_map(|mention| mention.kb_id.take());
-    let mention = |RawMention { name, sent_id, pos, entity_type, .. }| UncheckedMention { name, sentence: sent_id, span: pos, entity_type };
+    let mention = |RawMention { name, sent_id, pos, entity_type, .. }| UncheckedMention {
+        name,
+        sentence: sent_id,
+        span: pos,
+        entity_type,
+    };
     UncheckedEntity { id, mentions: mentions.into_iter().map(mention).collect() }
 }
 

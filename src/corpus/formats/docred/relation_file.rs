@@ -1,4 +1,5 @@
-//! The files that name the relations of a corpus: `rel_info.json`, `rel2id.json`, or a list of `{id, name}`.
+//! The files that name the relations of a corpus: `rel_info.json`, `rel2id.json`, or a list of
+//! `{id, name}`.
 
 use std::{fmt, path::Path};
 
@@ -9,18 +10,21 @@ use crate::base::text_file;
 use crate::corpus::RelationSet;
 use crate::{DataError, Error, Result};
 
-const HINT: &str = "expected {\"P17\": \"country\", …}, {\"P17\": 1, …} or [{\"id\": \"P17\", \"name\": \"country\"}, …]";
+const HINT: &str = "expected {\"P17\": \"country\", …}, {\"P17\": 1, …} or \
+    [{\"id\": \"P17\", \"name\": \"country\"}, …]";
 
 /// The relations named in `path`, in class order and without "no relation" (`Na` or `NA`).
 ///
-/// `{id: name}` (`rel_info.json`) and `[{id, name}]` keep the order of the file; `{id: number}` (`rel2id.json`) is ordered by number, and
-/// each relation is named by its identifier.
+/// `{id: name}` (`rel_info.json`) and `[{id, name}]` keep the order of the file; `{id: number}`
+/// (`rel2id.json`) is ordered by number, and each relation is named by its identifier.
 ///
 /// # Errors
-/// A [`DataError`] for JSON of another form, a repeated number or identifier, or a file without relations.
+/// A [`DataError`] for JSON of another form, a repeated number or identifier, or a file without
+/// relations.
 pub fn load_relations(path: &Path) -> Result<RelationSet> {
     let form: Form = serde_json::from_slice(&text_file::read_whole(path)?).map_err(|error| {
-        let problem = if error.is_data() { "neither an object nor a list" } else { "not valid JSON" };
+        let problem =
+            if error.is_data() { "neither an object nor a list" } else { "not valid JSON" };
         bad(path, format!("{problem}: {error}"))
     })?;
     let rows = match &form {
@@ -85,26 +89,39 @@ fn collect(path: &Path, rows: &[(String, String)]) -> Result<RelationSet> {
 }
 
 fn named(entries: &[(String, Value)]) -> Vec<(String, String)> {
-    entries.iter().map(|(id, name)| (id.clone(), name.as_str().unwrap_or_default().to_owned())).collect()
+    entries
+        .iter()
+        .map(|(id, name)| (id.clone(), name.as_str().unwrap_or_default().to_owned()))
+        .collect()
 }
 
 fn numbered(path: &Path, entries: &[(String, Value)]) -> Result<Vec<(String, String)>> {
     let mut rows = Vec::with_capacity(entries.len());
     for (id, value) in entries {
-        let number = value.as_u64().ok_or_else(|| bad(path, format!("the value of `{id}` is {value}, not a class number")))?;
+        let number = value.as_u64().ok_or_else(|| {
+            bad(path, format!("the value of `{id}` is {value}, not a class number"))
+        })?;
         rows.push((number, id));
     }
     rows.sort_unstable();
     // An entry that comes again as it was is refused for its identifier.
-    if let Some(pair) = rows.windows(2).find(|pair| pair[0].0 == pair[1].0 && pair[0].1 != pair[1].1) {
-        return Err(bad(path, format!("`{}` and `{}` share the number {}", pair[0].1, pair[1].1, pair[0].0)));
+    if let Some(pair) =
+        rows.windows(2).find(|pair| pair[0].0 == pair[1].0 && pair[0].1 != pair[1].1)
+    {
+        return Err(bad(
+            path,
+            format!("`{}` and `{}` share the number {}", pair[0].1, pair[1].1, pair[0].0),
+        ));
     }
     Ok(rows.into_iter().map(|(_, id)| (id.clone(), id.clone())).collect())
 }
 
 fn listed(path: &Path, list: &[Value]) -> Result<Vec<(String, String)>> {
     let entry = |(row, value): (usize, &Value)| {
-        let id = value.get("id").and_then(Value::as_str).ok_or_else(|| bad(path, format!("entry {row} has no text `id`: {value}")))?;
+        let id = value
+            .get("id")
+            .and_then(Value::as_str)
+            .ok_or_else(|| bad(path, format!("entry {row} has no text `id`: {value}")))?;
         let name = value.get("name").and_then(Value::as_str).unwrap_or(id);
         Ok((id.to_owned(), name.to_owned()))
     };

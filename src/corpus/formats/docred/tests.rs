@@ -63,9 +63,20 @@ fn a_good_document_is_read_as_it_stands() {
     let (documents, summary) = read(&json!([good()]).to_string()).unwrap();
     let document = &documents[0];
     assert_eq!(document.sentences[1], ["She", "died", "."]);
-    assert_eq!((document.entities[0].mentions[1].sentence, document.entities[1].mentions[0].start), (1, 4));
+    assert_eq!(
+        (document.entities[0].mentions[1].sentence, document.entities[1].mentions[0].start),
+        (1, 4)
+    );
     assert_eq!(document.facts()[0].evidence, [0, 1]);
-    let expected = ReadSummary { documents: 1, sentences: 2, words: 9, entities: 2, mentions: 3, facts: 1, ..ReadSummary::default() };
+    let expected = ReadSummary {
+        documents: 1,
+        sentences: 2,
+        words: 9,
+        entities: 2,
+        mentions: 3,
+        facts: 1,
+        ..ReadSummary::default()
+    };
     assert_eq!(summary, expected);
 }
 
@@ -104,7 +115,14 @@ fn nested_and_repeated_mentions_and_many_entities_are_kept() {
 #[test]
 fn indices_out_of_range_are_named() {
     let message = complaint(|d| d["vertexSet"][1][0]["sent_id"] = json!(2));
-    assert_says(&message, &["corpus.json, row 1, document `B`, field `vertexSet[1][0].sent_id`", "2 is out of range", "2 sentences"]);
+    assert_says(
+        &message,
+        &[
+            "corpus.json, row 1, document `B`, field `vertexSet[1][0].sent_id`",
+            "2 is out of range",
+            "2 sentences",
+        ],
+    );
     let message = complaint(|d| d["vertexSet"][0][1]["sent_id"] = json!(-1));
     assert_says(&message, &["`vertexSet[0][1].sent_id`", "-1 is out of range"]);
     let message = complaint(|d| d["labels"][0]["h"] = json!(2));
@@ -121,16 +139,31 @@ fn bad_spans_are_named() {
         let message = complaint(|d| d["vertexSet"][1][0]["pos"] = pos.clone());
         assert_says(&message, &["document `B`", "`vertexSet[1][0].pos`", "sentence 0 of 6 words"]);
     }
-    assert_says(&complaint(|d| d["vertexSet"][1][0]["pos"] = json!([4])), &["`vertexSet[1][0].pos`", "found 1 numbers"]);
+    assert_says(
+        &complaint(|d| d["vertexSet"][1][0]["pos"] = json!([4])),
+        &["`vertexSet[1][0].pos`", "found 1 numbers"],
+    );
 }
 
 #[test]
 fn other_broken_promises_are_named() {
-    assert_says(&complaint(|d| d["labels"][0]["t"] = json!(0)), &["`labels[0].t`", "the same entity 0"]);
-    assert_says(&complaint(|d| d["labels"][0]["r"] = json!("")), &["`labels[0].r`", "relation is empty"]);
+    assert_says(
+        &complaint(|d| d["labels"][0]["t"] = json!(0)),
+        &["`labels[0].t`", "the same entity 0"],
+    );
+    assert_says(
+        &complaint(|d| d["labels"][0]["r"] = json!("")),
+        &["`labels[0].r`", "relation is empty"],
+    );
     assert_says(&complaint(|d| d["vertexSet"][0] = json!([])), &["`vertexSet[0]`", "no mentions"]);
-    assert_says(&complaint(|d| d["vertexSet"][0][0]["type"] = json!("")), &["`vertexSet[0][0].type`", "type is empty"]);
-    assert_says(&complaint(|d| d["title"] = json!("A")), &["row 1", "document `A`", "`title`", "used by row 0", "rename"]);
+    assert_says(
+        &complaint(|d| d["vertexSet"][0][0]["type"] = json!("")),
+        &["`vertexSet[0][0].type`", "type is empty"],
+    );
+    assert_says(
+        &complaint(|d| d["title"] = json!("A")),
+        &["row 1", "document `A`", "`title`", "used by row 0", "rename"],
+    );
 }
 
 #[test]
@@ -138,10 +171,17 @@ fn unknown_relations_are_refused_where_the_set_is_given() {
     let file = file("corpus.json", json!([good()]).to_string().as_bytes());
     let mut relations = RelationSet::default();
     relations.insert("P17", "country");
-    let error = read_all(&file.path, &ReadOptions::with_relations(Some(relations.clone()))).unwrap_err();
-    assert_says(&explain(&error), &["`labels[0].r`", "unknown relation `P20`", "1 relations", "relation file"]);
+    let error =
+        read_all(&file.path, &ReadOptions::with_relations(Some(relations.clone()))).unwrap_err();
+    assert_says(
+        &explain(&error),
+        &["`labels[0].r`", "unknown relation `P20`", "1 relations", "relation file"],
+    );
     relations.insert("P20", "place of death");
-    assert_eq!(read_all(&file.path, &ReadOptions::with_relations(Some(relations))).unwrap().1.facts, 1);
+    assert_eq!(
+        read_all(&file.path, &ReadOptions::with_relations(Some(relations))).unwrap().1.facts,
+        1
+    );
 }
 
 #[test]
@@ -151,7 +191,10 @@ fn broken_json_is_named_by_row_line_and_column() {
     assert_says(&cut, &["corpus.json, row 1", "ends too early", "line 1 column", "cut off"]);
     let wrong_type = explain(&read("[{\"title\": \"A\",\n \"sents\": 3}]").unwrap_err());
     assert_says(&wrong_type, &["row 0", "invalid type: integer `3`", "line 2 column"]);
-    assert_says(&explain(&read("{\"title\": \"A\"}").unwrap_err()), &["a JSON array", "line 1 column"]);
+    assert_says(
+        &explain(&read("{\"title\": \"A\"}").unwrap_err()),
+        &["a JSON array", "line 1 column"],
+    );
     assert_says(&explain(&read("[NaN]").unwrap_err()), &["row 0", "not valid JSON", "NaN"]);
     assert_says(&explain(&read("").unwrap_err()), &["ends too early"]);
     assert_says(&explain(&read("[] []").unwrap_err()), &["trailing characters"]);
@@ -167,7 +210,9 @@ fn a_missing_file_is_an_io_error_with_its_path() {
 #[test]
 fn an_error_of_the_caller_ends_the_reading_unchanged() {
     let file = file("corpus.json", json!([good()]).to_string().as_bytes());
-    let error = read_documents(&file.path, &ReadOptions::default(), &mut |_| Err(Error::recipe("enough"))).unwrap_err();
+    let error =
+        read_documents(&file.path, &ReadOptions::default(), &mut |_| Err(Error::recipe("enough")))
+            .unwrap_err();
     assert_eq!((error.exit_code(), error.to_string().as_str()), (64, "enough"));
 }
 
@@ -179,7 +224,10 @@ fn gzip_files_are_read_and_damaged_ones_named() {
     let whole = file("corpus.json.gz", &bytes);
     assert_eq!(read_all(&whole.path, &ReadOptions::default()).unwrap().1.facts, 1);
     let cut = file("corpus.json.gz", &bytes[..bytes.len() / 2]);
-    assert_says(&explain(&read_all(&cut.path, &ReadOptions::default()).unwrap_err()), &["corpus.json.gz", "damaged"]);
+    assert_says(
+        &explain(&read_all(&cut.path, &ReadOptions::default()).unwrap_err()),
+        &["corpus.json.gz", "damaged"],
+    );
 }
 
 #[test]
@@ -212,30 +260,46 @@ fn candidates_and_identifiers_survive() {
     document["vertexSet"][0][0]["kb_id"] = json!("Q7259");
     document["candidates"] = json!([{"h": 0, "t": 1}, {"h": 1, "t": 0, "excluded": true}]);
     let (documents, _) = read(&json!([document]).to_string()).unwrap();
-    let pairs = [Candidate { head: 0, tail: 1, excluded: false }, Candidate { head: 1, tail: 0, excluded: true }];
+    let pairs = [
+        Candidate { head: 0, tail: 1, excluded: false },
+        Candidate { head: 1, tail: 0, excluded: true },
+    ];
     assert_eq!(documents[0].candidates.as_deref(), Some(&pairs[..]));
     assert_eq!(documents[0].asked_pairs(), [(0, 1)]);
     assert_eq!(documents[0].entities[0].knowledge_base_id.as_deref(), Some("Q7259"));
     let line = String::from_utf8(encode(&documents[0]).unwrap()).unwrap();
     let (again, _) = read(&format!("[{line}]")).unwrap();
-    assert_eq!((&again[0].candidates, &again[0].entities), (&documents[0].candidates, &documents[0].entities));
+    assert_eq!(
+        (&again[0].candidates, &again[0].entities),
+        (&documents[0].candidates, &documents[0].entities)
+    );
     let wrong = |pairs: Value| complaint(|d| d["candidates"] = pairs);
     assert_says(&wrong(json!([{"h": 0, "t": 2}])), &["`candidates[0].t`", "2 is out of range"]);
     assert_says(&wrong(json!([{"h": 0, "t": 0}])), &["`candidates[0].t`", "the same entity"]);
-    assert_says(&wrong(json!([{"h": 0, "t": 1}, {"h": 0, "t": 1}])), &["`candidates[1]`", "candidates[0] already"]);
-    assert_says(&wrong(json!([{"h": 0, "t": 1, "excluded": true}])), &["`labels[0]`", "not among the candidates"]);
+    assert_says(
+        &wrong(json!([{"h": 0, "t": 1}, {"h": 0, "t": 1}])),
+        &["`candidates[1]`", "candidates[0] already"],
+    );
+    assert_says(
+        &wrong(json!([{"h": 0, "t": 1, "excluded": true}])),
+        &["`labels[0]`", "not among the candidates"],
+    );
 }
 
 #[test]
 fn relation_files_of_all_forms_are_read() {
     let ids = |text: &str| {
         let file = file("rel.json", text.as_bytes());
-        load_relations(&file.path).map(|set| set.iter().map(|r| format!("{}={}", r.id, r.name)).collect::<Vec<_>>())
+        load_relations(&file.path)
+            .map(|set| set.iter().map(|r| format!("{}={}", r.id, r.name)).collect::<Vec<_>>())
     };
     assert_eq!(ids(r#"{"P6": "head", "P1": "x"}"#).unwrap(), ["P6=head", "P1=x"]);
     assert_eq!(ids(r#"{"P6": 2, "Na": 0, "P1": 1}"#).unwrap(), ["P1=P1", "P6=P6"]);
     assert_eq!(ids(r#"[{"id": "B", "name": "b"}, {"id": "A"}]"#).unwrap(), ["B=b", "A=A"]);
-    assert_says(&explain(&ids(r#"{"P6": 1, "P1": 1}"#).unwrap_err()), &["`P1` and `P6` share the number 1"]);
+    assert_says(
+        &explain(&ids(r#"{"P6": 1, "P1": 1}"#).unwrap_err()),
+        &["`P1` and `P6` share the number 1"],
+    );
     assert_says(&explain(&ids(r#"{"P6": 1.5}"#).unwrap_err()), &["`P6` is 1.5"]);
     assert_says(&explain(&ids("{}").unwrap_err()), &["names no relation"]);
     assert_says(&explain(&ids("[3]").unwrap_err()), &["entry 0"]);
@@ -256,7 +320,10 @@ fn a_relation_that_stands_twice_in_its_file_is_refused_in_every_form() {
     ];
     for text in twice {
         let file = file("rel.json", text.as_bytes());
-        assert_says(&explain(&load_relations(&file.path).unwrap_err()), &["rel.json", "the relation `P1` stands there twice"]);
+        assert_says(
+            &explain(&load_relations(&file.path).unwrap_err()),
+            &["rel.json", "the relation `P1` stands there twice"],
+        );
     }
 }
 
@@ -272,7 +339,11 @@ fn real_files_are_read_whole() {
     assert_eq!(docred.len(), 96);
     assert_eq!(load_relations(&data.join("docred/rel2id.json")).unwrap().index_of("P17"), Some(0));
     let summary = |path: &str, relations: Option<RelationSet>| {
-        let s = read_documents(&data.join(path), &ReadOptions::with_relations(relations), &mut |_| Ok(())).unwrap();
+        let s =
+            read_documents(&data.join(path), &ReadOptions::with_relations(relations), &mut |_| {
+                Ok(())
+            })
+            .unwrap();
         (s.documents, s.facts, s.duplicate_facts, s.unlabelled)
     };
     assert_eq!(summary("redocred/dev_revised.json", Some(docred.clone())), (500, 17_284, 0, 0));
@@ -295,5 +366,8 @@ fn gold_leaves_words_unread_but_not_unchecked() {
     let mut broken = good();
     broken["sents"][0][1] = json!(7);
     let file = file("gold.json", json!([broken]).to_string().as_bytes());
-    assert_says(&explain(&read_gold(&file.path).unwrap_err()), &["row 0", "`sents[0][1]`", "expected a string"]);
+    assert_says(
+        &explain(&read_gold(&file.path).unwrap_err()),
+        &["row 0", "`sents[0][1]`", "expected a string"],
+    );
 }

@@ -7,7 +7,8 @@ use crate::base::text_file::TextFile;
 use crate::corpus::{Candidate, Document, Entity, Fact};
 use crate::{Error, Result};
 
-/// Streams documents into a DocRED file. Nothing stands under the file's name before [`DocredWriter::finish`].
+/// Streams documents into a DocRED file. Nothing stands under the file's name before
+/// [`DocredWriter::finish`].
 pub struct DocredWriter {
     file: TextFile,
     documents: usize,
@@ -58,7 +59,8 @@ pub(crate) fn encode(document: &Document) -> Result<Vec<u8>> {
         labels: document.facts.as_ref().map(|facts| facts.iter().map(label).collect()),
         candidates: document.candidates.as_ref().map(|pairs| pairs.iter().map(candidate).collect()),
     };
-    serde_json::to_vec(&written).map_err(|error| Error::Bug(format!("a document did not turn into JSON: {error}")))
+    serde_json::to_vec(&written)
+        .map_err(|error| Error::Bug(format!("a document did not turn into JSON: {error}")))
 }
 
 fn mentions(entity: &Entity) -> Vec<WrittenMention<'_>> {

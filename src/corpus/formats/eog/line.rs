@@ -15,7 +15,8 @@ const FIRST_ARGUMENT: usize = 5;
 const ARGUMENT_COLUMNS: usize = 6;
 
 /// What the form is, where an error knows nothing better.
-const HINT: &str = "a line is an id, the sentences joined by `|`, and 17 columns a pair, with tabs between; see `docs/formats.md`";
+const HINT: &str = "a line is an id, the sentences joined by `|`, and 17 columns a pair, with tabs \
+    between; see `docs/formats.md`";
 
 /// Where a line stands, for its errors.
 struct Place<'a> {
@@ -26,7 +27,11 @@ struct Place<'a> {
 
 impl Place<'_> {
     fn error(&self, column: usize, problem: impl Into<String>) -> DataError {
-        DataError::new(self.path, problem).row(self.row).title(self.title).field(format!("column {}", column + 1)).hint(HINT)
+        DataError::new(self.path, problem)
+            .row(self.row)
+            .title(self.title)
+            .field(format!("column {}", column + 1))
+            .hint(HINT)
     }
 }
 
@@ -41,15 +46,28 @@ pub(super) fn parse(path: &Path, row: usize, text: &str) -> Result<EogDocument> 
         return Err(place.error(0, "the document has no id").into());
     }
     if rest.len() % PAIR_COLUMNS != 0 {
-        let problem = format!("{} columns follow the text, which is no multiple of {PAIR_COLUMNS}", rest.len());
+        let problem = format!(
+            "{} columns follow the text, which is no multiple of {PAIR_COLUMNS}",
+            rest.len()
+        );
         return Err(place.error(2, problem).hint("is a field empty, or a tab missing?").into());
     }
-    let sentences: Vec<Vec<String>> = body.split('|').map(|sentence| sentence.split_whitespace().map(str::to_owned).collect()).collect();
-    let document =
-        Document { title: columns[0].to_owned(), sentences, provenance: Provenance { file: path.to_owned(), row }, ..Document::default() };
-    let mut reading = Reading { starts: document.sentence_starts(), document, place, entities: HashMap::new() };
+    let sentences: Vec<Vec<String>> = body
+        .split('|')
+        .map(|sentence| sentence.split_whitespace().map(str::to_owned).collect())
+        .collect();
+    let document = Document {
+        title: columns[0].to_owned(),
+        sentences,
+        provenance: Provenance { file: path.to_owned(), row },
+        ..Document::default()
+    };
+    let mut reading =
+        Reading { starts: document.sentence_starts(), document, place, entities: HashMap::new() };
     let pairs = rest.chunks_exact(PAIR_COLUMNS).enumerate();
-    let pairs = pairs.map(|(index, pair)| reading.pair(2 + index * PAIR_COLUMNS, pair)).collect::<Result<Vec<_>>>()?;
+    let pairs = pairs
+        .map(|(index, pair)| reading.pair(2 + index * PAIR_COLUMNS, pair))
+        .collect::<Result<Vec<_>>>()?;
     reading.finish(pairs)
 }
 
@@ -65,27 +83,44 @@ struct Reading<'a> {
 
 impl<'a> Reading<'a> {
     fn pair(&mut self, at: usize, columns: &'a [&'a str]) -> Result<LabelledPair> {
-        let first = self.entity(at + FIRST_ARGUMENT, &columns[FIRST_ARGUMENT..FIRST_ARGUMENT + ARGUMENT_COLUMNS])?;
-        let second = self.entity(at + FIRST_ARGUMENT + ARGUMENT_COLUMNS, &columns[FIRST_ARGUMENT + ARGUMENT_COLUMNS..])?;
+        let first = self.entity(
+            at + FIRST_ARGUMENT,
+            &columns[FIRST_ARGUMENT..FIRST_ARGUMENT + ARGUMENT_COLUMNS],
+        )?;
+        let second = self.entity(
+            at + FIRST_ARGUMENT + ARGUMENT_COLUMNS,
+            &columns[FIRST_ARGUMENT + ARGUMENT_COLUMNS..],
+        )?;
         if first == second {
-            return Err(self.place.error(at, format!("both arguments are `{}`", columns[FIRST_ARGUMENT])).into());
+            return Err(self
+                .place
+                .error(at, format!("both arguments are `{}`", columns[FIRST_ARGUMENT]))
+                .into());
         }
         let (label, backwards) = self.label(at, columns[0])?;
         let (head, tail) = if backwards { (second, first) } else { (first, second) };
         let crosses_sentences = match columns[2] {
             "CROSS" => true,
             "NON-CROSS" => false,
-            other => return Err(self.place.error(at + 2, format!("`{other}` is neither CROSS nor NON-CROSS")).into()),
+            other => {
+                return Err(self
+                    .place
+                    .error(at + 2, format!("`{other}` is neither CROSS nor NON-CROSS"))
+                    .into());
+            }
         };
         Ok(LabelledPair { head, tail, label, crosses_sentences })
     }
 
-    /// `1:CID:2` says that CID holds from the first argument to the second, `2:CID:1` from the second to the first.
+    /// `1:CID:2` says that CID holds from the first argument to the second, `2:CID:1` from the
+    /// second to the first.
     fn label(&self, at: usize, text: &str) -> Result<(PairLabel, bool)> {
         if text == "not_include" {
             return Ok((PairLabel::NotIncluded, false));
         }
-        let inner = |prefix: &str, suffix: &str| text.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(suffix));
+        let inner = |prefix: &str, suffix: &str| {
+            text.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(suffix))
+        };
         let (name, backwards) = match (inner("1:", ":2"), inner("2:", ":1")) {
             (Some(name), _) => (name, false),
             (_, Some(name)) => (name, true),
@@ -108,14 +143,19 @@ impl<'a> Reading<'a> {
             return match first.iter().zip(columns).position(|(a, b)| a != b) {
                 None => Ok(index),
                 Some(column) => {
-                    let problem = format!("entity `{}` was `{}` before, and is `{}` here", columns[0], first[column], columns[column]);
+                    let problem = format!(
+                        "entity `{}` was `{}` before, and is `{}` here",
+                        columns[0], first[column], columns[column]
+                    );
                     Err(self.place.error(at + column, problem).into())
                 }
             };
         }
         let mentions = self.mentions(at, columns)?;
         let index = self.document.entities.len();
-        self.document.entities.push(Entity { mentions, knowledge_base_id: Some(columns[0].to_owned()) });
+        self.document
+            .entities
+            .push(Entity { mentions, knowledge_base_id: Some(columns[0].to_owned()) });
         self.entities.insert(columns[0], (index, columns));
         Ok(index)
     }
@@ -134,33 +174,61 @@ impl<'a> Reading<'a> {
             let counts = [names.len(), starts.len(), ends.len(), sentences.len()];
             return Err(self
                 .place
-                .error(at + 1, format!("names, starts, ends and sentences of `{id}` differ in number: {counts:?}"))
+                .error(
+                    at + 1,
+                    format!(
+                        "names, starts, ends and sentences of `{id}` differ in number: {counts:?}"
+                    ),
+                )
                 .into());
         }
         let mention = |index: usize| {
             let span = self.span(at + 3, starts[index], ends[index], sentences[index])?;
             let (sentence, start, end) = (sentences[index], span.0, span.1);
-            Ok(Mention { name: names[index].to_owned(), sentence, start, end, entity_type: entity_type.to_owned() })
+            Ok(Mention {
+                name: names[index].to_owned(),
+                sentence,
+                start,
+                end,
+                entity_type: entity_type.to_owned(),
+            })
         };
         (0..names.len()).map(mention).collect()
     }
 
     /// Document words → words of the sentence.
-    fn span(&self, column: usize, start: usize, end: usize, sentence: usize) -> Result<(usize, usize)> {
+    fn span(
+        &self,
+        column: usize,
+        start: usize,
+        end: usize,
+        sentence: usize,
+    ) -> Result<(usize, usize)> {
         match self.starts.get(sentence..sentence + 2) {
-            Some(&[from, to]) if from <= start && start < end && end <= to => Ok((start - from, end - from)),
+            Some(&[from, to]) if from <= start && start < end && end <= to => {
+                Ok((start - from, end - from))
+            }
             Some(bounds) => {
                 let (from, to) = (bounds[0], bounds[1]);
-                let problem = format!("the words {start}..{end} are not inside sentence {sentence}, which has the words {from}..{to}");
+                let problem = format!(
+                    "the words {start}..{end} are not inside sentence {sentence}, which has the \
+                     words {from}..{to}"
+                );
                 Err(self.place.error(column, problem).into())
             }
-            None => Err(self.place.error(column + 2, format!("sentence {sentence} does not exist")).into()),
+            None => Err(self
+                .place
+                .error(column + 2, format!("sentence {sentence} does not exist"))
+                .into()),
         }
     }
 
     fn numbers(&self, column: usize, text: &str) -> Result<Vec<usize>> {
-        let number =
-            |part: &str| part.parse().map_err(|_| self.place.error(column, format!("`{part}` is no word or sentence number")).into());
+        let number = |part: &str| {
+            part.parse().map_err(|_| {
+                self.place.error(column, format!("`{part}` is no word or sentence number")).into()
+            })
+        };
         text.split(':').map(number).collect()
     }
 
@@ -170,10 +238,19 @@ impl<'a> Reading<'a> {
         for (index, pair) in pairs.iter().enumerate() {
             if seen.insert((pair.head, pair.tail, pair.label.clone()), index).is_some() {
                 let column = 2 + index * PAIR_COLUMNS;
-                return Err(self.place.error(column, "the pair has this label twice").hint("keep one of the two").into());
+                return Err(self
+                    .place
+                    .error(column, "the pair has this label twice")
+                    .hint("keep one of the two")
+                    .into());
             }
             if let PairLabel::Relation(relation) = &pair.label {
-                facts.push(Fact { head: pair.head, tail: pair.tail, relation: relation.clone(), evidence: Vec::new() });
+                facts.push(Fact {
+                    head: pair.head,
+                    tail: pair.tail,
+                    relation: relation.clone(),
+                    evidence: Vec::new(),
+                });
             }
         }
         self.document.facts = Some(facts);

@@ -1,8 +1,10 @@
-//! The tab-separated format of edge-oriented-graph (EoG), in which CDR, GDA and BioRED are passed around (docs/formats.md, "EoG's table").
+//! The tab-separated format of edge-oriented-graph (EoG), in which CDR, GDA and BioRED are passed
+//! around (docs/formats.md, "EoG's table").
 //!
-//! A line is a document: its id, its sentences joined by `|` with blanks between words, then 17 columns for every pair of arguments. Entities
-//! are found in the pairs alone, and a pair that the hypernym filter took out is labelled `not_include`, which is not the same as "no
-//! relation": it is neither trained on nor scored. Not for: PubTator, and the filter itself.
+//! A line is a document: its id, its sentences joined by `|` with blanks between words, then 17
+//! columns for every pair of arguments. Entities are found in the pairs alone, and a pair that the
+//! hypernym filter took out is labelled `not_include`, which is not the same as "no relation": it
+//! is neither trained on nor scored. Not for: PubTator, and the filter itself.
 
 mod line;
 mod writer;
@@ -44,7 +46,8 @@ pub struct LabelledPair {
 /// A document with the pairs that its corpus asks about.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EogDocument {
-    /// The document; entities in the order in which the pairs name them, facts for the pairs with a relation.
+    /// The document; entities in the order in which the pairs name them, facts for the pairs with a
+    /// relation.
     pub document: Document,
     /// All pairs of the line, in its order.
     pub pairs: Vec<LabelledPair>,
@@ -89,19 +92,28 @@ impl EogSummary {
     }
 }
 
-/// Reads `path` (a document a line, gzip if it ends in `.gz`) on all cores and hands every checked document to `each`, in file order.
+/// Reads `path` (a document a line, gzip if it ends in `.gz`) on all cores and hands every checked
+/// document to `each`, in file order.
 ///
 /// # Errors
-/// A [`DataError`](crate::DataError) naming file, row, document and column for everything that breaks the format; an I/O error for an
-/// unreadable file; whatever `each` returns.
-pub fn read_eog(path: &Path, each: &mut dyn FnMut(EogDocument) -> Result<()>) -> Result<EogSummary> {
+/// A [`DataError`](crate::DataError) naming file, row, document and column for everything that
+/// breaks the format; an I/O error for an unreadable file; whatever `each` returns.
+pub fn read_eog(
+    path: &Path,
+    each: &mut dyn FnMut(EogDocument) -> Result<()>,
+) -> Result<EogSummary> {
     let mut summary = EogSummary::default();
     let mut intake = Intake::default();
-    read_records(path, Unit::Line, &|Record { text, row, .. }| line::parse(path, row, text), &mut |read| {
-        intake.take(path, &read.document, 0)?;
-        summary.add(&read);
-        each(read)
-    })?;
+    read_records(
+        path,
+        Unit::Line,
+        &|Record { text, row, .. }| line::parse(path, row, text),
+        &mut |read| {
+            intake.take(path, &read.document, 0)?;
+            summary.add(&read);
+            each(read)
+        },
+    )?;
     Ok(summary)
 }
 
@@ -109,7 +121,11 @@ pub fn read_eog(path: &Path, each: &mut dyn FnMut(EogDocument) -> Result<()>) ->
 ///
 /// # Errors
 /// As [`read_eog`]; a relation that `options` do not know.
-pub fn read_eog_documents(path: &Path, options: &ReadOptions, each: &mut dyn FnMut(Document) -> Result<()>) -> Result<ReadSummary> {
+pub fn read_eog_documents(
+    path: &Path,
+    options: &ReadOptions,
+    each: &mut dyn FnMut(Document) -> Result<()>,
+) -> Result<ReadSummary> {
     let mut intake = Intake::default();
     let work = |Record { text, row, .. }: Record<'_>| {
         let document = line::parse(path, row, text)?.document;

@@ -32,19 +32,49 @@ fn a_line_becomes_a_document_with_labelled_pairs() {
     .join("\t")];
     let (documents, summary) = read(&lines).unwrap();
     let EogDocument { document, pairs } = &documents[0];
-    assert_eq!((document.title.as_str(), document.sentences.len(), document.num_words()), ("77", 2, 8));
-    let ids: Vec<_> = document.entities.iter().map(|entity| entity.knowledge_base_id.as_deref().unwrap()).collect();
+    assert_eq!(
+        (document.title.as_str(), document.sentences.len(), document.num_words()),
+        ("77", 2, 8)
+    );
+    let ids: Vec<_> = document
+        .entities
+        .iter()
+        .map(|entity| entity.knowledge_base_id.as_deref().unwrap())
+        .collect();
     assert_eq!(ids, ["D001241", "D014456", "D010146"]);
     let mention = &document.entities[0].mentions[1];
-    assert_eq!((mention.name.as_str(), mention.sentence, mention.start, mention.end), ("aspirin", 1, 2, 3));
+    assert_eq!(
+        (mention.name.as_str(), mention.sentence, mention.start, mention.end),
+        ("aspirin", 1, 2, 3)
+    );
     assert_eq!(document.entities[1].entity_type(), "Disease");
-    assert_eq!(document.facts(), [Fact { head: 0, tail: 1, relation: "CID".into(), evidence: vec![] }]);
+    assert_eq!(
+        document.facts(),
+        [Fact { head: 0, tail: 1, relation: "CID".into(), evidence: vec![] }]
+    );
     let labels: Vec<_> = pairs.iter().map(|pair| (pair.head, pair.tail, &pair.label)).collect();
     let cid = PairLabel::Relation("CID".into());
-    assert_eq!(labels, [(0, 1, &cid), (0, 2, &PairLabel::NotIncluded), (1, 2, &PairLabel::NoRelation)]);
-    let candidates: Vec<_> = document.candidates.iter().flatten().map(|pair| (pair.head, pair.tail, pair.excluded)).collect();
+    assert_eq!(
+        labels,
+        [(0, 1, &cid), (0, 2, &PairLabel::NotIncluded), (1, 2, &PairLabel::NoRelation)]
+    );
+    let candidates: Vec<_> = document
+        .candidates
+        .iter()
+        .flatten()
+        .map(|pair| (pair.head, pair.tail, pair.excluded))
+        .collect();
     assert_eq!(candidates, [(0, 1, false), (0, 2, true), (1, 2, false)]);
-    assert_eq!((summary.documents, summary.no_relation, summary.not_included, summary.intra, summary.inter), (1, 1, 1, 1, 0));
+    assert_eq!(
+        (
+            summary.documents,
+            summary.no_relation,
+            summary.not_included,
+            summary.intra,
+            summary.inter
+        ),
+        (1, 1, 1, 1, 0)
+    );
 }
 
 use crate::corpus::Fact;
@@ -66,7 +96,15 @@ fn what_breaks_the_format_is_named() {
         (line(&[&pair("1:NR:2", "CROSS", ULCER, ULCER)]), "column 3", "both arguments"),
         (line(&[&good, &good]), "column 20", "twice"),
         (
-            line(&[&good, &pair("1:NR:2", "CROSS", PAIN, [ULCER[0], ULCER[1], "Gene", ULCER[3], ULCER[4], ULCER[5]])]),
+            line(&[
+                &good,
+                &pair(
+                    "1:NR:2",
+                    "CROSS",
+                    PAIN,
+                    [ULCER[0], ULCER[1], "Gene", ULCER[3], ULCER[4], ULCER[5]],
+                ),
+            ]),
             "column 33",
             "was `Disease` before",
         ),
@@ -77,7 +115,10 @@ fn what_breaks_the_format_is_named() {
     ] {
         let error = read(&[text]).unwrap_err();
         assert!(error.exit_code() == 65 && error.hint().is_some(), "{error}");
-        assert!(error.to_string().contains(place) && error.to_string().contains(problem), "{error}");
+        assert!(
+            error.to_string().contains(place) && error.to_string().contains(problem),
+            "{error}"
+        );
     }
     let twice = read(&[line(&[&good]), line(&[&good])]).unwrap_err();
     assert!(twice.to_string().contains("row 1") && twice.to_string().contains("row 0"), "{twice}");
@@ -96,12 +137,35 @@ fn published_counts_are_found_again() {
         println!("skipped: DOCRE_SHARED is not set");
         return;
     };
-    for (file, expected) in
-        [("train_filter.data", (500, 1038, 4202, 192, 754, 284, 21, 653)), ("dev_filter.data", (500, 1012, 4075, 174, 766, 246, 20, 641))]
-    {
+    for (file, expected) in [
+        ("train_filter.data", (500, 1038, 4202, 192, 754, 284, 21, 653)),
+        ("dev_filter.data", (500, 1012, 4075, 174, 766, 246, 20, 641)),
+    ] {
         let (_, summary) = read_all_eog(&shared.join("data/cdr").join(file)).unwrap();
-        let EogSummary { documents, no_relation, not_included, intra, inter, most_entities, most_words, ref relations } = summary;
-        assert_eq!((documents, relations["CID"], no_relation, not_included, intra, inter, most_entities, most_words), expected, "{file}");
+        let EogSummary {
+            documents,
+            no_relation,
+            not_included,
+            intra,
+            inter,
+            most_entities,
+            most_words,
+            ref relations,
+        } = summary;
+        assert_eq!(
+            (
+                documents,
+                relations["CID"],
+                no_relation,
+                not_included,
+                intra,
+                inter,
+                most_entities,
+                most_words
+            ),
+            expected,
+            "{file}"
+        );
     }
 }
 
@@ -113,14 +177,23 @@ fn again(documents: &[Document]) -> (Vec<Document>, EogLosses) {
     let (count, losses) = writer.finish().unwrap();
     assert_eq!(count, documents.len());
     let read = read_all_eog(&path).unwrap().0.into_iter().map(|read| read.document);
-    let read = read.zip(documents).map(|(document, old)| Document { provenance: old.provenance.clone(), ..document });
+    let read = read
+        .zip(documents)
+        .map(|(document, old)| Document { provenance: old.provenance.clone(), ..document });
     (read.collect(), losses)
 }
 
 #[test]
 fn what_is_written_is_read_again() {
-    let lines = [["77", TEXT, &pair("1:CID:2", "NON-CROSS", ASPIRIN, ULCER), &pair("not_include", "CROSS", ASPIRIN, PAIN)].join("\t")];
-    let documents: Vec<Document> = read(&lines).unwrap().0.into_iter().map(|read| read.document).collect();
+    let lines = [[
+        "77",
+        TEXT,
+        &pair("1:CID:2", "NON-CROSS", ASPIRIN, ULCER),
+        &pair("not_include", "CROSS", ASPIRIN, PAIN),
+    ]
+    .join("\t")];
+    let documents: Vec<Document> =
+        read(&lines).unwrap().0.into_iter().map(|read| read.document).collect();
     let (same, losses) = again(&documents);
     assert_eq!((same.as_slice(), losses), (documents.as_slice(), EogLosses::default()));
     let mut odd = documents[0].clone();
@@ -129,8 +202,14 @@ fn what_is_written_is_read_again() {
     odd.entities[2].knowledge_base_id = None;
     odd.facts.as_mut().unwrap()[0].evidence = vec![0];
     let (changed, losses) = again(&[odd.clone()]);
-    assert_eq!(losses, EogLosses { listed: 1, named: 1, evidence: 1, words: 1, ..EogLosses::default() });
-    assert_eq!((changed[0].sentences[0][1].as_str(), changed[0].candidates.as_ref().map(Vec::len)), ("a_b_c", Some(6)));
+    assert_eq!(
+        losses,
+        EogLosses { listed: 1, named: 1, evidence: 1, words: 1, ..EogLosses::default() }
+    );
+    assert_eq!(
+        (changed[0].sentences[0][1].as_str(), changed[0].candidates.as_ref().map(Vec::len)),
+        ("a_b_c", Some(6))
+    );
     assert!(losses.to_string().contains("1 facts lost their evidence; 1 words"), "{losses}");
     odd.entities[1].knowledge_base_id = Some("D001241".into());
     let folder = tempfile::tempdir().unwrap();
@@ -146,8 +225,12 @@ fn real_files_survive() {
         return;
     };
     for file in ["cdr/dev_filter.data", "gda/part_a.data", "biored/biored_dev.data"] {
-        let documents: Vec<Document> =
-            read_all_eog(&shared.join("data").join(file)).unwrap().0.into_iter().map(|read| read.document).collect();
+        let documents: Vec<Document> = read_all_eog(&shared.join("data").join(file))
+            .unwrap()
+            .0
+            .into_iter()
+            .map(|read| read.document)
+            .collect();
         let (same, losses) = again(&documents);
         assert!(same == documents && losses == EogLosses::default(), "{file}: {losses}");
     }

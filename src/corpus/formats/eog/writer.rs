@@ -1,4 +1,5 @@
-//! Writes EoG's lines. The format knows pairs and little else: what it has no place for is counted, never left out in silence.
+//! Writes EoG's lines. The format knows pairs and little else: what it has no place for is counted,
+//! never left out in silence.
 
 use std::fmt;
 use std::io::Write;
@@ -41,8 +42,16 @@ impl fmt::Display for EogLosses {
             (self.types, "mentions took the type of their entity"),
             (self.sentences, "empty sentences were left out"),
         ];
-        let said: Vec<String> = parts.iter().filter(|(count, _)| *count > 0).map(|(count, text)| format!("{count} {text}")).collect();
-        if said.is_empty() { write!(f, "nothing was lost") } else { write!(f, "{}", said.join("; ")) }
+        let said: Vec<String> = parts
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, text)| format!("{count} {text}"))
+            .collect();
+        if said.is_empty() {
+            write!(f, "nothing was lost")
+        } else {
+            write!(f, "{}", said.join("; "))
+        }
     }
 }
 
@@ -65,8 +74,8 @@ impl EogWriter {
     /// Adds a document.
     ///
     /// # Errors
-    /// A [`DataError`] for what the format confuses: a title, identifier or type with a tab, two entities of one identifier, a relation
-    /// named `NR`; I/O errors.
+    /// A [`DataError`] for what the format confuses: a title, identifier or type with a tab, two
+    /// entities of one identifier, a relation named `NR`; I/O errors.
     pub fn write(&mut self, document: &Document) -> Result<()> {
         let line = Line::new(document, &mut self.losses)?.text()?;
         self.documents += 1;
@@ -107,8 +116,9 @@ fn plain(text: &str, losses: &mut EogLosses) -> String {
 
 impl<'a> Line<'a> {
     fn new(document: &'a Document, losses: &mut EogLosses) -> Result<Self> {
-        let words =
-            |sentence: &Vec<String>, losses: &mut EogLosses| sentence.iter().map(|word| plain(word, losses)).collect::<Vec<_>>().join(" ");
+        let words = |sentence: &Vec<String>, losses: &mut EogLosses| {
+            sentence.iter().map(|word| plain(word, losses)).collect::<Vec<_>>().join(" ")
+        };
         let mut sentences = Vec::with_capacity(document.sentences.len());
         let mut numbers = Vec::with_capacity(document.sentences.len());
         for sentence in &document.sentences {
@@ -122,17 +132,33 @@ impl<'a> Line<'a> {
         losses.unlabelled += usize::from(document.facts.is_none());
         losses.evidence += document.facts().iter().filter(|fact| !fact.evidence.is_empty()).count();
         losses.listed += usize::from(document.candidates.is_none());
-        let all = || document.asked_pairs().into_iter().map(|(head, tail)| Candidate { head, tail, excluded: false }).collect();
+        let all = || {
+            document
+                .asked_pairs()
+                .into_iter()
+                .map(|(head, tail)| Candidate { head, tail, excluded: false })
+                .collect()
+        };
         let pairs: Vec<Candidate> = document.candidates.clone().unwrap_or_else(all);
-        let mut line =
-            Self { document, body: sentences.join("|"), starts: document.sentence_starts(), numbers, arguments: Vec::new(), pairs };
+        let mut line = Self {
+            document,
+            body: sentences.join("|"),
+            starts: document.sentence_starts(),
+            numbers,
+            arguments: Vec::new(),
+            pairs,
+        };
         line.arguments = line.arguments(losses)?;
         Ok(line)
     }
 
     fn error(&self, field: String, problem: String) -> DataError {
         let at = &self.document.provenance;
-        DataError::new(&at.file, problem).row(at.row).title(&self.document.title).field(field).hint("EoG's format cannot say this")
+        DataError::new(&at.file, problem)
+            .row(at.row)
+            .title(&self.document.title)
+            .field(field)
+            .hint("EoG's format cannot say this")
     }
 
     fn arguments(&self, losses: &mut EogLosses) -> Result<Vec<String>> {
@@ -140,15 +166,25 @@ impl<'a> Line<'a> {
         let mut arguments = Vec::with_capacity(self.document.entities.len());
         for (index, entity) in self.document.entities.iter().enumerate() {
             losses.named += usize::from(entity.knowledge_base_id.is_none());
-            losses.entities += usize::from(!self.pairs.iter().any(|pair| pair.head == index || pair.tail == index));
+            losses.entities += usize::from(
+                !self.pairs.iter().any(|pair| pair.head == index || pair.tail == index),
+            );
             let id = entity.knowledge_base_id.clone().unwrap_or_else(|| format!("E{index}"));
             if let Some(first) = ids.insert(id.clone(), index) {
                 return Err(self
-                    .error(format!("entities[{index}]"), format!("the identifier `{id}` is that of entities[{first}] too"))
+                    .error(
+                        format!("entities[{index}]"),
+                        format!("the identifier `{id}` is that of entities[{first}] too"),
+                    )
                     .into());
             }
-            if let Some(text) = [&id, entity.entity_type()].into_iter().find(|text| text.is_empty() || text.contains(['\t', '\n', '\r'])) {
-                let problem = format!("the identifier or type {text:?} is empty or has a tab or line break in it");
+            if let Some(text) = [&id, entity.entity_type()]
+                .into_iter()
+                .find(|text| text.is_empty() || text.contains(['\t', '\n', '\r']))
+            {
+                let problem = format!(
+                    "the identifier or type {text:?} is empty or has a tab or line break in it"
+                );
                 return Err(self.error(format!("entities[{index}]"), problem).into());
             }
             arguments.push(self.argument(&id, entity, losses));
@@ -158,10 +194,20 @@ impl<'a> Line<'a> {
 
     fn argument(&self, id: &str, entity: &Entity, losses: &mut EogLosses) -> String {
         let list = |of: &dyn Fn(&crate::corpus::Mention) -> usize| {
-            entity.mentions.iter().map(|mention| of(mention).to_string()).collect::<Vec<_>>().join(":")
+            entity
+                .mentions
+                .iter()
+                .map(|mention| of(mention).to_string())
+                .collect::<Vec<_>>()
+                .join(":")
         };
-        losses.types += entity.mentions.iter().filter(|mention| mention.entity_type != entity.entity_type()).count();
-        let names: Vec<String> = entity.mentions.iter().map(|mention| name(&mention.name, losses)).collect();
+        losses.types += entity
+            .mentions
+            .iter()
+            .filter(|mention| mention.entity_type != entity.entity_type())
+            .count();
+        let names: Vec<String> =
+            entity.mentions.iter().map(|mention| name(&mention.name, losses)).collect();
         let starts = list(&|mention| self.starts[mention.sentence] + mention.start);
         let ends = list(&|mention| self.starts[mention.sentence] + mention.end);
         let sentences = list(&|mention| self.numbers[mention.sentence]);
@@ -171,18 +217,25 @@ impl<'a> Line<'a> {
     fn text(&self) -> Result<String> {
         let title = &self.document.title;
         if title.is_empty() || title.contains(['\t', '\n', '\r']) {
-            return Err(self.error("title".into(), "the title is empty or has a tab or line break in it".into()).into());
+            return Err(self
+                .error("title".into(), "the title is empty or has a tab or line break in it".into())
+                .into());
         }
         let mut columns = vec![title.clone(), self.body.clone()];
         for pair in &self.pairs {
             for label in self.labels(pair)? {
-                let cross = if self.document.share_sentence(pair.head, pair.tail) { "NON-CROSS" } else { "CROSS" };
+                let cross = if self.document.share_sentence(pair.head, pair.tail) {
+                    "NON-CROSS"
+                } else {
+                    "CROSS"
+                };
                 let (head, tail) = self.closest(pair);
                 let direction = if head.0 <= tail.0 { "L2R" } else { "R2L" };
                 let spans = [head, tail].map(|(start, end)| format!("{start}-{end}"));
                 columns.extend([label, direction.into(), cross.into()]);
                 columns.extend(spans);
-                columns.extend([self.arguments[pair.head].clone(), self.arguments[pair.tail].clone()]);
+                columns
+                    .extend([self.arguments[pair.head].clone(), self.arguments[pair.tail].clone()]);
             }
         }
         Ok(columns.join("\t") + "\n")
@@ -192,11 +245,20 @@ impl<'a> Line<'a> {
         if pair.excluded {
             return Ok(vec!["not_include".into()]);
         }
-        let facts = self.document.facts().iter().filter(|fact| (fact.head, fact.tail) == (pair.head, pair.tail));
+        let facts = self
+            .document
+            .facts()
+            .iter()
+            .filter(|fact| (fact.head, fact.tail) == (pair.head, pair.tail));
         let mut labels = Vec::new();
         for fact in facts {
             if fact.relation == "NR" || fact.relation.contains(['\t', '\n', '\r']) {
-                return Err(self.error("facts".into(), format!("the relation {:?} has another meaning there", fact.relation)).into());
+                return Err(self
+                    .error(
+                        "facts".into(),
+                        format!("the relation {:?} has another meaning there", fact.relation),
+                    )
+                    .into());
             }
             labels.push(format!("1:{}:2", fact.relation));
         }
@@ -210,9 +272,16 @@ impl<'a> Line<'a> {
     fn closest(&self, pair: &Candidate) -> ((usize, usize), (usize, usize)) {
         let spans = |entity: usize| {
             let mentions = self.document.entities[entity].mentions.iter();
-            mentions.map(|mention| (self.starts[mention.sentence] + mention.start, self.starts[mention.sentence] + mention.end))
+            mentions.map(|mention| {
+                (
+                    self.starts[mention.sentence] + mention.start,
+                    self.starts[mention.sentence] + mention.end,
+                )
+            })
         };
-        let between = |a: (usize, usize), b: (usize, usize)| a.0.saturating_sub(b.1).max(b.0.saturating_sub(a.1));
+        let between = |a: (usize, usize), b: (usize, usize)| {
+            a.0.saturating_sub(b.1).max(b.0.saturating_sub(a.1))
+        };
         let all = spans(pair.head).flat_map(|head| spans(pair.tail).map(move |tail| (head, tail)));
         all.min_by_key(|&(head, tail)| between(head, tail)).unwrap_or_default()
     }

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::corpus::check::{Unchecked, UncheckedEntity, UncheckedFact, UncheckedMention, UncheckedPair};
+use crate::corpus::check::{
+    Unchecked, UncheckedEntity, UncheckedFact, UncheckedMention, UncheckedPair,
+};
 use crate::corpus::formats::segment::segment;
 use crate::{DataError, Result};
 
@@ -80,12 +82,27 @@ impl RawLine {
     pub(super) fn unchecked(self, path: &Path, row: usize) -> Result<Unchecked> {
         let place = Place { path, row, title: &self.title };
         let (sentences, entities) = match (self.text, self.sentences) {
-            (Some(text), None) => of_text(&place, &text, self.entities, self.facts.as_deref().unwrap_or_default())?,
+            (Some(text), None) => {
+                of_text(&place, &text, self.entities, self.facts.as_deref().unwrap_or_default())?
+            }
             (None, Some(sentences)) => of_words(&place, sentences, self.entities)?,
-            (Some(_), Some(_)) => return Err(place.error("text", "both `text` and `sentences` are given", "give one of them").into()),
-            (None, None) => return Err(place.error("text", "neither `text` nor `sentences` is given", "give one of them").into()),
+            (Some(_), Some(_)) => {
+                return Err(place
+                    .error("text", "both `text` and `sentences` are given", "give one of them")
+                    .into());
+            }
+            (None, None) => {
+                return Err(place
+                    .error("text", "neither `text` nor `sentences` is given", "give one of them")
+                    .into());
+            }
         };
-        let fact = |RawFact { head, tail, relation, evidence }| UncheckedFact { head, tail, relation, evidence };
+        let fact = |RawFact { head, tail, relation, evidence }| UncheckedFact {
+            head,
+            tail,
+            relation,
+            evidence,
+        };
         let pair = |RawPair { head, tail, excluded }| UncheckedPair { head, tail, excluded };
         let facts = self.facts.map(|facts| facts.into_iter().map(fact).collect());
         let candidates = self.candidates.map(|pairs| pairs.into_iter().map(pair).collect());
@@ -95,7 +112,11 @@ impl RawLine {
 
 type Read = (Vec<Vec<String>>, Vec<UncheckedEntity>);
 
-fn of_words(place: &Place<'_>, sentences: Vec<Vec<String>>, entities: Vec<RawEntity>) -> Result<Read> {
+fn of_words(
+    place: &Place<'_>,
+    sentences: Vec<Vec<String>>,
+    entities: Vec<RawEntity>,
+) -> Result<Read> {
     let mut read = Vec::with_capacity(entities.len());
     for (index, entity) in entities.into_iter().enumerate() {
         let (id, entity_type) = (entity.id, entity.entity_type.unwrap_or_default());
@@ -104,33 +125,60 @@ fn of_words(place: &Place<'_>, sentences: Vec<Vec<String>>, entities: Vec<RawEnt
             let Some(sentence) = mention.sentence else {
                 let field = format!("entities[{index}].mentions[{at}].sentence");
                 return Err(place
-                    .error(field, "the mention names no sentence", "with `sentences`, mentions count words of one of them")
+                    .error(
+                        field,
+                        "the mention names no sentence",
+                        "with `sentences`, mentions count words of one of them",
+                    )
                     .into());
             };
-            // A name that is not given is that of the words; a span that does not exist is found by the check.
+            // A name that is not given is that of the words; a span that does not exist is found by
+            // the check.
             let words = || {
-                let span = usize::try_from(mention.start).ok()?..usize::try_from(mention.end).ok()?;
+                let span =
+                    usize::try_from(mention.start).ok()?..usize::try_from(mention.end).ok()?;
                 Some(sentences.get(usize::try_from(sentence).ok()?)?.get(span)?.join(" "))
             };
             let name = mention.name.clone().or_else(words).unwrap_or_default();
             let entity_type = mention.entity_type.unwrap_or_else(|| entity_type.clone());
-            mentions.push(UncheckedMention { name, sentence, span: vec![mention.start, mention.end], entity_type });
+            mentions.push(UncheckedMention {
+                name,
+                sentence,
+                span: vec![mention.start, mention.end],
+                entity_type,
+            });
         }
         read.push(UncheckedEntity { id, mentions });
     }
     Ok((sentences, read))
 }
 
-fn of_text(place: &Place<'_>, text: &str, entities: Vec<RawEntity>, facts: &[RawFact]) -> Result<Read> {
+fn of_text(
+    place: &Place<'_>,
+    text: &str,
+    entities: Vec<RawEntity>,
+    facts: &[RawFact],
+) -> Result<Read> {
     if let Some(at) = facts.iter().position(|fact| !fact.evidence.is_empty()) {
         let hint = "give `sentences` instead of `text`, or leave the evidence out";
-        return Err(place.error(format!("facts[{at}].evidence"), "evidence counts sentences, and the text has none yet", hint).into());
+        return Err(place
+            .error(
+                format!("facts[{at}].evidence"),
+                "evidence counts sentences, and the text has none yet",
+                hint,
+            )
+            .into());
     }
     let characters: Vec<char> = text.chars().collect();
     let mut spans = Vec::new();
     for (index, entity) in entities.iter().enumerate() {
         for (at, mention) in entity.mentions.iter().enumerate() {
-            spans.push(character_span(place, &format!("entities[{index}].mentions[{at}]"), &characters, mention)?);
+            spans.push(character_span(
+                place,
+                &format!("entities[{index}].mentions[{at}]"),
+                &characters,
+                mention,
+            )?);
         }
     }
     let cut = segment(text, 0, &spans);
@@ -139,33 +187,60 @@ fn of_text(place: &Place<'_>, text: &str, entities: Vec<RawEntity>, facts: &[Raw
     for (index, entity) in entities.into_iter().enumerate() {
         let (id, entity_type) = (entity.id, entity.entity_type.unwrap_or_default());
         let mut mentions = Vec::with_capacity(entity.mentions.len());
-        for ((at, mention), (range, span)) in entity.mentions.into_iter().enumerate().zip(&mut spans) {
+        for ((at, mention), (range, span)) in
+            entity.mentions.into_iter().enumerate().zip(&mut spans)
+        {
             let Some((sentence, start, end)) = span else {
                 let field = format!("entities[{index}].mentions[{at}].start");
-                return Err(place.error(field, "the mention covers no word", "spans begin and end at letters").into());
+                return Err(place
+                    .error(field, "the mention covers no word", "spans begin and end at letters")
+                    .into());
             };
             let name = mention.name.unwrap_or_else(|| characters[range].iter().collect());
             let entity_type = mention.entity_type.unwrap_or_else(|| entity_type.clone());
-            mentions.push(UncheckedMention { name, sentence: sentence as i64, span: vec![start as i64, end as i64], entity_type });
+            mentions.push(UncheckedMention {
+                name,
+                sentence: sentence as i64,
+                span: vec![start as i64, end as i64],
+                entity_type,
+            });
         }
         read.push(UncheckedEntity { id, mentions });
     }
     Ok((cut.sentences, read))
 }
 
-fn character_span(place: &Place<'_>, path: &str, text: &[char], mention: &RawMention) -> Result<Range<usize>> {
+fn character_span(
+    place: &Place<'_>,
+    path: &str,
+    text: &[char],
+    mention: &RawMention,
+) -> Result<Range<usize>> {
     if mention.sentence.is_some() {
         return Err(place
-            .error(format!("{path}.sentence"), "running text has no sentences yet", "mentions of `text` count characters")
+            .error(
+                format!("{path}.sentence"),
+                "running text has no sentences yet",
+                "mentions of `text` count characters",
+            )
             .into());
     }
     let bounds = usize::try_from(mention.start).ok().zip(usize::try_from(mention.end).ok());
     match bounds.filter(|&(from, to)| from < to && to <= text.len()) {
         Some((from, to)) => Ok(from..to),
         None => {
-            let problem = format!("the characters {}..{} are no span of a text of {}", mention.start, mention.end, text.len());
+            let problem = format!(
+                "the characters {}..{} are no span of a text of {}",
+                mention.start,
+                mention.end,
+                text.len()
+            );
             Err(place
-                .error(format!("{path}.start"), problem, "offsets count Unicode characters from 0, the end is one past the last")
+                .error(
+                    format!("{path}.start"),
+                    problem,
+                    "offsets count Unicode characters from 0, the end is one past the last",
+                )
                 .into())
         }
     }

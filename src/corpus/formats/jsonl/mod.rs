@@ -1,5 +1,6 @@
-//! JSONL, the format for people's own text: a document a line, as running text with mentions as spans of characters, or as sentences of
-//! words with mentions as spans of words. `docs/formats.md` shows both.
+//! JSONL, the format for people's own text: a document a line, as running text with mentions as
+//! spans of characters, or as sentences of words with mentions as spans of words. `docs/formats.md`
+//! shows both.
 //!
 //! Written as words, it holds everything that a [`Document`] does. Not for: DocRED's JSON array.
 
@@ -19,18 +20,30 @@ use crate::corpus::check::{Check, PLAIN_FIELDS, Repeats};
 
 pub use writer::JsonlWriter;
 
-/// Reads `path` (gzip if it ends in `.gz`) on all cores and hands every checked document to `each`, in file order.
+/// Reads `path` (gzip if it ends in `.gz`) on all cores and hands every checked document to `each`,
+/// in file order.
 ///
 /// # Errors
-/// A [`DataError`](crate::DataError) naming file, row, title and field for everything that breaks the format, unknown fields included; an
-/// I/O error for an unreadable file; whatever `each` returns.
-pub fn read_jsonl(path: &Path, options: &ReadOptions, each: &mut dyn FnMut(Document) -> Result<()>) -> Result<ReadSummary> {
+/// A [`DataError`](crate::DataError) naming file, row, title and field for everything that breaks
+/// the format, unknown fields included; an I/O error for an unreadable file; whatever `each`
+/// returns.
+pub fn read_jsonl(
+    path: &Path,
+    options: &ReadOptions,
+    each: &mut dyn FnMut(Document) -> Result<()>,
+) -> Result<ReadSummary> {
     let mut intake = Intake::default();
     let work = |record: Record<'_>| {
         let raw: RawLine = json_stream::parse_line(path, record.text, record.row, record.line)?;
         let unchecked = raw.unchecked(path, record.row)?;
-        Check { file: path, row: record.row, relations: options.relations.as_ref(), fields: &PLAIN_FIELDS, repeats: Repeats::Merge }
-            .document(unchecked)
+        Check {
+            file: path,
+            row: record.row,
+            relations: options.relations.as_ref(),
+            fields: &PLAIN_FIELDS,
+            repeats: Repeats::Merge,
+        }
+        .document(unchecked)
     };
     read_records(path, Unit::Line, &work, &mut |(document, duplicates)| {
         intake.take(path, &document, duplicates)?;

@@ -52,14 +52,21 @@ fn text_and_words_give_the_same_document() {
     words[0].provenance = text[0].provenance.clone();
     assert_eq!(text, words);
     assert_eq!((summary.documents, summary.facts, summary.mentions), (1, 1, 3));
-    assert_eq!(text[0].facts(), [Fact { head: 0, tail: 1, relation: "runs".into(), evidence: vec![] }]);
-    assert_eq!(text[0].candidates.as_ref().unwrap()[1], Candidate { head: 1, tail: 0, excluded: true });
+    assert_eq!(
+        text[0].facts(),
+        [Fact { head: 0, tail: 1, relation: "runs".into(), evidence: vec![] }]
+    );
+    assert_eq!(
+        text[0].candidates.as_ref().unwrap()[1],
+        Candidate { head: 1, tail: 0, excluded: true }
+    );
     assert_eq!(text[0].entities[1].mentions[0].name, "Ünit 7");
 }
 
 #[test]
 fn what_is_written_is_read_again() {
-    let (documents, _) = read(&[of_words(), json!({"title": "b", "sentences": [], "entities": []})]).unwrap();
+    let (documents, _) =
+        read(&[of_words(), json!({"title": "b", "sentences": [], "entities": []})]).unwrap();
     assert_eq!((&documents[1].facts, &documents[1].candidates), (&None, &None));
     let folder = tempfile::tempdir().unwrap();
     for name in ["o.jsonl", "o.jsonl.gz"] {
@@ -68,24 +75,35 @@ fn what_is_written_is_read_again() {
         documents.iter().for_each(|document| writer.write(document).unwrap());
         assert_eq!(writer.finish().unwrap(), 2);
         let (mut again, _) = read_path(&path).unwrap();
-        again.iter_mut().zip(&documents).for_each(|(document, old)| document.provenance = old.provenance.clone());
+        again
+            .iter_mut()
+            .zip(&documents)
+            .for_each(|(document, old)| document.provenance = old.provenance.clone());
         assert_eq!(again, documents);
     }
 }
 
 #[test]
 fn what_breaks_the_format_is_named() {
-    let nested = format!("{{\"title\": \"a\", \"text\": \"b\", \"entities\": {}", "[".repeat(100_000));
+    let nested =
+        format!("{{\"title\": \"a\", \"text\": \"b\", \"entities\": {}", "[".repeat(100_000));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("deep.jsonl");
     fs_err::write(&path, nested).unwrap();
     let error = read_path(&path).unwrap_err();
     assert!(error.exit_code() == 65 && error.to_string().contains("deep.jsonl, row 0"), "{error}");
     let refused = |line: Value, field: &str, problem: &str| {
-        let error = read(&[json!({"title": "good", "text": "", "entities": []}), line]).unwrap_err();
+        let error =
+            read(&[json!({"title": "good", "text": "", "entities": []}), line]).unwrap_err();
         let text = error.to_string();
         assert!(error.exit_code() == 65 && error.hint().is_some(), "{text}");
-        assert!(text.contains("row 1") && text.contains("document `a`") && text.contains(field) && text.contains(problem), "{text}");
+        assert!(
+            text.contains("row 1")
+                && text.contains("document `a`")
+                && text.contains(field)
+                && text.contains(problem),
+            "{text}"
+        );
     };
     let text = |change: fn(&mut Value)| {
         let mut line = of_text();
@@ -96,20 +114,60 @@ fn what_breaks_the_format_is_named() {
     refused(text(|line| line["fact"] = json!([])), "`fact`", "unknown field");
     refused(text(|line| line["entities"] = json!(3)), "`entities`", "invalid type");
     refused(text(|line| line["text"] = Value::Null), "`text`", "neither");
-    refused(text(|line| line["entities"][0]["mentions"][0]["end"] = json!(99)), "`entities[0].mentions[0].start`", "0..99");
-    refused(text(|line| line["entities"][0]["mentions"][0]["start"] = json!(-1)), "`entities[0].mentions[0].start`", "-1..3");
-    refused(text(|line| line["entities"][0]["mentions"][0] = json!({"start": 3, "end": 4})), "mentions[0].start`", "no word");
-    refused(text(|line| line["entities"][0]["type"] = Value::Null), "`entities[0].mentions[0].type`", "type is empty");
-    refused(text(|line| line["entities"][0]["mentions"][0]["sentence"] = json!(0)), "mentions[0].sentence`", "no sentences yet");
-    refused(text(|line| line["facts"][0]["evidence"] = json!([0])), "`facts[0].evidence`", "counts sentences");
-    refused(text(|line| line["facts"][0]["tail"] = json!(2)), "`facts[0].tail`", "2 is out of range");
+    refused(
+        text(|line| line["entities"][0]["mentions"][0]["end"] = json!(99)),
+        "`entities[0].mentions[0].start`",
+        "0..99",
+    );
+    refused(
+        text(|line| line["entities"][0]["mentions"][0]["start"] = json!(-1)),
+        "`entities[0].mentions[0].start`",
+        "-1..3",
+    );
+    refused(
+        text(|line| line["entities"][0]["mentions"][0] = json!({"start": 3, "end": 4})),
+        "mentions[0].start`",
+        "no word",
+    );
+    refused(
+        text(|line| line["entities"][0]["type"] = Value::Null),
+        "`entities[0].mentions[0].type`",
+        "type is empty",
+    );
+    refused(
+        text(|line| line["entities"][0]["mentions"][0]["sentence"] = json!(0)),
+        "mentions[0].sentence`",
+        "no sentences yet",
+    );
+    refused(
+        text(|line| line["facts"][0]["evidence"] = json!([0])),
+        "`facts[0].evidence`",
+        "counts sentences",
+    );
+    refused(
+        text(|line| line["facts"][0]["tail"] = json!(2)),
+        "`facts[0].tail`",
+        "2 is out of range",
+    );
     refused(text(|line| line["candidates"] = json!([])), "`facts[0]`", "not among the candidates");
     let words = |change: fn(&mut Value)| {
         let mut line = of_words();
         change(&mut line);
         line
     };
-    refused(words(|line| line["entities"][0]["mentions"][0]["sentence"] = Value::Null), "mentions[0].sentence`", "names no sentence");
-    refused(words(|line| line["entities"][0]["mentions"][0]["end"] = json!(6)), "`entities[0].mentions[0].start`", "[0, 6)");
-    refused(words(|line| line["entities"][0]["mentions"][0]["sentence"] = json!(2)), "mentions[0].sentence`", "2 is out of range");
+    refused(
+        words(|line| line["entities"][0]["mentions"][0]["sentence"] = Value::Null),
+        "mentions[0].sentence`",
+        "names no sentence",
+    );
+    refused(
+        words(|line| line["entities"][0]["mentions"][0]["end"] = json!(6)),
+        "`entities[0].mentions[0].start`",
+        "[0, 6)",
+    );
+    refused(
+        words(|line| line["entities"][0]["mentions"][0]["sentence"] = json!(2)),
+        "mentions[0].sentence`",
+        "2 is out of range",
+    );
 }

@@ -76,10 +76,17 @@ impl JsonlWriter {
             title: &document.title,
             sentences: &document.sentences,
             entities: document.entities.iter().map(WrittenEntity::from).collect(),
-            facts: document.facts.as_ref().map(|facts| facts.iter().map(WrittenFact::from).collect()),
-            candidates: document.candidates.as_ref().map(|pairs| pairs.iter().map(WrittenPair::from).collect()),
+            facts: document
+                .facts
+                .as_ref()
+                .map(|facts| facts.iter().map(WrittenFact::from).collect()),
+            candidates: document
+                .candidates
+                .as_ref()
+                .map(|pairs| pairs.iter().map(WrittenPair::from).collect()),
         };
-        let mut json = serde_json::to_vec(&line).map_err(|error| Error::Bug(format!("a document did not turn into JSON: {error}")))?;
+        let mut json = serde_json::to_vec(&line)
+            .map_err(|error| Error::Bug(format!("a document did not turn into JSON: {error}")))?;
         json.push(b'\n');
         self.documents += 1;
         Ok(self.file.write_all(&json)?)
@@ -104,13 +111,21 @@ impl<'a> From<&'a crate::corpus::Entity> for WrittenEntity<'a> {
             end: mention.end,
             entity_type: &mention.entity_type,
         };
-        Self { id: entity.knowledge_base_id.as_deref(), mentions: entity.mentions.iter().map(mention).collect() }
+        Self {
+            id: entity.knowledge_base_id.as_deref(),
+            mentions: entity.mentions.iter().map(mention).collect(),
+        }
     }
 }
 
 impl<'a> From<&'a crate::corpus::Fact> for WrittenFact<'a> {
     fn from(fact: &'a crate::corpus::Fact) -> Self {
-        Self { head: fact.head, tail: fact.tail, relation: &fact.relation, evidence: &fact.evidence }
+        Self {
+            head: fact.head,
+            tail: fact.tail,
+            relation: &fact.relation,
+            evidence: &fact.evidence,
+        }
     }
 }
 

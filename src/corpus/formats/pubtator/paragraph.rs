@@ -30,26 +30,44 @@ impl<'a> Annotated<'a> {
     fn add(&mut self, place: &Place<'_>, at: usize, line: &'a str) -> Result<()> {
         let field = format!("line {}", at + 1);
         let (id, row, file) = (self.id, place.row, place.file);
-        let error = |problem: String| DataError::new(file, problem).row(row).title(id).field(&field).hint(HINT);
+        let error = |problem: String| {
+            DataError::new(file, problem).row(row).title(id).field(&field).hint(HINT)
+        };
         if let Some((id, body)) = line.split_once("|a|").filter(|(id, _)| !id.contains('\t')) {
             if id != self.id || !self.body.is_empty() {
-                return Err(error(format!("an abstract of `{id}` in the paragraph of `{}`", self.id)).into());
+                return Err(error(format!(
+                    "an abstract of `{id}` in the paragraph of `{}`",
+                    self.id
+                ))
+                .into());
             }
             self.body = body;
             return Ok(());
         }
         let columns: Vec<&str> = line.split('\t').collect();
         if columns[0] != self.id {
-            return Err(error(format!("the line belongs to `{}`, not to `{}`", columns[0], self.id)).into());
+            return Err(error(format!(
+                "the line belongs to `{}`, not to `{}`",
+                columns[0], self.id
+            ))
+            .into());
         }
         match columns[..] {
-            [_, relation, first, second] => self.relations.push(IdRelation { relation, ids: [first, second], field }),
+            [_, relation, first, second] => {
+                self.relations.push(IdRelation { relation, ids: [first, second], field })
+            }
             [_, start, end, name, entity_type, ref rest @ ..] if rest.len() <= 2 => {
                 let (start, end) = (number(start, &error)?, number(end, &error)?);
                 let ids = rest.first().copied().unwrap_or_default();
                 self.mentions.push(SpanMention { start, end, name, entity_type, ids, field });
             }
-            _ => return Err(error(format!("a line of {} columns is neither mention nor relation", columns.len())).into()),
+            _ => {
+                return Err(error(format!(
+                    "a line of {} columns is neither mention nor relation",
+                    columns.len()
+                ))
+                .into());
+            }
         }
         Ok(())
     }

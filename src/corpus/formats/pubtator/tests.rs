@@ -29,29 +29,58 @@ fn read(text: &str) -> Result<Vec<Document>> {
 
 #[test]
 fn a_paragraph_becomes_a_document() {
-    let documents = read(&format!("\n{GOOD}\n\n{}", GOOD.replace("\n7", "\n8").replacen('7', "8", 1).replace('\n', "\r\n"))).unwrap();
-    assert_eq!(documents[1], Document { title: "8".into(), provenance: documents[1].provenance.clone(), ..documents[0].clone() });
+    let documents = read(&format!(
+        "\n{GOOD}\n\n{}",
+        GOOD.replace("\n7", "\n8").replacen('7', "8", 1).replace('\n', "\r\n")
+    ))
+    .unwrap();
+    assert_eq!(
+        documents[1],
+        Document {
+            title: "8".into(),
+            provenance: documents[1].provenance.clone(),
+            ..documents[0].clone()
+        }
+    );
     let document = &documents[0];
     let sentences: Vec<String> = document.sentences.iter().map(|words| words.join(" ")).collect();
-    assert_eq!(sentences, ["Aspirin and ulcers .", "Ulcers , e . g . bleeding ones , follow aspirin .", "Pain too ."]);
-    let ids: Vec<_> =
-        document.entities.iter().map(|entity| (entity.knowledge_base_id.as_deref().unwrap(), entity.mentions.len())).collect();
+    assert_eq!(
+        sentences,
+        ["Aspirin and ulcers .", "Ulcers , e . g . bleeding ones , follow aspirin .", "Pain too ."]
+    );
+    let ids: Vec<_> = document
+        .entities
+        .iter()
+        .map(|entity| (entity.knowledge_base_id.as_deref().unwrap(), entity.mentions.len()))
+        .collect();
     assert_eq!(ids, [("D1", 2), ("D2", 2), ("D3", 1), ("D4", 1)]);
     let mention = &document.entities[0].mentions[1];
-    assert_eq!((mention.name.as_str(), mention.sentence, mention.start, mention.end), ("aspirin", 1, 10, 11));
+    assert_eq!(
+        (mention.name.as_str(), mention.sentence, mention.start, mention.end),
+        ("aspirin", 1, 10, 11)
+    );
     let candidate = |tail| Candidate { head: 0, tail, excluded: false };
     assert_eq!(document.candidates, Some(vec![candidate(1), candidate(2), candidate(3)]));
-    assert_eq!(document.facts(), [Fact { head: 0, tail: 2, relation: "CID".into(), evidence: vec![] }]);
+    assert_eq!(
+        document.facts(),
+        [Fact { head: 0, tail: 2, relation: "CID".into(), evidence: vec![] }]
+    );
     assert!(document.share_sentence(0, 2) && !document.share_sentence(0, 3));
 }
 
 #[test]
 fn pair_types_are_the_users() {
-    let options = ReadOptions { pair_types: Some(PairTypes::listed(&[("Disease", "Disease")])), ..ReadOptions::default() };
+    let options = ReadOptions {
+        pair_types: Some(PairTypes::listed(&[("Disease", "Disease")])),
+        ..ReadOptions::default()
+    };
     let text = GOOD.replace("CID\tD1\tD3", "R\tD4\tD2");
     let document = &read_with(&text, &options).unwrap()[0];
     assert_eq!(document.entities.len(), 3, "chemicals are no argument of any pair");
-    assert_eq!((document.asked_pairs().len(), document.facts()[0].head, document.facts()[0].tail), (6, 2, 0));
+    assert_eq!(
+        (document.asked_pairs().len(), document.facts()[0].head, document.facts()[0].tail),
+        (6, 2, 0)
+    );
 }
 
 #[test]
@@ -70,10 +99,16 @@ fn what_breaks_the_format_is_named() {
     ] {
         let error = read(&GOOD.replace(from, to)).unwrap_err();
         assert!(error.exit_code() == 65 && error.hint().is_some(), "{error}");
-        assert!(error.to_string().contains(place) && error.to_string().contains(problem), "{error}");
+        assert!(
+            error.to_string().contains(place) && error.to_string().contains(problem),
+            "{error}"
+        );
     }
     let twice = read(&format!("{GOOD}\n{GOOD}")).unwrap_err();
-    assert!(twice.to_string().contains("row 1") && twice.to_string().contains("used by row 0"), "{twice}");
+    assert!(
+        twice.to_string().contains("row 1") && twice.to_string().contains("used by row 0"),
+        "{twice}"
+    );
     let relations = Some(crate::corpus::RelationSet::from(vec![]));
     let unknown = read_with(GOOD, &ReadOptions::with_relations(relations)).unwrap_err();
     assert!(unknown.to_string().contains("unknown relation `CID`"), "{unknown}");
@@ -82,7 +117,13 @@ fn what_breaks_the_format_is_named() {
 /// Pairs by identifiers: label, and whether they share a sentence.
 fn pairs(document: &Document) -> BTreeMap<(String, String), (Option<String>, bool)> {
     let id = |entity: usize| document.entities[entity].knowledge_base_id.clone().unwrap();
-    let label = |head, tail| document.facts().iter().find(|fact| (fact.head, fact.tail) == (head, tail)).map(|fact| fact.relation.clone());
+    let label = |head, tail| {
+        document
+            .facts()
+            .iter()
+            .find(|fact| (fact.head, fact.tail) == (head, tail))
+            .map(|fact| fact.relation.clone())
+    };
     let pair = |pair: &Candidate| {
         let Candidate { head, tail, .. } = *pair;
         ((id(head), id(tail)), (label(head, tail), document.share_sentence(head, tail)))
@@ -90,27 +131,37 @@ fn pairs(document: &Document) -> BTreeMap<(String, String), (Option<String>, boo
     document.candidates.iter().flatten().map(pair).collect()
 }
 
-/// The counts of docs/formats.md, "CDR and GDA", from both formats: relations within and across sentences, other pairs, most words; and the same pairs, spans and words.
+/// The counts of docs/formats.md, "CDR and GDA", from both formats: relations within and across
+/// sentences, other pairs, most words; and the same pairs, spans and words.
 #[test]
 fn cdr_is_the_same_from_both_formats() {
     let Some(shared) = std::env::var_os("DOCRE_SHARED").map(PathBuf::from) else {
         println!("skipped: DOCRE_SHARED is not set");
         return;
     };
-    for (name, split, intra, inter, others, words) in
-        [("CDR_TrainingSet", "train", 754, 284, 4202 + 192, 653), ("CDR_DevelopmentSet", "dev", 766, 246, 4075 + 174, 641)]
-    {
-        let text = fs_err::read_to_string(shared.join(format!("data/cdr/pubtator/{name}.PubTator.txt"))).unwrap();
+    for (name, split, intra, inter, others, words) in [
+        ("CDR_TrainingSet", "train", 754, 284, 4202 + 192, 653),
+        ("CDR_DevelopmentSet", "dev", 766, 246, 4075 + 174, 641),
+    ] {
+        let text =
+            fs_err::read_to_string(shared.join(format!("data/cdr/pubtator/{name}.PubTator.txt")))
+                .unwrap();
         let documents = read(&text).unwrap();
-        let counts = documents.iter().flat_map(|document| pairs(document).into_values()).fold([0; 3], |mut counts, (label, shares)| {
-            counts[if label.is_none() { 2 } else { usize::from(!shares) }] += 1;
-            counts
-        });
+        let counts = documents.iter().flat_map(|document| pairs(document).into_values()).fold(
+            [0; 3],
+            |mut counts, (label, shares)| {
+                counts[if label.is_none() { 2 } else { usize::from(!shares) }] += 1;
+                counts
+            },
+        );
         assert_eq!((documents.len(), counts), (500, [intra, inter, others]), "{split}");
         assert_eq!(documents.iter().map(Document::num_words).max(), Some(words));
         let (eog, _) = read_all_eog(&shared.join(format!("data/cdr/{split}_filter.data"))).unwrap();
-        let eog: BTreeMap<&str, &Document> = eog.iter().map(|read| (read.document.title.as_str(), &read.document)).collect();
-        let same_words = documents.iter().filter(|document| eog[document.title.as_str()].sentences.concat() == document.sentences.concat());
+        let eog: BTreeMap<&str, &Document> =
+            eog.iter().map(|read| (read.document.title.as_str(), &read.document)).collect();
+        let same_words = documents.iter().filter(|document| {
+            eog[document.title.as_str()].sentences.concat() == document.sentences.concat()
+        });
         assert_eq!(same_words.count(), 500, "{split}: documents of the same words");
         for document in &documents {
             assert_eq!(pairs(document), pairs(eog[document.title.as_str()]), "{}", document.title);

@@ -3,7 +3,9 @@ use tch::Device;
 
 use super::*;
 use crate::encoders::{EncoderSpec, build};
-use crate::sampling::{AlignmentInstance, CrossPairInstance, EntityInstance, MentionInstance, PairInstance};
+use crate::sampling::{
+    AlignmentInstance, CrossPairInstance, EntityInstance, MentionInstance, PairInstance,
+};
 use crate::systems::dsdocre::HeadStart;
 use crate::systems::dsdocre::{ModelConfig, Part};
 use crate::text::pack;
@@ -14,14 +16,21 @@ const FORWARD: Forward = Forward { train: true, precision: Precision::Fp32 };
 /// A pre-trainer of width 16 with dropout; equal at every call.
 fn model() -> DsdocreModel {
     let sizes = json!({"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24, "max_position_embeddings": 12});
-    let spec = EncoderSpec::Preset { name: "tiny".into(), overrides: sizes.as_object().unwrap().clone() };
+    let spec =
+        EncoderSpec::Preset { name: "tiny".into(), overrides: sizes.as_object().unwrap().clone() };
     let mut parameters = Parameters::new(5, Device::Cpu);
     let encoder = build(&spec, 50, &mut parameters).unwrap();
-    let config = ModelConfig { part: Part::Pretrainer, relation_width: 8, classes: 0, head_start: HeadStart::Pytorch };
+    let config = ModelConfig {
+        part: Part::Pretrainer,
+        relation_width: 8,
+        classes: 0,
+        head_start: HeadStart::Pytorch,
+    };
     DsdocreModel::new(encoder, parameters, config, Some(0.1)).unwrap()
 }
 
-/// The view of a document with three entities and one masked mention; its length differs from item to item.
+/// The view of a document with three entities and one masked mention; its length differs from item
+/// to item.
 fn view(item: usize, side: usize) -> View {
     let length = 7 + item + 2 * side;
     View {
@@ -33,18 +42,27 @@ fn view(item: usize, side: usize) -> View {
     }
 }
 
-/// An item with a row in every slot; items differ in the number of detection rows and in their answers.
+/// An item with a row in every slot; items differ in the number of detection rows and in their
+/// answers.
 fn item(number: usize) -> PretrainItem {
     let pairs = vec![(0, 1), (1, 0), (2, 1)];
-    let mention = vec![MentionInstance { masked: 0, candidates: vec![0, 1, 2], answer: number % 3 }];
+    let mention =
+        vec![MentionInstance { masked: 0, candidates: vec![0, 1, 2], answer: number % 3 }];
     let entity = Some(EntityInstance { query: 1, candidates: vec![2, 0], answer: number % 2 });
     let detection = |answer| PairInstance { pairs: pairs.clone(), answer };
-    let alignment = Some(AlignmentInstance { query: (2, 0), candidates: vec![(0, 2), (1, 2), (0, 1)], answer: (number + 1) % 3 });
+    let alignment = Some(AlignmentInstance {
+        query: (2, 0),
+        candidates: vec![(0, 2), (1, 2), (0, 1)],
+        answer: (number + 1) % 3,
+    });
     PretrainItem {
         mention: [mention.clone(), mention],
         cross_mention: [entity.clone(), entity],
         detection: [(0..=number % 3).map(detection).collect(), vec![detection(2)]],
-        cross_detection: vec![CrossPairInstance { pairs: [vec![(0, 2)], vec![(1, 2), (2, 0)]], answer: number % 3 }],
+        cross_detection: vec![CrossPairInstance {
+            pairs: [vec![(0, 2)], vec![(1, 2), (2, 0)]],
+            answer: number % 3,
+        }],
         alignment: [alignment.clone(), alignment.clone()],
         intra_alignment: [alignment, None],
         ..PretrainItem::default()
@@ -53,9 +71,12 @@ fn item(number: usize) -> PretrainItem {
 
 /// A micro-batch of items; dropout is keyed by the item's number, wherever it stands.
 fn batch(items: &[(usize, PretrainItem)], candidates: MentionCandidates) -> PretrainBatch {
-    let views: Vec<View> = items.iter().flat_map(|(number, _)| [view(*number, 0), view(*number, 1)]).collect();
+    let views: Vec<View> =
+        items.iter().flat_map(|(number, _)| [view(*number, 0), view(*number, 1)]).collect();
     let keys = items.iter().flat_map(|(number, _)| [2 * number, 2 * number + 1]).zip(&views);
-    let token_keys = keys.flat_map(|(key, view)| (0..view.ids.len()).map(move |token| (key * 1_000 + token) as i64)).collect();
+    let token_keys = keys
+        .flat_map(|(key, view)| (0..view.ids.len()).map(move |token| (key * 1_000 + token) as i64))
+        .collect();
     let mut batch = PretrainBatch::new(PackedDocuments { views: pack(&views), token_keys });
     for (index, (_, item)) in items.iter().enumerate() {
         batch.add(item, 2 * index, candidates);
@@ -64,8 +85,13 @@ fn batch(items: &[(usize, PretrainItem)], candidates: MentionCandidates) -> Pret
 }
 
 /// Slot sums over all micro-batches, and the gradient of Σ sum / global count as one vector.
-fn step_of(model: &DsdocreModel, batches: &[PretrainBatch], candidates: MentionCandidates) -> ([f64; SLOTS.len()], Tensor) {
-    let pretrainer = Pretrainer { model, distance: AlignmentDistance::Abs, mention_candidates: candidates };
+fn step_of(
+    model: &DsdocreModel,
+    batches: &[PretrainBatch],
+    candidates: MentionCandidates,
+) -> ([f64; SLOTS.len()], Tensor) {
+    let pretrainer =
+        Pretrainer { model, distance: AlignmentDistance::Abs, mention_candidates: candidates };
     let mut totals = [0.0; SLOTS.len()];
     for batch in batches {
         totals.iter_mut().zip(batch.counts()).for_each(|(total, count)| *total += count);
@@ -74,7 +100,8 @@ fn step_of(model: &DsdocreModel, batches: &[PretrainBatch], candidates: MentionC
     for batch in batches {
         let slots = pretrainer.forward(batch, FORWARD).unwrap();
         sums.iter_mut().zip(&slots).for_each(|(sum, slot)| *sum += slot.double_value(&[]));
-        let loss: Tensor = slots.iter().zip(totals).map(|(slot, total)| slot / f64::max(total, 1.0)).sum();
+        let loss: Tensor =
+            slots.iter().zip(totals).map(|(slot, total)| slot / f64::max(total, 1.0)).sum();
         loss.backward();
     }
     let gradients = model.parameters.trainable().map(|parameter| {
@@ -101,7 +128,8 @@ fn micro_batches_add_up() {
         let whole = batch(&items, candidates);
         assert_eq!(whole.counts(), [3.0, 3.0, 3.0, 3.0, 6.0, 3.0, 3.0, 3.0, 3.0, 3.0]);
         let (sums, gradient) = step(&[whole], candidates);
-        let (split_sums, split_gradient) = step(&[batch(&items[..2], candidates), batch(&items[2..], candidates)], candidates);
+        let (split_sums, split_gradient) =
+            step(&[batch(&items[..2], candidates), batch(&items[2..], candidates)], candidates);
         for (slot, (whole, split)) in SLOTS.iter().zip(sums.iter().zip(split_sums)) {
             assert!((whole - split).abs() < 1e-5 && *whole > 0.0, "{slot}: {whole} and {split}");
         }
@@ -115,14 +143,16 @@ fn micro_batches_add_up() {
 #[test]
 fn equal_scores_cost_the_logarithm_of_the_candidates() {
     let model = model();
-    for parameter in model.parameters.iter().filter(|parameter| parameter.name.starts_with("heads.")) {
+    for parameter in
+        model.parameters.iter().filter(|parameter| parameter.name.starts_with("heads."))
+    {
         model.parameters.assign(&parameter.name, &parameter.tensor.zeros_like()).unwrap();
     }
     let batch = batch(&[(0, item(0)), (1, item(1))], MentionCandidates::Entities);
     let (sums, _) = step_of(&model, std::slice::from_ref(&batch), MentionCandidates::Entities);
-    for (slot, ((sum, rows), candidates)) in
-        SLOTS.iter().zip(sums.iter().zip(batch.counts()).zip([3f64, 3.0, 2.0, 2.0, 3.0, 3.0, 3.0, 3.0, 3.0, 3.0]))
-    {
+    for (slot, ((sum, rows), candidates)) in SLOTS.iter().zip(
+        sums.iter().zip(batch.counts()).zip([3f64, 3.0, 2.0, 2.0, 3.0, 3.0, 3.0, 3.0, 3.0, 3.0]),
+    ) {
         assert!((sum - rows * candidates.ln()).abs() < 1e-5, "{slot}: {sum}");
     }
 }
@@ -140,12 +170,19 @@ fn a_slot_without_rows_is_zero() {
     let lacking = batch(&[(1, partial)], candidates);
     assert_eq!(lacking.counts(), [1.0, 1.0, 0.0, 0.0, 2.0, 1.0, 0.0, 0.0, 0.0, 0.0]);
     let (sums, gradient) = step(&[lacking], candidates);
-    for (slot, (sum, expected)) in SLOTS.iter().zip(sums.iter().zip([true, true, false, false, true, true, false, false, false, false])) {
+    for (slot, (sum, expected)) in SLOTS
+        .iter()
+        .zip(sums.iter().zip([true, true, false, false, true, true, false, false, false, false]))
+    {
         assert_eq!(*sum > 0.0, expected, "{slot}: {sum}");
     }
     assert!(is_finite(&gradient) && gradient.abs().max().double_value(&[]) > 0.0);
     let (sums, gradient) = step(&[batch(&[(0, PretrainItem::default())], candidates)], candidates);
-    assert_eq!((sums, gradient.abs().max().double_value(&[])), ([0.0; SLOTS.len()], 0.0), "a batch without any row");
+    assert_eq!(
+        (sums, gradient.abs().max().double_value(&[])),
+        ([0.0; SLOTS.len()], 0.0),
+        "a batch without any row"
+    );
 }
 
 /// A masked mention beyond the cut has no position; its row does not count.

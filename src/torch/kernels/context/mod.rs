@@ -1,8 +1,10 @@
-//! What entities attend to, and the context that two of them share (ATLOP's localized context pooling; docs/systems.md, A.2 and A.3; Zhang et al. 2022, eq. 1).
+//! What entities attend to, and the context that two of them share (ATLOP's localized context
+//! pooling; docs/systems.md, A.2 and A.3; Zhang et al. 2022, eq. 1).
 //!
-//! An [`AttentionPlan`] says which tokens' attention rows make up which entity, and how windows of long documents are put together again.
-//! On the CPU kernels of the shim work document by document without padding; on CUDA everything is padded. Not for: which tokens stand for a
-//! mention (`systems`).
+//! An [`AttentionPlan`] says which tokens' attention rows make up which entity, and how windows of
+//! long documents are put together again. On the CPU kernels of the shim work document by document
+//! without padding; on CUDA everything is padded. Not for: which tokens stand for a mention
+//! (`systems`).
 
 mod padded;
 mod plan;
@@ -15,14 +17,22 @@ use crate::torch::dropout::Dropout;
 use crate::torch::shim::{docre_contexts, docre_entity_rows, pointer, produce};
 pub use plan::{AttentionPlan, ContextPlan, EntityRow};
 
-/// Mean attention rows of entities as one flat list: a block [entities, heads, tokens] for each document of the plan, in order.
+/// Mean attention rows of entities as one flat list: a block [entities, heads, tokens] for each
+/// document of the plan, in order.
 ///
-/// `qkv`: [T, 3, heads, width] of a layer over the stream of windows, with the dropout and salt of that layer's own attention. Rows of a
-/// document in several windows are summed over windows and divided by their sum (+ 1e-10), as in ATLOP's release.
+/// `qkv`: [T, 3, heads, width] of a layer over the stream of windows, with the dropout and salt of
+/// that layer's own attention. Rows of a document in several windows are summed over windows and
+/// divided by their sum (+ 1e-10), as in ATLOP's release.
 ///
 /// # Errors
 /// If shapes, kinds or the plan do not fit.
-pub fn entity_attention(qkv: &Tensor, segments: &Segments, plan: &AttentionPlan, dropout: Option<&Dropout>, salt: u64) -> Result<Tensor> {
+pub fn entity_attention(
+    qkv: &Tensor,
+    segments: &Segments,
+    plan: &AttentionPlan,
+    dropout: Option<&Dropout>,
+    salt: u64,
+) -> Result<Tensor> {
     let dropout = dropout.filter(|active| active.p() > 0.0);
     let p = dropout.map_or(0.0, Dropout::p);
     if qkv.device().is_cuda() {
@@ -52,21 +62,40 @@ pub fn entity_attention(qkv: &Tensor, segments: &Segments, plan: &AttentionPlan,
     })
 }
 
-/// Contexts of pairs: c = Hᵀq with q = Σ over heads of A_s ∘ A_o, times `scale`, divided by its sum (+ 1e-5); [P, d].
+/// Contexts of pairs: c = Hᵀq with q = Σ over heads of A_s ∘ A_o, times `scale`, divided by its sum
+/// (+ 1e-5); [P, d].
 ///
-/// `states`: [tokens of all documents, d]; `attention`: what [`entity_attention`] gave, of `heads` heads.
+/// `states`: [tokens of all documents, d]; `attention`: what [`entity_attention`] gave, of `heads`
+/// heads.
 ///
 /// # Errors
 /// If shapes, kinds or the plan do not fit.
-pub fn contexts(states: &Tensor, attention: &Tensor, plan: &ContextPlan, heads: i64, scale: f64) -> Result<Tensor> {
+pub fn contexts(
+    states: &Tensor,
+    attention: &Tensor,
+    plan: &ContextPlan,
+    heads: i64,
+    scale: f64,
+) -> Result<Tensor> {
     let states = states.f_to_kind(Kind::Float)?;
     if states.device().is_cuda() {
         return padded::contexts(&states, attention, plan, heads, scale);
     }
-    let (documents, pairs) = (Tensor::f_from_slice(plan.documents())?, Tensor::f_from_slice(plan.pairs())?);
+    let (documents, pairs) =
+        (Tensor::f_from_slice(plan.documents())?, Tensor::f_from_slice(plan.pairs())?);
     let attention = attention.f_contiguous()?;
     // SAFETY: all pointers are to live tensors.
-    produce(|out| unsafe { docre_contexts(states.as_ptr(), attention.as_ptr(), documents.as_ptr(), pairs.as_ptr(), heads, scale, out) })
+    produce(|out| unsafe {
+        docre_contexts(
+            states.as_ptr(),
+            attention.as_ptr(),
+            documents.as_ptr(),
+            pairs.as_ptr(),
+            heads,
+            scale,
+            out,
+        )
+    })
 }
 
 #[cfg(test)]

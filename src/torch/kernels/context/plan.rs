@@ -1,11 +1,13 @@
-//! Host tables of the entity-attention and context kernels; the columns are those of the structs in `shim/context.hpp`.
+//! Host tables of the entity-attention and context kernels; the columns are those of the structs in
+//! `shim/context.hpp`.
 
 use tch::Tensor;
 
 use crate::Result;
 use crate::text::{PackedWindows, Window};
 
-/// Columns of a document: entities, tokens, first row, rows, first window, windows, whether rows are normalised again, first cell.
+/// Columns of a document: entities, tokens, first row, rows, first window, windows, whether rows
+/// are normalised again, first cell.
 pub(super) const DOCUMENT: usize = 8;
 /// Columns of a window: first token of the stream, length, skip, count, place, first part, parts.
 pub(super) const WINDOW: usize = 7;
@@ -36,16 +38,35 @@ pub struct AttentionPlan {
 
 impl AttentionPlan {
     /// Appends the next document of `packed`, of `tokens` pieces, with its rows.
-    pub fn push(&mut self, packed: &PackedWindows, tokens: usize, entities: usize, rows: &[EntityRow]) {
+    pub fn push(
+        &mut self,
+        packed: &PackedWindows,
+        tokens: usize,
+        entities: usize,
+        rows: &[EntityRow],
+    ) {
         let index = self.documents.len() / DOCUMENT;
         let range = packed.document_windows[index]..packed.document_windows[index + 1];
         let first = [self.rows.len(), self.windows.len() / WINDOW];
         for window in range.clone() {
-            self.push_window(packed.offsets[window], packed.offsets[window + 1], packed.windows[window], rows);
+            self.push_window(
+                packed.offsets[window],
+                packed.offsets[window + 1],
+                packed.windows[window],
+                rows,
+            );
         }
         self.rows.extend(rows.iter().map(|row| i64::from(row.entity)));
         self.weights.extend(rows.iter().map(|row| row.weight));
-        let columns = [entities, tokens, first[0], rows.len(), first[1], range.len(), usize::from(range.len() > 1)];
+        let columns = [
+            entities,
+            tokens,
+            first[0],
+            rows.len(),
+            first[1],
+            range.len(),
+            usize::from(range.len() > 1),
+        ];
         self.documents.extend(columns.map(|column| column as i64));
         self.documents.push(self.cells);
         self.cells += (entities * tokens) as i64;
@@ -56,10 +77,13 @@ impl AttentionPlan {
         for (number, row) in rows.iter().enumerate() {
             let position = row.position as usize;
             if (window.place..window.place + window.count).contains(&position) {
-                self.parts.extend([position - window.place + window.skip, number].map(|column| column as i64));
+                self.parts.extend(
+                    [position - window.place + window.skip, number].map(|column| column as i64),
+                );
             }
         }
-        let columns = [window.skip, window.count, window.place, first, self.parts.len() / 2 - first];
+        let columns =
+            [window.skip, window.count, window.place, first, self.parts.len() / 2 - first];
         self.windows.extend([start, end - start]);
         self.windows.extend(columns.map(|column| column as i64));
     }
@@ -97,7 +121,12 @@ impl AttentionPlan {
     /// Documents, rows, windows and parts as tensors on the host.
     pub(super) fn tables(&self) -> Result<[Tensor; 4]> {
         let table = |values: &[i64]| Ok::<_, crate::Error>(Tensor::f_from_slice(values)?);
-        Ok([table(&self.documents)?, table(&self.rows)?, table(&self.windows)?, table(&self.parts)?])
+        Ok([
+            table(&self.documents)?,
+            table(&self.rows)?,
+            table(&self.windows)?,
+            table(&self.parts)?,
+        ])
     }
 }
 
@@ -114,8 +143,16 @@ impl ContextPlan {
     /// Appends the next document with its pairs of entities.
     pub fn push(&mut self, tokens: usize, entities: usize, pairs: &[(u32, u32)]) {
         let first = (self.pairs.len() / 2) as i64;
-        self.documents.extend([entities as i64, tokens as i64, self.tokens, self.cells, first, pairs.len() as i64]);
-        self.pairs.extend(pairs.iter().flat_map(|&(head, tail)| [i64::from(head), i64::from(tail)]));
+        self.documents.extend([
+            entities as i64,
+            tokens as i64,
+            self.tokens,
+            self.cells,
+            first,
+            pairs.len() as i64,
+        ]);
+        self.pairs
+            .extend(pairs.iter().flat_map(|&(head, tail)| [i64::from(head), i64::from(tail)]));
         self.tokens += tokens as i64;
         self.cells += (tokens * entities) as i64;
     }

@@ -5,9 +5,20 @@ use crate::text::{View, WindowRule, pack};
 use crate::torch::rng::Generator;
 
 /// Documents in windows of at most 20 pieces that start at most 8 apart.
-fn laid(lengths: &[u32], rows: &[Vec<EntityRow>], entities: &[usize]) -> (PackedParts, AttentionPlan) {
-    let views: Vec<View> = lengths.iter().map(|&n| View { ids: (0..n).collect(), ..View::default() }).collect();
-    let rule = WindowRule { capacity: 20, prefix: vec![1], suffix: vec![2, 2], stride: Some(8), most: None };
+fn laid(
+    lengths: &[u32],
+    rows: &[Vec<EntityRow>],
+    entities: &[usize],
+) -> (PackedParts, AttentionPlan) {
+    let views: Vec<View> =
+        lengths.iter().map(|&n| View { ids: (0..n).collect(), ..View::default() }).collect();
+    let rule = WindowRule {
+        capacity: 20,
+        prefix: vec![1],
+        suffix: vec![2, 2],
+        stride: Some(8),
+        most: None,
+    };
     let views = pack(&views);
     let packed = crate::text::PackedWindows::new(&views.ids, &views.offsets, &rule);
     let mut plan = AttentionPlan::default();
@@ -26,9 +37,14 @@ fn row(entity: u32, position: u32, weight: f32) -> EntityRow {
     EntityRow { entity, position, weight }
 }
 
-/// Entity 1 of the first document has no mention; two rows of the last one meet on one token; the second document asks for nothing.
+/// Entity 1 of the first document has no mention; two rows of the last one meet on one token; the
+/// second document asks for nothing.
 fn example() -> (PackedParts, AttentionPlan, ContextPlan) {
-    let rows = [vec![row(0, 3, 0.5), row(0, 17, 0.5), row(2, 3, 1.0)], vec![], vec![row(0, 0, 1.0), row(1, 14, 0.25), row(1, 29, 0.75)]];
+    let rows = [
+        vec![row(0, 3, 0.5), row(0, 17, 0.5), row(2, 3, 1.0)],
+        vec![],
+        vec![row(0, 0, 1.0), row(1, 14, 0.25), row(1, 29, 0.75)],
+    ];
     let (packed, plan) = laid(&[20, 9, 30], &rows, &[3, 0, 2]);
     let mut contexts = ContextPlan::default();
     contexts.push(20, 3, &[(0, 2), (2, 0), (1, 0)]);
@@ -61,7 +77,12 @@ fn kernels_equal_padding_with_gradients() {
             contexts(&states, &attention, &pairs, 2, 0.5).unwrap()
         };
         let upstream = Tensor::arange(35, (Kind::Float, Device::Cpu)).sin().view([5, 7]);
-        let grads = Tensor::run_backward(&[(&found * upstream).sum(Kind::Float)], &[&qkv, &states], false, false);
+        let grads = Tensor::run_backward(
+            &[(&found * upstream).sum(Kind::Float)],
+            &[&qkv, &states],
+            false,
+            false,
+        );
         results.push([vec![attention, found], grads].into_iter().flatten().collect::<Vec<_>>());
     }
     for (a, b) in results[0].iter().zip(&results[1]) {
@@ -71,7 +92,11 @@ fn kernels_equal_padding_with_gradients() {
     // An entity without mentions attends to nothing, and its pairs have no context.
     assert_eq!(results[0][1].get(2).abs().max().double_value(&[]), 0.0);
     // Rows that were put together from windows sum to one again.
-    let last = results[0][0].narrow(0, 20 * 3 * 2, 60 * 2).view([2, 2, 30]).sum_dim_intlist(2, false, Kind::Float);
+    let last = results[0][0].narrow(0, 20 * 3 * 2, 60 * 2).view([2, 2, 30]).sum_dim_intlist(
+        2,
+        false,
+        Kind::Float,
+    );
     assert!(far(&last, &last.ones_like()) < 1e-5);
 }
 
@@ -83,7 +108,8 @@ fn dropout_is_that_of_the_layer() {
     let qkv = Generator::of_test(6).randn([20, 3, 1, 20]);
     qkv.select(1, 2).copy_(&Tensor::eye(20, (Kind::Float, Device::Cpu)).unsqueeze(1));
     let segments = Segments::new(&[0, 20], Device::Cpu).unwrap();
-    let layer = crate::torch::kernels::ops::varlen_attention(&qkv, &segments, Some(&active), 4).unwrap();
+    let layer =
+        crate::torch::kernels::ops::varlen_attention(&qkv, &segments, Some(&active), 4).unwrap();
     let (_, plan) = laid(&[20], &[vec![row(0, 6, 1.0), row(1, 11, 1.0)]], &[2]);
     let ours = entity_attention(&qkv, &segments, &plan, Some(&active), 4).unwrap().view([2, 20]);
     assert!(far(&ours, &layer.index_select(0, &Tensor::from_slice(&[6i64, 11]))) < 1e-6);
@@ -93,11 +119,16 @@ fn dropout_is_that_of_the_layer() {
     let weight = Tensor::arange(40, (Kind::Float, Device::Cpu)).cos().view([2, 20]);
     let gradient = |rows: &dyn Fn(&Tensor) -> Tensor| {
         let leaf = qkv.copy().set_requires_grad(true);
-        Tensor::run_backward(&[(rows(&leaf) * &weight).sum(Kind::Float)], &[&leaf], false, false).remove(0).narrow(1, 0, 2)
+        Tensor::run_backward(&[(rows(&leaf) * &weight).sum(Kind::Float)], &[&leaf], false, false)
+            .remove(0)
+            .narrow(1, 0, 2)
     };
-    let of_rows = gradient(&|leaf| entity_attention(leaf, &segments, &plan, Some(&active), 4).unwrap().view([2, 20]));
+    let of_rows = gradient(&|leaf| {
+        entity_attention(leaf, &segments, &plan, Some(&active), 4).unwrap().view([2, 20])
+    });
     let of_layer = gradient(&|leaf| {
-        let all = crate::torch::kernels::ops::varlen_attention(leaf, &segments, Some(&active), 4).unwrap();
+        let all = crate::torch::kernels::ops::varlen_attention(leaf, &segments, Some(&active), 4)
+            .unwrap();
         all.index_select(0, &Tensor::from_slice(&[6i64, 11]))
     });
     assert!(far(&of_rows, &of_layer) < 2e-6);
@@ -106,21 +137,35 @@ fn dropout_is_that_of_the_layer() {
 #[test]
 fn bits_depend_on_neither_neighbours_nor_threads() {
     let mut generator = Generator::of_test(4);
-    let rows = [vec![row(0, 2, 1.0), row(1, 9, 1.0)], vec![row(0, 5, 0.5), row(0, 19, 0.5), row(1, 1, 1.0)]];
+    let rows = [
+        vec![row(0, 2, 1.0), row(1, 9, 1.0)],
+        vec![row(0, 5, 0.5), row(0, 19, 0.5), row(1, 1, 1.0)],
+    ];
     let (packed, plan) = laid(&[13, 20], &rows, &[2, 2]);
     let qkv = generator.randn([packed.tokens, 3, 2, 16]);
     let states = generator.randn([33, 5]);
     let mut pairs = ContextPlan::default();
     pairs.push(13, 2, &[(0, 1)]);
     pairs.push(20, 2, &[(0, 1), (1, 0)]);
-    let attention = entity_attention(&qkv, &Segments::new(&packed.offsets, Device::Cpu).unwrap(), &plan, None, 0).unwrap();
+    let attention = entity_attention(
+        &qkv,
+        &Segments::new(&packed.offsets, Device::Cpu).unwrap(),
+        &plan,
+        None,
+        0,
+    )
+    .unwrap();
     let all = contexts(&states, &attention, &pairs, 2, 1.0).unwrap();
 
     let (alone, plan) = laid(&[20], &rows[1..], &[2]);
     let segments = Segments::new(&alone.offsets, Device::Cpu).unwrap();
-    let own = entity_attention(&qkv.narrow(0, 13, 20).contiguous(), &segments, &plan, None, 0).unwrap();
+    let own =
+        entity_attention(&qkv.narrow(0, 13, 20).contiguous(), &segments, &plan, None, 0).unwrap();
     assert_eq!(own, attention.narrow(0, 13 * 2 * 2, 20 * 2 * 2));
     let mut pairs = ContextPlan::default();
     pairs.push(20, 2, &[(0, 1), (1, 0)]);
-    assert_eq!(contexts(&states.narrow(0, 13, 20), &own, &pairs, 2, 1.0).unwrap(), all.narrow(0, 1, 2));
+    assert_eq!(
+        contexts(&states.narrow(0, 13, 20), &own, &pairs, 2, 1.0).unwrap(),
+        all.narrow(0, 1, 2)
+    );
 }

@@ -1,7 +1,8 @@
-//! A mirror in an object store: Amazon S3 and what speaks like it, Google Cloud Storage, Azure Blob Storage.
+//! A mirror in an object store: Amazon S3 and what speaks like it, Google Cloud Storage, Azure Blob
+//! Storage.
 //!
-//! Folders are parts of names there. Requests go one after another, on a runtime of the store's own that runs while a call waits for it. Not for
-//! trying again with a whole checkpoint (`mirror`).
+//! Folders are parts of names there. Requests go one after another, on a runtime of the store's own
+//! that runs while a call waits for it. Not for trying again with a whole checkpoint (`mirror`).
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -19,7 +20,8 @@ use url::Url;
 use super::store::Store;
 use crate::{Error, Result};
 
-/// Bytes in the body of a request at most, and so in memory. A file of more than [`MAX_PARTS`] of them has longer ones.
+/// Bytes in the body of a request at most, and so in memory. A file of more than [`MAX_PARTS`] of
+/// them has longer ones.
 const PART: u64 = 8 << 20;
 
 /// Parts of an upload at most, in any of the services.
@@ -33,7 +35,11 @@ const ALLOWED: &str = "these credentials must allow to list, read, write and del
 
 /// How a request is repeated that a service, or the way to it, refused for now.
 const RETRY: RetryConfig = RetryConfig {
-    backoff: BackoffConfig { init_backoff: Duration::from_millis(200), max_backoff: Duration::from_secs(5), base: 2.0 },
+    backoff: BackoffConfig {
+        init_backoff: Duration::from_millis(200),
+        max_backoff: Duration::from_secs(5),
+        base: 2.0,
+    },
     max_retries: 5,
     retry_timeout: Duration::from_secs(20),
 };
@@ -57,23 +63,38 @@ enum Service {
     Azure,
 }
 
-/// The store at a URL, with credentials, region and endpoint from the environment. Nothing is asked of it yet.
+/// The store at a URL, with credentials, region and endpoint from the environment. Nothing is asked
+/// of it yet.
 ///
 /// # Errors
-/// A recipe error for what is no URL of a bucket, or holds credentials; one of the store for settings that do not fit together.
+/// A recipe error for what is no URL of a bucket, or holds credentials; one of the store for
+/// settings that do not fit together.
 pub(super) fn open(url: &str) -> Result<Objects> {
-    Objects::open(url, std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?))), RETRY)
+    Objects::open(
+        url,
+        std::env::vars_os()
+            .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?))),
+        RETRY,
+    )
 }
 
 impl Objects {
-    fn open(url: &str, settings: impl Iterator<Item = (String, String)>, retry: RetryConfig) -> Result<Self> {
+    fn open(
+        url: &str,
+        settings: impl Iterator<Item = (String, String)>,
+        retry: RetryConfig,
+    ) -> Result<Self> {
         let parsed = Url::parse(url).map_err(|error| no_bucket(url, &error.to_string()))?;
         // Not repeated in the message: it may be in a log.
         if parsed.password().is_some() || parsed.query().is_some() {
             let error = Error::recipe("checkpoint_mirror holds more than the place of a bucket");
-            return Err(error.with_hint("credentials do not belong in a recipe; leave out `user:password@` and what follows `?`"));
+            return Err(error.with_hint(
+                "credentials do not belong in a recipe; leave out \
+                `user:password@` and what follows `?`",
+            ));
         }
-        let (scheme, root) = ObjectStoreScheme::parse(&parsed).map_err(|error| no_bucket(url, &error.to_string()))?;
+        let (scheme, root) = ObjectStoreScheme::parse(&parsed)
+            .map_err(|error| no_bucket(url, &error.to_string()))?;
         let service = match scheme {
             ObjectStoreScheme::AmazonS3 => Service::Amazon,
             ObjectStoreScheme::GoogleCloudStorage => Service::Google,
@@ -89,11 +110,21 @@ impl Objects {
 
     fn over(url: &str, service: Service, root: Name, store: Box<dyn ObjectStore>) -> Result<Self> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { url: url.trim_end_matches('/').to_owned(), service, root, store, runtime, part: PART })
+        Ok(Self {
+            url: url.trim_end_matches('/').to_owned(),
+            service,
+            root,
+            store,
+            runtime,
+            part: PART,
+        })
     }
 
     fn place(&self, key: &str) -> Name {
-        self.root.parts().chain(key.split('/').filter(|part| !part.is_empty()).map(PathPart::from)).collect()
+        self.root
+            .parts()
+            .chain(key.split('/').filter(|part| !part.is_empty()).map(PathPart::from))
+            .collect()
     }
 
     fn failed(&self, key: &str, verb: &str, error: &object_store::Error) -> Error {
@@ -144,7 +175,10 @@ impl Objects {
             found => found.map_err(failed)?,
         };
         if found.meta.size > MAX_READ {
-            let message = format!("{}/{key} has {} bytes, which is none of a mirror's small files", self.url, found.meta.size);
+            let message = format!(
+                "{}/{key} has {} bytes, which is none of a mirror's small files",
+                self.url, found.meta.size
+            );
             return Err(Error::Remote { message, hint: "name another checkpoint_mirror".into() });
         }
         Ok(Some(found.bytes().await.map_err(failed)?.into()))
@@ -171,7 +205,11 @@ impl Store for Objects {
         if length <= self.part {
             return self.write(key, &next_part(&mut file, length)?);
         }
-        self.runtime.block_on(self.upload_parts(file, self.part.max(length.div_ceil(MAX_PARTS)), key))
+        self.runtime.block_on(self.upload_parts(
+            file,
+            self.part.max(length.div_ceil(MAX_PARTS)),
+            key,
+        ))
     }
 
     fn download(&self, key: &str, to: &Path) -> Result<()> {
@@ -190,7 +228,8 @@ impl Store for Objects {
     }
 
     fn write(&self, key: &str, bytes: &[u8]) -> Result<()> {
-        let written = self.runtime.block_on(self.store.put(&self.place(key), bytes.to_vec().into()));
+        let written =
+            self.runtime.block_on(self.store.put(&self.place(key), bytes.to_vec().into()));
         written.map(drop).map_err(|error| self.failed(key, "written", &error))
     }
 
@@ -222,19 +261,33 @@ impl Service {
         Ok(match self {
             Self::Amazon => {
                 // Deleting file by file is understood by every service that speaks like S3.
-                let plain =
-                    AmazonS3Builder::new().with_url(url).with_retry(retry).with_config(AmazonS3ConfigKey::DisableBulkDelete, "true");
-                Box::new(known("AWS_", settings).fold(plain, |builder, (key, value)| builder.with_config(key, value)).build()?)
+                let plain = AmazonS3Builder::new()
+                    .with_url(url)
+                    .with_retry(retry)
+                    .with_config(AmazonS3ConfigKey::DisableBulkDelete, "true");
+                Box::new(
+                    known("AWS_", settings)
+                        .fold(plain, |builder, (key, value)| builder.with_config(key, value))
+                        .build()?,
+                )
             }
             Self::Google => {
                 let plain = GoogleCloudStorageBuilder::new().with_url(url).with_retry(retry);
                 let known = known::<GoogleConfigKey>("GOOGLE_", settings);
-                Box::new(known.fold(plain, |builder, (key, value)| builder.with_config(key, value)).build()?)
+                Box::new(
+                    known
+                        .fold(plain, |builder, (key, value)| builder.with_config(key, value))
+                        .build()?,
+                )
             }
             Self::Azure => {
                 let plain = MicrosoftAzureBuilder::new().with_url(url).with_retry(retry);
                 let known = known::<AzureConfigKey>("AZURE_", settings);
-                Box::new(known.fold(plain, |builder, (key, value)| builder.with_config(key, value)).build()?)
+                Box::new(
+                    known
+                        .fold(plain, |builder, (key, value)| builder.with_config(key, value))
+                        .build()?,
+                )
             }
         })
     }
@@ -243,10 +296,16 @@ impl Service {
     fn variables(self) -> &'static str {
         match self {
             Self::Amazon => {
-                "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and, for services other than Amazon's, AWS_ENDPOINT_URL say how to get there"
+                "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and, for services other than \
+                 Amazon's, AWS_ENDPOINT_URL say how to get there"
             }
-            Self::Google => "GOOGLE_APPLICATION_CREDENTIALS or GOOGLE_SERVICE_ACCOUNT (files) say how to get there",
-            Self::Azure => "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY say how to get there",
+            Self::Google => {
+                "GOOGLE_APPLICATION_CREDENTIALS or GOOGLE_SERVICE_ACCOUNT (files) say how to get \
+                 there"
+            }
+            Self::Azure => {
+                "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY say how to get there"
+            }
         }
     }
 
@@ -264,8 +323,13 @@ impl Service {
 }
 
 /// Settings of a service among variables of the environment; what it does not know is passed over.
-fn known<K: FromStr>(start: &str, settings: impl Iterator<Item = (String, String)>) -> impl Iterator<Item = (K, String)> {
-    settings.filter(move |(key, _)| key.starts_with(start)).filter_map(|(key, value)| Some((key.to_ascii_lowercase().parse().ok()?, value)))
+fn known<K: FromStr>(
+    start: &str,
+    settings: impl Iterator<Item = (String, String)>,
+) -> impl Iterator<Item = (K, String)> {
+    settings
+        .filter(move |(key, _)| key.starts_with(start))
+        .filter_map(|(key, value)| Some((key.to_ascii_lowercase().parse().ok()?, value)))
 }
 
 fn next_part(file: &mut fs_err::File, length: u64) -> Result<Vec<u8>> {
@@ -275,7 +339,8 @@ fn next_part(file: &mut fs_err::File, length: u64) -> Result<Vec<u8>> {
 }
 
 fn no_bucket(url: &str, cause: &str) -> Error {
-    Error::recipe(format!("checkpoint_mirror = \"{url}\" is no place for checkpoints: {cause}")).with_hint(super::store::PLACES)
+    Error::recipe(format!("checkpoint_mirror = \"{url}\" is no place for checkpoints: {cause}"))
+        .with_hint(super::store::PLACES)
 }
 
 /// An error with those of its causes that it does not tell itself, on one line.

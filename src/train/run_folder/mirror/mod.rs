@@ -1,8 +1,9 @@
 //! A second home for checkpoints, written after a checkpoint is sealed on the local disk.
 //!
-//! A checkpoint is there once its seal is, which is uploaded last and removed first, so that what a broken upload left is never taken for one.
-//! Layout: `recipe.toml` and `STAGE/step-NNNNNNNN/FILE`. Not for training's own safety: a checkpoint that cannot be uploaded is a warning, and
-//! the next one tries again.
+//! A checkpoint is there once its seal is, which is uploaded last and removed first, so that what a
+//! broken upload left is never taken for one. Layout: `recipe.toml` and `STAGE/step-NNNNNNNN/FILE`.
+//! Not for training's own safety: a checkpoint that cannot be uploaded is a warning, and the next
+//! one tries again.
 
 #[cfg(feature = "cloud")]
 mod cloud;
@@ -46,13 +47,20 @@ pub struct Mirror {
 }
 
 impl Mirror {
-    /// A mirror at a URL: `file:///folder/…` or, with the feature `cloud`, `s3://bucket/…`, `gs://bucket/…`, `az://container/…`. Nothing is asked
-    /// of it yet.
+    /// A mirror at a URL: `file:///folder/…` or, with the feature `cloud`, `s3://bucket/…`,
+    /// `gs://bucket/…`, `az://container/…`. Nothing is asked of it yet.
     ///
     /// # Errors
-    /// A recipe error for what is no URL of a store that this build knows; the store's, for settings that do not fit together.
+    /// A recipe error for what is no URL of a store that this build knows; the store's, for
+    /// settings that do not fit together.
     pub fn open(url: &str) -> Result<Self> {
-        Ok(Self { url: url.to_owned(), store: store::open(url)?, pause: PAUSE, failures: AtomicU64::new(0), away: AtomicBool::new(false) })
+        Ok(Self {
+            url: url.to_owned(),
+            store: store::open(url)?,
+            pause: PAUSE,
+            failures: AtomicU64::new(0),
+            away: AtomicBool::new(false),
+        })
     }
 
     /// Checkpoints that could not be uploaded, since the start.
@@ -60,19 +68,35 @@ impl Mirror {
         self.failures.load(Ordering::Relaxed)
     }
 
-    /// Makes this the mirror of the run in `run_folder`. With `resume`, a stage without a checkpoint there gets its newest from the mirror, and
-    /// the best where it has one; what was fetched is returned, as `STAGE/step-NNNNNNNN`.
+    /// Makes this the mirror of the run in `run_folder`. With `resume`, a stage without a
+    /// checkpoint there gets its newest from the mirror, and the best where it has one; what was
+    /// fetched is returned, as `STAGE/step-NNNNNNNN`.
     ///
     /// # Errors
-    /// A recipe error where the mirror belongs to a run with another recipe, or to one that could be resumed and should not be; the store's.
-    pub fn attach(&self, run_folder: &Path, recipe: &RunRecipe<'_>, resume: bool) -> Result<Vec<String>> {
-        let taken = |what: &str, hint: &str| Err(Error::recipe(format!("{} {what}", self.url)).with_hint(hint));
+    /// A recipe error where the mirror belongs to a run with another recipe, or to one that could
+    /// be resumed and should not be; the store's.
+    pub fn attach(
+        &self,
+        run_folder: &Path,
+        recipe: &RunRecipe<'_>,
+        resume: bool,
+    ) -> Result<Vec<String>> {
+        let taken = |what: &str, hint: &str| {
+            Err(Error::recipe(format!("{} {what}", self.url)).with_hint(hint))
+        };
         let checkpoints = run_folder.join("checkpoints");
         match self.store.read(RECIPE)? {
             Some(old) if !(recipe.same)(&String::from_utf8_lossy(&old)) => {
-                return taken("belongs to a run with another recipe", "name another checkpoint_mirror");
+                return taken(
+                    "belongs to a run with another recipe",
+                    "name another checkpoint_mirror",
+                );
             }
-            Some(_) if !resume && !self.store.folders("")?.is_empty() && !has_folders(&checkpoints)? => {
+            Some(_)
+                if !resume
+                    && !self.store.folders("")?.is_empty()
+                    && !has_folders(&checkpoints)? =>
+            {
                 return taken(
                     "holds checkpoints of this recipe already",
                     "add --resume to go on from them, or name another checkpoint_mirror",
@@ -84,8 +108,8 @@ impl Mirror {
         if resume { self.restore(&checkpoints) } else { Ok(Vec::new()) }
     }
 
-    /// Uploads the newest checkpoint of a stage's local folder and removes those before it that nothing keeps. What goes wrong is said and
-    /// counted, and is not the end of the run.
+    /// Uploads the newest checkpoint of a stage's local folder and removes those before it that
+    /// nothing keeps. What goes wrong is said and counted, and is not the end of the run.
     pub fn follow(&self, stage_folder: &Path, retention: Retention) {
         // A mirror that stays away must not hold every checkpoint up for as long as the first.
         let tries = if self.away.load(Ordering::Relaxed) { 1 } else { TRIES };
@@ -97,7 +121,11 @@ impl Mirror {
             if left == 0 {
                 self.failures.fetch_add(1, Ordering::Relaxed);
                 let hint = error.hint().map_or_else(String::new, |hint| format!("\nhint: {hint}"));
-                say(format!("warning: the newest checkpoint of {} is not at {}: {error}{hint}", stage_folder.display(), self.url));
+                say(format!(
+                    "warning: the newest checkpoint of {} is not at {}: {error}{hint}",
+                    stage_folder.display(),
+                    self.url
+                ));
             } else {
                 std::thread::sleep(pause);
                 pause *= 4;
@@ -116,11 +144,13 @@ impl Mirror {
             self.store.upload(&folder.join(&name), &format!("{target}/{name}"))?;
         }
         // Later steps are of a start that was lost and is being repeated.
-        let steps: Vec<u64> = self.steps(&stage)?.into_iter().filter(|&step| step <= newest).collect();
+        let steps: Vec<u64> =
+            self.steps(&stage)?.into_iter().filter(|&step| step <= newest).collect();
         retention.outdated(&steps).try_for_each(|step| self.remove(&key_of(&stage, step)))
     }
 
-    /// A checkpoint that arrives damaged is left out with a warning, and the one before it is taken.
+    /// A checkpoint that arrives damaged is left out with a warning, and the one before it is
+    /// taken.
     fn restore(&self, checkpoints: &Path) -> Result<Vec<String>> {
         let mut fetched = Vec::new();
         for stage in self.store.folders("")? {
@@ -181,7 +211,10 @@ impl Mirror {
     /// Removes a checkpoint, its seal first.
     fn remove(&self, folder: &str) -> Result<()> {
         self.store.remove(&format!("{folder}/{SEAL}"))?;
-        self.store.files(folder)?.iter().try_for_each(|name| self.store.remove(&format!("{folder}/{name}")))
+        self.store
+            .files(folder)?
+            .iter()
+            .try_for_each(|name| self.store.remove(&format!("{folder}/{name}")))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Where a mirror lies: a folder, or a bucket of an object store (`cloud`).
 //!
-//! Keys are names with `/` between, relative to the mirror's own root. Not for what the names mean (`mirror`).
+//! Keys are names with `/` between, relative to the mirror's own root. Not for what the names mean
+//! (`mirror`).
 
 use std::fmt::Debug;
 use std::io::ErrorKind;
@@ -34,10 +35,12 @@ pub(super) trait Store: Debug + Send + Sync {
 }
 
 /// Where a mirror may lie, for hints.
-pub(super) const PLACES: &str = "file:///folder, such as one on a network file system; with the feature `cloud` s3://bucket/prefix, gs://bucket/prefix, az://container/prefix";
+pub(super) const PLACES: &str = "file:///folder, such as one on a network file system; with the \
+    feature `cloud` s3://bucket/prefix, gs://bucket/prefix, az://container/prefix";
 
 /// How URLs of object stores begin.
-const OBJECT_STORES: [&str; 9] = ["s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss", "https"];
+const OBJECT_STORES: [&str; 9] =
+    ["s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss", "https"];
 
 /// The store that a URL names.
 ///
@@ -52,7 +55,8 @@ pub(super) fn open(url: &str) -> Result<Box<dyn Store>> {
     if url.split_once("://").is_some_and(|(scheme, _)| OBJECT_STORES.contains(&scheme)) {
         return open_bucket(url);
     }
-    Err(Error::recipe(format!("checkpoint_mirror = \"{url}\" is no place for checkpoints")).with_hint(PLACES))
+    Err(Error::recipe(format!("checkpoint_mirror = \"{url}\" is no place for checkpoints"))
+        .with_hint(PLACES))
 }
 
 #[cfg(feature = "cloud")]
@@ -62,7 +66,9 @@ fn open_bucket(url: &str) -> Result<Box<dyn Store>> {
 
 #[cfg(not(feature = "cloud"))]
 fn open_bucket(url: &str) -> Result<Box<dyn Store>> {
-    let error = Error::recipe(format!("checkpoint_mirror = \"{url}\" is in an object store, which this build cannot reach"));
+    let error = Error::recipe(format!(
+        "checkpoint_mirror = \"{url}\" is in an object store, which this build cannot reach"
+    ));
     Err(error.with_hint("build it with `cargo build --release --locked --features cloud`"))
 }
 
@@ -85,7 +91,9 @@ impl Folder {
 
     /// Removes what uploads that were killed have left; a mirror belongs to one run at a time.
     fn sweep(&self) {
-        let inside = |folder: PathBuf| fs_err::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        let inside = |folder: PathBuf| {
+            fs_err::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
+        };
         for path in inside(self.0.clone()).flat_map(inside).flat_map(inside) {
             if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(UPLOADING)) {
                 let _ = fs_err::remove_file(path);
@@ -114,7 +122,9 @@ impl Folder {
 impl Store for Folder {
     fn upload(&self, from: &Path, key: &str) -> Result<()> {
         let path = self.place(key)?;
-        let work = tempfile::Builder::new().prefix(UPLOADING).tempfile_in(path.parent().unwrap_or(Path::new("/")))?;
+        let work = tempfile::Builder::new()
+            .prefix(UPLOADING)
+            .tempfile_in(path.parent().unwrap_or(Path::new("/")))?;
         fs_err::copy(from, work.path())?;
         work.as_file().sync_all()?;
         work.persist(path).map_err(|error| Error::Io(error.error))?;

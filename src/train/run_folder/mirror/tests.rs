@@ -3,7 +3,10 @@ use crate::bad_disk::SmallDisk;
 use crate::train::checkpoint::tests::{content, stage};
 
 /// A recipe that is the same as another where the text is.
-fn recipe(text: &str, check: impl Fn(&RunRecipe<'_>) -> Result<Vec<String>>) -> Result<Vec<String>> {
+fn recipe(
+    text: &str,
+    check: impl Fn(&RunRecipe<'_>) -> Result<Vec<String>>,
+) -> Result<Vec<String>> {
     check(&RunRecipe { text, same: &|other| other == text })
 }
 
@@ -18,14 +21,19 @@ fn everywhere(test: impl Fn(&Mirror)) {
         test(&cloud::tests::in_memory());
         // A part of a bucket; and its root, as a prefix of everything else.
         for prefix in ["runs/a", ""] {
-            cloud::tests::services().iter().for_each(|server| test(&cloud::tests::on(server, prefix)));
+            cloud::tests::services()
+                .iter()
+                .for_each(|server| test(&cloud::tests::on(server, prefix)));
         }
     }
 }
 
 /// The mirror in a folder.
 fn over(folder: &Path) -> Mirror {
-    Mirror { pause: Duration::from_millis(1), ..Mirror::open(&format!("file://{}", folder.display())).unwrap() }
+    Mirror {
+        pause: Duration::from_millis(1),
+        ..Mirror::open(&format!("file://{}", folder.display())).unwrap()
+    }
 }
 
 /// A store that never answers.
@@ -72,7 +80,13 @@ impl Store for Stuck {
 
 /// A mirror that never answers.
 pub(in crate::train) fn stuck() -> Mirror {
-    Mirror { url: "stuck".into(), store: Box::new(Stuck), pause: PAUSE, failures: AtomicU64::new(0), away: AtomicBool::new(false) }
+    Mirror {
+        url: "stuck".into(),
+        store: Box::new(Stuck),
+        pause: PAUSE,
+        failures: AtomicU64::new(0),
+        away: AtomicBool::new(false),
+    }
 }
 
 fn newest(count: usize) -> Retention {
@@ -86,7 +100,8 @@ fn run(mirror: &Mirror, steps: &[u64], retention: Retention) -> tempfile::TempDi
     let folder = run.path().join("checkpoints/pretrain");
     fs_err::create_dir_all(&folder).unwrap();
     for &step in steps {
-        Checkpoint::write(&folder_of_step(&folder, step), &content(run.path(), step, step as f64)).unwrap();
+        Checkpoint::write(&folder_of_step(&folder, step), &content(run.path(), step, step as f64))
+            .unwrap();
         mirror.follow(&folder, retention);
     }
     assert_eq!(mirror.failures(), 0);
@@ -112,7 +127,8 @@ fn a_store_gives_back_what_it_was_given_under_the_name_it_was_given() {
                 store.upload(&from, &key).unwrap();
                 store.download(&key, &to).unwrap();
                 assert!(
-                    fs_err::read(&to).unwrap() == content && store.read(&key).unwrap() == Some(content.clone()),
+                    fs_err::read(&to).unwrap() == content
+                        && store.read(&key).unwrap() == Some(content.clone()),
                     "{key}, {length} bytes"
                 );
             }
@@ -130,8 +146,14 @@ fn a_store_gives_back_what_it_was_given_under_the_name_it_was_given() {
         assert_eq!(sorted(store.files("").unwrap()), ["top"]);
         assert_eq!(sorted(store.folders("a").unwrap()).len(), 2, "`b` and `d e+%`");
         assert_eq!(sorted(store.files("a").unwrap()), ["bc"]);
-        assert_eq!(sorted(store.files("a/b").unwrap()), ["0", "1", "1000", "1001", "3000", "3005", "999", "new"]);
-        assert!(store.files("nowhere").unwrap().is_empty() && store.folders("nowhere").unwrap().is_empty());
+        assert_eq!(
+            sorted(store.files("a/b").unwrap()),
+            ["0", "1", "1000", "1001", "3000", "3005", "999", "new"]
+        );
+        assert!(
+            store.files("nowhere").unwrap().is_empty()
+                && store.folders("nowhere").unwrap().is_empty()
+        );
         for _ in 0..2 {
             store.remove("a/b/new").unwrap();
             assert!(store.read("a/b/new").unwrap().is_none());
@@ -150,11 +172,25 @@ fn an_empty_run_folder_gets_the_newest_checkpoint_and_the_best() {
         // The state of these checkpoints says that step 2 is the best.
         assert_eq!(restored(mirror, second.path()), [2, 5], "4 is there but not needed");
         for step in [2, 5] {
-            let hashes = |run: &Path| Checkpoint::open(&folder_of_step(&run.join("checkpoints/pretrain"), step)).unwrap().files().unwrap();
+            let hashes = |run: &Path| {
+                Checkpoint::open(&folder_of_step(&run.join("checkpoints/pretrain"), step))
+                    .unwrap()
+                    .files()
+                    .unwrap()
+            };
             assert_eq!(hashes(first.path()), hashes(second.path()));
         }
-        assert_eq!(mirror.steps("pretrain").unwrap(), [2, 4, 5], "the mirror keeps what the run folder keeps");
-        assert!(recipe(RECIPE_TEXT, |recipe| mirror.attach(second.path(), recipe, true)).unwrap().is_empty(), "what is there stays");
+        assert_eq!(
+            mirror.steps("pretrain").unwrap(),
+            [2, 4, 5],
+            "the mirror keeps what the run folder keeps"
+        );
+        assert!(
+            recipe(RECIPE_TEXT, |recipe| mirror.attach(second.path(), recipe, true))
+                .unwrap()
+                .is_empty(),
+            "what is there stays"
+        );
     });
 }
 
@@ -166,7 +202,8 @@ fn an_upload_without_seal_and_a_damaged_one_are_passed_over() {
         mirror.store.write("pretrain/step-00000008/heads.safetensors", b"cut").unwrap();
         let second = tempfile::tempdir().unwrap();
         assert_eq!(restored(mirror, second.path()), [4], "12 is not sealed, 8 is damaged");
-        let left: Vec<_> = fs_err::read_dir(second.path().join("checkpoints/pretrain")).unwrap().collect();
+        let left: Vec<_> =
+            fs_err::read_dir(second.path().join("checkpoints/pretrain")).unwrap().collect();
         assert_eq!(left.len(), 1, "nothing half-fetched is left: {left:?}");
     });
 }
@@ -176,10 +213,17 @@ fn a_mirror_belongs_to_one_recipe_and_is_not_overwritten_by_a_fresh_start() {
     everywhere(|mirror| {
         let folder = tempfile::tempdir().unwrap();
         recipe(RECIPE_TEXT, |recipe| mirror.attach(folder.path(), recipe, false)).unwrap();
-        let other = recipe("seed = 2\n", |recipe| mirror.attach(folder.path(), recipe, true)).unwrap_err();
-        assert!(other.exit_code() == 64 && other.to_string().contains("another recipe") && other.hint().is_some(), "{other}");
+        let other =
+            recipe("seed = 2\n", |recipe| mirror.attach(folder.path(), recipe, true)).unwrap_err();
+        assert!(
+            other.exit_code() == 64
+                && other.to_string().contains("another recipe")
+                && other.hint().is_some(),
+            "{other}"
+        );
         let used = run(mirror, &[4], newest(1));
-        let fresh = recipe(RECIPE_TEXT, |recipe| mirror.attach(folder.path(), recipe, false)).unwrap_err();
+        let fresh =
+            recipe(RECIPE_TEXT, |recipe| mirror.attach(folder.path(), recipe, false)).unwrap_err();
         assert!(fresh.exit_code() == 64 && fresh.hint().unwrap().contains("--resume"), "{fresh}");
         recipe(RECIPE_TEXT, |recipe| mirror.attach(used.path(), recipe, false)).unwrap();
         assert_eq!(restored(mirror, folder.path()), [4]);
@@ -208,9 +252,14 @@ fn a_full_mirror_is_a_warning_at_every_write_and_never_looks_whole() {
 
 #[test]
 fn what_is_no_place_for_checkpoints_is_a_recipe_error() {
-    for url in ["runs/a", "ftp://x/y", "file://runs/a", "memory:///a", "http://x/y", "s3:/bucket", ""] {
+    for url in
+        ["runs/a", "ftp://x/y", "file://runs/a", "memory:///a", "http://x/y", "s3:/bucket", ""]
+    {
         let error = Mirror::open(url).unwrap_err();
-        assert!(error.exit_code() == 64 && error.to_string().contains(url) && error.hint().is_some(), "{url}: {error}");
+        assert!(
+            error.exit_code() == 64 && error.to_string().contains(url) && error.hint().is_some(),
+            "{url}: {error}"
+        );
     }
 }
 
