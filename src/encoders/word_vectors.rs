@@ -43,7 +43,7 @@ impl WordVectors {
     /// Standard deviation over all numbers of the vectors that were found.
     ///
     /// # Errors
-    /// If libtorch refuses the table.
+    /// If libtorch rejects the table.
     pub fn std(&self) -> Result<f64> {
         Ok(self
             .table

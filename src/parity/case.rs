@@ -62,7 +62,7 @@ fn tensor(path: &Path, name: &str, view: &TensorView) -> Result<Tensor> {
 /// other.
 ///
 /// # Errors
-/// What libtorch refuses.
+/// If libtorch rejects an operation.
 pub(crate) fn unpadded(reference: &Tensor, lengths: &[i64]) -> Result<Tensor> {
     let parts = (0..)
         .zip(lengths)
@@ -456,7 +456,7 @@ impl Case {
     /// Compares a tensor with a part of a reference.
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn compare_with(
         &mut self,
         name: &str,

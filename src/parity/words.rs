@@ -72,7 +72,7 @@ impl WordCase {
     /// A table of word vectors of width `width` to build on.
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn table(&self, width: i64) -> Result<Foundation> {
         let config = WordsConfig {
             embedding_size: width,
@@ -85,7 +85,7 @@ impl WordCase {
     /// A small BERT of the case's dimensions `bert_hidden`, `bert_layers`, … to build on.
     ///
     /// # Errors
-    /// A dimension that the case does not state; what libtorch refuses.
+    /// If the case does not state a dimension, or libtorch rejects an operation.
     pub fn bert(&self, case: &Case) -> Result<Foundation> {
         let positions = case.number("/dims/max_position")? as usize;
         self.foundation(&bert(
@@ -103,7 +103,7 @@ impl WordCase {
 /// The loss of a batch, divided by its count.
 ///
 /// # Errors
-/// What libtorch refuses.
+/// If libtorch rejects an operation.
 pub(crate) fn batch_loss(extractor: &dyn Extractor, batch: &RelationBatch) -> Result<Tensor> {
     use crate::train::MicroBatch;
     let sums = extractor.losses(batch, EVALUATION)?;

@@ -29,7 +29,7 @@ pub trait Judge {
     /// The evaluation.
     ///
     /// # Errors
-    /// What the model or a peer refuses.
+    /// If the model or another rank fails.
     fn judge(&self) -> Result<Judged>;
 }
 

@@ -288,7 +288,7 @@ impl Judge for RelationJudge<'_> {
 /// Scores a store with all ranks; every rank gets all results.
 ///
 /// # Errors
-/// What the model or a peer refuses.
+/// If the model or another rank fails.
 pub fn shared_scores(
     predictor: &Predictor,
     store: &DocumentStore,

@@ -602,7 +602,7 @@ impl<M: Model> Loaded<M> {
     /// in host memory, so that training can go on while they are written.
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn snapshot(
         &self,
         trainer: &TrainerState,

@@ -179,7 +179,7 @@ impl<'a> Predictor<'a> {
     /// Logits for each document, in the given order.
     ///
     /// # Errors
-    /// A document over the length limit; what libtorch refuses.
+    /// If a document is over the length limit, or libtorch rejects an operation.
     pub fn scores(
         &self,
         documents: &[Arc<EncodedDocument>],

@@ -193,7 +193,7 @@ impl Ranking {
     /// The best pairs of each document, best first.
     ///
     /// # Errors
-    /// A document over the length limit; what libtorch refuses.
+    /// If a document is over the length limit, or libtorch rejects an operation.
     pub fn keep<D: AsRef<EncodedDocument>>(
         &self,
         documents: &[D],

@@ -59,7 +59,7 @@ impl FixedTree {
     /// Takes in the gradients of a part, by bucket; the buckets can be used again afterwards.
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn add(&mut self, part: usize, buckets: &[Tensor]) -> Result<()> {
         let (mut first, mut size, mut sum) = (part, 1, None::<Vec<Tensor>>);
         while let Some(left) = self.done.pop_if(|left| left.completes(first, size)) {

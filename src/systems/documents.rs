@@ -73,7 +73,7 @@ impl PackedDocuments {
     /// The token stream on `device`.
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn stream(&self, device: Device) -> Result<TokenStream> {
         Ok(TokenStream {
             ids: on(&self.views.ids, device)?,
@@ -86,7 +86,7 @@ impl PackedDocuments {
     /// (docs/systems.md, D.1). `states` [T, d] → [E, d].
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn entity_vectors(&self, states: &Tensor) -> Result<Tensor> {
         let table = on(&self.views.mention_table, states.device())?;
         let width = self.views.mention_width as i64;

@@ -238,7 +238,7 @@ impl RelationBatch {
     /// The targets as a tensor [P, C] on `device`.
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn targets_like(&self, logits: &Tensor) -> Result<Tensor> {
         Ok(Tensor::f_from_slice(&self.targets)?.f_to_device(logits.device())?.f_view_as(logits)?)
     }
@@ -302,14 +302,14 @@ pub trait Extractor {
     /// Class logits of all pairs of a batch, in order; [P, C], 32 bits.
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     fn logits(&self, batch: &RelationBatch, forward: Forward) -> Result<Tensor>;
 
     /// Final logits in evaluation, where they differ from one forward pass (iterated inference,
     /// folded layers); [P, C].
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     fn predict(&self, batch: &RelationBatch, forward: Forward) -> Result<Tensor> {
         self.logits(batch, forward)
     }
@@ -317,7 +317,7 @@ pub trait Extractor {
     /// Called before a series of predictions with one set of weights.
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     fn begin_prediction(&self) -> Result<()> {
         Ok(())
     }
@@ -330,7 +330,7 @@ pub trait Extractor {
     /// Loss sums, one a slot; by default the loss over the classes.
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     fn losses(&self, batch: &RelationBatch, forward: Forward) -> Result<Vec<Tensor>> {
         let logits = self.logits(batch, forward)?.f_to_kind(Kind::Float)?;
         Ok(vec![relation_loss_sum(self.loss(), &logits, &batch.targets_like(&logits)?)?])
@@ -353,7 +353,7 @@ pub trait Extractor {
 /// Sum of a loss over pairs; the batch divides by its count.
 ///
 /// # Errors
-/// What libtorch refuses.
+/// If libtorch rejects an operation.
 pub fn relation_loss_sum(loss: RelationLoss, logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     match loss {
         RelationLoss::Bce => bce_sum(logits, targets),

@@ -49,7 +49,7 @@ impl Reader {
     /// Encodes the documents of a batch and pools their mentions.
     ///
     /// # Errors
-    /// What libtorch refuses; an encoder without attention where contexts are wanted.
+    /// If libtorch rejects an operation, or contexts are wanted of an encoder without attention.
     pub fn read(&self, tables: &ReadingTables, device: Device, forward: Forward) -> Result<Read> {
         let windows = &tables.windows;
         let (hidden, attention) =
@@ -75,7 +75,7 @@ impl Reader {
     /// release.
     ///
     /// # Errors
-    /// What libtorch refuses; [`Error::Bug`] without attention.
+    /// If libtorch rejects an operation; [`Error::Bug`] without attention.
     pub fn contexts(&self, read: &Read, tables: &ReadingTables, averaged: bool) -> Result<Tensor> {
         let missing = || Error::Bug("contexts were asked for without attention".into());
         let (attention, heads) = (
@@ -89,7 +89,7 @@ impl Reader {
     /// States of each document's first token; [documents, d].
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn first_states(read: &Read, tables: &ReadingTables) -> Result<Tensor> {
         let firsts = &tables.documents.views.offsets[..tables.documents.documents()];
         Ok(read.states.f_index_select(0, &on(firsts, read.states.device())?)?)

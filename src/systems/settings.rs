@@ -230,8 +230,8 @@ impl Settings {
     /// asks).
     ///
     /// # Errors
-    /// Settings that cannot be built; the evidence predictor, which extracts nothing; what libtorch
-    /// refuses.
+    /// If no model can be built from the settings, for the evidence predictor, which extracts
+    /// nothing, or if libtorch rejects an operation.
     pub fn build(&self, foundation: Foundation, ranked: bool) -> Result<Box<dyn Extractor>> {
         Ok(match self {
             Self::Dsdocre(settings) => Box::new(Dsdocre::new(foundation, settings, ranked)?),

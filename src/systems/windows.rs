@@ -92,7 +92,7 @@ impl BatchWindows {
     /// The encoder's input.
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn stream(&self, device: Device) -> Result<TokenStream> {
         Ok(TokenStream {
             ids: on(&self.packed.ids, device)?,
@@ -115,7 +115,7 @@ impl BatchWindows {
     /// show a piece, zero where none does. [pieces of windows, d] → [pieces of documents, d]
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn joined(&self, states: &Tensor) -> Result<Tensor> {
         let Some((from, to, weights)) = &self.covers else { return Ok(states.shallow_clone()) };
         let device = states.device();

@@ -214,7 +214,7 @@ impl SideStream {
     /// The `cudaStream_t`.
     ///
     /// # Errors
-    /// If libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn handle(&self) -> Result<*mut c_void> {
         let mut handle = std::ptr::null_mut();
         // SAFETY: the stream is alive and the pointer is ours.
@@ -226,7 +226,7 @@ impl SideStream {
     /// now.
     ///
     /// # Errors
-    /// If libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn wait_current(&self) -> Result<()> {
         // SAFETY: the stream is alive.
         check(unsafe { docre_stream_wait_current(self.0) })
@@ -235,7 +235,7 @@ impl SideStream {
     /// What the calling thread's current stream gets next waits for what is queued here now.
     ///
     /// # Errors
-    /// If libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn current_waits(&self) -> Result<()> {
         // SAFETY: the stream is alive.
         check(unsafe { docre_stream_current_waits(self.0) })

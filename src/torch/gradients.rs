@@ -63,7 +63,7 @@ impl GradientBuckets {
     /// Sets all gradients to zero.
     ///
     /// # Errors
-    /// If libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn zero(&self) -> Result<()> {
         self.tensors().try_for_each(|flat| Ok(flat.shallow_clone().f_zero_().map(drop)?))
     }
@@ -72,7 +72,7 @@ impl GradientBuckets {
     /// when a gradient is not.
     ///
     /// # Errors
-    /// If libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn norm(&self) -> Result<f64> {
         let mut squares = 0.0;
         for flat in self.tensors() {
@@ -87,7 +87,7 @@ impl GradientBuckets {
     /// Multiplies all gradients by `factor`.
     ///
     /// # Errors
-    /// If libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn scale(&self, factor: f64) -> Result<()> {
         self.tensors()
             .try_for_each(|flat| Ok(flat.shallow_clone().f_mul_scalar_(factor).map(drop)?))

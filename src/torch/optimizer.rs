@@ -122,7 +122,7 @@ impl Adam {
     /// One update of every parameter that has a gradient.
     ///
     /// # Errors
-    /// If libtorch refuses a tensor.
+    /// If libtorch rejects a tensor.
     pub fn step(&mut self) -> Result<()> {
         for (settings, slots) in &self.groups {
             let with_grad: Vec<(&Slot, Tensor)> = slots

@@ -62,7 +62,7 @@ impl Parameters {
     /// storage and gradient).
     ///
     /// # Errors
-    /// If the name is taken or libtorch refuses the shape.
+    /// If the name is taken or libtorch rejects the shape.
     pub fn declare(
         &mut self,
         name: impl Into<String>,

@@ -63,7 +63,7 @@ pub fn linear(
 /// The FLOP/s of a large matrix product, the best of several within about a quarter of a second.
 ///
 /// # Errors
-/// If libtorch refuses.
+/// If libtorch rejects an operation.
 pub fn matmul_rate(device: Device, precision: Precision) -> Result<f64> {
     let side: i64 = if device.is_cuda() { 8192 } else { 1024 };
     let a = Generator::new(0)?

@@ -20,7 +20,7 @@ impl Generator {
     /// A generator at the start of the sequence of a seed.
     ///
     /// # Errors
-    /// If libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn new(seed: u64) -> Result<Self> {
         let mut raw = ptr::null_mut();
         // SAFETY: the shim writes one pointer, owned from here on.
@@ -31,7 +31,7 @@ impl Generator {
     /// N(0, 1), fp32 on the CPU.
     ///
     /// # Errors
-    /// If libtorch refuses the shape.
+    /// If libtorch rejects the shape.
     pub fn normal(&mut self, shape: &[i64]) -> Result<Tensor> {
         self.draw(shape, true, 0.0, 1.0)
     }
@@ -39,7 +39,7 @@ impl Generator {
     /// U(from, to), fp32 on the CPU.
     ///
     /// # Errors
-    /// If libtorch refuses the shape or the bounds.
+    /// If libtorch rejects the shape or the bounds.
     pub fn uniform(&mut self, shape: &[i64], from: f64, to: f64) -> Result<Tensor> {
         self.draw(shape, false, from, to)
     }

@@ -42,7 +42,7 @@ pub trait Objective {
     /// `[slots]`.
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     fn forward(&self, batch: &Self::Batch, forward: Forward) -> Result<Vec<Tensor>>;
 
     /// All parameters.

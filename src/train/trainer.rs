@@ -208,7 +208,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
     /// Prepares gradients, optimiser and reducer; `state` is fresh or from a checkpoint.
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn new(
         objective: &'a O,
         settings: TrainerSettings,
@@ -360,7 +360,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
     /// any rank, no rank updates anything, and the report says so.
     ///
     /// # Errors
-    /// What libtorch or a peer refuses.
+    /// If libtorch rejects an operation, or another rank fails.
     pub fn step(
         &mut self,
         prepared: &StepWork<O::Batch>,

@@ -50,7 +50,7 @@ impl Atlop {
     /// Puts ATLOP's heads on an encoder.
     ///
     /// # Errors
-    /// Settings that no model can be built from; what libtorch refuses.
+    /// If no model can be built from the settings, or libtorch rejects an operation.
     pub fn new(mut foundation: Foundation, settings: AtlopSettings) -> Result<Self> {
         settings.check()?;
         let layout = ReadingLayout::new(
@@ -101,7 +101,7 @@ impl Atlop {
     /// Everything before the classifier.
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn pairs(&self, tables: &ReadingTables, forward: Forward) -> Result<AtlopPairs> {
         let device = self.parameters.device();
         let read = self.reader.read(tables, device, forward)?;
@@ -123,7 +123,7 @@ impl Atlop {
     /// Logits of pair vectors; [P, C].
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn classify(&self, pairs: &AtlopPairs, forward: Forward) -> Result<Tensor> {
         match self.settings.classifier {
             Classifier::Grouped => {

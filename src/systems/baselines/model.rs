@@ -33,7 +33,7 @@ impl Baseline {
     /// Declares the layers above an encoder, named as in the release.
     ///
     /// # Errors
-    /// Settings that cannot be built; what libtorch refuses.
+    /// If no model can be built from the settings, or libtorch rejects an operation.
     pub fn new(mut foundation: Foundation, settings: &BaselineSettings) -> Result<Self> {
         settings.check()?;
         let layout = Arc::new(BaselineLayout::new(&foundation, settings));
@@ -78,7 +78,7 @@ impl Baseline {
     /// Class logits [P, C]; `probe` is shown what lies between.
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn probed(&self, tables: &WordTables, forward: Forward, probe: Probe) -> Result<Tensor> {
         let pass = WordPass {
             encoder: &*self.encoder,
@@ -106,7 +106,7 @@ impl Baseline {
     /// The two sides of each pair, [entity; distance row] [P, w], from entity vectors [E, d].
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn pair_sides(&self, entities: &Tensor, tables: &WordTables) -> Result<(Tensor, Tensor)> {
         self.pairs.sides(entities, tables)
     }

@@ -50,7 +50,7 @@ impl PairBilinear {
     /// The two sides of each pair, [entity; distance row]; [P, d + m] each.
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn sides(&self, entities: &Tensor, tables: &WordTables) -> Result<(Tensor, Tensor)> {
         let device = entities.device();
         let bins = tables.bins(device)?;
@@ -66,7 +66,7 @@ impl PairBilinear {
     /// The layer's value for all pairs of a batch; `entities`: [E, d], the result [P, out].
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn forward(&self, entities: &Tensor, tables: &WordTables) -> Result<Tensor> {
         let part = |head: i64, tail: i64| -> Result<Tensor> {
             let size = |side: i64| {

@@ -68,7 +68,7 @@ impl DocreIi {
     /// Puts the base module, and in stage 2 the inference module, on an encoder.
     ///
     /// # Errors
-    /// Settings that no model can be built from; what libtorch refuses.
+    /// If no model can be built from the settings, or libtorch rejects an operation.
     pub fn new(mut foundation: Foundation, settings: DocreIiSettings) -> Result<Self> {
         settings.check()?;
         check_layers(&*foundation.encoder, settings.averaged_layers)?;
@@ -132,7 +132,7 @@ impl DocreIi {
     /// The base module on a batch.
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn base_pairs(&self, tables: &DocreIiTables, forward: Forward) -> Result<BasePairs> {
         let drop = self.pair_dropout(tables, forward)?;
         self.base.pairs(
@@ -146,7 +146,7 @@ impl DocreIi {
     /// F_0, the feature matrix that the inference module reads; [P, W]. Without dropout.
     ///
     /// # Errors
-    /// What libtorch refuses; [`Error::Bug`] in stage 1.
+    /// If libtorch rejects an operation; [`Error::Bug`] in stage 1.
     pub fn feature_matrix(&self, base: &BasePairs) -> Result<Tensor> {
         self.inference()?.reduce(&base.features, None, 0)
     }
@@ -155,7 +155,7 @@ impl DocreIi {
     /// were there before is not computed again.
     ///
     /// # Errors
-    /// What libtorch refuses; [`Error::Bug`] in stage 1.
+    /// If libtorch rejects an operation; [`Error::Bug`] in stage 1.
     pub fn iterations(
         &self,
         tables: &DocreIiTables,

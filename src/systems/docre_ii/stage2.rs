@@ -45,7 +45,7 @@ impl DocreIi {
     /// Runs stage 2 on a batch with its noise; `targets`: [P, C].
     ///
     /// # Errors
-    /// What libtorch refuses; [`Error::Bug`] for a batch without noise.
+    /// If libtorch rejects an operation; [`Error::Bug`] for a batch without noise.
     pub fn stage2(
         &self,
         tables: &DocreIiTables,

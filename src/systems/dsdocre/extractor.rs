@@ -131,7 +131,7 @@ impl Dsdocre {
     /// ranker's pairs.
     ///
     /// # Errors
-    /// DsdocreSettings that no model can be built from; what libtorch refuses.
+    /// If no model can be built from the settings, or libtorch rejects an operation.
     pub fn new(foundation: Foundation, settings: &DsdocreSettings, ranked: bool) -> Result<Self> {
         settings.check()?;
         let options =
@@ -164,7 +164,7 @@ impl Dsdocre {
     /// Relation vectors [P, w] and class logits [P, C] of a batch.
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn vectors_and_logits(
         &self,
         batch: &RelationBatch,

@@ -142,7 +142,7 @@ impl DsdocreModel {
     /// the encoder's own rates.
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn new(
         encoder: Box<dyn Encoder>,
         mut parameters: Parameters,
@@ -156,7 +156,7 @@ impl DsdocreModel {
     /// Token states [T, d] and entity vectors [E, d].
     ///
     /// # Errors
-    /// What libtorch refuses; a document longer than the encoder's positions.
+    /// If libtorch rejects an operation, or a document is longer than the encoder's positions.
     pub fn encode(
         &self,
         documents: &PackedDocuments,
@@ -186,7 +186,7 @@ impl DsdocreModel {
     /// Relation vectors r = Bilinear_E(head, tail) [P, w] of pairs of entity rows.
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn relation_vectors(
         &self,
         entities: &Tensor,
@@ -206,7 +206,7 @@ impl DsdocreModel {
     /// matrix.
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn ranking_scores(
         &self,
         entities: &Tensor,
@@ -227,7 +227,7 @@ impl DsdocreModel {
     /// [R, C].
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn mention_scores(&self, queries: &Tensor, candidates: &Tensor) -> Result<Tensor> {
         let (weight, bias) = present(&self.heads.mention, "mention")?;
         let projected = products::matmul(queries, &weight.f_squeeze_dim(0)?)?; // [R, d]
@@ -240,7 +240,7 @@ impl DsdocreModel {
     /// w], candidates [R, C, w] → [R, C].
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn alignment_scores(
         &self,
         queries: &Tensor,
@@ -259,7 +259,7 @@ impl DsdocreModel {
     /// Class logits [P, C] of relation vectors [P, w].
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn classify(&self, relations: &Tensor) -> Result<Tensor> {
         let (weight, bias) = present(&self.heads.classify, "classify")?;
         products::linear(relations, weight, Some(bias))
@@ -270,7 +270,7 @@ impl DsdocreModel {
     /// weights; `folded` comes from [`Self::fold_classifier`].
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn folded_logits(
         &self,
         entities: &Tensor,
@@ -284,7 +284,7 @@ impl DsdocreModel {
     /// Classifier and bilinear layer as one: weight `[C, d, d]`, bias `[C]`.
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn fold_classifier(&self) -> Result<(Tensor, Tensor)> {
         let (weight, bias) = present(&self.heads.classify, "classify")?;
         let (w, d) = (self.config.relation_width, self.encoder.width());

@@ -243,7 +243,7 @@ impl Pretrainer<'_> {
     /// Scores of all slots from token states [T, d] and entity vectors [E, d].
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn scores(
         &self,
         batch: &PretrainBatch,

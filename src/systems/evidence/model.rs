@@ -37,7 +37,7 @@ impl EvidencePredictor {
     /// Declares the layers above an encoder, named as in the release.
     ///
     /// # Errors
-    /// Settings that cannot be built; what libtorch refuses.
+    /// If no model can be built from the settings, or libtorch rejects an operation.
     pub fn new(mut foundation: Foundation, settings: &EvidenceSettings) -> Result<Self> {
         settings.check()?;
         let layout = EvidenceLayout::new(&foundation, settings);
@@ -94,7 +94,7 @@ impl EvidencePredictor {
     /// Logits of all sentences, `[S]`; `probe` is shown what lies between.
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn probed(
         &self,
         batch: &EvidenceBatch,
@@ -137,7 +137,7 @@ impl EvidencePredictor {
     /// behind the cut. `budget` bounds the words of a forward pass.
     ///
     /// # Errors
-    /// Items that cannot be laid out; what libtorch refuses.
+    /// If an item cannot be laid out, or libtorch rejects an operation.
     pub fn scores(
         &self,
         items: &[EvidenceItem],

@@ -129,7 +129,7 @@ impl Glre {
     /// Everything on the way to the logits of a batch.
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn states(&self, tables: &GlreTables, forward: Forward) -> Result<GlreStates> {
         Run { model: self, tables, forward, device: self.parameters.device() }.states()
     }

@@ -154,7 +154,7 @@ impl Hin {
     /// Everything on the way to the logits of a batch.
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn states(&self, tables: &HinTables, forward: Forward) -> Result<HinStates> {
         let run = Run { model: self, tables, forward };
         let inputs = run.inputs()?;

@@ -9,7 +9,7 @@ use crate::Result;
 /// any other); class 0 is set where no other is. 32-bit zeros and ones, without gradient.
 ///
 /// # Errors
-/// What libtorch refuses.
+/// If libtorch rejects an operation.
 pub fn adaptive_labels(logits: &Tensor, top: usize) -> Result<Tensor> {
     let logits = logits.f_detach()?;
     let (_, classes) = logits.size2()?;

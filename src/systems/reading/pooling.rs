@@ -30,7 +30,7 @@ impl Pooling {
     /// range.
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn pool(self, states: &Tensor, tables: &ReadingTables) -> Result<Tensor> {
         let (device, width) = (states.device(), tables.mention_width as i64);
         let at = |table: &[i64]| -> Result<Tensor> {

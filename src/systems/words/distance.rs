@@ -64,7 +64,7 @@ impl DistanceTable {
     /// Rows head → tail of signed bins `[P]`; [P, width].
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn of_heads(&self, bins: &Tensor) -> Result<Tensor> {
         padded_rows(&self.weight, &bins.f_add_scalar(NO_DISTANCE)?, NO_DISTANCE)
     }
@@ -72,7 +72,7 @@ impl DistanceTable {
     /// Rows tail → head of signed bins `[P]`; [P, width].
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn of_tails(&self, bins: &Tensor) -> Result<Tensor> {
         padded_rows(&self.weight, &bins.f_neg()?.f_add_scalar(NO_DISTANCE)?, NO_DISTANCE)
     }

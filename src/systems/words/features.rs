@@ -30,7 +30,7 @@ pub fn padded_table(
 /// Rows `[R]` of an embedding; the padding row gets no gradient. [R, width]
 ///
 /// # Errors
-/// What libtorch refuses.
+/// If libtorch rejects an operation.
 pub fn padded_rows(table: &Tensor, rows: &Tensor, padding: i64) -> Result<Tensor> {
     Ok(Tensor::f_embedding(table, rows, padding, false, false)?)
 }
@@ -89,7 +89,7 @@ impl WordFeatures {
     /// [W, d + width].
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn beside(&self, words: &Tensor, tables: &WordTables) -> Result<Tensor> {
         self.beside_ids(words, &tables.coref, &tables.types)
     }
@@ -97,7 +97,7 @@ impl WordFeatures {
     /// The same with the ids of each word given, `[W]` each.
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn beside_ids(&self, words: &Tensor, coref: &[i64], types: &[i64]) -> Result<Tensor> {
         let device = words.device();
         let coref = padded_rows(&self.coref, &on(coref, device)?, 0)?;

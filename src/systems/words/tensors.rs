@@ -43,7 +43,7 @@ impl WordTables {
     /// The encoder's input.
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn stream(&self, device: Device) -> Result<TokenStream> {
         if let Some(windows) = &self.windows {
             return windows.stream(device);
@@ -88,7 +88,7 @@ impl WordTables {
     /// States of the documents' pieces; [T, d].
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn piece_states(&self, pass: &WordPass) -> Result<Tensor> {
         let (hidden, attention) =
             pass.dropout.map_or_else(|| pass.encoder.dropout_rates(), |p| (p, p));
@@ -109,7 +109,7 @@ impl WordTables {
     /// States of words; a word without one is zero. [W, d]
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn word_states(&self, pass: &WordPass) -> Result<Tensor> {
         self.of_words(&self.piece_states(pass)?)
     }
@@ -117,7 +117,7 @@ impl WordTables {
     /// The rows of piece states [T, d] that stand for words; zeros where there is none. [W, d]
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn of_words(&self, pieces: &Tensor) -> Result<Tensor> {
         let Some(rows) = &self.word_rows else { return Ok(pieces.shallow_clone()) };
         let (count, width) = pieces.size2()?;
@@ -131,7 +131,7 @@ impl WordTables {
     /// Documents as segments of the words.
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn word_segments(&self, device: Device) -> Result<Segments> {
         Segments::new(&self.word_offsets, device)
     }
@@ -139,7 +139,7 @@ impl WordTables {
     /// Sentences as segments of the words.
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn sentence_segments(&self, device: Device) -> Result<Segments> {
         Segments::new(&self.sentence_offsets, device)
     }
@@ -148,7 +148,7 @@ impl WordTables {
     /// [E, d]
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn entity_vectors(&self, words: &Tensor) -> Result<Tensor> {
         let device = words.device();
         let averages = &self.averages;
@@ -177,7 +177,7 @@ impl WordTables {
     /// Signed distance bins of all pairs, `[P]`.
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn bins(&self, device: Device) -> Result<Tensor> {
         on(&self.bins, device)
     }

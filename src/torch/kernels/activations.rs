@@ -41,7 +41,7 @@ fn ours(x: &Tensor) -> bool {
 /// x · Φ(x), with the normal distribution function Φ.
 ///
 /// # Errors
-/// What libtorch refuses.
+/// If libtorch rejects an operation.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
     Activation::Gelu.apply(x)
 }
@@ -49,7 +49,7 @@ pub fn gelu(x: &Tensor) -> Result<Tensor> {
 /// The approximation of [`gelu`] by a hyperbolic tangent (`gelu_new` of Hugging Face).
 ///
 /// # Errors
-/// What libtorch refuses.
+/// If libtorch rejects an operation.
 pub fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
     Activation::GeluTanh.apply(x)
 }
@@ -57,7 +57,7 @@ pub fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
 /// The hyperbolic tangent.
 ///
 /// # Errors
-/// What libtorch refuses.
+/// If libtorch rejects an operation.
 pub fn tanh(x: &Tensor) -> Result<Tensor> {
     Activation::Tanh.apply(x)
 }
@@ -65,7 +65,7 @@ pub fn tanh(x: &Tensor) -> Result<Tensor> {
 /// 1 / (1 + e^−x).
 ///
 /// # Errors
-/// What libtorch refuses.
+/// If libtorch rejects an operation.
 pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
     Activation::Sigmoid.apply(x)
 }

@@ -93,7 +93,7 @@ impl Packing {
     /// first token.
     ///
     /// # Errors
-    /// If libtorch refuses the keys.
+    /// If libtorch rejects the keys.
     pub fn lock(&self, dropout: &Dropout) -> Result<Dropout> {
         Dropout::new(dropout.p(), dropout.token_keys().f_index_select(0, &self.first_tokens)?)
     }
@@ -340,7 +340,7 @@ impl PackedLstm {
     /// layer, with salts from `salt` on.
     ///
     /// # Errors
-    /// If libtorch refuses the shapes.
+    /// If libtorch rejects the shapes.
     pub fn forward(
         &self,
         x: &Tensor,

@@ -20,7 +20,7 @@ impl Linear {
     /// Declares `heads.NAME.weight` and `heads.NAME.bias`, ~ U(−1/√in, 1/√in).
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn declare(
         parameters: &mut Parameters,
         name: &str,
@@ -40,7 +40,7 @@ impl Linear {
     /// [.., in] → [.., out]
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         linear(x, &self.weight, self.bias.as_ref())
     }
@@ -50,7 +50,7 @@ impl Linear {
     /// distinct rows. `parts`: (x `[rows, in_i]`, which row each result takes; `None`: its own).
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn forward_parts(&self, parts: &[(&Tensor, Option<&Tensor>)]) -> Result<Tensor> {
         let (mut at, mut sum) = (0, None::<Tensor>);
         for (x, rows) in parts {
@@ -81,7 +81,7 @@ impl LayerNorm {
     /// Declares `heads.NAME.weight`, ones, and `heads.NAME.bias`, zeros.
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn declare(parameters: &mut Parameters, name: &str, width: i64, eps: f64) -> Result<Self> {
         let weight = parameters.declare(format!("{HEADS}{name}.weight"), &[width], Init::Ones)?;
         let bias = parameters.declare(format!("{HEADS}{name}.bias"), &[width], Init::Zeros)?;
@@ -91,7 +91,7 @@ impl LayerNorm {
     /// [.., width] → [.., width]
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// If libtorch rejects an operation.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         Ok(x.f_to_kind(Kind::Float)?.f_layer_norm(
             self.weight.size(),
