@@ -8,13 +8,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tch::Tensor;
 
-use super::bert::lookup;
 use super::{Encoder, Pass, TokenStream, WordVectors};
 use crate::torch::hf::Folder;
-use crate::torch::hf::load::{self, Slot, check_positive, check_rates};
-use crate::torch::nn::encoder_layers::{Linear, handle};
-use crate::torch::nn::lstm::{LstmShape, PackedLstm, Packing};
-use crate::torch::{Init, Parameters};
+use crate::torch::hf::load::{self, check_positive, check_rates};
+use crate::torch::nn::{Linear, LstmShape, PackedLstm, Packing, lookup};
+use crate::torch::{Init, Parameters, Slot};
 use crate::{Error, Result};
 
 /// The `model_type` of its `config.json`.
@@ -117,8 +115,7 @@ impl BiLstmConfig {
         slots.extend(self.shape().slots("rnn"));
         let inputs = 2 * self.lstm_hidden_size;
         let bound = Init::Uniform { bound: 1.0 / (inputs as f64).sqrt() };
-        slots.push(Slot::new("linear_re.weight", &[self.hidden_size, inputs], bound));
-        slots.push(Slot::new("linear_re.bias", &[self.hidden_size], bound));
+        slots.extend(Linear::slots("linear_re", inputs, self.hidden_size, [bound; 2]));
         slots
     }
 }
@@ -153,7 +150,7 @@ impl BiLstm {
             word_std = vectors.std()?;
         }
         config.validate()?;
-        let names = load::declare(config.slots(word_std), params)?;
+        let names = params.declare_all(config.slots(word_std))?;
         let mut encoder = Self::get(config, names, params)?;
         if let Some(vectors) = vectors {
             encoder.notes.push(vectors.fill(&encoder.words, "pieces")?);
@@ -176,7 +173,7 @@ impl BiLstm {
 
     fn get(config: BiLstmConfig, names: Vec<String>, params: &Parameters) -> Result<Self> {
         Ok(Self {
-            words: handle(params, WORD_TABLE)?,
+            words: params.handle(WORD_TABLE)?,
             trained: params
                 .get(TRAINED_ROWS)
                 .map(|rows| TrainedRows::new(rows, &config))
@@ -226,7 +223,7 @@ impl Encoder for BiLstm {
             0,
             pass.train,
         )?;
-        let output = self.output.forward(&states, crate::torch::Precision::Fp32)?;
+        let output = self.output.forward(&states)?;
         Ok(if self.config.activation == "relu" { output.f_relu()? } else { output })
     }
 

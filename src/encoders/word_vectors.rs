@@ -9,7 +9,6 @@ use tch::{Kind, Tensor};
 use super::bert::WORD_TABLE;
 use crate::base::text_file;
 use crate::torch::Parameters;
-use crate::torch::nn::encoder_layers::handle;
 use crate::torch::rng::Generator;
 use crate::{DataError, Error, Result};
 
@@ -102,7 +101,7 @@ pub fn embed_projected(
     std: f64,
     seed: i64,
 ) -> Result<usize> {
-    let table = handle(params, WORD_TABLE)?;
+    let table = params.handle(WORD_TABLE)?;
     let words: Vec<bool> = vectors
         .found
         .iter()

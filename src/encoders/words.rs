@@ -9,13 +9,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tch::Tensor;
 
-use super::bert::lookup;
 use super::{Encoder, Pass, TokenStream, WordVectors};
 use crate::Result;
 use crate::torch::hf::Folder;
-use crate::torch::hf::load::{self, Slot, check_positive};
-use crate::torch::nn::encoder_layers::handle;
-use crate::torch::{Init, Parameters};
+use crate::torch::hf::load::{self, check_positive};
+use crate::torch::nn::lookup;
+use crate::torch::{Init, Parameters, Slot};
 
 /// The `model_type` of its `config.json`.
 pub(super) const MODEL_TYPE: &str = "docre-words";
@@ -80,9 +79,9 @@ impl Words {
             std = vectors.std()?;
         }
         config.validate()?;
-        let names = load::declare(config.slots(std), params)?;
+        let names = params.declare_all(config.slots(std))?;
         let mut encoder =
-            Self { table: handle(params, WORD_TABLE)?, config, names, notes: Vec::new() };
+            Self { table: params.handle(WORD_TABLE)?, config, names, notes: Vec::new() };
         if let Some(vectors) = vectors {
             encoder.notes.push(vectors.fill(&encoder.table, "words")?);
         }
@@ -99,7 +98,7 @@ impl Words {
         config.validate().map_err(|error| folder.in_config(&error))?;
         let (names, notes) =
             load::read(folder, config.slots(1.0), (config.vocab_size, vocab_size), params)?;
-        Ok(Self { table: handle(params, WORD_TABLE)?, config, names, notes })
+        Ok(Self { table: params.handle(WORD_TABLE)?, config, names, notes })
     }
 }
 

@@ -14,7 +14,6 @@ use tch::{Device, Tensor};
 use super::on;
 use crate::encoders::{Attending, Encoder, Pass};
 use crate::torch::kernels::context::contexts;
-pub use crate::torch::nn::{LayerNorm, Linear};
 use crate::train::Forward;
 use crate::{Error, Result};
 pub use labels::adaptive_labels;

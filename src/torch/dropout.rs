@@ -63,60 +63,19 @@ fn mix(value: u64) -> u64 {
 pub fn dropout(x: &Tensor, dropout: Option<&Dropout>, salt: u64) -> Result<Tensor> {
     match dropout {
         Some(active) if active.p > 0.0 && x.device().is_cuda() => Ok(x.f_dropout(active.p, true)?),
-        Some(active) if active.p > 0.0 => masked(x, None, active, salt),
+        // SAFETY: the pointers are to live tensors; a null residual adds nothing.
+        Some(active) if active.p > 0.0 => produce(|out| unsafe {
+            docre_dropout(
+                x.as_ptr(),
+                pointer(None),
+                active.token_keys.as_ptr(),
+                salt.cast_signed(),
+                active.p,
+                out,
+            )
+        }),
         _ => Ok(x.shallow_clone()),
     }
-}
-
-/// dropout(x) + residual, both [tokens, d], in one pass over memory.
-///
-/// # Errors
-/// As [`dropout`].
-pub fn dropout_add(
-    x: &Tensor,
-    residual: &Tensor,
-    dropout: Option<&Dropout>,
-    salt: u64,
-) -> Result<Tensor> {
-    match dropout {
-        Some(active) if active.p > 0.0 && x.device().is_cuda() => {
-            Ok(x.f_dropout(active.p, true)?.f_add(residual)?)
-        }
-        Some(active) if active.p > 0.0 => masked(x, Some(residual), active, salt),
-        _ => Ok(x.f_add(residual)?),
-    }
-}
-
-/// LayerNorm(dropout(x) + residual), the end of both halves of a transformer layer; `weight`,
-/// `bias`: `[d]`.
-///
-/// # Errors
-/// As [`dropout`].
-pub fn dropout_add_layer_norm(
-    x: &Tensor,
-    residual: &Tensor,
-    weight: &Tensor,
-    bias: &Tensor,
-    eps: f64,
-    dropout: Option<&Dropout>,
-    salt: u64,
-) -> Result<Tensor> {
-    let sum = dropout_add(x, residual, dropout, salt)?;
-    Ok(sum.f_layer_norm(weight.size(), Some(weight), Some(bias), eps, false)?)
-}
-
-fn masked(x: &Tensor, residual: Option<&Tensor>, dropout: &Dropout, salt: u64) -> Result<Tensor> {
-    // SAFETY: all pointers are to live tensors, or null where the shim allows it.
-    produce(|out| unsafe {
-        docre_dropout(
-            x.as_ptr(),
-            pointer(residual),
-            dropout.token_keys.as_ptr(),
-            salt.cast_signed(),
-            dropout.p,
-            out,
-        )
-    })
 }
 
 #[cfg(test)]
@@ -172,11 +131,9 @@ mod tests {
             let active = Dropout::new(0.3, keys(0, 9)).unwrap();
             let mask =
                 dropout(&Tensor::ones([9, 21], (kind, Device::Cpu)), Some(&active), 4).unwrap();
-            let mut leaf = || generator.randn([9, 21]).to_kind(kind).set_requires_grad(true);
-            let (x, residual) = (leaf(), leaf());
-            dropout_add(&x, &residual, Some(&active), 4).unwrap().sum(Kind::Float).backward();
+            let x = generator.randn([9, 21]).to_kind(kind).set_requires_grad(true);
+            dropout(&x, Some(&active), 4).unwrap().sum(Kind::Float).backward();
             assert_eq!(x.grad(), mask);
-            assert_eq!(residual.grad(), mask.ones_like());
         }
     }
 

@@ -20,5 +20,5 @@ pub use device::{DeviceChoice, SideStream};
 pub use dropout::Dropout;
 pub use gradients::GradientBuckets;
 pub use optimizer::{Adam, AdamSettings, ParameterGroup};
-pub use params::{HEADS, Init, Parameter, Parameters};
+pub use params::{HEADS, Init, Parameter, Parameters, Slot};
 pub use precision::Precision;

@@ -40,7 +40,7 @@ pub struct ParameterGroup {
 
 /// A parameter with its moments and its count of steps (an fp32 scalar, as the kernel wants it).
 #[derive(Debug)]
-struct Slot {
+struct Moments {
     name: String,
     parameter: Tensor,
     mean: Tensor,
@@ -50,7 +50,7 @@ struct Slot {
     step: Tensor,
 }
 
-impl Slot {
+impl Moments {
     fn new(name: &str, parameter: &Tensor, amsgrad: bool) -> Result<Self> {
         let value = parameter.f_detach()?;
         let step = Tensor::f_zeros([0i64; 0], (Kind::Float, parameter.device()))?;
@@ -79,7 +79,7 @@ impl Slot {
 /// The optimiser: groups of parameters and the state of each.
 #[derive(Debug)]
 pub struct Adam {
-    groups: Vec<(AdamSettings, Vec<Slot>)>,
+    groups: Vec<(AdamSettings, Vec<Moments>)>,
 }
 
 impl Adam {
@@ -104,7 +104,7 @@ impl Adam {
             group
                 .parameters
                 .iter()
-                .map(|(name, tensor)| Slot::new(name, tensor, group.settings.amsgrad))
+                .map(|(name, tensor)| Moments::new(name, tensor, group.settings.amsgrad))
                 .collect::<Result<_>>()
         };
         let groups = groups
@@ -125,7 +125,7 @@ impl Adam {
     /// If libtorch rejects a tensor.
     pub fn step(&mut self) -> Result<()> {
         for (settings, slots) in &self.groups {
-            let with_grad: Vec<(&Slot, Tensor)> = slots
+            let with_grad: Vec<(&Moments, Tensor)> = slots
                 .iter()
                 .map(|slot| (slot, slot.parameter.grad()))
                 .filter(|(_, grad)| grad.defined())
@@ -142,7 +142,10 @@ impl Adam {
     /// `.step`: handles, not copies.
     pub fn state(&self) -> Vec<(String, Tensor)> {
         let slots = self.groups.iter().flat_map(|(_, slots)| slots);
-        slots.flat_map(Slot::entries).map(|(name, tensor)| (name, tensor.shallow_clone())).collect()
+        slots
+            .flat_map(Moments::entries)
+            .map(|(name, tensor)| (name, tensor.shallow_clone()))
+            .collect()
     }
 
     /// Takes over what [`Self::state`] gave; the order does not matter.
@@ -176,10 +179,10 @@ impl Adam {
 }
 
 /// The fused kernel over a group's lists.
-fn update(settings: &AdamSettings, slots: &[(&Slot, Tensor)]) -> Result<()> {
+fn update(settings: &AdamSettings, slots: &[(&Moments, Tensor)]) -> Result<()> {
     fn list<'a>(
-        slots: &'a [(&Slot, Tensor)],
-        part: impl Fn(&'a (&Slot, Tensor)) -> &'a Tensor,
+        slots: &'a [(&Moments, Tensor)],
+        part: impl Fn(&'a (&Moments, Tensor)) -> &'a Tensor,
     ) -> Vec<*const C_tensor> {
         slots.iter().map(|slot| part(slot).as_ptr()).collect()
     }

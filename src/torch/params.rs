@@ -39,6 +39,38 @@ pub struct Parameter {
     pub trainable: bool,
 }
 
+/// A parameter that is to be declared.
+#[derive(Clone, Debug)]
+pub struct Slot {
+    /// Its full name.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<i64>,
+    /// Its initial values.
+    pub init: Init,
+    /// Whether it is trained.
+    pub trainable: bool,
+    /// Whether a checkpoint may lack it.
+    pub optional: bool,
+}
+
+impl Slot {
+    /// A trainable parameter that every checkpoint has.
+    pub fn new(name: impl Into<String>, shape: &[i64], init: Init) -> Self {
+        Self { name: name.into(), shape: shape.to_vec(), init, trainable: true, optional: false }
+    }
+
+    /// The same, but never trained.
+    pub fn frozen(self) -> Self {
+        Self { trainable: false, ..self }
+    }
+
+    /// The same, but not needed in a checkpoint.
+    pub fn optional(self) -> Self {
+        Self { optional: true, ..self }
+    }
+}
+
 /// Parameters in the order in which they were declared.
 #[derive(Debug)]
 pub struct Parameters {
@@ -69,7 +101,7 @@ impl Parameters {
         shape: &[i64],
         init: Init,
     ) -> Result<Tensor> {
-        self.insert(name.into(), shape, init, true)
+        self.insert(&Slot::new(name, shape, init))
     }
 
     /// Declares a tensor that is saved and loaded but never trained.
@@ -82,29 +114,43 @@ impl Parameters {
         shape: &[i64],
         init: Init,
     ) -> Result<Tensor> {
-        self.insert(name.into(), shape, init, false)
+        self.insert(&Slot::new(name, shape, init).frozen())
     }
 
-    fn insert(
-        &mut self,
-        name: String,
-        shape: &[i64],
-        init: Init,
-        trainable: bool,
-    ) -> Result<Tensor> {
-        if self.get(&name).is_some() {
+    /// Declares all of `slots`, in order, and returns their names.
+    ///
+    /// # Errors
+    /// As [`Self::declare`].
+    pub fn declare_all(&mut self, slots: impl IntoIterator<Item = Slot>) -> Result<Vec<String>> {
+        let declared = |slot: Slot| self.insert(&slot).map(|_| slot.name);
+        slots.into_iter().map(declared).collect()
+    }
+
+    fn insert(&mut self, slot: &Slot) -> Result<Tensor> {
+        let Slot { name, shape, init, trainable, .. } = slot;
+        if self.get(name).is_some() {
             return Err(Error::Bug(format!("parameter `{name}` was declared twice")));
         }
-        let value = initial_value(self.seed, &name, shape, init)?.f_to_device(self.device)?;
-        let tensor = value.f_set_requires_grad(trainable)?;
+        let value = initial_value(self.seed, name, shape, *init)?.f_to_device(self.device)?;
+        let tensor = value.f_set_requires_grad(*trainable)?;
         let handle = tensor.shallow_clone();
-        self.entries.push(Parameter { name, tensor, trainable });
+        self.entries.push(Parameter { name: name.clone(), tensor, trainable: *trainable });
         Ok(handle)
     }
 
     /// The parameter of that name.
     pub fn get(&self, name: &str) -> Option<&Tensor> {
         self.entries.iter().find(|entry| entry.name == name).map(|entry| &entry.tensor)
+    }
+
+    /// A handle on the parameter of that name.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] for an unknown name.
+    pub fn handle(&self, name: &str) -> Result<Tensor> {
+        self.get(name)
+            .map(Tensor::shallow_clone)
+            .ok_or_else(|| Error::Bug(format!("parameter `{name}` was never declared")))
     }
 
     /// All parameters in order of declaration.
@@ -122,10 +168,7 @@ impl Parameters {
     /// # Errors
     /// An unknown name.
     pub fn restart(&self, name: &str, init: Init) -> Result<()> {
-        let shape = self
-            .get(name)
-            .map(Tensor::size)
-            .ok_or_else(|| Error::Bug(format!("no parameter is called `{name}`")))?;
+        let shape = self.handle(name)?.size();
         self.assign(name, &initial_value(self.seed, name, &shape, init)?)
     }
 
@@ -192,11 +235,6 @@ impl Parameters {
         let value = value.f_detach()?.f_to_device(self.device)?;
         entry.tensor = value.f_set_requires_grad(entry.trainable)?;
         Ok(entry.tensor.shallow_clone())
-    }
-
-    /// Number of scalars in the trainable parameters.
-    pub fn num_trainable(&self) -> usize {
-        self.trainable().map(|entry| entry.tensor.numel()).sum()
     }
 }
 

@@ -5,9 +5,8 @@
 
 use std::time::{Duration, Instant};
 
-use tch::{Cuda, Device, Kind, Tensor};
+use tch::{Cuda, Device, Kind};
 
-use super::kernels::products;
 use super::rng::Generator;
 use crate::{Error, Result};
 
@@ -42,22 +41,6 @@ impl std::str::FromStr for Precision {
                 .with_hint("use `fp32` or `bf16`")),
         }
     }
-}
-
-/// x·weightᵀ + bias with x `[.., in]`, weight `[out, in]`, bias `[out]`; the result `[.., out]` has
-/// the kind of `precision`.
-///
-/// # Errors
-/// If the shapes do not fit.
-pub fn linear(
-    x: &Tensor,
-    weight: &Tensor,
-    bias: Option<&Tensor>,
-    precision: Precision,
-) -> Result<Tensor> {
-    let kind = precision.kind();
-    let bias = bias.map(|bias| bias.f_to_kind(kind)).transpose()?;
-    products::linear(&x.f_to_kind(kind)?, &weight.f_to_kind(kind)?, bias.as_ref())
 }
 
 /// The FLOP/s of a large matrix product, the best of several within about a quarter of a second.
@@ -95,25 +78,6 @@ fn synchronize(device: Device) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn linear_multiplies_and_leaves_fp32_gradients() {
-        let mut generator = Generator::of_test(1);
-        for (precision, tolerance) in [(Precision::Fp32, 1e-5), (Precision::Bf16, 0.1)] {
-            let x = generator.randn([5, 8]);
-            let weight = generator.randn([3, 8]).set_requires_grad(true);
-            let bias = generator.randn([3]).set_requires_grad(true);
-            let y = linear(&x, &weight, Some(&bias), precision).unwrap();
-            assert_eq!(y.kind(), precision.kind());
-            let expected =
-                (x.unsqueeze(1) * weight.unsqueeze(0)).sum_dim_intlist(-1, false, Kind::Float)
-                    + &bias;
-            assert!((y.to_kind(Kind::Float) - expected).abs().max().double_value(&[]) < tolerance);
-            y.sum(Kind::Float).backward();
-            assert_eq!((weight.grad().kind(), bias.grad().kind()), (Kind::Float, Kind::Float));
-            assert_eq!(bias.grad(), Tensor::from_slice(&[5f32; 3]));
-        }
-    }
 
     #[test]
     fn names_are_parsed() {

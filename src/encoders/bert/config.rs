@@ -4,8 +4,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::torch::Init;
-use crate::torch::hf::load::{Slot, check_positive, check_rates};
+use crate::torch::hf::load::{check_positive, check_rates};
+use crate::torch::nn::{LayerNorm, Linear};
+use crate::torch::{Init, Slot};
 use crate::{Error, Result};
 
 /// Dimensions and rates, under the names that `config.json` uses.
@@ -220,7 +221,7 @@ impl BertConfig {
                 )
             })
             .collect();
-        slots.extend(norm("embeddings.LayerNorm", d));
+        slots.extend(LayerNorm::slots("embeddings.LayerNorm", d));
         for layer in 0..self.num_hidden_layers {
             slots.extend(self.layer_slots(&format!("encoder.layer.{layer}")));
         }
@@ -235,10 +236,10 @@ impl BertConfig {
             .flat_map(|part| self.linear(&format!("{layer}.attention.self.{part}"), d, d))
             .collect();
         slots.extend(self.linear(&format!("{layer}.attention.output.dense"), d, d));
-        slots.extend(norm(&format!("{layer}.attention.output.LayerNorm"), d));
+        slots.extend(LayerNorm::slots(&format!("{layer}.attention.output.LayerNorm"), d));
         slots.extend(self.linear(&format!("{layer}.intermediate.dense"), d, inner));
         slots.extend(self.linear(&format!("{layer}.output.dense"), inner, d));
-        slots.extend(norm(&format!("{layer}.output.LayerNorm"), d));
+        slots.extend(LayerNorm::slots(&format!("{layer}.output.LayerNorm"), d));
         slots
     }
 
@@ -247,16 +248,6 @@ impl BertConfig {
     }
 
     fn linear(&self, name: &str, inputs: i64, outputs: i64) -> [Slot; 2] {
-        [
-            Slot::new(format!("{name}.weight"), &[outputs, inputs], self.normal()),
-            Slot::new(format!("{name}.bias"), &[outputs], Init::Zeros),
-        ]
+        Linear::slots(name, inputs, outputs, [self.normal(), Init::Zeros])
     }
-}
-
-fn norm(name: &str, width: i64) -> [Slot; 2] {
-    [
-        Slot::new(format!("{name}.weight"), &[width], Init::Ones),
-        Slot::new(format!("{name}.bias"), &[width], Init::Zeros),
-    ]
 }

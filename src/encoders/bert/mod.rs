@@ -21,8 +21,7 @@ use crate::torch::hf::Folder;
 use crate::torch::hf::load;
 use crate::torch::kernels::context::entity_attention;
 use crate::torch::kernels::{activations, ops};
-use crate::torch::nn::encoder_layers::{LayerNorm, Linear, handle};
-use crate::torch::precision::linear;
+use crate::torch::nn::{LayerNorm, Linear, SelfAttention, lookup};
 use crate::{Error, Result};
 
 /// Name of the word-piece table.
@@ -56,7 +55,7 @@ impl Bert {
     pub fn declare(config: BertConfig, params: &mut Parameters) -> Result<Self> {
         config.validate()?;
         let activation = Activation::parse(&config.hidden_act)?;
-        let names = load::declare(config.slots(), params)?;
+        let names = params.declare_all(config.slots())?;
         let embeddings = Embeddings::get(params, &config)?;
         let layers = (0..config.num_hidden_layers)
             .map(|layer| Layer::get(params, &config, layer, activation))
@@ -149,7 +148,7 @@ impl Encoder for Bert {
         let (mut kept, mut attention) = (Vec::new(), Vec::new());
         for (index, layer) in self.layers.iter().enumerate() {
             let salt = 1 + MASKS_A_LAYER * index as u64;
-            let qkv = layer.qkv(&states, pass)?;
+            let qkv = layer.attention.qkv(&states, pass.precision)?;
             if let Some(plan) = asked.plan.filter(|_| index >= first) {
                 attention.push(entity_attention(
                     &qkv,
@@ -227,9 +226,9 @@ struct Embeddings {
 impl Embeddings {
     fn get(params: &Parameters, config: &BertConfig) -> Result<Self> {
         Ok(Self {
-            words: handle(params, WORD_TABLE)?,
-            positions: handle(params, POSITION_TABLE)?,
-            token_types: handle(params, "embeddings.token_type_embeddings.weight")?,
+            words: params.handle(WORD_TABLE)?,
+            positions: params.handle(POSITION_TABLE)?,
+            token_types: params.handle("embeddings.token_type_embeddings.weight")?,
             norm: LayerNorm::get(params, "embeddings.LayerNorm", config.layer_norm_eps)?,
             first_position: config.first_position(),
         })
@@ -245,16 +244,10 @@ impl Embeddings {
     }
 }
 
-/// Rows of a table; [T, width]. No row is a padding row.
-pub(super) fn lookup(table: &Tensor, rows: &Tensor) -> Result<Tensor> {
-    Ok(Tensor::f_embedding(table, rows, -1, false, false)?)
-}
-
 /// One layer: attention, then the feed-forward network, each with a residual connection and a norm.
 #[derive(Debug)]
 struct Layer {
-    projections: [Linear; 3],
-    heads: i64,
+    attention: SelfAttention,
     attention_output: Linear,
     attention_norm: LayerNorm,
     intermediate: Linear,
@@ -271,11 +264,15 @@ impl Layer {
         activation: Activation,
     ) -> Result<Self> {
         let name = |part: &str| format!("encoder.layer.{layer}.{part}");
-        let projection = |part: &str| Linear::get(params, &name(&format!("attention.self.{part}")));
+        let [query, key, value] =
+            ["query", "key", "value"].map(|part| name(&format!("attention.self.{part}")));
         let norm = |part: &str| LayerNorm::get(params, &name(part), config.layer_norm_eps);
         Ok(Self {
-            projections: [projection("query")?, projection("key")?, projection("value")?],
-            heads: config.num_attention_heads,
+            attention: SelfAttention::get(
+                params,
+                [&query, &key, &value],
+                config.num_attention_heads,
+            )?,
             attention_output: Linear::get(params, &name("attention.output.dense"))?,
             attention_norm: norm("attention.output.LayerNorm")?,
             intermediate: Linear::get(params, &name("intermediate.dense"))?,
@@ -285,7 +282,7 @@ impl Layer {
         })
     }
 
-    /// [T, d] and what [`Self::qkv`] made of it → [T, d]; masks are drawn with `salt` and the two
+    /// [T, d] and its queries, keys and values → [T, d]; masks are drawn with `salt` and the two
     /// numbers after it.
     fn forward(
         &self,
@@ -296,27 +293,16 @@ impl Layer {
         salt: u64,
     ) -> Result<Tensor> {
         let context = ops::varlen_attention(qkv, &stream.segments, pass.attention_dropout, salt)?;
-        let attended = self.attention_output.forward(&context, pass.precision)?;
+        let attended = self.attention_output.forward_in(&context, pass.precision)?;
         let attended = dropout(&attended, pass.hidden_dropout, salt + 1)?;
         let x = self.attention_norm.forward(&x.f_add(&attended)?)?;
-        let inner = self.activation.apply(&self.intermediate.forward(&x, pass.precision)?)?;
-        let output =
-            dropout(&self.output.forward(&inner, pass.precision)?, pass.hidden_dropout, salt + 2)?;
+        let inner = self.activation.apply(&self.intermediate.forward_in(&x, pass.precision)?)?;
+        let output = dropout(
+            &self.output.forward_in(&inner, pass.precision)?,
+            pass.hidden_dropout,
+            salt + 2,
+        )?;
         self.norm.forward(&x.f_add(&output)?)
-    }
-
-    /// Queries, keys and values by one product: [T, 3, heads, head width]. Joining the weights
-    /// copies 3 d² numbers, far less than the product reads and writes.
-    fn qkv(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
-        let weight = Tensor::f_cat(&self.projections.each_ref().map(|part| &part.weight), 0)?;
-        let bias = Tensor::f_cat(&self.projections.each_ref().map(|part| &part.bias), 0)?;
-        let width = x.size()[1];
-        Ok(linear(x, &weight, Some(&bias), pass.precision)?.f_view([
-            -1,
-            3,
-            self.heads,
-            width / self.heads,
-        ])?)
     }
 }
 

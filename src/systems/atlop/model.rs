@@ -61,18 +61,17 @@ impl Atlop {
         let (width, emb) = (foundation.encoder.width(), settings.emb_size);
         let parameters = &mut foundation.parameters;
         let input = if settings.context { 2 * width } else { width };
-        let head_extractor = Linear::declare(parameters, "head_extractor", input, emb, true)?;
-        let tail_extractor = Linear::declare(parameters, "tail_extractor", input, emb, true)?;
+        let head_extractor = Linear::declare(parameters, "heads.head_extractor", input, emb)?;
+        let tail_extractor = Linear::declare(parameters, "heads.tail_extractor", input, emb)?;
         let features = match settings.classifier {
             Classifier::Grouped => emb * settings.block_size,
             Classifier::Linear => 2 * emb,
         };
         let bilinear = Linear::declare(
             parameters,
-            "bilinear",
+            "heads.bilinear",
             features,
             foundation.relations as i64 + 1,
-            true,
         )?;
         let (pooling, context, dropout) = (settings.pooling, settings.context, foundation.dropout);
         let reader = Reader { encoder: foundation.encoder, pooling, context, layers: 1, dropout };

@@ -12,7 +12,7 @@ use crate::systems::words::WordTables;
 use crate::torch::HEADS;
 use crate::torch::kernels::Segments;
 use crate::torch::kernels::ops::varlen_attention;
-use crate::torch::nn::layers::Affine;
+use crate::torch::nn::Linear;
 use crate::torch::{Init, Parameters};
 
 /// Attention over pair vectors, and the classifier of [r; attended r].
@@ -20,7 +20,7 @@ use crate::torch::{Init, Parameters};
 pub(super) struct ContextAttention {
     /// s, `[width]`.
     scale: Tensor,
-    output: Affine,
+    output: Linear,
 }
 
 impl ContextAttention {
@@ -31,7 +31,7 @@ impl ContextAttention {
         let scale = parameters.declare(format!("{HEADS}self_att.dot_scale"), &[width], init)?;
         let _ = tch::no_grad(|| scale.shallow_clone().f_add_scalar_((1.0 + low) / 2.0))?;
         let output =
-            Affine::declare(parameters, &format!("{HEADS}linear_output"), classes, 2 * width)?;
+            Linear::bias_first(parameters, &format!("{HEADS}linear_output"), 2 * width, classes)?;
         Ok(Self { scale, output })
     }
 

@@ -8,8 +8,7 @@ use crate::Result;
 use crate::systems::words::{Rows, WordTables};
 use crate::torch::HEADS;
 use crate::torch::dropout::dropout;
-use crate::torch::nn::layers::Affine;
-use crate::torch::nn::{LstmShape, PackedLstm, Packing};
+use crate::torch::nn::{Linear, LstmShape, PackedLstm, Packing};
 use crate::torch::{Dropout, Parameters};
 use crate::train::Forward;
 
@@ -28,9 +27,9 @@ pub(super) enum WordNetwork {
     /// Three blocks and their dropout.
     Cnn(Vec<Convolution>, f64),
     /// An LSTM with the locked dropout of its input, and the map behind it.
-    Lstm(PackedLstm, f64, Affine),
+    Lstm(PackedLstm, f64, Linear),
     /// A linear map alone.
-    Linear(Affine),
+    Linear(Linear),
 }
 
 impl WordNetwork {
@@ -57,11 +56,11 @@ impl WordNetwork {
                 Ok((Self::Cnn(blocks, settings.cnn_dropout), settings.channels))
             }
             settings::Network::Linear => Ok((
-                Self::Linear(Affine::declare(
+                Self::Linear(Linear::bias_first(
                     parameters,
                     &format!("{HEADS}linear_re"),
-                    hidden,
                     input,
+                    hidden,
                 )?),
                 hidden,
             )),
@@ -73,7 +72,7 @@ impl WordNetwork {
                 let lstm = PackedLstm::declare(&format!("{HEADS}rnn"), shape, parameters)?;
                 let states = if bidirectional { 2 * hidden } else { hidden };
                 let linear =
-                    Affine::declare(parameters, &format!("{HEADS}linear_re"), hidden, states)?;
+                    Linear::bias_first(parameters, &format!("{HEADS}linear_re"), states, hidden)?;
                 Ok((Self::Lstm(lstm, settings.locked_dropout, linear), hidden))
             }
         }

@@ -11,16 +11,16 @@ use tch::{Device, Kind, Tensor};
 use crate::Result;
 use crate::systems::on;
 use crate::systems::words::{DISTANCE_ROWS, DistanceTable, NO_DISTANCE, WordTables, padded_rows};
+use crate::torch::Parameters;
 use crate::torch::kernels::pairs::relation_vectors;
 use crate::torch::kernels::products::{batched_turned, linear, matmul};
-use crate::torch::{Init, Parameters};
+use crate::torch::nn::{Bilinear, lookup};
 
 /// A bilinear layer [out, d + m, d + m] over pairs of entities of width d with distance rows of
 /// width m.
 #[derive(Debug)]
 pub struct PairBilinear {
-    weight: Tensor,
-    bias: Tensor,
+    layer: Bilinear,
     distances: DistanceTable,
     /// Width d.
     entity: i64,
@@ -38,11 +38,10 @@ impl PairBilinear {
         out: i64,
     ) -> Result<Self> {
         let width = entity + distance;
-        let init = Init::Uniform { bound: 1.0 / (width as f64).sqrt() };
+        let bound = 1.0 / (width as f64).sqrt();
         Ok(Self {
             distances: DistanceTable::declare(parameters, "heads.dis_embed", distance)?,
-            weight: parameters.declare("heads.bili.weight", &[out, width, width], init)?,
-            bias: parameters.declare("heads.bili.bias", &[out], init)?,
+            layer: Bilinear::declare(parameters, "heads.bili", width, out, bound)?,
             entity,
         })
     }
@@ -70,16 +69,21 @@ impl PairBilinear {
     pub fn forward(&self, entities: &Tensor, tables: &WordTables) -> Result<Tensor> {
         let part = |head: i64, tail: i64| -> Result<Tensor> {
             let size = |side: i64| {
-                if side == 0 { self.entity } else { self.weight.size()[1] - self.entity }
+                if side == 0 { self.entity } else { self.layer.weight.size()[1] - self.entity }
             };
-            Ok(self.weight.f_narrow(1, head * self.entity, size(head))?.f_narrow(
+            Ok(self.layer.weight.f_narrow(1, head * self.entity, size(head))?.f_narrow(
                 2,
                 tail * self.entity,
                 size(tail),
             )?)
         };
-        let plain =
-            relation_vectors(entities, &tables.heads, &tables.tails, &part(0, 0)?, &self.bias)?;
+        let plain = relation_vectors(
+            entities,
+            &tables.heads,
+            &tables.tails,
+            &part(0, 0)?,
+            &self.layer.bias,
+        )?;
         if tables.pairs() == 0 {
             return Ok(plain);
         }
@@ -143,5 +147,5 @@ fn take(values: &Tensor, rows: &[i64], bins: &[i64]) -> Result<Tensor> {
     let places: Vec<i64> =
         rows.iter().zip(bins).map(|(row, bin)| row * DISTANCE_ROWS + NO_DISTANCE + bin).collect();
     let flat = values.f_view([-1, values.size()[2]])?;
-    Ok(Tensor::f_embedding(&flat, &on(&places, values.device())?, -1, false, false)?)
+    lookup(&flat, &on(&places, values.device())?)
 }

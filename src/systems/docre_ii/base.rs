@@ -8,6 +8,7 @@ use super::settings::{DocreIiSettings, PairLayer};
 use crate::Result;
 use crate::systems::on;
 use crate::systems::reading::{Read, Reader};
+use crate::torch::HEADS;
 use crate::torch::dropout::dropout;
 use crate::torch::kernels::activations::tanh;
 use crate::torch::kernels::grouped::grouped_bilinear;
@@ -66,22 +67,20 @@ impl BaseModule {
         let input = if settings.cls_feature { 3 * d } else { 2 * d };
         let grouped = settings.pair_layer == PairLayer::Grouped;
         let joined = if grouped { emb * settings.block_size } else { 2 * emb };
-        let [head, tail, extractor, classifier] = NAMES;
+        let [head, tail, extractor, classifier] = NAMES.map(|name| format!("{HEADS}{name}"));
         let norm = settings
             .classifier_norm
             .then(|| LayerNorm::declare(parameters, &format!("{classifier}.1"), d, NORM_EPS));
         Ok(Self {
-            head_pair: Linear::declare(parameters, &format!("{head}.0"), input, emb, true)?,
-            tail_pair: Linear::declare(parameters, &format!("{tail}.0"), input, emb, true)?,
-            extractor: Linear::declare(parameters, &format!("{extractor}.0"), joined, d, true)?,
+            head_pair: Linear::declare(parameters, &format!("{head}.0"), input, emb)?,
+            tail_pair: Linear::declare(parameters, &format!("{tail}.0"), input, emb)?,
+            extractor: Linear::declare(parameters, &format!("{extractor}.0"), joined, d)?,
             norm: norm.transpose()?,
-            classifier: Linear::declare(
-                parameters,
-                &format!("{classifier}.2"),
-                d,
-                classes,
-                !settings.classifier_norm,
-            )?,
+            classifier: if settings.classifier_norm {
+                Linear::without_bias(parameters, &format!("{classifier}.2.weight"), d, classes)?
+            } else {
+                Linear::declare(parameters, &format!("{classifier}.2"), d, classes)?
+            },
             blocks: grouped.then_some(emb / settings.block_size),
             average_heads: settings.average_heads,
             cls_feature: settings.cls_feature,

@@ -32,7 +32,7 @@ impl Predictor {
     pub(super) fn declare(parameters: &mut Parameters, width: i64) -> Result<Self> {
         let name = |part: &str| format!("{HEADS}CCA.MLP.1.{part}");
         Ok(Self {
-            first: Linear::declare(parameters, "CCA.MLP.0", width, width, true)?,
+            first: Linear::declare(parameters, "heads.CCA.MLP.0", width, width)?,
             scale: parameters.declare(name("weight"), &[width], Init::Ones)?,
             shift: parameters.declare(name("bias"), &[width], Init::Zeros)?,
             running_mean: parameters.declare_frozen(name("running_mean"), &[width], Init::Zeros)?,
@@ -41,7 +41,7 @@ impl Predictor {
                 &[width],
                 Init::Ones,
             )?,
-            last: Linear::declare(parameters, "CCA.MLP.3", width, width, true)?,
+            last: Linear::declare(parameters, "heads.CCA.MLP.3", width, width)?,
         })
     }
 

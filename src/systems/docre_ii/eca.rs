@@ -88,7 +88,7 @@ impl<'a> DeviceGrids<'a> {
 }
 
 impl Eca {
-    /// Declares `heads.NAME.{query,key,value,mid_output.0}`.
+    /// Declares `NAME.{query,key,value,mid_output.0}`.
     pub(super) fn declare(
         parameters: &mut Parameters,
         name: &str,
@@ -97,7 +97,7 @@ impl Eca {
         reasoning: Reasoning,
     ) -> Result<Self> {
         let mut layer = |part: &str, input| {
-            Linear::declare(parameters, &format!("{name}.{part}"), input, width, true)
+            Linear::declare(parameters, &format!("{name}.{part}"), input, width)
         };
         Ok(Self {
             query: layer("query", width)?,

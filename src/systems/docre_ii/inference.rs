@@ -9,7 +9,6 @@ use super::base::NORM_EPS;
 use super::eca::{DeviceGrids, Eca, PairDropout};
 use super::settings::DocreIiSettings;
 use crate::Result;
-use crate::torch::HEADS;
 use crate::torch::dropout::dropout;
 use crate::torch::kernels::activations::sigmoid;
 use crate::torch::kernels::products::matmul;
@@ -49,7 +48,7 @@ fn project(
 }
 
 fn projection(parameters: &mut Parameters, name: &str, width: i64) -> Result<(Linear, LayerNorm)> {
-    let linear = Linear::declare(parameters, &format!("{name}.0"), 2 * width, width, true)?;
+    let linear = Linear::declare(parameters, &format!("{name}.0"), 2 * width, width)?;
     Ok((linear, LayerNorm::declare(parameters, &format!("{name}.2"), width, NORM_EPS)?))
 }
 
@@ -66,30 +65,30 @@ impl InferenceModule {
         let layer = |index: usize, parameters: &mut Parameters| {
             InferenceLayer::declare(
                 parameters,
-                &format!("CCA.Online_inference.Layers.{index}"),
+                &format!("heads.CCA.Online_inference.Layers.{index}"),
                 settings,
             )
         };
         let dense = settings
             .project_inputs
-            .then(|| projection(parameters, "CCA.Online_inference.dense", width))
+            .then(|| projection(parameters, "heads.CCA.Online_inference.dense", width))
             .transpose()?;
         Ok(Self {
-            reduce: Linear::declare(parameters, "CCA.Reduce_dense.0", input, width, false)?,
-            relations: parameters.declare(
-                format!("{HEADS}CCA.relation_rep1"),
-                &[classes, width],
-                xavier,
+            reduce: Linear::without_bias(
+                parameters,
+                "heads.CCA.Reduce_dense.0.weight",
+                input,
+                width,
             )?,
+            relations: parameters.declare("heads.CCA.relation_rep1", &[classes, width], xavier)?,
             layers: (0..settings.inference_layers)
                 .map(|index| layer(index, parameters))
                 .collect::<Result<_>>()?,
             classifier: Linear::declare(
                 parameters,
-                "CCA.relation_layer",
+                "heads.CCA.relation_layer",
                 Self::output_width(settings),
                 classes,
-                true,
             )?,
             dense,
         })
@@ -187,7 +186,7 @@ impl InferenceLayer {
         };
         let gate = settings
             .fusion
-            .then(|| Linear::declare(parameters, &format!("{name}.gate.0"), 2 * width, width, true))
+            .then(|| Linear::declare(parameters, &format!("{name}.gate.0"), 2 * width, width))
             .transpose()?;
         Ok(Self {
             combine,
@@ -244,8 +243,8 @@ struct FeedForward {
 impl FeedForward {
     fn declare(parameters: &mut Parameters, name: &str, width: i64, inner: i64) -> Result<Self> {
         Ok(Self {
-            inner: Linear::declare(parameters, &format!("{name}.dense1"), width, inner, true)?,
-            outer: Linear::declare(parameters, &format!("{name}.dense2"), inner, width, true)?,
+            inner: Linear::declare(parameters, &format!("{name}.dense1"), width, inner)?,
+            outer: Linear::declare(parameters, &format!("{name}.dense2"), inner, width)?,
             norm: LayerNorm::declare(parameters, &format!("{name}.LayerNorm2"), width, NORM_EPS)?,
         })
     }

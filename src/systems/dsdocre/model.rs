@@ -9,7 +9,8 @@ use crate::systems::{PackedDocuments, on};
 use crate::torch::HEADS;
 use crate::torch::kernels::pairs;
 use crate::torch::kernels::products;
-use crate::torch::{Dropout, Init, Parameters};
+use crate::torch::nn::{Bilinear, Linear};
+use crate::torch::{Dropout, Parameters};
 use crate::train::Forward;
 use crate::{Error, Result};
 
@@ -54,18 +55,16 @@ impl ModelConfig {
 /// The layers above the encoder; a part that a model lacks is `None`.
 #[derive(Debug)]
 pub struct Heads {
-    /// Bilinear_E weight [w, d, d].
-    pub relation_weight: Tensor,
-    /// Bilinear_E bias `[w]`.
-    pub relation_bias: Tensor,
+    /// Bilinear_E [w, d, d].
+    pub relation: Bilinear,
     /// Ranking score w_n `[1, w]` and b_n `[1]` (equation 3).
-    pub rank_score: Option<(Tensor, Tensor)>,
+    pub rank_score: Option<Linear>,
     /// Alignment score w_s `[1, w]` and b_s `[1]` (equation 4).
-    pub align_score: Option<(Tensor, Tensor)>,
-    /// Bilinear_M `[1, d, d]` and bias `[1]` (equation 1).
-    pub mention: Option<(Tensor, Tensor)>,
-    /// Classifier `[C, w]` and bias `[C]`.
-    pub classify: Option<(Tensor, Tensor)>,
+    pub align_score: Option<Linear>,
+    /// Bilinear_M `[1, d, d]` (equation 1).
+    pub mention: Option<Bilinear>,
+    /// Classifier [C, w].
+    pub classify: Option<Linear>,
 }
 
 /// Encoder, heads and their parameters.
@@ -88,40 +87,23 @@ fn bilinear(
     out: i64,
     width: i64,
     start: HeadStart,
-) -> Result<(Tensor, Tensor)> {
+) -> Result<Bilinear> {
     let bound = match start {
         HeadStart::Pytorch => 1.0 / (width as f64).sqrt(),
         HeadStart::Unit => 3f64.sqrt() / width as f64,
     };
-    let init = Init::Uniform { bound };
-    Ok((
-        parameters.declare(format!("{HEADS}{name}.weight"), &[out, width, width], init)?,
-        parameters.declare(format!("{HEADS}{name}.bias"), &[out], init)?,
-    ))
-}
-
-/// Declares a linear layer: weight and bias ~ U(−1/√in, 1/√in).
-fn linear(
-    parameters: &mut Parameters,
-    name: &str,
-    out: i64,
-    width: i64,
-) -> Result<(Tensor, Tensor)> {
-    let init = Init::Uniform { bound: 1.0 / (width as f64).sqrt() };
-    Ok((
-        parameters.declare(format!("{HEADS}{name}.weight"), &[out, width], init)?,
-        parameters.declare(format!("{HEADS}{name}.bias"), &[out], init)?,
-    ))
+    Bilinear::declare(parameters, &format!("{HEADS}{name}"), width, out, bound)
 }
 
 impl Heads {
     fn declare(config: &ModelConfig, width: i64, parameters: &mut Parameters) -> Result<Self> {
         let w = config.relation_width;
-        let (relation_weight, relation_bias) =
-            bilinear(parameters, "relation", w, width, config.head_start)?;
+        let relation = bilinear(parameters, "relation", w, width, config.head_start)?;
         let part = config.part;
         let mut linear_if = |wanted: bool, name: &str, out: i64| {
-            wanted.then(|| linear(parameters, name, out, w)).transpose()
+            wanted
+                .then(|| Linear::declare(parameters, &format!("{HEADS}{name}"), w, out))
+                .transpose()
         };
         let rank_score = linear_if(part != Part::Finetuner, "rank_score", 1)?;
         let align_score = linear_if(part == Part::Pretrainer, "align_score", 1)?;
@@ -129,12 +111,17 @@ impl Heads {
         let mention = (part == Part::Pretrainer)
             .then(|| bilinear(parameters, "mention", 1, width, config.head_start))
             .transpose()?;
-        Ok(Self { relation_weight, relation_bias, rank_score, align_score, mention, classify })
+        Ok(Self { relation, rank_score, align_score, mention, classify })
     }
 }
 
-fn present<'a>(part: &'a Option<(Tensor, Tensor)>, name: &str) -> Result<&'a (Tensor, Tensor)> {
-    part.as_ref().ok_or_else(|| Error::Bug(format!("this model has no `{name}` head")))
+/// Weight and bias of a head.
+fn present<'a>(head: Option<&'a Linear>, name: &str) -> Result<(&'a Tensor, &'a Tensor)> {
+    head.and_then(|layer| Some((&layer.weight, layer.bias.as_ref()?))).ok_or_else(|| absent(name))
+}
+
+fn absent(name: &str) -> Error {
+    Error::Bug(format!("this model has no `{name}` head"))
 }
 
 impl DsdocreModel {
@@ -193,13 +180,7 @@ impl DsdocreModel {
         heads: &[i64],
         tails: &[i64],
     ) -> Result<Tensor> {
-        pairs::relation_vectors(
-            entities,
-            heads,
-            tails,
-            &self.heads.relation_weight,
-            &self.heads.relation_bias,
-        )
+        self.heads.relation.forward(entities, heads, tails)
     }
 
     /// Ranking scores s_n `[P]` of pairs of entity rows (equation 3), through the collapsed d×d
@@ -213,13 +194,10 @@ impl DsdocreModel {
         heads: &[i64],
         tails: &[i64],
     ) -> Result<Tensor> {
-        let (weight, bias) = present(&self.heads.rank_score, "rank_score")?;
-        let (matrix, constant) = pairs::ranking_matrix(
-            &self.heads.relation_weight,
-            &self.heads.relation_bias,
-            weight,
-            bias,
-        )?;
+        let (weight, bias) = present(self.heads.rank_score.as_ref(), "rank_score")?;
+        let relation = &self.heads.relation;
+        let (matrix, constant) =
+            pairs::ranking_matrix(&relation.weight, &relation.bias, weight, bias)?;
         pairs::ranking_scores(entities, heads, tails, &matrix, &constant)
     }
 
@@ -229,7 +207,8 @@ impl DsdocreModel {
     /// # Errors
     /// If libtorch rejects an operation.
     pub fn mention_scores(&self, queries: &Tensor, candidates: &Tensor) -> Result<Tensor> {
-        let (weight, bias) = present(&self.heads.mention, "mention")?;
+        let Bilinear { weight, bias } =
+            self.heads.mention.as_ref().ok_or_else(|| absent("mention"))?;
         let projected = products::matmul(queries, &weight.f_squeeze_dim(0)?)?; // [R, d]
         let scores =
             products::batched_turned(candidates, &projected.f_unsqueeze(1)?)?.f_squeeze_dim(2)?; // [R, C]
@@ -247,7 +226,7 @@ impl DsdocreModel {
         candidates: &Tensor,
         distance: AlignmentDistance,
     ) -> Result<Tensor> {
-        let (weight, bias) = present(&self.heads.align_score, "align_score")?;
+        let (weight, bias) = present(self.heads.align_score.as_ref(), "align_score")?;
         let difference = candidates.f_sub(&queries.f_unsqueeze(1)?)?;
         let distance = match distance {
             AlignmentDistance::Abs => difference.f_abs()?,
@@ -261,8 +240,7 @@ impl DsdocreModel {
     /// # Errors
     /// If libtorch rejects an operation.
     pub fn classify(&self, relations: &Tensor) -> Result<Tensor> {
-        let (weight, bias) = present(&self.heads.classify, "classify")?;
-        products::linear(relations, weight, Some(bias))
+        self.heads.classify.as_ref().ok_or_else(|| absent("classify"))?.forward(relations)
     }
 
     /// Class logits [P, C] of pairs without making relation vectors: the classifier is folded into
@@ -286,12 +264,12 @@ impl DsdocreModel {
     /// # Errors
     /// If libtorch rejects an operation.
     pub fn fold_classifier(&self) -> Result<(Tensor, Tensor)> {
-        let (weight, bias) = present(&self.heads.classify, "classify")?;
+        let (weight, bias) = present(self.heads.classify.as_ref(), "classify")?;
         let (w, d) = (self.config.relation_width, self.encoder.width());
         tch::no_grad(|| {
-            let folded = products::matmul(weight, &self.heads.relation_weight.f_view([w, d * d])?)?
+            let folded = products::matmul(weight, &self.heads.relation.weight.f_view([w, d * d])?)?
                 .f_view([-1, d, d])?;
-            let constant = products::dot(weight, &self.heads.relation_bias)?.f_add(bias)?;
+            let constant = products::dot(weight, &self.heads.relation.bias)?.f_add(bias)?;
             Ok((folded.f_to_kind(Kind::Float)?, constant))
         })
     }

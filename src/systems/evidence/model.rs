@@ -13,9 +13,8 @@ use crate::text::split_by_tokens;
 use crate::torch::HEADS;
 use crate::torch::Parameters;
 use crate::torch::kernels::activations::sigmoid;
-use crate::torch::nn::layers::Affine;
 use crate::torch::nn::losses::bce_sum;
-use crate::torch::nn::{LstmShape, PackedLstm, Packing};
+use crate::torch::nn::{Linear, LstmShape, PackedLstm, Packing};
 use crate::train::{Forward, Objective};
 
 /// LSTM-SP over any encoder.
@@ -24,10 +23,10 @@ pub struct EvidencePredictor {
     parameters: Parameters,
     features: WordFeatures,
     lstm: PackedLstm,
-    map: Affine,
+    map: Linear,
     /// A row a relation, from row 1; [R + 1, hidden].
     relations: Tensor,
-    judge: Affine,
+    judge: Linear,
     layout: EvidenceLayout,
     locked_dropout: f64,
     dropout: Option<f64>,
@@ -63,8 +62,8 @@ impl EvidencePredictor {
             hidden,
             0,
         )?;
-        let map = Affine::declare(parameters, &format!("{HEADS}linear_t"), hidden, 2 * hidden)?;
-        let judge = Affine::declare(parameters, &format!("{HEADS}linear_re"), 1, 3 * hidden)?;
+        let map = Linear::bias_first(parameters, &format!("{HEADS}linear_t"), 2 * hidden, hidden)?;
+        let judge = Linear::bias_first(parameters, &format!("{HEADS}linear_re"), 3 * hidden, 1)?;
         let Foundation { encoder, parameters, dropout, .. } = foundation;
         let locked_dropout = settings.locked_dropout;
         Ok(Self {

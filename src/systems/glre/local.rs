@@ -11,8 +11,8 @@ use super::GlreSettings;
 use crate::Result;
 use crate::torch::dropout::dropout;
 use crate::torch::kernels::bags::{Bags, GroupSoftmax, take};
-use crate::torch::nn::layers::Affine;
-use crate::torch::{Dropout, Init, Parameters};
+use crate::torch::nn::{LayerNorm, Linear};
+use crate::torch::{Dropout, Parameters};
 
 /// PyTorch's default of the layer norm.
 const EPSILON: f64 = 1e-5;
@@ -67,11 +67,11 @@ pub(super) struct LocalDropout {
 /// Multi-head attention without a residual connection, then a layer norm.
 #[derive(Debug)]
 pub(super) struct LocalAttention {
-    key: Affine,
-    value: Affine,
-    query: Affine,
-    output: Affine,
-    norm: (Tensor, Tensor),
+    key: Linear,
+    value: Linear,
+    query: Linear,
+    output: Linear,
+    norm: LayerNorm,
     heads: i64,
 }
 
@@ -86,15 +86,12 @@ impl LocalAttention {
         let name = format!("heads.local_rep_layer.{name}");
         let width = settings.width;
         let mut map = |part: &str, input: i64| {
-            Affine::declare(parameters, &format!("{name}.{part}"), width, input)
+            Linear::bias_first(parameters, &format!("{name}.{part}"), input, width)
         };
         let (key, value, query) =
             (map("linear_k", inputs)?, map("linear_v", inputs)?, map("linear_q", width)?);
         let output = map("linear_final", width)?;
-        let norm = (
-            parameters.declare(format!("{name}.layer_norm.weight"), &[width], Init::Ones)?,
-            parameters.declare(format!("{name}.layer_norm.bias"), &[width], Init::Zeros)?,
-        );
+        let norm = LayerNorm::declare(parameters, &format!("{name}.layer_norm"), width, EPSILON)?;
         Ok(Self { key, value, query, output, norm, heads: settings.heads })
     }
 
@@ -106,7 +103,7 @@ impl LocalAttention {
         masks: &LocalDropout,
         salt: u64,
     ) -> Result<Tensor> {
-        let width = self.norm.0.size()[0];
+        let width = self.output.weight.size()[0];
         let split = |rows: &Tensor| rows.f_view([-1, self.heads, width / self.heads]);
         let queries = split(&take(&self.query.forward(inputs.queries)?, &entries.queries)?)?;
         let keys = split(&take(&self.key.forward(inputs.sentences)?, &entries.sentences)?)?;
@@ -119,7 +116,7 @@ impl LocalAttention {
         let weighted = values.f_mul(&weights.f_unsqueeze(-1)?)?.f_view([-1, width])?;
         let output = self.output.forward(&sums(&entries.offsets).sum(&weighted)?)?;
         let output = dropout(&output, masks.pairs.as_ref(), salt + 1)?;
-        Ok(output.f_layer_norm([width], Some(&self.norm.0), Some(&self.norm.1), EPSILON, false)?)
+        self.norm.forward(&output)
     }
 }
 

@@ -18,8 +18,7 @@ use crate::systems::{
 use crate::torch::dropout::dropout;
 use crate::torch::kernels::Segments;
 use crate::torch::kernels::bags::take;
-use crate::torch::nn::layers::Affine;
-use crate::torch::nn::{LstmShape, PackedLstm, Packing};
+use crate::torch::nn::{Linear, LstmShape, PackedLstm, Packing};
 use crate::torch::{Dropout, Init, Parameters};
 use crate::train::Forward;
 
@@ -58,15 +57,15 @@ struct Layers {
     /// Embedding of entity types beside word vectors, where there is no text encoder.
     word_types: Option<Tensor>,
     lstm: Option<PackedLstm>,
-    word_map: Affine,
+    word_map: Linear,
     /// Embedding of the three node types; [3, width].
     node_types: Tensor,
     rgcn: Rgcn,
     local: Option<[LocalAttention; 2]>,
     distances: DistanceTable,
     context: Option<Context>,
-    hidden: Option<Affine>,
-    output: Affine,
+    hidden: Option<Linear>,
+    output: Linear,
 }
 
 /// Everything that is computed on the way to the logits; parts that the settings leave out are
@@ -157,11 +156,11 @@ impl Layers {
         let lstm = (settings.more_lstm || !contextual)
             .then(|| declare_lstm(parameters, input, d))
             .transpose()?;
-        let word_map = Affine::declare(
+        let word_map = Linear::bias_first(
             parameters,
             "heads.pretrain_l_m_linear_re",
-            d,
             if lstm.is_some() { 2 * d } else { input },
+            d,
         )?;
         let node_types = parameters.declare(
             "heads.type_embed.embedding.weight",
@@ -191,11 +190,11 @@ impl Layers {
         let mut width = 2 * side * if context.is_some() { 2 } else { 1 };
         let inner = Some(settings.classifier_width).filter(|&inner| inner > 0);
         let hidden = inner
-            .map(|inner| Affine::declare(parameters, "heads.out_mlp.0", inner, width))
+            .map(|inner| Linear::bias_first(parameters, "heads.out_mlp.0", width, inner))
             .transpose()?;
         width = inner.unwrap_or(width);
         let output =
-            Affine::declare(parameters, "heads.classifier.lin", classes.count() as i64, width)?;
+            Linear::bias_first(parameters, "heads.classifier.lin", width, classes.count() as i64)?;
         Ok(Self {
             word_types,
             lstm,

@@ -14,7 +14,7 @@ use crate::systems::words::{DistanceTable, WordTables};
 use crate::torch::kernels::bags::take;
 use crate::torch::kernels::pairs::relation_vectors;
 use crate::torch::kernels::products::linear;
-use crate::torch::nn::layers::Affine;
+use crate::torch::nn::Linear;
 use crate::torch::{Init, Parameters};
 use crate::{Error, Result};
 
@@ -25,7 +25,7 @@ const FARTHEST_BIN: i64 = 9;
 #[derive(Debug)]
 struct Space {
     /// W0 [d, d] and W1 [k, d].
-    projection: Option<(Affine, Affine)>,
+    projection: Option<(Linear, Linear)>,
     /// R [k, k, k]: component, head, tail.
     bilinear: Option<Tensor>,
 }
@@ -35,7 +35,7 @@ struct Space {
 pub(super) struct EntityInference {
     spaces: Vec<Space>,
     distances: DistanceTable,
-    pair: Affine,
+    pair: Linear,
     latent: i64,
     translation: bool,
 }
@@ -65,7 +65,7 @@ impl EntityInference {
                 "heads.dist_emb",
                 settings.distance_width,
             )?,
-            pair: Affine::declare(parameters, "heads.G_e", d, inputs)?,
+            pair: Linear::bias_first(parameters, "heads.G_e", inputs, d)?,
             spaces,
             latent: k,
             translation: settings.translation,
@@ -149,8 +149,8 @@ impl Space {
     fn declare(parameters: &mut Parameters, q: usize, settings: &HinSettings) -> Result<Self> {
         let (d, k) = (settings.width(), settings.latent_width());
         let projection = settings.multi_space.then(|| -> Result<_> {
-            let first = Affine::without_bias(parameters, &format!("heads.W0.{q}"), d, d)?;
-            Ok((first, Affine::without_bias(parameters, &format!("heads.W1.{q}"), k, d)?))
+            let first = Linear::without_bias(parameters, &format!("heads.W0.{q}"), d, d)?;
+            Ok((first, Linear::without_bias(parameters, &format!("heads.W1.{q}"), d, k)?))
         });
         let projection = projection.transpose()?;
         let bound = Init::Uniform { bound: 1.0 / (k as f64).sqrt() };

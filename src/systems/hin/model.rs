@@ -18,7 +18,7 @@ use crate::systems::{
 use crate::torch::dropout::dropout;
 use crate::torch::kernels::Segments;
 use crate::torch::kernels::bags::take;
-use crate::torch::nn::layers::Affine;
+use crate::torch::nn::Linear;
 use crate::torch::{Dropout, Parameters};
 use crate::train::Forward;
 
@@ -55,12 +55,12 @@ pub struct Hin {
     layout: Arc<HinLayout>,
     classes: Classes,
     encoder_dropout: Option<f64>,
-    word_map: Option<Affine>,
+    word_map: Option<Linear>,
     features: WordFeatures,
     entity_reader: Reader,
     entity_inference: EntityInference,
     document_level: DocumentLevel,
-    output: Affine,
+    output: Linear,
 }
 
 /// Everything that is computed on the way to the logits; parts that the settings leave out are
@@ -111,7 +111,12 @@ impl Hin {
             parameters.freeze();
         }
         let word_map = encoder.contextual().then(|| {
-            Affine::declare(&mut parameters, "heads.word_map", settings.word_width, encoder.width())
+            Linear::bias_first(
+                &mut parameters,
+                "heads.word_map",
+                encoder.width(),
+                settings.word_width,
+            )
         });
         let word_map = word_map.transpose()?;
         let features =
@@ -129,11 +134,11 @@ impl Hin {
         let document_level = DocumentLevel::declare(&mut parameters, width, &settings)?;
         let na = if settings.na_class { NaClass::First } else { NaClass::Absent };
         let classes = Classes { relations, na };
-        let output = Affine::declare(
+        let output = Linear::bias_first(
             &mut parameters,
             "heads.out",
-            classes.count() as i64,
             2 * settings.width(),
+            classes.count() as i64,
         )?;
         Ok(Self {
             encoder,

@@ -6,8 +6,7 @@ use tch::Tensor;
 use super::HinSettings;
 use crate::Result;
 use crate::torch::kernels::Segments;
-use crate::torch::nn::layers::Affine;
-use crate::torch::nn::{LstmShape, PackedLstm, Packing};
+use crate::torch::nn::{Linear, LstmShape, PackedLstm, Packing};
 use crate::torch::{Dropout, Parameters};
 
 /// What one call of a reader needs beside its input.
@@ -24,7 +23,7 @@ pub(super) struct Reading<'a> {
 #[derive(Debug)]
 pub(super) struct Reader {
     lstm: PackedLstm,
-    projection: Option<Affine>,
+    projection: Option<Linear>,
     salt: u64,
 }
 
@@ -42,7 +41,7 @@ impl Reader {
         let lstm = PackedLstm::declare(name, shape, parameters)?;
         let projection = settings.project.then(|| {
             let (out, width) = (settings.lstm_hidden, 2 * settings.lstm_hidden);
-            Affine::declare(parameters, &format!("{name}.project"), out, width)
+            Linear::bias_first(parameters, &format!("{name}.project"), width, out)
         });
         Ok(Self { lstm, projection: projection.transpose()?, salt })
     }

@@ -16,7 +16,7 @@ use crate::torch::kernels::Segments;
 use crate::torch::kernels::activations::tanh;
 use crate::torch::kernels::bags::{Bags, GroupSoftmax, take};
 use crate::torch::kernels::products::{dot, linear};
-use crate::torch::nn::layers::Affine;
+use crate::torch::nn::Linear;
 use crate::torch::{Init, Parameters};
 
 /// Rows of (pair, sentence); host data.
@@ -48,7 +48,7 @@ impl PairSentences {
 /// Attention with one learned query: softmax over a sequence of uᵀ tanh(W h + b).
 #[derive(Debug)]
 pub(super) struct Attention {
-    map: Affine,
+    map: Linear,
     query: Tensor,
 }
 
@@ -56,7 +56,7 @@ impl Attention {
     pub fn declare(parameters: &mut Parameters, name: &str, width: i64) -> Result<Self> {
         let bound = Init::Uniform { bound: 1.0 / (width as f64).sqrt() };
         Ok(Self {
-            map: Affine::declare(parameters, &format!("{name}.W"), width, width)?,
+            map: Linear::bias_first(parameters, &format!("{name}.W"), width, width)?,
             query: parameters.declare(format!("{name}.u"), &[width], bound)?,
         })
     }
@@ -78,14 +78,14 @@ impl Attention {
 /// G_s, H.9.
 #[derive(Debug)]
 pub(super) struct SentenceInference {
-    layer: Affine,
+    layer: Linear,
     width: i64,
 }
 
 impl SentenceInference {
     pub fn declare(parameters: &mut Parameters, settings: &HinSettings) -> Result<Self> {
         let width = settings.width();
-        Ok(Self { layer: Affine::declare(parameters, "heads.G_s", width, 4 * width)?, width })
+        Ok(Self { layer: Linear::bias_first(parameters, "heads.G_s", 4 * width, width)?, width })
     }
 
     /// Sentences [S, d] and pairs [P, d] → I_s [P·S, d].

@@ -8,6 +8,7 @@ use crate::encoders::{Encoder, Pass, TokenStream};
 use crate::systems::on;
 use crate::torch::Dropout;
 use crate::torch::kernels::Segments;
+use crate::torch::nn::lookup;
 use crate::train::Forward;
 
 /// Mode of `embedding_bag` that adds up.
@@ -125,7 +126,7 @@ impl WordTables {
         let zero = Tensor::f_zeros([i64::from(nowhere), width], (pieces.kind(), pieces.device()))?;
         let table =
             if nowhere { Tensor::f_cat(&[pieces, &zero], 0)? } else { pieces.shallow_clone() };
-        Ok(Tensor::f_embedding(&table, &on(rows, pieces.device())?, -1, false, false)?)
+        lookup(&table, &on(rows, pieces.device())?)
     }
 
     /// Documents as segments of the words.

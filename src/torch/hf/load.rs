@@ -7,56 +7,11 @@ use serde::de::DeserializeOwned;
 use tch::Tensor;
 
 use crate::torch::hf::Folder;
-use crate::torch::nn::encoder_layers::handle;
-use crate::torch::{Init, Parameters};
+use crate::torch::{Parameters, Slot};
 use crate::{Error, Result};
 
 /// How many names an error or a note lists before it only counts.
 const NAMES_LISTED: usize = 5;
-
-/// A parameter as an encoder's configuration asks for it.
-#[derive(Clone, Debug)]
-pub struct Slot {
-    /// Its Hugging Face name.
-    pub name: String,
-    /// Its shape.
-    pub shape: Vec<i64>,
-    /// Its initial values.
-    pub init: Init,
-    /// Whether it is trained.
-    pub trainable: bool,
-    /// Whether a checkpoint may lack it.
-    pub optional: bool,
-}
-
-impl Slot {
-    /// A trainable parameter that every checkpoint has.
-    pub fn new(name: impl Into<String>, shape: &[i64], init: Init) -> Self {
-        Self { name: name.into(), shape: shape.to_vec(), init, trainable: true, optional: false }
-    }
-
-    /// The same, but never trained.
-    pub fn frozen(self) -> Self {
-        Self { trainable: false, ..self }
-    }
-
-    /// The same, but not needed in a checkpoint.
-    pub fn optional(self) -> Self {
-        Self { optional: true, ..self }
-    }
-}
-
-/// Declares all of `slots`, in order; returns their names.
-pub fn declare(slots: Vec<Slot>, params: &mut Parameters) -> Result<Vec<String>> {
-    for slot in &slots {
-        if slot.trainable {
-            let _ = params.declare(&slot.name, &slot.shape, slot.init)?;
-        } else {
-            let _ = params.declare_frozen(&slot.name, &slot.shape, slot.init)?;
-        }
-    }
-    Ok(slots.into_iter().map(|slot| slot.name).collect())
-}
 
 /// A folder's `config.json`, read as a configuration of ours.
 ///
@@ -85,7 +40,7 @@ pub fn read(
     }
     let mut notes = folder.notes.clone();
     notes.extend(check(folder, &slots)?);
-    let names = declare(slots, params)?;
+    let names = params.declare_all(slots)?;
     fill(folder, &names, params)?;
     Ok((names, notes))
 }
@@ -159,7 +114,7 @@ pub fn fill(folder: &Folder, names: &[String], params: &Parameters) -> Result<()
 }
 
 fn copy_rows(params: &Parameters, name: &str, value: &Tensor) -> Result<()> {
-    let target = handle(params, name)?;
+    let target = params.handle(name)?;
     let rows = value.size().first().copied().unwrap_or(0);
     tch::no_grad(|| target.f_narrow(0, 0, rows)?.f_copy_(value))?;
     Ok(())

@@ -9,14 +9,11 @@
 use tch::{Device, Tensor};
 use torch_sys::C_tensor;
 
-use super::encoder_layers::handle;
 use crate::torch::Dropout;
 use crate::torch::dropout::dropout;
-use crate::torch::hf::load;
-use crate::torch::hf::load::Slot;
 use crate::torch::kernels::Segments;
 use crate::torch::shim::{check, docre_lstm, pointer};
-use crate::torch::{Init, Parameters};
+use crate::torch::{Init, Parameters, Slot};
 use crate::{Error, Result};
 
 /// What the LSTMs over one stream share.
@@ -321,7 +318,7 @@ impl PackedLstm {
     /// # Errors
     /// If a name is taken.
     pub fn declare(prefix: &str, shape: LstmShape, params: &mut Parameters) -> Result<Self> {
-        load::declare(shape.slots(prefix), params)?;
+        params.declare_all(shape.slots(prefix))?;
         Self::get(prefix, shape, params)
     }
 
@@ -377,15 +374,13 @@ impl PackedLstm {
 
 impl LstmLayer {
     fn get(prefix: &str, shape: LstmShape, layer: i64, params: &Parameters) -> Result<Self> {
-        let mut tensors = shape
-            .layer_slots(prefix, layer)
-            .iter()
-            .map(|slot| handle(params, &slot.name))
-            .collect::<Result<Vec<_>>>()?;
-        let init_cell = handle(params, &format!("{prefix}.init_c.{layer}"))?;
-        let init_hidden = handle(params, &format!("{prefix}.init_hidden.{layer}"))?;
-        tensors.truncate(tensors.len() - 2);
-        Ok(Self { weights: tensors, init_hidden, init_cell })
+        let slots = shape.layer_slots(prefix, layer);
+        let mut weights =
+            slots.iter().map(|slot| params.handle(&slot.name)).collect::<Result<Vec<_>>>()?;
+        let [init_hidden, init_cell] =
+            [weights.len() - 2, weights.len() - 1].map(|state| weights[state].shallow_clone());
+        weights.truncate(weights.len() - 2);
+        Ok(Self { weights, init_hidden, init_cell })
     }
 
     fn forward(&self, x: &Tensor, packing: &Packing, train: bool) -> Result<LstmStates> {

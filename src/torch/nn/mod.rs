@@ -1,12 +1,20 @@
-//! The kit of layers and losses that encoders and systems are built from.
+//! The kit of layers and losses that encoders and heads are built from: one file a layer.
 //!
-//! Not for: kernels without parameters (`torch::kernels`).
+//! A layer declares its parameters (`declare`), or finds those declared before (`get`, after
+//! `slots` named them), and computes (`forward`). Not for: kernels without parameters
+//! (`torch::kernels`).
 
-pub mod encoder_layers;
-pub mod layers;
+mod attention;
+mod bilinear;
+mod embedding;
+mod layer_norm;
+mod linear;
 pub mod losses;
-pub mod lstm;
-pub mod reading_layers;
+mod lstm;
 
+pub use attention::SelfAttention;
+pub use bilinear::Bilinear;
+pub use embedding::lookup;
+pub use layer_norm::LayerNorm;
+pub use linear::Linear;
 pub use lstm::{InitialStates, LstmShape, LstmStates, PackedLstm, Packing, lstm_layer};
-pub use reading_layers::{LayerNorm, Linear};

@@ -1,0 +1,59 @@
+//! Layer normalisation (Ba et al. 2016).
+
+use tch::{Kind, Tensor};
+
+use crate::Result;
+use crate::torch::{Init, Parameters, Slot};
+
+/// Layer normalisation over the last axis, always in 32 bits.
+#[derive(Debug)]
+pub struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+    eps: f64,
+}
+
+impl LayerNorm {
+    /// The parameters `NAME.weight`, ones, and `NAME.bias`, zeros; `[width]` each.
+    pub fn slots(name: &str, width: i64) -> [Slot; 2] {
+        [
+            Slot::new(format!("{name}.weight"), &[width], Init::Ones),
+            Slot::new(format!("{name}.bias"), &[width], Init::Zeros),
+        ]
+    }
+
+    /// The layer whose parameters `NAME.weight` and `NAME.bias` were declared before.
+    ///
+    /// # Errors
+    /// If one was not.
+    pub fn get(parameters: &Parameters, name: &str, eps: f64) -> Result<Self> {
+        Ok(Self {
+            weight: parameters.handle(&format!("{name}.weight"))?,
+            bias: parameters.handle(&format!("{name}.bias"))?,
+            eps,
+        })
+    }
+
+    /// Declares the parameters.
+    ///
+    /// # Errors
+    /// If a name is taken.
+    pub fn declare(parameters: &mut Parameters, name: &str, width: i64, eps: f64) -> Result<Self> {
+        parameters.declare_all(Self::slots(name, width))?;
+        Self::get(parameters, name, eps)
+    }
+
+    /// [.., width] → [.., width]
+    ///
+    /// # Errors
+    /// If the widths differ.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.f_to_kind(Kind::Float)?.f_layer_norm(
+            self.weight.size(),
+            Some(&self.weight),
+            Some(&self.bias),
+            self.eps,
+            false,
+        )?)
+    }
+}
