@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Installs what the machine lacks: system packages (as root or with sudo) and libtorch (into a per-user cache). Does nothing twice.
+# Installs what the machine lacks: system packages (as root or with sudo) and libtorch (into a
+# per-user cache). Skips what is there already.
 #
-#   LIBTORCH=DIR       a libtorch 2.11.0 of your own is used as it is
-#   DOCRE_PYTHON=PATH  a Python whose torch is 2.11 is used (its CUDA build too)
-#   DOCRE_CACHE=DIR    where the download is kept (default: ~/.cache/docre-pretrain)
+#   LIBTORCH=DIR       use this libtorch 2.11.0
+#   DOCRE_PYTHON=PATH  use the torch 2.11.0 of this Python, which may be a CUDA build
+#   DOCRE_CACHE=DIR    cache of the download (default: ~/.cache/docre-pretrain)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 version=2.11.0
@@ -27,17 +28,20 @@ install_packages() {
     $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
-# Compiler and MPI; python3 only unpacks wheels.
+# Compiler and MPI. python3 is needed only to unpack wheels.
 command -v dpkg-query >/dev/null && install_packages ca-certificates g++ make pkg-config libclang-dev openmpi-bin libopenmpi-dev
 command -v cargo >/dev/null || die "cargo is not on PATH" "install Rust with rustup"
 
-link() { # link TORCH_FOLDER: .libtorch/torch is where .cargo/config.toml looks; PyPI's torch finds its CUDA libraries two folders up
+# link TORCH_FOLDER: makes .libtorch/torch, where .cargo/config.toml looks. The torch of PyPI finds
+# its CUDA libraries two folders up.
+link() {
     mkdir -p .libtorch.new && ln -sfn "$1" .libtorch.new/torch
     if [ -d "$1/../nvidia" ]; then ln -sfn "$(realpath "$1/../nvidia")" .libtorch.new/nvidia; else mkdir -p .libtorch.new/nvidia; fi
     rm -rf .libtorch && mv -T .libtorch.new .libtorch
 }
 
-torch_of_python() { # prints the folder of the torch of a Python, if it is the right release
+# Prints the folder of a Python's torch if it is the right release.
+torch_of_python() {
     "$1" - "$version" <<'PY' 2>/dev/null
 import importlib.util, pathlib, re, sys
 spec = importlib.util.find_spec("torch")
@@ -71,7 +75,8 @@ if [ ! -e "$home/torch/version.py" ]; then
         --platform manylinux_2_28_x86_64 --platform manylinux_2_25_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \
         --dest "$work" "torch==$version" nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85
     for wheel in "$work"/*.whl; do python3 -m zipfile -e "$wheel" "$work/unpacked" && rm "$wheel"; done
-    # What a machine without a GPU needs; on a GPU machine name its own torch with DOCRE_PYTHON or LIBTORCH.
+    # Keep what a machine without a GPU needs. On a GPU machine, use its own torch through
+    # DOCRE_PYTHON or LIBTORCH.
     mkdir -p "$work/home/torch/lib" "$work/home/nvidia"
     mv "$work"/unpacked/torch/{include,version.py} "$work/home/torch/"
     for library in libtorch_cpu.so libc10.so libtorch.so libgomp.so.1 libshm.so; do

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Checkpoints of this program open in Hugging Face transformers with the same hidden states, and its shards and tables of
-# documents in pyarrow with their checksums verified and in datasets with typed columns. Keeps a Python environment in the cache.
+# Tests that checkpoints open in Hugging Face transformers with the same hidden states, that shards
+# and tables of documents open in pyarrow with verified checksums, and that datasets reads them with
+# typed columns. Keeps a Python environment in the cache.
 set -euo pipefail
 binary=$(realpath "$1")
 cache=${DOCRE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/docre-pretrain}
@@ -11,7 +12,7 @@ if [ ! -e "$venv/ready" ]; then
         $sudo apt-get update -qq
         $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv >/dev/null
     fi
-    rm -rf "$cache"/interop-* # those of earlier versions too
+    rm -rf "$cache"/interop-* # including those of earlier versions
     python3 -m venv "$venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check 'torch==2.11.0' 'transformers==4.57.1' 'numpy<3' safetensors 'pyarrow==26.0.1' 'datasets==4.4.1'
     touch "$venv/ready"
@@ -22,7 +23,7 @@ trap 'rm -rf "$work"' EXIT
 "$venv/bin/python" "$(dirname "$0")/test_interop.py" "$binary" "$work/run"
 "$venv/bin/python" "$(dirname "$0")/test_shards.py" "$work/run"
 world=$work/run/data/world
-"$binary" convert --from docred --to parquet --input "$world/dev.json" --output "$work/dev.parquet"
+"$binary" convert --format docred --to parquet --input "$world/dev.json" --output "$work/dev.parquet"
 "$venv/bin/python" "$(dirname "$0")/test_documents.py" "$world/dev.json" "$work/dev.parquet"
 "$venv/bin/python" "$(dirname "$0")/test_datasets.py" "$world/dev.json" "$work/run/data/shards/dev" "$work/dev.parquet" \
     "$world/train_distant.json" "$work/run/labels.parquet"

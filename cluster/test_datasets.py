@@ -1,4 +1,5 @@
-"""Opens shards, a table of documents and a label ledger in Hugging Face datasets: typed columns, and values that the JSON files hold.
+"""Opens shards, a table of documents and a label ledger in Hugging Face datasets, and checks that
+columns are typed and values equal those of the JSON files.
 
 usage: test_datasets.py DOCUMENTS.json SHARDS DOCUMENTS.parquet LABELLED.json LABELS.parquet
 """

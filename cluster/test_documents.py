@@ -1,4 +1,5 @@
-"""Opens a table of documents in pyarrow: typed columns, and the documents that the JSON file holds.
+"""Opens a table of documents in pyarrow, and checks that columns are typed and documents equal those
+of the JSON file.
 
 usage: test_documents.py DOCUMENTS.json DOCUMENTS.parquet
 """

@@ -1,4 +1,5 @@
-"""Opens every checkpoint of a run in transformers and compares hidden states and word pieces with this program's own.
+"""Opens every checkpoint of a run in transformers, and compares hidden states and word pieces with
+those of this program.
 
 usage: test_interop.py BINARY RUN
 """

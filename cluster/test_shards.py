@@ -1,4 +1,5 @@
-"""Opens every shard under a folder in pyarrow with its page checksums verified, and sees that a flipped byte is noticed.
+"""Opens every shard under a folder in pyarrow with page checksums verified, and checks that a flipped
+byte is noticed.
 
 usage: test_shards.py FOLDER
 """

@@ -1,13 +1,14 @@
-//! The program from outside: exit codes, messages, and what a run leaves on disk. Every test makes
-//! a small generated world of its own.
+//! The program from outside: exit codes, messages, and what a run leaves on disk. Tests use small
+//! generated worlds.
 //!
-//! Not for: what single functions compute; those tests stand beside the code.
+//! Not for: what single functions compute; those tests are beside the code.
 #![allow(clippy::unwrap_used, reason = "a call that fails fails its test")]
 
 mod common;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use arrow::array::{Array, ArrayRef, AsArray};
@@ -21,6 +22,45 @@ use common::{allow_mpirun, copy, free_of_launchers, metrics, program};
 
 /// A temporary folder in which the program runs.
 struct Place(TempDir);
+
+/// A finished run of `jobs/smoke.toml` with few documents and steps, and a mirror of its
+/// checkpoints. It is made once for all tests, which only read it or copy it.
+struct Smoke {
+    run: PathBuf,
+    mirror: PathBuf,
+    stdout: String,
+}
+
+/// The key that names the folder of a mirror.
+fn mirror_setting(folder: &Path) -> String {
+    format!("--set checkpoint_mirror=file://{}", folder.display())
+}
+
+fn smoke() -> &'static Smoke {
+    static SMOKE: OnceLock<Smoke> = OnceLock::new();
+    SMOKE.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli-smoke");
+        if folder.exists() {
+            fs_err::remove_dir_all(&folder).unwrap();
+        }
+        let (run, mirror) = (folder.join("run"), folder.join("mirror"));
+        let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("jobs/smoke.toml");
+        let small = "threads=1 device=cpu data.synth.distant=24 data.synth.human=8 \
+            data.synth.dev=4 data.synth.test=4 dsdocre.relation_width=16 rank.steps=2 \
+            pretrain.steps=2 finetune.steps=2";
+        let settings: String =
+            small.split_whitespace().map(|setting| format!("--set {setting} ")).collect();
+        let stdout = Place::new()
+            .good(&format!(
+                "run {} --run-dir {} {settings} {}",
+                recipe.display(),
+                run.display(),
+                mirror_setting(&mirror)
+            ))
+            .stdout;
+        Smoke { run, mirror, stdout }
+    })
+}
 
 /// How the program ended.
 struct Outcome {
@@ -84,6 +124,12 @@ impl Place {
         );
     }
 
+    /// Copies a finished run and its mirror to `r` and `mirror`.
+    fn copy_run(&self, smoke: &Smoke) {
+        copy(&smoke.run, &self.path("r"));
+        copy(&smoke.mirror, &self.path("mirror"));
+    }
+
     fn json(&self, name: impl AsRef<Path>) -> Value {
         serde_json::from_slice(&self.bytes(name)).unwrap()
     }
@@ -122,15 +168,53 @@ fn best_checkpoint(place: &Place, run: &str) -> String {
 #[test]
 fn help_and_version_are_printed() {
     let place = Place::new();
-    let help = place.good("--help");
-    for part in ["quickstart.toml", "pretrain", "Exit codes", "75 stopped on request"] {
-        assert!(help.stdout.contains(part), "{}", help.stdout);
+    let help = place.good("--help").stdout;
+    for part in ["quickstart.toml", "Looking into a run:", "pretrain", "75  stopped on request"] {
+        assert!(help.contains(part), "{help}");
     }
     assert_eq!(
         place.good("--version").stdout,
         format!("docre-pretrain {}\n", env!("CARGO_PKG_VERSION"))
     );
     assert!(place.good("finetune --help").stdout.contains("--ranker"));
+    assert!(place.good("man").stdout.contains("docre\\-pretrain"));
+    assert!(place.good("completions bash").stdout.contains("docre-pretrain"));
+    let bare = place.bad("", 2, &["Looking into a run:"]);
+    assert_eq!(bare.stderr.matches("Usage:").count(), 1, "{}", bare.stderr);
+}
+
+#[test]
+fn an_override_that_a_flag_of_the_verb_decides_is_refused() {
+    let place = Place::new();
+    let stage = "--encoder tiny --run-dir r";
+    let lines = [
+        ("rank --train s", "--set device=cpu", "--device"),
+        ("rank --train s", "--set threads=1", "--threads"),
+        ("rank --train s", "--set data.format=cdr", "--train"),
+        ("pretrain --distant s", "--set encoder.name=mini", "--encoder"),
+        ("pretrain --distant s", "--set data.format=cdr", "--distant"),
+        ("finetune --train s --dev d", "--set encoder={name=\"mini\"}", "--encoder"),
+        ("finetune --train s --dev d", "--set system=atlop", "--system"),
+    ];
+    for (verb, set, flag) in lines {
+        let hint = format!("hint: use {flag} instead");
+        place.bad(&format!("{verb} {stage} {set}"), 64, &[set, &hint]);
+    }
+    place.bad("bench systems --set system=cnn", 64, &["hint: use --systems instead"]);
+    place.bad("submit recipe.toml --set system=cnn", 64, &["hint: use --system instead"]);
+    assert!(!place.path("r").exists(), "a refused override must leave no run folder");
+}
+
+#[test]
+fn survey_says_what_files_hold_and_writes_nothing_but_its_json() {
+    let place = Place::new();
+    place.world();
+    let before = fs_err::read_dir(place.path("")).unwrap().count();
+    let files = "--format docred --input world/train_annotated.json world/dev.json";
+    let said = place.good(&format!("survey {files} --json survey.json")).stdout;
+    assert!(said.contains("train_annotated.json") && said.contains("dev.json"), "{said}");
+    assert!(place.json("survey.json").is_array() || place.json("survey.json").is_object());
+    assert_eq!(fs_err::read_dir(place.path("")).unwrap().count(), before + 1);
 }
 
 #[test]
@@ -232,78 +316,70 @@ fn bad_documents_end_with_65_and_are_named_to_the_field() {
 }
 
 #[test]
-fn the_smoke_recipe_leaves_a_complete_run_and_is_skipped_the_second_time() {
-    let place = Place::new();
-    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("jobs/smoke.toml");
-    let small = "threads=1 device=cpu data.synth.distant=24 data.synth.human=8 data.synth.dev=4 data.synth.test=4 \
-                 settings.relation_width=16 rank.steps=2 pretrain.steps=2 finetune.steps=2";
-    let mirror = format!("checkpoint_mirror=file://{}", place.path("mirror").display());
-    let settings: String = small
-        .split_whitespace()
-        .chain([mirror.as_str()])
-        .map(|setting| format!(" --set {setting}"))
-        .collect();
-    let mut command = place.command("run");
-    command.arg(&recipe).args(format!("--run-dir r{settings}").split_whitespace());
-    let first = finish(command);
-    assert_eq!(first.code, Some(0), "{}", first.stderr);
+fn the_smoke_recipe_leaves_a_complete_run() {
+    let (place, smoke) = (Place::new(), smoke());
     for row in ["no pre-training", "+D ", "+D+P"] {
-        assert!(first.stdout.contains(row), "{}", first.stdout);
+        assert!(smoke.stdout.contains(row), "{}", smoke.stdout);
     }
-
-    let scores = place.json("r/scores.json");
+    let (run, scores) = (smoke.run.display(), place.json(smoke.run.join("scores.json")));
     for variant in ["baseline", "denoised", "pretrained"] {
         for split in ["dev", "test"] {
             let name = format!("{variant}-{split}");
             assert!(scores[&name]["official"]["f1"].is_number(), "{name}");
-            assert!(place.json(format!("r/predictions/{name}.json")).is_array());
+            assert!(place.json(smoke.run.join(format!("predictions/{name}.json"))).is_array());
         }
     }
-    assert!(String::from_utf8(place.bytes("r/report.html")).unwrap().contains("<html"));
+    let page = String::from_utf8(place.bytes(smoke.run.join("report.html"))).unwrap();
+    assert!(page.contains("<html"));
     for stage in
         ["rank", "pretrain", "finetune-baseline", "finetune-denoised", "finetune-pretrained"]
     {
-        let folder = format!("r/checkpoints/{stage}/step-00000002");
-        let said = place.good(&format!("inspect {folder}")).stdout;
+        let said = place.good(&format!("inspect {run}/checkpoints/{stage}/step-00000002")).stdout;
         assert!(
             said.contains("all hashes match")
                 && said.contains(&format!("stage {stage}, step 2 of 2")),
             "{said}"
         );
     }
-    assert!(place.good("inspect r/data/scored/distant").stdout.contains("24 documents"));
-    assert!(
-        place.good("inspect r").stdout.contains("pretrain                 step 2 of 2, finished")
-    );
-    documents_are_explained(&place, "r");
-    findings_are_written_as_json(&place, "r");
-    batches_are_those_that_were_trained_on(&place, "r");
-    every_label_has_a_row(&place, "r");
-
-    let metrics = place.bytes("r/metrics.jsonl");
-    let again = place.good("run r/recipe.toml --run-dir r --json again.json");
-    assert_eq!(again.stdout, first.stdout);
-    assert_eq!(place.json("again.json")["scores"], scores);
-    work_is_summed_up_as_json(&place, "r");
-    assert_eq!(place.bytes("r/metrics.jsonl"), metrics, "the second time no step may be trained");
-    assert_eq!(
-        (place.json("r/run.json")["starts"].as_u64(), place.json("r/scores.json")),
-        (Some(2), scores.clone())
-    );
-
-    // The folder is lost after the end: what was trained comes back, and no step is trained again.
-    fs_err::copy(place.path("r/recipe.toml"), place.path("kept.toml")).unwrap();
-    fs_err::remove_dir_all(place.path("r")).unwrap();
-    assert_eq!(place.good("run kept.toml --run-dir r --resume").stdout, first.stdout);
-    assert!(
-        place.json("r/scores.json") == scores
-            && place.path("r/report.html").exists()
-            && !place.path("r/metrics.jsonl").exists()
-    );
+    let shards = place.good(&format!("inspect {run}/data/scored/distant")).stdout;
+    assert!(shards.contains("24 documents"), "{shards}");
+    let stages = place.good(&format!("inspect {run}")).stdout;
+    assert!(stages.contains("pretrain                 step 2 of 2, finished"), "{stages}");
 }
 
-/// The verbs that make something say in `--json` what, where, and how long it took.
-fn work_is_summed_up_as_json(place: &Place, run: &str) {
+#[test]
+fn a_finished_run_is_skipped_the_second_time() {
+    let (place, smoke) = (Place::new(), smoke());
+    place.copy_run(smoke);
+    let metrics = place.bytes("r/metrics.jsonl");
+    let again = place.good(&format!(
+        "run r/recipe.toml --run-dir r --json again.json {}",
+        mirror_setting(&place.path("mirror"))
+    ));
+    assert_eq!(again.stdout, smoke.stdout);
+    assert_eq!(place.bytes("r/metrics.jsonl"), metrics, "the second time no step may be trained");
+    let scores = place.json(smoke.run.join("scores.json"));
+    assert_eq!(place.json("again.json")["scores"], scores);
+    assert_eq!(place.json("r/scores.json"), scores);
+    assert_eq!(place.json("r/run.json")["starts"], 2);
+}
+
+#[test]
+fn a_lost_run_folder_comes_back_from_its_mirror_without_training_again() {
+    let (place, smoke) = (Place::new(), smoke());
+    place.copy_run(smoke);
+    fs_err::rename(place.path("r/recipe.toml"), place.path("kept.toml")).unwrap();
+    fs_err::remove_dir_all(place.path("r")).unwrap();
+    let line = "run kept.toml --run-dir r --resume";
+    let back = place.good(&format!("{line} {}", mirror_setting(&place.path("mirror"))));
+    assert_eq!(back.stdout, smoke.stdout);
+    assert_eq!(place.json("r/scores.json"), place.json(smoke.run.join("scores.json")));
+    assert!(place.path("r/report.html").exists() && !place.path("r/metrics.jsonl").exists());
+}
+
+#[test]
+fn verbs_that_make_something_write_as_json_what_where_and_how_long_it_took() {
+    let (place, run) = (Place::new(), smoke().run.display());
     let done = |line: &str, output: &str| {
         place.good(&format!("{line} --json done.json"));
         let done = place.json("done.json");
@@ -328,7 +404,7 @@ fn work_is_summed_up_as_json(place: &Place, run: &str) {
     assert_eq!((&prepared["manifest"]["documents"], &prepared["dropped"]), (&json!(9), &json!(0)));
     rate(&prepared, 9.0);
     let table =
-        done("convert --from docred --to cdr --input w/dev.json --output dev.data", "dev.data");
+        done("convert --format docred --to cdr --input w/dev.json --output dev.data", "dev.data");
     assert_eq!(
         (&table["documents"], table["losses"].as_str().unwrap().contains("evidence")),
         (&json!(1), true)
@@ -416,8 +492,9 @@ fn annotated_documents_take_part_in_pretraining() {
     assert_eq!(finish(why).code, Some(0));
 }
 
-/// The verbs that show something write it with `--json` too.
-fn findings_are_written_as_json(place: &Place, run: &str) {
+#[test]
+fn verbs_that_show_something_write_it_as_json_too() {
+    let (place, run) = (Place::new(), smoke().run.display());
     let found = |line: String| {
         place.good(&format!("{line} --json found.json"));
         place.json("found.json")
@@ -481,10 +558,12 @@ fn findings_are_written_as_json(place: &Place, run: &str) {
     );
 }
 
-/// What `batch` prints hashes to what training has recorded, step by step.
-fn batches_are_those_that_were_trained_on(place: &Place, run: &str) {
+#[test]
+fn batch_prints_the_documents_whose_hash_training_has_recorded_for_each_step() {
+    let (place, smoke) = (Place::new(), smoke());
+    let run = smoke.run.display();
     for stage in ["rank", "pretrain", "finetune-denoised"] {
-        let lines = metrics(&place.path(run), stage);
+        let lines = metrics(&smoke.run, stage);
         let mut hash = OrderHash::default();
         for step in 1..=2 {
             place.good(&format!("batch {run} --stage {stage} --step {step} --json batch.json"));
@@ -498,8 +577,9 @@ fn batches_are_those_that_were_trained_on(place: &Place, run: &str) {
     }
 }
 
-/// The ledger has a row for every label of the file, and says of it what `why` does.
-fn every_label_has_a_row(place: &Place, run: &str) {
+#[test]
+fn the_ledger_has_a_row_for_every_distant_label_and_agrees_with_why() {
+    let (place, run) = (Place::new(), smoke().run.display());
     place.good(&format!("ledger {run} --output labels.parquet --json ledger.json"));
     assert_eq!(place.bytes("labels.parquet"), place.bytes(format!("{run}/labels.parquet")));
     let (rows, counts) = (table(&place.path("labels.parquet")), place.json("ledger.json"));
@@ -591,8 +671,9 @@ fn table(path: &Path) -> Vec<Value> {
     rows
 }
 
-/// `why` agrees with the files of a finished run of all variants.
-fn documents_are_explained(place: &Place, run: &str) {
+#[test]
+fn why_agrees_with_the_files_of_a_finished_run_of_all_variants() {
+    let (place, run) = (Place::new(), smoke().run.display());
     let why = |title: &Value, line: &str| {
         let mut command = place.command(&format!("why {run} --json why.json {line} --title"));
         command.arg(title.as_str().unwrap());
@@ -712,32 +793,31 @@ fn resume_is_exact_to_the_last_bit() {
         "{said}"
     );
     assert!(said.contains("checkpoint of step 8: all tensors equal to the bit"), "{said}");
-    a_leap_of_the_loss_is_traced_to_documents(&place, "whole");
 }
 
-/// `blame` describes the steps that stand out as `batch` does.
-fn a_leap_of_the_loss_is_traced_to_documents(place: &Place, run: &str) {
-    assert!(place.good(&format!("blame {run}")).stdout.starts_with("0 of "));
+#[test]
+fn blame_traces_a_leap_of_the_loss_to_the_documents_that_batch_prints() {
+    let place = Place::new();
+    place.copy_run(smoke());
+    assert!(place.good("blame r").stdout.starts_with("0 of "));
     let line = |step: u64, loss: f64| {
         json!({"stage": "pretrain", "step": step, "loss": loss, "loss/RelDet": loss}).to_string()
             + "\n"
     };
-    let mut lines: String = (9..40).map(|step| line(step, 5.0 + 0.1 * (step % 3) as f64)).collect();
+    let mut lines: String = (3..40).map(|step| line(step, 5.0 + 0.1 * (step % 3) as f64)).collect();
     lines += &line(40, 50.0);
-    let path = place.path(format!("{run}/metrics.jsonl"));
+    let path = place.path("r/metrics.jsonl");
     fs_err::write(&path, fs_err::read_to_string(&path).unwrap() + &lines).unwrap();
-    let said = place.good(&format!("blame {run} --json blame.json")).stdout;
+    let said = place.good("blame r --json blame.json").stdout;
     assert!(
         said.starts_with("1 of ")
             && said.contains("pretrain, loss 50.0000, ")
             && said.contains("RelDet +"),
         "{said}"
     );
-    place.good(&format!("batch {run} --step 40 --json batch.json"));
+    place.good("batch r --step 40 --json batch.json");
     assert_eq!(place.json("blame.json")["spikes"][0]["items"], place.json("batch.json")["items"]);
-    place.good(&format!(
-        "batch {run} --step 40 --shards {run}/data/scored/distant --json elsewhere.json"
-    ));
+    place.good("batch r --step 40 --shards r/data/scored/distant --json elsewhere.json");
     assert_eq!(place.bytes("elsewhere.json"), place.bytes("batch.json"));
     place.bad("blame world", 64, &["there is no recipe"]);
 }
@@ -879,10 +959,10 @@ fn finetuning(place: &Place, steps: usize) -> String {
             "prepare --format docred --input world/{file}.json --output {name} {prepared}"
         ));
     }
-    let plan = format!(
+    let schedule = format!(
         "--set finetune.batch=4 --set finetune.steps={steps} --set finetune.learning_rate=1e-3"
     );
-    format!("--train train --dev dev --threads 1 --device cpu {plan}")
+    format!("--train train --dev dev --threads 1 --device cpu {schedule}")
 }
 
 #[test]
@@ -1055,40 +1135,42 @@ fn all_systems_are_compared_in_one_table() {
     // One step is not enough to learn anything by heart.
     let overfit = "bench systems --systems cnn --overfit --documents 4 --threads 1 --device cpu \
         --set finetune.steps=1";
-    place.bad(overfit, 70, &["did not fall under a tenth: cnn"]);
+    place.bad(overfit, 70, &["did not fall below a tenth: cnn"]);
+}
+
+/// Four annotated documents with two facts each, and the predictions `a.json`, which gets one fact of
+/// each document, and `b.json`, which gets one of two.
+fn four_documents(place: &Place) {
+    let write = |name: &str, value: Value| {
+        fs_err::write(place.path(name), value.to_string()).unwrap();
+    };
+    let mention =
+        |sentence: usize| json!({"name": "x", "sent_id": sentence, "pos": [0, 1], "type": "ORG"});
+    let gold = (0..4).map(|number| {
+        json!({
+            "title": format!("d{number}"),
+            "sents": [["x", "y"], ["x"]],
+            "vertexSet": [[mention(0)], [mention(0)], [mention(1)]],
+            "labels": [
+                {"h": 0, "t": 1, "r": "P17", "evidence": [0]},
+                {"h": 1, "t": 2, "r": "P131", "evidence": []},
+            ],
+        })
+    });
+    let fact = |number: usize, head: usize, tail: usize, relation: &str| json!({"title": format!("d{number}"), "h_idx": head, "t_idx": tail, "r": relation});
+    write("gold.json", gold.collect());
+    write("a.json", (0..4).map(|number| fact(number, 0, 1, "P17")).collect());
+    write("b.json", json!([fact(0, 1, 2, "P131"), fact(0, 0, 1, "P131")]));
+    write("other.json", json!([{"title": "z", "h_idx": 0, "t_idx": 1, "r": "P17"}]));
 }
 
 #[test]
-fn evaluate_compares_averages_and_draws() {
+fn evaluate_compares_two_files_and_draws() {
     let place = Place::new();
-    let mention =
-        |sentence: usize| json!({"name": "x", "sent_id": sentence, "pos": [0, 1], "type": "ORG"});
-    let gold: Vec<Value> = (0..4)
-        .map(|number| {
-            let labels = json!([{"h": 0, "t": 1, "r": "P17", "evidence": [0]}, {"h": 1, "t": 2, "r": "P131", "evidence": []}]);
-            let entities = json!([[mention(0)], [mention(0)], [mention(1)]]);
-            json!({"title": format!("d{number}"), "sents": [["x", "y"], ["x"]], "vertexSet": entities, "labels": labels})
-        })
-        .collect();
-    fs_err::write(place.path("gold.json"), json!(gold).to_string()).unwrap();
-    let fact = |number: usize, h: usize, t: usize, r: &str| json!({"title": format!("d{number}"), "h_idx": h, "t_idx": t, "r": r});
-    let a: Vec<Value> = (0..4).map(|number| fact(number, 0, 1, "P17")).collect();
-    fs_err::write(place.path("a.json"), json!(a).to_string()).unwrap();
-    fs_err::write(
-        place.path("b.json"),
-        json!([fact(0, 1, 2, "P131"), fact(0, 0, 1, "P131")]).to_string(),
-    )
-    .unwrap();
-    fs_err::write(
-        place.path("other.json"),
-        json!([{"title": "z", "h_idx": 0, "t_idx": 1, "r": "P17"}]).to_string(),
-    )
-    .unwrap();
-
+    four_documents(&place);
     let outputs = "--json s.json --csv out/s.csv --plots plots --samples 50 --seed 2";
-    let said = place
-        .good(&format!("evaluate --gold gold.json --predictions a.json --compare b.json {outputs}"))
-        .stdout;
+    let line = format!("evaluate --gold gold.json --predictions a.json --compare b.json {outputs}");
+    let said = place.good(&line).stdout;
     assert!(
         said.contains("A gets and B misses: 4 facts")
             && said.contains("distance: Smallest distance in sentences"),
@@ -1096,58 +1178,50 @@ fn evaluate_compares_averages_and_draws() {
     );
     let scores = place.json("s.json");
     assert_eq!(scores["official"]["counts"]["correct"], 4);
-    assert_eq!(
-        (
-            &scores["comparison"]["groups"][0]["only_a"],
-            &scores["comparison"]["groups"][0]["only_b"]
-        ),
-        (&json!(4), &json!(1))
-    );
-    let csv = String::from_utf8(place.bytes("out/s.csv")).unwrap();
+    let group = &scores["comparison"]["groups"][0];
+    assert_eq!((&group["only_a"], &group["only_b"]), (&json!(4), &json!(1)));
+    let text = |name: &str| String::from_utf8(place.bytes(name)).unwrap();
+    let csv = text("out/s.csv");
     assert!(csv.contains("\nfacts,all facts,4,8,1,0.5,0.6666666666666666\n"), "{csv}");
-    assert!(
-        String::from_utf8(place.bytes("out/s-comparison.csv"))
-            .unwrap()
-            .contains("relation,P17,4,0,4,0,1,0,1,1,1,0\n")
-    );
-    assert!(String::from_utf8(place.bytes("plots/confusion.svg")).unwrap().contains("P131"));
-    let again = place
-        .good(&format!("evaluate --gold gold.json --predictions a.json --compare b.json {outputs}"))
-        .stdout;
-    assert_eq!(again, said, "the bootstrap is not deterministic");
+    assert!(text("out/s-comparison.csv").contains("relation,P17,4,0,4,0,1,0,1,1,1,0\n"));
+    assert!(text("plots/confusion.svg").contains("P131"));
+    assert_eq!(place.good(&line).stdout, said, "the bootstrap is not deterministic");
+}
 
+#[test]
+fn evaluate_averages_several_files() {
+    let place = Place::new();
+    four_documents(&place);
     place.good(
         "evaluate --gold gold.json --predictions a.json --predictions b.json --json m.json \
-        --csv m.csv",
+         --csv m.csv",
     );
     let f1 = &place.json("m.json")["seeds"]["rows"][0]["f1"];
     assert!(
         (f1["mean"].as_f64().unwrap() - (2.0 / 3.0 + 0.2) / 2.0).abs() < 1e-12 && f1["n"] == 2,
         "{f1}"
     );
-    let wrong = place.good("evaluate --gold gold.json --predictions other.json");
+}
+
+#[test]
+fn evaluate_names_what_it_cannot_score() {
+    let place = Place::new();
+    four_documents(&place);
+    let evaluate = |files: &str| format!("evaluate --gold gold.json {files}");
+    let wrong = place.good(&evaluate("--predictions other.json"));
     assert!(wrong.stderr.contains("0 of 1 titles match the 4 gold documents"), "{}", wrong.stderr);
 
-    place.bad("evaluate --gold gold.json", 64, &["there is nothing to score", "hint: "]);
-    place.bad(
-        "evaluate --gold gold.json --predictions a.json --predictions b.json --compare b.json",
-        64,
-        &["single file"],
-    );
-    place.bad(
-        "evaluate --gold gold.json --predictions a.json --compare b.json --samples 0",
-        64,
-        &["--samples 0"],
-    );
+    place.bad(&evaluate(""), 64, &["there is nothing to score", "hint: "]);
+    let several = evaluate("--predictions a.json --predictions b.json --compare b.json");
+    place.bad(&several, 64, &["single file"]);
+    let none = evaluate("--predictions a.json --compare b.json --samples 0");
+    place.bad(&none, 64, &["--samples 0"]);
     fs_err::write(place.path("cut.json"), &place.bytes("a.json")[..60]).unwrap();
-    place.bad(
-        "evaluate --gold gold.json --predictions cut.json",
-        65,
-        &["cut.json, row 1", "ends too early", "hint: "],
-    );
+    let cut = ["cut.json, row 1", "ends too early", "hint: "];
+    place.bad(&evaluate("--predictions cut.json"), 65, &cut);
     place.bad("evaluate --gold cut.json --predictions a.json", 65, &["cut.json, row 0", "hint: "]);
-    place.bad("evaluate --gold gold.json --scores a.json", 65, &["a.json", "hint: "]);
-    place.bad("evaluate --gold gold.json --predictions none.json", 74, &["none.json"]);
+    place.bad(&evaluate("--scores a.json"), 65, &["a.json", "hint: "]);
+    place.bad(&evaluate("--predictions none.json"), 74, &["none.json"]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Starts a real Slurm on this machine and drives the job templates through it: submit, signal, requeue, resume, finish. The weights at the end
-# must be those of a run that was never disturbed. Needs root; installs slurm and munge where they are missing.
+# Starts a real Slurm on this machine and runs the job templates in it: submit, signal, requeue,
+# resume, finish. The final weights must equal those of an undisturbed run. Needs root; installs
+# Slurm and munge if they are missing.
 #
 #   cluster/slurm-test/run.sh [PROGRAM]     (default: target/release/docre-pretrain)
 set -euo pipefail

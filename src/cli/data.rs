@@ -1,5 +1,6 @@
-//! Verbs that make data: `synth`, `prepare`, `label`, `convert`.
+//! Data: `synth`, `prepare`, `survey`, `label`, `convert`.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -15,25 +16,25 @@ use crate::pipeline;
 use crate::pipeline::{Form, Input, PrepareJob, relations_in, survey_files};
 use crate::{Error, Result};
 
-/// `synth`.
+/// Generate a small world: documents, relations, a tokenizer, and the truth of its labels
 #[derive(Debug, Args)]
-pub struct Synth {
+pub struct SynthVerb {
     /// Folder to write
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
-    /// Distantly supervised documents
+    /// Number of distantly supervised documents
     #[arg(long, value_name = "N", default_value_t = 2000)]
     distant: usize,
-    /// Human-annotated training documents
+    /// Number of human-annotated training documents
     #[arg(long, value_name = "N", default_value_t = 200)]
     human: usize,
-    /// Development documents
+    /// Number of development documents
     #[arg(long, value_name = "N", default_value_t = 100)]
     dev: usize,
-    /// Test documents
+    /// Number of test documents
     #[arg(long, value_name = "N", default_value_t = 200)]
     test: usize,
-    /// Share of false labels among the distant ones
+    /// Share of distant labels that are false
     #[arg(long, value_name = "P", default_value_t = 0.4)]
     noise: f64,
     /// Seed of the world
@@ -44,11 +45,7 @@ pub struct Synth {
     json: Option<PathBuf>,
 }
 
-impl Synth {
-    /// Writes the world.
-    ///
-    /// # Errors
-    /// A noise outside 0..0.9; the disk.
+impl SynthVerb {
     pub fn run(self) -> Result<()> {
         let options = WorldOptions {
             distant: self.distant,
@@ -61,29 +58,44 @@ impl Synth {
         let clock = Clock::start();
         let summary = write_world(&options, &self.output)?;
         say(format!("{summary}"));
-        clock.write(
-            self.json.as_deref(),
-            &self.output,
-            Some(self.distant + self.human + self.dev + self.test),
-            &summary,
-        )
+        let documents = self.distant + self.human + self.dev + self.test;
+        clock.write(self.json.as_deref(), &self.output, Some(documents), &summary)
     }
+}
+
+/// Input files and how they are read.
+#[derive(Debug, Args)]
+struct InputFlags {
+    /// Format of the input
+    #[arg(long, value_enum, value_name = "F")]
+    format: Format,
+    /// Files to read, in order
+    #[arg(long, num_args = 1.., required = true, value_name = "FILE")]
+    input: Vec<PathBuf>,
+    /// Relations: rel_info.json or rel2id.json [default: the relations of the labels, sorted]
+    #[arg(long, value_name = "FILE")]
+    relations: Option<PathBuf>,
+    /// Lower-case words if the tokenizer does not say whether to
+    #[arg(long)]
+    lowercase: bool,
+    #[command(flatten)]
+    reading: ReadingFlags,
 }
 
 /// How documents are read, beyond their format.
 #[derive(Debug, Args)]
-struct Reading {
-    /// PubTator: types of heads and tails that are asked about, such as
-    /// Chemical:Disease,Gene:Disease (the default), or all
+struct ReadingFlags {
+    /// PubTator: types of head and tail of candidate pairs, or all
+    /// [default: Chemical:Disease,Gene:Disease]
     #[arg(long, value_name = "TYPES")]
     pair_types: Option<String>,
-    /// PubTator: MeSH tree numbers (2017MeshTree.txt), to take pairs out as CDR's hypernym filter
+    /// PubTator: MeSH tree numbers (2017MeshTree.txt), to leave out pairs as CDR's hypernym filter
     /// does
     #[arg(long, value_name = "FILE")]
     mesh_tree: Option<PathBuf>,
 }
 
-impl Reading {
+impl ReadingFlags {
     fn options(&self, relations: Option<RelationSet>) -> Result<ReadOptions> {
         let pair_types = self.pair_types.as_deref().map(str::parse).transpose()?;
         let mesh = self.mesh_tree.as_deref().map(MeshTree::load).transpose()?.map(Arc::new);
@@ -91,85 +103,72 @@ impl Reading {
     }
 }
 
-/// `prepare`.
+/// Turn documents of any supported format into Parquet shards
 #[derive(Debug, Args)]
-pub struct Prepare {
-    /// Format of the input
-    #[arg(long, value_enum, value_name = "F")]
-    format: Format,
-    /// Files to read, in order
-    #[arg(long, num_args = 1.., required = true, value_name = "FILE")]
-    input: Vec<PathBuf>,
+pub struct PrepareVerb {
+    #[command(flatten)]
+    files: InputFlags,
     /// Folder of shards to write
-    #[arg(long, value_name = "DIR", required_unless_present = "check")]
-    output: Option<PathBuf>,
-    /// Tokenizer folder, vocab.txt, or a text file of word vectors (default: the folder `tokenizer`
-    /// beside the first input)
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    /// Tokenizer folder, vocab.txt, or a text file of word vectors [default: the folder `tokenizer`
+    /// beside the first input]
     #[arg(long, value_name = "DIR-or-vocab")]
     tokenizer: Option<PathBuf>,
-    /// rel_info.json or rel2id.json (default: the relations of the labels, sorted)
-    #[arg(long, value_name = "FILE")]
-    relations: Option<PathBuf>,
-    /// Documents a shard
+    /// Documents in each shard
     #[arg(long, value_name = "N")]
     shard_rows: Option<usize>,
-    /// Lower-case words where the tokenizer does not say
-    #[arg(long)]
-    lowercase: bool,
-    #[command(flatten)]
-    reading: Reading,
-    /// Write nothing, and say what the files hold, what they share and what is odd about them
-    #[arg(long, conflicts_with = "output")]
-    check: bool,
-    /// Write what is said as JSON too
+    /// Write the manifest and what was dropped as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
-impl Prepare {
-    /// Writes the shards, or the survey.
-    ///
-    /// # Errors
-    /// Bad documents, the disk.
+impl PrepareVerb {
     pub fn run(self) -> Result<()> {
-        let Some(output) = &self.output else { return self.check() };
         let clock = Clock::start();
-        let tokenizer =
-            &self.tokenizer.clone().map_or_else(|| tokenizer_beside(&self.input), Ok)?;
-        let (inputs, read) = (Input::all(&self.input, self.format), self.reading.options(None)?);
-        let relations = match &self.relations {
+        let InputFlags { format, input, relations, lowercase, reading } = &self.files;
+        let tokenizer = self.tokenizer.map_or_else(|| tokenizer_beside(input), Ok)?;
+        let (inputs, read) = (Input::all(input, *format), reading.options(None)?);
+        let relations = match relations {
             Some(path) => load_relations(path)?,
             None => relations_in(&inputs, &read)?,
         };
         let job = PrepareJob {
             inputs: &inputs,
             read: &read,
-            output,
-            tokenizer,
-            lowercase: self.lowercase,
+            output: &self.output,
+            tokenizer: &tokenizer,
+            lowercase: *lowercase,
             relations: &relations,
-            exclude: &std::collections::HashSet::new(),
+            exclude: &HashSet::new(),
             shard_rows: self.shard_rows,
         };
         let report = job.run()?;
         say(format!("{report}"));
-        clock.write(
-            self.json.as_deref(),
-            output,
-            Some(report.manifest.documents + report.dropped),
-            &report,
-        )
+        let documents = report.manifest.documents + report.dropped;
+        clock.write(self.json.as_deref(), &self.output, Some(documents), &report)
     }
+}
 
-    fn check(&self) -> Result<()> {
-        let read =
-            self.reading.options(self.relations.as_deref().map(load_relations).transpose()?)?;
-        let report = survey_files(
-            &Input::all(&self.input, self.format),
-            &read,
-            self.tokenizer.as_deref(),
-            self.lowercase,
-        )?;
+/// Say what files of documents hold, what they share and what is odd about them
+#[derive(Debug, Args)]
+pub struct SurveyVerb {
+    #[command(flatten)]
+    files: InputFlags,
+    /// Tokenizer folder, vocab.txt, or a text file of word vectors [default: lengths are in words]
+    #[arg(long, value_name = "DIR-or-vocab")]
+    tokenizer: Option<PathBuf>,
+    /// Write the survey as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl SurveyVerb {
+    pub fn run(self) -> Result<()> {
+        let InputFlags { format, input, relations, lowercase, reading } = &self.files;
+        let read = reading.options(relations.as_deref().map(load_relations).transpose()?)?;
+        let inputs = Input::all(input, *format);
+        let report = survey_files(&inputs, &read, self.tokenizer.as_deref(), *lowercase)?;
         print_all(report.to_string().as_bytes())?;
         write_json(self.json.as_deref(), &report)
     }
@@ -183,41 +182,37 @@ fn tokenizer_beside(inputs: &[PathBuf]) -> Result<PathBuf> {
     }
     Err(Error::recipe(format!("--tokenizer is missing, and {} does not exist", folder.display()))
         .with_hint(
-            "name the tokenizer of the encoder: --tokenizer FOLDER, vocab.txt, or a file of \
-            word vectors",
+            "name the tokenizer of the encoder with --tokenizer: a folder, vocab.txt, or a file of \
+             word vectors",
         ))
 }
 
-/// `label`.
+/// Label documents with the facts of a knowledge base (distant supervision)
 #[derive(Debug, Args)]
-pub struct Label {
+pub struct LabelVerb {
     /// Facts: JSON list or TSV of (head name, tail name, relation), or JSONL of items with claims
     #[arg(long, value_name = "FILE")]
     facts: PathBuf,
-    /// Documents with entities; labels that they have are compared with, and replaced
+    /// Documents with entities; labels that they already have are compared, then replaced
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
     /// Format of the input
     #[arg(long, value_enum, value_name = "F", default_value = "docred")]
     format: Format,
-    /// Labelled documents, in DocRED form
+    /// Labelled documents to write, in DocRED's format
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
-    /// How names are matched
+    /// How names of facts and of entities are matched
     #[arg(long = "match", value_enum, value_name = "HOW", default_value = "exact")]
     matching: Matching,
-    /// Write counts, coverage, ambiguity and agreement for machines
+    /// Write counts, coverage, ambiguity and agreement as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     #[command(flatten)]
-    reading: Reading,
+    reading: ReadingFlags,
 }
 
-impl Label {
-    /// Labels the documents.
-    ///
-    /// # Errors
-    /// Bad documents or facts, the disk.
+impl LabelVerb {
     pub fn run(self) -> Result<()> {
         let facts = FactBase::load_with(&self.facts, self.matching)?;
         let options = LabelOptions {
@@ -232,37 +227,33 @@ impl Label {
     }
 }
 
-/// `convert`.
+/// Convert documents from one format to another
 #[derive(Debug, Args)]
-pub struct Convert {
+pub struct ConvertVerb {
     /// Format of the input
     #[arg(long, value_enum, value_name = "F")]
-    from: Form,
-    /// Format of the output; pubtator and chemdisgene are only read
+    format: Form,
+    /// Format of the output; pubtator and chemdisgene cannot be written
     #[arg(long, value_enum, value_name = "F")]
     to: Form,
-    /// Documents
+    /// File to read
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
-    /// The same documents
+    /// File to write
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
     /// Write the number of documents and what was lost as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     #[command(flatten)]
-    reading: Reading,
+    reading: ReadingFlags,
 }
 
-impl Convert {
-    /// Converts, and says what the output has no place for.
-    ///
-    /// # Errors
-    /// Bad documents, the disk.
+impl ConvertVerb {
     pub fn run(self) -> Result<()> {
         let clock = Clock::start();
         let read = self.reading.options(None)?;
-        let report = pipeline::convert(self.from, &self.input, self.to, &self.output, &read)?;
+        let report = pipeline::convert(self.format, &self.input, self.to, &self.output, &read)?;
         say(format!("convert: {report}"));
         clock.write(self.json.as_deref(), &self.output, Some(report.documents), &report)
     }

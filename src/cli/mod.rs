@@ -1,148 +1,160 @@
-//! The command line: one file a verb, one table of flags for help, man page and completions.
+//! The command line: one file for each heading of `docre-pretrain --help`, and one table of verbs
+//! and flags for help, manual page and completions.
 //!
-//! Not for: doing the work; each verb is a short story told with library calls.
+//! A verb parses its flags into the task of a library function, calls it, and prints what came
+//! out. Not for: doing the work.
 
 mod data;
-mod doctor;
-mod inspect;
-mod jobs;
-mod questions;
-mod scoring;
+mod developers;
+mod looking;
+mod machine;
+mod pipeline;
+mod scores;
 mod shared;
-mod submit;
-mod training;
-mod verifying;
-mod watch;
 
+use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
 use std::panic::catch_unwind;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Args, Command, CommandFactory, Parser, Subcommand};
 
 use crate::ranks::failure::keeper;
 use crate::{Error, Result};
 
 /// Denoised pre-training and fine-tuning for document-level relation extraction.
 ///
-/// Start with `docre-pretrain run jobs/quickstart.toml`; on several ranks with `mpirun -n 2
-/// docre-pretrain run …`.
+/// Start with `docre-pretrain run jobs/quickstart.toml`, or on two ranks with `mpirun -n 2
+/// docre-pretrain run jobs/quickstart.toml`.
 #[derive(Debug, Parser)]
-#[command(name = "docre-pretrain", version, propagate_version = true, after_help = EXIT_CODES)]
+#[command(
+    name = "docre-pretrain",
+    version,
+    propagate_version = true,
+    max_term_width = 100,
+    help_template = help_template(),
+    after_help = EXIT_CODES
+)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
 }
 
-const EXIT_CODES: &str =
-    "Exit codes: 0 done, 2 wrong usage, 64 bad recipe or option value, 65 bad data, 70 a bug, 71 a rank was lost or hung,
-74 disk or I/O, 75 stopped on request (run again with --resume)";
+const EXIT_CODES: &str = "\
+Exit codes:
+  0   done
+  2   wrong usage
+  64  bad recipe or option value
+  65  bad data
+  70  a bug
+  71  a rank was lost or hung
+  74  disk or I/O
+  75  stopped on request (run again with --resume)";
 
-#[derive(Debug, Subcommand)]
-enum Verb {
-    /// The whole pipeline from one recipe
-    Run(jobs::Run),
-    /// Estimate what a recipe takes on a cluster: steps, time, memory, disk and traffic of each
-    /// stage
-    Plan(jobs::Plan),
-    /// Make a Slurm job of a recipe and submit it
-    Submit(submit::Submit),
-    /// Write the generated world: documents, relations, tokenizer, truth of the distant labels
-    Synth(data::Synth),
-    /// Turn documents of any supported format into Parquet shards
-    Prepare(data::Prepare),
-    /// Distant supervision: label documents with the facts of a knowledge base
-    Label(data::Label),
-    /// Turn documents of one format into another
-    Convert(data::Convert),
-    /// Stage 1: train the pre-denoising ranker
-    Rank(training::Rank),
-    /// Score every ordered pair of every document and keep the best
-    Score(training::Score),
-    /// Stage 2: pre-train on denoised distant supervision
-    Pretrain(training::Pretrain),
-    /// Stage 3: fine-tune on human annotation
-    Finetune(training::Finetune),
-    /// Predict the facts of documents, labelled or not
-    Predict(scoring::Predict),
-    /// Score predictions against gold documents
-    Evaluate(scoring::Evaluate),
-    /// Export a checkpoint as a Hugging Face folder
-    Export(scoring::Export),
-    /// Recompute a parity case of the reference implementations and compare
-    Verify(verifying::Verify),
-    /// Write the encoder's states on a fixed text, to be compared with other programs
-    Probe(verifying::Probe),
-    /// Measure the stages on this machine
-    Bench(verifying::Bench),
-    /// List the systems, or describe one: layers, settings, defaults of the profiles, parameter
-    /// counts
-    Systems(inspect::Systems),
-    /// Make report.html of one or several runs
-    Report(inspect::Report),
-    /// Say what a checkpoint, a folder of shards or a run is, and check it; compare two checkpoints
-    /// or two runs
-    Inspect(inspect::Inspect),
-    /// Print the documents of any past or future step
-    Batch(questions::Batch),
-    /// Which steps of a run stand out by their loss, and which documents they read
-    Blame(questions::Blame),
-    /// Why a run says what it says of a document: labels, truth, ranks and predictions of its pairs
-    Why(questions::Why),
-    /// Write a Parquet row for every distant label: its rank and score, whether pre-training keeps
-    /// it, and why not
-    Ledger(questions::Ledger),
-    /// Where a run stands: the last step of each stage, and what each rank is at
-    Watch(watch::Watch),
-    /// Say what became of a run: the flight recorders of all ranks, the verdict, the last events
-    Autopsy(questions::Autopsy),
-    /// What a key of a recipe means, its values in the profiles and in a recipe
-    Explain(questions::Explain),
-    /// Check libtorch, MPI, NCCL, GPUs, memory and disk
-    Doctor(doctor::Doctor),
-    /// Print shell completions
-    Completions(shared::Completions),
-    /// Print the manual page
-    Man,
-}
+/// Makes the enum of verbs and the headings of `--help` from one table.
+macro_rules! verbs {
+    ($($heading:literal, hide = $hide:literal: $($verb:ident($flags:ty),)+)+) => {
+        #[derive(Debug, Subcommand)]
+        enum Verb {
+            $($(#[command(hide = $hide)] $verb($flags),)+)+
+        }
 
-impl Verb {
-    fn run(self) -> Result<()> {
-        match self {
-            Self::Run(verb) => verb.run(),
-            Self::Plan(verb) => verb.run(),
-            Self::Submit(verb) => verb.run(),
-            Self::Synth(verb) => verb.run(),
-            Self::Prepare(verb) => verb.run(),
-            Self::Label(verb) => verb.run(),
-            Self::Convert(verb) => verb.run(),
-            Self::Rank(verb) => verb.run(),
-            Self::Score(verb) => verb.run(),
-            Self::Pretrain(verb) => verb.run(),
-            Self::Finetune(verb) => verb.run(),
-            Self::Predict(verb) => verb.run(),
-            Self::Evaluate(verb) => verb.run(),
-            Self::Export(verb) => verb.run(),
-            Self::Verify(verb) => verb.run(),
-            Self::Probe(verb) => verb.run(),
-            Self::Bench(verb) => verb.run(),
-            Self::Systems(verb) => verb.run(),
-            Self::Report(verb) => verb.run(),
-            Self::Inspect(verb) => verb.run(),
-            Self::Batch(verb) => verb.run(),
-            Self::Why(verb) => verb.run(),
-            Self::Watch(verb) => verb.run(),
-            Self::Autopsy(verb) => verb.run(),
-            Self::Blame(verb) => verb.run(),
-            Self::Ledger(verb) => verb.run(),
-            Self::Explain(verb) => verb.run(),
-            Self::Doctor(verb) => verb.run(),
-            Self::Completions(verb) => verb.run(&mut Cli::command()),
-            Self::Man => {
-                let mut page = Vec::new();
-                clap_mangen::Man::new(Cli::command()).render(&mut page)?;
-                shared::print_all(&page)
+        impl Verb {
+            fn run(self) -> Result<()> {
+                match self {
+                    $($(Self::$verb(flags) => flags.run(),)+)+
+                }
             }
         }
+
+        /// The headings in the order of use, each with its verbs.
+        const HEADINGS: &[(&str, &[&str])] = &[$(($heading, &[$(stringify!($verb)),+])),+];
+    };
+}
+
+verbs! {
+    "Data", hide = false:
+        Synth(data::SynthVerb),
+        Prepare(data::PrepareVerb),
+        Survey(data::SurveyVerb),
+        Label(data::LabelVerb),
+        Convert(data::ConvertVerb),
+    "Pipeline", hide = false:
+        Run(pipeline::RunVerb),
+        Rank(pipeline::RankVerb),
+        Score(pipeline::ScoreVerb),
+        Pretrain(pipeline::PretrainVerb),
+        Finetune(pipeline::FinetuneVerb),
+        Predict(pipeline::PredictVerb),
+        Export(pipeline::ExportVerb),
+    "Scores", hide = false:
+        Evaluate(scores::EvaluateVerb),
+    "Looking into a run", hide = false:
+        Watch(looking::WatchVerb),
+        Report(looking::ReportVerb),
+        Inspect(looking::InspectVerb),
+        Why(looking::WhyVerb),
+        Batch(looking::BatchVerb),
+        Blame(looking::BlameVerb),
+        Ledger(looking::LedgerVerb),
+        Explain(looking::ExplainVerb),
+        Autopsy(looking::AutopsyVerb),
+    "Machine", hide = false:
+        Doctor(machine::DoctorVerb),
+        Systems(machine::SystemsVerb),
+        Plan(machine::PlanVerb),
+        Submit(machine::SubmitVerb),
+    "Developers", hide = true:
+        Verify(developers::VerifyVerb),
+        Probe(developers::ProbeVerb),
+        Bench(developers::BenchVerb),
+        Completions(CompletionsVerb),
+        Man(ManVerb),
+}
+
+/// The page of `docre-pretrain --help`: clap has headings for flags, but none for verbs.
+fn help_template() -> String {
+    let verbs = Verb::augment_subcommands(Command::new("verbs"));
+    let (header, literal) = (verbs.get_styles().get_header(), verbs.get_styles().get_literal());
+    let mut page = "{about-section}\n{usage-heading} {usage}\n\n".to_owned();
+    for (heading, names) in HEADINGS {
+        let shown = names.iter().filter_map(|name| verbs.find_subcommand(name.to_lowercase()));
+        let mut list = String::new();
+        for verb in shown.filter(|verb| !verb.is_hide_set()) {
+            let about = verb.get_about().cloned().unwrap_or_default();
+            let _ = writeln!(list, "  {literal}{:<10}{literal:#}{about}", verb.get_name());
+        }
+        if !list.is_empty() {
+            page += &format!("{header}{heading}:{header:#}\n{list}\n");
+        }
+    }
+    page + &format!("{header}Options:{header:#}\n{{options}}{{after-help}}")
+}
+
+/// Print shell completions
+#[derive(Debug, Args)]
+struct CompletionsVerb {
+    /// bash, zsh, fish, elvish or powershell
+    shell: clap_complete::Shell,
+}
+
+impl CompletionsVerb {
+    fn run(self) -> Result<()> {
+        let mut script = Vec::new();
+        let command = &mut Cli::command();
+        clap_complete::generate(self.shell, command, "docre-pretrain", &mut script);
+        shared::print_all(&script)
+    }
+}
+
+/// Print the manual page
+#[derive(Debug, Args)]
+struct ManVerb;
+
+impl ManVerb {
+    fn run(self) -> Result<()> {
+        let mut page = Vec::new();
+        clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+        shared::print_all(&page)
     }
 }
 
@@ -245,44 +257,93 @@ fn report(error: &Error) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
-    /// Verbs without a result for machines, and why.
+    /// Verbs whose output is not a result, and why.
     const WITHOUT_JSON: [(&str, &str); 3] = [
         ("probe", "prints nothing; what it writes is for machines already"),
         ("completions", "prints a shell's own script"),
         ("man", "prints a page"),
     ];
 
+    /// Flags with the name of a recipe key that a verb with `--set` does not take from the recipe.
+    const UNRELATED: [(&str, &str, &str); 5] = [
+        ("bench", "documents", "of the generated world, which --set changes"),
+        ("bench", "precision", "of the stages; `bench systems` follows the recipe"),
+        ("bench", "tokenizer", "of the stages; `bench systems` follows the recipe"),
+        ("finetune", "dev", "holds shards; `data` is refused because of --train"),
+        ("submit", "seeds", "only in array-of-seeds, which checks it"),
+    ];
+
+    fn flags(verb: &Command) -> impl Iterator<Item = &str> {
+        verb.get_arguments().filter_map(clap::Arg::get_long)
+    }
+
     #[test]
     fn every_verb_that_reports_something_does_so_for_machines_too() {
-        Cli::command().debug_assert();
         let cli = Cli::command();
         for verb in cli.get_subcommands() {
+            let name = verb.get_name();
             let json = verb.get_arguments().find(|argument| argument.get_long() == Some("json"));
-            let excused = WITHOUT_JSON.iter().find(|(name, _)| *name == verb.get_name());
-            match (json, excused) {
-                (Some(_), Some((name, reason))) => panic!("{name} has --json, but {reason}"),
-                (None, None) => panic!("{} has no --json", verb.get_name()),
-                (Some(json), None) => {
-                    assert_eq!(
-                        json.get_value_names().map(|names| names[0].as_str()),
-                        Some("FILE"),
-                        "{}",
-                        verb.get_name()
-                    );
-                    assert!(
-                        !json.is_required_set() && json.get_help().is_some(),
-                        "{}",
-                        verb.get_name()
-                    );
-                }
-                (None, Some(_)) => {}
+            let excused = WITHOUT_JSON.iter().any(|(excused, _)| *excused == name);
+            assert_eq!(json.is_none(), excused, "{name}");
+            let Some(json) = json else { continue };
+            let value = json.get_value_names().map(|names| names[0].as_str());
+            assert_eq!(value, Some("FILE"), "{name}");
+            assert!(!json.is_required_set() && json.get_help().is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_help_lists_every_verb_once_unless_it_is_for_developers() {
+        Cli::command().debug_assert();
+        let page = Cli::command().render_long_help().to_string();
+        for (heading, names) in HEADINGS {
+            let hidden = *heading == "Developers";
+            assert_eq!(page.contains(&format!("\n{heading}:\n")), !hidden, "{page}");
+            for name in names.iter().map(|name| name.to_lowercase()) {
+                let lines = page.lines().filter(|line| line.starts_with(&format!("  {name} ")));
+                assert_eq!(lines.count(), usize::from(!hidden), "{name}: {page}");
             }
         }
-        assert!(
-            WITHOUT_JSON.iter().all(|(name, _)| cli.find_subcommand(name).is_some()),
-            "a verb that is no more"
-        );
+    }
+
+    #[test]
+    fn help_is_in_whole_lines_of_a_hundred_columns() {
+        let mut cli = Cli::command().term_width(100);
+        cli.build();
+        for mut verb in cli.get_subcommands().cloned().chain([cli.clone()]) {
+            for page in [verb.render_help(), verb.render_long_help()].map(|page| page.to_string()) {
+                let long = page.lines().find(|line| line.chars().count() > 100);
+                assert_eq!(long, None, "{}", verb.get_name());
+            }
+            assert!(verb.get_about().is_some(), "{}", verb.get_name());
+            let undescribed = verb.get_arguments().find(|argument| argument.get_help().is_none());
+            assert!(undescribed.is_none(), "{}: {undescribed:?}", verb.get_name());
+        }
+    }
+
+    #[test]
+    fn a_flag_that_is_named_like_a_recipe_key_decides_it_or_is_excused() {
+        let schema = crate::recipe::recipe_schema();
+        let tables = crate::recipe::described_keys(&schema, "");
+        let keys: HashSet<String> = tables
+            .iter()
+            .flat_map(|(table, _)| crate::recipe::described_keys(&schema, table))
+            .chain(tables.clone())
+            .flat_map(|(key, _)| [format!("{key}s"), key])
+            .collect();
+        for verb in Cli::command().get_subcommands() {
+            let name = verb.get_name();
+            let related = flags(verb).filter(|flag| keys.contains(&flag.replace('-', "_")));
+            for flag in related.filter(|_| flags(verb).any(|flag| flag == "set")) {
+                let excused =
+                    UNRELATED.iter().any(|(verb, other, _)| (*verb, *other) == (name, flag));
+                let decides = shared::DECIDING_FLAGS.iter().any(|(decides, _)| *decides == flag);
+                assert!(decides != excused, "{name} --{flag}");
+            }
+        }
     }
 }

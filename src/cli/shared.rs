@@ -1,131 +1,104 @@
 //! Flags that several verbs share, and small output helpers.
 
+use std::fmt;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
-use clap::Args;
+use clap::{Args, Command};
 use serde::Serialize;
 
 use crate::base::write_whole;
 use crate::pipeline::Session;
 use crate::recipe::Recipe;
-use crate::train::RunFolder;
-use crate::train::RunRecipe;
 use crate::{Error, Result};
 
-/// Machine and seed.
+/// The flags that decide keys of the recipe, in every verb that has them. A table stands for all
+/// its keys.
+pub const DECIDING_FLAGS: [(&str, &str); 7] = [
+    ("device", "device"),
+    ("threads", "threads"),
+    ("encoder", "encoder.name"),
+    ("system", "system"),
+    ("systems", "system"),
+    // Shards in place of documents.
+    ("train", "data"),
+    ("distant", "data"),
+];
+
+/// Keys of the recipe that are given on the command line.
 #[derive(Debug, Args)]
-pub struct Machine {
-    /// Where tensors live: auto, cpu, cuda or cuda:N
+pub struct Overrides {
+    /// Override a key of the recipe, such as pretrain.learning_rate=1e-4; may be repeated
+    #[arg(id = "set", long, value_name = "KEY=VALUE")]
+    list: Vec<String>,
+}
+
+impl Overrides {
+    /// The overrides, none of which a flag of `V` decides.
+    pub fn of_verb<V: Args>(&self) -> Result<&[String]> {
+        let verb = V::augment_args(Command::new("verb"));
+        let has = |flag| verb.get_arguments().any(|argument| argument.get_long() == Some(flag));
+        for text in &self.list {
+            let key = text.split('=').next().unwrap_or_default().trim();
+            if let Some((flag, decided)) =
+                DECIDING_FLAGS.iter().find(|(flag, decided)| has(flag) && overlap(key, decided))
+            {
+                let message = format!("--set {text}: the flag --{flag} decides `{decided}`");
+                return Err(Error::recipe(message).with_hint(format!("use --{flag} instead")));
+            }
+        }
+        Ok(&self.list)
+    }
+
+    /// Reads a recipe, or the defaults where there is none, for the verb `V`. `flags` are keys that
+    /// its flags decide.
+    pub fn load<V: Args>(&self, recipe: Option<&Path>, flags: &[String]) -> Result<Recipe> {
+        let settings = [flags, self.of_verb::<V>()?].concat();
+        match recipe {
+            Some(path) => Recipe::load(path, &settings),
+            None => Recipe::parse("", "the command line", &settings),
+        }
+    }
+}
+
+/// Whether two keys are the same, or one is a table that holds the other.
+fn overlap(a: &str, b: &str) -> bool {
+    let holds = |table: &str, key: &str| {
+        key.strip_prefix(table).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    holds(a, b) || holds(b, a)
+}
+
+/// Where and with how many threads a rank computes.
+#[derive(Debug, Args)]
+pub struct MachineFlags {
+    /// Device of the tensors: auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     pub device: String,
-    /// Threads a rank (0: divide the cores among the ranks of this host)
+    /// Threads of each rank; 0 divides the cores among the ranks of this host
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
 }
 
-impl Machine {
+impl MachineFlags {
     /// Joins the world and opens the device.
-    ///
-    /// # Errors
-    /// As [`Session::start`].
     pub fn session(&self) -> Result<Session> {
         Session::start(&self.device, self.threads)
-    }
-
-    /// As [`Self::session`], for work that was read from flags and files on every rank.
-    ///
-    /// # Errors
-    /// As [`Session::start_with`].
-    pub fn session_for<T>(&self, told: Result<T>) -> Result<(Session, T)> {
-        Session::start_with(told, |_| (self.device.clone(), self.threads))
-    }
-}
-
-/// What every training stage takes beside its data.
-#[derive(Debug, Args)]
-pub struct StageFlags {
-    /// tiny, mini, base, bilstm, or a Hugging Face folder
-    #[arg(long, value_name = "E")]
-    pub encoder: String,
-    /// The run folder
-    #[arg(long, value_name = "R")]
-    pub run_dir: PathBuf,
-    /// Recipe with schedule and settings (defaults otherwise)
-    #[arg(long, value_name = "FILE")]
-    pub recipe: Option<PathBuf>,
-    /// Override a key of the recipe, such as finetune.epochs=10
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub settings: Vec<String>,
-    /// Go on from the last checkpoint of the run folder
-    #[arg(long)]
-    pub resume: bool,
-    /// Write the checkpoint that came out, its steps, scores and seconds as JSON
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-    #[command(flatten)]
-    pub machine: Machine,
-}
-
-impl StageFlags {
-    /// The recipe with the encoder of the command line.
-    ///
-    /// # Errors
-    /// A bad recipe or setting.
-    pub fn recipe(&self) -> Result<Recipe> {
-        self.recipe_with(&[])
-    }
-
-    /// As [`Self::recipe`], with settings that win over the recipe but not over `--set`.
-    ///
-    /// # Errors
-    /// As [`Self::recipe`].
-    pub fn recipe_with(&self, settings: &[String]) -> Result<Recipe> {
-        let settings = [settings, &self.settings].concat();
-        let mut recipe = match &self.recipe {
-            Some(path) => Recipe::load(path, &settings)?,
-            None => Recipe::parse("", "the command line", &settings)?,
-        };
-        recipe.encoder.name.clone_from(&self.encoder);
-        Ok(recipe)
-    }
-
-    /// Claims the run folder on rank 0 and writes the resolved recipe into it.
-    ///
-    /// # Errors
-    /// A folder in use; the disk.
-    pub fn claim(&self, recipe: &Recipe, session: &Session) -> Result<RunFolder> {
-        let claim = || {
-            let run = RunFolder::claim(&self.run_dir)?;
-            write_whole(&self.run_dir.join("recipe.toml"), recipe.to_toml()?.as_bytes())?;
-            run.identify(session.world.size(), recipe.seed)?;
-            let own = RunRecipe {
-                text: &recipe.to_toml()?,
-                same: &|other| recipe.asks_for_the_same(other),
-            };
-            let run = run.mirrored(recipe.checkpoint_mirror.as_deref(), &own, self.resume)?;
-            fs_err::remove_file(self.run_dir.join("STOP")).ok();
-            Ok(run)
-        };
-        let run = session.world.agree(if session.is_root() {
-            claim()
-        } else {
-            Ok(RunFolder::shared(&self.run_dir))
-        })?;
-        session.enter(&run, recipe)?;
-        Ok(run)
     }
 }
 
 /// Writes a result for machines, where asked for.
-///
-/// # Errors
-/// The disk.
 pub fn write_json<T: Serialize>(path: Option<&Path>, value: &T) -> Result<()> {
     let Some(path) = path else { return Ok(()) };
     let bytes = serde_json::to_vec_pretty(value).map_err(|error| Error::Bug(error.to_string()))?;
     write_whole(path, &bytes)
+}
+
+/// Prints a result, and writes it for machines where asked for.
+pub fn show(result: &(impl Serialize + fmt::Display), json: Option<&Path>) -> Result<()> {
+    write_json(json, result)?;
+    print_all(format!("{result}\n").as_bytes())
 }
 
 /// What a verb did, for machines: where the result lies, the result's own fields, and the time it
@@ -152,9 +125,6 @@ impl Clock {
 
     /// Writes the summary of a verb that made `output`, of so many documents where it is documents
     /// that take the time. `result` is a structure, whose fields stand beside those of the summary.
-    ///
-    /// # Errors
-    /// The disk.
     pub fn write<T: Serialize>(
         &self,
         json: Option<&Path>,
@@ -169,9 +139,6 @@ impl Clock {
 }
 
 /// Prints bytes; a reader that has gone away is no error.
-///
-/// # Errors
-/// Other I/O errors.
 pub fn print_all(bytes: &[u8]) -> Result<()> {
     match std::io::stdout().write_all(bytes) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
@@ -179,21 +146,19 @@ pub fn print_all(bytes: &[u8]) -> Result<()> {
     }
 }
 
-/// `completions SHELL`.
-#[derive(Debug, Args)]
-pub struct Completions {
-    /// bash, zsh, fish, elvish or powershell
-    shell: clap_complete::Shell,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Completions {
-    /// Prints the script.
-    ///
-    /// # Errors
-    /// None.
-    pub fn run(self, command: &mut clap::Command) -> Result<()> {
-        let mut script = Vec::new();
-        clap_complete::generate(self.shell, command, "docre-pretrain", &mut script);
-        print_all(&script)
+    #[test]
+    fn keys_overlap_if_they_are_the_same_or_one_holds_the_other() {
+        for (a, b) in
+            [("device", "device"), ("data.synth.noise", "data"), ("encoder", "encoder.name")]
+        {
+            assert!(overlap(a, b) && overlap(b, a), "{a} and {b}");
+        }
+        for (a, b) in [("encoder.dropout", "encoder.name"), ("database", "data"), ("", "data")] {
+            assert!(!overlap(a, b) && !overlap(b, a), "{a} and {b}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! `prepare --check`: reads files as `prepare` would, writes nothing, and says what they hold.
+//! `survey`: reads files as `prepare` would, writes nothing, and says what they hold.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! What the tests of the program from outside share: where it is, how it is freed of a launcher's
-//! variables, and what a run leaves.
+//! Shared by the tests of the program from outside: where it is, an environment without launchers,
+//! and the files of a run.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// A recipe that trains every stage for a few steps. `top` are lines of its top level, `pretrain`
+/// A recipe that trains every stage for a few steps. `top` holds lines of its top level, `pretrain`
 /// lines of that stage.
 pub fn recipe(
     name: &str,
@@ -52,7 +52,7 @@ pub fn program() -> PathBuf {
     assert_cmd::cargo::cargo_bin!("docre-pretrain").to_path_buf()
 }
 
-/// Takes away what a launcher has told this process, such as its rank; how MPI is to work stays.
+/// Removes the variables of a launcher, such as the rank, but not the settings of MPI.
 pub fn free_of_launchers(command: &mut Command) {
     let foreign = ["OMPI_", "PMI", "SLURM_", "WORLD_SIZE", "RANK", "LOCAL_RANK"];
     let wishes = ["OMPI_MCA_", "OMPI_ALLOW_"];
@@ -64,7 +64,7 @@ pub fn free_of_launchers(command: &mut Command) {
     }
 }
 
-/// Lets `mpirun` work as root, and with more ranks than cores.
+/// Allows `mpirun` to run as root and with more ranks than cores.
 pub fn allow_mpirun(command: &mut Command) {
     for name in [
         "OMPI_ALLOW_RUN_AS_ROOT",
@@ -75,7 +75,7 @@ pub fn allow_mpirun(command: &mut Command) {
     }
 }
 
-/// The lines of `metrics.jsonl` of a stage by step; a repeated step counts with its last line.
+/// The lines of `metrics.jsonl` of a stage by step; the last line of a repeated step counts.
 pub fn metrics(run: &Path, stage: &str) -> BTreeMap<u64, Value> {
     let text = fs_err::read_to_string(run.join("metrics.jsonl")).unwrap_or_default();
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
@@ -86,7 +86,7 @@ pub fn metrics(run: &Path, stage: &str) -> BTreeMap<u64, Value> {
         .collect()
 }
 
-/// Copies a folder with all that is in it.
+/// Copies a folder with its contents.
 pub fn copy(from: &Path, to: &Path) {
     fs_err::create_dir_all(to).unwrap();
     for entry in fs_err::read_dir(from).unwrap() {

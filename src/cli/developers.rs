@@ -1,33 +1,27 @@
-//! `verify` and `bench`: does this build compute the right numbers, and how fast.
+//! Verbs for developers: `verify`, `probe`, `bench`. `--help` does not list them.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-use super::shared::{Machine, write_json};
-use crate::bench;
-use crate::parity;
-use crate::{Error, Result};
+use super::shared::{MachineFlags, Overrides, write_json};
+use crate::{Error, Result, bench, parity};
 
-/// `verify`.
+/// Recompute parity cases of the reference implementations and compare the numbers
 #[derive(Debug, Args)]
-pub struct Verify {
-    /// Folder of one case
+pub struct VerifyVerb {
+    /// Folder of one parity case
     #[arg(long, value_name = "DIR", required_unless_present = "all")]
     case: Option<PathBuf>,
-    /// Folder of cases: all of them
+    /// Folder of parity cases, to verify all of them
     #[arg(long, value_name = "DIR", conflicts_with = "case")]
     all: Option<PathBuf>,
-    /// Write the comparison for machines
+    /// Write the comparison as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
-impl Verify {
-    /// Compares and prints each tensor's largest differences.
-    ///
-    /// # Errors
-    /// A case that cannot be read, or a tensor outside its tolerance.
+impl VerifyVerb {
     pub fn run(self) -> Result<()> {
         let outcomes = match (&self.case, &self.all) {
             (Some(case), _) => vec![parity::verify_case(case)?],
@@ -51,76 +45,67 @@ impl Verify {
     }
 }
 
-/// `probe`.
+/// Write an encoder's states on a fixed text, for comparison with other programs
 #[derive(Debug, Args)]
-pub struct Probe {
-    /// A checkpoint of any stage
+pub struct ProbeVerb {
+    /// Checkpoint of any stage
     #[arg(long, value_name = "C")]
     checkpoint: PathBuf,
-    /// Folder for probe.safetensors and words.json
+    /// Folder to write probe.safetensors and words.json to
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
 }
 
-impl Probe {
-    /// Writes the probe.
-    ///
-    /// # Errors
-    /// As [`parity::probe`].
+impl ProbeVerb {
     pub fn run(self) -> Result<()> {
         parity::probe(&self.checkpoint, &self.output)
     }
 }
 
-/// `bench`.
+/// Measure the stages, or all systems, on this machine
 #[derive(Debug, Args)]
-pub struct Bench {
-    /// prepare, score, pretrain, finetune, evaluate (all when absent), or systems: a table of all
-    /// systems on the same documents
+pub struct BenchVerb {
+    /// Stages to measure: prepare, score, pretrain, finetune, evaluate [default: all]; or
+    /// `systems`, a table of all systems on the same documents
     names: Vec<String>,
-    /// Encoder preset; systems: also SYSTEM=E for one of them
+    /// Encoder preset; with `systems` also SYSTEM=E for one of them
     #[arg(long = "encoder", value_name = "E", value_delimiter = ',', default_value = "tiny")]
     encoders: Vec<String>,
-    /// Documents of the generated corpus [default: 1000; systems: 400, with --overfit 40]
+    /// Generated documents [default: 1000; with `systems` 400, with --overfit 40]
     #[arg(long, value_name = "N")]
     documents: Option<usize>,
-    /// Measure on these DocRED files instead
+    /// Measure on this file in DocRED's format instead
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
     /// Tokenizer for --input
     #[arg(long, value_name = "DIR-or-vocab", requires = "input")]
     tokenizer: Option<PathBuf>,
-    /// fp32, bf16 or auto
+    /// Precision: fp32, bf16 or auto
     #[arg(long, value_name = "P", default_value = "auto")]
     precision: String,
-    /// Write the results for machines
+    /// Write the results as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// systems: data, word vectors and schedules (default: the generated world, a brief schedule)
+    /// systems: data, word vectors and schedules [default: the generated world, a short schedule]
     #[arg(long, value_name = "FILE")]
     recipe: Option<PathBuf>,
-    /// systems: override a key of the recipe
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    settings: Vec<String>,
-    /// systems: only these
+    #[command(flatten)]
+    overrides: Overrides,
+    /// systems: only these systems
     #[arg(long, value_name = "NAME,NAME", value_delimiter = ',')]
     systems: Vec<String>,
-    /// systems: learn a few documents by heart; an error unless every training loss falls under a
-    /// tenth
+    /// systems: train and score on the same few documents; fail unless every training loss falls
+    /// below a tenth
     #[arg(long)]
     overfit: bool,
-    /// systems: the process of one system, and where its documents lie
+    /// systems: folder of documents, for the process that measures one system
     #[arg(long, value_name = "DIR", hide = true)]
     entrant: Option<PathBuf>,
     #[command(flatten)]
-    machine: Machine,
+    machine: MachineFlags,
 }
 
-impl Bench {
-    /// Measures and prints a table.
-    ///
-    /// # Errors
-    /// An unknown name; what a stage meets.
+impl BenchVerb {
     pub fn run(self) -> Result<()> {
         if self.names == ["systems"] {
             return self.systems();
@@ -147,7 +132,7 @@ impl Bench {
     fn systems(self) -> Result<()> {
         let bench = bench::SystemsBench {
             recipe: self.recipe,
-            settings: self.settings,
+            settings: self.overrides.of_verb::<Self>()?.to_vec(),
             systems: self.systems,
             encoders: self.encoders,
             documents: self.documents,
@@ -161,7 +146,7 @@ impl Bench {
                 .session()?
                 .run(|session| write_json(json, &bench::enter(&bench, system, work, session)?));
         }
-        let Machine { device, threads } = &self.machine;
+        let MachineFlags { device, threads } = &self.machine;
         let flags =
             ["--device".to_owned(), device.clone(), "--threads".to_owned(), threads.to_string()];
         let table = bench::compare_systems(&bench, &flags)?;
@@ -170,13 +155,13 @@ impl Bench {
         if let Some(first) = table.failed.first() {
             let names: Vec<&str> =
                 table.failed.iter().map(|failed| failed.system.as_str()).collect();
-            eprintln!("not in the table: {}; what ended them stands above", names.join(", "));
+            eprintln!("not in the table: {}; their errors are above", names.join(", "));
             return Err(Error::Elsewhere { rank: 0, code: first.exit_code.unwrap_or(70) });
         }
         let stuck = bench::not_learnt(&table);
         if bench.overfit && !stuck.is_empty() {
             return Err(Error::Bug(format!(
-                "the training loss did not fall under a tenth: {}",
+                "the training loss did not fall below a tenth: {}",
                 stuck.join(", ")
             )));
         }

@@ -1,140 +1,66 @@
-//! `predict`, `evaluate`, `export`.
+//! Scores: `evaluate`.
 
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use super::inspect::CheckpointFindings;
-use super::shared::{Clock, Machine, print_all, write_json};
-use crate::base::say;
+use super::shared::{print_all, write_json};
 use crate::base::write_atomic;
-use crate::corpus::Format;
 use crate::eval::{CompareOptions, Scorer, to_csv};
-use crate::pipeline;
-use crate::pipeline::{EvaluateTask, Evaluation, GoldFormat, Input, PredictOptions};
+use crate::pipeline::{self, EvaluateTask, Evaluation, GoldFormat};
 use crate::report::{EvaluationPage, write_plots};
-use crate::train::Checkpoint;
 use crate::{Error, Result};
 
-/// `predict`.
+/// Score predictions against annotated documents
 #[derive(Debug, Args)]
-pub struct Predict {
-    /// A fine-tuned checkpoint or an export of it
-    #[arg(long, value_name = "C")]
-    checkpoint: PathBuf,
-    /// The ranker, where it is not where the checkpoint says
-    #[arg(long, value_name = "C")]
-    ranker: Option<PathBuf>,
-    /// Documents, labelled or not
-    #[arg(long, value_name = "FILE")]
-    input: PathBuf,
-    /// Format of the input
-    #[arg(long, value_enum, value_name = "F", default_value = "docred")]
-    format: Format,
-    /// Predictions
-    #[arg(long, value_name = "result.json")]
-    output: PathBuf,
-    /// Write result.zip beside it, and read it again
-    #[arg(long)]
-    zip: bool,
-    /// Write the scores of every pair and relation too (Parquet), for `evaluate --scores`
-    #[arg(long, value_name = "FILE")]
-    scores: Option<PathBuf>,
-    /// Decision threshold instead of the one found on dev (threshold rule only)
-    #[arg(long, value_name = "P")]
-    threshold: Option<f64>,
-    /// Cut documents that are too long for the model instead of ending with an error
-    #[arg(long)]
-    truncate: bool,
-    /// A checkpoint of `finetune --system lstm-sp`: name the evidence sentences of each predicted
-    /// fact
-    #[arg(long, value_name = "C")]
-    evidence: Option<PathBuf>,
-    /// Write the number of documents and facts as JSON
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    #[command(flatten)]
-    machine: Machine,
-}
-
-impl Predict {
-    /// Predicts.
-    ///
-    /// # Errors
-    /// As [`pipeline::predict_file`].
-    pub fn run(self) -> Result<()> {
-        let clock = Clock::start();
-        let session = self.machine.session()?;
-        let options = PredictOptions {
-            checkpoint: &self.checkpoint,
-            ranker: self.ranker.as_deref(),
-            input: &Input { path: self.input, format: self.format },
-            output: &self.output,
-            zip: self.zip,
-            scores: self.scores.as_deref(),
-            threshold: self.threshold,
-            truncate: self.truncate,
-            evidence: self.evidence.as_deref(),
-        };
-        session.run(|session| {
-            let report = pipeline::predict_file(&options, session)
-                .map_err(|error| error.in_file(&options.input.path))?;
-            session.world.on_root(|| {
-                clock.write(self.json.as_deref(), &self.output, Some(report.documents), &report)
-            })
-        })
-    }
-}
-
-/// `evaluate`.
-#[derive(Debug, Args)]
-pub struct Evaluate {
-    /// Labelled documents
+pub struct EvaluateVerb {
+    /// Annotated documents
     #[arg(long, value_name = "FILE")]
     gold: PathBuf,
-    /// Predictions (result.json or result.zip); several: mean and deviation
+    /// Predictions (result.json or result.zip); give several for mean and standard deviation
     #[arg(long, value_name = "FILE")]
     predictions: Vec<PathBuf>,
-    /// Scores of every pair and relation (Parquet), for thresholds and curves
+    /// Scores of all pairs and relations (Parquet), for thresholds and curves
     #[arg(long, value_name = "FILE")]
     scores: Option<PathBuf>,
-    /// Threshold for --scores that was chosen on other documents
+    /// Threshold for --scores, chosen on other documents
     #[arg(long, value_name = "P", requires = "scores", allow_negative_numbers = true)]
     theta: Option<f32>,
-    /// Facts that Ign F1 ignores: a .fact file or the annotated training file
+    /// Facts that Ign F1 leaves out: a .fact file or the annotated training file
     #[arg(long, value_name = "FILE")]
     train_facts: Option<PathBuf>,
-    /// Distant facts, for the second Ign F1
+    /// Distant facts, for a second Ign F1
     #[arg(long, value_name = "FILE")]
     distant_facts: Option<PathBuf>,
-    /// Data set the files belong to
+    /// Data set of the files, which decides the format of --gold and the default scorer
     #[arg(long, value_enum, value_name = "NAME", default_value = "docred")]
     dataset: Dataset,
-    /// MeSH tree numbers, to take hypernyms out of the pairs of CDR before scoring
+    /// MeSH tree numbers, to filter hypernyms from the pairs of CDR before scoring
     #[arg(long, value_name = "FILE")]
     mesh_tree: Option<PathBuf>,
-    /// Scorer to follow: official, atlop or redocred (default: the data set's own)
+    /// Scorer to follow: official, atlop or redocred [default: the data set's own]
     #[arg(long, value_name = "NAME")]
     scorer: Option<String>,
-    /// Other predictions on the same documents: what one gets and the other misses, and is it luck
+    /// Other predictions on the same documents: what each gets and the other misses, and whether
+    /// the difference is significant
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
-    /// Resamples of the bootstrap of --compare
+    /// Bootstrap samples of --compare
     #[arg(long, value_name = "N", default_value_t = 1_000, requires = "compare")]
     samples: usize,
     /// Seed of the bootstrap of --compare
     #[arg(long, value_name = "S", default_value_t = 1, requires = "compare")]
     seed: u64,
-    /// Write the scores for machines
+    /// Write the scores as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Write the rows of the table; a comparison goes to NAME-comparison.csv
+    /// Write the table as CSV; a comparison goes to NAME-comparison.csv
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
-    /// Write charts (SVG and PNG) into a folder; of several files, those of the first
+    /// Write charts (SVG and PNG) into a folder; with several predictions, those of the first
     #[arg(long, value_name = "DIR")]
     plots: Option<PathBuf>,
-    /// Write tables, definitions, charts and comparison as one page
+    /// Write tables, definitions, charts and comparison as one HTML page
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
 }
@@ -142,13 +68,13 @@ pub struct Evaluate {
 /// Data sets with a scorer or a format of their own.
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 enum Dataset {
-    /// DocRED and corpora of its form
+    /// DocRED and corpora in its format
     Docred,
     /// Re-DocRED
     Redocred,
-    /// CDR: listed pairs, EoG's format
+    /// CDR in edge-oriented-graph's format, which lists the candidate pairs
     Cdr,
-    /// GDA: likewise
+    /// GDA in the same format
     Gda,
 }
 
@@ -165,18 +91,14 @@ impl Dataset {
     }
 }
 
-impl Evaluate {
-    /// Scores and prints a table.
-    ///
-    /// # Errors
-    /// As [`pipeline::evaluate`]; the disk.
+impl EvaluateVerb {
     pub fn run(self) -> Result<()> {
         if self.samples == 0 {
             return Err(Error::recipe("--samples 0")
-                .with_hint("a bootstrap takes at least one resample, usually 1000"));
+                .with_hint("a bootstrap needs at least one sample; 1000 is usual"));
         }
         if self.mesh_tree.is_some() && self.dataset == Dataset::Gda {
-            return Err(Error::recipe("--mesh-tree does not belong to --dataset gda")
+            return Err(Error::recipe("--mesh-tree cannot be used with --dataset gda")
                 .with_hint("only CDR is filtered for hypernyms"));
         }
         let task = EvaluateTask {
@@ -253,39 +175,4 @@ impl Evaluate {
 /// The name of a file without its folders.
 fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-/// `export`.
-#[derive(Debug, Args)]
-pub struct Export {
-    /// A checkpoint of any stage
-    #[arg(long, value_name = "C")]
-    checkpoint: PathBuf,
-    /// The ranker, where it is not where the checkpoint says
-    #[arg(long, value_name = "C")]
-    ranker: Option<PathBuf>,
-    /// Folder to write
-    #[arg(long, value_name = "DIR")]
-    output: PathBuf,
-    /// Write what was exported as JSON, as `inspect` does
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-}
-
-impl Export {
-    /// Exports.
-    ///
-    /// # Errors
-    /// As [`pipeline::export`].
-    pub fn run(self) -> Result<()> {
-        let clock = Clock::start();
-        pipeline::export(&self.checkpoint, self.ranker.as_deref(), &self.output)?;
-        say(format!("export: {}", self.output.display()));
-        clock.write(
-            self.json.as_deref(),
-            &self.output,
-            None,
-            &CheckpointFindings::of(&Checkpoint::open(&self.output)?)?,
-        )
-    }
 }

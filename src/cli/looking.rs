@@ -1,0 +1,543 @@
+//! Looking into a run: `watch`, `report`, `inspect`, `why`, `batch`, `blame`, `ledger`, `explain`,
+//! `autopsy`.
+
+use std::fmt;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::shared::{Clock, Overrides, print_all, show, write_json};
+use crate::pipeline::Description;
+use crate::questions::{self, KeyDescription, WhyQuery};
+use crate::ranks::failure::{RankState, autopsy, rank_states};
+use crate::recipe::Recipe;
+use crate::report::{ReportData, ScoreRow, Series, write_report};
+use crate::shards::{DocumentStore, Manifest, StoreOptions};
+use crate::train::checkpoint::{CheckpointDifference, Difference, TensorDifference, compare};
+use crate::train::metrics::{MetricLine, MetricsWriter, read_metrics};
+use crate::train::{Checkpoint, SPIKE, TrainerState};
+use crate::{DataError, Error, Result};
+
+/// Show how far a run is and what each rank is doing
+#[derive(Debug, Args)]
+pub struct WatchVerb {
+    /// Run folder
+    run: PathBuf,
+    /// Print the state once and exit
+    #[arg(long)]
+    once: bool,
+    /// Seconds between two looks
+    #[arg(long, value_name = "SECONDS", default_value_t = 2)]
+    every: u64,
+    /// Write the state as JSON, at each look
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// How far a run is.
+#[derive(Debug, Serialize)]
+struct State {
+    /// The last step of each stage.
+    stages: Vec<MetricLine>,
+    ranks: Vec<RankState>,
+}
+
+impl WatchVerb {
+    pub fn run(self) -> Result<()> {
+        if !self.run.join("run.json").exists() {
+            let error = DataError::new(&self.run, "is not a run folder (it has no run.json)");
+            return Err(error.hint("name the folder that --run-dir named").into());
+        }
+        loop {
+            let state = State {
+                stages: last_steps(&self.run)?,
+                ranks: rank_states(&self.run).unwrap_or_default(),
+            };
+            write_json(self.json.as_deref(), &state)?;
+            let clear =
+                if std::io::stdout().is_terminal() && !self.once { "\x1b[2J\x1b[H" } else { "" };
+            print_all(format!("{clear}{state}").as_bytes())?;
+            if self.once || !state.ranks.iter().any(RankState::is_at_work) {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_secs(self.every.max(1)));
+        }
+    }
+}
+
+/// The last line of each stage in the metrics.
+fn last_steps(run: &Path) -> Result<Vec<MetricLine>> {
+    let lines = read_metrics(&MetricsWriter::path(run))?;
+    let last = |index: usize, line: &MetricLine| {
+        lines.get(index + 1).is_none_or(|next| next.stage != line.stage)
+    };
+    Ok(lines
+        .iter()
+        .enumerate()
+        .filter(|(index, line)| last(*index, line))
+        .map(|(_, line)| line.clone())
+        .collect())
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.stages.iter().try_for_each(|line| f.write_str(&step_line(line)))?;
+        self.ranks.iter().try_for_each(|rank| writeln!(f, "{rank}"))
+    }
+}
+
+fn step_line(line: &MetricLine) -> String {
+    let number = |name: &str, value: Option<f64>| {
+        value.map_or_else(String::new, |value| format!(", {name} {value:.4}"))
+    };
+    let rate =
+        line.documents_per_s.map_or_else(String::new, |rate| format!(", {rate:.0} documents/s"));
+    let rest = [
+        number("loss", line.loss),
+        number("gradient norm", line.grad_norm),
+        number("straggler", line.number("straggler")),
+        rate,
+    ];
+    format!("{:<24} step {}{}\n", line.stage, line.step, rest.concat())
+}
+
+/// Write report.html for one run, or compare several runs in it
+#[derive(Debug, Args)]
+pub struct ReportVerb {
+    /// Run folders; several are compared on one page
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<PathBuf>,
+    /// Page to write [default: report.html in the first run]
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Write the scores of all runs as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// What the page compares.
+#[derive(Debug, Serialize)]
+struct Compared<'a> {
+    runs: &'a [PathBuf],
+    scores: &'a [ScoreRow],
+}
+
+impl ReportVerb {
+    pub fn run(self) -> Result<()> {
+        let clock = Clock::start();
+        let mut merged = ReportData::default();
+        for (index, run) in self.runs.iter().enumerate() {
+            let path = run.join("report.json");
+            let hint = "name the folder of a run that has finished";
+            let bytes = fs_err::read(&path).map_err(|error| {
+                DataError::new(run, format!("has no report: {error}")).hint(hint)
+            })?;
+            let data: ReportData = serde_json::from_slice(&bytes)
+                .map_err(|error| DataError::new(&path, error.to_string()))?;
+            if index == 0 {
+                merged = data;
+            } else {
+                let name = |variant: &str| format!("{variant} ({})", run.display());
+                merged.scores.extend(
+                    data.scores
+                        .into_iter()
+                        .map(|row| ScoreRow { variant: name(&row.variant), ..row }),
+                );
+                merged.learning.extend(
+                    data.learning.into_iter().map(|line| Series { name: name(&line.name), ..line }),
+                );
+            }
+        }
+        let output = self.output.unwrap_or_else(|| self.runs[0].join("report.html"));
+        write_report(&output, &merged)?;
+        println!("{}", output.display());
+        clock.write(
+            self.json.as_deref(),
+            &output,
+            None,
+            &Compared { runs: &self.runs, scores: &merged.scores },
+        )
+    }
+}
+
+/// Describe and check a checkpoint, shards or a run; compare two checkpoints or two runs
+#[derive(Debug, Args)]
+pub struct InspectVerb {
+    /// Checkpoint, folder of shards, or run folder
+    path: PathBuf,
+    /// Second checkpoint or run, to compare with the first
+    other: Option<PathBuf>,
+    /// Write the findings as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl InspectVerb {
+    pub fn run(self) -> Result<()> {
+        let (path, json) = (&self.path, self.json.as_deref());
+        if let Some(other) = &self.other {
+            if [path, other].iter().all(|run| run.join("recipe.toml").exists()) {
+                return show(&questions::parting(path, other)?, json);
+            }
+            let found = compare(&Checkpoint::open(path)?, &Checkpoint::open(other)?)?;
+            write_json(json, &found)?;
+            print_all(differences(&found).as_bytes())
+        } else if path.join("MANIFEST.json").exists() {
+            show(&CheckpointFindings::of(&Checkpoint::open(path)?)?, json)
+        } else if path.join("manifest.json").exists() {
+            show(&ShardFindings::of(path)?, json)
+        } else if path.join("run.json").exists() {
+            show(&RunFindings::of(path)?, json)
+        } else {
+            let hint = "a checkpoint has MANIFEST.json, a folder of shards manifest.json, a run \
+                folder run.json";
+            Err(DataError::new(
+                path,
+                "is neither a checkpoint nor a folder of shards nor a run folder",
+            )
+            .hint(hint)
+            .into())
+        }
+    }
+}
+
+/// Where two checkpoints differ.
+fn differences(found: &CheckpointDifference) -> String {
+    let mut text = format!(
+        "{} tensors are equal to the bit, {} differ\n",
+        found.equal_tensors,
+        found.tensors.len()
+    );
+    for TensorDifference { name, difference } in &found.tensors {
+        let told = match difference {
+            Difference::OnlyFirst => "only in the first".to_owned(),
+            Difference::OnlySecond => "only in the second".to_owned(),
+            Difference::Shape { first, second } => format!("shape {first:?} and {second:?}"),
+            Difference::Numbers { count, of, largest } => {
+                format!("{count} of {of} numbers, by at most {largest:.3e}")
+            }
+        };
+        text += &format!("  {name}: {told}\n");
+    }
+    for (name, first, second) in &found.trainer {
+        text += &format!("  {name}: {first} and {second}\n");
+    }
+    for name in &found.files {
+        text += &format!("  {name} differs\n");
+    }
+    text
+}
+
+/// A checkpoint whose hashes all match.
+#[derive(Debug, Serialize)]
+pub struct CheckpointFindings {
+    identity: String,
+    #[serde(flatten)]
+    description: Description,
+    state: TrainerState,
+}
+
+impl CheckpointFindings {
+    pub fn of(checkpoint: &Checkpoint) -> Result<Self> {
+        Ok(Self {
+            identity: checkpoint.identity()?,
+            description: checkpoint.description()?,
+            state: checkpoint.trainer()?,
+        })
+    }
+}
+
+impl fmt::Display for CheckpointFindings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { identity, description, state } = self;
+        writeln!(f, "checkpoint {identity} (all hashes match)")?;
+        let system = description.settings.system();
+        writeln!(
+            f,
+            "  {system} {:?}, stage {}, step {} of {}",
+            description.part, state.stage, state.step, state.total_steps
+        )?;
+        write!(
+            f,
+            "  encoder {}, {} relations",
+            description.encoder.name,
+            description.relations.len()
+        )?;
+        if let Some((f1, step)) = state.best {
+            write!(f, "\n  best dev F1 {:.2} at step {step}", 100.0 * f1)?;
+        }
+        match &description.ranker {
+            Some(ranker) => write!(f, "\n  ranker {}", ranker.display()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A folder of shards whose hashes all match.
+#[derive(Debug, Serialize)]
+struct ShardFindings {
+    memory_bytes: usize,
+    #[serde(flatten)]
+    manifest: Manifest,
+}
+
+impl ShardFindings {
+    fn of(path: &Path) -> Result<Self> {
+        let store = DocumentStore::open(path, StoreOptions::default())?;
+        store.tokenizer()?;
+        if store.manifest().fact_index.is_some() {
+            store.fact_index()?;
+        }
+        Ok(Self { memory_bytes: store.memory_bytes(), manifest: store.manifest().clone() })
+    }
+}
+
+impl fmt::Display for ShardFindings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Manifest { documents, labelled, facts, relations, tokenizer, scored, shards, .. } =
+            &self.manifest;
+        let Manifest { max_pieces, max_entities, max_mentions, .. } = &self.manifest;
+        let relations = relations.len();
+        writeln!(
+            f,
+            "{documents} documents, {labelled} labelled, {facts} facts, {relations} relations (all \
+             hashes match)"
+        )?;
+        writeln!(
+            f,
+            "  tokenizer {} ({} pieces), {}",
+            tokenizer.kind,
+            tokenizer.vocab_size,
+            &tokenizer.identity[..16]
+        )?;
+        writeln!(
+            f,
+            "  longest document {max_pieces} pieces, most entities {max_entities}, most mentions \
+             {max_mentions}"
+        )?;
+        match scored {
+            Some(scored) => writeln!(f, "  scored by {}, kept {}", scored.checkpoint, scored.keep)?,
+            None => writeln!(f, "  not scored")?,
+        }
+        for shard in shards {
+            writeln!(
+                f,
+                "  {}: {} rows in {} row groups, {} bytes",
+                shard.file, shard.rows, shard.row_groups, shard.bytes
+            )?;
+        }
+        write!(f, "  {} bytes in memory", self.memory_bytes)
+    }
+}
+
+/// A run folder.
+#[derive(Debug, Serialize)]
+struct RunFindings {
+    run: serde_json::Value,
+    /// The last checkpoint of each stage.
+    stages: Vec<TrainerState>,
+}
+
+impl RunFindings {
+    fn of(path: &Path) -> Result<Self> {
+        let identity = path.join("run.json");
+        let run = serde_json::from_slice(&fs_err::read(&identity)?)
+            .map_err(|error| DataError::new(&identity, error.to_string()))?;
+        let mut stages = Vec::new();
+        for stage in fs_err::read_dir(path.join("checkpoints")).into_iter().flatten() {
+            if let Some(checkpoint) = Checkpoint::latest(&stage?.path())? {
+                stages.push(checkpoint.trainer()?);
+            }
+        }
+        stages.sort_by(|a, b| a.stage.cmp(&b.stage));
+        Ok(Self { run, stages })
+    }
+}
+
+impl fmt::Display for RunFindings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#}", self.run)?;
+        self.stages.iter().try_for_each(|state| {
+            let done = if state.finished { "finished" } else { "unfinished" };
+            write!(f, "\n{:<24} step {} of {}, {done}", state.stage, state.step, state.total_steps)
+        })
+    }
+}
+
+/// Explain what a run says about a document: labels, truth, ranks and predictions
+#[derive(Debug, Args)]
+pub struct WhyVerb {
+    /// Run folder
+    run: PathBuf,
+    /// Title of the document
+    #[arg(long, value_name = "T")]
+    title: String,
+    /// Head entity: its number or one of its names
+    #[arg(long, value_name = "H")]
+    head: Option<String>,
+    /// Tail entity, likewise; with both, the sentences that mention one of them are shown
+    #[arg(long, value_name = "T")]
+    tail: Option<String>,
+    /// Relation: its identifier or name
+    #[arg(long, value_name = "R")]
+    relation: Option<String>,
+    /// Write the explanation as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl WhyVerb {
+    pub fn run(self) -> Result<()> {
+        let Self { run, title, head, tail, relation, json } = self;
+        let found = questions::why(&run, &WhyQuery { title, head, tail, relation })?;
+        show(&found, json.as_deref())
+    }
+}
+
+/// Print the documents of any past or future step
+#[derive(Debug, Args)]
+pub struct BatchVerb {
+    /// Run folder
+    run: PathBuf,
+    /// Stage: rank, pretrain or finetune
+    #[arg(long, default_value = "pretrain")]
+    stage: String,
+    /// Step, counted from 1
+    #[arg(long)]
+    step: u64,
+    /// Shards of the stage, if they are not in the run folder (after `rank`, `pretrain`,
+    /// `finetune`)
+    #[arg(long, value_name = "SHARDS")]
+    shards: Option<PathBuf>,
+    /// Write the documents as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl BatchVerb {
+    pub fn run(self) -> Result<()> {
+        let recipe = Recipe::load(&self.run.join("recipe.toml"), &[])?;
+        if self.step == 0 {
+            return Err(Error::recipe("--step 0, but steps are counted from 1"));
+        }
+        let steps = questions::describe_batches(
+            &recipe,
+            &self.run,
+            self.shards.as_deref(),
+            &self.stage,
+            &[self.step],
+        )?;
+        steps.iter().try_for_each(|contents| show(contents, self.json.as_deref()))
+    }
+}
+
+/// Find the steps whose loss stands out, and the documents they read
+#[derive(Debug, Args)]
+pub struct BlameVerb {
+    /// Run folder
+    run: PathBuf,
+    /// Standard deviations above the preceding losses from which a step stands out
+    #[arg(long, value_name = "Z", default_value_t = SPIKE)]
+    above: f64,
+    /// Number of steps to describe at most
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    most: usize,
+    /// Shards of the stage, if they are not in the run folder (after `rank`, `pretrain`,
+    /// `finetune`)
+    #[arg(long, value_name = "SHARDS")]
+    shards: Option<PathBuf>,
+    /// Write the findings as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl BlameVerb {
+    pub fn run(self) -> Result<()> {
+        show(
+            &questions::blame(&self.run, self.shards.as_deref(), self.above, self.most)?,
+            self.json.as_deref(),
+        )
+    }
+}
+
+/// Write a table of all distant labels: rank, score, and whether pre-training keeps them
+#[derive(Debug, Args)]
+pub struct LedgerVerb {
+    /// Run folder, or a folder of shards that `score` wrote
+    path: PathBuf,
+    /// Parquet file to write [default: labels.parquet in the run folder]
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Number of best pairs of each document that count as kept, 0 for all [default:
+    /// dsdocre.k_pretrain of the run]
+    #[arg(long, value_name = "K")]
+    keep: Option<usize>,
+    /// Write the counts of each relation as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl LedgerVerb {
+    pub fn run(self) -> Result<()> {
+        let clock = Clock::start();
+        let (output, ledger) = questions::ledger(&self.path, self.output.as_deref(), self.keep)?;
+        print_all(format!("{ledger}\n").as_bytes())?;
+        clock.write(self.json.as_deref(), &output, None, &ledger)
+    }
+}
+
+/// Explain a key of a recipe: meaning, values in the profiles and in a recipe
+#[derive(Debug, Args)]
+pub struct ExplainVerb {
+    /// A key such as pretrain.batch, a table, the name of a key in any table, or a word [default:
+    /// all keys]
+    key: Option<String>,
+    /// Also show the value of the key in this recipe
+    #[arg(long, value_name = "FILE")]
+    recipe: Option<PathBuf>,
+    #[command(flatten)]
+    overrides: Overrides,
+    /// Write the explanations as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// The explanations, for machines.
+#[derive(Debug, Serialize)]
+struct ExplainedKeys {
+    keys: Vec<KeyDescription>,
+}
+
+impl ExplainVerb {
+    pub fn run(self) -> Result<()> {
+        let asked = self.recipe.is_some() || !self.overrides.of_verb::<Self>()?.is_empty();
+        let recipe =
+            asked.then(|| self.overrides.load::<Self>(self.recipe.as_deref(), &[])).transpose()?;
+        let keys = questions::explain(self.key.as_deref(), recipe.as_ref())?;
+        let text: String = keys.iter().map(|key| format!("{key}\n")).collect();
+        write_json(self.json.as_deref(), &ExplainedKeys { keys })?;
+        print_all(format!("values: fixed | paper | code (one where all agree)\n{text}").as_bytes())
+    }
+}
+
+/// Explain how a run ended: the verdict and the last events of all ranks
+#[derive(Debug, Args)]
+pub struct AutopsyVerb {
+    /// Run folder
+    run: PathBuf,
+    /// Number of last events to print
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    events: usize,
+    /// Write the findings as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl AutopsyVerb {
+    pub fn run(self) -> Result<()> {
+        show(&autopsy(&self.run, self.events)?, self.json.as_deref())
+    }
+}
