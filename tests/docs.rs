@@ -10,6 +10,7 @@
 //! Not for: what the commands compute (`cli.rs`). Python examples run in `make test-interop`.
 #![allow(clippy::unwrap_used, reason = "a call that fails fails its test")]
 
+#[allow(dead_code, reason = "other tests use the rest")]
 mod common;
 
 use std::collections::BTreeSet;
