@@ -22,6 +22,10 @@ trap 'rm -rf "$work"' EXIT
 "$binary" run "$(dirname "$0")/../jobs/smoke.toml" --run-dir "$work/run" >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
 "$venv/bin/python" "$(dirname "$0")/test_interop.py" "$binary" "$work/run"
 "$venv/bin/python" "$(dirname "$0")/test_shards.py" "$work/run"
+# The Python example of docs/from-pytorch.md, on the export that it speaks of.
+"$binary" export --checkpoint "$work/run/checkpoints/pretrain/step-00000006" --output "$work/encoder"
+example=$(sed -n '/^```python$/,/^```$/{/^```/d;p}' "$(dirname "$0")/../docs/from-pytorch.md")
+(cd "$work" && "$venv/bin/python" -c "$example")
 world=$work/run/data/world
 "$binary" convert --format docred --to parquet --input "$world/dev.json" --output "$work/dev.parquet"
 "$venv/bin/python" "$(dirname "$0")/test_documents.py" "$world/dev.json" "$work/dev.parquet"
