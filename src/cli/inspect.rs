@@ -11,8 +11,8 @@ use serde::Serialize;
 use super::shared::{Clock, print_all, write_json};
 use crate::pipeline::Description;
 use crate::questions;
-use crate::report::{ReportData, ScoreRow, write_report};
-use crate::shards::{DocumentStore, Manifest, StoreOptions};
+use crate::report::{ReportData, VariantScores, write_report};
+use crate::shards::{DocumentStore, ShardManifest, StoreOptions};
 use crate::systems::SYSTEMS;
 use crate::train::checkpoint::{CheckpointDifference, Difference, TensorDifference, compare};
 use crate::train::{Checkpoint, TrainerState};
@@ -36,7 +36,7 @@ pub struct Report {
 #[derive(Debug, Serialize)]
 struct Compared<'a> {
     runs: &'a [PathBuf],
-    scores: &'a [ScoreRow],
+    scores: &'a [VariantScores],
 }
 
 impl Report {
@@ -62,7 +62,7 @@ impl Report {
                 merged.scores.extend(
                     data.scores
                         .into_iter()
-                        .map(|row| ScoreRow { variant: name(&row.variant), ..row }),
+                        .map(|row| VariantScores { variant: name(&row.variant), ..row }),
                 );
                 merged.learning.extend(
                     data.learning
@@ -238,7 +238,7 @@ impl fmt::Display for CheckpointFindings {
 struct ShardFindings {
     memory_bytes: usize,
     #[serde(flatten)]
-    manifest: Manifest,
+    manifest: ShardManifest,
 }
 
 impl ShardFindings {
@@ -254,9 +254,10 @@ impl ShardFindings {
 
 impl fmt::Display for ShardFindings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Manifest { documents, labelled, facts, relations, tokenizer, scored, shards, .. } =
-            &self.manifest;
-        let Manifest { max_pieces, max_entities, max_mentions, .. } = &self.manifest;
+        let ShardManifest {
+            documents, labelled, facts, relations, tokenizer, scored, shards, ..
+        } = &self.manifest;
+        let ShardManifest { max_pieces, max_entities, max_mentions, .. } = &self.manifest;
         let relations = relations.len();
         writeln!(
             f,

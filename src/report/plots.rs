@@ -9,7 +9,7 @@ use super::chart::{Axes, bars, grid, lines, standalone};
 use super::png::png;
 use crate::Result;
 use crate::base::write_atomic;
-use crate::eval::{Comparison, Confused, CurvePoint, Row, Scores, Section};
+use crate::eval::{Comparison, Confused, CurvePoint, ScoreSection, Scores, SectionRow};
 
 /// Relations that the confusion and the bars by relation show.
 const MOST_RELATIONS: usize = 12;
@@ -138,7 +138,7 @@ fn precision_recall(split: &str, curve: &[CurvePoint]) -> String {
 
 /// F1 (or recall, where that is all there is) of the rows of a section; nothing where no row has a
 /// gold fact.
-fn by_group(section: &Section, x: &str, shared: &str, beside: Option<&Beside<'_>>) -> String {
+fn by_group(section: &ScoreSection, x: &str, shared: &str, beside: Option<&Beside<'_>>) -> String {
     let rows = &section.rows[..section.rows.len().min(if section.name == "relation" {
         MOST_RELATIONS
     } else {
@@ -151,7 +151,7 @@ fn by_group(section: &Section, x: &str, shared: &str, beside: Option<&Beside<'_>
     let (y, x) = (if has_f1 { "F1 (%)" } else { "recall (%)" }, format!("{x}; below: gold facts"));
     let axes = Axes { title: &section.definition, x: &x, y, percent: true, ..Axes::default() };
     // A group without gold facts has no score, which is not a score of 0.
-    let some = |row: &Row, value: Option<f64>| value.filter(|_| row.gold != Some(0));
+    let some = |row: &SectionRow, value: Option<f64>| value.filter(|_| row.gold != Some(0));
     let own = rows.iter().map(|row| some(row, row.f1.or(row.recall))).collect();
     let names: Vec<String> = rows
         .iter()
@@ -215,7 +215,7 @@ fn confusion(cells: &[Confused]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eval::{Block, GroupComparison, NamedBlock};
+    use crate::eval::{GroupComparison, NamedBlock, ScoreBlock};
 
     fn scores() -> Scores {
         let mut scores = Scores::default();
@@ -227,8 +227,10 @@ mod tests {
         scores.confusion =
             vec![cell("P17", Some("P17"), 30), cell("P17", Some("<P&9>"), 4), cell("P17", None, 2)];
         let named = |name: &str, block| NamedBlock { name: name.into(), block };
-        scores.breakdown.distance =
-            vec![named("[0,1)", Block::new(4, 5, 3)), named("[6,∞)", Block::new(2, 0, 0))];
+        scores.breakdown.distance = vec![
+            named("[0,1)", ScoreBlock::new(4, 5, 3)),
+            named("[6,∞)", ScoreBlock::new(2, 0, 0)),
+        ];
         scores
     }
 
