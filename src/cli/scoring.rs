@@ -131,7 +131,7 @@ pub struct Evaluate {
     /// Write the rows of the table; a comparison goes to NAME-comparison.csv
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
-    /// Write charts (SVG and PNG) into a folder; of several files, those of the first
+    /// Write charts (SVG) into a folder; of several files, those of the first
     #[arg(long, value_name = "DIR")]
     plots: Option<PathBuf>,
     /// Write tables, definitions, charts and comparison as one page

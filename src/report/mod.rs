@@ -10,7 +10,6 @@ mod html;
 mod model_card;
 mod paper;
 mod plots;
-mod png;
 
 pub use data::{
     DroppedLabel, LossCurve, NamedValue, ReferenceRow, RelationLabels, ReportData, Series,

@@ -1,14 +1,13 @@
 //! Charts of one set of scores, beside another's where there is one: for the reports, and as SVG
-//! and PNG files. Not for: drawing itself (`chart`).
+//! files. Not for: drawing itself (`chart`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::Series;
 use super::chart::{Axes, bars, grid, lines, standalone};
-use super::png::png;
 use crate::Result;
-use crate::base::write_atomic;
+use crate::base::write_whole;
 use crate::eval::{Comparison, Confused, CurvePoint, ScoreSection, Scores, SectionRow};
 
 /// Relations that the confusion and the bars by relation show.
@@ -98,9 +97,9 @@ pub(crate) fn plots(scores: &Scores, beside: Option<&Beside<'_>>) -> Vec<Plot> {
     [curve].into_iter().chain(bars).chain([confusion]).filter(|plot| !plot.svg.is_empty()).collect()
 }
 
-/// Writes the charts of a set of scores into a folder, each as SVG and as PNG: `precision-recall`,
-/// `f1-by-distance` and the other break-downs, `confusion`; those without data are left out. With a
-/// comparison, bars show both systems, under `names`.
+/// Writes the charts of a set of scores into a folder as SVG files: `precision-recall`,
+/// `f1-by-distance` and the other break-downs, `confusion`. Charts without data are left out. With
+/// a comparison, bars show both systems, under `names`.
 ///
 /// # Errors
 /// The disk.
@@ -112,12 +111,8 @@ pub fn write_plots(
 ) -> Result<()> {
     let beside = comparison.map(|comparison| Beside { names, comparison });
     for plot in plots(scores, beside.as_ref()) {
-        let svg = standalone(&plot.svg);
-        let pixels = png(&svg)?;
-        write_atomic(&folder.join(format!("{}.svg", plot.name)), |out| {
-            out.write_all(svg.as_bytes())
-        })?;
-        write_atomic(&folder.join(format!("{}.png", plot.name)), |out| out.write_all(&pixels))?;
+        let path = folder.join(format!("{}.svg", plot.name));
+        write_whole(&path, standalone(&plot.svg).as_bytes())?;
     }
     Ok(())
 }
@@ -235,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn plots_stand_alone_in_both_forms_and_empty_ones_are_left_out() {
+    fn plots_stand_alone_and_empty_ones_are_left_out() {
         let folder = tempfile::tempdir().unwrap();
         write_plots(folder.path(), &scores(), None, ["a", "b"]).unwrap();
         let mut names: Vec<_> = fs_err::read_dir(folder.path())
@@ -243,10 +238,7 @@ mod tests {
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         names.sort();
-        assert_eq!(
-            names,
-            ["confusion.png", "confusion.svg", "f1-by-distance.png", "f1-by-distance.svg"]
-        );
+        assert_eq!(names, ["confusion.svg", "f1-by-distance.svg"]);
         let svg = fs_err::read_to_string(folder.path().join("confusion.svg")).unwrap();
         assert!(
             svg.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\"") && svg.contains("<style>"),
@@ -256,8 +248,6 @@ mod tests {
             svg.contains("&lt;P&amp;9&gt;") && svg.contains(">30<") && !svg.contains("<P&9>"),
             "{svg}"
         );
-        let bytes = fs_err::read(folder.path().join("confusion.png")).unwrap();
-        assert!(bytes.starts_with(b"\x89PNG\r\n\x1a\n"));
     }
 
     #[test]
