@@ -15,7 +15,7 @@ use crate::pipeline::session::Session;
 use crate::recipe::Recipe;
 use crate::shards::{DocumentStore, StoreOptions};
 use crate::systems::Settings;
-use crate::text::EncodedDocument;
+use crate::text::TokenizedDocument;
 use crate::torch::{Parameters, device};
 use crate::train::metrics::{MetricLine, MetricsWriter, read_metrics};
 use crate::train::{Checkpoint, RunFolder};
@@ -82,7 +82,8 @@ fn measure(
 ) -> Result<SystemRow> {
     let loaded = LoadedExtractor::open(checkpoint.path(), session.device)?;
     let predictor = Predictor::new(&*loaded.model, session.precision("auto"), PREDICT_TOKENS);
-    let documents: Vec<Arc<EncodedDocument>> = (0..store.len()).map(|row| store.get(row)).collect();
+    let documents: Vec<Arc<TokenizedDocument>> =
+        (0..store.len()).map(|row| store.get(row)).collect();
     predictor.scores(&documents[..WARM_UP.min(documents.len())], &mut |_| {})?;
     let started = Instant::now();
     let scores = predictor.scores(&documents, &mut |_| {})?;

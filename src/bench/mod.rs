@@ -32,7 +32,7 @@ use crate::recipe::Recipe;
 use crate::shards::{DocumentStore, StoreOptions};
 use crate::systems::dsdocre::{DsdocreSettings, Part, PretrainSource, Pretrainer};
 use crate::systems::{Extraction, ExtractionSource};
-use crate::text::EncodedDocument;
+use crate::text::TokenizedDocument;
 use crate::torch::device;
 use crate::torch::precision::{Precision, matmul_rate};
 use crate::train::{BatchSource, Objective, Share};
@@ -262,7 +262,7 @@ impl Bench<'_> {
     fn score(&mut self, store: &DocumentStore) -> Result<()> {
         let loaded = self.model(store, Part::Ranker)?;
         let documents: Vec<_> = (0..store.len()).map(|row| store.get(row)).collect();
-        let references: Vec<&EncodedDocument> = documents.iter().map(AsRef::as_ref).collect();
+        let references: Vec<&TokenizedDocument> = documents.iter().map(AsRef::as_ref).collect();
         let views = loaded.views(0)?;
         let lengths: Vec<f64> = references
             .iter()
@@ -270,7 +270,7 @@ impl Bench<'_> {
             .collect::<Result<_>>()?;
         let flops = Self::encoder_flops(&loaded, lengths.iter().copied());
         let ranking = Ranking::new(loaded, self.precision)?;
-        let warm: Vec<&EncodedDocument> = references.iter().copied().take(32).collect();
+        let warm: Vec<&TokenizedDocument> = references.iter().copied().take(32).collect();
         ranking.keep(&warm, Keep { fixed: 60, per_entity: 0 }, PREDICT_TOKENS, &mut |_| {})?;
         let started = Instant::now();
         ranking.keep(

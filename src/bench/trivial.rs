@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use crate::eval::Prediction;
 use crate::sampling::ordered_pairs;
 use crate::shards::DocumentStore;
-use crate::text::EncodedDocument;
+use crate::text::TokenizedDocument;
 
 type Types = (String, String);
 
@@ -16,7 +16,7 @@ type Types = (String, String);
 /// relation that ever does.
 pub(crate) struct TypePrior(HashMap<Types, Vec<(usize, f64)>>);
 
-fn types(document: &EncodedDocument, head: u32, tail: u32) -> Types {
+fn types(document: &TokenizedDocument, head: u32, tail: u32) -> Types {
     let of = |entity: u32| document.entities[entity as usize].entity_type.clone();
     (of(head), of(tail))
 }
@@ -50,7 +50,7 @@ impl TypePrior {
     }
 
     /// Every (head, tail, relation, share) of a document that training has seen between such types.
-    fn candidates(&self, document: &EncodedDocument) -> Vec<(u32, u32, usize, f64)> {
+    fn candidates(&self, document: &TokenizedDocument) -> Vec<(u32, u32, usize, f64)> {
         let mut all = Vec::new();
         for (head, tail) in ordered_pairs(document.entities.len()) {
             let rates = self.0.get(&types(document, head, tail)).map_or(&[][..], Vec::as_slice);

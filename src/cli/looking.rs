@@ -14,8 +14,8 @@ use crate::pipeline::Description;
 use crate::questions::{self, KeyDescription, WhyQuery};
 use crate::ranks::failure::{RankState, autopsy, rank_states};
 use crate::recipe::Recipe;
-use crate::report::{ReportData, ScoreRow, Series, write_report};
-use crate::shards::{DocumentStore, Manifest, StoreOptions};
+use crate::report::{ReportData, Series, VariantScores, write_report};
+use crate::shards::{DocumentStore, ShardManifest, StoreOptions};
 use crate::train::checkpoint::{CheckpointDifference, Difference, TensorDifference, compare};
 use crate::train::metrics::{MetricLine, MetricsWriter, read_metrics};
 use crate::train::{Checkpoint, SPIKE, TrainerState};
@@ -122,7 +122,7 @@ pub struct ReportVerb {
 #[derive(Debug, Serialize)]
 struct Compared<'a> {
     runs: &'a [PathBuf],
-    scores: &'a [ScoreRow],
+    scores: &'a [VariantScores],
 }
 
 impl ReportVerb {
@@ -144,7 +144,7 @@ impl ReportVerb {
                 merged.scores.extend(
                     data.scores
                         .into_iter()
-                        .map(|row| ScoreRow { variant: name(&row.variant), ..row }),
+                        .map(|row| VariantScores { variant: name(&row.variant), ..row }),
                 );
                 merged.learning.extend(
                     data.learning.into_iter().map(|line| Series { name: name(&line.name), ..line }),
@@ -281,7 +281,7 @@ impl fmt::Display for CheckpointFindings {
 struct ShardFindings {
     memory_bytes: usize,
     #[serde(flatten)]
-    manifest: Manifest,
+    manifest: ShardManifest,
 }
 
 impl ShardFindings {
@@ -297,9 +297,10 @@ impl ShardFindings {
 
 impl fmt::Display for ShardFindings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Manifest { documents, labelled, facts, relations, tokenizer, scored, shards, .. } =
-            &self.manifest;
-        let Manifest { max_pieces, max_entities, max_mentions, .. } = &self.manifest;
+        let ShardManifest {
+            documents, labelled, facts, relations, tokenizer, scored, shards, ..
+        } = &self.manifest;
+        let ShardManifest { max_pieces, max_entities, max_mentions, .. } = &self.manifest;
         let relations = relations.len();
         writeln!(
             f,

@@ -57,7 +57,7 @@ pub struct EvaluateVerb {
     /// Write the table as CSV; a comparison goes to NAME-comparison.csv
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
-    /// Write charts (SVG and PNG) into a folder; with several predictions, those of the first
+    /// Write charts (SVG) into a folder; with several predictions, those of the first
     #[arg(long, value_name = "DIR")]
     plots: Option<PathBuf>,
     /// Write tables, definitions, charts and comparison as one HTML page

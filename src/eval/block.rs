@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// Counts and scores of one group of facts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Block {
+pub struct ScoreBlock {
     /// Distinct predicted facts in the group.
     pub predicted: usize,
     /// Distinct gold facts in the group.
@@ -23,7 +23,7 @@ pub struct Block {
     pub f1: f64,
 }
 
-impl Block {
+impl ScoreBlock {
     /// The usual block, where the facts that are right and the facts that were found are the same.
     pub fn new(predicted: usize, gold: usize, correct: usize) -> Self {
         Self::with_found(predicted, gold, correct, correct)
@@ -61,23 +61,23 @@ mod tests {
 
     #[test]
     fn closed_form() {
-        let block = Block::new(4, 6, 3);
+        let block = ScoreBlock::new(4, 6, 3);
         assert_eq!((block.precision, block.recall), (0.75, 0.5));
         assert!((block.f1 - 0.6).abs() < 1e-12);
     }
 
     #[test]
     fn smoothing_enters_every_denominator() {
-        let block = Block::smoothed(4, 6, 3, 0.5);
+        let block = ScoreBlock::smoothed(4, 6, 3, 0.5);
         let (precision, recall) = (3.0 / 4.5, 3.0 / 6.5);
         assert_eq!((block.precision, block.recall), (precision, recall));
         assert!((block.f1 - 2.0 * precision * recall / (precision + recall + 0.5)).abs() < 1e-15);
-        assert_eq!(Block::smoothed(4, 6, 3, 0.0), Block::new(4, 6, 3));
+        assert_eq!(ScoreBlock::smoothed(4, 6, 3, 0.0), ScoreBlock::new(4, 6, 3));
     }
 
     #[test]
     fn nothing_predicted_is_zero() {
-        let block = Block::new(0, 0, 0);
+        let block = ScoreBlock::new(0, 0, 0);
         assert_eq!((block.precision, block.recall, block.f1), (0.0, 0.0, 0.0));
     }
 }

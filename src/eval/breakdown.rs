@@ -4,14 +4,12 @@
 //! Predictions on unknown documents or entities belong to no group and are left out here; the
 //! official scores count them as wrong.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::infer::{InferScores, infer_scores};
-use super::{Block, FactKey, Gold, Prediction};
-
-type Facts<'a> = BTreeSet<FactKey<'a>>;
+use super::{FactKey, FactKeys, Gold, Prediction, ScoreBlock};
 
 /// Where the groups begin and end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,7 +52,7 @@ pub struct NamedBlock {
     /// The group.
     pub name: String,
     /// Its scores.
-    pub block: Block,
+    pub block: ScoreBlock,
 }
 
 /// How many gold facts with a given number of evidence sentences were found.
@@ -74,11 +72,11 @@ pub struct EvidenceRecall {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Breakdown {
     /// All facts of known pairs.
-    pub overall: Block,
+    pub overall: ScoreBlock,
     /// Facts whose head and tail share a sentence.
-    pub intra: Block,
+    pub intra: ScoreBlock,
     /// The others.
-    pub inter: Block,
+    pub inter: ScoreBlock,
     /// By smallest distance in sentences.
     pub distance: Vec<NamedBlock>,
     /// By mean number of mentions of head and tail.
@@ -88,9 +86,9 @@ pub struct Breakdown {
     /// Facts in inference triangles.
     pub infer: InferScores,
     /// Facts of frequent relations.
-    pub frequent: Block,
+    pub frequent: ScoreBlock,
     /// Facts of all other relations.
-    pub long_tail: Block,
+    pub long_tail: ScoreBlock,
     /// By relation, most gold facts first, then by identifier.
     pub relations: Vec<NamedBlock>,
 }
@@ -101,14 +99,15 @@ pub fn breakdown(
     predictions: &[Prediction],
     options: &BreakdownOptions,
 ) -> Breakdown {
-    let predicted: Facts<'_> = gold
+    let predicted: FactKeys<'_> = gold
         .predicted(predictions)
         .into_iter()
         .filter(|fact| gold.distance(fact).is_some())
         .collect();
     let truth = gold.keys();
     let sets = Sets::new(gold, &predicted, &truth);
-    let is_frequent = |fact: &Item<'_>| options.frequent.iter().any(|id| id == fact.key.relation);
+    let is_frequent =
+        |fact: &ComparedFact<'_>| options.frequent.iter().any(|id| id == fact.key.relation);
     Breakdown {
         overall: sets.block(|_| true),
         intra: sets.block(|fact| fact.distance == Some(0)),
@@ -133,7 +132,7 @@ pub fn breakdown(
 
 /// A fact that is predicted, gold or both, with what groups go by: looked up once, asked by every
 /// group.
-struct Item<'a> {
+struct ComparedFact<'a> {
     key: FactKey<'a>,
     distance: Option<usize>,
     mentions: Option<f64>,
@@ -141,11 +140,11 @@ struct Item<'a> {
     gold: bool,
 }
 
-struct Sets<'a>(Vec<Item<'a>>);
+struct Sets<'a>(Vec<ComparedFact<'a>>);
 
 impl<'a> Sets<'a> {
-    fn new(gold: &Gold<'_>, predicted: &Facts<'a>, truth: &Facts<'a>) -> Self {
-        let item = |key: &FactKey<'a>| Item {
+    fn new(gold: &Gold<'_>, predicted: &FactKeys<'a>, truth: &FactKeys<'a>) -> Self {
+        let item = |key: &FactKey<'a>| ComparedFact {
             key: *key,
             distance: gold.distance(key),
             mentions: gold.mention_number(key),
@@ -155,21 +154,21 @@ impl<'a> Sets<'a> {
         Self(predicted.union(truth).map(item).collect())
     }
 
-    fn block(&self, belongs: impl Fn(&Item<'_>) -> bool) -> Block {
+    fn block(&self, belongs: impl Fn(&ComparedFact<'_>) -> bool) -> ScoreBlock {
         let (mut predicted, mut gold, mut correct) = (0, 0, 0);
         for fact in self.0.iter().filter(|fact| belongs(fact)) {
             predicted += usize::from(fact.predicted);
             gold += usize::from(fact.gold);
             correct += usize::from(fact.predicted && fact.gold);
         }
-        Block::new(predicted, gold, correct)
+        ScoreBlock::new(predicted, gold, correct)
     }
 
     /// The facts whose `value` lies in a half-open range.
     fn within<T: PartialOrd + Copy + std::fmt::Display>(
         &self,
         (low, high): (T, Option<T>),
-        value: impl Fn(&Item<'_>) -> Option<T>,
+        value: impl Fn(&ComparedFact<'_>) -> Option<T>,
     ) -> NamedBlock {
         NamedBlock {
             name: range_name((low, high)),
@@ -187,7 +186,7 @@ impl<'a> Sets<'a> {
         }
         let block = |(name, (predicted, gold, correct)): (&str, _)| NamedBlock {
             name: name.into(),
-            block: Block::new(predicted, gold, correct),
+            block: ScoreBlock::new(predicted, gold, correct),
         };
         let mut blocks: Vec<_> = counts.into_iter().map(block).collect();
         blocks.sort_by_key(|named| std::cmp::Reverse(named.block.gold));
@@ -205,7 +204,7 @@ pub(super) fn inside<T: PartialOrd + Copy>((low, high): (T, Option<T>), value: T
     value >= low && high.is_none_or(|high| value < high)
 }
 
-fn evidence_recall(gold: &Gold<'_>, predicted: &Facts<'_>, most: usize) -> Vec<EvidenceRecall> {
+fn evidence_recall(gold: &Gold<'_>, predicted: &FactKeys<'_>, most: usize) -> Vec<EvidenceRecall> {
     let mut groups = vec![(0, 0); most + 1];
     for (fact, evidence) in gold.facts() {
         let group = &mut groups[evidence.len().min(most)];
@@ -243,10 +242,13 @@ mod tests {
             ..Prediction::default()
         };
         let result = breakdown(&gold, &[predict(1), predict(9)], &BreakdownOptions::default());
-        assert_eq!((result.overall, result.inter), (Block::new(1, 1, 1), Block::new(1, 1, 1)));
+        assert_eq!(
+            (result.overall, result.inter),
+            (ScoreBlock::new(1, 1, 1), ScoreBlock::new(1, 1, 1))
+        );
         assert_eq!(
             result.distance[1],
-            NamedBlock { name: "[1,3)".into(), block: Block::new(1, 1, 1) }
+            NamedBlock { name: "[1,3)".into(), block: ScoreBlock::new(1, 1, 1) }
         );
         assert_eq!(result.evidence[2].recall, Some(1.0));
         assert_eq!(
@@ -255,11 +257,11 @@ mod tests {
         );
         assert_eq!(
             result.relations,
-            [NamedBlock { name: "P17".into(), block: Block::new(1, 1, 1) }]
+            [NamedBlock { name: "P17".into(), block: ScoreBlock::new(1, 1, 1) }]
         );
     }
 
-    fn same(place: &str, ours: &Block, theirs: &Value) {
+    fn same(place: &str, ours: &ScoreBlock, theirs: &Value) {
         let correct = if theirs["correct"].is_null() { "correct_pred" } else { "correct" };
         let found = if theirs["correct"].is_null() { "correct_gold" } else { "correct" };
         for (key, count) in [

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::breakdown::{BreakdownOptions, inside, range_name};
 use super::sections::quoted;
 use super::statistics::{Bootstrap, DocumentCounts, Paired, paired_bootstraps};
-use super::{Block, FactKey, Gold, Prediction};
+use super::{FactKey, FactKeys, Gold, Prediction, ScoreBlock};
 use crate::Result;
 
 /// How to compare.
@@ -87,8 +87,6 @@ pub struct FactRow {
     pub distance: Option<usize>,
 }
 
-type Facts<'a> = BTreeSet<FactKey<'a>>;
-
 /// The section of all facts together.
 const WHOLE: &str = "facts";
 
@@ -121,7 +119,7 @@ pub fn compare(
 ) -> Result<Comparison> {
     let (truth, a, b) = (gold.keys(), gold.predicted(a), gold.predicted(b));
     let groups = groups(gold, &options.groups);
-    let counts = |facts: &Facts<'_>| {
+    let counts = |facts: &FactKeys<'_>| {
         groups.iter().map(|group| by_document(gold, group, facts, &truth)).collect::<Vec<_>>()
     };
     let (counts_a, counts_b) = (counts(&a), counts(&b));
@@ -178,8 +176,8 @@ fn groups<'a>(gold: &'a Gold<'_>, options: &'a BreakdownOptions) -> Vec<Group<'a
 fn by_document(
     gold: &Gold<'_>,
     group: &Group<'_>,
-    predicted: &Facts<'_>,
-    truth: &Facts<'_>,
+    predicted: &FactKeys<'_>,
+    truth: &FactKeys<'_>,
 ) -> Vec<DocumentCounts> {
     let mut counts = vec![DocumentCounts::default(); gold.documents().len()];
     for fact in truth.iter().filter(|fact| (group.belongs)(fact)) {
@@ -199,7 +197,7 @@ fn group_row(
     group: &Group<'_>,
     paired: Paired<'_>,
     bootstrap: Bootstrap,
-    (truth, a, b): (&Facts<'_>, &Facts<'_>, &Facts<'_>),
+    (truth, a, b): (&FactKeys<'_>, &FactKeys<'_>, &FactKeys<'_>),
 ) -> GroupComparison {
     let mut row = GroupComparison {
         section: group.section.to_owned(),
@@ -222,7 +220,7 @@ fn group_row(
 
 fn f1(counts: &[DocumentCounts]) -> f64 {
     let sum = |of: fn(&DocumentCounts) -> usize| counts.iter().map(of).sum();
-    Block::new(sum(|c| c.predicted), sum(|c| c.gold), sum(|c| c.correct)).f1
+    ScoreBlock::new(sum(|c| c.predicted), sum(|c| c.gold), sum(|c| c.correct)).f1
 }
 
 fn fact_row(gold: &Gold<'_>, fact: &FactKey<'_>) -> FactRow {

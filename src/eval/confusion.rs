@@ -18,13 +18,13 @@ pub struct Confused {
     pub pairs: usize,
 }
 
-type Relations<'a> = BTreeSet<&'a str>;
+type RelationIds<'a> = BTreeSet<&'a str>;
 
 /// Counts pairs by gold and predicted relation, most pairs first. A relation that is both is right.
 /// A gold relation that was missed meets every wrong prediction on its pair, or none; a wrong
 /// prediction on a pair where nothing was missed meets none.
 pub fn confusion(gold: &Gold<'_>, predictions: &[Prediction]) -> Vec<Confused> {
-    let mut pairs: BTreeMap<(usize, usize, usize), (Relations<'_>, Relations<'_>)> =
+    let mut pairs: BTreeMap<(usize, usize, usize), (RelationIds<'_>, RelationIds<'_>)> =
         BTreeMap::new();
     let place = |fact: &FactKey<'_>| (fact.document, fact.head, fact.tail);
     for fact in gold.facts().keys() {
@@ -50,8 +50,8 @@ pub fn confusion(gold: &Gold<'_>, predictions: &[Prediction]) -> Vec<Confused> {
 
 /// The cells of one pair of entities.
 fn cells<'a>(
-    gold: &Relations<'a>,
-    predicted: &Relations<'a>,
+    gold: &RelationIds<'a>,
+    predicted: &RelationIds<'a>,
 ) -> Vec<(Option<&'a str>, Option<&'a str>)> {
     let missed: Vec<_> = gold.difference(predicted).map(|&relation| Some(relation)).collect();
     let wrong: Vec<_> = predicted.difference(gold).map(|&relation| Some(relation)).collect();
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn cells_of_a_pair() {
-        let set = |names: &[&'static str]| names.iter().copied().collect::<Relations<'_>>();
+        let set = |names: &[&'static str]| names.iter().copied().collect::<RelationIds<'_>>();
         assert_eq!(
             cells(&set(&["a", "b"]), &set(&["a"])),
             [(Some("a"), Some("a")), (Some("b"), None)]

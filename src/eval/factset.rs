@@ -39,11 +39,11 @@ impl FactSet {
 
     fn add(&mut self, path: &Path) -> Result<()> {
         let mut insert = |row, item| match item {
-            Row::Triple(head, tail, relation) => {
+            FactSetRow::Triple(head, tail, relation) => {
                 self.insert(&head, &tail, &relation);
                 Ok(())
             }
-            Row::Document(document) => self.insert_labels(path, row, &document),
+            FactSetRow::Document(document) => self.insert_labels(path, row, &document),
         };
         json_stream::read_array(path, &mut insert).map(drop)
     }
@@ -144,7 +144,7 @@ impl FactSet {
 }
 
 /// A row of either format.
-enum Row {
+enum FactSetRow {
     Triple(String, String, String),
     Document(RawDocument),
 }
@@ -171,7 +171,7 @@ struct RawLabel {
     r: String,
 }
 
-impl<'de> Deserialize<'de> for Row {
+impl<'de> Deserialize<'de> for FactSetRow {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(RowVisitor)
     }
@@ -180,27 +180,27 @@ impl<'de> Deserialize<'de> for Row {
 struct RowVisitor;
 
 impl<'de> Visitor<'de> for RowVisitor {
-    type Value = Row;
+    type Value = FactSetRow;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("[head name, tail name, relation] or a document in DocRED format")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Row, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<FactSetRow, A::Error> {
         let mut next = |at| {
             items
                 .next_element::<String>()?
                 .ok_or_else(|| serde::de::Error::invalid_length(at, &"three names"))
         };
-        let row = Row::Triple(next(0)?, next(1)?, next(2)?);
+        let row = FactSetRow::Triple(next(0)?, next(1)?, next(2)?);
         match items.next_element::<IgnoredAny>()? {
             None => Ok(row),
             Some(_) => Err(serde::de::Error::invalid_length(4, &"three names")),
         }
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Row, A::Error> {
-        RawDocument::deserialize(MapAccessDeserializer::new(map)).map(Row::Document)
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<FactSetRow, A::Error> {
+        RawDocument::deserialize(MapAccessDeserializer::new(map)).map(FactSetRow::Document)
     }
 }
 

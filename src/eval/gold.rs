@@ -25,6 +25,9 @@ pub struct FactKey<'a> {
     pub relation: &'a str,
 }
 
+/// A set of facts.
+pub type FactKeys<'a> = BTreeSet<FactKey<'a>>;
+
 /// Gold documents with their distinct facts.
 #[derive(Clone, Debug)]
 pub struct Gold<'a> {
@@ -103,7 +106,7 @@ impl<'a> Gold<'a> {
     }
 
     /// The distinct facts alone.
-    pub fn keys(&self) -> BTreeSet<FactKey<'a>> {
+    pub fn keys(&self) -> FactKeys<'a> {
         self.facts.keys().copied().collect()
     }
 
@@ -124,7 +127,7 @@ impl<'a> Gold<'a> {
     }
 
     /// The distinct predicted facts of known documents.
-    pub fn predicted(&self, predictions: &'a [Prediction]) -> BTreeSet<FactKey<'a>> {
+    pub fn predicted(&self, predictions: &'a [Prediction]) -> FactKeys<'a> {
         let key = |prediction: &'a Prediction| {
             let document = self.row(&prediction.title)?;
             Some(FactKey {

@@ -2,40 +2,38 @@
 //! F1"). No public implementation exists, so the four readings of the definition are all computed.
 //! Not for: deciding which one a paper meant.
 
-use std::collections::BTreeSet;
-
 use serde::{Deserialize, Serialize};
 
-use super::{Block, FactKey};
+use super::{FactKeys, ScoreBlock};
 
-type Facts<'a> = BTreeSet<FactKey<'a>>;
 /// (document, head, tail)
-type Pair = (usize, usize, usize);
+type PairKey = (usize, usize, usize);
 
 /// Infer-F1 in its four readings. I(F) are the facts of F on any side of a triangle h→o, o→t, h→t
 /// of F.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct InferScores {
     /// I(predicted) against I(gold).
-    pub members_strict: Block,
+    pub members_strict: ScoreBlock,
     /// Precision of I(predicted) against all gold facts, recall of I(gold) by all predicted facts.
-    pub members_loose: Block,
+    pub members_loose: ScoreBlock,
     /// Only the closing sides h→t on both sides.
-    pub conclusion: Block,
+    pub conclusion: ScoreBlock,
     /// Predictions on the pairs of I(gold) against I(gold).
-    pub gold_pairs: Block,
+    pub gold_pairs: ScoreBlock,
 }
 
 /// Computes all four readings.
-pub fn infer_scores(predicted: &Facts<'_>, gold: &Facts<'_>) -> InferScores {
+pub fn infer_scores(predicted: &FactKeys<'_>, gold: &FactKeys<'_>) -> InferScores {
     let (sides, gold_sides) = (Triangles::of(predicted), Triangles::of(gold));
     let (ours, theirs) = (select(predicted, &sides.members), select(gold, &gold_sides.members));
-    let overlap = |a: &Facts<'_>, b: &Facts<'_>| a.intersection(b).count();
-    let plain = |a: &Facts<'_>, b: &Facts<'_>| Block::new(a.len(), b.len(), overlap(a, b));
+    let overlap = |a: &FactKeys<'_>, b: &FactKeys<'_>| a.intersection(b).count();
+    let plain =
+        |a: &FactKeys<'_>, b: &FactKeys<'_>| ScoreBlock::new(a.len(), b.len(), overlap(a, b));
     let closing = (select(predicted, &sides.closing), select(gold, &gold_sides.closing));
     InferScores {
         members_strict: plain(&ours, &theirs),
-        members_loose: Block::with_found(
+        members_loose: ScoreBlock::with_found(
             ours.len(),
             theirs.len(),
             overlap(&ours, gold),
@@ -49,15 +47,15 @@ pub fn infer_scores(predicted: &Facts<'_>, gold: &Facts<'_>) -> InferScores {
 /// The pairs of a set of facts that are sides of triangles, sorted.
 #[derive(Default)]
 struct Triangles {
-    members: Vec<Pair>,
-    closing: Vec<Pair>,
+    members: Vec<PairKey>,
+    closing: Vec<PairKey>,
 }
 
 impl Triangles {
-    fn of(facts: &Facts<'_>) -> Self {
+    fn of(facts: &FactKeys<'_>) -> Self {
         // Sorted by document, head and tail, as the facts are: the tails of a head are a run of
         // this list.
-        let mut pairs: Vec<Pair> = facts
+        let mut pairs: Vec<PairKey> = facts
             .iter()
             .filter(|fact| fact.head != fact.tail)
             .map(|fact| (fact.document, fact.head, fact.tail))
@@ -90,7 +88,7 @@ impl Triangles {
     }
 }
 
-fn select<'a>(facts: &Facts<'a>, pairs: &[Pair]) -> Facts<'a> {
+fn select<'a>(facts: &FactKeys<'a>, pairs: &[PairKey]) -> FactKeys<'a> {
     facts
         .iter()
         .filter(|fact| pairs.binary_search(&(fact.document, fact.head, fact.tail)).is_ok())
@@ -101,8 +99,9 @@ fn select<'a>(facts: &Facts<'a>, pairs: &[Pair]) -> Facts<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::eval::FactKey;
 
-    fn facts(pairs: &[(usize, usize)]) -> Facts<'static> {
+    fn facts(pairs: &[(usize, usize)]) -> FactKeys<'static> {
         pairs
             .iter()
             .map(|&(head, tail)| FactKey { document: 0, head, tail, relation: "P1" })
@@ -118,9 +117,9 @@ mod tests {
             (3, 1, 1.0)
         );
         let broken = infer_scores(&facts(&[(0, 1), (1, 2)]), &gold);
-        assert_eq!(broken.members_strict, Block::new(0, 3, 0));
-        assert_eq!(broken.members_loose, Block::with_found(0, 3, 0, 2));
-        assert_eq!(broken.gold_pairs, Block::new(2, 3, 2));
+        assert_eq!(broken.members_strict, ScoreBlock::new(0, 3, 0));
+        assert_eq!(broken.members_loose, ScoreBlock::with_found(0, 3, 0, 2));
+        assert_eq!(broken.gold_pairs, ScoreBlock::new(2, 3, 2));
     }
 
     #[test]

@@ -29,24 +29,24 @@ mod statistics;
 mod testing;
 mod threshold;
 
-pub use block::Block;
+pub use block::ScoreBlock;
 pub use breakdown::{Breakdown, BreakdownOptions, EvidenceRecall, NamedBlock, breakdown};
 pub use compare::{CompareOptions, Comparison, FactRow, GroupComparison, compare};
 pub use confusion::{Confused, confusion};
 pub use curve::{CurvePoint, precision_recall};
 pub use docred::{Counts, FactSets, IgnScores, OfficialScores, Scorer, per_document, score};
 pub use factset::FactSet;
-pub use gold::{FactKey, Gold};
+pub use gold::{FactKey, FactKeys, Gold};
 pub use infer::{InferScores, infer_scores};
 pub use pairs::{
     ListedPairs, PairFact, PairScores, Reach, on_listed_pairs, score_listed, score_pairs,
 };
 pub use predictions::{Prediction, read_predictions, write_predictions, write_zip};
-pub use ranker::{Keep, RankedDocument, RankedFact, RecallAt, Share, recall_at};
+pub use ranker::{Keep, KeptLabels, RankedDocument, RankedFact, RecallAt, recall_at};
 pub use ranking::{Ranking, decide_scores, rank_scores};
 pub use score_file::{ScoreRow, ScoreWriter, read_scores};
 pub use scores::{EvaluateOptions, Scores, evaluate};
-pub use sections::{Row, Section, to_csv};
+pub use sections::{ScoreSection, SectionRow, to_csv};
 pub use seeds::{OverSeeds, SeedRow, over_seeds};
 pub use sorter::{GroupedFact, Sorter};
 pub use statistics::{

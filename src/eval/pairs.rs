@@ -12,7 +12,7 @@ use std::hash::Hash;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Block, FactKey, Gold, Prediction, Scorer};
+use super::{FactKey, Gold, Prediction, ScoreBlock, Scorer};
 use crate::corpus::formats::{LabelledPair, PairLabel};
 
 /// How far the arguments of a pair are apart, as far as it is known.
@@ -50,15 +50,15 @@ pub struct PairFact<K> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PairScores {
     /// All pairs.
-    pub overall: Block,
+    pub overall: ScoreBlock,
     /// Arguments that share a sentence.
-    pub intra: Block,
+    pub intra: ScoreBlock,
     /// Arguments that do not.
-    pub inter: Block,
+    pub inter: ScoreBlock,
     /// Distance 1 or 2; `None` where distances are not known.
-    pub near: Option<Block>,
+    pub near: Option<ScoreBlock>,
     /// Distance 3 or more; `None` likewise.
-    pub far: Option<Block>,
+    pub far: Option<ScoreBlock>,
 }
 
 /// Compares two lists as sets. [`Scorer::Atlop`] adds 1e-5 to every denominator.
@@ -91,8 +91,8 @@ pub fn score_pairs<K: Clone + Eq + Hash>(
     }
 }
 
-fn compare<K: Eq + Hash>(gold: &HashSet<K>, predicted: &HashSet<K>, scorer: Scorer) -> Block {
-    Block::smoothed(
+fn compare<K: Eq + Hash>(gold: &HashSet<K>, predicted: &HashSet<K>, scorer: Scorer) -> ScoreBlock {
+    ScoreBlock::smoothed(
         predicted.len(),
         gold.len(),
         predicted.intersection(gold).count(),
@@ -115,7 +115,7 @@ pub struct ListedPairs {
     pub scores: PairScores,
     /// All pairs, with predictions on filtered pairs counted as wrong: what the scripts print if
     /// such lines are in their input.
-    pub counting_filtered: Block,
+    pub counting_filtered: ScoreBlock,
 }
 
 /// Predictions without those on pairs that gold leaves out, in order.
@@ -139,7 +139,7 @@ pub fn score_listed(
     let truth: Vec<_> = gold
         .facts()
         .keys()
-        .map(|key| PairFact { key: Key::of(key), reach: reach(gold, key) })
+        .map(|key| PairFact { key: SortKey::of(key), reach: reach(gold, key) })
         .collect();
     let facts = |predictions| distinct(gold, predictions);
     let labels = || lists.iter().flatten().map(|pair| &pair.label);
@@ -156,24 +156,24 @@ pub fn score_listed(
 
 /// A fact of a known document, or one of a document that gold does not have.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Key<'a>(Result<usize, &'a str>, usize, usize, &'a str);
+struct SortKey<'a>(Result<usize, &'a str>, usize, usize, &'a str);
 
-impl<'a> Key<'a> {
+impl<'a> SortKey<'a> {
     fn of(fact: &FactKey<'a>) -> Self {
         Self(Ok(fact.document), fact.head, fact.tail, fact.relation)
     }
 }
 
-fn distinct<'a>(gold: &Gold<'a>, predictions: &'a [Prediction]) -> Vec<PairFact<Key<'a>>> {
+fn distinct<'a>(gold: &Gold<'a>, predictions: &'a [Prediction]) -> Vec<PairFact<SortKey<'a>>> {
     let fact = |prediction: &'a Prediction| {
         let (head, tail, relation) = (prediction.h_idx, prediction.t_idx, prediction.r.as_str());
         match gold.row(&prediction.title) {
             Some(document) => {
                 let key = FactKey { document, head, tail, relation };
-                PairFact { key: Key::of(&key), reach: reach(gold, &key) }
+                PairFact { key: SortKey::of(&key), reach: reach(gold, &key) }
             }
             None => PairFact {
-                key: Key(Err(&prediction.title), head, tail, relation),
+                key: SortKey(Err(&prediction.title), head, tail, relation),
                 reach: Reach::Inter,
             },
         }
@@ -197,10 +197,17 @@ mod tests {
         let gold = [pair(1, 0), pair(2, 1), pair(3, 2), pair(4, 5)];
         let predicted = [pair(1, 0), pair(1, 0), pair(2, 1), pair(9, 3)];
         let scores = score_pairs(&gold, &predicted, Scorer::Official);
-        assert_eq!((scores.overall, scores.intra), (Block::new(3, 4, 2), Block::new(1, 1, 1)));
+        assert_eq!(
+            (scores.overall, scores.intra),
+            (ScoreBlock::new(3, 4, 2), ScoreBlock::new(1, 1, 1))
+        );
         assert_eq!(
             (scores.inter, scores.near, scores.far),
-            (Block::new(2, 3, 1), Some(Block::new(1, 2, 1)), Some(Block::new(1, 1, 0)))
+            (
+                ScoreBlock::new(2, 3, 1),
+                Some(ScoreBlock::new(1, 2, 1)),
+                Some(ScoreBlock::new(1, 1, 0))
+            )
         );
         let flags =
             [PairFact { key: 1, reach: Reach::Intra }, PairFact { key: 2, reach: Reach::Inter }];
@@ -234,11 +241,11 @@ mod tests {
         );
         assert_eq!(
             (listed.scores.overall, listed.counting_filtered),
-            (Block::new(2, 1, 1), Block::new(3, 1, 1))
+            (ScoreBlock::new(2, 1, 1), ScoreBlock::new(3, 1, 1))
         );
         assert_eq!(
             (listed.scores.intra, listed.scores.far),
-            (Block::new(1, 1, 1), Some(Block::default()))
+            (ScoreBlock::new(1, 1, 1), Some(ScoreBlock::default()))
         );
     }
 }

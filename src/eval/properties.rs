@@ -168,7 +168,7 @@ proptest! {
         let block = |belongs: &dyn Fn(usize, f64, &Naive) -> bool| {
             let inside = |key: &&Naive| naive_place(&documents, key).is_some_and(|(distance, mentions)| belongs(distance, mentions, key));
             let predicted: Vec<_> = kept.iter().filter(inside).collect();
-            Block::new(predicted.len(), truth.iter().filter(inside).count(), predicted.iter().filter(|key| truth.contains(key)).count())
+            ScoreBlock::new(predicted.len(), truth.iter().filter(inside).count(), predicted.iter().filter(|key| truth.contains(key)).count())
         };
         prop_assert_eq!(ours.overall, block(&|_, _, _| true));
         prop_assert_eq!(ours.intra, block(&|distance, _, _| distance == 0));

@@ -75,7 +75,7 @@ pub struct RankedFact {
 
 /// How many of a group of labels survive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Share {
+pub struct KeptLabels {
     /// Labels of the group.
     pub total: usize,
     /// Those on kept pairs.
@@ -92,11 +92,11 @@ pub struct RecallAt {
     /// Mean number of pairs kept in a document.
     pub pairs_per_document: f64,
     /// All labels; the share is the recall ceiling of anything that only sees kept pairs.
-    pub labels: Share,
+    pub labels: KeptLabels,
     /// Labels known to be true; `None` where no truth is known.
-    pub true_labels: Option<Share>,
+    pub true_labels: Option<KeptLabels>,
     /// Labels known to be false; `None` where no truth is known.
-    pub false_labels: Option<Share>,
+    pub false_labels: Option<KeptLabels>,
 }
 
 /// Measures every value of k over all documents, in one pass over the rankings.
@@ -120,9 +120,9 @@ pub fn recall_at(documents: &[RankedDocument], keeps: &[Keep]) -> Vec<RecallAt> 
 #[derive(Clone, Copy, Default)]
 struct Tally {
     pairs: usize,
-    labels: Share,
-    right: Share,
-    wrong: Share,
+    labels: KeptLabels,
+    right: KeptLabels,
+    wrong: KeptLabels,
 }
 
 impl Tally {
@@ -140,8 +140,10 @@ impl Tally {
 
     fn finish(self, keep: Keep, documents: usize) -> RecallAt {
         let known = self.right.total + self.wrong.total > 0;
-        let share =
-            |group: Share| Share { share: ratio(group.kept as f64, group.total as f64), ..group };
+        let share = |group: KeptLabels| KeptLabels {
+            share: ratio(group.kept as f64, group.total as f64),
+            ..group
+        };
         RecallAt {
             keep,
             pairs_per_document: ratio(self.pairs as f64, documents as f64),
@@ -187,6 +189,6 @@ mod tests {
         let document =
             RankedDocument { facts: vec![RankedFact::default()], ..RankedDocument::default() };
         assert_eq!(recall_at(&[document], &[Keep::Pairs(1)])[0].true_labels, None);
-        assert_eq!(recall_at(&[], &Keep::usual())[5].labels, Share::default());
+        assert_eq!(recall_at(&[], &Keep::usual())[5].labels, KeptLabels::default());
     }
 }

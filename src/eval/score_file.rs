@@ -1,7 +1,7 @@
 //! Scores of all (pair, relation) of a corpus as a Parquet file, which thresholds and curves are
 //! computed from in bounded memory.
 //!
-//! Columns: `title`, `head`, `tail`, `relation`, `score`; integers and floats of any width are
+//! ScoreColumns: `title`, `head`, `tail`, `relation`, `score`; integers and floats of any width are
 //! taken, nulls are not. Our own files carry page checksums. Not for: predictions, which are
 //! decisions.
 
@@ -69,7 +69,8 @@ pub fn read_scores(
         else {
             return Ok(row);
         };
-        let columns = Columns::new(&batch).map_err(|problem| damaged(path, problem).row(row))?;
+        let columns =
+            ScoreColumns::new(&batch).map_err(|problem| damaged(path, problem).row(row))?;
         for index in 0..batch.num_rows() {
             let score = columns.row(index);
             if score.score.is_nan() {
@@ -111,7 +112,7 @@ fn open(path: &Path) -> Result<ParquetRecordBatchReader> {
 }
 
 /// The columns of a batch in their types.
-struct Columns {
+struct ScoreColumns {
     title: StringArray,
     head: UInt32Array,
     tail: UInt32Array,
@@ -119,7 +120,7 @@ struct Columns {
     score: Float32Array,
 }
 
-impl Columns {
+impl ScoreColumns {
     fn new(batch: &RecordBatch) -> Result<Self, String> {
         let column = |name: &str| {
             let column =

@@ -5,22 +5,22 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Block, NamedBlock, Scores};
+use super::{NamedBlock, ScoreBlock, Scores};
 
 /// Rows that belong together.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Section {
+pub struct ScoreSection {
     /// Name.
     pub name: String,
     /// What is counted, in one sentence.
     pub definition: String,
     /// The rows.
-    pub rows: Vec<Row>,
+    pub rows: Vec<SectionRow>,
 }
 
 /// Scores of one group; what a group does not have is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Row {
+pub struct SectionRow {
     /// The group.
     pub name: String,
     /// Predictions in the group.
@@ -35,8 +35,8 @@ pub struct Row {
     pub f1: Option<f64>,
 }
 
-impl Row {
-    fn block(name: impl Into<String>, block: &Block) -> Self {
+impl SectionRow {
+    fn block(name: impl Into<String>, block: &ScoreBlock) -> Self {
         Self {
             name: name.into(),
             predicted: Some(block.predicted),
@@ -52,13 +52,13 @@ impl Row {
     }
 }
 
-fn section(name: &str, definition: &str, rows: Vec<Row>) -> Section {
-    Section { name: name.to_owned(), definition: definition.to_owned(), rows }
+fn section(name: &str, definition: &str, rows: Vec<SectionRow>) -> ScoreSection {
+    ScoreSection { name: name.to_owned(), definition: definition.to_owned(), rows }
 }
 
 impl Scores {
     /// All sections that have rows, in the order of the table.
-    pub fn sections(&self) -> Vec<Section> {
+    pub fn sections(&self) -> Vec<ScoreSection> {
         let groups = &self.breakdown;
         let mut sections = vec![
             self.all_facts(),
@@ -72,26 +72,26 @@ impl Scores {
             "A fact is intra-sentence if a mention of its head and one of its tail share a \
              sentence.",
             vec![
-                Row::block("intra-sentence", &groups.intra),
-                Row::block("inter-sentence", &groups.inter),
+                SectionRow::block("intra-sentence", &groups.intra),
+                SectionRow::block("inter-sentence", &groups.inter),
             ],
         ));
         sections.push(section(
             "distance",
             "Smallest distance in sentences between a mention of the head and one of the tail.",
-            Row::named(&groups.distance),
+            SectionRow::named(&groups.distance),
         ));
         sections.push(section(
             "mentions",
             "Mean number of mentions of head and tail.",
-            Row::named(&groups.mentions),
+            SectionRow::named(&groups.mentions),
         ));
         sections.push(section(
             "frequency",
             "Frequent are the ten relations of Re-DocRED's script; all others are the long tail.",
             vec![
-                Row::block("frequent relations", &groups.frequent),
-                Row::block("long-tail relations", &groups.long_tail),
+                SectionRow::block("frequent relations", &groups.frequent),
+                SectionRow::block("long-tail relations", &groups.long_tail),
             ],
         ));
         sections.push(self.inference());
@@ -101,23 +101,23 @@ impl Scores {
         sections.push(section(
             "relation",
             "Facts of one relation, most gold facts first.",
-            Row::named(&groups.relations),
+            SectionRow::named(&groups.relations),
         ));
         sections.retain(|section| !section.rows.is_empty());
         sections
     }
 
-    fn all_facts(&self) -> Section {
+    fn all_facts(&self) -> ScoreSection {
         let counts = &self.official.counts;
         let definition = "Distinct predictions against distinct gold facts (title, head, tail, \
             relation); unknown titles count as wrong.";
-        let all = Block::new(counts.submitted, counts.gold, counts.correct);
-        section("facts", definition, vec![Row::block("all facts", &all)])
+        let all = ScoreBlock::new(counts.submitted, counts.gold, counts.correct);
+        section("facts", definition, vec![SectionRow::block("all facts", &all)])
     }
 
-    fn ign(&self) -> Section {
+    fn ign(&self) -> ScoreSection {
         let counts = &self.official.counts;
-        let row = |name: &str, ign: super::IgnScores, known| Row {
+        let row = |name: &str, ign: super::IgnScores, known| SectionRow {
             name: name.to_owned(),
             predicted: Some(counts.submitted - known),
             gold: Some(counts.gold),
@@ -138,9 +138,9 @@ impl Scores {
         section("Ign", definition, annotated.into_iter().chain(distant).collect())
     }
 
-    fn evidence_sentences(&self) -> Section {
+    fn evidence_sentences(&self) -> ScoreSection {
         let (official, counts) = (&self.official, &self.official.counts);
-        let row = Row {
+        let row = SectionRow {
             name: "evidence sentences".to_owned(),
             predicted: Some(counts.evidence_predicted),
             gold: Some(counts.evidence_gold),
@@ -153,16 +153,16 @@ impl Scores {
         section("evidence", definition, vec![row])
     }
 
-    fn listed_pairs(&self) -> Section {
-        let Some(listed) = &self.pairs else { return Section::default() };
+    fn listed_pairs(&self) -> ScoreSection {
+        let Some(listed) = &self.pairs else { return ScoreSection::default() };
         let scores = &listed.scores;
         let mut rows = vec![
-            Row::block("all pairs", &scores.overall),
-            Row::block("intra", &scores.intra),
-            Row::block("inter", &scores.inter),
+            SectionRow::block("all pairs", &scores.overall),
+            SectionRow::block("intra", &scores.intra),
+            SectionRow::block("inter", &scores.inter),
         ];
-        rows.extend(scores.near.as_ref().map(|block| Row::block("inter [1,3)", block)));
-        rows.extend(scores.far.as_ref().map(|block| Row::block("inter [3,∞)", block)));
+        rows.extend(scores.near.as_ref().map(|block| SectionRow::block("inter [1,3)", block)));
+        rows.extend(scores.far.as_ref().map(|block| SectionRow::block("inter [3,∞)", block)));
         section(
             "pairs",
             "Relations of the corpus's list of pairs; a pair without a relation earns nothing, one \
@@ -171,10 +171,10 @@ impl Scores {
         )
     }
 
-    fn filtered_pairs(&self) -> Section {
+    fn filtered_pairs(&self) -> ScoreSection {
         let listed = self.pairs.filter(|listed| listed.predicted_on_filtered > 0);
         let rows = listed
-            .map(|listed| Row::block("filtered pairs wrong", &listed.counting_filtered))
+            .map(|listed| SectionRow::block("filtered pairs wrong", &listed.counting_filtered))
             .into_iter()
             .collect();
         section(
@@ -184,7 +184,7 @@ impl Scores {
         )
     }
 
-    fn inference(&self) -> Section {
+    fn inference(&self) -> ScoreSection {
         let infer = &self.breakdown.infer;
         let rows = [
             ("infer, members strict", &infer.members_strict),
@@ -196,16 +196,16 @@ impl Scores {
             "inference",
             "Facts on the sides of triangles head→o, o→tail, head→tail: strict compares those of both sides; loose, each with all facts of \
              the other; conclusion keeps only head→tail; gold pairs, the predictions on the pairs of gold triangles.",
-            rows.map(|(name, block)| Row::block(name, block)).to_vec(),
+            rows.map(|(name, block)| SectionRow::block(name, block)).to_vec(),
         )
     }
 
-    fn evidence_recall(&self) -> Section {
-        let row = |group: &super::EvidenceRecall| Row {
+    fn evidence_recall(&self) -> ScoreSection {
+        let row = |group: &super::EvidenceRecall| SectionRow {
             name: format!("{} sentences", group.evidence),
             gold: Some(group.gold),
             recall: group.recall,
-            ..Row::default()
+            ..SectionRow::default()
         };
         let groups = self.breakdown.evidence.iter().filter(|group| group.gold > 0);
         section(
@@ -215,8 +215,8 @@ impl Scores {
         )
     }
 
-    fn thresholds(&self) -> Section {
-        let best = |name: &str, best: &super::BestPrefix| Row {
+    fn thresholds(&self) -> ScoreSection {
+        let best = |name: &str, best: &super::BestPrefix| SectionRow {
             name: format!("{name}, θ {:.4}", best.theta),
             predicted: Some(best.prefix + 1),
             gold: None,
@@ -225,7 +225,7 @@ impl Scores {
             f1: Some(best.f1),
         };
         let ranking = self.ranking.as_ref();
-        let mut rows: Vec<Row> =
+        let mut rows: Vec<SectionRow> =
             self.threshold.iter().map(|found| best("best on these documents", found)).collect();
         rows.extend(
             ranking
@@ -237,7 +237,7 @@ impl Scores {
                 .and_then(|ranking| ranking.best_inter.as_ref())
                 .map(|found| best("tuned for inter", found)),
         );
-        rows.extend(ranking.and_then(|ranking| ranking.given).map(|(theta, at)| Row {
+        rows.extend(ranking.and_then(|ranking| ranking.given).map(|(theta, at)| SectionRow {
             name: format!("given, θ {theta:.4}"),
             predicted: Some(at.kept),
             gold: None,
@@ -253,12 +253,12 @@ impl Scores {
         )
     }
 
-    fn ranker_recall(&self) -> Section {
-        let row = |at: &super::RecallAt| Row {
+    fn ranker_recall(&self) -> ScoreSection {
+        let row = |at: &super::RecallAt| SectionRow {
             name: format!("ranker recall at {}", at.keep),
             gold: Some(at.labels.total),
             recall: Some(at.labels.share),
-            ..Row::default()
+            ..SectionRow::default()
         };
         section(
             "ranker",
@@ -271,7 +271,7 @@ impl Scores {
 /// Rows of the section by relation that a table shows; all are in the CSV and JSON files.
 const RELATIONS_SHOWN: usize = 10;
 
-impl fmt::Display for Section {
+impl fmt::Display for ScoreSection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\n{}: {}", self.name, self.definition)?;
         let shown = if self.name == "relation" { RELATIONS_SHOWN } else { usize::MAX };
@@ -285,7 +285,7 @@ impl fmt::Display for Section {
     }
 }
 
-impl fmt::Display for Row {
+impl fmt::Display for SectionRow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:<36}", self.name)?;
         for value in [self.precision, self.recall, self.f1] {
@@ -302,14 +302,14 @@ impl fmt::Display for Row {
     }
 }
 
-/// The heads of the columns of [`Row`]'s line.
+/// The heads of the columns of [`SectionRow`]'s line.
 pub(crate) fn heads() -> String {
     format!("{:<36}{:>8}{:>8}{:>8}{:>10}{:>10}", "", "P", "R", "F1", "predicted", "gold")
 }
 
 /// All rows as CSV with a line of names: `section,group,predicted,gold,precision,recall,f1`;
 /// fractions, empty where there is no value.
-pub fn to_csv(sections: &[Section]) -> String {
+pub fn to_csv(sections: &[ScoreSection]) -> String {
     let mut out = "section,group,predicted,gold,precision,recall,f1\n".to_owned();
     for section in sections {
         for row in &section.rows {
@@ -340,9 +340,14 @@ mod tests {
 
     #[test]
     fn csv_quotes_what_it_must() {
-        let rows =
-            vec![Row { name: "[1,3)".into(), gold: Some(4), recall: Some(0.25), ..Row::default() }];
-        let csv = to_csv(&[Section { name: "a \"b\"".into(), definition: String::new(), rows }]);
+        let rows = vec![SectionRow {
+            name: "[1,3)".into(),
+            gold: Some(4),
+            recall: Some(0.25),
+            ..SectionRow::default()
+        }];
+        let csv =
+            to_csv(&[ScoreSection { name: "a \"b\"".into(), definition: String::new(), rows }]);
         assert_eq!(
             csv,
             "section,group,predicted,gold,precision,recall,f1\n\"a \

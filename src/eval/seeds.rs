@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::sections::{Row, Section, quoted};
+use super::sections::{ScoreSection, SectionRow, quoted};
 use super::statistics::{MeanSd, mean_sd};
 
 /// Rows over several files.
@@ -34,15 +34,15 @@ pub struct SeedRow {
 
 /// Puts the sections of several files together; rows go by section and name, in the order of the
 /// first file.
-pub fn over_seeds(files: Vec<String>, sections: &[Vec<Section>]) -> OverSeeds {
+pub fn over_seeds(files: Vec<String>, sections: &[Vec<ScoreSection>]) -> OverSeeds {
     let Some((first, others)) = sections.split_first() else {
         return OverSeeds { files, ..OverSeeds::default() };
     };
-    let same = |other: &[Section], section: &str, name: &str| {
+    let same = |other: &[ScoreSection], section: &str, name: &str| {
         let rows = other.iter().filter(|other| other.name == section).flat_map(|other| &other.rows);
         rows.clone().find(|row| row.name == name).cloned()
     };
-    let of = |(section, row): (&Section, &Row)| {
+    let of = |(section, row): (&ScoreSection, &SectionRow)| {
         let mut rows = vec![row.clone()];
         for other in others {
             rows.push(same(other, &section.name, &row.name)?);
@@ -57,9 +57,10 @@ pub fn over_seeds(files: Vec<String>, sections: &[Vec<Section>]) -> OverSeeds {
     OverSeeds { files, rows }
 }
 
-fn seed_row(section: &str, group: &str, rows: &[Row]) -> SeedRow {
-    let over =
-        |of: fn(&Row) -> Option<f64>| mean_sd(&rows.iter().map(of).collect::<Option<Vec<_>>>()?);
+fn seed_row(section: &str, group: &str, rows: &[SectionRow]) -> SeedRow {
+    let over = |of: fn(&SectionRow) -> Option<f64>| {
+        mean_sd(&rows.iter().map(of).collect::<Option<Vec<_>>>()?)
+    };
     SeedRow {
         section: section.to_owned(),
         group: group.to_owned(),
@@ -126,12 +127,12 @@ mod tests {
     #[test]
     fn rows_meet_by_name() {
         let section = |rows: &[(&str, f64)]| {
-            let row = |&(name, f1): &(&str, f64)| Row {
+            let row = |&(name, f1): &(&str, f64)| SectionRow {
                 name: name.into(),
                 f1: Some(f1),
-                ..Row::default()
+                ..SectionRow::default()
             };
-            vec![Section {
+            vec![ScoreSection {
                 name: "facts".into(),
                 definition: String::new(),
                 rows: rows.iter().map(row).collect(),

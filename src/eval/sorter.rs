@@ -81,8 +81,9 @@ impl Sorter {
     pub fn finish(mut self, each: &mut dyn FnMut(GroupedFact)) -> Result<()> {
         self.run.sort_by_key(|record| record >> 8);
         // The run in memory is the last one: its facts came after those on disk.
-        let files = self.files.into_iter().map(|file| Run::File(BufReader::new(file)));
-        let mut runs: Vec<Run> = files.chain([Run::Memory(self.run.into_iter())]).collect();
+        let files = self.files.into_iter().map(|file| SortedRun::File(BufReader::new(file)));
+        let mut runs: Vec<SortedRun> =
+            files.chain([SortedRun::Memory(self.run.into_iter())]).collect();
         let mut heads = BinaryHeap::new();
         for (number, run) in runs.iter_mut().enumerate() {
             heads.extend(run.next()?.map(|record| head(record, number)));
@@ -100,12 +101,12 @@ fn head(record: u64, run: usize) -> Reverse<(u64, usize, u64)> {
 }
 
 /// A sorted run.
-enum Run {
+enum SortedRun {
     File(BufReader<File>),
     Memory(std::vec::IntoIter<u64>),
 }
 
-impl Run {
+impl SortedRun {
     fn next(&mut self) -> Result<Option<u64>> {
         let file = match self {
             Self::Memory(records) => return Ok(records.next()),

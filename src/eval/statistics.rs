@@ -5,7 +5,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::Block;
+use super::ScoreBlock;
 use crate::{Error, Result};
 
 /// Mean and sample standard deviation.
@@ -141,7 +141,7 @@ fn micro_f1(counts: &[DocumentCounts], weights: &[usize]) -> f64 {
         (sum.0 + weight * c.predicted, sum.1 + weight * c.gold, sum.2 + weight * c.correct)
     };
     let (predicted, gold, correct) = counts.iter().zip(weights).fold((0, 0, 0), add);
-    Block::new(predicted, gold, correct).f1
+    ScoreBlock::new(predicted, gold, correct).f1
 }
 
 #[cfg(test)]

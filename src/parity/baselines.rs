@@ -13,7 +13,7 @@ use crate::Result;
 use crate::systems::baselines::{Baseline, BaselineSettings, Network};
 use crate::systems::words::WordTables;
 use crate::systems::{Extractor, Profile, RelationBatch, tables};
-use crate::text::EncodedDocument;
+use crate::text::TokenizedDocument;
 
 /// Our name of a parameter; `None` for the one whose gradient is zero, which we leave out.
 fn rename(name: &str) -> Option<String> {
@@ -71,7 +71,7 @@ fn build(case: &Case, words: &WordCase, network: Network, profile: Profile) -> R
 }
 
 /// Lengths of the documents before padding.
-fn lengths(documents: &[Arc<EncodedDocument>], limit: usize) -> Vec<i64> {
+fn lengths(documents: &[Arc<TokenizedDocument>], limit: usize) -> Vec<i64> {
     documents.iter().map(|document| document.num_words().min(limit) as i64).collect()
 }
 
@@ -83,7 +83,7 @@ fn compare_inputs(
     case: &mut Case,
     laid: &WordTables,
     batch: &RelationBatch,
-    documents: &[Arc<EncodedDocument>],
+    documents: &[Arc<TokenizedDocument>],
 ) -> Result<()> {
     let (reference, shape) = case.integers("context_idxs")?;
     let (count, width) = (shape[0] as usize, shape[1] as usize);
@@ -185,7 +185,7 @@ fn compare_alone(
     case: &mut Case,
     words: &WordCase,
     network: Network,
-    documents: &[Arc<EncodedDocument>],
+    documents: &[Arc<TokenizedDocument>],
 ) -> Result<()> {
     let model = build(case, words, network, Profile::Code)?;
     let layout = model.layout();

@@ -12,7 +12,7 @@ use crate::Result;
 use crate::systems::baselines::{Baseline, BaselineSettings, Network};
 use crate::systems::words::WordTables;
 use crate::systems::{Example, Extractor, Pair, Profile, RelationBatch, tables};
-use crate::text::EncodedDocument;
+use crate::text::TokenizedDocument;
 
 /// Our name of a parameter.
 fn rename(name: &str) -> Option<String> {
@@ -49,7 +49,7 @@ pub(crate) fn bert_re(case: &mut Case) -> Result<()> {
 fn pairs(
     case: &mut Case,
     model: &Baseline,
-    document: &EncodedDocument,
+    document: &TokenizedDocument,
     prefix: &str,
 ) -> Result<Vec<Pair>> {
     let (flat, _) = case.integers(&format!("{prefix}pairs"))?;
@@ -77,7 +77,7 @@ fn pairs(
 fn compare_document(
     case: &mut Case,
     model: &Baseline,
-    document: &Arc<EncodedDocument>,
+    document: &Arc<TokenizedDocument>,
     prefix: &str,
 ) -> Result<Tensor> {
     let pairs = pairs(case, model, document, prefix)?;

@@ -10,7 +10,7 @@ use tch::{Device, Kind, Tensor};
 use super::Comparison;
 use crate::corpus::formats::{ReadOptions, load_relations, read_all};
 use crate::corpus::{Document, RelationSet};
-use crate::text::{EncodedDocument, Tokenizer, encode};
+use crate::text::{TokenizedDocument, Tokenizer, tokenize};
 use crate::torch::Parameters;
 use crate::{DataError, Error, Result};
 
@@ -229,7 +229,10 @@ impl Case {
     ///
     /// # Errors
     /// Malformed files.
-    pub fn documents(&self, relations: &RelationSet) -> Result<(Vec<EncodedDocument>, Tokenizer)> {
+    pub fn documents(
+        &self,
+        relations: &RelationSet,
+    ) -> Result<(Vec<TokenizedDocument>, Tokenizer)> {
         self.encoded(relations, Tokenizer::load(&self.folder.join("../vocab.txt"), Some(true))?)
     }
 
@@ -241,7 +244,7 @@ impl Case {
     pub fn word_documents(
         &self,
         relations: &RelationSet,
-    ) -> Result<(Vec<EncodedDocument>, Tokenizer)> {
+    ) -> Result<(Vec<TokenizedDocument>, Tokenizer)> {
         let path = self.folder.join("word2id.json");
         let words: HashMap<String, u32> = serde_json::from_slice(&fs_err::read(&path)?)
             .map_err(|error| DataError::new(&path, error.to_string()))?;
@@ -260,7 +263,7 @@ impl Case {
         &self,
         relations: &RelationSet,
         mut tokenizer: Tokenizer,
-    ) -> Result<(Vec<EncodedDocument>, Tokenizer)> {
+    ) -> Result<(Vec<TokenizedDocument>, Tokenizer)> {
         let (documents, _): (Vec<Document>, _) =
             read_all(&self.folder.join("docs.json"), &ReadOptions::default())?;
         let mut encoded = Vec::new();
@@ -270,7 +273,7 @@ impl Case {
             if let Some(facts) = &mut document.facts {
                 facts.retain(|fact| known(&fact.relation));
             }
-            encoded.push(encode(&document, &mut tokenizer, relations)?);
+            encoded.push(tokenize(&document, &mut tokenizer, relations)?);
         }
         Ok((encoded, tokenizer))
     }

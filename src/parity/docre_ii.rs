@@ -13,7 +13,7 @@ use crate::systems::docre_ii::{
 };
 use crate::systems::reading::adaptive_labels;
 use crate::systems::{Extractor, Profile, RelationBatch, relation_loss_sum, tables};
-use crate::text::{EncodedDocument, Tokenizer};
+use crate::text::{TokenizedDocument, Tokenizer};
 use crate::train::{Forward, MicroBatch};
 use crate::{Error, Result};
 
@@ -66,7 +66,7 @@ pub(crate) fn docre_ii(case: &mut Case) -> Result<()> {
 
 fn compare_laid(
     case: &mut Case,
-    documents: &[EncodedDocument],
+    documents: &[TokenizedDocument],
     system: &DocreIi,
     batch: &RelationBatch,
 ) -> Result<()> {

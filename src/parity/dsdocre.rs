@@ -18,7 +18,7 @@ use crate::systems::{
     DocumentViews, Example, Extractor, Foundation, PackedDocuments, Pair, RelationBatch, tables,
 };
 use crate::text::{
-    EncodedDocument, Markers, SpecialPieces, Tokenizer, View, ViewChoices, ViewOptions,
+    Markers, SpecialPieces, TokenizedDocument, Tokenizer, View, ViewChoices, ViewOptions,
 };
 use crate::train::{MicroBatch, Objective};
 
@@ -135,7 +135,7 @@ fn entity_counts(packed: &PackedDocuments) -> Vec<i64> {
 }
 
 /// All ordered pairs of all documents, as entity rows.
-fn all_pairs(documents: &[EncodedDocument], packed: &PackedDocuments) -> (Vec<i64>, Vec<i64>) {
+fn all_pairs(documents: &[TokenizedDocument], packed: &PackedDocuments) -> (Vec<i64>, Vec<i64>) {
     let mut rows = PairRows::default();
     for (index, document) in documents.iter().enumerate() {
         rows.extend_pairs(
@@ -629,9 +629,9 @@ fn extractor(
 pub(crate) fn finetuner(case: &mut Case) -> Result<()> {
     let relations = relations_of(case);
     let (documents, tokenizer) = case.documents(&relations)?;
-    let documents: Vec<Arc<EncodedDocument>> = documents.into_iter().map(Arc::new).collect();
+    let documents: Vec<Arc<TokenizedDocument>> = documents.into_iter().map(Arc::new).collect();
     let chosen = kept_pairs(case, &documents)?;
-    let example = |(document, pairs): (&Arc<EncodedDocument>, &Vec<Pair>)| {
+    let example = |(document, pairs): (&Arc<TokenizedDocument>, &Vec<Pair>)| {
         let (document, pairs) = (Arc::clone(document), pairs.clone());
         Example { document, pairs, visit: 0, train: true }
     };
@@ -700,7 +700,10 @@ fn compare_finetuning(
 }
 
 /// The pairs kept from the given score vectors, compared with the case's.
-fn kept_pairs(case: &mut Case, documents: &[Arc<EncodedDocument>]) -> Result<Vec<Vec<(u32, u32)>>> {
+fn kept_pairs(
+    case: &mut Case,
+    documents: &[Arc<TokenizedDocument>],
+) -> Result<Vec<Vec<(u32, u32)>>> {
     let scores = case.floats("score_vector")?;
     let stride = scores.len() / documents.len();
     let (heads, shape) = case.integers("pair_head")?;

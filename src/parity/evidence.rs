@@ -13,7 +13,7 @@ use crate::Result;
 use crate::pipeline::evidence::{ScoredSentence, best_threshold, evidence, rank_sentences};
 use crate::systems::Profile;
 use crate::systems::evidence::{EvidenceBatch, EvidenceItem, EvidencePredictor, EvidenceSettings};
-use crate::text::EncodedFact;
+use crate::text::TokenizedFact;
 use crate::train::{MicroBatch, Objective};
 
 /// Words of a scoring pass.
@@ -59,7 +59,7 @@ fn item(
         .flatten()
         .filter_map(Value::as_u64)
         .map(|sentence| sentence as u32);
-    let fact = EncodedFact {
+    let fact = TokenizedFact {
         head: number(value, head),
         tail: number(value, tail),
         relation: number(value, relation).wrapping_sub(1),
@@ -161,7 +161,7 @@ fn compare_routine(case: &mut Case, words: &WordCase, model: &EvidencePredictor)
     let scores = model.scores(&items, EVALUATION, BUDGET)?;
     let mut ranked = Vec::new();
     for (fact, (item, scores)) in items.iter().zip(&scores).enumerate() {
-        let same = |other: &&EncodedFact| {
+        let same = |other: &&TokenizedFact| {
             (other.head, other.tail, other.relation)
                 == (item.fact.head, item.fact.tail, item.fact.relation)
         };

@@ -19,14 +19,14 @@ use crate::systems::glre::{
     SentenceMean,
 };
 use crate::systems::{Example, Extractor, Pair, Profile, tables};
-use crate::text::{EncodedDocument, SpecialPieces, Tokenizer, encode};
+use crate::text::{SpecialPieces, TokenizedDocument, Tokenizer, tokenize};
 
 /// Types of CDR's arguments in the order of their numbers, from 1.
 const CDR_TYPES: [&str; 2] = ["Chemical", "Disease"];
 
 /// A document of the case with the reference's order of entities.
 struct Sample {
-    document: EncodedDocument,
+    document: TokenizedDocument,
     /// Entity of each of the reference's nodes.
     order: Vec<u32>,
     /// All pairs in the reference's order.
@@ -122,7 +122,7 @@ fn pairs_in(order: &[u32], asked: impl Fn(u32, u32) -> bool) -> Vec<Pair> {
 }
 
 /// Entities by first appearance: in labelled pairs, then in all pairs.
-fn release_order(document: &EncodedDocument) -> Vec<u32> {
+fn release_order(document: &TokenizedDocument) -> Vec<u32> {
     let mut order = Vec::new();
     let labelled = document.facts.iter().flat_map(|fact| [fact.head, fact.tail]);
     for entity in labelled.chain(0..document.entities.len() as u32) {
@@ -142,7 +142,7 @@ fn read_cdr(case: &Case) -> Result<(Vec<Sample>, usize, Tokenizer)> {
     let mut tokenizer = Tokenizer::load(&case.path("../vocab.txt"), Some(true))?;
     let mut samples = Vec::new();
     for (index, read) in documents.iter().enumerate() {
-        let document = encode(&read.document, &mut tokenizer, &relations)?;
+        let document = tokenize(&read.document, &mut tokenizer, &relations)?;
         let order: Vec<u32> = (0..document.entities.len() as u32).collect();
         let is = |entity: u32, kind: &str| document.entities[entity as usize].entity_type == kind;
         let pairs = pairs_in(&order, |head, tail| is(head, CDR_TYPES[0]) && is(tail, CDR_TYPES[1]));

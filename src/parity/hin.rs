@@ -12,7 +12,7 @@ use crate::encoders::{EncoderSpec, WordsConfig};
 use crate::sampling::ordered_pairs;
 use crate::systems::hin::{Hin, HinSettings, HinStates, HinTables};
 use crate::systems::{BertMode, Example, Extractor, tables};
-use crate::text::{EncodedDocument, SpecialPieces};
+use crate::text::{SpecialPieces, TokenizedDocument};
 
 /// Names of the reference's parameters, and ours.
 fn rename(name: &str) -> String {
@@ -85,7 +85,7 @@ fn model(
 pub(crate) fn hin(case: &mut Case) -> Result<()> {
     let relations = case.relations()?;
     let (documents, tokenizer) = case.word_documents(&relations)?;
-    let pairs = |document: &EncodedDocument| ordered_pairs(document.entities.len()).collect();
+    let pairs = |document: &TokenizedDocument| ordered_pairs(document.entities.len()).collect();
     let examples: Vec<Example> = documents
         .iter()
         .enumerate()

@@ -11,7 +11,7 @@ use crate::corpus::RelationSet;
 use crate::systems::atlop::labelled_first;
 use crate::systems::reading::{Read, ReadingTables};
 use crate::systems::{Example, Extractor, Foundation, RelationBatch};
-use crate::text::{EncodedDocument, Tokenizer};
+use crate::text::{TokenizedDocument, Tokenizer};
 
 /// [`on_pieces`] with the encoder weights that the cases share.
 pub(crate) fn foundation(
@@ -27,7 +27,7 @@ pub(crate) fn foundation(
 /// Training visits of all documents in one batch, through the system's own layout.
 pub(crate) fn batch(
     system: &dyn Extractor,
-    documents: &[EncodedDocument],
+    documents: &[TokenizedDocument],
 ) -> Result<RelationBatch> {
     let layout = system.layout();
     let examples = (0u64..).zip(documents).map(|(visit, document)| {
@@ -63,7 +63,7 @@ pub(crate) fn relations(case: &Case) -> Result<RelationSet> {
 /// Step one: word pieces, lengths, entities, pairs and targets.
 pub(crate) fn compare_documents(
     case: &mut Case,
-    documents: &[EncodedDocument],
+    documents: &[TokenizedDocument],
     batch: &RelationBatch,
     tables: &ReadingTables,
 ) -> Result<()> {
@@ -106,7 +106,7 @@ pub(crate) fn padded(values: &[i64], offsets: &[i64], length: usize) -> Vec<i64>
 /// columns are the sentence.
 pub(crate) fn compare_mentions(
     case: &mut Case,
-    documents: &[EncodedDocument],
+    documents: &[TokenizedDocument],
     spans: &[Vec<Vec<(u32, u32)>>],
 ) -> Result<()> {
     let (reference, shape) = case.integers("mentions")?;

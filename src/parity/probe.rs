@@ -49,7 +49,7 @@ pub fn probe(checkpoint: &Path, folder: &Path) -> Result<()> {
     )?;
     let mut pieces = Vec::new();
     for word in WORDS {
-        pieces.extend_from_slice(tokenizer.encode_word(word)?);
+        pieces.extend_from_slice(tokenizer.tokenize_word(word)?);
     }
     let special = tokenizer.special();
     let ids: Vec<u32> =

@@ -14,8 +14,8 @@ use crate::Result;
 use crate::corpus::Document;
 use crate::corpus::formats::read_gold;
 use crate::eval::{
-    Block, BreakdownOptions, EvidenceRecall, FactSet, FactSets, Gold, NamedBlock, OfficialScores,
-    Prediction, Scorer, breakdown, read_predictions, score,
+    BreakdownOptions, EvidenceRecall, FactSet, FactSets, Gold, NamedBlock, OfficialScores,
+    Prediction, ScoreBlock, Scorer, breakdown, read_predictions, score,
 };
 
 /// What one expected number is called, and ours; `None` where we compute no such number.
@@ -247,7 +247,7 @@ fn breakdowns(case: &mut Case, sets: &[Value]) -> Result<()> {
 }
 
 /// A number of a block by its name in the fixtures.
-pub(crate) fn of_block(block: &Block, key: &str) -> Option<f64> {
+pub(crate) fn of_block(block: &ScoreBlock, key: &str) -> Option<f64> {
     match key {
         "pred" | "kept" => Some(block.predicted as f64),
         "gold" => Some(block.gold as f64),

@@ -79,7 +79,7 @@ pub fn pair_scripts(case: &mut Case, sets: &[Value]) -> Result<()> {
     Ok(())
 }
 
-fn group_of(scores: &PairScores, group: &str) -> Option<crate::eval::Block> {
+fn group_of(scores: &PairScores, group: &str) -> Option<crate::eval::ScoreBlock> {
     match group {
         "Overall" => Some(scores.overall),
         "INTRA" => Some(scores.intra),

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::case::Case;
 use super::scorer::{compare, exact, name, of_block};
-use crate::eval::{AtTheta, BestPrefix, Block, ScoredFact, at_theta, best_prefix};
+use crate::eval::{AtTheta, BestPrefix, ScoreBlock, ScoredFact, at_theta, best_prefix};
 use crate::{DataError, Result};
 
 /// Recomputes every list: its best prefix, the scores at a threshold from elsewhere, and those of
@@ -137,7 +137,7 @@ impl List {
         bucket: &str,
         totals: &Value,
         distances: &[i32],
-    ) -> Result<Block> {
+    ) -> Result<ScoreBlock> {
         let bad = || case.error(format!("{bucket} is no bucket of distances with a total"));
         let (low, high) = bucket.trim_matches(['[', ')']).split_once(',').ok_or_else(bad)?;
         let first: i32 = low.parse().map_err(|_| bad())?;
@@ -152,7 +152,7 @@ impl List {
         let (kept, correct) = inside.fold((0, 0), |(kept, correct), (entry, _)| {
             (kept + 1, correct + usize::from(entry.correct))
         });
-        Ok(Block::new(kept, gold, correct))
+        Ok(ScoreBlock::new(kept, gold, correct))
     }
 }
 

@@ -11,7 +11,7 @@ use super::foundation::{self, BertSizes};
 use crate::Result;
 use crate::encoders::EncoderSpec;
 use crate::systems::{Classes, Example, Pair, RelationLoss, relation_loss_sum};
-use crate::text::EncodedDocument;
+use crate::text::TokenizedDocument;
 use crate::torch::Parameters;
 
 /// The BERT of a case whose dimensions are named `bert_…`.
@@ -29,7 +29,7 @@ pub(crate) fn bert(case: &Case) -> Result<(EncoderSpec, i64)> {
 }
 
 /// An evaluation visit.
-pub(crate) fn example(document: &EncodedDocument, pairs: Vec<Pair>, visit: usize) -> Example {
+pub(crate) fn example(document: &TokenizedDocument, pairs: Vec<Pair>, visit: usize) -> Example {
     Example { document: Arc::new(document.clone()), pairs, visit: visit as u64, train: false }
 }
 

@@ -12,12 +12,12 @@ use crate::corpus::RelationSet;
 use crate::encoders::{EncoderSpec, WordsConfig};
 use crate::systems::words::WordTables;
 use crate::systems::{Example, Extractor, Foundation, Layout, RelationBatch};
-use crate::text::{EncodedDocument, Tokenizer};
+use crate::text::{TokenizedDocument, Tokenizer};
 
 /// The documents of a word-level case.
 pub(crate) struct WordCase {
     /// Encoded documents, in the order of the file.
-    pub documents: Vec<Arc<EncodedDocument>>,
+    pub documents: Vec<Arc<TokenizedDocument>>,
     /// Relations in class order.
     pub relations: RelationSet,
     tokenizer: Tokenizer,
@@ -48,7 +48,7 @@ impl WordCase {
     ///
     /// # Errors
     /// A title that no document has.
-    pub fn ordered(&self, case: &Case, titles: &[String]) -> Result<Vec<Arc<EncodedDocument>>> {
+    pub fn ordered(&self, case: &Case, titles: &[String]) -> Result<Vec<Arc<TokenizedDocument>>> {
         let find = |title: &String| {
             self.documents.iter().find(|document| document.title == *title).cloned()
         };
@@ -64,7 +64,11 @@ impl WordCase {
     ///
     /// # Errors
     /// As [`Layout::training_pairs`].
-    pub fn example(&self, layout: &dyn Layout, document: &Arc<EncodedDocument>) -> Result<Example> {
+    pub fn example(
+        &self,
+        layout: &dyn Layout,
+        document: &Arc<TokenizedDocument>,
+    ) -> Result<Example> {
         let pairs = layout.training_pairs(document, 0, 0, 0)?;
         Ok(Example { document: Arc::clone(document), pairs, visit: 0, train: true })
     }

@@ -42,7 +42,7 @@ fn input_length(document: &Document, tokenizer: &mut Tokenizer) -> Result<usize>
     let mentions: usize = document.entities.iter().map(|entity| entity.mentions.len()).sum();
     let mut pieces = 2 + 2 * mentions;
     for word in document.sentences.iter().flatten() {
-        pieces += tokenizer.encode_word(word)?.len();
+        pieces += tokenizer.tokenize_word(word)?.len();
     }
     Ok(pieces)
 }

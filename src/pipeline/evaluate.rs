@@ -15,7 +15,7 @@ use crate::eval::{
     rank_scores, read_predictions, score_listed,
 };
 use crate::shards::DocumentStore;
-use crate::text::{EncodedCandidate, EncodedDocument};
+use crate::text::{TokenizedCandidate, TokenizedDocument};
 use crate::{DataError, Error, Result};
 
 /// What form the gold file has.
@@ -238,11 +238,11 @@ pub fn gold_of(store: &DocumentStore) -> Vec<Document> {
 
 /// The document of a row; without its words unless the store was opened with them.
 pub fn document_of(store: &DocumentStore, row: usize) -> Document {
-    let encoded: &EncodedDocument = &store.get(row);
+    let encoded: &TokenizedDocument = &store.get(row);
     let relations = store.relations();
     let starts = &encoded.sentence_starts;
     let word = |at: u32| encoded.words.get(at as usize).cloned().unwrap_or_default();
-    let mention = |mention: &crate::text::EncodedMention, entity_type: &str| {
+    let mention = |mention: &crate::text::TokenizedMention, entity_type: &str| {
         let base = starts.get(mention.sentence as usize).copied().unwrap_or_default();
         Mention {
             name: mention.name.clone(),
@@ -264,7 +264,7 @@ pub fn document_of(store: &DocumentStore, row: usize) -> Document {
             .map_or_else(String::new, |relation| relation.id.clone()),
         evidence: fact.evidence.iter().map(|&sentence| sentence as usize).collect(),
     });
-    let candidate = |pair: &EncodedCandidate| Candidate {
+    let candidate = |pair: &TokenizedCandidate| Candidate {
         head: pair.head as usize,
         tail: pair.tail as usize,
         excluded: pair.excluded,

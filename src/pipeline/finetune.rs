@@ -20,7 +20,7 @@ use crate::shards::{DocumentStore, StoreOptions};
 use crate::systems::docre_ii::{DocreIiSettings, Stage};
 use crate::systems::dsdocre::Part;
 use crate::systems::{DecisionRule, Extraction, ExtractionSource, Extractor, Settings};
-use crate::text::EncodedDocument;
+use crate::text::TokenizedDocument;
 use crate::train::Schedule;
 use crate::train::Select;
 use crate::train::{Checkpoint, RunFolder};
@@ -297,7 +297,7 @@ pub fn shared_scores(
     let _section =
         session.world.watchdog().part(format!("predicting {}", store.folder().display()));
     let (rank, world) = (session.world.rank(), session.world.size());
-    let mine: Vec<Arc<EncodedDocument>> =
+    let mine: Vec<Arc<TokenizedDocument>> =
         (0..store.len()).filter(|row| row % world == rank).map(|row| store.get(row)).collect();
     let scores = predictor.scores(&mine, &mut |_| {})?;
     if world == 1 {

@@ -17,7 +17,7 @@ use crate::corpus::synth::Truth;
 use crate::report::RelationLabels;
 use crate::shards::{DocumentStore, FactIndex, FactInstance, WholeTable};
 use crate::systems::dsdocre::DsdocreSettings;
-use crate::text::{EncodedDocument, EncodedEntity, EncodedFact};
+use crate::text::{TokenizedDocument, TokenizedEntity, TokenizedFact};
 
 /// Rows of a row group.
 const GROUP_ROWS: usize = 1 << 17;
@@ -141,7 +141,7 @@ fn stated_in(store: &DocumentStore) -> Result<Option<HashMap<FactInstance, u32>>
 }
 
 /// Place among the ranked pairs, from 0, and score; `None` for a document that was not ranked.
-fn places(document: &EncodedDocument) -> Option<HashMap<(u32, u32), (usize, f32)>> {
+fn places(document: &TokenizedDocument) -> Option<HashMap<(u32, u32), (usize, f32)>> {
     let ranked = document.kept.as_ref()?;
     Some(
         ranked
@@ -155,8 +155,8 @@ fn places(document: &EncodedDocument) -> Option<HashMap<(u32, u32), (usize, f32)
 /// One label with what is known of it.
 struct Label<'a> {
     row: u32,
-    document: &'a EncodedDocument,
-    fact: &'a EncodedFact,
+    document: &'a TokenizedDocument,
+    fact: &'a TokenizedFact,
     /// Place and score of its pair, where that is on disk; `None` for a document that was not
     /// ranked.
     place: Option<Option<(usize, f32)>>,
@@ -175,7 +175,7 @@ impl Label<'_> {
         outranked.then_some("rank")
     }
 
-    fn entity(&self, number: u32) -> &EncodedEntity {
+    fn entity(&self, number: u32) -> &TokenizedEntity {
         &self.document.entities[number as usize]
     }
 
@@ -261,7 +261,7 @@ impl Rows {
         reason: Option<&str>,
         relation: &RelationLabels,
     ) -> Result<()> {
-        let name = |entity: &EncodedEntity| {
+        let name = |entity: &TokenizedEntity| {
             entity.mentions.first().map_or_else(String::new, |mention| mention.name.clone())
         };
         let (head, tail) = (label.entity(label.fact.head), label.entity(label.fact.tail));

@@ -17,7 +17,7 @@ use crate::corpus::formats::ReadOptions;
 use crate::eval::{Prediction, ScoreRow, ScoreWriter, write_predictions, write_zip};
 use crate::systems::dsdocre::Part;
 use crate::systems::{Classes, DecisionRule, Example, Extractor, Layout, Pair, RelationBatch};
-use crate::text::{EncodedDocument, Tokenizer, encode, split_by_tokens};
+use crate::text::{TokenizedDocument, Tokenizer, split_by_tokens, tokenize};
 use crate::torch::precision::Precision;
 use crate::train::Checkpoint;
 use crate::train::Forward;
@@ -182,7 +182,7 @@ impl<'a> Predictor<'a> {
     /// If a document is over the length limit, or libtorch rejects an operation.
     pub fn scores(
         &self,
-        documents: &[Arc<EncodedDocument>],
+        documents: &[Arc<TokenizedDocument>],
         done: &mut dyn FnMut(usize),
     ) -> Result<Vec<DocumentScores>> {
         let _guard = tch::no_grad_guard();
@@ -288,20 +288,20 @@ pub fn predict_file(options: &PredictOptions, session: &Session) -> Result<Predi
     // here.
     options.input.read(&ReadOptions::default(), &mut |mut document| {
         document.facts = None;
-        documents.push(encode(&document, &mut tokenizer, &loaded.description.relations)?);
+        documents.push(tokenize(&document, &mut tokenizer, &loaded.description.relations)?);
         Ok(())
     })?;
     if let Some(recorded) = &loaded.description.ranker {
         rank_documents(options, &loaded, recorded, &mut documents, session)?;
     }
-    let documents: Vec<Arc<EncodedDocument>> = documents.into_iter().map(Arc::new).collect();
+    let documents: Vec<Arc<TokenizedDocument>> = documents.into_iter().map(Arc::new).collect();
     let predictor = Predictor::new(&*loaded.model, session.precision("auto"), PREDICT_TOKENS);
     let mut progress = Progress::new("predict", documents.len() as u64, 0, session.is_root());
     let scores =
         predictor.scores(&documents, &mut |done| progress.update(done as u64, String::new))?;
     let trainer = Checkpoint::open(options.checkpoint)?.trainer()?;
     let decider = Decider::of(&*loaded.model, options.threshold.or(trainer.threshold));
-    let decide = |(document, scores): (&Arc<EncodedDocument>, &DocumentScores)| {
+    let decide = |(document, scores): (&Arc<TokenizedDocument>, &DocumentScores)| {
         decider.decide(scores, &document.title, &loaded.description.relations)
     };
     let mut predictions: Vec<Vec<Prediction>> = documents.iter().zip(&scores).map(decide).collect();
@@ -324,7 +324,7 @@ pub fn predict_file(options: &PredictOptions, session: &Session) -> Result<Predi
 fn write_scores(
     path: &Path,
     decider: Decider,
-    documents: &[Arc<EncodedDocument>],
+    documents: &[Arc<TokenizedDocument>],
     scores: &[DocumentScores],
     relations: &RelationSet,
 ) -> Result<()> {
@@ -348,7 +348,7 @@ fn rank_documents(
     options: &PredictOptions,
     loaded: &LoadedExtractor,
     recorded: &Path,
-    documents: &mut [EncodedDocument],
+    documents: &mut [TokenizedDocument],
     session: &Session,
 ) -> Result<()> {
     let mut ranker = LoadedModel::open(

@@ -12,11 +12,11 @@ use super::session::Session;
 use crate::base::Progress;
 use crate::sampling::{ordered_pairs, top_asked_pairs};
 use crate::shards::{
-    DocumentStore, Manifest, Scored, StoreOptions, WriteOptions, rewrite_with_scores,
+    DocumentStore, Scored, ShardManifest, StoreOptions, WriteOptions, rewrite_with_scores,
 };
 use crate::systems::DocumentViews;
 use crate::systems::dsdocre::Part;
-use crate::text::{EncodedDocument, ScoredPair, ViewChoices, split_by_tokens};
+use crate::text::{ScoredPair, TokenizedDocument, ViewChoices, split_by_tokens};
 use crate::torch::Precision;
 use crate::train::Checkpoint;
 use crate::train::Forward;
@@ -97,7 +97,7 @@ pub struct ScoreReport {
 }
 
 impl ScoreReport {
-    fn of(manifest: Manifest, was_there: bool) -> Self {
+    fn of(manifest: ShardManifest, was_there: bool) -> Self {
         Self { documents: manifest.documents, scored: manifest.scored, was_there }
     }
 }
@@ -109,7 +109,7 @@ impl ScoreReport {
 /// the disk.
 pub fn score(task: &ScoreTask, session: &Session) -> Result<ScoreReport> {
     if task.output.join("manifest.json").exists() {
-        return Ok(ScoreReport::of(Manifest::read(task.output)?, true));
+        return Ok(ScoreReport::of(ShardManifest::read(task.output)?, true));
     }
     let ranker = Ranking::open(task.checkpoint, session)?;
     let store = DocumentStore::open(task.input, StoreOptions::default())?;
@@ -194,14 +194,14 @@ impl Ranking {
     ///
     /// # Errors
     /// If a document is over the length limit, or libtorch rejects an operation.
-    pub fn keep<D: AsRef<EncodedDocument>>(
+    pub fn keep<D: AsRef<TokenizedDocument>>(
         &self,
         documents: &[D],
         keep: Keep,
         tokens: usize,
         done: &mut dyn FnMut(usize),
     ) -> Result<Vec<Vec<ScoredPair>>> {
-        let documents: Vec<&EncodedDocument> = documents.iter().map(AsRef::as_ref).collect();
+        let documents: Vec<&TokenizedDocument> = documents.iter().map(AsRef::as_ref).collect();
         // Documents of similar length share a pass: long ones first, so that the largest pass comes
         // first.
         let mut order: Vec<usize> = (0..documents.len()).collect();
@@ -213,7 +213,7 @@ impl Ranking {
         let mut kept = vec![Vec::new(); documents.len()];
         let mut finished = 0;
         for range in split_by_tokens(&lengths, tokens) {
-            let chunk: Vec<&EncodedDocument> =
+            let chunk: Vec<&TokenizedDocument> =
                 order[range.clone()].iter().map(|&index| documents[index]).collect();
             for (&index, scores) in order[range.clone()].iter().zip(self.scores(&chunk)?) {
                 kept[index] = top_asked_pairs(
@@ -232,7 +232,7 @@ impl Ranking {
     ///
     /// # Errors
     /// As [`Self::keep`].
-    pub fn scores(&self, documents: &[&EncodedDocument]) -> Result<Vec<Vec<f32>>> {
+    pub fn scores(&self, documents: &[&TokenizedDocument]) -> Result<Vec<Vec<f32>>> {
         let views = documents
             .iter()
             .map(|document| self.views.view(document, &ViewChoices::default()))

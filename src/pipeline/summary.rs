@@ -21,8 +21,8 @@ use crate::eval::{
 };
 use crate::recipe::{Recipe, Variant};
 use crate::report::{
-    DroppedLabel, Entry, LossCurve, ReportData, ScoreRow, Series, StageTime, docred_results,
-    sentences_of_pair, write_report,
+    DroppedLabel, LossCurve, NamedValue, ReportData, Series, StageTime, VariantScores,
+    docred_results, sentences_of_pair, write_report,
 };
 use crate::shards::{DocumentStore, StoreOptions};
 use crate::train::metrics::{MetricsWriter, read_metrics};
@@ -156,7 +156,7 @@ impl<'a> Summary<'a> {
         let ranked = ranked_facts(scores, store, decider, &self.train_facts);
         result.threshold = best_prefix(&ranked, gold_facts(&gold));
         result.curve = precision_recall(&ranked, gold_facts(&gold), CURVE_POINTS);
-        self.report.scores.push(ScoreRow {
+        self.report.scores.push(VariantScores {
             variant: variant.label().into(),
             split: split.into(),
             f1: result.official.f1,
@@ -372,17 +372,17 @@ impl<'a> Summary<'a> {
         }
         self.report.times = stages;
         self.report.run = vec![
-            Entry::new("version", env!("CARGO_PKG_VERSION")),
-            Entry::new("libtorch", env!("DOCRE_LIBTORCH")),
-            Entry::new("ranks", self.session.world.size()),
-            Entry::new("device", format!("{:?}", self.session.device)),
-            Entry::new("seed", recipe.seed),
+            NamedValue::new("version", env!("CARGO_PKG_VERSION")),
+            NamedValue::new("libtorch", env!("DOCRE_LIBTORCH")),
+            NamedValue::new("ranks", self.session.world.size()),
+            NamedValue::new("device", format!("{:?}", self.session.device)),
+            NamedValue::new("seed", recipe.seed),
         ];
         self.report.recipe = recipe
             .to_toml()?
             .lines()
             .filter_map(|line| line.split_once(" = "))
-            .map(|(key, value)| Entry::new(key, value))
+            .map(|(key, value)| NamedValue::new(key, value))
             .collect();
         Ok(())
     }

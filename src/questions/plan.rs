@@ -20,7 +20,7 @@ use crate::pipeline::model::Model;
 use crate::pipeline::pretrain::pretrain_steps;
 use crate::pipeline::training::total_steps;
 use crate::recipe::{Recipe, Variant};
-use crate::shards::{DocumentStore, Manifest, StoreOptions};
+use crate::shards::{DocumentStore, ShardManifest, StoreOptions};
 use crate::systems::Foundation;
 use crate::systems::dsdocre::{DsdocreModel, ModelConfig, Part};
 use crate::torch::device;
@@ -198,7 +198,7 @@ fn sizes(folder: &Path) -> Result<Option<Sizes>> {
     if !shards.join("manifest.json").exists() {
         return Ok(None);
     }
-    let manifest = Manifest::read(&shards)?;
+    let manifest = ShardManifest::read(&shards)?;
     Ok(Some(Sizes {
         pieces: manifest.tokenizer.vocab_size as i64,
         relations: manifest.relations.len(),

@@ -18,7 +18,7 @@ use crate::pipeline::evaluate::document_of;
 use crate::recipe::{Recipe, Variant};
 use crate::report::{TextPart, TextRole, sentences_of_pair};
 use crate::shards::{DocumentStore, FactIndex, FactInstance, StoreOptions};
-use crate::text::EncodedDocument;
+use crate::text::TokenizedDocument;
 use crate::{DataError, Error, Result};
 
 /// Titles of other documents that are listed for a fact; the rest is counted.
@@ -275,7 +275,7 @@ impl Context<'_> {
     }
 
     /// How many of the document's pairs the stage that reads this role keeps.
-    fn kept(&self, encoded: &EncodedDocument) -> Option<usize> {
+    fn kept(&self, encoded: &TokenizedDocument) -> Option<usize> {
         encoded.kept.as_ref()?;
         let settings = &self.recipe.dsdocre;
         match self.role {
@@ -419,7 +419,7 @@ impl Context<'_> {
 /// What is known of a document before its pairs are looked at.
 struct Found<'a> {
     document: &'a Document,
-    encoded: &'a EncodedDocument,
+    encoded: &'a TokenizedDocument,
     predictions: &'a BTreeMap<&'static str, Vec<Prediction>>,
     kept: Option<usize>,
     elsewhere: Vec<(FactInstance, BTreeSet<u32>)>,

@@ -1,6 +1,6 @@
 //! Line and bar charts as small inline SVG. Colours, fonts and dash patterns are CSS classes
 //! ([`style`]), so that one drawing fits light and dark screens, print, and a file of its own. Not
-//! for: choosing what to draw (`html`, `plots`), pixels (`png`).
+//! for: choosing what to draw (`html`, `plots`).
 
 use std::fmt::Write;
 

@@ -15,9 +15,9 @@ pub struct ReportData {
     /// One or two sentences under it: what was run, on what.
     pub summary: String,
     /// The recipe in short.
-    pub recipe: Vec<Entry>,
+    pub recipe: Vec<NamedValue>,
     /// Own results.
-    pub scores: Vec<ScoreRow>,
+    pub scores: Vec<VariantScores>,
     /// Published DocRED results to print beside them; see
     /// [`docred_results`](super::docred_results).
     pub reference: Vec<ReferenceRow>,
@@ -42,21 +42,21 @@ pub struct ReportData {
     /// Time of each stage.
     pub times: Vec<StageTime>,
     /// Versions, world size, seeds.
-    pub run: Vec<Entry>,
+    pub run: Vec<NamedValue>,
     /// Remarks for the reader, such as what was cut short.
     pub notes: Vec<String>,
 }
 
 /// A name with a value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct NamedValue {
     /// Name.
     pub name: String,
     /// Value.
     pub value: String,
 }
 
-impl Entry {
+impl NamedValue {
     /// An entry.
     pub fn new(name: impl Into<String>, value: impl std::fmt::Display) -> Self {
         Self { name: name.into(), value: value.to_string() }
@@ -66,7 +66,7 @@ impl Entry {
 /// Scores of one variant on one split.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct ScoreRow {
+pub struct VariantScores {
     /// The variant, such as `with pre-training`.
     pub variant: String,
     /// The split (`dev`, `test`).

@@ -123,7 +123,7 @@ fn means(seeds: &OverSeeds) -> Vec<(&str, [Option<String>; 3])> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eval::{Block, GroupComparison, MeanSd, NamedBlock, SeedRow};
+    use crate::eval::{GroupComparison, MeanSd, NamedBlock, ScoreBlock, SeedRow};
 
     #[test]
     fn the_page_holds_tables_charts_and_both_systems() {
@@ -135,7 +135,7 @@ mod tests {
         };
         scores.official.f1 = 0.5;
         scores.breakdown.distance =
-            vec![NamedBlock { name: "[0,1)".into(), block: Block::new(4, 5, 3) }];
+            vec![NamedBlock { name: "[0,1)".into(), block: ScoreBlock::new(4, 5, 3) }];
         let group = GroupComparison {
             section: "distance".into(),
             name: "[0,1)".into(),

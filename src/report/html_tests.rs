@@ -4,12 +4,12 @@
 use super::super::*;
 use super::*;
 use crate::eval::{
-    Block, Breakdown, Confused, CurvePoint, EvidenceRecall, InferScores, Keep, NamedBlock,
-    RankedDocument, RankedFact, recall_at,
+    Breakdown, Confused, CurvePoint, EvidenceRecall, InferScores, Keep, NamedBlock, RankedDocument,
+    RankedFact, ScoreBlock, recall_at,
 };
 
 fn named(name: &str, gold: usize, correct: usize) -> NamedBlock {
-    NamedBlock { name: name.into(), block: Block::new(gold * 11 / 10, gold, correct) }
+    NamedBlock { name: name.into(), block: ScoreBlock::new(gold * 11 / 10, gold, correct) }
 }
 
 fn wave(step: u32) -> f64 {
@@ -79,11 +79,11 @@ fn breakdown() -> Breakdown {
         found: gold * (70 - 4 * number) / 100,
         recall: (gold > 0).then_some(0.7 - 0.04 * number as f64),
     };
-    let block = Block::new(900, 1000, 560);
+    let block = ScoreBlock::new(900, 1000, 560);
     Breakdown {
-        overall: Block::new(2000, 2208, 1180),
-        intra: Block::new(1000, 1045, 640),
-        inter: Block::new(1000, 1163, 540),
+        overall: ScoreBlock::new(2000, 2208, 1180),
+        intra: ScoreBlock::new(1000, 1045, 640),
+        inter: ScoreBlock::new(1000, 1163, 540),
         distance: [
             ("[0,1)", 1045, 640),
             ("[1,3)", 703, 340),
@@ -110,8 +110,8 @@ fn breakdown() -> Breakdown {
             conclusion: block,
             gold_pairs: block,
         },
-        frequent: Block::new(1300, 1400, 830),
-        long_tail: Block::new(700, 808, 350),
+        frequent: ScoreBlock::new(1300, 1400, 830),
+        long_tail: ScoreBlock::new(700, 808, 350),
         relations: (0..57)
             .map(|number| named(&format!("P{}", 17 + number), 400 - 7 * number, 230 - 4 * number))
             .collect(),
@@ -137,7 +137,7 @@ fn ranked(number: usize) -> RankedDocument {
 }
 
 fn sample() -> ReportData {
-    let row = |variant: &str, split: &str, f1: f64| ScoreRow {
+    let row = |variant: &str, split: &str, f1: f64| VariantScores {
         variant: variant.into(),
         split: split.into(),
         f1,
@@ -190,7 +190,7 @@ fn sample() -> ReportData {
             ("kept pairs", "2N"),
             ("global batch", "32"),
         ]
-        .map(|(name, value)| Entry::new(name, value))
+        .map(|(name, value)| NamedValue::new(name, value))
         .to_vec(),
         scores: vec![
             row("random start", "dev", 0.412),
@@ -228,7 +228,7 @@ fn sample() -> ReportData {
             ("seeds", "13, 14, 15"),
             ("order hash", "9f31c0d2"),
         ]
-        .map(|(name, value)| Entry::new(name, value))
+        .map(|(name, value)| NamedValue::new(name, value))
         .to_vec(),
         notes: vec!["Three seeds; the spread is a sample standard deviation.".into()],
     }
@@ -277,7 +277,7 @@ fn empty_page_and_round_trip() {
     // Without the numbers that JSON text holds only to the last digit but one.
     let data = ReportData {
         dropped: vec![dropped(0)],
-        run: vec![Entry::new("a", 1)],
+        run: vec![NamedValue::new("a", 1)],
         ..ReportData::default()
     };
     let json = serde_json::to_string(&data).unwrap();
@@ -293,10 +293,14 @@ fn hostile_text_is_escaped_everywhere() {
     let data = ReportData {
         title: evil.into(),
         summary: evil.into(),
-        recipe: vec![Entry::new(evil, evil)],
-        run: vec![Entry::new(evil, evil)],
+        recipe: vec![NamedValue::new(evil, evil)],
+        run: vec![NamedValue::new(evil, evil)],
         notes: vec![evil.into()],
-        scores: vec![ScoreRow { variant: evil.into(), split: "dev".into(), ..ScoreRow::default() }],
+        scores: vec![VariantScores {
+            variant: evil.into(),
+            split: "dev".into(),
+            ..VariantScores::default()
+        }],
         reference: vec![ReferenceRow { model: evil.into(), ..ReferenceRow::default() }],
         losses: vec![LossCurve {
             stage: evil.into(),

@@ -10,11 +10,10 @@ mod html;
 mod model_card;
 mod paper;
 mod plots;
-mod png;
 
 pub use data::{
-    DroppedLabel, Entry, LossCurve, ReferenceRow, RelationLabels, ReportData, ScoreRow, Series,
-    StageTime, TextPart, TextRole, sentences_of_pair,
+    DroppedLabel, LossCurve, NamedValue, ReferenceRow, RelationLabels, ReportData, Series,
+    StageTime, TextPart, TextRole, VariantScores, sentences_of_pair,
 };
 pub use evaluation::EvaluationPage;
 pub use html::{render, write_report};

@@ -1,15 +1,14 @@
 //! Charts of one set of scores, beside another's where there is one: for the reports, and as SVG
-//! and PNG files. Not for: drawing itself (`chart`).
+//! files. Not for: drawing itself (`chart`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::Series;
 use super::chart::{Axes, bars, grid, lines, standalone};
-use super::png::png;
 use crate::Result;
-use crate::base::write_atomic;
-use crate::eval::{Comparison, Confused, CurvePoint, Row, Scores, Section};
+use crate::base::write_whole;
+use crate::eval::{Comparison, Confused, CurvePoint, ScoreSection, Scores, SectionRow};
 
 /// Relations that the confusion and the bars by relation show.
 const MOST_RELATIONS: usize = 12;
@@ -98,9 +97,9 @@ pub(crate) fn plots(scores: &Scores, beside: Option<&Beside<'_>>) -> Vec<Plot> {
     [curve].into_iter().chain(bars).chain([confusion]).filter(|plot| !plot.svg.is_empty()).collect()
 }
 
-/// Writes the charts of a set of scores into a folder, each as SVG and as PNG: `precision-recall`,
-/// `f1-by-distance` and the other break-downs, `confusion`; those without data are left out. With a
-/// comparison, bars show both systems, under `names`.
+/// Writes the charts of a set of scores into a folder as SVG files: `precision-recall`,
+/// `f1-by-distance` and the other break-downs, `confusion`. Charts without data are left out. With
+/// a comparison, bars show both systems, under `names`.
 ///
 /// # Errors
 /// The disk.
@@ -112,12 +111,8 @@ pub fn write_plots(
 ) -> Result<()> {
     let beside = comparison.map(|comparison| Beside { names, comparison });
     for plot in plots(scores, beside.as_ref()) {
-        let svg = standalone(&plot.svg);
-        let pixels = png(&svg)?;
-        write_atomic(&folder.join(format!("{}.svg", plot.name)), |out| {
-            out.write_all(svg.as_bytes())
-        })?;
-        write_atomic(&folder.join(format!("{}.png", plot.name)), |out| out.write_all(&pixels))?;
+        let path = folder.join(format!("{}.svg", plot.name));
+        write_whole(&path, standalone(&plot.svg).as_bytes())?;
     }
     Ok(())
 }
@@ -138,7 +133,7 @@ fn precision_recall(split: &str, curve: &[CurvePoint]) -> String {
 
 /// F1 (or recall, where that is all there is) of the rows of a section; nothing where no row has a
 /// gold fact.
-fn by_group(section: &Section, x: &str, shared: &str, beside: Option<&Beside<'_>>) -> String {
+fn by_group(section: &ScoreSection, x: &str, shared: &str, beside: Option<&Beside<'_>>) -> String {
     let rows = &section.rows[..section.rows.len().min(if section.name == "relation" {
         MOST_RELATIONS
     } else {
@@ -151,7 +146,7 @@ fn by_group(section: &Section, x: &str, shared: &str, beside: Option<&Beside<'_>
     let (y, x) = (if has_f1 { "F1 (%)" } else { "recall (%)" }, format!("{x}; below: gold facts"));
     let axes = Axes { title: &section.definition, x: &x, y, percent: true, ..Axes::default() };
     // A group without gold facts has no score, which is not a score of 0.
-    let some = |row: &Row, value: Option<f64>| value.filter(|_| row.gold != Some(0));
+    let some = |row: &SectionRow, value: Option<f64>| value.filter(|_| row.gold != Some(0));
     let own = rows.iter().map(|row| some(row, row.f1.or(row.recall))).collect();
     let names: Vec<String> = rows
         .iter()
@@ -215,7 +210,7 @@ fn confusion(cells: &[Confused]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eval::{Block, GroupComparison, NamedBlock};
+    use crate::eval::{GroupComparison, NamedBlock, ScoreBlock};
 
     fn scores() -> Scores {
         let mut scores = Scores::default();
@@ -227,13 +222,15 @@ mod tests {
         scores.confusion =
             vec![cell("P17", Some("P17"), 30), cell("P17", Some("<P&9>"), 4), cell("P17", None, 2)];
         let named = |name: &str, block| NamedBlock { name: name.into(), block };
-        scores.breakdown.distance =
-            vec![named("[0,1)", Block::new(4, 5, 3)), named("[6,∞)", Block::new(2, 0, 0))];
+        scores.breakdown.distance = vec![
+            named("[0,1)", ScoreBlock::new(4, 5, 3)),
+            named("[6,∞)", ScoreBlock::new(2, 0, 0)),
+        ];
         scores
     }
 
     #[test]
-    fn plots_stand_alone_in_both_forms_and_empty_ones_are_left_out() {
+    fn plots_stand_alone_and_empty_ones_are_left_out() {
         let folder = tempfile::tempdir().unwrap();
         write_plots(folder.path(), &scores(), None, ["a", "b"]).unwrap();
         let mut names: Vec<_> = fs_err::read_dir(folder.path())
@@ -241,10 +238,7 @@ mod tests {
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         names.sort();
-        assert_eq!(
-            names,
-            ["confusion.png", "confusion.svg", "f1-by-distance.png", "f1-by-distance.svg"]
-        );
+        assert_eq!(names, ["confusion.svg", "f1-by-distance.svg"]);
         let svg = fs_err::read_to_string(folder.path().join("confusion.svg")).unwrap();
         assert!(
             svg.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\"") && svg.contains("<style>"),
@@ -254,8 +248,6 @@ mod tests {
             svg.contains("&lt;P&amp;9&gt;") && svg.contains(">30<") && !svg.contains("<P&9>"),
             "{svg}"
         );
-        let bytes = fs_err::read(folder.path().join("confusion.png")).unwrap();
-        assert!(bytes.starts_with(b"\x89PNG\r\n\x1a\n"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::draw::take;
 use super::pairs::kept_prefix;
 use super::{Pair, Purpose, UnlabelledPairs, asked_pairs, rng};
-use crate::text::EncodedDocument;
+use crate::text::TokenizedDocument;
 use crate::{DataError, Result};
 
 /// How many of a document's pairs are kept, best-ranked first.
@@ -46,7 +46,7 @@ impl KeepRule {
 /// # Errors
 /// [`Error::Data`](crate::Error::Data) where the rule needs a ranker and the document holds fewer
 /// ranked pairs than the rule keeps.
-pub fn kept_pairs(document: &EncodedDocument, rule: KeepRule) -> Result<Vec<Pair>> {
+pub fn kept_pairs(document: &TokenizedDocument, rule: KeepRule) -> Result<Vec<Pair>> {
     if rule == KeepRule::All {
         return Ok(asked_pairs(document));
     }
@@ -99,7 +99,7 @@ impl Default for BaselineSettings {
 /// without repetition; a new draw in every epoch. More labelled pairs than the cap are thinned out
 /// at random.
 pub fn baseline_pairs(
-    document: &EncodedDocument,
+    document: &TokenizedDocument,
     settings: &BaselineSettings,
     seed: u64,
     epoch: u64,

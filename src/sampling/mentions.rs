@@ -6,7 +6,7 @@ use rand::RngExt;
 use super::draw::{pick, place, take};
 use super::pretrain::PretrainSettings;
 use super::{Pair, Stream};
-use crate::text::{EncodedDocument, ViewChoices};
+use crate::text::{TokenizedDocument, ViewChoices};
 
 /// A masked mention and the entities it may belong to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub struct EntityInstance {
 /// settings say, the first one repeated where too few entities have two mentions, or no row at all.
 pub(super) fn draw_masked(
     rng: &mut Stream,
-    document: &EncodedDocument,
+    document: &TokenizedDocument,
     settings: &PretrainSettings,
 ) -> Vec<(u32, u32)> {
     let rows = settings.masked_mentions;
@@ -56,7 +56,7 @@ pub(super) fn draw_masked(
 /// An instance for each row of masked mentions; none in a document with a single entity.
 pub(super) fn instances(
     rng: &mut Stream,
-    document: &EncodedDocument,
+    document: &TokenizedDocument,
     choices: &ViewChoices,
     settings: &PretrainSettings,
 ) -> Vec<MentionInstance> {
@@ -74,7 +74,7 @@ pub(super) fn instances(
 /// them, which gives the same distribution wherever there are enough entities.
 fn candidates(
     rng: &mut Stream,
-    document: &EncodedDocument,
+    document: &TokenizedDocument,
     answer: u32,
     count: usize,
 ) -> Option<(Vec<u32>, usize)> {
@@ -88,7 +88,7 @@ fn candidates(
 /// among those of the second.
 pub(super) fn cross_instances(
     rng: &mut Stream,
-    documents: [&EncodedDocument; 2],
+    documents: [&TokenizedDocument; 2],
     choices: &[ViewChoices; 2],
     settings: &PretrainSettings,
 ) -> [Option<EntityInstance>; 2] {
@@ -105,7 +105,7 @@ pub(super) fn cross_instances(
 }
 
 /// The names of all unmasked mentions with their entities, sorted.
-fn names<'d>(document: &'d EncodedDocument, choices: &ViewChoices) -> Vec<(&'d str, u32)> {
+fn names<'d>(document: &'d TokenizedDocument, choices: &ViewChoices) -> Vec<(&'d str, u32)> {
     let mut names = Vec::new();
     for (e, entity) in document.entities.iter().enumerate() {
         let unmasked =

@@ -37,34 +37,34 @@ use std::sync::Arc;
 
 pub use crate::shards::FactInstance;
 use crate::shards::{DocumentStore, FactIndex};
-use crate::text::EncodedDocument;
+use crate::text::TokenizedDocument;
 
 /// Random access to the documents of a corpus.
 pub trait Corpus: Sync {
     /// Number of documents.
     fn len(&self) -> usize;
     /// The document of a row below [`Self::len`].
-    fn document(&self, row: usize) -> Arc<EncodedDocument>;
+    fn document(&self, row: usize) -> Arc<TokenizedDocument>;
     /// Whether there is no document at all.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-impl Corpus for [EncodedDocument] {
+impl Corpus for [TokenizedDocument] {
     fn len(&self) -> usize {
         self.len()
     }
-    fn document(&self, row: usize) -> Arc<EncodedDocument> {
+    fn document(&self, row: usize) -> Arc<TokenizedDocument> {
         Arc::new(self[row].clone())
     }
 }
 
-impl Corpus for Vec<EncodedDocument> {
+impl Corpus for Vec<TokenizedDocument> {
     fn len(&self) -> usize {
         self.len()
     }
-    fn document(&self, row: usize) -> Arc<EncodedDocument> {
+    fn document(&self, row: usize) -> Arc<TokenizedDocument> {
         Arc::new(self[row].clone())
     }
 }
@@ -73,7 +73,7 @@ impl Corpus for DocumentStore {
     fn len(&self) -> usize {
         self.len()
     }
-    fn document(&self, row: usize) -> Arc<EncodedDocument> {
+    fn document(&self, row: usize) -> Arc<TokenizedDocument> {
         self.get(row)
     }
 }

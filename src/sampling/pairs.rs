@@ -5,7 +5,7 @@ use rand::RngExt;
 
 use super::Stream;
 use super::draw::take;
-use crate::text::{EncodedDocument, ScoredPair};
+use crate::text::{ScoredPair, TokenizedDocument};
 
 /// An ordered pair of entities, (head, tail).
 pub type Pair = (u32, u32);
@@ -34,7 +34,7 @@ fn pair_at(index: usize, entities: usize) -> Pair {
 /// The pairs of a document that are to be classified, in training as in evaluation: those that its
 /// corpus asks about, or every ordered pair. Pairs that were taken out of the data are not among
 /// them.
-pub fn asked_pairs(document: &EncodedDocument) -> Vec<Pair> {
+pub fn asked_pairs(document: &TokenizedDocument) -> Vec<Pair> {
     match &document.candidates {
         Some(list) => {
             list.iter().filter(|pair| !pair.excluded).map(|pair| (pair.head, pair.tail)).collect()
@@ -45,7 +45,11 @@ pub fn asked_pairs(document: &EncodedDocument) -> Vec<Pair> {
 
 /// The `keep` best-scored pairs among those that `document` asks about, as [`top_pairs`]. `scores`
 /// belong to all ordered pairs.
-pub fn top_asked_pairs(document: &EncodedDocument, scores: &[f32], keep: usize) -> Vec<ScoredPair> {
+pub fn top_asked_pairs(
+    document: &TokenizedDocument,
+    scores: &[f32],
+    keep: usize,
+) -> Vec<ScoredPair> {
     let all = top_pairs(
         scores,
         document.entities.len(),
@@ -75,7 +79,7 @@ pub fn top_pairs(scores: &[f32], entities: usize, keep: usize) -> Vec<ScoredPair
 
 /// The labels of a document whose pair is among its first `keep` kept pairs, sorted and without
 /// repetition (docs/systems.md, D.9). A document that no ranker has seen keeps all its labels.
-pub fn good_labels(document: &EncodedDocument, keep: usize) -> Vec<Label> {
+pub fn good_labels(document: &TokenizedDocument, keep: usize) -> Vec<Label> {
     let mut labels: Vec<_> = document
         .facts
         .iter()
@@ -93,7 +97,7 @@ pub fn good_labels(document: &EncodedDocument, keep: usize) -> Vec<Label> {
 
 /// The first `keep` pairs that the ranker kept; `None` where there was no ranker.
 pub(super) fn kept_prefix(
-    document: &EncodedDocument,
+    document: &TokenizedDocument,
     keep: usize,
 ) -> Option<impl Iterator<Item = Pair>> {
     document.kept.as_ref().map(|kept| kept.iter().take(keep).map(|pair| (pair.head, pair.tail)))
@@ -121,7 +125,7 @@ const TRIES: usize = 8;
 
 impl UnlabelledPairs {
     /// All unlabelled pairs (i, j), i ≠ j, that the document asks about.
-    pub fn new(document: &EncodedDocument) -> Self {
+    pub fn new(document: &TokenizedDocument) -> Self {
         let mut labelled: Vec<_> =
             document.facts.iter().map(|fact| (fact.head, fact.tail)).collect();
         labelled.sort_unstable();
@@ -135,7 +139,7 @@ impl UnlabelledPairs {
 
     /// The unlabelled pairs among the first `keep` kept ones; all of them where there was no
     /// ranker.
-    pub fn among_kept(document: &EncodedDocument, keep: usize) -> Self {
+    pub fn among_kept(document: &TokenizedDocument, keep: usize) -> Self {
         let all = Self::new(document);
         let Some(kept) = kept_prefix(document, keep) else { return all };
         let pool = kept.filter(|pair| !all.is_labelled(*pair)).collect();

@@ -18,7 +18,7 @@ use super::mentions::{self, EntityInstance, MentionInstance};
 use super::pairs::distinct_pairs;
 use super::{Corpus, FactKeys, Label, Pair, Purpose, Stream, UnlabelledPairs, good_labels, rng};
 use crate::shards::FactInstance;
-use crate::text::{EncodedDocument, ViewChoices};
+use crate::text::{TokenizedDocument, ViewChoices};
 use crate::{DataError, Error, Result};
 
 /// The tasks of pre-training.
@@ -187,7 +187,7 @@ pub struct PretrainSummary {
 
 /// One document of an item, with its pairs.
 pub(super) struct Side {
-    pub(super) document: Arc<EncodedDocument>,
+    pub(super) document: Arc<TokenizedDocument>,
     /// Good labels, sorted.
     pub(super) good: Vec<Label>,
     /// Their pairs, each once.
@@ -196,7 +196,7 @@ pub(super) struct Side {
 }
 
 impl Side {
-    fn new(document: Arc<EncodedDocument>, settings: &PretrainSettings) -> Self {
+    fn new(document: Arc<TokenizedDocument>, settings: &PretrainSettings) -> Self {
         let good = good_labels(&document, settings.keep);
         let negatives = match settings.negative_pool {
             NegativePool::All => UnlabelledPairs::new(&document),
@@ -392,7 +392,7 @@ struct KeptPairs(Option<Vec<Pair>>);
 
 impl KeptPairs {
     /// `None` for a document with too few entities or without any label.
-    fn of(document: &EncodedDocument, settings: &PretrainSettings) -> Option<Self> {
+    fn of(document: &TokenizedDocument, settings: &PretrainSettings) -> Option<Self> {
         let usable = document.entities.len() >= settings.min_entities && !document.facts.is_empty();
         let sorted = |pairs: &mut dyn Iterator<Item = Pair>| {
             let mut pairs: Vec<Pair> = pairs.collect();
@@ -414,7 +414,7 @@ impl KeptPairs {
 
 pub(super) fn draw_blanked(
     stream: &mut Stream,
-    document: &EncodedDocument,
+    document: &TokenizedDocument,
     probability: f64,
 ) -> ViewChoices {
     let blanked = document.entities.iter().map(|_| stream.random_bool(probability)).collect();

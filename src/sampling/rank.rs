@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::draw::place;
 use super::pretrain::draw_blanked;
 use super::{PairInstance, Purpose, UnlabelledPairs, rng};
-use crate::text::{EncodedDocument, ViewChoices};
+use crate::text::{TokenizedDocument, ViewChoices};
 
 /// Numbers of ranker training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,7 +42,7 @@ pub struct RankItem {
 /// Draws a visit. Positives are drawn from the labels, so a pair with two relations is twice as
 /// likely. `None` for a document without labels or without an unlabelled pair.
 pub fn rank_item(
-    document: &EncodedDocument,
+    document: &TokenizedDocument,
     row: usize,
     settings: &RankSettings,
     seed: u64,

@@ -1,39 +1,43 @@
 //! Small documents and a test of uniformity. Only for tests.
 
 use crate::text::{
-    EncodedCandidate, EncodedDocument, EncodedEntity, EncodedFact, EncodedMention, ScoredPair,
+    ScoredPair, TokenizedCandidate, TokenizedDocument, TokenizedEntity, TokenizedFact,
+    TokenizedMention,
 };
 
 /// A document of `entities` entities with one mention each, `name0`, `name1`, …, one word a
 /// mention.
-pub(super) fn document(entities: u32) -> EncodedDocument {
-    let entity = |e| EncodedEntity {
+pub(super) fn document(entities: u32) -> TokenizedDocument {
+    let entity = |e| TokenizedEntity {
         entity_type: String::new(),
         mentions: vec![mention(&format!("name{e}"), e)],
     };
-    EncodedDocument {
+    TokenizedDocument {
         pieces: (0..entities).collect(),
         word_starts: (0..=entities).collect(),
         sentence_starts: vec![0, entities],
         entities: (0..entities).map(entity).collect(),
         labelled: true,
-        ..EncodedDocument::default()
+        ..TokenizedDocument::default()
     }
 }
 
-pub(super) fn mention(name: &str, word: u32) -> EncodedMention {
-    EncodedMention {
+pub(super) fn mention(name: &str, word: u32) -> TokenizedMention {
+    TokenizedMention {
         name: name.into(),
         sentence: 0,
         start: word,
         end: word + 1,
-        ..EncodedMention::default()
+        ..TokenizedMention::default()
     }
 }
 
 /// Adds facts given as (head, tail, relation).
-pub(super) fn facts(mut document: EncodedDocument, facts: &[(u32, u32, u32)]) -> EncodedDocument {
-    let fact = |&(head, tail, relation): &(u32, u32, u32)| EncodedFact {
+pub(super) fn facts(
+    mut document: TokenizedDocument,
+    facts: &[(u32, u32, u32)],
+) -> TokenizedDocument {
+    let fact = |&(head, tail, relation): &(u32, u32, u32)| TokenizedFact {
         head,
         tail,
         relation,
@@ -45,20 +49,20 @@ pub(super) fn facts(mut document: EncodedDocument, facts: &[(u32, u32, u32)]) ->
 
 /// Lists the pairs that are asked about, and those that were taken out.
 pub(super) fn ask(
-    mut document: EncodedDocument,
+    mut document: TokenizedDocument,
     asked: &[(u32, u32)],
     excluded: &[(u32, u32)],
-) -> EncodedDocument {
+) -> TokenizedDocument {
     let pairs =
         asked.iter().map(|&pair| (pair, false)).chain(excluded.iter().map(|&pair| (pair, true)));
     document.candidates = Some(
-        pairs.map(|((head, tail), excluded)| EncodedCandidate { head, tail, excluded }).collect(),
+        pairs.map(|((head, tail), excluded)| TokenizedCandidate { head, tail, excluded }).collect(),
     );
     document
 }
 
 /// Sets the kept pairs, best first.
-pub(super) fn keep(mut document: EncodedDocument, pairs: &[(u32, u32)]) -> EncodedDocument {
+pub(super) fn keep(mut document: TokenizedDocument, pairs: &[(u32, u32)]) -> TokenizedDocument {
     let scored =
         |(i, &(head, tail)): (usize, &(u32, u32))| ScoredPair { head, tail, score: -(i as f32) };
     document.kept = Some(pairs.iter().enumerate().map(scored).collect());

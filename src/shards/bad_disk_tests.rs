@@ -7,12 +7,12 @@ use super::testing::{corpus, prepared, relations, tokenizer};
 use super::*;
 use crate::Result;
 use crate::bad_disk::{SmallDisk, damage};
-use crate::text::{EncodedDocument, ScoredPair};
+use crate::text::{ScoredPair, TokenizedDocument};
 
 const WITH_WORDS: StoreOptions = StoreOptions { with_words: true, verify: true };
 
 /// Everything that a folder of shards says.
-type Content = (Manifest, Vec<EncodedDocument>, FactIndex, String);
+type Content = (ShardManifest, Vec<TokenizedDocument>, FactIndex, String);
 
 fn content(folder: &Path) -> Result<Content> {
     let store = DocumentStore::open(folder, WITH_WORDS)?;
@@ -94,11 +94,11 @@ fn a_manifest_of_before_checksums_is_read() {
         serde_json::from_slice(&fs_err::read(&path).unwrap()).unwrap();
     value["relations"][0]["name"] = "another".into();
     fs_err::write(&path, value.to_string()).unwrap();
-    let error = Manifest::read(&folder).unwrap_err();
+    let error = ShardManifest::read(&folder).unwrap_err();
     assert!(error.exit_code() == 65 && error.to_string().contains("checksum"), "{error}");
     value.as_object_mut().unwrap().remove("checksum").unwrap();
     fs_err::write(&path, value.to_string()).unwrap();
-    assert_eq!(Manifest::read(&folder).unwrap().documents, 8);
+    assert_eq!(ShardManifest::read(&folder).unwrap().documents, 8);
 }
 
 #[test]

@@ -16,12 +16,13 @@ use arrow::record_batch::RecordBatch;
 
 use super::schema;
 use crate::text::{
-    EncodedCandidate, EncodedDocument, EncodedEntity, EncodedFact, EncodedMention, ScoredPair,
+    ScoredPair, TokenizedCandidate, TokenizedDocument, TokenizedEntity, TokenizedFact,
+    TokenizedMention,
 };
 
 /// Rows of documents → one record batch of [`schema::shard_schema`].
-pub(super) fn to_batch(documents: &[EncodedDocument]) -> Result<RecordBatch, ArrowError> {
-    let numbers = |of: fn(&EncodedDocument) -> &Vec<u32>| {
+pub(super) fn to_batch(documents: &[TokenizedDocument]) -> Result<RecordBatch, ArrowError> {
+    let numbers = |of: fn(&TokenizedDocument) -> &Vec<u32>| {
         list(
             documents.iter().map(|document| of(document).len()),
             u32s(documents.iter().flat_map(|document| of(document).iter().copied())),
@@ -70,10 +71,10 @@ pub(super) fn nullable_list(
     )?))
 }
 
-fn entities(documents: &[EncodedDocument]) -> Result<ArrayRef, ArrowError> {
-    let all: Vec<&EncodedEntity> =
+fn entities(documents: &[TokenizedDocument]) -> Result<ArrayRef, ArrowError> {
+    let all: Vec<&TokenizedEntity> =
         documents.iter().flat_map(|document| &document.entities).collect();
-    let mentions: Vec<&EncodedMention> = all.iter().flat_map(|entity| &entity.mentions).collect();
+    let mentions: Vec<&TokenizedMention> = all.iter().flat_map(|entity| &entity.mentions).collect();
     let columns: Vec<ArrayRef> = vec![
         Arc::new(StringArray::from_iter_values(mentions.iter().map(|mention| &mention.name))),
         u32s(mentions.iter().map(|mention| mention.sentence)),
@@ -91,8 +92,8 @@ fn entities(documents: &[EncodedDocument]) -> Result<ArrayRef, ArrowError> {
     list(documents.iter().map(|document| document.entities.len()), Arc::new(structs))
 }
 
-fn facts(documents: &[EncodedDocument]) -> Result<ArrayRef, ArrowError> {
-    let all: Vec<&EncodedFact> = documents.iter().flat_map(|document| &document.facts).collect();
+fn facts(documents: &[TokenizedDocument]) -> Result<ArrayRef, ArrowError> {
+    let all: Vec<&TokenizedFact> = documents.iter().flat_map(|document| &document.facts).collect();
     let evidence = u32s(all.iter().flat_map(|fact| fact.evidence.iter().copied()));
     let columns: Vec<ArrayRef> = vec![
         u32s(all.iter().map(|fact| fact.head)),
@@ -104,7 +105,7 @@ fn facts(documents: &[EncodedDocument]) -> Result<ArrayRef, ArrowError> {
     list(documents.iter().map(|document| document.facts.len()), Arc::new(structs))
 }
 
-fn kept(documents: &[EncodedDocument]) -> Result<ArrayRef, ArrowError> {
+fn kept(documents: &[TokenizedDocument]) -> Result<ArrayRef, ArrowError> {
     let all: Vec<ScoredPair> =
         documents.iter().flat_map(|document| document.kept.iter().flatten()).copied().collect();
     let scores = Float32Array::from_iter_values(all.iter().map(|pair| pair.score));
@@ -119,8 +120,8 @@ fn kept(documents: &[EncodedDocument]) -> Result<ArrayRef, ArrowError> {
     nullable_list(lengths, Arc::new(structs), Some(nulls))
 }
 
-fn candidates(documents: &[EncodedDocument]) -> Result<ArrayRef, ArrowError> {
-    let all: Vec<EncodedCandidate> = documents
+fn candidates(documents: &[TokenizedDocument]) -> Result<ArrayRef, ArrowError> {
+    let all: Vec<TokenizedCandidate> = documents
         .iter()
         .flat_map(|document| document.candidates.iter().flatten())
         .copied()
@@ -257,12 +258,12 @@ impl Columns {
     }
 
     /// One row as a document; `row` must be below [`len`](Self::len).
-    pub(super) fn document(&self, row: usize) -> EncodedDocument {
+    pub(super) fn document(&self, row: usize) -> TokenizedDocument {
         let words = self
             .words
             .as_ref()
             .map(|words| words.range(row).map(|at| words.values.value(at).to_owned()).collect());
-        EncodedDocument {
+        TokenizedDocument {
             title: self.title(row).to_owned(),
             words: words.unwrap_or_default(),
             pieces: self.pieces.row(row),
@@ -289,9 +290,9 @@ impl Columns {
         self.title.value(row)
     }
 
-    fn candidates(&self, row: usize) -> Vec<EncodedCandidate> {
+    fn candidates(&self, row: usize) -> Vec<TokenizedCandidate> {
         let CandidateColumns { head, tail, excluded } = &self.candidates.values;
-        let pair = |at: usize| EncodedCandidate {
+        let pair = |at: usize| TokenizedCandidate {
             head: head.value(at),
             tail: tail.value(at),
             excluded: excluded.value(at),
@@ -313,16 +314,16 @@ impl Columns {
 }
 
 impl EntityColumns {
-    fn entity(&self, at: usize) -> EncodedEntity {
+    fn entity(&self, at: usize) -> TokenizedEntity {
         let MentionColumns { name, sentence, start, end, own_type } = &self.mentions.values;
-        let mentions = self.mentions.range(at).map(|at| EncodedMention {
+        let mentions = self.mentions.range(at).map(|at| TokenizedMention {
             name: name.value(at).to_owned(),
             sentence: sentence.value(at),
             start: start.value(at),
             end: end.value(at),
             own_type: own_type.is_valid(at).then(|| own_type.value(at).to_owned()),
         });
-        EncodedEntity {
+        TokenizedEntity {
             entity_type: self.entity_type.value(at).to_owned(),
             mentions: mentions.collect(),
         }
@@ -330,9 +331,9 @@ impl EntityColumns {
 }
 
 impl FactColumns {
-    fn fact(&self, at: usize) -> EncodedFact {
+    fn fact(&self, at: usize) -> TokenizedFact {
         let Self { head, tail, relation, evidence } = self;
-        EncodedFact {
+        TokenizedFact {
             head: head.value(at),
             tail: tail.value(at),
             relation: relation.value(at),

@@ -21,7 +21,7 @@ const CHECKSUM: &str = "checksum";
 
 /// What a folder of shards holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Manifest {
+pub struct ShardManifest {
     /// Version of the whole folder's format.
     pub format_version: u32,
     /// Number of documents.
@@ -95,7 +95,7 @@ impl From<&Tokenizer> for TokenizerEntry {
     }
 }
 
-impl Manifest {
+impl ShardManifest {
     /// Reads `manifest.json` of a folder.
     ///
     /// Errors: a data error if there is none, if another version wrote it, or if it contradicts

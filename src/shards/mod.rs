@@ -27,9 +27,9 @@ mod writer;
 
 pub use documents::{DocumentTableWriter, read_document_table};
 pub use facts::{FactCounts, FactIndex, FactInstance};
-pub use manifest::{FORMAT_VERSION, FileEntry, Manifest, Scored, TokenizerEntry};
+pub use manifest::{FORMAT_VERSION, FileEntry, Scored, ShardManifest, TokenizerEntry};
 pub use prepare::{PrepareOptions, PrepareReport, prepare};
-pub use reader::{ReadOptions, ShardReader};
+pub use reader::{ShardReadOptions, ShardReader};
 pub use rewrite::rewrite_with_scores;
 pub use store::{DocumentStore, StoreOptions};
 pub use writer::WriteOptions;

@@ -16,11 +16,11 @@ use super::facts::{FactSpill, GroupFacts};
 use super::files::Staging;
 use super::store::TOKENIZER;
 use super::writer::{DocumentColumns, DocumentEncoder, DocumentGroup, ShardWriter, Written};
-use super::{FORMAT_VERSION, FactCounts, FileEntry, Manifest, TokenizerEntry, WriteOptions};
+use super::{FORMAT_VERSION, FactCounts, FileEntry, ShardManifest, TokenizerEntry, WriteOptions};
 use crate::base::ordered;
 use crate::base::ordered::Input;
 use crate::corpus::{Document, Entity, Mention, RelationSet};
-use crate::text::{Tokenizer, encode};
+use crate::text::{Tokenizer, tokenize};
 use crate::{Error, Result};
 
 /// Documents that a core encodes at once, in bytes of their columns: some 40 of ordinary size.
@@ -50,7 +50,7 @@ pub struct PrepareOptions {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PrepareReport {
     /// The manifest, as written.
-    pub manifest: Manifest,
+    pub manifest: ShardManifest,
     /// Documents without any entity, which were left out.
     pub dropped: usize,
     /// Facts from an entity to itself, which were left out.
@@ -265,7 +265,7 @@ impl<'a> Encoding<'a> {
         let stated: usize = documents.iter().map(|document| document.facts().len()).sum();
         let encoded = documents
             .into_iter()
-            .map(|document| encode(&document, &mut self.tokenizer, self.relations));
+            .map(|document| tokenize(&document, &mut self.tokenizer, self.relations));
         let encoded = encoded.collect::<Result<Vec<_>>>()?;
         let kept: usize = encoded.iter().map(|document| document.facts.len()).sum();
         let (facts, columns) =
@@ -351,9 +351,13 @@ fn finish(
     Ok(PrepareReport { manifest, dropped, self_facts, index })
 }
 
-fn manifest(options: &PrepareOptions, written: Written, fact_index: Option<FileEntry>) -> Manifest {
+fn manifest(
+    options: &PrepareOptions,
+    written: Written,
+    fact_index: Option<FileEntry>,
+) -> ShardManifest {
     let Written { shards, totals } = written;
-    Manifest {
+    ShardManifest {
         format_version: FORMAT_VERSION,
         documents: shards.iter().map(|shard| shard.rows).sum(),
         labelled: totals.labelled,

@@ -16,10 +16,10 @@ use parquet::arrow::arrow_reader::{
 use super::columns::Columns;
 use super::validate::{self, Limits};
 use super::writer::read_error;
-use super::{FileEntry, Manifest, files};
+use super::{FileEntry, ShardManifest, files};
 use crate::Result;
 use crate::base::catch_panic;
-use crate::text::EncodedDocument;
+use crate::text::TokenizedDocument;
 
 /// Row groups with more rows are refused: no writer of this format makes them, and their size would
 /// be asked of the memory.
@@ -27,7 +27,7 @@ const MAX_GROUP_ROWS: usize = 1 << 20;
 
 /// What to read of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReadOptions {
+pub struct ShardReadOptions {
     /// Read the words themselves; training does not need them.
     pub with_words: bool,
     /// Compare the file with its hash first.
@@ -45,9 +45,9 @@ impl ShardReader {
     /// Opens a shard of a folder.
     pub fn open(
         folder: &Path,
-        manifest: &Manifest,
+        manifest: &ShardManifest,
         shard: &FileEntry,
-        options: ReadOptions,
+        options: ShardReadOptions,
     ) -> Result<Self> {
         let table = TableReader::open(folder, shard, options.verify)?;
         let (relations, vocab_size) = (manifest.relations.len(), manifest.tokenizer.vocab_size);
@@ -60,7 +60,7 @@ impl ShardReader {
     }
 
     /// All rows of one row group, checked.
-    pub fn read_group(&self, group: usize) -> Result<Vec<EncodedDocument>> {
+    pub fn read_group(&self, group: usize) -> Result<Vec<TokenizedDocument>> {
         let columns = self.columns(group)?;
         Ok((0..columns.len()).map(|row| columns.document(row)).collect())
     }

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use super::files::{self, Staging};
-use super::reader::{ReadOptions, ShardReader};
+use super::reader::{ShardReadOptions, ShardReader};
 use super::store::TOKENIZER;
 use super::writer::{WriteOptions, write_documents};
-use super::{DocumentStore, Manifest, Scored};
-use crate::text::{EncodedDocument, ScoredPair};
+use super::{DocumentStore, Scored, ShardManifest};
+use crate::text::{ScoredPair, TokenizedDocument};
 use crate::{Error, Result};
 
 /// Copies the folder of `store` to `output`, giving row *i* the pairs `kept[i]` (best first; none
@@ -24,7 +24,7 @@ pub fn rewrite_with_scores(
     output: &Path,
     scored: Scored,
     options: WriteOptions,
-) -> Result<Manifest> {
+) -> Result<ShardManifest> {
     if kept.len() != store.len() {
         return Err(Error::Bug(format!(
             "scores of {} documents for {} rows",
@@ -45,7 +45,7 @@ pub fn rewrite_with_scores(
         fs_err::copy(store.folder().join(&entry.file), staging.path().join(&entry.file))?;
     }
     let manifest =
-        Manifest { shards: written.shards, scored: Some(scored), ..store.manifest().clone() };
+        ShardManifest { shards: written.shards, scored: Some(scored), ..store.manifest().clone() };
     manifest.write(staging.path())?;
     staging.publish()?;
     Ok(manifest)
@@ -54,8 +54,8 @@ pub fn rewrite_with_scores(
 /// All documents of the folder, read again with their words.
 fn scored_rows(
     store: &DocumentStore,
-) -> Result<impl Iterator<Item = Result<EncodedDocument>> + '_> {
-    let options = ReadOptions { with_words: true, verify: true };
+) -> Result<impl Iterator<Item = Result<TokenizedDocument>> + '_> {
+    let options = ShardReadOptions { with_words: true, verify: true };
     let open = |shard| ShardReader::open(store.folder(), store.manifest(), shard, options);
     let readers: Vec<ShardReader> =
         store.manifest().shards.iter().map(open).collect::<Result<_>>()?;
@@ -73,9 +73,9 @@ fn scored_rows(
 
 fn with_pairs(
     row: usize,
-    mut document: EncodedDocument,
+    mut document: TokenizedDocument,
     pairs: &Option<Vec<ScoredPair>>,
-) -> Result<EncodedDocument> {
+) -> Result<TokenizedDocument> {
     document.kept.clone_from(pairs);
     super::validate::check_kept(&document)
         .map_err(|(field, problem)| Error::Bug(format!("row {row}, {field}: {problem}")))?;

@@ -54,7 +54,7 @@ pub(super) fn candidate_fields() -> Fields {
 }
 
 /// The columns of a shard, in order; the types follow
-/// [`EncodedDocument`](crate::text::EncodedDocument).
+/// [`TokenizedDocument`](crate::text::TokenizedDocument).
 pub fn shard_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         text("title"),

@@ -1,7 +1,7 @@
 //! All rows of a folder of shards in memory, in the compact columns they were read in; row = number
 //! over all shards.
 //!
-//! A row is made into an [`EncodedDocument`] on each [`DocumentStore::get`] (a few microseconds),
+//! A row is made into an [`TokenizedDocument`] on each [`DocumentStore::get`] (a few microseconds),
 //! so the store costs little more than the numbers themselves. Not for: corpora beyond the memory
 //! of a rank, see "Scale" in `docs/design.md`.
 
@@ -12,10 +12,10 @@ use ahash::AHashMap;
 use rayon::prelude::*;
 
 use super::columns::Columns;
-use super::reader::{ReadOptions, ShardReader};
-use super::{FactIndex, Manifest};
+use super::reader::{ShardReadOptions, ShardReader};
+use super::{FactIndex, ShardManifest};
 use crate::corpus::RelationSet;
-use crate::text::{EncodedDocument, Tokenizer};
+use crate::text::{TokenizedDocument, Tokenizer};
 use crate::{DataError, Result};
 
 /// The folder of the tokeniser beside the shards.
@@ -40,7 +40,7 @@ impl Default for StoreOptions {
 #[derive(Debug)]
 pub struct DocumentStore {
     folder: PathBuf,
-    manifest: Manifest,
+    manifest: ShardManifest,
     groups: Vec<Columns>,
     /// First row of each group, closed by the number of rows.
     starts: Vec<usize>,
@@ -53,12 +53,16 @@ impl DocumentStore {
     /// Errors: a data error for a missing or newer manifest and for files that differ from it or
     /// break the format.
     pub fn open(folder: &Path, options: StoreOptions) -> Result<Self> {
-        Self::load(folder, Manifest::read(folder)?, options)
+        Self::load(folder, ShardManifest::read(folder)?, options)
     }
 
     /// Reads the shards of a manifest that may not be on disk yet.
-    pub(super) fn load(folder: &Path, manifest: Manifest, options: StoreOptions) -> Result<Self> {
-        let read = ReadOptions { with_words: options.with_words, verify: options.verify };
+    pub(super) fn load(
+        folder: &Path,
+        manifest: ShardManifest,
+        options: StoreOptions,
+    ) -> Result<Self> {
+        let read = ShardReadOptions { with_words: options.with_words, verify: options.verify };
         let readers: Vec<Result<ShardReader>> = manifest
             .shards
             .par_iter()
@@ -93,7 +97,7 @@ impl DocumentStore {
     }
 
     /// A document by its row, which must be below [`len`](Self::len) as for a slice.
-    pub fn get(&self, row: usize) -> Arc<EncodedDocument> {
+    pub fn get(&self, row: usize) -> Arc<TokenizedDocument> {
         let (group, row) = self.locate(row);
         Arc::new(group.document(row))
     }
@@ -113,7 +117,7 @@ impl DocumentStore {
     }
 
     /// What the folder says about itself.
-    pub fn manifest(&self) -> &Manifest {
+    pub fn manifest(&self) -> &ShardManifest {
         &self.manifest
     }
 

@@ -6,13 +6,13 @@ use proptest::prelude::*;
 
 use super::writer::Written;
 use super::{
-    DocumentStore, Manifest, PrepareOptions, PrepareReport, StoreOptions, TokenizerEntry,
+    DocumentStore, PrepareOptions, PrepareReport, ShardManifest, StoreOptions, TokenizerEntry,
     WriteOptions, prepare,
 };
 use crate::corpus::{Document, Entity, Fact, Mention, RelationSet};
 use crate::text::{
-    EncodedCandidate, EncodedDocument, EncodedEntity, EncodedFact, EncodedMention, ScoredPair,
-    Tokenizer,
+    ScoredPair, TokenizedCandidate, TokenizedDocument, TokenizedEntity, TokenizedFact,
+    TokenizedMention, Tokenizer,
 };
 
 /// Size of the vocabulary of random documents.
@@ -30,8 +30,8 @@ pub(super) fn relations() -> RelationSet {
 }
 
 /// A manifest for shards written without `prepare`.
-pub(super) fn manifest(written: Written) -> Manifest {
-    Manifest {
+pub(super) fn manifest(written: Written) -> ShardManifest {
+    ShardManifest {
         format_version: super::FORMAT_VERSION,
         documents: written.shards.iter().map(|shard| shard.rows).sum(),
         labelled: written.totals.labelled,
@@ -63,7 +63,7 @@ fn starts(lengths: &[u32]) -> Vec<u32> {
 }
 
 /// Random documents that obey all rules, some without words, entities, labels or kept pairs.
-pub(super) fn any_document() -> impl Strategy<Value = EncodedDocument> {
+pub(super) fn any_document() -> impl Strategy<Value = TokenizedDocument> {
     let sentences = prop::collection::vec(prop::collection::vec((0u32..4, ".{0,6}"), 0..6), 0..4);
     let mentions = prop::collection::vec(
         prop::collection::vec((any::<u32>(), any::<u32>(), ".{0,8}"), 1..4),
@@ -84,7 +84,8 @@ pub(super) fn any_document() -> impl Strategy<Value = EncodedDocument> {
         prop::option::of(prop::collection::vec((any::<u32>(), any::<u32>(), any::<bool>()), 0..5));
     (".{0,12}", sentences, mentions, facts, asked, kept, any::<bool>()).prop_map(
         |(title, sentences, mentions, facts, asked, kept, labelled)| {
-            let mut document = EncodedDocument { title, labelled, ..EncodedDocument::default() };
+            let mut document =
+                TokenizedDocument { title, labelled, ..TokenizedDocument::default() };
             let words: Vec<(u32, String)> = sentences.concat();
             document.sentence_starts =
                 starts(&sentences.iter().map(|sentence| sentence.len() as u32).collect::<Vec<_>>());
@@ -100,7 +101,7 @@ pub(super) fn any_document() -> impl Strategy<Value = EncodedDocument> {
             };
             let sentences = document.sentence_starts.len() as u32 - 1;
             let fact = |(a, b, relation, evidence): (u32, u32, u32, Vec<u32>)| {
-                pair(a, b).map(|(head, tail)| EncodedFact {
+                pair(a, b).map(|(head, tail)| TokenizedFact {
                     head,
                     tail,
                     relation,
@@ -113,7 +114,7 @@ pub(super) fn any_document() -> impl Strategy<Value = EncodedDocument> {
                 let pairs =
                     pairs.into_iter().filter_map(|(a, b, excluded)| Some((pair(a, b)?, excluded)));
                 let new = pairs.filter(|(pair, _)| seen.insert(*pair));
-                new.map(|((head, tail), excluded)| EncodedCandidate { head, tail, excluded })
+                new.map(|((head, tail), excluded)| TokenizedCandidate { head, tail, excluded })
                     .collect()
             });
             document.kept = kept.map(|pairs| {
@@ -131,7 +132,10 @@ pub(super) fn any_document() -> impl Strategy<Value = EncodedDocument> {
     )
 }
 
-fn entities(sentence_starts: &[u32], mentions: Vec<Vec<(u32, u32, String)>>) -> Vec<EncodedEntity> {
+fn entities(
+    sentence_starts: &[u32],
+    mentions: Vec<Vec<(u32, u32, String)>>,
+) -> Vec<TokenizedEntity> {
     let filled: Vec<(u32, u32, u32)> = sentence_starts
         .windows(2)
         .zip(0..)
@@ -145,9 +149,9 @@ fn entities(sentence_starts: &[u32], mentions: Vec<Vec<(u32, u32, String)>>) -> 
         let (sentence, from, to) = filled[a as usize % filled.len()];
         let start = from + b % (to - from);
         let own_type = (b % 3 == 0).then(|| "ORG".to_owned());
-        EncodedMention { name, sentence, start, end: start + 1 + a % (to - start), own_type }
+        TokenizedMention { name, sentence, start, end: start + 1 + a % (to - start), own_type }
     };
-    let entity = |list: Vec<_>| EncodedEntity {
+    let entity = |list: Vec<_>| TokenizedEntity {
         entity_type: "PER".into(),
         mentions: list.into_iter().map(mention).collect(),
     };

@@ -1,6 +1,6 @@
 //! The check of every row that is read: whatever a later index, slice or table look-up relies on.
 
-use crate::text::{EncodedDocument, EncodedEntity, EncodedFact};
+use crate::text::{TokenizedDocument, TokenizedEntity, TokenizedFact};
 
 /// What a row may refer to.
 #[derive(Clone, Copy, Debug)]
@@ -14,7 +14,7 @@ pub(super) struct Limits {
 }
 
 /// Checks one row; the error is a pair of the field and the problem.
-pub(super) fn check(document: &EncodedDocument, limits: Limits) -> Result<(), (String, String)> {
+pub(super) fn check(document: &TokenizedDocument, limits: Limits) -> Result<(), (String, String)> {
     let num_words = document.num_words();
     check_starts("word_starts", &document.word_starts, document.pieces.len())?;
     check_starts("sentence_starts", &document.sentence_starts, num_words)?;
@@ -54,7 +54,7 @@ fn check_starts(field: &str, starts: &[u32], total: usize) -> Result<(), (String
 
 fn check_entity(
     index: usize,
-    entity: &EncodedEntity,
+    entity: &TokenizedEntity,
     sentence_starts: &[u32],
 ) -> Result<(), (String, String)> {
     if entity.mentions.is_empty() {
@@ -78,8 +78,8 @@ fn check_entity(
 
 fn check_fact(
     index: usize,
-    fact: &EncodedFact,
-    document: &EncodedDocument,
+    fact: &TokenizedFact,
+    document: &TokenizedDocument,
     limits: Limits,
 ) -> Result<(), (String, String)> {
     let field = || format!("facts[{index}]");
@@ -100,7 +100,7 @@ fn check_fact(
 }
 
 /// Candidates are distinct pairs of two entities.
-fn check_candidates(document: &EncodedDocument) -> Result<(), (String, String)> {
+fn check_candidates(document: &TokenizedDocument) -> Result<(), (String, String)> {
     let mut seen = ahash::AHashSet::new();
     let pairs = document.candidates.as_deref().unwrap_or_default();
     match pairs.iter().position(|pair| {
@@ -114,7 +114,7 @@ fn check_candidates(document: &EncodedDocument) -> Result<(), (String, String)> 
 }
 
 /// Kept pairs are distinct entities with finite scores, best first.
-pub(super) fn check_kept(document: &EncodedDocument) -> Result<(), (String, String)> {
+pub(super) fn check_kept(document: &TokenizedDocument) -> Result<(), (String, String)> {
     let pairs = document.kept.as_deref().unwrap_or_default();
     if let Some(at) = pairs
         .iter()
@@ -125,7 +125,7 @@ pub(super) fn check_kept(document: &EncodedDocument) -> Result<(), (String, Stri
     if pairs.is_sorted_by(|a, b| a.score >= b.score) { Ok(()) } else { fail("kept", "scores rise") }
 }
 
-fn is_pair(head: u32, tail: u32, document: &EncodedDocument) -> bool {
+fn is_pair(head: u32, tail: u32, document: &TokenizedDocument) -> bool {
     let count = document.entities.len();
     head != tail && (head as usize) < count && (tail as usize) < count
 }

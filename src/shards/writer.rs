@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use super::files::HashingFile;
 use super::groups::{self, GroupEncoder, RowGroup};
 use super::{FileEntry, columns, schema};
-use crate::text::EncodedDocument;
+use crate::text::TokenizedDocument;
 use crate::{DataError, Error, Result};
 
 /// How rows are cut into files.
@@ -52,7 +52,7 @@ pub(super) struct Written {
     pub(super) totals: Totals,
 }
 
-/// Counts over rows; see [`Manifest`](super::Manifest).
+/// Counts over rows; see [`ShardManifest`](super::ShardManifest).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Totals {
     pub(super) labelled: usize,
@@ -64,7 +64,7 @@ pub(super) struct Totals {
 }
 
 impl Totals {
-    fn add(&mut self, document: &EncodedDocument) {
+    fn add(&mut self, document: &TokenizedDocument) {
         self.labelled += usize::from(document.labelled);
         self.facts += document.facts.len();
         self.max_pieces = self.max_pieces.max(document.pieces.len());
@@ -101,7 +101,7 @@ pub(super) struct DocumentColumns {
 }
 
 impl DocumentColumns {
-    pub(super) fn of(documents: &[EncodedDocument]) -> Result<Self> {
+    pub(super) fn of(documents: &[TokenizedDocument]) -> Result<Self> {
         let mut totals = Totals::default();
         documents.iter().for_each(|document| totals.add(document));
         let batch = columns::to_batch(documents)
@@ -216,7 +216,7 @@ impl ShardWriter {
 pub(super) fn write_documents(
     folder: &Path,
     options: WriteOptions,
-    documents: impl IntoIterator<Item = Result<EncodedDocument>>,
+    documents: impl IntoIterator<Item = Result<TokenizedDocument>>,
 ) -> Result<Written> {
     let (mut writer, mut encoder) = (ShardWriter::new(folder, options)?, DocumentEncoder::new()?);
     let (mut row, mut pending) = (0, Vec::new());

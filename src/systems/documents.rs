@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 use crate::Result;
 use crate::encoders::TokenStream;
 use crate::text::{
-    EncodedDocument, PackedViews, SpecialPieces, View, ViewChoices, ViewOptions, pack, view,
+    PackedViews, SpecialPieces, TokenizedDocument, View, ViewChoices, ViewOptions, pack, view,
 };
 use crate::torch::Dropout;
 use crate::torch::kernels::Segments;
@@ -36,7 +36,7 @@ impl DocumentViews {
     ///
     /// # Errors
     /// A document over the length limit where truncation was not asked for.
-    pub fn view(&self, document: &EncodedDocument, choices: &ViewChoices) -> Result<View> {
+    pub fn view(&self, document: &TokenizedDocument, choices: &ViewChoices) -> Result<View> {
         view(document, &self.pieces, &self.options, choices)
     }
 

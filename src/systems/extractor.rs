@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::encoders::Encoder;
-use crate::text::{EncodedDocument, SpecialPieces};
+use crate::text::{SpecialPieces, TokenizedDocument};
 use crate::torch::Parameters;
 use crate::torch::nn::losses::{adaptive_threshold_sum, bce_sum};
 use crate::train::{Forward, MicroBatch, Objective};
@@ -26,7 +26,7 @@ pub type Pair = (u32, u32);
 #[derive(Clone, Debug)]
 pub struct Example {
     /// The document.
-    pub document: Arc<EncodedDocument>,
+    pub document: Arc<TokenizedDocument>,
     /// The ordered pairs that are classified, in order.
     pub pairs: Vec<Pair>,
     /// Identifies this visit among all of the stage: the key of its dropout masks and other draws.
@@ -97,7 +97,7 @@ impl Classes {
     }
 
     /// Multi-hot targets [pairs × C], row-major; NA is 1 iff no relation holds.
-    pub fn targets(self, document: &EncodedDocument, pairs: &[Pair]) -> Vec<f32> {
+    pub fn targets(self, document: &TokenizedDocument, pairs: &[Pair]) -> Vec<f32> {
         let classes = self.count();
         let mut rows = vec![0.0; pairs.len() * classes];
         let place: ahash::AHashMap<Pair, usize> =
@@ -153,7 +153,7 @@ pub trait Layout: Send + Sync {
     /// A document that lacks what the choice needs, named.
     fn training_pairs(
         &self,
-        document: &EncodedDocument,
+        document: &TokenizedDocument,
         _seed: u64,
         _epoch: u64,
         _row: u64,
@@ -165,17 +165,17 @@ pub trait Layout: Send + Sync {
     ///
     /// # Errors
     /// As [`Self::training_pairs`].
-    fn evaluation_pairs(&self, document: &EncodedDocument) -> Result<Vec<Pair>> {
+    fn evaluation_pairs(&self, document: &TokenizedDocument) -> Result<Vec<Pair>> {
         Ok(crate::sampling::asked_pairs(document))
     }
 
     /// Looks at all training documents once, before the first step, where a system counts something
     /// in them.
-    fn observe(&self, _documents: &mut dyn Iterator<Item = Arc<EncodedDocument>>) {}
+    fn observe(&self, _documents: &mut dyn Iterator<Item = Arc<TokenizedDocument>>) {}
 
     /// What a document costs in the token budget of a micro-batch: its tokens, more where pairs
     /// weigh more than tokens.
-    fn cost(&self, document: &EncodedDocument, pairs: usize) -> usize;
+    fn cost(&self, document: &TokenizedDocument, pairs: usize) -> usize;
 
     /// Lays examples out.
     ///
@@ -185,7 +185,7 @@ pub trait Layout: Send + Sync {
 
     /// Multi-hot targets of a document's pairs, [pairs × C] row-major; by default the relations,
     /// and NA where there is none.
-    fn targets(&self, classes: Classes, document: &EncodedDocument, pairs: &[Pair]) -> Vec<f32> {
+    fn targets(&self, classes: Classes, document: &TokenizedDocument, pairs: &[Pair]) -> Vec<f32> {
         classes.targets(document, pairs)
     }
 

@@ -10,7 +10,7 @@ use super::{
     Example, Extraction, Extractor, Foundation, Profile, RelationBatch, SYSTEMS, Settings,
 };
 use crate::encoders::{Encoder, EncoderSpec, WordsConfig, build};
-use crate::text::{EncodedDocument, EncodedFact};
+use crate::text::{TokenizedDocument, TokenizedFact};
 use crate::torch::device::LocalThreads;
 use crate::torch::{Parameters, Precision};
 use crate::train::{Forward, MicroBatch, Objective};
@@ -67,7 +67,7 @@ pub(crate) fn foundation_of(
 }
 
 /// Mentions know the sentence they stand in.
-fn settle(mut document: EncodedDocument, facts: &[(u32, u32, u32)]) -> EncodedDocument {
+fn settle(mut document: TokenizedDocument, facts: &[(u32, u32, u32)]) -> TokenizedDocument {
     let starts = document.sentence_starts.clone();
     for mention in document.entities.iter_mut().flat_map(|entity| &mut entity.mentions) {
         mention.sentence =
@@ -75,14 +75,14 @@ fn settle(mut document: EncodedDocument, facts: &[(u32, u32, u32)]) -> EncodedDo
     }
     document.facts = facts
         .iter()
-        .map(|&(head, tail, relation)| EncodedFact { head, tail, relation, evidence: vec![] })
+        .map(|&(head, tail, relation)| TokenizedFact { head, tail, relation, evidence: vec![] })
         .collect();
     document
 }
 
 /// Documents of several sentences and of one, with overlapping mentions, without a pair, without an
 /// entity, with a word of no piece.
-pub(crate) fn documents() -> Vec<EncodedDocument> {
+pub(crate) fn documents() -> Vec<TokenizedDocument> {
     let mut others = document(
         &[1, 1, 1, 2, 1, 1, 1],
         &[0, 3, 7],
@@ -116,11 +116,11 @@ pub(crate) fn documents() -> Vec<EncodedDocument> {
 /// Visits of documents, with the pairs that the system asks about.
 pub(crate) fn examples(
     extractor: &dyn Extractor,
-    documents: &[EncodedDocument],
+    documents: &[TokenizedDocument],
     train: bool,
 ) -> Vec<Example> {
     let layout = extractor.layout();
-    let visit = |(index, document): (usize, &EncodedDocument)| {
+    let visit = |(index, document): (usize, &TokenizedDocument)| {
         let pairs = if train {
             layout.training_pairs(document, 3, 1, index as u64)
         } else {
@@ -270,7 +270,7 @@ pub(crate) fn measure(extractor: &dyn Extractor) {
 }
 
 /// Entities of one to three mentions spread over sentences of ten words.
-fn long(words: u32, entities: u32) -> EncodedDocument {
+fn long(words: u32, entities: u32) -> TokenizedDocument {
     let sentences: Vec<u32> = (0..=words / 10).map(|sentence| sentence * 10).collect();
     let step = words / entities - 1;
     let spans: Vec<Vec<(u32, u32)>> = (0..entities)

@@ -1,23 +1,24 @@
-//! From words to word pieces to views: tokenisers, encoded documents, markers, blanking, masked
+//! From words to word pieces to views: tokenisers, tokenised documents, markers, blanking, masked
 //! mentions, packing.
 //!
-//! A [`EncodedDocument`] is what a shard stores: word pieces once, without markers. A *view* is one
+//! A [`TokenizedDocument`] is what a shard stores: word pieces once, without markers. A *view* is one
 //! visit of the model to a document: the same pieces with markers, blanked entities and masked
 //! mentions, a pure function of (document, seed, step). Not for: tensors (`torch`), files on disk
 //! (`shards`).
 
-mod encode;
-mod encoded;
 mod pack;
+mod tokenize;
+mod tokenized;
 mod tokenizer;
 pub(crate) mod view;
 mod windows;
 
-pub use encode::encode;
-pub use encoded::{
-    EncodedCandidate, EncodedDocument, EncodedEntity, EncodedFact, EncodedMention, ScoredPair,
-};
 pub use pack::{PackedViews, pack, split_by_tokens};
+pub use tokenize::tokenize;
+pub use tokenized::{
+    ScoredPair, TokenizedCandidate, TokenizedDocument, TokenizedEntity, TokenizedFact,
+    TokenizedMention,
+};
 pub use tokenizer::{DEFAULT_RESERVED, SpecialPieces, Tokenizer, TokenizerKind};
 pub use view::{Markers, Symbols, View, ViewChoices, ViewOptions, view};
 pub use windows::{PackedWindows, Window, WindowRule};

@@ -140,7 +140,7 @@ impl Tokenizer {
 
     /// The word pieces of one word; empty for a word that normalises to nothing, such as a lone
     /// U+00A0.
-    pub fn encode_word(&mut self, word: &str) -> Result<&[u32]> {
+    pub fn tokenize_word(&mut self, word: &str) -> Result<&[u32]> {
         let (start, end) = match self.cache.spans.get(word) {
             Some(&span) => span,
             None => self.remember(word)?,

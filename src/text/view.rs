@@ -12,7 +12,7 @@
 
 mod markers;
 
-use super::EncodedDocument;
+use super::TokenizedDocument;
 use crate::{DataError, Error, Result};
 pub use markers::Markers;
 
@@ -117,7 +117,7 @@ pub struct View {
 /// [`Error::Data`] when the document is longer than the limit and may not be cut, or when a mention
 /// lies outside its words; [`Error::Bug`] when the choices name a mention that is not there.
 pub fn view(
-    document: &EncodedDocument,
+    document: &TokenizedDocument,
     symbols: &impl Symbols,
     options: &ViewOptions,
     choices: &ViewChoices,
@@ -152,7 +152,7 @@ pub fn view(
 /// Cuts if need be, ends with `[SEP]`, pads if asked to.
 fn close(
     ids: &mut Vec<u32>,
-    document: &EncodedDocument,
+    document: &TokenizedDocument,
     symbols: &impl Symbols,
     options: &ViewOptions,
 ) -> Result<()> {
@@ -171,7 +171,7 @@ fn close(
     Ok(())
 }
 
-fn too_long(document: &EncodedDocument, pieces: usize, limit: usize) -> Error {
+fn too_long(document: &TokenizedDocument, pieces: usize, limit: usize) -> Error {
     DataError::new(
         "shards",
         format!(
@@ -187,7 +187,7 @@ fn too_long(document: &EncodedDocument, pieces: usize, limit: usize) -> Error {
     .into()
 }
 
-fn check_mentions(document: &EncodedDocument) -> Result<()> {
+fn check_mentions(document: &TokenizedDocument) -> Result<()> {
     let words = document.num_words();
     for (e, entity) in document.entities.iter().enumerate() {
         for (m, mention) in entity.mentions.iter().enumerate() {
@@ -207,7 +207,7 @@ fn check_mentions(document: &EncodedDocument) -> Result<()> {
     Ok(())
 }
 
-fn check_choices(document: &EncodedDocument, choices: &ViewChoices) -> Result<()> {
+fn check_choices(document: &TokenizedDocument, choices: &ViewChoices) -> Result<()> {
     for &(entity, mention) in &choices.masked {
         if document
             .entities
@@ -225,14 +225,14 @@ fn check_choices(document: &EncodedDocument, choices: &ViewChoices) -> Result<()
 
 /// Spans of the unmasked mentions of every entity, see [`View::mention_spans`].
 fn mention_spans(
-    document: &EncodedDocument,
+    document: &TokenizedDocument,
     choices: &ViewChoices,
     options: &ViewOptions,
     starts: &[u32],
     ends: &[u32],
 ) -> Vec<Vec<(u32, u32)>> {
     let limit = options.max_pieces.unwrap_or(usize::MAX);
-    let of_entity = |(e, entity): (usize, &super::EncodedEntity)| {
+    let of_entity = |(e, entity): (usize, &super::TokenizedEntity)| {
         let unmasked =
             entity.mentions.iter().enumerate().filter(|&(m, _)| !choices.is_masked(e, m));
         let spans = unmasked
@@ -254,7 +254,7 @@ fn first_positions(spans: &[(u32, u32)]) -> Vec<u32> {
 
 /// What becomes of each word before the pieces are written.
 struct Layout<'d> {
-    document: &'d EncodedDocument,
+    document: &'d TokenizedDocument,
     /// Words whose own pieces are left out. `[words]`
     emptied: Vec<bool>,
     /// The symbol written in place of a word, and how often. `[words]`
@@ -278,7 +278,7 @@ struct Written {
 }
 
 impl<'d> Layout<'d> {
-    fn new(document: &'d EncodedDocument) -> Self {
+    fn new(document: &'d TokenizedDocument) -> Self {
         let words = document.num_words();
         Self {
             document,

@@ -14,7 +14,7 @@ use docre::eval::{
 };
 use docre::pipeline::{Form, Input, PrepareJob, convert};
 use docre::recipe::Recipe;
-use docre::shards::{DocumentStore, Manifest, StoreOptions, read_document_table};
+use docre::shards::{DocumentStore, ShardManifest, StoreOptions, read_document_table};
 use docre::text::Tokenizer;
 use docre::torch::Parameters;
 use docre::torch::hf::{read_folder, write_folder};
@@ -287,7 +287,7 @@ pub fn targets(folder: &Path) -> Vec<Target> {
         Target {
             codes: FILES,
             ..bytes("manifest/manifest.json", made("manifest/manifest.json"), |path| {
-                Manifest::read(path.parent().unwrap())?;
+                ShardManifest::read(path.parent().unwrap())?;
                 open_store(path.parent().unwrap())
             })
         },

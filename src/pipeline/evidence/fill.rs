@@ -12,7 +12,7 @@ use crate::pipeline::model::LoadedEvidence;
 use crate::pipeline::predict::PREDICT_TOKENS;
 use crate::pipeline::session::Session;
 use crate::systems::evidence::EvidenceItem;
-use crate::text::{EncodedDocument, EncodedFact, encode};
+use crate::text::{TokenizedDocument, TokenizedFact, tokenize};
 use crate::train::Checkpoint;
 use crate::train::Forward;
 use crate::{DataError, Result};
@@ -38,7 +38,7 @@ pub fn add_evidence(
     let mut lists = predictions.iter();
     input.read(&ReadOptions::default(), &mut |mut document| {
         document.facts = None;
-        let encoded = Arc::new(encode(&document, &mut loaded.tokenizer, &relations)?);
+        let encoded = Arc::new(tokenize(&document, &mut loaded.tokenizer, &relations)?);
         for prediction in lists.next().into_iter().flatten() {
             items.push(item(prediction, &encoded, &relations, checkpoint)?);
         }
@@ -57,7 +57,7 @@ pub fn add_evidence(
 
 fn item(
     prediction: &Prediction,
-    document: &Arc<EncodedDocument>,
+    document: &Arc<TokenizedDocument>,
     relations: &RelationSet,
     checkpoint: &Path,
 ) -> Result<EvidenceItem> {
@@ -66,7 +66,7 @@ fn item(
             .title(&prediction.title)
             .hint("train the evidence predictor on shards prepared with the same --relations")
     })?;
-    let fact = EncodedFact {
+    let fact = TokenizedFact {
         head: prediction.h_idx as u32,
         tail: prediction.t_idx as u32,
         relation: relation as u32,

@@ -85,8 +85,8 @@ fn build(
 /// Every labelled fact of a store.
 pub fn facts_of(store: &DocumentStore) -> Vec<EvidenceItem> {
     let documents = (0..store.len()).map(|row| store.get(row));
-    let facts = |document: std::sync::Arc<crate::text::EncodedDocument>| {
-        let item = |fact: &crate::text::EncodedFact| EvidenceItem {
+    let facts = |document: std::sync::Arc<crate::text::TokenizedDocument>| {
+        let item = |fact: &crate::text::TokenizedFact| EvidenceItem {
             document: document.clone(),
             fact: fact.clone(),
             visit: 0,

@@ -10,7 +10,7 @@ use crate::train::Share;
 /// Twelve entities, of which the first four have a second mention; names are shared with every
 /// other document of this kind. Good pairs: (0, 1) with two relations, (2, 3), (4, 5), (6, 7); (8,
 /// 9) is labelled but not kept.
-fn rich(title: usize) -> EncodedDocument {
+fn rich(title: usize) -> TokenizedDocument {
     let labels = [(0, 1, 0), (0, 1, 1), (2, 3, 2), (4, 5, 0), (6, 7, 3), (8, 9, 2)];
     let kept = [(0, 1), (11, 10), (2, 3), (4, 5), (10, 0), (6, 7), (8, 9)];
     let mut document = keep(facts(document(12), &labels), &kept);
@@ -39,7 +39,7 @@ fn keys() -> Vec<Vec<FactInstance>> {
     ]
 }
 
-fn corpus() -> Vec<EncodedDocument> {
+fn corpus() -> Vec<TokenizedDocument> {
     (0..6).map(rich).collect()
 }
 
@@ -106,7 +106,7 @@ fn too_few_maskable_mentions_repeat_the_first_and_none_give_no_row() {
     for document in &mut corpus {
         document.entities[2..].iter_mut().for_each(|entity| entity.mentions.truncate(1));
     }
-    let draw = |corpus: &Vec<EncodedDocument>| {
+    let draw = |corpus: &Vec<TokenizedDocument>| {
         PretrainSampler::new(corpus, &keys(), settings()).unwrap().sample(1, 1, 1)
     };
     let item = draw(&corpus);

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use super::{FactCounts, FactInstance, table};
 use crate::shards::FileEntry;
-use crate::text::{EncodedDocument, EncodedEntity};
+use crate::text::{TokenizedDocument, TokenizedEntity};
 use crate::{Error, Result};
 
 /// Bits of a key that name its file.
@@ -33,7 +33,7 @@ pub(in crate::shards) struct GroupFacts {
 
 impl GroupFacts {
     /// The facts of labelled documents, the first of which is row `first_row`.
-    pub(in crate::shards) fn of(documents: &[EncodedDocument], first_row: usize) -> Self {
+    pub(in crate::shards) fn of(documents: &[TokenizedDocument], first_row: usize) -> Self {
         let mut facts = Self { parts: vec![Vec::new(); PARTS] };
         for (row, document) in
             (first_row..).zip(documents).filter(|(_, document)| document.labelled)
@@ -43,8 +43,8 @@ impl GroupFacts {
         facts
     }
 
-    fn add(&mut self, row: usize, document: &EncodedDocument) {
-        let instance = |fact: &crate::text::EncodedFact| FactInstance {
+    fn add(&mut self, row: usize, document: &TokenizedDocument) {
+        let instance = |fact: &crate::text::TokenizedFact| FactInstance {
             row: row as u32,
             head: fact.head,
             tail: fact.tail,
@@ -71,7 +71,7 @@ impl GroupFacts {
 }
 
 /// Hashes of an entity's names without regard to case, each once.
-fn name_hashes(entity: &EncodedEntity) -> Vec<u64> {
+fn name_hashes(entity: &TokenizedEntity) -> Vec<u64> {
     let mut hashes: Vec<u64> = Vec::new();
     for mention in &entity.mentions {
         let hash = name_hash(&mention.name);

@@ -15,7 +15,7 @@ fn a_corpus_becomes_a_folder() {
         (report.dropped, report.self_facts, report.index),
         (1, 1, FactCounts { keys: 1, instances: 8, largest_key: 8 })
     );
-    let manifest = Manifest::read(&folder).unwrap();
+    let manifest = ShardManifest::read(&folder).unwrap();
     assert_eq!(manifest, report.manifest);
     assert_eq!((manifest.documents, manifest.labelled, manifest.facts), (9, 9, 9));
     assert_eq!((manifest.max_pieces, manifest.max_entities, manifest.max_mentions), (4, 2, 3));
@@ -213,7 +213,7 @@ fn the_size_of_a_document_is_that_of_its_columns() {
     let temp = tempfile::tempdir().unwrap();
     for words in [0, 300, 20_000] {
         let document = long_document(1, words);
-        let encoded = encode(&document, &mut tokenizer(temp.path()), &relations()).unwrap();
+        let encoded = tokenize(&document, &mut tokenizer(temp.path()), &relations()).unwrap();
         let real = DocumentColumns::of(&[encoded]).unwrap().num_bytes();
         let taken = column_bytes(&document);
         // A document has some forty offsets and lengths that are not counted.

@@ -2,7 +2,9 @@ use super::*;
 use crate::shards::testing::{corpus, manifest, prepared, relations};
 use crate::shards::writer::write_documents;
 use crate::shards::{DocumentStore, StoreOptions, WriteOptions};
-use crate::text::{EncodedCandidate, EncodedEntity, EncodedFact, EncodedMention, ScoredPair};
+use crate::text::{
+    ScoredPair, TokenizedCandidate, TokenizedEntity, TokenizedFact, TokenizedMention,
+};
 
 const UNVERIFIED: StoreOptions = StoreOptions { with_words: true, verify: false };
 
@@ -85,28 +87,28 @@ fn page_checksums_are_verified() {
 /// Files that are whole but hold rows that break the rules.
 #[test]
 fn hostile_rows_are_named() {
-    let mention = EncodedMention {
+    let mention = TokenizedMention {
         name: "x".into(),
         sentence: 0,
         start: 0,
         end: 1,
-        ..EncodedMention::default()
+        ..TokenizedMention::default()
     };
-    let entity = EncodedEntity { entity_type: "PER".into(), mentions: vec![mention] };
-    let good = EncodedDocument {
+    let entity = TokenizedEntity { entity_type: "PER".into(), mentions: vec![mention] };
+    let good = TokenizedDocument {
         title: "hostile".into(),
         words: vec!["a".into(), "b".into()],
         pieces: vec![4, 5, 6],
         word_starts: vec![0, 1, 3],
         sentence_starts: vec![0, 2],
         entities: vec![entity.clone(), entity],
-        facts: vec![EncodedFact { head: 0, tail: 1, relation: 2, evidence: vec![0] }],
+        facts: vec![TokenizedFact { head: 0, tail: 1, relation: 2, evidence: vec![0] }],
         labelled: true,
-        candidates: Some(vec![EncodedCandidate { head: 0, tail: 1, excluded: false }]),
+        candidates: Some(vec![TokenizedCandidate { head: 0, tail: 1, excluded: false }]),
         kept: Some(vec![ScoredPair { head: 1, tail: 0, score: 1.0 }]),
     };
     assert!(read_back(good.clone()).is_ok());
-    let refused = |change: fn(&mut EncodedDocument), field: &str| {
+    let refused = |change: fn(&mut TokenizedDocument), field: &str| {
         let mut bad = good.clone();
         change(&mut bad);
         let error = read_back(bad).unwrap_err().to_string();
@@ -130,7 +132,7 @@ fn hostile_rows_are_named() {
     refused(|d| d.candidates.as_mut().unwrap()[0].tail = 2, "candidates[0]");
     refused(
         |d| {
-            d.candidates.as_mut().unwrap().push(EncodedCandidate {
+            d.candidates.as_mut().unwrap().push(TokenizedCandidate {
                 head: 0,
                 tail: 1,
                 excluded: true,
@@ -143,12 +145,12 @@ fn hostile_rows_are_named() {
 }
 
 /// Writes a plain row and the given one and opens the store over them.
-fn read_back(document: EncodedDocument) -> crate::Result<DocumentStore> {
+fn read_back(document: TokenizedDocument) -> crate::Result<DocumentStore> {
     let temp = tempfile::tempdir().unwrap();
-    let plain = EncodedDocument {
+    let plain = TokenizedDocument {
         word_starts: vec![0],
         sentence_starts: vec![0],
-        ..EncodedDocument::default()
+        ..TokenizedDocument::default()
     };
     let written =
         write_documents(temp.path(), WriteOptions::default(), [Ok(plain), Ok(document)]).unwrap();

@@ -2,11 +2,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::shards::testing::{any_document, manifest};
-use crate::shards::{DocumentStore, ReadOptions, ShardReader, StoreOptions};
+use crate::shards::{DocumentStore, ShardReadOptions, ShardReader, StoreOptions};
 
 fn write(
     folder: &Path,
-    documents: &[EncodedDocument],
+    documents: &[TokenizedDocument],
     rows_per_shard: usize,
     row_group_rows: usize,
 ) -> Written {
@@ -18,8 +18,8 @@ fn write(
     .unwrap()
 }
 
-fn without_words(document: &EncodedDocument) -> EncodedDocument {
-    EncodedDocument { words: Vec::new(), ..document.clone() }
+fn without_words(document: &TokenizedDocument) -> TokenizedDocument {
+    TokenizedDocument { words: Vec::new(), ..document.clone() }
 }
 
 proptest! {
@@ -35,7 +35,7 @@ proptest! {
             prop_assert_eq!(&*store.get(row), document);
             prop_assert_eq!(store.title(row), &document.title);
         }
-        let options = ReadOptions { with_words: false, verify: false };
+        let options = ShardReadOptions { with_words: false, verify: false };
         let mut streamed = Vec::new();
         for shard in &manifest.shards {
             let reader = ShardReader::open(temp.path(), &manifest, shard, options).unwrap();
@@ -50,10 +50,10 @@ proptest! {
 #[test]
 fn rows_are_cut_into_shards_and_groups() {
     let temp = tempfile::tempdir().unwrap();
-    let document = EncodedDocument {
+    let document = TokenizedDocument {
         word_starts: vec![0],
         sentence_starts: vec![0],
-        ..EncodedDocument::default()
+        ..TokenizedDocument::default()
     };
     let written = write(temp.path(), &vec![document; 11], 5, 2);
     let shapes: Vec<_> = written

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use crate::Result;
 use crate::systems::reading::ReadingLayout;
 use crate::systems::{Example, Layout, Pair, Tables};
-use crate::text::EncodedDocument;
+use crate::text::TokenizedDocument;
 
 /// Reads documents and takes all pairs.
 pub struct AtlopLayout(pub Arc<ReadingLayout>);
 
 /// All pairs that are asked about in the order of the releases of ATLOP and DocRE-II: labelled ones
 /// by first appearance, then the others row by row.
-pub fn labelled_first(document: &EncodedDocument) -> Vec<Pair> {
+pub fn labelled_first(document: &TokenizedDocument) -> Vec<Pair> {
     let entities = document.entities.len();
     let mut seen = vec![false; entities * entities];
     let labelled = document.facts.iter().map(|fact| (fact.head, fact.tail));
@@ -26,7 +26,7 @@ pub fn labelled_first(document: &EncodedDocument) -> Vec<Pair> {
 impl Layout for AtlopLayout {
     fn training_pairs(
         &self,
-        document: &EncodedDocument,
+        document: &TokenizedDocument,
         _seed: u64,
         _epoch: u64,
         _row: u64,
@@ -34,7 +34,7 @@ impl Layout for AtlopLayout {
         Ok(labelled_first(document))
     }
 
-    fn cost(&self, document: &EncodedDocument, pairs: usize) -> usize {
+    fn cost(&self, document: &TokenizedDocument, pairs: usize) -> usize {
         ReadingLayout::cost(document, pairs)
     }
 

@@ -15,7 +15,7 @@ use crate::systems::{
     Classes, DecisionRule, Extractor, Foundation, Layout, LongDocuments, NaClass, RelationBatch,
     RelationLoss, on, tables, windows_of,
 };
-use crate::text::{EncodedDocument, View};
+use crate::text::{TokenizedDocument, View};
 use crate::torch::Parameters;
 use crate::torch::kernels::activations::tanh;
 use crate::torch::kernels::grouped::grouped_bilinear;
@@ -93,7 +93,7 @@ impl Atlop {
     ///
     /// # Errors
     /// A document over the limit that may not be cut.
-    pub fn view(&self, document: &EncodedDocument) -> Result<View> {
+    pub fn view(&self, document: &TokenizedDocument) -> Result<View> {
         self.layout.0.view(document)
     }
 

@@ -5,7 +5,7 @@ use crate::Result;
 use crate::sampling::{Purpose, UnlabelledPairs, rng};
 use crate::systems::words::{Reading, WordOptions, WordTables};
 use crate::systems::{Classes, Example, Foundation, Layout, NaClass, Pair, Tables};
-use crate::text::EncodedDocument;
+use crate::text::TokenizedDocument;
 
 /// Lays documents out for a [`super::Baseline`]; its tables are [`WordTables`].
 pub struct BaselineLayout {
@@ -47,7 +47,7 @@ impl BaselineLayout {
     /// The NA pairs of one visit.
     fn negatives(
         &self,
-        document: &EncodedDocument,
+        document: &TokenizedDocument,
         positives: usize,
         seed: u64,
         epoch: u64,
@@ -66,7 +66,7 @@ impl BaselineLayout {
 }
 
 /// The labelled pairs in the order of their first label.
-fn labelled_pairs(document: &EncodedDocument) -> Vec<Pair> {
+fn labelled_pairs(document: &TokenizedDocument) -> Vec<Pair> {
     let mut seen = ahash::AHashSet::with_capacity(document.facts.len());
     document
         .facts
@@ -81,7 +81,7 @@ impl Layout for BaselineLayout {
     /// as are drawn.
     fn training_pairs(
         &self,
-        document: &EncodedDocument,
+        document: &TokenizedDocument,
         seed: u64,
         epoch: u64,
         row: u64,
@@ -93,7 +93,7 @@ impl Layout for BaselineLayout {
     }
 
     /// Words or pieces, and pairs: each carries about as many numbers as the other.
-    fn cost(&self, document: &EncodedDocument, pairs: usize) -> usize {
+    fn cost(&self, document: &TokenizedDocument, pairs: usize) -> usize {
         let length = if self.words.reading == Reading::Words {
             document.num_words()
         } else {
@@ -106,7 +106,7 @@ impl Layout for BaselineLayout {
         Ok(Box::new(WordTables::new(&self.words, examples)?))
     }
 
-    fn targets(&self, classes: Classes, document: &EncodedDocument, pairs: &[Pair]) -> Vec<f32> {
+    fn targets(&self, classes: Classes, document: &TokenizedDocument, pairs: &[Pair]) -> Vec<f32> {
         if self.labels != Labels::Existence {
             return classes.targets(document, pairs);
         }

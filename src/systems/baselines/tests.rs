@@ -10,7 +10,7 @@ use crate::systems::words::{Reading, WordTables};
 use crate::systems::{
     Classes, Example, Extractor, Foundation, Layout, NaClass, Profile, RelationBatch, tables,
 };
-use crate::text::EncodedDocument;
+use crate::text::TokenizedDocument;
 use crate::torch::rng::Generator;
 use crate::torch::{Parameters, Precision};
 use crate::train::{Forward, MicroBatch};
@@ -53,7 +53,7 @@ fn model(network: Network) -> Baseline {
 }
 
 /// Overlapping and repeated mentions, a word without pieces, one entity of two types' words.
-fn crowded() -> EncodedDocument {
+fn crowded() -> TokenizedDocument {
     let entities: [(&str, &[(u32, u32)]); 4] = [
         ("PER", &[(4, 6), (0, 2), (1, 3)]),
         ("ORG", &[(2, 3)]),
@@ -66,22 +66,22 @@ fn crowded() -> EncodedDocument {
     )
 }
 
-fn short() -> EncodedDocument {
+fn short() -> TokenizedDocument {
     with_facts(
         document(&[1, 1, 1], &[0, 3], &[("ORG", &[(0, 1)]), ("PER", &[(2, 3)])]),
         &[(1, 0, 0)],
     )
 }
 
-fn lonely() -> EncodedDocument {
+fn lonely() -> TokenizedDocument {
     document(&[1, 1], &[0, 2], &[("PER", &[(0, 1)])])
 }
 
-fn empty() -> EncodedDocument {
+fn empty() -> TokenizedDocument {
     document(&[1, 1, 2], &[0, 3], &[])
 }
 
-fn batch(model: &Baseline, documents: Vec<EncodedDocument>) -> RelationBatch {
+fn batch(model: &Baseline, documents: Vec<TokenizedDocument>) -> RelationBatch {
     let examples: Vec<Example> =
         documents.into_iter().zip(7..).map(|(document, visit)| example(document, visit)).collect();
     RelationBatch::new(&*model.layout(), &examples, model.classes(), model.loss()).unwrap()
@@ -334,7 +334,7 @@ fn bad_settings_are_named() {
 }
 
 /// Plain Adam on one batch, without dropout.
-fn overfit(model: &Baseline, documents: Vec<EncodedDocument>, steps: usize) -> (f64, f64) {
+fn overfit(model: &Baseline, documents: Vec<TokenizedDocument>, steps: usize) -> (f64, f64) {
     let batch = batch(model, documents);
     let parameters: Vec<&Tensor> =
         model.parameters().trainable().map(|parameter| &parameter.tensor).collect();

@@ -13,7 +13,7 @@ use super::model::Baseline;
 use super::settings::{BaselineSettings, Labels};
 use crate::systems::words::WordTables;
 use crate::systems::{Classes, Extractor, Foundation, Layout, Pair, RelationBatch, Tables, tables};
-use crate::text::EncodedDocument;
+use crate::text::TokenizedDocument;
 use crate::torch::HEADS;
 use crate::torch::Parameters;
 use crate::torch::nn::losses::bce_sum;
@@ -79,7 +79,7 @@ impl TwoStep {
 impl Layout for TwoStepLayout {
     fn training_pairs(
         &self,
-        document: &EncodedDocument,
+        document: &TokenizedDocument,
         seed: u64,
         epoch: u64,
         row: u64,
@@ -87,7 +87,7 @@ impl Layout for TwoStepLayout {
         self.existence.training_pairs(document, seed, epoch, row)
     }
 
-    fn cost(&self, document: &EncodedDocument, pairs: usize) -> usize {
+    fn cost(&self, document: &TokenizedDocument, pairs: usize) -> usize {
         2 * self.existence.cost(document, pairs)
     }
 

@@ -10,7 +10,7 @@ use crate::Result;
 use crate::systems::atlop::labelled_first;
 use crate::systems::reading::{ReadingLayout, ReadingTables};
 use crate::systems::{Classes, Example, Layout, Pair, Tables, tables};
-use crate::text::EncodedDocument;
+use crate::text::TokenizedDocument;
 use crate::torch::Dropout;
 
 /// Streams of dropout keys below those of tokens: of pairs, then one for each attention head.
@@ -57,7 +57,7 @@ impl DocreIiLayout {
 impl Layout for DocreIiLayout {
     fn training_pairs(
         &self,
-        document: &EncodedDocument,
+        document: &TokenizedDocument,
         _seed: u64,
         _epoch: u64,
         _row: u64,
@@ -65,7 +65,7 @@ impl Layout for DocreIiLayout {
         Ok(labelled_first(document))
     }
 
-    fn cost(&self, document: &EncodedDocument, pairs: usize) -> usize {
+    fn cost(&self, document: &TokenizedDocument, pairs: usize) -> usize {
         ReadingLayout::cost(document, pairs)
     }
 

@@ -18,7 +18,7 @@ use crate::systems::{
     Classes, DecisionRule, Extractor, Foundation, Layout, LongDocuments, NaClass, RelationBatch,
     RelationLoss, on, relation_loss_sum, tables, windows_of,
 };
-use crate::text::{EncodedDocument, View};
+use crate::text::{TokenizedDocument, View};
 use crate::torch::HEADS;
 use crate::torch::{Dropout, Parameters};
 use crate::train::Forward;
@@ -125,7 +125,7 @@ impl DocreIi {
     ///
     /// # Errors
     /// A document over the limit that may not be cut; markers that run out.
-    pub fn view(&self, document: &EncodedDocument) -> Result<View> {
+    pub fn view(&self, document: &TokenizedDocument) -> Result<View> {
         self.layout.reading.view(document)
     }
 

@@ -95,7 +95,7 @@ fn iterations_stop_when_labels_repeat_and_zero_iterations_are_the_base() {
 #[test]
 fn noise_is_a_function_of_the_visit_and_keeps_its_promises() {
     let system = system(small(Profile::Fixed, Stage::Inference));
-    let noise = |documents: &[crate::text::EncodedDocument]| {
+    let noise = |documents: &[crate::text::TokenizedDocument]| {
         let batch = batch(&system, documents, true);
         let laid: &DocreIiTables = tables(&batch.tables).unwrap();
         (laid.noise.clone().unwrap(), batch)

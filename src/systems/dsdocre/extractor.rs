@@ -13,7 +13,7 @@ use crate::systems::{
     Classes, DecisionRule, DocumentViews, Example, Extractor, Foundation, Layout, NaClass,
     PackedDocuments, Pair, RelationBatch, Tables, tables,
 };
-use crate::text::{EncodedDocument, Markers, View, ViewChoices};
+use crate::text::{Markers, TokenizedDocument, View, ViewChoices};
 use crate::torch::Parameters;
 use crate::train::Forward;
 use crate::{Error, Result};
@@ -55,7 +55,7 @@ impl DsdocreLayout {
     ///
     /// # Errors
     /// A document over the length limit where truncation was not asked for.
-    pub fn view(&self, document: &EncodedDocument, pairs: &[Pair]) -> Result<View> {
+    pub fn view(&self, document: &TokenizedDocument, pairs: &[Pair]) -> Result<View> {
         let kept = || sampling::marker_order(pairs);
         let markers = match self.markers {
             MarkerNumbering::Entity => return self.views.view(document, &ViewChoices::default()),
@@ -71,7 +71,7 @@ impl DsdocreLayout {
 impl Layout for DsdocreLayout {
     fn training_pairs(
         &self,
-        document: &EncodedDocument,
+        document: &TokenizedDocument,
         seed: u64,
         epoch: u64,
         row: u64,
@@ -84,7 +84,7 @@ impl Layout for DsdocreLayout {
         }
     }
 
-    fn evaluation_pairs(&self, document: &EncodedDocument) -> Result<Vec<Pair>> {
+    fn evaluation_pairs(&self, document: &TokenizedDocument) -> Result<Vec<Pair>> {
         match &self.pairs {
             PairChoice::Kept(rule) => sampling::kept_pairs(document, *rule),
             PairChoice::Sampled(_) => Ok(sampling::asked_pairs(document)),
@@ -93,7 +93,7 @@ impl Layout for DsdocreLayout {
 
     /// Pieces, two markers a mention, `[CLS]` and `[SEP]`; pairs cost as well as tokens, and a
     /// budget over both keeps the largest document from deciding the memory.
-    fn cost(&self, document: &EncodedDocument, pairs: usize) -> usize {
+    fn cost(&self, document: &TokenizedDocument, pairs: usize) -> usize {
         let mentions: usize = document.entities.iter().map(|entity| entity.mentions.len()).sum();
         document.pieces.len() + 2 * mentions + 2 + pairs
     }
@@ -157,7 +157,7 @@ impl Dsdocre {
     ///
     /// # Errors
     /// As [`DsdocreLayout::view`].
-    pub fn view(&self, document: &EncodedDocument, pairs: &[Pair]) -> Result<View> {
+    pub fn view(&self, document: &TokenizedDocument, pairs: &[Pair]) -> Result<View> {
         self.layout.view(document, pairs)
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::EvidenceSettings;
 use crate::systems::words::{WordOptions, WordTables};
 use crate::systems::{Example, Foundation};
-use crate::text::{EncodedDocument, EncodedFact};
+use crate::text::{TokenizedDocument, TokenizedFact};
 use crate::train::MicroBatch;
 use crate::{DataError, Result};
 
@@ -16,9 +16,9 @@ const TAIL: i64 = 2;
 #[derive(Clone, Debug)]
 pub struct EvidenceItem {
     /// The document.
-    pub document: Arc<EncodedDocument>,
+    pub document: Arc<TokenizedDocument>,
     /// The fact; its evidence is the answer in training, and not read elsewhere.
-    pub fact: EncodedFact,
+    pub fact: TokenizedFact,
     /// Identifies this visit among all of the stage.
     pub visit: u64,
 }
@@ -128,7 +128,7 @@ fn example(item: &EvidenceItem) -> Example {
 }
 
 /// Writes the id of an entity's words.
-fn mark(tables: &mut WordTables, index: usize, document: &EncodedDocument, entity: u32, id: i64) {
+fn mark(tables: &mut WordTables, index: usize, document: &TokenizedDocument, entity: u32, id: i64) {
     let (base, end) =
         (tables.word_offsets[index] as usize, tables.word_offsets[index + 1] as usize);
     for mention in &document.entities[entity as usize].mentions {

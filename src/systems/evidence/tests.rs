@@ -9,7 +9,7 @@ use crate::encoders::{EncoderSpec, WordsConfig, build};
 use crate::systems::Profile;
 use crate::systems::testing::foundation_of;
 use crate::systems::words::tests::{EVALUATION, TYPES, document};
-use crate::text::{EncodedDocument, EncodedFact};
+use crate::text::{TokenizedDocument, TokenizedFact};
 use crate::torch::{Parameters, Precision};
 use crate::train::{Forward, MicroBatch, Objective};
 
@@ -32,12 +32,12 @@ fn predictor(max_words: usize) -> EvidencePredictor {
 }
 
 /// Three sentences; heads and tails overlap in word 2.
-fn text() -> Arc<EncodedDocument> {
+fn text() -> Arc<TokenizedDocument> {
     Arc::new(document(&[1; 9], &[0, 4, 6, 9], &[("PER", &[(1, 3), (7, 8)]), ("ORG", &[(2, 4)])]))
 }
 
 fn item(head: u32, tail: u32, relation: u32, evidence: &[u32], visit: u64) -> EvidenceItem {
-    let fact = EncodedFact { head, tail, relation, evidence: evidence.to_vec() };
+    let fact = TokenizedFact { head, tail, relation, evidence: evidence.to_vec() };
     EvidenceItem { document: text(), fact, visit }
 }
 

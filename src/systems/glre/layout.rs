@@ -12,7 +12,7 @@ use crate::Result;
 use crate::sampling::{Purpose, asked_pairs, rng};
 use crate::systems::words::{FirstMention, Reading, WordOptions, WordTables};
 use crate::systems::{Example, Foundation, Layout, Pair, Tables};
-use crate::text::EncodedDocument;
+use crate::text::TokenizedDocument;
 use crate::torch::kernels::bags::Bags;
 
 /// How GLRE lays documents out.
@@ -68,7 +68,7 @@ impl GlreLayout {
     }
 
     /// Pairs that can be asked about.
-    fn candidates(&self, document: &EncodedDocument) -> Vec<Pair> {
+    fn candidates(&self, document: &TokenizedDocument) -> Vec<Pair> {
         let is =
             |entity: u32, wanted: &str| document.entities[entity as usize].entity_type == wanted;
         let asked = |&(head, tail): &Pair| match &self.settings.pair_types {
@@ -139,7 +139,7 @@ impl GlreLayout {
 impl Layout for GlreLayout {
     fn training_pairs(
         &self,
-        document: &EncodedDocument,
+        document: &TokenizedDocument,
         seed: u64,
         epoch: u64,
         row: u64,
@@ -158,11 +158,11 @@ impl Layout for GlreLayout {
         Ok(pairs)
     }
 
-    fn evaluation_pairs(&self, document: &EncodedDocument) -> Result<Vec<Pair>> {
+    fn evaluation_pairs(&self, document: &TokenizedDocument) -> Result<Vec<Pair>> {
         Ok(self.candidates(document))
     }
 
-    fn observe(&self, documents: &mut dyn Iterator<Item = Arc<EncodedDocument>>) {
+    fn observe(&self, documents: &mut dyn Iterator<Item = Arc<TokenizedDocument>>) {
         if !self.hides_words() {
             return;
         }
@@ -183,7 +183,7 @@ impl Layout for GlreLayout {
 
     /// A pair passes products as wide as a word's in the encoder's last layers, and attends to all
     /// other pairs of its document.
-    fn cost(&self, document: &EncodedDocument, pairs: usize) -> usize {
+    fn cost(&self, document: &TokenizedDocument, pairs: usize) -> usize {
         document.pieces.len() + pairs * 4 + pairs * pairs / 256
     }
 
@@ -225,7 +225,7 @@ impl GlreTables {
         settings: &GlreSettings,
         words: &WordTables,
         index: usize,
-        document: &EncodedDocument,
+        document: &TokenizedDocument,
     ) -> DocumentNodes {
         let (first_word, end) = (words.word_offsets[index], words.word_offsets[index + 1]);
         let mut nodes = DocumentNodes {

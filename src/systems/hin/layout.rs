@@ -5,7 +5,7 @@ use super::{HinSettings, PairSentences};
 use crate::Result;
 use crate::systems::words::{FirstMention, MentionWeights, WordOptions, WordTables};
 use crate::systems::{Example, Foundation, Layout, Tables};
-use crate::text::EncodedDocument;
+use crate::text::TokenizedDocument;
 
 /// How HIN lays documents out.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl HinLayout {
 impl Layout for HinLayout {
     /// A row of a pair and a sentence costs about as much as a word: both pass a BiLSTM of the same
     /// width.
-    fn cost(&self, document: &EncodedDocument, pairs: usize) -> usize {
+    fn cost(&self, document: &TokenizedDocument, pairs: usize) -> usize {
         let sentences = document.sentence_starts.len().saturating_sub(1);
         let rows = if self.rows_of_pairs { pairs * sentences } else { sentences };
         document.pieces.len() + rows

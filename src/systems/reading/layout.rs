@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::Result;
 use crate::systems::{BatchWindows, DocumentViews, Example, PackedDocuments};
 use crate::text::{
-    EncodedDocument, Markers, SpecialPieces, View, ViewChoices, ViewOptions, WindowRule,
+    Markers, SpecialPieces, TokenizedDocument, View, ViewChoices, ViewOptions, WindowRule,
 };
 use crate::torch::kernels::context::{AttentionPlan, ContextPlan, EntityRow};
 
@@ -132,13 +132,13 @@ impl ReadingLayout {
     ///
     /// # Errors
     /// A document over the limit that may not be cut; markers that run out.
-    pub fn view(&self, document: &EncodedDocument) -> Result<View> {
+    pub fn view(&self, document: &TokenizedDocument) -> Result<View> {
         self.views.view(document, &ViewChoices::default())
     }
 
     /// Pieces, two markers a mention, start and end, and as much again as there are pairs: their
     /// vectors weigh as much as a token's.
-    pub fn cost(document: &EncodedDocument, pairs: usize) -> usize {
+    pub fn cost(document: &TokenizedDocument, pairs: usize) -> usize {
         let mentions: usize = document.entities.iter().map(|entity| entity.mentions.len()).sum();
         document.pieces.len() + 2 * mentions + 2 + pairs
     }

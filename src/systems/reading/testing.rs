@@ -7,7 +7,9 @@ use tch::{Device, Kind};
 use crate::encoders::{BertConfig, EncoderSpec, build};
 use crate::systems::testing::foundation_of;
 use crate::systems::{Example, Extractor, Foundation, RelationBatch};
-use crate::text::{EncodedDocument, EncodedEntity, EncodedFact, EncodedMention, SpecialPieces};
+use crate::text::{
+    SpecialPieces, TokenizedDocument, TokenizedEntity, TokenizedFact, TokenizedMention,
+};
 use crate::torch::device::LocalThreads;
 use crate::torch::{Parameters, Precision};
 use crate::train::{Forward, MicroBatch};
@@ -54,19 +56,20 @@ pub(crate) fn document(
     words: u32,
     entities: &[&[(u32, u32)]],
     facts: &[(u32, u32, u32)],
-) -> EncodedDocument {
-    let mention = |&(start, end): &(u32, u32)| EncodedMention { start, end, ..Default::default() };
-    let entity = |(e, spans): (usize, &&[(u32, u32)])| EncodedEntity {
+) -> TokenizedDocument {
+    let mention =
+        |&(start, end): &(u32, u32)| TokenizedMention { start, end, ..Default::default() };
+    let entity = |(e, spans): (usize, &&[(u32, u32)])| TokenizedEntity {
         entity_type: ["PER", "ORG"][e % 2].into(),
         mentions: spans.iter().map(mention).collect(),
     };
-    let fact = |&(head, tail, relation): &(u32, u32, u32)| EncodedFact {
+    let fact = |&(head, tail, relation): &(u32, u32, u32)| TokenizedFact {
         head,
         tail,
         relation,
         evidence: vec![],
     };
-    EncodedDocument {
+    TokenizedDocument {
         title: format!("of {words} words"),
         pieces: (0..words).map(|word| (word * 7 + words) % 100).collect(),
         word_starts: (0..=words).collect(),
@@ -79,7 +82,7 @@ pub(crate) fn document(
 }
 
 /// Four documents: several mentions, overlapping ones, two entities, and one of 40 words.
-pub(crate) fn documents() -> Vec<EncodedDocument> {
+pub(crate) fn documents() -> Vec<TokenizedDocument> {
     vec![
         document(
             13,
@@ -99,11 +102,11 @@ pub(crate) fn documents() -> Vec<EncodedDocument> {
 /// Visits of documents in one batch; the visit is the document's number of words.
 pub(crate) fn batch(
     system: &dyn Extractor,
-    documents: &[EncodedDocument],
+    documents: &[TokenizedDocument],
     train: bool,
 ) -> RelationBatch {
     let layout = system.layout();
-    let example = |document: &EncodedDocument| {
+    let example = |document: &TokenizedDocument| {
         let pairs = layout.training_pairs(document, 0, 0, 0).unwrap();
         Example {
             document: Arc::new(document.clone()),

@@ -6,7 +6,7 @@ use tch::Tensor;
 
 use super::features::{padded_rows, padded_table};
 use crate::Result;
-use crate::text::EncodedEntity;
+use crate::text::TokenizedEntity;
 use crate::torch::Parameters;
 
 /// Rows of a distance table.
@@ -28,7 +28,7 @@ pub enum FirstMention {
 impl FirstMention {
     /// The word where the chosen mention of `entity` starts, counted from the start of the
     /// document; 0 without mentions.
-    pub fn start(self, entity: &EncodedEntity) -> i64 {
+    pub fn start(self, entity: &TokenizedEntity) -> i64 {
         let starts = entity.mentions.iter().map(|mention| i64::from(mention.start));
         match self {
             Self::Listed => starts.into_iter().next(),

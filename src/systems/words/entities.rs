@@ -4,7 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::text::EncodedEntity;
+use crate::text::TokenizedEntity;
 
 /// How a word that several mentions of one entity share, or a mention beyond the cut, is counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -46,7 +46,7 @@ impl Averages {
     /// `kept` words.
     pub(super) fn push(
         &mut self,
-        entity: &EncodedEntity,
+        entity: &TokenizedEntity,
         base: i64,
         kept: usize,
         rule: MentionWeights,
@@ -60,7 +60,7 @@ impl Averages {
 }
 
 /// (word of the document, weight), rising.
-fn weights(entity: &EncodedEntity, kept: u32, rule: MentionWeights) -> Vec<(u32, f32)> {
+fn weights(entity: &TokenizedEntity, kept: u32, rule: MentionWeights) -> Vec<(u32, f32)> {
     let clipped = |start: u32, end: u32| (start.min(kept), end.min(kept));
     let in_range =
         entity.mentions.iter().filter(|mention| mention.start < mention.end.min(kept)).count();

@@ -4,7 +4,7 @@ use super::distance::{FirstMention, signed_bin};
 use super::entities::{Averages, MentionWeights};
 use super::reading::{ReadDocument, Reading, WordLimits, read};
 use crate::systems::{BatchWindows, Example, Foundation, LongDocuments, windows_of};
-use crate::text::{EncodedDocument, EncodedMention, SpecialPieces, WindowRule};
+use crate::text::{SpecialPieces, TokenizedDocument, TokenizedMention, WindowRule};
 use crate::torch::Dropout;
 use crate::{DataError, Result};
 
@@ -72,9 +72,9 @@ impl WordOptions {
     /// The row of the type of a mention, or of its entity.
     fn type_row(
         &self,
-        document: &EncodedDocument,
+        document: &TokenizedDocument,
         entity: usize,
-        mention: &EncodedMention,
+        mention: &TokenizedMention,
     ) -> Result<i64> {
         let own = &document.entities[entity];
         let name = if self.mention_types { own.type_of(mention) } else { &own.entity_type };
@@ -91,7 +91,7 @@ impl WordOptions {
     }
 
     /// The coreference row of an entity's words.
-    fn coref_row(&self, document: &EncodedDocument, entity: usize) -> Result<i64> {
+    fn coref_row(&self, document: &TokenizedDocument, entity: usize) -> Result<i64> {
         if entity + 1 >= self.coref_rows {
             let problem = format!(
                 "{} entities are more than the {} coreference rows",
@@ -263,7 +263,7 @@ impl WordTables {
     }
 
     /// Filled-up words belong to the last sentence.
-    fn push_sentences(&mut self, document: &EncodedDocument, kept: usize) {
+    fn push_sentences(&mut self, document: &TokenizedDocument, kept: usize) {
         let sentences = document.sentence_starts.len().saturating_sub(1);
         let base = self.word_offsets[self.visits.len() - 1];
         let ends = document
@@ -280,7 +280,7 @@ impl WordTables {
         self.document_sentences.push(self.sentence_offsets.len() as i64 - 1);
     }
 
-    fn push_entities(&mut self, options: &WordOptions, document: &EncodedDocument, kept: usize) {
+    fn push_entities(&mut self, options: &WordOptions, document: &TokenizedDocument, kept: usize) {
         let base = self.word_offsets[self.visits.len() - 1];
         document
             .entities

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::text::{EncodedDocument, SpecialPieces};
+use crate::text::{SpecialPieces, TokenizedDocument};
 use crate::{DataError, Error, Result};
 
 /// How a document is read.
@@ -49,7 +49,7 @@ pub(super) struct ReadDocument {
 /// # Errors
 /// A document over a limit that may not be cut.
 pub(super) fn read(
-    document: &EncodedDocument,
+    document: &TokenizedDocument,
     reading: Reading,
     limits: &WordLimits,
     pieces: &SpecialPieces,
@@ -90,7 +90,7 @@ pub(super) fn read(
 
 /// `count` or the limit, whichever is less.
 fn within(
-    document: &EncodedDocument,
+    document: &TokenizedDocument,
     count: usize,
     limit: Option<usize>,
     truncate: bool,
@@ -103,7 +103,7 @@ fn within(
     }
 }
 
-fn too_long(document: &EncodedDocument, count: usize, limit: usize, what: &str) -> Error {
+fn too_long(document: &TokenizedDocument, count: usize, limit: usize, what: &str) -> Error {
     DataError::new("shards", format!("{count} {what} are more than the limit of {limit}"))
         .title(&document.title)
         .hint(
@@ -114,13 +114,13 @@ fn too_long(document: &EncodedDocument, count: usize, limit: usize, what: &str) 
 }
 
 /// The first piece of a word, if it has one.
-fn first_piece(document: &EncodedDocument, word: usize) -> Option<u32> {
+fn first_piece(document: &TokenizedDocument, word: usize) -> Option<u32> {
     let (start, end) = (document.word_starts[word], document.word_starts[word + 1]);
     (start < end).then(|| document.pieces[start as usize])
 }
 
 /// Words up to the last one that begins before the cut; those without pieces have no state.
-fn own_states(document: &EncodedDocument, kept: usize, room: usize) -> Vec<Option<i64>> {
+fn own_states(document: &TokenizedDocument, kept: usize, room: usize) -> Vec<Option<i64>> {
     let fits = document.word_starts[..document.num_words()]
         .partition_point(|&start| (start as usize) < room.max(1));
     let cut = room < document.pieces.len();
@@ -132,7 +132,7 @@ fn own_states(document: &EncodedDocument, kept: usize, room: usize) -> Vec<Optio
 
 /// The *i*-th distinct start for word *i*.
 fn collapsed_states(
-    document: &EncodedDocument,
+    document: &TokenizedDocument,
     kept: usize,
     limits: &WordLimits,
 ) -> Vec<Option<i64>> {

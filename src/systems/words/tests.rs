@@ -8,7 +8,7 @@ use super::*;
 use crate::encoders::{Encoder, EncoderSpec, WordsConfig, build};
 use crate::systems::Example;
 use crate::text::{
-    EncodedDocument, EncodedEntity, EncodedFact, EncodedMention, SpecialPieces, WindowRule,
+    SpecialPieces, TokenizedDocument, TokenizedEntity, TokenizedFact, TokenizedMention, WindowRule,
 };
 use crate::torch::{Parameters, Precision};
 use crate::train::Forward;
@@ -50,52 +50,52 @@ pub(crate) fn document(
     pieces: &[u32],
     sentences: &[u32],
     entities: &[(&str, &[(u32, u32)])],
-) -> EncodedDocument {
+) -> TokenizedDocument {
     let mut word_starts = vec![0];
     for count in pieces {
         word_starts.push(word_starts[word_starts.len() - 1] + count);
     }
     let total = word_starts[word_starts.len() - 1];
-    let mention = |&(start, end): &(u32, u32)| EncodedMention {
+    let mention = |&(start, end): &(u32, u32)| TokenizedMention {
         name: "m".into(),
         sentence: 0,
         start,
         end,
-        ..EncodedMention::default()
+        ..TokenizedMention::default()
     };
-    let entity = |&(kind, mentions): &(&str, &[(u32, u32)])| EncodedEntity {
+    let entity = |&(kind, mentions): &(&str, &[(u32, u32)])| TokenizedEntity {
         entity_type: kind.into(),
         mentions: mentions.iter().map(mention).collect(),
     };
-    EncodedDocument {
+    TokenizedDocument {
         title: format!("document of {} words", pieces.len()),
         pieces: (310..310 + total).collect(),
         word_starts,
         sentence_starts: sentences.to_vec(),
         entities: entities.iter().map(entity).collect(),
         labelled: true,
-        ..EncodedDocument::default()
+        ..TokenizedDocument::default()
     }
 }
 
 pub(crate) fn with_facts(
-    mut document: EncodedDocument,
+    mut document: TokenizedDocument,
     facts: &[(u32, u32, u32)],
-) -> EncodedDocument {
+) -> TokenizedDocument {
     document.facts = facts
         .iter()
-        .map(|&(head, tail, relation)| EncodedFact { head, tail, relation, evidence: vec![0] })
+        .map(|&(head, tail, relation)| TokenizedFact { head, tail, relation, evidence: vec![0] })
         .collect();
     document
 }
 
-pub(crate) fn example(document: EncodedDocument, visit: u64) -> Example {
+pub(crate) fn example(document: TokenizedDocument, visit: u64) -> Example {
     let pairs = crate::sampling::ordered_pairs(document.entities.len()).collect();
     Example { document: Arc::new(document), pairs, visit, train: true }
 }
 
 /// Overlapping mentions, a word of no piece (3) and one of two (1).
-fn overlapping() -> EncodedDocument {
+fn overlapping() -> TokenizedDocument {
     document(
         &[1, 2, 1, 0, 1, 1],
         &[0, 4, 6],

@@ -29,7 +29,7 @@ fn bert_folder(parent: &Path, name: &str) -> PathBuf {
 }
 
 fn pieces(tokenizer: &mut Tokenizer, word: &str) -> Vec<String> {
-    let ids = tokenizer.encode_word(word).unwrap().to_vec();
+    let ids = tokenizer.tokenize_word(word).unwrap().to_vec();
     ids.into_iter().map(|id| tokenizer.token(id).unwrap()).collect()
 }
 
@@ -150,8 +150,8 @@ fn byte_pairs_are_roberta_s() {
     fs_err::write(temp.path().join("merges.txt"), "#version: 0.2\na b\n").unwrap();
     let mut tokenizer = Tokenizer::load(temp.path(), None).unwrap();
     assert_eq!(tokenizer.kind(), TokenizerKind::BytePair);
-    assert_eq!(tokenizer.encode_word("aba").unwrap(), [6, 4]);
-    assert_eq!(tokenizer.encode_word("ü").unwrap(), [9, 10]);
+    assert_eq!(tokenizer.tokenize_word("aba").unwrap(), [6, 4]);
+    assert_eq!(tokenizer.tokenize_word("ü").unwrap(), [9, 10]);
     let special = tokenizer.special().clone();
     assert_eq!((special.cls, special.pad, special.sep, special.unk, special.star), (0, 1, 2, 3, 7));
     assert_eq!((special.window_end(), special.unused[0]), (vec![2, 2], 11));
@@ -159,7 +159,7 @@ fn byte_pairs_are_roberta_s() {
     tokenizer.save(&saved).unwrap();
     let mut again = Tokenizer::load(&saved, None).unwrap();
     assert_eq!((again.identity(), again.special()), (tokenizer.identity(), &special));
-    assert_eq!(again.encode_word("aba").unwrap(), [6, 4]);
+    assert_eq!(again.tokenize_word("aba").unwrap(), [6, 4]);
 }
 
 #[test]
@@ -175,7 +175,8 @@ fn word_vectors_give_one_piece_a_word() {
         [0, 1, 2, 3, 4, 5, 6, 7, 8].map(Some)
     );
     assert_eq!(
-        ["THE", "7", "unheard", "[SEP]"].map(|word| tokenizer.encode_word(word).unwrap().to_vec()),
+        ["THE", "7", "unheard", "[SEP]"]
+            .map(|word| tokenizer.tokenize_word(word).unwrap().to_vec()),
         [[5], [8], [1], [1]]
     );
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -304,7 +305,7 @@ fn pieces_equal_the_reference() {
             .iter()
             .flat_map(|sentence| sentence.as_array().unwrap());
         let ours: Vec<u32> = words
-            .flat_map(|word| tokenizer.encode_word(word.as_str().unwrap()).unwrap().to_vec())
+            .flat_map(|word| tokenizer.tokenize_word(word.as_str().unwrap()).unwrap().to_vec())
             .collect();
         assert!(reference.len() > 50 && reference.len() <= ours.len());
         assert_eq!(ours[..reference.len()], reference, "{}", document["title"]);

@@ -8,7 +8,7 @@ use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 
 use super::Symbols;
-use crate::text::{EncodedDocument, EncodedEntity, EncodedMention};
+use crate::text::{TokenizedDocument, TokenizedEntity, TokenizedMention};
 
 /// The folder of a fixture, if `DOCRE_SHARED` is set.
 pub(crate) fn case(name: &str) -> Option<PathBuf> {
@@ -83,38 +83,38 @@ impl Vocabulary {
     }
 
     /// A DocRED document in pieces; without facts.
-    pub(crate) fn encode(&self, document: &Value) -> EncodedDocument {
-        let mut encoded = EncodedDocument {
+    pub(crate) fn tokenize(&self, document: &Value) -> TokenizedDocument {
+        let mut tokenized = TokenizedDocument {
             title: document["title"].as_str().unwrap().into(),
             word_starts: vec![0],
             ..Default::default()
         };
         for sentence in document["sents"].as_array().unwrap() {
-            encoded.sentence_starts.push(encoded.num_words() as u32);
+            tokenized.sentence_starts.push(tokenized.num_words() as u32);
             for word in sentence.as_array().unwrap() {
                 let pieces = self.tokenizer.encode(word.as_str().unwrap(), false).unwrap();
-                encoded.pieces.extend_from_slice(pieces.get_ids());
-                encoded.word_starts.push(encoded.pieces.len() as u32);
+                tokenized.pieces.extend_from_slice(pieces.get_ids());
+                tokenized.word_starts.push(tokenized.pieces.len() as u32);
             }
         }
-        encoded.sentence_starts.push(encoded.num_words() as u32);
+        tokenized.sentence_starts.push(tokenized.num_words() as u32);
         let number = |value: &Value| value.as_u64().unwrap() as u32;
         for entity in document["vertexSet"].as_array().unwrap() {
             let mention = |m: &Value| {
-                let first = encoded.sentence_starts[number(&m["sent_id"]) as usize];
+                let first = tokenized.sentence_starts[number(&m["sent_id"]) as usize];
                 let (start, end) = (first + number(&m["pos"][0]), first + number(&m["pos"][1]));
-                EncodedMention {
+                TokenizedMention {
                     name: m["name"].as_str().unwrap().into(),
                     sentence: number(&m["sent_id"]),
                     start,
                     end,
-                    ..EncodedMention::default()
+                    ..TokenizedMention::default()
                 }
             };
             let mentions = entity.as_array().unwrap().iter().map(mention).collect();
-            encoded.entities.push(EncodedEntity { entity_type: String::new(), mentions });
+            tokenized.entities.push(TokenizedEntity { entity_type: String::new(), mentions });
         }
-        encoded
+        tokenized
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Symbols, ViewChoices};
-use crate::text::{EncodedDocument, EncodedEntity, EncodedMention};
+use crate::text::{TokenizedDocument, TokenizedEntity, TokenizedMention};
 use crate::{DataError, Result};
 
 /// Which entities get markers, and how these are numbered.
@@ -48,7 +48,7 @@ impl Markers {
     /// list.
     pub(super) fn place(
         &self,
-        document: &EncodedDocument,
+        document: &TokenizedDocument,
         symbols: &impl Symbols,
         choices: &ViewChoices,
         of: Option<usize>,
@@ -101,7 +101,7 @@ impl Markers {
                     .unzip())
             }
             Self::Typed(types) => {
-                let pieces = |(e, entity, mention): (usize, &EncodedEntity, _)| {
+                let pieces = |(e, entity, mention): (usize, &TokenizedEntity, _)| {
                     let (start, end) = typed(types, symbols, document, e, entity.type_of(mention))?;
                     Ok((mention, start, end))
                 };
@@ -111,12 +111,12 @@ impl Markers {
     }
 }
 
-fn each<'d>(mentions: impl Iterator<Item = (&'d EncodedMention, u32, u32)>) -> (Placed, Placed) {
+fn each<'d>(mentions: impl Iterator<Item = (&'d TokenizedMention, u32, u32)>) -> (Placed, Placed) {
     mentions.map(|(mention, start, end)| ((mention.start, start), (mention.end - 1, end))).unzip()
 }
 
 fn last_of_word<'d>(
-    mentions: impl Iterator<Item = (&'d EncodedMention, u32, u32)>,
+    mentions: impl Iterator<Item = (&'d TokenizedMention, u32, u32)>,
 ) -> (Placed, Placed) {
     let (starts, ends): (BTreeMap<u32, u32>, BTreeMap<u32, u32>) = mentions
         .map(|(mention, start, end)| ((mention.start, start), (mention.end - 1, end)))
@@ -127,7 +127,7 @@ fn last_of_word<'d>(
 fn typed(
     types: &[String],
     symbols: &impl Symbols,
-    document: &EncodedDocument,
+    document: &TokenizedDocument,
     e: usize,
     kind: &str,
 ) -> Result<(u32, u32)> {

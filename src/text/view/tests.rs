@@ -2,7 +2,7 @@ use std::path::Path;
 
 use super::fixture::{Table, Vocabulary, case, json};
 use super::*;
-use crate::text::{EncodedEntity, EncodedMention};
+use crate::text::{TokenizedEntity, TokenizedMention};
 
 const MENTIONS: usize = 3;
 const LIMIT: usize = 512;
@@ -35,12 +35,12 @@ fn ids(view: &View) -> Vec<i64> {
     view.ids.iter().map(|&id| i64::from(id)).collect()
 }
 
-fn documents(folder: &Path, vocabulary: &Vocabulary) -> Vec<EncodedDocument> {
+fn documents(folder: &Path, vocabulary: &Vocabulary) -> Vec<TokenizedDocument> {
     json(folder, "docs.json")
         .as_array()
         .unwrap()
         .iter()
-        .map(|document| vocabulary.encode(document))
+        .map(|document| vocabulary.tokenize(document))
         .collect()
 }
 
@@ -193,13 +193,14 @@ impl Symbols for Plain {
 }
 
 /// Words 0..n of one piece each, whose id is the word's number.
-fn plain(words: u32, entities: &[&[(u32, u32)]]) -> EncodedDocument {
-    let mention = |&(start, end): &(u32, u32)| EncodedMention { start, end, ..Default::default() };
-    let entity = |spans: &&[(u32, u32)]| EncodedEntity {
+fn plain(words: u32, entities: &[&[(u32, u32)]]) -> TokenizedDocument {
+    let mention =
+        |&(start, end): &(u32, u32)| TokenizedMention { start, end, ..Default::default() };
+    let entity = |spans: &&[(u32, u32)]| TokenizedEntity {
         mentions: spans.iter().map(mention).collect(),
         ..Default::default()
     };
-    EncodedDocument {
+    TokenizedDocument {
         title: "plain".into(),
         pieces: (0..words).collect(),
         word_starts: (0..=words).collect(),

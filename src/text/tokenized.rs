@@ -3,7 +3,7 @@
 
 /// A tokenised document. Word pieces carry no special tokens and no markers.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct EncodedDocument {
+pub struct TokenizedDocument {
     /// The key of the document.
     pub title: String,
     /// The words themselves; empty where the reader was not asked for them (training never needs
@@ -17,29 +17,29 @@ pub struct EncodedDocument {
     /// Index of the first word of each sentence, closed by the number of words; [sentences + 1].
     pub sentence_starts: Vec<u32>,
     /// The entities, in the order of the source.
-    pub entities: Vec<EncodedEntity>,
+    pub entities: Vec<TokenizedEntity>,
     /// Facts in relation classes.
-    pub facts: Vec<EncodedFact>,
+    pub facts: Vec<TokenizedFact>,
     /// Whether the source had labels at all.
     pub labelled: bool,
     /// The pairs that the corpus asks about, where it lists them; `None` means every ordered pair.
-    pub candidates: Option<Vec<EncodedCandidate>>,
+    pub candidates: Option<Vec<TokenizedCandidate>>,
     /// The pairs kept by the ranker, best first; `None` before `score`.
     pub kept: Option<Vec<ScoredPair>>,
 }
 
-/// An entity of an encoded document.
+/// An entity of a tokenised document.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct EncodedEntity {
+pub struct TokenizedEntity {
     /// Entity type, such as `PER`: that of its first mention.
     pub entity_type: String,
     /// Mentions in the order of the source; never empty.
-    pub mentions: Vec<EncodedMention>,
+    pub mentions: Vec<TokenizedMention>,
 }
 
 /// A mention as a span of document words.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EncodedMention {
+pub struct TokenizedMention {
     /// The name as the source gives it.
     pub name: String,
     /// Sentence, from 0.
@@ -52,16 +52,16 @@ pub struct EncodedMention {
     pub own_type: Option<String>,
 }
 
-impl EncodedEntity {
+impl TokenizedEntity {
     /// The type of one of its mentions.
-    pub fn type_of<'a>(&'a self, mention: &'a EncodedMention) -> &'a str {
+    pub fn type_of<'a>(&'a self, mention: &'a TokenizedMention) -> &'a str {
         mention.own_type.as_deref().unwrap_or(&self.entity_type)
     }
 }
 
 /// A fact with its relation as a class of the manifest's relation set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EncodedFact {
+pub struct TokenizedFact {
     /// Index of the head entity.
     pub head: u32,
     /// Index of the tail entity.
@@ -74,7 +74,7 @@ pub struct EncodedFact {
 
 /// An ordered pair that is to be classified, or that was taken out of the data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct EncodedCandidate {
+pub struct TokenizedCandidate {
     /// Index of the head entity.
     pub head: u32,
     /// Index of the tail entity.
@@ -94,7 +94,7 @@ pub struct ScoredPair {
     pub score: f32,
 }
 
-impl EncodedDocument {
+impl TokenizedDocument {
     /// Number of ordered pairs (i, j), i ≠ j.
     pub fn num_pairs(&self) -> usize {
         self.entities.len() * self.entities.len().saturating_sub(1)
@@ -106,7 +106,7 @@ impl EncodedDocument {
     }
 }
 
-impl AsRef<Self> for EncodedDocument {
+impl AsRef<Self> for TokenizedDocument {
     fn as_ref(&self) -> &Self {
         self
     }

@@ -43,44 +43,53 @@ fn relations() -> RelationSet {
 #[test]
 fn a_document_is_encoded_word_by_word() {
     let (_folder, mut tokenizer) = tokenizer();
-    let encoded = encode(&document(), &mut tokenizer, &relations()).unwrap();
-    assert_eq!(encoded.pieces, [4, 5, 7, 8, 9, 10, 11, 6, 7, 8]);
-    assert_eq!(encoded.word_starts, [0, 1, 1, 2, 4, 5, 6, 7, 8, 10], "the blank word has no piece");
-    assert_eq!(encoded.sentence_starts, [0, 5, 9]);
-    let paris = EncodedMention {
+    let tokenized = tokenize(&document(), &mut tokenizer, &relations()).unwrap();
+    assert_eq!(tokenized.pieces, [4, 5, 7, 8, 9, 10, 11, 6, 7, 8]);
+    assert_eq!(
+        tokenized.word_starts,
+        [0, 1, 1, 2, 4, 5, 6, 7, 8, 10],
+        "the blank word has no piece"
+    );
+    assert_eq!(tokenized.sentence_starts, [0, 5, 9]);
+    let paris = TokenizedMention {
         name: "Paris".into(),
         sentence: 1,
         start: 8,
         end: 9,
-        ..EncodedMention::default()
+        ..TokenizedMention::default()
     };
     assert_eq!(
-        encoded.entities[1],
-        EncodedEntity { entity_type: "LOC".into(), mentions: vec![paris] }
+        tokenized.entities[1],
+        TokenizedEntity { entity_type: "LOC".into(), mentions: vec![paris] }
     );
     let mut other = document();
     other.entities[0].mentions[1].entity_type = "PER".into();
-    let anna = &encode(&other, &mut tokenizer, &relations()).unwrap().entities[0];
+    let anna = &tokenize(&other, &mut tokenizer, &relations()).unwrap().entities[0];
     assert_eq!([0, 1].map(|mention| anna.type_of(&anna.mentions[mention])), ["LOC", "PER"]);
-    let fact = EncodedFact { head: 0, tail: 1, relation: 1, evidence: vec![1] };
+    let fact = TokenizedFact { head: 0, tail: 1, relation: 1, evidence: vec![1] };
     assert_eq!(
-        (encoded.labelled, encoded.facts),
+        (tokenized.labelled, tokenized.facts),
         (true, vec![fact]),
         "the fact from Anna to herself is left out"
     );
-    assert_eq!((encoded.words.len(), encoded.words[8].as_str(), encoded.kept), (9, "Paris", None));
+    assert_eq!(
+        (tokenized.words.len(), tokenized.words[8].as_str(), tokenized.kept),
+        (9, "Paris", None)
+    );
 }
 
 #[test]
 fn unlabelled_is_not_the_same_as_no_facts() {
     let (_folder, mut tokenizer) = tokenizer();
     let labelled = |facts| {
-        encode(&Document { facts, ..document() }, &mut tokenizer.clone(), &relations())
+        tokenize(&Document { facts, ..document() }, &mut tokenizer.clone(), &relations())
             .unwrap()
             .labelled
     };
     assert_eq!((labelled(None), labelled(Some(vec![]))), (false, true));
-    assert!(encode(&Document::default(), &mut tokenizer, &relations()).unwrap().pieces.is_empty());
+    assert!(
+        tokenize(&Document::default(), &mut tokenizer, &relations()).unwrap().pieces.is_empty()
+    );
 }
 
 #[test]
@@ -89,7 +98,7 @@ fn broken_references_are_named() {
     let refused = |change: fn(&mut Document), text: &str| {
         let mut broken = document();
         change(&mut broken);
-        let error = encode(&broken, &mut tokenizer.clone(), &relations()).unwrap_err();
+        let error = tokenize(&broken, &mut tokenizer.clone(), &relations()).unwrap_err();
         assert_eq!(error.exit_code(), 65);
         assert!(error.to_string().contains(text), "{error}");
         assert!(error.to_string().contains("document `Anna`"), "{error}");

@@ -8,7 +8,9 @@ use crate::corpus::{Candidate, Document, Entity, Fact, Mention, RelationSet};
 use crate::{DataError, Result};
 
 use super::tokenizer::Tokenizer;
-use super::{EncodedCandidate, EncodedDocument, EncodedEntity, EncodedFact, EncodedMention};
+use super::{
+    TokenizedCandidate, TokenizedDocument, TokenizedEntity, TokenizedFact, TokenizedMention,
+};
 
 /// Tokenises a document word by word (docs/systems.md, C.1) and resolves its relations. The words
 /// are kept. Facts from an entity to itself are left out: no system has a class for such a pair.
@@ -16,72 +18,75 @@ use super::{EncodedCandidate, EncodedDocument, EncodedEntity, EncodedFact, Encod
 /// Errors: a [`DataError`] that names the file, row, title and field of a mention outside its
 /// sentence, an empty entity, a fact about entities that do not exist, or a relation that
 /// `relations` does not hold.
-pub fn encode(
+pub fn tokenize(
     document: &Document,
     tokenizer: &mut Tokenizer,
     relations: &RelationSet,
-) -> Result<EncodedDocument> {
+) -> Result<TokenizedDocument> {
     let starts = document.sentence_starts();
-    let mut encoded = EncodedDocument {
+    let mut tokenized = TokenizedDocument {
         title: document.title.clone(),
         words: document.sentences.concat(),
         sentence_starts: starts.iter().map(|&start| start as u32).collect(),
         labelled: document.facts.is_some(),
-        ..EncodedDocument::default()
+        ..TokenizedDocument::default()
     };
-    (encoded.pieces, encoded.word_starts) = encode_words(&encoded.words, tokenizer)?;
+    (tokenized.pieces, tokenized.word_starts) = tokenize_words(&tokenized.words, tokenizer)?;
     let entities = document
         .entities
         .iter()
         .enumerate()
-        .map(|(index, entity)| encode_entity(document, &starts, index, entity));
-    encoded.entities = entities.collect::<Result<_>>()?;
+        .map(|(index, entity)| tokenize_entity(document, &starts, index, entity));
+    tokenized.entities = entities.collect::<Result<_>>()?;
     let facts = document.facts().iter().enumerate().filter(|(_, fact)| fact.head != fact.tail);
-    let facts = facts.map(|(index, fact)| encode_fact(document, relations, index, fact));
-    encoded.facts = facts.collect::<Result<_>>()?;
-    encoded.candidates =
-        document.candidates.as_ref().map(|pairs| encode_candidates(document, pairs)).transpose()?;
-    Ok(encoded)
+    let facts = facts.map(|(index, fact)| tokenize_fact(document, relations, index, fact));
+    tokenized.facts = facts.collect::<Result<_>>()?;
+    tokenized.candidates = document
+        .candidates
+        .as_ref()
+        .map(|pairs| tokenize_candidates(document, pairs))
+        .transpose()?;
+    Ok(tokenized)
 }
 
 /// Pieces of all words and the first piece of each word, closed by the number of pieces.
-fn encode_words(words: &[String], tokenizer: &mut Tokenizer) -> Result<(Vec<u32>, Vec<u32>)> {
+fn tokenize_words(words: &[String], tokenizer: &mut Tokenizer) -> Result<(Vec<u32>, Vec<u32>)> {
     let mut pieces = Vec::with_capacity(words.len() * 5 / 4);
     let mut starts = Vec::with_capacity(words.len() + 1);
     for word in words {
         starts.push(pieces.len() as u32);
-        pieces.extend_from_slice(tokenizer.encode_word(word)?);
+        pieces.extend_from_slice(tokenizer.tokenize_word(word)?);
     }
     starts.push(pieces.len() as u32);
     Ok((pieces, starts))
 }
 
-fn encode_entity(
+fn tokenize_entity(
     document: &Document,
     starts: &[usize],
     index: usize,
     entity: &Entity,
-) -> Result<EncodedEntity> {
+) -> Result<TokenizedEntity> {
     if entity.mentions.is_empty() {
         return Err(
             problem(document, format!("vertexSet[{index}]"), "an entity without mentions").into()
         );
     }
     let mentions = entity.mentions.iter().enumerate().map(|(number, mention)| {
-        encode_mention(mention, starts, entity.entity_type())
+        tokenize_mention(mention, starts, entity.entity_type())
             .map_err(|text| problem(document, format!("vertexSet[{index}][{number}]"), text).into())
     });
-    Ok(EncodedEntity {
+    Ok(TokenizedEntity {
         entity_type: entity.entity_type().to_owned(),
         mentions: mentions.collect::<Result<_>>()?,
     })
 }
 
-fn encode_mention(
+fn tokenize_mention(
     mention: &Mention,
     starts: &[usize],
     entity_type: &str,
-) -> Result<EncodedMention, String> {
+) -> Result<TokenizedMention, String> {
     let &Mention { sentence, start, end, .. } = mention;
     let Some(&[from, to]) = starts.windows(2).nth(sentence).and_then(|pair| pair.first_chunk())
     else {
@@ -93,7 +98,7 @@ fn encode_mention(
             to - from
         ));
     }
-    Ok(EncodedMention {
+    Ok(TokenizedMention {
         name: mention.name.clone(),
         sentence: sentence as u32,
         start: (from + start) as u32,
@@ -102,12 +107,12 @@ fn encode_mention(
     })
 }
 
-fn encode_fact(
+fn tokenize_fact(
     document: &Document,
     relations: &RelationSet,
     index: usize,
     fact: &Fact,
-) -> Result<EncodedFact> {
+) -> Result<TokenizedFact> {
     let fail = |text: String| problem(document, format!("labels[{index}]"), text);
     let (head, tail, count) = (fact.head, fact.tail, document.entities.len());
     if head >= count || tail >= count {
@@ -125,19 +130,22 @@ fn encode_fact(
             .hint("name the file that lists all relations")
     })?;
     let evidence = fact.evidence.iter().map(|&sentence| sentence as u32).collect();
-    Ok(EncodedFact { head: head as u32, tail: tail as u32, relation: relation as u32, evidence })
+    Ok(TokenizedFact { head: head as u32, tail: tail as u32, relation: relation as u32, evidence })
 }
 
-fn encode_candidates(document: &Document, pairs: &[Candidate]) -> Result<Vec<EncodedCandidate>> {
+fn tokenize_candidates(
+    document: &Document,
+    pairs: &[Candidate],
+) -> Result<Vec<TokenizedCandidate>> {
     let count = document.entities.len();
-    let encode = |(index, &Candidate { head, tail, excluded }): (usize, &Candidate)| {
+    let candidate = |(index, &Candidate { head, tail, excluded }): (usize, &Candidate)| {
         if head >= count || tail >= count || head == tail {
             let text = format!("head {head} and tail {tail} are not two of the {count} entities");
             return Err(problem(document, format!("candidates[{index}]"), text).into());
         }
-        Ok(EncodedCandidate { head: head as u32, tail: tail as u32, excluded })
+        Ok(TokenizedCandidate { head: head as u32, tail: tail as u32, excluded })
     };
-    pairs.iter().enumerate().map(encode).collect()
+    pairs.iter().enumerate().map(candidate).collect()
 }
 
 fn problem(document: &Document, field: String, text: impl Into<String>) -> DataError {
