@@ -13,7 +13,7 @@ use crate::pipeline::Description;
 use crate::questions;
 use crate::report::{ReportData, ScoreRow, write_report};
 use crate::shards::{DocumentStore, Manifest, StoreOptions};
-use crate::systems::SYSTEMS;
+use crate::systems::{SystemInfo, systems};
 use crate::train::checkpoint::{CheckpointDifference, Difference, TensorDifference, compare};
 use crate::train::{Checkpoint, TrainerState};
 use crate::{DataError, Result};
@@ -105,7 +105,8 @@ impl Systems {
     pub fn run(self) -> Result<()> {
         let json = self.json.as_deref();
         let Some(name) = &self.name else {
-            write_json(json, &SYSTEMS)?;
+            let systems: Vec<SystemInfo> = systems().iter().map(|system| system.info()).collect();
+            write_json(json, &systems)?;
             return print_all((questions::list_systems() + "\n").as_bytes());
         };
         let description = questions::describe_system(name, &self.encoder)?;

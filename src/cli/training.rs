@@ -12,7 +12,6 @@ use crate::pipeline;
 use crate::pipeline::{
     EncoderStart, FinetuneTask, Keep, PretrainTask, RankTask, ScoreTask, Session,
 };
-use crate::systems::Settings;
 use crate::train::Checkpoint;
 use crate::{Error, Result};
 
@@ -36,7 +35,7 @@ impl Rank {
         let (session, recipe) = self.flags.machine.session_for(self.flags.recipe())?;
         session.run(|session| {
             let run = self.flags.claim(&recipe, session)?;
-            let (encoder, settings, plan) = (&recipe.encoder, &recipe.dsdocre, &recipe.rank);
+            let (encoder, settings, plan) = (&recipe.encoder, recipe.settings_of()?, &recipe.rank);
             let task = RankTask {
                 train: &self.train,
                 encoder,
@@ -146,7 +145,8 @@ impl Pretrain {
         let (session, recipe) = self.flags.machine.session_for(self.flags.recipe())?;
         session.run(|session| {
             let run = self.flags.claim(&recipe, session)?;
-            let (encoder, settings, plan) = (&recipe.encoder, &recipe.dsdocre, &recipe.pretrain);
+            let (encoder, settings, plan) =
+                (&recipe.encoder, recipe.settings_of()?, &recipe.pretrain);
             let task = PretrainTask {
                 distant: &self.distant,
                 encoder,
@@ -198,12 +198,13 @@ impl Finetune {
             // preset's name is the preset.
             let start = match EncoderSpec::parse(&recipe.encoder.name)? {
                 EncoderSpec::Folder(folder) => EncoderStart::Checkpoint(folder),
-                _ => EncoderStart::Plan,
+                _ => EncoderStart::Choice,
             };
             Ok((recipe.settings()?, recipe, start))
         });
         let (session, (settings, recipe, start)) = self.flags.machine.session_for(told)?;
-        let second = self.heads_from.is_some() && matches!(settings, Settings::DocreIi(_));
+        let second =
+            self.heads_from.is_some() && settings.entry().second_schedule(recipe.profile).is_some();
         session.run(|session| {
             let run = self.flags.claim(&recipe, session)?;
             let task = FinetuneTask {

@@ -7,6 +7,7 @@ use clap::Args;
 use super::shared::{Machine, write_json};
 use crate::bench;
 use crate::parity;
+use crate::systems::parity_cases;
 use crate::{Error, Result};
 
 /// `verify`.
@@ -29,9 +30,10 @@ impl Verify {
     /// # Errors
     /// A case that cannot be read, or a tensor outside its tolerance.
     pub fn run(self) -> Result<()> {
+        let kinds = parity_cases();
         let outcomes = match (&self.case, &self.all) {
-            (Some(case), _) => vec![parity::verify_case(case)?],
-            (None, Some(folder)) => parity::verify_all(folder)?,
+            (Some(case), _) => vec![parity::verify_case(case, &kinds)?],
+            (None, Some(folder)) => parity::verify_all(folder, &kinds)?,
             (None, None) => Vec::new(),
         };
         for outcome in &outcomes {
