@@ -27,6 +27,8 @@ pub mod eval;
 
 pub mod train;
 
+pub mod parity;
+
 pub mod systems;
 
 pub mod recipe;
@@ -38,8 +40,6 @@ pub mod pipeline;
 pub mod questions;
 
 pub mod bench;
-
-pub mod parity;
 
 pub mod cli;
 

@@ -7,14 +7,14 @@ use std::time::Instant;
 
 use super::systems::{Splits, SystemsBench};
 use super::table::SystemRow;
-use crate::pipeline::evidence::{f1_at, facts_of, sentences_of};
+use crate::pipeline::evidence::facts_of;
 use crate::pipeline::finetune::{FinetuneTask, finetune_in_stages, predictions};
 use crate::pipeline::model::{EncoderStart, LoadedEvidence, LoadedExtractor};
 use crate::pipeline::predict::{Decider, PREDICT_TOKENS, Predictor};
 use crate::pipeline::session::Session;
 use crate::recipe::Recipe;
 use crate::shards::{DocumentStore, StoreOptions};
-use crate::systems::Settings;
+use crate::systems::evidence::{EvidenceSettings, f1_at, sentences_of};
 use crate::text::TokenizedDocument;
 use crate::torch::{Parameters, device};
 use crate::train::metrics::{MetricLine, MetricsWriter, read_metrics};
@@ -48,7 +48,7 @@ pub fn enter(
         train: &splits.train,
         dev: &splits.dev,
         encoder: &recipe.encoder,
-        start: EncoderStart::Plan,
+        start: EncoderStart::Choice,
         heads_from: None,
         ranker: None,
         settings: &settings,
@@ -58,9 +58,10 @@ pub fn enter(
     };
     let checkpoint = finetune_in_stages(&task, &recipe.inference, session, &run)?;
     let store = DocumentStore::open(&splits.held_out, StoreOptions::default())?;
-    let measured = match settings {
-        Settings::Evidence(_) => measure_evidence(&checkpoint, &store, session)?,
-        _ => measure(&checkpoint, &store, &splits, session)?,
+    let measured = if settings.get::<EvidenceSettings>().is_some() {
+        measure_evidence(&checkpoint, &store, session)?
+    } else {
+        measure(&checkpoint, &store, &splits, session)?
     };
     let lines = read_metrics(&MetricsWriter::path(run.path()))?;
     Ok(SystemRow {

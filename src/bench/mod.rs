@@ -23,7 +23,7 @@ use crate::eval::{Prediction, write_predictions};
 use crate::pipeline::data::{PrepareJob, relations_in};
 use crate::pipeline::evaluate::{EvaluateTask, evaluate};
 use crate::pipeline::input::Input;
-use crate::pipeline::model::{EncoderStart, Loaded, LoadedModel, Model, NewModel};
+use crate::pipeline::model::{EncoderStart, Loaded, LoadedModel, NewModel};
 use crate::pipeline::predict::PREDICT_TOKENS;
 use crate::pipeline::score::{Keep, Ranking};
 use crate::pipeline::session::Session;
@@ -31,7 +31,7 @@ use crate::questions::cost::encoder_flops;
 use crate::recipe::Recipe;
 use crate::shards::{DocumentStore, StoreOptions};
 use crate::systems::dsdocre::{DsdocreSettings, Part, PretrainSource, Pretrainer};
-use crate::systems::{Extraction, ExtractionSource};
+use crate::systems::{Extraction, ExtractionSource, Model};
 use crate::text::TokenizedDocument;
 use crate::torch::device;
 use crate::torch::precision::{Precision, matmul_rate};
@@ -240,14 +240,14 @@ impl Bench<'_> {
     fn new_model(&self) -> NewModel<'_> {
         NewModel {
             plan: &self.recipe.encoder,
-            start: &EncoderStart::Plan,
+            start: &EncoderStart::Choice,
             seed: 1,
             device: self.session.device,
         }
     }
 
     fn model(&self, store: &DocumentStore, part: Part) -> Result<LoadedModel> {
-        self.new_model().dsdocre(store, part, &self.recipe.dsdocre)
+        self.new_model().dsdocre(store, part, self.recipe.settings_of()?)
     }
 
     /// Forward FLOPs of the encoder for documents of these lengths.
@@ -290,7 +290,10 @@ impl Bench<'_> {
 
     fn pretrain(&mut self, store: &DocumentStore, folder: &Path) -> Result<()> {
         let loaded = self.model(store, Part::Pretrainer)?;
-        let settings = DsdocreSettings { k_pretrain: None, ..self.recipe.dsdocre.clone() };
+        let settings = DsdocreSettings {
+            k_pretrain: None,
+            ..self.recipe.settings_of::<DsdocreSettings>()?.clone()
+        };
         let facts = store.fact_index()?;
         let source = PretrainSource {
             store,

@@ -14,9 +14,9 @@ use crate::corpus::formats::{DocredWriter, ReadOptions, read_documents};
 use crate::eval::{EvaluateOptions, FactSet, FactSets, Gold, OfficialScores, Prediction, evaluate};
 use crate::pipeline::data::{Role, RunData, prepare_data};
 use crate::pipeline::evaluate::gold_of;
-use crate::recipe::{DataPlan, Recipe};
+use crate::recipe::{DataSources, Recipe};
 use crate::shards::{DocumentStore, StoreOptions};
-use crate::systems::{SYSTEMS, SystemInfo};
+use crate::systems::{Reads, SystemInfo, find, systems};
 use crate::{DataError, Error, Result};
 
 /// What is compared.
@@ -42,24 +42,9 @@ pub struct SystemsBench {
 /// The share of its first loss under which a system counts as able to learn.
 const LEARNT: f64 = 0.1;
 
-/// Systems that their papers put on word vectors.
-const ON_WORDS: [&str; 6] = ["cnn", "lstm", "bilstm", "context-aware", "hin", "lstm-sp"];
-
-/// What a system reads.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Reads {
-    Words,
-    Pieces,
-}
-
-impl Reads {
-    fn of(system: &str) -> Self {
-        if ON_WORDS.contains(&system) { Self::Words } else { Self::Pieces }
-    }
-
-    fn folder(self, work: &Path) -> PathBuf {
-        work.join(if self == Self::Words { "words" } else { "pieces" })
-    }
+/// Where the documents of systems that read so lie.
+fn folder_of(reads: Reads, work: &Path) -> PathBuf {
+    work.join(if reads == Reads::Words { "words" } else { "pieces" })
 }
 
 /// Where a system's documents lie.
@@ -78,17 +63,15 @@ impl SystemsBench {
     /// A system that there is not.
     pub fn entrants(&self) -> Result<Vec<&'static str>> {
         if self.systems.is_empty() {
-            return Ok(SYSTEMS.iter().map(|system| system.name).collect());
+            return Ok(systems().iter().map(|system| system.info().name).collect());
         }
-        self.systems.iter().map(|name| Ok(SystemInfo::of(name)?.name)).collect()
+        self.systems.iter().map(|name| Ok(find(name)?.info().name)).collect()
     }
 
     /// The encoder that was asked for, of a system that reads word pieces.
     fn encoder_of(&self, system: &str) -> &str {
         // Not any `=`: a folder's name may hold one.
-        let named = |asked: &str| {
-            asked.split_once('=').is_some_and(|(name, _)| SystemInfo::of(name).is_ok())
-        };
+        let named = |asked: &str| asked.split_once('=').is_some_and(|(name, _)| find(name).is_ok());
         let own = self
             .encoders
             .iter()
@@ -111,7 +94,7 @@ impl SystemsBench {
         };
         recipe.data.distant.clear();
         recipe.data.label = None;
-        match Reads::of(system) {
+        match find(system)?.info().reads {
             Reads::Pieces => recipe.encoder.name = self.encoder_of(system).to_owned(),
             Reads::Words => {
                 recipe.encoder.name = "words".to_owned();
@@ -120,9 +103,9 @@ impl SystemsBench {
                     recipe.data.tokenizer.filter(|_| recipe.encoder.word_vectors.is_none());
             }
         }
-        // The release averages three layers, `tiny` has two.
+        // Systems can ask for more layers than the two of `tiny`.
         if recipe.encoder.name == "tiny" {
-            recipe.docre_ii.averaged_layers = recipe.docre_ii.averaged_layers.min(2);
+            recipe.fit_systems(2);
         }
         if self.overfit {
             recipe.encoder.dropout = 0.0;
@@ -151,14 +134,14 @@ impl SystemsBench {
         if self.overfit && self.recipe.is_some() {
             recipe.data = self.first_documents(&recipe.data, work)?;
         }
-        let folder = reads.folder(work);
+        let folder = folder_of(reads, work);
         let data = prepare_data(&recipe, &folder)?;
         let json = serde_json::to_vec(&data).map_err(|error| Error::Bug(error.to_string()))?;
         write_whole(&folder.join("data.json"), &json)
     }
 
     /// The first annotated documents that have labels, as the only ones.
-    fn first_documents(&self, data: &DataPlan, work: &Path) -> Result<DataPlan> {
+    fn first_documents(&self, data: &DataSources, work: &Path) -> Result<DataSources> {
         let wanted = self.documents.unwrap_or(40);
         let path = work.join("first.json");
         let mut writer = DocredWriter::create(&path)?;
@@ -179,18 +162,18 @@ impl SystemsBench {
                 .with_hint("data.human or data.split"));
         }
         let (relations, tokenizer) = (data.relations.clone(), data.tokenizer.clone());
-        Ok(DataPlan {
+        Ok(DataSources {
             human: vec![path],
             relations,
             tokenizer,
             lowercase: data.lowercase,
-            ..DataPlan::default()
+            ..DataSources::default()
         })
     }
 
     /// Where the documents of `system` lie below `work`.
     pub(crate) fn splits(&self, system: &str, work: &Path) -> Result<Splits> {
-        let path = Reads::of(system).folder(work).join("data.json");
+        let path = folder_of(find(system)?.info().reads, work).join("data.json");
         let data: RunData = serde_json::from_slice(&fs_err::read(&path)?)
             .map_err(|error| DataError::new(&path, error.to_string()))?;
         let train = data.need(Role::Human)?;
@@ -266,7 +249,9 @@ pub fn compare_systems(bench: &SystemsBench, flags: &[String]) -> Result<SystemT
     let entrants = bench.entrants()?;
     let work = tempfile::tempdir()?;
     for reads in [Reads::Words, Reads::Pieces] {
-        if let Some(system) = entrants.iter().find(|system| Reads::of(system) == reads) {
+        let mut known = systems().into_iter().map(|system| system.info());
+        let reader = known.find(|info| info.reads == reads && entrants.contains(&info.name));
+        if let Some(SystemInfo { name: system, .. }) = reader {
             bench.prepare(reads, system, work.path())?;
         }
     }

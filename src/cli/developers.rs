@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::shared::{MachineFlags, Overrides, write_json};
-use crate::{Error, Result, bench, parity};
+use crate::bench;
+use crate::parity;
+use crate::systems::parity_cases;
+use crate::{Error, Result};
 
 /// Recompute parity cases of the reference implementations and compare the numbers
 #[derive(Debug, Args)]
@@ -23,9 +26,10 @@ pub struct VerifyVerb {
 
 impl VerifyVerb {
     pub fn run(self) -> Result<()> {
+        let kinds = parity_cases();
         let outcomes = match (&self.case, &self.all) {
-            (Some(case), _) => vec![parity::verify_case(case)?],
-            (None, Some(folder)) => parity::verify_all(folder)?,
+            (Some(case), _) => vec![parity::verify_case(case, &kinds)?],
+            (None, Some(folder)) => parity::verify_all(folder, &kinds)?,
             (None, None) => Vec::new(),
         };
         for outcome in &outcomes {

@@ -12,7 +12,7 @@ use super::pipeline::FinetuneVerb;
 use super::shared::{Overrides, print_all, write_json};
 use crate::questions::{self, PlanOptions};
 use crate::recipe::Recipe;
-use crate::systems::SYSTEMS;
+use crate::systems::{SystemInfo, systems};
 use crate::torch::{Precision, device, precision::matmul_rate};
 use crate::{Error, Result};
 
@@ -174,7 +174,8 @@ impl SystemsVerb {
     pub fn run(self) -> Result<()> {
         let json = self.json.as_deref();
         let Some(name) = &self.name else {
-            write_json(json, &SYSTEMS)?;
+            let systems: Vec<SystemInfo> = systems().iter().map(|system| system.info()).collect();
+            write_json(json, &systems)?;
             return print_all((questions::list_systems() + "\n").as_bytes());
         };
         let description = questions::describe_system(name, &self.encoder)?;

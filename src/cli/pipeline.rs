@@ -15,7 +15,6 @@ use crate::pipeline::{
     ScoreTask, Session,
 };
 use crate::recipe::Recipe;
-use crate::systems::Settings;
 use crate::train::{Checkpoint, RunFolder, RunRecipe};
 use crate::{DataError, Error, Result};
 
@@ -164,7 +163,7 @@ impl RankVerb {
             let task = RankTask {
                 train,
                 encoder: &recipe.encoder,
-                settings: &recipe.dsdocre,
+                settings: recipe.settings_of()?,
                 plan: &recipe.rank,
                 seed: recipe.seed,
                 resume: flags.resume,
@@ -245,7 +244,7 @@ impl PretrainVerb {
             let task = PretrainTask {
                 distant,
                 encoder: &recipe.encoder,
-                settings: &recipe.dsdocre,
+                settings: recipe.settings_of()?,
                 plan: &recipe.pretrain,
                 seed: recipe.seed,
                 resume: flags.resume,
@@ -285,13 +284,14 @@ impl FinetuneVerb {
             // A checkpoint of this program is a Hugging Face folder, so any folder will do.
             let start = match EncoderSpec::parse(&recipe.encoder.name)? {
                 EncoderSpec::Folder(folder) => EncoderStart::Checkpoint(folder),
-                _ => EncoderStart::Plan,
+                _ => EncoderStart::Choice,
             };
             let settings = recipe.settings()?;
             Ok((recipe, (start, settings)))
         });
         flags.stage(work, |recipe, (start, settings), session, run| {
-            let second = self.heads_from.is_some() && matches!(settings, Settings::DocreIi(_));
+            let second = self.heads_from.is_some()
+                && settings.entry().second_schedule(recipe.profile).is_some();
             let task = FinetuneTask {
                 stage: "finetune",
                 train: &self.train,

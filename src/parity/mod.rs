@@ -7,23 +7,11 @@
 //! are computed here from the documents and must be equal; only what was drawn at random is taken
 //! from the inputs.
 
-mod atlop;
-mod baselines;
-mod bert_re;
 mod case;
-mod docre_ii;
-mod dsdocre;
-mod evidence;
-mod foundation;
-mod glre;
-mod hin;
-mod pairs;
 mod probe;
 mod scorer;
 mod scorer_pairs;
 mod scorer_thresholds;
-mod word_level;
-mod words;
 
 use std::fmt;
 use std::path::Path;
@@ -31,9 +19,9 @@ use std::path::Path;
 use serde::Serialize;
 
 pub use case::Case;
+pub(crate) use case::unpadded;
 pub use probe::probe;
 
-use crate::systems::baselines::Network;
 use crate::{DataError, Result};
 
 /// One tensor beside its reference.
@@ -90,34 +78,29 @@ impl fmt::Display for VerifyOutcome {
     }
 }
 
-/// Recomputes one case.
+/// A kind of case: how the cases whose `case.json` names a system are recomputed.
+#[derive(Clone, Copy, Debug)]
+pub struct CaseKind {
+    /// The system of `case.json`.
+    pub system: &'static str,
+    /// Recomputes a case and records the comparisons in it.
+    pub compute: fn(&mut Case) -> Result<()>,
+}
+
+/// Cases of the scorers, which need no system.
+const SCORER: CaseKind = CaseKind { system: "scorer", compute: scorer::scorer };
+
+/// Recomputes one case, which is of one of these `kinds` or of a scorer.
 ///
 /// # Errors
-/// A folder that is no case.
-pub fn verify_case(folder: &Path) -> Result<VerifyOutcome> {
+/// A folder that is not a case, or of an unknown kind.
+pub fn verify_case(folder: &Path, kinds: &[CaseKind]) -> Result<VerifyOutcome> {
     let mut case = Case::open(folder)?;
     let (system, name) = (case.text("system"), case.name.clone());
-    let problem = match (system.as_str(), case.has_input("rankh"), case.has_input("XRelDet_Label"))
-    {
-        ("dsdocre", true, _) => dsdocre::ranker(&mut case).map(|()| None)?,
-        ("dsdocre", _, true) => dsdocre::pretrainer(&mut case).map(|()| None)?,
-        ("dsdocre", _, _) => dsdocre::finetuner(&mut case).map(|()| None)?,
-        ("docre-ii", _, _) => docre_ii::docre_ii(&mut case).map(|()| None)?,
-        ("atlop", _, _) => atlop::atlop(&mut case).map(|()| None)?,
-        ("baseline-cnn", _, _) => baselines::baseline(&mut case, Network::Cnn).map(|()| None)?,
-        ("baseline-lstm", _, _) => baselines::baseline(&mut case, Network::Lstm).map(|()| None)?,
-        ("baseline-bilstm", _, _) => {
-            baselines::baseline(&mut case, Network::Bilstm).map(|()| None)?
-        }
-        ("baseline-contextaware", _, _) => {
-            baselines::baseline(&mut case, Network::ContextAware).map(|()| None)?
-        }
-        ("baseline-lstm-sp", _, _) => evidence::evidence_predictor(&mut case).map(|()| None)?,
-        ("bert-re", _, _) => bert_re::bert_re(&mut case).map(|()| None)?,
-        ("hin", _, _) => hin::hin(&mut case).map(|()| None)?,
-        ("glre", _, _) => glre::glre(&mut case).map(|()| None)?,
-        ("scorer", _, _) => scorer::scorer(&mut case).map(|()| None)?,
-        (other, _, _) => Some(format!("no case of system `{other}` is known")),
+    let kind = kinds.iter().chain([&SCORER]).find(|kind| kind.system == system);
+    let problem = match kind {
+        Some(kind) => (kind.compute)(&mut case).map(|()| None)?,
+        None => Some(format!("system `{system}` has no cases")),
     };
     Ok(VerifyOutcome { case: name, tensors: case.into_comparisons(), problem })
 }
@@ -127,7 +110,7 @@ pub fn verify_case(folder: &Path) -> Result<VerifyOutcome> {
 ///
 /// # Errors
 /// A folder that cannot be read, or holds no case.
-pub fn verify_all(folder: &Path) -> Result<Vec<VerifyOutcome>> {
+pub fn verify_all(folder: &Path, kinds: &[CaseKind]) -> Result<Vec<VerifyOutcome>> {
     let mut cases: Vec<_> =
         fs_err::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
     cases.sort();
@@ -137,14 +120,14 @@ pub fn verify_all(folder: &Path) -> Result<Vec<VerifyOutcome>> {
             .hint("name the folder that the folders with a case.json are in")
             .into());
     }
-    Ok(cases.iter().map(|path| outcome_of(path)).collect())
+    Ok(cases.iter().map(|path| outcome_of(path, kinds)).collect())
 }
 
-fn outcome_of(folder: &Path) -> VerifyOutcome {
+fn outcome_of(folder: &Path, kinds: &[CaseKind]) -> VerifyOutcome {
     let case = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let failed =
         |problem: String| VerifyOutcome { case, tensors: Vec::new(), problem: Some(problem) };
-    match std::panic::catch_unwind(|| verify_case(folder)) {
+    match std::panic::catch_unwind(|| verify_case(folder, kinds)) {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(error)) => failed(error.to_string()),
         Err(_told) => failed("the computation panicked".to_owned()),
@@ -161,23 +144,8 @@ mod tests {
             eprintln!("skipped: DOCRE_SHARED is not set");
             return;
         };
-        let outcome = verify_case(&Path::new(&shared).join("parity").join(name)).unwrap();
+        let outcome = verify_case(&Path::new(&shared).join("parity").join(name), &[]).unwrap();
         assert!(!outcome.failed() && outcome.problem.is_none(), "{outcome}");
-    }
-
-    #[test]
-    fn atlop_is_the_release() {
-        holds("atlop");
-    }
-
-    #[test]
-    fn docre_ii_base_is_the_release() {
-        holds("docre-ii-base");
-    }
-
-    #[test]
-    fn docre_ii_inference_is_the_release() {
-        holds("docre-ii-inference");
     }
 
     #[test]

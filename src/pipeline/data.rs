@@ -17,8 +17,9 @@ use crate::corpus::{
     title_position,
 };
 use crate::encoders::EncoderSpec;
-use crate::recipe::{DataPlan, Recipe, SplitPlan};
+use crate::recipe::{DataSources, Recipe, SplitSource};
 use crate::shards::{PrepareOptions, PrepareReport, WriteOptions, prepare};
+use crate::systems::dsdocre::DsdocreSettings;
 use crate::text::Tokenizer;
 use crate::{Error, Result};
 
@@ -99,7 +100,7 @@ pub fn prepare_data(recipe: &Recipe, folder: &Path) -> Result<RunData> {
         ..ReadOptions::default()
     };
     let mut sources = sources(plan, &read, folder)?;
-    if recipe.dsdocre.pretrain_on_human {
+    if recipe.settings_of::<DsdocreSettings>()?.pretrain_on_human {
         // First, so that of a title in both the annotated document stays.
         let human = sources.files[Role::Human as usize].clone();
         sources.files[Role::Distant as usize].splice(..0, human);
@@ -150,7 +151,7 @@ pub fn prepare_data(recipe: &Recipe, folder: &Path) -> Result<RunData> {
 /// Titles that must not be trained on: those of dev and test, and those the recipe names. A
 /// document that a training file shares with dev is so left to dev.
 fn held_out_titles(
-    plan: &DataPlan,
+    plan: &DataSources,
     sources: &Sources,
     read: &ReadOptions,
 ) -> Result<HashSet<String>> {
@@ -266,7 +267,7 @@ pub fn relations_in(files: &[Input], read: &ReadOptions) -> Result<RelationSet> 
     Ok(set)
 }
 
-fn sources(plan: &DataPlan, read: &ReadOptions, folder: &Path) -> Result<Sources> {
+fn sources(plan: &DataSources, read: &ReadOptions, folder: &Path) -> Result<Sources> {
     let mut sources = Sources {
         relations: plan.relations.clone(),
         tokenizer: plan.tokenizer.clone(),
@@ -336,7 +337,7 @@ fn sources(plan: &DataPlan, read: &ReadOptions, folder: &Path) -> Result<Sources
 
 /// Divides annotated files by a hash of the title; a part that stays empty has no file.
 fn split_files(
-    split: &SplitPlan,
+    split: &SplitSource,
     format: Format,
     read: &ReadOptions,
     folder: &Path,
@@ -377,7 +378,7 @@ fn split_files(
 }
 
 /// The relations named by the recipe, or those of the labels, sorted.
-fn relations(plan: &DataPlan, sources: &Sources, read: &ReadOptions) -> Result<RelationSet> {
+fn relations(plan: &DataSources, sources: &Sources, read: &ReadOptions) -> Result<RelationSet> {
     if let Some(path) = plan.relations.as_ref().or(sources.relations.as_ref()) {
         return load_relations(path);
     }

@@ -5,10 +5,10 @@
 
 use tch::Tensor;
 
-use super::model::Model;
 use super::training::SaveOnly;
 use crate::Result;
 use crate::base::Progress;
+use crate::systems::Model;
 use crate::train::Schedule;
 use crate::train::{Boundary, TrainerState};
 

@@ -7,8 +7,8 @@ use tch::Device;
 use super::model::{Description, LoadedEvidence, LoadedExtractor, LoadedModel};
 use super::predict::ranker_of;
 use crate::report::{CardScore, ModelCard};
-use crate::systems::Settings;
 use crate::systems::dsdocre::Part;
+use crate::systems::evidence::EvidenceSettings;
 use crate::train::Checkpoint;
 use crate::{Error, Result};
 
@@ -62,7 +62,7 @@ pub fn export(checkpoint: &Path, named: Option<&Path>, output: &Path) -> Result<
         LoadedModel::open(ranker, Part::Ranker, Device::Cpu)?;
     }
     let readme = vec![("README.md".into(), card.to_markdown().into_bytes())];
-    let evidence = matches!(description.settings, Settings::Evidence(_));
+    let evidence = description.settings.get::<EvidenceSettings>().is_some();
     match part {
         Part::Finetuner if evidence => LoadedEvidence::open(checkpoint, Device::Cpu)?.save(
             output,

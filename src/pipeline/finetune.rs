@@ -15,10 +15,10 @@ use crate::corpus::Document;
 use crate::eval::{
     EvaluateOptions, FactSet, FactSets, Gold, Prediction, ScoredFact, best_prefix, evaluate,
 };
-use crate::recipe::EncoderPlan;
+use crate::recipe::EncoderChoice;
 use crate::shards::{DocumentStore, StoreOptions};
-use crate::systems::docre_ii::{DocreIiSettings, Stage};
 use crate::systems::dsdocre::Part;
+use crate::systems::evidence::EvidenceSettings;
 use crate::systems::{DecisionRule, Extraction, ExtractionSource, Extractor, Settings};
 use crate::text::TokenizedDocument;
 use crate::train::Schedule;
@@ -36,7 +36,7 @@ pub struct FinetuneTask<'a> {
     /// Labelled shards that choose the epoch.
     pub dev: &'a Path,
     /// The encoder.
-    pub encoder: &'a EncoderPlan,
+    pub encoder: &'a EncoderChoice,
     /// Where its weights start.
     pub start: EncoderStart,
     /// A checkpoint whose heads are taken over where name and shape agree.
@@ -70,7 +70,7 @@ pub fn finetune(
     session: &Session,
     run: &RunFolder,
 ) -> Result<FinetuneOutcome> {
-    if let Settings::Evidence(settings) = task.settings {
+    if let Some(settings) = task.settings.get::<EvidenceSettings>() {
         return train_evidence(task, settings, session, run);
     }
     let start = StageStart::find(run, task.stage, task.resume)?;
@@ -105,9 +105,8 @@ pub fn finetune(
     Ok(FinetuneOutcome { checkpoint })
 }
 
-/// Fine-tunes a system to its end: DocRE-II's second stage starts from its first one's best
-/// checkpoint, heads included; every other system has one stage. `inference` is the schedule of the
-/// second.
+/// Fine-tunes a system to its end. Where it has two stages, the second starts from the first one's
+/// best checkpoint, heads included, with the schedule `inference`.
 ///
 /// # Errors
 /// As [`finetune`].
@@ -117,12 +116,9 @@ pub fn finetune_in_stages(
     session: &Session,
     run: &RunFolder,
 ) -> Result<Checkpoint> {
-    let settings = match task.settings {
-        Settings::DocreIi(settings) if settings.stage == Stage::Inference => settings,
-        _ => return Ok(finetune(task, session, run)?.checkpoint),
+    let Some(base) = task.settings.first_stage() else {
+        return Ok(finetune(task, session, run)?.checkpoint);
     };
-    let base =
-        Settings::DocreIi(Box::new(DocreIiSettings { stage: Stage::Base, ..(**settings).clone() }));
     let stage = format!("{}-base", task.stage);
     let base =
         finetune(&FinetuneTask { stage: &stage, settings: &base, ..task.clone() }, session, run)?
@@ -149,7 +145,7 @@ pub fn check_shards(
 ) -> Result<()> {
     session.same_shards(store)?;
     session.same_shards(dev)?;
-    if task.ranker.is_some() && task.settings.system() != "dsdocre" {
+    if task.ranker.is_some() && !task.settings.info().uses_ranker() {
         let problem =
             format!("system `{}` does not choose pairs by a ranker", task.settings.system());
         return Err(Error::recipe(problem).with_hint("leave --ranker out"));
@@ -228,11 +224,10 @@ fn build(
         device: session.device,
     };
     let mut loaded = new.extractor(store, task.settings, task.ranker.is_some())?;
-    if let (Settings::Dsdocre(settings), EncoderStart::Checkpoint(folder)) =
-        (task.settings, &task.start)
-        && settings.transfer_bilinear
+    if let (Some(prefix), EncoderStart::Checkpoint(folder)) =
+        (task.settings.shared_layers(), &task.start)
     {
-        loaded.transfer_heads(folder, "relation.")?;
+        loaded.transfer_heads(folder, prefix)?;
     }
     if let Some(folder) = &task.heads_from {
         loaded.transfer_heads(folder, "")?;

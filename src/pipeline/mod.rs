@@ -28,10 +28,7 @@ pub use check::survey_files;
 pub use convert::{ConvertReport, Form, convert};
 pub use data::{PrepareJob, Role, RunData, prepare_data, relations_in};
 pub use evaluate::{EvaluateTask, Evaluation, GoldFormat, evaluate, gold_of};
-pub use evidence::{
-    EvidenceThreshold, ScoredSentence, add_evidence, best_threshold, evidence, f1_at,
-    fill as fill_evidence, rank_sentences, sentences_of,
-};
+pub use evidence::{add_evidence, fill as fill_evidence};
 pub use export::export;
 pub use finetune::{FinetuneOutcome, FinetuneTask, finetune};
 pub use input::Input;

@@ -1,4 +1,4 @@
-//! Building a model from a plan or a checkpoint, and saving it.
+//! Building a model from a recipe's choice of encoder or from a checkpoint, and saving it.
 
 use std::path::{Path, PathBuf};
 
@@ -10,11 +10,11 @@ use crate::encoders;
 use crate::encoders::{
     BertConfig, BiLstmConfig, Encoder, EncoderSpec, WordVectors, embed_projected, start_local,
 };
-use crate::recipe::EncoderPlan;
+use crate::recipe::{EncoderChoice, EncoderInit};
 use crate::shards::DocumentStore;
-use crate::systems::dsdocre::{DsdocreModel, DsdocreSettings, ModelConfig, Part};
-use crate::systems::evidence::{EvidencePredictor, EvidenceSettings};
-use crate::systems::{DocumentViews, Extractor, Foundation, Settings};
+use crate::systems::dsdocre::{DsdocreModel, DsdocreSettings, DsdocreSystem, ModelConfig, Part};
+use crate::systems::evidence::{EvidencePredictor, EvidenceSettings, EvidenceSystem};
+use crate::systems::{DocumentViews, Extractor, Foundation, Model, Settings};
 use crate::text::Tokenizer;
 use crate::torch::HEADS;
 use crate::torch::{Parameters, hf};
@@ -33,8 +33,8 @@ pub struct Description {
     pub part: Part,
     /// The system with its settings.
     pub settings: Settings,
-    /// Encoder plan; the weights themselves lie in the folder.
-    pub encoder: EncoderPlan,
+    /// The encoder; the weights themselves lie in the folder.
+    pub encoder: EncoderChoice,
     /// Relations in class order.
     pub relations: RelationSet,
     /// Entity types in the order of their embedding rows.
@@ -48,45 +48,10 @@ pub struct Description {
 /// Where the encoder's weights start.
 #[derive(Clone, Debug)]
 pub enum EncoderStart {
-    /// From the plan: random, word vectors, or a Hugging Face folder.
-    Plan,
+    /// As the recipe chose it: random, word vectors, or a Hugging Face folder.
+    Choice,
     /// From a checkpoint of an earlier stage.
     Checkpoint(PathBuf),
-}
-
-/// What a model in a checkpoint must tell of itself.
-pub trait Model {
-    /// All parameters.
-    fn parameters(&self) -> &Parameters;
-    /// The encoder's `config.json`.
-    fn encoder_config(&self) -> serde_json::Value;
-}
-
-impl Model for DsdocreModel {
-    fn parameters(&self) -> &Parameters {
-        &self.parameters
-    }
-    fn encoder_config(&self) -> serde_json::Value {
-        self.encoder.config()
-    }
-}
-
-impl Model for Box<dyn Extractor> {
-    fn parameters(&self) -> &Parameters {
-        self.as_ref().parameters()
-    }
-    fn encoder_config(&self) -> serde_json::Value {
-        self.as_ref().encoder_config()
-    }
-}
-
-impl Model for EvidencePredictor {
-    fn parameters(&self) -> &Parameters {
-        Objective::parameters(self)
-    }
-    fn encoder_config(&self) -> serde_json::Value {
-        self.encoder_config()
-    }
 }
 
 /// A model with what is needed to use and save it.
@@ -112,7 +77,7 @@ pub type LoadedEvidence = Loaded<EvidencePredictor>;
 #[derive(Clone, Copy)]
 pub struct NewModel<'a> {
     /// The encoder.
-    pub plan: &'a EncoderPlan,
+    pub plan: &'a EncoderChoice,
     /// Its weights.
     pub start: &'a EncoderStart,
     /// Seed of the starting weights and of the stage's draws.
@@ -136,7 +101,7 @@ impl NewModel<'_> {
         let description = self.description(
             store,
             part,
-            Settings::Dsdocre(Box::new(settings.clone())),
+            Settings::of(&DsdocreSystem, settings.clone()),
             &foundation,
             &tokenizer,
         );
@@ -162,7 +127,7 @@ impl NewModel<'_> {
         ranked: bool,
     ) -> Result<LoadedExtractor> {
         let (mut foundation, tokenizer) = self.foundation(store)?;
-        if settings.needs_twin() {
+        if settings.info().twin {
             // Another seed, so that the two networks do not start as one.
             foundation.twin =
                 Some(Box::new(NewModel { seed: !self.seed, ..*self }.foundation(store)?.0));
@@ -185,7 +150,7 @@ impl NewModel<'_> {
         let description = self.description(
             store,
             Part::Finetuner,
-            Settings::Evidence(settings.clone()),
+            Settings::of(&EvidenceSystem, settings.clone()),
             &foundation,
             &tokenizer,
         );
@@ -220,7 +185,7 @@ impl NewModel<'_> {
             same_pieces(folder, store, &tokenizer)?;
         }
         let encoder = encoders::build(&spec, tokenizer.vocab_size() as i64, &mut parameters)?;
-        if self.is_new_preset() && self.plan.start == "local" {
+        if self.is_new_preset() && self.plan.start == EncoderInit::Local {
             start_local(&BertConfig::from_json(&encoder.config())?, &parameters)?;
         }
         self.project_word_vectors(&tokenizer, &parameters)?;
@@ -239,7 +204,7 @@ impl NewModel<'_> {
     fn spec(&self, tokenizer: &Tokenizer) -> Result<EncoderSpec> {
         let folder = match self.start {
             EncoderStart::Checkpoint(folder) => folder.clone(),
-            EncoderStart::Plan => {
+            EncoderStart::Choice => {
                 match (EncoderSpec::parse(&self.plan.name)?, &self.plan.word_vectors) {
                     (EncoderSpec::BiLstm { config, .. }, Some(path)) => {
                         let vectors = WordVectors::load(path, &vocabulary(tokenizer))?;
@@ -261,7 +226,7 @@ impl NewModel<'_> {
 
     /// Whether the encoder is a preset whose weights start here.
     fn is_new_preset(&self) -> bool {
-        matches!(self.start, EncoderStart::Plan)
+        matches!(self.start, EncoderStart::Choice)
             && matches!(EncoderSpec::parse(&self.plan.name), Ok(EncoderSpec::Preset { .. }))
     }
 
@@ -289,7 +254,7 @@ impl NewModel<'_> {
 fn foundation(
     encoder: Box<dyn Encoder>,
     mut parameters: Parameters,
-    plan: &EncoderPlan,
+    plan: &EncoderChoice,
     relations: &RelationSet,
     entity_types: Vec<String>,
     tokenizer: &Tokenizer,
@@ -392,7 +357,7 @@ fn open(
         Ok(foundation(encoder, parameters, plan, relations, entity_types.clone(), &tokenizer, 0))
     };
     let mut foundation = base()?;
-    if description.settings.needs_twin() {
+    if description.settings.info().twin {
         foundation.twin = Some(Box::new(base()?));
     }
     Ok((description, foundation, tokenizer))
@@ -437,7 +402,11 @@ impl LoadedModel {
     pub fn open(path: &Path, part: Part, device: Device) -> Result<Self> {
         let checkpoint = Checkpoint::open(path)?;
         let (description, foundation, tokenizer) = open(&checkpoint, part, device)?;
-        let config = ModelConfig::of(part, description.settings.dsdocre()?, foundation.relations);
+        let config = ModelConfig::of(
+            part,
+            DsdocreSettings::within(&description.settings)?,
+            foundation.relations,
+        );
         let model = DsdocreModel::new(
             foundation.encoder,
             foundation.parameters,
@@ -458,7 +427,7 @@ impl LoadedModel {
             .max_pieces
             .into_iter()
             .chain(self.model.encoder.max_positions().map(|limit| limit as usize));
-        let options = self.description.settings.dsdocre()?.view_options(
+        let options = DsdocreSettings::within(&self.description.settings)?.view_options(
             limits.min(),
             plan.truncate,
             self.description.part,
@@ -490,7 +459,7 @@ impl LoadedExtractor {
         if let Some(twin) = &mut foundation.twin {
             twin.truncate |= truncate;
         }
-        if matches!(description.settings, Settings::Evidence(_)) {
+        if description.settings.get::<EvidenceSettings>().is_some() {
             let problem = "holds the evidence predictor `lstm-sp`, which extracts no relations";
             return Err(DataError::new(path, problem)
                 .hint("name it as --evidence, and a system of `finetune` as --checkpoint")
@@ -510,7 +479,7 @@ impl LoadedEvidence {
     pub fn open(path: &Path, device: Device) -> Result<Self> {
         let checkpoint = Checkpoint::open(path)?;
         let (description, foundation, tokenizer) = open(&checkpoint, Part::Finetuner, device)?;
-        let Settings::Evidence(settings) = &description.settings else {
+        let Some(settings) = description.settings.get::<EvidenceSettings>() else {
             let problem = format!(
                 "holds system `{}`, which judges no sentences",
                 description.settings.system()

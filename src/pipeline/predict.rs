@@ -15,7 +15,7 @@ use crate::base::Progress;
 use crate::corpus::RelationSet;
 use crate::corpus::formats::ReadOptions;
 use crate::eval::{Prediction, ScoreRow, ScoreWriter, write_predictions, write_zip};
-use crate::systems::dsdocre::Part;
+use crate::systems::dsdocre::{DsdocreSettings, Part};
 use crate::systems::{Classes, DecisionRule, Example, Extractor, Layout, Pair, RelationBatch};
 use crate::text::{TokenizedDocument, Tokenizer, split_by_tokens, tokenize};
 use crate::torch::precision::Precision;
@@ -364,7 +364,7 @@ fn rank_documents(
         )
         .with_hint("name the ranker of the same run"));
     }
-    let settings = loaded.description.settings.dsdocre()?;
+    let settings = DsdocreSettings::within(&loaded.description.settings)?;
     let keep = Keep {
         fixed: settings.k_finetune_cap.unwrap_or(0),
         per_entity: settings.k_finetune_per_entity,

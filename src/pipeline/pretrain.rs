@@ -6,7 +6,7 @@ use super::model::{EncoderStart, NewModel};
 use super::session::Session;
 use super::training::{SaveOnly, StageRun, StageStart};
 use crate::base::say;
-use crate::recipe::EncoderPlan;
+use crate::recipe::EncoderChoice;
 use crate::sampling::PretrainSampler;
 use crate::shards::{DocumentStore, FactIndex, StoreOptions};
 use crate::systems::dsdocre::{DsdocreSettings, Part, PretrainSource, Pretrainer};
@@ -19,7 +19,7 @@ pub struct PretrainTask<'a> {
     /// Distant shards, scored by the ranker.
     pub distant: &'a Path,
     /// The encoder.
-    pub encoder: &'a EncoderPlan,
+    pub encoder: &'a EncoderChoice,
     /// DSDocRE's dsdocre.
     pub settings: &'a DsdocreSettings,
     /// The schedule.
@@ -65,7 +65,7 @@ pub fn pretrain(task: &PretrainTask, session: &Session, run: &RunFolder) -> Resu
     }
     let (settings, seed) = (task.settings, task.seed);
     let new =
-        NewModel { plan: task.encoder, start: &EncoderStart::Plan, seed, device: session.device };
+        NewModel { plan: task.encoder, start: &EncoderStart::Choice, seed, device: session.device };
     let loaded = new.dsdocre(&store, Part::Pretrainer, settings)?;
     let total_steps = pretrain_steps(task.plan);
     let mention_candidates = settings.mention_candidates;

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::model::{EncoderStart, NewModel};
 use super::session::Session;
 use super::training::{SaveOnly, StageRun, StageStart, total_steps};
-use crate::recipe::EncoderPlan;
+use crate::recipe::EncoderChoice;
 use crate::sampling::BatchOrder;
 use crate::shards::{DocumentStore, StoreOptions};
 use crate::systems::dsdocre::{DsdocreSettings, Part, RankSource, Ranker};
@@ -19,7 +19,7 @@ pub struct RankTask<'a> {
     /// Human-annotated shards.
     pub train: &'a Path,
     /// The encoder.
-    pub encoder: &'a EncoderPlan,
+    pub encoder: &'a EncoderChoice,
     /// DSDocRE's dsdocre.
     pub settings: &'a DsdocreSettings,
     /// The schedule.
@@ -55,7 +55,7 @@ pub fn rank(task: &RankTask, session: &Session, run: &RunFolder) -> Result<Check
     }
     let (settings, seed) = (task.settings, task.seed);
     let new =
-        NewModel { plan: task.encoder, start: &EncoderStart::Plan, seed, device: session.device };
+        NewModel { plan: task.encoder, start: &EncoderStart::Choice, seed, device: session.device };
     let loaded = new.dsdocre(&store, Part::Ranker, settings)?;
     let total_steps = total_steps(task.plan, rows.len());
     let source = RankSource {

@@ -13,8 +13,10 @@ use super::session::Session;
 use super::summary::{Summary, VariantResult};
 use crate::base::say;
 use crate::base::write_whole;
-use crate::recipe::{Recipe, Variant};
-use crate::systems::Settings;
+use crate::recipe::Recipe;
+use crate::systems::Variant;
+use crate::systems::dsdocre::DsdocreSettings;
+use crate::systems::evidence::EvidenceSettings;
 use crate::train::RunRecipe;
 use crate::train::{Checkpoint, RunFolder};
 use crate::{Error, Result};
@@ -25,7 +27,7 @@ use crate::{Error, Result};
 /// # Errors
 /// What any stage meets.
 pub fn run(recipe: &Recipe, folder: &Path, resume: bool, session: &Session) -> Result<()> {
-    if let Settings::Evidence(_) = recipe.settings()? {
+    if recipe.settings()?.get::<EvidenceSettings>().is_some() {
         return Err(Error::recipe(
             "system `lstm-sp` finds evidence, and `run` ends in predicted relations",
         )
@@ -131,7 +133,7 @@ impl Pipeline<'_> {
         let task = RankTask {
             train: &train,
             encoder: &recipe.encoder,
-            settings: &recipe.dsdocre,
+            settings: recipe.settings_of()?,
             plan: &recipe.rank,
             seed: recipe.seed,
             resume: self.resume,
@@ -142,9 +144,10 @@ impl Pipeline<'_> {
     /// Scores the shards of every role; the result has the same roles in another folder.
     fn score_all(&self, ranker: &Checkpoint) -> Result<RunData> {
         let output = self.run.path().join("data/scored");
+        let settings: &DsdocreSettings = self.recipe.settings_of()?;
         for role in Role::ALL {
             if let Some(input) = self.data.shards_of(role) {
-                let joint = role == Role::Distant && self.recipe.dsdocre.pretrain_on_human;
+                let joint = role == Role::Distant && settings.pretrain_on_human;
                 let annotated = joint.then(|| self.data.need(Role::Human)).transpose()?;
                 let task = ScoreTask {
                     checkpoint: ranker.path(),
@@ -167,7 +170,7 @@ impl Pipeline<'_> {
         let task = PretrainTask {
             distant: &distant,
             encoder: &recipe.encoder,
-            settings: &recipe.dsdocre,
+            settings: recipe.settings_of()?,
             plan: &recipe.pretrain,
             seed: recipe.seed,
             resume: self.resume,
@@ -183,18 +186,18 @@ impl Pipeline<'_> {
         pretrained: Option<&Checkpoint>,
     ) -> Result<VariantResult> {
         let recipe = self.recipe;
-        let ranked = variant != Variant::Baseline && recipe.system == "dsdocre";
+        let settings = recipe.settings()?;
+        let ranked = variant != Variant::Baseline && settings.info().uses_ranker();
         let data = if ranked { scored.unwrap_or(self.data) } else { self.data };
         let start = match (variant, pretrained) {
             (Variant::Pretrained, Some(checkpoint)) => {
                 EncoderStart::Checkpoint(checkpoint.path().to_owned())
             }
-            _ => EncoderStart::Plan,
+            _ => EncoderStart::Choice,
         };
         let (train, dev) = (data.need(Role::Human)?, data.need(Role::Dev)?);
         let stage = format!("finetune-{}", variant.name());
         let _stage = self.session.world.watchdog().part(format!("stage {stage}"));
-        let settings = recipe.settings()?;
         let task = FinetuneTask {
             stage: &stage,
             train: &train,

@@ -19,12 +19,14 @@ use crate::eval::{
     EvaluateOptions, FactSet, FactSets, Gold, Keep, RankedDocument, RankedFact, Scores,
     best_prefix, evaluate, precision_recall, recall_at, write_predictions,
 };
-use crate::recipe::{Recipe, Variant};
+use crate::recipe::Recipe;
 use crate::report::{
     DroppedLabel, LossCurve, NamedValue, ReportData, Series, StageTime, VariantScores,
     docred_results, sentences_of_pair, write_report,
 };
 use crate::shards::{DocumentStore, StoreOptions};
+use crate::systems::Variant;
+use crate::systems::dsdocre::DsdocreSettings;
 use crate::train::metrics::{MetricsWriter, read_metrics};
 use crate::train::{Checkpoint, RunFolder, TrainerState};
 use crate::{Error, Result};
@@ -211,34 +213,29 @@ impl<'a> Summary<'a> {
                 facts: facts.collect(),
             });
         }
+        let dsdocre: &DsdocreSettings = self.recipe.settings_of()?;
         let mut keeps = Keep::usual();
-        if let Some(k) =
-            self.recipe.dsdocre.pretrain_limit().filter(|&k| !keeps.contains(&Keep::Pairs(k)))
-        {
+        if let Some(k) = dsdocre.pretrain_limit().filter(|&k| !keeps.contains(&Keep::Pairs(k))) {
             keeps.push(Keep::Pairs(k));
         }
         self.report.ranker = recall_at(&documents, &keeps);
         if scored.shards_of(Role::Distant).is_some() {
-            let source = LedgerSource {
-                store: &store,
-                settings: &self.recipe.dsdocre,
-                truth: truth.as_ref(),
-            };
+            let source = LedgerSource { store: &store, settings: dsdocre, truth: truth.as_ref() };
             self.report.relation_labels =
                 write_ledger(&source, &self.run.path().join(ledger::FILE))?.relations;
         }
-        self.report.dropped = self.dropped(&store, &gold, &documents);
+        self.report.dropped = self.dropped(dsdocre.pretrain_limit(), &store, &gold, &documents);
         Ok(())
     }
 
     /// Labels outside the ranker's best k, spread over the corpus.
     fn dropped(
         &self,
+        k: Option<usize>,
         store: &DocumentStore,
         gold: &[Document],
         documents: &[RankedDocument],
     ) -> Vec<DroppedLabel> {
-        let k = self.recipe.dsdocre.pretrain_limit();
         let Some(k) = k else { return Vec::new() };
         let mut examples = Vec::new();
         for (row, (document, ranked)) in gold.iter().zip(documents).enumerate() {

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use tch::Tensor;
 
-use super::model::{Loaded, Model};
+use super::model::Loaded;
 use super::session::Session;
 use crate::base::{Progress, say};
+use crate::systems::Model;
 use crate::train::Schedule;
 use crate::train::checkpoint::CheckpointWriter;
 use crate::train::{BatchSource, Objective};

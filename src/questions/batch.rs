@@ -172,7 +172,7 @@ fn epochwise(
 
 fn pretrain(recipe: &Recipe, store: &DocumentStore, steps: &[u64]) -> Result<Vec<Described>> {
     let facts = store.fact_index()?;
-    let settings: &DsdocreSettings = &recipe.dsdocre;
+    let settings: &DsdocreSettings = recipe.settings_of()?;
     let sampler = sampler(store, &facts, settings)?;
     let pair = |step: u64, index| {
         let item = sampler.sample(recipe.seed, step - 1, index);

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::systems::{SettingDescription, profile_values};
 use crate::recipe::{Choice, Recipe, choices, described_keys, recipe_schema};
-use crate::systems::Profile;
+use crate::systems::{Profile, default_system, find};
 use crate::{Error, Result};
 
 /// One key of a recipe.
@@ -28,7 +28,7 @@ pub struct KeyDescription {
 
 /// Explains the keys that `asked` means: the key itself, every key of a table, every key of that
 /// name in any table, or else every key whose name or meaning holds the word; all of them without a
-/// question. Defaults that depend on the system are those of the recipe's, or of DSDocRE.
+/// question. Defaults that depend on the system are those of the recipe's.
 ///
 /// # Errors
 /// Nothing of the sort, with the nearest key.
@@ -40,9 +40,9 @@ pub fn explain(asked: Option<&str>, recipe: Option<&Recipe>) -> Result<Vec<KeyDe
         Some(asked) => matching(&keys, asked)?,
         None => keys.iter().collect(),
     };
-    let system = recipe.map_or("dsdocre", |recipe| recipe.system.as_str());
+    let system = recipe.map_or(Ok(default_system()), |recipe| find(&recipe.system))?;
     let defaults = |profile| {
-        serde_json::to_value(Recipe::defaults(profile, system))
+        serde_json::to_value(Recipe::defaults(profile, system, &toml::Table::new())?)
             .map_err(|error| Error::Bug(error.to_string()))
     };
     let columns = [defaults(Profile::Fixed)?, defaults(Profile::Paper)?, defaults(Profile::Code)?];

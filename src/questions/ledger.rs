@@ -24,7 +24,7 @@ pub fn ledger(
 ) -> Result<(PathBuf, Ledger)> {
     let is_run = path.join("recipe.toml").exists();
     let mut settings = if is_run {
-        Recipe::load(&path.join("recipe.toml"), &[])?.dsdocre
+        Recipe::load(&path.join("recipe.toml"), &[])?.settings_of::<DsdocreSettings>()?.clone()
     } else {
         DsdocreSettings::default()
     };

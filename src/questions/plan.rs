@@ -16,13 +16,12 @@ use super::systems::{Sizes, foundation, model_of};
 use crate::corpus::formats::ReadOptions;
 use crate::pipeline::data::Role;
 use crate::pipeline::input::Input;
-use crate::pipeline::model::Model;
 use crate::pipeline::pretrain::pretrain_steps;
 use crate::pipeline::training::total_steps;
-use crate::recipe::{Recipe, Variant};
+use crate::recipe::Recipe;
 use crate::shards::{DocumentStore, ShardManifest, StoreOptions};
-use crate::systems::Foundation;
-use crate::systems::dsdocre::{DsdocreModel, ModelConfig, Part};
+use crate::systems::dsdocre::{DsdocreModel, DsdocreSettings, ModelConfig, Part};
+use crate::systems::{Foundation, Model, Variant};
 use crate::torch::device;
 use crate::torch::precision::{Precision, matmul_rate};
 use crate::train::Schedule;
@@ -453,8 +452,11 @@ impl RunEstimate {
     }
 
     fn add_pretraining(&mut self, recipe: &Recipe, sizes: Sizes) -> Result<()> {
-        let (distant, settings, plan) =
-            (self.corpus(Role::Distant)?, &recipe.dsdocre, &recipe.pretrain);
+        let (distant, settings, plan) = (
+            self.corpus(Role::Distant)?,
+            recipe.settings_of::<DsdocreSettings>()?,
+            &recipe.pretrain,
+        );
         let model = dsdocre(recipe, Part::Pretrainer, sizes)?;
         // Relation vectors are asked for by alignment alone, of the share of items that states one
         // fact twice.
@@ -478,10 +480,9 @@ impl RunEstimate {
     }
 
     fn add_finetuning(&mut self, recipe: &Recipe, sizes: Sizes) -> Result<()> {
-        let (human, dsdocre, settings) =
-            (self.corpus(Role::Human)?, &recipe.dsdocre, recipe.settings()?);
+        let (human, settings) = (self.corpus(Role::Human)?, recipe.settings()?);
         let model = Sized::of(&*model_of(&settings, &recipe.encoder.name, sizes)?);
-        let heads = if settings.system() == "dsdocre" {
+        let heads = if let Some(dsdocre) = settings.get::<DsdocreSettings>() {
             let pairs = dsdocre.finetune_rule().count(human.entities.round() as usize) as f64;
             relation_vector_flops(dsdocre, pairs, human.entities.min(pairs), model.width)
         } else {
@@ -509,7 +510,7 @@ impl RunEstimate {
 
 /// DSDocRE's ranker or pre-trainer, sized.
 fn dsdocre(recipe: &Recipe, part: Part, sizes: Sizes) -> Result<Sized> {
-    let config = ModelConfig::of(part, &recipe.dsdocre, sizes.relations);
+    let config = ModelConfig::of(part, recipe.settings_of()?, sizes.relations);
     let Foundation { encoder, parameters, .. } = foundation(&recipe.encoder.name, sizes)?;
     Ok(Sized::of(&DsdocreModel::new(encoder, parameters, config, None)?))
 }

@@ -8,10 +8,8 @@ use serde_json::Value;
 use tch::Device;
 
 use crate::encoders::{EncoderSpec, build};
-use crate::pipeline::model::Model;
 use crate::recipe::{described_keys, recipe_schema};
-use crate::systems::evidence::EvidencePredictor;
-use crate::systems::{Foundation, Profile, SYSTEMS, Settings, SystemInfo};
+use crate::systems::{AnySystem, Foundation, Model, Profile, Settings, SystemInfo, find, systems};
 use crate::text::SpecialPieces;
 use crate::torch::HEADS;
 use crate::torch::{Parameter, Parameters};
@@ -35,7 +33,7 @@ impl Sizes {
 #[derive(Clone, Debug, Serialize)]
 pub struct SystemDescription {
     /// The system.
-    pub system: &'static SystemInfo,
+    pub system: SystemInfo,
     /// The encoder that the sizes are for.
     pub encoder: String,
     /// Names and shapes of the layers above it.
@@ -61,10 +59,10 @@ pub struct SettingDescription {
 
 /// One line a system.
 pub fn list_systems() -> String {
-    let width = SYSTEMS.iter().map(|system| system.name.len()).max().unwrap_or_default();
-    let lines: Vec<String> =
-        SYSTEMS.iter().map(|system| format!("{:<width$}  {}", system.name, system.about)).collect();
-    lines.join("\n")
+    let systems: Vec<SystemInfo> = systems().iter().map(|system| system.info()).collect();
+    let width = systems.iter().map(|system| system.name.len()).max().unwrap_or_default();
+    let line = |system: &SystemInfo| format!("{:<width$}  {}", system.name, system.about);
+    systems.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// Everything about one system, its layers sized for `encoder` and DocRED's relations.
@@ -72,14 +70,15 @@ pub fn list_systems() -> String {
 /// # Errors
 /// An unknown system or encoder.
 pub fn describe_system(name: &str, encoder: &str) -> Result<SystemDescription> {
-    let system = SystemInfo::of(name)?;
-    let model = model_of(&Settings::of(name, Profile::Fixed)?, encoder, Sizes::DOCRED)?;
+    let system = find(name)?;
+    let settings = system.defaults(Profile::Fixed, &toml::Table::new());
+    let model = model_of(&settings, encoder, Sizes::DOCRED)?;
     let (own, below): (Vec<_>, Vec<_>) =
         model.parameters().iter().partition(|entry| entry.name.starts_with(HEADS));
     let layer =
         |entry: &&Parameter| (entry.name.trim_start_matches(HEADS).to_owned(), entry.tensor.size());
     Ok(SystemDescription {
-        system,
+        system: system.info(),
         encoder: encoder.to_owned(),
         layers: own.iter().map(layer).collect(),
         parameters: own.iter().map(|entry| entry.tensor.numel()).sum(),
@@ -143,24 +142,17 @@ pub(crate) fn foundation(encoder: &str, sizes: Sizes) -> Result<Foundation> {
 
 /// A model of these sizes, with random weights.
 pub(crate) fn model_of(settings: &Settings, encoder: &str, sizes: Sizes) -> Result<Box<dyn Model>> {
-    if let Settings::Evidence(settings) = settings {
-        return Ok(Box::new(EvidencePredictor::new(foundation(encoder, sizes)?, settings)?));
-    }
-    let twin = settings.needs_twin().then(|| foundation(encoder, sizes)).transpose()?.map(Box::new);
-    Ok(Box::new(settings.build(Foundation { twin, ..foundation(encoder, sizes)? }, false)?))
+    let twin = settings.info().twin.then(|| foundation(encoder, sizes)).transpose()?.map(Box::new);
+    settings.model(Foundation { twin, ..foundation(encoder, sizes)? })
 }
 
-fn settings_of(info: &SystemInfo) -> Result<Vec<SettingDescription>> {
+fn settings_of(system: &'static dyn AnySystem) -> Result<Vec<SettingDescription>> {
     let defaults = |profile| -> Result<Value> {
-        let settings = serde_json::to_value(Settings::of(info.name, profile)?)
-            .map_err(|error| Error::Bug(error.to_string()))?;
-        Ok(settings
-            .as_object()
-            .and_then(|tagged| tagged.values().next().cloned())
-            .unwrap_or_default())
+        let settings = system.defaults(profile, &toml::Table::new());
+        settings.value().map_err(|error| Error::Bug(error.to_string()))
     };
     let columns = [defaults(Profile::Fixed)?, defaults(Profile::Paper)?, defaults(Profile::Code)?];
-    let described = described_keys(&recipe_schema(), info.table).into_iter();
+    let described = described_keys(&recipe_schema(), system.info().table).into_iter();
     let setting = |(key, meaning): (String, String)| {
         let values =
             columns.each_ref().map(|column| column.get(&key).cloned().unwrap_or(Value::Null));
@@ -175,9 +167,10 @@ mod tests {
 
     #[test]
     fn every_system_describes_itself() {
-        for system in SYSTEMS {
-            let text = describe_system(system.name, "mini").unwrap().to_string();
-            assert!(text.contains("parameters") && list_systems().contains(system.name), "{text}");
+        for system in systems() {
+            let name = system.info().name;
+            let text = describe_system(name, "mini").unwrap().to_string();
+            assert!(text.contains("parameters") && list_systems().contains(name), "{text}");
             assert!(
                 text.lines().filter(|line| line.starts_with("  ") && line.contains(" = ")).count()
                     > 2,

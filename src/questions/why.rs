@@ -15,9 +15,11 @@ use crate::corpus::{Document, Entity, RelationSet};
 use crate::eval::{Prediction, read_predictions};
 use crate::pipeline::data::Role;
 use crate::pipeline::evaluate::document_of;
-use crate::recipe::{Recipe, Variant};
+use crate::recipe::Recipe;
 use crate::report::{TextPart, TextRole, sentences_of_pair};
 use crate::shards::{DocumentStore, FactIndex, FactInstance, StoreOptions};
+use crate::systems::Variant;
+use crate::systems::dsdocre::DsdocreSettings;
 use crate::text::TokenizedDocument;
 use crate::{DataError, Error, Result};
 
@@ -277,7 +279,7 @@ impl Context<'_> {
     /// How many of the document's pairs the stage that reads this role keeps.
     fn kept(&self, encoded: &TokenizedDocument) -> Option<usize> {
         encoded.kept.as_ref()?;
-        let settings = &self.recipe.dsdocre;
+        let settings: &DsdocreSettings = self.recipe.settings_of().ok()?;
         match self.role {
             Role::Distant => settings.pretrain_limit(),
             _ => Some(settings.finetune_rule().count(encoded.entities.len())),

@@ -12,7 +12,7 @@ use crate::{Error, Result};
 /// Sources by role. Either a generated world, or files of one format; `split` and `label` derive
 /// some roles from others.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-pub struct DataPlan {
+pub struct DataSources {
     /// Format of the files below.
     pub format: Format,
     /// PubTator: MeSH tree numbers for the hypernym filter of CDR.
@@ -43,19 +43,19 @@ pub struct DataPlan {
     pub lowercase: bool,
     /// Generate the corpus.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub synth: Option<SynthPlan>,
+    pub synth: Option<SynthSource>,
     /// Make the distant documents by labelling others.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub label: Option<LabelPlan>,
+    pub label: Option<LabelSource>,
     /// Divide annotated files among human, dev and test by a hash of the title.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub split: Option<SplitPlan>,
+    pub split: Option<SplitSource>,
 }
 
 /// The generated world.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
-pub struct SynthPlan {
+pub struct SynthSource {
     /// Distant documents.
     pub distant: usize,
     /// Annotated training documents.
@@ -70,7 +70,7 @@ pub struct SynthPlan {
     pub seed: u64,
 }
 
-impl Default for SynthPlan {
+impl Default for SynthSource {
     fn default() -> Self {
         Self { distant: 2000, human: 200, dev: 100, test: 200, noise: 0.4, seed: 1 }
     }
@@ -78,7 +78,7 @@ impl Default for SynthPlan {
 
 /// Distant labelling of documents with entities.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct LabelPlan {
+pub struct LabelSource {
     /// (head name, tail name, relation) triples.
     pub facts: PathBuf,
     /// Documents to label.
@@ -88,7 +88,7 @@ pub struct LabelPlan {
 /// A split by a hash of the title: the first `test_share` of the unit interval is test, then
 /// `dev_share` dev, the rest human.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct SplitPlan {
+pub struct SplitSource {
     /// Annotated files.
     pub files: Vec<PathBuf>,
     /// Share of dev.
@@ -101,7 +101,7 @@ pub struct SplitPlan {
     pub salt: String,
 }
 
-impl DataPlan {
+impl DataSources {
     pub(super) fn check(&self) -> Result<()> {
         if let Some(synth) = &self.synth
             && !(0.0..=MAX_NOISE).contains(&synth.noise)

@@ -1,25 +1,33 @@
-//! The encoder and the schedule of each stage.
+//! The text encoder of a recipe.
 
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+/// How a preset starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum EncoderInit {
+    /// Attention looks nearby from the first step.
+    #[default]
+    Local,
+    /// BERT's own random start.
+    Normal,
+}
 
 /// The text encoder.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
-pub struct EncoderPlan {
+pub struct EncoderChoice {
     /// `tiny`, `mini`, `base`, `bilstm`, or a Hugging Face folder.
     pub name: String,
     /// Word vectors (GloVe text): the table of `bilstm`, the start of the word embeddings of a
     /// preset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub word_vectors: Option<PathBuf>,
-    /// How a preset starts: `local` (attention looks nearby from the first step) or `normal`
-    /// (BERT's own random start).
-    pub start: String,
+    /// How a preset starts.
+    pub start: EncoderInit,
     /// Longest document in pieces, markers and special pieces included; the encoder's own limit
     /// when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -32,28 +40,16 @@ pub struct EncoderPlan {
     pub frozen: bool,
 }
 
-impl Default for EncoderPlan {
+impl Default for EncoderChoice {
     fn default() -> Self {
         Self {
             name: "tiny".into(),
             word_vectors: None,
-            start: "local".into(),
+            start: EncoderInit::Local,
             max_pieces: None,
             truncate: false,
             dropout: -1.0,
             frozen: false,
         }
-    }
-}
-
-impl EncoderPlan {
-    pub(super) fn check(&self) -> Result<()> {
-        if ["local", "normal"].contains(&self.start.as_str()) {
-            return Ok(());
-        }
-        Err(Error::recipe(format!(
-            "encoder.start = \"{}\", but it must be \"local\" or \"normal\"",
-            self.start
-        )))
     }
 }

@@ -1,5 +1,4 @@
-//! The recipe: what the user wrote in TOML, checked and completed into the plan that the stages
-//! follow.
+//! The recipe: what the user wrote in TOML, checked and completed.
 //!
 //! A recipe is laid over the defaults of its profile (`fixed`, `paper` or `code`), `--set
 //! key=value` is laid over the recipe, and the result is read into typed structs. Unknown keys are
@@ -9,27 +8,20 @@ mod data;
 mod encoder;
 mod overlay;
 mod schema;
+mod systems;
 
 use std::path::{Path, PathBuf};
 
-pub use data::{DataPlan, LabelPlan, SplitPlan, SynthPlan};
-pub use encoder::EncoderPlan;
+pub use data::{DataSources, LabelSource, SplitSource, SynthSource};
+pub use encoder::{EncoderChoice, EncoderInit};
 pub use schema::{Choice, choices, described_keys, recipe_schema};
+pub use systems::SystemTables;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::systems::atlop::AtlopSettings;
-use crate::systems::baselines::{BaselineSettings, Network};
-use crate::systems::docre_ii::DocreIiSettings;
-use crate::systems::dsdocre::DsdocreSettings;
-use crate::systems::evidence::EvidenceSettings;
-use crate::systems::glre::{Corpus, GlreSettings};
-use crate::systems::hin::HinSettings;
-use crate::systems::{
-    Profile, Settings, finetune_schedule, glre_schedule, inference_schedule, pretrain_schedule,
-    rank_schedule,
-};
+use crate::systems::dsdocre::{pretrain_schedule, rank_schedule};
+use crate::systems::{AnySystem, Profile, Settings, Variant, default_system, find};
 use crate::train::Schedule;
 use crate::{Error, Result};
 
@@ -61,25 +53,12 @@ pub struct Recipe {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint_mirror: Option<String>,
     /// Where documents come from.
-    pub data: DataPlan,
+    pub data: DataSources,
     /// The text encoder and its start.
-    pub encoder: EncoderPlan,
-    /// DSDocRE's settings (docs/systems.md, "D. DSDocRE").
-    pub dsdocre: DsdocreSettings,
-    /// ATLOP's settings.
-    pub atlop: AtlopSettings,
-    /// DocRE-II's settings.
-    #[serde(rename = "docre-ii")]
-    pub docre_ii: DocreIiSettings,
-    /// HIN's settings.
-    pub hin: HinSettings,
-    /// GLRE's settings.
-    pub glre: GlreSettings,
-    /// Settings of the DocRED baselines, BERT-RE and BERT-TS; the defaults follow the system.
-    pub baseline: BaselineSettings,
-    /// Settings of LSTM-SP, the evidence predictor.
-    #[serde(rename = "lstm-sp")]
-    pub lstm_sp: EvidenceSettings,
+    pub encoder: EncoderChoice,
+    /// The settings of each system, in tables of the top level.
+    #[serde(flatten)]
+    pub systems: SystemTables,
     /// Stage 1: the pre-denoising ranker.
     pub rank: Schedule,
     /// Stage 2: pre-training on distant supervision.
@@ -88,53 +67,6 @@ pub struct Recipe {
     pub finetune: Schedule,
     /// DocRE-II's second stage: the inference module over the fine-tuned base.
     pub inference: Schedule,
-}
-
-/// The corpus that GLRE's defaults are for; a wrong one is told when the table is read.
-fn corpus_of(user: &toml::Table) -> Corpus {
-    let named = user.get("glre").and_then(|glre| glre.get("corpus"));
-    named.and_then(|corpus| corpus.clone().try_into().ok()).unwrap_or_default()
-}
-
-/// A row of the paper's results table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Variant {
-    /// Fine-tuning alone: no ranker, no pre-training ("BERT").
-    Baseline,
-    /// Ranker and fine-tuning ("BERT+D").
-    Denoised,
-    /// Ranker, pre-training and fine-tuning ("BERT+D+P").
-    Pretrained,
-}
-
-impl Variant {
-    /// The rows that a system is run for unless the recipe says otherwise.
-    fn of_system(system: &str) -> Vec<Self> {
-        if system == "dsdocre" {
-            vec![Self::Baseline, Self::Denoised, Self::Pretrained]
-        } else {
-            vec![Self::Baseline]
-        }
-    }
-
-    /// The name used in folders and tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Baseline => "baseline",
-            Self::Denoised => "denoised",
-            Self::Pretrained => "pretrained",
-        }
-    }
-
-    /// The row's label in the paper.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Baseline => "no pre-training",
-            Self::Denoised => "+D",
-            Self::Pretrained => "+D+P",
-        }
-    }
 }
 
 /// Keys of the top level that change no result.
@@ -164,7 +96,7 @@ impl Recipe {
                     .with_hint("the built-in one is jobs/quickstart.toml")
             }
             std::io::ErrorKind::InvalidData => {
-                Error::recipe(format!("{} is no text in UTF-8", path.display()))
+                Error::recipe(format!("{} is not valid UTF-8", path.display()))
             }
             _ => Error::from(error),
         })?;
@@ -181,88 +113,89 @@ impl Recipe {
         })?;
         overlay::apply_settings(&mut user, settings)?;
         let profile = overlay::profile_of(&user, origin)?;
-        let system =
-            user.get("system").and_then(toml::Value::as_str).unwrap_or("dsdocre").to_owned();
-        let mut defaults = Self {
-            glre: GlreSettings::on(corpus_of(&user), profile),
-            ..Self::defaults(profile, &system)
+        let system = match user.get("system").and_then(toml::Value::as_str) {
+            Some(name) => find(name)?,
+            None => default_system(),
         };
-        if system == "glre" {
-            defaults.finetune = glre_schedule(defaults.glre.corpus);
-        }
-        let mut table = overlay::table_of(&defaults)?;
         overlay::check_keys(&user, origin)?;
+        let mut defaults = Self::defaults(profile, system, &user)?;
+        let systems = std::mem::take(&mut defaults.systems).overlay(&mut user, origin)?;
+        let mut table = overlay::table_of(&defaults)?;
         overlay::merge(&mut table, user);
-        let mut recipe: Self =
-            table.try_into().map_err(|error| overlay::wrong_value(&error, origin))?;
-        for plan in
+        let read = table.try_into().map_err(|error| overlay::wrong_value(&error, origin, None))?;
+        let mut recipe = Self { systems, ..read };
+        for schedule in
             [&mut recipe.rank, &mut recipe.pretrain, &mut recipe.finetune, &mut recipe.inference]
         {
-            plan.deterministic = recipe.deterministic;
+            schedule.deterministic = recipe.deterministic;
         }
         recipe.check()?;
         Ok(recipe)
     }
 
-    /// The defaults of a profile, with the schedule of the system that is fine-tuned.
-    pub fn defaults(profile: Profile, system: &str) -> Self {
-        Self {
+    /// The defaults of a profile for the system that is fine-tuned. `user` holds the tables that
+    /// the recipe's author wrote.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] if no system has a second stage, whose schedule is needed.
+    pub fn defaults(
+        profile: Profile,
+        system: &'static dyn AnySystem,
+        user: &toml::Table,
+    ) -> Result<Self> {
+        let tables = SystemTables::defaults(profile, system, user);
+        let mut staged = std::iter::once(system).chain(crate::systems::systems());
+        let second = staged.find_map(|system| system.second_schedule(profile));
+        Ok(Self {
             name: "run".into(),
             profile,
             seed: 1,
-            system: system.to_owned(),
-            variants: Variant::of_system(system),
+            system: system.info().name.to_owned(),
+            variants: system.info().variants.to_vec(),
             threads: 0,
             device: "auto".into(),
             deterministic: false,
             hang_limit_s: 60,
             checkpoint_mirror: None,
-            data: DataPlan::default(),
-            encoder: EncoderPlan::default(),
-            dsdocre: DsdocreSettings::of(profile),
-            atlop: AtlopSettings::of(profile),
-            docre_ii: DocreIiSettings::of(profile),
-            hin: HinSettings::of(profile),
-            glre: GlreSettings::of(profile),
-            baseline: match Settings::of(system, profile) {
-                Ok(Settings::Baseline(settings) | Settings::TwoStep(settings)) => settings,
-                _ => BaselineSettings::of(Network::default(), profile),
-            },
-            lstm_sp: EvidenceSettings::of(profile),
+            data: DataSources::default(),
+            encoder: EncoderChoice::default(),
             rank: rank_schedule(),
             pretrain: pretrain_schedule(),
-            finetune: finetune_schedule(system, profile),
-            inference: inference_schedule(profile),
-        }
+            finetune: tables.of(system)?.schedule(profile),
+            inference: second.ok_or_else(|| Error::Bug("no system has a second stage".into()))?,
+            systems: tables,
+        })
     }
 
     /// The system that is fine-tuned, with its settings.
     ///
     /// # Errors
-    /// [`Error::Recipe`] for a system that there is not.
+    /// [`Error::Recipe`] for an unknown system.
     pub fn settings(&self) -> Result<Settings> {
-        match self.system.as_str() {
-            "dsdocre" => Ok(Settings::Dsdocre(Box::new(self.dsdocre.clone()))),
-            "atlop" => Ok(Settings::Atlop(self.atlop.clone())),
-            "docre-ii" => Ok(Settings::DocreIi(Box::new(self.docre_ii.clone()))),
-            "hin" => Ok(Settings::Hin(Box::new(self.hin.clone()))),
-            "glre" => Ok(Settings::Glre(Box::new(self.glre.clone()))),
-            "bert-ts" => Ok(Settings::TwoStep(self.baseline.clone())),
-            "cnn" | "lstm" | "bilstm" | "context-aware" | "bert-re" => {
-                Ok(Settings::Baseline(self.baseline.clone()))
-            }
-            "lstm-sp" => Ok(Settings::Evidence(self.lstm_sp.clone())),
-            other => Settings::of(other, self.profile),
-        }
+        self.systems.of(find(&self.system)?).cloned()
+    }
+
+    /// The settings of type `T`, whichever system is fine-tuned.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] if no system has such settings.
+    pub fn settings_of<T: 'static>(&self) -> Result<&T> {
+        let name = std::any::type_name::<T>();
+        self.systems.get().ok_or_else(|| Error::Bug(format!("no system has settings {name}")))
+    }
+
+    /// Fits all systems to an encoder of so many layers.
+    pub fn fit_systems(&mut self, layers: usize) {
+        self.systems.fit(layers);
     }
 
     fn check(&self) -> Result<()> {
-        self.settings()?;
         if self.variants.is_empty() {
             return Err(Error::recipe("variants is empty")
                 .with_hint("any of \"baseline\", \"denoised\", \"pretrained\""));
         }
-        if self.system != "dsdocre" && self.variants.contains(&Variant::Denoised) {
+        let settings = self.settings()?;
+        if !settings.info().uses_ranker() && self.variants.contains(&Variant::Denoised) {
             let message = format!(
                 "variants holds \"denoised\", but system `{}` does not choose pairs by a ranker",
                 self.system
@@ -276,8 +209,7 @@ impl Recipe {
             return Err(Error::recipe("hang_limit_s = 0, but it must be at least 1"));
         }
         self.data.check()?;
-        self.encoder.check()?;
-        self.dsdocre.check()?;
+        self.systems.check()?;
         self.rank.check("rank")?;
         self.pretrain.check("pretrain")?;
         self.finetune.check("finetune")?;

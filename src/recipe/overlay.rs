@@ -113,12 +113,14 @@ fn unknown_key(path: &str, key: &str, allowed: &[String], origin: &str) -> Error
     }
 }
 
-/// A value that its key cannot take. The way out is what the key means, or the table that it is
-/// part of.
-pub(super) fn wrong_value(error: &toml::de::Error, origin: &str) -> Error {
-    let Some(key) = key_of(error) else {
+/// A value that its key cannot take; `table` is the system's table that was read. The way out is
+/// what the key means, or the table that it is part of.
+pub(super) fn wrong_value(error: &toml::de::Error, origin: &str, table: Option<&str>) -> Error {
+    let path = [table.map(str::to_owned), key_of(error)];
+    let key = path.into_iter().flatten().collect::<Vec<_>>().join(".");
+    if key.is_empty() {
         return Error::recipe(format!("{origin}: {}", error.message()));
-    };
+    }
     let problem = Error::recipe(format!("{origin}: `{key}`: {}", error.message()));
     let schema = recipe_schema();
     let mut known = std::iter::successors(Some(key.as_str()), |key| {
@@ -148,18 +150,26 @@ fn meaning(schema: &serde_json::Value, key: &str) -> Option<String> {
 /// Lays `over` over `base`, table by table.
 pub(super) fn merge(base: &mut Table, over: Table) {
     for (key, value) in over {
-        match (base.get_mut(&key), value) {
-            (Some(Value::Table(inner)), Value::Table(new)) => merge(inner, new),
-            (_, value) => {
-                base.insert(key, value);
-            }
+        match base.get_mut(&key) {
+            Some(inner) => merge_value(inner, value),
+            None => drop(base.insert(key, value)),
         }
+    }
+}
+
+/// Lays a value over another; a table over a table key by key.
+pub(super) fn merge_value(base: &mut Value, over: Value) {
+    match (base, over) {
+        (Value::Table(inner), Value::Table(new)) => merge(inner, new),
+        (base, value) => *base = value,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use crate::recipe::Recipe;
+    use crate::systems::dsdocre::DsdocreSettings;
+    use crate::systems::glre::GlreSettings;
 
     #[test]
     fn unknown_keys_are_answered_with_the_nearest_one() {
@@ -176,8 +186,8 @@ mod tests {
         let recipe =
             Recipe::parse(text, "x", &["dsdocre.blank_probability=0.7".into(), "name=abc".into()])
                 .unwrap();
-        assert_eq!(recipe.dsdocre.blank_probability, 0.7);
-        assert_eq!(recipe.dsdocre.k_pretrain, Some(30));
+        let dsdocre: &DsdocreSettings = recipe.settings_of().unwrap();
+        assert_eq!((dsdocre.blank_probability, dsdocre.k_pretrain), (0.7, Some(30)));
         assert_eq!(recipe.name, "abc");
         assert_eq!(recipe.data.synth.unwrap().distant, 7);
     }
@@ -211,14 +221,16 @@ mod tests {
     #[test]
     fn the_corpus_chooses_the_defaults_of_glre() {
         let parse = |text: &str, setting: &str| Recipe::parse(text, "x", &[setting.into()]);
-        let cdr = parse("[glre]\ncorpus = \"cdr\"", "glre.heads=8").unwrap();
-        assert_eq!((cdr.glre.rgcn_layers, cdr.glre.classifier_width, cdr.glre.heads), (3, 0, 8));
-        assert_eq!(cdr.glre.pair_types, Some(("Chemical".into(), "Disease".into())));
-        let text = cdr.to_toml().unwrap();
-        assert_eq!(Recipe::parse(&text, "y", &[]).unwrap().glre, cdr.glre);
+        let glre = |recipe: &Recipe| recipe.settings_of::<GlreSettings>().unwrap().clone();
+        let recipe = parse("[glre]\ncorpus = \"cdr\"", "glre.heads=8").unwrap();
+        let cdr = glre(&recipe);
+        assert_eq!((cdr.rgcn_layers, cdr.classifier_width, cdr.heads), (3, 0, 8));
+        assert_eq!(cdr.pair_types, Some(("Chemical".into(), "Disease".into())));
+        let text = recipe.to_toml().unwrap();
+        assert_eq!(glre(&Recipe::parse(&text, "y", &[]).unwrap()), cdr);
         assert_eq!(
-            parse("", "glre.corpus=docred").unwrap().glre,
-            Recipe::parse("", "x", &[]).unwrap().glre
+            glre(&parse("", "glre.corpus=docred").unwrap()),
+            glre(&Recipe::parse("", "x", &[]).unwrap())
         );
         let error = parse("", "glre.corpus=gda").unwrap_err();
         assert!(error.to_string().contains("gda") && error.exit_code() == 64, "{error}");

@@ -281,6 +281,23 @@ pub struct Foundation {
     pub twin: Option<Box<Self>>,
 }
 
+/// A model that a checkpoint can hold.
+pub trait Model {
+    /// All parameters.
+    fn parameters(&self) -> &Parameters;
+    /// The encoder's `config.json`.
+    fn encoder_config(&self) -> serde_json::Value;
+}
+
+impl Model for Box<dyn Extractor> {
+    fn parameters(&self) -> &Parameters {
+        self.as_ref().parameters()
+    }
+    fn encoder_config(&self) -> serde_json::Value {
+        self.as_ref().encoder_config()
+    }
+}
+
 /// The tensor half of a system.
 pub trait Extractor {
     /// The host half.

@@ -1,10 +1,14 @@
-//! The systems of the papers: what each computes and what its losses are. One folder a system; all
-//! fit [`Extractor`].
+//! The systems of the papers: one folder each, with everything that knows the system.
 //!
-//! Not for: schedules, optimisers or ranks (`train`), nor for how a kernel works (`torch`).
+//! A folder holds settings with three profiles, model, default schedule, parity case, citation and
+//! published scores. It implements [`System`], and `registry` lists it in one line. Models that
+//! extract relations are an [`Extractor`].
+//!
+//! Not for: optimisers or ranks (`train`), nor for how a kernel works (`torch`).
 
 pub mod atlop;
 pub mod baselines;
+pub(crate) mod cases;
 pub mod docre_ii;
 mod documents;
 pub mod dsdocre;
@@ -15,11 +19,14 @@ mod extractor;
 pub mod glre;
 pub mod hin;
 mod profile;
+mod published;
 pub mod reading;
+mod registry;
 mod schedules;
-mod settings;
+mod system;
 #[cfg(test)]
 pub(crate) mod testing;
+mod variant;
 mod windows;
 pub mod words;
 
@@ -27,12 +34,13 @@ pub use documents::{DocumentViews, PackedDocuments, on, visit};
 pub use encoder_mode::BertMode;
 pub use extraction::ExtractionSource;
 pub use extractor::{
-    Classes, DecisionRule, Example, Extraction, Extractor, Foundation, Layout, NaClass, Pair,
-    RelationBatch, RelationLoss, Tables, relation_loss_sum, tables,
+    Classes, DecisionRule, Example, Extraction, Extractor, Foundation, Layout, Model, NaClass,
+    Pair, RelationBatch, RelationLoss, Tables, relation_loss_sum, tables,
 };
 pub use profile::Profile;
-pub use schedules::{
-    finetune_schedule, glre_schedule, inference_schedule, pretrain_schedule, rank_schedule,
-};
-pub use settings::{SYSTEMS, Settings, SystemInfo};
+pub use published::PublishedScores;
+pub use registry::{default_system, find, parity_cases, register, systems};
+pub(crate) use schedules::adam_schedule;
+pub use system::{AnySystem, Reads, Settings, System, SystemInfo};
+pub use variant::Variant;
 pub use windows::{BatchWindows, LongDocuments, windows_of};

@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::words::tests::{document, special};
 use super::{
-    Example, Extraction, Extractor, Foundation, Profile, RelationBatch, SYSTEMS, Settings,
+    Example, Extraction, Extractor, Foundation, Profile, Reads, RelationBatch, Settings, systems,
 };
 use crate::encoders::{Encoder, EncoderSpec, WordsConfig, build};
 use crate::text::{TokenizedDocument, TokenizedFact};
@@ -288,12 +288,19 @@ fn long(words: u32, entities: u32) -> TokenizedDocument {
     document
 }
 
+/// The default settings of all systems but these.
+fn all_but(names: &[&str]) -> Vec<Settings> {
+    let defaults =
+        systems().into_iter().map(|system| system.defaults(Profile::Fixed, &toml::Table::new()));
+    defaults.filter(|settings| !names.contains(&settings.system())).collect()
+}
+
 /// On 64 positions, a document of 130 words: in windows, or on extended positions.
 #[test]
 fn documents_over_the_positions_are_read_whole_by_every_system_but_dsdocre() {
-    for info in SYSTEMS.iter().filter(|info| !["dsdocre", "lstm-sp"].contains(&info.name)) {
-        let settings = Settings::of(info.name, Profile::Fixed).unwrap();
-        let twin = settings.needs_twin().then(|| Box::new(with_layers(true, 3)));
+    for settings in all_but(&["dsdocre", "lstm-sp"]) {
+        let info = settings.info();
+        let twin = info.twin.then(|| Box::new(with_layers(true, 3)));
         let extractor = settings.build(Foundation { twin, ..with_layers(true, 3) }, false).unwrap();
         let documents = [long(130, 6), long(40, 4)];
         for forward in [EVALUATION, TRAINING] {
@@ -319,11 +326,10 @@ fn documents_over_the_positions_are_read_whole_by_every_system_but_dsdocre() {
 #[test]
 fn no_system_notices_batch_mates() {
     // `lstm-sp` gives sentences, not relations; its own tests hold it to the same.
-    for info in SYSTEMS.iter().filter(|info| info.name != "lstm-sp") {
-        let settings = Settings::of(info.name, Profile::Fixed).unwrap();
-        let words =
-            matches!(info.name, "hin" | "glre" | "cnn" | "lstm" | "bilstm" | "context-aware");
-        let twin = settings.needs_twin().then(|| Box::new(with_layers(true, 3)));
+    for settings in all_but(&["lstm-sp"]) {
+        let info = settings.info();
+        let words = info.reads == Reads::Words || info.name == "glre";
+        let twin = info.twin.then(|| Box::new(with_layers(true, 3)));
         let extractor =
             settings.build(Foundation { twin, ..with_layers(!words, 3) }, false).unwrap();
         extractor.begin_prediction().unwrap();

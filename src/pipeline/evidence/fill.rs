@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{evidence, fill, sentences_of};
+use super::fill;
 use crate::corpus::RelationSet;
 use crate::corpus::formats::ReadOptions;
 use crate::eval::Prediction;
@@ -11,7 +11,7 @@ use crate::pipeline::input::Input;
 use crate::pipeline::model::LoadedEvidence;
 use crate::pipeline::predict::PREDICT_TOKENS;
 use crate::pipeline::session::Session;
-use crate::systems::evidence::EvidenceItem;
+use crate::systems::evidence::{EvidenceItem, evidence, sentences_of};
 use crate::text::{TokenizedDocument, TokenizedFact, tokenize};
 use crate::train::Checkpoint;
 use crate::train::Forward;

@@ -1,7 +1,6 @@
 //! Training the evidence predictor: facts of human-annotated documents, the epoch chosen by the F1
 //! of evidence sentences on dev.
 
-use super::{best_threshold, sentences_of};
 use crate::pipeline::dev::{DevBoundary, Judge, Judged};
 use crate::pipeline::finetune::{FinetuneOutcome, FinetuneTask, check_shards};
 use crate::pipeline::model::{EncoderStart, LoadedEvidence, NewModel, check_system};
@@ -10,7 +9,9 @@ use crate::pipeline::session::Session;
 use crate::pipeline::training::{SaveOnly, StageRun, StageStart, total_steps};
 use crate::shards::{DocumentStore, StoreOptions};
 use crate::systems::dsdocre::Part;
-use crate::systems::evidence::{EvidenceItem, EvidencePredictor, EvidenceSettings, EvidenceSource};
+use crate::systems::evidence::{
+    EvidenceItem, EvidencePredictor, EvidenceSettings, EvidenceSource, best_threshold, sentences_of,
+};
 use crate::train::Forward;
 use crate::train::RunFolder;
 use crate::train::Schedule;

@@ -5,7 +5,9 @@
 
 mod layout;
 mod model;
+mod parity;
 mod settings;
+mod system;
 
 #[cfg(test)]
 mod tests;
@@ -14,3 +16,5 @@ pub use layout::{AtlopLayout, labelled_first};
 pub use model::{Atlop, AtlopPairs};
 pub(crate) use settings::check_blocks;
 pub use settings::{AtlopSettings, Classifier, LossKind, ThresholdKind};
+pub use system::AtlopSystem;
+pub(crate) use system::schedule;

@@ -17,7 +17,10 @@ mod layout;
 mod model;
 mod network;
 mod pairs;
+mod parity;
+mod parity_bert;
 mod settings;
+mod system;
 mod two_step;
 
 #[cfg(test)]
@@ -28,4 +31,5 @@ pub use model::Baseline;
 pub use network::Probe;
 pub use pairs::PairBilinear;
 pub use settings::{BaselineSettings, Labels, Network};
+pub use system::{BERT_RE, BERT_TS, BILSTM, BaselineSystem, CNN, CONTEXT_AWARE, LSTM};
 pub use two_step::{TwoStep, UNRELATED, two_step_logits};

@@ -13,8 +13,10 @@ mod inference;
 mod layout;
 mod model;
 mod noise;
+mod parity;
 mod settings;
 mod stage2;
+mod system;
 
 #[cfg(test)]
 mod tests;
@@ -27,3 +29,4 @@ pub use settings::{
     Contrast, DocreIiSettings, NoiseScope, NoiseSource, PairLayer, Reasoning, RelationInput, Stage,
 };
 pub use stage2::{Stage2, ViewPass};
+pub use system::DocreIiSystem;

@@ -8,10 +8,12 @@
 
 mod extractor;
 mod model;
+mod parity;
 mod pretrainer;
 mod ranker;
 mod rows;
 mod settings;
+mod system;
 #[cfg(test)]
 mod tests;
 
@@ -23,3 +25,4 @@ pub use rows::{AlignmentRows, MatchRows, PairRows};
 pub use settings::{
     AlignmentDistance, DsdocreSettings, HeadStart, MarkerNumbering, MentionCandidates,
 };
+pub use system::{DsdocreSystem, pretrain_schedule, rank_schedule};

@@ -56,7 +56,7 @@ pub enum HeadStart {
     Unit,
 }
 
-/// All dsdocre.
+/// Settings of DSDocRE (docs/systems.md, "D. DSDocRE").
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct DsdocreSettings {

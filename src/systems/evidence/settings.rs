@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::systems::{LongDocuments, Profile};
 use crate::{Error, Result};
 
-/// The settings of the evidence predictor. A limit of 0 is no limit.
+/// Settings of LSTM-SP, the evidence predictor. A limit of 0 is no limit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct EvidenceSettings {

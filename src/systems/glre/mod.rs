@@ -10,7 +10,9 @@ mod graph;
 mod layout;
 mod local;
 mod model;
+mod parity;
 mod settings;
+mod system;
 #[cfg(test)]
 mod tests;
 
@@ -21,3 +23,4 @@ pub use model::{Glre, GlreStates};
 pub use settings::{
     ContextMatrix, ContextPairs, Corpus, GlreSettings, Query, RgcnNorm, SentenceMean,
 };
+pub use system::GlreSystem;

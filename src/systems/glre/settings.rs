@@ -198,14 +198,6 @@ impl GlreSettings {
         }
     }
 
-    /// The settings of a profile on a corpus.
-    pub fn on(corpus: Corpus, profile: Profile) -> Self {
-        match corpus {
-            Corpus::Docred => Self::of(profile),
-            Corpus::Cdr => Self::cdr(profile),
-        }
-    }
-
     /// The settings of a profile on CDR.
     pub fn cdr(profile: Profile) -> Self {
         let paper = profile == Profile::Paper;

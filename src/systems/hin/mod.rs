@@ -8,9 +8,11 @@
 mod entities;
 mod layout;
 mod model;
+mod parity;
 mod reader;
 mod sentences;
 mod settings;
+mod system;
 #[cfg(test)]
 mod tests;
 
@@ -19,3 +21,4 @@ pub use layout::{HinLayout, HinTables};
 pub use model::{Hin, HinStates, SentenceLevel};
 pub use sentences::PairSentences;
 pub use settings::HinSettings;
+pub use system::HinSystem;

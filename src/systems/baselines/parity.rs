@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use tch::{Kind, Tensor};
 
-use super::Case;
-use super::case::unpadded;
-use super::foundation::EVALUATION;
-use super::words::{WordCase, batch_loss, dense_averages, padded_words};
 use crate::Result;
+use crate::parity::Case;
+use crate::parity::unpadded;
 use crate::systems::baselines::{Baseline, BaselineSettings, Network};
+use crate::systems::cases::foundation::EVALUATION;
+use crate::systems::cases::words::{WordCase, batch_loss, dense_averages, padded_words};
 use crate::systems::words::WordTables;
 use crate::systems::{Extractor, Profile, RelationBatch, tables};
 use crate::text::TokenizedDocument;

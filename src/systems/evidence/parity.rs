@@ -6,13 +6,13 @@ use std::sync::Arc;
 use serde_json::Value;
 use tch::Tensor;
 
-use super::Case;
-use super::foundation::EVALUATION;
-use super::words::{WordCase, padded_words};
 use crate::Result;
-use crate::pipeline::evidence::{ScoredSentence, best_threshold, evidence, rank_sentences};
+use crate::parity::Case;
 use crate::systems::Profile;
+use crate::systems::cases::foundation::EVALUATION;
+use crate::systems::cases::words::{WordCase, padded_words};
 use crate::systems::evidence::{EvidenceBatch, EvidenceItem, EvidencePredictor, EvidenceSettings};
+use crate::systems::evidence::{ScoredSentence, best_threshold, evidence, rank_sentences};
 use crate::text::TokenizedFact;
 use crate::train::{MicroBatch, Objective};
 

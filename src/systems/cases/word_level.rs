@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use tch::{Kind, Tensor};
 
-use super::Case;
-use super::foundation::{self, BertSizes};
 use crate::Result;
 use crate::encoders::EncoderSpec;
+use crate::parity::Case;
+use crate::systems::cases::foundation::{self, BertSizes};
 use crate::systems::{Classes, Example, Pair, RelationLoss, relation_loss_sum};
 use crate::text::TokenizedDocument;
 use crate::torch::Parameters;
@@ -127,22 +127,4 @@ pub(crate) fn exact(case: &mut Case, name: &str, ours: &[i64]) -> Result<()> {
     let (reference, _) = case.integers(name)?;
     case.compare_integers(name, ours, &reference);
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::parity::verify_case;
-
-    #[test]
-    fn cases_over_words_are_reproduced() {
-        let Some(shared) = std::env::var_os("DOCRE_SHARED").map(std::path::PathBuf::from) else {
-            println!("skipped: DOCRE_SHARED is not set");
-            return;
-        };
-        for name in ["hin", "glre", "glre-cdr"] {
-            let outcome = verify_case(&shared.join("parity").join(name)).unwrap();
-            println!("{outcome}");
-            assert!(!outcome.tensors.is_empty() && !outcome.failed(), "{outcome}");
-        }
-    }
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use tch::Tensor;
 
-use super::Case;
-use super::foundation::{BertSizes, DOCRED_TYPES, EVALUATION, bert, foundation};
 use crate::Result;
 use crate::corpus::RelationSet;
 use crate::encoders::{EncoderSpec, WordsConfig};
+use crate::parity::Case;
+use crate::systems::cases::foundation::{BertSizes, DOCRED_TYPES, EVALUATION, bert, foundation};
 use crate::systems::words::WordTables;
 use crate::systems::{Example, Extractor, Foundation, Layout, RelationBatch};
 use crate::text::{TokenizedDocument, Tokenizer};
@@ -140,52 +140,4 @@ pub(crate) fn dense_averages(tables: &WordTables, entities: usize, words: usize)
         }
     }
     dense
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::PathBuf;
-
-    use crate::parity::verify_case;
-
-    /// Computes a case and prints what differs.
-    fn holds(name: &str) {
-        let Some(shared) = std::env::var_os("DOCRE_SHARED").map(PathBuf::from) else {
-            eprintln!("skipped: DOCRE_SHARED is not set");
-            return;
-        };
-        let outcome = verify_case(&shared.join("parity").join(name)).unwrap();
-        println!("{outcome}");
-        assert!(!outcome.tensors.is_empty() && !outcome.failed(), "{outcome}");
-    }
-
-    #[test]
-    fn cnn_is_the_releases() {
-        holds("baseline-cnn");
-    }
-
-    #[test]
-    fn lstm_is_the_releases() {
-        holds("baseline-lstm");
-    }
-
-    #[test]
-    fn bilstm_is_the_releases() {
-        holds("baseline-bilstm");
-    }
-
-    #[test]
-    fn context_aware_is_the_releases() {
-        holds("baseline-contextaware");
-    }
-
-    #[test]
-    fn lstm_sp_is_the_releases() {
-        holds("baseline-lstm-sp");
-    }
-
-    #[test]
-    fn bert_re_is_the_releases() {
-        holds("bert-re");
-    }
 }

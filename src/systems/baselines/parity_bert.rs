@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use tch::{Kind, Tensor};
 
-use super::Case;
-use super::foundation::EVALUATION;
-use super::words::{WordCase, batch_loss, dense_averages};
 use crate::Result;
+use crate::parity::Case;
 use crate::systems::baselines::{Baseline, BaselineSettings, Network};
+use crate::systems::cases::foundation::EVALUATION;
+use crate::systems::cases::words::{WordCase, batch_loss, dense_averages};
 use crate::systems::words::WordTables;
 use crate::systems::{Example, Extractor, Pair, Profile, RelationBatch, tables};
 use crate::text::TokenizedDocument;

@@ -4,9 +4,9 @@
 use serde_json::json;
 use tch::Device;
 
-use super::Case;
 use crate::Result;
 use crate::encoders::{BertConfig, EncoderSpec, build};
+use crate::parity::Case;
 use crate::systems::Foundation;
 use crate::text::{SpecialPieces, Tokenizer};
 use crate::torch::Parameters;

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
-use super::Case;
-use super::foundation::{EVALUATION, on_pieces};
 use crate::Result;
 use crate::corpus::RelationSet;
+use crate::parity::Case;
 use crate::sampling::{ordered_pairs, top_pairs};
+use crate::systems::cases::foundation::{EVALUATION, on_pieces};
 use crate::systems::dsdocre::{
     AlignmentDistance, AlignmentRows, Dsdocre, DsdocreModel, DsdocreSettings, DsdocreTables,
     MarkerNumbering, MatchRows, MentionCandidates, ModelConfig, PairRows, Part, PretrainBatch,
@@ -23,6 +23,17 @@ use crate::text::{
 use crate::train::{MicroBatch, Objective};
 
 const IGNORED: i64 = -100;
+
+/// Compares the model that the case's inputs are for.
+pub(crate) fn dsdocre(case: &mut Case) -> Result<()> {
+    if case.has_input("rankh") {
+        ranker(case)
+    } else if case.has_input("XRelDet_Label") {
+        pretrainer(case)
+    } else {
+        finetuner(case)
+    }
+}
 
 /// Names of the heads in the reference, and ours.
 fn rename(name: &str) -> String {
@@ -146,7 +157,7 @@ fn all_pairs(documents: &[TokenizedDocument], packed: &PackedDocuments) -> (Vec<
     (rows.heads, rows.tails)
 }
 
-pub(crate) fn ranker(case: &mut Case) -> Result<()> {
+fn ranker(case: &mut Case) -> Result<()> {
     let (documents, tokenizer) = case.documents(&RelationSet::default())?;
     let loaded = model(case, Part::Ranker, &tokenizer)?;
     let objective = Ranker { model: &loaded };
@@ -221,7 +232,7 @@ fn loss(sums: &[Tensor], counts: &[f64]) -> Result<Tensor> {
     Ok(Tensor::f_stack(&terms, 0)?.f_sum(Kind::Float)?)
 }
 
-pub(crate) fn pretrainer(case: &mut Case) -> Result<()> {
+fn pretrainer(case: &mut Case) -> Result<()> {
     let (documents, tokenizer) = case.documents(&RelationSet::default())?;
     let loaded = model(case, Part::Pretrainer, &tokenizer)?;
     let choices: Vec<ViewChoices> =
@@ -626,7 +637,7 @@ fn extractor(
     Ok(extractor)
 }
 
-pub(crate) fn finetuner(case: &mut Case) -> Result<()> {
+fn finetuner(case: &mut Case) -> Result<()> {
     let relations = relations_of(case);
     let (documents, tokenizer) = case.documents(&relations)?;
     let documents: Vec<Arc<TokenizedDocument>> = documents.into_iter().map(Arc::new).collect();

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use tch::Tensor;
 
-use super::Case;
-use super::foundation::{DOCRED_TYPES, EVALUATION, foundation};
-use super::word_level::{self, compare_outputs, exact, example, losses, mean};
 use crate::Result;
 use crate::encoders::{EncoderSpec, WordsConfig};
+use crate::parity::Case;
 use crate::sampling::ordered_pairs;
+use crate::systems::cases::foundation::{DOCRED_TYPES, EVALUATION, foundation};
+use crate::systems::cases::word_level::{self, compare_outputs, exact, example, losses, mean};
 use crate::systems::hin::{Hin, HinSettings, HinStates, HinTables};
 use crate::systems::{BertMode, Example, Extractor, tables};
 use crate::text::{SpecialPieces, TokenizedDocument};

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use tch::{Kind, Tensor};
 
-use super::Case;
-use super::foundation::on_pieces;
 use crate::Result;
 use crate::corpus::RelationSet;
+use crate::parity::Case;
 use crate::systems::atlop::labelled_first;
+use crate::systems::cases::foundation::on_pieces;
 use crate::systems::reading::{Read, ReadingTables};
 use crate::systems::{Example, Extractor, Foundation, RelationBatch};
 use crate::text::{TokenizedDocument, Tokenizer};

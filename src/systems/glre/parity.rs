@@ -8,12 +8,14 @@
 
 use tch::Tensor;
 
-use super::Case;
-use super::foundation::{DOCRED_TYPES, EVALUATION, foundation};
-use super::word_level::{self, bert, compare_outputs, exact, example, losses, mean};
 use crate::Result;
 use crate::corpus::RelationSet;
 use crate::corpus::formats::read_all_eog;
+use crate::parity::Case;
+use crate::systems::cases::foundation::{DOCRED_TYPES, EVALUATION, foundation};
+use crate::systems::cases::word_level::{
+    self, bert, compare_outputs, exact, example, losses, mean,
+};
 use crate::systems::glre::{
     ContextMatrix, Glre, GlreSettings, GlreStates, GlreTables, Query, RELATIONS, RgcnNorm,
     SentenceMean,

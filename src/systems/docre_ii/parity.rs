@@ -3,9 +3,9 @@
 
 use tch::{Kind, Tensor};
 
-use super::Case;
-use super::foundation::EVALUATION;
-use super::pairs::{
+use crate::parity::Case;
+use crate::systems::cases::foundation::EVALUATION;
+use crate::systems::cases::pairs::{
     batch, compare_documents, compare_labels, compare_mentions, compare_read, foundation, relations,
 };
 use crate::systems::docre_ii::{

@@ -3,14 +3,14 @@
 
 use tch::Tensor;
 
-use super::Case;
-use super::foundation::EVALUATION;
-use super::pairs::{
+use crate::Result;
+use crate::parity::Case;
+use crate::systems::atlop::{Atlop, AtlopSettings};
+use crate::systems::cases::foundation::EVALUATION;
+use crate::systems::cases::pairs::{
     batch, compare_documents, compare_labels, compare_mentions, compare_read, foundation, padded,
     relations,
 };
-use crate::Result;
-use crate::systems::atlop::{Atlop, AtlopSettings};
 use crate::systems::reading::{ReadingTables, adaptive_labels};
 use crate::systems::{Extractor, Profile, relation_loss_sum, tables};
 use crate::train::MicroBatch;
