@@ -30,7 +30,7 @@ use crate::{Error, Result};
     name = "docre-pretrain",
     version,
     propagate_version = true,
-    max_term_width = 100,
+    subcommand_value_name = "VERB",
     help_template = help_template(),
     after_help = EXIT_CODES
 )]
@@ -73,42 +73,24 @@ macro_rules! verbs {
 
 verbs! {
     "Data", hide = false:
-        Synth(data::SynthVerb),
-        Prepare(data::PrepareVerb),
-        Survey(data::SurveyVerb),
-        Label(data::LabelVerb),
-        Convert(data::ConvertVerb),
+        Synth(data::SynthVerb), Prepare(data::PrepareVerb), Survey(data::SurveyVerb),
+        Label(data::LabelVerb), Convert(data::ConvertVerb),
     "Pipeline", hide = false:
-        Run(pipeline::RunVerb),
-        Rank(pipeline::RankVerb),
-        Score(pipeline::ScoreVerb),
-        Pretrain(pipeline::PretrainVerb),
-        Finetune(pipeline::FinetuneVerb),
-        Predict(pipeline::PredictVerb),
-        Export(pipeline::ExportVerb),
+        Run(pipeline::RunVerb), Rank(pipeline::RankVerb), Score(pipeline::ScoreVerb),
+        Pretrain(pipeline::PretrainVerb), Finetune(pipeline::FinetuneVerb),
+        Predict(pipeline::PredictVerb), Export(pipeline::ExportVerb),
     "Scores", hide = false:
         Evaluate(scores::EvaluateVerb),
     "Looking into a run", hide = false:
-        Watch(looking::WatchVerb),
-        Report(looking::ReportVerb),
-        Inspect(looking::InspectVerb),
-        Why(looking::WhyVerb),
-        Batch(looking::BatchVerb),
-        Blame(looking::BlameVerb),
-        Ledger(looking::LedgerVerb),
-        Explain(looking::ExplainVerb),
-        Autopsy(looking::AutopsyVerb),
+        Watch(looking::WatchVerb), Report(looking::ReportVerb), Inspect(looking::InspectVerb),
+        Why(looking::WhyVerb), Batch(looking::BatchVerb), Blame(looking::BlameVerb),
+        Ledger(looking::LedgerVerb), Explain(looking::ExplainVerb), Autopsy(looking::AutopsyVerb),
     "Machine", hide = false:
-        Doctor(machine::DoctorVerb),
-        Systems(machine::SystemsVerb),
-        Plan(machine::PlanVerb),
+        Doctor(machine::DoctorVerb), Systems(machine::SystemsVerb), Plan(machine::PlanVerb),
         Submit(machine::SubmitVerb),
     "Developers", hide = true:
-        Verify(developers::VerifyVerb),
-        Probe(developers::ProbeVerb),
-        Bench(developers::BenchVerb),
-        Completions(CompletionsVerb),
-        Man(ManVerb),
+        Verify(developers::VerifyVerb), Probe(developers::ProbeVerb), Bench(developers::BenchVerb),
+        Completions(CompletionsVerb), Man(ManVerb),
 }
 
 /// The page of `docre-pretrain --help`: clap has headings for flags, but none for verbs.
