@@ -140,10 +140,10 @@ impl ManVerb {
     }
 }
 
-/// The exit code of a disk or device that cannot be written.
+/// The exit code of an output that cannot be written.
 const DISK: i32 = 74;
 
-/// What a shell reports of a program that SIGPIPE has ended.
+/// The exit code that a shell reports for a program ended by SIGPIPE.
 const READER_GONE: i32 = 141;
 
 /// Parses the arguments, runs the verb, reports an error, and ends the process with its exit code.
@@ -180,8 +180,7 @@ fn leave(code: u8) -> ! {
     }
 }
 
-/// A reader of the output that has seen enough, such as `head`, ends the program as quietly as it
-/// ends others.
+/// Makes the program exit quietly on a broken pipe, as when its output is piped into `head`.
 fn let_readers_go() {
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
