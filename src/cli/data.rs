@@ -75,6 +75,10 @@ struct InputFlags {
     /// Relations: rel_info.json or rel2id.json [default: the relations of the labels, sorted]
     #[arg(long, value_name = "FILE")]
     relations: Option<PathBuf>,
+    /// Tokenizer folder, vocab.txt, or a text file of word vectors [default: the folder `tokenizer`
+    /// beside the first input; `survey` counts words without it]
+    #[arg(long, value_name = "DIR-or-vocab")]
+    tokenizer: Option<PathBuf>,
     /// Lower-case words if the tokenizer does not say whether to
     #[arg(long)]
     lowercase: bool,
@@ -111,10 +115,6 @@ pub struct PrepareVerb {
     /// Folder of shards to write
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
-    /// Tokenizer folder, vocab.txt, or a text file of word vectors [default: the folder `tokenizer`
-    /// beside the first input]
-    #[arg(long, value_name = "DIR-or-vocab")]
-    tokenizer: Option<PathBuf>,
     /// Documents in each shard
     #[arg(long, value_name = "N")]
     shard_rows: Option<usize>,
@@ -126,10 +126,10 @@ pub struct PrepareVerb {
 impl PrepareVerb {
     pub fn run(self) -> Result<()> {
         let clock = Clock::start();
-        let InputFlags { format, input, relations, lowercase, reading } = &self.files;
-        let tokenizer = self.tokenizer.map_or_else(|| tokenizer_beside(input), Ok)?;
-        let (inputs, read) = (Input::all(input, *format), reading.options(None)?);
-        let relations = match relations {
+        let files = self.files;
+        let tokenizer = files.tokenizer.map_or_else(|| tokenizer_beside(&files.input), Ok)?;
+        let (inputs, read) = (Input::all(&files.input, files.format), files.reading.options(None)?);
+        let relations = match &files.relations {
             Some(path) => load_relations(path)?,
             None => relations_in(&inputs, &read)?,
         };
@@ -138,7 +138,7 @@ impl PrepareVerb {
             read: &read,
             output: &self.output,
             tokenizer: &tokenizer,
-            lowercase: *lowercase,
+            lowercase: files.lowercase,
             relations: &relations,
             exclude: &HashSet::new(),
             shard_rows: self.shard_rows,
@@ -155,9 +155,6 @@ impl PrepareVerb {
 pub struct SurveyVerb {
     #[command(flatten)]
     files: InputFlags,
-    /// Tokenizer folder, vocab.txt, or a text file of word vectors [default: lengths are in words]
-    #[arg(long, value_name = "DIR-or-vocab")]
-    tokenizer: Option<PathBuf>,
     /// Write the survey as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -165,10 +162,11 @@ pub struct SurveyVerb {
 
 impl SurveyVerb {
     pub fn run(self) -> Result<()> {
-        let InputFlags { format, input, relations, lowercase, reading } = &self.files;
-        let read = reading.options(relations.as_deref().map(load_relations).transpose()?)?;
-        let inputs = Input::all(input, *format);
-        let report = survey_files(&inputs, &read, self.tokenizer.as_deref(), *lowercase)?;
+        let files = &self.files;
+        let relations = files.relations.as_deref().map(load_relations).transpose()?;
+        let (inputs, read) =
+            (Input::all(&files.input, files.format), files.reading.options(relations)?);
+        let report = survey_files(&inputs, &read, files.tokenizer.as_deref(), files.lowercase)?;
         print_all(report.to_string().as_bytes())?;
         write_json(self.json.as_deref(), &report)
     }

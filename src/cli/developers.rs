@@ -114,6 +114,14 @@ impl BenchVerb {
         if self.names == ["systems"] {
             return self.systems();
         }
+        let overrides = self.overrides.of_verb::<Self>()?;
+        if self.overfit
+            || self.recipe.is_some()
+            || !(self.systems.is_empty() && overrides.is_empty())
+        {
+            let message = "--recipe, --set, --systems and --overfit need `bench systems`";
+            return Err(Error::recipe(message));
+        }
         let session = self.machine.session()?;
         let options = bench::BenchOptions {
             names: self.names,
@@ -150,9 +158,8 @@ impl BenchVerb {
                 .session()?
                 .run(|session| write_json(json, &bench::enter(&bench, system, work, session)?));
         }
-        let MachineFlags { device, threads } = &self.machine;
-        let flags =
-            ["--device".to_owned(), device.clone(), "--threads".to_owned(), threads.to_string()];
+        let MachineFlags { device, threads } = self.machine;
+        let flags = ["--device".into(), device, "--threads".into(), threads.to_string()];
         let table = bench::compare_systems(&bench, &flags)?;
         println!("{table}");
         write_json(self.json.as_deref(), &table)?;

@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
+use serde_json::json;
 
-use super::shared::{Clock, Overrides, print_all, show, write_json};
+use super::shared::{Clock, Overrides, print_all, read_json, show, write_json};
 use crate::pipeline::Description;
-use crate::questions::{self, KeyDescription, WhyQuery};
+use crate::questions::{self, WhyQuery};
 use crate::ranks::failure::{RankState, autopsy, rank_states};
 use crate::recipe::Recipe;
-use crate::report::{ReportData, Series, VariantScores, write_report};
-use crate::shards::{DocumentStore, ShardManifest, StoreOptions};
+use crate::report::{ReportData, VariantScores, Series, write_report};
+use crate::shards::{DocumentStore, FileEntry, ShardManifest, StoreOptions};
 use crate::train::checkpoint::{CheckpointDifference, Difference, TensorDifference, compare};
 use crate::train::metrics::{MetricLine, MetricsWriter, read_metrics};
 use crate::train::{Checkpoint, SPIKE, TrainerState};
@@ -118,48 +119,31 @@ pub struct ReportVerb {
     json: Option<PathBuf>,
 }
 
-/// What the page compares.
-#[derive(Debug, Serialize)]
-struct Compared<'a> {
-    runs: &'a [PathBuf],
-    scores: &'a [VariantScores],
-}
-
 impl ReportVerb {
     pub fn run(self) -> Result<()> {
         let clock = Clock::start();
-        let mut merged = ReportData::default();
-        for (index, run) in self.runs.iter().enumerate() {
+        let read = |run: &PathBuf| -> Result<ReportData> {
             let path = run.join("report.json");
-            let hint = "name the folder of a run that has finished";
-            let bytes = fs_err::read(&path).map_err(|error| {
-                DataError::new(run, format!("has no report: {error}")).hint(hint)
-            })?;
-            let data: ReportData = serde_json::from_slice(&bytes)
-                .map_err(|error| DataError::new(&path, error.to_string()))?;
-            if index == 0 {
-                merged = data;
-            } else {
-                let name = |variant: &str| format!("{variant} ({})", run.display());
-                merged.scores.extend(
-                    data.scores
-                        .into_iter()
-                        .map(|row| VariantScores { variant: name(&row.variant), ..row }),
-                );
-                merged.learning.extend(
-                    data.learning.into_iter().map(|line| Series { name: name(&line.name), ..line }),
-                );
+            if path.exists() {
+                return read_json(&path);
             }
+            let error = DataError::new(run, "has no report.json");
+            Err(error.hint("name the folder of a run that has finished").into())
+        };
+        let mut merged = read(&self.runs[0])?;
+        for run in &self.runs[1..] {
+            let ReportData { scores, learning, .. } = read(run)?;
+            let name = |variant: &str| format!("{variant} ({})", run.display());
+            let row = |row: VariantScores| VariantScores { variant: name(&row.variant), ..row };
+            let line = |line: Series| Series { name: name(&line.name), ..line };
+            merged.scores.extend(scores.into_iter().map(row));
+            merged.learning.extend(learning.into_iter().map(line));
         }
         let output = self.output.unwrap_or_else(|| self.runs[0].join("report.html"));
         write_report(&output, &merged)?;
         println!("{}", output.display());
-        clock.write(
-            self.json.as_deref(),
-            &output,
-            None,
-            &Compared { runs: &self.runs, scores: &merged.scores },
-        )
+        let compared = json!({ "runs": self.runs, "scores": merged.scores });
+        clock.write(self.json.as_deref(), &output, None, &compared)
     }
 }
 
@@ -192,25 +176,18 @@ impl InspectVerb {
         } else if path.join("run.json").exists() {
             show(&RunFindings::of(path)?, json)
         } else {
+            let error = "is neither a checkpoint nor a folder of shards nor a run folder";
             let hint = "a checkpoint has MANIFEST.json, a folder of shards manifest.json, a run \
                 folder run.json";
-            Err(DataError::new(
-                path,
-                "is neither a checkpoint nor a folder of shards nor a run folder",
-            )
-            .hint(hint)
-            .into())
+            Err(DataError::new(path, error).hint(hint).into())
         }
     }
 }
 
 /// Where two checkpoints differ.
 fn differences(found: &CheckpointDifference) -> String {
-    let mut text = format!(
-        "{} tensors are equal to the bit, {} differ\n",
-        found.equal_tensors,
-        found.tensors.len()
-    );
+    let (equal, differ) = (found.equal_tensors, found.tensors.len());
+    let mut text = format!("{equal} tensors are equal to the bit, {differ} differ\n");
     for TensorDifference { name, difference } in &found.tensors {
         let told = match difference {
             Difference::OnlyFirst => "only in the first".to_owned(),
@@ -254,18 +231,11 @@ impl fmt::Display for CheckpointFindings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { identity, description, state } = self;
         writeln!(f, "checkpoint {identity} (all hashes match)")?;
-        let system = description.settings.system();
-        writeln!(
-            f,
-            "  {system} {:?}, stage {}, step {} of {}",
-            description.part, state.stage, state.step, state.total_steps
-        )?;
-        write!(
-            f,
-            "  encoder {}, {} relations",
-            description.encoder.name,
-            description.relations.len()
-        )?;
+        let (system, part) = (description.settings.system(), description.part);
+        let (encoder, relations) = (&description.encoder.name, description.relations.len());
+        let TrainerState { stage, step, total_steps, .. } = state;
+        writeln!(f, "  {system} {part:?}, stage {stage}, step {step} of {total_steps}")?;
+        write!(f, "  encoder {encoder}, {relations} relations")?;
         if let Some((f1, step)) = state.best {
             write!(f, "\n  best dev F1 {:.2} at step {step}", 100.0 * f1)?;
         }
@@ -307,13 +277,9 @@ impl fmt::Display for ShardFindings {
             "{documents} documents, {labelled} labelled, {facts} facts, {relations} relations (all \
              hashes match)"
         )?;
-        writeln!(
-            f,
-            "  tokenizer {} ({} pieces), {}",
-            tokenizer.kind,
-            tokenizer.vocab_size,
-            &tokenizer.identity[..16]
-        )?;
+        let (kind, pieces, identity) =
+            (&tokenizer.kind, tokenizer.vocab_size, &tokenizer.identity[..16]);
+        writeln!(f, "  tokenizer {kind} ({pieces} pieces), {identity}")?;
         writeln!(
             f,
             "  longest document {max_pieces} pieces, most entities {max_entities}, most mentions \
@@ -324,11 +290,8 @@ impl fmt::Display for ShardFindings {
             None => writeln!(f, "  not scored")?,
         }
         for shard in shards {
-            writeln!(
-                f,
-                "  {}: {} rows in {} row groups, {} bytes",
-                shard.file, shard.rows, shard.row_groups, shard.bytes
-            )?;
+            let FileEntry { file, rows, row_groups, bytes, .. } = shard;
+            writeln!(f, "  {file}: {rows} rows in {row_groups} row groups, {bytes} bytes")?;
         }
         write!(f, "  {} bytes in memory", self.memory_bytes)
     }
@@ -344,9 +307,7 @@ struct RunFindings {
 
 impl RunFindings {
     fn of(path: &Path) -> Result<Self> {
-        let identity = path.join("run.json");
-        let run = serde_json::from_slice(&fs_err::read(&identity)?)
-            .map_err(|error| DataError::new(&identity, error.to_string()))?;
+        let run = read_json(&path.join("run.json"))?;
         let mut stages = Vec::new();
         for stage in fs_err::read_dir(path.join("checkpoints")).into_iter().flatten() {
             if let Some(checkpoint) = Checkpoint::latest(&stage?.path())? {
@@ -506,12 +467,6 @@ pub struct ExplainVerb {
     json: Option<PathBuf>,
 }
 
-/// The explanations, for machines.
-#[derive(Debug, Serialize)]
-struct ExplainedKeys {
-    keys: Vec<KeyDescription>,
-}
-
 impl ExplainVerb {
     pub fn run(self) -> Result<()> {
         let asked = self.recipe.is_some() || !self.overrides.of_verb::<Self>()?.is_empty();
@@ -519,7 +474,7 @@ impl ExplainVerb {
             asked.then(|| self.overrides.load::<Self>(self.recipe.as_deref(), &[])).transpose()?;
         let keys = questions::explain(self.key.as_deref(), recipe.as_ref())?;
         let text: String = keys.iter().map(|key| format!("{key}\n")).collect();
-        write_json(self.json.as_deref(), &ExplainedKeys { keys })?;
+        write_json(self.json.as_deref(), &json!({ "keys": keys }))?;
         print_all(format!("values: fixed | paper | code (one where all agree)\n{text}").as_bytes())
     }
 }

@@ -30,7 +30,7 @@ use crate::{Error, Result};
     name = "docre-pretrain",
     version,
     propagate_version = true,
-    max_term_width = 100,
+    subcommand_value_name = "VERB",
     help_template = help_template(),
     after_help = EXIT_CODES
 )]
@@ -73,42 +73,24 @@ macro_rules! verbs {
 
 verbs! {
     "Data", hide = false:
-        Synth(data::SynthVerb),
-        Prepare(data::PrepareVerb),
-        Survey(data::SurveyVerb),
-        Label(data::LabelVerb),
-        Convert(data::ConvertVerb),
+        Synth(data::SynthVerb), Prepare(data::PrepareVerb), Survey(data::SurveyVerb),
+        Label(data::LabelVerb), Convert(data::ConvertVerb),
     "Pipeline", hide = false:
-        Run(pipeline::RunVerb),
-        Rank(pipeline::RankVerb),
-        Score(pipeline::ScoreVerb),
-        Pretrain(pipeline::PretrainVerb),
-        Finetune(pipeline::FinetuneVerb),
-        Predict(pipeline::PredictVerb),
-        Export(pipeline::ExportVerb),
+        Run(pipeline::RunVerb), Rank(pipeline::RankVerb), Score(pipeline::ScoreVerb),
+        Pretrain(pipeline::PretrainVerb), Finetune(pipeline::FinetuneVerb),
+        Predict(pipeline::PredictVerb), Export(pipeline::ExportVerb),
     "Scores", hide = false:
         Evaluate(scores::EvaluateVerb),
     "Looking into a run", hide = false:
-        Watch(looking::WatchVerb),
-        Report(looking::ReportVerb),
-        Inspect(looking::InspectVerb),
-        Why(looking::WhyVerb),
-        Batch(looking::BatchVerb),
-        Blame(looking::BlameVerb),
-        Ledger(looking::LedgerVerb),
-        Explain(looking::ExplainVerb),
-        Autopsy(looking::AutopsyVerb),
+        Watch(looking::WatchVerb), Report(looking::ReportVerb), Inspect(looking::InspectVerb),
+        Why(looking::WhyVerb), Batch(looking::BatchVerb), Blame(looking::BlameVerb),
+        Ledger(looking::LedgerVerb), Explain(looking::ExplainVerb), Autopsy(looking::AutopsyVerb),
     "Machine", hide = false:
-        Doctor(machine::DoctorVerb),
-        Systems(machine::SystemsVerb),
-        Plan(machine::PlanVerb),
+        Doctor(machine::DoctorVerb), Systems(machine::SystemsVerb), Plan(machine::PlanVerb),
         Submit(machine::SubmitVerb),
     "Developers", hide = true:
-        Verify(developers::VerifyVerb),
-        Probe(developers::ProbeVerb),
-        Bench(developers::BenchVerb),
-        Completions(CompletionsVerb),
-        Man(ManVerb),
+        Verify(developers::VerifyVerb), Probe(developers::ProbeVerb), Bench(developers::BenchVerb),
+        Completions(CompletionsVerb), Man(ManVerb),
 }
 
 /// The page of `docre-pretrain --help`: clap has headings for flags, but none for verbs.
@@ -158,10 +140,10 @@ impl ManVerb {
     }
 }
 
-/// The exit code of a disk or device that cannot be written.
+/// The exit code of an output that cannot be written.
 const DISK: i32 = 74;
 
-/// What a shell reports of a program that SIGPIPE has ended.
+/// The exit code that a shell reports for a program ended by SIGPIPE.
 const READER_GONE: i32 = 141;
 
 /// Parses the arguments, runs the verb, reports an error, and ends the process with its exit code.
@@ -198,8 +180,7 @@ fn leave(code: u8) -> ! {
     }
 }
 
-/// A reader of the output that has seen enough, such as `head`, ends the program as quietly as it
-/// ends others.
+/// Makes the program exit quietly on a broken pipe, as when its output is piped into `head`.
 fn let_readers_go() {
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

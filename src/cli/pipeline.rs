@@ -1,12 +1,12 @@
 //! The pipeline: `run`, its stages one by one, `predict` and `export`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
-use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::looking::CheckpointFindings;
-use super::shared::{Clock, MachineFlags, Overrides};
+use super::shared::{Clock, MachineFlags, Overrides, read_json};
 use crate::base::{say, write_whole};
 use crate::corpus::Format;
 use crate::encoders::EncoderSpec;
@@ -16,7 +16,7 @@ use crate::pipeline::{
 };
 use crate::recipe::Recipe;
 use crate::train::{Checkpoint, RunFolder, RunRecipe};
-use crate::{DataError, Error, Result};
+use crate::{Error, Result};
 
 /// Run the whole pipeline from one recipe
 #[derive(Debug, Args)]
@@ -36,21 +36,6 @@ pub struct RunVerb {
     json: Option<PathBuf>,
 }
 
-/// The result of a run.
-#[derive(Debug, Serialize)]
-struct Finished {
-    /// The contents of `scores.json`.
-    scores: serde_json::Value,
-}
-
-impl Finished {
-    fn of(run: &Path) -> Result<Self> {
-        let path = run.join("scores.json");
-        let scores = serde_json::from_slice(&fs_err::read(&path)?);
-        Ok(Self { scores: scores.map_err(|error| DataError::new(&path, error.to_string()))? })
-    }
-}
-
 impl RunVerb {
     pub fn run(self) -> Result<()> {
         let clock = Clock::start();
@@ -61,7 +46,8 @@ impl RunVerb {
         session.run(|session| {
             pipeline::run(&recipe, &folder, self.resume, session)?;
             session.world.on_root(|| {
-                clock.write(self.json.as_deref(), &folder, None, &Finished::of(&folder)?)
+                let scores: Value = read_json(&folder.join("scores.json"))?;
+                clock.write(self.json.as_deref(), &folder, None, &json!({ "scores": scores }))
             })
         })
     }

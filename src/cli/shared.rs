@@ -7,11 +7,12 @@ use std::time::Instant;
 
 use clap::{Args, Command};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::base::write_whole;
 use crate::pipeline::Session;
 use crate::recipe::Recipe;
-use crate::{Error, Result};
+use crate::{DataError, Error, Result};
 
 /// The flags that decide keys of the recipe, in every verb that has them. A table stands for all
 /// its keys.
@@ -86,6 +87,12 @@ impl MachineFlags {
     pub fn session(&self) -> Result<Session> {
         Session::start(&self.device, self.threads)
     }
+}
+
+/// Reads a file of a run.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let read = serde_json::from_slice(&fs_err::read(path)?);
+    Ok(read.map_err(|error| DataError::new(path, error.to_string()))?)
 }
 
 /// Writes a result for machines, where asked for.
