@@ -362,6 +362,18 @@ fn every_key_of_a_recipe_is_explained() {
 }
 
 #[test]
+fn the_table_of_rooms_is_that_of_the_library() {
+    let (design, library) = (read("docs/design.md"), read("src/lib.rs"));
+    let table = design.split("| room | its one job |").nth(1).unwrap();
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let told: Vec<&str> = rows.filter_map(|row| row.split('`').nth(1)).collect();
+    let modules = library.lines().map(|line| line.strip_prefix("pub ").unwrap_or(line));
+    let names = modules.filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'));
+    let rooms: Vec<&str> = names.filter(|name| root().join("src").join(name).is_dir()).collect();
+    assert_eq!(told, rooms);
+}
+
+#[test]
 fn the_picture_is_the_one_that_the_script_draws() {
     let drawn = Command::new("python3").arg(root().join("docs/draw_pipeline.py")).output().unwrap();
     let kept = fs_err::read(root().join("docs/pipeline.svg")).unwrap();
