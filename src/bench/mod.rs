@@ -19,6 +19,7 @@ use serde::Serialize;
 use crate::corpus::formats::{ReadOptions, load_relations, read_gold};
 use crate::corpus::synth::{WorldOptions, write_world};
 use crate::corpus::{Document, Fact};
+use crate::encoders::encoder_flops;
 use crate::eval::{Prediction, write_predictions};
 use crate::pipeline::data::{PrepareJob, relations_in};
 use crate::pipeline::evaluate::{EvaluateTask, evaluate};
@@ -27,7 +28,6 @@ use crate::pipeline::model::{EncoderStart, Loaded, LoadedModel, Model, NewModel}
 use crate::pipeline::predict::PREDICT_TOKENS;
 use crate::pipeline::score::{Keep, Ranking};
 use crate::pipeline::session::Session;
-use crate::questions::cost::encoder_flops;
 use crate::recipe::Recipe;
 use crate::shards::{DocumentStore, StoreOptions};
 use crate::systems::dsdocre::{DsdocreSettings, Part, PretrainSource, Pretrainer};
