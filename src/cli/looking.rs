@@ -15,7 +15,7 @@ use crate::pipeline::Description;
 use crate::questions::{self, WhyQuery};
 use crate::ranks::failure::{RankState, autopsy, rank_states};
 use crate::recipe::Recipe;
-use crate::report::{ReportData, VariantScores, Series, write_report};
+use crate::report::{ReportData, Series, VariantScores, write_report};
 use crate::shards::{DocumentStore, FileEntry, ShardManifest, StoreOptions};
 use crate::train::checkpoint::{CheckpointDifference, Difference, TensorDifference, compare};
 use crate::train::metrics::{MetricLine, MetricsWriter, read_metrics};

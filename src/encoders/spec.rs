@@ -1,64 +1,90 @@
-//! Which encoder a recipe or a command line asks for.
+//! Which encoder a recipe or a command line asks for, and building it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::{BertConfig, BiLstmConfig, WordVectors, WordsConfig};
+use super::registry::{kind_of_config, kind_of_preset, model_types, presets};
+use super::{Encoder, NewEncoder};
+use crate::torch::{Parameters, hf};
 use crate::{Error, Result};
 
 /// Where an encoder comes from.
 #[derive(Debug)]
 pub enum EncoderSpec {
-    /// A BERT of known dimensions with random weights.
-    Preset {
-        /// `tiny`, `mini` or `base`.
-        name: String,
-        /// Keys of `config.json` that differ from the preset.
-        overrides: Map<String, Value>,
-    },
+    /// New weights.
+    New(NewEncoder),
     /// A Hugging Face folder: `config.json` with `model.safetensors` or `pytorch_model.bin`.
     Folder(PathBuf),
-    /// A BiLSTM over word vectors.
-    BiLstm {
-        /// Its dimensions; `vocab_size` is replaced by the tokenizer's.
-        config: BiLstmConfig,
-        /// Word vectors by vocabulary row; random ones where `None`.
-        vectors: Option<WordVectors>,
-    },
-    /// A plain table of word vectors, for systems that bring their own network.
-    Words {
-        /// Its dimensions; `vocab_size` is replaced by the tokenizer's.
-        config: WordsConfig,
-        /// Word vectors by vocabulary row; random ones where `None`.
-        vectors: Option<WordVectors>,
-    },
 }
 
 impl EncoderSpec {
-    /// Reads `tiny`, `mini`, `base`, `bilstm`, `words` or the path of a folder.
+    /// Reads the name of a preset or the path of a folder.
     ///
     /// # Errors
-    /// [`Error::Recipe`] for a name that is neither a preset nor a folder.
+    /// [`Error::Recipe`] for a name that is neither.
     pub fn parse(text: &str) -> Result<Self> {
-        if BertConfig::PRESETS.contains(&text) {
-            return Ok(Self::Preset { name: text.to_owned(), overrides: Map::new() });
-        }
-        if text == "bilstm" {
-            return Ok(Self::BiLstm { config: BiLstmConfig::default(), vectors: None });
-        }
-        if text == "words" {
-            return Ok(Self::Words { config: WordsConfig::default(), vectors: None });
+        if kind_of_preset(text).is_some() {
+            return Ok(Self::preset(text, Value::Null));
         }
         let path = PathBuf::from(text);
         if path.is_dir() { Ok(Self::Folder(path)) } else { Err(unknown(text)) }
     }
+
+    /// A preset with some keys of its `config.json` changed; `overrides` is an object or null.
+    pub fn preset(name: &str, overrides: Value) -> Self {
+        let overrides = if let Value::Object(map) = overrides { map } else { Map::new() };
+        Self::New(NewEncoder { preset: name.to_owned(), overrides, ..NewEncoder::default() })
+    }
+
+    /// Whether a file of word vectors can be the encoder's vocabulary.
+    pub fn reads_words(&self) -> bool {
+        match self {
+            Self::New(new) => kind_of_preset(&new.preset).is_some_and(|kind| kind.reads_words),
+            Self::Folder(_) => false,
+        }
+    }
+}
+
+/// Builds an encoder and declares its parameters in `params`, under Hugging Face names without a
+/// prefix.
+///
+/// `pieces` is the number of pieces of the tokenizer. Weights from a folder overwrite the initial
+/// values.
+///
+/// # Errors
+/// [`Error::Recipe`] for an unusable configuration, [`Error::Data`] for a folder that cannot be
+/// read.
+pub fn build(spec: &EncoderSpec, pieces: i64, params: &mut Parameters) -> Result<Box<dyn Encoder>> {
+    match spec {
+        EncoderSpec::New(new) => {
+            let kind = kind_of_preset(&new.preset).ok_or_else(|| {
+                Error::recipe(format!("no encoder preset is called `{}`", new.preset))
+                    .with_hint(format!("the presets are {}", presets().join(", ")))
+            })?;
+            (kind.create)(new, pieces, params)
+        }
+        EncoderSpec::Folder(dir) => from_folder(dir, pieces, params),
+    }
+}
+
+fn from_folder(dir: &Path, pieces: i64, params: &mut Parameters) -> Result<Box<dyn Encoder>> {
+    let mut folder = hf::read_folder(dir)?;
+    let kind = kind_of_config(&folder.config).ok_or_else(|| {
+        folder
+            .error(format!(
+                "`model_type` is `{}`, which cannot be loaded",
+                folder.config["model_type"].as_str().unwrap_or_default()
+            ))
+            .hint(format!("the encoders that can be loaded are `{}`", model_types().join("`, `")))
+    })?;
+    folder.rename(&kind.names)?;
+    (kind.load)(&folder, pieces, params)
 }
 
 fn unknown(text: &str) -> Error {
-    let presets = BertConfig::PRESETS.join("`, `");
     Error::recipe(format!("encoder `{text}` is neither a preset nor a folder")).with_hint(format!(
-        "name one of `{presets}`, `bilstm`, `words`, or the folder of a Hugging \
-            Face BERT checkpoint"
+        "name one of `{}`, or the folder of a Hugging Face BERT checkpoint",
+        presets().join("`, `")
     ))
 }

@@ -6,9 +6,7 @@ use std::path::Path;
 
 use tch::{Kind, Tensor};
 
-use super::bert::WORD_TABLE;
 use crate::base::text_file;
-use crate::torch::Parameters;
 use crate::torch::rng::Generator;
 use crate::{DataError, Error, Result};
 
@@ -19,7 +17,7 @@ pub struct WordVectors {
     pub dim: i64,
     /// Whether the file has a vector for the entry; `[V]`.
     pub found: Vec<bool>,
-    /// The vectors, zero where there is none; [V, dim], on the CPU.
+    /// The vectors, zero for entries without one; [V, dim], on the CPU.
     pub table: Tensor,
 }
 
@@ -29,9 +27,9 @@ impl WordVectors {
     ///
     /// # Errors
     /// [`DataError`] naming the line that has another number of columns than the first, a value
-    /// that is no finite number, or no text; also where no entry at all was found.
+    /// that is not a finite number, or bytes that are not UTF-8; also if no entry has a vector.
     pub fn load(path: &Path, vocabulary: &[String]) -> Result<Self> {
-        Reading::new(path, vocabulary).run(BufReader::new(text_file::open(path)?))
+        VectorReader::new(path, vocabulary).run(BufReader::new(text_file::open(path)?))
     }
 
     /// Number of entries with a vector.
@@ -52,8 +50,8 @@ impl WordVectors {
     }
 
     /// Copies the vectors that were found over the rows of `table` [V, dim], and says for how many
-    /// `pieces` that was.
-    pub(super) fn fill(&self, table: &Tensor, pieces: &str) -> Result<String> {
+    /// pieces that was.
+    pub(super) fn fill(&self, table: &Tensor) -> Result<String> {
         let rows = self.found_rows(&self.found)?;
         if table.size() != self.table.size() {
             let (have, want) = (self.table.size(), table.size());
@@ -63,7 +61,7 @@ impl WordVectors {
         }
         copy_rows(table, &rows, &self.table.f_index_select(0, &rows)?)?;
         Ok(format!(
-            "word vectors were found for {} of {} {pieces}",
+            "word vectors were found for {} of {} pieces",
             self.num_found(),
             self.found.len()
         ))
@@ -83,7 +81,7 @@ fn copy_rows(table: &Tensor, rows: &Tensor, values: &Tensor) -> Result<()> {
     Ok(())
 }
 
-/// Starts BERT's word-piece table from word vectors; returns the number of rows that were set.
+/// Starts a word-piece table [V, d] from word vectors; returns the number of rows that were set.
 ///
 /// Whole words that have a vector (entries that do not begin with `##` and are not in brackets) are
 /// centred, mapped to the encoder's width by a fixed random map, and scaled by one common factor so
@@ -94,14 +92,13 @@ fn copy_rows(table: &Tensor, rows: &Tensor, values: &Tensor) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::Recipe`] where the vocabulary is larger than the table or has no usable word.
-pub fn embed_projected(
-    params: &Parameters,
+pub(super) fn embed_projected(
+    table: &Tensor,
     vectors: &WordVectors,
     vocabulary: &[String],
     std: f64,
-    seed: i64,
+    seed: u64,
 ) -> Result<usize> {
-    let table = params.handle(WORD_TABLE)?;
     let words: Vec<bool> = vectors
         .found
         .iter()
@@ -121,7 +118,7 @@ pub fn embed_projected(
     let centred = chosen.f_sub(&chosen.f_mean_dim(0i64, true, Kind::Float)?)?;
     let projected = centred.f_matmul(&random_map(vectors.dim, table.size()[1], seed)?)?;
     let scale = std / projected.f_std(false)?.f_double_value(&[])?.max(f64::MIN_POSITIVE);
-    copy_rows(&table, &rows, &projected.f_mul_scalar(scale)?)?;
+    copy_rows(table, &rows, &projected.f_mul_scalar(scale)?)?;
     Ok(count)
 }
 
@@ -131,14 +128,14 @@ fn is_whole_word(entry: &str) -> bool {
 }
 
 /// [from, to], with orthonormal rows or columns, whichever are fewer.
-fn random_map(from: i64, to: i64, seed: i64) -> Result<Tensor> {
-    let gaussian = Generator::new(seed.cast_unsigned())?.normal(&[from.max(to), from.min(to)])?;
+fn random_map(from: i64, to: i64, seed: u64) -> Result<Tensor> {
+    let gaussian = Generator::new(seed)?.normal(&[from.max(to), from.min(to)])?;
     let (basis, _) = Tensor::f_linalg_qr(&gaussian, "reduced")?;
     Ok(if from >= to { basis } else { basis.f_transpose(0, 1)? })
 }
 
 /// The state of reading one file.
-struct Reading<'a> {
+struct VectorReader<'a> {
     path: &'a Path,
     rows: HashMap<&'a str, usize>,
     found: Vec<bool>,
@@ -147,7 +144,7 @@ struct Reading<'a> {
     values: Vec<f32>,
 }
 
-impl<'a> Reading<'a> {
+impl<'a> VectorReader<'a> {
     fn new(path: &'a Path, vocabulary: &'a [String]) -> Self {
         let mut rows = HashMap::with_capacity(vocabulary.len());
         for (row, entry) in vocabulary.iter().enumerate() {
@@ -208,7 +205,7 @@ impl<'a> Reading<'a> {
             let hint = "every line of a GloVe file is a word and its numbers, separated by single \
                 blanks, without a header line";
             return Err(self
-                .error(format!("line 1 is `{shown}`, which is no word vector"))
+                .error(format!("line 1 is `{shown}`, which is not a word vector"))
                 .hint(hint)
                 .into());
         }

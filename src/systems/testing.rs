@@ -9,7 +9,7 @@ use super::words::tests::{document, special};
 use super::{
     Example, Extraction, Extractor, Foundation, Profile, Reads, RelationBatch, Settings, systems,
 };
-use crate::encoders::{Encoder, EncoderSpec, WordsConfig, build};
+use crate::encoders::{Encoder, EncoderSpec, build};
 use crate::text::{TokenizedDocument, TokenizedFact};
 use crate::torch::device::LocalThreads;
 use crate::torch::{Parameters, Precision};
@@ -26,16 +26,14 @@ pub(crate) fn foundation(bert: bool) -> Foundation {
 }
 
 fn with_layers(bert: bool, layers: i64) -> Foundation {
-    let config =
-        WordsConfig { embedding_size: 8, frozen_vectors: Some(false), ..WordsConfig::default() };
+    let config = serde_json::json!({ "embedding_size": 8, "frozen_vectors": false });
     let small = serde_json::json!({
         "hidden_size": 16, "num_hidden_layers": layers, "num_attention_heads": 2, "intermediate_size": 24, "max_position_embeddings": 64
     });
-    let overrides = small.as_object().cloned().unwrap_or_default();
     let spec = if bert {
-        EncoderSpec::Preset { name: "tiny".into(), overrides }
+        EncoderSpec::preset("tiny", small)
     } else {
-        EncoderSpec::Words { config, vectors: None }
+        EncoderSpec::preset("words", config)
     };
     let mut parameters = Parameters::new(11, Device::Cpu);
     let encoder = build(&spec, VOCABULARY, &mut parameters).unwrap();
@@ -227,46 +225,6 @@ pub(crate) fn remaining_loss(extractor: &dyn Extractor, steps: usize, rate: f64)
         }
     }
     values[values.len() - 1] / values[0]
-}
-
-/// Prints the time of forward and backward passes over documents of DocRED's usual size: 200 words,
-/// 8 sentences, 19 entities.
-pub(crate) fn measure(extractor: &dyn Extractor) {
-    const WORDS: u32 = 200;
-    const SENTENCES: u32 = 8;
-    const ENTITIES: u32 = 19;
-    const DOCUMENTS: usize = 4;
-    let sentences: Vec<u32> =
-        (0..=SENTENCES).map(|sentence| sentence * WORDS / SENTENCES).collect();
-    let spans: Vec<Vec<(u32, u32)>> = (0..ENTITIES)
-        .map(|e| (0..=e % 3 / 2).map(|m| (e * 9 + m * 4, e * 9 + m * 4 + 2)).collect())
-        .collect();
-    let entities: Vec<(&str, &[(u32, u32)])> =
-        spans.iter().map(|spans| ("PER", spans.as_slice())).collect();
-    let one = document(&vec![1; WORDS as usize], &sentences, &entities);
-    let mut documents = vec![settle(one, &[(0, 1, 0), (2, 3, 1)]); DOCUMENTS];
-    documents
-        .iter_mut()
-        .flat_map(|document| &mut document.pieces)
-        .for_each(|piece| *piece %= VOCABULARY as u32);
-    let examples = examples(extractor, &documents, true);
-    let mut best = f64::MAX;
-    for _ in 0..5 {
-        let start = std::time::Instant::now();
-        let batch = batch(extractor, &examples);
-        let laid = start.elapsed().as_secs_f64();
-        let loss = loss(extractor, &batch, TRAINING);
-        let forward = start.elapsed().as_secs_f64();
-        loss.backward();
-        let total = start.elapsed().as_secs_f64();
-        println!(
-            "layout {laid:.3} s, forward {:.3} s, backward {:.3} s",
-            forward - laid,
-            total - forward
-        );
-        best = best.min(total);
-    }
-    println!("{:.1} documents/s with {} threads", DOCUMENTS as f64 / best, tch::get_num_threads());
 }
 
 /// Entities of one to three mentions spread over sentences of ten words.

@@ -6,6 +6,8 @@ use tch::Device;
 use super::handmade::{archive, state_dict, tensor, text};
 use super::*;
 
+const BERT: WeightNames = WeightNames { prefix: "bert.", heads: &["cls."] };
+
 fn folder(config: &Value, weights: &[u8]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs_err::write(dir.path().join(CONFIG), config.to_string()).unwrap();
@@ -15,7 +17,7 @@ fn folder(config: &Value, weights: &[u8]) -> tempfile::TempDir {
 
 fn refusal(weights: &[u8]) -> String {
     let dir = folder(&json!({}), weights);
-    let error = read_folder(dir.path()).unwrap_err();
+    let error = read_folder(dir.path()).and_then(|mut folder| folder.rename(&BERT)).unwrap_err();
     assert_eq!(error.exit_code(), 65, "{error}");
     error.to_string()
 }
@@ -47,7 +49,8 @@ fn a_torch_archive_is_read() {
         ("data/3", &7i64.to_le_bytes()),
     ]);
     let dir = folder(&json!({"model_type": "bert"}), &weights);
-    let read = read_folder(dir.path()).unwrap();
+    let mut read = read_folder(dir.path()).unwrap();
+    read.rename(&BERT).unwrap();
     assert_eq!(
         read.tensors.keys().collect::<Vec<_>>(),
         ["brain", "embeddings.LayerNorm.bias", "embeddings.LayerNorm.weight", "half"]
@@ -118,7 +121,7 @@ fn truncated_and_twisted_archives_are_refused() {
     for length in [0, 1, 30, whole.len() / 2, whole.len() - 1] {
         refusal(&whole[..length]);
     }
-    assert!(refusal(&archive(&[("data.pkl", b"}.")])[..10]).contains("is no torch archive"));
+    assert!(refusal(&archive(&[("data.pkl", b"}.")])[..10]).contains("is not a torch archive"));
     assert!(refusal(&archive(&[("other", b"")])).contains("0 records called data.pkl"));
     assert!(
         refusal(&archive(&[("data.pkl", b"}."), ("byteorder", b"big")])).contains("big-endian")
@@ -187,7 +190,7 @@ fn folders_without_weights_or_with_damaged_ones_are_refused() {
     for bytes in [b"".as_slice(), b"\xff\xff\xff\xff\xff\xff\xff\xff{}", b"\x02\0\0\0\0\0\0\0{]"] {
         fs_err::write(dir.path().join(SAFETENSORS), bytes).unwrap();
         assert!(
-            read_folder(dir.path()).unwrap_err().to_string().contains("is no safetensors file")
+            read_folder(dir.path()).unwrap_err().to_string().contains("is not a safetensors file")
         );
     }
 }
