@@ -23,13 +23,18 @@ struct TensorList {
   }
 };
 
-inline void fused_adam(TensorList p, TensorList g, TensorList m, TensorList v, TensorList largest, TensorList steps, double lr, double beta1, double beta2, double weight_decay, double eps, bool decoupled, bool amsgrad) {
+inline void fused_adam(TensorList p, TensorList g, TensorList m, TensorList v, TensorList largest,
+                       TensorList steps, double lr, double beta1, double beta2, double weight_decay,
+                       double eps, bool decoupled, bool amsgrad) {
   at::NoGradGuard no_grad;
   auto kernel = [&](auto update) {
-    update(p.vector(), g.vector(), m.vector(), v.vector(), largest.vector(), steps.vector(), lr, beta1, beta2, weight_decay, eps, amsgrad, false);
+    update(p.vector(), g.vector(), m.vector(), v.vector(), largest.vector(), steps.vector(), lr,
+           beta1, beta2, weight_decay, eps, amsgrad, false);
   };
-  if (decoupled) kernel([](auto&&... arguments) { at::_fused_adamw_(arguments...); });
-  else kernel([](auto&&... arguments) { at::_fused_adam_(arguments...); });
+  if (decoupled)
+    kernel([](auto&&... arguments) { at::_fused_adamw_(arguments...); });
+  else
+    kernel([](auto&&... arguments) { at::_fused_adam_(arguments...); });
 }
 
 constexpr int64_t kSumBlock = 16384;
@@ -37,13 +42,20 @@ constexpr int64_t kSumBlock = 16384;
 DOCRE_CLONES void square_sum_block(const float* from, int64_t count, double* sum) {
   Floats lanes = {}, x;
   int64_t c = 0;
-  for (; c + kLanes <= count; c += kLanes) { load(from + c, x); lanes += x * x; }
-  if (c < count) { load_some(from + c, count - c, x); lanes += x * x; }
+  for (; c + kLanes <= count; c += kLanes) {
+    load(from + c, x);
+    lanes += x * x;
+  }
+  if (c < count) {
+    load_some(from + c, count - c, x);
+    lanes += x * x;
+  }
   *sum = 0;
   for (int i = 0; i < kLanes; i++) *sum += lanes[i];
 }
 
-// On the CPU blocks of fixed size are summed in order, so that the number of threads does not matter.
+// On the CPU blocks of fixed size are summed in order, so that the number of threads does not
+// matter.
 inline double square_sum(const at::Tensor& flat) {
   if (!flat.device().is_cpu() || flat.scalar_type() != at::kFloat) {
     double norm = at::linalg_vector_norm(flat, 2).item<double>();
@@ -54,7 +66,8 @@ inline double square_sum(const at::Tensor& flat) {
   int64_t count = flat.numel();
   std::vector<double> sums((count + kSumBlock - 1) / kSumBlock);
   at::parallel_for(0, static_cast<int64_t>(sums.size()), 4, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i++) square_sum_block(data + i * kSumBlock, std::min(kSumBlock, count - i * kSumBlock), &sums[i]);
+    for (int64_t i = begin; i < end; i++)
+      square_sum_block(data + i * kSumBlock, std::min(kSumBlock, count - i * kSumBlock), &sums[i]);
   });
   double total = 0;
   for (double sum : sums) total += sum;

@@ -1,5 +1,6 @@
-// Sixteen-lane arithmetic in the compiler's vector extension: compiled three times (x86-64-v4, v3, baseline) and chosen at load time.
-// The width is part of the definition, so sums are added in the same order on every machine.
+// Sixteen-lane arithmetic in the compiler's vector extension: compiled three times (x86-64-v4, v3,
+// baseline) and chosen at load time. The width is part of the definition, so sums are added in the
+// same order on every machine.
 #pragma once
 #include <c10/util/BFloat16.h>
 
@@ -37,7 +38,8 @@ DOCRE_INLINE void store(c10::BFloat16* to, const Floats& from) {
   Words rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
   Words quiet = (bits >> 16) | 0x40;
   Ints is_nan = from != from;
-  Halves halves = __builtin_convertvector(((Words)is_nan & quiet) | (~(Words)is_nan & rounded), Halves);
+  Halves halves =
+      __builtin_convertvector(((Words)is_nan & quiet) | (~(Words)is_nan & rounded), Halves);
   std::memcpy(to, &halves, sizeof(halves));
 }
 
@@ -56,13 +58,17 @@ DOCRE_INLINE void store_some(T* to, int64_t count, const Floats& from) {
   std::memcpy(to, buffer, count * sizeof(T));
 }
 
-// Comparisons by arithmetic: compilers take those of vectors wider than the machine's, and `?:`, apart into single numbers.
-// All bits of a lane whose number is negative (its sign is set).
+// Comparisons by arithmetic: compilers take those of vectors wider than the machine's, and `?:`,
+// apart into single numbers. All bits of a lane whose number is negative (its sign is set).
 DOCRE_INLINE void negative(const Floats& x, Words& mask) { mask = (Words)((Ints)x >> 31); }
 // a where the mask is set, otherwise b.
-DOCRE_INLINE void choose(const Words& mask, const Floats& a, const Floats& b, Floats& to) { to = (Floats)(((Words)a & mask) | ((Words)b & ~mask)); }
+DOCRE_INLINE void choose(const Words& mask, const Floats& a, const Floats& b, Floats& to) {
+  to = (Floats)(((Words)a & mask) | ((Words)b & ~mask));
+}
 // All bits of a lane where x < y.
-DOCRE_INLINE void less(const Words& x, const Words& y, Words& mask) { mask = (Words)((Ints)((~x & y) | (~(x ^ y) & (x - y))) >> 31); }
+DOCRE_INLINE void less(const Words& x, const Words& y, Words& mask) {
+  mask = (Words)((Ints)((~x & y) | (~(x ^ y) & (x - y))) >> 31);
+}
 
 // Of a NaN and a number, either.
 DOCRE_INLINE void maximum(Floats& a, const Floats& b) {
@@ -94,8 +100,9 @@ DOCRE_INLINE float max_lanes(const Floats& v) {
   return top;
 }
 
-// e^x = 2^n · (1 + p) for |x| ≤ 87: range reduction by ln 2 in two parts, then the polynomial of Cephes' expf; error of 1 + p under 2 ulp,
-// and p has full relative precision where n = 0. The low bits of `biased` hold n. A NaN comes out as p.
+// e^x = 2^n · (1 + p) for |x| ≤ 87: range reduction by ln 2 in two parts, then the polynomial of
+// Cephes' expf; error of 1 + p under 2 ulp, and p has full relative precision where n = 0. The low
+// bits of `biased` hold n. A NaN comes out as p.
 DOCRE_INLINE void exponent_parts(const Floats& x, Floats& p, Words& biased) {
   const float shift = 12582912.0f;  // 1.5 · 2^23: adding it rounds to an integer in the low bits
   Floats rounded = x * 1.44269504088896341f + shift;
