@@ -13,6 +13,7 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=src/torch/shim");
     println!("cargo:rerun-if-env-changed=LIBTORCH");
+    println!("cargo:rerun-if-env-changed=DOCRE_DENY_WARNINGS");
     let torch = libtorch_folder();
     check_version(&torch);
     compile_shim(&torch);
@@ -70,14 +71,40 @@ fn check_version(torch: &Path) {
     }
 }
 
+/// What the C++ compiler reports beyond `-Wall -Wextra`.
+const WARNINGS: [&str; 9] = [
+    "-Wpedantic",
+    "-Wshadow",
+    "-Wconversion",
+    "-Wdouble-promotion",
+    "-Wnon-virtual-dtor",
+    "-Woverloaded-virtual",
+    "-Wcast-qual",
+    "-Wcast-align",
+    "-Wundef",
+];
+
+/// A compiler with warnings on. CI sets `DOCRE_DENY_WARNINGS`, which turns them into errors.
+fn compiler() -> cc::Build {
+    let deny = env::var_os("DOCRE_DENY_WARNINGS").is_some_and(|value| !value.is_empty() && value != "0");
+    let mut build = cc::Build::new();
+    build.warnings(true).extra_warnings(true).warnings_into_errors(deny);
+    build
+}
+
 fn compile_shim(torch: &Path) {
     let include = torch.join("include");
-    cc::Build::new()
+    let mut build = compiler();
+    for warning in WARNINGS {
+        build.flag(warning);
+    }
+    // Headers of libtorch are system headers: their warnings are not ours.
+    for folder in [include.join("torch/csrc/api/include"), include] {
+        build.flag("-isystem").flag(folder);
+    }
+    build
         .cpp(true)
         .pic(true)
-        .warnings(false)
-        .include(&include)
-        .include(include.join("torch/csrc/api/include"))
         .flag("-std=c++17")
         .flag("-D_GLIBCXX_USE_CXX11_ABI=1")
         // libtorch's thread pool is OpenMP; without this flag its `parallel_for` compiles to a plain loop.
@@ -88,6 +115,6 @@ fn compile_shim(torch: &Path) {
     if env::var_os("CARGO_FEATURE_MPI").is_some() {
         let mpicc = env::var("MPICC").unwrap_or_else(|_| "mpicc".into());
         println!("cargo:rerun-if-env-changed=MPICC");
-        cc::Build::new().compiler(mpicc).file("src/torch/shim/mpi_in_place.c").compile("docre_mpi");
+        compiler().compiler(mpicc).file("src/torch/shim/mpi_in_place.c").compile("docre_mpi");
     }
 }

@@ -96,12 +96,12 @@ struct WindowRows {
   float *q, *k, *turned, *p, *inverse, *log_sum;
   std::vector<int64_t> keys;
 
-  WindowRows(const RowsCall& call, const WindowPlan& window, const T* qkv, int64_t head,
+  WindowRows(const RowsCall& call_, const WindowPlan& window_, const T* qkv_, int64_t head_,
              Scratch& scratch)
-      : call(call),
-        window(window),
-        qkv(qkv),
-        head(head),
+      : call(call_),
+        window(window_),
+        qkv(qkv_),
+        head(head_),
         d(call.shape.width),
         wide(padded(d)),
         model(call.shape.heads * d),

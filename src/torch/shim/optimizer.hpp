@@ -51,7 +51,7 @@ DOCRE_CLONES void square_sum_block(const float* from, int64_t count, double* sum
     lanes += x * x;
   }
   *sum = 0;
-  for (int i = 0; i < kLanes; i++) *sum += lanes[i];
+  for (int i = 0; i < kLanes; i++) *sum += static_cast<double>(lanes[i]);
 }
 
 // On the CPU blocks of fixed size are summed in order, so that the number of threads does not

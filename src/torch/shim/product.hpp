@@ -29,8 +29,8 @@ struct Matrix {
 struct Panels {
   std::vector<float> data;
   int64_t depth, columns;
-  Panels(int64_t depth, int64_t columns)
-      : data(depth * padded(columns)), depth(depth), columns(columns) {}
+  Panels(int64_t depth_, int64_t columns_)
+      : data(depth_ * padded(columns_)), depth(depth_), columns(columns_) {}
   int64_t count() const { return pieces(columns, kPanel); }
   int64_t width(int64_t i) const { return std::min(kPanel, columns - i * kPanel); }
   Panel at(int64_t i) const {
