@@ -14,10 +14,10 @@
 #include <ATen/ops/scaled_dot_product_attention.h>
 
 #include <cmath>
-#include <memory>
 
 #include "dropout.hpp"
 #include "panel.hpp"
+#include "scratch.hpp"
 #include "tasks.hpp"
 
 namespace docre {
@@ -166,29 +166,6 @@ DOCRE_CLONES void row_dots(const float* a, const float* b, int64_t stride, float
     dots[i] = sum_lanes(sum);
   }
 }
-
-// Buffers of one task, cut from one aligned allocation that the thread keeps.
-class Scratch {
- public:
-  explicit Scratch(int64_t floats) {
-    thread_local std::unique_ptr<float, void (*)(void*)> memory{nullptr, std::free};
-    thread_local int64_t capacity = 0;
-    if (floats + 4096 > capacity) {
-      capacity = (floats + 4096 + 15) / 16 * 16;
-      memory.reset(static_cast<float*>(std::aligned_alloc(64, capacity * sizeof(float))));
-      TORCH_CHECK(memory, "attention: no memory for ", capacity, " floats of scratch");
-    }
-    next_ = memory.get();
-  }
-  float* take(int64_t floats) {
-    float* taken = next_;
-    next_ += (floats + 15) / 16 * 16;
-    return taken;
-  }
-
- private:
-  float* next_;
-};
 
 // Runs task(document, head) for all, long documents first, on whichever thread is free.
 template <typename Task>

@@ -118,6 +118,10 @@ unsafe extern "C" {
     pub(super) fn docre_hook_clear(parameter: *mut C_tensor) -> c_int;
     #[cfg(test)]
     pub(super) fn docre_local_threads(threads: c_int);
+    #[cfg(test)]
+    fn docre_second_scratch() -> c_int;
+    #[cfg(test)]
+    fn docre_overdrawn_scratch() -> c_int;
     pub(super) fn docre_generator_new(seed: u64, out: *mut *mut CGenerator) -> c_int;
     pub(super) fn docre_generator_free(generator: *mut CGenerator);
     pub(super) fn docre_generator_draw(
@@ -158,4 +162,21 @@ pub(super) fn produce(fill: impl FnOnce(*mut C_tensor) -> c_int) -> Result<Tenso
 /// The pointer of a tensor that may be absent.
 pub(super) fn pointer(tensor: Option<&Tensor>) -> *const C_tensor {
     tensor.map_or(std::ptr::null(), Tensor::as_ptr)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_has_one_scratch_of_a_fixed_size_at_a_time() {
+        for _ in 0..2 {
+            // SAFETY: plain calls.
+            let second = check(unsafe { docre_second_scratch() }).unwrap_err().to_string();
+            assert!(second.contains("this thread's memory is already in use"), "{second}");
+            // The first one was given back all the same.
+            let overdrawn = check(unsafe { docre_overdrawn_scratch() }).unwrap_err().to_string();
+            assert!(overdrawn.contains("1048576 floats were asked for"), "{overdrawn}");
+        }
+    }
 }

@@ -12,6 +12,7 @@
 #include "optimizer.hpp"
 #include "product.hpp"
 #include "runtime.hpp"
+#include "scratch.hpp"
 
 // Present where libtorch was built with MKL; forces a number of threads where no parallel region
 // does.
@@ -144,6 +145,16 @@ int docre_hook_clear(at::Tensor* parameter) {
 void docre_local_threads(int threads) {
   omp_set_num_threads(threads);
   if (MKL_Set_Num_Threads_Local) MKL_Set_Num_Threads_Local(threads);
+}
+// For tests: two buffers of one task at the same time, and one taken beyond its end; both fail.
+int docre_second_scratch() {
+  return guarded([] {
+    docre::Scratch first(16);
+    docre::Scratch second(16);
+  });
+}
+int docre_overdrawn_scratch() {
+  return guarded([] { docre::Scratch(16).take(1 << 20); });
 }
 int docre_generator_new(uint64_t seed, at::Generator** out) {
   return guarded([&] { *out = new at::Generator(at::detail::createCPUGenerator(seed)); });
