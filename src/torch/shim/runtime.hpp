@@ -10,18 +10,20 @@
 #include <torch/csrc/autograd/function_hook.h>
 #include <torch/csrc/autograd/variable.h>
 
+#include <memory>
+#include <utility>
+
 namespace docre {
+
+using HookContext = std::unique_ptr<void, void (*)(void*)>;
 
 struct ReadyHook : torch::autograd::PostAccumulateGradHook {
   int (*call)(void*);
-  void (*release)(void*);
-  void* context;
-  ReadyHook(int (*call_)(void*), void (*release_)(void*), void* context_)
-      : call(call_), release(release_), context(context_) {}
-  ReadyHook(const ReadyHook&) = delete;
-  ~ReadyHook() override { release(context); }
+  HookContext context;
+  ReadyHook(int (*call_)(void*), HookContext context_)
+      : call(call_), context(std::move(context_)) {}
   void operator()(const at::Tensor&) override {
-    TORCH_CHECK(call(context) == 0, "a gradient hook failed");
+    TORCH_CHECK(call(context.get()) == 0, "a gradient hook failed");
   }
 };
 

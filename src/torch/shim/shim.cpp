@@ -21,15 +21,26 @@ extern "C" int MKL_Set_Num_Threads_Local(int) __attribute__((weak));
 namespace {
 thread_local std::string last_error;
 
+// Keeping a message needs memory, which may be what is lacking.
+void keep_error(const char* message) noexcept {
+  try {
+    last_error = message;
+  } catch (...) {
+    last_error.clear();
+  }
+}
+
+// Runs the body of a function that Rust calls. No exception may leave such a function, so all of
+// its work stands in here. `noexcept` ends the program should one get out nevertheless.
 template <typename Body>
-int guarded(const Body& body) {
+int guarded(const Body& body) noexcept {
   try {
     body();
     return 0;
   } catch (const std::exception& error) {
-    last_error = error.what();
+    keep_error(error.what());
   } catch (...) {
-    last_error = "an exception of unknown type";
+    keep_error("an exception of unknown type");
   }
   return -1;
 }
@@ -42,7 +53,9 @@ std::optional<at::Tensor> maybe(const at::Tensor* tensor) {
 using docre::TensorList;
 
 extern "C" {
-const char* docre_last_error() { return last_error.c_str(); }
+const char* docre_last_error() {
+  return last_error.empty() ? "no memory for the error message" : last_error.c_str();
+}
 
 // ---- layers ----
 int docre_attention(const at::Tensor* qkv, const at::Tensor* offsets, const at::Tensor* keys,
@@ -129,13 +142,16 @@ int docre_square_sum(const at::Tensor* flat, double* sum) {
   return guarded([&] { *sum = docre::square_sum(*flat); });
 }
 
-// ---- gradient hooks: `call` returns 0, or anything else to make backward fail; `release` frees
-// `context` ----
+// ---- gradient hooks ----
+// `call` returns 0, or anything else to make backward fail. `release` frees `context`; it is called
+// once, also when the hook cannot be set.
 int docre_hook_set(at::Tensor* parameter, int (*call)(void*), void (*release)(void*),
                    void* context) {
-  auto hook = std::make_unique<docre::ReadyHook>(call, release, context);
-  return guarded(
-      [&] { torch::autograd::impl::set_post_acc_grad_hooks(*parameter, std::move(hook)); });
+  return guarded([&] {
+    docre::HookContext owned(context, release);
+    auto hook = std::make_unique<docre::ReadyHook>(call, std::move(owned));
+    torch::autograd::impl::set_post_acc_grad_hooks(*parameter, std::move(hook));
+  });
 }
 int docre_hook_clear(at::Tensor* parameter) {
   return guarded([&] { torch::autograd::impl::set_post_acc_grad_hooks(*parameter, nullptr); });
