@@ -17,6 +17,7 @@ fn main() {
     let torch = libtorch_folder();
     check_version(&torch);
     compile_shim(&torch);
+    write_tables();
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", torch.join("lib").display());
     println!("cargo:rustc-link-lib=torch_cpu");
     println!("cargo:rustc-link-lib=c10");
@@ -117,4 +118,73 @@ fn compile_shim(torch: &Path) {
         println!("cargo:rerun-if-env-changed=MPICC");
         compiler().compiler(mpicc).file("src/torch/shim/mpi_in_place.c").compile("docre_mpi");
     }
+}
+
+/// Makes the Rust side of `tables.hpp`, where tables, numbers and choices that both languages use are stated.
+#[expect(clippy::disallowed_methods, reason = "fs-err would be one more build dependency, and failures have their own messages")]
+fn write_tables() {
+    const SOURCE: &str = "src/torch/shim/tables.hpp";
+    let text = fs::read_to_string(SOURCE).unwrap_or_else(|error| stop(&format!("{SOURCE} cannot be read: {error}")));
+    let rust = tables(&text).unwrap_or_else(|line| stop(&format!("{SOURCE}: this line has none of the forms that build.rs knows: {line}")));
+    let target = Path::new(&env::var_os("OUT_DIR").unwrap_or_default()).join("tables.rs");
+    fs::write(&target, rust).unwrap_or_else(|error| stop(&format!("{} cannot be written: {error}", target.display())));
+}
+
+/// The declarations of `text` in Rust, or the line that is not understood. The comment above a struct or an enum documents it, as does the
+/// comment behind a member or a constant.
+fn tables(text: &str) -> Result<String, &str> {
+    let mut rust = String::new();
+    let mut above = Vec::new(); // lines of comment above
+    let mut columns = None; // (name, columns) of the struct that is open
+    for line in text.lines() {
+        let (code, comment) = line.split_once("//").map_or((line, ""), |(code, comment)| (code, comment.trim()));
+        let words: Vec<&str> = code.split([' ', ';', ',']).filter(|word| !word.is_empty()).collect();
+        match words[..] {
+            [] if comment.is_empty() => above.clear(),
+            [] => above.push(comment),
+            ["#pragma" | "#include" | "namespace", ..] => {}
+            ["}"] if code.trim() == "}" => {} // of the namespace
+            ["struct", name, "{"] => {
+                rust += &format!("/// {}\n#[derive(Clone, Copy, Debug, PartialEq, Eq)]\npub struct {name} {{\n", above.join(" "));
+                columns = Some((name, Vec::new()));
+            }
+            ["enum", "class", name, ":", "int64_t", "{"] => {
+                rust +=
+                    &format!("/// {}\n#[derive(Clone, Copy, Debug, PartialEq, Eq)]\n#[repr(i64)]\npub enum {name} {{\n", above.join(" "));
+            }
+            ["int64_t", column] if !comment.is_empty() => {
+                rust += &format!("    /// {comment}\n    pub {column}: i64,\n");
+                columns.as_mut().ok_or(line)?.1.push(column);
+            }
+            [value] if value.starts_with('k') && !comment.is_empty() => {
+                rust += &format!("    /// {comment}\n    {},\n", &value[1..]);
+            }
+            ["}"] => {
+                rust += "}\n";
+                if let Some((name, columns)) = columns.take() {
+                    let (count, numbers) = (columns.len(), columns.join(", self."));
+                    rust += &format!("impl TableRow<{count}> for {name} {{\n    fn columns(&self) -> [i64; {count}] {{\n");
+                    rust += &format!("        [self.{numbers}]\n    }}\n}}\n");
+                }
+            }
+            ["constexpr", kind @ ("int64_t" | "double"), name, "=", value] if name.starts_with('k') && !comment.is_empty() => {
+                let kind = if kind == "double" { "f64" } else { "i64" };
+                rust += &format!("/// {comment}\npub const {}: {kind} = {value};\n", constant_name(&name[1..]));
+            }
+            _ => return Err(line),
+        }
+    }
+    Ok(rust)
+}
+
+/// `LstmWeights` → `LSTM_WEIGHTS`.
+fn constant_name(name: &str) -> String {
+    let mut upper = String::new();
+    for letter in name.chars() {
+        if letter.is_uppercase() && !upper.is_empty() {
+            upper.push('_');
+        }
+        upper.push(letter.to_ascii_uppercase());
+    }
+    upper
 }

@@ -6,17 +6,9 @@
 
 use tch::{Device, Kind, Tensor};
 
+use super::shim::tables::Activation;
 use super::shim::{docre_activation, docre_log_sum_exp, produce};
 use crate::Result;
-
-/// Numbered as in `activation.hpp`.
-#[derive(Clone, Copy, Debug)]
-enum Activation {
-    Gelu,
-    GeluTanh,
-    Tanh,
-    Sigmoid,
-}
 
 impl Activation {
     fn apply(self, x: &Tensor) -> Result<Tensor> {

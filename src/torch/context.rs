@@ -11,7 +11,7 @@ use tch::{Kind, Tensor};
 
 use super::dropout::Dropout;
 use super::segments::Segments;
-use super::shim::{docre_contexts, docre_entity_rows, pointer, produce};
+use super::shim::{docre_contexts, docre_entity_rows, pointer, produce, table};
 use crate::Result;
 pub use plan::{AttentionPlan, ContextPlan, EntityRow};
 
@@ -29,8 +29,7 @@ pub fn entity_attention(qkv: &Tensor, segments: &Segments, plan: &AttentionPlan,
         return padded::entity_attention(qkv, segments, plan, p);
     }
     let [documents, rows, windows, parts] = plan.tables()?;
-    let weights = Tensor::f_from_slice(plan.weights())?;
-    let numbers = plan.cells() * qkv.size()[2];
+    let weights = Tensor::f_from_slice(&plan.weights)?;
     let keys = dropout.map(Dropout::token_keys);
     let (qkv, offsets) = (qkv.f_contiguous()?, segments.host_offsets());
     // SAFETY: all pointers are to live tensors, or null where the shim allows it.
@@ -46,7 +45,6 @@ pub fn entity_attention(qkv: &Tensor, segments: &Segments, plan: &AttentionPlan,
             weights.as_ptr(),
             windows.as_ptr(),
             parts.as_ptr(),
-            numbers,
             out,
         )
     })
@@ -63,7 +61,7 @@ pub fn contexts(states: &Tensor, attention: &Tensor, plan: &ContextPlan, heads: 
     if states.device().is_cuda() {
         return padded::contexts(&states, attention, plan, heads, scale);
     }
-    let (documents, pairs) = (Tensor::f_from_slice(plan.documents())?, Tensor::f_from_slice(plan.pairs())?);
+    let (documents, pairs) = (table(&plan.documents)?, table(&plan.pairs)?);
     let attention = attention.f_contiguous()?;
     // SAFETY: all pointers are to live tensors.
     produce(|out| unsafe { docre_contexts(states.as_ptr(), attention.as_ptr(), documents.as_ptr(), pairs.as_ptr(), heads, scale, out) })

@@ -11,6 +11,7 @@ use super::layers::handle;
 use super::load::{self, Slot};
 use super::{Dropout, Segments};
 use crate::torch::dropout::dropout;
+use crate::torch::shim::tables::LSTM_WEIGHTS;
 use crate::torch::shim::{check, docre_lstm, pointer};
 use crate::torch::{Init, Parameters};
 use crate::{Error, Result};
@@ -127,7 +128,7 @@ impl LibraryOrder {
 }
 
 /// Weights of one direction.
-const WEIGHTS: usize = 4;
+const WEIGHTS: usize = LSTM_WEIGHTS as usize;
 
 /// One LSTM layer (Hochreiter and Schmidhuber 1997, with forget gates) over every sequence of a stream.
 ///

@@ -10,11 +10,9 @@
 #include <cmath>
 
 #include "simd.hpp"
+#include "tables.hpp"
 
 namespace docre {
-
-// Numbered as `torch::activations` does.
-enum class Activation : int64_t { kGelu, kGeluTanh, kTanh, kSigmoid };
 
 constexpr int64_t kActivationGrain = 16384;
 
@@ -157,6 +155,8 @@ struct Activated : torch::autograd::Function<Activated> {
                             int64_t kind) {
     TORCH_CHECK(x_any.device().is_cpu() && x_any.scalar_type() == at::kFloat,
                 "activation: 32-bit floats on the CPU are needed");
+    TORCH_CHECK(kind >= 0 && kind <= static_cast<int64_t>(Activation::kSigmoid),
+                "activation: function ", kind, " is not known");
     at::Tensor x = x_any.contiguous(), y = at::empty_like(x);
     const float* from = x.const_data_ptr<float>();
     float* to = y.mutable_data_ptr<float>();

@@ -15,14 +15,14 @@
 
 #include <cmath>
 
+#include "checks.hpp"
 #include "dropout.hpp"
 #include "panel.hpp"
+#include "rows.hpp"
 #include "scratch.hpp"
 #include "tasks.hpp"
 
 namespace docre {
-
-constexpr int64_t kBlockRows = 64;
 
 // The shape of one call, shared by forward and backward.
 struct AttentionShape {
@@ -109,61 +109,6 @@ DOCRE_CLONES void softmax_rows_backward(float* scores, float* grads, const float
       store(row + j, dropped);
       store(grad + j, p * (g - delta[i]));
     }
-  }
-}
-
-// rows × width numbers, `stride` apart → contiguous floats times `factor`, and back.
-template <typename From, typename To>
-DOCRE_INLINE void copy_rows(const From* from, int64_t from_stride, To* to, int64_t to_stride,
-                            int64_t rows, int64_t width, const float* row_factor, float factor) {
-  for (int64_t i = 0; i < rows; i++) {
-    float f = row_factor ? row_factor[i] * factor : factor;
-    int64_t c = 0;
-    Floats x;
-    for (; c + kLanes <= width; c += kLanes) {
-      load(from + i * from_stride + c, x);
-      store(to + i * to_stride + c, x * f);
-    }
-    if (c < width) {
-      load_some(from + i * from_stride + c, width - c, x);
-      store_some(to + i * to_stride + c, width - c, x * f);
-    }
-  }
-}
-DOCRE_CLONES void pack(const float* from, int64_t stride, float* to, int64_t to_stride,
-                       int64_t rows, int64_t width, float factor) {
-  copy_rows(from, stride, to, to_stride, rows, width, nullptr, factor);
-}
-DOCRE_CLONES void pack(const c10::BFloat16* from, int64_t stride, float* to, int64_t to_stride,
-                       int64_t rows, int64_t width, float factor) {
-  copy_rows(from, stride, to, to_stride, rows, width, nullptr, factor);
-}
-DOCRE_CLONES void unpack(const float* from, int64_t stride, float* to, int64_t to_stride,
-                         int64_t rows, int64_t width, const float* row_factor, float factor) {
-  copy_rows(from, stride, to, to_stride, rows, width, row_factor, factor);
-}
-DOCRE_CLONES void unpack(const float* from, int64_t stride, c10::BFloat16* to, int64_t to_stride,
-                         int64_t rows, int64_t width, const float* row_factor, float factor) {
-  copy_rows(from, stride, to, to_stride, rows, width, row_factor, factor);
-}
-
-// Of rows `stride` apart.
-DOCRE_CLONES void row_dots(const float* a, const float* b, int64_t stride, float* dots,
-                           int64_t rows, int64_t width) {
-  for (int64_t i = 0; i < rows; i++) {
-    Floats sum = {}, x, y;
-    int64_t c = 0;
-    for (; c + kLanes <= width; c += kLanes) {
-      load(a + i * stride + c, x);
-      load(b + i * stride + c, y);
-      sum += x * y;
-    }
-    if (c < width) {
-      load_some(a + i * stride + c, width - c, x);
-      load_some(b + i * stride + c, width - c, y);
-      sum += x * y;
-    }
-    dots[i] = sum_lanes(sum);
   }
 }
 
@@ -260,25 +205,21 @@ void attention_backward(const AttentionShape& shape, const T* qkv, const T* out,
   });
 }
 
-inline AttentionShape shape_of(const at::Tensor& qkv, const at::Tensor& offsets,
+// `who` names the caller in messages.
+inline AttentionShape shape_of(const char* who, const at::Tensor& qkv, const at::Tensor& offsets,
                                const std::optional<at::Tensor>& keys, int64_t salt, double p) {
-  TORCH_CHECK(qkv.dim() == 4 && qkv.size(1) == 3 && qkv.is_contiguous(),
-              "attention: qkv must be contiguous [tokens, 3, heads, head width], not ",
-              qkv.sizes());
-  TORCH_CHECK(offsets.device().is_cpu() && offsets.scalar_type() == at::kLong,
-              "attention: offsets must be int64 on the host");
-  const int64_t* offset = offsets.const_data_ptr<int64_t>();
-  int64_t documents = offsets.numel() - 1;
-  TORCH_CHECK(documents >= 0 && offset[0] == 0 && offset[documents] == qkv.size(0),
-              "attention: the offsets do not cover ", qkv.size(0), " tokens");
-  TORCH_CHECK(!keys || (keys->numel() == qkv.size(0) && keys->scalar_type() == at::kLong &&
-                        keys->is_contiguous()),
-              "attention: one int64 key a token is needed");
-  return {qkv.size(0),
+  TORCH_CHECK(qkv.dim() == 4 && qkv.size(1) == 3 && qkv.is_contiguous() && qkv.device().is_cpu(),
+              who, ": qkv must be contiguous [tokens, 3, heads, width of a head] on the CPU, not ",
+              qkv.sizes(), " on ", qkv.device());
+  const int64_t tokens = qkv.size(0), *offset = checked_offsets(who, offsets, tokens);
+  TORCH_CHECK(!keys || (is_host_table(*keys) && keys->numel() == tokens), who,
+              ": dropout needs one int64 key a token on the host, ", tokens, " in all, not ",
+              keys->sizes(), " of ", keys->scalar_type(), " on ", keys->device());
+  return {tokens,
           qkv.size(2),
           qkv.size(3),
           offset,
-          documents,
+          offsets.numel() - 1,
           keys ? keys->const_data_ptr<int64_t>() : nullptr,
           static_cast<uint64_t>(salt),
           threshold_of(p),
@@ -289,7 +230,7 @@ struct VarlenAttention : torch::autograd::Function<VarlenAttention> {
   static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& qkv,
                             const at::Tensor& offsets, const std::optional<at::Tensor>& keys,
                             int64_t salt, double p) {
-    AttentionShape shape = shape_of(qkv, offsets, keys, salt, p);
+    AttentionShape shape = shape_of("attention", qkv, offsets, keys, salt, p);
     at::Tensor out = at::empty({shape.tokens, shape.heads * shape.width}, qkv.options());
     at::Tensor log_sum = at::empty({shape.heads, shape.tokens}, qkv.options().dtype(at::kFloat));
     float* sums = log_sum.mutable_data_ptr<float>();
@@ -310,8 +251,9 @@ struct VarlenAttention : torch::autograd::Function<VarlenAttention> {
     auto saved = ctx->get_saved_variables();
     const at::Tensor &qkv = saved[0], &out = saved[1];
     auto keys = saved[4].defined() ? std::optional<at::Tensor>(saved[4]) : std::nullopt;
-    AttentionShape shape = shape_of(qkv, saved[3], keys, ctx->saved_data["salt"].toInt(),
-                                    ctx->saved_data["p"].toDouble());
+    AttentionShape shape =
+        shape_of("attention", qkv, saved[3], keys, ctx->saved_data["salt"].toInt(),
+                 ctx->saved_data["p"].toDouble());
     at::Tensor grad_out = grads[0].contiguous(), grad = at::empty_like(qkv);
     const float* sums = saved[2].const_data_ptr<float>();
     if (qkv.scalar_type() == at::kFloat)

@@ -14,12 +14,11 @@
 #include <numeric>
 #include <vector>
 
+#include "checks.hpp"
 #include "panel.hpp"
 
 namespace docre {
 
-constexpr int64_t kWeights =
-    4;  // a direction: weight_ih [4H, in], weight_hh [4H, H], bias_ih [4H], bias_hh [4H]
 constexpr int64_t kNoRow = -1;
 
 struct LstmShape {

@@ -6,30 +6,28 @@ namespace docre {
 
 inline LstmShape lstm_shape(const at::Tensor& x, const at::Tensor& offsets,
                             at::TensorList weights) {
-  int64_t directions = weights.size() / kWeights;
+  int64_t directions = weights.size() / kLstmWeights;
   TORCH_CHECK((directions == 1 || directions == 2) &&
-                  weights.size() == static_cast<size_t>(directions * kWeights),
+                  weights.size() == static_cast<size_t>(directions * kLstmWeights),
               "lstm: four weights for each of one or two directions are needed, not ",
               weights.size());
   TORCH_CHECK(x.dim() == 2 && x.scalar_type() == at::kFloat && x.device().is_cpu(),
               "lstm: the input must be [tokens, in] of 32-bit floats on the CPU, not ", x.sizes(),
-              " of ", x.scalar_type());
-  TORCH_CHECK(
-      offsets.device().is_cpu() && offsets.scalar_type() == at::kLong && offsets.numel() > 0,
-      "lstm: offsets must be int64 on the host");
-  LstmShape shape{x.size(0),  offsets.numel() - 1,
-                  x.size(1),  weights[1].dim() == 2 ? weights[1].size(1) : 0,
-                  directions, offsets.const_data_ptr<int64_t>()};
-  TORCH_CHECK(shape.input > 0 && shape.hidden > 0, "lstm: neither input nor state may be empty");
-  TORCH_CHECK(shape.offsets[0] == 0 && shape.offsets[shape.sequences] == shape.tokens,
-              "lstm: the offsets do not cover ", shape.tokens, " tokens");
+              " of ", x.scalar_type(), " on ", x.device());
+  const int64_t* offset = checked_offsets("lstm", offsets, x.size(0));
+  int64_t hidden = weights[1].dim() == 2 ? weights[1].size(1) : 0;
+  LstmShape shape{x.size(0), offsets.numel() - 1, x.size(1), hidden, directions, offset};
+  TORCH_CHECK(shape.input > 0 && shape.hidden > 0, "lstm: neither the input ", x.sizes(),
+              " nor the recurrent weight ", weights[1].sizes(), " may be empty");
   for (size_t i = 0; i < weights.size(); i++) {
     const int64_t columns[] = {shape.input, shape.hidden, 0, 0};
     std::vector<int64_t> wanted{4 * shape.hidden};
-    if (columns[i % kWeights]) wanted.push_back(columns[i % kWeights]);
-    TORCH_CHECK(weights[i].sizes() == wanted && weights[i].scalar_type() == at::kFloat,
-                "lstm: weight ", i, " must be ", at::IntArrayRef(wanted), " of 32-bit floats, not ",
-                weights[i].sizes());
+    if (columns[i % kLstmWeights]) wanted.push_back(columns[i % kLstmWeights]);
+    TORCH_CHECK(weights[i].sizes() == wanted && weights[i].scalar_type() == at::kFloat &&
+                    weights[i].device().is_cpu(),
+                "lstm: weight ", i, " must be ", at::IntArrayRef(wanted),
+                " of 32-bit floats on the CPU, not ", weights[i].sizes(), " of ",
+                weights[i].scalar_type(), " on ", weights[i].device());
   }
   return shape;
 }
@@ -102,6 +100,7 @@ inline at::Tensor packed_inputs(const LstmShape& shape, const at::Tensor& weight
   return panels;
 }
 
+// The weights of a direction: weight_ih [4H, in], weight_hh [4H, H], bias_ih [4H], bias_hh [4H].
 // Inputs: x [tokens, in], offsets [sequences + 1], initial hidden and cell [directions, sequences,
 // hidden] or none (zeros), weights. Outputs: states [tokens, directions · hidden], final hidden,
 // final cell [directions, sequences, hidden].
@@ -121,7 +120,7 @@ struct PackedLstm : torch::autograd::Function<PackedLstm> {
     std::vector<LstmSide> sides = lstm_sides(shape, buffers);
     std::vector<at::Tensor> recurrent;
     for (int64_t d = 0; d < shape.directions; d++) {
-      const at::Tensor* weight = &weights[d * kWeights];
+      const at::Tensor* weight = &weights[d * kLstmWeights];
       at::Tensor panels = packed_gates(shape, weight[0]),
                  bias = packed_gates(shape, (weight[2] + weight[3]).unsqueeze(1));
       lstm_project(shape, x.const_data_ptr<float>(), panels.const_data_ptr<float>(),
@@ -180,7 +179,7 @@ struct PackedLstm : torch::autograd::Function<PackedLstm> {
     std::vector<at::Tensor> recurrent;
     std::vector<LstmBack> back;
     for (int64_t d = 0; d < shape.directions; d++) {
-      recurrent.push_back(packed_inputs(shape, weights[d * kWeights + 1]));
+      recurrent.push_back(packed_inputs(shape, weights[d * kLstmWeights + 1]));
       back.push_back(
           {hidden[d].mutable_data_ptr<float>(), cell[d].mutable_data_ptr<float>(), hidden.size(2),
            above.defined() ? above.const_data_ptr<float>() + d * shape.hidden : nullptr});
@@ -196,7 +195,7 @@ struct PackedLstm : torch::autograd::Function<PackedLstm> {
     int64_t stride = rounded_up(shape.input, kPanel);
     at::Tensor grad = at::empty({shape.tokens, stride}, at::kFloat);
     for (int64_t d = 0; d < shape.directions; d++) {
-      at::Tensor panels = packed_inputs(shape, weights[d * kWeights]);
+      at::Tensor panels = packed_inputs(shape, weights[d * kLstmWeights]);
       lstm_input_gradients(shape, sides[d].gates, panels.const_data_ptr<float>(), d > 0,
                            grad.mutable_data_ptr<float>(), stride);
     }

@@ -21,6 +21,25 @@ pub(super) struct CStream {
     _private: [u8; 0],
 }
 
+/// Tables, numbers and choices that Rust and C++ share; build.rs makes them from `tables.hpp`.
+pub(super) mod tables {
+    use super::TableRow;
+
+    include!(concat!(env!("OUT_DIR"), "/tables.rs"));
+}
+
+/// A row of a table that C++ reads, with columns in the order that it expects.
+pub(super) trait TableRow<const COLUMNS: usize> {
+    /// The numbers of the row.
+    fn columns(&self) -> [i64; COLUMNS];
+}
+
+/// Rows as a tensor on the host; int64 [rows, columns].
+pub(super) fn table<const COLUMNS: usize>(rows: &[impl TableRow<COLUMNS>]) -> Result<Tensor> {
+    let numbers: Vec<i64> = rows.iter().flat_map(TableRow::columns).collect();
+    Ok(Tensor::f_from_slice(&numbers)?.f_view([rows.len() as i64, COLUMNS as i64])?)
+}
+
 unsafe extern "C" {
     fn docre_last_error() -> *const c_char;
     pub(super) fn docre_attention(
@@ -62,7 +81,6 @@ unsafe extern "C" {
         weights: *const C_tensor,
         windows: *const C_tensor,
         parts: *const C_tensor,
-        numbers: i64,
         out: *mut C_tensor,
     ) -> c_int;
     pub(super) fn docre_contexts(
@@ -166,7 +184,29 @@ pub(super) fn pointer(tensor: Option<&Tensor>) -> *const C_tensor {
 
 #[cfg(test)]
 mod tests {
+    use tch::{Device, Kind};
+
     use super::*;
+
+    #[test]
+    fn offsets_and_functions_that_do_not_exist_are_refused() {
+        let qkv = Tensor::zeros([8, 3, 1, 4], (Kind::Float, Device::Cpu));
+        let attention = |offsets: &Tensor| {
+            // SAFETY: all pointers are to live tensors, or null where the shim allows it.
+            produce(|out| unsafe { docre_attention(qkv.as_ptr(), offsets.as_ptr(), std::ptr::null(), 0, 0.0, out) })
+        };
+        assert!(attention(&Tensor::from_slice(&[0i64, 5, 5, 8])).is_ok());
+        for wrong in [&[0i64, 5, 3, 8][..], &[0, 9, 8], &[0, -1, 8], &[1, 8], &[0, 7], &[0, 9], &[]] {
+            let error = attention(&Tensor::from_slice(wrong)).unwrap_err().to_string();
+            assert!(error.contains("attention: the offsets "), "{wrong:?}: {error}");
+        }
+        assert!(attention(&Tensor::from_slice(&[0i32, 8])).is_err());
+        for wrong in [-1, 4] {
+            // SAFETY: both pointers are to live tensors.
+            let error = produce(|out| unsafe { docre_activation(qkv.as_ptr(), wrong, out) }).unwrap_err().to_string();
+            assert!(error.contains("is not known"), "{error}");
+        }
+    }
 
     #[test]
     fn a_thread_has_one_scratch_of_a_fixed_size_at_a_time() {

@@ -6,7 +6,8 @@
 
 #include "activation.hpp"
 #include "attention.hpp"
-#include "context.hpp"
+#include "contexts.hpp"
+#include "entity_rows.hpp"
 #include "grouped.hpp"
 #include "lstm_function.hpp"
 #include "optimizer.hpp"
@@ -105,10 +106,10 @@ int docre_lstm(const at::Tensor* x, const at::Tensor* offsets, const at::Tensor*
 int docre_entity_rows(const at::Tensor* qkv, const at::Tensor* offsets, const at::Tensor* keys,
                       int64_t salt, double p, const at::Tensor* documents, const at::Tensor* rows,
                       const at::Tensor* weights, const at::Tensor* windows, const at::Tensor* parts,
-                      int64_t numbers, at::Tensor* out) {
+                      at::Tensor* out) {
   return guarded([&] {
     *out = docre::EntityRows::apply(*qkv, *offsets, maybe(keys), salt, p, *documents, *rows,
-                                    *weights, *windows, *parts, numbers);
+                                    *weights, *windows, *parts);
   });
 }
 int docre_contexts(const at::Tensor* states, const at::Tensor* attention,
