@@ -75,23 +75,6 @@ pub fn dropout_add(x: &Tensor, residual: &Tensor, dropout: Option<&Dropout>, sal
     }
 }
 
-/// LayerNorm(dropout(x) + residual), the end of both halves of a transformer layer; `weight`, `bias`: `[d]`.
-///
-/// # Errors
-/// As [`dropout`].
-pub fn dropout_add_layer_norm(
-    x: &Tensor,
-    residual: &Tensor,
-    weight: &Tensor,
-    bias: &Tensor,
-    eps: f64,
-    dropout: Option<&Dropout>,
-    salt: u64,
-) -> Result<Tensor> {
-    let sum = dropout_add(x, residual, dropout, salt)?;
-    Ok(sum.f_layer_norm(weight.size(), Some(weight), Some(bias), eps, false)?)
-}
-
 fn masked(x: &Tensor, residual: Option<&Tensor>, dropout: &Dropout, salt: u64) -> Result<Tensor> {
     // SAFETY: all pointers are to live tensors, or null where the shim allows it.
     produce(|out| unsafe { docre_dropout(x.as_ptr(), pointer(residual), dropout.token_keys.as_ptr(), salt.cast_signed(), dropout.p, out) })

@@ -157,11 +157,6 @@ impl Parameters {
         entry.tensor = value.f_set_requires_grad(entry.trainable)?;
         Ok(entry.tensor.shallow_clone())
     }
-
-    /// Number of scalars in the trainable parameters.
-    pub fn num_trainable(&self) -> usize {
-        self.trainable().map(|entry| entry.tensor.numel()).sum()
-    }
 }
 
 /// Drawn on the CPU from a generator keyed by (seed, name), so that neither the device nor other parameters matter.

@@ -88,37 +88,21 @@ struct Sigmoid {
 template <typename Kind>
 DOCRE_INLINE void activate_all(const float* x, float* y, int64_t count) {
   for (int64_t i = 0; i < count; i += kLanes) {
-    int64_t some = std::min(kLanes, count - i);
     Floats in, out;
-    if (some == kLanes)
-      load(x + i, in);
-    else
-      load_some(x + i, some, in);
+    load_next(x + i, count - i, in);
     Kind::forward(in, out);
-    if (some == kLanes)
-      store(y + i, out);
-    else
-      store_some(y + i, some, out);
+    store_next(y + i, count - i, out);
   }
 }
 
 template <typename Kind>
 DOCRE_INLINE void slope_all(const float* kept, const float* grad, float* to, int64_t count) {
   for (int64_t i = 0; i < count; i += kLanes) {
-    int64_t some = std::min(kLanes, count - i);
     Floats in, g, out;
-    if (some == kLanes) {
-      load(kept + i, in);
-      load(grad + i, g);
-    } else {
-      load_some(kept + i, some, in);
-      load_some(grad + i, some, g);
-    }
+    load_next(kept + i, count - i, in);
+    load_next(grad + i, count - i, g);
     Kind::backward(in, out);
-    if (some == kLanes)
-      store(to + i, g * out);
-    else
-      store_some(to + i, some, g * out);
+    store_next(to + i, count - i, g * out);
   }
 }
 
@@ -187,20 +171,20 @@ struct Activated : torch::autograd::Function<Activated> {
 // additions, and a row far below the largest adds nothing.
 DOCRE_CLONES void log_sum_exp_rows(const float* x, int64_t rows, int64_t width, float* out) {
   for (int64_t c = 0; c < width; c += kLanes) {
-    int64_t some = std::min(kLanes, width - c);
+    int64_t left = width - c;
     Floats top, sum = {}, v;
-    load_some(x + c, some, top);
+    load_next(x + c, left, top);
     for (int64_t r = 1; r < rows; r++) {
-      load_some(x + r * width + c, some, v);
+      load_next(x + r * width + c, left, v);
       maximum(top, v);
     }
     for (int64_t r = 0; r < rows; r++) {
-      load_some(x + r * width + c, some, v);
+      load_next(x + r * width + c, left, v);
       v -= top;
       exponential(v);
       sum += v;
     }
-    for (int64_t i = 0; i < some; i++) out[c + i] = top[i] + std::log(sum[i]);
+    for (int64_t i = 0; i < std::min(kLanes, left); i++) out[c + i] = top[i] + std::log(sum[i]);
   }
 }
 
@@ -208,14 +192,14 @@ DOCRE_CLONES void log_sum_exp_gradient(const float* x, const float* out, const f
                                        int64_t rows, int64_t width, float* to) {
   for (int64_t r = 0; r < rows; r++, x += width, to += width)
     for (int64_t c = 0; c < width; c += kLanes) {
-      int64_t some = std::min(kLanes, width - c);
+      int64_t left = width - c;
       Floats v, o, g;
-      load_some(x + c, some, v);
-      load_some(out + c, some, o);
-      load_some(grad + c, some, g);
+      load_next(x + c, left, v);
+      load_next(out + c, left, o);
+      load_next(grad + c, left, g);
       v -= o;
       exponential(v);
-      store_some(to + c, some, g * v);
+      store_next(to + c, left, g * v);
     }
 }
 

@@ -122,15 +122,16 @@ void for_each_task(const AttentionShape& shape, const Task& task) {
                    [&](int64_t i) { task(i / shape.heads, i % shape.heads); });
 }
 
+// Some rows of one head; `keys`: of the first of them, or null.
+inline ScoreBlock score_block(const AttentionShape& shape, int64_t head, int64_t rows,
+                              int64_t length, const int64_t* keys) {
+  uint64_t salt = shape.salt * 0x2545f4914f6cdd1dull + static_cast<uint64_t>(head) + 1;
+  return {rows, length, spread(length), keys, salt, shape.threshold, shape.keep_scale};
+}
 inline ScoreBlock block_at(const AttentionShape& shape, int64_t start, int64_t length, int64_t row,
                            int64_t head) {
-  return {std::min(kBlockRows, length - row),
-          length,
-          spread(length),
-          shape.keys ? shape.keys + start + row : nullptr,
-          shape.salt * 0x2545f4914f6cdd1dull + static_cast<uint64_t>(head) + 1,
-          shape.threshold,
-          shape.keep_scale};
+  return score_block(shape, head, std::min(kBlockRows, length - row), length,
+                     shape.keys ? shape.keys + start + row : nullptr);
 }
 
 // qkv: [T, 3, heads, width] → out: [T, heads · width], log_sum: [heads, T].
@@ -189,7 +190,7 @@ void attention_backward(const AttentionShape& shape, const T* qkv, const T* out,
       int64_t out_place = (start + row) * model + head * d;
       pack(grad_out + out_place, model, g, wide, block.rows, d, 1);
       pack(out + out_place, model, o, wide, block.rows, d, 1);
-      row_dots(g, o, wide, delta, block.rows, d);
+      dot_rows(g, o, wide, delta, block.rows, d);
       multiply_block(q + row * wide, wide, 1, turned_k, stride, s, stride, block.rows, length, d,
                      false);
       multiply_block(g, wide, 1, turned_v, stride, ds, stride, block.rows, length, d, false);
@@ -233,14 +234,11 @@ struct VarlenAttention : torch::autograd::Function<VarlenAttention> {
     AttentionShape shape = shape_of("attention", qkv, offsets, keys, salt, p);
     at::Tensor out = at::empty({shape.tokens, shape.heads * shape.width}, qkv.options());
     at::Tensor log_sum = at::empty({shape.heads, shape.tokens}, qkv.options().dtype(at::kFloat));
-    float* sums = log_sum.mutable_data_ptr<float>();
-    if (qkv.scalar_type() == at::kFloat)
-      attention_forward(shape, qkv.const_data_ptr<float>(), out.mutable_data_ptr<float>(), sums);
-    else if (qkv.scalar_type() == at::kBFloat16)
-      attention_forward(shape, qkv.const_data_ptr<at::BFloat16>(),
-                        out.mutable_data_ptr<at::BFloat16>(), sums);
-    else
-      TORCH_CHECK(false, "attention: kind ", qkv.scalar_type(), " is not supported on the CPU");
+    for_kind("attention", qkv, [&](auto zero) {
+      using T = decltype(zero);
+      attention_forward(shape, qkv.const_data_ptr<T>(), out.mutable_data_ptr<T>(),
+                        log_sum.mutable_data_ptr<float>());
+    });
     ctx->save_for_backward({qkv, out, log_sum, offsets, keys ? *keys : at::Tensor()});
     ctx->saved_data["salt"] = salt;
     ctx->saved_data["p"] = p;
@@ -255,14 +253,12 @@ struct VarlenAttention : torch::autograd::Function<VarlenAttention> {
         shape_of("attention", qkv, saved[3], keys, ctx->saved_data["salt"].toInt(),
                  ctx->saved_data["p"].toDouble());
     at::Tensor grad_out = grads[0].contiguous(), grad = at::empty_like(qkv);
-    const float* sums = saved[2].const_data_ptr<float>();
-    if (qkv.scalar_type() == at::kFloat)
-      attention_backward(shape, qkv.const_data_ptr<float>(), out.const_data_ptr<float>(), sums,
-                         grad_out.const_data_ptr<float>(), grad.mutable_data_ptr<float>());
-    else
-      attention_backward(
-          shape, qkv.const_data_ptr<at::BFloat16>(), out.const_data_ptr<at::BFloat16>(), sums,
-          grad_out.const_data_ptr<at::BFloat16>(), grad.mutable_data_ptr<at::BFloat16>());
+    for_kind("attention", qkv, [&](auto zero) {
+      using T = decltype(zero);
+      attention_backward(shape, qkv.const_data_ptr<T>(), out.const_data_ptr<T>(),
+                         saved[2].const_data_ptr<float>(), grad_out.const_data_ptr<T>(),
+                         grad.mutable_data_ptr<T>());
+    });
     return {grad, at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };

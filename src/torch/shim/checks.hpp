@@ -60,6 +60,18 @@ inline const int64_t* checked_offsets(const char* who, const at::Tensor& offsets
   return numbers;
 }
 
+// Runs body(T{}) with the type T of the numbers of `x`.
+template <typename Body>
+void for_kind(const char* who, const at::Tensor& x, const Body& body) {
+  if (x.scalar_type() == at::kFloat)
+    body(float{});
+  else if (x.scalar_type() == at::kBFloat16)
+    body(at::BFloat16{});
+  else
+    TORCH_CHECK(false, who, ": on the CPU numbers must be 32-bit floats or bfloat16, not ",
+                x.scalar_type());
+}
+
 // The rows of a table that Rust made.
 template <typename Row>
 struct Table {

@@ -114,13 +114,8 @@ struct WindowRows {
   }
   const AttentionPart& part(int64_t i) const { return call.parts[window.first_part + i]; }
   ScoreBlock block() const {
-    return {window.parts,
-            window.length,
-            stride,
-            keys.empty() ? nullptr : keys.data(),
-            call.shape.salt * 0x2545f4914f6cdd1dull + static_cast<uint64_t>(head) + 1,
-            call.shape.threshold,
-            call.shape.keep_scale};
+    return score_block(call.shape, head, window.parts, window.length,
+                       keys.empty() ? nullptr : keys.data());
   }
   void scores() {
     multiply_block(q, wide, 1, turned, stride, p, stride, window.parts, window.length, d, false);
@@ -269,13 +264,10 @@ struct EntityRows : torch::autograd::Function<EntityRows> {
         call_of(qkv, offsets, keys, salt, p, {documents, rows, weights, windows, parts});
     at::Tensor out =
         at::zeros({checked_cells(call) * call.shape.heads}, qkv.options().dtype(at::kFloat));
-    if (qkv.scalar_type() == at::kFloat)
-      entity_rows_forward(call, qkv.const_data_ptr<float>(), out.mutable_data_ptr<float>());
-    else if (qkv.scalar_type() == at::kBFloat16)
-      entity_rows_forward(call, qkv.const_data_ptr<at::BFloat16>(), out.mutable_data_ptr<float>());
-    else
-      TORCH_CHECK(false, "entity attention: kind ", qkv.scalar_type(),
-                  " is not supported on the CPU");
+    for_kind("entity attention", qkv, [&](auto zero) {
+      using T = decltype(zero);
+      entity_rows_forward(call, qkv.const_data_ptr<T>(), out.mutable_data_ptr<float>());
+    });
     ctx->save_for_backward(
         {qkv, offsets, keys ? *keys : at::Tensor(), documents, rows, weights, windows, parts});
     ctx->saved_data["salt"] = salt;
@@ -291,12 +283,11 @@ struct EntityRows : torch::autograd::Function<EntityRows> {
                             ctx->saved_data["p"].toDouble(),
                             {saved[3], saved[4], saved[5], saved[6], saved[7]});
     at::Tensor grad_out = grads[0].to(at::kFloat).contiguous(), grad = at::zeros_like(qkv);
-    if (qkv.scalar_type() == at::kFloat)
-      entity_rows_backward(call, qkv.const_data_ptr<float>(), grad_out.const_data_ptr<float>(),
-                           grad.mutable_data_ptr<float>());
-    else
-      entity_rows_backward(call, qkv.const_data_ptr<at::BFloat16>(),
-                           grad_out.const_data_ptr<float>(), grad.mutable_data_ptr<at::BFloat16>());
+    for_kind("entity attention", qkv, [&](auto zero) {
+      using T = decltype(zero);
+      entity_rows_backward(call, qkv.const_data_ptr<T>(), grad_out.const_data_ptr<float>(),
+                           grad.mutable_data_ptr<T>());
+    });
     torch::autograd::variable_list none(10);
     none[0] = grad;
     return none;

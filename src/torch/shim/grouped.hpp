@@ -175,12 +175,11 @@ inline void grouped_backward_inputs(const GroupedShape& shape, const float* head
 inline void grouped_backward_weight(const GroupedShape& shape, const float* head, const float* tail,
                                     const float* grad, float* grad_weight) {
   // Head channels that are worth another thread.
-  int64_t grain =
-      std::max<int64_t>(1, (1 << 22) / std::max<int64_t>(1, shape.pairs * shape.b * shape.classes));
+  int64_t channels_of_task = grain(1 << 22, shape.pairs * shape.b * shape.classes);
   int64_t wide = padded(shape.b);
   std::vector<float> grads(shape.pairs * shape.classes);
   in_tiles(grad, shape.classes, shape.pairs, shape.classes, grads.data());
-  at::parallel_for(0, shape.width(), grain, [&](int64_t first, int64_t last) {
+  at::parallel_for(0, shape.width(), channels_of_task, [&](int64_t first, int64_t last) {
     std::vector<float> outer(kPairBlock * wide), slab(shape.classes * wide);
     for (int64_t x = first; x < last; x++) {
       for (int64_t p = 0; p < shape.pairs; p += kPairBlock) {

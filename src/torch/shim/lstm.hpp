@@ -24,7 +24,7 @@ constexpr int64_t kNoRow = -1;
 struct LstmShape {
   int64_t tokens, sequences, input, hidden, directions;
   const int64_t* offsets;
-  int64_t blocks() const { return (hidden + kLanes - 1) / kLanes; }
+  int64_t blocks() const { return pieces(hidden, kLanes); }
   int64_t units() const { return blocks() * kLanes; }
   int64_t gates() const { return blocks() * kPanel; }
   int64_t width() const { return directions * hidden; }
@@ -39,8 +39,6 @@ struct LstmShape {
     return unit < hidden ? gate * hidden + unit : kNoRow;
   }
 };
-
-inline int64_t rounded_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
 // [4H, columns] → panels of gate columns, [blocks][columns][64]: for products of inputs with
 // weightᵀ.
@@ -134,17 +132,10 @@ void for_each_side(const LstmShape& shape, const std::vector<LstmSide>& sides, c
   });
 }
 
-DOCRE_INLINE void load_units(const float* from, int64_t count, Floats& to) {
-  if (count == kLanes)
-    load(from, to);
-  else
-    load_some(from, count, to);
-}
-
 // Sums → gates, cell and hidden state of 16 units (`block`) of some rows.
 DOCRE_CLONES void lstm_gates(const LstmStep& rows, size_t first, size_t count, int64_t block,
                              int64_t hidden) {
-  int64_t unit = block * kLanes, present = std::min(kLanes, hidden - unit);
+  int64_t unit = block * kLanes;
   for (size_t r = first; r < first + count; r++) {
     float* row = rows.gates[r] + block * kPanel;
     Floats i, f, g, o, c;
@@ -165,10 +156,7 @@ DOCRE_CLONES void lstm_gates(const LstmStep& rows, size_t first, size_t count, i
     store(rows.cell[r] + unit, c);
     hyperbolic_tangent(c);
     Floats h = o * c;
-    if (present == kLanes)
-      store(rows.hidden[r] + unit, h);
-    else
-      store_some(rows.hidden[r] + unit, present, h);
+    store_next(rows.hidden[r] + unit, hidden - unit, h);
   }
 }
 
@@ -187,7 +175,7 @@ DOCRE_CLONES void lstm_gate_gradients(float* gates, const float* cell, const flo
     load(cell_before + unit, before);
     load(upstream + unit, dh);
     load(carry + unit, dc);
-    if (above) load_units(above + unit, std::min(kLanes, hidden - unit), more);
+    if (above) load_next(above + unit, hidden - unit, more);
     dh += more;
     hyperbolic_tangent(t);
     dc += dh * o * (1.0f - t * t);
@@ -199,21 +187,18 @@ DOCRE_CLONES void lstm_gate_gradients(float* gates, const float* cell, const flo
   }
 }
 
-// gates = bias + x · weight_ihᵀ for all tokens.
-inline void lstm_project(const LstmShape& shape, const float* x, const float* panels,
-                         const float* bias, float* gates) {
-  at::parallel_for(0, (shape.tokens + kDepth - 1) / kDepth, 1, [&](int64_t begin, int64_t end) {
-    const float* rows[kDepth];
-    float* to[kDepth];
-    for (int64_t token = begin * kDepth; token < std::min(end * kDepth, shape.tokens);
-         token += kDepth) {
-      int64_t count = std::min(kDepth, shape.tokens - token);
-      for (int64_t r = 0; r < count; r++)
-        rows[r] = x + (token + r) * shape.input, to[r] = gates + (token + r) * shape.gates();
-      for (int64_t block = 0; block < shape.blocks(); block++)
-        panel_product(rows, 1, count, panels + block * shape.input * kPanel, shape.input,
-                      bias + block * kPanel, to, block * kPanel);
-    }
+// to [tokens, stride] = start + from [tokens, depth] · panels, in whole panels of columns. `start`:
+// one row of `stride` numbers, or null to add to what is there.
+inline void lstm_multiply(int64_t tokens, const float* from, int64_t depth, const float* panels,
+                          const float* start, float* to, int64_t stride) {
+  at::parallel_for(0, pieces(tokens, kDepth), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t token = begin * kDepth; token < std::min(end * kDepth, tokens); token += kDepth)
+      for (int64_t column = 0; column < stride; column += kPanel) {
+        Panel panel{panels + column * depth, kPanel, depth, kVectors};
+        panel_product([&](int64_t r) { return from + (token + r) * depth; }, 1,
+                      std::min(kDepth, tokens - token), panel, start ? start + column : nullptr,
+                      [&](int64_t r) { return to + (token + r) * stride + column; });
+      }
   });
 }
 
@@ -266,42 +251,16 @@ inline void lstm_retreat(const LstmShape& shape, const LstmSide& side, const Lst
   }
 }
 
-// to [tokens, stride] (+)= gate gradients · weight_ih; `panels`: weight_ih packed for inputs.
-inline void lstm_input_gradients(const LstmShape& shape, const float* gates, const float* panels,
-                                 bool add, float* to, int64_t stride) {
-  static const float zeros[kPanel] = {};
-  at::parallel_for(0, (shape.tokens + kDepth - 1) / kDepth, 1, [&](int64_t begin, int64_t end) {
-    const float* rows[kDepth];
-    float* out[kDepth];
-    for (int64_t token = begin * kDepth; token < std::min(end * kDepth, shape.tokens);
-         token += kDepth) {
-      int64_t count = std::min(kDepth, shape.tokens - token);
-      for (int64_t r = 0; r < count; r++)
-        rows[r] = gates + (token + r) * shape.gates(), out[r] = to + (token + r) * stride;
-      for (int64_t column = 0; column < stride; column += kPanel)
-        panel_product(rows, 1, count, panels + column * shape.gates(), shape.gates(),
-                      add ? nullptr : zeros, out, column);
-    }
-  });
-}
-
 // Σ over tokens of [x, hidden before, 1]ᵀ · gate gradients, for the gate panels begin..end; to:
 // [blocks][input + hidden + 1][64].
 inline void lstm_weight_gradients(const LstmShape& shape, const LstmSide& side, const float* x,
                                   const float* const* before, int64_t begin, int64_t end,
                                   float* to) {
-  int64_t columns = shape.input + shape.hidden + 1;
-  int64_t stride = rounded_up(columns, kLanes) / kLanes % 2
-                       ? rounded_up(columns, kLanes)
-                       : rounded_up(columns, kLanes) +
-                             kLanes;  // odd in lines: rows spread over the cache's sets
+  int64_t columns = shape.input + shape.hidden + 1, stride = spread(columns);
   at::Tensor inputs_kept = at::empty({kDepth, stride}, at::kFloat),
              grads_kept = at::empty({kDepth, kPanel}, at::kFloat);
   float *inputs = inputs_kept.mutable_data_ptr<float>(),
         *grads = grads_kept.mutable_data_ptr<float>();
-  std::vector<const float*> factors(columns);
-  std::vector<float*> sums(columns);
-  for (int64_t c = 0; c < columns; c++) factors[c] = inputs + c;
   for (int64_t token = 0; token < shape.tokens; token += kDepth) {
     int64_t count = std::min(kDepth, shape.tokens - token);
     for (int64_t r = 0; r < count; r++) {
@@ -314,8 +273,10 @@ inline void lstm_weight_gradients(const LstmShape& shape, const LstmSide& side, 
       for (int64_t r = 0; r < count; r++)
         std::memcpy(grads + r * kPanel, side.gates + (token + r) * shape.gates() + panel * kPanel,
                     kPanel * sizeof(float));
-      for (int64_t c = 0; c < columns; c++) sums[c] = to + (panel * columns + c) * kPanel;
-      panel_product(factors.data(), stride, columns, grads, count, nullptr, sums.data(), 0);
+      float* sums = to + panel * columns * kPanel;
+      panel_product([&](int64_t c) { return inputs + c; }, stride, columns,
+                    Panel{grads, kPanel, count, kVectors}, nullptr,
+                    [&](int64_t c) { return sums + c * kPanel; });
     }
   }
 }

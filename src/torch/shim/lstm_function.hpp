@@ -123,8 +123,9 @@ struct PackedLstm : torch::autograd::Function<PackedLstm> {
       const at::Tensor* weight = &weights[d * kLstmWeights];
       at::Tensor panels = packed_gates(shape, weight[0]),
                  bias = packed_gates(shape, (weight[2] + weight[3]).unsqueeze(1));
-      lstm_project(shape, x.const_data_ptr<float>(), panels.const_data_ptr<float>(),
-                   bias.const_data_ptr<float>(), sides[d].gates);
+      lstm_multiply(shape.tokens, x.const_data_ptr<float>(), shape.input,
+                    panels.const_data_ptr<float>(), bias.const_data_ptr<float>(), sides[d].gates,
+                    shape.gates());
       recurrent.push_back(packed_gates(shape, weight[1]));
     }
     for_each_side(shape, sides, [&](int64_t d, const std::vector<int64_t>& order) {
@@ -194,10 +195,11 @@ struct PackedLstm : torch::autograd::Function<PackedLstm> {
                                    at::TensorList weights) {
     int64_t stride = rounded_up(shape.input, kPanel);
     at::Tensor grad = at::empty({shape.tokens, stride}, at::kFloat);
+    std::vector<float> zeros(stride);
     for (int64_t d = 0; d < shape.directions; d++) {
       at::Tensor panels = packed_inputs(shape, weights[d * kLstmWeights]);
-      lstm_input_gradients(shape, sides[d].gates, panels.const_data_ptr<float>(), d > 0,
-                           grad.mutable_data_ptr<float>(), stride);
+      lstm_multiply(shape.tokens, sides[d].gates, shape.gates(), panels.const_data_ptr<float>(),
+                    d == 0 ? zeros.data() : nullptr, grad.mutable_data_ptr<float>(), stride);
     }
     return grad.narrow(1, 0, shape.input).contiguous();
   }

@@ -41,13 +41,8 @@ constexpr int64_t kSumBlock = 16384;
 
 DOCRE_CLONES void square_sum_block(const float* from, int64_t count, double* sum) {
   Floats lanes = {}, x;
-  int64_t c = 0;
-  for (; c + kLanes <= count; c += kLanes) {
-    load(from + c, x);
-    lanes += x * x;
-  }
-  if (c < count) {
-    load_some(from + c, count - c, x);
+  for (int64_t c = 0; c < count; c += kLanes) {
+    load_next(from + c, count - c, x);
     lanes += x * x;
   }
   *sum = 0;

@@ -148,7 +148,8 @@ inline void panel_product(const float* const* a, int64_t step, int64_t rows, con
 }
 
 inline int64_t pieces(int64_t count, int64_t size) { return (count + size - 1) / size; }
-inline int64_t padded(int64_t columns) { return pieces(columns, kLanes) * kLanes; }
+inline int64_t rounded_up(int64_t count, int64_t size) { return pieces(count, size) * size; }
+inline int64_t padded(int64_t columns) { return rounded_up(columns, kLanes); }
 // The same as an odd number of cache lines: rows that lie a power of two apart share few sets of a
 // cache.
 inline int64_t spread(int64_t columns) {

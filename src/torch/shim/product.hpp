@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "panel.hpp"
+#include "tasks.hpp"
 
 namespace docre {
 
@@ -84,8 +85,7 @@ inline void multiply(const Matrix& a, const Panels& panels, const float* bias, f
   std::vector<float> start(padded(panels.columns));
   if (bias) std::memcpy(start.data(), bias, panels.columns * sizeof(float));
   int64_t chunks = pieces(a.rows, kChunk), work = std::min(a.rows, kChunk) * kPanel * panels.depth;
-  at::parallel_for(0, chunks * panels.count(),
-                   std::max<int64_t>(1, kTaskWork / std::max<int64_t>(1, work)),
+  at::parallel_for(0, chunks * panels.count(), grain(kTaskWork, work),
                    [&](int64_t begin, int64_t end) {
                      for (int64_t task = begin; task < end; task++) {
                        int64_t first = task / panels.count() * kChunk, i = task % panels.count();
@@ -125,15 +125,13 @@ inline void multiply_transposed_block(const Matrix& a, const Matrix& b, int64_t 
 inline void multiply_transposed(const Matrix& a, const Matrix& b, float* out) {
   int64_t heights = pieces(a.columns, kDepth), widths = pieces(b.columns, kPanel),
           work = std::min(a.columns, kDepth) * kPanel * a.rows;
-  at::parallel_for(0, heights * widths,
-                   std::max<int64_t>(1, kTaskWork / std::max<int64_t>(1, work)),
-                   [&](int64_t begin, int64_t end) {
-                     for (int64_t task = begin; task < end; task++) {
-                       int64_t m = task / widths * kDepth, n = task % widths * kPanel;
-                       multiply_transposed_block(a, b, m, std::min(kDepth, a.columns - m), n,
-                                                 std::min(kPanel, b.columns - n), out);
-                     }
-                   });
+  at::parallel_for(0, heights * widths, grain(kTaskWork, work), [&](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < end; task++) {
+      int64_t m = task / widths * kDepth, n = task % widths * kPanel;
+      multiply_transposed_block(a, b, m, std::min(kDepth, a.columns - m), n,
+                                std::min(kPanel, b.columns - n), out);
+    }
+  });
 }
 
 DOCRE_CLONES void add_rows(const Matrix& a, int64_t row, int64_t rows, int64_t column,
@@ -144,8 +142,7 @@ DOCRE_CLONES void add_rows(const Matrix& a, int64_t row, int64_t rows, int64_t c
 
 // out [columns] = the sum of all rows, kDepth of them at a time.
 inline void sum_rows(const Matrix& a, float* out) {
-  at::parallel_for(0, pieces(a.columns, kPanel),
-                   std::max<int64_t>(1, kTaskWork / 16 / std::max<int64_t>(1, a.rows * kPanel)),
+  at::parallel_for(0, pieces(a.columns, kPanel), grain(kTaskWork / 16, a.rows * kPanel),
                    [&](int64_t begin, int64_t end) {
                      for (int64_t column = begin * kPanel;
                           column < std::min(end * kPanel, a.columns); column += kPanel) {
@@ -240,10 +237,9 @@ struct BatchedProduct : torch::autograd::Function<BatchedProduct> {
   template <typename Each>
   static void for_each(const at::Tensor& x, int64_t columns, const Each& each) {
     int64_t work = x.size(1) * x.size(2) * columns;
-    at::parallel_for(0, x.size(0), std::max<int64_t>(1, kTaskWork / std::max<int64_t>(1, work)),
-                     [&](int64_t begin, int64_t end) {
-                       for (int64_t i = begin; i < end; i++) each(i);
-                     });
+    at::parallel_for(0, x.size(0), grain(kTaskWork, work), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; i++) each(i);
+    });
   }
 
   static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& x_any,

@@ -12,15 +12,10 @@ DOCRE_INLINE void copy_rows(const From* from, int64_t from_stride, To* to, int64
                             int64_t rows, int64_t width, const float* row_factor, float factor) {
   for (int64_t i = 0; i < rows; i++) {
     float f = row_factor ? row_factor[i] * factor : factor;
-    int64_t c = 0;
-    Floats x;
-    for (; c + kLanes <= width; c += kLanes) {
-      load(from + i * from_stride + c, x);
-      store(to + i * to_stride + c, x * f);
-    }
-    if (c < width) {
-      load_some(from + i * from_stride + c, width - c, x);
-      store_some(to + i * to_stride + c, width - c, x * f);
+    for (int64_t c = 0; c < width; c += kLanes) {
+      Floats x;
+      load_next(from + i * from_stride + c, width - c, x);
+      store_next(to + i * to_stride + c, width - c, x * f);
     }
   }
 }
@@ -41,60 +36,38 @@ DOCRE_CLONES void unpack(const float* from, int64_t stride, c10::BFloat16* to, i
   copy_rows(from, stride, to, to_stride, rows, width, row_factor, factor);
 }
 
-// Of rows `stride` apart.
-DOCRE_CLONES void row_dots(const float* a, const float* b, int64_t stride, float* dots,
-                           int64_t rows, int64_t width) {
-  for (int64_t i = 0; i < rows; i++) {
-    Floats sum = {}, x, y;
-    int64_t c = 0;
-    for (; c + kLanes <= width; c += kLanes) {
-      load(a + i * stride + c, x);
-      load(b + i * stride + c, y);
-      sum += x * y;
-    }
-    if (c < width) {
-      load_some(a + i * stride + c, width - c, x);
-      load_some(b + i * stride + c, width - c, y);
-      sum += x * y;
-    }
-    dots[i] = sum_lanes(sum);
+// The product of two rows.
+DOCRE_INLINE float dot(const float* a, const float* b, int64_t count) {
+  Floats sum = {}, x, y;
+  for (int64_t c = 0; c < count; c += kLanes) {
+    load_next(a + c, count - c, x);
+    load_next(b + c, count - c, y);
+    sum += x * y;
   }
-}
-
-// Adds `count` numbers times `factor`; sums; products. Rows need not be aligned.
-DOCRE_CLONES void add_scaled(const float* from, float factor, float* to, int64_t count) {
-  for (int64_t l = 0; l < count; l++) to[l] += factor * from[l];
-}
-DOCRE_CLONES void scale_row(float* row, float factor, int64_t count) {
-  for (int64_t l = 0; l < count; l++) row[l] *= factor;
+  return sum_lanes(sum);
 }
 DOCRE_CLONES float dot_row(const float* a, const float* b, int64_t count) {
-  Floats sum = {}, x, y;
-  int64_t l = 0;
-  for (; l + kLanes <= count; l += kLanes) {
-    load(a + l, x);
-    load(b + l, y);
-    sum += x * y;
-  }
-  if (l < count) {
-    load_some(a + l, count - l, x);
-    load_some(b + l, count - l, y);
-    sum += x * y;
+  return dot(a, b, count);
+}
+// The same for rows that lie `stride` apart.
+DOCRE_CLONES void dot_rows(const float* a, const float* b, int64_t stride, float* dots,
+                           int64_t rows, int64_t width) {
+  for (int64_t i = 0; i < rows; i++) dots[i] = dot(a + i * stride, b + i * stride, width);
+}
+
+DOCRE_CLONES float sum_row(const float* a, int64_t count) {
+  Floats sum = {}, x;
+  for (int64_t c = 0; c < count; c += kLanes) {
+    load_next(a + c, count - c, x);
+    sum += x;
   }
   return sum_lanes(sum);
 }
-DOCRE_CLONES float sum_row(const float* a, int64_t count) {
-  Floats sum = {}, x;
-  int64_t l = 0;
-  for (; l + kLanes <= count; l += kLanes) {
-    load(a + l, x);
-    sum += x;
-  }
-  if (l < count) {
-    load_some(a + l, count - l, x);
-    sum += x;
-  }
-  return sum_lanes(sum);
+DOCRE_CLONES void add_scaled(const float* from, float factor, float* to, int64_t count) {
+  for (int64_t c = 0; c < count; c++) to[c] += factor * from[c];
+}
+DOCRE_CLONES void scale_row(float* row, float factor, int64_t count) {
+  for (int64_t c = 0; c < count; c++) row[c] *= factor;
 }
 
 }  // namespace docre

@@ -58,6 +58,23 @@ DOCRE_INLINE void store_some(T* to, int64_t count, const Floats& from) {
   std::memcpy(to, buffer, count * sizeof(T));
 }
 
+// The next group of a row in which `left` numbers are left.
+template <typename T>
+DOCRE_INLINE void load_next(const T* from, int64_t left, Floats& to) {
+  if (left >= kLanes)
+    load(from, to);
+  else
+    load_some(from, left, to);
+}
+
+template <typename T>
+DOCRE_INLINE void store_next(T* to, int64_t left, const Floats& from) {
+  if (left >= kLanes)
+    store(to, from);
+  else
+    store_some(to, left, from);
+}
+
 // Comparisons by arithmetic: compilers take those of vectors wider than the machine's, and `?:`,
 // apart into single numbers. All bits of a lane whose number is negative (its sign is set).
 DOCRE_INLINE void negative(const Floats& x, Words& mask) { mask = (Words)((Ints)x >> 31); }

@@ -9,6 +9,11 @@
 
 namespace docre {
 
+// How many units of `work` each are `enough` for another thread.
+inline int64_t grain(int64_t enough, int64_t work) {
+  return std::max<int64_t>(1, enough / std::max<int64_t>(1, work));
+}
+
 // Runs task(i) for all i < count with size(i) > 0 on whichever thread is free.
 template <typename Size, typename Task>
 void for_each_by_size(int64_t count, const Size& size, const Task& task) {
