@@ -1,6 +1,6 @@
-// Element-wise functions, and the logarithm of a sum of exponentials, in which an element's bits
-// depend on nothing but the element. (libtorch takes one formula for whole vectors and another for
-// what is left over at the end of a thread's share.)
+// Element-wise functions, and the logarithm of a sum of exponentials. The bits of an element of the
+// result depend on that element of the input alone. libtorch does not promise this: it uses one
+// formula for whole vectors, and another for the rest at the end of a thread's share.
 #pragma once
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
@@ -16,8 +16,9 @@ namespace docre {
 
 constexpr int64_t kActivationGrain = 16384;
 
-// Φ(x), the distribution function of the normal law: erfc by the fit of Numerical Recipes (Press et
-// al., §6.2, erfcc), whose relative error is under 1.2e-7 everywhere.
+// Φ(x), the distribution function of the standard normal distribution. It is computed from erfc by
+// the fit of Numerical Recipes (Press et al., section 6.2, erfcc), whose relative error is
+// below 1.2e-7 everywhere.
 DOCRE_INLINE void normal_distribution(const Floats& x, Floats& to) {
   Floats z = (Floats)((Words)x & 0x7fffffffu) * 0.70710678118654752f, t = 1.0f / (1.0f + 0.5f * z);
   Floats fit = t * 0.17087277f - 0.82215223f;
@@ -133,12 +134,13 @@ DOCRE_CLONES void activation_gradient(Activation kind, const float* kept, const 
   }
 }
 
-// f(x), element by element.
+// Applies a function to each element.
 struct Activated : torch::autograd::Function<Activated> {
   static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& x_any,
                             int64_t kind) {
     TORCH_CHECK(x_any.device().is_cpu() && x_any.scalar_type() == at::kFloat,
-                "activation: 32-bit floats on the CPU are needed");
+                "activation: numbers must be 32-bit floats on the CPU, not ", x_any.scalar_type(),
+                " on ", x_any.device());
     TORCH_CHECK(kind >= 0 && kind <= static_cast<int64_t>(Activation::kSigmoid),
                 "activation: function ", kind, " is not known");
     at::Tensor x = x_any.contiguous(), y = at::empty_like(x);
@@ -167,8 +169,8 @@ struct Activated : torch::autograd::Function<Activated> {
   }
 };
 
-// out [width] = log Σ exp over `rows` rows [rows, width]; the order of rows is the order of
-// additions, and a row far below the largest adds nothing.
+// out [width] = log Σ exp over the rows of x [rows, width]. Rows are added in their order. A row
+// far below the largest adds nothing.
 DOCRE_CLONES void log_sum_exp_rows(const float* x, int64_t rows, int64_t width, float* out) {
   for (int64_t c = 0; c < width; c += kLanes) {
     int64_t left = width - c;
@@ -209,8 +211,9 @@ struct LogSumExp : torch::autograd::Function<LogSumExp> {
     at::Tensor x = x_any.contiguous();
     TORCH_CHECK(
         x.dim() == 3 && x.size(1) > 0 && x.device().is_cpu() && x.scalar_type() == at::kFloat,
-        "log-sum-exp: [groups, rows, width] of 32-bit floats on the CPU is needed, not ",
-        x.sizes());
+        "log-sum-exp: the input must be [groups, rows, width] of 32-bit floats on the CPU with at "
+        "least one row, not ",
+        x.sizes(), " of ", x.scalar_type(), " on ", x.device());
     at::Tensor out = at::empty({x.size(0), x.size(2)}, x.options());
     int64_t rows = x.size(1), width = x.size(2);
     const float* from = x.const_data_ptr<float>();

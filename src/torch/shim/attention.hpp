@@ -1,9 +1,12 @@
 // Self-attention inside each document of a packed token stream, without padding.
-// CPU: one task a (document, head); blocks of score rows stay in cache; backward computes the
-// probabilities again from the row log-sum-exp. A task copies its operands into its own aligned
-// buffers and multiplies by the tiles of panel.hpp, so that its bits depend on nothing but the
-// document. CUDA: flash attention with cumulative lengths, or padding and SDPA for kinds that flash
-// refuses.
+//
+// On the CPU, each (document, head) is one task. Blocks of score rows stay in the cache, and
+// backward recomputes the probabilities from the log-sum-exp of each row. A task copies its
+// operands into its own aligned buffers and multiplies them with the tiles of panel.hpp, so its
+// bits depend on the document alone.
+//
+// On CUDA, 16-bit kinds use flash attention with cumulative lengths. Other kinds use padding and
+// scaled_dot_product_attention.
 #pragma once
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
@@ -24,7 +27,7 @@
 
 namespace docre {
 
-// The shape of one call, shared by forward and backward.
+// What forward and backward know about one call.
 struct AttentionShape {
   int64_t tokens, heads, width;
   const int64_t* offsets;
@@ -37,7 +40,7 @@ struct AttentionShape {
   int64_t row_stride() const { return 3 * heads * width; }
 };
 
-// Rows of scores in one block, as the kernels below see them.
+// A block of rows of scores, as the kernels below see it.
 struct ScoreBlock {
   int64_t rows, length, stride;
   const int64_t* keys;  // of the block's first row
@@ -46,8 +49,8 @@ struct ScoreBlock {
   float keep_scale;
 };
 
-// Scores → exp(score − max), dropped where the mask says so; 1/sum and log-sum-exp of each row
-// aside.
+// Turns scores into exp(score - max), sets what the dropout mask drops to zero, and writes 1/sum
+// and the log-sum-exp of each row.
 DOCRE_CLONES void softmax_rows(float* scores, float* inverse_sum, float* log_sum,
                                const ScoreBlock& block) {
   for (int64_t i = 0; i < block.rows; i++) {
@@ -56,7 +59,7 @@ DOCRE_CLONES void softmax_rows(float* scores, float* inverse_sum, float* log_sum
     Floats top, odd, sum = {}, x;
     splat(-1e30f, top);
     splat(-1e30f, odd);
-    // Two at a time, which do not wait for each other.
+    // Two groups at a time, which need not wait for each other.
     for (int64_t j = 0; j < block.stride; j += 2 * kLanes) {
       load(row + j, x);
       maximum(top, x);
@@ -86,8 +89,8 @@ DOCRE_CLONES void softmax_rows(float* scores, float* inverse_sum, float* log_sum
   }
 }
 
-// Scores, dP → P (dropped and scaled, in place of the scores) and dS (in place of dP); `delta` is
-// the row sum of grad · out.
+// Turns scores into the dropped and scaled probabilities P, and dP into dS, both in place. `delta`
+// is the sum of grad · out over each row.
 DOCRE_CLONES void softmax_rows_backward(float* scores, float* grads, const float* log_sum,
                                         const float* delta, const ScoreBlock& block) {
   for (int64_t i = 0; i < block.rows; i++) {
@@ -112,7 +115,7 @@ DOCRE_CLONES void softmax_rows_backward(float* scores, float* grads, const float
   }
 }
 
-// Runs task(document, head) for all, long documents first, on whichever thread is free.
+// Runs task(document, head) for all of them, long documents first, on whichever thread is free.
 template <typename Task>
 void for_each_task(const AttentionShape& shape, const Task& task) {
   auto length = [&](int64_t i) {
@@ -122,7 +125,7 @@ void for_each_task(const AttentionShape& shape, const Task& task) {
                    [&](int64_t i) { task(i / shape.heads, i % shape.heads); });
 }
 
-// Some rows of one head; `keys`: of the first of them, or null.
+// A block of rows of one head. `keys` are those of its rows, or null.
 inline ScoreBlock score_block(const AttentionShape& shape, int64_t head, int64_t rows,
                               int64_t length, const int64_t* keys) {
   uint64_t salt = shape.salt * 0x2545f4914f6cdd1dull + static_cast<uint64_t>(head) + 1;
@@ -134,7 +137,7 @@ inline ScoreBlock block_at(const AttentionShape& shape, int64_t start, int64_t l
                      shape.keys ? shape.keys + start + row : nullptr);
 }
 
-// qkv: [T, 3, heads, width] → out: [T, heads · width], log_sum: [heads, T].
+// qkv: [T, 3, heads, width]; out: [T, heads · width]; log_sum: [heads, T].
 template <typename T>
 void attention_forward(const AttentionShape& shape, const T* qkv, T* out, float* log_sum) {
   for_each_task(shape, [&](int64_t document, int64_t head) {
@@ -162,7 +165,8 @@ void attention_forward(const AttentionShape& shape, const T* qkv, T* out, float*
   });
 }
 
-// Gradient of the above with respect to qkv; every element of `grad_qkv` is written once.
+// The gradient of attention_forward with respect to qkv. Every element of `grad_qkv` is written
+// once.
 template <typename T>
 void attention_backward(const AttentionShape& shape, const T* qkv, const T* out,
                         const float* log_sum, const T* grad_out, T* grad_qkv) {
@@ -206,7 +210,7 @@ void attention_backward(const AttentionShape& shape, const T* qkv, const T* out,
   });
 }
 
-// `who` names the caller in messages.
+// Checks the arguments of a call. `who` names the caller in error messages.
 inline AttentionShape shape_of(const char* who, const at::Tensor& qkv, const at::Tensor& offsets,
                                const std::optional<at::Tensor>& keys, int64_t salt, double p) {
   TORCH_CHECK(qkv.dim() == 4 && qkv.size(1) == 3 && qkv.is_contiguous() && qkv.device().is_cpu(),
@@ -263,7 +267,9 @@ struct VarlenAttention : torch::autograd::Function<VarlenAttention> {
   }
 };
 
-// Flash attention over the packed stream: fp16 or bf16 on CUDA; p is libtorch's own dropout.
+// Flash attention over the packed stream, for 16-bit kinds on CUDA. Dropout is libtorch's own.
+// `device_offsets` come from `Segments`, which has checked them; a check here would wait for the
+// device.
 inline at::Tensor flash_attention(const at::Tensor& qkv, const at::Tensor& device_offsets,
                                   int64_t longest, double p) {
   auto out = std::get<0>(at::_flash_attention_forward(
@@ -272,8 +278,9 @@ inline at::Tensor flash_attention(const at::Tensor& qkv, const at::Tensor& devic
   return out.reshape({qkv.size(0), qkv.size(2) * qkv.size(3)});
 }
 
-// Any kind on any device: [B, longest] with a mask. An empty document sees one row, whose result is
-// not used, so that nothing is NaN.
+// Any kind on any device: documents are padded to [documents, longest] and masked. An empty
+// document attends to one row, whose result is not used, so that no NaN arises. On `device_offsets`
+// see above.
 inline at::Tensor padded_attention(const at::Tensor& qkv, const at::Tensor& device_offsets,
                                    int64_t longest, double p) {
   int64_t tokens = qkv.size(0), heads = qkv.size(2), width = qkv.size(3),

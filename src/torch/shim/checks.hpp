@@ -1,5 +1,5 @@
-// What the kernels accept. They read the numbers of their tables unchecked, so that these checks
-// come first: each number that is used as an index is looked at once.
+// Checks of what Rust passes. The kernels do not check the numbers that they use as indices, so
+// each of these numbers is checked here once, before a kernel starts.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -7,13 +7,13 @@
 
 namespace docre {
 
-// Whether first..first + count lies in 0..total.
+// Whether the range first..first + count lies in 0..total.
 inline bool within(int64_t first, int64_t count, int64_t total) {
   return first >= 0 && count >= 0 && first <= total && count <= total - first;
 }
 
-// Whether all of `count` numbers, `step` apart, lie in 0..limit (excluded). One that does not is
-// negative, or its distance to the last allowed number is: either sets the highest bit.
+// Whether `count` numbers, `step` apart, are at least 0 and less than `limit`. If one is not, it is
+// negative, or the last allowed number minus it is negative. Both set the highest bit.
 inline bool all_below(const int64_t* numbers, int64_t count, int64_t step, int64_t limit) {
   uint64_t outside = 0, last = static_cast<uint64_t>(limit) - 1;
   for (int64_t i = 0; i < count; i++) {
@@ -31,8 +31,8 @@ inline bool never_falls(const int64_t* numbers, int64_t count) {
   return falls >> 63 == 0;
 }
 
-// The sum of the cells (entities · tokens) of the documents before, and those of the next one.
-// False if it does not start there, or if there are more cells than numbers to count them.
+// Adds the cells (entities · tokens) of a document to those of the documents before it. False if it
+// does not begin where they end, or if the sum is too large.
 template <typename Document>
 bool add_cells(const Document& document, int64_t& cells) {
   int64_t own;

@@ -1,6 +1,8 @@
-// Contexts of pairs of entities (ATLOP's localized context pooling), document by document without
-// padding. CPU only. A task works with one thread on its own buffers, so that its bits depend on
-// nothing but the document. The attention of entities is what entity_rows.hpp gives.
+// Contexts of pairs of entities (ATLOP's localized context pooling), document by document, without
+// padding. CPU only.
+//
+// A task uses one thread and its own buffers, so its bits depend on the document alone. The
+// attention of entities is the result of entity_rows.hpp.
 #pragma once
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
@@ -21,8 +23,8 @@ struct ContextCall {
   Table<ContextPair> pairs;
 };
 
-// Refuses tables that name anything that does not exist, or two things in one place, so that tasks
-// may write side by side. `tokens`: of the states; `numbers`: of the attention.
+// Refuses tables that name something that does not exist, and documents that overlap, because tasks
+// write side by side. There are `tokens` states and `numbers` numbers of attention.
 inline void check_call(const ContextCall& call, int64_t tokens, int64_t numbers) {
   int64_t token = 0, pair = 0, cells = 0;
   for (int64_t i = 0; i < call.documents.count; i++) {
@@ -51,8 +53,8 @@ inline void check_call(const ContextCall& call, int64_t tokens, int64_t numbers)
       " numbers");
 }
 
-// q[l] = sum over heads of a[h][l] · b[h][l], times `scale`, divided by its sum + epsilon; returns
-// 1 / (sum + epsilon).
+// q[l] = scale · (sum over heads of a[h][l] · b[h][l]), divided by the sum of these numbers +
+// epsilon. Returns 1 / (sum + epsilon).
 DOCRE_CLONES float overlap_row(const float* a, const float* b, int64_t heads, int64_t tokens,
                                float scale, float* q) {
   std::memset(q, 0, tokens * sizeof(float));
@@ -73,8 +75,8 @@ DOCRE_CLONES void overlap_row_backward(const float* a, const float* b, const flo
     }
 }
 
-// Runs body(first pair of the chunk, number) with q [number, tokens], its stride, and inverse
-// [number] made.
+// Computes q [number, tokens] and inverse [number] for chunks of pairs, and runs body(first pair of
+// the chunk, number, q, its stride, inverse).
 template <typename Body>
 void for_each_chunk(const ContextCall& call, const ContextDocument& document,
                     const float* attention, const Body& body) {

@@ -1,5 +1,5 @@
-// Dropout whose mask is a hash of (token key, salt, channel): nothing is stored, and no other token
-// matters.
+// Dropout whose mask is a hash of (token key, salt, channel). Nothing is stored, and other tokens
+// do not matter.
 #pragma once
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty_like.h>
@@ -11,12 +11,12 @@
 
 namespace docre {
 
-// What a row of the mask is drawn from.
+// The random bits of one row of the mask.
 struct RowKey {
   uint32_t low, high;
 };
 
-// The finaliser of SplitMix64 over the token's key and the place in the network.
+// The finaliser of SplitMix64, applied to the token's key and the number of the layer.
 DOCRE_INLINE RowKey row_key(int64_t token_key, uint64_t salt) {
   uint64_t z = static_cast<uint64_t>(token_key) + (salt + 1) * 0x9e3779b97f4a7c15ull;
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
@@ -25,7 +25,7 @@ DOCRE_INLINE RowKey row_key(int64_t token_key, uint64_t salt) {
   return {static_cast<uint32_t>(z), static_cast<uint32_t>(z >> 32)};
 }
 
-// All ones where channels first..first+16 of the row are kept.
+// Sets all bits of the lanes that are kept, for channels first..first+16 of the row.
 DOCRE_INLINE void keep_mask(const RowKey& row, uint32_t first, uint32_t threshold, Words& mask) {
   const Words lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   Words x = (lanes + first) * 0x9e3779b9u + row.low;
@@ -40,12 +40,12 @@ DOCRE_INLINE void keep_mask(const RowKey& row, uint32_t first, uint32_t threshol
   mask = ~mask;
 }
 
-// The part of 2^32 that is dropped.
+// The dropped share of the 2^32 values of a hash.
 inline uint32_t threshold_of(double p) {
   return static_cast<uint32_t>(std::min(p * 4294967296.0, 4294967295.0));
 }
 
-// One row: out = keep ? in · scale : 0, plus `residual` where there is one.
+// One row: out = keep ? in · scale : 0, plus `residual` if there is one.
 template <typename T>
 DOCRE_INLINE void drop_row(const T* in, const T* residual, T* out, int64_t width, RowKey row,
                            uint32_t threshold, float scale) {
@@ -60,7 +60,7 @@ DOCRE_INLINE void drop_row(const T* in, const T* residual, T* out, int64_t width
   }
 }
 
-// Rows begin..end of a stream, `width` numbers each.
+// Rows begin..end of a stream, with `width` numbers each.
 struct DropRows {
   int64_t begin, end, width;
   const int64_t* keys;  // of all rows
@@ -124,7 +124,7 @@ inline at::Tensor drop(const at::Tensor& x_any, const std::optional<at::Tensor>&
   return out;
 }
 
-// dropout(x) + residual (where given); backward draws the mask again.
+// dropout(x) + residual, if there is one. Backward computes the mask again.
 struct Dropout : torch::autograd::Function<Dropout> {
   static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& x,
                             const std::optional<at::Tensor>& residual, const at::Tensor& keys,

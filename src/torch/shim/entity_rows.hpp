@@ -1,8 +1,9 @@
-// Attention of entities, document by document without padding. CPU only.
-// Attention is computed again for the rows of mentions alone, from the queries and keys that the
-// layer has anyway. A task works with one thread on its own buffers, so that its bits depend on
-// nothing but the document. The result is one flat list of numbers, a block [entities, heads,
-// tokens] a document. Tables count blocks in cells (entities · tokens), whatever the number of
+// Attention of entities, document by document, without padding. CPU only.
+//
+// Attention is computed again, for the rows of mentions alone, from the queries and keys that the
+// layer has anyway. A task uses one thread and its own buffers, so its bits depend on the document
+// alone. The result is one flat list of numbers, with a block [entities, heads, tokens] for each
+// document. Tables count blocks in cells (entities · tokens), which do not depend on the number of
 // heads.
 #pragma once
 #include <ATen/ops/zeros.h>
@@ -23,9 +24,9 @@ struct RowsCall {
   Table<AttentionPart> parts;
 };
 
-// The number of cells of all documents. Refuses tables that name anything that does not exist, or
-// two things in one place, so that tasks may write side by side.
-inline int64_t checked_cells(const RowsCall& call) {
+// How many numbers the result has. Refuses tables that name something that does not exist, and
+// documents or windows that overlap, because tasks write side by side.
+inline int64_t checked_size(const RowsCall& call) {
   const char* who = "entity attention";
   int64_t rows = 0, windows = 0, parts = 0, cells = 0, tokens = 0;
   for (int64_t i = 0; i < call.documents.count; i++) {
@@ -68,11 +69,14 @@ inline int64_t checked_cells(const RowsCall& call) {
       tokens = window.start + window.length;
     }
   }
-  return cells;
+  int64_t numbers;
+  TORCH_CHECK(!__builtin_mul_overflow(cells, call.shape.heads, &numbers), who, ": ", cells,
+              " cells of ", call.shape.heads, " heads are too many");
+  return numbers;
 }
 
-// One head of one window: queries of its parts, keys of all its tokens, probabilities of the parts'
-// rows.
+// One head of one window: the queries of its parts, the keys of all its tokens, and the
+// probabilities of the rows of its parts.
 template <typename T>
 struct WindowRows {
   const RowsCall& call;
@@ -127,8 +131,8 @@ struct WindowRows {
   }
 };
 
-// Rows [rows, tokens] of one document and head, windows put together; `mass` [rows] is what each
-// was divided by.
+// The rows [rows, tokens] of one document and head, put together from its windows. `mass` [rows] is
+// what each row was divided by.
 template <typename T>
 void document_rows(const RowsCall& call, const AttentionDocument& document, const T* qkv,
                    int64_t head, float* rows, float* mass) {
@@ -173,8 +177,8 @@ void entity_rows_forward(const RowsCall& call, const T* qkv, float* out) {
       });
 }
 
-// Gradient of one window's queries and keys; `grads`: gradients of the document's rows before
-// windows were put together.
+// The gradients of the queries and keys of one window. `grads` are those of the document's rows,
+// before division by their sums.
 template <typename T>
 void window_backward(const RowsCall& call, const AttentionDocument& document,
                      const AttentionWindow& window, const T* qkv, int64_t head, const float* grads,
@@ -209,7 +213,7 @@ void window_backward(const RowsCall& call, const AttentionDocument& document,
   unpack(dk, wide, first + own.model, call.shape.row_stride(), window.length, d, nullptr, 1);
 }
 
-// `grad_qkv` starts at zero; the values get no gradient.
+// `grad_qkv` starts with zeros. The values get no gradient.
 template <typename T>
 void entity_rows_backward(const RowsCall& call, const T* qkv, const float* grad_out, T* grad_qkv) {
   int64_t heads = call.shape.heads;
@@ -262,8 +266,7 @@ struct EntityRows : torch::autograd::Function<EntityRows> {
                             const at::Tensor& windows, const at::Tensor& parts) {
     RowsCall call =
         call_of(qkv, offsets, keys, salt, p, {documents, rows, weights, windows, parts});
-    at::Tensor out =
-        at::zeros({checked_cells(call) * call.shape.heads}, qkv.options().dtype(at::kFloat));
+    at::Tensor out = at::zeros({checked_size(call)}, qkv.options().dtype(at::kFloat));
     for_kind("entity attention", qkv, [&](auto zero) {
       using T = decltype(zero);
       entity_rows_forward(call, qkv.const_data_ptr<T>(), out.mutable_data_ptr<float>());

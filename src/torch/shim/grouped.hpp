@@ -1,9 +1,10 @@
-// Grouped bilinear layer (ATLOP): out[p, c] = sum over blocks k and i, j < b of head[p, k, i] ·
-// tail[p, k, j] · weight[c, k, i, j]. The P × blocks·b·b outer products are never stored. CPU:
-// pairs (or, for the weight's gradient, tail channels) lie along the lanes, a tile of the result
-// stays in registers, and each number is added up in one fixed order, so that a pair's result does
-// not depend on its neighbours or on the number of threads. CUDA: one block of outer products at a
-// time.
+// Grouped bilinear layer (ATLOP): out[p, c] is the sum over blocks k and over i, j < b of head[p,
+// k, i] · tail[p, k, j] · weight[c, k, i, j].
+//
+// The P × blocks·b·b outer products are never stored. On the CPU, pairs lie along the lanes (for
+// the weight's gradient, tail channels do), a tile of the result stays in registers, and each
+// number is summed in one fixed order. So the result of a pair depends neither on its neighbours
+// nor on the number of threads. CUDA makes one block of outer products at a time.
 #pragma once
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/bmm.h>
@@ -28,8 +29,8 @@ struct GroupedShape {
   int64_t stride() const { return blocks * b * b; }  // of a class in the weight
 };
 
-// from: [pairs, width] → to: [width][kTilePairs] of the pairs of one tile, which start at zero; and
-// back.
+// Copies the pairs of one tile from [pairs, width] to [width][kTilePairs], and back. `to` starts
+// with zeros.
 inline void to_lanes(const float* from, int64_t pairs, int64_t width, int64_t tile, float* to) {
   int64_t first = tile * kTilePairs;
   transpose(from + first * width, width, std::min(kTilePairs, pairs - first), width, to,
@@ -41,8 +42,8 @@ inline void from_lanes(const float* from, int64_t pairs, int64_t width, int64_t 
             width);
 }
 
-// from: [terms] rows of numbers, `stride` apart → to: for each tile of their columns
-// [terms][columns of the tile], so that what a tile of a product reads lies together.
+// Copies `terms` rows of numbers, `stride` apart, to [terms][columns of the tile] for each tile of
+// their columns, so that everything a tile of a product reads lies together.
 inline void in_tiles(const float* from, int64_t stride, int64_t terms, int64_t columns, float* to) {
   for_tiles(columns, [&](int64_t first, int64_t count) {
     for (int64_t k = 0; k < terms; k++)
@@ -50,7 +51,7 @@ inline void in_tiles(const float* from, int64_t stride, int64_t terms, int64_t c
   });
 }
 
-// The outer products of one head channel with the tail's channels of its block; outer:
+// The outer products of one head channel and the tail channels of its block; outer:
 // [b][kTilePairs].
 DOCRE_CLONES void outer_products(const float* head, const float* tail, int64_t b, float* outer) {
   for (int64_t j = 0; j < b; j++)
@@ -62,8 +63,8 @@ DOCRE_CLONES void outer_products(const float* head, const float* tail, int64_t b
     }
 }
 
-// What the gradient of some rows of these products, [rows][kTilePairs], adds to head and to their
-// tail channels.
+// Adds to the gradients of a head channel and of its tail channels what the gradient of some of
+// these outer products, [rows][kTilePairs], contributes.
 DOCRE_CLONES void outer_products_backward(const float* outer, const float* head, const float* tail,
                                           int64_t rows, float* grad_head, float* grad_tail) {
   for (int64_t v = 0; v < kTilePairs; v += kLanes) {
@@ -82,8 +83,8 @@ DOCRE_CLONES void outer_products_backward(const float* outer, const float* head,
   }
 }
 
-// The outer products of one head channel with its block's tail channels for a run of pairs,
-// [pairs][padded].
+// The outer products of one head channel and the tail channels of its block for consecutive pairs;
+// outer: [pairs][padded].
 DOCRE_CLONES void outer_rows(const float* head, const float* tail, int64_t width, int64_t b,
                              int64_t padded, int64_t pairs, float* outer) {
   for (int64_t p = 0; p < pairs; p++)
@@ -98,8 +99,8 @@ inline std::vector<float> lanes_of(const GroupedShape& shape, const float* from,
   return lanes;
 }
 
-// The weight's numbers for some head channels as [classes][channels · b]: rows of the weight lie a
-// large power of two apart, which caches hate.
+// Copies the weight of some head channels to [classes][channels · b]. In the weight itself, rows
+// lie a large power of two apart, so that they compete for the same lines of the cache.
 inline void take_slab(const GroupedShape& shape, const float* weight, int64_t channel,
                       int64_t channels, float* slab) {
   int64_t count = channels * shape.b;
@@ -108,7 +109,7 @@ inline void take_slab(const GroupedShape& shape, const float* weight, int64_t ch
                 count * sizeof(float));
 }
 
-// Every thread takes a run of tiles and walks through the weight once.
+// Every thread takes some consecutive tiles and reads the weight once.
 inline void grouped_forward(const GroupedShape& shape, const float* head, const float* tail,
                             const float* weight, float* out) {
   at::parallel_for(0, shape.tiles(), 1, [&](int64_t first, int64_t last) {
@@ -171,10 +172,10 @@ inline void grouped_backward_inputs(const GroupedShape& shape, const float* head
   });
 }
 
-// grad_weight starts at zero.
+// `grad_weight` starts with zeros.
 inline void grouped_backward_weight(const GroupedShape& shape, const float* head, const float* tail,
                                     const float* grad, float* grad_weight) {
-  // Head channels that are worth another thread.
+  // Head channels that make another thread worthwhile.
   int64_t channels_of_task = grain(1 << 22, shape.pairs * shape.b * shape.classes);
   int64_t wide = padded(shape.b);
   std::vector<float> grads(shape.pairs * shape.classes);
@@ -203,16 +204,21 @@ struct GroupedBilinear : torch::autograd::Function<GroupedBilinear> {
                                const at::Tensor& weight, int64_t blocks) {
     TORCH_CHECK(
         head.dim() == 2 && head.sizes() == tail.sizes() && blocks > 0 && head.size(1) % blocks == 0,
-        "grouped bilinear: ", head.sizes(), " and ", tail.sizes(), " do not split into ", blocks,
-        " blocks");
+        "grouped bilinear: heads ", head.sizes(), " and tails ", tail.sizes(),
+        " must be of one shape [pairs, width], whose width splits into ", blocks, " blocks");
     int64_t b = head.size(1) / blocks;
-    TORCH_CHECK(weight.dim() == 2 && weight.size(1) == blocks * b * b, "grouped bilinear: weight ",
-                weight.sizes(), " should have ", blocks * b * b, " columns");
-    TORCH_CHECK(
-        head.scalar_type() == weight.scalar_type() && tail.scalar_type() == weight.scalar_type(),
-        "grouped bilinear: kinds differ");
-    TORCH_CHECK(head.is_cuda() || head.scalar_type() == at::kFloat, "grouped bilinear: kind ",
-                head.scalar_type(), " is not supported on the CPU");
+    TORCH_CHECK(weight.dim() == 2 && weight.size(1) == blocks * b * b,
+                "grouped bilinear: the weight must be [classes, ", blocks * b * b, "], not ",
+                weight.sizes());
+    for (const at::Tensor* other : {&tail, &weight})
+      TORCH_CHECK(
+          other->scalar_type() == head.scalar_type() && other->device() == head.device(),
+          "grouped bilinear: heads, tails and weight must be of one kind on one device, not ",
+          head.scalar_type(), " on ", head.device(), " and ", other->scalar_type(), " on ",
+          other->device());
+    TORCH_CHECK(head.is_cuda() || head.scalar_type() == at::kFloat,
+                "grouped bilinear: on the CPU numbers must be 32-bit floats, not ",
+                head.scalar_type());
     return {head.size(0), blocks, b, weight.size(0)};
   }
   static at::Tensor part(const at::Tensor& z, const GroupedShape& shape, int64_t k) {

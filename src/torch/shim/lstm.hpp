@@ -1,9 +1,12 @@
 // One LSTM layer of one or two directions over a packed stream of sequences, without padding and
-// without gathering tokens. Sequences advance together, longest first. The input projection of all
-// tokens, the recurrent product and all gradients go through the tiles of panel.hpp, so a sequence
-// has the same bits alone and in company, and the number of threads changes nothing. A gate row
-// holds, for each 16 units, 16 numbers of i, of f, of g and of o; units beyond the last are zero
-// throughout.
+// without gathering tokens.
+//
+// Sequences advance together, longest first. The product with the inputs of all tokens, the
+// recurrent product and all gradients use the tiles of panel.hpp. So the bits of a sequence depend
+// neither on other sequences nor on the number of threads.
+//
+// A gate row holds, for each 16 units, 16 numbers of i, of f, of g and of o. Units beyond the last
+// one are always zero.
 #pragma once
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
@@ -29,18 +32,18 @@ struct LstmShape {
   int64_t gates() const { return blocks() * kPanel; }
   int64_t width() const { return directions * hidden; }
   int64_t length(int64_t sequence) const { return offsets[sequence + 1] - offsets[sequence]; }
-  // Token of a sequence's step; a reverse direction starts at the end.
+  // The token of a step of a sequence. A reverse direction starts at the end.
   int64_t token(int64_t sequence, int64_t step, bool reverse) const {
     return reverse ? offsets[sequence + 1] - 1 - step : offsets[sequence] + step;
   }
-  // Row of PyTorch's weights for a place in a gate row.
+  // The row of PyTorch's weights that belongs to a place in a gate row.
   int64_t weight_row(int64_t place) const {
     int64_t unit = place / kPanel * kLanes + place % kLanes, gate = place % kPanel / kLanes;
     return unit < hidden ? gate * hidden + unit : kNoRow;
   }
 };
 
-// [4H, columns] → panels of gate columns, [blocks][columns][64]: for products of inputs with
+// [4H, columns] → panels of gate columns, [blocks][columns][64], for products of inputs with
 // weightᵀ.
 inline void pack_for_gates(const LstmShape& shape, const float* weight, int64_t columns,
                            float* to) {
@@ -52,8 +55,8 @@ inline void pack_for_gates(const LstmShape& shape, const float* weight, int64_t 
   }
 }
 
-// [4H, columns] → panels of the weight's own columns, [⌈columns/64⌉][gates][64]: for products of
-// gate gradients with weight.
+// [4H, columns] → panels of the weight's own columns, [⌈columns/64⌉][gates][64], for products of
+// gate gradients with the weight.
 inline void pack_for_inputs(const LstmShape& shape, const float* weight, int64_t columns,
                             float* to) {
   for (int64_t column = 0; column < columns; column += kPanel)
@@ -75,7 +78,7 @@ inline void unpack_gates(const LstmShape& shape, const float* panels, int64_t pa
   }
 }
 
-// One direction: where its numbers lie.
+// The numbers of one direction.
 struct LstmSide {
   bool reverse;
   float *start_hidden, *start_cell;  // [sequences, units]
@@ -83,7 +86,7 @@ struct LstmSide {
   float* out;                        // [tokens, width], from this direction's first column on
 };
 
-// Rows of the sequences that run at one step.
+// Pointers to the rows of the sequences that still run at one step.
 struct LstmStep {
   std::vector<float*> gates, cell, hidden;
   std::vector<const float*> cell_before, hidden_before;
@@ -105,7 +108,7 @@ struct LstmStep {
   }
 };
 
-// Sequences of one task, longest first; all tasks together hold each once.
+// The sequences of one task, longest first. The tasks together hold each sequence once.
 inline std::vector<int64_t> dealt(const LstmShape& shape, int64_t task, int64_t tasks) {
   std::vector<int64_t> order(shape.sequences), own;
   std::iota(order.begin(), order.end(), 0);
@@ -121,7 +124,7 @@ inline size_t running_at(const LstmShape& shape, const std::vector<int64_t>& ord
          order.begin();
 }
 
-// Runs work(side, its sequences) on whichever threads there are.
+// Runs work(side, its sequences) on all available threads.
 template <typename Work>
 void for_each_side(const LstmShape& shape, const std::vector<LstmSide>& sides, const Work& work) {
   int64_t count = sides.size(), wanted = (at::get_num_threads() + count - 1) / count;
@@ -132,7 +135,8 @@ void for_each_side(const LstmShape& shape, const std::vector<LstmSide>& sides, c
   });
 }
 
-// Sums → gates, cell and hidden state of 16 units (`block`) of some rows.
+// Turns sums into gates, and computes the cell and the hidden state, for 16 units (`block`) of some
+// rows.
 DOCRE_CLONES void lstm_gates(const LstmStep& rows, size_t first, size_t count, int64_t block,
                              int64_t hidden) {
   int64_t unit = block * kLanes;
@@ -160,8 +164,8 @@ DOCRE_CLONES void lstm_gates(const LstmStep& rows, size_t first, size_t count, i
   }
 }
 
-// Gates → gradients of their sums, in place; `carry`: of the cell, replaced by that of the cell
-// before; `upstream`: of the hidden state.
+// Turns gates into the gradients of their sums, in place. `carry` is the gradient of the cell, and
+// becomes that of the cell before; `upstream` is the gradient of the hidden state.
 DOCRE_CLONES void lstm_gate_gradients(float* gates, const float* cell, const float* cell_before,
                                       const float* upstream, const float* above, float* carry,
                                       int64_t hidden) {
@@ -187,8 +191,8 @@ DOCRE_CLONES void lstm_gate_gradients(float* gates, const float* cell, const flo
   }
 }
 
-// to [tokens, stride] = start + from [tokens, depth] · panels, in whole panels of columns. `start`:
-// one row of `stride` numbers, or null to add to what is there.
+// to [tokens, stride] = start + from [tokens, depth] · panels, in whole panels of columns. `start`
+// is one row of `stride` numbers; if it is null, the product is added to `to`.
 inline void lstm_multiply(int64_t tokens, const float* from, int64_t depth, const float* panels,
                           const float* start, float* to, int64_t stride) {
   at::parallel_for(0, pieces(tokens, kDepth), 1, [&](int64_t begin, int64_t end) {
@@ -202,7 +206,7 @@ inline void lstm_multiply(int64_t tokens, const float* from, int64_t depth, cons
   });
 }
 
-// All steps of some sequences; `panels`: weight_hh packed for gates.
+// All steps of some sequences. `panels` is weight_hh, packed for gates.
 inline void lstm_advance(const LstmShape& shape, const LstmSide& side, const float* panels,
                          const std::vector<int64_t>& order) {
   LstmStep rows(order.size());
@@ -219,7 +223,7 @@ inline void lstm_advance(const LstmShape& shape, const LstmSide& side, const flo
   }
 }
 
-// Gradients that travel back through one direction; rows of whole panels and whole blocks.
+// Gradients that travel back through one direction, in rows of whole panels and whole blocks.
 struct LstmBack {
   float *hidden, *cell;  // [sequences, hidden_stride], [sequences, units]: of the final states;
                          // afterwards of the initial ones
@@ -227,8 +231,8 @@ struct LstmBack {
   const float* above;  // [tokens, width] from this direction's first column on, or null
 };
 
-// All steps of some sequences, last first: gates become gradients of their sums. `panels`:
-// weight_hh packed for inputs.
+// All steps of some sequences, from the last to the first. Gates become the gradients of their
+// sums. `panels` is weight_hh, packed for inputs.
 inline void lstm_retreat(const LstmShape& shape, const LstmSide& side, const LstmBack& back,
                          const float* panels, const std::vector<int64_t>& order) {
   static const float zeros[kPanel] = {};
@@ -251,7 +255,7 @@ inline void lstm_retreat(const LstmShape& shape, const LstmSide& side, const Lst
   }
 }
 
-// Σ over tokens of [x, hidden before, 1]ᵀ · gate gradients, for the gate panels begin..end; to:
+// Σ over tokens of [x, hidden before, 1]ᵀ · gate gradients, for gate panels begin..end; to:
 // [blocks][input + hidden + 1][64].
 inline void lstm_weight_gradients(const LstmShape& shape, const LstmSide& side, const float* x,
                                   const float* const* before, int64_t begin, int64_t end,

@@ -1,4 +1,4 @@
-// The LSTM layer of lstm.hpp as a function that libtorch differentiates.
+// The LSTM layer of lstm.hpp as a function that libtorch can differentiate.
 #pragma once
 #include "lstm.hpp"
 
@@ -32,14 +32,16 @@ inline LstmShape lstm_shape(const at::Tensor& x, const at::Tensor& offsets,
   return shape;
 }
 
-// [directions, sequences, hidden] → rows of `stride` numbers, zeros beyond; all zeros where there
-// is none.
+// Copies [directions, sequences, hidden] to rows of `stride` numbers, with zeros beyond. Without a
+// state, all numbers are zero.
 inline at::Tensor widened(const LstmShape& shape, const std::optional<at::Tensor>& state,
                           int64_t stride) {
   at::Tensor rows = at::zeros({shape.directions, shape.sequences, stride}, at::kFloat);
   if (!state || !state->defined()) return rows;
   TORCH_CHECK(state->sizes() == at::IntArrayRef({shape.directions, shape.sequences, shape.hidden}),
-              "lstm: a state must be [directions, sequences, hidden], not ", state->sizes());
+              "lstm: an initial state must be [directions, sequences, hidden], here [",
+              shape.directions, ", ", shape.sequences, ", ", shape.hidden, "], not ",
+              state->sizes());
   rows.narrow(2, 0, shape.hidden).copy_(*state);
   return rows;
 }
@@ -61,8 +63,8 @@ inline std::vector<LstmSide> lstm_sides(const LstmShape& shape, const LstmBuffer
   return sides;
 }
 
-// The last hidden and cell state of each sequence; its initial state where it is empty.
-// [directions, sequences, hidden]
+// The last hidden state and cell of each sequence, [directions, sequences, hidden]. An empty
+// sequence keeps its initial state.
 inline std::vector<at::Tensor> final_states(const LstmShape& shape,
                                             const std::vector<LstmSide>& sides) {
   std::vector<at::Tensor> states;
@@ -100,10 +102,11 @@ inline at::Tensor packed_inputs(const LstmShape& shape, const at::Tensor& weight
   return panels;
 }
 
-// The weights of a direction: weight_ih [4H, in], weight_hh [4H, H], bias_ih [4H], bias_hh [4H].
-// Inputs: x [tokens, in], offsets [sequences + 1], initial hidden and cell [directions, sequences,
-// hidden] or none (zeros), weights. Outputs: states [tokens, directions · hidden], final hidden,
-// final cell [directions, sequences, hidden].
+// The weights of a direction are weight_ih [4H, in], weight_hh [4H, H], bias_ih [4H] and bias_hh
+// [4H]. The inputs are x [tokens, in], offsets [sequences + 1], the initial hidden state and cell
+// [directions, sequences, hidden] (zeros if absent), and the weights. The outputs are the states
+// [tokens, directions · hidden], and the final hidden state and cell [directions, sequences,
+// hidden].
 struct PackedLstm : torch::autograd::Function<PackedLstm> {
   static torch::autograd::variable_list forward(torch::autograd::AutogradContext* ctx,
                                                 const at::Tensor& x_any, const at::Tensor& offsets,
@@ -146,8 +149,9 @@ struct PackedLstm : torch::autograd::Function<PackedLstm> {
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
                                                  torch::autograd::variable_list grads) {
-    TORCH_CHECK(!ctx->saved_data["spent"].toBool(),
-                "lstm: backward overwrites the gates and so runs once");
+    TORCH_CHECK(
+        !ctx->saved_data["spent"].toBool(),
+        "lstm: backward overwrites the gates, so it runs once; it was called a second time");
     ctx->saved_data["spent"] = true;
     auto saved = ctx->get_saved_variables();
     const at::Tensor& x = saved[0];
@@ -190,7 +194,7 @@ struct PackedLstm : torch::autograd::Function<PackedLstm> {
     });
   }
 
-  // [tokens, in]
+  // The gradient of x, [tokens, in].
   static at::Tensor input_gradient(const LstmShape& shape, const std::vector<LstmSide>& sides,
                                    at::TensorList weights) {
     int64_t stride = rounded_up(shape.input, kPanel);
@@ -204,7 +208,7 @@ struct PackedLstm : torch::autograd::Function<PackedLstm> {
     return grad.narrow(1, 0, shape.input).contiguous();
   }
 
-  // Of weight_ih, weight_hh, bias_ih, bias_hh.
+  // The gradients of weight_ih, weight_hh, bias_ih and bias_hh.
   static std::vector<at::Tensor> weight_gradients(const LstmShape& shape, const LstmSide& side,
                                                   const at::Tensor& x) {
     int64_t columns = shape.input + shape.hidden + 1;

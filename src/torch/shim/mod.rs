@@ -1,6 +1,6 @@
-//! The foreign side of the C++ shim: declarations and the turning of its status codes into errors.
+//! The functions and tables of the C++ shim as Rust sees them. Status codes become errors here.
 //!
-//! Not for: anything safe to call from elsewhere; each sibling module wraps the functions it needs.
+//! Not for: safe functions. Each sibling module wraps the functions that it needs.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 
@@ -160,7 +160,7 @@ unsafe extern "C" {
     pub(super) fn docre_stream_current_waits(stream: *const CStream) -> c_int;
 }
 
-/// Turns a status code of the shim into a result that carries libtorch's message.
+/// Turns a status code of the shim into a result. An error carries the message of the shim.
 pub(super) fn check(status: c_int) -> Result<()> {
     if status == 0 {
         return Ok(());
@@ -170,14 +170,14 @@ pub(super) fn check(status: c_int) -> Result<()> {
     Err(TchError::Torch(message).into())
 }
 
-/// Lets the shim fill a new tensor.
+/// A new tensor that the shim fills.
 pub(super) fn produce(fill: impl FnOnce(*mut C_tensor) -> c_int) -> Result<Tensor> {
     let mut out = Tensor::new();
     check(fill(out.as_mut_ptr()))?;
     Ok(out)
 }
 
-/// The pointer of a tensor that may be absent.
+/// The pointer to a tensor, or null if there is none.
 pub(super) fn pointer(tensor: Option<&Tensor>) -> *const C_tensor {
     tensor.map_or(std::ptr::null(), Tensor::as_ptr)
 }
@@ -206,6 +206,25 @@ mod tests {
             let error = produce(|out| unsafe { docre_activation(qkv.as_ptr(), wrong, out) }).unwrap_err().to_string();
             assert!(error.contains("is not known"), "{error}");
         }
+    }
+
+    #[test]
+    fn products_of_nothing_are_empty_or_zero() {
+        let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, Device::Cpu));
+        let ones = |shape: &[i64]| zeros(shape).fill_(1.0).set_requires_grad(true);
+        let product = |x: &Tensor, weight: &Tensor| {
+            // SAFETY: all pointers are to live tensors, or null where the shim allows it.
+            produce(|out| unsafe { docre_product(x.as_ptr(), weight.as_ptr(), std::ptr::null(), 1, out) }).unwrap()
+        };
+        let (x, weight) = (ones(&[3, 4]), ones(&[0, 4]));
+        let out = product(&x, &weight);
+        assert_eq!(out.size(), [3, 0]);
+        out.sum(Kind::Float).backward();
+        assert_eq!((x.grad(), weight.grad()), (zeros(&[3, 4]), zeros(&[0, 4])));
+        let (x, y) = (ones(&[2, 3, 0]), ones(&[2, 0, 5]));
+        // SAFETY: all pointers are to live tensors.
+        let out = produce(|out| unsafe { docre_batched_product(x.as_ptr(), y.as_ptr(), 0, out) }).unwrap();
+        assert_eq!(out, zeros(&[2, 3, 5]));
     }
 
     #[test]

@@ -11,7 +11,7 @@
 
 namespace docre {
 
-// A borrowed array of tensors, as the foreign side passes it.
+// A borrowed array of tensors, as Rust passes it.
 struct TensorList {
   at::Tensor* const* items;
   size_t count;
@@ -49,14 +49,16 @@ DOCRE_CLONES void square_sum_block(const float* from, int64_t count, double* sum
   for (int i = 0; i < kLanes; i++) *sum += static_cast<double>(lanes[i]);
 }
 
-// On the CPU blocks of fixed size are summed in order, so that the number of threads does not
+// On the CPU, blocks of a fixed size are summed in order, so that the number of threads does not
 // matter.
 inline double square_sum(const at::Tensor& flat) {
   if (!flat.device().is_cpu() || flat.scalar_type() != at::kFloat) {
     double norm = at::linalg_vector_norm(flat, 2).item<double>();
     return norm * norm;
   }
-  TORCH_CHECK(flat.is_contiguous(), "square_sum: the tensor must be contiguous");
+  TORCH_CHECK(flat.is_contiguous(),
+              "sum of squares: the tensor must be contiguous, but its strides are ",
+              flat.strides());
   const float* data = flat.const_data_ptr<float>();
   int64_t count = flat.numel();
   std::vector<double> sums((count + kSumBlock - 1) / kSumBlock);

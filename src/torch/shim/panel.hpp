@@ -1,7 +1,9 @@
-// Products of rows with packed panels of up to 64 columns, by a register tile of our own.
-// Every sum is added in the order of its terms, whatever rows stand beside it in the tile,
-// whichever thread makes it and whichever shape the tile has, so that the bits of a row depend on
-// nothing but the row. (A BLAS chooses its kernel by the number of rows.)
+// Products of rows with packed panels of up to 64 columns, by a tile that stays in registers.
+//
+// Every sum is added in the order of its terms, whatever other rows are in the tile, whichever
+// thread computes it, and whatever shape the tile has. So the bits of a row of the result depend on
+// that row alone. A BLAS gives no such promise, because it chooses its kernel by the number of
+// rows.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -12,13 +14,13 @@ namespace docre {
 
 constexpr int64_t kVectors = 4;
 constexpr int64_t kPanel = kVectors * kLanes;  // columns of a whole panel
-constexpr int64_t kTileRows =
-    6;                           // 24 sums, 4 operands and a factor fit the 32 registers of AVX-512
+// Rows of a tile: 24 sums, 4 operands and a factor fit the 32 registers of AVX-512.
+constexpr int64_t kTileRows = 6;
 constexpr int64_t kDepth = 128;  // terms at a time: 32 KB of a panel stay in the nearest cache
 
 typedef float HalfFloats __attribute__((vector_size(32)));
 
-// `depth` rows of numbers, `stride` apart, of which `vectors` times 16 columns count.
+// `depth` rows of numbers, `stride` apart. The first `vectors` · 16 columns count.
 struct Panel {
   const float* data;
   int64_t stride, depth, vectors;
@@ -33,8 +35,8 @@ struct TileRows {
   int64_t step;
 };
 
-// `Lanes`: the vector that the machine has, so that sums stay in registers; which one makes no
-// difference to a sum.
+// `Lanes` is a vector that the machine has, so that sums stay in registers. A sum is the same with
+// each.
 template <typename Lanes, int Rows, int Vectors>
 DOCRE_INLINE void tile(const TileRows& rows, const Panel& panel, int64_t column) {
   constexpr int64_t kWidth = sizeof(Lanes) / sizeof(float);
@@ -80,7 +82,7 @@ DOCRE_INLINE void tile_of(int64_t count, const TileRows& rows, const Panel& pane
   }
 }
 
-// All columns at once, for 32 registers of 16 lanes.
+// All columns at once, for machines with 32 registers of 16 lanes.
 DOCRE_CLONES void wide_tile(int64_t count, const TileRows& rows, const Panel& panel) {
   switch (panel.vectors) {
     case 1:
@@ -94,7 +96,7 @@ DOCRE_CLONES void wide_tile(int64_t count, const TileRows& rows, const Panel& pa
   }
 }
 
-// Sixteen columns at a time, for 16 registers of 8 lanes.
+// Sixteen columns at a time, for machines with 16 registers of 8 lanes.
 DOCRE_CLONES void narrow_tile(int64_t count, const TileRows& rows, const Panel& panel) {
   for (int64_t v = 0; v < panel.vectors; v++)
     tile_of<HalfFloats, 2>(count, rows, panel, v * kLanes);
@@ -109,7 +111,7 @@ inline void tile_product(int64_t count, const TileRows& rows, const Panel& panel
   return wide ? wide_tile(count, rows, panel) : narrow_tile(count, rows, panel);
 }
 
-// Cuts `rows` into tiles of nearly equal height and calls each(first, count).
+// Cuts `rows` into tiles of nearly equal height, and calls each(first, count).
 template <typename Each>
 void for_tiles(int64_t rows, const Each& each) {
   int64_t tiles = (rows + kTileRows - 1) / kTileRows;
@@ -120,12 +122,15 @@ void for_tiles(int64_t rows, const Each& each) {
   }
 }
 
-// out(r) = start + Σ_k a(r)[k · step] · panel[k] for all columns of the panel; `start`: numbers for
-// all rows, or null to add to what is there. a(r), out(r): where row r begins.
+// out(r) = start + Σ_k a(r)[k · step] · panel[k], for all columns of the panel. `start` holds the
+// numbers that every row starts with; if it is null, the product is added to `out`. a(r) and out(r)
+// say where row r begins.
 template <typename A, typename Out>
 void panel_product(const A& a, int64_t step, int64_t rows, const Panel& panel, const float* start,
                    const Out& out) {
-  for (int64_t k = 0; k < panel.depth; k += kDepth) {
+  // At least once: without terms, the sum is what it starts with.
+  int64_t k = 0;
+  do {
     Panel part{panel.data + k * panel.stride, panel.stride, std::min(kDepth, panel.depth - k),
                panel.vectors};
     for_tiles(rows, [&](int64_t first, int64_t count) {
@@ -137,10 +142,10 @@ void panel_product(const A& a, int64_t step, int64_t rows, const Panel& panel, c
       }
       tile_product(count, tile, part);
     });
-  }
+  } while ((k += kDepth) < panel.depth);
 }
 
-// The same with whole panels and tables of rows, of which 64 columns from `column` on are written.
+// The same with a whole panel, for rows given by a table. It writes 64 columns, from `column` on.
 inline void panel_product(const float* const* a, int64_t step, int64_t rows, const float* panel,
                           int64_t depth, const float* start, float* const* out, int64_t column) {
   panel_product([&](int64_t r) { return a[r]; }, step, rows, Panel{panel, kPanel, depth, kVectors},
@@ -150,14 +155,15 @@ inline void panel_product(const float* const* a, int64_t step, int64_t rows, con
 inline int64_t pieces(int64_t count, int64_t size) { return (count + size - 1) / size; }
 inline int64_t rounded_up(int64_t count, int64_t size) { return pieces(count, size) * size; }
 inline int64_t padded(int64_t columns) { return rounded_up(columns, kLanes); }
-// The same as an odd number of cache lines: rows that lie a power of two apart share few sets of a
-// cache.
+// The same as an odd number of cache lines. Rows that lie a power of two apart compete for the same
+// lines of the cache.
 inline int64_t spread(int64_t columns) {
   return padded(columns) + (padded(columns) / kLanes % 2 ? 0 : kLanes);
 }
 
-// c [m, n] = a · b, or added to c. Row r of a begins at a + r · lda, its terms lie `step` apart; b:
-// [k, n]. Rows of b and c are read and written in whole lanes.
+// c [m, n] = a · b, or c += a · b if `add`. Row r of a begins at a + r · lda, and its terms lie
+// `step` apart; b is [k, n]. Rows of b and c are read and written in whole groups of 16, beyond
+// column n if need be.
 inline void multiply_block(const float* a, int64_t lda, int64_t step, const float* b, int64_t ldb,
                            float* c, int64_t ldc, int64_t m, int64_t n, int64_t k, bool add) {
   static const float zeros[kPanel] = {};

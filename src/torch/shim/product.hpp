@@ -1,11 +1,13 @@
-// 32-bit matrix products on the CPU whose rows do not know of each other: x · Wᵀ + b or x · W + b,
-// and their gradients. The tiles of panel.hpp add each sum in the order of its terms. So a row of
-// the result, and of the gradient of x, has the same bits alone and in company; the weight's
-// gradient, a sum over rows, has the same bits whatever the number of threads.
+// Products of 32-bit matrices on the CPU, x · Wᵀ + b or x · W + b, and their gradients.
+//
+// The tiles of panel.hpp add each sum in the order of its terms. So a row of the result, and of the
+// gradient of x, has the same bits whatever other rows there are. The gradient of the weight is a
+// sum over rows; its bits do not depend on the number of threads.
 #pragma once
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <c10/core/TensorImpl.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <cstring>
@@ -19,14 +21,14 @@ namespace docre {
 constexpr int64_t kChunk = 126;         // rows of a task: whole tiles
 constexpr int64_t kTaskWork = 1 << 20;  // multiplications worth another thread
 
-// Numbers in rows, `stride` apart.
+// Rows of numbers, `stride` apart.
 struct Matrix {
   const float* data;
   int64_t rows, columns, stride;
 };
 
-// A matrix as panels, one after the other: [rows][64] each, of the last one no more lanes than
-// needed; zeros beyond the last column.
+// A matrix cut into panels of 64 columns, [rows][64] each, one after the other. The last panel has
+// only as many lanes as it needs, with zeros beyond the last column.
 struct Panels {
   std::vector<float> data;
   int64_t depth, columns;
@@ -53,7 +55,7 @@ inline Panels panels_of(const Matrix& b) {
   return panels;
 }
 
-// Of the transpose of b.
+// The panels of the transpose of b.
 inline Panels panels_of_transposed(const Matrix& b) {
   Panels panels(b.columns, b.rows);
   at::parallel_for(0, panels.count(), 1, [&](int64_t first, int64_t last) {
@@ -64,7 +66,7 @@ inline Panels panels_of_transposed(const Matrix& b) {
   return panels;
 }
 
-// One panel's columns of some rows of a · panels + bias.
+// The columns of one panel, for some rows of a · panels + bias.
 inline void multiply_chunk(const Matrix& a, int64_t first, int64_t rows, const Panels& panels,
                            int64_t i, const float* start, float* out) {
   const float* from = a.data + first * a.stride;
@@ -80,7 +82,7 @@ inline void multiply_chunk(const Matrix& a, int64_t first, int64_t rows, const P
     std::memcpy(to + r * panels.columns, whole + r * kPanel, width * sizeof(float));
 }
 
-// out [a.rows, panels.columns] = a · panels + bias (or nothing).
+// out [a.rows, panels.columns] = a · panels + bias, if there is one.
 inline void multiply(const Matrix& a, const Panels& panels, const float* bias, float* out) {
   std::vector<float> start(padded(panels.columns));
   if (bias) std::memcpy(start.data(), bias, panels.columns * sizeof(float));
@@ -158,13 +160,17 @@ inline void sum_rows(const Matrix& a, float* out) {
                    });
 }
 
-// x [.., in] · weight [in, out], or weight [out, in] turned, + bias [out] or none.
+// x [.., in] · weight [in, out], or · weight [out, in] transposed if `turned`, + bias [out] if
+// there is one.
 struct Product : torch::autograd::Function<Product> {
   static Matrix matrix(const at::Tensor& z) {
-    return {z.const_data_ptr<float>(), z.numel() / z.size(-1), z.size(-1), z.size(-1)};
+    int64_t rows = c10::size_to_dim_(static_cast<int>(z.dim() - 1), z.sizes());
+    return {z.const_data_ptr<float>(), rows, z.size(-1), z.size(-1)};
   }
-  static bool is_ours(const at::Tensor& z) {
-    return z.device().is_cpu() && z.scalar_type() == at::kFloat && z.is_contiguous();
+  static void check_ours(const at::Tensor& z) {
+    TORCH_CHECK(z.device().is_cpu() && z.scalar_type() == at::kFloat,
+                "product: numbers must be 32-bit floats on the CPU, not ", z.scalar_type(), " on ",
+                z.device());
   }
 
   static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& x_any,
@@ -174,11 +180,14 @@ struct Product : torch::autograd::Function<Product> {
                bias = bias_any ? bias_any->contiguous() : at::Tensor();
     TORCH_CHECK(x.dim() > 0 && weight.dim() == 2 && x.size(-1) > 0 &&
                     x.size(-1) == weight.size(turned ? 1 : 0),
-                "product: rows of ", x.sizes(), " do not fit a weight of ", weight.sizes());
+                "product: rows of ", x.sizes(), " do not fit a weight of ", weight.sizes(),
+                turned ? ", which is transposed" : "");
     int64_t columns = weight.size(turned ? 0 : 1);
-    TORCH_CHECK(is_ours(x) && is_ours(weight) &&
-                    (!bias.defined() || (is_ours(bias) && bias.numel() == columns)),
-                "product: 32-bit floats on the CPU are needed, and one bias a column");
+    check_ours(x);
+    check_ours(weight);
+    TORCH_CHECK(!bias.defined() || bias.numel() == columns, "product: the bias must have ", columns,
+                " numbers, not ", bias.sizes());
+    if (bias.defined()) check_ours(bias);
     std::vector<int64_t> sizes = x.sizes().vec();
     sizes.back() = columns;
     at::Tensor out = at::empty(sizes, x.options());
@@ -215,20 +224,20 @@ struct Product : torch::autograd::Function<Product> {
   }
 };
 
-// One pair of a batch of matrices: a · b, a · bᵀ.
+// One pair of a batch of matrices: a · b, or a · bᵀ.
 inline void multiply_matrices(const Matrix& a, const Matrix& b, float* out) {
   multiply(a, panels_of(b), nullptr, out);
 }
 inline void multiply_turned(const Matrix& a, const Matrix& b, float* out) {
   if (a.rows >= b.rows) return multiply(a, panels_of_transposed(b), nullptr, out);
-  // The side with fewer rows is the one that is packed; a sum is the same either way.
+  // The matrix with fewer rows is packed. Each sum is the same either way.
   std::vector<float> turned(a.rows * b.rows);
   multiply(b, panels_of_transposed(a), nullptr, turned.data());
   transpose(turned.data(), a.rows, b.rows, a.rows, out, b.rows);
 }
 
-// x [batch, n, k] · y [batch, k, m], or y [batch, m, k] turned; [batch, n, m]. An entry of the
-// batch does not know of the others.
+// x [batch, n, k] · y [batch, k, m], or · y [batch, m, k] transposed if `turned`; the result is
+// [batch, n, m]. The entries of a batch do not depend on each other.
 struct BatchedProduct : torch::autograd::Function<BatchedProduct> {
   static Matrix entry(const at::Tensor& z, int64_t i) {
     return {z.const_data_ptr<float>() + i * z.size(1) * z.size(2), z.size(1), z.size(2), z.size(2)};
@@ -247,9 +256,10 @@ struct BatchedProduct : torch::autograd::Function<BatchedProduct> {
     at::Tensor x = x_any.contiguous(), y = y_any.contiguous();
     TORCH_CHECK(x.dim() == 3 && y.dim() == 3 && x.size(0) == y.size(0) &&
                     x.size(2) == y.size(turned ? 2 : 1),
-                "product: a batch of ", x.sizes(), " does not fit ", y.sizes());
-    TORCH_CHECK(Product::is_ours(x) && Product::is_ours(y),
-                "product: 32-bit floats on the CPU are needed");
+                "product: a batch of ", x.sizes(), " does not fit ", y.sizes(),
+                turned ? ", which is transposed" : "");
+    Product::check_ours(x);
+    Product::check_ours(y);
     int64_t columns = y.size(turned ? 1 : 2);
     at::Tensor out = at::empty({x.size(0), x.size(1), columns}, x.options());
     float* to = out.mutable_data_ptr<float>();

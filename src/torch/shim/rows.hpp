@@ -6,7 +6,8 @@ namespace docre {
 
 constexpr int64_t kBlockRows = 64;  // rows that a task holds at a time
 
-// rows × width numbers, `stride` apart → contiguous floats times `factor`, and back.
+// Copies rows of `width` numbers, converts them, and multiplies them by `factor` (and by a factor
+// of their own if there is one).
 template <typename From, typename To>
 DOCRE_INLINE void copy_rows(const From* from, int64_t from_stride, To* to, int64_t to_stride,
                             int64_t rows, int64_t width, const float* row_factor, float factor) {
@@ -36,7 +37,7 @@ DOCRE_CLONES void unpack(const float* from, int64_t stride, c10::BFloat16* to, i
   copy_rows(from, stride, to, to_stride, rows, width, row_factor, factor);
 }
 
-// The product of two rows.
+// The dot product of two rows.
 DOCRE_INLINE float dot(const float* a, const float* b, int64_t count) {
   Floats sum = {}, x, y;
   for (int64_t c = 0; c < count; c += kLanes) {
@@ -49,7 +50,7 @@ DOCRE_INLINE float dot(const float* a, const float* b, int64_t count) {
 DOCRE_CLONES float dot_row(const float* a, const float* b, int64_t count) {
   return dot(a, b, count);
 }
-// The same for rows that lie `stride` apart.
+// The dot products of rows that lie `stride` apart.
 DOCRE_CLONES void dot_rows(const float* a, const float* b, int64_t stride, float* dots,
                            int64_t rows, int64_t width) {
   for (int64_t i = 0; i < rows; i++) dots[i] = dot(a + i * stride, b + i * stride, width);

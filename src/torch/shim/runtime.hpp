@@ -1,5 +1,5 @@
-// Hooks, random numbers, and CUDA streams reached through libc10's virtual guard (no CUDA symbol is
-// linked).
+// Hooks, random numbers, and CUDA streams. Streams are reached through libc10's virtual guard, so
+// that no CUDA symbol is linked.
 #pragma once
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Context.h>
@@ -23,12 +23,12 @@ struct ReadyHook : torch::autograd::PostAccumulateGradHook {
   ReadyHook(int (*call_)(void*), HookContext context_)
       : call(call_), context(std::move(context_)) {}
   void operator()(const at::Tensor&) override {
-    TORCH_CHECK(call(context.get()) == 0, "a gradient hook failed");
+    TORCH_CHECK(call(context.get()) == 0, "gradient hook: the function that it calls has failed");
   }
 };
 
-// Drawn on the CPU. A generator of one's own has the numbers of libtorch's shared one after
-// manual_seed, without the sharing.
+// Random numbers, drawn on the CPU. A generator gives the same numbers as libtorch's shared one
+// does after manual_seed.
 inline at::Tensor drawn(at::Generator& generator, at::IntArrayRef shape, bool normal, double from,
                         double to) {
   auto values = at::empty(shape, at::TensorOptions().dtype(at::kFloat));

@@ -1,8 +1,12 @@
-// What tch does not reach: kernels of our own, fused Adam, gradient hooks, generators, streams,
-// memory statistics. Only symbols of libtorch_cpu and libc10 are used, so that one binary serves
-// machines with and without CUDA. Every function returns 0, or -1 with the message in
-// docre_last_error (of the calling thread).
+// What tch does not offer: our own kernels, fused Adam, gradient hooks, generators, streams, memory
+// statistics.
+//
+// Only symbols of libtorch_cpu and libc10 are used, so that one binary serves machines with and
+// without CUDA. Every function that can fail returns 0, or -1 with a message in docre_last_error
+// (of the calling thread).
 #include <omp.h>
+
+#include <cstdlib>
 
 #include "activation.hpp"
 #include "attention.hpp"
@@ -15,14 +19,14 @@
 #include "runtime.hpp"
 #include "scratch.hpp"
 
-// Present where libtorch was built with MKL; forces a number of threads where no parallel region
-// does.
+// Present if libtorch was built with MKL. It sets a number of threads that MKL uses outside of
+// parallel regions.
 extern "C" int MKL_Set_Num_Threads_Local(int) __attribute__((weak));
 
 namespace {
 thread_local std::string last_error;
 
-// Keeping a message needs memory, which may be what is lacking.
+// Keeping a message needs memory, and memory may be what is missing.
 void keep_error(const char* message) noexcept {
   try {
     last_error = message;
@@ -31,13 +35,21 @@ void keep_error(const char* message) noexcept {
   }
 }
 
+// The message without the frames of C++ that libtorch adds to it, unless its environment variable
+// asks for them.
+const char* message_of(const c10::Error& error) noexcept {
+  return std::getenv("TORCH_SHOW_CPP_STACKTRACES") ? error.what() : error.what_without_backtrace();
+}
+
 // Runs the body of a function that Rust calls. No exception may leave such a function, so all of
-// its work stands in here. `noexcept` ends the program should one get out nevertheless.
+// its work is done in here. If one escaped all the same, `noexcept` would end the program.
 template <typename Body>
 int guarded(const Body& body) noexcept {
   try {
     body();
     return 0;
+  } catch (const c10::Error& error) {
+    keep_error(message_of(error));
   } catch (const std::exception& error) {
     keep_error(error.what());
   } catch (...) {
@@ -89,7 +101,8 @@ int docre_activation(const at::Tensor* x, int64_t kind, at::Tensor* out) {
 int docre_log_sum_exp(const at::Tensor* x, at::Tensor* out) {
   return guarded([&] { *out = docre::LogSumExp::apply(*x); });
 }
-// weights: four for each direction; out: states, final hidden, final cell.
+// `weights` holds four for each direction. `out` receives the states, the final hidden state and
+// the final cell.
 int docre_lstm(const at::Tensor* x, const at::Tensor* offsets, const at::Tensor* hidden,
                const at::Tensor* cell, at::Tensor* const* weights, size_t count,
                at::Tensor* const* out) {
@@ -144,8 +157,8 @@ int docre_square_sum(const at::Tensor* flat, double* sum) {
 }
 
 // ---- gradient hooks ----
-// `call` returns 0, or anything else to make backward fail. `release` frees `context`; it is called
-// once, also when the hook cannot be set.
+// `call` returns 0, or anything else to make backward fail. `release` frees `context`. It is called
+// once, even if the hook cannot be set.
 int docre_hook_set(at::Tensor* parameter, int (*call)(void*), void (*release)(void*),
                    void* context) {
   return guarded([&] {
@@ -163,7 +176,8 @@ void docre_local_threads(int threads) {
   omp_set_num_threads(threads);
   if (MKL_Set_Num_Threads_Local) MKL_Set_Num_Threads_Local(threads);
 }
-// For tests: two buffers of one task at the same time, and one taken beyond its end; both fail.
+// For tests. The first makes two Scratch objects at a time, the second takes more than there is;
+// both fail.
 int docre_second_scratch() {
   return guarded([] {
     docre::Scratch first(16);
@@ -205,8 +219,8 @@ int docre_stream_handle(const c10::Stream* stream, void** handle) {
 }
 int docre_stream_wait_current(const c10::Stream* stream) {
   return guarded([&] {
-    // A thread that has not chosen a device stands on the first one, where an event guard would
-    // make a context.
+    // A thread that has not chosen a device uses the first one, and an event guard would create a
+    // context there.
     docre::cuda().setDevice(stream->device());
     docre::let_wait(*stream, docre::cuda().getStream(stream->device()));
   });

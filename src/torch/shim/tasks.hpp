@@ -9,12 +9,12 @@
 
 namespace docre {
 
-// How many units of `work` each are `enough` for another thread.
+// The number of units, of `work` each, that make up `enough` work for another thread.
 inline int64_t grain(int64_t enough, int64_t work) {
   return std::max<int64_t>(1, enough / std::max<int64_t>(1, work));
 }
 
-// Runs task(i) for all i < count with size(i) > 0 on whichever thread is free.
+// Runs task(i) for all i < count with size(i) > 0, on whichever thread is free.
 template <typename Size, typename Task>
 void for_each_by_size(int64_t count, const Size& size, const Task& task) {
   std::vector<int64_t> order(count);
