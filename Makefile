@@ -23,6 +23,7 @@ test-slurm: build ## the job templates through a real Slurm on this machine (roo
 	cluster/slurm-test/run.sh $(BINARY)
 check: setup      ## what CI checks
 	cargo fmt --check
+	cluster/format-cpp.sh
 	cargo clippy --locked $(FEATURES) --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked $(FEATURES) --no-deps --document-private-items
 	cluster/deny.sh

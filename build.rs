@@ -13,9 +13,11 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=src/torch/shim");
     println!("cargo:rerun-if-env-changed=LIBTORCH");
+    println!("cargo:rerun-if-env-changed=DOCRE_DENY_WARNINGS");
     let torch = libtorch_folder();
     check_version(&torch);
     compile_shim(&torch);
+    write_tables();
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", torch.join("lib").display());
     println!("cargo:rustc-link-lib=torch_cpu");
     println!("cargo:rustc-link-lib=c10");
@@ -78,14 +80,41 @@ fn check_version(torch: &Path) {
     }
 }
 
+/// What the C++ compiler reports beyond `-Wall -Wextra`.
+const WARNINGS: [&str; 9] = [
+    "-Wpedantic",
+    "-Wshadow",
+    "-Wconversion",
+    "-Wdouble-promotion",
+    "-Wnon-virtual-dtor",
+    "-Woverloaded-virtual",
+    "-Wcast-qual",
+    "-Wcast-align",
+    "-Wundef",
+];
+
+/// A compiler with warnings on. CI sets `DOCRE_DENY_WARNINGS`, which turns them into errors.
+fn compiler() -> cc::Build {
+    let deny =
+        env::var_os("DOCRE_DENY_WARNINGS").is_some_and(|value| !value.is_empty() && value != "0");
+    let mut build = cc::Build::new();
+    build.warnings(true).extra_warnings(true).warnings_into_errors(deny);
+    build
+}
+
 fn compile_shim(torch: &Path) {
     let include = torch.join("include");
-    cc::Build::new()
+    let mut build = compiler();
+    for warning in WARNINGS {
+        build.flag(warning);
+    }
+    // Headers of libtorch are system headers: their warnings are not ours.
+    for folder in [include.join("torch/csrc/api/include"), include] {
+        build.flag("-isystem").flag(folder);
+    }
+    build
         .cpp(true)
         .pic(true)
-        .warnings(false)
-        .include(&include)
-        .include(include.join("torch/csrc/api/include"))
         .flag("-std=c++17")
         .flag("-D_GLIBCXX_USE_CXX11_ABI=1")
         // libtorch's thread pool is OpenMP; without this flag its `parallel_for` compiles to a
@@ -97,6 +126,99 @@ fn compile_shim(torch: &Path) {
     if env::var_os("CARGO_FEATURE_MPI").is_some() {
         let mpicc = env::var("MPICC").unwrap_or_else(|_| "mpicc".into());
         println!("cargo:rerun-if-env-changed=MPICC");
-        cc::Build::new().compiler(mpicc).file("src/torch/shim/mpi_in_place.c").compile("docre_mpi");
+        compiler().compiler(mpicc).file("src/torch/shim/mpi_in_place.c").compile("docre_mpi");
     }
+}
+
+/// Makes the Rust side of `tables.hpp`, where tables, numbers and choices that both languages use
+/// are stated.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "fs-err would be one more build dependency, and failures have their own messages"
+)]
+fn write_tables() {
+    const SOURCE: &str = "src/torch/shim/tables.hpp";
+    let text = fs::read_to_string(SOURCE)
+        .unwrap_or_else(|error| stop(&format!("{SOURCE} cannot be read: {error}")));
+    let rust = tables(&text).unwrap_or_else(|line| {
+        stop(&format!("{SOURCE}: this line has none of the forms that build.rs knows: {line}"))
+    });
+    let target = Path::new(&env::var_os("OUT_DIR").unwrap_or_default()).join("tables.rs");
+    fs::write(&target, rust)
+        .unwrap_or_else(|error| stop(&format!("{} cannot be written: {error}", target.display())));
+}
+
+/// The declarations of `text` in Rust, or the line that is not understood. The comment above a
+/// struct or an enum documents it, as does the comment behind a member or a constant.
+fn tables(text: &str) -> Result<String, &str> {
+    let mut rust = String::new();
+    let mut above = Vec::new(); // lines of comment above
+    let mut columns = None; // (name, columns) of the struct that is open
+    for line in text.lines() {
+        let (code, comment) =
+            line.split_once("//").map_or((line, ""), |(code, comment)| (code, comment.trim()));
+        let words: Vec<&str> =
+            code.split([' ', ';', ',']).filter(|word| !word.is_empty()).collect();
+        match words[..] {
+            [] if comment.is_empty() => above.clear(),
+            [] => above.push(comment),
+            ["#pragma" | "#include" | "namespace", ..] => {}
+            ["}"] if code.trim() == "}" => {} // of the namespace
+            ["struct", name, "{"] => {
+                rust += &format!(
+                    "/// {}\n#[derive(Clone, Copy, Debug, PartialEq, Eq)]\npub struct {name} {{\n",
+                    above.join(" ")
+                );
+                columns = Some((name, Vec::new()));
+            }
+            ["enum", "class", name, ":", "int64_t", "{"] => {
+                rust += &format!(
+                    "/// {}\n#[derive(Clone, Copy, Debug, PartialEq, Eq)]\n#[repr(i64)]\npub enum \
+                     {name} {{\n",
+                    above.join(" ")
+                );
+            }
+            ["int64_t", column] if !comment.is_empty() => {
+                rust += &format!("    /// {comment}\n    pub {column}: i64,\n");
+                columns.as_mut().ok_or(line)?.1.push(column);
+            }
+            [value] if value.starts_with('k') && !comment.is_empty() => {
+                rust += &format!("    /// {comment}\n    {},\n", &value[1..]);
+            }
+            ["}"] => {
+                rust += "}\n";
+                if let Some((name, columns)) = columns.take() {
+                    let (count, numbers) = (columns.len(), columns.join(", self."));
+                    rust += &format!(
+                        "impl TableRow<{count}> for {name} \
+                         {{\n    fn columns(&self) -> [i64; {count}] {{\n"
+                    );
+                    rust += &format!("        [self.{numbers}]\n    }}\n}}\n");
+                }
+            }
+            ["constexpr", kind @ ("int64_t" | "double"), name, "=", value]
+                if name.starts_with('k') && !comment.is_empty() =>
+            {
+                let kind = if kind == "double" { "f64" } else { "i64" };
+                rust += &format!(
+                    "/// {comment}\npub const {}: {kind} = {value};\n",
+                    constant_name(&name[1..])
+                );
+            }
+            _ => return Err(line),
+        }
+    }
+    Ok(rust)
+}
+
+/// `LstmWeights` → `LSTM_WEIGHTS`.
+fn constant_name(name: &str) -> String {
+    let mut upper = String::new();
+    for letter in name.chars() {
+        if letter.is_uppercase() && !upper.is_empty() {
+            upper.push('_');
+        }
+        upper.push(letter.to_ascii_uppercase());
+    }
+    upper
 }

@@ -3,7 +3,7 @@
 
 use tch::Tensor;
 
-use crate::torch::kernels::context::AttentionPlan;
+use crate::torch::kernels::context::AttentionTable;
 use crate::{Error, Result};
 
 /// What a system reads of an encoder's last layers.
@@ -12,7 +12,7 @@ pub struct Attending<'a> {
     /// The mean of how many last layers (ATLOP: 1, DocRE-II's release: 3).
     pub layers: usize,
     /// The tokens whose attention rows are wanted; `None` for none.
-    pub plan: Option<&'a AttentionPlan>,
+    pub plan: Option<&'a AttentionTable>,
 }
 
 impl Attending<'_> {

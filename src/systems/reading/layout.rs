@@ -9,7 +9,7 @@ use crate::systems::{BatchWindows, DocumentViews, Example, PackedDocuments};
 use crate::text::{
     Markers, SpecialPieces, TokenizedDocument, View, ViewChoices, ViewOptions, WindowRule,
 };
-use crate::torch::kernels::context::{AttentionPlan, ContextPlan, EntityRow};
+use crate::torch::kernels::context::{AttentionTable, ContextTable, EntityRow};
 
 /// Which markers stand around mentions (docs/systems.md, "Words, pieces and markers").
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -78,9 +78,9 @@ pub struct ReadingTables {
     /// Most mentions of an entity; at least 1.
     pub mention_width: usize,
     /// Which attention rows make up an entity.
-    pub plan: AttentionPlan,
+    pub plan: AttentionTable,
     /// Pairs by document.
-    pub contexts: ContextPlan,
+    pub contexts: ContextTable,
     /// Head entity rows, `[P]`.
     pub heads: Vec<i64>,
     /// Tail entity rows, `[P]`.
@@ -170,8 +170,8 @@ impl ReadingLayout {
                 .max()
                 .unwrap_or(0)
                 .max(1),
-            plan: AttentionPlan::default(),
-            contexts: ContextPlan::default(),
+            plan: AttentionTable::default(),
+            contexts: ContextTable::default(),
             heads: Vec::new(),
             tails: Vec::new(),
             documents,

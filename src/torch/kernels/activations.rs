@@ -8,16 +8,8 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::Result;
+use crate::torch::shim::tables::Activation;
 use crate::torch::shim::{docre_activation, docre_log_sum_exp, produce};
-
-/// Numbered as in `activation.hpp`.
-#[derive(Clone, Copy, Debug)]
-enum Activation {
-    Gelu,
-    GeluTanh,
-    Tanh,
-    Sigmoid,
-}
 
 impl Activation {
     fn apply(self, x: &Tensor) -> Result<Tensor> {

@@ -12,6 +12,7 @@ use torch_sys::C_tensor;
 use crate::torch::Dropout;
 use crate::torch::dropout::dropout;
 use crate::torch::kernels::Segments;
+use crate::torch::shim::tables::LSTM_WEIGHTS;
 use crate::torch::shim::{check, docre_lstm, pointer};
 use crate::torch::{Init, Parameters, Slot};
 use crate::{Error, Result};
@@ -164,7 +165,7 @@ impl LibraryOrder {
 }
 
 /// Weights of one direction.
-const WEIGHTS: usize = 4;
+const WEIGHTS: usize = LSTM_WEIGHTS as usize;
 
 /// One LSTM layer (Hochreiter and Schmidhuber 1997, with forget gates) over every sequence of a
 /// stream.

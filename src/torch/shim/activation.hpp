@@ -1,5 +1,6 @@
-// Element-wise functions, and the logarithm of a sum of exponentials, in which an element's bits depend on nothing but the element.
-// (libtorch takes one formula for whole vectors and another for what is left over at the end of a thread's share.)
+// Element-wise functions, and the logarithm of a sum of exponentials. The bits of an element of the
+// result depend on that element of the input alone. libtorch does not promise this: it uses one
+// formula for whole vectors, and another for the rest at the end of a thread's share.
 #pragma once
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
@@ -9,16 +10,15 @@
 #include <cmath>
 
 #include "simd.hpp"
+#include "tables.hpp"
 
 namespace docre {
 
-// Numbered as `torch::activations` does.
-enum class Activation : int64_t { kGelu, kGeluTanh, kTanh, kSigmoid };
-
 constexpr int64_t kActivationGrain = 16384;
 
-// Φ(x), the distribution function of the normal law: erfc by the fit of Numerical Recipes (Press et al., §6.2, erfcc), whose relative error
-// is under 1.2e-7 everywhere.
+// Φ(x), the distribution function of the standard normal distribution. It is computed from erfc by
+// the fit of Numerical Recipes (Press et al., section 6.2, erfcc), whose relative error is
+// below 1.2e-7 everywhere.
 DOCRE_INLINE void normal_distribution(const Floats& x, Floats& to) {
   Floats z = (Floats)((Words)x & 0x7fffffffu) * 0.70710678118654752f, t = 1.0f / (1.0f + 0.5f * z);
   Floats fit = t * 0.17087277f - 0.82215223f;
@@ -64,7 +64,8 @@ struct GeluTanh {
   DOCRE_INLINE void backward(const Floats& kept, Floats& slope) {
     Floats t;
     inner(kept, t);
-    slope = 0.5f * (1.0f + t) + 0.5f * kept * (1.0f - t * t) * (0.79788456080286536f * (1.0f + 0.134145f * (kept * kept)));
+    slope = 0.5f * (1.0f + t) + 0.5f * kept * (1.0f - t * t) *
+                                    (0.79788456080286536f * (1.0f + 0.134145f * (kept * kept)));
   }
 };
 
@@ -88,94 +89,119 @@ struct Sigmoid {
 template <typename Kind>
 DOCRE_INLINE void activate_all(const float* x, float* y, int64_t count) {
   for (int64_t i = 0; i < count; i += kLanes) {
-    int64_t some = std::min(kLanes, count - i);
     Floats in, out;
-    if (some == kLanes) load(x + i, in); else load_some(x + i, some, in);
+    load_next(x + i, count - i, in);
     Kind::forward(in, out);
-    if (some == kLanes) store(y + i, out); else store_some(y + i, some, out);
+    store_next(y + i, count - i, out);
   }
 }
 
 template <typename Kind>
 DOCRE_INLINE void slope_all(const float* kept, const float* grad, float* to, int64_t count) {
   for (int64_t i = 0; i < count; i += kLanes) {
-    int64_t some = std::min(kLanes, count - i);
     Floats in, g, out;
-    if (some == kLanes) { load(kept + i, in); load(grad + i, g); } else { load_some(kept + i, some, in); load_some(grad + i, some, g); }
+    load_next(kept + i, count - i, in);
+    load_next(grad + i, count - i, g);
     Kind::backward(in, out);
-    if (some == kLanes) store(to + i, g * out); else store_some(to + i, some, g * out);
+    store_next(to + i, count - i, g * out);
   }
 }
 
 DOCRE_CLONES void activate(Activation kind, const float* x, float* y, int64_t count) {
   switch (kind) {
-    case Activation::kGelu: return activate_all<Gelu>(x, y, count);
-    case Activation::kGeluTanh: return activate_all<GeluTanh>(x, y, count);
-    case Activation::kTanh: return activate_all<Tanh>(x, y, count);
-    case Activation::kSigmoid: return activate_all<Sigmoid>(x, y, count);
+    case Activation::kGelu:
+      return activate_all<Gelu>(x, y, count);
+    case Activation::kGeluTanh:
+      return activate_all<GeluTanh>(x, y, count);
+    case Activation::kTanh:
+      return activate_all<Tanh>(x, y, count);
+    case Activation::kSigmoid:
+      return activate_all<Sigmoid>(x, y, count);
   }
 }
 
-DOCRE_CLONES void activation_gradient(Activation kind, const float* kept, const float* grad, float* to, int64_t count) {
+DOCRE_CLONES void activation_gradient(Activation kind, const float* kept, const float* grad,
+                                      float* to, int64_t count) {
   switch (kind) {
-    case Activation::kGelu: return slope_all<Gelu>(kept, grad, to, count);
-    case Activation::kGeluTanh: return slope_all<GeluTanh>(kept, grad, to, count);
-    case Activation::kTanh: return slope_all<Tanh>(kept, grad, to, count);
-    case Activation::kSigmoid: return slope_all<Sigmoid>(kept, grad, to, count);
+    case Activation::kGelu:
+      return slope_all<Gelu>(kept, grad, to, count);
+    case Activation::kGeluTanh:
+      return slope_all<GeluTanh>(kept, grad, to, count);
+    case Activation::kTanh:
+      return slope_all<Tanh>(kept, grad, to, count);
+    case Activation::kSigmoid:
+      return slope_all<Sigmoid>(kept, grad, to, count);
   }
 }
 
-// f(x), element by element.
+// Applies a function to each element.
 struct Activated : torch::autograd::Function<Activated> {
-  static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& x_any, int64_t kind) {
-    TORCH_CHECK(x_any.device().is_cpu() && x_any.scalar_type() == at::kFloat, "activation: 32-bit floats on the CPU are needed");
+  static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& x_any,
+                            int64_t kind) {
+    TORCH_CHECK(x_any.device().is_cpu() && x_any.scalar_type() == at::kFloat,
+                "activation: numbers must be 32-bit floats on the CPU, not ", x_any.scalar_type(),
+                " on ", x_any.device());
+    TORCH_CHECK(kind >= 0 && kind <= static_cast<int64_t>(Activation::kSigmoid),
+                "activation: function ", kind, " is not known");
     at::Tensor x = x_any.contiguous(), y = at::empty_like(x);
     const float* from = x.const_data_ptr<float>();
     float* to = y.mutable_data_ptr<float>();
-    at::parallel_for(0, x.numel(), kActivationGrain, [&](int64_t begin, int64_t end) { activate(static_cast<Activation>(kind), from + begin, to + begin, end - begin); });
-    bool of_input = kind == static_cast<int64_t>(Activation::kGelu) || kind == static_cast<int64_t>(Activation::kGeluTanh);
+    at::parallel_for(0, x.numel(), kActivationGrain, [&](int64_t begin, int64_t end) {
+      activate(static_cast<Activation>(kind), from + begin, to + begin, end - begin);
+    });
+    bool of_input = kind == static_cast<int64_t>(Activation::kGelu) ||
+                    kind == static_cast<int64_t>(Activation::kGeluTanh);
     ctx->save_for_backward({of_input ? x : y});
     ctx->saved_data["kind"] = kind;
     return y;
   }
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx, torch::autograd::variable_list grads) {
-    at::Tensor kept = ctx->get_saved_variables()[0], grad = grads[0].contiguous(), out = at::empty_like(kept);
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
+                                                 torch::autograd::variable_list grads) {
+    at::Tensor kept = ctx->get_saved_variables()[0], grad = grads[0].contiguous(),
+               out = at::empty_like(kept);
     auto kind = static_cast<Activation>(ctx->saved_data["kind"].toInt());
     const float *from = kept.const_data_ptr<float>(), *upstream = grad.const_data_ptr<float>();
     float* to = out.mutable_data_ptr<float>();
-    at::parallel_for(0, kept.numel(), kActivationGrain, [&](int64_t begin, int64_t end) { activation_gradient(kind, from + begin, upstream + begin, to + begin, end - begin); });
+    at::parallel_for(0, kept.numel(), kActivationGrain, [&](int64_t begin, int64_t end) {
+      activation_gradient(kind, from + begin, upstream + begin, to + begin, end - begin);
+    });
     return {out, at::Tensor()};
   }
 };
 
-// out [width] = log Σ exp over `rows` rows [rows, width]; the order of rows is the order of additions, and a row far below the largest adds nothing.
+// out [width] = log Σ exp over the rows of x [rows, width]. Rows are added in their order. A row
+// far below the largest adds nothing.
 DOCRE_CLONES void log_sum_exp_rows(const float* x, int64_t rows, int64_t width, float* out) {
   for (int64_t c = 0; c < width; c += kLanes) {
-    int64_t some = std::min(kLanes, width - c);
+    int64_t left = width - c;
     Floats top, sum = {}, v;
-    load_some(x + c, some, top);
-    for (int64_t r = 1; r < rows; r++) { load_some(x + r * width + c, some, v); maximum(top, v); }
+    load_next(x + c, left, top);
+    for (int64_t r = 1; r < rows; r++) {
+      load_next(x + r * width + c, left, v);
+      maximum(top, v);
+    }
     for (int64_t r = 0; r < rows; r++) {
-      load_some(x + r * width + c, some, v);
+      load_next(x + r * width + c, left, v);
       v -= top;
       exponential(v);
       sum += v;
     }
-    for (int64_t i = 0; i < some; i++) out[c + i] = top[i] + std::log(sum[i]);
+    for (int64_t i = 0; i < std::min(kLanes, left); i++) out[c + i] = top[i] + std::log(sum[i]);
   }
 }
 
-DOCRE_CLONES void log_sum_exp_gradient(const float* x, const float* out, const float* grad, int64_t rows, int64_t width, float* to) {
+DOCRE_CLONES void log_sum_exp_gradient(const float* x, const float* out, const float* grad,
+                                       int64_t rows, int64_t width, float* to) {
   for (int64_t r = 0; r < rows; r++, x += width, to += width)
     for (int64_t c = 0; c < width; c += kLanes) {
-      int64_t some = std::min(kLanes, width - c);
+      int64_t left = width - c;
       Floats v, o, g;
-      load_some(x + c, some, v);
-      load_some(out + c, some, o);
-      load_some(grad + c, some, g);
+      load_next(x + c, left, v);
+      load_next(out + c, left, o);
+      load_next(grad + c, left, g);
       v -= o;
       exponential(v);
-      store_some(to + c, some, g * v);
+      store_next(to + c, left, g * v);
     }
 }
 
@@ -183,27 +209,38 @@ DOCRE_CLONES void log_sum_exp_gradient(const float* x, const float* out, const f
 struct LogSumExp : torch::autograd::Function<LogSumExp> {
   static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& x_any) {
     at::Tensor x = x_any.contiguous();
-    TORCH_CHECK(x.dim() == 3 && x.size(1) > 0 && x.device().is_cpu() && x.scalar_type() == at::kFloat, "log-sum-exp: [groups, rows, width] of 32-bit floats on the CPU is needed, not ", x.sizes());
+    TORCH_CHECK(
+        x.dim() == 3 && x.size(1) > 0 && x.device().is_cpu() && x.scalar_type() == at::kFloat,
+        "log-sum-exp: the input must be [groups, rows, width] of 32-bit floats on the CPU with at "
+        "least one row, not ",
+        x.sizes(), " of ", x.scalar_type(), " on ", x.device());
     at::Tensor out = at::empty({x.size(0), x.size(2)}, x.options());
     int64_t rows = x.size(1), width = x.size(2);
     const float* from = x.const_data_ptr<float>();
     float* to = out.mutable_data_ptr<float>();
-    at::parallel_for(0, x.size(0), 1 + kActivationGrain / (1 + rows * width), [&](int64_t begin, int64_t end) {
-      for (int64_t g = begin; g < end; g++) log_sum_exp_rows(from + g * rows * width, rows, width, to + g * width);
-    });
+    at::parallel_for(0, x.size(0), 1 + kActivationGrain / (1 + rows * width),
+                     [&](int64_t begin, int64_t end) {
+                       for (int64_t g = begin; g < end; g++)
+                         log_sum_exp_rows(from + g * rows * width, rows, width, to + g * width);
+                     });
     ctx->save_for_backward({x, out});
     return out;
   }
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx, torch::autograd::variable_list grads) {
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
+                                                 torch::autograd::variable_list grads) {
     auto saved = ctx->get_saved_variables();
     const at::Tensor &x = saved[0], &out = saved[1];
     at::Tensor grad = grads[0].contiguous(), grad_x = at::empty_like(x);
     int64_t rows = x.size(1), width = x.size(2);
-    const float *from = x.const_data_ptr<float>(), *sums = out.const_data_ptr<float>(), *upstream = grad.const_data_ptr<float>();
+    const float *from = x.const_data_ptr<float>(), *sums = out.const_data_ptr<float>(),
+                *upstream = grad.const_data_ptr<float>();
     float* to = grad_x.mutable_data_ptr<float>();
-    at::parallel_for(0, x.size(0), 1 + kActivationGrain / (1 + rows * width), [&](int64_t begin, int64_t end) {
-      for (int64_t g = begin; g < end; g++) log_sum_exp_gradient(from + g * rows * width, sums + g * width, upstream + g * width, rows, width, to + g * rows * width);
-    });
+    at::parallel_for(
+        0, x.size(0), 1 + kActivationGrain / (1 + rows * width), [&](int64_t begin, int64_t end) {
+          for (int64_t g = begin; g < end; g++)
+            log_sum_exp_gradient(from + g * rows * width, sums + g * width, upstream + g * width,
+                                 rows, width, to + g * rows * width);
+        });
     return {grad_x};
   }
 };

@@ -1,6 +1,6 @@
-//! The foreign side of the C++ shim: declarations and the turning of its status codes into errors.
+//! The functions and tables of the C++ shim as Rust sees them. Status codes become errors here.
 //!
-//! Not for: anything safe to call from elsewhere; each sibling module wraps the functions it needs.
+//! Not for: safe functions. Each sibling module wraps the functions that it needs.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 
@@ -19,6 +19,25 @@ pub(super) struct CGenerator {
 #[repr(C)]
 pub(super) struct CStream {
     _private: [u8; 0],
+}
+
+/// Tables, numbers and choices that Rust and C++ share; build.rs makes them from `tables.hpp`.
+pub(super) mod tables {
+    use super::TableRow;
+
+    include!(concat!(env!("OUT_DIR"), "/tables.rs"));
+}
+
+/// A row of a table that C++ reads, with columns in the order that it expects.
+pub(super) trait TableRow<const COLUMNS: usize> {
+    /// The numbers of the row.
+    fn columns(&self) -> [i64; COLUMNS];
+}
+
+/// Rows as a tensor on the host; int64 [rows, columns].
+pub(super) fn host_table<const COLUMNS: usize>(rows: &[impl TableRow<COLUMNS>]) -> Result<Tensor> {
+    let numbers: Vec<i64> = rows.iter().flat_map(TableRow::columns).collect();
+    Ok(Tensor::f_from_slice(&numbers)?.f_view([rows.len() as i64, COLUMNS as i64])?)
 }
 
 unsafe extern "C" {
@@ -73,7 +92,6 @@ unsafe extern "C" {
         weights: *const C_tensor,
         windows: *const C_tensor,
         parts: *const C_tensor,
-        numbers: i64,
         out: *mut C_tensor,
     ) -> c_int;
     pub(super) fn docre_contexts(
@@ -134,6 +152,10 @@ unsafe extern "C" {
     pub(super) fn docre_hook_clear(parameter: *mut C_tensor) -> c_int;
     #[cfg(test)]
     pub(super) fn docre_local_threads(threads: c_int);
+    #[cfg(test)]
+    fn docre_second_scratch() -> c_int;
+    #[cfg(test)]
+    fn docre_overdrawn_scratch() -> c_int;
     pub(super) fn docre_generator_new(seed: u64, out: *mut *mut CGenerator) -> c_int;
     pub(super) fn docre_generator_free(generator: *mut CGenerator);
     pub(super) fn docre_generator_draw(
@@ -154,7 +176,7 @@ unsafe extern "C" {
     pub(super) fn docre_stream_current_waits(stream: *const CStream) -> c_int;
 }
 
-/// Turns a status code of the shim into a result that carries libtorch's message.
+/// Turns a status code of the shim into a result. An error carries the message of the shim.
 pub(super) fn check(status: c_int) -> Result<()> {
     if status == 0 {
         return Ok(());
@@ -165,14 +187,81 @@ pub(super) fn check(status: c_int) -> Result<()> {
     Err(TchError::Torch(message).into())
 }
 
-/// Lets the shim fill a new tensor.
+/// A new tensor that the shim fills.
 pub(super) fn produce(fill: impl FnOnce(*mut C_tensor) -> c_int) -> Result<Tensor> {
     let mut out = Tensor::new();
     check(fill(out.as_mut_ptr()))?;
     Ok(out)
 }
 
-/// The pointer of a tensor that may be absent.
+/// The pointer to a tensor, or null if there is none.
 pub(super) fn pointer(tensor: Option<&Tensor>) -> *const C_tensor {
     tensor.map_or(std::ptr::null(), Tensor::as_ptr)
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind};
+
+    use super::*;
+
+    #[test]
+    fn offsets_and_functions_that_do_not_exist_are_refused() {
+        let qkv = Tensor::zeros([8, 3, 1, 4], (Kind::Float, Device::Cpu));
+        let attention = |offsets: &Tensor| {
+            // SAFETY: all pointers are to live tensors, or null where the shim allows it.
+            produce(|out| unsafe {
+                docre_attention(qkv.as_ptr(), offsets.as_ptr(), std::ptr::null(), 0, 0.0, out)
+            })
+        };
+        assert!(attention(&Tensor::from_slice(&[0i64, 5, 5, 8])).is_ok());
+        for wrong in [&[0i64, 5, 3, 8][..], &[0, 9, 8], &[0, -1, 8], &[1, 8], &[0, 7], &[0, 9], &[]]
+        {
+            let error = attention(&Tensor::from_slice(wrong)).unwrap_err().to_string();
+            assert!(error.contains("attention: the offsets "), "{wrong:?}: {error}");
+        }
+        assert!(attention(&Tensor::from_slice(&[0i32, 8])).is_err());
+        for wrong in [-1, 4] {
+            // SAFETY: both pointers are to live tensors.
+            let error = produce(|out| unsafe { docre_activation(qkv.as_ptr(), wrong, out) })
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains("is not known"), "{error}");
+        }
+    }
+
+    #[test]
+    fn products_of_nothing_are_empty_or_zero() {
+        let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, Device::Cpu));
+        let ones = |shape: &[i64]| zeros(shape).fill_(1.0).set_requires_grad(true);
+        let product = |x: &Tensor, weight: &Tensor| {
+            // SAFETY: all pointers are to live tensors, or null where the shim allows it.
+            produce(|out| unsafe {
+                docre_product(x.as_ptr(), weight.as_ptr(), std::ptr::null(), 1, out)
+            })
+            .unwrap()
+        };
+        let (x, weight) = (ones(&[3, 4]), ones(&[0, 4]));
+        let out = product(&x, &weight);
+        assert_eq!(out.size(), [3, 0]);
+        out.sum(Kind::Float).backward();
+        assert_eq!((x.grad(), weight.grad()), (zeros(&[3, 4]), zeros(&[0, 4])));
+        let (x, y) = (ones(&[2, 3, 0]), ones(&[2, 0, 5]));
+        // SAFETY: all pointers are to live tensors.
+        let out = produce(|out| unsafe { docre_batched_product(x.as_ptr(), y.as_ptr(), 0, out) })
+            .unwrap();
+        assert_eq!(out, zeros(&[2, 3, 5]));
+    }
+
+    #[test]
+    fn a_thread_has_one_scratch_of_a_fixed_size_at_a_time() {
+        for _ in 0..2 {
+            // SAFETY: plain calls.
+            let second = check(unsafe { docre_second_scratch() }).unwrap_err().to_string();
+            assert!(second.contains("this thread's memory is already in use"), "{second}");
+            // The first one was given back all the same.
+            let overdrawn = check(unsafe { docre_overdrawn_scratch() }).unwrap_err().to_string();
+            assert!(overdrawn.contains("1048576 floats were asked for"), "{overdrawn}");
+        }
+    }
 }

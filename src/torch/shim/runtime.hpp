@@ -1,4 +1,5 @@
-// Hooks, random numbers, and CUDA streams reached through libc10's virtual guard (no CUDA symbol is linked).
+// Hooks, random numbers, and CUDA streams. Streams are reached through libc10's virtual guard, so
+// that no CUDA symbol is linked.
 #pragma once
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Context.h>
@@ -9,26 +10,37 @@
 #include <torch/csrc/autograd/function_hook.h>
 #include <torch/csrc/autograd/variable.h>
 
+#include <memory>
+#include <utility>
+
 namespace docre {
+
+using HookContext = std::unique_ptr<void, void (*)(void*)>;
 
 struct ReadyHook : torch::autograd::PostAccumulateGradHook {
   int (*call)(void*);
-  void (*release)(void*);
-  void* context;
-  ReadyHook(int (*call_)(void*), void (*release_)(void*), void* context_) : call(call_), release(release_), context(context_) {}
-  ReadyHook(const ReadyHook&) = delete;
-  ~ReadyHook() override { release(context); }
-  void operator()(const at::Tensor&) override { TORCH_CHECK(call(context) == 0, "a gradient hook failed"); }
+  HookContext context;
+  ReadyHook(int (*call_)(void*), HookContext context_)
+      : call(call_), context(std::move(context_)) {}
+  void operator()(const at::Tensor&) override {
+    TORCH_CHECK(call(context.get()) == 0, "gradient hook: the function that it calls has failed");
+  }
 };
 
-// Drawn on the CPU. A generator of one's own has the numbers of libtorch's shared one after manual_seed, without the sharing.
-inline at::Tensor drawn(at::Generator& generator, at::IntArrayRef shape, bool normal, double from, double to) {
+// Random numbers, drawn on the CPU. A generator gives the same numbers as libtorch's shared one
+// does after manual_seed.
+inline at::Tensor drawn(at::Generator& generator, at::IntArrayRef shape, bool normal, double from,
+                        double to) {
   auto values = at::empty(shape, at::TensorOptions().dtype(at::kFloat));
   return normal ? values.normal_(from, to, generator) : values.uniform_(from, to, generator);
 }
 
-inline c10::impl::VirtualGuardImpl cuda() { return c10::impl::VirtualGuardImpl(c10::DeviceType::CUDA); }
-inline at::Device cuda_device(int64_t index) { return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(index)); }
+inline c10::impl::VirtualGuardImpl cuda() {
+  return c10::impl::VirtualGuardImpl(c10::DeviceType::CUDA);
+}
+inline at::Device cuda_device(int64_t index) {
+  return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(index));
+}
 
 // `later` starts what is queued on it next only when `earlier` has finished what is queued now.
 inline void let_wait(const c10::Stream& later, const c10::Stream& earlier) {

@@ -1,58 +1,95 @@
-// What tch does not reach: kernels of our own, fused Adam, gradient hooks, generators, streams, memory statistics.
-// Only symbols of libtorch_cpu and libc10 are used, so that one binary serves machines with and without CUDA.
-// Every function returns 0, or -1 with the message in docre_last_error (of the calling thread).
+// What tch does not offer: our own kernels, fused Adam, gradient hooks, generators, streams, memory
+// statistics.
+//
+// Only symbols of libtorch_cpu and libc10 are used, so that one binary serves machines with and
+// without CUDA. Every function that can fail returns 0, or -1 with a message in docre_last_error
+// (of the calling thread).
 #include <omp.h>
+
+#include <cstdlib>
 
 #include "activation.hpp"
 #include "attention.hpp"
-#include "context.hpp"
+#include "contexts.hpp"
+#include "entity_rows.hpp"
 #include "grouped.hpp"
 #include "lstm_function.hpp"
 #include "optimizer.hpp"
 #include "product.hpp"
 #include "runtime.hpp"
+#include "scratch.hpp"
 
-// Present where libtorch was built with MKL; forces a number of threads where no parallel region does.
+// Present if libtorch was built with MKL. It sets a number of threads that MKL uses outside of
+// parallel regions.
 extern "C" int MKL_Set_Num_Threads_Local(int) __attribute__((weak));
 
 namespace {
 thread_local std::string last_error;
 
+// Keeping a message needs memory, and memory may be what is missing.
+void keep_error(const char* message) noexcept {
+  try {
+    last_error = message;
+  } catch (...) {
+    last_error.clear();
+  }
+}
+
+// The message without the frames of C++ that libtorch adds to it, unless its environment variable
+// asks for them.
+const char* message_of(const c10::Error& error) noexcept {
+  return std::getenv("TORCH_SHOW_CPP_STACKTRACES") ? error.what() : error.what_without_backtrace();
+}
+
+// Runs the body of a function that Rust calls. No exception may leave such a function, so all of
+// its work is done in here. If one escaped all the same, `noexcept` would end the program.
 template <typename Body>
-int guarded(const Body& body) {
+int guarded(const Body& body) noexcept {
   try {
     body();
     return 0;
+  } catch (const c10::Error& error) {
+    keep_error(message_of(error));
   } catch (const std::exception& error) {
-    last_error = error.what();
+    keep_error(error.what());
   } catch (...) {
-    last_error = "an exception of unknown type";
+    keep_error("an exception of unknown type");
   }
   return -1;
 }
 
-std::optional<at::Tensor> maybe(const at::Tensor* tensor) { return tensor ? std::optional<at::Tensor>(*tensor) : std::nullopt; }
+std::optional<at::Tensor> maybe(const at::Tensor* tensor) {
+  return tensor ? std::optional<at::Tensor>(*tensor) : std::nullopt;
+}
 }  // namespace
 
 using docre::TensorList;
 
 extern "C" {
-const char* docre_last_error() { return last_error.c_str(); }
+const char* docre_last_error() {
+  return last_error.empty() ? "no memory for the error message" : last_error.c_str();
+}
 
 // ---- layers ----
-int docre_attention(const at::Tensor* qkv, const at::Tensor* offsets, const at::Tensor* keys, int64_t salt, double p, at::Tensor* out) {
-  return guarded([&] { *out = docre::VarlenAttention::apply(*qkv, *offsets, maybe(keys), salt, p); });
+int docre_attention(const at::Tensor* qkv, const at::Tensor* offsets, const at::Tensor* keys,
+                    int64_t salt, double p, at::Tensor* out) {
+  return guarded(
+      [&] { *out = docre::VarlenAttention::apply(*qkv, *offsets, maybe(keys), salt, p); });
 }
-int docre_flash_attention(const at::Tensor* qkv, const at::Tensor* offsets, int64_t longest, double p, at::Tensor* out) {
+int docre_flash_attention(const at::Tensor* qkv, const at::Tensor* offsets, int64_t longest,
+                          double p, at::Tensor* out) {
   return guarded([&] { *out = docre::flash_attention(*qkv, *offsets, longest, p); });
 }
-int docre_padded_attention(const at::Tensor* qkv, const at::Tensor* offsets, int64_t longest, double p, at::Tensor* out) {
+int docre_padded_attention(const at::Tensor* qkv, const at::Tensor* offsets, int64_t longest,
+                           double p, at::Tensor* out) {
   return guarded([&] { *out = docre::padded_attention(*qkv, *offsets, longest, p); });
 }
-int docre_dropout(const at::Tensor* x, const at::Tensor* residual, const at::Tensor* keys, int64_t salt, double p, at::Tensor* out) {
+int docre_dropout(const at::Tensor* x, const at::Tensor* residual, const at::Tensor* keys,
+                  int64_t salt, double p, at::Tensor* out) {
   return guarded([&] { *out = docre::Dropout::apply(*x, maybe(residual), *keys, salt, p); });
 }
-int docre_product(const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias, int turned, at::Tensor* out) {
+int docre_product(const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias, int turned,
+                  at::Tensor* out) {
   return guarded([&] { *out = docre::Product::apply(*x, *weight, maybe(bias), turned != 0); });
 }
 int docre_batched_product(const at::Tensor* x, const at::Tensor* y, int turned, at::Tensor* out) {
@@ -64,24 +101,39 @@ int docre_activation(const at::Tensor* x, int64_t kind, at::Tensor* out) {
 int docre_log_sum_exp(const at::Tensor* x, at::Tensor* out) {
   return guarded([&] { *out = docre::LogSumExp::apply(*x); });
 }
-// weights: four for each direction; out: states, final hidden, final cell.
-int docre_lstm(const at::Tensor* x, const at::Tensor* offsets, const at::Tensor* hidden, const at::Tensor* cell, at::Tensor* const* weights, size_t count, at::Tensor* const* out) {
+// `weights` holds four for each direction. `out` receives the states, the final hidden state and
+// the final cell.
+int docre_lstm(const at::Tensor* x, const at::Tensor* offsets, const at::Tensor* hidden,
+               const at::Tensor* cell, at::Tensor* const* weights, size_t count,
+               at::Tensor* const* out) {
   return guarded([&] {
     std::vector<at::Tensor> list;
     for (size_t i = 0; i < count; i++) list.push_back(*weights[i]);
-    auto states = docre::PackedLstm::apply(*x, *offsets, maybe(hidden), maybe(cell), at::TensorList(list));
+    auto states =
+        docre::PackedLstm::apply(*x, *offsets, maybe(hidden), maybe(cell), at::TensorList(list));
     for (size_t i = 0; i < states.size(); i++) *out[i] = states[i];
   });
 }
 
 // ---- pairs of entities ----
-int docre_entity_rows(const at::Tensor* qkv, const at::Tensor* offsets, const at::Tensor* keys, int64_t salt, double p, const at::Tensor* documents, const at::Tensor* rows, const at::Tensor* weights, const at::Tensor* windows, const at::Tensor* parts, int64_t numbers, at::Tensor* out) {
-  return guarded([&] { *out = docre::EntityRows::apply(*qkv, *offsets, maybe(keys), salt, p, *documents, *rows, *weights, *windows, *parts, numbers); });
+int docre_entity_rows(const at::Tensor* qkv, const at::Tensor* offsets, const at::Tensor* keys,
+                      int64_t salt, double p, const at::Tensor* documents, const at::Tensor* rows,
+                      const at::Tensor* weights, const at::Tensor* windows, const at::Tensor* parts,
+                      at::Tensor* out) {
+  return guarded([&] {
+    *out = docre::EntityRows::apply(*qkv, *offsets, maybe(keys), salt, p, *documents, *rows,
+                                    *weights, *windows, *parts);
+  });
 }
-int docre_contexts(const at::Tensor* states, const at::Tensor* attention, const at::Tensor* documents, const at::Tensor* pairs, int64_t heads, double scale, at::Tensor* out) {
-  return guarded([&] { *out = docre::Contexts::apply(*states, *attention, *documents, *pairs, heads, scale); });
+int docre_contexts(const at::Tensor* states, const at::Tensor* attention,
+                   const at::Tensor* documents, const at::Tensor* pairs, int64_t heads,
+                   double scale, at::Tensor* out) {
+  return guarded([&] {
+    *out = docre::Contexts::apply(*states, *attention, *documents, *pairs, heads, scale);
+  });
 }
-int docre_grouped_bilinear(const at::Tensor* head, const at::Tensor* tail, const at::Tensor* weight, int64_t blocks, at::Tensor* out) {
+int docre_grouped_bilinear(const at::Tensor* head, const at::Tensor* tail, const at::Tensor* weight,
+                           int64_t blocks, at::Tensor* out) {
   return guarded([&] { *out = docre::GroupedBilinear::apply(*head, *tail, *weight, blocks); });
 }
 
@@ -89,20 +141,31 @@ int docre_grouped_bilinear(const at::Tensor* head, const at::Tensor* tail, const
 int docre_set_grad(at::Tensor* parameter, const at::Tensor* grad) {
   return guarded([&] { parameter->mutable_grad() = *grad; });
 }
-int docre_fused_adam(at::Tensor* const* p, at::Tensor* const* g, at::Tensor* const* m, at::Tensor* const* v, at::Tensor* const* largest, at::Tensor* const* steps, size_t n, double lr, double beta1, double beta2, double weight_decay, double eps, int decoupled, int amsgrad) {
+int docre_fused_adam(at::Tensor* const* p, at::Tensor* const* g, at::Tensor* const* m,
+                     at::Tensor* const* v, at::Tensor* const* largest, at::Tensor* const* steps,
+                     size_t n, double lr, double beta1, double beta2, double weight_decay,
+                     double eps, int decoupled, int amsgrad) {
   return guarded([&] {
     docre::TensorList maxima{largest, amsgrad != 0 ? n : 0};
-    docre::fused_adam(TensorList{p, n}, TensorList{g, n}, TensorList{m, n}, TensorList{v, n}, maxima, TensorList{steps, n}, lr, beta1, beta2, weight_decay, eps, decoupled != 0, amsgrad != 0);
+    docre::fused_adam(TensorList{p, n}, TensorList{g, n}, TensorList{m, n}, TensorList{v, n},
+                      maxima, TensorList{steps, n}, lr, beta1, beta2, weight_decay, eps,
+                      decoupled != 0, amsgrad != 0);
   });
 }
 int docre_square_sum(const at::Tensor* flat, double* sum) {
   return guarded([&] { *sum = docre::square_sum(*flat); });
 }
 
-// ---- gradient hooks: `call` returns 0, or anything else to make backward fail; `release` frees `context` ----
-int docre_hook_set(at::Tensor* parameter, int (*call)(void*), void (*release)(void*), void* context) {
-  auto hook = std::make_unique<docre::ReadyHook>(call, release, context);
-  return guarded([&] { torch::autograd::impl::set_post_acc_grad_hooks(*parameter, std::move(hook)); });
+// ---- gradient hooks ----
+// `call` returns 0, or anything else to make backward fail. `release` frees `context`. It is called
+// once, even if the hook cannot be set.
+int docre_hook_set(at::Tensor* parameter, int (*call)(void*), void (*release)(void*),
+                   void* context) {
+  return guarded([&] {
+    docre::HookContext owned(context, release);
+    auto hook = std::make_unique<docre::ReadyHook>(call, std::move(owned));
+    torch::autograd::impl::set_post_acc_grad_hooks(*parameter, std::move(hook));
+  });
 }
 int docre_hook_clear(at::Tensor* parameter) {
   return guarded([&] { torch::autograd::impl::set_post_acc_grad_hooks(*parameter, nullptr); });
@@ -113,21 +176,42 @@ void docre_local_threads(int threads) {
   omp_set_num_threads(threads);
   if (MKL_Set_Num_Threads_Local) MKL_Set_Num_Threads_Local(threads);
 }
+// For tests. The first makes two Scratch objects at a time, the second takes more than there is;
+// both fail.
+int docre_second_scratch() {
+  return guarded([] {
+    docre::Scratch first(16);
+    docre::Scratch second(16);
+  });
+}
+int docre_overdrawn_scratch() {
+  return guarded([] { docre::Scratch(16).take(1 << 20); });
+}
 int docre_generator_new(uint64_t seed, at::Generator** out) {
   return guarded([&] { *out = new at::Generator(at::detail::createCPUGenerator(seed)); });
 }
 void docre_generator_free(at::Generator* generator) { delete generator; }
-int docre_generator_draw(at::Generator* generator, const int64_t* shape, size_t dimensions, int normal, double from, double to, at::Tensor* out) {
-  return guarded([&] { *out = docre::drawn(*generator, at::IntArrayRef(shape, dimensions), normal != 0, from, to); });
+int docre_generator_draw(at::Generator* generator, const int64_t* shape, size_t dimensions,
+                         int normal, double from, double to, at::Tensor* out) {
+  return guarded([&] {
+    *out = docre::drawn(*generator, at::IntArrayRef(shape, dimensions), normal != 0, from, to);
+  });
 }
 int docre_cuda_set_device(int64_t index) {
   return guarded([&] { docre::cuda().setDevice(docre::cuda_device(index)); });
 }
 int docre_cuda_peak_bytes(int64_t index, int64_t* bytes) {
-  return guarded([&] { *bytes = c10::getDeviceAllocator(at::kCUDA)->getDeviceStats(static_cast<c10::DeviceIndex>(index)).allocated_bytes[0].peak; });
+  return guarded([&] {
+    *bytes = c10::getDeviceAllocator(at::kCUDA)
+                 ->getDeviceStats(static_cast<c10::DeviceIndex>(index))
+                 .allocated_bytes[0]
+                 .peak;
+  });
 }
 int docre_stream_new(int64_t index, c10::Stream** out) {
-  return guarded([&] { *out = new c10::Stream(docre::cuda().getStreamFromGlobalPool(docre::cuda_device(index), true)); });
+  return guarded([&] {
+    *out = new c10::Stream(docre::cuda().getStreamFromGlobalPool(docre::cuda_device(index), true));
+  });
 }
 void docre_stream_free(c10::Stream* stream) { delete stream; }
 int docre_stream_handle(const c10::Stream* stream, void** handle) {
@@ -135,7 +219,8 @@ int docre_stream_handle(const c10::Stream* stream, void** handle) {
 }
 int docre_stream_wait_current(const c10::Stream* stream) {
   return guarded([&] {
-    // A thread that has not chosen a device stands on the first one, where an event guard would make a context.
+    // A thread that has not chosen a device uses the first one, and an event guard would create a
+    // context there.
     docre::cuda().setDevice(stream->device());
     docre::let_wait(*stream, docre::cuda().getStream(stream->device()));
   });

@@ -1,5 +1,6 @@
-// Sixteen-lane arithmetic in the compiler's vector extension: compiled three times (x86-64-v4, v3, baseline) and chosen at load time.
-// The width is part of the definition, so sums are added in the same order on every machine.
+// Arithmetic on 16 lanes with the vector extension of the compiler. Functions are compiled three
+// times (x86-64-v4, v3, baseline), and the loader chooses one. The number of lanes is fixed, so
+// sums are added in the same order on every machine.
 #pragma once
 #include <c10/util/BFloat16.h>
 
@@ -31,17 +32,18 @@ DOCRE_INLINE void load(const c10::BFloat16* from, Floats& to) {
   to = (Floats)(__builtin_convertvector(halves, Words) << 16);
 }
 
-// Rounds to nearest even, as libtorch does; a NaN stays a NaN because the quiet bit is set.
+// Rounds to nearest even, as libtorch does. A NaN stays a NaN because the quiet bit is set.
 DOCRE_INLINE void store(c10::BFloat16* to, const Floats& from) {
   Words bits = (Words)from;
   Words rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
   Words quiet = (bits >> 16) | 0x40;
   Ints is_nan = from != from;
-  Halves halves = __builtin_convertvector(((Words)is_nan & quiet) | (~(Words)is_nan & rounded), Halves);
+  Halves halves =
+      __builtin_convertvector(((Words)is_nan & quiet) | (~(Words)is_nan & rounded), Halves);
   std::memcpy(to, &halves, sizeof(halves));
 }
 
-// The last, incomplete group of a row goes through a buffer.
+// The last group of a row may be incomplete. It goes through a buffer.
 template <typename T>
 DOCRE_INLINE void load_some(const T* from, int64_t count, Floats& to) {
   T buffer[kLanes] = {};
@@ -56,25 +58,48 @@ DOCRE_INLINE void store_some(T* to, int64_t count, const Floats& from) {
   std::memcpy(to, buffer, count * sizeof(T));
 }
 
-// Comparisons by arithmetic: compilers take those of vectors wider than the machine's, and `?:`, apart into single numbers.
-// All bits of a lane whose number is negative (its sign is set).
-DOCRE_INLINE void negative(const Floats& x, Words& mask) { mask = (Words)((Ints)x >> 31); }
-// a where the mask is set, otherwise b.
-DOCRE_INLINE void choose(const Words& mask, const Floats& a, const Floats& b, Floats& to) { to = (Floats)(((Words)a & mask) | ((Words)b & ~mask)); }
-// All bits of a lane where x < y.
-DOCRE_INLINE void less(const Words& x, const Words& y, Words& mask) { mask = (Words)((Ints)((~x & y) | (~(x ^ y) & (x - y))) >> 31); }
+// A group of a row in which `left` numbers are left.
+template <typename T>
+DOCRE_INLINE void load_next(const T* from, int64_t left, Floats& to) {
+  if (left >= kLanes)
+    load(from, to);
+  else
+    load_some(from, left, to);
+}
 
-// Of a NaN and a number, either.
+template <typename T>
+DOCRE_INLINE void store_next(T* to, int64_t left, const Floats& from) {
+  if (left >= kLanes)
+    store(to, from);
+  else
+    store_some(to, left, from);
+}
+
+// Comparisons by arithmetic. Compilers split comparisons and `?:` of vectors wider than the
+// machine's into single numbers.
+//
+// Sets all bits of the lanes whose number is negative (its sign bit is set).
+DOCRE_INLINE void negative(const Floats& x, Words& mask) { mask = (Words)((Ints)x >> 31); }
+// a where the mask is set, b elsewhere.
+DOCRE_INLINE void choose(const Words& mask, const Floats& a, const Floats& b, Floats& to) {
+  to = (Floats)(((Words)a & mask) | ((Words)b & ~mask));
+}
+// Sets all bits of the lanes where x < y.
+DOCRE_INLINE void less(const Words& x, const Words& y, Words& mask) {
+  mask = (Words)((Ints)((~x & y) | (~(x ^ y) & (x - y))) >> 31);
+}
+
+// The larger number. If one of them is a NaN, either may come out.
 DOCRE_INLINE void maximum(Floats& a, const Floats& b) {
   Words mask;
   negative(b - a, mask);
   choose(mask, a, b, a);
 }
 
-// |x| ≤ limit; NaN stays.
+// Limits |x|. A NaN stays a NaN.
 DOCRE_INLINE void limit_magnitude(Floats& x, float limit) {
   Words sign = (Words)x & 0x80000000u, over;
-  // Without its sign, a NaN has none in the difference either.
+  // A NaN without its sign bit gives a difference without it, so it is not replaced.
   Floats size = (Floats)((Words)x & 0x7fffffffu), top;
   splat(limit, top);
   negative(top - size, over);
@@ -94,8 +119,9 @@ DOCRE_INLINE float max_lanes(const Floats& v) {
   return top;
 }
 
-// e^x = 2^n · (1 + p) for |x| ≤ 87: range reduction by ln 2 in two parts, then the polynomial of Cephes' expf; error of 1 + p under 2 ulp,
-// and p has full relative precision where n = 0. The low bits of `biased` hold n. A NaN comes out as p.
+// e^x = 2^n · (1 + p) for |x| ≤ 87: range reduction by ln 2 in two parts, then the polynomial of
+// Cephes' expf. The error of 1 + p is below 2 ulp, and p has full relative precision where n = 0.
+// The low bits of `biased` hold n. For a NaN, p is a NaN.
 DOCRE_INLINE void exponent_parts(const Floats& x, Floats& p, Words& biased) {
   const float shift = 12582912.0f;  // 1.5 · 2^23: adding it rounds to an integer in the low bits
   Floats rounded = x * 1.44269504088896341f + shift;
@@ -111,7 +137,7 @@ DOCRE_INLINE void exponent_parts(const Floats& x, Floats& p, Words& biased) {
   biased = (Words)rounded;
 }
 
-// e^x for x ≤ 0 (also right up to 87).
+// e^x for x ≤ 0 (also correct up to 87).
 DOCRE_INLINE void exponential(Floats& x) {
   Floats floor, p;
   Words n;
@@ -131,7 +157,7 @@ DOCRE_INLINE void sigmoid(Floats& x) {
   x = 1.0f / (power * p + power + 1.0f);
 }
 
-// −m / (2 + m) with m = e^(−2|x|) − 1.
+// -m / (2 + m) with m = e^(-2|x|) - 1.
 DOCRE_INLINE void hyperbolic_tangent(Floats& x) {
   Words sign = (Words)x & 0x80000000u, n;
   Floats p, z = -2.0f * (Floats)((Words)x & 0x7fffffffu);

@@ -9,12 +9,18 @@
 
 namespace docre {
 
-// Runs task(i) for all i < count with size(i) > 0 on whichever thread is free.
+// The number of units, of `work` each, that make up `enough` work for another thread.
+inline int64_t grain(int64_t enough, int64_t work) {
+  return std::max<int64_t>(1, enough / std::max<int64_t>(1, work));
+}
+
+// Runs task(i) for all i < count with size(i) > 0, on whichever thread is free.
 template <typename Size, typename Task>
 void for_each_by_size(int64_t count, const Size& size, const Task& task) {
   std::vector<int64_t> order(count);
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return size(a) > size(b); });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int64_t a, int64_t b) { return size(a) > size(b); });
   std::atomic<int64_t> next{0};
   at::parallel_for(0, std::min<int64_t>(count, at::get_num_threads()), 1, [&](int64_t, int64_t) {
     for (int64_t i = next++; i < count; i = next++)

@@ -1,46 +1,45 @@
 //! What entities attend to, and the context that two of them share (ATLOP's localized context
 //! pooling; docs/systems.md, A.2 and A.3; Zhang et al. 2022, eq. 1).
 //!
-//! An [`AttentionPlan`] says which tokens' attention rows make up which entity, and how windows of
+//! An [`AttentionTable`] says which tokens' attention rows make up which entity, and how windows of
 //! long documents are put together again. On the CPU kernels of the shim work document by document
 //! without padding; on CUDA everything is padded. Not for: which tokens stand for a mention
 //! (`systems`).
 
 mod padded;
-mod plan;
+mod rows;
 
 use tch::{Kind, Tensor};
 
 use super::segments::Segments;
 use crate::Result;
 use crate::torch::dropout::Dropout;
-use crate::torch::shim::{docre_contexts, docre_entity_rows, pointer, produce};
-pub use plan::{AttentionPlan, ContextPlan, EntityRow};
+use crate::torch::shim::{docre_contexts, docre_entity_rows, host_table, pointer, produce};
+pub use rows::{AttentionTable, ContextTable, EntityRow};
 
 /// Mean attention rows of entities as one flat list: a block [entities, heads, tokens] for each
-/// document of the plan, in order.
+/// document of the table, in order.
 ///
 /// `qkv`: [T, 3, heads, width] of a layer over the stream of windows, with the dropout and salt of
 /// that layer's own attention. Rows of a document in several windows are summed over windows and
 /// divided by their sum (+ 1e-10), as in ATLOP's release.
 ///
 /// # Errors
-/// If shapes, kinds or the plan do not fit.
+/// If shapes, kinds or the table do not fit.
 pub fn entity_attention(
     qkv: &Tensor,
     segments: &Segments,
-    plan: &AttentionPlan,
+    table: &AttentionTable,
     dropout: Option<&Dropout>,
     salt: u64,
 ) -> Result<Tensor> {
     let dropout = dropout.filter(|active| active.p() > 0.0);
     let p = dropout.map_or(0.0, Dropout::p);
     if qkv.device().is_cuda() {
-        return padded::entity_attention(qkv, segments, plan, p);
+        return padded::entity_attention(qkv, segments, table, p);
     }
-    let [documents, rows, windows, parts] = plan.tables()?;
-    let weights = Tensor::f_from_slice(plan.weights())?;
-    let numbers = plan.cells() * qkv.size()[2];
+    let [documents, rows, windows, slices] = table.tables()?;
+    let weights = Tensor::f_from_slice(&table.weights)?;
     let keys = dropout.map(Dropout::token_keys);
     let (qkv, offsets) = (qkv.f_contiguous()?, segments.host_offsets());
     // SAFETY: all pointers are to live tensors, or null where the shim allows it.
@@ -55,8 +54,7 @@ pub fn entity_attention(
             rows.as_ptr(),
             weights.as_ptr(),
             windows.as_ptr(),
-            parts.as_ptr(),
-            numbers,
+            slices.as_ptr(),
             out,
         )
     })
@@ -69,20 +67,19 @@ pub fn entity_attention(
 /// heads.
 ///
 /// # Errors
-/// If shapes, kinds or the plan do not fit.
+/// If shapes, kinds or the table do not fit.
 pub fn contexts(
     states: &Tensor,
     attention: &Tensor,
-    plan: &ContextPlan,
+    table: &ContextTable,
     heads: i64,
     scale: f64,
 ) -> Result<Tensor> {
     let states = states.f_to_kind(Kind::Float)?;
     if states.device().is_cuda() {
-        return padded::contexts(&states, attention, plan, heads, scale);
+        return padded::contexts(&states, attention, table, heads, scale);
     }
-    let (documents, pairs) =
-        (Tensor::f_from_slice(plan.documents())?, Tensor::f_from_slice(plan.pairs())?);
+    let (documents, pairs) = (host_table(&table.documents)?, host_table(&table.pairs)?);
     let attention = attention.f_contiguous()?;
     // SAFETY: all pointers are to live tensors.
     produce(|out| unsafe {

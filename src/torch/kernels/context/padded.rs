@@ -2,14 +2,12 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::plan::{AttentionPlan, CONTEXT, ContextPlan};
+use super::rows::{AttentionTable, ContextTable};
 use crate::Result;
 use crate::torch::kernels::segments::Segments;
+use crate::torch::shim::tables::{CONTEXT_EPSILON, ContextDocument, ROW_EPSILON};
 
 const MASKED: f64 = -1e30;
-/// Keeps sums of rows from being zero: of attention, and of products of attention.
-const TINY_MASS: f64 = 1e-10;
-const EPS: f64 = 1e-5;
 
 fn int(values: &[i64], device: Device) -> Result<Tensor> {
     Ok(Tensor::f_from_slice(values)?.f_to_device(device)?)
@@ -26,19 +24,19 @@ fn below(lengths: &[i64], longest: i64, device: Device) -> Result<Tensor> {
 pub(super) fn entity_attention(
     qkv: &Tensor,
     segments: &Segments,
-    plan: &AttentionPlan,
+    table: &AttentionTable,
     p: f64,
 ) -> Result<Tensor> {
     let (device, heads) = (qkv.device(), qkv.size()[2]);
-    let rows = put_together(&part_probabilities(qkv, segments, plan, p)?, plan)?; // [rows, heads, longest document]
+    let rows = put_together(&slice_probabilities(qkv, segments, table, p)?, table)?; // [rows, heads, longest document]
     let longest = rows.size()[2];
-    let weights = Tensor::f_from_slice(plan.weights())?.f_to_device(device)?.f_view([-1, 1, 1])?;
+    let weights = Tensor::f_from_slice(&table.weights)?.f_to_device(device)?.f_view([-1, 1, 1])?;
     let (mut entity, mut lengths) = (Vec::new(), Vec::new());
-    for document in plan.documents() {
+    for document in &table.documents {
         let base = lengths.len() as i64;
-        lengths.extend(std::iter::repeat_n(document[1], document[0] as usize));
-        let own = document[2] as usize..(document[2] + document[3]) as usize;
-        entity.extend(plan.rows()[own].iter().map(|entity| base + entity));
+        lengths.extend(std::iter::repeat_n(document.tokens, document.entities as usize));
+        let own = document.first_row as usize..(document.first_row + document.rows) as usize;
+        entity.extend(table.rows[own].iter().map(|row| base + row.entity));
     }
     let zeros = Tensor::f_zeros([lengths.len() as i64, heads, longest], (Kind::Float, device))?;
     let means = zeros.f_index_add(0, &int(&entity, device)?, &rows.f_mul(&weights)?)?;
@@ -46,29 +44,29 @@ pub(super) fn entity_attention(
     Ok(means.f_masked_select(&valid)?)
 }
 
-/// Attention probabilities of every part; [parts, heads, longest window].
-fn part_probabilities(
+/// Attention probabilities of every slice; [slices, heads, longest window].
+fn slice_probabilities(
     qkv: &Tensor,
     segments: &Segments,
-    plan: &AttentionPlan,
+    table: &AttentionTable,
     p: f64,
 ) -> Result<Tensor> {
     let (device, longest) = (qkv.device(), segments.longest());
     let (_, _, heads, width) = qkv.size4()?;
-    let windows: Vec<&[i64]> = plan.windows().collect();
-    let most = windows.iter().map(|window| window[6]).max().unwrap_or(0).max(1);
+    let windows = &table.windows;
+    let most = windows.iter().map(|window| window.slices).max().unwrap_or(0).max(1);
     let (mut queries, mut places) = (vec![0; windows.len() * most as usize], Vec::new());
-    let parts: Vec<&[i64]> = plan.parts().collect();
     for (index, window) in windows.iter().enumerate() {
-        for part in 0..window[6] {
-            let place = index as i64 * most + part;
-            queries[place as usize] = window[0] + parts[(window[5] + part) as usize][0];
+        for slice in 0..window.slices {
+            let place = index as i64 * most + slice;
+            queries[place as usize] =
+                window.start + table.slices[(window.first_slice + slice) as usize].token;
             places.push(place);
         }
     }
     let keys: Vec<i64> = windows
         .iter()
-        .flat_map(|window| (0..longest).map(|at| window[0] + at.min(window[1] - 1)))
+        .flat_map(|window| (0..longest).map(|at| window.start + at.min(window.length - 1)))
         .collect();
     let count = windows.len() as i64;
     let take = |slot: i64, rows: &[i64], per_window: i64| -> Result<Tensor> {
@@ -81,49 +79,49 @@ fn part_probabilities(
     let scores = take(0, &queries, most)?
         .f_matmul(&take(1, &keys, longest)?.f_transpose(2, 3)?)?
         .f_div_scalar((width as f64).sqrt())?;
-    let lengths: Vec<i64> = windows.iter().map(|window| window[1]).collect();
+    let lengths: Vec<i64> = windows.iter().map(|window| window.length).collect();
     let outside =
         below(&lengths, longest, device)?.f_logical_not()?.f_view([count, 1, 1, longest])?;
     let probabilities = scores
         .f_masked_fill(&outside, MASKED)?
         .f_softmax(-1, Kind::Float)?
         .f_dropout(p, p > 0.0)?;
-    let by_part = probabilities.f_transpose(1, 2)?.f_reshape([count * most, heads, longest])?;
-    Ok(by_part.f_index_select(0, &int(&places, device)?)?)
+    let by_slice = probabilities.f_transpose(1, 2)?.f_reshape([count * most, heads, longest])?;
+    Ok(by_slice.f_index_select(0, &int(&places, device)?)?)
 }
 
-/// Rows over their documents: parts moved to their places, summed, and normalised again in
+/// Rows over their documents: slices moved to their places, summed, and normalised again in
 /// documents of several windows.
-fn put_together(parts: &Tensor, plan: &AttentionPlan) -> Result<Tensor> {
-    let (device, heads) = (parts.device(), parts.size()[1]);
-    let longest = plan.documents().map(|document| document[1]).max().unwrap_or(0);
-    let (windows, all): (Vec<&[i64]>, Vec<&[i64]>) =
-        (plan.windows().collect(), plan.parts().collect());
+fn put_together(slices: &Tensor, table: &AttentionTable) -> Result<Tensor> {
+    let (device, heads) = (slices.device(), slices.size()[1]);
+    let longest = table.documents.iter().map(|document| document.tokens).max().unwrap_or(0);
     let (mut columns, mut shown, mut rows, mut again) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for document in plan.documents() {
-        again.extend(std::iter::repeat_n(document[6], document[3] as usize));
-        for window in &windows[document[4] as usize..(document[4] + document[5]) as usize] {
-            for part in &all[window[5] as usize..(window[5] + window[6]) as usize] {
-                rows.push(document[2] + part[1]);
+    for document in &table.documents {
+        again.extend(std::iter::repeat_n(document.renormalise, document.rows as usize));
+        let (first, count) = (document.first_window as usize, document.windows as usize);
+        for window in &table.windows[first..first + count] {
+            let (first, count) = (window.first_slice as usize, window.slices as usize);
+            for slice in &table.slices[first..first + count] {
+                rows.push(document.first_row + slice.row);
                 columns.extend(
-                    (0..longest).map(|at| (at - window[4] + window[2]).clamp(0, window[1] - 1)),
-                );
-                shown.extend(
                     (0..longest)
-                        .map(|at| i64::from((window[4]..window[4] + window[3]).contains(&at))),
+                        .map(|at| (at - window.place + window.skip).clamp(0, window.length - 1)),
                 );
+                shown.extend((0..longest).map(|at| {
+                    i64::from((window.place..window.place + window.count).contains(&at))
+                }));
             }
         }
     }
     let grid =
         |values: &[i64]| -> Result<Tensor> { Ok(int(values, device)?.f_view([-1, 1, longest])?) };
-    let moved = parts
+    let moved = slices
         .f_gather(2, &grid(&columns)?.f_expand([-1, heads, longest], false)?, false)?
         .f_mul(&grid(&shown)?)?;
     let sums = Tensor::f_zeros([again.len() as i64, heads, longest], (Kind::Float, device))?;
     let sums = sums.f_index_add(0, &int(&rows, device)?, &moved)?;
-    let mass = sums.f_sum_dim_intlist(2, true, Kind::Float)?.f_add_scalar(TINY_MASS)?;
+    let mass = sums.f_sum_dim_intlist(2, true, Kind::Float)?.f_add_scalar(ROW_EPSILON)?;
     let again = int(&again, device)?.f_view([-1, 1, 1])?.f_to_kind(Kind::Bool)?;
     Ok(sums.f_div(&mass.f_where_self(&again, &Tensor::f_ones(1, (Kind::Float, device))?)?)?)
 }
@@ -132,39 +130,40 @@ fn put_together(parts: &Tensor, plan: &AttentionPlan) -> Result<Tensor> {
 pub(super) fn contexts(
     states: &Tensor,
     attention: &Tensor,
-    plan: &ContextPlan,
+    table: &ContextTable,
     heads: i64,
     scale: f64,
 ) -> Result<Tensor> {
     let device = states.device();
-    let documents: Vec<&[i64]> = plan.documents().chunks_exact(CONTEXT).collect();
-    let most = |column: usize| documents.iter().map(|document| document[column]).max().unwrap_or(0);
-    let (count, entities, tokens) = (documents.len() as i64, most(0), most(1));
+    let documents = &table.documents;
     let column =
-        |column: usize| documents.iter().map(|document| document[column]).collect::<Vec<_>>();
-    let cells = below(&column(0), entities, device)?.f_view([count, entities, 1, 1])?;
+        |column: fn(&ContextDocument) -> i64| documents.iter().map(column).collect::<Vec<_>>();
+    let (numbers, lengths) =
+        (column(|document| document.entities), column(|document| document.tokens));
+    let most = |numbers: &[i64]| numbers.iter().copied().max().unwrap_or(0);
+    let (count, entities, tokens) = (documents.len() as i64, most(&numbers), most(&lengths));
+    let cells = below(&numbers, entities, device)?.f_view([count, entities, 1, 1])?;
     let valid =
-        cells.f_logical_and(&below(&column(1), tokens, device)?.f_view([count, 1, 1, tokens])?)?;
+        cells.f_logical_and(&below(&lengths, tokens, device)?.f_view([count, 1, 1, tokens])?)?;
     let valid = valid.f_expand([count, entities, heads, tokens], false)?;
     let zeros = Tensor::f_zeros([count, entities, heads, tokens], (Kind::Float, device))?;
     let by_token = zeros.f_masked_scatter(&valid, attention)?.f_permute([0, 3, 1, 2])?; // [B, tokens, entities, heads]
     let overlap = by_token.f_matmul(&by_token.f_transpose(2, 3)?)?.f_mul_scalar(scale)?; // [B, tokens, entities, entities]
     let overlap =
         overlap.f_permute([0, 2, 3, 1])?.f_reshape([count, entities * entities, tokens])?;
-    let shares =
-        overlap.f_div(&overlap.f_sum_dim_intlist(2, true, Kind::Float)?.f_add_scalar(EPS)?)?;
+    let shares = overlap
+        .f_div(&overlap.f_sum_dim_intlist(2, true, Kind::Float)?.f_add_scalar(CONTEXT_EPSILON)?)?;
     let rows: Vec<i64> = documents
         .iter()
-        .flat_map(|d| (0..tokens).map(|at| d[2] + at.min(d[1] - 1).max(0)))
+        .flat_map(|d| (0..tokens).map(|at| d.first_token + at.min(d.tokens - 1).max(0)))
         .collect();
     let padded = states.f_index_select(0, &int(&rows, device)?)?.f_view([count, tokens, -1])?;
     let grid = shares.f_bmm(&padded)?.f_flatten(0, 1)?;
-    let pairs = plan.pairs();
     let places = documents.iter().enumerate().flat_map(|(index, document)| {
-        let own = (2 * document[4]) as usize..(2 * (document[4] + document[5])) as usize;
-        pairs[own]
-            .chunks_exact(2)
-            .map(move |pair| (index as i64 * entities + pair[0]) * entities + pair[1])
+        let own = document.first_pair as usize..(document.first_pair + document.pairs) as usize;
+        table.pairs[own]
+            .iter()
+            .map(move |pair| (index as i64 * entities + pair.head) * entities + pair.tail)
     });
     Ok(grid.f_index_select(0, &int(&places.collect::<Vec<_>>(), device)?)?)
 }

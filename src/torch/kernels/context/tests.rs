@@ -9,7 +9,7 @@ fn laid(
     lengths: &[u32],
     rows: &[Vec<EntityRow>],
     entities: &[usize],
-) -> (PackedParts, AttentionPlan) {
+) -> (PackedParts, AttentionTable) {
     let views: Vec<View> =
         lengths.iter().map(|&n| View { ids: (0..n).collect(), ..View::default() }).collect();
     let rule = WindowRule {
@@ -21,7 +21,7 @@ fn laid(
     };
     let views = pack(&views);
     let packed = crate::text::PackedWindows::new(&views.ids, &views.offsets, &rule);
-    let mut plan = AttentionPlan::default();
+    let mut plan = AttentionTable::default();
     for (index, rows) in rows.iter().enumerate() {
         plan.push(&packed, lengths[index] as usize, entities[index], rows);
     }
@@ -39,14 +39,14 @@ fn row(entity: u32, position: u32, weight: f32) -> EntityRow {
 
 /// Entity 1 of the first document has no mention; two rows of the last one meet on one token; the
 /// second document asks for nothing.
-fn example() -> (PackedParts, AttentionPlan, ContextPlan) {
+fn example() -> (PackedParts, AttentionTable, ContextTable) {
     let rows = [
         vec![row(0, 3, 0.5), row(0, 17, 0.5), row(2, 3, 1.0)],
         vec![],
         vec![row(0, 0, 1.0), row(1, 14, 0.25), row(1, 29, 0.75)],
     ];
     let (packed, plan) = laid(&[20, 9, 30], &rows, &[3, 0, 2]);
-    let mut contexts = ContextPlan::default();
+    let mut contexts = ContextTable::default();
     contexts.push(20, 3, &[(0, 2), (2, 0), (1, 0)]);
     contexts.push(9, 0, &[]);
     contexts.push(30, 2, &[(0, 1), (1, 0)]);
@@ -146,7 +146,7 @@ fn bits_depend_on_neither_neighbours_nor_threads() {
     let (packed, plan) = laid(&[13, 20], &rows, &[2, 2]);
     let qkv = generator.randn([packed.tokens, 3, 2, 16]);
     let states = generator.randn([33, 5]);
-    let mut pairs = ContextPlan::default();
+    let mut pairs = ContextTable::default();
     pairs.push(13, 2, &[(0, 1)]);
     pairs.push(20, 2, &[(0, 1), (1, 0)]);
     let attention = entity_attention(
@@ -164,10 +164,66 @@ fn bits_depend_on_neither_neighbours_nor_threads() {
     let own =
         entity_attention(&qkv.narrow(0, 13, 20).contiguous(), &segments, &plan, None, 0).unwrap();
     assert_eq!(own, attention.narrow(0, 13 * 2 * 2, 20 * 2 * 2));
-    let mut pairs = ContextPlan::default();
+    let mut pairs = ContextTable::default();
     pairs.push(20, 2, &[(0, 1), (1, 0)]);
     assert_eq!(
         contexts(&states.narrow(0, 13, 20), &own, &pairs, 2, 1.0).unwrap(),
         all.narrow(0, 1, 2)
     );
+}
+
+#[test]
+fn a_plan_that_names_what_does_not_exist_is_refused() {
+    let (packed, plan, pairs) = example();
+    let segments = Segments::new(&packed.offsets, Device::Cpu).unwrap();
+    let (qkv, states) = (
+        Generator::of_test(1).randn([packed.tokens, 3, 2, 8]),
+        Generator::of_test(2).randn([59, 7]),
+    );
+    let attention = entity_attention(&qkv, &segments, &plan, None, 0).unwrap();
+    type Damage<Plan> = (fn(&mut Plan), &'static str);
+    let damages: [Damage<AttentionTable>; 14] = [
+        (|plan| plan.documents[1].first_cell += 1, "the cells of document 1"),
+        (|plan| plan.documents[0].entities = i64::MAX, "the cells of document 0"),
+        (|plan| plan.documents[0].tokens = -20, "the cells of document 0"),
+        (|plan| plan.documents[2].first_row = 0, "the rows of document 2"),
+        (|plan| plan.documents[2].rows += 1, "are not in the table of 6 rows"),
+        (|plan| plan.documents[2].windows += 1, "the windows of document 2"),
+        (
+            |plan| plan.rows[0].entity = 3,
+            "a row of document 0 belongs to an entity outside of its 3",
+        ),
+        (|plan| plan.rows[2].entity = -1, "a row of document 0"),
+        (|plan| plan.windows[0].length = 1000, "window 0"),
+        (|plan| plan.windows[1].start -= 1, "window 1"),
+        (|plan| plan.windows[1].place = 19, "window 1"),
+        (|plan| plan.windows[0].slices += 1, "the slices of window 1"),
+        (|plan| plan.slices[0].token = 20, "a slice of window 0"),
+        (|plan| plan.slices[0].row = 3, "a slice of window 0"),
+    ];
+    for (damage, why) in damages {
+        let mut plan = plan.clone();
+        damage(&mut plan);
+        let error = entity_attention(&qkv, &segments, &plan, None, 0).unwrap_err().to_string();
+        assert!(error.contains("entity attention: ") && error.contains(why), "{why}: {error}");
+    }
+    let mut short = plan.clone();
+    short.weights.pop();
+    assert!(entity_attention(&qkv, &segments, &short, None, 0).is_err());
+    let damages: [Damage<ContextTable>; 6] = [
+        (|plan| plan.documents[2].first_cell = 0, "the cells of document 2"),
+        (|plan| plan.documents[2].tokens += 1, "are not among the 59 states"),
+        (|plan| plan.documents[1].first_token = 0, "the tokens of document 1"),
+        (|plan| plan.documents[2].pairs = 3, "are not in the table of 5 pairs"),
+        (|plan| plan.pairs[4].head = 2, "a pair of document 2 names an entity outside of its 2"),
+        (|plan| plan.pairs[0].tail = -1, "a pair of document 0"),
+    ];
+    for (damage, why) in damages {
+        let mut pairs = pairs.clone();
+        damage(&mut pairs);
+        let error = contexts(&states, &attention, &pairs, 2, 1.0).unwrap_err().to_string();
+        assert!(error.contains("contexts: ") && error.contains(why), "{why}: {error}");
+    }
+    let error = contexts(&states, &attention, &pairs, 3, 1.0).unwrap_err().to_string();
+    assert!(error.contains("120 cells of 3 heads do not fit attention of 240 numbers"), "{error}");
 }
