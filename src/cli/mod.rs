@@ -251,11 +251,11 @@ mod tests {
 
     /// Flags with the name of a recipe key that a verb with `--set` does not take from the recipe.
     const UNRELATED: [(&str, &str, &str); 5] = [
-        ("bench", "documents", "of the generated world, which --set changes"),
         ("bench", "precision", "of the stages; `bench systems` follows the recipe"),
         ("bench", "tokenizer", "of the stages; `bench systems` follows the recipe"),
         ("finetune", "dev", "holds shards; `data` is refused because of --train"),
         ("submit", "seeds", "only in array-of-seeds, which checks it"),
+        ("submit", "tasks", "of Slurm, one for each rank"),
     ];
 
     fn flags(verb: &Command) -> impl Iterator<Item = &str> {
