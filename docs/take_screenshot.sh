@@ -7,6 +7,6 @@
 set -euo pipefail
 page=$(realpath "${1:-runs/quickstart}/report.html")
 picture=$(realpath "$(dirname "$0")")/report.png
-chromium --headless --no-sandbox --hide-scrollbars --window-size=1000,1330 \
+chromium --headless --no-sandbox --hide-scrollbars --window-size=1100,1650 \
     --screenshot="$picture" "file://$page" 2>/dev/null
 ls -l "$picture"
