@@ -8,6 +8,8 @@
 //! from the inputs.
 
 mod case;
+mod compare;
+mod numbers;
 mod probe;
 mod scorer;
 mod scorer_pairs;
@@ -19,7 +21,7 @@ use std::path::Path;
 use serde::Serialize;
 
 pub use case::Case;
-pub(crate) use case::unpadded;
+pub(crate) use compare::{lengths, padded, unpadded};
 pub use probe::probe;
 
 use crate::{DataError, Result};
@@ -86,6 +88,9 @@ pub struct CaseKind {
     /// Recomputes a case and records the comparisons in it.
     pub compute: fn(&mut Case) -> Result<()>,
 }
+
+/// The file of a case's weights.
+pub(crate) const WEIGHTS: &[&str] = &["weights.safetensors"];
 
 /// Cases of the scorers, which need no system.
 const SCORER: CaseKind = CaseKind { system: "scorer", compute: scorer::scorer };

@@ -8,6 +8,7 @@
 use serde_json::Value;
 
 use super::case::Case;
+use super::numbers::{compare, exact, name, of_block};
 use super::scorer_pairs::pair_scripts;
 use super::scorer_thresholds::thresholds;
 use crate::Result;
@@ -15,11 +16,8 @@ use crate::corpus::Document;
 use crate::corpus::formats::read_gold;
 use crate::eval::{
     BreakdownOptions, EvidenceRecall, FactSet, FactSets, Gold, NamedBlock, OfficialScores,
-    Prediction, ScoreBlock, Scorer, breakdown, read_predictions, score,
+    Prediction, Scorer, breakdown, read_predictions, score,
 };
-
-/// What one expected number is called, and ours; `None` where we compute no such number.
-type Lookup<'a> = &'a dyn Fn(&str) -> Option<f64>;
 
 /// Recomputes a case of any scorer; what it is about is seen from the expected numbers of its first
 /// set.
@@ -40,42 +38,6 @@ pub fn scorer(case: &mut Case) -> Result<()> {
             .error("expected.json is of no known scorer")
             .with_hint("sets hold official, official_evaluate, float64, expected or eog")),
     }
-}
-
-/// Compares every number of `expected` (numbers in `ignored` keys, texts, lists and nulls aside)
-/// with ours.
-pub(crate) fn compare(
-    case: &mut Case,
-    place: &str,
-    expected: &Value,
-    tolerance: f64,
-    ours: Lookup<'_>,
-) -> Result<()> {
-    let fields = expected.as_object().ok_or_else(|| case.error(format!("{place} is no object")))?;
-    let mut pairs = Vec::new();
-    for (key, value) in fields {
-        let Some(theirs) = value.as_f64() else { continue };
-        let value = ours(key)
-            .ok_or_else(|| case.error(format!("{place} expects `{key}`, which is not computed")))?;
-        pairs.push((value, theirs));
-    }
-    if pairs.is_empty() {
-        return Err(case.error(format!("{place} expects no number")));
-    }
-    case.compare_numbers(place, &pairs, tolerance);
-    Ok(())
-}
-
-/// The tolerance of numbers that the scripts computed in double precision.
-pub(crate) fn exact(case: &Case) -> f64 {
-    case.at("/accept/atol").as_f64().unwrap_or(0.0)
-}
-
-pub(crate) fn name(case: &Case, set: &Value) -> Result<String> {
-    set["name"]
-        .as_str()
-        .map(str::to_owned)
-        .ok_or_else(|| case.error("a set of expected.json has no name"))
 }
 
 fn predictions(case: &Case, name: &str) -> Result<Vec<Prediction>> {
@@ -244,22 +206,6 @@ fn breakdowns(case: &mut Case, sets: &[Value]) -> Result<()> {
         evidence(case, &name, &theirs["recall_by_evidence_count"], &ours.evidence)?;
     }
     Ok(())
-}
-
-/// A number of a block by its name in the fixtures.
-pub(crate) fn of_block(block: &ScoreBlock, key: &str) -> Option<f64> {
-    match key {
-        "pred" | "kept" => Some(block.predicted as f64),
-        "gold" => Some(block.gold as f64),
-        "correct" | "correct_pred" | "tp" => Some(block.correct as f64),
-        "correct_gold" => Some(block.found as f64),
-        "fp" => Some((block.predicted - block.correct) as f64),
-        "fn" => Some((block.gold - block.found) as f64),
-        "precision" => Some(block.precision),
-        "recall" => Some(block.recall),
-        "f1" => Some(block.f1),
-        _ => None,
-    }
 }
 
 fn named(case: &mut Case, place: &str, expected: &Value, ours: &[NamedBlock]) -> Result<()> {

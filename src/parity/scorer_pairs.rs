@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::case::Case;
-use super::scorer::{compare, exact, name, of_block};
+use super::numbers::{compare, exact, name, of_block};
 use crate::corpus::formats::{PairLabel, read_all_eog};
 use crate::eval::{Gold, PairFact, PairScores, Reach, Scorer, score_pairs};
 use crate::{DataError, Result};

@@ -7,7 +7,7 @@ use safetensors::SafeTensors;
 use serde_json::Value;
 
 use super::case::Case;
-use super::scorer::{compare, exact, name, of_block};
+use super::numbers::{compare, exact, name, of_block};
 use crate::eval::{AtTheta, BestPrefix, ScoreBlock, ScoredFact, at_theta, best_prefix};
 use crate::{DataError, Result};
 

@@ -47,7 +47,7 @@ impl SystemTables {
     }
 
     pub(super) fn check(&self) -> Result<()> {
-        self.0.iter().try_for_each(Settings::check)
+        self.0.iter().try_for_each(|settings| settings.check())
     }
 
     /// The settings of a system's table.

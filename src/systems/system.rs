@@ -6,6 +6,7 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -205,17 +206,40 @@ struct Bound<S: System> {
     settings: S::Settings,
 }
 
-/// The methods of [`System`] without the type of the settings.
-trait Configured: Send + Sync {
+/// A system with its settings: the methods of [`System`] without the type of the settings.
+pub trait Configured: Send + Sync {
+    /// The system.
     fn entry(&self) -> &'static dyn AnySystem;
+    /// The settings.
     fn any(&self) -> &dyn Any;
+    /// The settings as an object.
+    ///
+    /// # Errors
+    /// If serde cannot write them, which is a bug.
     fn value(&self) -> serde_json::Result<Value>;
+    /// As [`System::check`].
+    ///
+    /// # Errors
+    /// As there.
     fn check(&self) -> Result<()>;
+    /// As [`System::schedule`].
     fn schedule(&self, profile: Profile) -> Schedule;
+    /// As [`System::first_stage`].
     fn first_stage(&self) -> Option<Settings>;
+    /// As [`System::shared_layers`].
     fn shared_layers(&self) -> Option<&'static str>;
+    /// The settings for an encoder of so many layers, as [`System::fit`].
+    #[must_use]
     fn fit(&self, layers: usize) -> Settings;
+    /// As [`System::build`].
+    ///
+    /// # Errors
+    /// As there.
     fn build(&self, foundation: Foundation, ranked: bool) -> Result<Box<dyn Extractor>>;
+    /// As [`System::model`].
+    ///
+    /// # Errors
+    /// As there.
     fn model(&self, foundation: Foundation) -> Result<Box<dyn Model>>;
 }
 
@@ -260,11 +284,6 @@ impl Settings {
         Self(Arc::new(Bound { system, settings }))
     }
 
-    /// The system.
-    pub fn entry(&self) -> &'static dyn AnySystem {
-        self.0.entry()
-    }
-
     /// Name, citation and the like of the system.
     pub fn info(&self) -> SystemInfo {
         self.entry().info()
@@ -279,58 +298,13 @@ impl Settings {
     pub fn get<T: 'static>(&self) -> Option<&T> {
         self.0.any().downcast_ref()
     }
+}
 
-    /// The settings as an object.
-    ///
-    /// # Errors
-    /// Settings that are no object, which is a bug.
-    pub fn value(&self) -> serde_json::Result<Value> {
-        self.0.value()
-    }
+impl Deref for Settings {
+    type Target = dyn Configured;
 
-    /// As [`System::check`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn check(&self) -> Result<()> {
-        self.0.check()
-    }
-
-    /// As [`System::schedule`].
-    pub fn schedule(&self, profile: Profile) -> Schedule {
-        self.0.schedule(profile)
-    }
-
-    /// As [`System::first_stage`].
-    pub fn first_stage(&self) -> Option<Self> {
-        self.0.first_stage()
-    }
-
-    /// As [`System::shared_layers`].
-    pub fn shared_layers(&self) -> Option<&'static str> {
-        self.0.shared_layers()
-    }
-
-    /// The settings for an encoder of so many layers, as [`System::fit`].
-    #[must_use]
-    pub fn fit(&self, layers: usize) -> Self {
-        self.0.fit(layers)
-    }
-
-    /// As [`System::build`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn build(&self, foundation: Foundation, ranked: bool) -> Result<Box<dyn Extractor>> {
-        self.0.build(foundation, ranked)
-    }
-
-    /// As [`System::model`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn model(&self, foundation: Foundation) -> Result<Box<dyn Model>> {
-        self.0.model(foundation)
+    fn deref(&self) -> &Self::Target {
+        &*self.0
     }
 }
 

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use tch::{Kind, Tensor};
 
 use crate::Result;
-use crate::parity::Case;
-use crate::parity::unpadded;
+use crate::parity::{Case, WEIGHTS, lengths, padded, unpadded};
 use crate::systems::baselines::{Baseline, BaselineSettings, Network};
 use crate::systems::cases::foundation::EVALUATION;
-use crate::systems::cases::words::{WordCase, batch_loss, dense_averages, padded_words};
+use crate::systems::cases::words::{WordCase, batch_loss, dense_averages};
 use crate::systems::words::WordTables;
 use crate::systems::{Extractor, Profile, RelationBatch, tables};
 use crate::text::TokenizedDocument;
@@ -55,9 +54,9 @@ pub(crate) fn baseline(case: &mut Case, network: Network) -> Result<()> {
     })?;
     compare_outputs(case, laid, &model, &seen, &logits)?;
     let loss = batch_loss(&model, &batch)?;
-    case.compare("loss", &loss, false)?;
+    case.compare("loss", &loss)?;
     loss.f_backward()?;
-    case.compare_named_gradients(model.parameters(), rename)?;
+    case.compare_gradients("grad.", model.parameters(), rename)?;
     compare_alone(case, &words, network, &documents)
 }
 
@@ -66,17 +65,8 @@ fn build(case: &Case, words: &WordCase, network: Network, profile: Profile) -> R
         words.table(case.number("/dims/word")?)?,
         &settings(case, network, profile)?,
     )?;
-    case.load_named(model.parameters(), rename)?;
+    case.load_weights(model.parameters(), WEIGHTS, rename)?;
     Ok(model)
-}
-
-/// Lengths of the documents before padding.
-fn lengths(documents: &[Arc<TokenizedDocument>], limit: usize) -> Vec<i64> {
-    documents.iter().map(|document| document.num_words().min(limit) as i64).collect()
-}
-
-fn pair_counts(laid: &WordTables) -> Vec<i64> {
-    laid.pair_offsets.windows(2).map(|span| span[1] - span[0]).collect()
 }
 
 fn compare_inputs(
@@ -85,26 +75,20 @@ fn compare_inputs(
     batch: &RelationBatch,
     documents: &[Arc<TokenizedDocument>],
 ) -> Result<()> {
-    let (reference, shape) = case.integers("context_idxs")?;
+    let (_, shape) = case.integers("context_idxs")?;
     let (count, width) = (shape[0] as usize, shape[1] as usize);
     for (name, values) in
         [("context_idxs", &laid.ids), ("context_pos", &laid.coref), ("context_ner", &laid.types)]
     {
-        let reference =
-            if name == "context_idxs" { reference.clone() } else { case.integers(name)?.0 };
-        case.compare_integers(name, &padded_words(values, &laid.word_offsets, width), &reference);
+        case.compare_input(name, &padded(values, &laid.word_offsets, width))?;
     }
-    case.compare_integers(
-        "input_lengths",
-        &lengths(documents, width),
-        &case.integers("input_lengths")?.0,
-    );
-    let entities: Vec<i64> = laid.entity_offsets.windows(2).map(|span| span[1] - span[0]).collect();
-    case.compare_integers("num_entities", &entities, &case.integers("num_entities")?.0);
+    let words = documents.iter().map(|document| document.num_words().min(width) as i64);
+    case.compare_input("input_lengths", &words.collect::<Vec<_>>())?;
+    case.compare_input("num_entities", &lengths(&laid.entity_offsets))?;
     let reference = case.input("entity_mapping")?;
     let (_, slots, width) = reference.size3()?;
     let dense = dense_averages(laid, slots as usize, width as usize);
-    case.compare_with("entity_mapping", &Tensor::f_from_slice(&dense)?, &reference, false)?;
+    case.compare_with("entity_mapping", &Tensor::f_from_slice(&dense)?, &reference)?;
     compare_pairs(case, laid, batch, count)
 }
 
@@ -115,7 +99,6 @@ fn compare_pairs(
     count: usize,
 ) -> Result<()> {
     let slots = case.integers("ht_pair_pos")?.1[1] as usize;
-    let counts = pair_counts(laid);
     let spread = |values: &[i64], fill: i64| -> Vec<i64> {
         let mut rows = vec![fill; count * slots];
         for (document, span) in laid.pair_offsets.windows(2).enumerate() {
@@ -135,14 +118,14 @@ fn compare_pairs(
     let (heads, tails) = (spread(&local(&laid.heads), -1), spread(&local(&laid.tails), -1));
     let pairs: Vec<i64> =
         heads.iter().zip(&tails).flat_map(|(&head, &tail)| [head, tail]).collect();
-    case.compare_integers("pairs", &pairs, &case.integers("pairs")?.0);
+    case.compare_input("pairs", &pairs)?;
     let mask = spread(&vec![1; laid.pairs()], 0);
-    case.compare_integers("pair_mask", &mask, &case.integers("pair_mask")?.0);
-    case.compare_integers("ht_pair_pos", &spread(&laid.bins, 0), &case.integers("ht_pair_pos")?.0);
+    case.compare_input("pair_mask", &mask)?;
+    case.compare_input("ht_pair_pos", &spread(&laid.bins, 0))?;
     let classes = batch.targets.len() / batch.pairs.max(1);
     let targets = Tensor::f_from_slice(&batch.targets)?.f_view([-1, classes as i64])?;
-    let reference = unpadded(&case.input("relation_multi_label")?, &counts)?;
-    case.compare_with("relation_multi_label", &targets, &reference, false)
+    let reference = unpadded(&case.input("relation_multi_label")?, &lengths(&laid.pair_offsets))?;
+    case.compare_with("relation_multi_label", &targets, &reference)
 }
 
 fn compare_outputs(
@@ -152,8 +135,7 @@ fn compare_outputs(
     seen: &HashMap<&str, Tensor>,
     logits: &Tensor,
 ) -> Result<()> {
-    let words: Vec<i64> = laid.word_offsets.windows(2).map(|span| span[1] - span[0]).collect();
-    let counts = pair_counts(laid);
+    let (words, counts) = (lengths(&laid.word_offsets), lengths(&laid.pair_offsets));
     for name in [
         "conv1_raw",
         "layer1_output",
@@ -205,7 +187,7 @@ fn compare_alone(
                 case.output("logits")?.f_get(index as i64)?.f_narrow(0, 0, batch.pairs as i64)?
             }
         };
-        case.compare_with(&name, &logits, &reference, false)?;
+        case.compare_with(&name, &logits, &reference)?;
     }
     Ok(())
 }

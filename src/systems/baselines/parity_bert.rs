@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tch::{Kind, Tensor};
 
 use crate::Result;
-use crate::parity::Case;
+use crate::parity::{Case, WEIGHTS};
 use crate::systems::baselines::{Baseline, BaselineSettings, Network};
 use crate::systems::cases::foundation::EVALUATION;
 use crate::systems::cases::words::{WordCase, batch_loss, dense_averages};
@@ -32,16 +32,16 @@ fn settings(case: &Case) -> Result<BaselineSettings> {
 pub(crate) fn bert_re(case: &mut Case) -> Result<()> {
     let words = WordCase::open_pieces(case)?;
     let model = Baseline::new(words.bert(case)?, &settings(case)?)?;
-    case.load_named(model.parameters(), rename)?;
+    case.load_weights(model.parameters(), WEIGHTS, rename)?;
     let documents = words.ordered(case, &case.texts("/documents")?)?;
     let mut losses = Vec::new();
     for (index, document) in documents.iter().enumerate() {
         losses.push(compare_document(case, &model, document, &format!("doc{index}."))?);
     }
     let loss = Tensor::f_stack(&losses, 0)?.f_mean(Kind::Float)?;
-    case.compare("loss", &loss, false)?;
+    case.compare("loss", &loss)?;
     loss.f_backward()?;
-    case.compare_named_gradients(model.parameters(), rename)
+    case.compare_gradients("grad.", model.parameters(), rename)
 }
 
 /// The reference's pairs: the labelled ones must be ours, the NA pairs behind them were drawn;
@@ -96,12 +96,12 @@ fn compare_document(
     }
     if let Some(entities) = seen.get("entities") {
         let (heads, tails) = model.pair_sides(entities, laid)?;
-        case.compare(&format!("{prefix}s_rep"), &heads, false)?;
-        case.compare(&format!("{prefix}t_rep"), &tails, false)?;
+        case.compare(&format!("{prefix}s_rep"), &heads)?;
+        case.compare(&format!("{prefix}t_rep"), &tails)?;
     }
-    case.compare(&format!("{prefix}logits"), &logits, false)?;
+    case.compare(&format!("{prefix}logits"), &logits)?;
     let loss = batch_loss(model, &batch)?;
-    case.compare(&format!("{prefix}loss"), &loss, false)?;
+    case.compare(&format!("{prefix}loss"), &loss)?;
     Ok(loss)
 }
 
@@ -109,7 +109,7 @@ fn compare_document(
 fn compare_words(case: &mut Case, name: &str, ours: &Tensor) -> Result<()> {
     let reference = case.output(name)?.shallow_clone();
     let rows = ours.size()[0].min(reference.size()[0]);
-    case.compare_with(name, &ours.f_narrow(0, 0, rows)?, &reference.f_narrow(0, 0, rows)?, false)
+    case.compare_with(name, &ours.f_narrow(0, 0, rows)?, &reference.f_narrow(0, 0, rows)?)
 }
 
 fn compare_inputs(
@@ -119,25 +119,17 @@ fn compare_inputs(
     prefix: &str,
 ) -> Result<()> {
     let name = |input: &str| format!("{prefix}{input}");
-    case.compare_integers(&name("input_ids"), &laid.ids, &case.integers(&name("input_ids"))?.0);
+    case.compare_input(&name("input_ids"), &laid.ids)?;
     let pieces = laid.ids.len() as i64;
     let starts: Vec<i64> =
         laid.word_rows.iter().flatten().copied().filter(|&row| row < pieces).collect();
-    case.compare_integers(
-        &name("word_start_positions"),
-        &starts,
-        &case.integers(&name("word_start_positions"))?.0,
-    );
+    case.compare_input(&name("word_start_positions"), &starts)?;
     let reference = case.input(&name("entity_mapping"))?;
     let (slots, width) = reference.size2()?;
     let dense = dense_averages(laid, slots as usize, width as usize);
-    case.compare_with(&name("entity_mapping"), &Tensor::f_from_slice(&dense)?, &reference, false)?;
-    case.compare_integers(
-        &name("ht_pair_pos"),
-        &laid.bins,
-        &case.integers(&name("ht_pair_pos"))?.0,
-    );
+    case.compare_with(&name("entity_mapping"), &Tensor::f_from_slice(&dense)?, &reference)?;
+    case.compare_input(&name("ht_pair_pos"), &laid.bins)?;
     let targets = Tensor::f_from_slice(&batch.targets)?;
     let reference = case.input(&name("relation_multi_label"))?;
-    case.compare_with(&name("relation_multi_label"), &targets, &reference, false)
+    case.compare_with(&name("relation_multi_label"), &targets, &reference)
 }

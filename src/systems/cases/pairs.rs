@@ -6,20 +6,16 @@ use tch::{Kind, Tensor};
 
 use crate::Result;
 use crate::corpus::RelationSet;
-use crate::parity::Case;
+use crate::parity::{Case, lengths, padded};
 use crate::systems::atlop::labelled_first;
 use crate::systems::cases::foundation::on_pieces;
 use crate::systems::reading::{Read, ReadingTables};
-use crate::systems::{Example, Extractor, Foundation, RelationBatch};
+use crate::systems::{Example, Extractor, Foundation, Pair, RelationBatch};
 use crate::text::{TokenizedDocument, Tokenizer};
 
-/// [`on_pieces`] with the encoder weights that the cases share.
-pub(crate) fn foundation(
-    case: &Case,
-    tokenizer: &Tokenizer,
-    relations: usize,
-) -> Result<Foundation> {
-    let foundation = on_pieces(case, tokenizer, relations)?;
+/// The foundation of the case, with all relations of its classes but NA.
+pub(crate) fn foundation(case: &Case, tokenizer: &Tokenizer) -> Result<Foundation> {
+    let foundation = on_pieces(case, tokenizer, case.number("/dims/classes")? as usize - 1)?;
     case.load_shared(&foundation.parameters)?;
     Ok(foundation)
 }
@@ -45,18 +41,15 @@ pub(crate) fn batch(
 /// The relations of `rel2id.json` beside the case's folder, in order; NA, which is class 0, is
 /// none.
 pub(crate) fn relations(case: &Case) -> Result<RelationSet> {
-    let classes = case.beside("../rel2id.json")?;
-    let mut ids: Vec<(u64, String)> = classes
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(id, class)| (class.as_u64().unwrap_or_default(), id.clone()))
-        .collect();
+    let classes = case.object("../rel2id.json")?;
+    let classes = classes.as_object().into_iter().flatten();
+    let mut ids: Vec<(u64, &String)> =
+        classes.map(|(id, class)| (class.as_u64().unwrap_or_default(), id)).collect();
     ids.sort();
     let mut set = RelationSet::default();
-    ids.iter().skip(1).for_each(|(_, id)| {
-        let _class = set.insert(id, id);
-    });
+    for (_, id) in &ids[ids.len().min(1)..] {
+        set.insert(id, id);
+    }
     Ok(set)
 }
 
@@ -68,38 +61,18 @@ pub(crate) fn compare_documents(
     tables: &ReadingTables,
 ) -> Result<()> {
     let views = &tables.documents.views;
-    let lengths: Vec<i64> = views.offsets.windows(2).map(|range| range[1] - range[0]).collect();
-    let (reference, shape) = case.integers("input_ids")?;
-    let padded = padded(&views.ids, &views.offsets, shape[1] as usize);
-    case.compare_integers("input_ids", &padded, &reference);
-    let (reference, _) = case.integers("lengths")?;
-    case.compare_integers("lengths", &lengths, &reference);
-    let (reference, _) = case.integers("num_entities")?;
-    let entities: Vec<i64> =
-        documents.iter().map(|document| document.entities.len() as i64).collect();
-    case.compare_integers("num_entities", &entities, &reference);
-    let (reference, _) = case.integers("pairs")?;
+    let width = case.integers("input_ids")?.1[1] as usize;
+    case.compare_input("input_ids", &padded(&views.ids, &views.offsets, width))?;
+    case.compare_input("lengths", &lengths(&views.offsets))?;
+    let entities = documents.iter().map(|document| document.entities.len() as i64);
+    case.compare_input("num_entities", &entities.collect::<Vec<_>>())?;
     let pairs = (0i64..).zip(documents).flat_map(|(index, document)| {
-        labelled_first(document)
-            .into_iter()
-            .flat_map(move |pair| [index, i64::from(pair.0), i64::from(pair.1)])
+        let row = move |pair: Pair| [index, i64::from(pair.0), i64::from(pair.1)];
+        labelled_first(document).into_iter().flat_map(row)
     });
-    case.compare_integers("pairs", &pairs.collect::<Vec<_>>(), &reference);
-    let (reference, _) = case.integers("labels")?;
+    case.compare_input("pairs", &pairs.collect::<Vec<_>>())?;
     let targets: Vec<i64> = batch.targets.iter().map(|&target| target as i64).collect();
-    case.compare_integers("labels", &targets, &reference);
-    Ok(())
-}
-
-/// Rows of different lengths, filled up with zeros.
-pub(crate) fn padded(values: &[i64], offsets: &[i64], length: usize) -> Vec<i64> {
-    let row = |range: &[i64]| {
-        let row = values[range[0] as usize..range[1] as usize].iter().copied();
-        row.chain(std::iter::repeat(0))
-            .take(length.max((range[1] - range[0]) as usize))
-            .collect::<Vec<_>>()
-    };
-    offsets.windows(2).flat_map(row).collect()
+    case.compare_input("labels", &targets)
 }
 
 /// Positions of mentions as rows (document, entity, start, end, …) without the first piece; further
@@ -135,13 +108,8 @@ pub(crate) fn compare_mentions(
 pub(crate) fn compare_read(case: &mut Case, tables: &ReadingTables, read: &Read) -> Result<()> {
     let (offsets, entities) =
         (&tables.documents.views.offsets, &tables.documents.views.entity_offsets);
-    let reference = case.output("sequence_output")?;
-    let rows = (0i64..)
-        .zip(offsets.windows(2))
-        .map(|(index, range)| Ok(reference.f_get(index)?.f_narrow(0, 0, range[1] - range[0])?));
-    let reference = Tensor::f_cat(&rows.collect::<Result<Vec<_>>>()?, 0)?;
-    case.compare_with("sequence_output", &read.states, &reference, false)?;
-    case.compare("entities", &read.entities, false)?;
+    case.compare_rows("sequence_output", &read.states, &lengths(offsets))?;
+    case.compare("entities", &read.entities)?;
     let reference = case.output("entity_attention")?;
     let blocks = offsets.windows(2).zip(entities.windows(2)).map(|(tokens, entities)| {
         let own = reference.f_narrow(0, entities[0] as i64, (entities[1] - entities[0]) as i64)?;
@@ -149,7 +117,7 @@ pub(crate) fn compare_read(case: &mut Case, tables: &ReadingTables, read: &Read)
     });
     let reference = Tensor::f_cat(&blocks.collect::<Result<Vec<_>>>()?, 0)?;
     match &read.attention {
-        Some(attention) => case.compare_with("entity_attention", attention, &reference, false),
+        Some(attention) => case.compare_with("entity_attention", attention, &reference),
         None => Err(case.error("no attention was computed")),
     }
 }

@@ -1,7 +1,6 @@
-//! What the cases of systems over words have in common: names of parameters, weights of variants,
-//! losses by document, gradients.
+//! What the cases of HIN and GLRE have in common: examples and losses by document, and a BERT.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tch::{Kind, Tensor};
@@ -12,7 +11,6 @@ use crate::parity::Case;
 use crate::systems::cases::foundation::{self, BertSizes};
 use crate::systems::{Classes, Example, Pair, RelationLoss, relation_loss_sum};
 use crate::text::TokenizedDocument;
-use crate::torch::Parameters;
 
 /// The BERT of a case whose dimensions are named `bert_…`.
 pub(crate) fn bert(case: &Case) -> Result<(EncoderSpec, i64)> {
@@ -31,42 +29,6 @@ pub(crate) fn bert(case: &Case) -> Result<(EncoderSpec, i64)> {
 /// An evaluation visit.
 pub(crate) fn example(document: &TokenizedDocument, pairs: Vec<Pair>, visit: usize) -> Example {
     Example { document: Arc::new(document.clone()), pairs, visit: visit as u64, train: false }
-}
-
-/// Copies the weights of `files` into `parameters`, later files over earlier ones; `rename` maps
-/// the reference's names to ours. Tensors that the model does not have are left out, but every
-/// parameter must be given, save for BERT's pooler, which no system reads.
-pub(crate) fn load_weights(
-    case: &Case,
-    parameters: &Parameters,
-    files: &[&str],
-    rename: impl Fn(&str) -> String,
-) -> Result<()> {
-    let mut given = HashSet::new();
-    for (index, file) in files.iter().enumerate() {
-        for (name, value) in case.tensors(file)? {
-            let own = rename(&name);
-            let Some(parameter) = parameters.get(&own) else { continue };
-            // The base file of a variant can hold the same layer in another shape.
-            if index + 1 < files.len() && parameter.size() != value.size() {
-                continue;
-            }
-            parameters.assign(&own, &value)?;
-            given.insert(own);
-        }
-    }
-    let missing = parameters.iter().find(|parameter| {
-        !given.contains(&parameter.name) && !parameter.name.starts_with("pooler.")
-    });
-    match missing {
-        Some(parameter) => Err(case.error(format!("the weights lack `{}`", parameter.name))),
-        None => Ok(()),
-    }
-}
-
-/// A name of the reference under our prefix.
-pub(crate) fn head_name(name: &str) -> String {
-    format!("heads.{name}")
 }
 
 /// Losses of the documents, each Σ / (pairs · classes), from the logits of all of them.
@@ -112,19 +74,12 @@ pub(crate) fn compare_outputs(
             [(format!("doc{index}.logits"), &mine), (format!("doc{index}.loss"), loss)]
         {
             if let Some(reference) = references.get(&name) {
-                case.compare_with(&format!("{label}{name}"), ours, reference, false)?;
+                case.compare_with(&format!("{label}{name}"), ours, reference)?;
             }
         }
     }
     if let Some(reference) = references.get("loss") {
-        case.compare_with(&format!("{label}loss"), &mean(losses)?, reference, false)?;
+        case.compare_with(&format!("{label}loss"), &mean(losses)?, reference)?;
     }
-    Ok(())
-}
-
-/// Compares integers with an input, as integers.
-pub(crate) fn exact(case: &mut Case, name: &str, ours: &[i64]) -> Result<()> {
-    let (reference, _) = case.integers(name)?;
-    case.compare_integers(name, ours, &reference);
     Ok(())
 }

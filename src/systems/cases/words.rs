@@ -11,9 +11,11 @@ use crate::corpus::RelationSet;
 use crate::encoders::EncoderSpec;
 use crate::parity::Case;
 use crate::systems::cases::foundation::{BertSizes, DOCRED_TYPES, EVALUATION, bert, foundation};
+use crate::systems::cases::total_loss;
 use crate::systems::words::WordTables;
 use crate::systems::{Example, Extractor, Foundation, Layout, RelationBatch};
 use crate::text::{TokenizedDocument, Tokenizer};
+use crate::train::MicroBatch;
 
 /// The documents of a word-level case.
 pub(crate) struct WordCase {
@@ -31,8 +33,7 @@ impl WordCase {
     /// Malformed files.
     pub fn open(case: &Case) -> Result<Self> {
         let relations = case.relations()?;
-        let (documents, tokenizer) = case.word_documents(&relations)?;
-        Ok(Self { documents: documents.into_iter().map(Arc::new).collect(), relations, tokenizer })
+        Ok(Self::of(case.word_documents(&relations)?, relations))
     }
 
     /// A case over the fixtures' word pieces.
@@ -41,8 +42,14 @@ impl WordCase {
     /// Malformed files.
     pub fn open_pieces(case: &Case) -> Result<Self> {
         let relations = case.relations()?;
-        let (documents, tokenizer) = case.documents(&relations)?;
-        Ok(Self { documents: documents.into_iter().map(Arc::new).collect(), relations, tokenizer })
+        Ok(Self::of(case.documents(&relations)?, relations))
+    }
+
+    fn of(
+        (documents, tokenizer): (Vec<TokenizedDocument>, Tokenizer),
+        relations: RelationSet,
+    ) -> Self {
+        Self { documents: documents.into_iter().map(Arc::new).collect(), relations, tokenizer }
     }
 
     /// The documents of these titles, in this order.
@@ -106,21 +113,7 @@ impl WordCase {
 /// # Errors
 /// If libtorch rejects an operation.
 pub(crate) fn batch_loss(extractor: &dyn Extractor, batch: &RelationBatch) -> Result<Tensor> {
-    use crate::train::MicroBatch;
-    let sums = extractor.losses(batch, EVALUATION)?;
-    let terms = sums.iter().zip(batch.counts()).filter(|(_, count)| **count > 0.0);
-    let terms =
-        terms.map(|(sum, &count)| Ok(sum.f_div_scalar(count)?)).collect::<Result<Vec<_>>>()?;
-    Ok(Tensor::f_stack(&terms, 0)?.f_sum(tch::Kind::Float)?)
-}
-
-/// Values of words as rows of `width`, a row a document, filled up with 0.
-pub(crate) fn padded_words(values: &[i64], offsets: &[i64], width: usize) -> Vec<i64> {
-    let row = |span: &[i64]| {
-        let values = &values[span[0] as usize..span[1] as usize];
-        values.iter().copied().chain(std::iter::repeat(0)).take(width).collect::<Vec<_>>()
-    };
-    offsets.windows(2).flat_map(row).collect()
+    total_loss(&extractor.losses(batch, EVALUATION)?, batch.counts())
 }
 
 /// Averaging rows [documents, entities, words] as the references give them.

@@ -11,7 +11,6 @@ use super::eca::{DeviceGrids, PairDropout};
 use super::inference::{InferenceModule, Run};
 use super::layout::{DocreIiLayout, DocreIiTables};
 use super::settings::{Contrast, DocreIiSettings, Stage};
-use super::stage2::SLOTS;
 use crate::encoders::Encoder;
 use crate::systems::reading::{Pooling, Reader, ReadingLayout, ReadingOptions, adaptive_labels};
 use crate::systems::{
@@ -284,7 +283,7 @@ impl Extractor for DocreIi {
     fn slots(&self) -> &[&'static str] {
         match self.settings.stage {
             Stage::Base => &["relation"],
-            Stage::Inference => &SLOTS,
+            Stage::Inference => &["base", "view_a", "view_b", "contrast"],
         }
     }
 

@@ -1,13 +1,14 @@
 //! The DocRE-II cases: the base module, iterated inference, and a training step of stage 2 with
 //! recorded noise.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
-use crate::parity::Case;
+use crate::parity::{Case, WEIGHTS};
 use crate::systems::cases::foundation::EVALUATION;
 use crate::systems::cases::pairs::{
     batch, compare_documents, compare_labels, compare_mentions, compare_read, foundation, relations,
 };
+use crate::systems::cases::{head_name, total_loss};
 use crate::systems::docre_ii::{
     BasePairs, DocreIi, DocreIiSettings, DocreIiTables, Noise, RelationSource, Stage, View,
 };
@@ -44,20 +45,7 @@ fn settings(case: &Case, stage: Stage) -> Result<DocreIiSettings> {
 }
 
 fn model(case: &Case, tokenizer: &Tokenizer, settings: DocreIiSettings) -> Result<DocreIi> {
-    DocreIi::new(foundation(case, tokenizer, case.number("/dims/classes")? as usize - 1)?, settings)
-}
-
-/// Names of the reference; inference layers that the model does not have are left out.
-fn load(case: &Case, system: &DocreIi) -> Result<()> {
-    case.load_weights(system.parameters(), |name| {
-        let own = format!("heads.{name}");
-        let left_out = name.contains(".Layers.") && system.parameters().get(&own).is_none();
-        if left_out { String::new() } else { own }
-    })
-}
-
-fn rename(name: &str) -> String {
-    format!("heads.{name}")
+    DocreIi::new(foundation(case, tokenizer)?, settings)
 }
 
 pub(crate) fn docre_ii(case: &mut Case) -> Result<()> {
@@ -86,8 +74,8 @@ fn base(case: &mut Case) -> Result<()> {
     let positions = system.parameters().get(POSITIONS).map(Tensor::shallow_clone);
     let positions =
         positions.ok_or_else(|| Error::Bug("the encoder has no position table".into()))?;
-    case.compare("position_table", &positions, false)?;
-    load(case, &system)?;
+    case.compare("position_table", &positions)?;
+    case.load_weights(system.parameters(), WEIGHTS, head_name)?;
     let batch = batch(&system, &documents)?;
     compare_laid(case, &documents, &system, &batch)?;
     let laid: &DocreIiTables = tables(&batch.tables)?;
@@ -98,33 +86,22 @@ fn base(case: &mut Case) -> Result<()> {
         ("head_feature", &pairs.heads),
         ("tail_feature", &pairs.tails),
     ] {
-        case.compare(name, ours, false)?;
+        case.compare(name, ours)?;
     }
-    case.compare("pair_features", &pairs.features, false)?;
-    case.compare("logits", &pairs.logits, false)?;
+    case.compare("pair_features", &pairs.features)?;
+    case.compare("logits", &pairs.logits)?;
     compare_labels(case, "decoded", &adaptive_labels(&pairs.logits, settings.num_labels)?)?;
     let loss =
         relation_loss_sum(system.loss(), &pairs.logits, &batch.targets_like(&pairs.logits)?)?
             .f_div_scalar(batch.counts()[0])?;
-    case.compare("loss", &loss, false)?;
+    case.compare("loss", &loss)?;
     loss.f_backward()?;
-    case.compare_gradients("grad/", system.parameters(), rename)
-}
-
-/// The numbers of a list in `case.json`.
-fn list(case: &Case, pointer: &str) -> Vec<usize> {
-    case.at(pointer)
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|n| n.as_u64())
-        .map(|n| n as usize)
-        .collect()
+    case.compare_gradients("grad/", system.parameters(), head_name)
 }
 
 fn inference(case: &mut Case) -> Result<()> {
     let (documents, tokenizer) = case.documents(&relations(case)?)?;
-    for (number, layers) in list(case, "/switches/N_I").into_iter().enumerate() {
+    for (number, layers) in case.numbers("/switches/N_I").into_iter().enumerate() {
         for accumulate in [true, false] {
             let settings = DocreIiSettings {
                 inference_layers: layers,
@@ -132,7 +109,7 @@ fn inference(case: &mut Case) -> Result<()> {
                 ..settings(case, Stage::Inference)?
             };
             let system = model(case, &tokenizer, settings)?;
-            load(case, &system)?;
+            case.load_weights(system.parameters(), WEIGHTS, head_name)?;
             let mut batch = batch(&system, &documents)?;
             let laid: &DocreIiTables = tables(&batch.tables)?;
             let base = system.base_pairs(laid, EVALUATION)?;
@@ -150,10 +127,10 @@ fn inference(case: &mut Case) -> Result<()> {
 }
 
 fn compare_base(case: &mut Case, system: &DocreIi, base: &BasePairs) -> Result<()> {
-    case.compare("entities", &base.read.entities, false)?;
-    case.compare("pair_features", &base.features, false)?;
-    case.compare("base_logits", &base.logits, false)?;
-    case.compare("F", &system.feature_matrix(base)?, false)?;
+    case.compare("entities", &base.read.entities)?;
+    case.compare("pair_features", &base.features)?;
+    case.compare("base_logits", &base.logits)?;
+    case.compare("F", &system.feature_matrix(base)?)?;
     compare_labels(
         case,
         "base_decoded",
@@ -179,7 +156,7 @@ fn compare_iterations(
         ] {
             let name = format!("{prefix}/{kind}/{part}_iter{number}");
             if case.has_output(&name) {
-                case.compare(&name, ours, false)?;
+                case.compare(&name, ours)?;
             }
         }
         compare_labels(case, &format!("{prefix}/{kind}/decoded_iter{number}"), &iteration.labels)?;
@@ -239,29 +216,25 @@ fn compare_step(
         for (part, ours) in parts {
             let name = format!("{prefix}/view{letter}_{part}");
             if let (true, Some(ours)) = (case.has_output(&name), ours) {
-                case.compare(&name, ours, false)?;
+                case.compare(&name, ours)?;
             }
         }
     }
-    let terms = step
-        .sums
-        .iter()
-        .zip(&counts)
-        .map(|(sum, &count)| Ok(sum.f_div_scalar(count)?))
-        .collect::<Result<Vec<_>>>()?;
     let factor = system.settings().stage2_factor;
-    for (name, term) in ["ATL_base", "ATL_A", "ATL_B", "contrastive"].into_iter().zip(&terms) {
-        case.compare(&format!("{prefix}/loss/{name}"), &term.f_div_scalar(factor)?, false)?;
+    let slots = step.sums.iter().zip(&counts);
+    for (name, (sum, &count)) in ["ATL_base", "ATL_A", "ATL_B", "contrastive"].iter().zip(slots) {
+        let term = sum.f_div_scalar(count)?.f_div_scalar(factor)?;
+        case.compare(&format!("{prefix}/loss/{name}"), &term)?;
     }
-    let total = Tensor::f_stack(&terms, 0)?.f_sum(Kind::Float)?;
-    case.compare(&format!("{prefix}/loss/total"), &total, false)?;
+    let total = total_loss(&step.sums, &counts)?;
+    case.compare(&format!("{prefix}/loss/total"), &total)?;
     for (statistic, name) in
         [("running_mean", "bn_running_mean_after"), ("running_var", "bn_running_var_after")]
     {
         if let Some(ours) = system.parameters().get(&format!("heads.CCA.MLP.1.{statistic}")) {
-            case.compare(&format!("{prefix}/{name}"), &ours.shallow_clone(), false)?;
+            case.compare(&format!("{prefix}/{name}"), &ours.shallow_clone())?;
         }
     }
     total.f_backward()?;
-    case.compare_gradients(&format!("{prefix}/grad/"), system.parameters(), rename)
+    case.compare_gradients(&format!("{prefix}/grad/"), system.parameters(), head_name)
 }

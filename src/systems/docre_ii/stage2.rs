@@ -38,9 +38,6 @@ pub struct Stage2 {
     pub sums: Vec<Tensor>,
 }
 
-/// Names of the slots.
-pub(super) const SLOTS: [&str; 4] = ["base", "view_a", "view_b", "contrast"];
-
 impl DocreIi {
     /// Runs stage 2 on a batch with its noise; `targets`: [P, C].
     ///

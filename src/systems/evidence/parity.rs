@@ -7,10 +7,10 @@ use serde_json::Value;
 use tch::Tensor;
 
 use crate::Result;
-use crate::parity::Case;
+use crate::parity::{Case, WEIGHTS, lengths, padded};
 use crate::systems::Profile;
 use crate::systems::cases::foundation::EVALUATION;
-use crate::systems::cases::words::{WordCase, padded_words};
+use crate::systems::cases::words::WordCase;
 use crate::systems::evidence::{EvidenceBatch, EvidenceItem, EvidencePredictor, EvidenceSettings};
 use crate::systems::evidence::{ScoredSentence, best_threshold, evidence, rank_sentences};
 use crate::text::TokenizedFact;
@@ -35,7 +35,7 @@ pub(crate) fn evidence_predictor(case: &mut Case) -> Result<()> {
         ..EvidenceSettings::of(Profile::Code)
     };
     let model = EvidencePredictor::new(words.table(dims("word")?)?, &settings)?;
-    case.load_named(model.parameters(), rename)?;
+    case.load_weights(model.parameters(), WEIGHTS, rename)?;
     compare_batch(case, &words, &model)?;
     compare_routine(case, &words, &model)
 }
@@ -80,14 +80,13 @@ fn compare_batch(case: &mut Case, words: &WordCase, model: &EvidencePredictor) -
     let logits = model.probed(&batch, EVALUATION, &mut |name, tensor| {
         seen.insert(name, tensor.shallow_clone());
     })?;
-    let lengths: Vec<i64> =
-        batch.tables.word_offsets.windows(2).map(|span| span[1] - span[0]).collect();
+    let words = lengths(&batch.tables.word_offsets);
     for name in ["lstm_output", "context_output"] {
         // The case holds the first items only.
         let given = case.output(name)?.size()[0] as usize;
         let rows = batch.tables.word_offsets[given];
         if let Some(ours) = seen.get(name) {
-            case.compare_rows(name, &ours.f_narrow(0, 0, rows)?, &lengths[..given])?;
+            case.compare_rows(name, &ours.f_narrow(0, 0, rows)?, &words[..given])?;
         }
     }
     let sentences = sentence_counts(&batch);
@@ -96,9 +95,9 @@ fn compare_batch(case: &mut Case, words: &WordCase, model: &EvidencePredictor) -
     }
     case.compare_rows("logits", &logits, &sentences)?;
     let loss = model.forward(&batch, EVALUATION)?.remove(0).f_div_scalar(batch.counts()[0])?;
-    case.compare("loss", &loss, false)?;
+    case.compare("loss", &loss)?;
     loss.f_backward()?;
-    case.compare_named_gradients(model.parameters(), rename)
+    case.compare_gradients("grad.", model.parameters(), rename)
 }
 
 fn sentence_counts(batch: &EvidenceBatch) -> Vec<i64> {
@@ -114,16 +113,11 @@ fn compare_inputs(case: &mut Case, batch: &EvidenceBatch) -> Result<()> {
         ("context_pos", &tables.coref),
         ("context_ner", &tables.types),
     ] {
-        let (reference, shape) = case.integers(name)?;
-        case.compare_integers(
-            name,
-            &padded_words(values, &tables.word_offsets, shape[1] as usize),
-            &reference,
-        );
+        let width = case.integers(name)?.1[1] as usize;
+        case.compare_input(name, &padded(values, &tables.word_offsets, width))?;
     }
-    let lengths: Vec<i64> = tables.word_offsets.windows(2).map(|span| span[1] - span[0]).collect();
-    case.compare_integers("input_lengths", &lengths, &case.integers("input_lengths")?.0);
-    case.compare_integers("relation_label", &batch.relations, &case.integers("relation_label")?.0);
+    case.compare_input("input_lengths", &lengths(&tables.word_offsets))?;
+    case.compare_input("relation_label", &batch.relations)?;
     let slots = case.integers("sent_mask")?.1[1] as usize;
     let base = |row: usize| tables.word_offsets[batch.items[row] as usize];
     let columns: [(&str, i64, Vec<i64>); 4] = [
@@ -145,7 +139,7 @@ fn compare_inputs(case: &mut Case, batch: &EvidenceBatch) -> Result<()> {
         for ((item, sentence), value) in batch.items.iter().zip(&batch.sentences).zip(values) {
             rows[*item as usize * slots + sentence] = value;
         }
-        case.compare_integers(name, &rows, &case.integers(name)?.0);
+        case.compare_input(name, &rows)?;
     }
     Ok(())
 }
@@ -200,7 +194,6 @@ fn compare_routine(case: &mut Case, words: &WordCase, model: &EvidencePredictor)
             &format!("test_routine.{key}"),
             &Tensor::from(value),
             &Tensor::from(reference),
-            false,
         )?;
     }
     compare_expected(case, &items, &triples, &ranked, best.theta)
@@ -225,7 +218,6 @@ fn compare_expected(
         "ranked scores",
         &Tensor::f_from_slice(&ours)?,
         &Tensor::f_from_slice(&reference)?,
-        false,
     )?;
     let lists = evidence(ranked, items.len(), theta);
     let key = |value: &Value| {

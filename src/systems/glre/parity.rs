@@ -11,11 +11,10 @@ use tch::Tensor;
 use crate::Result;
 use crate::corpus::RelationSet;
 use crate::corpus::formats::read_all_eog;
-use crate::parity::Case;
+use crate::parity::{Case, WEIGHTS, lengths};
 use crate::systems::cases::foundation::{DOCRED_TYPES, EVALUATION, foundation};
-use crate::systems::cases::word_level::{
-    self, bert, compare_outputs, exact, example, losses, mean,
-};
+use crate::systems::cases::head_name;
+use crate::systems::cases::word_level::{bert, compare_outputs, example, losses, mean};
 use crate::systems::glre::{
     ContextMatrix, Glre, GlreSettings, GlreStates, GlreTables, Query, RELATIONS, RgcnNorm,
     SentenceMean,
@@ -38,13 +37,9 @@ struct Sample {
 }
 
 impl Sample {
-    fn kept_pairs(&self) -> Vec<Pair> {
-        self.pairs
-            .iter()
-            .zip(&self.kept)
-            .filter(|(_, kept)| **kept)
-            .map(|(&pair, _)| pair)
-            .collect()
+    fn kept_pairs(&self, kept: &[bool]) -> Vec<Pair> {
+        let pairs = self.pairs.iter().zip(kept).filter(|(_, kept)| **kept);
+        pairs.map(|(&pair, _)| pair).collect()
     }
 }
 
@@ -58,40 +53,37 @@ struct Setting {
 }
 
 /// Names of the reference's parameters, and ours.
-fn rename(name: &str) -> String {
-    name.strip_prefix("pretrain_lm.").map_or_else(|| word_level::head_name(name), str::to_owned)
+fn rename(name: &str) -> Option<String> {
+    name.strip_prefix("pretrain_lm.").map_or_else(|| head_name(name), |own| Some(own.to_owned()))
 }
 
 pub(crate) fn glre(case: &mut Case) -> Result<()> {
     let setting = read(case)?;
     let settings = settings(case, &setting)?;
-    let model = build(case, &setting, settings.clone(), &["weights.safetensors"])?;
+    let model = build(case, &setting, settings.clone(), WEIGHTS)?;
     let all: Vec<Example> = examples(&setting, |sample| sample.pairs.clone());
     let laid = model.layout().tables(&all)?;
     let laid: &GlreTables = tables(&laid)?;
     compare_inputs(case, &setting, laid, &all, &model)?;
     compare_states(case, &setting, laid, &model.states(laid, EVALUATION)?)?;
-    let kept = examples(&setting, Sample::kept_pairs);
+    let kept = examples(&setting, |sample| sample.kept_pairs(&sample.kept));
     let laid = model.layout().tables(&kept)?;
     let states = model.states(tables(&laid)?, EVALUATION)?;
     compare_kept(case, &setting, &states)?;
     let losses = losses(&states.logits, &kept, model.classes())?;
-    case.compare("loss", &mean(&losses)?, false)?;
+    case.compare("loss", &mean(&losses)?)?;
     for (index, loss) in losses.iter().enumerate() {
-        case.compare(&format!("doc{index}.loss"), loss, false)?;
+        case.compare(&format!("doc{index}.loss"), loss)?;
     }
     mean(&losses)?.f_backward()?;
-    case.compare_named_gradients(model.parameters(), |name| Some(rename(name)))?;
+    case.compare_gradients("grad.", model.parameters(), rename)?;
     variants(case, &setting, &settings)
 }
 
-fn examples(setting: &Setting, pairs: impl Fn(&Sample) -> Vec<Pair>) -> Vec<Example> {
-    setting
-        .samples
-        .iter()
-        .enumerate()
-        .map(|(index, sample)| example(&sample.document, pairs(sample), index))
-        .collect()
+/// Visits of all documents with `pairs` of each.
+fn examples(setting: &Setting, mut pairs: impl FnMut(&Sample) -> Vec<Pair>) -> Vec<Example> {
+    let samples = setting.samples.iter().enumerate();
+    samples.map(|(index, sample)| example(&sample.document, pairs(sample), index)).collect()
 }
 
 fn read(case: &Case) -> Result<Setting> {
@@ -209,7 +201,7 @@ fn build(case: &Case, setting: &Setting, settings: GlreSettings, files: &[&str])
         foundation(&spec, rows, setting.relations, setting.types, &setting.pieces)?,
         settings,
     )?;
-    word_level::load_weights(case, model.parameters(), files, rename)?;
+    case.load_weights(model.parameters(), files, rename)?;
     Ok(model)
 }
 
@@ -236,20 +228,11 @@ fn variant(case: &Case, name: &str, base: &GlreSettings) -> Result<GlreSettings>
 }
 
 fn variants(case: &mut Case, setting: &Setting, base: &GlreSettings) -> Result<()> {
-    let mut names: Vec<String> = case
-        .at("/variants")
-        .as_object()
-        .map(|map| map.keys().cloned().collect())
-        .unwrap_or_default();
-    names.sort();
-    for name in names {
+    for name in case.keys("/variants") {
         let own = format!("weights.{name}.safetensors");
-        let files: Vec<&str> = if case.path(&own).exists() {
-            vec!["weights.safetensors", &own]
-        } else {
-            vec!["weights.safetensors"]
-        };
-        let model = build(case, setting, variant(case, &name, base)?, &files)?;
+        let both = [WEIGHTS[0], &own];
+        let files = if case.path(&own).exists() { &both[..] } else { WEIGHTS };
+        let model = build(case, setting, variant(case, &name, base)?, files)?;
         let mut references = case.tensors(&format!("outputs.{name}.safetensors"))?;
         let mut kept: Vec<Vec<bool>> =
             setting.samples.iter().map(|sample| sample.kept.clone()).collect();
@@ -265,16 +248,8 @@ fn variants(case: &mut Case, setting: &Setting, base: &GlreSettings) -> Result<(
             }
         }
         let mut rows = kept.iter();
-        let examples = examples_of(setting, |sample| {
-            let kept = rows.next().map_or(&[][..], Vec::as_slice);
-            sample
-                .pairs
-                .iter()
-                .zip(kept)
-                .filter(|(_, kept)| **kept)
-                .map(|(&pair, _)| pair)
-                .collect()
-        });
+        let examples =
+            examples(setting, |sample| sample.kept_pairs(rows.next().unwrap_or(&sample.kept)));
         let laid = model.layout().tables(&examples)?;
         let laid: &GlreTables = tables(&laid)?;
         let states = model.states(laid, EVALUATION)?;
@@ -287,26 +262,12 @@ fn variants(case: &mut Case, setting: &Setting, base: &GlreSettings) -> Result<(
                 ("rgcn_output", graph(laid, &states.graph, index, sample)?),
             ] {
                 if let Some(reference) = references.get(&format!("doc{index}.{key}")) {
-                    case.compare_with(
-                        &format!("{label}doc{index}.{key}"),
-                        &ours,
-                        reference,
-                        false,
-                    )?;
+                    case.compare_with(&format!("{label}doc{index}.{key}"), &ours, reference)?;
                 }
             }
         }
     }
     Ok(())
-}
-
-fn examples_of(setting: &Setting, mut pairs: impl FnMut(&Sample) -> Vec<Pair>) -> Vec<Example> {
-    setting
-        .samples
-        .iter()
-        .enumerate()
-        .map(|(index, sample)| example(&sample.document, pairs(sample), index))
-        .collect()
 }
 
 fn positions(kept: &[bool]) -> Vec<i64> {
@@ -344,8 +305,11 @@ fn compare_inputs(
         let padded = |values: &mut dyn Iterator<Item = i64>| {
             values.chain(std::iter::repeat(0)).take(length).collect::<Vec<_>>()
         };
-        exact(case, &name("input_ids"), &padded(&mut words.ids[first..end].iter().copied()))?;
-        exact(case, &name("attention_mask"), &padded(&mut (first..end).map(|_| 1)))?;
+        case.compare_input(
+            &name("input_ids"),
+            &padded(&mut words.ids[first..end].iter().copied()),
+        )?;
+        case.compare_input(&name("attention_mask"), &padded(&mut (first..end).map(|_| 1)))?;
         let rows = words.word_rows.as_deref().unwrap_or_default();
         let mine =
             &rows[words.word_offsets[index] as usize..words.word_offsets[index + 1] as usize];
@@ -354,27 +318,24 @@ fn compare_inputs(
             .filter(|&&row| row < words.ids.len() as i64)
             .map(|row| row - first as i64)
             .collect();
-        exact(case, &name("word_start_positions"), &starts)?;
+        case.compare_input(&name("word_start_positions"), &starts)?;
         let range =
             words.document_sentences[index] as usize..=words.document_sentences[index + 1] as usize;
-        let lengths: Vec<i64> =
-            words.sentence_offsets[range].windows(2).map(|pair| pair[1] - pair[0]).collect();
-        exact(case, &name("sentence_lengths"), &lengths)?;
+        let sentences = lengths(&words.sentence_offsets[range]);
+        case.compare_input(&name("sentence_lengths"), &sentences)?;
         if case.has_input(&name("entity_order")) {
-            exact(
-                case,
+            case.compare_input(
                 &name("entity_order"),
                 &sample.order.iter().map(|&entity| i64::from(entity)).collect::<Vec<_>>(),
             )?;
         }
-        exact(case, &name("mentions"), &mention_rows(sample, setting.types))?;
+        case.compare_input(&name("mentions"), &mention_rows(sample, setting.types))?;
         let mentions = laid.mention_offsets[index + 1] - laid.mention_offsets[index];
-        exact(
-            case,
+        case.compare_input(
             &name("section"),
-            &[sample.order.len() as i64, mentions, lengths.len() as i64, mine.len() as i64],
+            &[sample.order.len() as i64, mentions, sentences.len() as i64, mine.len() as i64],
         )?;
-        exact(case, &name("adjacency"), &adjacency(laid, index, sample))?;
+        case.compare_input(&name("adjacency"), &adjacency(laid, index, sample))?;
         compare_pairs(case, index, sample, laid, example, model)?;
     }
     Ok(())
@@ -440,7 +401,7 @@ fn compare_pairs(
         example.pairs.iter().map(|&(head, tail)| (node(head), node(tail))).collect();
     let flat: Vec<i64> =
         pairs.iter().flat_map(|&(head, tail)| [head as i64, tail as i64]).collect();
-    exact(case, &format!("doc{index}.pairs"), &flat)?;
+    case.compare_input(&format!("doc{index}.pairs"), &flat)?;
     let first = laid.words.pair_offsets[index] as usize;
     let (reference_bins, _) = case.integers(&format!("doc{index}.distance_bins"))?;
     // Distances of pairs that nobody asks about are not computed.
@@ -458,7 +419,7 @@ fn compare_pairs(
         }
     }
     case.compare_integers(&format!("doc{index}.distance_bins"), &bins, &reference_bins);
-    exact(case, &format!("doc{index}.relation_multi_label"), &labels)
+    case.compare_input(&format!("doc{index}.relation_multi_label"), &labels)
 }
 
 /// Entity, mention and sentence nodes of a document in the reference's order.
@@ -489,36 +450,30 @@ fn compare_states(
     states: &GlreStates,
 ) -> Result<()> {
     let words = &laid.words;
+    if !setting.cdr {
+        case.compare_documents("word_vectors", &states.words, &words.word_offsets)?;
+    }
+    if let Some(read) = &states.read {
+        case.compare_documents("lstm_output", read, &words.word_offsets)?;
+    }
+    case.compare_documents("encoded_words", &states.mapped, &words.word_offsets)?;
+    if let Some([heads, tails]) = &states.local {
+        case.compare_documents("local_h", heads, &words.pair_offsets)?;
+        case.compare_documents("local_t", tails, &words.pair_offsets)?;
+    }
+    case.compare_documents("pair_rep", &states.pairs, &words.pair_offsets)?;
     for (index, sample) in setting.samples.iter().enumerate() {
         let name = |key: &str| format!("doc{index}.{key}");
-        let part = |rows: &Tensor, offsets: &[i64]| {
-            rows.f_narrow(0, offsets[index], offsets[index + 1] - offsets[index])
-        };
-        let pieces = part(&states.pieces, &words.offsets)?;
-        let reference = case.output(&name("bert_last_hidden"))?.f_narrow(0, 0, pieces.size()[0])?;
-        case.compare_with(&name("bert_last_hidden"), &pieces, &reference, false)?;
-        if !setting.cdr {
-            case.compare(&name("word_vectors"), &part(&states.words, &words.word_offsets)?, false)?;
-        }
-        if let Some(read) = &states.read {
-            case.compare(&name("lstm_output"), &part(read, &words.word_offsets)?, false)?;
-        }
-        case.compare(&name("encoded_words"), &part(&states.mapped, &words.word_offsets)?, false)?;
+        let (first, end) = (words.offsets[index], words.offsets[index + 1]);
+        let pieces = states.pieces.f_narrow(0, first, end - first)?;
+        let reference = case.output(&name("bert_last_hidden"))?.f_narrow(0, 0, end - first)?;
+        case.compare_with(&name("bert_last_hidden"), &pieces, &reference)?;
         let (entities, mentions, sentences) = nodes(laid, states, index, sample)?;
-        case.compare(&name("entity_nodes"), &entities, false)?;
-        case.compare(&name("mention_nodes"), &mentions, false)?;
-        case.compare(&name("sentence_nodes"), &sentences, false)?;
-        case.compare(
-            &name("graph_nodes_input"),
-            &graph(laid, &states.typed, index, sample)?,
-            false,
-        )?;
-        case.compare(&name("rgcn_output"), &graph(laid, &states.graph, index, sample)?, false)?;
-        if let Some([heads, tails]) = &states.local {
-            case.compare(&name("local_h"), &part(heads, &words.pair_offsets)?, false)?;
-            case.compare(&name("local_t"), &part(tails, &words.pair_offsets)?, false)?;
-        }
-        case.compare(&name("pair_rep"), &part(&states.pairs, &words.pair_offsets)?, false)?;
+        case.compare(&name("entity_nodes"), &entities)?;
+        case.compare(&name("mention_nodes"), &mentions)?;
+        case.compare(&name("sentence_nodes"), &sentences)?;
+        case.compare(&name("graph_nodes_input"), &graph(laid, &states.typed, index, sample)?)?;
+        case.compare(&name("rgcn_output"), &graph(laid, &states.graph, index, sample)?)?;
     }
     Ok(())
 }
@@ -539,7 +494,7 @@ fn compare_kept(case: &mut Case, setting: &Setting, states: &GlreStates) -> Resu
             let Some(ours) = ours else { continue };
             let name = format!("doc{index}.{key}");
             let reference = case.output(&name)?.f_index_select(0, &rows)?;
-            case.compare_with(&name, &ours.f_narrow(0, first, count)?, &reference, false)?;
+            case.compare_with(&name, &ours.f_narrow(0, first, count)?, &reference)?;
         }
         first += count;
     }

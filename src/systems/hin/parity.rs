@@ -7,24 +7,25 @@ use tch::Tensor;
 
 use crate::Result;
 use crate::encoders::EncoderSpec;
-use crate::parity::Case;
+use crate::parity::{Case, WEIGHTS, lengths};
 use crate::sampling::ordered_pairs;
 use crate::systems::cases::foundation::{DOCRED_TYPES, EVALUATION, foundation};
-use crate::systems::cases::word_level::{self, compare_outputs, exact, example, losses, mean};
+use crate::systems::cases::head_name;
+use crate::systems::cases::word_level::{compare_outputs, example, losses, mean};
 use crate::systems::hin::{Hin, HinSettings, HinStates, HinTables};
 use crate::systems::{BertMode, Example, Extractor, tables};
 use crate::text::{SpecialPieces, TokenizedDocument};
 
 /// Names of the reference's parameters, and ours.
-fn rename(name: &str) -> String {
+fn rename(name: &str) -> Option<String> {
     if name == "word_emb.weight" {
-        return name.to_owned();
+        return Some(name.to_owned());
     }
     let own = name
         .replace(".lstm.", ".rnns.0.")
         .replace(".init_h", ".init_hidden.0")
         .replace(".init_c", ".init_c.0");
-    word_level::head_name(&own)
+    head_name(&own)
 }
 
 /// The settings of the case, with the settings found at `settings`.
@@ -75,7 +76,7 @@ fn model(
         foundation(&spec, words[0], relations, &DOCRED_TYPES, pieces)?,
         HinSettings { na_class, ..settings.clone() },
     )?;
-    word_level::load_weights(case, model.parameters(), files, rename)?;
+    case.load_weights(model.parameters(), files, rename)?;
     Ok(model)
 }
 
@@ -88,13 +89,8 @@ pub(crate) fn hin(case: &mut Case) -> Result<()> {
         .enumerate()
         .map(|(index, document)| example(document, pairs(document), index))
         .collect();
-    let full = model(
-        case,
-        &settings(case, "/switches")?,
-        &["weights.safetensors"],
-        relations.len(),
-        tokenizer.special(),
-    )?;
+    let full =
+        model(case, &settings(case, "/switches")?, WEIGHTS, relations.len(), tokenizer.special())?;
     let laid = full.layout().tables(&examples)?;
     let laid: &HinTables = tables(&laid)?;
     compare_inputs(case, laid, &examples, &full)?;
@@ -104,7 +100,7 @@ pub(crate) fn hin(case: &mut Case) -> Result<()> {
     let references = case.tensors("outputs.safetensors")?;
     compare_outputs(case, &references, "", &states.logits, &examples, &losses)?;
     mean(&losses)?.f_backward()?;
-    case.compare_named_gradients(full.parameters(), |name| Some(rename(name)))?;
+    case.compare_gradients("grad.", full.parameters(), rename)?;
     ablations(case, &examples, relations.len(), tokenizer.special())
 }
 
@@ -114,16 +110,10 @@ fn ablations(
     relations: usize,
     pieces: &SpecialPieces,
 ) -> Result<()> {
-    let mut names: Vec<String> = case
-        .at("/ablations")
-        .as_object()
-        .map(|map| map.keys().cloned().collect())
-        .unwrap_or_default();
-    names.sort();
-    for name in names {
+    for name in case.keys("/ablations") {
         let settings = settings(case, &format!("/ablations/{name}/switches"))?;
         let own = format!("weights.{name}.safetensors");
-        let model = model(case, &settings, &["weights.safetensors", &own], relations, pieces)?;
+        let model = model(case, &settings, &[WEIGHTS[0], &own], relations, pieces)?;
         let laid = model.layout().tables(examples)?;
         let logits = model.states(tables(&laid)?, EVALUATION)?.logits;
         let losses = losses(&logits, examples, model.classes())?;
@@ -149,14 +139,12 @@ fn compare_inputs(
     for (index, example) in examples.iter().enumerate() {
         let name = |key: &str| format!("doc{index}.{key}");
         let document = &example.document;
-        exact(case, &name("words"), part(&words.ids, &words.word_offsets, index))?;
-        exact(case, &name("types"), part(&words.types, &words.word_offsets, index))?;
-        exact(case, &name("coref"), part(&words.coref, &words.word_offsets, index))?;
+        case.compare_input(&name("words"), part(&words.ids, &words.word_offsets, index))?;
+        case.compare_input(&name("types"), part(&words.types, &words.word_offsets, index))?;
+        case.compare_input(&name("coref"), part(&words.coref, &words.word_offsets, index))?;
         let range =
             words.document_sentences[index] as usize..=words.document_sentences[index + 1] as usize;
-        let lengths: Vec<i64> =
-            words.sentence_offsets[range].windows(2).map(|pair| pair[1] - pair[0]).collect();
-        exact(case, &name("sent_lens"), &lengths)?;
+        case.compare_input(&name("sent_lens"), &lengths(&words.sentence_offsets[range]))?;
         let mentions = document
             .entities
             .iter()
@@ -165,9 +153,8 @@ fn compare_inputs(
         let mentions: Vec<i64> = mentions
             .flat_map(|(entity, m)| [entity as i64, i64::from(m.start), i64::from(m.end)])
             .collect();
-        exact(case, &name("mentions"), &mentions)?;
-        exact(
-            case,
+        case.compare_input(&name("mentions"), &mentions)?;
+        case.compare_input(
             &name("num_entities"),
             &[words.entity_offsets[index + 1] - words.entity_offsets[index]],
         )?;
@@ -178,47 +165,35 @@ fn compare_inputs(
         );
         let pairs: Vec<i64> =
             heads.iter().zip(tails).flat_map(|(head, tail)| [head - base, tail - base]).collect();
-        exact(case, &name("pairs"), &pairs)?;
-        exact(case, &name("bins"), part(&words.bins, &words.pair_offsets, index))?;
+        case.compare_input(&name("pairs"), &pairs)?;
+        case.compare_input(&name("bins"), part(&words.bins, &words.pair_offsets, index))?;
         let targets: Vec<i64> = model
             .classes()
             .targets(document, &example.pairs)
             .iter()
             .map(|&target| target as i64)
             .collect();
-        exact(case, &name("labels"), &targets)?;
-    }
-    Ok(())
-}
-
-/// Compares each document's rows of a tensor.
-fn rows(case: &mut Case, name: &str, ours: &Tensor, offsets: &[i64]) -> Result<()> {
-    for (index, pair) in offsets.windows(2).enumerate() {
-        case.compare(
-            &format!("doc{index}.{name}"),
-            &ours.f_narrow(0, pair[0], pair[1] - pair[0])?,
-            false,
-        )?;
+        case.compare_input(&name("labels"), &targets)?;
     }
     Ok(())
 }
 
 fn compare_states(case: &mut Case, laid: &HinTables, states: &HinStates) -> Result<()> {
     let words = &laid.words;
-    rows(case, "x", &states.inputs, &words.word_offsets)?;
-    rows(case, "h_entity", &states.words, &words.word_offsets)?;
-    rows(case, "entities", &states.entities, &words.entity_offsets)?;
+    case.compare_documents("x", &states.inputs, &words.word_offsets)?;
+    case.compare_documents("h_entity", &states.words, &words.word_offsets)?;
+    case.compare_documents("entities", &states.entities, &words.entity_offsets)?;
     for (space, projected) in states.entity_level.spaces.iter().enumerate() {
-        rows(case, &format!("entity_space.{space}"), projected, &words.entity_offsets)?;
+        case.compare_documents(&format!("entity_space.{space}"), projected, &words.entity_offsets)?;
     }
     for (space, term) in states.entity_level.biaffine.iter().enumerate() {
-        rows(case, &format!("biaffine.{space}"), term, &words.pair_offsets)?;
+        case.compare_documents(&format!("biaffine.{space}"), term, &words.pair_offsets)?;
     }
-    rows(case, "I_e", &states.entity_level.pairs, &words.pair_offsets)?;
-    rows(case, "I_d", &states.documents, &words.pair_offsets)?;
+    case.compare_documents("I_e", &states.entity_level.pairs, &words.pair_offsets)?;
+    case.compare_documents("I_d", &states.documents, &words.pair_offsets)?;
     let Some(level) = &states.sentence_level else { return Ok(()) };
-    rows(case, "sentences", &level.sentences, &words.document_sentences)?;
-    rows(case, "word_attention", &level.word_attention, &words.word_offsets)?;
-    rows(case, "I_s", &level.inferred, &laid.row_offsets)?;
-    rows(case, "sentence_attention", &level.sentence_attention, &laid.row_offsets)
+    case.compare_documents("sentences", &level.sentences, &words.document_sentences)?;
+    case.compare_documents("word_attention", &level.word_attention, &words.word_offsets)?;
+    case.compare_documents("I_s", &level.inferred, &laid.row_offsets)?;
+    case.compare_documents("sentence_attention", &level.sentence_attention, &laid.row_offsets)
 }

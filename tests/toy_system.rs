@@ -1,0 +1,234 @@
+//! A system that stands outside `src/systems`: it is registered in one line, then trained by its
+//! name, evaluated, saved, used and described as any other.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use docre::encoders::{Encoder, Pass};
+use docre::pipeline::{
+    EncoderStart, EvaluateTask, FinetuneTask, Input, PredictOptions, Role, Session, evaluate,
+    finetune, predict_file, prepare_data,
+};
+use docre::questions::{describe_system, list_systems};
+use docre::recipe::{Recipe, recipe_schema};
+use docre::systems::{
+    Classes, DocumentViews, Example, Extractor, Foundation, Layout, NaClass, PackedDocuments,
+    Profile, RelationBatch, System, SystemInfo, Tables, on, register, tables,
+};
+use docre::text::{Markers, TokenizedDocument, View, ViewChoices, ViewOptions};
+use docre::torch::{Init, Parameters};
+use docre::train::{Forward, RunFolder, Schedule};
+use docre::{Error, Result};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+/// Settings of the toy.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+struct ToySettings {
+    /// Standard deviation of the starting weights.
+    spread: f64,
+}
+
+impl Default for ToySettings {
+    fn default() -> Self {
+        Self { spread: 0.02 }
+    }
+}
+
+/// One linear map over the states of head and tail.
+struct Toy {
+    encoder: Box<dyn Encoder>,
+    parameters: Parameters,
+    map: Tensor,
+    layout: Arc<ToyLayout>,
+    relations: usize,
+}
+
+struct ToyLayout(DocumentViews);
+
+struct ToyTables {
+    documents: PackedDocuments,
+    heads: Vec<i64>,
+    tails: Vec<i64>,
+}
+
+struct ToySystem;
+
+impl System for ToySystem {
+    type Settings = ToySettings;
+
+    fn info(&self) -> SystemInfo {
+        SystemInfo::new("toy", "one linear map over head and tail", "this test")
+    }
+
+    fn defaults(&self, profile: Profile, _user: &toml::Table) -> ToySettings {
+        ToySettings { spread: if profile == Profile::Code { 0.1 } else { 0.02 } }
+    }
+
+    fn check(&self, settings: &ToySettings) -> Result<()> {
+        if settings.spread > 0.0 {
+            return Ok(());
+        }
+        Err(Error::Recipe { message: "toy.spread must be positive".into(), hint: None })
+    }
+
+    fn schedule(&self, _profile: Profile, _settings: &ToySettings) -> Schedule {
+        Schedule { learning_rate: 1e-3, batch: 4, steps: Some(6), ..Schedule::base() }
+    }
+
+    fn build(
+        &self,
+        foundation: Foundation,
+        settings: &ToySettings,
+        _ranked: bool,
+    ) -> Result<Box<dyn Extractor>> {
+        let Foundation { encoder, mut parameters, relations, pieces, max_pieces, seed, .. } =
+            foundation;
+        let size = [relations as i64, 2 * encoder.width()];
+        let map = parameters.declare("heads.map", &size, Init::Normal { std: settings.spread })?;
+        let options = ViewOptions {
+            max_pieces,
+            truncate: true,
+            pad_to: None,
+            max_mentions: None,
+            markers: Markers::PerEntity,
+            repeat_masked: false,
+            in_turn: false,
+        };
+        let layout = Arc::new(ToyLayout(DocumentViews { pieces, options, seed }));
+        Ok(Box::new(Toy { encoder, parameters, map, layout, relations }))
+    }
+}
+
+impl Layout for ToyLayout {
+    fn cost(&self, document: &TokenizedDocument, pairs: usize) -> usize {
+        document.pieces.len() + pairs
+    }
+
+    fn tables(&self, examples: &[Example]) -> Result<Tables> {
+        let view = |example: &Example| self.0.view(&example.document, &ViewChoices::default());
+        let views: Vec<View> = examples.iter().map(view).collect::<Result<_>>()?;
+        let visits: Vec<u64> = examples.iter().map(|example| example.visit).collect();
+        let documents = self.0.pack(&views, &visits);
+        let side = |side: fn(&(u32, u32)) -> u32| {
+            let rows = examples.iter().enumerate().flat_map(|(index, example)| {
+                let base = documents.entity_base(index);
+                example.pairs.iter().map(move |pair| base + i64::from(side(pair)))
+            });
+            rows.collect::<Vec<i64>>()
+        };
+        let (heads, tails) = (side(|pair| pair.0), side(|pair| pair.1));
+        Ok(Box::new(ToyTables { documents, heads, tails }))
+    }
+}
+
+impl Extractor for Toy {
+    fn layout(&self) -> Arc<dyn Layout> {
+        Arc::<ToyLayout>::clone(&self.layout)
+    }
+
+    fn classes(&self) -> Classes {
+        Classes { relations: self.relations, na: NaClass::Absent }
+    }
+
+    fn logits(&self, batch: &RelationBatch, forward: Forward) -> Result<Tensor> {
+        let laid: &ToyTables = tables(&batch.tables)?;
+        let device = self.parameters.device();
+        let pass = Pass { train: forward.train, ..Pass::inference(forward.precision) };
+        let states = self.encoder.encode(&laid.documents.stream(device)?, &pass)?;
+        let entities = laid.documents.entity_vectors(&states)?;
+        let side = |rows: &[i64]| -> Result<Tensor> {
+            Ok(entities.f_index_select(0, &on(rows, device)?)?)
+        };
+        let pairs = Tensor::f_cat(&[side(&laid.heads)?, side(&laid.tails)?], 1)?;
+        Ok(pairs.f_matmul(&self.map.f_t()?)?.f_to_kind(Kind::Float)?)
+    }
+
+    fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    fn encoder_config(&self) -> serde_json::Value {
+        self.encoder.config()
+    }
+}
+
+const RECIPE: &str = "
+system = \"toy\"
+device = \"cpu\"
+[data.synth]
+distant = 1
+human = 8
+dev = 4
+test = 4
+[encoder]
+name = \"tiny\"
+";
+
+fn trained(recipe: &Recipe, folder: &Path, session: &Session) -> Result<()> {
+    let data = prepare_data(recipe, &folder.join("data"))?;
+    let run = RunFolder::claim(&folder.join("run"))?;
+    let settings = recipe.settings()?;
+    let task = FinetuneTask {
+        stage: "finetune",
+        train: &data.need(Role::Human)?,
+        dev: &data.need(Role::Dev)?,
+        encoder: &recipe.encoder,
+        start: EncoderStart::Choice,
+        heads_from: None,
+        ranker: None,
+        settings: &settings,
+        plan: &recipe.finetune,
+        seed: recipe.seed,
+        resume: false,
+    };
+    let checkpoint = finetune(&task, session, &run)?.checkpoint;
+    assert_eq!(checkpoint.trainer()?.stage, "finetune");
+    let gold = folder.join("data/world/test.json");
+    let output = folder.join("result.json");
+    let options = PredictOptions {
+        checkpoint: checkpoint.path(),
+        ranker: None,
+        input: &Input::docred(&gold),
+        output: &output,
+        zip: false,
+        scores: None,
+        threshold: Some(0.0),
+        truncate: false,
+        evidence: None,
+    };
+    let predicted = predict_file(&options, session)?;
+    assert_eq!(predicted.documents, 4);
+    assert!(predicted.facts > 0, "a threshold of 0 keeps every relation");
+    let scored = evaluate(&EvaluateTask::new(&gold, &[output]))?;
+    assert!(scored.scores.official.recall > 0.99, "every relation of every pair was predicted");
+    Ok(())
+}
+
+#[test]
+fn a_system_from_outside_is_one_line() {
+    register(&ToySystem).unwrap();
+
+    assert!(register(&ToySystem).unwrap_err().to_string().contains("`toy`"));
+    assert!(list_systems().contains("toy "));
+    let described = describe_system("toy", "tiny").unwrap().to_string();
+    assert!(described.contains("spread = 0.02 | 0.02 | 0.1"), "{described}");
+    assert!(recipe_schema()["properties"]["toy"].is_object());
+
+    let set = |setting: &str| Recipe::parse(RECIPE, "toy.toml", &[setting.to_owned()]);
+    assert!(set("toy.spread=0").unwrap_err().to_string().contains("toy.spread"));
+    let wrong = set("toy.spraed=1").unwrap_err();
+    assert_eq!(wrong.hint(), Some("did you mean `spread`?"));
+    let recipe = set("toy.spread=0.05").unwrap();
+    assert_eq!(recipe.finetune.steps, Some(6));
+    assert_eq!(recipe.settings().unwrap().get::<ToySettings>().unwrap().spread, 0.05);
+    assert!(recipe.to_toml().unwrap().contains("[toy]\nspread = 0.05\n"));
+
+    let folder = tempfile::tempdir().unwrap();
+    let session = Session::start("cpu", 1).unwrap();
+    trained(&recipe, folder.path(), &session).unwrap();
+}
