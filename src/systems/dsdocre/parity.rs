@@ -11,7 +11,7 @@ use crate::sampling::{ordered_pairs, top_pairs};
 use crate::systems::cases::foundation::{EVALUATION, on_pieces};
 use crate::systems::dsdocre::{
     AlignmentDistance, AlignmentRows, Dsdocre, DsdocreModel, DsdocreSettings, DsdocreTables,
-    MarkerNumbering, MatchRows, MentionCandidates, ModelConfig, PairRows, Part, PretrainBatch,
+    MarkerNumbering, MatchRows, MentionVectors, ModelConfig, ModelKind, PairRows, PretrainBatch,
     Pretrainer, RankBatch, Ranker,
 };
 use crate::systems::{
@@ -61,9 +61,9 @@ fn settings(case: &Case) -> Result<DsdocreSettings> {
 }
 
 /// The ranker or the pre-trainer with the case's weights.
-fn model(case: &Case, part: Part, tokenizer: &Tokenizer) -> Result<DsdocreModel> {
+fn model(case: &Case, kind: ModelKind, tokenizer: &Tokenizer) -> Result<DsdocreModel> {
     let foundation = on_pieces(case, tokenizer, 0)?;
-    let config = ModelConfig::of(part, &settings(case)?, 0);
+    let config = ModelConfig::of(kind, &settings(case)?, 0);
     let model = DsdocreModel::new(foundation.encoder, foundation.parameters, config, None)?;
     case.load_weights(&model.parameters, rename)?;
     Ok(model)
@@ -159,7 +159,7 @@ fn all_pairs(documents: &[TokenizedDocument], packed: &PackedDocuments) -> (Vec<
 
 fn ranker(case: &mut Case) -> Result<()> {
     let (documents, tokenizer) = case.documents(&RelationSet::default())?;
-    let loaded = model(case, Part::Ranker, &tokenizer)?;
+    let loaded = model(case, ModelKind::Ranker, &tokenizer)?;
     let objective = Ranker { model: &loaded };
     let rows: Vec<usize> = (0..documents.len()).collect();
     for padded in [false, true] {
@@ -234,14 +234,14 @@ fn loss(sums: &[Tensor], counts: &[f64]) -> Result<Tensor> {
 
 fn pretrainer(case: &mut Case) -> Result<()> {
     let (documents, tokenizer) = case.documents(&RelationSet::default())?;
-    let loaded = model(case, Part::Pretrainer, &tokenizer)?;
+    let loaded = model(case, ModelKind::Pretrainer, &tokenizer)?;
     let choices: Vec<ViewChoices> =
         (0..documents.len()).map(|row| choices(case, row, documents[row].entities.len())).collect();
     for (prefix, label_prefix, padded, candidates, distance) in [
-        ("abs/", "", false, MentionCandidates::Entities, AlignmentDistance::Abs),
-        ("squared/", "", false, MentionCandidates::Entities, AlignmentDistance::Squared),
-        ("partial/", "partial/", false, MentionCandidates::Entities, AlignmentDistance::Abs),
-        ("code/", "", true, MentionCandidates::TokenStates, AlignmentDistance::Squared),
+        ("abs/", "", false, MentionVectors::Entities, AlignmentDistance::Abs),
+        ("squared/", "", false, MentionVectors::Entities, AlignmentDistance::Squared),
+        ("partial/", "partial/", false, MentionVectors::Entities, AlignmentDistance::Abs),
+        ("code/", "", true, MentionVectors::TokenStates, AlignmentDistance::Squared),
     ] {
         if !case.has_outputs(prefix) {
             continue;
@@ -254,7 +254,12 @@ fn pretrainer(case: &mut Case) -> Result<()> {
             .collect::<Result<_>>()?;
         let packed = views_of.pack(&laid, &vec![0; laid.len()]);
         let batch = pretrain_batch(case, packed, label_prefix, candidates)?;
-        let objective = Pretrainer { model: &loaded, distance, mention_candidates: candidates };
+        let settings = DsdocreSettings {
+            alignment_distance: distance,
+            mention_vectors: candidates,
+            ..DsdocreSettings::default()
+        };
+        let objective = Pretrainer { model: &loaded, settings: &settings };
         if prefix == "abs/" {
             compare_shared(case, &laid, &batch, &objective)?;
         }
@@ -329,18 +334,18 @@ fn compare_shared(
         let ours = take(&entities, &|row| (packed.entity_base(row), all_counts[row]))?;
         case.compare_with(&format!("entities{number}"), &ours, &reference, false)?;
     }
-    let scores = objective.scores(batch, &states, &entities)?.slots;
-    let names = [
-        ("MenMat_scores1", "MenMat_Label1", 0),
-        ("MenMat_scores2", "MenMat_Label2", 1),
-        ("XMenMat_scores_query1_cand2", "XMenMat_Label2", 2),
-        ("XMenMat_scores_query2_cand1", "XMenMat_Label1", 3),
-        ("RelDet_scores1", "RelDet_Label1", 4),
-        ("RelDet_scores2", "RelDet_Label2", 5),
-        ("XRelDet_scores", "XRelDet_Label", 6),
+    let scores = objective.scores(batch, &states, &entities)?;
+    let named = [
+        ("MenMat_scores1", "MenMat_Label1", &scores.mention[0]),
+        ("MenMat_scores2", "MenMat_Label2", &scores.mention[1]),
+        ("XMenMat_scores_query1_cand2", "XMenMat_Label2", &scores.cross_mention[0]),
+        ("XMenMat_scores_query2_cand1", "XMenMat_Label1", &scores.cross_mention[1]),
+        ("RelDet_scores1", "RelDet_Label1", &scores.detection[0]),
+        ("RelDet_scores2", "RelDet_Label2", &scores.detection[1]),
+        ("XRelDet_scores", "XRelDet_Label", &scores.cross_detection),
     ];
-    for (output, label, slot) in names {
-        compare_rows(case, output, label, scores[slot].as_ref())?;
+    for (output, label, scores) in named {
+        compare_rows(case, output, label, scores.as_ref())?;
     }
     let detection = &batch.detection[0];
     let features =
@@ -375,13 +380,13 @@ fn compare_alignment(
     objective: &Pretrainer,
 ) -> Result<()> {
     let (states, entities) = objective.model.encode(&batch.documents, EVALUATION)?;
-    let scores = objective.scores(batch, &states, &entities)?.slots;
-    for (direction, slot) in [("12", 7), ("21", 8)] {
+    let scores = objective.scores(batch, &states, &entities)?;
+    for (direction, scores) in ["12", "21"].into_iter().zip(&scores.alignment) {
         compare_rows(
             case,
             &format!("{prefix}RelAlign_scores{direction}"),
             &format!("RelAlign_Label{direction}"),
-            scores[slot].as_ref(),
+            scores.as_ref(),
         )?;
     }
     Ok(())
@@ -460,7 +465,7 @@ fn pretrain_batch(
     case: &mut Case,
     packed: PackedDocuments,
     prefix: &str,
-    candidates: MentionCandidates,
+    candidates: MentionVectors,
 ) -> Result<PretrainBatch> {
     let mut batch = PretrainBatch::new(packed);
     for side in 0..2 {
@@ -492,7 +497,7 @@ fn mention_rows(
     packed: &PackedDocuments,
     prefix: &str,
     side: usize,
-    candidates: MentionCandidates,
+    candidates: MentionVectors,
 ) -> Result<MatchRows> {
     let number = side + 1;
     let queries = Rows::scalars(case, &format!("MenMat_Query{number}"))?;
@@ -512,14 +517,14 @@ fn mention_rows(
             .unwrap_or(IGNORED);
         ours.push(position - offset);
         theirs.push(queries.values[row]);
-        let base = if candidates == MentionCandidates::Entities {
+        let base = if candidates == MentionVectors::Entities {
             packed.entity_base(document)
         } else {
             offset
         };
         rows.push(position, options.row(row).iter().map(|&entity| base + entity), answer as usize);
     }
-    if prefix.is_empty() && candidates == MentionCandidates::Entities {
+    if prefix.is_empty() && candidates == MentionVectors::Entities {
         case.compare_integers(&format!("MenMat_Query{number}"), &ours, &theirs);
     }
     Ok(rows)
