@@ -419,14 +419,14 @@ fn compare_losses(
     Ok(total)
 }
 
-/// Rows of an index tensor [items, …, width] as (item, row).
-struct Rows {
+/// CaseRows of an index tensor [items, …, width] as (item, row).
+struct CaseRows {
     values: Vec<i64>,
     width: usize,
     per_item: usize,
 }
 
-impl Rows {
+impl CaseRows {
     fn new(case: &Case, name: &str) -> Result<Self> {
         let (values, shape) = case.integers(name)?;
         let width = if shape.len() > 1 { shape[shape.len() - 1] as usize } else { 1 };
@@ -447,12 +447,12 @@ impl Rows {
 }
 
 /// The labels of the case, or of its alternative set.
-fn labels(case: &Case, prefix: &str, name: &str) -> Result<Rows> {
+fn labels(case: &Case, prefix: &str, name: &str) -> Result<CaseRows> {
     let alternative = format!("{prefix}{name}");
-    Rows::scalars(case, if case.has_input(&alternative) { &alternative } else { name })
+    CaseRows::scalars(case, if case.has_input(&alternative) { &alternative } else { name })
 }
 
-fn pairs_of(heads: &Rows, tails: &Rows, row: usize) -> Vec<(u32, u32)> {
+fn pairs_of(heads: &CaseRows, tails: &CaseRows, row: usize) -> Vec<(u32, u32)> {
     heads
         .row(row)
         .iter()
@@ -474,8 +474,10 @@ fn pretrain_batch(
         batch.detection[side] = detection_rows(case, &batch.documents, prefix, side)?;
         batch.alignment[side] = alignment_rows(case, &batch.documents, prefix, side)?;
     }
-    let (heads1, tails1) = (Rows::new(case, "XRelDet_Head1")?, Rows::new(case, "XRelDet_Tail1")?);
-    let (heads2, tails2) = (Rows::new(case, "XRelDet_Head2")?, Rows::new(case, "XRelDet_Tail2")?);
+    let (heads1, tails1) =
+        (CaseRows::new(case, "XRelDet_Head1")?, CaseRows::new(case, "XRelDet_Tail1")?);
+    let (heads2, tails2) =
+        (CaseRows::new(case, "XRelDet_Head2")?, CaseRows::new(case, "XRelDet_Tail2")?);
     let answers = labels(case, prefix, "XRelDet_Label")?;
     for (row, &answer) in
         answers.values.iter().enumerate().filter(|(_, answer)| **answer != IGNORED)
@@ -500,8 +502,8 @@ fn mention_rows(
     candidates: MentionVectors,
 ) -> Result<MatchRows> {
     let number = side + 1;
-    let queries = Rows::scalars(case, &format!("MenMat_Query{number}"))?;
-    let options = Rows::new(case, &format!("MenMat_Cand{number}"))?;
+    let queries = CaseRows::scalars(case, &format!("MenMat_Query{number}"))?;
+    let options = CaseRows::new(case, &format!("MenMat_Cand{number}"))?;
     let answers = labels(case, prefix, &format!("MenMat_Label{number}"))?;
     let mut rows = MatchRows::default();
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
@@ -539,8 +541,8 @@ fn cross_mention_rows(
     side: usize,
 ) -> Result<MatchRows> {
     let (query, other) = (side + 1, 2 - side);
-    let queries = Rows::scalars(case, &format!("XMenMat_Query{query}"))?;
-    let options = Rows::new(case, &format!("XMenMat_Cand{other}"))?;
+    let queries = CaseRows::scalars(case, &format!("XMenMat_Query{query}"))?;
+    let options = CaseRows::new(case, &format!("XMenMat_Cand{other}"))?;
     let answers = labels(case, prefix, &format!("XMenMat_Label{other}"))?;
     let mut rows = MatchRows::default();
     for (item, &answer) in
@@ -565,8 +567,8 @@ fn detection_rows(
 ) -> Result<PairRows> {
     let number = side + 1;
     let (heads, tails) = (
-        Rows::new(case, &format!("RelDet_Head{number}"))?,
-        Rows::new(case, &format!("RelDet_Tail{number}"))?,
+        CaseRows::new(case, &format!("RelDet_Head{number}"))?,
+        CaseRows::new(case, &format!("RelDet_Tail{number}"))?,
     );
     let answers = labels(case, prefix, &format!("RelDet_Label{number}"))?;
     let mut rows = PairRows::default();
@@ -590,12 +592,12 @@ fn alignment_rows(
 ) -> Result<AlignmentRows> {
     let (query, other) = (side + 1, 2 - side);
     let (query_heads, query_tails) = (
-        Rows::scalars(case, &format!("RelAlign_QueryHead{query}"))?,
-        Rows::scalars(case, &format!("RelAlign_QueryTail{query}"))?,
+        CaseRows::scalars(case, &format!("RelAlign_QueryHead{query}"))?,
+        CaseRows::scalars(case, &format!("RelAlign_QueryTail{query}"))?,
     );
     let (heads, tails) = (
-        Rows::new(case, &format!("RelAlign_CandHead{other}"))?,
-        Rows::new(case, &format!("RelAlign_CandTail{other}"))?,
+        CaseRows::new(case, &format!("RelAlign_CandHead{other}"))?,
+        CaseRows::new(case, &format!("RelAlign_CandTail{other}"))?,
     );
     let answers = labels(case, prefix, &format!("RelAlign_Label{query}{other}"))?;
     let mut rows = AlignmentRows::default();
