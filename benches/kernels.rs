@@ -5,7 +5,8 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use docre::Result;
-use docre::sampling::{FactInstance, PretrainSampler, PretrainSettings};
+use docre::shards::FactInstance;
+use docre::systems::dsdocre::{DsdocreSettings, PretrainSampler};
 use docre::text::{
     ScoredPair, TokenizedDocument, TokenizedEntity, TokenizedFact, TokenizedMention,
 };
@@ -148,7 +149,7 @@ fn sampling(_peak: f64) -> Result<()> {
     let instance = |row| FactInstance { row, head: 0, tail: 1, relation: 1 };
     let keys: Vec<Vec<FactInstance>> =
         (0..500).map(|key| vec![instance(2 * key), instance(2 * key + 1)]).collect();
-    let settings = PretrainSettings { keep: 6, ..PretrainSettings::default() };
+    let settings = DsdocreSettings { k_pretrain: Some(6), ..DsdocreSettings::default() };
     let sampler = PretrainSampler::new(&corpus, &keys, settings)?;
     let start = Instant::now();
     for item in 0..20_000 {

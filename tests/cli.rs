@@ -415,7 +415,7 @@ fn verbs_that_make_something_write_as_json_what_where_and_how_long_it_took() {
     );
     let trained = done(&train, "k/checkpoints/rank/step-00000001");
     assert_eq!(
-        (&trained["part"], &trained["state"]["step"], &trained["state"]["finished"]),
+        (&trained["kind"], &trained["state"]["step"], &trained["state"]["finished"]),
         (&json!("ranker"), &json!(1), &json!(true))
     );
     let scored = done(
@@ -435,7 +435,7 @@ fn verbs_that_make_something_write_as_json_what_where_and_how_long_it_took() {
         ),
         "x",
     );
-    assert_eq!((&exported["part"], &exported["state"]["step"]), (&json!("finetuner"), &json!(2)));
+    assert_eq!((&exported["kind"], &exported["state"]["step"]), (&json!("finetuner"), &json!(2)));
     let predicted = done(
         &format!("predict --checkpoint x --input {run}/data/world/test.json --output p.json"),
         "p.json",

@@ -8,9 +8,9 @@ use std::time::Instant;
 use super::systems::{Splits, SystemsBench};
 use super::table::SystemRow;
 use crate::pipeline::evidence::facts_of;
-use crate::pipeline::finetune::{FinetuneTask, finetune_in_stages, predictions};
+use crate::pipeline::finetune::{FinetuneTask, finetune_in_stages};
 use crate::pipeline::model::{EncoderStart, LoadedEvidence, LoadedExtractor};
-use crate::pipeline::predict::{Decider, PREDICT_TOKENS, Predictor};
+use crate::pipeline::predictor::{Decider, PREDICT_TOKENS, Predictor, predictions};
 use crate::pipeline::session::Session;
 use crate::recipe::Recipe;
 use crate::shards::{DocumentStore, StoreOptions};
@@ -52,7 +52,7 @@ pub fn enter(
         heads_from: None,
         ranker: None,
         settings: &settings,
-        plan: &recipe.finetune,
+        schedule: &recipe.finetune,
         seed: recipe.seed,
         resume: false,
     };

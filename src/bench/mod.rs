@@ -21,16 +21,17 @@ use crate::corpus::synth::{WorldOptions, write_world};
 use crate::corpus::{Document, Fact};
 use crate::encoders::encoder_flops;
 use crate::eval::{Prediction, write_predictions};
+use crate::pipeline::data::InputFile;
 use crate::pipeline::data::{PrepareJob, relations_in};
 use crate::pipeline::evaluate::{EvaluateTask, evaluate};
-use crate::pipeline::input::Input;
 use crate::pipeline::model::{EncoderStart, Loaded, LoadedModel, NewModel};
-use crate::pipeline::predict::PREDICT_TOKENS;
-use crate::pipeline::score::{Keep, Ranking};
+use crate::pipeline::predictor::PREDICT_TOKENS;
+use crate::pipeline::score::LoadedRanker;
 use crate::pipeline::session::Session;
 use crate::recipe::Recipe;
+use crate::sampling::KeptPairs;
 use crate::shards::{DocumentStore, StoreOptions};
-use crate::systems::dsdocre::{DsdocreSettings, Part, PretrainSource, Pretrainer};
+use crate::systems::dsdocre::{DsdocreSettings, ModelKind, PretrainSource, Pretrainer};
 use crate::systems::{Extraction, ExtractionSource, Model};
 use crate::text::TokenizedDocument;
 use crate::torch::device;
@@ -194,7 +195,7 @@ impl Bench<'_> {
         let world = folder.join(WORLD);
         let (input, tokenizer, relations) = match (&self.options.input, &self.options.tokenizer) {
             (Some(input), Some(tokenizer)) => {
-                let input = Input::docred(input);
+                let input = InputFile::docred(input);
                 let relations =
                     relations_in(std::slice::from_ref(&input), &ReadOptions::default())?;
                 (input, tokenizer.clone(), relations)
@@ -211,7 +212,7 @@ impl Bench<'_> {
                 };
                 write_world(&options, &world)?;
                 (
-                    Input::docred(world.join(TRAIN)),
+                    InputFile::docred(world.join(TRAIN)),
                     world.join("tokenizer"),
                     load_relations(&world.join("rel_info.json"))?,
                 )
@@ -239,15 +240,15 @@ impl Bench<'_> {
 
     fn new_model(&self) -> NewModel<'_> {
         NewModel {
-            plan: &self.recipe.encoder,
+            encoder: &self.recipe.encoder,
             start: &EncoderStart::Choice,
             seed: 1,
             device: self.session.device,
         }
     }
 
-    fn model(&self, store: &DocumentStore, part: Part) -> Result<LoadedModel> {
-        self.new_model().dsdocre(store, part, self.recipe.settings_of()?)
+    fn model(&self, store: &DocumentStore, kind: ModelKind) -> Result<LoadedModel> {
+        self.new_model().dsdocre(store, kind, self.recipe.settings_of()?)
     }
 
     /// Forward FLOPs of the encoder for documents of these lengths.
@@ -260,7 +261,7 @@ impl Bench<'_> {
     }
 
     fn score(&mut self, store: &DocumentStore) -> Result<()> {
-        let loaded = self.model(store, Part::Ranker)?;
+        let loaded = self.model(store, ModelKind::Ranker)?;
         let documents: Vec<_> = (0..store.len()).map(|row| store.get(row)).collect();
         let references: Vec<&TokenizedDocument> = documents.iter().map(AsRef::as_ref).collect();
         let views = loaded.views(0)?;
@@ -269,16 +270,11 @@ impl Bench<'_> {
             .map(|document| Ok(views.view(document, &Default::default())?.ids.len() as f64))
             .collect::<Result<_>>()?;
         let flops = Self::encoder_flops(&loaded, lengths.iter().copied());
-        let ranking = Ranking::new(loaded, self.precision)?;
+        let ranking = LoadedRanker::new(loaded, self.precision)?;
         let warm: Vec<&TokenizedDocument> = references.iter().copied().take(32).collect();
-        ranking.keep(&warm, Keep { fixed: 60, per_entity: 0 }, PREDICT_TOKENS, &mut |_| {})?;
+        ranking.keep(&warm, KeptPairs::fixed(60), PREDICT_TOKENS, &mut |_| {})?;
         let started = Instant::now();
-        ranking.keep(
-            &references,
-            Keep { fixed: 60, per_entity: 0 },
-            PREDICT_TOKENS,
-            &mut |_| {},
-        )?;
+        ranking.keep(&references, KeptPairs::fixed(60), PREDICT_TOKENS, &mut |_| {})?;
         self.record(
             "score",
             references.len() as f64,
@@ -289,7 +285,7 @@ impl Bench<'_> {
     }
 
     fn pretrain(&mut self, store: &DocumentStore, folder: &Path) -> Result<()> {
-        let loaded = self.model(store, Part::Pretrainer)?;
+        let loaded = self.model(store, ModelKind::Pretrainer)?;
         let settings = DsdocreSettings {
             k_pretrain: None,
             ..self.recipe.settings_of::<DsdocreSettings>()?.clone()
@@ -302,13 +298,8 @@ impl Bench<'_> {
             batch: self.recipe.pretrain.batch,
             budget: self.recipe.pretrain.tokens_per_micro_batch,
             seed: 1,
-            mention_candidates: settings.mention_candidates,
         };
-        let objective = Pretrainer {
-            model: &loaded.model,
-            distance: settings.alignment_distance,
-            mention_candidates: settings.mention_candidates,
-        };
+        let objective = Pretrainer { model: &loaded.model, settings: &settings };
         self.train("pretrain", &loaded, &objective, &source, folder)
     }
 

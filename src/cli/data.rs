@@ -13,7 +13,7 @@ use crate::corpus::label::Matching;
 use crate::corpus::synth::{WorldOptions, write_world};
 use crate::corpus::{FactBase, Format, LabelOptions, MeshTree, RelationSet, label_file};
 use crate::pipeline;
-use crate::pipeline::{Form, Input, PrepareJob, relations_in, survey_files};
+use crate::pipeline::{DocumentForm, InputFile, PrepareJob, relations_in, survey_files};
 use crate::{Error, Result};
 
 /// Generate a small world: documents, relations, a tokenizer, and the truth of its labels
@@ -128,7 +128,8 @@ impl PrepareVerb {
         let clock = Clock::start();
         let files = self.files;
         let tokenizer = files.tokenizer.map_or_else(|| tokenizer_beside(&files.input), Ok)?;
-        let (inputs, read) = (Input::all(&files.input, files.format), files.reading.options(None)?);
+        let (inputs, read) =
+            (InputFile::all(&files.input, files.format), files.reading.options(None)?);
         let relations = match &files.relations {
             Some(path) => load_relations(path)?,
             None => relations_in(&inputs, &read)?,
@@ -165,7 +166,7 @@ impl SurveyVerb {
         let files = &self.files;
         let relations = files.relations.as_deref().map(load_relations).transpose()?;
         let (inputs, read) =
-            (Input::all(&files.input, files.format), files.reading.options(relations)?);
+            (InputFile::all(&files.input, files.format), files.reading.options(relations)?);
         let report = survey_files(&inputs, &read, files.tokenizer.as_deref(), files.lowercase)?;
         print_all(report.to_string().as_bytes())?;
         write_json(self.json.as_deref(), &report)
@@ -230,10 +231,10 @@ impl LabelVerb {
 pub struct ConvertVerb {
     /// Format of the input
     #[arg(long, value_enum, value_name = "F")]
-    format: Form,
+    format: DocumentForm,
     /// Format of the output; pubtator and chemdisgene cannot be written
     #[arg(long, value_enum, value_name = "F")]
-    to: Form,
+    to: DocumentForm,
     /// File to read
     #[arg(long, value_name = "FILE")]
     input: PathBuf,

@@ -231,10 +231,10 @@ impl fmt::Display for CheckpointFindings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { identity, description, state } = self;
         writeln!(f, "checkpoint {identity} (all hashes match)")?;
-        let (system, part) = (description.settings.system(), description.part);
+        let (system, kind) = (description.settings.system(), description.kind);
         let (encoder, relations) = (&description.encoder.name, description.relations.len());
         let TrainerState { stage, step, total_steps, .. } = state;
-        writeln!(f, "  {system} {part:?}, stage {stage}, step {step} of {total_steps}")?;
+        writeln!(f, "  {system} {kind:?}, stage {stage}, step {step} of {total_steps}")?;
         write!(f, "  encoder {encoder}, {relations} relations")?;
         if let Some((f1, step)) = state.best {
             write!(f, "\n  best dev F1 {:.2} at step {step}", 100.0 * f1)?;

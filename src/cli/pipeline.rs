@@ -11,10 +11,10 @@ use crate::base::{say, write_whole};
 use crate::corpus::Format;
 use crate::encoders::EncoderSpec;
 use crate::pipeline::{
-    self, EncoderStart, FinetuneTask, Input, Keep, PredictOptions, PretrainTask, RankTask,
-    ScoreTask, Session,
+    self, EncoderStart, FinetuneTask, InputFile, PredictOptions, ScoreTask, Session, StageTask,
 };
 use crate::recipe::Recipe;
+use crate::sampling::KeptPairs;
 use crate::train::{Checkpoint, RunFolder, RunRecipe};
 use crate::{Error, Result};
 
@@ -146,11 +146,11 @@ impl RankVerb {
         let Self { train, flags } = &self;
         let work = flags.recipe::<Self>(None).map(|recipe| (recipe, ()));
         flags.stage(work, |recipe, (), session, run| {
-            let task = RankTask {
-                train,
+            let task = StageTask {
+                shards: train,
                 encoder: &recipe.encoder,
                 settings: recipe.settings_of()?,
-                plan: &recipe.rank,
+                schedule: &recipe.rank,
                 seed: recipe.seed,
                 resume: flags.resume,
             };
@@ -189,7 +189,7 @@ pub struct ScoreVerb {
 impl ScoreVerb {
     pub fn run(self) -> Result<()> {
         let clock = Clock::start();
-        let keep: Keep = self.keep.parse()?;
+        let keep: KeptPairs = self.keep.parse()?;
         if self.output.exists() {
             return Err(Error::recipe(format!("{} exists already", self.output.display()))
                 .with_hint("name a folder that does not exist yet"));
@@ -227,11 +227,11 @@ impl PretrainVerb {
         let Self { distant, flags } = &self;
         let work = flags.recipe::<Self>(None).map(|recipe| (recipe, ()));
         flags.stage(work, |recipe, (), session, run| {
-            let task = PretrainTask {
-                distant,
+            let task = StageTask {
+                shards: distant,
                 encoder: &recipe.encoder,
                 settings: recipe.settings_of()?,
-                plan: &recipe.pretrain,
+                schedule: &recipe.pretrain,
                 seed: recipe.seed,
                 resume: flags.resume,
             };
@@ -287,11 +287,11 @@ impl FinetuneVerb {
                 heads_from: self.heads_from.clone(),
                 ranker: self.ranker.as_deref(),
                 settings: &settings,
-                plan: if second { &recipe.inference } else { &recipe.finetune },
+                schedule: if second { &recipe.inference } else { &recipe.finetune },
                 seed: recipe.seed,
                 resume: flags.resume,
             };
-            Ok(pipeline::finetune(&task, session, run)?.checkpoint)
+            pipeline::finetune(&task, session, run)
         })
     }
 }
@@ -343,7 +343,7 @@ impl PredictVerb {
         let options = PredictOptions {
             checkpoint: &self.checkpoint,
             ranker: self.ranker.as_deref(),
-            input: &Input { path: self.input, format: self.format },
+            input: &InputFile { path: self.input, format: self.format },
             output: &self.output,
             zip: self.zip,
             scores: self.scores.as_deref(),

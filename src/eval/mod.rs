@@ -42,7 +42,7 @@ pub use pairs::{
     ListedPairs, PairFact, PairScores, Reach, on_listed_pairs, score_listed, score_pairs,
 };
 pub use predictions::{Prediction, read_predictions, write_predictions, write_zip};
-pub use ranker::{Keep, KeptLabels, RankedDocument, RankedFact, RecallAt, recall_at};
+pub use ranker::{KEPT_IN_REPORTS, KeptLabels, RankedDocument, RankedFact, RecallAt, recall_at};
 pub use ranking::{Ranking, decide_scores, rank_scores};
 pub use score_file::{ScoreRow, ScoreWriter, read_scores};
 pub use scores::{EvaluateOptions, Scores, evaluate};

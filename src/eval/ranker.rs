@@ -7,48 +7,17 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::block::ratio;
+use crate::sampling::KeptPairs;
 
-/// How many pairs of a document are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Keep {
-    /// k times the number of entities N.
-    Times(usize),
-    /// A fixed number.
-    Pairs(usize),
-}
-
-impl Keep {
-    /// The values every report shows: N, 2N, 3N, 20, 30, 60.
-    pub fn usual() -> Vec<Self> {
-        vec![
-            Self::Times(1),
-            Self::Times(2),
-            Self::Times(3),
-            Self::Pairs(20),
-            Self::Pairs(30),
-            Self::Pairs(60),
-        ]
-    }
-
-    /// The number of pairs for a document with `entities` entities.
-    pub fn of(self, entities: usize) -> usize {
-        match self {
-            Self::Times(factor) => factor * entities,
-            Self::Pairs(pairs) => pairs,
-        }
-    }
-}
-
-impl std::fmt::Display for Keep {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Times(1) => f.write_str("N"),
-            Self::Times(factor) => write!(f, "{factor}N"),
-            Self::Pairs(pairs) => write!(f, "{pairs}"),
-        }
-    }
-}
+/// The k that every report shows: N, 2N, 3N, 20, 30, 60.
+pub const KEPT_IN_REPORTS: [KeptPairs; 6] = [
+    KeptPairs::times(1),
+    KeptPairs::times(2),
+    KeptPairs::times(3),
+    KeptPairs::fixed(20),
+    KeptPairs::fixed(30),
+    KeptPairs::fixed(60),
+];
 
 /// One document with its ranking. The ranking must reach as deep as the largest k asked for; pairs
 /// that it lacks count as dropped.
@@ -88,7 +57,7 @@ pub struct KeptLabels {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RecallAt {
     /// The value of k.
-    pub keep: Keep,
+    pub keep: KeptPairs,
     /// Mean number of pairs kept in a document.
     pub pairs_per_document: f64,
     /// All labels; the share is the recall ceiling of anything that only sees kept pairs.
@@ -99,14 +68,24 @@ pub struct RecallAt {
     pub false_labels: Option<KeptLabels>,
 }
 
+impl RecallAt {
+    /// The value of k as tables show it, N for the number of entities.
+    pub fn k(&self) -> String {
+        match self.keep {
+            KeptPairs { pairs: 0, times: 1, .. } => "N".to_owned(),
+            keep => keep.to_string().to_uppercase(),
+        }
+    }
+}
+
 /// Measures every value of k over all documents, in one pass over the rankings.
-pub fn recall_at(documents: &[RankedDocument], keeps: &[Keep]) -> Vec<RecallAt> {
+pub fn recall_at(documents: &[RankedDocument], keeps: &[KeptPairs]) -> Vec<RecallAt> {
     let mut tallies = vec![Tally::default(); keeps.len()];
     for document in documents {
         let ranks: HashMap<_, _> =
             document.ranking.iter().enumerate().map(|(rank, pair)| (*pair, rank)).collect();
         for (tally, keep) in tallies.iter_mut().zip(keeps) {
-            let limit = keep.of(document.entities);
+            let limit = keep.count(document.entities);
             tally.pairs += limit.min(document.ranking.len());
             for fact in &document.facts {
                 let kept = ranks.get(&(fact.head, fact.tail)).is_some_and(|rank| *rank < limit);
@@ -138,7 +117,7 @@ impl Tally {
         }
     }
 
-    fn finish(self, keep: Keep, documents: usize) -> RecallAt {
+    fn finish(self, keep: KeptPairs, documents: usize) -> RecallAt {
         let known = self.right.total + self.wrong.total > 0;
         let share = |group: KeptLabels| KeptLabels {
             share: ratio(group.kept as f64, group.total as f64),
@@ -171,7 +150,10 @@ mod tests {
                 label(1, 2, Some(false)),
             ],
         };
-        let result = recall_at(&[document], &[Keep::Times(1), Keep::Pairs(3), Keep::Times(3)]);
+        let result = recall_at(
+            &[document],
+            &[KeptPairs::times(1), KeptPairs::fixed(3), KeptPairs::times(3)],
+        );
         let kept: Vec<_> = result
             .iter()
             .map(|r| (r.labels.kept, r.true_labels.unwrap().share, r.false_labels.unwrap().share))
@@ -181,14 +163,14 @@ mod tests {
             result.iter().map(|r| r.pairs_per_document).collect::<Vec<_>>(),
             [2.0, 3.0, 4.0]
         );
-        assert_eq!(result.iter().map(|r| r.keep.to_string()).collect::<Vec<_>>(), ["N", "3", "3N"]);
+        assert_eq!(result.iter().map(|r| r.k()).collect::<Vec<_>>(), ["N", "3", "3N"]);
     }
 
     #[test]
     fn without_truth_and_without_documents() {
         let document =
             RankedDocument { facts: vec![RankedFact::default()], ..RankedDocument::default() };
-        assert_eq!(recall_at(&[document], &[Keep::Pairs(1)])[0].true_labels, None);
-        assert_eq!(recall_at(&[], &Keep::usual())[5].labels, KeptLabels::default());
+        assert_eq!(recall_at(&[document], &[KeptPairs::fixed(1)])[0].true_labels, None);
+        assert_eq!(recall_at(&[], &KEPT_IN_REPORTS)[5].labels, KeptLabels::default());
     }
 }

@@ -162,10 +162,10 @@ impl fmt::Display for Scores {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Keep;
     use super::super::ranker::{RankedDocument, recall_at};
     use super::super::testing::{document, fact};
     use super::*;
+    use crate::sampling::KeptPairs;
 
     #[test]
     fn table_and_json() {
@@ -185,7 +185,7 @@ mod tests {
             &[predict("a", 1), predict("z", 1)],
             &EvaluateOptions::default(),
         );
-        scores.ranker = recall_at(&[RankedDocument::default()], &[Keep::Times(2)]);
+        scores.ranker = recall_at(&[RankedDocument::default()], &[KeptPairs::times(2)]);
         let table = scores.to_string();
         assert!(
             table.starts_with(

@@ -255,7 +255,7 @@ impl Scores {
 
     fn ranker_recall(&self) -> ScoreSection {
         let row = |at: &super::RecallAt| SectionRow {
-            name: format!("ranker recall at {}", at.keep),
+            name: format!("ranker recall at {}", at.k()),
             gold: Some(at.labels.total),
             recall: Some(at.labels.share),
             ..SectionRow::default()

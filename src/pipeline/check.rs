@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::input::Input;
+use super::data::InputFile;
 use crate::Result;
 use crate::corpus::formats::ReadOptions;
 use crate::corpus::{Document, Survey, SurveyReport};
@@ -15,7 +15,7 @@ use crate::text::Tokenizer;
 /// # Errors
 /// Bad documents; a tokenizer that cannot be read.
 pub fn survey_files(
-    files: &[Input],
+    files: &[InputFile],
     read: &ReadOptions,
     tokenizer: Option<&Path>,
     lowercase: bool,

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use serde::Serialize;
 
-use super::input::Input;
+use super::data::InputFile;
 use crate::Result;
 use crate::corpus::formats::{DocredWriter, EogWriter, JsonlWriter, ReadOptions};
 use crate::corpus::{Document, Format};
@@ -16,7 +16,7 @@ use crate::shards::{DocumentTableWriter, read_document_table};
 
 /// A format that documents are written in, or read from with [`convert`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum DocumentForm {
     /// A format of [`Format`]. CDR, GDA and BioRED are one table; PubTator and ChemDisGene are only
     /// read.
     Text(Format),
@@ -24,13 +24,13 @@ pub enum Form {
     Parquet,
 }
 
-impl ValueEnum for Form {
+impl ValueEnum for DocumentForm {
     fn value_variants<'a>() -> &'a [Self] {
-        static ALL: LazyLock<Vec<Form>> = LazyLock::new(|| {
+        static ALL: LazyLock<Vec<DocumentForm>> = LazyLock::new(|| {
             Format::value_variants()
                 .iter()
-                .map(|&format| Form::Text(format))
-                .chain([Form::Parquet])
+                .map(|&format| DocumentForm::Text(format))
+                .chain([DocumentForm::Parquet])
                 .collect()
         });
         &ALL
@@ -69,15 +69,15 @@ enum Sink {
 }
 
 impl Sink {
-    fn create(form: Form, path: &Path) -> Result<Self> {
+    fn create(form: DocumentForm, path: &Path) -> Result<Self> {
         Ok(match form {
-            Form::Text(Format::Docred) => Self::Docred(DocredWriter::create(path)?),
-            Form::Text(Format::Cdr | Format::Gda | Format::Biored) => {
+            DocumentForm::Text(Format::Docred) => Self::Docred(DocredWriter::create(path)?),
+            DocumentForm::Text(Format::Cdr | Format::Gda | Format::Biored) => {
                 Self::Eog(EogWriter::create(path)?)
             }
-            Form::Text(Format::Jsonl) => Self::Jsonl(JsonlWriter::create(path)?),
-            Form::Parquet => Self::Parquet(Box::new(DocumentTableWriter::create(path)?)),
-            Form::Text(format @ (Format::Pubtator | Format::Chemdisgene)) => {
+            DocumentForm::Text(Format::Jsonl) => Self::Jsonl(JsonlWriter::create(path)?),
+            DocumentForm::Parquet => Self::Parquet(Box::new(DocumentTableWriter::create(path)?)),
+            DocumentForm::Text(format @ (Format::Pubtator | Format::Chemdisgene)) => {
                 return Err(crate::Error::recipe(
                     format!("--to {format:?} is only read, not written").to_lowercase(),
                 )
@@ -122,17 +122,19 @@ impl Sink {
 /// # Errors
 /// Those of the reader and of the writer; a recipe error for a format that is only read.
 pub fn convert(
-    from: Form,
+    from: DocumentForm,
     input: &Path,
-    to: Form,
+    to: DocumentForm,
     output: &Path,
     read: &ReadOptions,
 ) -> Result<ConvertReport> {
     let mut sink = Sink::create(to, output)?;
     let mut each = |document: Document| sink.write(document);
     match from {
-        Form::Text(format) => drop(Input { path: input.to_owned(), format }.read(read, &mut each)?),
-        Form::Parquet => drop(read_document_table(input, &mut each)?),
+        DocumentForm::Text(format) => {
+            InputFile { path: input.to_owned(), format }.read(read, &mut each)?;
+        }
+        DocumentForm::Parquet => drop(read_document_table(input, &mut each)?),
     }
     sink.finish()
 }
@@ -166,7 +168,7 @@ mod tests {
         }
     }
 
-    fn read(form: Form, path: &Path) -> Vec<Document> {
+    fn read(form: DocumentForm, path: &Path) -> Vec<Document> {
         let mut documents = Vec::new();
         let mut each = |document: Document| {
             documents
@@ -174,8 +176,8 @@ mod tests {
             Ok(())
         };
         match form {
-            Form::Parquet => drop(read_document_table(path, &mut each).unwrap()),
-            Form::Text(format) => {
+            DocumentForm::Parquet => drop(read_document_table(path, &mut each).unwrap()),
+            DocumentForm::Text(format) => {
                 let _ = format.read(path, &ReadOptions::default(), &mut each).unwrap();
             }
         }
@@ -184,7 +186,7 @@ mod tests {
 
     #[test]
     fn every_format_has_a_name() {
-        let names: Vec<_> = Form::value_variants()
+        let names: Vec<_> = DocumentForm::value_variants()
             .iter()
             .filter_map(|form| Some(form.to_possible_value()?.get_name().to_owned()))
             .collect();
@@ -192,7 +194,7 @@ mod tests {
             names,
             ["docred", "cdr", "gda", "biored", "pubtator", "chemdisgene", "jsonl", "parquet"]
         );
-        assert_eq!(Form::from_str("biored", false), Ok(Form::Text(Format::Biored)));
+        assert_eq!(DocumentForm::from_str("biored", false), Ok(DocumentForm::Text(Format::Biored)));
     }
 
     /// Around all formats and back: nothing is lost of what all of them can say.
@@ -200,11 +202,11 @@ mod tests {
     fn a_document_survives_every_format() {
         let folder = tempfile::tempdir().unwrap();
         let forms = [
-            Form::Text(Format::Docred),
-            Form::Text(Format::Cdr),
-            Form::Parquet,
-            Form::Text(Format::Jsonl),
-            Form::Text(Format::Docred),
+            DocumentForm::Text(Format::Docred),
+            DocumentForm::Text(Format::Cdr),
+            DocumentForm::Parquet,
+            DocumentForm::Text(Format::Jsonl),
+            DocumentForm::Text(Format::Docred),
         ];
         let paths: Vec<_> =
             (0..forms.len()).map(|number| folder.path().join(format!("{number}"))).collect();
@@ -234,13 +236,13 @@ mod tests {
             end: 1,
             entity_type: "OTHER".into(),
         });
-        let docred = Form::Text(Format::Docred);
+        let docred = DocumentForm::Text(Format::Docred);
         let paths = ["a.json", "a.parquet", "a.jsonl", "b.json", "b.data"]
             .map(|name| folder.path().join(name));
         let mut writer = DocredWriter::create(&paths[0]).unwrap();
         writer.write(&mixed).unwrap();
         writer.finish().unwrap();
-        let forms = [docred, Form::Parquet, Form::Text(Format::Jsonl), docred];
+        let forms = [docred, DocumentForm::Parquet, DocumentForm::Text(Format::Jsonl), docred];
         for (pair, path) in forms.windows(2).zip(paths.windows(2)) {
             let report =
                 convert(pair[0], &path[0], pair[1], &path[1], &ReadOptions::default()).unwrap();
@@ -251,11 +253,16 @@ mod tests {
         }
         assert_eq!(fs_err::read(&paths[0]).unwrap(), fs_err::read(&paths[3]).unwrap());
         // EoG's table has one type an entity, and says that it took the first.
-        let report =
-            convert(docred, &paths[0], Form::Text(Format::Cdr), &paths[4], &ReadOptions::default())
-                .unwrap();
+        let report = convert(
+            docred,
+            &paths[0],
+            DocumentForm::Text(Format::Cdr),
+            &paths[4],
+            &ReadOptions::default(),
+        )
+        .unwrap();
         assert!(report.losses.contains("type"), "{report}");
-        let types: Vec<String> = read(Form::Text(Format::Cdr), &paths[4])[0].entities[0]
+        let types: Vec<String> = read(DocumentForm::Text(Format::Cdr), &paths[4])[0].entities[0]
             .mentions
             .iter()
             .map(|mention| mention.entity_type.clone())
@@ -268,16 +275,25 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (input, output) = (folder.path().join("in.json"), folder.path().join("out"));
         fs_err::write(&input, "[{}]").unwrap();
-        for to in [Form::Parquet, Form::Text(Format::Jsonl), Form::Text(Format::Gda)] {
-            let error =
-                convert(Form::Text(Format::Docred), &input, to, &output, &ReadOptions::default())
-                    .unwrap_err();
+        for to in [
+            DocumentForm::Parquet,
+            DocumentForm::Text(Format::Jsonl),
+            DocumentForm::Text(Format::Gda),
+        ] {
+            let error = convert(
+                DocumentForm::Text(Format::Docred),
+                &input,
+                to,
+                &output,
+                &ReadOptions::default(),
+            )
+            .unwrap_err();
             assert_eq!(error.exit_code(), 65);
         }
         let error = convert(
-            Form::Text(Format::Docred),
+            DocumentForm::Text(Format::Docred),
             &input,
-            Form::Text(Format::Pubtator),
+            DocumentForm::Text(Format::Pubtator),
             &output,
             &ReadOptions::default(),
         )

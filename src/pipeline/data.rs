@@ -1,5 +1,5 @@
-//! From a recipe's sources to shards: generate, label, split, prepare. Each step is skipped where
-//! its result is complete.
+//! From the files that a recipe names to shards: generate, label, split, prepare. Each step is
+//! skipped where its result is complete.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::input::Input;
 use crate::base::say;
-use crate::corpus::formats::{DocredWriter, ReadOptions, TitleKey, load_relations, title_key};
+use crate::corpus::formats::{
+    DocredWriter, ReadOptions, ReadSummary, TitleKey, load_relations, title_key,
+};
 use crate::corpus::survey::WINDOW;
 use crate::corpus::synth::{WorldOptions, write_world};
 use crate::corpus::{
@@ -23,7 +24,40 @@ use crate::systems::dsdocre::DsdocreSettings;
 use crate::text::Tokenizer;
 use crate::{Error, Result};
 
-/// The part a corpus plays.
+/// A file of documents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InputFile {
+    /// The file.
+    pub path: PathBuf,
+    /// Its format.
+    pub format: Format,
+}
+
+impl InputFile {
+    /// A file in DocRED's form, as this program writes them.
+    pub fn docred(path: impl AsRef<Path>) -> Self {
+        Self { path: path.as_ref().to_owned(), format: Format::Docred }
+    }
+
+    /// Files of one format.
+    pub fn all(paths: &[PathBuf], format: Format) -> Vec<Self> {
+        paths.iter().map(|path| Self { path: path.clone(), format }).collect()
+    }
+
+    /// Hands every document to `each`, in file order.
+    ///
+    /// # Errors
+    /// As [`Format::read`].
+    pub fn read(
+        &self,
+        options: &ReadOptions,
+        each: &mut dyn FnMut(Document) -> Result<()>,
+    ) -> Result<ReadSummary> {
+        self.format.read(&self.path, options, each)
+    }
+}
+
+/// What a corpus is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Distantly supervised.
@@ -82,8 +116,8 @@ impl RunData {
 
 /// Source files by role.
 #[derive(Default)]
-struct Sources {
-    files: [Vec<Input>; 4],
+struct RoleFiles {
+    files: [Vec<InputFile>; 4],
     relations: Option<PathBuf>,
     tokenizer: Option<PathBuf>,
     truth: Option<PathBuf>,
@@ -92,23 +126,23 @@ struct Sources {
 /// Prepares everything a recipe names under `folder` (rank 0 only).
 ///
 /// # Errors
-/// Bad documents, missing files, the disk.
+/// If a file is missing or holds a bad document, or the shards cannot be written.
 pub fn prepare_data(recipe: &Recipe, folder: &Path) -> Result<RunData> {
-    let plan = &recipe.data;
+    let named = &recipe.data;
     let read = ReadOptions {
-        mesh: plan.mesh_tree.as_deref().map(MeshTree::load).transpose()?.map(Arc::new),
+        mesh: named.mesh_tree.as_deref().map(MeshTree::load).transpose()?.map(Arc::new),
         ..ReadOptions::default()
     };
-    let mut sources = sources(plan, &read, folder)?;
+    let mut sources = sources(named, &read, folder)?;
     if recipe.settings_of::<DsdocreSettings>()?.pretrain_on_human {
         // First, so that of a title in both the annotated document stays.
         let human = sources.files[Role::Human as usize].clone();
         sources.files[Role::Distant as usize].splice(..0, human);
     }
-    let relations = relations(plan, &sources, &read)?;
+    let relations = relations(named, &sources, &read)?;
     let shards = folder.join("shards");
     let tokenizer_path = tokenizer_path(recipe, &sources)?;
-    let held_out = held_out_titles(plan, &sources, &read)?;
+    let held_out = held_out_titles(named, &sources, &read)?;
     let mut data =
         RunData { shards: shards.clone(), truth: sources.truth.clone(), ..RunData::default() };
     for role in Role::ALL {
@@ -127,7 +161,7 @@ pub fn prepare_data(recipe: &Recipe, folder: &Path) -> Result<RunData> {
             read: &read,
             output: &output,
             tokenizer: &tokenizer_path,
-            lowercase: plan.lowercase,
+            lowercase: named.lowercase,
             relations: &relations,
             exclude: if matches!(role, Role::Human | Role::Distant) { &held_out } else { &none },
             shard_rows: None,
@@ -135,7 +169,7 @@ pub fn prepare_data(recipe: &Recipe, folder: &Path) -> Result<RunData> {
         let report = job.run()?;
         say(format!("prepare {}: {report}", role.name()));
     }
-    data.train_facts = match &plan.train_facts {
+    data.train_facts = match &named.train_facts {
         Some(path) => vec![path.clone()],
         // The scorer reads DocRED's form alone.
         None => {
@@ -149,13 +183,13 @@ pub fn prepare_data(recipe: &Recipe, folder: &Path) -> Result<RunData> {
 }
 
 /// Titles that must not be trained on: those of dev and test, and those the recipe names. A
-/// document that a training file shares with dev is so left to dev.
+/// document that a training file shares with dev is left to dev.
 fn held_out_titles(
-    plan: &DataSources,
-    sources: &Sources,
+    named: &DataSources,
+    sources: &RoleFiles,
     read: &ReadOptions,
 ) -> Result<HashSet<String>> {
-    let mut titles: HashSet<String> = plan.exclude_titles.iter().cloned().collect();
+    let mut titles: HashSet<String> = named.exclude_titles.iter().cloned().collect();
     for file in sources.files[Role::Dev as usize].iter().chain(&sources.files[Role::Test as usize])
     {
         file.read(read, &mut |document| {
@@ -169,7 +203,7 @@ fn held_out_titles(
 /// Files that become shards.
 pub struct PrepareJob<'a> {
     /// Files, in order.
-    pub inputs: &'a [Input],
+    pub inputs: &'a [InputFile],
     /// How they are read; the relations are those below.
     pub read: &'a ReadOptions,
     /// Folder of shards.
@@ -190,7 +224,8 @@ impl PrepareJob<'_> {
     /// Writes the shards.
     ///
     /// # Errors
-    /// Bad documents, a tokenizer that cannot be read, the disk.
+    /// If a file holds a bad document, the tokenizer cannot be read, or the shards cannot be
+    /// written.
     pub fn run(&self) -> Result<PrepareReport> {
         let tokenizer = Tokenizer::load(self.tokenizer, self.lowercase.then_some(true))?;
         let write = WriteOptions::default();
@@ -252,7 +287,7 @@ impl PrepareJob<'_> {
 ///
 /// # Errors
 /// Bad documents.
-pub fn relations_in(files: &[Input], read: &ReadOptions) -> Result<RelationSet> {
+pub fn relations_in(files: &[InputFile], read: &ReadOptions) -> Result<RelationSet> {
     let mut ids = std::collections::BTreeSet::new();
     for file in files {
         file.read(read, &mut |document| {
@@ -267,21 +302,21 @@ pub fn relations_in(files: &[Input], read: &ReadOptions) -> Result<RelationSet> 
     Ok(set)
 }
 
-fn sources(plan: &DataSources, read: &ReadOptions, folder: &Path) -> Result<Sources> {
-    let mut sources = Sources {
-        relations: plan.relations.clone(),
-        tokenizer: plan.tokenizer.clone(),
-        ..Sources::default()
+fn sources(named: &DataSources, read: &ReadOptions, folder: &Path) -> Result<RoleFiles> {
+    let mut sources = RoleFiles {
+        relations: named.relations.clone(),
+        tokenizer: named.tokenizer.clone(),
+        ..RoleFiles::default()
     };
     for (role, files) in [
-        (Role::Distant, &plan.distant),
-        (Role::Human, &plan.human),
-        (Role::Dev, &plan.dev),
-        (Role::Test, &plan.test),
+        (Role::Distant, &named.distant),
+        (Role::Human, &named.human),
+        (Role::Dev, &named.dev),
+        (Role::Test, &named.test),
     ] {
-        sources.files[role as usize].extend(Input::all(files, plan.format));
+        sources.files[role as usize].extend(InputFile::all(files, named.format));
     }
-    if let Some(synth) = &plan.synth {
+    if let Some(synth) = &named.synth {
         let world = folder.join("world");
         if !world.join("rel_info.json").exists() {
             let options = WorldOptions {
@@ -296,15 +331,15 @@ fn sources(plan: &DataSources, read: &ReadOptions, folder: &Path) -> Result<Sour
         }
         let names = ["train_distant.json", "train_annotated.json", "dev.json", "test.json"];
         for (role, name) in Role::ALL.into_iter().zip(names) {
-            sources.files[role as usize].push(Input::docred(world.join(name)));
+            sources.files[role as usize].push(InputFile::docred(world.join(name)));
         }
         sources.relations.get_or_insert(world.join("rel_info.json"));
         sources.tokenizer.get_or_insert(world.join("tokenizer"));
         sources.truth = Some(world.join("truth.json"));
     }
-    if let Some(label) = &plan.label {
+    if let Some(label) = &named.label {
         let facts = FactBase::load(&label.facts)?;
-        for (index, input) in Input::all(&label.documents, plan.format).iter().enumerate() {
+        for (index, input) in InputFile::all(&label.documents, named.format).iter().enumerate() {
             let output = folder.join(format!("labelled-{index}.json"));
             if !output.exists() {
                 fs_err::create_dir_all(folder)?;
@@ -319,17 +354,17 @@ fn sources(plan: &DataSources, read: &ReadOptions, folder: &Path) -> Result<Sour
                     label_file(&facts, &input.path, &output, &options)?
                 ));
             }
-            sources.files[Role::Distant as usize].push(Input::docred(output));
+            sources.files[Role::Distant as usize].push(InputFile::docred(output));
         }
     }
-    if let Some(split) = &plan.split {
+    if let Some(split) = &named.split {
         for (role, file) in [Role::Human, Role::Dev, Role::Test].into_iter().zip(split_files(
             split,
-            plan.format,
+            named.format,
             read,
             folder,
         )?) {
-            sources.files[role as usize].extend(file.map(Input::docred));
+            sources.files[role as usize].extend(file.map(InputFile::docred));
         }
     }
     Ok(sources)
@@ -347,7 +382,7 @@ fn split_files(
     let counts_path = folder.join("split.json");
     if !counts_path.exists() {
         let mut parts: [Vec<Document>; 3] = Default::default();
-        for file in Input::all(&split.files, format) {
+        for file in InputFile::all(&split.files, format) {
             file.read(read, &mut |document| {
                 let at = title_position(&document.title, &split.salt);
                 let part = if at < split.test_share {
@@ -378,14 +413,14 @@ fn split_files(
 }
 
 /// The relations named by the recipe, or those of the labels, sorted.
-fn relations(plan: &DataSources, sources: &Sources, read: &ReadOptions) -> Result<RelationSet> {
-    if let Some(path) = plan.relations.as_ref().or(sources.relations.as_ref()) {
+fn relations(named: &DataSources, sources: &RoleFiles, read: &ReadOptions) -> Result<RelationSet> {
+    if let Some(path) = named.relations.as_ref().or(sources.relations.as_ref()) {
         return load_relations(path);
     }
     relations_in(&sources.files.concat(), read)
 }
 
-fn tokenizer_path(recipe: &Recipe, sources: &Sources) -> Result<PathBuf> {
+fn tokenizer_path(recipe: &Recipe, sources: &RoleFiles) -> Result<PathBuf> {
     let named = recipe.data.tokenizer.clone();
     let spec = EncoderSpec::parse(&recipe.encoder.name)?;
     // Word vectors bring their own vocabulary, one piece a word.

@@ -1,15 +1,28 @@
-//! DocRED's evidence predictor as a stage: training, and the evidence of predicted facts.
+//! DocRED's evidence predictor in the pipeline: how it is judged on dev, and the evidence of
+//! predicted facts.
 //!
-//! Not for: the scores of sentences and their threshold (`systems::evidence`).
+//! Not for: the scores of sentences and their threshold (`systems::evidence`), or training
+//! (`finetune`).
 
-mod fill;
-mod train;
+use std::path::Path;
+use std::sync::Arc;
 
-pub use fill::add_evidence;
-pub use train::facts_of;
-pub use train::train_evidence;
-
+use super::boundary::{Judge, Judged};
+use super::data::InputFile;
+use super::model::LoadedEvidence;
+use super::predictor::{DocumentScores, PREDICT_TOKENS};
+use super::session::Session;
+use crate::corpus::RelationSet;
+use crate::corpus::formats::ReadOptions;
 use crate::eval::Prediction;
+use crate::shards::DocumentStore;
+use crate::systems::evidence::{
+    EvidenceItem, EvidencePredictor, best_threshold, evidence, sentences_of,
+};
+use crate::text::{TokenizedDocument, TokenizedFact, tokenize};
+use crate::torch::precision::Precision;
+use crate::train::{Checkpoint, Forward};
+use crate::{DataError, Error, Result};
 
 /// Writes evidence into predictions, one entry a prediction, sentences in rising order.
 pub fn fill(predictions: &mut [Prediction], evidence: Vec<Vec<usize>>) {
@@ -17,6 +30,132 @@ pub fn fill(predictions: &mut [Prediction], evidence: Vec<Vec<usize>>) {
         sentences.sort_unstable();
         prediction.evidence = sentences;
     }
+}
+
+/// Refuses shards whose facts name no evidence.
+///
+/// # Errors
+/// [`Error::Recipe`] naming the folder.
+pub fn check_evidence(path: &Path, store: &DocumentStore) -> Result<()> {
+    if (0..store.len()).any(|row| store.get(row).facts.iter().any(|fact| !fact.evidence.is_empty()))
+    {
+        return Ok(());
+    }
+    Err(Error::recipe(format!("{}: no fact names its evidence", path.display()))
+        .with_hint("distant labels have none; take annotated documents"))
+}
+
+/// Every labelled fact of a store.
+pub fn facts_of(store: &DocumentStore) -> Vec<EvidenceItem> {
+    let documents = (0..store.len()).map(|row| store.get(row));
+    let facts = |document: Arc<TokenizedDocument>| {
+        let item = |fact: &TokenizedFact| EvidenceItem {
+            document: document.clone(),
+            fact: fact.clone(),
+            visit: 0,
+        };
+        document.facts.iter().map(item).collect::<Vec<_>>()
+    };
+    documents.flat_map(facts).collect()
+}
+
+/// Judges the evidence predictor by the F1 of evidence sentences on dev.
+pub struct EvidenceJudge<'a> {
+    /// The predictor.
+    pub model: &'a EvidencePredictor,
+    /// The ranks, which share the facts.
+    pub session: &'a Session,
+    /// The facts of dev.
+    pub items: Vec<EvidenceItem>,
+    /// Precision of the forward pass.
+    pub precision: Precision,
+}
+
+impl EvidenceJudge<'_> {
+    /// Scores of the sentences of every fact; each rank judges its share of the facts.
+    fn scores(&self) -> Result<Vec<Vec<f32>>> {
+        let forward = Forward { train: false, precision: self.precision };
+        let mine: Vec<EvidenceItem> = self.session.share(&self.items).cloned().collect();
+        let scores = self.model.scores(&mine, forward, PREDICT_TOKENS)?;
+        let sent =
+            scores.into_iter().map(|logits| DocumentScores { pairs: Vec::new(), logits }).collect();
+        let all = DocumentScores::gather(sent, self.items.len(), self.session)?;
+        Ok(all.into_iter().map(|scores| scores.logits).collect())
+    }
+}
+
+impl Judge for EvidenceJudge<'_> {
+    fn judge(&self) -> Result<Judged> {
+        let ranked = sentences_of(&self.items, self.scores()?);
+        let total = self.items.iter().map(|item| item.fact.evidence.len()).sum();
+        let best = best_threshold(&ranked, total);
+        let (score, threshold) =
+            (best.map_or(0.0, |best| best.f1), best.map(|best| f64::from(best.theta)));
+        let said = format!(
+            "{} sentences of {} facts",
+            best.map_or(0, |best| best.prefix + 1),
+            self.items.len()
+        );
+        Ok(Judged { score, name: "evidence F1", threshold, said })
+    }
+}
+
+/// Writes into `predictions`, one list a document of `input` in its order, the sentences that the
+/// evidence predictor of `checkpoint` finds; `threshold` replaces the one found on dev.
+///
+/// # Errors
+/// A checkpoint of another system, or one that does not know a predicted relation; documents that
+/// cannot be read or laid out.
+pub fn add_evidence(
+    checkpoint: &Path,
+    threshold: Option<f64>,
+    input: &InputFile,
+    predictions: &mut [Vec<Prediction>],
+    session: &Session,
+) -> Result<()> {
+    let mut loaded = LoadedEvidence::open(checkpoint, session.device)?;
+    let theta =
+        threshold.or(Checkpoint::open(checkpoint)?.trainer()?.threshold).unwrap_or(0.5) as f32;
+    let relations = loaded.description.relations.clone();
+    let mut items = Vec::new();
+    let mut lists = predictions.iter();
+    input.read(&ReadOptions::default(), &mut |mut document| {
+        document.facts = None;
+        let encoded = Arc::new(tokenize(&document, &mut loaded.tokenizer, &relations)?);
+        for prediction in lists.next().into_iter().flatten() {
+            items.push(item(prediction, &encoded, &relations, checkpoint)?);
+        }
+        Ok(())
+    })?;
+    let forward = Forward { train: false, precision: session.precision("auto") };
+    let scores = loaded.model.scores(&items, forward, PREDICT_TOKENS)?;
+    let ranked = sentences_of(&items, scores);
+    let mut found = evidence(&ranked, items.len(), theta);
+    for list in predictions {
+        let rest = found.split_off(list.len().min(found.len()));
+        fill(list, std::mem::replace(&mut found, rest));
+    }
+    Ok(())
+}
+
+fn item(
+    prediction: &Prediction,
+    document: &Arc<TokenizedDocument>,
+    relations: &RelationSet,
+    checkpoint: &Path,
+) -> Result<EvidenceItem> {
+    let relation = relations.index_of(&prediction.r).ok_or_else(|| {
+        DataError::new(checkpoint, format!("does not know relation {}", prediction.r))
+            .title(&prediction.title)
+            .hint("train the evidence predictor on shards prepared with the same --relations")
+    })?;
+    let fact = TokenizedFact {
+        head: prediction.h_idx as u32,
+        tail: prediction.t_idx as u32,
+        relation: relation as u32,
+        evidence: Vec::new(),
+    };
+    Ok(EvidenceItem { document: Arc::clone(document), fact, visit: 0 })
 }
 
 #[cfg(test)]

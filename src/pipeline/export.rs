@@ -7,7 +7,7 @@ use tch::Device;
 use super::model::{Description, LoadedEvidence, LoadedExtractor, LoadedModel};
 use super::predict::ranker_of;
 use crate::report::{CardScore, ModelCard};
-use crate::systems::dsdocre::Part;
+use crate::systems::dsdocre::ModelKind;
 use crate::systems::evidence::EvidenceSettings;
 use crate::train::Checkpoint;
 use crate::{Error, Result};
@@ -25,7 +25,7 @@ pub fn export(checkpoint: &Path, named: Option<&Path>, output: &Path) -> Result<
     }
     let source = Checkpoint::open(checkpoint)?;
     let description: Description = source.description()?;
-    let (part, system) = (description.part, description.settings.system());
+    let (kind, system) = (description.kind, description.settings.system());
     let state = source.trainer()?;
     let own = state.best.filter(|&(_, step)| step == state.step);
     let dev = own.map(|(f1, _)| CardScore {
@@ -35,9 +35,9 @@ pub fn export(checkpoint: &Path, named: Option<&Path>, output: &Path) -> Result<
         value: f1,
     });
     let card = ModelCard {
-        name: format!("{system} {part:?}").to_lowercase(),
+        name: format!("{system} {kind:?}").to_lowercase(),
         description: format!(
-            "A {part:?} of {} over {} relations, made by docre-pretrain.",
+            "A {kind:?} of {} over {} relations, made by docre-pretrain.",
             system,
             description.relations.len()
         ),
@@ -59,24 +59,24 @@ pub fn export(checkpoint: &Path, named: Option<&Path>, output: &Path) -> Result<
         .map(|recorded| ranker_of(checkpoint, named, recorded))
         .transpose()?;
     if let Some(ranker) = &ranker {
-        LoadedModel::open(ranker, Part::Ranker, Device::Cpu)?;
+        LoadedModel::open(ranker, ModelKind::Ranker, Device::Cpu)?;
     }
     let readme = vec![("README.md".into(), card.to_markdown().into_bytes())];
     let evidence = description.settings.get::<EvidenceSettings>().is_some();
-    match part {
-        Part::Finetuner if evidence => LoadedEvidence::open(checkpoint, Device::Cpu)?.save(
+    match kind {
+        ModelKind::Finetuner if evidence => LoadedEvidence::open(checkpoint, Device::Cpu)?.save(
             output,
             &state,
             Vec::new(),
             readme,
         )?,
-        Part::Finetuner => LoadedExtractor::open(checkpoint, Device::Cpu)?.save(
+        ModelKind::Finetuner => LoadedExtractor::open(checkpoint, Device::Cpu)?.save(
             output,
             &state,
             Vec::new(),
             readme,
         )?,
-        _ => LoadedModel::open(checkpoint, part, Device::Cpu)?.save(
+        _ => LoadedModel::open(checkpoint, kind, Device::Cpu)?.save(
             output,
             &state,
             Vec::new(),

@@ -2,28 +2,23 @@
 //! D.20–D.22; docs/scores.md, "What stages report").
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use super::dev::{DevBoundary, Judge, Judged};
+use super::boundary::{Judge, Judged};
 use super::evaluate::gold_of;
-use super::evidence::train_evidence;
-use super::model::{Description, EncoderStart, LoadedExtractor, NewModel, check_system};
-use super::predict::{Decider, DocumentScores, PREDICT_TOKENS, Predictor};
+use super::evidence::{EvidenceJudge, check_evidence, facts_of};
+use super::model::{Description, EncoderStart, Loaded, NewModel, check_system};
+use super::predictor::{Decider, PREDICT_TOKENS, Predictor, decide_on_dev, shared_scores};
 use super::session::Session;
-use super::training::{SaveOnly, StageRun, StageStart, total_steps};
+use super::training::TrainingStage;
 use crate::corpus::Document;
-use crate::eval::{
-    EvaluateOptions, FactSet, FactSets, Gold, Prediction, ScoredFact, best_prefix, evaluate,
-};
+use crate::eval::{EvaluateOptions, FactSet, FactSets, Gold, evaluate};
 use crate::recipe::EncoderChoice;
 use crate::shards::{DocumentStore, StoreOptions};
-use crate::systems::dsdocre::Part;
-use crate::systems::evidence::EvidenceSettings;
-use crate::systems::{DecisionRule, Extraction, ExtractionSource, Extractor, Settings};
-use crate::text::TokenizedDocument;
-use crate::train::Schedule;
-use crate::train::Select;
-use crate::train::{Checkpoint, RunFolder};
+use crate::systems::dsdocre::ModelKind;
+use crate::systems::evidence::{EvidenceSettings, EvidenceSource};
+use crate::systems::{Extraction, ExtractionSource, Extractor, Model, Settings};
+use crate::torch::precision::Precision;
+use crate::train::{Checkpoint, RunFolder, Schedule, Select};
 use crate::{DataError, Error, Result};
 
 /// What is fine-tuned on what.
@@ -47,62 +42,73 @@ pub struct FinetuneTask<'a> {
     /// The system with its settings.
     pub settings: &'a Settings,
     /// The schedule.
-    pub plan: &'a Schedule,
+    pub schedule: &'a Schedule,
     /// The seed.
     pub seed: u64,
     /// Go on from the last checkpoint.
     pub resume: bool,
 }
 
-/// What fine-tuning leaves.
-pub struct FinetuneOutcome {
-    /// The checkpoint with the best dev F1.
-    pub checkpoint: Checkpoint,
-}
-
-/// Fine-tunes and returns the best checkpoint.
+/// Fine-tunes and returns the checkpoint with the best score on dev.
 ///
 /// # Errors
-/// No labelled document, shards without scores although a ranker is named; what the data, the disk
-/// or a peer refuse.
-pub fn finetune(
-    task: &FinetuneTask,
-    session: &Session,
-    run: &RunFolder,
-) -> Result<FinetuneOutcome> {
-    if let Some(settings) = task.settings.get::<EvidenceSettings>() {
-        return train_evidence(task, settings, session, run);
-    }
-    let start = StageStart::find(run, task.stage, task.resume)?;
+/// If no document is labelled, or the shards have no scores although a ranker is named; errors of
+/// the data, the disk or another rank.
+pub fn finetune(task: &FinetuneTask, session: &Session, run: &RunFolder) -> Result<Checkpoint> {
+    let FinetuneTask { schedule, seed, resume, .. } = *task;
+    let stage = TrainingStage { name: task.stage, schedule, seed, resume, session, run };
+    let start = stage.start()?;
     if let Some(checkpoint) = start.finished()? {
-        check_system(&checkpoint, Part::Finetuner, task.settings)?;
-        return Ok(FinetuneOutcome { checkpoint });
+        check_system(&checkpoint, ModelKind::Finetuner, task.settings)?;
+        return Ok(checkpoint);
     }
     let store = DocumentStore::open(task.train, StoreOptions::default())?;
     let dev = DocumentStore::open(task.dev, StoreOptions::default())?;
     check_shards(task, &store, &dev, session)?;
-    let loaded = build(task, &store, session, run)?;
-    let plan = task.plan;
-    let source = ExtractionSource::new(
-        &*loaded.model,
-        &store,
-        plan.batch,
-        plan.tokens_per_micro_batch,
-        task.seed,
-    )?;
-    let total_steps = total_steps(plan, source.rows.len());
-    let steps_per_epoch = source.order.steps_per_epoch();
-    let (gold, train_facts) = (gold_of(&dev), FactSet::from_documents(&gold_of(&store)));
-    let judge =
-        RelationJudge { extractor: &*loaded.model, session, dev: &dev, gold, train_facts, plan };
-    let save = SaveOnly::new(&loaded, run, task.stage, plan);
-    let mut boundary = DevBoundary { save, judge, plan, steps_per_epoch };
-    let boundary_steps = steps_per_epoch * plan.evaluate_epochs as u64;
-    let stage =
-        StageRun { session, run, plan, total_steps, boundary_steps, seed: task.seed, start };
-    let checkpoint = stage.train(&Extraction(&*loaded.model), &source, &loaded, &mut boundary);
-    let checkpoint = checkpoint.map_err(|error| error.in_file(task.train))?;
-    Ok(FinetuneOutcome { checkpoint })
+    let new = NewModel { encoder: task.encoder, start: &task.start, seed, device: session.device };
+    let (batch, budget) = (schedule.batch, schedule.tokens_per_micro_batch);
+    let precision = session.precision(&schedule.precision);
+    let trained = if let Some(settings) = task.settings.get::<EvidenceSettings>() {
+        check_evidence(task.train, &store)?;
+        check_evidence(task.dev, &dev)?;
+        let loaded = new.evidence(&store, settings)?;
+        task.take_heads(&loaded)?;
+        let model = &loaded.model;
+        let source = EvidenceSource::new(model.layout(), &store, batch, budget, seed)?;
+        let judge = EvidenceJudge { model, session, items: facts_of(&dev), precision };
+        let (steps, mut boundary) = stage.judged(&loaded, &source.order, judge);
+        stage.train(&start, steps, (model, &source), &loaded, &mut boundary)
+    } else {
+        let mut loaded = new.extractor(&store, task.settings, task.ranker.is_some())?;
+        if let (Some(prefix), EncoderStart::Checkpoint(folder)) =
+            (task.settings.shared_layers(), &task.start)
+        {
+            loaded.transfer_heads(folder, prefix)?;
+        }
+        task.take_heads(&loaded)?;
+        loaded.description.ranker = task.ranker.map(|ranker| relative(ranker, run, task.stage));
+        let extractor = &*loaded.model;
+        let source = ExtractionSource::new(extractor, &store, batch, budget, seed)?;
+        let judge = RelationJudge {
+            extractor,
+            session,
+            dev: &dev,
+            gold: gold_of(&dev),
+            train_facts: FactSet::from_documents(&gold_of(&store)),
+            precision,
+            select: schedule.select,
+        };
+        let (steps, mut boundary) = stage.judged(&loaded, &source.order, judge);
+        stage.train(&start, steps, (&Extraction(extractor), &source), &loaded, &mut boundary)
+    };
+    trained.map_err(|error| error.in_file(task.train))
+}
+
+impl FinetuneTask<'_> {
+    /// Takes over the heads that the task names, where there are any.
+    fn take_heads<M: Model>(&self, loaded: &Loaded<M>) -> Result<()> {
+        self.heads_from.as_ref().map_or(Ok(()), |folder| loaded.transfer_heads(folder, ""))
+    }
 }
 
 /// Fine-tunes a system to its end. Where it has two stages, the second starts from the first one's
@@ -117,27 +123,23 @@ pub fn finetune_in_stages(
     run: &RunFolder,
 ) -> Result<Checkpoint> {
     let Some(base) = task.settings.first_stage() else {
-        return Ok(finetune(task, session, run)?.checkpoint);
+        return finetune(task, session, run);
     };
     let stage = format!("{}-base", task.stage);
     let base =
-        finetune(&FinetuneTask { stage: &stage, settings: &base, ..task.clone() }, session, run)?
-            .checkpoint;
+        finetune(&FinetuneTask { stage: &stage, settings: &base, ..task.clone() }, session, run)?;
     let folder = base.path().to_owned();
     let second = FinetuneTask {
         start: EncoderStart::Checkpoint(folder.clone()),
         heads_from: Some(folder),
-        plan: inference,
+        schedule: inference,
         ..task.clone()
     };
-    Ok(finetune(&second, session, run)?.checkpoint)
+    finetune(&second, session, run)
 }
 
 /// Refuses shards that do not go together or hold nothing to learn from.
-///
-/// # Errors
-/// As said.
-pub fn check_shards(
+fn check_shards(
     task: &FinetuneTask,
     store: &DocumentStore,
     dev: &DocumentStore,
@@ -189,8 +191,9 @@ pub fn check_shards(
 fn check_ranker(ranker: &Path, shards: &[(&Path, &DocumentStore)]) -> Result<()> {
     let checkpoint = Checkpoint::open(ranker)?;
     let description: Description = checkpoint.description()?;
-    if description.part != Part::Ranker {
-        let problem = format!("holds a {:?}, but a {:?} is needed", description.part, Part::Ranker);
+    if description.kind != ModelKind::Ranker {
+        let problem =
+            format!("holds a {:?}, but a {:?} is needed", description.kind, ModelKind::Ranker);
         return Err(DataError::new(ranker, problem)
             .hint("name the checkpoint that `score` used")
             .into());
@@ -209,31 +212,6 @@ fn check_ranker(ranker: &Path, shards: &[(&Path, &DocumentStore)]) -> Result<()>
         }
     }
     Ok(())
-}
-
-fn build(
-    task: &FinetuneTask,
-    store: &DocumentStore,
-    session: &Session,
-    run: &RunFolder,
-) -> Result<LoadedExtractor> {
-    let new = NewModel {
-        plan: task.encoder,
-        start: &task.start,
-        seed: task.seed,
-        device: session.device,
-    };
-    let mut loaded = new.extractor(store, task.settings, task.ranker.is_some())?;
-    if let (Some(prefix), EncoderStart::Checkpoint(folder)) =
-        (task.settings.shared_layers(), &task.start)
-    {
-        loaded.transfer_heads(folder, prefix)?;
-    }
-    if let Some(folder) = &task.heads_from {
-        loaded.transfer_heads(folder, "")?;
-    }
-    loaded.description.ranker = task.ranker.map(|ranker| relative(ranker, run, task.stage));
-    Ok(loaded)
 }
 
 /// The ranker as seen from a checkpoint of this run, so that the run folder can be moved; otherwise
@@ -256,119 +234,24 @@ struct RelationJudge<'a> {
     gold: Vec<Document>,
     /// Facts of the training documents, which Ign F1 leaves out.
     train_facts: FactSet,
-    plan: &'a Schedule,
+    precision: Precision,
+    /// The score that chooses the epoch.
+    select: Select,
 }
 
 impl Judge for RelationJudge<'_> {
     fn judge(&self) -> Result<Judged> {
-        let predictor = Predictor::new(
-            self.extractor,
-            self.session.precision(&self.plan.precision),
-            PREDICT_TOKENS,
-        );
+        let predictor = Predictor::new(self.extractor, self.precision, PREDICT_TOKENS);
         let scores = shared_scores(&predictor, self.dev, self.session)?;
         let (predictions, threshold) =
             decide_on_dev(&scores, self.dev, &self.gold, Decider::of(self.extractor, None));
         let facts = FactSets { annotated: Some(&self.train_facts), distant: None };
         let options = EvaluateOptions { facts, ..EvaluateOptions::default() };
         let scores = evaluate("dev", &Gold::new(&self.gold)?, &predictions, &options).official;
-        let (name, score) = match self.plan.select {
+        let (name, score) = match self.select {
             Select::F1 => ("F1", scores.f1),
             Select::IgnF1 => ("Ign F1", scores.ign_annotated.map_or(scores.f1, |ign| ign.f1)),
         };
         Ok(Judged { score, name, threshold, said: format!("{} facts", predictions.len()) })
     }
-}
-
-/// Scores a store with all ranks; every rank gets all results.
-///
-/// # Errors
-/// If the model or another rank fails.
-pub fn shared_scores(
-    predictor: &Predictor,
-    store: &DocumentStore,
-    session: &Session,
-) -> Result<Vec<DocumentScores>> {
-    let _section =
-        session.world.watchdog().part(format!("predicting {}", store.folder().display()));
-    let (rank, world) = (session.world.rank(), session.world.size());
-    let mine: Vec<Arc<TokenizedDocument>> =
-        (0..store.len()).filter(|row| row % world == rank).map(|row| store.get(row)).collect();
-    let scores = predictor.scores(&mine, &mut |_| {})?;
-    if world == 1 {
-        return Ok(scores);
-    }
-    let all = session.world.communicator().all_gather(&DocumentScores::encode(&scores))?;
-    let mut parts: Vec<_> =
-        all.iter().map(|bytes| DocumentScores::decode(bytes).into_iter()).collect();
-    Ok((0..store.len()).map(|row| parts[row % world].next().unwrap_or_default()).collect())
-}
-
-/// Predictions on dev and, for the threshold rule, the θ that makes them best.
-pub fn decide_on_dev(
-    scores: &[DocumentScores],
-    store: &DocumentStore,
-    gold: &[Document],
-    mut decider: Decider,
-) -> (Vec<Prediction>, Option<f64>) {
-    if decider.rule != DecisionRule::Threshold {
-        return (predictions(scores, store, decider), None);
-    }
-    let ranked = ranked_facts(scores, store, decider, &FactSet::default());
-    let threshold = best_prefix(&ranked, gold_facts(gold)).map(|best| f64::from(best.theta));
-    decider.threshold = threshold.unwrap_or(decider.threshold);
-    (predictions(scores, store, decider), threshold)
-}
-
-/// Predictions of a whole store.
-pub fn predictions(
-    scores: &[DocumentScores],
-    store: &DocumentStore,
-    decider: Decider,
-) -> Vec<Prediction> {
-    let decide = |(row, scores): (usize, &DocumentScores)| {
-        decider.decide(scores, store.title(row), store.relations())
-    };
-    scores.iter().enumerate().flat_map(decide).collect()
-}
-
-/// Every (pair, relation) with its probability and whether it is a gold fact, for thresholds and
-/// curves.
-pub fn ranked_facts(
-    scores: &[DocumentScores],
-    store: &DocumentStore,
-    decider: Decider,
-    train: &FactSet,
-) -> Vec<ScoredFact> {
-    let mut ranked = Vec::new();
-    for (row, scores) in scores.iter().enumerate() {
-        let document = store.get(row);
-        let gold: std::collections::HashSet<(u32, u32, u32)> =
-            document.facts.iter().map(|fact| (fact.head, fact.tail, fact.relation)).collect();
-        let in_train = |pair: (u32, u32), class: usize| {
-            let names = |entity: u32| {
-                document.entities[entity as usize]
-                    .mentions
-                    .iter()
-                    .map(|mention| mention.name.as_str())
-            };
-            let Some(relation) = store.relations().get(class) else { return false };
-            names(pair.0)
-                .any(|head| names(pair.1).any(|tail| train.contains(head, tail, &relation.id)))
-        };
-        ranked.extend(decider.relations(scores).map(|(pair, class, score)| ScoredFact {
-            score,
-            correct: gold.contains(&(pair.0, pair.1, class as u32)),
-            // Asked for only where it can matter: a wrong fact is never ignored.
-            in_train: !train.is_empty()
-                && gold.contains(&(pair.0, pair.1, class as u32))
-                && in_train(pair, class),
-        }));
-    }
-    ranked
-}
-
-/// Unique gold facts.
-pub fn gold_facts(gold: &[Document]) -> usize {
-    gold.iter().map(|document| document.facts().len()).sum()
 }

@@ -8,11 +8,12 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{BooleanBuilder, Float32Builder, StringBuilder, UInt32Builder};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{Array, ArrayRef, BooleanArray, Float32Array, StringArray, UInt32Array};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use serde::Serialize;
 
 use crate::Result;
+use crate::corpus::Relation;
 use crate::corpus::synth::Truth;
 use crate::report::RelationLabels;
 use crate::shards::{DocumentStore, FactIndex, FactInstance, WholeTable};
@@ -49,14 +50,13 @@ pub struct Ledger {
 /// Writes a row for every label of every document, in their order, and counts them.
 ///
 /// # Errors
-/// A damaged fact index; the disk, and then there is no new file.
+/// If the fact index is damaged, or the file cannot be written; then no new file appears.
 pub fn write_ledger(source: &LedgerSource, output: &Path) -> Result<Ledger> {
     let store = source.store;
     let documents = stated_in(store)?;
-    let mut rows =
-        Rows { table: WholeTable::create(output, schema())?, columns: Columns::default() };
-    let relations = store.relations().iter();
-    let named = relations.map(|relation| RelationLabels {
+    let mut table = WholeTable::create(output, schema())?;
+    let mut group = Vec::new();
+    let named = store.relations().iter().map(|relation| RelationLabels {
         relation: relation.id.clone(),
         name: relation.name.clone(),
         ..Default::default()
@@ -66,28 +66,32 @@ pub fn write_ledger(source: &LedgerSource, output: &Path) -> Result<Ledger> {
         let document = store.get(row);
         let places = places(&document);
         for (number, fact) in document.facts.iter().enumerate() {
-            let instance = FactInstance {
-                row: row as u32,
-                head: fact.head,
-                tail: fact.tail,
-                relation: fact.relation,
-            };
-            let label = Label {
-                row: row as u32,
-                place: places.as_ref().map(|places| places.get(&(fact.head, fact.tail)).copied()),
-                truth: source.truth.and_then(|truth| truth.of(&document.title, number)),
+            let (pair, row) = ((fact.head, fact.tail), row as u32);
+            let TokenizedFact { head, tail, relation, .. } = *fact;
+            let instance = FactInstance { row, head, tail, relation };
+            let place = places.as_ref().map(|places| places.get(&pair).copied());
+            let reason = left_out(&document, place, source.settings);
+            let truth = source.truth.and_then(|truth| truth.of(&document.title, number));
+            count(&mut counts[relation as usize], reason.is_none(), truth);
+            group.push(LedgerRow {
+                row,
+                document: Arc::clone(&document),
+                number,
+                relation: store.relations().get(relation as usize),
+                place: place.flatten(),
+                reason,
                 documents: documents
                     .as_ref()
                     .map(|documents| documents.get(&instance).copied().unwrap_or(1)),
-                document: &document,
-                fact,
-            };
-            let reason = label.reason(source.settings);
-            count(&mut counts[fact.relation as usize], reason.is_none(), label.truth);
-            rows.push(&label, reason, &counts[fact.relation as usize])?;
+                truth,
+            });
+        }
+        if group.len() >= GROUP_ROWS || row + 1 == store.len() && !group.is_empty() {
+            table.write_group(columns(&group).into_iter().map(|(_, column)| column).collect())?;
+            group.clear();
         }
     }
-    rows.finish()?;
+    table.finish()?;
     let mut relations: Vec<RelationLabels> =
         counts.into_iter().filter(|relation| relation.labels > 0).collect();
     relations.sort_by(|a, b| a.share().total_cmp(&b.share()).then(b.labels.cmp(&a.labels)));
@@ -152,44 +156,18 @@ fn places(document: &TokenizedDocument) -> Option<HashMap<(u32, u32), (usize, f3
     )
 }
 
-/// One label with what is known of it.
-struct Label<'a> {
-    row: u32,
-    document: &'a TokenizedDocument,
-    fact: &'a TokenizedFact,
-    /// Place and score of its pair, where that is on disk; `None` for a document that was not
-    /// ranked.
+/// Why pre-training leaves a label out, if it does. `place` is that of its pair, where that is on
+/// disk; `None` for a document that was not ranked.
+fn left_out(
+    document: &TokenizedDocument,
     place: Option<Option<(usize, f32)>>,
-    truth: Option<bool>,
-    documents: Option<u32>,
-}
-
-impl Label<'_> {
-    /// Why pre-training leaves the label out, if it does.
-    fn reason(&self, settings: &DsdocreSettings) -> Option<&'static str> {
-        if self.document.entities.len() < settings.min_entities {
-            return Some("entities");
-        }
-        let limit = settings.pretrain_limit()?;
-        let outranked = self.place?.is_none_or(|(place, _)| place >= limit);
-        outranked.then_some("rank")
+    settings: &DsdocreSettings,
+) -> Option<&'static str> {
+    if document.entities.len() < settings.min_entities {
+        return Some("entities");
     }
-
-    fn entity(&self, number: u32) -> &TokenizedEntity {
-        &self.document.entities[number as usize]
-    }
-
-    /// Number of sentences that name both entities.
-    fn sentences(&self) -> u32 {
-        let of = |number| {
-            self.entity(number)
-                .mentions
-                .iter()
-                .map(|mention| mention.sentence)
-                .collect::<BTreeSet<u32>>()
-        };
-        of(self.fact.head).intersection(&of(self.fact.tail)).count() as u32
-    }
+    let k = settings.k_pretrain()?;
+    place?.is_none_or(|(place, _)| place >= k).then_some("rank")
 }
 
 /// Counts one more label.
@@ -202,119 +180,85 @@ fn count(relation: &mut RelationLabels, kept: bool, truth: Option<bool>) {
     }
 }
 
-fn schema() -> SchemaRef {
-    let field = |name: &str, kind: DataType| Field::new(name, kind, false);
-    let maybe = |name: &str, kind: DataType| Field::new(name, kind, true);
-    Arc::new(Schema::new(vec![
-        field("title", DataType::Utf8),
-        field("row", DataType::UInt32),
-        field("head", DataType::UInt32),
-        field("tail", DataType::UInt32),
-        field("head_name", DataType::Utf8),
-        field("head_type", DataType::Utf8),
-        field("tail_name", DataType::Utf8),
-        field("tail_type", DataType::Utf8),
-        field("relation", DataType::Utf8),
-        field("relation_name", DataType::Utf8),
-        maybe("rank", DataType::UInt32),
-        maybe("score", DataType::Float32),
-        field("kept", DataType::Boolean),
-        maybe("reason", DataType::Utf8),
-        field("sentences", DataType::UInt32),
-        maybe("documents", DataType::UInt32),
-        maybe("true", DataType::Boolean),
-    ]))
+/// One label with what is known of it.
+struct LedgerRow<'a> {
+    row: u32,
+    document: Arc<TokenizedDocument>,
+    /// Number of the label in its document.
+    number: usize,
+    relation: Option<&'a Relation>,
+    /// Place and score of its pair among the ranked ones, from 0.
+    place: Option<(usize, f32)>,
+    /// Why pre-training leaves it out.
+    reason: Option<&'static str>,
+    /// Documents that state the same fact.
+    documents: Option<u32>,
+    truth: Option<bool>,
 }
 
-/// Columns of the row group that is being filled, in the order of [`schema`].
-#[derive(Default)]
-struct Columns {
-    title: StringBuilder,
-    row: UInt32Builder,
-    head: UInt32Builder,
-    tail: UInt32Builder,
-    head_name: StringBuilder,
-    head_type: StringBuilder,
-    tail_name: StringBuilder,
-    tail_type: StringBuilder,
-    relation: StringBuilder,
-    relation_name: StringBuilder,
-    rank: UInt32Builder,
-    score: Float32Builder,
-    kept: BooleanBuilder,
-    reason: StringBuilder,
-    sentences: UInt32Builder,
-    documents: UInt32Builder,
-    truth: BooleanBuilder,
-    rows: usize,
-}
+impl LedgerRow<'_> {
+    fn fact(&self) -> &TokenizedFact {
+        &self.document.facts[self.number]
+    }
 
-struct Rows {
-    table: WholeTable,
-    columns: Columns,
-}
+    fn head(&self) -> &TokenizedEntity {
+        &self.document.entities[self.fact().head as usize]
+    }
 
-impl Rows {
-    fn push(
-        &mut self,
-        label: &Label,
-        reason: Option<&str>,
-        relation: &RelationLabels,
-    ) -> Result<()> {
-        let name = |entity: &TokenizedEntity| {
-            entity.mentions.first().map_or_else(String::new, |mention| mention.name.clone())
+    fn tail(&self) -> &TokenizedEntity {
+        &self.document.entities[self.fact().tail as usize]
+    }
+
+    /// Number of sentences that name both entities.
+    fn sentences(&self) -> u32 {
+        let of = |entity: &TokenizedEntity| -> BTreeSet<u32> {
+            entity.mentions.iter().map(|mention| mention.sentence).collect()
         };
-        let (head, tail) = (label.entity(label.fact.head), label.entity(label.fact.tail));
-        let place = label.place.flatten();
-        let columns = &mut self.columns;
-        columns.title.append_value(&label.document.title);
-        columns.row.append_value(label.row);
-        columns.head.append_value(label.fact.head);
-        columns.tail.append_value(label.fact.tail);
-        columns.head_name.append_value(name(head));
-        columns.head_type.append_value(&head.entity_type);
-        columns.tail_name.append_value(name(tail));
-        columns.tail_type.append_value(&tail.entity_type);
-        columns.relation.append_value(&relation.relation);
-        columns.relation_name.append_value(&relation.name);
-        columns.rank.append_option(place.map(|(place, _)| place as u32 + 1));
-        columns.score.append_option(place.map(|(_, score)| score));
-        columns.kept.append_value(reason.is_none());
-        columns.reason.append_option(reason);
-        columns.sentences.append_value(label.sentences());
-        columns.documents.append_option(label.documents);
-        columns.truth.append_option(label.truth);
-        columns.rows += 1;
-        if columns.rows < GROUP_ROWS { Ok(()) } else { self.flush() }
+        of(self.head()).intersection(&of(self.tail())).count() as u32
     }
+}
 
-    fn flush(&mut self) -> Result<()> {
-        let mut columns = std::mem::take(&mut self.columns);
-        self.table.write_group(vec![
-            Arc::new(columns.title.finish()),
-            Arc::new(columns.row.finish()),
-            Arc::new(columns.head.finish()),
-            Arc::new(columns.tail.finish()),
-            Arc::new(columns.head_name.finish()),
-            Arc::new(columns.head_type.finish()),
-            Arc::new(columns.tail_name.finish()),
-            Arc::new(columns.tail_type.finish()),
-            Arc::new(columns.relation.finish()),
-            Arc::new(columns.relation_name.finish()),
-            Arc::new(columns.rank.finish()),
-            Arc::new(columns.score.finish()),
-            Arc::new(columns.kept.finish()),
-            Arc::new(columns.reason.finish()),
-            Arc::new(columns.sentences.finish()),
-            Arc::new(columns.documents.finish()),
-            Arc::new(columns.truth.finish()),
-        ])
-    }
+fn schema() -> SchemaRef {
+    Arc::new(Schema::new(columns(&[]).into_iter().map(|(field, _)| field).collect::<Vec<_>>()))
+}
 
-    fn finish(mut self) -> Result<()> {
-        if self.columns.rows > 0 {
-            self.flush()?;
-        }
-        self.table.finish()
+/// The columns of a row group, with their fields.
+fn columns(rows: &[LedgerRow]) -> Vec<(Field, ArrayRef)> {
+    fn column(name: &str, array: impl Array + 'static, maybe: bool) -> (Field, ArrayRef) {
+        (Field::new(name, array.data_type().clone(), maybe), Arc::new(array))
     }
+    fn name(entity: &TokenizedEntity) -> &str {
+        entity.mentions.first().map_or("", |mention| &mention.name)
+    }
+    let text = |name, of: for<'r> fn(&'r LedgerRow<'_>) -> &'r str| {
+        column(name, StringArray::from_iter_values(rows.iter().map(of)), false)
+    };
+    let number = |name, of: fn(&LedgerRow<'_>) -> u32| {
+        column(name, UInt32Array::from_iter_values(rows.iter().map(of)), false)
+    };
+    let rank: UInt32Array = rows.iter().map(|row| row.place.map(|(at, _)| at as u32 + 1)).collect();
+    let score: Float32Array = rows.iter().map(|row| row.place.map(|(_, score)| score)).collect();
+    let kept: BooleanArray = rows.iter().map(|row| Some(row.reason.is_none())).collect();
+    let reason: StringArray = rows.iter().map(|row| row.reason).collect();
+    let documents: UInt32Array = rows.iter().map(|row| row.documents).collect();
+    let truth: BooleanArray = rows.iter().map(|row| row.truth).collect();
+    vec![
+        text("title", |row| &row.document.title),
+        number("row", |row| row.row),
+        number("head", |row| row.fact().head),
+        number("tail", |row| row.fact().tail),
+        text("head_name", |row| name(row.head())),
+        text("head_type", |row| &row.head().entity_type),
+        text("tail_name", |row| name(row.tail())),
+        text("tail_type", |row| &row.tail().entity_type),
+        text("relation", |row| row.relation.map_or("", |relation| &relation.id)),
+        text("relation_name", |row| row.relation.map_or("", |relation| &relation.name)),
+        column("rank", rank, true),
+        column("score", score, true),
+        column("kept", kept, false),
+        column("reason", reason, true),
+        number("sentences", |row| row.sentences()),
+        column("documents", documents, true),
+        column("true", truth, true),
+    ]
 }

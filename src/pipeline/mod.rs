@@ -4,18 +4,18 @@
 //! Not for: parsing the command line (`cli`), computing losses (`systems`), or looking into a run
 //! that is there (`questions`).
 
+pub mod boundary;
 pub mod check;
 pub mod convert;
 pub mod data;
-pub mod dev;
 pub mod evaluate;
 pub mod evidence;
 pub mod export;
 pub mod finetune;
-pub mod input;
 pub mod ledger;
 pub mod model;
 pub mod predict;
+pub mod predictor;
 pub mod pretrain;
 pub mod rank;
 pub mod run;
@@ -25,17 +25,18 @@ pub mod summary;
 pub mod training;
 
 pub use check::survey_files;
-pub use convert::{ConvertReport, Form, convert};
-pub use data::{PrepareJob, Role, RunData, prepare_data, relations_in};
+pub use convert::{ConvertReport, DocumentForm, convert};
+pub use data::{InputFile, PrepareJob, Role, RunData, prepare_data, relations_in};
 pub use evaluate::{EvaluateTask, Evaluation, GoldFormat, evaluate, gold_of};
 pub use evidence::{add_evidence, fill as fill_evidence};
 pub use export::export;
-pub use finetune::{FinetuneOutcome, FinetuneTask, finetune};
-pub use input::Input;
+pub use finetune::{FinetuneTask, finetune};
 pub use model::{Description, EncoderStart, LoadedModel};
-pub use predict::{PREDICT_TOKENS, PredictOptions, PredictReport, Predictor, predict_file};
-pub use pretrain::{PretrainTask, pretrain};
-pub use rank::{RankTask, rank};
+pub use predict::{PredictOptions, PredictReport, predict_file};
+pub use predictor::{PREDICT_TOKENS, Predictor};
+pub use pretrain::pretrain;
+pub use rank::rank;
 pub use run::run;
-pub use score::{Keep, ScoreReport, ScoreTask, score};
+pub use score::{ScoreReport, ScoreTask, score};
 pub use session::Session;
+pub use training::StageTask;

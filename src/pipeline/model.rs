@@ -10,7 +10,9 @@ use crate::encoders;
 use crate::encoders::{Encoder, EncoderSpec, WordStart, WordVectors};
 use crate::recipe::{EncoderChoice, EncoderInit};
 use crate::shards::DocumentStore;
-use crate::systems::dsdocre::{DsdocreModel, DsdocreSettings, DsdocreSystem, ModelConfig, Part};
+use crate::systems::dsdocre::{
+    DsdocreModel, DsdocreSettings, DsdocreSystem, ModelConfig, ModelKind,
+};
 use crate::systems::evidence::{EvidencePredictor, EvidenceSettings, EvidenceSystem};
 use crate::systems::{DocumentViews, Extractor, Foundation, Model, Settings};
 use crate::text::Tokenizer;
@@ -23,8 +25,8 @@ use crate::{DataError, Error, Result};
 /// What a checkpoint says of its model (`docre.json`).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Description {
-    /// Which model it is; every system but DSDocRE has one part.
-    pub part: Part,
+    /// Which model it is; a finetuner for every system but DSDocRE.
+    pub kind: ModelKind,
     /// The system with its settings.
     pub settings: Settings,
     /// The encoder; the weights themselves lie in the folder.
@@ -71,7 +73,7 @@ pub type LoadedEvidence = Loaded<EvidencePredictor>;
 #[derive(Clone, Copy)]
 pub struct NewModel<'a> {
     /// The encoder.
-    pub plan: &'a EncoderChoice,
+    pub encoder: &'a EncoderChoice,
     /// Its weights.
     pub start: &'a EncoderStart,
     /// Seed of the starting weights and of the stage's draws.
@@ -88,18 +90,18 @@ impl NewModel<'_> {
     pub fn dsdocre(
         &self,
         store: &DocumentStore,
-        part: Part,
+        kind: ModelKind,
         settings: &DsdocreSettings,
     ) -> Result<LoadedModel> {
         let (foundation, tokenizer) = self.foundation(store)?;
         let description = self.description(
             store,
-            part,
+            kind,
             Settings::of(&DsdocreSystem, settings.clone()),
             &foundation,
             &tokenizer,
         );
-        let config = ModelConfig::of(part, settings, foundation.relations);
+        let config = ModelConfig::of(kind, settings, foundation.relations);
         let model = DsdocreModel::new(
             foundation.encoder,
             foundation.parameters,
@@ -126,8 +128,13 @@ impl NewModel<'_> {
             foundation.twin =
                 Some(Box::new(NewModel { seed: !self.seed, ..*self }.foundation(store)?.0));
         }
-        let description =
-            self.description(store, Part::Finetuner, settings.clone(), &foundation, &tokenizer);
+        let description = self.description(
+            store,
+            ModelKind::Finetuner,
+            settings.clone(),
+            &foundation,
+            &tokenizer,
+        );
         Ok(Loaded { model: settings.build(foundation, ranked)?, description, tokenizer })
     }
 
@@ -143,7 +150,7 @@ impl NewModel<'_> {
         let (foundation, tokenizer) = self.foundation(store)?;
         let description = self.description(
             store,
-            Part::Finetuner,
+            ModelKind::Finetuner,
             Settings::of(&EvidenceSystem, settings.clone()),
             &foundation,
             &tokenizer,
@@ -154,15 +161,15 @@ impl NewModel<'_> {
     fn description(
         &self,
         store: &DocumentStore,
-        part: Part,
+        kind: ModelKind,
         settings: Settings,
         foundation: &Foundation,
         tokenizer: &Tokenizer,
     ) -> Description {
         Description {
-            part,
+            kind,
             settings,
-            encoder: self.plan.clone(),
+            encoder: self.encoder.clone(),
             relations: store.relations().clone(),
             entity_types: foundation.entity_types.clone(),
             tokenizer: tokenizer.identity().to_owned(),
@@ -182,7 +189,7 @@ impl NewModel<'_> {
         let foundation = foundation(
             encoder,
             parameters,
-            self.plan,
+            self.encoder,
             store.relations(),
             entity_types(store),
             &tokenizer,
@@ -194,12 +201,12 @@ impl NewModel<'_> {
     fn spec(&self, tokenizer: &Tokenizer) -> Result<EncoderSpec> {
         let mut spec = match self.start {
             EncoderStart::Checkpoint(folder) => EncoderSpec::Folder(folder.clone()),
-            EncoderStart::Choice => EncoderSpec::parse(&self.plan.name)?,
+            EncoderStart::Choice => EncoderSpec::parse(&self.encoder.name)?,
         };
         if let EncoderSpec::New(new) = &mut spec {
-            new.local = self.plan.start == EncoderInit::Local;
+            new.local = self.encoder.start == EncoderInit::Local;
             new.words = self
-                .plan
+                .encoder
                 .word_vectors
                 .as_ref()
                 .map(|path| word_start(path, tokenizer, self.seed))
@@ -221,17 +228,17 @@ fn word_start(path: &Path, tokenizer: &Tokenizer, seed: u64) -> Result<WordStart
 fn foundation(
     encoder: Box<dyn Encoder>,
     mut parameters: Parameters,
-    plan: &EncoderChoice,
+    choice: &EncoderChoice,
     relations: &RelationSet,
     entity_types: Vec<String>,
     tokenizer: &Tokenizer,
     seed: u64,
 ) -> Foundation {
-    if plan.frozen {
+    if choice.frozen {
         parameters.freeze();
     }
     Foundation {
-        max_pieces: plan
+        max_pieces: choice
             .max_pieces
             .into_iter()
             .chain(encoder.max_positions().map(|limit| limit as usize))
@@ -241,8 +248,8 @@ fn foundation(
         relations: relations.len(),
         entity_types,
         pieces: tokenizer.special().clone(),
-        truncate: plan.truncate,
-        dropout: (plan.dropout >= 0.0).then_some(plan.dropout),
+        truncate: choice.truncate,
+        dropout: (choice.dropout >= 0.0).then_some(choice.dropout),
         seed,
         twin: None,
     }
@@ -286,16 +293,16 @@ fn special_rows(tokenizer: &Tokenizer) -> Vec<i64> {
     rows
 }
 
-/// A checkpoint's description, encoder and tokenizer, checked to be of the part that is needed.
+/// A checkpoint's description, encoder and tokenizer, checked to be of the kind that is needed.
 fn open(
     checkpoint: &Checkpoint,
-    part: Part,
+    kind: ModelKind,
     device: Device,
 ) -> Result<(Description, Foundation, Tokenizer)> {
     let path = checkpoint.path();
     let description: Description = checkpoint.description()?;
-    if description.part != part {
-        let problem = format!("holds a {:?}, but a {part:?} is needed", description.part);
+    if description.kind != kind {
+        let problem = format!("holds a {:?}, but a {kind:?} is needed", description.kind);
         return Err(DataError::new(path, problem)
             .hint("name a checkpoint of the right stage")
             .into());
@@ -308,7 +315,7 @@ fn open(
         )
         .into());
     }
-    let Description { encoder: plan, relations, entity_types, .. } = &description;
+    let Description { encoder: choice, relations, entity_types, .. } = &description;
     let base = || -> Result<Foundation> {
         let mut parameters = Parameters::new(0, device);
         let encoder = encoders::build(
@@ -316,7 +323,7 @@ fn open(
             tokenizer.vocab_size() as i64,
             &mut parameters,
         )?;
-        Ok(foundation(encoder, parameters, plan, relations, entity_types.clone(), &tokenizer, 0))
+        Ok(foundation(encoder, parameters, choice, relations, entity_types.clone(), &tokenizer, 0))
     };
     let mut foundation = base()?;
     if description.settings.info().twin {
@@ -327,22 +334,22 @@ fn open(
 
 const RESUME_HINT: &str = "resume with the settings it was started with, or name another --run-dir";
 
-/// Refuses to go on from a checkpoint of another part or system; its description otherwise.
+/// Refuses to go on from a checkpoint of another kind or system; its description otherwise.
 ///
 /// # Errors
 /// [`Error::Data`] naming both.
 pub fn check_system(
     checkpoint: &Checkpoint,
-    part: Part,
+    kind: ModelKind,
     settings: &Settings,
 ) -> Result<Description> {
     let other: Description = checkpoint.description()?;
-    if (part, settings.system()) == (other.part, other.settings.system()) {
+    if (kind, settings.system()) == (other.kind, other.settings.system()) {
         return Ok(other);
     }
     let problem = format!(
-        "holds a {:?} of `{}`, not a {part:?} of `{}`",
-        other.part,
+        "holds a {:?} of `{}`, not a {kind:?} of `{}`",
+        other.kind,
         other.settings.system(),
         settings.system()
     );
@@ -360,12 +367,12 @@ impl LoadedModel {
     /// Opens a checkpoint of DSDocRE's ranker or pre-trainer.
     ///
     /// # Errors
-    /// A checkpoint of another part; files that are missing or changed.
-    pub fn open(path: &Path, part: Part, device: Device) -> Result<Self> {
+    /// A checkpoint of another kind; files that are missing or changed.
+    pub fn open(path: &Path, kind: ModelKind, device: Device) -> Result<Self> {
         let checkpoint = Checkpoint::open(path)?;
-        let (description, foundation, tokenizer) = open(&checkpoint, part, device)?;
+        let (description, foundation, tokenizer) = open(&checkpoint, kind, device)?;
         let config = ModelConfig::of(
-            part,
+            kind,
             DsdocreSettings::within(&description.settings)?,
             foundation.relations,
         );
@@ -384,15 +391,15 @@ impl LoadedModel {
     /// # Errors
     /// A description of another system.
     pub fn views(&self, seed: u64) -> Result<DocumentViews> {
-        let plan = &self.description.encoder;
-        let limits = plan
+        let choice = &self.description.encoder;
+        let limits = choice
             .max_pieces
             .into_iter()
             .chain(self.model.encoder.max_positions().map(|limit| limit as usize));
         let options = DsdocreSettings::within(&self.description.settings)?.view_options(
             limits.min(),
-            plan.truncate,
-            self.description.part,
+            choice.truncate,
+            self.description.kind,
         );
         Ok(DocumentViews { pieces: self.tokenizer.special().clone(), options, seed })
     }
@@ -415,7 +422,7 @@ impl LoadedExtractor {
     pub fn open_to_cut(path: &Path, device: Device, truncate: bool) -> Result<Self> {
         let checkpoint = Checkpoint::open(path)?;
         let (mut description, mut foundation, tokenizer) =
-            open(&checkpoint, Part::Finetuner, device)?;
+            open(&checkpoint, ModelKind::Finetuner, device)?;
         description.encoder.truncate |= truncate;
         foundation.truncate |= truncate;
         if let Some(twin) = &mut foundation.twin {
@@ -440,7 +447,7 @@ impl LoadedEvidence {
     /// A checkpoint of another system; files that are missing or changed.
     pub fn open(path: &Path, device: Device) -> Result<Self> {
         let checkpoint = Checkpoint::open(path)?;
-        let (description, foundation, tokenizer) = open(&checkpoint, Part::Finetuner, device)?;
+        let (description, foundation, tokenizer) = open(&checkpoint, ModelKind::Finetuner, device)?;
         let Some(settings) = description.settings.get::<EvidenceSettings>() else {
             let problem = format!(
                 "holds system `{}`, which judges no sentences",
@@ -499,7 +506,7 @@ impl<M: Model> Loaded<M> {
 
     fn check_same(&self, checkpoint: &Checkpoint) -> Result<()> {
         let own = &self.description;
-        let other = check_system(checkpoint, own.part, &own.settings)?;
+        let other = check_system(checkpoint, own.kind, &own.settings)?;
         let problem = if own.relations != other.relations {
             format!(
                 "knows {} relations that are not the {} of the shards",

@@ -1,94 +1,56 @@
 //! Stage 2: pre-train on denoised distant supervision (docs/systems.md, D.9–D.19).
 
-use std::path::Path;
-
 use super::model::{EncoderStart, NewModel};
 use super::session::Session;
-use super::training::{SaveOnly, StageRun, StageStart};
+use super::training::{StageSteps, StageTask, TrainingStage};
 use crate::base::say;
-use crate::recipe::EncoderChoice;
-use crate::sampling::PretrainSampler;
 use crate::shards::{DocumentStore, FactIndex, StoreOptions};
-use crate::systems::dsdocre::{DsdocreSettings, Part, PretrainSource, Pretrainer};
-use crate::train::Schedule;
-use crate::train::{Checkpoint, RunFolder};
+use crate::systems::dsdocre::{
+    DsdocreSettings, ModelKind, PretrainSampler, PretrainSource, Pretrainer,
+};
+use crate::train::{Checkpoint, RunFolder, Schedule};
 use crate::{Error, Result};
-
-/// What pre-training starts from.
-pub struct PretrainTask<'a> {
-    /// Distant shards, scored by the ranker.
-    pub distant: &'a Path,
-    /// The encoder.
-    pub encoder: &'a EncoderChoice,
-    /// DSDocRE's dsdocre.
-    pub settings: &'a DsdocreSettings,
-    /// The schedule.
-    pub plan: &'a Schedule,
-    /// The seed.
-    pub seed: u64,
-    /// Go on from the last checkpoint.
-    pub resume: bool,
-}
-
-/// The stage's name in the run folder.
-const STAGE: &str = "pretrain";
-
-/// Steps of pre-training, whose epochs are counted in steps.
-pub fn pretrain_steps(plan: &Schedule) -> u64 {
-    plan.steps.unwrap_or_else(|| ((plan.epochs * plan.steps_per_epoch as f64) as u64).max(1))
-}
 
 /// Pre-trains and returns the last checkpoint.
 ///
 /// # Errors
-/// Shards without scores, no usable document; what the data, the disk or a peer refuse.
-pub fn pretrain(task: &PretrainTask, session: &Session, run: &RunFolder) -> Result<Checkpoint> {
-    let start = StageStart::find(run, STAGE, task.resume)?;
+/// Shards without scores, no usable document; errors of the data, the disk or another rank.
+pub fn pretrain(task: &StageTask, session: &Session, run: &RunFolder) -> Result<Checkpoint> {
+    let StageTask { shards, encoder, settings, schedule, seed, resume } = *task;
+    let stage = TrainingStage { name: "pretrain", schedule, seed, resume, session, run };
+    let start = stage.start()?;
     if let Some(done) = start.finished()? {
         return Ok(done);
     }
-    let store = DocumentStore::open(task.distant, StoreOptions::default())?;
+    let store = DocumentStore::open(shards, StoreOptions::default())?;
     session.same_shards(&store)?;
     let facts = store.fact_index()?;
-    let sampler = sampler(&store, &facts, task.settings)?;
+    let sampler = sampler(&store, &facts, settings)?;
     if session.is_root() {
-        let summary = sampler.summary();
-        let joint = if task.settings.pretrain_limit().is_some() && summary.unranked > 0 {
-            format!(" ({} of them annotated: all labels count)", summary.unranked)
-        } else {
-            String::new()
-        };
-        say(format!(
-            "{STAGE}: {} documents{joint}, {} facts in two or more of them, {} instances",
-            summary.documents, summary.keys, summary.instances
-        ));
+        say(format!("pretrain: {}", sampler.summary()));
     }
-    let (settings, seed) = (task.settings, task.seed);
-    let new =
-        NewModel { plan: task.encoder, start: &EncoderStart::Choice, seed, device: session.device };
-    let loaded = new.dsdocre(&store, Part::Pretrainer, settings)?;
-    let total_steps = pretrain_steps(task.plan);
-    let mention_candidates = settings.mention_candidates;
+    let new = NewModel { encoder, start: &EncoderStart::Choice, seed, device: session.device };
+    let loaded = new.dsdocre(&store, ModelKind::Pretrainer, settings)?;
     let source = PretrainSource {
         store: &store,
         sampler,
         views: loaded.views(seed)?,
-        batch: task.plan.batch,
-        budget: task.plan.tokens_per_micro_batch,
+        batch: schedule.batch,
+        budget: schedule.tokens_per_micro_batch,
         seed,
-        mention_candidates,
     };
-    let mut boundary = SaveOnly::new(&loaded, run, STAGE, task.plan);
-    let stage =
-        StageRun { session, run, plan: task.plan, total_steps, boundary_steps: 0, seed, start };
-    let objective = Pretrainer {
-        model: &loaded.model,
-        distance: settings.alignment_distance,
-        mention_candidates,
-    };
+    let pretrainer = Pretrainer { model: &loaded.model, settings };
+    let steps = StageSteps { total: pretrain_steps(schedule), boundary: 0 };
     stage
-        .train(&objective, &source, &loaded, &mut boundary)
-        .map_err(|error| error.in_file(task.distant))
+        .train(&start, steps, (&pretrainer, &source), &loaded, &mut stage.save_only(&loaded))
+        .map_err(|error| error.in_file(shards))
+}
+
+/// Steps of pre-training, whose epochs are counted in steps.
+pub fn pretrain_steps(schedule: &Schedule) -> u64 {
+    schedule
+        .steps
+        .unwrap_or_else(|| ((schedule.epochs * schedule.steps_per_epoch as f64) as u64).max(1))
 }
 
 /// The sampler over scored shards, or over all labels where the settings ask for no pre-denoising.
@@ -100,7 +62,7 @@ pub fn sampler<'a>(
     facts: &FactIndex,
     settings: &DsdocreSettings,
 ) -> Result<PretrainSampler<'a>> {
-    if settings.pretrain_limit().is_some() && store.manifest().scored.is_none() {
+    if settings.k_pretrain().is_some() && store.manifest().scored.is_none() {
         let error = Error::recipe(format!(
             "{}: the pairs are not scored, but dsdocre.k_pretrain keeps the best ones",
             store.folder().display()
@@ -110,5 +72,5 @@ pub fn sampler<'a>(
             to pre-train without denoising",
         ));
     }
-    PretrainSampler::new(store, facts, settings.pretrain_settings())
+    PretrainSampler::new(store, facts, settings.clone())
 }

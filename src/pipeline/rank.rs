@@ -1,48 +1,27 @@
 //! Stage 1: train the pre-denoising ranker on human annotation (docs/systems.md, D.7; Xiao et al.
 //! 2020, eq. 3).
 
-use std::path::Path;
-
 use super::model::{EncoderStart, NewModel};
 use super::session::Session;
-use super::training::{SaveOnly, StageRun, StageStart, total_steps};
-use crate::recipe::EncoderChoice;
+use super::training::{StageSteps, StageTask, TrainingStage, total_steps};
 use crate::sampling::BatchOrder;
 use crate::shards::{DocumentStore, StoreOptions};
-use crate::systems::dsdocre::{DsdocreSettings, Part, RankSource, Ranker};
-use crate::train::Schedule;
+use crate::systems::dsdocre::{ModelKind, RankSource, Ranker};
 use crate::train::{Checkpoint, RunFolder};
 use crate::{Error, Result};
-
-/// What the ranker is trained from.
-pub struct RankTask<'a> {
-    /// Human-annotated shards.
-    pub train: &'a Path,
-    /// The encoder.
-    pub encoder: &'a EncoderChoice,
-    /// DSDocRE's dsdocre.
-    pub settings: &'a DsdocreSettings,
-    /// The schedule.
-    pub plan: &'a Schedule,
-    /// The seed.
-    pub seed: u64,
-    /// Go on from the last checkpoint.
-    pub resume: bool,
-}
-
-/// The stage's name in the run folder.
-const STAGE: &str = "rank";
 
 /// Trains the ranker and returns its last checkpoint.
 ///
 /// # Errors
-/// No document to train on; what the data, the disk or a peer refuse.
-pub fn rank(task: &RankTask, session: &Session, run: &RunFolder) -> Result<Checkpoint> {
-    let start = StageStart::find(run, STAGE, task.resume)?;
+/// If no document can be trained on; errors of the data, the disk or another rank.
+pub fn rank(task: &StageTask, session: &Session, run: &RunFolder) -> Result<Checkpoint> {
+    let StageTask { shards, encoder, settings, schedule, seed, resume } = *task;
+    let stage = TrainingStage { name: "rank", schedule, seed, resume, session, run };
+    let start = stage.start()?;
     if let Some(done) = start.finished()? {
         return Ok(done);
     }
-    let store = DocumentStore::open(task.train, StoreOptions::default())?;
+    let store = DocumentStore::open(shards, StoreOptions::default())?;
     session.same_shards(&store)?;
     let trainable =
         |row: &usize| !store.get(*row).facts.is_empty() && store.get(*row).entities.len() > 1;
@@ -50,27 +29,23 @@ pub fn rank(task: &RankTask, session: &Session, run: &RunFolder) -> Result<Check
     if rows.is_empty() {
         return Err(Error::recipe(format!(
             "{}: no document has a label to train the ranker on",
-            task.train.display()
+            shards.display()
         )));
     }
-    let (settings, seed) = (task.settings, task.seed);
-    let new =
-        NewModel { plan: task.encoder, start: &EncoderStart::Choice, seed, device: session.device };
-    let loaded = new.dsdocre(&store, Part::Ranker, settings)?;
-    let total_steps = total_steps(task.plan, rows.len());
+    let steps = StageSteps { total: total_steps(schedule, rows.len()), boundary: 0 };
+    let new = NewModel { encoder, start: &EncoderStart::Choice, seed, device: session.device };
+    let loaded = new.dsdocre(&store, ModelKind::Ranker, settings)?;
     let source = RankSource {
-        order: BatchOrder::new(rows.len(), seed, task.plan.batch)?,
+        order: BatchOrder::new(rows.len(), seed, schedule.batch)?,
         store: &store,
         rows,
         views: loaded.views(seed)?,
-        settings: settings.rank_settings(),
-        budget: task.plan.tokens_per_micro_batch,
+        settings,
+        budget: schedule.tokens_per_micro_batch,
         seed,
     };
-    let mut boundary = SaveOnly::new(&loaded, run, STAGE, task.plan);
-    let stage =
-        StageRun { session, run, plan: task.plan, total_steps, boundary_steps: 0, seed, start };
+    let ranker = Ranker { model: &loaded.model };
     stage
-        .train(&Ranker { model: &loaded.model }, &source, &loaded, &mut boundary)
-        .map_err(|error| error.in_file(task.train))
+        .train(&start, steps, (&ranker, &source), &loaded, &mut stage.save_only(&loaded))
+        .map_err(|error| error.in_file(shards))
 }

@@ -6,14 +6,16 @@ use std::path::Path;
 use super::data::{Role, RunData, prepare_data};
 use super::finetune::{FinetuneTask, finetune_in_stages};
 use super::model::EncoderStart;
-use super::pretrain::{PretrainTask, pretrain};
-use super::rank::{RankTask, rank};
-use super::score::{Keep, ScoreTask, score};
+use super::pretrain::pretrain;
+use super::rank::rank;
+use super::score::{ScoreTask, score};
 use super::session::Session;
 use super::summary::{Summary, VariantResult};
+use super::training::StageTask;
 use crate::base::say;
 use crate::base::write_whole;
 use crate::recipe::Recipe;
+use crate::sampling::KeptPairs;
 use crate::systems::Variant;
 use crate::systems::dsdocre::DsdocreSettings;
 use crate::systems::evidence::EvidenceSettings;
@@ -21,11 +23,10 @@ use crate::train::RunRecipe;
 use crate::train::{Checkpoint, RunFolder};
 use crate::{Error, Result};
 
-/// Runs a recipe in `folder`; finished parts are skipped, `resume` goes on inside an unfinished
-/// one.
+/// Runs a recipe in `folder`. Finished stages are skipped; `resume` continues an unfinished one.
 ///
 /// # Errors
-/// What any stage meets.
+/// Errors of any stage.
 pub fn run(recipe: &Recipe, folder: &Path, resume: bool, session: &Session) -> Result<()> {
     if recipe.settings()?.get::<EvidenceSettings>().is_some() {
         return Err(Error::recipe(
@@ -111,7 +112,7 @@ fn has_begun(folder: &Path) -> bool {
 }
 
 /// Pairs kept by `score`: enough for both stages, and for the recall curve of the report.
-const KEEP: Keep = Keep { fixed: 60, per_entity: 3 };
+const KEPT: KeptPairs = KeptPairs { pairs: 60, times: 3, cap: None };
 
 struct Pipeline<'a> {
     recipe: &'a Recipe,
@@ -130,11 +131,11 @@ impl Pipeline<'_> {
         let _stage = self.session.world.watchdog().part("stage rank");
         let recipe = self.recipe;
         let train = self.data.need(Role::Human)?;
-        let task = RankTask {
-            train: &train,
+        let task = StageTask {
+            shards: &train,
             encoder: &recipe.encoder,
             settings: recipe.settings_of()?,
-            plan: &recipe.rank,
+            schedule: &recipe.rank,
             seed: recipe.seed,
             resume: self.resume,
         };
@@ -154,7 +155,7 @@ impl Pipeline<'_> {
                     input: &input,
                     annotated: annotated.as_deref(),
                     output: &output.join(role.name()),
-                    keep: KEEP,
+                    keep: KEPT,
                     tokens: 2 * self.recipe.rank.tokens_per_micro_batch,
                 };
                 score(&task, self.session)?;
@@ -167,11 +168,11 @@ impl Pipeline<'_> {
         let _stage = self.session.world.watchdog().part("stage pretrain");
         let recipe = self.recipe;
         let distant = scored.need(Role::Distant)?;
-        let task = PretrainTask {
-            distant: &distant,
+        let task = StageTask {
+            shards: &distant,
             encoder: &recipe.encoder,
             settings: recipe.settings_of()?,
-            plan: &recipe.pretrain,
+            schedule: &recipe.pretrain,
             seed: recipe.seed,
             resume: self.resume,
         };
@@ -207,7 +208,7 @@ impl Pipeline<'_> {
             heads_from: None,
             ranker: ranker.filter(|_| ranked).map(Checkpoint::path),
             settings: &settings,
-            plan: &recipe.finetune,
+            schedule: &recipe.finetune,
             seed: recipe.seed,
             resume: self.resume,
         };

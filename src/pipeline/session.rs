@@ -63,7 +63,7 @@ impl Session {
     }
 
     /// What every rank does once it has a run folder: the recipes are compared, the limit of the
-    /// watchdog is set, and the flight recorder starts.
+    /// watchdog is set, and the recorder starts.
     ///
     /// # Errors
     /// A recipe that differs between ranks; I/O errors.
@@ -94,6 +94,11 @@ impl Session {
             "auto" if self.device.is_cuda() => Precision::Bf16,
             _ => Precision::Fp32,
         }
+    }
+
+    /// This rank's share of a list: every item whose place is its rank, modulo the number of ranks.
+    pub fn share<I: IntoIterator>(&self, items: I) -> impl Iterator<Item = I::Item> {
+        items.into_iter().skip(self.world.rank()).step_by(self.world.size())
     }
 
     /// Whether this rank writes files and speaks.
@@ -128,7 +133,7 @@ fn prepare<T>(
         if device.is_cuda() { "a GPU" } else { "the CPU" }.to_owned(),
     )])?;
     if let Device::Cuda(index) = device {
-        let lane = world.agree(Lane::new(index))?;
+        let lane = world.agree(GradientLane::new(index))?;
         match world.use_nccl(Arc::new(lane)) {
             // One GPU goes the same way as many, but does not need it.
             Err(error) if world.size() == 1 => say(format!("training without NCCL: {error}")),
@@ -164,24 +169,24 @@ fn same_program(world: &World) -> Result<()> {
 }
 
 /// The stream that gradients travel on while the backward pass goes on.
-struct Lane {
+struct GradientLane {
     stream: SideStream,
     handle: *mut c_void,
 }
 
 // SAFETY: the handle is a value that CUDA lets any thread use.
-unsafe impl Send for Lane {}
+unsafe impl Send for GradientLane {}
 // SAFETY: as above; nothing here changes.
-unsafe impl Sync for Lane {}
+unsafe impl Sync for GradientLane {}
 
-impl Lane {
+impl GradientLane {
     fn new(index: usize) -> Result<Self> {
         let stream = SideStream::new(index)?;
         Ok(Self { handle: stream.handle()?, stream })
     }
 }
 
-impl CommunicationStream for Lane {
+impl CommunicationStream for GradientLane {
     fn handle(&self) -> *mut c_void {
         self.handle
     }

@@ -6,17 +6,19 @@ use std::path::{Path, PathBuf};
 
 use super::data::{Role, RunData};
 use super::evaluate::gold_of;
-use super::finetune::{gold_facts, predictions, ranked_facts, shared_scores};
 use super::ledger::{self, LedgerSource, write_ledger};
 use super::model::LoadedExtractor;
-use super::predict::{Decider, DocumentScores, PREDICT_TOKENS, Predictor};
+use super::predictor::{
+    Decider, DocumentScores, PREDICT_TOKENS, Predictor, gold_facts, predictions, ranked_facts,
+    shared_scores,
+};
 use super::session::Session;
 use crate::base::say;
 use crate::base::write_whole;
 use crate::corpus::Document;
 use crate::corpus::synth::Truth;
 use crate::eval::{
-    EvaluateOptions, FactSet, FactSets, Gold, Keep, RankedDocument, RankedFact, Scores,
+    EvaluateOptions, FactSet, FactSets, Gold, KEPT_IN_REPORTS, RankedDocument, RankedFact, Scores,
     best_prefix, evaluate, precision_recall, recall_at, write_predictions,
 };
 use crate::recipe::Recipe;
@@ -24,6 +26,7 @@ use crate::report::{
     DroppedLabel, LossCurve, NamedValue, ReportData, Series, StageTime, VariantScores,
     docred_results, sentences_of_pair, write_report,
 };
+use crate::sampling::KeptPairs;
 use crate::shards::{DocumentStore, StoreOptions};
 use crate::systems::Variant;
 use crate::systems::dsdocre::DsdocreSettings;
@@ -94,7 +97,7 @@ impl<'a> Summary<'a> {
     /// predict, rank 0 writes).
     ///
     /// # Errors
-    /// What prediction or the disk refuse.
+    /// Errors of prediction or of the disk.
     pub fn add(&mut self, result: &VariantResult) -> Result<()> {
         let loaded = LoadedExtractor::open(result.checkpoint.path(), self.session.device)?;
         let state = result.checkpoint.trainer()?;
@@ -214,17 +217,16 @@ impl<'a> Summary<'a> {
             });
         }
         let dsdocre: &DsdocreSettings = self.recipe.settings_of()?;
-        let mut keeps = Keep::usual();
-        if let Some(k) = dsdocre.pretrain_limit().filter(|&k| !keeps.contains(&Keep::Pairs(k))) {
-            keeps.push(Keep::Pairs(k));
-        }
+        let k = dsdocre.k_pretrain();
+        let mut keeps = KEPT_IN_REPORTS.to_vec();
+        keeps.extend(k.map(KeptPairs::fixed).filter(|k| !keeps.contains(k)));
         self.report.ranker = recall_at(&documents, &keeps);
         if scored.shards_of(Role::Distant).is_some() {
             let source = LedgerSource { store: &store, settings: dsdocre, truth: truth.as_ref() };
             self.report.relation_labels =
                 write_ledger(&source, &self.run.path().join(ledger::FILE))?.relations;
         }
-        self.report.dropped = self.dropped(dsdocre.pretrain_limit(), &store, &gold, &documents);
+        self.report.dropped = self.dropped(k, &store, &gold, &documents);
         Ok(())
     }
 
@@ -316,7 +318,7 @@ impl<'a> Summary<'a> {
                 text += &format!(
                     "\nranker keeps {right:.1} % of the true and {wrong:.1} % of the false distant \
                      labels at k = {}",
-                    at.keep
+                    at.k()
                 );
             }
         }

@@ -1,27 +1,26 @@
-//! What the three training stages have in common: where they start, how they save, what they leave.
+//! What the training stages have in common: where they start, how they run, what they leave.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use tch::Tensor;
-
+use super::boundary::{DevBoundary, SaveOnly};
 use super::model::Loaded;
 use super::session::Session;
-use crate::base::{Progress, say};
+use crate::base::say;
+use crate::recipe::EncoderChoice;
+use crate::sampling::BatchOrder;
 use crate::systems::Model;
-use crate::train::Schedule;
-use crate::train::checkpoint::CheckpointWriter;
-use crate::train::{BatchSource, Objective};
+use crate::systems::dsdocre::DsdocreSettings;
 use crate::train::{
-    Boundary, Checkpoint, Metrics, OrderKey, Retention, RunFolder, StageContext, Trainer,
-    TrainerSettings, TrainerState, folder_of_step,
+    BatchSource, Boundary, Checkpoint, Metrics, Objective, OrderKey, RunFolder, Schedule,
+    StageContext, Trainer, TrainerSettings, TrainerState, folder_of_step,
 };
 use crate::{DataError, Error, Result};
 
 /// Steps of an epoch-wise stage over `items` documents.
-pub fn total_steps(plan: &Schedule, items: usize) -> u64 {
+pub fn total_steps(schedule: &Schedule, items: usize) -> u64 {
     // As the order counts: the last batch of an epoch may be short.
-    let per_epoch = items.div_ceil(plan.batch.max(1)).max(1);
-    plan.steps.unwrap_or_else(|| (plan.epochs * per_epoch as f64).round().max(1.0) as u64)
+    let per_epoch = items.div_ceil(schedule.batch.max(1)).max(1);
+    schedule.steps.unwrap_or_else(|| (schedule.epochs * per_epoch as f64).round().max(1.0) as u64)
 }
 
 /// Where a stage begins: at nothing, at a checkpoint, or it is done already.
@@ -107,78 +106,87 @@ impl StageStart {
     }
 }
 
-/// Saves at checkpoints and does nothing else at boundaries.
-pub struct SaveOnly<'a, M> {
-    /// The model.
-    pub loaded: &'a Loaded<M>,
-    /// Folder of the stage's checkpoints.
-    pub folder: PathBuf,
-    /// Checkpoints to keep.
-    pub retention: Retention,
-    writer: CheckpointWriter,
+/// What DSDocRE's ranker or pre-trainer is trained from.
+pub struct StageTask<'a> {
+    /// Shards: human-annotated ones for the ranker, distant ones with scores for pre-training.
+    pub shards: &'a Path,
+    /// The encoder.
+    pub encoder: &'a EncoderChoice,
+    /// DSDocRE's settings.
+    pub settings: &'a DsdocreSettings,
+    /// The schedule.
+    pub schedule: &'a Schedule,
+    /// The seed.
+    pub seed: u64,
+    /// Go on from the last checkpoint.
+    pub resume: bool,
 }
 
-impl<'a, M> SaveOnly<'a, M> {
-    /// Saves `loaded` into the folder of a stage as the plan says.
-    pub fn new(loaded: &'a Loaded<M>, run: &RunFolder, stage: &str, plan: &Schedule) -> Self {
-        let retention =
-            Retention { newest: plan.keep_checkpoints, every: plan.keep_every_steps, best: None };
-        Self {
-            loaded,
-            folder: run.checkpoints(stage),
-            retention,
-            writer: CheckpointWriter::new(run.mirror()),
-        }
-    }
+/// How long a stage lasts.
+#[derive(Clone, Copy, Debug)]
+pub struct StageSteps {
+    /// Steps in all.
+    pub total: u64,
+    /// Steps between boundaries; 0: one boundary, at the end.
+    pub boundary: u64,
 }
 
-impl<M: Model> Boundary for SaveOnly<'_, M> {
-    fn reached(&mut self, _state: &mut TrainerState, _progress: &Progress) -> Result<bool> {
-        Ok(false)
-    }
-
-    fn save(&mut self, state: &TrainerState, optimizer: Vec<(String, Tensor)>) -> Result<()> {
-        let content = self.loaded.snapshot(state, optimizer)?;
-        let retention = Retention { best: state.best.map(|best| best.1), ..self.retention };
-        self.writer.write(self.folder.clone(), content, retention)
-    }
-
-    fn settle(&mut self) -> Result<()> {
-        self.writer.settle()
-    }
-
-    fn unmirrored(&self) -> u64 {
-        self.writer.unmirrored()
-    }
-}
-
-/// A stage ready to run.
-pub struct StageRun<'a> {
+/// A training stage of a run.
+pub struct TrainingStage<'a> {
+    /// Its name in the run folder.
+    pub name: &'a str,
+    /// Steps, optimiser, checkpoints.
+    pub schedule: &'a Schedule,
+    /// The seed of the order and of everything random.
+    pub seed: u64,
+    /// Go on from the last checkpoint.
+    pub resume: bool,
     /// The process.
     pub session: &'a Session,
     /// The run folder.
     pub run: &'a RunFolder,
-    /// Schedule and optimiser.
-    pub plan: &'a Schedule,
-    /// Steps in all.
-    pub total_steps: u64,
-    /// Steps between boundaries; 0: only at the end.
-    pub boundary_steps: u64,
-    /// The seed of the order and of everything random.
-    pub seed: u64,
-    /// Where it begins.
-    pub start: StageStart,
 }
 
-impl StageRun<'_> {
-    /// Trains to the end and returns the stage's checkpoint (the best, or the last).
+impl TrainingStage<'_> {
+    /// Looks where the stage begins.
     ///
     /// # Errors
-    /// What the data, the model, the disk or a peer refuse.
+    /// As [`StageStart::find`].
+    pub fn start(&self) -> Result<StageStart> {
+        StageStart::find(self.run, self.name, self.resume)
+    }
+
+    /// A boundary that only saves checkpoints.
+    pub fn save_only<'l, M>(&self, loaded: &'l Loaded<M>) -> SaveOnly<'l, M> {
+        SaveOnly::new(loaded, self.run, self.name, self.schedule)
+    }
+
+    /// The steps of a stage that goes through documents epoch by epoch and is judged on dev as the
+    /// schedule says, with the boundary that does so.
+    pub fn judged<'l, M, J>(
+        &'l self,
+        loaded: &'l Loaded<M>,
+        order: &BatchOrder,
+        judge: J,
+    ) -> (StageSteps, DevBoundary<'l, M, J>) {
+        let (schedule, steps_per_epoch) = (self.schedule, order.steps_per_epoch());
+        let steps = StageSteps {
+            total: total_steps(schedule, order.len()),
+            boundary: steps_per_epoch * schedule.evaluate_epochs as u64,
+        };
+        let save = self.save_only(loaded);
+        (steps, DevBoundary { save, judge, schedule, steps_per_epoch })
+    }
+
+    /// Trains to the end and returns the stage's checkpoint: the best, or the last.
+    ///
+    /// # Errors
+    /// Errors of the data, the model, the disk or another rank.
     pub fn train<O, S, M>(
-        self,
-        objective: &O,
-        source: &S,
+        &self,
+        start: &StageStart,
+        steps: StageSteps,
+        (objective, source): (&O, &S),
         loaded: &Loaded<M>,
         boundary: &mut dyn Boundary,
     ) -> Result<Checkpoint>
@@ -187,8 +195,7 @@ impl StageRun<'_> {
         O: Objective,
         S: BatchSource<Batch = O::Batch>,
     {
-        let stage = self.start.stage.clone();
-        if self.plan.deterministic && self.session.device.is_cuda() {
+        if self.schedule.deterministic && self.session.device.is_cuda() {
             let error = Error::recipe(
                 "deterministic = true, but the device is a GPU, whose kernels add in an order of \
                  their own",
@@ -196,48 +203,47 @@ impl StageRun<'_> {
             return Err(error.with_hint("set device = \"cpu\", or leave deterministic out"));
         }
         let context = StageContext {
-            stage: &stage,
+            stage: self.name,
             world: &self.session.world,
             run: self.run,
             signals: &self.session.signals,
         };
         let settings = TrainerSettings {
-            plan: self.plan.clone(),
-            total_steps: self.total_steps,
-            boundary_steps: self.boundary_steps,
-            precision: self.session.precision(&self.plan.precision),
+            plan: self.schedule.clone(),
+            total_steps: steps.total,
+            boundary_steps: steps.boundary,
+            precision: self.session.precision(&self.schedule.precision),
             seed: self.seed,
         };
-        let order = OrderKey { seed: self.seed, batch: self.plan.batch };
-        self.start.same_order(order)?;
-        let state = TrainerState {
-            total_steps: self.total_steps,
-            order: Some(order),
-            ..self.start.state.clone()
-        };
-        if let Some(checkpoint) = &self.start.checkpoint {
+        let order = OrderKey { seed: self.seed, batch: self.schedule.batch };
+        start.same_order(order)?;
+        let state =
+            TrainerState { total_steps: steps.total, order: Some(order), ..start.state.clone() };
+        if let Some(checkpoint) = &start.checkpoint {
             loaded.restore(checkpoint)?;
         }
         self.same_model(objective, loaded, &state)?;
         let mut trainer = Trainer::new(objective, settings, &self.session.world, state)?;
-        if let Some(checkpoint) = &self.start.checkpoint {
+        if let Some(checkpoint) = &start.checkpoint {
             trainer.load_optimizer(&checkpoint.optimizer()?)?;
             if context.is_root() {
-                let TrainerState { step, total_steps: before, .. } = self.start.state;
-                let more = if before == self.total_steps {
+                let TrainerState { step, total_steps: before, .. } = start.state;
+                let more = if before == steps.total {
                     String::new()
                 } else {
-                    format!(", to step {} instead of {before}", self.total_steps)
+                    format!(", to step {} instead of {before}", steps.total)
                 };
-                say(format!("{stage}: going on at step {step}{more}"));
+                say(format!("{}: going on at step {step}{more}", self.name));
             }
         }
-        let metrics = context.is_root().then(|| Metrics::open(self.run.path(), &stage)).transpose();
+        let metrics =
+            context.is_root().then(|| Metrics::open(self.run.path(), self.name)).transpose();
         let mut metrics = self.session.world.agree(metrics)?;
         trainer.run(source, &context, &mut metrics, boundary)?;
         self.session.world.communicator().barrier()?;
-        self.start.best()
+        start.best()
     }
+
     /// Makes sure that all ranks train the same parameters from the same step.
     fn same_model<O: Objective, M>(
         &self,

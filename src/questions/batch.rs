@@ -141,7 +141,7 @@ pub fn describe_batches(
             epochwise(&open(Role::Human, false)?, recipe.seed, batch, steps)?
         }
         other => {
-            return Err(Error::recipe(format!("there is no stage `{other}`"))
+            return Err(Error::recipe(format!("unknown stage `{other}`"))
                 .with_hint("one of rank, pretrain, finetune"));
         }
     };

@@ -65,12 +65,7 @@ pub struct Repeated {
 /// A folder without metrics; the shards of a stage that are not there.
 pub fn blame(run: &Path, shards: Option<&Path>, above: f64, most: usize) -> Result<Blame> {
     let recipe = Recipe::load(&run.join("recipe.toml"), &[])?;
-    let lines = read_metrics(&MetricsWriter::path(run))?;
-    if lines.is_empty() {
-        return Err(DataError::new(run, "has no metrics.jsonl, or an empty one")
-            .hint("no stage has done a step here")
-            .into());
-    }
+    let lines = metrics_of(run)?;
     let mut found = outliers(&lines, above);
     let mut blame = Blame { above, steps: lines.len(), found: found.len(), ..Blame::default() };
     found.sort_by(|a, b| b.largest().total_cmp(&a.largest()));
@@ -97,6 +92,17 @@ pub fn blame(run: &Path, shards: Option<&Path>, above: f64, most: usize) -> Resu
     }
     blame.repeated.sort_by_key(|document| std::cmp::Reverse(document.steps.len()));
     Ok(blame)
+}
+
+/// The metrics of a run that has done a step.
+pub(super) fn metrics_of(run: &Path) -> Result<Vec<MetricLine>> {
+    let lines = read_metrics(&MetricsWriter::path(run))?;
+    if lines.is_empty() {
+        return Err(DataError::new(run, "has no metrics.jsonl, or an empty one")
+            .hint("no stage has done a step here")
+            .into());
+    }
+    Ok(lines)
 }
 
 /// A line of the metrics that stands out.

@@ -10,8 +10,9 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::blame::metrics_of;
 use crate::train::checkpoint::compare;
-use crate::train::metrics::{MetricLine, MetricsWriter, read_metrics};
+use crate::train::metrics::MetricLine;
 use crate::train::{Checkpoint, folder_of_step, steps_in};
 use crate::{DataError, Error, Result};
 
@@ -74,13 +75,8 @@ pub fn parting(first: &Path, second: &Path) -> Result<Parting> {
 
 fn metrics(run: &Path) -> Result<BTreeMap<String, Vec<MetricLine>>> {
     let mut stages: BTreeMap<String, Vec<MetricLine>> = BTreeMap::new();
-    for line in read_metrics(&MetricsWriter::path(run))? {
+    for line in metrics_of(run)? {
         stages.entry(line.stage.clone()).or_default().push(line);
-    }
-    if stages.is_empty() {
-        return Err(DataError::new(run, "has no metrics.jsonl, or an empty one")
-            .hint("name two run folders with steps")
-            .into());
     }
     Ok(stages)
 }

@@ -5,7 +5,7 @@
 //! of docs/design.md and say so. Not for measuring: `bench` does that on the machine it runs on.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -13,15 +13,15 @@ use tch::Device;
 
 use super::cost::{ranking_flops, relation_vector_flops};
 use super::systems::{Sizes, foundation, model_of};
+use crate::corpus::Format;
 use crate::corpus::formats::ReadOptions;
 use crate::encoders::encoder_flops;
-use crate::pipeline::data::Role;
-use crate::pipeline::input::Input;
+use crate::pipeline::data::{InputFile, Role};
 use crate::pipeline::pretrain::pretrain_steps;
 use crate::pipeline::training::total_steps;
 use crate::recipe::Recipe;
 use crate::shards::{DocumentStore, ShardManifest, StoreOptions};
-use crate::systems::dsdocre::{DsdocreModel, DsdocreSettings, ModelConfig, Part};
+use crate::systems::dsdocre::{DsdocreModel, DsdocreSettings, ModelConfig, ModelKind};
 use crate::systems::{Foundation, Model, Variant};
 use crate::torch::device;
 use crate::torch::precision::{Precision, matmul_rate};
@@ -212,122 +212,104 @@ fn corpora(recipe: &Recipe, folder: &Path) -> Result<Vec<CorpusSize>> {
     for role in Role::ALL {
         let shards = folder.join("data/shards").join(role.name());
         if shards.join("manifest.json").exists() {
-            found.push(of_shards(role, &shards)?);
+            found.push(Count::of_shards(&shards)?.finish(role, "shards"));
         } else if let Some(synth) = &data.synth {
             let documents = [synth.distant, synth.human, synth.dev, synth.test][role as usize];
             let (tokens, entities) = GENERATED;
-            found.push(CorpusSize {
-                role: role.name(),
-                documents,
-                labelled: documents,
-                tokens,
-                entities,
-                source: "generated world",
-            });
+            let (role, source) = (role.name(), "generated world");
+            let labelled = documents;
+            found.push(CorpusSize { role, documents, labelled, tokens, entities, source });
         } else {
+            let mut count = Count::default();
             let own = [&data.distant, &data.human, &data.dev, &data.test][role as usize];
-            let labelled = data
-                .label
-                .iter()
-                .filter(|_| role == Role::Distant)
-                .flat_map(|label| &label.documents);
-            let files: Vec<_> = own.iter().chain(labelled).cloned().collect();
-            let share = data.split.as_ref().map_or(0.0, |split| match role {
-                Role::Distant => 0.0,
-                Role::Human => 1.0 - split.dev_share - split.test_share,
-                Role::Dev => split.dev_share,
-                Role::Test => split.test_share,
-            });
-            let split: Vec<_> = data
-                .split
-                .iter()
-                .filter(|_| share > 0.0)
-                .flat_map(|split| split.files.clone())
-                .collect();
-            let mut size = Count::default();
-            size.add(&Input::all(&files, data.format), 1.0)?;
-            size.add(&Input::all(&split, data.format), share)?;
-            found.extend(size.finish(role));
+            count.add_files(own, data.format, 1.0)?;
+            if let (Role::Distant, Some(label)) = (role, &data.label) {
+                count.add_files(&label.documents, data.format, 1.0)?;
+            }
+            if let (Some(split), true) = (&data.split, role != Role::Distant) {
+                let shares = [split.dev_share, split.test_share];
+                let share = match role {
+                    Role::Dev => shares[0],
+                    Role::Test => shares[1],
+                    _ => 1.0 - shares[0] - shares[1],
+                };
+                if share > 0.0 {
+                    count.add_files(&split.files, data.format, share)?;
+                }
+            }
+            found.push(count.finish(role, "files"));
         }
     }
     Ok(found.into_iter().filter(|size| size.documents > 0).collect())
 }
 
-fn of_shards(role: Role, folder: &Path) -> Result<CorpusSize> {
-    let store =
-        DocumentStore::open(folder, StoreOptions { verify: false, ..StoreOptions::default() })?;
-    let (mut labelled, mut tokens, mut entities) = (0, 0.0, 0.0);
-    for row in 0..store.len() {
-        let document = store.get(row);
-        labelled += usize::from(!document.facts.is_empty());
-        let mentions: usize = document.entities.iter().map(|entity| entity.mentions.len()).sum();
-        tokens += (document.pieces.len() + 2 * mentions + 2) as f64;
-        entities += document.entities.len() as f64;
-    }
-    let count = store.len().max(1) as f64;
-    let (tokens, entities) = (tokens / count, entities / count);
-    Ok(CorpusSize {
-        role: role.name(),
-        documents: store.len(),
-        labelled,
-        tokens,
-        entities,
-        source: "shards",
-    })
-}
-
-/// Documents counted in files, each with a weight.
+/// Documents counted in shards or files, each with a weight.
 #[derive(Default)]
 struct Count {
     documents: f64,
     labelled: f64,
-    words: f64,
+    pieces: f64,
     mentions: f64,
     entities: f64,
 }
 
 impl Count {
-    fn add(&mut self, files: &[Input], weight: f64) -> Result<()> {
-        for file in files {
+    fn of_shards(folder: &Path) -> Result<Self> {
+        let options = StoreOptions { verify: false, ..StoreOptions::default() };
+        let store = DocumentStore::open(folder, options)?;
+        let mut count = Self::default();
+        for document in (0..store.len()).map(|row| store.get(row)) {
+            let mentions = document.entities.iter().map(|entity| entity.mentions.len()).sum();
+            let pieces = document.pieces.len() as f64;
+            count.add(1.0, !document.facts.is_empty(), pieces, mentions, document.entities.len());
+        }
+        Ok(count)
+    }
+
+    fn add_files(&mut self, files: &[PathBuf], format: Format, weight: f64) -> Result<()> {
+        for file in InputFile::all(files, format) {
             file.read(&ReadOptions::default(), &mut |document| {
-                self.documents += weight;
-                self.labelled += if document.facts.as_ref().is_none_or(|facts| !facts.is_empty()) {
-                    weight
-                } else {
-                    0.0
-                };
-                self.words += weight * document.num_words() as f64;
-                self.entities += weight * document.entities.len() as f64;
-                self.mentions += weight
-                    * document.entities.iter().map(|entity| entity.mentions.len()).sum::<usize>()
-                        as f64;
+                let labelled = document.facts.as_ref().is_none_or(|facts| !facts.is_empty());
+                let mentions = document.entities.iter().map(|entity| entity.mentions.len()).sum();
+                let pieces = PIECES_PER_WORD * document.num_words() as f64;
+                self.add(weight, labelled, pieces, mentions, document.entities.len());
                 Ok(())
             })?;
         }
         Ok(())
     }
 
-    fn finish(self, role: Role) -> Option<CorpusSize> {
-        (self.documents > 0.0).then(|| CorpusSize {
+    fn add(&mut self, weight: f64, labelled: bool, pieces: f64, mentions: usize, entities: usize) {
+        self.documents += weight;
+        self.labelled += if labelled { weight } else { 0.0 };
+        self.pieces += weight * pieces;
+        self.mentions += weight * mentions as f64;
+        self.entities += weight * entities as f64;
+    }
+
+    fn finish(self, role: Role, source: &'static str) -> CorpusSize {
+        let documents = self.documents.max(f64::MIN_POSITIVE);
+        CorpusSize {
             role: role.name(),
             documents: self.documents.round() as usize,
             labelled: self.labelled.round() as usize,
-            tokens: (PIECES_PER_WORD * self.words + 2.0 * self.mentions) / self.documents + 2.0,
-            entities: self.entities / self.documents,
-            source: "files",
-        })
+            // Two markers a mention, and the pieces at both ends.
+            tokens: (self.pieces + 2.0 * self.mentions) / documents + 2.0,
+            entities: self.entities / documents,
+            source,
+        }
     }
 }
 
 /// What a model weighs.
-struct Sized {
+struct ModelSize {
     config: Value,
     width: f64,
     layers: f64,
     parameters: usize,
 }
 
-impl Sized {
+impl ModelSize {
     fn of(model: &dyn Model) -> Self {
         let config = model.encoder_config();
         let number = |key: &str| config.get(key).and_then(Value::as_f64);
@@ -339,9 +321,9 @@ impl Sized {
 }
 
 /// A stage before its time and memory are known.
-struct Work<'a> {
+struct StageWork<'a> {
     stage: String,
-    plan: &'a Schedule,
+    schedule: &'a Schedule,
     steps: u64,
     documents_per_step: f64,
     /// The documents that it reads.
@@ -352,21 +334,19 @@ struct Work<'a> {
     trains: bool,
 }
 
-impl Work<'_> {
-    fn estimate(&self, ranks: usize, rate: f64, model: &Sized) -> StageEstimate {
+impl StageWork<'_> {
+    fn estimate(&self, ranks: usize, rate: f64, model: &ModelSize) -> StageEstimate {
         let ranks = ranks as f64;
+        let parameters = model.parameters as f64;
+        let of_training = |number: f64| if self.trains { number } else { 0.0 };
         let passes = if self.trains { 3.0 } else { 1.0 };
         let flops =
             passes * self.flops.unwrap_or_default() * self.documents_per_step * self.steps as f64;
-        let budget = self.plan.tokens_per_micro_batch as f64;
+        let budget = self.schedule.tokens_per_micro_batch as f64;
         let tokens = (self.documents_per_step / ranks).max(1.0) * self.corpus.tokens;
         // Weights, and in training gradients and two moments, in 32 bits.
-        let numbers = if self.trains { 4.0 } else { 1.0 } * model.parameters as f64;
-        let kept = if self.trains {
-            budget.min(tokens) * model.layers * KEPT_PER_CHANNEL * model.width
-        } else {
-            0.0
-        };
+        let numbers = if self.trains { 4.0 } else { 1.0 } * parameters;
+        let kept = of_training(budget.min(tokens) * model.layers * KEPT_PER_CHANNEL * model.width);
         StageEstimate {
             stage: self.stage.clone(),
             steps: self.steps,
@@ -376,12 +356,8 @@ impl Work<'_> {
             hours: flops / (rate * ranks) / 3600.0,
             parameters: model.parameters,
             memory_gb: 4.0 * (numbers + kept) / 1e9,
-            checkpoint_gb: if self.trains { 12.0 * model.parameters as f64 / 1e9 } else { 0.0 },
-            traffic_gb: if self.trains {
-                2.0 * (ranks - 1.0) / ranks * 4.0 * model.parameters as f64 / 1e9
-            } else {
-                0.0
-            },
+            checkpoint_gb: of_training(12.0 * parameters / 1e9),
+            traffic_gb: of_training(2.0 * (ranks - 1.0) / ranks * 4.0 * parameters / 1e9),
             took: None,
         }
     }
@@ -395,10 +371,10 @@ impl RunEstimate {
             .ok_or_else(|| Error::recipe(format!("the recipe names no {} documents", role.name())))
     }
 
-    fn add(&mut self, work: &Work, model: &Sized) {
+    fn add(&mut self, work: &StageWork, model: &ModelSize) {
         if work.flops.is_none() {
             self.notes.push(format!(
-                "{}: the cost of this encoder is not known, and its time left at 0",
+                "{}: the cost of this encoder is not known, so its time is given as 0",
                 work.stage
             ));
         }
@@ -417,61 +393,53 @@ impl RunEstimate {
     }
 
     fn add_ranker(&mut self, recipe: &Recipe, sizes: Sizes) -> Result<()> {
-        let human = self.corpus(Role::Human)?;
-        let model = dsdocre(recipe, Part::Ranker, sizes)?;
+        let (human, schedule) = (self.corpus(Role::Human)?, &recipe.rank);
+        let model = dsdocre(recipe, ModelKind::Ranker, sizes)?;
         let cost = |size: &CorpusSize| {
-            Some(
-                encoder_flops(&model.config, size.tokens)?
-                    + ranking_flops(size.entities, model.width),
-            )
+            let encoder = encoder_flops(&model.config, size.tokens)?;
+            Some(encoder + ranking_flops(size.entities, model.width))
         };
-        let work = Work {
+        let train = StageWork {
             stage: "rank".into(),
-            plan: &recipe.rank,
-            steps: total_steps(&recipe.rank, human.labelled),
-            documents_per_step: recipe.rank.batch as f64,
+            schedule,
+            steps: total_steps(schedule, human.labelled),
+            documents_per_step: schedule.batch as f64,
             corpus: &human,
             flops: cost(&human),
             trains: true,
         };
-        self.add(&work, &model);
-        for size in self.corpora.clone() {
-            let (stage, documents_per_step) =
-                (format!("score {}", size.role), size.documents as f64);
-            let work = Work {
-                stage,
-                plan: &recipe.rank,
+        self.add(&train, &model);
+        for size in &self.corpora.clone() {
+            let score = StageWork {
+                stage: format!("score {}", size.role),
                 steps: 1,
-                documents_per_step,
-                corpus: &size,
-                flops: cost(&size),
+                documents_per_step: size.documents as f64,
+                corpus: size,
+                flops: cost(size),
                 trains: false,
+                ..train
             };
-            self.add(&work, &model);
+            self.add(&score, &model);
         }
         Ok(())
     }
 
     fn add_pretraining(&mut self, recipe: &Recipe, sizes: Sizes) -> Result<()> {
-        let (distant, settings, plan) = (
-            self.corpus(Role::Distant)?,
-            recipe.settings_of::<DsdocreSettings>()?,
-            &recipe.pretrain,
-        );
-        let model = dsdocre(recipe, Part::Pretrainer, sizes)?;
-        // Relation vectors are asked for by alignment alone, of the share of items that states one
-        // fact twice.
+        let (distant, schedule) = (self.corpus(Role::Distant)?, &recipe.pretrain);
+        let settings: &DsdocreSettings = recipe.settings_of()?;
+        let model = dsdocre(recipe, ModelKind::Pretrainer, sizes)?;
+        // Only alignment needs relation vectors, for the share of items that states one fact twice.
         let vectors = settings.same_fact_ratio
             * (2 + settings.alignment_hard + settings.alignment_random) as f64;
         let cost = encoder_flops(&model.config, distant.tokens).map(|encoder| {
             let heads = relation_vector_flops(settings, vectors / 2.0, vectors / 2.0, model.width);
             encoder + ranking_flops(distant.entities, model.width) + heads
         });
-        let work = Work {
+        let work = StageWork {
             stage: "pretrain".into(),
-            plan,
-            steps: pretrain_steps(plan),
-            documents_per_step: 2.0 * plan.batch as f64,
+            schedule,
+            steps: pretrain_steps(schedule),
+            documents_per_step: 2.0 * schedule.batch as f64,
             corpus: &distant,
             flops: cost,
             trains: true,
@@ -482,21 +450,21 @@ impl RunEstimate {
 
     fn add_finetuning(&mut self, recipe: &Recipe, sizes: Sizes) -> Result<()> {
         let (human, settings) = (self.corpus(Role::Human)?, recipe.settings()?);
-        let model = Sized::of(&*model_of(&settings, &recipe.encoder.name, sizes)?);
+        let model = ModelSize::of(&*model_of(&settings, &recipe.encoder.name, sizes)?);
         let heads = if let Some(dsdocre) = settings.get::<DsdocreSettings>() {
-            let pairs = dsdocre.finetune_rule().count(human.entities.round() as usize) as f64;
+            let pairs = dsdocre.finetune_pairs().count(human.entities.round() as usize) as f64;
             relation_vector_flops(dsdocre, pairs, human.entities.min(pairs), model.width)
         } else {
             self.notes.push(format!(
-                "of `{}` the encoder alone is counted; `bench systems` measures it whole",
+                "of `{}` only the encoder is counted; `bench systems` measures the whole system",
                 settings.system()
             ));
             0.0
         };
         for variant in &recipe.variants {
-            let work = Work {
+            let work = StageWork {
                 stage: format!("finetune-{}", variant.name()),
-                plan: &recipe.finetune,
+                schedule: &recipe.finetune,
                 steps: total_steps(&recipe.finetune, human.labelled),
                 documents_per_step: recipe.finetune.batch as f64,
                 corpus: &human,
@@ -510,10 +478,10 @@ impl RunEstimate {
 }
 
 /// DSDocRE's ranker or pre-trainer, sized.
-fn dsdocre(recipe: &Recipe, part: Part, sizes: Sizes) -> Result<Sized> {
-    let config = ModelConfig::of(part, recipe.settings_of()?, sizes.relations);
+fn dsdocre(recipe: &Recipe, kind: ModelKind, sizes: Sizes) -> Result<ModelSize> {
+    let config = ModelConfig::of(kind, recipe.settings_of()?, sizes.relations);
     let Foundation { encoder, parameters, .. } = foundation(&recipe.encoder.name, sizes)?;
-    Ok(Sized::of(&DsdocreModel::new(encoder, parameters, config, None)?))
+    Ok(ModelSize::of(&DsdocreModel::new(encoder, parameters, config, None)?))
 }
 
 impl fmt::Display for RunEstimate {
@@ -532,39 +500,15 @@ impl fmt::Display for RunEstimate {
                 "{role:<9}{documents:>9} documents, {labelled} labelled, {means} ({source})"
             )?;
         }
-        let head = [
-            "steps",
-            "docs/step",
-            "micro",
-            "PFLOP",
-            "hours",
-            "params M",
-            "memory GB",
-            "ckpt GB",
-            "GB/step",
-        ];
+        let columns = "steps docs/step micro PFLOP hours params_M memory_GB ckpt_GB GB/step";
         write!(f, "\n{:<22}", "")?;
-        head.iter().try_for_each(|name| write!(f, "{name:>11}"))?;
+        columns.split(' ').try_for_each(|name| write!(f, "{:>11}", name.replace('_', " ")))?;
         for stage in &self.stages {
-            let StageEstimate {
-                stage: name,
-                steps,
-                documents_per_step,
-                micro_batches,
-                flops,
-                hours,
-                ..
-            } = stage;
-            let (petaflop, parameters) = (flops / 1e15, stage.parameters as f64 / 1e6);
-            write!(
-                f,
-                "\n{name:<22}{steps:>11}{documents_per_step:>11.0}{micro_batches:>11.0}{petaflop:>11.3}{hours:>11.3}{parameters:>11.1}"
-            )?;
-            write!(
-                f,
-                "{:>11.2}{:>11.2}{:>11.3}",
-                stage.memory_gb, stage.checkpoint_gb, stage.traffic_gb
-            )?;
+            write!(f, "\n{:<22}{:>11}", stage.stage, stage.steps)?;
+            write!(f, "{:>11.0}{:>11.0}", stage.documents_per_step, stage.micro_batches)?;
+            write!(f, "{:>11.3}{:>11.3}", stage.flops / 1e15, stage.hours)?;
+            write!(f, "{:>11.1}{:>11.2}", stage.parameters as f64 / 1e6, stage.memory_gb)?;
+            write!(f, "{:>11.2}{:>11.3}", stage.checkpoint_gb, stage.traffic_gb)?;
         }
         let hours: f64 = self.stages.iter().map(|stage| stage.hours).sum();
         write!(f, "\n{:<22}{hours:>55.3}", "all")?;

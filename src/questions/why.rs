@@ -1,8 +1,8 @@
-//! Why a run says what it says of a document: where it lies, what it is labelled with and whether
-//! that is true, what the ranker made of its pairs, and what each variant predicts.
+//! What a run says about a document, and why: its role, its labels and whether they are true, how
+//! the ranker placed its pairs, and what each variant predicts.
 //!
-//! Everything is read from the run folder, whose stages need not all be done; nothing is computed
-//! again.
+//! Everything is read from the run folder, whose stages need not all be done. Not for: computing
+//! anything again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::corpus::synth::Truth;
-use crate::corpus::{Document, Entity, RelationSet};
+use crate::corpus::{Document, Entity, Fact, RelationSet};
 use crate::eval::{Prediction, read_predictions};
 use crate::pipeline::data::Role;
 use crate::pipeline::evaluate::document_of;
 use crate::recipe::Recipe;
 use crate::report::{TextPart, TextRole, sentences_of_pair};
-use crate::shards::{DocumentStore, FactIndex, FactInstance, StoreOptions};
+use crate::shards::{DocumentStore, StoreOptions};
 use crate::systems::Variant;
 use crate::systems::dsdocre::DsdocreSettings;
 use crate::text::TokenizedDocument;
@@ -46,12 +46,12 @@ pub struct Explanation {
     /// The title.
     pub title: String,
     /// What is known of it in each role.
-    pub roles: Vec<Explained>,
+    pub roles: Vec<ExplainedDocument>,
 }
 
 /// A document in one role.
 #[derive(Clone, Debug, Serialize)]
-pub struct Explained {
+pub struct ExplainedDocument {
     /// `distant`, `human`, `dev` or `test`.
     pub role: &'static str,
     /// Row in its shards.
@@ -154,7 +154,10 @@ pub fn why(run: &Path, query: &WhyQuery) -> Result<Explanation> {
         let Some(folder) = shards_of(run, role) else { continue };
         let store = DocumentStore::open(&folder, StoreOptions { with_words: true, verify: false })?;
         if let Some(row) = store.find_title(&query.title) {
-            roles.push(Context { run, recipe: &recipe, role, store: &store, row }.explain(query)?);
+            roles.push(
+                DocumentContext { run, recipe: &recipe, role, store: &store, row }
+                    .explain(query)?,
+            );
         }
     }
     if roles.is_empty() {
@@ -177,7 +180,7 @@ fn shards_of(run: &Path, role: Role) -> Option<PathBuf> {
 }
 
 /// A document with what is around it.
-struct Context<'a> {
+struct DocumentContext<'a> {
     run: &'a Path,
     recipe: &'a Recipe,
     role: Role,
@@ -185,8 +188,8 @@ struct Context<'a> {
     row: usize,
 }
 
-impl Context<'_> {
-    fn explain(&self, query: &WhyQuery) -> Result<Explained> {
+impl DocumentContext<'_> {
+    fn explain(&self, query: &WhyQuery) -> Result<ExplainedDocument> {
         let encoded = self.store.get(self.row);
         let document = document_of(self.store, self.row);
         let head =
@@ -229,7 +232,7 @@ impl Context<'_> {
                 about.push(pair);
             }
         }
-        Ok(Explained {
+        Ok(ExplainedDocument {
             role: self.role.name(),
             row: self.row,
             words: encoded.num_words(),
@@ -281,8 +284,8 @@ impl Context<'_> {
         encoded.kept.as_ref()?;
         let settings: &DsdocreSettings = self.recipe.settings_of().ok()?;
         match self.role {
-            Role::Distant => settings.pretrain_limit(),
-            _ => Some(settings.finetune_rule().count(encoded.entities.len())),
+            Role::Distant => settings.k_pretrain(),
+            _ => Some(settings.finetune_pairs().count(encoded.entities.len())),
         }
     }
 
@@ -306,22 +309,20 @@ impl Context<'_> {
         Ok(found)
     }
 
-    /// The facts of the document that others of the same role state too.
-    fn elsewhere(&self) -> Result<Vec<(FactInstance, BTreeSet<u32>)>> {
+    /// Rows of the other documents of this role that state a fact of the document, by (head, tail,
+    /// class).
+    fn elsewhere(&self) -> Result<Elsewhere> {
+        let mut found = Elsewhere::new();
         if self.store.manifest().fact_index.is_none() {
-            return Ok(Vec::new());
+            return Ok(found);
         }
-        let index: FactIndex = self.store.fact_index()?;
-        let mut found = Vec::new();
+        let index = self.store.fact_index()?;
         for key in (0..index.num_keys()).map(|key| index.instances(key)) {
-            let own = key.iter().filter(|instance| instance.row as usize == self.row);
-            let others = || {
-                key.iter()
-                    .map(|instance| instance.row)
-                    .filter(|&row| row as usize != self.row)
-                    .collect()
-            };
-            found.extend(own.map(|&instance| (instance, others())));
+            let rows = || key.iter().map(|instance| instance.row as usize);
+            for own in key.iter().filter(|instance| instance.row as usize == self.row) {
+                let fact = (own.head as usize, own.tail as usize, own.relation as usize);
+                found.entry(fact).or_default().extend(rows().filter(|&row| row != self.row));
+            }
         }
         Ok(found)
     }
@@ -330,61 +331,24 @@ impl Context<'_> {
         let ranked = found.encoded.kept.as_deref().unwrap_or_default();
         let place =
             ranked.iter().position(|pair| (pair.head as usize, pair.tail as usize) == (head, tail));
-        let facts = found.document.facts();
-        let labels = (0..).zip(facts).filter(|(_, fact)| (fact.head, fact.tail) == (head, tail));
-        let labels = labels.map(|(number, fact)| {
-            let same = |other: &&Prediction| {
-                (other.h_idx, other.t_idx, &other.r) == (head, tail, &fact.relation)
-            };
-            let class = self.store.relations().index_of(&fact.relation);
-            let same_fact = |instance: &FactInstance| {
-                (instance.head as usize, instance.tail as usize, Some(instance.relation as usize))
-                    == (head, tail, class)
-            };
-            let others = found
-                .elsewhere
-                .iter()
-                .filter(|(instance, _)| same_fact(instance))
-                .flat_map(|(_, rows)| rows);
-            let others: BTreeSet<u32> = others.copied().collect();
-            ExplainedLabel {
-                relation: fact.relation.clone(),
-                name: self.relation_name(&fact.relation),
-                evidence: fact.evidence.clone(),
-                truth: found
-                    .truth
-                    .as_ref()
-                    .and_then(|truth| truth.of(&found.document.title, number)),
-                elsewhere: others
-                    .iter()
-                    .take(TITLES)
-                    .map(|&row| self.store.title(row as usize).to_owned())
-                    .collect(),
-                elsewhere_count: others.len(),
-                missed_by: found
-                    .predictions
-                    .iter()
-                    .filter(|(_, facts)| !facts.iter().any(|fact| same(&fact)))
-                    .map(|(name, _)| *name)
-                    .collect(),
+        let facts = (0..).zip(found.document.facts());
+        let labels: Vec<ExplainedLabel> = facts
+            .filter(|(_, fact)| (fact.head, fact.tail) == (head, tail))
+            .map(|(number, fact)| self.label(number, fact, found))
+            .collect();
+        let mut predictions = Vec::new();
+        for (variant, facts) in found.predictions {
+            for fact in facts.iter().filter(|fact| (fact.h_idx, fact.t_idx) == (head, tail)) {
+                let labelled = labels.iter().any(|label| label.relation == fact.r);
+                predictions.push(ExplainedPrediction {
+                    variant,
+                    relation: fact.r.clone(),
+                    name: self.relation_name(&fact.r),
+                    score: fact.score,
+                    right: found.document.facts.is_some().then_some(labelled),
+                });
             }
-        });
-        let labels: Vec<ExplainedLabel> = labels.collect();
-        let of_pair = |fact: &&Prediction| (fact.h_idx, fact.t_idx) == (head, tail);
-        let predictions = found.predictions.iter().flat_map(|(variant, facts)| {
-            facts.iter().filter(of_pair).map(move |fact| (variant, fact))
-        });
-        let predictions = predictions.map(|(variant, fact)| ExplainedPrediction {
-            variant,
-            relation: fact.r.clone(),
-            name: self.relation_name(&fact.r),
-            score: fact.score,
-            right: found
-                .document
-                .facts
-                .is_some()
-                .then(|| labels.iter().any(|label| label.relation == fact.r)),
-        });
+        }
         let named = |entity: usize| sentences_of(&found.document.entities[entity]);
         ExplainedPair {
             head,
@@ -393,9 +357,29 @@ impl Context<'_> {
             score: place.map(|place| ranked[place].score),
             kept: found.kept.map(|kept| place.is_some_and(|place| place < kept)),
             together: named(head).intersection(&named(tail)).copied().collect(),
-            predictions: predictions.collect(),
             labels,
+            predictions,
             text: Vec::new(),
+        }
+    }
+
+    /// A label, the number of which is `number` in its document.
+    fn label(&self, number: usize, fact: &Fact, found: &Found) -> ExplainedLabel {
+        let predicted = |other: &Prediction| {
+            (other.h_idx, other.t_idx, &other.r) == (fact.head, fact.tail, &fact.relation)
+        };
+        let class = self.store.relations().index_of(&fact.relation);
+        let others = class.and_then(|class| found.elsewhere.get(&(fact.head, fact.tail, class)));
+        let titles = others.into_iter().flatten().map(|&row| self.store.title(row).to_owned());
+        let missed = found.predictions.iter().filter(|(_, facts)| !facts.iter().any(predicted));
+        ExplainedLabel {
+            relation: fact.relation.clone(),
+            name: self.relation_name(&fact.relation),
+            evidence: fact.evidence.clone(),
+            truth: found.truth.as_ref().and_then(|truth| truth.of(&found.document.title, number)),
+            elsewhere: titles.take(TITLES).collect(),
+            elsewhere_count: others.map_or(0, BTreeSet::len),
+            missed_by: missed.map(|(name, _)| *name).collect(),
         }
     }
 
@@ -418,13 +402,16 @@ impl Context<'_> {
     }
 }
 
+/// Rows of other documents by fact: (head, tail, class).
+type Elsewhere = BTreeMap<(usize, usize, usize), BTreeSet<usize>>;
+
 /// What is known of a document before its pairs are looked at.
 struct Found<'a> {
     document: &'a Document,
     encoded: &'a TokenizedDocument,
     predictions: &'a BTreeMap<&'static str, Vec<Prediction>>,
     kept: Option<usize>,
-    elsewhere: Vec<(FactInstance, BTreeSet<u32>)>,
+    elsewhere: Elsewhere,
     truth: Option<Truth>,
 }
 
@@ -459,7 +446,7 @@ impl fmt::Display for Explanation {
     }
 }
 
-impl fmt::Display for Explained {
+impl fmt::Display for ExplainedDocument {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { role, row, words, sentences, pairs, .. } = self;
         write!(

@@ -38,7 +38,7 @@ pub fn render(data: &ReportData) -> Result<String> {
         left_out_labels => data.relation_labels.len() - shown.relation_labels.len(),
         labels => shown.relation_labels.iter().map(shares).collect::<Vec<_>>(),
         tiles => tiles(data),
-        keeps => data.ranker.iter().map(|at| at.keep.to_string()).collect::<Vec<_>>(),
+        keeps => data.ranker.iter().map(|at| at.k()).collect::<Vec<_>>(),
         charts => charts(data),
     };
     page("report.html", values)
@@ -126,11 +126,11 @@ fn tiles(data: &ReportData) -> Vec<(String, String, String)> {
     if let Some(at) = data
         .ranker
         .iter()
-        .find(|at| at.keep == crate::eval::Keep::Times(2))
+        .find(|at| at.keep == crate::sampling::KeptPairs::times(2))
         .filter(noise)
         .or(deepest)
     {
-        let keep = format!("top {} pairs a document", at.keep);
+        let keep = format!("top {} pairs a document", at.k());
         tiles.push(("labels kept".to_owned(), percent(Some(at.labels.share)) + " %", keep.clone()));
         if let Some(wrong) = at.false_labels {
             tiles.push((
@@ -207,7 +207,7 @@ fn ranker_recall(data: &ReportData) -> String {
         percent: true,
         ..Axes::default()
     };
-    let keeps: Vec<_> = data.ranker.iter().map(|at| at.keep.to_string()).collect();
+    let keeps: Vec<_> = data.ranker.iter().map(|at| at.k()).collect();
     bars(
         &axes,
         &keeps,
@@ -228,7 +228,7 @@ fn noise_shares(data: &ReportData) -> String {
         percent: true,
         ..Axes::default()
     };
-    let keeps: Vec<_> = data.ranker.iter().map(|at| at.keep.to_string()).collect();
+    let keeps: Vec<_> = data.ranker.iter().map(|at| at.k()).collect();
     let right = data.ranker.iter().map(|at| at.true_labels.map(|share| share.share)).collect();
     let wrong = data.ranker.iter().map(|at| at.false_labels.map(|share| share.share)).collect();
     bars(&axes, &keeps, &["true labels", "false labels"], &[right, wrong])

@@ -4,8 +4,8 @@
 use super::super::*;
 use super::*;
 use crate::eval::{
-    Breakdown, Confused, CurvePoint, EvidenceRecall, InferScores, Keep, NamedBlock, RankedDocument,
-    RankedFact, ScoreBlock, recall_at,
+    Breakdown, Confused, CurvePoint, EvidenceRecall, InferScores, KEPT_IN_REPORTS, NamedBlock,
+    RankedDocument, RankedFact, ScoreBlock, recall_at,
 };
 
 fn named(name: &str, gold: usize, correct: usize) -> NamedBlock {
@@ -207,7 +207,7 @@ fn sample() -> ReportData {
             learning("no denoising", 0.521),
             learning("random start", 0.412),
         ],
-        ranker: recall_at(&(0..300).map(ranked).collect::<Vec<_>>(), &Keep::usual()),
+        ranker: recall_at(&(0..300).map(ranked).collect::<Vec<_>>(), &KEPT_IN_REPORTS),
         curve: (1..=100).map(point).collect(),
         breakdown: Some(breakdown()),
         relation_names: [("P17", "country"), ("P18", "image of a <thing>")]

@@ -4,10 +4,11 @@
 use rand::RngExt;
 
 use super::Stream;
+use crate::text::{TokenizedDocument, ViewChoices};
 
 /// Draws `count` elements without replacement, in random order. A pool that is too small is doubled
 /// until it is large enough (docs/systems.md, D.7); an empty pool gives nothing.
-pub(super) fn take<T: Copy>(rng: &mut Stream, pool: &[T], count: usize) -> Vec<T> {
+pub fn take<T: Copy>(rng: &mut Stream, pool: &[T], count: usize) -> Vec<T> {
     let mut list = pool.to_vec();
     if list.is_empty() {
         return list;
@@ -24,15 +25,25 @@ pub(super) fn take<T: Copy>(rng: &mut Stream, pool: &[T], count: usize) -> Vec<T
 }
 
 /// One element, uniformly.
-pub(super) fn pick<T: Copy>(rng: &mut Stream, pool: &[T]) -> Option<T> {
+pub fn pick<T: Copy>(rng: &mut Stream, pool: &[T]) -> Option<T> {
     (!pool.is_empty()).then(|| pool[rng.random_range(0..pool.len())])
 }
 
 /// Puts the answer among the others at a uniform slot; returns all and the slot.
-pub(super) fn place<T>(rng: &mut Stream, mut others: Vec<T>, answer: T) -> (Vec<T>, usize) {
+pub fn place<T>(rng: &mut Stream, mut others: Vec<T>, answer: T) -> (Vec<T>, usize) {
     let slot = rng.random_range(0..=others.len());
     others.insert(slot, answer);
     (others, slot)
+}
+
+/// Draws the entities of a document that are blanked, each with the same probability.
+pub fn draw_blanked(
+    stream: &mut Stream,
+    document: &TokenizedDocument,
+    probability: f64,
+) -> ViewChoices {
+    let blanked = document.entities.iter().map(|_| stream.random_bool(probability)).collect();
+    ViewChoices { blanked, masked: Vec::new() }
 }
 
 #[cfg(test)]

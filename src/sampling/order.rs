@@ -27,7 +27,7 @@ impl BatchOrder {
     /// last one may be short.
     ///
     /// # Errors
-    /// [`Error::Recipe`] for an empty batch; [`Error::Data`] when there is no document.
+    /// [`Error::Recipe`] for an empty batch; [`Error::Data`] if there are no documents.
     pub fn new(len: usize, seed: u64, batch: usize) -> Result<Self> {
         if batch == 0 {
             return Err(
@@ -35,11 +35,17 @@ impl BatchOrder {
             );
         }
         if len == 0 {
-            return Err(DataError::new("shards", "there is no usable document")
+            return Err(DataError::new("shards", "hold no usable document")
                 .hint("add documents")
                 .into());
         }
         Ok(Self { len: len as u64, seed, batch: batch as u64 })
+    }
+
+    /// Number of documents; at least 1.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.len as usize
     }
 
     /// Number of steps of an epoch; at least 1.

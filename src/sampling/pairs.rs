@@ -1,11 +1,16 @@
-//! Ordered entity pairs of one document: labelled, good (labelled and kept by the ranker),
-//! unlabelled, best-scored.
+//! Ordered entity pairs of one document: asked about, kept by the ranker, labelled, good (labelled
+//! and kept), unlabelled.
+
+use std::fmt;
+use std::str::FromStr;
 
 use rand::RngExt;
+use serde::{Deserialize, Serialize};
 
 use super::Stream;
 use super::draw::take;
 use crate::text::{ScoredPair, TokenizedDocument};
+use crate::{DataError, Error, Result};
 
 /// An ordered pair of entities, (head, tail).
 pub type Pair = (u32, u32);
@@ -43,28 +48,24 @@ pub fn asked_pairs(document: &TokenizedDocument) -> Vec<Pair> {
     }
 }
 
-/// The `keep` best-scored pairs among those that `document` asks about, as [`top_pairs`]. `scores`
+/// The `k` best-scored pairs among those that `document` asks about, as [`top_pairs`]. `scores`
 /// belong to all ordered pairs.
-pub fn top_asked_pairs(
-    document: &TokenizedDocument,
-    scores: &[f32],
-    keep: usize,
-) -> Vec<ScoredPair> {
+pub fn top_asked_pairs(document: &TokenizedDocument, scores: &[f32], k: usize) -> Vec<ScoredPair> {
     let all = top_pairs(
         scores,
         document.entities.len(),
-        if document.candidates.is_some() { usize::MAX } else { keep },
+        if document.candidates.is_some() { usize::MAX } else { k },
     );
     let Some(list) = &document.candidates else { return all };
     let asked: ahash::AHashSet<Pair> =
         list.iter().filter(|pair| !pair.excluded).map(|pair| (pair.head, pair.tail)).collect();
-    all.into_iter().filter(|pair| asked.contains(&(pair.head, pair.tail))).take(keep).collect()
+    all.into_iter().filter(|pair| asked.contains(&(pair.head, pair.tail))).take(k).collect()
 }
 
-/// The `keep` best-scored pairs of a document with `entities` entities, best first; among equal
+/// The `k` best-scored pairs of a document with `entities` entities, best first; among equal
 /// scores the earlier pair wins. `scores` belong to [`ordered_pairs`]; what follows them (padding)
 /// is not read.
-pub fn top_pairs(scores: &[f32], entities: usize, keep: usize) -> Vec<ScoredPair> {
+pub fn top_pairs(scores: &[f32], entities: usize, k: usize) -> Vec<ScoredPair> {
     let scored = ordered_pairs(entities).zip(scores).map(|((head, tail), &score)| ScoredPair {
         head,
         tail,
@@ -73,13 +74,103 @@ pub fn top_pairs(scores: &[f32], entities: usize, keep: usize) -> Vec<ScoredPair
     let mut pairs: Vec<_> = scored.collect();
     // Adding zero makes a negative zero equal to zero.
     pairs.sort_by(|a, b| (b.score + 0.0).total_cmp(&(a.score + 0.0)));
-    pairs.truncate(keep);
+    pairs.truncate(k);
     pairs
 }
 
-/// The labels of a document whose pair is among its first `keep` kept pairs, sorted and without
+/// How many pairs of a document are kept, best-ranked first. Written as `30`, `2n` (n: the number
+/// of entities) or, for the larger of two, `60,3n`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KeptPairs {
+    /// At least so many.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub pairs: usize,
+    /// At least so many for each entity.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub times: usize,
+    /// At most so many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cap: Option<usize>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+impl KeptPairs {
+    /// A fixed number.
+    pub const fn fixed(pairs: usize) -> Self {
+        Self { pairs, times: 0, cap: None }
+    }
+
+    /// A multiple of the number of entities.
+    pub const fn times(times: usize) -> Self {
+        Self { pairs: 0, times, cap: None }
+    }
+
+    /// The number for a document with `entities` entities; it may exceed the number of its pairs.
+    pub fn count(self, entities: usize) -> usize {
+        self.pairs.max(self.times * entities).min(self.cap.unwrap_or(usize::MAX))
+    }
+}
+
+impl FromStr for KeptPairs {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let bad = || {
+            Error::recipe(format!("--keep {text} is neither a number nor a multiple of n"))
+                .with_hint("such as 30, 2n or 60,3n")
+        };
+        let mut kept = Self::default();
+        for part in text.split(',') {
+            match part.trim().strip_suffix(['n', 'N']) {
+                Some(times) => kept.times = times.parse().map_err(|_| bad())?,
+                None => kept.pairs = part.trim().parse().map_err(|_| bad())?,
+            }
+        }
+        if kept.count(1) == 0 { Err(bad()) } else { Ok(kept) }
+    }
+}
+
+impl fmt::Display for KeptPairs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.pairs, self.times) {
+            (pairs, 0) => write!(f, "{pairs}"),
+            (0, times) => write!(f, "{times}n"),
+            (pairs, times) => write!(f, "{pairs},{times}n"),
+        }
+    }
+}
+
+/// The kept pairs of a document. Labelled pairs are not forced in.
+///
+/// # Errors
+/// [`Error::Data`] where the document holds fewer ranked pairs than are to be kept.
+pub fn kept_pairs(document: &TokenizedDocument, kept: KeptPairs) -> Result<Vec<Pair>> {
+    let entities = document.entities.len();
+    let asked = document.candidates.as_ref().map_or_else(
+        || entities * entities.saturating_sub(1),
+        |list| list.iter().filter(|pair| !pair.excluded).count(),
+    );
+    let count = kept.count(entities).min(asked);
+    let pairs: Vec<_> = kept_prefix(document, count).into_iter().flatten().collect();
+    if pairs.len() < count {
+        let problem = format!(
+            "{} ranked pairs are stored, {count} are needed",
+            document.kept.as_ref().map_or(0, Vec::len)
+        );
+        let hint = "score the documents with a ranker, keeping at least so many pairs";
+        return Err(DataError::new("shards", problem).title(&document.title).hint(hint).into());
+    }
+    Ok(pairs)
+}
+
+/// The labels of a document whose pair is among its first `k` kept pairs, sorted and without
 /// repetition (docs/systems.md, D.9). A document that no ranker has seen keeps all its labels.
-pub fn good_labels(document: &TokenizedDocument, keep: usize) -> Vec<Label> {
+pub fn good_labels(document: &TokenizedDocument, k: usize) -> Vec<Label> {
     let mut labels: Vec<_> = document
         .facts
         .iter()
@@ -87,7 +178,7 @@ pub fn good_labels(document: &TokenizedDocument, keep: usize) -> Vec<Label> {
         .collect();
     labels.sort_unstable();
     labels.dedup();
-    if let Some(kept) = kept_prefix(document, keep) {
+    if let Some(kept) = kept_prefix(document, k) {
         let mut kept: Vec<Pair> = kept.collect();
         kept.sort_unstable();
         labels.retain(|label| kept.binary_search(&label.pair).is_ok());
@@ -95,16 +186,13 @@ pub fn good_labels(document: &TokenizedDocument, keep: usize) -> Vec<Label> {
     labels
 }
 
-/// The first `keep` pairs that the ranker kept; `None` where there was no ranker.
-pub(super) fn kept_prefix(
-    document: &TokenizedDocument,
-    keep: usize,
-) -> Option<impl Iterator<Item = Pair>> {
-    document.kept.as_ref().map(|kept| kept.iter().take(keep).map(|pair| (pair.head, pair.tail)))
+/// The first `k` pairs that the ranker kept; `None` where there was no ranker.
+pub fn kept_prefix(document: &TokenizedDocument, k: usize) -> Option<impl Iterator<Item = Pair>> {
+    document.kept.as_ref().map(|kept| kept.iter().take(k).map(|pair| (pair.head, pair.tail)))
 }
 
 /// The distinct pairs of sorted labels.
-pub(super) fn distinct_pairs(labels: &[Label]) -> Vec<Pair> {
+pub fn distinct_pairs(labels: &[Label]) -> Vec<Pair> {
     let mut pairs: Vec<_> = labels.iter().map(|label| label.pair).collect();
     pairs.dedup();
     pairs
@@ -137,11 +225,11 @@ impl UnlabelledPairs {
         Self { pool, ..all }
     }
 
-    /// The unlabelled pairs among the first `keep` kept ones; all of them where there was no
+    /// The unlabelled pairs among the first `k` kept ones; all of them where there was no
     /// ranker.
-    pub fn among_kept(document: &TokenizedDocument, keep: usize) -> Self {
+    pub fn among_kept(document: &TokenizedDocument, k: usize) -> Self {
         let all = Self::new(document);
-        let Some(kept) = kept_prefix(document, keep) else { return all };
+        let Some(kept) = kept_prefix(document, k) else { return all };
         let pool = kept.filter(|pair| !all.is_labelled(*pair)).collect();
         Self { pool: Some(pool), ..all }
     }
@@ -158,7 +246,7 @@ impl UnlabelledPairs {
         self.pool.as_ref().map_or_else(|| all.saturating_sub(labelled()), Vec::len)
     }
 
-    /// Whether there is none.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -202,7 +290,7 @@ impl UnlabelledPairs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sampling::testing::{ask, assert_uniform, document, facts, keep};
+    use crate::sampling::testing::{self, ask, assert_uniform, document, facts, keep};
     use crate::sampling::{Purpose, rng};
     use crate::text::view::fixture::{Table, case};
 
@@ -262,6 +350,63 @@ mod tests {
                 (&read("pair_head").ints(&[i])[..count], &read("pair_tail").ints(&[i])[..count])
             );
         }
+    }
+
+    #[test]
+    fn rules_keep_as_many_pairs_as_the_paper_and_the_release() {
+        let counts = |kept: KeptPairs| [1, 3, 20, 42].map(|entities| kept.count(entities));
+        assert_eq!(counts(KeptPairs::times(2)), [2, 6, 40, 84]);
+        assert_eq!(counts(KeptPairs { cap: Some(60), ..KeptPairs::times(2) }), [2, 6, 40, 60]);
+        assert_eq!(counts(KeptPairs::fixed(30)), [30; 4]);
+        assert_eq!(counts("60,3n".parse().unwrap()), [60, 60, 60, 126]);
+    }
+
+    #[test]
+    fn rules_read_and_print_the_same() {
+        for text in ["30", "2n", "60,3n"] {
+            assert_eq!(text.parse::<KeptPairs>().unwrap().to_string(), text);
+        }
+        for text in ["", "0", "n2", "-1", "0n"] {
+            assert!(text.parse::<KeptPairs>().is_err(), "{text}");
+        }
+        let json = |kept| serde_json::to_string(&kept).unwrap();
+        assert_eq!(json(KeptPairs::times(2)), r#"{"times":2}"#);
+        assert_eq!(json(KeptPairs::fixed(20)), r#"{"pairs":20}"#);
+    }
+
+    #[test]
+    fn the_reference_keeps_as_many_pairs() {
+        let Some(folder) = case("dsdocre-finetune") else { return };
+        let (entities, kept) =
+            (Table::read(&folder, "num_entities").ints(&[]), Table::read(&folder, "label_mask"));
+        for (i, &entities) in entities.iter().enumerate() {
+            let count = KeptPairs { cap: Some(60), ..KeptPairs::times(2) }.count(entities as usize);
+            assert_eq!(count as i64, kept.ints(&[i]).iter().sum::<i64>());
+        }
+    }
+
+    #[test]
+    fn kept_pairs_are_the_best_ranked_prefix() {
+        let document = keep(facts(document(3), &[(2, 0, 0)]), &[(1, 0), (0, 2), (2, 1)]);
+        assert_eq!(kept_pairs(&document, KeptPairs::fixed(2)).unwrap(), [(1, 0), (0, 2)]);
+        let listed = ask(facts(testing::document(4), &[(0, 1, 0)]), &[(0, 1), (2, 3)], &[(0, 2)]);
+        let ranked = keep(listed, &[(2, 3), (0, 1)]);
+        assert_eq!(kept_pairs(&ranked, KeptPairs::times(2)).unwrap(), [(2, 3), (0, 1)]);
+    }
+
+    #[test]
+    fn missing_scores_are_an_error() {
+        let error = kept_pairs(&document(3), KeptPairs::times(2)).unwrap_err();
+        assert_eq!(error.exit_code(), 65);
+        let few = keep(document(3), &[(0, 1)]);
+        assert!(kept_pairs(&few, KeptPairs::times(2)).is_err());
+        assert!(kept_pairs(&few, KeptPairs::fixed(1)).is_ok());
+        assert!(kept_pairs(&document(1), KeptPairs::fixed(5)).unwrap().is_empty());
+        // A document of two entities has two pairs, fewer than 2n.
+        assert_eq!(
+            kept_pairs(&keep(document(2), &[(1, 0), (0, 1)]), KeptPairs::times(2)).unwrap(),
+            [(1, 0), (0, 1)]
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::text::{
 
 /// A document of `entities` entities with one mention each, `name0`, `name1`, …, one word a
 /// mention.
-pub(super) fn document(entities: u32) -> TokenizedDocument {
+pub(crate) fn document(entities: u32) -> TokenizedDocument {
     let entity = |e| TokenizedEntity {
         entity_type: String::new(),
         mentions: vec![mention(&format!("name{e}"), e)],
@@ -22,7 +22,7 @@ pub(super) fn document(entities: u32) -> TokenizedDocument {
     }
 }
 
-pub(super) fn mention(name: &str, word: u32) -> TokenizedMention {
+pub(crate) fn mention(name: &str, word: u32) -> TokenizedMention {
     TokenizedMention {
         name: name.into(),
         sentence: 0,
@@ -33,7 +33,7 @@ pub(super) fn mention(name: &str, word: u32) -> TokenizedMention {
 }
 
 /// Adds facts given as (head, tail, relation).
-pub(super) fn facts(
+pub(crate) fn facts(
     mut document: TokenizedDocument,
     facts: &[(u32, u32, u32)],
 ) -> TokenizedDocument {
@@ -48,7 +48,7 @@ pub(super) fn facts(
 }
 
 /// Lists the pairs that are asked about, and those that were taken out.
-pub(super) fn ask(
+pub(crate) fn ask(
     mut document: TokenizedDocument,
     asked: &[(u32, u32)],
     excluded: &[(u32, u32)],
@@ -62,7 +62,7 @@ pub(super) fn ask(
 }
 
 /// Sets the kept pairs, best first.
-pub(super) fn keep(mut document: TokenizedDocument, pairs: &[(u32, u32)]) -> TokenizedDocument {
+pub(crate) fn keep(mut document: TokenizedDocument, pairs: &[(u32, u32)]) -> TokenizedDocument {
     let scored =
         |(i, &(head, tail)): (usize, &(u32, u32))| ScoredPair { head, tail, score: -(i as f32) };
     document.kept = Some(pairs.iter().enumerate().map(scored).collect());
@@ -71,13 +71,13 @@ pub(super) fn keep(mut document: TokenizedDocument, pairs: &[(u32, u32)]) -> Tok
 
 /// Asserts that counts look uniform: Pearson's chi-square below its 1 − 10⁻⁵ quantile (Wilson and
 /// Hilferty's approximation, z = 4.265).
-pub(super) fn assert_uniform(counts: &[u32]) {
+pub(crate) fn assert_uniform(counts: &[u32]) {
     let weights = vec![1.0; counts.len()];
     assert_proportional(counts, &weights);
 }
 
 /// Asserts that counts look proportional to weights, by the same test.
-pub(super) fn assert_proportional(counts: &[u32], weights: &[f64]) {
+pub(crate) fn assert_proportional(counts: &[u32], weights: &[f64]) {
     let total = f64::from(counts.iter().sum::<u32>());
     let scale = total / weights.iter().sum::<f64>();
     let chi_square: f64 = counts
@@ -94,7 +94,7 @@ pub(super) fn assert_proportional(counts: &[u32], weights: &[f64]) {
 }
 
 /// Asserts that `hits` of `trials` fits a probability within 4.5 standard deviations.
-pub(super) fn assert_rate(hits: usize, trials: usize, probability: f64) {
+pub(crate) fn assert_rate(hits: usize, trials: usize, probability: f64) {
     let (rate, trials) = (hits as f64 / trials as f64, trials as f64);
     let bound = 4.5 * (probability * (1.0 - probability) / trials).sqrt();
     assert!(

@@ -68,11 +68,6 @@ impl FactIndex {
         self.keys.len()
     }
 
-    /// Number of instances over all keys.
-    pub fn num_instances(&self) -> usize {
-        self.instances.len()
-    }
-
     /// The key's number: a hash of names, the same for the same corpus.
     pub fn key(&self, index: usize) -> u64 {
         self.keys[index]
@@ -84,27 +79,12 @@ impl FactIndex {
         &self.instances[self.starts[index]..self.starts[index + 1]]
     }
 
-    /// Keeps the instances that `keep` approves (DSDocRE: the "good" ones), then drops keys without
-    /// two instances in two different documents.
-    pub fn retain(&mut self, mut keep: impl FnMut(&FactInstance) -> bool) {
-        let kept: Vec<(u64, FactInstance)> =
-            self.iter().filter(|(_, instance)| keep(instance)).collect();
-        *self = Self::from_sorted(&kept);
-    }
-
     /// Reads the index that `entry` names and checks every instance against the rows of `store`.
     ///
     /// Errors: a data error for a damaged file, keys out of order, and instances that the store
     /// does not hold.
     pub(super) fn read(folder: &Path, entry: &FileEntry, store: &DocumentStore) -> Result<Self> {
         Ok(Self::from_sorted(&table::read(folder, entry, store)?))
-    }
-
-    /// All (key, instance) in order.
-    fn iter(&self) -> impl Iterator<Item = (u64, FactInstance)> + '_ {
-        (0..self.num_keys()).flat_map(move |index| {
-            self.instances(index).iter().map(move |&instance| (self.keys[index], instance))
-        })
     }
 
     /// Groups sorted (key, instance) by key and drops keys that give no pair of documents.

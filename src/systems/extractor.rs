@@ -13,14 +13,12 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::encoders::Encoder;
+pub use crate::sampling::Pair;
 use crate::text::{SpecialPieces, TokenizedDocument};
 use crate::torch::Parameters;
 use crate::torch::nn::losses::{adaptive_threshold_sum, bce_sum};
 use crate::train::{Forward, MicroBatch, Objective};
 use crate::{Error, Result};
-
-/// An ordered pair of entities of one document.
-pub type Pair = (u32, u32);
 
 /// One visit of a system to a document.
 #[derive(Clone, Debug)]

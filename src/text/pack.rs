@@ -29,11 +29,6 @@ pub struct PackedViews {
 }
 
 impl PackedViews {
-    /// Number of documents.
-    pub fn num_documents(&self) -> usize {
-        self.masked.len()
-    }
-
     /// Number of entities over all documents, which is the number of rows of the mention table.
     pub fn num_entities(&self) -> usize {
         self.mention_table.len() / self.mention_width.max(1)
@@ -122,10 +117,7 @@ mod tests {
         assert_eq!(packed.offsets, [0, 4, 7]);
         assert_eq!(packed.positions, [0, 1, 2, 3, 0, 1, 2]);
         assert_eq!(packed.entity_offsets, [0, 2, 3]);
-        assert_eq!(
-            (packed.mention_width, packed.num_entities(), packed.num_documents()),
-            (2, 3, 2)
-        );
+        assert_eq!((packed.mention_width, packed.num_entities(), packed.masked.len()), (2, 3, 2));
         assert_eq!(packed.mention_table, [1, 1, 0, 0, 5, 6]);
         assert_eq!(packed.masked, [vec![Some(2), None], vec![]]);
     }

@@ -12,7 +12,7 @@ use docre::encoders::{EncoderSpec, WordVectors, build};
 use docre::eval::{
     FactSet, Prediction, ScoreRow, ScoreWriter, read_predictions, read_scores, write_zip,
 };
-use docre::pipeline::{Form, Input, PrepareJob, convert};
+use docre::pipeline::{DocumentForm, InputFile, PrepareJob, convert};
 use docre::recipe::Recipe;
 use docre::shards::{DocumentStore, ShardManifest, StoreOptions, read_document_table};
 use docre::text::Tokenizer;
@@ -101,8 +101,14 @@ fn gzip(text: &str) -> Vec<u8> {
 fn table(folder: &Path) -> Vec<u8> {
     let (source, table) = (folder.join("source.jsonl"), folder.join("source.parquet"));
     fs_err::write(&source, JSONL).unwrap();
-    convert(Form::Text(Format::Jsonl), &source, Form::Parquet, &table, &ReadOptions::default())
-        .unwrap();
+    convert(
+        DocumentForm::Text(Format::Jsonl),
+        &source,
+        DocumentForm::Parquet,
+        &table,
+        &ReadOptions::default(),
+    )
+    .unwrap();
     fs_err::read(table).unwrap()
 }
 
@@ -140,7 +146,7 @@ fn shards(folder: &Path) {
     fs_err::write(&relations, r#"{"P1": "one"}"#).unwrap();
     for name in ["shard", "index", "manifest"] {
         let job = PrepareJob {
-            inputs: &[Input { path: source.clone(), format: Format::Jsonl }],
+            inputs: &[InputFile { path: source.clone(), format: Format::Jsonl }],
             read: &ReadOptions::default(),
             output: &folder.join(name),
             tokenizer: &vocabulary,

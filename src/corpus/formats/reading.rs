@@ -20,13 +20,6 @@ pub struct ReadOptions {
     pub mesh: Option<std::sync::Arc<MeshTree>>,
 }
 
-impl ReadOptions {
-    /// Options that only name the relations.
-    pub fn with_relations(relations: Option<RelationSet>) -> Self {
-        Self { relations, ..Self::default() }
-    }
-}
-
 /// What was in a file. Print it at load time: copies of DocRED differ in their number of documents
 /// (docs/formats.md, "Data sets").
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -23,7 +23,7 @@ fn world(options: &WorldOptions) -> (tempfile::TempDir, WorldSummary) {
 
 fn read(folder: &Path, name: &str) -> Vec<Document> {
     let relations = Some(load_relations(&folder.join("rel_info.json")).unwrap());
-    read_all(&folder.join(name), &ReadOptions::with_relations(relations)).unwrap().0
+    read_all(&folder.join(name), &ReadOptions { relations, ..ReadOptions::default() }).unwrap().0
 }
 
 const FILES: [&str; 9] = [

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use tch::Tensor;
 
-use super::model::{DsdocreModel, ModelConfig, Part};
-use super::settings::{DsdocreSettings, MarkerNumbering};
-use crate::sampling::{self, BaselineSettings, KeepRule};
+use super::model::{DsdocreModel, ModelConfig};
+use super::rows::PairRows;
+use super::settings::{DsdocreSettings, MarkerNumbering, ModelKind};
+use crate::sampling::{Purpose, UnlabelledPairs, asked_pairs, kept_pairs, rng, take};
 use crate::systems::{
     Classes, DecisionRule, DocumentViews, Example, Extractor, Foundation, Layout, NaClass,
     PackedDocuments, Pair, RelationBatch, Tables, tables,
@@ -18,46 +19,31 @@ use crate::torch::Parameters;
 use crate::train::Forward;
 use crate::{Error, Result};
 
-/// Which pairs of a document take part.
-#[derive(Clone, Debug)]
-pub enum PairChoice {
-    /// The ranker's best, by a rule (+D and +D+P).
-    Kept(KeepRule),
-    /// No ranker: positives and sampled negatives in training, all pairs in evaluation.
-    Sampled(BaselineSettings),
-}
-
 /// The host half: marked documents and the rows of their pairs.
 pub struct DsdocreLayout {
     views: DocumentViews,
-    markers: MarkerNumbering,
-    pairs: PairChoice,
+    settings: DsdocreSettings,
+    /// Whether the documents carry a ranker's pairs (+D and +D+P).
+    ranked: bool,
 }
 
 /// Documents with the entity rows of their pairs.
 pub struct DsdocreTables {
     /// The documents.
     pub documents: PackedDocuments,
-    /// Head entity rows, `[P]`.
-    pub heads: Vec<i64>,
-    /// Tail entity rows, `[P]`.
-    pub tails: Vec<i64>,
+    /// The pairs, `[P]`.
+    pub rows: PairRows,
 }
 
 impl DsdocreLayout {
-    /// A layout over views with all entities marked.
-    pub fn new(views: DocumentViews, markers: MarkerNumbering, pairs: PairChoice) -> Self {
-        Self { views, markers, pairs }
-    }
-
     /// The view of a document whose pairs are chosen; the release numbers entities by the kept
     /// pairs.
     ///
     /// # Errors
     /// A document over the length limit where truncation was not asked for.
     pub fn view(&self, document: &TokenizedDocument, pairs: &[Pair]) -> Result<View> {
-        let kept = || sampling::marker_order(pairs);
-        let markers = match self.markers {
+        let kept = || marker_order(pairs);
+        let markers = match self.settings.markers {
             MarkerNumbering::Entity => return self.views.view(document, &ViewChoices::default()),
             MarkerNumbering::KeptEntities => Markers::PerListed(kept()),
             MarkerNumbering::KeptOrder => Markers::Kept(kept()),
@@ -68,6 +54,42 @@ impl DsdocreLayout {
     }
 }
 
+/// Entities by first appearance in a list of pairs, head before tail: the numbering of the
+/// release's fine-tuner (docs/systems.md, "D. DSDocRE").
+pub(super) fn marker_order(pairs: &[Pair]) -> Vec<u32> {
+    let mut order = Vec::new();
+    for entity in pairs.iter().flat_map(|&(head, tail)| [head, tail]) {
+        if !order.contains(&entity) {
+            order.push(entity);
+        }
+    }
+    order
+}
+
+/// Training pairs of a document without a ranker: its labelled pairs, then random unlabelled ones,
+/// without repetition; a new draw in every epoch. More labelled pairs than the cap are thinned out
+/// at random.
+pub(super) fn unranked_pairs(
+    document: &TokenizedDocument,
+    settings: &DsdocreSettings,
+    seed: u64,
+    epoch: u64,
+    row: u64,
+) -> Vec<Pair> {
+    let mut stream = rng(seed, Purpose::Finetune, epoch, row);
+    let mut pairs: Vec<Pair> = document.facts.iter().map(|fact| (fact.head, fact.tail)).collect();
+    pairs.sort_unstable();
+    pairs.dedup();
+    if pairs.len() > settings.baseline_max_pairs {
+        return take(&mut stream, &pairs, settings.baseline_max_pairs);
+    }
+    let negatives = UnlabelledPairs::new(document);
+    let wanted = settings.baseline_negatives * pairs.len();
+    let count = wanted.min(settings.baseline_max_pairs - pairs.len()).min(negatives.len());
+    pairs.extend(negatives.draw(&mut stream, count));
+    pairs
+}
+
 impl Layout for DsdocreLayout {
     fn training_pairs(
         &self,
@@ -76,19 +98,17 @@ impl Layout for DsdocreLayout {
         epoch: u64,
         row: u64,
     ) -> Result<Vec<Pair>> {
-        match &self.pairs {
-            PairChoice::Kept(rule) => sampling::kept_pairs(document, *rule),
-            PairChoice::Sampled(settings) => {
-                Ok(sampling::baseline_pairs(document, settings, seed, epoch, row))
-            }
+        if self.ranked {
+            return kept_pairs(document, self.settings.finetune_pairs());
         }
+        Ok(unranked_pairs(document, &self.settings, seed, epoch, row))
     }
 
     fn evaluation_pairs(&self, document: &TokenizedDocument) -> Result<Vec<Pair>> {
-        match &self.pairs {
-            PairChoice::Kept(rule) => sampling::kept_pairs(document, *rule),
-            PairChoice::Sampled(_) => Ok(sampling::asked_pairs(document)),
+        if self.ranked {
+            return kept_pairs(document, self.settings.finetune_pairs());
         }
+        Ok(asked_pairs(document))
     }
 
     /// Pieces, two markers a mention, `[CLS]` and `[SEP]`; pairs cost as well as tokens, and a
@@ -105,13 +125,11 @@ impl Layout for DsdocreLayout {
             .collect::<Result<_>>()?;
         let visits: Vec<u64> = examples.iter().map(|example| example.visit).collect();
         let documents = self.views.pack(&views, &visits);
-        let (mut heads, mut tails) = (Vec::new(), Vec::new());
+        let mut rows = PairRows::default();
         for (index, example) in examples.iter().enumerate() {
-            let base = documents.entity_base(index);
-            heads.extend(example.pairs.iter().map(|pair| base + i64::from(pair.0)));
-            tails.extend(example.pairs.iter().map(|pair| base + i64::from(pair.1)));
+            rows.extend_pairs(&example.pairs, documents.entity_base(index));
         }
-        Ok(Box::new(DsdocreTables { documents, heads, tails }))
+        Ok(Box::new(DsdocreTables { documents, rows }))
     }
 }
 
@@ -121,7 +139,6 @@ pub struct Dsdocre {
     /// Encoder and heads.
     pub model: DsdocreModel,
     layout: Arc<DsdocreLayout>,
-    decision: DecisionRule,
     /// Classifier and bilinear layer as one, while a series of predictions lasts.
     folded: RefCell<Option<(Tensor, Tensor)>>,
 }
@@ -135,22 +152,17 @@ impl Dsdocre {
     pub fn new(foundation: Foundation, settings: &DsdocreSettings, ranked: bool) -> Result<Self> {
         settings.check()?;
         let options =
-            settings.view_options(foundation.max_pieces, foundation.truncate, Part::Finetuner);
+            settings.view_options(foundation.max_pieces, foundation.truncate, ModelKind::Finetuner);
         let views = DocumentViews { pieces: foundation.pieces, options, seed: foundation.seed };
-        let pairs = if ranked {
-            PairChoice::Kept(settings.finetune_rule())
-        } else {
-            PairChoice::Sampled(settings.baseline_settings())
-        };
-        let config = ModelConfig::of(Part::Finetuner, settings, foundation.relations);
+        let config = ModelConfig::of(ModelKind::Finetuner, settings, foundation.relations);
         let model = DsdocreModel::new(
             foundation.encoder,
             foundation.parameters,
             config,
             foundation.dropout,
         )?;
-        let layout = Arc::new(DsdocreLayout::new(views, settings.markers, pairs));
-        Ok(Self { model, layout, decision: settings.decision, folded: RefCell::new(None) })
+        let layout = Arc::new(DsdocreLayout { views, settings: settings.clone(), ranked });
+        Ok(Self { model, layout, folded: RefCell::new(None) })
     }
 
     /// How a document is laid out with its pairs.
@@ -172,7 +184,8 @@ impl Dsdocre {
     ) -> Result<(Tensor, Tensor)> {
         let tables: &DsdocreTables = tables(&batch.tables)?;
         let (_, entities) = self.model.encode(&tables.documents, forward)?;
-        let relations = self.model.relation_vectors(&entities, &tables.heads, &tables.tails)?;
+        let relations =
+            self.model.relation_vectors(&entities, &tables.rows.heads, &tables.rows.tails)?;
         let logits = self.model.classify(&relations)?;
         Ok((relations, logits))
     }
@@ -188,7 +201,7 @@ impl Extractor for Dsdocre {
     }
 
     fn decision(&self) -> DecisionRule {
-        self.decision
+        self.layout.settings.decision
     }
 
     fn logits(&self, batch: &RelationBatch, forward: Forward) -> Result<Tensor> {
@@ -207,7 +220,7 @@ impl Extractor for Dsdocre {
             .as_ref()
             .ok_or_else(|| Error::Bug("a prediction began without `begin_prediction`".into()))?;
         let (_, entities) = self.model.encode(&tables.documents, forward)?;
-        self.model.folded_logits(&entities, &tables.heads, &tables.tails, folded)
+        self.model.folded_logits(&entities, &tables.rows.heads, &tables.rows.tails, folded)
     }
 
     fn parameters(&self) -> &Parameters {

@@ -7,22 +7,26 @@
 //! sums.
 
 mod extractor;
+mod instances;
 mod model;
 mod parity;
 mod pretrainer;
 mod ranker;
 mod rows;
+mod sampler;
 mod settings;
 mod system;
 #[cfg(test)]
 mod tests;
 
-pub use extractor::{Dsdocre, DsdocreLayout, DsdocreTables, PairChoice};
-pub use model::{DsdocreModel, Heads, ModelConfig, Part};
-pub use pretrainer::{PretrainBatch, PretrainSource, Pretrainer};
+pub use extractor::{Dsdocre, DsdocreLayout, DsdocreTables};
+pub use model::{DsdocreModel, Heads, ModelConfig};
+pub use pretrainer::{PretrainBatch, PretrainSource, Pretrainer, Slots};
 pub use ranker::{RankBatch, RankSource, Ranker};
 pub use rows::{AlignmentRows, MatchRows, PairRows};
+pub use sampler::{Documents, KeyedFacts, PretrainItem, PretrainSampler, PretrainSummary};
 pub use settings::{
-    AlignmentDistance, DsdocreSettings, HeadStart, MarkerNumbering, MentionCandidates,
+    AlignmentDistance, DsdocreSettings, HeadStart, MarkerNumbering, MentionVectors, ModelKind,
+    NegativePool, Task,
 };
 pub use system::{DsdocreSystem, pretrain_schedule, rank_schedule};

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::settings::{AlignmentDistance, DsdocreSettings, HeadStart};
+use super::settings::{AlignmentDistance, DsdocreSettings, HeadStart, ModelKind};
 use crate::encoders::{Encoder, Pass};
 use crate::systems::{PackedDocuments, on};
 use crate::torch::HEADS;
@@ -14,37 +14,25 @@ use crate::torch::{Dropout, Parameters};
 use crate::train::Forward;
 use crate::{Error, Result};
 
-/// Which heads a model carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Part {
-    /// Relation layer and ranking score.
-    Ranker,
-    /// All heads of the five losses.
-    Pretrainer,
-    /// Relation layer and classifier.
-    Finetuner,
-}
-
 /// What must be known to build the heads again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelConfig {
     /// Which model.
-    pub part: Part,
+    pub kind: ModelKind,
     /// Width w of the relation vector.
     pub relation_width: i64,
-    /// Output classes of the fine-tuner: relations and NA, NA last; 0 in the other parts.
+    /// Output classes of the fine-tuner: relations and NA, NA last; 0 in the others.
     pub classes: i64,
     /// How the bilinear layers start.
     pub head_start: HeadStart,
 }
 
 impl ModelConfig {
-    /// The heads of a part under the given settings, for so many relations.
-    pub fn of(part: Part, settings: &DsdocreSettings, relations: usize) -> Self {
-        let classes = if part == Part::Finetuner { relations as i64 + 1 } else { 0 };
+    /// The heads of a model under the given settings, for so many relations.
+    pub fn of(kind: ModelKind, settings: &DsdocreSettings, relations: usize) -> Self {
+        let classes = if kind == ModelKind::Finetuner { relations as i64 + 1 } else { 0 };
         Self {
-            part,
+            kind,
             relation_width: settings.relation_width,
             classes,
             head_start: settings.head_start,
@@ -52,7 +40,7 @@ impl ModelConfig {
     }
 }
 
-/// The layers above the encoder; a part that a model lacks is `None`.
+/// The layers above the encoder; a head that a model lacks is `None`.
 #[derive(Debug)]
 pub struct Heads {
     /// Bilinear_E [w, d, d].
@@ -99,16 +87,16 @@ impl Heads {
     fn declare(config: &ModelConfig, width: i64, parameters: &mut Parameters) -> Result<Self> {
         let w = config.relation_width;
         let relation = bilinear(parameters, "relation", w, width, config.head_start)?;
-        let part = config.part;
+        let kind = config.kind;
         let mut linear_if = |wanted: bool, name: &str, out: i64| {
             wanted
                 .then(|| Linear::declare(parameters, &format!("{HEADS}{name}"), w, out))
                 .transpose()
         };
-        let rank_score = linear_if(part != Part::Finetuner, "rank_score", 1)?;
-        let align_score = linear_if(part == Part::Pretrainer, "align_score", 1)?;
-        let classify = linear_if(part == Part::Finetuner, "classify", config.classes)?;
-        let mention = (part == Part::Pretrainer)
+        let rank_score = linear_if(kind != ModelKind::Finetuner, "rank_score", 1)?;
+        let align_score = linear_if(kind == ModelKind::Pretrainer, "align_score", 1)?;
+        let classify = linear_if(kind == ModelKind::Finetuner, "classify", config.classes)?;
+        let mention = (kind == ModelKind::Pretrainer)
             .then(|| bilinear(parameters, "mention", 1, width, config.head_start))
             .transpose()?;
         Ok(Self { relation, rank_score, align_score, mention, classify })
@@ -193,17 +181,24 @@ impl DsdocreModel {
         pairs::ranking_scores(entities, heads, tails, &matrix, &constant)
     }
 
-    /// Mention scores s_m(x, q) = xᵀ W_m q + b (equation 1): queries [R, d], candidates [R, C, d] →
-    /// [R, C].
+    /// Mention scores s_m(x, q) = xᵀ W_m q + b (equation 1): queries [R, d] and R·C rows of
+    /// `vectors`, those of a query side by side → [R, C].
     ///
     /// # Errors
     /// If libtorch rejects an operation.
-    pub fn mention_scores(&self, queries: &Tensor, candidates: &Tensor) -> Result<Tensor> {
+    pub fn mention_scores(
+        &self,
+        queries: &Tensor,
+        vectors: &Tensor,
+        candidates: &[i64],
+    ) -> Result<Tensor> {
         let Bilinear { weight, bias } =
             self.heads.mention.as_ref().ok_or_else(|| absent("mention"))?;
+        let candidates = vectors.f_index_select(0, &on(candidates, vectors.device())?)?;
+        let candidates = candidates.f_view([queries.size()[0], -1, vectors.size()[1]])?;
         let projected = products::matmul(queries, &weight.f_squeeze_dim(0)?)?; // [R, d]
         let scores =
-            products::batched_turned(candidates, &projected.f_unsqueeze(1)?)?.f_squeeze_dim(2)?; // [R, C]
+            products::batched_turned(&candidates, &projected.f_unsqueeze(1)?)?.f_squeeze_dim(2)?; // [R, C]
         Ok(scores.f_add(bias)?)
     }
 

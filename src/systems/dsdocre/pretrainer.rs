@@ -5,9 +5,9 @@ use tch::Tensor;
 
 use super::model::DsdocreModel;
 use super::rows::{AlignmentRows, MatchRows, PairRows};
-use super::settings::{AlignmentDistance, MentionCandidates};
+use super::sampler::{PretrainItem, PretrainSampler};
+use super::settings::{DsdocreSettings, MentionVectors};
 use crate::Result;
-use crate::sampling::{PretrainItem, PretrainSampler};
 use crate::shards::DocumentStore;
 use crate::systems::{DocumentViews, PackedDocuments, on, visit};
 use crate::text::{View, split_by_tokens};
@@ -15,7 +15,24 @@ use crate::torch::Parameters;
 use crate::torch::nn::losses::cross_entropy_sum;
 use crate::train::{BatchSource, Forward, MicroBatch, Objective, Share, StepBatches};
 
-/// The loss slots: each is one mean of the published loss, directions apart.
+/// One value for each loss slot. A slot is one mean of the published loss, directions apart.
+#[derive(Debug, Default)]
+pub struct Slots<T> {
+    /// MenMat in first and second documents.
+    pub mention: [T; 2],
+    /// XMenMat: the query is in the first (second) document, the candidates are in the other.
+    pub cross_mention: [T; 2],
+    /// RelDet in first and second documents.
+    pub detection: [T; 2],
+    /// XRelDet over both.
+    pub cross_detection: T,
+    /// RelAlign: the query is in the first (second) document, the candidates are in the other.
+    pub alignment: [T; 2],
+    /// IntraAlign, the optional sixth task: query and candidates are in one document.
+    pub intra_alignment: T,
+}
+
+/// Names of the slots, in the order of [`Slots::values`].
 const SLOTS: [&str; 10] = [
     "MenMat/1",
     "MenMat/2",
@@ -29,24 +46,46 @@ const SLOTS: [&str; 10] = [
     "IntraAlign",
 ];
 
-/// Documents two by two with the rows of all tasks. Document 2i is the first of item i, 2i+1 the
+impl<T> Slots<T> {
+    /// The values in the order of reports.
+    fn values(self) -> [T; SLOTS.len()] {
+        let [mention_1, mention_2] = self.mention;
+        let [cross_mention_1, cross_mention_2] = self.cross_mention;
+        let [detection_1, detection_2] = self.detection;
+        let [alignment_12, alignment_21] = self.alignment;
+        [
+            mention_1,
+            mention_2,
+            cross_mention_1,
+            cross_mention_2,
+            detection_1,
+            detection_2,
+            self.cross_detection,
+            alignment_12,
+            alignment_21,
+            self.intra_alignment,
+        ]
+    }
+}
+
+/// Documents two by two with the rows of all [slots](Slots). Document 2i is the first of item i, 2i+1 the
 /// second.
 pub struct PretrainBatch {
     /// The documents.
     pub documents: PackedDocuments,
-    /// MenMat in first and second documents: queries are stream positions.
+    /// MenMat: queries are stream positions.
     pub mention: [MatchRows; 2],
-    /// XMenMat: queries are entities of the first (second) document, candidates of the other.
+    /// XMenMat: queries are entities.
     pub cross_mention: [MatchRows; 2],
-    /// RelDet in first and second documents.
+    /// RelDet.
     pub detection: [PairRows; 2],
-    /// XRelDet over both.
+    /// XRelDet.
     pub cross_detection: PairRows,
-    /// RelAlign: query in the first (second) document, candidates in the other.
+    /// RelAlign.
     pub alignment: [AlignmentRows; 2],
-    /// IntraAlign: query and candidates in one document; the optional sixth task.
+    /// IntraAlign.
     pub intra_alignment: AlignmentRows,
-    counts: [f64; 10],
+    counts: [f64; SLOTS.len()],
 }
 
 impl PretrainBatch {
@@ -60,30 +99,30 @@ impl PretrainBatch {
             cross_detection: PairRows::default(),
             alignment: Default::default(),
             intra_alignment: AlignmentRows::default(),
-            counts: [0.0; 10],
+            counts: [0.0; SLOTS.len()],
         }
     }
 
     /// Counts the rows; called once all are in.
     #[must_use]
     pub fn counted(mut self) -> Self {
-        let rows = [
-            self.mention[0].answers.len(),
-            self.mention[1].answers.len(),
-            self.cross_mention[0].answers.len(),
-            self.cross_mention[1].answers.len(),
-            self.detection[0].answers.len(),
-            self.detection[1].answers.len(),
-            self.cross_detection.answers.len(),
-            self.alignment[0].len(),
-            self.alignment[1].len(),
-            self.intra_alignment.len(),
-        ];
-        self.counts = rows.map(|count| count as f64);
+        self.counts = self.answers().values().map(|answers| answers.len() as f64);
         self
     }
 
-    fn add(&mut self, item: &PretrainItem, first: usize, candidates: MentionCandidates) {
+    /// The right candidate of each row.
+    fn answers(&self) -> Slots<&[i64]> {
+        Slots {
+            mention: self.mention.each_ref().map(|rows| &rows.answers[..]),
+            cross_mention: self.cross_mention.each_ref().map(|rows| &rows.answers[..]),
+            detection: self.detection.each_ref().map(|rows| &rows.answers[..]),
+            cross_detection: &self.cross_detection.answers,
+            alignment: self.alignment.each_ref().map(|rows| &rows.candidates.answers[..]),
+            intra_alignment: &self.intra_alignment.candidates.answers,
+        }
+    }
+
+    fn add(&mut self, item: &PretrainItem, first: usize, candidates: MentionVectors) {
         let base = [self.documents.entity_base(first), self.documents.entity_base(first + 1)];
         for side in 0..2 {
             let other = 1 - side;
@@ -133,11 +172,11 @@ impl PretrainBatch {
         item: &PretrainItem,
         side: usize,
         document: usize,
-        candidates: MentionCandidates,
+        candidates: MentionVectors,
     ) {
         let base = match candidates {
-            MentionCandidates::Entities => self.documents.entity_base(document),
-            MentionCandidates::TokenStates => self.documents.views.offsets[document],
+            MentionVectors::Entities => self.documents.entity_base(document),
+            MentionVectors::TokenStates => self.documents.views.offsets[document],
         };
         for instance in &item.mention[side] {
             if let Some(position) = self.documents.views.masked[document][instance.masked] {
@@ -175,8 +214,6 @@ pub struct PretrainSource<'a> {
     pub budget: usize,
     /// Seed of the items.
     pub seed: u64,
-    /// Candidates of MenMat.
-    pub mention_candidates: MentionCandidates,
 }
 
 impl PretrainSource<'_> {
@@ -211,7 +248,7 @@ impl BatchSource for PretrainSource<'_> {
                 .collect();
             let mut batch = PretrainBatch::new(self.views.pack(&views, &keys));
             for (index, (item, _, _)) in items[range].iter().enumerate() {
-                batch.add(item, 2 * index, self.mention_candidates);
+                batch.add(item, 2 * index, self.sampler.settings().mention_vectors);
             }
             batch.counted()
         });
@@ -227,17 +264,12 @@ impl BatchSource for PretrainSource<'_> {
 pub struct Pretrainer<'a> {
     /// Encoder and heads.
     pub model: &'a DsdocreModel,
-    /// |a − b| or (a − b)².
-    pub distance: AlignmentDistance,
-    /// Candidates of MenMat.
-    pub mention_candidates: MentionCandidates,
+    /// Distance of alignment, and the vectors of MenMat's candidates.
+    pub settings: &'a DsdocreSettings,
 }
 
-/// Scores of every task, in rows; what the losses and the parity check are made of.
-pub struct PretrainScores {
-    /// [R, C] by slot, in the order of the slots; empty slots are `None`.
-    pub slots: Vec<Option<Tensor>>,
-}
+/// Scores of a slot's rows, [R, C]; `None` for a slot without rows.
+pub type RowScores = Option<Tensor>;
 
 impl Pretrainer<'_> {
     /// Scores of all slots from token states [T, d] and entity vectors [E, d].
@@ -249,22 +281,27 @@ impl Pretrainer<'_> {
         batch: &PretrainBatch,
         states: &Tensor,
         entities: &Tensor,
-    ) -> Result<PretrainScores> {
-        let mention_table = match self.mention_candidates {
-            MentionCandidates::Entities => entities,
-            MentionCandidates::TokenStates => states,
+    ) -> Result<Slots<RowScores>> {
+        let vectors = match self.settings.mention_vectors {
+            MentionVectors::Entities => entities,
+            MentionVectors::TokenStates => states,
         };
         let [first, second] = &batch.mention;
-        let mut slots = vec![
-            self.matching(first, states, mention_table)?,
-            self.matching(second, states, mention_table)?,
-        ];
-        for rows in &batch.cross_mention {
-            slots.push(self.matching(rows, entities, entities)?);
-        }
-        slots.extend(self.detection(batch, entities)?);
-        slots.extend(self.alignment(batch, entities)?);
-        Ok(PretrainScores { slots })
+        let mention =
+            [self.matching(first, states, vectors)?, self.matching(second, states, vectors)?];
+        let [first, second] = &batch.cross_mention;
+        let cross_mention =
+            [self.matching(first, entities, entities)?, self.matching(second, entities, entities)?];
+        let [detection_1, detection_2, cross_detection] = self.detection(batch, entities)?;
+        let [alignment_12, alignment_21, intra_alignment] = self.alignment(batch, entities)?;
+        Ok(Slots {
+            mention,
+            cross_mention,
+            detection: [detection_1, detection_2],
+            cross_detection,
+            alignment: [alignment_12, alignment_21],
+            intra_alignment,
+        })
     }
 
     fn matching(
@@ -272,52 +309,42 @@ impl Pretrainer<'_> {
         rows: &MatchRows,
         queries: &Tensor,
         candidates: &Tensor,
-    ) -> Result<Option<Tensor>> {
+    ) -> Result<RowScores> {
         if rows.answers.is_empty() {
             return Ok(None);
         }
-        let (count, device) = (rows.answers.len() as i64, queries.device());
-        let queries =
-            queries.f_index_select(0, &on(&rows.queries, device)?)?.f_to_kind(candidates.kind())?;
-        let width = candidates.size()[1];
-        let candidates = candidates
-            .f_index_select(0, &on(&rows.candidates, device)?)?
-            .f_view([count, -1, width])?;
-        self.model.mention_scores(&queries, &candidates).map(Some)
+        let queries = queries
+            .f_index_select(0, &on(&rows.queries, queries.device())?)?
+            .f_to_kind(candidates.kind())?;
+        self.model.mention_scores(&queries, candidates, &rows.candidates).map(Some)
     }
 
     /// Both directions of RelDet and XRelDet in one product over all their pairs.
-    fn detection(&self, batch: &PretrainBatch, entities: &Tensor) -> Result<Vec<Option<Tensor>>> {
+    fn detection(&self, batch: &PretrainBatch, entities: &Tensor) -> Result<[RowScores; 3]> {
         let rows = [&batch.detection[0], &batch.detection[1], &batch.cross_detection];
-        let heads: Vec<i64> = rows.iter().flat_map(|rows| rows.heads.iter().copied()).collect();
-        let tails: Vec<i64> = rows.iter().flat_map(|rows| rows.tails.iter().copied()).collect();
+        let (heads, tails) = joined(&rows);
         if heads.is_empty() {
-            return Ok(vec![None, None, None]);
+            return Ok([None, None, None]);
         }
         let scores = self.model.ranking_scores(entities, &heads, &tails)?;
         let mut at = 0;
-        rows.iter()
-            .map(|rows| {
-                let (start, pairs, count) =
-                    (at, rows.heads.len() as i64, rows.answers.len() as i64);
-                at += pairs;
-                (count > 0)
-                    .then(|| Ok(scores.f_narrow(0, start, pairs)?.f_view([count, -1])?))
-                    .transpose()
-            })
-            .collect()
+        let mut take = |rows: &PairRows| -> Result<RowScores> {
+            let (start, pairs, count) = (at, rows.heads.len() as i64, rows.answers.len() as i64);
+            at += pairs;
+            (count > 0)
+                .then(|| Ok(scores.f_narrow(0, start, pairs)?.f_view([count, -1])?))
+                .transpose()
+        };
+        Ok([take(rows[0])?, take(rows[1])?, take(rows[2])?])
     }
 
     /// Both directions of RelAlign, and IntraAlign; the relation vectors of all query and candidate
     /// pairs come from one product.
-    fn alignment(&self, batch: &PretrainBatch, entities: &Tensor) -> Result<Vec<Option<Tensor>>> {
+    fn alignment(&self, batch: &PretrainBatch, entities: &Tensor) -> Result<[RowScores; 3]> {
         let tasks = [&batch.alignment[0], &batch.alignment[1], &batch.intra_alignment];
-        let parts: Vec<&PairRows> =
-            tasks.iter().flat_map(|rows| [&rows.queries, &rows.candidates]).collect();
-        let heads: Vec<i64> = parts.iter().flat_map(|rows| rows.heads.iter().copied()).collect();
-        let tails: Vec<i64> = parts.iter().flat_map(|rows| rows.tails.iter().copied()).collect();
+        let (heads, tails) = joined(&tasks.map(|rows| [&rows.queries, &rows.candidates]).concat());
         if heads.is_empty() {
-            return Ok(vec![None, None, None]);
+            return Ok([None, None, None]);
         }
         let vectors = self.model.relation_vectors(entities, &heads, &tails)?;
         let width = vectors.size()[1];
@@ -327,34 +354,23 @@ impl Pretrainer<'_> {
             at += length;
             Ok(vectors.f_narrow(0, at - length, length)?)
         };
-        tasks
-            .iter()
-            .map(|rows| {
-                let (queries, candidates) = (take(&rows.queries)?, take(&rows.candidates)?);
-                if rows.is_empty() {
-                    return Ok(None);
-                }
-                let candidates = candidates.f_view([rows.len() as i64, -1, width])?;
-                self.model.alignment_scores(&queries, &candidates, self.distance).map(Some)
-            })
-            .collect()
+        let mut score = |rows: &AlignmentRows| -> Result<RowScores> {
+            let (queries, candidates) = (take(&rows.queries)?, take(&rows.candidates)?);
+            if rows.is_empty() {
+                return Ok(None);
+            }
+            let candidates = candidates.f_view([rows.len() as i64, -1, width])?;
+            let distance = self.settings.alignment_distance;
+            self.model.alignment_scores(&queries, &candidates, distance).map(Some)
+        };
+        Ok([score(tasks[0])?, score(tasks[1])?, score(tasks[2])?])
     }
+}
 
-    /// The answers of each slot, in the order of the slots.
-    fn answers(batch: &PretrainBatch) -> [&[i64]; 10] {
-        [
-            &batch.mention[0].answers,
-            &batch.mention[1].answers,
-            &batch.cross_mention[0].answers,
-            &batch.cross_mention[1].answers,
-            &batch.detection[0].answers,
-            &batch.detection[1].answers,
-            &batch.cross_detection.answers,
-            &batch.alignment[0].candidates.answers,
-            &batch.alignment[1].candidates.answers,
-            &batch.intra_alignment.candidates.answers,
-        ]
-    }
+/// Heads and tails of several lists of pairs as one.
+fn joined(rows: &[&PairRows]) -> (Vec<i64>, Vec<i64>) {
+    let heads = rows.iter().flat_map(|rows| rows.heads.iter().copied()).collect();
+    (heads, rows.iter().flat_map(|rows| rows.tails.iter().copied()).collect())
 }
 
 impl Objective for Pretrainer<'_> {
@@ -368,12 +384,12 @@ impl Objective for Pretrainer<'_> {
         let (states, entities) = self.model.encode(&batch.documents, forward)?;
         let scores = self.scores(batch, &states, &entities)?;
         let zero = entities.f_sum(entities.kind())?.f_mul_scalar(0.0)?;
-        let sums =
-            scores.slots.iter().zip(Self::answers(batch)).map(|(logits, answers)| match logits {
-                Some(logits) => cross_entropy_sum(logits, answers),
-                None => Ok(zero.shallow_clone()),
-            });
-        sums.collect()
+        let rows = scores.values().into_iter().zip(batch.answers().values());
+        rows.map(|(scores, answers)| match scores {
+            Some(scores) => cross_entropy_sum(&scores, answers),
+            None => Ok(zero.shallow_clone()),
+        })
+        .collect()
     }
 
     fn parameters(&self) -> &Parameters {

@@ -77,7 +77,7 @@ impl AlignmentRows {
         self.candidates.answers.len()
     }
 
-    /// Whether there is no row.
+    /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -4,13 +4,50 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::model::Part;
-use crate::sampling::{
-    BaselineSettings, KeepRule, NegativePool, PretrainSettings, RankSettings, Task,
-};
+use crate::sampling::KeptPairs;
 use crate::systems::{DecisionRule, Profile};
 use crate::text::{Markers, ViewOptions};
 use crate::{Error, Result};
+
+/// Which of the three models, and so which heads it carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ModelKind {
+    /// Relation layer and ranking score.
+    Ranker,
+    /// All heads of the five losses.
+    Pretrainer,
+    /// Relation layer and classifier.
+    Finetuner,
+}
+
+/// The tasks of pre-training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Task {
+    /// Mention-entity matching inside a document.
+    MenMat,
+    /// Mention-entity matching across documents.
+    XMenMat,
+    /// Relation detection inside a document.
+    RelDet,
+    /// Relation detection across documents.
+    XRelDet,
+    /// Relational fact alignment across documents.
+    RelAlign,
+    /// Alignment of two facts with the same relation inside a document; the release builds it and
+    /// never uses it.
+    IntraAlign,
+}
+
+/// Where negative pairs come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum NegativePool {
+    /// All pairs without a distant label, as in the release.
+    All,
+    /// Only those that the ranker kept, which is one reading of the paper.
+    Kept,
+}
 
 /// How two relation vectors are compared in alignment (docs/systems.md, D.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -22,10 +59,10 @@ pub enum AlignmentDistance {
     Squared,
 }
 
-/// What intra-document mention matching chooses among (docs/systems.md, D.13).
+/// The vectors of the candidates of MenMat (docs/systems.md, D.13).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum MentionCandidates {
+pub enum MentionVectors {
     /// Entity vectors.
     Entities,
     /// The encoder's token states, indexed by entity number: the release's slip.
@@ -69,8 +106,8 @@ pub struct DsdocreSettings {
     pub max_mentions: Option<usize>,
     /// Marker numbers in fine-tuning.
     pub markers: MarkerNumbering,
-    /// Candidates of MenMat (docs/systems.md, D.13).
-    pub mention_candidates: MentionCandidates,
+    /// Vectors of the candidates of MenMat (docs/systems.md, D.13).
+    pub mention_vectors: MentionVectors,
     /// Distance of RelAlign (docs/systems.md, D.5).
     pub alignment_distance: AlignmentDistance,
     /// Insert the mask once per repetition of a mention, as the release does (docs/systems.md,
@@ -108,15 +145,15 @@ pub struct DsdocreSettings {
     pub rank_blank_probability: f64,
     /// Mentions masked a document.
     pub masked_mentions: usize,
-    /// Candidates of MenMat.
-    pub mention_matching_candidates: usize,
-    /// Candidates of XMenMat.
+    /// Candidates of MenMat, the answer included.
+    pub mention_candidates: usize,
+    /// Candidates of XMenMat, the answer included.
     pub cross_mention_candidates: usize,
-    /// Instances of RelDet and XRelDet.
+    /// Instances of RelDet in each document, and of XRelDet across the two.
     pub detection_instances: usize,
-    /// Candidates of RelDet.
+    /// Candidates of RelDet, the related pair included.
     pub detection_candidates: usize,
-    /// Pairs of XRelDet from each document.
+    /// Candidates of XRelDet from each document.
     pub cross_detection_per_document: usize,
     /// Candidates of RelAlign that hold another relation.
     pub alignment_hard: usize,
@@ -132,8 +169,7 @@ pub struct DsdocreSettings {
     pub transfer_bilinear: bool,
     /// Decision rule.
     pub decision: DecisionRule,
-    /// Baseline without ranker: negatives per positive in training, and the largest number of
-    /// pairs.
+    /// Baseline without ranker: unlabelled training pairs for each labelled one.
     pub baseline_negatives: usize,
     /// Baseline without ranker: largest number of training pairs a document.
     pub baseline_max_pairs: usize,
@@ -160,7 +196,7 @@ impl DsdocreSettings {
             Profile::Code => Self {
                 mask_padding: false,
                 markers: MarkerNumbering::KeptOrder,
-                mention_candidates: MentionCandidates::TokenStates,
+                mention_vectors: MentionVectors::TokenStates,
                 alignment_distance: AlignmentDistance::Squared,
                 repeat_masked: true,
                 hide_in_turn: true,
@@ -176,7 +212,7 @@ impl DsdocreSettings {
             mask_padding: true,
             max_mentions: Some(3),
             markers: MarkerNumbering::Entity,
-            mention_candidates: MentionCandidates::Entities,
+            mention_vectors: MentionVectors::Entities,
             alignment_distance: AlignmentDistance::Abs,
             repeat_masked: false,
             hide_in_turn: false,
@@ -192,7 +228,7 @@ impl DsdocreSettings {
             rank_candidates: 6,
             rank_blank_probability: 0.0,
             masked_mentions: 3,
-            mention_matching_candidates: 5,
+            mention_candidates: 5,
             cross_mention_candidates: 8,
             detection_instances: 3,
             detection_candidates: 8,
@@ -208,81 +244,37 @@ impl DsdocreSettings {
         }
     }
 
-    /// Most mentions of an entity, where there is a limit.
-    pub fn mention_limit(&self) -> Option<usize> {
-        self.max_mentions.filter(|&most| most > 0)
-    }
-
-    /// Pairs kept a document in pre-training, where there is pre-denoising.
-    pub fn pretrain_limit(&self) -> Option<usize> {
+    /// Pairs kept a document in pre-training; `None` without pre-denoising.
+    pub fn k_pretrain(&self) -> Option<usize> {
         self.k_pretrain.filter(|&k| k > 0)
     }
 
-    /// How documents are laid out for a part of the model.
+    /// The pairs kept in fine-tuning where there is a ranker.
+    pub fn finetune_pairs(&self) -> KeptPairs {
+        let cap = self.k_finetune_cap.filter(|&cap| cap > 0);
+        KeptPairs { pairs: 0, times: self.k_finetune_per_entity, cap }
+    }
+
+    /// How documents are laid out for a model.
     pub fn view_options(
         &self,
         max_pieces: Option<usize>,
         truncate: bool,
-        part: Part,
+        kind: ModelKind,
     ) -> ViewOptions {
-        let unmasked = !self.mask_padding && part != Part::Finetuner;
+        let unmasked = !self.mask_padding && kind != ModelKind::Finetuner;
         ViewOptions {
             max_pieces,
             truncate,
             pad_to: if unmasked { max_pieces } else { None },
-            max_mentions: self.mention_limit(),
+            max_mentions: self.max_mentions.filter(|&most| most > 0),
             markers: Markers::PerEntity,
             repeat_masked: self.repeat_masked,
-            in_turn: self.hide_in_turn && part == Part::Pretrainer,
+            in_turn: self.hide_in_turn && kind == ModelKind::Pretrainer,
         }
     }
 
-    /// The ranker's instances.
-    pub fn rank_settings(&self) -> RankSettings {
-        RankSettings {
-            instances: self.rank_instances,
-            candidates: self.rank_candidates,
-            blank_probability: self.rank_blank_probability,
-        }
-    }
-
-    /// The instances of pre-training.
-    pub fn pretrain_settings(&self) -> PretrainSettings {
-        PretrainSettings {
-            tasks: self.tasks.iter().copied().collect(),
-            keep: self.pretrain_limit().unwrap_or(usize::MAX),
-            same_fact_ratio: self.same_fact_ratio,
-            blank_probability: self.blank_probability,
-            min_entities: self.min_entities,
-            masked_mentions: self.masked_mentions,
-            mention_candidates: self.mention_matching_candidates,
-            cross_mention_candidates: self.cross_mention_candidates,
-            detection_instances: self.detection_instances,
-            detection_candidates: self.detection_candidates,
-            cross_detection_per_document: self.cross_detection_per_document,
-            alignment_hard: self.alignment_hard,
-            alignment_random: self.alignment_random,
-            negative_pool: self.negative_pool,
-        }
-    }
-
-    /// The pairs of fine-tuning where there is a ranker.
-    pub fn finetune_rule(&self) -> KeepRule {
-        KeepRule::PerEntity {
-            times: self.k_finetune_per_entity,
-            cap: self.k_finetune_cap.filter(|&cap| cap > 0),
-        }
-    }
-
-    /// The pairs of fine-tuning where there is none.
-    pub fn baseline_settings(&self) -> BaselineSettings {
-        BaselineSettings {
-            negatives_per_positive: self.baseline_negatives,
-            cap: self.baseline_max_pairs,
-        }
-    }
-
-    /// Refuses values that no model can be built from.
+    /// Refuses values that no model can be built from, or no instance drawn with.
     ///
     /// # Errors
     /// [`Error::Recipe`] naming the key.
@@ -294,14 +286,24 @@ impl DsdocreSettings {
         ];
         for (key, value) in probabilities {
             if !(0.0..=1.0).contains(&value) {
-                return Err(Error::recipe(format!("dsdocre.{key} = {value} is not a probability")));
+                return Err(Error::recipe(format!("dsdocre.{key} = {value} is not a probability"))
+                    .with_hint("a probability lies between 0 and 1"));
             }
         }
-        if self.relation_width < 1 || self.rank_candidates < 2 || self.detection_candidates < 2 {
-            return Err(Error::recipe(
-                "dsdocre: relation_width must be at least 1, rank_candidates and \
-                 detection_candidates at least 2",
-            ));
+        let numbers = [
+            ("relation_width", self.relation_width.max(0) as usize, 1),
+            ("rank_candidates", self.rank_candidates, 2),
+            ("mention_candidates", self.mention_candidates, 2),
+            ("cross_mention_candidates", self.cross_mention_candidates, 2),
+            ("detection_candidates", self.detection_candidates, 2),
+            ("cross_detection_per_document", self.cross_detection_per_document, 1),
+            ("alignment_random", self.alignment_random, 1),
+        ];
+        for (key, value, least) in numbers {
+            if value < least {
+                return Err(Error::recipe(format!("dsdocre.{key} = {value} is too small"))
+                    .with_hint(format!("it must be at least {least}")));
+            }
         }
         Ok(())
     }

@@ -171,15 +171,21 @@ fn unknown_relations_are_refused_where_the_set_is_given() {
     let file = file("corpus.json", json!([good()]).to_string().as_bytes());
     let mut relations = RelationSet::default();
     relations.insert("P17", "country");
-    let error =
-        read_all(&file.path, &ReadOptions::with_relations(Some(relations.clone()))).unwrap_err();
+    let error = read_all(
+        &file.path,
+        &ReadOptions { relations: Some(relations.clone()), ..ReadOptions::default() },
+    )
+    .unwrap_err();
     assert_says(
         &explain(&error),
         &["`labels[0].r`", "unknown relation `P20`", "1 relations", "relation file"],
     );
     relations.insert("P20", "place of death");
     assert_eq!(
-        read_all(&file.path, &ReadOptions::with_relations(Some(relations))).unwrap().1.facts,
+        read_all(&file.path, &ReadOptions { relations: Some(relations), ..ReadOptions::default() })
+            .unwrap()
+            .1
+            .facts,
         1
     );
 }
@@ -339,11 +345,12 @@ fn real_files_are_read_whole() {
     assert_eq!(docred.len(), 96);
     assert_eq!(load_relations(&data.join("docred/rel2id.json")).unwrap().index_of("P17"), Some(0));
     let summary = |path: &str, relations: Option<RelationSet>| {
-        let s =
-            read_documents(&data.join(path), &ReadOptions::with_relations(relations), &mut |_| {
-                Ok(())
-            })
-            .unwrap();
+        let s = read_documents(
+            &data.join(path),
+            &ReadOptions { relations, ..ReadOptions::default() },
+            &mut |_| Ok(()),
+        )
+        .unwrap();
         (s.documents, s.facts, s.duplicate_facts, s.unlabelled)
     };
     assert_eq!(summary("redocred/dev_revised.json", Some(docred.clone())), (500, 17_284, 0, 0));

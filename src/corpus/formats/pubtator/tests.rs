@@ -110,7 +110,8 @@ fn what_breaks_the_format_is_named() {
         "{twice}"
     );
     let relations = Some(crate::corpus::RelationSet::from(vec![]));
-    let unknown = read_with(GOOD, &ReadOptions::with_relations(relations)).unwrap_err();
+    let unknown =
+        read_with(GOOD, &ReadOptions { relations, ..ReadOptions::default() }).unwrap_err();
     assert!(unknown.to_string().contains("unknown relation `CID`"), "{unknown}");
 }
 

@@ -2,7 +2,9 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::shared::{IGNORED, Rows, compare_views, entity_offsets, model, pairs_of, rename, views};
+use super::shared::{
+    CaseRows, IGNORED, compare_views, entity_offsets, model, pairs_of, rename, views,
+};
 use crate::Result;
 use crate::corpus::RelationSet;
 use crate::parity::{Case, lengths};
@@ -10,22 +12,22 @@ use crate::systems::PackedDocuments;
 use crate::systems::cases::foundation::EVALUATION;
 use crate::systems::cases::total_loss;
 use crate::systems::dsdocre::{
-    AlignmentDistance, AlignmentRows, MatchRows, MentionCandidates, PairRows, Part, PretrainBatch,
-    Pretrainer,
+    AlignmentDistance, AlignmentRows, DsdocreSettings, MatchRows, MentionVectors, ModelKind,
+    PairRows, PretrainBatch, Pretrainer,
 };
 use crate::text::{View, ViewChoices};
 use crate::train::{MicroBatch, Objective};
 
 pub(super) fn pretrainer(case: &mut Case) -> Result<()> {
     let (documents, tokenizer) = case.documents(&RelationSet::default())?;
-    let loaded = model(case, Part::Pretrainer, &tokenizer)?;
+    let loaded = model(case, ModelKind::Pretrainer, &tokenizer)?;
     let choices: Vec<ViewChoices> =
         (0..documents.len()).map(|row| choices(case, row, documents[row].entities.len())).collect();
     for (prefix, label_prefix, padded, candidates, distance) in [
-        ("abs/", "", false, MentionCandidates::Entities, AlignmentDistance::Abs),
-        ("squared/", "", false, MentionCandidates::Entities, AlignmentDistance::Squared),
-        ("partial/", "partial/", false, MentionCandidates::Entities, AlignmentDistance::Abs),
-        ("code/", "", true, MentionCandidates::TokenStates, AlignmentDistance::Squared),
+        ("abs/", "", false, MentionVectors::Entities, AlignmentDistance::Abs),
+        ("squared/", "", false, MentionVectors::Entities, AlignmentDistance::Squared),
+        ("partial/", "partial/", false, MentionVectors::Entities, AlignmentDistance::Abs),
+        ("code/", "", true, MentionVectors::TokenStates, AlignmentDistance::Squared),
     ] {
         if !case.has_outputs(prefix) {
             continue;
@@ -38,7 +40,12 @@ pub(super) fn pretrainer(case: &mut Case) -> Result<()> {
             .collect::<Result<_>>()?;
         let packed = views_of.pack(&laid, &vec![0; laid.len()]);
         let batch = pretrain_batch(case, packed, label_prefix, candidates)?;
-        let objective = Pretrainer { model: &loaded, distance, mention_candidates: candidates };
+        let settings = DsdocreSettings {
+            alignment_distance: distance,
+            mention_vectors: candidates,
+            ..DsdocreSettings::default()
+        };
+        let objective = Pretrainer { model: &loaded, settings: &settings };
         if prefix == "abs/" {
             compare_shared(case, &laid, &batch, &objective)?;
         }
@@ -97,18 +104,18 @@ fn compare_shared(
             case.compare_rows(&name, &ours, &own)?;
         }
     }
-    let scores = objective.scores(batch, &states, &entities)?.slots;
-    let names = [
-        ("MenMat_scores1", "MenMat_Label1", 0),
-        ("MenMat_scores2", "MenMat_Label2", 1),
-        ("XMenMat_scores_query1_cand2", "XMenMat_Label2", 2),
-        ("XMenMat_scores_query2_cand1", "XMenMat_Label1", 3),
-        ("RelDet_scores1", "RelDet_Label1", 4),
-        ("RelDet_scores2", "RelDet_Label2", 5),
-        ("XRelDet_scores", "XRelDet_Label", 6),
+    let scores = objective.scores(batch, &states, &entities)?;
+    let named = [
+        ("MenMat_scores1", "MenMat_Label1", &scores.mention[0]),
+        ("MenMat_scores2", "MenMat_Label2", &scores.mention[1]),
+        ("XMenMat_scores_query1_cand2", "XMenMat_Label2", &scores.cross_mention[0]),
+        ("XMenMat_scores_query2_cand1", "XMenMat_Label1", &scores.cross_mention[1]),
+        ("RelDet_scores1", "RelDet_Label1", &scores.detection[0]),
+        ("RelDet_scores2", "RelDet_Label2", &scores.detection[1]),
+        ("XRelDet_scores", "XRelDet_Label", &scores.cross_detection),
     ];
-    for (output, label, slot) in names {
-        compare_rows(case, output, label, scores[slot].as_ref())?;
+    for (output, label, scores) in named {
+        compare_rows(case, output, label, scores.as_ref())?;
     }
     let detection = &batch.detection[0];
     let features =
@@ -143,13 +150,13 @@ fn compare_alignment(
     objective: &Pretrainer,
 ) -> Result<()> {
     let (states, entities) = objective.model.encode(&batch.documents, EVALUATION)?;
-    let scores = objective.scores(batch, &states, &entities)?.slots;
-    for (direction, slot) in [("12", 7), ("21", 8)] {
+    let scores = objective.scores(batch, &states, &entities)?;
+    for (direction, scores) in ["12", "21"].into_iter().zip(&scores.alignment) {
         compare_rows(
             case,
             &format!("{prefix}RelAlign_scores{direction}"),
             &format!("RelAlign_Label{direction}"),
-            scores[slot].as_ref(),
+            scores.as_ref(),
         )?;
     }
     Ok(())
@@ -183,16 +190,16 @@ fn compare_losses(
 }
 
 /// The labels of the case, or of its alternative set.
-fn labels(case: &Case, prefix: &str, name: &str) -> Result<Rows> {
+fn labels(case: &Case, prefix: &str, name: &str) -> Result<CaseRows> {
     let alternative = format!("{prefix}{name}");
-    Rows::scalars(case, if case.has_input(&alternative) { &alternative } else { name })
+    CaseRows::scalars(case, if case.has_input(&alternative) { &alternative } else { name })
 }
 
 fn pretrain_batch(
     case: &mut Case,
     packed: PackedDocuments,
     prefix: &str,
-    candidates: MentionCandidates,
+    candidates: MentionVectors,
 ) -> Result<PretrainBatch> {
     let mut batch = PretrainBatch::new(packed);
     for side in 0..2 {
@@ -201,8 +208,10 @@ fn pretrain_batch(
         batch.detection[side] = detection_rows(case, &batch.documents, prefix, side)?;
         batch.alignment[side] = alignment_rows(case, &batch.documents, prefix, side)?;
     }
-    let (heads1, tails1) = (Rows::new(case, "XRelDet_Head1")?, Rows::new(case, "XRelDet_Tail1")?);
-    let (heads2, tails2) = (Rows::new(case, "XRelDet_Head2")?, Rows::new(case, "XRelDet_Tail2")?);
+    let (heads1, tails1) =
+        (CaseRows::new(case, "XRelDet_Head1")?, CaseRows::new(case, "XRelDet_Tail1")?);
+    let (heads2, tails2) =
+        (CaseRows::new(case, "XRelDet_Head2")?, CaseRows::new(case, "XRelDet_Tail2")?);
     let answers = labels(case, prefix, "XRelDet_Label")?;
     for (row, item, answer) in answers.asked() {
         let first = 2 * item;
@@ -222,11 +231,11 @@ fn mention_rows(
     packed: &PackedDocuments,
     prefix: &str,
     side: usize,
-    candidates: MentionCandidates,
+    candidates: MentionVectors,
 ) -> Result<MatchRows> {
     let number = side + 1;
-    let queries = Rows::scalars(case, &format!("MenMat_Query{number}"))?;
-    let options = Rows::new(case, &format!("MenMat_Cand{number}"))?;
+    let queries = CaseRows::scalars(case, &format!("MenMat_Query{number}"))?;
+    let options = CaseRows::new(case, &format!("MenMat_Cand{number}"))?;
     let answers = labels(case, prefix, &format!("MenMat_Label{number}"))?;
     let mut rows = MatchRows::default();
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
@@ -240,14 +249,14 @@ fn mention_rows(
             .unwrap_or(IGNORED);
         ours.push(position - offset);
         theirs.push(queries.values[row]);
-        let base = if candidates == MentionCandidates::Entities {
+        let base = if candidates == MentionVectors::Entities {
             packed.entity_base(document)
         } else {
             offset
         };
         rows.push(position, options.row(row).iter().map(|&entity| base + entity), answer as usize);
     }
-    if prefix.is_empty() && candidates == MentionCandidates::Entities {
+    if prefix.is_empty() && candidates == MentionVectors::Entities {
         case.compare_integers(&format!("MenMat_Query{number}"), &ours, &theirs);
     }
     Ok(rows)
@@ -262,8 +271,8 @@ fn cross_mention_rows(
     side: usize,
 ) -> Result<MatchRows> {
     let (query, other) = (side + 1, 2 - side);
-    let queries = Rows::scalars(case, &format!("XMenMat_Query{query}"))?;
-    let options = Rows::new(case, &format!("XMenMat_Cand{other}"))?;
+    let queries = CaseRows::scalars(case, &format!("XMenMat_Query{query}"))?;
+    let options = CaseRows::new(case, &format!("XMenMat_Cand{other}"))?;
     let answers = labels(case, prefix, &format!("XMenMat_Label{other}"))?;
     let mut rows = MatchRows::default();
     for (_, item, answer) in answers.asked() {
@@ -286,8 +295,8 @@ fn detection_rows(
 ) -> Result<PairRows> {
     let number = side + 1;
     let (heads, tails) = (
-        Rows::new(case, &format!("RelDet_Head{number}"))?,
-        Rows::new(case, &format!("RelDet_Tail{number}"))?,
+        CaseRows::new(case, &format!("RelDet_Head{number}"))?,
+        CaseRows::new(case, &format!("RelDet_Tail{number}"))?,
     );
     let answers = labels(case, prefix, &format!("RelDet_Label{number}"))?;
     let mut rows = PairRows::default();
@@ -309,12 +318,12 @@ fn alignment_rows(
 ) -> Result<AlignmentRows> {
     let (query, other) = (side + 1, 2 - side);
     let (query_heads, query_tails) = (
-        Rows::scalars(case, &format!("RelAlign_QueryHead{query}"))?,
-        Rows::scalars(case, &format!("RelAlign_QueryTail{query}"))?,
+        CaseRows::scalars(case, &format!("RelAlign_QueryHead{query}"))?,
+        CaseRows::scalars(case, &format!("RelAlign_QueryTail{query}"))?,
     );
     let (heads, tails) = (
-        Rows::new(case, &format!("RelAlign_CandHead{other}"))?,
-        Rows::new(case, &format!("RelAlign_CandTail{other}"))?,
+        CaseRows::new(case, &format!("RelAlign_CandHead{other}"))?,
+        CaseRows::new(case, &format!("RelAlign_CandTail{other}"))?,
     );
     let answers = labels(case, prefix, &format!("RelAlign_Label{query}{other}"))?;
     let mut rows = AlignmentRows::default();

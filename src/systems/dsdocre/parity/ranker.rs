@@ -1,6 +1,6 @@
 //! The ranker's case.
 
-use super::shared::{Rows, compare_views, entity_offsets, model, pairs_of, rename, views};
+use super::shared::{CaseRows, compare_views, entity_offsets, model, pairs_of, rename, views};
 use crate::Result;
 use crate::corpus::RelationSet;
 use crate::parity::{Case, lengths};
@@ -8,13 +8,13 @@ use crate::sampling::ordered_pairs;
 use crate::systems::PackedDocuments;
 use crate::systems::cases::foundation::EVALUATION;
 use crate::systems::cases::total_loss;
-use crate::systems::dsdocre::{PairRows, Part, RankBatch, Ranker};
+use crate::systems::dsdocre::{ModelKind, PairRows, RankBatch, Ranker};
 use crate::text::{TokenizedDocument, View, ViewChoices};
 use crate::train::{MicroBatch, Objective};
 
 pub(super) fn ranker(case: &mut Case) -> Result<()> {
     let (documents, tokenizer) = case.documents(&RelationSet::default())?;
-    let loaded = model(case, Part::Ranker, &tokenizer)?;
+    let loaded = model(case, ModelKind::Ranker, &tokenizer)?;
     let objective = Ranker { model: &loaded };
     let rows: Vec<usize> = (0..documents.len()).collect();
     for padded in [false, true] {
@@ -67,8 +67,8 @@ fn all_pairs(documents: &[TokenizedDocument], packed: &PackedDocuments) -> (Vec<
 }
 
 fn rank_batch(case: &Case, packed: PackedDocuments) -> Result<RankBatch> {
-    let (heads, tails) = (Rows::new(case, "rankh")?, Rows::new(case, "rankt")?);
-    let answers = Rows::scalars(case, "ranklabel")?;
+    let (heads, tails) = (CaseRows::new(case, "rankh")?, CaseRows::new(case, "rankt")?);
+    let answers = CaseRows::scalars(case, "ranklabel")?;
     let mut rows = PairRows::default();
     for (row, document, answer) in answers.asked() {
         rows.push(&pairs_of(&heads, &tails, row), packed.entity_base(document), answer as usize);

@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::parity::{Case, WEIGHTS};
 use crate::systems::cases::foundation::on_pieces;
-use crate::systems::dsdocre::{DsdocreModel, DsdocreSettings, ModelConfig, Part};
+use crate::systems::dsdocre::{DsdocreModel, DsdocreSettings, ModelConfig, ModelKind};
 use crate::systems::{DocumentViews, PackedDocuments};
 use crate::text::{Markers, SpecialPieces, Tokenizer, View, ViewOptions};
 
@@ -35,9 +35,9 @@ pub(super) fn settings(case: &Case) -> Result<DsdocreSettings> {
 }
 
 /// The ranker or the pre-trainer with the case's weights.
-pub(super) fn model(case: &Case, part: Part, tokenizer: &Tokenizer) -> Result<DsdocreModel> {
+pub(super) fn model(case: &Case, kind: ModelKind, tokenizer: &Tokenizer) -> Result<DsdocreModel> {
     let foundation = on_pieces(case, tokenizer, 0)?;
-    let config = ModelConfig::of(part, &settings(case)?, 0);
+    let config = ModelConfig::of(kind, &settings(case)?, 0);
     let model = DsdocreModel::new(foundation.encoder, foundation.parameters, config, None)?;
     case.load_weights(&model.parameters, WEIGHTS, rename)?;
     Ok(model)
@@ -108,13 +108,13 @@ pub(super) fn entity_offsets(packed: &PackedDocuments) -> Vec<i64> {
 }
 
 /// Rows of an index tensor [items, …, width] as (item, row).
-pub(super) struct Rows {
+pub(super) struct CaseRows {
     pub(super) values: Vec<i64>,
     pub(super) width: usize,
     pub(super) per_item: usize,
 }
 
-impl Rows {
+impl CaseRows {
     pub(super) fn new(case: &Case, name: &str) -> Result<Self> {
         let (values, shape) = case.integers(name)?;
         let width = if shape.len() > 1 { shape[shape.len() - 1] as usize } else { 1 };
@@ -140,7 +140,7 @@ impl Rows {
     }
 }
 
-pub(super) fn pairs_of(heads: &Rows, tails: &Rows, row: usize) -> Vec<(u32, u32)> {
+pub(super) fn pairs_of(heads: &CaseRows, tails: &CaseRows, row: usize) -> Vec<(u32, u32)> {
     heads
         .row(row)
         .iter()

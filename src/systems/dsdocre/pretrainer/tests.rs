@@ -3,11 +3,11 @@ use tch::Device;
 
 use super::*;
 use crate::encoders::{EncoderSpec, build};
-use crate::sampling::{
+use crate::systems::dsdocre::HeadStart;
+use crate::systems::dsdocre::instances::{
     AlignmentInstance, CrossPairInstance, EntityInstance, MentionInstance, PairInstance,
 };
-use crate::systems::dsdocre::HeadStart;
-use crate::systems::dsdocre::{ModelConfig, Part};
+use crate::systems::dsdocre::{ModelConfig, ModelKind};
 use crate::text::pack;
 use crate::torch::precision::Precision;
 
@@ -20,7 +20,7 @@ fn model() -> DsdocreModel {
     let mut parameters = Parameters::new(5, Device::Cpu);
     let encoder = build(&spec, 50, &mut parameters).unwrap();
     let config = ModelConfig {
-        part: Part::Pretrainer,
+        kind: ModelKind::Pretrainer,
         relation_width: 8,
         classes: 0,
         head_start: HeadStart::Pytorch,
@@ -69,7 +69,7 @@ fn item(number: usize) -> PretrainItem {
 }
 
 /// A micro-batch of items; dropout is keyed by the item's number, wherever it stands.
-fn batch(items: &[(usize, PretrainItem)], candidates: MentionCandidates) -> PretrainBatch {
+fn batch(items: &[(usize, PretrainItem)], candidates: MentionVectors) -> PretrainBatch {
     let views: Vec<View> =
         items.iter().flat_map(|(number, _)| [view(*number, 0), view(*number, 1)]).collect();
     let keys = items.iter().flat_map(|(number, _)| [2 * number, 2 * number + 1]).zip(&views);
@@ -87,10 +87,10 @@ fn batch(items: &[(usize, PretrainItem)], candidates: MentionCandidates) -> Pret
 fn step_of(
     model: &DsdocreModel,
     batches: &[PretrainBatch],
-    candidates: MentionCandidates,
+    candidates: MentionVectors,
 ) -> ([f64; SLOTS.len()], Tensor) {
-    let pretrainer =
-        Pretrainer { model, distance: AlignmentDistance::Abs, mention_candidates: candidates };
+    let settings = DsdocreSettings { mention_vectors: candidates, ..DsdocreSettings::default() };
+    let pretrainer = Pretrainer { model, settings: &settings };
     let mut totals = [0.0; SLOTS.len()];
     for batch in batches {
         totals.iter_mut().zip(batch.counts()).for_each(|(total, count)| *total += count);
@@ -112,7 +112,7 @@ fn step_of(
 }
 
 /// The same with new weights.
-fn step(batches: &[PretrainBatch], candidates: MentionCandidates) -> ([f64; SLOTS.len()], Tensor) {
+fn step(batches: &[PretrainBatch], candidates: MentionVectors) -> ([f64; SLOTS.len()], Tensor) {
     step_of(&model(), batches, candidates)
 }
 
@@ -122,7 +122,7 @@ fn is_finite(tensor: &Tensor) -> bool {
 
 #[test]
 fn micro_batches_add_up() {
-    for candidates in [MentionCandidates::Entities, MentionCandidates::TokenStates] {
+    for candidates in [MentionVectors::Entities, MentionVectors::TokenStates] {
         let items: Vec<_> = (0..3).map(|number| (number, item(number))).collect();
         let whole = batch(&items, candidates);
         assert_eq!(whole.counts(), [3.0, 3.0, 3.0, 3.0, 6.0, 3.0, 3.0, 3.0, 3.0, 3.0]);
@@ -147,8 +147,8 @@ fn equal_scores_cost_the_logarithm_of_the_candidates() {
     {
         model.parameters.assign(&parameter.name, &parameter.tensor.zeros_like()).unwrap();
     }
-    let batch = batch(&[(0, item(0)), (1, item(1))], MentionCandidates::Entities);
-    let (sums, _) = step_of(&model, std::slice::from_ref(&batch), MentionCandidates::Entities);
+    let batch = batch(&[(0, item(0)), (1, item(1))], MentionVectors::Entities);
+    let (sums, _) = step_of(&model, std::slice::from_ref(&batch), MentionVectors::Entities);
     for (slot, ((sum, rows), candidates)) in SLOTS.iter().zip(
         sums.iter().zip(batch.counts()).zip([3f64, 3.0, 2.0, 2.0, 3.0, 3.0, 3.0, 3.0, 3.0, 3.0]),
     ) {
@@ -158,7 +158,7 @@ fn equal_scores_cost_the_logarithm_of_the_candidates() {
 
 #[test]
 fn a_slot_without_rows_is_zero() {
-    let candidates = MentionCandidates::Entities;
+    let candidates = MentionVectors::Entities;
     let partial = PretrainItem {
         cross_detection: vec![],
         alignment: [None, None],
@@ -190,6 +190,6 @@ fn a_mention_that_was_cut_off_gives_no_row() {
     let views = [View { masked_positions: vec![None], ..view(0, 0) }, view(0, 1)];
     let token_keys = vec![0; views[0].ids.len() + views[1].ids.len()];
     let mut batch = PretrainBatch::new(PackedDocuments { views: pack(&views), token_keys });
-    batch.add(&item(0), 0, MentionCandidates::Entities);
+    batch.add(&item(0), 0, MentionVectors::Entities);
     assert_eq!(batch.counted().counts()[..2], [0.0, 1.0]);
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::sampling::testing::{
     assert_proportional, assert_rate, assert_uniform, document, facts, keep, mention,
 };
+use crate::systems::dsdocre::NegativePool;
 use crate::text::view::fixture::{case, json};
 use crate::train::Share;
 
@@ -23,8 +24,8 @@ fn rich(title: usize) -> TokenizedDocument {
 
 const GOOD: [Pair; 4] = [(0, 1), (2, 3), (4, 5), (6, 7)];
 
-fn settings() -> PretrainSettings {
-    PretrainSettings { keep: 6, ..PretrainSettings::default() }
+fn settings() -> DsdocreSettings {
+    DsdocreSettings { k_pretrain: Some(6), ..DsdocreSettings::default() }
 }
 
 fn instance(row: u32, (head, tail): Pair, relation: u32) -> FactInstance {
@@ -139,7 +140,7 @@ fn cross_matching_asks_for_a_shared_name_among_eight_entities() {
         }
         document.entities[(row + 5) % 12].mentions[0].name = "shared".into();
     }
-    let none = PretrainSettings { tasks: BTreeSet::from([Task::XMenMat]), ..settings() };
+    let none = DsdocreSettings { tasks: vec![Task::XMenMat], ..settings() };
     let sampler = PretrainSampler::new(&corpus, &keys(), none).unwrap();
     let mut slots = [0; 8];
     for number in 0..2000 {
@@ -267,7 +268,7 @@ fn alignment_offers_five_other_facts_and_eight_unlabelled_pairs() {
 fn without_other_facts_alignment_offers_thirteen_unlabelled_pairs() {
     let documents: Vec<_> = (0..2).map(|_| facts(document(6), &[(0, 1, 1), (2, 3, 1)])).collect();
     let keys = vec![vec![instance(0, (0, 1), 1), instance(1, (2, 3), 1)]];
-    let always = PretrainSettings { same_fact_ratio: 1.0, ..settings() };
+    let always = DsdocreSettings { same_fact_ratio: 1.0, ..settings() };
     let item = PretrainSampler::new(&documents, &keys, always).unwrap().sample(1, 1, 1);
     let instance = item.alignment[0].as_ref().unwrap();
     let unlabelled: BTreeSet<_> =
@@ -307,12 +308,9 @@ fn a_document_that_no_ranker_has_seen_keeps_all_its_labels() {
     let mut corpus = corpus();
     assert_eq!(PretrainSampler::new(&corpus, &key, settings()).unwrap().summary().keys, 0);
     corpus[..2].iter_mut().for_each(|document| document.kept = None);
-    let sampler = PretrainSampler::new(
-        &corpus,
-        &key,
-        PretrainSettings { same_fact_ratio: 1.0, ..settings() },
-    )
-    .unwrap();
+    let sampler =
+        PretrainSampler::new(&corpus, &key, DsdocreSettings { same_fact_ratio: 1.0, ..settings() })
+            .unwrap();
     assert_eq!(
         sampler.summary(),
         PretrainSummary { documents: 6, unranked: 2, keys: 1, instances: 2 }
@@ -337,7 +335,7 @@ fn two_instances_of_a_key_always_come_from_different_documents() {
     let mut lopsided: Vec<_> =
         GOOD.iter().map(|&pair| instance(0, pair, 0)).cycle().take(400).collect();
     lopsided.push(instance(5, (0, 1), 0));
-    let always = PretrainSettings { same_fact_ratio: 1.0, ..settings() };
+    let always = DsdocreSettings { same_fact_ratio: 1.0, ..settings() };
     let sampler = PretrainSampler::new(&corpus, &vec![lopsided], always).unwrap();
     for number in 0..200 {
         let mut rows = sampler.sample(9, 0, number).rows;
@@ -370,7 +368,7 @@ fn an_item_is_a_pure_function_and_ranks_share_it() {
 fn leaving_out_a_task_does_not_change_the_others() {
     let corpus = corpus();
     let with = |tasks: &[Task]| {
-        let settings = PretrainSettings { tasks: tasks.iter().copied().collect(), ..settings() };
+        let settings = DsdocreSettings { tasks: tasks.to_vec(), ..settings() };
         PretrainSampler::new(&corpus, &keys(), settings).unwrap().sample(1, 5, 3)
     };
     let all = with(&[Task::MenMat, Task::XMenMat, Task::RelDet, Task::XRelDet, Task::RelAlign]);
@@ -391,7 +389,7 @@ fn leaving_out_a_task_does_not_change_the_others() {
 #[test]
 fn intra_alignment_joins_two_pairs_with_the_same_relation() {
     let corpus = corpus();
-    let only = PretrainSettings { tasks: BTreeSet::from([Task::IntraAlign]), ..settings() };
+    let only = DsdocreSettings { tasks: vec![Task::IntraAlign], ..settings() };
     let sampler = PretrainSampler::new(&corpus, &keys(), only).unwrap();
     let mut directions = [0; 2];
     for number in 0..500 {
@@ -417,10 +415,10 @@ fn degenerate_documents_give_no_instances_and_no_loop() {
         keep(facts(document(6), &[(0, 1, 0)]), &[]),
         facts(document(2), &[(0, 1, 0)]),
     ];
-    let mut tasks = PretrainSettings::default().tasks;
-    tasks.insert(Task::IntraAlign);
+    let mut tasks = DsdocreSettings::default().tasks;
+    tasks.push(Task::IntraAlign);
     for negative_pool in [NegativePool::All, NegativePool::Kept] {
-        let settings = PretrainSettings {
+        let settings = DsdocreSettings {
             min_entities: 0,
             same_fact_ratio: 1.0,
             tasks: tasks.clone(),
@@ -459,7 +457,7 @@ fn degenerate_documents_give_no_instances_and_no_loop() {
 #[test]
 fn negatives_can_come_from_the_kept_pairs_alone() {
     let corpus = corpus();
-    let kept = PretrainSettings { negative_pool: NegativePool::Kept, ..settings() };
+    let kept = DsdocreSettings { negative_pool: NegativePool::Kept, ..settings() };
     let item = PretrainSampler::new(&corpus, &keys(), kept).unwrap().sample(1, 1, 1);
     for instance in item.detection.iter().flatten() {
         let wrong = instance.pairs.iter().enumerate().filter(|(slot, _)| *slot != instance.answer);
@@ -476,10 +474,10 @@ fn unusable_settings_and_corpora_are_errors() {
     let code = |settings| {
         PretrainSampler::new(&corpus, &keys(), settings).err().map(|error| error.exit_code())
     };
-    assert_eq!(code(PretrainSettings { blank_probability: 1.5, ..settings() }), Some(64));
-    assert_eq!(code(PretrainSettings { same_fact_ratio: f64::NAN, ..settings() }), Some(64));
-    assert_eq!(code(PretrainSettings { detection_candidates: 0, ..settings() }), Some(64));
-    assert_eq!(code(PretrainSettings { min_entities: 13, ..settings() }), Some(65));
+    assert_eq!(code(DsdocreSettings { blank_probability: 1.5, ..settings() }), Some(64));
+    assert_eq!(code(DsdocreSettings { same_fact_ratio: f64::NAN, ..settings() }), Some(64));
+    assert_eq!(code(DsdocreSettings { detection_candidates: 0, ..settings() }), Some(64));
+    assert_eq!(code(DsdocreSettings { min_entities: 13, ..settings() }), Some(65));
     assert_eq!(code(settings()), None);
 }
 
@@ -491,7 +489,7 @@ fn instances_have_the_shapes_of_the_reference() {
         serde_json::from_value(inputs[name]["shape"].clone()).unwrap()
     };
     let corpus = corpus();
-    let always = PretrainSettings { same_fact_ratio: 1.0, ..settings() };
+    let always = DsdocreSettings { same_fact_ratio: 1.0, ..settings() };
     let item = PretrainSampler::new(&corpus, &keys(), always).unwrap().sample(1, 1, 1);
     let alignment = item.alignment[1].as_ref().unwrap();
     assert_eq!(

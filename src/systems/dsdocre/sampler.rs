@@ -1,151 +1,23 @@
 //! Pre-training items: two documents, what is hidden in them, and the instances of all tasks
-//! (docs/systems.md, D.9–D.18).
+//! (docs/systems.md, D.9–D.18). An item is a pure function of (seed, step, item).
 //!
-//! Not for: the instances of each task, which have a file a task family ([`mentions`],
-//! [`detection`], [`alignment`]).
+//! Not for: how the instances of a task are drawn (`instances`), or batches (`pretrainer`).
 
-use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 use rand::RngExt;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-use super::alignment::{self, AlignmentInstance};
-use super::detection::{self, CrossPairInstance, PairInstance};
-use super::draw::pick;
-use super::mentions::{self, EntityInstance, MentionInstance};
-use super::pairs::distinct_pairs;
-use super::{Corpus, FactKeys, Label, Pair, Purpose, Stream, UnlabelledPairs, good_labels, rng};
-use crate::shards::FactInstance;
+use super::instances::{
+    AlignmentInstance, CrossPairInstance, EntityInstance, MentionInstance, PairInstance, Side,
+    alignment_instances, cross_detection_instances, cross_mention_instances, detection_instances,
+    draw_masked, intra_alignment_instance, mention_instances,
+};
+use super::settings::{DsdocreSettings, Task};
+use crate::sampling::{Pair, Purpose, Stream, draw_blanked, kept_prefix, pick, rng};
+use crate::shards::{DocumentStore, FactIndex, FactInstance};
 use crate::text::{TokenizedDocument, ViewChoices};
-use crate::{DataError, Error, Result};
-
-/// The tasks of pre-training.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-pub enum Task {
-    /// Mention-entity matching inside a document.
-    MenMat,
-    /// Mention-entity matching across documents.
-    XMenMat,
-    /// Relation detection inside a document.
-    RelDet,
-    /// Relation detection across documents.
-    XRelDet,
-    /// Relational fact alignment across documents.
-    RelAlign,
-    /// Alignment of two facts with the same relation inside a document; the release builds it and
-    /// never uses it.
-    IntraAlign,
-}
-
-/// Where negative pairs come from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum NegativePool {
-    /// All pairs without a distant label, as in the release.
-    #[default]
-    All,
-    /// Only those that the ranker kept, which is one reading of the paper.
-    Kept,
-}
-
-/// Numbers of pre-training; the defaults are the release's.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct PretrainSettings {
-    /// The tasks to draw instances for.
-    pub tasks: BTreeSet<Task>,
-    /// Pairs kept of each document, best-ranked first (the paper: 20).
-    pub keep: usize,
-    /// Probability that the two documents share a fact.
-    pub same_fact_ratio: f64,
-    /// Probability that an entity is blanked.
-    pub blank_probability: f64,
-    /// Fewest entities of a document that is used.
-    pub min_entities: usize,
-    /// Masked mentions of each document.
-    pub masked_mentions: usize,
-    /// Candidates of mention-entity matching, the answer included.
-    pub mention_candidates: usize,
-    /// Candidates of matching across documents, the answer included.
-    pub cross_mention_candidates: usize,
-    /// Detection instances, of each document and across the two.
-    pub detection_instances: usize,
-    /// Candidates of detection, the related pair included.
-    pub detection_candidates: usize,
-    /// Candidates in each document of detection across documents, the related pair included.
-    pub cross_detection_per_document: usize,
-    /// Candidates of alignment that stand in another relation.
-    pub alignment_hard: usize,
-    /// Candidates of alignment that are unlabelled.
-    pub alignment_random: usize,
-    /// Where unlabelled pairs come from.
-    pub negative_pool: NegativePool,
-}
-
-impl Default for PretrainSettings {
-    fn default() -> Self {
-        Self {
-            tasks: BTreeSet::from([
-                Task::MenMat,
-                Task::XMenMat,
-                Task::RelDet,
-                Task::XRelDet,
-                Task::RelAlign,
-            ]),
-            keep: 30,
-            same_fact_ratio: 0.6,
-            blank_probability: 0.2,
-            min_entities: 5,
-            masked_mentions: 3,
-            mention_candidates: 5,
-            cross_mention_candidates: 8,
-            detection_instances: 3,
-            detection_candidates: 8,
-            cross_detection_per_document: 4,
-            alignment_hard: 5,
-            alignment_random: 8,
-            negative_pool: NegativePool::All,
-        }
-    }
-}
-
-impl PretrainSettings {
-    /// # Errors
-    /// [`Error::Recipe`] for a probability outside [0, 1] or an instance without a wrong candidate.
-    pub fn validate(&self) -> Result<()> {
-        for (key, value) in [
-            ("same_fact_ratio", self.same_fact_ratio),
-            ("blank_probability", self.blank_probability),
-        ] {
-            if !(0.0..=1.0).contains(&value) {
-                return Err(Error::recipe(format!("`{key}` is {value}"))
-                    .with_hint("a probability lies between 0 and 1"));
-            }
-        }
-        let candidates = [
-            ("mention_candidates", self.mention_candidates, 2),
-            ("cross_mention_candidates", self.cross_mention_candidates, 2),
-            ("detection_candidates", self.detection_candidates, 2),
-            ("cross_detection_per_document", self.cross_detection_per_document, 1),
-            ("alignment_random", self.alignment_random, 1),
-        ];
-        for (key, value, least) in candidates {
-            if value < least {
-                return Err(Error::recipe(format!("`{key}` is {value}"))
-                    .with_hint(format!("it must be at least {least}")));
-            }
-        }
-        Ok(())
-    }
-
-    fn has(&self, task: Task) -> bool {
-        self.tasks.contains(&task)
-    }
-}
+use crate::{DataError, Result};
 
 /// One item of pre-training. An instance that cannot be drawn, or whose task is off, is absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -177,7 +49,7 @@ pub struct PretrainItem {
 pub struct PretrainSummary {
     /// Documents with enough entities and a label.
     pub documents: usize,
-    /// Those of them that no ranker has seen: all their labels are good.
+    /// Those of them that no ranker has seen, where one should: all their labels are good.
     pub unranked: usize,
     /// Fact keys with good instances in two documents or more.
     pub keys: usize,
@@ -185,32 +57,75 @@ pub struct PretrainSummary {
     pub instances: usize,
 }
 
-/// One document of an item, with its pairs.
-pub(super) struct Side {
-    pub(super) document: Arc<TokenizedDocument>,
-    /// Good labels, sorted.
-    pub(super) good: Vec<Label>,
-    /// Their pairs, each once.
-    pub(super) good_pairs: Vec<Pair>,
-    pub(super) negatives: UnlabelledPairs,
+/// Random access to the documents of a corpus.
+pub trait Documents: Sync {
+    /// Number of documents.
+    fn count(&self) -> usize;
+    /// The document of a row below [`Self::count`].
+    fn document(&self, row: usize) -> Arc<TokenizedDocument>;
 }
 
-impl Side {
-    fn new(document: Arc<TokenizedDocument>, settings: &PretrainSettings) -> Self {
-        let good = good_labels(&document, settings.keep);
-        let negatives = match settings.negative_pool {
-            NegativePool::All => UnlabelledPairs::new(&document),
-            NegativePool::Kept => UnlabelledPairs::among_kept(&document, settings.keep),
-        };
-        Self { document, good_pairs: distinct_pairs(&good), good, negatives }
+impl Documents for DocumentStore {
+    fn count(&self) -> usize {
+        self.len()
+    }
+    fn document(&self, row: usize) -> Arc<TokenizedDocument> {
+        self.get(row)
+    }
+}
+
+/// Facts by key: (canonical head name, canonical tail name, relation), numbered from 0
+/// (docs/systems.md, D.10).
+pub trait KeyedFacts {
+    /// Number of keys.
+    fn num_keys(&self) -> usize;
+    /// Where the fact of a key below [`Self::num_keys`] was found.
+    fn instances(&self, key: usize) -> &[FactInstance];
+}
+
+impl KeyedFacts for FactIndex {
+    fn num_keys(&self) -> usize {
+        self.num_keys()
+    }
+    fn instances(&self, key: usize) -> &[FactInstance] {
+        self.instances(key)
+    }
+}
+
+impl Documents for Vec<TokenizedDocument> {
+    fn count(&self) -> usize {
+        self.len()
+    }
+    fn document(&self, row: usize) -> Arc<TokenizedDocument> {
+        Arc::new(self[row].clone())
+    }
+}
+
+impl KeyedFacts for Vec<Vec<FactInstance>> {
+    fn num_keys(&self) -> usize {
+        self.len()
+    }
+    fn instances(&self, key: usize) -> &[FactInstance] {
+        &self[key]
+    }
+}
+
+impl fmt::Display for PretrainSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { documents, unranked, keys, instances } = self;
+        write!(f, "{documents} documents")?;
+        if *unranked > 0 {
+            write!(f, " ({unranked} of them annotated: all labels count)")?;
+        }
+        write!(f, ", {keys} facts in two or more of them, {instances} instances")
     }
 }
 
 /// Draws pre-training items. What it holds is fixed by the corpus, the keys and the settings; an
 /// item is a pure function of it and (seed, step, item).
 pub struct PretrainSampler<'c> {
-    corpus: &'c dyn Corpus,
-    settings: PretrainSettings,
+    corpus: &'c dyn Documents,
+    settings: DsdocreSettings,
     /// Rows of the documents that pass the filter.
     rows: Vec<u32>,
     /// How many of them no ranker has seen.
@@ -230,14 +145,14 @@ impl<'c> PretrainSampler<'c> {
     /// [`Error::Recipe`] for settings that cannot be used; [`Error::Data`] when fewer than two
     /// documents pass.
     pub fn new(
-        corpus: &'c dyn Corpus,
-        keys: &dyn FactKeys,
-        settings: PretrainSettings,
+        corpus: &'c dyn Documents,
+        keys: &dyn KeyedFacts,
+        settings: DsdocreSettings,
     ) -> Result<Self> {
-        settings.validate()?;
+        settings.check()?;
         // One pass over the documents: which are used, and which of their pairs the ranker kept.
-        let kept: Vec<Option<KeptPairs>> =
-            (0..corpus.len()).map(|row| KeptPairs::of(&corpus.document(row), &settings)).collect();
+        let kept: Vec<Option<KeptSet>> =
+            (0..corpus.count()).map(|row| KeptSet::of(&corpus.document(row), &settings)).collect();
         let rows: Vec<u32> =
             (0..).zip(&kept).filter(|(_, kept)| kept.is_some()).map(|(row, _)| row).collect();
         if rows.len() < 2 {
@@ -259,7 +174,7 @@ impl<'c> PretrainSampler<'c> {
         Ok(sampler)
     }
 
-    fn add_key(&mut self, instances: &[FactInstance], kept: &[Option<KeptPairs>]) {
+    fn add_key(&mut self, instances: &[FactInstance], kept: &[Option<KeptSet>]) {
         let start = self.instances.len();
         for instance in instances {
             let document = kept.get(instance.row as usize).and_then(Option::as_ref);
@@ -279,11 +194,12 @@ impl<'c> PretrainSampler<'c> {
     pub fn summary(&self) -> PretrainSummary {
         let (documents, keys, instances) =
             (self.rows.len(), self.key_offsets.len() - 1, self.instances.len());
-        PretrainSummary { documents, unranked: self.unranked, keys, instances }
+        let unranked = self.settings.k_pretrain().map_or(0, |_| self.unranked);
+        PretrainSummary { documents, unranked, keys, instances }
     }
 
-    /// The settings.
-    pub fn settings(&self) -> &PretrainSettings {
+    /// The settings that instances are drawn by.
+    pub fn settings(&self) -> &DsdocreSettings {
         &self.settings
     }
 
@@ -305,16 +221,16 @@ impl<'c> PretrainSampler<'c> {
         let mut blanking = stream(Purpose::Blanking);
         drawn.choices = documents
             .map(|document| draw_blanked(&mut blanking, document, settings.blank_probability));
-        if settings.has(Task::MenMat) {
+        if settings.tasks.contains(&Task::MenMat) {
             let mut stream = stream(Purpose::MentionMatching);
             for (side, document) in documents.into_iter().enumerate() {
-                drawn.choices[side].masked = mentions::draw_masked(&mut stream, document, settings);
+                drawn.choices[side].masked = draw_masked(&mut stream, document, settings);
                 drawn.mention[side] =
-                    mentions::instances(&mut stream, document, &drawn.choices[side], settings);
+                    mention_instances(&mut stream, document, &drawn.choices[side], settings);
             }
         }
-        if settings.has(Task::XMenMat) {
-            drawn.cross_mention = mentions::cross_instances(
+        if settings.tasks.contains(&Task::XMenMat) {
+            drawn.cross_mention = cross_mention_instances(
                 &mut stream(Purpose::CrossMentionMatching),
                 documents,
                 &drawn.choices,
@@ -334,23 +250,23 @@ impl<'c> PretrainSampler<'c> {
         stream: impl Fn(Purpose) -> Stream,
     ) {
         let settings = &self.settings;
-        if settings.has(Task::RelDet) {
+        if settings.tasks.contains(&Task::RelDet) {
             let mut stream = stream(Purpose::Detection);
             drawn.detection =
-                [0, 1].map(|side: usize| detection::instances(&mut stream, &sides[side], settings));
+                [0, 1].map(|side: usize| detection_instances(&mut stream, &sides[side], settings));
         }
-        if settings.has(Task::XRelDet) {
+        if settings.tasks.contains(&Task::XRelDet) {
             drawn.cross_detection =
-                detection::cross_instances(&mut stream(Purpose::CrossDetection), sides, settings);
+                cross_detection_instances(&mut stream(Purpose::CrossDetection), sides, settings);
         }
-        if let (true, Some(facts)) = (settings.has(Task::RelAlign), facts) {
+        if let (true, Some(facts)) = (settings.tasks.contains(&Task::RelAlign), facts) {
             drawn.alignment =
-                alignment::instances(&mut stream(Purpose::Alignment), &facts, sides, settings);
+                alignment_instances(&mut stream(Purpose::Alignment), &facts, sides, settings);
         }
-        if settings.has(Task::IntraAlign) {
+        if settings.tasks.contains(&Task::IntraAlign) {
             let mut stream = stream(Purpose::IntraAlignment);
             drawn.intra_alignment = [0, 1]
-                .map(|side: usize| alignment::intra_instance(&mut stream, &sides[side], settings));
+                .map(|side: usize| intra_alignment_instance(&mut stream, &sides[side], settings));
         }
     }
 
@@ -388,11 +304,11 @@ fn draw_two(stream: &mut Stream, instances: &[FactInstance]) -> Option<[FactInst
 
 /// The pairs of a usable document that the ranker kept, sorted; `None` inside where there is no
 /// ranker and every pair counts.
-struct KeptPairs(Option<Vec<Pair>>);
+struct KeptSet(Option<Vec<Pair>>);
 
-impl KeptPairs {
+impl KeptSet {
     /// `None` for a document with too few entities or without any label.
-    fn of(document: &TokenizedDocument, settings: &PretrainSettings) -> Option<Self> {
+    fn of(document: &TokenizedDocument, settings: &DsdocreSettings) -> Option<Self> {
         let usable = document.entities.len() >= settings.min_entities && !document.facts.is_empty();
         let sorted = |pairs: &mut dyn Iterator<Item = Pair>| {
             let mut pairs: Vec<Pair> = pairs.collect();
@@ -401,7 +317,7 @@ impl KeptPairs {
         };
         usable.then(|| {
             Self(
-                super::pairs::kept_prefix(document, settings.keep)
+                kept_prefix(document, settings.k_pretrain().unwrap_or(usize::MAX))
                     .map(|mut pairs| sorted(&mut pairs)),
             )
         })
@@ -410,15 +326,6 @@ impl KeptPairs {
     fn holds(&self, pair: Pair) -> bool {
         self.0.as_ref().is_none_or(|pairs| pairs.binary_search(&pair).is_ok())
     }
-}
-
-pub(super) fn draw_blanked(
-    stream: &mut Stream,
-    document: &TokenizedDocument,
-    probability: f64,
-) -> ViewChoices {
-    let blanked = document.entities.iter().map(|_| stream.random_bool(probability)).collect();
-    ViewChoices { blanked, masked: Vec::new() }
 }
 
 #[cfg(test)]

@@ -1,0 +1,370 @@
+//! Class logits of the chosen pairs, and the decision rule that makes facts of them.
+//!
+//! Not for: files of predictions (`predict`), or scoring them (`evaluate`).
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use tch::Kind;
+
+use super::session::Session;
+use crate::Result;
+use crate::corpus::{Document, RelationSet};
+use crate::eval::{FactSet, Prediction, ScoredFact, best_prefix};
+use crate::shards::DocumentStore;
+use crate::systems::{Classes, DecisionRule, Example, Extractor, Layout, Pair, RelationBatch};
+use crate::text::{ScoredPair, TokenizedDocument, split_by_tokens};
+use crate::torch::precision::Precision;
+use crate::train::Forward;
+
+/// Token budget of a prediction pass.
+pub const PREDICT_TOKENS: usize = 16_384;
+
+/// Class logits of one document's pairs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DocumentScores {
+    /// The pairs.
+    pub pairs: Vec<Pair>,
+    /// Logits [pairs × classes], row-major.
+    pub logits: Vec<f32>,
+}
+
+/// How logits become facts.
+#[derive(Clone, Copy, Debug)]
+pub struct Decider {
+    /// What the columns mean.
+    pub classes: Classes,
+    /// The rule.
+    pub rule: DecisionRule,
+    /// Smallest probability of a fact, for [`DecisionRule::Threshold`].
+    pub threshold: f64,
+}
+
+impl Decider {
+    /// The decider of a model; `threshold` as found on dev.
+    pub fn of(extractor: &dyn Extractor, threshold: Option<f64>) -> Self {
+        Self {
+            classes: extractor.classes(),
+            rule: extractor.decision(),
+            threshold: threshold.unwrap_or(0.5),
+        }
+    }
+
+    /// Probability of a class: σ(l_r), or σ(l_r − l_TH) where a threshold class decides.
+    fn probability(self, row: &[f32], class: usize) -> f32 {
+        let reference = match (self.rule, self.classes.na()) {
+            (DecisionRule::Adaptive { .. }, Some(threshold)) => row[threshold],
+            _ => 0.0,
+        };
+        1.0 / (1.0 + (reference - row[class]).exp())
+    }
+
+    fn rows(self, scores: &DocumentScores) -> impl Iterator<Item = (Pair, &[f32])> {
+        scores.pairs.iter().copied().zip(scores.logits.chunks_exact(self.classes.count().max(1)))
+    }
+
+    /// Every (pair, relation, probability), NA left out.
+    pub fn relations(self, scores: &DocumentScores) -> impl Iterator<Item = (Pair, usize, f32)> {
+        self.rows(scores).flat_map(move |(pair, row)| {
+            (0..self.classes.relations).map(move |relation| {
+                (pair, relation, self.probability(row, self.classes.of_relation(relation)))
+            })
+        })
+    }
+
+    /// The classes that the rule takes from a row of logits.
+    fn taken(self, row: &[f32]) -> Vec<usize> {
+        let relations =
+            || (0..self.classes.relations).map(|relation| self.classes.of_relation(relation));
+        match self.rule {
+            DecisionRule::ArgMax => {
+                let best = (0..row.len())
+                    .fold(0, |best, class| if row[class] > row[best] { class } else { best });
+                Some(best).filter(|&class| Some(class) != self.classes.na()).into_iter().collect()
+            }
+            DecisionRule::Threshold => relations()
+                .filter(|&class| f64::from(self.probability(row, class)) > self.threshold)
+                .collect(),
+            DecisionRule::Adaptive { top } => {
+                let threshold = self.classes.na().map_or(0.0, |class| row[class]);
+                let mut above: Vec<usize> =
+                    relations().filter(|&class| row[class] > threshold).collect();
+                above.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
+                above.truncate(if top == 0 { usize::MAX } else { top });
+                above
+            }
+        }
+    }
+
+    /// The facts of a document.
+    pub fn decide(
+        self,
+        scores: &DocumentScores,
+        title: &str,
+        relations: &RelationSet,
+    ) -> Vec<Prediction> {
+        let facts = self.rows(scores).flat_map(|(pair, row)| {
+            self.taken(row).into_iter().map(move |class| (pair, row, class))
+        });
+        facts
+            .filter_map(|(pair, row, class)| {
+                let relation = relations.get(self.classes.relation(class)?)?;
+                Some(Prediction {
+                    title: title.to_owned(),
+                    h_idx: pair.0 as usize,
+                    t_idx: pair.1 as usize,
+                    r: relation.id.clone(),
+                    evidence: Vec::new(),
+                    score: Some(f64::from(self.probability(row, class))),
+                })
+            })
+            .collect()
+    }
+}
+
+impl DocumentScores {
+    /// Gathers on every rank what each rank made of its [share](Session::share) of `count`
+    /// documents.
+    ///
+    /// # Errors
+    /// Errors of another rank.
+    pub fn gather(mine: Vec<Self>, count: usize, session: &Session) -> Result<Vec<Self>> {
+        let world = session.world.size();
+        if world == 1 {
+            return Ok(mine);
+        }
+        let all = session.world.communicator().all_gather(&Self::encode(&mine))?;
+        let mut shares: Vec<_> = all.iter().map(|bytes| Self::decode(bytes).into_iter()).collect();
+        Ok((0..count).map(|item| shares[item % world].next().unwrap_or_default()).collect())
+    }
+
+    /// A ranker's kept pairs, one score a pair.
+    pub fn of_kept(kept: Vec<ScoredPair>) -> Self {
+        let (pairs, logits) =
+            kept.into_iter().map(|pair| ((pair.head, pair.tail), pair.score)).unzip();
+        Self { pairs, logits }
+    }
+
+    /// The inverse of [`Self::of_kept`].
+    pub fn into_kept(self) -> Vec<ScoredPair> {
+        let scored = self.pairs.into_iter().zip(self.logits);
+        scored.map(|((head, tail), score)| ScoredPair { head, tail, score }).collect()
+    }
+
+    fn encode(all: &[Self]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for scores in all {
+            bytes.extend((scores.pairs.len() as u32).to_le_bytes());
+            bytes.extend((scores.logits.len() as u32).to_le_bytes());
+            bytes.extend(
+                scores
+                    .pairs
+                    .iter()
+                    .flat_map(|pair| [pair.0.to_le_bytes(), pair.1.to_le_bytes()])
+                    .flatten(),
+            );
+            bytes.extend(scores.logits.iter().flat_map(|logit| logit.to_le_bytes()));
+        }
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Vec<Self> {
+        let mut words = bytes
+            .chunks_exact(4)
+            .map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
+        let mut all = Vec::new();
+        while let (Some(pairs), Some(values)) = (words.next(), words.next()) {
+            let pairs = (0..pairs)
+                .map(|_| (words.next().unwrap_or_default(), words.next().unwrap_or_default()))
+                .collect();
+            let logits =
+                (0..values).map(|_| f32::from_bits(words.next().unwrap_or_default())).collect();
+            all.push(Self { pairs, logits });
+        }
+        all
+    }
+}
+
+/// A fine-tuned model ready to score documents.
+pub struct Predictor<'a> {
+    extractor: &'a dyn Extractor,
+    forward: Forward,
+    budget: usize,
+}
+
+impl<'a> Predictor<'a> {
+    /// A predictor over `extractor`; `budget` bounds the cost of a forward pass (tokens, and pairs
+    /// where they weigh more).
+    pub fn new(extractor: &'a dyn Extractor, precision: Precision, budget: usize) -> Self {
+        Self { extractor, forward: Forward { train: false, precision }, budget }
+    }
+
+    /// Logits for each document, in the given order.
+    ///
+    /// # Errors
+    /// A document over the length limit; errors of libtorch.
+    pub fn scores(
+        &self,
+        documents: &[Arc<TokenizedDocument>],
+        done: &mut dyn FnMut(usize),
+    ) -> Result<Vec<DocumentScores>> {
+        let _guard = tch::no_grad_guard();
+        self.extractor.begin_prediction()?;
+        let layout = self.extractor.layout();
+        let pairs: Vec<Vec<Pair>> = documents
+            .iter()
+            .map(|document| layout.evaluation_pairs(document))
+            .collect::<Result<_>>()?;
+        let cost = |index: usize| layout.cost(&documents[index], pairs[index].len());
+        // Documents of similar cost share a pass, the dearest first.
+        let mut order: Vec<usize> = (0..documents.len()).collect();
+        order.sort_by_key(|&index| std::cmp::Reverse(cost(index)));
+        let costs: Vec<usize> = order.iter().map(|&index| cost(index)).collect();
+        let mut scores = vec![DocumentScores::default(); documents.len()];
+        let mut finished = 0;
+        for range in split_by_tokens(&costs, self.budget) {
+            let chunk = &order[range];
+            let example = |&index: &usize| {
+                let (document, pairs) = (Arc::clone(&documents[index]), pairs[index].clone());
+                Example { document, pairs, visit: 0, train: false }
+            };
+            let examples: Vec<Example> = chunk.iter().map(example).collect();
+            for (&index, result) in chunk.iter().zip(self.pass(&*layout, examples)?) {
+                scores[index] = result;
+            }
+            finished += chunk.len();
+            done(finished);
+        }
+        Ok(scores)
+    }
+
+    fn pass(&self, layout: &dyn Layout, examples: Vec<Example>) -> Result<Vec<DocumentScores>> {
+        let classes = self.extractor.classes();
+        let batch = RelationBatch::new(layout, &examples, classes, self.extractor.loss())?;
+        let logits = if batch.pairs == 0 {
+            Vec::new()
+        } else {
+            Vec::<f32>::try_from(
+                self.extractor
+                    .predict(&batch, self.forward)?
+                    .f_to_kind(Kind::Float)?
+                    .f_contiguous()?
+                    .f_view([-1])?,
+            )?
+        };
+        let mut rest = logits.as_slice();
+        let take = |example: Example| {
+            let logits = rest
+                .split_off(..example.pairs.len() * classes.count())
+                .unwrap_or_default()
+                .to_vec();
+            DocumentScores { pairs: example.pairs, logits }
+        };
+        Ok(examples.into_iter().map(take).collect())
+    }
+}
+
+/// Scores a store with all ranks; every rank gets all results.
+///
+/// # Errors
+/// Errors of the model or of another rank.
+pub fn shared_scores(
+    predictor: &Predictor,
+    store: &DocumentStore,
+    session: &Session,
+) -> Result<Vec<DocumentScores>> {
+    let _section =
+        session.world.watchdog().part(format!("predicting {}", store.folder().display()));
+    let mine: Vec<Arc<TokenizedDocument>> =
+        session.share(0..store.len()).map(|row| store.get(row)).collect();
+    let scores = predictor.scores(&mine, &mut |_| {})?;
+    DocumentScores::gather(scores, store.len(), session)
+}
+
+/// Predictions on dev and, for the threshold rule, the θ that makes them best.
+pub fn decide_on_dev(
+    scores: &[DocumentScores],
+    store: &DocumentStore,
+    gold: &[Document],
+    mut decider: Decider,
+) -> (Vec<Prediction>, Option<f64>) {
+    if decider.rule != DecisionRule::Threshold {
+        return (predictions(scores, store, decider), None);
+    }
+    let ranked = ranked_facts(scores, store, decider, &FactSet::default());
+    let threshold = best_prefix(&ranked, gold_facts(gold)).map(|best| f64::from(best.theta));
+    decider.threshold = threshold.unwrap_or(decider.threshold);
+    (predictions(scores, store, decider), threshold)
+}
+
+/// Predictions of a whole store.
+pub fn predictions(
+    scores: &[DocumentScores],
+    store: &DocumentStore,
+    decider: Decider,
+) -> Vec<Prediction> {
+    let decide = |(row, scores): (usize, &DocumentScores)| {
+        decider.decide(scores, store.title(row), store.relations())
+    };
+    scores.iter().enumerate().flat_map(decide).collect()
+}
+
+/// Every (pair, relation) with its probability and whether it is a gold fact, for thresholds and
+/// curves.
+pub fn ranked_facts(
+    scores: &[DocumentScores],
+    store: &DocumentStore,
+    decider: Decider,
+    train: &FactSet,
+) -> Vec<ScoredFact> {
+    let mut ranked = Vec::new();
+    for (row, scores) in scores.iter().enumerate() {
+        let document = store.get(row);
+        let gold: HashSet<(u32, u32, u32)> =
+            document.facts.iter().map(|fact| (fact.head, fact.tail, fact.relation)).collect();
+        let in_train = |pair: (u32, u32), class: usize| {
+            let names = |entity: u32| {
+                document.entities[entity as usize]
+                    .mentions
+                    .iter()
+                    .map(|mention| mention.name.as_str())
+            };
+            let Some(relation) = store.relations().get(class) else { return false };
+            names(pair.0)
+                .any(|head| names(pair.1).any(|tail| train.contains(head, tail, &relation.id)))
+        };
+        ranked.extend(decider.relations(scores).map(|(pair, class, score)| ScoredFact {
+            score,
+            correct: gold.contains(&(pair.0, pair.1, class as u32)),
+            // Asked for only where it can matter: a wrong fact is never ignored.
+            in_train: !train.is_empty()
+                && gold.contains(&(pair.0, pair.1, class as u32))
+                && in_train(pair, class),
+        }));
+    }
+    ranked
+}
+
+/// Unique gold facts.
+pub fn gold_facts(gold: &[Document]) -> usize {
+    gold.iter().map(|document| document.facts().len()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kept_pairs_survive_the_wire() {
+        let kept = vec![
+            vec![],
+            vec![
+                ScoredPair { head: 1, tail: 0, score: -2.5 },
+                ScoredPair { head: 0, tail: 7, score: f32::MAX },
+            ],
+        ];
+        let sent: Vec<_> = kept.iter().cloned().map(DocumentScores::of_kept).collect();
+        let received = DocumentScores::decode(&DocumentScores::encode(&sent));
+        assert_eq!(received.into_iter().map(DocumentScores::into_kept).collect::<Vec<_>>(), kept);
+    }
+}
