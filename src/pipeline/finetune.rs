@@ -50,6 +50,8 @@ pub struct FinetuneTask<'a> {
     pub plan: &'a Schedule,
     /// The seed.
     pub seed: u64,
+    /// Whether results must not depend on the number of ranks.
+    pub deterministic: bool,
     /// Go on from the last checkpoint.
     pub resume: bool,
 }
@@ -98,8 +100,16 @@ pub fn finetune(
     let save = SaveOnly::new(&loaded, run, task.stage, plan);
     let mut boundary = DevBoundary { save, judge, plan, steps_per_epoch };
     let boundary_steps = steps_per_epoch * plan.evaluate_epochs as u64;
-    let stage =
-        StageRun { session, run, plan, total_steps, boundary_steps, seed: task.seed, start };
+    let stage = StageRun {
+        session,
+        run,
+        plan,
+        total_steps,
+        boundary_steps,
+        seed: task.seed,
+        deterministic: task.deterministic,
+        start,
+    };
     let checkpoint = stage.train(&Extraction(&*loaded.model), &source, &loaded, &mut boundary);
     let checkpoint = checkpoint.map_err(|error| error.in_file(task.train))?;
     Ok(FinetuneOutcome { checkpoint })
@@ -263,7 +273,7 @@ impl Judge for RelationJudge<'_> {
     fn judge(&self) -> Result<Judged> {
         let predictor = Predictor::new(
             self.extractor,
-            self.session.precision(&self.plan.precision),
+            self.session.precision(self.plan.precision),
             PREDICT_TOKENS,
         );
         let scores = shared_scores(&predictor, self.dev, self.session)?;
@@ -289,8 +299,10 @@ pub fn shared_scores(
     store: &DocumentStore,
     session: &Session,
 ) -> Result<Vec<DocumentScores>> {
-    let _section =
-        session.world.watchdog().part(format!("predicting {}", store.folder().display()));
+    let _section = session
+        .world
+        .watchdog()
+        .unbounded_section(format!("predicting {}", store.folder().display()));
     let (rank, world) = (session.world.rank(), session.world.size());
     let mine: Vec<Arc<TokenizedDocument>> =
         (0..store.len()).filter(|row| row % world == rank).map(|row| store.get(row)).collect();

@@ -19,8 +19,7 @@ use crate::systems::dsdocre::{DsdocreSettings, Part};
 use crate::systems::{Classes, DecisionRule, Example, Extractor, Layout, Pair, RelationBatch};
 use crate::text::{TokenizedDocument, Tokenizer, split_by_tokens, tokenize};
 use crate::torch::precision::Precision;
-use crate::train::Checkpoint;
-use crate::train::Forward;
+use crate::train::{Checkpoint, Forward, PrecisionChoice};
 use crate::{DataError, Error, Result};
 
 /// Class logits of one document's pairs.
@@ -295,7 +294,8 @@ pub fn predict_file(options: &PredictOptions, session: &Session) -> Result<Predi
         rank_documents(options, &loaded, recorded, &mut documents, session)?;
     }
     let documents: Vec<Arc<TokenizedDocument>> = documents.into_iter().map(Arc::new).collect();
-    let predictor = Predictor::new(&*loaded.model, session.precision("auto"), PREDICT_TOKENS);
+    let predictor =
+        Predictor::new(&*loaded.model, session.precision(PrecisionChoice::Auto), PREDICT_TOKENS);
     let mut progress = Progress::new("predict", documents.len() as u64, 0, session.is_root());
     let scores =
         predictor.scores(&documents, &mut |done| progress.update(done as u64, String::new))?;
@@ -357,7 +357,7 @@ fn rank_documents(
         session.device,
     )?;
     ranker.description.encoder.truncate |= options.truncate;
-    let ranking = Ranking::new(ranker, session.precision("auto"))?;
+    let ranking = Ranking::new(ranker, session.precision(PrecisionChoice::Auto))?;
     if ranking.loaded.tokenizer.identity() != loaded.tokenizer.identity() {
         return Err(Error::recipe(
             "the ranker was trained with another tokenizer than the checkpoint",

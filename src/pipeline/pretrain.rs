@@ -26,6 +26,8 @@ pub struct PretrainTask<'a> {
     pub plan: &'a Schedule,
     /// The seed.
     pub seed: u64,
+    /// Whether results must not depend on the number of ranks.
+    pub deterministic: bool,
     /// Go on from the last checkpoint.
     pub resume: bool,
 }
@@ -79,8 +81,16 @@ pub fn pretrain(task: &PretrainTask, session: &Session, run: &RunFolder) -> Resu
         mention_candidates,
     };
     let mut boundary = SaveOnly::new(&loaded, run, STAGE, task.plan);
-    let stage =
-        StageRun { session, run, plan: task.plan, total_steps, boundary_steps: 0, seed, start };
+    let stage = StageRun {
+        session,
+        run,
+        plan: task.plan,
+        total_steps,
+        boundary_steps: 0,
+        seed,
+        deterministic: task.deterministic,
+        start,
+    };
     let objective = Pretrainer {
         model: &loaded.model,
         distance: settings.alignment_distance,

@@ -26,6 +26,8 @@ pub struct RankTask<'a> {
     pub plan: &'a Schedule,
     /// The seed.
     pub seed: u64,
+    /// Whether results must not depend on the number of ranks.
+    pub deterministic: bool,
     /// Go on from the last checkpoint.
     pub resume: bool,
 }
@@ -68,8 +70,16 @@ pub fn rank(task: &RankTask, session: &Session, run: &RunFolder) -> Result<Check
         seed,
     };
     let mut boundary = SaveOnly::new(&loaded, run, STAGE, task.plan);
-    let stage =
-        StageRun { session, run, plan: task.plan, total_steps, boundary_steps: 0, seed, start };
+    let stage = StageRun {
+        session,
+        run,
+        plan: task.plan,
+        total_steps,
+        boundary_steps: 0,
+        seed,
+        deterministic: task.deterministic,
+        start,
+    };
     stage
         .train(&Ranker { model: &loaded.model }, &source, &loaded, &mut boundary)
         .map_err(|error| error.in_file(task.train))

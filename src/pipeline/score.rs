@@ -18,8 +18,7 @@ use crate::systems::DocumentViews;
 use crate::systems::dsdocre::Part;
 use crate::text::{ScoredPair, TokenizedDocument, ViewChoices, split_by_tokens};
 use crate::torch::Precision;
-use crate::train::Checkpoint;
-use crate::train::Forward;
+use crate::train::{Checkpoint, Forward, PrecisionChoice};
 use crate::{Error, Result};
 
 /// How many pairs of a document are kept: the largest of a fixed number and a multiple of its
@@ -119,7 +118,7 @@ pub fn score(task: &ScoreTask, session: &Session) -> Result<ScoreReport> {
     let mine: Vec<usize> =
         ranked.iter().copied().skip(session.world.rank()).step_by(world).collect();
     let label = format!("score {}", task.input.file_name().unwrap_or_default().to_string_lossy());
-    let _section = session.world.watchdog().part(label.clone());
+    let _section = session.world.watchdog().unbounded_section(label.clone());
     let mut progress = Progress::new(&label, mine.len() as u64, 0, session.is_root());
     let documents: Vec<_> = mine.iter().map(|&row| store.get(row)).collect();
     let kept = ranker.keep(&documents, task.keep, task.tokens, &mut |done| {
@@ -178,7 +177,7 @@ impl Ranking {
     pub fn open(checkpoint: &Path, session: &Session) -> Result<Self> {
         Self::new(
             LoadedModel::open(checkpoint, Part::Ranker, session.device)?,
-            session.precision("auto"),
+            session.precision(PrecisionChoice::Auto),
         )
     }
 

@@ -8,12 +8,9 @@ use super::model::Loaded;
 use super::session::Session;
 use crate::base::{Progress, say};
 use crate::systems::Model;
-use crate::train::Schedule;
-use crate::train::checkpoint::CheckpointWriter;
-use crate::train::{BatchSource, Objective};
 use crate::train::{
-    Boundary, Checkpoint, Metrics, OrderKey, Retention, RunFolder, StageContext, Trainer,
-    TrainerSettings, TrainerState, folder_of_step,
+    BatchSource, Boundary, Checkpoint, CheckpointWriter, Metrics, Objective, OrderKey, Retention,
+    RunFolder, Schedule, StageContext, Trainer, TrainerSettings, TrainerState, folder_of_step,
 };
 use crate::{DataError, Error, Result};
 
@@ -166,6 +163,8 @@ pub struct StageRun<'a> {
     pub boundary_steps: u64,
     /// The seed of the order and of everything random.
     pub seed: u64,
+    /// Whether results must not depend on the number of ranks.
+    pub deterministic: bool,
     /// Where it begins.
     pub start: StageStart,
 }
@@ -188,7 +187,7 @@ impl StageRun<'_> {
         S: BatchSource<Batch = O::Batch>,
     {
         let stage = self.start.stage.clone();
-        if self.plan.deterministic && self.session.device.is_cuda() {
+        if self.deterministic && self.session.device.is_cuda() {
             let error = Error::recipe(
                 "deterministic = true, but the device is a GPU, whose kernels add in an order of \
                  their own",
@@ -202,10 +201,11 @@ impl StageRun<'_> {
             signals: &self.session.signals,
         };
         let settings = TrainerSettings {
-            plan: self.plan.clone(),
+            schedule: self.plan.clone(),
             total_steps: self.total_steps,
             boundary_steps: self.boundary_steps,
-            precision: self.session.precision(&self.plan.precision),
+            precision: self.session.precision(self.plan.precision),
+            deterministic: self.deterministic,
             seed: self.seed,
         };
         let order = OrderKey { seed: self.seed, batch: self.plan.batch };

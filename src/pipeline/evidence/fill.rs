@@ -13,8 +13,7 @@ use crate::pipeline::predict::PREDICT_TOKENS;
 use crate::pipeline::session::Session;
 use crate::systems::evidence::{EvidenceItem, evidence, sentences_of};
 use crate::text::{TokenizedDocument, TokenizedFact, tokenize};
-use crate::train::Checkpoint;
-use crate::train::Forward;
+use crate::train::{Checkpoint, Forward, PrecisionChoice};
 use crate::{DataError, Result};
 
 /// Writes into `predictions`, one list a document of `input` in its order, the sentences that the
@@ -44,7 +43,7 @@ pub fn add_evidence(
         }
         Ok(())
     })?;
-    let forward = Forward { train: false, precision: session.precision("auto") };
+    let forward = Forward { train: false, precision: session.precision(PrecisionChoice::Auto) };
     let scores = loaded.model.scores(&items, forward, PREDICT_TOKENS)?;
     let ranked = sentences_of(&items, scores);
     let mut found = evidence(&ranked, items.len(), theta);

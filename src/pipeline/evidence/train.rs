@@ -54,8 +54,16 @@ pub fn train_evidence(
     let judge = EvidenceJudge { model: &loaded.model, session, items: facts_of(&dev), plan };
     let mut boundary = DevBoundary { save, judge, plan, steps_per_epoch };
     let boundary_steps = steps_per_epoch * plan.evaluate_epochs as u64;
-    let stage =
-        StageRun { session, run, plan, total_steps, boundary_steps, seed: task.seed, start };
+    let stage = StageRun {
+        session,
+        run,
+        plan,
+        total_steps,
+        boundary_steps,
+        seed: task.seed,
+        deterministic: task.deterministic,
+        start,
+    };
     Ok(FinetuneOutcome { checkpoint: stage.train(&loaded.model, &source, &loaded, &mut boundary)? })
 }
 
@@ -109,7 +117,7 @@ impl EvidenceJudge<'_> {
     fn scores(&self) -> Result<Vec<Vec<f32>>> {
         let (rank, world) = (self.session.world.rank(), self.session.world.size());
         let forward =
-            Forward { train: false, precision: self.session.precision(&self.plan.precision) };
+            Forward { train: false, precision: self.session.precision(self.plan.precision) };
         let mine: Vec<EvidenceItem> =
             self.items.iter().skip(rank).step_by(world).cloned().collect();
         let scores = self.model.scores(&mine, forward, PREDICT_TOKENS)?;
