@@ -1,8 +1,7 @@
 //! The errors of the whole library and the exit code each one ends the program with.
 //!
-//! Messages are lowercase fragments that name the path, the place and the value; the way out is
-//! kept apart as a hint, so that the binary can print it on a line of its own. Errors of one room
-//! that need more structure are built from these.
+//! Messages are lowercase fragments that name the path, the place and the value. What to do about
+//! it is a separate hint, which the program prints on a line of its own.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -10,7 +9,29 @@ use std::path::{Path, PathBuf};
 /// A result of the library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Everything that can go wrong, by what the user can do about it.
+/// Exit codes of the program, documented in `docs/operation.md`.
+pub mod exit_code {
+    /// A command line that cannot be parsed.
+    pub const USAGE: u8 = 2;
+    /// A bad recipe or option value.
+    pub const RECIPE: u8 = 64;
+    /// Bad input data.
+    pub const DATA: u8 = 65;
+    /// A bug, a number that is not finite, or an error of libtorch.
+    pub const BUG: u8 = 70;
+    /// A rank was lost or hangs.
+    pub const RANK_LOST: u8 = 71;
+    /// The disk, the network or a device failed.
+    pub const IO: u8 = 74;
+    /// The run stopped on request.
+    pub const STOPPED: u8 = 75;
+    /// What a shell reports of a program that SIGPIPE has ended.
+    pub const BROKEN_PIPE: u8 = 141;
+    /// Codes that the program ends with after it has said why.
+    pub const EXPLAINED: [u8; 7] = [USAGE, RECIPE, DATA, BUG, RANK_LOST, IO, STOPPED];
+}
+
+/// All errors, by what the user can do about them.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -19,7 +40,7 @@ pub enum Error {
     Recipe {
         /// What is wrong, naming the key and the value.
         message: String,
-        /// The way out.
+        /// What to do about it.
         hint: Option<String>,
     },
     /// An input file breaks its format (exit code 65).
@@ -29,12 +50,12 @@ pub enum Error {
     /// the message.
     #[error("{0}")]
     Io(#[from] std::io::Error),
-    /// A store on another machine failed, or the way to it (exit code 74).
+    /// A store on another machine failed or cannot be reached (exit code 74).
     #[error("{message}")]
     Remote {
-        /// What could not be done, and why, naming the URL.
+        /// What failed and why, with the URL.
         message: String,
-        /// The way out.
+        /// What to do about it.
         hint: String,
     },
     /// A peer was lost or hung (exit code 71).
@@ -42,12 +63,12 @@ pub enum Error {
     RankLost {
         /// The rank that failed.
         rank: usize,
-        /// What it was doing.
+        /// The operation.
         operation: String,
-        /// What it said.
+        /// The cause.
         cause: String,
     },
-    /// Another process met an error that it has already reported; this one ends with the same code.
+    /// Another process has reported an error; this one ends with the same code.
     #[error("rank {rank} stopped with exit code {code}")]
     Elsewhere {
         /// The rank that reported; 0 for a process of one rank.
@@ -55,12 +76,12 @@ pub enum Error {
         /// Its exit code.
         code: u8,
     },
-    /// An error that a rank other than 0 has met, and reports for all.
+    /// An error of a rank other than 0, which reports it for all.
     #[error("rank {rank}: {error}")]
     OfRank {
         /// The rank.
         rank: usize,
-        /// What it met.
+        /// Its error.
         error: Box<Error>,
     },
     /// The run was asked to stop and can be resumed (exit code 75).
@@ -71,21 +92,20 @@ pub enum Error {
         /// The last step that was completed and saved.
         step: u64,
     },
-    /// A loss or a gradient stopped being a finite number; no parameter was changed by it (exit
-    /// code 70).
+    /// A loss or a gradient is not a finite number; no parameter was changed (exit code 70).
     #[error("the loss or the gradient of step {step} of stage `{stage}` is not finite{culprits}")]
     NonFinite {
         /// The stage.
         stage: String,
         /// The step, from 1.
         step: u64,
-        /// Ranks and documents, as they follow the sentence; may be empty.
+        /// Ranks and documents, which follow the sentence; may be empty.
         culprits: String,
     },
-    /// libtorch refused an operation (exit code 70).
+    /// libtorch rejected an operation (exit code 70).
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),
-    /// A broken promise inside the program (exit code 70).
+    /// A bug in the program (exit code 70).
     #[error("internal error: {0}")]
     Bug(String),
 }
@@ -96,7 +116,7 @@ impl Error {
         Self::Recipe { message: message.into(), hint: None }
     }
 
-    /// Attaches the way out, where this kind of error carries one.
+    /// Attaches a hint, if this kind of error has one.
     #[must_use]
     pub fn with_hint(self, text: impl Into<String>) -> Self {
         match self {
@@ -109,7 +129,7 @@ impl Error {
         }
     }
 
-    /// Names the file of a data error that knows only what was read from it.
+    /// Adds the file to a data error that does not name one.
     #[must_use]
     pub fn in_file(self, file: &Path) -> Self {
         match self {
@@ -126,7 +146,7 @@ impl Error {
         }
     }
 
-    /// The way out, printed after `hint: `.
+    /// What to do about it, printed after `hint: `.
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Recipe { hint, .. } => hint.as_deref(),
@@ -139,16 +159,16 @@ impl Error {
             }
             Self::Io(error) => match error.kind() {
                 ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-                    Some("make space on that disk, then run again with --resume")
+                    Some("free space on that disk, then run again with --resume")
                 }
                 ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => {
-                    Some("name a folder that this user can write to")
+                    Some("name a folder that you can write to")
                 }
                 _ => None,
             },
-            Self::Torch(error) if is_memory(&error.to_string()) => {
-                Some("fewer ranks a machine, or a smaller tokens_per_micro_batch; then --resume")
-            }
+            Self::Torch(error) if is_memory(&error.to_string()) => Some(
+                "use fewer ranks on a machine or a smaller tokens_per_micro_batch, then --resume",
+            ),
             Self::Torch(_) | Self::Bug(_) => Some(
                 "this is a bug in docre-pretrain; please report it with the command and the log",
             ),
@@ -159,19 +179,19 @@ impl Error {
     /// The exit code documented in `docs/operation.md`.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Recipe { .. } => 64,
-            Self::Data(_) => 65,
-            Self::NonFinite { .. } | Self::Torch(_) | Self::Bug(_) => 70,
-            Self::RankLost { .. } => 71,
-            Self::Io(_) | Self::Remote { .. } => 74,
-            Self::Stopped { .. } => 75,
+            Self::Recipe { .. } => exit_code::RECIPE,
+            Self::Data(_) => exit_code::DATA,
+            Self::NonFinite { .. } | Self::Torch(_) | Self::Bug(_) => exit_code::BUG,
+            Self::RankLost { .. } => exit_code::RANK_LOST,
+            Self::Io(_) | Self::Remote { .. } => exit_code::IO,
+            Self::Stopped { .. } => exit_code::STOPPED,
             Self::Elsewhere { code, .. } => *code,
             Self::OfRank { error, .. } => error.exit_code(),
         }
     }
 }
 
-/// Whether libtorch has run out of memory, by what it says.
+/// Whether libtorch has run out of memory, by its message.
 fn is_memory(text: &str) -> bool {
     ["allocate memory", "out of memory", "bad_alloc"].iter().any(|part| text.contains(part))
 }
@@ -189,7 +209,7 @@ pub struct DataError {
     pub field: Option<String>,
     /// What is wrong.
     pub problem: String,
-    /// The way out.
+    /// What to do about it.
     pub hint: Option<String>,
 }
 
@@ -199,28 +219,28 @@ impl DataError {
         Self { file: file.as_ref().to_owned(), problem: problem.into(), ..Self::default() }
     }
 
-    /// Names the row.
+    /// Adds the row.
     #[must_use]
     pub fn row(mut self, row: usize) -> Self {
         self.row = Some(row);
         self
     }
 
-    /// Names the document.
+    /// Adds the title of the document.
     #[must_use]
     pub fn title(mut self, title: impl Into<String>) -> Self {
         self.title = Some(title.into());
         self
     }
 
-    /// Names the field.
+    /// Adds the field.
     #[must_use]
     pub fn field(mut self, field: impl Into<String>) -> Self {
         self.field = Some(field.into());
         self
     }
 
-    /// Names the way out.
+    /// Adds a hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -244,7 +264,7 @@ impl std::fmt::Display for DataError {
     }
 }
 
-/// The beginning of a text that a broken file may have made very long.
+/// The beginning of a text, which a broken file may have made very long.
 fn shortened(text: &str, characters: usize) -> std::borrow::Cow<'_, str> {
     match text.char_indices().nth(characters) {
         Some((end, _)) => format!("{}…", &text[..end]).into(),

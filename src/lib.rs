@@ -50,4 +50,4 @@ mod bad_disk;
 #[path = "../tests/support/fake_bucket.rs"]
 mod fake_bucket;
 
-pub use error::{DataError, Error, Result};
+pub use error::{DataError, Error, Result, exit_code};

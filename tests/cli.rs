@@ -1313,7 +1313,7 @@ fn a_damaged_checkpoint_is_refused_by_name() {
     place.bad(
         &format!("export --checkpoint {best} --output x"),
         65,
-        &["is no complete checkpoint", "hint: "],
+        &["is not a complete checkpoint", "hint: "],
     );
     assert!(!place.path("x.json").exists() && !place.path("x").exists());
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use docre::encoders::{Encoder, Pass};
 use docre::pipeline::{
-    EncoderStart, EvaluateTask, FinetuneTask, Input, PredictOptions, Role, Session, evaluate,
+    EncoderStart, EvaluateTask, FinetuneTask, InputFile, PredictOptions, Role, Session, evaluate,
     finetune, predict_file, prepare_data,
 };
 use docre::questions::{describe_system, list_systems};
@@ -145,7 +145,7 @@ impl Extractor for Toy {
             Ok(entities.f_index_select(0, &on(rows, device)?)?)
         };
         let pairs = Tensor::f_cat(&[side(&laid.heads)?, side(&laid.tails)?], 1)?;
-        Ok(pairs.f_matmul(&self.map.f_t()?)?.f_to_kind(Kind::Float)?)
+        Ok(pairs.f_matmul(&self.map.f_transpose(0, 1)?)?.f_to_kind(Kind::Float)?)
     }
 
     fn parameters(&self) -> &Parameters {
@@ -182,18 +182,19 @@ fn trained(recipe: &Recipe, folder: &Path, session: &Session) -> Result<()> {
         heads_from: None,
         ranker: None,
         settings: &settings,
-        plan: &recipe.finetune,
+        schedule: &recipe.finetune,
         seed: recipe.seed,
+        deterministic: false,
         resume: false,
     };
-    let checkpoint = finetune(&task, session, &run)?.checkpoint;
+    let checkpoint = finetune(&task, session, &run)?;
     assert_eq!(checkpoint.trainer()?.stage, "finetune");
     let gold = folder.join("data/world/test.json");
     let output = folder.join("result.json");
     let options = PredictOptions {
         checkpoint: checkpoint.path(),
         ranker: None,
-        input: &Input::docred(&gold),
+        input: &InputFile::docred(&gold),
         output: &output,
         zip: false,
         scores: None,

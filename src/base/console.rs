@@ -1,4 +1,4 @@
-//! What the person at the terminal sees: a bar with rate and time left, or plain lines in a log.
+//! Output for people: a progress bar with rate and time left on a terminal, plain lines in a log.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -9,18 +9,18 @@ use indicatif::{ProgressBar, ProgressStyle};
 pub fn say(text: impl AsRef<str>) {
     let text = text.as_ref();
     if cfg!(test) {
-        // What the test harness keeps for failures.
+        // The test harness captures this.
         eprintln!("{text}");
     } else {
-        // Whoever listened may be gone, which is no reason to end a run.
+        // A closed standard error does not end a run.
         let _ = std::io::stderr().lock().write_all(format!("{text}\n").as_bytes());
     }
 }
 
-/// Seconds between lines where standard error is no terminal.
+/// Time between lines if standard error is not a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
-/// Progress of one stage. Silent on every rank but 0.
+/// Progress of one stage. Only rank 0 prints it.
 pub struct Progress {
     stage: String,
     total: u64,
@@ -32,7 +32,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Progress over `total` steps of which `done` are already behind.
+    /// Progress over `total` steps, of which `done` are done already.
     pub fn new(stage: &str, total: u64, done: u64, speaks: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let bar = (speaks && terminal).then(|| {

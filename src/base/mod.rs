@@ -10,6 +10,7 @@ pub mod json_stream;
 pub mod ordered;
 pub mod panics;
 pub mod records;
+pub mod run_files;
 pub mod text_file;
 
 pub use console::{Progress, say};

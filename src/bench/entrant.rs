@@ -18,8 +18,7 @@ use crate::systems::evidence::{EvidenceSettings, f1_at, sentences_of};
 use crate::text::TokenizedDocument;
 use crate::torch::{Parameters, device};
 use crate::train::metrics::{MetricLine, MetricsWriter, read_metrics};
-use crate::train::{Checkpoint, RunFolder};
-use crate::train::{Forward, Objective};
+use crate::train::{Checkpoint, Forward, Objective, PrecisionChoice, RunFolder};
 use crate::{Error, Result};
 
 const STAGE: &str = "finetune";
@@ -54,6 +53,7 @@ pub fn enter(
         settings: &settings,
         schedule: &recipe.finetune,
         seed: recipe.seed,
+        deterministic: recipe.deterministic,
         resume: false,
     };
     let checkpoint = finetune_in_stages(&task, &recipe.inference, session, &run)?;
@@ -82,7 +82,8 @@ fn measure(
     session: &Session,
 ) -> Result<SystemRow> {
     let loaded = LoadedExtractor::open(checkpoint.path(), session.device)?;
-    let predictor = Predictor::new(&*loaded.model, session.precision("auto"), PREDICT_TOKENS);
+    let predictor =
+        Predictor::new(&*loaded.model, session.precision(PrecisionChoice::Auto), PREDICT_TOKENS);
     let documents: Vec<Arc<TokenizedDocument>> =
         (0..store.len()).map(|row| store.get(row)).collect();
     predictor.scores(&documents[..WARM_UP.min(documents.len())], &mut |_| {})?;
@@ -109,7 +110,7 @@ fn measure_evidence(
 ) -> Result<SystemRow> {
     let loaded = LoadedEvidence::open(checkpoint.path(), session.device)?;
     let items = facts_of(store);
-    let forward = Forward { train: false, precision: session.precision("auto") };
+    let forward = Forward { train: false, precision: session.precision(PrecisionChoice::Auto) };
     loaded.model.scores(&items[..WARM_UP.min(items.len())], forward, PREDICT_TOKENS)?;
     let started = Instant::now();
     let scores = loaded.model.scores(&items, forward, PREDICT_TOKENS)?;

@@ -37,7 +37,9 @@ use crate::text::TokenizedDocument;
 use crate::torch::device;
 use crate::torch::precision::{Precision, matmul_rate};
 use crate::train::{BatchSource, Objective, Share};
-use crate::train::{RunFolder, StageContext, Trainer, TrainerSettings, TrainerState};
+use crate::train::{
+    PrecisionChoice, RunFolder, StageContext, Trainer, TrainerSettings, TrainerState,
+};
 use crate::{Error, Result};
 
 /// What to measure.
@@ -53,7 +55,7 @@ pub struct BenchOptions {
     /// Its tokenizer.
     pub tokenizer: Option<PathBuf>,
     /// `fp32`, `bf16` or `auto`.
-    pub precision: String,
+    pub precision: PrecisionChoice,
 }
 
 /// One measured stage.
@@ -129,7 +131,7 @@ pub fn bench(options: &BenchOptions, session: &Session) -> Result<BenchTable> {
         return Err(Error::recipe(format!("there is no benchmark `{unknown}`"))
             .with_hint(format!("one of {}", ALL.join(", "))));
     }
-    let precision = session.precision(&options.precision);
+    let precision = session.precision(options.precision);
     let rate = matmul_rate(session.device, precision)?;
     let folder = tempfile::tempdir()?;
     let mut bench = Bench {
@@ -383,10 +385,11 @@ impl Bench<'_> {
             self.recipe.finetune.clone()
         };
         let settings = TrainerSettings {
-            plan,
+            schedule: plan,
             total_steps: WARM_UP + STEPS,
             boundary_steps: 0,
             precision: self.precision,
+            deterministic: false,
             seed: 1,
         };
         let mut trainer =

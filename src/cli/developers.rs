@@ -8,6 +8,7 @@ use super::shared::{MachineFlags, Overrides, write_json};
 use crate::bench;
 use crate::parity;
 use crate::systems::parity_cases;
+use crate::train::PrecisionChoice;
 use crate::{Error, Result};
 
 /// Recompute parity cases of the reference implementations and compare the numbers
@@ -86,7 +87,7 @@ pub struct BenchVerb {
     tokenizer: Option<PathBuf>,
     /// Precision: fp32, bf16 or auto
     #[arg(long, value_name = "P", default_value = "auto")]
-    precision: String,
+    precision: PrecisionChoice,
     /// Write the results as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,

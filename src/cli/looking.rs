@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::shared::{Clock, Overrides, print_all, read_json, show, write_json};
+use crate::base::run_files;
 use crate::pipeline::Description;
 use crate::questions::{self, WhyQuery};
 use crate::ranks::failure::{RankState, autopsy, rank_states};
@@ -48,7 +49,7 @@ struct State {
 
 impl WatchVerb {
     pub fn run(self) -> Result<()> {
-        if !self.run.join("run.json").exists() {
+        if !self.run.join(run_files::IDENTITY).exists() {
             let error = DataError::new(&self.run, "is not a run folder (it has no run.json)");
             return Err(error.hint("name the folder that --run-dir named").into());
         }
@@ -61,7 +62,7 @@ impl WatchVerb {
             let clear =
                 if std::io::stdout().is_terminal() && !self.once { "\x1b[2J\x1b[H" } else { "" };
             print_all(format!("{clear}{state}").as_bytes())?;
-            if self.once || !state.ranks.iter().any(RankState::is_at_work) {
+            if self.once || !state.ranks.iter().any(|rank| rank.at_work) {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_secs(self.every.max(1)));
@@ -86,7 +87,7 @@ fn last_steps(run: &Path) -> Result<Vec<MetricLine>> {
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.stages.iter().try_for_each(|line| f.write_str(&step_line(line)))?;
-        self.ranks.iter().try_for_each(|rank| writeln!(f, "{rank}"))
+        self.ranks.iter().try_for_each(|rank| writeln!(f, "{}", rank.said))
     }
 }
 
@@ -139,7 +140,7 @@ impl ReportVerb {
             merged.scores.extend(scores.into_iter().map(row));
             merged.learning.extend(learning.into_iter().map(line));
         }
-        let output = self.output.unwrap_or_else(|| self.runs[0].join("report.html"));
+        let output = self.output.unwrap_or_else(|| self.runs[0].join(run_files::REPORT));
         write_report(&output, &merged)?;
         println!("{}", output.display());
         let compared = json!({ "runs": self.runs, "scores": merged.scores });
@@ -163,7 +164,7 @@ impl InspectVerb {
     pub fn run(self) -> Result<()> {
         let (path, json) = (&self.path, self.json.as_deref());
         if let Some(other) = &self.other {
-            if [path, other].iter().all(|run| run.join("recipe.toml").exists()) {
+            if [path, other].iter().all(|run| run.join(run_files::RECIPE).exists()) {
                 return show(&questions::parting(path, other)?, json);
             }
             let found = compare(&Checkpoint::open(path)?, &Checkpoint::open(other)?)?;
@@ -173,7 +174,7 @@ impl InspectVerb {
             show(&CheckpointFindings::of(&Checkpoint::open(path)?)?, json)
         } else if path.join("manifest.json").exists() {
             show(&ShardFindings::of(path)?, json)
-        } else if path.join("run.json").exists() {
+        } else if path.join(run_files::IDENTITY).exists() {
             show(&RunFindings::of(path)?, json)
         } else {
             let error = "is neither a checkpoint nor a folder of shards nor a run folder";
@@ -307,9 +308,9 @@ struct RunFindings {
 
 impl RunFindings {
     fn of(path: &Path) -> Result<Self> {
-        let run = read_json(&path.join("run.json"))?;
+        let run = read_json(&path.join(run_files::IDENTITY))?;
         let mut stages = Vec::new();
-        for stage in fs_err::read_dir(path.join("checkpoints")).into_iter().flatten() {
+        for stage in fs_err::read_dir(path.join(run_files::CHECKPOINTS)).into_iter().flatten() {
             if let Some(checkpoint) = Checkpoint::latest(&stage?.path())? {
                 stages.push(checkpoint.trainer()?);
             }
@@ -381,7 +382,7 @@ pub struct BatchVerb {
 
 impl BatchVerb {
     pub fn run(self) -> Result<()> {
-        let recipe = Recipe::load(&self.run.join("recipe.toml"), &[])?;
+        let recipe = Recipe::load(&self.run.join(run_files::RECIPE), &[])?;
         if self.step == 0 {
             return Err(Error::recipe("--step 0, but steps are counted from 1"));
         }

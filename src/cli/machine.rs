@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::pipeline::FinetuneVerb;
 use super::shared::{Overrides, print_all, write_json};
+use crate::base::run_files;
 use crate::questions::{self, PlanOptions};
 use crate::recipe::Recipe;
 use crate::systems::{SystemInfo, systems};
@@ -344,7 +345,7 @@ impl SubmitVerb {
         let answer = if self.dry_run {
             None
         } else {
-            fs_err::create_dir_all(run_dir.join("log"))?;
+            fs_err::create_dir_all(run_dir.join(run_files::LOG))?;
             Some(String::from_utf8_lossy(&sbatch(&script)?).into_owned())
         };
         let submitted = Submitted::new(run_dir, script, answer);

@@ -18,8 +18,9 @@ use std::panic::catch_unwind;
 
 use clap::{Args, Command, CommandFactory, Parser, Subcommand};
 
-use crate::ranks::failure::keeper;
-use crate::{Error, Result};
+use crate::base::say;
+use crate::ranks::{failure::start_keeper, joined_rank};
+use crate::{Error, Result, exit_code};
 
 /// Denoised pre-training and fine-tuning for document-level relation extraction.
 ///
@@ -140,37 +141,32 @@ impl ManVerb {
     }
 }
 
-/// The exit code of an output that cannot be written.
-const DISK: i32 = 74;
-
-/// The exit code that a shell reports for a program ended by SIGPIPE.
-const READER_GONE: i32 = 141;
-
 /// Parses the arguments, runs the verb, reports an error, and ends the process with its exit code.
 pub fn main() -> ! {
     let cli = Cli::try_parse().unwrap_or_else(|answer| {
         let _ = answer.print();
         leave(answer.exit_code() as u8)
     });
-    let_readers_go();
+    exit_quietly_on_a_broken_pipe();
     // A file that grows over the limit of the shell is an error like a full disk, not the end of
     // the process. SAFETY: a plain call with numbers.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
-    let code = match keep() {
+    let code = match start_keeper() {
+        // This process is the keeper, and its rank has ended.
         Ok(Some(code)) => code,
         Ok(None) => match catch_unwind(|| cli.verb.run()) {
             Ok(Ok(())) => 0,
             Ok(Err(error)) => report(&error),
-            Err(_told) => Error::Bug(String::new()).exit_code(),
+            // The panic hook has printed it.
+            Err(_) => exit_code::BUG,
         },
         Err(error) => report(&error),
     };
     leave(code)
 }
 
-/// Ends the process at once. Nothing is left to tidy up that the system would not: libtorch's
-/// registries, whose destructors would run now, take longer to take apart than a split takes to
-/// score.
+/// Ends the process at once. Nothing is left to clean up that the system would not: the destructors
+/// of libtorch's registries, which would run now, take longer than scoring a split.
 fn leave(code: u8) -> ! {
     let _ = std::io::stdout().flush();
     // SAFETY: plain calls; C's streams are flushed, for what libraries printed.
@@ -180,8 +176,9 @@ fn leave(code: u8) -> ! {
     }
 }
 
-/// Makes the program exit quietly on a broken pipe, as when its output is piped into `head`.
-fn let_readers_go() {
+/// Ends the program without a message if the reader of its output, such as `head`, has closed the
+/// pipe.
+fn exit_quietly_on_a_broken_pipe() {
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         let message = panic.payload().downcast_ref::<String>();
@@ -189,49 +186,32 @@ fn let_readers_go() {
             message.and_then(|message| message.strip_prefix("failed printing to stdout: "))
         {
             if cause.contains("Broken pipe") {
-                std::process::exit(READER_GONE);
+                std::process::exit(exit_code::BROKEN_PIPE.into());
             }
             eprintln!("error: standard output cannot be written: {cause}");
-            std::process::exit(DISK);
+            std::process::exit(exit_code::IO.into());
         }
         tell(panic);
     }));
 }
 
-/// Under a launcher: a keeper for this rank, see [`keeper`]. The exit code in the keeper, `None` in
-/// the rank.
-fn keep() -> Result<Option<u8>> {
-    keeper::keep(|run, rank, fate| match run {
-        Some(run) => crate::ranks::failure::obituary(run, rank, fate),
-        None => Some(format!(
-            "rank {rank} on {} {fate} before it had a run folder",
-            crate::base::host_name()
-        )),
-    })
-}
-
-/// Prints an error with its hint and returns its exit code. A rank whose error another rank has
-/// reported stays silent.
+/// Prints an error with its hint and returns its exit code. A rank whose error another rank reports
+/// stays silent.
 fn report(error: &Error) -> u8 {
-    // These are met by every rank alike, rank 0 included; what a rank meets alone is an error of
-    // that rank or has been told already.
-    let other_rank = crate::ranks::is_joined()
-        && crate::ranks::Launcher::detect().is_ok_and(|launched| launched.rank > 0);
+    // Every rank meets these alike, rank 0 included; an error that one rank meets alone names that
+    // rank, or has been printed already.
     let common =
         matches!(error, Error::Recipe { .. } | Error::Stopped { .. } | Error::NonFinite { .. });
-    let said_elsewhere = matches!(error, Error::Elsewhere { .. }) || (other_rank && common);
-    if !said_elsewhere {
+    let other_rank = joined_rank().is_some_and(|rank| rank > 0);
+    if !matches!(error, Error::Elsewhere { .. }) && !(other_rank && common) {
         let (red, bold, plain) = if std::io::stderr().is_terminal() {
             ("\x1b[31;1m", "\x1b[1m", "\x1b[0m")
         } else {
             ("", "", "")
         };
         let hint =
-            error.hint().map_or_else(String::new, |hint| format!("\n{bold}hint:{plain} {hint}\n"));
-        // One write, so that the lines of several ranks do not mix.
-        let _ = std::io::stderr()
-            .lock()
-            .write_all(format!("{red}error:{plain} {error}\n{hint}").as_bytes());
+            error.hint().map_or_else(String::new, |hint| format!("\n\n{bold}hint:{plain} {hint}"));
+        say(format!("{red}error:{plain} {error}{hint}"));
     }
     error.exit_code()
 }

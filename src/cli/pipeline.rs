@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::looking::CheckpointFindings;
 use super::shared::{Clock, MachineFlags, Overrides, read_json};
-use crate::base::{say, write_whole};
+use crate::base::{run_files, say, write_whole};
 use crate::corpus::Format;
 use crate::encoders::EncoderSpec;
 use crate::pipeline::{
@@ -46,7 +46,7 @@ impl RunVerb {
         session.run(|session| {
             pipeline::run(&recipe, &folder, self.resume, session)?;
             session.world.on_root(|| {
-                let scores: Value = read_json(&folder.join("scores.json"))?;
+                let scores: Value = read_json(&folder.join(run_files::SCORES))?;
                 clock.write(self.json.as_deref(), &folder, None, &json!({ "scores": scores }))
             })
         })
@@ -114,11 +114,11 @@ impl StageFlags {
         let claim = || {
             let run = RunFolder::claim(&self.run_dir)?;
             let text = recipe.to_toml()?;
-            write_whole(&self.run_dir.join("recipe.toml"), text.as_bytes())?;
+            write_whole(&self.run_dir.join(run_files::RECIPE), text.as_bytes())?;
             run.identify(session.world.size(), recipe.seed)?;
             let own = RunRecipe { text: &text, same: &|other| recipe.asks_for_the_same(other) };
             let run = run.mirrored(recipe.checkpoint_mirror.as_deref(), &own, self.resume)?;
-            fs_err::remove_file(self.run_dir.join("STOP")).ok();
+            fs_err::remove_file(self.run_dir.join(run_files::STOP)).ok();
             Ok(run)
         };
         let run = session.world.agree(if session.is_root() {
@@ -152,6 +152,7 @@ impl RankVerb {
                 settings: recipe.settings_of()?,
                 schedule: &recipe.rank,
                 seed: recipe.seed,
+                deterministic: recipe.deterministic,
                 resume: flags.resume,
             };
             pipeline::rank(&task, session, run)
@@ -233,6 +234,7 @@ impl PretrainVerb {
                 settings: recipe.settings_of()?,
                 schedule: &recipe.pretrain,
                 seed: recipe.seed,
+                deterministic: recipe.deterministic,
                 resume: flags.resume,
             };
             pipeline::pretrain(&task, session, run)
@@ -289,6 +291,7 @@ impl FinetuneVerb {
                 settings: &settings,
                 schedule: if second { &recipe.inference } else { &recipe.finetune },
                 seed: recipe.seed,
+                deterministic: recipe.deterministic,
                 resume: flags.resume,
             };
             pipeline::finetune(&task, session, run)

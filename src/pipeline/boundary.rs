@@ -12,7 +12,7 @@ use super::model::Loaded;
 use crate::Result;
 use crate::base::Progress;
 use crate::systems::Model;
-use crate::train::checkpoint::CheckpointWriter;
+use crate::train::CheckpointWriter;
 use crate::train::{Boundary, Retention, RunFolder, Schedule, TrainerState};
 
 /// Saves at checkpoints and does nothing else at boundaries.

@@ -21,6 +21,7 @@ use crate::systems::evidence::{
 };
 use crate::text::{TokenizedDocument, TokenizedFact, tokenize};
 use crate::torch::precision::Precision;
+use crate::train::PrecisionChoice;
 use crate::train::{Checkpoint, Forward};
 use crate::{DataError, Error, Result};
 
@@ -127,7 +128,7 @@ pub fn add_evidence(
         }
         Ok(())
     })?;
-    let forward = Forward { train: false, precision: session.precision("auto") };
+    let forward = Forward { train: false, precision: session.precision(PrecisionChoice::Auto) };
     let scores = loaded.model.scores(&items, forward, PREDICT_TOKENS)?;
     let ranked = sentences_of(&items, scores);
     let mut found = evidence(&ranked, items.len(), theta);

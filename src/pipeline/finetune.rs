@@ -45,6 +45,8 @@ pub struct FinetuneTask<'a> {
     pub schedule: &'a Schedule,
     /// The seed.
     pub seed: u64,
+    /// Whether results must not depend on the number of ranks.
+    pub deterministic: bool,
     /// Go on from the last checkpoint.
     pub resume: bool,
 }
@@ -55,8 +57,9 @@ pub struct FinetuneTask<'a> {
 /// If no document is labelled, or the shards have no scores although a ranker is named; errors of
 /// the data, the disk or another rank.
 pub fn finetune(task: &FinetuneTask, session: &Session, run: &RunFolder) -> Result<Checkpoint> {
-    let FinetuneTask { schedule, seed, resume, .. } = *task;
-    let stage = TrainingStage { name: task.stage, schedule, seed, resume, session, run };
+    let FinetuneTask { schedule, seed, deterministic, resume, .. } = *task;
+    let stage =
+        TrainingStage { name: task.stage, schedule, seed, deterministic, resume, session, run };
     let start = stage.start()?;
     if let Some(checkpoint) = start.finished()? {
         check_system(&checkpoint, ModelKind::Finetuner, task.settings)?;
@@ -67,7 +70,7 @@ pub fn finetune(task: &FinetuneTask, session: &Session, run: &RunFolder) -> Resu
     check_shards(task, &store, &dev, session)?;
     let new = NewModel { encoder: task.encoder, start: &task.start, seed, device: session.device };
     let (batch, budget) = (schedule.batch, schedule.tokens_per_micro_batch);
-    let precision = session.precision(&schedule.precision);
+    let precision = session.precision(schedule.precision);
     let trained = if let Some(settings) = task.settings.get::<EvidenceSettings>() {
         check_evidence(task.train, &store)?;
         check_evidence(task.dev, &dev)?;

@@ -13,6 +13,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use serde::Serialize;
 
 use crate::Result;
+use crate::base::run_files;
 use crate::corpus::Relation;
 use crate::corpus::synth::Truth;
 use crate::report::RelationLabels;
@@ -23,7 +24,7 @@ use crate::text::{TokenizedDocument, TokenizedEntity, TokenizedFact};
 /// Rows of a row group.
 const GROUP_ROWS: usize = 1 << 17;
 /// Name of the ledger in a run folder.
-pub const FILE: &str = "labels.parquet";
+pub const FILE: &str = run_files::LABELS;
 
 /// What a ledger is made of.
 #[derive(Debug)]

@@ -18,6 +18,7 @@ use crate::eval::{Prediction, ScoreRow, ScoreWriter, write_predictions, write_zi
 use crate::systems::dsdocre::{DsdocreSettings, ModelKind};
 use crate::text::{TokenizedDocument, Tokenizer, tokenize};
 use crate::train::Checkpoint;
+use crate::train::PrecisionChoice;
 use crate::{DataError, Error, Result};
 
 /// Options of `predict`.
@@ -72,7 +73,8 @@ pub fn predict_file(options: &PredictOptions, session: &Session) -> Result<Predi
         rank_documents(options, &loaded, recorded, &mut documents, session)?;
     }
     let documents: Vec<Arc<TokenizedDocument>> = documents.into_iter().map(Arc::new).collect();
-    let predictor = Predictor::new(&*loaded.model, session.precision("auto"), PREDICT_TOKENS);
+    let predictor =
+        Predictor::new(&*loaded.model, session.precision(PrecisionChoice::Auto), PREDICT_TOKENS);
     let mut progress = Progress::new("predict", documents.len() as u64, 0, session.is_root());
     let scores =
         predictor.scores(&documents, &mut |done| progress.update(done as u64, String::new))?;
@@ -134,7 +136,7 @@ fn rank_documents(
         session.device,
     )?;
     ranker.description.encoder.truncate |= options.truncate;
-    let ranking = LoadedRanker::new(ranker, session.precision("auto"))?;
+    let ranking = LoadedRanker::new(ranker, session.precision(PrecisionChoice::Auto))?;
     if ranking.loaded.tokenizer.identity() != loaded.tokenizer.identity() {
         return Err(Error::recipe(
             "the ranker was trained with another tokenizer than the checkpoint",

@@ -273,8 +273,10 @@ pub fn shared_scores(
     store: &DocumentStore,
     session: &Session,
 ) -> Result<Vec<DocumentScores>> {
-    let _section =
-        session.world.watchdog().part(format!("predicting {}", store.folder().display()));
+    let _section = session
+        .world
+        .watchdog()
+        .unbounded_section(format!("predicting {}", store.folder().display()));
     let mine: Vec<Arc<TokenizedDocument>> =
         session.share(0..store.len()).map(|row| store.get(row)).collect();
     let scores = predictor.scores(&mine, &mut |_| {})?;

@@ -16,8 +16,9 @@ use crate::{Error, Result};
 /// # Errors
 /// Shards without scores, no usable document; errors of the data, the disk or another rank.
 pub fn pretrain(task: &StageTask, session: &Session, run: &RunFolder) -> Result<Checkpoint> {
-    let StageTask { shards, encoder, settings, schedule, seed, resume } = *task;
-    let stage = TrainingStage { name: "pretrain", schedule, seed, resume, session, run };
+    let StageTask { shards, encoder, settings, schedule, seed, deterministic, resume } = *task;
+    let stage =
+        TrainingStage { name: "pretrain", schedule, seed, deterministic, resume, session, run };
     let start = stage.start()?;
     if let Some(done) = start.finished()? {
         return Ok(done);

@@ -15,8 +15,8 @@ use crate::{Error, Result};
 /// # Errors
 /// If no document can be trained on; errors of the data, the disk or another rank.
 pub fn rank(task: &StageTask, session: &Session, run: &RunFolder) -> Result<Checkpoint> {
-    let StageTask { shards, encoder, settings, schedule, seed, resume } = *task;
-    let stage = TrainingStage { name: "rank", schedule, seed, resume, session, run };
+    let StageTask { shards, encoder, settings, schedule, seed, deterministic, resume } = *task;
+    let stage = TrainingStage { name: "rank", schedule, seed, deterministic, resume, session, run };
     let start = stage.start()?;
     if let Some(done) = start.finished()? {
         return Ok(done);

@@ -12,8 +12,8 @@ use super::score::{ScoreTask, score};
 use super::session::Session;
 use super::summary::{Summary, VariantResult};
 use super::training::StageTask;
-use crate::base::say;
 use crate::base::write_whole;
+use crate::base::{run_files, say};
 use crate::recipe::Recipe;
 use crate::sampling::KeptPairs;
 use crate::systems::Variant;
@@ -41,8 +41,9 @@ pub fn run(recipe: &Recipe, folder: &Path, resume: bool, session: &Session) -> R
     };
     let run = session.world.agree(claimed)?;
     session.enter(&run, recipe)?;
-    let preparing = session.world.watchdog().part("preparing the data");
-    let data: RunData = session.world.on_root(|| prepare_data(recipe, &run.path().join("data")))?;
+    let preparing = session.world.watchdog().unbounded_section("preparing the data");
+    let data: RunData =
+        session.world.on_root(|| prepare_data(recipe, &run.path().join(run_files::DATA)))?;
     drop(preparing);
     let pipeline = Pipeline { recipe, run: &run, data: &data, resume, session };
     let ranker = pipeline.wants_ranker().then(|| pipeline.rank()).transpose()?;
@@ -67,7 +68,7 @@ pub fn run(recipe: &Recipe, folder: &Path, resume: bool, session: &Session) -> R
 
 fn claim(recipe: &Recipe, folder: &Path, resume: bool, session: &Session) -> Result<RunFolder> {
     let run = RunFolder::claim(folder)?;
-    let path = folder.join("recipe.toml");
+    let path = folder.join(run_files::RECIPE);
     let text = recipe.to_toml()?;
     if path.exists()
         && has_begun(folder)
@@ -85,7 +86,7 @@ fn claim(recipe: &Recipe, folder: &Path, resume: bool, session: &Session) -> Res
         return Err(Error::recipe(message).with_hint(hint));
     }
     write_whole(&path, text.as_bytes())?;
-    fs_err::remove_file(folder.join("STOP")).ok();
+    fs_err::remove_file(folder.join(run_files::STOP)).ok();
     let identity = run.identify(session.world.size(), recipe.seed)?;
     let run = run.mirrored(
         recipe.checkpoint_mirror.as_deref(),
@@ -108,7 +109,7 @@ fn has_begun(folder: &Path) -> bool {
     let filled = |part: &str| {
         fs_err::read_dir(folder.join(part)).is_ok_and(|mut entries| entries.next().is_some())
     };
-    ["data", "checkpoints"].into_iter().any(filled)
+    [run_files::DATA, run_files::CHECKPOINTS].into_iter().any(filled)
 }
 
 /// Pairs kept by `score`: enough for both stages, and for the recall curve of the report.
@@ -128,7 +129,7 @@ impl Pipeline<'_> {
     }
 
     fn rank(&self) -> Result<Checkpoint> {
-        let _stage = self.session.world.watchdog().part("stage rank");
+        let _stage = self.session.world.watchdog().unbounded_section("stage rank");
         let recipe = self.recipe;
         let train = self.data.need(Role::Human)?;
         let task = StageTask {
@@ -137,6 +138,7 @@ impl Pipeline<'_> {
             settings: recipe.settings_of()?,
             schedule: &recipe.rank,
             seed: recipe.seed,
+            deterministic: recipe.deterministic,
             resume: self.resume,
         };
         rank(&task, self.session, self.run)
@@ -144,7 +146,7 @@ impl Pipeline<'_> {
 
     /// Scores the shards of every role; the result has the same roles in another folder.
     fn score_all(&self, ranker: &Checkpoint) -> Result<RunData> {
-        let output = self.run.path().join("data/scored");
+        let output = self.run.path().join(run_files::SCORED);
         let settings: &DsdocreSettings = self.recipe.settings_of()?;
         for role in Role::ALL {
             if let Some(input) = self.data.shards_of(role) {
@@ -165,7 +167,7 @@ impl Pipeline<'_> {
     }
 
     fn pretrain(&self, scored: &RunData) -> Result<Checkpoint> {
-        let _stage = self.session.world.watchdog().part("stage pretrain");
+        let _stage = self.session.world.watchdog().unbounded_section("stage pretrain");
         let recipe = self.recipe;
         let distant = scored.need(Role::Distant)?;
         let task = StageTask {
@@ -174,6 +176,7 @@ impl Pipeline<'_> {
             settings: recipe.settings_of()?,
             schedule: &recipe.pretrain,
             seed: recipe.seed,
+            deterministic: recipe.deterministic,
             resume: self.resume,
         };
         pretrain(&task, self.session, self.run)
@@ -198,7 +201,7 @@ impl Pipeline<'_> {
         };
         let (train, dev) = (data.need(Role::Human)?, data.need(Role::Dev)?);
         let stage = format!("finetune-{}", variant.name());
-        let _stage = self.session.world.watchdog().part(format!("stage {stage}"));
+        let _stage = self.session.world.watchdog().unbounded_section(format!("stage {stage}"));
         let task = FinetuneTask {
             stage: &stage,
             train: &train,
@@ -210,6 +213,7 @@ impl Pipeline<'_> {
             settings: &settings,
             schedule: &recipe.finetune,
             seed: recipe.seed,
+            deterministic: recipe.deterministic,
             resume: self.resume,
         };
         let checkpoint = finetune_in_stages(&task, &recipe.inference, self.session, self.run)?;

@@ -17,8 +17,7 @@ use crate::systems::DocumentViews;
 use crate::systems::dsdocre::{ModelKind, PairRows};
 use crate::text::{ScoredPair, TokenizedDocument, ViewChoices, split_by_tokens};
 use crate::torch::Precision;
-use crate::train::Checkpoint;
-use crate::train::Forward;
+use crate::train::{Checkpoint, Forward, PrecisionChoice};
 use crate::{Error, Result};
 
 /// What to score.
@@ -70,7 +69,7 @@ pub fn score(task: &ScoreTask, session: &Session) -> Result<ScoreReport> {
     let ranked = rows_to_rank(&store, task.annotated)?;
     let documents: Vec<_> = session.share(&ranked).map(|&row| store.get(row)).collect();
     let label = format!("score {}", task.input.file_name().unwrap_or_default().to_string_lossy());
-    let _section = session.world.watchdog().part(label.clone());
+    let _section = session.world.watchdog().unbounded_section(label.clone());
     let mut progress = Progress::new(&label, documents.len() as u64, 0, session.is_root());
     let kept = ranker.keep(&documents, task.keep, task.tokens, &mut |done| {
         progress.update(done as u64, String::new)
@@ -128,7 +127,7 @@ impl LoadedRanker {
     pub fn open(checkpoint: &Path, session: &Session) -> Result<Self> {
         Self::new(
             LoadedModel::open(checkpoint, ModelKind::Ranker, session.device)?,
-            session.precision("auto"),
+            session.precision(PrecisionChoice::Auto),
         )
     }
 

@@ -1,4 +1,4 @@
-//! What every stage shares in one process: the ranks, the device, the signals.
+//! What all stages share in one process: the ranks, the device, the signals.
 
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::ranks::{CommunicationStream, MEETING, World};
 use crate::recipe::Recipe;
 use crate::shards::DocumentStore;
 use crate::torch::{DeviceChoice, Precision, SideStream, device};
-use crate::train::{RunFolder, Signals};
+use crate::train::{PrecisionChoice, RunFolder, Signals};
 use crate::{Error, Result};
 
 /// One process of the program at work.
@@ -25,22 +25,20 @@ pub struct Session {
 }
 
 impl Session {
-    /// Joins the world the launcher made, opens the device and sets the number of threads (0: this
-    /// rank's part of the cores).
+    /// Joins the world that the launcher made, opens the device and sets the number of threads (0:
+    /// this rank's share of the cores).
     ///
     /// # Errors
-    /// A launcher that does not fit this build, a device that is not there, on every rank if on
-    /// any.
+    /// If the launcher does not fit this build or the device is missing, on every rank if on any.
     pub fn start(device_name: &str, threads: usize) -> Result<Self> {
         Ok(Self::join(Ok(()), |()| (device_name.to_owned(), threads), Signals::default())?.0)
     }
 
-    /// As [`start`](Self::start), for training, where signals are requests from the first moment
-    /// on; and for what names the device and the threads: that it could not be read on one rank
-    /// ends all of them, too.
+    /// As [`start`](Self::start), for training: signals are requests from the first moment on, and
+    /// an error in `told`, which names the device and the threads, ends all ranks.
     ///
     /// # Errors
-    /// As [`start`](Self::start), and that of `told`.
+    /// As [`start`](Self::start), and the error in `told`.
     pub fn start_with<T>(
         told: Result<T>,
         machine: impl FnOnce(&T) -> (String, usize),
@@ -66,33 +64,33 @@ impl Session {
     /// watchdog is set, and the recorder starts.
     ///
     /// # Errors
-    /// A recipe that differs between ranks; I/O errors.
+    /// If the recipe differs between ranks; I/O errors.
     pub fn enter(&self, run: &RunFolder, recipe: &Recipe) -> Result<()> {
         let _start = self.world.watchdog().section_within("the start of all ranks", MEETING);
         self.world.same(&[
             ("the recipe", recipe.to_toml()?),
-            ("the run folder (do all machines see the same one?)", run.identity()?),
+            ("the run folder (do all machines see the same one?)", run.identity()),
         ])?;
         self.world.watchdog().set_limit(Duration::from_secs(recipe.hang_limit_s));
-        crate::ranks::failure::record(run.path(), &self.world)
+        self.world.record(run.path())
     }
 
     /// Makes sure that all ranks read the same shards.
     ///
     /// # Errors
-    /// A manifest that differs.
+    /// If the manifest differs between ranks.
     pub fn same_shards(&self, store: &DocumentStore) -> Result<()> {
         let manifest = serde_json::to_string_pretty(store.manifest())
             .map_err(|error| Error::Bug(error.to_string()))?;
         self.world.same(&[(&format!("the manifest of {}", store.folder().display()), manifest)])
     }
 
-    /// The precision that a plan asks for on this device.
-    pub fn precision(&self, name: &str) -> Precision {
-        match name {
-            "bf16" => Precision::Bf16,
-            "auto" if self.device.is_cuda() => Precision::Bf16,
-            _ => Precision::Fp32,
+    /// The precision on this device.
+    pub fn precision(&self, choice: PrecisionChoice) -> Precision {
+        match choice {
+            PrecisionChoice::Bf16 => Precision::Bf16,
+            PrecisionChoice::Auto if self.device.is_cuda() => Precision::Bf16,
+            PrecisionChoice::Auto | PrecisionChoice::Fp32 => Precision::Fp32,
         }
     }
 
@@ -101,22 +99,22 @@ impl Session {
         items.into_iter().skip(self.world.rank()).step_by(self.world.size())
     }
 
-    /// Whether this rank writes files and speaks.
+    /// Whether this rank writes files and prints.
     pub fn is_root(&self) -> bool {
         self.world.rank() == 0
     }
 
-    /// Does the program's work on all ranks and ends them together, with the outcome.
+    /// Does the program's work on all ranks and ends them together with the outcome.
     ///
     /// # Errors
-    /// The work's own.
+    /// Errors of the work.
     pub fn run<T>(self, work: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
         let outcome = work(&self);
         self.world.close(outcome)
     }
 }
 
-/// What every rank does first, in step with the others whatever it meets.
+/// What every rank does first, in step with the others even after an error.
 fn prepare<T>(
     world: &mut World,
     told: Result<T>,
@@ -133,9 +131,9 @@ fn prepare<T>(
         if device.is_cuda() { "a GPU" } else { "the CPU" }.to_owned(),
     )])?;
     if let Device::Cuda(index) = device {
-        let lane = world.agree(GradientLane::new(index))?;
-        match world.use_nccl(Arc::new(lane)) {
-            // One GPU goes the same way as many, but does not need it.
+        let stream = world.agree(GradientStream::new(index))?;
+        match world.use_nccl(Arc::new(stream)) {
+            // One GPU uses NCCL like several, but does not need it.
             Err(error) if world.size() == 1 => say(format!("training without NCCL: {error}")),
             outcome => outcome?,
         }
@@ -156,7 +154,7 @@ fn same_program(world: &World) -> Result<()> {
         return Ok(());
     }
     let mut hasher = blake3::Hasher::new();
-    // The file that runs, also where it has been replaced meanwhile.
+    // The file that runs, even if it has been replaced meanwhile.
     let read = fs_err::File::open("/proc/self/exe")
         .and_then(|mut file| std::io::copy(&mut file, &mut hasher));
     let build = world
@@ -168,25 +166,25 @@ fn same_program(world: &World) -> Result<()> {
     ])
 }
 
-/// The stream that gradients travel on while the backward pass goes on.
-struct GradientLane {
+/// The stream that sends gradients while the backward pass goes on.
+struct GradientStream {
     stream: SideStream,
     handle: *mut c_void,
 }
 
 // SAFETY: the handle is a value that CUDA lets any thread use.
-unsafe impl Send for GradientLane {}
+unsafe impl Send for GradientStream {}
 // SAFETY: as above; nothing here changes.
-unsafe impl Sync for GradientLane {}
+unsafe impl Sync for GradientStream {}
 
-impl GradientLane {
+impl GradientStream {
     fn new(index: usize) -> Result<Self> {
         let stream = SideStream::new(index)?;
         Ok(Self { handle: stream.handle()?, stream })
     }
 }
 
-impl CommunicationStream for GradientLane {
+impl CommunicationStream for GradientStream {
     fn handle(&self) -> *mut c_void {
         self.handle
     }
@@ -206,8 +204,8 @@ impl CommunicationStream for GradientLane {
     }
 }
 
-/// Number of ranks that share this rank's cores, this one included: those of the same machine that
-/// its launcher has bound to the same ones.
+/// Number of ranks that share this rank's cores, including this one: those of the same machine that
+/// the launcher has bound to the same cores.
 fn neighbours(world: &World) -> Result<usize> {
     let status = fs_err::read_to_string("/proc/self/status").unwrap_or_default();
     let bound =

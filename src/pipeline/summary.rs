@@ -13,8 +13,8 @@ use super::predictor::{
     shared_scores,
 };
 use super::session::Session;
-use crate::base::say;
 use crate::base::write_whole;
+use crate::base::{run_files, say};
 use crate::corpus::Document;
 use crate::corpus::synth::Truth;
 use crate::eval::{
@@ -122,7 +122,7 @@ impl<'a> Summary<'a> {
         state: &TrainerState,
     ) -> Result<()> {
         let store = DocumentStore::open(folder, StoreOptions::default())?;
-        let precision = self.session.precision(&self.recipe.finetune.precision);
+        let precision = self.session.precision(self.recipe.finetune.precision);
         let predictor = Predictor::new(&*loaded.model, precision, PREDICT_TOKENS);
         let scores = shared_scores(&predictor, &store, self.session)?;
         let written = if self.session.is_root() {
@@ -146,7 +146,10 @@ impl<'a> Summary<'a> {
         let decider = Decider::of(&*loaded.model, state.threshold);
         let predictions = predictions(scores, store, decider);
         let name = format!("{}-{split}", variant.name());
-        write_predictions(&self.run.path().join(format!("predictions/{name}.json")), &predictions)?;
+        write_predictions(
+            &self.run.path().join(run_files::PREDICTIONS).join(format!("{name}.json")),
+            &predictions,
+        )?;
         let gold = gold_of(store);
         if gold.iter().all(|document| document.facts.is_none()) {
             return Ok(());
@@ -283,12 +286,12 @@ impl<'a> Summary<'a> {
     }
 
     fn write(&mut self) -> Result<()> {
-        let _section = self.session.world.watchdog().part("writing scores and report");
+        let _section = self.session.world.watchdog().unbounded_section("writing scores and report");
         let json = serde_json::to_vec_pretty(&self.scores)
             .map_err(|error| Error::Bug(error.to_string()))?;
-        write_whole(&self.run.path().join("scores.json"), &json)?;
+        write_whole(&self.run.path().join(run_files::SCORES), &json)?;
         self.add_run_facts()?;
-        let report = self.run.path().join("report.html");
+        let report = self.run.path().join(run_files::REPORT);
         let json =
             serde_json::to_vec(&self.report).map_err(|error| Error::Bug(error.to_string()))?;
         write_whole(&self.run.path().join("report.json"), &json)?;

@@ -118,6 +118,8 @@ pub struct StageTask<'a> {
     pub schedule: &'a Schedule,
     /// The seed.
     pub seed: u64,
+    /// Whether results must not depend on the number of ranks.
+    pub deterministic: bool,
     /// Go on from the last checkpoint.
     pub resume: bool,
 }
@@ -139,6 +141,8 @@ pub struct TrainingStage<'a> {
     pub schedule: &'a Schedule,
     /// The seed of the order and of everything random.
     pub seed: u64,
+    /// Whether results must not depend on the number of ranks.
+    pub deterministic: bool,
     /// Go on from the last checkpoint.
     pub resume: bool,
     /// The process.
@@ -195,7 +199,7 @@ impl TrainingStage<'_> {
         O: Objective,
         S: BatchSource<Batch = O::Batch>,
     {
-        if self.schedule.deterministic && self.session.device.is_cuda() {
+        if self.deterministic && self.session.device.is_cuda() {
             let error = Error::recipe(
                 "deterministic = true, but the device is a GPU, whose kernels add in an order of \
                  their own",
@@ -209,10 +213,11 @@ impl TrainingStage<'_> {
             signals: &self.session.signals,
         };
         let settings = TrainerSettings {
-            plan: self.schedule.clone(),
+            schedule: self.schedule.clone(),
             total_steps: steps.total,
             boundary_steps: steps.boundary,
-            precision: self.session.precision(&self.schedule.precision),
+            precision: self.session.precision(self.schedule.precision),
+            deterministic: self.deterministic,
             seed: self.seed,
         };
         let order = OrderKey { seed: self.seed, batch: self.schedule.batch };

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::base::run_files;
 use crate::pipeline::data::Role;
 use crate::pipeline::pretrain::sampler;
 use crate::recipe::Recipe;
@@ -124,9 +125,8 @@ pub fn describe_batches(
     steps: &[u64],
 ) -> Result<Vec<StepContents>> {
     let open = |role: Role, scored: bool| {
-        let kind = if scored { "scored" } else { "shards" };
-        let folder =
-            shards.map_or_else(|| run.join("data").join(kind).join(role.name()), Path::to_owned);
+        let kind = if scored { run_files::SCORED } else { run_files::SHARDS };
+        let folder = shards.map_or_else(|| run.join(kind).join(role.name()), Path::to_owned);
         DocumentStore::open(&folder, StoreOptions::default())
     };
     let contents =

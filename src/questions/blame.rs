@@ -12,6 +12,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::batch::{StepContents, describe_batches};
+use crate::base::run_files;
 use crate::recipe::Recipe;
 use crate::train::LossHistory;
 use crate::train::metrics::{MetricLine, MetricsWriter, read_metrics};
@@ -64,7 +65,7 @@ pub struct Repeated {
 /// # Errors
 /// A folder without metrics; the shards of a stage that are not there.
 pub fn blame(run: &Path, shards: Option<&Path>, above: f64, most: usize) -> Result<Blame> {
-    let recipe = Recipe::load(&run.join("recipe.toml"), &[])?;
+    let recipe = Recipe::load(&run.join(run_files::RECIPE), &[])?;
     let lines = metrics_of(run)?;
     let mut found = outliers(&lines, above);
     let mut blame = Blame { above, steps: lines.len(), found: found.len(), ..Blame::default() };

@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::base::run_files;
 use crate::corpus::synth::Truth;
 use crate::pipeline::data::Role;
 use crate::pipeline::ledger::{FILE, Ledger, LedgerSource, write_ledger};
@@ -22,16 +23,16 @@ pub fn ledger(
     output: Option<&Path>,
     keep: Option<usize>,
 ) -> Result<(PathBuf, Ledger)> {
-    let is_run = path.join("recipe.toml").exists();
+    let is_run = path.join(run_files::RECIPE).exists();
     let mut settings = if is_run {
-        Recipe::load(&path.join("recipe.toml"), &[])?.settings_of::<DsdocreSettings>()?.clone()
+        Recipe::load(&path.join(run_files::RECIPE), &[])?.settings_of::<DsdocreSettings>()?.clone()
     } else {
         DsdocreSettings::default()
     };
     if keep.is_some() {
         settings.k_pretrain = keep;
     }
-    let scored = path.join("data/scored").join(Role::Distant.name());
+    let scored = path.join(run_files::SCORED).join(Role::Distant.name());
     let store = DocumentStore::open(if is_run { &scored } else { path }, StoreOptions::default())?;
     let world = path.join("data/world/truth.json");
     let truth = if world.exists() { Some(Truth::load(&world)?) } else { None };

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::blame::metrics_of;
+use crate::base::run_files;
 use crate::train::checkpoint::compare;
 use crate::train::metrics::MetricLine;
 use crate::train::{Checkpoint, folder_of_step, steps_in};
@@ -65,8 +66,8 @@ pub fn parting(first: &Path, second: &Path) -> Result<Parting> {
         let mut stage =
             steps(name, metrics.get(name).unwrap_or(&none), others.get(name).unwrap_or(&none));
         stage.checkpoints = checkpoints(
-            &first.join("checkpoints").join(name),
-            &second.join("checkpoints").join(name),
+            &first.join(run_files::CHECKPOINTS).join(name),
+            &second.join(run_files::CHECKPOINTS).join(name),
         )?;
         found.stages.push(stage);
     }
@@ -120,7 +121,7 @@ fn checkpoints(first: &Path, second: &Path) -> Result<Vec<(u64, usize)>> {
 /// Keys whose values differ.
 fn recipes(first: &Path, second: &Path) -> Result<Vec<(String, Value, Value)>> {
     let keys = |run: &Path| -> Result<BTreeMap<String, Value>> {
-        let path = run.join("recipe.toml");
+        let path = run.join(run_files::RECIPE);
         let text = fs_err::read_to_string(&path)?;
         let table: Value = toml::from_str(&text)
             .map_err(|error| Error::recipe(format!("{}: {error}", path.display())))?;
@@ -146,7 +147,7 @@ fn flatten(prefix: &str, value: &Value, keys: &mut BTreeMap<String, Value>) {
 /// What both runs say of program and world; `id` and `starts` are their own.
 fn identities(first: &Path, second: &Path) -> Result<Vec<(String, Value, Value)>> {
     let keys = |run: &Path| -> Result<BTreeMap<String, Value>> {
-        let path = run.join("run.json");
+        let path = run.join(run_files::IDENTITY);
         if !path.exists() {
             return Ok(BTreeMap::new());
         }

@@ -13,6 +13,7 @@ use tch::Device;
 
 use super::cost::{ranking_flops, relation_vector_flops};
 use super::systems::{Sizes, foundation, model_of};
+use crate::base::run_files;
 use crate::corpus::Format;
 use crate::corpus::formats::ReadOptions;
 use crate::encoders::encoder_flops;
@@ -178,9 +179,10 @@ pub fn plan(recipe: &Recipe, folder: &Path, options: PlanOptions) -> Result<RunE
 
 /// What a stage has taken, by its last checkpoint.
 fn took(folder: &Path, stage: &StageEstimate) -> Result<Option<Took>> {
-    let path = folder.join("run.json");
-    let Some(checkpoint) = Checkpoint::latest(&folder.join("checkpoints").join(&stage.stage))?
-        .filter(|_| path.exists())
+    let path = folder.join(run_files::IDENTITY);
+    let Some(checkpoint) =
+        Checkpoint::latest(&folder.join(run_files::CHECKPOINTS).join(&stage.stage))?
+            .filter(|_| path.exists())
     else {
         return Ok(None);
     };
@@ -194,7 +196,7 @@ fn took(folder: &Path, stage: &StageEstimate) -> Result<Option<Took>> {
 
 /// The vocabulary and the relations of prepared shards.
 fn sizes(folder: &Path) -> Result<Option<Sizes>> {
-    let shards = folder.join("data/shards").join(Role::Human.name());
+    let shards = folder.join(run_files::SHARDS).join(Role::Human.name());
     if !shards.join("manifest.json").exists() {
         return Ok(None);
     }
@@ -210,7 +212,7 @@ fn corpora(recipe: &Recipe, folder: &Path) -> Result<Vec<CorpusSize>> {
     let data = &recipe.data;
     let mut found = Vec::new();
     for role in Role::ALL {
-        let shards = folder.join("data/shards").join(role.name());
+        let shards = folder.join(run_files::SHARDS).join(role.name());
         if shards.join("manifest.json").exists() {
             found.push(Count::of_shards(&shards)?.finish(role, "shards"));
         } else if let Some(synth) = &data.synth {

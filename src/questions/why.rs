@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::base::run_files;
 use crate::corpus::synth::Truth;
 use crate::corpus::{Document, Entity, Fact, RelationSet};
 use crate::eval::{Prediction, read_predictions};
@@ -148,7 +149,7 @@ pub struct ExplainedPrediction {
 /// A title that no shard of the run has; an entity or a relation that the document or the run does
 /// not know.
 pub fn why(run: &Path, query: &WhyQuery) -> Result<Explanation> {
-    let recipe = Recipe::load(&run.join("recipe.toml"), &[])?;
+    let recipe = Recipe::load(&run.join(run_files::RECIPE), &[])?;
     let mut roles = Vec::new();
     for role in Role::ALL {
         let Some(folder) = shards_of(run, role) else { continue };
@@ -172,8 +173,8 @@ pub fn why(run: &Path, query: &WhyQuery) -> Result<Explanation> {
 
 /// The shards of a role, with the ranker's pairs where there are any.
 fn shards_of(run: &Path, role: Role) -> Option<PathBuf> {
-    let folder = |kind: &str| run.join("data").join(kind).join(role.name());
-    ["scored", "shards"]
+    let folder = |kind: &str| run.join(kind).join(role.name());
+    [run_files::SCORED, run_files::SHARDS]
         .into_iter()
         .map(folder)
         .find(|folder| folder.join("manifest.json").exists())
@@ -293,8 +294,11 @@ impl DocumentContext<'_> {
     fn predictions(&self) -> Result<BTreeMap<&'static str, Vec<Prediction>>> {
         let mut found = BTreeMap::new();
         for variant in [Variant::Baseline, Variant::Denoised, Variant::Pretrained] {
-            let path =
-                self.run.join(format!("predictions/{}-{}.json", variant.name(), self.role.name()));
+            let path = self.run.join(run_files::PREDICTIONS).join(format!(
+                "{}-{}.json",
+                variant.name(),
+                self.role.name()
+            ));
             if path.exists() {
                 let title = self.store.title(self.row);
                 found.insert(

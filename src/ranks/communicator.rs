@@ -1,6 +1,6 @@
-//! What ranks can say to each other, whatever carries it.
+//! The collective operations, whatever library carries them.
 //!
-//! Not for choosing a carrier: [`World::start`](super::World::start) does that.
+//! Not for choosing a library: [`World::start`](super::World::start) does that.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tch::Tensor;
 
 use crate::Result;
 
-/// How values of different ranks become one.
+/// How the values of all ranks are combined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReduceOp {
     /// The sum over ranks.
@@ -65,11 +65,11 @@ pub trait Communicator: Send + Sync {
     /// Replaces `bytes` on every rank by those of `root`; the lengths may differ before.
     fn broadcast(&self, root: usize, bytes: &mut Vec<u8>) -> Result<()>;
 
-    /// The bytes of every rank, by rank; the lengths may differ.
+    /// Returns the bytes of every rank, by rank; the lengths may differ.
     fn all_gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>>;
 
-    /// Whether gradients travel at all. In a world of one they stay where they are, unless a
-    /// library for devices carries them.
+    /// Whether gradients are sent at all. In a world of one they stay where they are, unless NCCL
+    /// carries them.
     fn carries(&self) -> bool {
         self.size() > 1
     }
@@ -79,15 +79,14 @@ pub trait Communicator: Send + Sync {
         true
     }
 
-    /// Reports an error that happened behind the program's back; the watchdog asks for it now and
-    /// then.
+    /// Returns an asynchronous error, if there was one; the watchdog polls it.
     fn check(&self) -> Result<()> {
         Ok(())
     }
 
-    /// Says good-bye to the other ranks, once all of them do; nothing may be called after it. False
-    /// if they do not within `patience` (`None`: for ever): then the world is still open. Dropping
-    /// without closing is not enough: the launcher would take this rank for lost.
+    /// Leaves the world together with all other ranks; nothing may be called afterwards. Returns
+    /// false if they do not leave within `patience` (`None`: for ever): then the world is still
+    /// open. Dropping without closing is not enough: the launcher would take this rank for lost.
     fn close(&self, patience: Option<Duration>) -> bool {
         let _ = patience;
         true

@@ -1,13 +1,12 @@
-//! Sums the gradients of the parts of a global batch in one order, whatever number of ranks they
-//! were made on.
+//! Sums the gradients of a global batch in one order, whatever the number of ranks.
 //!
-//! Floating-point addition is not associative: the rounding of a sum depends on who adds what
-//! first, and with the usual all-reduce that depends on the number of ranks. Here the parts are the
-//! leaves of a binary tree that the number of parts alone decides: neighbours are added where they
-//! fill an aligned block of 2, 4, 8 … parts, and the blocks that are left at the end from the last
-//! to the first. A rank holds neighbouring parts and adds up the blocks that lie in them; blocks
-//! travel unchanged (every number of the message has one rank that does not send zero), and each
-//! rank finishes the tree by itself.
+//! Floating-point addition is not associative: the rounding of a sum depends on the order of the
+//! additions, and with the usual all-reduce that depends on the number of ranks. Here the batch is
+//! divided into the leaves of a binary tree, whose shape depends on the number of leaves alone:
+//! neighbours are added if they fill an aligned block of 2, 4, 8 … leaves; the blocks that are left
+//! at the end are added from the last to the first. A rank holds neighbouring leaves and adds up
+//! the blocks that lie in them; blocks travel unchanged (for every number of the message, only one
+//! rank sends something other than zero), and each rank finishes the tree by itself.
 //!
 //! Not for speed: [`GradientReducer`](super::GradientReducer) sends half as much, and sends it
 //! while the backward pass is still running.
@@ -22,46 +21,46 @@ use crate::{Error, Result};
 /// Most numbers of one message; each rank has a buffer of this size.
 const MESSAGE: usize = 8 << 20;
 
-/// The parts of `parts` that `rank` of `world` makes: neighbours, as many on each rank as can be.
-pub fn parts_of(rank: usize, world: usize, parts: usize) -> Range<usize> {
-    parts * rank / world..parts * (rank + 1) / world
+/// Returns which of `leaves` belong to `rank` of `world`: neighbours, evenly divided.
+pub fn leaves_of(rank: usize, world: usize, leaves: usize) -> Range<usize> {
+    leaves * rank / world..leaves * (rank + 1) / world
 }
 
-/// The tree of one model's gradients. A step is one [`add`](Self::add) for each part of this rank
+/// The tree of one model's gradients. A step is one [`add`](Self::add) for each leaf of this rank
 /// in rising order, then [`finish`](Self::finish).
 pub struct FixedTree {
-    parts: usize,
-    done: Vec<Block<Vec<Tensor>>>,
+    leaves: usize,
+    done: Vec<Subtree<Vec<Tensor>>>,
     /// Sums of earlier steps, to be written over.
     spare: Vec<Vec<Tensor>>,
 }
 
-/// The sum over `size` parts from `first` on.
-struct Block<T> {
+/// The sum over the block of `size` leaves from `first` on.
+struct Subtree<T> {
     first: usize,
     size: usize,
     sum: T,
 }
 
-impl<T> Block<T> {
-    /// Whether this and the `size` parts from `first` on are the halves of an aligned block.
+impl<T> Subtree<T> {
+    /// Whether this and the `size` leaves from `first` on are the halves of an aligned block.
     fn completes(&self, first: usize, size: usize) -> bool {
         self.size == size && self.first + size == first && self.first.is_multiple_of(2 * size)
     }
 }
 
 impl FixedTree {
-    /// A tree over so many parts a step.
-    pub fn new(parts: usize) -> Self {
-        Self { parts, done: Vec::new(), spare: Vec::new() }
+    /// A tree over this number of leaves a step.
+    pub fn new(leaves: usize) -> Self {
+        Self { leaves, done: Vec::new(), spare: Vec::new() }
     }
 
-    /// Takes in the gradients of a part, by bucket; the buckets can be used again afterwards.
+    /// Adds the gradients of a leaf, by bucket; the buckets can be used again afterwards.
     ///
     /// # Errors
     /// If libtorch rejects an operation.
-    pub fn add(&mut self, part: usize, buckets: &[Tensor]) -> Result<()> {
-        let (mut first, mut size, mut sum) = (part, 1, None::<Vec<Tensor>>);
+    pub fn add(&mut self, leaf: usize, buckets: &[Tensor]) -> Result<()> {
+        let (mut first, mut size, mut sum) = (leaf, 1, None::<Vec<Tensor>>);
         while let Some(left) = self.done.pop_if(|left| left.completes(first, size)) {
             add_to(&left.sum, sum.as_deref().unwrap_or(buckets))?;
             self.spare.extend(sum.replace(left.sum));
@@ -71,7 +70,7 @@ impl FixedTree {
             Some(sum) => sum,
             None => self.copy(buckets)?,
         };
-        self.done.push(Block { first, size, sum });
+        self.done.push(Subtree { first, size, sum });
         Ok(())
     }
 
@@ -86,15 +85,15 @@ impl FixedTree {
         Ok(copy)
     }
 
-    /// Replaces the buckets by the sums over all parts of all ranks; every rank calls it.
+    /// Replaces the buckets by the sums over all leaves of all ranks; every rank calls it.
     ///
     /// # Errors
-    /// A bug (70) if this rank's parts were not added, each once and in order; the communicator's
+    /// A bug (70) if this rank's leaves were not added, each once and in order; the communicator's
     /// errors.
     pub fn finish(&mut self, comm: &dyn Communicator, buckets: &[Tensor]) -> Result<()> {
         let own = std::mem::take(&mut self.done);
         let shapes: Vec<Vec<Range<usize>>> = (0..comm.size())
-            .map(|rank| blocks_of(parts_of(rank, comm.size(), self.parts)))
+            .map(|rank| blocks_of(leaves_of(rank, comm.size(), self.leaves)))
             .collect();
         let mine = &shapes[comm.rank()];
         if own.len() != mine.len()
@@ -104,7 +103,7 @@ impl FixedTree {
                 .any(|(block, range)| (block.first..block.first + block.size) != *range)
         {
             return Err(Error::Bug(format!(
-                "the parts of rank {} were not added in order",
+                "the leaves of rank {} were not added in order",
                 comm.rank()
             )));
         }
@@ -119,15 +118,15 @@ impl FixedTree {
     }
 }
 
-/// The blocks that a rank is left with after `parts`.
-fn blocks_of(parts: Range<usize>) -> Vec<Range<usize>> {
-    let mut blocks: Vec<Block<()>> = Vec::new();
-    for part in parts {
-        let (mut first, mut size) = (part, 1);
+/// The blocks that a rank is left with after its leaves.
+fn blocks_of(leaves: Range<usize>) -> Vec<Range<usize>> {
+    let mut blocks: Vec<Subtree<()>> = Vec::new();
+    for leaf in leaves {
+        let (mut first, mut size) = (leaf, 1);
         while let Some(left) = blocks.pop_if(|left| left.completes(first, size)) {
             (first, size) = (left.first, 2 * size);
         }
-        blocks.push(Block { first, size, sum: () });
+        blocks.push(Subtree { first, size, sum: () });
     }
     blocks.into_iter().map(|block| block.first..block.first + block.size).collect()
 }
@@ -172,14 +171,14 @@ fn finish_bucket(
 /// Adds neighbours that fill an aligned block, then what is left from the last to the first; the
 /// rows are overwritten.
 fn end_tree(all: &[Range<usize>], rows: Vec<Tensor>) -> Result<Option<Tensor>> {
-    let mut blocks: Vec<Block<Tensor>> = Vec::new();
+    let mut blocks: Vec<Subtree<Tensor>> = Vec::new();
     for (range, mut sum) in all.iter().zip(rows) {
         let (mut first, mut size) = (range.start, range.len());
         while let Some(left) = blocks.pop_if(|left| left.completes(first, size)) {
             add_to(std::slice::from_ref(&left.sum), std::slice::from_ref(&sum))?;
             (first, size, sum) = (left.first, 2 * size, left.sum);
         }
-        blocks.push(Block { first, size, sum });
+        blocks.push(Subtree { first, size, sum });
     }
     let mut sums = blocks.into_iter().rev().map(|block| block.sum);
     let Some(last) = sums.next() else { return Ok(None) };
@@ -204,9 +203,9 @@ mod tests {
     use crate::ranks::{SingleProcess, simulated_world};
 
     /// Gradients whose sum depends on the order: magnitudes from 1e-4 to 1e4.
-    fn gradient(part: usize, length: usize) -> Vec<f32> {
+    fn gradient(leaf: usize, length: usize) -> Vec<f32> {
         let value = |index: usize| {
-            let digest = blake3::hash(format!("{part} {index}").as_bytes());
+            let digest = blake3::hash(format!("{leaf} {index}").as_bytes());
             let [a, b, ..] = *digest.as_bytes();
             (f32::from(a) - 127.5) * 10f32.powi(i32::from(b % 9) - 6)
         };
@@ -229,33 +228,33 @@ mod tests {
     }
 
     /// Two steps of one rank; the bits of each.
-    fn two_steps(comm: &dyn Communicator, parts: usize, lengths: &[usize]) -> [Vec<u32>; 2] {
-        let (mut tree, buckets) = (FixedTree::new(parts), zeros(lengths));
+    fn two_steps(comm: &dyn Communicator, leaves: usize, lengths: &[usize]) -> [Vec<u32>; 2] {
+        let (mut tree, buckets) = (FixedTree::new(leaves), zeros(lengths));
         [0, 1000].map(|step| {
-            for part in parts_of(comm.rank(), comm.size(), parts) {
+            for leaf in leaves_of(comm.rank(), comm.size(), leaves) {
                 for (bucket, &length) in buckets.iter().zip(lengths) {
                     bucket
                         .shallow_clone()
-                        .copy_(&Tensor::from_slice(&gradient(step + part, length)));
+                        .copy_(&Tensor::from_slice(&gradient(step + leaf, length)));
                 }
-                tree.add(part, &buckets).unwrap();
+                tree.add(leaf, &buckets).unwrap();
             }
             tree.finish(comm, &buckets).unwrap();
             bits(&buckets)
         })
     }
 
-    /// The tree by its definition: halves of the next power of two, missing parts left out.
-    fn by_definition(parts: Range<usize>, span: usize, length: usize) -> Option<Vec<f32>> {
-        if parts.is_empty() {
+    /// The tree by its definition: halves of the next power of two, missing leaves left out.
+    fn by_definition(leaves: Range<usize>, span: usize, length: usize) -> Option<Vec<f32>> {
+        if leaves.is_empty() {
             return None;
         }
         if span == 1 {
-            return Some(gradient(parts.start, length));
+            return Some(gradient(leaves.start, length));
         }
-        let middle = parts.start + span / 2;
-        let left = by_definition(parts.start..parts.end.min(middle), span / 2, length)?;
-        let Some(right) = by_definition(middle..parts.end.max(middle), span / 2, length) else {
+        let middle = leaves.start + span / 2;
+        let left = by_definition(leaves.start..leaves.end.min(middle), span / 2, length)?;
+        let Some(right) = by_definition(middle..leaves.end.max(middle), span / 2, length) else {
             return Some(left);
         };
         Some(left.iter().zip(&right).map(|(a, b)| a + b).collect())
@@ -264,29 +263,29 @@ mod tests {
     #[test]
     fn every_number_of_ranks_has_the_bits_of_the_definition() {
         let lengths = [70, 3];
-        for parts in [1, 2, 5, 8, 13, 16] {
+        for leaves in [1, 2, 5, 8, 13, 16] {
             let expected: Vec<u32> = lengths
                 .iter()
                 .flat_map(|&length| {
-                    by_definition(0..parts, parts.next_power_of_two(), length).unwrap()
+                    by_definition(0..leaves, leaves.next_power_of_two(), length).unwrap()
                 })
                 .map(f32::to_bits)
                 .collect();
-            let alone = two_steps(&SingleProcess, parts, &lengths);
-            assert_eq!(alone[0], expected, "{parts} parts");
+            let alone = two_steps(&SingleProcess, leaves, &lengths);
+            assert_eq!(alone[0], expected, "{leaves} leaves");
             for world in [2, 3, 4, 5, 16] {
                 let results = Mutex::new(Vec::new());
                 std::thread::scope(|scope| {
                     for comm in simulated_world(world) {
                         let results = &results;
                         scope.spawn(move || {
-                            let steps = two_steps(&comm, parts, &lengths);
+                            let steps = two_steps(&comm, leaves, &lengths);
                             results.lock().unwrap().push((comm, steps));
                         });
                     }
                 });
                 for (comm, steps) in results.into_inner().unwrap() {
-                    assert_eq!(steps, alone, "{parts} parts, rank {} of {world}", comm.rank());
+                    assert_eq!(steps, alone, "{leaves} leaves, rank {} of {world}", comm.rank());
                 }
             }
         }
@@ -294,8 +293,8 @@ mod tests {
 
     #[test]
     fn the_order_matters_for_these_numbers() {
-        let in_order = (1..16).fold(gradient(0, 70), |sum, part| {
-            sum.iter().zip(gradient(part, 70)).map(|(a, b)| a + b).collect()
+        let in_order = (1..16).fold(gradient(0, 70), |sum, leaf| {
+            sum.iter().zip(gradient(leaf, 70)).map(|(a, b)| a + b).collect()
         });
         assert_ne!(
             in_order,
@@ -307,7 +306,7 @@ mod tests {
     #[test]
     fn parts_are_divided_without_gap() {
         for world in 1..20 {
-            let all: Vec<usize> = (0..world).flat_map(|rank| parts_of(rank, world, 16)).collect();
+            let all: Vec<usize> = (0..world).flat_map(|rank| leaves_of(rank, world, 16)).collect();
             assert_eq!(all, (0..16).collect::<Vec<_>>(), "{world} ranks");
         }
     }

@@ -1,6 +1,6 @@
 //! Comparing what must be the same on all ranks before they start to train together.
 //!
-//! Not for what differs by nature (rank, host, device number).
+//! Not for values that always differ (rank, host, device number).
 
 use crate::{Error, Result};
 
@@ -37,12 +37,12 @@ fn differs(name: &str, ranks: &[usize], odd: &str, usual: &str) -> Error {
         "{name} differs between ranks: {plural} {list} has `{odd}`, the others have `{usual}`"
     );
     Error::recipe(message).with_hint(
-        "start all ranks with the same program, recipe and data; copy the files again \
-            where a machine has its own",
+        "start all ranks with the same program, recipe and data; if machines have their own \
+         copies, copy the files again",
     )
 }
 
-/// A piece of a text that begins a little before the byte `at`, on its line.
+/// The part of a text around the byte `at`, on its line.
 fn around(text: &str, at: usize) -> String {
     if text.len() <= SHOWN {
         return text.to_owned();

@@ -1,4 +1,4 @@
-//! A tensor's values as a slice of host memory, for carriers that know numbers and no tensors.
+//! A tensor's values as a slice of host memory, for libraries that know numbers and not tensors.
 //!
 //! Not for NCCL, which reads the GPU's memory itself.
 
@@ -14,9 +14,9 @@ pub(super) enum HostSlice<'a> {
     F64(&'a mut [f64]),
 }
 
-/// Lets `reduce` change the values of a contiguous tensor. f32 and f64 on the CPU are changed where
-/// they lie; everything else goes through a copy, half precisions as f32, so that a sum over ranks
-/// is rounded once and not once a rank.
+/// Lets `reduce` change the values of a contiguous tensor. f32 and f64 on the CPU are changed in
+/// place; everything else is copied, half precisions as f32, so that a sum over ranks is rounded
+/// once and not once for each rank.
 pub(super) fn on_host(
     tensor: &Tensor,
     reduce: impl FnOnce(HostSlice<'_>) -> Result<()>,

@@ -1,14 +1,14 @@
-//! What the environment says about who started this process and how many siblings it has.
+//! Which launcher started this process, and how many others, by environment variables.
 //!
-//! Not for talking to them. Its one purpose beside choosing a communicator is to catch a wrong
-//! launcher, which would give N worlds of size 1 that train the same thing N times without a word.
+//! It chooses the communicator and catches a wrong launcher, which would make N worlds of size 1
+//! that silently train the same model N times. Not for communicating.
 
 use crate::{Error, Result};
 
-/// Who started the process.
+/// What started the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Launcher {
-    /// Nobody: a plain command line.
+    /// A plain command line.
     None,
     /// Open MPI's `mpirun`.
     OpenMpi,
@@ -20,7 +20,7 @@ pub enum Launcher {
     Torchrun,
 }
 
-/// A process's place as its launcher tells it.
+/// What the launcher says about a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Launched {
     /// Number of processes started together.
@@ -29,7 +29,7 @@ pub struct Launched {
     pub rank: usize,
     /// This process among those of its machine, from 0: the index of its GPU.
     pub local_rank: usize,
-    /// Who started it.
+    /// What started it.
     pub kind: Launcher,
 }
 
@@ -42,7 +42,7 @@ impl Launcher {
         Self::detect_in(|name| std::env::var(name).ok())
     }
 
-    /// Reads the variables `lookup` gives.
+    /// As [`detect`](Self::detect), with the variables that `lookup` returns.
     fn detect_in(lookup: impl Fn(&str) -> Option<String>) -> Result<Launched> {
         let kind = Self::recognise(&lookup);
         let Some([size, rank, local]) = kind.variables() else {
@@ -69,9 +69,9 @@ impl Launcher {
 
     fn recognise(lookup: &impl Fn(&str) -> Option<String>) -> Self {
         let has = |name| lookup(name).is_some();
-        // A batch script carries SLURM_NTASKS and SLURM_PROCID too, but it is no MPI launch: only a
-        // step with a process manager, or with several tasks (where the process manager was
-        // forgotten, which the size check then tells), counts.
+        // A batch script has SLURM_NTASKS and SLURM_PROCID too, but it is not an MPI launch. Only a
+        // step with a process manager counts, or one with several tasks: then the process manager
+        // was forgotten, and the size check says so.
         let managed = ["PMIX_RANK", "PMIX_NAMESPACE", "PMI_RANK", "PMI_FD"].into_iter().any(has);
         let several = lookup("SLURM_STEP_NUM_TASKS").is_some_and(|tasks| tasks != "1");
         if has("OMPI_COMM_WORLD_SIZE") {
@@ -87,7 +87,7 @@ impl Launcher {
         }
     }
 
-    /// The variables of world size, rank and local rank, each in order of trust.
+    /// The variables of world size, rank and local rank, the most reliable ones first.
     fn variables(self) -> Option<[&'static [&'static str]; 3]> {
         Some(match self {
             Self::None => return None,
@@ -146,7 +146,7 @@ impl Launched {
         Err(Error::recipe(message).with_hint(self.kind.way_out()))
     }
 
-    /// A launch of several processes that this program cannot join.
+    /// The error for a launch of several processes that this program cannot join.
     pub(super) fn cannot_join(&self, cause: &str, hint: &str) -> Error {
         Error::recipe(format!(
             "{} started {} processes, but {cause}",

@@ -1,9 +1,8 @@
-//! Ranks and what they say to each other: who started us, collectives (one process, MPI, NCCL),
-//! gradient buckets, and what happens when one of them fails (`failure`).
+//! Ranks and how they communicate: the launcher, collectives (one process, MPI, NCCL), gradient
+//! buckets, and what happens when a rank fails (`failure`).
 //!
-//! Not for: what is sent (`train` cuts the gradients into buckets, `pipeline` decides what only
-//! rank 0 does). A program holds one [`World`], made at its start and closed with the outcome at
-//! its end.
+//! A program holds one [`World`], made at its start and closed with the outcome at its end. Not for
+//! what is sent: `train` cuts the gradients into buckets, `pipeline` decides what only rank 0 does.
 
 mod communicator;
 pub mod failure;
@@ -22,6 +21,7 @@ mod nccl_library;
 mod nccl_tests;
 mod reducer;
 #[cfg(test)]
+#[path = "../../tests/support/simulated_ranks.rs"]
 mod simulated;
 mod single;
 mod watched;
@@ -29,7 +29,7 @@ mod world;
 
 pub use communicator::{Communicator, ReduceOp};
 pub use failure::{Section, Watchdog};
-pub use fixed_tree::{FixedTree, parts_of};
+pub use fixed_tree::{FixedTree, leaves_of};
 pub use launcher::{Launched, Launcher};
 #[cfg(feature = "mpi")]
 pub use mpi::MpiCommunicator;
@@ -39,4 +39,4 @@ pub use reducer::GradientReducer;
 #[cfg(test)]
 pub(crate) use simulated::{SimulatedCommunicator, mortal_world, simulated_world};
 pub use single::SingleProcess;
-pub use world::{MEETING, World, is_joined};
+pub use world::{MEETING, World, joined_rank};

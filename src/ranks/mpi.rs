@@ -1,11 +1,11 @@
-//! The communicator over MPI: one rank a process under `mpirun` or `srun`.
+//! The communicator over MPI: one process for each rank, under `mpirun` or `srun`.
 //!
-//! Not for GPUs that can talk to each other themselves:
+//! Not for GPUs that can communicate directly:
 //! [`NcclCommunicator`](super::NcclCommunicator) carries their tensors and uses this one for
 //! everything else. A CUDA tensor given to this one goes through host memory.
 //!
-//! Order of summation: for a given world size and length Open MPI always chooses the same
-//! algorithm, whose order does not depend on timing, so runs repeat bit for bit, and every rank
+//! Order of summation: for a given world size and length, Open MPI always chooses the same
+//! algorithm, whose order does not depend on timing. So runs repeat bit for bit, and every rank
 //! gets the same bits. Different world sizes add in different orders.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -27,10 +27,10 @@ const MAX_COUNT: usize = 1 << 30;
 /// Most bytes that a rank receives in one piece of an all-gather.
 const MAX_GATHER: usize = 1 << 26;
 
-/// Room for an error text; the standard's constant is 256 in Open MPI and 512 in MPICH.
+/// Size of an error text; the standard's constant is 256 in Open MPI and 512 in MPICH.
 const ERROR_TEXT: usize = 1024;
 
-/// The first nap of a patient barrier; each is twice as long as the one before.
+/// The first nap of a patient barrier; each is twice as long as the previous one.
 const SHORTEST_NAP: Duration = Duration::from_micros(50);
 
 /// The longest nap of a patient barrier.

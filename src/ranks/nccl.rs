@@ -1,6 +1,6 @@
 //! The communicator for GPUs: NCCL carries CUDA tensors, a control communicator everything else.
 //!
-//! NCCL refuses two ranks on one GPU. Half-precision tensors are added in half precision, so only
+//! NCCL does not accept two ranks on one GPU. Half-precision tensors are added in half precision, so only
 //! f32 buckets give the same losses for every number of ranks. Not for choosing devices or making
 //! streams: `torch` does that.
 
@@ -48,8 +48,8 @@ pub struct NcclCommunicator {
     stream: Arc<dyn CommunicationStream>,
     /// Null once it is closed or aborted.
     handle: AtomicPtr<c_void>,
-    /// Held while the library looks at the communicator from another thread, so that it is not
-    /// destroyed meanwhile.
+    /// Held while another thread asks NCCL about the communicator, so that it is not destroyed
+    /// meanwhile.
     looking: Mutex<()>,
 }
 
@@ -184,7 +184,7 @@ impl Communicator for NcclCommunicator {
     }
 
     fn check(&self) -> Result<()> {
-        // Where another thread looks already, it finds what there is to find.
+        // If another thread is looking already, it finds any error.
         let Ok(_looking) = self.looking.try_lock() else { return Ok(()) };
         let Ok(comm) = self.raw() else { return Ok(()) };
         let mut state = 0;
@@ -210,10 +210,10 @@ impl Communicator for NcclCommunicator {
         if let Some(comm) = self.take() {
             let (abort, comm) = (self.library.comm_abort, AtomicPtr::new(comm));
             let (done, ended) = channel();
-            // On a thread, because it can hang with the peers it is meant to leave.
+            // On a thread, because it may hang with the peers it leaves.
             let run = move || {
-                // SAFETY: the handle was taken, so only calls already under way use it; ending
-                // those is what this is for.
+                // SAFETY: the handle was taken, so only calls already under way use it; this call
+                // ends them.
                 unsafe { abort(comm.load(Ordering::Acquire)) };
                 let _ = done.send(());
             };
@@ -225,7 +225,7 @@ impl Communicator for NcclCommunicator {
     }
 }
 
-/// Rank 0 makes the id, or tells that it could not.
+/// Rank 0 makes the id; an empty message means that it could not.
 fn share_unique_id(control: &dyn Communicator, library: &NcclLibrary) -> Result<UniqueId> {
     let mut id = UniqueId([0; 128]);
     let mut message = Vec::new();

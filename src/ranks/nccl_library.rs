@@ -1,5 +1,5 @@
-//! NCCL opened at run time: nothing of CUDA is needed to build, and nothing of it is looked for
-//! until GPUs are used.
+//! NCCL opened at run time: building does not need CUDA, and the library is not looked for until
+//! GPUs are used.
 //!
 //! Not for communicating: [`NcclCommunicator`](super::NcclCommunicator) does that. Signatures and
 //! numbers are those of `nccl.h`.
@@ -13,7 +13,7 @@ use tch::Kind;
 
 use crate::{Error, Result};
 
-/// The name every NCCL 2 has; PyTorch's CUDA libraries bring it along.
+/// The name of every NCCL 2; PyTorch's CUDA libraries include it.
 const LIBRARY: &str = "libnccl.so.2";
 
 /// NCCL 2.28.3 to 2.28.8, which NVIDIA's resiliency extension says to avoid.
@@ -28,9 +28,9 @@ pub(super) struct UniqueId(pub(super) [u8; 128]);
 pub(super) type RawComm = *mut c_void;
 
 type GetVersion = unsafe extern "C" fn(*mut c_int) -> c_int;
-pub(super) type GetUniqueId = unsafe extern "C" fn(*mut UniqueId) -> c_int;
-pub(super) type CommInitRank = unsafe extern "C" fn(*mut RawComm, c_int, UniqueId, c_int) -> c_int;
-pub(super) type AllReduce = unsafe extern "C" fn(
+type GetUniqueId = unsafe extern "C" fn(*mut UniqueId) -> c_int;
+type CommInitRank = unsafe extern "C" fn(*mut RawComm, c_int, UniqueId, c_int) -> c_int;
+type AllReduce = unsafe extern "C" fn(
     *const c_void,
     *mut c_void,
     usize,
@@ -39,29 +39,29 @@ pub(super) type AllReduce = unsafe extern "C" fn(
     RawComm,
     *mut c_void,
 ) -> c_int;
-pub(super) type OnComm = unsafe extern "C" fn(RawComm) -> c_int;
-pub(super) type GetAsyncError = unsafe extern "C" fn(RawComm, *mut c_int) -> c_int;
-pub(super) type GetErrorString = unsafe extern "C" fn(c_int) -> *const c_char;
+type OnComm = unsafe extern "C" fn(RawComm) -> c_int;
+type GetAsyncError = unsafe extern "C" fn(RawComm, *mut c_int) -> c_int;
+type GetErrorString = unsafe extern "C" fn(c_int) -> *const c_char;
 
-/// The functions this program uses, looked up once.
+/// The functions that this program uses, looked up once.
 pub struct NcclLibrary {
-    version: c_int,
+    pub(super) version: c_int,
     pub(super) get_unique_id: GetUniqueId,
     pub(super) comm_init_rank: CommInitRank,
     pub(super) all_reduce: AllReduce,
     pub(super) comm_destroy: OnComm,
     pub(super) comm_abort: OnComm,
     pub(super) comm_get_async_error: GetAsyncError,
-    get_error_string: GetErrorString,
-    /// Keeps the functions alive; absent where they are part of the program.
-    _library: Option<Library>,
+    pub(super) get_error_string: GetErrorString,
+    /// Keeps the functions alive; absent if they are part of the program.
+    pub(super) _library: Option<Library>,
 }
 
 impl NcclLibrary {
     /// Opens `libnccl.so.2`. After libtorch's CUDA part is loaded this is the copy it uses.
     ///
     /// # Errors
-    /// A recipe error (64) if there is none, or one that should not be used.
+    /// A recipe error (64) if it is missing, or its version should not be used.
     pub fn open() -> Result<Self> {
         Self::open_named(LIBRARY)
     }
@@ -70,8 +70,8 @@ impl NcclLibrary {
         let missing = |error: libloading::Error| {
             let cause = error.source().map_or_else(|| error.to_string(), ToString::to_string);
             Error::recipe(format!("NCCL could not be opened: {cause}")).with_hint(
-                "put the folder of libnccl.so.2 (PyTorch's CUDA wheels bring it) into \
-                    LD_LIBRARY_PATH, or train on the CPU",
+                "add the folder of libnccl.so.2 (PyTorch's CUDA wheels contain it) to \
+                 LD_LIBRARY_PATH, or train on the CPU",
             )
         };
         // SAFETY: NCCL's initialisers have no preconditions.
@@ -97,30 +97,12 @@ impl NcclLibrary {
         Ok(found)
     }
 
-    /// Functions of the program itself.
-    #[cfg(test)]
-    pub(super) fn of(functions: super::nccl_tests::Functions) -> Self {
-        let super::nccl_tests::Functions { id, init, all_reduce, destroy, abort, state, text } =
-            functions;
-        Self {
-            version: 22_809,
-            get_unique_id: id,
-            comm_init_rank: init,
-            all_reduce,
-            comm_destroy: destroy,
-            comm_abort: abort,
-            comm_get_async_error: state,
-            get_error_string: text,
-            _library: None,
-        }
-    }
-
     /// The version, as `2.28.9`.
     pub fn version(&self) -> String {
         dotted(self.version)
     }
 
-    /// What a return code means.
+    /// The meaning of a return code.
     pub(super) fn text(&self, code: c_int) -> String {
         // SAFETY: NCCL gives a static text for every code.
         unsafe { CStr::from_ptr((self.get_error_string)(code)) }.to_string_lossy().into_owned()
@@ -146,7 +128,7 @@ fn suitable(version: c_int) -> Result<()> {
             dotted(version)
         );
         return Err(Error::recipe(message)
-            .with_hint("use NCCL 2.28.9 or later, which PyTorch 2.11 brings along"));
+            .with_hint("use NCCL 2.28.9 or later, which PyTorch 2.11 contains"));
     }
     Ok(())
 }

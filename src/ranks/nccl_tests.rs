@@ -11,30 +11,27 @@ use std::thread;
 use tch::{Kind, Tensor};
 
 use super::failure::Watchdog;
-use super::nccl_library::{
-    AllReduce, CommInitRank, GetAsyncError, GetErrorString, GetUniqueId, NcclLibrary, OnComm,
-    RawComm, UniqueId,
-};
+use super::nccl_library::{NcclLibrary, RawComm, UniqueId};
 use super::{
     CommunicationStream, Communicator, GradientReducer, NcclCommunicator, SingleProcess,
     simulated_world,
 };
 use crate::Result;
 
-/// What stands in for the library's symbols.
-#[derive(Clone, Copy)]
-pub(super) struct Functions {
-    pub id: GetUniqueId,
-    pub init: CommInitRank,
-    pub all_reduce: AllReduce,
-    pub destroy: OnComm,
-    pub abort: OnComm,
-    pub state: GetAsyncError,
-    pub text: GetErrorString,
+/// A library of the functions below.
+fn library() -> NcclLibrary {
+    NcclLibrary {
+        version: 22_809,
+        get_unique_id: id,
+        comm_init_rank: init,
+        all_reduce,
+        comm_destroy: destroy,
+        comm_abort: abort,
+        comm_get_async_error: state,
+        get_error_string: text,
+        _library: None,
+    }
 }
-
-const FUNCTIONS: fn() -> Functions =
-    || Functions { id, init, all_reduce, destroy, abort, state, text };
 
 /// Ranks of one communicator meet here, reduction after reduction.
 #[derive(Default)]
@@ -167,10 +164,7 @@ impl CommunicationStream for Stream {
 
 fn connect(control: Arc<dyn Communicator>) -> Result<(Arc<NcclCommunicator>, Arc<Stream>)> {
     let stream = Arc::new(Stream::default());
-    Ok((
-        Arc::new(NcclCommunicator::connect(control, NcclLibrary::of(FUNCTIONS()), stream.clone())?),
-        stream,
-    ))
+    Ok((Arc::new(NcclCommunicator::connect(control, library(), stream.clone())?), stream))
 }
 
 /// Two steps of gradient buckets through hooks, as in training; returns the sums.

@@ -1,11 +1,11 @@
 //! Sums gradient buckets over all ranks while the backward pass is still running.
 //!
-//! Gradients are views into a few flat buckets. A hook tells when a parameter's gradient is
-//! complete; when all of a bucket's are, the bucket is summed on a thread of its own. Buckets
-//! always travel in the order of their index, on every rank, whatever order the gradients come in:
-//! ranks that launched in different orders would add unlike buckets or hang.
+//! Gradients are views into a few flat buckets. A hook reports when a parameter's gradient is
+//! complete; when all gradients of a bucket are, the bucket is summed on a separate thread. On every
+//! rank, buckets are sent in the order of their index, whatever order the gradients come in: ranks
+//! that send in different orders would add different buckets or hang.
 //!
-//! Not for cutting parameters into buckets or for averaging: sums are divided by global counts
+//! Not for cutting parameters into buckets or for averaging: losses are divided by global counts
 //! before the backward pass.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,35 +29,35 @@ pub struct GradientReducer {
     /// How many parameters each bucket holds.
     members: Vec<usize>,
     armed: AtomicBool,
-    progress: Mutex<Progress>,
+    pending: Mutex<Pending>,
     lane: Lane,
 }
 
-/// What has happened since `arm`.
+/// What is still to happen since `arm`.
 #[derive(Default)]
-struct Progress {
+struct Pending {
     /// Parameters each bucket still waits for.
     missing: Vec<usize>,
-    /// Whether each parameter has been told.
+    /// Whether each parameter has been reported.
     told: Vec<bool>,
     /// The first bucket that is not launched.
     next: usize,
-    /// A call of `ready` that should not have happened.
+    /// A call of `ready` that was wrong.
     wrong: Option<String>,
 }
 
-/// Where the sums are made.
+/// Where sums are made.
 enum Lane {
     /// A world of one: nowhere.
     Nowhere,
-    /// The MPI library cannot serve two threads: in `finish`, on the caller's.
-    Here(Mutex<Work>),
-    /// A thread that takes bucket indices and answers each.
+    /// In `finish`, on the caller's thread: the MPI library cannot serve two.
+    Here(Mutex<BucketSums>),
+    /// A thread that takes indices of buckets and answers each.
     Thread { launch: SyncSender<usize>, answers: Mutex<Receiver<Result<()>>> },
 }
 
 /// The buckets and what sums them.
-struct Work {
+struct BucketSums {
     comm: Arc<dyn Communicator>,
     watchdog: Watchdog,
     buckets: Vec<Tensor>,
@@ -83,7 +83,7 @@ impl GradientReducer {
             })?;
             *count += 1;
         }
-        let work = Work { comm: comm.clone(), watchdog: watchdog.clone(), buckets };
+        let work = BucketSums { comm: comm.clone(), watchdog: watchdog.clone(), buckets };
         let lane = match (comm.carries(), comm.concurrent()) {
             (false, _) => Lane::Nowhere,
             (true, false) => Lane::Here(Mutex::new(work)),
@@ -94,13 +94,13 @@ impl GradientReducer {
             owner,
             members,
             armed: AtomicBool::new(false),
-            progress: Mutex::default(),
+            pending: Mutex::default(),
             lane,
         })
     }
 
-    /// Call before the backward pass of a step's last micro-batch: from here on a told gradient is
-    /// a complete one.
+    /// Call before the backward pass of a step's last micro-batch: from here on a gradient that is
+    /// reported is complete.
     ///
     /// # Errors
     /// A bug (70) if it is armed already.
@@ -108,11 +108,11 @@ impl GradientReducer {
         if matches!(self.lane, Lane::Nowhere) {
             return Ok(());
         }
-        let mut progress = self.lock();
+        let mut pending = self.lock();
         if self.armed.load(Ordering::Acquire) {
             return Err(Error::Bug("gradient buckets were armed twice".into()));
         }
-        *progress = Progress {
+        *pending = Pending {
             missing: self.members.clone(),
             told: vec![false; self.owner.len()],
             next: 0,
@@ -122,67 +122,66 @@ impl GradientReducer {
         Ok(())
     }
 
-    /// A parameter's gradient is in its bucket. Safe to call from a hook on any thread: it neither
-    /// blocks nor panics, and does nothing unless armed; what is wrong comes out of
-    /// [`finish`](Self::finish).
+    /// Reports that a parameter's gradient is in its bucket. Safe to call from a hook on any thread:
+    /// it neither blocks nor panics, and does nothing unless armed. [`finish`](Self::finish) returns
+    /// errors.
     pub fn ready(&self, parameter: usize) {
         if !self.armed.load(Ordering::Acquire) {
             return;
         }
-        let mut progress = self.lock();
-        match (self.owner.get(parameter), progress.told.get_mut(parameter)) {
+        let mut pending = self.lock();
+        match (self.owner.get(parameter), pending.told.get_mut(parameter)) {
             (Some(&bucket), Some(told)) if !*told => {
                 *told = true;
-                progress.missing[bucket] -= 1;
+                pending.missing[bucket] -= 1;
             }
             (Some(_), Some(_)) => {
-                progress.wrong.get_or_insert(format!(
-                    "the gradient of parameter {parameter} was \
-                    accumulated twice in one backward pass"
+                pending.wrong.get_or_insert(format!(
+                    "the gradient of parameter {parameter} was accumulated twice in one backward pass"
                 ));
             }
             _ => {
-                progress.wrong.get_or_insert(format!(
+                pending.wrong.get_or_insert(format!(
                     "there is no parameter {parameter} in the gradient buckets"
                 ));
             }
         }
-        while progress.missing.get(progress.next) == Some(&0) {
-            self.launch(&mut progress);
+        while pending.missing.get(pending.next) == Some(&0) {
+            self.launch(&mut pending);
         }
     }
 
-    /// Call after that backward pass: sends the buckets that still wait for a gradient (parameters
-    /// this step did not use), and returns when the calling thread can use every sum.
+    /// Call after that backward pass: sends the buckets that still wait for a gradient (of parameters
+    /// that this step did not use), and returns when the calling thread can use every sum.
     ///
     /// # Errors
-    /// The communicator's first error, or a bug (70) if it was not armed or a gradient was told
+    /// The communicator's first error, or a bug (70) if it was not armed or a gradient was reported
     /// twice.
     pub fn finish(&self) -> Result<()> {
         if matches!(self.lane, Lane::Nowhere) {
             return Ok(());
         }
-        let mut progress = self.lock();
+        let mut pending = self.lock();
         if !self.armed.swap(false, Ordering::AcqRel) {
             return Err(Error::Bug("gradient buckets were finished without being armed".into()));
         }
-        while progress.next < self.members.len() {
-            self.launch(&mut progress);
+        while pending.next < self.members.len() {
+            self.launch(&mut pending);
         }
-        let wrong = progress.wrong.take();
-        drop(progress);
+        let wrong = pending.wrong.take();
+        drop(pending);
         self.wait()?;
         self.comm.join()?;
         wrong.map_or(Ok(()), |wrong| Err(Error::Bug(wrong)))
     }
 
     /// Hands the next bucket to the thread, if there is one; the channel has room for all of them.
-    fn launch(&self, progress: &mut Progress) {
+    fn launch(&self, pending: &mut Pending) {
         if let Lane::Thread { launch, .. } = &self.lane {
-            // A thread that is gone answers nothing, which `wait` reports.
-            let _ = launch.send(progress.next);
+            // If the thread is gone, `wait` says so.
+            let _ = launch.send(pending.next);
         }
-        progress.next += 1;
+        pending.next += 1;
     }
 
     fn wait(&self) -> Result<()> {
@@ -203,14 +202,14 @@ impl GradientReducer {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Work {
-    /// Starts the thread. It ends when the reducer is dropped; nobody waits for it, since it may
-    /// sit in a collective that will never end.
+impl BucketSums {
+    /// Starts the thread. It ends when the reducer is dropped, which does not wait for it: it may be
+    /// in a collective that never ends.
     fn start(self) -> Result<Lane> {
         let room = self.buckets.len().max(1);
         let (launch, launched) = sync_channel(room);
@@ -218,8 +217,7 @@ impl Work {
         let run = move || {
             let mut healthy = true;
             for bucket in launched {
-                // After an error the ranks are no longer in step: the rest is answered without
-                // being sent.
+                // After an error the ranks are no longer in step, so nothing more is sent.
                 let outcome = if healthy { self.reduce(bucket) } else { Ok(()) };
                 healthy &= outcome.is_ok();
                 if answer.send(outcome).is_err() {

@@ -1,7 +1,7 @@
 //! A communicator whose every collective is a section of the watchdog: numbered, recorded, and
 //! bounded in time.
 //!
-//! Not for carrying anything: what it wraps does.
+//! Not for sending anything: the communicator that it wraps does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use super::failure::{Section, Watchdog};
 use super::{Communicator, ReduceOp};
 use crate::Result;
 
-/// Collectives outside of steps may wait for work that is spread unevenly (scoring): so many times
-/// the limit of a section.
+/// The limit of collectives outside of steps, as a multiple of that of a section: they may wait for
+/// work that is divided unevenly, such as scoring.
 const UNEVEN: u32 = 30;
 
 /// Any communicator under watch.

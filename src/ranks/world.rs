@@ -1,35 +1,30 @@
 //! The world of ranks as the program sees it: start it, share what rank 0 does, agree on errors,
 //! end together.
 //!
-//! Not for carrying bytes: that is the [`Communicator`].
+//! Not for sending bytes: the [`Communicator`] does that.
 
-use std::io::Write;
 use std::panic::PanicHookInfo;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tch::Tensor;
 
-use super::failure::Watchdog;
+use super::failure::{Recorder, Verdict, Watchdog, end, name_run};
 use super::watched::Watched;
 use super::{
     CommunicationStream, Communicator, GradientReducer, Launched, Launcher, NcclCommunicator,
     NcclLibrary, SingleProcess, handshake,
 };
-use crate::base::panics;
-use crate::{Error, Result};
+use crate::base::{panics, say};
+use crate::{Error, Result, exit_code};
 
-/// The exit code of a world that lost a rank.
-const RANK_LOST: u8 = 71;
-
-/// How long a section may last before it counts as a hang, unless the caller says otherwise.
+/// The usual limit of a section.
 const HANG: Duration = Duration::from_secs(60);
 
-/// How long the ranks may take to meet, and after that for all that comes before they have a run
-/// folder.
+/// How long the ranks may take to meet, and then to get to their run folder.
 pub const MEETING: Duration = Duration::from_secs(10 * 60);
 
 /// How long a rank with an error waits for the others to end too, before it counts as the only one
@@ -42,18 +37,18 @@ const ROOT: usize = 0;
 /// All ranks, seen from this one. Made once, at the start of the program; given back to
 /// [`close`](Self::close) at its end.
 pub struct World {
-    /// What carries collectives, under watch.
+    /// The communicator, watched.
     comm: Arc<dyn Communicator>,
-    /// The same without.
+    /// The same, not watched.
     bare: Arc<dyn Communicator>,
     watchdog: Watchdog,
     launched: Launched,
 }
 
 impl World {
-    /// Joins the world the launcher has made; without a launcher it is this process alone, and MPI
-    /// is not touched. In a world of several ranks a panic in any thread from here on ends them all
-    /// with exit code 71.
+    /// Joins the world that the launcher has made. Without a launcher it is this process alone, and
+    /// MPI is not used. In a world of several ranks, from now on a panic in any thread ends all of
+    /// them with exit code 71.
     ///
     /// # Errors
     /// A recipe error (64) if the launcher's world size cannot be reached, a lost rank (71) if MPI
@@ -62,11 +57,11 @@ impl World {
         let launched = Launcher::detect()?;
         if launched.world_size == 1 {
             let comm: Arc<dyn Communicator> = Arc::new(SingleProcess);
-            // Nobody to wait for: it only gives signs of life.
+            // There is no rank to wait for: it only gives signs of life.
             let watchdog = Watchdog::over(&comm, Duration::MAX)?;
             return Ok(Self::watched(comm, watchdog, launched));
         }
-        JOINED.store(true, Ordering::Relaxed);
+        let _ = JOINED.set(launched.rank);
         let meeting = end_after(MEETING, launched.rank)?;
         let comm = join(&launched)?;
         drop(meeting);
@@ -91,12 +86,11 @@ impl World {
         )
     }
 
-    /// Lets NCCL carry CUDA tensors from now on; everything else stays where it was. Every rank
-    /// calls it, with its own device set. `stream` belongs to that device.
+    /// Sends CUDA tensors through NCCL from now on, and everything else as before. Every rank calls
+    /// it, with its own device set. `stream` belongs to that device.
     ///
     /// # Errors
-    /// On every rank, if NCCL is missing or unsuitable on any of them; a lost rank (71) where it
-    /// fails.
+    /// On every rank, if NCCL is missing or unsuitable on any of them; a lost rank (71) if it fails.
     pub fn use_nccl(&mut self, stream: Arc<dyn CommunicationStream>) -> Result<()> {
         let library = self.agree(NcclLibrary::open())?;
         self.same(&[("the version of NCCL", library.version())])?;
@@ -133,14 +127,30 @@ impl World {
         self.rank() == ROOT
     }
 
-    /// What carries collectives.
+    /// The communicator.
     pub fn communicator(&self) -> &Arc<dyn Communicator> {
         &self.comm
     }
 
-    /// What notices hangs; open sections with it.
+    /// The watchdog, which opens sections.
     pub fn watchdog(&self) -> &Watchdog {
         &self.watchdog
+    }
+
+    /// Starts this rank's recorder in the run folder; from now on the watchdog and the keeper can
+    /// read those of all ranks. Every rank calls it.
+    ///
+    /// # Errors
+    /// I/O errors, on every rank if on any.
+    pub fn record(&self, run: &Path) -> Result<()> {
+        if self.is_root() {
+            Verdict::forget(run);
+            Recorder::put_aside(run, self.size());
+        }
+        let recorder = self.agree(Recorder::create(run, self.rank(), self.size()))?;
+        name_run(run);
+        self.watchdog.attach(recorder);
+        Ok(())
     }
 
     /// Compares what must be the same on all ranks, by name; every rank calls it with the same
@@ -153,13 +163,19 @@ impl World {
         if self.size() == 1 {
             return Ok(());
         }
-        let json = serde_json::to_vec(values).map_err(|error| Error::Bug(error.to_string()))?;
-        let all = self.comm.all_gather(&json)?;
-        let lists = all.iter().map(|json| {
-            serde_json::from_slice(json)
-                .map_err(|error| Error::Bug(format!("a handshake: {error}")))
-        });
-        handshake::compare(&lists.collect::<Result<Vec<_>>>()?)
+        let values: Vec<(String, String)> =
+            values.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        handshake::compare(&self.gather(&values)?)
+    }
+
+    /// Returns the value of every rank, by rank, sent as JSON.
+    ///
+    /// # Errors
+    /// A lost rank (71).
+    pub fn gather<T: Serialize + DeserializeOwned>(&self, value: &T) -> Result<Vec<T>> {
+        let bug = |error: serde_json::Error| Error::Bug(format!("a gathered value: {error}"));
+        let all = self.comm.all_gather(&serde_json::to_vec(value).map_err(bug)?)?;
+        all.iter().map(|json| serde_json::from_slice(json).map_err(bug)).collect()
     }
 
     /// A reducer of gradient buckets over this world; see [`GradientReducer::new`].
@@ -172,11 +188,11 @@ impl World {
         GradientReducer::new(&self.bare, &self.watchdog, buckets, owner)
     }
 
-    /// Rank 0 runs `f`, however long it takes; its value reaches every rank through JSON (numbers
-    /// must be finite).
+    /// Runs `f` on rank 0, however long it takes, and returns its value on every rank. The value is
+    /// sent as JSON, so its numbers must be finite.
     ///
     /// # Errors
-    /// `f`'s own error on rank 0, [`Error::Elsewhere`] with the same exit code on the others.
+    /// The error of `f` on rank 0, [`Error::Elsewhere`] with the same exit code on the others.
     pub fn on_root<T: Serialize + DeserializeOwned>(
         &self,
         f: impl FnOnce() -> Result<T>,
@@ -189,8 +205,8 @@ impl World {
         self.comm.broadcast(ROOT, &mut message)?;
         match (error, message.split_first()) {
             (Some(error), _) => Err(error),
-            // Rank 0 reads its own message too: a float that JSON rounds is then rounded on every
-            // rank.
+            // Rank 0 reads its own message too, so that a float that JSON rounds is rounded on
+            // every rank.
             (None, Some((0, json))) => serde_json::from_slice(json)
                 .map_err(|error| Error::Bug(format!("a shared value: {error}"))),
             (None, Some((&code, _))) => Err(Error::Elsewhere { rank: ROOT, code }),
@@ -198,13 +214,14 @@ impl World {
         }
     }
 
-    /// Passes `local` on if every rank's is fine; otherwise every rank has an error: the lowest
-    /// failed rank its own (with its number, unless it is 0), every other [`Error::Elsewhere`] with
-    /// that rank and its code. Waits for the slowest rank without spinning.
+    /// Returns `local` if every rank's is a success. Otherwise every rank gets an error: the lowest
+    /// rank that failed its own (with its number, unless it is 0), every other rank
+    /// [`Error::Elsewhere`] with that rank and its code. Waits for the slowest rank without
+    /// spinning.
     pub fn agree<T>(&self, local: Result<T>) -> Result<T> {
         let code = match &local {
             Ok(_) => 0,
-            // The others cannot be reached, or not in step: only `close` can still end this well.
+            // The others cannot be reached or are not in step: only `close` can end this.
             Err(Error::RankLost { .. }) => return local,
             Err(error) => error.exit_code(),
         };
@@ -226,22 +243,22 @@ impl World {
         }
     }
 
-    /// An error that only this rank has: prints `rank R: error` and ends the world with exit code
-    /// 71.
+    /// Ends the world with exit code 71 because of an error that only this rank has, and prints the
+    /// verdict.
     pub fn fail(&self, error: &Error) -> ! {
-        let mut line = self
-            .watchdog
-            .obituary(&format!("stopped with `{error}`"))
-            .unwrap_or_else(|| format!("rank {}: {error}", self.rank()));
+        let verdict = self.watchdog.verdict(&format!("stopped with `{error}`"));
+        let mut line = verdict.map_or_else(
+            || format!("rank {}: {error}", self.rank()),
+            |verdict| verdict.to_string(),
+        );
         if let Some(hint) = error.hint() {
             line += &format!("\nhint: {hint}");
         }
         end(self.comm.as_ref(), Some(&line))
     }
 
-    /// Ends the program's work with all ranks together and hands the outcome back. An error that
-    /// the other ranks do not end with, one way or another, within some seconds is this rank's
-    /// alone: see [`fail`](Self::fail).
+    /// Ends the program's work with all ranks together and returns the outcome. If the other ranks
+    /// do not end within some seconds, an error is this rank's alone: see [`fail`](Self::fail).
     pub fn close<T>(self, outcome: Result<T>) -> Result<T> {
         let patience = outcome.is_err().then_some(COMMON_END);
         self.watchdog.ended(outcome.as_ref().err().map_or(0, Error::exit_code));
@@ -257,28 +274,27 @@ impl World {
     }
 }
 
-/// Whether this process is one of several ranks.
-static JOINED: AtomicBool = AtomicBool::new(false);
+/// This process's number in a world of several.
+static JOINED: OnceLock<usize> = OnceLock::new();
 
-/// Whether this process has become one of several ranks, whose others meet the same errors.
-pub fn is_joined() -> bool {
-    JOINED.load(Ordering::Relaxed)
+/// The number of this process, once it has become one of several ranks, which meet the same errors.
+pub fn joined_rank() -> Option<usize> {
+    JOINED.get().copied()
 }
 
-/// Ends this process where the sender that is returned lives longer than `limit`: MPI waits for its
-/// ranks without one.
+/// Ends this process unless the sender that is returned is dropped within `limit`: MPI itself waits
+/// for its ranks for ever.
 fn end_after(limit: Duration, rank: usize) -> Result<std::sync::mpsc::Sender<()>> {
     let (met, meeting) = std::sync::mpsc::channel::<()>();
     let wait = move || {
         if meeting.recv_timeout(limit) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-            let line = format!(
+            say(format!(
                 "rank {rank}: the ranks have not met within {} s: one did not start, hangs, or \
-                 cannot be reached\n",
+                 cannot be reached",
                 limit.as_secs()
-            );
-            let _ = std::io::stderr().lock().write_all(line.as_bytes());
+            ));
             // SAFETY: a plain call; whatever this process does elsewhere cannot be waited for.
-            unsafe { libc::_exit(RANK_LOST.into()) }
+            unsafe { libc::_exit(exit_code::RANK_LOST.into()) }
         }
     };
     std::thread::Builder::new().name("meeting".into()).spawn(wait).map_err(Error::Io)?;
@@ -309,7 +325,7 @@ fn join(launched: &Launched) -> Result<Arc<dyn Communicator>> {
     ))
 }
 
-/// What rank 0 tells: an exit code, 0 for none, and then the value as JSON.
+/// The message of rank 0: an exit code, 0 for none, and then the value as JSON.
 fn encode<T: Serialize>(outcome: Result<T>) -> (Vec<u8>, Option<Error>) {
     let json = outcome.and_then(|value| {
         serde_json::to_vec(&value).map_err(|error| Error::Bug(format!("a shared value: {error}")))
@@ -320,35 +336,23 @@ fn encode<T: Serialize>(outcome: Result<T>) -> (Vec<u8>, Option<Error>) {
     }
 }
 
-/// Prints one line, unless another rank has printed it, and ends the world.
-pub(super) fn end(comm: &dyn Communicator, line: Option<&str>) -> ! {
-    if let Some(line) = line {
-        // One write, so that lines of several ranks do not mix; if stderr is gone there is nobody
-        // to tell.
-        let _ = std::io::stderr().lock().write_all(format!("{line}\n").as_bytes());
-    }
-    comm.abort(RANK_LOST)
-}
-
-/// A panic in any thread ends the world: the other ranks would wait for this one for ever.
+/// Lets a panic in any thread end the world: the other ranks would wait for this one for ever.
 fn install_panic_hook(comm: &Arc<dyn Communicator>, watchdog: &Watchdog) {
     let (comm, watchdog) = (Arc::downgrade(comm), watchdog.clone());
-    std::panic::set_hook(Box::new(move |panic| match comm.upgrade() {
-        _ if panics::is_expected() => {}
-        Some(comm) => {
-            let (fate, trace) = describe(panic);
-            let sentence =
-                watchdog.obituary(&fate).unwrap_or_else(|| format!("rank {} {fate}", comm.rank()));
-            end(comm.as_ref(), Some(&(sentence + &trace)))
+    std::panic::set_hook(Box::new(move |panic| {
+        if panics::is_expected() {
+            return;
         }
-        None => {
-            let (fate, trace) = describe(panic);
-            let _ = writeln!(std::io::stderr(), "{fate}{trace}");
-        }
+        let (fate, trace) = describe(panic);
+        let Some(comm) = comm.upgrade() else { return say(fate + &trace) };
+        let told = watchdog
+            .verdict(&fate)
+            .map_or_else(|| format!("rank {} {fate}", comm.rank()), |verdict| verdict.to_string());
+        end(comm.as_ref(), Some(&(told + &trace)))
     }));
 }
 
-/// What became of a thread, and the backtrace, on lines of its own, where one was asked for.
+/// What became of a thread, and the backtrace on lines of its own, if one was asked for.
 fn describe(panic: &PanicHookInfo<'_>) -> (String, String) {
     let payload = panic.payload();
     let text = payload

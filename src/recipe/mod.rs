@@ -123,12 +123,7 @@ impl Recipe {
         let mut table = overlay::table_of(&defaults)?;
         overlay::merge(&mut table, user);
         let read = table.try_into().map_err(|error| overlay::wrong_value(&error, origin, None))?;
-        let mut recipe = Self { systems, ..read };
-        for schedule in
-            [&mut recipe.rank, &mut recipe.pretrain, &mut recipe.finetune, &mut recipe.inference]
-        {
-            schedule.deterministic = recipe.deterministic;
-        }
+        let recipe = Self { systems, ..read };
         recipe.check()?;
         Ok(recipe)
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tch::{Cuda, Device, Kind};
 
 use super::rng::Generator;
-use crate::{Error, Result};
+use crate::Result;
 
 /// The kind of the matrix products.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,19 +26,6 @@ impl Precision {
         match self {
             Self::Fp32 => Kind::Float,
             Self::Bf16 => Kind::BFloat16,
-        }
-    }
-}
-
-impl std::str::FromStr for Precision {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        match name {
-            "fp32" => Ok(Self::Fp32),
-            "bf16" => Ok(Self::Bf16),
-            _ => Err(Error::recipe(format!("precision `{name}` is not known"))
-                .with_hint("use `fp32` or `bf16`")),
         }
     }
 }
@@ -78,12 +65,6 @@ fn synchronize(device: Device) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_parsed() {
-        assert_eq!("bf16".parse::<Precision>().unwrap(), Precision::Bf16);
-        assert!("fp16".parse::<Precision>().is_err());
-    }
 
     #[test]
     fn a_rate_is_measured() {

@@ -1,9 +1,9 @@
-//! Where micro-batches come from: a pure function of (step, share), so that any step can be made on
-//! any rank.
+//! The source of micro-batches: a pure function of (step, share), so that any rank can prepare any
+//! step.
 
 use crate::Result;
 
-/// The part of a global batch that one rank works on: items `rank`, `rank + world`, ….
+/// What falls to one rank of a global batch: items `rank`, `rank + world`, ….
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
     /// This rank.
@@ -21,7 +21,7 @@ impl Share {
 
 /// A rank's micro-batches of one step.
 pub struct StepBatches<B> {
-    /// Micro-batches, at most a token budget each; empty where the rank has no item.
+    /// Micro-batches, each within the token budget; empty if the rank has no item.
     pub micro: Vec<B>,
     /// Rows of the documents of the *global* batch, in order: equal on every rank and at every
     /// world size.
@@ -36,10 +36,10 @@ pub trait BatchSource: Sync {
     /// The micro-batches of `step` (from 0).
     ///
     /// # Errors
-    /// A document that cannot be viewed, named.
+    /// If a document cannot be viewed; the error names it.
     fn prepare(&self, step: u64, share: Share) -> Result<StepBatches<Self::Batch>>;
 
-    /// What people call the document in a row of [`StepBatches::rows`].
+    /// The title of the document in a row of [`StepBatches::rows`].
     fn title(&self, row: usize) -> String {
         format!("row {row}")
     }

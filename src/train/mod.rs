@@ -2,30 +2,61 @@
 //! metrics, checkpoints, signals. [`Objective`] is what it needs of a model, [`BatchSource`] of its
 //! data.
 //!
-//! Not for: what is learnt (`systems`) or how gradients travel (`ranks`).
+//! The files stand below in the order in which they may use each other. Not for what is learnt
+//! (`systems`) or how gradients travel (`ranks`).
+
+mod schedule;
+
+mod loss_history;
+
+mod state;
+
+mod signals;
+
+pub mod metrics;
+
+pub mod checkpoint;
+
+mod mirror;
+
+mod checkpoint_writer;
+
+mod run_folder;
+
+mod objective;
 
 mod batches;
-pub mod checkpoint;
-mod guard;
-pub mod metrics;
-mod objective;
+
+mod division;
+
 mod prefetch;
+
+mod gradient_sums;
+
+mod parameter_groups;
+
 mod replicas;
-pub mod run_folder;
-mod schedule;
-mod signals;
+
+mod culprits;
+
+mod step_report;
+
+mod stage;
+
 mod trainer;
 
 pub use batches::{BatchSource, Share, StepBatches};
-pub use checkpoint::{
-    Checkpoint, CheckpointContent, CheckpointWriter, OrderKey, Retention, TrainerState,
-    folder_of_step, steps_in,
-};
-pub use guard::{LossHistory, SPIKE};
+pub use checkpoint::{Checkpoint, CheckpointContent, Retention, folder_of_step, steps_in};
+pub use checkpoint_writer::CheckpointWriter;
+pub use division::StepWork;
+pub use loss_history::{LossHistory, SPIKE};
 pub use metrics::Metrics;
+pub use mirror::{Mirror, RunRecipe};
 pub use objective::{Forward, MicroBatch, Objective};
-pub use prefetch::StepWork;
-pub use run_folder::{RunFolder, RunIdentity, RunRecipe};
-pub use schedule::{Schedule, Select};
+pub use run_folder::{RunFolder, RunIdentity};
+pub use schedule::{NonFinite, OptimizerKind, PrecisionChoice, Schedule, Select};
 pub use signals::Signals;
-pub use trainer::{Boundary, StageContext, StepReport, Trainer, TrainerSettings};
+pub use stage::{Boundary, StageContext};
+pub use state::{OrderKey, TrainerState};
+pub use step_report::StepReport;
+pub use trainer::{Trainer, TrainerSettings};

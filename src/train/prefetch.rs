@@ -1,98 +1,14 @@
-//! How a global batch is divided among the ranks, and batches prepared ahead on a second thread, in
-//! step order.
+//! Batches prepared ahead on a second thread, in step order.
 
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::Scope;
 
-use super::Schedule;
-use super::{BatchSource, Share, StepBatches};
-use crate::ranks::parts_of;
+use super::batches::{BatchSource, Share};
+use super::division::{Division, StepWork};
 use crate::{Error, Result};
 
-/// How many steps are prepared ahead.
+/// Number of steps that are prepared ahead.
 const AHEAD: usize = 2;
-
-/// Most parts of a fixed division, and so most ranks that have work in it.
-const MOST_PARTS: usize = 64;
-
-/// How a global batch is divided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Division {
-    /// Among the ranks: one part, to which each rank brings its share.
-    ByRank,
-    /// Into so many parts, however many ranks there are; each part is made by one rank.
-    Fixed(usize),
-}
-
-impl Division {
-    /// As the plan asks for: by rank, or a document (pair) a part, more where the batch is large.
-    pub fn of(plan: &Schedule) -> Self {
-        if plan.deterministic { Self::Fixed(plan.batch.clamp(1, MOST_PARTS)) } else { Self::ByRank }
-    }
-
-    /// Number of parts.
-    pub fn parts(self) -> usize {
-        match self {
-            Self::ByRank => 1,
-            Self::Fixed(parts) => parts,
-        }
-    }
-
-    /// Adds up `width` numbers a part, in the order of the parts; what follows them comes back as
-    /// it is.
-    pub fn total(self, numbers: &[f64], width: usize) -> (Vec<f64>, &[f64]) {
-        let (of_parts, rest) = numbers.split_at(self.parts() * width);
-        let mut totals = vec![0.0; width];
-        for (index, number) in of_parts.iter().enumerate() {
-            totals[index % width] += number;
-        }
-        (totals, rest)
-    }
-
-    /// The micro-batches of one rank at `step`.
-    ///
-    /// # Errors
-    /// As [`BatchSource::prepare`].
-    pub fn prepare<S: BatchSource>(
-        self,
-        source: &S,
-        step: u64,
-        rank: Share,
-    ) -> Result<StepWork<S::Batch>> {
-        let Self::Fixed(parts) = self else { return Ok(source.prepare(step, rank)?.into()) };
-        let own = parts_of(rank.rank, rank.world, parts);
-        let prepared = own
-            .clone()
-            .map(|part| source.prepare(step, Share { rank: part, world: parts }))
-            .collect::<Result<Vec<_>>>()?;
-        let rows = match prepared.first() {
-            Some(part) => part.rows.clone(),
-            // A rank without a part: the share after the last one holds nothing.
-            None => source.prepare(step, Share { rank: parts, world: parts })?.rows,
-        };
-        Ok(StepWork {
-            first: own.start,
-            parts: prepared.into_iter().map(|part| part.micro).collect(),
-            rows,
-        })
-    }
-}
-
-/// A rank's work of one step.
-pub struct StepWork<B> {
-    /// Number of its first part.
-    pub first: usize,
-    /// The micro-batches of each of its parts.
-    pub parts: Vec<Vec<B>>,
-    /// As [`StepBatches::rows`].
-    pub rows: Vec<usize>,
-}
-
-impl<B> From<StepBatches<B>> for StepWork<B> {
-    fn from(batches: StepBatches<B>) -> Self {
-        Self { first: 0, parts: vec![batches.micro], rows: batches.rows }
-    }
-}
 
 /// Prepares `steps` in order on a thread of `scope`; the receiver yields them one by one.
 pub(super) fn prefetch<'scope, 'env, S: BatchSource>(
@@ -120,6 +36,7 @@ pub(super) fn prefetch<'scope, 'env, S: BatchSource>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::StepBatches;
 
     /// Gives its step; fails, in one of two ways, at a given one.
     struct Numbers {
@@ -148,49 +65,8 @@ mod tests {
             drop(receiver);
             let error =
                 results.iter().find_map(|result| result.as_ref().err().map(Error::to_string));
-            (results.into_iter().flatten().flat_map(|work| work.parts.concat()).collect(), error)
+            (results.into_iter().flatten().flat_map(|work| work.leaves.concat()).collect(), error)
         })
-    }
-
-    /// Gives the items of its share.
-    struct Items;
-
-    impl BatchSource for Items {
-        type Batch = usize;
-
-        fn prepare(&self, _step: u64, share: Share) -> Result<StepBatches<usize>> {
-            Ok(StepBatches {
-                micro: (0..11).filter(|&item| share.holds(item)).collect(),
-                rows: (0..11).collect(),
-            })
-        }
-    }
-
-    #[test]
-    fn a_fixed_division_is_the_same_for_every_number_of_ranks() {
-        let plan = |batch| Schedule { batch, deterministic: true, ..Schedule::base() };
-        assert_eq!(
-            [Division::of(&plan(11)), Division::of(&plan(900))],
-            [Division::Fixed(11), Division::Fixed(64)]
-        );
-        assert_eq!(Division::of(&Schedule::base()), Division::ByRank);
-        let alone = Division::Fixed(4).prepare(&Items, 0, Share { rank: 0, world: 1 }).unwrap();
-        assert_eq!(alone.parts, [vec![0, 4, 8], vec![1, 5, 9], vec![2, 6, 10], vec![3, 7]]);
-        for world in [2, 3, 4, 6] {
-            let ranks: Vec<_> = (0..world)
-                .map(|rank| Division::Fixed(4).prepare(&Items, 0, Share { rank, world }).unwrap())
-                .collect();
-            assert!(ranks.iter().all(|work| work.rows == alone.rows));
-            assert!(
-                ranks.windows(2).all(|two| two[0].first + two[0].parts.len() == two[1].first),
-                "numbered through"
-            );
-            assert_eq!(
-                ranks.into_iter().flat_map(|work| work.parts).collect::<Vec<_>>(),
-                alone.parts,
-                "{world} ranks"
-            );
-        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Whether all ranks hold the same weights, to the bit: a flipped bit in one rank's memory is found
-//! and named.
+//! Checks that all ranks hold the same weights, bit by bit: this finds a flipped bit in one rank's
+//! memory.
 //!
 //! Not for repairing them: the last checkpoint is good, since the weights are compared before each
 //! save.
@@ -12,8 +12,8 @@ use crate::{Error, Result};
 /// Compares the bits of named fp32 tensors over all ranks; every rank calls it with the same names.
 ///
 /// # Errors
-/// A lost rank (71) naming the tensor and the ranks that differ from the most frequent value (from
-/// rank 0's where none is).
+/// A lost rank (71) naming the tensor and the first rank that differs from the most frequent value
+/// (from rank 0's if there is none).
 pub(super) fn compare(world: &World, tensors: &[(String, Tensor)]) -> Result<()> {
     if world.size() == 1 {
         return Ok(());
@@ -45,8 +45,8 @@ pub(super) fn compare(world: &World, tensors: &[(String, Tensor)]) -> Result<()>
     Err(Error::Bug("the ranks hold different lists of weights".into()))
 }
 
-/// The first rank whose value is not the most frequent one; of equally frequent values the one of
-/// the lowest rank counts as right.
+/// The first rank whose value is not the most frequent one; of equally frequent values, that of the
+/// lowest rank counts as right.
 fn odd_one<T: PartialEq>(values: &[T]) -> Option<usize> {
     let count = |value: &T| values.iter().filter(|other| *other == value).count();
     let most = values.iter().map(count).max()?;

@@ -1,11 +1,12 @@
 //! The schedule of one stage: learning rates, steps, optimiser, checkpoints, evaluations.
 
+use clap::ValueEnum;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// The dev score that chooses the epoch.
+/// The dev score that selects the checkpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Select {
@@ -14,6 +15,38 @@ pub enum Select {
     F1,
     /// F1 over facts that the training documents do not hold.
     IgnF1,
+}
+
+/// The optimiser.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerKind {
+    /// Decoupled weight decay.
+    Adamw,
+    /// Weight decay added to the gradient.
+    Adam,
+}
+
+/// The kind of number of the matrix products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum PrecisionChoice {
+    /// bf16 on a GPU, fp32 on a CPU.
+    Auto,
+    /// Single precision.
+    Fp32,
+    /// bfloat16 over single-precision weights.
+    Bf16,
+}
+
+/// What happens at a loss or a gradient that is not finite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum NonFinite {
+    /// End the run.
+    Stop,
+    /// Skip the update.
+    Skip,
 }
 
 /// Schedule and optimiser of one stage (docs/systems.md, C.18 and C.19).
@@ -31,13 +64,13 @@ pub struct Schedule {
     pub batch: usize,
     /// Passes over the data; for pre-training, epochs of `steps_per_epoch` steps.
     pub epochs: f64,
-    /// Steps a pre-training epoch.
+    /// Steps of a pre-training epoch.
     pub steps_per_epoch: u64,
-    /// Total steps; wins over `epochs`.
+    /// Number of steps; overrides `epochs`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps: Option<u64>,
     /// `adamw` (decoupled decay) or `adam` (decay added to the gradient).
-    pub optimizer: String,
+    pub optimizer: OptimizerKind,
     /// AMSGrad: divide by the largest second moment so far.
     pub amsgrad: bool,
     /// Weight decay.
@@ -46,13 +79,13 @@ pub struct Schedule {
     pub no_decay: Vec<String>,
     /// The optimiser's ε.
     pub epsilon: f64,
-    /// Largest global gradient norm; 0 settings clipping off.
+    /// Largest global gradient norm; 0: no clipping.
     pub clip: f64,
-    /// Tokens a micro-batch at most; a longer document is a micro-batch of its own.
+    /// Most tokens of a micro-batch; a longer document is a micro-batch of its own.
     pub tokens_per_micro_batch: usize,
-    /// Steps between checkpoints; 0 saves only at the end.
+    /// Steps between checkpoints; 0: only at the end.
     pub checkpoint_steps: u64,
-    /// Newest checkpoints of this stage to keep.
+    /// Number of newest checkpoints of this stage to keep.
     pub keep_checkpoints: usize,
     /// Keep the checkpoints of every so many steps for good as well; 0: none.
     pub keep_every_steps: u64,
@@ -60,22 +93,19 @@ pub struct Schedule {
     /// checkpoint; 0: never.
     pub compare_ranks_steps: u64,
     /// `fp32`, `bf16`, or `auto`: bf16 on a GPU, fp32 on a CPU.
-    pub precision: String,
-    /// Evaluate on dev every so many epochs (fine-tuning).
+    pub precision: PrecisionChoice,
+    /// Epochs between evaluations on dev (fine-tuning).
     pub evaluate_epochs: usize,
     /// The first epoch after which dev is evaluated (fine-tuning).
     pub first_evaluation_epoch: f64,
-    /// The dev score that chooses the checkpoint: `f1` or `ign-f1` (fine-tuning).
+    /// The dev score that selects the checkpoint: `f1` or `ign-f1` (fine-tuning).
     pub select: Select,
-    /// Stop after so many evaluations without a better dev F1; 0: never (fine-tuning).
+    /// Stop after so many evaluations without a better dev score; 0: never (fine-tuning).
     pub patience: usize,
-    /// Where a non-finite loss or gradient is met: `skip` the update, or `stop`.
-    pub non_finite: String,
-    /// With `skip`: stop after all when more than so many steps in a row were skipped.
+    /// At a loss or gradient that is not finite: `skip` the update, or `stop`.
+    pub non_finite: NonFinite,
+    /// With `skip`: stop nevertheless after more than so many skipped steps in a row.
     pub non_finite_limit: u64,
-    /// The recipe's `deterministic`.
-    #[serde(skip)]
-    pub deterministic: bool,
 }
 
 impl Schedule {
@@ -90,7 +120,7 @@ impl Schedule {
             epochs: 4.0,
             steps_per_epoch: 1000,
             steps: None,
-            optimizer: "adamw".into(),
+            optimizer: OptimizerKind::Adamw,
             amsgrad: false,
             weight_decay: 0.0,
             no_decay: vec!["bias".into(), "LayerNorm.weight".into()],
@@ -101,14 +131,13 @@ impl Schedule {
             keep_checkpoints: 1,
             keep_every_steps: 0,
             compare_ranks_steps: 500,
-            precision: "auto".into(),
+            precision: PrecisionChoice::Auto,
             evaluate_epochs: 1,
             first_evaluation_epoch: 0.0,
             select: Select::F1,
             patience: 0,
-            non_finite: "stop".into(),
+            non_finite: NonFinite::Stop,
             non_finite_limit: 10,
-            deterministic: false,
         }
     }
 
@@ -126,63 +155,40 @@ impl Schedule {
     }
 
     pub(crate) fn check(&self, stage: &str) -> Result<()> {
-        let bad = |key: &str, value: String, need: &str| {
-            Err(Error::recipe(format!("{stage}.{key} = {value}, but it must be {need}")))
-        };
-        if self.batch == 0 {
-            return bad("batch", "0".into(), "at least 1");
-        }
-        if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
-            return bad("learning_rate", self.learning_rate.to_string(), "a positive number");
-        }
-        if self.steps == Some(0)
-            || (self.steps.is_none() && !(self.epochs.is_finite() && self.epochs > 0.0))
-        {
-            let (key, value) = if self.steps.is_some() {
-                ("steps", "0".into())
-            } else {
-                ("epochs", self.epochs.to_string())
-            };
-            return bad(key, value, "more than 0");
-        }
-        if self.steps.is_none() && self.steps_per_epoch == 0 {
-            return bad("steps_per_epoch", "0".into(), "at least 1");
-        }
-        if !(self.epsilon.is_finite() && self.epsilon > 0.0) {
-            return bad("epsilon", self.epsilon.to_string(), "a positive number");
-        }
-        for (key, value) in [
-            ("weight_decay", self.weight_decay),
-            ("head_rate", self.head_rate),
-            ("clip", self.clip),
-        ] {
-            if !(value.is_finite() && value >= 0.0) {
-                return bad(key, value.to_string(), "0 or more");
+        let by_epochs = self.steps.is_none();
+        let positive = |value: f64| value.is_finite() && value > 0.0;
+        let not_negative = |value: f64| value.is_finite() && value >= 0.0;
+        let count = |key, value: usize| (key, value as f64, value > 0, "at least 1");
+        let rules = [
+            count("batch", self.batch),
+            (
+                "learning_rate",
+                self.learning_rate,
+                positive(self.learning_rate),
+                "a positive number",
+            ),
+            ("steps", self.steps.unwrap_or(0) as f64, self.steps != Some(0), "more than 0"),
+            ("epochs", self.epochs, !by_epochs || positive(self.epochs), "more than 0"),
+            (
+                "steps_per_epoch",
+                self.steps_per_epoch as f64,
+                !by_epochs || self.steps_per_epoch > 0,
+                "at least 1",
+            ),
+            ("epsilon", self.epsilon, positive(self.epsilon), "a positive number"),
+            ("weight_decay", self.weight_decay, not_negative(self.weight_decay), "0 or more"),
+            ("head_rate", self.head_rate, not_negative(self.head_rate), "0 or more"),
+            ("clip", self.clip, not_negative(self.clip), "0 or more"),
+            ("warmup", self.warmup, (0.0..=1.0).contains(&self.warmup), "between 0 and 1"),
+            count("tokens_per_micro_batch", self.tokens_per_micro_batch),
+            count("keep_checkpoints", self.keep_checkpoints),
+        ];
+        match rules.into_iter().find(|(_, _, holds, _)| !holds) {
+            Some((key, value, _, need)) => {
+                Err(Error::recipe(format!("{stage}.{key} = {value}, but it must be {need}")))
             }
+            None => Ok(()),
         }
-        if !(0.0..=1.0).contains(&self.warmup) {
-            return bad("warmup", self.warmup.to_string(), "between 0 and 1");
-        }
-        if !["fp32", "bf16", "auto"].contains(&self.precision.as_str()) {
-            return bad(
-                "precision",
-                format!("\"{}\"", self.precision),
-                "\"auto\", \"fp32\" or \"bf16\"",
-            );
-        }
-        if !["skip", "stop"].contains(&self.non_finite.as_str()) {
-            return bad("non_finite", format!("\"{}\"", self.non_finite), "\"skip\" or \"stop\"");
-        }
-        if !["adam", "adamw"].contains(&self.optimizer.as_str()) {
-            return bad("optimizer", format!("\"{}\"", self.optimizer), "\"adam\" or \"adamw\"");
-        }
-        if self.tokens_per_micro_batch == 0 {
-            return bad("tokens_per_micro_batch", "0".into(), "at least 1");
-        }
-        if self.keep_checkpoints == 0 {
-            return bad("keep_checkpoints", "0".into(), "at least 1");
-        }
-        Ok(())
     }
 }
 
@@ -192,9 +198,9 @@ mod tests {
 
     #[test]
     fn the_rate_rises_then_falls() {
-        let plan = Schedule { warmup: 0.1, decay: true, ..Schedule::base() };
+        let schedule = Schedule { warmup: 0.1, decay: true, ..Schedule::base() };
         let rates: Vec<f64> =
-            [5, 10, 55, 100].iter().map(|&step| plan.rate_at(step, 100)).collect();
+            [5, 10, 55, 100].iter().map(|&step| schedule.rate_at(step, 100)).collect();
         assert_eq!(rates, [0.5, 1.0, 0.5, 0.0]);
     }
 }

@@ -1,4 +1,4 @@
-//! Requests to stop or to save: signals set a flag, the loop acts on it at a step boundary.
+//! Requests to stop or to save: signals set a flag, on which the loop acts after each step.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,7 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 
-use crate::Result;
+use crate::base::run_files;
+use crate::{Result, exit_code};
 
 /// Flags set by signals.
 #[derive(Clone, Debug, Default)]
@@ -16,9 +17,8 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes over USR1, USR2, TERM and INT: the first one asks the run to stop at the next step, a
-    /// second INT ends the process at once. Called where a training loop begins, which looks at the
-    /// flag; until then signals do what they always do.
+    /// Handles USR1, USR2, TERM and INT: the first one asks the run to stop at the next step, a
+    /// second INT ends the process at once. Until this is called, signals do what they always do.
     ///
     /// # Errors
     /// If the system refuses a handler.
@@ -26,8 +26,12 @@ impl Signals {
         if self.armed.set(()).is_err() {
             return Ok(());
         }
-        // The shutdown is armed by the first INT, so it must be registered before the flag is set.
-        signal_hook::flag::register_conditional_shutdown(SIGINT, 75, self.stop.clone())?;
+        // The first INT arms the shutdown, so it must be registered before the flag is set.
+        signal_hook::flag::register_conditional_shutdown(
+            SIGINT,
+            exit_code::STOPPED.into(),
+            self.stop.clone(),
+        )?;
         for signal in [SIGINT, SIGTERM, SIGUSR1, SIGUSR2] {
             signal_hook::flag::register(signal, self.stop.clone())?;
         }
@@ -36,11 +40,16 @@ impl Signals {
 
     /// Whether this rank was asked to stop, by a signal or by a `STOP` file in the run folder.
     pub fn stop_requested(&self, run: &Path) -> bool {
-        self.stop.load(Ordering::Relaxed) || run.join("STOP").exists()
+        self.stop.load(Ordering::Relaxed) || run.join(run_files::STOP).exists()
     }
 
     /// Whether a checkpoint was asked for by a `SAVE` file.
     pub fn save_requested(&self, run: &Path) -> bool {
-        run.join("SAVE").exists()
+        run.join(run_files::SAVE).exists()
+    }
+
+    /// Removes the `SAVE` file.
+    pub fn save_answered(&self, run: &Path) {
+        fs_err::remove_file(run.join(run_files::SAVE)).ok();
     }
 }

@@ -1,13 +1,14 @@
 //! The step loop over a toy model: what several ranks do when numbers break, and where the loop
 //! stands afterwards.
 
-use crate::train::StepBatches;
+use std::sync::Arc;
+
 use tch::{Device, Kind};
 
 use super::*;
 use crate::ranks::{Communicator, mortal_world, simulated_world};
-use crate::torch::Init;
-use crate::torch::Parameters;
+use crate::torch::{Init, Parameters};
+use crate::train::{RunFolder, Share, Signals, StepBatches};
 
 const BATCH: usize = 6;
 
@@ -127,25 +128,27 @@ struct Left {
     saved: Vec<u64>,
 }
 
+/// Ranks without a launcher.
+fn ranks(world: usize) -> Vec<Arc<dyn Communicator>> {
+    simulated_world(world).into_iter().map(|comm| Arc::new(comm) as Arc<dyn Communicator>).collect()
+}
+
 /// Trains on `world` ranks; `disturb` may change a rank's model before training.
 fn train(
     world: usize,
     run: &std::path::Path,
-    plan: &Schedule,
+    schedule: &Schedule,
     source: &ToySource,
     disturb: impl Fn(usize, &Toy) + Sync,
 ) -> Vec<Left> {
-    let ranks = simulated_world(world)
-        .into_iter()
-        .map(|comm| Arc::new(comm) as Arc<dyn Communicator>)
-        .collect();
-    train_over(ranks, run, plan, source, disturb)
+    train_over(ranks(world), run, schedule, false, source, disturb)
 }
 
 fn train_over(
     ranks: Vec<Arc<dyn Communicator>>,
     run: &std::path::Path,
-    plan: &Schedule,
+    schedule: &Schedule,
+    deterministic: bool,
     source: &ToySource,
     disturb: impl Fn(usize, &Toy) + Sync,
 ) -> Vec<Left> {
@@ -158,12 +161,13 @@ fn train_over(
                 disturb(world.rank(), &toy);
                 let context =
                     StageContext { stage: "toy", world: &world, run: &run, signals: &signals };
-                let total_steps = plan.steps.unwrap_or(1);
+                let total_steps = schedule.steps.unwrap_or(1);
                 let settings = TrainerSettings {
-                    plan: plan.clone(),
+                    schedule: schedule.clone(),
                     total_steps,
                     boundary_steps: 0,
                     precision: Precision::Fp32,
+                    deterministic,
                     seed: 1,
                 };
                 let state =
@@ -187,13 +191,8 @@ fn train_over(
     })
 }
 
-fn plan(steps: u64, non_finite: &str) -> Schedule {
-    Schedule {
-        learning_rate: 0.1,
-        steps: Some(steps),
-        non_finite: non_finite.into(),
-        ..Schedule::base()
-    }
+fn schedule(steps: u64, non_finite: NonFinite) -> Schedule {
+    Schedule { learning_rate: 0.1, steps: Some(steps), non_finite, ..Schedule::base() }
 }
 
 fn same_tensors(one: &[(String, Tensor)], other: &[(String, Tensor)]) -> bool {
@@ -209,8 +208,8 @@ fn a_step_that_is_not_finite_changes_nothing_on_any_rank_and_names_its_documents
         let folder = tempfile::tempdir().unwrap();
         // Row 9 is item 3 of step 2: of rank 1 of 2, of rank 0 of 3.
         let broken = ToySource { poisoned: vec![(9, poison)] };
-        let good = train(world, folder.path(), &plan(1, "stop"), &broken, |_, _| {});
-        let bad = train(world, folder.path(), &plan(2, "stop"), &broken, |_, _| {});
+        let good = train(world, folder.path(), &schedule(1, NonFinite::Stop), &broken, |_, _| {});
+        let bad = train(world, folder.path(), &schedule(2, NonFinite::Stop), &broken, |_, _| {});
         for (good, bad) in good.iter().zip(&bad) {
             let error = bad.outcome.as_ref().unwrap_err();
             assert_eq!(error.exit_code(), 70);
@@ -223,7 +222,8 @@ fn a_step_that_is_not_finite_changes_nothing_on_any_rank_and_names_its_documents
             assert_eq!(good.weights, bad.weights, "{world} ranks");
             assert!(same_tensors(&good.optimizer, &bad.optimizer), "{world} ranks");
         }
-        let lines = fs_err::read_to_string(folder.path().join("log/non-finite.jsonl")).unwrap();
+        let lines =
+            fs_err::read_to_string(folder.path().join(crate::base::run_files::NON_FINITE)).unwrap();
         assert_eq!((lines.lines().count(), lines.contains("document 9")), (1, true), "{lines}");
     }
 }
@@ -232,7 +232,7 @@ fn a_step_that_is_not_finite_changes_nothing_on_any_rank_and_names_its_documents
 fn skipping_leaves_out_that_update_alone() {
     let folder = tempfile::tempdir().unwrap();
     let source = ToySource { poisoned: vec![(9, Poison::Loss)] };
-    let skipped = train(2, folder.path(), &plan(4, "skip"), &source, |_, _| {});
+    let skipped = train(2, folder.path(), &schedule(4, NonFinite::Skip), &source, |_, _| {});
     for left in &skipped {
         left.outcome.as_ref().unwrap();
         assert_eq!(
@@ -244,7 +244,10 @@ fn skipping_leaves_out_that_update_alone() {
         assert_eq!(left.weights, skipped[0].weights);
         assert!(left.weights.iter().all(|weight| weight.is_finite()));
     }
-    let lines = crate::train::metrics::read_metrics(&folder.path().join("metrics.jsonl")).unwrap();
+    let lines = crate::train::metrics::read_metrics(&crate::train::metrics::MetricsWriter::path(
+        folder.path(),
+    ))
+    .unwrap();
     let marked: Vec<(u64, bool, bool)> = lines
         .iter()
         .map(|line| (line.step, line.loss.is_none(), line.number("skipped").is_some()))
@@ -257,7 +260,7 @@ fn skipping_leaves_out_that_update_alone() {
 fn too_many_skips_in_a_row_end_the_run() {
     let folder = tempfile::tempdir().unwrap();
     let source = ToySource { poisoned: (1..5).map(|step| (step * BATCH, Poison::Loss)).collect() };
-    let limited = |limit| Schedule { non_finite_limit: limit, ..plan(6, "skip") };
+    let limited = |limit| Schedule { non_finite_limit: limit, ..schedule(6, NonFinite::Skip) };
     let ended = train(2, folder.path(), &limited(3), &source, |_, _| {});
     assert!(ended.iter().all(|left| {
         left.outcome.as_ref().is_err_and(|error| error.to_string().contains("step 5"))
@@ -277,8 +280,11 @@ fn ranks_with_other_weights_are_found_before_a_checkpoint() {
             tch::no_grad(|| toy.weight.shallow_clone().copy_(&Tensor::from_slice(&values)));
         }
     };
-    let every =
-        |steps| Schedule { compare_ranks_steps: steps, checkpoint_steps: 3, ..plan(7, "stop") };
+    let every = |steps| Schedule {
+        compare_ranks_steps: steps,
+        checkpoint_steps: 3,
+        ..schedule(7, NonFinite::Stop)
+    };
     for (compare, found) in [(2, 2), (500, 3)] {
         for left in train(3, folder.path(), &every(compare), &source, flip) {
             let text = left.outcome.unwrap_err().to_string();
@@ -301,7 +307,7 @@ fn ranks_with_other_weights_are_found_before_a_checkpoint() {
 fn a_rank_that_dies_anywhere_ends_all_without_a_hang_and_with_whole_steps() {
     let folder = tempfile::tempdir().unwrap();
     let source = ToySource { poisoned: Vec::new() };
-    let plan = Schedule { compare_ranks_steps: 2, ..plan(5, "stop") };
+    let schedule = Schedule { compare_ranks_steps: 2, ..schedule(5, NonFinite::Stop) };
     let calm: Vec<Vec<f32>> = (0..=5)
         .map(|steps| {
             if steps == 0 {
@@ -310,7 +316,7 @@ fn a_rank_that_dies_anywhere_ends_all_without_a_hang_and_with_whole_steps() {
                 train(
                     3,
                     folder.path(),
-                    &Schedule { steps: Some(steps), ..plan.clone() },
+                    &Schedule { steps: Some(steps), ..schedule.clone() },
                     &source,
                     |_, _| {},
                 )
@@ -328,8 +334,9 @@ fn a_rank_that_dies_anywhere_ends_all_without_a_hang_and_with_whole_steps() {
             .into_iter()
             .map(|comm| Arc::new(comm) as Arc<dyn Communicator>)
             .collect();
-        for (rank, left) in
-            train_over(ranks, folder.path(), &plan, &source, |_, _| {}).into_iter().enumerate()
+        for (rank, left) in train_over(ranks, folder.path(), &schedule, false, &source, |_, _| {})
+            .into_iter()
+            .enumerate()
         {
             let error = left.outcome.expect_err("the run cannot be finished");
             assert_eq!(error.exit_code(), 71, "seed {seed}, rank {rank}: {error}");
@@ -344,12 +351,13 @@ fn a_rank_that_dies_anywhere_ends_all_without_a_hang_and_with_whole_steps() {
 }
 
 #[test]
-fn a_deterministic_plan_gives_the_same_bits_on_every_number_of_ranks() {
+fn a_deterministic_run_gives_the_same_bits_on_every_number_of_ranks() {
     let folder = tempfile::tempdir().unwrap();
     let source = ToySource { poisoned: vec![(9, Poison::Gradient)] };
     let left = |world, deterministic| {
-        let plan = Schedule { batch: BATCH, deterministic, clip: 0.5, ..plan(30, "skip") };
-        let ranks = train(world, folder.path(), &plan, &source, |_, _| {});
+        let schedule = Schedule { batch: BATCH, clip: 0.5, ..schedule(30, NonFinite::Skip) };
+        let ranks =
+            train_over(ranks(world), folder.path(), &schedule, deterministic, &source, |_, _| {});
         assert!(ranks.iter().all(|left| left.outcome.is_ok() && left.weights == ranks[0].weights));
         ranks.into_iter().next().unwrap()
     };
@@ -373,13 +381,6 @@ fn a_deterministic_plan_gives_the_same_bits_on_every_number_of_ranks() {
         a.weights.iter().zip(&b.weights).all(|(a, b)| (a - b).abs() < 1e-4 * a.abs().max(1.0))
     };
     assert!(free.iter().all(|left| close(left, &alone)), "and yet it is the same training");
-}
-
-#[test]
-fn the_slowest_rank_is_measured_against_the_median() {
-    assert_eq!(straggler(&[1.0]), None);
-    assert_eq!(straggler(&[1.0, 3.0]), Some((1, 3.0)));
-    assert_eq!(straggler(&[2.0, 8.0, 1.0, 2.0]), Some((1, 4.0)));
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn a_disk_that_fills_up_ends_all_ranks_with_74_and_the_run_goes_on_when_there_is
             "one error:\n{}",
             ended.said
         );
-        assert!(ended.said.contains("hint: make space"), "{}", ended.said);
+        assert!(ended.said.contains("hint: free space"), "{}", ended.said);
         let last = Checkpoint::latest(&place.path(&run).join("checkpoints/pretrain"))
             .unwrap()
             .unwrap()

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use docre::ranks::failure::Flight;
+use docre::ranks::failure::Recording;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -124,8 +124,8 @@ impl Place {
 
     /// The process of a rank.
     pub fn process(&self, run: &str, rank: usize) -> i32 {
-        let flights = Flight::read_all(&self.path(run).join("log/flight")).unwrap();
-        flights.iter().find(|flight| flight.rank == rank).unwrap().pid as i32
+        let recordings = Recording::read_all(&self.path(run)).unwrap();
+        recordings.iter().find(|recording| recording.rank == rank).unwrap().pid as i32
     }
 
     pub fn signal(&self, run: &str, rank: usize, signal: i32) {

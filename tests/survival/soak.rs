@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use docre::ranks::failure::Flight;
+use docre::ranks::failure::Recording;
 
 use super::place::{Place, setting};
 
@@ -54,10 +54,10 @@ fn memory_handles_and_threads_stay_flat() {
     // Of each rank: what it held at each step that was seen.
     let mut seen: BTreeMap<usize, Vec<(u64, Held)>> = BTreeMap::new();
     while started.child.as_mut().unwrap().try_wait().unwrap().is_none() {
-        for flight in Flight::read_all(&place.path("soak/log/flight")).unwrap_or_default() {
-            let step = flight.events.last().map_or(0, |event| event.step);
-            if let Some(held) = Held::by(flight.pid).filter(|_| step > 0) {
-                seen.entry(flight.rank).or_default().push((step, held));
+        for recording in Recording::read_all(&place.path("soak")).unwrap_or_default() {
+            let step = recording.events.last().map_or(0, |event| event.step);
+            if let Some(held) = Held::by(recording.pid).filter(|_| step > 0) {
+                seen.entry(recording.rank).or_default().push((step, held));
             }
         }
         std::thread::sleep(Duration::from_millis(20));

@@ -1,46 +1,41 @@
-//! A small process beside each rank that outlives it: what is killed cannot say so itself.
+//! A small process beside each rank that outlives it: a process that is killed cannot say so
+//! itself.
 //!
-//! Under a launcher the program splits in two before it does anything. The child is the rank; the
-//! parent only waits, passes signals on, and ends as the child did. Where the child was killed (out
-//! of memory, `kill -9`, a crash in a library), or left in the middle of its work (a library called
-//! `_exit`), the parent says so and ends with 71, which the launcher then gives as the exit code of
-//! the whole job. Not for a single process, which nobody waits for, and not for ranks that hang:
-//! the watchdog finds those.
+//! Under a launcher the program forks before it does anything else. The child is the rank; the
+//! parent only waits, passes signals on, and ends as the child did. If the child was killed (out of
+//! memory, `kill -9`, a crash in a library), or left in the middle of its work (a library called
+//! `_exit`), the parent gives the verdict and ends with 71, which the launcher then returns as the
+//! exit code of the whole job. Not for a single process, which nobody waits for, and not for ranks
+//! that hang: the watchdog finds those.
 
-use std::io::{PipeReader, PipeWriter, Read, Write};
+use std::io::{ErrorKind, PipeReader, PipeWriter, Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use signal_hook::consts::{SIGINT, SIGKILL, SIGTERM, SIGUSR1, SIGUSR2};
 
-use super::{Flight, flights};
-use crate::Result;
-use crate::ranks::Launcher;
+use super::recorder::Recording;
+use super::verdict::Verdict;
+use crate::base::say;
+use crate::ranks::launcher::Launcher;
+use crate::{Result, exit_code};
 
-/// The exit code of a world that lost a rank.
-const RANK_LOST: u8 = 71;
-
-/// The exit code of a run that was asked to stop.
-const STOPPED: u8 = 75;
-
-/// Codes that this program ends with itself, having said why.
-const EXPLAINED: [u8; 7] = [2, 64, 65, 70, 71, 74, 75];
+/// Signals that ask a run to stop.
+const REQUESTS: [i32; 4] = [SIGINT, SIGTERM, SIGUSR1, SIGUSR2];
 
 /// Where the child tells its run folder.
 static TO_KEEPER: OnceLock<Mutex<Option<PipeWriter>>> = OnceLock::new();
 
-/// Splits the process where a launcher started several. In the child, and without a launcher, it
-/// returns `None`; in the parent, the exit code once the child has ended. `obituary` is asked what
-/// to say of a rank that was lost: run folder (if it got so far), rank, and what became of it.
+/// Forks if a launcher started several processes. Returns `None` in the child, and without a
+/// launcher; in the parent, the exit code once the child has ended.
 ///
 /// Must be called while the process has one thread.
 ///
 /// # Errors
 /// If the system refuses a process, a pipe or a handler.
-pub fn keep(
-    obituary: impl FnOnce(Option<&Path>, usize, &str) -> Option<String>,
-) -> Result<Option<u8>> {
+pub fn start_keeper() -> Result<Option<u8>> {
     let launched = Launcher::detect()?;
     if launched.world_size == 1 {
         return Ok(None);
@@ -58,14 +53,13 @@ pub fn keep(
         child => {
             drop(writer);
             let forwarded = forward_signals(child)?;
-            watch(child, reader, &forwarded, |run, signal| obituary(run, launched.rank, signal))
-                .map(Some)
+            await_rank(launched.rank, child, reader, &forwarded).map(Some)
         }
     }
 }
 
-/// Tells the keeper where the run lies, so that it can read the flight recorder.
-pub fn name_run(run: &Path) {
+/// Tells the keeper where the run folder is, so that it can read the recordings.
+pub(in crate::ranks) fn name_run(run: &Path) {
     let absolute = std::path::absolute(run).unwrap_or_else(|_| run.to_owned());
     let taken = TO_KEEPER.get().and_then(|writer| writer.lock().ok()?.take());
     if let Some(mut writer) = taken {
@@ -83,15 +77,13 @@ fn become_rank() -> Result<()> {
     if refused { Err(std::io::Error::last_os_error().into()) } else { Ok(()) }
 }
 
-/// Signals that have been passed on.
-type Forwarded = std::sync::Arc<std::sync::atomic::AtomicBool>;
-
-fn forward_signals(child: i32) -> Result<Forwarded> {
-    let forwarded = Forwarded::default();
-    for signal in [SIGINT, SIGTERM, SIGUSR1, SIGUSR2] {
+/// Passes requests on to the child; the flag says whether there was one.
+fn forward_signals(child: i32) -> Result<Arc<AtomicBool>> {
+    let forwarded = Arc::<AtomicBool>::default();
+    for signal in REQUESTS {
         let flag = forwarded.clone();
         let pass_on = move || {
-            flag.store(true, std::sync::atomic::Ordering::Relaxed);
+            flag.store(true, Ordering::Relaxed);
             // SAFETY: `kill` is allowed in signal handlers.
             unsafe { libc::kill(child, signal) };
         };
@@ -101,90 +93,73 @@ fn forward_signals(child: i32) -> Result<Forwarded> {
     Ok(forwarded)
 }
 
-/// Waits for the child and gives the exit code.
-fn watch(
+/// Waits for the child, tells the verdict if it was lost, and returns the exit code.
+fn await_rank(
+    rank: usize,
     child: i32,
     mut reader: PipeReader,
-    forwarded: &Forwarded,
-    say: impl FnOnce(Option<&Path>, &str) -> Option<String>,
+    forwarded: &AtomicBool,
 ) -> Result<u8> {
     let run = await_end(child, &mut reader)?;
     let mut status = 0;
     // SAFETY: writes one int.
-    while unsafe { libc::waitpid(child, &raw mut status, 0) } == -1 {
-        let error = std::io::Error::last_os_error();
-        if error.kind() != std::io::ErrorKind::Interrupted {
-            return Err(error.into());
-        }
-    }
-    if libc::WIFEXITED(status) {
+    uninterrupted(|| unsafe { libc::waitpid(child, &raw mut status, 0) })?;
+    let fate = if libc::WIFEXITED(status) {
         let code = libc::WEXITSTATUS(status) as u8;
-        return match run.filter(|run| left_early(code, &flights(run), child)) {
-            Some(run) => Ok(lost(say(
-                Some(&run),
-                &format!("left with exit code {code} in the middle of its work"),
-            ))),
-            None => Ok(code),
-        };
+        let unfinished = |run: &PathBuf| Recording::left_open(run, child as u32).is_some();
+        if exit_code::EXPLAINED.contains(&code) || !run.as_ref().is_some_and(unfinished) {
+            return Ok(code);
+        }
+        format!("left with exit code {code} in the middle of its work")
+    } else {
+        let signal = libc::WTERMSIG(status);
+        if REQUESTS.contains(&signal) && forwarded.load(Ordering::Relaxed) {
+            return Ok(exit_code::STOPPED);
+        }
+        format!("was killed by {}", name(signal))
+    };
+    let verdict = match &run {
+        Some(run) => Verdict::on_end(run, rank, &fate),
+        None => Some(Verdict::on_early_end(rank, &fate)),
+    };
+    if let Some(verdict) = verdict {
+        say(verdict.to_string());
     }
-    let signal = libc::WTERMSIG(status);
-    let asked = [SIGINT, SIGTERM, SIGUSR1, SIGUSR2].contains(&signal)
-        && forwarded.load(std::sync::atomic::Ordering::Relaxed);
-    if asked {
-        return Ok(STOPPED);
-    }
-    Ok(lost(say(run.as_deref(), &format!("was killed by {}", name(signal)))))
+    Ok(exit_code::RANK_LOST)
 }
 
-/// Waits until the child has ended and gives its run folder. Where it has said itself why it ends,
-/// its recorder is closed before the process is gone from the system's list (a second Ctrl-C leaves
-/// at once), so that no other rank takes it for lost.
+/// Waits until the child has ended and returns its run folder. If the child has said itself why it
+/// ends, its recorder is closed before the process is gone from the system's list (a second Ctrl-C
+/// leaves at once), so that no other rank takes it for lost.
 fn await_end(child: i32, reader: &mut PipeReader) -> Result<Option<PathBuf>> {
     // SAFETY: zeros are a valid value of this plain structure.
     let mut end: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let (id, options) = (child as libc::id_t, libc::WEXITED | libc::WNOWAIT);
     // SAFETY: writes one structure.
-    while unsafe {
-        libc::waitid(libc::P_PID, child as libc::id_t, &raw mut end, libc::WEXITED | libc::WNOWAIT)
-    } == -1
-    {
-        let error = std::io::Error::last_os_error();
-        if error.kind() != std::io::ErrorKind::Interrupted {
-            return Err(error.into());
-        }
-    }
-    let run = named_run(reader)?;
+    uninterrupted(|| unsafe { libc::waitid(libc::P_PID, id, &raw mut end, options) })?;
+    let mut name = Vec::new();
+    reader.read_to_end(&mut name)?;
+    let run = (!name.is_empty()).then(|| PathBuf::from(std::ffi::OsString::from_vec(name)));
     // SAFETY: `waitid` has filled the structure for an ended child.
     let code = unsafe { end.si_status() } as u8;
-    if let Some(run) =
-        run.as_ref().filter(|_| end.si_code == libc::CLD_EXITED && EXPLAINED.contains(&code))
+    let explained = end.si_code == libc::CLD_EXITED && exit_code::EXPLAINED.contains(&code);
+    if let Some(run) = run.as_ref().filter(|_| explained)
+        && let Some(recording) = Recording::left_open(run, child as u32)
     {
-        Flight::mark_ended(&flights(run), child as u32, code);
+        recording.mark_ended(code);
     }
     Ok(run)
 }
 
-/// The run folder that the child has told of.
-fn named_run(reader: &mut PipeReader) -> Result<Option<PathBuf>> {
-    let mut run = Vec::new();
-    reader.read_to_end(&mut run)?;
-    Ok((!run.is_empty()).then(|| PathBuf::from(std::ffi::OsString::from_vec(run))))
-}
-
-/// Whether a process went without ending its part in the world, with a code that says nothing of
-/// it.
-fn left_early(code: u8, flights: &Path, process: i32) -> bool {
-    let own =
-        |flight: &Flight| i64::from(flight.pid) == i64::from(process) && flight.ended.is_none();
-    !EXPLAINED.contains(&code)
-        && Flight::read_all(flights).is_ok_and(|flights| flights.iter().any(own))
-}
-
-/// Prints the sentence, where there is one, and gives the exit code.
-fn lost(sentence: Option<String>) -> u8 {
-    if let Some(sentence) = sentence {
-        let _ = std::io::stderr().lock().write_all(format!("{sentence}\n").as_bytes());
+/// Repeats a call of the system that a signal interrupts.
+fn uninterrupted(mut call: impl FnMut() -> i32) -> Result<()> {
+    while call() == -1 {
+        let error = std::io::Error::last_os_error();
+        if error.kind() != ErrorKind::Interrupted {
+            return Err(error.into());
+        }
     }
-    RANK_LOST
+    Ok(())
 }
 
 fn name(signal: i32) -> String {

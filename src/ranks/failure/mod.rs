@@ -1,16 +1,19 @@
-//! What happens when a rank fails: it is noticed, recorded, judged and told in one sentence.
+//! What happens when a rank fails.
 //!
-//! Each rank writes a flight recorder. The watchdog thread of a rank notices that it makes no
-//! progress; the keeper, a small process beside each rank, notices that the rank is gone. Whoever
-//! notices reads the recorders of all ranks and judges which rank is to blame.
+//! Each rank writes a recorder. The watchdog, a thread of the rank, notices that it makes no
+//! progress; the keeper, a small process beside it, notices that it is gone. Either asks for the
+//! verdict, which reads the recordings of all ranks. The autopsy prints everything they hold.
 
-pub mod autopsy;
-pub mod keeper;
+mod autopsy;
+mod keeper;
 mod recorder;
+mod verdict;
 mod watchdog;
 
-pub use autopsy::{
-    AutopsyReport, LastEvent, RankEnd, RankState, autopsy, obituary, rank_states, record,
-};
-pub use recorder::{Event, EventKind, Flight, FlightRecorder, flight_path, flights, now_ns, place};
+pub use autopsy::{AutopsyReport, LastEvent, RankEnd, RankState, autopsy, rank_states};
+pub(super) use keeper::name_run;
+pub use keeper::start_keeper;
+pub use recorder::{Event, Recorder, Recording};
+pub use verdict::Verdict;
+pub(super) use watchdog::end;
 pub use watchdog::{Section, Watchdog};

@@ -2,9 +2,8 @@
 //! hang.
 //!
 //! Code opens a [`Section`] around whatever can wait for another rank; a section that stays open
-//! longer than its limit is a hang. Every section is an event of the flight recorder too, once
-//! there is one. Not for measuring time, and not for finding out which rank is to blame: whoever
-//! attaches the recorder brings the function that does.
+//! longer than its limit is a hang. Every section is an event of the recorder too, once there is
+//! one. Not for measuring time, and not for finding out which rank is to blame: `verdict` does.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,18 +11,19 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::recorder::{Event, FlightRecorder};
-use crate::base::host_name;
-use crate::ranks::Communicator;
-use crate::{Error, Result};
+use super::recorder::{Event, Recorder};
+use super::verdict::Verdict;
+use crate::base::{host_name, say};
+use crate::ranks::communicator::Communicator;
+use crate::{Error, Result, exit_code};
 
 /// How often the thread looks.
 const TICK: Duration = Duration::from_millis(200);
 
-/// From so long a pause between two ticks on, this process was suspended.
+/// A pause between two ticks from which on the process counts as suspended.
 const SUSPENDED: Duration = Duration::from_secs(3);
 
-/// Ticks without a look after that.
+/// Ticks without a look after a suspension.
 const CALM_TICKS: u32 = 25;
 
 /// Ticks between two looks at the other ranks.
@@ -31,18 +31,6 @@ const PEERS_EVERY: u32 = 5;
 
 /// Rows of a step that an event holds.
 const ROWS: usize = 12;
-
-/// Says what a hang of this rank means, given its own line: `None` where another rank has said it
-/// already.
-pub type Explain = dyn Fn(&str) -> Option<String> + Send + Sync;
-
-/// The sentence about this rank, given what became of it, which is kept for those who ask later;
-/// `None` where another rank has said it already.
-pub type Keep = dyn Fn(&str) -> Option<String> + Send + Sync;
-
-/// Looks for ranks that are gone while this one waits for them: given the limit, one sentence about
-/// the first.
-pub type Peers = dyn Fn(Duration) -> Option<String> + Send + Sync;
 
 /// A handle on the sections of this process; clones share them. The thread ends with the last
 /// handle.
@@ -56,25 +44,17 @@ struct Sections {
     limit_ms: AtomicU64,
     collectives: AtomicU64,
     step: AtomicU64,
-    black_box: OnceLock<BlackBox>,
+    recorder: OnceLock<Recorder>,
     watched: Mutex<Option<Weak<dyn Communicator>>>,
-}
-
-/// The recorder and what reads those of all ranks.
-struct BlackBox {
-    recorder: FlightRecorder,
-    explain: Box<Explain>,
-    peers: Box<Peers>,
-    keep: Box<Keep>,
 }
 
 #[derive(Default)]
 struct Open {
     next: u64,
-    by_number: BTreeMap<u64, Entry>,
+    by_number: BTreeMap<u64, OpenSection>,
 }
 
-struct Entry {
+struct OpenSection {
     name: String,
     since: Instant,
     limit: Duration,
@@ -95,23 +75,27 @@ impl Watchdog {
         Self { sections: Arc::new(Sections::new(Duration::MAX)) }
     }
 
-    /// Watches this rank: a section that exceeds its limit, or an error of `comm`'s own
-    /// [`check`](Communicator::check), is printed with rank and host, and ends the world with exit
-    /// code 71. `limit` is what [`section`](Self::section) gives.
+    /// Watches this rank: if a section exceeds its limit, or `comm`'s own
+    /// [`check`](Communicator::check) fails, the verdict is printed and the world ends with exit
+    /// code 71. `limit` is what [`section`](Self::section) uses.
+    ///
+    /// # Errors
+    /// If no thread can be started.
     pub fn over(comm: &Arc<dyn Communicator>, limit: Duration) -> Result<Self> {
         let watchdog = Self::start(limit, |sections, hang| {
             let Some(comm) = sections.communicator() else { return };
             let trouble = hang.or_else(|| comm.check().err().map(|error| error.to_string()));
             if let Some(trouble) = trouble {
                 let line = format!("rank {} on {}: {trouble}", comm.rank(), host_name());
-                let sentence = sections
-                    .black_box
-                    .get()
-                    .map_or_else(|| Some(line.clone()), |black_box| (black_box.explain)(&line));
-                crate::ranks::world::end(comm.as_ref(), sentence.as_deref());
+                let told = match sections.recorder.get() {
+                    Some(recorder) => Verdict::on_hang(recorder.run(), recorder.rank(), &line)
+                        .map(|verdict| verdict.to_string()),
+                    None => Some(line),
+                };
+                end(comm.as_ref(), told.as_deref());
             }
-            if let Some(sentence) = sections.lost_peer() {
-                crate::ranks::world::end(comm.as_ref(), Some(&sentence));
+            if let Some(verdict) = sections.lost_peer() {
+                end(comm.as_ref(), Some(&verdict.to_string()));
             }
         })?;
         watchdog.watch(comm);
@@ -134,8 +118,8 @@ impl Watchdog {
         let watch = move || {
             let (mut last, mut calm) = (Instant::now(), 0);
             while let Some(sections) = watched.upgrade() {
-                // A machine or job that was suspended: nobody has lost that time, and the others
-                // need a moment to wake up, too.
+                // The machine or the job was suspended: that time does not count, and the other
+                // ranks need a moment to wake up, too.
                 let slept = last.elapsed();
                 last = Instant::now();
                 if slept > SUSPENDED {
@@ -146,8 +130,8 @@ impl Watchdog {
                     look(&sections, sections.hang());
                 }
                 calm = calm.saturating_sub(1);
-                if let Some(black_box) = sections.black_box.get() {
-                    black_box.recorder.alive();
+                if let Some(recorder) = sections.recorder.get() {
+                    recorder.alive();
                 }
                 drop(sections);
                 thread::sleep(TICK);
@@ -157,29 +141,22 @@ impl Watchdog {
         Ok(Self { sections })
     }
 
-    /// From now on sections are recorded; `explain` and `peers` read the recorders of all ranks
-    /// when something is wrong, `keep` takes down what this rank says of itself. Only the first
-    /// recorder of a process counts.
-    pub fn attach(
-        &self,
-        recorder: FlightRecorder,
-        explain: Box<Explain>,
-        peers: Box<Peers>,
-        keep: Box<Keep>,
-    ) {
-        let _ = self.sections.black_box.set(BlackBox { recorder, explain, peers, keep });
+    /// Records sections from now on. Only the first recorder of a process counts.
+    pub fn attach(&self, recorder: Recorder) {
+        let _ = self.sections.recorder.set(recorder);
     }
 
-    /// The sentence about this rank, which ends the world, given why; `None` without a recorder, or
-    /// where another rank has spoken.
-    pub(crate) fn obituary(&self, fate: &str) -> Option<String> {
-        (self.sections.black_box.get()?.keep)(fate)
+    /// The verdict on this rank, which ends the world; `None` without a recorder, or if the run
+    /// has a verdict already.
+    pub(in crate::ranks) fn verdict(&self, fate: &str) -> Option<Verdict> {
+        let recorder = self.sections.recorder.get()?;
+        Verdict::on_end(recorder.run(), recorder.rank(), fate)
     }
 
     /// Tells the recorder that the process comes to its own end.
-    pub(crate) fn ended(&self, code: u8) {
-        if let Some(black_box) = self.sections.black_box.get() {
-            black_box.recorder.ended(code);
+    pub(in crate::ranks) fn ended(&self, code: u8) {
+        if let Some(recorder) = self.sections.recorder.get() {
+            recorder.ended(code);
         }
     }
 
@@ -208,8 +185,8 @@ impl Watchdog {
         self.open(Event { text: name.into(), ..Event::default() }, limit, false)
     }
 
-    /// Opens a section that is bounded by those around it alone.
-    pub fn part(&self, name: impl Into<String>) -> Section {
+    /// Opens a section without a limit of its own; those around it bound it.
+    pub fn unbounded_section(&self, name: impl Into<String>) -> Section {
         self.section_within(name, Duration::MAX)
     }
 
@@ -266,12 +243,13 @@ impl Watchdog {
             || event.text.clone(),
             |bucket| format!("{} of gradient bucket {bucket}", event.text),
         );
-        open.by_number.insert(number, Entry { name, since: Instant::now(), limit, collective });
+        open.by_number
+            .insert(number, OpenSection { name, since: Instant::now(), limit, collective });
         drop(open);
-        if let Some(black_box) = sections.black_box.get() {
+        if let Some(recorder) = sections.recorder.get() {
             event.section = number;
             event.step = sections.step.load(Ordering::Relaxed);
-            black_box.recorder.enter(event);
+            recorder.enter(event);
         }
         Section { sections: sections.clone(), number, step: false }
     }
@@ -288,7 +266,7 @@ impl Sections {
             limit_ms: AtomicU64::new(milliseconds(limit)),
             collectives: AtomicU64::new(0),
             step: AtomicU64::new(0),
-            black_box: OnceLock::new(),
+            recorder: OnceLock::new(),
             watched: Mutex::default(),
         }
     }
@@ -316,9 +294,9 @@ impl Sections {
         self.lock().by_number.values_mut().for_each(|entry| entry.since += slept);
     }
 
-    /// A rank that is gone while this one waits in a collective.
-    fn lost_peer(&self) -> Option<String> {
-        let black_box = self.black_box.get()?;
+    /// The verdict on a rank that is gone while this one waits in a collective.
+    fn lost_peer(&self) -> Option<Verdict> {
+        let recorder = self.recorder.get()?;
         let waited = self
             .lock()
             .by_number
@@ -329,15 +307,23 @@ impl Sections {
         let due = waited > TICK * PEERS_EVERY
             && (waited.as_millis() / TICK.as_millis()).is_multiple_of(u128::from(PEERS_EVERY));
         let limit = Duration::from_millis(self.limit_ms.load(Ordering::Relaxed));
-        if due { (black_box.peers)(limit) } else { None }
+        if due { Verdict::on_silence(recorder.run(), recorder.rank(), limit) } else { None }
     }
+}
+
+/// Prints one line, unless another rank has printed it, and ends the world.
+pub(in crate::ranks) fn end(comm: &dyn Communicator, line: Option<&str>) -> ! {
+    if let Some(line) = line {
+        say(line);
+    }
+    comm.abort(exit_code::RANK_LOST)
 }
 
 impl Drop for Section {
     fn drop(&mut self) {
         self.sections.lock().by_number.remove(&self.number);
-        if let Some(black_box) = self.sections.black_box.get() {
-            black_box.recorder.leave(self.number, self.sections.step.load(Ordering::Relaxed));
+        if let Some(recorder) = self.sections.recorder.get() {
+            recorder.leave(self.number, self.sections.step.load(Ordering::Relaxed));
         }
         if self.step {
             self.sections.step.store(0, Ordering::Relaxed);
@@ -349,6 +335,7 @@ impl Drop for Section {
 mod tests {
     use std::sync::mpsc::{Receiver, channel};
 
+    use super::super::recorder::Recording;
     use super::*;
 
     fn started(limit: Duration) -> (Watchdog, Receiver<String>) {
@@ -394,18 +381,13 @@ mod tests {
 
     #[test]
     fn sections_are_recorded_with_step_collective_and_documents() {
-        let folder = tempfile::tempdir().unwrap();
+        let run = tempfile::tempdir().unwrap();
         let watchdog = Watchdog::asleep();
         drop(watchdog.section("before there is a recorder"));
-        watchdog.attach(
-            FlightRecorder::create(folder.path(), 0, 1, "here").unwrap(),
-            Box::new(|_| None),
-            Box::new(|_| None),
-            Box::new(|_| None),
-        );
+        watchdog.attach(Recorder::create(run.path(), 0, 1).unwrap());
         let step = watchdog.step(5, "step 5 of rank", &[7, 8, 9], Duration::MAX);
         let bucket = watchdog.collective("all-reduce", 400, Some(2), Duration::MAX);
-        let read = || crate::ranks::failure::Flight::read_all(folder.path()).unwrap().remove(0);
+        let read = || Recording::read_all(run.path()).unwrap().remove(0);
         let [outer, inner] = &read().open[..] else { panic!("two sections are open") };
         assert_eq!((outer.step, &outer.rows[..], outer.documents), (5, &[7, 8, 9][..], 3));
         assert_eq!((inner.step, inner.collective, inner.bucket, inner.bytes), (5, 1, Some(2), 400));

@@ -1,6 +1,6 @@
-//! What two checkpoints have in common and where they differ, tensor by tensor.
+//! Where two checkpoints differ, tensor by tensor.
 //!
-//! Not for whether they are whole: opening them has checked that.
+//! Not for whether they are whole: opening them checks that.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,9 +8,9 @@ use serde::Serialize;
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
+use super::folder::{Checkpoint, TRAINER};
 use crate::Result;
 use crate::torch::hf::read_safetensors;
-use crate::train::Checkpoint;
 
 /// The difference of one tensor.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -38,9 +38,9 @@ pub enum Difference {
     },
     /// Numbers differ.
     Numbers {
-        /// How many.
+        /// How many differ.
         count: usize,
-        /// Of so many.
+        /// Of how many.
         of: usize,
         /// The largest absolute difference; infinite where one side is not a number.
         largest: f64,
@@ -50,11 +50,11 @@ pub enum Difference {
 /// The result of a comparison.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct CheckpointDifference {
-    /// Tensors that are equal to the bit.
+    /// Number of tensors whose bits are equal.
     pub equal_tensors: usize,
-    /// Those that are not.
+    /// The tensors that differ.
     pub tensors: Vec<TensorDifference>,
-    /// Other files that differ or that only one has.
+    /// Other files that differ or that only one of the two has.
     pub files: Vec<String>,
     /// Fields of `trainer.json` with both values.
     pub trainer: Vec<(String, Value, Value)>,
@@ -63,7 +63,7 @@ pub struct CheckpointDifference {
 /// Compares two checkpoints.
 ///
 /// # Errors
-/// Files that cannot be read.
+/// If a file cannot be read.
 pub fn compare(first: &Checkpoint, second: &Checkpoint) -> Result<CheckpointDifference> {
     let mut found = CheckpointDifference::default();
     let (files, others) = (first.files()?, second.files()?);
@@ -76,7 +76,7 @@ pub fn compare(first: &Checkpoint, second: &Checkpoint) -> Result<CheckpointDiff
                 false => Ok(BTreeMap::new()),
             };
             tensors(name, &read(first, &files)?, &read(second, &others)?, &mut found)?;
-        } else if name != "trainer.json" && files.get(name) != others.get(name) {
+        } else if name != TRAINER && files.get(name) != others.get(name) {
             found.files.push(name.clone());
         }
     }
@@ -127,7 +127,7 @@ fn numbers(one: &Tensor, other: &Tensor) -> Result<Option<Difference>> {
     Ok(Some(Difference::Numbers { count, of: one.numel(), largest: apart }))
 }
 
-/// Fields of two objects that differ. The time it took is no difference.
+/// Fields of two objects that differ. The seconds of training do not count.
 fn fields(first: &Value, second: &Value) -> Vec<(String, Value, Value)> {
     let names = first
         .as_object()

@@ -1,7 +1,7 @@
 //! The operations on files that a checkpoint is made of, as a trait, so that a test can end the
-//! process's life at any one of them.
+//! process at any one of them.
 //!
-//! Not for reading, and not for single files: `corpus::atomic` writes those.
+//! Not for reading, and not for single files: `base::write_whole` writes those.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::Result;
 
 /// What saving and pruning do to the disk, step by step.
 pub trait Disk {
-    /// Makes a folder and those above it.
+    /// Creates a folder and those above it.
     fn create_folder(&self, path: &Path) -> Result<()>;
 
     /// Lets `write` put files into `folder`.
@@ -22,21 +22,21 @@ pub trait Disk {
     /// Returns once a file or a folder is on the disk.
     fn sync(&self, path: &Path) -> Result<()>;
 
-    /// Gives a folder its place, where nothing is.
+    /// Renames a folder to a name that is free.
     fn rename(&self, from: &Path, to: &Path) -> Result<()>;
 
-    /// Lets two folders change places at once. False where the file system cannot: nothing has
-    /// happened then.
+    /// Exchanges two folders at once. Returns false if the file system cannot; then nothing has
+    /// happened.
     fn exchange(&self, one: &Path, other: &Path) -> Result<bool>;
 
     /// Removes a file.
     fn remove_file(&self, path: &Path) -> Result<()>;
 
-    /// Removes a folder with all that is in it; one that is not there is no error.
+    /// Removes a folder and its content, if it is there.
     fn remove_folder(&self, path: &Path) -> Result<()>;
 }
 
-/// The real one.
+/// The local disk.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LocalDisk;
 

@@ -192,7 +192,7 @@ fn a_folder_without_a_seal_is_no_checkpoint() {
     let error = Checkpoint::open(&folder_of_step(stage.path(), 9)).unwrap_err();
     assert_eq!(error.exit_code(), 65);
     assert!(
-        error.to_string().contains("no complete checkpoint") && error.hint().is_some(),
+        error.to_string().contains("not a complete checkpoint") && error.hint().is_some(),
         "{error}"
     );
     assert_eq!(Checkpoint::latest(stage.path()).unwrap().unwrap().trainer().unwrap().step, 5);
@@ -215,11 +215,11 @@ fn resealed(change: fn(&mut serde_json::Value)) -> Error {
 #[test]
 fn a_newer_format_is_refused() {
     let error = resealed(|seal| {
-        seal["format_version"] = (FORMAT_VERSION + 1).into();
+        seal["format_version"] = 3.into();
         seal["program"] = "9.8.7".into();
     });
     assert_eq!(error.exit_code(), 65);
-    let newer = format!("format version {}", FORMAT_VERSION + 1);
+    let newer = "format version 3";
     assert!(
         error.to_string().contains(&newer) && error.hint().unwrap().contains("9.8.7"),
         "{error}"

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::base::run_files;
 use crate::{DataError, Result};
 
 /// One line. A number that was not finite is written as `null` and read as `None`.
@@ -68,6 +69,11 @@ pub struct MetricsWriter {
 }
 
 impl MetricsWriter {
+    /// The metrics file of a run folder.
+    pub fn path(run: &Path) -> PathBuf {
+        run.join(run_files::METRICS)
+    }
+
     /// Opens the file for appending. What a killed process left of an unfinished last line is cut
     /// off.
     ///
@@ -137,14 +143,6 @@ fn end_of_last_line(file: &mut fs_err::File) -> std::io::Result<u64> {
         end = start;
     }
     Ok(0)
-}
-
-/// The metrics file of a run folder.
-impl MetricsWriter {
-    /// `metrics.jsonl` in a run folder.
-    pub fn path(run: &Path) -> PathBuf {
-        run.join("metrics.jsonl")
-    }
 }
 
 #[cfg(test)]

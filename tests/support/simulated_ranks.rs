@@ -1,8 +1,7 @@
 //! A world of threads inside one process, for tests of what several ranks do together.
 //!
-//! Not for training: values travel as copies. Sums are made in the order of ranks. A rank that is
-//! dropped counts as lost: the others' next collective that needs it fails instead of waiting for
-//! ever.
+//! Not for training: values are copied. Sums are made in the order of ranks. A rank that is dropped
+//! counts as lost: the others' next collective that needs it fails instead of waiting for ever.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -18,13 +17,13 @@ use crate::{Error, Result};
 pub(crate) struct SimulatedCommunicator {
     rank: usize,
     size: usize,
-    control: Arc<Table>,
-    tensors: Arc<Table>,
+    control: Arc<Exchange>,
+    tensors: Arc<Exchange>,
 }
 
 /// A world of `size` ranks; give each to a thread of its own.
 pub(crate) fn simulated_world(size: usize) -> Vec<SimulatedCommunicator> {
-    let (control, tensors) = (Arc::new(Table::new(size)), Arc::new(Table::new(size)));
+    let (control, tensors) = (Arc::new(Exchange::new(size)), Arc::new(Exchange::new(size)));
     let rank = |rank| SimulatedCommunicator {
         rank,
         size,
@@ -34,8 +33,8 @@ pub(crate) fn simulated_world(size: usize) -> Vec<SimulatedCommunicator> {
     (0..size).map(rank).collect()
 }
 
-/// Where ranks lay down what they bring, round after round.
-struct Table {
+/// Where ranks exchange bytes, round after round.
+struct Exchange {
     round: Mutex<Round>,
     changed: Condvar,
 }
@@ -48,7 +47,7 @@ struct Round {
     lost: Option<usize>,
 }
 
-impl Table {
+impl Exchange {
     fn new(size: usize) -> Self {
         Self {
             round: Mutex::new(Round { brought: vec![None; size], ..Round::default() }),
@@ -79,7 +78,7 @@ impl Table {
         Ok(round)
     }
 
-    /// Lays down this rank's bytes and takes everybody's.
+    /// Gives this rank's bytes and takes those of all ranks.
     fn exchange(&self, rank: usize, bytes: Vec<u8>) -> Result<Arc<Vec<Vec<u8>>>> {
         let mut round = self.wait(self.lock(), |round| round.complete.is_none())?;
         round.brought[rank] = Some(bytes);
@@ -107,12 +106,12 @@ impl Table {
 
 /// Sums in the order of ranks, starting with rank 0's value.
 fn reduce<T: bytemuck::Pod>(
-    table: &Table,
+    place: &Exchange,
     rank: usize,
     values: &mut [T],
     combine: impl Fn(T, T) -> T,
 ) -> Result<()> {
-    let all = table.exchange(rank, bytemuck::cast_slice(values).to_vec())?;
+    let all = place.exchange(rank, bytemuck::cast_slice(values).to_vec())?;
     for (brought, bytes) in all.iter().enumerate() {
         let theirs = bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned::<T>);
         assert_eq!(
@@ -179,15 +178,15 @@ impl Drop for SimulatedCommunicator {
 }
 
 impl SimulatedCommunicator {
-    /// The rank is gone: the others' collectives that need it fail.
+    /// Marks the rank as gone: the others' collectives that need it fail.
     fn die(&self) {
         self.control.lose(self.rank);
         self.tensors.lose(self.rank);
     }
 }
 
-/// A rank on a bad fabric: every operation is late by a little, and the rank dies at one of them.
-/// All by chance, all from a seed.
+/// A rank on a bad network: operations are delayed at random, and the rank may die at one of them.
+/// Everything follows from a seed.
 pub(crate) struct Mortal {
     inner: SimulatedCommunicator,
     seed: u64,

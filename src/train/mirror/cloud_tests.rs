@@ -1,4 +1,3 @@
-use crate::train::run_folder::Mirror;
 use std::time::Instant;
 
 use object_store::memory::InMemory;
@@ -7,6 +6,7 @@ use super::*;
 use crate::fake_bucket::{FakeBucket, Fault, Speech};
 use crate::train::Retention;
 use crate::train::checkpoint::tests::stage;
+use crate::train::mirror::Mirror;
 
 /// Three tries, and hardly a pause.
 const HASTE: RetryConfig = RetryConfig {
@@ -20,7 +20,7 @@ const HASTE: RetryConfig = RetryConfig {
 };
 
 /// Every service, as a server of its own.
-pub(in crate::train::run_folder::mirror) fn services() -> [FakeBucket; 3] {
+pub(in crate::train::mirror) fn services() -> [FakeBucket; 3] {
     [Speech::Amazon, Speech::Google, Speech::Azure].map(FakeBucket::new)
 }
 
@@ -42,12 +42,12 @@ fn mirror_in(objects: Objects) -> Mirror {
 }
 
 /// A mirror on a server.
-pub(in crate::train::run_folder::mirror) fn on(server: &FakeBucket, prefix: &str) -> Mirror {
+pub(in crate::train::mirror) fn on(server: &FakeBucket, prefix: &str) -> Mirror {
     mirror_in(store(&server.url(prefix), server, &[]))
 }
 
 /// A mirror that needs no server.
-pub(in crate::train::run_folder::mirror) fn in_memory() -> Mirror {
+pub(in crate::train::mirror) fn in_memory() -> Mirror {
     let objects = Objects::over(
         "memory:///runs/a",
         Service::Amazon,

@@ -1,6 +1,4 @@
-//! The run folder: resolved recipe, identity, metrics, checkpoints; one run at a time writes to it.
-
-pub mod mirror;
+//! The run folder: resolved recipe, identity, metrics, checkpoints. One run at a time writes to it.
 
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
@@ -9,12 +7,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Checkpoint;
-use crate::base::{host_name, say, write_whole};
+use super::checkpoint::Checkpoint;
+use super::mirror::{Mirror, RunRecipe};
+use crate::base::{host_name, run_files, say, write_whole};
+use crate::ranks::failure::Verdict;
 use crate::{Error, Result};
-pub use mirror::{Mirror, RunRecipe};
 
-/// A folder that belongs to this run. The lock lasts as long as the value.
+/// The folder of this run. The lock lasts as long as the value.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
@@ -25,7 +24,7 @@ pub struct RunFolder {
 /// Who and what made the run (`run.json`).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RunIdentity {
-    /// Stays the same over every resume.
+    /// Kept when the run is resumed.
     pub id: String,
     /// Version of this program.
     pub version: String,
@@ -45,10 +44,10 @@ impl RunFolder {
     /// # Errors
     /// [`Error::Recipe`] if another live run holds it; I/O errors.
     pub fn claim(path: &Path) -> Result<Self> {
-        for part in ["checkpoints", "predictions", "log"] {
+        for part in [run_files::CHECKPOINTS, run_files::PREDICTIONS, run_files::LOG] {
             fs_err::create_dir_all(path.join(part))?;
         }
-        let lock_path = path.join("lock");
+        let lock_path = path.join(run_files::LOCK);
         let mut lock = fs_err::OpenOptions::new()
             .create(true)
             .write(true)
@@ -63,11 +62,11 @@ impl RunFolder {
             return Err(Error::recipe(message)
                 .with_hint("wait for that run, or name another folder with --run-dir"));
         }
-        crate::ranks::failure::autopsy::forget_verdict(path);
+        Verdict::forget(path);
         sweep_unfinished(path);
         lock.set_len(0)?;
         writeln!(lock, "process {} on {}", std::process::id(), host_name())?;
-        for stage in fs_err::read_dir(path.join("checkpoints"))? {
+        for stage in fs_err::read_dir(path.join(run_files::CHECKPOINTS))? {
             let stage = stage?.path();
             if stage.is_dir() {
                 Checkpoint::sweep(&stage)?;
@@ -76,7 +75,7 @@ impl RunFolder {
         Ok(Self { path: path.to_owned(), mirror: None, lock_file: Some(lock) })
     }
 
-    /// Lets checkpoints go to the mirror at `url` too; with `resume`, stages without a checkpoint
+    /// Copies checkpoints to the mirror at `url` too; with `resume`, stages without a checkpoint
     /// here get theirs from there.
     ///
     /// # Errors
@@ -116,33 +115,30 @@ impl RunFolder {
         Self { path: path.to_owned(), mirror: None, lock_file: None }
     }
 
-    /// The run's identity as this rank sees it, by which ranks notice that they look at different
-    /// folders.
-    ///
-    /// # Errors
-    /// Never: a folder that is not there is told as such.
-    pub fn identity(&self) -> Result<String> {
-        let path = self.path.join("run.json");
+    /// The run's identity as this rank sees it; a text that says so if there is none. Ranks compare
+    /// it to notice that they look at different folders.
+    pub fn identity(&self) -> String {
+        let path = self.path.join(run_files::IDENTITY);
         // A network file system may take a while to show what another machine has written.
         for _ in 0..50 {
             if let Some(run) = fs_err::read(&path)
                 .ok()
                 .and_then(|bytes| serde_json::from_slice::<RunIdentity>(&bytes).ok())
             {
-                return Ok(run.id);
+                return run.id;
             }
             std::thread::sleep(std::time::Duration::from_millis(100));
         }
-        Ok(format!("nothing at {}", self.path.display()))
+        format!("nothing at {}", self.path.display())
     }
 
     /// Whether the folder is still the one that was claimed.
     ///
     /// # Errors
-    /// An I/O error where it was removed or renamed meanwhile.
+    /// An I/O error if it was removed or renamed meanwhile.
     pub fn still_there(&self) -> Result<()> {
         let Some(lock) = &self.lock_file else { return Ok(()) };
-        let (held, found) = (lock.metadata()?, std::fs::metadata(self.path.join("lock")));
+        let (held, found) = (lock.metadata()?, std::fs::metadata(self.path.join(run_files::LOCK)));
         if found.is_ok_and(|found| (found.dev(), found.ino()) == (held.dev(), held.ino())) {
             return Ok(());
         }
@@ -153,7 +149,7 @@ impl RunFolder {
         Err(std::io::Error::new(std::io::ErrorKind::NotFound, message).into())
     }
 
-    /// Whether this process holds the folder, and not only writes into it.
+    /// Whether this process holds the lock.
     pub fn is_claimed(&self) -> bool {
         self.lock_file.is_some()
     }
@@ -165,15 +161,15 @@ impl RunFolder {
 
     /// The checkpoints of a stage.
     pub fn checkpoints(&self, stage: &str) -> PathBuf {
-        self.path.join("checkpoints").join(stage)
+        self.path.join(run_files::CHECKPOINTS).join(stage)
     }
 
-    /// Reads or makes `run.json`, counting the start.
+    /// Reads or creates `run.json` and counts the start.
     ///
     /// # Errors
     /// I/O errors.
     pub fn identify(&self, world_size: usize, seed: u64) -> Result<RunIdentity> {
-        let path = self.path.join("run.json");
+        let path = self.path.join(run_files::IDENTITY);
         let old: Option<RunIdentity> =
             fs_err::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let starts = old.as_ref().map_or(0, |old| old.starts) + 1;
@@ -201,10 +197,11 @@ impl RunFolder {
     }
 }
 
-/// Removes what a killed start has left of files and folders that were being written; nobody else
-/// writes while the lock is held.
+/// Removes unfinished files and folders that a killed start has left; no other process writes while
+/// the lock is held.
 fn sweep_unfinished(run: &Path) {
-    let folders = ["", "data", "data/shards", "data/scored"].map(|part| run.join(part));
+    let folders =
+        ["", run_files::DATA, run_files::SHARDS, run_files::SCORED].map(|part| run.join(part));
     for entry in
         folders.iter().filter_map(|folder| fs_err::read_dir(folder).ok()).flatten().flatten()
     {

@@ -1,24 +1,25 @@
 //! A second home for checkpoints, written after a checkpoint is sealed on the local disk.
 //!
-//! A checkpoint is there once its seal is, which is uploaded last and removed first, so that what a
-//! broken upload left is never taken for one. Layout: `recipe.toml` and `STAGE/step-NNNNNNNN/FILE`.
-//! Not for training's own safety: a checkpoint that cannot be uploaded is a warning, and the next
-//! one tries again.
+//! The seal of a checkpoint is uploaded last and removed first, so that a broken upload is never
+//! taken for a checkpoint. Layout: `recipe.toml` and `STAGE/step-NNNNNNNN/FILE`. Training does not
+//! depend on it: a checkpoint that cannot be uploaded is a warning, and the next one tries again.
 
 #[cfg(feature = "cloud")]
 mod cloud;
+mod folder;
 mod store;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use self::store::Store;
-use crate::base::console::say;
-use crate::train::checkpoint::{Checkpoint, Retention, SEAL, folder_of_step, steps_in};
+use self::folder::FolderStore;
+use self::store::{Store, no_place};
+use super::checkpoint::{Checkpoint, Retention, SAVING, SEAL, folder_of_step, step_of, steps_in};
+use crate::base::{run_files, say};
 use crate::{Error, Result};
 
-/// How often a checkpoint is tried, with growing pauses.
+/// Attempts to upload a checkpoint, with growing pauses.
 const TRIES: u32 = 3;
 
 /// The pause after the first failure.
@@ -29,14 +30,18 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub struct RunRecipe<'a> {
     /// The recipe as TOML.
     pub text: &'a str,
-    /// Whether another recipe, as TOML, asks for the same results.
+    /// Whether another recipe, as TOML, gives the same results.
     pub same: &'a dyn Fn(&str) -> bool,
 }
 
 /// The recipe that the mirror belongs to.
-const RECIPE: &str = "recipe.toml";
+const RECIPE: &str = run_files::RECIPE;
 
-/// A place for checkpoints outside of the run folder.
+/// Schemes of URLs of object stores.
+const OBJECT_STORES: [&str; 9] =
+    ["s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss", "https"];
+
+/// A place for checkpoints outside the run folder.
 #[derive(Debug)]
 pub struct Mirror {
     url: String,
@@ -48,15 +53,15 @@ pub struct Mirror {
 
 impl Mirror {
     /// A mirror at a URL: `file:///folder/…` or, with the feature `cloud`, `s3://bucket/…`,
-    /// `gs://bucket/…`, `az://container/…`. Nothing is asked of it yet.
+    /// `gs://bucket/…`, `az://container/…`. No request is made yet.
     ///
     /// # Errors
-    /// A recipe error for what is no URL of a store that this build knows; the store's, for
-    /// settings that do not fit together.
+    /// A recipe error if this build knows no such store; the store's own, if its settings do not
+    /// fit together.
     pub fn open(url: &str) -> Result<Self> {
         Ok(Self {
             url: url.to_owned(),
-            store: store::open(url)?,
+            store: open(url)?,
             pause: PAUSE,
             failures: AtomicU64::new(0),
             away: AtomicBool::new(false),
@@ -69,12 +74,12 @@ impl Mirror {
     }
 
     /// Makes this the mirror of the run in `run_folder`. With `resume`, a stage without a
-    /// checkpoint there gets its newest from the mirror, and the best where it has one; what was
-    /// fetched is returned, as `STAGE/step-NNNNNNNN`.
+    /// checkpoint there gets its newest one from the mirror, and its best one if there is one.
+    /// Returns what was fetched, as `STAGE/step-NNNNNNNN`.
     ///
     /// # Errors
-    /// A recipe error where the mirror belongs to a run with another recipe, or to one that could
-    /// be resumed and should not be; the store's.
+    /// A recipe error if the mirror belongs to a run with another recipe, or to one that could be
+    /// resumed although `resume` is not set; the store's own.
     pub fn attach(
         &self,
         run_folder: &Path,
@@ -84,7 +89,7 @@ impl Mirror {
         let taken = |what: &str, hint: &str| {
             Err(Error::recipe(format!("{} {what}", self.url)).with_hint(hint))
         };
-        let checkpoints = run_folder.join("checkpoints");
+        let checkpoints = run_folder.join(run_files::CHECKPOINTS);
         match self.store.read(RECIPE)? {
             Some(old) if !(recipe.same)(&String::from_utf8_lossy(&old)) => {
                 return taken(
@@ -108,10 +113,10 @@ impl Mirror {
         if resume { self.restore(&checkpoints) } else { Ok(Vec::new()) }
     }
 
-    /// Uploads the newest checkpoint of a stage's local folder and removes those before it that
-    /// nothing keeps. What goes wrong is said and counted, and is not the end of the run.
+    /// Uploads the newest checkpoint of a stage's local folder and removes earlier ones that nothing
+    /// keeps. A failure is printed and counted; it does not end the run.
     pub fn follow(&self, stage_folder: &Path, retention: Retention) {
-        // A mirror that stays away must not hold every checkpoint up for as long as the first.
+        // A mirror that cannot be reached must not delay every checkpoint as long as the first.
         let tries = if self.away.load(Ordering::Relaxed) { 1 } else { TRIES };
         let mut pause = self.pause;
         for left in (0..tries).rev() {
@@ -143,14 +148,14 @@ impl Mirror {
         for name in Checkpoint::open(&folder)?.files()?.into_keys().chain([SEAL.to_owned()]) {
             self.store.upload(&folder.join(&name), &format!("{target}/{name}"))?;
         }
-        // Later steps are of a start that was lost and is being repeated.
+        // Later steps belong to a start that was lost and is being repeated.
         let steps: Vec<u64> =
             self.steps(&stage)?.into_iter().filter(|&step| step <= newest).collect();
         retention.outdated(&steps).try_for_each(|step| self.remove(&key_of(&stage, step)))
     }
 
-    /// A checkpoint that arrives damaged is left out with a warning, and the one before it is
-    /// taken.
+    /// Fetches the newest whole checkpoint of each stage that has none here; damaged ones are left
+    /// out with a warning.
     fn restore(&self, checkpoints: &Path) -> Result<Vec<String>> {
         let mut fetched = Vec::new();
         for stage in self.store.folders("")? {
@@ -161,7 +166,7 @@ impl Mirror {
             for step in self.steps(&stage)?.into_iter().rev() {
                 let Some(newest) = self.fetch(&stage, step, &folder)? else { continue };
                 fetched.push(key_of(&stage, step));
-                // What the mirror lacks of the best one is said by whoever needs it.
+                // If the best one is missing, the stage that needs it says so.
                 if let Some((_, best)) = newest.trainer()?.best.filter(|(_, best)| *best != step)
                     && self.fetch(&stage, best, &folder)?.is_some()
                 {
@@ -173,11 +178,11 @@ impl Mirror {
         Ok(fetched)
     }
 
-    /// Fetches a checkpoint into a stage's local folder; `None` where it is not whole.
+    /// Fetches a checkpoint into a stage's local folder; `None` if it is not whole.
     fn fetch(&self, stage: &str, step: u64, folder: &Path) -> Result<Option<Checkpoint>> {
         let (key, place) = (key_of(stage, step), folder_of_step(folder, step));
         fs_err::create_dir_all(folder)?;
-        let work = tempfile::Builder::new().prefix(".saving-").tempdir_in(folder)?;
+        let work = tempfile::Builder::new().prefix(SAVING).tempdir_in(folder)?;
         for name in self.store.files(&key)? {
             self.store.download(&format!("{key}/{name}"), &work.path().join(&name))?;
         }
@@ -194,11 +199,11 @@ impl Mirror {
         }
     }
 
-    /// Steps with a seal, in rising order.
+    /// The steps with a seal, in rising order.
     fn steps(&self, stage: &str) -> Result<Vec<u64>> {
         let mut steps = Vec::new();
         for name in self.store.folders(stage)? {
-            if let Some(step) = name.strip_prefix("step-").and_then(|digits| digits.parse().ok())
+            if let Some(step) = step_of(&name)
                 && self.store.read(&format!("{stage}/{name}/{SEAL}"))?.is_some()
             {
                 steps.push(step);
@@ -216,6 +221,30 @@ impl Mirror {
             .iter()
             .try_for_each(|name| self.store.remove(&format!("{folder}/{name}")))
     }
+}
+
+/// The store that a URL names.
+fn open(url: &str) -> Result<Box<dyn Store>> {
+    if let Some(path) = url.strip_prefix("file://").filter(|path| path.starts_with('/')) {
+        return Ok(Box::new(FolderStore::open(path)));
+    }
+    if url.split_once("://").is_some_and(|(scheme, _)| OBJECT_STORES.contains(&scheme)) {
+        return open_bucket(url);
+    }
+    Err(no_place(url, ""))
+}
+
+#[cfg(feature = "cloud")]
+fn open_bucket(url: &str) -> Result<Box<dyn Store>> {
+    Ok(Box::new(cloud::open(url)?))
+}
+
+#[cfg(not(feature = "cloud"))]
+fn open_bucket(url: &str) -> Result<Box<dyn Store>> {
+    let error = Error::recipe(format!(
+        "checkpoint_mirror = \"{url}\" is in an object store, which this build cannot reach"
+    ));
+    Err(error.with_hint("build it with `cargo build --release --locked --features cloud`"))
 }
 
 fn has_folders(path: &Path) -> Result<bool> {

@@ -1,17 +1,17 @@
-//! Checkpoints written beside training: a thread takes a snapshot to the disk while the next steps
-//! run.
+//! Checkpoints written in the background: a thread writes a snapshot to the disk while the next
+//! steps run.
 //!
-//! Not for taking the snapshot, for the format (`checkpoint`), or for how a mirror is reached
-//! (`mirror`). One checkpoint is on its way at a time: taking a second one waits for the first, so
-//! that a slow disk slows training down instead of filling the memory.
+//! One checkpoint is under way at a time: taking a second one waits for the first, so that a slow
+//! disk slows training down instead of filling the memory. Not for taking the snapshot, for the
+//! format (`checkpoint`), or for how a mirror is reached (`mirror`).
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, JoinHandle};
 
-use super::{Checkpoint, CheckpointContent, Retention, folder_of_step};
-use crate::train::run_folder::mirror::Mirror;
+use super::checkpoint::{Checkpoint, CheckpointContent, Retention, folder_of_step};
+use super::mirror::Mirror;
 use crate::{Error, Result};
 
 /// The thread, while there is something to write.
@@ -21,21 +21,21 @@ pub struct CheckpointWriter {
     under_way: Option<UnderWay>,
 }
 
-/// A checkpoint on its way.
+/// A checkpoint that is being written.
 #[derive(Debug)]
 struct UnderWay {
     thread: JoinHandle<Result<()>>,
-    /// Says, or ends, when the checkpoint is on the disk; it may not be in the mirror then.
+    /// Receives, or ends, when the checkpoint is on the disk; it may not be in the mirror yet.
     on_disk: Receiver<()>,
 }
 
 impl CheckpointWriter {
-    /// A writer that lets `mirror` follow every checkpoint.
+    /// A writer that copies every checkpoint to `mirror`.
     pub fn new(mirror: Option<Arc<Mirror>>) -> Self {
         Self { mirror, under_way: None }
     }
 
-    /// Checkpoints that the mirror lacks.
+    /// Number of checkpoints that could not be copied to the mirror.
     pub fn unmirrored(&self) -> u64 {
         self.mirror.as_ref().map_or(0, |mirror| mirror.failures())
     }
@@ -56,10 +56,10 @@ impl CheckpointWriter {
         let (say, on_disk) = channel();
         let write = move || {
             Checkpoint::write(&folder_of_step(&stage_folder, content.trainer.step), &content)?;
-            // The uploads may take long, and the snapshot is of no use to them.
+            // Uploads may take long and do not need the snapshot.
             drop(content);
             Checkpoint::prune(&stage_folder, retention)?;
-            // Nobody may listen.
+            // The receiver may be gone.
             let _ = say.send(());
             if let Some(mirror) = mirror {
                 mirror.follow(&stage_folder, retention);
@@ -73,7 +73,7 @@ impl CheckpointWriter {
         Ok(())
     }
 
-    /// Returns once nothing is under way any more.
+    /// Waits until the last checkpoint is written.
     ///
     /// # Errors
     /// I/O errors of the last checkpoint.
@@ -86,9 +86,9 @@ impl CheckpointWriter {
 }
 
 impl Drop for CheckpointWriter {
-    /// A checkpoint that was taken is finished on the disk, also on the way out of an error. An
-    /// upload ends with the process then: the other ranks do not wait for it, and a mirror never
-    /// takes half of one for whole.
+    /// Waits until the checkpoint is on the disk, also after an error. An upload ends with the
+    /// process: the other ranks do not wait for it, and a mirror never takes a part of one for a
+    /// checkpoint.
     fn drop(&mut self) {
         if let Some(under_way) = self.under_way.take() {
             let _ = under_way.on_disk.recv();
@@ -102,7 +102,7 @@ mod tests {
 
     use super::*;
     use crate::train::checkpoint::tests::content;
-    use crate::train::run_folder::mirror::tests::stuck;
+    use crate::train::mirror::tests::stuck;
 
     #[test]
     fn an_error_waits_for_the_disk_and_not_for_the_mirror() {

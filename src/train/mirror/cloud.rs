@@ -1,8 +1,8 @@
-//! A mirror in an object store: Amazon S3 and what speaks like it, Google Cloud Storage, Azure Blob
+//! A mirror in an object store: Amazon S3 and compatible services, Google Cloud Storage, Azure Blob
 //! Storage.
 //!
-//! Folders are parts of names there. Requests go one after another, on a runtime of the store's own
-//! that runs while a call waits for it. Not for trying again with a whole checkpoint (`mirror`).
+//! Folders are parts of names there. Requests are sent one after another, on a runtime of the
+//! store's own that runs while a call waits for it. Not for repeating a whole checkpoint (`mirror`).
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -17,23 +17,23 @@ use object_store::{BackoffConfig, ObjectStore, ObjectStoreExt, ObjectStoreScheme
 use tokio::runtime::{self, Runtime};
 use url::Url;
 
-use super::store::Store;
+use super::store::{Store, no_place};
 use crate::{Error, Result};
 
-/// Bytes in the body of a request at most, and so in memory. A file of more than [`MAX_PARTS`] of
-/// them has longer ones.
+/// Most bytes in the body of a request, and so in memory. A file of more than [`MAX_PARTS`] parts is
+/// sent in longer ones.
 const PART: u64 = 8 << 20;
 
-/// Parts of an upload at most, in any of the services.
+/// Most parts of an upload, in any of the services.
 const MAX_PARTS: u64 = 10_000;
 
-/// Bytes of a file that is read as a whole at most: recipes and seals are far smaller.
+/// Most bytes of a file that is read as a whole: recipes and seals are far smaller.
 const MAX_READ: u64 = 64 << 20;
 
 /// What a bucket must grant to a mirror.
 const ALLOWED: &str = "these credentials must allow to list, read, write and delete there";
 
-/// How a request is repeated that a service, or the way to it, refused for now.
+/// How a request that failed for now is repeated.
 const RETRY: RetryConfig = RetryConfig {
     backoff: BackoffConfig {
         init_backoff: Duration::from_millis(200),
@@ -55,7 +55,7 @@ pub(super) struct Objects {
     part: u64,
 }
 
-/// Whose object store it is.
+/// The service.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Service {
     Amazon,
@@ -63,12 +63,12 @@ enum Service {
     Azure,
 }
 
-/// The store at a URL, with credentials, region and endpoint from the environment. Nothing is asked
-/// of it yet.
+/// The store at a URL, with credentials, region and endpoint from the environment. No request is
+/// made yet.
 ///
 /// # Errors
-/// A recipe error for what is no URL of a bucket, or holds credentials; one of the store for
-/// settings that do not fit together.
+/// A recipe error if the URL is not that of a bucket, or holds credentials; one of the store if its
+/// settings do not fit together.
 pub(super) fn open(url: &str) -> Result<Objects> {
     Objects::open(
         url,
@@ -84,8 +84,8 @@ impl Objects {
         settings: impl Iterator<Item = (String, String)>,
         retry: RetryConfig,
     ) -> Result<Self> {
-        let parsed = Url::parse(url).map_err(|error| no_bucket(url, &error.to_string()))?;
-        // Not repeated in the message: it may be in a log.
+        let parsed = Url::parse(url).map_err(|error| no_place(url, &format!(": {error}")))?;
+        // Not repeated in the message, which may end up in a log.
         if parsed.password().is_some() || parsed.query().is_some() {
             let error = Error::recipe("checkpoint_mirror holds more than the place of a bucket");
             return Err(error.with_hint(
@@ -94,12 +94,12 @@ impl Objects {
             ));
         }
         let (scheme, root) = ObjectStoreScheme::parse(&parsed)
-            .map_err(|error| no_bucket(url, &error.to_string()))?;
+            .map_err(|error| no_place(url, &format!(": {error}")))?;
         let service = match scheme {
             ObjectStoreScheme::AmazonS3 => Service::Amazon,
             ObjectStoreScheme::GoogleCloudStorage => Service::Google,
             ObjectStoreScheme::MicrosoftAzure => Service::Azure,
-            _ => return Err(no_bucket(url, "neither Amazon's, Google's nor Azure's")),
+            _ => return Err(no_place(url, ": it is not Amazon's, Google's or Azure's")),
         };
         let store = service.build(url, settings, retry).map_err(|error| Error::Remote {
             message: format!("{url} cannot be opened: {}", told(&error)),
@@ -133,7 +133,7 @@ impl Objects {
         Error::Remote { message: format!("{}/{key} cannot be {verb}: {told}", self.url), hint }
     }
 
-    /// One part after another; those of an upload that fails are taken back.
+    /// Uploads one part after another; if one fails, the upload is aborted.
     async fn upload_parts(&self, mut file: fs_err::File, part: u64, key: &str) -> Result<()> {
         let failed = |error| self.failed(key, "written", &error);
         let mut upload = self.store.put_multipart(&self.place(key)).await.map_err(failed)?;
@@ -148,7 +148,7 @@ impl Objects {
         };
         let sent = sent.await;
         if sent.is_err() {
-            // What fails here as well is for the bucket's own rules to clean up.
+            // If this fails as well, the bucket's own rules clean up.
             let _ = upload.abort().await;
         }
         sent.map(drop)
@@ -176,7 +176,7 @@ impl Objects {
         };
         if found.meta.size > MAX_READ {
             let message = format!(
-                "{}/{key} has {} bytes, which is none of a mirror's small files",
+                "{}/{key} has {} bytes, more than any small file of a mirror",
                 self.url, found.meta.size
             );
             return Err(Error::Remote { message, hint: "name another checkpoint_mirror".into() });
@@ -184,7 +184,7 @@ impl Objects {
         Ok(Some(found.bytes().await.map_err(failed)?.into()))
     }
 
-    /// Names right below a folder: (folders, files).
+    /// Names directly below a folder: (folders, files).
     fn names(&self, key: &str) -> Result<(Vec<String>, Vec<String>)> {
         let folder = self.place(key);
         let listed = self.runtime.block_on(self.store.list_with_delimiter(Some(&folder)));
@@ -256,11 +256,11 @@ impl Service {
         settings: impl Iterator<Item = (String, String)>,
         retry: RetryConfig,
     ) -> object_store::Result<Box<dyn ObjectStore>> {
-        // Fails only where a provider is there already.
+        // Fails only if there is a provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Ok(match self {
             Self::Amazon => {
-                // Deleting file by file is understood by every service that speaks like S3.
+                // Every compatible service can delete file by file.
                 let plain = AmazonS3Builder::new()
                     .with_url(url)
                     .with_retry(retry)
@@ -292,7 +292,7 @@ impl Service {
         })
     }
 
-    /// Where the way in is read from.
+    /// The variables that credentials and addresses are read from.
     fn variables(self) -> &'static str {
         match self {
             Self::Amazon => {
@@ -322,7 +322,7 @@ impl Service {
     }
 }
 
-/// Settings of a service among variables of the environment; what it does not know is passed over.
+/// Settings of a service among environment variables; unknown ones are ignored.
 fn known<K: FromStr>(
     start: &str,
     settings: impl Iterator<Item = (String, String)>,
@@ -338,12 +338,7 @@ fn next_part(file: &mut fs_err::File, length: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn no_bucket(url: &str, cause: &str) -> Error {
-    Error::recipe(format!("checkpoint_mirror = \"{url}\" is no place for checkpoints: {cause}"))
-        .with_hint(super::store::PLACES)
-}
-
-/// An error with those of its causes that it does not tell itself, on one line.
+/// An error with those of its causes that its message does not contain, on one line.
 fn told(error: &dyn std::error::Error) -> String {
     let mut told = error.to_string();
     let mut cause = error.source();

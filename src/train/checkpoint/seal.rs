@@ -1,0 +1,93 @@
+//! The seal of a checkpoint: hashes of all files, written last.
+//!
+//! A folder without a seal is not a checkpoint. Not for shards, which have a manifest of their own.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::disk::Disk;
+use crate::base::{run_files, write_whole};
+use crate::{DataError, Error, Result};
+
+/// Version of the folder's layout; a reader rejects a newer one. 2: GLRE's `corpus` and
+/// `classifier_width`, LSTM-SP.
+const FORMAT_VERSION: u32 = 2;
+
+/// The file.
+pub(in crate::train) const SEAL: &str = run_files::CHECKPOINT_SEAL;
+
+/// The hashes of all files.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Seal {
+    format_version: u32,
+    program: String,
+    pub files: BTreeMap<String, FileSeal>,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct FileSeal {
+    bytes: u64,
+    pub blake3: String,
+}
+
+impl Seal {
+    /// Reads the seal of a folder and checks every file against it.
+    pub fn check(folder: &Path) -> Result<Self> {
+        let path = folder.join(SEAL);
+        let text = fs_err::read(&path).map_err(|error| {
+            DataError::new(folder, format!("is not a complete checkpoint: {error}"))
+                .hint(format!("a checkpoint is complete once it has a {SEAL}; name another step"))
+        })?;
+        let seal: Self = serde_json::from_slice(&text)
+            .map_err(|error| DataError::new(&path, error.to_string()))?;
+        if seal.format_version > FORMAT_VERSION {
+            let problem = format!(
+                "has format version {}, this program reads up to {FORMAT_VERSION}",
+                seal.format_version
+            );
+            return Err(DataError::new(&path, problem)
+                .hint(format!("use docre-pretrain {} or newer", seal.program))
+                .into());
+        }
+        for (name, expected) in &seal.files {
+            if Path::new(name).components().count() != 1 || name.starts_with('.') {
+                let problem = format!("names a file outside the checkpoint: {name}");
+                return Err(DataError::new(&path, problem).into());
+            }
+            let found = fingerprint(&folder.join(name)).map_err(|error| {
+                DataError::new(folder, format!("{name} cannot be read: {error}"))
+            })?;
+            if found != *expected {
+                let problem = format!("differs from the hash in {SEAL}");
+                return Err(DataError::new(folder.join(name), problem)
+                    .hint("the file was changed or cut off; name another checkpoint")
+                    .into());
+            }
+        }
+        Ok(seal)
+    }
+}
+
+/// Flushes all files of a folder and seals it.
+pub(super) fn seal(disk: &dyn Disk, folder: &Path) -> Result<()> {
+    let mut files = BTreeMap::new();
+    for entry in fs_err::read_dir(folder)? {
+        let entry = entry?;
+        disk.sync(&entry.path())?;
+        files.insert(entry.file_name().to_string_lossy().into_owned(), fingerprint(&entry.path())?);
+    }
+    let seal =
+        Seal { format_version: FORMAT_VERSION, program: env!("CARGO_PKG_VERSION").into(), files };
+    let bytes = serde_json::to_vec_pretty(&seal).map_err(|error| Error::Bug(error.to_string()))?;
+    disk.write(folder, &mut |folder| write_whole(&folder.join(SEAL), &bytes))?;
+    disk.sync(folder)
+}
+
+fn fingerprint(path: &Path) -> Result<FileSeal> {
+    let mut hasher = blake3::Hasher::new();
+    let mut file = fs_err::File::open(path)?;
+    let bytes = std::io::copy(&mut file, &mut hasher)?;
+    Ok(FileSeal { bytes, blake3: hasher.finalize().to_hex().to_string() })
+}

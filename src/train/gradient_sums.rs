@@ -1,0 +1,70 @@
+//! The sums of gradients over micro-batches and ranks.
+//!
+//! Not for the sums themselves (`ranks`): here one of the two ways is chosen and driven.
+
+use std::sync::Arc;
+
+use tch::Tensor;
+
+use super::division::Division;
+use crate::Result;
+use crate::ranks::{FixedTree, GradientReducer, World};
+use crate::torch::GradientBuckets;
+use crate::torch::hooks::{self, HookGuard};
+
+/// Size of a gradient bucket in bytes: large enough for the wire, small enough to overlap.
+pub(super) const BUCKET_BYTES: usize = 32 << 20;
+
+/// How gradients are added up over ranks.
+pub(super) enum GradientSums {
+    /// While the backward pass is still running, in the order of the library that carries them.
+    AsTheyCome { reducer: Arc<GradientReducer>, _hooks: Vec<HookGuard> },
+    /// After it, in one order.
+    InOrder(FixedTree),
+}
+
+impl GradientSums {
+    /// Registers the hooks of the reducer, or prepares the tree.
+    pub fn new(
+        division: Division,
+        parameters: &[(String, Tensor)],
+        buckets: &GradientBuckets,
+        world: &World,
+    ) -> Result<Self> {
+        if let Division::Fixed(leaves) = division {
+            return Ok(Self::InOrder(FixedTree::new(leaves)));
+        }
+        let flat = buckets.tensors().map(Tensor::shallow_clone).collect();
+        let owner = (0..parameters.len()).map(|index| buckets.bucket_of(index)).collect();
+        let reducer = Arc::new(world.gradient_reducer(flat, owner)?);
+        let mut hooks = Vec::new();
+        if world.communicator().carries() {
+            for (index, (_, parameter)) in parameters.iter().enumerate() {
+                let reducer = Arc::clone(&reducer);
+                hooks.push(hooks::on_gradient_ready(
+                    parameter,
+                    Arc::new(move || reducer.ready(index)),
+                )?);
+            }
+        }
+        Ok(Self::AsTheyCome { reducer, _hooks: hooks })
+    }
+
+    /// Call before the backward pass of this rank's last micro-batch.
+    pub fn arm(&self) -> Result<()> {
+        if let Self::AsTheyCome { reducer, .. } = self { reducer.arm() } else { Ok(()) }
+    }
+
+    /// Call when the buckets hold the gradients of a leaf.
+    pub fn leaf_done(&mut self, leaf: usize, buckets: &GradientBuckets) -> Result<()> {
+        if let Self::InOrder(tree) = self { tree.add(leaf, &buckets.list()) } else { Ok(()) }
+    }
+
+    /// Returns when the buckets hold the sums over all ranks.
+    pub fn finish(&mut self, world: &World, buckets: &GradientBuckets) -> Result<()> {
+        match self {
+            Self::AsTheyCome { reducer, .. } => reducer.finish(),
+            Self::InOrder(tree) => tree.finish(world.communicator().as_ref(), &buckets.list()),
+        }
+    }
+}
