@@ -5,67 +5,103 @@
 //! rows trainable: the markers, which no file of word vectors knows.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tch::Tensor;
 
-use super::{Encoder, Pass, TokenStream, WordVectors};
-use crate::torch::hf::Folder;
-use crate::torch::hf::load::{self, check_positive, check_rates};
+use super::word_table::{Declared, OverWords, WordTable};
+use super::{Encoder, EncoderFacts, EncoderKind, Pass, TokenStream, registry};
+use crate::torch::hf::WeightNames;
+use crate::torch::hf::load::{check_positive, check_rates};
 use crate::torch::nn::{Linear, LstmShape, PackedLstm, Packing, lookup};
 use crate::torch::{Init, Parameters, Slot};
 use crate::{Error, Result};
 
-/// The `model_type` of its `config.json`.
-pub(super) const MODEL_TYPE: &str = "docre-bilstm";
-
-const WORD_TABLE: &str = "word_emb.weight";
 const TRAINED_ROWS: &str = "word_emb.trained_rows";
+
+/// The registry's entry.
+pub(super) const BILSTM: EncoderKind = EncoderKind {
+    model_type: "docre-bilstm",
+    presets: &["bilstm"],
+    reads_words: true,
+    names: WeightNames { prefix: "", heads: &[] },
+    create: |new, pieces, params| {
+        let declared = Declared::new(new, pieces, params)?;
+        Ok(Box::new(BiLstm::new(declared, params)?))
+    },
+    load: |folder, pieces, params| {
+        let declared = Declared::load(folder, pieces, params)?;
+        Ok(Box::new(BiLstm::new(declared, params)?))
+    },
+    flops,
+};
+
+/// Two directions of four gates a layer; a layer above the first reads both directions.
+fn flops(config: &Value, length: f64) -> Option<f64> {
+    let number = |key: &str| config.get(key).and_then(Value::as_f64);
+    let (hidden, layers) = (number("lstm_hidden_size")?, number("num_hidden_layers")?);
+    let (input, output) = (number("embedding_size")?, number("hidden_size")?);
+    let layer = |input: f64| 2.0 * 2.0 * (input + hidden) * 4.0 * hidden;
+    let below = layer(input) + (layers - 1.0) * layer(2.0 * hidden);
+    Some(length * (below + 2.0 * 2.0 * hidden * output))
+}
 
 /// Dimensions and rates, under the names that `config.json` uses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct BiLstmConfig {
-    /// Rows of the word table.
-    pub vocab_size: i64,
-    /// Width of a word vector; that of the file where one is given.
-    pub embedding_size: i64,
+struct BiLstmConfig {
+    #[serde(flatten)]
+    words: WordTable,
     /// Width of an LSTM state, per direction.
-    pub lstm_hidden_size: i64,
+    lstm_hidden_size: i64,
     /// LSTM layers.
-    pub num_hidden_layers: i64,
+    num_hidden_layers: i64,
     /// Width d of a state that the encoder gives back.
-    pub hidden_size: i64,
+    hidden_size: i64,
     /// `relu` or `none`, after the last linear map.
-    pub activation: String,
+    activation: String,
     /// Rate of the locked dropout on the input of each LSTM layer.
-    pub locked_dropout_prob: f64,
-    /// Whether the word table stays as it is; by default exactly if it comes from a file.
-    pub frozen_vectors: Option<bool>,
+    locked_dropout_prob: f64,
     /// Rows of a frozen word table that are trained all the same.
-    pub trained_rows: Vec<i64>,
+    trained_rows: Vec<i64>,
 }
 
 impl Default for BiLstmConfig {
     fn default() -> Self {
         Self {
-            vocab_size: 0,
-            embedding_size: 100,
+            words: WordTable::default(),
             lstm_hidden_size: 128,
             num_hidden_layers: 1,
             hidden_size: 128,
             activation: "relu".into(),
             locked_dropout_prob: 0.2,
-            frozen_vectors: None,
             trained_rows: Vec::new(),
         }
     }
 }
 
 impl BiLstmConfig {
+    fn shape(&self) -> LstmShape {
+        LstmShape {
+            input: self.words.embedding_size,
+            hidden: self.lstm_hidden_size,
+            layers: self.num_hidden_layers,
+            bidirectional: true,
+        }
+    }
+}
+
+impl OverWords for BiLstmConfig {
+    fn table(&mut self) -> &mut WordTable {
+        &mut self.words
+    }
+
+    fn train_rows(&mut self, special: &[i64]) {
+        special.clone_into(&mut self.trained_rows);
+    }
+
     fn validate(&self) -> Result<()> {
+        self.words.validate()?;
         check_positive(&[
-            ("vocab_size", self.vocab_size),
-            ("embedding_size", self.embedding_size),
             ("lstm_hidden_size", self.lstm_hidden_size),
             ("num_hidden_layers", self.num_hidden_layers),
             ("hidden_size", self.hidden_size),
@@ -78,39 +114,20 @@ impl BiLstmConfig {
             ))
             .with_hint("use relu or none"));
         }
-        match self.trained_rows.iter().find(|row| !(0..self.vocab_size).contains(row)) {
+        let rows = self.words.vocab_size;
+        match self.trained_rows.iter().find(|row| !(0..rows).contains(row)) {
             Some(row) => Err(Error::recipe(format!(
-                "`trained_rows` names row {row} of a vocabulary of {}",
-                self.vocab_size
+                "`trained_rows` names row {row} of a vocabulary of {rows}"
             ))),
             None => Ok(()),
         }
     }
 
-    fn shape(&self) -> LstmShape {
-        LstmShape {
-            input: self.embedding_size,
-            hidden: self.lstm_hidden_size,
-            layers: self.num_hidden_layers,
-            bidirectional: true,
-        }
-    }
-
-    fn frozen(&self) -> bool {
-        self.frozen_vectors.unwrap_or(false)
-    }
-
-    /// Word rows that no file fills are drawn from N(0, `word_std`²).
-    fn slots(&self, word_std: f64) -> Vec<Slot> {
-        let words = Init::Normal { std: word_std };
-        let table = Slot::new(WORD_TABLE, &[self.vocab_size, self.embedding_size], words);
-        let mut slots = vec![if self.frozen() { table.frozen() } else { table }];
-        if self.frozen() && !self.trained_rows.is_empty() {
-            slots.push(Slot::new(
-                TRAINED_ROWS,
-                &[self.trained_rows.len() as i64, self.embedding_size],
-                words,
-            ));
+    fn slots(&self, std: f64) -> Vec<Slot> {
+        let mut slots = vec![self.words.slot(std)];
+        if self.words.frozen() && !self.trained_rows.is_empty() {
+            let shape = [self.trained_rows.len() as i64, self.words.embedding_size];
+            slots.push(Slot::new(TRAINED_ROWS, &shape, Init::Normal { std }));
         }
         slots.extend(self.shape().slots("rnn"));
         let inputs = 2 * self.lstm_hidden_size;
@@ -122,67 +139,31 @@ impl BiLstmConfig {
 
 /// A BiLSTM encoder.
 #[derive(Debug)]
-pub struct BiLstm {
+struct BiLstm {
     config: BiLstmConfig,
     words: Tensor,
     trained: Option<TrainedRows>,
     lstm: PackedLstm,
     output: Linear,
-    names: Vec<String>,
-    notes: Vec<String>,
+    facts: EncoderFacts,
 }
 
 impl BiLstm {
-    /// A BiLSTM over the given word vectors, or over random ones from N(0, 1).
-    ///
-    /// # Errors
-    /// [`Error::Recipe`] for a configuration that cannot be built, or vectors of another
-    /// vocabulary.
-    pub fn declare(
-        mut config: BiLstmConfig,
-        vectors: Option<&WordVectors>,
-        params: &mut Parameters,
-    ) -> Result<Self> {
-        config.frozen_vectors.get_or_insert(vectors.is_some());
-        let mut word_std = 1.0;
-        if let Some(vectors) = vectors {
-            config.embedding_size = vectors.dim;
-            word_std = vectors.std()?;
-        }
-        config.validate()?;
-        let names = params.declare_all(config.slots(word_std))?;
-        let mut encoder = Self::get(config, names, params)?;
-        if let Some(vectors) = vectors {
-            encoder.notes.push(vectors.fill(&encoder.words, "pieces")?);
-        }
-        Ok(encoder)
-    }
-
-    /// A BiLSTM with the weights of a folder.
-    ///
-    /// # Errors
-    /// [`Error::Data`] where weights are missing, do not fit the configuration, or belong to a
-    /// smaller vocabulary.
-    pub fn from_folder(folder: &Folder, vocab_size: i64, params: &mut Parameters) -> Result<Self> {
-        let config: BiLstmConfig = load::config(folder)?;
-        config.validate().map_err(|error| folder.in_config(&error))?;
-        let (names, notes) =
-            load::read(folder, config.slots(1.0), (config.vocab_size, vocab_size), params)?;
-        Ok(Self { notes, ..Self::get(config, names, params)? })
-    }
-
-    fn get(config: BiLstmConfig, names: Vec<String>, params: &Parameters) -> Result<Self> {
+    fn new(declared: Declared<BiLstmConfig>, params: &Parameters) -> Result<Self> {
+        let Declared { config, table, notes } = declared;
         Ok(Self {
-            words: params.handle(WORD_TABLE)?,
+            words: table,
             trained: params
                 .get(TRAINED_ROWS)
                 .map(|rows| TrainedRows::new(rows, &config))
                 .transpose()?,
             lstm: PackedLstm::get("rnn", config.shape(), params)?,
             output: Linear::get(params, "linear_re")?,
+            facts: EncoderFacts {
+                dropout_rates: (config.locked_dropout_prob, 0.0),
+                ..EncoderFacts::new(config.hidden_size, notes)
+            },
             config,
-            names,
-            notes: Vec::new(),
         })
     }
 
@@ -197,25 +178,14 @@ impl BiLstm {
 }
 
 impl Encoder for BiLstm {
-    fn width(&self) -> i64 {
-        self.config.hidden_size
-    }
-
-    fn vocab_size(&self) -> i64 {
-        self.config.vocab_size
-    }
-
-    fn max_positions(&self) -> Option<i64> {
-        None
-    }
-
-    fn dropout_rates(&self) -> (f64, f64) {
-        (self.config.locked_dropout_prob, 0.0)
+    fn facts(&self) -> &EncoderFacts {
+        &self.facts
     }
 
     fn encode(&self, stream: &TokenStream, pass: &Pass) -> Result<Tensor> {
         let packing = Packing::new(&stream.segments, stream.ids.device())?;
-        let locked = pass.hidden_dropout.map(|dropout| packing.lock(dropout)).transpose()?;
+        let locked =
+            pass.hidden_dropout.as_ref().map(|dropout| packing.lock(dropout)).transpose()?;
         let states = self.lstm.forward(
             &self.embed(&stream.ids)?,
             &packing,
@@ -228,18 +198,7 @@ impl Encoder for BiLstm {
     }
 
     fn config(&self) -> Value {
-        let mut config = serde_json::to_value(&self.config).unwrap_or_default();
-        config["architectures"] = json!(["DocreBiLstm"]);
-        config["model_type"] = json!(MODEL_TYPE);
-        config
-    }
-
-    fn parameter_names(&self) -> &[String] {
-        &self.names
-    }
-
-    fn notes(&self) -> &[String] {
-        &self.notes
+        registry::to_json(&self.config, "DocreBiLstm", BILSTM.model_type)
     }
 }
 
@@ -254,7 +213,7 @@ struct TrainedRows {
 
 impl TrainedRows {
     fn new(rows: &Tensor, config: &BiLstmConfig) -> Result<Self> {
-        let mut places = vec![-1; config.vocab_size as usize];
+        let mut places = vec![-1; config.words.vocab_size as usize];
         for (place, &row) in (0..).zip(&config.trained_rows) {
             places[row as usize] = place;
         }

@@ -6,9 +6,7 @@ use std::path::Path;
 
 use tch::{Kind, Tensor};
 
-use super::bert::WORD_TABLE;
 use crate::base::text_file;
-use crate::torch::Parameters;
 use crate::torch::rng::Generator;
 use crate::{DataError, Error, Result};
 
@@ -52,8 +50,8 @@ impl WordVectors {
     }
 
     /// Copies the vectors that were found over the rows of `table` [V, dim], and says for how many
-    /// `pieces` that was.
-    pub(super) fn fill(&self, table: &Tensor, pieces: &str) -> Result<String> {
+    /// pieces that was.
+    pub(super) fn fill(&self, table: &Tensor) -> Result<String> {
         let rows = self.found_rows(&self.found)?;
         if table.size() != self.table.size() {
             let (have, want) = (self.table.size(), table.size());
@@ -63,7 +61,7 @@ impl WordVectors {
         }
         copy_rows(table, &rows, &self.table.f_index_select(0, &rows)?)?;
         Ok(format!(
-            "word vectors were found for {} of {} {pieces}",
+            "word vectors were found for {} of {} pieces",
             self.num_found(),
             self.found.len()
         ))
@@ -83,7 +81,7 @@ fn copy_rows(table: &Tensor, rows: &Tensor, values: &Tensor) -> Result<()> {
     Ok(())
 }
 
-/// Starts BERT's word-piece table from word vectors; returns the number of rows that were set.
+/// Starts a word-piece table [V, d] from word vectors; returns the number of rows that were set.
 ///
 /// Whole words that have a vector (entries that do not begin with `##` and are not in brackets) are
 /// centred, mapped to the encoder's width by a fixed random map, and scaled by one common factor so
@@ -94,14 +92,13 @@ fn copy_rows(table: &Tensor, rows: &Tensor, values: &Tensor) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::Recipe`] where the vocabulary is larger than the table or has no usable word.
-pub fn embed_projected(
-    params: &Parameters,
+pub(super) fn embed_projected(
+    table: &Tensor,
     vectors: &WordVectors,
     vocabulary: &[String],
     std: f64,
-    seed: i64,
+    seed: u64,
 ) -> Result<usize> {
-    let table = params.handle(WORD_TABLE)?;
     let words: Vec<bool> = vectors
         .found
         .iter()
@@ -121,7 +118,7 @@ pub fn embed_projected(
     let centred = chosen.f_sub(&chosen.f_mean_dim(0i64, true, Kind::Float)?)?;
     let projected = centred.f_matmul(&random_map(vectors.dim, table.size()[1], seed)?)?;
     let scale = std / projected.f_std(false)?.f_double_value(&[])?.max(f64::MIN_POSITIVE);
-    copy_rows(&table, &rows, &projected.f_mul_scalar(scale)?)?;
+    copy_rows(table, &rows, &projected.f_mul_scalar(scale)?)?;
     Ok(count)
 }
 
@@ -131,8 +128,8 @@ fn is_whole_word(entry: &str) -> bool {
 }
 
 /// [from, to], with orthonormal rows or columns, whichever are fewer.
-fn random_map(from: i64, to: i64, seed: i64) -> Result<Tensor> {
-    let gaussian = Generator::new(seed.cast_unsigned())?.normal(&[from.max(to), from.min(to)])?;
+fn random_map(from: i64, to: i64, seed: u64) -> Result<Tensor> {
+    let gaussian = Generator::new(seed)?.normal(&[from.max(to), from.min(to)])?;
     let (basis, _) = Tensor::f_linalg_qr(&gaussian, "reduced")?;
     Ok(if from >= to { basis } else { basis.f_transpose(0, 1)? })
 }

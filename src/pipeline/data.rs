@@ -387,12 +387,10 @@ fn relations(plan: &DataSources, sources: &Sources, read: &ReadOptions) -> Resul
 
 fn tokenizer_path(recipe: &Recipe, sources: &Sources) -> Result<PathBuf> {
     let named = recipe.data.tokenizer.clone();
+    let spec = EncoderSpec::parse(&recipe.encoder.name)?;
     // Word vectors bring their own vocabulary, one piece a word.
-    let vectors = ["bilstm", "words"]
-        .contains(&recipe.encoder.name.as_str())
-        .then(|| recipe.encoder.word_vectors.clone())
-        .flatten();
-    let encoder = match EncoderSpec::parse(&recipe.encoder.name)? {
+    let vectors = recipe.encoder.word_vectors.clone().filter(|_| spec.reads_words());
+    let encoder = match spec {
         EncoderSpec::Folder(folder) => Some(folder),
         _ => None,
     };

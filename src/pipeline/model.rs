@@ -7,9 +7,7 @@ use tch::{Device, Tensor};
 
 use crate::corpus::RelationSet;
 use crate::encoders;
-use crate::encoders::{
-    BertConfig, BiLstmConfig, Encoder, EncoderSpec, WordVectors, embed_projected, start_local,
-};
+use crate::encoders::{Encoder, EncoderSpec, WordStart, WordVectors};
 use crate::recipe::{EncoderChoice, EncoderInit};
 use crate::shards::DocumentStore;
 use crate::systems::dsdocre::{DsdocreModel, DsdocreSettings, DsdocreSystem, ModelConfig, Part};
@@ -21,10 +19,6 @@ use crate::torch::{Parameters, hf};
 use crate::train::Objective;
 use crate::train::{Checkpoint, CheckpointContent, TrainerState};
 use crate::{DataError, Error, Result};
-
-/// Standard deviation of word embeddings that start from projected word vectors: BERT's
-/// `initializer_range`.
-const EMBEDDING_STD: f64 = 0.02;
 
 /// What a checkpoint says of its model (`docre.json`).
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -185,10 +179,6 @@ impl NewModel<'_> {
             same_pieces(folder, store, &tokenizer)?;
         }
         let encoder = encoders::build(&spec, tokenizer.vocab_size() as i64, &mut parameters)?;
-        if self.is_new_preset() && self.plan.start == EncoderInit::Local {
-            start_local(&BertConfig::from_json(&encoder.config())?, &parameters)?;
-        }
-        self.project_word_vectors(&tokenizer, &parameters)?;
         let foundation = foundation(
             encoder,
             parameters,
@@ -202,53 +192,30 @@ impl NewModel<'_> {
     }
 
     fn spec(&self, tokenizer: &Tokenizer) -> Result<EncoderSpec> {
-        let folder = match self.start {
-            EncoderStart::Checkpoint(folder) => folder.clone(),
-            EncoderStart::Choice => {
-                match (EncoderSpec::parse(&self.plan.name)?, &self.plan.word_vectors) {
-                    (EncoderSpec::BiLstm { config, .. }, Some(path)) => {
-                        let vectors = WordVectors::load(path, &vocabulary(tokenizer))?;
-                        // No file of word vectors knows the markers: their rows are learnt.
-                        let config =
-                            BiLstmConfig { trained_rows: special_rows(tokenizer), ..config };
-                        return Ok(EncoderSpec::BiLstm { config, vectors: Some(vectors) });
-                    }
-                    (EncoderSpec::Words { config, .. }, Some(path)) => {
-                        let vectors = WordVectors::load(path, &vocabulary(tokenizer))?;
-                        return Ok(EncoderSpec::Words { config, vectors: Some(vectors) });
-                    }
-                    (spec, _) => return Ok(spec),
-                }
-            }
+        let mut spec = match self.start {
+            EncoderStart::Checkpoint(folder) => EncoderSpec::Folder(folder.clone()),
+            EncoderStart::Choice => EncoderSpec::parse(&self.plan.name)?,
         };
-        Ok(EncoderSpec::Folder(folder))
-    }
-
-    /// Whether the encoder is a preset whose weights start here.
-    fn is_new_preset(&self) -> bool {
-        matches!(self.start, EncoderStart::Choice)
-            && matches!(EncoderSpec::parse(&self.plan.name), Ok(EncoderSpec::Preset { .. }))
-    }
-
-    /// A preset with word vectors starts its word embeddings from them, through a fixed random
-    /// projection.
-    fn project_word_vectors(&self, tokenizer: &Tokenizer, parameters: &Parameters) -> Result<()> {
-        match &self.plan.word_vectors {
-            Some(path) if self.is_new_preset() => {
-                let vocabulary = vocabulary(tokenizer);
-                let vectors = WordVectors::load(path, &vocabulary)?;
-                embed_projected(
-                    parameters,
-                    &vectors,
-                    &vocabulary,
-                    EMBEDDING_STD,
-                    self.seed as i64,
-                )?;
-                Ok(())
-            }
-            _ => Ok(()),
+        if let EncoderSpec::New(new) = &mut spec {
+            new.local = self.plan.start == EncoderInit::Local;
+            new.words = self
+                .plan
+                .word_vectors
+                .as_ref()
+                .map(|path| word_start(path, tokenizer, self.seed))
+                .transpose()?;
         }
+        Ok(spec)
     }
+}
+
+/// The word vectors of a file for a tokenizer's vocabulary.
+fn word_start(path: &Path, tokenizer: &Tokenizer, seed: u64) -> Result<WordStart> {
+    let vocabulary: Vec<String> = (0..tokenizer.vocab_size())
+        .map(|id| tokenizer.token(id as u32).unwrap_or_default())
+        .collect();
+    let vectors = WordVectors::load(path, &vocabulary)?;
+    Ok(WordStart { vectors, vocabulary, special_rows: special_rows(tokenizer), seed })
 }
 
 fn foundation(
@@ -317,11 +284,6 @@ fn special_rows(tokenizer: &Tokenizer) -> Vec<i64> {
     rows.sort_unstable();
     rows.dedup();
     rows
-}
-
-/// All pieces by row.
-fn vocabulary(tokenizer: &Tokenizer) -> Vec<String> {
-    (0..tokenizer.vocab_size()).map(|id| tokenizer.token(id as u32).unwrap_or_default()).collect()
 }
 
 /// A checkpoint's description, encoder and tokenizer, checked to be of the part that is needed.

@@ -1,29 +1,6 @@
 //! What a document costs, in floating-point operations: the formulas of docs/design.md ("Costs").
 
-use serde_json::Value;
-
 use crate::systems::dsdocre::DsdocreSettings;
-
-/// Forward FLOPs of an encoder for a document of `length` tokens, from its `config.json`; `None`
-/// for one whose cost is not known.
-pub fn encoder_flops(config: &Value, length: f64) -> Option<f64> {
-    let number = |key: &str| config.get(key).and_then(Value::as_f64);
-    if let Some(hidden) = number("lstm_hidden_size") {
-        let (layers, input, output) =
-            (number("num_hidden_layers")?, number("embedding_size")?, number("hidden_size")?);
-        // Two directions of four gates; a layer above the first reads both directions.
-        let layer = |input: f64| 2.0 * 2.0 * (input + hidden) * 4.0 * hidden;
-        let below = layer(input) + (layers - 1.0) * layer(2.0 * hidden);
-        return Some(length * (below + 2.0 * 2.0 * hidden * output));
-    }
-    let (layers, width, inner) =
-        (number("num_hidden_layers")?, number("hidden_size")?, number("intermediate_size")?);
-    Some(
-        layers
-            * (length * (8.0 * width * width + 4.0 * width * inner)
-                + 4.0 * length * length * width),
-    )
-}
 
 /// Forward FLOPs of DSDocRE's scores of all pairs of a document.
 pub fn ranking_flops(entities: f64, width: f64) -> f64 {
@@ -46,6 +23,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::encoders::encoder_flops;
 
     #[test]
     fn the_table_of_the_design_is_reproduced() {
@@ -56,7 +34,7 @@ mod tests {
         assert!((ranking_flops(20.0, 768.0) / 24e6 - 1.0).abs() < 0.02);
         let settings = DsdocreSettings::default();
         assert!((relation_vector_flops(&settings, 40.0, 20.0, 768.0) / 6.0e9 - 1.0).abs() < 0.02);
-        let bilstm = json!({"lstm_hidden_size": 128, "num_hidden_layers": 1, "embedding_size": 100, "hidden_size": 128});
+        let bilstm = json!({"model_type": "docre-bilstm", "lstm_hidden_size": 128, "num_hidden_layers": 1, "embedding_size": 100, "hidden_size": 128});
         assert_eq!(
             encoder_flops(&bilstm, 1.0),
             Some(2.0 * 2.0 * 228.0 * 512.0 + 2.0 * 256.0 * 128.0)

@@ -15,7 +15,6 @@ pub mod why;
 
 pub use batch::{StepContents, StepItem, describe_batches};
 pub use blame::{Blame, Repeated, Spike, blame};
-pub use cost::encoder_flops;
 pub use explain::{KeyDescription, explain};
 pub use ledger::ledger;
 pub use parting::{Parting, StageParting, parting};

@@ -11,9 +11,10 @@ use serde::Serialize;
 use serde_json::Value;
 use tch::Device;
 
-use super::cost::{encoder_flops, ranking_flops, relation_vector_flops};
+use super::cost::{ranking_flops, relation_vector_flops};
 use super::systems::{Sizes, foundation, model_of};
 use crate::corpus::formats::ReadOptions;
+use crate::encoders::encoder_flops;
 use crate::pipeline::data::Role;
 use crate::pipeline::input::Input;
 use crate::pipeline::pretrain::pretrain_steps;

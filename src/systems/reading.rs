@@ -51,18 +51,10 @@ impl Reader {
     /// If libtorch rejects an operation, or contexts are wanted of an encoder without attention.
     pub fn read(&self, tables: &ReadingTables, device: Device, forward: Forward) -> Result<Read> {
         let windows = &tables.windows;
-        let (hidden, attention) =
-            self.dropout.map_or_else(|| self.encoder.dropout_rates(), |p| (p, p));
-        let (hidden, attention) = (
-            windows.dropout(hidden, forward, device)?,
-            windows.dropout(attention, forward, device)?,
-        );
-        let pass = Pass {
-            train: forward.train,
-            hidden_dropout: hidden.as_ref(),
-            attention_dropout: attention.as_ref(),
-            precision: forward.precision,
-        };
+        let settings = (forward.train, forward.precision);
+        let pass = Pass::new(&*self.encoder, self.dropout, settings, |p| {
+            windows.dropout(p, forward, device)
+        })?;
         let asked = Attending { layers: self.layers, plan: self.context.then_some(&tables.plan) };
         let attended = self.encoder.encode_attended(&windows.stream(device)?, &asked, &pass)?;
         let states = windows.joined(&attended.states)?;

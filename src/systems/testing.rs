@@ -9,7 +9,7 @@ use super::words::tests::{document, special};
 use super::{
     Example, Extraction, Extractor, Foundation, Profile, Reads, RelationBatch, Settings, systems,
 };
-use crate::encoders::{Encoder, EncoderSpec, WordsConfig, build};
+use crate::encoders::{Encoder, EncoderSpec, build};
 use crate::text::{TokenizedDocument, TokenizedFact};
 use crate::torch::device::LocalThreads;
 use crate::torch::{Parameters, Precision};
@@ -26,16 +26,14 @@ pub(crate) fn foundation(bert: bool) -> Foundation {
 }
 
 fn with_layers(bert: bool, layers: i64) -> Foundation {
-    let config =
-        WordsConfig { embedding_size: 8, frozen_vectors: Some(false), ..WordsConfig::default() };
+    let config = serde_json::json!({ "embedding_size": 8, "frozen_vectors": false });
     let small = serde_json::json!({
         "hidden_size": 16, "num_hidden_layers": layers, "num_attention_heads": 2, "intermediate_size": 24, "max_position_embeddings": 64
     });
-    let overrides = small.as_object().cloned().unwrap_or_default();
     let spec = if bert {
-        EncoderSpec::Preset { name: "tiny".into(), overrides }
+        EncoderSpec::preset("tiny", small)
     } else {
-        EncoderSpec::Words { config, vectors: None }
+        EncoderSpec::preset("words", config)
     };
     let mut parameters = Parameters::new(11, Device::Cpu);
     let encoder = build(&spec, VOCABULARY, &mut parameters).unwrap();

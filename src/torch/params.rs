@@ -117,13 +117,12 @@ impl Parameters {
         self.insert(&Slot::new(name, shape, init).frozen())
     }
 
-    /// Declares all of `slots`, in order, and returns their names.
+    /// Declares all of `slots`, in order.
     ///
     /// # Errors
     /// As [`Self::declare`].
-    pub fn declare_all(&mut self, slots: impl IntoIterator<Item = Slot>) -> Result<Vec<String>> {
-        let declared = |slot: Slot| self.insert(&slot).map(|_| slot.name);
-        slots.into_iter().map(declared).collect()
+    pub fn declare_all(&mut self, slots: impl IntoIterator<Item = Slot>) -> Result<()> {
+        slots.into_iter().try_for_each(|slot| self.insert(&slot).map(drop))
     }
 
     fn insert(&mut self, slot: &Slot) -> Result<Tensor> {

@@ -193,10 +193,7 @@ fn open_store(folder: &Path) -> Result<()> {
 /// of `torch.save` that is not quite one.
 fn encoders(folder: &Path) {
     let tiny = json!({ "hidden_size": 4, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 4, "max_position_embeddings": 8 });
-    let spec = EncoderSpec::Preset {
-        name: "tiny".to_owned(),
-        overrides: tiny.as_object().unwrap().clone(),
-    };
+    let spec = EncoderSpec::preset("tiny", tiny);
     let mut parameters = Parameters::new(1, Device::Cpu);
     let encoder = build(&spec, VOCABULARY_SIZE, &mut parameters).unwrap();
     for name in ["weights", "settings", "archive"] {

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::encoders::registry;
 use crate::torch::hf::load::{check_positive, check_rates};
 use crate::torch::nn::{LayerNorm, Linear};
 use crate::torch::{Init, Slot};
@@ -11,7 +12,7 @@ use crate::{Error, Result};
 
 /// Dimensions and rates, under the names that `config.json` uses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct BertConfig {
+pub(in crate::encoders) struct BertConfig {
     /// Rows of the word-piece table.
     pub vocab_size: i64,
     /// Width d of a state.
@@ -72,19 +73,40 @@ fn default_position_embedding_type() -> String {
     "absolute".into()
 }
 
-/// `model_type` of RoBERTa.
-pub const ROBERTA: &str = "roberta";
+/// Presets with their numbers of layers, widths and heads: Google's BERT-tiny, BERT-mini and
+/// BERT-base.
+const SIZES: [(&str, [i64; 3]); 3] =
+    [("tiny", [2, 128, 2]), ("mini", [4, 256, 4]), ("base", [12, 768, 12])];
+
+/// Names that [`BertConfig::preset`] knows.
+pub(super) const PRESETS: &[&str] = &[SIZES[0].0, SIZES[1].0, SIZES[2].0];
+
+/// How the relatives of BERT differ from each other.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Variant {
+    pub model_type: &'static str,
+    architecture: &'static str,
+    /// Whether positions begin after the padding piece's number.
+    pub positions_after_padding: bool,
+}
+
+pub(super) const BERT: Variant =
+    Variant { model_type: "bert", architecture: "BertModel", positions_after_padding: false };
+
+/// RoBERTa (Liu et al. 2019).
+pub(super) const ROBERTA: Variant =
+    Variant { model_type: "roberta", architecture: "RobertaModel", positions_after_padding: true };
 
 impl BertConfig {
-    /// Whether this is a RoBERTa (Liu et al. 2019): a BERT whose positions begin after the padding
-    /// piece's number.
-    pub fn is_roberta(&self) -> bool {
-        self.other.get("model_type").and_then(Value::as_str) == Some(ROBERTA)
+    /// Which relative of BERT this is; BERT itself where `model_type` is absent.
+    pub(super) fn variant(&self) -> &'static Variant {
+        let model_type = self.other.get("model_type").and_then(Value::as_str);
+        if model_type == Some(ROBERTA.model_type) { &ROBERTA } else { &BERT }
     }
 
     /// Row of the position table that a document's first piece takes.
     pub fn first_position(&self) -> i64 {
-        if self.is_roberta() { self.pad_token_id.unwrap_or(1) + 1 } else { 0 }
+        if self.variant().positions_after_padding { self.pad_token_id.unwrap_or(1) + 1 } else { 0 }
     }
 
     /// The longest document, in pieces.
@@ -92,23 +114,16 @@ impl BertConfig {
         self.max_position_embeddings - self.first_position()
     }
 
-    /// Names that [`Self::preset`] knows.
-    pub const PRESETS: &'static [&'static str] = &["tiny", "mini", "base"];
-
-    /// The dimensions of Google's BERT-tiny, BERT-mini and BERT-base, with 512 positions.
+    /// A preset, with 512 positions.
     ///
     /// # Errors
     /// [`Error::Recipe`] for an unknown name.
     pub fn preset(name: &str, vocab_size: i64) -> Result<Self> {
-        let (layers, width, heads) = match name {
-            "tiny" => (2, 128, 2),
-            "mini" => (4, 256, 4),
-            "base" => (12, 768, 12),
-            _ => {
-                return Err(Error::recipe(format!("no encoder preset is called `{name}`"))
-                    .with_hint(format!("the presets are {}", Self::PRESETS.join(", "))));
-            }
-        };
+        let [layers, width, heads] = SIZES
+            .iter()
+            .find(|(preset, _)| *preset == name)
+            .map(|(_, sizes)| *sizes)
+            .ok_or_else(|| Error::recipe(format!("no BERT preset is called `{name}`")))?;
         Ok(Self {
             vocab_size,
             hidden_size: width,
@@ -128,50 +143,18 @@ impl BertConfig {
         })
     }
 
-    /// Reads the content of a `config.json`.
-    ///
-    /// # Errors
-    /// [`Error::Recipe`] naming the key that is missing or of the wrong type.
-    pub fn from_json(config: &Value) -> Result<Self> {
-        serde_json::from_value(config.clone())
-            .map_err(|cause| Error::recipe(format!("the encoder's configuration: {cause}")))
-    }
-
     /// The content of `config.json`; `architectures` and `model_type` say what is saved, whatever
     /// was loaded.
     pub fn to_json(&self) -> Value {
-        let mut config = serde_json::to_value(self).unwrap_or_default();
-        let (architecture, model_type) =
-            if self.is_roberta() { ("RobertaModel", ROBERTA) } else { ("BertModel", "bert") };
-        config["architectures"] = json!([architecture]);
-        config["model_type"] = json!(model_type);
+        let Variant { architecture, model_type, .. } = self.variant();
+        let mut config = registry::to_json(self, architecture, model_type);
         config["torch_dtype"] = json!("float32");
         config
     }
 
-    /// Replaces keys of the configuration.
-    ///
-    /// # Errors
-    /// [`Error::Recipe`] for a key that the encoder does not read, or a value of the wrong type.
-    pub fn with_overrides(self, overrides: &Map<String, Value>) -> Result<Self> {
-        let mut config = serde_json::to_value(&self).unwrap_or_default();
-        for (key, value) in overrides {
-            let Some(place) = config.get_mut(key) else {
-                let keys = config
-                    .as_object()
-                    .map(|map| map.keys().cloned().collect::<Vec<_>>().join(", "))
-                    .unwrap_or_default();
-                return Err(Error::recipe(format!("unknown encoder key `{key}`"))
-                    .with_hint(format!("the keys are {keys}")));
-            };
-            *place = value.clone();
-        }
-        Self::from_json(&config)
-    }
-
     /// # Errors
     /// [`Error::Recipe`] naming a key whose value cannot be used.
-    pub(super) fn validate(&self) -> Result<()> {
+    pub fn validate(&self) -> Result<()> {
         check_positive(&[
             ("vocab_size", self.vocab_size),
             ("hidden_size", self.hidden_size),
@@ -208,7 +191,7 @@ impl BertConfig {
 
     /// All parameters, in Hugging Face's order and with BERT's initial values. The pooler is
     /// carried along, but never used.
-    pub(in crate::encoders) fn slots(&self) -> Vec<Slot> {
+    pub fn slots(&self) -> Vec<Slot> {
         let d = self.hidden_size;
         let mut slots: Vec<Slot> = ["word", "position", "token_type"]
             .into_iter()

@@ -9,8 +9,8 @@
 
 use tch::{Kind, Tensor};
 
+use super::BertConfig;
 use crate::Result;
-use crate::encoders::BertConfig;
 use crate::torch::Parameters;
 
 /// Ratio of the longest wavelength of the position sinusoids to the shortest. Small, so that
@@ -25,7 +25,7 @@ const GAIN: f64 = 0.7;
 ///
 /// # Errors
 /// Parameters that are not a BERT's.
-pub fn start_local(config: &BertConfig, parameters: &Parameters) -> Result<()> {
+pub(super) fn start_local(config: &BertConfig, parameters: &Parameters) -> Result<()> {
     let width = config.hidden_size;
     let positions = sinusoids(config.max_position_embeddings, width, config.initializer_range);
     parameters.assign(

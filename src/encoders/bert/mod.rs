@@ -7,25 +7,59 @@
 mod config;
 mod local_start;
 
-pub use config::{BertConfig, ROBERTA};
-pub use local_start::start_local;
-
 use serde_json::Value;
 use tch::Tensor;
 
 use super::attended::extended_positions;
-use super::{Attended, Attending, Encoder, Pass, TokenStream};
+use super::word_vectors::embed_projected;
+use super::{
+    Attended, Attending, Encoder, EncoderFacts, EncoderKind, NewEncoder, Pass, TokenStream,
+    registry,
+};
 use crate::torch::Parameters;
 use crate::torch::dropout::dropout;
-use crate::torch::hf::Folder;
 use crate::torch::hf::load;
+use crate::torch::hf::{Folder, WeightNames};
 use crate::torch::kernels::context::entity_attention;
 use crate::torch::kernels::{activations, ops};
 use crate::torch::nn::{LayerNorm, Linear, SelfAttention, lookup};
 use crate::{Error, Result};
+pub(super) use config::BertConfig;
+use local_start::start_local;
+
+/// The registry's entry of BERT.
+pub(super) const BERT: EncoderKind = EncoderKind {
+    model_type: config::BERT.model_type,
+    presets: config::PRESETS,
+    reads_words: false,
+    names: WeightNames { prefix: "bert.", heads: &["cls."] },
+    create: |new, pieces, params| Ok(Box::new(Bert::create(new, pieces, params)?)),
+    load: |folder, pieces, params| Ok(Box::new(Bert::load(folder, pieces, params)?)),
+    flops,
+};
+
+/// The registry's entry of RoBERTa, which has no preset.
+pub(super) const ROBERTA: EncoderKind = EncoderKind {
+    model_type: config::ROBERTA.model_type,
+    presets: &[],
+    names: WeightNames { prefix: "roberta.", heads: &["lm_head."] },
+    ..BERT
+};
+
+/// Products with the weights, and the products of queries and keys and of probabilities and values.
+fn flops(config: &Value, length: f64) -> Option<f64> {
+    let number = |key: &str| config.get(key).and_then(Value::as_f64);
+    let (layers, width, inner) =
+        (number("num_hidden_layers")?, number("hidden_size")?, number("intermediate_size")?);
+    Some(
+        layers
+            * (length * (8.0 * width * width + 4.0 * width * inner)
+                + 4.0 * length * length * width),
+    )
+}
 
 /// Name of the word-piece table.
-pub(super) const WORD_TABLE: &str = "embeddings.word_embeddings.weight";
+const WORD_TABLE: &str = "embeddings.word_embeddings.weight";
 
 /// Name of the position table.
 const POSITION_TABLE: &str = "embeddings.position_embeddings.weight";
@@ -39,28 +73,48 @@ const MASKS_A_LAYER: u64 = 3;
 
 /// A BERT encoder.
 #[derive(Debug)]
-pub struct Bert {
+pub(super) struct Bert {
     config: BertConfig,
     embeddings: Embeddings,
     layers: Vec<Layer>,
-    names: Vec<String>,
-    notes: Vec<String>,
+    facts: EncoderFacts,
 }
 
 impl Bert {
+    fn create(new: &NewEncoder, pieces: i64, params: &mut Parameters) -> Result<Self> {
+        let preset = BertConfig::preset(&new.preset, pieces)?;
+        let config = registry::overridden(&preset, &new.overrides)?;
+        let std = config.initializer_range;
+        let bert = Self::declare(config, params)?;
+        if new.local {
+            start_local(&bert.config, params)?;
+        }
+        if let Some(words) = &new.words {
+            let table = &bert.embeddings.words;
+            embed_projected(table, &words.vectors, &words.vocabulary, std, words.seed)?;
+        }
+        Ok(bert)
+    }
+
     /// A BERT with random weights.
     ///
     /// # Errors
     /// [`Error::Recipe`] for a configuration that cannot be built.
-    pub fn declare(config: BertConfig, params: &mut Parameters) -> Result<Self> {
+    pub(super) fn declare(config: BertConfig, params: &mut Parameters) -> Result<Self> {
         config.validate()?;
         let activation = Activation::parse(&config.hidden_act)?;
-        let names = params.declare_all(config.slots())?;
+        params.declare_all(config.slots())?;
         let embeddings = Embeddings::get(params, &config)?;
         let layers = (0..config.num_hidden_layers)
             .map(|layer| Layer::get(params, &config, layer, activation))
             .collect::<Result<_>>()?;
-        Ok(Self { config, embeddings, layers, names, notes: Vec::new() })
+        let facts = EncoderFacts {
+            max_positions: Some(config.positions()),
+            dropout_rates: (config.hidden_dropout_prob, config.attention_probs_dropout_prob),
+            attention_heads: Some(config.num_attention_heads),
+            ..EncoderFacts::new(config.hidden_size, Vec::new())
+        };
+        Ok(Self { config, embeddings, layers, facts })
     }
 
     /// A BERT with the weights of a folder. Where the tokenizer has more pieces than the
@@ -68,17 +122,16 @@ impl Bert {
     ///
     /// # Errors
     /// [`Error::Data`] where weights are missing or do not fit the configuration.
-    pub fn from_folder(folder: &Folder, vocab_size: i64, params: &mut Parameters) -> Result<Self> {
-        let mut config =
-            BertConfig::from_json(&folder.config).map_err(|error| folder.in_config(&error))?;
+    fn load(folder: &Folder, pieces: i64, params: &mut Parameters) -> Result<Self> {
+        let mut config: BertConfig =
+            registry::from_json(&folder.config).map_err(|error| folder.in_config(&error))?;
         config.validate().map_err(|error| folder.in_config(&error))?;
         check_depth(folder, &config)?;
-        let mut notes = folder.notes.clone();
-        notes.extend(load::check(folder, &config.slots())?);
-        notes.extend(grow(&mut config, vocab_size));
+        let mut notes = load::check(folder, &config.slots())?;
+        notes.extend(grow(&mut config, pieces));
         let mut bert = Self::declare(config, params)?;
-        load::fill(folder, &bert.names, params)?;
-        bert.notes = notes;
+        load::fill(folder, params)?;
+        bert.facts.notes = notes;
         Ok(bert)
     }
 }
@@ -112,28 +165,12 @@ fn grow(config: &mut BertConfig, vocab_size: i64) -> Option<String> {
 }
 
 impl Encoder for Bert {
-    fn width(&self) -> i64 {
-        self.config.hidden_size
-    }
-
-    fn vocab_size(&self) -> i64 {
-        self.config.vocab_size
-    }
-
-    fn max_positions(&self) -> Option<i64> {
-        Some(self.config.positions())
-    }
-
-    fn dropout_rates(&self) -> (f64, f64) {
-        (self.config.hidden_dropout_prob, self.config.attention_probs_dropout_prob)
+    fn facts(&self) -> &EncoderFacts {
+        &self.facts
     }
 
     fn encode(&self, stream: &TokenStream, pass: &Pass) -> Result<Tensor> {
         Ok(self.encode_attended(stream, &Attending { layers: 1, plan: None }, pass)?.states)
-    }
-
-    fn attention_heads(&self) -> Option<i64> {
-        Some(self.config.num_attention_heads)
     }
 
     fn encode_attended(
@@ -154,7 +191,7 @@ impl Encoder for Bert {
                     &qkv,
                     &stream.segments,
                     plan,
-                    pass.attention_dropout,
+                    pass.attention_dropout.as_ref(),
                     salt,
                 )?);
             }
@@ -172,14 +209,6 @@ impl Encoder for Bert {
 
     fn config(&self) -> Value {
         self.config.to_json()
-    }
-
-    fn parameter_names(&self) -> &[String] {
-        &self.names
-    }
-
-    fn notes(&self) -> &[String] {
-        &self.notes
     }
 }
 
@@ -202,12 +231,13 @@ fn extend(bert: &mut Bert, alpha: f64, parameters: &mut Parameters) -> Result<()
     if bert.config.other.contains_key(EXTENDED) {
         return Ok(());
     }
-    if bert.config.is_roberta() {
+    if bert.config.first_position() > 0 {
         return Err(Error::recipe("the positions of a RoBERTa cannot be extended")
             .with_hint("encode long documents in windows"));
     }
     let table = tch::no_grad(|| extended_positions(&bert.embeddings.positions, alpha))?;
     bert.config.max_position_embeddings = table.size()[0];
+    bert.facts.max_positions = Some(bert.config.positions());
     bert.config.other.insert(EXTENDED.to_owned(), alpha.into());
     bert.embeddings.positions = parameters.replace(POSITION_TABLE, &table)?;
     Ok(())
@@ -240,7 +270,7 @@ impl Embeddings {
         let positions =
             lookup(&self.positions, &stream.positions.f_add_scalar(self.first_position)?)?;
         let sum = words.f_add(&positions)?.f_add(&self.token_types.f_select(0, 0)?)?;
-        dropout(&self.norm.forward(&sum)?, pass.hidden_dropout, 0)
+        dropout(&self.norm.forward(&sum)?, pass.hidden_dropout.as_ref(), 0)
     }
 }
 
@@ -292,14 +322,15 @@ impl Layer {
         pass: &Pass,
         salt: u64,
     ) -> Result<Tensor> {
-        let context = ops::varlen_attention(qkv, &stream.segments, pass.attention_dropout, salt)?;
+        let context =
+            ops::varlen_attention(qkv, &stream.segments, pass.attention_dropout.as_ref(), salt)?;
         let attended = self.attention_output.forward_in(&context, pass.precision)?;
-        let attended = dropout(&attended, pass.hidden_dropout, salt + 1)?;
+        let attended = dropout(&attended, pass.hidden_dropout.as_ref(), salt + 1)?;
         let x = self.attention_norm.forward(&x.f_add(&attended)?)?;
         let inner = self.activation.apply(&self.intermediate.forward_in(&x, pass.precision)?)?;
         let output = dropout(
             &self.output.forward_in(&inner, pass.precision)?,
-            pass.hidden_dropout,
+            pass.hidden_dropout.as_ref(),
             salt + 2,
         )?;
         self.norm.forward(&x.f_add(&output)?)

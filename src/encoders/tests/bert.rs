@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::Error;
+use crate::encoders::bert::{Bert, BertConfig};
+use crate::encoders::registry;
 
 #[test]
 fn packed_documents_do_not_see_each_other() {
@@ -65,7 +67,7 @@ fn saved_and_loaded_is_the_same_encoder() {
         0.0
     );
     assert_eq!(loaded.config(), encoder.config());
-    assert!(loaded.notes().is_empty());
+    assert!(loaded.facts().notes.is_empty());
     let pooler = "pooler.dense.weight";
     assert_eq!(params.get(pooler).unwrap(), again.get(pooler).unwrap());
     let config: Value =
@@ -81,8 +83,9 @@ fn saved_and_loaded_is_the_same_encoder() {
 fn a_larger_vocabulary_adds_rows() {
     let (params, encoder) = small_bert(5);
     let (_dir, again, grown) = saved_and_loaded(&params, &*encoder, 60);
-    assert_eq!((grown.vocab_size(), grown.notes().len()), (60, 1));
-    assert!(grown.notes()[0].contains("10 rows were added"), "{}", grown.notes()[0]);
+    assert_eq!((&grown.config()["vocab_size"], grown.facts().notes.len()), (&json!(60), 1));
+    let note = &grown.facts().notes[0];
+    assert!(note.contains("10 rows were added"), "{note}");
     let table = again.get("embeddings.word_embeddings.weight").unwrap();
     assert_eq!(table.narrow(0, 0, 50), *params.get("embeddings.word_embeddings.weight").unwrap());
     let std = table.narrow(0, 50, 10).std(false).double_value(&[]);
@@ -107,7 +110,7 @@ fn missing_and_ill_shaped_weights_are_named() {
             && error.to_string().contains("lack `encoder.layer.1.output.dense.bias`"),
         "{error}"
     );
-    assert!(without("pooler.dense.bias").unwrap().notes()[0].contains("pooler.dense.bias"));
+    assert!(without("pooler.dense.bias").unwrap().facts().notes[0].contains("pooler.dense.bias"));
     let mut config = encoder.config();
     config["intermediate_size"] = json!(25);
     fs_err::write(dir.path().join("config.json"), config.to_string()).unwrap();
@@ -128,8 +131,8 @@ fn missing_and_ill_shaped_weights_are_named() {
 fn unusable_specifications_are_refused() {
     let refused = |key: &str, value: Value| {
         let mut overrides = small_overrides();
-        overrides.insert(key.into(), value);
-        let spec = EncoderSpec::Preset { name: "tiny".into(), overrides };
+        overrides[key] = value;
+        let spec = EncoderSpec::preset("tiny", overrides);
         build(&spec, 50, &mut Parameters::new(1, Device::Cpu)).err().unwrap().to_string()
     };
     assert!(refused("hidden_sise", json!(1)).contains("hidden_sise"));
@@ -159,10 +162,8 @@ fn another_architecture_is_one_clear_error() {
 fn a_roberta_is_a_bert_whose_positions_begin_later() {
     let sizes = serde_json::json!({ "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32, "pad_token_id": 1 });
     let config = |rows: i64| {
-        let mut config = BertConfig::preset("tiny", 50)
-            .unwrap()
-            .with_overrides(sizes.as_object().unwrap())
-            .unwrap();
+        let preset = BertConfig::preset("tiny", 50).unwrap();
+        let mut config = registry::overridden(&preset, sizes.as_object().unwrap()).unwrap();
         config.max_position_embeddings = rows;
         config
     };
@@ -185,7 +186,7 @@ fn a_roberta_is_a_bert_whose_positions_begin_later() {
         (roberta.max_positions(), roberta.config()["model_type"].as_str()),
         (Some(12), Some("roberta"))
     );
-    assert_eq!(BertConfig::from_json(&roberta.config()).unwrap().first_position(), 2);
+    assert_eq!(registry::from_json::<BertConfig>(&roberta.config()).unwrap().first_position(), 2);
 }
 
 #[test]

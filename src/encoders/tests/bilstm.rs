@@ -2,30 +2,13 @@
 
 use super::*;
 
-fn config() -> BiLstmConfig {
-    BiLstmConfig {
-        embedding_size: 6,
-        lstm_hidden_size: 5,
-        num_hidden_layers: 2,
-        hidden_size: 7,
-        ..BiLstmConfig::default()
-    }
-}
-
-/// Vectors for every second of 50 entries.
-fn vectors() -> WordVectors {
-    let found: Vec<bool> = (0..50).map(|row| row % 2 == 0).collect();
-    let mask = Tensor::from_slice(&found).unsqueeze(1).to_kind(Kind::Float);
-    let table = (Tensor::arange(300, (Kind::Float, Device::Cpu)).view([50, 6]) * 0.37).sin() * mask;
-    WordVectors { dim: 6, found, table }
+fn config() -> Value {
+    json!({ "embedding_size": 6, "lstm_hidden_size": 5, "num_hidden_layers": 2, "hidden_size": 7 })
 }
 
 fn bilstm(trained_rows: Vec<i64>) -> (Parameters, Box<dyn Encoder>) {
     let mut params = Parameters::new(8, Device::Cpu);
-    let spec = EncoderSpec::BiLstm {
-        config: BiLstmConfig { trained_rows, ..config() },
-        vectors: Some(vectors()),
-    };
+    let spec = over("bilstm", config(), vectors(), trained_rows);
     let encoder = build(&spec, 50, &mut params).unwrap();
     (params, encoder)
 }
@@ -94,8 +77,7 @@ fn trained_rows_stand_where_their_entries_are() {
 #[test]
 fn random_vectors_are_trained_and_file_vectors_are_copied() {
     let mut params = Parameters::new(8, Device::Cpu);
-    let encoder =
-        build(&EncoderSpec::BiLstm { config: config(), vectors: None }, 50, &mut params).unwrap();
+    let encoder = build(&EncoderSpec::preset("bilstm", config()), 50, &mut params).unwrap();
     assert_eq!(encoder.config()["frozen_vectors"], json!(false));
     step(&params, &*encoder);
     let (params, encoder) = bilstm(vec![]);

@@ -3,15 +3,17 @@
 mod bert;
 mod bilstm;
 mod parity;
+pub(super) mod toy;
 mod word_vectors;
 mod words;
 
 use std::path::PathBuf;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
 use super::*;
+use crate::torch::hf;
 
 /// Folder of the reference cases, or `None` with a line that says so.
 fn shared() -> Option<PathBuf> {
@@ -38,24 +40,40 @@ fn stream(documents: &[Vec<i64>]) -> TokenStream {
     }
 }
 
-fn small_overrides() -> Map<String, Value> {
-    let Value::Object(map) = json!({
+fn small_overrides() -> Value {
+    json!({
         "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24, "max_position_embeddings": 12,
-    }) else {
-        unreachable!()
-    };
-    map
+    })
 }
 
 fn small_bert(seed: u64) -> (Parameters, Box<dyn Encoder>) {
     let mut params = Parameters::new(seed, Device::Cpu);
-    let spec = EncoderSpec::Preset { name: "tiny".into(), overrides: small_overrides() };
-    let encoder = build(&spec, 50, &mut params).unwrap();
+    let encoder = build(&EncoderSpec::preset("tiny", small_overrides()), 50, &mut params).unwrap();
     (params, encoder)
 }
 
 fn documents() -> Vec<Vec<i64>> {
     vec![vec![1, 5, 9, 2], vec![7], vec![3, 3, 8, 49, 0, 11, 12], vec![10, 4]]
+}
+
+/// Vectors for every second of 50 entries.
+fn vectors() -> WordVectors {
+    let found: Vec<bool> = (0..50).map(|row| row % 2 == 0).collect();
+    let mask = Tensor::from_slice(&found).unsqueeze(1).to_kind(Kind::Float);
+    let table = (Tensor::arange(300, (Kind::Float, Device::Cpu)).view([50, 6]) * 0.37).sin() * mask;
+    WordVectors { dim: 6, found, table }
+}
+
+/// A preset over these word vectors.
+fn over(
+    preset: &str,
+    overrides: Value,
+    vectors: WordVectors,
+    special_rows: Vec<i64>,
+) -> EncoderSpec {
+    let EncoderSpec::New(new) = EncoderSpec::preset(preset, overrides) else { unreachable!() };
+    let words = WordStart { vectors, vocabulary: Vec::new(), special_rows, seed: 7 };
+    EncoderSpec::New(NewEncoder { words: Some(words), ..new })
 }
 
 fn encode(encoder: &dyn Encoder, documents: &[Vec<i64>]) -> Tensor {
@@ -80,8 +98,7 @@ fn saved_and_loaded(
     vocab_size: i64,
 ) -> (tempfile::TempDir, Parameters, Box<dyn Encoder>) {
     let dir = tempfile::tempdir().unwrap();
-    let tensors =
-        encoder.parameter_names().iter().map(|name| (name.as_str(), params.get(name).unwrap()));
+    let tensors = params.iter().map(|entry| (entry.name.as_str(), &entry.tensor));
     hf::write_folder(dir.path(), &encoder.config(), tensors).unwrap();
     let mut again = Parameters::new(999, Device::Cpu);
     let loaded =

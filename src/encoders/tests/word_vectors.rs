@@ -71,7 +71,8 @@ fn glove_is_read() {
 fn bert_can_start_from_projected_vectors() {
     let (params, _encoder) = small_bert(2);
     let name = "embeddings.word_embeddings.weight";
-    let before = params.get(name).unwrap().copy();
+    let table = params.get(name).unwrap();
+    let before = table.copy();
     let entries: Vec<String> = (0..50)
         .map(|row| match row {
             0 => "[CLS]".to_owned(),
@@ -86,7 +87,10 @@ fn bert_can_start_from_projected_vectors() {
         found: (0..50).map(|row| row < 40).collect(),
         table: raw.shallow_clone(),
     };
-    assert_eq!(embed_projected(&params, &vectors, &entries, 0.02, 7).unwrap(), 38);
+    assert_eq!(
+        crate::encoders::word_vectors::embed_projected(table, &vectors, &entries, 0.02, 7).unwrap(),
+        38
+    );
     let after = params.get(name).unwrap();
     let untouched = Tensor::from_slice(&[0i64, 1, 40, 49]);
     assert_eq!(after.index_select(0, &untouched), before.index_select(0, &untouched));

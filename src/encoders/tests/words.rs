@@ -2,26 +2,20 @@
 
 use super::*;
 
-/// Vectors for every second of 50 entries.
-fn vectors() -> WordVectors {
-    let found: Vec<bool> = (0..50).map(|row| row % 2 == 0).collect();
-    let mask = Tensor::from_slice(&found).unsqueeze(1).to_kind(Kind::Float);
-    let table = (Tensor::arange(300, (Kind::Float, Device::Cpu)).view([50, 6]) * 0.37).sin() * mask;
-    WordVectors { dim: 6, found, table }
-}
-
 fn words(vectors: Option<WordVectors>) -> (Parameters, Box<dyn Encoder>) {
     let mut params = Parameters::new(8, Device::Cpu);
-    let encoder =
-        build(&EncoderSpec::Words { config: WordsConfig::default(), vectors }, 50, &mut params)
-            .unwrap();
+    let spec = match vectors {
+        Some(vectors) => over("words", Value::Null, vectors, Vec::new()),
+        None => EncoderSpec::preset("words", Value::Null),
+    };
+    let encoder = build(&spec, 50, &mut params).unwrap();
     (params, encoder)
 }
 
 #[test]
 fn states_are_rows_of_the_table() {
     let (params, encoder) = words(Some(vectors()));
-    assert_eq!((encoder.width(), encoder.vocab_size(), encoder.contextual()), (6, 50, false));
+    assert_eq!((encoder.width(), encoder.contextual()), (6, false));
     let table = params.get("word_emb.weight").unwrap();
     let states = encode(&*encoder, &documents());
     assert_eq!(states, table.index_select(0, &stream(&documents()).ids));
@@ -61,8 +55,7 @@ fn saved_and_loaded_is_the_same_table() {
 fn a_larger_vocabulary_than_the_table_is_an_error() {
     let (params, encoder) = words(Some(vectors()));
     let dir = tempfile::tempdir().unwrap();
-    let tensors =
-        encoder.parameter_names().iter().map(|name| (name.as_str(), params.get(name).unwrap()));
+    let tensors = params.iter().map(|entry| (entry.name.as_str(), &entry.tensor));
     hf::write_folder(dir.path(), &encoder.config(), tensors).unwrap();
     let spec = EncoderSpec::parse(dir.path().to_str().unwrap()).unwrap();
     let error = build(&spec, 51, &mut Parameters::new(0, Device::Cpu)).err().unwrap();

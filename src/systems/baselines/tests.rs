@@ -3,7 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::*;
-use crate::encoders::{EncoderSpec, WordsConfig, build};
+use crate::encoders::{EncoderSpec, build};
 use crate::systems::testing::{assert_batch_invariant, foundation_of};
 use crate::systems::words::tests::{EVALUATION, TYPES, document, example, with_facts};
 use crate::systems::words::{Reading, WordTables};
@@ -22,16 +22,10 @@ const TRAINING: Forward = Forward { train: true, precision: Precision::Fp32 };
 fn foundation(bert: bool) -> Foundation {
     let mut parameters = Parameters::new(5, Device::Cpu);
     let spec = if bert {
-        let overrides = serde_json::json!({ "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24 });
-        EncoderSpec::Preset {
-            name: "tiny".into(),
-            overrides: overrides.as_object().cloned().unwrap_or_default(),
-        }
+        let small = serde_json::json!({ "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24 });
+        EncoderSpec::preset("tiny", small)
     } else {
-        EncoderSpec::Words {
-            config: WordsConfig { embedding_size: 12, ..WordsConfig::default() },
-            vectors: None,
-        }
+        EncoderSpec::preset("words", serde_json::json!({ "embedding_size": 12 }))
     };
     foundation_of(build(&spec, 400, &mut parameters).unwrap(), parameters, &TYPES)
 }

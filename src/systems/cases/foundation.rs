@@ -5,7 +5,7 @@ use serde_json::json;
 use tch::Device;
 
 use crate::Result;
-use crate::encoders::{BertConfig, EncoderSpec, build};
+use crate::encoders::{EncoderSpec, build};
 use crate::parity::Case;
 use crate::systems::Foundation;
 use crate::text::{SpecialPieces, Tokenizer};
@@ -45,8 +45,7 @@ pub(crate) fn bert(case: &Case, sizes: &BertSizes) -> Result<EncoderSpec> {
         "hidden_dropout_prob": 0.0,
         "attention_probs_dropout_prob": 0.0,
     });
-    let overrides = config.as_object().cloned().unwrap_or_default();
-    Ok(EncoderSpec::Preset { name: BertConfig::PRESETS[0].to_owned(), overrides })
+    Ok(EncoderSpec::preset("tiny", config))
 }
 
 /// An encoder with a word table of `rows` rows, and room for a system's parameters.

@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
 use tch::Tensor;
 
 use crate::Result;
 use crate::corpus::RelationSet;
-use crate::encoders::{EncoderSpec, WordsConfig};
+use crate::encoders::EncoderSpec;
 use crate::parity::Case;
 use crate::systems::cases::foundation::{BertSizes, DOCRED_TYPES, EVALUATION, bert, foundation};
 use crate::systems::words::WordTables;
@@ -78,12 +79,8 @@ impl WordCase {
     /// # Errors
     /// If libtorch rejects an operation.
     pub fn table(&self, width: i64) -> Result<Foundation> {
-        let config = WordsConfig {
-            embedding_size: width,
-            frozen_vectors: Some(true),
-            ..WordsConfig::default()
-        };
-        self.foundation(&EncoderSpec::Words { config, vectors: None })
+        let config = json!({ "embedding_size": width, "frozen_vectors": true });
+        self.foundation(&EncoderSpec::preset("words", config))
     }
 
     /// A small BERT of the case's dimensions `bert_hidden`, `bert_layers`, … to build on.

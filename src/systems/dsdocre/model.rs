@@ -151,20 +151,12 @@ impl DsdocreModel {
     ) -> Result<(Tensor, Tensor)> {
         let device = self.parameters.device();
         let stream = documents.stream(device)?;
-        let (hidden, attention) =
-            self.dropout.map_or_else(|| self.encoder.dropout_rates(), |p| (p, p));
-        let dropout = |p: f64| -> Result<Option<Dropout>> {
-            (forward.train && p > 0.0)
+        let Forward { train, precision } = forward;
+        let pass = Pass::new(&*self.encoder, self.dropout, (train, precision), |p| {
+            (train && p > 0.0)
                 .then(|| Dropout::new(p, on(&documents.token_keys, device)?))
                 .transpose()
-        };
-        let (hidden, attention) = (dropout(hidden)?, dropout(attention)?);
-        let pass = Pass {
-            train: forward.train,
-            hidden_dropout: hidden.as_ref(),
-            attention_dropout: attention.as_ref(),
-            precision: forward.precision,
-        };
+        })?;
         let states = self.encoder.encode(&stream, &pass)?;
         let entities = documents.entity_vectors(&states)?;
         Ok((states, entities))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 use super::*;
-use crate::encoders::{EncoderSpec, WordsConfig, build};
+use crate::encoders::{EncoderSpec, build};
 use crate::systems::Profile;
 use crate::systems::testing::foundation_of;
 use crate::systems::words::tests::{EVALUATION, TYPES, document};
@@ -17,9 +17,8 @@ const TRAINING: Forward = Forward { train: true, precision: Precision::Fp32 };
 
 fn predictor(max_words: usize) -> EvidencePredictor {
     let mut parameters = Parameters::new(5, Device::Cpu);
-    let config = WordsConfig { embedding_size: 12, ..WordsConfig::default() };
-    let encoder =
-        build(&EncoderSpec::Words { config, vectors: None }, 400, &mut parameters).unwrap();
+    let spec = EncoderSpec::preset("words", serde_json::json!({ "embedding_size": 12 }));
+    let encoder = build(&spec, 400, &mut parameters).unwrap();
     let foundation = foundation_of(encoder, parameters, &TYPES);
     let settings = EvidenceSettings {
         position_width: 3,

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
+use serde_json::json;
 use tch::Tensor;
 
 use crate::Result;
-use crate::encoders::{EncoderSpec, WordsConfig};
+use crate::encoders::EncoderSpec;
 use crate::parity::Case;
 use crate::sampling::ordered_pairs;
 use crate::systems::cases::foundation::{DOCRED_TYPES, EVALUATION, foundation};
@@ -67,12 +68,8 @@ fn model(
         .get("word_emb.weight")
         .ok_or_else(|| case.error("there are no word vectors"))?
         .size();
-    let config = WordsConfig {
-        embedding_size: words[1],
-        frozen_vectors: Some(true),
-        ..WordsConfig::default()
-    };
-    let spec = EncoderSpec::Words { config, vectors: None };
+    let spec =
+        EncoderSpec::preset("words", json!({ "embedding_size": words[1], "frozen_vectors": true }));
     let na_class = case.number("/dims/classes")? == relations as i64 + 1;
     let model = Hin::new(
         foundation(&spec, words[0], relations, &DOCRED_TYPES, pieces)?,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tch::{Device, Kind};
 
-use crate::encoders::{BertConfig, EncoderSpec, build};
+use crate::encoders::{EncoderSpec, build};
 use crate::systems::testing::foundation_of;
 use crate::systems::{Example, Extractor, Foundation, RelationBatch};
 use crate::text::{
@@ -36,10 +36,7 @@ pub(crate) fn foundation(positions: i64) -> Foundation {
         "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32,
         "max_position_embeddings": positions, "initializer_range": 0.2,
     });
-    let spec = EncoderSpec::Preset {
-        name: BertConfig::PRESETS[0].into(),
-        overrides: config.as_object().unwrap().clone(),
-    };
+    let spec = EncoderSpec::preset("tiny", config);
     let mut parameters = Parameters::new(3, Device::Cpu);
     let encoder = build(&spec, 505, &mut parameters).unwrap();
     Foundation {

@@ -91,16 +91,10 @@ impl WordTables {
     /// # Errors
     /// If libtorch rejects an operation.
     pub fn piece_states(&self, pass: &WordPass) -> Result<Tensor> {
-        let (hidden, attention) =
-            pass.dropout.map_or_else(|| pass.encoder.dropout_rates(), |p| (p, p));
-        let hidden = self.dropout(Rows::Pieces, hidden, pass.forward, pass.device)?;
-        let attention = self.dropout(Rows::Pieces, attention, pass.forward, pass.device)?;
-        let encoding = Pass {
-            train: pass.forward.train,
-            hidden_dropout: hidden.as_ref(),
-            attention_dropout: attention.as_ref(),
-            precision: pass.forward.precision,
-        };
+        let settings = (pass.forward.train, pass.forward.precision);
+        let encoding = Pass::new(pass.encoder, pass.dropout, settings, |p| {
+            self.dropout(Rows::Pieces, p, pass.forward, pass.device)
+        })?;
         let states = pass.encoder.encode(&self.stream(pass.device)?, &encoding)?;
         self.windows
             .as_ref()

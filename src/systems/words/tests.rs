@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 use super::*;
-use crate::encoders::{Encoder, EncoderSpec, WordsConfig, build};
+use crate::encoders::{Encoder, EncoderSpec, build};
 use crate::systems::Example;
 use crate::text::{
     SpecialPieces, TokenizedDocument, TokenizedEntity, TokenizedFact, TokenizedMention, WindowRule,
@@ -281,9 +281,8 @@ fn what_cannot_be_laid_out_is_named() {
 
 fn table() -> (Parameters, Box<dyn Encoder>) {
     let mut parameters = Parameters::new(1, Device::Cpu);
-    let config = WordsConfig { embedding_size: 4, ..WordsConfig::default() };
-    let encoder =
-        build(&EncoderSpec::Words { config, vectors: None }, 400, &mut parameters).unwrap();
+    let spec = EncoderSpec::preset("words", serde_json::json!({ "embedding_size": 4 }));
+    let encoder = build(&spec, 400, &mut parameters).unwrap();
     (parameters, encoder)
 }
 

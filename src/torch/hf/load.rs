@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 
 use serde::de::DeserializeOwned;
-use tch::Tensor;
 
 use crate::torch::hf::Folder;
 use crate::torch::{Parameters, Slot};
@@ -23,7 +22,7 @@ pub fn config<C: DeserializeOwned>(folder: &Folder) -> Result<C> {
 }
 
 /// Declares `slots` with the weights of a folder, whose word table of `rows` rows must have one for
-/// every piece; returns their names, and notes on the folder.
+/// every piece; returns notes on the folder.
 ///
 /// # Errors
 /// [`crate::Error::Data`] for a word table that is too small; as [`check`].
@@ -32,21 +31,20 @@ pub fn read(
     slots: Vec<Slot>,
     (rows, pieces): (i64, i64),
     params: &mut Parameters,
-) -> Result<(Vec<String>, Vec<String>)> {
+) -> Result<Vec<String>> {
     if pieces > rows {
         return Err(folder
             .error(format!("the word table has {rows} rows, but the tokenizer {pieces} pieces"))
             .into());
     }
-    let mut notes = folder.notes.clone();
-    notes.extend(check(folder, &slots)?);
-    let names = params.declare_all(slots)?;
-    fill(folder, &names, params)?;
-    Ok((names, notes))
+    let notes = check(folder, &slots)?;
+    params.declare_all(slots)?;
+    fill(folder, params)?;
+    Ok(notes)
 }
 
-/// Compares the folder's tensors with `slots` before anything is allocated; returns notes on what
-/// is missing or left over.
+/// Compares the folder's tensors with `slots` before anything is allocated; returns the folder's
+/// notes, and what is missing or left over.
 ///
 /// # Errors
 /// [`crate::Error::Data`] listing missing names, or naming both shapes of a tensor that does not
@@ -73,7 +71,7 @@ pub fn check(folder: &Folder, slots: &[Slot]) -> Result<Vec<String>> {
             .into());
     }
     check_shapes(folder, slots)?;
-    let mut notes = Vec::new();
+    let mut notes = folder.notes.clone();
     if !optional.is_empty() {
         notes.push(format!(
             "not in the weights, started at random: {}",
@@ -104,19 +102,16 @@ fn check_shapes(folder: &Folder, slots: &[Slot]) -> Result<()> {
 
 /// Copies every tensor of the folder that has a parameter. A parameter with more rows keeps its
 /// initial values in the rest.
-pub fn fill(folder: &Folder, names: &[String], params: &Parameters) -> Result<()> {
-    for name in names {
-        if let Some(value) = folder.tensors.get(name) {
-            copy_rows(params, name, value)?;
+///
+/// # Errors
+/// If a tensor does not fit its parameter.
+pub fn fill(folder: &Folder, params: &Parameters) -> Result<()> {
+    for (name, value) in &folder.tensors {
+        if let Some(target) = params.get(name) {
+            let rows = value.size().first().copied().unwrap_or(0);
+            tch::no_grad(|| target.f_narrow(0, 0, rows)?.f_copy_(value))?;
         }
     }
-    Ok(())
-}
-
-fn copy_rows(params: &Parameters, name: &str, value: &Tensor) -> Result<()> {
-    let target = params.handle(name)?;
-    let rows = value.size().first().copied().unwrap_or(0);
-    tch::no_grad(|| target.f_narrow(0, 0, rows)?.f_copy_(value))?;
     Ok(())
 }
 

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
+pub use names::WeightNames;
 pub use tensors::{read_safetensors, write_safetensors};
 
 use crate::{DataError, Error, Result};
@@ -34,18 +35,13 @@ pub struct Folder {
     pub path: PathBuf,
     /// The content of `config.json`.
     pub config: Value,
-    /// Tensors by `BertModel` name without a prefix, on the CPU; floating-point numbers in 32 bits.
+    /// Tensors by name, on the CPU; floating-point numbers in 32 bits.
     pub tensors: BTreeMap<String, Tensor>,
     /// What was left out while reading.
     pub notes: Vec<String>,
 }
 
 impl Folder {
-    /// `model_type` of the configuration.
-    pub fn model_type(&self) -> Option<&str> {
-        self.config.get("model_type").and_then(Value::as_str)
-    }
-
     /// An error about this folder.
     pub fn error(&self, problem: impl Into<String>) -> DataError {
         DataError::new(&self.path, problem)
@@ -59,21 +55,18 @@ impl Folder {
     }
 }
 
-/// Reads a folder. Names lose the prefix `bert.` and the endings `gamma` and `beta`; the heads of
-/// the original pre-training (`cls.*`) and the position numbers are left out. Which tensors a model
-/// needs is for the encoder to say.
+/// Reads a folder. How its tensors are named and which ones a model needs is for the encoder to say
+/// ([`Folder::rename`]).
 ///
 /// # Errors
 /// [`Error::Data`] naming the file for damaged files; [`Error::Io`] where one cannot be opened.
 pub fn read_folder(dir: &Path) -> Result<Folder> {
     let config = read_config(&dir.join(CONFIG))?;
-    let (path, found) = read_weights(dir)?;
-    let (tensors, notes) = names::clean(&path, found)?;
-    let tensors = tensors
+    let tensors = read_weights(dir)?
         .into_iter()
         .map(|(name, tensor)| Ok((name, to_single(tensor)?)))
         .collect::<Result<_>>()?;
-    Ok(Folder { path: dir.to_owned(), config, tensors, notes })
+    Ok(Folder { path: dir.to_owned(), config, tensors, notes: Vec::new() })
 }
 
 fn read_config(path: &Path) -> Result<Value> {
@@ -86,16 +79,14 @@ fn read_config(path: &Path) -> Result<Value> {
     }
 }
 
-fn read_weights(dir: &Path) -> Result<(PathBuf, BTreeMap<String, Tensor>)> {
+fn read_weights(dir: &Path) -> Result<BTreeMap<String, Tensor>> {
     let safetensors = dir.join(SAFETENSORS);
     if safetensors.is_file() {
-        let tensors = read_safetensors(&safetensors)?;
-        return Ok((safetensors, tensors));
+        return read_safetensors(&safetensors);
     }
     let pytorch = dir.join(PYTORCH);
     if pytorch.is_file() {
-        let tensors = torch_zip::read(&pytorch)?;
-        return Ok((pytorch, tensors));
+        return torch_zip::read(&pytorch);
     }
     Err(DataError::new(dir, format!("holds neither {SAFETENSORS} nor {PYTORCH}"))
         .hint("weights split over several files are not read; join them first")

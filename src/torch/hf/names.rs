@@ -1,53 +1,49 @@
-//! From the names in a file of weights to those of `BertModel`.
+//! From the names in a file of weights to those of a model's parameters.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use super::Folder;
+use crate::Result;
 
-use tch::Tensor;
+/// How a kind of model names the tensors in its files.
+#[derive(Clone, Copy, Debug)]
+pub struct WeightNames {
+    /// What stands before all names where a model with heads was saved, such as `bert.`.
+    pub prefix: &'static str,
+    /// Prefixes of the heads of its own pre-training, which nothing here uses.
+    pub heads: &'static [&'static str],
+}
 
-use crate::{DataError, Result};
-
-/// The prefixes of models that hold a BERT and heads.
-const PREFIXES: [&str; 2] = ["bert.", "roberta."];
-/// The heads of BERT's and RoBERTa's own pre-training.
-const HEADS: [&str; 2] = ["cls.", "lm_head."];
 /// Buffers that old versions saved.
 const BUFFERS: [&str; 2] = ["embeddings.position_ids", "embeddings.token_type_ids"];
 
-/// Renames the tensors of `path`; the second value says what was left out.
-///
-/// # Errors
-/// [`crate::Error::Data`] where two tensors end up with one name.
-pub(super) fn clean(
-    path: &Path,
-    found: BTreeMap<String, Tensor>,
-) -> Result<(BTreeMap<String, Tensor>, Vec<String>)> {
-    let mut tensors = BTreeMap::new();
-    let mut heads = 0;
-    for (name, tensor) in found {
-        let bare = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(&name);
-        if HEADS.iter().any(|head| bare.starts_with(head)) {
-            heads += 1;
-        } else if !BUFFERS.contains(&bare)
-            && let renamed = modern(bare)
-            && tensors.insert(renamed.clone(), tensor).is_some()
-        {
-            return Err(DataError::new(
-                path,
-                format!("two tensors stand for `{renamed}`, one of them `{name}`"),
-            )
-            .into());
+impl Folder {
+    /// Gives the tensors the names of the model's parameters, without its prefix and the old
+    /// endings `gamma` and `beta`, and leaves out heads and buffers.
+    ///
+    /// # Errors
+    /// [`crate::Error::Data`] where two tensors end up with one name.
+    pub fn rename(&mut self, names: &WeightNames) -> Result<()> {
+        let mut heads = 0;
+        for (name, tensor) in std::mem::take(&mut self.tensors) {
+            let bare = name.strip_prefix(names.prefix).unwrap_or(&name);
+            if names.heads.iter().any(|head| bare.starts_with(head)) {
+                heads += 1;
+            } else if !BUFFERS.contains(&bare)
+                && let renamed = modern(bare)
+                && self.tensors.insert(renamed.clone(), tensor).is_some()
+            {
+                return Err(self
+                    .error(format!("two tensors stand for `{renamed}`, one of them `{name}`"))
+                    .into());
+            }
         }
+        if heads > 0 {
+            self.notes.push(format!(
+                "{heads} tensors of pre-training heads (`{}*`) were left out",
+                names.heads.join("*`, `")
+            ));
+        }
+        Ok(())
     }
-    let notes = if heads == 0 {
-        Vec::new()
-    } else {
-        vec![format!(
-            "{heads} tensors of pre-training heads (`{}*`) were left out",
-            HEADS.join("*`, `")
-        )]
-    };
-    Ok((tensors, notes))
 }
 
 /// Layer norms called their parameters `gamma` and `beta` once.

@@ -6,6 +6,8 @@ use tch::Device;
 use super::handmade::{archive, state_dict, tensor, text};
 use super::*;
 
+const BERT: WeightNames = WeightNames { prefix: "bert.", heads: &["cls."] };
+
 fn folder(config: &Value, weights: &[u8]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs_err::write(dir.path().join(CONFIG), config.to_string()).unwrap();
@@ -15,7 +17,7 @@ fn folder(config: &Value, weights: &[u8]) -> tempfile::TempDir {
 
 fn refusal(weights: &[u8]) -> String {
     let dir = folder(&json!({}), weights);
-    let error = read_folder(dir.path()).unwrap_err();
+    let error = read_folder(dir.path()).and_then(|mut folder| folder.rename(&BERT)).unwrap_err();
     assert_eq!(error.exit_code(), 65, "{error}");
     error.to_string()
 }
@@ -47,7 +49,8 @@ fn a_torch_archive_is_read() {
         ("data/3", &7i64.to_le_bytes()),
     ]);
     let dir = folder(&json!({"model_type": "bert"}), &weights);
-    let read = read_folder(dir.path()).unwrap();
+    let mut read = read_folder(dir.path()).unwrap();
+    read.rename(&BERT).unwrap();
     assert_eq!(
         read.tensors.keys().collect::<Vec<_>>(),
         ["brain", "embeddings.LayerNorm.bias", "embeddings.LayerNorm.weight", "half"]
