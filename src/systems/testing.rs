@@ -227,46 +227,6 @@ pub(crate) fn remaining_loss(extractor: &dyn Extractor, steps: usize, rate: f64)
     values[values.len() - 1] / values[0]
 }
 
-/// Prints the time of forward and backward passes over documents of DocRED's usual size: 200 words,
-/// 8 sentences, 19 entities.
-pub(crate) fn measure(extractor: &dyn Extractor) {
-    const WORDS: u32 = 200;
-    const SENTENCES: u32 = 8;
-    const ENTITIES: u32 = 19;
-    const DOCUMENTS: usize = 4;
-    let sentences: Vec<u32> =
-        (0..=SENTENCES).map(|sentence| sentence * WORDS / SENTENCES).collect();
-    let spans: Vec<Vec<(u32, u32)>> = (0..ENTITIES)
-        .map(|e| (0..=e % 3 / 2).map(|m| (e * 9 + m * 4, e * 9 + m * 4 + 2)).collect())
-        .collect();
-    let entities: Vec<(&str, &[(u32, u32)])> =
-        spans.iter().map(|spans| ("PER", spans.as_slice())).collect();
-    let one = document(&vec![1; WORDS as usize], &sentences, &entities);
-    let mut documents = vec![settle(one, &[(0, 1, 0), (2, 3, 1)]); DOCUMENTS];
-    documents
-        .iter_mut()
-        .flat_map(|document| &mut document.pieces)
-        .for_each(|piece| *piece %= VOCABULARY as u32);
-    let examples = examples(extractor, &documents, true);
-    let mut best = f64::MAX;
-    for _ in 0..5 {
-        let start = std::time::Instant::now();
-        let batch = batch(extractor, &examples);
-        let laid = start.elapsed().as_secs_f64();
-        let loss = loss(extractor, &batch, TRAINING);
-        let forward = start.elapsed().as_secs_f64();
-        loss.backward();
-        let total = start.elapsed().as_secs_f64();
-        println!(
-            "layout {laid:.3} s, forward {:.3} s, backward {:.3} s",
-            forward - laid,
-            total - forward
-        );
-        best = best.min(total);
-    }
-    println!("{:.1} documents/s with {} threads", DOCUMENTS as f64 / best, tch::get_num_threads());
-}
-
 /// Entities of one to three mentions spread over sentences of ten words.
 fn long(words: u32, entities: u32) -> TokenizedDocument {
     let sentences: Vec<u32> = (0..=words / 10).map(|sentence| sentence * 10).collect();

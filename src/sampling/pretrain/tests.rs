@@ -512,19 +512,3 @@ fn instances_have_the_shapes_of_the_reference() {
     );
     assert_eq!([alignment.candidates.len()], shape("RelAlign_CandHead1")[1..]);
 }
-
-/// How fast items are drawn, printed for whoever asks: `cargo test --release sampling_speed --
-/// --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement, not a check"]
-fn sampling_speed() {
-    let corpus: Vec<_> = (0..1000).map(rich).collect();
-    let keys: Vec<Vec<_>> = (0..500)
-        .map(|i| vec![instance(2 * i, (0, 1), 1), instance(2 * i + 1, (0, 1), 1)])
-        .collect();
-    let sampler = PretrainSampler::new(&corpus, &keys, settings()).unwrap();
-    let start = std::time::Instant::now();
-    let drawn: usize =
-        (0..20_000).map(|item| sampler.sample(1, 0, item).cross_detection.len()).sum();
-    eprintln!("{:.0} items/s ({drawn} instances)", 20_000.0 / start.elapsed().as_secs_f64());
-}

@@ -227,15 +227,3 @@ fn it_learns_a_handful_of_documents() {
     let remaining = remaining_loss(&model, 150, 0.02);
     assert!(remaining < 0.1, "{remaining}");
 }
-
-/// `cargo test --release --lib glre::tests::speed -- --ignored --nocapture`
-#[test]
-#[ignore = "a measurement"]
-fn speed() {
-    let model = Glre::new(
-        foundation(false),
-        GlreSettings { unknown_singletons: 0.0, ..GlreSettings::default() },
-    )
-    .unwrap();
-    crate::systems::testing::measure(&model);
-}

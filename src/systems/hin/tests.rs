@@ -112,10 +112,3 @@ fn it_learns_a_handful_of_documents() {
     let remaining = remaining_loss(&model, 150, 0.02);
     assert!(remaining < 0.1, "{remaining}");
 }
-
-/// `cargo test --release --lib hin::tests::speed -- --ignored --nocapture`
-#[test]
-#[ignore = "a measurement"]
-fn speed() {
-    crate::systems::testing::measure(&Hin::new(foundation(false), HinSettings::default()).unwrap());
-}

@@ -41,8 +41,6 @@ pub fn grouped_bilinear(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use tch::Device;
 
     use super::*;
@@ -144,32 +142,6 @@ mod tests {
                 Precision::Fp32
             )
             .is_err()
-        );
-    }
-
-    /// Prints rates of ATLOP's size on one thread; run with `cargo test --release --lib
-    /// grouped_rate -- --ignored --nocapture` on an idle machine.
-    #[test]
-    #[ignore = "a measurement, not a check"]
-    fn grouped_rate() {
-        let _threads = LocalThreads::new(1);
-        let mut normal = leaves(4);
-        let (heads, tails, weight) =
-            (normal(&[1_520, 768]), normal(&[1_520, 768]), normal(&[97, 12 * 64 * 64]));
-        let flops = 2.0 * 1_520.0 * 97.0 * 12.0 * 64.0 * 64.0;
-        let (mut forward, mut backward) = (f64::MAX, f64::MAX);
-        for _ in 0..7 {
-            let start = Instant::now();
-            let out = grouped_bilinear(&heads, &tails, &weight, None, 12, Precision::Fp32).unwrap();
-            forward = forward.min(start.elapsed().as_secs_f64());
-            let start = Instant::now();
-            out.sum(Kind::Float).backward();
-            backward = backward.min(start.elapsed().as_secs_f64());
-        }
-        println!(
-            "forward {:.0}, backward (×2) {:.0} GFLOP/s",
-            flops / forward * 1e-9,
-            2.0 * flops / backward * 1e-9
         );
     }
 }

@@ -78,13 +78,10 @@ fn padded_attention(qkv: &Tensor, segments: &Segments, p: f64) -> Result<Tensor>
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use tch::Device;
 
     use super::*;
     use crate::torch::device::LocalThreads;
-    use crate::torch::precision::{Precision, matmul_rate};
     use crate::torch::rng::Generator;
 
     fn stream(tokens: i64, heads: i64, width: i64, seed: u64) -> Tensor {
@@ -239,38 +236,5 @@ mod tests {
             varlen_attention(&stream(4, 1, 8, 0).to_kind(Kind::Double), &segments, None, 0)
                 .is_err()
         );
-    }
-
-    /// Prints rates; run with `cargo test --lib attention_rate -- --ignored --nocapture` on an idle
-    /// machine.
-    #[test]
-    #[ignore = "a measurement, not a check"]
-    fn attention_rate() {
-        let peak = matmul_rate(Device::Cpu, Precision::Fp32).unwrap();
-        for heads in [2, 4] {
-            let qkv = stream(8192, heads, 64, 0).set_requires_grad(true);
-            let segments =
-                Segments::new(&(0..=32).map(|i| i * 256).collect::<Vec<_>>(), Device::Cpu).unwrap();
-            let flops = 32.0 * 4.0 * 256.0 * 256.0 * 64.0 * heads as f64;
-            let (mut forward, mut backward) = (f64::MAX, f64::MAX);
-            for _ in 0..7 {
-                let start = Instant::now();
-                let out = varlen_attention(&qkv, &segments, None, 0).unwrap();
-                forward = forward.min(start.elapsed().as_secs_f64());
-                let start = Instant::now();
-                out.sum(Kind::Float).backward();
-                backward = backward.min(start.elapsed().as_secs_f64());
-            }
-            let share = |factor: f64, seconds: f64| {
-                (factor * flops / seconds * 1e-9, 100.0 * factor * flops / seconds / peak)
-            };
-            println!(
-                "heads {heads}: matmul {:.0} GFLOP/s; forward {:.1?}, backward (×2) {:.1?} \
-                 (GFLOP/s, % of matmul)",
-                peak * 1e-9,
-                share(1.0, forward),
-                share(2.0, backward)
-            );
-        }
     }
 }

@@ -7,8 +7,9 @@
 
 use std::collections::BTreeMap;
 
-use tch::{Device, Tensor};
+use tch::Tensor;
 
+use super::bags::take;
 use super::products::{batched_turned, dot, linear, matmul};
 use crate::{Error, Result};
 
@@ -38,7 +39,7 @@ pub fn relation_vectors(
     }
     let plan = TailPlan::new(heads, tails);
     let by_tail =
-        linear(&select(entities, &plan.tails)?, &weight.f_reshape([width * inner, -1])?, None)?;
+        linear(&take(entities, &plan.tails)?, &weight.f_reshape([width * inner, -1])?, None)?;
     let by_tail = by_tail.f_view([plan.tails.len() as i64, width, inner])?; // [distinct tails, w, d]
     let parts: Vec<Tensor> =
         plan.groups.iter().map(|group| group.vectors(entities, &by_tail)).collect::<Result<_>>()?;
@@ -110,7 +111,7 @@ impl TailGroup {
     fn vectors(&self, entities: &Tensor, by_tail: &Tensor) -> Result<Tensor> {
         let (count, slots) = (self.count as i64, self.slots as i64);
         let mine = by_tail.f_narrow(0, self.first as i64, count)?; // [count, w, d]
-        let heads = select(entities, &self.heads)?.f_view([count, slots, -1])?;
+        let heads = take(entities, &self.heads)?.f_view([count, slots, -1])?;
         Ok(batched_turned(&heads, &mine)?.f_view([count * slots, -1])?)
     }
 }
@@ -147,38 +148,8 @@ pub fn ranking_scores(
 ) -> Result<Tensor> {
     same_number(heads, tails)?;
     let forward = matmul(entities, &matrix.f_to_kind(entities.kind())?)?; // [E, d]
-    let products = select(&forward, heads)?.f_mul(&select(entities, tails)?)?;
+    let products = take(&forward, heads)?.f_mul(&take(entities, tails)?)?;
     Ok(products.f_sum_dim_intlist(-1, false, products.kind())?.f_add(constant)?)
-}
-
-/// Mention scores queryᵀ·W·candidate + b: `queries` [Q, d], `candidates` as Q·K rows of `entities`
-/// [E, d] (those of a query side by side), `weight` `[1, d, d]`, `bias` `[1]`; the result is `[Q,
-/// K]`.
-///
-/// # Errors
-/// [`Error::Bug`] if the candidates do not divide among the queries; libtorch's if a row does not
-/// exist.
-pub fn mention_scores(
-    queries: &Tensor,
-    entities: &Tensor,
-    candidates: &[i64],
-    weight: &Tensor,
-    bias: &Tensor,
-) -> Result<Tensor> {
-    let (count, inner) = queries.size2()?;
-    if count == 0 || candidates.len() as i64 % count != 0 {
-        return Err(Error::Bug(format!(
-            "{} candidates cannot be shared among {count} queries",
-            candidates.len()
-        )));
-    }
-    let each = candidates.len() as i64 / count;
-    let projected =
-        matmul(queries, &weight.f_select(0, 0)?.f_to_kind(queries.kind())?)?.f_unsqueeze(1)?; // [Q, 1, d]
-    let candidates = select(entities, candidates)?.f_view([count, each, inner])?;
-    Ok(batched_turned(&candidates, &projected)?
-        .f_squeeze_dim(-1)?
-        .f_add(&bias.f_to_kind(queries.kind())?)?)
 }
 
 fn same_number(heads: &[i64], tails: &[i64]) -> Result<()> {
@@ -188,16 +159,9 @@ fn same_number(heads: &[i64], tails: &[i64]) -> Result<()> {
     Err(Error::Bug(format!("{} heads cannot be paired with {} tails", heads.len(), tails.len())))
 }
 
-/// Rows of a table, by numbers on the host.
-fn select(table: &Tensor, rows: &[i64]) -> Result<Tensor> {
-    let rows = Tensor::f_from_slice(rows)?;
-    let rows = if table.device() == Device::Cpu { rows } else { rows.f_to_device(table.device())? };
-    Ok(table.f_index_select(0, &rows)?)
-}
-
 #[cfg(test)]
 mod tests {
-    use tch::Kind;
+    use tch::{Device, Kind};
 
     use super::*;
     use crate::torch::rng::Generator;
@@ -282,33 +246,6 @@ mod tests {
         let expected =
             direct(&layer).linear(&layer.score_weight, Some(&layer.score_bias)).squeeze_dim(1);
         assert_same(&layer, &got, &expected);
-    }
-
-    #[test]
-    fn mention_scores_put_the_query_first() {
-        // W maps the first axis of the query to the second of the candidate, and nothing else.
-        let weight = Tensor::from_slice(&[0f32, 1.0, 0.0, 0.0]).view([1, 2, 2]);
-        let queries = Tensor::from_slice(&[2f32, 7.0, 3.0, 0.0]).view([2, 2]);
-        let entities = Tensor::from_slice(&[1f32, 10.0, 5.0, 100.0]).view([2, 2]);
-        let scores = mention_scores(
-            &queries,
-            &entities,
-            &[0, 1, 1, 1],
-            &weight,
-            &Tensor::from_slice(&[0.5f32]),
-        )
-        .unwrap();
-        assert_eq!(scores, Tensor::from_slice(&[20.5f32, 200.5, 300.5, 300.5]).view([2, 2]));
-        assert!(
-            mention_scores(
-                &queries,
-                &entities,
-                &[0, 1, 1],
-                &weight,
-                &Tensor::from_slice(&[0.5f32])
-            )
-            .is_err()
-        );
     }
 
     #[test]

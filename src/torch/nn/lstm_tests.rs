@@ -1,13 +1,9 @@
-//! LSTM: parity with libtorch's own, batch invariance, threads, final states, rate.
-
-use std::time::Instant;
+//! LSTM: parity with libtorch's own, batch invariance, threads, final states.
 
 use tch::{Device, Kind};
 
 use super::*;
-use crate::torch::Precision;
 use crate::torch::device::LocalThreads;
-use crate::torch::precision::matmul_rate;
 use crate::torch::rng::Generator;
 
 const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
@@ -315,45 +311,4 @@ fn refuses_what_does_not_fit() {
     let backward = || Tensor::f_run_backward(&[&loss], &[&x], true, false);
     assert!(backward().is_ok());
     assert!(backward().unwrap_err().to_string().contains("runs once"));
-}
-
-/// Documents of a micro-batch and thousands of short sequences, against libtorch's LSTM; needs
-/// `--release`.
-#[test]
-#[ignore = "prints rates"]
-fn lstm_rate() {
-    let best = |mut work: Box<dyn FnMut() -> Outcome + '_>| {
-        (0..3)
-            .map(|_| {
-                let start = Instant::now();
-                drop(work());
-                start.elapsed().as_secs_f64()
-            })
-            .fold(f64::MAX, f64::min)
-    };
-    println!(
-        "{} threads, products at {:.0} GFLOP/s",
-        tch::get_num_threads(),
-        matmul_rate(Device::Cpu, Precision::Fp32).unwrap() / 1e9
-    );
-    for (name, count, mean, input) in
-        [("documents", 30, 280, 50), ("documents", 8, 280, 100), ("short sequences", 3000, 8, 256)]
-    {
-        let lengths: Vec<i64> = (0..count).map(|i| mean / 2 + i * 37 % mean).collect();
-        let case = Case::new(&lengths, input, 128, 2);
-        let flops = 3.0 * 2.0 * 2.0 * (case.segments.tokens() * 512 * (input + 128)) as f64;
-        let order = LibraryOrder::new(&case.segments, Device::Cpu).unwrap();
-        let ours = best(Box::new(|| case.ours()));
-        let library = best(Box::new(|| {
-            case.run(Kind::Float, |x, weights, start| order.run(x, weights, start, true).unwrap())
-        }));
-        println!(
-            "{count} {name} of {mean}, {input} → 2·128, forward and backward: {:.1} ms, {:.1} \
-             GFLOP/s; libtorch {:.1} ms; ratio {:.1}",
-            ours * 1e3,
-            flops / ours / 1e9,
-            library * 1e3,
-            library / ours
-        );
-    }
 }
