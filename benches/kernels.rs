@@ -6,11 +6,13 @@ use std::time::Instant;
 
 use docre::Result;
 use docre::sampling::{FactInstance, PretrainSampler, PretrainSettings};
-use docre::text::{TokenizedDocument, TokenizedEntity, TokenizedFact, TokenizedMention, ScoredPair};
+use docre::text::{
+    ScoredPair, TokenizedDocument, TokenizedEntity, TokenizedFact, TokenizedMention,
+};
 use docre::torch::Precision;
 use docre::torch::kernels::Segments;
+use docre::torch::kernels::attention::varlen_attention;
 use docre::torch::kernels::grouped::grouped_bilinear;
-use docre::torch::kernels::ops::varlen_attention;
 use docre::torch::nn::{Packing, lstm_layer};
 use docre::torch::precision::matmul_rate;
 use docre::torch::rng::Generator;

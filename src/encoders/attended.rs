@@ -1,17 +1,17 @@
-//! What pair-based systems read beside the last layer's states: means over the last layers,
-//! attention rows of mentions, more positions.
+//! Outputs of an encoder beside the last layer's states, for systems over pairs: means over the
+//! last layers, attention rows of mentions, more positions.
 
 use tch::Tensor;
 
 use crate::torch::kernels::context::AttentionPlan;
 use crate::{Error, Result};
 
-/// What is asked of an encoder's last layers.
+/// What a system reads of an encoder's last layers.
 #[derive(Clone, Copy, Debug)]
 pub struct Attending<'a> {
     /// The mean of how many last layers (ATLOP: 1, DocRE-II's release: 3).
     pub layers: usize,
-    /// Whose attention is wanted; `None`: nobody's.
+    /// The tokens whose attention rows are wanted; `None` for none.
     pub plan: Option<&'a AttentionPlan>,
 }
 
@@ -19,7 +19,7 @@ impl Attending<'_> {
     /// The first layer that counts, of `total`.
     ///
     /// # Errors
-    /// [`Error::Recipe`] where there are not so many.
+    /// [`Error::Recipe`] if the encoder has fewer.
     pub(super) fn first_layer(&self, total: usize) -> Result<usize> {
         let asked = self.layers.max(1);
         total.checked_sub(asked).ok_or_else(|| {

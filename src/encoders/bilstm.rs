@@ -9,7 +9,7 @@ use serde_json::Value;
 use tch::Tensor;
 
 use super::word_table::{Declared, OverWords, WordTable};
-use super::{Encoder, EncoderFacts, EncoderKind, Pass, TokenStream, registry};
+use super::{Encoder, EncoderFacts, EncoderKind, Pass, TokenStream, kind};
 use crate::torch::hf::WeightNames;
 use crate::torch::hf::load::{check_positive, check_rates};
 use crate::torch::nn::{Linear, LstmShape, PackedLstm, Packing, lookup};
@@ -61,7 +61,7 @@ struct BiLstmConfig {
     activation: String,
     /// Rate of the locked dropout on the input of each LSTM layer.
     locked_dropout_prob: f64,
-    /// Rows of a frozen word table that are trained all the same.
+    /// Rows of a frozen word table that are trained nevertheless.
     trained_rows: Vec<i64>,
 }
 
@@ -198,7 +198,7 @@ impl Encoder for BiLstm {
     }
 
     fn config(&self) -> Value {
-        registry::to_json(&self.config, "DocreBiLstm", BILSTM.model_type)
+        kind::to_json(&self.config, "DocreBiLstm", BILSTM.model_type)
     }
 }
 

@@ -7,6 +7,7 @@
 mod attended;
 mod bert;
 mod bilstm;
+mod kind;
 mod registry;
 mod spec;
 #[cfg(test)]
@@ -20,8 +21,9 @@ use tch::Tensor;
 pub use crate::torch::kernels::Segments;
 pub use crate::torch::{Dropout, Precision};
 pub use attended::{Attended, Attending};
-pub use registry::{EncoderKind, build, encoder_flops};
-pub use spec::{EncoderSpec, NewEncoder, WordStart};
+pub use kind::{EncoderKind, NewEncoder, WordStart};
+pub use registry::encoder_flops;
+pub use spec::{EncoderSpec, build};
 pub use word_vectors::WordVectors;
 
 use crate::torch::Parameters;
@@ -74,7 +76,7 @@ impl Pass {
     }
 }
 
-/// What is fixed once an encoder is built.
+/// Properties of an encoder that was built.
 #[derive(Clone, Debug)]
 pub struct EncoderFacts {
     /// Width d of a state.
@@ -89,8 +91,7 @@ pub struct EncoderFacts {
     /// Whether a token's state depends on its neighbours and on `[CLS]` and `[SEP]` around them.
     /// Documents are given to a plain table of vectors without those.
     pub contextual: bool,
-    /// What the user should hear about how it was loaded: rows that were added, tensors that were
-    /// not used.
+    /// Remarks on how it was loaded: rows that were added, tensors that were not used.
     pub notes: Vec<String>,
 }
 
@@ -110,7 +111,7 @@ impl EncoderFacts {
 
 /// A network that gives every token of a stream a state.
 pub trait Encoder {
-    /// What is fixed once it is built.
+    /// Its properties.
     fn facts(&self) -> &EncoderFacts;
 
     /// Width d of a state.

@@ -1,11 +1,12 @@
-//! Which encoder a recipe or a command line asks for.
+//! Which encoder a recipe or a command line asks for, and building it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::WordVectors;
-use super::registry::{kind_of_preset, presets};
+use super::registry::{kind_of_config, kind_of_preset, model_types, presets};
+use super::{Encoder, NewEncoder};
+use crate::torch::{Parameters, hf};
 use crate::{Error, Result};
 
 /// Where an encoder comes from.
@@ -15,32 +16,6 @@ pub enum EncoderSpec {
     New(NewEncoder),
     /// A Hugging Face folder: `config.json` with `model.safetensors` or `pytorch_model.bin`.
     Folder(PathBuf),
-}
-
-/// An encoder with new weights.
-#[derive(Debug, Default)]
-pub struct NewEncoder {
-    /// A preset of the registry: `tiny`, `bilstm`, …
-    pub preset: String,
-    /// Keys of `config.json` that differ from the preset.
-    pub overrides: Map<String, Value>,
-    /// Word vectors to start the word table from; random ones where `None`.
-    pub words: Option<WordStart>,
-    /// Whether attention starts local, for an encoder that has attention.
-    pub local: bool,
-}
-
-/// Word vectors and what an encoder must know to start from them.
-#[derive(Debug)]
-pub struct WordStart {
-    /// The vectors by vocabulary row.
-    pub vectors: WordVectors,
-    /// All pieces by row.
-    pub vocabulary: Vec<String>,
-    /// Rows of pieces that no file of word vectors knows, such as markers.
-    pub special_rows: Vec<i64>,
-    /// Seed of a random projection to the encoder's width.
-    pub seed: u64,
 }
 
 impl EncoderSpec {
@@ -69,6 +44,42 @@ impl EncoderSpec {
             Self::Folder(_) => false,
         }
     }
+}
+
+/// Builds an encoder and declares its parameters in `params`, under Hugging Face names without a
+/// prefix.
+///
+/// `pieces` is the number of pieces of the tokenizer. Weights from a folder overwrite the initial
+/// values.
+///
+/// # Errors
+/// [`Error::Recipe`] for an unusable configuration, [`Error::Data`] for a folder that cannot be
+/// read.
+pub fn build(spec: &EncoderSpec, pieces: i64, params: &mut Parameters) -> Result<Box<dyn Encoder>> {
+    match spec {
+        EncoderSpec::New(new) => {
+            let kind = kind_of_preset(&new.preset).ok_or_else(|| {
+                Error::recipe(format!("no encoder preset is called `{}`", new.preset))
+                    .with_hint(format!("the presets are {}", presets().join(", ")))
+            })?;
+            (kind.create)(new, pieces, params)
+        }
+        EncoderSpec::Folder(dir) => from_folder(dir, pieces, params),
+    }
+}
+
+fn from_folder(dir: &Path, pieces: i64, params: &mut Parameters) -> Result<Box<dyn Encoder>> {
+    let mut folder = hf::read_folder(dir)?;
+    let kind = kind_of_config(&folder.config).ok_or_else(|| {
+        folder
+            .error(format!(
+                "`model_type` is `{}`, which cannot be loaded",
+                folder.config["model_type"].as_str().unwrap_or_default()
+            ))
+            .hint(format!("the encoders that can be loaded are `{}`", model_types().join("`, `")))
+    })?;
+    folder.rename(&kind.names)?;
+    (kind.load)(&folder, pieces, params)
 }
 
 fn unknown(text: &str) -> Error {

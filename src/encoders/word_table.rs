@@ -5,10 +5,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::registry::overridden;
+use super::kind::overridden;
 use super::{NewEncoder, WordVectors};
 use crate::Result;
-use crate::torch::hf::Folder;
+use crate::torch::hf::ModelFolder;
 use crate::torch::hf::load::{self, check_positive};
 use crate::torch::{Init, Parameters, Slot};
 
@@ -22,7 +22,7 @@ pub struct WordTable {
     pub vocab_size: i64,
     /// Width of a word vector; that of the file where one is given.
     pub embedding_size: i64,
-    /// Whether the table stays as it is; by default exactly if it comes from a file.
+    /// Whether the table is frozen; by default exactly if it comes from a file.
     pub frozen_vectors: Option<bool>,
 }
 
@@ -102,7 +102,7 @@ impl<C: OverWords> Declared<C> {
     /// # Errors
     /// [`crate::Error::Data`] where weights are missing, do not fit the configuration, or belong to
     /// a smaller vocabulary.
-    pub fn load(folder: &Folder, pieces: i64, params: &mut Parameters) -> Result<Self> {
+    pub fn load(folder: &ModelFolder, pieces: i64, params: &mut Parameters) -> Result<Self> {
         let mut config: C = load::config(folder)?;
         config.validate().map_err(|error| folder.in_config(&error))?;
         let rows = config.table().vocab_size;

@@ -17,7 +17,7 @@ pub struct WordVectors {
     pub dim: i64,
     /// Whether the file has a vector for the entry; `[V]`.
     pub found: Vec<bool>,
-    /// The vectors, zero where there is none; [V, dim], on the CPU.
+    /// The vectors, zero for entries without one; [V, dim], on the CPU.
     pub table: Tensor,
 }
 
@@ -27,9 +27,9 @@ impl WordVectors {
     ///
     /// # Errors
     /// [`DataError`] naming the line that has another number of columns than the first, a value
-    /// that is no finite number, or no text; also where no entry at all was found.
+    /// that is not a finite number, or bytes that are not UTF-8; also if no entry has a vector.
     pub fn load(path: &Path, vocabulary: &[String]) -> Result<Self> {
-        Reading::new(path, vocabulary).run(BufReader::new(text_file::open(path)?))
+        VectorReader::new(path, vocabulary).run(BufReader::new(text_file::open(path)?))
     }
 
     /// Number of entries with a vector.
@@ -135,7 +135,7 @@ fn random_map(from: i64, to: i64, seed: u64) -> Result<Tensor> {
 }
 
 /// The state of reading one file.
-struct Reading<'a> {
+struct VectorReader<'a> {
     path: &'a Path,
     rows: HashMap<&'a str, usize>,
     found: Vec<bool>,
@@ -144,7 +144,7 @@ struct Reading<'a> {
     values: Vec<f32>,
 }
 
-impl<'a> Reading<'a> {
+impl<'a> VectorReader<'a> {
     fn new(path: &'a Path, vocabulary: &'a [String]) -> Self {
         let mut rows = HashMap::with_capacity(vocabulary.len());
         for (row, entry) in vocabulary.iter().enumerate() {
@@ -205,7 +205,7 @@ impl<'a> Reading<'a> {
             let hint = "every line of a GloVe file is a word and its numbers, separated by single \
                 blanks, without a header line";
             return Err(self
-                .error(format!("line 1 is `{shown}`, which is no word vector"))
+                .error(format!("line 1 is `{shown}`, which is not a word vector"))
                 .hint(hint)
                 .into());
         }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tch::Tensor;
 
 use super::word_table::{Declared, OverWords, WordTable};
-use super::{Encoder, EncoderFacts, EncoderKind, Pass, TokenStream, registry};
+use super::{Encoder, EncoderFacts, EncoderKind, Pass, TokenStream, kind};
 use crate::Result;
 use crate::torch::Slot;
 use crate::torch::hf::WeightNames;
@@ -66,6 +66,6 @@ impl Encoder for Words {
     }
 
     fn config(&self) -> Value {
-        registry::to_json(&self.config, "DocreWords", WORDS.model_type)
+        kind::to_json(&self.config, "DocreWords", WORDS.model_type)
     }
 }

@@ -14,7 +14,7 @@ use super::shim::{
 };
 use crate::{Error, Result};
 
-/// What the user asked for.
+/// The device that the user asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
     /// CUDA where it works, else the CPU.
@@ -109,7 +109,7 @@ pub fn open_cuda() -> Result<()> {
     }
 }
 
-/// What the dynamic loader complained about last.
+/// The dynamic loader's last error.
 fn loader_message() -> String {
     // SAFETY: the pointer is null or to a string that lives until the next loader call of this
     // thread.
@@ -222,8 +222,8 @@ impl SideStream {
         Ok(handle)
     }
 
-    /// What is queued here next waits for what is queued on the calling thread's current stream
-    /// now.
+    /// Makes later work of this stream wait for the work queued on the calling thread's current
+    /// stream now.
     ///
     /// # Errors
     /// If libtorch rejects an operation.
@@ -232,7 +232,7 @@ impl SideStream {
         check(unsafe { docre_stream_wait_current(self.0) })
     }
 
-    /// What the calling thread's current stream gets next waits for what is queued here now.
+    /// Makes later work of the calling thread's current stream wait for the work queued here now.
     ///
     /// # Errors
     /// If libtorch rejects an operation.

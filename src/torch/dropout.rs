@@ -1,4 +1,4 @@
-//! Dropout whose mask depends on (token key, place in the network, channel) and on nothing else.
+//! Dropout whose mask depends on (token key, place in the network, channel) alone.
 //!
 //! A token key is made on the host from (seed, step, item, token position), so that the losses do
 //! not depend on which other documents share a micro-batch or on the number of ranks. On CUDA
@@ -10,7 +10,7 @@ use tch::Tensor;
 use super::shim::{docre_dropout, pointer, produce};
 use crate::{Error, Result};
 
-/// What to drop in one forward pass.
+/// Rate and token keys of one forward pass.
 #[derive(Debug)]
 pub struct Dropout {
     p: f64,

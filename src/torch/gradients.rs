@@ -50,7 +50,7 @@ impl GradientBuckets {
         self.buckets.len()
     }
 
-    /// Whether there is no bucket.
+    /// Whether there are no buckets.
     pub fn is_empty(&self) -> bool {
         self.buckets.is_empty()
     }
@@ -114,7 +114,7 @@ fn plan(parameters: &[(String, Tensor)], bucket_bytes: usize) -> Vec<Vec<usize>>
     plan
 }
 
-/// A zeroed flat tensor whose parts are made the gradients of the members.
+/// Makes parts of one zeroed flat tensor the gradients of the members.
 fn install(parameters: &[(String, Tensor)], members: &[usize]) -> Result<Tensor> {
     let total: usize = members.iter().map(|&member| parameters[member].1.numel()).sum();
     let flat = Tensor::f_zeros([total as i64], (Kind::Float, parameters[members[0]].1.device()))?;

@@ -12,7 +12,7 @@ use tch::Tensor;
 use super::shim::{check, docre_hook_clear, docre_hook_set};
 use crate::Result;
 
-/// What is called on the thread that runs backward.
+/// A callback on the thread that runs backward.
 type Callback = Arc<dyn Fn() + Send + Sync>;
 
 /// Keeps a hook in place until it is dropped.
@@ -34,7 +34,7 @@ impl Drop for HookGuard {
 /// callback ends backward with an error.
 ///
 /// # Errors
-/// If `parameter` is no leaf that requires a gradient.
+/// If `parameter` is not a leaf that requires a gradient.
 pub fn on_gradient_ready(parameter: &Tensor, callback: Callback) -> Result<HookGuard> {
     let mut guarded = parameter.shallow_clone();
     let context = Box::into_raw(Box::new(callback)).cast::<c_void>();

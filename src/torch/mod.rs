@@ -1,7 +1,7 @@
-//! Tensors: devices, parameters, optimiser, random numbers, layers, kernels, weights on disk.
+//! What encoders and systems compute with: devices, parameters, gradients, the optimiser, random
+//! numbers, dropout, layers (`nn`), kernels, the C++ shim under them, and weights on disk (`hf`).
 //!
-//! Encoders and systems compute with tensors too; what is general is here. Not for: what an encoder
-//! or a system computes, or when.
+//! Not for: what an encoder or a system computes, or when (`encoders`, `systems`, `train`).
 
 pub mod device;
 pub mod dropout;

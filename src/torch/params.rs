@@ -215,7 +215,7 @@ impl Parameters {
         self.freeze_where(|_| true);
     }
 
-    /// The same for those whose name is accepted.
+    /// The same for those with an accepted name.
     pub fn freeze_where(&mut self, accepted: impl Fn(&str) -> bool) {
         for entry in self.entries.iter_mut().filter(|entry| accepted(&entry.name)) {
             entry.trainable = false;

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::encoders::registry;
+use crate::encoders::kind;
 use crate::torch::hf::load::{check_positive, check_rates};
 use crate::torch::nn::{LayerNorm, Linear};
 use crate::torch::{Init, Slot};
@@ -49,7 +49,7 @@ pub(in crate::encoders) struct BertConfig {
     /// Only `absolute` is known.
     #[serde(default = "default_position_embedding_type")]
     pub position_embedding_type: String,
-    /// Keys that this program does not read, kept for whoever does.
+    /// Keys that this program does not read, kept for other programs.
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
@@ -83,23 +83,26 @@ pub(super) const PRESETS: &[&str] = &[SIZES[0].0, SIZES[1].0, SIZES[2].0];
 
 /// How the relatives of BERT differ from each other.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Variant {
+pub(super) struct BertVariant {
     pub model_type: &'static str,
     architecture: &'static str,
     /// Whether positions begin after the padding piece's number.
     pub positions_after_padding: bool,
 }
 
-pub(super) const BERT: Variant =
-    Variant { model_type: "bert", architecture: "BertModel", positions_after_padding: false };
+pub(super) const BERT: BertVariant =
+    BertVariant { model_type: "bert", architecture: "BertModel", positions_after_padding: false };
 
 /// RoBERTa (Liu et al. 2019).
-pub(super) const ROBERTA: Variant =
-    Variant { model_type: "roberta", architecture: "RobertaModel", positions_after_padding: true };
+pub(super) const ROBERTA: BertVariant = BertVariant {
+    model_type: "roberta",
+    architecture: "RobertaModel",
+    positions_after_padding: true,
+};
 
 impl BertConfig {
     /// Which relative of BERT this is; BERT itself where `model_type` is absent.
-    pub(super) fn variant(&self) -> &'static Variant {
+    pub(super) fn variant(&self) -> &'static BertVariant {
         let model_type = self.other.get("model_type").and_then(Value::as_str);
         if model_type == Some(ROBERTA.model_type) { &ROBERTA } else { &BERT }
     }
@@ -146,8 +149,8 @@ impl BertConfig {
     /// The content of `config.json`; `architectures` and `model_type` say what is saved, whatever
     /// was loaded.
     pub fn to_json(&self) -> Value {
-        let Variant { architecture, model_type, .. } = self.variant();
-        let mut config = registry::to_json(self, architecture, model_type);
+        let BertVariant { architecture, model_type, .. } = self.variant();
+        let mut config = kind::to_json(self, architecture, model_type);
         config["torch_dtype"] = json!("float32");
         config
     }

@@ -13,15 +13,15 @@ use tch::Tensor;
 use super::attended::extended_positions;
 use super::word_vectors::embed_projected;
 use super::{
-    Attended, Attending, Encoder, EncoderFacts, EncoderKind, NewEncoder, Pass, TokenStream,
-    registry,
+    Attended, Attending, Encoder, EncoderFacts, EncoderKind, NewEncoder, Pass, TokenStream, kind,
 };
 use crate::torch::Parameters;
 use crate::torch::dropout::dropout;
 use crate::torch::hf::load;
-use crate::torch::hf::{Folder, WeightNames};
+use crate::torch::hf::{ModelFolder, WeightNames};
+use crate::torch::kernels::activations;
+use crate::torch::kernels::attention::varlen_attention;
 use crate::torch::kernels::context::entity_attention;
-use crate::torch::kernels::{activations, ops};
 use crate::torch::nn::{LayerNorm, Linear, SelfAttention, lookup};
 use crate::{Error, Result};
 pub(super) use config::BertConfig;
@@ -83,7 +83,7 @@ pub(super) struct Bert {
 impl Bert {
     fn create(new: &NewEncoder, pieces: i64, params: &mut Parameters) -> Result<Self> {
         let preset = BertConfig::preset(&new.preset, pieces)?;
-        let config = registry::overridden(&preset, &new.overrides)?;
+        let config = kind::overridden(&preset, &new.overrides)?;
         let std = config.initializer_range;
         let bert = Self::declare(config, params)?;
         if new.local {
@@ -102,7 +102,7 @@ impl Bert {
     /// [`Error::Recipe`] for a configuration that cannot be built.
     pub(super) fn declare(config: BertConfig, params: &mut Parameters) -> Result<Self> {
         config.validate()?;
-        let activation = Activation::parse(&config.hidden_act)?;
+        let activation = HiddenAct::parse(&config.hidden_act)?;
         params.declare_all(config.slots())?;
         let embeddings = Embeddings::get(params, &config)?;
         let layers = (0..config.num_hidden_layers)
@@ -122,9 +122,9 @@ impl Bert {
     ///
     /// # Errors
     /// [`Error::Data`] where weights are missing or do not fit the configuration.
-    fn load(folder: &Folder, pieces: i64, params: &mut Parameters) -> Result<Self> {
+    fn load(folder: &ModelFolder, pieces: i64, params: &mut Parameters) -> Result<Self> {
         let mut config: BertConfig =
-            registry::from_json(&folder.config).map_err(|error| folder.in_config(&error))?;
+            kind::from_json(&folder.config).map_err(|error| folder.in_config(&error))?;
         config.validate().map_err(|error| folder.in_config(&error))?;
         check_depth(folder, &config)?;
         let mut notes = load::check(folder, &config.slots())?;
@@ -137,7 +137,7 @@ impl Bert {
 }
 
 /// Keeps a damaged `num_hidden_layers` from building an endless list of names.
-fn check_depth(folder: &Folder, config: &BertConfig) -> Result<()> {
+fn check_depth(folder: &ModelFolder, config: &BertConfig) -> Result<()> {
     let tensors = folder.tensors.len();
     if usize::try_from(config.num_hidden_layers).is_ok_and(|layers| layers <= tensors) {
         return Ok(());
@@ -281,7 +281,7 @@ struct Layer {
     attention_output: Linear,
     attention_norm: LayerNorm,
     intermediate: Linear,
-    activation: Activation,
+    activation: HiddenAct,
     output: Linear,
     norm: LayerNorm,
 }
@@ -291,7 +291,7 @@ impl Layer {
         params: &Parameters,
         config: &BertConfig,
         layer: i64,
-        activation: Activation,
+        activation: HiddenAct,
     ) -> Result<Self> {
         let name = |part: &str| format!("encoder.layer.{layer}.{part}");
         let [query, key, value] =
@@ -323,7 +323,7 @@ impl Layer {
         salt: u64,
     ) -> Result<Tensor> {
         let context =
-            ops::varlen_attention(qkv, &stream.segments, pass.attention_dropout.as_ref(), salt)?;
+            varlen_attention(qkv, &stream.segments, pass.attention_dropout.as_ref(), salt)?;
         let attended = self.attention_output.forward_in(&context, pass.precision)?;
         let attended = dropout(&attended, pass.hidden_dropout.as_ref(), salt + 1)?;
         let x = self.attention_norm.forward(&x.f_add(&attended)?)?;
@@ -339,13 +339,13 @@ impl Layer {
 
 /// The feed-forward network's nonlinearity.
 #[derive(Clone, Copy, Debug)]
-enum Activation {
+enum HiddenAct {
     Gelu,
     GeluTanh,
     Relu,
 }
 
-impl Activation {
+impl HiddenAct {
     fn parse(name: &str) -> Result<Self> {
         match name {
             "gelu" => Ok(Self::Gelu),

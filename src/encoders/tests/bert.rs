@@ -3,7 +3,7 @@
 use super::*;
 use crate::Error;
 use crate::encoders::bert::{Bert, BertConfig};
-use crate::encoders::registry;
+use crate::encoders::kind;
 
 #[test]
 fn packed_documents_do_not_see_each_other() {
@@ -163,7 +163,7 @@ fn a_roberta_is_a_bert_whose_positions_begin_later() {
     let sizes = serde_json::json!({ "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32, "pad_token_id": 1 });
     let config = |rows: i64| {
         let preset = BertConfig::preset("tiny", 50).unwrap();
-        let mut config = registry::overridden(&preset, sizes.as_object().unwrap()).unwrap();
+        let mut config = kind::overridden(&preset, sizes.as_object().unwrap()).unwrap();
         config.max_position_embeddings = rows;
         config
     };
@@ -186,7 +186,7 @@ fn a_roberta_is_a_bert_whose_positions_begin_later() {
         (roberta.max_positions(), roberta.config()["model_type"].as_str()),
         (Some(12), Some("roberta"))
     );
-    assert_eq!(registry::from_json::<BertConfig>(&roberta.config()).unwrap().first_position(), 2);
+    assert_eq!(kind::from_json::<BertConfig>(&roberta.config()).unwrap().first_position(), 2);
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::*;
-use crate::encoders::{EncoderFacts, EncoderKind, NewEncoder, registry};
-use crate::torch::hf::{Folder, WeightNames, load};
+use crate::encoders::{EncoderFacts, EncoderKind, NewEncoder, kind};
+use crate::torch::hf::{ModelFolder, WeightNames, load};
 use crate::torch::nn::lookup;
 use crate::torch::{Init, Slot};
 
@@ -15,9 +15,9 @@ pub(in crate::encoders) const TOY: EncoderKind = EncoderKind {
     names: WeightNames { prefix: "toy.", heads: &["toy_head."] },
     create: |new: &NewEncoder, pieces, params| {
         let config = ToyConfig { vocab_size: pieces, width: 4 };
-        Ok(Box::new(Toy::declare(registry::overridden(&config, &new.overrides)?, params)?))
+        Ok(Box::new(Toy::declare(kind::overridden(&config, &new.overrides)?, params)?))
     },
-    load: |folder: &Folder, pieces, params| {
+    load: |folder: &ModelFolder, pieces, params| {
         let config: ToyConfig = load::config(folder)?;
         let notes = load::read(folder, config.slots(), (config.vocab_size, pieces), params)?;
         Ok(Box::new(Toy::get(config, notes, params)?))
@@ -65,7 +65,7 @@ impl Encoder for Toy {
     }
 
     fn config(&self) -> Value {
-        registry::to_json(&self.config, "ToyModel", TOY.model_type)
+        kind::to_json(&self.config, "ToyModel", TOY.model_type)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::Result;
 use crate::systems::words::WordTables;
 use crate::torch::HEADS;
 use crate::torch::kernels::Segments;
-use crate::torch::kernels::ops::varlen_attention;
+use crate::torch::kernels::attention::varlen_attention;
 use crate::torch::nn::Linear;
 use crate::torch::{Init, Parameters};
 

@@ -11,7 +11,7 @@ use tch::Tensor;
 use super::{ContextMatrix, GlreSettings};
 use crate::Result;
 use crate::torch::kernels::Segments;
-use crate::torch::kernels::ops::varlen_attention;
+use crate::torch::kernels::attention::varlen_attention;
 use crate::torch::kernels::products::linear;
 use crate::torch::{Init, Parameters};
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde::de::DeserializeOwned;
 
-use crate::torch::hf::Folder;
+use crate::torch::hf::ModelFolder;
 use crate::torch::{Parameters, Slot};
 use crate::{Error, Result};
 
@@ -16,7 +16,7 @@ const NAMES_LISTED: usize = 5;
 ///
 /// # Errors
 /// [`crate::Error::Data`] naming the key that does not fit.
-pub fn config<C: DeserializeOwned>(folder: &Folder) -> Result<C> {
+pub fn config<C: DeserializeOwned>(folder: &ModelFolder) -> Result<C> {
     serde_json::from_value(folder.config.clone())
         .map_err(|cause| folder.error(format!("config.json: {cause}")).into())
 }
@@ -27,7 +27,7 @@ pub fn config<C: DeserializeOwned>(folder: &Folder) -> Result<C> {
 /// # Errors
 /// [`crate::Error::Data`] for a word table that is too small; as [`check`].
 pub fn read(
-    folder: &Folder,
+    folder: &ModelFolder,
     slots: Vec<Slot>,
     (rows, pieces): (i64, i64),
     params: &mut Parameters,
@@ -49,7 +49,7 @@ pub fn read(
 /// # Errors
 /// [`crate::Error::Data`] listing missing names, or naming both shapes of a tensor that does not
 /// fit.
-pub fn check(folder: &Folder, slots: &[Slot]) -> Result<Vec<String>> {
+pub fn check(folder: &ModelFolder, slots: &[Slot]) -> Result<Vec<String>> {
     let (optional, needed): (Vec<&Slot>, Vec<&Slot>) = slots
         .iter()
         .filter(|slot| !folder.tensors.contains_key(&slot.name))
@@ -84,7 +84,7 @@ pub fn check(folder: &Folder, slots: &[Slot]) -> Result<Vec<String>> {
     Ok(notes)
 }
 
-fn check_shapes(folder: &Folder, slots: &[Slot]) -> Result<()> {
+fn check_shapes(folder: &ModelFolder, slots: &[Slot]) -> Result<()> {
     for slot in slots {
         let Some(tensor) = folder.tensors.get(&slot.name) else { continue };
         if tensor.size() != slot.shape {
@@ -105,7 +105,7 @@ fn check_shapes(folder: &Folder, slots: &[Slot]) -> Result<()> {
 ///
 /// # Errors
 /// If a tensor does not fit its parameter.
-pub fn fill(folder: &Folder, params: &Parameters) -> Result<()> {
+pub fn fill(folder: &ModelFolder, params: &Parameters) -> Result<()> {
     for (name, value) in &folder.tensors {
         if let Some(target) = params.get(name) {
             let rows = value.size().first().copied().unwrap_or(0);

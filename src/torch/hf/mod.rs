@@ -28,9 +28,9 @@ const CONFIG: &str = "config.json";
 const SAFETENSORS: &str = "model.safetensors";
 const PYTORCH: &str = "pytorch_model.bin";
 
-/// What a folder holds.
+/// The content of a folder.
 #[derive(Debug)]
-pub struct Folder {
+pub struct ModelFolder {
     /// The folder.
     pub path: PathBuf,
     /// The content of `config.json`.
@@ -41,7 +41,7 @@ pub struct Folder {
     pub notes: Vec<String>,
 }
 
-impl Folder {
+impl ModelFolder {
     /// An error about this folder.
     pub fn error(&self, problem: impl Into<String>) -> DataError {
         DataError::new(&self.path, problem)
@@ -56,17 +56,17 @@ impl Folder {
 }
 
 /// Reads a folder. How its tensors are named and which ones a model needs is for the encoder to say
-/// ([`Folder::rename`]).
+/// ([`ModelFolder::rename`]).
 ///
 /// # Errors
 /// [`Error::Data`] naming the file for damaged files; [`Error::Io`] where one cannot be opened.
-pub fn read_folder(dir: &Path) -> Result<Folder> {
+pub fn read_folder(dir: &Path) -> Result<ModelFolder> {
     let config = read_config(&dir.join(CONFIG))?;
     let tensors = read_weights(dir)?
         .into_iter()
         .map(|(name, tensor)| Ok((name, to_single(tensor)?)))
         .collect::<Result<_>>()?;
-    Ok(Folder { path: dir.to_owned(), config, tensors, notes: Vec::new() })
+    Ok(ModelFolder { path: dir.to_owned(), config, tensors, notes: Vec::new() })
 }
 
 fn read_config(path: &Path) -> Result<Value> {

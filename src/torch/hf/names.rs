@@ -1,21 +1,21 @@
 //! From the names in a file of weights to those of a model's parameters.
 
-use super::Folder;
+use super::ModelFolder;
 use crate::Result;
 
 /// How a kind of model names the tensors in its files.
 #[derive(Clone, Copy, Debug)]
 pub struct WeightNames {
-    /// What stands before all names where a model with heads was saved, such as `bert.`.
+    /// Prefix of all names in the file of a model with heads, such as `bert.`.
     pub prefix: &'static str,
-    /// Prefixes of the heads of its own pre-training, which nothing here uses.
+    /// Prefixes of the heads of its own pre-training, which are left out.
     pub heads: &'static [&'static str],
 }
 
 /// Buffers that old versions saved.
 const BUFFERS: [&str; 2] = ["embeddings.position_ids", "embeddings.token_type_ids"];
 
-impl Folder {
+impl ModelFolder {
     /// Gives the tensors the names of the model's parameters, without its prefix and the old
     /// endings `gamma` and `beta`, and leaves out heads and buffers.
     ///

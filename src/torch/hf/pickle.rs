@@ -1,6 +1,6 @@
 //! A reader for the pickles that `torch.save` writes for a state dictionary, and for nothing else.
 //!
-//! A pickle is a program. This machine knows only the instructions that build numbers, strings,
+//! A pickle is a program. The reader knows only the instructions that build numbers, strings,
 //! tuples, lists, dictionaries and descriptions of tensors; every other instruction or callable is
 //! refused by name. Values live in an arena and refer to each other by index, so that no nesting
 //! can exhaust the stack. Memory is bounded by a constant times the length of the pickle.
@@ -57,12 +57,12 @@ enum Value {
     Tensor(TensorDescription),
 }
 
-/// A refusal, as the end of a sentence about the file.
+/// The error is the end of a sentence about the file.
 type Outcome<T> = Result<T, String>;
 
 /// Runs the pickle and returns the tensors of the dictionary it leaves behind.
 pub(super) fn read(bytes: &[u8]) -> Outcome<BTreeMap<String, TensorDescription>> {
-    let mut machine = Machine {
+    let mut unpickler = Unpickler {
         bytes,
         at: 0,
         values: Vec::new(),
@@ -70,11 +70,11 @@ pub(super) fn read(bytes: &[u8]) -> Outcome<BTreeMap<String, TensorDescription>>
         marks: Vec::new(),
         memo: HashMap::new(),
     };
-    let root = machine.run()?;
-    machine.tensors(root)
+    let root = unpickler.run()?;
+    unpickler.tensors(root)
 }
 
-struct Machine<'a> {
+struct Unpickler<'a> {
     bytes: &'a [u8],
     at: usize,
     values: Vec<Value>,
@@ -84,7 +84,7 @@ struct Machine<'a> {
     memo: HashMap<u32, Id>,
 }
 
-impl Machine<'_> {
+impl Unpickler<'_> {
     fn run(&mut self) -> Outcome<Id> {
         loop {
             let at = self.at;
@@ -196,7 +196,7 @@ impl Machine<'_> {
     }
 
     fn pop_to_mark(&mut self) -> Outcome<Vec<Id>> {
-        let mark = self.marks.pop().ok_or("there is no mark")?;
+        let mark = self.marks.pop().ok_or("the mark is missing")?;
         Ok(self.stack.split_off(mark))
     }
 
@@ -273,7 +273,7 @@ impl Machine<'_> {
         let items = if opcode == b'a' { vec![self.pop()?] } else { self.pop_to_mark()? };
         match self.top().map(|id| &mut self.values[id])? {
             Value::List(list) => list.extend(items),
-            _ => return Err("items are appended to something that is no list".into()),
+            _ => return Err("items are appended to something that is not a list".into()),
         }
         Ok(())
     }
@@ -290,7 +290,7 @@ impl Machine<'_> {
             Value::Dict(dict) if items.len().is_multiple_of(2) => {
                 dict.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])))
             }
-            _ => return Err("entries are set on something that is no dictionary".into()),
+            _ => return Err("entries are set on something that is not a dictionary".into()),
         }
         Ok(())
     }
@@ -327,7 +327,7 @@ impl Machine<'_> {
             return Err("a storage without a known type".into());
         };
         if self.as_text(tag)? != "storage" {
-            return Err("a persistent object that is no storage".into());
+            return Err("a persistent object that is not a storage".into());
         }
         let key = self.as_text(key)?;
         if key.len() > LONGEST_KEY_BYTES {
@@ -342,7 +342,7 @@ impl Machine<'_> {
         let callable = self.pop()?;
         let arguments = self.as_tuple(arguments)?;
         let Value::Global(global) = self.values[callable] else {
-            return Err("it calls something that is no known function".into());
+            return Err("it calls an unknown function".into());
         };
         let value = match global {
             Global::OrderedDict if arguments.is_empty() => Value::Dict(Vec::new()),
@@ -380,7 +380,7 @@ impl Machine<'_> {
         self.pop()?;
         match self.values[self.top()?] {
             Value::Dict(_) => Ok(()),
-            _ => Err("it sets attributes of something that is no dictionary".into()),
+            _ => Err("it sets attributes of something that is not a dictionary".into()),
         }
     }
 

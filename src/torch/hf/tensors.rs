@@ -17,7 +17,7 @@ use crate::{DataError, Error, Result};
 pub fn read_safetensors(path: &Path) -> Result<BTreeMap<String, Tensor>> {
     let bytes = fs_err::read(path)?;
     let file = SafeTensors::deserialize(&bytes)
-        .map_err(|cause| DataError::new(path, format!("is no safetensors file: {cause}")))?;
+        .map_err(|cause| DataError::new(path, format!("is not a safetensors file: {cause}")))?;
     file.tensors()
         .into_iter()
         .map(|(name, view)| Ok((name.clone(), to_tensor(path, &name, &view)?)))

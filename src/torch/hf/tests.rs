@@ -121,7 +121,7 @@ fn truncated_and_twisted_archives_are_refused() {
     for length in [0, 1, 30, whole.len() / 2, whole.len() - 1] {
         refusal(&whole[..length]);
     }
-    assert!(refusal(&archive(&[("data.pkl", b"}.")])[..10]).contains("is no torch archive"));
+    assert!(refusal(&archive(&[("data.pkl", b"}.")])[..10]).contains("is not a torch archive"));
     assert!(refusal(&archive(&[("other", b"")])).contains("0 records called data.pkl"));
     assert!(
         refusal(&archive(&[("data.pkl", b"}."), ("byteorder", b"big")])).contains("big-endian")
@@ -190,7 +190,7 @@ fn folders_without_weights_or_with_damaged_ones_are_refused() {
     for bytes in [b"".as_slice(), b"\xff\xff\xff\xff\xff\xff\xff\xff{}", b"\x02\0\0\0\0\0\0\0{]"] {
         fs_err::write(dir.path().join(SAFETENSORS), bytes).unwrap();
         assert!(
-            read_folder(dir.path()).unwrap_err().to_string().contains("is no safetensors file")
+            read_folder(dir.path()).unwrap_err().to_string().contains("is not a safetensors file")
         );
     }
 }

@@ -26,7 +26,7 @@ pub(super) fn read(path: &Path) -> Result<BTreeMap<String, Tensor>> {
     let file = File::open(path)?;
     let length = file.metadata()?.len();
     let archive = ZipArchive::new(BufReader::new(file)).map_err(|cause| {
-        DataError::new(path, format!("is no torch archive: {cause}")).hint(
+        DataError::new(path, format!("is not a torch archive: {cause}")).hint(
             "files from before PyTorch 1.6 or cut short cannot be read; save the model again \
                 as model.safetensors",
         )
@@ -47,7 +47,7 @@ struct Records<'a> {
 }
 
 impl Records<'_> {
-    /// All records lie in one folder, whose name is free.
+    /// All records lie in one folder of any name.
     fn find_prefix(&mut self) -> Result<()> {
         let prefixes: Vec<String> = self
             .archive

@@ -1,9 +1,10 @@
-//! Sums over chosen rows of a table, and softmax over ragged groups: what means over mentions,
-//! graph edges and small attentions are made of.
+//! Sums over chosen rows of a table, and softmax over ragged groups: means over mentions
+//! (docs/systems.md, H.3 and G.3), edges of a graph (G.6), attention over a few entries (G.8, H.8,
+//! H.11).
 //!
 //! A bag is a list of (row, weight); all bags of a batch are summed in one call, each in its own
 //! order, so that a bag's sum has the same bits whatever shares the batch. Not for: long sequences
-//! that attend to themselves (`ops`).
+//! that attend to themselves (`attention`).
 
 use tch::{Device, Kind, Tensor};
 
@@ -47,7 +48,7 @@ impl Bags {
         self.offsets.len() - 1
     }
 
-    /// Whether there is no bag.
+    /// Whether there are no bags.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -105,14 +106,15 @@ impl Bags {
 /// libtorch's number for bags that are summed.
 const SUM: i64 = 0;
 
-/// What stands in the place of an entry that a group does not have: its probability is exactly 0.
+/// Score of a slot without an entry: its probability is exactly 0.
 const ABSENT: f64 = -1e30;
 
 /// Rows of padded groups have a multiple of this many slots, so that how a row is summed does not
 /// depend on the longest row of the batch.
 const SLOTS: usize = 16;
 
-/// Softmax inside groups of different sizes, for `heads` scores an entry; host data.
+/// Softmax inside groups of different sizes, for `heads` scores an entry (docs/systems.md, G.8);
+/// host data.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GroupSoftmax {
     /// For every slot of [groups, heads, slots] the flat score that stands in it; `entries · heads`

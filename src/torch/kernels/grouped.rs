@@ -1,8 +1,9 @@
-//! The grouped bilinear layer of ATLOP and DocRE-II, without its P × blocks·b² outer products.
+//! The grouped bilinear layer of ATLOP and DocRE-II (docs/systems.md, A.5 and I.4), without its P ×
+//! blocks·b² outer products.
 //!
 //! Costs 2 · P · blocks · b² · C FLOPs forward and twice that backward, and no memory beyond its
-//! operands; on the CPU a pair's result has the same bits whatever pairs are beside it. Not for:
-//! what its operands are (`systems`).
+//! operands. On the CPU a pair's result has the same bits in any batch. Not for: what its operands
+//! are (`systems`).
 
 use tch::{Kind, Tensor};
 

@@ -1,4 +1,5 @@
-//! Bilinear layers over pairs of entities, batched over all documents of a micro-batch.
+//! Bilinear layers over pairs of entities (docs/systems.md, D.2, D.4, H.5 and B.6), batched over
+//! all documents of a micro-batch.
 //!
 //! A pair is two rows of one table of entity vectors [E, d]. Pairs are never expanded to [P, w, d]:
 //! relation vectors are contracted with the *distinct* tails first, which reads the weight in the
@@ -13,8 +14,8 @@ use super::bags::take;
 use super::products::{batched_turned, dot, linear, matmul};
 use crate::{Error, Result};
 
-/// Relation vectors r`[p]` = (headᵀ·W_c·tail + b_c)_c of pairs given as rows of `entities` `[E,
-/// d]`.
+/// Relation vectors r`[p]` = (headᵀ·W_c·tail + b_c)_c of pairs given as rows of `entities` [E, d]
+/// (docs/systems.md, D.2).
 ///
 /// `weight`: `[w, d, d]` (component, head, tail), `bias`: `[w]`; the result is `[P, w]` of the kind
 /// of `entities`.
@@ -116,9 +117,9 @@ impl TailGroup {
     }
 }
 
-/// The ranking score of a pair as one matrix: w_nᵀ·r + b_n = headᵀ·M·tail + constant, with M = Σ_c
-/// w_n\[c\]·W_c [d, d] and constant = w_nᵀ·b + b_n (a scalar tensor). `weight`: `[w, d, d]`,
-/// `bias`: `[w]`, `score_weight`: `[1, w]`, `score_bias`: `[1]`.
+/// The ranking score of a pair (docs/systems.md, D.4) as one matrix: w_nᵀ·r + b_n = headᵀ·M·tail +
+/// constant, with M = Σ_c w_n\[c\]·W_c [d, d] and constant = w_nᵀ·b + b_n (a scalar tensor).
+/// `weight`: `[w, d, d]`, `bias`: `[w]`, `score_weight`: `[1, w]`, `score_bias`: `[1]`.
 ///
 /// # Errors
 /// If the shapes do not fit.

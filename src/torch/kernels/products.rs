@@ -1,10 +1,9 @@
-//! Matrix products whose rows do not know of each other.
+//! Matrix products in which a row's bits do not depend on the other rows.
 //!
 //! On the CPU in 32 bits a row of the result and of the gradient of x has the same bits alone and
-//! in company, and the weight's gradient the same bits whatever the number of threads: a BLAS,
+//! in a batch, and the weight's gradient the same bits whatever the number of threads: a BLAS,
 //! which picks its kernel by the number of rows, promises neither. Other kinds and devices take
-//! libtorch's products. Not for: number formats (`precision`), layers with parameters (`layers`,
-//! `encoder`).
+//! libtorch's products. Not for: layers with parameters and number formats (`torch::nn`).
 
 use tch::{Device, Kind, Tensor};
 

@@ -57,7 +57,7 @@ impl Segments {
         self.offsets.len() - 1
     }
 
-    /// Whether there is no document.
+    /// Whether there are no documents.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

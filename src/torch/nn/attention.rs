@@ -15,7 +15,7 @@ pub struct SelfAttention {
 }
 
 impl SelfAttention {
-    /// The layer whose linear maps to queries, keys and values, called `names`, were declared
+    /// A layer over linear maps to queries, keys and values, called `names`, which were declared
     /// before.
     ///
     /// # Errors

@@ -22,7 +22,7 @@ impl LayerNorm {
         ]
     }
 
-    /// The layer whose parameters `NAME.weight` and `NAME.bias` were declared before.
+    /// A layer over `NAME.weight` and `NAME.bias`, which were declared before.
     ///
     /// # Errors
     /// If one was not.

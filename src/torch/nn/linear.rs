@@ -29,7 +29,7 @@ impl Linear {
         ]
     }
 
-    /// The layer whose parameters `NAME.weight` and `NAME.bias` were declared before.
+    /// A layer over `NAME.weight` and `NAME.bias`, which were declared before.
     ///
     /// # Errors
     /// If one was not.

@@ -57,7 +57,7 @@ pub fn adaptive_threshold_sum(logits: &Tensor, targets: &Tensor) -> Result<Tenso
     let logits = logits.f_to_kind(Kind::Float)?;
     let threshold = Tensor::f_zeros_like(targets)?.f_to_kind(Kind::Float)?;
     let _filled = threshold.f_narrow(1, 0, 1)?.f_fill_(1.0)?;
-    // The threshold is no relation, even where the targets mark NA.
+    // The threshold is not a relation, even where the targets mark NA.
     let positive = targets.f_to_kind(Kind::Float)?.f_mul(&(1.0 - &threshold))?;
     let without_negatives = logits.f_add(&((1.0 - &positive - &threshold) * HIDDEN))?;
     let of_positives =

@@ -3,7 +3,7 @@
 //!
 //! On the CPU a layer is one kernel of the shim: large products for the input projection and for
 //! the gradients of the weights, fused gates in between, and a sequence has the same bits alone and
-//! in company. On CUDA it is libtorch's `lstm_data` (cuDNN). Always in 32 bits: the recurrence adds
+//! in a batch. On CUDA it is libtorch's `lstm_data` (cuDNN). Always in 32 bits: the recurrence adds
 //! up rounding errors. Not for: dropping out, except on the input of each layer of a stack.
 
 use tch::{Device, Tensor};
@@ -16,7 +16,7 @@ use crate::torch::shim::{check, docre_lstm, pointer};
 use crate::torch::{Init, Parameters, Slot};
 use crate::{Error, Result};
 
-/// What the LSTMs over one stream share.
+/// The packed form of one stream, for all LSTMs that read it.
 #[derive(Debug)]
 pub struct Packing {
     /// Cumulative lengths; int64 `[N + 1]` on the host.
@@ -40,7 +40,7 @@ pub(super) struct LibraryOrder {
     batch_sizes: Tensor,
 }
 
-/// What an LSTM layer gives back.
+/// The result of an LSTM layer.
 #[derive(Debug)]
 pub struct LstmStates {
     /// Hidden states of all tokens, in stream order; [T, directions · H].
@@ -322,7 +322,7 @@ impl PackedLstm {
         Self::get(prefix, shape, params)
     }
 
-    /// The stack whose parameters were declared before.
+    /// A stack over parameters that were declared before.
     ///
     /// # Errors
     /// If one is missing.

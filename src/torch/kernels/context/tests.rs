@@ -109,7 +109,8 @@ fn dropout_is_that_of_the_layer() {
     qkv.select(1, 2).copy_(&Tensor::eye(20, (Kind::Float, Device::Cpu)).unsqueeze(1));
     let segments = Segments::new(&[0, 20], Device::Cpu).unwrap();
     let layer =
-        crate::torch::kernels::ops::varlen_attention(&qkv, &segments, Some(&active), 4).unwrap();
+        crate::torch::kernels::attention::varlen_attention(&qkv, &segments, Some(&active), 4)
+            .unwrap();
     let (_, plan) = laid(&[20], &[vec![row(0, 6, 1.0), row(1, 11, 1.0)]], &[2]);
     let ours = entity_attention(&qkv, &segments, &plan, Some(&active), 4).unwrap().view([2, 20]);
     assert!(far(&ours, &layer.index_select(0, &Tensor::from_slice(&[6i64, 11]))) < 1e-6);
@@ -127,8 +128,9 @@ fn dropout_is_that_of_the_layer() {
         entity_attention(leaf, &segments, &plan, Some(&active), 4).unwrap().view([2, 20])
     });
     let of_layer = gradient(&|leaf| {
-        let all = crate::torch::kernels::ops::varlen_attention(leaf, &segments, Some(&active), 4)
-            .unwrap();
+        let all =
+            crate::torch::kernels::attention::varlen_attention(leaf, &segments, Some(&active), 4)
+                .unwrap();
         all.index_select(0, &Tensor::from_slice(&[6i64, 11]))
     });
     assert!(far(&of_rows, &of_layer) < 2e-6);

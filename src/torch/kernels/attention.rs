@@ -1,6 +1,7 @@
-//! Attention over packed documents.
+//! Self-attention over packed documents (Vaswani et al. 2017): inside encoders, and over pairs
+//! (docs/systems.md, G.12 and B.7).
 //!
-//! Not for: the layers around it (`encoder`).
+//! Not for: the projections around it (`torch::nn`).
 
 use tch::{Kind, Tensor};
 
