@@ -165,7 +165,7 @@ fn half_precision_safetensors_are_widened() {
     .unwrap();
     fs_err::write(dir.path().join(CONFIG), "{}").unwrap();
     let read = read_folder(dir.path()).unwrap();
-    assert_eq!(read.tensors["x"], Tensor::from_slice(&[1.0f32, -0.5]));
+    assert_eq!(read.tensors["bert.x"], Tensor::from_slice(&[1.0f32, -0.5]));
 }
 
 #[test]
