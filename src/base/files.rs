@@ -16,14 +16,14 @@ use crate::{Error, Result};
 const BUFFER_BYTES: usize = 1 << 20;
 
 /// A file in the making. Dropped before [`AtomicFile::finish`], it leaves nothing behind.
-pub(crate) struct AtomicFile {
+pub struct AtomicFile {
     writer: BufWriter<NamedTempFile>,
     target: PathBuf,
 }
 
 impl AtomicFile {
     /// Opens a temporary file beside `target`, whose folder is made if it is missing.
-    pub(crate) fn create(target: &Path) -> Result<Self> {
+    pub fn create(target: &Path) -> Result<Self> {
         let target = &place_of(target)?;
         let folder = match target.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -35,7 +35,7 @@ impl AtomicFile {
     }
 
     /// Flushes to the disk and gives the file its name.
-    pub(crate) fn finish(self) -> Result<()> {
+    pub fn finish(self) -> Result<()> {
         let file = self.writer.into_inner().map_err(std::io::IntoInnerError::into_error)?;
         file.as_file().sync_all()?;
         file.persist(&self.target).map_err(|error| {

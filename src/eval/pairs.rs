@@ -13,7 +13,7 @@ use std::hash::Hash;
 use serde::{Deserialize, Serialize};
 
 use super::{FactKey, Gold, Prediction, ScoreBlock, Scorer};
-use crate::corpus::formats::{LabelledPair, PairLabel};
+use crate::corpus::{LabelledPair, PairLabel};
 
 /// How far the arguments of a pair are apart, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -141,7 +141,7 @@ pub fn prepare_data(recipe: &Recipe, folder: &Path) -> Result<RunData> {
         None => {
             let human = sources.files[Role::Human as usize]
                 .iter()
-                .filter(|input| input.format == Format::Docred);
+                .filter(|input| input.format == Format::DOCRED);
             human.map(|input| input.path.clone()).collect()
         }
     };

@@ -18,7 +18,7 @@ pub struct Input {
 impl Input {
     /// A file in DocRED's form, as this program writes them.
     pub fn docred(path: impl AsRef<Path>) -> Self {
-        Self { path: path.as_ref().to_owned(), format: Format::Docred }
+        Self { path: path.as_ref().to_owned(), format: Format::DOCRED }
     }
 
     /// Files of one format.

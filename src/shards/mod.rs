@@ -25,7 +25,7 @@ mod testing;
 mod validate;
 mod writer;
 
-pub use documents::{DocumentTableWriter, read_document_table};
+pub use documents::DocumentTable;
 pub use facts::{FactCounts, FactIndex, FactInstance};
 pub use manifest::{FORMAT_VERSION, FileEntry, Scored, ShardManifest, TokenizerEntry};
 pub use prepare::{PrepareOptions, PrepareReport, prepare};

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::io::Write;
 use std::path::Path;
 
+use clap::ValueEnum;
 use docre::Result;
 use docre::corpus::formats::{ReadOptions, load_relations};
 use docre::corpus::label::Matching;
@@ -14,7 +15,7 @@ use docre::eval::{
 };
 use docre::pipeline::{Form, Input, PrepareJob, convert};
 use docre::recipe::Recipe;
-use docre::shards::{DocumentStore, ShardManifest, StoreOptions, read_document_table};
+use docre::shards::{DocumentStore, ShardManifest, StoreOptions};
 use docre::text::Tokenizer;
 use docre::torch::Parameters;
 use docre::torch::hf::{read_folder, write_folder};
@@ -72,8 +73,11 @@ const RECIPE: &str = "system = \"atlop\"\nvariants = [\"baseline\"]\n[data]\nhum
     [finetune]\nlearning_rate = 2e-3\nbatch = 8\n[atlop]\nmax_windows = 2\n";
 const VECTORS: &str = "ada 0.1 -2 3e-1\nran 1 2 3\nit -0.5 0 .5\n";
 
-fn read(format: Format, path: &Path) -> Result<()> {
-    format.read(path, &ReadOptions::default(), &mut |document| check(&document)).map(drop)
+fn read(format: &str, path: &Path) -> Result<()> {
+    format
+        .parse::<Format>()?
+        .read(path, &ReadOptions::default(), &mut |document| check(&document))
+        .map(drop)
 }
 
 /// Whatever a reader gives out holds together.
@@ -101,8 +105,8 @@ fn gzip(text: &str) -> Vec<u8> {
 fn table(folder: &Path) -> Vec<u8> {
     let (source, table) = (folder.join("source.jsonl"), folder.join("source.parquet"));
     fs_err::write(&source, JSONL).unwrap();
-    convert(Form::Text(Format::Jsonl), &source, Form::Parquet, &table, &ReadOptions::default())
-        .unwrap();
+    let [from, to] = ["jsonl", "parquet"].map(|name| Form::from_str(name, false).unwrap());
+    convert(from, &source, to, &table, &ReadOptions::default()).unwrap();
     fs_err::read(table).unwrap()
 }
 
@@ -140,7 +144,7 @@ fn shards(folder: &Path) {
     fs_err::write(&relations, r#"{"P1": "one"}"#).unwrap();
     for name in ["shard", "index", "manifest"] {
         let job = PrepareJob {
-            inputs: &[Input { path: source.clone(), format: Format::Jsonl }],
+            inputs: &[Input { path: source.clone(), format: "jsonl".parse().unwrap() }],
             read: &ReadOptions::default(),
             output: &folder.join(name),
             tokenizer: &vocabulary,
@@ -239,18 +243,19 @@ pub fn targets(folder: &Path) -> Vec<Target> {
     let made = |name: &str| fs_err::read(folder.join(name)).unwrap();
     let tokenizer = |path: &Path| Tokenizer::load(path, None).map(drop);
     vec![
-        text("docred.json", DOCRED, |path| read(Format::Docred, path)),
-        bytes("docred.json.gz", gzip(DOCRED), |path| read(Format::Docred, path)),
-        text("lines.jsonl", JSONL, |path| read(Format::Jsonl, path)),
-        text("abstracts.txt", PUBTATOR, |path| read(Format::Pubtator, path)),
-        text("human.json", CHEMDISGENE, |path| read(Format::Chemdisgene, path)),
-        text("distant.pubtator", PUBTATOR, |path| read(Format::Chemdisgene, path)),
+        text("docred.json", DOCRED, |path| read("docred", path)),
+        bytes("docred.json.gz", gzip(DOCRED), |path| read("docred", path)),
+        text("lines.jsonl", JSONL, |path| read("jsonl", path)),
+        text("abstracts.txt", PUBTATOR, |path| read("pubtator", path)),
+        text("human.json", CHEMDISGENE, |path| read("chemdisgene", path)),
+        text("distant.pubtator", PUBTATOR, |path| read("chemdisgene", path)),
         text("texts_relationships.tsv", RELATIONSHIPS, |path| {
-            read(Format::Chemdisgene, &path.with_file_name("texts.pubtator"))
+            read("chemdisgene", &path.with_file_name("texts.pubtator"))
         }),
-        text("pairs.data", EOG, |path| read(Format::Cdr, path)),
+        text("pairs.data", EOG, |path| read("cdr", path)),
         bytes("table.parquet", table(folder), |path| {
-            read_document_table(path, &mut |document| check(&document)).map(drop)
+            let form = Form::from_str("parquet", false).unwrap();
+            form.0.read(path, &ReadOptions::default(), &mut |document| check(&document)).map(drop)
         }),
         text("items.jsonl", ITEMS, |path| FactBase::load_with(path, Matching::Alias).map(drop)),
         text("facts.json", r#"[["Ada", "Rome", "P1"], ["Rome", "Ada", "P2"]]"#, |path| {

@@ -34,7 +34,7 @@ use serde::Serialize;
 
 use self::generator::{Generator, Split};
 pub use self::{schema::world_relations, supervise::SplitSummary, truth::Truth};
-use super::formats::docred::{DocredWriter, encode};
+use super::formats::docred::{DocredWriter, to_json};
 use crate::base::files::{AtomicFile, write_whole};
 use crate::{Error, Result};
 
@@ -146,10 +146,10 @@ fn write_annotated(generator: &Generator, split: Split, path: &Path) -> Result<S
     for chunk in chunks(generator.size(split)) {
         let made = chunk.into_par_iter().map(|index| {
             let (document, summary) = supervise::annotated(generator.tell(split, index));
-            Ok((encode(&document)?, summary))
+            Ok((to_json(&document)?, summary))
         });
         for (json, summary) in made.collect::<Result<Vec<_>>>()? {
-            writer.write_encoded(&json)?;
+            writer.write_json(&json)?;
             total.add(&summary);
         }
     }
@@ -165,10 +165,10 @@ fn write_distant(generator: &Generator, output: &Path) -> Result<SplitSummary> {
         let made = chunk.into_par_iter().map(|index| {
             let (document, line, summary) =
                 supervise::distant(generator.tell(Split::Distant, index))?;
-            Ok((encode(&document)?, line, summary))
+            Ok((to_json(&document)?, line, summary))
         });
         for (json, line, summary) in made.collect::<Result<Vec<_>>>()? {
-            writer.write_encoded(&json)?;
+            writer.write_json(&json)?;
             truth.write_all(if total.documents == 0 { b"{\n" } else { b",\n" })?;
             truth.write_all(&line)?;
             total.add(&summary);

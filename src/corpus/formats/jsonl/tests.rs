@@ -12,7 +12,7 @@ fn read(lines: &[Value]) -> Result<(Vec<Document>, ReadSummary)> {
 
 fn read_path(path: &Path) -> Result<(Vec<Document>, ReadSummary)> {
     let mut documents = Vec::new();
-    let summary = read_jsonl(path, &ReadOptions::default(), &mut |document| {
+    let summary = Jsonl.read(path, &ReadOptions::default(), &mut |document| {
         documents.push(document);
         Ok(())
     })?;
@@ -71,9 +71,9 @@ fn what_is_written_is_read_again() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["o.jsonl", "o.jsonl.gz"] {
         let path = folder.path().join(name);
-        let mut writer = JsonlWriter::create(&path).unwrap();
-        documents.iter().for_each(|document| writer.write(document).unwrap());
-        assert_eq!(writer.finish().unwrap(), 2);
+        let mut writer = Jsonl.create(&path).unwrap().unwrap();
+        documents.iter().for_each(|document| writer.write(document.clone()).unwrap());
+        assert_eq!(writer.finish().unwrap(), WriteSummary { documents: 2, losses: String::new() });
         let (mut again, _) = read_path(&path).unwrap();
         again
             .iter_mut()
