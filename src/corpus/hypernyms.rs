@@ -139,7 +139,8 @@ mod tests {
         let path = folder.path().join("tree.txt");
         fs_err::write(
             &path,
-            "Tree\tUi\tName\nC10.5\tD1\tbroad\nC10.5.2\tD2\tnarrow\nC10.5.2\tD5\tsame\nC11\tD3\tother\nD03.C11.9\tC9\tdrug\n",
+            "Tree\tUi\tName\nC10.5\tD1\tbroad\nC10.5.2\tD2\tnarrow\nC10.5.2\tD5\tsame\n\
+             C11\tD3\tother\nD03.C11.9\tC9\tdrug\n",
         )
         .unwrap();
         let tree = MeshTree::load(&path).unwrap();

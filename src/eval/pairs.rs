@@ -33,7 +33,8 @@ impl Reach {
 
     /// Whether the distance is known and at least `low` and, where given, below `high`.
     fn within(self, low: usize, high: Option<usize>) -> bool {
-        matches!(self, Self::Distance(distance) if distance >= low && high.is_none_or(|high| distance < high))
+        let Self::Distance(distance) = self else { return false };
+        distance >= low && high.is_none_or(|high| distance < high)
     }
 }
 

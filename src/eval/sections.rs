@@ -194,8 +194,9 @@ impl Scores {
         ];
         section(
             "inference",
-            "Facts on the sides of triangles head→o, o→tail, head→tail: strict compares those of both sides; loose, each with all facts of \
-             the other; conclusion keeps only head→tail; gold pairs, the predictions on the pairs of gold triangles.",
+            "Facts on the sides of triangles head→o, o→tail, head→tail: strict compares those of \
+             both sides; loose, each with all facts of the other; conclusion keeps only head→tail; \
+             gold pairs, the predictions on the pairs of gold triangles.",
             rows.map(|(name, block)| SectionRow::block(name, block)).to_vec(),
         )
     }
@@ -247,8 +248,9 @@ impl Scores {
         }));
         section(
             "thresholds",
-            "Prefixes of the list of all scores: the one with the largest F1 (chosen on these very documents, so optimistic unless they are \
-             dev), the same for intra- and inter-sentence facts apart, and the scores above a threshold from elsewhere.",
+            "Prefixes of the list of all scores: the one with the largest F1 (chosen on these very \
+             documents, so optimistic unless they are dev), the same for intra- and inter-sentence \
+             facts apart, and the scores above a threshold from elsewhere.",
             rows,
         )
     }

@@ -124,7 +124,7 @@ mod tests {
     use super::*;
     use crate::sampling::ordered_pairs;
     use crate::sampling::testing::{ask, assert_uniform, document, facts, keep};
-    use crate::text::view::fixture::{Table, case};
+    use crate::text::testing::{FixtureTensor, case};
 
     #[test]
     fn rules_keep_as_many_pairs_as_the_paper_and_the_release() {
@@ -138,8 +138,10 @@ mod tests {
     #[test]
     fn the_reference_keeps_as_many_pairs() {
         let Some(folder) = case("dsdocre-finetune") else { return };
-        let (entities, kept) =
-            (Table::read(&folder, "num_entities").ints(&[]), Table::read(&folder, "label_mask"));
+        let (entities, kept) = (
+            FixtureTensor::read(&folder, "num_entities").ints(&[]),
+            FixtureTensor::read(&folder, "label_mask"),
+        );
         for (i, &entities) in entities.iter().enumerate() {
             let count = KeepRule::PerEntity { times: 2, cap: Some(60) }.count(entities as usize);
             assert_eq!(count as i64, kept.ints(&[i]).iter().sum::<i64>());

@@ -204,7 +204,7 @@ mod tests {
     use super::*;
     use crate::sampling::testing::{ask, assert_uniform, document, facts, keep};
     use crate::sampling::{Purpose, rng};
-    use crate::text::view::fixture::{Table, case};
+    use crate::text::testing::{FixtureTensor, case};
 
     #[test]
     fn only_what_is_asked_about_is_taken() {
@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn top_pairs_match_the_reference() {
         let Some(folder) = case("dsdocre-finetune") else { return };
-        let read = |name: &str| Table::read(&folder, name);
+        let read = |name: &str| FixtureTensor::read(&folder, name);
         let (entities, kept) = (read("num_entities").ints(&[]), read("label_mask"));
         for (i, &entities) in entities.iter().enumerate() {
             let scores: Vec<_> =

@@ -2,7 +2,7 @@
 //! pyarrow, pandas or Hugging Face datasets.
 //!
 //! It holds everything that a [`Document`] does, but for where it was read. Not for: training,
-//! which takes shards of encoded documents.
+//! which takes shards of tokenised documents.
 
 use std::ops::Range;
 use std::path::Path;
@@ -52,9 +52,9 @@ impl DocumentFormat for DocumentTable {
         let table = TableReader::open_alone(path)?;
         let mut intake = Intake::default();
         for group in 0..table.num_row_groups() {
-            for raw in table
-                .guarded(group, || Table::new(&table.batch(group, &[])?).map(|rows| rows.all()))?
-            {
+            for raw in table.guarded(group, || {
+                DocumentRows::new(&table.batch(group, &[])?).map(|rows| rows.all())
+            })? {
                 let check = Check {
                     file: path,
                     row: intake.summary.documents,
@@ -185,7 +185,7 @@ fn candidates(documents: &[Document]) -> Result<ArrayRef, ArrowError> {
 }
 
 /// The columns of a row group, of the types of [`schema::document_schema`].
-struct Table {
+struct DocumentRows {
     title: StringArray,
     sentences: ListArray,
     entities: ListArray,
@@ -193,7 +193,7 @@ struct Table {
     candidates: ListArray,
 }
 
-impl Table {
+impl DocumentRows {
     fn new(batch: &RecordBatch) -> Result<Self, String> {
         let schema = schema::document_schema();
         let column = |name: &str| {

@@ -66,8 +66,8 @@ impl Annotated<'_> {
     /// `types` say which pairs are asked about.
     ///
     /// # Errors
-    /// A [`DataError`](crate::DataError) for a span outside the text or with another text than its name, and for a
-    /// relation that no candidate bears.
+    /// A [`DataError`](crate::DataError) for a span outside the text or with another text than its
+    /// name, and for a relation that no candidate bears.
     pub(super) fn document(
         &self,
         file: &Path,

@@ -235,7 +235,11 @@ mod tests {
     fn both_forms_give_the_same_document() {
         let folder = tempfile::tempdir().unwrap();
         let (human, distant) = (folder.path().join("human.json"), folder.path().join("d.pubtator"));
-        let mention = |start: usize, end: usize, name: &str, kind: &str, id: &str| json!({"start": start, "end": end, "mention": name, "type": kind, "id": id});
+        let mention = |start: usize, end: usize, name: &str, kind: &str, id: &str| {
+            json!({
+                "start": start, "end": end, "mention": name, "type": kind, "id": id,
+            })
+        };
         let entities = json!([
             mention(0, 4, "ABC1", "Gene", "7;8"),
             mention(11, 15, "pain", "Disease", "MESH:D1"),
@@ -243,8 +247,14 @@ mod tests {
             mention(25, 32, "Aspirin", "Chemical", "MESH:D2"),
             mention(33, 34, "X", "Chemical", "-"),
         ]);
-        let relations = json!([{"type": "gd", "subj": "MESH:D1", "obj": "8"}, {"type": "cg", "subj": "MESH:D2", "obj": "7|8"}]);
-        let text = json!([{"docid": "1", "title": "ABC1 eases pain in mice.", "abstract": "Aspirin X.", "entity": entities, "relation": relations}]);
+        let relations = json!([
+            {"type": "gd", "subj": "MESH:D1", "obj": "8"},
+            {"type": "cg", "subj": "MESH:D2", "obj": "7|8"},
+        ]);
+        let text = json!([{
+            "docid": "1", "title": "ABC1 eases pain in mice.", "abstract": "Aspirin X.",
+            "entity": entities, "relation": relations,
+        }]);
         fs_err::write(&human, text.to_string()).unwrap();
         let lines: Vec<String> = entities
             .as_array()
@@ -344,7 +354,7 @@ mod tests {
             println!("skipped: DOCRE_SHARED is not set");
             return;
         };
-        // Distinct rows, and those that repeat one of them. RelationTable of composite identifiers are
+        // Distinct rows, and those that repeat one of them. Relations of composite identifiers are
         // one fact for each of their parts, so there can be more facts than rows.
         let files = [
             ("distant_dev.pubtator.gz", 1_521, 3_289, 2),

@@ -8,7 +8,11 @@ use crate::corpus::Format;
 use crate::corpus::formats::ReadOptions;
 
 fn document(title: &str) -> serde_json::Value {
-    let mention = |name: &str, sentence: usize, word: usize| json!({"name": name, "sent_id": sentence, "pos": [word, word + 1], "type": "X"});
+    let mention = |name: &str, sentence: usize, word: usize| {
+        json!({
+            "name": name, "sent_id": sentence, "pos": [word, word + 1], "type": "X",
+        })
+    };
     json!({
         "title": title,
         "sents": [["Ada", "saw", "Rome"], ["Byron", "left"], ["Lovelace", "loved", "Roma"]],
@@ -102,7 +106,8 @@ fn items_match_by_label_identifier_and_alias() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("items.jsonl");
     let items = [
-        json!({"id": "Q1", "label": "ada", "aliases": ["Lovelace"], "claims": {"P1": ["Q2"], "P9": "Q3"}}),
+        json!({"id": "Q1", "label": "ada", "aliases": ["Lovelace"],
+               "claims": {"P1": ["Q2"], "P9": "Q3"}}),
         json!({"id": "Q2", "label": "Rome"}),
         json!({"id": "Q4", "label": "ROME", "claims": {"P3": ["Q3"]}}),
     ];

@@ -18,7 +18,7 @@ mod community;
 mod distractors;
 mod generator;
 mod names;
-mod plan;
+mod outline;
 mod schema;
 mod script;
 mod story;
@@ -32,7 +32,7 @@ use std::{io::Write, ops::Range, path::Path};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use self::generator::{Generator, Split};
+use self::generator::{Split, WorldGenerator};
 pub use self::{schema::world_relations, supervise::SplitSummary, truth::Truth};
 use super::formats::docred::{DocredWriter, to_json};
 use crate::base::files::{AtomicFile, write_whole};
@@ -124,7 +124,7 @@ pub fn write_world(options: &WorldOptions, output: &Path) -> Result<WorldSummary
         );
         return Err(Error::recipe(message).with_hint("name another folder"));
     }
-    let generator = Generator::new(options);
+    let generator = WorldGenerator::new(options);
     let summary = WorldSummary {
         vocabulary: tokenizer::write(options, &output.join("tokenizer"))?,
         human: write_annotated(&generator, Split::Human, &output.join("train_annotated.json"))?,
@@ -140,7 +140,7 @@ fn chunks(size: usize) -> impl Iterator<Item = Range<usize>> {
     (0..size).step_by(CHUNK).map(move |start| start..(start + CHUNK).min(size))
 }
 
-fn write_annotated(generator: &Generator, split: Split, path: &Path) -> Result<SplitSummary> {
+fn write_annotated(generator: &WorldGenerator, split: Split, path: &Path) -> Result<SplitSummary> {
     let mut total = SplitSummary::default();
     let mut writer = DocredWriter::create(path)?;
     for chunk in chunks(generator.size(split)) {
@@ -157,7 +157,7 @@ fn write_annotated(generator: &Generator, split: Split, path: &Path) -> Result<S
     Ok(total)
 }
 
-fn write_distant(generator: &Generator, output: &Path) -> Result<SplitSummary> {
+fn write_distant(generator: &WorldGenerator, output: &Path) -> Result<SplitSummary> {
     let mut total = SplitSummary::default();
     let mut writer = DocredWriter::create(&output.join("train_distant.json"))?;
     let mut truth = AtomicFile::create(&output.join("truth.json"))?;

@@ -8,7 +8,7 @@ use arrow::datatypes::{UInt32Type, UInt64Type};
 use arrow::record_batch::RecordBatch;
 
 use super::{FILE, FactInstance};
-use crate::shards::groups::GroupEncoder;
+use crate::shards::groups::GroupBuilder;
 use crate::shards::reader::TableReader;
 use crate::shards::writer::{TableWriter, read_error};
 use crate::shards::{DocumentStore, FileEntry, schema};
@@ -20,17 +20,17 @@ const GROUP_ROWS: usize = 65_536;
 /// Writes the table, key after key.
 pub(super) struct Writer {
     table: TableWriter,
-    encoder: GroupEncoder,
+    builder: GroupBuilder,
     rows: Vec<(u64, FactInstance)>,
 }
 
 impl Writer {
     /// Creates `facts.parquet` in a folder.
     pub(super) fn create(folder: &Path) -> Result<Self> {
-        let encoder = GroupEncoder::new(schema::fact_schema())?;
+        let builder = GroupBuilder::new(schema::fact_schema())?;
         Ok(Self {
             table: TableWriter::create(folder, FILE.to_owned(), schema::fact_schema())?,
-            encoder,
+            builder,
             rows: Vec::new(),
         })
     }
@@ -51,7 +51,7 @@ impl Writer {
         for group in self.rows.chunks(GROUP_ROWS) {
             let batch = to_batch(group)
                 .map_err(|error| Error::Bug(format!("building the fact index: {error}")))?;
-            self.table.write_group(self.encoder.encode(batch)?)?;
+            self.table.write_group(self.builder.build(batch)?)?;
         }
         self.rows.clear();
         Ok(())

@@ -13,7 +13,8 @@ fn good() -> Value {
         "title": "A",
         "sents": [["Ada", "Byron", "lived", "in", "London", "."], ["She", "died", "."]],
         "vertexSet": [
-            [{"name": "Ada Byron", "sent_id": 0, "pos": [0, 2], "type": "PER", "global_pos": [0, 0]},
+            [{"name": "Ada Byron", "sent_id": 0, "pos": [0, 2], "type": "PER",
+              "global_pos": [0, 0]},
              {"name": "She", "sent_id": 1, "pos": [0, 1], "type": "PER"}],
             [{"name": "London", "sent_id": 0, "pos": [4, 5], "type": "LOC"}],
         ],
@@ -96,7 +97,9 @@ fn documents_without_labels_entities_or_sentences_are_kept_and_counted() {
 fn repeated_facts_are_kept_once_with_all_evidence() {
     let mut document = good();
     document["labels"] = json!([
-        {"h": 0, "t": 1, "r": "P20", "evidence": [1]}, {"h": 1, "t": 0, "r": "P20"}, {"h": 0, "t": 1, "r": "P20", "evidence": [0, 1]}
+        {"h": 0, "t": 1, "r": "P20", "evidence": [1]},
+        {"h": 1, "t": 0, "r": "P20"},
+        {"h": 0, "t": 1, "r": "P20", "evidence": [0, 1]},
     ]);
     let (documents, summary) = read(&json!([document]).to_string()).unwrap();
     assert_eq!((summary.facts, summary.duplicate_facts), (2, 1));

@@ -24,7 +24,10 @@ fn of_text() -> Value {
         "title": "a",
         "text": "Ada ran Ünit 7. She liked it.",
         "entities": [
-            {"id": "Q1", "type": "PER", "mentions": [{"start": 0, "end": 3}, {"start": 16, "end": 19, "name": "Ada Byron"}]},
+            {"id": "Q1", "type": "PER", "mentions": [
+                {"start": 0, "end": 3},
+                {"start": 16, "end": 19, "name": "Ada Byron"},
+            ]},
             {"type": "ORG", "mentions": [{"start": 8, "end": 14, "type": "LOC"}]},
         ],
         "facts": [{"head": 0, "tail": 1, "relation": "runs"}],
@@ -37,11 +40,17 @@ fn of_words() -> Value {
         "title": "a",
         "sentences": [["Ada", "ran", "Ünit", "7", "."], ["She", "liked", "it", "."]],
         "entities": [
-            {"id": "Q1", "mentions": [{"sentence": 0, "start": 0, "end": 1, "type": "PER"}, {"sentence": 1, "start": 0, "end": 1, "name": "Ada Byron", "type": "PER"}]},
+            {"id": "Q1", "mentions": [
+                {"sentence": 0, "start": 0, "end": 1, "type": "PER"},
+                {"sentence": 1, "start": 0, "end": 1, "name": "Ada Byron", "type": "PER"},
+            ]},
             {"mentions": [{"sentence": 0, "start": 2, "end": 4, "type": "LOC"}]},
         ],
         "facts": [{"head": 0, "tail": 1, "relation": "runs", "evidence": []}],
-        "candidates": [{"head": 0, "tail": 1, "excluded": false}, {"head": 1, "tail": 0, "excluded": true}],
+        "candidates": [
+            {"head": 0, "tail": 1, "excluded": false},
+            {"head": 1, "tail": 0, "excluded": true},
+        ],
     })
 }
 

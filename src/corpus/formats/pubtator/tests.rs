@@ -7,9 +7,12 @@ use super::*;
 use crate::corpus::formats::read_eog;
 use crate::corpus::{Candidate, Fact};
 
-const GOOD: &str = "7|t|Aspirin and ulcers.\n7|a|Ulcers, e.g. bleeding ones, follow aspirin. Pain too.\n\
-                    7\t0\t7\tAspirin\tChemical\tD1\n7\t12\t18\tulcers\tDisease\tD2\n7\t20\t26\tUlcers\tDisease\tD2|D3\tulcers|bleeding\n\
-                    7\t55\t62\taspirin\tChemical\tD1\n7\t64\t68\tPain\tDisease\tD4\n7\t64\t68\tPain\tDisease\t-1\n7\tCID\tD1\tD3\n";
+const GOOD: &str = "7|t|Aspirin and ulcers.\n\
+    7|a|Ulcers, e.g. bleeding ones, follow aspirin. Pain too.\n\
+    7\t0\t7\tAspirin\tChemical\tD1\n7\t12\t18\tulcers\tDisease\tD2\n\
+    7\t20\t26\tUlcers\tDisease\tD2|D3\tulcers|bleeding\n\
+    7\t55\t62\taspirin\tChemical\tD1\n7\t64\t68\tPain\tDisease\tD4\n\
+    7\t64\t68\tPain\tDisease\t-1\n7\tCID\tD1\tD3\n";
 
 fn read_with(text: &str, options: &ReadOptions) -> Result<Vec<Document>> {
     let folder = tempfile::tempdir().unwrap();
