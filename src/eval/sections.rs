@@ -270,6 +270,25 @@ impl Scores {
     }
 }
 
+impl fmt::Display for Scores {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = &self.official.counts;
+        writeln!(
+            f,
+            "{}: {} documents, {} gold facts, {} predicted",
+            self.split, self.documents, counts.gold, counts.submitted
+        )?;
+        for warning in &self.warnings {
+            writeln!(f, "  {warning}")?;
+        }
+        writeln!(f, "{}", heads())?;
+        for section in self.sections() {
+            write!(f, "{section}")?;
+        }
+        Ok(())
+    }
+}
+
 /// Rows of the section by relation that a table shows; all are in the CSV and JSON files.
 const RELATIONS_SHOWN: usize = 10;
 
@@ -304,8 +323,8 @@ impl fmt::Display for SectionRow {
     }
 }
 
-/// The heads of the columns of [`SectionRow`]'s line.
-pub(crate) fn heads() -> String {
+/// The headings of the columns of a [`SectionRow`].
+fn heads() -> String {
     format!("{:<36}{:>8}{:>8}{:>8}{:>10}{:>10}", "", "P", "R", "F1", "predicted", "gold")
 }
 

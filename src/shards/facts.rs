@@ -10,12 +10,8 @@
 mod build;
 mod table;
 
-use std::path::Path;
-
 use serde::Serialize;
 
-use super::{DocumentStore, FileEntry};
-use crate::Result;
 pub(super) use build::{FactSpill, GroupFacts};
 
 /// The name of the fact index in its folder.
@@ -90,14 +86,6 @@ impl FactIndex {
         let kept: Vec<(u64, FactInstance)> =
             self.iter().filter(|(_, instance)| keep(instance)).collect();
         *self = Self::from_sorted(&kept);
-    }
-
-    /// Reads the index that `entry` names and checks every instance against the rows of `store`.
-    ///
-    /// Errors: a data error for a damaged file, keys out of order, and instances that the store
-    /// does not hold.
-    pub(super) fn read(folder: &Path, entry: &FileEntry, store: &DocumentStore) -> Result<Self> {
-        Ok(Self::from_sorted(&table::read(folder, entry, store)?))
     }
 
     /// All (key, instance) in order.

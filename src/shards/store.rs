@@ -11,12 +11,12 @@ use std::sync::{Arc, OnceLock};
 use ahash::AHashMap;
 use rayon::prelude::*;
 
+use super::ShardManifest;
 use super::columns::ShardColumns;
 use super::reader::{ShardReadOptions, ShardReader};
-use super::{FactIndex, ShardManifest};
 use crate::corpus::RelationSet;
 use crate::text::{TokenizedDocument, Tokenizer};
-use crate::{DataError, Result};
+use crate::Result;
 
 /// The folder of the tokeniser beside the shards.
 pub(super) const TOKENIZER: &str = "tokenizer";
@@ -144,18 +144,6 @@ impl DocumentStore {
         let tokenizer = Tokenizer::load(&folder, None)?;
         self.manifest.check_tokenizer(&folder, &tokenizer)?;
         Ok(tokenizer)
-    }
-
-    /// The fact index that was prepared with the shards, checked against the rows.
-    ///
-    /// Errors: a data error where there is none (no document was labelled) or it is broken.
-    pub fn fact_index(&self) -> Result<FactIndex> {
-        let Some(entry) = &self.manifest.fact_index else {
-            return Err(DataError::new(&self.folder, "the shards carry no fact index")
-                .hint("prepare them from labelled documents")
-                .into());
-        };
-        FactIndex::read(&self.folder, entry, self)
     }
 
     fn locate(&self, row: usize) -> (&ShardColumns, usize) {

@@ -5,7 +5,8 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{
-    WorldOptions, atlas::Atlas, community::Community, outline::Outline, script, story, story::Told,
+    atlas::Atlas, community::Community, options::WorldOptions, outline::Outline, script, story,
+    story::Told,
 };
 
 /// Documents that a community of the distant corpus appears in, on average.

@@ -18,6 +18,7 @@ mod community;
 mod distractors;
 mod generator;
 mod names;
+mod options;
 mod outline;
 mod schema;
 mod script;
@@ -33,7 +34,9 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use self::generator::{Split, WorldGenerator};
-pub use self::{schema::world_relations, supervise::SplitSummary, truth::Truth};
+pub use self::{
+    options::WorldOptions, schema::world_relations, supervise::SplitSummary, truth::Truth,
+};
 use super::formats::docred::{DocredWriter, to_json};
 use crate::base::files::{AtomicFile, write_whole};
 use crate::{Error, Result};
@@ -42,24 +45,6 @@ use crate::{Error, Result};
 const CHUNK: usize = 1024;
 /// Above this share hardly any fact would be left to tell.
 pub const MAX_NOISE: f64 = 0.8;
-
-/// The size and character of a world.
-#[derive(Clone, Debug, PartialEq)]
-pub struct WorldOptions {
-    /// Distantly labelled documents.
-    pub distant: usize,
-    /// Annotated training documents.
-    pub human: usize,
-    /// Development documents.
-    pub dev: usize,
-    /// Test documents.
-    pub test: usize,
-    /// Share of false labels among all distant labels, 0 to 0.8. The same share of known facts is
-    /// left out of the text in all splits.
-    pub noise: f64,
-    /// Every file is a pure function of the options.
-    pub seed: u64,
-}
 
 /// What was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -119,10 +104,10 @@ pub fn write_world(options: &WorldOptions, output: &Path) -> Result<WorldSummary
         && !output.join("truth.json").exists()
     {
         let message = format!(
-            "{} is there already, and not from a generated corpus",
+            "{} already exists and is not part of a generated corpus",
             output.join(taken).display()
         );
-        return Err(Error::recipe(message).with_hint("name another folder"));
+        return Err(Error::recipe(message).with_hint("choose another folder"));
     }
     let generator = WorldGenerator::new(options);
     let summary = WorldSummary {

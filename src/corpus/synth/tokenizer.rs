@@ -19,9 +19,9 @@ use tokenizers::{
 };
 
 use super::{
-    WorldOptions,
     generator::{Split, WorldGenerator},
     names,
+    options::WorldOptions,
 };
 use crate::base::files::write_whole;
 use crate::{Error, Result};
