@@ -1,48 +1,63 @@
-//! Files that appear whole or not at all: written under a temporary name in the same folder,
-//! renamed when finished.
+//! Files that appear whole or not at all: written under a temporary name in the same folder and
+//! renamed when finished. A device or a pipe, such as `/dev/stdout`, is written directly, because a
+//! rename would replace it.
 //!
 //! Not for: folders of many files that belong together (a checkpoint seals itself).
 
-use std::{
-    io::{BufWriter, Write},
-    path::{Path, PathBuf},
-};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
+use tempfile::TempPath;
 
 use crate::{Error, Result};
 
 /// Bytes gathered before they go to the disk.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// A file in the making. Dropped before [`AtomicFile::finish`], it leaves nothing behind.
-pub(crate) struct AtomicFile {
-    writer: BufWriter<NamedTempFile>,
+/// A file being written. Dropped before [`AtomicFile::finish`], it leaves nothing behind.
+#[derive(Debug)]
+pub struct AtomicFile {
+    writer: BufWriter<File>,
+    /// The temporary file; `None` for a device or pipe.
+    temporary: Option<TempPath>,
     target: PathBuf,
 }
 
 impl AtomicFile {
-    /// Opens a temporary file beside `target`, whose folder is made if it is missing.
-    pub(crate) fn create(target: &Path) -> Result<Self> {
-        let target = &place_of(target)?;
+    /// Opens a temporary file beside `target`, whose folder is made if it is missing, or the device
+    /// or pipe that `target` is.
+    ///
+    /// # Errors
+    /// I/O errors; a recipe error if `target` is a folder.
+    pub fn create(target: &Path) -> Result<Self> {
+        let writer = |file| BufWriter::with_capacity(BUFFER_BYTES, file);
+        if std::fs::metadata(target).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+            let file = fs_err::OpenOptions::new().write(true).open(target)?.into_parts().0;
+            return Ok(Self { writer: writer(file), temporary: None, target: target.to_owned() });
+        }
+        let target = plain_target(target)?;
         let folder = match target.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
         fs_err::create_dir_all(folder)?;
-        let file = builder().tempfile_in(folder)?;
-        Ok(Self { writer: BufWriter::with_capacity(BUFFER_BYTES, file), target: target.to_owned() })
+        let (file, temporary) = builder().tempfile_in(folder)?.into_parts();
+        Ok(Self { writer: writer(file), temporary: Some(temporary), target })
     }
 
     /// Flushes to the disk and gives the file its name.
-    pub(crate) fn finish(self) -> Result<()> {
+    ///
+    /// # Errors
+    /// I/O errors; the old file is then untouched.
+    pub fn finish(self) -> Result<()> {
         let file = self.writer.into_inner().map_err(std::io::IntoInnerError::into_error)?;
-        file.as_file().sync_all()?;
-        file.persist(&self.target).map_err(|error| {
-            std::io::Error::new(
-                error.error.kind(),
-                format!("failed to rename to `{}`: {}", self.target.display(), error.error),
-            )
+        let Some(temporary) = self.temporary else { return Ok(()) };
+        file.sync_all()?;
+        temporary.persist(&self.target).map_err(|error| {
+            let problem =
+                format!("failed to rename to `{}`: {}", self.target.display(), error.error);
+            std::io::Error::new(error.error.kind(), problem)
         })?;
         Ok(())
     }
@@ -58,50 +73,44 @@ impl Write for AtomicFile {
     }
 }
 
-/// Where a file of this name really goes: what a link points to. Only plain files are replaced; a
-/// device such as `/dev/stdout` would be gone.
-pub(crate) fn place_of(target: &Path) -> Result<PathBuf> {
+/// The file that a rename to `target` may replace: `target` itself or what it links to.
+///
+/// # Errors
+/// A recipe error if that is a folder, a device or a pipe.
+pub(crate) fn plain_target(target: &Path) -> Result<PathBuf> {
     let place = fs_err::canonicalize(target).unwrap_or_else(|_| target.to_owned());
     match std::fs::metadata(&place) {
         Ok(found) if !found.is_file() => {
-            let kind = if found.is_dir() { "a folder" } else { "no plain file" };
-            Err(Error::recipe(format!(
-                "{} is {kind}, and cannot be written as a file",
-                target.display()
-            ))
-            .with_hint("name a file"))
+            let kind = if found.is_dir() { "a folder" } else { "a device or pipe" };
+            Err(Error::recipe(format!("{} is {kind}, not a file", target.display()))
+                .with_hint("give the name of a file"))
         }
         _ => Ok(place),
     }
 }
 
-/// Writes a small file in one go.
-pub fn write_whole(target: &Path, bytes: &[u8]) -> Result<()> {
-    if std::fs::metadata(target).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
-        // A device or a pipe, such as /dev/stdout: there is nothing to replace.
-        fs_err::OpenOptions::new().write(true).open(target)?.write_all(bytes)?;
-        return Ok(());
-    }
-    let mut file = AtomicFile::create(target)?;
-    file.write_all(bytes)?;
-    file.finish()
-}
-
 /// Writes a file with `fill`: readers see the old file or the whole new one, never a part.
 ///
 /// # Errors
-/// Whatever the disk or `fill` reports, with the name of the file; the old file is then untouched.
+/// I/O errors and those of `fill`, with the name of the file; the old file is then untouched.
 pub fn write_atomic(
     target: &Path,
     fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
 ) -> Result<()> {
     let mut file = AtomicFile::create(target)?;
-    fill(&mut file).map_err(|error| naming(target, &error))?;
+    fill(&mut file).map_err(|error| {
+        let problem = format!("failed to write file `{}`: {error}", target.display());
+        std::io::Error::new(error.kind(), problem)
+    })?;
     file.finish()
 }
 
-fn naming(path: &Path, error: &std::io::Error) -> std::io::Error {
-    std::io::Error::new(error.kind(), format!("failed to write file `{}`: {error}", path.display()))
+/// Writes bytes as [`write_atomic`] does.
+///
+/// # Errors
+/// Those of [`write_atomic`].
+pub fn write_whole(target: &Path, bytes: &[u8]) -> Result<()> {
+    write_atomic(target, |file| file.write_all(bytes))
 }
 
 /// Temporary files are private by default; a finished file follows the user's umask like any other.
@@ -131,21 +140,39 @@ mod tests {
     }
 
     #[test]
-    fn links_are_followed_and_what_is_no_file_is_not_replaced() {
+    fn links_are_followed_and_folders_refused() {
         let folder = tempfile::tempdir().unwrap();
         let (target, link) = (folder.path().join("a.json"), folder.path().join("link.json"));
         fs_err::write(&target, "old").unwrap();
         std::os::unix::fs::symlink(&target, &link).unwrap();
         write_whole(&link, b"new").unwrap();
         assert!(fs_err::read_to_string(&target).unwrap() == "new" && link.is_symlink());
-        write_whole(Path::new("/dev/null"), b"nothing").unwrap();
-        for (refused, said) in
-            [(Path::new("/dev/null"), "no plain file"), (folder.path(), "is a folder")]
-        {
-            let error = AtomicFile::create(refused).err().unwrap();
-            assert!(error.exit_code() == 64 && error.to_string().contains(said), "{error}");
+        let error = AtomicFile::create(folder.path()).err().unwrap();
+        assert!(error.exit_code() == 64 && error.to_string().contains("is a folder"), "{error}");
+        let error = plain_target(Path::new("/dev/null")).unwrap_err();
+        assert!(error.to_string().contains("is a device"), "{error}");
+    }
+
+    /// Also through a link, as `/dev/stdout` is one; root may rename over it.
+    #[test]
+    fn a_pipe_is_written_and_not_replaced() {
+        use std::os::unix::fs::FileTypeExt;
+        let folder = tempfile::tempdir().unwrap();
+        let (pipe, link) = (folder.path().join("pipe"), folder.path().join("link"));
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        std::os::unix::fs::symlink(&pipe, &link).unwrap();
+        for target in [&pipe, &link] {
+            let reader = std::thread::spawn({
+                let pipe = pipe.clone();
+                move || fs_err::read_to_string(pipe).unwrap()
+            });
+            write_atomic(target, |out| out.write_all(b"one ").and_then(|()| out.write_all(b"two")))
+                .unwrap();
+            assert_eq!(reader.join().unwrap(), "one two");
         }
-        assert!(!std::fs::metadata("/dev/null").unwrap().is_file());
+        assert!(link.is_symlink() && fs_err::metadata(&pipe).unwrap().file_type().is_fifo());
+        assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 2);
     }
 
     #[test]

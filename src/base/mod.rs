@@ -1,8 +1,9 @@
-//! What every room needs and no room owns: files that appear whole, text that may be compressed,
-//! workers that keep the order of their input, and lines for the person at the terminal.
+//! What every room needs and no room owns: atomic files, compressed text, files of many records
+//! parsed on all cores, expected panics, the host name, and lines on standard error.
 //!
 //! Not for: anything that knows a document, a tensor or a rank.
 
+mod blocks;
 pub mod console;
 pub mod files;
 pub mod host;

@@ -20,7 +20,7 @@ pub(crate) fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
-/// What items may take, all that are under way together, in any unit of size.
+/// The total size of the items that may be under way at the same time, in any unit.
 struct Budget {
     most: usize,
     taken: Mutex<usize>,
@@ -29,29 +29,29 @@ struct Budget {
 
 impl Budget {
     /// Waits until `size` is left. An item larger than the whole budget goes alone.
-    fn take(self: &Arc<Self>, size: usize) -> Share {
+    fn take(self: &Arc<Self>, size: usize) -> BudgetShare {
         let enough = |taken: &mut usize| *taken > 0 && *taken + size > self.most;
         let mut taken = self
             .given_back
             .wait_while(self.taken(), enough)
             .unwrap_or_else(PoisonError::into_inner);
         *taken += size;
-        Share { budget: Arc::clone(self), size }
+        BudgetShare { budget: Arc::clone(self), size }
     }
 
     fn taken(&self) -> MutexGuard<'_, usize> {
-        // A sum of sizes is right whoever panicked.
+        // The sum of sizes stays right if a thread panicked.
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What an item has taken of the budget.
-struct Share {
+/// The part of the budget that an item has taken.
+struct BudgetShare {
     budget: Arc<Budget>,
     size: usize,
 }
 
-impl Drop for Share {
+impl Drop for BudgetShare {
     fn drop(&mut self) {
         *self.budget.taken() -= self.size;
         self.budget.given_back.notify_all();
@@ -59,18 +59,18 @@ impl Drop for Share {
 }
 
 /// An item on its way to a worker.
-type Job<I, O> = (I, Share, SyncSender<(O, Share)>);
+type Job<I, O> = (I, BudgetShare, SyncSender<(O, BudgetShare)>);
 
 /// Where items go in.
-pub(crate) struct Input<I, O> {
+pub(crate) struct WorkInput<I, O> {
     budget: Arc<Budget>,
     jobs: SyncSender<Job<I, O>>,
-    replies: SyncSender<Receiver<(O, Share)>>,
+    replies: SyncSender<Receiver<(O, BudgetShare)>>,
 }
 
-impl<I, O> Input<I, O> {
-    /// Hands over an item of some size, waiting while too much is under way. `false` says that
-    /// nobody takes results any more.
+impl<I, O> WorkInput<I, O> {
+    /// Hands over an item of some size, waiting while too much is under way. Returns `false` if
+    /// the results are no longer read.
     pub(crate) fn send(&self, item: I, size: usize) -> bool {
         let share = self.budget.take(size);
         let (reply, result) = sync_channel(1);
@@ -79,13 +79,13 @@ impl<I, O> Input<I, O> {
 }
 
 /// Where results come out, in the order of the items. Dropping it ends the work.
-pub(crate) struct Output<O> {
-    replies: Receiver<Receiver<(O, Share)>>,
-    /// That of the result given out last, which is in use until the next one is asked for.
-    share: Option<Share>,
+pub(crate) struct WorkOutput<O> {
+    replies: Receiver<Receiver<(O, BudgetShare)>>,
+    /// The share of the last result, which is in use until the next one is asked for.
+    share: Option<BudgetShare>,
 }
 
-impl<O> Iterator for Output<O> {
+impl<O> Iterator for WorkOutput<O> {
     type Item = O;
 
     /// The next result. A worker that panics ends the iteration; the scope it runs in then panics
@@ -105,7 +105,7 @@ pub(crate) fn start<'scope, I, O, W>(
     scope: &'scope Scope<'scope, '_>,
     workers: Vec<W>,
     most: usize,
-) -> (Input<I, O>, Output<O>)
+) -> (WorkInput<I, O>, WorkOutput<O>)
 where
     I: Send + 'scope,
     O: Send + 'scope,
@@ -120,13 +120,13 @@ where
             // The lock is free again before the work starts.
             let next = || queue.lock().ok()?.recv().ok();
             while let Some((item, share, reply)) = next() {
-                // Nobody listens any more where the consumer has met an error.
+                // The consumer stops listening after an error.
                 let _ = reply.send((work(item), share));
             }
         });
     }
     let budget = Arc::new(Budget { most, taken: Mutex::new(0), given_back: Condvar::new() });
-    (Input { budget, jobs, replies }, Output { replies: results, share: None })
+    (WorkInput { budget, jobs, replies }, WorkOutput { replies: results, share: None })
 }
 
 #[cfg(test)]

@@ -6,20 +6,11 @@
 //! (`json_stream`), or what the records mean.
 
 use std::io::{BufRead, BufReader, Read};
-use std::ops::Range;
 use std::path::Path;
-use std::thread;
 
-use crate::base::ordered;
-use crate::base::ordered::Input;
-use crate::base::text_file::open;
-use crate::base::text_file::unreadable;
-use crate::{DataError, Error, Result};
-
-/// Text gathered before it is handed over.
-const BLOCK_BYTES: usize = 1 << 17;
-/// A larger record would be held in memory whole; no document comes near.
-const MAX_RECORD_BYTES: usize = 1 << 26;
+use super::blocks::{BLOCK_BYTES, Block, BlockInput, MAX_RECORD_BYTES, Span, read_blocks};
+use super::text_file::{open, unreadable};
+use crate::{DataError, Result};
 
 /// What a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,61 +43,21 @@ pub(crate) fn read_records<O: Send>(
     each: &mut dyn FnMut(O) -> Result<()>,
 ) -> Result<()> {
     let reader = BufReader::new(open(path)?);
-    thread::scope(|scope| {
-        let worker = |block: Result<Block>| block.map(|block| block.parse(path, work));
-        let (input, output) =
-            ordered::start(scope, vec![worker; ordered::threads()], ordered::MOST_TEXT_BYTES);
-        scope.spawn(move || {
-            Scanner { unit, block: Block::default(), open: None, line: 0, row: 0 }
-                .run(path, reader, &input)
-        });
-        for parsed in output {
-            let (values, failure) = parsed?;
-            values.into_iter().try_for_each(&mut *each)?;
-            failure.map_or(Ok(()), Err)?;
-        }
-        Ok(())
-    })
+    let scanner = LineScanner { unit, block: Block::default(), open: None, line: 0, row: 0 };
+    let parse = |text: &[u8], Span { row, line, .. }: Span| {
+        let text = std::str::from_utf8(text).map_err(|error| {
+            let (byte, line) = (error.valid_up_to(), line + 1);
+            DataError::new(path, format!("not valid UTF-8 from byte {byte} of line {line}"))
+                .row(row)
+                .hint("save the file as UTF-8")
+        })?;
+        work(Record { text: text.trim_end_matches(['\n', '\r']), row, line })
+    };
+    read_blocks(|input| scanner.run(path, reader, input), &parse, each)
 }
 
-/// A run of records.
-#[derive(Default)]
-struct Block {
-    text: Vec<u8>,
-    /// Bytes, row and first line of each.
-    records: Vec<(Range<usize>, usize, usize)>,
-}
-
-impl Block {
-    /// The results before the first error, and that error.
-    fn parse<O>(
-        &self,
-        path: &Path,
-        work: &(dyn Fn(Record<'_>) -> Result<O> + Sync),
-    ) -> (Vec<O>, Option<Error>) {
-        let mut done = Vec::with_capacity(self.records.len());
-        for (range, row, line) in &self.records {
-            let text = std::str::from_utf8(&self.text[range.clone()]).map_err(|error| {
-                let problem = format!(
-                    "the text is not UTF-8 from byte {} of line {}",
-                    error.valid_up_to(),
-                    line + 1
-                );
-                DataError::new(path, problem).row(*row).hint("save the file as UTF-8").into()
-            });
-            match text.and_then(|text| {
-                work(Record { text: text.trim_end_matches(['\n', '\r']), row: *row, line: *line })
-            }) {
-                Ok(value) => done.push(value),
-                Err(error) => return (done, Some(error)),
-            }
-        }
-        (done, None)
-    }
-}
-
-/// Where the reading stands.
-struct Scanner {
+/// The state of reading a file.
+struct LineScanner {
     unit: Unit,
     block: Block,
     /// Start and first line of a paragraph that has begun.
@@ -115,8 +66,8 @@ struct Scanner {
     row: usize,
 }
 
-impl Scanner {
-    fn run<O>(mut self, path: &Path, mut reader: impl BufRead, input: &Input<Result<Block>, O>) {
+impl LineScanner {
+    fn run<O>(mut self, path: &Path, mut reader: impl BufRead, input: &BlockInput<O>) {
         loop {
             match self.next_line(&mut reader) {
                 Ok(0) => break,
@@ -124,40 +75,31 @@ impl Scanner {
                 Err(error) => {
                     // Rows before the fault come first: an earlier error in them is the one to
                     // report.
-                    if self.send(input) {
-                        input.send(Err(unreadable(path, self.row, error)), 0);
+                    if input.send(std::mem::take(&mut self.block)) {
+                        input.fail(unreadable(path, self.row, error));
                     }
                     return;
                 }
             }
-            if self.block.text.len() - self.open.map_or(self.block.text.len(), |open| open.0)
-                > MAX_RECORD_BYTES
-            {
+            let unfinished = self.open.map_or(0, |open| self.block.text.len() - open.0);
+            if unfinished > MAX_RECORD_BYTES {
                 let problem = format!(
                     "the record that begins before line {} is larger than 64 MiB",
                     self.line + 1
                 );
-                input.send(
-                    Err(DataError::new(path, problem)
-                        .row(self.row)
-                        .hint("is this the right format?")
-                        .into()),
-                    0,
-                );
+                let error = DataError::new(path, problem).row(self.row);
+                input.fail(error.hint("is this the right format?").into());
                 return;
             }
-            if self.open.is_none() && self.block.text.len() >= BLOCK_BYTES && !self.send(input) {
+            if self.open.is_none()
+                && self.block.text.len() >= BLOCK_BYTES
+                && !input.send(std::mem::take(&mut self.block))
+            {
                 return;
             }
         }
         self.close();
-        self.send(input);
-    }
-
-    fn send<O>(&mut self, input: &Input<Result<Block>, O>) -> bool {
-        let block = std::mem::take(&mut self.block);
-        let bytes = block.text.len();
-        input.send(Ok(block), bytes)
+        input.send(self.block);
     }
 
     /// Adds a line to the block and gives its length; a line without end is cut at the limit, where
@@ -187,7 +129,7 @@ impl Scanner {
         let row = if self.unit == Unit::Line { line } else { self.row };
         self.row += 1;
         let end = self.block.text.len();
-        self.block.records.push((start..end, row, line));
+        self.block.spans.push(Span { start, end, row, line, ..Span::default() });
     }
 }
 

@@ -16,9 +16,9 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::corpus::formats::{ReadOptions, load_relations, read_gold};
+use crate::corpus::formats::{ReadOptions, load_relations};
 use crate::corpus::synth::{WorldOptions, write_world};
-use crate::corpus::{Document, Fact};
+use crate::corpus::{Document, Fact, Format};
 use crate::encoders::encoder_flops;
 use crate::eval::{Prediction, write_predictions};
 use crate::pipeline::data::InputFile;
@@ -321,7 +321,7 @@ impl Bench<'_> {
     /// From the two files to all scores: two of three facts are found, and as many wrong ones.
     fn evaluate(&mut self, folder: &Path) -> Result<()> {
         let gold = self.options.input.clone().unwrap_or_else(|| folder.join(WORLD).join(TRAIN));
-        let documents = read_gold(&gold)?;
+        let documents = Format::DOCRED.read_gold(&gold)?.documents;
         let guess = |document: &Document, fact: &Fact| {
             let (title, r) = (document.title.clone(), fact.relation.clone());
             let right = Prediction {

@@ -10,7 +10,8 @@ use super::table::{FailedSystem, SystemRow, SystemTable};
 use super::trivial::TypePrior;
 use crate::base::say;
 use crate::base::write_whole;
-use crate::corpus::formats::{DocredWriter, ReadOptions, read_documents};
+use crate::corpus::Format;
+use crate::corpus::formats::{DocredWriter, ReadOptions};
 use crate::eval::{EvaluateOptions, FactSet, FactSets, Gold, OfficialScores, Prediction, evaluate};
 use crate::pipeline::data::{Role, RunData, prepare_data};
 use crate::pipeline::evaluate::gold_of;
@@ -148,7 +149,7 @@ impl SystemsBench {
         let mut taken = 0;
         let split = data.split.iter().flat_map(|split| &split.files);
         for file in data.human.iter().chain(split) {
-            read_documents(file, &ReadOptions::default(), &mut |document| {
+            Format::DOCRED.read(file, &ReadOptions::default(), &mut |document| {
                 if taken < wanted && !document.facts().is_empty() {
                     taken += 1;
                     writer.write(&document)?;

@@ -6,8 +6,9 @@ use clap::{Args, ValueEnum};
 
 use super::shared::{print_all, write_json};
 use crate::base::write_atomic;
+use crate::corpus::Format;
 use crate::eval::{CompareOptions, Scorer, to_csv};
-use crate::pipeline::{self, EvaluateTask, Evaluation, GoldFormat};
+use crate::pipeline::{self, EvaluateTask, Evaluation};
 use crate::report::{EvaluationPage, write_plots};
 use crate::{Error, Result};
 
@@ -79,10 +80,11 @@ enum Dataset {
 }
 
 impl Dataset {
-    fn format(self) -> GoldFormat {
+    fn format(self) -> Result<Format> {
         match self {
-            Self::Docred | Self::Redocred => GoldFormat::Docred,
-            Self::Cdr | Self::Gda => GoldFormat::Eog,
+            Self::Docred | Self::Redocred => Ok(Format::DOCRED),
+            Self::Cdr => "cdr".parse(),
+            Self::Gda => "gda".parse(),
         }
     }
 
@@ -103,7 +105,7 @@ impl EvaluateVerb {
         }
         let task = EvaluateTask {
             gold: &self.gold,
-            format: self.dataset.format(),
+            format: self.dataset.format()?,
             predictions: &self.predictions,
             scores: self.scores.as_deref(),
             theta: self.theta,

@@ -7,9 +7,11 @@
 use std::path::Path;
 
 use ahash::{AHashMap, AHashSet};
+use serde::Deserialize;
 
+use super::place::Place;
 use super::{Candidate, Document, Entity, Fact, Mention, Provenance, RelationSet};
-use crate::{DataError, Error, Result};
+use crate::{Error, Result};
 
 /// A document before any check. Indices are signed so that a negative one is a finding, not a type
 /// error.
@@ -39,18 +41,22 @@ pub(crate) struct UncheckedMention {
     pub entity_type: String,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct UncheckedFact {
     pub head: i64,
     pub tail: i64,
     pub relation: String,
+    #[serde(default)]
     pub evidence: Vec<i64>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct UncheckedPair {
     pub head: i64,
     pub tail: i64,
+    #[serde(default)]
     pub excluded: bool,
 }
 
@@ -91,7 +97,7 @@ pub(crate) const PLAIN_FIELDS: FieldNames = FieldNames {
     relation: "relation",
 };
 
-/// Where the document under check stands, and what it is checked against.
+/// The place of a document, and what it is checked against.
 pub(crate) struct Check<'a> {
     pub file: &'a Path,
     pub row: usize,
@@ -100,7 +106,7 @@ pub(crate) struct Check<'a> {
     pub repeats: Repeats,
 }
 
-/// What becomes of label rows that repeat a fact.
+/// What is done with label rows that repeat a fact.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Repeats {
     /// One fact with the evidence of all.
@@ -112,7 +118,8 @@ pub(crate) enum Repeats {
 impl Check<'_> {
     /// The document and the number of label rows that repeated an earlier fact.
     pub(crate) fn document(&self, raw: Unchecked) -> Result<(Document, usize)> {
-        let at = Place { check: self, title: &raw.title };
+        let place = Place { file: self.file, row: self.row, title: &raw.title };
+        let at = CheckAt { check: self, place };
         let lengths: Vec<usize> = raw.sentences.iter().map(Vec::len).collect();
         let entities = at.entities(raw.entities, &lengths)?;
         let facts =
@@ -142,19 +149,15 @@ impl Check<'_> {
 /// Gives the name of a field, which only an error asks for.
 type Field<'a> = &'a dyn Fn() -> String;
 
-struct Place<'a> {
+/// A check of one document.
+struct CheckAt<'a> {
     check: &'a Check<'a>,
-    title: &'a str,
+    place: Place<'a>,
 }
 
-impl Place<'_> {
+impl CheckAt<'_> {
     fn error(&self, field: String, problem: String, hint: &str) -> Error {
-        DataError::new(self.check.file, problem)
-            .row(self.check.row)
-            .title(self.title)
-            .field(field)
-            .hint(hint)
-            .into()
+        self.place.error(field, problem).hint(hint).into()
     }
 
     fn entities(&self, raw: Vec<UncheckedEntity>, lengths: &[usize]) -> Result<Vec<Entity>> {

@@ -3,8 +3,13 @@
 
 use std::path::PathBuf;
 
-/// A document in the form that every reader produces and every writer takes.
-#[derive(Clone, Debug, Default, PartialEq)]
+use serde::Serialize;
+
+use super::place::Place;
+
+/// A document in the form that every reader produces and every writer takes. Serialised as JSON, it
+/// is a line of the format `jsonl`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Document {
     /// The key of the document, unique inside its corpus.
     pub title: String,
@@ -14,21 +19,25 @@ pub struct Document {
     pub entities: Vec<Entity>,
     /// The labelled facts; `None` where the document carries no labels at all (a hidden test set),
     /// which is not the same as an empty list.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub facts: Option<Vec<Fact>>,
     /// The pairs that the corpus asks about, where it lists them (CDR, GDA, BioRED, ChemDisGene);
     /// `None` means every ordered pair. Facts are among them.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub candidates: Option<Vec<Candidate>>,
     /// The file and row the document was read from.
+    #[serde(skip)]
     pub provenance: Provenance,
 }
 
 /// An entity: everything the document says about one thing.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Entity {
+    /// Identifier in a knowledge base, where the source has one.
+    #[serde(rename = "id", skip_serializing_if = "Option::is_none")]
+    pub knowledge_base_id: Option<String>,
     /// The mentions, in file order; never empty in a checked document.
     pub mentions: Vec<Mention>,
-    /// Identifier in a knowledge base, where the source has one.
-    pub knowledge_base_id: Option<String>,
 }
 
 impl Entity {
@@ -40,7 +49,7 @@ impl Entity {
 }
 
 /// One mention of an entity: a span of words inside one sentence.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Mention {
     /// The name as the source gives it (it can differ from the words in spacing).
     pub name: String,
@@ -51,11 +60,12 @@ pub struct Mention {
     /// One past the last word of the span.
     pub end: usize,
     /// The entity type of this mention (`PER`, `ORG`, …).
+    #[serde(rename = "type")]
     pub entity_type: String,
 }
 
 /// A labelled fact: relation `relation` holds from entity `head` to entity `tail`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Fact {
     /// Index of the head entity.
     pub head: usize,
@@ -68,7 +78,7 @@ pub struct Fact {
 }
 
 /// An ordered pair that is to be classified, or that was taken out of the data.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 pub struct Candidate {
     /// Index of the head entity.
     pub head: usize,
@@ -89,6 +99,11 @@ pub struct Provenance {
 }
 
 impl Document {
+    /// Its place in its file, for errors.
+    pub(crate) fn place(&self) -> Place<'_> {
+        Place { file: &self.provenance.file, row: self.provenance.row, title: &self.title }
+    }
+
     /// Number of words over all sentences.
     pub fn num_words(&self) -> usize {
         self.sentences.iter().map(Vec::len).sum()

@@ -5,8 +5,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::formats::{EogDocument, PairLabel};
-use super::{Candidate, Document};
+use super::{Candidate, Document, LabelledPair, PairLabel};
 use crate::base::records::{Record, Unit, read_records};
 use crate::{DataError, Result};
 
@@ -111,20 +110,17 @@ fn parse(path: &Path, Record { text, row, .. }: Record<'_>) -> Result<Option<(St
     }
 }
 
-/// Labels as filtered out the pairs of EoG's table that the filter takes out, and gives their
-/// number. Documents without a positive pair stay.
-pub fn filter_hypernyms(documents: &mut [EogDocument], tree: &MeshTree) -> usize {
-    documents.iter_mut().map(|document| filter_document(document, tree)).sum()
-}
-
-fn filter_document(read: &mut EogDocument, tree: &MeshTree) -> usize {
-    let positive =
-        |pair: &&crate::corpus::formats::LabelledPair| matches!(pair.label, PairLabel::Relation(_));
-    let positives: Vec<_> =
-        read.pairs.iter().filter(positive).map(|pair| (pair.head, pair.tail)).collect();
+/// Labels the listed pairs of a document that the filter takes out as filtered out, and returns
+/// their number. A document without a positive pair stays as it is.
+pub fn filter_hypernyms(document: &Document, pairs: &mut [LabelledPair], tree: &MeshTree) -> usize {
+    let positives: Vec<_> = pairs
+        .iter()
+        .filter(|pair| matches!(pair.label, PairLabel::Relation(_)))
+        .map(|pair| (pair.head, pair.tail))
+        .collect();
     let mut taken = 0;
-    for pair in read.pairs.iter_mut().filter(|pair| pair.label == PairLabel::NoRelation) {
-        if tree.is_hypernym(&read.document, (pair.head, pair.tail), &positives) {
+    for pair in pairs.iter_mut().filter(|pair| pair.label == PairLabel::NoRelation) {
+        if tree.is_hypernym(document, (pair.head, pair.tail), &positives) {
             pair.label = PairLabel::NotIncluded;
             taken += 1;
         }
@@ -135,7 +131,6 @@ fn filter_document(read: &mut EogDocument, tree: &MeshTree) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::corpus::formats::LabelledPair;
     use crate::corpus::{Entity, Fact};
 
     #[test]
@@ -144,7 +139,8 @@ mod tests {
         let path = folder.path().join("tree.txt");
         fs_err::write(
             &path,
-            "Tree\tUi\tName\nC10.5\tD1\tbroad\nC10.5.2\tD2\tnarrow\nC10.5.2\tD5\tsame\nC11\tD3\tother\nD03.C11.9\tC9\tdrug\n",
+            "Tree\tUi\tName\nC10.5\tD1\tbroad\nC10.5.2\tD2\tnarrow\nC10.5.2\tD5\tsame\n\
+             C11\tD3\tother\nD03.C11.9\tC9\tdrug\n",
         )
         .unwrap();
         let tree = MeshTree::load(&path).unwrap();
@@ -195,17 +191,16 @@ mod tests {
         let none = || PairLabel::NoRelation;
         // (C1, D2) holds. D1 is more general than D2 and C1 is below D1's number too; D3 is
         // elsewhere; C2 has no positive.
-        let pairs = vec![
+        let mut pairs = vec![
             pair(0, 3, PairLabel::Relation("CID".into())),
             pair(0, 2, none()),
             pair(0, 4, none()),
             pair(1, 2, none()),
             pair(1, 3, none()),
         ];
-        let mut documents =
-            [EogDocument { document: Document { entities, ..Document::default() }, pairs }];
-        assert_eq!(filter_hypernyms(&mut documents, &tree), 1);
-        let labels: Vec<_> = documents[0].pairs.iter().map(|pair| pair.label.clone()).collect();
+        let document = Document { entities, ..Document::default() };
+        assert_eq!(filter_hypernyms(&document, &mut pairs, &tree), 1);
+        let labels: Vec<_> = pairs.iter().map(|pair| pair.label.clone()).collect();
         assert_eq!(labels[1..], [PairLabel::NotIncluded, none(), none(), none()]);
     }
 
@@ -215,11 +210,10 @@ mod tests {
         let entity = |id: &str| Entity { knowledge_base_id: Some(id.into()), ..Entity::default() };
         let entities = ["C1", "C2", "D1"].map(entity).to_vec();
         let pair = |head, label| LabelledPair { head, tail: 2, label, crosses_sentences: false };
-        let pairs =
+        let mut pairs =
             vec![pair(0, PairLabel::Relation("CID".into())), pair(1, PairLabel::NoRelation)];
-        let mut documents =
-            [EogDocument { document: Document { entities, ..Document::default() }, pairs }];
-        assert_eq!(filter_hypernyms(&mut documents, &tree), 1);
+        let document = Document { entities, ..Document::default() };
+        assert_eq!(filter_hypernyms(&document, &mut pairs, &tree), 1);
     }
 
     #[test]

@@ -119,7 +119,7 @@ impl FactSet {
         id
     }
 
-    fn insert_labels(&mut self, path: &Path, row: usize, document: &RawDocument) -> Result<()> {
+    fn insert_labels(&mut self, path: &Path, row: usize, document: &TrainDocument) -> Result<()> {
         for (number, label) in document.labels.iter().enumerate() {
             let names = |entity: usize, field: &str| {
                 document.vertex_set.get(entity).ok_or_else(|| {
@@ -146,26 +146,26 @@ impl FactSet {
 /// A row of either format.
 enum FactSetRow {
     Triple(String, String, String),
-    Document(RawDocument),
+    Document(TrainDocument),
 }
 
 #[derive(Deserialize)]
-struct RawDocument {
+struct TrainDocument {
     #[serde(default)]
     title: String,
     #[serde(rename = "vertexSet")]
-    vertex_set: Vec<Vec<RawMention>>,
+    vertex_set: Vec<Vec<TrainMention>>,
     #[serde(default)]
-    labels: Vec<RawLabel>,
+    labels: Vec<TrainLabel>,
 }
 
 #[derive(Deserialize)]
-struct RawMention {
+struct TrainMention {
     name: String,
 }
 
 #[derive(Deserialize)]
-struct RawLabel {
+struct TrainLabel {
     h: usize,
     t: usize,
     r: String,
@@ -200,7 +200,7 @@ impl<'de> Visitor<'de> for RowVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<FactSetRow, A::Error> {
-        RawDocument::deserialize(MapAccessDeserializer::new(map)).map(FactSetRow::Document)
+        TrainDocument::deserialize(MapAccessDeserializer::new(map)).map(FactSetRow::Document)
     }
 }
 
@@ -221,7 +221,8 @@ mod tests {
         assert_eq!(triples.len(), 1);
         assert!(triples.contains("Ann", "Rome", "P19"));
         assert!(!triples.contains("Rome", "Ann", "P19") && !triples.contains("ann", "Rome", "P19"));
-        let text = r#"[{"title":"T","vertexSet":[[{"name":"Ann"},{"name":"A."}],[{"name":"Rome"}]],"labels":[{"h":0,"t":1,"r":"P19"}]}]"#;
+        let text = r#"[{"title":"T","vertexSet":[[{"name":"Ann"},{"name":"A."}],[{"name":"Rome"}]],
+            "labels":[{"h":0,"t":1,"r":"P19"}]}]"#;
         let documents = load(text).unwrap();
         assert_eq!(documents.len(), 2);
         assert!(documents.contains("A.", "Rome", "P19"));

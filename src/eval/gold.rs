@@ -8,8 +8,7 @@ use ahash::{AHashMap, AHashSet};
 
 use super::FactSet;
 use super::predictions::Prediction;
-use crate::corpus::formats::{LabelledPair, PairLabel};
-use crate::corpus::{Document, Entity, Provenance};
+use crate::corpus::{Document, Entity, LabelledPair, PairLabel, Provenance};
 use crate::{DataError, Result};
 
 /// A fact of a known document: relation `relation` from entity `head` to entity `tail`.

@@ -16,7 +16,7 @@ mod infer;
 mod pairs;
 mod predictions;
 #[cfg(test)]
-mod properties;
+mod property_tests;
 mod ranker;
 mod ranking;
 mod score_file;

@@ -13,7 +13,7 @@ use std::hash::Hash;
 use serde::{Deserialize, Serialize};
 
 use super::{FactKey, Gold, Prediction, ScoreBlock, Scorer};
-use crate::corpus::formats::{LabelledPair, PairLabel};
+use crate::corpus::{LabelledPair, PairLabel};
 
 /// How far the arguments of a pair are apart, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,7 +33,8 @@ impl Reach {
 
     /// Whether the distance is known and at least `low` and, where given, below `high`.
     fn within(self, low: usize, high: Option<usize>) -> bool {
-        matches!(self, Self::Distance(distance) if distance >= low && high.is_none_or(|high| distance < high))
+        let Self::Distance(distance) = self else { return false };
+        distance >= low && high.is_none_or(|high| distance < high)
     }
 }
 

@@ -1,7 +1,5 @@
-//! Everything that is known about one set of predictions, as `scores.json` holds it and as a table
-//! for people. Not for: computing (`docred`, `breakdown`, `threshold`, `ranker`).
-
-use std::fmt;
+//! Everything that is known about one set of predictions, as `scores.json` holds it. Not for: its table
+//! (`sections`), computing (`docred`, `breakdown`, `threshold`, `ranker`).
 
 use ahash::AHashSet;
 use serde::{Deserialize, Serialize};
@@ -10,7 +8,6 @@ use super::breakdown::{Breakdown, BreakdownOptions, breakdown};
 use super::confusion::{Confused, confusion};
 use super::docred::{FactSets, OfficialScores, Scorer, score};
 use super::ranking::Ranking;
-use super::sections::heads;
 use super::{BestPrefix, CurvePoint, Gold, ListedPairs, Prediction, RecallAt};
 
 /// How to evaluate.
@@ -139,25 +136,6 @@ fn warnings(gold: &Gold<'_>, predictions: &[Prediction], distinct: usize) -> Vec
         ));
     }
     warnings
-}
-
-impl fmt::Display for Scores {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let counts = &self.official.counts;
-        writeln!(
-            f,
-            "{}: {} documents, {} gold facts, {} predicted",
-            self.split, self.documents, counts.gold, counts.submitted
-        )?;
-        for warning in &self.warnings {
-            writeln!(f, "  {warning}")?;
-        }
-        writeln!(f, "{}", heads())?;
-        for section in self.sections() {
-            write!(f, "{section}")?;
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -194,8 +194,9 @@ impl Scores {
         ];
         section(
             "inference",
-            "Facts on the sides of triangles head→o, o→tail, head→tail: strict compares those of both sides; loose, each with all facts of \
-             the other; conclusion keeps only head→tail; gold pairs, the predictions on the pairs of gold triangles.",
+            "Facts on the sides of triangles head→o, o→tail, head→tail: strict compares those of \
+             both sides; loose, each with all facts of the other; conclusion keeps only head→tail; \
+             gold pairs, the predictions on the pairs of gold triangles.",
             rows.map(|(name, block)| SectionRow::block(name, block)).to_vec(),
         )
     }
@@ -247,8 +248,9 @@ impl Scores {
         }));
         section(
             "thresholds",
-            "Prefixes of the list of all scores: the one with the largest F1 (chosen on these very documents, so optimistic unless they are \
-             dev), the same for intra- and inter-sentence facts apart, and the scores above a threshold from elsewhere.",
+            "Prefixes of the list of all scores: the one with the largest F1 (chosen on these very \
+             documents, so optimistic unless they are dev), the same for intra- and inter-sentence \
+             facts apart, and the scores above a threshold from elsewhere.",
             rows,
         )
     }
@@ -265,6 +267,25 @@ impl Scores {
             "Labelled facts whose pair is among the best k of its document (N: entities).",
             self.ranker.iter().map(row).collect(),
         )
+    }
+}
+
+impl fmt::Display for Scores {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = &self.official.counts;
+        writeln!(
+            f,
+            "{}: {} documents, {} gold facts, {} predicted",
+            self.split, self.documents, counts.gold, counts.submitted
+        )?;
+        for warning in &self.warnings {
+            writeln!(f, "  {warning}")?;
+        }
+        writeln!(f, "{}", heads())?;
+        for section in self.sections() {
+            write!(f, "{section}")?;
+        }
+        Ok(())
     }
 }
 
@@ -302,8 +323,8 @@ impl fmt::Display for SectionRow {
     }
 }
 
-/// The heads of the columns of [`SectionRow`]'s line.
-pub(crate) fn heads() -> String {
+/// The headings of the columns of a [`SectionRow`].
+fn heads() -> String {
     format!("{:<36}{:>8}{:>8}{:>8}{:>10}{:>10}", "", "P", "R", "F1", "predicted", "gold")
 }
 

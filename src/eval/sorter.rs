@@ -155,8 +155,9 @@ mod tests {
             entries in proptest::collection::vec((-3i8..4, any::<[bool; 3]>()), 0..200),
             limit in 1usize..40,
         ) {
-            let entry = |&(score, [correct, in_train, intra]): &(i8, [bool; 3])| {
-                GroupedFact { fact: ScoredFact { score: f32::from(score) / 3.0, correct, in_train }, intra }
+            let entry = |&(score, [correct, in_train, intra]): &(i8, [bool; 3])| GroupedFact {
+                fact: ScoredFact { score: f32::from(score) / 3.0, correct, in_train },
+                intra,
             };
             let entries: Vec<_> = entries.iter().map(entry).collect();
             let mut sorter = Sorter::new(limit);
@@ -166,8 +167,14 @@ mod tests {
             let mut merged = Vec::new();
             sorter.finish(&mut |entry| merged.push(entry)).unwrap();
             let facts: Vec<_> = merged.iter().map(|entry| entry.fact).collect();
-            prop_assert_eq!(facts, sorted(&entries.iter().map(|entry| entry.fact).collect::<Vec<_>>()));
-            prop_assert_eq!(merged.iter().filter(|entry| entry.intra).count(), entries.iter().filter(|entry| entry.intra).count());
+            prop_assert_eq!(
+                facts,
+                sorted(&entries.iter().map(|entry| entry.fact).collect::<Vec<_>>())
+            );
+            prop_assert_eq!(
+                merged.iter().filter(|entry| entry.intra).count(),
+                entries.iter().filter(|entry| entry.intra).count()
+            );
         }
     }
 

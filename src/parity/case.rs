@@ -8,7 +8,8 @@ use serde_json::Value;
 use tch::{Kind, Tensor};
 
 use super::Comparison;
-use crate::corpus::formats::{ReadOptions, load_relations, read_all};
+use crate::corpus::Format;
+use crate::corpus::formats::{ReadOptions, load_relations};
 use crate::corpus::{Document, RelationSet};
 use crate::text::{TokenizedDocument, Tokenizer, tokenize};
 use crate::torch::{HEADS, Parameters};
@@ -269,7 +270,7 @@ impl Case {
         mut tokenizer: Tokenizer,
     ) -> Result<(Vec<TokenizedDocument>, Tokenizer)> {
         let (documents, _): (Vec<Document>, _) =
-            read_all(&self.folder.join("docs.json"), &ReadOptions::default())?;
+            Format::DOCRED.read_all(&self.folder.join("docs.json"), &ReadOptions::default())?;
         let mut encoded = Vec::new();
         for document in documents {
             let known = |id: &str| relations.index_of(id).is_some();

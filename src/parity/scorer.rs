@@ -13,7 +13,7 @@ use super::scorer_pairs::pair_scripts;
 use super::scorer_thresholds::thresholds;
 use crate::Result;
 use crate::corpus::Document;
-use crate::corpus::formats::read_gold;
+use crate::corpus::Format;
 use crate::eval::{
     BreakdownOptions, EvidenceRecall, FactSet, FactSets, Gold, NamedBlock, OfficialScores,
     Prediction, Scorer, breakdown, read_predictions, score,
@@ -45,7 +45,7 @@ fn predictions(case: &Case, name: &str) -> Result<Vec<Prediction>> {
 }
 
 fn gold_documents(case: &Case) -> Result<Vec<Document>> {
-    read_gold(&case.path("gold.json"))
+    Ok(Format::DOCRED.read_gold(&case.path("gold.json"))?.documents)
 }
 
 /// The two fact sets of a case.

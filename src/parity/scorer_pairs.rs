@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::case::Case;
 use super::numbers::{compare, exact, name, of_block};
-use crate::corpus::formats::{PairLabel, read_all_eog};
+use crate::corpus::Format;
+use crate::corpus::PairLabel;
 use crate::eval::{Gold, PairFact, PairScores, Reach, Scorer, score_pairs};
 use crate::{DataError, Result};
 
@@ -137,9 +138,8 @@ fn compare_gold(case: &mut Case, script: &Script, gold: &[PairFact<Key>]) -> Res
 }
 
 fn of_corpus(path: &Path, script: &Script) -> Result<Vec<PairFact<Key>>> {
-    let (read, _) = read_all_eog(path)?;
-    let (documents, lists): (Vec<_>, Vec<_>) =
-        read.into_iter().map(|read| (read.document, read.pairs)).unzip();
+    let read = "cdr".parse::<Format>()?.read_gold(path)?;
+    let (documents, lists) = (read.documents, read.pairs.unwrap_or_default());
     let gold = Gold::new(&documents)?;
     let mut facts = Vec::new();
     for (row, (document, pairs)) in documents.iter().zip(&lists).enumerate() {

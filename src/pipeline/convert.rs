@@ -8,39 +8,26 @@ use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use serde::Serialize;
 
-use super::data::InputFile;
 use crate::Result;
-use crate::corpus::formats::{DocredWriter, EogWriter, JsonlWriter, ReadOptions};
-use crate::corpus::{Document, Format};
-use crate::shards::{DocumentTableWriter, read_document_table};
+use crate::corpus::Format;
+use crate::corpus::formats::ReadOptions;
+use crate::shards::DocumentTable;
 
-/// A format that documents are written in, or read from with [`convert`].
+/// A format that [`convert`] reads or writes: those of [`Format::all`], and Parquet tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DocumentForm {
-    /// A format of [`Format`]. CDR, GDA and BioRED are one table; PubTator and ChemDisGene are only
-    /// read.
-    Text(Format),
-    /// A table of typed columns.
-    Parquet,
-}
+pub struct DocumentForm(pub Format);
 
 impl ValueEnum for DocumentForm {
     fn value_variants<'a>() -> &'a [Self] {
         static ALL: LazyLock<Vec<DocumentForm>> = LazyLock::new(|| {
-            Format::value_variants()
-                .iter()
-                .map(|&format| DocumentForm::Text(format))
-                .chain([DocumentForm::Parquet])
-                .collect()
+            let formats = Format::all().iter().copied().chain(Format::of(&DocumentTable));
+            formats.map(DocumentForm).collect()
         });
         &ALL
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
-        match self {
-            Self::Text(format) => format.to_possible_value(),
-            Self::Parquet => Some(PossibleValue::new("parquet").help("A table of typed columns")),
-        }
+        self.0.to_possible_value()
     }
 }
 
@@ -60,62 +47,6 @@ impl fmt::Display for ConvertReport {
     }
 }
 
-/// Where documents go.
-enum Sink {
-    Docred(DocredWriter),
-    Eog(EogWriter),
-    Jsonl(JsonlWriter),
-    Parquet(Box<DocumentTableWriter>),
-}
-
-impl Sink {
-    fn create(form: DocumentForm, path: &Path) -> Result<Self> {
-        Ok(match form {
-            DocumentForm::Text(Format::Docred) => Self::Docred(DocredWriter::create(path)?),
-            DocumentForm::Text(Format::Cdr | Format::Gda | Format::Biored) => {
-                Self::Eog(EogWriter::create(path)?)
-            }
-            DocumentForm::Text(Format::Jsonl) => Self::Jsonl(JsonlWriter::create(path)?),
-            DocumentForm::Parquet => Self::Parquet(Box::new(DocumentTableWriter::create(path)?)),
-            DocumentForm::Text(format @ (Format::Pubtator | Format::Chemdisgene)) => {
-                return Err(crate::Error::recipe(
-                    format!("--to {format:?} is only read, not written").to_lowercase(),
-                )
-                .with_hint("docred, cdr, gda, biored, jsonl and parquet are written"));
-            }
-        })
-    }
-
-    fn write(&mut self, document: Document) -> Result<()> {
-        match self {
-            Self::Docred(writer) => writer.write(&document),
-            Self::Eog(writer) => writer.write(&document),
-            Self::Jsonl(writer) => writer.write(&document),
-            Self::Parquet(writer) => writer.write(document),
-        }
-    }
-
-    fn finish(self) -> Result<ConvertReport> {
-        let whole = |documents| ConvertReport { documents, losses: String::new() };
-        Ok(match self {
-            Self::Docred(writer) => whole(writer.finish()?),
-            Self::Jsonl(writer) => whole(writer.finish()?),
-            Self::Parquet(writer) => whole(writer.finish()?),
-            Self::Eog(writer) => {
-                let (documents, losses) = writer.finish()?;
-                ConvertReport {
-                    documents,
-                    losses: if losses == Default::default() {
-                        String::new()
-                    } else {
-                        losses.to_string()
-                    },
-                }
-            }
-        })
-    }
-}
-
 /// Converts a file; the output appears whole or not at all. DocRED's JSON (with this program's
 /// fields), JSONL and Parquet hold everything that any format says of a document in words.
 ///
@@ -128,21 +59,21 @@ pub fn convert(
     output: &Path,
     read: &ReadOptions,
 ) -> Result<ConvertReport> {
-    let mut sink = Sink::create(to, output)?;
-    let mut each = |document: Document| sink.write(document);
-    match from {
-        DocumentForm::Text(format) => {
-            InputFile { path: input.to_owned(), format }.read(read, &mut each)?;
-        }
-        DocumentForm::Parquet => drop(read_document_table(input, &mut each)?),
-    }
-    sink.finish()
+    let mut writer = to.0.create(output)?;
+    from.0.read(input, read, &mut |document| writer.write(document))?;
+    let written = writer.finish()?;
+    Ok(ConvertReport { documents: written.documents, losses: written.losses })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::corpus::{Candidate, Entity, Fact, Mention};
+    use crate::corpus::formats::DocredWriter;
+    use crate::corpus::{Candidate, Document, Entity, Fact, Mention};
+
+    fn form(name: &str) -> DocumentForm {
+        DocumentForm::from_str(name, false).unwrap()
+    }
 
     fn document() -> Document {
         let entity = |id: &str, sentence: usize, start: usize| Entity {
@@ -175,12 +106,7 @@ mod tests {
                 .push(Document { provenance: crate::corpus::Provenance::default(), ..document });
             Ok(())
         };
-        match form {
-            DocumentForm::Parquet => drop(read_document_table(path, &mut each).unwrap()),
-            DocumentForm::Text(format) => {
-                let _ = format.read(path, &ReadOptions::default(), &mut each).unwrap();
-            }
-        }
+        form.0.read(path, &ReadOptions::default(), &mut each).unwrap();
         documents
     }
 
@@ -194,20 +120,13 @@ mod tests {
             names,
             ["docred", "cdr", "gda", "biored", "pubtator", "chemdisgene", "jsonl", "parquet"]
         );
-        assert_eq!(DocumentForm::from_str("biored", false), Ok(DocumentForm::Text(Format::Biored)));
     }
 
     /// Around all formats and back: nothing is lost of what all of them can say.
     #[test]
     fn a_document_survives_every_format() {
         let folder = tempfile::tempdir().unwrap();
-        let forms = [
-            DocumentForm::Text(Format::Docred),
-            DocumentForm::Text(Format::Cdr),
-            DocumentForm::Parquet,
-            DocumentForm::Text(Format::Jsonl),
-            DocumentForm::Text(Format::Docred),
-        ];
+        let forms = [form("docred"), form("cdr"), form("parquet"), form("jsonl"), form("docred")];
         let paths: Vec<_> =
             (0..forms.len()).map(|number| folder.path().join(format!("{number}"))).collect();
         let mut writer = DocredWriter::create(&paths[0]).unwrap();
@@ -236,13 +155,13 @@ mod tests {
             end: 1,
             entity_type: "OTHER".into(),
         });
-        let docred = DocumentForm::Text(Format::Docred);
+        let docred = form("docred");
         let paths = ["a.json", "a.parquet", "a.jsonl", "b.json", "b.data"]
             .map(|name| folder.path().join(name));
         let mut writer = DocredWriter::create(&paths[0]).unwrap();
         writer.write(&mixed).unwrap();
         writer.finish().unwrap();
-        let forms = [docred, DocumentForm::Parquet, DocumentForm::Text(Format::Jsonl), docred];
+        let forms = [docred, form("parquet"), form("jsonl"), docred];
         for (pair, path) in forms.windows(2).zip(paths.windows(2)) {
             let report =
                 convert(pair[0], &path[0], pair[1], &path[1], &ReadOptions::default()).unwrap();
@@ -253,16 +172,10 @@ mod tests {
         }
         assert_eq!(fs_err::read(&paths[0]).unwrap(), fs_err::read(&paths[3]).unwrap());
         // EoG's table has one type an entity, and says that it took the first.
-        let report = convert(
-            docred,
-            &paths[0],
-            DocumentForm::Text(Format::Cdr),
-            &paths[4],
-            &ReadOptions::default(),
-        )
-        .unwrap();
+        let report =
+            convert(docred, &paths[0], form("cdr"), &paths[4], &ReadOptions::default()).unwrap();
         assert!(report.losses.contains("type"), "{report}");
-        let types: Vec<String> = read(DocumentForm::Text(Format::Cdr), &paths[4])[0].entities[0]
+        let types: Vec<String> = read(form("cdr"), &paths[4])[0].entities[0]
             .mentions
             .iter()
             .map(|mention| mention.entity_type.clone())
@@ -275,29 +188,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (input, output) = (folder.path().join("in.json"), folder.path().join("out"));
         fs_err::write(&input, "[{}]").unwrap();
-        for to in [
-            DocumentForm::Parquet,
-            DocumentForm::Text(Format::Jsonl),
-            DocumentForm::Text(Format::Gda),
-        ] {
-            let error = convert(
-                DocumentForm::Text(Format::Docred),
-                &input,
-                to,
-                &output,
-                &ReadOptions::default(),
-            )
-            .unwrap_err();
+        for to in [form("parquet"), form("jsonl"), form("gda")] {
+            let error =
+                convert(form("docred"), &input, to, &output, &ReadOptions::default()).unwrap_err();
             assert_eq!(error.exit_code(), 65);
         }
-        let error = convert(
-            DocumentForm::Text(Format::Docred),
-            &input,
-            DocumentForm::Text(Format::Pubtator),
-            &output,
-            &ReadOptions::default(),
-        )
-        .unwrap_err();
+        let error =
+            convert(form("docred"), &input, form("pubtator"), &output, &ReadOptions::default())
+                .unwrap_err();
         assert_eq!(error.exit_code(), 64);
         assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 1);
     }

@@ -36,7 +36,7 @@ pub struct InputFile {
 impl InputFile {
     /// A file in DocRED's form, as this program writes them.
     pub fn docred(path: impl AsRef<Path>) -> Self {
-        Self { path: path.as_ref().to_owned(), format: Format::Docred }
+        Self { path: path.as_ref().to_owned(), format: Format::DOCRED }
     }
 
     /// Files of one format.
@@ -175,7 +175,7 @@ pub fn prepare_data(recipe: &Recipe, folder: &Path) -> Result<RunData> {
         None => {
             let human = sources.files[Role::Human as usize]
                 .iter()
-                .filter(|input| input.format == Format::Docred);
+                .filter(|input| input.format == Format::DOCRED);
             human.map(|input| input.path.clone()).collect()
         }
     };

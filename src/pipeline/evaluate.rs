@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::corpus::formats::{LabelledPair, read_all_eog, read_gold};
+use crate::corpus::formats::GoldDocuments;
 use crate::corpus::{
-    Candidate, Document, Entity, Fact, Mention, MeshTree, Provenance, filter_hypernyms,
+    Candidate, Document, Entity, Fact, Format, Mention, MeshTree, Provenance, filter_hypernyms,
 };
 use crate::eval::{
     self, CompareOptions, Comparison, EvaluateOptions, FactSet, FactSets, Gold, OverSeeds,
@@ -18,21 +18,12 @@ use crate::shards::DocumentStore;
 use crate::text::{TokenizedCandidate, TokenizedDocument};
 use crate::{DataError, Error, Result};
 
-/// What form the gold file has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GoldFormat {
-    /// DocRED's JSON: every ordered pair of entities is asked about.
-    Docred,
-    /// EoG's lines, as of CDR and GDA: the listed pairs are.
-    Eog,
-}
-
 /// What to score, and with what.
 pub struct EvaluateTask<'a> {
     /// Labelled documents.
     pub gold: &'a Path,
-    /// Their form.
-    pub format: GoldFormat,
+    /// Their format.
+    pub format: Format,
     /// Submission files; several are those of several seeds.
     pub predictions: &'a [PathBuf],
     /// Scores of every (pair, relation), in Parquet.
@@ -58,7 +49,7 @@ impl<'a> EvaluateTask<'a> {
     pub fn new(gold: &'a Path, predictions: &'a [PathBuf]) -> Self {
         Self {
             gold,
-            format: GoldFormat::Docred,
+            format: Format::DOCRED,
             predictions,
             scores: None,
             theta: None,
@@ -96,41 +87,27 @@ impl fmt::Display for Evaluation {
     }
 }
 
-/// Labelled documents, with their lists of pairs where the corpus has them.
-struct GoldFile {
-    documents: Vec<Document>,
-    lists: Option<Vec<Vec<LabelledPair>>>,
-}
-
-impl GoldFile {
-    fn read(task: &EvaluateTask) -> Result<Self> {
-        let (documents, lists) = match task.format {
-            GoldFormat::Docred => (read_gold(task.gold)?, None),
-            GoldFormat::Eog => {
-                let (mut read, _) = read_all_eog(task.gold)?;
-                if let Some(tree) = task.mesh_tree {
-                    filter_hypernyms(&mut read, &MeshTree::load(tree)?);
-                }
-                let (documents, lists) =
-                    read.into_iter().map(|read| (read.document, read.pairs)).unzip();
-                (documents, Some(lists))
+fn read_gold(task: &EvaluateTask) -> Result<GoldDocuments> {
+    let mut gold = task.format.read_gold(task.gold)?;
+    match (&mut gold.pairs, task.mesh_tree) {
+        (Some(lists), Some(tree)) => {
+            let tree = MeshTree::load(tree)?;
+            for (document, pairs) in gold.documents.iter().zip(lists) {
+                filter_hypernyms(document, pairs, &tree);
             }
-        };
-        if documents.iter().all(|document| document.facts.is_none()) {
-            return Err(DataError::new(task.gold, "no document has labels")
-                .hint("gold must be a labelled file")
-                .into());
         }
-        Ok(Self { documents, lists })
+        (None, Some(_)) => {
+            return Err(Error::recipe("--mesh-tree filters the pairs of CDR")
+                .with_hint("give --dataset cdr"));
+        }
+        _ => {}
     }
-
-    fn gold(&self) -> Result<Gold<'_>> {
-        let gold = Gold::new(&self.documents)?;
-        Ok(match &self.lists {
-            Some(lists) => gold.without_filtered(lists),
-            None => gold,
-        })
+    if gold.documents.iter().all(|document| document.facts.is_none()) {
+        return Err(DataError::new(task.gold, "no document has labels")
+            .hint("gold must be a labelled file")
+            .into());
     }
+    Ok(gold)
 }
 
 /// Scores prediction files.
@@ -141,11 +118,15 @@ impl GoldFile {
 pub fn evaluate(task: &EvaluateTask) -> Result<Evaluation> {
     check(task)?;
     let (file, (submitted, known)) = rayon::join(
-        || GoldFile::read(task),
+        || read_gold(task),
         || rayon::join(|| read_all_predictions(task), || read_known(task)),
     );
     let (file, submitted, (annotated, distant)) = (file?, submitted?, known?);
-    let gold = file.gold()?;
+    let gold = Gold::new(&file.documents)?;
+    let gold = match &file.pairs {
+        Some(lists) => gold.without_filtered(lists),
+        None => gold,
+    };
     let facts = FactSets { annotated: annotated.as_ref(), distant: distant.as_ref() };
     let ranking = task
         .scores
@@ -185,11 +166,6 @@ fn check(task: &EvaluateTask) -> Result<()> {
         return Err(Error::recipe("--compare and --scores take a single file of predictions")
             .with_hint("compare the files two by two"));
     }
-    if task.mesh_tree.is_some() && task.format != GoldFormat::Eog {
-        return Err(
-            Error::recipe("--mesh-tree filters the pairs of CDR").with_hint("give --dataset cdr")
-        );
-    }
     Ok(())
 }
 
@@ -206,11 +182,11 @@ fn read_known(task: &EvaluateTask) -> Result<(Option<FactSet>, Option<FactSet>)>
 fn score(
     name: &str,
     gold: &Gold<'_>,
-    file: &GoldFile,
+    file: &GoldDocuments,
     predictions: &[Prediction],
     options: &EvaluateOptions,
 ) -> Scores {
-    let Some(lists) = &file.lists else { return eval::evaluate(name, gold, predictions, options) };
+    let Some(lists) = &file.pairs else { return eval::evaluate(name, gold, predictions, options) };
     let kept = on_listed_pairs(gold, predictions);
     let mut scores = eval::evaluate(name, gold, &kept, options);
     scores.pairs = Some(score_listed(gold, lists, predictions, &kept, options.scorer));

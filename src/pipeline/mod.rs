@@ -27,7 +27,7 @@ pub mod training;
 pub use check::survey_files;
 pub use convert::{ConvertReport, DocumentForm, convert};
 pub use data::{InputFile, PrepareJob, Role, RunData, prepare_data, relations_in};
-pub use evaluate::{EvaluateTask, Evaluation, GoldFormat, evaluate, gold_of};
+pub use evaluate::{EvaluateTask, Evaluation, evaluate, gold_of};
 pub use evidence::{add_evidence, fill as fill_evidence};
 pub use export::export;
 pub use finetune::{FinetuneTask, finetune};

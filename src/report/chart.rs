@@ -257,9 +257,11 @@ pub(crate) fn grid(axes: &Axes<'_>, names: &[String], counts: &[Vec<usize>]) -> 
 pub(super) fn style(colour: impl Fn(&str) -> String) -> String {
     let [ink, soft, line, card, first] = ["ink", "soft", "line", "card", "c0"].map(&colour);
     let mut rules = format!(
-        "svg text{{font-size:11.5px;fill:{soft}}}svg text.x,svg text.v{{text-anchor:middle}}svg text.y{{text-anchor:end}}\
-         svg text.n{{font-size:12px}}svg text.v{{fill:{ink};font-size:11px}}svg text.i{{fill:{card}}}svg .h{{fill:{first}}}\
-         svg .g{{stroke:{line};fill:none}}svg .a{{stroke:{soft}}}svg .d{{stroke:{card};stroke-width:1.2}}\
+        "svg text{{font-size:11.5px;fill:{soft}}}svg text.x,svg text.v{{text-anchor:middle}}\
+         svg text.y{{text-anchor:end}}svg text.n{{font-size:12px}}\
+         svg text.v{{fill:{ink};font-size:11px}}svg text.i{{fill:{card}}}svg .h{{fill:{first}}}\
+         svg .g{{stroke:{line};fill:none}}svg .a{{stroke:{soft}}}\
+         svg .d{{stroke:{card};stroke-width:1.2}}\
          svg .l{{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}}"
     );
     for (number, dashes) in DASHES.iter().enumerate() {

@@ -64,7 +64,9 @@ pub(super) fn page(name: &str, values: Value) -> Result<String> {
 
 /// Charts for a page: `chart` escapes every text that it draws.
 pub(super) fn shown(plots: Vec<Plot>) -> Vec<Value> {
-    let safe = |plot: Plot| context! { title => plot.title, definition => plot.definition, svg => Value::from_safe_string(plot.svg) };
+    let safe = |Plot { title, definition, svg, .. }: Plot| {
+        context! { title, definition, svg => Value::from_safe_string(svg) }
+    };
     plots.into_iter().map(safe).collect()
 }
 
@@ -160,12 +162,19 @@ fn charts(data: &ReportData) -> Value {
     };
     let (curve, groups): (Vec<_>, Vec<_>) =
         plots(&scores, None).into_iter().partition(|plot| plot.name == "precision-recall");
+    let loss = |(stage, svg)| context! { stage, svg => Value::from_safe_string(svg) };
+    let losses: Vec<_> = stages(data).into_iter().map(loss).collect();
+    let epochs = Axes {
+        title: "dev F1 by epoch",
+        x: "epoch",
+        y: "dev F1 (%)",
+        percent: true,
+        dots: true,
+        ..Axes::default()
+    };
     context! {
-        losses => stages(data).into_iter().map(|(stage, svg)| context! { stage, svg => Value::from_safe_string(svg) }).collect::<Vec<_>>(),
-        learning => safe(lines(
-            &Axes { title: "dev F1 by epoch", x: "epoch", y: "dev F1 (%)", percent: true, dots: true, ..Axes::default() },
-            &data.learning,
-        )),
+        losses,
+        learning => safe(lines(&epochs, &data.learning)),
         ranker => safe(ranker_recall(data)),
         noise => safe(noise_shares(data)),
         curve => safe(curve.into_iter().map(|plot| plot.svg).collect()),

@@ -141,8 +141,10 @@ mod tests {
             }],
             ..ModelCard::default()
         };
-        let expected = "---\nlicense: \"apache-2.0\"\ndatasets:\n- \"say \\\"docred\\\": yes\"\ntags:\n- \"relation-extraction\"\n\
-             - \"document-level-relation-extraction\"\n---\n\n# tiny model\n\nA test.\n\n## Scores\n\n\
+        let expected = "---\nlicense: \"apache-2.0\"\ndatasets:\n\
+             - \"say \\\"docred\\\": yes\"\ntags:\n- \"relation-extraction\"\n\
+             - \"document-level-relation-extraction\"\n---\n\n# tiny model\n\n\
+             A test.\n\n## Scores\n\n\
              | data | split | metric | value |\n|---|---|---|---|\n| a\\|b | dev | F1 | 58.65 |\n";
         assert_eq!(card.to_markdown(), expected);
     }

@@ -292,7 +292,7 @@ mod tests {
     use super::*;
     use crate::sampling::testing::{self, ask, assert_uniform, document, facts, keep};
     use crate::sampling::{Purpose, rng};
-    use crate::text::view::fixture::{Table, case};
+    use crate::text::testing::{FixtureTensor, case};
 
     #[test]
     fn only_what_is_asked_about_is_taken() {
@@ -336,7 +336,7 @@ mod tests {
     #[test]
     fn top_pairs_match_the_reference() {
         let Some(folder) = case("dsdocre-finetune") else { return };
-        let read = |name: &str| Table::read(&folder, name);
+        let read = |name: &str| FixtureTensor::read(&folder, name);
         let (entities, kept) = (read("num_entities").ints(&[]), read("label_mask"));
         for (i, &entities) in entities.iter().enumerate() {
             let scores: Vec<_> =
@@ -377,8 +377,10 @@ mod tests {
     #[test]
     fn the_reference_keeps_as_many_pairs() {
         let Some(folder) = case("dsdocre-finetune") else { return };
-        let (entities, kept) =
-            (Table::read(&folder, "num_entities").ints(&[]), Table::read(&folder, "label_mask"));
+        let (entities, kept) = (
+            FixtureTensor::read(&folder, "num_entities").ints(&[]),
+            FixtureTensor::read(&folder, "label_mask"),
+        );
         for (i, &entities) in entities.iter().enumerate() {
             let count = KeptPairs { cap: Some(60), ..KeptPairs::times(2) }.count(entities as usize);
             assert_eq!(count as i64, kept.ints(&[i]).iter().sum::<i64>());

@@ -141,37 +141,37 @@ fn candidates(documents: &[TokenizedDocument]) -> Result<ArrayRef, ArrowError> {
 
 /// The typed columns of a record batch: the compact form in which rows stay in memory.
 #[derive(Clone, Debug)]
-pub(super) struct Columns {
+pub(super) struct ShardColumns {
     rows: usize,
     bytes: usize,
     title: StringArray,
-    words: Option<List<StringArray>>,
-    pieces: List<UInt32Array>,
-    word_starts: List<UInt32Array>,
-    sentence_starts: List<UInt32Array>,
-    entities: List<EntityColumns>,
-    facts: List<FactColumns>,
+    words: Option<ListColumn<StringArray>>,
+    pieces: ListColumn<UInt32Array>,
+    word_starts: ListColumn<UInt32Array>,
+    sentence_starts: ListColumn<UInt32Array>,
+    entities: ListColumn<EntityColumns>,
+    facts: ListColumn<FactColumns>,
     labelled: BooleanArray,
-    candidates: List<CandidateColumns>,
+    candidates: ListColumn<CandidateColumns>,
     candidate_nulls: Option<NullBuffer>,
-    kept: List<PairColumns>,
+    kept: ListColumn<PairColumns>,
     kept_nulls: Option<NullBuffer>,
 }
 
 /// A list column: offsets into typed values.
 #[derive(Clone, Debug)]
-struct List<T> {
+struct ListColumn<T> {
     offsets: OffsetBuffer<i32>,
     values: T,
 }
 
-impl<T> List<T> {
+impl<T> ListColumn<T> {
     fn range(&self, row: usize) -> Range<usize> {
         self.offsets[row] as usize..self.offsets[row + 1] as usize
     }
 }
 
-impl List<UInt32Array> {
+impl ListColumn<UInt32Array> {
     fn row(&self, row: usize) -> Vec<u32> {
         self.values.values()[self.range(row)].to_vec()
     }
@@ -180,7 +180,7 @@ impl List<UInt32Array> {
 #[derive(Clone, Debug)]
 struct EntityColumns {
     entity_type: StringArray,
-    mentions: List<MentionColumns>,
+    mentions: ListColumn<MentionColumns>,
 }
 
 #[derive(Clone, Debug)]
@@ -197,7 +197,7 @@ struct FactColumns {
     head: UInt32Array,
     tail: UInt32Array,
     relation: UInt32Array,
-    evidence: List<UInt32Array>,
+    evidence: ListColumn<UInt32Array>,
 }
 
 #[derive(Clone, Debug)]
@@ -214,7 +214,7 @@ struct CandidateColumns {
     excluded: BooleanArray,
 }
 
-impl Columns {
+impl ShardColumns {
     /// Takes a batch apart. The column `words` may be missing.
     ///
     /// Errors: a fragment that names a column that is missing or of another type than the schema's.
@@ -370,17 +370,17 @@ fn child<'a>(fields: &'a StructArray, name: &str) -> Result<&'a ArrayRef, String
     fields.column_by_name(name).ok_or_else(|| format!("no field `{name}`"))
 }
 
-fn text_list(array: &ArrayRef, name: &str) -> Result<List<StringArray>, String> {
+fn text_list(array: &ArrayRef, name: &str) -> Result<ListColumn<StringArray>, String> {
     let list = as_list(array, name)?;
-    Ok(List { offsets: list.offsets().clone(), values: as_text(list.values(), name)? })
+    Ok(ListColumn { offsets: list.offsets().clone(), values: as_text(list.values(), name)? })
 }
 
-fn number_list(array: &ArrayRef, name: &str) -> Result<List<UInt32Array>, String> {
+fn number_list(array: &ArrayRef, name: &str) -> Result<ListColumn<UInt32Array>, String> {
     let list = as_list(array, name)?;
-    Ok(List { offsets: list.offsets().clone(), values: as_numbers(list.values(), name)? })
+    Ok(ListColumn { offsets: list.offsets().clone(), values: as_numbers(list.values(), name)? })
 }
 
-fn entity_columns(array: &ArrayRef) -> Result<List<EntityColumns>, String> {
+fn entity_columns(array: &ArrayRef) -> Result<ListColumn<EntityColumns>, String> {
     let list = as_list(array, "entities")?;
     let fields = as_struct(list.values(), "entities")?;
     let mentions = as_list(child(fields, "mentions")?, "mentions")?;
@@ -392,15 +392,15 @@ fn entity_columns(array: &ArrayRef) -> Result<List<EntityColumns>, String> {
         end: number_in(inner, "end")?,
         own_type: as_text(child(inner, "own_type")?, "own_type")?,
     };
-    let mentions = List { offsets: mentions.offsets().clone(), values };
+    let mentions = ListColumn { offsets: mentions.offsets().clone(), values };
     let values = EntityColumns {
         entity_type: as_text(child(fields, "entity_type")?, "entity_type")?,
         mentions,
     };
-    Ok(List { offsets: list.offsets().clone(), values })
+    Ok(ListColumn { offsets: list.offsets().clone(), values })
 }
 
-fn fact_columns(array: &ArrayRef) -> Result<List<FactColumns>, String> {
+fn fact_columns(array: &ArrayRef) -> Result<ListColumn<FactColumns>, String> {
     let list = as_list(array, "facts")?;
     let fields = as_struct(list.values(), "facts")?;
     let values = FactColumns {
@@ -409,10 +409,10 @@ fn fact_columns(array: &ArrayRef) -> Result<List<FactColumns>, String> {
         relation: number_in(fields, "relation")?,
         evidence: number_list(child(fields, "evidence")?, "evidence")?,
     };
-    Ok(List { offsets: list.offsets().clone(), values })
+    Ok(ListColumn { offsets: list.offsets().clone(), values })
 }
 
-fn candidate_columns(list: &ListArray) -> Result<List<CandidateColumns>, String> {
+fn candidate_columns(list: &ListArray) -> Result<ListColumn<CandidateColumns>, String> {
     let fields = as_struct(list.values(), "candidates")?;
     let excluded = child(fields, "excluded")?
         .as_boolean_opt()
@@ -423,10 +423,10 @@ fn candidate_columns(list: &ListArray) -> Result<List<CandidateColumns>, String>
         tail: number_in(fields, "tail")?,
         excluded,
     };
-    Ok(List { offsets: list.offsets().clone(), values })
+    Ok(ListColumn { offsets: list.offsets().clone(), values })
 }
 
-fn pair_columns(list: &ListArray) -> Result<List<PairColumns>, String> {
+fn pair_columns(list: &ListArray) -> Result<ListColumn<PairColumns>, String> {
     let fields = as_struct(list.values(), "kept")?;
     let score = child(fields, "score")?
         .as_primitive_opt::<Float32Type>()
@@ -434,5 +434,5 @@ fn pair_columns(list: &ListArray) -> Result<List<PairColumns>, String> {
         .ok_or_else(|| wrong("score", "f32"))?;
     let values =
         PairColumns { head: number_in(fields, "head")?, tail: number_in(fields, "tail")?, score };
-    Ok(List { offsets: list.offsets().clone(), values })
+    Ok(ListColumn { offsets: list.offsets().clone(), values })
 }

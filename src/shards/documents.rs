@@ -2,7 +2,7 @@
 //! pyarrow, pandas or Hugging Face datasets.
 //!
 //! It holds everything that a [`Document`] does, but for where it was read. Not for: training,
-//! which takes shards of encoded documents.
+//! which takes shards of tokenised documents.
 
 use std::ops::Range;
 use std::path::Path;
@@ -24,103 +24,88 @@ use crate::corpus::check::{
     Check, PLAIN_FIELDS, Repeats, Unchecked, UncheckedEntity, UncheckedFact, UncheckedMention,
     UncheckedPair,
 };
-use crate::corpus::formats::title_key;
+use crate::corpus::formats::{
+    DocumentFormat, DocumentWriter, Intake, ReadOptions, ReadSummary, WriteSummary,
+};
 use crate::corpus::{Candidate, Document, Entity, Fact, Mention};
 use crate::{Error, Result};
 
 /// Documents in a row group.
 const GROUP_ROWS: usize = 1_024;
 
-/// Streams documents into a table, which appears with [`DocumentTableWriter::finish`].
+/// Documents as a Parquet table, read row group by row group. Columns of other widths (64-bit
+/// numbers, large text) are converted.
 #[derive(Debug)]
-pub struct DocumentTableWriter {
+pub struct DocumentTable;
+
+impl DocumentFormat for DocumentTable {
+    fn names(&self) -> &'static [(&'static str, &'static str)] {
+        &[("parquet", "A table of typed columns")]
+    }
+
+    fn read(
+        &self,
+        path: &Path,
+        options: &ReadOptions,
+        each: &mut dyn FnMut(Document) -> Result<()>,
+    ) -> Result<ReadSummary> {
+        let table = TableReader::open_alone(path)?;
+        let mut intake = Intake::default();
+        for group in 0..table.num_row_groups() {
+            for raw in table.guarded(group, || {
+                DocumentRows::new(&table.batch(group, &[])?).map(|rows| rows.all())
+            })? {
+                let check = Check {
+                    file: path,
+                    row: intake.summary.documents,
+                    relations: options.relations.as_ref(),
+                    fields: &PLAIN_FIELDS,
+                    repeats: Repeats::Merge,
+                };
+                let (document, duplicates) = check.document(raw)?;
+                intake.take(&document, duplicates)?;
+                each(document)?;
+            }
+        }
+        Ok(intake.summary)
+    }
+
+    fn create(&self, path: &Path) -> Option<Result<Box<dyn DocumentWriter>>> {
+        let table = WholeTable::create(path, schema::document_schema());
+        let writer = |table| DocumentTableWriter { table, group: Vec::new(), documents: 0 };
+        Some(table.map(|table| Box::new(writer(table)) as _))
+    }
+}
+
+struct DocumentTableWriter {
     table: WholeTable,
     group: Vec<Document>,
     documents: usize,
 }
 
 impl DocumentTableWriter {
-    /// Starts a table. Missing folders are made.
-    ///
-    /// # Errors
-    /// I/O errors.
-    pub fn create(path: &Path) -> Result<Self> {
-        Ok(Self {
-            table: WholeTable::create(path, schema::document_schema())?,
-            group: Vec::new(),
-            documents: 0,
-        })
-    }
-
-    /// Adds a document.
-    ///
-    /// # Errors
-    /// I/O errors.
-    pub fn write(&mut self, document: Document) -> Result<()> {
-        self.group.push(document);
-        self.documents += 1;
-        if self.group.len() == GROUP_ROWS { self.flush() } else { Ok(()) }
-    }
-
     fn flush(&mut self) -> Result<()> {
         let columns = columns_of(&self.group)
             .map_err(|error| Error::Bug(format!("building a table of documents: {error}")))?;
         self.group.clear();
         self.table.write_group(columns)
     }
+}
 
-    /// Gives the table its name; returns the number of documents.
-    ///
-    /// # Errors
-    /// I/O errors; the table does not appear then.
-    pub fn finish(mut self) -> Result<usize> {
+impl DocumentWriter for DocumentTableWriter {
+    fn write(&mut self, document: Document) -> Result<()> {
+        self.group.push(document);
+        self.documents += 1;
+        if self.group.len() == GROUP_ROWS { self.flush() } else { Ok(()) }
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<WriteSummary> {
         if !self.group.is_empty() {
             self.flush()?;
         }
         self.table.finish()?;
-        Ok(self.documents)
+        Ok(WriteSummary { documents: self.documents, losses: String::new() })
     }
-}
-
-/// Reads a table row group by row group and hands every checked document to `each`, in order;
-/// returns their number. Columns of other widths (64-bit numbers, large text) are converted.
-///
-/// # Errors
-/// A [`DataError`](crate::DataError) naming file, row group or row, title and field; I/O errors;
-/// whatever `each` returns.
-pub fn read_document_table(
-    path: &Path,
-    each: &mut dyn FnMut(Document) -> Result<()>,
-) -> Result<usize> {
-    let table = TableReader::open_alone(path)?;
-    let mut row = 0;
-    let mut titles = std::collections::HashMap::new();
-    for group in 0..table.num_row_groups() {
-        for raw in
-            table.guarded(group, || Table::new(&table.batch(group, &[])?).map(|rows| rows.all()))?
-        {
-            let (document, _) = Check {
-                file: path,
-                row,
-                relations: None,
-                fields: &PLAIN_FIELDS,
-                repeats: Repeats::Merge,
-            }
-            .document(raw)?;
-            if let Some(first) = titles.insert(title_key(&document.title), row) {
-                let problem = format!("the title was already used by row {first}");
-                return Err(crate::DataError::new(path, problem)
-                    .row(row)
-                    .title(document.title)
-                    .field("title")
-                    .hint("titles are keys")
-                    .into());
-            }
-            each(document)?;
-            row += 1;
-        }
-    }
-    Ok(row)
 }
 
 fn texts<'a>(values: impl Iterator<Item = &'a String>) -> ArrayRef {
@@ -200,7 +185,7 @@ fn candidates(documents: &[Document]) -> Result<ArrayRef, ArrowError> {
 }
 
 /// The columns of a row group, of the types of [`schema::document_schema`].
-struct Table {
+struct DocumentRows {
     title: StringArray,
     sentences: ListArray,
     entities: ListArray,
@@ -208,7 +193,7 @@ struct Table {
     candidates: ListArray,
 }
 
-impl Table {
+impl DocumentRows {
     fn new(batch: &RecordBatch) -> Result<Self, String> {
         let schema = schema::document_schema();
         let column = |name: &str| {
@@ -312,18 +297,17 @@ fn pair(fields: &StructArray, at: usize) -> UncheckedPair {
 mod tests {
     use super::*;
     use crate::corpus::Format;
-    use crate::corpus::formats::ReadOptions;
     use crate::shards::testing::corpus;
 
     fn write(path: &Path, documents: &[Document]) {
-        let mut writer = DocumentTableWriter::create(path).unwrap();
+        let mut writer = DocumentTable.create(path).unwrap().unwrap();
         documents.iter().for_each(|document| writer.write(document.clone()).unwrap());
-        assert_eq!(writer.finish().unwrap(), documents.len());
+        assert_eq!(writer.finish().unwrap().documents, documents.len());
     }
 
     fn read(path: &Path) -> Result<Vec<Document>> {
         let mut documents = Vec::new();
-        read_document_table(path, &mut |document| {
+        DocumentTable.read(path, &ReadOptions::default(), &mut |document| {
             documents.push(document);
             Ok(())
         })?;
@@ -424,11 +408,12 @@ mod tests {
         };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.parquet");
-        for (format, name) in
-            [(Format::Cdr, "cdr/dev_filter.data"), (Format::Docred, "dwie/dev.json")]
-        {
-            let (documents, _) =
-                format.read_all(&shared.join("data").join(name), &ReadOptions::default()).unwrap();
+        for (format, name) in [("cdr", "cdr/dev_filter.data"), ("docred", "dwie/dev.json")] {
+            let (documents, _) = format
+                .parse::<Format>()
+                .unwrap()
+                .read_all(&shared.join("data").join(name), &ReadOptions::default())
+                .unwrap();
             write(&path, &documents);
             same(read(&path).unwrap(), &documents);
         }

@@ -10,12 +10,8 @@
 mod build;
 mod table;
 
-use std::path::Path;
-
 use serde::Serialize;
 
-use super::{DocumentStore, FileEntry};
-use crate::Result;
 pub(super) use build::{FactSpill, GroupFacts};
 
 /// The name of the fact index in its folder.
@@ -77,14 +73,6 @@ impl FactIndex {
     /// [`num_keys`](Self::num_keys).
     pub fn instances(&self, index: usize) -> &[FactInstance] {
         &self.instances[self.starts[index]..self.starts[index + 1]]
-    }
-
-    /// Reads the index that `entry` names and checks every instance against the rows of `store`.
-    ///
-    /// Errors: a data error for a damaged file, keys out of order, and instances that the store
-    /// does not hold.
-    pub(super) fn read(folder: &Path, entry: &FileEntry, store: &DocumentStore) -> Result<Self> {
-        Ok(Self::from_sorted(&table::read(folder, entry, store)?))
     }
 
     /// Groups sorted (key, instance) by key and drops keys that give no pair of documents.

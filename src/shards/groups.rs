@@ -47,27 +47,27 @@ pub(super) struct RowGroup {
 
 /// Encodes batches of one schema; for one thread at a time.
 #[derive(Debug)]
-pub(super) struct GroupEncoder {
+pub(super) struct GroupBuilder {
     schema: SchemaRef,
     factory: ArrowRowGroupWriterFactory,
     chunks: Arc<OpenChunks>,
 }
 
-impl GroupEncoder {
+impl GroupBuilder {
     /// Errors: an internal error for a schema that Parquet does not have.
     pub(super) fn new(schema: SchemaRef) -> crate::Result<Self> {
         Self::try_new(schema).map_err(|error| Error::Bug(format!("encoding a table: {error}")))
     }
 
     /// Encodes a batch as one row group. In memory that fails only where this program is wrong.
-    pub(super) fn encode(&mut self, batch: RecordBatch) -> crate::Result<RowGroup> {
-        self.encode_joined(vec![batch])
+    pub(super) fn build(&mut self, batch: RecordBatch) -> crate::Result<RowGroup> {
+        self.build_joined(vec![batch])
     }
 
     /// Encodes batches, one after another, as one row group: the same bytes as for a single batch
     /// of all their rows.
-    pub(super) fn encode_joined(&mut self, batches: Vec<RecordBatch>) -> crate::Result<RowGroup> {
-        self.try_encode(batches)
+    pub(super) fn build_joined(&mut self, batches: Vec<RecordBatch>) -> crate::Result<RowGroup> {
+        self.try_build(batches)
             .map_err(|error| Error::Bug(format!("encoding a row group: {error}")))
     }
 
@@ -84,7 +84,7 @@ impl GroupEncoder {
         Ok(Self { schema, factory, chunks })
     }
 
-    fn try_encode(&mut self, batches: Vec<RecordBatch>) -> Result<RowGroup> {
+    fn try_build(&mut self, batches: Vec<RecordBatch>) -> Result<RowGroup> {
         let writers = self.factory.create_column_writers(0)?;
         let chunks =
             std::mem::take(&mut *self.chunks.0.lock().unwrap_or_else(PoisonError::into_inner));

@@ -1,10 +1,10 @@
-//! Encoded documents on disk: Parquet shards, their manifest, the fact index, and the store that
+//! Tokenised documents on disk: Parquet shards, their manifest, the fact index, and the store that
 //! holds all rows in memory.
 //!
 //! A shard folder is `train-00000-of-000NN.parquet`, `manifest.json`, `facts.parquet` and
 //! `tokenizer/`; it is written under another name and renamed when complete, and every file is
-//! named by hash in the manifest. Files are taken for hostile: whatever is read is checked before
-//! anything indexes by it. Not for: reading corpora (`corpus`) or deciding what is trained on
+//! named by hash in the manifest. Files are treated as hostile: everything that is read is checked
+//! before it is used as an index. Not for: reading corpora (`corpus`) or deciding what is trained on
 //! (`sampling`).
 
 #[cfg(test)]
@@ -25,7 +25,7 @@ mod testing;
 mod validate;
 mod writer;
 
-pub use documents::{DocumentTableWriter, read_document_table};
+pub use documents::DocumentTable;
 pub use facts::{FactCounts, FactIndex, FactInstance};
 pub use manifest::{FORMAT_VERSION, FileEntry, Scored, ShardManifest, TokenizerEntry};
 pub use prepare::{PrepareOptions, PrepareReport, prepare};

@@ -1,11 +1,11 @@
-//! The stage `prepare`: documents from any source → encoded, written as shards, indexed by fact,
-//! published as one folder.
+//! The stage `prepare`: documents from any source are tokenised, written as shards, indexed by fact
+//! and published as one folder.
 //!
-//! The source runs on the calling thread and hands over parcels of documents. All cores encode
-//! them, one thread gathers the columns that they give to row groups and puts the facts aside, all
-//! cores pack row groups, and one thread writes them. What is under way between any two of these is
-//! bounded in bytes, so memory grows neither with the corpus nor with its documents. Not for:
-//! parsing files (`corpus`).
+//! The source runs on the calling thread and hands over chunks of documents. All cores tokenise
+//! them, one thread gathers their columns for row groups and puts the facts aside, all cores build
+//! row groups, and one thread writes them. What is under way between two of these steps is bounded
+//! in bytes, so memory grows neither with the corpus nor with its documents. Not for: parsing files
+//! (`corpus`).
 
 use std::path::PathBuf;
 use std::thread;
@@ -15,22 +15,24 @@ use serde::Serialize;
 use super::facts::{FactSpill, GroupFacts};
 use super::files::Staging;
 use super::store::TOKENIZER;
-use super::writer::{DocumentColumns, DocumentEncoder, DocumentGroup, ShardWriter, Written};
+use super::writer::{
+    DocumentColumns, DocumentGroup, DocumentGroupBuilder, ShardWriter, WrittenShards,
+};
 use super::{FORMAT_VERSION, FactCounts, FileEntry, ShardManifest, TokenizerEntry, WriteOptions};
 use crate::base::ordered;
-use crate::base::ordered::Input;
+use crate::base::ordered::WorkInput;
 use crate::corpus::{Document, Entity, Mention, RelationSet};
 use crate::text::{Tokenizer, tokenize};
 use crate::{Error, Result};
 
-/// Documents that a core encodes at once, in bytes of their columns: some 40 of ordinary size.
-const PARCEL_BYTES: usize = 1 << 18;
-/// Parcels that are under way together.
-const MOST_PARCEL_BYTES: usize = 1 << 22;
+/// Documents that a core tokenises at once, in bytes of their columns: some 40 of ordinary size.
+const CHUNK_BYTES: usize = 1 << 18;
+/// Chunks that are under way together.
+const MOST_CHUNK_BYTES: usize = 1 << 22;
 /// A row group ends here, however few documents it has. A thousand documents of DocRED are 6 MB, of
 /// long news articles 16.
 const GROUP_BYTES: usize = 1 << 24;
-/// Row groups that wait to be packed and written, beside the one that is gathered.
+/// Row groups that wait to be built and written, beside the one that is gathered.
 const MOST_GROUP_BYTES: usize = 2 * GROUP_BYTES;
 
 /// What to prepare.
@@ -105,27 +107,27 @@ pub fn prepare(
     let staging = Staging::new(&options.output)?;
     let shards = ShardWriter::new(staging.path(), options.write)?;
     let facts = FactSpill::new(staging.path())?;
-    let packers =
-        (0..ordered::threads()).map(|_| DocumentEncoder::new()).collect::<Result<Vec<_>>>()?;
+    let builders =
+        (0..ordered::threads()).map(|_| DocumentGroupBuilder::new()).collect::<Result<Vec<_>>>()?;
     let (read, gathered, written) = thread::scope(|scope| {
-        let encoders = (0..ordered::threads())
-            .map(|_| Encoding::new(options))
-            .map(|mut encoding| move |parcel| encoding.run(parcel));
-        let (input, parcels) = ordered::start(scope, encoders.collect(), MOST_PARCEL_BYTES);
-        let packers = packers.into_iter().map(|mut packer| move |group| packer.encode(group));
-        let (groups, packed) = ordered::start(scope, packers.collect(), MOST_GROUP_BYTES);
+        let tokenizers = (0..ordered::threads())
+            .map(|_| ChunkTokenizer::new(options))
+            .map(|mut tokenizer| move |chunk| tokenizer.run(chunk));
+        let (input, chunks) = ordered::start(scope, tokenizers.collect(), MOST_CHUNK_BYTES);
+        let builders = builders.into_iter().map(|mut builder| move |group| builder.build(group));
+        let (groups, built) = ordered::start(scope, builders.collect(), MOST_GROUP_BYTES);
         let gatherer = scope.spawn(move || {
-            Gathering { groups, group: Vec::new(), bytes: 0, facts, self_facts: 0 }.run(parcels)
+            Gathering { groups, group: Vec::new(), bytes: 0, facts, self_facts: 0 }.run(chunks)
         });
-        let writer = scope.spawn(move || write(shards, packed));
+        let writer = scope.spawn(move || write(shards, built));
         let mut feed = Feed::new(options, input, progress);
         let read = source(&mut |document| feed.push(document));
         // The others end when the feed is dropped, which this does in either case.
         let read = read.and_then(|()| feed.finish());
         (read, joined(gatherer.join()), joined(writer.join()))
     });
-    // Where a later thread has failed, an earlier one's error only says that nobody listens any
-    // more.
+    // Where a later thread has failed, an earlier one's error only says that its results are not
+    // read any more.
     let written = written?;
     let gathered = gathered?;
     let (sent, dropped) = read?;
@@ -140,8 +142,8 @@ fn joined<T>(outcome: thread::Result<Result<T>>) -> Result<T> {
     outcome.unwrap_or_else(|_| Err(Error::Bug("a thread of `prepare` panicked".into())))
 }
 
-/// Documents to encode.
-struct Parcel {
+/// Documents to tokenise.
+struct DocumentChunk {
     first_row: usize,
     documents: Vec<Document>,
     /// Bytes of all as columns, roughly.
@@ -150,13 +152,13 @@ struct Parcel {
     ends_group: bool,
 }
 
-/// The reading end: cuts the corpus into parcels and row groups, by its documents alone.
+/// The reading end: cuts the corpus into chunks and row groups, by its documents alone.
 struct Feed<'a, O> {
     options: &'a PrepareOptions,
-    input: Input<Parcel, O>,
+    input: WorkInput<DocumentChunk, O>,
     documents: Vec<Document>,
     bytes: usize,
-    /// First row of the group, and the bytes of its parcels that were sent.
+    /// First row of the group, and the bytes of its chunks that were sent.
     group: (usize, usize),
     sent: usize,
     dropped: usize,
@@ -166,7 +168,7 @@ struct Feed<'a, O> {
 impl<'a, O> Feed<'a, O> {
     fn new(
         options: &'a PrepareOptions,
-        input: Input<Parcel, O>,
+        input: WorkInput<DocumentChunk, O>,
         progress: &'a mut dyn FnMut(usize),
     ) -> Self {
         Self {
@@ -192,7 +194,7 @@ impl<'a, O> Feed<'a, O> {
         let is_whole =
             self.sent + self.documents.len() - first == self.options.write.group_rows(first);
         let ends_group = is_whole || bytes + self.bytes >= GROUP_BYTES;
-        if ends_group || self.bytes >= PARCEL_BYTES { self.send(ends_group) } else { Ok(()) }
+        if ends_group || self.bytes >= CHUNK_BYTES { self.send(ends_group) } else { Ok(()) }
     }
 
     fn send(&mut self, ends_group: bool) -> Result<()> {
@@ -204,7 +206,8 @@ impl<'a, O> Feed<'a, O> {
             self.group = (self.sent, 0);
             (self.progress)(self.sent + self.dropped);
         }
-        let heard = self.input.send(Parcel { first_row, documents, bytes, ends_group }, bytes);
+        let heard =
+            self.input.send(DocumentChunk { first_row, documents, bytes, ends_group }, bytes);
         if heard { Ok(()) } else { Err(Error::Bug("the gathering thread has stopped".into())) }
     }
 
@@ -240,14 +243,14 @@ fn column_bytes(document: &Document) -> usize {
         + candidates
 }
 
-/// What a core needs to encode documents.
-struct Encoding<'a> {
+/// What a core needs to tokenise documents.
+struct ChunkTokenizer<'a> {
     tokenizer: Tokenizer,
     relations: &'a RelationSet,
 }
 
-/// An encoded parcel.
-struct Encoded {
+/// A tokenised chunk.
+struct TokenizedChunk {
     columns: DocumentColumns,
     bytes: usize,
     ends_group: bool,
@@ -255,28 +258,28 @@ struct Encoded {
     self_facts: usize,
 }
 
-impl<'a> Encoding<'a> {
+impl<'a> ChunkTokenizer<'a> {
     fn new(options: &'a PrepareOptions) -> Self {
         Self { tokenizer: options.tokenizer.clone(), relations: &options.relations }
     }
 
-    fn run(&mut self, parcel: Parcel) -> Result<Encoded> {
-        let Parcel { first_row, documents, bytes, ends_group } = parcel;
+    fn run(&mut self, chunk: DocumentChunk) -> Result<TokenizedChunk> {
+        let DocumentChunk { first_row, documents, bytes, ends_group } = chunk;
         let stated: usize = documents.iter().map(|document| document.facts().len()).sum();
-        let encoded = documents
+        let tokenized = documents
             .into_iter()
             .map(|document| tokenize(&document, &mut self.tokenizer, self.relations));
-        let encoded = encoded.collect::<Result<Vec<_>>>()?;
-        let kept: usize = encoded.iter().map(|document| document.facts.len()).sum();
+        let tokenized = tokenized.collect::<Result<Vec<_>>>()?;
+        let kept: usize = tokenized.iter().map(|document| document.facts.len()).sum();
         let (facts, columns) =
-            (GroupFacts::of(&encoded, first_row), DocumentColumns::of(&encoded)?);
-        Ok(Encoded { columns, bytes, ends_group, facts, self_facts: stated - kept })
+            (GroupFacts::of(&tokenized, first_row), DocumentColumns::of(&tokenized)?);
+        Ok(TokenizedChunk { columns, bytes, ends_group, facts, self_facts: stated - kept })
     }
 }
 
-/// The middle: parcels become row groups, and their facts go to the disk.
+/// The middle: chunks become row groups, and their facts go to the disk.
 struct Gathering<O> {
-    groups: Input<Vec<DocumentColumns>, O>,
+    groups: WorkInput<Vec<DocumentColumns>, O>,
     group: Vec<DocumentColumns>,
     bytes: usize,
     facts: FactSpill,
@@ -285,9 +288,12 @@ struct Gathering<O> {
 
 impl<O> Gathering<O> {
     /// Gives all facts, and the number of those that were left out.
-    fn run(mut self, parcels: impl Iterator<Item = Result<Encoded>>) -> Result<(FactSpill, usize)> {
-        for encoded in parcels {
-            let Encoded { columns, bytes, ends_group, facts, self_facts } = encoded?;
+    fn run(
+        mut self,
+        chunks: impl Iterator<Item = Result<TokenizedChunk>>,
+    ) -> Result<(FactSpill, usize)> {
+        for chunk in chunks {
+            let TokenizedChunk { columns, bytes, ends_group, facts, self_facts } = chunk?;
             self.facts.push(&facts)?;
             self.self_facts += self_facts;
             self.group.push(columns);
@@ -311,7 +317,7 @@ impl<O> Gathering<O> {
 fn write(
     mut shards: ShardWriter,
     groups: impl Iterator<Item = Result<DocumentGroup>>,
-) -> Result<Written> {
+) -> Result<WrittenShards> {
     for group in groups {
         shards.push(group?)?;
         give_back();
@@ -334,7 +340,7 @@ fn give_back() {
 fn finish(
     options: &PrepareOptions,
     staging: Staging,
-    written: Written,
+    written: WrittenShards,
     (facts, self_facts): (FactSpill, usize),
     dropped: usize,
 ) -> Result<PrepareReport> {
@@ -353,10 +359,10 @@ fn finish(
 
 fn manifest(
     options: &PrepareOptions,
-    written: Written,
+    written: WrittenShards,
     fact_index: Option<FileEntry>,
 ) -> ShardManifest {
-    let Written { shards, totals } = written;
+    let WrittenShards { shards, totals } = written;
     ShardManifest {
         format_version: FORMAT_VERSION,
         documents: shards.iter().map(|shard| shard.rows).sum(),

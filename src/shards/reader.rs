@@ -13,7 +13,7 @@ use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
 };
 
-use super::columns::Columns;
+use super::columns::ShardColumns;
 use super::validate::{self, Limits};
 use super::writer::read_error;
 use super::{FileEntry, ShardManifest, files};
@@ -66,10 +66,10 @@ impl ShardReader {
     }
 
     /// The typed columns of one row group, every row checked.
-    pub(super) fn columns(&self, group: usize) -> Result<Columns> {
+    pub(super) fn columns(&self, group: usize) -> Result<ShardColumns> {
         let skip: &[&str] = if self.limits.with_words { &[] } else { &["words"] };
         let checked = self.table.guarded(group, || {
-            let columns = Columns::new(&self.table.batch(group, skip)?)?;
+            let columns = ShardColumns::new(&self.table.batch(group, skip)?)?;
             let bad = (0..columns.len()).find_map(|row| {
                 let document = columns.document(row);
                 validate::check(&document, self.limits)

@@ -159,14 +159,20 @@ pub fn schema_json() -> String {
     });
     format!(
         "{:#}\n",
-        json!({ "format_version": super::FORMAT_VERSION, "shard": shard, "fact_index": facts, "documents": documents })
+        json!({
+            "format_version": super::FORMAT_VERSION, "shard": shard, "fact_index": facts,
+            "documents": documents,
+        })
     )
 }
 
 fn columns(fields: &Fields) -> Value {
     fields
         .iter()
-        .map(|field| json!({ "name": field.name(), "type": type_json(field.data_type()), "nullable": field.is_nullable() }))
+        .map(|field| {
+            let (kind, nullable) = (type_json(field.data_type()), field.is_nullable());
+            json!({ "name": field.name(), "type": kind, "nullable": nullable })
+        })
         .collect()
 }
 

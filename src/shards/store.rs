@@ -11,12 +11,12 @@ use std::sync::{Arc, OnceLock};
 use ahash::AHashMap;
 use rayon::prelude::*;
 
-use super::columns::Columns;
+use super::ShardManifest;
+use super::columns::ShardColumns;
 use super::reader::{ShardReadOptions, ShardReader};
-use super::{FactIndex, ShardManifest};
+use crate::Result;
 use crate::corpus::RelationSet;
 use crate::text::{TokenizedDocument, Tokenizer};
-use crate::{DataError, Result};
 
 /// The folder of the tokeniser beside the shards.
 pub(super) const TOKENIZER: &str = "tokenizer";
@@ -41,7 +41,7 @@ impl Default for StoreOptions {
 pub struct DocumentStore {
     folder: PathBuf,
     manifest: ShardManifest,
-    groups: Vec<Columns>,
+    groups: Vec<ShardColumns>,
     /// First row of each group, closed by the number of rows.
     starts: Vec<usize>,
     titles: OnceLock<AHashMap<String, usize>>,
@@ -73,7 +73,7 @@ impl DocumentStore {
             .iter()
             .flat_map(|reader| (0..reader.num_row_groups()).map(move |group| (reader, group)))
             .collect();
-        let groups: Vec<Result<Columns>> =
+        let groups: Vec<Result<ShardColumns>> =
             tasks.into_par_iter().map(|(reader, group)| reader.columns(group)).collect();
         // Collected twice so that the first broken group is the one reported, whichever thread met
         // it.
@@ -133,7 +133,7 @@ impl DocumentStore {
 
     /// Bytes that the rows hold in memory.
     pub fn memory_bytes(&self) -> usize {
-        self.groups.iter().map(Columns::memory_bytes).sum()
+        self.groups.iter().map(ShardColumns::memory_bytes).sum()
     }
 
     /// The tokeniser that made the pieces.
@@ -146,19 +146,7 @@ impl DocumentStore {
         Ok(tokenizer)
     }
 
-    /// The fact index that was prepared with the shards, checked against the rows.
-    ///
-    /// Errors: a data error where there is none (no document was labelled) or it is broken.
-    pub fn fact_index(&self) -> Result<FactIndex> {
-        let Some(entry) = &self.manifest.fact_index else {
-            return Err(DataError::new(&self.folder, "the shards carry no fact index")
-                .hint("prepare them from labelled documents")
-                .into());
-        };
-        FactIndex::read(&self.folder, entry, self)
-    }
-
-    fn locate(&self, row: usize) -> (&Columns, usize) {
+    fn locate(&self, row: usize) -> (&ShardColumns, usize) {
         let group = self.starts.partition_point(|&start| start <= row) - 1;
         (&self.groups[group], row - self.starts[group])
     }

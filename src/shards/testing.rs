@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 
-use super::writer::Written;
+use super::writer::WrittenShards;
 use super::{
     DocumentStore, PrepareOptions, PrepareReport, ShardManifest, StoreOptions, TokenizerEntry,
     WriteOptions, prepare,
@@ -30,7 +30,7 @@ pub(super) fn relations() -> RelationSet {
 }
 
 /// A manifest for shards written without `prepare`.
-pub(super) fn manifest(written: Written) -> ShardManifest {
+pub(super) fn manifest(written: WrittenShards) -> ShardManifest {
     ShardManifest {
         format_version: super::FORMAT_VERSION,
         documents: written.shards.iter().map(|shard| shard.rows).sum(),

@@ -1,4 +1,4 @@
-//! Writing encoded documents as Parquet shards.
+//! Writing tokenised documents as Parquet shards.
 //!
 //! Documents become [`DocumentGroup`]s on any thread and are appended in order. The number of
 //! shards is part of their names and known only at the end, so shards carry a temporary name until
@@ -16,8 +16,9 @@ use parquet::file::writer::SerializedFileWriter;
 use tempfile::TempDir;
 
 use super::files::HashingFile;
-use super::groups::{self, GroupEncoder, RowGroup};
+use super::groups::{self, GroupBuilder, RowGroup};
 use super::{FileEntry, columns, schema};
+use crate::base::files::plain_target;
 use crate::text::TokenizedDocument;
 use crate::{DataError, Error, Result};
 
@@ -45,7 +46,7 @@ impl WriteOptions {
 
 /// What was written.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Written {
+pub(super) struct WrittenShards {
     /// The shards, in order.
     pub(super) shards: Vec<FileEntry>,
     /// Counts over all rows.
@@ -120,31 +121,31 @@ impl DocumentColumns {
     }
 }
 
-/// Encodes documents as row groups; each thread has its own.
+/// Builds row groups from documents; each thread has its own.
 #[derive(Debug)]
-pub(super) struct DocumentEncoder(GroupEncoder);
+pub(super) struct DocumentGroupBuilder(GroupBuilder);
 
-/// Documents as an encoded row group with their counts.
+/// A row group of documents with their counts.
 #[derive(Debug)]
 pub(super) struct DocumentGroup {
     group: RowGroup,
     totals: Totals,
 }
 
-impl DocumentEncoder {
+impl DocumentGroupBuilder {
     pub(super) fn new() -> Result<Self> {
-        Ok(Self(GroupEncoder::new(schema::shard_schema())?))
+        Ok(Self(GroupBuilder::new(schema::shard_schema())?))
     }
 
-    /// Encodes a row group out of its parts, in order.
-    pub(super) fn encode(&mut self, parts: Vec<DocumentColumns>) -> Result<DocumentGroup> {
+    /// Builds a row group from its parts, in order.
+    pub(super) fn build(&mut self, parts: Vec<DocumentColumns>) -> Result<DocumentGroup> {
         let mut totals = Totals::default();
         let batches = parts.into_iter().map(|part| {
             totals.merge(part.totals);
             part.batch
         });
         let batches = batches.collect();
-        Ok(DocumentGroup { group: self.0.encode_joined(batches)?, totals })
+        Ok(DocumentGroup { group: self.0.build_joined(batches)?, totals })
     }
 }
 
@@ -198,7 +199,7 @@ impl ShardWriter {
     }
 
     /// Closes the last shard, renames all and reports them.
-    pub(super) fn finish(mut self) -> Result<Written> {
+    pub(super) fn finish(mut self) -> Result<WrittenShards> {
         if let Some(shard) = self.current.take() {
             self.done.push(shard.close()?);
         }
@@ -208,7 +209,7 @@ impl ShardWriter {
             fs_err::rename(self.folder.join(&entry.file), self.folder.join(&name))?;
             entry.file = name;
         }
-        Ok(Written { shards: self.done, totals: self.totals })
+        Ok(WrittenShards { shards: self.done, totals: self.totals })
     }
 }
 
@@ -217,19 +218,20 @@ pub(super) fn write_documents(
     folder: &Path,
     options: WriteOptions,
     documents: impl IntoIterator<Item = Result<TokenizedDocument>>,
-) -> Result<Written> {
-    let (mut writer, mut encoder) = (ShardWriter::new(folder, options)?, DocumentEncoder::new()?);
+) -> Result<WrittenShards> {
+    let (mut writer, mut builder) =
+        (ShardWriter::new(folder, options)?, DocumentGroupBuilder::new()?);
     let (mut row, mut pending) = (0, Vec::new());
     for document in documents {
         pending.push(document?);
         if pending.len() == options.group_rows(row) {
             row += pending.len();
             writer
-                .push(encoder.encode(vec![DocumentColumns::of(&std::mem::take(&mut pending))?])?)?;
+                .push(builder.build(vec![DocumentColumns::of(&std::mem::take(&mut pending))?])?)?;
         }
     }
     if !pending.is_empty() {
-        writer.push(encoder.encode(vec![DocumentColumns::of(&pending)?])?)?;
+        writer.push(builder.build(vec![DocumentColumns::of(&pending)?])?)?;
     }
     writer.finish()
 }
@@ -295,7 +297,7 @@ pub(crate) struct WholeTable {
     folder: TempDir,
     schema: SchemaRef,
     table: TableWriter,
-    encoder: GroupEncoder,
+    builder: GroupBuilder,
 }
 
 impl WholeTable {
@@ -304,6 +306,7 @@ impl WholeTable {
 
     /// Starts a table that will stand at `target`; missing folders are made.
     pub(crate) fn create(target: &Path, schema: SchemaRef) -> Result<Self> {
+        let target = plain_target(target)?;
         let parent = target
             .parent()
             .filter(|parent| !parent.as_os_str().is_empty())
@@ -312,8 +315,8 @@ impl WholeTable {
         let folder = tempfile::Builder::new().prefix(".unfinished-").tempdir_in(parent)?;
         let table =
             TableWriter::create(folder.path(), Self::PARTIAL.to_owned(), Arc::clone(&schema))?;
-        let encoder = GroupEncoder::new(Arc::clone(&schema))?;
-        Ok(Self { target: target.to_owned(), folder, schema, table, encoder })
+        let builder = GroupBuilder::new(Arc::clone(&schema))?;
+        Ok(Self { target, folder, schema, table, builder })
     }
 
     /// Appends a row group of these columns, in the order of the schema.
@@ -322,7 +325,7 @@ impl WholeTable {
         let batch = batch.map_err(|error| {
             Error::Bug(format!("a row group of {}: {error}", self.target.display()))
         })?;
-        self.table.write_group(self.encoder.encode(batch)?)
+        self.table.write_group(self.builder.build(batch)?)
     }
 
     /// Closes the table and moves it to its place; what was there before an error stays.
@@ -333,11 +336,11 @@ impl WholeTable {
     }
 }
 
-type Columns = Vec<(bytes::Bytes, parquet::column::writer::ColumnCloseResult)>;
+type ClosedColumns = Vec<(bytes::Bytes, parquet::column::writer::ColumnCloseResult)>;
 
 fn append(
     writer: &mut SerializedFileWriter<HashingFile>,
-    columns: Columns,
+    columns: ClosedColumns,
 ) -> Result<(), ParquetError> {
     let mut group = writer.next_row_group()?;
     for (bytes, close) in columns {

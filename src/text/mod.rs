@@ -1,12 +1,14 @@
 //! From words to word pieces to views: tokenisers, tokenised documents, markers, blanking, masked
 //! mentions, packing.
 //!
-//! A [`TokenizedDocument`] is what a shard stores: word pieces once, without markers. A *view* is one
-//! visit of the model to a document: the same pieces with markers, blanked entities and masked
+//! A [`TokenizedDocument`] is what a shard stores: word pieces once, without markers. A *view* is
+//! one visit of the model to a document: the same pieces with markers, blanked entities and masked
 //! mentions, a pure function of (document, seed, step). Not for: tensors (`torch`), files on disk
 //! (`shards`).
 
 mod pack;
+#[cfg(test)]
+pub(crate) mod testing;
 mod tokenize;
 mod tokenized;
 mod tokenizer;

@@ -140,11 +140,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn micro_batches_cover_all_documents_within_the_budget(lengths in prop::collection::vec(1_usize..50, 0..40), budget in 1_usize..100) {
+        fn micro_batches_cover_all_documents_within_the_budget(
+            lengths in prop::collection::vec(1_usize..50, 0..40),
+            budget in 1_usize..100,
+        ) {
             let parts = split_by_tokens(&lengths, budget);
-            prop_assert_eq!(parts.iter().cloned().flatten().collect::<Vec<_>>(), (0..lengths.len()).collect::<Vec<_>>());
+            prop_assert_eq!(
+                parts.iter().cloned().flatten().collect::<Vec<_>>(),
+                (0..lengths.len()).collect::<Vec<_>>()
+            );
             for part in &parts {
-                prop_assert!(part.len() == 1 || lengths[part.clone()].iter().sum::<usize>() <= budget);
+                prop_assert!(
+                    part.len() == 1 || lengths[part.clone()].iter().sum::<usize>() <= budget
+                );
             }
             for two in parts.windows(2) {
                 prop_assert!(lengths[two[0].start..=two[1].start].iter().sum::<usize>() > budget);

@@ -124,17 +124,18 @@ pub fn view(
 ) -> Result<View> {
     check_mentions(document)?;
     check_choices(document, choices)?;
-    let mut layout = Layout::new(document);
+    let mut placement = Placement::new(document);
     if options.in_turn {
-        layout.mask(choices, symbols.masked_mention(), options.repeat_masked);
-        layout.blank_and_mark_in_turn(choices, symbols, &options.markers)?;
+        placement.mask(choices, symbols.masked_mention(), options.repeat_masked);
+        placement.blank_and_mark_in_turn(choices, symbols, &options.markers)?;
     } else {
-        layout.blank(choices, symbols.blank());
-        layout.mask(choices, symbols.masked_mention(), options.repeat_masked);
-        (layout.starts, layout.ends) = options.markers.place(document, symbols, choices, None)?;
+        placement.blank(choices, symbols.blank());
+        placement.mask(choices, symbols.masked_mention(), options.repeat_masked);
+        (placement.starts, placement.ends) =
+            options.markers.place(document, symbols, choices, None)?;
     }
-    let Written { mut ids, word_positions, word_ends, symbol_positions } =
-        layout.write(symbols.cls());
+    let WrittenPieces { mut ids, word_positions, word_ends, symbol_positions } =
+        placement.write(symbols.cls());
     let pieces_before_truncation = ids.len() + 1;
     close(&mut ids, document, symbols, options)?;
     let limit = options.max_pieces.unwrap_or(usize::MAX);
@@ -174,15 +175,12 @@ fn close(
 fn too_long(document: &TokenizedDocument, pieces: usize, limit: usize) -> Error {
     DataError::new(
         "shards",
-        format!(
-            "{pieces} word pieces with markers are more than the \
-        encoder's {limit}"
-        ),
+        format!("{pieces} word pieces with markers, but the encoder takes {limit}"),
     )
     .title(&document.title)
     .hint(
-        "allow truncation (`predict --truncate`, encoder.truncate in a recipe), or take an \
-            encoder with more positions",
+        "allow truncation (`predict --truncate`, encoder.truncate in a recipe), or take an encoder \
+         with more positions",
     )
     .into()
 }
@@ -252,8 +250,8 @@ fn first_positions(spans: &[(u32, u32)]) -> Vec<u32> {
     if spans.is_empty() { vec![0] } else { spans.iter().map(|&(first, _)| first).collect() }
 }
 
-/// What becomes of each word before the pieces are written.
-struct Layout<'d> {
+/// What is written for each word.
+struct Placement<'d> {
     document: &'d TokenizedDocument,
     /// Words whose own pieces are left out. `[words]`
     emptied: Vec<bool>,
@@ -267,7 +265,7 @@ struct Layout<'d> {
 }
 
 /// The pieces before truncation, without `[SEP]`.
-struct Written {
+struct WrittenPieces {
     ids: Vec<u32>,
     /// Position of each word's first piece, its markers included. `[words]`
     word_positions: Vec<u32>,
@@ -277,7 +275,7 @@ struct Written {
     symbol_positions: Vec<u32>,
 }
 
-impl<'d> Layout<'d> {
+impl<'d> Placement<'d> {
     fn new(document: &'d TokenizedDocument) -> Self {
         let words = document.num_words();
         Self {
@@ -348,7 +346,7 @@ impl<'d> Layout<'d> {
         }
     }
 
-    fn write(mut self, cls: u32) -> Written {
+    fn write(mut self, cls: u32) -> WrittenPieces {
         self.starts.reverse();
         self.starts.sort_by_key(|&(word, _)| word);
         self.ends.sort_by_key(|&(word, _)| word);
@@ -377,11 +375,9 @@ impl<'d> Layout<'d> {
             }
             word_ends.push(ids.len() as u32);
         }
-        Written { ids, word_positions, word_ends, symbol_positions }
+        WrittenPieces { ids, word_positions, word_ends, symbol_positions }
     }
 }
 
-#[cfg(test)]
-pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;

@@ -186,10 +186,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn windows_fit_and_leave_no_gap(length in 1_usize..3000, capacity in 4_usize..600, suffix in 1_usize..3, stride in prop::option::of(1_usize..400)) {
+        fn windows_fit_and_leave_no_gap(
+            length in 1_usize..3000,
+            capacity in 4_usize..600,
+            suffix in 1_usize..3,
+            stride in prop::option::of(1_usize..400),
+        ) {
             let rule = WindowRule { stride, ..rule(capacity, suffix) };
             let windows = rule.windows(length);
-            prop_assert!(windows.iter().all(|window| window.skip + window.count + window.tail <= capacity));
+            prop_assert!(
+                windows.iter().all(|window| window.skip + window.count + window.tail <= capacity)
+            );
             prop_assert_eq!(windows[0].place, 0);
             let last = windows[windows.len() - 1];
             prop_assert_eq!(last.place + last.count, length);

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::io::Write;
 use std::path::Path;
 
+use clap::ValueEnum;
 use docre::Result;
 use docre::corpus::formats::{ReadOptions, load_relations};
 use docre::corpus::label::Matching;
@@ -14,7 +15,7 @@ use docre::eval::{
 };
 use docre::pipeline::{DocumentForm, InputFile, PrepareJob, convert};
 use docre::recipe::Recipe;
-use docre::shards::{DocumentStore, ShardManifest, StoreOptions, read_document_table};
+use docre::shards::{DocumentStore, ShardManifest, StoreOptions};
 use docre::text::Tokenizer;
 use docre::torch::Parameters;
 use docre::torch::hf::{read_folder, write_folder};
@@ -35,45 +36,76 @@ pub struct Target {
     pub codes: &'static [u8],
 }
 
-const DOCRED: &str = r#"[{"title": "a", "sents": [["Ada", "ran", "a", "mill", "."], ["She", "left", "Leeds", "."]],
- "vertexSet": [[{"name": "Ada", "sent_id": 0, "pos": [0, 1], "type": "PER", "kb_id": "Q1"}, {"name": "She", "sent_id": 1, "pos": [0, 1], "type": "PER"}],
+const DOCRED: &str = r#"[{"title": "a",
+ "sents": [["Ada", "ran", "a", "mill", "."], ["She", "left", "Leeds", "."]],
+ "vertexSet": [[{"name": "Ada", "sent_id": 0, "pos": [0, 1], "type": "PER", "kb_id": "Q1"},
+   {"name": "She", "sent_id": 1, "pos": [0, 1], "type": "PER"}],
   [{"name": "Leeds", "sent_id": 1, "pos": [2, 3], "type": "LOC"}]],
- "labels": [{"h": 0, "t": 1, "r": "P1", "evidence": [1]}], "candidates": [{"h": 0, "t": 1}, {"h": 1, "t": 0, "excluded": true}]},
+ "labels": [{"h": 0, "t": 1, "r": "P1", "evidence": [1]}],
+ "candidates": [{"h": 0, "t": 1}, {"h": 1, "t": 0, "excluded": true}]},
  {"title": "b \u00e9\n", "sents": [], "vertexSet": []}]"#;
 const JSONL: &str = concat!(
-    r#"{"title": "a", "text": "Ada ran Ünit 7. She left it.", "entities": [{"id": "Q1", "type": "PER", "mentions": [{"start": 0, "end": 3}]}, {"type": "ORG", "mentions": [{"start": 8, "end": 14}]}], "facts": [{"head": 0, "tail": 1, "relation": "runs"}]}"#,
+    r#"{"title": "a", "text": "Ada ran Ünit 7. She left it.", "#,
+    r#""entities": [{"id": "Q1", "type": "PER", "mentions": [{"start": 0, "end": 3}]}, "#,
+    r#"{"type": "ORG", "mentions": [{"start": 8, "end": 14}]}], "#,
+    r#""facts": [{"head": 0, "tail": 1, "relation": "runs"}]}"#,
     "\n",
-    r#"{"title": "b", "sentences": [["Ada", "ran"], ["it"]], "entities": [{"mentions": [{"sentence": 0, "start": 0, "end": 2, "type": "X"}]}], "candidates": []}"#,
+    r#"{"title": "b", "sentences": [["Ada", "ran"], ["it"]], "#,
+    r#""entities": [{"mentions": [{"sentence": 0, "start": 0, "end": 2, "type": "X"}]}], "#,
+    r#""candidates": []}"#,
     "\n"
 );
-const PUBTATOR: &str = "7|t|Aspirin and ulcers.\n7|a|Ulcers follow ünder aspirin. Pain too.\n7\t0\t7\tAspirin\tChemical\tD1\n\
-                        7\t12\t18\tulcers\tDisease\tD2|D3\n7\t49\t53\tPain\tDisease\tD4\n7\tCID\tD1\tD3\n\n8|t|Bare.\n";
+const PUBTATOR: &str = "7|t|Aspirin and ulcers.\n7|a|Ulcers follow ünder aspirin. Pain too.\n\
+    7\t0\t7\tAspirin\tChemical\tD1\n7\t12\t18\tulcers\tDisease\tD2|D3\n\
+    7\t49\t53\tPain\tDisease\tD4\n7\tCID\tD1\tD3\n\n8|t|Bare.\n";
 const CHEMDISGENE: &str = r#"[{"docid": "1", "title": "ABC1 eases pain.", "abstract": "Aspirin \
     X.", "entity": [
- {"start": 0, "end": 4, "mention": "ABC1", "type": "Gene", "id": "7;8"}, {"start": 11, "end": 15, "mention": "pain", "type": "Disease", "id": "D1"}],
+ {"start": 0, "end": 4, "mention": "ABC1", "type": "Gene", "id": "7;8"},
+  {"start": 11, "end": 15, "mention": "pain", "type": "Disease", "id": "D1"}],
  "relation": [{"type": "gd", "subj": "D1", "obj": "8"}]}]"#;
-const EOG: &str = "77\tAspirin and ulcers .|Ulcers follow it .\t1:CID:2\tL2R\tNON-CROSS\t0-1\t2-3\tD1\tAspirin|it\tChemical\t0:6\t1:7\t0:1\tD2\tulcers\tDisease\t2\t3\t0\t\
-                   not_include\tL2R\tCROSS\t0-1\t5-6\tD1\tAspirin|it\tChemical\t0:6\t1:7\t0:1\tD3\tfollow\tDisease\t5\t6\t1\n";
-const ITEMS: &str = "{\"id\": \"Q1\", \"label\": \"ada\", \"aliases\": [\"Lovelace\"], \"claims\": {\"P1\": [\"Q2\"]}}\n{\"id\": \"Q2\", \"label\": \"Rome\"}\n";
+const EOG: &str = "77\tAspirin and ulcers .|Ulcers follow it .\t\
+    1:CID:2\tL2R\tNON-CROSS\t0-1\t2-3\tD1\tAspirin|it\tChemical\t0:6\t1:7\t0:1\t\
+    D2\tulcers\tDisease\t2\t3\t0\t\
+    not_include\tL2R\tCROSS\t0-1\t5-6\tD1\tAspirin|it\tChemical\t0:6\t1:7\t0:1\t\
+    D3\tfollow\tDisease\t5\t6\t1\n";
+const ITEMS: &str = concat!(
+    r#"{"id": "Q1", "label": "ada", "aliases": ["Lovelace"], "claims": {"P1": ["Q2"]}}"#,
+    "\n",
+    r#"{"id": "Q2", "label": "Rome"}"#,
+    "\n"
+);
 const TREE: &str = "Tree\tUi\tName\nC10.5\tD1\tbroad\nC10.5.2\tD2\tnarrow\n";
 
 const RELATIONSHIPS: &str = "7\tcd\tD1\tD3\n7\tcd\tD1\tD2\n";
 /// Two documents that state the same fact, so that the fact index is not empty.
 const TWINS: &str = concat!(
-    r#"{"title": "a", "sentences": [["Ada", "ran"], ["it"]], "entities": [{"mentions": [{"sentence": 0, "start": 0, "end": 1, "type": "X"}]}, {"mentions": [{"sentence": 1, "start": 0, "end": 1, "type": "Y"}]}], "facts": [{"head": 0, "tail": 1, "relation": "P1", "evidence": [0, 1]}]}"#,
+    r#"{"title": "a", "sentences": [["Ada", "ran"], ["it"]], "#,
+    r#""entities": [{"mentions": [{"sentence": 0, "start": 0, "end": 1, "type": "X"}]}, "#,
+    r#"{"mentions": [{"sentence": 1, "start": 0, "end": 1, "type": "Y"}]}], "#,
+    r#""facts": [{"head": 0, "tail": 1, "relation": "P1", "evidence": [0, 1]}]}"#,
     "\n",
-    r#"{"title": "b", "sentences": [["Ada", "left", "it"]], "entities": [{"mentions": [{"sentence": 0, "start": 0, "end": 1, "type": "X"}]}, {"mentions": [{"sentence": 0, "start": 2, "end": 3, "type": "Y"}]}], "facts": [{"head": 0, "tail": 1, "relation": "P1"}]}"#,
+    r#"{"title": "b", "sentences": [["Ada", "left", "it"]], "#,
+    r#""entities": [{"mentions": [{"sentence": 0, "start": 0, "end": 1, "type": "X"}]}, "#,
+    r#"{"mentions": [{"sentence": 0, "start": 2, "end": 3, "type": "Y"}]}], "#,
+    r#""facts": [{"head": 0, "tail": 1, "relation": "P1"}]}"#,
     "\n"
 );
-const PREDICTIONS: &str = r#"[{"title": "a", "h_idx": 0, "t_idx": 1, "r": "P1", "evidence": [0, 1], "score": 0.5}, {"title": "b", "h_idx": 1, "t_idx": 0, "r": "P2"}]"#;
+const PREDICTIONS: &str = concat!(
+    r#"[{"title": "a", "h_idx": 0, "t_idx": 1, "r": "P1", "evidence": [0, 1], "score": 0.5}, "#,
+    r#"{"title": "b", "h_idx": 1, "t_idx": 0, "r": "P2"}]"#
+);
 const VOCABULARY: &str = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nada\nran\n##n\nit\n";
 const VOCABULARY_SIZE: i64 = 9;
-const RECIPE: &str = "system = \"atlop\"\nvariants = [\"baseline\"]\n[data]\nhuman = [\"a.json\"]\n[data.split]\nfiles = [\"b\"]\ndev_share = 0.1\n\
+const RECIPE: &str = "system = \"atlop\"\nvariants = [\"baseline\"]\n[data]\nhuman = [\"a.json\"]\n\
+    [data.split]\nfiles = [\"b\"]\ndev_share = 0.1\n\
     [finetune]\nlearning_rate = 2e-3\nbatch = 8\n[atlop]\nmax_windows = 2\n";
 const VECTORS: &str = "ada 0.1 -2 3e-1\nran 1 2 3\nit -0.5 0 .5\n";
 
-fn read(format: Format, path: &Path) -> Result<()> {
-    format.read(path, &ReadOptions::default(), &mut |document| check(&document)).map(drop)
+fn read(format: &str, path: &Path) -> Result<()> {
+    format
+        .parse::<Format>()?
+        .read(path, &ReadOptions::default(), &mut |document| check(&document))
+        .map(drop)
 }
 
 /// Whatever a reader gives out holds together.
@@ -101,14 +133,8 @@ fn gzip(text: &str) -> Vec<u8> {
 fn table(folder: &Path) -> Vec<u8> {
     let (source, table) = (folder.join("source.jsonl"), folder.join("source.parquet"));
     fs_err::write(&source, JSONL).unwrap();
-    convert(
-        DocumentForm::Text(Format::Jsonl),
-        &source,
-        DocumentForm::Parquet,
-        &table,
-        &ReadOptions::default(),
-    )
-    .unwrap();
+    let [from, to] = ["jsonl", "parquet"].map(|name| DocumentForm::from_str(name, false).unwrap());
+    convert(from, &source, to, &table, &ReadOptions::default()).unwrap();
     fs_err::read(table).unwrap()
 }
 
@@ -146,7 +172,7 @@ fn shards(folder: &Path) {
     fs_err::write(&relations, r#"{"P1": "one"}"#).unwrap();
     for name in ["shard", "index", "manifest"] {
         let job = PrepareJob {
-            inputs: &[InputFile { path: source.clone(), format: Format::Jsonl }],
+            inputs: &[InputFile { path: source.clone(), format: "jsonl".parse().unwrap() }],
             read: &ReadOptions::default(),
             output: &folder.join(name),
             tokenizer: &vocabulary,
@@ -198,7 +224,10 @@ fn open_store(folder: &Path) -> Result<()> {
 /// Folders of encoders, each with a file that is to be broken: a small BERT twice, and an archive
 /// of `torch.save` that is not quite one.
 fn encoders(folder: &Path) {
-    let tiny = json!({ "hidden_size": 4, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 4, "max_position_embeddings": 8 });
+    let tiny = json!({
+        "hidden_size": 4, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 4,
+        "max_position_embeddings": 8,
+    });
     let spec = EncoderSpec::preset("tiny", tiny);
     let mut parameters = Parameters::new(1, Device::Cpu);
     let encoder = build(&spec, VOCABULARY_SIZE, &mut parameters).unwrap();
@@ -245,18 +274,19 @@ pub fn targets(folder: &Path) -> Vec<Target> {
     let made = |name: &str| fs_err::read(folder.join(name)).unwrap();
     let tokenizer = |path: &Path| Tokenizer::load(path, None).map(drop);
     vec![
-        text("docred.json", DOCRED, |path| read(Format::Docred, path)),
-        bytes("docred.json.gz", gzip(DOCRED), |path| read(Format::Docred, path)),
-        text("lines.jsonl", JSONL, |path| read(Format::Jsonl, path)),
-        text("abstracts.txt", PUBTATOR, |path| read(Format::Pubtator, path)),
-        text("human.json", CHEMDISGENE, |path| read(Format::Chemdisgene, path)),
-        text("distant.pubtator", PUBTATOR, |path| read(Format::Chemdisgene, path)),
+        text("docred.json", DOCRED, |path| read("docred", path)),
+        bytes("docred.json.gz", gzip(DOCRED), |path| read("docred", path)),
+        text("lines.jsonl", JSONL, |path| read("jsonl", path)),
+        text("abstracts.txt", PUBTATOR, |path| read("pubtator", path)),
+        text("human.json", CHEMDISGENE, |path| read("chemdisgene", path)),
+        text("distant.pubtator", PUBTATOR, |path| read("chemdisgene", path)),
         text("texts_relationships.tsv", RELATIONSHIPS, |path| {
-            read(Format::Chemdisgene, &path.with_file_name("texts.pubtator"))
+            read("chemdisgene", &path.with_file_name("texts.pubtator"))
         }),
-        text("pairs.data", EOG, |path| read(Format::Cdr, path)),
+        text("pairs.data", EOG, |path| read("cdr", path)),
         bytes("table.parquet", table(folder), |path| {
-            read_document_table(path, &mut |document| check(&document)).map(drop)
+            let form = DocumentForm::from_str("parquet", false).unwrap();
+            form.0.read(path, &ReadOptions::default(), &mut |document| check(&document)).map(drop)
         }),
         text("items.jsonl", ITEMS, |path| FactBase::load_with(path, Matching::Alias).map(drop)),
         text("facts.json", r#"[["Ada", "Rome", "P1"], ["Rome", "Ada", "P2"]]"#, |path| {

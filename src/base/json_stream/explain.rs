@@ -5,7 +5,8 @@ use std::{fmt, path::Path};
 
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
-use super::scan::{Element, Fault};
+use super::scan::Fault;
+use crate::base::blocks::Span;
 use crate::base::text_file::unreadable;
 use crate::{DataError, Error};
 
@@ -14,10 +15,11 @@ const HINT_SYNTAX: &str =
     "check the file with a JSON tool at that line and column (NaN and Infinity are not JSON)";
 const HINT_DATA: &str = "the format is described in `docs/formats.md`";
 
-/// The error for an element that is no `T`.
+/// The error for an element that is not a `T`.
 pub(super) fn element<T: DeserializeOwned>(
     path: &Path,
-    element: &Element<'_>,
+    text: &[u8],
+    span: Span,
     error: &serde_json::Error,
 ) -> Error {
     let (line, column) = (error.line(), error.column());
@@ -25,29 +27,29 @@ pub(super) fn element<T: DeserializeOwned>(
     // The parser counts lines inside the element.
     let problem =
         problem.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&problem);
-    let column = if line <= 1 { element.column + column } else { column };
+    let column = if line <= 1 { span.column + column } else { column };
     let (kind, hint) = match error.classify() {
-        serde_json::error::Category::Eof if element.cut => ("the JSON ends too early", HINT_CUT),
+        serde_json::error::Category::Eof if span.cut => ("the JSON ends too early", HINT_CUT),
         serde_json::error::Category::Data => ("unexpected JSON", HINT_DATA),
         _ => ("not valid JSON", HINT_SYNTAX),
     };
     let mut data = DataError::new(
         path,
-        format!("{kind}: {problem} at line {} column {column}", element.line + line.max(1)),
+        format!("{kind}: {problem} at line {} column {column}", span.line + line.max(1)),
     );
-    data.row = Some(element.row);
-    data.title = title(element.text);
-    data.field = field::<T>(element.text);
+    data.row = Some(span.row);
+    data.title = title(text);
+    data.field = field::<T>(text);
     data.hint(hint).into()
 }
 
 /// The error for a file that ends right after an element.
-pub(super) fn cut(path: &Path, element: &Element<'_>) -> Error {
+pub(super) fn cut(path: &Path, span: Span) -> Error {
     let problem = format!(
         "the JSON ends too early: the array is not closed after the element at line {}",
-        element.line + 1
+        span.line + 1
     );
-    DataError::new(path, problem).row(element.row).hint(HINT_CUT).into()
+    DataError::new(path, problem).row(span.row).hint(HINT_CUT).into()
 }
 
 /// The error for a fault between elements; `row` is the number of complete ones.
@@ -56,18 +58,12 @@ pub(super) fn fault(path: &Path, row: usize, fault: Fault) -> Error {
         Fault::Read(error) => return unreadable(path, row, error),
         Fault::Syntax(problem, line, column) => DataError::new(
             path,
-            format!(
-                "not valid JSON: {problem} at line {line} column \
-                {column}"
-            ),
+            format!("not valid JSON: {problem} at line {line} column {column}"),
         )
         .hint(HINT_SYNTAX),
         Fault::Eof(problem, line, column) => DataError::new(
             path,
-            format!(
-                "the JSON ends too early: {problem} at line {line} column \
-                {column}"
-            ),
+            format!("the JSON ends too early: {problem} at line {line} column {column}"),
         )
         .hint(HINT_CUT),
         Fault::Large => DataError::new(path, "an element of the array is larger than 64 MiB").hint(

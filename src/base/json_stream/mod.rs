@@ -8,14 +8,14 @@
 mod explain;
 mod scan;
 
-use std::{io::Read, path::Path, thread};
+use std::{io::Read, path::Path};
 
 use serde::de::DeserializeOwned;
 
-use self::scan::{Block, Scanner};
-use super::ordered::{self, Input};
+use self::scan::{ArrayScanner, Fault};
+use super::blocks::{BlockInput, Span, read_blocks};
 use super::text_file::{behind_mark, open};
-use crate::{Error, Result};
+use crate::Result;
 
 const BUFFER_BYTES: usize = 1 << 18;
 
@@ -64,44 +64,17 @@ where
     T: DeserializeOwned,
     O: Send,
 {
-    thread::scope(|scope| {
-        let worker = |block: Result<Block>| block.map(|block| parse(path, &block, work));
-        let (input, output) =
-            ordered::start(scope, vec![worker; ordered::threads()], ordered::MOST_TEXT_BYTES);
-        scope.spawn(move || produce(path, reader, &input));
-        let mut row = 0;
-        for parsed in output {
-            let (elements, failure) = parsed?;
-            for element in elements {
-                each(row, element)?;
-                row += 1;
-            }
-            failure.map_or(Ok(()), Err)?;
-        }
-        Ok(row)
-    })
-}
-
-/// The elements of a block before its first error, and that error.
-type Parsed<O> = (Vec<O>, Option<Error>);
-
-fn parse<T: DeserializeOwned, O>(
-    path: &Path,
-    block: &Block,
-    work: &(dyn Fn(usize, T) -> Result<O> + Sync),
-) -> Parsed<O> {
-    let mut done = Vec::with_capacity(block.len());
-    for element in block.elements() {
-        let outcome = serde_json::from_slice(element.text)
-            .map_err(|error| explain::element::<T>(path, &element, &error));
-        match outcome.and_then(|value| {
-            if element.cut { Err(explain::cut(path, &element)) } else { work(element.row, value) }
-        }) {
-            Ok(value) => done.push(value),
-            Err(error) => return (done, Some(error)),
-        }
-    }
-    (done, None)
+    let parse = |text: &[u8], span: Span| {
+        let value = serde_json::from_slice(text)
+            .map_err(|error| explain::element::<T>(path, text, span, &error))?;
+        if span.cut { Err(explain::cut(path, span)) } else { work(span.row, value) }
+    };
+    let mut row = 0;
+    read_blocks(|input| scan(path, reader, input), &parse, &mut |element| {
+        row += 1;
+        each(row - 1, element)
+    })?;
+    Ok(row)
 }
 
 /// Parses one line of JSON, `line` (from 0) of the file, with the same errors as an element of an
@@ -112,13 +85,14 @@ pub(crate) fn parse_line<T: DeserializeOwned>(
     row: usize,
     line: usize,
 ) -> Result<T> {
-    let element = scan::Element { text: text.as_bytes(), row, line, column: 0, cut: false };
-    serde_json::from_str(text).map_err(|error| explain::element::<T>(path, &element, &error))
+    let span = Span { row, line, ..Span::default() };
+    serde_json::from_str(text)
+        .map_err(|error| explain::element::<T>(path, text.as_bytes(), span, &error))
 }
 
 /// Reads the file and sends its blocks, then the error that ended it, if any.
-fn produce<O>(path: &Path, mut reader: impl Read, input: &Input<Result<Block>, O>) {
-    let mut scanner = Scanner::default();
+fn scan<O>(path: &Path, mut reader: impl Read, input: &BlockInput<O>) {
+    let mut scanner = ArrayScanner::default();
     let mut buffer = vec![0; BUFFER_BYTES];
     let outcome = loop {
         match reader.read(&mut buffer) {
@@ -129,24 +103,18 @@ fn produce<O>(path: &Path, mut reader: impl Read, input: &Input<Result<Block>, O
                 }
             }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => break Err(scan::Fault::Read(error)),
+            Err(error) => break Err(Fault::Read(error)),
         }
-        if scanner.is_full() && !send(input, scanner.take()) {
+        if scanner.is_full() && !input.send(scanner.take()) {
             return;
         }
     };
-    let row = scanner.row();
     // Rows before the fault come first: an earlier error in them is the one to report.
-    if send(input, scanner.take())
+    if input.send(scanner.take())
         && let Err(fault) = outcome
     {
-        input.send(Err(explain::fault(path, row, fault)), 0);
+        input.fail(explain::fault(path, scanner.row(), fault));
     }
-}
-
-fn send<O>(input: &Input<Result<Block>, O>, block: Block) -> bool {
-    let bytes = block.num_bytes();
-    input.send(Ok(block), bytes)
 }
 
 #[cfg(test)]

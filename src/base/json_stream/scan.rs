@@ -4,10 +4,7 @@
 //! What lies between two commas of the outermost array is an element, whatever it holds; the parser
 //! judges it.
 
-/// Text gathered before it is handed over.
-const BLOCK_BYTES: usize = 1 << 17;
-/// A larger element would be held in memory whole; no document comes near.
-const MAX_ELEMENT_BYTES: usize = 1 << 26;
+use crate::base::blocks::{BLOCK_BYTES, Block, MAX_RECORD_BYTES, Span};
 
 /// What ends the reading of a file.
 #[derive(Debug)]
@@ -18,64 +15,13 @@ pub(super) enum Fault {
     Syntax(&'static str, usize, usize),
     /// The file ends before the array does.
     Eof(&'static str, usize, usize),
-    /// An element of more than [`MAX_ELEMENT_BYTES`].
+    /// An element of more than [`MAX_RECORD_BYTES`].
     Large,
 }
 
-/// A run of elements.
-#[derive(Debug, Default)]
-pub(super) struct Block {
-    text: Vec<u8>,
-    first_row: usize,
-    spans: Vec<Span>,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Span {
-    start: usize,
-    end: usize,
-    line: usize,
-    column: usize,
-    cut: bool,
-}
-
-/// An element in its block.
-#[derive(Debug)]
-pub(super) struct Element<'a> {
-    /// The text between two commas.
-    pub(super) text: &'a [u8],
-    /// Its index in the array.
-    pub(super) row: usize,
-    /// Line of the file where the text starts, from 0.
-    pub(super) line: usize,
-    /// Bytes before it in that line.
-    pub(super) column: usize,
-    /// Whether the file ended inside or right after it.
-    pub(super) cut: bool,
-}
-
-impl Block {
-    pub(super) fn len(&self) -> usize {
-        self.spans.len()
-    }
-
-    pub(super) fn num_bytes(&self) -> usize {
-        self.text.len()
-    }
-
-    pub(super) fn elements(&self) -> impl Iterator<Item = Element<'_>> {
-        self.spans.iter().enumerate().map(|(at, &Span { start, end, line, column, cut })| Element {
-            text: &self.text[start..end],
-            row: self.first_row + at,
-            line,
-            column,
-            cut,
-        })
-    }
-}
-
+/// The part of the file that is being read.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-enum Place {
+enum ArrayPart {
     /// Before the opening bracket.
     #[default]
     Before,
@@ -87,10 +33,10 @@ enum Place {
 
 /// The state of reading a file.
 #[derive(Debug, Default)]
-pub(super) struct Scanner {
-    place: Place,
+pub(super) struct ArrayScanner {
+    part: ArrayPart,
     block: Block,
-    /// Start of the current element; its end is not known yet.
+    /// The current element; its end is not known yet.
     span: Span,
     depth: usize,
     in_string: bool,
@@ -101,22 +47,22 @@ pub(super) struct Scanner {
     column: usize,
 }
 
-impl Scanner {
+impl ArrayScanner {
     /// Takes the next bytes of the file.
     pub(super) fn feed(&mut self, mut text: &[u8]) -> Result<(), Fault> {
         while !text.is_empty() {
-            let used = match self.place {
-                Place::Before => self.before(text)?,
-                Place::Inside => self.inside(text)?,
-                Place::Behind => self.behind(text)?,
+            let used = match self.part {
+                ArrayPart::Before => self.before(text)?,
+                ArrayPart::Inside => self.inside(text)?,
+                ArrayPart::Behind => self.behind(text)?,
             };
             self.advance(&text[..used]);
             text = &text[used..];
-            if self.place == Place::Inside && self.block.text.len() == self.span.start {
+            if self.part == ArrayPart::Inside && self.block.text.len() == self.span.start {
                 (self.span.line, self.span.column) = (self.line, self.column);
             }
         }
-        if self.block.text.len() - self.span.start > MAX_ELEMENT_BYTES {
+        if self.block.text.len() - self.span.start > MAX_RECORD_BYTES {
             Err(Fault::Large)
         } else {
             Ok(())
@@ -131,23 +77,25 @@ impl Scanner {
     /// The complete elements so far; the current one stays.
     pub(super) fn take(&mut self) -> Block {
         let rest = self.block.text.split_off(self.span.start);
-        let next = Block { text: rest, first_row: self.row(), spans: Vec::new() };
+        let next = Block { text: rest, spans: Vec::new() };
         self.span.start = 0;
         std::mem::replace(&mut self.block, next)
     }
 
     /// Number of complete elements.
     pub(super) fn row(&self) -> usize {
-        self.block.first_row + self.block.spans.len()
+        self.span.row
     }
 
     /// The end of the file.
     pub(super) fn finish(&mut self) -> Result<(), Fault> {
-        match self.place {
-            Place::Behind => Ok(()),
-            Place::Before => Err(Fault::Eof("expected a JSON array", self.line + 1, self.column)),
+        match self.part {
+            ArrayPart::Behind => Ok(()),
+            ArrayPart::Before => {
+                Err(Fault::Eof("expected a JSON array", self.line + 1, self.column))
+            }
             // What there is of the element is judged first, since it can tell more.
-            Place::Inside => {
+            ArrayPart::Inside => {
                 let fault = Fault::Eof("the array is not closed", self.line + 1, self.column);
                 if !self.is_blank() {
                     self.close(true);
@@ -161,7 +109,7 @@ impl Scanner {
         match text.iter().position(|byte| !byte.is_ascii_whitespace()) {
             None => Ok(text.len()),
             Some(at) if text[at] == b'[' => {
-                self.place = Place::Inside;
+                self.part = ArrayPart::Inside;
                 Ok(at + 1)
             }
             Some(at) => Err(self.syntax("expected a JSON array", &text[..=at])),
@@ -174,7 +122,7 @@ impl Scanner {
         self.block.text.extend_from_slice(&text[..end.unwrap_or(text.len())]);
         let Some(end) = end else { return Ok(text.len()) };
         if text[end] == b']' {
-            self.place = Place::Behind;
+            self.part = ArrayPart::Behind;
         }
         if !self.is_blank() {
             self.close(false);
@@ -223,6 +171,7 @@ impl Scanner {
         let end = self.block.text.len();
         self.block.spans.push(Span { end, cut, ..self.span });
         self.span.start = end;
+        self.span.row += 1;
     }
 
     fn advance(&mut self, text: &[u8]) {

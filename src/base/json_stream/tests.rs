@@ -2,6 +2,7 @@ use crate::base::text_file::{first_byte, read_whole};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::Error;
 
 fn read(text: &[u8]) -> Result<Vec<Value>> {
     let folder = tempfile::tempdir().unwrap();
@@ -29,7 +30,10 @@ fn complains(text: &[u8], part: &str) {
 /// a whole parser reads them.
 #[test]
 fn elements_are_those_of_a_whole_parser() {
-    let tricky = json!([{"a": "]},[", "b": [1, [2, "\\\""]]}, "x\\", [], {}, null, 1.5, "é\u{1F600}", {"deep": [[[{"k": ","}]]]}]);
+    let tricky = json!([
+        {"a": "]},[", "b": [1, [2, "\\\""]]}, "x\\", [], {}, null, 1.5, "é\u{1F600}",
+        {"deep": [[[{"k": ","}]]]},
+    ]);
     for text in [tricky.to_string(), format!(" \r\n{tricky:#}\t\n")] {
         assert_eq!(Value::Array(read(text.as_bytes()).unwrap()), tricky);
     }

@@ -9,8 +9,9 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::segment::segment;
+use crate::Result;
+use crate::corpus::place::Place;
 use crate::corpus::{Document, Entity, Fact, Mention, PairTypes, Provenance};
-use crate::{DataError, Result};
 
 /// Identifiers that say that there is none.
 const UNGROUNDED: [&str; 3] = ["", "-", "-1"];
@@ -60,24 +61,20 @@ pub(super) struct OtherRows {
     pub repeated: usize,
 }
 
-/// Where an abstract stands.
-pub(super) struct Place<'a> {
-    pub file: &'a Path,
-    pub row: usize,
-}
-
 impl Annotated<'_> {
     /// The document with its candidates and facts, and what became of the other relation rows;
     /// `types` say which pairs are asked about.
     ///
     /// # Errors
-    /// A [`DataError`] for a span outside the text or with another text than its name, and for a
-    /// relation that no candidate bears.
+    /// A [`DataError`](crate::DataError) for a span outside the text or with another text than its
+    /// name, and for a relation that no candidate bears.
     pub(super) fn document(
         &self,
-        place: &Place<'_>,
+        file: &Path,
+        row: usize,
         types: &PairTypes,
     ) -> Result<(Document, OtherRows)> {
+        let place = Place { file, row, title: self.id };
         let text = if self.body.is_empty() {
             self.title.to_owned()
         } else {
@@ -89,14 +86,14 @@ impl Annotated<'_> {
         let mut document = Document {
             title: self.id.to_owned(),
             sentences: cut.sentences,
-            provenance: Provenance { file: place.file.to_owned(), row: place.row },
+            provenance: Provenance { file: file.to_owned(), row },
             ..Document::default()
         };
         let mut known: HashMap<(&str, &str), usize> = HashMap::new();
         for (mention, span) in self.mentions.iter().zip(cut.spans) {
             let Some((sentence, start, end)) = span else {
-                return Err(self
-                    .error(place, &mention.field, "the mention covers no word")
+                return Err(place
+                    .error(&mention.field, "the mention covers no word")
                     .hint("spans begin and end at letters")
                     .into());
             };
@@ -129,49 +126,12 @@ impl Annotated<'_> {
         Ok((document, others))
     }
 
-    fn error(&self, place: &Place<'_>, field: &str, problem: impl Into<String>) -> DataError {
-        DataError::new(place.file, problem).row(place.row).title(self.id).field(field)
-    }
-
-    fn spans(&self, place: &Place<'_>, text: &str) -> Result<Vec<Range<usize>>> {
+    fn spans(&self, place: Place<'_>, text: &str) -> Result<Vec<Range<usize>>> {
         let characters: Vec<char> = text.chars().collect();
-        self.mentions.iter().map(|mention| self.span(place, &characters, mention)).collect()
+        self.mentions.iter().map(|mention| mention.span(place, &characters)).collect()
     }
 
-    fn span(
-        &self,
-        place: &Place<'_>,
-        text: &[char],
-        mention: &SpanMention<'_>,
-    ) -> Result<Range<usize>> {
-        let &SpanMention { start, end, name, ref field, .. } = mention;
-        let bounds = usize::try_from(start)
-            .ok()
-            .zip(usize::try_from(end).ok())
-            .filter(|&(from, to)| from < to && to <= text.len());
-        let Some((from, to)) = bounds else {
-            let problem = format!(
-                "the characters {start}..{end} are no span of the {} characters of title and \
-                 abstract",
-                text.len()
-            );
-            return Err(self
-                .error(place, field, problem)
-                .hint("offsets count characters from the start of the title, from 0")
-                .into());
-        };
-        let found: String = text[from..to].iter().collect();
-        if found != name && found.to_lowercase() != name.to_lowercase() {
-            let problem = format!("the text at {from}..{to} is `{found}`, not `{name}`");
-            return Err(self
-                .error(place, field, problem)
-                .hint("offsets count Unicode characters, and one between title and abstract")
-                .into());
-        }
-        Ok(from..to)
-    }
-
-    fn facts(&self, place: &Place<'_>, document: &Document) -> Result<(Vec<Fact>, OtherRows)> {
+    fn facts(&self, place: Place<'_>, document: &Document) -> Result<(Vec<Fact>, OtherRows)> {
         let pairs: Vec<(usize, usize)> = document.asked_pairs();
         let bears = |entity: usize, ids: &str| {
             let own = document.entities[entity].knowledge_base_id.as_deref().unwrap_or_default();
@@ -199,7 +159,7 @@ impl Annotated<'_> {
                 );
                 let hint = "both must be mentioned; --pair-types names the types of heads and \
                     tails, or `all`";
-                return Err(self.error(place, field, problem).hint(hint).into());
+                return Err(place.error(field, problem).hint(hint).into());
             }
             let (placed, before) = (!found.is_empty(), facts.len());
             let new = found.into_iter().filter(|&pair| seen.insert((pair, *relation)));
@@ -212,5 +172,36 @@ impl Annotated<'_> {
             others.repeated += usize::from(placed && facts.len() == before);
         }
         Ok((facts, others))
+    }
+}
+
+impl SpanMention<'_> {
+    /// Its characters in `text`.
+    fn span(&self, place: Place<'_>, text: &[char]) -> Result<Range<usize>> {
+        let &SpanMention { start, end, name, ref field, .. } = self;
+        let bounds = usize::try_from(start)
+            .ok()
+            .zip(usize::try_from(end).ok())
+            .filter(|&(from, to)| from < to && to <= text.len());
+        let Some((from, to)) = bounds else {
+            let problem = format!(
+                "the characters {start}..{end} are not a span of the {} characters of title and \
+                 abstract",
+                text.len()
+            );
+            return Err(place
+                .error(field, problem)
+                .hint("offsets count characters from the start of the title, from 0")
+                .into());
+        };
+        let found: String = text[from..to].iter().collect();
+        if found != name && found.to_lowercase() != name.to_lowercase() {
+            let problem = format!("the text at {from}..{to} is `{found}`, not `{name}`");
+            return Err(place
+                .error(field, problem)
+                .hint("offsets count Unicode characters, and one between title and abstract")
+                .into());
+        }
+        Ok(from..to)
     }
 }

@@ -11,49 +11,72 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::annotated::{Annotated, IdRelation, OtherRows, Place, SpanMention};
-use super::reading::{Intake, check_relations};
-use super::{ReadOptions, ReadSummary, pubtator};
+use super::annotated::{Annotated, IdRelation, OtherRows, SpanMention};
+use super::format::DocumentFormat;
+use super::pubtator;
+use super::reading::{Intake, ReadOptions, ReadSummary, check_relations};
 use crate::base::records::{Record, Unit, read_records};
 use crate::base::{json_stream, text_file};
 use crate::corpus::{Document, PairTypes};
 use crate::{DataError, Result};
 
-/// Reads `path`: the JSON of `human_*.json`, or PubTator text whose relations lie in
+/// ChemDisGene: the JSON of `human_*.json`, or PubTator text whose relations are in
 /// `…_relationships.tsv` beside `….pubtator` (both plain or gzip). A file that is not called
-/// `.json` is JSON where it begins with `[`.
-///
-/// # Errors
-/// As [`pubtator::read_pubtator`]; also for relations of abstracts that are not there.
-pub fn read_chemdisgene(
-    path: &Path,
-    options: &ReadOptions,
-    each: &mut dyn FnMut(Document) -> Result<()>,
-) -> Result<ReadSummary> {
-    let types =
-        PairTypes::listed(&[("Chemical", "Disease"), ("Chemical", "Gene"), ("Gene", "Disease")]);
-    let mut intake = Intake::default();
-    let mut unplaced = 0;
-    let mut take = |(document, others): (Document, OtherRows)| {
-        unplaced += others.unplaced;
-        check_relations(&document, options.relations.as_ref())?;
-        intake.take(path, &document, others.repeated)?;
-        each(document)
-    };
-    if unpacked_name(path).ends_with(".json") || text_file::first_byte(path)? == Some(b'[') {
-        let work = |row: usize, raw: RawAbstract| {
-            raw.annotated().document(&Place { file: path, row }, &types)
-        };
-        json_stream::read_array_with(path, &work, &mut |_, read| take(read))?;
-        return Ok(intake.summary);
+/// `.json` is JSON if it begins with `[`.
+#[derive(Debug)]
+pub(super) struct Chemdisgene;
+
+impl DocumentFormat for Chemdisgene {
+    fn names(&self) -> &'static [(&'static str, &'static str)] {
+        &[(
+            "chemdisgene",
+            "ChemDisGene: human annotation (JSON) or distant labels (PubTator with a table of \
+             relations)",
+        )]
     }
+
+    fn read(
+        &self,
+        path: &Path,
+        options: &ReadOptions,
+        each: &mut dyn FnMut(Document) -> Result<()>,
+    ) -> Result<ReadSummary> {
+        let types = PairTypes::listed(&[
+            ("Chemical", "Disease"),
+            ("Chemical", "Gene"),
+            ("Gene", "Disease"),
+        ]);
+        let mut intake = Intake::default();
+        let mut take = |(document, others): (Document, OtherRows)| {
+            intake.summary.unplaced_facts += others.unplaced;
+            check_relations(&document, options.relations.as_ref())?;
+            intake.take(&document, others.repeated)?;
+            each(document)
+        };
+        if unpacked_name(path).ends_with(".json") || text_file::first_byte(path)? == Some(b'[') {
+            let work = |row: usize, raw: Abstract| raw.annotated().document(path, row, &types);
+            json_stream::read_array_with(path, &work, &mut |_, read| take(read))?;
+        } else {
+            read_distant(path, &types, &mut take)?;
+        }
+        Ok(intake.summary)
+    }
+}
+
+/// Reads PubTator text with the relations of its table, which must all be of abstracts that the
+/// text has.
+fn read_distant(
+    path: &Path,
+    types: &PairTypes,
+    take: &mut dyn FnMut((Document, OtherRows)) -> Result<()>,
+) -> Result<()> {
     let table = relationships(path)?;
-    let relations = Relations::load(&table)?;
+    let relations = RelationTable::load(&table)?;
     let work = |record: Record<'_>| {
-        let (mut annotated, place) = pubtator::parse(path, record)?;
+        let mut annotated = pubtator::parse(path, record)?;
         annotated.relations.extend(relations.of(annotated.id));
         annotated.lenient = true;
-        annotated.document(&place, &types)
+        annotated.document(path, record.row, types)
     };
     // Only abstracts that the table names are noted: the text may hold far more.
     let mut found = std::collections::HashSet::new();
@@ -63,7 +86,7 @@ pub fn read_chemdisgene(
     })?;
     let foreign = relations.by_id.iter().filter(|(id, _)| !found.contains(id.as_str()));
     match foreign.min_by_key(|(_, rows)| rows[0].0) {
-        None => Ok(ReadSummary { unplaced_facts: unplaced, ..intake.summary }),
+        None => Ok(()),
         Some((id, rows)) => Err(DataError::new(
             &table,
             format!("relations of `{id}`, which is not in {}", path.display()),
@@ -87,19 +110,20 @@ fn relationships(path: &Path) -> Result<PathBuf> {
     let tables = [format!("{stem}_relationships.tsv.gz"), format!("{stem}_relationships.tsv")]
         .map(|name| path.with_file_name(name));
     tables.into_iter().find(|table| table.exists()).ok_or_else(|| {
-        let problem = format!("the relations `{stem}_relationships.tsv[.gz]` do not lie beside it");
+        let problem =
+            format!("the relations `{stem}_relationships.tsv[.gz]` are not in the same folder");
         DataError::new(path, problem)
             .hint("documents without labels are read with --format pubtator")
             .into()
     })
 }
 
-/// Relations by abstract, each with its row: (row, relation, identifiers).
-struct Relations {
+/// RelationTable by abstract, each with its row: (row, relation, identifiers).
+struct RelationTable {
     by_id: HashMap<String, Vec<(usize, String, [String; 2])>>,
 }
 
-impl Relations {
+impl RelationTable {
     fn load(path: &Path) -> Result<Self> {
         let mut by_id: HashMap<String, Vec<_>> = HashMap::new();
         let parse = |record: Record<'_>| match record.text.split('\t').collect::<Vec<_>>()[..] {
@@ -109,16 +133,12 @@ impl Relations {
             )),
             ref columns => Err(DataError::new(
                 path,
-                format!(
-                    "{} columns, where a relation has 4, \
-                none of them empty",
-                    columns.len()
-                ),
+                format!("{} columns; a relation has 4, none of them empty", columns.len()),
             )
             .row(record.row)
             .hint(
-                "a row is an abstract's identifier, a relation and two identifiers, with \
-                    tabs between, without a line of headings",
+                "a row is an abstract's identifier, a relation and two identifiers, separated by \
+                 tabs; the table has no header line",
             )
             .into()),
         };
@@ -141,18 +161,18 @@ impl Relations {
 }
 
 #[derive(Deserialize)]
-struct RawAbstract {
+struct Abstract {
     docid: String,
     title: String,
     #[serde(rename = "abstract")]
     body: String,
-    entity: Vec<RawEntity>,
+    entity: Vec<AbstractEntity>,
     #[serde(default)]
-    relation: Vec<RawRelation>,
+    relation: Vec<AbstractRelation>,
 }
 
 #[derive(Deserialize)]
-struct RawEntity {
+struct AbstractEntity {
     start: i64,
     end: i64,
     mention: String,
@@ -162,14 +182,14 @@ struct RawEntity {
 }
 
 #[derive(Deserialize)]
-struct RawRelation {
+struct AbstractRelation {
     #[serde(rename = "type")]
     relation: String,
     subj: String,
     obj: String,
 }
 
-impl RawAbstract {
+impl Abstract {
     fn annotated(&self) -> Annotated<'_> {
         let mentions = self.entity.iter().enumerate().map(|(at, entity)| SpanMention {
             start: entity.start,
@@ -204,7 +224,7 @@ mod tests {
 
     fn read(path: &Path) -> Result<Vec<Document>> {
         let mut documents = Vec::new();
-        read_chemdisgene(path, &ReadOptions::default(), &mut |document| {
+        Chemdisgene.read(path, &ReadOptions::default(), &mut |document| {
             documents.push(document);
             Ok(())
         })?;
@@ -215,7 +235,11 @@ mod tests {
     fn both_forms_give_the_same_document() {
         let folder = tempfile::tempdir().unwrap();
         let (human, distant) = (folder.path().join("human.json"), folder.path().join("d.pubtator"));
-        let mention = |start: usize, end: usize, name: &str, kind: &str, id: &str| json!({"start": start, "end": end, "mention": name, "type": kind, "id": id});
+        let mention = |start: usize, end: usize, name: &str, kind: &str, id: &str| {
+            json!({
+                "start": start, "end": end, "mention": name, "type": kind, "id": id,
+            })
+        };
         let entities = json!([
             mention(0, 4, "ABC1", "Gene", "7;8"),
             mention(11, 15, "pain", "Disease", "MESH:D1"),
@@ -223,8 +247,14 @@ mod tests {
             mention(25, 32, "Aspirin", "Chemical", "MESH:D2"),
             mention(33, 34, "X", "Chemical", "-"),
         ]);
-        let relations = json!([{"type": "gd", "subj": "MESH:D1", "obj": "8"}, {"type": "cg", "subj": "MESH:D2", "obj": "7|8"}]);
-        let text = json!([{"docid": "1", "title": "ABC1 eases pain in mice.", "abstract": "Aspirin X.", "entity": entities, "relation": relations}]);
+        let relations = json!([
+            {"type": "gd", "subj": "MESH:D1", "obj": "8"},
+            {"type": "cg", "subj": "MESH:D2", "obj": "7|8"},
+        ]);
+        let text = json!([{
+            "docid": "1", "title": "ABC1 eases pain in mice.", "abstract": "Aspirin X.",
+            "entity": entities, "relation": relations,
+        }]);
         fs_err::write(&human, text.to_string()).unwrap();
         let lines: Vec<String> = entities
             .as_array()
@@ -277,12 +307,9 @@ mod tests {
             "1\tgd\tMESH:D1\t8\n1\tgd\t8\tMESH:D1\n1\tgd\tMESH:D1\t7;8\n1\tgd\tMESH:D1\t7\n",
         )
         .unwrap();
-        let summary = read_chemdisgene(
-            &folder.path().join("d.pubtator"),
-            &ReadOptions::default(),
-            &mut |_| Ok(()),
-        )
-        .unwrap();
+        let summary = Chemdisgene
+            .read(&folder.path().join("d.pubtator"), &ReadOptions::default(), &mut |_| Ok(()))
+            .unwrap();
         assert_eq!((summary.facts, summary.duplicate_facts), (2, 2));
         fs_err::write(&table, "1\tgd\tMESH:D1\t8\n9\tcg\tMESH:D2\t7|8\n").unwrap();
         let foreign = read(&folder.path().join("d.pubtator")).unwrap_err();
@@ -337,7 +364,7 @@ mod tests {
         for (name, documents, rows, repeated) in files {
             let path = shared.join("data/chemdisgene").join(name);
             let summary =
-                read_chemdisgene(&path, &ReadOptions::default(), &mut |_| Ok(())).unwrap();
+                Chemdisgene.read(&path, &ReadOptions::default(), &mut |_| Ok(())).unwrap();
             assert_eq!(
                 (summary.documents, summary.duplicate_facts),
                 (documents, repeated),

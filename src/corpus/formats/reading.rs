@@ -1,11 +1,11 @@
 //! What all readers of documents share: what is checked beyond the document itself, titles that
 //! repeat, and the count of what was in a file.
 
-use std::{collections::HashMap, path::Path};
+use std::collections::HashMap;
 
+use crate::Result;
 use crate::corpus::check::unknown_relation;
 use crate::corpus::{Document, MeshTree, PairTypes, RelationSet};
-use crate::{DataError, Result};
 
 /// What a reader checks and makes beyond the document itself.
 #[derive(Clone, Debug, Default)]
@@ -77,27 +77,24 @@ pub fn title_key(title: &str) -> TitleKey {
     key
 }
 
-/// The end of every reader: no title twice, everything counted.
-#[derive(Default)]
-pub(super) struct Intake {
+/// The last step of every reader: refuses repeated titles and counts what was read.
+#[derive(Debug, Default)]
+pub struct Intake {
     rows: HashMap<TitleKey, usize>,
-    pub(super) summary: ReadSummary,
+    /// The counts so far.
+    pub summary: ReadSummary,
 }
 
 impl Intake {
-    /// Takes the next document of `path`, of whose label rows `duplicates` repeated others.
-    pub(super) fn take(
-        &mut self,
-        path: &Path,
-        document: &Document,
-        duplicates: usize,
-    ) -> Result<()> {
-        let row = document.provenance.row;
-        if let Some(first) = self.rows.insert(title_key(&document.title), row) {
-            return Err(DataError::new(path, format!("the title was already used by row {first}"))
-                .row(row)
-                .title(&document.title)
-                .field("title")
+    /// Takes the next document, of whose label rows `duplicates` repeated earlier ones.
+    ///
+    /// # Errors
+    /// A [`DataError`](crate::DataError) if an earlier document has the same title.
+    pub fn take(&mut self, document: &Document, duplicates: usize) -> Result<()> {
+        if let Some(first) = self.rows.insert(title_key(&document.title), document.provenance.row) {
+            return Err(document
+                .place()
+                .error("title", format!("the title was already used by row {first}"))
                 .hint(
                     "titles are the keys of facts and predictions; rename one of the two documents",
                 )
@@ -114,10 +111,6 @@ pub(super) fn check_relations(document: &Document, relations: Option<&RelationSe
     let Some(set) = relations else { return Ok(()) };
     match document.facts().iter().find_map(|fact| unknown_relation(set, &fact.relation)) {
         None => Ok(()),
-        Some((problem, hint)) => Err(DataError::new(&document.provenance.file, problem)
-            .row(document.provenance.row)
-            .title(&document.title)
-            .hint(hint)
-            .into()),
+        Some((problem, hint)) => Err(document.place().error("facts", problem).hint(hint).into()),
     }
 }

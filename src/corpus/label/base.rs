@@ -40,7 +40,7 @@ pub struct FactBase {
 
 /// A Wikidata-style item: its names, and what it is related to.
 #[derive(Deserialize)]
-struct Item {
+struct ItemLine {
     id: String,
     label: Option<String>,
     #[serde(default)]
@@ -106,7 +106,7 @@ impl FactBase {
         // names.
         let mut ids: HashMap<String, u32> = HashMap::new();
         let parse = |Record { text, row, line }: Record<'_>| {
-            Ok((row, json_stream::parse_line::<Item>(path, text, row, line)?))
+            Ok((row, json_stream::parse_line::<ItemLine>(path, text, row, line)?))
         };
         read_records(path, Unit::Line, &parse, &mut |(row, item)| {
             let head = self.item(&mut ids, &item.id);

@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::corpus::Fact;
+use crate::corpus::Format;
 use crate::corpus::formats::ReadOptions;
-use crate::corpus::formats::docred::read_all;
 
 fn document(title: &str) -> serde_json::Value {
-    let mention = |name: &str, sentence: usize, word: usize| json!({"name": name, "sent_id": sentence, "pos": [word, word + 1], "type": "X"});
+    let mention = |name: &str, sentence: usize, word: usize| {
+        json!({
+            "name": name, "sent_id": sentence, "pos": [word, word + 1], "type": "X",
+        })
+    };
     json!({
         "title": title,
         "sents": [["Ada", "saw", "Rome"], ["Byron", "left"], ["Lovelace", "loved", "Roma"]],
@@ -43,7 +47,7 @@ fn any_name_of_the_head_meets_any_name_of_the_tail() {
     fs_err::write(&table, facts.map(|fact| fact.join("\t")).join("\n")).unwrap();
     let input = folder.path().join("in.json");
     fs_err::write(&input, json!([document("one")]).to_string()).unwrap();
-    let (documents, _) = read_all(&input, &ReadOptions::default()).unwrap();
+    let (documents, _) = Format::DOCRED.read_all(&input, &ReadOptions::default()).unwrap();
     for path in [&list, &table] {
         let base = FactBase::load(path).unwrap();
         assert_eq!(base.len(), 7);
@@ -89,7 +93,7 @@ fn a_file_is_labelled_in_order_without_the_excluded() {
         report,
         LabelReport { by_relation, agreement, known_facts: 2, used_facts: 2, ..counts }
     );
-    let (documents, _) = read_all(&output, &ReadOptions::default()).unwrap();
+    let (documents, _) = Format::DOCRED.read_all(&output, &ReadOptions::default()).unwrap();
     assert_eq!(
         documents.iter().map(|document| document.title.as_str()).collect::<Vec<_>>(),
         ["one", "bare", "two"]
@@ -102,7 +106,8 @@ fn items_match_by_label_identifier_and_alias() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("items.jsonl");
     let items = [
-        json!({"id": "Q1", "label": "ada", "aliases": ["Lovelace"], "claims": {"P1": ["Q2"], "P9": "Q3"}}),
+        json!({"id": "Q1", "label": "ada", "aliases": ["Lovelace"],
+               "claims": {"P1": ["Q2"], "P9": "Q3"}}),
         json!({"id": "Q2", "label": "Rome"}),
         json!({"id": "Q4", "label": "ROME", "claims": {"P3": ["Q3"]}}),
     ];
@@ -111,7 +116,7 @@ fn items_match_by_label_identifier_and_alias() {
     let mut with_id = document("one");
     with_id["vertexSet"][2][0]["kb_id"] = json!("Q3");
     fs_err::write(&input, json!([with_id]).to_string()).unwrap();
-    let (documents, _) = read_all(&input, &ReadOptions::default()).unwrap();
+    let (documents, _) = Format::DOCRED.read_all(&input, &ReadOptions::default()).unwrap();
     let labels = |matching| FactBase::load_with(&path, matching).unwrap().label(&documents[0]);
     // Letter by letter, `Ada` is nothing and `Rome` only Q2; without case, `Rome` is Q2 and Q4.
     assert_eq!(labels(Matching::Exact), []);
@@ -154,7 +159,7 @@ fn agreement_with_people_is_reported_by_relation() {
         report.table()
     );
     assert_eq!(
-        read_all(&output, &ReadOptions::default()).unwrap().0[0].facts().len(),
+        Format::DOCRED.read_all(&output, &ReadOptions::default()).unwrap().0[0].facts().len(),
         3,
         "the pair (Ada, Byron) is not asked about"
     );
@@ -200,11 +205,12 @@ fn the_facts_of_real_documents_are_found_again() {
         return;
     };
     let base = FactBase::load(&shared.join("data/docred/train_annotated.fact")).unwrap();
-    let (documents, _) = read_all(
-        &shared.join("data/docred/train_annotated_t5aug_447.json"),
-        &ReadOptions::default(),
-    )
-    .unwrap();
+    let (documents, _) = Format::DOCRED
+        .read_all(
+            &shared.join("data/docred/train_annotated_t5aug_447.json"),
+            &ReadOptions::default(),
+        )
+        .unwrap();
     let (mut found, mut all) = (0, 0);
     for document in &documents {
         let labels: HashSet<_> = base

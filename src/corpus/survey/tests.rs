@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::corpus::formats::{ReadOptions, read_documents};
+use crate::corpus::formats::ReadOptions;
 use crate::corpus::{Fact, Format, Mention};
 
 /// Two entities with these names, and one fact between them.
@@ -114,7 +114,7 @@ fn lark_force_is_found() {
             survey.document(&document, document.num_words());
             Ok(())
         };
-        read_documents(&path, &ReadOptions::default(), &mut add).unwrap();
+        Format::DOCRED.read(&path, &ReadOptions::default(), &mut add).unwrap();
     }
     let files = survey.finish();
     assert_eq!(files[1].shared[0].examples, ["Lark Force"]);
@@ -161,7 +161,7 @@ fn real_files_agree_with_what_is_published() {
             survey.document(&document, document.num_words());
             Ok(())
         };
-        Format::Cdr.read(&path, &ReadOptions::default(), &mut add).unwrap();
+        "cdr".parse::<Format>().unwrap().read(&path, &ReadOptions::default(), &mut add).unwrap();
         let file = &survey.finish()[0];
         assert!(
             file.warnings().iter().all(|warning| !warning.contains("published")),

@@ -97,7 +97,7 @@ const NO_SEAT: [Denial; 1] = [denial(
     &[Rel::Headquarters],
 )];
 const NO_TWIN: [Denial; 1] =
-    [denial("a plan to link {a} and {b} by a treaty was dropped", &[Rel::TwinCity])];
+    [denial("a outline to link {a} and {b} by a treaty was dropped", &[Rel::TwinCity])];
 const NO_AUTHOR: [Denial; 1] = [denial("{b} denied having written {a}", &[Rel::Author])];
 const NO_PUBLISHER: [Denial; 1] = [denial("{b} rejected the manuscript of {a}", &[Rel::Publisher])];
 

@@ -5,7 +5,8 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{
-    WorldOptions, atlas::Atlas, community::Community, plan::Plan, script, story, story::Told,
+    atlas::Atlas, community::Community, options::WorldOptions, outline::Outline, script, story,
+    story::Told,
 };
 
 /// Documents that a community of the distant corpus appears in, on average.
@@ -44,13 +45,13 @@ impl Split {
 }
 
 /// Makes documents.
-pub(super) struct Generator {
+pub(super) struct WorldGenerator {
     options: WorldOptions,
     atlas: Atlas,
     communities: usize,
 }
 
-impl Generator {
+impl WorldGenerator {
     pub(super) fn new(options: &WorldOptions) -> Self {
         let communities = (options.distant / DOCUMENTS_PER_COMMUNITY).max(MIN_COMMUNITIES);
         let atlas = Atlas::new(communities, &mut keyed(options.seed, "atlas", 0));
@@ -71,15 +72,15 @@ impl Generator {
     pub(super) fn tell(&self, split: Split, index: usize) -> Told {
         let mut rng = keyed(self.options.seed, split.name(), index);
         let community = self.community(split, &mut rng);
-        let plan = Plan::new(&community, self.options.noise, &mut rng);
-        let script = script::write(&community, &plan, &mut rng);
-        let subject = plan
+        let outline = Outline::new(&community, self.options.noise, &mut rng);
+        let script = script::write(&community, &outline, &mut rng);
+        let subject = outline
             .said
             .first()
             .map_or_else(String::new, |fact| community.things[fact.head].names[0].clone());
         story::tell(
             &community,
-            &plan,
+            &outline,
             &script,
             format!("{subject} ({} {index})", split.name()),
             &mut rng,

@@ -18,7 +18,8 @@ mod community;
 mod distractors;
 mod generator;
 mod names;
-mod plan;
+mod options;
+mod outline;
 mod schema;
 mod script;
 mod story;
@@ -32,9 +33,11 @@ use std::{io::Write, ops::Range, path::Path};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use self::generator::{Generator, Split};
-pub use self::{schema::world_relations, supervise::SplitSummary, truth::Truth};
-use super::formats::docred::{DocredWriter, encode};
+use self::generator::{Split, WorldGenerator};
+pub use self::{
+    options::WorldOptions, schema::world_relations, supervise::SplitSummary, truth::Truth,
+};
+use super::formats::docred::{DocredWriter, to_json};
 use crate::base::files::{AtomicFile, write_whole};
 use crate::{Error, Result};
 
@@ -42,24 +45,6 @@ use crate::{Error, Result};
 const CHUNK: usize = 1024;
 /// Above this share hardly any fact would be left to tell.
 pub const MAX_NOISE: f64 = 0.8;
-
-/// The size and character of a world.
-#[derive(Clone, Debug, PartialEq)]
-pub struct WorldOptions {
-    /// Distantly labelled documents.
-    pub distant: usize,
-    /// Annotated training documents.
-    pub human: usize,
-    /// Development documents.
-    pub dev: usize,
-    /// Test documents.
-    pub test: usize,
-    /// Share of false labels among all distant labels, 0 to 0.8. The same share of known facts is
-    /// left out of the text in all splits.
-    pub noise: f64,
-    /// Every file is a pure function of the options.
-    pub seed: u64,
-}
 
 /// What was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -119,12 +104,12 @@ pub fn write_world(options: &WorldOptions, output: &Path) -> Result<WorldSummary
         && !output.join("truth.json").exists()
     {
         let message = format!(
-            "{} is there already, and not from a generated corpus",
+            "{} already exists and is not part of a generated corpus",
             output.join(taken).display()
         );
-        return Err(Error::recipe(message).with_hint("name another folder"));
+        return Err(Error::recipe(message).with_hint("choose another folder"));
     }
-    let generator = Generator::new(options);
+    let generator = WorldGenerator::new(options);
     let summary = WorldSummary {
         vocabulary: tokenizer::write(options, &output.join("tokenizer"))?,
         human: write_annotated(&generator, Split::Human, &output.join("train_annotated.json"))?,
@@ -140,16 +125,16 @@ fn chunks(size: usize) -> impl Iterator<Item = Range<usize>> {
     (0..size).step_by(CHUNK).map(move |start| start..(start + CHUNK).min(size))
 }
 
-fn write_annotated(generator: &Generator, split: Split, path: &Path) -> Result<SplitSummary> {
+fn write_annotated(generator: &WorldGenerator, split: Split, path: &Path) -> Result<SplitSummary> {
     let mut total = SplitSummary::default();
     let mut writer = DocredWriter::create(path)?;
     for chunk in chunks(generator.size(split)) {
         let made = chunk.into_par_iter().map(|index| {
             let (document, summary) = supervise::annotated(generator.tell(split, index));
-            Ok((encode(&document)?, summary))
+            Ok((to_json(&document)?, summary))
         });
         for (json, summary) in made.collect::<Result<Vec<_>>>()? {
-            writer.write_encoded(&json)?;
+            writer.write_json(&json)?;
             total.add(&summary);
         }
     }
@@ -157,7 +142,7 @@ fn write_annotated(generator: &Generator, split: Split, path: &Path) -> Result<S
     Ok(total)
 }
 
-fn write_distant(generator: &Generator, output: &Path) -> Result<SplitSummary> {
+fn write_distant(generator: &WorldGenerator, output: &Path) -> Result<SplitSummary> {
     let mut total = SplitSummary::default();
     let mut writer = DocredWriter::create(&output.join("train_distant.json"))?;
     let mut truth = AtomicFile::create(&output.join("truth.json"))?;
@@ -165,10 +150,10 @@ fn write_distant(generator: &Generator, output: &Path) -> Result<SplitSummary> {
         let made = chunk.into_par_iter().map(|index| {
             let (document, line, summary) =
                 supervise::distant(generator.tell(Split::Distant, index))?;
-            Ok((encode(&document)?, line, summary))
+            Ok((to_json(&document)?, line, summary))
         });
         for (json, line, summary) in made.collect::<Result<Vec<_>>>()? {
-            writer.write_encoded(&json)?;
+            writer.write_json(&json)?;
             truth.write_all(if total.documents == 0 { b"{\n" } else { b",\n" })?;
             truth.write_all(&line)?;
             total.add(&summary);

@@ -14,7 +14,7 @@ use super::{
     closure::closure,
     community::Community,
     distractors,
-    plan::Plan,
+    outline::Outline,
     schema::{Kind, Rel, Triple},
     templates,
 };
@@ -70,12 +70,12 @@ impl Step {
 }
 
 /// Draws the sentences of a document.
-pub(super) fn write<R: Rng>(community: &Community, plan: &Plan, rng: &mut R) -> Vec<Step> {
+pub(super) fn write<R: Rng>(community: &Community, outline: &Outline, rng: &mut R) -> Vec<Step> {
     let statements: Vec<Statement> =
-        plan.said.iter().filter_map(|fact| phrase(*fact, rng)).collect();
+        outline.said.iter().filter_map(|fact| phrase(*fact, rng)).collect();
     let intros = introductions(community, &statements, rng);
     let mut steps = chain(join(statements, rng), rng);
-    for distractor in Distractions::new(community, plan).draw(&steps, intros.len(), rng) {
+    for distractor in Distractions::new(community, outline).draw(&steps, intros.len(), rng) {
         let at = rng.random_range(0..=steps.len());
         steps.insert(at, distractor);
     }
@@ -174,7 +174,7 @@ fn chain<R: Rng>(mut pending: Vec<Vec<Statement>>, rng: &mut R) -> Vec<Step> {
 /// Finds things to name without saying anything about them.
 struct Distractions<'a> {
     community: &'a Community,
-    plan: &'a Plan,
+    outline: &'a Outline,
     /// Pairs with an expressed fact, in both directions; naming them beside each other could
     /// contradict it.
     related: BTreeSet<(usize, usize)>,
@@ -183,14 +183,15 @@ struct Distractions<'a> {
 }
 
 impl<'a> Distractions<'a> {
-    fn new(community: &'a Community, plan: &'a Plan) -> Self {
-        let facts = closure(&plan.said.iter().map(|fact| (*fact, BTreeSet::new())).collect());
+    fn new(community: &'a Community, outline: &'a Outline) -> Self {
+        let facts = closure(&outline.said.iter().map(|fact| (*fact, BTreeSet::new())).collect());
         let related: BTreeSet<_> = facts
             .keys()
             .flat_map(|fact| [(fact.head, fact.tail), (fact.tail, fact.head)])
             .collect();
-        let inside =
-            |link: &Triple| plan.things.contains(&link.head) && plan.things.contains(&link.tail);
+        let inside = |link: &Triple| {
+            outline.things.contains(&link.head) && outline.things.contains(&link.tail)
+        };
         let pairs = community
             .links
             .iter()
@@ -198,13 +199,13 @@ impl<'a> Distractions<'a> {
             .filter(inside)
             .map(|fact| (fact.head, fact.tail));
         let tempting = pairs.filter(|pair| !related.contains(pair)).collect();
-        Self { community, plan, related, tempting }
+        Self { community, outline, related, tempting }
     }
 
     fn draw<R: Rng>(&self, steps: &[Step], intros: usize, rng: &mut R) -> Vec<Step> {
         let mut drawn = Vec::new();
         let mut missing: Vec<usize> =
-            self.plan.things.iter().copied().filter(|thing| !self.is_said(*thing)).collect();
+            self.outline.things.iter().copied().filter(|thing| !self.is_said(*thing)).collect();
         while let Some(thing) = missing.pop() {
             let partner = self.partner(thing, &missing, rng);
             missing.retain(|other| Some(*other) != partner);
@@ -219,14 +220,14 @@ impl<'a> Distractions<'a> {
         }
         let words = |drawn: &[Step]| steps.iter().chain(drawn).map(Step::words).sum::<usize>();
         while steps.len() + intros + drawn.len() < MIN_SENTENCES || words(&drawn) < MIN_WORDS {
-            let Some(&thing) = self.plan.things.choose(rng) else { break };
+            let Some(&thing) = self.outline.things.choose(rng) else { break };
             drawn.extend(self.clause(thing, self.partner(thing, &[], rng), rng));
         }
         drawn
     }
 
     fn is_said(&self, thing: usize) -> bool {
-        self.plan.said.iter().any(|fact| fact.head == thing || fact.tail == thing)
+        self.outline.said.iter().any(|fact| fact.head == thing || fact.tail == thing)
     }
 
     /// Something to name beside `thing`: what the knowledge base relates it to, or anything that
@@ -241,7 +242,7 @@ impl<'a> Distractions<'a> {
                 && !self.related.contains(&(thing, *other))
                 && self.can_meet(thing, *other)
         };
-        let any: Vec<usize> = self.plan.things.iter().copied().filter(free).collect();
+        let any: Vec<usize> = self.outline.things.iter().copied().filter(free).collect();
         let still_missing: Vec<usize> =
             tempting.iter().copied().filter(|other| missing.contains(other)).collect();
         [still_missing, tempting, any].iter().find_map(|pool| pool.choose(rng)).copied()

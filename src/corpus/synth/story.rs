@@ -8,7 +8,7 @@ use rand::{Rng, RngExt, seq::IndexedRandom};
 use super::{
     closure::{Evidence, closure},
     community::Community,
-    plan::Plan,
+    outline::Outline,
     schema::{Kind, Triple},
     script::{Statement, Step},
 };
@@ -30,7 +30,7 @@ pub(super) struct Told {
 
 struct Story<'a, R> {
     community: &'a Community,
-    plan: &'a Plan,
+    outline: &'a Outline,
     rng: &'a mut R,
     sentences: Vec<Vec<String>>,
     mentions: BTreeMap<usize, Vec<Mention>>,
@@ -45,14 +45,14 @@ struct Story<'a, R> {
 /// Tells the script.
 pub(super) fn tell<R: Rng>(
     community: &Community,
-    plan: &Plan,
+    outline: &Outline,
     script: &[Step],
     title: String,
     rng: &mut R,
 ) -> Told {
     let mut story = Story {
         community,
-        plan,
+        outline,
         rng,
         sentences: Vec::new(),
         mentions: BTreeMap::new(),
@@ -182,11 +182,11 @@ impl<R: Rng> Story<'_, R> {
     /// confused with a relative is called by the family name throughout.
     fn name(&mut self, thing: usize) -> String {
         let names = &self.community.things[thing].names;
-        let chosen = if self.plan.confused.contains_key(&thing) {
+        let chosen = if self.outline.confused.contains_key(&thing) {
             names.last()
         } else if self.mentions.contains_key(&thing) && self.rng.random_bool(ALIAS_SHARE) {
             let others = self
-                .plan
+                .outline
                 .things
                 .iter()
                 .filter(|other| **other != thing)
@@ -206,7 +206,7 @@ impl<R: Rng> Story<'_, R> {
 
     fn finish(mut self, title: String) -> Told {
         let named: Vec<usize> = self
-            .plan
+            .outline
             .things
             .iter()
             .copied()
@@ -231,7 +231,7 @@ impl<R: Rng> Story<'_, R> {
                 .into_iter()
                 .map(|(fact, evidence)| (fact, evidence.into_iter().collect())),
         );
-        let labels = facts(&mut self.plan.labels.iter().map(|fact| (*fact, Vec::new())));
+        let labels = facts(&mut self.outline.labels.iter().map(|fact| (*fact, Vec::new())));
         let entity = |thing: &usize| Entity {
             mentions: self.mentions.remove(thing).unwrap_or_default(),
             knowledge_base_id: None,

@@ -47,7 +47,7 @@ impl SplitSummary {
 
 /// The truth about the labels of a distant document.
 #[derive(Debug, Serialize)]
-struct Truth<'a> {
+struct TruthEntry<'a> {
     /// For each label row, whether the text expresses it.
     labels: &'a [bool],
     /// Expressed facts without a label.
@@ -116,6 +116,6 @@ fn truth_line(title: &str, labels: &[bool], missing: &[&Fact]) -> Result<Vec<u8>
     let json = |error| Error::Bug(format!("the truth did not turn into JSON: {error}"));
     let mut line = serde_json::to_vec(title).map_err(json)?;
     line.extend_from_slice(b": ");
-    line.extend(serde_json::to_vec(&Truth { labels, missing }).map_err(json)?);
+    line.extend(serde_json::to_vec(&TruthEntry { labels, missing }).map_err(json)?);
     Ok(line)
 }

@@ -6,8 +6,9 @@ use std::{
 use serde_json::Value;
 
 use super::*;
+use crate::corpus::Format;
 use crate::corpus::formats::ReadOptions;
-use crate::corpus::formats::docred::{load_relations, read_all};
+use crate::corpus::formats::docred::load_relations;
 use crate::corpus::label::FactBase;
 use crate::corpus::{Document, Entity, Fact};
 
@@ -23,7 +24,10 @@ fn world(options: &WorldOptions) -> (tempfile::TempDir, WorldSummary) {
 
 fn read(folder: &Path, name: &str) -> Vec<Document> {
     let relations = Some(load_relations(&folder.join("rel_info.json")).unwrap());
-    read_all(&folder.join(name), &ReadOptions { relations, ..ReadOptions::default() }).unwrap().0
+    Format::DOCRED
+        .read_all(&folder.join(name), &ReadOptions { relations, ..ReadOptions::default() })
+        .unwrap()
+        .0
 }
 
 const FILES: [&str; 9] = [

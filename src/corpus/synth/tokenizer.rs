@@ -19,9 +19,9 @@ use tokenizers::{
 };
 
 use super::{
-    WorldOptions,
-    generator::{Generator, Split},
+    generator::{Split, WorldGenerator},
     names,
+    options::WorldOptions,
 };
 use crate::base::files::write_whole;
 use crate::{Error, Result};
@@ -40,7 +40,8 @@ const CONTINUES: &str = "##";
 /// Writes `tokenizer.json`, `vocab.txt` and `tokenizer_config.json` into `folder`; returns the size
 /// of the vocabulary.
 pub(super) fn write(options: &WorldOptions, folder: &Path) -> Result<usize> {
-    let generator = Generator::new(&WorldOptions { distant: SAMPLED_WORLD, ..options.clone() });
+    let generator =
+        WorldGenerator::new(&WorldOptions { distant: SAMPLED_WORLD, ..options.clone() });
     let vocabulary = vocabulary(&generator)?;
     let tokenizer = build(&vocabulary)?;
     let text = tokenizer.to_string(true).map_err(bug)?;
@@ -68,7 +69,7 @@ fn config() -> serde_json::Value {
 }
 
 /// Special pieces, unused pieces, characters, syllables, then words by falling frequency.
-fn vocabulary(generator: &Generator) -> Result<Vec<String>> {
+fn vocabulary(generator: &WorldGenerator) -> Result<Vec<String>> {
     let counts = count_words(generator)?;
     let mut pieces: Vec<String> = SPECIAL.iter().map(|piece| (*piece).to_owned()).collect();
     pieces.extend((0..UNUSED).map(|number| format!("[unused{number}]")));
@@ -85,7 +86,7 @@ fn vocabulary(generator: &Generator) -> Result<Vec<String>> {
 }
 
 /// Words as the normaliser and pre-tokeniser of [`build`] see them.
-fn count_words(generator: &Generator) -> Result<BTreeMap<String, usize>> {
+fn count_words(generator: &WorldGenerator) -> Result<BTreeMap<String, usize>> {
     use tokenizers::{
         NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString,
         PreTokenizer,

@@ -18,12 +18,12 @@ impl Truth {
     /// A file that cannot be read, or holds something else.
     pub fn load(path: &Path) -> Result<Self> {
         #[derive(Deserialize)]
-        struct Entry {
+        struct Known {
             labels: Vec<bool>,
         }
-        let documents: HashMap<String, Entry> = serde_json::from_slice(&fs_err::read(path)?)
+        let documents: HashMap<String, Known> = serde_json::from_slice(&fs_err::read(path)?)
             .map_err(|error| DataError::new(path, error.to_string()))?;
-        Ok(Self(documents.into_iter().map(|(title, entry)| (title, entry.labels)).collect()))
+        Ok(Self(documents.into_iter().map(|(title, known)| (title, known.labels)).collect()))
     }
 
     /// Whether the document of this title expresses its label of this number; `None` for a title or

@@ -139,7 +139,7 @@ impl FactSpill {
             let mut file = file.into_inner().map_err(IntoInnerError::into_error)?;
             file.seek(SeekFrom::Start(0))?;
             file.read_to_end(&mut bytes)?;
-            let rows = Part::parse(&bytes)?.keyed(part);
+            let rows = FactPart::parse(&bytes)?.keyed(part);
             drop(bytes);
             for key in rows.chunk_by(|a, b| a.0 == b.0).filter(|key| super::gives_pairs(key)) {
                 counts.add(key.len());
@@ -152,13 +152,13 @@ impl FactSpill {
 
 /// The facts of one file.
 #[derive(Default)]
-struct Part {
+struct FactPart {
     instances: Vec<FactInstance>,
     /// (hash, instance), for every head name × tail name.
     postings: Vec<(u64, u32)>,
 }
 
-impl Part {
+impl FactPart {
     fn parse(mut bytes: &[u8]) -> Result<Self> {
         let mut part = Self::default();
         while !bytes.is_empty() {

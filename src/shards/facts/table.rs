@@ -7,12 +7,12 @@ use arrow::array::{ArrayRef, AsArray, UInt32Array, UInt64Array};
 use arrow::datatypes::{UInt32Type, UInt64Type};
 use arrow::record_batch::RecordBatch;
 
-use super::{FILE, FactInstance};
-use crate::shards::groups::GroupEncoder;
+use super::{FILE, FactIndex, FactInstance};
+use crate::shards::groups::GroupBuilder;
 use crate::shards::reader::TableReader;
 use crate::shards::writer::{TableWriter, read_error};
 use crate::shards::{DocumentStore, FileEntry, schema};
-use crate::{Error, Result};
+use crate::{DataError, Error, Result};
 
 /// Instances in a row group.
 const GROUP_ROWS: usize = 65_536;
@@ -20,17 +20,17 @@ const GROUP_ROWS: usize = 65_536;
 /// Writes the table, key after key.
 pub(super) struct Writer {
     table: TableWriter,
-    encoder: GroupEncoder,
+    builder: GroupBuilder,
     rows: Vec<(u64, FactInstance)>,
 }
 
 impl Writer {
     /// Creates `facts.parquet` in a folder.
     pub(super) fn create(folder: &Path) -> Result<Self> {
-        let encoder = GroupEncoder::new(schema::fact_schema())?;
+        let builder = GroupBuilder::new(schema::fact_schema())?;
         Ok(Self {
             table: TableWriter::create(folder, FILE.to_owned(), schema::fact_schema())?,
-            encoder,
+            builder,
             rows: Vec::new(),
         })
     }
@@ -51,7 +51,7 @@ impl Writer {
         for group in self.rows.chunks(GROUP_ROWS) {
             let batch = to_batch(group)
                 .map_err(|error| Error::Bug(format!("building the fact index: {error}")))?;
-            self.table.write_group(self.encoder.encode(batch)?)?;
+            self.table.write_group(self.builder.build(batch)?)?;
         }
         self.rows.clear();
         Ok(())
@@ -73,14 +73,26 @@ fn to_batch(rows: &[(u64, FactInstance)]) -> Result<RecordBatch, arrow::error::A
     RecordBatch::try_new(schema::fact_schema(), columns)
 }
 
-/// Reads the table and checks order and instances.
-pub(super) fn read(
-    folder: &Path,
-    entry: &FileEntry,
-    store: &DocumentStore,
-) -> Result<Vec<(u64, FactInstance)>> {
+impl DocumentStore {
+    /// The fact index that was prepared with the shards, checked against the rows.
+    ///
+    /// # Errors
+    /// A data error if the shards have no fact index (no document was labelled) or it is broken.
+    pub fn fact_index(&self) -> Result<FactIndex> {
+        match &self.manifest().fact_index {
+            Some(entry) => read(self.folder(), entry, self),
+            None => Err(DataError::new(self.folder(), "the shards have no fact index")
+                .hint("prepare them from labelled documents")
+                .into()),
+        }
+    }
+}
+
+/// Reads the index that `entry` names and checks its order, and every instance against the rows of
+/// `store`.
+pub(super) fn read(folder: &Path, entry: &FileEntry, store: &DocumentStore) -> Result<FactIndex> {
     let table = TableReader::open(folder, entry, true)?;
-    // Grows with what is there: the number of rows is only said so far.
+    // Grows with what is there: the number of rows in the file is not checked yet.
     let mut rows = Vec::new();
     for group in 0..table.num_row_groups() {
         rows.extend(table.guarded(group, || from_batch(&table.batch(group, &[])?))?);
@@ -106,7 +118,7 @@ pub(super) fn read(
                 .into());
         }
     }
-    Ok(rows)
+    Ok(FactIndex::from_sorted(&rows))
 }
 
 fn from_batch(batch: &RecordBatch) -> Result<Vec<(u64, FactInstance)>, String> {

@@ -1,5 +1,6 @@
 use super::*;
 use crate::corpus::Document;
+use crate::shards::DocumentStore;
 use crate::shards::testing::{document, store};
 
 fn instance(row: u32, head: u32, tail: u32, relation: u32) -> FactInstance {
@@ -115,7 +116,7 @@ fn an_index_of_another_store_is_refused() {
         table.push(&instances.iter().map(|&instance| (1, instance)).collect::<Vec<_>>()).unwrap();
         let entry = table.finish().unwrap();
         let store = DocumentStore::open(&folder, crate::shards::StoreOptions::default()).unwrap();
-        FactIndex::read(&folder, &entry, &store).map(|index| num_instances(&index))
+        table::read(&folder, &entry, &store).map(|index| num_instances(&index))
     };
     assert_eq!(write(&[instance(0, 0, 1, 0), instance(2, 0, 1, 0)]).unwrap(), 2);
     for bad in

@@ -59,7 +59,7 @@ fn file() -> (RecordBatch, Vec<u8>) {
         vec![Arc::new(numbers) as ArrayRef, Arc::new(texts)],
     )
     .unwrap();
-    let mut encoder = GroupEncoder::new(Arc::clone(&schema)).unwrap();
+    let mut builder = GroupBuilder::new(Arc::clone(&schema)).unwrap();
     let mut writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties()))
         .unwrap()
         .into_serialized_writer()
@@ -67,7 +67,7 @@ fn file() -> (RecordBatch, Vec<u8>) {
         .0;
     for _ in 0..2 {
         let mut group = writer.next_row_group().unwrap();
-        for (bytes, close) in encoder.encode(batch.clone()).unwrap().columns {
+        for (bytes, close) in builder.build(batch.clone()).unwrap().columns {
             group.append_column(&bytes, close).unwrap();
         }
         group.close().unwrap();
@@ -76,7 +76,7 @@ fn file() -> (RecordBatch, Vec<u8>) {
 }
 
 #[test]
-fn what_was_encoded_is_read() {
+fn what_was_built_is_read() {
     let (batch, bytes) = file();
     let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes))
         .unwrap()
@@ -159,15 +159,15 @@ fn pages(bytes: &[u8], end: usize) -> (usize, Vec<std::ops::Range<usize>>) {
 
 /// Cut anywhere, even into parts without rows, a table gives the same bytes as whole.
 #[test]
-fn parts_are_encoded_as_if_they_were_one() {
+fn parts_are_built_as_if_they_were_one() {
     let (batch, _) = file();
-    let encode = |parts: Vec<RecordBatch>| -> Vec<Bytes> {
-        let mut encoder = GroupEncoder::new(batch.schema()).unwrap();
-        encoder.encode_joined(parts).unwrap().columns.into_iter().map(|(bytes, _)| bytes).collect()
+    let build = |parts: Vec<RecordBatch>| -> Vec<Bytes> {
+        let mut builder = GroupBuilder::new(batch.schema()).unwrap();
+        builder.build_joined(parts).unwrap().columns.into_iter().map(|(bytes, _)| bytes).collect()
     };
-    let whole = encode(vec![batch.clone()]);
+    let whole = build(vec![batch.clone()]);
     for cuts in [vec![0, 1, 200_000], vec![0, 0, 777, 150_000, 150_000, 200_000]] {
         let parts = cuts.windows(2).map(|cut| batch.slice(cut[0], cut[1] - cut[0])).collect();
-        assert_eq!(encode(parts), whole, "{cuts:?}");
+        assert_eq!(build(parts), whole, "{cuts:?}");
     }
 }

@@ -163,45 +163,41 @@ fn long_document(number: usize, words: usize) -> Document {
     }
 }
 
-/// What bounds the memory: parcels and row groups end by size as well as by number, whatever the
+/// What bounds the memory: chunks and row groups end by size as well as by number, whatever the
 /// documents are.
 #[test]
-fn parcels_and_groups_end_by_size() {
+fn chunks_and_groups_end_by_size() {
     let temp = tempfile::tempdir().unwrap();
     let options = options(temp.path());
     for (words, documents, largest_group) in
         [(0, 2_500, 1_024), (3_000, 700, 300), (200_000, 12, 5)]
     {
         let largest = column_bytes(&long_document(0, words));
-        let parcels: Vec<Parcel> = thread::scope(|scope| {
-            let (input, parcels) =
-                ordered::start(scope, vec![|parcel: Parcel| parcel], MOST_PARCEL_BYTES);
+        let chunks: Vec<DocumentChunk> = thread::scope(|scope| {
+            let (input, chunks) =
+                ordered::start(scope, vec![|chunk: DocumentChunk| chunk], MOST_CHUNK_BYTES);
             scope.spawn(|| {
                 let mut feed = Feed::new(&options, input, Box::leak(Box::new(|_| ())));
                 (0..documents).for_each(|number| feed.push(long_document(number, words)).unwrap());
                 feed.finish().unwrap()
             });
-            parcels.collect()
+            chunks.collect()
         });
         let mut rows = 0;
-        for group in parcels.split_inclusive(|parcel| parcel.ends_group) {
+        for group in chunks.split_inclusive(|chunk| chunk.ends_group) {
             let start = rows;
-            for parcel in group {
-                assert_eq!(parcel.first_row, rows);
-                assert_eq!(parcel.bytes, parcel.documents.iter().map(column_bytes).sum::<usize>());
-                assert!(
-                    parcel.bytes < PARCEL_BYTES + largest,
-                    "{} bytes in a parcel",
-                    parcel.bytes
-                );
-                rows += parcel.documents.len();
+            for chunk in group {
+                assert_eq!(chunk.first_row, rows);
+                assert_eq!(chunk.bytes, chunk.documents.iter().map(column_bytes).sum::<usize>());
+                assert!(chunk.bytes < CHUNK_BYTES + largest, "{} bytes in a chunk", chunk.bytes);
+                rows += chunk.documents.len();
             }
             assert!(
                 rows - start <= largest_group,
                 "{} rows of {words} words in a group",
                 rows - start
             );
-            assert!(group.iter().map(|parcel| parcel.bytes).sum::<usize>() < GROUP_BYTES + largest);
+            assert!(group.iter().map(|chunk| chunk.bytes).sum::<usize>() < GROUP_BYTES + largest);
         }
         assert_eq!(rows, documents);
     }
@@ -213,8 +209,8 @@ fn the_size_of_a_document_is_that_of_its_columns() {
     let temp = tempfile::tempdir().unwrap();
     for words in [0, 300, 20_000] {
         let document = long_document(1, words);
-        let encoded = tokenize(&document, &mut tokenizer(temp.path()), &relations()).unwrap();
-        let real = DocumentColumns::of(&[encoded]).unwrap().num_bytes();
+        let tokenized = tokenize(&document, &mut tokenizer(temp.path()), &relations()).unwrap();
+        let real = DocumentColumns::of(&[tokenized]).unwrap().num_bytes();
         let taken = column_bytes(&document);
         // A document has some forty offsets and lengths that are not counted.
         assert!(

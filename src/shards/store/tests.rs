@@ -74,21 +74,43 @@ proptest! {
     /// all ranks together read the steps of one.
     #[test]
     fn no_document_is_missing_or_repeated_in_an_epoch(
-        count in 1_usize..40, rows_per_shard in 1_usize..9, row_group_rows in 1_usize..5, world in 1_usize..=64, batch in 1_usize..20, seed: u64,
+        count in 1_usize..40,
+        rows_per_shard in 1_usize..9,
+        row_group_rows in 1_usize..5,
+        world in 1_usize..=64,
+        batch in 1_usize..20,
+        seed: u64,
     ) {
         let temp = tempfile::tempdir().unwrap();
-        let titles: Vec<String> = (0..count).map(|number| format!("document {number:02}")).collect();
-        let documents: Vec<_> = titles.iter().map(|title| document(title, &[&["Paris"], &["France"]], &[(0, 1, "P17")])).collect();
-        let (folder, _) = prepared_with(temp.path(), "shards", &documents, WriteOptions { rows_per_shard, row_group_rows });
+        let titles: Vec<String> =
+            (0..count).map(|number| format!("document {number:02}")).collect();
+        let documents: Vec<_> = titles
+            .iter()
+            .map(|title| document(title, &[&["Paris"], &["France"]], &[(0, 1, "P17")]))
+            .collect();
+        let (folder, _) = prepared_with(
+            temp.path(),
+            "shards",
+            &documents,
+            WriteOptions { rows_per_shard, row_group_rows },
+        );
         let store = DocumentStore::open(&folder, StoreOptions::default()).unwrap();
         let order = BatchOrder::new(store.len(), seed, batch).unwrap();
         for epoch in 0..2 {
             let mut read = Vec::new();
-            for step in (0..order.steps_per_epoch()).map(|step| epoch * order.steps_per_epoch() + step) {
+            for step in
+                (0..order.steps_per_epoch()).map(|step| epoch * order.steps_per_epoch() + step)
+            {
                 let items = order.items(step);
                 for rank in 0..world {
                     let share = Share { rank, world };
-                    read.extend(items.iter().enumerate().filter(|(index, _)| share.holds(*index)).map(|(_, item)| store.title(item.row).to_owned()));
+                    read.extend(
+                        items
+                            .iter()
+                            .enumerate()
+                            .filter(|(index, _)| share.holds(*index))
+                            .map(|(_, item)| store.title(item.row).to_owned()),
+                    );
                 }
             }
             read.sort_unstable();

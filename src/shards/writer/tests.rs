@@ -9,7 +9,7 @@ fn write(
     documents: &[TokenizedDocument],
     rows_per_shard: usize,
     row_group_rows: usize,
-) -> Written {
+) -> WrittenShards {
     write_documents(
         folder,
         WriteOptions { rows_per_shard, row_group_rows },
@@ -26,10 +26,19 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
     #[test]
-    fn what_was_written_is_read(documents in prop::collection::vec(any_document(), 0..12), rows in 1usize..6, group in 1usize..6) {
+    fn what_was_written_is_read(
+        documents in prop::collection::vec(any_document(), 0..12),
+        rows in 1usize..6,
+        group in 1usize..6,
+    ) {
         let temp = tempfile::tempdir().unwrap();
         let manifest = manifest(write(temp.path(), &documents, rows, group));
-        let store = DocumentStore::load(temp.path(), manifest.clone(), StoreOptions { with_words: true, verify: true }).unwrap();
+        let store = DocumentStore::load(
+            temp.path(),
+            manifest.clone(),
+            StoreOptions { with_words: true, verify: true },
+        )
+        .unwrap();
         prop_assert_eq!(store.len(), documents.len());
         for (row, document) in documents.iter().enumerate() {
             prop_assert_eq!(&*store.get(row), document);

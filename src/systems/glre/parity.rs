@@ -10,7 +10,7 @@ use tch::Tensor;
 
 use crate::Result;
 use crate::corpus::RelationSet;
-use crate::corpus::formats::read_all_eog;
+use crate::corpus::formats::read_eog;
 use crate::parity::{Case, WEIGHTS, lengths};
 use crate::systems::cases::foundation::{DOCRED_TYPES, EVALUATION, foundation};
 use crate::systems::cases::head_name;
@@ -128,9 +128,10 @@ fn release_order(document: &TokenizedDocument) -> Vec<u32> {
 }
 
 fn read_cdr(case: &Case) -> Result<(Vec<Sample>, usize, Tokenizer)> {
-    let (documents, summary) = read_all_eog(&case.path("docs.data"))?;
+    let documents = read_eog(&case.path("docs.data"))?;
+    let facts = documents.iter().flat_map(|read| read.document.facts());
     let mut relations = RelationSet::default();
-    for name in summary.relations.keys() {
+    for name in facts.map(|fact| &fact.relation).collect::<std::collections::BTreeSet<_>>() {
         relations.insert(name, name);
     }
     let mut tokenizer = Tokenizer::load(&case.path("../vocab.txt"), Some(true))?;
@@ -145,7 +146,7 @@ fn read_cdr(case: &Case) -> Result<(Vec<Sample>, usize, Tokenizer)> {
                 .pairs
                 .iter()
                 .find(|pair| (pair.head, pair.tail) == (head as usize, tail as usize));
-            found.is_none_or(|pair| pair.label == crate::corpus::formats::PairLabel::NotIncluded)
+            found.is_none_or(|pair| pair.label == crate::corpus::PairLabel::NotIncluded)
         };
         let kept: Vec<bool> = pairs.iter().map(|pair| !left_out(pair)).collect();
         let (reference, _) = case.integers(&format!("doc{index}.pair_in_loss"))?;

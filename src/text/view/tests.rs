@@ -1,7 +1,7 @@
 use std::path::Path;
 
-use super::fixture::{Table, Vocabulary, case, json};
 use super::*;
+use crate::text::testing::{FixtureTensor, Vocabulary, case, json};
 use crate::text::{TokenizedEntity, TokenizedMention};
 
 const MENTIONS: usize = 3;
@@ -57,7 +57,8 @@ fn assert_positions(view: &View, expected: &[i64]) {
 fn ranker_views_match_the_reference() {
     let Some(folder) = case("dsdocre-ranker") else { return };
     let vocabulary = Vocabulary::beside(&folder);
-    let (pieces, positions) = (Table::read(&folder, "doc"), Table::read(&folder, "entPos"));
+    let (pieces, positions) =
+        (FixtureTensor::read(&folder, "doc"), FixtureTensor::read(&folder, "entPos"));
     let mut cut = 0;
     for (i, document) in documents(&folder, &vocabulary).iter().enumerate() {
         let view = view(
@@ -91,7 +92,8 @@ fn pretraining_views_match_the_reference() {
     let details = &json(&folder, "case.json")["details"];
     for (i, document) in documents(&folder, &vocabulary).iter().enumerate() {
         let (item, side) = (i / 2, i % 2 + 1);
-        let table = |name: &str| Table::read(&folder, &format!("{name}{side}")).ints(&[item]);
+        let table =
+            |name: &str| FixtureTensor::read(&folder, &format!("{name}{side}")).ints(&[item]);
         let choices = fixture_choices(details, i, document.entities.len());
         let view =
             view(document, &vocabulary, &fixture_options(Markers::PerEntity), &choices).unwrap();
@@ -107,7 +109,7 @@ fn pretraining_views_match_the_reference() {
 fn finetuning_views_match_the_reference_in_both_profiles() {
     let Some(folder) = case("dsdocre-finetune") else { return };
     let vocabulary = Vocabulary::beside(&folder);
-    let read = |name: &str| Table::read(&folder, name);
+    let read = |name: &str| FixtureTensor::read(&folder, name);
     let (heads, tails, kept) = (read("pair_head"), read("pair_tail"), read("label_mask"));
     for (i, document) in documents(&folder, &vocabulary).iter().enumerate() {
         let plain = view(

@@ -9,10 +9,11 @@ mod reader;
 mod relation_file;
 mod writer;
 
-pub use reader::{read_all, read_documents, read_gold};
+pub use reader::Docred;
+pub(super) use reader::{ABOUT, NAME};
 pub use relation_file::load_relations;
 pub use writer::DocredWriter;
-pub(crate) use writer::encode;
+pub(crate) use writer::to_json;
 
 #[cfg(test)]
 mod tests;

@@ -22,54 +22,57 @@ const HINT: &str = "expected {\"P17\": \"country\", …}, {\"P17\": 1, …} or \
 /// A [`DataError`] for JSON of another form, a repeated number or identifier, or a file without
 /// relations.
 pub fn load_relations(path: &Path) -> Result<RelationSet> {
-    let form: Form = serde_json::from_slice(&text_file::read_whole(path)?).map_err(|error| {
-        let problem =
-            if error.is_data() { "neither an object nor a list" } else { "not valid JSON" };
-        bad(path, format!("{problem}: {error}"))
-    })?;
-    let rows = match &form {
-        Form::Object(entries) if entries.iter().all(|(_, name)| name.is_string()) => named(entries),
-        Form::Object(entries) => numbered(path, entries)?,
-        Form::List(list) => listed(path, list)?,
+    let file: RelationFile =
+        serde_json::from_slice(&text_file::read_whole(path)?).map_err(|error| {
+            let problem =
+                if error.is_data() { "neither an object nor a list" } else { "not valid JSON" };
+            bad(path, format!("{problem}: {error}"))
+        })?;
+    let rows = match &file {
+        RelationFile::Object(entries) if entries.iter().all(|(_, name)| name.is_string()) => {
+            named(entries)
+        }
+        RelationFile::Object(entries) => numbered(path, entries)?,
+        RelationFile::List(list) => listed(path, list)?,
     };
     collect(path, &rows)
 }
 
-/// The file as it stands: an object with all its entries, of which a map would keep one a key.
-enum Form {
+/// The contents of the file. An object keeps all its entries; a map would keep one a key.
+enum RelationFile {
     Object(Vec<(String, Value)>),
     List(Vec<Value>),
 }
 
-impl<'de> Deserialize<'de> for Form {
+impl<'de> Deserialize<'de> for RelationFile {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(FormVisitor)
+        deserializer.deserialize_any(RelationFileVisitor)
     }
 }
 
-struct FormVisitor;
+struct RelationFileVisitor;
 
-impl<'de> Visitor<'de> for FormVisitor {
-    type Value = Form;
+impl<'de> Visitor<'de> for RelationFileVisitor {
+    type Value = RelationFile;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object or a list")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Form, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RelationFile, A::Error> {
         let mut entries = Vec::new();
         while let Some(entry) = map.next_entry()? {
             entries.push(entry);
         }
-        Ok(Form::Object(entries))
+        Ok(RelationFile::Object(entries))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Form, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<RelationFile, A::Error> {
         let mut values = Vec::new();
         while let Some(value) = list.next_element()? {
             values.push(value);
         }
-        Ok(Form::List(values))
+        Ok(RelationFile::List(values))
     }
 }
 
@@ -81,11 +84,11 @@ fn collect(path: &Path, rows: &[(String, String)]) -> Result<RelationSet> {
     let mut set = RelationSet::default();
     for (id, name) in rows.iter().filter(|(id, _)| !matches!(id.as_str(), "Na" | "NA")) {
         if set.index_of(id).is_some() {
-            return Err(bad(path, format!("the relation `{id}` stands there twice")));
+            return Err(bad(path, format!("the relation `{id}` is listed twice")));
         }
         set.insert(id, name);
     }
-    if set.is_empty() { Err(bad(path, "the file names no relation".to_owned())) } else { Ok(set) }
+    if set.is_empty() { Err(bad(path, "the file lists no relations".to_owned())) } else { Ok(set) }
 }
 
 fn named(entries: &[(String, Value)]) -> Vec<(String, String)> {

@@ -6,14 +6,15 @@ use serde_json::{Value, json};
 use super::*;
 use crate::Error;
 use crate::corpus::formats::{ReadOptions, ReadSummary};
-use crate::corpus::{Candidate, RelationSet};
+use crate::corpus::{Candidate, Format, RelationSet};
 
 fn good() -> Value {
     json!({
         "title": "A",
         "sents": [["Ada", "Byron", "lived", "in", "London", "."], ["She", "died", "."]],
         "vertexSet": [
-            [{"name": "Ada Byron", "sent_id": 0, "pos": [0, 2], "type": "PER", "global_pos": [0, 0]},
+            [{"name": "Ada Byron", "sent_id": 0, "pos": [0, 2], "type": "PER",
+              "global_pos": [0, 0]},
              {"name": "She", "sent_id": 1, "pos": [0, 1], "type": "PER"}],
             [{"name": "London", "sent_id": 0, "pos": [4, 5], "type": "LOC"}],
         ],
@@ -35,7 +36,7 @@ fn file(name: &str, bytes: &[u8]) -> File {
 
 fn read(text: &str) -> crate::Result<(Vec<crate::corpus::Document>, ReadSummary)> {
     let file = file("corpus.json", text.as_bytes());
-    read_all(&file.path, &ReadOptions::default())
+    Format::DOCRED.read_all(&file.path, &ReadOptions::default())
 }
 
 /// The message and hint of reading [good, broken].
@@ -96,7 +97,9 @@ fn documents_without_labels_entities_or_sentences_are_kept_and_counted() {
 fn repeated_facts_are_kept_once_with_all_evidence() {
     let mut document = good();
     document["labels"] = json!([
-        {"h": 0, "t": 1, "r": "P20", "evidence": [1]}, {"h": 1, "t": 0, "r": "P20"}, {"h": 0, "t": 1, "r": "P20", "evidence": [0, 1]}
+        {"h": 0, "t": 1, "r": "P20", "evidence": [1]},
+        {"h": 1, "t": 0, "r": "P20"},
+        {"h": 0, "t": 1, "r": "P20", "evidence": [0, 1]},
     ]);
     let (documents, summary) = read(&json!([document]).to_string()).unwrap();
     assert_eq!((summary.facts, summary.duplicate_facts), (2, 1));
@@ -171,18 +174,23 @@ fn unknown_relations_are_refused_where_the_set_is_given() {
     let file = file("corpus.json", json!([good()]).to_string().as_bytes());
     let mut relations = RelationSet::default();
     relations.insert("P17", "country");
-    let error = read_all(
-        &file.path,
-        &ReadOptions { relations: Some(relations.clone()), ..ReadOptions::default() },
-    )
-    .unwrap_err();
+    let error = Format::DOCRED
+        .read_all(
+            &file.path,
+            &ReadOptions { relations: Some(relations.clone()), ..ReadOptions::default() },
+        )
+        .unwrap_err();
     assert_says(
         &explain(&error),
         &["`labels[0].r`", "unknown relation `P20`", "1 relations", "relation file"],
     );
     relations.insert("P20", "place of death");
     assert_eq!(
-        read_all(&file.path, &ReadOptions { relations: Some(relations), ..ReadOptions::default() })
+        Format::DOCRED
+            .read_all(
+                &file.path,
+                &ReadOptions { relations: Some(relations), ..ReadOptions::default() }
+            )
             .unwrap()
             .1
             .facts,
@@ -208,7 +216,9 @@ fn broken_json_is_named_by_row_line_and_column() {
 
 #[test]
 fn a_missing_file_is_an_io_error_with_its_path() {
-    let error = read_all("/nowhere/corpus.json".as_ref(), &ReadOptions::default()).unwrap_err();
+    let error = Format::DOCRED
+        .read_all("/nowhere/corpus.json".as_ref(), &ReadOptions::default())
+        .unwrap_err();
     assert_eq!(error.exit_code(), 74);
     assert!(error.to_string().contains("/nowhere/corpus.json"));
 }
@@ -216,9 +226,9 @@ fn a_missing_file_is_an_io_error_with_its_path() {
 #[test]
 fn an_error_of_the_caller_ends_the_reading_unchanged() {
     let file = file("corpus.json", json!([good()]).to_string().as_bytes());
-    let error =
-        read_documents(&file.path, &ReadOptions::default(), &mut |_| Err(Error::recipe("enough")))
-            .unwrap_err();
+    let error = Format::DOCRED
+        .read(&file.path, &ReadOptions::default(), &mut |_| Err(Error::recipe("enough")))
+        .unwrap_err();
     assert_eq!((error.exit_code(), error.to_string().as_str()), (64, "enough"));
 }
 
@@ -228,10 +238,10 @@ fn gzip_files_are_read_and_damaged_ones_named() {
     std::io::Write::write_all(&mut encoder, json!([good()]).to_string().as_bytes()).unwrap();
     let bytes = encoder.finish().unwrap();
     let whole = file("corpus.json.gz", &bytes);
-    assert_eq!(read_all(&whole.path, &ReadOptions::default()).unwrap().1.facts, 1);
+    assert_eq!(Format::DOCRED.read_all(&whole.path, &ReadOptions::default()).unwrap().1.facts, 1);
     let cut = file("corpus.json.gz", &bytes[..bytes.len() / 2]);
     assert_says(
-        &explain(&read_all(&cut.path, &ReadOptions::default()).unwrap_err()),
+        &explain(&Format::DOCRED.read_all(&cut.path, &ReadOptions::default()).unwrap_err()),
         &["corpus.json.gz", "damaged"],
     );
 }
@@ -249,7 +259,7 @@ fn what_was_written_is_read_again() {
         documents.iter().for_each(|document| writer.write(document).unwrap());
         assert!(!path.exists());
         assert_eq!(writer.finish().unwrap(), 2);
-        let (mut again, _) = read_all(&path, &ReadOptions::default()).unwrap();
+        let (mut again, _) = Format::DOCRED.read_all(&path, &ReadOptions::default()).unwrap();
         for (document, original) in again.iter_mut().zip(&documents) {
             document.provenance = original.provenance.clone();
         }
@@ -257,7 +267,7 @@ fn what_was_written_is_read_again() {
     }
     let empty = folder.path().join("empty.json");
     DocredWriter::create(&empty).unwrap().finish().unwrap();
-    assert!(read_all(&empty, &ReadOptions::default()).unwrap().0.is_empty());
+    assert!(Format::DOCRED.read_all(&empty, &ReadOptions::default()).unwrap().0.is_empty());
 }
 
 #[test]
@@ -273,7 +283,7 @@ fn candidates_and_identifiers_survive() {
     assert_eq!(documents[0].candidates.as_deref(), Some(&pairs[..]));
     assert_eq!(documents[0].asked_pairs(), [(0, 1)]);
     assert_eq!(documents[0].entities[0].knowledge_base_id.as_deref(), Some("Q7259"));
-    let line = String::from_utf8(encode(&documents[0]).unwrap()).unwrap();
+    let line = String::from_utf8(to_json(&documents[0]).unwrap()).unwrap();
     let (again, _) = read(&format!("[{line}]")).unwrap();
     assert_eq!(
         (&again[0].candidates, &again[0].entities),
@@ -345,12 +355,13 @@ fn real_files_are_read_whole() {
     assert_eq!(docred.len(), 96);
     assert_eq!(load_relations(&data.join("docred/rel2id.json")).unwrap().index_of("P17"), Some(0));
     let summary = |path: &str, relations: Option<RelationSet>| {
-        let s = read_documents(
-            &data.join(path),
-            &ReadOptions { relations, ..ReadOptions::default() },
-            &mut |_| Ok(()),
-        )
-        .unwrap();
+        let s = Format::DOCRED
+            .read(
+                &data.join(path),
+                &ReadOptions { relations, ..ReadOptions::default() },
+                &mut |_| Ok(()),
+            )
+            .unwrap();
         (s.documents, s.facts, s.duplicate_facts, s.unlabelled)
     };
     assert_eq!(summary("redocred/dev_revised.json", Some(docred.clone())), (500, 17_284, 0, 0));
@@ -364,17 +375,17 @@ fn real_files_are_read_whole() {
 #[test]
 fn gold_leaves_words_unread_but_not_unchecked() {
     let whole = file("gold.json", json!([good()]).to_string().as_bytes());
-    let mut expected = read_all(&whole.path, &ReadOptions::default()).unwrap().0;
+    let mut expected = Format::DOCRED.read_all(&whole.path, &ReadOptions::default()).unwrap().0;
     for word in expected[0].sentences.iter_mut().flatten() {
         word.clear();
     }
-    assert_eq!(read_gold(&whole.path).unwrap(), expected);
+    assert_eq!(Format::DOCRED.read_gold(&whole.path).unwrap().documents, expected);
 
     let mut broken = good();
     broken["sents"][0][1] = json!(7);
     let file = file("gold.json", json!([broken]).to_string().as_bytes());
     assert_says(
-        &explain(&read_gold(&file.path).unwrap_err()),
+        &explain(&Format::DOCRED.read_gold(&file.path).unwrap_err()),
         &["row 0", "`sents[0][1]`", "expected a string"],
     );
 }

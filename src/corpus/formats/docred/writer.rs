@@ -4,11 +4,11 @@ use std::{io::Write, path::Path};
 
 use super::raw::{WrittenCandidate, WrittenDocument, WrittenLabel, WrittenMention};
 use crate::base::text_file::TextFile;
+use crate::corpus::formats::format::{DocumentWriter, WriteSummary};
 use crate::corpus::{Candidate, Document, Entity, Fact};
 use crate::{Error, Result};
 
-/// Streams documents into a DocRED file. Nothing stands under the file's name before
-/// [`DocredWriter::finish`].
+/// Writes documents into a DocRED file, which appears with [`DocredWriter::finish`].
 pub struct DocredWriter {
     file: TextFile,
     documents: usize,
@@ -28,11 +28,11 @@ impl DocredWriter {
     /// # Errors
     /// I/O errors.
     pub fn write(&mut self, document: &Document) -> Result<()> {
-        self.write_encoded(&encode(document)?)
+        self.write_json(&to_json(document)?)
     }
 
-    /// Adds a document that [`encode`] has turned into JSON already, perhaps on another thread.
-    pub(crate) fn write_encoded(&mut self, json: &[u8]) -> Result<()> {
+    /// Adds a document that [`to_json`] has turned into JSON, perhaps on another thread.
+    pub(crate) fn write_json(&mut self, json: &[u8]) -> Result<()> {
         let before: &[u8] = if self.documents == 0 { b"[\n" } else { b",\n" };
         self.documents += 1;
         self.file.write_all(before)?;
@@ -50,8 +50,18 @@ impl DocredWriter {
     }
 }
 
+impl DocumentWriter for DocredWriter {
+    fn write(&mut self, document: Document) -> Result<()> {
+        Self::write(self, &document)
+    }
+
+    fn finish(self: Box<Self>) -> Result<WriteSummary> {
+        Ok(WriteSummary { documents: Self::finish(*self)?, losses: String::new() })
+    }
+}
+
 /// A document as one line of DocRED JSON.
-pub(crate) fn encode(document: &Document) -> Result<Vec<u8>> {
+pub(crate) fn to_json(document: &Document) -> Result<Vec<u8>> {
     let written = WrittenDocument {
         title: &document.title,
         sents: &document.sentences,
@@ -60,7 +70,7 @@ pub(crate) fn encode(document: &Document) -> Result<Vec<u8>> {
         candidates: document.candidates.as_ref().map(|pairs| pairs.iter().map(candidate).collect()),
     };
     serde_json::to_vec(&written)
-        .map_err(|error| Error::Bug(format!("a document did not turn into JSON: {error}")))
+        .map_err(|error| Error::Bug(format!("writing a document as JSON: {error}")))
 }
 
 fn mentions(entity: &Entity) -> Vec<WrittenMention<'_>> {

@@ -3,8 +3,11 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::{EogDocument, LabelledPair, PairLabel};
-use crate::corpus::{Candidate, Document, Entity, Fact, Mention, Provenance};
+use super::EogDocument;
+use crate::corpus::place::Place;
+use crate::corpus::{
+    Candidate, Document, Entity, Fact, LabelledPair, Mention, PairLabel, Provenance,
+};
 use crate::{DataError, Result};
 
 /// Columns of a pair: label, direction, CROSS, two spans, and two arguments of six columns.
@@ -14,43 +17,31 @@ const FIRST_ARGUMENT: usize = 5;
 /// Columns of an argument: id, names, type, starts, ends, sentences.
 const ARGUMENT_COLUMNS: usize = 6;
 
-/// What the form is, where an error knows nothing better.
-const HINT: &str = "a line is an id, the sentences joined by `|`, and 17 columns a pair, with tabs \
-    between; see `docs/formats.md`";
+/// The hint of an error that has no better one.
+const HINT: &str = "a line is an id, the sentences joined by `|`, and 17 columns for each pair, \
+    separated by tabs; see `docs/formats.md`";
 
-/// Where a line stands, for its errors.
-struct Place<'a> {
-    path: &'a Path,
-    row: usize,
-    title: &'a str,
-}
-
-impl Place<'_> {
-    fn error(&self, column: usize, problem: impl Into<String>) -> DataError {
-        DataError::new(self.path, problem)
-            .row(self.row)
-            .title(self.title)
-            .field(format!("column {}", column + 1))
-            .hint(HINT)
-    }
+/// An error about a column, counted from 0 here and from 1 for people.
+fn error(place: Place<'_>, column: usize, problem: impl Into<String>) -> DataError {
+    place.error(format!("column {}", column + 1), problem).hint(HINT)
 }
 
 /// Parses one line.
 pub(super) fn parse(path: &Path, row: usize, text: &str) -> Result<EogDocument> {
     let columns: Vec<&str> = text.split('\t').collect();
-    let place = Place { path, row, title: columns[0] };
+    let place = Place { file: path, row, title: columns[0] };
     let (Some(body), rest) = (columns.get(1), columns.get(2..).unwrap_or_default()) else {
-        return Err(place.error(1, "the line has a single column").into());
+        return Err(error(place, 1, "the line has a single column").into());
     };
     if columns[0].is_empty() {
-        return Err(place.error(0, "the document has no id").into());
+        return Err(error(place, 0, "the document has no id").into());
     }
     if rest.len() % PAIR_COLUMNS != 0 {
         let problem = format!(
-            "{} columns follow the text, which is no multiple of {PAIR_COLUMNS}",
+            "{} columns follow the text; their number must be a multiple of {PAIR_COLUMNS}",
             rest.len()
         );
-        return Err(place.error(2, problem).hint("is a field empty, or a tab missing?").into());
+        return Err(error(place, 2, problem).hint("is a field empty, or a tab missing?").into());
     }
     let sentences: Vec<Vec<String>> = body
         .split('|')
@@ -62,17 +53,21 @@ pub(super) fn parse(path: &Path, row: usize, text: &str) -> Result<EogDocument> 
         provenance: Provenance { file: path.to_owned(), row },
         ..Document::default()
     };
-    let mut reading =
-        Reading { starts: document.sentence_starts(), document, place, entities: HashMap::new() };
+    let mut reader = LineReader {
+        starts: document.sentence_starts(),
+        document,
+        place,
+        entities: HashMap::new(),
+    };
     let pairs = rest.chunks_exact(PAIR_COLUMNS).enumerate();
     let pairs = pairs
-        .map(|(index, pair)| reading.pair(2 + index * PAIR_COLUMNS, pair))
+        .map(|(index, pair)| reader.pair(2 + index * PAIR_COLUMNS, pair))
         .collect::<Result<Vec<_>>>()?;
-    reading.finish(pairs)
+    reader.finish(pairs)
 }
 
 /// A document that grows pair by pair.
-struct Reading<'a> {
+struct LineReader<'a> {
     place: Place<'a>,
     document: Document,
     /// First word of each sentence, closed by the number of words.
@@ -81,7 +76,7 @@ struct Reading<'a> {
     entities: HashMap<&'a str, (usize, &'a [&'a str])>,
 }
 
-impl<'a> Reading<'a> {
+impl<'a> LineReader<'a> {
     fn pair(&mut self, at: usize, columns: &'a [&'a str]) -> Result<LabelledPair> {
         let first = self.entity(
             at + FIRST_ARGUMENT,
@@ -92,10 +87,12 @@ impl<'a> Reading<'a> {
             &columns[FIRST_ARGUMENT + ARGUMENT_COLUMNS..],
         )?;
         if first == second {
-            return Err(self
-                .place
-                .error(at, format!("both arguments are `{}`", columns[FIRST_ARGUMENT]))
-                .into());
+            return Err(error(
+                self.place,
+                at,
+                format!("both arguments are `{}`", columns[FIRST_ARGUMENT]),
+            )
+            .into());
         }
         let (label, backwards) = self.label(at, columns[0])?;
         let (head, tail) = if backwards { (second, first) } else { (first, second) };
@@ -103,10 +100,12 @@ impl<'a> Reading<'a> {
             "CROSS" => true,
             "NON-CROSS" => false,
             other => {
-                return Err(self
-                    .place
-                    .error(at + 2, format!("`{other}` is neither CROSS nor NON-CROSS"))
-                    .into());
+                return Err(error(
+                    self.place,
+                    at + 2,
+                    format!("`{other}` is neither CROSS nor NON-CROSS"),
+                )
+                .into());
             }
         };
         Ok(LabelledPair { head, tail, label, crosses_sentences })
@@ -127,9 +126,7 @@ impl<'a> Reading<'a> {
             _ => ("", false),
         };
         match name {
-            "" => Err(self
-                .place
-                .error(at, format!("`{text}` is no label"))
+            "" => Err(error(self.place, at, format!("`{text}` is not a label"))
                 .hint("labels look like `1:CID:2`, `1:NR:2` or `not_include`")
                 .into()),
             "NR" => Ok((PairLabel::NoRelation, backwards)),
@@ -147,7 +144,7 @@ impl<'a> Reading<'a> {
                         "entity `{}` was `{}` before, and is `{}` here",
                         columns[0], first[column], columns[column]
                     );
-                    Err(self.place.error(at + column, problem).into())
+                    Err(error(self.place, at + column, problem).into())
                 }
             };
         }
@@ -162,25 +159,22 @@ impl<'a> Reading<'a> {
 
     fn mentions(&self, at: usize, columns: &[&str]) -> Result<Vec<Mention>> {
         let &[id, names, entity_type, starts, ends, sentences] = columns else {
-            return Err(self.place.error(at, "an argument has not six columns").into());
+            return Err(error(self.place, at, "an argument does not have six columns").into());
         };
         if id.is_empty() || entity_type.is_empty() {
-            return Err(self.place.error(at, "an argument without id or type").into());
+            return Err(error(self.place, at, "an argument without id or type").into());
         }
         let names: Vec<&str> = names.split('|').collect();
         let list = |column: usize, text: &str| self.numbers(at + column, text);
         let (starts, ends, sentences) = (list(3, starts)?, list(4, ends)?, list(5, sentences)?);
         if [starts.len(), ends.len(), sentences.len()] != [names.len(); 3] {
             let counts = [names.len(), starts.len(), ends.len(), sentences.len()];
-            return Err(self
-                .place
-                .error(
-                    at + 1,
-                    format!(
-                        "names, starts, ends and sentences of `{id}` differ in number: {counts:?}"
-                    ),
-                )
-                .into());
+            return Err(error(
+                self.place,
+                at + 1,
+                format!("names, starts, ends and sentences of `{id}` differ in number: {counts:?}"),
+            )
+            .into());
         }
         let mention = |index: usize| {
             let span = self.span(at + 3, starts[index], ends[index], sentences[index])?;
@@ -214,19 +208,20 @@ impl<'a> Reading<'a> {
                     "the words {start}..{end} are not inside sentence {sentence}, which has the \
                      words {from}..{to}"
                 );
-                Err(self.place.error(column, problem).into())
+                Err(error(self.place, column, problem).into())
             }
-            None => Err(self
-                .place
-                .error(column + 2, format!("sentence {sentence} does not exist"))
-                .into()),
+            None => {
+                Err(error(self.place, column + 2, format!("sentence {sentence} does not exist"))
+                    .into())
+            }
         }
     }
 
     fn numbers(&self, column: usize, text: &str) -> Result<Vec<usize>> {
         let number = |part: &str| {
             part.parse().map_err(|_| {
-                self.place.error(column, format!("`{part}` is no word or sentence number")).into()
+                error(self.place, column, format!("`{part}` is not a number of a word or sentence"))
+                    .into()
             })
         };
         text.split(':').map(number).collect()
@@ -238,9 +233,7 @@ impl<'a> Reading<'a> {
         for (index, pair) in pairs.iter().enumerate() {
             if seen.insert((pair.head, pair.tail, pair.label.clone()), index).is_some() {
                 let column = 2 + index * PAIR_COLUMNS;
-                return Err(self
-                    .place
-                    .error(column, "the pair has this label twice")
+                return Err(error(self.place, column, "the pair has this label twice")
                     .hint("keep one of the two")
                     .into());
             }

@@ -1,40 +1,41 @@
-//! Writes EoG's lines. The format knows pairs and little else: what it has no place for is counted,
-//! never left out in silence.
+//! Writes EoG's lines. The format holds pairs and little else; what it cannot hold is counted and
+//! reported.
 
 use std::fmt;
 use std::io::Write;
 use std::path::Path;
 
 use crate::base::text_file::TextFile;
+use crate::corpus::formats::format::{DocumentWriter, WriteSummary};
 use crate::corpus::{Candidate, Document, Entity};
 use crate::{DataError, Result};
 
-/// What the format could not hold.
+/// Counts of what the format could not hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct EogLosses {
+struct EogLosses {
     /// Documents without labels, whose pairs are written as pairs without relation.
-    pub unlabelled: usize,
+    unlabelled: usize,
     /// Documents that asked about every pair, and now list them.
-    pub listed: usize,
+    listed: usize,
     /// Entities that are in no pair.
-    pub entities: usize,
+    entities: usize,
     /// Entities without identifier, which got one (`E0`, `E1`, … by their place).
-    pub named: usize,
+    named: usize,
     /// Facts whose evidence is lost.
-    pub evidence: usize,
-    /// Words and names in which white space, `|` or nothing at all stood: written as `_`.
-    pub words: usize,
+    evidence: usize,
+    /// Words and names that were empty or contained white space or `|`: written as `_`.
+    words: usize,
     /// Mentions of another type than their entity's.
-    pub types: usize,
+    types: usize,
     /// Empty sentences, which are dropped.
-    pub sentences: usize,
+    sentences: usize,
 }
 
 impl fmt::Display for EogLosses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = [
-            (self.unlabelled, "documents without labels became ones without relations"),
-            (self.listed, "documents that asked about every pair list them now"),
+            (self.unlabelled, "documents without labels became documents without relations"),
+            (self.listed, "documents that asked about every pair now list them"),
             (self.entities, "entities in no pair were left out"),
             (self.named, "entities without identifier were given one"),
             (self.evidence, "facts lost their evidence"),
@@ -47,16 +48,12 @@ impl fmt::Display for EogLosses {
             .filter(|(count, _)| *count > 0)
             .map(|(count, text)| format!("{count} {text}"))
             .collect();
-        if said.is_empty() {
-            write!(f, "nothing was lost")
-        } else {
-            write!(f, "{}", said.join("; "))
-        }
+        f.write_str(&said.join("; "))
     }
 }
 
-/// Streams documents into a file, which appears with [`EogWriter::finish`].
-pub struct EogWriter {
+/// Writes documents into a file, and counts what the format cannot hold.
+pub(super) struct EogWriter {
     file: TextFile,
     documents: usize,
     losses: EogLosses,
@@ -64,36 +61,28 @@ pub struct EogWriter {
 
 impl EogWriter {
     /// Starts a file; a name that ends in `.gz` is compressed. Missing folders are made.
-    ///
-    /// # Errors
-    /// I/O errors.
-    pub fn create(path: &Path) -> Result<Self> {
+    pub(super) fn create(path: &Path) -> Result<Self> {
         Ok(Self { file: TextFile::create(path)?, documents: 0, losses: EogLosses::default() })
     }
+}
 
-    /// Adds a document.
-    ///
-    /// # Errors
-    /// A [`DataError`] for what the format confuses: a title, identifier or type with a tab, two
-    /// entities of one identifier, a relation named `NR`; I/O errors.
-    pub fn write(&mut self, document: &Document) -> Result<()> {
-        let line = Line::new(document, &mut self.losses)?.text()?;
+impl DocumentWriter for EogWriter {
+    /// Refuses what the format would confuse: a title, identifier or type with a tab, two entities
+    /// with the same identifier, a relation named `NR`.
+    fn write(&mut self, document: Document) -> Result<()> {
+        let line = LineWriter::new(&document, &mut self.losses)?.text()?;
         self.documents += 1;
         Ok(self.file.write_all(line.as_bytes())?)
     }
 
-    /// Gives the file its name; returns the number of documents and what was lost.
-    ///
-    /// # Errors
-    /// I/O errors; the file does not appear then.
-    pub fn finish(self) -> Result<(usize, EogLosses)> {
+    fn finish(self: Box<Self>) -> Result<WriteSummary> {
         self.file.finish()?;
-        Ok((self.documents, self.losses))
+        Ok(WriteSummary { documents: self.documents, losses: self.losses.to_string() })
     }
 }
 
-/// A line in the making.
-struct Line<'a> {
+/// Makes the line of a document.
+struct LineWriter<'a> {
     document: &'a Document,
     body: String,
     starts: Vec<usize>,
@@ -104,7 +93,7 @@ struct Line<'a> {
     pairs: Vec<Candidate>,
 }
 
-/// What is written for text in which the format's own separators stand.
+/// Text without the format's own separators.
 fn plain(text: &str, losses: &mut EogLosses) -> String {
     let odd = |c: char| c.is_whitespace() || c == '|';
     if text.is_empty() || text.contains(odd) {
@@ -114,7 +103,7 @@ fn plain(text: &str, losses: &mut EogLosses) -> String {
     text.to_owned()
 }
 
-impl<'a> Line<'a> {
+impl<'a> LineWriter<'a> {
     fn new(document: &'a Document, losses: &mut EogLosses) -> Result<Self> {
         let words = |sentence: &Vec<String>, losses: &mut EogLosses| {
             sentence.iter().map(|word| plain(word, losses)).collect::<Vec<_>>().join(" ")
@@ -153,12 +142,7 @@ impl<'a> Line<'a> {
     }
 
     fn error(&self, field: String, problem: String) -> DataError {
-        let at = &self.document.provenance;
-        DataError::new(&at.file, problem)
-            .row(at.row)
-            .title(&self.document.title)
-            .field(field)
-            .hint("EoG's format cannot say this")
+        self.document.place().error(field, problem).hint("EoG's format cannot express this")
     }
 
     fn arguments(&self, losses: &mut EogLosses) -> Result<Vec<String>> {
@@ -183,7 +167,7 @@ impl<'a> Line<'a> {
                 .find(|text| text.is_empty() || text.contains(['\t', '\n', '\r']))
             {
                 let problem = format!(
-                    "the identifier or type {text:?} is empty or has a tab or line break in it"
+                    "the identifier or type {text:?} is empty or contains a tab or line break"
                 );
                 return Err(self.error(format!("entities[{index}]"), problem).into());
             }
@@ -218,7 +202,7 @@ impl<'a> Line<'a> {
         let title = &self.document.title;
         if title.is_empty() || title.contains(['\t', '\n', '\r']) {
             return Err(self
-                .error("title".into(), "the title is empty or has a tab or line break in it".into())
+                .error("title".into(), "the title is empty or contains a tab or line break".into())
                 .into());
         }
         let mut columns = vec![title.clone(), self.body.clone()];
@@ -256,7 +240,10 @@ impl<'a> Line<'a> {
                 return Err(self
                     .error(
                         "facts".into(),
-                        format!("the relation {:?} has another meaning there", fact.relation),
+                        format!(
+                            "the relation {:?} has another meaning in this format",
+                            fact.relation
+                        ),
                     )
                     .into());
             }
@@ -287,7 +274,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// A mention's name: blanks may stand in it, the separators may not.
+/// A mention's name: it may contain blanks, but no separators.
 fn name(text: &str, losses: &mut EogLosses) -> String {
     let odd = |c: char| c == '|' || c == '\t' || c == '\n' || c == '\r';
     if text.contains(odd) {

@@ -5,11 +5,12 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use crate::Result;
 use crate::corpus::check::{
     Unchecked, UncheckedEntity, UncheckedFact, UncheckedMention, UncheckedPair,
 };
 use crate::corpus::formats::segment::segment;
-use crate::{DataError, Result};
+use crate::corpus::place::Place;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -19,24 +20,24 @@ pub(super) struct RawLine {
     text: Option<String>,
     /// Sentences of words; mentions then count words of their sentence.
     sentences: Option<Vec<Vec<String>>>,
-    entities: Vec<RawEntity>,
-    facts: Option<Vec<RawFact>>,
-    candidates: Option<Vec<RawPair>>,
+    entities: Vec<LineEntity>,
+    facts: Option<Vec<UncheckedFact>>,
+    candidates: Option<Vec<UncheckedPair>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawEntity {
+struct LineEntity {
     id: Option<String>,
     /// Type of the mentions that bear none of their own.
     #[serde(rename = "type")]
     entity_type: Option<String>,
-    mentions: Vec<RawMention>,
+    mentions: Vec<LineMention>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawMention {
+struct LineMention {
     name: Option<String>,
     sentence: Option<i64>,
     start: i64,
@@ -45,78 +46,41 @@ struct RawMention {
     entity_type: Option<String>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawFact {
-    head: i64,
-    tail: i64,
-    relation: String,
-    #[serde(default)]
-    evidence: Vec<i64>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawPair {
-    head: i64,
-    tail: i64,
-    #[serde(default)]
-    excluded: bool,
-}
-
-/// Where a line stands.
-struct Place<'a> {
-    path: &'a Path,
-    row: usize,
-    title: &'a str,
-}
-
-impl Place<'_> {
-    fn error(&self, field: impl Into<String>, problem: impl Into<String>, hint: &str) -> DataError {
-        DataError::new(self.path, problem).row(self.row).title(self.title).field(field).hint(hint)
-    }
-}
-
 impl RawLine {
     /// The document in words, not checked any further.
     pub(super) fn unchecked(self, path: &Path, row: usize) -> Result<Unchecked> {
-        let place = Place { path, row, title: &self.title };
+        let place = Place { file: path, row, title: &self.title };
         let (sentences, entities) = match (self.text, self.sentences) {
             (Some(text), None) => {
-                of_text(&place, &text, self.entities, self.facts.as_deref().unwrap_or_default())?
+                of_text(place, &text, self.entities, self.facts.as_deref().unwrap_or_default())?
             }
-            (None, Some(sentences)) => of_words(&place, sentences, self.entities)?,
+            (None, Some(sentences)) => of_words(place, sentences, self.entities)?,
             (Some(_), Some(_)) => {
                 return Err(place
-                    .error("text", "both `text` and `sentences` are given", "give one of them")
+                    .error("text", "both `text` and `sentences` are given")
+                    .hint("give one of them")
                     .into());
             }
             (None, None) => {
                 return Err(place
-                    .error("text", "neither `text` nor `sentences` is given", "give one of them")
+                    .error("text", "neither `text` nor `sentences` is given")
+                    .hint("give one of them")
                     .into());
             }
         };
-        let fact = |RawFact { head, tail, relation, evidence }| UncheckedFact {
-            head,
-            tail,
-            relation,
-            evidence,
-        };
-        let pair = |RawPair { head, tail, excluded }| UncheckedPair { head, tail, excluded };
-        let facts = self.facts.map(|facts| facts.into_iter().map(fact).collect());
-        let candidates = self.candidates.map(|pairs| pairs.into_iter().map(pair).collect());
-        Ok(Unchecked { title: self.title, sentences, entities, facts, candidates })
+        let Self { title, facts, candidates, .. } = self;
+        Ok(Unchecked { title, sentences, entities, facts, candidates })
     }
 }
 
-type Read = (Vec<Vec<String>>, Vec<UncheckedEntity>);
+/// Sentences of words, and the entities in them.
+type SentencesAndEntities = (Vec<Vec<String>>, Vec<UncheckedEntity>);
 
 fn of_words(
-    place: &Place<'_>,
+    place: Place<'_>,
     sentences: Vec<Vec<String>>,
-    entities: Vec<RawEntity>,
-) -> Result<Read> {
+    entities: Vec<LineEntity>,
+) -> Result<SentencesAndEntities> {
     let mut read = Vec::with_capacity(entities.len());
     for (index, entity) in entities.into_iter().enumerate() {
         let (id, entity_type) = (entity.id, entity.entity_type.unwrap_or_default());
@@ -125,11 +89,8 @@ fn of_words(
             let Some(sentence) = mention.sentence else {
                 let field = format!("entities[{index}].mentions[{at}].sentence");
                 return Err(place
-                    .error(
-                        field,
-                        "the mention names no sentence",
-                        "with `sentences`, mentions count words of one of them",
-                    )
+                    .error(field, "the mention names no sentence")
+                    .hint("with `sentences`, mentions count words of one of them")
                     .into());
             };
             // A name that is not given is that of the words; a span that does not exist is found by
@@ -154,20 +115,15 @@ fn of_words(
 }
 
 fn of_text(
-    place: &Place<'_>,
+    place: Place<'_>,
     text: &str,
-    entities: Vec<RawEntity>,
-    facts: &[RawFact],
-) -> Result<Read> {
+    entities: Vec<LineEntity>,
+    facts: &[UncheckedFact],
+) -> Result<SentencesAndEntities> {
     if let Some(at) = facts.iter().position(|fact| !fact.evidence.is_empty()) {
         let hint = "give `sentences` instead of `text`, or leave the evidence out";
-        return Err(place
-            .error(
-                format!("facts[{at}].evidence"),
-                "evidence counts sentences, and the text has none yet",
-                hint,
-            )
-            .into());
+        let problem = "evidence counts sentences, and the text has none yet";
+        return Err(place.error(format!("facts[{at}].evidence"), problem).hint(hint).into());
     }
     let characters: Vec<char> = text.chars().collect();
     let mut spans = Vec::new();
@@ -193,7 +149,8 @@ fn of_text(
             let Some((sentence, start, end)) = span else {
                 let field = format!("entities[{index}].mentions[{at}].start");
                 return Err(place
-                    .error(field, "the mention covers no word", "spans begin and end at letters")
+                    .error(field, "the mention covers no word")
+                    .hint("spans begin and end at letters")
                     .into());
             };
             let name = mention.name.unwrap_or_else(|| characters[range].iter().collect());
@@ -211,18 +168,15 @@ fn of_text(
 }
 
 fn character_span(
-    place: &Place<'_>,
+    place: Place<'_>,
     path: &str,
     text: &[char],
-    mention: &RawMention,
+    mention: &LineMention,
 ) -> Result<Range<usize>> {
     if mention.sentence.is_some() {
         return Err(place
-            .error(
-                format!("{path}.sentence"),
-                "running text has no sentences yet",
-                "mentions of `text` count characters",
-            )
+            .error(format!("{path}.sentence"), "running text has no sentences yet")
+            .hint("mentions of `text` count characters")
             .into());
     }
     let bounds = usize::try_from(mention.start).ok().zip(usize::try_from(mention.end).ok());
@@ -230,17 +184,14 @@ fn character_span(
         Some((from, to)) => Ok(from..to),
         None => {
             let problem = format!(
-                "the characters {}..{} are no span of a text of {}",
+                "the characters {}..{} are not a span of a text of {}",
                 mention.start,
                 mention.end,
                 text.len()
             );
             Err(place
-                .error(
-                    format!("{path}.start"),
-                    problem,
-                    "offsets count Unicode characters from 0, the end is one past the last",
-                )
+                .error(format!("{path}.start"), problem)
+                .hint("offsets count Unicode characters from 0, the end is one past the last")
                 .into())
         }
     }

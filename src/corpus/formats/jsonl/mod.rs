@@ -5,51 +5,80 @@
 //! Written as words, it holds everything that a [`Document`] does. Not for: DocRED's JSON array.
 
 mod line;
-mod writer;
 
+use std::io::Write;
 use std::path::Path;
 
 use self::line::RawLine;
-use super::reading::Intake;
-use super::{ReadOptions, ReadSummary};
-use crate::Result;
+use super::format::{DocumentFormat, DocumentWriter, WriteSummary};
+use super::reading::{Intake, ReadOptions, ReadSummary};
 use crate::base::json_stream;
 use crate::base::records::{Record, Unit, read_records};
+use crate::base::text_file::TextFile;
 use crate::corpus::Document;
 use crate::corpus::check::{Check, PLAIN_FIELDS, Repeats};
+use crate::{Error, Result};
 
-pub use writer::JsonlWriter;
+/// JSONL.
+#[derive(Debug)]
+pub(super) struct Jsonl;
 
-/// Reads `path` (gzip if it ends in `.gz`) on all cores and hands every checked document to `each`,
-/// in file order.
-///
-/// # Errors
-/// A [`DataError`](crate::DataError) naming file, row, title and field for everything that breaks
-/// the format, unknown fields included; an I/O error for an unreadable file; whatever `each`
-/// returns.
-pub fn read_jsonl(
-    path: &Path,
-    options: &ReadOptions,
-    each: &mut dyn FnMut(Document) -> Result<()>,
-) -> Result<ReadSummary> {
-    let mut intake = Intake::default();
-    let work = |record: Record<'_>| {
-        let raw: RawLine = json_stream::parse_line(path, record.text, record.row, record.line)?;
-        let unchecked = raw.unchecked(path, record.row)?;
-        Check {
-            file: path,
-            row: record.row,
-            relations: options.relations.as_ref(),
-            fields: &PLAIN_FIELDS,
-            repeats: Repeats::Merge,
-        }
-        .document(unchecked)
-    };
-    read_records(path, Unit::Line, &work, &mut |(document, duplicates)| {
-        intake.take(path, &document, duplicates)?;
-        each(document)
-    })?;
-    Ok(intake.summary)
+impl DocumentFormat for Jsonl {
+    fn names(&self) -> &'static [(&'static str, &'static str)] {
+        &[("jsonl", "A document a line, as text or as words")]
+    }
+
+    fn read(
+        &self,
+        path: &Path,
+        options: &ReadOptions,
+        each: &mut dyn FnMut(Document) -> Result<()>,
+    ) -> Result<ReadSummary> {
+        let mut intake = Intake::default();
+        let work = |record: Record<'_>| {
+            let raw: RawLine = json_stream::parse_line(path, record.text, record.row, record.line)?;
+            let unchecked = raw.unchecked(path, record.row)?;
+            Check {
+                file: path,
+                row: record.row,
+                relations: options.relations.as_ref(),
+                fields: &PLAIN_FIELDS,
+                repeats: Repeats::Merge,
+            }
+            .document(unchecked)
+        };
+        read_records(path, Unit::Line, &work, &mut |(document, duplicates)| {
+            intake.take(&document, duplicates)?;
+            each(document)
+        })?;
+        Ok(intake.summary)
+    }
+
+    fn create(&self, path: &Path) -> Option<Result<Box<dyn DocumentWriter>>> {
+        let file = TextFile::create(path);
+        Some(file.map(|file| Box::new(JsonlWriter { file, documents: 0 }) as _))
+    }
+}
+
+/// Writes documents as sentences of words.
+struct JsonlWriter {
+    file: TextFile,
+    documents: usize,
+}
+
+impl DocumentWriter for JsonlWriter {
+    fn write(&mut self, document: Document) -> Result<()> {
+        let mut json = serde_json::to_vec(&document)
+            .map_err(|error| Error::Bug(format!("writing a document as JSON: {error}")))?;
+        json.push(b'\n');
+        self.documents += 1;
+        Ok(self.file.write_all(&json)?)
+    }
+
+    fn finish(self: Box<Self>) -> Result<WriteSummary> {
+        self.file.finish()?;
+        Ok(WriteSummary { documents: self.documents, losses: String::new() })
+    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ fn read(lines: &[Value]) -> Result<(Vec<Document>, ReadSummary)> {
 
 fn read_path(path: &Path) -> Result<(Vec<Document>, ReadSummary)> {
     let mut documents = Vec::new();
-    let summary = read_jsonl(path, &ReadOptions::default(), &mut |document| {
+    let summary = Jsonl.read(path, &ReadOptions::default(), &mut |document| {
         documents.push(document);
         Ok(())
     })?;
@@ -24,7 +24,10 @@ fn of_text() -> Value {
         "title": "a",
         "text": "Ada ran Ünit 7. She liked it.",
         "entities": [
-            {"id": "Q1", "type": "PER", "mentions": [{"start": 0, "end": 3}, {"start": 16, "end": 19, "name": "Ada Byron"}]},
+            {"id": "Q1", "type": "PER", "mentions": [
+                {"start": 0, "end": 3},
+                {"start": 16, "end": 19, "name": "Ada Byron"},
+            ]},
             {"type": "ORG", "mentions": [{"start": 8, "end": 14, "type": "LOC"}]},
         ],
         "facts": [{"head": 0, "tail": 1, "relation": "runs"}],
@@ -37,11 +40,17 @@ fn of_words() -> Value {
         "title": "a",
         "sentences": [["Ada", "ran", "Ünit", "7", "."], ["She", "liked", "it", "."]],
         "entities": [
-            {"id": "Q1", "mentions": [{"sentence": 0, "start": 0, "end": 1, "type": "PER"}, {"sentence": 1, "start": 0, "end": 1, "name": "Ada Byron", "type": "PER"}]},
+            {"id": "Q1", "mentions": [
+                {"sentence": 0, "start": 0, "end": 1, "type": "PER"},
+                {"sentence": 1, "start": 0, "end": 1, "name": "Ada Byron", "type": "PER"},
+            ]},
             {"mentions": [{"sentence": 0, "start": 2, "end": 4, "type": "LOC"}]},
         ],
         "facts": [{"head": 0, "tail": 1, "relation": "runs", "evidence": []}],
-        "candidates": [{"head": 0, "tail": 1, "excluded": false}, {"head": 1, "tail": 0, "excluded": true}],
+        "candidates": [
+            {"head": 0, "tail": 1, "excluded": false},
+            {"head": 1, "tail": 0, "excluded": true},
+        ],
     })
 }
 
@@ -71,9 +80,9 @@ fn what_is_written_is_read_again() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["o.jsonl", "o.jsonl.gz"] {
         let path = folder.path().join(name);
-        let mut writer = JsonlWriter::create(&path).unwrap();
-        documents.iter().for_each(|document| writer.write(document).unwrap());
-        assert_eq!(writer.finish().unwrap(), 2);
+        let mut writer = Jsonl.create(&path).unwrap().unwrap();
+        documents.iter().for_each(|document| writer.write(document.clone()).unwrap());
+        assert_eq!(writer.finish().unwrap(), WriteSummary { documents: 2, losses: String::new() });
         let (mut again, _) = read_path(&path).unwrap();
         again
             .iter_mut()

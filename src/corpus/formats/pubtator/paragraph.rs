@@ -3,36 +3,33 @@
 use std::path::Path;
 
 use crate::base::records::Record;
-use crate::corpus::formats::annotated::{Annotated, IdRelation, Place, SpanMention};
+use crate::corpus::formats::annotated::{Annotated, IdRelation, SpanMention};
+use crate::corpus::place::Place;
 use crate::{DataError, Result};
 
-const HINT: &str = "a paragraph is `id|t|title`, `id|a|abstract`, mentions (id, start, end, name, type, identifiers) and relations (id, \
-                    relation, identifier, identifier), with tabs";
+const HINT: &str = "a paragraph is `id|t|title`, `id|a|abstract`, mentions (id, start, end, name, \
+    type, identifiers) and relations (id, relation, identifier, identifier), separated by tabs";
 
 /// Parses a paragraph.
-pub(crate) fn parse<'a>(path: &'a Path, record: Record<'a>) -> Result<(Annotated<'a>, Place<'a>)> {
+pub(crate) fn parse<'a>(path: &'a Path, record: Record<'a>) -> Result<Annotated<'a>> {
     let mut lines = (record.line..).zip(record.text.lines());
-    let place = Place { file: path, row: record.row };
     let mut annotated = Annotated::default();
     let first = lines.next().and_then(|(_, line)| line.split_once("|t|"));
     let Some((id, title)) = first.filter(|(id, _)| !id.is_empty() && !id.contains('\t')) else {
-        let problem = format!("line {} is no title", record.line + 1);
+        let problem = format!("line {} is not a title", record.line + 1);
         return Err(DataError::new(path, problem).row(record.row).hint(HINT).into());
     };
     (annotated.id, annotated.title) = (id, title);
     for (at, line) in lines {
-        annotated.add(&place, at, line)?;
+        annotated.add(Place { file: path, row: record.row, title: id }, at, line)?;
     }
-    Ok((annotated, place))
+    Ok(annotated)
 }
 
 impl<'a> Annotated<'a> {
-    fn add(&mut self, place: &Place<'_>, at: usize, line: &'a str) -> Result<()> {
+    fn add(&mut self, place: Place<'_>, at: usize, line: &'a str) -> Result<()> {
         let field = format!("line {}", at + 1);
-        let (id, row, file) = (self.id, place.row, place.file);
-        let error = |problem: String| {
-            DataError::new(file, problem).row(row).title(id).field(&field).hint(HINT)
-        };
+        let error = |problem: String| place.error(&field, problem).hint(HINT);
         if let Some((id, body)) = line.split_once("|a|").filter(|(id, _)| !id.contains('\t')) {
             if id != self.id || !self.body.is_empty() {
                 return Err(error(format!(
@@ -74,5 +71,5 @@ impl<'a> Annotated<'a> {
 }
 
 fn number(text: &str, error: &dyn Fn(String) -> DataError) -> Result<i64> {
-    text.trim().parse().map_err(|_| error(format!("`{text}` is no number")).into())
+    text.trim().parse().map_err(|_| error(format!("`{text}` is not a number")).into())
 }

@@ -4,19 +4,22 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::*;
-use crate::corpus::formats::read_all_eog;
+use crate::corpus::formats::read_eog;
 use crate::corpus::{Candidate, Fact};
 
-const GOOD: &str = "7|t|Aspirin and ulcers.\n7|a|Ulcers, e.g. bleeding ones, follow aspirin. Pain too.\n\
-                    7\t0\t7\tAspirin\tChemical\tD1\n7\t12\t18\tulcers\tDisease\tD2\n7\t20\t26\tUlcers\tDisease\tD2|D3\tulcers|bleeding\n\
-                    7\t55\t62\taspirin\tChemical\tD1\n7\t64\t68\tPain\tDisease\tD4\n7\t64\t68\tPain\tDisease\t-1\n7\tCID\tD1\tD3\n";
+const GOOD: &str = "7|t|Aspirin and ulcers.\n\
+    7|a|Ulcers, e.g. bleeding ones, follow aspirin. Pain too.\n\
+    7\t0\t7\tAspirin\tChemical\tD1\n7\t12\t18\tulcers\tDisease\tD2\n\
+    7\t20\t26\tUlcers\tDisease\tD2|D3\tulcers|bleeding\n\
+    7\t55\t62\taspirin\tChemical\tD1\n7\t64\t68\tPain\tDisease\tD4\n\
+    7\t64\t68\tPain\tDisease\t-1\n7\tCID\tD1\tD3\n";
 
 fn read_with(text: &str, options: &ReadOptions) -> Result<Vec<Document>> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.txt");
     fs_err::write(&path, text).unwrap();
     let mut documents = Vec::new();
-    read_pubtator(&path, options, &mut |document| {
+    Pubtator.read(&path, options, &mut |document| {
         documents.push(document);
         Ok(())
     })?;
@@ -86,10 +89,10 @@ fn pair_types_are_the_users() {
 #[test]
 fn what_breaks_the_format_is_named() {
     for (from, to, place, problem) in [
-        ("7|t|", "7|x|", "row 0", "line 1 is no title"),
+        ("7|t|", "7|x|", "row 0", "line 1 is not a title"),
         ("7|a|", "9|a|", "line 2", "abstract of `9`"),
         ("7\t0\t7", "8\t0\t7", "line 3", "belongs to `8`"),
-        ("0\t7\tAsp", "x\t7\tAsp", "line 3", "`x` is no number"),
+        ("0\t7\tAsp", "x\t7\tAsp", "line 3", "`x` is not a number"),
         ("0\t7\tAsp", "-1\t7\tAsp", "line 3", "-1..7"),
         ("64\t68", "64\t699", "line 7", "64..699"),
         ("12\t18", "13\t18", "line 4", "`lcers`, not `ulcers`"),
@@ -157,7 +160,7 @@ fn cdr_is_the_same_from_both_formats() {
         );
         assert_eq!((documents.len(), counts), (500, [intra, inter, others]), "{split}");
         assert_eq!(documents.iter().map(Document::num_words).max(), Some(words));
-        let (eog, _) = read_all_eog(&shared.join(format!("data/cdr/{split}_filter.data"))).unwrap();
+        let eog = read_eog(&shared.join(format!("data/cdr/{split}_filter.data"))).unwrap();
         let eog: BTreeMap<&str, &Document> =
             eog.iter().map(|read| (read.document.title.as_str(), &read.document)).collect();
         let same_words = documents.iter().filter(|document| {

@@ -5,7 +5,7 @@ use crate::sampling::testing::{
     assert_proportional, assert_rate, assert_uniform, document, facts, keep, mention,
 };
 use crate::systems::dsdocre::NegativePool;
-use crate::text::view::fixture::{case, json};
+use crate::text::testing::{case, json};
 use crate::train::Share;
 
 /// Twelve entities, of which the first four have a second mention; names are shared with every

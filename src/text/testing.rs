@@ -24,12 +24,12 @@ pub(crate) fn json(folder: &Path, file: &str) -> Value {
 }
 
 /// A tensor's shape and its numbers; integers are exact in f64.
-pub(crate) struct Table {
+pub(crate) struct FixtureTensor {
     pub(crate) shape: Vec<usize>,
     numbers: Vec<f64>,
 }
 
-impl Table {
+impl FixtureTensor {
     pub(crate) fn read(folder: &Path, name: &str) -> Self {
         let bytes = fs_err::read(folder.join("inputs.safetensors")).unwrap();
         let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();

@@ -34,7 +34,7 @@ const CONFUSION_NEEDS_NOISE: f64 = 0.2;
 
 /// The content of a document, in numbers of the community's things.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Plan {
+pub(super) struct Outline {
     /// The things that are named, in the order of the document's entities.
     pub things: Vec<usize>,
     /// The statements to put into words.
@@ -46,17 +46,17 @@ pub(super) struct Plan {
     pub confused: BTreeMap<usize, usize>,
 }
 
-impl Plan {
+impl Outline {
     /// Draws a document whose expected share of false labels is `noise`.
     pub(super) fn new<R: Rng>(community: &Community, noise: f64, rng: &mut R) -> Self {
-        let mut plan =
+        let mut outline =
             Self { things: select(community, EXPRESSED / (1.0 - noise), rng), ..Self::default() };
-        add_passing(community, &mut plan.things, rng);
-        plan.confuse(community, CONFUSED_SHARE * (noise / CONFUSION_NEEDS_NOISE).min(1.0), rng);
-        plan.labels = labels(community, &plan.things, &plan.confused);
-        plan.said = express(community, &plan, noise, rng);
-        plan.things.shuffle(rng);
-        plan
+        add_passing(community, &mut outline.things, rng);
+        outline.confuse(community, CONFUSED_SHARE * (noise / CONFUSION_NEEDS_NOISE).min(1.0), rng);
+        outline.labels = labels(community, &outline.things, &outline.confused);
+        outline.said = express(community, &outline, noise, rng);
+        outline.things.shuffle(rng);
+        outline
     }
 
     fn confuse<R: Rng>(&mut self, community: &Community, share: f64, rng: &mut R) {
@@ -166,17 +166,22 @@ fn labels(
 
 /// Leaves facts out of the text, in random order, until the share of false labels is `noise`; the
 /// last one is left out by chance, so that the share is right on average.
-fn express<R: Rng>(community: &Community, plan: &Plan, noise: f64, rng: &mut R) -> Vec<Triple> {
+fn express<R: Rng>(
+    community: &Community,
+    outline: &Outline,
+    noise: f64,
+    rng: &mut R,
+) -> Vec<Triple> {
     let inside =
-        |fact: &Triple| plan.things.contains(&fact.head) && plan.things.contains(&fact.tail);
+        |fact: &Triple| outline.things.contains(&fact.head) && outline.things.contains(&fact.tail);
     let mut said: Vec<Triple> =
         community.links.iter().map(|link| link.triple).filter(inside).collect();
     said.shuffle(rng);
-    let wanted = noise * plan.labels.len() as f64;
-    let mut wrong = false_labels(plan, &said);
+    let wanted = noise * outline.labels.len() as f64;
+    let mut wrong = false_labels(outline, &said);
     while (wrong as f64) < wanted {
         let Some(left_out) = said.pop() else { break };
-        let more = false_labels(plan, &said);
+        let more = false_labels(outline, &said);
         let step = (more - wrong) as f64;
         if more as f64 > wanted
             && !rng.random_bool(((wanted - wrong as f64) / step).clamp(0.0, 1.0))
@@ -189,9 +194,9 @@ fn express<R: Rng>(community: &Community, plan: &Plan, noise: f64, rng: &mut R) 
     without_composed(said)
 }
 
-fn false_labels(plan: &Plan, said: &[Triple]) -> usize {
+fn false_labels(outline: &Outline, said: &[Triple]) -> usize {
     let true_facts = closure(&evidence_free(said));
-    plan.labels.iter().filter(|label| !true_facts.contains_key(label)).count()
+    outline.labels.iter().filter(|label| !true_facts.contains_key(label)).count()
 }
 
 /// Facts that follow from two others are left for the reader to find.
