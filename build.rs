@@ -18,11 +18,38 @@ fn main() {
     check_version(&torch);
     compile_shim(&torch);
     write_tables();
+    declare_conditions();
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", torch.join("lib").display());
     println!("cargo:rustc-link-lib=torch_cpu");
     println!("cargo:rustc-link-lib=c10");
     println!("cargo:rustc-link-lib=gomp");
     println!("cargo:rustc-env=DOCRE_LIBTORCH={LIBTORCH_VERSION}");
+}
+
+/// Tells the tests what this machine has. A test that cannot run here is ignored with its reason.
+fn declare_conditions() {
+    println!("cargo:rerun-if-env-changed=DOCRE_SHARED");
+    let data = env::var_os("DOCRE_SHARED").is_some_and(|folder| Path::new(&folder).is_dir());
+    let paths = env::var_os("PATH").unwrap_or_default();
+    let mpirun = env::var_os("CARGO_FEATURE_MPI").is_some()
+        && env::split_paths(&paths).any(|folder| folder.join("mpirun").exists());
+    for (name, holds) in
+        [("reference_data", data), ("mpirun", mpirun), ("can_mount", has_admin_capability())]
+    {
+        println!("cargo:rustc-check-cfg=cfg({name})");
+        if holds {
+            println!("cargo:rustc-cfg={name}");
+        }
+    }
+}
+
+/// Whether this process may mount file systems (CAP_SYS_ADMIN, bit 21 of its capabilities).
+#[expect(clippy::disallowed_methods, reason = "fs-err would be one more build dependency")]
+fn has_admin_capability() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let bits = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    bits.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok())
+        .is_some_and(|bits| bits >> 21 & 1 == 1)
 }
 
 /// One clear line, then out.

@@ -46,6 +46,11 @@ pub mod cli;
 #[cfg(test)]
 #[path = "../tests/support/bad_disk.rs"]
 mod bad_disk;
+#[cfg(test)]
+#[path = "../tests/support/reference_data.rs"]
+mod reference_data;
+#[cfg(test)]
+use reference_data::reference_data;
 #[cfg(all(test, feature = "cloud"))]
 #[path = "../tests/support/fake_bucket.rs"]
 mod fake_bucket;

@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, reason = "a call that fails fails its test")]
 
 mod common;
+#[path = "support/reference_data.rs"]
+mod reference_data;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -852,14 +854,8 @@ fn a_stop_file_ends_the_run_with_75_and_meanwhile_the_folder_is_taken() {
 }
 
 #[test]
+#[cfg_attr(not(mpirun), ignore = "mpirun is not on PATH, or MPI is not built in")]
 fn the_order_of_the_data_and_the_losses_do_not_depend_on_the_number_of_ranks() {
-    let found = std::env::var_os("PATH").is_some_and(|path| {
-        std::env::split_paths(&path).any(|folder| folder.join("mpirun").exists())
-    });
-    if !found || !cfg!(feature = "mpi") {
-        println!("skipped: no mpirun on PATH, or built without MPI");
-        return;
-    }
     let place = Place::new();
     for ranks in [1, 2, 4] {
         // At ten times this rate the last bits of a sum, which differ with the number of ranks,
@@ -1319,11 +1315,9 @@ fn a_damaged_checkpoint_is_refused_by_name() {
 }
 
 #[test]
+#[cfg_attr(not(reference_data), ignore = "DOCRE_SHARED names no reference data")]
 fn the_parity_cases_hold() {
-    let Some(shared) = std::env::var_os("DOCRE_SHARED") else {
-        println!("skipped: DOCRE_SHARED is not set");
-        return;
-    };
+    let shared = reference_data::reference_data();
     let place = Place::new();
     let mut command = place.command("verify --json outcome.json --all");
     command.arg(Path::new(&shared).join("parity"));

@@ -220,6 +220,9 @@ impl<'ast> Visit<'ast> for Reader<'_> {
         self.depth -= usize::from(inside);
     }
 
+    /// `pub(super)` names a module, but uses nothing of it.
+    fn visit_visibility(&mut self, _visibility: &'ast syn::Visibility) {}
+
     fn visit_path(&mut self, path: &'ast syn::Path) {
         let segments: Module =
             path.segments.iter().map(|segment| segment.ident.to_string()).collect();

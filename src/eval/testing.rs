@@ -30,13 +30,9 @@ pub fn fact(head: usize, tail: usize, relation: &str, evidence: &[usize]) -> Fac
     Fact { head, tail, relation: relation.into(), evidence: evidence.to_vec() }
 }
 
-/// The folder of a parity case, or `None` (with a line that says so) where `DOCRE_SHARED` is unset.
-pub fn case(name: &str) -> Option<PathBuf> {
-    let Some(shared) = std::env::var_os("DOCRE_SHARED") else {
-        println!("skipped: DOCRE_SHARED is not set");
-        return None;
-    };
-    Some(Path::new(&shared).join("parity").join(name))
+/// The folder of a case of the reference data.
+pub fn case(name: &str) -> PathBuf {
+    crate::reference_data().join("parity").join(name)
 }
 
 pub fn json(path: &Path) -> Value {

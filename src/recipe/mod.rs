@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 pub use data::{DataSources, LabelSource, SplitSource, SynthSource};
 pub use encoder::{EncoderChoice, EncoderInit};
-pub use schema::{Choice, choices, described_keys, recipe_schema};
+pub use schema::{Choice, choices, described_keys};
 pub use systems::SystemTables;
 
 use schemars::JsonSchema;
@@ -83,6 +83,11 @@ const FREE_IN_STAGES: [&str; 7] = [
     "non_finite_limit",
 ];
 
+/// The JSON schema of a whole recipe, which is also `schemas/recipe.json`.
+pub fn recipe_schema() -> serde_json::Value {
+    schemars::schema_for!(Recipe).to_value()
+}
+
 impl Recipe {
     /// Reads a recipe file and lays `settings` (`key=value`) over it. Paths inside are taken
     /// relative to the current folder.
@@ -117,12 +122,15 @@ impl Recipe {
             Some(name) => find(name)?,
             None => default_system(),
         };
-        overlay::check_keys(&user, origin)?;
+        let schema = recipe_schema();
+        overlay::check_keys(&user, &schema, origin)?;
         let mut defaults = Self::defaults(profile, system, &user)?;
-        let systems = std::mem::take(&mut defaults.systems).overlay(&mut user, origin)?;
+        let systems = std::mem::take(&mut defaults.systems).overlay(&mut user, &schema, origin)?;
         let mut table = overlay::table_of(&defaults)?;
         overlay::merge(&mut table, user);
-        let read = table.try_into().map_err(|error| overlay::wrong_value(&error, origin, None))?;
+        let read = table
+            .try_into()
+            .map_err(|error| overlay::wrong_value(&error, &schema, origin, None))?;
         let recipe = Self { systems, ..read };
         recipe.check()?;
         Ok(recipe)

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use toml::{Table, Value};
 
-use super::schema::{described_keys, recipe_schema};
+use super::schema::described_keys;
 use crate::systems::Profile;
 use crate::{Error, Result};
 
@@ -75,8 +75,8 @@ pub(super) fn keys_of(table: &Table) -> BTreeMap<String, String> {
 }
 
 /// Refuses keys that no struct reads.
-pub(super) fn check_keys(user: &Table, origin: &str) -> Result<()> {
-    check_level(user, &recipe_schema(), "", origin)
+pub(super) fn check_keys(user: &Table, schema: &serde_json::Value, origin: &str) -> Result<()> {
+    check_level(user, schema, "", origin)
 }
 
 fn check_level(user: &Table, schema: &serde_json::Value, prefix: &str, origin: &str) -> Result<()> {
@@ -115,18 +115,22 @@ fn unknown_key(path: &str, key: &str, allowed: &[String], origin: &str) -> Error
 
 /// A value that its key cannot take; `table` is the system's table that was read. The way out is
 /// what the key means, or the table that it is part of.
-pub(super) fn wrong_value(error: &toml::de::Error, origin: &str, table: Option<&str>) -> Error {
+pub(super) fn wrong_value(
+    error: &toml::de::Error,
+    schema: &serde_json::Value,
+    origin: &str,
+    table: Option<&str>,
+) -> Error {
     let path = [table.map(str::to_owned), key_of(error)];
     let key = path.into_iter().flatten().collect::<Vec<_>>().join(".");
     if key.is_empty() {
         return Error::recipe(format!("{origin}: {}", error.message()));
     }
     let problem = Error::recipe(format!("{origin}: `{key}`: {}", error.message()));
-    let schema = recipe_schema();
     let mut known = std::iter::successors(Some(key.as_str()), |key| {
         key.rsplit_once('.').map(|(table, _)| table)
     });
-    match known.find_map(|key| meaning(&schema, key).map(|text| (key, text))) {
+    match known.find_map(|key| meaning(schema, key).map(|text| (key, text))) {
         Some((key, text)) => problem
             .with_hint(format!("{key}: {text} `docre-pretrain explain {key}` says what it takes")),
         None => problem,

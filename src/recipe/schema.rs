@@ -4,13 +4,6 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Recipe;
-
-/// The schema of a whole recipe.
-pub fn recipe_schema() -> Value {
-    schemars::schema_for!(Recipe).to_value()
-}
-
 /// The keys of the table at `path` (dotted; empty: the top level) with the text that describes
 /// each, in alphabetical order.
 pub fn described_keys(schema: &Value, path: &str) -> Vec<(String, String)> {
@@ -81,6 +74,7 @@ fn table<'s>(root: &'s Value, node: &'s Value) -> &'s Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recipe::recipe_schema;
 
     #[test]
     fn optional_tables_and_keys_are_known() {

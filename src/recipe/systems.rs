@@ -34,13 +34,18 @@ impl SystemTables {
     }
 
     /// Takes the systems' tables out of the user's recipe and lays them over the defaults.
-    pub(super) fn overlay(self, user: &mut Table, origin: &str) -> Result<Self> {
+    pub(super) fn overlay(
+        self,
+        user: &mut Table,
+        schema: &serde_json::Value,
+        origin: &str,
+    ) -> Result<Self> {
         let lay = |settings: Settings| {
             let name = settings.info().table;
             let Some(written) = user.remove(name) else { return Ok(settings) };
             let mut values = toml::Value::Table(overlay::table_of(&without_nulls(&settings)?)?);
             overlay::merge_value(&mut values, written);
-            let wrong = |error| overlay::wrong_value(&error, origin, Some(name));
+            let wrong = |error| overlay::wrong_value(&error, schema, origin, Some(name));
             settings.entry().read_table(values).map_err(wrong)
         };
         Ok(Self(self.0.into_iter().map(lay).collect::<Result<_>>()?))

@@ -401,11 +401,9 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(not(reference_data), ignore = "DOCRE_SHARED names no reference data")]
     fn real_documents_survive() {
-        let Some(shared) = std::env::var_os("DOCRE_SHARED").map(std::path::PathBuf::from) else {
-            println!("skipped: DOCRE_SHARED is not set");
-            return;
-        };
+        let shared = crate::reference_data();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.parquet");
         for (format, name) in [("cdr", "cdr/dev_filter.data"), ("docred", "dwie/dev.json")] {

@@ -10,13 +10,9 @@ use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use super::Symbols;
 use crate::text::{TokenizedDocument, TokenizedEntity, TokenizedMention};
 
-/// The folder of a fixture, if `DOCRE_SHARED` is set.
-pub(crate) fn case(name: &str) -> Option<PathBuf> {
-    let Some(shared) = std::env::var_os("DOCRE_SHARED") else {
-        eprintln!("skipped: DOCRE_SHARED is not set");
-        return None;
-    };
-    Some(Path::new(&shared).join("parity").join(name))
+/// The folder of a case of the reference data.
+pub(crate) fn case(name: &str) -> PathBuf {
+    crate::reference_data().join("parity").join(name)
 }
 
 pub(crate) fn json(folder: &Path, file: &str) -> Value {

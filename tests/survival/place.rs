@@ -45,14 +45,10 @@ pub struct Ended {
 }
 
 impl Place {
-    pub fn new() -> Option<Self> {
-        if Command::new("mpirun").arg("--version").output().is_err() {
-            println!("skipped: no mpirun on PATH");
-            return None;
-        }
+    pub fn new() -> Self {
         let place = Self { folder: tempfile::tempdir().unwrap(), environment: Vec::new() };
         fs_err::write(place.path("recipe.toml"), recipe()).unwrap();
-        Some(place)
+        place
     }
 
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {

@@ -10,8 +10,9 @@ use super::common::{copy, program};
 use super::place::{PATIENCE, Place};
 
 #[test]
+#[cfg_attr(not(mpirun), ignore = "mpirun is not on PATH, or MPI is not built in")]
 fn a_stopped_rank_is_named_within_the_limit() {
-    let Some(place) = Place::new() else { return };
+    let place = Place::new();
     let mut started = place.start(2, "r", "--set pretrain.steps=100000 --set hang_limit_s=4");
     place.await_step("r", 3, &mut started);
     let process = place.process("r", 1);
@@ -38,8 +39,9 @@ fn a_stopped_rank_is_named_within_the_limit() {
 }
 
 #[test]
+#[cfg_attr(not(mpirun), ignore = "mpirun is not on PATH, or MPI is not built in")]
 fn signals_stop_all_ranks_and_other_numbers_of_ranks_go_on() {
-    let Some(place) = Place::new() else { return };
+    let place = Place::new();
     place.prepared(1);
     place.fresh("r");
     let signals =
@@ -74,8 +76,9 @@ fn signals_stop_all_ranks_and_other_numbers_of_ranks_go_on() {
 }
 
 #[test]
+#[cfg_attr(not(mpirun), ignore = "mpirun is not on PATH, or MPI is not built in")]
 fn stop_and_save_files_work_on_several_ranks() {
-    let Some(place) = Place::new() else { return };
+    let place = Place::new();
     let mut started =
         place.start(2, "r", "--set pretrain.steps=100000 --set pretrain.checkpoint_steps=0");
     place.await_step("r", 2, &mut started);
@@ -92,8 +95,9 @@ fn stop_and_save_files_work_on_several_ranks() {
 }
 
 #[test]
+#[cfg_attr(not(mpirun), ignore = "mpirun is not on PATH, or MPI is not built in")]
 fn a_rank_with_another_recipe_is_named_at_the_start() {
-    let Some(place) = Place::new() else { return };
+    let place = Place::new();
     let program = program();
     let run = format!("{} run recipe.toml --run-dir r", program.display());
     let ended =
@@ -129,8 +133,9 @@ __attribute__((constructor)) static void start(void) { pthread_atfork(0, 0, in_c
 "#;
 
 #[test]
+#[cfg_attr(not(mpirun), ignore = "mpirun is not on PATH, or MPI is not built in")]
 fn a_rank_that_leaves_in_the_middle_with_code_0_is_named() {
-    let Some(place) = Place::new() else { return };
+    let place = Place::new();
     fs_err::write(place.path("quitter.c"), QUITTER).unwrap();
     let compiler = Command::new("cc")
         .args(["-shared", "-fPIC", "-o", "quitter.so", "quitter.c", "-lpthread"])
@@ -162,8 +167,9 @@ fn a_rank_that_leaves_in_the_middle_with_code_0_is_named() {
 }
 
 #[test]
+#[cfg_attr(not(mpirun), ignore = "mpirun is not on PATH, or MPI is not built in")]
 fn a_rank_three_times_as_slow_is_named_in_the_metrics() {
-    let Some(place) = Place::new() else { return };
+    let place = Place::new();
     let mut started =
         place.start(2, "r", "--set pretrain.steps=100000 --set pretrain.checkpoint_steps=0");
     place.await_step("r", 5, &mut started);
@@ -212,8 +218,9 @@ const OVER_VECTORS: &str = "--set variants=[\"baseline\"] --set encoder.name=bil
     encoder.word_vectors=vectors.txt";
 
 #[test]
+#[cfg_attr(not(mpirun), ignore = "mpirun is not on PATH, or MPI is not built in")]
 fn ranks_whose_shapes_differ_are_named() {
-    let Some(place) = Place::new() else { return };
+    let place = Place::new();
     place.finish(1, "world", "--set variants=[\"baseline\"]");
     word_vectors(&place, "world", "a", |_| "0.5 ".repeat(8).trim_end().to_owned());
     word_vectors(&place, "world", "b", |_| "0.5 ".repeat(9).trim_end().to_owned());
@@ -305,8 +312,9 @@ fn break_piece(folder: &Path, piece: usize) {
 }
 
 #[test]
+#[cfg_attr(not(mpirun), ignore = "mpirun is not on PATH, or MPI is not built in")]
 fn a_document_that_is_not_finite_on_one_rank_changes_no_weight_on_any() {
-    let Some(place) = Place::new() else { return };
+    let place = Place::new();
     place.finish(1, "world", "--set variants=[\"baseline\"] --set finetune.steps=1");
     let (piece, title) = piece_of_one_document(&place, "world");
     copy(&place.path("world/checkpoints/finetune-baseline/step-00000001"), &place.path("broken"));

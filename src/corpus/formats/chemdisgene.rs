@@ -349,11 +349,9 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(not(reference_data), ignore = "DOCRE_SHARED names no reference data")]
     fn real_files_are_read_whole() {
-        let Some(shared) = std::env::var_os("DOCRE_SHARED").map(PathBuf::from) else {
-            println!("skipped: DOCRE_SHARED is not set");
-            return;
-        };
+        let shared = crate::reference_data();
         // Distinct rows, and those that repeat one of them. Relations of composite identifiers are
         // one fact for each of their parts, so there can be more facts than rows.
         let files = [

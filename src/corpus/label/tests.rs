@@ -199,11 +199,9 @@ fn a_marked_file_has_all_its_facts_and_a_damaged_one_is_named() {
 /// DocRED's own training facts, looked up in its own training documents, must find every label
 /// there is.
 #[test]
+#[cfg_attr(not(reference_data), ignore = "DOCRE_SHARED names no reference data")]
 fn the_facts_of_real_documents_are_found_again() {
-    let Some(shared) = std::env::var_os("DOCRE_SHARED").map(std::path::PathBuf::from) else {
-        println!("skipped: DOCRE_SHARED is not set");
-        return;
-    };
+    let shared = crate::reference_data();
     let base = FactBase::load(&shared.join("data/docred/train_annotated.fact")).unwrap();
     let (documents, _) = Format::DOCRED
         .read_all(

@@ -101,11 +101,9 @@ fn lengths_and_empty_documents_are_counted() {
 
 /// DocRED's `Lark Force` is an annotated training document that Re-DocRED's dev split has too.
 #[test]
+#[cfg_attr(not(reference_data), ignore = "DOCRE_SHARED names no reference data")]
 fn lark_force_is_found() {
-    let Some(shared) = std::env::var_os("DOCRE_SHARED").map(PathBuf::from) else {
-        println!("skipped: DOCRE_SHARED is not set");
-        return;
-    };
+    let shared = crate::reference_data();
     let mut survey = Survey::default();
     for name in ["docred/train_annotated_t5aug_447.json", "redocred/dev_revised.json"] {
         let path = shared.join("data").join(name);
@@ -148,11 +146,9 @@ fn published_sizes_are_compared() {
 
 /// docs/formats.md, "CDR and GDA": the real files have their published sizes.
 #[test]
+#[cfg_attr(not(reference_data), ignore = "DOCRE_SHARED names no reference data")]
 fn real_files_agree_with_what_is_published() {
-    let Some(shared) = std::env::var_os("DOCRE_SHARED").map(PathBuf::from) else {
-        println!("skipped: DOCRE_SHARED is not set");
-        return;
-    };
+    let shared = crate::reference_data();
     for name in ["train_filter", "dev_filter"] {
         let mut survey = Survey::default();
         let path = shared.join(format!("data/cdr/{name}.data"));

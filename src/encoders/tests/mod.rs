@@ -15,15 +15,6 @@ use tch::{Device, Kind, Tensor};
 use super::*;
 use crate::torch::hf;
 
-/// Folder of the reference cases, or `None` with a line that says so.
-fn shared() -> Option<PathBuf> {
-    let found = std::env::var_os("DOCRE_SHARED").map(PathBuf::from);
-    if found.is_none() {
-        eprintln!("skipped: DOCRE_SHARED is not set");
-    }
-    found
-}
-
 /// A stream of documents given as lists of vocabulary rows.
 fn stream(documents: &[Vec<i64>]) -> TokenStream {
     let ids: Vec<i64> = documents.concat();

@@ -62,20 +62,23 @@ fn check_case(shared: &Path, case: &str, suffixes: &[&str]) {
 }
 
 #[test]
+#[cfg_attr(not(reference_data), ignore = "DOCRE_SHARED names no reference data")]
 fn ranker_states_match_the_reference() {
-    let Some(shared) = shared() else { return };
+    let shared = crate::reference_data();
     check_case(&shared, "dsdocre-ranker", &[""]);
 }
 
 #[test]
+#[cfg_attr(not(reference_data), ignore = "DOCRE_SHARED names no reference data")]
 fn pretraining_states_match_the_reference() {
-    let Some(shared) = shared() else { return };
+    let shared = crate::reference_data();
     check_case(&shared, "dsdocre-pretrain", &["1", "2"]);
 }
 
 #[test]
+#[cfg_attr(not(reference_data), ignore = "DOCRE_SHARED names no reference data")]
 fn bf16_states_stay_near_the_reference() {
-    let Some(shared) = shared() else { return };
+    let shared = crate::reference_data();
     let (_params, encoder) = reference_encoder(&shared);
     let inputs =
         hf::read_safetensors(&shared.join("parity/dsdocre-ranker/inputs.safetensors")).unwrap();
@@ -92,8 +95,9 @@ fn bf16_states_stay_near_the_reference() {
 }
 
 #[test]
+#[cfg_attr(not(reference_data), ignore = "DOCRE_SHARED names no reference data")]
 fn bilstm_states_match_the_docred_baseline() {
-    let Some(shared) = shared() else { return };
+    let shared = crate::reference_data();
     let read = |file: &str| {
         hf::read_safetensors(&shared.join("parity/baseline-bilstm").join(file)).unwrap()
     };

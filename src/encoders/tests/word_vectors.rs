@@ -58,8 +58,9 @@ fn compressed_files_are_read_and_truncated_ones_refused() {
 }
 
 #[test]
+#[cfg_attr(not(reference_data), ignore = "DOCRE_SHARED names no reference data")]
 fn glove_is_read() {
-    let Some(shared) = shared() else { return };
+    let shared = crate::reference_data();
     let path = shared.join("data/glove/glove.6B.50d.first150k.txt.gz");
     let vectors = WordVectors::load(&path, &vocabulary(&["the", "zzzzzz", ","])).unwrap();
     assert_eq!((vectors.dim, &vectors.found[..]), (50, &[true, false, true][..]));

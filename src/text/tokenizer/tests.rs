@@ -273,11 +273,9 @@ fn a_saved_tokenizer_cut_anywhere_is_refused() {
 }
 
 #[test]
+#[cfg_attr(not(reference_data), ignore = "DOCRE_SHARED names no reference data")]
 fn pieces_equal_the_reference() {
-    let Some(shared) = std::env::var_os("DOCRE_SHARED").map(PathBuf::from) else {
-        eprintln!("skipped: DOCRE_SHARED is not set");
-        return;
-    };
+    let shared = crate::reference_data();
     let mut tokenizer = Tokenizer::load(&shared.join("parity/vocab.txt"), None).unwrap();
     assert_eq!(tokenizer.vocab_size(), 30_522);
     let case = shared.join("parity/dsdocre-ranker");

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Symbols, ViewChoices};
+use super::choices::{Symbols, ViewChoices};
 use crate::text::{TokenizedDocument, TokenizedEntity, TokenizedMention};
 use crate::{DataError, Result};
 

@@ -345,11 +345,9 @@ fn a_relation_that_stands_twice_in_its_file_is_refused_in_every_form() {
 
 /// The sizes of docs/formats.md, "Data sets", and numbers that an independent script counted.
 #[test]
+#[cfg_attr(not(reference_data), ignore = "DOCRE_SHARED names no reference data")]
 fn real_files_are_read_whole() {
-    let Some(shared) = std::env::var_os("DOCRE_SHARED").map(PathBuf::from) else {
-        println!("skipped: DOCRE_SHARED is not set");
-        return;
-    };
+    let shared = crate::reference_data();
     let data = shared.join("data");
     let docred = load_relations(&data.join("docred/rel_info.json")).unwrap();
     assert_eq!(docred.len(), 96);

@@ -121,11 +121,9 @@ fn a_byte_order_mark_is_no_part_of_the_first_id() {
 
 /// The table of docs/formats.md, "CDR and GDA".
 #[test]
+#[cfg_attr(not(reference_data), ignore = "DOCRE_SHARED names no reference data")]
 fn published_counts_are_found_again() {
-    let Some(shared) = std::env::var_os("DOCRE_SHARED").map(PathBuf::from) else {
-        println!("skipped: DOCRE_SHARED is not set");
-        return;
-    };
+    let shared = crate::reference_data();
     // Documents, pairs: related, unrelated, filtered out; related pairs within and across
     // sentences; most entities and words.
     for (file, expected) in [
@@ -206,11 +204,9 @@ fn what_is_written_is_read_again() {
 
 /// Every real file of the format is written as it was read.
 #[test]
+#[cfg_attr(not(reference_data), ignore = "DOCRE_SHARED names no reference data")]
 fn real_files_survive() {
-    let Some(shared) = std::env::var_os("DOCRE_SHARED").map(PathBuf::from) else {
-        println!("skipped: DOCRE_SHARED is not set");
-        return;
-    };
+    let shared = crate::reference_data();
     for file in ["cdr/dev_filter.data", "gda/part_a.data", "biored/biored_dev.data"] {
         let documents: Vec<Document> = read_eog(&shared.join("data").join(file))
             .unwrap()
