@@ -14,9 +14,9 @@ use rayon::prelude::*;
 use super::ShardManifest;
 use super::columns::ShardColumns;
 use super::reader::{ShardReadOptions, ShardReader};
+use crate::Result;
 use crate::corpus::RelationSet;
 use crate::text::{TokenizedDocument, Tokenizer};
-use crate::Result;
 
 /// The folder of the tokeniser beside the shards.
 pub(super) const TOKENIZER: &str = "tokenizer";
