@@ -1134,8 +1134,8 @@ fn all_systems_are_compared_in_one_table() {
     place.bad(overfit, 70, &["did not fall below a tenth: cnn"]);
 }
 
-/// Four annotated documents with two facts each, and the predictions `a.json`, which gets one fact of
-/// each document, and `b.json`, which gets one of two.
+/// Four annotated documents with two facts each, and the predictions `a.json`, which gets one fact
+/// of each document, and `b.json`, which gets one of two.
 fn four_documents(place: &Place) {
     let write = |name: &str, value: Value| {
         fs_err::write(place.path(name), value.to_string()).unwrap();

@@ -1,8 +1,8 @@
 //! Keeps the shape of the source tree: which room may use which, no circles of files, no type name
 //! twice, no line over 100 characters, no reference to a file that is not here.
 //!
-//! Not for: what the code does. Files are parsed with `syn`; paths are followed through re-exports to
-//! the file that defines the item.
+//! Not for: what the code does. Files are parsed with `syn`; paths are followed through re-exports
+//! to the file that defines the item.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failure here is a failed test")]
 

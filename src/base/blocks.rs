@@ -15,7 +15,7 @@ pub(super) const MAX_RECORD_BYTES: usize = 1 << 26;
 
 /// A run of whole records.
 #[derive(Debug, Default)]
-pub(super) struct Block {
+pub(super) struct RecordBlock {
     pub(super) text: Vec<u8>,
     pub(super) spans: Vec<Span>,
 }
@@ -39,11 +39,11 @@ pub(super) struct Span {
 type Parsed<O> = (Vec<O>, Option<Error>);
 
 /// Where a scanner sends its blocks.
-pub(super) struct BlockInput<O>(WorkInput<Result<Block>, Result<Parsed<O>>>);
+pub(super) struct BlockInput<O>(WorkInput<Result<RecordBlock>, Result<Parsed<O>>>);
 
 impl<O> BlockInput<O> {
     /// Hands over a block; `false` says that nobody takes results any more.
-    pub(super) fn send(&self, block: Block) -> bool {
+    pub(super) fn send(&self, block: RecordBlock) -> bool {
         let bytes = block.text.len();
         self.0.send(Ok(block), bytes)
     }
@@ -63,8 +63,8 @@ pub(super) fn read_blocks<O: Send>(
     parse: &(dyn Fn(&[u8], Span) -> Result<O> + Sync),
     each: &mut dyn FnMut(O) -> Result<()>,
 ) -> Result<()> {
-    let work = |block: Result<Block>| {
-        let Block { text, spans } = block?;
+    let work = |block: Result<RecordBlock>| {
+        let RecordBlock { text, spans } = block?;
         let mut done = Vec::with_capacity(spans.len());
         for span in spans {
             match parse(&text[span.start..span.end], span) {

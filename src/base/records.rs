@@ -8,7 +8,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
-use super::blocks::{BLOCK_BYTES, Block, BlockInput, MAX_RECORD_BYTES, Span, read_blocks};
+use super::blocks::{BLOCK_BYTES, BlockInput, MAX_RECORD_BYTES, RecordBlock, Span, read_blocks};
 use super::text_file::{open, unreadable};
 use crate::{DataError, Result};
 
@@ -43,7 +43,7 @@ pub(crate) fn read_records<O: Send>(
     each: &mut dyn FnMut(O) -> Result<()>,
 ) -> Result<()> {
     let reader = BufReader::new(open(path)?);
-    let scanner = LineScanner { unit, block: Block::default(), open: None, line: 0, row: 0 };
+    let scanner = LineScanner { unit, block: RecordBlock::default(), open: None, line: 0, row: 0 };
     let parse = |text: &[u8], Span { row, line, .. }: Span| {
         let text = std::str::from_utf8(text).map_err(|error| {
             let (byte, line) = (error.valid_up_to(), line + 1);
@@ -59,7 +59,7 @@ pub(crate) fn read_records<O: Send>(
 /// The state of reading a file.
 struct LineScanner {
     unit: Unit,
-    block: Block,
+    block: RecordBlock,
     /// Start and first line of a paragraph that has begun.
     open: Option<(usize, usize)>,
     line: usize,

@@ -9,7 +9,7 @@ use std::path::Path;
 use ahash::{AHashMap, AHashSet};
 use serde::Deserialize;
 
-use super::place::Place;
+use super::place::DocumentPlace;
 use super::{Candidate, Document, Entity, Fact, Mention, Provenance, RelationSet};
 use crate::{Error, Result};
 
@@ -118,7 +118,7 @@ pub(crate) enum Repeats {
 impl Check<'_> {
     /// The document and the number of label rows that repeated an earlier fact.
     pub(crate) fn document(&self, raw: Unchecked) -> Result<(Document, usize)> {
-        let place = Place { file: self.file, row: self.row, title: &raw.title };
+        let place = DocumentPlace { file: self.file, row: self.row, title: &raw.title };
         let at = CheckAt { check: self, place };
         let lengths: Vec<usize> = raw.sentences.iter().map(Vec::len).collect();
         let entities = at.entities(raw.entities, &lengths)?;
@@ -152,7 +152,7 @@ type Field<'a> = &'a dyn Fn() -> String;
 /// A check of one document.
 struct CheckAt<'a> {
     check: &'a Check<'a>,
-    place: Place<'a>,
+    place: DocumentPlace<'a>,
 }
 
 impl CheckAt<'_> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::place::Place;
+use super::place::DocumentPlace;
 
 /// A document in the form that every reader produces and every writer takes. Serialised as JSON, it
 /// is a line of the format `jsonl`.
@@ -100,8 +100,8 @@ pub struct Provenance {
 
 impl Document {
     /// Its place in its file, for errors.
-    pub(crate) fn place(&self) -> Place<'_> {
-        Place { file: &self.provenance.file, row: self.provenance.row, title: &self.title }
+    pub(crate) fn place(&self) -> DocumentPlace<'_> {
+        DocumentPlace { file: &self.provenance.file, row: self.provenance.row, title: &self.title }
     }
 
     /// Number of words over all sentences.

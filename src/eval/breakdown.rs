@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::infer::{InferScores, infer_scores};
-use super::{FactKey, FactKeys, Gold, Prediction, ScoreBlock};
+use super::{FactKey, FactKeySet, Gold, Prediction, ScoreBlock};
 
 /// Where the groups begin and end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -99,7 +99,7 @@ pub fn breakdown(
     predictions: &[Prediction],
     options: &BreakdownOptions,
 ) -> Breakdown {
-    let predicted: FactKeys<'_> = gold
+    let predicted: FactKeySet<'_> = gold
         .predicted(predictions)
         .into_iter()
         .filter(|fact| gold.distance(fact).is_some())
@@ -143,7 +143,7 @@ struct ComparedFact<'a> {
 struct Sets<'a>(Vec<ComparedFact<'a>>);
 
 impl<'a> Sets<'a> {
-    fn new(gold: &Gold<'_>, predicted: &FactKeys<'a>, truth: &FactKeys<'a>) -> Self {
+    fn new(gold: &Gold<'_>, predicted: &FactKeySet<'a>, truth: &FactKeySet<'a>) -> Self {
         let item = |key: &FactKey<'a>| ComparedFact {
             key: *key,
             distance: gold.distance(key),
@@ -204,7 +204,11 @@ pub(super) fn inside<T: PartialOrd + Copy>((low, high): (T, Option<T>), value: T
     value >= low && high.is_none_or(|high| value < high)
 }
 
-fn evidence_recall(gold: &Gold<'_>, predicted: &FactKeys<'_>, most: usize) -> Vec<EvidenceRecall> {
+fn evidence_recall(
+    gold: &Gold<'_>,
+    predicted: &FactKeySet<'_>,
+    most: usize,
+) -> Vec<EvidenceRecall> {
     let mut groups = vec![(0, 0); most + 1];
     for (fact, evidence) in gold.facts() {
         let group = &mut groups[evidence.len().min(most)];

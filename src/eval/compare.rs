@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::breakdown::{BreakdownOptions, inside, range_name};
 use super::sections::quoted;
 use super::statistics::{Bootstrap, DocumentCounts, Paired, paired_bootstraps};
-use super::{FactKey, FactKeys, Gold, Prediction, ScoreBlock};
+use super::{FactKey, FactKeySet, Gold, Prediction, ScoreBlock};
 use crate::Result;
 
 /// How to compare.
@@ -119,7 +119,7 @@ pub fn compare(
 ) -> Result<Comparison> {
     let (truth, a, b) = (gold.keys(), gold.predicted(a), gold.predicted(b));
     let groups = groups(gold, &options.groups);
-    let counts = |facts: &FactKeys<'_>| {
+    let counts = |facts: &FactKeySet<'_>| {
         groups.iter().map(|group| by_document(gold, group, facts, &truth)).collect::<Vec<_>>()
     };
     let (counts_a, counts_b) = (counts(&a), counts(&b));
@@ -176,8 +176,8 @@ fn groups<'a>(gold: &'a Gold<'_>, options: &'a BreakdownOptions) -> Vec<Group<'a
 fn by_document(
     gold: &Gold<'_>,
     group: &Group<'_>,
-    predicted: &FactKeys<'_>,
-    truth: &FactKeys<'_>,
+    predicted: &FactKeySet<'_>,
+    truth: &FactKeySet<'_>,
 ) -> Vec<DocumentCounts> {
     let mut counts = vec![DocumentCounts::default(); gold.documents().len()];
     for fact in truth.iter().filter(|fact| (group.belongs)(fact)) {
@@ -197,7 +197,7 @@ fn group_row(
     group: &Group<'_>,
     paired: Paired<'_>,
     bootstrap: Bootstrap,
-    (truth, a, b): (&FactKeys<'_>, &FactKeys<'_>, &FactKeys<'_>),
+    (truth, a, b): (&FactKeySet<'_>, &FactKeySet<'_>, &FactKeySet<'_>),
 ) -> GroupComparison {
     let mut row = GroupComparison {
         section: group.section.to_owned(),

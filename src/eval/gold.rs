@@ -25,7 +25,7 @@ pub struct FactKey<'a> {
 }
 
 /// A set of facts.
-pub type FactKeys<'a> = BTreeSet<FactKey<'a>>;
+pub type FactKeySet<'a> = BTreeSet<FactKey<'a>>;
 
 /// Gold documents with their distinct facts.
 #[derive(Clone, Debug)]
@@ -105,7 +105,7 @@ impl<'a> Gold<'a> {
     }
 
     /// The distinct facts alone.
-    pub fn keys(&self) -> FactKeys<'a> {
+    pub fn keys(&self) -> FactKeySet<'a> {
         self.facts.keys().copied().collect()
     }
 
@@ -126,7 +126,7 @@ impl<'a> Gold<'a> {
     }
 
     /// The distinct predicted facts of known documents.
-    pub fn predicted(&self, predictions: &'a [Prediction]) -> FactKeys<'a> {
+    pub fn predicted(&self, predictions: &'a [Prediction]) -> FactKeySet<'a> {
         let key = |prediction: &'a Prediction| {
             let document = self.row(&prediction.title)?;
             Some(FactKey {

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{FactKeys, ScoreBlock};
+use super::{FactKeySet, ScoreBlock};
 
 /// (document, head, tail)
 type PairKey = (usize, usize, usize);
@@ -24,12 +24,12 @@ pub struct InferScores {
 }
 
 /// Computes all four readings.
-pub fn infer_scores(predicted: &FactKeys<'_>, gold: &FactKeys<'_>) -> InferScores {
+pub fn infer_scores(predicted: &FactKeySet<'_>, gold: &FactKeySet<'_>) -> InferScores {
     let (sides, gold_sides) = (Triangles::of(predicted), Triangles::of(gold));
     let (ours, theirs) = (select(predicted, &sides.members), select(gold, &gold_sides.members));
-    let overlap = |a: &FactKeys<'_>, b: &FactKeys<'_>| a.intersection(b).count();
+    let overlap = |a: &FactKeySet<'_>, b: &FactKeySet<'_>| a.intersection(b).count();
     let plain =
-        |a: &FactKeys<'_>, b: &FactKeys<'_>| ScoreBlock::new(a.len(), b.len(), overlap(a, b));
+        |a: &FactKeySet<'_>, b: &FactKeySet<'_>| ScoreBlock::new(a.len(), b.len(), overlap(a, b));
     let closing = (select(predicted, &sides.closing), select(gold, &gold_sides.closing));
     InferScores {
         members_strict: plain(&ours, &theirs),
@@ -52,7 +52,7 @@ struct Triangles {
 }
 
 impl Triangles {
-    fn of(facts: &FactKeys<'_>) -> Self {
+    fn of(facts: &FactKeySet<'_>) -> Self {
         // Sorted by document, head and tail, as the facts are: the tails of a head are a run of
         // this list.
         let mut pairs: Vec<PairKey> = facts
@@ -88,7 +88,7 @@ impl Triangles {
     }
 }
 
-fn select<'a>(facts: &FactKeys<'a>, pairs: &[PairKey]) -> FactKeys<'a> {
+fn select<'a>(facts: &FactKeySet<'a>, pairs: &[PairKey]) -> FactKeySet<'a> {
     facts
         .iter()
         .filter(|fact| pairs.binary_search(&(fact.document, fact.head, fact.tail)).is_ok())
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
     use crate::eval::FactKey;
 
-    fn facts(pairs: &[(usize, usize)]) -> FactKeys<'static> {
+    fn facts(pairs: &[(usize, usize)]) -> FactKeySet<'static> {
         pairs
             .iter()
             .map(|&(head, tail)| FactKey { document: 0, head, tail, relation: "P1" })

@@ -36,14 +36,14 @@ pub use confusion::{Confused, confusion};
 pub use curve::{CurvePoint, precision_recall};
 pub use docred::{Counts, FactSets, IgnScores, OfficialScores, Scorer, per_document, score};
 pub use factset::FactSet;
-pub use gold::{FactKey, FactKeys, Gold};
+pub use gold::{FactKey, FactKeySet, Gold};
 pub use infer::{InferScores, infer_scores};
 pub use pairs::{
     ListedPairs, PairFact, PairScores, Reach, on_listed_pairs, score_listed, score_pairs,
 };
 pub use predictions::{Prediction, read_predictions, write_predictions, write_zip};
 pub use ranker::{KEPT_IN_REPORTS, KeptLabels, RankedDocument, RankedFact, RecallAt, recall_at};
-pub use ranking::{Ranking, decide_scores, rank_scores};
+pub use ranking::{ThresholdScores, decide_scores, rank_scores};
 pub use score_file::{ScoreRow, ScoreWriter, read_scores};
 pub use scores::{EvaluateOptions, Scores, evaluate};
 pub use sections::{ScoreSection, SectionRow, to_csv};

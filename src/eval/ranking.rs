@@ -16,7 +16,7 @@ use crate::{DataError, Result};
 
 /// What a score file says about thresholds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Ranking {
+pub struct ThresholdScores {
     /// Scores read.
     pub entries: usize,
     /// Those on documents that are not in the gold set.
@@ -46,9 +46,9 @@ pub fn rank_scores(
     gold: &Gold<'_>,
     train: Option<&FactSet>,
     theta: Option<f32>,
-) -> Result<Ranking> {
+) -> Result<ThresholdScores> {
     let (mut sorter, mut ranking, mut seen) =
-        (Sorter::default(), Ranking::default(), HashSet::new());
+        (Sorter::default(), ThresholdScores::default(), HashSet::new());
     let mut given = Walk::new(gold.facts().len());
     ranking.entries = read_scores(path, &mut |row, score| {
         if !is_scored(gold, &score) {
@@ -88,7 +88,7 @@ pub fn rank_scores(
     Ok(ranking)
 }
 
-fn walk(sorter: Sorter, gold: &Gold<'_>, ranking: &mut Ranking) -> Result<()> {
+fn walk(sorter: Sorter, gold: &Gold<'_>, ranking: &mut ThresholdScores) -> Result<()> {
     let intra_gold = gold.facts().keys().filter(|fact| gold.distance(fact) == Some(0)).count();
     let (mut all, mut intra, mut inter) = (
         Walk::new(gold.facts().len()),
@@ -128,7 +128,11 @@ fn judge(gold: &Gold<'_>, train: Option<&FactSet>, row: &ScoreRow<'_>) -> Option
 ///
 /// # Errors
 /// As [`read_scores`].
-pub fn decide_scores(path: &Path, gold: &Gold<'_>, ranking: &Ranking) -> Result<Vec<Prediction>> {
+pub fn decide_scores(
+    path: &Path,
+    gold: &Gold<'_>,
+    ranking: &ThresholdScores,
+) -> Result<Vec<Prediction>> {
     let (theta, mut ties) = match (&ranking.given, &ranking.best) {
         (Some((theta, _)), _) => (*theta, 0),
         (None, Some(best)) => (best.theta, best.prefix + 1 - above(path, gold, best.theta)?),

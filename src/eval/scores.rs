@@ -1,5 +1,5 @@
-//! Everything that is known about one set of predictions, as `scores.json` holds it. Not for: its table
-//! (`sections`), computing (`docred`, `breakdown`, `threshold`, `ranker`).
+//! Everything that is known about one set of predictions, as `scores.json` holds it. Not for: its
+//! table (`sections`), computing (`docred`, `breakdown`, `threshold`, `ranker`).
 
 use ahash::AHashSet;
 use serde::{Deserialize, Serialize};
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::breakdown::{Breakdown, BreakdownOptions, breakdown};
 use super::confusion::{Confused, confusion};
 use super::docred::{FactSets, OfficialScores, Scorer, score};
-use super::ranking::Ranking;
+use super::ranking::ThresholdScores;
 use super::{BestPrefix, CurvePoint, Gold, ListedPairs, Prediction, RecallAt};
 
 /// How to evaluate.
@@ -46,7 +46,7 @@ pub struct Scores {
     pub threshold: Option<BestPrefix>,
     /// What else a file of all scores says about thresholds.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub ranking: Option<Ranking>,
+    pub ranking: Option<ThresholdScores>,
     /// Precision–recall curve, where facts were scored.
     pub curve: Vec<CurvePoint>,
     /// What the ranker's pruning kept, where there was one.

@@ -1,6 +1,6 @@
-//! What a stage does at the boundaries between stretches of steps: ranker and pre-training only save
-//! checkpoints; fine-tuning evaluates on dev, remembers the best step, and stops where nothing gets
-//! better any more.
+//! What a stage does at the boundaries between stretches of steps: ranker and pre-training only
+//! save checkpoints; fine-tuning evaluates on dev, remembers the best step, and stops where nothing
+//! gets better any more.
 //!
 //! Not for: how a system is judged (`finetune`, `evidence`).
 

@@ -11,8 +11,8 @@ use crate::corpus::{
 };
 use crate::eval::{
     self, CompareOptions, Comparison, EvaluateOptions, FactSet, FactSets, Gold, OverSeeds,
-    Prediction, Ranking, Scorer, Scores, compare, decide_scores, on_listed_pairs, over_seeds,
-    rank_scores, read_predictions, score_listed,
+    Prediction, Scorer, Scores, ThresholdScores, compare, decide_scores, on_listed_pairs,
+    over_seeds, rank_scores, read_predictions, score_listed,
 };
 use crate::shards::DocumentStore;
 use crate::text::{TokenizedCandidate, TokenizedDocument};
@@ -193,7 +193,7 @@ fn score(
     scores
 }
 
-fn add_ranking(scores: &mut Scores, mut ranking: Ranking) {
+fn add_ranking(scores: &mut Scores, mut ranking: ThresholdScores) {
     if ranking.unknown_title > 0 {
         let text = format!(
             "{} of {} scores are of documents that are not in the gold file",

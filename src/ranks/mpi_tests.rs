@@ -61,8 +61,8 @@ fn expect(ranks: usize, scenario: &str, code: i32, texts: &[&str]) {
     }
 }
 
-/// What the copies run that [`mpirun`] starts. The process ends with the code that the program would
-/// end with.
+/// What the copies run that [`mpirun`] starts. The process ends with the code that the program
+/// would end with.
 #[test]
 #[cfg_attr(not(mpirun), ignore = "mpirun is not on PATH, or MPI is not built in")]
 fn a_rank() {

@@ -1,8 +1,8 @@
 //! The communicator for GPUs: NCCL carries CUDA tensors, a control communicator everything else.
 //!
-//! NCCL does not accept two ranks on one GPU. Half-precision tensors are added in half precision, so only
-//! f32 buckets give the same losses for every number of ranks. Not for choosing devices or making
-//! streams: `torch` does that.
+//! NCCL does not accept two ranks on one GPU. Half-precision tensors are added in half precision,
+//! so only f32 buckets give the same losses for every number of ranks. Not for choosing devices or
+//! making streams: `torch` does that.
 
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};

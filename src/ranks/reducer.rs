@@ -1,9 +1,9 @@
 //! Sums gradient buckets over all ranks while the backward pass is still running.
 //!
 //! Gradients are views into a few flat buckets. A hook reports when a parameter's gradient is
-//! complete; when all gradients of a bucket are, the bucket is summed on a separate thread. On every
-//! rank, buckets are sent in the order of their index, whatever order the gradients come in: ranks
-//! that send in different orders would add different buckets or hang.
+//! complete; when all gradients of a bucket are, the bucket is summed on a separate thread. On
+//! every rank, buckets are sent in the order of their index, whatever order the gradients come in:
+//! ranks that send in different orders would add different buckets or hang.
 //!
 //! Not for cutting parameters into buckets or for averaging: losses are divided by global counts
 //! before the backward pass.
@@ -122,9 +122,9 @@ impl GradientReducer {
         Ok(())
     }
 
-    /// Reports that a parameter's gradient is in its bucket. Safe to call from a hook on any thread:
-    /// it neither blocks nor panics, and does nothing unless armed. [`finish`](Self::finish) returns
-    /// errors.
+    /// Reports that a parameter's gradient is in its bucket. Safe to call from a hook on any
+    /// thread: it neither blocks nor panics, and does nothing unless armed.
+    /// [`finish`](Self::finish) returns errors.
     pub fn ready(&self, parameter: usize) {
         if !self.armed.load(Ordering::Acquire) {
             return;
@@ -137,7 +137,8 @@ impl GradientReducer {
             }
             (Some(_), Some(_)) => {
                 pending.wrong.get_or_insert(format!(
-                    "the gradient of parameter {parameter} was accumulated twice in one backward pass"
+                    "the gradient of parameter {parameter} was accumulated twice in one backward \
+                     pass"
                 ));
             }
             _ => {
@@ -151,8 +152,9 @@ impl GradientReducer {
         }
     }
 
-    /// Call after that backward pass: sends the buckets that still wait for a gradient (of parameters
-    /// that this step did not use), and returns when the calling thread can use every sum.
+    /// Call after that backward pass: sends the buckets that still wait for a gradient (of
+    /// parameters that this step did not use), and returns when the calling thread can use every
+    /// sum.
     ///
     /// # Errors
     /// The communicator's first error, or a bug (70) if it was not armed or a gradient was reported
@@ -208,8 +210,8 @@ impl GradientReducer {
 }
 
 impl BucketSums {
-    /// Starts the thread. It ends when the reducer is dropped, which does not wait for it: it may be
-    /// in a collective that never ends.
+    /// Starts the thread. It ends when the reducer is dropped, which does not wait for it: it may
+    /// be in a collective that never ends.
     fn start(self) -> Result<Lane> {
         let room = self.buckets.len().max(1);
         let (launch, launched) = sync_channel(room);

@@ -90,7 +90,8 @@ impl World {
     /// it, with its own device set. `stream` belongs to that device.
     ///
     /// # Errors
-    /// On every rank, if NCCL is missing or unsuitable on any of them; a lost rank (71) if it fails.
+    /// On every rank, if NCCL is missing or unsuitable on any of them; a lost rank (71) if it
+    /// fails.
     pub fn use_nccl(&mut self, stream: Arc<dyn CommunicationStream>) -> Result<()> {
         let library = self.agree(NcclLibrary::open())?;
         self.same(&[("the version of NCCL", library.version())])?;

@@ -4,8 +4,8 @@
 //! A shard folder is `train-00000-of-000NN.parquet`, `manifest.json`, `facts.parquet` and
 //! `tokenizer/`; it is written under another name and renamed when complete, and every file is
 //! named by hash in the manifest. Files are treated as hostile: everything that is read is checked
-//! before it is used as an index. Not for: reading corpora (`corpus`) or deciding what is trained on
-//! (`sampling`).
+//! before it is used as an index. Not for: reading corpora (`corpus`) or deciding what is trained
+//! on (`sampling`).
 
 #[cfg(test)]
 mod bad_disk_tests;

@@ -1,5 +1,5 @@
-//! What surrounds the step loop of a stage: its name, ranks, folder and signals, and what it does at
-//! boundaries.
+//! What surrounds the step loop of a stage: its name, ranks, folder and signals, and what it does
+//! at boundaries.
 
 use tch::Tensor;
 

@@ -154,8 +154,8 @@ impl<'a, O: Objective> Trainer<'a, O> {
         batches.recv().map_err(|_| Error::Bug("the batch thread ended early".into()))?
     }
 
-    /// Names the documents behind a step that was not finite, and ends training if the schedule does
-    /// not allow to skip it.
+    /// Names the documents behind a step that was not finite, and ends training if the schedule
+    /// does not allow to skip it.
     fn refuse<S: BatchSource<Batch = O::Batch>>(
         &mut self,
         report: &StepReport,
@@ -188,7 +188,8 @@ impl<'a, O: Objective> Trainer<'a, O> {
         }
         if root {
             say(format!(
-                "{}: step {step} is not finite{culprits}; its update is skipped, {skipped} in a row",
+                "{}: step {step} is not finite{culprits}; its update is skipped, {skipped} in a \
+                 row",
                 finding.stage
             ));
         }
@@ -290,8 +291,8 @@ impl<'a, O: Objective> Trainer<'a, O> {
         Ok((rows, report))
     }
 
-    /// Adds up the sums of the slots over all leaves and ranks. In the same message each rank reports
-    /// whether its own sums were finite, and the seconds that it worked.
+    /// Adds up the sums of the slots over all leaves and ranks. In the same message each rank
+    /// reports whether its own sums were finite, and the seconds that it worked.
     fn exchange_sums(
         &self,
         mut shared: Vec<f64>,

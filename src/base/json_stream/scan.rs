@@ -4,7 +4,7 @@
 //! What lies between two commas of the outermost array is an element, whatever it holds; the parser
 //! judges it.
 
-use crate::base::blocks::{BLOCK_BYTES, Block, MAX_RECORD_BYTES, Span};
+use crate::base::blocks::{BLOCK_BYTES, MAX_RECORD_BYTES, RecordBlock, Span};
 
 /// What ends the reading of a file.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ enum ArrayPart {
 #[derive(Debug, Default)]
 pub(super) struct ArrayScanner {
     part: ArrayPart,
-    block: Block,
+    block: RecordBlock,
     /// The current element; its end is not known yet.
     span: Span,
     depth: usize,
@@ -75,9 +75,9 @@ impl ArrayScanner {
     }
 
     /// The complete elements so far; the current one stays.
-    pub(super) fn take(&mut self) -> Block {
+    pub(super) fn take(&mut self) -> RecordBlock {
         let rest = self.block.text.split_off(self.span.start);
-        let next = Block { text: rest, spans: Vec::new() };
+        let next = RecordBlock { text: rest, spans: Vec::new() };
         self.span.start = 0;
         std::mem::replace(&mut self.block, next)
     }

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use super::segment::segment;
 use crate::Result;
-use crate::corpus::place::Place;
+use crate::corpus::place::DocumentPlace;
 use crate::corpus::{Document, Entity, Fact, Mention, PairTypes, Provenance};
 
 /// Identifiers that say that there is none.
@@ -74,7 +74,7 @@ impl Annotated<'_> {
         row: usize,
         types: &PairTypes,
     ) -> Result<(Document, OtherRows)> {
-        let place = Place { file, row, title: self.id };
+        let place = DocumentPlace { file, row, title: self.id };
         let text = if self.body.is_empty() {
             self.title.to_owned()
         } else {
@@ -126,12 +126,16 @@ impl Annotated<'_> {
         Ok((document, others))
     }
 
-    fn spans(&self, place: Place<'_>, text: &str) -> Result<Vec<Range<usize>>> {
+    fn spans(&self, place: DocumentPlace<'_>, text: &str) -> Result<Vec<Range<usize>>> {
         let characters: Vec<char> = text.chars().collect();
         self.mentions.iter().map(|mention| mention.span(place, &characters)).collect()
     }
 
-    fn facts(&self, place: Place<'_>, document: &Document) -> Result<(Vec<Fact>, OtherRows)> {
+    fn facts(
+        &self,
+        place: DocumentPlace<'_>,
+        document: &Document,
+    ) -> Result<(Vec<Fact>, OtherRows)> {
         let pairs: Vec<(usize, usize)> = document.asked_pairs();
         let bears = |entity: usize, ids: &str| {
             let own = document.entities[entity].knowledge_base_id.as_deref().unwrap_or_default();
@@ -177,7 +181,7 @@ impl Annotated<'_> {
 
 impl SpanMention<'_> {
     /// Its characters in `text`.
-    fn span(&self, place: Place<'_>, text: &[char]) -> Result<Range<usize>> {
+    fn span(&self, place: DocumentPlace<'_>, text: &[char]) -> Result<Range<usize>> {
         let &SpanMention { start, end, name, ref field, .. } = self;
         let bounds = usize::try_from(start)
             .ok()

@@ -305,7 +305,7 @@ fn names_alone_do_not_solve_the_test() {
                     document.entities[entity].mentions.iter().map(|mention| &mention.name)
                 };
                 names(fact.head).for_each(|head| {
-                    names(fact.tail).for_each(|tail| base.insert(head, tail, &fact.relation))
+                    names(fact.tail).for_each(|tail| base.insert(head, tail, &fact.relation));
                 });
             }
         }

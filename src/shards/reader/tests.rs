@@ -136,7 +136,7 @@ fn hostile_rows_are_named() {
                 head: 0,
                 tail: 1,
                 excluded: true,
-            })
+            });
         },
         "candidates[1]",
     );

@@ -37,7 +37,8 @@ pub enum Labels {
     Relations,
 }
 
-/// Settings of the DocRED baselines, BERT-RE and BERT-TS; the defaults follow the system. A width is a number of channels; a limit of 0 is no limit.
+/// Settings of the DocRED baselines, BERT-RE and BERT-TS; the defaults follow the system. A width
+/// is a number of channels; a limit of 0 is no limit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct BaselineSettings {

@@ -68,8 +68,8 @@ impl<T> Slots<T> {
     }
 }
 
-/// Documents two by two with the rows of all [slots](Slots). Document 2i is the first of item i, 2i+1 the
-/// second.
+/// Documents two by two with the rows of all [slots](Slots). Document 2i is the first of item i,
+/// 2i+1 the second.
 pub struct PretrainBatch {
     /// The documents.
     pub documents: PackedDocuments,

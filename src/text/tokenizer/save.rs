@@ -54,7 +54,7 @@ fn config(inner: &Inner) -> Value {
             }
         }
         TokenizerKind::WordLevel | TokenizerKind::BytePair => {
-            config["tokenizer_class"] = json!("PreTrainedTokenizerFast")
+            config["tokenizer_class"] = json!("PreTrainedTokenizerFast");
         }
     }
     config

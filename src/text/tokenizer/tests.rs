@@ -192,7 +192,7 @@ fn a_byte_order_mark_is_no_part_of_the_first_piece() {
     let folder = bert_folder(temp.path(), "bert-uncased");
     let plain = Tokenizer::load(&folder, None).unwrap();
     let mark = |path: &Path| {
-        fs_err::write(path, format!("\u{feff}{}", fs_err::read_to_string(path).unwrap())).unwrap()
+        fs_err::write(path, format!("\u{feff}{}", fs_err::read_to_string(path).unwrap())).unwrap();
     };
     mark(&folder.join("vocab.txt"));
     fs_err::write(folder.join("tokenizer_config.json"), "\u{feff}{\"do_lower_case\": true}")

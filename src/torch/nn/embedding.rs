@@ -4,8 +4,8 @@ use tch::Tensor;
 
 use crate::Result;
 
-/// Rows of `table` [V, width] by number, int64 of any shape `[..]`; [.., width]. No row is a padding
-/// row.
+/// Rows of `table` [V, width] by number, int64 of any shape `[..]`; [.., width]. No row is a
+/// padding row.
 ///
 /// # Errors
 /// If a row does not exist.

@@ -1,5 +1,5 @@
-//! A checkpoint: a Hugging Face folder with heads, optimiser and trainer state, sealed by hashes that
-//! are written last.
+//! A checkpoint: a Hugging Face folder with heads, optimiser and trainer state, sealed by hashes
+//! that are written last.
 //!
 //! Everything is written into a temporary folder beside the final one, flushed, and renamed; a
 //! reader checks every hash before it uses a byte. Whichever operation of a save or of pruning is

@@ -2,7 +2,8 @@
 //! Storage.
 //!
 //! Folders are parts of names there. Requests are sent one after another, on a runtime of the
-//! store's own that runs while a call waits for it. Not for repeating a whole checkpoint (`mirror`).
+//! store's own that runs while a call waits for it. Not for repeating a whole checkpoint
+//! (`mirror`).
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -20,8 +21,8 @@ use url::Url;
 use super::store::{Store, no_place};
 use crate::{Error, Result};
 
-/// Most bytes in the body of a request, and so in memory. A file of more than [`MAX_PARTS`] parts is
-/// sent in longer ones.
+/// Most bytes in the body of a request, and so in memory. A file of more than [`MAX_PARTS`] parts
+/// is sent in longer ones.
 const PART: u64 = 8 << 20;
 
 /// Most parts of an upload, in any of the services.

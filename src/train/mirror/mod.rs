@@ -113,8 +113,8 @@ impl Mirror {
         if resume { self.restore(&checkpoints) } else { Ok(Vec::new()) }
     }
 
-    /// Uploads the newest checkpoint of a stage's local folder and removes earlier ones that nothing
-    /// keeps. A failure is printed and counted; it does not end the run.
+    /// Uploads the newest checkpoint of a stage's local folder and removes earlier ones that
+    /// nothing keeps. A failure is printed and counted; it does not end the run.
     pub fn follow(&self, stage_folder: &Path, retention: Retention) {
         // A mirror that cannot be reached must not delay every checkpoint as long as the first.
         let tries = if self.away.load(Ordering::Relaxed) { 1 } else { TRIES };

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::EogDocument;
-use crate::corpus::place::Place;
+use crate::corpus::place::DocumentPlace;
 use crate::corpus::{
     Candidate, Document, Entity, Fact, LabelledPair, Mention, PairLabel, Provenance,
 };
@@ -22,14 +22,14 @@ const HINT: &str = "a line is an id, the sentences joined by `|`, and 17 columns
     separated by tabs; see `docs/formats.md`";
 
 /// An error about a column, counted from 0 here and from 1 for people.
-fn error(place: Place<'_>, column: usize, problem: impl Into<String>) -> DataError {
+fn error(place: DocumentPlace<'_>, column: usize, problem: impl Into<String>) -> DataError {
     place.error(format!("column {}", column + 1), problem).hint(HINT)
 }
 
 /// Parses one line.
 pub(super) fn parse(path: &Path, row: usize, text: &str) -> Result<EogDocument> {
     let columns: Vec<&str> = text.split('\t').collect();
-    let place = Place { file: path, row, title: columns[0] };
+    let place = DocumentPlace { file: path, row, title: columns[0] };
     let (Some(body), rest) = (columns.get(1), columns.get(2..).unwrap_or_default()) else {
         return Err(error(place, 1, "the line has a single column").into());
     };
@@ -68,7 +68,7 @@ pub(super) fn parse(path: &Path, row: usize, text: &str) -> Result<EogDocument> 
 
 /// A document that grows pair by pair.
 struct LineReader<'a> {
-    place: Place<'a>,
+    place: DocumentPlace<'a>,
     document: Document,
     /// First word of each sentence, closed by the number of words.
     starts: Vec<usize>,

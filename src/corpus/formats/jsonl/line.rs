@@ -10,7 +10,7 @@ use crate::corpus::check::{
     Unchecked, UncheckedEntity, UncheckedFact, UncheckedMention, UncheckedPair,
 };
 use crate::corpus::formats::segment::segment;
-use crate::corpus::place::Place;
+use crate::corpus::place::DocumentPlace;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -49,7 +49,7 @@ struct LineMention {
 impl RawLine {
     /// The document in words, not checked any further.
     pub(super) fn unchecked(self, path: &Path, row: usize) -> Result<Unchecked> {
-        let place = Place { file: path, row, title: &self.title };
+        let place = DocumentPlace { file: path, row, title: &self.title };
         let (sentences, entities) = match (self.text, self.sentences) {
             (Some(text), None) => {
                 of_text(place, &text, self.entities, self.facts.as_deref().unwrap_or_default())?
@@ -77,7 +77,7 @@ impl RawLine {
 type SentencesAndEntities = (Vec<Vec<String>>, Vec<UncheckedEntity>);
 
 fn of_words(
-    place: Place<'_>,
+    place: DocumentPlace<'_>,
     sentences: Vec<Vec<String>>,
     entities: Vec<LineEntity>,
 ) -> Result<SentencesAndEntities> {
@@ -115,7 +115,7 @@ fn of_words(
 }
 
 fn of_text(
-    place: Place<'_>,
+    place: DocumentPlace<'_>,
     text: &str,
     entities: Vec<LineEntity>,
     facts: &[UncheckedFact],
@@ -168,7 +168,7 @@ fn of_text(
 }
 
 fn character_span(
-    place: Place<'_>,
+    place: DocumentPlace<'_>,
     path: &str,
     text: &[char],
     mention: &LineMention,

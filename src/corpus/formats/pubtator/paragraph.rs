@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::base::records::Record;
 use crate::corpus::formats::annotated::{Annotated, IdRelation, SpanMention};
-use crate::corpus::place::Place;
+use crate::corpus::place::DocumentPlace;
 use crate::{DataError, Result};
 
 const HINT: &str = "a paragraph is `id|t|title`, `id|a|abstract`, mentions (id, start, end, name, \
@@ -21,13 +21,13 @@ pub(crate) fn parse<'a>(path: &'a Path, record: Record<'a>) -> Result<Annotated<
     };
     (annotated.id, annotated.title) = (id, title);
     for (at, line) in lines {
-        annotated.add(Place { file: path, row: record.row, title: id }, at, line)?;
+        annotated.add(DocumentPlace { file: path, row: record.row, title: id }, at, line)?;
     }
     Ok(annotated)
 }
 
 impl<'a> Annotated<'a> {
-    fn add(&mut self, place: Place<'_>, at: usize, line: &'a str) -> Result<()> {
+    fn add(&mut self, place: DocumentPlace<'_>, at: usize, line: &'a str) -> Result<()> {
         let field = format!("line {}", at + 1);
         let error = |problem: String| place.error(&field, problem).hint(HINT);
         if let Some((id, body)) = line.split_once("|a|").filter(|(id, _)| !id.contains('\t')) {
@@ -51,7 +51,7 @@ impl<'a> Annotated<'a> {
         }
         match columns[..] {
             [_, relation, first, second] => {
-                self.relations.push(IdRelation { relation, ids: [first, second], field })
+                self.relations.push(IdRelation { relation, ids: [first, second], field });
             }
             [_, start, end, name, entity_type, ref rest @ ..] if rest.len() <= 2 => {
                 let (start, end) = (number(start, &error)?, number(end, &error)?);
