@@ -34,7 +34,10 @@ mod tests {
         assert!((ranking_flops(20.0, 768.0) / 24e6 - 1.0).abs() < 0.02);
         let settings = DsdocreSettings::default();
         assert!((relation_vector_flops(&settings, 40.0, 20.0, 768.0) / 6.0e9 - 1.0).abs() < 0.02);
-        let bilstm = json!({"model_type": "docre-bilstm", "lstm_hidden_size": 128, "num_hidden_layers": 1, "embedding_size": 100, "hidden_size": 128});
+        let bilstm = json!({
+            "model_type": "docre-bilstm", "lstm_hidden_size": 128, "num_hidden_layers": 1,
+            "embedding_size": 100, "hidden_size": 128,
+        });
         assert_eq!(
             encoder_flops(&bilstm, 1.0),
             Some(2.0 * 2.0 * 228.0 * 512.0 + 2.0 * 256.0 * 128.0)

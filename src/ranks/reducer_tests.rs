@@ -184,7 +184,8 @@ fn buckets_are_launched_in_order_while_gradients_still_come() {
             GradientReducer::new(&comm, &Watchdog::asleep(), shallow(&flat), OWNER.to_vec())
                 .unwrap();
         reducer.arm().unwrap();
-        [4, 1, 3].iter().for_each(|&parameter| reducer.ready(parameter)); // bucket 3 is whole, but bucket 0 still waits
+        // Bucket 3 is whole, but bucket 0 still waits.
+        [4, 1, 3].iter().for_each(|&parameter| reducer.ready(parameter));
         assert_eq!(reducer.lock().next, 0);
         reducer.ready(5);
         assert_eq!(reducer.lock().next, 2, "bucket 0, and the empty bucket 1 behind it");

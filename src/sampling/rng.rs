@@ -139,7 +139,10 @@ mod tests {
         }
 
         #[test]
-        fn a_permutation_of_a_huge_range_stays_in_range(len in (1_u64 << 40)..u64::MAX, position: u64) {
+        fn a_permutation_of_a_huge_range_stays_in_range(
+            len in (1_u64 << 40)..u64::MAX,
+            position: u64,
+        ) {
             prop_assert!(Permutation::new(len, 1, 1).at(position % len) < len);
         }
     }

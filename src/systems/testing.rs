@@ -28,7 +28,8 @@ pub(crate) fn foundation(bert: bool) -> Foundation {
 fn with_layers(bert: bool, layers: i64) -> Foundation {
     let config = serde_json::json!({ "embedding_size": 8, "frozen_vectors": false });
     let small = serde_json::json!({
-        "hidden_size": 16, "num_hidden_layers": layers, "num_attention_heads": 2, "intermediate_size": 24, "max_position_embeddings": 64
+        "hidden_size": 16, "num_hidden_layers": layers, "num_attention_heads": 2,
+        "intermediate_size": 24, "max_position_embeddings": 64,
     });
     let spec = if bert {
         EncoderSpec::preset("tiny", small)

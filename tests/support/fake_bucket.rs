@@ -292,7 +292,8 @@ impl Shelf {
                 let id = format!("upload-{}", self.seen.len());
                 self.uploads.insert(id.clone(), BTreeMap::new());
                 Answer::xml(&format!(
-                    "<InitiateMultipartUploadResult><UploadId>{id}</UploadId></InitiateMultipartUploadResult>"
+                    "<InitiateMultipartUploadResult><UploadId>{id}</UploadId>\
+                     </InitiateMultipartUploadResult>"
                 ))
             }
             ("POST", Some(upload)) => self.complete(&upload, request),
@@ -477,7 +478,8 @@ impl Entry {
             Self::File(name, size) => {
                 let kind = "<Content-Type>application/octet-stream</Content-Type>";
                 let about = format!(
-                    "<Last-Modified>{WHEN}</Last-Modified><Content-Length>{size}</Content-Length>{kind}"
+                    "<Last-Modified>{WHEN}</Last-Modified>\
+                     <Content-Length>{size}</Content-Length>{kind}"
                 );
                 format!("<Blob><Name>{name}</Name><Properties>{about}</Properties></Blob>")
             }

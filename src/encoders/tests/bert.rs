@@ -160,7 +160,9 @@ fn another_architecture_is_one_clear_error() {
 
 #[test]
 fn a_roberta_is_a_bert_whose_positions_begin_later() {
-    let sizes = serde_json::json!({ "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32, "pad_token_id": 1 });
+    let sizes = serde_json::json!({
+        "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32, "pad_token_id": 1,
+    });
     let config = |rows: i64| {
         let preset = BertConfig::preset("tiny", 50).unwrap();
         let mut config = kind::overridden(&preset, sizes.as_object().unwrap()).unwrap();

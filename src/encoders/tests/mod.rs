@@ -33,7 +33,8 @@ fn stream(documents: &[Vec<i64>]) -> TokenStream {
 
 fn small_overrides() -> Value {
     json!({
-        "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24, "max_position_embeddings": 12,
+        "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24,
+        "max_position_embeddings": 12,
     })
 }
 

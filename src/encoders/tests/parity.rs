@@ -14,8 +14,10 @@ fn reference_encoder(shared: &Path) -> (Parameters, Box<dyn Encoder>) {
     fs_err::copy(shared.join("parity/encoder.safetensors"), dir.path().join("model.safetensors"))
         .unwrap();
     let config = json!({
-        "model_type": "bert", "vocab_size": 30522, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
-        "intermediate_size": 64, "max_position_embeddings": 512, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
+        "model_type": "bert", "vocab_size": 30522, "hidden_size": 32,
+        "num_hidden_layers": 2, "num_attention_heads": 2,
+        "intermediate_size": 64, "max_position_embeddings": 512,
+        "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
     });
     fs_err::write(dir.path().join("config.json"), config.to_string()).unwrap();
     let mut params = Parameters::new(1, Device::Cpu);

@@ -22,7 +22,9 @@ const TRAINING: Forward = Forward { train: true, precision: Precision::Fp32 };
 fn foundation(bert: bool) -> Foundation {
     let mut parameters = Parameters::new(5, Device::Cpu);
     let spec = if bert {
-        let small = serde_json::json!({ "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24 });
+        let small = serde_json::json!({
+            "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24,
+        });
         EncoderSpec::preset("tiny", small)
     } else {
         EncoderSpec::preset("words", serde_json::json!({ "embedding_size": 12 }))

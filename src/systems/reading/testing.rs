@@ -33,7 +33,8 @@ pub(crate) fn pieces() -> SpecialPieces {
 /// A BERT of width 16 and three layers with `positions` positions.
 pub(crate) fn foundation(positions: i64) -> Foundation {
     let config = serde_json::json!({
-        "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32,
+        "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2,
+        "intermediate_size": 32,
         "max_position_embeddings": positions, "initializer_range": 0.2,
     });
     let spec = EncoderSpec::preset("tiny", config);

@@ -15,7 +15,10 @@ const FORWARD: Forward = Forward { train: true, precision: Precision::Fp32 };
 
 /// A pre-trainer of width 16 with dropout; equal at every call.
 fn model() -> DsdocreModel {
-    let sizes = json!({"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24, "max_position_embeddings": 12});
+    let sizes = json!({
+        "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24,
+        "max_position_embeddings": 12,
+    });
     let spec = EncoderSpec::preset("tiny", sizes);
     let mut parameters = Parameters::new(5, Device::Cpu);
     let encoder = build(&spec, 50, &mut parameters).unwrap();

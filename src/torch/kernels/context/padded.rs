@@ -28,7 +28,8 @@ pub(super) fn entity_attention(
     p: f64,
 ) -> Result<Tensor> {
     let (device, heads) = (qkv.device(), qkv.size()[2]);
-    let rows = put_together(&slice_probabilities(qkv, segments, table, p)?, table)?; // [rows, heads, longest document]
+    // [rows, heads, longest document]
+    let rows = put_together(&slice_probabilities(qkv, segments, table, p)?, table)?;
     let longest = rows.size()[2];
     let weights = Tensor::f_from_slice(&table.weights)?.f_to_device(device)?.f_view([-1, 1, 1])?;
     let (mut entity, mut lengths) = (Vec::new(), Vec::new());
@@ -147,8 +148,10 @@ pub(super) fn contexts(
         cells.f_logical_and(&below(&lengths, tokens, device)?.f_view([count, 1, 1, tokens])?)?;
     let valid = valid.f_expand([count, entities, heads, tokens], false)?;
     let zeros = Tensor::f_zeros([count, entities, heads, tokens], (Kind::Float, device))?;
-    let by_token = zeros.f_masked_scatter(&valid, attention)?.f_permute([0, 3, 1, 2])?; // [B, tokens, entities, heads]
-    let overlap = by_token.f_matmul(&by_token.f_transpose(2, 3)?)?.f_mul_scalar(scale)?; // [B, tokens, entities, entities]
+    // [B, tokens, entities, heads]
+    let by_token = zeros.f_masked_scatter(&valid, attention)?.f_permute([0, 3, 1, 2])?;
+    // [B, tokens, entities, entities]
+    let overlap = by_token.f_matmul(&by_token.f_transpose(2, 3)?)?.f_mul_scalar(scale)?;
     let overlap =
         overlap.f_permute([0, 2, 3, 1])?.f_reshape([count, entities * entities, tokens])?;
     let shares = overlap
