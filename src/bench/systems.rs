@@ -61,7 +61,7 @@ impl SystemsBench {
     /// The systems that take part.
     ///
     /// # Errors
-    /// A system that there is not.
+    /// If a system is unknown.
     pub fn entrants(&self) -> Result<Vec<&'static str>> {
         if self.systems.is_empty() {
             return Ok(systems().iter().map(|system| system.info().name).collect());
@@ -122,11 +122,11 @@ impl SystemsBench {
         let world = format!(
             "[data.synth]\ndistant = 1\nhuman = {documents}\ndev = {held_out}\ntest = {held_out}\n"
         );
-        let plan = format!(
+        let schedule = format!(
             "learning_rate = 2e-3\nhead_rate = 1\nwarmup = 0.05\nclip = 1\nbatch = 8\nepochs = \
              {epochs}\nevaluate_epochs = {evaluate}\nfirst_evaluation_epoch = 0\n"
         );
-        format!("{world}[finetune]\n{plan}[inference]\n{plan}")
+        format!("{world}[finetune]\n{schedule}[inference]\n{schedule}")
     }
 
     /// Prepares the documents for what `system` reads.

@@ -7,7 +7,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
-use super::Comparison;
+use super::TensorComparison;
 use crate::corpus::Format;
 use crate::corpus::formats::{ReadOptions, load_relations};
 use crate::corpus::{Document, RelationSet};
@@ -23,7 +23,7 @@ pub struct Case {
     json: Value,
     inputs: HashMap<String, Tensor>,
     pub(super) outputs: HashMap<String, Tensor>,
-    pub(super) comparisons: Vec<Comparison>,
+    pub(super) comparisons: Vec<TensorComparison>,
 }
 
 /// Reads a safetensors file of any number type into float or int64 tensors.
@@ -103,7 +103,7 @@ impl Case {
     /// A number that the case must state.
     ///
     /// # Errors
-    /// It does not.
+    /// If it does not.
     pub fn number(&self, pointer: &str) -> Result<i64> {
         self.at(pointer)
             .as_i64()
@@ -113,7 +113,7 @@ impl Case {
     /// A list of texts that the case must hold.
     ///
     /// # Errors
-    /// It does not.
+    /// If it does not.
     pub fn texts(&self, pointer: &str) -> Result<Vec<String>> {
         let list = self
             .at(pointer)
@@ -125,7 +125,7 @@ impl Case {
     /// A further JSON file, by its place relative to the case's folder.
     ///
     /// # Errors
-    /// It is not there, or malformed.
+    /// If it is not there or malformed.
     pub fn object(&self, file: &str) -> Result<Value> {
         let path = self.folder.join(file);
         Ok(serde_json::from_slice(&fs_err::read(&path)?)
@@ -200,7 +200,7 @@ impl Case {
     /// A reference output.
     ///
     /// # Errors
-    /// It is not there.
+    /// If it is not there.
     pub fn output(&self, name: &str) -> Result<&Tensor> {
         self.outputs.get(name).ok_or_else(|| self.error(format!("there is no output `{name}`")))
     }

@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::{Case, Comparison};
+use super::{Case, TensorComparison};
 use crate::Result;
 use crate::torch::Parameters;
 
@@ -39,7 +39,7 @@ impl Case {
         let different =
             pairs().filter(|(a, b)| a != b).count() + ours.len().abs_diff(reference.len());
         let largest = pairs().map(|(a, b)| a.abs_diff(*b)).max().unwrap_or(0);
-        self.comparisons.push(Comparison {
+        self.comparisons.push(TensorComparison {
             tensor: name.to_owned(),
             entries: ours.len(),
             max_abs: largest as f64,
@@ -63,7 +63,7 @@ impl Case {
         let largest = pairs.iter().fold(0f64, |most, (_, reference)| most.max(reference.abs()));
         let max_abs =
             pairs.iter().fold(0f64, |most, (ours, reference)| most.max((ours - reference).abs()));
-        self.comparisons.push(Comparison {
+        self.comparisons.push(TensorComparison {
             tensor: name.to_owned(),
             entries: pairs.len(),
             max_abs,
@@ -123,7 +123,7 @@ impl Case {
         let largest = reference.iter().fold(0f64, |most, x| most.max(x.abs()));
         let atol = value("atol").max(value("atol_relative_to_max") * largest);
         let rtol = value("rtol");
-        let mut comparison = Comparison {
+        let mut comparison = TensorComparison {
             tensor: name.to_owned(),
             entries: ours.len(),
             max_abs: 0.0,
@@ -171,7 +171,7 @@ impl Case {
     }
 
     /// All comparisons made.
-    pub fn into_comparisons(self) -> Vec<Comparison> {
+    pub fn into_comparisons(self) -> Vec<TensorComparison> {
         self.comparisons
     }
 }

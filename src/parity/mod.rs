@@ -28,7 +28,7 @@ use crate::{DataError, Result};
 
 /// One tensor beside its reference.
 #[derive(Clone, Debug, Serialize)]
-pub struct Comparison {
+pub struct TensorComparison {
     /// Name in the case.
     pub tensor: String,
     /// Entries compared.
@@ -47,7 +47,7 @@ pub struct VerifyOutcome {
     /// Name of the case.
     pub case: String,
     /// The comparisons.
-    pub tensors: Vec<Comparison>,
+    pub tensors: Vec<TensorComparison>,
     /// Why nothing was compared: a kind of case that is not known, or an error.
     pub problem: Option<String>,
 }

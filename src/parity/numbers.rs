@@ -18,7 +18,8 @@ pub(super) fn compare(
     tolerance: f64,
     ours: Lookup<'_>,
 ) -> Result<()> {
-    let fields = expected.as_object().ok_or_else(|| case.error(format!("{place} is no object")))?;
+    let fields =
+        expected.as_object().ok_or_else(|| case.error(format!("{place} is not an object")))?;
     let mut pairs = Vec::new();
     for (key, value) in fields {
         let Some(theirs) = value.as_f64() else { continue };

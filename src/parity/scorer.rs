@@ -209,7 +209,8 @@ fn breakdowns(case: &mut Case, sets: &[Value]) -> Result<()> {
 }
 
 fn named(case: &mut Case, place: &str, expected: &Value, ours: &[NamedBlock]) -> Result<()> {
-    let groups = expected.as_object().ok_or_else(|| case.error(format!("{place} is no object")))?;
+    let groups =
+        expected.as_object().ok_or_else(|| case.error(format!("{place} is not an object")))?;
     let tolerance = exact(case);
     for (group, numbers) in groups {
         let name = if group == ">5" { "[6,∞)".to_owned() } else { group.replace("inf", "∞") };

@@ -21,7 +21,7 @@ pub fn thresholds(case: &mut Case, sets: &[Value]) -> Result<()> {
     let lists = Lists { bytes: fs_err::read(&path)?, path };
     for set in sets {
         let name = name(case, set)?;
-        let list = List::new(case, &name, lists.list(&name)?, set)?;
+        let list = ScoreList::new(case, &name, lists.list(&name)?, set)?;
         list.compare(case, set)?;
         if let Some(buckets) = set["buckets_score_gt_theta"].as_object() {
             let distances = lists.distances(&name)?;
@@ -41,7 +41,7 @@ pub fn thresholds(case: &mut Case, sets: &[Value]) -> Result<()> {
 }
 
 /// One list with what we compute of it.
-struct List {
+struct ScoreList {
     name: String,
     entries: Vec<ScoredFact>,
     best: BestPrefix,
@@ -53,7 +53,7 @@ struct List {
     fixed: AtTheta,
 }
 
-impl List {
+impl ScoreList {
     fn new(case: &Case, name: &str, entries: Vec<ScoredFact>, set: &Value) -> Result<Self> {
         let total = set["total_recall"]
             .as_u64()

@@ -35,7 +35,7 @@ pub struct Reader {
 }
 
 /// What one batch of documents gave.
-pub struct Read {
+pub struct ReadStates {
     /// Token states of all documents; [tokens, d].
     pub states: Tensor,
     /// Entity vectors; [E, d].
@@ -49,7 +49,12 @@ impl Reader {
     ///
     /// # Errors
     /// If libtorch rejects an operation, or contexts are wanted of an encoder without attention.
-    pub fn read(&self, tables: &ReadingTables, device: Device, forward: Forward) -> Result<Read> {
+    pub fn read(
+        &self,
+        tables: &ReadingTables,
+        device: Device,
+        forward: Forward,
+    ) -> Result<ReadStates> {
         let windows = &tables.windows;
         let settings = (forward.train, forward.precision);
         let pass = Pass::new(&*self.encoder, self.dropout, settings, |p| {
@@ -59,7 +64,7 @@ impl Reader {
         let attended = self.encoder.encode_attended(&windows.stream(device)?, &asked, &pass)?;
         let states = windows.joined(&attended.states)?;
         let entities = self.pooling.pool(&states, tables)?;
-        Ok(Read { states, entities, attention: attended.attention })
+        Ok(ReadStates { states, entities, attention: attended.attention })
     }
 
     /// Contexts of the batch's pairs; [P, d]. Heads are averaged, or summed as in DocRE-II's
@@ -67,7 +72,12 @@ impl Reader {
     ///
     /// # Errors
     /// If libtorch rejects an operation; [`Error::Bug`] without attention.
-    pub fn contexts(&self, read: &Read, tables: &ReadingTables, averaged: bool) -> Result<Tensor> {
+    pub fn contexts(
+        &self,
+        read: &ReadStates,
+        tables: &ReadingTables,
+        averaged: bool,
+    ) -> Result<Tensor> {
         let missing = || Error::Bug("contexts were asked for without attention".into());
         let (attention, heads) = (
             read.attention.as_ref().ok_or_else(missing)?,
@@ -81,7 +91,7 @@ impl Reader {
     ///
     /// # Errors
     /// If libtorch rejects an operation.
-    pub fn first_states(read: &Read, tables: &ReadingTables) -> Result<Tensor> {
+    pub fn first_states(read: &ReadStates, tables: &ReadingTables) -> Result<Tensor> {
         let firsts = &tables.documents.views.offsets[..tables.documents.documents()];
         Ok(read.states.f_index_select(0, &on(firsts, read.states.device())?)?)
     }

@@ -1,4 +1,5 @@
-//! What a system is: the trait that one folder a system implements, and a system with its settings.
+//! What a system is: the trait that each system's folder implements, and a system with its
+//! settings.
 //!
 //! Rooms above see [`Settings`] and [`AnySystem`] alone, so that no code elsewhere names a system.
 //! Not for: the list of systems (`registry`), nor for how a model computes (`extractor`).

@@ -9,7 +9,7 @@ use super::layout::AtlopLayout;
 use super::settings::{AtlopSettings, Classifier, LossKind, ThresholdKind};
 use crate::Result;
 use crate::systems::reading::{
-    MentionTokens, Read, Reader, ReadingLayout, ReadingOptions, ReadingTables,
+    MentionTokens, ReadStates, Reader, ReadingLayout, ReadingOptions, ReadingTables,
 };
 use crate::systems::{
     Classes, DecisionRule, Extractor, Foundation, Layout, LongDocuments, NaClass, RelationBatch,
@@ -37,7 +37,7 @@ pub struct Atlop {
 /// A batch's pairs on their way to logits.
 pub struct AtlopPairs {
     /// States, entities and attention.
-    pub read: Read,
+    pub read: ReadStates,
     /// Localized contexts; [P, d]; `None` without them.
     pub context: Option<Tensor>,
     /// z_s; [P, emb_size].

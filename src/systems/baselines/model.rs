@@ -11,7 +11,7 @@ use super::pairs::PairBilinear;
 use super::settings::{BaselineSettings, Labels, Network};
 use crate::Result;
 use crate::encoders::Encoder;
-use crate::systems::words::{FeatureOrder, FeaturePlan, WordFeatures, WordPass, WordTables};
+use crate::systems::words::{FeatureOrder, FeatureShape, WordFeatures, WordPass, WordTables};
 use crate::systems::{Classes, DecisionRule, Extractor, Foundation, Layout, RelationBatch, tables};
 use crate::torch::Parameters;
 use crate::train::Forward;
@@ -39,7 +39,7 @@ impl Baseline {
         let layout = Arc::new(BaselineLayout::new(&foundation, settings));
         let parameters = &mut foundation.parameters;
         let types = (foundation.entity_types.len() as i64 + 1, settings.type_width);
-        let plan = FeaturePlan {
+        let shape = FeatureShape {
             coref_name: "heads.coref_embed",
             type_name: "heads.ner_emb",
             coref: (settings.coref_rows as i64, settings.coref_width),
@@ -47,7 +47,7 @@ impl Baseline {
             order: FeatureOrder::CorefType,
         };
         let features =
-            settings.features.then(|| WordFeatures::declare(parameters, &plan)).transpose()?;
+            settings.features.then(|| WordFeatures::declare(parameters, &shape)).transpose()?;
         let input = foundation.encoder.width() + features.as_ref().map_or(0, WordFeatures::width);
         let (network, width) = WordNetwork::declare(settings, input, parameters)?;
         let classes = layout.classes().count() as i64;

@@ -1,4 +1,4 @@
-//! What a baseline is made of, and what the papers, the releases and we choose.
+//! The settings of the baselines and their profiles.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -71,12 +71,12 @@ pub struct BaselineSettings {
     pub na_per_positive: f64,
     /// Most pairs of a document in training, labelled ones first (the release has room for 1,800).
     pub pair_limit: usize,
-    /// Words after which a document is cut without a word said (the release: 512).
+    /// Words after which a document is cut silently (the release: 512).
     pub max_words: usize,
     /// Documents with more pieces than a text encoder has positions: `windows` or `cut`.
     pub long_documents: LongDocuments,
-    /// Pieces, with `[CLS]` and `[SEP]`, after which a document is cut without a word said
-    /// (BERT-RE's release: 511).
+    /// Pieces, with `[CLS]` and `[SEP]`, after which a document is cut silently (BERT-RE's release:
+    /// 511).
     pub max_pieces: usize,
     /// Whether words without pieces shift all later words, and words beyond the cut share one state
     /// (BERT-RE's release; docs/systems.md, "Systems that read words").
@@ -95,7 +95,7 @@ impl Default for BaselineSettings {
 }
 
 impl BaselineSettings {
-    /// What a profile chooses for `cnn`, `lstm`, `bilstm`, `context-aware` or, with
+    /// The settings of a profile for `cnn`, `lstm`, `bilstm`, `context-aware` or, with
     /// [`Network::Linear`], `bert-re`.
     pub fn of(network: Network, profile: Profile) -> Self {
         let (code, bert) = (profile == Profile::Code, network == Network::Linear);
@@ -152,7 +152,7 @@ impl BaselineSettings {
             )));
         }
         if self.na_per_positive.is_nan() {
-            return Err(Error::recipe("`na_per_positive` is no number")
+            return Err(Error::recipe("`na_per_positive` is not a number")
                 .with_hint("a negative number takes all NA pairs"));
         }
         if (1..3).contains(&self.max_pieces) {

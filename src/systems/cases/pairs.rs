@@ -9,7 +9,7 @@ use crate::corpus::RelationSet;
 use crate::parity::{Case, lengths, padded};
 use crate::systems::atlop::labelled_first;
 use crate::systems::cases::foundation::on_pieces;
-use crate::systems::reading::{Read, ReadingTables};
+use crate::systems::reading::{ReadStates, ReadingTables};
 use crate::systems::{Example, Extractor, Foundation, Pair, RelationBatch};
 use crate::text::{TokenizedDocument, Tokenizer};
 
@@ -105,7 +105,11 @@ pub(crate) fn compare_mentions(
 }
 
 /// States, entities, and attention of entities where they are real.
-pub(crate) fn compare_read(case: &mut Case, tables: &ReadingTables, read: &Read) -> Result<()> {
+pub(crate) fn compare_read(
+    case: &mut Case,
+    tables: &ReadingTables,
+    read: &ReadStates,
+) -> Result<()> {
     let (offsets, entities) =
         (&tables.documents.views.offsets, &tables.documents.views.entity_offsets);
     case.compare_rows("sequence_output", &read.states, &lengths(offsets))?;

@@ -7,7 +7,7 @@ use super::layout::DocreIiTables;
 use super::settings::{DocreIiSettings, PairLayer};
 use crate::Result;
 use crate::systems::on;
-use crate::systems::reading::{Read, Reader};
+use crate::systems::reading::{ReadStates, Reader};
 use crate::torch::HEADS;
 use crate::torch::dropout::dropout;
 use crate::torch::kernels::activations::tanh;
@@ -38,7 +38,7 @@ pub(super) struct BaseModule {
 /// A batch's pairs after the base module.
 pub struct BasePairs {
     /// States, entities and attention.
-    pub read: Read,
+    pub read: ReadStates,
     /// Contexts; [P, d].
     pub context: Tensor,
     /// z_s; [P, emb_size].

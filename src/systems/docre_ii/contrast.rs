@@ -19,7 +19,7 @@ const MASKED: f64 = -1e30;
 /// Linear, BatchNorm over all pairs of the batch, ReLU, Linear. The batch statistics are those of a
 /// micro-batch: under accumulation or many ranks they differ from one large batch, as they do in
 /// the release.
-pub(super) struct Predictor {
+pub(super) struct ContrastPredictor {
     first: Linear,
     scale: Tensor,
     shift: Tensor,
@@ -28,7 +28,7 @@ pub(super) struct Predictor {
     last: Linear,
 }
 
-impl Predictor {
+impl ContrastPredictor {
     pub(super) fn declare(parameters: &mut Parameters, width: i64) -> Result<Self> {
         let name = |part: &str| format!("{HEADS}CCA.MLP.1.{part}");
         Ok(Self {

@@ -29,7 +29,7 @@ pub(super) struct InferenceModule {
 }
 
 /// A run of the module over one batch: its grids, dropout, and where its masks begin.
-pub(super) struct Run<'a> {
+pub(super) struct ModulePass<'a> {
     pub grids: &'a DeviceGrids<'a>,
     pub drop: Option<&'a PairDropout>,
     pub salt: u64,
@@ -40,7 +40,7 @@ fn project(
     part: &(Linear, LayerNorm),
     first: &Tensor,
     second: &Tensor,
-    run: &Run,
+    run: &ModulePass,
     salt: u64,
 ) -> Result<Tensor> {
     let inner = part.0.forward_parts(&[(first, None), (second, None)])?;
@@ -123,7 +123,7 @@ impl InferenceModule {
         &self,
         features: &Tensor,
         relations: &Tensor,
-        run: &Run,
+        run: &ModulePass,
     ) -> Result<Tensor> {
         let (mut f, mut r) = (features.shallow_clone(), relations.shallow_clone());
         let mut salt = run.salt;
@@ -210,7 +210,13 @@ impl InferenceLayer {
 
     /// (F, R) → (F', R'); masks are drawn with `salt` and the [`SALTS_A_LAYER`] − 1 numbers after
     /// it.
-    fn forward(&self, f: &Tensor, r: &Tensor, run: &Run, salt: u64) -> Result<(Tensor, Tensor)> {
+    fn forward(
+        &self,
+        f: &Tensor,
+        r: &Tensor,
+        run: &ModulePass,
+        salt: u64,
+    ) -> Result<(Tensor, Tensor)> {
         let m = match &self.combine {
             Some(combine) => project(combine, f, r, run, salt)?,
             None => Tensor::f_cat(&[f, r], 1)?,
@@ -249,7 +255,7 @@ impl FeedForward {
         })
     }
 
-    fn forward(&self, x: &Tensor, m: &Tensor, run: &Run, salt: u64) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, m: &Tensor, run: &ModulePass, salt: u64) -> Result<Tensor> {
         let inner = self.outer.forward(&self.inner.forward(m)?.f_relu()?)?;
         self.norm.forward(&x.f_add(&dropout(&inner, run.drop.map(|drop| &drop.pairs), salt)?)?)
     }

@@ -24,7 +24,7 @@ mod tests;
 pub use base::BasePairs;
 pub use layout::{DocreIiLayout, DocreIiTables};
 pub use model::{DocreIi, Iteration};
-pub use noise::{Noise, RelationSource, View};
+pub use noise::{Noise, NoisyRelations, RelationSource};
 pub use settings::{
     Contrast, DocreIiSettings, NoiseScope, NoiseSource, PairLayer, Reasoning, RelationInput, Stage,
 };

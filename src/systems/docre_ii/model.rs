@@ -6,9 +6,9 @@ use serde_json::Value;
 use tch::Tensor;
 
 use super::base::{BaseModule, BasePairs, NAMES};
-use super::contrast::Predictor;
+use super::contrast::ContrastPredictor;
 use super::eca::{DeviceGrids, PairDropout};
-use super::inference::{InferenceModule, Run};
+use super::inference::{InferenceModule, ModulePass};
 use super::layout::{DocreIiLayout, DocreIiTables};
 use super::settings::{Contrast, DocreIiSettings, Stage};
 use crate::encoders::Encoder;
@@ -27,7 +27,7 @@ use crate::{Error, Result};
 pub struct DocreIi {
     base: BaseModule,
     inference: Option<InferenceModule>,
-    predictor: Option<Predictor>,
+    predictor: Option<ContrastPredictor>,
     parameters: Parameters,
     layout: Arc<DocreIiLayout>,
     settings: Arc<DocreIiSettings>,
@@ -104,7 +104,7 @@ impl DocreIi {
         let output = InferenceModule::output_width(&settings);
         let contrasted = second && settings.contrast != Contrast::None;
         let predictor =
-            contrasted.then(|| Predictor::declare(&mut parameters, output)).transpose()?;
+            contrasted.then(|| ContrastPredictor::declare(&mut parameters, output)).transpose()?;
         let settings = Arc::new(settings);
         let layout = Arc::new(DocreIiLayout {
             reading,
@@ -163,7 +163,7 @@ impl DocreIi {
     ) -> Result<Vec<Iteration>> {
         let module = self.inference()?;
         let grids = DeviceGrids::new(&tables.grids, module.device())?;
-        let run = Run { grids: &grids, drop: None, salt: 0 };
+        let run = ModulePass { grids: &grids, drop: None, salt: 0 };
         let mut logits = base_logits.shallow_clone();
         let mut input = self.input_labels(&logits)?;
         let mut all: Vec<(Iteration, Tensor)> = Vec::new();
@@ -201,7 +201,7 @@ impl DocreIi {
             .ok_or_else(|| Error::Bug("stage 1 of DocRE-II has no inference module".into()))
     }
 
-    pub(super) fn predictor(&self) -> Result<&Predictor> {
+    pub(super) fn predictor(&self) -> Result<&ContrastPredictor> {
         self.predictor.as_ref().ok_or_else(|| Error::Bug("this DocRE-II has no predictor".into()))
     }
 

@@ -31,7 +31,7 @@ pub enum RelationSource {
 
 /// One noisy view of the relation matrix.
 #[derive(Clone, Debug, PartialEq)]
-pub struct View {
+pub struct NoisyRelations {
     /// Relation inputs.
     pub relations: RelationSource,
     /// Pairs that enter the view's loss.
@@ -44,7 +44,7 @@ pub struct Noise {
     /// Pairs that enter the base module's loss.
     pub base_rows: Vec<i64>,
     /// Views A and B.
-    pub views: [View; 2],
+    pub views: [NoisyRelations; 2],
 }
 
 impl Noise {
@@ -111,7 +111,7 @@ pub(super) fn draw(
     noise
 }
 
-fn view(settings: &DocreIiSettings, targets: &[f32], width: usize) -> View {
+fn view(settings: &DocreIiSettings, targets: &[f32], width: usize) -> NoisyRelations {
     let pairs = targets.len() / width;
     let relations = match settings.noise_source {
         NoiseSource::Gold => RelationSource::Labels(targets.to_vec()),
@@ -121,7 +121,7 @@ fn view(settings: &DocreIiSettings, targets: &[f32], width: usize) -> View {
             classes: vec![0; pairs],
         },
     };
-    View { relations, rows: Vec::new() }
+    NoisyRelations { relations, rows: Vec::new() }
 }
 
 fn draw_scope(

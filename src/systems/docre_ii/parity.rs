@@ -10,7 +10,8 @@ use crate::systems::cases::pairs::{
 };
 use crate::systems::cases::{head_name, total_loss};
 use crate::systems::docre_ii::{
-    BasePairs, DocreIi, DocreIiSettings, DocreIiTables, Noise, RelationSource, Stage, View,
+    BasePairs, DocreIi, DocreIiSettings, DocreIiTables, Noise, NoisyRelations, RelationSource,
+    Stage,
 };
 use crate::systems::reading::adaptive_labels;
 use crate::systems::{Extractor, Profile, RelationBatch, relation_loss_sum, tables};
@@ -180,13 +181,13 @@ fn recorded(case: &Case) -> Result<Noise> {
             .map(|(pair, _)| pair)
             .collect())
     };
-    let view = |letter: &str| -> Result<View> {
+    let view = |letter: &str| -> Result<NoisyRelations> {
         let (values, places) = cells(&format!("noise/view{letter}_labels"))?;
         let classes = case.number("/dims/classes")? as usize;
         let labels = places.into_iter().flat_map(|place| {
             values[place * classes..(place + 1) * classes].iter().map(|&label| label as f32)
         });
-        Ok(View {
+        Ok(NoisyRelations {
             relations: RelationSource::Labels(labels.collect()),
             rows: rows(&format!("noise/view{letter}_train_mask"))?,
         })

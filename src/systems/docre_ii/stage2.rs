@@ -6,10 +6,10 @@ use tch::{Kind, Tensor};
 use super::base::BasePairs;
 use super::contrast::{attraction, separation};
 use super::eca::DeviceGrids;
-use super::inference::Run;
+use super::inference::ModulePass;
 use super::layout::DocreIiTables;
 use super::model::DocreIi;
-use super::noise::{Noise, RelationSource, View};
+use super::noise::{Noise, NoisyRelations, RelationSource};
 use super::settings::Contrast;
 use crate::systems::on;
 use crate::systems::reading::adaptive_labels;
@@ -61,7 +61,7 @@ impl DocreIi {
         let mut passes = Vec::new();
         for (number, view) in (0u64..).zip(&noise.views) {
             let relations = module.embed(&self.relation_input(view, &base.logits, targets)?)?;
-            let run = |pass: u64| Run {
+            let run = |pass: u64| ModulePass {
                 grids: &grids,
                 drop: drop.as_ref(),
                 salt: 2 + (2 * number + pass) * module.salts(),
@@ -119,7 +119,7 @@ impl DocreIi {
     /// Multi-hot relation input of a view; [P, C].
     fn relation_input(
         &self,
-        view: &View,
+        view: &NoisyRelations,
         base_logits: &Tensor,
         targets: &Tensor,
     ) -> Result<Tensor> {

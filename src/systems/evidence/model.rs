@@ -6,7 +6,7 @@ use super::{EvidenceBatch, EvidenceItem, EvidenceLayout, EvidenceSettings};
 use crate::Result;
 use crate::encoders::Encoder;
 use crate::systems::words::{
-    FeatureOrder, FeaturePlan, Rows, WordFeatures, WordPass, padded_rows, padded_table,
+    FeatureOrder, FeatureShape, Rows, WordFeatures, WordPass, padded_rows, padded_table,
 };
 use crate::systems::{Foundation, on};
 use crate::text::split_by_tokens;
@@ -41,14 +41,14 @@ impl EvidencePredictor {
         settings.check()?;
         let layout = EvidenceLayout::new(&foundation, settings);
         let (parameters, hidden) = (&mut foundation.parameters, settings.hidden);
-        let plan = FeaturePlan {
+        let shape = FeatureShape {
             coref_name: "heads.coref_embed",
             type_name: "heads.ner_emb",
             coref: (settings.position_rows, settings.position_width),
             types: (foundation.entity_types.len() as i64 + 1, settings.type_width),
             order: FeatureOrder::CorefType,
         };
-        let features = WordFeatures::declare(parameters, &plan)?;
+        let features = WordFeatures::declare(parameters, &shape)?;
         let input = foundation.encoder.width() + features.width();
         let lstm = PackedLstm::declare(
             &format!("{HEADS}rnn"),

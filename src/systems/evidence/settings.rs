@@ -1,4 +1,4 @@
-//! What the evidence predictor is made of.
+//! The settings of the evidence predictor.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -22,8 +22,8 @@ pub struct EvidenceSettings {
     pub locked_dropout: f64,
     /// Documents with more pieces than a text encoder has positions: `windows` or `cut`.
     pub long_documents: LongDocuments,
-    /// Words after which a document is cut without a word said; sentences behind have no score (the
-    /// release: 512, and it fails there).
+    /// Words after which a document is cut silently; later sentences have no score (the release:
+    /// 512, and it fails there).
     pub max_words: usize,
 }
 
@@ -34,7 +34,7 @@ impl Default for EvidenceSettings {
 }
 
 impl EvidenceSettings {
-    /// What a profile chooses.
+    /// The settings of a profile.
     pub fn of(profile: Profile) -> Self {
         let release = profile == Profile::Code;
         Self {

@@ -17,12 +17,12 @@ use crate::torch::{Init, Parameters};
 
 /// W, or its diagonal.
 #[derive(Debug)]
-pub(super) struct Context {
+pub(super) struct PairContext {
     matrix: Tensor,
     kind: ContextMatrix,
 }
 
-impl Context {
+impl PairContext {
     /// A diagonal s ~ U(1/√d_r, 1), or a full matrix that starts as such a diagonal.
     pub fn declare(
         parameters: &mut Parameters,

@@ -21,6 +21,6 @@ pub use layout::{GlreLayout, GlreTables};
 pub use local::LocalEntries;
 pub use model::{Glre, GlreStates};
 pub use settings::{
-    ContextMatrix, ContextPairs, Corpus, GlreSettings, Query, RgcnNorm, SentenceMean,
+    ContextMatrix, ContextPairs, GlreCorpus, GlreSettings, Query, RgcnNorm, SentenceMean,
 };
 pub use system::GlreSystem;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
-use super::context::Context;
+use super::context::PairContext;
 use super::graph::{NodeDropout, Rgcn};
 use super::layout::{GlreLayout, GlreTables};
 use super::local::{LocalAttention, LocalDropout, LocalInputs};
@@ -26,7 +26,7 @@ use crate::train::Forward;
 /// well.
 #[derive(Clone, Copy)]
 #[repr(u64)]
-enum Place {
+enum GlreMask {
     Words = 1,
     LocalHeads = 2,
     LocalTails = 4,
@@ -63,7 +63,7 @@ struct Layers {
     rgcn: Rgcn,
     local: Option<[LocalAttention; 2]>,
     distances: DistanceTable,
-    context: Option<Context>,
+    context: Option<PairContext>,
     hidden: Option<Linear>,
     output: Linear,
 }
@@ -130,7 +130,7 @@ impl Glre {
     /// # Errors
     /// If libtorch rejects an operation.
     pub fn states(&self, tables: &GlreTables, forward: Forward) -> Result<GlreStates> {
-        Run { model: self, tables, forward, device: self.parameters.device() }.states()
+        GlreRun { model: self, tables, forward, device: self.parameters.device() }.states()
     }
 
     /// The settings it was built with.
@@ -185,7 +185,7 @@ impl Layers {
             + settings.distance_width;
         let context = settings
             .context
-            .then(|| Context::declare(parameters, settings, 2 * side))
+            .then(|| PairContext::declare(parameters, settings, 2 * side))
             .transpose()?;
         let mut width = 2 * side * if context.is_some() { 2 } else { 1 };
         let inner = Some(settings.classifier_width).filter(|&inner| inner > 0);
@@ -231,14 +231,14 @@ fn declare_lstm(parameters: &mut Parameters, input: i64, hidden: i64) -> Result<
 }
 
 /// One forward pass.
-struct Run<'a> {
+struct GlreRun<'a> {
     model: &'a Glre,
     tables: &'a GlreTables,
     forward: Forward,
     device: Device,
 }
 
-impl Run<'_> {
+impl GlreRun<'_> {
     fn states(&self) -> Result<GlreStates> {
         let (layers, settings) = (&self.model.layers, &self.model.settings);
         let pieces = self.pieces()?;
@@ -251,7 +251,7 @@ impl Run<'_> {
             &typed,
             &self.tables.graph,
             &self.node_dropout()?,
-            Place::Graph as u64,
+            GlreMask::Graph as u64,
         )?;
         let entities = graph.f_narrow(0, 0, nodes[0].size()[0])?;
         let query = if settings.query == Query::Global { &entities } else { &nodes[0] };
@@ -327,7 +327,7 @@ impl Run<'_> {
             self.device,
         )?;
         let locked = active.map(|active| packing.lock(&active)).transpose()?;
-        lstm.forward(words, &packing, locked.as_ref(), Place::Words as u64, self.forward.train)
+        lstm.forward(words, &packing, locked.as_ref(), GlreMask::Words as u64, self.forward.train)
     }
 
     /// G.3: entities, mentions, sentences.
@@ -402,13 +402,13 @@ impl Run<'_> {
             &inputs,
             &self.tables.heads,
             &masks[0],
-            Place::LocalHeads as u64,
+            GlreMask::LocalHeads as u64,
         )?;
         let tails = attention[1].forward(
             &inputs,
             &self.tables.tails,
             &masks[1],
-            Place::LocalTails as u64,
+            GlreMask::LocalTails as u64,
         )?;
         Ok([heads, tails])
     }
@@ -471,8 +471,11 @@ impl Run<'_> {
                 all.token_keys().f_index_select(0, &on(wanted, self.device)?)?,
             )?);
         }
-        let masked =
-            dropout(hidden.as_ref().unwrap_or(&inputs), keys.as_ref(), Place::Classifier as u64)?;
+        let masked = dropout(
+            hidden.as_ref().unwrap_or(&inputs),
+            keys.as_ref(),
+            GlreMask::Classifier as u64,
+        )?;
         let logits = layers.output.forward(&masked)?;
         Ok((hidden, logits))
     }

@@ -405,7 +405,7 @@ fn compare_pairs(
     case.compare_input(&format!("doc{index}.pairs"), &flat)?;
     let first = laid.words.pair_offsets[index] as usize;
     let (reference_bins, _) = case.integers(&format!("doc{index}.distance_bins"))?;
-    // Distances of pairs that nobody asks about are not computed.
+    // Distances are computed for the pairs that are asked about.
     let (mut bins, mut labels) = (reference_bins.clone(), vec![0; n * n * classes]);
     let targets = model.classes().targets(&example.document, &example.pairs);
     for (row, (&(head, tail), kept)) in pairs.iter().zip(&sample.kept).enumerate() {

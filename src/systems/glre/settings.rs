@@ -11,7 +11,7 @@ use crate::{Error, Result};
 /// The corpus whose configuration the defaults are (docs/systems.md, "G. GLRE").
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Corpus {
+pub enum GlreCorpus {
     /// DocRED, and corpora of its form.
     #[default]
     Docred,
@@ -77,7 +77,7 @@ pub enum ContextPairs {
 #[serde(default, deny_unknown_fields)]
 pub struct GlreSettings {
     /// The corpus whose configuration the other defaults are: `docred` or `cdr`.
-    pub corpus: Corpus,
+    pub corpus: GlreCorpus,
     /// Width d_n of words, nodes and entities (256).
     pub width: i64,
     /// Whether a text encoder is frozen or trained (the release freezes BioBERT on CDR). Word
@@ -163,7 +163,7 @@ impl GlreSettings {
     pub fn of(profile: Profile) -> Self {
         let (paper, code) = (profile == Profile::Paper, profile == Profile::Code);
         Self {
-            corpus: Corpus::Docred,
+            corpus: GlreCorpus::Docred,
             width: 256,
             bert_mode: BertMode::Finetune,
             frozen_dropout: !paper,
@@ -202,7 +202,7 @@ impl GlreSettings {
     pub fn cdr(profile: Profile) -> Self {
         let paper = profile == Profile::Paper;
         Self {
-            corpus: Corpus::Cdr,
+            corpus: GlreCorpus::Cdr,
             bert_mode: if paper { BertMode::Finetune } else { BertMode::Frozen },
             more_lstm: true,
             rgcn_layers: 3,

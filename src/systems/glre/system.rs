@@ -2,7 +2,7 @@
 
 use toml::Table;
 
-use super::{Corpus, Glre, GlreSettings, parity};
+use super::{Glre, GlreCorpus, GlreSettings, parity};
 use crate::Result;
 use crate::parity::CaseKind;
 use crate::systems::{Extractor, Foundation, Profile, System, SystemInfo, adam_schedule};
@@ -32,8 +32,8 @@ impl System for GlreSystem {
     fn defaults(&self, profile: Profile, user: &Table) -> GlreSettings {
         let corpus = user.get("corpus").and_then(|corpus| corpus.clone().try_into().ok());
         match corpus.unwrap_or_default() {
-            Corpus::Docred => GlreSettings::of(profile),
-            Corpus::Cdr => GlreSettings::cdr(profile),
+            GlreCorpus::Docred => GlreSettings::of(profile),
+            GlreCorpus::Cdr => GlreSettings::cdr(profile),
         }
     }
 
@@ -55,8 +55,8 @@ impl System for GlreSystem {
             ..adam_schedule()
         };
         match settings.corpus {
-            Corpus::Docred => docred,
-            Corpus::Cdr => Schedule {
+            GlreCorpus::Docred => docred,
+            GlreCorpus::Cdr => Schedule {
                 batch: 16,
                 weight_decay: 1e-4,
                 first_evaluation_epoch: 0.0,

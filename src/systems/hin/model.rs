@@ -7,11 +7,11 @@ use tch::{Kind, Tensor};
 use super::HinSettings;
 use super::entities::{EntityInference, EntityLevel};
 use super::layout::{HinLayout, HinTables};
-use super::reader::{Reader, Reading};
+use super::reader::{HinReader, ReadingPass};
 use super::sentences::{Hierarchy, document_means};
 use crate::Result;
 use crate::encoders::Encoder;
-use crate::systems::words::{FeatureOrder, FeaturePlan, Rows, WordFeatures, WordPass, WordTables};
+use crate::systems::words::{FeatureOrder, FeatureShape, Rows, WordFeatures, WordPass, WordTables};
 use crate::systems::{
     BertMode, Classes, Extractor, Foundation, Layout, NaClass, RelationBatch, on, tables,
 };
@@ -25,7 +25,7 @@ use crate::train::Forward;
 /// Places of dropout masks; each has a salt of its own.
 #[derive(Clone, Copy)]
 #[repr(u64)]
-enum Place {
+enum HinMask {
     EntityReader = 1,
     SentenceReader,
     DocumentReader,
@@ -44,7 +44,7 @@ enum DocumentLevel {
     /// H.7–H.11.
     Hierarchy(Box<Hierarchy>),
     /// The mean over the states of one BiLSTM (ablation "hierarchical aggregation").
-    Mean(Reader),
+    Mean(HinReader),
 }
 
 /// The hierarchical inference network.
@@ -57,7 +57,7 @@ pub struct Hin {
     encoder_dropout: Option<f64>,
     word_map: Option<Linear>,
     features: WordFeatures,
-    entity_reader: Reader,
+    entity_reader: HinReader,
     entity_inference: EntityInference,
     document_level: DocumentLevel,
     output: Linear,
@@ -120,15 +120,15 @@ impl Hin {
         });
         let word_map = word_map.transpose()?;
         let features =
-            WordFeatures::declare(&mut parameters, &plan(&settings, entity_types.len()))?;
+            WordFeatures::declare(&mut parameters, &shape(&settings, entity_types.len()))?;
         let width = word_map.as_ref().map_or_else(|| encoder.width(), |_| settings.word_width)
             + features.width();
-        let entity_reader = Reader::declare(
+        let entity_reader = HinReader::declare(
             &mut parameters,
             "heads.lstm_e",
             width,
             &settings,
-            Place::EntityReader as u64,
+            HinMask::EntityReader as u64,
         )?;
         let entity_inference = EntityInference::declare(&mut parameters, &settings)?;
         let document_level = DocumentLevel::declare(&mut parameters, width, &settings)?;
@@ -161,13 +161,16 @@ impl Hin {
     /// # Errors
     /// If libtorch rejects an operation.
     pub fn states(&self, tables: &HinTables, forward: Forward) -> Result<HinStates> {
-        let run = Run { model: self, tables, forward };
+        let run = HinRun { model: self, tables, forward };
         let inputs = run.inputs()?;
         let words = run.read(&self.entity_reader, &inputs, &run.documents()?)?;
         let entities = tables.words.entity_vectors(&words)?;
         let mut entity_level = self.entity_inference.forward(&entities, &tables.words)?;
-        entity_level.pairs =
-            dropout(&entity_level.pairs, run.dropout(Rows::Pairs)?.as_ref(), Place::Pairs as u64)?;
+        entity_level.pairs = dropout(
+            &entity_level.pairs,
+            run.dropout(Rows::Pairs)?.as_ref(),
+            HinMask::Pairs as u64,
+        )?;
         let (documents, sentence_level) = match &self.document_level {
             DocumentLevel::Mean(reader) => {
                 let segments = run.documents()?;
@@ -188,8 +191,8 @@ impl Hin {
     }
 }
 
-fn plan(settings: &HinSettings, types: usize) -> FeaturePlan<'static> {
-    FeaturePlan {
+fn shape(settings: &HinSettings, types: usize) -> FeatureShape<'static> {
+    FeatureShape {
         coref_name: "heads.coref_emb",
         type_name: "heads.type_emb",
         coref: (settings.coreference_rows, settings.coreference_width),
@@ -200,7 +203,8 @@ fn plan(settings: &HinSettings, types: usize) -> FeaturePlan<'static> {
 
 impl DocumentLevel {
     fn declare(parameters: &mut Parameters, input: i64, settings: &HinSettings) -> Result<Self> {
-        let (sentences, documents) = (Place::SentenceReader as u64, Place::DocumentReader as u64);
+        let (sentences, documents) =
+            (HinMask::SentenceReader as u64, HinMask::DocumentReader as u64);
         if settings.hierarchy {
             return Ok(Self::Hierarchy(Box::new(Hierarchy::declare(
                 parameters,
@@ -209,18 +213,24 @@ impl DocumentLevel {
                 [sentences, documents],
             )?)));
         }
-        Ok(Self::Mean(Reader::declare(parameters, "heads.lstm_doc", input, settings, documents)?))
+        Ok(Self::Mean(HinReader::declare(
+            parameters,
+            "heads.lstm_doc",
+            input,
+            settings,
+            documents,
+        )?))
     }
 }
 
 /// One forward pass.
-struct Run<'a> {
+struct HinRun<'a> {
     model: &'a Hin,
     tables: &'a HinTables,
     forward: Forward,
 }
 
-impl Run<'_> {
+impl HinRun<'_> {
     fn words(&self) -> &WordTables {
         &self.tables.words
     }
@@ -239,11 +249,11 @@ impl Run<'_> {
     }
 
     /// Reads words, in documents or in sentences.
-    fn read(&self, reader: &Reader, inputs: &Tensor, segments: &Segments) -> Result<Tensor> {
+    fn read(&self, reader: &HinReader, inputs: &Tensor, segments: &Segments) -> Result<Tensor> {
         let dropout = self.dropout(Rows::Words)?;
         reader.forward(
             inputs,
-            &Reading { segments, dropout: dropout.as_ref(), train: self.forward.train },
+            &ReadingPass { segments, dropout: dropout.as_ref(), train: self.forward.train },
         )
     }
 
@@ -287,13 +297,14 @@ impl Run<'_> {
         let inferred = match &layers.inference {
             Some(inference) => {
                 let inferred = inference.forward(&sentences, pairs, rows)?;
-                dropout(&inferred, keys.as_ref().map(|(own, _)| own), Place::Sentences as u64)?
+                dropout(&inferred, keys.as_ref().map(|(own, _)| own), HinMask::Sentences as u64)?
             }
             None => take(&sentences, &rows.sentences)?,
         };
         let segments = Segments::new(&rows.offsets, device)?;
         let locked = keys.as_ref().map(|(_, locked)| locked);
-        let reading = Reading { segments: &segments, dropout: locked, train: self.forward.train };
+        let reading =
+            ReadingPass { segments: &segments, dropout: locked, train: self.forward.train };
         let (read, sentence_attention) = layers.read(&inferred, &reading)?;
         let documents =
             if layers.inference.is_some() { read } else { take(&read, &self.tables.documents)? };

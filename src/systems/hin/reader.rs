@@ -10,7 +10,7 @@ use crate::torch::nn::{Linear, LstmShape, PackedLstm, Packing};
 use crate::torch::{Dropout, Parameters};
 
 /// What one call of a reader needs beside its input.
-pub(super) struct Reading<'a> {
+pub(super) struct ReadingPass<'a> {
     /// Where the sequences begin.
     pub segments: &'a Segments,
     /// Dropout with one key a row, in training.
@@ -21,13 +21,13 @@ pub(super) struct Reading<'a> {
 
 /// A BiLSTM with its dropout and projection.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(super) struct HinReader {
     lstm: PackedLstm,
     projection: Option<Linear>,
     salt: u64,
 }
 
-impl Reader {
+impl HinReader {
     /// `salt` tells the reader's dropout masks from those of other places.
     pub fn declare(
         parameters: &mut Parameters,
@@ -47,7 +47,7 @@ impl Reader {
     }
 
     /// [rows, input] → [rows, d]
-    pub fn forward(&self, x: &Tensor, reading: &Reading) -> Result<Tensor> {
+    pub fn forward(&self, x: &Tensor, reading: &ReadingPass) -> Result<Tensor> {
         let packing = Packing::new(reading.segments, x.device())?;
         let locked = reading.dropout.map(|dropout| packing.lock(dropout)).transpose()?;
         let states = self.lstm.forward(x, &packing, locked.as_ref(), self.salt, reading.train)?;

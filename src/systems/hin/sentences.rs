@@ -10,7 +10,7 @@
 use tch::{Kind, Tensor};
 
 use super::HinSettings;
-use super::reader::{Reader, Reading};
+use super::reader::{HinReader, ReadingPass};
 use crate::Result;
 use crate::torch::kernels::Segments;
 use crate::torch::kernels::activations::tanh;
@@ -111,10 +111,10 @@ impl SentenceInference {
 /// The layers of H.7–H.11.
 #[derive(Debug)]
 pub(super) struct Hierarchy {
-    pub sentence_reader: Reader,
+    pub sentence_reader: HinReader,
     pub word_attention: Attention,
     pub inference: Option<SentenceInference>,
-    pub document_reader: Reader,
+    pub document_reader: HinReader,
     pub sentence_attention: Attention,
 }
 
@@ -127,7 +127,7 @@ impl Hierarchy {
     ) -> Result<Self> {
         let d = settings.width();
         Ok(Self {
-            sentence_reader: Reader::declare(
+            sentence_reader: HinReader::declare(
                 parameters,
                 "heads.lstm_s",
                 input,
@@ -139,13 +139,13 @@ impl Hierarchy {
                 .sentence_inference
                 .then(|| SentenceInference::declare(parameters, settings))
                 .transpose()?,
-            document_reader: Reader::declare(parameters, "heads.lstm_d", d, settings, salts[1])?,
+            document_reader: HinReader::declare(parameters, "heads.lstm_d", d, settings, salts[1])?,
             sentence_attention: Attention::declare(parameters, "heads.att_s", d)?,
         })
     }
 
     /// H.10 and H.11: rows [n, d] of sequences → one vector a sequence, and the attention.
-    pub fn read(&self, rows: &Tensor, reading: &Reading) -> Result<(Tensor, Tensor)> {
+    pub fn read(&self, rows: &Tensor, reading: &ReadingPass) -> Result<(Tensor, Tensor)> {
         let states = self.document_reader.forward(rows, reading)?;
         self.sentence_attention.forward(&states, reading.segments.offsets())
     }

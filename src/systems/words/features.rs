@@ -48,7 +48,7 @@ pub enum FeatureOrder {
 
 /// Names and sizes of the two tables.
 #[derive(Clone, Copy, Debug)]
-pub struct FeaturePlan<'a> {
+pub struct FeatureShape<'a> {
     /// Name of the coreference table, without `.weight`.
     pub coref_name: &'a str,
     /// Name of the type table, without `.weight`.
@@ -74,10 +74,10 @@ impl WordFeatures {
     ///
     /// # Errors
     /// If a name is taken.
-    pub fn declare(parameters: &mut Parameters, plan: &FeaturePlan) -> Result<Self> {
-        let coref = padded_table(parameters, plan.coref_name, plan.coref.0, plan.coref.1, 0)?;
-        let types = padded_table(parameters, plan.type_name, plan.types.0, plan.types.1, 0)?;
-        Ok(Self { coref, types, order: plan.order })
+    pub fn declare(parameters: &mut Parameters, shape: &FeatureShape) -> Result<Self> {
+        let coref = padded_table(parameters, shape.coref_name, shape.coref.0, shape.coref.1, 0)?;
+        let types = padded_table(parameters, shape.type_name, shape.types.0, shape.types.1, 0)?;
+        Ok(Self { coref, types, order: shape.order })
     }
 
     /// Width of both together.

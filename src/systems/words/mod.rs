@@ -18,7 +18,7 @@ pub(crate) mod tests;
 
 pub use distance::{DISTANCE_ROWS, DistanceTable, FirstMention, NO_DISTANCE, signed_bin};
 pub use entities::{Averages, MentionWeights};
-pub use features::{FeatureOrder, FeaturePlan, WordFeatures, padded_rows, padded_table};
+pub use features::{FeatureOrder, FeatureShape, WordFeatures, padded_rows, padded_table};
 pub use layout::{WordOptions, WordTables};
 pub use reading::{Reading, WordLimits};
 pub use tensors::{Rows, WordPass};

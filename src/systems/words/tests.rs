@@ -308,14 +308,14 @@ fn entity_vectors_are_means_of_means_and_words_without_state_are_zero() {
 #[test]
 fn padding_rows_are_zero_and_stay_without_gradient() {
     let (mut parameters, encoder) = table();
-    let plan = FeaturePlan {
+    let shape = FeatureShape {
         coref_name: "heads.c",
         type_name: "heads.t",
         coref: (512, 3),
         types: (3, 2),
         order: FeatureOrder::TypeCoref,
     };
-    let features = WordFeatures::declare(&mut parameters, &plan).unwrap();
+    let features = WordFeatures::declare(&mut parameters, &shape).unwrap();
     let distances = DistanceTable::declare(&mut parameters, "heads.d", 2).unwrap();
     let tables = WordTables::new(&options(Reading::Words), &[example(overlapping(), 0)]).unwrap();
     let pass =

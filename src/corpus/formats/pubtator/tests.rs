@@ -1,7 +1,6 @@
 //! Parsing, refusals, and the same pairs as EoG's files of the same corpus.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use super::*;
 use crate::corpus::formats::read_eog;

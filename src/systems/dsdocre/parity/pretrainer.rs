@@ -3,7 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::shared::{
-    CaseRows, IGNORED, compare_views, entity_offsets, model, pairs_of, rename, views,
+    IGNORED, IndexRows, compare_views, entity_offsets, model, pairs_of, rename, views,
 };
 use crate::Result;
 use crate::corpus::RelationSet;
@@ -190,9 +190,9 @@ fn compare_losses(
 }
 
 /// The labels of the case, or of its alternative set.
-fn labels(case: &Case, prefix: &str, name: &str) -> Result<CaseRows> {
+fn labels(case: &Case, prefix: &str, name: &str) -> Result<IndexRows> {
     let alternative = format!("{prefix}{name}");
-    CaseRows::scalars(case, if case.has_input(&alternative) { &alternative } else { name })
+    IndexRows::scalars(case, if case.has_input(&alternative) { &alternative } else { name })
 }
 
 fn pretrain_batch(
@@ -209,9 +209,9 @@ fn pretrain_batch(
         batch.alignment[side] = alignment_rows(case, &batch.documents, prefix, side)?;
     }
     let (heads1, tails1) =
-        (CaseRows::new(case, "XRelDet_Head1")?, CaseRows::new(case, "XRelDet_Tail1")?);
+        (IndexRows::new(case, "XRelDet_Head1")?, IndexRows::new(case, "XRelDet_Tail1")?);
     let (heads2, tails2) =
-        (CaseRows::new(case, "XRelDet_Head2")?, CaseRows::new(case, "XRelDet_Tail2")?);
+        (IndexRows::new(case, "XRelDet_Head2")?, IndexRows::new(case, "XRelDet_Tail2")?);
     let answers = labels(case, prefix, "XRelDet_Label")?;
     for (row, item, answer) in answers.asked() {
         let first = 2 * item;
@@ -234,8 +234,8 @@ fn mention_rows(
     candidates: MentionVectors,
 ) -> Result<MatchRows> {
     let number = side + 1;
-    let queries = CaseRows::scalars(case, &format!("MenMat_Query{number}"))?;
-    let options = CaseRows::new(case, &format!("MenMat_Cand{number}"))?;
+    let queries = IndexRows::scalars(case, &format!("MenMat_Query{number}"))?;
+    let options = IndexRows::new(case, &format!("MenMat_Cand{number}"))?;
     let answers = labels(case, prefix, &format!("MenMat_Label{number}"))?;
     let mut rows = MatchRows::default();
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
@@ -271,8 +271,8 @@ fn cross_mention_rows(
     side: usize,
 ) -> Result<MatchRows> {
     let (query, other) = (side + 1, 2 - side);
-    let queries = CaseRows::scalars(case, &format!("XMenMat_Query{query}"))?;
-    let options = CaseRows::new(case, &format!("XMenMat_Cand{other}"))?;
+    let queries = IndexRows::scalars(case, &format!("XMenMat_Query{query}"))?;
+    let options = IndexRows::new(case, &format!("XMenMat_Cand{other}"))?;
     let answers = labels(case, prefix, &format!("XMenMat_Label{other}"))?;
     let mut rows = MatchRows::default();
     for (_, item, answer) in answers.asked() {
@@ -295,8 +295,8 @@ fn detection_rows(
 ) -> Result<PairRows> {
     let number = side + 1;
     let (heads, tails) = (
-        CaseRows::new(case, &format!("RelDet_Head{number}"))?,
-        CaseRows::new(case, &format!("RelDet_Tail{number}"))?,
+        IndexRows::new(case, &format!("RelDet_Head{number}"))?,
+        IndexRows::new(case, &format!("RelDet_Tail{number}"))?,
     );
     let answers = labels(case, prefix, &format!("RelDet_Label{number}"))?;
     let mut rows = PairRows::default();
@@ -318,12 +318,12 @@ fn alignment_rows(
 ) -> Result<AlignmentRows> {
     let (query, other) = (side + 1, 2 - side);
     let (query_heads, query_tails) = (
-        CaseRows::scalars(case, &format!("RelAlign_QueryHead{query}"))?,
-        CaseRows::scalars(case, &format!("RelAlign_QueryTail{query}"))?,
+        IndexRows::scalars(case, &format!("RelAlign_QueryHead{query}"))?,
+        IndexRows::scalars(case, &format!("RelAlign_QueryTail{query}"))?,
     );
     let (heads, tails) = (
-        CaseRows::new(case, &format!("RelAlign_CandHead{other}"))?,
-        CaseRows::new(case, &format!("RelAlign_CandTail{other}"))?,
+        IndexRows::new(case, &format!("RelAlign_CandHead{other}"))?,
+        IndexRows::new(case, &format!("RelAlign_CandTail{other}"))?,
     );
     let answers = labels(case, prefix, &format!("RelAlign_Label{query}{other}"))?;
     let mut rows = AlignmentRows::default();

@@ -1,6 +1,6 @@
 //! The ranker's case.
 
-use super::shared::{CaseRows, compare_views, entity_offsets, model, pairs_of, rename, views};
+use super::shared::{IndexRows, compare_views, entity_offsets, model, pairs_of, rename, views};
 use crate::Result;
 use crate::corpus::RelationSet;
 use crate::parity::{Case, lengths};
@@ -67,8 +67,8 @@ fn all_pairs(documents: &[TokenizedDocument], packed: &PackedDocuments) -> (Vec<
 }
 
 fn rank_batch(case: &Case, packed: PackedDocuments) -> Result<RankBatch> {
-    let (heads, tails) = (CaseRows::new(case, "rankh")?, CaseRows::new(case, "rankt")?);
-    let answers = CaseRows::scalars(case, "ranklabel")?;
+    let (heads, tails) = (IndexRows::new(case, "rankh")?, IndexRows::new(case, "rankt")?);
+    let answers = IndexRows::scalars(case, "ranklabel")?;
     let mut rows = PairRows::default();
     for (row, document, answer) in answers.asked() {
         rows.push(&pairs_of(&heads, &tails, row), packed.entity_base(document), answer as usize);

@@ -108,13 +108,13 @@ pub(super) fn entity_offsets(packed: &PackedDocuments) -> Vec<i64> {
 }
 
 /// Rows of an index tensor [items, …, width] as (item, row).
-pub(super) struct CaseRows {
+pub(super) struct IndexRows {
     pub(super) values: Vec<i64>,
     pub(super) width: usize,
     pub(super) per_item: usize,
 }
 
-impl CaseRows {
+impl IndexRows {
     pub(super) fn new(case: &Case, name: &str) -> Result<Self> {
         let (values, shape) = case.integers(name)?;
         let width = if shape.len() > 1 { shape[shape.len() - 1] as usize } else { 1 };
@@ -140,7 +140,7 @@ impl CaseRows {
     }
 }
 
-pub(super) fn pairs_of(heads: &CaseRows, tails: &CaseRows, row: usize) -> Vec<(u32, u32)> {
+pub(super) fn pairs_of(heads: &IndexRows, tails: &IndexRows, row: usize) -> Vec<(u32, u32)> {
     heads
         .row(row)
         .iter()
