@@ -1153,7 +1153,10 @@ fn four_documents(place: &Place) {
             ],
         })
     });
-    let fact = |number: usize, head: usize, tail: usize, relation: &str| json!({"title": format!("d{number}"), "h_idx": head, "t_idx": tail, "r": relation});
+    let fact = |number: usize, head: usize, tail: usize, relation: &str| {
+        let title = format!("d{number}");
+        json!({"title": title, "h_idx": head, "t_idx": tail, "r": relation})
+    };
     write("gold.json", gold.collect());
     write("a.json", (0..4).map(|number| fact(number, 0, 1, "P17")).collect());
     write("b.json", json!([fact(0, 1, 2, "P131"), fact(0, 0, 1, "P131")]));

@@ -4,16 +4,31 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::Serialize;
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
-use super::TensorComparison;
 use crate::corpus::Format;
 use crate::corpus::formats::{ReadOptions, load_relations};
 use crate::corpus::{Document, RelationSet};
 use crate::text::{TokenizedDocument, Tokenizer, tokenize};
 use crate::torch::{HEADS, Parameters};
 use crate::{DataError, Error, Result};
+
+/// One tensor beside its reference.
+#[derive(Clone, Debug, Serialize)]
+pub struct TensorComparison {
+    /// Name in the case.
+    pub tensor: String,
+    /// Entries compared.
+    pub entries: usize,
+    /// Largest |x − ref|.
+    pub max_abs: f64,
+    /// Largest |x − ref| / max |ref|.
+    pub max_rel: f64,
+    /// Whether every entry is within the case's tolerance.
+    pub within: bool,
+}
 
 /// An open case with the comparisons made so far.
 pub struct Case {

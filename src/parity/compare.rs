@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::{Case, TensorComparison};
+use super::case::{Case, TensorComparison};
 use crate::Result;
 use crate::torch::Parameters;
 

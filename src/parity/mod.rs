@@ -20,26 +20,11 @@ use std::path::Path;
 
 use serde::Serialize;
 
-pub use case::Case;
+pub use case::{Case, TensorComparison};
 pub(crate) use compare::{lengths, padded, unpadded};
 pub use probe::probe;
 
 use crate::{DataError, Result};
-
-/// One tensor beside its reference.
-#[derive(Clone, Debug, Serialize)]
-pub struct TensorComparison {
-    /// Name in the case.
-    pub tensor: String,
-    /// Entries compared.
-    pub entries: usize,
-    /// Largest |x − ref|.
-    pub max_abs: f64,
-    /// Largest |x − ref| / max |ref|.
-    pub max_rel: f64,
-    /// Whether every entry is within the case's tolerance.
-    pub within: bool,
-}
 
 /// A case after comparison.
 #[derive(Clone, Debug, Serialize)]

@@ -8,7 +8,8 @@ use super::place::{Place, setting};
 
 /// Forty steps over all stages, with a checkpoint at each.
 const FORTY: &str = "--set rank.steps=8 --set pretrain.steps=24 --set finetune.steps=8 \
-    --set rank.checkpoint_steps=1 --set pretrain.checkpoint_steps=1 --set finetune.checkpoint_steps=1 \
+    --set rank.checkpoint_steps=1 --set pretrain.checkpoint_steps=1 \
+    --set finetune.checkpoint_steps=1 \
     --set rank.keep_checkpoints=99 --set pretrain.keep_checkpoints=99 \
     --set finetune.keep_checkpoints=99";
 

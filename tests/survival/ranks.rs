@@ -319,8 +319,10 @@ fn a_document_that_is_not_finite_on_one_rank_changes_no_weight_on_any() {
     let (piece, title) = piece_of_one_document(&place, "world");
     copy(&place.path("world/checkpoints/finetune-baseline/step-00000001"), &place.path("broken"));
     break_piece(&place.path("broken"), piece);
-    let settings = "--set variants=[\"baseline\"] --set encoder.name=broken --set finetune.steps=4 \
-                    --set finetune.checkpoint_steps=1 --set finetune.keep_checkpoints=9 --set finetune.compare_ranks_steps=1";
+    let settings = "--set variants=[\"baseline\"] --set encoder.name=broken \
+                    --set finetune.steps=4 \
+                    --set finetune.checkpoint_steps=1 --set finetune.keep_checkpoints=9 \
+                    --set finetune.compare_ranks_steps=1";
     let ended = place.end(place.start(2, "stopped", settings));
     assert_eq!(ended.code, Some(70), "{}", ended.said);
     assert!(

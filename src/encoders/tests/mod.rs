@@ -7,7 +7,6 @@ pub(super) mod toy;
 mod word_vectors;
 mod words;
 
-
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 

@@ -197,9 +197,9 @@ impl DsdocreModel {
         let candidates = vectors.f_index_select(0, &on(candidates, vectors.device())?)?;
         let candidates = candidates.f_view([queries.size()[0], -1, vectors.size()[1]])?;
         let projected = products::matmul(queries, &weight.f_squeeze_dim(0)?)?; // [R, d]
-        let scores =
-            products::batched_turned(&candidates, &projected.f_unsqueeze(1)?)?.f_squeeze_dim(2)?; // [R, C]
-        Ok(scores.f_add(bias)?)
+        // [R, C, 1]
+        let scores = products::batched_turned(&candidates, &projected.f_unsqueeze(1)?)?;
+        Ok(scores.f_squeeze_dim(2)?.f_add(bias)?)
     }
 
     /// Alignment scores s_s(a, b) = w_sᵀ |a − b| + b_s (equation 4), or with (a − b)²: queries [R,

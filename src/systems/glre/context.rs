@@ -59,7 +59,8 @@ impl PairContext {
         };
         // The kernel divides scores by √width.
         let queries = queries.f_mul_scalar((width as f64).sqrt())?;
-        let stacked = Tensor::f_stack(&[&queries, pairs, pairs], 1)?.f_unsqueeze(2)?; // [P, 3, 1, w]
+        // [P, 3, 1, w]
+        let stacked = Tensor::f_stack(&[&queries, pairs, pairs], 1)?.f_unsqueeze(2)?;
         varlen_attention(&stacked.f_contiguous()?, segments, None, 0)
     }
 }

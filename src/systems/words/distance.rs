@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::features::{padded_rows, padded_table};
+use super::padded::{padded_rows, padded_table};
 use crate::Result;
 use crate::text::TokenizedEntity;
 use crate::torch::Parameters;

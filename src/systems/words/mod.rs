@@ -10,6 +10,7 @@ mod distance;
 mod entities;
 mod features;
 mod layout;
+mod padded;
 mod reading;
 mod tensors;
 
@@ -18,7 +19,8 @@ pub(crate) mod tests;
 
 pub use distance::{DISTANCE_ROWS, DistanceTable, FirstMention, NO_DISTANCE, signed_bin};
 pub use entities::{Averages, MentionWeights};
-pub use features::{FeatureOrder, FeatureShape, WordFeatures, padded_rows, padded_table};
+pub use features::{FeatureOrder, FeatureShape, WordFeatures};
 pub use layout::{WordOptions, WordTables};
+pub use padded::{padded_rows, padded_table};
 pub use reading::{Reading, WordLimits};
 pub use tensors::{Rows, WordPass};

@@ -41,7 +41,8 @@ pub fn relation_vectors(
     let plan = TailPlan::new(heads, tails);
     let by_tail =
         linear(&take(entities, &plan.tails)?, &weight.f_reshape([width * inner, -1])?, None)?;
-    let by_tail = by_tail.f_view([plan.tails.len() as i64, width, inner])?; // [distinct tails, w, d]
+    // [distinct tails, w, d]
+    let by_tail = by_tail.f_view([plan.tails.len() as i64, width, inner])?;
     let parts: Vec<Tensor> =
         plan.groups.iter().map(|group| group.vectors(entities, &by_tail)).collect::<Result<_>>()?;
     let order = Tensor::f_from_slice(&plan.places)?.f_to_device(device)?;

@@ -1,6 +1,5 @@
 //! Parsing, refusals, and the published counts.
 
-
 use super::*;
 use crate::corpus::{Fact, PairLabel};
 
