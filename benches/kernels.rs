@@ -22,7 +22,10 @@ use tch::{Device, Kind, Tensor};
 /// Repetitions, of which the best counts.
 const ROUNDS: usize = 7;
 
-const BENCHES: [(&str, fn(f64) -> Result<()>); 4] =
+/// A benchmark, given the rate of a large matrix product in FLOP/s.
+type Benchmark = fn(f64) -> Result<()>;
+
+const BENCHES: [(&str, Benchmark); 4] =
     [("attention", attention), ("grouped", grouped), ("lstm", lstm), ("sampling", sampling)];
 
 fn main() -> Result<()> {

@@ -51,7 +51,8 @@ mod bad_disk;
 mod reference_data;
 #[cfg(test)]
 use reference_data::reference_data;
-#[cfg(all(test, feature = "cloud"))]
+#[cfg(test)]
+#[cfg(feature = "cloud")]
 #[path = "../tests/support/fake_bucket.rs"]
 mod fake_bucket;
 

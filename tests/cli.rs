@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a call that fails fails its test")]
 
 mod common;
+#[cfg(test)]
 #[path = "support/reference_data.rs"]
 mod reference_data;
 
@@ -290,7 +291,7 @@ fn bad_documents_end_with_65_and_are_named_to_the_field() {
         |name: &str, field: &str| format!("{name}, row 1, document `{title}`, field `{field}`");
 
     place.write_changed("span.json", |document| {
-        document["vertexSet"][0][0]["pos"] = json!([3, 900])
+        document["vertexSet"][0][0]["pos"] = json!([3, 900]);
     });
     place.bad(
         &prepare("span.json"),

@@ -4,7 +4,7 @@
 //! Not for: what the code does. Files are parsed with `syn`; paths are followed through re-exports
 //! to the file that defines the item.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failure here is a failed test")]
+#![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -138,7 +138,7 @@ impl Reader<'_> {
                 group.items.iter().for_each(|item| self.tree(prefix, item, exported));
             }
             syn::UseTree::Name(name) => {
-                self.import(prefix, &name.ident.to_string(), None, exported)
+                self.import(prefix, &name.ident.to_string(), None, exported);
             }
             syn::UseTree::Rename(rename) => {
                 let local = rename.rename.to_string();

@@ -51,25 +51,29 @@ impl AtomicFile {
     /// # Errors
     /// I/O errors; the old file is then untouched.
     pub fn finish(self) -> Result<()> {
-        let file = self.writer.into_inner().map_err(std::io::IntoInnerError::into_error)?;
-        let Some(temporary) = self.temporary else { return Ok(()) };
-        file.sync_all()?;
-        temporary.persist(&self.target).map_err(|error| {
-            let problem =
-                format!("failed to rename to `{}`: {}", self.target.display(), error.error);
-            std::io::Error::new(error.error.kind(), problem)
-        })?;
+        let Self { writer, temporary, target } = self;
+        let named = |error| named(&target, &error);
+        let file = writer.into_inner().map_err(|error| named(error.into_error()))?;
+        let Some(temporary) = temporary else { return Ok(()) };
+        file.sync_all().map_err(named)?;
+        temporary.persist(&target).map_err(|error| named(error.error))?;
         Ok(())
     }
 }
 
+/// An error that says which file was being written.
+fn named(target: &Path, error: &std::io::Error) -> std::io::Error {
+    let problem = format!("failed to write file `{}`: {error}", target.display());
+    std::io::Error::new(error.kind(), problem)
+}
+
 impl Write for AtomicFile {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.writer.write(bytes)
+        self.writer.write(bytes).map_err(|error| named(&self.target, &error))
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        self.writer.flush()
+        self.writer.flush().map_err(|error| named(&self.target, &error))
     }
 }
 
@@ -98,10 +102,7 @@ pub fn write_atomic(
     fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
 ) -> Result<()> {
     let mut file = AtomicFile::create(target)?;
-    fill(&mut file).map_err(|error| {
-        let problem = format!("failed to write file `{}`: {error}", target.display());
-        std::io::Error::new(error.kind(), problem)
-    })?;
+    fill(&mut file.writer).map_err(|error| named(target, &error))?;
     file.finish()
 }
 

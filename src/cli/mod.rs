@@ -203,7 +203,8 @@ fn report(error: &Error) -> u8 {
     let common =
         matches!(error, Error::Recipe { .. } | Error::Stopped { .. } | Error::NonFinite { .. });
     let other_rank = joined_rank().is_some_and(|rank| rank > 0);
-    if !matches!(error, Error::Elsewhere { .. }) && !(other_rank && common) {
+    let told_elsewhere = matches!(error, Error::Elsewhere { .. }) || (other_rank && common);
+    if !told_elsewhere {
         let (red, bold, plain) = if std::io::stderr().is_terminal() {
             ("\x1b[31;1m", "\x1b[1m", "\x1b[0m")
         } else {

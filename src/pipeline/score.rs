@@ -72,7 +72,7 @@ pub fn score(task: &ScoreTask, session: &Session) -> Result<ScoreReport> {
     let _section = session.world.watchdog().unbounded_section(label.clone());
     let mut progress = Progress::new(&label, documents.len() as u64, 0, session.is_root());
     let kept = ranker.keep(&documents, task.keep, task.tokens, &mut |done| {
-        progress.update(done as u64, String::new)
+        progress.update(done as u64, String::new);
     })?;
     progress.finish(&format!("{} documents scored", ranked.len()));
     let kept = kept.into_iter().map(DocumentScores::of_kept).collect();

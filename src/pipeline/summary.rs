@@ -344,7 +344,7 @@ impl<'a> Summary<'a> {
                 curves
                     .entry((line.stage.clone(), task.into()))
                     .or_default()
-                    .push((line.step as f64, value))
+                    .push((line.step as f64, value));
             };
             line.tasks().for_each(|(task, value)| push(task, value));
             if let Some(loss) = line.loss {

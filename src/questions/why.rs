@@ -494,7 +494,7 @@ impl fmt::Display for ExplainedPair {
                 told.push(format!("number {rank} by the ranker (score {score:.3}){verdict}"));
             }
             (_, _, Some(false)) => {
-                told.push("dropped, below all pairs that the ranker left on disk".to_owned())
+                told.push("dropped, below all pairs that the ranker left on disk".to_owned());
             }
             _ => {}
         }

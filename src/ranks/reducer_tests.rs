@@ -90,7 +90,7 @@ fn sums_equal_the_closed_form_in_any_order_of_readiness() {
 #[test]
 fn parameters_without_a_gradient_hold_nobody_up() {
     each(simulated_world(3), |comm| {
-        three_steps(&comm, |rank, parameter| (rank + parameter) % 3 != 0)
+        three_steps(&comm, |rank, parameter| (rank + parameter) % 3 != 0);
     });
     each(simulated_world(2), |comm| three_steps(&comm, |_, _| false));
 }
@@ -172,7 +172,7 @@ fn an_error_on_one_rank_comes_out_of_finish_and_ends_the_others() {
 #[test]
 fn without_thread_support_the_sums_are_made_in_finish() {
     each(failing(2, false, |_| usize::MAX), |comm| {
-        three_steps(&comm, |rank, parameter| rank != parameter)
+        three_steps(&comm, |rank, parameter| rank != parameter);
     });
 }
 

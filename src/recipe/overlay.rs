@@ -91,7 +91,7 @@ fn check_level(user: &Table, schema: &serde_json::Value, prefix: &str, origin: &
             // A setting that is one of several forms, such as a decision with its limit, is checked
             // when it is read.
             Value::Table(inner) if !described_keys(schema, &path).is_empty() => {
-                check_level(inner, schema, &path, origin)?
+                check_level(inner, schema, &path, origin)?;
             }
             _ => {}
         }

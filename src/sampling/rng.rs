@@ -154,7 +154,7 @@ mod tests {
             for epoch in 0..8000 {
                 let permutation = Permutation::new(len, 11, epoch);
                 (0..len).for_each(|position| {
-                    counts[(position * len + permutation.at(position)) as usize] += 1
+                    counts[(position * len + permutation.at(position)) as usize] += 1;
                 });
             }
             counts.chunks(len as usize).for_each(assert_uniform);

@@ -56,7 +56,7 @@ fn as_after(place: &Place, finished: &str, run: &str, mut step: u64) {
             fs_err::remove_dir_all(folder).unwrap();
         } else if step < steps {
             (step + 1..=steps).for_each(|later| {
-                fs_err::remove_dir_all(folder.join(format!("step-{later:08}"))).unwrap()
+                fs_err::remove_dir_all(folder.join(format!("step-{later:08}"))).unwrap();
             });
             reached = true;
         } else {

@@ -341,7 +341,7 @@ mod tests {
     fn started(limit: Duration) -> (Watchdog, Receiver<String>) {
         let (sender, lines) = channel();
         let look = move |_: &Sections, hang: Option<String>| {
-            hang.into_iter().for_each(|line| drop(sender.send(line)))
+            hang.into_iter().for_each(|line| drop(sender.send(line)));
         };
         (Watchdog::start(limit, look).unwrap(), lines)
     }

@@ -73,7 +73,6 @@ proptest! {
     /// Whatever the shards, the ranks and the batch are, every epoch reads every document once, and
     /// all ranks together read the steps of one.
     #[test]
-    #[cfg_attr(not(reference_data), ignore = "DOCRE_SHARED names no reference data")]
     fn no_document_is_missing_or_repeated_in_an_epoch(
         count in 1_usize..40,
         rows_per_shard in 1_usize..9,

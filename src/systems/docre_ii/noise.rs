@@ -138,7 +138,7 @@ fn draw_scope(
         let drawn = scope.draw(settings, stream);
         match &mut view.relations {
             RelationSource::Labels(labels) => {
-                drawn.wrong.iter().for_each(|&pair| corrupt(labels, targets, pair, width, stream))
+                drawn.wrong.iter().for_each(|&pair| corrupt(labels, targets, pair, width, stream));
             }
             RelationSource::Predictions { draws, rates, classes } => {
                 let rate = within(settings.noise_rate, stream) as f32;

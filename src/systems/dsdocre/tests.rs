@@ -29,7 +29,7 @@ fn the_baseline_takes_all_labels_and_thrice_as_many_negatives() {
         let pairs = unranked_pairs(&document, &DsdocreSettings::default(), 1, epoch, 7);
         assert_eq!((&pairs[..2], pairs.len()), (&[(0, 1), (2, 4)][..], 8));
         pairs[2..].iter().for_each(|pair| {
-            counts[negatives.iter().position(|other| other == pair).unwrap()] += 1
+            counts[negatives.iter().position(|other| other == pair).unwrap()] += 1;
         });
     }
     assert_uniform(&counts);

@@ -210,7 +210,7 @@ impl ReadingTables {
                 match mention {
                     MentionTokens::Start => rows.push(row(start, share)),
                     MentionTokens::Both => {
-                        rows.extend([row(start, share / 2.0), row(end, share / 2.0)])
+                        rows.extend([row(start, share / 2.0), row(end, share / 2.0)]);
                     }
                 }
             }

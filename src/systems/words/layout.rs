@@ -311,7 +311,7 @@ impl WordTables {
         match (&mut self.word_rows, reading) {
             (rows, Reading::Words) => *rows = None,
             (Some(rows), _) => {
-                rows.iter_mut().filter(|row| **row < 0).for_each(|row| *row = pieces)
+                rows.iter_mut().filter(|row| **row < 0).for_each(|row| *row = pieces);
             }
             (None, _) => {}
         }

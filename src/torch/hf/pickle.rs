@@ -288,7 +288,7 @@ impl Unpickler<'_> {
         let target = self.top()?;
         match &mut self.values[target] {
             Value::Dict(dict) if items.len().is_multiple_of(2) => {
-                dict.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])))
+                dict.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));
             }
             _ => return Err("entries are set on something that is not a dictionary".into()),
         }

@@ -56,7 +56,7 @@ fn a_torch_archive_is_read() {
         ["brain", "embeddings.LayerNorm.bias", "embeddings.LayerNorm.weight", "half"]
     );
     let expect = |name: &str, values: &[f32], shape: &[i64]| {
-        assert_eq!(read.tensors[name], Tensor::from_slice(values).view(shape), "{name}")
+        assert_eq!(read.tensors[name], Tensor::from_slice(values).view(shape), "{name}");
     };
     expect("embeddings.LayerNorm.weight", &[0., 1., 2., 3., 4., 5.], &[2, 3]);
     expect("embeddings.LayerNorm.bias", &[1., 4., 2., 5.], &[2, 2]);

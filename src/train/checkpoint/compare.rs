@@ -101,7 +101,9 @@ fn tensors(
         };
         match difference {
             Some(difference) => {
-                found.tensors.push(TensorDifference { name: format!("{file}: {name}"), difference })
+                found
+                    .tensors
+                    .push(TensorDifference { name: format!("{file}: {name}"), difference });
             }
             None => found.equal_tensors += 1,
         }

@@ -223,7 +223,7 @@ fn a_newer_format_is_refused() {
     assert_eq!(error.exit_code(), 65);
     let newer = "format version 3";
     assert!(
-        error.to_string().contains(&newer) && error.hint().unwrap().contains("9.8.7"),
+        error.to_string().contains(newer) && error.hint().unwrap().contains("9.8.7"),
         "{error}"
     );
 }
@@ -232,11 +232,11 @@ fn a_newer_format_is_refused() {
 fn a_seal_names_only_files_of_its_folder() {
     let outside = [
         resealed(|seal| {
-            seal["files"]["../vocab.txt"] = serde_json::json!({"bytes": 0, "blake3": ""})
+            seal["files"]["../vocab.txt"] = serde_json::json!({"bytes": 0, "blake3": ""});
         }),
         resealed(|seal| seal["files"][".."] = serde_json::json!({"bytes": 0, "blake3": ""})),
         resealed(|seal| {
-            seal["files"]["/etc/hostname"] = serde_json::json!({"bytes": 0, "blake3": ""})
+            seal["files"]["/etc/hostname"] = serde_json::json!({"bytes": 0, "blake3": ""});
         }),
     ];
     for error in outside {

@@ -317,7 +317,7 @@ fn relation_files_of_all_forms_are_read() {
         &["`P1` and `P6` share the number 1"],
     );
     assert_says(&explain(&ids(r#"{"P6": 1.5}"#).unwrap_err()), &["`P6` is 1.5"]);
-    assert_says(&explain(&ids("{}").unwrap_err()), &["names no relation"]);
+    assert_says(&explain(&ids("{}").unwrap_err()), &["lists no relations"]);
     assert_says(&explain(&ids("[3]").unwrap_err()), &["entry 0"]);
     assert_says(&explain(&ids("3").unwrap_err()), &["neither an object nor a list"]);
     assert_says(&explain(&ids(r#"{"P6": "#).unwrap_err()), &["not valid JSON"]);
@@ -338,7 +338,7 @@ fn a_relation_that_stands_twice_in_its_file_is_refused_in_every_form() {
         let file = file("rel.json", text.as_bytes());
         assert_says(
             &explain(&load_relations(&file.path).unwrap_err()),
-            &["rel.json", "the relation `P1` stands there twice"],
+            &["rel.json", "the relation `P1` is listed twice"],
         );
     }
 }

@@ -136,10 +136,10 @@ fn kept_pairs(
             let rows = index * width..(index + 1) * width;
             rows.filter(|&row| mask[row] == 1).map(|row| values[row]).collect()
         };
-        let sides: [(&str, &[i64], fn(&Pair) -> u32); 2] =
-            [("pair_head", &heads, |pair| pair.0), ("pair_tail", &tails, |pair| pair.1)];
-        for (name, reference, side) in sides {
-            let ours: Vec<i64> = pairs.iter().map(|pair| i64::from(side(pair))).collect();
+        let (own_heads, own_tails): (Vec<i64>, Vec<i64>) =
+            pairs.iter().map(|&(head, tail)| (i64::from(head), i64::from(tail))).unzip();
+        let sides = [("pair_head", &heads, own_heads), ("pair_tail", &tails, own_tails)];
+        for (name, reference, ours) in sides {
             case.compare_integers(&format!("{name}[{index}]"), &ours, &valid(reference));
         }
         chosen.push(pairs);

@@ -121,7 +121,7 @@ fn too_few_maskable_mentions_repeat_the_first_and_none_give_no_row() {
             .all(|(instance, mask)| instance.candidates[instance.answer] == mask.0)
     );
     corpus.iter_mut().for_each(|document| {
-        document.entities.iter_mut().for_each(|entity| entity.mentions.truncate(1))
+        document.entities.iter_mut().for_each(|entity| entity.mentions.truncate(1));
     });
     let item = draw(&corpus);
     assert!(
@@ -345,7 +345,6 @@ fn two_instances_of_a_key_always_come_from_different_documents() {
 }
 
 #[test]
-#[cfg_attr(not(reference_data), ignore = "DOCRE_SHARED names no reference data")]
 fn an_item_is_a_pure_function_and_ranks_share_it() {
     let corpus = corpus();
     let before = corpus.clone();
