@@ -1046,11 +1046,11 @@ fn what_a_system_cannot_work_with_is_one_clear_error() {
         format!("finetune --system {system} --run-dir r-{system} {flags} {more}")
     };
     let short = "--encoder tiny --set encoder.max_pieces=20";
-    place.bad(&finetune("dsdocre", short), 65, &["document `", "more than", "hint: "]);
+    place.bad(&finetune("dsdocre", short), 65, &["document `", "the encoder takes 20", "hint: "]);
     place.bad(
         &finetune("docre-ii", &format!("{short} --set docre-ii.averaged_layers=2")),
         65,
-        &["document `", "more than", "hint: "],
+        &["document `", "the encoder takes", "hint: "],
     );
     for (system, table) in [
         ("atlop", "atlop"),

@@ -98,7 +98,7 @@ impl Serialize for SystemTables {
     }
 }
 
-/// Leaves the tables to [`SystemTables::overlay`], whose errors name the key.
+/// Leaves the tables to `SystemTables::overlay`, whose errors name the key.
 impl<'de> Deserialize<'de> for SystemTables {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         IgnoredAny::deserialize(deserializer)?;

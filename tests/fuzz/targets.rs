@@ -58,8 +58,8 @@ const JSONL: &str = concat!(
 const PUBTATOR: &str = "7|t|Aspirin and ulcers.\n7|a|Ulcers follow ünder aspirin. Pain too.\n\
     7\t0\t7\tAspirin\tChemical\tD1\n7\t12\t18\tulcers\tDisease\tD2|D3\n\
     7\t49\t53\tPain\tDisease\tD4\n7\tCID\tD1\tD3\n\n8|t|Bare.\n";
-const CHEMDISGENE: &str = r#"[{"docid": "1", "title": "ABC1 eases pain.", "abstract": "Aspirin \
-    X.", "entity": [
+const CHEMDISGENE: &str = r#"[{"docid": "1", "title": "ABC1 eases pain.", "abstract": "Aspirin X.",
+    "entity": [
  {"start": 0, "end": 4, "mention": "ABC1", "type": "Gene", "id": "7;8"},
   {"start": 11, "end": 15, "mention": "pain", "type": "Disease", "id": "D1"}],
  "relation": [{"type": "gd", "subj": "D1", "obj": "8"}]}]"#;

@@ -142,7 +142,7 @@ impl<'c> PretrainSampler<'c> {
     /// two different documents.
     ///
     /// # Errors
-    /// [`Error::Recipe`] for settings that cannot be used; [`Error::Data`] when fewer than two
+    /// [`crate::Error::Recipe`] for settings that cannot be used; [`crate::Error::Data`] when fewer than two
     /// documents pass.
     pub fn new(
         corpus: &'c dyn Documents,
