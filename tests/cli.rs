@@ -1052,15 +1052,16 @@ fn what_a_system_cannot_work_with_is_one_clear_error() {
         65,
         &["document `", "the encoder takes", "hint: "],
     );
-    for (system, table) in [
-        ("atlop", "atlop"),
-        ("glre", "glre"),
-        ("hin", "hin"),
-        ("bert-re", "baseline"),
-        ("lstm-sp", "lstm-sp"),
+    let (of_pieces, of_words) = ("the encoder takes", "more than the limit");
+    for (system, table, told) in [
+        ("atlop", "atlop", of_pieces),
+        ("glre", "glre", of_words),
+        ("hin", "hin", of_words),
+        ("bert-re", "baseline", of_words),
+        ("lstm-sp", "lstm-sp", of_words),
     ] {
         let cut = format!("{short} --set {table}.long_documents=cut");
-        place.bad(&finetune(system, &cut), 65, &["document `", "more than", "hint: "]);
+        place.bad(&finetune(system, &cut), 65, &["document `", told, "hint: "]);
         let extended = format!("{short} --set {table}.long_documents=extended-positions");
         place.bad(&finetune(system, &extended), 64, &["has no extended positions", "hint: "]);
         place.good(&format!(
