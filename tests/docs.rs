@@ -351,7 +351,7 @@ fn every_key_of_a_recipe_is_explained() {
     let page = read("docs/operation.md");
     for table in ["data", "encoder", "dsdocre", "rank"] {
         let heading = format!("\n### `[{table}]`");
-        let section = page.split(&heading).nth(1).unwrap().split("\n### ").next().unwrap();
+        let section = page.split(&heading).nth(1).unwrap().split("\n##").next().unwrap();
         let cells = section.lines().filter_map(|line| line.strip_prefix('|')?.split('|').next());
         let explained: BTreeSet<String> =
             cells.flat_map(|cell| cell.split('`').skip(1).step_by(2).map(str::to_owned)).collect();
