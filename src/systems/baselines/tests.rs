@@ -194,7 +194,7 @@ fn the_bilinear_layer_is_that_of_the_formula() {
 }
 
 #[test]
-fn training_pairs_follow_the_switches() {
+fn training_pairs_follow_the_settings() {
     let pairs = |settings: BaselineSettings, epoch| {
         Baseline::new(foundation(false), &settings)
             .unwrap()
