@@ -142,8 +142,8 @@ impl<'c> PretrainSampler<'c> {
     /// two different documents.
     ///
     /// # Errors
-    /// [`crate::Error::Recipe`] for settings that cannot be used; [`crate::Error::Data`] when fewer than two
-    /// documents pass.
+    /// [`crate::Error::Recipe`] for settings that cannot be used; [`crate::Error::Data`] when fewer
+    /// than two documents pass.
     pub fn new(
         corpus: &'c dyn Documents,
         keys: &dyn KeyedFacts,
