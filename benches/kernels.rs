@@ -4,19 +4,12 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use docre::Result;
-use docre::shards::FactInstance;
-use docre::systems::dsdocre::{DsdocreSettings, PretrainSampler};
-use docre::text::{
-    ScoredPair, TokenizedDocument, TokenizedEntity, TokenizedFact, TokenizedMention,
+use docre::measured::{
+    DsdocreSettings, FactInstance, Generator, Packing, Precision, PretrainSampler, ScoredPair,
+    Segments, TokenizedEntity, TokenizedFact, TokenizedMention, grouped_bilinear, lstm_layer,
+    matmul_rate, varlen_attention,
 };
-use docre::torch::Precision;
-use docre::torch::kernels::Segments;
-use docre::torch::kernels::attention::varlen_attention;
-use docre::torch::kernels::grouped::grouped_bilinear;
-use docre::torch::nn::{Packing, lstm_layer};
-use docre::torch::precision::matmul_rate;
-use docre::torch::rng::Generator;
+use docre::{Result, TokenizedDocument};
 use tch::{Device, Kind, Tensor};
 
 /// Repetitions, of which the best counts.

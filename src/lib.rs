@@ -3,45 +3,46 @@
 //!
 //! The rooms stand below in the order in which they may use each other: a room uses only rooms
 //! above it. `tests/house.rs` reads the imports and keeps it so. `docs/design.md` tells the whole
-//! story.
+//! story. The rooms are private, so that rustc reports what nothing uses. What stands at the end is
+//! all that the program, an extension, a test or a benchmark can name.
 
 mod error;
 
-pub mod base;
+mod base;
 
-pub mod corpus;
+mod corpus;
 
-pub mod text;
+mod text;
 
-pub mod shards;
+mod shards;
 
-pub mod sampling;
+mod sampling;
 
-pub mod torch;
+mod torch;
 
-pub mod encoders;
+mod encoders;
 
-pub mod ranks;
+mod ranks;
 
-pub mod eval;
+mod eval;
 
-pub mod train;
+mod train;
 
-pub mod parity;
+mod parity;
 
-pub mod systems;
+mod systems;
 
-pub mod recipe;
+mod recipe;
 
-pub mod report;
+mod report;
 
-pub mod pipeline;
+mod pipeline;
 
-pub mod questions;
+mod questions;
 
-pub mod bench;
+mod bench;
 
-pub mod cli;
+mod cli;
 
 #[cfg(test)]
 #[path = "../tests/support/bad_disk.rs"]
@@ -57,3 +58,57 @@ use reference_data::reference_data;
 mod fake_bucket;
 
 pub use error::{DataError, Error, Result, exit_code};
+
+// The program.
+pub use cli::main;
+
+// For a system that is added from outside: `tests/toy_system.rs` is the example.
+pub use encoders::{Encoder, Pass};
+pub use systems::{
+    Classes, DocumentViews, Example, Extractor, Foundation, Layout, NaClass, PackedDocuments,
+    Profile, RelationBatch, System, SystemInfo, Tables, on, register as register_system, tables,
+};
+pub use text::{Markers, TokenizedDocument, View, ViewChoices, ViewOptions};
+pub use torch::{Init, Parameters};
+pub use train::{Forward, Schedule};
+
+// For a format that is added from outside: `tests/toy_format.rs` is the example.
+pub use base::files::AtomicFile;
+pub use corpus::formats::{DocumentFormat, DocumentWriter, Intake, ReadOptions, ReadSummary};
+pub use corpus::formats::{WriteSummary, load_relations};
+pub use corpus::{Document, Entity, Fact, Format, Mention, Provenance};
+
+// What can be done with a recipe, step by step.
+pub use pipeline::{
+    DocumentForm, EncoderStart, EvaluateTask, FinetuneTask, InputFile, PredictOptions, PrepareJob,
+    Role, Session, convert, evaluate, finetune, predict_file, prepare_data, relations_in,
+};
+pub use questions::{describe_system, list_systems};
+pub use recipe::{Recipe, recipe_schema};
+
+// Files that the program writes and reads.
+pub use corpus::{FactBase, MeshTree, label::Matching};
+pub use encoders::{EncoderSpec, WordVectors, build as build_encoder};
+pub use eval::{FactSet, Prediction, ScoreRow, ScoreWriter};
+pub use eval::{read_predictions, read_scores, write_zip};
+pub use ranks::failure::Recording;
+pub use sampling::OrderHash;
+pub use shards::{DocumentStore, ShardManifest, StoreOptions};
+pub use text::Tokenizer;
+pub use torch::hf::{read_folder, write_folder};
+pub use train::{Checkpoint, RunFolder};
+
+/// What `benches/kernels.rs` measures.
+#[doc(hidden)]
+pub mod measured {
+    pub use crate::shards::FactInstance;
+    pub use crate::systems::dsdocre::{DsdocreSettings, PretrainSampler};
+    pub use crate::text::{ScoredPair, TokenizedEntity, TokenizedFact, TokenizedMention};
+    pub use crate::torch::Precision;
+    pub use crate::torch::kernels::Segments;
+    pub use crate::torch::kernels::attention::varlen_attention;
+    pub use crate::torch::kernels::grouped::grouped_bilinear;
+    pub use crate::torch::nn::{Packing, lstm_layer};
+    pub use crate::torch::precision::matmul_rate;
+    pub use crate::torch::rng::Generator;
+}

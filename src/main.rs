@@ -1,5 +1,5 @@
 //! `docre-pretrain`: parse, run, turn an error into an exit code.
 
 fn main() {
-    docre::cli::main()
+    docre::main()
 }

@@ -6,15 +6,11 @@ use std::io::Write;
 use std::path::Path;
 
 use clap::ValueEnum;
-use docre::Result;
-use docre::base::files::AtomicFile;
-use docre::corpus::formats::{
-    DocumentFormat, DocumentWriter, Intake, ReadOptions, ReadSummary, WriteSummary,
+use docre::{
+    AtomicFile, Document, DocumentForm, DocumentFormat, DocumentStore, DocumentWriter, Entity,
+    Fact, Format, InputFile, Intake, Mention, PrepareJob, Provenance, ReadOptions, ReadSummary,
+    Recipe, Result, StoreOptions, WriteSummary, convert, relations_in,
 };
-use docre::corpus::{Document, Entity, Fact, Format, Mention, Provenance};
-use docre::pipeline::{DocumentForm, InputFile, PrepareJob, convert, relations_in};
-use docre::recipe::Recipe;
-use docre::shards::{DocumentStore, StoreOptions};
 
 /// A line is a document of one sentence: head, relation, tail.
 struct Toy;

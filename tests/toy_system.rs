@@ -6,21 +6,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use docre::encoders::{Encoder, Pass};
-use docre::pipeline::{
-    EncoderStart, EvaluateTask, FinetuneTask, InputFile, PredictOptions, Role, Session, evaluate,
-    finetune, predict_file, prepare_data,
+use docre::{
+    Classes, DocumentViews, Encoder, EncoderStart, Error, EvaluateTask, Example, Extractor,
+    FinetuneTask, Forward, Foundation, Init, InputFile, Layout, Markers, NaClass, PackedDocuments,
+    Parameters, Pass, PredictOptions, Profile, Recipe, RelationBatch, Result, Role, RunFolder,
+    Schedule, Session, System, SystemInfo, Tables, TokenizedDocument, View, ViewChoices,
+    ViewOptions, describe_system, evaluate, finetune, list_systems, on, predict_file, prepare_data,
+    recipe_schema, register_system, tables,
 };
-use docre::questions::{describe_system, list_systems};
-use docre::recipe::{Recipe, recipe_schema};
-use docre::systems::{
-    Classes, DocumentViews, Example, Extractor, Foundation, Layout, NaClass, PackedDocuments,
-    Profile, RelationBatch, System, SystemInfo, Tables, on, register, tables,
-};
-use docre::text::{Markers, TokenizedDocument, View, ViewChoices, ViewOptions};
-use docre::torch::{Init, Parameters};
-use docre::train::{Forward, RunFolder, Schedule};
-use docre::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -212,9 +205,9 @@ fn trained(recipe: &Recipe, folder: &Path, session: &Session) -> Result<()> {
 
 #[test]
 fn a_system_from_outside_is_one_line() {
-    register(&ToySystem).unwrap();
+    register_system(&ToySystem).unwrap();
 
-    assert!(register(&ToySystem).unwrap_err().to_string().contains("`toy`"));
+    assert!(register_system(&ToySystem).unwrap_err().to_string().contains("`toy`"));
     assert!(list_systems().contains("toy "));
     let described = describe_system("toy", "tiny").unwrap().to_string();
     assert!(described.contains("spread = 0.02 | 0.02 | 0.1"), "{described}");

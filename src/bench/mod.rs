@@ -8,7 +8,6 @@ mod trivial;
 
 pub use entrant::enter;
 pub use systems::{SystemsBench, compare_systems, not_learnt};
-pub use table::{SystemRow, SystemTable};
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -16,7 +16,7 @@ use super::{Document, Format};
 use crate::Result;
 
 pub use base::{FactBase, Matching};
-pub use report::{Agreement, LabelReport};
+pub use report::LabelReport;
 
 /// What [`label_file`] does besides matching names.
 #[derive(Clone, Debug, Default)]

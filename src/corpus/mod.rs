@@ -19,7 +19,7 @@ pub mod synth;
 pub use document::{Candidate, Document, Entity, Fact, Mention, Provenance};
 pub use formats::Format;
 pub use hypernyms::{MeshTree, filter_hypernyms};
-pub use label::{FactBase, LabelOptions, LabelReport, label_file};
+pub use label::{FactBase, LabelOptions, label_file};
 pub use listed_pairs::{LabelledPair, PairLabel};
 pub use pair_types::PairTypes;
 pub use relations::{Relation, RelationSet};

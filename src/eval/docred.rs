@@ -9,7 +9,6 @@ use ahash::AHashSet;
 use serde::{Deserialize, Serialize};
 
 use super::block::{f1, ratio};
-use super::statistics::DocumentCounts;
 use super::{FactKey, FactSet, Gold, Prediction};
 use crate::{Error, Result};
 
@@ -146,22 +145,6 @@ pub fn score(
     scores(counts, facts, scorer)
 }
 
-/// Right, predicted and gold facts of each gold document, in order: the input of a paired bootstrap
-/// over documents.
-pub fn per_document(gold: &Gold<'_>, predictions: &[Prediction]) -> Vec<DocumentCounts> {
-    let mut counts = vec![DocumentCounts::default(); gold.documents().len()];
-    for fact in gold.facts().keys() {
-        counts[fact.document].gold += 1;
-    }
-    let mut seen = AHashSet::new();
-    for prediction in predictions {
-        let Some(key) = key(gold, prediction).filter(|key| seen.insert(*key)) else { continue };
-        counts[key.document].predicted += 1;
-        counts[key.document].correct += usize::from(gold.facts().contains_key(&key));
-    }
-    counts
-}
-
 fn key<'a>(gold: &Gold<'_>, prediction: &'a Prediction) -> Option<FactKey<'a>> {
     let document = gold.row(&prediction.title)?;
     Some(FactKey {
@@ -257,10 +240,6 @@ mod tests {
         let ign = scores.ign_annotated.unwrap();
         assert!((ign.precision - 1.0 / 3.0).abs() < 1e-12 && (ign.f1 - 0.5).abs() < 1e-12);
         assert_eq!(scores.ign_distant, None);
-        assert_eq!(
-            per_document(&gold, &predictions),
-            [DocumentCounts { correct: 2, predicted: 3, gold: 2 }]
-        );
         let nothing = score(
             &gold,
             &[],

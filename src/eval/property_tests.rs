@@ -3,6 +3,7 @@
 
 use proptest::prelude::*;
 
+use super::confusion::confusion;
 use super::threshold::sorted;
 use super::*;
 use crate::corpus::{Document, Entity, Fact, Mention};

@@ -13,11 +13,11 @@ pub mod plan;
 pub mod systems;
 pub mod why;
 
-pub use batch::{StepContents, StepItem, describe_batches};
-pub use blame::{Blame, Repeated, Spike, blame};
-pub use explain::{KeyDescription, explain};
+pub use batch::describe_batches;
+pub use blame::blame;
+pub use explain::explain;
 pub use ledger::ledger;
-pub use parting::{Parting, StageParting, parting};
-pub use plan::{PlanOptions, RunEstimate, StageEstimate, Took, plan};
-pub use systems::{SettingDescription, SystemDescription, describe_system, list_systems};
-pub use why::{Explanation, WhyQuery, why};
+pub use parting::parting;
+pub use plan::{PlanOptions, plan};
+pub use systems::{describe_system, list_systems};
+pub use why::{WhyQuery, why};

@@ -28,7 +28,6 @@ mod watched;
 mod world;
 
 pub use communicator::{Communicator, ReduceOp};
-pub use failure::{Section, Watchdog};
 pub use fixed_tree::{FixedTree, leaves_of};
 pub use launcher::{Launched, Launcher};
 #[cfg(feature = "mpi")]

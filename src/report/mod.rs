@@ -16,7 +16,7 @@ pub use data::{
     StageTime, TextPart, TextRole, VariantScores, sentences_of_pair,
 };
 pub use evaluation::EvaluationPage;
-pub use html::{render, write_report};
+pub use html::write_report;
 pub use model_card::{CardScore, ModelCard};
 pub use paper::docred_results;
 pub use plots::write_plots;

@@ -29,7 +29,6 @@ pub use documents::DocumentTable;
 pub use facts::{FactCounts, FactIndex, FactInstance};
 pub use manifest::{FORMAT_VERSION, FileEntry, Scored, ShardManifest, TokenizerEntry};
 pub use prepare::{PrepareOptions, PrepareReport, prepare};
-pub use reader::{ShardReadOptions, ShardReader};
 pub use rewrite::rewrite_with_scores;
 pub use store::{DocumentStore, StoreOptions};
 pub use writer::WriteOptions;

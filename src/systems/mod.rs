@@ -41,6 +41,6 @@ pub use profile::Profile;
 pub use published::PublishedScores;
 pub use registry::{default_system, find, parity_cases, register, systems};
 pub(crate) use schedules::adam_schedule;
-pub use system::{AnySystem, Configured, Reads, Settings, System, SystemInfo};
+pub use system::{AnySystem, Reads, Settings, System, SystemInfo};
 pub use variant::Variant;
 pub use windows::{BatchWindows, LongDocuments, windows_of};

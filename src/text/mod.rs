@@ -21,6 +21,6 @@ pub use tokenized::{
     ScoredPair, TokenizedCandidate, TokenizedDocument, TokenizedEntity, TokenizedFact,
     TokenizedMention,
 };
-pub use tokenizer::{DEFAULT_RESERVED, SpecialPieces, Tokenizer, TokenizerKind};
+pub use tokenizer::{SpecialPieces, Tokenizer};
 pub use view::{Markers, Symbols, View, ViewChoices, ViewOptions, view};
 pub use windows::{PackedWindows, Window, WindowRule};

@@ -45,16 +45,6 @@ impl GradientBuckets {
         self.tensors().map(Tensor::shallow_clone).collect()
     }
 
-    /// Number of buckets.
-    pub fn len(&self) -> usize {
-        self.buckets.len()
-    }
-
-    /// Whether there are no buckets.
-    pub fn is_empty(&self) -> bool {
-        self.buckets.is_empty()
-    }
-
     /// The bucket that holds the gradient of a parameter.
     pub fn bucket_of(&self, parameter: usize) -> usize {
         self.bucket_of[parameter]
@@ -155,7 +145,7 @@ mod tests {
         let list = parameters(&[&[2, 3], &[4], &[5]]);
         let buckets = GradientBuckets::new(&list, 40).unwrap();
         assert_eq!(
-            (buckets.len(), [0, 1, 2].map(|parameter| buckets.bucket_of(parameter))),
+            (buckets.buckets.len(), [0, 1, 2].map(|parameter| buckets.bucket_of(parameter))),
             (2, [1, 0, 0])
         );
         for _ in 0..2 {

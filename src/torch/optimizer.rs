@@ -83,23 +83,11 @@ pub struct Adam {
 }
 
 impl Adam {
-    /// One group with one set of settings.
-    ///
-    /// # Errors
-    /// If libtorch cannot make the moments.
-    pub fn new(parameters: &[(String, Tensor)], settings: AdamSettings) -> Result<Self> {
-        let parameters = parameters
-            .iter()
-            .map(|(name, tensor)| (name.clone(), tensor.shallow_clone()))
-            .collect();
-        Self::with_groups(&[ParameterGroup { parameters, settings }])
-    }
-
     /// Several groups, each with its own settings.
     ///
     /// # Errors
-    /// As [`Self::new`].
-    pub fn with_groups(groups: &[ParameterGroup]) -> Result<Self> {
+    /// If libtorch cannot make the moments.
+    pub fn new(groups: &[ParameterGroup]) -> Result<Self> {
         let slots = |group: &ParameterGroup| {
             group
                 .parameters
@@ -296,6 +284,12 @@ mod tests {
         }
     }
 
+    fn adam(list: &[(String, Tensor)], settings: AdamSettings) -> Adam {
+        let copy = |(name, tensor): &(String, Tensor)| (name.clone(), tensor.shallow_clone());
+        let parameters = list.iter().map(copy).collect();
+        Adam::new(&[ParameterGroup { parameters, settings }]).unwrap()
+    }
+
     #[test]
     fn ten_steps_equal_the_algorithms() {
         for (decoupled, amsgrad) in [(true, false), (false, false), (false, true), (true, true)] {
@@ -306,7 +300,7 @@ mod tests {
                 list.iter().flat_map(|(_, p)| (0..p.numel()).map(|i| i as f64 - 2.0)).collect();
             by_hand(settings, &mut expected, &weights, 10);
             let buckets = GradientBuckets::new(&list, 1 << 20).unwrap();
-            run(&list, &buckets, &mut Adam::new(&list, settings).unwrap(), 10);
+            run(&list, &buckets, &mut adam(&list, settings), 10);
             for (got, expected) in values(&list).iter().zip(&expected) {
                 assert!(
                     (got - expected).abs() < 2e-6 * (1.0 + expected.abs()),
@@ -320,7 +314,7 @@ mod tests {
     fn saved_state_continues_bit_for_bit() {
         let list = parameters();
         let buckets = GradientBuckets::new(&list, 8).unwrap();
-        let mut first = Adam::new(&list, SETTINGS).unwrap();
+        let mut first = adam(&list, SETTINGS);
         run(&list, &buckets, &mut first, 3);
         let weights: Vec<_> = list.iter().map(|(_, p)| p.detach().copy()).collect();
         let mut state: Vec<_> =
@@ -330,7 +324,7 @@ mod tests {
         for ((_, p), saved) in list.iter().zip(&weights) {
             tch::no_grad(|| p.shallow_clone().copy_(saved));
         }
-        let mut second = Adam::new(&list, SETTINGS).unwrap();
+        let mut second = adam(&list, SETTINGS);
         state.reverse();
         second.load_state(&state).unwrap();
         run(&list, &buckets, &mut second, 4);
@@ -340,7 +334,7 @@ mod tests {
     #[test]
     fn state_of_another_model_is_refused() {
         let list = parameters();
-        let mut optimizer = Adam::new(&list, SETTINGS).unwrap();
+        let mut optimizer = adam(&list, SETTINGS);
         let state = optimizer.state();
         assert_eq!(
             state.iter().map(|(name, _)| name.as_str()).take(3).collect::<Vec<_>>(),
@@ -359,7 +353,7 @@ mod tests {
             parameters: vec![(list[i].0.clone(), list[i].1.shallow_clone())],
             settings: AdamSettings { lr, weight_decay: 0.0, ..SETTINGS },
         };
-        let mut optimizer = Adam::with_groups(&[group(0, 0.0), group(1, 1e-2)]).unwrap();
+        let mut optimizer = Adam::new(&[group(0, 0.0), group(1, 1e-2)]).unwrap();
         let buckets = GradientBuckets::new(&list, 1 << 20).unwrap();
         run(&list, &buckets, &mut optimizer, 1);
         let after = values(&list);

@@ -83,7 +83,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
         let parameters = trainable(objective);
         let buckets = GradientBuckets::new(&parameters, BUCKET_BYTES)?;
         let schedule = &settings.schedule;
-        let mut optimizer = Adam::with_groups(&groups(&parameters, schedule, objective))?;
+        let mut optimizer = Adam::new(&groups(&parameters, schedule, objective))?;
         let division = Division::of(schedule.batch, settings.deterministic);
         let sums = GradientSums::new(division, &parameters, &buckets, world)?;
         let rates = optimizer.settings_mut().map(|settings| settings.lr).collect();

@@ -5,20 +5,12 @@ use std::io::Write;
 use std::path::Path;
 
 use clap::ValueEnum;
-use docre::Result;
-use docre::corpus::formats::{ReadOptions, load_relations};
-use docre::corpus::label::Matching;
-use docre::corpus::{Document, FactBase, Format, MeshTree};
-use docre::encoders::{EncoderSpec, WordVectors, build};
-use docre::eval::{
-    FactSet, Prediction, ScoreRow, ScoreWriter, read_predictions, read_scores, write_zip,
+use docre::{
+    Document, DocumentForm, DocumentStore, EncoderSpec, FactBase, FactSet, Format, InputFile,
+    Matching, MeshTree, Parameters, Prediction, PrepareJob, ReadOptions, Recipe, Result, ScoreRow,
+    ScoreWriter, ShardManifest, StoreOptions, Tokenizer, WordVectors, build_encoder, convert,
+    load_relations, read_folder, read_predictions, read_scores, write_folder, write_zip,
 };
-use docre::pipeline::{DocumentForm, InputFile, PrepareJob, convert};
-use docre::recipe::Recipe;
-use docre::shards::{DocumentStore, ShardManifest, StoreOptions};
-use docre::text::Tokenizer;
-use docre::torch::Parameters;
-use docre::torch::hf::{read_folder, write_folder};
 use serde_json::json;
 use tch::Device;
 
@@ -230,7 +222,7 @@ fn encoders(folder: &Path) {
     });
     let spec = EncoderSpec::preset("tiny", tiny);
     let mut parameters = Parameters::new(1, Device::Cpu);
-    let encoder = build(&spec, VOCABULARY_SIZE, &mut parameters).unwrap();
+    let encoder = build_encoder(&spec, VOCABULARY_SIZE, &mut parameters).unwrap();
     for name in ["weights", "settings", "archive"] {
         fs_err::create_dir(folder.join(name)).unwrap();
         let tensors = parameters.iter().map(|entry| (entry.name.as_str(), &entry.tensor));
@@ -255,7 +247,7 @@ fn pytorch() -> Vec<u8> {
 
 fn load_encoder(path: &Path) -> Result<()> {
     let folder = EncoderSpec::Folder(path.parent().unwrap().to_owned());
-    build(&folder, VOCABULARY_SIZE, &mut Parameters::new(1, Device::Cpu)).map(drop)
+    build_encoder(&folder, VOCABULARY_SIZE, &mut Parameters::new(1, Device::Cpu)).map(drop)
 }
 
 /// All readers; what they need beside their file is written into `folder`.

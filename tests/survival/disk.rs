@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use docre::train::Checkpoint;
+use docre::Checkpoint;
 
 use super::bad_disk::SmallDisk;
 use super::common::copy;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use docre::ranks::failure::Recording;
+use docre::Recording;
 use serde_json::Value;
 use tempfile::TempDir;
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use docre::ranks::failure::Recording;
+use docre::Recording;
 
 use super::place::{Place, setting};
 

@@ -14,7 +14,7 @@ mod reading;
 mod segment;
 
 pub use docred::{DocredWriter, load_relations};
-pub use eog::{EogDocument, read_eog};
+pub use eog::read_eog;
 pub use format::{DocumentFormat, DocumentWriter, GoldDocuments, WriteSummary};
 pub use reading::{Intake, ReadOptions, ReadSummary, TitleKey, title_key};
 

@@ -2,6 +2,7 @@ use serde_json::json;
 
 use std::collections::BTreeMap;
 
+use super::report::Agreement;
 use super::*;
 use crate::corpus::Fact;
 use crate::corpus::Format;

@@ -1,8 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::shards::reader::{ShardReadOptions, ShardReader};
 use crate::shards::testing::{any_document, manifest};
-use crate::shards::{DocumentStore, ShardReadOptions, ShardReader, StoreOptions};
+use crate::shards::{DocumentStore, StoreOptions};
 
 fn write(
     folder: &Path,

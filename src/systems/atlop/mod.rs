@@ -12,9 +12,9 @@ mod system;
 #[cfg(test)]
 mod tests;
 
-pub use layout::{AtlopLayout, labelled_first};
-pub use model::{Atlop, AtlopPairs};
+pub use layout::labelled_first;
+pub use model::Atlop;
+pub use settings::AtlopSettings;
 pub(crate) use settings::check_blocks;
-pub use settings::{AtlopSettings, Classifier, LossKind, ThresholdKind};
 pub use system::AtlopSystem;
 pub(crate) use system::schedule;

@@ -1,5 +1,6 @@
 use tch::Tensor;
 
+use super::settings::{Classifier, LossKind, ThresholdKind};
 use super::*;
 use crate::systems::reading::testing::{
     EVALUATION, batch, document, documents, foundation, loss, overfit, untouched,

@@ -26,10 +26,7 @@ mod two_step;
 #[cfg(test)]
 mod tests;
 
-pub use layout::BaselineLayout;
 pub use model::Baseline;
-pub use network::Probe;
-pub use pairs::PairBilinear;
-pub use settings::{BaselineSettings, Labels, Network};
-pub use system::{BERT_RE, BERT_TS, BILSTM, BaselineSystem, CNN, CONTEXT_AWARE, LSTM};
-pub use two_step::{TwoStep, UNRELATED, two_step_logits};
+pub use settings::{BaselineSettings, Network};
+pub use system::{BERT_RE, BERT_TS, BILSTM, CNN, CONTEXT_AWARE, LSTM};
+pub use two_step::TwoStep;

@@ -123,11 +123,6 @@ impl BaselineSettings {
         }
     }
 
-    /// One of BERT-TS's two models.
-    pub fn two_step(labels: Labels, profile: Profile) -> Self {
-        Self { labels, ..Self::of(Network::Linear, profile) }
-    }
-
     /// Whether a network of these numbers can be built.
     ///
     /// # Errors

@@ -2,6 +2,9 @@
 
 use tch::{Device, Kind, Tensor};
 
+use super::pairs::PairBilinear;
+use super::settings::Labels;
+use super::two_step::two_step_logits;
 use super::*;
 use crate::encoders::{EncoderSpec, build};
 use crate::systems::testing::{assert_batch_invariant, foundation_of};

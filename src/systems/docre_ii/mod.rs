@@ -22,11 +22,8 @@ mod system;
 mod tests;
 
 pub use base::BasePairs;
-pub use layout::{DocreIiLayout, DocreIiTables};
-pub use model::{DocreIi, Iteration};
+pub use layout::DocreIiTables;
+pub use model::DocreIi;
 pub use noise::{Noise, NoisyRelations, RelationSource};
-pub use settings::{
-    Contrast, DocreIiSettings, NoiseScope, NoiseSource, PairLayer, Reasoning, RelationInput, Stage,
-};
-pub use stage2::{Stage2, ViewPass};
+pub use settings::{DocreIiSettings, Stage};
 pub use system::DocreIiSystem;

@@ -30,8 +30,6 @@ pub struct ViewPass {
 
 /// A forward pass of stage 2.
 pub struct Stage2 {
-    /// The base module.
-    pub base: BasePairs,
     /// Views A and B.
     pub views: [ViewPass; 2],
     /// Sums of the four slots: base, view A, view B, contrast.
@@ -78,7 +76,7 @@ impl DocreIi {
         let [a, b] = <[ViewPass; 2]>::try_from(passes)
             .map_err(|_| Error::Bug("a step has two views".into()))?;
         let sums = self.stage2_sums(noise, [&a, &b], &base, targets, &grids)?;
-        Ok(Stage2 { base, views: [a, b], sums })
+        Ok(Stage2 { views: [a, b], sums })
     }
 
     fn stage2_sums(

@@ -1,3 +1,4 @@
+use super::settings::{Contrast, Reasoning};
 use super::*;
 use crate::systems::reading::testing::{
     EVALUATION, batch, document, documents, foundation, loss, overfit, untouched,

@@ -19,14 +19,13 @@ mod system;
 #[cfg(test)]
 mod tests;
 
-pub use extractor::{Dsdocre, DsdocreLayout, DsdocreTables};
-pub use model::{DsdocreModel, Heads, ModelConfig};
-pub use pretrainer::{PretrainBatch, PretrainSource, Pretrainer, Slots};
+pub use extractor::{Dsdocre, DsdocreTables};
+pub use model::{DsdocreModel, ModelConfig};
+pub use pretrainer::{PretrainBatch, PretrainSource, Pretrainer};
 pub use ranker::{RankBatch, RankSource, Ranker};
 pub use rows::{AlignmentRows, MatchRows, PairRows};
-pub use sampler::{Documents, KeyedFacts, PretrainItem, PretrainSampler, PretrainSummary};
+pub use sampler::PretrainSampler;
 pub use settings::{
-    AlignmentDistance, DsdocreSettings, HeadStart, MarkerNumbering, MentionVectors, ModelKind,
-    NegativePool, Task,
+    AlignmentDistance, DsdocreSettings, MarkerNumbering, MentionVectors, ModelKind,
 };
 pub use system::{DsdocreSystem, pretrain_schedule, rank_schedule};

@@ -16,9 +16,8 @@ mod system;
 #[cfg(test)]
 mod tests;
 
-pub use graph::{DocumentNodes, Graph, RELATIONS};
-pub use layout::{GlreLayout, GlreTables};
-pub use local::LocalEntries;
+pub use graph::RELATIONS;
+pub use layout::GlreTables;
 pub use model::{Glre, GlreStates};
 pub use settings::{
     ContextMatrix, ContextPairs, GlreCorpus, GlreSettings, Query, RgcnNorm, SentenceMean,

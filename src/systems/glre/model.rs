@@ -132,11 +132,6 @@ impl Glre {
     pub fn states(&self, tables: &GlreTables, forward: Forward) -> Result<GlreStates> {
         GlreRun { model: self, tables, forward, device: self.parameters.device() }.states()
     }
-
-    /// The settings it was built with.
-    pub fn settings(&self) -> &GlreSettings {
-        &self.settings
-    }
 }
 
 impl Layers {

@@ -1,5 +1,6 @@
 //! GLRE on small documents: the graph, independence of the batch, gradients, settings, learning.
 
+use super::graph::DocumentNodes;
 use super::*;
 use crate::systems::testing::{
     EVALUATION, RELATIONS as CLASSES, TRAINING, assert_logits_batch_invariant, batch, documents,

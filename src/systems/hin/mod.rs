@@ -16,9 +16,8 @@ mod system;
 #[cfg(test)]
 mod tests;
 
-pub use entities::EntityLevel;
-pub use layout::{HinLayout, HinTables};
-pub use model::{Hin, HinStates, SentenceLevel};
+pub use layout::HinTables;
+pub use model::{Hin, HinStates};
 pub use sentences::PairSentences;
 pub use settings::HinSettings;
 pub use system::HinSystem;

@@ -87,12 +87,7 @@ pub struct ReadingTables {
     pub tails: Vec<i64>,
 }
 
-impl ReadingTables {
-    /// Number of tokens of all documents.
-    pub fn tokens(&self) -> usize {
-        self.documents.tokens()
-    }
-}
+impl ReadingTables {}
 
 impl ReadingLayout {
     /// A layout for a tokenizer; `seed` is that of the stage's dropout masks.

@@ -21,8 +21,6 @@ pub enum Rows {
     Pieces,
     /// Words.
     Words,
-    /// Sentences.
-    Sentences,
     /// Pairs.
     Pairs,
 }
@@ -79,7 +77,6 @@ impl WordTables {
         let (domain, offsets) = match rows {
             Rows::Pieces => (0, &self.offsets),
             Rows::Words => (1, &self.word_offsets),
-            Rows::Sentences => (2, &self.document_sentences),
             Rows::Pairs => (3, &self.pair_offsets),
         };
         let keys = self.keys(domain, offsets);

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
+use super::distance::signed_bin;
+use super::reading::WordLimits;
 use super::*;
 use crate::encoders::{Encoder, EncoderSpec, build};
 use crate::systems::Example;

@@ -48,21 +48,6 @@ impl Bags {
         self.offsets.len() - 1
     }
 
-    /// Whether there are no bags.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Rows of all bags, one after the other.
-    pub fn rows(&self) -> &[i64] {
-        &self.rows
-    }
-
-    /// First entry of each bag, closed by their number.
-    pub fn offsets(&self) -> &[i64] {
-        &self.offsets
-    }
-
     /// Σ weight · `table`\[row\] of each bag; `table` [rows, width] → [bags, width].
     ///
     /// # Errors

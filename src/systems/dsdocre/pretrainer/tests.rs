@@ -3,10 +3,10 @@ use tch::Device;
 
 use super::*;
 use crate::encoders::{EncoderSpec, build};
-use crate::systems::dsdocre::HeadStart;
 use crate::systems::dsdocre::instances::{
     AlignmentInstance, CrossPairInstance, EntityInstance, MentionInstance, PairInstance,
 };
+use crate::systems::dsdocre::settings::HeadStart;
 use crate::systems::dsdocre::{ModelConfig, ModelKind};
 use crate::text::pack;
 use crate::torch::precision::Precision;

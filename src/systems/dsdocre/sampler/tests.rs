@@ -4,7 +4,7 @@ use super::*;
 use crate::sampling::testing::{
     assert_proportional, assert_rate, assert_uniform, document, facts, keep, mention,
 };
-use crate::systems::dsdocre::NegativePool;
+use crate::systems::dsdocre::settings::NegativePool;
 use crate::text::testing::{case, json};
 use crate::train::Share;
 
