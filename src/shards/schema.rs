@@ -165,7 +165,9 @@ mod tests {
         format!(
             "{:#}\n",
             json!({
-                "format_version": crate::shards::FORMAT_VERSION, "shard": shard, "fact_index": facts,
+                "format_version": crate::shards::FORMAT_VERSION,
+                "shard": shard,
+                "fact_index": facts,
                 "documents": documents,
             })
         )
