@@ -228,6 +228,7 @@ impl PrepareJob<'_> {
     /// written.
     pub fn run(&self) -> Result<PrepareReport> {
         let tokenizer = Tokenizer::load(self.tokenizer, self.lowercase.then_some(true))?;
+        tokenizer.warnings().iter().for_each(|warning| say(format!("warning: {warning}")));
         let write = WriteOptions::default();
         let rows_per_shard = self.shard_rows.unwrap_or(write.rows_per_shard);
         let options = PrepareOptions {

@@ -1,10 +1,11 @@
 //! From one word to its word pieces, through the `tokenizers` library and a cache.
 //!
-//! Words are tokenised one by one and concatenated (docs/systems.md, C.1). Only the normaliser, the
-//! pre-tokeniser and the model of the tokeniser take part: added and special tokens are never
-//! looked for in the text, so the word `[SEP]` is three plain pieces. Not for: markers and special
-//! pieces inside a document; those are put in when a view is made.
+//! Words are tokenised one by one and concatenated (docs/systems.md, C.1), with the pieces that
+//! transformers gives for the same folder. Special pieces are never looked for in the text, so the
+//! word `[SEP]` is three plain pieces. Not for: markers and special pieces inside a document; those
+//! are put in when a view is made.
 
+mod files;
 mod load;
 mod save;
 mod special;
@@ -13,10 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ahash::AHashMap;
-use tokenizers::tokenizer::{
-    Model, NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString,
-    PreTokenizer,
-};
+use tokenizers::tokenizer::Model;
 use tokenizers::{NormalizerWrapper, PreTokenizerWrapper};
 
 pub use special::SpecialPieces;
@@ -52,6 +50,22 @@ struct Inner {
     /// The serialised `tokenizer.json`.
     json: String,
     identity: String,
+    warnings: Vec<String>,
+}
+
+/// A tokeniser as its files give it, before pieces are reserved.
+#[derive(Debug)]
+struct Opened {
+    tokenizer: tokenizers::Tokenizer,
+    kind: TokenizerKind,
+    /// What looks wrong in the files, one sentence each.
+    warnings: Vec<String>,
+}
+
+impl Opened {
+    fn new(tokenizer: tokenizers::Tokenizer, kind: TokenizerKind) -> Self {
+        Self { tokenizer, kind, warnings: Vec::new() }
+    }
 }
 
 /// The families of tokenisers that can be used.
@@ -100,16 +114,16 @@ impl Tokenizer {
     /// and `merges.txt` (RoBERTa), a `vocab.txt`, or a text file of word vectors (GloVe's format,
     /// gzipped or not).
     ///
-    /// `lowercase` overrides what the folder says; without either, BERT vocabularies fold case
-    /// unless the name of the folder or file contains `cased` without `uncased`, and word vectors
-    /// fold case always. Pieces `[unused0]` to `[unused(reserved − 1)]` that the vocabulary lacks
-    /// are appended to it.
+    /// The class in `tokenizer_config.json` or `config.json` decides how the files are read, and
+    /// the settings of `tokenizer_config.json` count, as in transformers. `lowercase` overrides
+    /// what they say about case. Where nothing says it, BERT's vocabularies keep case if they hold
+    /// capitals and fold it otherwise, and word vectors fold it. Pieces `[unused0]` to
+    /// `[unused(reserved − 1)]` that the vocabulary lacks are appended to it.
     ///
     /// Errors: a recipe error for a path that holds no tokeniser or one of a kind that is not
     /// supported, and for too small a `reserved`; a data error for a broken file.
     pub fn load_with(path: &Path, lowercase: Option<bool>, reserved: usize) -> Result<Self> {
-        let (tokenizer, kind) = load::open(path, lowercase)?;
-        Self::assemble(tokenizer, kind, reserved, path)
+        Self::assemble(load::open(path, lowercase)?, reserved, path)
     }
 
     /// One piece a word, over words with their numbers; words fold case. `[PAD]` and `[UNK]` must
@@ -117,24 +131,22 @@ impl Tokenizer {
     ///
     /// Errors: a data error where a special piece is missing.
     pub fn of_words(words: impl IntoIterator<Item = (String, u32)>, path: &Path) -> Result<Self> {
-        let (tokenizer, kind) = load::of_words(words.into_iter().collect(), true, path)?;
-        Self::assemble(tokenizer, kind, DEFAULT_RESERVED, path)
+        let opened = load::of_words(words.into_iter().collect(), true, path)?;
+        Self::assemble(opened, DEFAULT_RESERVED, path)
     }
 
-    fn assemble(
-        mut tokenizer: tokenizers::Tokenizer,
-        kind: TokenizerKind,
-        reserved: usize,
-        path: &Path,
-    ) -> Result<Self> {
+    fn assemble(opened: Opened, reserved: usize, path: &Path) -> Result<Self> {
+        let Opened { mut tokenizer, kind, warnings } = opened;
         let special = SpecialPieces::reserve(&mut tokenizer, reserved, path)?;
         let json =
             tokenizer.to_string(false).map_err(|error| DataError::new(path, error.to_string()))?;
         let vocab_size =
             tokenizer.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
         let identity = blake3::hash(json.as_bytes()).to_hex().to_string();
+        // Special pieces in the text are text.
+        tokenizer.set_encode_special_tokens(true);
         let plain = plain_folding(&tokenizer);
-        let inner = Inner { tokenizer, kind, plain, special, vocab_size, json, identity };
+        let inner = Inner { tokenizer, kind, plain, special, vocab_size, json, identity, warnings };
         Ok(Self { inner: Arc::new(inner), cache: Cache::default() })
     }
 
@@ -190,6 +202,11 @@ impl Tokenizer {
         self.inner.kind
     }
 
+    /// What looks wrong in the files of the tokeniser, one sentence each.
+    pub fn warnings(&self) -> &[String] {
+        &self.inner.warnings
+    }
+
     /// BLAKE3 of the serialised `tokenizer.json`: two tokenisers with the same identity give the
     /// same pieces.
     pub fn identity(&self) -> &str {
@@ -204,8 +221,12 @@ impl Tokenizer {
     }
 }
 
-/// Whether a tokeniser is BERT's, and then whether it folds case.
+/// Whether a tokeniser is BERT's without pieces that are looked for in the text, and then whether
+/// it folds case.
 fn plain_folding(tokenizer: &tokenizers::Tokenizer) -> Option<bool> {
+    if tokenizer.get_added_tokens_decoder().values().any(|piece| !piece.special) {
+        return None;
+    }
     match (tokenizer.get_normalizer(), tokenizer.get_pre_tokenizer()) {
         (
             Some(NormalizerWrapper::BertNormalizer(bert)),
@@ -223,37 +244,11 @@ impl Inner {
                 if word.bytes().all(|byte| byte.is_ascii_alphanumeric()) && !word.is_empty() =>
             {
                 let folded = if lowercase { word.to_ascii_lowercase() } else { word.to_owned() };
-                Ok(self
-                    .tokenizer
-                    .get_model()
-                    .tokenize(&folded)?
-                    .into_iter()
-                    .map(|token| token.id)
-                    .collect())
+                let tokens = self.tokenizer.get_model().tokenize(&folded)?;
+                Ok(tokens.into_iter().map(|token| token.id).collect())
             }
-            _ => self.tokenize_any(word),
+            _ => Ok(self.tokenizer.encode_fast(word, false)?.get_ids().to_vec()),
         }
-    }
-
-    /// Normalise, split, look up.
-    fn tokenize_any(&self, word: &str) -> tokenizers::Result<Vec<u32>> {
-        let mut normalized = NormalizedString::from(word);
-        if let Some(normalizer) = self.tokenizer.get_normalizer() {
-            normalizer.normalize(&mut normalized)?;
-        }
-        let mut text = PreTokenizedString::from(normalized);
-        if let Some(pre_tokenizer) = self.tokenizer.get_pre_tokenizer() {
-            pre_tokenizer.pre_tokenize(&mut text)?;
-        }
-        let model = self.tokenizer.get_model();
-        text.tokenize(
-            |part| if part.is_empty() { Ok(Vec::new()) } else { model.tokenize(part.get()) },
-        )?;
-        let splits = text.get_splits(OffsetReferential::Original, OffsetType::None);
-        Ok(splits
-            .into_iter()
-            .flat_map(|(_, _, tokens)| tokens.iter().flatten().map(|token| token.id))
-            .collect())
     }
 }
 

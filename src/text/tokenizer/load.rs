@@ -1,8 +1,9 @@
 //! Finding out what a path holds and opening it as a tokeniser.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ahash::AHashMap;
 use tokenizers::decoders::wordpiece::WordPiece as WordPieceDecoder;
@@ -14,9 +15,11 @@ use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::processors::bert::BertProcessing;
 use tokenizers::processors::roberta::RobertaProcessing;
+use tokenizers::tokenizer::{Model as _, NormalizedString, Normalizer as _};
 use tokenizers::{AddedToken, ModelWrapper, NormalizerWrapper};
 
-use super::TokenizerKind;
+use super::files::{Class, TokenizerFiles};
+use super::{Opened, TokenizerKind};
 use crate::base::text_file;
 use crate::{DataError, Error, Result};
 
@@ -24,33 +27,46 @@ use crate::{DataError, Error, Result};
 const SPECIAL: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 /// Those of RoBERTa.
 const ROBERTA_SPECIAL: [&str; 5] = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"];
+/// Share of pieces with capitals from which a vocabulary counts as cased. (Uncased vocabularies
+/// hold a few, which nothing reaches: one piece in 200 of SciBERT's.)
+const CASED: f64 = 0.01;
+/// Share of pieces that folding may make unreachable before somebody is told.
+const MAX_UNREACHABLE: f64 = 0.05;
 /// BERT gives up on longer words and says `[UNK]`.
 const MAX_WORD_CHARS: usize = 100;
 /// What each file must hold.
 const HINT_JSON: &str = "expected a tokenizer.json of Hugging Face's tokenizers; of a vocab.json \
     with its merges.txt, name the folder";
-const HINT_VOCABULARY: &str = "a vocab.txt has one piece a line, each of them once";
+const HINT_VOCABULARY: &str = "a vocab.txt has one piece a line";
 const HINT_BYTE_PAIRS: &str = "a vocab.json gives each piece its number, and a merges.txt has two \
     pieces a line, without a byte order mark";
 const HINT_VECTORS: &str = "a line of word vectors is a word and its values, as many in each line, \
     with single blanks between";
 const HINT_TEXT: &str = "expected a vocab.txt or a text file of word vectors, in UTF-8";
 
-type Opened = (tokenizers::Tokenizer, TokenizerKind);
-
 /// Opens whatever `path` holds; see [`Tokenizer::load_with`](super::Tokenizer::load_with).
 pub(super) fn open(path: &Path, lowercase: Option<bool>) -> Result<Opened> {
     if path.is_dir() {
         return open_folder(path, lowercase);
     }
+    if !path.exists() {
+        return Err(Error::recipe(format!("there is no tokeniser at {}", path.display()))
+            .with_hint(
+                "names of the Hugging Face Hub are not looked up: name a folder with \
+                 tokenizer.json or vocab.txt, a vocab.txt, or a file of word vectors",
+            ));
+    }
     if path.extension().is_some_and(|extension| extension == "json") {
         return open_json(path, lowercase);
     }
-    let lines = read_lines(path)?;
+    let mut lines = read_lines(path)?;
+    if is_vector_header(&lines) {
+        lines.remove(0);
+    }
     if lines.first().is_some_and(|line| num_values(line) > 0) {
         word_level(path, &lines, lowercase)
     } else {
-        bert(path, lines, lowercase)
+        open_vocabulary(path, lines, lowercase)
     }
 }
 
@@ -60,8 +76,7 @@ fn open_folder(folder: &Path, lowercase: Option<bool>) -> Result<Opened> {
         return open_json(&json, lowercase);
     }
     if vocab.is_file() {
-        let lines = read_lines(&vocab)?;
-        return bert(&vocab, lines, lowercase);
+        return open_vocabulary(&vocab, read_lines(&vocab)?, lowercase);
     }
     if folder.join("vocab.json").is_file() {
         return byte_pairs(folder, lowercase);
@@ -81,32 +96,66 @@ fn unsupported(path: &Path, what: &str) -> Error {
         .with_hint("use a BERT WordPiece or a byte-level BPE tokeniser, or a file of word vectors")
 }
 
-/// Opens a `tokenizer.json`. Truncation and padding are taken off: views do that themselves.
+/// Opens a `tokenizer.json`: as it stands, or its vocabulary under the class and the settings that
+/// the files beside it name.
 fn open_json(path: &Path, lowercase: Option<bool>) -> Result<Opened> {
     let bytes = text_file::read_whole(path)?;
     let broken = |problem: &str, error: &dyn Display| {
         broken(path, &format!("{problem}: {error}"), HINT_JSON)
     };
-    // The library panics over JSON that breaks off inside a decoder; what is JSON it refuses in
-    // words.
+    // The library panics on JSON that breaks off inside a decoder, but refuses valid JSON politely.
     serde_json::from_slice::<serde_json::Value>(&bytes)
         .map_err(|error| broken("not valid JSON", &error))?;
     let mut tokenizer = tokenizers::Tokenizer::from_bytes(bytes)
-        .map_err(|error| broken("this is no tokeniser", &error))?;
+        .map_err(|error| broken("not a tokeniser", &error))?;
+    // Views cut and pad by themselves.
     tokenizer.with_padding(None);
     tokenizer
         .with_truncation(None)
         .map_err(|error| broken("its truncation cannot be taken off", &error))?;
+    let files = TokenizerFiles::read(path.parent().unwrap_or(Path::new("")))?;
     let kind = match tokenizer.get_model() {
         ModelWrapper::WordPiece(_) => TokenizerKind::WordPiece,
         ModelWrapper::WordLevel(_) => TokenizerKind::WordLevel,
         ModelWrapper::BPE(_) => TokenizerKind::BytePair,
         ModelWrapper::Unigram(_) => return Err(unsupported(path, "unigram")),
     };
-    if let Some(lowercase) = lowercase {
-        fold_case(&mut tokenizer, lowercase, path)?;
+    match (files.class, tokenizer.get_model()) {
+        (Some(Class::Bert), ModelWrapper::WordPiece(model)) => {
+            let stated = match tokenizer.get_normalizer() {
+                Some(NormalizerWrapper::BertNormalizer(bert)) => Some(bert.lowercase),
+                _ => None,
+            };
+            let pieces = model.get_vocab().into_iter().collect();
+            let mut opened = bert(path, pieces, &files, Folding { asked: lowercase, stated })?;
+            if files.added.is_empty() {
+                add_pieces(&mut opened.tokenizer, tokenizer.get_added_tokens_decoder(), path)?;
+            }
+            Ok(opened)
+        }
+        (Some(Class::Roberta), ModelWrapper::BPE(_)) => {
+            let prefix = files.settings.add_prefix_space.unwrap_or(false);
+            tokenizer.with_normalizer(lowercase.unwrap_or(false).then_some(Lowercase));
+            tokenizer.with_pre_tokenizer(Some(ByteLevel::new(prefix, true, true)));
+            add_pieces(&mut tokenizer, files.added, path)?;
+            Ok(Opened::new(tokenizer, kind))
+        }
+        (Some(Class::Bert | Class::Roberta), _) => Err(Error::recipe(format!(
+            "{} holds another kind of tokeniser than the files beside it say",
+            path.display()
+        ))
+        .with_hint(
+            "compare tokenizer_class in tokenizer_config.json and model_type in config.json with \
+             the model of tokenizer.json",
+        )),
+        (Some(Class::AsItStands) | None, _) => {
+            add_pieces(&mut tokenizer, files.added, path)?;
+            if let Some(lowercase) = lowercase {
+                fold_case(&mut tokenizer, lowercase, path)?;
+            }
+            Ok(Opened::new(tokenizer, kind))
+        }
     }
-    Ok((tokenizer, kind))
 }
 
 /// Overrides the case folding of a `tokenizer.json`.
@@ -134,30 +183,134 @@ fn fold_case(tokenizer: &mut tokenizers::Tokenizer, lowercase: bool, path: &Path
     Ok(())
 }
 
-/// BERT's WordPiece tokeniser over the lines of a `vocab.txt`.
-fn bert(path: &Path, lines: Vec<String>, lowercase: Option<bool>) -> Result<Opened> {
-    let lowercase = match lowercase {
-        Some(choice) => choice,
-        None => configured_lowercase(path)?.unwrap_or_else(|| !named_cased(path)),
-    };
-    let vocab = number(path, lines)?;
+/// Who decides about case: what the user asks for goes first, then what `tokenizer_config.json`
+/// says, then the vocabulary itself.
+struct Folding {
+    /// What the user asks for.
+    asked: Option<bool>,
+    /// What the normaliser of a `tokenizer.json` does.
+    stated: Option<bool>,
+}
+
+/// Opens the lines of a `vocab.txt`: BERT's WordPiece, unless the files beside it name another
+/// class.
+fn open_vocabulary(path: &Path, lines: Vec<String>, lowercase: Option<bool>) -> Result<Opened> {
+    let files = TokenizerFiles::read(path.parent().unwrap_or(Path::new("")))?;
+    if files.class == Some(Class::Roberta) {
+        let message =
+            format!("{}: RoBERTa's tokeniser needs vocab.json and merges.txt", path.display());
+        return Err(Error::recipe(message)
+            .with_hint("compare tokenizer_class and model_type with the files of the folder"));
+    }
+    let (pieces, twice) = number(lines);
+    let mut opened = bert(path, pieces, &files, Folding { asked: lowercase, stated: None })?;
+    if let Some((piece, count)) = twice {
+        opened.warnings.push(format!(
+            "{}: {count} pieces come twice, such as `{piece}`; the later line counts",
+            path.display()
+        ));
+    }
+    Ok(opened)
+}
+
+/// BERT's WordPiece tokeniser, as transformers builds it from a vocabulary and the settings.
+fn bert(
+    path: &Path,
+    pieces: AHashMap<String, u32>,
+    files: &TokenizerFiles,
+    case: Folding,
+) -> Result<Opened> {
+    let mut warnings = Vec::new();
+    let settings = &files.settings;
+    let capitals = pieces.keys().filter(|piece| has_capitals(piece)).count();
+    let lowercase = case.asked.or(settings.do_lower_case).unwrap_or_else(|| {
+        if (capitals as f64) < CASED * pieces.len() as f64 {
+            return true;
+        }
+        let folded = case.stated.unwrap_or(false);
+        if !folded {
+            warnings.push(format!(
+                "{}: {capitals} pieces have capitals, so case is kept; transformers would fold it, \
+                 since no tokenizer_config.json says `do_lower_case`",
+                path.display()
+            ));
+        }
+        folded
+    });
+    let normalizer = BertNormalizer::new(
+        true,
+        settings.tokenize_chinese_chars,
+        settings.strip_accents,
+        lowercase,
+    );
+    let changed = |piece: &&String| !is_special(piece) && changes(&normalizer, piece);
+    let unreachable = pieces.keys().filter(changed).count();
+    if unreachable as f64 > MAX_UNREACHABLE * pieces.len() as f64 {
+        warnings.push(format!(
+            "{}: folding makes {unreachable} of {} pieces unreachable: is the vocabulary cased?",
+            path.display(),
+            pieces.len()
+        ));
+    }
     let model = WordPiece::builder()
-        .vocab(vocab)
-        .unk_token("[UNK]".into())
-        .continuing_subword_prefix("##".into());
-    let model = model
+        .vocab(pieces)
+        .unk_token(settings.unknown_piece("[UNK]"))
+        .continuing_subword_prefix("##".into())
         .max_input_chars_per_word(MAX_WORD_CHARS)
         .build()
         .map_err(|error| broken(path, &error, HINT_VOCABULARY))?;
     let mut tokenizer = tokenizers::Tokenizer::new(model);
-    tokenizer.with_normalizer(Some(BertNormalizer::new(true, true, None, lowercase)));
+    tokenizer.with_normalizer(Some(normalizer));
     tokenizer.with_pre_tokenizer(Some(BertPreTokenizer));
     tokenizer.with_decoder(Some(WordPieceDecoder::default()));
-    finish(tokenizer, TokenizerKind::WordPiece)
+    let mut opened = finish(tokenizer, TokenizerKind::WordPiece);
+    add_pieces(&mut opened.tokenizer, files.added.clone(), path)?;
+    opened.warnings = warnings;
+    Ok(opened)
 }
 
-/// RoBERTa's byte-level BPE from `vocab.json` and `merges.txt`. A word is tokenised as it stands,
-/// without a blank before it.
+/// Adds pieces that are looked for in the text before it is split, in the order of their numbers.
+fn add_pieces(
+    tokenizer: &mut tokenizers::Tokenizer,
+    pieces: impl IntoIterator<Item = (u32, AddedToken)>,
+    path: &Path,
+) -> Result<()> {
+    let pieces: BTreeMap<u32, AddedToken> = pieces.into_iter().collect();
+    for (number, piece) in pieces {
+        tokenizer.add_tokens(std::slice::from_ref(&piece));
+        let got = tokenizer.token_to_id(&piece.content);
+        if got != Some(number) {
+            let problem = format!(
+                "the added piece `{}` has number {number}, but comes to {got:?}",
+                piece.content
+            );
+            return Err(DataError::new(path, problem)
+                .hint("the numbers of added pieces follow those of the vocabulary")
+                .into());
+        }
+    }
+    Ok(())
+}
+
+/// Whether a piece stands for something else than text.
+fn is_special(piece: &str) -> bool {
+    (piece.starts_with('[') && piece.ends_with(']'))
+        || (piece.starts_with('<') && piece.ends_with('>'))
+}
+
+/// Whether a piece holds letters that folding case changes; ℝ, for one, stays.
+fn has_capitals(piece: &str) -> bool {
+    !is_special(piece) && piece.to_lowercase() != piece
+}
+
+/// Whether a normaliser changes more of a piece than the blanks around Han characters.
+fn changes(normalizer: &BertNormalizer, piece: &str) -> bool {
+    let mut text = NormalizedString::from(piece);
+    normalizer.normalize(&mut text).is_ok() && text.get().replace(' ', "") != piece
+}
+
+/// RoBERTa's byte-level BPE from `vocab.json` and `merges.txt`. A word is tokenised without a blank
+/// before it, unless the settings say `add_prefix_space`.
 fn byte_pairs(folder: &Path, lowercase: Option<bool>) -> Result<Opened> {
     let (vocab, merges) = (folder.join("vocab.json"), folder.join("merges.txt"));
     if !merges.is_file() {
@@ -167,12 +320,14 @@ fn byte_pairs(folder: &Path, lowercase: Option<bool>) -> Result<Opened> {
         ))
         .with_hint("byte-level BPE needs both"));
     }
+    let files = TokenizerFiles::read(folder)?;
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let model = BPE::from_file(&text(&vocab), &text(&merges))
         .build()
         .map_err(|error| broken(&vocab, &error, HINT_BYTE_PAIRS))?;
     let mut tokenizer = tokenizers::Tokenizer::new(model);
-    tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
+    let prefix = files.settings.add_prefix_space.unwrap_or(false);
+    tokenizer.with_pre_tokenizer(Some(ByteLevel::new(prefix, true, true)));
     tokenizer.with_decoder(Some(ByteLevel::new(false, true, true)));
     let present =
         ROBERTA_SPECIAL.into_iter().filter(|piece| tokenizer.token_to_id(piece).is_some());
@@ -185,10 +340,11 @@ fn byte_pairs(folder: &Path, lowercase: Option<bool>) -> Result<Opened> {
             ("<s>".into(), start),
         )));
     }
+    add_pieces(&mut tokenizer, files.added, folder)?;
     if let Some(lowercase) = lowercase {
         fold_case(&mut tokenizer, lowercase, &vocab)?;
     }
-    Ok((tokenizer, TokenizerKind::BytePair))
+    Ok(Opened::new(tokenizer, TokenizerKind::BytePair))
 }
 
 /// One piece a word, over the first fields of a file of word vectors.
@@ -225,12 +381,12 @@ pub(super) fn of_words(
     let mut tokenizer =
         tokenizers::Tokenizer::new(model.map_err(|error| broken(path, &error, HINT_VECTORS))?);
     tokenizer.with_normalizer(lowercase.then_some(Lowercase));
-    finish(tokenizer, TokenizerKind::WordLevel)
+    Ok(finish(tokenizer, TokenizerKind::WordLevel))
 }
 
 /// Marks the special pieces as such and frames sequences by `[CLS]` and `[SEP]`, for others who
 /// open the saved tokeniser.
-fn finish(mut tokenizer: tokenizers::Tokenizer, kind: TokenizerKind) -> Result<Opened> {
+fn finish(mut tokenizer: tokenizers::Tokenizer, kind: TokenizerKind) -> Opened {
     let present = SPECIAL.into_iter().filter(|piece| tokenizer.token_to_id(piece).is_some());
     let special: Vec<AddedToken> = present.map(|piece| AddedToken::from(piece, true)).collect();
     tokenizer.add_special_tokens(&special);
@@ -241,43 +397,34 @@ fn finish(mut tokenizer: tokenizers::Tokenizer, kind: TokenizerKind) -> Result<O
             ("[CLS]".into(), cls),
         )));
     }
-    Ok((tokenizer, kind))
+    Opened::new(tokenizer, kind)
 }
 
-/// Numbers the lines of a vocabulary.
-fn number(path: &Path, lines: Vec<String>) -> Result<AHashMap<String, u32>> {
-    let mut vocab = AHashMap::with_capacity(lines.len());
+/// Numbers the lines of a vocabulary. Of a piece that comes twice the later line counts, as in
+/// transformers, and the earlier line becomes `[missingN]`, so that every number has a piece. The
+/// first such piece is returned, and how many there are.
+fn number(lines: Vec<String>) -> (AHashMap<String, u32>, Option<(String, usize)>) {
+    let mut pieces = AHashMap::with_capacity(lines.len());
+    let mut twice: Option<(String, usize)> = None;
     for (row, piece) in (0u32..).zip(lines) {
-        if let Some(first) = vocab.insert(piece, row) {
-            let problem = format!("the piece of row {first} comes again");
-            return Err(DataError::new(path, problem)
-                .row(row as usize)
-                .hint(HINT_VOCABULARY)
-                .into());
+        if let Some(earlier) = pieces.insert(piece.clone(), row) {
+            pieces.insert(format!("[missing{earlier}]"), earlier);
+            twice.get_or_insert((piece, 0)).1 += 1;
         }
     }
-    Ok(vocab)
+    (pieces, twice)
 }
 
-/// What `tokenizer_config.json` beside the vocabulary says about case.
-fn configured_lowercase(vocab: &Path) -> Result<Option<bool>> {
-    let path = vocab.with_file_name("tokenizer_config.json");
-    if !path.is_file() {
-        return Ok(None);
-    }
-    let hint = "mend or remove it: of a tokeniser without tokenizer.json, only `do_lower_case` is \
-        read there";
-    let config: serde_json::Value = serde_json::from_slice(&text_file::read_whole(&path)?)
-        .map_err(|error| broken(&path, &error, hint))?;
-    Ok(config.get("do_lower_case").and_then(serde_json::Value::as_bool))
-}
-
-/// Whether the name of the file or its folder says `cased` and not `uncased`.
-fn named_cased(vocab: &Path) -> bool {
-    let folder = vocab.parent().and_then(Path::file_name);
-    let names: PathBuf = [vocab.file_name(), folder].into_iter().flatten().collect();
-    let names = names.to_string_lossy().to_lowercase();
-    names.contains("cased") && !names.contains("uncased")
+/// Whether the first line is the header of word2vec and fastText: the number of words and the
+/// width.
+fn is_vector_header(lines: &[String]) -> bool {
+    let [first, second, ..] = lines else { return false };
+    let numbers: Vec<usize> =
+        first.split_whitespace().map_while(|field| field.parse().ok()).collect();
+    numbers.len() == 2
+        && first.split_whitespace().count() == 2
+        && numbers[1] == num_values(second)
+        && numbers[1] > 0
 }
 
 /// Number of values behind the word in a line of word vectors; 0 for the line of a vocabulary.

@@ -4,7 +4,8 @@ use std::fmt::Write;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tokenizers::NormalizerWrapper;
+use tokenizers::normalizers::BertNormalizer;
+use tokenizers::{NormalizerWrapper, PreTokenizerWrapper};
 
 use super::{Inner, TokenizerKind};
 use crate::Result;
@@ -43,21 +44,27 @@ fn special_tokens(inner: &Inner) -> Value {
 /// otherwise guess.
 fn config(inner: &Inner) -> Value {
     let mut config = special_tokens(inner);
-    match inner.kind {
-        TokenizerKind::WordPiece => {
-            config["tokenizer_class"] = json!("BertTokenizer");
-            if let Some(NormalizerWrapper::BertNormalizer(bert)) = inner.tokenizer.get_normalizer()
-            {
-                config["do_lower_case"] = json!(bert.lowercase);
-                config["strip_accents"] = json!(bert.strip_accents);
-                config["tokenize_chinese_chars"] = json!(bert.handle_chinese_chars);
-            }
-        }
-        TokenizerKind::WordLevel | TokenizerKind::BytePair => {
-            config["tokenizer_class"] = json!("PreTrainedTokenizerFast");
-        }
+    if let Some(bert) = as_bert(inner) {
+        config["tokenizer_class"] = json!("BertTokenizer");
+        config["do_lower_case"] = json!(bert.lowercase);
+        config["strip_accents"] = json!(bert.strip_accents);
+        config["tokenize_chinese_chars"] = json!(bert.handle_chinese_chars);
+    } else {
+        config["tokenizer_class"] = json!("PreTrainedTokenizerFast");
     }
     config
+}
+
+/// The normaliser of a tokeniser that BERT's class builds anew from its vocabulary.
+fn as_bert(inner: &Inner) -> Option<&BertNormalizer> {
+    match (inner.kind, inner.tokenizer.get_normalizer(), inner.tokenizer.get_pre_tokenizer()) {
+        (
+            TokenizerKind::WordPiece,
+            Some(NormalizerWrapper::BertNormalizer(bert)),
+            Some(PreTokenizerWrapper::BertPreTokenizer(_)),
+        ) if bert.clean_text => Some(bert),
+        _ => None,
+    }
 }
 
 /// All pieces, one a line, so that the line is the number. A number without a piece (never seen in

@@ -2,10 +2,11 @@ use std::path::PathBuf;
 
 use super::*;
 
-/// A folder with a small BERT vocabulary, named so that case is folded or kept.
+/// A folder with a small BERT vocabulary; one whose name says `-cased` has a piece with a capital.
 fn bert_folder(parent: &Path, name: &str) -> PathBuf {
     let folder = parent.join(name);
     fs_err::create_dir_all(&folder).unwrap();
+    let capital = if name.contains("-cased") { "The" } else { "when" };
     let pieces = [
         "[PAD]",
         "[UNK]",
@@ -23,6 +24,7 @@ fn bert_folder(parent: &Path, name: &str) -> PathBuf {
         "sep",
         "中",
         "国",
+        capital,
     ];
     fs_err::write(folder.join("vocab.txt"), pieces.join("\n") + "\n").unwrap();
     folder
@@ -65,24 +67,103 @@ fn special_strings_in_the_text_are_plain_text() {
 }
 
 #[test]
-fn the_name_the_configuration_and_the_caller_decide_about_case() {
+fn the_caller_the_configuration_and_the_vocabulary_decide_about_case() {
     let temp = temp();
     let loads = |folder: &Path, choice| {
-        pieces(&mut Tokenizer::load(folder, choice).unwrap(), "The").join(" ")
+        let mut tokenizer = Tokenizer::load(folder, choice).unwrap();
+        (pieces(&mut tokenizer, "The").join(" "), tokenizer.warnings().len())
     };
-    let cased = bert_folder(temp.path(), "biobert-Cased");
+    let (kept, folded) = (|count| ("The".into(), count), |count| ("the".into(), count));
+    let cased = bert_folder(temp.path(), "bert-cased");
     let uncased = bert_folder(temp.path(), "bert-uncased");
-    assert_eq!((loads(&cased, None), loads(&uncased, None)), ("[UNK]".into(), "the".into()));
-    assert_eq!(
-        (loads(&cased, Some(true)), loads(&uncased, Some(false))),
-        ("the".into(), "[UNK]".into())
-    );
-    assert_eq!(loads(&cased.join("vocab.txt"), None), "[UNK]", "the file itself");
-    fs_err::write(uncased.join("tokenizer_config.json"), r#"{"do_lower_case": false}"#).unwrap();
-    assert_eq!(loads(&uncased, None), "[UNK]");
+    assert_eq!((loads(&cased, None), loads(&uncased, None)), (kept(1), folded(0)));
+    assert_eq!(loads(&cased, Some(true)), folded(1), "folding makes a piece in 17 unreachable");
+    assert_eq!(loads(&uncased, Some(false)), ("[UNK]".into(), 0));
+    assert_eq!(loads(&cased.join("vocab.txt"), None), kept(1), "the file itself");
+    for (config, expected) in [("false", kept(0)), ("true", folded(1))] {
+        let config = format!(r#"{{"do_lower_case": {config}}}"#);
+        fs_err::write(cased.join("tokenizer_config.json"), config).unwrap();
+        assert_eq!(loads(&cased, None), expected);
+    }
+    fs_err::remove_file(cased.join("tokenizer_config.json")).unwrap();
     let saved = temp.path().join("saved");
     Tokenizer::load(&cased, None).unwrap().save(&saved).unwrap();
-    assert_eq!((loads(&saved, None), loads(&saved, Some(true))), ("[UNK]".into(), "the".into()));
+    assert_eq!((loads(&saved, None), loads(&saved, Some(true))), (kept(0), folded(1)));
+}
+
+/// `make test-interop` compares with transformers itself, over many more settings.
+#[test]
+fn settings_beside_a_vocabulary_count_as_in_transformers() {
+    let temp = temp();
+    let vocabulary = "[PAD]\n[UNK]\n[CLS]\n[SEP]\naño\nano\nla\n東京\n東\n京\nun\n##i\nLa\n";
+    let folder = temp.path().join("bert");
+    fs_err::create_dir(&folder).unwrap();
+    fs_err::write(folder.join("vocab.txt"), vocabulary).unwrap();
+    let saved = temp.path().join("fast");
+    let found = |folder: &Path, settings: &str, words: [&str; 3]| {
+        fs_err::write(folder.join("tokenizer_config.json"), settings).unwrap();
+        let mut tokenizer = Tokenizer::load(folder, None).unwrap();
+        words.map(|word| pieces(&mut tokenizer, word).join(" ")).join(", ")
+    };
+    let words = ["año", "東京", "La"];
+    for (settings, expected) in [
+        (r#"{"do_lower_case": true}"#, "ano, 東 京, la"),
+        (r#"{"do_lower_case": true, "strip_accents": false}"#, "año, 東 京, la"),
+        (r#"{"do_lower_case": false, "strip_accents": true}"#, "ano, 東 京, La"),
+        (r#"{"do_lower_case": true, "tokenize_chinese_chars": false}"#, "ano, 東京, la"),
+        (r#"{"do_lower_case": false, "strip_accents": null}"#, "año, 東 京, La"),
+        (r#"{"do_lower_case": false, "unk_token": {"content": "[PAD]"}}"#, "año, 東 京, La"),
+    ] {
+        assert_eq!(found(&folder, settings, words), expected, "{settings}");
+        // A `tokenizer.json` beside says nothing about these settings.
+        let bert = r#"{"do_lower_case": true}"#;
+        fs_err::write(folder.join("tokenizer_config.json"), bert).unwrap();
+        Tokenizer::load(&folder, None).unwrap().save(&saved).unwrap();
+        let settings = settings.replacen('{', r#"{"tokenizer_class": "BertTokenizerFast", "#, 1);
+        assert_eq!(found(&saved, &settings, words), expected, "{settings} with tokenizer.json");
+    }
+    let generic = r#"{"tokenizer_class": "PreTrainedTokenizerFast", "do_lower_case": false}"#;
+    assert_eq!(found(&saved, generic, words), "ano, 東 京, la", "as the file stands");
+    let added = r#"{"do_lower_case": false, "added_tokens_decoder":
+        {"13": {"content": "uni", "special": false}, "14": {"content": "<x>", "special": true}}}"#;
+    assert_eq!(found(&folder, added, ["uni", "auni", "<x>"]), "uni, [UNK] uni, [UNK] [UNK] [UNK]");
+    let unknown = r#"{"do_lower_case": false, "unk_token": "[PAD]"}"#;
+    assert_eq!(found(&folder, unknown, ["xyz", "uni", "x"]), "[PAD], un ##i, [PAD]");
+}
+
+#[test]
+fn a_blank_before_each_word_is_a_setting_of_byte_pairs() {
+    let temp = temp();
+    let vocab = r#"{"<s>":0,"<pad>":1,"</s>":2,"<unk>":3,"a":4,"Ġ":5,"Ġa":6}"#;
+    fs_err::write(temp.path().join("vocab.json"), vocab).unwrap();
+    fs_err::write(temp.path().join("merges.txt"), "#version: 0.2\nĠ a\n").unwrap();
+    let saved = temp.path().join("saved");
+    for (prefix, expected) in [("true", [6]), ("false", [4])] {
+        let settings = format!(r#"{{"add_prefix_space": {prefix}}}"#);
+        fs_err::write(temp.path().join("tokenizer_config.json"), settings).unwrap();
+        let mut tokenizer = Tokenizer::load(temp.path(), None).unwrap();
+        assert_eq!(tokenizer.tokenize_word("a").unwrap(), expected, "{prefix}");
+        tokenizer.save(&saved).unwrap();
+        let mut again = Tokenizer::load(&saved, None).unwrap();
+        assert_eq!(again.tokenize_word("a").unwrap(), expected, "{prefix}, saved");
+    }
+}
+
+#[test]
+fn of_a_piece_that_comes_twice_the_later_line_counts() {
+    let temp = temp();
+    let path = temp.path().join("vocab.txt");
+    fs_err::write(&path, "[PAD]\n[UNK]\n[CLS]\n[SEP]\n$\na\n$\nb\n").unwrap();
+    let tokenizer = Tokenizer::load(&path, None).unwrap();
+    assert_eq!(
+        (tokenizer.id("$"), tokenizer.id("b"), tokenizer.id("a")),
+        (Some(6), Some(7), Some(5))
+    );
+    assert!(tokenizer.warnings()[0].contains("1 pieces come twice, such as `$`"));
+    let saved = temp.path().join("saved");
+    tokenizer.save(&saved).unwrap();
+    let again = Tokenizer::load(&saved, None).unwrap();
+    assert_eq!(again.identity(), tokenizer.identity());
 }
 
 #[test]
@@ -94,8 +175,8 @@ fn missing_unused_pieces_are_appended_and_saved() {
         (special.pad, special.unk, special.cls, special.sep, special.blank()),
         (0, 1, 2, 3, 5)
     );
-    assert_eq!(tokenizer.vocab_size(), 16 + 400);
-    assert_eq!((tokenizer.id("[unused1]"), special.masked_mention()), (Some(16), 16 + 199));
+    assert_eq!(tokenizer.vocab_size(), 17 + 400);
+    assert_eq!((tokenizer.id("[unused1]"), special.masked_mention()), (Some(17), 17 + 199));
     let saved = temp.path().join("saved");
     tokenizer.save(&saved).unwrap();
     let again = Tokenizer::load(&saved, None).unwrap();
@@ -166,7 +247,8 @@ fn byte_pairs_are_roberta_s() {
 fn word_vectors_give_one_piece_a_word() {
     let temp = temp();
     let path = temp.path().join("vectors.txt");
-    fs_err::write(&path, "the 0.1 -2e-3\n, 1 2\nnew york 3 4\nthe 5 6\n7 8 9\n").unwrap();
+    let vectors = "the 0.1 -2e-3\n, 1 2\nnew york 3 4\nthe 5 6\n7 8 9\n";
+    fs_err::write(&path, vectors).unwrap();
     let mut tokenizer = Tokenizer::load(&path, None).unwrap();
     assert_eq!(tokenizer.kind(), TokenizerKind::WordLevel);
     assert_eq!(
@@ -179,6 +261,9 @@ fn word_vectors_give_one_piece_a_word() {
             .map(|word| tokenizer.tokenize_word(word).unwrap().to_vec()),
         [[5], [8], [1], [1]]
     );
+    let headed = temp.path().join("header.vec");
+    fs_err::write(&headed, format!("5 2\n{vectors}")).unwrap();
+    assert_eq!(Tokenizer::load(&headed, None).unwrap().identity(), tokenizer.identity());
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     std::io::Write::write_all(&mut packed, &fs_err::read(&path).unwrap()).unwrap();
     let gz = temp.path().join("vectors.txt.gz");
@@ -224,7 +309,7 @@ fn clear_refusals() {
     fs_err::write(roberta.join("merges.txt"), "a b c\n").unwrap();
     refused(&roberta, 65, "vocab.json");
     fs_err::write(roberta.join("vocab.json"), r#"{"a": 0}"#).unwrap();
-    refused(&roberta.join("vocab.json"), 65, "this is no tokeniser");
+    refused(&roberta.join("vocab.json"), 65, "not a tokeniser");
     let bpe = temp.path().join("tokenizer.json");
     fs_err::write(
         &bpe,
@@ -237,8 +322,18 @@ fn clear_refusals() {
     fs_err::write(&bpe, "{").unwrap();
     refused(&bpe, 65, "tokenizer.json: not valid JSON");
     let vocab = temp.path().join("vocab.txt");
-    fs_err::write(&vocab, "a\nb\na\n").unwrap();
-    refused(&vocab, 65, "row 2: the piece of row 0 comes again");
+    let config = temp.path().join("tokenizer_config.json");
+    for (settings, code, text) in [
+        (r#"{"do_lower_case": "no"}"#, 65, "do_lower_case"),
+        (r#"{"tokenizer_class": "BertJapaneseTokenizer"}"#, 64, "BertJapaneseTokenizer"),
+        (r#"{"tokenizer_class": "RobertaTokenizer"}"#, 64, "vocab.json and merges.txt"),
+        (r#"{"added_tokens_decoder": {"9": {"content": "a"}}}"#, 65, "`a` has number 9"),
+    ] {
+        fs_err::write(&vocab, "a\nb\n").unwrap();
+        fs_err::write(&config, settings).unwrap();
+        refused(&vocab, code, text);
+    }
+    fs_err::remove_file(&config).unwrap();
     fs_err::write(&vocab, "a\nb\n").unwrap();
     refused(&vocab, 65, "[CLS]");
     fs_err::write(&vocab, "").unwrap();
@@ -251,7 +346,7 @@ fn clear_refusals() {
     let packed = temp.path().join("vectors.txt.gz");
     fs_err::write(&packed, "a 1 2\n").unwrap();
     refused(&packed, 65, "vectors.txt.gz");
-    refused(&temp.path().join("nothing"), 74, "nothing");
+    refused(&temp.path().join("bert-base-uncased"), 64, "there is no tokeniser at");
     let few = Tokenizer::load_with(&bert_folder(temp.path(), "b"), None, 200).unwrap_err();
     assert_eq!(few.exit_code(), 64);
 }
@@ -334,7 +429,7 @@ fn plain_words_take_no_other_path_in_effect() {
         ] {
             assert_eq!(
                 tokenizer.inner.tokenize(word).unwrap(),
-                tokenizer.inner.tokenize_any(word).unwrap(),
+                tokenizer.inner.tokenizer.encode_fast(word, false).unwrap().get_ids(),
                 "{word}"
             );
         }
