@@ -6,6 +6,7 @@
 mod blocks;
 pub mod console;
 pub mod files;
+pub mod foreign;
 pub mod host;
 pub mod json_stream;
 pub mod ordered;

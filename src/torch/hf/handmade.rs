@@ -66,3 +66,27 @@ pub fn archive(records: &[(&str, &[u8])]) -> Vec<u8> {
     }
     zip.finish().unwrap().into_inner()
 }
+
+/// A file as torch.save wrote it before version 1.6, over `state` and its storages: key, number of
+/// elements, bytes.
+pub fn old_file(state: &[u8], storages: &[(&str, i64, Vec<u8>)]) -> Vec<u8> {
+    let mut file = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.".to_vec();
+    file.extend(b"\x80\x02M\xe9\x03.\x80\x02}q\x00(");
+    file.extend([text("protocol_version"), b"M\xe9\x03".to_vec()].concat());
+    file.extend([text("little_endian"), b"\x88u.".to_vec()].concat());
+    // A sixth part of each storage: whether it is a part of another.
+    let five = b"tQ";
+    let mut rest = state;
+    while let Some(at) = rest.windows(2).position(|pair| pair == five) {
+        file.extend([&rest[..at], b"NtQ"].concat());
+        rest = &rest[at + 2..];
+    }
+    file.extend(rest);
+    file.extend(b"\x80\x02]q\x00(");
+    storages.iter().for_each(|(key, ..)| file.extend(text(key)));
+    file.extend(b"e.");
+    for (_, count, bytes) in storages {
+        file.extend([&count.to_le_bytes(), &bytes[..]].concat());
+    }
+    file
+}

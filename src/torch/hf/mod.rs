@@ -8,9 +8,11 @@ mod handmade;
 pub mod load;
 mod names;
 mod pickle;
+mod storages;
 mod tensors;
 #[cfg(test)]
 mod tests;
+mod torch_pickles;
 mod torch_zip;
 
 use std::collections::BTreeMap;
@@ -22,6 +24,7 @@ use tch::{Kind, Tensor};
 pub use names::WeightNames;
 pub use tensors::{read_safetensors, write_safetensors};
 
+use crate::base::foreign::{explain, first_bytes};
 use crate::{DataError, Error, Result};
 
 const CONFIG: &str = "config.json";
@@ -86,11 +89,49 @@ fn read_weights(dir: &Path) -> Result<BTreeMap<String, Tensor>> {
     }
     let pytorch = dir.join(PYTORCH);
     if pytorch.is_file() {
-        return torch_zip::read(&pytorch);
+        return read_pytorch(&pytorch);
     }
-    Err(DataError::new(dir, format!("holds neither {SAFETENSORS} nor {PYTORCH}"))
-        .hint("weights split over several files are not read; join them first")
-        .into())
+    let (problem, hint) = match OTHER_WEIGHTS.iter().find(|(file, ..)| dir.join(file).exists()) {
+        Some((file, kind, hint)) => (format!("holds {kind} weights alone ({file})"), *hint),
+        None => (
+            format!("holds neither {SAFETENSORS} nor {PYTORCH}"),
+            "name a folder that save_pretrained wrote, or a copy of the files of a model",
+        ),
+    };
+    Err(DataError::new(dir, problem).hint(hint).into())
+}
+
+/// Weights that are not read: the file that gives them away, their kind, and the way out.
+const OTHER_WEIGHTS: [(&str, &str, &str); 5] = [
+    ("tf_model.h5", "TensorFlow", CONVERT),
+    ("model.ckpt.index", "TensorFlow", CONVERT),
+    ("flax_model.msgpack", "Flax", CONVERT),
+    (
+        "model.safetensors.index.json",
+        "sharded",
+        "weights split over several files are not read; join them first",
+    ),
+    (
+        "pytorch_model.bin.index.json",
+        "sharded",
+        "weights split over several files are not read; join them first",
+    ),
+];
+const CONVERT: &str = "load it in transformers with from_tf=True or from_flax=True, and \
+    save_pretrained it as model.safetensors";
+
+/// Reads a file of `torch.save`, of either form.
+fn read_pytorch(path: &Path) -> Result<BTreeMap<String, Tensor>> {
+    let start = first_bytes(path);
+    if torch_pickles::is_such(&start) {
+        return torch_pickles::read(path);
+    }
+    if start.starts_with(b"PK") {
+        return torch_zip::read(path);
+    }
+    let other = DataError::new(path, "is not a file that torch.save wrote")
+        .hint("it may be cut short: compare its size with the original's, and copy it again");
+    Err(explain(path, other).into())
 }
 
 fn to_single(tensor: Tensor) -> Result<Tensor> {

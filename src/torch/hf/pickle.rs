@@ -60,8 +60,14 @@ enum Value {
 /// The error is the end of a sentence about the file.
 type Outcome<T> = Result<T, String>;
 
-/// Runs the pickle and returns the tensors of the dictionary it leaves behind.
-pub(super) fn read(bytes: &[u8]) -> Outcome<BTreeMap<String, TensorDescription>> {
+/// A pickle that was run.
+pub(super) struct Pickled<'a> {
+    unpickler: Unpickler<'a>,
+    root: Id,
+}
+
+/// Runs the pickle at the start of `bytes`.
+pub(super) fn run(bytes: &[u8]) -> Outcome<Pickled<'_>> {
     let mut unpickler = Unpickler {
         bytes,
         at: 0,
@@ -71,7 +77,36 @@ pub(super) fn read(bytes: &[u8]) -> Outcome<BTreeMap<String, TensorDescription>>
         memo: HashMap::new(),
     };
     let root = unpickler.run()?;
-    unpickler.tensors(root)
+    Ok(Pickled { unpickler, root })
+}
+
+impl Pickled<'_> {
+    /// Number of bytes that were read.
+    pub fn length(&self) -> usize {
+        self.unpickler.at
+    }
+
+    /// The tensors of the dictionary that the pickle left behind.
+    pub fn tensors(&self) -> Outcome<BTreeMap<String, TensorDescription>> {
+        self.unpickler.tensors(self.root)
+    }
+
+    /// The strings of the list that the pickle left behind.
+    pub fn texts(&self) -> Outcome<Vec<String>> {
+        let Value::List(items) = &self.unpickler.values[self.root] else {
+            return Err("a list was expected".into());
+        };
+        items.iter().map(|&item| self.unpickler.as_text(item).map(str::to_owned)).collect()
+    }
+
+    /// The number under a key of the dictionary that the pickle left behind.
+    pub fn number(&self, key: &str) -> Option<i64> {
+        let Value::Dict(items) = &self.unpickler.values[self.root] else { return None };
+        items.iter().find_map(|&(name, value)| match self.unpickler.values[value] {
+            Value::Int(number) if self.unpickler.as_text(name) == Ok(key) => Some(number),
+            _ => None,
+        })
+    }
 }
 
 struct Unpickler<'a> {
@@ -316,12 +351,16 @@ impl Unpickler<'_> {
         self.push(Value::Global(global))
     }
 
-    /// `("storage", type, key, location, numel)`
+    /// `("storage", type, key, location, numel)`; before PyTorch 1.6 with a sixth part, which says
+    /// whether the storage is a part of another and is `None` in state dictionaries.
     fn storage(&mut self) -> Outcome<()> {
         let id = self.pop()?;
-        let items = self.as_tuple(id)?;
-        let [tag, kind, key, _, numel] = *items else {
-            return Err("a storage with other than five parts".into());
+        let (tag, kind, key, numel) = match *self.as_tuple(id)? {
+            [tag, kind, key, _, numel] => (tag, kind, key, numel),
+            [tag, kind, key, _, numel, view] if matches!(self.values[view], Value::None) => {
+                (tag, kind, key, numel)
+            }
+            [..] => return Err("a storage with other than five parts".into()),
         };
         let Value::Global(Global::StorageType(kind)) = self.values[kind] else {
             return Err("a storage without a known type".into());

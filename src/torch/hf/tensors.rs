@@ -7,6 +7,7 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
 use tch::{Device, Kind, Tensor};
 
+use crate::base::foreign::explain;
 use crate::{DataError, Error, Result};
 
 /// Reads all tensors of a file, in the kinds in which it stores them, on the CPU.
@@ -16,8 +17,11 @@ use crate::{DataError, Error, Result};
 /// [`Error::Io`] where it cannot be read.
 pub fn read_safetensors(path: &Path) -> Result<BTreeMap<String, Tensor>> {
     let bytes = fs_err::read(path)?;
-    let file = SafeTensors::deserialize(&bytes)
-        .map_err(|cause| DataError::new(path, format!("is not a safetensors file: {cause}")))?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|cause| {
+        let broken = DataError::new(path, format!("is not a safetensors file: {cause}"))
+            .hint("it may be cut short: compare its size with the original's, and copy it again");
+        explain(path, broken)
+    })?;
     file.tensors()
         .into_iter()
         .map(|(name, view)| Ok((name.clone(), to_tensor(path, &name, &view)?)))

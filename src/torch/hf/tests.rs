@@ -3,7 +3,7 @@
 use serde_json::json;
 use tch::Device;
 
-use super::handmade::{archive, state_dict, tensor, text};
+use super::handmade::{archive, old_file, state_dict, tensor, text};
 use super::*;
 
 const BERT: WeightNames = WeightNames { prefix: "bert.", heads: &["cls."] };
@@ -64,6 +64,53 @@ fn a_torch_archive_is_read() {
     expect("brain", &[0.25], &[1]);
     assert_eq!(read.notes.len(), 1);
     assert!(read.notes[0].starts_with("1 tensors"), "{}", read.notes[0]);
+}
+
+#[test]
+fn a_file_from_before_pytorch_1_6_is_read() {
+    let state = state_dict(&[
+        ("a", tensor("FloatStorage", "94000000", 6, 0, &[2, 3], &[3, 1])),
+        ("b", tensor("LongStorage", "94000001", 2, 0, &[2], &[1])),
+        ("c", tensor("FloatStorage", "94000000", 6, 1, &[2], &[3])),
+    ]);
+    let numbers = floats(&[0., 1., 2., 3., 4., 5.]);
+    let whole = [7i64, 8].iter().flat_map(|value| value.to_le_bytes()).collect();
+    let storages = [("94000000", 6, numbers.clone()), ("94000001", 2, whole)];
+    let file = old_file(&state, &storages);
+    let read = read_folder(folder(&json!({}), &file).path()).unwrap();
+    let expect = |name: &str, values: &Tensor| assert_eq!(&read.tensors[name], values, "{name}");
+    expect("a", &Tensor::from_slice(&[0f32, 1., 2., 3., 4., 5.]).view([2, 3]));
+    expect("b", &Tensor::from_slice(&[7i64, 8]));
+    expect("c", &Tensor::from_slice(&[1f32, 4.]));
+    for length in (0..file.len()).step_by(7) {
+        let error = refusal(&file[..length]);
+        assert!(error.contains("is not read") || error.contains("torch.save"), "{error}");
+    }
+    let error = refusal(&old_file(&state, &storages[..1]));
+    assert!(error.contains("storage `94000001` is not in the file"), "{error}");
+    let error = refusal(&old_file(&state, &[("94000000", 5, numbers), storages[1].clone()]));
+    assert!(error.contains("storage"), "{error}");
+}
+
+#[test]
+fn weights_that_are_something_else_are_named() {
+    let named = |file: &str, bytes: &[u8], problem: &str, way_out: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        fs_err::write(dir.path().join(CONFIG), "{}").unwrap();
+        fs_err::write(dir.path().join(file), bytes).unwrap();
+        let error = read_folder(dir.path()).unwrap_err();
+        assert_eq!(error.exit_code(), 65, "{error}");
+        assert!(error.to_string().contains(problem), "{error}");
+        assert!(error.hint().unwrap().contains(way_out), "{:?}", error.hint());
+    };
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 440473133\n";
+    named(SAFETENSORS, pointer, "Git LFS pointer", "git lfs pull");
+    named(PYTORCH, pointer, "Git LFS pointer", "git lfs pull");
+    named(SAFETENSORS, b"<!doctype html>", "a web page", "download");
+    named(PYTORCH, b"\0\0", "torch.save", "cut short");
+    named("tf_model.h5", b"", "TensorFlow weights alone (tf_model.h5)", "from_tf=True");
+    named("flax_model.msgpack", b"", "Flax weights alone", "from_flax=True");
+    named("model.safetensors.index.json", b"", "sharded", "join them");
 }
 
 #[test]
@@ -133,20 +180,20 @@ fn truncated_and_twisted_archives_are_refused() {
 #[test]
 fn every_cut_of_a_pickle_is_refused_without_a_panic() {
     let whole = state_dict(&[("x", tensor("FloatStorage", "0", 4, 0, &[2, 2], &[2, 1]))]);
-    assert!(pickle::read(&whole).is_ok());
+    assert!(pickle::run(&whole).unwrap().tensors().is_ok());
     for length in 0..whole.len() {
-        assert!(pickle::read(&whole[..length]).is_err(), "cut at {length}");
+        assert!(pickle::run(&whole[..length]).is_err(), "cut at {length}");
     }
     for (at, byte) in (0..whole.len()).flat_map(|at| {
         [0x00, b'.', b'R', b'Q', b't', b'b', b'u', b's', 0xff].map(|byte| (at, byte))
     }) {
         let mut twisted = whole.clone();
         twisted[at] = byte;
-        let _ = pickle::read(&twisted);
+        let _ = pickle::run(&twisted).and_then(|pickled| pickled.tensors());
     }
     // Deep nesting must not exhaust the stack when it is dropped.
     let deep = [b")".to_vec(), vec![0x85; 1 << 20], b".".to_vec()].concat();
-    assert!(pickle::read(&deep).is_err());
+    assert!(pickle::run(&deep).unwrap().tensors().is_err());
 }
 
 #[test]

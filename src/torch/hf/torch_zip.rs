@@ -6,10 +6,11 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 
 use fs_err::File;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 use zip::{CompressionMethod, ZipArchive};
 
-use super::pickle::{self, Storage, TensorDescription};
+use super::pickle;
+use super::storages::views;
 use crate::{DataError, Result};
 
 /// Pickles of state dictionaries take about 150 bytes a tensor; beyond this one describes something
@@ -26,15 +27,16 @@ pub(super) fn read(path: &Path) -> Result<BTreeMap<String, Tensor>> {
     let file = File::open(path)?;
     let length = file.metadata()?.len();
     let archive = ZipArchive::new(BufReader::new(file)).map_err(|cause| {
-        DataError::new(path, format!("is not a torch archive: {cause}")).hint(
-            "files from before PyTorch 1.6 or cut short cannot be read; save the model again \
-                as model.safetensors",
-        )
+        DataError::new(path, format!("is not a torch archive: {cause}"))
+            .hint("it may be cut short: compare its size with the original's, and copy it again")
     })?;
-    let mut records =
-        Records { path, length, archive, prefix: String::new(), storages: BTreeMap::new() };
+    let mut records = Records { path, length, archive, prefix: String::new() };
     records.find_prefix()?;
-    records.tensors()
+    let pickle = records.record("data.pkl", LONGEST_PICKLE_BYTES)?;
+    let described = pickle::run(&pickle)
+        .and_then(|pickled| pickled.tensors())
+        .map_err(|problem| records.error(format!("is not read: {problem}")))?;
+    views(path, described, &mut |storage| records.record(&format!("data/{}", storage.key), length))
 }
 
 struct Records<'a> {
@@ -43,7 +45,6 @@ struct Records<'a> {
     length: u64,
     archive: ZipArchive<BufReader<File>>,
     prefix: String,
-    storages: BTreeMap<String, (Storage, Tensor)>,
 }
 
 impl Records<'_> {
@@ -68,56 +69,6 @@ impl Records<'_> {
             return Err(self.error("was written on a big-endian machine".into()).into());
         }
         Ok(())
-    }
-
-    fn tensors(&mut self) -> Result<BTreeMap<String, Tensor>> {
-        let pickle = self.record("data.pkl", LONGEST_PICKLE_BYTES)?;
-        let described = pickle::read(&pickle)
-            .map_err(|problem| self.error(format!("is not read: {problem}")))?;
-        described
-            .into_iter()
-            .map(|(name, description)| Ok((name.clone(), self.tensor(&name, &description)?)))
-            .collect()
-    }
-
-    fn tensor(&mut self, name: &str, description: &TensorDescription) -> Result<Tensor> {
-        let storage = &description.storage;
-        if !self.storages.contains_key(&storage.key) {
-            let values = self.storage(name, storage)?;
-            self.storages.insert(storage.key.clone(), (storage.clone(), values));
-        }
-        let (known, values) = &self.storages[&storage.key];
-        if known != storage {
-            return Err(self
-                .error(format!(
-                    "tensor `{name}` describes its storage differently from another tensor"
-                ))
-                .into());
-        }
-        let signed = |sizes: &[u64]| sizes.iter().map(|&size| size as i64).collect::<Vec<_>>();
-        Ok(values.f_as_strided(
-            signed(&description.size),
-            signed(&description.stride),
-            description.offset as i64,
-        )?)
-    }
-
-    /// The numbers of a storage, floats in 32 bits; `[numel]`.
-    fn storage(&mut self, name: &str, storage: &Storage) -> Result<Tensor> {
-        let bytes = self.record(&format!("data/{}", storage.key), self.length)?;
-        let expected = storage.numel.checked_mul(storage.kind.elt_size_in_bytes() as u64);
-        if expected != Some(bytes.len() as u64) {
-            let (numel, kind, length) = (storage.numel, storage.kind, bytes.len());
-            return Err(self
-                .error(format!(
-                    "tensor `{name}` has {numel} numbers of kind {kind:?}, \
-                but its record {length} bytes"
-                ))
-                .into());
-        }
-        let values = Tensor::f_from_data_size(&bytes, &[storage.numel as i64], storage.kind)?;
-        let floats = matches!(storage.kind, Kind::Half | Kind::BFloat16 | Kind::Double);
-        Ok(if floats { values.f_to_kind(Kind::Float)? } else { values })
     }
 
     /// The bytes of a record. torch never compresses, so no record can be longer than the file,
