@@ -70,8 +70,8 @@ pub fn first_bytes(path: &Path) -> Vec<u8> {
     start
 }
 
-/// An error about a file that cannot be read as meant: what the file is, where its first bytes tell,
-/// and `otherwise` where they do not.
+/// An error about a file that cannot be read as meant: what the file is, where its first bytes
+/// tell, and `otherwise` where they do not.
 pub fn explain(path: &Path, otherwise: DataError) -> DataError {
     match recognise(&first_bytes(path)) {
         Some(foreign) => DataError::new(path, format!("is {}", foreign.what)).hint(foreign.hint),
