@@ -166,9 +166,15 @@ fn a_rank_that_leaves_in_the_middle_with_code_0_is_named() {
     );
 }
 
+/// Other work on the machine slows the other rank too, so there are three attempts.
 #[test]
 #[cfg_attr(not(mpirun), ignore = "mpirun is not on PATH, or MPI is not built in")]
 fn a_rank_three_times_as_slow_is_named_in_the_metrics() {
+    let attempts: Vec<String> = (0..3).map_while(|_| slow_rank_is_named().err()).collect();
+    assert!(attempts.len() < 3, "{}", attempts.join("\n"));
+}
+
+fn slow_rank_is_named() -> Result<(), String> {
     let place = Place::new();
     let mut started =
         place.start(2, "r", "--set pretrain.steps=100000 --set pretrain.checkpoint_steps=0");
@@ -193,13 +199,12 @@ fn a_rank_three_times_as_slow_is_named_in_the_metrics() {
     let mut scores: Vec<f64> =
         slow.iter().map(|line| line["straggler"].as_f64().unwrap()).collect();
     scores.sort_by(f64::total_cmp);
-    let median = scores[scores.len() / 2];
-    assert!(
-        slow.len() >= 5 && named * 10 >= slow.len() * 9,
-        "rank 1 in {named} of {} steps: {scores:?}",
-        slow.len()
-    );
-    assert!(median > 1.8, "{median} times as long: {scores:?}");
+    let median = scores.get(scores.len() / 2).copied().unwrap_or(0.0);
+    if slow.len() >= 5 && named * 10 >= slow.len() * 9 && median > 1.8 {
+        return Ok(());
+    }
+    let steps = slow.len();
+    Err(format!("rank 1 in {named} of {steps} steps, {median} times as long: {scores:?}"))
 }
 
 /// A table of word vectors for the words of the generated corpus; `vector` gives the numbers of a
