@@ -117,7 +117,9 @@ impl Launcher {
     fn way_out(self) -> &'static str {
         match self {
             Self::Slurm => {
-                "use `srun --mpi=pmix`, with the MPI library this program was built with"
+                "use `srun --mpi=pmix`, with the MPI library this program was built with; in an \
+                 interactive shell of srun, start `mpirun`, or unset SLURM_STEP_ID and \
+                 SLURM_STEP_NUM_TASKS for a single process"
             }
             Self::Torchrun => {
                 "start with `mpirun -n N` or `srun --mpi=pmix`, or unset WORLD_SIZE and RANK for a \

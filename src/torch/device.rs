@@ -17,7 +17,7 @@ use crate::{Error, Result};
 /// The device that the user asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// CUDA where it works, else the CPU.
+    /// CUDA where there is a GPU, else the CPU.
     #[default]
     Auto,
     /// The CPU.
@@ -51,18 +51,48 @@ impl DeviceChoice {
     /// CUDA device.
     ///
     /// # Errors
-    /// [`Error::Recipe`] with the reason if CUDA was asked for and cannot be used.
+    /// [`Error::Recipe`] with the reason if CUDA was asked for and cannot be used, and also where
+    /// nothing was asked for, but there is a GPU: a job on it never trains on the CPU unasked.
     pub fn resolve(self, local_rank: usize) -> Result<Device> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
-            Self::Auto if open_cuda().is_err() => Ok(Device::Cpu),
-            Self::Auto => cuda_device(local_rank % usable_devices().max(1)),
+            Self::Auto => match open_cuda() {
+                Ok(()) => cuda_device(local_rank % usable_devices().max(1)),
+                Err(error) => {
+                    let variable = |name: &str| std::env::var(name).ok();
+                    let there = |path: &str| std::path::Path::new(path).exists();
+                    match sign_of_gpu(variable, there) {
+                        Some(sign) => Err(cpu_unasked(&sign, &error)),
+                        None => Ok(Device::Cpu),
+                    }
+                }
+            },
             Self::Cuda(index) => {
                 open_cuda()?;
                 cuda_device(index.unwrap_or(local_rank))
             }
         }
     }
+}
+
+/// What says that this machine or this job has a GPU; `None` where the user hides it.
+fn sign_of_gpu(
+    variable: impl Fn(&str) -> Option<String>,
+    there: impl Fn(&str) -> bool,
+) -> Option<String> {
+    let visible = variable("CUDA_VISIBLE_DEVICES");
+    if visible.is_some_and(|devices| matches!(devices.trim(), "" | "-1" | "NoDevFiles")) {
+        return None;
+    }
+    let file = ["/proc/driver/nvidia/version", "/dev/nvidia0"].into_iter().find(|path| there(path));
+    let given = |name: &&str| variable(name).is_some_and(|gpus| !matches!(gpus.trim(), "" | "0"));
+    let slurm = ["SLURM_GPUS_ON_NODE", "SLURM_JOB_GPUS", "SLURM_STEP_GPUS"].into_iter().find(given);
+    file.map(|path| format!("there is {path}")).or(slurm.map(|name| format!("{name} is set")))
+}
+
+fn cpu_unasked(sign: &str, error: &Error) -> Error {
+    Error::recipe(format!("this machine has a GPU ({sign}), but {error}"))
+        .with_hint("use `--device cpu` to train on the CPU all the same")
 }
 
 fn usable_devices() -> usize {
@@ -89,7 +119,7 @@ fn cuda_device(index: usize) -> Result<Device> {
 /// [`Error::Recipe`] saying why CUDA cannot be used here.
 pub fn open_cuda() -> Result<()> {
     let refuse = |why: &str| {
-        Error::recipe(format!("CUDA was asked for, but {why}")).with_hint("use `--device cpu`")
+        Error::recipe(format!("CUDA cannot be used: {why}")).with_hint("use `--device cpu`")
     };
     let name = CString::new("libtorch_cuda.so")
         .map_err(|_| Error::Bug("a file name holds a zero byte".into()))?;
@@ -267,13 +297,34 @@ mod tests {
     fn cuda_is_either_there_or_refused_with_a_reason() {
         match DeviceChoice::Cuda(None).resolve(0) {
             Ok(device) => assert_eq!(device, Device::Cuda(0)),
-            Err(error) => assert!(
-                error.to_string().starts_with("CUDA was asked for, but libtorch"),
-                "{error}"
-            ),
+            Err(error) => {
+                assert!(error.to_string().starts_with("CUDA cannot be used: libtorch"), "{error}")
+            }
         }
         assert_eq!(DeviceChoice::Cpu.resolve(5).unwrap(), Device::Cpu);
         assert!(DeviceChoice::Auto.resolve(0).is_ok());
+    }
+
+    #[test]
+    fn a_gpu_that_cannot_be_used_is_not_passed_over() {
+        let sign = |set: &[(&str, &str)], files: &[&str]| {
+            sign_of_gpu(
+                |name| {
+                    let found = set.iter().find(|(key, _)| *key == name);
+                    found.map(|(_, value)| (*value).to_owned())
+                },
+                |path| files.contains(&path),
+            )
+        };
+        assert_eq!(sign(&[], &[]), None);
+        assert_eq!(sign(&[("SLURM_GPUS_ON_NODE", "0"), ("SLURM_JOB_GPUS", "")], &[]), None);
+        assert_eq!(sign(&[("SLURM_GPUS_ON_NODE", "4")], &[]).unwrap(), "SLURM_GPUS_ON_NODE is set");
+        assert_eq!(sign(&[], &["/dev/nvidia0"]).unwrap(), "there is /dev/nvidia0");
+        for hidden in ["", "-1"] {
+            assert_eq!(sign(&[("CUDA_VISIBLE_DEVICES", hidden)], &["/dev/nvidia0"]), None);
+        }
+        let error = cpu_unasked("there is /dev/nvidia0", &Error::recipe("CUDA cannot be used: x"));
+        assert!(error.to_string().contains("has a GPU (there is /dev/nvidia0), but CUDA"));
     }
 
     #[test]
