@@ -1,11 +1,12 @@
-//! What every room needs and no room owns: atomic files, compressed text, files of many records
-//! parsed on all cores, expected panics, the host name, and lines on standard error.
+//! What every room needs and no room owns: atomic files, hashes, compressed text, files of many
+//! records parsed on all cores, expected panics, the host name, and lines on standard error.
 //!
 //! Not for: anything that knows a document, a tensor or a rank.
 
 mod blocks;
 pub mod console;
 pub mod files;
+mod hash;
 pub mod host;
 pub mod json_stream;
 pub mod ordered;
@@ -15,6 +16,7 @@ pub mod run_files;
 pub mod text_file;
 
 pub use console::{Progress, say};
-pub use files::{write_atomic, write_whole};
+pub use files::{entries, folder_of, write_atomic, write_whole};
+pub use hash::{fingerprint, hash_number};
 pub use host::host_name;
-pub use panics::catch_panic;
+pub use panics::{catch_panic, lock};

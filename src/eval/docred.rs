@@ -149,32 +149,29 @@ pub fn score(
 /// Right, predicted and gold facts of each gold document, in order: the input of a paired bootstrap
 /// over documents.
 pub fn per_document(gold: &Gold<'_>, predictions: &[Prediction]) -> Vec<DocumentCounts> {
+    count_by_document(gold, gold.facts().keys(), &gold.predicted(predictions))
+}
+
+/// Counts gold and predicted facts by their document.
+pub(super) fn count_by_document<'f>(
+    gold: &Gold<'_>,
+    truth: impl IntoIterator<Item = &'f FactKey<'f>>,
+    predicted: impl IntoIterator<Item = &'f FactKey<'f>>,
+) -> Vec<DocumentCounts> {
     let mut counts = vec![DocumentCounts::default(); gold.documents().len()];
-    for fact in gold.facts().keys() {
+    for fact in truth {
         counts[fact.document].gold += 1;
     }
-    let mut seen = AHashSet::new();
-    for prediction in predictions {
-        let Some(key) = key(gold, prediction).filter(|key| seen.insert(*key)) else { continue };
-        counts[key.document].predicted += 1;
-        counts[key.document].correct += usize::from(gold.facts().contains_key(&key));
+    for fact in predicted {
+        counts[fact.document].predicted += 1;
+        counts[fact.document].correct += usize::from(gold.facts().contains_key(fact));
     }
     counts
 }
 
-fn key<'a>(gold: &Gold<'_>, prediction: &'a Prediction) -> Option<FactKey<'a>> {
-    let document = gold.row(&prediction.title)?;
-    Some(FactKey {
-        document,
-        head: prediction.h_idx,
-        tail: prediction.t_idx,
-        relation: &prediction.r,
-    })
-}
-
 fn count(gold: &Gold<'_>, prediction: &Prediction, facts: FactSets<'_>, counts: &mut Counts) {
     counts.submitted += 1;
-    let Some(key) = key(gold, prediction) else {
+    let Some(key) = gold.key(prediction) else {
         counts.unknown_title += 1;
         return;
     };

@@ -10,6 +10,7 @@ use std::io::{BufWriter, IntoInnerError, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use super::{FactCounts, FactInstance, table};
+use crate::base::hash_number;
 use crate::shards::FileEntry;
 use crate::text::{TokenizedDocument, TokenizedEntity};
 use crate::{Error, Result};
@@ -83,8 +84,7 @@ fn name_hashes(entity: &TokenizedEntity) -> Vec<u64> {
 }
 
 fn name_hash(name: &str) -> u64 {
-    let hash = blake3::hash(name.to_lowercase().as_bytes());
-    hash.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    hash_number(&blake3::hash(name.to_lowercase().as_bytes()))
 }
 
 /// The hash of a fact between two names: SplitMix64's finaliser, applied to one part after another.

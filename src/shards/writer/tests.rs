@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::shards::testing::{any_document, manifest};
-use crate::shards::{DocumentStore, ShardReadOptions, ShardReader, StoreOptions};
+use crate::shards::{DocumentStore, ShardReader, StoreOptions};
 
 fn write(
     folder: &Path,
@@ -44,7 +44,7 @@ proptest! {
             prop_assert_eq!(&*store.get(row), document);
             prop_assert_eq!(store.title(row), &document.title);
         }
-        let options = ShardReadOptions { with_words: false, verify: false };
+        let options = StoreOptions { with_words: false, verify: false };
         let mut streamed = Vec::new();
         for shard in &manifest.shards {
             let reader = ShardReader::open(temp.path(), &manifest, shard, options).unwrap();
