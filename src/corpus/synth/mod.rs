@@ -17,6 +17,7 @@ mod closure;
 mod community;
 mod distractors;
 mod generator;
+mod lists;
 mod names;
 mod options;
 mod outline;
