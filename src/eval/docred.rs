@@ -148,11 +148,6 @@ pub fn score(
 
 /// Right, predicted and gold facts of each gold document, in order: the input of a paired bootstrap
 /// over documents.
-pub fn per_document(gold: &Gold<'_>, predictions: &[Prediction]) -> Vec<DocumentCounts> {
-    count_by_document(gold, gold.facts().keys(), &gold.predicted(predictions))
-}
-
-/// Counts gold and predicted facts by their document.
 pub(super) fn count_by_document<'f>(
     gold: &Gold<'_>,
     truth: impl IntoIterator<Item = &'f FactKey<'f>>,
@@ -255,7 +250,7 @@ mod tests {
         assert!((ign.precision - 1.0 / 3.0).abs() < 1e-12 && (ign.f1 - 0.5).abs() < 1e-12);
         assert_eq!(scores.ign_distant, None);
         assert_eq!(
-            per_document(&gold, &predictions),
+            count_by_document(&gold, gold.facts().keys(), &gold.predicted(&predictions)),
             [DocumentCounts { correct: 2, predicted: 3, gold: 2 }]
         );
         let nothing = score(

@@ -34,7 +34,7 @@ pub use breakdown::{Breakdown, BreakdownOptions, EvidenceRecall, NamedBlock, bre
 pub use compare::{CompareOptions, Comparison, FactRow, GroupComparison, compare};
 pub use confusion::{Confused, confusion};
 pub use curve::{CurvePoint, precision_recall};
-pub use docred::{Counts, FactSets, IgnScores, OfficialScores, Scorer, per_document, score};
+pub use docred::{Counts, FactSets, IgnScores, OfficialScores, Scorer, score};
 pub use factset::FactSet;
 pub use gold::{FactKey, FactKeySet, Gold};
 pub use infer::{InferScores, infer_scores};
@@ -49,7 +49,5 @@ pub use scores::{EvaluateOptions, Scores, evaluate};
 pub use sections::{ScoreSection, SectionRow, to_csv};
 pub use seeds::{OverSeeds, SeedRow, over_seeds};
 pub use sorter::{GroupedFact, Sorter};
-pub use statistics::{
-    Bootstrap, DocumentCounts, MeanSd, Paired, mean_sd, paired_bootstrap, paired_bootstraps,
-};
+pub use statistics::{Bootstrap, DocumentCounts, MeanSd, Paired, mean_sd, paired_bootstraps};
 pub use threshold::{AtTheta, BestPrefix, ScoredFact, Walk, at_theta, best_prefix};

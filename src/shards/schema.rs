@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use serde_json::{Value, json};
 
 /// The list element's name in Arrow and Parquet.
 const ITEM: &str = "item";
@@ -141,50 +140,6 @@ pub(super) fn item_field(item: DataType) -> Arc<Field> {
     Arc::new(Field::new(ITEM, item, false))
 }
 
-/// The schemas as readable JSON, as `schemas/shard.json` holds them.
-pub fn schema_json() -> String {
-    let shard = json!({
-        "file": "train-00000-of-000NN.parquet",
-        "row": "one document",
-        "columns": columns(shard_schema().fields()),
-    });
-    let facts = json!({
-        "file": "facts.parquet",
-        "row": "one instance of a fact key, sorted by key",
-        "columns": columns(fact_schema().fields()),
-    });
-    let documents = json!({
-        "file": "what `convert --to parquet` writes",
-        "row": "one document",
-        "columns": columns(document_schema().fields()),
-    });
-    format!(
-        "{:#}\n",
-        json!({
-            "format_version": super::FORMAT_VERSION, "shard": shard, "fact_index": facts,
-            "documents": documents,
-        })
-    )
-}
-
-fn columns(fields: &Fields) -> Value {
-    fields
-        .iter()
-        .map(|field| {
-            let (kind, nullable) = (type_json(field.data_type()), field.is_nullable());
-            json!({ "name": field.name(), "type": kind, "nullable": nullable })
-        })
-        .collect()
-}
-
-fn type_json(data_type: &DataType) -> Value {
-    match data_type {
-        DataType::List(item) => json!({ kind(data_type): type_json(item.data_type()) }),
-        DataType::Struct(fields) => json!({ kind(data_type): columns(fields) }),
-        plain => json!(kind(plain)),
-    }
-}
-
 /// The name of a type, without what is inside it.
 fn kind(data_type: &DataType) -> String {
     match data_type {
@@ -227,7 +182,53 @@ fn check_type(name: &str, wanted: &DataType, found: &DataType) -> Result<(), Str
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+
+    /// The schemas as readable JSON, as `schemas/shard.json` holds them.
+    fn schema_json() -> String {
+        let shard = json!({
+            "file": "train-00000-of-000NN.parquet",
+            "row": "one document",
+            "columns": columns(shard_schema().fields()),
+        });
+        let facts = json!({
+            "file": "facts.parquet",
+            "row": "one instance of a fact key, sorted by key",
+            "columns": columns(fact_schema().fields()),
+        });
+        let documents = json!({
+            "file": "what `convert --to parquet` writes",
+            "row": "one document",
+            "columns": columns(document_schema().fields()),
+        });
+        format!(
+            "{:#}\n",
+            json!({
+                "format_version": crate::shards::FORMAT_VERSION, "shard": shard,
+                "fact_index": facts, "documents": documents,
+            })
+        )
+    }
+
+    fn columns(fields: &Fields) -> Value {
+        fields
+            .iter()
+            .map(|field| {
+                let (kind, nullable) = (type_json(field.data_type()), field.is_nullable());
+                json!({ "name": field.name(), "type": kind, "nullable": nullable })
+            })
+            .collect()
+    }
+
+    fn type_json(data_type: &DataType) -> Value {
+        match data_type {
+            DataType::List(item) => json!({ kind(data_type): type_json(item.data_type()) }),
+            DataType::Struct(fields) => json!({ kind(data_type): columns(fields) }),
+            plain => json!(kind(plain)),
+        }
+    }
 
     /// `UPDATE_SCHEMAS=1 cargo test shards::schema` rewrites the file after a deliberate change.
     #[test]
