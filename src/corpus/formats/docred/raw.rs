@@ -19,9 +19,7 @@ pub(super) struct RawDocument<W = String> {
     #[serde(rename = "vertexSet")]
     vertex_set: Vec<Vec<RawMention>>,
     /// Absent (or null) where the labels are hidden.
-    #[serde(default)]
     labels: Option<Vec<RawLabel>>,
-    #[serde(default)]
     candidates: Option<Vec<RawCandidate>>,
 }
 
@@ -32,7 +30,6 @@ struct RawMention {
     pos: Vec<i64>,
     #[serde(rename = "type")]
     entity_type: String,
-    #[serde(default)]
     kb_id: Option<String>,
 }
 
