@@ -89,10 +89,10 @@ impl Progress {
     /// Ends the bar.
     pub fn finish(self, message: &str) {
         let seconds = self.started.elapsed().as_secs_f64();
-        if let Some(bar) = self.bar {
+        if let Some(bar) = &self.bar {
             bar.finish_and_clear();
-            say(format!("{}: {message} ({seconds:.0} s)", self.stage));
-        } else if self.lines {
+        }
+        if self.bar.is_some() || self.lines {
             say(format!("{}: {message} ({seconds:.0} s)", self.stage));
         }
     }

@@ -37,10 +37,7 @@ impl AtomicFile {
             return Ok(Self { writer: writer(file), temporary: None, target: target.to_owned() });
         }
         let target = plain_target(target)?;
-        let folder = match target.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
+        let folder = folder_of(&target);
         fs_err::create_dir_all(folder)?;
         let (file, temporary) = builder().tempfile_in(folder)?.into_parts();
         Ok(Self { writer: writer(file), temporary: Some(temporary), target })
@@ -75,6 +72,24 @@ impl Write for AtomicFile {
     fn flush(&mut self) -> std::io::Result<()> {
         self.writer.flush().map_err(|error| named(&self.target, &error))
     }
+}
+
+/// The folder that a path lies in; that of a bare name is `.`.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Names and paths of what lies in a folder, in no order.
+///
+/// # Errors
+/// I/O errors.
+pub fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
+    fs_err::read_dir(folder)?
+        .map(|entry| {
+            let entry = entry?;
+            Ok((entry.file_name().to_string_lossy().into_owned(), entry.path()))
+        })
+        .collect()
 }
 
 /// The file that a rename to `target` may replace: `target` itself or what it links to.

@@ -1,5 +1,5 @@
-//! What every room needs and no room owns: atomic files, compressed text, files of many records
-//! parsed on all cores, expected panics, the host name, and lines on standard error.
+//! What every room needs and no room owns: atomic files, hashes, compressed text, files of many
+//! records parsed on all cores, expected panics, the host name, and lines on standard error.
 //!
 //! Not for: anything that knows a document, a tensor or a rank.
 
@@ -7,6 +7,7 @@ mod blocks;
 pub mod console;
 pub mod files;
 pub mod foreign;
+mod hash;
 pub mod host;
 pub mod json_stream;
 pub mod ordered;
@@ -16,6 +17,7 @@ pub mod run_files;
 pub mod text_file;
 
 pub use console::{Progress, say};
-pub use files::{write_atomic, write_whole};
+pub use files::{entries, folder_of, write_atomic, write_whole};
+pub use hash::{fingerprint, hash_number};
 pub use host::host_name;
-pub use panics::catch_panic;
+pub use panics::{catch_panic, lock};

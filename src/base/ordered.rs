@@ -8,8 +8,10 @@
 
 use std::num::NonZero;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::Scope;
+
+use super::panics::lock;
 
 /// Bytes of a file that readers keep under way: in parsing, or parsed and not used yet. As
 /// documents they are some five times as large.
@@ -33,15 +35,10 @@ impl Budget {
         let enough = |taken: &mut usize| *taken > 0 && *taken + size > self.most;
         let mut taken = self
             .given_back
-            .wait_while(self.taken(), enough)
+            .wait_while(lock(&self.taken), enough)
             .unwrap_or_else(PoisonError::into_inner);
         *taken += size;
         BudgetShare { budget: Arc::clone(self), size }
-    }
-
-    fn taken(&self) -> MutexGuard<'_, usize> {
-        // The sum of sizes stays right if a thread panicked.
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -53,7 +50,7 @@ struct BudgetShare {
 
 impl Drop for BudgetShare {
     fn drop(&mut self) {
-        *self.budget.taken() -= self.size;
+        *lock(&self.budget.taken) -= self.size;
         self.budget.given_back.notify_all();
     }
 }

@@ -121,11 +121,12 @@ impl Check<'_> {
         let place = DocumentPlace { file: self.file, row: self.row, title: &raw.title };
         let at = CheckAt { check: self, place };
         let lengths: Vec<usize> = raw.sentences.iter().map(Vec::len).collect();
-        let entities = at.entities(raw.entities, &lengths)?;
-        let facts =
-            raw.facts.map(|rows| at.facts(rows, entities.len(), lengths.len())).transpose()?;
-        let (facts, duplicates) =
-            facts.map_or((None, 0), |(facts, duplicates)| (Some(facts), duplicates));
+        let entities = raw.entities.into_iter().enumerate();
+        let entities = entities
+            .map(|(index, entity)| at.entity(index, entity, &lengths))
+            .collect::<Result<Vec<_>>>()?;
+        let facts = raw.facts.map(|rows| at.facts(rows, entities.len(), lengths.len()));
+        let (facts, duplicates) = facts.transpose()?.unzip();
         let candidates =
             raw.candidates.map(|pairs| at.candidates(&pairs, entities.len())).transpose()?;
         if let Some(candidates) = &candidates {
@@ -141,7 +142,7 @@ impl Check<'_> {
                 candidates,
                 provenance,
             },
-            duplicates,
+            duplicates.unwrap_or(0),
         ))
     }
 }
@@ -158,13 +159,6 @@ struct CheckAt<'a> {
 impl CheckAt<'_> {
     fn error(&self, field: String, problem: String, hint: &str) -> Error {
         self.place.error(field, problem).hint(hint).into()
-    }
-
-    fn entities(&self, raw: Vec<UncheckedEntity>, lengths: &[usize]) -> Result<Vec<Entity>> {
-        raw.into_iter()
-            .enumerate()
-            .map(|(index, entity)| self.entity(index, entity, lengths))
-            .collect()
     }
 
     fn entity(&self, index: usize, raw: UncheckedEntity, lengths: &[usize]) -> Result<Entity> {

@@ -29,9 +29,9 @@ pub struct LabelOptions {
     pub read: ReadOptions,
 }
 
-/// Labels every document of `input`, whose own labels are replaced, and writes `output` in DocRED's
-/// form, in the same order. Where a document lists its candidates, other pairs get no label. The
-/// labels that the input had are what the report compares with.
+/// Labels every document of `input` and writes `output` in DocRED's form, in the same order. The
+/// new labels replace those of the input, and the report compares the two. If a document lists its
+/// candidates, other pairs get no label.
 ///
 /// # Errors
 /// Those of reading the format and of writing.

@@ -1,6 +1,8 @@
 //! A place for every title on the line [0, 1): splits that depend on the title alone, never on
 //! order or number of documents.
 
+use crate::base::hash_number;
+
 /// The position of a title in [0, 1), uniform over titles and independent between salts.
 ///
 /// A document with position below 0.1 belongs to the same tenth in every file it ever appears in.
@@ -11,10 +13,8 @@ pub fn title_position(title: &str, salt: &str) -> f64 {
         .update(&(salt.len() as u64).to_le_bytes())
         .update(salt.as_bytes())
         .update(title.as_bytes());
-    let mut first = [0; 8];
-    first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
     // 53 bits are what an f64 holds exactly, so that 1.0 can never come out.
-    (u64::from_le_bytes(first) >> 11) as f64 / (1u64 << 53) as f64
+    (hash_number(&hasher.finalize()) >> 11) as f64 / (1u64 << 53) as f64
 }
 
 #[cfg(test)]

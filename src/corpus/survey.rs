@@ -2,9 +2,9 @@
 //! share, labels that differ, names that are not the words they stand for, empty documents,
 //! lengths.
 //!
-//! It lies beside the readers because it knows documents only, no scores and no pieces. A survey is
-//! fed while documents stream by and keeps hashes, not texts. Not for: refusing documents; what
-//! breaks the format is an error of the reader.
+//! It stands beside the readers because it needs documents only, no scores and no word pieces.
+//! Documents are added one by one as they are read, and only hashes are kept, not texts. Not for:
+//! refusing documents; the reader reports what breaks the format.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,9 +13,10 @@ use ahash::AHashMap;
 use serde::Serialize;
 
 use super::formats::ReadSummary;
-use super::{Document, Entity};
+use super::{Document, Fact};
+use crate::base::hash_number;
 
-/// Positions of BERT's window, markers and frame included.
+/// Number of positions in BERT's window, with markers and special pieces.
 pub const WINDOW: usize = 512;
 /// Width of a bin of the histogram of lengths.
 const BIN: usize = 128;
@@ -25,73 +26,73 @@ const EXAMPLES: usize = 5;
 /// The published size of a file.
 #[derive(Clone, Copy, Debug)]
 struct Published {
-    /// Stem of the file's name.
-    stem: &'static str,
+    /// Stems of the names that the file goes by.
+    stems: &'static [&'static str],
     /// What it is.
     name: &'static str,
     documents: usize,
     facts: Option<usize>,
-    /// Pairs that are asked about and bear no fact.
-    negatives: Option<usize>,
+    pairs: Option<PublishedPairs>,
+}
+
+/// The pairs of a corpus that lists them.
+#[derive(Clone, Copy, Debug)]
+struct PublishedPairs {
+    /// Pairs that are asked about and have no fact.
+    negatives: usize,
     /// Pairs that were taken out.
-    excluded: Option<usize>,
+    excluded: usize,
     /// Facts whose entities share a sentence.
-    intra: Option<usize>,
+    intra: usize,
 }
 
 const fn published(
-    stem: &'static str,
+    stems: &'static [&'static str],
     name: &'static str,
     documents: usize,
     facts: Option<usize>,
+    pairs: Option<(usize, usize, usize)>,
 ) -> Published {
-    Published { stem, name, documents, facts, negatives: None, excluded: None, intra: None }
+    let pairs = match pairs {
+        Some((negatives, excluded, intra)) => Some(PublishedPairs { negatives, excluded, intra }),
+        None => None,
+    };
+    Published { stems, name, documents, facts, pairs }
 }
 
-const fn cdr(
-    stem: &'static str,
-    name: &'static str,
-    facts: usize,
-    pairs: (usize, usize),
-    intra: usize,
-) -> Published {
-    let (negatives, excluded) = (Some(pairs.0), Some(pairs.1));
-    Published {
-        stem,
-        name,
-        documents: 500,
-        facts: Some(facts),
-        negatives,
-        excluded,
-        intra: Some(intra),
-    }
-}
-
-/// The sizes of docs/formats.md, "Data sets". CDR in PubTator's form is the same corpus before the
-/// hypernym filter, unless that is asked for.
-const PUBLISHED: [Published; 14] = [
-    published("train_annotated", "DocRED train", 3_053, Some(38_269)),
-    published("dev", "DocRED dev", 1_000, Some(12_323)),
-    published("test", "DocRED test", 1_000, None),
-    published("train_distant", "DocRED distant", 101_873, Some(1_508_320)),
-    published("train_revised", "Re-DocRED train", 3_053, None),
-    published("dev_revised", "Re-DocRED dev", 500, Some(17_284)),
-    published("test_revised", "Re-DocRED test", 500, Some(17_448)),
-    cdr("train_filter", "CDR train", 1_038, (4_202, 192), 754),
-    cdr("dev_filter", "CDR dev", 1_012, (4_075, 174), 766),
-    cdr("test_filter", "CDR test", 1_066, (4_138, 201), 747),
-    cdr("CDR_TrainingSet.PubTator", "CDR train", 1_038, (4_202, 192), 754),
-    cdr("CDR_DevelopmentSet.PubTator", "CDR dev", 1_012, (4_075, 174), 766),
-    cdr("CDR_TestSet.PubTator", "CDR test", 1_066, (4_138, 201), 747),
-    Published {
-        stem: "gda_test",
-        name: "GDA test",
-        documents: 1_000,
-        facts: Some(1_502),
-        negatives: Some(3_720),
-        excluded: Some(0),
-        intra: Some(1_273),
-    },
+/// The sizes of docs/formats.md, "Data sets": documents, facts, and for listed pairs those without
+/// a fact, those taken out, and facts within a sentence. CDR in PubTator's form is the same corpus
+/// before the hypernym filter, unless that is asked for.
+const PUBLISHED: [Published; 11] = [
+    published(&["train_annotated"], "DocRED train", 3_053, Some(38_269), None),
+    published(&["dev"], "DocRED dev", 1_000, Some(12_323), None),
+    published(&["test"], "DocRED test", 1_000, None, None),
+    published(&["train_distant"], "DocRED distant", 101_873, Some(1_508_320), None),
+    published(&["train_revised"], "Re-DocRED train", 3_053, None, None),
+    published(&["dev_revised"], "Re-DocRED dev", 500, Some(17_284), None),
+    published(&["test_revised"], "Re-DocRED test", 500, Some(17_448), None),
+    published(
+        &["train_filter", "CDR_TrainingSet.PubTator"],
+        "CDR train",
+        500,
+        Some(1_038),
+        Some((4_202, 192, 754)),
+    ),
+    published(
+        &["dev_filter", "CDR_DevelopmentSet.PubTator"],
+        "CDR dev",
+        500,
+        Some(1_012),
+        Some((4_075, 174, 766)),
+    ),
+    published(
+        &["test_filter", "CDR_TestSet.PubTator"],
+        "CDR test",
+        500,
+        Some(1_066),
+        Some((4_138, 201, 747)),
+    ),
+    published(&["gda_test"], "GDA test", 1_000, Some(1_502), Some((3_720, 0, 1_273))),
 ];
 
 /// What one file holds.
@@ -105,7 +106,7 @@ pub struct FileSurvey {
     pub facts: usize,
     /// Facts whose entities share a sentence.
     pub intra: usize,
-    /// Pairs that are asked about and bear no fact, in labelled documents.
+    /// Pairs that are asked about and have no fact, in labelled documents.
     pub negatives: usize,
     /// Pairs that were taken out of the data.
     pub excluded: usize,
@@ -121,19 +122,19 @@ pub struct FileSurvey {
     pub unlabelled: usize,
     /// Label rows that repeat a fact of the same document.
     pub repeated: usize,
-    /// ChemDisGene: label rows that no mentioned pair of the right types bears.
+    /// ChemDisGene: label rows that fit no mentioned pair of the right types.
     pub unplaced: usize,
     /// Mentions.
     pub mentions: usize,
-    /// Mentions whose name is not the words of their span, white space and case aside.
+    /// Mentions whose name differs from the words of their span in more than white space and case.
     pub renamed: usize,
     /// Documents by length, in bins of 128.
     pub lengths: Vec<usize>,
     /// Documents longer than [`WINDOW`].
     pub long: usize,
-    /// For each earlier file: titles, and facts by name, that it has too.
+    /// What it has in common with each earlier file.
     pub shared: Vec<Shared>,
-    /// First of the mentions that are renamed: title, name, words.
+    /// The first mentions with another name: title, name, words.
     pub examples: Vec<[String; 3]>,
 }
 
@@ -142,15 +143,16 @@ pub struct FileSurvey {
 pub struct Shared {
     /// Documents of the same title.
     pub titles: usize,
-    /// How many of them carry other labels there (facts compared by the names of their entities).
+    /// How many of them have other labels there. Facts are compared by the names of their entities.
     pub relabelled: usize,
-    /// Facts of which some head name and some tail name stand in the same relation there.
+    /// Facts that are there too: some name of the head and some name of the tail have the same
+    /// relation.
     pub facts: usize,
     /// The first of those titles.
     pub examples: Vec<String>,
 }
 
-/// What a data set holds; every file is taken for a split of its own.
+/// What a data set holds. Each file counts as a split of its own.
 #[derive(Debug, Default)]
 pub struct Survey {
     files: Vec<FileSurvey>,
@@ -168,8 +170,8 @@ impl Survey {
         self.files.push(FileSurvey { file: file.to_owned(), shared, ..FileSurvey::default() });
     }
 
-    /// Adds a document of the current file. `length` counts words, or pieces with markers where a
-    /// tokenizer is at hand.
+    /// Adds a document of the current file. `length` is in words, or, if there is a tokenizer, in
+    /// pieces with markers.
     pub fn document(&mut self, document: &Document, length: usize) {
         let Some(number) = self.files.len().checked_sub(1) else { return };
         self.files[number].add(document, length);
@@ -177,7 +179,7 @@ impl Survey {
         self.compare_title(number, document);
     }
 
-    /// Adds what the reader of the current file counted beyond its documents.
+    /// Adds the counts that only the reader of the current file knows.
     pub fn end_file(&mut self, read: &ReadSummary) {
         if let Some(file) = self.files.last_mut() {
             (file.repeated, file.unplaced) = (read.duplicate_facts, read.unplaced_facts);
@@ -193,11 +195,7 @@ impl Survey {
         let bit = 1 << number.min(63);
         for fact in document.facts() {
             let mut seen = 0;
-            for posting in postings(
-                &document.entities[fact.head],
-                &document.entities[fact.tail],
-                &fact.relation,
-            ) {
+            for posting in postings(document, fact) {
                 let files = self.facts.entry(posting).or_default();
                 seen |= *files;
                 *files |= bit;
@@ -210,14 +208,7 @@ impl Survey {
 
     fn compare_title(&mut self, number: usize, document: &Document) {
         let labels = document.facts().iter().fold(0, |sum: u64, fact| {
-            sum.wrapping_add(
-                postings(
-                    &document.entities[fact.head],
-                    &document.entities[fact.tail],
-                    &fact.relation,
-                )
-                .fold(0, u64::wrapping_add),
-            )
+            postings(document, fact).into_iter().fold(sum, u64::wrapping_add)
         });
         let earlier = self.titles.entry(hash(&[&document.title])).or_default();
         for &(file, other) in earlier.iter().filter(|(file, _)| *file != number) {
@@ -233,7 +224,7 @@ impl Survey {
 }
 
 impl FileSurvey {
-    /// Counts a document; what files share is left to a [`Survey`].
+    /// Counts a document. What files have in common is counted by a [`Survey`].
     pub fn add(&mut self, document: &Document, length: usize) {
         self.documents += 1;
         self.facts += document.facts().len();
@@ -291,10 +282,10 @@ impl FileSurvey {
         let name = name.strip_suffix(".gz").unwrap_or(name);
         let stem =
             [".jsonl", ".json", ".data", ".txt"].iter().find_map(|end| name.strip_suffix(end))?;
-        PUBLISHED.iter().find(|published| published.stem == stem)
+        PUBLISHED.iter().find(|published| published.stems.contains(&stem))
     }
 
-    /// What a run should be warned of.
+    /// What the user should be warned of.
     pub fn warnings(&self) -> Vec<String> {
         let file = self.file.display();
         if self.documents == 0 {
@@ -313,17 +304,12 @@ impl FileSurvey {
         if let Some(published) = self.published().filter(|published| !published.agrees(self)) {
             warnings.push(format!("{file}: {}, but {published}", self.counts()));
         }
-        if self.without_entities > 0 {
-            warnings.push(format!(
-                "{file}: {} of {} documents have no entities",
-                self.without_entities, self.documents
-            ));
-        }
-        if self.without_facts > 0 {
-            warnings.push(format!(
-                "{file}: {} of {} documents have labels but no fact",
-                self.without_facts, self.documents
-            ));
+        let lacking = [
+            (self.without_entities, "have no entities"),
+            (self.without_facts, "have labels but no fact"),
+        ];
+        for (count, what) in lacking.into_iter().filter(|(count, _)| *count > 0) {
+            warnings.push(format!("{file}: {count} of {} documents {what}", self.documents));
         }
         warnings
     }
@@ -338,37 +324,32 @@ impl FileSurvey {
 
 impl Published {
     fn agrees(&self, found: &FileSurvey) -> bool {
-        let same = |published: Option<usize>, found: usize| {
-            published.is_none_or(|published| published == found)
-        };
         // A test split whose labels are hidden has no facts to compare.
         let labelled = found.unlabelled < found.documents;
-        found.documents == self.documents
-            && (!labelled || (same(self.facts, found.facts) && same(self.intra, found.intra)))
-            && (!labelled
-                || (same(self.negatives, found.negatives) && same(self.excluded, found.excluded)))
+        let same_facts = self.facts.is_none_or(|facts| facts == found.facts);
+        let same_pairs = self.pairs.is_none_or(|pairs| {
+            (pairs.negatives, pairs.excluded, pairs.intra)
+                == (found.negatives, found.excluded, found.intra)
+        });
+        found.documents == self.documents && (!labelled || (same_facts && same_pairs))
     }
 }
 
 impl fmt::Display for Published {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} as published: {} documents", self.name, self.documents)?;
-        let parts = [
-            (self.facts, "facts"),
-            (self.intra, "of them within a sentence"),
-            (self.negatives, "pairs without one"),
-            (self.excluded, "taken out"),
-        ];
-        for (count, what) in
-            parts.iter().filter_map(|(count, what)| count.map(|count| (count, what)))
-        {
-            write!(f, ", {count} {what}")?;
+        if let Some(facts) = self.facts {
+            write!(f, ", {facts} facts")?;
+        }
+        if let Some(PublishedPairs { negatives, excluded, intra }) = self.pairs {
+            write!(f, ", {intra} of them within a sentence")?;
+            write!(f, ", {negatives} pairs without one, {excluded} taken out")?;
         }
         Ok(())
     }
 }
 
-/// Whether a name is the words of its span, white space and case aside.
+/// Whether a name is the words of its span but for white space and case.
 fn same_text(name: &str, words: &[String]) -> bool {
     let letters = |text: &str| {
         text.chars().filter(|c| !c.is_whitespace()).flat_map(char::to_lowercase).collect::<Vec<_>>()
@@ -378,17 +359,15 @@ fn same_text(name: &str, words: &[String]) -> bool {
         || letters(name) == letters(&words.concat())
 }
 
-/// Hashes of a fact under each head name and tail name.
-fn postings<'a>(
-    head: &'a Entity,
-    tail: &'a Entity,
-    relation: &'a str,
-) -> impl Iterator<Item = u64> + 'a {
-    let pairs = head.mentions.iter().flat_map(|h| tail.mentions.iter().map(move |t| (h, t)));
-    let mut hashes: Vec<u64> = pairs.map(|(h, t)| hash(&[&h.name, &t.name, relation])).collect();
+/// One hash of a fact for each pair of a head name and a tail name.
+fn postings(document: &Document, fact: &Fact) -> Vec<u64> {
+    let [head, tail] = [fact.head, fact.tail].map(|entity| &document.entities[entity].mentions);
+    let pairs = head.iter().flat_map(|h| tail.iter().map(move |t| (h, t)));
+    let mut hashes: Vec<u64> =
+        pairs.map(|(h, t)| hash(&[&h.name, &t.name, &fact.relation])).collect();
     hashes.sort_unstable();
     hashes.dedup();
-    hashes.into_iter()
+    hashes
 }
 
 fn hash(parts: &[&str]) -> u64 {
@@ -396,7 +375,7 @@ fn hash(parts: &[&str]) -> u64 {
     for part in parts {
         hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
     }
-    hasher.finalize().as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    hash_number(&hasher.finalize())
 }
 
 /// The survey as text.

@@ -7,6 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::breakdown::{BreakdownOptions, inside, range_name};
+use super::docred::count_by_document;
 use super::sections::quoted;
 use super::statistics::{Bootstrap, DocumentCounts, Paired, paired_bootstraps};
 use super::{FactKey, FactKeySet, Gold, Prediction, ScoreBlock};
@@ -126,6 +127,10 @@ pub fn compare(
     let paired: Vec<_> = counts_a.iter().zip(&counts_b).map(|(a, b)| Paired { a, b }).collect();
     let bootstraps = paired_bootstraps(&paired, options.samples, options.seed)?;
     let rows = groups.iter().zip(&paired).zip(bootstraps);
+    let only = |one: &FactKeySet<'_>, other: &FactKeySet<'_>| {
+        let found = truth.iter().filter(|fact| one.contains(fact) && !other.contains(fact));
+        found.map(|fact| fact_row(gold, fact)).collect()
+    };
     Ok(Comparison {
         samples: options.samples,
         seed: options.seed,
@@ -134,16 +139,8 @@ pub fn compare(
                 group_row(group, *paired, bootstrap, (&truth, &a, &b))
             })
             .collect(),
-        only_a: truth
-            .iter()
-            .filter(|fact| a.contains(fact) && !b.contains(fact))
-            .map(|fact| fact_row(gold, fact))
-            .collect(),
-        only_b: truth
-            .iter()
-            .filter(|fact| b.contains(fact) && !a.contains(fact))
-            .map(|fact| fact_row(gold, fact))
-            .collect(),
+        only_a: only(&a, &b),
+        only_b: only(&b, &a),
     })
 }
 
@@ -179,18 +176,12 @@ fn by_document(
     predicted: &FactKeySet<'_>,
     truth: &FactKeySet<'_>,
 ) -> Vec<DocumentCounts> {
-    let mut counts = vec![DocumentCounts::default(); gold.documents().len()];
-    for fact in truth.iter().filter(|fact| (group.belongs)(fact)) {
-        counts[fact.document].gold += 1;
-    }
     // As in the break-downs, predictions on entities that do not exist belong to no group but the
     // whole.
-    let exists = |fact: &&FactKey<'_>| group.section == WHOLE || gold.distance(fact).is_some();
-    for fact in predicted.iter().filter(exists).filter(|fact| (group.belongs)(fact)) {
-        counts[fact.document].predicted += 1;
-        counts[fact.document].correct += usize::from(truth.contains(fact));
-    }
-    counts
+    let exists = |fact: &FactKey<'_>| group.section == WHOLE || gold.distance(fact).is_some();
+    let belongs = |fact: &&FactKey<'_>| (group.belongs)(fact);
+    let predicted = predicted.iter().filter(|fact| exists(fact)).filter(belongs);
+    count_by_document(gold, truth.iter().filter(belongs), predicted)
 }
 
 fn group_row(

@@ -9,6 +9,7 @@ use ahash::AHashSet;
 use serde::{Deserialize, Serialize};
 
 use super::block::{f1, ratio};
+use super::statistics::DocumentCounts;
 use super::{FactKey, FactSet, Gold, Prediction};
 use crate::{Error, Result};
 
@@ -145,19 +146,27 @@ pub fn score(
     scores(counts, facts, scorer)
 }
 
-fn key<'a>(gold: &Gold<'_>, prediction: &'a Prediction) -> Option<FactKey<'a>> {
-    let document = gold.row(&prediction.title)?;
-    Some(FactKey {
-        document,
-        head: prediction.h_idx,
-        tail: prediction.t_idx,
-        relation: &prediction.r,
-    })
+/// Right, predicted and gold facts of each gold document, in order: the input of a paired bootstrap
+/// over documents.
+pub(super) fn count_by_document<'f>(
+    gold: &Gold<'_>,
+    truth: impl IntoIterator<Item = &'f FactKey<'f>>,
+    predicted: impl IntoIterator<Item = &'f FactKey<'f>>,
+) -> Vec<DocumentCounts> {
+    let mut counts = vec![DocumentCounts::default(); gold.documents().len()];
+    for fact in truth {
+        counts[fact.document].gold += 1;
+    }
+    for fact in predicted {
+        counts[fact.document].predicted += 1;
+        counts[fact.document].correct += usize::from(gold.facts().contains_key(fact));
+    }
+    counts
 }
 
 fn count(gold: &Gold<'_>, prediction: &Prediction, facts: FactSets<'_>, counts: &mut Counts) {
     counts.submitted += 1;
-    let Some(key) = key(gold, prediction) else {
+    let Some(key) = gold.key(prediction) else {
         counts.unknown_title += 1;
         return;
     };
@@ -240,6 +249,10 @@ mod tests {
         let ign = scores.ign_annotated.unwrap();
         assert!((ign.precision - 1.0 / 3.0).abs() < 1e-12 && (ign.f1 - 0.5).abs() < 1e-12);
         assert_eq!(scores.ign_distant, None);
+        assert_eq!(
+            count_by_document(&gold, gold.facts().keys(), &gold.predicted(&predictions)),
+            [DocumentCounts { correct: 2, predicted: 3, gold: 2 }]
+        );
         let nothing = score(
             &gold,
             &[],

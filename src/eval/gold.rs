@@ -127,16 +127,13 @@ impl<'a> Gold<'a> {
 
     /// The distinct predicted facts of known documents.
     pub fn predicted(&self, predictions: &'a [Prediction]) -> FactKeySet<'a> {
-        let key = |prediction: &'a Prediction| {
-            let document = self.row(&prediction.title)?;
-            Some(FactKey {
-                document,
-                head: prediction.h_idx,
-                tail: prediction.t_idx,
-                relation: &prediction.r,
-            })
-        };
-        predictions.iter().filter_map(key).collect()
+        predictions.iter().filter_map(|prediction| self.key(prediction)).collect()
+    }
+
+    /// A predicted fact, if its document is known.
+    pub fn key<'p>(&self, prediction: &'p Prediction) -> Option<FactKey<'p>> {
+        let Prediction { title, h_idx: head, t_idx: tail, r: relation, .. } = prediction;
+        Some(FactKey { document: self.row(title)?, head: *head, tail: *tail, relation })
     }
 
     /// Whether any pair of mention names of the fact occurs in the training data with its relation.

@@ -167,16 +167,10 @@ impl<'a> SortKey<'a> {
 
 fn distinct<'a>(gold: &Gold<'a>, predictions: &'a [Prediction]) -> Vec<PairFact<SortKey<'a>>> {
     let fact = |prediction: &'a Prediction| {
-        let (head, tail, relation) = (prediction.h_idx, prediction.t_idx, prediction.r.as_str());
-        match gold.row(&prediction.title) {
-            Some(document) => {
-                let key = FactKey { document, head, tail, relation };
-                PairFact { key: SortKey::of(&key), reach: reach(gold, &key) }
-            }
-            None => PairFact {
-                key: SortKey(Err(&prediction.title), head, tail, relation),
-                reach: Reach::Inter,
-            },
+        let Prediction { title, h_idx, t_idx, r, .. } = prediction;
+        match gold.key(prediction) {
+            Some(key) => PairFact { key: SortKey::of(&key), reach: reach(gold, &key) },
+            None => PairFact { key: SortKey(Err(title), *h_idx, *t_idx, r), reach: Reach::Inter },
         }
     };
     let set: HashSet<_> = predictions.iter().map(fact).collect();

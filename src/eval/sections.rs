@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{NamedBlock, ScoreBlock, Scores};
+use super::{BestPrefix, IgnScores, ListedPairs, NamedBlock, RecallAt, ScoreBlock, Scores};
 
 /// Rows that belong together.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -36,237 +36,223 @@ pub struct SectionRow {
 }
 
 impl SectionRow {
-    fn block(name: impl Into<String>, block: &ScoreBlock) -> Self {
+    fn new(
+        name: impl Into<String>,
+        predicted: usize,
+        gold: Option<usize>,
+        [precision, recall, f1]: [f64; 3],
+    ) -> Self {
         Self {
             name: name.into(),
-            predicted: Some(block.predicted),
-            gold: Some(block.gold),
-            precision: Some(block.precision),
-            recall: Some(block.recall),
-            f1: Some(block.f1),
+            predicted: Some(predicted),
+            gold,
+            precision: Some(precision),
+            recall: Some(recall),
+            f1: Some(f1),
         }
+    }
+
+    fn block(name: impl Into<String>, block: &ScoreBlock) -> Self {
+        let scores = [block.precision, block.recall, block.f1];
+        Self::new(name, block.predicted, Some(block.gold), scores)
     }
 
     fn named(blocks: &[NamedBlock]) -> Vec<Self> {
         blocks.iter().map(|named| Self::block(&named.name, &named.block)).collect()
     }
-}
 
-fn section(name: &str, definition: &str, rows: Vec<SectionRow>) -> ScoreSection {
-    ScoreSection { name: name.to_owned(), definition: definition.to_owned(), rows }
+    fn found(name: String, gold: usize, recall: Option<f64>) -> Self {
+        Self { name, gold: Some(gold), recall, ..Self::default() }
+    }
 }
 
 impl Scores {
     /// All sections that have rows, in the order of the table.
     pub fn sections(&self) -> Vec<ScoreSection> {
-        let groups = &self.breakdown;
-        let mut sections = vec![
-            self.all_facts(),
-            self.ign(),
-            self.evidence_sentences(),
-            self.listed_pairs(),
-            self.filtered_pairs(),
-        ];
-        sections.push(section(
-            "intra and inter",
-            "A fact is intra-sentence if a mention of its head and one of its tail share a \
-             sentence.",
-            vec![
-                SectionRow::block("intra-sentence", &groups.intra),
-                SectionRow::block("inter-sentence", &groups.inter),
-            ],
-        ));
-        sections.push(section(
-            "distance",
-            "Smallest distance in sentences between a mention of the head and one of the tail.",
-            SectionRow::named(&groups.distance),
-        ));
-        sections.push(section(
-            "mentions",
-            "Mean number of mentions of head and tail.",
-            SectionRow::named(&groups.mentions),
-        ));
-        sections.push(section(
-            "frequency",
-            "Frequent are the ten relations of Re-DocRED's script; all others are the long tail.",
-            vec![
-                SectionRow::block("frequent relations", &groups.frequent),
-                SectionRow::block("long-tail relations", &groups.long_tail),
-            ],
-        ));
-        sections.push(self.inference());
-        sections.push(self.evidence_recall());
-        sections.push(self.thresholds());
-        sections.push(self.ranker_recall());
-        sections.push(section(
-            "relation",
-            "Facts of one relation, most gold facts first.",
-            SectionRow::named(&groups.relations),
-        ));
-        sections.retain(|section| !section.rows.is_empty());
-        sections
-    }
-
-    fn all_facts(&self) -> ScoreSection {
-        let counts = &self.official.counts;
-        let definition = "Distinct predictions against distinct gold facts (title, head, tail, \
-            relation); unknown titles count as wrong.";
+        let (counts, groups) = (&self.official.counts, &self.breakdown);
         let all = ScoreBlock::new(counts.submitted, counts.gold, counts.correct);
-        section("facts", definition, vec![SectionRow::block("all facts", &all)])
-    }
-
-    fn ign(&self) -> ScoreSection {
-        let counts = &self.official.counts;
-        let row = |name: &str, ign: super::IgnScores, known| SectionRow {
+        let sections = [
+            (
+                "facts",
+                "Distinct predictions against distinct gold facts (title, head, tail, relation); \
+                 unknown titles count as wrong.",
+                vec![SectionRow::block("all facts", &all)],
+            ),
+            (
+                "Ign",
+                "Right predictions whose names and relation stand in the training facts leave the \
+                 precision; recall stays that of all facts.",
+                self.ign(),
+            ),
+            (
+                "evidence",
+                "Evidence sentences of right predictions that are gold evidence, of all predicted \
+                 ones and of those of all label rows.",
+                vec![self.evidence_sentences()],
+            ),
+            (
+                "pairs",
+                "Relations of the corpus's list of pairs; a pair without a relation earns nothing, \
+                 one that was filtered out is left out.",
+                self.listed_pairs(),
+            ),
+            (
+                "filtered",
+                "All pairs again, with predictions on pairs that were filtered out counted as \
+                 wrong.",
+                self.filtered_pairs(),
+            ),
+            (
+                "intra and inter",
+                "A fact is intra-sentence if a mention of its head and one of its tail share a \
+                 sentence.",
+                vec![
+                    SectionRow::block("intra-sentence", &groups.intra),
+                    SectionRow::block("inter-sentence", &groups.inter),
+                ],
+            ),
+            (
+                "distance",
+                "Smallest distance in sentences between a mention of the head and one of the tail.",
+                SectionRow::named(&groups.distance),
+            ),
+            (
+                "mentions",
+                "Mean number of mentions of head and tail.",
+                SectionRow::named(&groups.mentions),
+            ),
+            (
+                "frequency",
+                "Frequent are the ten relations of Re-DocRED's script; all others are the long \
+                 tail.",
+                vec![
+                    SectionRow::block("frequent relations", &groups.frequent),
+                    SectionRow::block("long-tail relations", &groups.long_tail),
+                ],
+            ),
+            (
+                "inference",
+                "Facts on the sides of triangles head→o, o→tail, head→tail: strict compares those \
+                 of both sides; loose, each with all facts of the other; conclusion keeps only \
+                 head→tail; gold pairs, the predictions on the pairs of gold triangles.",
+                vec![
+                    SectionRow::block("infer, members strict", &groups.infer.members_strict),
+                    SectionRow::block("infer, members loose", &groups.infer.members_loose),
+                    SectionRow::block("infer, conclusion", &groups.infer.conclusion),
+                    SectionRow::block("infer, gold pairs", &groups.infer.gold_pairs),
+                ],
+            ),
+            (
+                "supporting sentences",
+                "Recall of gold facts by their number of distinct evidence sentences.",
+                self.evidence_recall(),
+            ),
+            (
+                "thresholds",
+                "Prefixes of the list of all scores: the one with the largest F1 (chosen on these \
+                 very documents, so optimistic unless they are dev), the same for intra- and \
+                 inter-sentence facts apart, and the scores above a threshold from elsewhere.",
+                self.thresholds(),
+            ),
+            (
+                "ranker",
+                "Labelled facts whose pair is among the best k of its document (N: entities).",
+                self.ranker_recall(),
+            ),
+            (
+                "relation",
+                "Facts of one relation, most gold facts first.",
+                SectionRow::named(&groups.relations),
+            ),
+        ];
+        let with_rows = sections.into_iter().filter(|(_, _, rows)| !rows.is_empty());
+        let section = |(name, definition, rows): (&str, &str, _)| ScoreSection {
             name: name.to_owned(),
-            predicted: Some(counts.submitted - known),
-            gold: Some(counts.gold),
-            precision: Some(ign.precision),
-            recall: Some(self.official.recall),
-            f1: Some(ign.f1),
+            definition: definition.to_owned(),
+            rows,
         };
-        let annotated = self
-            .official
-            .ign_annotated
-            .map(|ign| row("Ign (annotated)", ign, counts.correct_in_annotated));
-        let distant = self
-            .official
-            .ign_distant
-            .map(|ign| row("Ign (distant)", ign, counts.correct_in_distant));
-        let definition = "Right predictions whose names and relation stand in the training facts \
-            leave the precision; recall stays that of all facts.";
-        section("Ign", definition, annotated.into_iter().chain(distant).collect())
+        with_rows.map(section).collect()
     }
 
-    fn evidence_sentences(&self) -> ScoreSection {
+    fn ign(&self) -> Vec<SectionRow> {
         let (official, counts) = (&self.official, &self.official.counts);
-        let row = SectionRow {
-            name: "evidence sentences".to_owned(),
-            predicted: Some(counts.evidence_predicted),
-            gold: Some(counts.evidence_gold),
-            precision: Some(official.evidence_precision),
-            recall: Some(official.evidence_recall),
-            f1: Some(official.evidence_f1),
+        let kinds = [
+            ("Ign (annotated)", official.ign_annotated, counts.correct_in_annotated),
+            ("Ign (distant)", official.ign_distant, counts.correct_in_distant),
+        ];
+        let row = |(name, ign, known): (&str, Option<IgnScores>, usize)| {
+            let IgnScores { precision, f1 } = ign?;
+            let scores = [precision, official.recall, f1];
+            Some(SectionRow::new(name, counts.submitted - known, Some(counts.gold), scores))
         };
-        let definition = "Evidence sentences of right predictions that are gold evidence, of all \
-            predicted ones and of those of all label rows.";
-        section("evidence", definition, vec![row])
+        kinds.into_iter().filter_map(row).collect()
     }
 
-    fn listed_pairs(&self) -> ScoreSection {
-        let Some(listed) = &self.pairs else { return ScoreSection::default() };
-        let scores = &listed.scores;
-        let mut rows = vec![
-            SectionRow::block("all pairs", &scores.overall),
-            SectionRow::block("intra", &scores.intra),
-            SectionRow::block("inter", &scores.inter),
-        ];
-        rows.extend(scores.near.as_ref().map(|block| SectionRow::block("inter [1,3)", block)));
-        rows.extend(scores.far.as_ref().map(|block| SectionRow::block("inter [3,∞)", block)));
-        section(
-            "pairs",
-            "Relations of the corpus's list of pairs; a pair without a relation earns nothing, one \
-             that was filtered out is left out.",
-            rows,
+    fn evidence_sentences(&self) -> SectionRow {
+        let (official, counts) = (&self.official, &self.official.counts);
+        SectionRow::new(
+            "evidence sentences",
+            counts.evidence_predicted,
+            Some(counts.evidence_gold),
+            [official.evidence_precision, official.evidence_recall, official.evidence_f1],
         )
     }
 
-    fn filtered_pairs(&self) -> ScoreSection {
-        let listed = self.pairs.filter(|listed| listed.predicted_on_filtered > 0);
-        let rows = listed
+    fn listed_pairs(&self) -> Vec<SectionRow> {
+        let Some(ListedPairs { scores, .. }) = &self.pairs else { return Vec::new() };
+        let groups = [
+            ("all pairs", Some(scores.overall)),
+            ("intra", Some(scores.intra)),
+            ("inter", Some(scores.inter)),
+            ("inter [1,3)", scores.near),
+            ("inter [3,∞)", scores.far),
+        ];
+        let row = |(name, block): (&str, Option<_>)| Some(SectionRow::block(name, &block?));
+        groups.into_iter().filter_map(row).collect()
+    }
+
+    fn filtered_pairs(&self) -> Vec<SectionRow> {
+        let listed = self.pairs.iter().filter(|listed| listed.predicted_on_filtered > 0);
+        listed
             .map(|listed| SectionRow::block("filtered pairs wrong", &listed.counting_filtered))
-            .into_iter()
-            .collect();
-        section(
-            "filtered",
-            "All pairs again, with predictions on pairs that were filtered out counted as wrong.",
-            rows,
-        )
+            .collect()
     }
 
-    fn inference(&self) -> ScoreSection {
-        let infer = &self.breakdown.infer;
-        let rows = [
-            ("infer, members strict", &infer.members_strict),
-            ("infer, members loose", &infer.members_loose),
-            ("infer, conclusion", &infer.conclusion),
-            ("infer, gold pairs", &infer.gold_pairs),
-        ];
-        section(
-            "inference",
-            "Facts on the sides of triangles head→o, o→tail, head→tail: strict compares those of \
-             both sides; loose, each with all facts of the other; conclusion keeps only head→tail; \
-             gold pairs, the predictions on the pairs of gold triangles.",
-            rows.map(|(name, block)| SectionRow::block(name, block)).to_vec(),
-        )
-    }
-
-    fn evidence_recall(&self) -> ScoreSection {
-        let row = |group: &super::EvidenceRecall| SectionRow {
-            name: format!("{} sentences", group.evidence),
-            gold: Some(group.gold),
-            recall: group.recall,
-            ..SectionRow::default()
-        };
+    fn evidence_recall(&self) -> Vec<SectionRow> {
         let groups = self.breakdown.evidence.iter().filter(|group| group.gold > 0);
-        section(
-            "supporting sentences",
-            "Recall of gold facts by their number of distinct evidence sentences.",
-            groups.map(row).collect(),
-        )
+        groups
+            .map(|group| {
+                let name = format!("{} sentences", group.evidence);
+                SectionRow::found(name, group.gold, group.recall)
+            })
+            .collect()
     }
 
-    fn thresholds(&self) -> ScoreSection {
-        let best = |name: &str, best: &super::BestPrefix| SectionRow {
-            name: format!("{name}, θ {:.4}", best.theta),
-            predicted: Some(best.prefix + 1),
-            gold: None,
-            precision: Some(best.precision),
-            recall: Some(best.recall),
-            f1: Some(best.f1),
-        };
+    fn thresholds(&self) -> Vec<SectionRow> {
         let ranking = self.ranking.as_ref();
-        let mut rows: Vec<SectionRow> =
-            self.threshold.iter().map(|found| best("best on these documents", found)).collect();
-        rows.extend(
-            ranking
-                .and_then(|ranking| ranking.best_intra.as_ref())
-                .map(|found| best("tuned for intra", found)),
-        );
-        rows.extend(
-            ranking
-                .and_then(|ranking| ranking.best_inter.as_ref())
-                .map(|found| best("tuned for inter", found)),
-        );
-        rows.extend(ranking.and_then(|ranking| ranking.given).map(|(theta, at)| SectionRow {
-            name: format!("given, θ {theta:.4}"),
-            predicted: Some(at.kept),
-            gold: None,
-            precision: Some(at.precision),
-            recall: Some(at.recall),
-            f1: Some(at.f1),
-        }));
-        section(
-            "thresholds",
-            "Prefixes of the list of all scores: the one with the largest F1 (chosen on these very \
-             documents, so optimistic unless they are dev), the same for intra- and inter-sentence \
-             facts apart, and the scores above a threshold from elsewhere.",
-            rows,
-        )
+        let tuned = [
+            ("best on these documents", self.threshold),
+            ("tuned for intra", ranking.and_then(|ranking| ranking.best_intra)),
+            ("tuned for inter", ranking.and_then(|ranking| ranking.best_inter)),
+        ];
+        let row = |(name, best): (&str, Option<BestPrefix>)| {
+            let best = best?;
+            let (name, predicted) = (format!("{name}, θ {:.4}", best.theta), best.prefix + 1);
+            Some(SectionRow::new(name, predicted, None, [best.precision, best.recall, best.f1]))
+        };
+        let given = ranking.and_then(|ranking| ranking.given).map(|(theta, at)| {
+            let scores = [at.precision, at.recall, at.f1];
+            SectionRow::new(format!("given, θ {theta:.4}"), at.kept, None, scores)
+        });
+        tuned.into_iter().filter_map(row).chain(given).collect()
     }
 
-    fn ranker_recall(&self) -> ScoreSection {
-        let row = |at: &super::RecallAt| SectionRow {
-            name: format!("ranker recall at {}", at.k()),
-            gold: Some(at.labels.total),
-            recall: Some(at.labels.share),
-            ..SectionRow::default()
+    fn ranker_recall(&self) -> Vec<SectionRow> {
+        let row = |at: &RecallAt| {
+            let name = format!("ranker recall at {}", at.k());
+            SectionRow::found(name, at.labels.total, Some(at.labels.share))
         };
-        section(
-            "ranker",
-            "Labelled facts whose pair is among the best k of its document (N: entities).",
-            self.ranker.iter().map(row).collect(),
-        )
+        self.ranker.iter().map(row).collect()
     }
 }
 

@@ -73,8 +73,8 @@ pub struct Paired<'a> {
 }
 
 /// Resamples documents with replacement and compares the micro F1 of two systems on the same
-/// documents, for several groups of facts. All groups see the same resamples, so that the result of
-/// one does not depend on which others there are. Deterministic in `seed`.
+/// documents, for several groups of facts. Deterministic in `seed`. All groups see the same
+/// resamples, so that the result of one does not depend on which others there are.
 ///
 /// # Errors
 /// A bug error where the lists do not belong together or are empty, or `samples` is 0.

@@ -38,10 +38,16 @@ pub trait Communicator: Send + Sync {
     /// Returns once every rank has called it.
     fn barrier(&self) -> Result<()>;
 
+    /// The communicator that this one is built upon, if there is one. It carries out what has a
+    /// default here.
+    fn beneath(&self) -> Option<&dyn Communicator> {
+        None
+    }
+
     /// A barrier that sleeps instead of spinning: for waits of seconds to hours, such as rank 0
     /// preparing shards.
     fn patient_barrier(&self) -> Result<()> {
-        self.barrier()
+        self.beneath().map_or_else(|| self.barrier(), Communicator::patient_barrier)
     }
 
     /// Replaces each value by its reduction over all ranks.
@@ -54,12 +60,15 @@ pub trait Communicator: Send + Sync {
     /// Like [`all_reduce_tensor`](Self::all_reduce_tensor), but the sum may be used only after
     /// [`join`](Self::join).
     fn enqueue_all_reduce(&self, tensor: &Tensor) -> Result<()> {
-        self.all_reduce_tensor(tensor)
+        match self.beneath() {
+            Some(beneath) => beneath.enqueue_all_reduce(tensor),
+            None => self.all_reduce_tensor(tensor),
+        }
     }
 
     /// Makes the calling thread's further work wait for every reduction enqueued so far.
     fn join(&self) -> Result<()> {
-        Ok(())
+        self.beneath().map_or(Ok(()), Communicator::join)
     }
 
     /// Replaces `bytes` on every rank by those of `root`; the lengths may differ before.
@@ -71,25 +80,24 @@ pub trait Communicator: Send + Sync {
     /// Whether gradients are sent at all. In a world of one they stay where they are, unless NCCL
     /// carries them.
     fn carries(&self) -> bool {
-        self.size() > 1
+        self.beneath().map_or(self.size() > 1, Communicator::carries)
     }
 
     /// Whether two threads may use one lane each at the same time.
     fn concurrent(&self) -> bool {
-        true
+        self.beneath().is_none_or(Communicator::concurrent)
     }
 
     /// Returns an asynchronous error, if there was one; the watchdog polls it.
     fn check(&self) -> Result<()> {
-        Ok(())
+        self.beneath().map_or(Ok(()), Communicator::check)
     }
 
     /// Leaves the world together with all other ranks; nothing may be called afterwards. Returns
     /// false if they do not leave within `patience` (`None`: for ever): then the world is still
     /// open. Dropping without closing is not enough: the launcher would take this rank for lost.
     fn close(&self, patience: Option<Duration>) -> bool {
-        let _ = patience;
-        true
+        self.beneath().is_none_or(|beneath| beneath.close(patience))
     }
 
     /// Ends every rank of the world at once with this exit code.

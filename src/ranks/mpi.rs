@@ -10,7 +10,7 @@
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::mem::ManuallyDrop;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use ::mpi::environment::Universe;
@@ -19,6 +19,7 @@ use tch::Tensor;
 
 use super::host_slice::{HostSlice, on_host};
 use super::{Communicator, ReduceOp};
+use crate::base::lock;
 use crate::{Error, Result};
 
 /// MPI counts are `int`: longer buffers travel in pieces of this many values.
@@ -53,6 +54,7 @@ unsafe impl Sync for Handle {}
 /// The MPI world, with one duplicate for small host data, one for tensors and one for the end, so
 /// that these cannot mix.
 pub struct MpiCommunicator {
+    /// MPI's lifetime; `None` once closed.
     universe: Mutex<Option<ManuallyDrop<Universe>>>,
     control: Handle,
     tensors: Handle,
@@ -102,11 +104,6 @@ impl MpiCommunicator {
             size,
             concurrent: level >= Threading::Multiple,
         })
-    }
-
-    /// MPI's lifetime; `None` once closed.
-    fn universe(&self) -> MutexGuard<'_, Option<ManuallyDrop<Universe>>> {
-        self.universe.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn checked(&self, operation: &str, code: c_int) -> Result<()> {
@@ -284,14 +281,14 @@ impl Communicator for MpiCommunicator {
         if !self.sleep_until_all(self.farewell, patience).unwrap_or(false) {
             return false;
         }
-        if let Some(universe) = self.universe().take() {
+        if let Some(universe) = lock(&self.universe).take() {
             drop(ManuallyDrop::into_inner(universe));
         }
         true
     }
 
     fn abort(&self, code: u8) -> ! {
-        if self.universe().is_some() {
+        if lock(&self.universe).is_some() {
             // SAFETY: MPI is initialised and not finalised; the call does not come back.
             unsafe { ffi::MPI_Abort(ffi::RSMPI_COMM_WORLD, c_int::from(code)) };
         }

@@ -7,7 +7,7 @@
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use tch::Tensor;
 
 use super::nccl_library::{NcclLibrary, RawComm, UniqueId, data_type};
 use super::{Communicator, ReduceOp};
+use crate::base::lock;
 use crate::{Error, Result};
 
 /// `ncclSum`.
@@ -107,6 +108,10 @@ impl NcclCommunicator {
 }
 
 impl Communicator for NcclCommunicator {
+    fn beneath(&self) -> Option<&dyn Communicator> {
+        Some(self.control.as_ref())
+    }
+
     fn rank(&self) -> usize {
         self.control.rank()
     }
@@ -117,10 +122,6 @@ impl Communicator for NcclCommunicator {
 
     fn barrier(&self) -> Result<()> {
         self.control.barrier()
-    }
-
-    fn patient_barrier(&self) -> Result<()> {
-        self.control.patient_barrier()
     }
 
     fn all_reduce_f64(&self, values: &mut [f64], op: ReduceOp) -> Result<()> {
@@ -179,10 +180,6 @@ impl Communicator for NcclCommunicator {
         true
     }
 
-    fn concurrent(&self) -> bool {
-        self.control.concurrent()
-    }
-
     fn check(&self) -> Result<()> {
         // If another thread is looking already, it finds any error.
         let Ok(_looking) = self.looking.try_lock() else { return Ok(()) };
@@ -199,7 +196,7 @@ impl Communicator for NcclCommunicator {
             return false;
         }
         if let Some(comm) = self.take() {
-            let _looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+            let _looking = lock(&self.looking);
             // SAFETY: the handle was taken and nobody looks at it, so nobody uses it after this.
             unsafe { (self.library.comm_destroy)(comm) };
         }

@@ -10,7 +10,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use tch::Tensor;
 
 use super::Communicator;
 use super::failure::Watchdog;
+use crate::base::lock;
 use crate::{Error, Result};
 
 /// All-reduces the gradient buckets of one model. Between [`arm`](Self::arm) and
@@ -108,7 +109,7 @@ impl GradientReducer {
         if matches!(self.lane, Lane::Nowhere) {
             return Ok(());
         }
-        let mut pending = self.lock();
+        let mut pending = lock(&self.pending);
         if self.armed.load(Ordering::Acquire) {
             return Err(Error::Bug("gradient buckets were armed twice".into()));
         }
@@ -129,7 +130,7 @@ impl GradientReducer {
         if !self.armed.load(Ordering::Acquire) {
             return;
         }
-        let mut pending = self.lock();
+        let mut pending = lock(&self.pending);
         match (self.owner.get(parameter), pending.told.get_mut(parameter)) {
             (Some(&bucket), Some(told)) if !*told => {
                 *told = true;
@@ -163,7 +164,7 @@ impl GradientReducer {
         if matches!(self.lane, Lane::Nowhere) {
             return Ok(());
         }
-        let mut pending = self.lock();
+        let mut pending = lock(&self.pending);
         if !self.armed.swap(false, Ordering::AcqRel) {
             return Err(Error::Bug("gradient buckets were finished without being armed".into()));
         }
@@ -190,11 +191,11 @@ impl GradientReducer {
         match &self.lane {
             Lane::Nowhere => Ok(()),
             Lane::Here(work) => {
-                let work = work.lock().unwrap_or_else(PoisonError::into_inner);
+                let work = lock(work);
                 (0..work.buckets.len()).try_for_each(|bucket| work.reduce(bucket))
             }
             Lane::Thread { answers, .. } => {
-                let answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
+                let answers = lock(answers);
                 let gone = |_| Err(Error::Bug("the communication thread has ended".into()));
                 // Every answer is taken, so that none is left for the next step.
                 (0..self.members.len())
@@ -202,10 +203,6 @@ impl GradientReducer {
                     .fold(Ok(()), Result::and)
             }
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Pending> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -186,9 +186,9 @@ fn buckets_are_launched_in_order_while_gradients_still_come() {
         reducer.arm().unwrap();
         // Bucket 3 is whole, but bucket 0 still waits.
         [4, 1, 3].iter().for_each(|&parameter| reducer.ready(parameter));
-        assert_eq!(reducer.lock().next, 0);
+        assert_eq!(lock(&reducer.pending).next, 0);
         reducer.ready(5);
-        assert_eq!(reducer.lock().next, 2, "bucket 0, and the empty bucket 1 behind it");
+        assert_eq!(lock(&reducer.pending).next, 2, "bucket 0, and the empty bucket 1 behind it");
         // Both ranks have launched bucket 0, so its sum arrives before anyone calls `finish`.
         let sum = &expected(2, 0)[0];
         let arrived = (0..2000).any(|_| {

@@ -33,6 +33,11 @@ fn bytes_of(tensor: &Tensor) -> usize {
 }
 
 impl Communicator for Watched {
+    /// The reducer, which enqueues gradient buckets, opens their sections itself and names them.
+    fn beneath(&self) -> Option<&dyn Communicator> {
+        Some(self.inner.as_ref())
+    }
+
     fn rank(&self) -> usize {
         self.inner.rank()
     }
@@ -61,15 +66,6 @@ impl Communicator for Watched {
         self.inner.all_reduce_tensor(tensor)
     }
 
-    /// Gradient buckets: the reducer opens the section, which names the bucket.
-    fn enqueue_all_reduce(&self, tensor: &Tensor) -> Result<()> {
-        self.inner.enqueue_all_reduce(tensor)
-    }
-
-    fn join(&self) -> Result<()> {
-        self.inner.join()
-    }
-
     fn broadcast(&self, root: usize, bytes: &mut Vec<u8>) -> Result<()> {
         let _section = self.section("broadcast", bytes.len());
         self.inner.broadcast(root, bytes)
@@ -78,22 +74,6 @@ impl Communicator for Watched {
     fn all_gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
         let _section = self.section("all-gather", bytes.len());
         self.inner.all_gather(bytes)
-    }
-
-    fn carries(&self) -> bool {
-        self.inner.carries()
-    }
-
-    fn concurrent(&self) -> bool {
-        self.inner.concurrent()
-    }
-
-    fn check(&self) -> Result<()> {
-        self.inner.check()
-    }
-
-    fn close(&self, patience: Option<Duration>) -> bool {
-        self.inner.close(patience)
     }
 
     fn abort(&self, code: u8) -> ! {

@@ -355,11 +355,7 @@ fn install_panic_hook(comm: &Arc<dyn Communicator>, watchdog: &Watchdog) {
 
 /// What became of a thread, and the backtrace on lines of its own, if one was asked for.
 fn describe(panic: &PanicHookInfo<'_>) -> (String, String) {
-    let payload = panic.payload();
-    let text = payload
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let text = panics::message(panic.payload()).unwrap_or("without a message");
     let place = panic
         .location()
         .map_or_else(String::new, |place| format!(" at {}:{}", place.file(), place.line()));
@@ -369,7 +365,7 @@ fn describe(panic: &PanicHookInfo<'_>) -> (String, String) {
     } else {
         String::new()
     };
-    (format!("panicked{place}: {}", text.unwrap_or("without a message")), trace)
+    (format!("panicked{place}: {text}"), trace)
 }
 
 #[cfg(test)]

@@ -4,19 +4,18 @@
 //! It holds everything that a [`Document`] does, but for where it was read. Not for: training,
 //! which takes shards of tokenised documents.
 
-use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, ListArray, StringArray, StructArray, UInt32Array,
-};
-use arrow::buffer::NullBuffer;
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, StructArray};
 use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::Field;
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 
-use super::columns::{list, nullable_list, u32s};
+use super::arrays::{
+    Built, flags, lists, numbers, numbers_of, optional_lists, optional_texts, range, strings,
+    structs, texts, texts_of, u32s,
+};
 use super::reader::TableReader;
 use super::schema;
 use super::writer::WholeTable;
@@ -52,9 +51,7 @@ impl DocumentFormat for DocumentTable {
         let table = TableReader::open_alone(path)?;
         let mut intake = Intake::default();
         for group in 0..table.num_row_groups() {
-            for raw in table.guarded(group, || {
-                DocumentRows::new(&table.batch(group, &[])?).map(|rows| rows.all())
-            })? {
+            for raw in table.guarded(group, || unchecked(&table.batch(group, &[])?))? {
                 let check = Check {
                     file: path,
                     row: intake.summary.documents,
@@ -108,188 +105,126 @@ impl DocumentWriter for DocumentTableWriter {
     }
 }
 
-fn texts<'a>(values: impl Iterator<Item = &'a String>) -> ArrayRef {
-    Arc::new(StringArray::from_iter_values(values))
-}
-
 fn columns_of(documents: &[Document]) -> Result<Vec<ArrayRef>, ArrowError> {
-    let sentences: Vec<&Vec<String>> =
-        documents.iter().flat_map(|document| &document.sentences).collect();
-    let words = list(
-        sentences.iter().map(|words| words.len()),
-        texts(sentences.iter().copied().flatten()),
-    )?;
+    let sentences =
+        |sentences: &[&Vec<String>]| lists(sentences, |words| words, |words| Ok(texts(words)));
     Ok(vec![
         texts(documents.iter().map(|document| &document.title)),
-        list(documents.iter().map(|document| document.sentences.len()), words)?,
-        entities(documents)?,
-        facts(documents)?,
-        candidates(documents)?,
+        lists(documents, |document| &document.sentences, sentences)?,
+        lists(documents, |document| &document.entities, entities)?,
+        optional_lists(documents, |document| document.facts.as_deref(), facts)?,
+        optional_lists(documents, |document| document.candidates.as_deref(), candidates)?,
     ])
 }
 
-fn entities(documents: &[Document]) -> Result<ArrayRef, ArrowError> {
-    let all: Vec<&Entity> = documents.iter().flat_map(|document| &document.entities).collect();
-    let mentions: Vec<&Mention> = all.iter().flat_map(|entity| &entity.mentions).collect();
-    let numbers =
-        |of: fn(&Mention) -> usize| u32s(mentions.iter().map(|mention| of(mention) as u32));
+fn entities(entities: &[&Entity]) -> Built {
+    let ids = optional_texts(entities.iter().map(|entity| entity.knowledge_base_id.as_deref()));
+    let mentions = lists(entities, |entity| &entity.mentions, mentions)?;
+    structs(schema::identified_entity_fields(), vec![ids, mentions])
+}
+
+fn mentions(mentions: &[&Mention]) -> Built {
     let columns = vec![
         texts(mentions.iter().map(|mention| &mention.name)),
-        numbers(|mention| mention.sentence),
-        numbers(|mention| mention.start),
-        numbers(|mention| mention.end),
+        u32s(mentions.iter().map(|mention| mention.sentence as u32)),
+        u32s(mentions.iter().map(|mention| mention.start as u32)),
+        u32s(mentions.iter().map(|mention| mention.end as u32)),
         texts(mentions.iter().map(|mention| &mention.entity_type)),
     ];
-    let mentions = StructArray::try_new(schema::typed_mention_fields(), columns, None)?;
-    let ids: StringArray = all.iter().map(|entity| entity.knowledge_base_id.as_deref()).collect();
-    let mentions = list(all.iter().map(|entity| entity.mentions.len()), Arc::new(mentions))?;
-    let structs = StructArray::try_new(
-        schema::identified_entity_fields(),
-        vec![Arc::new(ids), mentions],
-        None,
-    )?;
-    list(documents.iter().map(|document| document.entities.len()), Arc::new(structs))
+    structs(schema::typed_mention_fields(), columns)
 }
 
-fn facts(documents: &[Document]) -> Result<ArrayRef, ArrowError> {
-    let all: Vec<&Fact> = documents.iter().flat_map(Document::facts).collect();
-    let evidence =
-        u32s(all.iter().flat_map(|fact| fact.evidence.iter().map(|&sentence| sentence as u32)));
+fn facts(facts: &[&Fact]) -> Built {
+    let sentences =
+        |sentences: &[&usize]| Ok(u32s(sentences.iter().map(|sentence| **sentence as u32)));
     let columns = vec![
-        u32s(all.iter().map(|fact| fact.head as u32)),
-        u32s(all.iter().map(|fact| fact.tail as u32)),
-        texts(all.iter().map(|fact| &fact.relation)),
-        list(all.iter().map(|fact| fact.evidence.len()), evidence)?,
+        u32s(facts.iter().map(|fact| fact.head as u32)),
+        u32s(facts.iter().map(|fact| fact.tail as u32)),
+        texts(facts.iter().map(|fact| &fact.relation)),
+        lists(facts, |fact| &fact.evidence, sentences)?,
     ];
-    let structs = StructArray::try_new(schema::named_fact_fields(), columns, None)?;
-    let nulls = NullBuffer::from_iter(documents.iter().map(|document| document.facts.is_some()));
-    nullable_list(
-        documents.iter().map(|document| document.facts().len()),
-        Arc::new(structs),
-        Some(nulls),
-    )
+    structs(schema::named_fact_fields(), columns)
 }
 
-fn candidates(documents: &[Document]) -> Result<ArrayRef, ArrowError> {
-    let all: Vec<&Candidate> =
-        documents.iter().flat_map(|document| document.candidates.iter().flatten()).collect();
-    let excluded = BooleanArray::from_iter(all.iter().map(|pair| Some(pair.excluded)));
-    let numbers = |of: fn(&Candidate) -> usize| u32s(all.iter().map(|pair| of(pair) as u32));
-    let columns: Vec<ArrayRef> =
-        vec![numbers(|pair| pair.head), numbers(|pair| pair.tail), Arc::new(excluded)];
-    let structs = StructArray::try_new(schema::candidate_fields(), columns, None)?;
-    let nulls =
-        NullBuffer::from_iter(documents.iter().map(|document| document.candidates.is_some()));
-    let lengths = documents.iter().map(|document| document.candidates.as_ref().map_or(0, Vec::len));
-    nullable_list(lengths, Arc::new(structs), Some(nulls))
+fn candidates(pairs: &[&Candidate]) -> Built {
+    let columns = vec![
+        u32s(pairs.iter().map(|pair| pair.head as u32)),
+        u32s(pairs.iter().map(|pair| pair.tail as u32)),
+        flags(pairs.iter().map(|pair| pair.excluded)),
+    ];
+    structs(schema::candidate_fields(), columns)
 }
 
-/// The columns of a row group, of the types of [`schema::document_schema`].
-struct DocumentRows {
-    title: StringArray,
-    sentences: ListArray,
-    entities: ListArray,
-    facts: ListArray,
-    candidates: ListArray,
+/// The rows of a row group, whose columns are converted to the types of
+/// [`schema::document_schema`].
+fn unchecked(batch: &RecordBatch) -> Result<Vec<Unchecked>, String> {
+    let column = |wanted: &Field| {
+        let name = wanted.name();
+        let array = batch.column_by_name(name).ok_or_else(|| format!("no column `{name}`"))?;
+        let options = CastOptions { safe: false, ..CastOptions::default() };
+        cast_with_options(array, wanted.data_type(), &options)
+            .map_err(|error| format!("column `{name}` is of another type: {error}"))
+    };
+    let schema = schema::document_schema();
+    let columns =
+        schema.fields().iter().map(|field| column(field)).collect::<Result<Vec<_>, _>>()?;
+    let titles = columns[0].as_string::<i32>();
+    let [sentences, entities, facts, candidates] = [1, 2, 3, 4].map(|at| columns[at].as_list());
+    let row = |row: usize| Unchecked {
+        title: titles.value(row).to_owned(),
+        sentences: range(sentences, row)
+            .map(|at| texts_of(sentences.values().as_list(), at))
+            .collect(),
+        entities: items(entities, row, entity),
+        facts: facts.is_valid(row).then(|| items(facts, row, fact)),
+        candidates: candidates.is_valid(row).then(|| items(candidates, row, pair)),
+    };
+    Ok((0..titles.len()).map(row).collect())
 }
 
-impl DocumentRows {
-    fn new(batch: &RecordBatch) -> Result<Self, String> {
-        let schema = schema::document_schema();
-        let column = |name: &str| {
-            let array = batch.column_by_name(name).ok_or_else(|| format!("no column `{name}`"))?;
-            let wanted =
-                schema.field_with_name(name).map_err(|error| error.to_string())?.data_type();
-            let options = CastOptions { safe: false, ..CastOptions::default() };
-            cast_with_options(array, wanted, &options)
-                .map_err(|error| format!("column `{name}` is of another type: {error}"))
-        };
-        let lists = |name: &str| column(name).map(|array| array.as_list::<i32>().clone());
-        Ok(Self {
-            title: column("title")?.as_string::<i32>().clone(),
-            sentences: lists("sentences")?,
-            entities: lists("entities")?,
-            facts: lists("facts")?,
-            candidates: lists("candidates")?,
-        })
-    }
-
-    fn all(&self) -> Vec<Unchecked> {
-        (0..self.title.len()).map(|row| self.row(row)).collect()
-    }
-
-    fn row(&self, row: usize) -> Unchecked {
-        let sentences = self.sentences.values().as_list::<i32>();
-        Unchecked {
-            title: self.title.value(row).to_owned(),
-            sentences: range(&self.sentences, row)
-                .map(|at| strings(&sentences.value(at)))
-                .collect(),
-            entities: rows(&self.entities, row, entity),
-            facts: self.facts.is_valid(row).then(|| rows(&self.facts, row, fact)),
-            candidates: self.candidates.is_valid(row).then(|| rows(&self.candidates, row, pair)),
-        }
-    }
-}
-
-fn range(list: &ListArray, row: usize) -> Range<usize> {
-    list.offsets()[row] as usize..list.offsets()[row + 1] as usize
-}
-
-fn rows<T>(list: &ListArray, row: usize, of: fn(&StructArray, usize) -> T) -> Vec<T> {
+/// The structs in the list of a row.
+fn items<T>(list: &ListArray, row: usize, of: fn(&StructArray, usize) -> T) -> Vec<T> {
     let fields = list.values().as_struct();
     range(list, row).map(|at| of(fields, at)).collect()
 }
 
-fn strings(array: &ArrayRef) -> Vec<String> {
-    let array = array.as_string::<i32>();
-    (0..array.len()).map(|at| array.value(at).to_owned()).collect()
+fn number(fields: &StructArray, name: &str, at: usize) -> i64 {
+    numbers(fields, name).value(at).into()
 }
 
-fn number(fields: &StructArray, column: usize, at: usize) -> i64 {
-    let values: &UInt32Array = fields.column(column).as_primitive();
-    i64::from(values.value(at))
-}
-
-fn text(fields: &StructArray, column: usize, at: usize) -> String {
-    fields.column(column).as_string::<i32>().value(at).to_owned()
+fn text(fields: &StructArray, name: &str, at: usize) -> String {
+    strings(fields, name).value(at).to_owned()
 }
 
 fn entity(fields: &StructArray, at: usize) -> UncheckedEntity {
-    let id = fields.column(0).is_valid(at).then(|| text(fields, 0, at));
-    UncheckedEntity { id, mentions: rows(fields.column(1).as_list(), at, mention) }
+    let id = fields["id"].is_valid(at).then(|| text(fields, "id", at));
+    UncheckedEntity { id, mentions: items(fields["mentions"].as_list(), at, mention) }
 }
 
 fn mention(fields: &StructArray, at: usize) -> UncheckedMention {
-    let span = vec![number(fields, 2, at), number(fields, 3, at)];
     UncheckedMention {
-        name: text(fields, 0, at),
-        sentence: number(fields, 1, at),
-        span,
-        entity_type: text(fields, 4, at),
+        name: text(fields, "name", at),
+        sentence: number(fields, "sentence", at),
+        span: vec![number(fields, "start", at), number(fields, "end", at)],
+        entity_type: text(fields, "type", at),
     }
 }
 
 fn fact(fields: &StructArray, at: usize) -> UncheckedFact {
-    let evidence = fields.column(3).as_list::<i32>().value(at);
-    let evidence = evidence
-        .as_primitive::<arrow::datatypes::UInt32Type>()
-        .values()
-        .iter()
-        .map(|&sentence| i64::from(sentence));
+    let evidence = numbers_of(fields["evidence"].as_list(), at);
     UncheckedFact {
-        head: number(fields, 0, at),
-        tail: number(fields, 1, at),
-        relation: text(fields, 2, at),
-        evidence: evidence.collect(),
+        head: number(fields, "head", at),
+        tail: number(fields, "tail", at),
+        relation: text(fields, "relation", at),
+        evidence: evidence.into_iter().map(i64::from).collect(),
     }
 }
 
 fn pair(fields: &StructArray, at: usize) -> UncheckedPair {
     UncheckedPair {
-        head: number(fields, 0, at),
-        tail: number(fields, 1, at),
-        excluded: fields.column(2).as_boolean().value(at),
+        head: number(fields, "head", at),
+        tail: number(fields, "tail", at),
+        excluded: fields["excluded"].as_boolean().value(at),
     }
 }
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::FileEntry;
+use crate::base::{fingerprint, folder_of};
 use crate::{DataError, Error, Result};
 
 /// A file that hashes and counts what is written to it.
@@ -72,14 +73,10 @@ pub(super) fn check(folder: &Path, entry: &FileEntry, hash: bool) -> Result<()> 
         .hint(HINT)
         .into());
     }
-    if hash {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update_reader(fs_err::File::open(&path)?)?;
-        if hasher.finalize().to_hex().as_str() != entry.blake3 {
-            return Err(DataError::new(&path, "its hash is not the one in the manifest")
-                .hint(HINT)
-                .into());
-        }
+    if hash && fingerprint(&path)?.1 != entry.blake3 {
+        return Err(DataError::new(&path, "its hash is not the one in the manifest")
+            .hint(HINT)
+            .into());
     }
     Ok(())
 }
@@ -98,10 +95,7 @@ impl Staging {
             return Err(Error::recipe(format!("the output {} exists already", output.display()))
                 .with_hint("remove it or name another folder"));
         }
-        let parent = match output.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
+        let parent = folder_of(output);
         fs_err::create_dir_all(parent)?;
         let name =
             output.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();

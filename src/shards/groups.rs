@@ -6,7 +6,7 @@
 //! header's field 4, which the format provides for it. Encoding needs no file, so groups are made
 //! on any thread; [`TableWriter`](super::writer::TableWriter) appends them in order.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use arrow::array::ArrayRef;
 use arrow::compute::concat;
@@ -24,6 +24,7 @@ use parquet::errors::{ParquetError, Result};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
 use crate::Error;
+use crate::base::lock;
 
 /// How all tables are written.
 pub(super) fn properties() -> WriterProperties {
@@ -86,8 +87,7 @@ impl GroupBuilder {
 
     fn try_build(&mut self, batches: Vec<RecordBatch>) -> Result<RowGroup> {
         let writers = self.factory.create_column_writers(0)?;
-        let chunks =
-            std::mem::take(&mut *self.chunks.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let chunks = std::mem::take(&mut *lock(&self.chunks.0));
         let rows = batches.iter().map(RecordBatch::num_rows).sum();
         let mut columns = Vec::with_capacity(writers.len());
         let mut open = writers.into_iter().zip(chunks);
@@ -103,7 +103,7 @@ impl GroupBuilder {
                 writer.write(&leaf)?;
                 drop(leaf);
                 let close = writer.close()?.close().clone();
-                columns.push(take_chunk(&chunk).seal(close)?);
+                columns.push(std::mem::take(&mut *lock(&chunk)).seal(close)?);
             }
         }
         Ok(RowGroup { rows, columns })
@@ -167,10 +167,6 @@ impl Chunk {
 
 type SharedChunk = Arc<Mutex<Chunk>>;
 
-fn take_chunk(chunk: &SharedChunk) -> Chunk {
-    std::mem::take(&mut *chunk.lock().unwrap_or_else(PoisonError::into_inner))
-}
-
 /// Chunks whose column encoders were just made, in the order of the columns.
 #[derive(Debug, Default)]
 struct OpenChunks(Mutex<Vec<SharedChunk>>);
@@ -178,7 +174,7 @@ struct OpenChunks(Mutex<Vec<SharedChunk>>);
 impl PageStoreFactory for OpenChunks {
     fn create(&self, _: &PageStoreArgs<'_>) -> Result<Box<dyn PageStore>> {
         let chunk = SharedChunk::default();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&chunk));
+        lock(&self.0).push(Arc::clone(&chunk));
         Ok(Box::new(SealingStore(chunk)))
     }
 }
@@ -188,7 +184,7 @@ struct SealingStore(SharedChunk);
 
 impl PageStore for SealingStore {
     fn put(&mut self, value: Bytes) -> Result<PageKey> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(value)?;
+        lock(&self.0).push(value)?;
         Ok(PageKey::new(0))
     }
 

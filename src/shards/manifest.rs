@@ -115,21 +115,16 @@ impl ShardManifest {
         let checksum = value.as_object_mut().and_then(|object| object.remove(CHECKSUM));
         let version =
             value.get("format_version").and_then(serde_json::Value::as_u64).unwrap_or_default();
-        if version > u64::from(FORMAT_VERSION) {
+        if version > 0 && version != u64::from(FORMAT_VERSION) {
+            let (age, hint) = if version > u64::from(FORMAT_VERSION) {
+                ("newer", "use a newer docre-pretrain, or prepare the shards with this one")
+            } else {
+                ("older", "prepare (and score) the documents again")
+            };
             let problem = format!(
-                "format version {version} is newer than the {FORMAT_VERSION} this program reads"
+                "format version {version} is {age} than the {FORMAT_VERSION} this program reads"
             );
-            return Err(DataError::new(&path, problem)
-                .hint("use a newer docre-pretrain, or prepare the shards with this one")
-                .into());
-        }
-        if (1..u64::from(FORMAT_VERSION)).contains(&version) {
-            let problem = format!(
-                "format version {version} is older than the {FORMAT_VERSION} this program reads"
-            );
-            return Err(DataError::new(&path, problem)
-                .hint("prepare (and score) the documents again")
-                .into());
+            return Err(DataError::new(&path, problem).hint(hint).into());
         }
         let manifest: Self = serde_json::from_value(value).map_err(broken)?;
         if checksum.is_some_and(|checksum| manifest.checksum().is_ok_and(|own| checksum != own)) {

@@ -7,6 +7,7 @@
 //! before it is used as an index. Not for: reading corpora (`corpus`) or deciding what is trained
 //! on (`sampling`).
 
+mod arrays;
 #[cfg(test)]
 mod bad_disk_tests;
 mod columns;
@@ -21,7 +22,7 @@ mod rewrite;
 pub mod schema;
 mod store;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod validate;
 mod writer;
 
@@ -29,7 +30,8 @@ pub use documents::DocumentTable;
 pub use facts::{FactCounts, FactIndex, FactInstance};
 pub use manifest::{FORMAT_VERSION, FileEntry, Scored, ShardManifest, TokenizerEntry};
 pub use prepare::{PrepareOptions, PrepareReport, prepare};
+pub use reader::StoreOptions;
 pub use rewrite::rewrite_with_scores;
-pub use store::{DocumentStore, StoreOptions};
+pub use store::DocumentStore;
 pub use writer::WriteOptions;
 pub(crate) use {reader::catch, writer::WholeTable};

@@ -14,10 +14,10 @@ use serde::Serialize;
 
 use super::facts::{FactSpill, GroupFacts};
 use super::files::Staging;
+use super::groups::GroupBuilder;
+use super::schema::shard_schema;
 use super::store::TOKENIZER;
-use super::writer::{
-    DocumentColumns, DocumentGroup, DocumentGroupBuilder, ShardWriter, WrittenShards,
-};
+use super::writer::{DocumentColumns, DocumentGroup, ShardWriter, WrittenShards};
 use super::{FORMAT_VERSION, FactCounts, FileEntry, ShardManifest, TokenizerEntry, WriteOptions};
 use crate::base::ordered;
 use crate::base::ordered::WorkInput;
@@ -107,20 +107,24 @@ pub fn prepare(
     let staging = Staging::new(&options.output)?;
     let shards = ShardWriter::new(staging.path(), options.write)?;
     let facts = FactSpill::new(staging.path())?;
-    let builders =
-        (0..ordered::threads()).map(|_| DocumentGroupBuilder::new()).collect::<Result<Vec<_>>>()?;
+    let builders = (0..ordered::threads())
+        .map(|_| GroupBuilder::new(shard_schema()))
+        .collect::<Result<Vec<_>>>()?;
     let (read, gathered, written) = thread::scope(|scope| {
         let tokenizers = (0..ordered::threads())
-            .map(|_| ChunkTokenizer::new(options))
-            .map(|mut tokenizer| move |chunk| tokenizer.run(chunk));
+            .map(|_| options.tokenizer.clone())
+            .map(|mut own| move |chunk| tokenize_chunk(chunk, &mut own, &options.relations));
         let (input, chunks) = ordered::start(scope, tokenizers.collect(), MOST_CHUNK_BYTES);
-        let builders = builders.into_iter().map(|mut builder| move |group| builder.build(group));
+        let builders =
+            builders.into_iter().map(|mut own| move |parts| DocumentGroup::build(&mut own, parts));
         let (groups, built) = ordered::start(scope, builders.collect(), MOST_GROUP_BYTES);
         let gatherer = scope.spawn(move || {
             Gathering { groups, group: Vec::new(), bytes: 0, facts, self_facts: 0 }.run(chunks)
         });
         let writer = scope.spawn(move || write(shards, built));
-        let mut feed = Feed::new(options, input, progress);
+        let (documents, group) = (Vec::new(), (0, 0));
+        let mut feed =
+            Feed { options, input, documents, bytes: 0, group, sent: 0, dropped: 0, progress };
         let read = source(&mut |document| feed.push(document));
         // The others end when the feed is dropped, which this does in either case.
         let read = read.and_then(|()| feed.finish());
@@ -165,24 +169,7 @@ struct Feed<'a, O> {
     progress: &'a mut dyn FnMut(usize),
 }
 
-impl<'a, O> Feed<'a, O> {
-    fn new(
-        options: &'a PrepareOptions,
-        input: WorkInput<DocumentChunk, O>,
-        progress: &'a mut dyn FnMut(usize),
-    ) -> Self {
-        Self {
-            options,
-            input,
-            documents: Vec::new(),
-            bytes: 0,
-            group: (0, 0),
-            sent: 0,
-            dropped: 0,
-            progress,
-        }
-    }
-
+impl<O> Feed<'_, O> {
     fn push(&mut self, document: Document) -> Result<()> {
         if document.entities.is_empty() {
             self.dropped += 1;
@@ -243,12 +230,6 @@ fn column_bytes(document: &Document) -> usize {
         + candidates
 }
 
-/// What a core needs to tokenise documents.
-struct ChunkTokenizer<'a> {
-    tokenizer: Tokenizer,
-    relations: &'a RelationSet,
-}
-
 /// A tokenised chunk.
 struct TokenizedChunk {
     columns: DocumentColumns,
@@ -258,23 +239,19 @@ struct TokenizedChunk {
     self_facts: usize,
 }
 
-impl<'a> ChunkTokenizer<'a> {
-    fn new(options: &'a PrepareOptions) -> Self {
-        Self { tokenizer: options.tokenizer.clone(), relations: &options.relations }
-    }
-
-    fn run(&mut self, chunk: DocumentChunk) -> Result<TokenizedChunk> {
-        let DocumentChunk { first_row, documents, bytes, ends_group } = chunk;
-        let stated: usize = documents.iter().map(|document| document.facts().len()).sum();
-        let tokenized = documents
-            .into_iter()
-            .map(|document| tokenize(&document, &mut self.tokenizer, self.relations));
-        let tokenized = tokenized.collect::<Result<Vec<_>>>()?;
-        let kept: usize = tokenized.iter().map(|document| document.facts.len()).sum();
-        let (facts, columns) =
-            (GroupFacts::of(&tokenized, first_row), DocumentColumns::of(&tokenized)?);
-        Ok(TokenizedChunk { columns, bytes, ends_group, facts, self_facts: stated - kept })
-    }
+fn tokenize_chunk(
+    chunk: DocumentChunk,
+    tokenizer: &mut Tokenizer,
+    relations: &RelationSet,
+) -> Result<TokenizedChunk> {
+    let DocumentChunk { first_row, documents, bytes, ends_group } = chunk;
+    let stated: usize = documents.iter().map(|document| document.facts().len()).sum();
+    let tokenized = documents.into_iter().map(|document| tokenize(&document, tokenizer, relations));
+    let tokenized = tokenized.collect::<Result<Vec<_>>>()?;
+    let kept: usize = tokenized.iter().map(|document| document.facts.len()).sum();
+    let (facts, columns) =
+        (GroupFacts::of(&tokenized, first_row), DocumentColumns::of(&tokenized)?);
+    Ok(TokenizedChunk { columns, bytes, ends_group, facts, self_facts: stated - kept })
 }
 
 /// The middle: chunks become row groups, and their facts go to the disk.

@@ -18,20 +18,26 @@ use super::validate::{self, Limits};
 use super::writer::read_error;
 use super::{FileEntry, ShardManifest, files};
 use crate::Result;
-use crate::base::catch_panic;
+use crate::base::{catch_panic, panics};
 use crate::text::TokenizedDocument;
 
 /// Row groups with more rows are refused: no writer of this format makes them, and their size would
 /// be asked of the memory.
 const MAX_GROUP_ROWS: usize = 1 << 20;
 
-/// What to read of a shard.
+/// How shards are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ShardReadOptions {
-    /// Read the words themselves; training does not need them.
+pub struct StoreOptions {
+    /// Read the words themselves; only people and reports need them.
     pub with_words: bool,
-    /// Compare the file with its hash first.
+    /// Compare every file with its hash first.
     pub verify: bool,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self { with_words: false, verify: true }
+    }
 }
 
 /// An open shard.
@@ -47,7 +53,7 @@ impl ShardReader {
         folder: &Path,
         manifest: &ShardManifest,
         shard: &FileEntry,
-        options: ShardReadOptions,
+        options: StoreOptions,
     ) -> Result<Self> {
         let table = TableReader::open(folder, shard, options.verify)?;
         let (relations, vocab_size) = (manifest.relations.len(), manifest.tokenizer.vocab_size);
@@ -69,7 +75,7 @@ impl ShardReader {
     pub(super) fn columns(&self, group: usize) -> Result<ShardColumns> {
         let skip: &[&str] = if self.limits.with_words { &[] } else { &["words"] };
         let checked = self.table.guarded(group, || {
-            let columns = ShardColumns::new(&self.table.batch(group, skip)?)?;
+            let columns = ShardColumns::new(self.table.batch(group, skip)?)?;
             let bad = (0..columns.len()).find_map(|row| {
                 let document = columns.document(row);
                 validate::check(&document, self.limits)
@@ -209,11 +215,8 @@ impl TableReader {
 /// Runs `work`, turning a panic into an error.
 pub(crate) fn catch<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     catch_panic(work).unwrap_or_else(|panic| {
-        let text = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied());
-        Err(format!("the decoder failed: {}", text.unwrap_or("no reason given")))
+        let text = panics::message(panic.as_ref()).unwrap_or("no reason given");
+        Err(format!("the decoder failed: {text}"))
     })
 }
 

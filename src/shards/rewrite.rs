@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::files::{self, Staging};
-use super::reader::{ShardReadOptions, ShardReader};
+use super::reader::{ShardReader, StoreOptions};
 use super::store::TOKENIZER;
 use super::writer::{WriteOptions, write_documents};
 use super::{DocumentStore, Scored, ShardManifest};
@@ -55,7 +55,7 @@ pub fn rewrite_with_scores(
 fn scored_rows(
     store: &DocumentStore,
 ) -> Result<impl Iterator<Item = Result<TokenizedDocument>> + '_> {
-    let options = ShardReadOptions { with_words: true, verify: true };
+    let options = StoreOptions { with_words: true, verify: true };
     let open = |shard| ShardReader::open(store.folder(), store.manifest(), shard, options);
     let readers: Vec<ShardReader> =
         store.manifest().shards.iter().map(open).collect::<Result<_>>()?;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
 
 /// The list element's name in Arrow and Parquet.
 const ITEM: &str = "item";
@@ -139,6 +140,46 @@ pub(super) fn item_field(item: DataType) -> Arc<Field> {
     Arc::new(Field::new(ITEM, item, false))
 }
 
+/// The name of a type, without what is inside it.
+fn kind(data_type: &DataType) -> String {
+    match data_type {
+        DataType::List(_) => "list".to_owned(),
+        DataType::Struct(_) => "struct".to_owned(),
+        DataType::Utf8 => "utf8".to_owned(),
+        DataType::UInt32 => "u32".to_owned(),
+        DataType::UInt64 => "u64".to_owned(),
+        DataType::Float32 => "f32".to_owned(),
+        DataType::Boolean => "bool".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// Checks that a batch has a column, with everything inside it, by names and types.
+///
+/// Errors: a fragment that names what is missing or of another type.
+pub(super) fn check_column(batch: &RecordBatch, wanted: &Field) -> Result<(), String> {
+    let name = wanted.name();
+    let column = batch.column_by_name(name).ok_or_else(|| format!("no column `{name}`"))?;
+    check_type(name, wanted.data_type(), column.data_type())
+}
+
+fn check_type(name: &str, wanted: &DataType, found: &DataType) -> Result<(), String> {
+    match (wanted, found) {
+        (DataType::List(wanted), DataType::List(found)) => {
+            check_type(name, wanted.data_type(), found.data_type())
+        }
+        (DataType::Struct(wanted), DataType::Struct(found)) => {
+            wanted.iter().try_for_each(|field| {
+                let name = field.name();
+                let (_, own) = found.find(name).ok_or_else(|| format!("no field `{name}`"))?;
+                check_type(name, field.data_type(), own.data_type())
+            })
+        }
+        (wanted, found) if wanted == found => Ok(()),
+        _ => Err(format!("column `{name}` is not of type {}", kind(wanted))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -165,10 +206,8 @@ mod tests {
         format!(
             "{:#}\n",
             json!({
-                "format_version": crate::shards::FORMAT_VERSION,
-                "shard": shard,
-                "fact_index": facts,
-                "documents": documents,
+                "format_version": crate::shards::FORMAT_VERSION, "shard": shard,
+                "fact_index": facts, "documents": documents,
             })
         )
     }
@@ -185,14 +224,9 @@ mod tests {
 
     fn type_json(data_type: &DataType) -> Value {
         match data_type {
-            DataType::List(item) => json!({ "list": type_json(item.data_type()) }),
-            DataType::Struct(fields) => json!({ "struct": columns(fields) }),
-            DataType::Utf8 => json!("utf8"),
-            DataType::UInt32 => json!("u32"),
-            DataType::UInt64 => json!("u64"),
-            DataType::Float32 => json!("f32"),
-            DataType::Boolean => json!("bool"),
-            other => json!(other.to_string()),
+            DataType::List(item) => json!({ kind(data_type): type_json(item.data_type()) }),
+            DataType::Struct(fields) => json!({ kind(data_type): columns(fields) }),
+            plain => json!(kind(plain)),
         }
     }
 

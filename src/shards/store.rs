@@ -13,28 +13,13 @@ use rayon::prelude::*;
 
 use super::ShardManifest;
 use super::columns::ShardColumns;
-use super::reader::{ShardReadOptions, ShardReader};
+use super::reader::{ShardReader, StoreOptions};
 use crate::Result;
 use crate::corpus::RelationSet;
 use crate::text::{TokenizedDocument, Tokenizer};
 
 /// The folder of the tokeniser beside the shards.
 pub(super) const TOKENIZER: &str = "tokenizer";
-
-/// How a store is opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StoreOptions {
-    /// Keep the words themselves; only people and reports need them.
-    pub with_words: bool,
-    /// Compare every file with its hash first.
-    pub verify: bool,
-}
-
-impl Default for StoreOptions {
-    fn default() -> Self {
-        Self { with_words: false, verify: true }
-    }
-}
 
 /// All documents of a folder of shards.
 #[derive(Debug)]
@@ -62,11 +47,10 @@ impl DocumentStore {
         manifest: ShardManifest,
         options: StoreOptions,
     ) -> Result<Self> {
-        let read = ShardReadOptions { with_words: options.with_words, verify: options.verify };
         let readers: Vec<Result<ShardReader>> = manifest
             .shards
             .par_iter()
-            .map(|shard| ShardReader::open(folder, &manifest, shard, read))
+            .map(|shard| ShardReader::open(folder, &manifest, shard, options))
             .collect();
         let readers = readers.into_iter().collect::<Result<Vec<_>>>()?;
         let tasks: Vec<(&ShardReader, usize)> = readers

@@ -160,7 +160,7 @@ fn entities(
 
 /// A document of one sentence a mention: every entity is a list of names, every fact (head, tail,
 /// relation).
-pub(super) fn document(
+pub(crate) fn document(
     title: &str,
     entities: &[&[&str]],
     facts: &[(usize, usize, &str)],
@@ -211,7 +211,7 @@ pub(super) fn prepared(
 }
 
 /// As [`prepared`], cut as asked.
-pub(super) fn prepared_with(
+pub(crate) fn prepared_with(
     folder: &Path,
     name: &str,
     documents: &[Document],

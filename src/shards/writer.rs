@@ -10,7 +10,9 @@ use std::sync::Arc;
 use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
+use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
+use parquet::column::writer::ColumnCloseResult;
 use parquet::errors::ParquetError;
 use parquet::file::writer::SerializedFileWriter;
 use tempfile::TempDir;
@@ -18,7 +20,7 @@ use tempfile::TempDir;
 use super::files::HashingFile;
 use super::groups::{self, GroupBuilder, RowGroup};
 use super::{FileEntry, columns, schema};
-use crate::base::files::plain_target;
+use crate::base::files::{folder_of, plain_target};
 use crate::text::TokenizedDocument;
 use crate::{DataError, Error, Result};
 
@@ -121,10 +123,6 @@ impl DocumentColumns {
     }
 }
 
-/// Builds row groups from documents; each thread has its own.
-#[derive(Debug)]
-pub(super) struct DocumentGroupBuilder(GroupBuilder);
-
 /// A row group of documents with their counts.
 #[derive(Debug)]
 pub(super) struct DocumentGroup {
@@ -132,20 +130,16 @@ pub(super) struct DocumentGroup {
     totals: Totals,
 }
 
-impl DocumentGroupBuilder {
-    pub(super) fn new() -> Result<Self> {
-        Ok(Self(GroupBuilder::new(schema::shard_schema())?))
-    }
-
+impl DocumentGroup {
     /// Builds a row group from its parts, in order.
-    pub(super) fn build(&mut self, parts: Vec<DocumentColumns>) -> Result<DocumentGroup> {
+    pub(super) fn build(builder: &mut GroupBuilder, parts: Vec<DocumentColumns>) -> Result<Self> {
         let mut totals = Totals::default();
-        let batches = parts.into_iter().map(|part| {
+        let take = |part: DocumentColumns| {
             totals.merge(part.totals);
             part.batch
-        });
-        let batches = batches.collect();
-        Ok(DocumentGroup { group: self.0.build_joined(batches)?, totals })
+        };
+        let group = builder.build_joined(parts.into_iter().map(take).collect())?;
+        Ok(Self { group, totals })
     }
 }
 
@@ -219,39 +213,33 @@ pub(super) fn write_documents(
     options: WriteOptions,
     documents: impl IntoIterator<Item = Result<TokenizedDocument>>,
 ) -> Result<WrittenShards> {
-    let (mut writer, mut builder) =
-        (ShardWriter::new(folder, options)?, DocumentGroupBuilder::new()?);
+    let mut writer = ShardWriter::new(folder, options)?;
+    let mut builder = GroupBuilder::new(schema::shard_schema())?;
+    let mut group = |documents: &[TokenizedDocument]| {
+        DocumentGroup::build(&mut builder, vec![DocumentColumns::of(documents)?])
+    };
     let (mut row, mut pending) = (0, Vec::new());
     for document in documents {
         pending.push(document?);
         if pending.len() == options.group_rows(row) {
             row += pending.len();
-            writer
-                .push(builder.build(vec![DocumentColumns::of(&std::mem::take(&mut pending))?])?)?;
+            writer.push(group(&std::mem::take(&mut pending))?)?;
         }
     }
     if !pending.is_empty() {
-        writer.push(builder.build(vec![DocumentColumns::of(&pending)?])?)?;
+        writer.push(group(&pending)?)?;
     }
     writer.finish()
 }
 
 /// Writes one Parquet file, row group after row group.
+#[derive(Debug)]
 pub(super) struct TableWriter {
     path: PathBuf,
     file: String,
     writer: SerializedFileWriter<HashingFile>,
     rows: usize,
     row_groups: usize,
-}
-
-impl std::fmt::Debug for TableWriter {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TableWriter")
-            .field("path", &self.path)
-            .field("rows", &self.rows)
-            .finish_non_exhaustive()
-    }
 }
 
 impl TableWriter {
@@ -307,10 +295,7 @@ impl WholeTable {
     /// Starts a table that will stand at `target`; missing folders are made.
     pub(crate) fn create(target: &Path, schema: SchemaRef) -> Result<Self> {
         let target = plain_target(target)?;
-        let parent = target
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
+        let parent = folder_of(&target);
         fs_err::create_dir_all(parent)?;
         let folder = tempfile::Builder::new().prefix(".unfinished-").tempdir_in(parent)?;
         let table =
@@ -336,11 +321,9 @@ impl WholeTable {
     }
 }
 
-type ClosedColumns = Vec<(bytes::Bytes, parquet::column::writer::ColumnCloseResult)>;
-
 fn append(
     writer: &mut SerializedFileWriter<HashingFile>,
-    columns: ClosedColumns,
+    columns: Vec<(Bytes, ColumnCloseResult)>,
 ) -> Result<(), ParquetError> {
     let mut group = writer.next_row_group()?;
     for (bytes, close) in columns {

@@ -22,5 +22,5 @@ pub use tokenized::{
     TokenizedMention,
 };
 pub use tokenizer::{SpecialPieces, Tokenizer};
-pub use view::{Markers, Symbols, View, ViewChoices, ViewOptions, view};
+pub use view::{Markers, View, ViewChoices, ViewOptions, view};
 pub use windows::{PackedWindows, Window, WindowRule};

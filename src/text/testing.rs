@@ -7,8 +7,7 @@ use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 
-use super::Symbols;
-use crate::text::{TokenizedDocument, TokenizedEntity, TokenizedMention};
+use crate::text::{SpecialPieces, TokenizedDocument, TokenizedEntity, TokenizedMention, Tokenizer};
 
 /// The folder of a case of the reference data.
 pub(crate) fn case(name: &str) -> PathBuf {
@@ -61,6 +60,7 @@ impl FixtureTensor {
 /// The reference vocabulary.
 pub(crate) struct Vocabulary {
     tokenizer: tokenizers::Tokenizer,
+    pub(crate) special: SpecialPieces,
 }
 
 impl Vocabulary {
@@ -71,11 +71,8 @@ impl Vocabulary {
         let mut tokenizer = tokenizers::Tokenizer::new(model);
         tokenizer.with_normalizer(Some(BertNormalizer::new(true, true, None, true)));
         tokenizer.with_pre_tokenizer(Some(BertPreTokenizer));
-        Self { tokenizer }
-    }
-
-    fn id(&self, piece: &str) -> u32 {
-        self.tokenizer.token_to_id(piece).unwrap()
+        let special = Tokenizer::load(&file, Some(true)).unwrap().special().clone();
+        Self { tokenizer, special }
     }
 
     /// A DocRED document in pieces; without facts.
@@ -111,35 +108,5 @@ impl Vocabulary {
             tokenized.entities.push(TokenizedEntity { entity_type: String::new(), mentions });
         }
         tokenized
-    }
-}
-
-impl Symbols for Vocabulary {
-    fn cls(&self) -> u32 {
-        self.id("[CLS]")
-    }
-    fn sep(&self) -> u32 {
-        self.id("[SEP]")
-    }
-    fn pad(&self) -> u32 {
-        self.id("[PAD]")
-    }
-    fn blank(&self) -> u32 {
-        self.numbered(0)
-    }
-    fn masked_mention(&self) -> u32 {
-        self.numbered(200)
-    }
-    fn start_marker(&self, entity: usize) -> u32 {
-        self.numbered(2 * entity + 1)
-    }
-    fn end_marker(&self, entity: usize) -> u32 {
-        self.numbered(2 * entity + 2)
-    }
-    fn numbered(&self, k: usize) -> u32 {
-        self.id(&format!("[unused{k}]"))
-    }
-    fn star(&self) -> u32 {
-        self.id("*")
     }
 }

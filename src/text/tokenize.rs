@@ -4,8 +4,8 @@
 //! Not for: views, which put markers into the pieces. Everything a view or a sampler indexes by is
 //! checked here.
 
+use crate::Result;
 use crate::corpus::{Candidate, Document, Entity, Fact, Mention, RelationSet};
-use crate::{DataError, Result};
 
 use super::tokenizer::Tokenizer;
 use super::{
@@ -15,9 +15,9 @@ use super::{
 /// Tokenises a document word by word (docs/systems.md, C.1) and resolves its relations. The words
 /// are kept. Facts from an entity to itself are left out: no system has a class for such a pair.
 ///
-/// Errors: a [`DataError`] that names the file, row, title and field of a mention outside its
-/// sentence, an empty entity, a fact about entities that do not exist, or a relation that
-/// `relations` does not hold.
+/// Errors: a [`DataError`](crate::DataError) that names the file, row, title and field of a mention
+/// outside its sentence, an empty entity, a fact about entities that do not exist, or a relation
+/// that `relations` does not hold.
 pub fn tokenize(
     document: &Document,
     tokenizer: &mut Tokenizer,
@@ -68,13 +68,15 @@ fn tokenize_entity(
     entity: &Entity,
 ) -> Result<TokenizedEntity> {
     if entity.mentions.is_empty() {
-        return Err(
-            problem(document, format!("vertexSet[{index}]"), "an entity without mentions").into()
-        );
+        return Err(document
+            .place()
+            .error(format!("vertexSet[{index}]"), "an entity without mentions")
+            .into());
     }
     let mentions = entity.mentions.iter().enumerate().map(|(number, mention)| {
-        tokenize_mention(mention, starts, entity.entity_type())
-            .map_err(|text| problem(document, format!("vertexSet[{index}][{number}]"), text).into())
+        tokenize_mention(mention, starts, entity.entity_type()).map_err(|text| {
+            document.place().error(format!("vertexSet[{index}][{number}]"), text).into()
+        })
     });
     Ok(TokenizedEntity {
         entity_type: entity.entity_type().to_owned(),
@@ -113,7 +115,7 @@ fn tokenize_fact(
     index: usize,
     fact: &Fact,
 ) -> Result<TokenizedFact> {
-    let fail = |text: String| problem(document, format!("labels[{index}]"), text);
+    let fail = |text: String| document.place().error(format!("labels[{index}]"), text);
     let (head, tail, count) = (fact.head, fact.tail, document.entities.len());
     if head >= count || tail >= count {
         return Err(
@@ -141,18 +143,11 @@ fn tokenize_candidates(
     let candidate = |(index, &Candidate { head, tail, excluded }): (usize, &Candidate)| {
         if head >= count || tail >= count || head == tail {
             let text = format!("head {head} and tail {tail} are not two of the {count} entities");
-            return Err(problem(document, format!("candidates[{index}]"), text).into());
+            return Err(document.place().error(format!("candidates[{index}]"), text).into());
         }
         Ok(TokenizedCandidate { head: head as u32, tail: tail as u32, excluded })
     };
     pairs.iter().enumerate().map(candidate).collect()
-}
-
-fn problem(document: &Document, field: String, text: impl Into<String>) -> DataError {
-    DataError::new(&document.provenance.file, text)
-        .row(document.provenance.row)
-        .title(&document.title)
-        .field(field)
 }
 
 #[cfg(test)]

@@ -13,9 +13,9 @@
 mod choices;
 mod markers;
 
-use super::TokenizedDocument;
+use super::{SpecialPieces, TokenizedDocument};
 use crate::{DataError, Error, Result};
-pub use choices::{Symbols, ViewChoices};
+pub use choices::ViewChoices;
 pub use markers::Markers;
 
 /// How documents are laid out; the same for all visits of a stage (except for the lists of
@@ -73,7 +73,7 @@ pub struct View {
 /// lies outside its words; [`Error::Bug`] when the choices name a mention that is not there.
 pub fn view(
     document: &TokenizedDocument,
-    symbols: &impl Symbols,
+    symbols: &SpecialPieces,
     options: &ViewOptions,
     choices: &ViewChoices,
 ) -> Result<View> {
@@ -90,7 +90,7 @@ pub fn view(
             options.markers.place(document, symbols, choices, None)?;
     }
     let WrittenPieces { mut ids, word_positions, word_ends, symbol_positions } =
-        placement.write(symbols.cls());
+        placement.write(symbols.cls);
     let pieces_before_truncation = ids.len() + 1;
     close(&mut ids, document, symbols, options)?;
     let limit = options.max_pieces.unwrap_or(usize::MAX);
@@ -109,7 +109,7 @@ pub fn view(
 fn close(
     ids: &mut Vec<u32>,
     document: &TokenizedDocument,
-    symbols: &impl Symbols,
+    symbols: &SpecialPieces,
     options: &ViewOptions,
 ) -> Result<()> {
     if let Some(limit) = options.max_pieces
@@ -120,9 +120,9 @@ fn close(
         }
         ids.truncate(limit - 1);
     }
-    ids.push(symbols.sep());
+    ids.push(symbols.sep);
     if let Some(length) = options.pad_to {
-        ids.resize(ids.len().max(length), symbols.pad());
+        ids.resize(ids.len().max(length), symbols.pad);
     }
     Ok(())
 }
@@ -186,10 +186,9 @@ fn mention_spans(
 ) -> Vec<Vec<(u32, u32)>> {
     let limit = options.max_pieces.unwrap_or(usize::MAX);
     let of_entity = |(e, entity): (usize, &super::TokenizedEntity)| {
-        let unmasked =
-            entity.mentions.iter().enumerate().filter(|&(m, _)| !choices.is_masked(e, m));
-        let spans = unmasked
-            .map(|(_, mention)| (starts[mention.start as usize], ends[mention.end as usize - 1]));
+        let spans = choices
+            .unmasked(e, &entity.mentions)
+            .map(|mention| (starts[mention.start as usize], ends[mention.end as usize - 1]));
         let in_range = spans.filter(|&(first, _)| (first as usize) < limit);
         // A word without pieces and markers ends where it starts.
         let closed = in_range.map(|(first, end)| {
@@ -252,9 +251,7 @@ impl<'d> Placement<'d> {
         for (e, entity) in
             document.entities.iter().enumerate().filter(|&(e, _)| choices.is_blanked(e))
         {
-            for (_, mention) in
-                entity.mentions.iter().enumerate().filter(|&(m, _)| !choices.is_masked(e, m))
-            {
+            for mention in choices.unmasked(e, &entity.mentions) {
                 self.empty(mention.start, mention.end);
                 self.symbols[mention.start as usize] = Some((symbol, 1));
             }
@@ -265,14 +262,12 @@ impl<'d> Placement<'d> {
     fn blank_and_mark_in_turn(
         &mut self,
         choices: &ViewChoices,
-        symbols: &impl Symbols,
+        symbols: &SpecialPieces,
         markers: &Markers,
     ) -> Result<()> {
         let document = self.document;
         for (e, entity) in document.entities.iter().enumerate() {
-            let unmasked =
-                entity.mentions.iter().enumerate().filter(|&(m, _)| !choices.is_masked(e, m));
-            for (_, mention) in unmasked.filter(|_| choices.is_blanked(e)) {
+            for mention in choices.unmasked(e, &entity.mentions).filter(|_| choices.is_blanked(e)) {
                 self.empty(mention.start, mention.end);
                 self.symbols[mention.start as usize..mention.end as usize].fill(None);
                 self.symbols[mention.start as usize] = Some((symbols.blank(), 1));

@@ -1,9 +1,9 @@
 //! Long documents as overlapping windows (docs/systems.md, C.2): which pieces each window shows,
-//! and many documents' windows as one stream.
+//! and the windows of many documents as one stream.
 //!
-//! The first window ends with the end pieces, the last one begins with the start pieces, those
-//! between have both. With two windows this is ATLOP's release. Not for: putting states and
-//! attention together again (`torch::kernels::context`).
+//! The first window ends with the end pieces, the last one begins with the start pieces, and those
+//! between have both. With two windows this is what ATLOP's release does. Not for: putting states
+//! and attention together again (`torch::kernels::context`).
 
 /// How long documents are cut into windows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,9 +14,10 @@ pub struct WindowRule {
     pub prefix: Vec<u32>,
     /// Pieces put after a window that does not end the document (`[SEP]`; RoBERTa: two `</s>`).
     pub suffix: Vec<u32>,
-    /// Largest distance between the starts of two windows; `None`: as few windows as leave no gap.
+    /// Largest distance between the starts of two windows; `None` for as few windows as possible
+    /// without a gap.
     pub stride: Option<usize>,
-    /// Most windows a document; with fewer than needed, pieces between them are shown by none.
+    /// Most windows of a document. If it needs more, no window shows the pieces between them.
     pub most: Option<usize>,
 }
 
@@ -107,8 +108,8 @@ impl PackedWindows {
         self.windows.len() + 1 > self.document_windows.len()
     }
 
-    /// For every piece that a window shows: (its place in the stream of windows, its place in the
-    /// stream of documents), and one over the number of windows that show it.
+    /// For every piece that a window shows: its place in the stream of windows, its place in the
+    /// stream of documents, and 1 over the number of windows that show it.
     pub fn covers(&self, documents: &[i64]) -> (Vec<i64>, Vec<i64>, Vec<f32>) {
         let (mut from, mut to) = (Vec::new(), Vec::new());
         for (document, range) in self.document_windows.windows(2).enumerate() {

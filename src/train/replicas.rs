@@ -6,6 +6,7 @@
 
 use tch::{Device, Tensor};
 
+use crate::base::hash_number;
 use crate::ranks::{ReduceOp, World};
 use crate::{Error, Result};
 
@@ -21,7 +22,7 @@ pub(super) fn compare(world: &World, tensors: &[(String, Tensor)]) -> Result<()>
     let hashes = tensors.iter().map(|(_, tensor)| hash(tensor)).collect::<Result<Vec<u64>>>()?;
     let digest = blake3::hash(bytemuck::cast_slice(&hashes));
     // 52 bits fit a float exactly; the smallest and the largest tell whether all are equal.
-    let short = (u64::from_le_bytes(first_eight(digest.as_bytes())) >> 12) as f64;
+    let short = (hash_number(&digest) >> 12) as f64;
     let mut extremes = [short, -short];
     world.communicator().all_reduce_f64(&mut extremes, ReduceOp::Max)?;
     if extremes[0] == -extremes[1] {
@@ -71,13 +72,7 @@ fn hash(tensor: &Tensor) -> Result<u64> {
             count * size_of::<f32>(),
         )
     };
-    Ok(u64::from_le_bytes(first_eight(blake3::hash(bytes).as_bytes())))
-}
-
-fn first_eight(bytes: &[u8; 32]) -> [u8; 8] {
-    let mut first = [0; 8];
-    first.copy_from_slice(&bytes[..8]);
-    first
+    Ok(hash_number(&blake3::hash(bytes)))
 }
 
 #[cfg(test)]

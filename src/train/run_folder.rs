@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::checkpoint::Checkpoint;
 use super::mirror::{Mirror, RunRecipe};
-use crate::base::{host_name, run_files, say, write_whole};
+use crate::base::{entries, host_name, run_files, say, write_whole};
 use crate::ranks::failure::Verdict;
 use crate::{Error, Result};
 
@@ -66,8 +66,7 @@ impl RunFolder {
         sweep_unfinished(path);
         lock.set_len(0)?;
         writeln!(lock, "process {} on {}", std::process::id(), host_name())?;
-        for stage in fs_err::read_dir(path.join(run_files::CHECKPOINTS))? {
-            let stage = stage?.path();
+        for (_, stage) in entries(&path.join(run_files::CHECKPOINTS))? {
             if stage.is_dir() {
                 Checkpoint::sweep(&stage)?;
             }
@@ -202,13 +201,9 @@ impl RunFolder {
 fn sweep_unfinished(run: &Path) {
     let folders =
         ["", run_files::DATA, run_files::SHARDS, run_files::SCORED].map(|part| run.join(part));
-    for entry in
-        folders.iter().filter_map(|folder| fs_err::read_dir(folder).ok()).flatten().flatten()
-    {
-        let name = entry.file_name().to_string_lossy().into_owned();
+    for (name, path) in folders.iter().filter_map(|folder| entries(folder).ok()).flatten() {
         if name.starts_with(".unfinished-") || (name.starts_with('.') && name.ends_with(".partial"))
         {
-            let path = entry.path();
             let _ = if path.is_dir() {
                 fs_err::remove_dir_all(&path)
             } else {

@@ -21,13 +21,14 @@ pub use reading::{Intake, ReadOptions, ReadSummary, TitleKey, title_key};
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex};
 
 use clap::builder::PossibleValue;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Document;
+use crate::base::lock;
 use crate::{Error, Result};
 
 /// All formats.
@@ -38,7 +39,7 @@ static FORMATS: [&dyn DocumentFormat; 5] =
 static ADDED: Mutex<Vec<&'static dyn DocumentFormat>> = Mutex::new(Vec::new());
 
 static ALL: LazyLock<Vec<Format>> = LazyLock::new(|| {
-    let added = ADDED.lock().unwrap_or_else(PoisonError::into_inner);
+    let added = lock(&ADDED);
     FORMATS.iter().chain(added.iter()).flat_map(|&format| Format::of(format)).collect()
 });
 
@@ -62,7 +63,7 @@ impl Format {
 
     /// Adds a format to [`Self::all`]. Takes effect only before the first use of any name.
     pub fn add(format: &'static dyn DocumentFormat) {
-        ADDED.lock().unwrap_or_else(PoisonError::into_inner).push(format);
+        lock(&ADDED).push(format);
     }
 
     /// The names of a format.

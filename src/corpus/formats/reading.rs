@@ -2,8 +2,10 @@
 //! repeat, and the count of what was in a file.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use crate::Result;
+use crate::base::records::{Record, Unit, read_records};
 use crate::corpus::check::unknown_relation;
 use crate::corpus::{Document, MeshTree, PairTypes, RelationSet};
 
@@ -103,6 +105,22 @@ impl Intake {
         self.summary.add(document, duplicates);
         Ok(())
     }
+}
+
+/// Reads a file record by record: `parse` makes a document of each on all cores, and counts its
+/// label rows that repeated earlier ones; `each` takes the documents in the order of the file.
+pub(super) fn read_documents(
+    path: &Path,
+    unit: Unit,
+    parse: &(dyn Fn(Record<'_>) -> Result<(Document, usize)> + Sync),
+    each: &mut dyn FnMut(Document) -> Result<()>,
+) -> Result<ReadSummary> {
+    let mut intake = Intake::default();
+    read_records(path, unit, parse, &mut |(document, duplicates)| {
+        intake.take(&document, duplicates)?;
+        each(document)
+    })?;
+    Ok(intake.summary)
 }
 
 /// Refuses facts of relations that are not in the set, where there is one. For formats whose parser

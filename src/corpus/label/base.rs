@@ -102,8 +102,8 @@ impl FactBase {
     }
 
     fn add_items(&mut self, path: &Path) -> Result<()> {
-        // A claim can name an item that comes later, so items are nodes of their own whatever their
-        // names.
+        // A claim can name an item that comes later in the file, so each item is a node of its own,
+        // whatever its names are.
         let mut ids: HashMap<String, u32> = HashMap::new();
         let parse = |Record { text, row, line }: Record<'_>| {
             Ok((row, json_stream::parse_line::<ItemLine>(path, text, row, line)?))
@@ -114,7 +114,7 @@ impl FactBase {
             for name in
                 item.label.iter().chain(aliases).map(|name| self.key(name)).collect::<Vec<_>>()
             {
-                self.bear(name, head);
+                self.add_name(name, head);
             }
             for (relation, targets) in &item.claims {
                 for target in targets_of(path, row, relation, targets)? {
@@ -126,14 +126,14 @@ impl FactBase {
         })
     }
 
-    /// Node of an item, which goes by its identifier as well.
+    /// The node of an item. The identifier is one of its names.
     fn item(&mut self, ids: &mut HashMap<String, u32>, id: &str) -> u32 {
         if let Some(&known) = ids.get(id) {
             return known;
         }
         let node = self.new_node();
         ids.insert(id.to_owned(), node);
-        self.bear(self.key(id), node);
+        self.add_name(self.key(id), node);
         node
     }
 
@@ -142,7 +142,7 @@ impl FactBase {
         self.nodes - 1
     }
 
-    fn bear(&mut self, key: String, node: u32) {
+    fn add_name(&mut self, key: String, node: u32) {
         let nodes = self.names.entry(key).or_default();
         if !nodes.contains(&node) {
             nodes.push(node);
@@ -169,7 +169,7 @@ impl FactBase {
             return known;
         }
         let node = self.new_node();
-        self.bear(key, node);
+        self.add_name(key, node);
         node
     }
 
@@ -192,11 +192,11 @@ impl FactBase {
         self.size == 0
     }
 
-    /// The labels of a document: every fact whose head bears a name of one entity, and whose tail a
-    /// name of another. An entity goes by the names of its mentions and by its identifier. Ordered
-    /// by head, tail and relation identifier.
+    /// The labels of a document: every fact whose head has a name of one entity and whose tail has
+    /// a name of another. The names of an entity are those of its mentions, and its identifier. The
+    /// labels are ordered by head, tail and relation identifier.
     ///
-    /// Evidence is the sentences that mention both entities. That is a heuristic: the fact may be
+    /// The evidence is the sentences that mention both entities. This is a guess: the fact may be
     /// expressed across sentences (then the list is empty or wrong), or nowhere at all.
     pub fn label(&self, document: &Document) -> Vec<Fact> {
         self.label_nodes(document, &self.nodes(document))

@@ -14,17 +14,17 @@ pub struct Agreement {
     pub distant: usize,
     /// Human labels.
     pub human: usize,
-    /// Labels that are both.
+    /// Labels that are in both.
     pub both: usize,
 }
 
 impl Agreement {
-    /// Share of the distant labels that are human ones too; 0 without any.
+    /// Share of the distant labels that are human ones too; 0 if there are none.
     pub fn precision(self) -> f64 {
         self.both as f64 / (self.distant as f64).max(1.0)
     }
 
-    /// Share of the human labels that were found; 0 without any.
+    /// Share of the human labels that were found; 0 if there are none.
     pub fn recall(self) -> f64 {
         self.both as f64 / (self.human as f64).max(1.0)
     }
@@ -47,16 +47,16 @@ pub struct LabelReport {
     pub by_relation: BTreeMap<String, usize>,
     /// Entities of the documents that were written.
     pub entities: usize,
-    /// Entities that bear a name of the knowledge base (coverage).
+    /// Entities with a name that the knowledge base knows (coverage).
     pub matched: usize,
-    /// Entities whose names belong to more than one node of it (ambiguity; one with two known names
-    /// counts too).
+    /// Entities whose names belong to several of its nodes (ambiguity). An entity with two known
+    /// names counts too.
     pub ambiguous: usize,
     /// Pairs with more than one label.
     pub multiple: usize,
     /// Facts of the knowledge base.
     pub known_facts: usize,
-    /// Facts of it that gave at least one label.
+    /// Facts of the knowledge base that gave at least one label.
     pub used_facts: usize,
     /// By relation, over the documents that came with labels; empty where none did.
     pub agreement: BTreeMap<String, Agreement>,

@@ -1,4 +1,5 @@
 use super::*;
+use crate::corpus::Entity;
 use crate::corpus::formats::ReadOptions;
 use crate::corpus::{Fact, Format, Mention};
 

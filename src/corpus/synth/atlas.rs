@@ -13,9 +13,9 @@ pub(super) struct Thing {
     pub kind: Kind,
     /// The full name first.
     pub names: Vec<String>,
-    /// Only of a person: decides between "she" and "he".
+    /// For persons only: chooses between "she" and "he".
     pub female: bool,
-    /// Only of a person: the year of birth.
+    /// For persons only: the year of birth.
     pub born: u32,
 }
 
@@ -32,7 +32,7 @@ pub(super) struct Link {
     pub known: bool,
 }
 
-/// Share of the facts that the knowledge base lacks.
+/// Share of the facts that the knowledge base does not know.
 const UNKNOWN_SHARE: f64 = 0.1;
 const CITIES_PER_COUNTRY: usize = 8;
 /// Communities (of a dozen documents each) per country.
@@ -40,7 +40,7 @@ const COMMUNITIES_PER_COUNTRY: usize = 30;
 const MIN_COUNTRIES: usize = 12;
 const MAX_COUNTRIES: usize = 400;
 
-/// One city with what hangs on it.
+/// A city and what belongs to it.
 #[derive(Clone, Debug)]
 pub(super) struct City {
     pub place: Thing,

@@ -1,4 +1,4 @@
-//! What follows from a set of statements, and which sentences it takes to see it.
+//! What follows from a set of statements, and which sentences one must read to see it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,14 +7,14 @@ use super::schema::{COMPOSITIONS, Triple};
 /// Facts with the sentences that express them.
 pub(super) type Evidence = BTreeMap<Triple, BTreeSet<usize>>;
 
-/// The statements, their inverses, and the facts composed of two of them; a composed fact that is
-/// also stated keeps the statement's evidence.
+/// The statements, their inverses, and the facts composed of two of them. A composed fact that is
+/// also stated keeps the evidence of the statement.
 pub(super) fn closure(statements: &Evidence) -> Evidence {
     let mut facts = Evidence::new();
     for (statement, sentences) in statements {
         for fact in statement.with_implied() {
             let evidence = facts.entry(fact).or_default();
-            // A second way to the same fact is no further evidence for it.
+            // A second way to the same fact adds no evidence.
             if evidence.is_empty() {
                 evidence.extend(sentences);
             }

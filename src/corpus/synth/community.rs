@@ -1,5 +1,5 @@
-//! A community: two or three families, their companies and books, and the cities they live in, the
-//! unit that documents are drawn from.
+//! A community: two families, their companies and books, and the cities they live in. Each document
+//! is about one community.
 //!
 //! A community is a pure function of (seed, pool, index), so the knowledge base of a world of any
 //! size is never held in memory.
@@ -82,7 +82,7 @@ impl Community {
                 twins.push((city.twin_offset, city.known[2]));
             }
         }
-        // Twins are drawn by both cities, so that they are the same wherever the two meet.
+        // Both cities decide on a twin, so that it is the same in every community that has both.
         for (left, right) in [(0, 2), (1, 3)] {
             if (twins[left].0 + twins[right].0).is_multiple_of(2) {
                 self.links.push(link(
@@ -96,7 +96,7 @@ impl Community {
         (cities, universities)
     }
 
-    /// Families of two parents and two children; eldest children of the two families may be
+    /// Families of two parents and two children. The eldest children of the two families may be
     /// married.
     fn add_families<R: Rng>(&mut self, rng: &mut R) -> Vec<usize> {
         let era = rng.random_range(1880..1930);
@@ -339,7 +339,10 @@ mod tests {
                 .filter(|fact| fact.rel == Rel::Publisher)
             {
                 let name = &community.things[fact.tail].names[0];
-                assert!(names::PUBLISHER_ENDS.iter().any(|end| name.ends_with(end)), "{name}");
+                assert!(
+                    names::parts("ends of publishers").iter().any(|end| name.ends_with(end)),
+                    "{name}"
+                );
             }
         }
     }

@@ -1,5 +1,5 @@
-//! The generated world as a function: (split, index) → document. No state, so that documents can be
-//! made in any order and in parallel.
+//! The generated world as a function: (split, index) → document. It has no state, so that documents
+//! can be made in any order and in parallel.
 
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -9,9 +9,9 @@ use super::{
     story::Told,
 };
 
-/// Documents that a community of the distant corpus appears in, on average.
+/// Average number of documents about a community of the distant corpus.
 const DOCUMENTS_PER_COMMUNITY: usize = 12;
-/// The same for communities that only one of the annotated splits knows.
+/// The same for communities that occur in one of the annotated splits only.
 const DOCUMENTS_PER_FRESH_COMMUNITY: usize = 4;
 const MIN_COMMUNITIES: usize = 8;
 
@@ -34,7 +34,7 @@ impl Split {
         }
     }
 
-    /// Share of documents about communities that no other split knows.
+    /// Share of documents about communities that no other split has.
     fn fresh_share(self) -> f64 {
         match self {
             Self::Distant => 0.0,

@@ -1,22 +1,23 @@
 //! The generated world: a corpus in DocRED's layout on which pre-training can be tried without any
 //! download.
 //!
-//! A knowledge base of persons, companies, places and books is told in short documents. Annotated
-//! documents (human, development, test) carry exactly the facts that their text expresses; distant
-//! documents carry what the knowledge base says about their entities, right or wrong, and
-//! `truth.json` knows which. Entities that the knowledge base relates are often named together
-//! without a word about it, so that names alone do not solve the task. Not for: claims about
+//! Short documents tell what a knowledge base holds about persons, companies, places and books.
+//! Annotated documents (human, development, test) have exactly the facts that their text expresses.
+//! Distant documents have what the knowledge base says about their entities, right or wrong, and
+//! `truth.json` says which is which. Documents often name two related entities together without a
+//! word about the relation, so that names alone do not solve the task. Not for: claims about
 //! natural language.
 //!
-//! "Expressed" is closed under inverses, capital ⇒ country, and the three compositions of `schema`,
-//! and under nothing else: that siblings share their parents, say, is not counted, though children
-//! of one parent are siblings.
+//! A fact is also expressed if it follows from expressed facts by an inverse, by capital ⇒ country,
+//! or by one of the three compositions of `schema`. Nothing else follows: children of one parent
+//! are siblings, for example, but siblings need not have the same parents.
 
 mod atlas;
 mod closure;
 mod community;
 mod distractors;
 mod generator;
+mod lists;
 mod names;
 mod options;
 mod outline;
@@ -41,9 +42,9 @@ use super::formats::docred::{DocredWriter, to_json};
 use crate::base::files::{AtomicFile, write_whole};
 use crate::{Error, Result};
 
-/// Documents made at a time, in parallel; this bounds the memory.
+/// Documents that are made in parallel at a time. This bounds the memory.
 const CHUNK: usize = 1024;
-/// Above this share hardly any fact would be left to tell.
+/// With a larger share hardly any fact would be left to tell.
 pub const MAX_NOISE: f64 = 0.8;
 
 /// What was written.
@@ -88,8 +89,8 @@ impl std::fmt::Display for WorldSummary {
 /// label.
 ///
 /// # Errors
-/// A recipe error for a noise outside its range, and for a folder that holds such files of somebody
-/// else; I/O errors.
+/// A recipe error if the noise is outside its range, or if the folder holds such files that no
+/// generated world has put there; I/O errors.
 pub fn write_world(options: &WorldOptions, output: &Path) -> Result<WorldSummary> {
     if !(0.0..=MAX_NOISE).contains(&options.noise) {
         let message = format!(
@@ -110,12 +111,19 @@ pub fn write_world(options: &WorldOptions, output: &Path) -> Result<WorldSummary
         return Err(Error::recipe(message).with_hint("choose another folder"));
     }
     let generator = WorldGenerator::new(options);
+    let vocabulary = tokenizer::write(options, &output.join("tokenizer"))?;
+    let annotated = |split, file| write_split(&generator, split, &output.join(file), None);
     let summary = WorldSummary {
-        vocabulary: tokenizer::write(options, &output.join("tokenizer"))?,
-        human: write_annotated(&generator, Split::Human, &output.join("train_annotated.json"))?,
-        dev: write_annotated(&generator, Split::Dev, &output.join("dev.json"))?,
-        test: write_annotated(&generator, Split::Test, &output.join("test.json"))?,
-        distant: write_distant(&generator, output)?,
+        vocabulary,
+        human: annotated(Split::Human, "train_annotated.json")?,
+        dev: annotated(Split::Dev, "dev.json")?,
+        test: annotated(Split::Test, "test.json")?,
+        distant: write_split(
+            &generator,
+            Split::Distant,
+            &output.join("train_distant.json"),
+            Some(AtomicFile::create(&output.join("truth.json"))?),
+        )?,
     };
     write_relations(&output.join("rel_info.json"))?;
     Ok(summary)
@@ -125,43 +133,35 @@ fn chunks(size: usize) -> impl Iterator<Item = Range<usize>> {
     (0..size).step_by(CHUNK).map(move |start| start..(start + CHUNK).min(size))
 }
 
-fn write_annotated(generator: &WorldGenerator, split: Split, path: &Path) -> Result<SplitSummary> {
+/// Writes the documents of a split; with `truth`, also what is true of their labels.
+fn write_split(
+    generator: &WorldGenerator,
+    split: Split,
+    path: &Path,
+    mut truth: Option<AtomicFile>,
+) -> Result<SplitSummary> {
+    let supervise = if truth.is_some() { supervise::distant } else { supervise::annotated };
     let mut total = SplitSummary::default();
     let mut writer = DocredWriter::create(path)?;
     for chunk in chunks(generator.size(split)) {
         let made = chunk.into_par_iter().map(|index| {
-            let (document, summary) = supervise::annotated(generator.tell(split, index));
-            Ok((to_json(&document)?, summary))
-        });
-        for (json, summary) in made.collect::<Result<Vec<_>>>()? {
-            writer.write_json(&json)?;
-            total.add(&summary);
-        }
-    }
-    writer.finish()?;
-    Ok(total)
-}
-
-fn write_distant(generator: &WorldGenerator, output: &Path) -> Result<SplitSummary> {
-    let mut total = SplitSummary::default();
-    let mut writer = DocredWriter::create(&output.join("train_distant.json"))?;
-    let mut truth = AtomicFile::create(&output.join("truth.json"))?;
-    for chunk in chunks(generator.size(Split::Distant)) {
-        let made = chunk.into_par_iter().map(|index| {
-            let (document, line, summary) =
-                supervise::distant(generator.tell(Split::Distant, index))?;
+            let (document, line, summary) = supervise(generator.tell(split, index))?;
             Ok((to_json(&document)?, line, summary))
         });
         for (json, line, summary) in made.collect::<Result<Vec<_>>>()? {
             writer.write_json(&json)?;
-            truth.write_all(if total.documents == 0 { b"{\n" } else { b",\n" })?;
-            truth.write_all(&line)?;
+            if let Some(truth) = &mut truth {
+                truth.write_all(if total.documents == 0 { b"{\n" } else { b",\n" })?;
+                truth.write_all(&line)?;
+            }
             total.add(&summary);
         }
     }
-    truth.write_all(if total.documents == 0 { b"{}\n" } else { b"\n}\n" })?;
+    if let Some(truth) = &mut truth {
+        truth.write_all(if total.documents == 0 { b"{}\n" } else { b"\n}\n" })?;
+    }
     writer.finish()?;
-    truth.finish()?;
+    truth.map_or(Ok(()), AtomicFile::finish)?;
     Ok(total)
 }
 

@@ -1,10 +1,10 @@
 //! What one document is about: which things it names, which facts it puts into words, and which
 //! labels distant supervision gives it.
 //!
-//! The labels are all facts that the knowledge base knows between the things of the document; a
-//! fact that is not put into words makes a false label. How many are left out of the text decides
-//! the share of false labels. Beside the things that have something to do with each other a
-//! document names some that only pass by. Not for: the words themselves (`story`).
+//! The labels are all facts between the things of the document that the knowledge base knows. A
+//! fact that is not put into words makes a false label, so the number of facts that the text leaves
+//! out decides the share of false labels. A document also names some things that have nothing to do
+//! with the others. Not for: the words themselves (`story`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,10 +24,10 @@ const MIN_THINGS: usize = 10;
 const MAX_THINGS: usize = 14;
 const MAX_LEAVES: usize = 4;
 const MAX_PASSING_LEAVES: usize = 2;
-/// Labels that a document should at least express; the last thing chosen usually brings several
-/// more.
+/// Number of labels that a document should express at least. The last thing chosen usually adds
+/// several more.
 const EXPRESSED: f64 = 8.5;
-/// Share of persons that are linked to a relative of the same name, in worlds noisy enough to bear
+/// Share of persons that are linked to a relative of the same name, in worlds with enough noise for
 /// it.
 const CONFUSED_SHARE: f64 = 0.06;
 const CONFUSION_NEEDS_NOISE: f64 = 0.2;
@@ -74,7 +74,7 @@ impl Outline {
     }
 }
 
-/// Grows a connected set of things from a random one until there is enough to tell.
+/// Starts with a random thing and adds related ones until there is enough to tell.
 fn select<R: Rng>(community: &Community, labels_wanted: f64, rng: &mut R) -> Vec<usize> {
     let centres: Vec<usize> = (0..community.things.len())
         .filter(|thing| is_centre(community.things[*thing].kind))
@@ -164,8 +164,8 @@ fn labels(
     labels
 }
 
-/// Leaves facts out of the text, in random order, until the share of false labels is `noise`; the
-/// last one is left out by chance, so that the share is right on average.
+/// Leaves facts out of the text, in random order, until the share of false labels is `noise`.
+/// Chance decides about the last one, so that the share is right on average.
 fn express<R: Rng>(
     community: &Community,
     outline: &Outline,

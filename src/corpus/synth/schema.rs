@@ -18,6 +18,31 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// All kinds.
+    pub(super) const ALL: [Self; 8] = [
+        Self::Person,
+        Self::Company,
+        Self::University,
+        Self::City,
+        Self::Country,
+        Self::Work,
+        Self::Date,
+        Self::Number,
+    ];
+
+    /// The name under which sentences about it are listed.
+    pub(super) fn group(self) -> &'static str {
+        match self {
+            Self::Person => "person",
+            Self::Company => "company",
+            Self::University => "university",
+            Self::City | Self::Country => "place",
+            Self::Work => "work",
+            Self::Date => "date",
+            Self::Number => "number",
+        }
+    }
+
     /// DocRED's entity type.
     pub(super) fn entity_type(self) -> &'static str {
         match self {
@@ -30,7 +55,8 @@ impl Kind {
         }
     }
 
-    /// Dates and numbers hang on one thing only; too many of them make a list, not a story.
+    /// Whether it is a date or a number. These belong to one thing only, and too many of them make
+    /// a list, not a story.
     pub(super) fn is_leaf(self) -> bool {
         matches!(self, Self::Date | Self::Number)
     }
@@ -94,6 +120,11 @@ pub(super) const RELATIONS: [(Rel, &str); 24] = [
 ];
 
 impl Rel {
+    /// Its name.
+    pub(super) fn name(self) -> &'static str {
+        RELATIONS[self as usize].1
+    }
+
     /// The identifier in labels: `R01` to `R24`.
     pub(super) fn id(self) -> String {
         format!("R{:02}", self as usize + 1)

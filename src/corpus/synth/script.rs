@@ -21,9 +21,9 @@ use super::{
 
 const MAX_SENTENCES: usize = 12;
 const MIN_SENTENCES: usize = 6;
-/// Words that a document should reach, estimated before names are chosen.
+/// Number of words that a document should reach. They are counted before names are chosen.
 const MIN_WORDS: usize = 88;
-/// A name is this much longer than its place holder.
+/// How many words more a name has than its place holder.
 const WORDS_PER_NAME: usize = 1;
 const JOINED_SHARE: f64 = 0.4;
 const FOLLOWED_SHARE: f64 = 0.6;
@@ -104,13 +104,13 @@ fn introductions<R: Rng>(
         .collect();
     let nameable: Vec<usize> = heads
         .into_iter()
-        .filter(|head| !epithets(community.things[*head].kind).is_empty())
+        .filter(|head| !templates::epithets(community.things[*head].kind).is_empty())
         .collect();
     let Some(&hero) = nameable.choose(rng).filter(|_| rng.random_bool(EPITHET_SHARE)) else {
         return Vec::new();
     };
     let kind = community.things[hero].kind;
-    let mut nouns: Vec<&'static str> = epithets(kind).to_vec();
+    let mut nouns: Vec<&'static str> = templates::epithets(kind).to_vec();
     nouns.shuffle(rng);
     let decoy = nameable
         .iter()
@@ -120,17 +120,9 @@ fn introductions<R: Rng>(
     named.extend(decoy.filter(|_| rng.random_bool(DECOY_SHARE)));
     named.shuffle(rng);
     let step = |(thing, noun)| {
-        templates::EPITHET_CLAUSES.choose(rng).map(|clause| Step::Epithet { thing, noun, clause })
+        templates::epithet_clauses().choose(rng).map(|clause| Step::Epithet { thing, noun, clause })
     };
     named.into_iter().zip(nouns).filter_map(step).collect()
-}
-
-fn epithets(kind: Kind) -> &'static [&'static str] {
-    match kind {
-        Kind::Person => &templates::PERSON_EPITHETS,
-        Kind::Company => &templates::COMPANY_EPITHETS,
-        _ => &[],
-    }
 }
 
 /// Joins some statements about the same head into one sentence.
@@ -152,7 +144,7 @@ fn join<R: Rng>(mut pending: Vec<Statement>, rng: &mut R) -> Vec<Vec<Statement>>
     groups
 }
 
-/// Puts sentences that can continue the one before behind it.
+/// Orders the sentences so that many of them go on with what the one before was about.
 fn chain<R: Rng>(mut pending: Vec<Vec<Statement>>, rng: &mut R) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut last: Option<Triple> = None;
@@ -175,8 +167,8 @@ fn chain<R: Rng>(mut pending: Vec<Vec<Statement>>, rng: &mut R) -> Vec<Step> {
 struct Distractions<'a> {
     community: &'a Community,
     outline: &'a Outline,
-    /// Pairs with an expressed fact, in both directions; naming them beside each other could
-    /// contradict it.
+    /// Pairs with an expressed fact, in both directions. A distractor about them could contradict
+    /// it.
     related: BTreeSet<(usize, usize)>,
     /// Pairs that the knowledge base relates and the text does not.
     tempting: Vec<(usize, usize)>,
@@ -230,8 +222,8 @@ impl<'a> Distractions<'a> {
         self.outline.said.iter().any(|fact| fact.head == thing || fact.tail == thing)
     }
 
-    /// Something to name beside `thing`: what the knowledge base relates it to, or anything that
-    /// there is something to say about; things that must still be named come first.
+    /// Something to name together with `thing`: a related thing that must still be named, else any
+    /// related thing, else anything that a clause can be about.
     fn partner<R: Rng>(&self, thing: usize, missing: &[usize], rng: &mut R) -> Option<usize> {
         let other = |pair: &(usize, usize)| {
             (pair.0 == thing).then_some(pair.1).or((pair.1 == thing).then_some(pair.0))
@@ -259,11 +251,7 @@ impl<'a> Distractions<'a> {
 
     fn clause<R: Rng>(&self, first: usize, second: Option<usize>, rng: &mut R) -> Option<Step> {
         let Some(second) = second else {
-            return distractors::ANY_ONE.choose(rng).map(|clause| Step::Distractor {
-                clause,
-                first,
-                second: None,
-            });
+            return distract(distractors::about_any_one(), first, None, rng);
         };
         let pair = [(first, second), (second, first)]
             .into_iter()
@@ -272,16 +260,8 @@ impl<'a> Distractions<'a> {
             && !self.kind(second).is_leaf()
             && rng.random_bool(LOOSE_SHARE);
         match pair.filter(|_| !loose) {
-            Some((a, b)) => self.clauses(a, b).choose(rng).map(|clause| Step::Distractor {
-                clause,
-                first: a,
-                second: Some(b),
-            }),
-            None => distractors::ANY_TWO.choose(rng).map(|clause| Step::Distractor {
-                clause,
-                first,
-                second: Some(second),
-            }),
+            Some((a, b)) => distract(&self.clauses(a, b), a, Some(b), rng),
+            None => distract(distractors::about_any_two(), first, Some(second), rng),
         }
     }
 
@@ -303,4 +283,14 @@ impl<'a> Distractions<'a> {
             .chain(denials.map(|denial| denial.clause))
             .collect()
     }
+}
+
+/// A sentence with one of these clauses.
+fn distract<R: Rng>(
+    clauses: &[&'static str],
+    first: usize,
+    second: Option<usize>,
+    rng: &mut R,
+) -> Option<Step> {
+    clauses.choose(rng).map(|clause| Step::Distractor { clause, first, second })
 }

@@ -18,7 +18,7 @@ const REFERENCE_SHARE: f64 = 0.75;
 const EPITHET_USE_SHARE: f64 = 0.85;
 const ALIAS_SHARE: f64 = 0.35;
 
-/// A document in words, with what it expresses; the document itself carries no facts yet.
+/// A document in words, and what it expresses. The document itself has no facts yet.
 #[derive(Clone, Debug)]
 pub(super) struct Told {
     pub document: Document,
@@ -123,7 +123,7 @@ impl<R: Rng> Story<'_, R> {
         self.rng.random_bool(EPITHET_USE_SHARE).then(|| (format!("the {noun}"), introduced))
     }
 
-    /// Words that stand for a thing of the sentence before, if they leave no doubt.
+    /// Words that stand for a thing of the sentence before, if it is clear which one they mean.
     fn back_reference(&self, thing: usize) -> Option<String> {
         let kind = self.community.things[thing].kind;
         let alike = self
@@ -178,8 +178,8 @@ impl<R: Rng> Story<'_, R> {
         }
     }
 
-    /// The full name first, now and then an alias that fits nothing else in the document; who is
-    /// confused with a relative is called by the family name throughout.
+    /// The full name at first, later sometimes an alias that belongs to nothing else in the
+    /// document. A person who is confused with a relative always goes by the family name.
     fn name(&mut self, thing: usize) -> String {
         let names = &self.community.things[thing].names;
         let chosen = if self.outline.confused.contains_key(&thing) {

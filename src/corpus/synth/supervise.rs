@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::story::Told;
 use crate::{
     Error, Result,
-    corpus::{Document, Fact},
+    corpus::{Document, Fact, formats::docred::WrittenLabel},
 };
 
 /// Counts of one split.
@@ -46,35 +46,30 @@ impl SplitSummary {
 }
 
 /// The truth about the labels of a distant document.
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 struct TruthEntry<'a> {
     /// For each label row, whether the text expresses it.
     labels: &'a [bool],
     /// Expressed facts without a label.
-    missing: Vec<TruthFact<'a>>,
+    missing: Vec<WrittenLabel<'a>>,
 }
 
-#[derive(Debug, Serialize)]
-struct TruthFact<'a> {
-    h: usize,
-    t: usize,
-    r: &'a str,
-    evidence: &'a [usize],
-}
+/// A document, its line of `truth.json`, and its counts.
+pub(super) type Supervised = (Document, Vec<u8>, SplitSummary);
 
-/// A document with exactly the facts it expresses.
-pub(super) fn annotated(told: Told) -> (Document, SplitSummary) {
+/// A document with exactly the facts it expresses, of which there is nothing more to say.
+pub(super) fn annotated(told: Told) -> Result<Supervised> {
     let document = Document { facts: Some(told.expressed), ..told.document };
     let summary = SplitSummary {
         labels: document.facts().len(),
         expressed: document.facts().len(),
         ..counts(&document)
     };
-    (document, summary)
+    Ok((document, Vec::new(), summary))
 }
 
-/// A document with its distant labels, its line of `truth.json`, and counts.
-pub(super) fn distant(told: Told) -> Result<(Document, Vec<u8>, SplitSummary)> {
+/// A document with its distant labels.
+pub(super) fn distant(told: Told) -> Result<Supervised> {
     let same =
         |a: &Fact, b: &Fact| a.head == b.head && a.tail == b.tail && a.relation == b.relation;
     let is_true: Vec<bool> = told
@@ -108,11 +103,7 @@ fn counts(document: &Document) -> SplitSummary {
 }
 
 fn truth_line(title: &str, labels: &[bool], missing: &[&Fact]) -> Result<Vec<u8>> {
-    let fact =
-        |fact: &&'_ Fact| (fact.head, fact.tail, fact.relation.clone(), fact.evidence.clone());
-    let owned: Vec<_> = missing.iter().map(fact).collect();
-    let missing =
-        owned.iter().map(|(h, t, r, evidence)| TruthFact { h: *h, t: *t, r, evidence }).collect();
+    let missing = missing.iter().map(|fact| WrittenLabel::of(fact)).collect();
     let json = |error| Error::Bug(format!("the truth did not turn into JSON: {error}"));
     let mut line = serde_json::to_vec(title).map_err(json)?;
     line.extend_from_slice(b": ");

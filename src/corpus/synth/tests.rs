@@ -376,3 +376,38 @@ fn a_large_world_has_the_noise_that_was_asked_for() {
     let (_folder, summary) = world(&options(documents, 0.4));
     assert!((summary.distant.false_share() - 0.4).abs() < 0.03);
 }
+
+/// An empty list would leave its sentences or names out without a word.
+#[test]
+fn every_list_that_is_asked_for_has_items() {
+    use super::schema::{Kind, RELATIONS};
+    for (rel, name) in RELATIONS {
+        assert!(super::templates::clauses(rel).len() > 5, "{name}");
+    }
+    let about = |first, second| super::distractors::clauses(first, second).len();
+    let pairs: usize =
+        Kind::ALL.iter().flat_map(|&a| Kind::ALL.map(|b| usize::from(about(a, b) > 2))).sum();
+    assert_eq!(pairs, 34);
+    let (one, two) = (super::distractors::about_any_one(), super::distractors::about_any_two());
+    assert_eq!((one.len(), two.len(), super::templates::epithet_clauses().len()), (5, 5, 4));
+    let epithets = [Kind::Person, Kind::Company].map(|kind| super::templates::epithets(kind).len());
+    assert_eq!(epithets, [16, 8]);
+    let parts = [
+        ("women", 48),
+        ("men", 48),
+        ("first syllables", 40),
+        ("middle syllables", 16),
+        ("ends of families", 20),
+        ("ends of cities", 16),
+        ("ends of countries", 8),
+        ("heads of companies", 40),
+        ("ends of companies", 16),
+        ("ends of publishers", 8),
+        ("adjectives of works", 36),
+        ("nouns of works", 36),
+        ("months", 12),
+    ];
+    for (heading, count) in parts {
+        assert_eq!(super::names::parts(heading).len(), count, "{heading}");
+    }
+}

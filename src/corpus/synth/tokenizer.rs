@@ -1,9 +1,9 @@
 //! A word-piece tokenizer for the generated world: lower-cased, in BERT's file layout, made of the
 //! world's own words.
 //!
-//! The vocabulary is counted, not trained: frequent words whole, all others from the syllables that
-//! names are built of and from single characters. That is exact, fast and the same on every
-//! machine.
+//! The vocabulary is counted, not trained: frequent words are pieces of their own, and all others
+//! are made of the syllables of names and of single characters. This is exact, fast and the same on
+//! every machine.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,8 +29,8 @@ use crate::{Error, Result};
 const SPECIAL: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 const UNUSED: usize = 400;
 const VOCABULARY: usize = 4_000;
-/// Documents whose words are counted, and the size of the world they come from: a small world has
-/// too few names to fill a vocabulary.
+/// Documents whose words are counted, and the size of their world: a small world has too few names
+/// to fill a vocabulary.
 const SAMPLE: usize = 1_000;
 const SAMPLED_WORLD: usize = 20_000;
 const MAX_CHARS_PER_WORD: usize = 100;
@@ -115,15 +115,12 @@ fn characters(counts: &BTreeMap<String, usize>) -> Vec<String> {
 }
 
 fn syllables() -> Vec<String> {
-    let later = [&names::MIDDLES[..], &names::FAMILY_ENDS, &names::CITY_ENDS, &names::COUNTRY_ENDS]
-        .concat();
-    let first = names::ONSETS.iter().map(|syllable| syllable.to_lowercase());
-    // The normaliser strips accents, so the piece must go without them.
-    first
-        .chain(
-            later.into_iter().map(|syllable| format!("{CONTINUES}{}", syllable.replace('ö', "o"))),
-        )
-        .collect()
+    let later = ["middle syllables", "ends of families", "ends of cities", "ends of countries"];
+    let later = later.iter().flat_map(|heading| names::parts(heading));
+    // The normaliser strips accents, so the pieces have none.
+    let later = later.map(|syllable| format!("{CONTINUES}{}", syllable.replace('ö', "o")));
+    let first = names::parts("first syllables").iter().map(|syllable| syllable.to_lowercase());
+    first.chain(later).collect()
 }
 
 fn normalizer() -> BertNormalizer {

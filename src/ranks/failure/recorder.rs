@@ -7,12 +7,12 @@
 //! means: `verdict` does.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use memmap2::MmapMut;
 
-use crate::base::{host_name, run_files};
+use crate::base::{entries, hash_number, host_name, lock, run_files};
 use crate::{DataError, Result};
 
 const MAGIC: &[u8; 8] = b"DOCREREC";
@@ -127,8 +127,7 @@ pub(super) fn now_ns() -> u64 {
 pub(super) fn place() -> u64 {
     let boot = fs_err::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let space = fs_err::read_link("/proc/self/ns/pid").unwrap_or_default();
-    let hash = blake3::hash(format!("{boot} {}", space.display()).as_bytes());
-    u64_at(hash.as_bytes(), 0)
+    hash_number(&blake3::hash(format!("{boot} {}", space.display()).as_bytes()))
 }
 
 impl Recorder {
@@ -187,7 +186,7 @@ impl Recorder {
 
     /// Records that a section begins.
     pub fn enter(&self, mut event: Event) {
-        let mut ring = self.lock();
+        let mut ring = lock(&self.ring);
         let record = ring.append(&mut event);
         if let Some(slot) = ring.open.iter().position(|section| *section == 0) {
             // A section's own count starts at 0, but 0 marks a free slot.
@@ -198,7 +197,7 @@ impl Recorder {
 
     /// Records that a section ends.
     pub fn leave(&self, section: u64, step: u64) {
-        let mut ring = self.lock();
+        let mut ring = lock(&self.ring);
         ring.append(&mut Event { ends: true, section, step, ..Event::default() });
         if let Some(slot) = ring.open.iter().position(|open| *open == section + 1) {
             ring.open[slot] = 0;
@@ -208,16 +207,12 @@ impl Recorder {
 
     /// Records a sign of life.
     pub fn alive(&self) {
-        put(&mut self.lock().map, ALIVE_AT, &now_ns().to_le_bytes());
+        put(&mut lock(&self.ring).map, ALIVE_AT, &now_ns().to_le_bytes());
     }
 
     /// Records that the process comes to its own end.
     pub fn ended(&self, code: u8) {
-        put(&mut self.lock().map, ENDED_AT, &(u32::from(code) + 1).to_le_bytes());
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Ring> {
-        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+        put(&mut lock(&self.ring).map, ENDED_AT, &(u32::from(code) + 1).to_le_bytes());
     }
 }
 
@@ -274,8 +269,7 @@ impl Recording {
     /// As [`Self::read`], if not a single one can be read.
     pub fn read_all(run: &Path) -> Result<Vec<Self>> {
         let (mut recordings, mut unreadable) = (Vec::new(), None);
-        for entry in fs_err::read_dir(run.join(run_files::RECORDERS))? {
-            let path = entry?.path();
+        for (_, path) in entries(&run.join(run_files::RECORDERS))? {
             if path.extension().is_some_and(|extension| extension == RECORDER) {
                 match Self::read(&path) {
                     Ok(recording) => recordings.push(recording),

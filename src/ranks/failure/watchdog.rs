@@ -7,13 +7,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::recorder::{Event, Recorder};
 use super::verdict::Verdict;
-use crate::base::{host_name, say};
+use crate::base::{host_name, lock, say};
 use crate::ranks::communicator::Communicator;
 use crate::{Error, Result, exit_code};
 
@@ -104,8 +104,7 @@ impl Watchdog {
 
     /// Watches another communicator from now on, over the same sections.
     pub(crate) fn watch(&self, comm: &Arc<dyn Communicator>) {
-        *self.sections.watched.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Arc::downgrade(comm));
+        *lock(&self.sections.watched) = Some(Arc::downgrade(comm));
     }
 
     /// Calls `look` at every tick with what hangs, if anything does.
@@ -236,7 +235,7 @@ impl Watchdog {
 
     fn open(&self, mut event: Event, limit: Duration, collective: bool) -> Section {
         let sections = &self.sections;
-        let mut open = sections.lock();
+        let mut open = lock(&sections.open);
         let number = open.next;
         open.next += 1;
         let name = event.bucket.map_or_else(
@@ -271,18 +270,14 @@ impl Sections {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn communicator(&self) -> Option<Arc<dyn Communicator>> {
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.upgrade()
+        lock(&self.watched).as_ref()?.upgrade()
     }
 
     /// The longest overdue time and all open sections, outermost first; `None` while nothing is
     /// overdue.
     fn hang(&self) -> Option<String> {
-        let open = self.lock();
+        let open = lock(&self.open);
         let overdue = open.by_number.values().filter(|entry| entry.since.elapsed() > entry.limit);
         let waited = overdue.map(|entry| entry.since.elapsed()).max()?;
         let names: Vec<&str> = open.by_number.values().map(|entry| entry.name.as_str()).collect();
@@ -291,14 +286,13 @@ impl Sections {
 
     /// Takes time that this process was suspended for off every open section.
     fn forgive(&self, slept: Duration) {
-        self.lock().by_number.values_mut().for_each(|entry| entry.since += slept);
+        lock(&self.open).by_number.values_mut().for_each(|entry| entry.since += slept);
     }
 
     /// The verdict on a rank that is gone while this one waits in a collective.
     fn lost_peer(&self) -> Option<Verdict> {
         let recorder = self.recorder.get()?;
-        let waited = self
-            .lock()
+        let waited = lock(&self.open)
             .by_number
             .values()
             .filter(|entry| entry.collective)
@@ -321,7 +315,7 @@ pub(in crate::ranks) fn end(comm: &dyn Communicator, line: Option<&str>) -> ! {
 
 impl Drop for Section {
     fn drop(&mut self) {
-        self.sections.lock().by_number.remove(&self.number);
+        lock(&self.sections.open).by_number.remove(&self.number);
         if let Some(recorder) = self.sections.recorder.get() {
             recorder.leave(self.number, self.sections.step.load(Ordering::Relaxed));
         }

@@ -6,10 +6,11 @@
 //! number of their file in front, so the files one after another are the index in order.
 
 use std::fs::File;
-use std::io::{BufWriter, IntoInnerError, Read, Seek, SeekFrom, Write};
+use std::io::{BufWriter, IntoInnerError, Read, Seek, Write};
 use std::path::Path;
 
 use super::{FactCounts, FactInstance, table};
+use crate::base::hash_number;
 use crate::shards::FileEntry;
 use crate::text::{TokenizedDocument, TokenizedEntity};
 use crate::{Error, Result};
@@ -28,7 +29,7 @@ const MAX_CHAIN: usize = 8;
 /// The facts of a run of documents, by file.
 #[derive(Debug)]
 pub(in crate::shards) struct GroupFacts {
-    parts: Vec<Vec<u8>>,
+    parts: Vec<Vec<u64>>,
 }
 
 impl GroupFacts {
@@ -60,12 +61,12 @@ impl GroupFacts {
                 let entity = entity as usize;
                 names[entity].get_or_insert_with(|| name_hashes(&document.entities[entity])).clone()
             });
-            write_record(
-                &mut self.parts[instance.relation as usize % PARTS],
-                &instance,
-                &head,
-                &tail,
+            let FactInstance { row, head: from, tail: to, relation } = instance;
+            let part = &mut self.parts[relation as usize % PARTS];
+            part.extend(
+                [[row, from], [to, relation], [head.len() as u32, tail.len() as u32]].map(packed),
             );
+            part.extend(head.iter().chain(&tail));
         }
     }
 }
@@ -74,17 +75,12 @@ impl GroupFacts {
 fn name_hashes(entity: &TokenizedEntity) -> Vec<u64> {
     let mut hashes: Vec<u64> = Vec::new();
     for mention in &entity.mentions {
-        let hash = name_hash(&mention.name);
+        let hash = hash_number(&blake3::hash(mention.name.to_lowercase().as_bytes()));
         if hashes.len() < MAX_NAMES && !hashes.contains(&hash) {
             hashes.push(hash);
         }
     }
     hashes
-}
-
-fn name_hash(name: &str) -> u64 {
-    let hash = blake3::hash(name.to_lowercase().as_bytes());
-    hash.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
 /// The hash of a fact between two names: SplitMix64's finaliser, applied to one part after another.
@@ -97,14 +93,13 @@ fn posting(head: u64, tail: u64, relation: u32) -> u64 {
     })
 }
 
-fn write_record(out: &mut Vec<u8>, instance: &FactInstance, head: &[u64], tail: &[u64]) {
-    let FactInstance { row, head: head_entity, tail: tail_entity, relation } = *instance;
-    for number in [row, head_entity, tail_entity, relation, head.len() as u32, tail.len() as u32] {
-        out.extend_from_slice(&number.to_le_bytes());
-    }
-    for name in head.iter().chain(tail) {
-        out.extend_from_slice(&name.to_le_bytes());
-    }
+/// Two numbers in one, as the temporary files hold them.
+fn packed([first, second]: [u32; 2]) -> u64 {
+    u64::from(first) << 32 | u64::from(second)
+}
+
+fn unpacked(both: u64) -> [u32; 2] {
+    [(both >> 32) as u32, both as u32]
 }
 
 /// The temporary files.
@@ -125,7 +120,7 @@ impl FactSpill {
         for (file, part) in
             self.files.iter_mut().zip(&facts.parts).filter(|(_, part)| !part.is_empty())
         {
-            file.write_all(part)?;
+            file.write_all(bytemuck::cast_slice(part))?;
         }
         Ok(())
     }
@@ -135,12 +130,12 @@ impl FactSpill {
         let mut table = table::Writer::create(folder)?;
         let mut counts = FactCounts::default();
         for (part, file) in (0..).zip(self.files) {
-            let mut bytes = Vec::new();
             let mut file = file.into_inner().map_err(IntoInnerError::into_error)?;
-            file.seek(SeekFrom::Start(0))?;
-            file.read_to_end(&mut bytes)?;
-            let rows = FactPart::parse(&bytes)?.keyed(part);
-            drop(bytes);
+            let mut numbers = vec![0_u64; file.stream_position()? as usize / size_of::<u64>()];
+            file.rewind()?;
+            file.read_exact(bytemuck::cast_slice_mut(&mut numbers))?;
+            let rows = FactPart::parse(&numbers)?.keyed(part);
+            drop(numbers);
             for key in rows.chunk_by(|a, b| a.0 == b.0).filter(|key| super::gives_pairs(key)) {
                 counts.add(key.len());
                 table.push(key)?;
@@ -159,26 +154,24 @@ struct FactPart {
 }
 
 impl FactPart {
-    fn parse(mut bytes: &[u8]) -> Result<Self> {
+    /// Reads facts. Each is three packed pairs (row and head, tail and relation, numbers of names)
+    /// and the hashes of the names of head and tail.
+    fn parse(mut numbers: &[u64]) -> Result<Self> {
+        let cut = || Error::Bug("a temporary file of facts is cut off".into());
         let mut part = Self::default();
-        while !bytes.is_empty() {
-            let numbers = take_numbers::<6>(&mut bytes)?;
-            let [row, head, tail, relation, heads, tails] = numbers;
-            let mut names = |count: u32| {
-                (0..count)
-                    .map(|_| take(&mut bytes).map(u64::from_le_bytes))
-                    .collect::<Result<Vec<u64>>>()
-            };
-            let (heads, tails) = (names(heads)?, names(tails)?);
+        while !numbers.is_empty() {
+            let (front, rest) = numbers.split_first_chunk::<3>().ok_or_else(cut)?;
+            let [[row, head], [tail, relation], [heads, tails]] = front.map(unpacked);
+            let (names, rest) =
+                rest.split_at_checked(heads as usize + tails as usize).ok_or_else(cut)?;
+            let (heads, tails) = names.split_at(heads as usize);
             let number = part.instances.len() as u32;
-            for &head_name in &heads {
-                part.postings.extend(
-                    tails
-                        .iter()
-                        .map(|&tail_name| (posting(head_name, tail_name, relation), number)),
-                );
+            for &head_name in heads {
+                let hash = |&tail_name: &u64| (posting(head_name, tail_name, relation), number);
+                part.postings.extend(tails.iter().map(hash));
             }
             part.instances.push(FactInstance { row, head, tail, relation });
+            numbers = rest;
         }
         Ok(part)
     }
@@ -265,22 +258,6 @@ impl Joined {
     fn is_chain(&self) -> bool {
         self.instances > MAX_CHAIN * self.most
     }
-}
-
-fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N]> {
-    let (first, rest) = bytes
-        .split_first_chunk()
-        .ok_or_else(|| Error::Bug("a temporary file of facts is cut off".into()))?;
-    *bytes = rest;
-    Ok(*first)
-}
-
-fn take_numbers<const N: usize>(bytes: &mut &[u8]) -> Result<[u32; N]> {
-    let mut numbers = [0; N];
-    for number in &mut numbers {
-        *number = u32::from_le_bytes(take(bytes)?);
-    }
-    Ok(numbers)
 }
 
 /// Union-find over instances.

@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, UInt32Array, UInt64Array};
+use arrow::array::{ArrayRef, AsArray, UInt64Array};
 use arrow::datatypes::{UInt32Type, UInt64Type};
 use arrow::record_batch::RecordBatch;
 
 use super::{FILE, FactIndex, FactInstance};
+use crate::shards::arrays::u32s;
 use crate::shards::groups::GroupBuilder;
 use crate::shards::reader::TableReader;
 use crate::shards::writer::{TableWriter, read_error};
@@ -60,15 +61,12 @@ impl Writer {
 
 fn to_batch(rows: &[(u64, FactInstance)]) -> Result<RecordBatch, arrow::error::ArrowError> {
     let keys = UInt64Array::from_iter_values(rows.iter().map(|&(key, _)| key));
-    let column = |of: fn(&FactInstance) -> u32| -> ArrayRef {
-        Arc::new(UInt32Array::from_iter_values(rows.iter().map(|(_, row)| of(row))))
-    };
     let columns = vec![
         Arc::new(keys) as ArrayRef,
-        column(|i| i.row),
-        column(|i| i.head),
-        column(|i| i.tail),
-        column(|i| i.relation),
+        u32s(rows.iter().map(|(_, instance)| instance.row)),
+        u32s(rows.iter().map(|(_, instance)| instance.head)),
+        u32s(rows.iter().map(|(_, instance)| instance.tail)),
+        u32s(rows.iter().map(|(_, instance)| instance.relation)),
     ];
     RecordBatch::try_new(schema::fact_schema(), columns)
 }
@@ -122,17 +120,11 @@ pub(super) fn read(folder: &Path, entry: &FileEntry, store: &DocumentStore) -> R
 }
 
 fn from_batch(batch: &RecordBatch) -> Result<Vec<(u64, FactInstance)>, String> {
-    let column =
-        |name: &str| batch.column_by_name(name).ok_or_else(|| format!("no column `{name}`"));
-    let numbers = |name: &str| {
-        column(name)?
-            .as_primitive_opt::<UInt32Type>()
-            .ok_or_else(|| format!("column `{name}` is not of type u32"))
-    };
-    let keys =
-        column("key")?.as_primitive_opt::<UInt64Type>().ok_or("column `key` is not of type u64")?;
-    let (rows, heads, tails, relations) =
-        (numbers("row")?, numbers("head")?, numbers("tail")?, numbers("relation")?);
+    let schema = schema::fact_schema();
+    schema.fields().iter().try_for_each(|field| schema::check_column(batch, field))?;
+    let keys = batch["key"].as_primitive::<UInt64Type>();
+    let [rows, heads, tails, relations] =
+        ["row", "head", "tail", "relation"].map(|name| batch[name].as_primitive::<UInt32Type>());
     let instance = |at: usize| FactInstance {
         row: rows.value(at),
         head: heads.value(at),

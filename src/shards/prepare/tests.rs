@@ -177,7 +177,16 @@ fn chunks_and_groups_end_by_size() {
             let (input, chunks) =
                 ordered::start(scope, vec![|chunk: DocumentChunk| chunk], MOST_CHUNK_BYTES);
             scope.spawn(|| {
-                let mut feed = Feed::new(&options, input, Box::leak(Box::new(|_| ())));
+                let mut feed = Feed {
+                    options: &options,
+                    input,
+                    documents: Vec::new(),
+                    bytes: 0,
+                    group: (0, 0),
+                    sent: 0,
+                    dropped: 0,
+                    progress: Box::leak(Box::new(|_| ())),
+                };
                 (0..documents).for_each(|number| feed.push(long_document(number, words)).unwrap());
                 feed.finish().unwrap()
             });

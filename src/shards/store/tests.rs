@@ -1,10 +1,5 @@
-use proptest::prelude::*;
-
 use super::*;
-use crate::sampling::BatchOrder;
-use crate::shards::WriteOptions;
-use crate::shards::testing::{corpus, document, prepared, prepared_with, store};
-use crate::train::Share;
+use crate::shards::testing::{corpus, prepared, store};
 
 #[test]
 fn rows_are_numbered_over_all_shards() {
@@ -65,56 +60,4 @@ fn manifests_that_cannot_be_used_are_refused() {
     refused("not a manifest");
     fs_err::remove_file(&path).unwrap();
     refused("no manifest");
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
-
-    /// Whatever the shards, the ranks and the batch are, every epoch reads every document once, and
-    /// all ranks together read the steps of one.
-    #[test]
-    fn no_document_is_missing_or_repeated_in_an_epoch(
-        count in 1_usize..40,
-        rows_per_shard in 1_usize..9,
-        row_group_rows in 1_usize..5,
-        world in 1_usize..=64,
-        batch in 1_usize..20,
-        seed: u64,
-    ) {
-        let temp = tempfile::tempdir().unwrap();
-        let titles: Vec<String> =
-            (0..count).map(|number| format!("document {number:02}")).collect();
-        let documents: Vec<_> = titles
-            .iter()
-            .map(|title| document(title, &[&["Paris"], &["France"]], &[(0, 1, "P17")]))
-            .collect();
-        let (folder, _) = prepared_with(
-            temp.path(),
-            "shards",
-            &documents,
-            WriteOptions { rows_per_shard, row_group_rows },
-        );
-        let store = DocumentStore::open(&folder, StoreOptions::default()).unwrap();
-        let order = BatchOrder::new(store.len(), seed, batch).unwrap();
-        for epoch in 0..2 {
-            let mut read = Vec::new();
-            for step in
-                (0..order.steps_per_epoch()).map(|step| epoch * order.steps_per_epoch() + step)
-            {
-                let items = order.items(step);
-                for rank in 0..world {
-                    let share = Share { rank, world };
-                    read.extend(
-                        items
-                            .iter()
-                            .enumerate()
-                            .filter(|(index, _)| share.holds(*index))
-                            .map(|(_, item)| store.title(item.row).to_owned()),
-                    );
-                }
-            }
-            read.sort_unstable();
-            prop_assert_eq!(&read, &titles, "epoch {}", epoch);
-        }
-    }
 }

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::shards::reader::{ShardReadOptions, ShardReader};
+use crate::shards::reader::ShardReader;
 use crate::shards::testing::{any_document, manifest};
 use crate::shards::{DocumentStore, StoreOptions};
 
@@ -45,7 +45,7 @@ proptest! {
             prop_assert_eq!(&*store.get(row), document);
             prop_assert_eq!(store.title(row), &document.title);
         }
-        let options = ShardReadOptions { with_words: false, verify: false };
+        let options = StoreOptions { with_words: false, verify: false };
         let mut streamed = Vec::new();
         for shard in &manifest.shards {
             let reader = ShardReader::open(temp.path(), &manifest, shard, options).unwrap();

@@ -109,6 +109,11 @@ impl SpecialPieces {
         self.marker(2 * (entity % self.num_marked()) + 1)
     }
 
+    /// `[unusedk]`; numbers beyond the reserved ones begin again at 0.
+    pub fn numbered(&self, k: usize) -> u32 {
+        self.unused[k % self.unused.len()]
+    }
+
     /// Number of entities with markers of their own.
     pub fn num_marked(&self) -> usize {
         (self.unused.len() - 2) / 2
@@ -118,38 +123,5 @@ impl SpecialPieces {
     fn marker(&self, position: usize) -> u32 {
         let number = position + 1;
         self.unused[if number < MASKED_MENTION { number } else { number + 1 }]
-    }
-}
-
-impl crate::text::Symbols for SpecialPieces {
-    fn cls(&self) -> u32 {
-        self.cls
-    }
-    fn sep(&self) -> u32 {
-        self.sep
-    }
-    fn pad(&self) -> u32 {
-        self.pad
-    }
-    fn blank(&self) -> u32 {
-        self.blank()
-    }
-    fn masked_mention(&self) -> u32 {
-        self.masked_mention()
-    }
-    fn start_marker(&self, entity: usize) -> u32 {
-        self.start_marker(entity)
-    }
-    fn end_marker(&self, entity: usize) -> u32 {
-        self.end_marker(entity)
-    }
-    fn numbered(&self, k: usize) -> u32 {
-        self.unused[k % self.unused.len()]
-    }
-    fn num_numbered(&self) -> usize {
-        self.unused.len()
-    }
-    fn star(&self) -> u32 {
-        self.star
     }
 }

@@ -1,30 +1,6 @@
-//! What a view is given beside the document: special pieces of the vocabulary, and random choices.
+//! The random choices that a view is given beside the document.
 
-/// The vocabulary's special pieces that a view needs.
-pub trait Symbols {
-    /// `[CLS]`.
-    fn cls(&self) -> u32;
-    /// `[SEP]`.
-    fn sep(&self) -> u32;
-    /// `[PAD]`.
-    fn pad(&self) -> u32;
-    /// The piece that stands for the words of a blanked entity (`[unused0]`).
-    fn blank(&self) -> u32;
-    /// The piece that stands for a masked mention (`[unused200]`).
-    fn masked_mention(&self) -> u32;
-    /// The piece before every mention of an entity (`[unused(2e+1)]`).
-    fn start_marker(&self, entity: usize) -> u32;
-    /// The piece after every mention of an entity (`[unused(2e+2)]`).
-    fn end_marker(&self, entity: usize) -> u32;
-    /// `[unusedk]`.
-    fn numbered(&self, k: usize) -> u32;
-    /// Number of `[unusedk]`.
-    fn num_numbered(&self) -> usize {
-        usize::MAX
-    }
-    /// The piece `*`.
-    fn star(&self) -> u32;
-}
+use crate::text::TokenizedMention;
 
 /// The random choices of one visit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,6 +16,16 @@ impl ViewChoices {
     /// Whether all mentions of this entity are blanked.
     pub fn is_blanked(&self, entity: usize) -> bool {
         self.blanked.get(entity).copied().unwrap_or(false)
+    }
+
+    /// The mentions of an entity that are not masked.
+    pub(super) fn unmasked<'d>(
+        &self,
+        entity: usize,
+        mentions: &'d [TokenizedMention],
+    ) -> impl Iterator<Item = &'d TokenizedMention> {
+        let indexed = mentions.iter().enumerate();
+        indexed.filter(move |&(m, _)| !self.is_masked(entity, m)).map(|(_, mention)| mention)
     }
 
     /// Whether this mention is masked, and so no longer in its entity's list.

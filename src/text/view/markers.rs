@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::choices::{Symbols, ViewChoices};
-use crate::text::{TokenizedDocument, TokenizedEntity, TokenizedMention};
+use super::choices::ViewChoices;
+use crate::text::{SpecialPieces, TokenizedDocument, TokenizedEntity, TokenizedMention};
 use crate::{DataError, Result};
 
 /// Which entities get markers, and how these are numbered.
@@ -49,29 +49,21 @@ impl Markers {
     pub(super) fn place(
         &self,
         document: &TokenizedDocument,
-        symbols: &impl Symbols,
+        symbols: &SpecialPieces,
         choices: &ViewChoices,
         of: Option<usize>,
     ) -> Result<(Placed, Placed)> {
         let entities =
             document.entities.iter().enumerate().filter(|&(e, _)| of.is_none_or(|of| of == e));
         let unmasked = entities.flat_map(|(e, entity)| {
-            let kept =
-                entity.mentions.iter().enumerate().filter(move |&(m, _)| !choices.is_masked(e, m));
-            kept.map(move |(_, mention)| (e, entity, mention))
+            choices.unmasked(e, &entity.mentions).map(move |mention| (e, entity, mention))
         });
+        let own = |(e, _, mention)| (mention, symbols.start_marker(e), symbols.end_marker(e));
         match self {
-            Self::PerEntity => {
-                Ok(each(unmasked.map(|(e, _, mention)| {
-                    (mention, symbols.start_marker(e), symbols.end_marker(e))
-                })))
-            }
+            Self::PerEntity => Ok(each(unmasked.map(own))),
             Self::PerListed(list) => {
-                let listed =
-                    unmasked.filter(|(e, ..)| list.iter().any(|&listed| listed as usize == *e));
-                Ok(each(listed.map(|(e, _, mention)| {
-                    (mention, symbols.start_marker(e), symbols.end_marker(e))
-                })))
+                let is_listed = |e: usize| list.iter().any(|&listed| listed as usize == e);
+                Ok(each(unmasked.filter(|&(e, ..)| is_listed(e)).map(own)))
             }
             Self::Kept(order) => {
                 // In the order of the list, which decides what stands outermost where mentions of
@@ -88,13 +80,13 @@ impl Markers {
             }
             Self::None => Ok((Vec::new(), Vec::new())),
             Self::StarPerWord => Ok(last_of_word(
-                unmasked.map(|(_, _, mention)| (mention, symbols.star(), symbols.star())),
+                unmasked.map(|(_, _, mention)| (mention, symbols.star, symbols.star)),
             )),
             Self::StarPerMention => {
                 let distinct: BTreeSet<_> = unmasked
                     .map(|(_, entity, m)| (m.start, m.end, entity.entity_type.as_str()))
                     .collect();
-                let star = symbols.star();
+                let star = symbols.star;
                 Ok(distinct
                     .into_iter()
                     .map(|(start, end, _)| ((start, star), (end - 1, star)))
@@ -126,7 +118,7 @@ fn last_of_word<'d>(
 
 fn typed(
     types: &[String],
-    symbols: &impl Symbols,
+    symbols: &SpecialPieces,
     document: &TokenizedDocument,
     e: usize,
     kind: &str,
@@ -138,7 +130,7 @@ fn typed(
     let number = number.ok_or_else(|| {
         fail(format!("no marker is known for the type `{kind}`")).hint("use `*` as marker")
     })?;
-    let (start, most) = (types.len().max(TYPES) + 1 + e, symbols.num_numbered());
+    let (start, most) = (types.len().max(TYPES) + 1 + e, symbols.unused.len());
     if start >= most {
         return Err(fail(format!("the vocabulary keeps only {most} pieces for markers"))
             .hint("use `*` as marker")

@@ -64,7 +64,7 @@ fn ranker_views_match_the_reference() {
     for (i, document) in documents(&folder, &vocabulary).iter().enumerate() {
         let view = view(
             document,
-            &vocabulary,
+            &vocabulary.special,
             &fixture_options(Markers::PerEntity),
             &ViewChoices::default(),
         )
@@ -98,7 +98,8 @@ fn pretraining_views_match_the_reference() {
             |name: &str| FixtureTensor::read(&folder, &format!("{name}{side}")).ints(&[item]);
         let choices = fixture_choices(details, i, document.entities.len());
         let view =
-            view(document, &vocabulary, &fixture_options(Markers::PerEntity), &choices).unwrap();
+            view(document, &vocabulary.special, &fixture_options(Markers::PerEntity), &choices)
+                .unwrap();
         assert_eq!(ids(&view), table("doc"), "{}", document.title);
         assert_positions(&view, &table("entPos"));
         let queries: Vec<_> =
@@ -117,7 +118,7 @@ fn finetuning_views_match_the_reference_in_both_profiles() {
     for (i, document) in documents(&folder, &vocabulary).iter().enumerate() {
         let plain = view(
             document,
-            &vocabulary,
+            &vocabulary.special,
             &fixture_options(Markers::PerEntity),
             &ViewChoices::default(),
         )
@@ -129,8 +130,9 @@ fn finetuning_views_match_the_reference_in_both_profiles() {
         let (heads, tails) = (heads.ints(&[i]), tails.ints(&[i]));
         let pairs: Vec<_> = (0..count).map(|k| (heads[k] as u32, tails[k] as u32)).collect();
         let markers = Markers::Kept(first_appearance(&pairs));
-        let code = view(document, &vocabulary, &fixture_options(markers), &ViewChoices::default())
-            .unwrap();
+        let code =
+            view(document, &vocabulary.special, &fixture_options(markers), &ViewChoices::default())
+                .unwrap();
         assert_eq!(ids(&code), read("code/docs").ints(&[i]), "code profile of {}", document.title);
         for (k, &(head, tail)) in pairs.iter().enumerate() {
             assert_eq!(
@@ -161,39 +163,16 @@ fn first_appearance(pairs: &[(u32, u32)]) -> Vec<u32> {
     order
 }
 
-/// Symbols that can be told apart at a glance: markers of entity e are 1000 + 10e and 1001 + 10e.
-struct Plain;
-
-impl Symbols for Plain {
-    fn cls(&self) -> u32 {
-        901
-    }
-    fn sep(&self) -> u32 {
-        902
-    }
-    fn pad(&self) -> u32 {
-        900
-    }
-    fn blank(&self) -> u32 {
-        903
-    }
-    fn masked_mention(&self) -> u32 {
-        904
-    }
-    fn start_marker(&self, entity: usize) -> u32 {
-        1000 + 10 * entity as u32
-    }
-    fn end_marker(&self, entity: usize) -> u32 {
-        1001 + 10 * entity as u32
-    }
-    fn numbered(&self, k: usize) -> u32 {
-        2000 + k as u32
-    }
-    fn num_numbered(&self) -> usize {
-        10
-    }
-    fn star(&self) -> u32 {
-        42
+/// Numbers that can be told apart from words at a glance: `[unusedk]` is 2000 + k, so that the
+/// blank is 2000, the masked mention 2200, and the markers of entity e 2001 + 2e and 2002 + 2e.
+fn special() -> SpecialPieces {
+    SpecialPieces {
+        cls: 901,
+        sep: 902,
+        pad: 900,
+        star: 42,
+        unused: (2000..2401).collect(),
+        ..SpecialPieces::default()
     }
 }
 
@@ -222,8 +201,9 @@ fn masked(rows: &[(u32, u32)]) -> ViewChoices {
 #[test]
 fn markers_on_one_word_stack_and_mentions_share_the_outermost() {
     let document = plain(3, &[&[(1, 2)], &[(1, 3)]]);
-    let view = view(&document, &Plain, &ViewOptions::default(), &ViewChoices::default()).unwrap();
-    assert_eq!(view.ids, [901, 0, 1010, 1000, 1, 1001, 2, 1011, 902]);
+    let view =
+        view(&document, &special(), &ViewOptions::default(), &ViewChoices::default()).unwrap();
+    assert_eq!(view.ids, [901, 0, 2003, 2001, 1, 2002, 2, 2004, 902]);
     assert_eq!(view.mention_positions, [[2], [2]]);
 }
 
@@ -231,22 +211,22 @@ fn markers_on_one_word_stack_and_mentions_share_the_outermost() {
 fn without_markers_a_mention_is_at_its_first_piece() {
     let document = plain(3, &[&[(1, 2)], &[(2, 3)]]);
     let bare = ViewOptions { markers: Markers::None, ..Default::default() };
-    let view_bare = view(&document, &Plain, &bare, &ViewChoices::default()).unwrap();
+    let view_bare = view(&document, &special(), &bare, &ViewChoices::default()).unwrap();
     assert_eq!(
         (view_bare.ids, view_bare.mention_positions),
         (vec![901, 0, 1, 2, 902], vec![vec![2], vec![3]])
     );
     let kept = ViewOptions { markers: Markers::Kept(vec![1]), ..Default::default() };
-    let view_kept = view(&document, &Plain, &kept, &ViewChoices::default()).unwrap();
+    let view_kept = view(&document, &special(), &kept, &ViewChoices::default()).unwrap();
     assert_eq!(
         (view_kept.ids, view_kept.mention_positions),
         (vec![901, 0, 1, 2000, 2, 2001, 902], vec![vec![2], vec![3]])
     );
     let listed = ViewOptions { markers: Markers::PerListed(vec![1]), ..Default::default() };
-    let view = view(&document, &Plain, &listed, &ViewChoices::default()).unwrap();
+    let view = view(&document, &special(), &listed, &ViewChoices::default()).unwrap();
     assert_eq!(
         (view.ids, view.mention_positions),
-        (vec![901, 0, 1, 1010, 2, 1011, 902], vec![vec![2], vec![3]])
+        (vec![901, 0, 1, 2003, 2, 2004, 902], vec![vec![2], vec![3]])
     );
 }
 
@@ -258,7 +238,7 @@ fn stars_stand_once_a_word_or_once_a_mention() {
     let laid = |markers| {
         view(
             &document,
-            &Plain,
+            &special(),
             &ViewOptions { markers, ..Default::default() },
             &ViewChoices::default(),
         )
@@ -278,22 +258,24 @@ fn of_typed_markers_on_one_word_the_last_entity_keeps_its_own() {
     }
     let markers = Markers::Typed(vec!["ORG".into(), "PER".into()]);
     let options = ViewOptions { markers, ..Default::default() };
-    let laid = view(&document, &Plain, &options, &ViewChoices::default()).unwrap();
+    let laid = view(&document, &special(), &options, &ViewChoices::default()).unwrap();
     assert_eq!(laid.ids, [901, 0, 2008, 1, 2001, 2009, 2, 2002, 902]);
     assert_eq!(laid.mention_spans, [[(2, 7)], [(2, 4)], [(5, 7)]]);
     document.entities[2].mentions[0].own_type = Some("ORG".into());
     assert_eq!(
-        view(&document, &Plain, &options, &ViewChoices::default()).unwrap().ids,
+        view(&document, &special(), &options, &ViewChoices::default()).unwrap().ids,
         [901, 0, 2008, 1, 2001, 2009, 2, 2001, 902]
     );
-    // Seven types and entities leave pieces 7, 8 and 9: a fourth entity has none.
+    // So many types leave pieces 398, 399 and 400: a fourth entity has none.
+    let most = ["ORG".to_owned()].into_iter().chain((1..397).map(|number| number.to_string()));
+    let options = ViewOptions { markers: Markers::Typed(most.collect()), ..Default::default() };
     let mut crowded = plain(4, &[&[(0, 1)], &[(1, 2)], &[(2, 3)], &[(3, 4)]]);
     crowded.entities.iter_mut().for_each(|entity| entity.entity_type = "ORG".into());
-    let error = view(&crowded, &Plain, &options, &ViewChoices::default()).unwrap_err();
+    let error = view(&crowded, &special(), &options, &ViewChoices::default()).unwrap_err();
     assert!(error.to_string().contains("entities[3]") && error.hint().is_some(), "{error}");
     crowded.entities[0].entity_type = "GENE".into();
     assert!(
-        view(&crowded, &Plain, &options, &ViewChoices::default())
+        view(&crowded, &special(), &options, &ViewChoices::default())
             .unwrap_err()
             .to_string()
             .contains("GENE")
@@ -309,7 +291,7 @@ fn spans_of_a_cut_document_end_with_it() {
         markers: Markers::None,
         ..Default::default()
     };
-    let laid = view(&document, &Plain, &options, &ViewChoices::default()).unwrap();
+    let laid = view(&document, &special(), &options, &ViewChoices::default()).unwrap();
     assert_eq!((laid.ids, laid.mention_spans), (vec![901, 0, 1, 902], vec![vec![(2, 3)], vec![]]));
     assert_eq!(laid.mention_positions, [[2], [0]]);
 }
@@ -320,12 +302,12 @@ fn overlapping_blanks_and_masks_all_keep_their_symbols() {
     let document = plain(5, &[&[(0, 3)], &[(1, 2), (4, 5)]]);
     let blank_both = ViewChoices { blanked: vec![true, true], masked: vec![] };
     let options = ViewOptions::default();
-    let blanked = view(&document, &Plain, &options, &blank_both).unwrap();
-    assert_eq!(blanked.ids, [901, 1000, 903, 1010, 903, 1011, 1001, 3, 1010, 903, 1011, 902]);
+    let blanked = view(&document, &special(), &options, &blank_both).unwrap();
+    assert_eq!(blanked.ids, [901, 2001, 2000, 2003, 2000, 2004, 2002, 3, 2003, 2000, 2004, 902]);
 
     let mask_inner = ViewChoices { blanked: vec![true, true], masked: vec![(1, 0)] };
-    let view = view(&document, &Plain, &options, &mask_inner).unwrap();
-    assert_eq!(view.ids, [901, 1000, 903, 904, 1001, 3, 1010, 903, 1011, 902]);
+    let view = view(&document, &special(), &options, &mask_inner).unwrap();
+    assert_eq!(view.ids, [901, 2001, 2000, 2200, 2002, 3, 2003, 2000, 2004, 902]);
     assert_eq!(
         (view.masked_positions, view.mention_positions),
         (vec![Some(3)], vec![vec![1], vec![6]])
@@ -340,19 +322,20 @@ fn in_turn_what_comes_later_wipes_out_what_was_written() {
     let (free, in_turn) =
         (ViewOptions::default(), ViewOptions { in_turn: true, ..Default::default() });
     assert_eq!(
-        view(&document, &Plain, &free, &choices).unwrap().ids,
-        [901, 0, 1000, 1, 1010, 903, 1001, 1011, 902]
+        view(&document, &special(), &free, &choices).unwrap().ids,
+        [901, 0, 2001, 1, 2003, 2000, 2002, 2004, 902]
     );
     assert_eq!(
-        view(&document, &Plain, &in_turn, &choices).unwrap().ids,
-        [901, 0, 1000, 1, 1010, 903, 1011, 902]
+        view(&document, &special(), &in_turn, &choices).unwrap().ids,
+        [901, 0, 2001, 1, 2003, 2000, 2004, 902]
     );
 
     // A masked mention on whose word another one begins.
     let (document, choices) = (plain(3, &[&[(1, 2), (0, 1)], &[(1, 3)]]), masked(&[(0, 0)]));
-    let (free, in_turn) =
-        [&free, &in_turn].map(|options| view(&document, &Plain, options, &choices).unwrap()).into();
-    assert_eq!(free.ids, [901, 1000, 0, 1001, 1010, 904, 2, 1011, 902]);
+    let (free, in_turn) = [&free, &in_turn]
+        .map(|options| view(&document, &special(), options, &choices).unwrap())
+        .into();
+    assert_eq!(free.ids, [901, 2001, 0, 2002, 2003, 2200, 2, 2004, 902]);
     assert_eq!(
         (in_turn.ids, in_turn.masked_positions, free.masked_positions),
         (free.ids, vec![Some(4)], vec![Some(5)])
@@ -364,7 +347,7 @@ fn kept_markers_stack_in_the_order_of_their_list() {
     let document = plain(3, &[&[(1, 2)], &[(1, 3)]]);
     let laid = |order: &[u32]| {
         let options = ViewOptions { markers: Markers::Kept(order.to_vec()), ..Default::default() };
-        view(&document, &Plain, &options, &ViewChoices::default()).unwrap().ids
+        view(&document, &special(), &options, &ViewChoices::default()).unwrap().ids
     };
     assert_eq!(laid(&[0, 1]), [901, 0, 2002, 2000, 1, 2001, 2, 2003, 902]);
     assert_eq!(laid(&[1, 0]), [901, 0, 2002, 2000, 1, 2003, 2, 2001, 902]);
@@ -374,14 +357,14 @@ fn kept_markers_stack_in_the_order_of_their_list() {
 fn a_repeated_mask_is_written_once_unless_asked() {
     let document = plain(4, &[&[(1, 3), (3, 4)]]);
     let rows = masked(&[(0, 0), (0, 0), (0, 0)]);
-    let once = view(&document, &Plain, &ViewOptions::default(), &rows).unwrap();
+    let once = view(&document, &special(), &ViewOptions::default(), &rows).unwrap();
     assert_eq!(
         (once.ids, once.masked_positions),
-        (vec![901, 0, 904, 1000, 3, 1001, 902], vec![Some(2); 3])
+        (vec![901, 0, 2200, 2001, 3, 2002, 902], vec![Some(2); 3])
     );
     let release = ViewOptions { repeat_masked: true, ..Default::default() };
-    let view = view(&document, &Plain, &release, &rows).unwrap();
-    assert_eq!(view.ids, [901, 0, 904, 904, 904, 1000, 3, 1001, 902]);
+    let view = view(&document, &special(), &release, &rows).unwrap();
+    assert_eq!(view.ids, [901, 0, 2200, 2200, 2200, 2001, 3, 2002, 902]);
 }
 
 #[test]
@@ -394,11 +377,11 @@ fn a_cut_document_ends_with_sep_and_loses_what_lies_beyond() {
         ..Default::default()
     };
     let rows = masked(&[(1, 0), (0, 0)]);
-    let view = view(&document, &Plain, &options, &rows).unwrap();
-    // Whole: CLS 904 1000 1 1001 2 3 904 1010 1000 5 1001 1011 SEP.
+    let view = view(&document, &special(), &options, &rows).unwrap();
+    // Whole: CLS 2200 2001 1 2002 2 3 2200 2003 2001 5 2002 2004 SEP.
     assert_eq!(
         (view.ids, view.pieces_before_truncation),
-        (vec![901, 904, 1000, 1, 1001, 2, 902], 14)
+        (vec![901, 2200, 2001, 1, 2002, 2, 902], 14)
     );
     assert_eq!(
         (view.masked_positions, view.mention_positions),
@@ -415,16 +398,16 @@ fn the_limit_counts_sep_and_padding_follows_it() {
         pad_to,
         ..Default::default()
     };
-    let whole = view(&document, &Plain, &options(5, Some(7)), &ViewChoices::default()).unwrap();
+    let whole = view(&document, &special(), &options(5, Some(7)), &ViewChoices::default()).unwrap();
     assert_eq!(whole.ids, [901, 0, 1, 2, 902, 900, 900]);
-    let cut = view(&document, &Plain, &options(4, None), &ViewChoices::default()).unwrap();
+    let cut = view(&document, &special(), &options(4, None), &ViewChoices::default()).unwrap();
     assert_eq!(cut.ids, [901, 0, 1, 902]);
 }
 
 #[test]
 fn a_long_document_is_an_error_unless_truncation_is_allowed() {
     let options = ViewOptions { max_pieces: Some(4), ..Default::default() };
-    let error = view(&plain(3, &[]), &Plain, &options, &ViewChoices::default()).unwrap_err();
+    let error = view(&plain(3, &[]), &special(), &options, &ViewChoices::default()).unwrap_err();
     assert_eq!(error.exit_code(), 65);
     assert!(
         error.to_string().contains("`plain`") && error.to_string().contains("5 word pieces"),
@@ -437,19 +420,19 @@ fn a_long_document_is_an_error_unless_truncation_is_allowed() {
 fn spans_and_choices_that_do_not_exist_are_errors() {
     let nothing = ViewChoices::default();
     assert_eq!(
-        view(&plain(3, &[&[(2, 4)]]), &Plain, &ViewOptions::default(), &nothing)
+        view(&plain(3, &[&[(2, 4)]]), &special(), &ViewOptions::default(), &nothing)
             .unwrap_err()
             .exit_code(),
         65
     );
     assert_eq!(
-        view(&plain(3, &[&[(2, 2)]]), &Plain, &ViewOptions::default(), &nothing)
+        view(&plain(3, &[&[(2, 2)]]), &special(), &ViewOptions::default(), &nothing)
             .unwrap_err()
             .exit_code(),
         65
     );
     assert_eq!(
-        view(&plain(3, &[&[(0, 1)]]), &Plain, &ViewOptions::default(), &masked(&[(0, 1)]))
+        view(&plain(3, &[&[(0, 1)]]), &special(), &ViewOptions::default(), &masked(&[(0, 1)]))
             .unwrap_err()
             .exit_code(),
         70

@@ -14,7 +14,7 @@ use tch::Tensor;
 use super::disk::{Disk, LocalDisk};
 use super::retention::{Retention, folder_of_step, step_of, steps_in};
 use super::seal::{SEAL, Seal, seal};
-use crate::base::write_whole;
+use crate::base::{entries, folder_of, write_whole};
 use crate::text::Tokenizer;
 use crate::torch::hf;
 use crate::train::state::TrainerState;
@@ -97,9 +97,7 @@ impl Checkpoint {
     /// # Errors
     /// I/O errors.
     pub fn sweep(stage_folder: &Path) -> Result<()> {
-        for entry in fs_err::read_dir(stage_folder)? {
-            let entry = entry?;
-            let (name, path) = (entry.file_name().to_string_lossy().into_owned(), entry.path());
+        for (name, path) in entries(stage_folder)? {
             let replaced = name
                 .strip_prefix(REPLACED)
                 .map(|name| stage_folder.join(name))
@@ -256,9 +254,7 @@ fn fill(disk: &dyn Disk, folder: &Path, content: &CheckpointContent) -> Result<(
 
 /// Renames a finished folder to its final name.
 fn put_in_place(disk: &dyn Disk, work: &Path, path: &Path, aside: &Path) -> Result<()> {
-    // The parent of a bare name is "".
-    let parent =
-        path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = folder_of(path);
     if !path.exists() {
         disk.rename(work, path)?;
         return disk.sync(parent);

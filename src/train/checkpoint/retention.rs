@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::seal::SEAL;
 use crate::Result;
+use crate::base::entries;
 
 /// Which checkpoints of a stage stay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,11 +43,9 @@ pub fn steps_in(stage_folder: &Path) -> Result<Vec<u64>> {
         return Ok(Vec::new());
     }
     let mut steps = Vec::new();
-    for entry in fs_err::read_dir(stage_folder)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
+    for (name, path) in entries(stage_folder)? {
         if let Some(step) = step_of(&name)
-            && entry.path().join(SEAL).exists()
+            && path.join(SEAL).exists()
         {
             steps.push(step);
         }

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::disk::Disk;
-use crate::base::{run_files, write_whole};
+use crate::base::{entries, fingerprint, run_files, write_whole};
 use crate::{DataError, Error, Result};
 
 /// Version of the folder's layout; a reader rejects a newer one. 2: GLRE's `corpus` and
@@ -56,7 +56,7 @@ impl Seal {
                 let problem = format!("names a file outside the checkpoint: {name}");
                 return Err(DataError::new(&path, problem).into());
             }
-            let found = fingerprint(&folder.join(name)).map_err(|error| {
+            let found = FileSeal::of(&folder.join(name)).map_err(|error| {
                 DataError::new(folder, format!("{name} cannot be read: {error}"))
             })?;
             if found != *expected {
@@ -73,10 +73,9 @@ impl Seal {
 /// Flushes all files of a folder and seals it.
 pub(super) fn seal(disk: &dyn Disk, folder: &Path) -> Result<()> {
     let mut files = BTreeMap::new();
-    for entry in fs_err::read_dir(folder)? {
-        let entry = entry?;
-        disk.sync(&entry.path())?;
-        files.insert(entry.file_name().to_string_lossy().into_owned(), fingerprint(&entry.path())?);
+    for (name, path) in entries(folder)? {
+        disk.sync(&path)?;
+        files.insert(name, FileSeal::of(&path)?);
     }
     let seal =
         Seal { format_version: FORMAT_VERSION, program: env!("CARGO_PKG_VERSION").into(), files };
@@ -85,9 +84,8 @@ pub(super) fn seal(disk: &dyn Disk, folder: &Path) -> Result<()> {
     disk.sync(folder)
 }
 
-fn fingerprint(path: &Path) -> Result<FileSeal> {
-    let mut hasher = blake3::Hasher::new();
-    let mut file = fs_err::File::open(path)?;
-    let bytes = std::io::copy(&mut file, &mut hasher)?;
-    Ok(FileSeal { bytes, blake3: hasher.finalize().to_hex().to_string() })
+impl FileSeal {
+    fn of(path: &Path) -> Result<Self> {
+        fingerprint(path).map(|(bytes, blake3)| Self { bytes, blake3 })
+    }
 }

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::store::Store;
-use crate::base::write_whole;
+use crate::base::{entries, write_whole};
 use crate::{Error, Result};
 
 /// Starts the name of a file that is being written.
@@ -33,11 +33,11 @@ impl FolderStore {
 
     /// Removes what killed uploads have left; a mirror belongs to one run at a time.
     fn sweep(&self) {
-        let inside = |folder: PathBuf| {
-            fs_err::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
-        };
-        for path in inside(self.0.clone()).flat_map(inside).flat_map(inside) {
-            if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(UPLOADING)) {
+        let inside = |folder: &Path| entries(folder).into_iter().flatten();
+        let stages = inside(&self.0);
+        let steps = stages.flat_map(|(_, stage)| inside(&stage));
+        for (name, path) in steps.flat_map(|(_, step)| inside(&step)) {
+            if name.starts_with(UPLOADING) {
                 let _ = fs_err::remove_file(path);
             }
         }
@@ -48,16 +48,11 @@ impl FolderStore {
         if !path.exists() {
             return Ok(Vec::new());
         }
-        let mut names = Vec::new();
-        for entry in fs_err::read_dir(path)? {
-            let entry = entry?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            // A name with a dot is a file that is being written.
-            if entry.path().is_dir() == folders && !name.starts_with('.') {
-                names.push(name);
-            }
-        }
-        Ok(names)
+        // A name with a dot is a file that is being written.
+        let is_wanted =
+            |name: &str, path: &Path| path.is_dir() == folders && !name.starts_with('.');
+        let found = entries(&path)?.into_iter().filter(|(name, path)| is_wanted(name, path));
+        Ok(found.map(|(name, _)| name).collect())
     }
 }
 

@@ -9,6 +9,7 @@ mod reader;
 mod relation_file;
 mod writer;
 
+pub(crate) use raw::WrittenLabel;
 pub use reader::Docred;
 pub(super) use reader::{ABOUT, NAME};
 pub use relation_file::load_relations;

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 
+use crate::corpus::Fact;
 use crate::corpus::check::{
     Unchecked, UncheckedEntity, UncheckedFact, UncheckedMention, UncheckedPair,
 };
@@ -18,9 +19,7 @@ pub(super) struct RawDocument<W = String> {
     #[serde(rename = "vertexSet")]
     vertex_set: Vec<Vec<RawMention>>,
     /// Absent (or null) where the labels are hidden.
-    #[serde(default)]
     labels: Option<Vec<RawLabel>>,
-    #[serde(default)]
     candidates: Option<Vec<RawCandidate>>,
 }
 
@@ -31,7 +30,6 @@ struct RawMention {
     pos: Vec<i64>,
     #[serde(rename = "type")]
     entity_type: String,
-    #[serde(default)]
     kb_id: Option<String>,
 }
 
@@ -82,15 +80,19 @@ impl Visitor<'_> for Unread {
 impl<W: Into<String>> From<RawDocument<W>> for Unchecked {
     fn from(raw: RawDocument<W>) -> Self {
         let words = |sentence: Vec<W>| sentence.into_iter().map(W::into).collect();
-        let labels = |rows: Vec<RawLabel>| rows.into_iter().map(UncheckedFact::from).collect();
-        let candidates =
-            |rows: Vec<RawCandidate>| rows.into_iter().map(UncheckedPair::from).collect();
+        let fact = |RawLabel { h, t, r, evidence }| UncheckedFact {
+            head: h,
+            tail: t,
+            relation: r,
+            evidence,
+        };
+        let pair = |RawCandidate { h, t, excluded }| UncheckedPair { head: h, tail: t, excluded };
         Self {
             title: raw.title,
             sentences: raw.sents.into_iter().map(words).collect(),
             entities: raw.vertex_set.into_iter().map(entity).collect(),
-            facts: raw.labels.map(labels),
-            candidates: raw.candidates.map(candidates),
+            facts: raw.labels.map(|rows| rows.into_iter().map(fact).collect()),
+            candidates: raw.candidates.map(|rows| rows.into_iter().map(pair).collect()),
         }
     }
 }
@@ -104,18 +106,6 @@ fn entity(mut mentions: Vec<RawMention>) -> UncheckedEntity {
         entity_type,
     };
     UncheckedEntity { id, mentions: mentions.into_iter().map(mention).collect() }
-}
-
-impl From<RawLabel> for UncheckedFact {
-    fn from(RawLabel { h, t, r, evidence }: RawLabel) -> Self {
-        Self { head: h, tail: t, relation: r, evidence }
-    }
-}
-
-impl From<RawCandidate> for UncheckedPair {
-    fn from(RawCandidate { h, t, excluded }: RawCandidate) -> Self {
-        Self { head: h, tail: t, excluded }
-    }
 }
 
 #[derive(Serialize)]
@@ -141,8 +131,9 @@ pub(super) struct WrittenMention<'a> {
     pub kb_id: Option<&'a str>,
 }
 
+/// A fact as it is written.
 #[derive(Serialize)]
-pub(super) struct WrittenLabel<'a> {
+pub(crate) struct WrittenLabel<'a> {
     pub h: usize,
     pub t: usize,
     pub r: &'a str,
@@ -155,4 +146,10 @@ pub(super) struct WrittenCandidate {
     pub t: usize,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub excluded: bool,
+}
+
+impl<'a> WrittenLabel<'a> {
+    pub(crate) fn of(fact: &'a Fact) -> Self {
+        Self { h: fact.head, t: fact.tail, r: &fact.relation, evidence: &fact.evidence }
+    }
 }

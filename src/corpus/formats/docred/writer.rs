@@ -5,7 +5,7 @@ use std::{io::Write, path::Path};
 use super::raw::{WrittenCandidate, WrittenDocument, WrittenLabel, WrittenMention};
 use crate::base::text_file::TextFile;
 use crate::corpus::formats::format::{DocumentWriter, WriteSummary};
-use crate::corpus::{Candidate, Document, Entity, Fact};
+use crate::corpus::{Candidate, Document, Entity};
 use crate::{Error, Result};
 
 /// Writes documents into a DocRED file, which appears with [`DocredWriter::finish`].
@@ -66,7 +66,7 @@ pub(crate) fn to_json(document: &Document) -> Result<Vec<u8>> {
         title: &document.title,
         sents: &document.sentences,
         vertex_set: document.entities.iter().map(mentions).collect(),
-        labels: document.facts.as_ref().map(|facts| facts.iter().map(label).collect()),
+        labels: document.facts.as_ref().map(|rows| rows.iter().map(WrittenLabel::of).collect()),
         candidates: document.candidates.as_ref().map(|pairs| pairs.iter().map(candidate).collect()),
     };
     serde_json::to_vec(&written)
@@ -86,8 +86,4 @@ fn mentions(entity: &Entity) -> Vec<WrittenMention<'_>> {
 
 fn candidate(&Candidate { head, tail, excluded }: &Candidate) -> WrittenCandidate {
     WrittenCandidate { h: head, t: tail, excluded }
-}
-
-fn label(fact: &Fact) -> WrittenLabel<'_> {
-    WrittenLabel { h: fact.head, t: fact.tail, r: &fact.relation, evidence: &fact.evidence }
 }

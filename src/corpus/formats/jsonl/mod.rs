@@ -11,9 +11,9 @@ use std::path::Path;
 
 use self::line::RawLine;
 use super::format::{DocumentFormat, DocumentWriter, WriteSummary};
-use super::reading::{Intake, ReadOptions, ReadSummary};
+use super::reading::{ReadOptions, ReadSummary, read_documents};
 use crate::base::json_stream;
-use crate::base::records::{Record, Unit, read_records};
+use crate::base::records::{Record, Unit};
 use crate::base::text_file::TextFile;
 use crate::corpus::Document;
 use crate::corpus::check::{Check, PLAIN_FIELDS, Repeats};
@@ -34,24 +34,14 @@ impl DocumentFormat for Jsonl {
         options: &ReadOptions,
         each: &mut dyn FnMut(Document) -> Result<()>,
     ) -> Result<ReadSummary> {
-        let mut intake = Intake::default();
-        let work = |record: Record<'_>| {
-            let raw: RawLine = json_stream::parse_line(path, record.text, record.row, record.line)?;
-            let unchecked = raw.unchecked(path, record.row)?;
-            Check {
-                file: path,
-                row: record.row,
-                relations: options.relations.as_ref(),
-                fields: &PLAIN_FIELDS,
-                repeats: Repeats::Merge,
-            }
-            .document(unchecked)
+        let relations = options.relations.as_ref();
+        let parse = |Record { text, row, line }: Record<'_>| {
+            let raw: RawLine = json_stream::parse_line(path, text, row, line)?;
+            let unchecked = raw.unchecked(path, row)?;
+            let (fields, repeats) = (&PLAIN_FIELDS, Repeats::Merge);
+            Check { file: path, row, relations, fields, repeats }.document(unchecked)
         };
-        read_records(path, Unit::Line, &work, &mut |(document, duplicates)| {
-            intake.take(&document, duplicates)?;
-            each(document)
-        })?;
-        Ok(intake.summary)
+        read_documents(path, Unit::Line, &parse, each)
     }
 
     fn create(&self, path: &Path) -> Option<Result<Box<dyn DocumentWriter>>> {

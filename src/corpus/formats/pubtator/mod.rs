@@ -9,9 +9,9 @@ mod paragraph;
 use std::path::Path;
 
 use super::format::DocumentFormat;
-use super::reading::{Intake, ReadOptions, ReadSummary, check_relations};
+use super::reading::{ReadOptions, ReadSummary, check_relations, read_documents};
 use crate::Result;
-use crate::base::records::{Record, Unit, read_records};
+use crate::base::records::{Record, Unit};
 use crate::corpus::{Document, PairTypes};
 
 pub(super) use paragraph::parse;
@@ -34,20 +34,16 @@ impl DocumentFormat for Pubtator {
     ) -> Result<ReadSummary> {
         let usual = PairTypes::listed(&[("Chemical", "Disease"), ("Gene", "Disease")]);
         let types = options.pair_types.as_ref().unwrap_or(&usual);
-        let mut intake = Intake::default();
-        let work = |record: Record<'_>| {
-            let (mut document, others) = parse(path, record)?.document(path, record.row, types)?;
+        let parse = |record: Record<'_>| {
+            let annotated = paragraph::parse(path, record)?;
+            let (mut document, others) = annotated.document(path, record.row, types)?;
             if let Some(tree) = &options.mesh {
                 tree.exclude(&mut document);
             }
             check_relations(&document, options.relations.as_ref())?;
             Ok((document, others.repeated))
         };
-        read_records(path, Unit::Paragraph, &work, &mut |(document, repeated)| {
-            intake.take(&document, repeated)?;
-            each(document)
-        })?;
-        Ok(intake.summary)
+        read_documents(path, Unit::Paragraph, &parse, each)
     }
 }
 
