@@ -6,10 +6,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use docre::corpus::Format;
 use docre::encoders::{Encoder, Pass};
 use docre::pipeline::{
-    EncoderStart, EvaluateTask, FinetuneTask, InputFile, PredictOptions, Role, Session, evaluate,
-    finetune, predict_file, prepare_data,
+    ActiveRun, EvaluateTask, FinetuneTask, PredictOptions, Role, Session, evaluate, finetune,
+    predict_file, prepare_data,
 };
 use docre::questions::{describe_system, list_systems};
 use docre::recipe::{Recipe, recipe_schema};
@@ -171,31 +172,29 @@ name = \"tiny\"
 
 fn trained(recipe: &Recipe, folder: &Path, session: &Session) -> Result<()> {
     let data = prepare_data(recipe, &folder.join("data"))?;
-    let run = RunFolder::claim(&folder.join("run"))?;
+    let run_folder = RunFolder::claim(&folder.join("run"))?;
+    let run = ActiveRun { recipe, folder: run_folder, resume: false, session };
     let settings = recipe.settings()?;
     let task = FinetuneTask {
         stage: "finetune",
         train: &data.need(Role::Human)?,
         dev: &data.need(Role::Dev)?,
-        encoder: &recipe.encoder,
-        start: EncoderStart::Choice,
+        start: None,
         heads_from: None,
         ranker: None,
         settings: &settings,
         schedule: &recipe.finetune,
-        seed: recipe.seed,
-        deterministic: false,
-        resume: false,
     };
-    let checkpoint = finetune(&task, session, &run)?;
+    let checkpoint = finetune(&task, &run)?;
     assert_eq!(checkpoint.trainer()?.stage, "finetune");
     let gold = folder.join("data/world/test.json");
     let output = folder.join("result.json");
     let options = PredictOptions {
-        checkpoint: checkpoint.path(),
+        checkpoint: checkpoint.path().to_owned(),
         ranker: None,
-        input: &InputFile::docred(&gold),
-        output: &output,
+        input: gold.clone(),
+        format: Format::DOCRED,
+        output: output.clone(),
         zip: false,
         scores: None,
         threshold: Some(0.0),

@@ -21,10 +21,9 @@ use crate::corpus::synth::{WorldOptions, write_world};
 use crate::corpus::{Document, Fact, Format};
 use crate::encoders::encoder_flops;
 use crate::eval::{Prediction, write_predictions};
-use crate::pipeline::data::InputFile;
-use crate::pipeline::data::{PrepareJob, relations_in};
+use crate::pipeline::data::{InputFile, PrepareJob, relations_in};
 use crate::pipeline::evaluate::{EvaluateTask, evaluate};
-use crate::pipeline::model::{EncoderStart, Loaded, LoadedModel, NewModel};
+use crate::pipeline::model::{Loaded, LoadedModel, NewModel};
 use crate::pipeline::predictor::PREDICT_TOKENS;
 use crate::pipeline::score::LoadedRanker;
 use crate::pipeline::session::Session;
@@ -36,9 +35,9 @@ use crate::systems::{Extraction, ExtractionSource, Model};
 use crate::text::TokenizedDocument;
 use crate::torch::device;
 use crate::torch::precision::{Precision, matmul_rate};
-use crate::train::{BatchSource, Objective, Share};
 use crate::train::{
-    PrecisionChoice, RunFolder, StageContext, Trainer, TrainerSettings, TrainerState,
+    BatchSource, Objective, PrecisionChoice, RunFolder, StageContext, Trainer, TrainerSettings,
+    TrainerState,
 };
 use crate::{Error, Result};
 
@@ -243,7 +242,7 @@ impl Bench<'_> {
     fn new_model(&self) -> NewModel<'_> {
         NewModel {
             encoder: &self.recipe.encoder,
-            start: &EncoderStart::Choice,
+            start: None,
             seed: 1,
             device: self.session.device,
         }
@@ -307,14 +306,9 @@ impl Bench<'_> {
 
     fn finetune(&mut self, store: &DocumentStore, folder: &Path) -> Result<()> {
         let loaded = self.new_model().extractor(store, &self.recipe.settings()?, false)?;
-        let plan = &self.recipe.finetune;
-        let source = ExtractionSource::new(
-            &*loaded.model,
-            store,
-            plan.batch,
-            plan.tokens_per_micro_batch,
-            1,
-        )?;
+        let schedule = &self.recipe.finetune;
+        let (batch, budget) = (schedule.batch, schedule.tokens_per_micro_batch);
+        let source = ExtractionSource::new(&*loaded.model, store, batch, budget, 1)?;
         self.train("finetune", &loaded, &Extraction(&*loaded.model), &source, folder)
     }
 
@@ -379,13 +373,10 @@ impl Bench<'_> {
             run: &run,
             signals: &self.session.signals,
         };
-        let plan = if name == "pretrain" {
-            self.recipe.pretrain.clone()
-        } else {
-            self.recipe.finetune.clone()
-        };
+        let recipe = &self.recipe;
+        let schedule = if name == "pretrain" { &recipe.pretrain } else { &recipe.finetune };
         let settings = TrainerSettings {
-            schedule: plan,
+            schedule: schedule.clone(),
             total_steps: WARM_UP + STEPS,
             boundary_steps: 0,
             precision: self.precision,
@@ -399,10 +390,7 @@ impl Bench<'_> {
             if step == WARM_UP {
                 (documents, tokens, started) = (0.0, 0.0, Instant::now());
             }
-            let prepared = source.prepare(
-                step,
-                Share { rank: context.share().rank, world: context.share().world },
-            )?;
+            let prepared = source.prepare(step, context.share())?;
             let report = trainer.step(&prepared.into(), &context)?;
             if !report.finite {
                 return Err(Error::NonFinite {

@@ -335,18 +335,8 @@ impl fmt::Display for RunFindings {
 pub struct WhyVerb {
     /// Run folder
     run: PathBuf,
-    /// Title of the document
-    #[arg(long, value_name = "T")]
-    title: String,
-    /// Head entity: its number or one of its names
-    #[arg(long, value_name = "H")]
-    head: Option<String>,
-    /// Tail entity, likewise; with both, the sentences that mention one of them are shown
-    #[arg(long, value_name = "T")]
-    tail: Option<String>,
-    /// Relation: its identifier or name
-    #[arg(long, value_name = "R")]
-    relation: Option<String>,
+    #[command(flatten)]
+    query: WhyQuery,
     /// Write the explanation as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -354,9 +344,7 @@ pub struct WhyVerb {
 
 impl WhyVerb {
     pub fn run(self) -> Result<()> {
-        let Self { run, title, head, tail, relation, json } = self;
-        let found = questions::why(&run, &WhyQuery { title, head, tail, relation })?;
-        show(&found, json.as_deref())
+        show(&questions::why(&self.run, &self.query)?, self.json.as_deref())
     }
 }
 

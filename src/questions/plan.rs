@@ -7,6 +7,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 use tch::Device;
@@ -26,8 +27,7 @@ use crate::systems::dsdocre::{DsdocreModel, DsdocreSettings, ModelConfig, ModelK
 use crate::systems::{Foundation, Model, Variant};
 use crate::torch::device;
 use crate::torch::precision::{Precision, matmul_rate};
-use crate::train::Schedule;
-use crate::train::{Checkpoint, RunIdentity, TrainerState};
+use crate::train::{Checkpoint, RunIdentity, Schedule, TrainerState};
 use crate::{DataError, Error, Result};
 
 /// A mean generated document, in pieces with markers, and its entities (docs/experiments.md).
@@ -37,16 +37,21 @@ const PIECES_PER_WORD: f64 = 1.26;
 /// Numbers that the backward pass keeps a token, layer and channel (docs/design.md).
 const KEPT_PER_CHANNEL: f64 = 14.0;
 
-/// Where the run will take place.
-#[derive(Clone, Copy, Debug)]
+/// Where the run will take place, as the flags of `plan` say it.
+#[derive(Clone, Copy, Debug, Args)]
 pub struct PlanOptions {
-    /// Machines.
+    /// Number of machines
+    #[arg(long, value_name = "N", default_value_t = 1)]
     pub nodes: usize,
-    /// Ranks a machine: one a GPU.
+    /// GPUs of each machine, with one rank each
+    #[arg(long = "gpus", value_name = "G", default_value_t = 1)]
     pub ranks_per_node: usize,
-    /// Matrix products of one rank, in TFLOP/s; measured on this machine when absent.
+    /// Speed of matrix products on one GPU in TFLOP/s, in the precision of the recipe [default:
+    /// measured on this machine's CPU]
+    #[arg(long, value_name = "T")]
     pub tflops: Option<f64>,
-    /// The share of that rate that training reaches.
+    /// Share of that speed that training reaches
+    #[arg(long, value_name = "S", default_value_t = 0.4)]
     pub share: f64,
 }
 

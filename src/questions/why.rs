@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use clap::Args;
 use serde::Serialize;
 
 use crate::base::run_files;
@@ -27,16 +28,20 @@ use crate::{DataError, Error, Result};
 /// Titles of other documents that are listed for a fact; the rest is counted.
 const TITLES: usize = 5;
 
-/// What is asked about.
-#[derive(Clone, Debug, Default)]
+/// What is asked about, as the flags of `why` say it.
+#[derive(Clone, Debug, Default, Args)]
 pub struct WhyQuery {
-    /// Title of the document.
+    /// Title of the document
+    #[arg(long, value_name = "T")]
     pub title: String,
-    /// Head entity: its number, or one of its names.
+    /// Head entity: its number or one of its names
+    #[arg(long, value_name = "H")]
     pub head: Option<String>,
-    /// Tail entity, likewise.
+    /// Tail entity, likewise; with both, the sentences that mention one of them are shown
+    #[arg(long, value_name = "T")]
     pub tail: Option<String>,
-    /// Identifier or name of a relation.
+    /// Relation: its identifier or name
+    #[arg(long, value_name = "R")]
     pub relation: Option<String>,
 }
 
