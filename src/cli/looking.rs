@@ -10,8 +10,8 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 
-use super::shared::{Clock, Overrides, print_all, read_json, show, write_json};
-use crate::base::run_files;
+use super::shared::{Clock, Overrides, print_all, show, write_json};
+use crate::base::{read_json, run_files};
 use crate::pipeline::Description;
 use crate::questions::{self, WhyQuery};
 use crate::ranks::failure::{RankState, autopsy, rank_states};

@@ -6,8 +6,8 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::looking::CheckpointFindings;
-use super::shared::{Clock, MachineFlags, Overrides, read_json};
-use crate::base::{run_files, say};
+use super::shared::{Clock, MachineFlags, Overrides};
+use crate::base::{read_json, run_files, say};
 use crate::encoders::EncoderSpec;
 use crate::pipeline::{self, ActiveRun, FinetuneTask, PredictOptions, ScoreTask, Session, claim};
 use crate::recipe::Recipe;

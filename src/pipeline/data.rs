@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::say;
+use crate::base::{say, to_json, write_whole};
 use crate::corpus::formats::{
     DocredWriter, ReadOptions, ReadSummary, TitleKey, load_relations, title_key,
 };
@@ -401,10 +401,7 @@ fn split_files(
         }
         let counts = parts.map(|documents| documents.len());
         say(format!("split: {} human, {} dev, {} test documents", counts[0], counts[1], counts[2]));
-        crate::base::write_whole(
-            &counts_path,
-            &serde_json::to_vec(&counts).map_err(|error| Error::Bug(error.to_string()))?,
-        )?;
+        write_whole(&counts_path, &to_json(&counts)?)?;
     }
     let counts: [usize; 3] = serde_json::from_slice(&fs_err::read(&counts_path)?)
         .map_err(|error| Error::Bug(error.to_string()))?;

@@ -13,7 +13,8 @@ use super::predictor::{
     shared_scores,
 };
 use super::training::ActiveRun;
-use crate::base::{run_files, say, write_whole};
+use crate::Result;
+use crate::base::{run_files, say, to_json, to_pretty_json, write_whole};
 use crate::corpus::Document;
 use crate::corpus::synth::Truth;
 use crate::eval::{
@@ -30,7 +31,6 @@ use crate::systems::Variant;
 use crate::systems::dsdocre::DsdocreSettings;
 use crate::train::metrics::{MetricsWriter, read_metrics};
 use crate::train::{Checkpoint, TrainerState};
-use crate::{Error, Result};
 
 /// A fine-tuned variant with the data it is scored on.
 pub struct VariantResult {
@@ -258,14 +258,10 @@ impl<'a> Summary<'a> {
     fn write(&mut self) -> Result<()> {
         let (session, folder) = (self.run.session, self.run.folder.path());
         let _section = session.world.watchdog().unbounded_section("writing scores and report");
-        let json = serde_json::to_vec_pretty(&self.scores)
-            .map_err(|error| Error::Bug(error.to_string()))?;
-        write_whole(&folder.join(run_files::SCORES), &json)?;
+        write_whole(&folder.join(run_files::SCORES), &to_pretty_json(&self.scores)?)?;
         self.add_run_facts()?;
         let report = folder.join(run_files::REPORT);
-        let json =
-            serde_json::to_vec(&self.report).map_err(|error| Error::Bug(error.to_string()))?;
-        write_whole(&folder.join("report.json"), &json)?;
+        write_whole(&folder.join("report.json"), &to_json(&self.report)?)?;
         write_report(&report, &self.report)?;
         match writeln!(std::io::stdout().lock(), "{}", self.table()) {
             Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {

@@ -14,7 +14,7 @@ use tch::Device;
 
 use super::cost::{ranking_flops, relation_vector_flops};
 use super::systems::{Sizes, foundation, model_of};
-use crate::base::run_files;
+use crate::base::{read_json, run_files};
 use crate::corpus::Format;
 use crate::corpus::formats::ReadOptions;
 use crate::encoders::encoder_flops;
@@ -28,7 +28,7 @@ use crate::systems::{Foundation, Model, Variant};
 use crate::torch::device;
 use crate::torch::precision::{Precision, matmul_rate};
 use crate::train::{Checkpoint, RunIdentity, Schedule, TrainerState};
-use crate::{DataError, Error, Result};
+use crate::{Error, Result};
 
 /// A mean generated document, in pieces with markers, and its entities (docs/experiments.md).
 const GENERATED: (f64, f64) = (230.0, 11.7);
@@ -191,8 +191,7 @@ fn took(folder: &Path, stage: &StageEstimate) -> Result<Option<Took>> {
     else {
         return Ok(None);
     };
-    let run: RunIdentity = serde_json::from_slice(&fs_err::read(&path)?)
-        .map_err(|error| DataError::new(&path, error.to_string()))?;
+    let run: RunIdentity = read_json(&path)?;
     let TrainerState { step, seconds, .. } = checkpoint.trainer()?;
     let flops = stage.flops * step as f64 / stage.steps.max(1) as f64;
     let tflops = flops / (seconds.max(f64::MIN_POSITIVE) * run.world_size.max(1) as f64) / 1e12;
