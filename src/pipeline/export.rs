@@ -50,7 +50,6 @@ pub fn export(checkpoint: &Path, named: Option<&Path>, output: &Path) -> Result<
         ],
         usage: "docre-pretrain predict --checkpoint . --input documents.json --output result.json"
             .into(),
-        ..ModelCard::default()
     };
     // Asked for first, so that nothing is left of an export that cannot be whole.
     let ranker = description

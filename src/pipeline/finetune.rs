@@ -3,11 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
-use super::boundary::{Judge, Judged};
+use super::boundary::Judged;
 use super::evaluate::gold_of;
-use super::evidence::{EvidenceJudge, check_evidence, facts_of};
+use super::evidence::{check_evidence, facts_of, judge_evidence};
 use super::model::{Description, Loaded, check_system};
-use super::predictor::{Decider, PREDICT_TOKENS, Predictor, decide_on_dev, shared_scores};
+use super::predictor::{
+    Decider, DocumentScores, PREDICT_TOKENS, Predictor, decide_on_dev, shared_scores,
+};
 use super::session::Session;
 use super::training::{ActiveRun, TrainingStage};
 use crate::corpus::Document;
@@ -15,8 +17,7 @@ use crate::eval::{EvaluateOptions, FactSet, FactSets, Gold, evaluate};
 use crate::shards::{DocumentStore, StoreOptions};
 use crate::systems::dsdocre::ModelKind;
 use crate::systems::evidence::{EvidenceSettings, EvidenceSource};
-use crate::systems::{Extraction, ExtractionSource, Extractor, Model, Settings};
-use crate::torch::precision::Precision;
+use crate::systems::{Extraction, ExtractionSource, Model, Settings};
 use crate::train::{Checkpoint, RunFolder, Schedule, Select};
 use crate::{DataError, Error, Result};
 
@@ -68,8 +69,9 @@ pub fn finetune(task: &FinetuneTask, run: &ActiveRun) -> Result<Checkpoint> {
         task.take_heads(&loaded)?;
         let model = &loaded.model;
         let source = EvidenceSource::new(model.layout(), &store, batch, budget, seed)?;
-        let judge = EvidenceJudge { model, session, items: facts_of(&dev), precision };
-        let (steps, mut boundary) = stage.judged(&loaded, &source.order, judge);
+        let items = facts_of(&dev);
+        let judge = || judge_evidence(model, session, &items, precision);
+        let (steps, mut boundary) = stage.judged(&loaded, &source.order, &judge);
         stage.train(&start, steps, (model, &source), &loaded, &mut boundary)
     } else {
         let mut loaded = new.extractor(&store, task.settings, task.ranker.is_some())?;
@@ -81,16 +83,15 @@ pub fn finetune(task: &FinetuneTask, run: &ActiveRun) -> Result<Checkpoint> {
             task.ranker.map(|ranker| relative(ranker, &run.folder, task.stage));
         let extractor = &*loaded.model;
         let source = ExtractionSource::new(extractor, &store, batch, budget, seed)?;
-        let judge = RelationJudge {
-            extractor,
-            session,
-            dev: &dev,
-            gold: gold_of(&dev),
-            train_facts: FactSet::from_documents(&gold_of(&store)),
-            precision,
-            select: schedule.select,
+        let predictor = Predictor::new(extractor, precision, PREDICT_TOKENS);
+        let gold = gold_of(&dev);
+        // Facts of the training documents, which Ign F1 leaves out.
+        let known = FactSet::from_documents(&gold_of(&store));
+        let judge = || {
+            let scores = shared_scores(&predictor, &dev, session)?;
+            judge_relations(&scores, &dev, &gold, &known, Decider::of(extractor, None), schedule)
         };
-        let (steps, mut boundary) = stage.judged(&loaded, &source.order, judge);
+        let (steps, mut boundary) = stage.judged(&loaded, &source.order, &judge);
         stage.train(&start, steps, (&Extraction(extractor), &source), &loaded, &mut boundary)
     };
     trained.map_err(|error| error.in_file(task.train))
@@ -206,32 +207,22 @@ fn relative(ranker: &Path, run: &RunFolder, stage: &str) -> PathBuf {
     }
 }
 
-/// Judges relations by F1 on dev.
-struct RelationJudge<'a> {
-    extractor: &'a dyn Extractor,
-    session: &'a Session,
-    dev: &'a DocumentStore,
-    gold: Vec<Document>,
-    /// Facts of the training documents, which Ign F1 leaves out.
-    train_facts: FactSet,
-    precision: Precision,
-    /// The score that chooses the epoch.
-    select: Select,
-}
-
-impl Judge for RelationJudge<'_> {
-    fn judge(&self) -> Result<Judged> {
-        let predictor = Predictor::new(self.extractor, self.precision, PREDICT_TOKENS);
-        let scores = shared_scores(&predictor, self.dev, self.session)?;
-        let (predictions, threshold) =
-            decide_on_dev(&scores, self.dev, &self.gold, Decider::of(self.extractor, None));
-        let facts = FactSets { annotated: Some(&self.train_facts), distant: None };
-        let options = EvaluateOptions { facts, ..EvaluateOptions::default() };
-        let scores = evaluate("dev", &Gold::new(&self.gold)?, &predictions, &options).official;
-        let (name, score) = match self.select {
-            Select::F1 => ("F1", scores.f1),
-            Select::IgnF1 => ("Ign F1", scores.ign_annotated.map_or(scores.f1, |ign| ign.f1)),
-        };
-        Ok(Judged { score, name, threshold, said: format!("{} facts", predictions.len()) })
-    }
+/// Judges relations by F1 on dev, or by Ign F1 where the schedule chooses the epoch by it.
+fn judge_relations(
+    scores: &[DocumentScores],
+    dev: &DocumentStore,
+    gold: &[Document],
+    known: &FactSet,
+    decider: Decider,
+    schedule: &Schedule,
+) -> Result<Judged> {
+    let (predictions, threshold) = decide_on_dev(scores, dev, gold, decider);
+    let facts = FactSets { annotated: Some(known), distant: None };
+    let options = EvaluateOptions { facts, ..EvaluateOptions::default() };
+    let scores = evaluate("dev", &Gold::new(gold)?, &predictions, &options).official;
+    let (name, score) = match schedule.select {
+        Select::F1 => ("F1", scores.f1),
+        Select::IgnF1 => ("Ign F1", scores.ign_annotated.map_or(scores.f1, |ign| ign.f1)),
+    };
+    Ok(Judged { score, name, threshold, said: format!("{} facts", predictions.len()) })
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::boundary::{DevBoundary, SaveOnly};
+use super::boundary::{Judge, StageBoundary};
 use super::model::{Loaded, NewModel};
 use super::session::Session;
 use crate::base::{run_files, say, write_whole};
@@ -206,25 +206,25 @@ impl TrainingStage<'_> {
     }
 
     /// A boundary that only saves checkpoints.
-    pub fn save_only<'l, M>(&self, loaded: &'l Loaded<M>) -> SaveOnly<'l, M> {
-        SaveOnly::new(loaded, &self.run.folder, self.name, self.schedule)
+    pub fn save_only<'l, M>(&'l self, loaded: &'l Loaded<M>) -> StageBoundary<'l, M> {
+        StageBoundary::new(loaded, &self.run.folder, self.name, self.schedule, None)
     }
 
     /// The steps of a stage that goes through documents epoch by epoch and is judged on dev as the
     /// schedule says, with the boundary that does so.
-    pub fn judged<'l, M, J>(
+    pub fn judged<'l, M>(
         &'l self,
         loaded: &'l Loaded<M>,
         order: &BatchOrder,
-        judge: J,
-    ) -> (StageSteps, DevBoundary<'l, M, J>) {
+        judge: &'l Judge<'l>,
+    ) -> (StageSteps, StageBoundary<'l, M>) {
         let (schedule, steps_per_epoch) = (self.schedule, order.steps_per_epoch());
         let steps = StageSteps {
             total: total_steps(schedule, order.len()),
             boundary: steps_per_epoch * schedule.evaluate_epochs as u64,
         };
-        let save = self.save_only(loaded);
-        (steps, DevBoundary { save, judge, schedule, steps_per_epoch })
+        let judge = Some((judge, steps_per_epoch));
+        (steps, StageBoundary::new(loaded, &self.run.folder, self.name, schedule, judge))
     }
 
     /// Trains to the end and returns the stage's checkpoint: the best, or the last.
