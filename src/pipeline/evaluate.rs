@@ -15,7 +15,7 @@ use crate::eval::{
     over_seeds, rank_scores, read_predictions, score_listed,
 };
 use crate::shards::DocumentStore;
-use crate::text::{TokenizedCandidate, TokenizedDocument};
+use crate::text::{TokenizedCandidate, TokenizedDocument, TokenizedMention};
 use crate::{DataError, Error, Result};
 
 /// What to score, and with what.
@@ -117,16 +117,18 @@ fn read_gold(task: &EvaluateTask) -> Result<GoldDocuments> {
 /// file where one is compared.
 pub fn evaluate(task: &EvaluateTask) -> Result<Evaluation> {
     check(task)?;
-    let (file, (submitted, known)) = rayon::join(
-        || read_gold(task),
-        || rayon::join(|| read_all_predictions(task), || read_known(task)),
-    );
+    let read_submitted =
+        || task.predictions.iter().map(|path| read_predictions(path)).collect::<Result<Vec<_>>>();
+    // The facts known from training data: the annotated ones and the distant ones.
+    let load = |path: Option<&Path>| path.map(FactSet::load).transpose();
+    let read_known = || Ok::<_, Error>((load(task.train_facts)?, load(task.distant_facts)?));
+    let (file, (submitted, known)) =
+        rayon::join(|| read_gold(task), || rayon::join(read_submitted, read_known));
     let (file, submitted, (annotated, distant)) = (file?, submitted?, known?);
-    let gold = Gold::new(&file.documents)?;
-    let gold = match &file.pairs {
-        Some(lists) => gold.without_filtered(lists),
-        None => gold,
-    };
+    let mut gold = Gold::new(&file.documents)?;
+    if let Some(lists) = &file.pairs {
+        gold = gold.without_filtered(lists);
+    }
     let facts = FactSets { annotated: annotated.as_ref(), distant: distant.as_ref() };
     let ranking = task
         .scores
@@ -169,16 +171,6 @@ fn check(task: &EvaluateTask) -> Result<()> {
     Ok(())
 }
 
-fn read_all_predictions(task: &EvaluateTask) -> Result<Vec<Vec<Prediction>>> {
-    task.predictions.iter().map(|path| read_predictions(path)).collect()
-}
-
-/// The facts known from training data: the annotated ones and the distant ones.
-fn read_known(task: &EvaluateTask) -> Result<(Option<FactSet>, Option<FactSet>)> {
-    let load = |path: Option<&Path>| path.map(FactSet::load).transpose();
-    Ok((load(task.train_facts)?, load(task.distant_facts)?))
-}
-
 fn score(
     name: &str,
     gold: &Gold<'_>,
@@ -218,7 +210,7 @@ pub fn document_of(store: &DocumentStore, row: usize) -> Document {
     let relations = store.relations();
     let starts = &encoded.sentence_starts;
     let word = |at: u32| encoded.words.get(at as usize).cloned().unwrap_or_default();
-    let mention = |mention: &crate::text::TokenizedMention, entity_type: &str| {
+    let mention = |mention: &TokenizedMention, entity_type: &str| {
         let base = starts.get(mention.sentence as usize).copied().unwrap_or_default();
         Mention {
             name: mention.name.clone(),
