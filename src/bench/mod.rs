@@ -203,15 +203,9 @@ impl Bench<'_> {
             }
             (Some(_), None) => return Err(Error::recipe("--input needs --tokenizer")),
             _ => {
-                let options = WorldOptions {
-                    distant: self.options.documents,
-                    human: 10,
-                    dev: 10,
-                    test: 10,
-                    noise: 0.4,
-                    seed: 1,
-                };
-                write_world(&options, &world)?;
+                let (distant, few) = (self.options.documents, 10);
+                let small = WorldOptions { human: few, dev: few, test: few, ..Default::default() };
+                write_world(&WorldOptions { distant, ..small }, &world)?;
                 (
                     InputFile::docred(world.join(TRAIN)),
                     world.join("tokenizer"),

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
@@ -89,45 +90,29 @@ impl Case {
         self.json[key].as_str().unwrap_or_default().to_owned()
     }
 
+    /// A value that the case must state.
+    ///
+    /// # Errors
+    /// If it does not, or states something else.
+    pub fn stated<T: DeserializeOwned>(&self, pointer: &str) -> Result<T> {
+        serde_json::from_value(self.at(pointer).clone())
+            .map_err(|error| self.error(format!("case.json at {pointer}: {error}")))
+    }
+
     /// A number that the case must state.
     ///
     /// # Errors
     /// If it does not.
     pub fn number(&self, pointer: &str) -> Result<i64> {
-        self.at(pointer)
-            .as_i64()
-            .ok_or_else(|| self.error(format!("case.json has no number at {pointer}")))
-    }
-
-    /// A list of texts that the case must hold.
-    ///
-    /// # Errors
-    /// If it does not.
-    pub fn texts(&self, pointer: &str) -> Result<Vec<String>> {
-        let list = self
-            .at(pointer)
-            .as_array()
-            .ok_or_else(|| self.error(format!("case.json has no list at {pointer}")))?;
-        Ok(list.iter().map(|text| text.as_str().unwrap_or_default().to_owned()).collect())
+        self.stated(pointer)
     }
 
     /// A further JSON file, by its place relative to the case's folder.
     ///
     /// # Errors
     /// If it is not there or malformed.
-    pub fn object(&self, file: &str) -> Result<Value> {
+    pub fn json<T: DeserializeOwned>(&self, file: &str) -> Result<T> {
         read_json(&self.folder.join(file))
-    }
-
-    /// A further JSON file of the case that holds a list.
-    ///
-    /// # Errors
-    /// As [`Self::object`].
-    pub fn list(&self, file: &str) -> Result<Vec<Value>> {
-        self.object(file)?
-            .as_array()
-            .cloned()
-            .ok_or_else(|| self.error(format!("{file} holds no list")))
     }
 
     /// The relations of the fixtures, in class order (`rel2id.json` beside the cases).
@@ -201,12 +186,6 @@ impl Case {
         let mut files = entries.collect::<std::io::Result<Vec<_>>>()?;
         files.sort();
         Ok(files)
-    }
-
-    /// The numbers of a list in `case.json`; none where there is no list.
-    pub fn numbers(&self, pointer: &str) -> Vec<usize> {
-        let list = self.at(pointer).as_array().into_iter().flatten();
-        list.filter_map(Value::as_u64).map(|number| number as usize).collect()
     }
 
     /// The names in an object of `case.json`, sorted.

@@ -24,7 +24,7 @@ use crate::eval::{
 /// # Errors
 /// A malformed case, or one that expects numbers that are not computed.
 pub fn scorer(case: &mut Case) -> Result<()> {
-    let sets = case.list("expected.json")?;
+    let sets: Vec<Value> = case.json("expected.json")?;
     let first = sets.first().ok_or_else(|| case.error("expected.json holds no set"))?;
     let has = |key: &str| first.get(key).is_some();
     match () {

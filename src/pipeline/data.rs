@@ -12,7 +12,7 @@ use crate::corpus::formats::{
     DocredWriter, ReadOptions, ReadSummary, TitleKey, load_relations, title_key,
 };
 use crate::corpus::survey::WINDOW;
-use crate::corpus::synth::{WorldOptions, write_world};
+use crate::corpus::synth::write_world;
 use crate::corpus::{
     Document, FactBase, FileSurvey, Format, LabelOptions, MeshTree, RelationSet, label_file,
     title_position,
@@ -319,15 +319,7 @@ fn sources(named: &DataSources, read: &ReadOptions, folder: &Path) -> Result<Rol
     if let Some(synth) = &named.synth {
         let world = folder.join("world");
         if !world.join("rel_info.json").exists() {
-            let options = WorldOptions {
-                distant: synth.distant,
-                human: synth.human,
-                dev: synth.dev,
-                test: synth.test,
-                noise: synth.noise,
-                seed: synth.seed,
-            };
-            say(format!("synth: {}", write_world(&options, &world)?));
+            say(format!("synth: {}", write_world(synth, &world)?));
         }
         let names = ["train_distant.json", "train_annotated.json", "dev.json", "test.json"];
         for (role, name) in Role::ALL.into_iter().zip(names) {

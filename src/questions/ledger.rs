@@ -4,8 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::why::truth_of;
 use crate::base::run_files;
-use crate::corpus::synth::Truth;
 use crate::pipeline::data::Role;
 use crate::pipeline::ledger::{FILE, Ledger, LedgerSource, write_ledger};
 use crate::recipe::Recipe;
@@ -34,8 +34,7 @@ pub fn ledger(
     }
     let scored = path.join(run_files::SCORED).join(Role::Distant.name());
     let store = DocumentStore::open(if is_run { &scored } else { path }, StoreOptions::default())?;
-    let world = path.join("data/world/truth.json");
-    let truth = if world.exists() { Some(Truth::load(&world)?) } else { None };
+    let truth = truth_of(path)?;
     let output = match output {
         Some(output) => output.to_owned(),
         None if is_run => path.join(FILE),

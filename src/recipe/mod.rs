@@ -12,7 +12,7 @@ mod systems;
 
 use std::path::{Path, PathBuf};
 
-pub use data::{DataSources, LabelSource, SplitSource, SynthSource};
+pub use data::{DataSources, LabelSource, SplitSource};
 pub use encoder::{EncoderChoice, EncoderInit};
 pub use schema::{Choice, choices, described_keys};
 pub use systems::SystemTables;

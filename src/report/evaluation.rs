@@ -71,14 +71,26 @@ impl EvaluationPage<'_> {
         let (official, counts) = (&self.scores.official, &self.scores.official.counts);
         let mut tiles =
             vec![("F1", percent(official.f1), format!("of {} gold facts", counts.gold))];
-        let known = [(official.ign_annotated, "annotated"), (official.ign_distant, "distant")];
-        tiles.extend(known.into_iter().filter_map(|(ign, kind)| {
-            Some(("Ign F1", percent(ign?.f1), format!("without known facts ({kind})")))
-        }));
-        let submitted = format!("of {} predictions", counts.submitted);
-        tiles.push(("precision", percent(official.precision), submitted));
-        let right = format!("{} facts are right", counts.correct);
-        tiles.push(("recall", percent(official.recall), right));
+        tiles.extend(
+            official.ign_annotated.map(|ign| {
+                ("Ign F1", percent(ign.f1), "without known facts (annotated)".to_owned())
+            }),
+        );
+        tiles.extend(
+            official
+                .ign_distant
+                .map(|ign| ("Ign F1", percent(ign.f1), "without known facts (distant)".to_owned())),
+        );
+        tiles.push((
+            "precision",
+            percent(official.precision),
+            format!("of {} predictions", counts.submitted),
+        ));
+        tiles.push((
+            "recall",
+            percent(official.recall),
+            format!("{} facts are right", counts.correct),
+        ));
         tiles.extend(self.scores.pairs.map(|listed| {
             ("F1 on listed pairs", percent(listed.scores.overall.f1), "of the corpus".to_owned())
         }));
