@@ -204,7 +204,8 @@ fn trained(recipe: &Recipe, folder: &Path, session: &Session) -> Result<()> {
     let predicted = predict_file(&options, session)?;
     assert_eq!(predicted.documents, 4);
     assert!(predicted.facts > 0, "a threshold of 0 keeps every relation");
-    let scored = evaluate(&EvaluateTask::new(&gold, &[output]))?;
+    let task = EvaluateTask { gold, predictions: vec![output], ..EvaluateTask::default() };
+    let scored = evaluate(&task)?;
     assert!(scored.scores.official.recall > 0.99, "every relation of every pair was predicted");
     Ok(())
 }

@@ -80,8 +80,7 @@ fn measure(
     session: &Session,
 ) -> Result<SystemRow> {
     let loaded = LoadedExtractor::open(checkpoint.path(), session.device)?;
-    let predictor =
-        Predictor::new(&*loaded.model, session.precision(PrecisionChoice::Auto), PREDICT_TOKENS);
+    let predictor = Predictor::new(&*loaded.model, session.precision(PrecisionChoice::Auto));
     let documents: Vec<Arc<TokenizedDocument>> =
         (0..store.len()).map(|row| store.get(row)).collect();
     predictor.scores(&documents[..WARM_UP.min(documents.len())], &mut |_| {})?;

@@ -215,17 +215,8 @@ impl Bench<'_> {
         };
         let output = folder.join("shards");
         let started = Instant::now();
-        PrepareJob {
-            inputs: &[input],
-            read: &ReadOptions::default(),
-            output: &output,
-            tokenizer: &tokenizer,
-            lowercase: false,
-            relations: &relations,
-            exclude: &std::collections::HashSet::new(),
-            shard_rows: None,
-        }
-        .run()?;
+        let read = ReadOptions::default();
+        PrepareJob::new(&[input], &read, &output, &tokenizer, &relations).run()?;
         let seconds = started.elapsed().as_secs_f64();
         let store = DocumentStore::open(&output, StoreOptions::default())?;
         let tokens: usize = (0..store.len()).map(|row| store.get(row).pieces.len()).sum();
@@ -330,9 +321,9 @@ impl Bench<'_> {
             .filter(|(at, _)| at % 3 > 0)
             .flat_map(|(_, (document, fact))| guess(document, fact))
             .collect();
-        let predictions = [folder.join("predictions.json")];
+        let predictions = vec![folder.join("predictions.json")];
         write_predictions(&predictions[0], &guesses)?;
-        let task = EvaluateTask::new(&gold, &predictions);
+        let task = EvaluateTask { gold, predictions, ..EvaluateTask::default() };
         evaluate(&task)?;
         let started = Instant::now();
         for _ in 0..EVALUATIONS {

@@ -105,7 +105,7 @@ impl SystemsBench {
         }
         // Systems can ask for more layers than the two of `tiny`.
         if recipe.encoder.name == "tiny" {
-            recipe.fit_systems(2);
+            recipe.systems.fit(2);
         }
         if self.overfit {
             recipe.encoder.dropout = 0.0;

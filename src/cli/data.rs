@@ -1,6 +1,5 @@
 //! Data: `synth`, `prepare`, `survey`, `label`, `convert`.
 
-use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -112,14 +111,9 @@ impl PrepareVerb {
             None => relations_in(&inputs, &read)?,
         };
         let job = PrepareJob {
-            inputs: &inputs,
-            read: &read,
-            output: &self.output,
-            tokenizer: &tokenizer,
             lowercase: files.lowercase,
-            relations: &relations,
-            exclude: &HashSet::new(),
             shard_rows: self.shard_rows,
+            ..PrepareJob::new(&inputs, &read, &self.output, &tokenizer, &relations)
         };
         let report = job.run()?;
         say(format!("{report}"));

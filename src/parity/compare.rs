@@ -165,11 +165,6 @@ impl Case {
         }
         Ok(())
     }
-
-    /// All comparisons made.
-    pub fn into_comparisons(self) -> Vec<TensorComparison> {
-        self.comparisons
-    }
 }
 
 fn flat(tensor: &Tensor) -> Result<Vec<f64>> {

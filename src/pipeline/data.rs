@@ -155,16 +155,10 @@ pub fn prepare_data(recipe: &Recipe, folder: &Path) -> Result<RunData> {
         if output.join("manifest.json").exists() {
             continue;
         }
-        let none = HashSet::new();
         let job = PrepareJob {
-            inputs: files,
-            read: &read,
-            output: &output,
-            tokenizer: &tokenizer_path,
             lowercase: named.lowercase,
-            relations: &relations,
-            exclude: if matches!(role, Role::Human | Role::Distant) { &held_out } else { &none },
-            shard_rows: None,
+            exclude: matches!(role, Role::Human | Role::Distant).then_some(&held_out),
+            ..PrepareJob::new(files, &read, &output, &tokenizer_path, &relations)
         };
         let report = job.run()?;
         say(format!("prepare {}: {report}", role.name()));
@@ -214,13 +208,33 @@ pub struct PrepareJob<'a> {
     pub lowercase: bool,
     /// Relations in class order.
     pub relations: &'a RelationSet,
-    /// Titles to leave out.
-    pub exclude: &'a HashSet<String>,
+    /// Titles to leave out, where there are any.
+    pub exclude: Option<&'a HashSet<String>>,
     /// Documents a shard.
     pub shard_rows: Option<usize>,
 }
 
-impl PrepareJob<'_> {
+impl<'a> PrepareJob<'a> {
+    /// All documents of the inputs, words as they are, in shards of the usual size.
+    pub fn new(
+        inputs: &'a [InputFile],
+        read: &'a ReadOptions,
+        output: &'a Path,
+        tokenizer: &'a Path,
+        relations: &'a RelationSet,
+    ) -> Self {
+        Self {
+            inputs,
+            read,
+            output,
+            tokenizer,
+            lowercase: false,
+            relations,
+            exclude: None,
+            shard_rows: None,
+        }
+    }
+
     /// Writes the shards.
     ///
     /// # Errors
@@ -238,7 +252,7 @@ impl PrepareJob<'_> {
         };
         let read = ReadOptions { relations: Some(self.relations.clone()), ..self.read.clone() };
         let mut seen: HashSet<TitleKey> =
-            self.exclude.iter().map(|title| title_key(title)).collect();
+            self.exclude.into_iter().flatten().map(|title| title_key(title)).collect();
         let mut left_out = 0;
         let mut source = |each: &mut dyn FnMut(Document) -> Result<()>| {
             for input in self.inputs {

@@ -7,9 +7,7 @@ use super::boundary::Judged;
 use super::evaluate::gold_of;
 use super::evidence::{check_evidence, facts_of, judge_evidence};
 use super::model::{Description, Loaded, check_system};
-use super::predictor::{
-    Decider, DocumentScores, PREDICT_TOKENS, Predictor, decide_on_dev, shared_scores,
-};
+use super::predictor::{Decider, DocumentScores, Predictor, decide_on_dev, shared_scores};
 use super::session::Session;
 use super::training::{ActiveRun, TrainingStage};
 use crate::corpus::Document;
@@ -83,7 +81,7 @@ pub fn finetune(task: &FinetuneTask, run: &ActiveRun) -> Result<Checkpoint> {
             task.ranker.map(|ranker| relative(ranker, &run.folder, task.stage));
         let extractor = &*loaded.model;
         let source = ExtractionSource::new(extractor, &store, batch, budget, seed)?;
-        let predictor = Predictor::new(extractor, precision, PREDICT_TOKENS);
+        let predictor = Predictor::new(extractor, precision);
         let gold = gold_of(&dev);
         // Facts of the training documents, which Ign F1 leaves out.
         let known = FactSet::from_documents(&gold_of(&store));

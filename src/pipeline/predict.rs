@@ -87,8 +87,7 @@ pub fn predict_file(options: &PredictOptions, session: &Session) -> Result<Predi
         rank_documents(options, &loaded, recorded, &mut documents, session)?;
     }
     let documents: Vec<Arc<TokenizedDocument>> = documents.into_iter().map(Arc::new).collect();
-    let predictor =
-        Predictor::new(&*loaded.model, session.precision(PrecisionChoice::Auto), PREDICT_TOKENS);
+    let predictor = Predictor::new(&*loaded.model, session.precision(PrecisionChoice::Auto));
     let mut progress = Progress::new("predict", documents.len() as u64, 0, session.is_root());
     let scores =
         predictor.scores(&documents, &mut |done| progress.update(done as u64, String::new))?;

@@ -17,7 +17,7 @@ use crate::text::{ScoredPair, TokenizedDocument, split_by_tokens};
 use crate::torch::precision::Precision;
 use crate::train::Forward;
 
-/// Token budget of a prediction pass.
+/// Bound on the cost of a prediction pass: tokens, or pairs where they weigh more.
 pub const PREDICT_TOKENS: usize = 16_384;
 
 /// Class logits of one document's pairs.
@@ -181,14 +181,12 @@ impl DocumentScores {
 pub struct Predictor<'a> {
     extractor: &'a dyn Extractor,
     forward: Forward,
-    budget: usize,
 }
 
 impl<'a> Predictor<'a> {
-    /// A predictor over `extractor`; `budget` bounds the cost of a forward pass (tokens, and pairs
-    /// where they weigh more).
-    pub fn new(extractor: &'a dyn Extractor, precision: Precision, budget: usize) -> Self {
-        Self { extractor, forward: Forward { train: false, precision }, budget }
+    /// A predictor over `extractor`.
+    pub fn new(extractor: &'a dyn Extractor, precision: Precision) -> Self {
+        Self { extractor, forward: Forward { train: false, precision } }
     }
 
     /// Logits for each document, in the given order.
@@ -214,7 +212,7 @@ impl<'a> Predictor<'a> {
         let costs: Vec<usize> = order.iter().map(|&index| cost(index)).collect();
         let mut scores = vec![DocumentScores::default(); documents.len()];
         let mut finished = 0;
-        for range in split_by_tokens(&costs, self.budget) {
+        for range in split_by_tokens(&costs, PREDICT_TOKENS) {
             let chunk = &order[range];
             let example = |&index: &usize| {
                 let (document, pairs) = (Arc::clone(&documents[index]), pairs[index].clone());

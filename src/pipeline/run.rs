@@ -9,7 +9,7 @@ use super::pretrain::pretrain;
 use super::rank::rank;
 use super::score::{ScoreTask, score};
 use super::session::Session;
-use super::summary::{Summary, VariantResult};
+use super::summary::Summary;
 use super::training::{ActiveRun, claim};
 use crate::base::{run_files, say};
 use crate::recipe::Recipe;
@@ -59,9 +59,9 @@ pub fn run(recipe: &Recipe, folder: &Path, resume: bool, session: &Session) -> R
     };
     let mut summary = Summary::new(&run, &data, scored.as_ref())?;
     for &variant in &recipe.variants {
-        let result =
+        let (checkpoint, data) =
             pipeline.finetune(variant, ranker.as_ref(), scored.as_ref(), pretrained.as_ref())?;
-        summary.add(&result)?;
+        summary.add(variant, &checkpoint, data)?;
     }
     summary.finish()
 }
@@ -104,7 +104,7 @@ struct Pipeline<'a> {
     data: &'a RunData,
 }
 
-impl Pipeline<'_> {
+impl<'a> Pipeline<'a> {
     fn rank(&self) -> Result<Checkpoint> {
         let _stage = self.run.session.world.watchdog().unbounded_section("stage rank");
         rank(self.run, &self.data.need(Role::Human)?)
@@ -138,13 +138,14 @@ impl Pipeline<'_> {
         pretrain(self.run, &scored.need(Role::Distant)?)
     }
 
+    /// Fine-tunes a variant; the data are those that it learns and is scored on.
     fn finetune(
         &self,
         variant: Variant,
         ranker: Option<&Checkpoint>,
-        scored: Option<&RunData>,
+        scored: Option<&'a RunData>,
         pretrained: Option<&Checkpoint>,
-    ) -> Result<VariantResult> {
+    ) -> Result<(Checkpoint, &'a RunData)> {
         let ActiveRun { recipe, session, .. } = self.run;
         let settings = recipe.settings()?;
         let ranked = variant != Variant::Baseline && settings.info().uses_ranker();
@@ -162,7 +163,6 @@ impl Pipeline<'_> {
             settings: &settings,
             schedule: &recipe.finetune,
         };
-        let checkpoint = finetune_in_stages(&task, self.run)?;
-        Ok(VariantResult { variant, checkpoint, dev, test: data.shards_of(Role::Test) })
+        Ok((finetune_in_stages(&task, self.run)?, data))
     }
 }

@@ -62,7 +62,8 @@ pub fn score(task: &ScoreTask, session: &Session) -> Result<ScoreReport> {
     if task.output.join("manifest.json").exists() {
         return Ok(report(ShardManifest::read(task.output)?, true));
     }
-    let ranker = LoadedRanker::open(task.checkpoint, session)?;
+    let loaded = LoadedModel::open(task.checkpoint, ModelKind::Ranker, session.device)?;
+    let ranker = LoadedRanker::new(loaded, session.precision(PrecisionChoice::Auto))?;
     let store = DocumentStore::open(task.input, StoreOptions::default())?;
     store.manifest().check_tokenizer(task.input, &ranker.loaded.tokenizer)?;
     let ranked = rows_to_rank(&store, task.annotated)?;
@@ -115,17 +116,6 @@ pub struct LoadedRanker {
 }
 
 impl LoadedRanker {
-    /// Opens the ranker's checkpoint.
-    ///
-    /// # Errors
-    /// A checkpoint of another stage, or a damaged one.
-    pub fn open(checkpoint: &Path, session: &Session) -> Result<Self> {
-        Self::new(
-            LoadedModel::open(checkpoint, ModelKind::Ranker, session.device)?,
-            session.precision(PrecisionChoice::Auto),
-        )
-    }
-
     /// A ranker in memory.
     ///
     /// # Errors

@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::data::{Role, RunData};
 use super::evaluate::gold_of;
-use super::ledger::{self, LedgerSource, write_ledger};
+use super::ledger::{LedgerSource, write_ledger};
 use super::model::LoadedExtractor;
 use super::predictor::{
-    Decider, DocumentScores, PREDICT_TOKENS, Predictor, gold_facts, predictions, ranked_facts,
-    shared_scores,
+    Decider, DocumentScores, Predictor, gold_facts, predictions, ranked_facts, shared_scores,
 };
 use super::training::ActiveRun;
 use crate::Result;
@@ -31,18 +30,6 @@ use crate::systems::Variant;
 use crate::systems::dsdocre::DsdocreSettings;
 use crate::train::metrics::{MetricsWriter, read_metrics};
 use crate::train::{Checkpoint, TrainerState};
-
-/// A fine-tuned variant with the data it is scored on.
-pub struct VariantResult {
-    /// Which row of the table.
-    pub variant: Variant,
-    /// The best checkpoint.
-    pub checkpoint: Checkpoint,
-    /// Dev shards.
-    pub dev: PathBuf,
-    /// Test shards.
-    pub test: Option<PathBuf>,
-}
 
 /// Collects what the run gave.
 pub struct Summary<'a> {
@@ -80,17 +67,17 @@ impl<'a> Summary<'a> {
     ///
     /// # Errors
     /// Errors of prediction or of the disk.
-    pub fn add(&mut self, result: &VariantResult) -> Result<()> {
-        let loaded = LoadedExtractor::open(result.checkpoint.path(), self.run.session.device)?;
-        let state = result.checkpoint.trainer()?;
-        self.report
-            .learning
-            .push(Series { name: result.variant.label().into(), points: state.curve.clone() });
-        self.add_split(result.variant, "dev", &result.dev, &loaded, &state)?;
-        match &result.test {
-            Some(test) => self.add_split(result.variant, "test", test, &loaded, &state),
-            None => Ok(()),
+    pub fn add(&mut self, variant: Variant, checkpoint: &Checkpoint, data: &RunData) -> Result<()> {
+        let loaded = LoadedExtractor::open(checkpoint.path(), self.run.session.device)?;
+        let state = checkpoint.trainer()?;
+        let learning = Series { name: variant.label().into(), points: state.curve.clone() };
+        self.report.learning.push(learning);
+        for role in [Role::Dev, Role::Test] {
+            if let Some(folder) = data.shards_of(role) {
+                self.add_split(variant, role.name(), &folder, &loaded, &state)?;
+            }
         }
+        Ok(())
     }
 
     fn add_split(
@@ -104,7 +91,7 @@ impl<'a> Summary<'a> {
         let ActiveRun { recipe, session, .. } = self.run;
         let store = DocumentStore::open(folder, StoreOptions::default())?;
         let precision = session.precision(recipe.finetune.precision);
-        let predictor = Predictor::new(&*loaded.model, precision, PREDICT_TOKENS);
+        let predictor = Predictor::new(&*loaded.model, precision);
         let scores = shared_scores(&predictor, &store, session)?;
         session.world.on_root(|| {
             let decider = Decider::of(&*loaded.model, state.threshold);
@@ -198,7 +185,7 @@ impl<'a> Summary<'a> {
         if scored.shards_of(Role::Distant).is_some() {
             let source = LedgerSource { store: &store, settings: dsdocre, truth: truth.as_ref() };
             self.report.relation_labels =
-                write_ledger(&source, &self.run.folder.path().join(ledger::FILE))?.relations;
+                write_ledger(&source, &self.run.folder.path().join(run_files::LABELS))?.relations;
         }
         self.report.dropped = self.dropped(k, &store, &gold, &documents);
         Ok(())

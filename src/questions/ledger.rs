@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::why::truth_of;
 use crate::base::run_files;
 use crate::pipeline::data::Role;
-use crate::pipeline::ledger::{FILE, Ledger, LedgerSource, write_ledger};
+use crate::pipeline::ledger::{Ledger, LedgerSource, write_ledger};
 use crate::recipe::Recipe;
 use crate::shards::{DocumentStore, StoreOptions};
 use crate::systems::dsdocre::DsdocreSettings;
@@ -37,7 +37,7 @@ pub fn ledger(
     let truth = truth_of(path)?;
     let output = match output {
         Some(output) => output.to_owned(),
-        None if is_run => path.join(FILE),
+        None if is_run => path.join(run_files::LABELS),
         None => {
             return Err(Error::recipe("a ledger of shards needs --output")
                 .with_hint("only a run folder has a place for it"));

@@ -1,6 +1,5 @@
 //! Every reader with a good file of its own.
 
-use std::collections::HashSet;
 use std::io::Write;
 use std::path::Path;
 
@@ -178,7 +177,7 @@ fn shards(folder: &Path) {
             tokenizer: &vocabulary,
             lowercase: false,
             relations: &load_relations(&relations).unwrap(),
-            exclude: &HashSet::new(),
+            exclude: None,
             shard_rows: None,
         };
         job.run().unwrap();
