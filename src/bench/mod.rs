@@ -14,6 +14,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use clap::Args;
 use serde::Serialize;
 
 use crate::corpus::formats::{ReadOptions, load_relations};
@@ -41,19 +42,26 @@ use crate::train::{
 };
 use crate::{Error, Result};
 
-/// What to measure.
+/// What to measure, as the flags of `bench` say it.
+#[derive(Debug, Args)]
 pub struct BenchOptions {
-    /// Stages; all when empty.
+    /// Stages to measure: prepare, score, pretrain, finetune, evaluate [default: all]; or
+    /// `systems`, a table of all systems on the same documents
     pub names: Vec<String>,
-    /// Encoder preset or folder.
-    pub encoder: String,
-    /// Documents of the generated corpus.
-    pub documents: usize,
-    /// A DocRED file instead of the generated corpus.
+    /// Encoder preset; with `systems` also SYSTEM=E for one of them
+    #[arg(long = "encoder", value_name = "E", value_delimiter = ',', default_value = "tiny")]
+    pub encoders: Vec<String>,
+    /// Generated documents [default: 1000; with `systems` 400, with --overfit 40]
+    #[arg(long, value_name = "N")]
+    pub documents: Option<usize>,
+    /// Measure on this file in DocRED's format instead
+    #[arg(long, value_name = "FILE")]
     pub input: Option<PathBuf>,
-    /// Its tokenizer.
+    /// Tokenizer for --input
+    #[arg(long, value_name = "DIR-or-vocab", requires = "input")]
     pub tokenizer: Option<PathBuf>,
-    /// `fp32`, `bf16` or `auto`.
+    /// Precision: fp32, bf16 or auto
+    #[arg(long, value_name = "P", default_value = "auto")]
     pub precision: PrecisionChoice,
 }
 
@@ -141,7 +149,8 @@ pub fn bench(options: &BenchOptions, session: &Session) -> Result<BenchTable> {
         recipe: Recipe::parse("", "bench", &[])?,
         rows: Vec::new(),
     };
-    bench.recipe.encoder.name.clone_from(&options.encoder);
+    let encoder = options.encoders.join(",");
+    bench.recipe.encoder.name.clone_from(&encoder);
     bench.recipe.encoder.truncate = true;
     let store = bench.prepare(folder.path())?;
     for name in ALL.iter().skip(1).filter(|name| {
@@ -154,7 +163,6 @@ pub fn bench(options: &BenchOptions, session: &Session) -> Result<BenchTable> {
             _ => bench.evaluate(folder.path())?,
         }
     }
-    let encoder = options.encoder.clone();
     Ok(BenchTable {
         encoder,
         precision: format!("{precision:?}"),
@@ -203,7 +211,7 @@ impl Bench<'_> {
             }
             (Some(_), None) => return Err(Error::recipe("--input needs --tokenizer")),
             _ => {
-                let (distant, few) = (self.options.documents, 10);
+                let (distant, few) = (self.options.documents.unwrap_or(1000), 10);
                 let small = WorldOptions { human: few, dev: few, test: few, ..Default::default() };
                 write_world(&WorldOptions { distant, ..small }, &world)?;
                 (
