@@ -188,7 +188,7 @@ pub fn evaluate(task: &EvaluateTask) -> Result<Evaluation> {
     Ok(Evaluation { scores, comparison: comparison.transpose()?, seeds })
 }
 
-/// Refuses flags that do not go together; the format of the gold documents and the scorer otherwise.
+/// Refuses flags that do not go together. Gives the format of the gold documents and the scorer.
 fn check(task: &EvaluateTask) -> Result<(Format, Scorer)> {
     if task.samples == 0 && task.compare.is_some() {
         return Err(Error::recipe("--samples 0")

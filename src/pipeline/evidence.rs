@@ -25,7 +25,7 @@ use crate::train::{Checkpoint, Forward, PrecisionChoice};
 use crate::{DataError, Error, Result};
 
 /// Writes evidence into predictions, one entry a prediction, sentences in rising order.
-pub fn fill(predictions: &mut [Prediction], evidence: Vec<Vec<usize>>) {
+fn fill(predictions: &mut [Prediction], evidence: Vec<Vec<usize>>) {
     for (prediction, mut sentences) in predictions.iter_mut().zip(evidence) {
         sentences.sort_unstable();
         prediction.evidence = sentences;
@@ -59,8 +59,8 @@ pub fn facts_of(store: &DocumentStore) -> Vec<EvidenceItem> {
     documents.flat_map(facts).collect()
 }
 
-/// Judges the evidence predictor by the F1 of evidence sentences of the facts of dev, which the ranks
-/// share.
+/// Judges the evidence predictor by the F1 of the evidence sentences of dev's facts, which the
+/// ranks share.
 ///
 /// # Errors
 /// Errors of the model or of another rank.

@@ -28,7 +28,7 @@ pub use check::survey_files;
 pub use convert::{ConvertReport, DocumentForm, convert};
 pub use data::{InputFile, PrepareJob, Role, RunData, prepare_data, relations_in};
 pub use evaluate::{EvaluateTask, Evaluation, evaluate, gold_of};
-pub use evidence::{add_evidence, fill as fill_evidence};
+pub use evidence::add_evidence;
 pub use export::export;
 pub use finetune::{FinetuneTask, finetune};
 pub use model::{Description, LoadedModel};

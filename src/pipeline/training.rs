@@ -47,8 +47,8 @@ impl<'a> ActiveRun<'a> {
     }
 }
 
-/// Claims a run folder and writes the resolved recipe into it (rank 0 only). `check` can refuse what
-/// the folder holds before it is written to.
+/// Claims a run folder and writes the resolved recipe into it (rank 0 only). `check` can refuse
+/// what the folder holds before anything is written to it.
 ///
 /// # Errors
 /// Those of `check`; a folder that another run holds; the disk or the mirror.
@@ -198,7 +198,7 @@ impl TrainingStage<'_> {
         Ok(store)
     }
 
-    /// What a new model of the stage is made of; its weights are those of the checkpoint `start`, or
+    /// What a new model of the stage is made of. Its weights start from the checkpoint `start`, or
     /// as the recipe chose.
     pub fn new_model<'s>(&'s self, start: Option<&'s Path>) -> NewModel<'s> {
         let ActiveRun { recipe, session, .. } = self.run;

@@ -447,18 +447,17 @@ fn compare_states(
     states: &GlreStates,
 ) -> Result<()> {
     let words = &laid.words;
-    if !setting.cdr {
-        case.compare_documents("word_vectors", &states.words, &words.word_offsets)?;
+    let [heads, tails] = states.local.as_ref().map_or([None, None], |[h, t]| [Some(h), Some(t)]);
+    for (name, ours, offsets) in [
+        ("word_vectors", Some(&states.words).filter(|_| !setting.cdr), &words.word_offsets),
+        ("lstm_output", states.read.as_ref(), &words.word_offsets),
+        ("encoded_words", Some(&states.mapped), &words.word_offsets),
+        ("local_h", heads, &words.pair_offsets),
+        ("local_t", tails, &words.pair_offsets),
+        ("pair_rep", Some(&states.pairs), &words.pair_offsets),
+    ] {
+        ours.map_or(Ok(()), |ours| case.compare_documents(name, ours, offsets))?;
     }
-    if let Some(read) = &states.read {
-        case.compare_documents("lstm_output", read, &words.word_offsets)?;
-    }
-    case.compare_documents("encoded_words", &states.mapped, &words.word_offsets)?;
-    if let Some([heads, tails]) = &states.local {
-        case.compare_documents("local_h", heads, &words.pair_offsets)?;
-        case.compare_documents("local_t", tails, &words.pair_offsets)?;
-    }
-    case.compare_documents("pair_rep", &states.pairs, &words.pair_offsets)?;
     for (index, sample) in setting.samples.iter().enumerate() {
         let name = |key: &str| format!("doc{index}.{key}");
         let (first, end) = (words.offsets[index], words.offsets[index + 1]);
