@@ -7,12 +7,10 @@ use std::time::Instant;
 
 use super::systems::{Splits, SystemsBench};
 use super::table::SystemRow;
-use crate::pipeline::evidence::facts_of;
-use crate::pipeline::finetune::{FinetuneTask, finetune_in_stages};
-use crate::pipeline::model::{LoadedEvidence, LoadedExtractor};
-use crate::pipeline::predictor::{Decider, PREDICT_TOKENS, Predictor, predictions};
-use crate::pipeline::session::Session;
-use crate::pipeline::training::ActiveRun;
+use crate::pipeline::{
+    ActiveRun, Decider, FinetuneTask, LoadedEvidence, LoadedExtractor, PREDICT_TOKENS, Predictor,
+    Session, facts_of, finetune_in_stages, predictions,
+};
 use crate::recipe::Recipe;
 use crate::shards::{DocumentStore, StoreOptions};
 use crate::systems::evidence::{EvidenceSettings, f1_at, sentences_of};

@@ -22,12 +22,10 @@ use crate::corpus::synth::{WorldOptions, write_world};
 use crate::corpus::{Document, Fact, Format};
 use crate::encoders::encoder_flops;
 use crate::eval::{Prediction, write_predictions};
-use crate::pipeline::data::{InputFile, PrepareJob, relations_in};
-use crate::pipeline::evaluate::{EvaluateTask, evaluate};
-use crate::pipeline::model::{Loaded, LoadedModel, NewModel};
-use crate::pipeline::predictor::PREDICT_TOKENS;
-use crate::pipeline::score::LoadedRanker;
-use crate::pipeline::session::Session;
+use crate::pipeline::{
+    EvaluateTask, InputFile, Loaded, LoadedModel, LoadedRanker, NewModel, PREDICT_TOKENS,
+    PrepareJob, Session, evaluate, relations_in, sampler,
+};
 use crate::recipe::Recipe;
 use crate::sampling::KeptPairs;
 use crate::shards::{DocumentStore, StoreOptions};
@@ -287,7 +285,7 @@ impl Bench<'_> {
         let facts = store.fact_index()?;
         let source = PretrainSource {
             store,
-            sampler: crate::pipeline::pretrain::sampler(store, &facts, &settings)?,
+            sampler: sampler(store, &facts, &settings)?,
             views: loaded.views(1)?,
             batch: self.recipe.pretrain.batch,
             budget: self.recipe.pretrain.tokens_per_micro_batch,

@@ -20,7 +20,7 @@ use crate::systems::evidence::{
     EvidenceItem, EvidencePredictor, best_threshold, evidence, sentences_of,
 };
 use crate::text::{TokenizedDocument, TokenizedFact, tokenize};
-use crate::torch::precision::Precision;
+use crate::torch::Precision;
 use crate::train::{Checkpoint, Forward, PrecisionChoice};
 use crate::{DataError, Error, Result};
 
@@ -86,21 +86,19 @@ pub fn judge_evidence(
 }
 
 /// Writes into `predictions`, one list a document of `input` in its order, the sentences that the
-/// evidence predictor of `checkpoint` finds; `threshold` replaces the one found on dev.
+/// evidence predictor of `checkpoint` finds.
 ///
 /// # Errors
 /// A checkpoint of another system, or one that does not know a predicted relation; documents that
 /// cannot be read or laid out.
 pub fn add_evidence(
     checkpoint: &Path,
-    threshold: Option<f64>,
     input: &InputFile,
     predictions: &mut [Vec<Prediction>],
     session: &Session,
 ) -> Result<()> {
     let mut loaded = LoadedEvidence::open(checkpoint, session.device)?;
-    let theta =
-        threshold.or(Checkpoint::open(checkpoint)?.trainer()?.threshold).unwrap_or(0.5) as f32;
+    let theta = Checkpoint::open(checkpoint)?.trainer()?.threshold.unwrap_or(0.5) as f32;
     let relations = loaded.description.relations.clone();
     let mut items = Vec::new();
     let mut lists = predictions.iter();

@@ -98,7 +98,7 @@ pub fn predict_file(options: &PredictOptions, session: &Session) -> Result<Predi
     };
     let mut predictions: Vec<Vec<Prediction>> = documents.iter().zip(&scores).map(decide).collect();
     if let Some(evidence) = &options.evidence {
-        add_evidence(evidence, None, &input, &mut predictions, session)?;
+        add_evidence(evidence, &input, &mut predictions, session)?;
     }
     let predictions = predictions.concat();
     write_predictions(&options.output, &predictions)?;

@@ -14,7 +14,7 @@ use crate::eval::{FactSet, Prediction, ScoredFact, best_prefix};
 use crate::shards::DocumentStore;
 use crate::systems::{Classes, DecisionRule, Example, Extractor, Layout, Pair, RelationBatch};
 use crate::text::{ScoredPair, TokenizedDocument, split_by_tokens};
-use crate::torch::precision::Precision;
+use crate::torch::Precision;
 use crate::train::Forward;
 
 /// Bound on the cost of a prediction pass: tokens, or pairs where they weigh more.

@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::why::truth_of;
 use crate::base::run_files;
-use crate::pipeline::data::Role;
-use crate::pipeline::ledger::{Ledger, LedgerSource, write_ledger};
+use crate::pipeline::{Ledger, LedgerSource, Role, write_ledger};
 use crate::recipe::Recipe;
 use crate::shards::{DocumentStore, StoreOptions};
 use crate::systems::dsdocre::DsdocreSettings;
