@@ -73,15 +73,8 @@ impl WatchVerb {
 /// The last line of each stage in the metrics.
 fn last_steps(run: &Path) -> Result<Vec<MetricLine>> {
     let lines = read_metrics(&MetricsWriter::path(run))?;
-    let last = |index: usize, line: &MetricLine| {
-        lines.get(index + 1).is_none_or(|next| next.stage != line.stage)
-    };
-    Ok(lines
-        .iter()
-        .enumerate()
-        .filter(|(index, line)| last(*index, line))
-        .map(|(_, line)| line.clone())
-        .collect())
+    let stages = lines.chunk_by(|line, next| line.stage == next.stage);
+    Ok(stages.filter_map(|lines| lines.last().cloned()).collect())
 }
 
 impl fmt::Display for State {

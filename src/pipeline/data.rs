@@ -118,6 +118,7 @@ impl RunData {
 #[derive(Default)]
 struct RoleFiles {
     files: [Vec<InputFile>; 4],
+    /// Relations and tokenizer of the generated world.
     relations: Option<PathBuf>,
     tokenizer: Option<PathBuf>,
     truth: Option<PathBuf>,
@@ -163,16 +164,13 @@ pub fn prepare_data(recipe: &Recipe, folder: &Path) -> Result<RunData> {
         let report = job.run()?;
         say(format!("prepare {}: {report}", role.name()));
     }
-    data.train_facts = match &named.train_facts {
-        Some(path) => vec![path.clone()],
-        // The scorer reads DocRED's form alone.
-        None => {
-            let human = sources.files[Role::Human as usize]
-                .iter()
-                .filter(|input| input.format == Format::DOCRED);
-            human.map(|input| input.path.clone()).collect()
-        }
-    };
+    // The scorer reads DocRED's form alone.
+    let human = sources.files[Role::Human as usize].iter();
+    let human = human.filter(|input| input.format == Format::DOCRED).map(|input| &input.path);
+    data.train_facts = named
+        .train_facts
+        .as_ref()
+        .map_or_else(|| human.cloned().collect(), |path| vec![path.clone()]);
     Ok(data)
 }
 
@@ -318,18 +316,10 @@ pub fn relations_in(files: &[InputFile], read: &ReadOptions) -> Result<RelationS
 
 fn sources(named: &DataSources, read: &ReadOptions, folder: &Path) -> Result<RoleFiles> {
     let mut sources = RoleFiles {
-        relations: named.relations.clone(),
-        tokenizer: named.tokenizer.clone(),
+        files: [&named.distant, &named.human, &named.dev, &named.test]
+            .map(|files| InputFile::all(files, named.format)),
         ..RoleFiles::default()
     };
-    for (role, files) in [
-        (Role::Distant, &named.distant),
-        (Role::Human, &named.human),
-        (Role::Dev, &named.dev),
-        (Role::Test, &named.test),
-    ] {
-        sources.files[role as usize].extend(InputFile::all(files, named.format));
-    }
     if let Some(synth) = &named.synth {
         let world = folder.join("world");
         if !world.join("rel_info.json").exists() {
@@ -339,8 +329,8 @@ fn sources(named: &DataSources, read: &ReadOptions, folder: &Path) -> Result<Rol
         for (role, name) in Role::ALL.into_iter().zip(names) {
             sources.files[role as usize].push(InputFile::docred(world.join(name)));
         }
-        sources.relations.get_or_insert(world.join("rel_info.json"));
-        sources.tokenizer.get_or_insert(world.join("tokenizer"));
+        sources.relations = Some(world.join("rel_info.json"));
+        sources.tokenizer = Some(world.join("tokenizer"));
         sources.truth = Some(world.join("truth.json"));
     }
     if let Some(label) = &named.label {

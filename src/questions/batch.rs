@@ -60,14 +60,6 @@ pub enum StepItem {
 }
 
 impl StepItem {
-    /// Rows of the shards that are read.
-    pub fn rows(&self) -> &[usize] {
-        match self {
-            Self::Document { row, .. } => std::slice::from_ref(row),
-            Self::Pair { rows, .. } => rows,
-        }
-    }
-
     /// Titles of the documents that are read.
     pub fn titles(&self) -> &[String] {
         match self {

@@ -338,35 +338,6 @@ struct StageWork<'a> {
     trains: bool,
 }
 
-impl StageWork<'_> {
-    fn estimate(&self, ranks: usize, rate: f64, model: &ModelSize) -> StageEstimate {
-        let ranks = ranks as f64;
-        let parameters = model.parameters as f64;
-        let of_training = |number: f64| if self.trains { number } else { 0.0 };
-        let passes = if self.trains { 3.0 } else { 1.0 };
-        let flops =
-            passes * self.flops.unwrap_or_default() * self.documents_per_step * self.steps as f64;
-        let budget = self.schedule.tokens_per_micro_batch as f64;
-        let tokens = (self.documents_per_step / ranks).max(1.0) * self.corpus.tokens;
-        // Weights, and in training gradients and two moments, in 32 bits.
-        let numbers = if self.trains { 4.0 } else { 1.0 } * parameters;
-        let kept = of_training(budget.min(tokens) * model.layers * KEPT_PER_CHANNEL * model.width);
-        StageEstimate {
-            stage: self.stage.clone(),
-            steps: self.steps,
-            documents_per_step: self.documents_per_step,
-            micro_batches: (tokens / budget).ceil(),
-            flops,
-            hours: flops / (rate * ranks) / 3600.0,
-            parameters: model.parameters,
-            memory_gb: 4.0 * (numbers + kept) / 1e9,
-            checkpoint_gb: of_training(12.0 * parameters / 1e9),
-            traffic_gb: of_training(2.0 * (ranks - 1.0) / ranks * 4.0 * parameters / 1e9),
-            took: None,
-        }
-    }
-}
-
 impl RunEstimate {
     fn corpus(&self, role: Role) -> Result<CorpusSize> {
         let found = self.corpora.iter().find(|size| size.role == role.name());
@@ -375,6 +346,7 @@ impl RunEstimate {
             .ok_or_else(|| Error::recipe(format!("the recipe names no {} documents", role.name())))
     }
 
+    /// Estimates the time and the memory of a stage.
     fn add(&mut self, work: &StageWork, model: &ModelSize) {
         if work.flops.is_none() {
             self.notes.push(format!(
@@ -382,7 +354,30 @@ impl RunEstimate {
                 work.stage
             ));
         }
-        self.stages.push(work.estimate(self.ranks, self.tflops * 1e12 * self.share, model));
+        let (ranks, parameters) = (self.ranks as f64, model.parameters as f64);
+        let rate = self.tflops * 1e12 * self.share;
+        let of_training = |number: f64| if work.trains { number } else { 0.0 };
+        let passes = if work.trains { 3.0 } else { 1.0 };
+        let flops =
+            passes * work.flops.unwrap_or_default() * work.documents_per_step * work.steps as f64;
+        let budget = work.schedule.tokens_per_micro_batch as f64;
+        let tokens = (work.documents_per_step / ranks).max(1.0) * work.corpus.tokens;
+        // Weights, and in training gradients and two moments, in 32 bits.
+        let numbers = if work.trains { 4.0 } else { 1.0 } * parameters;
+        let kept = of_training(budget.min(tokens) * model.layers * KEPT_PER_CHANNEL * model.width);
+        self.stages.push(StageEstimate {
+            stage: work.stage.clone(),
+            steps: work.steps,
+            documents_per_step: work.documents_per_step,
+            micro_batches: (tokens / budget).ceil(),
+            flops,
+            hours: flops / (rate * ranks) / 3600.0,
+            parameters: model.parameters,
+            memory_gb: 4.0 * (numbers + kept) / 1e9,
+            checkpoint_gb: of_training(12.0 * parameters / 1e9),
+            traffic_gb: of_training(2.0 * (ranks - 1.0) / ranks * 4.0 * parameters / 1e9),
+            took: None,
+        });
     }
 
     fn add_stages(&mut self, recipe: &Recipe, sizes: Sizes) -> Result<()> {
