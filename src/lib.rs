@@ -80,7 +80,7 @@ pub use corpus::{Document, Entity, Fact, Format, Mention, Provenance};
 
 // What can be done with a recipe, step by step.
 pub use pipeline::{
-    DocumentForm, EncoderStart, EvaluateTask, FinetuneTask, InputFile, PredictOptions, PrepareJob,
+    ActiveRun, DocumentForm, EvaluateTask, FinetuneTask, InputFile, PredictOptions, PrepareJob,
     Role, Session, convert, evaluate, finetune, predict_file, prepare_data, relations_in,
 };
 pub use questions::{describe_system, list_systems};

@@ -1,7 +1,6 @@
 //! A format from outside the library, added by one line, is read by name wherever a format is
 //! named: on the command line, in a recipe, by `prepare` and by `convert`.
 
-use std::collections::HashSet;
 use std::io::Write;
 use std::path::Path;
 
@@ -91,7 +90,7 @@ fn a_format_from_outside_is_prepared_and_converted_by_its_name() {
         tokenizer: &path("vocab.txt"),
         lowercase: true,
         relations: &relations_in(&inputs, &read).unwrap(),
-        exclude: &HashSet::new(),
+        exclude: None,
         shard_rows: None,
     };
     let report = job.run().unwrap();

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use docre::{
-    Classes, DocumentViews, Encoder, EncoderStart, Error, EvaluateTask, Example, Extractor,
-    FinetuneTask, Forward, Foundation, Init, InputFile, Layout, Markers, NaClass, PackedDocuments,
+    ActiveRun, Classes, DocumentViews, Encoder, Error, EvaluateTask, Example, Extractor,
+    FinetuneTask, Format, Forward, Foundation, Init, Layout, Markers, NaClass, PackedDocuments,
     Parameters, Pass, PredictOptions, Profile, Recipe, RelationBatch, Result, Role, RunFolder,
     Schedule, Session, System, SystemInfo, Tables, TokenizedDocument, View, ViewChoices,
     ViewOptions, describe_system, evaluate, finetune, list_systems, on, predict_file, prepare_data,
@@ -164,31 +164,29 @@ name = \"tiny\"
 
 fn trained(recipe: &Recipe, folder: &Path, session: &Session) -> Result<()> {
     let data = prepare_data(recipe, &folder.join("data"))?;
-    let run = RunFolder::claim(&folder.join("run"))?;
+    let run_folder = RunFolder::claim(&folder.join("run"))?;
+    let run = ActiveRun { recipe, folder: run_folder, resume: false, session };
     let settings = recipe.settings()?;
     let task = FinetuneTask {
         stage: "finetune",
         train: &data.need(Role::Human)?,
         dev: &data.need(Role::Dev)?,
-        encoder: &recipe.encoder,
-        start: EncoderStart::Choice,
+        start: None,
         heads_from: None,
         ranker: None,
         settings: &settings,
         schedule: &recipe.finetune,
-        seed: recipe.seed,
-        deterministic: false,
-        resume: false,
     };
-    let checkpoint = finetune(&task, session, &run)?;
+    let checkpoint = finetune(&task, &run)?;
     assert_eq!(checkpoint.trainer()?.stage, "finetune");
     let gold = folder.join("data/world/test.json");
     let output = folder.join("result.json");
     let options = PredictOptions {
-        checkpoint: checkpoint.path(),
+        checkpoint: checkpoint.path().to_owned(),
         ranker: None,
-        input: &InputFile::docred(&gold),
-        output: &output,
+        input: gold.clone(),
+        format: Format::DOCRED,
+        output: output.clone(),
         zip: false,
         scores: None,
         threshold: Some(0.0),
@@ -198,7 +196,8 @@ fn trained(recipe: &Recipe, folder: &Path, session: &Session) -> Result<()> {
     let predicted = predict_file(&options, session)?;
     assert_eq!(predicted.documents, 4);
     assert!(predicted.facts > 0, "a threshold of 0 keeps every relation");
-    let scored = evaluate(&EvaluateTask::new(&gold, &[output]))?;
+    let task = EvaluateTask { gold, predictions: vec![output], ..EvaluateTask::default() };
+    let scored = evaluate(&task)?;
     assert!(scored.scores.official.recall > 0.99, "every relation of every pair was predicted");
     Ok(())
 }

@@ -7,11 +7,10 @@ use std::time::Instant;
 
 use super::systems::{Splits, SystemsBench};
 use super::table::SystemRow;
-use crate::pipeline::evidence::facts_of;
-use crate::pipeline::finetune::{FinetuneTask, finetune_in_stages};
-use crate::pipeline::model::{EncoderStart, LoadedEvidence, LoadedExtractor};
-use crate::pipeline::predictor::{Decider, PREDICT_TOKENS, Predictor, predictions};
-use crate::pipeline::session::Session;
+use crate::pipeline::{
+    ActiveRun, Decider, FinetuneTask, LoadedEvidence, LoadedExtractor, PREDICT_TOKENS, Predictor,
+    Session, facts_of, finetune_in_stages, predictions,
+};
 use crate::recipe::Recipe;
 use crate::shards::{DocumentStore, StoreOptions};
 use crate::systems::evidence::{EvidenceSettings, f1_at, sentences_of};
@@ -40,30 +39,27 @@ pub fn enter(
             .with_hint("call it without mpirun"));
     }
     let (recipe, splits) = (bench.recipe_of(system)?, bench.splits(system, work)?);
-    let run = RunFolder::claim(&work.join(format!("run-{system}")))?;
+    let folder = RunFolder::claim(&work.join(format!("run-{system}")))?;
+    let run = ActiveRun { recipe: &recipe, folder, resume: false, session };
     let settings = recipe.settings()?;
     let task = FinetuneTask {
         stage: STAGE,
         train: &splits.train,
         dev: &splits.dev,
-        encoder: &recipe.encoder,
-        start: EncoderStart::Choice,
+        start: None,
         heads_from: None,
         ranker: None,
         settings: &settings,
         schedule: &recipe.finetune,
-        seed: recipe.seed,
-        deterministic: recipe.deterministic,
-        resume: false,
     };
-    let checkpoint = finetune_in_stages(&task, &recipe.inference, session, &run)?;
+    let checkpoint = finetune_in_stages(&task, &run)?;
     let store = DocumentStore::open(&splits.held_out, StoreOptions::default())?;
     let measured = if settings.get::<EvidenceSettings>().is_some() {
         measure_evidence(&checkpoint, &store, session)?
     } else {
         measure(&checkpoint, &store, &splits, session)?
     };
-    let lines = read_metrics(&MetricsWriter::path(run.path()))?;
+    let lines = read_metrics(&MetricsWriter::path(run.folder.path()))?;
     Ok(SystemRow {
         system: system.to_owned(),
         encoder: recipe.encoder.name.clone(),
@@ -82,8 +78,7 @@ fn measure(
     session: &Session,
 ) -> Result<SystemRow> {
     let loaded = LoadedExtractor::open(checkpoint.path(), session.device)?;
-    let predictor =
-        Predictor::new(&*loaded.model, session.precision(PrecisionChoice::Auto), PREDICT_TOKENS);
+    let predictor = Predictor::new(&*loaded.model, session.precision(PrecisionChoice::Auto));
     let documents: Vec<Arc<TokenizedDocument>> =
         (0..store.len()).map(|row| store.get(row)).collect();
     predictor.scores(&documents[..WARM_UP.min(documents.len())], &mut |_| {})?;
@@ -160,13 +155,13 @@ fn losses(lines: &[MetricLine], recipe: &Recipe, splits: &Splits) -> Result<Vec<
     let base = format!("{STAGE}-base");
     let second = lines.iter().any(|line| line.stage == base);
     let mut all = Vec::new();
-    for (stage, plan) in [
+    for (stage, schedule) in [
         (base.as_str(), &recipe.finetune),
         (STAGE, if second { &recipe.inference } else { &recipe.finetune }),
     ] {
         let steps: Vec<f64> =
             lines.iter().filter(|line| line.stage == stage).map(classifying).collect();
-        let epoch = documents.div_ceil(plan.batch).clamp(1, steps.len().max(1));
+        let epoch = documents.div_ceil(schedule.batch).clamp(1, steps.len().max(1));
         if let Some(first) = steps.first() {
             all.push([*first, steps.iter().rev().take(epoch).sum::<f64>() / epoch as f64]);
         }

@@ -13,6 +13,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use clap::Args;
 use serde::Serialize;
 
 use crate::corpus::formats::{ReadOptions, load_relations};
@@ -20,13 +21,10 @@ use crate::corpus::synth::{WorldOptions, write_world};
 use crate::corpus::{Document, Fact, Format};
 use crate::encoders::encoder_flops;
 use crate::eval::{Prediction, write_predictions};
-use crate::pipeline::data::InputFile;
-use crate::pipeline::data::{PrepareJob, relations_in};
-use crate::pipeline::evaluate::{EvaluateTask, evaluate};
-use crate::pipeline::model::{EncoderStart, Loaded, LoadedModel, NewModel};
-use crate::pipeline::predictor::PREDICT_TOKENS;
-use crate::pipeline::score::LoadedRanker;
-use crate::pipeline::session::Session;
+use crate::pipeline::{
+    EvaluateTask, InputFile, Loaded, LoadedModel, LoadedRanker, NewModel, PREDICT_TOKENS,
+    PrepareJob, Session, evaluate, relations_in, sampler,
+};
 use crate::recipe::Recipe;
 use crate::sampling::KeptPairs;
 use crate::shards::{DocumentStore, StoreOptions};
@@ -35,25 +33,32 @@ use crate::systems::{Extraction, ExtractionSource, Model};
 use crate::text::TokenizedDocument;
 use crate::torch::device;
 use crate::torch::precision::{Precision, matmul_rate};
-use crate::train::{BatchSource, Objective, Share};
 use crate::train::{
-    PrecisionChoice, RunFolder, StageContext, Trainer, TrainerSettings, TrainerState,
+    BatchSource, Objective, PrecisionChoice, RunFolder, StageContext, Trainer, TrainerSettings,
+    TrainerState,
 };
 use crate::{Error, Result};
 
-/// What to measure.
+/// What to measure, as the flags of `bench` say it.
+#[derive(Debug, Args)]
 pub struct BenchOptions {
-    /// Stages; all when empty.
+    /// Stages to measure: prepare, score, pretrain, finetune, evaluate [default: all]; or
+    /// `systems`, a table of all systems on the same documents
     pub names: Vec<String>,
-    /// Encoder preset or folder.
-    pub encoder: String,
-    /// Documents of the generated corpus.
-    pub documents: usize,
-    /// A DocRED file instead of the generated corpus.
+    /// Encoder preset; with `systems` also SYSTEM=E for one of them
+    #[arg(long = "encoder", value_name = "E", value_delimiter = ',', default_value = "tiny")]
+    pub encoders: Vec<String>,
+    /// Generated documents [default: 1000; with `systems` 400, with --overfit 40]
+    #[arg(long, value_name = "N")]
+    pub documents: Option<usize>,
+    /// Measure on this file in DocRED's format instead
+    #[arg(long, value_name = "FILE")]
     pub input: Option<PathBuf>,
-    /// Its tokenizer.
+    /// Tokenizer for --input
+    #[arg(long, value_name = "DIR-or-vocab", requires = "input")]
     pub tokenizer: Option<PathBuf>,
-    /// `fp32`, `bf16` or `auto`.
+    /// Precision: fp32, bf16 or auto
+    #[arg(long, value_name = "P", default_value = "auto")]
     pub precision: PrecisionChoice,
 }
 
@@ -141,7 +146,8 @@ pub fn bench(options: &BenchOptions, session: &Session) -> Result<BenchTable> {
         recipe: Recipe::parse("", "bench", &[])?,
         rows: Vec::new(),
     };
-    bench.recipe.encoder.name.clone_from(&options.encoder);
+    let encoder = options.encoders.join(",");
+    bench.recipe.encoder.name.clone_from(&encoder);
     bench.recipe.encoder.truncate = true;
     let store = bench.prepare(folder.path())?;
     for name in ALL.iter().skip(1).filter(|name| {
@@ -154,7 +160,6 @@ pub fn bench(options: &BenchOptions, session: &Session) -> Result<BenchTable> {
             _ => bench.evaluate(folder.path())?,
         }
     }
-    let encoder = options.encoder.clone();
     Ok(BenchTable {
         encoder,
         precision: format!("{precision:?}"),
@@ -203,15 +208,9 @@ impl Bench<'_> {
             }
             (Some(_), None) => return Err(Error::recipe("--input needs --tokenizer")),
             _ => {
-                let options = WorldOptions {
-                    distant: self.options.documents,
-                    human: 10,
-                    dev: 10,
-                    test: 10,
-                    noise: 0.4,
-                    seed: 1,
-                };
-                write_world(&options, &world)?;
+                let (distant, few) = (self.options.documents.unwrap_or(1000), 10);
+                let small = WorldOptions { human: few, dev: few, test: few, ..Default::default() };
+                write_world(&WorldOptions { distant, ..small }, &world)?;
                 (
                     InputFile::docred(world.join(TRAIN)),
                     world.join("tokenizer"),
@@ -221,17 +220,8 @@ impl Bench<'_> {
         };
         let output = folder.join("shards");
         let started = Instant::now();
-        PrepareJob {
-            inputs: &[input],
-            read: &ReadOptions::default(),
-            output: &output,
-            tokenizer: &tokenizer,
-            lowercase: false,
-            relations: &relations,
-            exclude: &std::collections::HashSet::new(),
-            shard_rows: None,
-        }
-        .run()?;
+        let read = ReadOptions::default();
+        PrepareJob::new(&[input], &read, &output, &tokenizer, &relations).run()?;
         let seconds = started.elapsed().as_secs_f64();
         let store = DocumentStore::open(&output, StoreOptions::default())?;
         let tokens: usize = (0..store.len()).map(|row| store.get(row).pieces.len()).sum();
@@ -242,7 +232,7 @@ impl Bench<'_> {
     fn new_model(&self) -> NewModel<'_> {
         NewModel {
             encoder: &self.recipe.encoder,
-            start: &EncoderStart::Choice,
+            start: None,
             seed: 1,
             device: self.session.device,
         }
@@ -294,7 +284,7 @@ impl Bench<'_> {
         let facts = store.fact_index()?;
         let source = PretrainSource {
             store,
-            sampler: crate::pipeline::pretrain::sampler(store, &facts, &settings)?,
+            sampler: sampler(store, &facts, &settings)?,
             views: loaded.views(1)?,
             batch: self.recipe.pretrain.batch,
             budget: self.recipe.pretrain.tokens_per_micro_batch,
@@ -306,14 +296,9 @@ impl Bench<'_> {
 
     fn finetune(&mut self, store: &DocumentStore, folder: &Path) -> Result<()> {
         let loaded = self.new_model().extractor(store, &self.recipe.settings()?, false)?;
-        let plan = &self.recipe.finetune;
-        let source = ExtractionSource::new(
-            &*loaded.model,
-            store,
-            plan.batch,
-            plan.tokens_per_micro_batch,
-            1,
-        )?;
+        let schedule = &self.recipe.finetune;
+        let (batch, budget) = (schedule.batch, schedule.tokens_per_micro_batch);
+        let source = ExtractionSource::new(&*loaded.model, store, batch, budget, 1)?;
         self.train("finetune", &loaded, &Extraction(&*loaded.model), &source, folder)
     }
 
@@ -341,9 +326,9 @@ impl Bench<'_> {
             .filter(|(at, _)| at % 3 > 0)
             .flat_map(|(_, (document, fact))| guess(document, fact))
             .collect();
-        let predictions = [folder.join("predictions.json")];
+        let predictions = vec![folder.join("predictions.json")];
         write_predictions(&predictions[0], &guesses)?;
-        let task = EvaluateTask::new(&gold, &predictions);
+        let task = EvaluateTask { gold, predictions, ..EvaluateTask::default() };
         evaluate(&task)?;
         let started = Instant::now();
         for _ in 0..EVALUATIONS {
@@ -378,13 +363,10 @@ impl Bench<'_> {
             run: &run,
             signals: &self.session.signals,
         };
-        let plan = if name == "pretrain" {
-            self.recipe.pretrain.clone()
-        } else {
-            self.recipe.finetune.clone()
-        };
+        let recipe = &self.recipe;
+        let schedule = if name == "pretrain" { &recipe.pretrain } else { &recipe.finetune };
         let settings = TrainerSettings {
-            schedule: plan,
+            schedule: schedule.clone(),
             total_steps: WARM_UP + STEPS,
             boundary_steps: 0,
             precision: self.precision,
@@ -398,10 +380,7 @@ impl Bench<'_> {
             if step == WARM_UP {
                 (documents, tokens, started) = (0.0, 0.0, Instant::now());
             }
-            let prepared = source.prepare(
-                step,
-                Share { rank: context.share().rank, world: context.share().world },
-            )?;
+            let prepared = source.prepare(step, context.share())?;
             let report = trainer.step(&prepared.into(), &context)?;
             if !report.finite {
                 return Err(Error::NonFinite {

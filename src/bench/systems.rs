@@ -8,17 +8,15 @@ use std::process::Command;
 
 use super::table::{FailedSystem, SystemRow, SystemTable};
 use super::trivial::TypePrior;
-use crate::base::say;
-use crate::base::write_whole;
+use crate::base::{read_json, say, to_json, write_whole};
 use crate::corpus::Format;
 use crate::corpus::formats::{DocredWriter, ReadOptions};
 use crate::eval::{EvaluateOptions, FactSet, FactSets, Gold, OfficialScores, Prediction, evaluate};
-use crate::pipeline::data::{Role, RunData, prepare_data};
-use crate::pipeline::evaluate::gold_of;
+use crate::pipeline::{Role, RunData, gold_of, prepare_data};
 use crate::recipe::{DataSources, Recipe};
 use crate::shards::{DocumentStore, StoreOptions};
 use crate::systems::{Reads, SystemInfo, find, systems};
-use crate::{DataError, Error, Result};
+use crate::{Error, Result};
 
 /// What is compared.
 #[derive(Clone, Debug)]
@@ -106,7 +104,7 @@ impl SystemsBench {
         }
         // Systems can ask for more layers than the two of `tiny`.
         if recipe.encoder.name == "tiny" {
-            recipe.fit_systems(2);
+            recipe.systems.fit(2);
         }
         if self.overfit {
             recipe.encoder.dropout = 0.0;
@@ -137,8 +135,7 @@ impl SystemsBench {
         }
         let folder = folder_of(reads, work);
         let data = prepare_data(&recipe, &folder)?;
-        let json = serde_json::to_vec(&data).map_err(|error| Error::Bug(error.to_string()))?;
-        write_whole(&folder.join("data.json"), &json)
+        write_whole(&folder.join("data.json"), &to_json(&data)?)
     }
 
     /// The first annotated documents that have labels, as the only ones.
@@ -174,9 +171,8 @@ impl SystemsBench {
 
     /// Where the documents of `system` lie below `work`.
     pub(crate) fn splits(&self, system: &str, work: &Path) -> Result<Splits> {
-        let path = folder_of(find(system)?.info().reads, work).join("data.json");
-        let data: RunData = serde_json::from_slice(&fs_err::read(&path)?)
-            .map_err(|error| DataError::new(&path, error.to_string()))?;
+        let folder = folder_of(find(system)?.info().reads, work);
+        let data: RunData = read_json(&folder.join("data.json"))?;
         let train = data.need(Role::Human)?;
         if self.overfit {
             return Ok(Splits {

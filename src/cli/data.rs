@@ -1,6 +1,5 @@
 //! Data: `synth`, `prepare`, `survey`, `label`, `convert`.
 
-use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -22,24 +21,8 @@ pub struct SynthVerb {
     /// Folder to write
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
-    /// Number of distantly supervised documents
-    #[arg(long, value_name = "N", default_value_t = 2000)]
-    distant: usize,
-    /// Number of human-annotated training documents
-    #[arg(long, value_name = "N", default_value_t = 200)]
-    human: usize,
-    /// Number of development documents
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    dev: usize,
-    /// Number of test documents
-    #[arg(long, value_name = "N", default_value_t = 200)]
-    test: usize,
-    /// Share of distant labels that are false
-    #[arg(long, value_name = "P", default_value_t = 0.4)]
-    noise: f64,
-    /// Seed of the world
-    #[arg(long, value_name = "S", default_value_t = 1)]
-    seed: u64,
+    #[command(flatten)]
+    world: WorldOptions,
     /// Write the counts of each file as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -47,18 +30,11 @@ pub struct SynthVerb {
 
 impl SynthVerb {
     pub fn run(self) -> Result<()> {
-        let options = WorldOptions {
-            distant: self.distant,
-            human: self.human,
-            dev: self.dev,
-            test: self.test,
-            noise: self.noise,
-            seed: self.seed,
-        };
         let clock = Clock::start();
-        let summary = write_world(&options, &self.output)?;
+        let WorldOptions { distant, human, dev, test, .. } = self.world;
+        let summary = write_world(&self.world, &self.output)?;
         say(format!("{summary}"));
-        let documents = self.distant + self.human + self.dev + self.test;
+        let documents = distant + human + dev + test;
         clock.write(self.json.as_deref(), &self.output, Some(documents), &summary)
     }
 }
@@ -135,14 +111,9 @@ impl PrepareVerb {
             None => relations_in(&inputs, &read)?,
         };
         let job = PrepareJob {
-            inputs: &inputs,
-            read: &read,
-            output: &self.output,
-            tokenizer: &tokenizer,
             lowercase: files.lowercase,
-            relations: &relations,
-            exclude: &HashSet::new(),
             shard_rows: self.shard_rows,
+            ..PrepareJob::new(&inputs, &read, &self.output, &tokenizer, &relations)
         };
         let report = job.run()?;
         say(format!("{report}"));

@@ -5,10 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::shared::{MachineFlags, Overrides, write_json};
-use crate::bench;
+use crate::bench::{self, BenchOptions};
 use crate::parity;
 use crate::systems::parity_cases;
-use crate::train::PrecisionChoice;
 use crate::{Error, Result};
 
 /// Recompute parity cases of the reference implementations and compare the numbers
@@ -70,24 +69,8 @@ impl ProbeVerb {
 /// Measure the stages, or all systems, on this machine
 #[derive(Debug, Args)]
 pub struct BenchVerb {
-    /// Stages to measure: prepare, score, pretrain, finetune, evaluate [default: all]; or
-    /// `systems`, a table of all systems on the same documents
-    names: Vec<String>,
-    /// Encoder preset; with `systems` also SYSTEM=E for one of them
-    #[arg(long = "encoder", value_name = "E", value_delimiter = ',', default_value = "tiny")]
-    encoders: Vec<String>,
-    /// Generated documents [default: 1000; with `systems` 400, with --overfit 40]
-    #[arg(long, value_name = "N")]
-    documents: Option<usize>,
-    /// Measure on this file in DocRED's format instead
-    #[arg(long, value_name = "FILE")]
-    input: Option<PathBuf>,
-    /// Tokenizer for --input
-    #[arg(long, value_name = "DIR-or-vocab", requires = "input")]
-    tokenizer: Option<PathBuf>,
-    /// Precision: fp32, bf16 or auto
-    #[arg(long, value_name = "P", default_value = "auto")]
-    precision: PrecisionChoice,
+    #[command(flatten)]
+    options: BenchOptions,
     /// Write the results as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -112,7 +95,7 @@ pub struct BenchVerb {
 
 impl BenchVerb {
     pub fn run(self) -> Result<()> {
-        if self.names == ["systems"] {
+        if self.options.names == ["systems"] {
             return self.systems();
         }
         let overrides = self.overrides.of_verb::<Self>()?;
@@ -124,16 +107,8 @@ impl BenchVerb {
             return Err(Error::recipe(message));
         }
         let session = self.machine.session()?;
-        let options = bench::BenchOptions {
-            names: self.names,
-            encoder: self.encoders.join(","),
-            documents: self.documents.unwrap_or(1000),
-            input: self.input,
-            tokenizer: self.tokenizer,
-            precision: self.precision,
-        };
         session.run(|session| {
-            let results = bench::bench(&options, session)?;
+            let results = bench::bench(&self.options, session)?;
             if session.is_root() {
                 println!("{results}");
                 write_json(self.json.as_deref(), &results)?;
@@ -147,8 +122,8 @@ impl BenchVerb {
             recipe: self.recipe,
             settings: self.overrides.of_verb::<Self>()?.to_vec(),
             systems: self.systems,
-            encoders: self.encoders,
-            documents: self.documents,
+            encoders: self.options.encoders,
+            documents: self.options.documents,
             overfit: self.overfit,
         };
         if let Some(work) = &self.entrant {

@@ -10,8 +10,8 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 
-use super::shared::{Clock, Overrides, print_all, read_json, show, write_json};
-use crate::base::run_files;
+use super::shared::{Clock, Overrides, print_all, show, write_json};
+use crate::base::{read_json, run_files};
 use crate::pipeline::Description;
 use crate::questions::{self, WhyQuery};
 use crate::ranks::failure::{RankState, autopsy, rank_states};
@@ -73,15 +73,8 @@ impl WatchVerb {
 /// The last line of each stage in the metrics.
 fn last_steps(run: &Path) -> Result<Vec<MetricLine>> {
     let lines = read_metrics(&MetricsWriter::path(run))?;
-    let last = |index: usize, line: &MetricLine| {
-        lines.get(index + 1).is_none_or(|next| next.stage != line.stage)
-    };
-    Ok(lines
-        .iter()
-        .enumerate()
-        .filter(|(index, line)| last(*index, line))
-        .map(|(_, line)| line.clone())
-        .collect())
+    let stages = lines.chunk_by(|line, next| line.stage == next.stage);
+    Ok(stages.filter_map(|lines| lines.last().cloned()).collect())
 }
 
 impl fmt::Display for State {
@@ -335,18 +328,8 @@ impl fmt::Display for RunFindings {
 pub struct WhyVerb {
     /// Run folder
     run: PathBuf,
-    /// Title of the document
-    #[arg(long, value_name = "T")]
-    title: String,
-    /// Head entity: its number or one of its names
-    #[arg(long, value_name = "H")]
-    head: Option<String>,
-    /// Tail entity, likewise; with both, the sentences that mention one of them are shown
-    #[arg(long, value_name = "T")]
-    tail: Option<String>,
-    /// Relation: its identifier or name
-    #[arg(long, value_name = "R")]
-    relation: Option<String>,
+    #[command(flatten)]
+    query: WhyQuery,
     /// Write the explanation as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -354,9 +337,7 @@ pub struct WhyVerb {
 
 impl WhyVerb {
     pub fn run(self) -> Result<()> {
-        let Self { run, title, head, tail, relation, json } = self;
-        let found = questions::why(&run, &WhyQuery { title, head, tail, relation })?;
-        show(&found, json.as_deref())
+        show(&questions::why(&self.run, &self.query)?, self.json.as_deref())
     }
 }
 

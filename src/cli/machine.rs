@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::pipeline::FinetuneVerb;
-use super::shared::{Overrides, print_all, write_json};
+use super::shared::{Overrides, print_all, show, write_json};
 use crate::base::run_files;
 use crate::questions::{self, PlanOptions};
 use crate::recipe::Recipe;
@@ -193,19 +193,8 @@ pub struct PlanVerb {
     /// Run folder, whose documents are counted if they are prepared [default: runs/NAME]
     #[arg(long, value_name = "R")]
     run_dir: Option<PathBuf>,
-    /// Number of machines
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    nodes: usize,
-    /// GPUs of each machine, with one rank each
-    #[arg(long, value_name = "G", default_value_t = 1)]
-    gpus: usize,
-    /// Speed of matrix products on one GPU in TFLOP/s, in the precision of the recipe [default:
-    /// measured on this machine's CPU]
-    #[arg(long, value_name = "T")]
-    tflops: Option<f64>,
-    /// Share of that speed that training reaches
-    #[arg(long, value_name = "S", default_value_t = 0.4)]
-    share: f64,
+    #[command(flatten)]
+    options: PlanOptions,
     #[command(flatten)]
     overrides: Overrides,
     /// Write the estimate as JSON
@@ -217,15 +206,7 @@ impl PlanVerb {
     pub fn run(self) -> Result<()> {
         let recipe = self.overrides.load::<Self>(Some(&self.recipe), &[])?;
         let folder = self.run_dir.unwrap_or_else(|| recipe.default_run_dir());
-        let options = PlanOptions {
-            nodes: self.nodes,
-            ranks_per_node: self.gpus,
-            tflops: self.tflops,
-            share: self.share,
-        };
-        let estimate = questions::plan(&recipe, &folder, options)?;
-        write_json(self.json.as_deref(), &estimate)?;
-        print_all(format!("{estimate}\n").as_bytes())
+        show(&questions::plan(&recipe, &folder, self.options)?, self.json.as_deref())
     }
 }
 

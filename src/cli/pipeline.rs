@@ -6,16 +6,13 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::looking::CheckpointFindings;
-use super::shared::{Clock, MachineFlags, Overrides, read_json};
-use crate::base::{run_files, say, write_whole};
-use crate::corpus::Format;
+use super::shared::{Clock, MachineFlags, Overrides};
+use crate::base::{read_json, run_files, say};
 use crate::encoders::EncoderSpec;
-use crate::pipeline::{
-    self, EncoderStart, FinetuneTask, InputFile, PredictOptions, ScoreTask, Session, StageTask,
-};
+use crate::pipeline::{self, ActiveRun, FinetuneTask, PredictOptions, ScoreTask, Session, claim};
 use crate::recipe::Recipe;
 use crate::sampling::KeptPairs;
-use crate::train::{Checkpoint, RunFolder, RunRecipe};
+use crate::train::Checkpoint;
 use crate::{Error, Result};
 
 /// Run the whole pipeline from one recipe
@@ -92,14 +89,17 @@ impl StageFlags {
     fn stage<T>(
         &self,
         work: Result<(Recipe, T)>,
-        train: impl FnOnce(&Recipe, T, &Session, &RunFolder) -> Result<Checkpoint>,
+        train: impl FnOnce(&ActiveRun, T) -> Result<Checkpoint>,
     ) -> Result<()> {
         let clock = Clock::start();
         let (session, (recipe, rest)) =
             Session::start_with(work, |_| (self.machine.device.clone(), self.machine.threads))?;
         session.run(|session| {
-            let run = self.claim(&recipe, session)?;
-            let checkpoint = train(&recipe, rest, session, &run)?;
+            let (folder, resume) = (&self.run_dir, self.resume);
+            let run = ActiveRun::enter(&recipe, folder, resume, session, || {
+                Ok(claim(&recipe, folder, resume, session, || Ok(()))?.0)
+            })?;
+            let checkpoint = train(&run, rest)?;
             session.world.on_root(|| {
                 let path = checkpoint.path();
                 say(format!("checkpoint: {}", path.display()));
@@ -107,27 +107,6 @@ impl StageFlags {
                 clock.write(self.json.as_deref(), path, None, &findings)
             })
         })
-    }
-
-    /// Claims the run folder on rank 0 and writes the resolved recipe into it.
-    fn claim(&self, recipe: &Recipe, session: &Session) -> Result<RunFolder> {
-        let claim = || {
-            let run = RunFolder::claim(&self.run_dir)?;
-            let text = recipe.to_toml()?;
-            write_whole(&self.run_dir.join(run_files::RECIPE), text.as_bytes())?;
-            run.identify(session.world.size(), recipe.seed)?;
-            let own = RunRecipe { text: &text, same: &|other| recipe.asks_for_the_same(other) };
-            let run = run.mirrored(recipe.checkpoint_mirror.as_deref(), &own, self.resume)?;
-            fs_err::remove_file(self.run_dir.join(run_files::STOP)).ok();
-            Ok(run)
-        };
-        let run = session.world.agree(if session.is_root() {
-            claim()
-        } else {
-            Ok(RunFolder::shared(&self.run_dir))
-        })?;
-        session.enter(&run, recipe)?;
-        Ok(run)
     }
 }
 
@@ -145,18 +124,7 @@ impl RankVerb {
     pub fn run(self) -> Result<()> {
         let Self { train, flags } = &self;
         let work = flags.recipe::<Self>(None).map(|recipe| (recipe, ()));
-        flags.stage(work, |recipe, (), session, run| {
-            let task = StageTask {
-                shards: train,
-                encoder: &recipe.encoder,
-                settings: recipe.settings_of()?,
-                schedule: &recipe.rank,
-                seed: recipe.seed,
-                deterministic: recipe.deterministic,
-                resume: flags.resume,
-            };
-            pipeline::rank(&task, session, run)
-        })
+        flags.stage(work, |run, ()| pipeline::rank(run, train))
     }
 }
 
@@ -227,18 +195,7 @@ impl PretrainVerb {
     pub fn run(self) -> Result<()> {
         let Self { distant, flags } = &self;
         let work = flags.recipe::<Self>(None).map(|recipe| (recipe, ()));
-        flags.stage(work, |recipe, (), session, run| {
-            let task = StageTask {
-                shards: distant,
-                encoder: &recipe.encoder,
-                settings: recipe.settings_of()?,
-                schedule: &recipe.pretrain,
-                seed: recipe.seed,
-                deterministic: recipe.deterministic,
-                resume: flags.resume,
-            };
-            pipeline::pretrain(&task, session, run)
-        })
+        flags.stage(work, |run, ()| pipeline::pretrain(run, distant))
     }
 }
 
@@ -271,30 +228,27 @@ impl FinetuneVerb {
         let work = flags.recipe::<Self>(self.system.as_deref()).and_then(|recipe| {
             // A checkpoint of this program is a Hugging Face folder, so any folder will do.
             let start = match EncoderSpec::parse(&recipe.encoder.name)? {
-                EncoderSpec::Folder(folder) => EncoderStart::Checkpoint(folder),
-                _ => EncoderStart::Choice,
+                EncoderSpec::Folder(folder) => Some(folder),
+                _ => None,
             };
             let settings = recipe.settings()?;
             Ok((recipe, (start, settings)))
         });
-        flags.stage(work, |recipe, (start, settings), session, run| {
+        flags.stage(work, |run, (start, settings)| {
+            let recipe = run.recipe;
             let second = self.heads_from.is_some()
                 && settings.entry().second_schedule(recipe.profile).is_some();
             let task = FinetuneTask {
                 stage: "finetune",
                 train: &self.train,
                 dev: &self.dev,
-                encoder: &recipe.encoder,
-                start,
-                heads_from: self.heads_from.clone(),
+                start: start.as_deref(),
+                heads_from: self.heads_from.as_deref(),
                 ranker: self.ranker.as_deref(),
                 settings: &settings,
                 schedule: if second { &recipe.inference } else { &recipe.finetune },
-                seed: recipe.seed,
-                deterministic: recipe.deterministic,
-                resume: flags.resume,
             };
-            pipeline::finetune(&task, session, run)
+            pipeline::finetune(&task, run)
         })
     }
 }
@@ -302,36 +256,8 @@ impl FinetuneVerb {
 /// Predict the facts of documents with a fine-tuned checkpoint
 #[derive(Debug, Args)]
 pub struct PredictVerb {
-    /// Fine-tuned checkpoint, or an export of one
-    #[arg(long, value_name = "C")]
-    checkpoint: PathBuf,
-    /// Checkpoint of the ranker, if it has moved since fine-tuning
-    #[arg(long, value_name = "C")]
-    ranker: Option<PathBuf>,
-    /// Documents, labelled or not
-    #[arg(long, value_name = "FILE")]
-    input: PathBuf,
-    /// Format of the input
-    #[arg(long, value_enum, value_name = "F", default_value = "docred")]
-    format: Format,
-    /// Predictions to write
-    #[arg(long, value_name = "result.json")]
-    output: PathBuf,
-    /// Also write result.zip beside the output, and check it by reading it again
-    #[arg(long)]
-    zip: bool,
-    /// Also write the scores of all pairs and relations (Parquet), for `evaluate --scores`
-    #[arg(long, value_name = "FILE")]
-    scores: Option<PathBuf>,
-    /// Decision threshold in place of the one chosen on dev (threshold rule only)
-    #[arg(long, value_name = "P")]
-    threshold: Option<f64>,
-    /// Truncate documents that are too long for the model instead of refusing them
-    #[arg(long)]
-    truncate: bool,
-    /// Checkpoint of `finetune --system lstm-sp` that predicts the evidence sentences of each fact
-    #[arg(long, value_name = "C")]
-    evidence: Option<PathBuf>,
+    #[command(flatten)]
+    options: PredictOptions,
     /// Write the number of documents and facts as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -342,23 +268,12 @@ pub struct PredictVerb {
 impl PredictVerb {
     pub fn run(self) -> Result<()> {
         let clock = Clock::start();
-        let session = self.machine.session()?;
-        let options = PredictOptions {
-            checkpoint: &self.checkpoint,
-            ranker: self.ranker.as_deref(),
-            input: &InputFile { path: self.input, format: self.format },
-            output: &self.output,
-            zip: self.zip,
-            scores: self.scores.as_deref(),
-            threshold: self.threshold,
-            truncate: self.truncate,
-            evidence: self.evidence.as_deref(),
-        };
-        session.run(|session| {
+        let options = self.options;
+        self.machine.session()?.run(|session| {
             let report = pipeline::predict_file(&options, session)
-                .map_err(|error| error.in_file(&options.input.path))?;
+                .map_err(|error| error.in_file(&options.input))?;
             session.world.on_root(|| {
-                clock.write(self.json.as_deref(), &self.output, Some(report.documents), &report)
+                clock.write(self.json.as_deref(), &options.output, Some(report.documents), &report)
             })
         })
     }

@@ -7,12 +7,11 @@ use std::time::Instant;
 
 use clap::{Args, Command};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
-use crate::base::write_whole;
+use crate::base::{to_pretty_json, write_whole};
 use crate::pipeline::Session;
 use crate::recipe::Recipe;
-use crate::{DataError, Error, Result};
+use crate::{Error, Result};
 
 /// The flags that decide keys of the recipe, in every verb that has them. A table stands for all
 /// its keys.
@@ -89,17 +88,9 @@ impl MachineFlags {
     }
 }
 
-/// Reads a file of a run.
-pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let read = serde_json::from_slice(&fs_err::read(path)?);
-    Ok(read.map_err(|error| DataError::new(path, error.to_string()))?)
-}
-
 /// Writes a result for machines, where asked for.
 pub fn write_json<T: Serialize>(path: Option<&Path>, value: &T) -> Result<()> {
-    let Some(path) = path else { return Ok(()) };
-    let bytes = serde_json::to_vec_pretty(value).map_err(|error| Error::Bug(error.to_string()))?;
-    write_whole(path, &bytes)
+    path.map_or(Ok(()), |path| write_whole(path, &to_pretty_json(value)?))
 }
 
 /// Prints a result, and writes it for machines where asked for.

@@ -3,15 +3,16 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
-use crate::corpus::Format;
+use crate::base::read_json;
 use crate::corpus::formats::{ReadOptions, load_relations};
-use crate::corpus::{Document, RelationSet};
+use crate::corpus::{Format, RelationSet};
 use crate::text::{TokenizedDocument, Tokenizer, tokenize};
+use crate::torch::hf::read_safetensors;
 use crate::torch::{HEADS, Parameters};
 use crate::{DataError, Error, Result};
 
@@ -41,37 +42,13 @@ pub struct Case {
     pub(super) comparisons: Vec<TensorComparison>,
 }
 
-/// Reads a safetensors file of any number type into float or int64 tensors.
+/// Reads a safetensors file; small integers and booleans become int64.
 fn read(path: &Path) -> Result<HashMap<String, Tensor>> {
-    let bytes = fs_err::read(path)?;
-    let file = SafeTensors::deserialize(&bytes)
-        .map_err(|error| DataError::new(path, error.to_string()))?;
-    file.tensors()
-        .into_iter()
-        .map(|(name, view)| Ok((name.clone(), tensor(path, &name, &view)?)))
-        .collect()
-}
-
-/// Numbers of a byte slice that need not be aligned.
-fn numbers<T: bytemuck::Pod>(bytes: &[u8]) -> Vec<T> {
-    bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect()
-}
-
-fn tensor(path: &Path, name: &str, view: &TensorView) -> Result<Tensor> {
-    let shape: Vec<i64> = view.shape().iter().map(|&length| length as i64).collect();
-    let flat = match view.dtype() {
-        Dtype::F32 => Tensor::f_from_slice(&numbers::<f32>(view.data()))?,
-        Dtype::F64 => Tensor::f_from_slice(&numbers::<f64>(view.data()))?,
-        Dtype::I64 => Tensor::f_from_slice(&numbers::<i64>(view.data()))?,
-        Dtype::I32 => Tensor::f_from_slice(&numbers::<i32>(view.data()))?.f_to_kind(Kind::Int64)?,
-        Dtype::U8 | Dtype::BOOL => Tensor::f_from_slice(view.data())?.f_to_kind(Kind::Int64)?,
-        other => {
-            return Err(
-                DataError::new(path, format!("tensor `{name}` has number type {other:?}")).into()
-            );
-        }
+    let widened = |(name, tensor): (String, Tensor)| {
+        let small = matches!(tensor.kind(), Kind::Int | Kind::Uint8 | Kind::Bool);
+        Ok((name, if small { tensor.f_to_kind(Kind::Int64)? } else { tensor }))
     };
-    Ok(flat.f_view(shape.as_slice())?)
+    read_safetensors(path)?.into_iter().map(widened).collect()
 }
 
 impl Case {
@@ -80,9 +57,7 @@ impl Case {
     /// # Errors
     /// Missing or malformed files.
     pub fn open(folder: &Path) -> Result<Self> {
-        let path = folder.join("case.json");
-        let json: Value = serde_json::from_slice(&fs_err::read(&path)?)
-            .map_err(|error| DataError::new(&path, error.to_string()))?;
+        let json: Value = read_json(&folder.join("case.json"))?;
         let name =
             json["case"].as_str().map_or_else(|| folder.display().to_string(), str::to_owned);
         let optional = |file: &str| {
@@ -115,47 +90,29 @@ impl Case {
         self.json[key].as_str().unwrap_or_default().to_owned()
     }
 
+    /// A value that the case must state.
+    ///
+    /// # Errors
+    /// If it does not, or states something else.
+    pub fn stated<T: DeserializeOwned>(&self, pointer: &str) -> Result<T> {
+        serde_json::from_value(self.at(pointer).clone())
+            .map_err(|error| self.error(format!("case.json at {pointer}: {error}")))
+    }
+
     /// A number that the case must state.
     ///
     /// # Errors
     /// If it does not.
     pub fn number(&self, pointer: &str) -> Result<i64> {
-        self.at(pointer)
-            .as_i64()
-            .ok_or_else(|| self.error(format!("case.json has no number at {pointer}")))
-    }
-
-    /// A list of texts that the case must hold.
-    ///
-    /// # Errors
-    /// If it does not.
-    pub fn texts(&self, pointer: &str) -> Result<Vec<String>> {
-        let list = self
-            .at(pointer)
-            .as_array()
-            .ok_or_else(|| self.error(format!("case.json has no list at {pointer}")))?;
-        Ok(list.iter().map(|text| text.as_str().unwrap_or_default().to_owned()).collect())
+        self.stated(pointer)
     }
 
     /// A further JSON file, by its place relative to the case's folder.
     ///
     /// # Errors
     /// If it is not there or malformed.
-    pub fn object(&self, file: &str) -> Result<Value> {
-        let path = self.folder.join(file);
-        Ok(serde_json::from_slice(&fs_err::read(&path)?)
-            .map_err(|error| DataError::new(&path, error.to_string()))?)
-    }
-
-    /// A further JSON file of the case that holds a list.
-    ///
-    /// # Errors
-    /// As [`Self::object`].
-    pub fn list(&self, file: &str) -> Result<Vec<Value>> {
-        self.object(file)?
-            .as_array()
-            .cloned()
-            .ok_or_else(|| self.error(format!("{file} holds no list")))
+    pub fn json<T: DeserializeOwned>(&self, file: &str) -> Result<T> {
+        read_json(&self.folder.join(file))
     }
 
     /// The relations of the fixtures, in class order (`rel2id.json` beside the cases).
@@ -231,12 +188,6 @@ impl Case {
         Ok(files)
     }
 
-    /// The numbers of a list in `case.json`; none where there is no list.
-    pub fn numbers(&self, pointer: &str) -> Vec<usize> {
-        let list = self.at(pointer).as_array().into_iter().flatten();
-        list.filter_map(Value::as_u64).map(|number| number as usize).collect()
-    }
-
     /// The names in an object of `case.json`, sorted.
     pub fn keys(&self, pointer: &str) -> Vec<String> {
         let object = self.at(pointer).as_object().into_iter().flatten();
@@ -266,17 +217,14 @@ impl Case {
         relations: &RelationSet,
     ) -> Result<(Vec<TokenizedDocument>, Tokenizer)> {
         let path = self.folder.join("word2id.json");
-        let words: HashMap<String, u32> = serde_json::from_slice(&fs_err::read(&path)?)
-            .map_err(|error| DataError::new(&path, error.to_string()))?;
+        let words: HashMap<String, u32> = read_json(&path)?;
         let special = |word: String| match word.as_str() {
             "BLANK" => "[PAD]".to_owned(),
             "UNK" => "[UNK]".to_owned(),
             _ => word,
         };
-        self.encoded(
-            relations,
-            Tokenizer::of_words(words.into_iter().map(|(word, id)| (special(word), id)), &path)?,
-        )
+        let words = words.into_iter().map(|(word, id)| (special(word), id));
+        self.encoded(relations, Tokenizer::of_words(words, &path)?)
     }
 
     fn encoded(
@@ -284,14 +232,12 @@ impl Case {
         relations: &RelationSet,
         mut tokenizer: Tokenizer,
     ) -> Result<(Vec<TokenizedDocument>, Tokenizer)> {
-        let (documents, _): (Vec<Document>, _) =
-            Format::DOCRED.read_all(&self.folder.join("docs.json"), &ReadOptions::default())?;
+        let path = self.folder.join("docs.json");
+        let (documents, _) = Format::DOCRED.read_all(&path, &ReadOptions::default())?;
         let mut encoded = Vec::new();
-        for document in documents {
-            let known = |id: &str| relations.index_of(id).is_some();
-            let mut document = document;
+        for mut document in documents {
             if let Some(facts) = &mut document.facts {
-                facts.retain(|fact| known(&fact.relation));
+                facts.retain(|fact| relations.index_of(&fact.relation).is_some());
             }
             encoded.push(tokenize(&document, &mut tokenizer, relations)?);
         }

@@ -58,18 +58,27 @@ impl Case {
         Ok(())
     }
 
-    /// Compares (ours, reference) numbers within an absolute tolerance.
-    pub fn compare_numbers(&mut self, name: &str, pairs: &[(f64, f64)], tolerance: f64) {
-        let largest = pairs.iter().fold(0f64, |most, (_, reference)| most.max(reference.abs()));
-        let max_abs =
-            pairs.iter().fold(0f64, |most, (ours, reference)| most.max((ours - reference).abs()));
+    /// Compares numbers; `tolerances` gives the absolute and the relative tolerance, by the largest
+    /// |reference|.
+    pub fn compare_numbers(
+        &mut self,
+        name: &str,
+        ours: &[f64],
+        reference: &[f64],
+        tolerances: impl FnOnce(f64) -> (f64, f64),
+    ) {
+        let largest = reference.iter().fold(0f64, |most, r| most.max(r.abs()));
+        let (atol, rtol) = tolerances(largest);
+        let pairs = || ours.iter().zip(reference).map(|(x, r)| ((x - r).abs(), r.abs()));
+        let max_abs = pairs().fold(0f64, |most, (difference, _)| most.max(difference));
+        // Written so that NaN is outside.
+        let close = |(difference, r): (f64, f64)| difference <= atol + rtol * r;
         self.comparisons.push(TensorComparison {
             tensor: name.to_owned(),
-            entries: pairs.len(),
+            entries: ours.len(),
             max_abs,
             max_rel: max_abs / largest.max(f64::MIN_POSITIVE),
-            // Written so that NaN is outside.
-            within: pairs.iter().all(|(ours, reference)| (ours - reference).abs() <= tolerance),
+            within: ours.len() == reference.len() && pairs().all(close),
         });
     }
 
@@ -120,24 +129,11 @@ impl Case {
     ) -> Result<()> {
         let (ours, reference) = (flat(ours)?, flat(reference)?);
         let value = |key: &str| self.at(&format!("{accept}{key}")).as_f64().unwrap_or(0.0);
-        let largest = reference.iter().fold(0f64, |most, x| most.max(x.abs()));
-        let atol = value("atol").max(value("atol_relative_to_max") * largest);
-        let rtol = value("rtol");
-        let mut comparison = TensorComparison {
-            tensor: name.to_owned(),
-            entries: ours.len(),
-            max_abs: 0.0,
-            max_rel: 0.0,
-            within: ours.len() == reference.len(),
-        };
-        for (x, r) in ours.iter().zip(&reference) {
-            let difference = (x - r).abs();
-            comparison.max_abs = comparison.max_abs.max(difference);
-            // Written so that NaN is outside.
-            comparison.within &= difference <= atol + rtol * r.abs();
-        }
-        comparison.max_rel = comparison.max_abs / largest.max(f64::MIN_POSITIVE);
-        self.comparisons.push(comparison);
+        let (atol, rtol, of_largest) =
+            (value("atol"), value("rtol"), value("atol_relative_to_max"));
+        self.compare_numbers(name, &ours, &reference, |largest| {
+            (atol.max(of_largest * largest), rtol)
+        });
         Ok(())
     }
 
@@ -168,11 +164,6 @@ impl Case {
             self.compare_within(&name, &gradient, &reference, "/accept/grad_")?;
         }
         Ok(())
-    }
-
-    /// All comparisons made.
-    pub fn into_comparisons(self) -> Vec<TensorComparison> {
-        self.comparisons
     }
 }
 

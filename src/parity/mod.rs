@@ -92,7 +92,7 @@ pub fn verify_case(folder: &Path, kinds: &[CaseKind]) -> Result<VerifyOutcome> {
         Some(kind) => (kind.compute)(&mut case).map(|()| None)?,
         None => Some(format!("system `{system}` has no cases")),
     };
-    Ok(VerifyOutcome { case: name, tensors: case.into_comparisons(), problem })
+    Ok(VerifyOutcome { case: name, tensors: case.comparisons, problem })
 }
 
 /// Recomputes every case in a folder of cases, in order of name. One that cannot be computed is a

@@ -5,14 +5,13 @@ use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
 
-use crate::base::write_whole;
-use crate::encoders;
-use crate::encoders::{EncoderSpec, Pass, TokenStream};
+use crate::Result;
+use crate::base::{to_json, write_whole};
+use crate::encoders::{self, EncoderSpec, Pass, TokenStream};
 use crate::text::{Tokenizer, View, pack};
 use crate::torch::kernels::Segments;
 use crate::torch::{Parameters, Precision, hf};
 use crate::train::Checkpoint;
-use crate::{Error, Result};
 
 /// Words with accents, digits, punctuation, pieces outside ASCII, and one that looks like a special
 /// piece.
@@ -42,11 +41,8 @@ pub fn probe(checkpoint: &Path, folder: &Path) -> Result<()> {
     let checkpoint = Checkpoint::open(checkpoint)?;
     let mut tokenizer = Tokenizer::load(checkpoint.path(), None)?;
     let spec = EncoderSpec::Folder(checkpoint.path().to_owned());
-    let encoder = encoders::build(
-        &spec,
-        tokenizer.vocab_size() as i64,
-        &mut Parameters::new(0, Device::Cpu),
-    )?;
+    let mut parameters = Parameters::new(0, Device::Cpu);
+    let encoder = encoders::build(&spec, tokenizer.vocab_size() as i64, &mut parameters)?;
     let mut pieces = Vec::new();
     for word in WORDS {
         pieces.extend_from_slice(tokenizer.tokenize_word(word)?);
@@ -63,13 +59,8 @@ pub fn probe(checkpoint: &Path, folder: &Path) -> Result<()> {
     let states = tch::no_grad(|| encoder.encode(&stream, &Pass::inference(Precision::Fp32)))?;
     fs_err::create_dir_all(folder)?;
     let states = states.f_to_kind(Kind::Float)?;
-    hf::write_safetensors(
-        &folder.join("probe.safetensors"),
-        [("ids", &stream.ids), ("states", &states)],
-    )?;
+    let tensors = [("ids", &stream.ids), ("states", &states)];
+    hf::write_safetensors(&folder.join("probe.safetensors"), tensors)?;
     let words = serde_json::json!({ "words": WORDS, "pieces": pieces });
-    write_whole(
-        &folder.join("words.json"),
-        &serde_json::to_vec(&words).map_err(|error| Error::Bug(error.to_string()))?,
-    )
+    write_whole(&folder.join("words.json"), &to_json(&words)?)
 }

@@ -12,8 +12,7 @@ use super::numbers::{compare, exact, name, of_block};
 use super::scorer_pairs::pair_scripts;
 use super::scorer_thresholds::thresholds;
 use crate::Result;
-use crate::corpus::Document;
-use crate::corpus::Format;
+use crate::corpus::{Document, Format};
 use crate::eval::{
     BreakdownOptions, EvidenceRecall, FactSet, FactSets, Gold, NamedBlock, OfficialScores,
     Prediction, Scorer, breakdown, read_predictions, score,
@@ -25,7 +24,7 @@ use crate::eval::{
 /// # Errors
 /// A malformed case, or one that expects numbers that are not computed.
 pub fn scorer(case: &mut Case) -> Result<()> {
-    let sets = case.list("expected.json")?;
+    let sets: Vec<Value> = case.json("expected.json")?;
     let first = sets.first().ok_or_else(|| case.error("expected.json holds no set"))?;
     let has = |key: &str| first.get(key).is_some();
     match () {
@@ -67,6 +66,21 @@ impl Facts {
     }
 }
 
+/// Reads and scores the predictions of a set, and compares what the official script counts in them.
+fn official(
+    case: &mut Case,
+    set: &Value,
+    gold: &Gold,
+    facts: &Facts,
+) -> Result<(String, Vec<Prediction>, OfficialScores)> {
+    let name = name(case, set)?;
+    let predictions = predictions(case, &name)?;
+    let scores = score(gold, &predictions, facts.sets(), Scorer::Official);
+    let place = format!("{name} counts");
+    compare(case, &place, &set["counts"], 0.0, &|key| count(&scores, key))?;
+    Ok((name, predictions, scores))
+}
+
 fn docred(case: &mut Case, sets: &[Value]) -> Result<()> {
     let (documents, facts) = (gold_documents(case)?, Facts::load(case, "train_annotated.json")?);
     let (gold, tolerance) = (Gold::new(&documents)?, exact(case));
@@ -80,27 +94,15 @@ fn docred(case: &mut Case, sets: &[Value]) -> Result<()> {
         compare(case, "fact sets", &sizes, 0.0, &size)?;
     }
     for set in sets {
-        let name = name(case, set)?;
-        let predictions = predictions(case, &name)?;
-        let official = score(&gold, &predictions, facts.sets(), Scorer::Official);
-        compare(case, &format!("{name} counts"), &set["counts"], 0.0, &|key| {
-            count(&official, key)
-        })?;
-        if !set["derived"].is_null() {
-            compare(case, &format!("{name} derived"), &set["derived"], tolerance, &|key| {
-                of_script(&official, key)
-            })?;
-        }
-        // Where the script divides by zero there is nothing to compare with.
-        if !set["official"].is_null() {
-            compare(case, &format!("{name} official"), &set["official"], tolerance, &|key| {
-                of_script(&official, key)
-            })?;
-        }
+        let (name, predictions, official) = official(case, set, &gold, &facts)?;
         let port = score(&gold, &predictions, facts.sets(), Scorer::Atlop);
-        compare(case, &format!("{name} atlop"), &set["atlop"], tolerance, &|key| {
-            of_script(&port, key)
-        })?;
+        for (part, scores) in [("derived", &official), ("official", &official), ("atlop", &port)] {
+            // Where the script divides by zero there is nothing to compare with.
+            if part == "atlop" || !set[part].is_null() {
+                let place = format!("{name} {part}");
+                compare(case, &place, &set[part], tolerance, &|key| of_script(scores, key))?;
+            }
+        }
     }
     Ok(())
 }
@@ -142,16 +144,10 @@ fn redocred(case: &mut Case, sets: &[Value]) -> Result<()> {
     let (documents, facts) = (gold_documents(case)?, Facts::load(case, "train_revised.json")?);
     let (gold, tolerance) = (Gold::new(&documents)?, exact(case));
     for set in sets {
-        let name = name(case, set)?;
-        let predictions = predictions(case, &name)?;
-        let official = score(&gold, &predictions, facts.sets(), Scorer::Official);
-        compare(case, &format!("{name} counts"), &set["counts"], 0.0, &|key| {
-            count(&official, key)
-        })?;
+        let (name, predictions, _) = official(case, set, &gold, &facts)?;
         let port = score(&gold, &predictions, facts.sets(), Scorer::Redocred);
-        compare(case, &format!("{name} script"), &set["official_evaluate"], tolerance, &|key| {
-            of_script(&port, key)
-        })?;
+        let (place, script) = (format!("{name} script"), &set["official_evaluate"]);
+        compare(case, &place, script, tolerance, &|key| of_script(&port, key))?;
         // The script's benchmark function takes a list of one prediction for an empty one.
         let seen = if predictions.len() == 1 { &[] } else { predictions.as_slice() };
         let port = score(&gold, seen, facts.sets(), Scorer::Redocred);
@@ -167,13 +163,8 @@ fn redocred(case: &mut Case, sets: &[Value]) -> Result<()> {
             "re_r_long_tail" => Some(groups.long_tail.recall),
             other => of_script(&port, other),
         };
-        compare(
-            case,
-            &format!("{name} benchmark"),
-            &set["official_evaluate_benchmark"],
-            tolerance,
-            &ours,
-        )?;
+        let benchmark = &set["official_evaluate_benchmark"];
+        compare(case, &format!("{name} benchmark"), benchmark, tolerance, &ours)?;
     }
     Ok(())
 }
@@ -211,15 +202,13 @@ fn breakdowns(case: &mut Case, sets: &[Value]) -> Result<()> {
 fn named(case: &mut Case, place: &str, expected: &Value, ours: &[NamedBlock]) -> Result<()> {
     let groups =
         expected.as_object().ok_or_else(|| case.error(format!("{place} is not an object")))?;
-    let tolerance = exact(case);
     for (group, numbers) in groups {
         let name = if group == ">5" { "[6,∞)".to_owned() } else { group.replace("inf", "∞") };
         let block = ours.iter().find(|named| named.name == name);
         let block = block
             .ok_or_else(|| case.error(format!("{place}: the group {group} is not computed")))?;
-        compare(case, &format!("{place} {group}"), numbers, tolerance, &|key| {
-            of_block(&block.block, key)
-        })?;
+        let number = |key: &str| of_block(&block.block, key);
+        compare(case, &format!("{place} {group}"), numbers, exact(case), &number)?;
     }
     Ok(())
 }
@@ -228,7 +217,6 @@ fn evidence(case: &mut Case, place: &str, expected: &Value, ours: &[EvidenceReca
     let groups = expected
         .as_object()
         .ok_or_else(|| case.error(format!("{place}: no recall by evidence")))?;
-    let tolerance = exact(case);
     for (group, numbers) in groups {
         let row = ours.iter().find(|row| row.evidence == group.replace(">=", "≥"));
         let row =
@@ -239,7 +227,7 @@ fn evidence(case: &mut Case, place: &str, expected: &Value, ours: &[EvidenceReca
             "recall" => row.recall,
             _ => None,
         };
-        compare(case, &format!("{place} evidence {group}"), numbers, tolerance, &number)?;
+        compare(case, &format!("{place} evidence {group}"), numbers, exact(case), &number)?;
     }
     Ok(())
 }

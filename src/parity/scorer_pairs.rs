@@ -2,15 +2,14 @@
 //! gold lists made from the corpus itself.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use super::case::Case;
 use super::numbers::{compare, exact, name, of_block};
-use crate::corpus::Format;
-use crate::corpus::PairLabel;
-use crate::eval::{Gold, PairFact, PairScores, Reach, Scorer, score_pairs};
+use crate::corpus::{Format, PairLabel};
+use crate::eval::{FactKey, Gold, PairFact, PairScores, Reach, ScoreBlock, Scorer, score_pairs};
 use crate::{DataError, Result};
 
 /// (document, first argument, second argument, label)
@@ -53,34 +52,25 @@ pub fn pair_scripts(case: &mut Case, sets: &[Value]) -> Result<()> {
         compare_gold(case, script, &gold)?;
         for set in sets {
             let name = name(case, set)?;
-            let file = case.path(&format!(
-                "pred-{}-{}.txt",
-                name.trim_start_matches("random-"),
-                script.name
-            ));
+            let set_name = name.trim_start_matches("random-");
+            let file = case.path(&format!("pred-{set_name}-{}.txt", script.name));
             let scores = score_pairs(&gold, &read_lines(&file, 5, script)?, Scorer::Official);
             let groups = set[script.name]
                 .as_object()
                 .ok_or_else(|| case.error(format!("{name} expects nothing of {}", script.name)))?;
             for (group, numbers) in groups {
-                let block = group_of(&scores, group);
-                let block = block.ok_or_else(|| {
+                let block = group_of(&scores, group).ok_or_else(|| {
                     case.error(format!("{name} expects the group {group}, which is not computed"))
                 })?;
-                compare(
-                    case,
-                    &format!("{name} {} {group}", script.name),
-                    numbers,
-                    tolerance,
-                    &|key| of_block(&block, key),
-                )?;
+                let place = format!("{name} {} {group}", script.name);
+                compare(case, &place, numbers, tolerance, &|key| of_block(&block, key))?;
             }
         }
     }
     Ok(())
 }
 
-fn group_of(scores: &PairScores, group: &str) -> Option<crate::eval::ScoreBlock> {
+fn group_of(scores: &PairScores, group: &str) -> Option<ScoreBlock> {
     match group {
         "Overall" => Some(scores.overall),
         "INTRA" => Some(scores.intra),
@@ -120,17 +110,15 @@ fn key(document: &str, first: &str, second: &str, relation: &str) -> Key {
 /// Compares a gold list with the one that our reader makes of the corpus in the case, where there
 /// is one: facts in one and not in the other.
 fn compare_gold(case: &mut Case, script: &Script, gold: &[PairFact<Key>]) -> Result<()> {
-    for path in case
-        .files()?
-        .into_iter()
-        .filter(|path| path.extension().is_some_and(|extension| extension == "data"))
-    {
+    let is_corpus = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "data");
+    for path in case.files()?.into_iter().filter(is_corpus) {
         let ours: BTreeSet<_> = of_corpus(&path, script)?.into_iter().collect();
         let theirs: BTreeSet<_> = gold.iter().cloned().collect();
         let different = ours.symmetric_difference(&theirs).count();
+        let sizes = [ours.len() as i64, different as i64];
         case.compare_integers(
             &format!("gold of {}", script.name),
-            &[ours.len() as i64, different as i64],
+            &sizes,
             &[theirs.len() as i64, 0],
         );
     }
@@ -148,17 +136,15 @@ fn of_corpus(path: &Path, script: &Script) -> Result<Vec<PairFact<Key>>> {
         };
         for pair in pairs {
             let PairLabel::Relation(relation) = &pair.label else { continue };
-            let fact =
-                crate::eval::FactKey { document: row, head: pair.head, tail: pair.tail, relation };
+            let fact = FactKey { document: row, head: pair.head, tail: pair.tail, relation };
             let reach = match (script.name, pair.crosses_sentences) {
                 ("eog", true) => Reach::Inter,
                 ("eog", false) => Reach::Intra,
                 _ => gold.distance(&fact).map_or(Reach::Inter, Reach::Distance),
             };
-            facts.push(PairFact {
-                key: key(&document.title, id(pair.head), id(pair.tail), &format!("1:{relation}:2")),
-                reach,
-            });
+            let label = format!("1:{relation}:2");
+            let key = key(&document.title, id(pair.head), id(pair.tail), &label);
+            facts.push(PairFact { key, reach });
         }
     }
     Ok(facts)

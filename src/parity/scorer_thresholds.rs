@@ -1,15 +1,15 @@
 //! Cases of threshold selection: lists of scores with the best prefixes that DocRED's trainer and
 //! GLRE find in them.
 
-use std::path::PathBuf;
+use std::collections::HashMap;
 
-use safetensors::SafeTensors;
 use serde_json::Value;
+use tch::{Kind, Tensor};
 
 use super::case::Case;
 use super::numbers::{compare, exact, name, of_block};
+use crate::Result;
 use crate::eval::{AtTheta, BestPrefix, ScoreBlock, ScoredFact, at_theta, best_prefix};
-use crate::{DataError, Result};
 
 /// Recomputes every list: its best prefix, the scores at a threshold from elsewhere, and those of
 /// buckets of distances.
@@ -17,27 +17,43 @@ use crate::{DataError, Result};
 /// # Errors
 /// Malformed files; numbers that are not computed.
 pub fn thresholds(case: &mut Case, sets: &[Value]) -> Result<()> {
-    let path = case.path("lists.safetensors");
-    let lists = Lists { bytes: fs_err::read(&path)?, path };
+    let lists = case.tensors("lists.safetensors")?;
     for set in sets {
         let name = name(case, set)?;
-        let list = ScoreList::new(case, &name, lists.list(&name)?, set)?;
+        let list = ScoreList::new(case, &name, scored_facts(case, &lists, &name)?, set)?;
         list.compare(case, set)?;
         if let Some(buckets) = set["buckets_score_gt_theta"].as_object() {
-            let distances = lists.distances(&name)?;
+            let distances = numbers(case, &lists, &format!("{name}.distance"))?;
             for (bucket, expected) in buckets {
                 let block = list.bucket(case, bucket, &set["bucket_totals"], &distances)?;
-                compare(
-                    case,
-                    &format!("{name} distance {bucket}"),
-                    expected,
-                    exact(case),
-                    &|key| of_block(&block, key),
-                )?;
+                let place = format!("{name} distance {bucket}");
+                compare(case, &place, expected, exact(case), &|key| of_block(&block, key))?;
             }
         }
     }
     Ok(())
+}
+
+/// The numbers of one of the lists; a double holds each exactly.
+fn numbers(case: &Case, lists: &HashMap<String, Tensor>, name: &str) -> Result<Vec<f64>> {
+    let list = lists.get(name).ok_or_else(|| case.error(format!("there is no list `{name}`")))?;
+    Ok(Vec::try_from(list.f_to_kind(Kind::Double)?)?)
+}
+
+/// The list of a set: scores, whether they are of gold facts, and whether training has these.
+fn scored_facts(
+    case: &Case,
+    lists: &HashMap<String, Tensor>,
+    name: &str,
+) -> Result<Vec<ScoredFact>> {
+    let list = |part: &str| numbers(case, lists, &format!("{name}.{part}"));
+    let (scores, flags) = (list("scores")?, list("correct")?.into_iter().zip(list("in_train")?));
+    let fact = |(score, (correct, known))| ScoredFact {
+        score: score as f32,
+        correct: correct == 1.0,
+        in_train: known == 1.0,
+    };
+    Ok(scores.into_iter().zip(flags).map(fact).collect())
 }
 
 /// One list with what we compute of it.
@@ -136,7 +152,7 @@ impl ScoreList {
         case: &Case,
         bucket: &str,
         totals: &Value,
-        distances: &[i32],
+        distances: &[f64],
     ) -> Result<ScoreBlock> {
         let bad = || case.error(format!("{bucket} is no bucket of distances with a total"));
         let (low, high) = bucket.trim_matches(['[', ')']).split_once(',').ok_or_else(bad)?;
@@ -147,49 +163,11 @@ impl ScoreList {
             .ok_or_else(bad)? as usize;
         let entries = self.entries.iter().zip(distances);
         let inside = entries.filter(|(entry, distance)| {
-            entry.score > self.best.theta && (first..last).contains(*distance)
+            entry.score > self.best.theta && (first..last).contains(&(**distance as i32))
         });
         let (kept, correct) = inside.fold((0, 0), |(kept, correct), (entry, _)| {
             (kept + 1, correct + usize::from(entry.correct))
         });
         Ok(ScoreBlock::new(kept, gold, correct))
-    }
-}
-
-/// The score lists of a case, which are tensors of bytes and floats.
-struct Lists {
-    path: PathBuf,
-    bytes: Vec<u8>,
-}
-
-impl Lists {
-    fn tensor(&self, name: &str) -> Result<Vec<u8>> {
-        let bad = |error: safetensors::SafeTensorError| {
-            DataError::new(&self.path, format!("{name}: {error}"))
-        };
-        let tensors = SafeTensors::deserialize(&self.bytes).map_err(bad)?;
-        Ok(tensors.tensor(name).map_err(bad)?.data().to_vec())
-    }
-
-    fn list(&self, name: &str) -> Result<Vec<ScoredFact>> {
-        let scores = self.tensor(&format!("{name}.scores"))?;
-        let scores = scores.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-        let (correct, known) =
-            (self.tensor(&format!("{name}.correct"))?, self.tensor(&format!("{name}.in_train"))?);
-        let flags = correct.into_iter().zip(known);
-        Ok(scores
-            .zip(flags)
-            .map(|(score, (correct, known))| ScoredFact {
-                score,
-                correct: correct == 1,
-                in_train: known == 1,
-            })
-            .collect())
-    }
-
-    /// Distances of the entries, where the list has them.
-    fn distances(&self, name: &str) -> Result<Vec<i32>> {
-        let bytes = self.tensor(&format!("{name}.distance"))?;
-        Ok(bytes.chunks_exact(4).map(|b| i32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
     }
 }

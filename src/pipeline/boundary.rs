@@ -12,53 +12,7 @@ use super::model::Loaded;
 use crate::Result;
 use crate::base::Progress;
 use crate::systems::Model;
-use crate::train::CheckpointWriter;
-use crate::train::{Boundary, Retention, RunFolder, Schedule, TrainerState};
-
-/// Saves at checkpoints and does nothing else at boundaries.
-pub struct SaveOnly<'a, M> {
-    loaded: &'a Loaded<M>,
-    folder: PathBuf,
-    retention: Retention,
-    writer: CheckpointWriter,
-}
-
-impl<'a, M> SaveOnly<'a, M> {
-    /// Saves `loaded` into the folder of a stage as the schedule says.
-    pub fn new(loaded: &'a Loaded<M>, run: &RunFolder, stage: &str, schedule: &Schedule) -> Self {
-        let retention = Retention {
-            newest: schedule.keep_checkpoints,
-            every: schedule.keep_every_steps,
-            best: None,
-        };
-        Self {
-            loaded,
-            folder: run.checkpoints(stage),
-            retention,
-            writer: CheckpointWriter::new(run.mirror()),
-        }
-    }
-}
-
-impl<M: Model> Boundary for SaveOnly<'_, M> {
-    fn reached(&mut self, _state: &mut TrainerState, _progress: &Progress) -> Result<bool> {
-        Ok(false)
-    }
-
-    fn save(&mut self, state: &TrainerState, optimizer: Vec<(String, Tensor)>) -> Result<()> {
-        let content = self.loaded.snapshot(state, optimizer)?;
-        let retention = Retention { best: state.best.map(|best| best.1), ..self.retention };
-        self.writer.write(self.folder.clone(), content, retention)
-    }
-
-    fn settle(&mut self) -> Result<()> {
-        self.writer.settle()
-    }
-
-    fn unmirrored(&self) -> u64 {
-        self.writer.unmirrored()
-    }
-}
+use crate::train::{Boundary, CheckpointWriter, Retention, RunFolder, Schedule, TrainerState};
 
 /// What one evaluation on dev gave.
 pub struct Judged {
@@ -73,59 +27,73 @@ pub struct Judged {
 }
 
 /// Evaluates the weights as they are; called on all ranks, with the same outcome.
-pub trait Judge {
-    /// The evaluation.
-    ///
-    /// # Errors
-    /// Errors of the model or of another rank.
-    fn judge(&self) -> Result<Judged>;
+pub type Judge<'a> = dyn Fn() -> Result<Judged> + 'a;
+
+/// The boundaries of a stage.
+pub struct StageBoundary<'a, M> {
+    loaded: &'a Loaded<M>,
+    folder: PathBuf,
+    schedule: &'a Schedule,
+    writer: CheckpointWriter,
+    /// How the weights are judged, and the steps of an epoch; `None` for a stage that only saves
+    /// checkpoints.
+    judge: Option<(&'a Judge<'a>, u64)>,
 }
 
-/// Fine-tuning's boundary.
-pub struct DevBoundary<'a, M, J> {
-    /// Saves the checkpoints.
-    pub save: SaveOnly<'a, M>,
-    /// Evaluates.
-    pub judge: J,
-    /// When to evaluate and when to give up.
-    pub schedule: &'a Schedule,
-    /// Steps of an epoch.
-    pub steps_per_epoch: u64,
+impl<'a, M> StageBoundary<'a, M> {
+    /// Saves `loaded` into the folder of a stage as the schedule says, and judges it where a judge
+    /// is given, with the steps of an epoch.
+    pub fn new(
+        loaded: &'a Loaded<M>,
+        run: &RunFolder,
+        stage: &str,
+        schedule: &'a Schedule,
+        judge: Option<(&'a Judge<'a>, u64)>,
+    ) -> Self {
+        let (folder, writer) = (run.checkpoints(stage), CheckpointWriter::new(run.mirror()));
+        Self { loaded, folder, schedule, writer, judge }
+    }
 }
 
-impl<M: Model, J: Judge> Boundary for DevBoundary<'_, M, J> {
+impl<M: Model> Boundary for StageBoundary<'_, M> {
     fn reached(&mut self, state: &mut TrainerState, progress: &Progress) -> Result<bool> {
-        let epoch = state.step as f64 / self.steps_per_epoch as f64;
+        let Some((judge, steps_per_epoch)) = self.judge else { return Ok(false) };
+        let epoch_of = |step: u64| step as f64 / steps_per_epoch as f64;
+        let epoch = epoch_of(state.step);
         if epoch < self.schedule.first_evaluation_epoch && !state.finished {
             return Ok(false);
         }
-        let judged = self.judge.judge()?;
-        state.curve.push((epoch, judged.score));
-        let better = state.best.is_none_or(|(best, _)| judged.score > best);
+        let Judged { score, name, threshold, said } = judge()?;
+        state.curve.push((epoch, score));
+        let better = state.best.is_none_or(|(best, _)| score > best);
         if better {
-            state.best = Some((judged.score, state.step));
-            state.threshold = judged.threshold;
+            state.best = Some((score, state.step));
+            state.threshold = threshold;
         }
-        let best_epoch =
-            state.best.map_or(0.0, |(_, step)| step as f64 / self.steps_per_epoch as f64);
+        let best_epoch = state.best.map_or(0.0, |(_, step)| epoch_of(step));
         let since_best =
             state.curve.iter().rev().take_while(|(epoch, _)| *epoch > best_epoch).count();
         state.finished |= self.schedule.patience > 0 && since_best >= self.schedule.patience;
-        let (mark, Judged { name, score, said, .. }) =
-            (if better { ", the best so far" } else { "" }, judged);
+        let mark = if better { ", the best so far" } else { "" };
         progress.note(&format!("epoch {epoch:.0}: dev {name} {:.2}{mark} ({said})", 100.0 * score));
         Ok(better || state.finished)
     }
 
     fn save(&mut self, state: &TrainerState, optimizer: Vec<(String, Tensor)>) -> Result<()> {
-        self.save.save(state, optimizer)
+        let retention = Retention {
+            newest: self.schedule.keep_checkpoints,
+            every: self.schedule.keep_every_steps,
+            best: state.best.map(|best| best.1),
+        };
+        let content = self.loaded.snapshot(state, optimizer)?;
+        self.writer.write(self.folder.clone(), content, retention)
     }
 
     fn settle(&mut self) -> Result<()> {
-        self.save.settle()
+        self.writer.settle()
     }
 
     fn unmirrored(&self) -> u64 {
-        self.save.unmirrored()
+        self.writer.unmirrored()
     }
 }

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::say;
+use crate::base::{say, to_json, write_whole};
 use crate::corpus::formats::{
     DocredWriter, ReadOptions, ReadSummary, TitleKey, load_relations, title_key,
 };
 use crate::corpus::survey::WINDOW;
-use crate::corpus::synth::{WorldOptions, write_world};
+use crate::corpus::synth::write_world;
 use crate::corpus::{
     Document, FactBase, FileSurvey, Format, LabelOptions, MeshTree, RelationSet, label_file,
     title_position,
@@ -118,6 +118,7 @@ impl RunData {
 #[derive(Default)]
 struct RoleFiles {
     files: [Vec<InputFile>; 4],
+    /// Relations and tokenizer of the generated world.
     relations: Option<PathBuf>,
     tokenizer: Option<PathBuf>,
     truth: Option<PathBuf>,
@@ -155,30 +156,21 @@ pub fn prepare_data(recipe: &Recipe, folder: &Path) -> Result<RunData> {
         if output.join("manifest.json").exists() {
             continue;
         }
-        let none = HashSet::new();
         let job = PrepareJob {
-            inputs: files,
-            read: &read,
-            output: &output,
-            tokenizer: &tokenizer_path,
             lowercase: named.lowercase,
-            relations: &relations,
-            exclude: if matches!(role, Role::Human | Role::Distant) { &held_out } else { &none },
-            shard_rows: None,
+            exclude: matches!(role, Role::Human | Role::Distant).then_some(&held_out),
+            ..PrepareJob::new(files, &read, &output, &tokenizer_path, &relations)
         };
         let report = job.run()?;
         say(format!("prepare {}: {report}", role.name()));
     }
-    data.train_facts = match &named.train_facts {
-        Some(path) => vec![path.clone()],
-        // The scorer reads DocRED's form alone.
-        None => {
-            let human = sources.files[Role::Human as usize]
-                .iter()
-                .filter(|input| input.format == Format::DOCRED);
-            human.map(|input| input.path.clone()).collect()
-        }
-    };
+    // The scorer reads DocRED's form alone.
+    let human = sources.files[Role::Human as usize].iter();
+    let human = human.filter(|input| input.format == Format::DOCRED).map(|input| &input.path);
+    data.train_facts = named
+        .train_facts
+        .as_ref()
+        .map_or_else(|| human.cloned().collect(), |path| vec![path.clone()]);
     Ok(data)
 }
 
@@ -214,13 +206,33 @@ pub struct PrepareJob<'a> {
     pub lowercase: bool,
     /// Relations in class order.
     pub relations: &'a RelationSet,
-    /// Titles to leave out.
-    pub exclude: &'a HashSet<String>,
+    /// Titles to leave out, where there are any.
+    pub exclude: Option<&'a HashSet<String>>,
     /// Documents a shard.
     pub shard_rows: Option<usize>,
 }
 
-impl PrepareJob<'_> {
+impl<'a> PrepareJob<'a> {
+    /// All documents of the inputs, words as they are, in shards of the usual size.
+    pub fn new(
+        inputs: &'a [InputFile],
+        read: &'a ReadOptions,
+        output: &'a Path,
+        tokenizer: &'a Path,
+        relations: &'a RelationSet,
+    ) -> Self {
+        Self {
+            inputs,
+            read,
+            output,
+            tokenizer,
+            lowercase: false,
+            relations,
+            exclude: None,
+            shard_rows: None,
+        }
+    }
+
     /// Writes the shards.
     ///
     /// # Errors
@@ -239,7 +251,7 @@ impl PrepareJob<'_> {
         };
         let read = ReadOptions { relations: Some(self.relations.clone()), ..self.read.clone() };
         let mut seen: HashSet<TitleKey> =
-            self.exclude.iter().map(|title| title_key(title)).collect();
+            self.exclude.into_iter().flatten().map(|title| title_key(title)).collect();
         let mut left_out = 0;
         let mut source = |each: &mut dyn FnMut(Document) -> Result<()>| {
             for input in self.inputs {
@@ -305,37 +317,21 @@ pub fn relations_in(files: &[InputFile], read: &ReadOptions) -> Result<RelationS
 
 fn sources(named: &DataSources, read: &ReadOptions, folder: &Path) -> Result<RoleFiles> {
     let mut sources = RoleFiles {
-        relations: named.relations.clone(),
-        tokenizer: named.tokenizer.clone(),
+        files: [&named.distant, &named.human, &named.dev, &named.test]
+            .map(|files| InputFile::all(files, named.format)),
         ..RoleFiles::default()
     };
-    for (role, files) in [
-        (Role::Distant, &named.distant),
-        (Role::Human, &named.human),
-        (Role::Dev, &named.dev),
-        (Role::Test, &named.test),
-    ] {
-        sources.files[role as usize].extend(InputFile::all(files, named.format));
-    }
     if let Some(synth) = &named.synth {
         let world = folder.join("world");
         if !world.join("rel_info.json").exists() {
-            let options = WorldOptions {
-                distant: synth.distant,
-                human: synth.human,
-                dev: synth.dev,
-                test: synth.test,
-                noise: synth.noise,
-                seed: synth.seed,
-            };
-            say(format!("synth: {}", write_world(&options, &world)?));
+            say(format!("synth: {}", write_world(synth, &world)?));
         }
         let names = ["train_distant.json", "train_annotated.json", "dev.json", "test.json"];
         for (role, name) in Role::ALL.into_iter().zip(names) {
             sources.files[role as usize].push(InputFile::docred(world.join(name)));
         }
-        sources.relations.get_or_insert(world.join("rel_info.json"));
-        sources.tokenizer.get_or_insert(world.join("tokenizer"));
+        sources.relations = Some(world.join("rel_info.json"));
+        sources.tokenizer = Some(world.join("tokenizer"));
         sources.truth = Some(world.join("truth.json"));
     }
     if let Some(label) = &named.label {
@@ -402,10 +398,7 @@ fn split_files(
         }
         let counts = parts.map(|documents| documents.len());
         say(format!("split: {} human, {} dev, {} test documents", counts[0], counts[1], counts[2]));
-        crate::base::write_whole(
-            &counts_path,
-            &serde_json::to_vec(&counts).map_err(|error| Error::Bug(error.to_string()))?,
-        )?;
+        write_whole(&counts_path, &to_json(&counts)?)?;
     }
     let counts: [usize; 3] = serde_json::from_slice(&fs_err::read(&counts_path)?)
         .map_err(|error| Error::Bug(error.to_string()))?;

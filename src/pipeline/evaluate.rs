@@ -1,8 +1,9 @@
 //! Scoring predictions against gold documents.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use crate::corpus::formats::GoldDocuments;
@@ -15,51 +16,76 @@ use crate::eval::{
     over_seeds, rank_scores, read_predictions, score_listed,
 };
 use crate::shards::DocumentStore;
-use crate::text::{TokenizedCandidate, TokenizedDocument};
+use crate::text::{TokenizedCandidate, TokenizedDocument, TokenizedMention};
 use crate::{DataError, Error, Result};
 
-/// What to score, and with what.
-pub struct EvaluateTask<'a> {
-    /// Labelled documents.
-    pub gold: &'a Path,
-    /// Their format.
-    pub format: Format,
-    /// Submission files; several are those of several seeds.
-    pub predictions: &'a [PathBuf],
-    /// Scores of every (pair, relation), in Parquet.
-    pub scores: Option<&'a Path>,
-    /// A threshold for them that was chosen elsewhere.
+/// What to score, and with what, as the flags of `evaluate` say it.
+#[derive(Debug, Default, Args)]
+pub struct EvaluateTask {
+    /// Annotated documents
+    #[arg(long, value_name = "FILE")]
+    pub gold: PathBuf,
+    /// Predictions (result.json or result.zip); give several for mean and standard deviation
+    #[arg(long, value_name = "FILE")]
+    pub predictions: Vec<PathBuf>,
+    /// Scores of all pairs and relations (Parquet), for thresholds and curves
+    #[arg(long, value_name = "FILE")]
+    pub scores: Option<PathBuf>,
+    /// Threshold for --scores, chosen on other documents
+    #[arg(long, value_name = "P", requires = "scores", allow_negative_numbers = true)]
     pub theta: Option<f32>,
-    /// Facts that Ign F1 ignores.
-    pub train_facts: Option<&'a Path>,
-    /// Distant facts, for the second Ign F1.
-    pub distant_facts: Option<&'a Path>,
-    /// Tree numbers for the hypernym filter.
-    pub mesh_tree: Option<&'a Path>,
-    /// The script to follow.
-    pub scorer: Scorer,
-    /// A second submission file to compare with.
-    pub compare: Option<&'a Path>,
-    /// How to compare.
-    pub comparison: CompareOptions,
+    /// Facts that Ign F1 leaves out: a .fact file or the annotated training file
+    #[arg(long, value_name = "FILE")]
+    pub train_facts: Option<PathBuf>,
+    /// Distant facts, for a second Ign F1
+    #[arg(long, value_name = "FILE")]
+    pub distant_facts: Option<PathBuf>,
+    /// Data set of the files, which decides the format of --gold and the default scorer
+    #[arg(long, value_enum, value_name = "NAME", default_value = "docred")]
+    pub dataset: Dataset,
+    /// MeSH tree numbers, to filter hypernyms from the pairs of CDR before scoring
+    #[arg(long, value_name = "FILE")]
+    pub mesh_tree: Option<PathBuf>,
+    /// Scorer to follow: official, atlop or redocred [default: the data set's own]
+    #[arg(long, value_name = "NAME")]
+    pub scorer: Option<String>,
+    /// Other predictions on the same documents: what each gets and the other misses, and whether
+    /// the difference is significant
+    #[arg(long, value_name = "FILE")]
+    pub compare: Option<PathBuf>,
+    /// Bootstrap samples of --compare
+    #[arg(long, value_name = "N", default_value_t = 1_000, requires = "compare")]
+    pub samples: usize,
+    /// Seed of the bootstrap of --compare
+    #[arg(long, value_name = "S", default_value_t = 1, requires = "compare")]
+    pub seed: u64,
 }
 
-impl<'a> EvaluateTask<'a> {
-    /// Submission files for documents in DocRED's form, by the official script, and nothing else.
-    pub fn new(gold: &'a Path, predictions: &'a [PathBuf]) -> Self {
-        Self {
-            gold,
-            format: Format::DOCRED,
-            predictions,
-            scores: None,
-            theta: None,
-            train_facts: None,
-            distant_facts: None,
-            mesh_tree: None,
-            scorer: Scorer::Official,
-            compare: None,
-            comparison: CompareOptions::default(),
+/// Data sets with a scorer or a format of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, ValueEnum)]
+pub enum Dataset {
+    /// DocRED and corpora in its format
+    #[default]
+    Docred,
+    /// Re-DocRED
+    Redocred,
+    /// CDR in edge-oriented-graph's format, which lists the candidate pairs
+    Cdr,
+    /// GDA in the same format
+    Gda,
+}
+
+impl Dataset {
+    fn format(self) -> Result<Format> {
+        match self {
+            Self::Docred | Self::Redocred => Ok(Format::DOCRED),
+            Self::Cdr => "cdr".parse(),
+            Self::Gda => "gda".parse(),
         }
+    }
+
+    fn scorer(self) -> Scorer {
+        if self == Self::Redocred { Scorer::Redocred } else { Scorer::Official }
     }
 }
 
@@ -87,9 +113,9 @@ impl fmt::Display for Evaluation {
     }
 }
 
-fn read_gold(task: &EvaluateTask) -> Result<GoldDocuments> {
-    let mut gold = task.format.read_gold(task.gold)?;
-    match (&mut gold.pairs, task.mesh_tree) {
+fn read_gold(task: &EvaluateTask, format: Format) -> Result<GoldDocuments> {
+    let mut gold = format.read_gold(&task.gold)?;
+    match (&mut gold.pairs, &task.mesh_tree) {
         (Some(lists), Some(tree)) => {
             let tree = MeshTree::load(tree)?;
             for (document, pairs) in gold.documents.iter().zip(lists) {
@@ -103,7 +129,7 @@ fn read_gold(task: &EvaluateTask) -> Result<GoldDocuments> {
         _ => {}
     }
     if gold.documents.iter().all(|document| document.facts.is_none()) {
-        return Err(DataError::new(task.gold, "no document has labels")
+        return Err(DataError::new(&task.gold, "no document has labels")
             .hint("gold must be a labelled file")
             .into());
     }
@@ -116,29 +142,32 @@ fn read_gold(task: &EvaluateTask) -> Result<GoldDocuments> {
 /// Files that cannot be read; gold without labels; neither predictions nor scores, or more than one
 /// file where one is compared.
 pub fn evaluate(task: &EvaluateTask) -> Result<Evaluation> {
-    check(task)?;
-    let (file, (submitted, known)) = rayon::join(
-        || read_gold(task),
-        || rayon::join(|| read_all_predictions(task), || read_known(task)),
-    );
+    let (format, scorer) = check(task)?;
+    let read_submitted = || task.predictions.iter().map(|path| read_predictions(path)).collect();
+    let load = |path: &Option<PathBuf>| path.as_deref().map(FactSet::load).transpose();
+    // The facts known from training data.
+    let read_known = || Ok::<_, Error>((load(&task.train_facts)?, load(&task.distant_facts)?));
+    let (file, (submitted, known)) =
+        rayon::join(|| read_gold(task, format), || rayon::join(read_submitted, read_known));
+    let submitted: Result<Vec<Vec<Prediction>>> = submitted;
     let (file, submitted, (annotated, distant)) = (file?, submitted?, known?);
-    let gold = Gold::new(&file.documents)?;
-    let gold = match &file.pairs {
-        Some(lists) => gold.without_filtered(lists),
-        None => gold,
-    };
+    let mut gold = Gold::new(&file.documents)?;
+    if let Some(lists) = &file.pairs {
+        gold = gold.without_filtered(lists);
+    }
     let facts = FactSets { annotated: annotated.as_ref(), distant: distant.as_ref() };
     let ranking = task
         .scores
+        .as_deref()
         .map(|path| rank_scores(path, &gold, annotated.as_ref(), task.theta))
         .transpose()?;
-    let sets = match (task.scores, &ranking) {
+    let sets = match (&task.scores, &ranking) {
         (Some(path), Some(ranking)) if submitted.is_empty() => {
             vec![decide_scores(path, &gold, ranking)?]
         }
         _ => submitted,
     };
-    let options = EvaluateOptions { facts, scorer: task.scorer, ..EvaluateOptions::default() };
+    let options = EvaluateOptions { facts, scorer, ..EvaluateOptions::default() };
     let name = task.gold.file_stem().unwrap_or_default().to_string_lossy();
     let mut all =
         sets.iter().map(|set| score(&name, &gold, &file, set, &options)).collect::<Vec<_>>();
@@ -150,14 +179,26 @@ pub fn evaluate(task: &EvaluateTask) -> Result<Evaluation> {
     if let Some(ranking) = ranking {
         add_ranking(&mut scores, ranking);
     }
-    let comparison = task.compare.map(|path| {
+    let comparison = task.compare.as_deref().map(|path| {
+        let options =
+            CompareOptions { samples: task.samples, seed: task.seed, ..CompareOptions::default() };
         let other = on_listed_pairs(&gold, &read_predictions(path)?);
-        compare(&gold, &on_listed_pairs(&gold, &sets[0]), &other, &task.comparison)
+        compare(&gold, &on_listed_pairs(&gold, &sets[0]), &other, &options)
     });
     Ok(Evaluation { scores, comparison: comparison.transpose()?, seeds })
 }
 
-fn check(task: &EvaluateTask) -> Result<()> {
+/// Refuses flags that do not go together. Gives the format of the gold documents and the scorer.
+fn check(task: &EvaluateTask) -> Result<(Format, Scorer)> {
+    if task.samples == 0 && task.compare.is_some() {
+        return Err(Error::recipe("--samples 0")
+            .with_hint("a bootstrap needs at least one sample; 1000 is usual"));
+    }
+    if task.mesh_tree.is_some() && task.dataset == Dataset::Gda {
+        return Err(Error::recipe("--mesh-tree cannot be used with --dataset gda")
+            .with_hint("only CDR is filtered for hypernyms"));
+    }
+    let scorer = task.scorer.as_deref().map_or(Ok(task.dataset.scorer()), str::parse)?;
     if task.predictions.is_empty() && task.scores.is_none() {
         return Err(Error::recipe("there is nothing to score")
             .with_hint("give --predictions FILE, or --scores FILE.parquet"));
@@ -166,17 +207,7 @@ fn check(task: &EvaluateTask) -> Result<()> {
         return Err(Error::recipe("--compare and --scores take a single file of predictions")
             .with_hint("compare the files two by two"));
     }
-    Ok(())
-}
-
-fn read_all_predictions(task: &EvaluateTask) -> Result<Vec<Vec<Prediction>>> {
-    task.predictions.iter().map(|path| read_predictions(path)).collect()
-}
-
-/// The facts known from training data: the annotated ones and the distant ones.
-fn read_known(task: &EvaluateTask) -> Result<(Option<FactSet>, Option<FactSet>)> {
-    let load = |path: Option<&Path>| path.map(FactSet::load).transpose();
-    Ok((load(task.train_facts)?, load(task.distant_facts)?))
+    Ok((task.dataset.format()?, scorer))
 }
 
 fn score(
@@ -218,7 +249,7 @@ pub fn document_of(store: &DocumentStore, row: usize) -> Document {
     let relations = store.relations();
     let starts = &encoded.sentence_starts;
     let word = |at: u32| encoded.words.get(at as usize).cloned().unwrap_or_default();
-    let mention = |mention: &crate::text::TokenizedMention, entity_type: &str| {
+    let mention = |mention: &TokenizedMention, entity_type: &str| {
         let base = starts.get(mention.sentence as usize).copied().unwrap_or_default();
         Mention {
             name: mention.name.clone(),

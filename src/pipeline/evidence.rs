@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::boundary::{Judge, Judged};
+use super::boundary::Judged;
 use super::data::InputFile;
 use super::model::LoadedEvidence;
 use super::predictor::{DocumentScores, PREDICT_TOKENS};
@@ -20,13 +20,12 @@ use crate::systems::evidence::{
     EvidenceItem, EvidencePredictor, best_threshold, evidence, sentences_of,
 };
 use crate::text::{TokenizedDocument, TokenizedFact, tokenize};
-use crate::torch::precision::Precision;
-use crate::train::PrecisionChoice;
-use crate::train::{Checkpoint, Forward};
+use crate::torch::Precision;
+use crate::train::{Checkpoint, Forward, PrecisionChoice};
 use crate::{DataError, Error, Result};
 
 /// Writes evidence into predictions, one entry a prediction, sentences in rising order.
-pub fn fill(predictions: &mut [Prediction], evidence: Vec<Vec<usize>>) {
+fn fill(predictions: &mut [Prediction], evidence: Vec<Vec<usize>>) {
     for (prediction, mut sentences) in predictions.iter_mut().zip(evidence) {
         sentences.sort_unstable();
         prediction.evidence = sentences;
@@ -60,63 +59,46 @@ pub fn facts_of(store: &DocumentStore) -> Vec<EvidenceItem> {
     documents.flat_map(facts).collect()
 }
 
-/// Judges the evidence predictor by the F1 of evidence sentences on dev.
-pub struct EvidenceJudge<'a> {
-    /// The predictor.
-    pub model: &'a EvidencePredictor,
-    /// The ranks, which share the facts.
-    pub session: &'a Session,
-    /// The facts of dev.
-    pub items: Vec<EvidenceItem>,
-    /// Precision of the forward pass.
-    pub precision: Precision,
-}
-
-impl EvidenceJudge<'_> {
-    /// Scores of the sentences of every fact; each rank judges its share of the facts.
-    fn scores(&self) -> Result<Vec<Vec<f32>>> {
-        let forward = Forward { train: false, precision: self.precision };
-        let mine: Vec<EvidenceItem> = self.session.share(&self.items).cloned().collect();
-        let scores = self.model.scores(&mine, forward, PREDICT_TOKENS)?;
-        let sent =
-            scores.into_iter().map(|logits| DocumentScores { pairs: Vec::new(), logits }).collect();
-        let all = DocumentScores::gather(sent, self.items.len(), self.session)?;
-        Ok(all.into_iter().map(|scores| scores.logits).collect())
-    }
-}
-
-impl Judge for EvidenceJudge<'_> {
-    fn judge(&self) -> Result<Judged> {
-        let ranked = sentences_of(&self.items, self.scores()?);
-        let total = self.items.iter().map(|item| item.fact.evidence.len()).sum();
-        let best = best_threshold(&ranked, total);
-        let (score, threshold) =
-            (best.map_or(0.0, |best| best.f1), best.map(|best| f64::from(best.theta)));
-        let said = format!(
-            "{} sentences of {} facts",
-            best.map_or(0, |best| best.prefix + 1),
-            self.items.len()
-        );
-        Ok(Judged { score, name: "evidence F1", threshold, said })
-    }
+/// Judges the evidence predictor by the F1 of the evidence sentences of dev's facts, which the
+/// ranks share.
+///
+/// # Errors
+/// Errors of the model or of another rank.
+pub fn judge_evidence(
+    model: &EvidencePredictor,
+    session: &Session,
+    items: &[EvidenceItem],
+    precision: Precision,
+) -> Result<Judged> {
+    let forward = Forward { train: false, precision };
+    let mine: Vec<EvidenceItem> = session.share(items).cloned().collect();
+    let scores = model.scores(&mine, forward, PREDICT_TOKENS)?;
+    let sent =
+        scores.into_iter().map(|logits| DocumentScores { pairs: Vec::new(), logits }).collect();
+    let all = DocumentScores::gather(sent, items.len(), session)?;
+    let ranked = sentences_of(items, all.into_iter().map(|scores| scores.logits).collect());
+    let best = best_threshold(&ranked, items.iter().map(|item| item.fact.evidence.len()).sum());
+    let (score, threshold) =
+        (best.map_or(0.0, |best| best.f1), best.map(|best| f64::from(best.theta)));
+    let found = best.map_or(0, |best| best.prefix + 1);
+    let said = format!("{found} sentences of {} facts", items.len());
+    Ok(Judged { score, name: "evidence F1", threshold, said })
 }
 
 /// Writes into `predictions`, one list a document of `input` in its order, the sentences that the
-/// evidence predictor of `checkpoint` finds; `threshold` replaces the one found on dev.
+/// evidence predictor of `checkpoint` finds.
 ///
 /// # Errors
 /// A checkpoint of another system, or one that does not know a predicted relation; documents that
 /// cannot be read or laid out.
 pub fn add_evidence(
     checkpoint: &Path,
-    threshold: Option<f64>,
     input: &InputFile,
     predictions: &mut [Vec<Prediction>],
     session: &Session,
 ) -> Result<()> {
     let mut loaded = LoadedEvidence::open(checkpoint, session.device)?;
-    let theta =
-        threshold.or(Checkpoint::open(checkpoint)?.trainer()?.threshold).unwrap_or(0.5) as f32;
+    let theta = Checkpoint::open(checkpoint)?.trainer()?.threshold.unwrap_or(0.5) as f32;
     let relations = loaded.description.relations.clone();
     let mut items = Vec::new();
     let mut lists = predictions.iter();

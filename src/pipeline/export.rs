@@ -50,7 +50,6 @@ pub fn export(checkpoint: &Path, named: Option<&Path>, output: &Path) -> Result<
         ],
         usage: "docre-pretrain predict --checkpoint . --input documents.json --output result.json"
             .into(),
-        ..ModelCard::default()
     };
     // Asked for first, so that nothing is left of an export that cannot be whole.
     let ranker = description
@@ -64,24 +63,13 @@ pub fn export(checkpoint: &Path, named: Option<&Path>, output: &Path) -> Result<
     let readme = vec![("README.md".into(), card.to_markdown().into_bytes())];
     let evidence = description.settings.get::<EvidenceSettings>().is_some();
     match kind {
-        ModelKind::Finetuner if evidence => LoadedEvidence::open(checkpoint, Device::Cpu)?.save(
-            output,
-            &state,
-            Vec::new(),
-            readme,
-        )?,
-        ModelKind::Finetuner => LoadedExtractor::open(checkpoint, Device::Cpu)?.save(
-            output,
-            &state,
-            Vec::new(),
-            readme,
-        )?,
-        _ => LoadedModel::open(checkpoint, kind, Device::Cpu)?.save(
-            output,
-            &state,
-            Vec::new(),
-            readme,
-        )?,
+        ModelKind::Finetuner if evidence => {
+            LoadedEvidence::open(checkpoint, Device::Cpu)?.save(output, &state, readme)?;
+        }
+        ModelKind::Finetuner => {
+            LoadedExtractor::open(checkpoint, Device::Cpu)?.save(output, &state, readme)?;
+        }
+        _ => LoadedModel::open(checkpoint, kind, Device::Cpu)?.save(output, &state, readme)?,
     }
     ranker.map_or(Ok(()), |ranker| export(&ranker, None, &output.join("ranker")))
 }

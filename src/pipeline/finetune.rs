@@ -3,26 +3,24 @@
 
 use std::path::{Path, PathBuf};
 
-use super::boundary::{Judge, Judged};
+use super::boundary::Judged;
 use super::evaluate::gold_of;
-use super::evidence::{EvidenceJudge, check_evidence, facts_of};
-use super::model::{Description, EncoderStart, Loaded, NewModel, check_system};
-use super::predictor::{Decider, PREDICT_TOKENS, Predictor, decide_on_dev, shared_scores};
+use super::evidence::{check_evidence, facts_of, judge_evidence};
+use super::model::{Description, Loaded, check_system};
+use super::predictor::{Decider, DocumentScores, Predictor, decide_on_dev, shared_scores};
 use super::session::Session;
-use super::training::TrainingStage;
+use super::training::{ActiveRun, TrainingStage};
 use crate::corpus::Document;
 use crate::eval::{EvaluateOptions, FactSet, FactSets, Gold, evaluate};
-use crate::recipe::EncoderChoice;
 use crate::shards::{DocumentStore, StoreOptions};
 use crate::systems::dsdocre::ModelKind;
 use crate::systems::evidence::{EvidenceSettings, EvidenceSource};
-use crate::systems::{Extraction, ExtractionSource, Extractor, Model, Settings};
-use crate::torch::precision::Precision;
+use crate::systems::{Extraction, ExtractionSource, Model, Settings};
 use crate::train::{Checkpoint, RunFolder, Schedule, Select};
 use crate::{DataError, Error, Result};
 
 /// What is fine-tuned on what.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub struct FinetuneTask<'a> {
     /// Name of the stage in the run folder.
     pub stage: &'a str,
@@ -30,12 +28,10 @@ pub struct FinetuneTask<'a> {
     pub train: &'a Path,
     /// Labelled shards that choose the epoch.
     pub dev: &'a Path,
-    /// The encoder.
-    pub encoder: &'a EncoderChoice,
-    /// Where its weights start.
-    pub start: EncoderStart,
+    /// The checkpoint that the encoder starts from; `None`: as the recipe chose.
+    pub start: Option<&'a Path>,
     /// A checkpoint whose heads are taken over where name and shape agree.
-    pub heads_from: Option<PathBuf>,
+    pub heads_from: Option<&'a Path>,
     /// The ranker whose pairs are kept (DSDocRE); `None` for its baseline and for every other
     /// system.
     pub ranker: Option<&'a Path>,
@@ -43,12 +39,6 @@ pub struct FinetuneTask<'a> {
     pub settings: &'a Settings,
     /// The schedule.
     pub schedule: &'a Schedule,
-    /// The seed.
-    pub seed: u64,
-    /// Whether results must not depend on the number of ranks.
-    pub deterministic: bool,
-    /// Go on from the last checkpoint.
-    pub resume: bool,
 }
 
 /// Fine-tunes and returns the checkpoint with the best score on dev.
@@ -56,10 +46,9 @@ pub struct FinetuneTask<'a> {
 /// # Errors
 /// If no document is labelled, or the shards have no scores although a ranker is named; errors of
 /// the data, the disk or another rank.
-pub fn finetune(task: &FinetuneTask, session: &Session, run: &RunFolder) -> Result<Checkpoint> {
-    let FinetuneTask { schedule, seed, deterministic, resume, .. } = *task;
-    let stage =
-        TrainingStage { name: task.stage, schedule, seed, deterministic, resume, session, run };
+pub fn finetune(task: &FinetuneTask, run: &ActiveRun) -> Result<Checkpoint> {
+    let (schedule, session, seed) = (task.schedule, run.session, run.recipe.seed);
+    let stage = TrainingStage { name: task.stage, schedule, run };
     let start = stage.start()?;
     if let Some(checkpoint) = start.finished()? {
         check_system(&checkpoint, ModelKind::Finetuner, task.settings)?;
@@ -68,7 +57,7 @@ pub fn finetune(task: &FinetuneTask, session: &Session, run: &RunFolder) -> Resu
     let store = DocumentStore::open(task.train, StoreOptions::default())?;
     let dev = DocumentStore::open(task.dev, StoreOptions::default())?;
     check_shards(task, &store, &dev, session)?;
-    let new = NewModel { encoder: task.encoder, start: &task.start, seed, device: session.device };
+    let new = stage.new_model(task.start);
     let (batch, budget) = (schedule.batch, schedule.tokens_per_micro_batch);
     let precision = session.precision(schedule.precision);
     let trained = if let Some(settings) = task.settings.get::<EvidenceSettings>() {
@@ -78,30 +67,29 @@ pub fn finetune(task: &FinetuneTask, session: &Session, run: &RunFolder) -> Resu
         task.take_heads(&loaded)?;
         let model = &loaded.model;
         let source = EvidenceSource::new(model.layout(), &store, batch, budget, seed)?;
-        let judge = EvidenceJudge { model, session, items: facts_of(&dev), precision };
-        let (steps, mut boundary) = stage.judged(&loaded, &source.order, judge);
+        let items = facts_of(&dev);
+        let judge = || judge_evidence(model, session, &items, precision);
+        let (steps, mut boundary) = stage.judged(&loaded, &source.order, &judge);
         stage.train(&start, steps, (model, &source), &loaded, &mut boundary)
     } else {
         let mut loaded = new.extractor(&store, task.settings, task.ranker.is_some())?;
-        if let (Some(prefix), EncoderStart::Checkpoint(folder)) =
-            (task.settings.shared_layers(), &task.start)
-        {
+        if let (Some(prefix), Some(folder)) = (task.settings.shared_layers(), task.start) {
             loaded.transfer_heads(folder, prefix)?;
         }
         task.take_heads(&loaded)?;
-        loaded.description.ranker = task.ranker.map(|ranker| relative(ranker, run, task.stage));
+        loaded.description.ranker =
+            task.ranker.map(|ranker| relative(ranker, &run.folder, task.stage));
         let extractor = &*loaded.model;
         let source = ExtractionSource::new(extractor, &store, batch, budget, seed)?;
-        let judge = RelationJudge {
-            extractor,
-            session,
-            dev: &dev,
-            gold: gold_of(&dev),
-            train_facts: FactSet::from_documents(&gold_of(&store)),
-            precision,
-            select: schedule.select,
+        let predictor = Predictor::new(extractor, precision);
+        let gold = gold_of(&dev);
+        // Facts of the training documents, which Ign F1 leaves out.
+        let known = FactSet::from_documents(&gold_of(&store));
+        let judge = || {
+            let scores = shared_scores(&predictor, &dev, session)?;
+            judge_relations(&scores, &dev, &gold, &known, Decider::of(extractor, None), schedule)
         };
-        let (steps, mut boundary) = stage.judged(&loaded, &source.order, judge);
+        let (steps, mut boundary) = stage.judged(&loaded, &source.order, &judge);
         stage.train(&start, steps, (&Extraction(extractor), &source), &loaded, &mut boundary)
     };
     trained.map_err(|error| error.in_file(task.train))
@@ -110,35 +98,23 @@ pub fn finetune(task: &FinetuneTask, session: &Session, run: &RunFolder) -> Resu
 impl FinetuneTask<'_> {
     /// Takes over the heads that the task names, where there are any.
     fn take_heads<M: Model>(&self, loaded: &Loaded<M>) -> Result<()> {
-        self.heads_from.as_ref().map_or(Ok(()), |folder| loaded.transfer_heads(folder, ""))
+        self.heads_from.map_or(Ok(()), |folder| loaded.transfer_heads(folder, ""))
     }
 }
 
 /// Fine-tunes a system to its end. Where it has two stages, the second starts from the first one's
-/// best checkpoint, heads included, with the schedule `inference`.
+/// best checkpoint, heads included, with the recipe's schedule `inference`.
 ///
 /// # Errors
 /// As [`finetune`].
-pub fn finetune_in_stages(
-    task: &FinetuneTask,
-    inference: &Schedule,
-    session: &Session,
-    run: &RunFolder,
-) -> Result<Checkpoint> {
+pub fn finetune_in_stages(task: &FinetuneTask, run: &ActiveRun) -> Result<Checkpoint> {
     let Some(base) = task.settings.first_stage() else {
-        return finetune(task, session, run);
+        return finetune(task, run);
     };
     let stage = format!("{}-base", task.stage);
-    let base =
-        finetune(&FinetuneTask { stage: &stage, settings: &base, ..task.clone() }, session, run)?;
-    let folder = base.path().to_owned();
-    let second = FinetuneTask {
-        start: EncoderStart::Checkpoint(folder.clone()),
-        heads_from: Some(folder),
-        schedule: inference,
-        ..task.clone()
-    };
-    finetune(&second, session, run)
+    let base = finetune(&FinetuneTask { stage: &stage, settings: &base, ..*task }, run)?;
+    let (start, schedule) = (Some(base.path()), &run.recipe.inference);
+    finetune(&FinetuneTask { start, heads_from: start, schedule, ..*task }, run)
 }
 
 /// Refuses shards that do not go together or hold nothing to learn from.
@@ -229,32 +205,22 @@ fn relative(ranker: &Path, run: &RunFolder, stage: &str) -> PathBuf {
     }
 }
 
-/// Judges relations by F1 on dev.
-struct RelationJudge<'a> {
-    extractor: &'a dyn Extractor,
-    session: &'a Session,
-    dev: &'a DocumentStore,
-    gold: Vec<Document>,
-    /// Facts of the training documents, which Ign F1 leaves out.
-    train_facts: FactSet,
-    precision: Precision,
-    /// The score that chooses the epoch.
-    select: Select,
-}
-
-impl Judge for RelationJudge<'_> {
-    fn judge(&self) -> Result<Judged> {
-        let predictor = Predictor::new(self.extractor, self.precision, PREDICT_TOKENS);
-        let scores = shared_scores(&predictor, self.dev, self.session)?;
-        let (predictions, threshold) =
-            decide_on_dev(&scores, self.dev, &self.gold, Decider::of(self.extractor, None));
-        let facts = FactSets { annotated: Some(&self.train_facts), distant: None };
-        let options = EvaluateOptions { facts, ..EvaluateOptions::default() };
-        let scores = evaluate("dev", &Gold::new(&self.gold)?, &predictions, &options).official;
-        let (name, score) = match self.select {
-            Select::F1 => ("F1", scores.f1),
-            Select::IgnF1 => ("Ign F1", scores.ign_annotated.map_or(scores.f1, |ign| ign.f1)),
-        };
-        Ok(Judged { score, name, threshold, said: format!("{} facts", predictions.len()) })
-    }
+/// Judges relations by F1 on dev, or by Ign F1 where the schedule chooses the epoch by it.
+fn judge_relations(
+    scores: &[DocumentScores],
+    dev: &DocumentStore,
+    gold: &[Document],
+    known: &FactSet,
+    decider: Decider,
+    schedule: &Schedule,
+) -> Result<Judged> {
+    let (predictions, threshold) = decide_on_dev(scores, dev, gold, decider);
+    let facts = FactSets { annotated: Some(known), distant: None };
+    let options = EvaluateOptions { facts, ..EvaluateOptions::default() };
+    let scores = evaluate("dev", &Gold::new(gold)?, &predictions, &options).official;
+    let (name, score) = match schedule.select {
+        Select::F1 => ("F1", scores.f1),
+        Select::IgnF1 => ("Ign F1", scores.ign_annotated.map_or(scores.f1, |ign| ign.f1)),
+    };
+    Ok(Judged { score, name, threshold, said: format!("{} facts", predictions.len()) })
 }

@@ -13,7 +13,6 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use serde::Serialize;
 
 use crate::Result;
-use crate::base::run_files;
 use crate::corpus::Relation;
 use crate::corpus::synth::Truth;
 use crate::report::RelationLabels;
@@ -23,8 +22,6 @@ use crate::text::{TokenizedDocument, TokenizedEntity, TokenizedFact};
 
 /// Rows of a row group.
 const GROUP_ROWS: usize = 1 << 17;
-/// Name of the ledger in a run folder.
-pub const FILE: &str = run_files::LABELS;
 
 /// What a ledger is made of.
 #[derive(Debug)]

@@ -16,9 +16,7 @@ use crate::systems::dsdocre::{
 use crate::systems::evidence::{EvidencePredictor, EvidenceSettings, EvidenceSystem};
 use crate::systems::{DocumentViews, Extractor, Foundation, Model, Settings};
 use crate::text::Tokenizer;
-use crate::torch::HEADS;
-use crate::torch::{Parameters, hf};
-use crate::train::Objective;
+use crate::torch::{HEADS, Parameters, hf};
 use crate::train::{Checkpoint, CheckpointContent, TrainerState};
 use crate::{DataError, Error, Result};
 
@@ -39,15 +37,6 @@ pub struct Description {
     pub tokenizer: String,
     /// Whether pairs are chosen by a ranker, and where it lies, relative to the checkpoint.
     pub ranker: Option<PathBuf>,
-}
-
-/// Where the encoder's weights start.
-#[derive(Clone, Debug)]
-pub enum EncoderStart {
-    /// As the recipe chose it: random, word vectors, or a Hugging Face folder.
-    Choice,
-    /// From a checkpoint of an earlier stage.
-    Checkpoint(PathBuf),
 }
 
 /// A model with what is needed to use and save it.
@@ -74,8 +63,9 @@ pub type LoadedEvidence = Loaded<EvidencePredictor>;
 pub struct NewModel<'a> {
     /// The encoder.
     pub encoder: &'a EncoderChoice,
-    /// Its weights.
-    pub start: &'a EncoderStart,
+    /// The checkpoint of an earlier stage that its weights are taken from; `None`: as the recipe
+    /// chose them, random, word vectors, or a Hugging Face folder.
+    pub start: Option<&'a Path>,
     /// Seed of the starting weights and of the stage's draws.
     pub seed: u64,
     /// Where it lives.
@@ -93,22 +83,8 @@ impl NewModel<'_> {
         kind: ModelKind,
         settings: &DsdocreSettings,
     ) -> Result<LoadedModel> {
-        let (foundation, tokenizer) = self.foundation(store)?;
-        let description = self.description(
-            store,
-            kind,
-            Settings::of(&DsdocreSystem, settings.clone()),
-            &foundation,
-            &tokenizer,
-        );
-        let config = ModelConfig::of(kind, settings, foundation.relations);
-        let model = DsdocreModel::new(
-            foundation.encoder,
-            foundation.parameters,
-            config,
-            foundation.dropout,
-        )?;
-        Ok(Loaded { model, description, tokenizer })
+        let described = Settings::of(&DsdocreSystem, settings.clone());
+        self.build(store, kind, described, |foundation| dsdocre_model(foundation, kind, settings))
     }
 
     /// An extractor for the documents of a store; `ranked` says whether they carry a ranker's
@@ -122,20 +98,9 @@ impl NewModel<'_> {
         settings: &Settings,
         ranked: bool,
     ) -> Result<LoadedExtractor> {
-        let (mut foundation, tokenizer) = self.foundation(store)?;
-        if settings.info().twin {
-            // Another seed, so that the two networks do not start as one.
-            foundation.twin =
-                Some(Box::new(NewModel { seed: !self.seed, ..*self }.foundation(store)?.0));
-        }
-        let description = self.description(
-            store,
-            ModelKind::Finetuner,
-            settings.clone(),
-            &foundation,
-            &tokenizer,
-        );
-        Ok(Loaded { model: settings.build(foundation, ranked)?, description, tokenizer })
+        self.build(store, ModelKind::Finetuner, settings.clone(), |foundation| {
+            settings.build(foundation, ranked)
+        })
     }
 
     /// An evidence predictor for the documents of a store.
@@ -147,26 +112,29 @@ impl NewModel<'_> {
         store: &DocumentStore,
         settings: &EvidenceSettings,
     ) -> Result<LoadedEvidence> {
-        let (foundation, tokenizer) = self.foundation(store)?;
-        let description = self.description(
-            store,
-            ModelKind::Finetuner,
-            Settings::of(&EvidenceSystem, settings.clone()),
-            &foundation,
-            &tokenizer,
-        );
-        Ok(Loaded { model: EvidencePredictor::new(foundation, settings)?, description, tokenizer })
+        let described = Settings::of(&EvidenceSystem, settings.clone());
+        self.build(store, ModelKind::Finetuner, described, |foundation| {
+            EvidencePredictor::new(foundation, settings)
+        })
     }
 
-    fn description(
+    /// A model of `settings`, which `build` puts on its foundation.
+    fn build<M>(
         &self,
         store: &DocumentStore,
         kind: ModelKind,
         settings: Settings,
-        foundation: &Foundation,
-        tokenizer: &Tokenizer,
-    ) -> Description {
-        Description {
+        build: impl FnOnce(Foundation) -> Result<M>,
+    ) -> Result<Loaded<M>> {
+        let tokenizer = Tokenizer::load(&store.folder().join("tokenizer"), None)?;
+        store.manifest().check_tokenizer(store.folder(), &tokenizer)?;
+        let mut foundation = self.foundation(store, &tokenizer)?;
+        if settings.info().twin {
+            // Another seed, so that the two networks do not start as one.
+            let twin = NewModel { seed: !self.seed, ..*self };
+            foundation.twin = Some(Box::new(twin.foundation(store, &tokenizer)?));
+        }
+        let description = Description {
             kind,
             settings,
             encoder: self.encoder.clone(),
@@ -174,34 +142,25 @@ impl NewModel<'_> {
             entity_types: foundation.entity_types.clone(),
             tokenizer: tokenizer.identity().to_owned(),
             ranker: None,
-        }
+        };
+        Ok(Loaded { model: build(foundation)?, description, tokenizer })
     }
 
-    fn foundation(&self, store: &DocumentStore) -> Result<(Foundation, Tokenizer)> {
-        let tokenizer = Tokenizer::load(&store.folder().join("tokenizer"), None)?;
-        store.manifest().check_tokenizer(store.folder(), &tokenizer)?;
-        let mut parameters = Parameters::new(self.seed, self.device);
-        let spec = self.spec(&tokenizer)?;
+    fn foundation(&self, store: &DocumentStore, tokenizer: &Tokenizer) -> Result<Foundation> {
+        let spec = self.spec(tokenizer)?;
         if let EncoderSpec::Folder(folder) = &spec {
-            same_pieces(folder, store, &tokenizer)?;
+            same_pieces(folder, store, tokenizer)?;
         }
+        let mut parameters = Parameters::new(self.seed, self.device);
         let encoder = encoders::build(&spec, tokenizer.vocab_size() as i64, &mut parameters)?;
-        let foundation = foundation(
-            encoder,
-            parameters,
-            self.encoder,
-            store.relations(),
-            entity_types(store),
-            &tokenizer,
-            self.seed,
-        );
-        Ok((foundation, tokenizer))
+        let (relations, types) = (store.relations(), entity_types(store));
+        Ok(foundation(encoder, parameters, self.encoder, relations, types, tokenizer, self.seed))
     }
 
     fn spec(&self, tokenizer: &Tokenizer) -> Result<EncoderSpec> {
         let mut spec = match self.start {
-            EncoderStart::Checkpoint(folder) => EncoderSpec::Folder(folder.clone()),
-            EncoderStart::Choice => EncoderSpec::parse(&self.encoder.name)?,
+            Some(folder) => EncoderSpec::Folder(folder.to_owned()),
+            None => EncoderSpec::parse(&self.encoder.name)?,
         };
         if let EncoderSpec::New(new) = &mut spec {
             new.local = self.encoder.start == EncoderInit::Local;
@@ -223,6 +182,16 @@ fn word_start(path: &Path, tokenizer: &Tokenizer, seed: u64) -> Result<WordStart
         .collect();
     let vectors = WordVectors::load(path, &vocabulary)?;
     Ok(WordStart { vectors, vocabulary, special_rows: special_rows(tokenizer), seed })
+}
+
+fn dsdocre_model(
+    foundation: Foundation,
+    kind: ModelKind,
+    settings: &DsdocreSettings,
+) -> Result<DsdocreModel> {
+    let config = ModelConfig::of(kind, settings, foundation.relations);
+    let Foundation { encoder, parameters, dropout, .. } = foundation;
+    DsdocreModel::new(encoder, parameters, config, dropout)
 }
 
 fn foundation(
@@ -293,14 +262,17 @@ fn special_rows(tokenizer: &Tokenizer) -> Vec<i64> {
     rows
 }
 
-/// A checkpoint's description, encoder and tokenizer, checked to be of the kind that is needed.
-fn open(
-    checkpoint: &Checkpoint,
+/// The model of a checkpoint, checked to be of the kind that is needed; `build` puts it on its
+/// foundation. With `truncate` documents that are too long are cut, whatever the recipe said.
+fn open<M: Model>(
+    path: &Path,
     kind: ModelKind,
     device: Device,
-) -> Result<(Description, Foundation, Tokenizer)> {
-    let path = checkpoint.path();
-    let description: Description = checkpoint.description()?;
+    truncate: bool,
+    build: impl FnOnce(Foundation, &Description) -> Result<M>,
+) -> Result<Loaded<M>> {
+    let checkpoint = Checkpoint::open(path)?;
+    let mut description: Description = checkpoint.description()?;
     if description.kind != kind {
         let problem = format!("holds a {:?}, but a {kind:?} is needed", description.kind);
         return Err(DataError::new(path, problem)
@@ -309,27 +281,24 @@ fn open(
     }
     let tokenizer = Tokenizer::load(path, None)?;
     if tokenizer.identity() != description.tokenizer {
-        return Err(DataError::new(
-            path,
-            "its tokenizer is not the one the model was trained with",
-        )
-        .into());
+        let problem = "its tokenizer is not the one the model was trained with";
+        return Err(DataError::new(path, problem).into());
     }
-    let Description { encoder: choice, relations, entity_types, .. } = &description;
+    description.encoder.truncate |= truncate;
+    let Description { encoder: choice, relations, entity_types, settings, .. } = &description;
     let base = || -> Result<Foundation> {
         let mut parameters = Parameters::new(0, device);
-        let encoder = encoders::build(
-            &EncoderSpec::Folder(path.to_owned()),
-            tokenizer.vocab_size() as i64,
-            &mut parameters,
-        )?;
+        let (spec, rows) = (EncoderSpec::Folder(path.to_owned()), tokenizer.vocab_size() as i64);
+        let encoder = encoders::build(&spec, rows, &mut parameters)?;
         Ok(foundation(encoder, parameters, choice, relations, entity_types.clone(), &tokenizer, 0))
     };
     let mut foundation = base()?;
-    if description.settings.info().twin {
+    if settings.info().twin {
         foundation.twin = Some(Box::new(base()?));
     }
-    Ok((description, foundation, tokenizer))
+    let model = build(foundation, &description)?;
+    assign_heads(&checkpoint, model.parameters())?;
+    Ok(Loaded { model, description, tokenizer })
 }
 
 const RESUME_HINT: &str = "resume with the settings it was started with, or name another --run-dir";
@@ -369,21 +338,9 @@ impl LoadedModel {
     /// # Errors
     /// A checkpoint of another kind; files that are missing or changed.
     pub fn open(path: &Path, kind: ModelKind, device: Device) -> Result<Self> {
-        let checkpoint = Checkpoint::open(path)?;
-        let (description, foundation, tokenizer) = open(&checkpoint, kind, device)?;
-        let config = ModelConfig::of(
-            kind,
-            DsdocreSettings::within(&description.settings)?,
-            foundation.relations,
-        );
-        let model = DsdocreModel::new(
-            foundation.encoder,
-            foundation.parameters,
-            config,
-            foundation.dropout,
-        )?;
-        assign_heads(&checkpoint, &model.parameters)?;
-        Ok(Self { model, description, tokenizer })
+        open(path, kind, device, false, |foundation, description| {
+            dsdocre_model(foundation, kind, DsdocreSettings::within(&description.settings)?)
+        })
     }
 
     /// How documents are viewed in this model's stage.
@@ -420,23 +377,15 @@ impl LoadedExtractor {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_to_cut(path: &Path, device: Device, truncate: bool) -> Result<Self> {
-        let checkpoint = Checkpoint::open(path)?;
-        let (mut description, mut foundation, tokenizer) =
-            open(&checkpoint, ModelKind::Finetuner, device)?;
-        description.encoder.truncate |= truncate;
-        foundation.truncate |= truncate;
-        if let Some(twin) = &mut foundation.twin {
-            twin.truncate |= truncate;
-        }
-        if description.settings.get::<EvidenceSettings>().is_some() {
-            let problem = "holds the evidence predictor `lstm-sp`, which extracts no relations";
-            return Err(DataError::new(path, problem)
-                .hint("name it as --evidence, and a system of `finetune` as --checkpoint")
-                .into());
-        }
-        let model = description.settings.build(foundation, description.ranker.is_some())?;
-        assign_heads(&checkpoint, model.parameters())?;
-        Ok(Self { model, description, tokenizer })
+        open(path, ModelKind::Finetuner, device, truncate, |foundation, description| {
+            if description.settings.get::<EvidenceSettings>().is_some() {
+                let problem = "holds the evidence predictor `lstm-sp`, which extracts no relations";
+                return Err(DataError::new(path, problem)
+                    .hint("name it as --evidence, and a system of `finetune` as --checkpoint")
+                    .into());
+            }
+            description.settings.build(foundation, description.ranker.is_some())
+        })
     }
 }
 
@@ -446,20 +395,16 @@ impl LoadedEvidence {
     /// # Errors
     /// A checkpoint of another system; files that are missing or changed.
     pub fn open(path: &Path, device: Device) -> Result<Self> {
-        let checkpoint = Checkpoint::open(path)?;
-        let (description, foundation, tokenizer) = open(&checkpoint, ModelKind::Finetuner, device)?;
-        let Some(settings) = description.settings.get::<EvidenceSettings>() else {
-            let problem = format!(
-                "holds system `{}`, which judges no sentences",
-                description.settings.system()
-            );
-            return Err(DataError::new(path, problem)
-                .hint("name a checkpoint of `finetune --system lstm-sp`")
-                .into());
-        };
-        let model = EvidencePredictor::new(foundation, settings)?;
-        assign_heads(&checkpoint, Objective::parameters(&model))?;
-        Ok(Self { model, description, tokenizer })
+        open(path, ModelKind::Finetuner, device, false, |foundation, description| {
+            let Some(settings) = description.settings.get::<EvidenceSettings>() else {
+                let system = description.settings.system();
+                let problem = format!("holds system `{system}`, which judges no sentences");
+                return Err(DataError::new(path, problem)
+                    .hint("name a checkpoint of `finetune --system lstm-sp`")
+                    .into());
+            };
+            EvidencePredictor::new(foundation, settings)
+        })
     }
 }
 
@@ -480,13 +425,10 @@ impl<M: Model> Loaded<M> {
             }
         }
         if shared == 0 {
-            let hint = "start from a checkpoint of the same system";
-            return Err(DataError::new(
-                checkpoint,
-                "shares no layer with the model that starts from it",
-            )
-            .hint(hint)
-            .into());
+            let problem = "shares no layer with the model that starts from it";
+            return Err(DataError::new(checkpoint, problem)
+                .hint("start from a checkpoint of the same system")
+                .into());
         }
         Ok(())
     }
@@ -521,7 +463,7 @@ impl<M: Model> Loaded<M> {
         Err(DataError::new(checkpoint.path(), problem).hint(RESUME_HINT).into())
     }
 
-    /// Writes a checkpoint with further files.
+    /// Writes a checkpoint without the optimiser, with further files.
     ///
     /// # Errors
     /// I/O errors.
@@ -529,11 +471,10 @@ impl<M: Model> Loaded<M> {
         &self,
         path: &Path,
         trainer: &TrainerState,
-        optimizer: Vec<(String, Tensor)>,
         extra: Vec<(String, Vec<u8>)>,
     ) -> Result<()> {
-        Checkpoint::write(path, &CheckpointContent { extra, ..self.snapshot(trainer, optimizer)? })
-            .map(drop)
+        let content = CheckpointContent { extra, ..self.snapshot(trainer, Vec::new())? };
+        Checkpoint::write(path, &content).map(drop)
     }
 
     /// What a checkpoint of this moment holds: copies of all weights and of the optimiser's tensors

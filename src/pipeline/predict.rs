@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use clap::Args;
 use serde::Serialize;
 
 use super::data::InputFile;
@@ -12,35 +13,47 @@ use super::predictor::{Decider, DocumentScores, PREDICT_TOKENS, Predictor};
 use super::score::LoadedRanker;
 use super::session::Session;
 use crate::base::Progress;
-use crate::corpus::RelationSet;
 use crate::corpus::formats::ReadOptions;
+use crate::corpus::{Format, RelationSet};
 use crate::eval::{Prediction, ScoreRow, ScoreWriter, write_predictions, write_zip};
 use crate::systems::dsdocre::{DsdocreSettings, ModelKind};
 use crate::text::{TokenizedDocument, Tokenizer, tokenize};
-use crate::train::Checkpoint;
-use crate::train::PrecisionChoice;
+use crate::train::{Checkpoint, PrecisionChoice};
 use crate::{DataError, Error, Result};
 
-/// Options of `predict`.
-pub struct PredictOptions<'a> {
-    /// The fine-tuned checkpoint.
-    pub checkpoint: &'a Path,
-    /// A ranker other than the one the checkpoint names.
-    pub ranker: Option<&'a Path>,
-    /// Documents, labelled or not.
-    pub input: &'a InputFile,
-    /// `result.json`.
-    pub output: &'a Path,
-    /// Write `result.zip` beside it.
+/// What to predict, as the flags of `predict` say it.
+#[derive(Debug, Args)]
+pub struct PredictOptions {
+    /// Fine-tuned checkpoint, or an export of one
+    #[arg(long, value_name = "C")]
+    pub checkpoint: PathBuf,
+    /// Checkpoint of the ranker, if it has moved since fine-tuning
+    #[arg(long, value_name = "C")]
+    pub ranker: Option<PathBuf>,
+    /// Documents, labelled or not
+    #[arg(long, value_name = "FILE")]
+    pub input: PathBuf,
+    /// Format of the input
+    #[arg(long, value_enum, value_name = "F", default_value = "docred")]
+    pub format: Format,
+    /// Predictions to write
+    #[arg(long, value_name = "result.json")]
+    pub output: PathBuf,
+    /// Also write result.zip beside the output, and check it by reading it again
+    #[arg(long)]
     pub zip: bool,
-    /// Where to write the scores of every (pair, relation).
-    pub scores: Option<&'a Path>,
-    /// Global threshold instead of the checkpoint's.
+    /// Also write the scores of all pairs and relations (Parquet), for `evaluate --scores`
+    #[arg(long, value_name = "FILE")]
+    pub scores: Option<PathBuf>,
+    /// Decision threshold in place of the one chosen on dev (threshold rule only)
+    #[arg(long, value_name = "P")]
     pub threshold: Option<f64>,
-    /// Cut documents that are too long, whatever the recipe said.
+    /// Truncate documents that are too long for the model instead of refusing them
+    #[arg(long)]
     pub truncate: bool,
-    /// An evidence predictor that names the sentences of each predicted fact.
-    pub evidence: Option<&'a Path>,
+    /// Checkpoint of `finetune --system lstm-sp` that predicts the evidence sentences of each fact
+    #[arg(long, value_name = "C")]
+    pub evidence: Option<PathBuf>,
 }
 
 /// What was predicted.
@@ -59,12 +72,13 @@ pub struct PredictReport {
 /// cannot be written.
 pub fn predict_file(options: &PredictOptions, session: &Session) -> Result<PredictReport> {
     let loaded =
-        LoadedExtractor::open_to_cut(options.checkpoint, session.device, options.truncate)?;
+        LoadedExtractor::open_to_cut(&options.checkpoint, session.device, options.truncate)?;
+    let input = InputFile { path: options.input.clone(), format: options.format };
     let mut documents = Vec::new();
     let mut tokenizer: Tokenizer = loaded.tokenizer.clone();
     // Labels of the input play no part, so relations that the model does not know are no error
     // here.
-    options.input.read(&ReadOptions::default(), &mut |mut document| {
+    input.read(&ReadOptions::default(), &mut |mut document| {
         document.facts = None;
         documents.push(tokenize(&document, &mut tokenizer, &loaded.description.relations)?);
         Ok(())
@@ -73,26 +87,25 @@ pub fn predict_file(options: &PredictOptions, session: &Session) -> Result<Predi
         rank_documents(options, &loaded, recorded, &mut documents, session)?;
     }
     let documents: Vec<Arc<TokenizedDocument>> = documents.into_iter().map(Arc::new).collect();
-    let predictor =
-        Predictor::new(&*loaded.model, session.precision(PrecisionChoice::Auto), PREDICT_TOKENS);
+    let predictor = Predictor::new(&*loaded.model, session.precision(PrecisionChoice::Auto));
     let mut progress = Progress::new("predict", documents.len() as u64, 0, session.is_root());
     let scores =
         predictor.scores(&documents, &mut |done| progress.update(done as u64, String::new))?;
-    let trainer = Checkpoint::open(options.checkpoint)?.trainer()?;
+    let trainer = Checkpoint::open(&options.checkpoint)?.trainer()?;
     let decider = Decider::of(&*loaded.model, options.threshold.or(trainer.threshold));
     let decide = |(document, scores): (&Arc<TokenizedDocument>, &DocumentScores)| {
         decider.decide(scores, &document.title, &loaded.description.relations)
     };
     let mut predictions: Vec<Vec<Prediction>> = documents.iter().zip(&scores).map(decide).collect();
-    if let Some(evidence) = options.evidence {
-        add_evidence(evidence, None, options.input, &mut predictions, session)?;
+    if let Some(evidence) = &options.evidence {
+        add_evidence(evidence, &input, &mut predictions, session)?;
     }
     let predictions = predictions.concat();
-    write_predictions(options.output, &predictions)?;
+    write_predictions(&options.output, &predictions)?;
     if options.zip {
         write_zip(&options.output.with_file_name("result.zip"), &predictions)?;
     }
-    if let Some(path) = options.scores {
+    if let Some(path) = &options.scores {
         write_scores(path, decider, &documents, &scores, &loaded.description.relations)?;
     }
     let report = PredictReport { documents: documents.len(), facts: predictions.len() };
@@ -130,11 +143,8 @@ fn rank_documents(
     documents: &mut [TokenizedDocument],
     session: &Session,
 ) -> Result<()> {
-    let mut ranker = LoadedModel::open(
-        &ranker_of(options.checkpoint, options.ranker, recorded)?,
-        ModelKind::Ranker,
-        session.device,
-    )?;
+    let path = ranker_of(&options.checkpoint, options.ranker.as_deref(), recorded)?;
+    let mut ranker = LoadedModel::open(&path, ModelKind::Ranker, session.device)?;
     ranker.description.encoder.truncate |= options.truncate;
     let ranking = LoadedRanker::new(ranker, session.precision(PrecisionChoice::Auto))?;
     if ranking.loaded.tokenizer.identity() != loaded.tokenizer.identity() {

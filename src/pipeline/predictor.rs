@@ -14,10 +14,10 @@ use crate::eval::{FactSet, Prediction, ScoredFact, best_prefix};
 use crate::shards::DocumentStore;
 use crate::systems::{Classes, DecisionRule, Example, Extractor, Layout, Pair, RelationBatch};
 use crate::text::{ScoredPair, TokenizedDocument, split_by_tokens};
-use crate::torch::precision::Precision;
+use crate::torch::Precision;
 use crate::train::Forward;
 
-/// Token budget of a prediction pass.
+/// Bound on the cost of a prediction pass: tokens, or pairs where they weigh more.
 pub const PREDICT_TOKENS: usize = 16_384;
 
 /// Class logits of one document's pairs.
@@ -151,35 +151,27 @@ impl DocumentScores {
         scored.map(|((head, tail), score)| ScoredPair { head, tail, score }).collect()
     }
 
+    /// Scores as words of 32 bits: how many pairs and logits follow, the pairs, the logits.
     fn encode(all: &[Self]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for scores in all {
-            bytes.extend((scores.pairs.len() as u32).to_le_bytes());
-            bytes.extend((scores.logits.len() as u32).to_le_bytes());
-            bytes.extend(
-                scores
-                    .pairs
-                    .iter()
-                    .flat_map(|pair| [pair.0.to_le_bytes(), pair.1.to_le_bytes()])
-                    .flatten(),
-            );
-            bytes.extend(scores.logits.iter().flat_map(|logit| logit.to_le_bytes()));
+        let mut words = Vec::new();
+        for Self { pairs, logits } in all {
+            words.extend([pairs.len() as u32, logits.len() as u32]);
+            words.extend(pairs.iter().flat_map(|&(head, tail)| [head, tail]));
+            words.extend(logits.iter().map(|logit| logit.to_bits()));
         }
-        bytes
+        bytemuck::cast_slice(&words).to_vec()
     }
 
     fn decode(bytes: &[u8]) -> Vec<Self> {
-        let mut words = bytes
-            .chunks_exact(4)
-            .map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
-        let mut all = Vec::new();
-        while let (Some(pairs), Some(values)) = (words.next(), words.next()) {
-            let pairs = (0..pairs)
-                .map(|_| (words.next().unwrap_or_default(), words.next().unwrap_or_default()))
-                .collect();
-            let logits =
-                (0..values).map(|_| f32::from_bits(words.next().unwrap_or_default())).collect();
+        let words: Vec<u32> = bytes.chunks_exact(4).map(bytemuck::pod_read_unaligned).collect();
+        let (mut rest, mut all) = (words.as_slice(), Vec::new());
+        while let &[pairs, logits, ref values @ ..] = rest {
+            let (own, others) = values.split_at(2 * pairs as usize + logits as usize);
+            let (pairs, logits) = own.split_at(2 * pairs as usize);
+            let pairs = pairs.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
+            let logits = logits.iter().map(|&logit| f32::from_bits(logit)).collect();
             all.push(Self { pairs, logits });
+            rest = others;
         }
         all
     }
@@ -189,14 +181,12 @@ impl DocumentScores {
 pub struct Predictor<'a> {
     extractor: &'a dyn Extractor,
     forward: Forward,
-    budget: usize,
 }
 
 impl<'a> Predictor<'a> {
-    /// A predictor over `extractor`; `budget` bounds the cost of a forward pass (tokens, and pairs
-    /// where they weigh more).
-    pub fn new(extractor: &'a dyn Extractor, precision: Precision, budget: usize) -> Self {
-        Self { extractor, forward: Forward { train: false, precision }, budget }
+    /// A predictor over `extractor`.
+    pub fn new(extractor: &'a dyn Extractor, precision: Precision) -> Self {
+        Self { extractor, forward: Forward { train: false, precision } }
     }
 
     /// Logits for each document, in the given order.
@@ -222,7 +212,7 @@ impl<'a> Predictor<'a> {
         let costs: Vec<usize> = order.iter().map(|&index| cost(index)).collect();
         let mut scores = vec![DocumentScores::default(); documents.len()];
         let mut finished = 0;
-        for range in split_by_tokens(&costs, self.budget) {
+        for range in split_by_tokens(&costs, PREDICT_TOKENS) {
             let chunk = &order[range];
             let example = |&index: &usize| {
                 let (document, pairs) = (Arc::clone(&documents[index]), pairs[index].clone());
@@ -244,20 +234,13 @@ impl<'a> Predictor<'a> {
         let logits = if batch.pairs == 0 {
             Vec::new()
         } else {
-            Vec::<f32>::try_from(
-                self.extractor
-                    .predict(&batch, self.forward)?
-                    .f_to_kind(Kind::Float)?
-                    .f_contiguous()?
-                    .f_view([-1])?,
-            )?
+            let logits = self.extractor.predict(&batch, self.forward)?.f_to_kind(Kind::Float)?;
+            Vec::<f32>::try_from(logits.f_contiguous()?.f_view([-1])?)?
         };
         let mut rest = logits.as_slice();
         let take = |example: Example| {
-            let logits = rest
-                .split_off(..example.pairs.len() * classes.count())
-                .unwrap_or_default()
-                .to_vec();
+            let count = example.pairs.len() * classes.count();
+            let logits = rest.split_off(..count).unwrap_or_default().to_vec();
             DocumentScores { pairs: example.pairs, logits }
         };
         Ok(examples.into_iter().map(take).collect())
@@ -325,23 +308,17 @@ pub fn ranked_facts(
         let gold: HashSet<(u32, u32, u32)> =
             document.facts.iter().map(|fact| (fact.head, fact.tail, fact.relation)).collect();
         let in_train = |pair: (u32, u32), class: usize| {
-            let names = |entity: u32| {
-                document.entities[entity as usize]
-                    .mentions
-                    .iter()
-                    .map(|mention| mention.name.as_str())
-            };
+            let mentions = |entity: u32| document.entities[entity as usize].mentions.iter();
+            let names = |entity: u32| mentions(entity).map(|mention| mention.name.as_str());
             let Some(relation) = store.relations().get(class) else { return false };
             names(pair.0)
                 .any(|head| names(pair.1).any(|tail| train.contains(head, tail, &relation.id)))
         };
-        ranked.extend(decider.relations(scores).map(|(pair, class, score)| ScoredFact {
-            score,
-            correct: gold.contains(&(pair.0, pair.1, class as u32)),
+        ranked.extend(decider.relations(scores).map(|(pair, class, score)| {
+            let correct = gold.contains(&(pair.0, pair.1, class as u32));
             // Asked for only where it can matter: a wrong fact is never ignored.
-            in_train: !train.is_empty()
-                && gold.contains(&(pair.0, pair.1, class as u32))
-                && in_train(pair, class),
+            let in_train = !train.is_empty() && correct && in_train(pair, class);
+            ScoredFact { score, correct, in_train }
         }));
     }
     ranked

@@ -1,37 +1,35 @@
 //! Stage 2: pre-train on denoised distant supervision (docs/systems.md, D.9–D.19).
 
-use super::model::{EncoderStart, NewModel};
-use super::session::Session;
-use super::training::{StageSteps, StageTask, TrainingStage};
+use std::path::Path;
+
+use super::training::{ActiveRun, StageSteps, TrainingStage};
 use crate::base::say;
-use crate::shards::{DocumentStore, FactIndex, StoreOptions};
+use crate::shards::{DocumentStore, FactIndex};
 use crate::systems::dsdocre::{
     DsdocreSettings, ModelKind, PretrainSampler, PretrainSource, Pretrainer,
 };
-use crate::train::{Checkpoint, RunFolder, Schedule};
+use crate::train::{Checkpoint, Schedule};
 use crate::{Error, Result};
 
-/// Pre-trains and returns the last checkpoint.
+/// Pre-trains on distant shards with scores and returns the last checkpoint.
 ///
 /// # Errors
 /// Shards without scores, no usable document; errors of the data, the disk or another rank.
-pub fn pretrain(task: &StageTask, session: &Session, run: &RunFolder) -> Result<Checkpoint> {
-    let StageTask { shards, encoder, settings, schedule, seed, deterministic, resume } = *task;
-    let stage =
-        TrainingStage { name: "pretrain", schedule, seed, deterministic, resume, session, run };
+pub fn pretrain(run: &ActiveRun, shards: &Path) -> Result<Checkpoint> {
+    let (schedule, seed) = (&run.recipe.pretrain, run.recipe.seed);
+    let stage = TrainingStage { name: "pretrain", schedule, run };
     let start = stage.start()?;
     if let Some(done) = start.finished()? {
         return Ok(done);
     }
-    let store = DocumentStore::open(shards, StoreOptions::default())?;
-    session.same_shards(&store)?;
+    let store = stage.open(shards)?;
     let facts = store.fact_index()?;
+    let settings = run.recipe.settings_of()?;
     let sampler = sampler(&store, &facts, settings)?;
-    if session.is_root() {
+    if run.session.is_root() {
         say(format!("pretrain: {}", sampler.summary()));
     }
-    let new = NewModel { encoder, start: &EncoderStart::Choice, seed, device: session.device };
-    let loaded = new.dsdocre(&store, ModelKind::Pretrainer, settings)?;
+    let loaded = stage.new_model(None).dsdocre(&store, ModelKind::Pretrainer, settings)?;
     let source = PretrainSource {
         store: &store,
         sampler,

@@ -1,28 +1,26 @@
 //! Stage 1: train the pre-denoising ranker on human annotation (docs/systems.md, D.7; Xiao et al.
 //! 2020, eq. 3).
 
-use super::model::{EncoderStart, NewModel};
-use super::session::Session;
-use super::training::{StageSteps, StageTask, TrainingStage, total_steps};
+use std::path::Path;
+
+use super::training::{ActiveRun, StageSteps, TrainingStage, total_steps};
 use crate::sampling::BatchOrder;
-use crate::shards::{DocumentStore, StoreOptions};
 use crate::systems::dsdocre::{ModelKind, RankSource, Ranker};
-use crate::train::{Checkpoint, RunFolder};
+use crate::train::Checkpoint;
 use crate::{Error, Result};
 
-/// Trains the ranker and returns its last checkpoint.
+/// Trains the ranker on human-annotated shards and returns its last checkpoint.
 ///
 /// # Errors
 /// If no document can be trained on; errors of the data, the disk or another rank.
-pub fn rank(task: &StageTask, session: &Session, run: &RunFolder) -> Result<Checkpoint> {
-    let StageTask { shards, encoder, settings, schedule, seed, deterministic, resume } = *task;
-    let stage = TrainingStage { name: "rank", schedule, seed, deterministic, resume, session, run };
+pub fn rank(run: &ActiveRun, shards: &Path) -> Result<Checkpoint> {
+    let (schedule, seed) = (&run.recipe.rank, run.recipe.seed);
+    let stage = TrainingStage { name: "rank", schedule, run };
     let start = stage.start()?;
     if let Some(done) = start.finished()? {
         return Ok(done);
     }
-    let store = DocumentStore::open(shards, StoreOptions::default())?;
-    session.same_shards(&store)?;
+    let store = stage.open(shards)?;
     let trainable =
         |row: &usize| !store.get(*row).facts.is_empty() && store.get(*row).entities.len() > 1;
     let rows: Vec<usize> = (0..store.len()).filter(trainable).collect();
@@ -33,8 +31,8 @@ pub fn rank(task: &StageTask, session: &Session, run: &RunFolder) -> Result<Chec
         )));
     }
     let steps = StageSteps { total: total_steps(schedule, rows.len()), boundary: 0 };
-    let new = NewModel { encoder, start: &EncoderStart::Choice, seed, device: session.device };
-    let loaded = new.dsdocre(&store, ModelKind::Ranker, settings)?;
+    let settings = run.recipe.settings_of()?;
+    let loaded = stage.new_model(None).dsdocre(&store, ModelKind::Ranker, settings)?;
     let source = RankSource {
         order: BatchOrder::new(rows.len(), seed, schedule.batch)?,
         store: &store,

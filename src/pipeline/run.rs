@@ -5,22 +5,19 @@ use std::path::Path;
 
 use super::data::{Role, RunData, prepare_data};
 use super::finetune::{FinetuneTask, finetune_in_stages};
-use super::model::EncoderStart;
 use super::pretrain::pretrain;
 use super::rank::rank;
 use super::score::{ScoreTask, score};
 use super::session::Session;
-use super::summary::{Summary, VariantResult};
-use super::training::StageTask;
-use crate::base::write_whole;
+use super::summary::Summary;
+use super::training::{ActiveRun, claim};
 use crate::base::{run_files, say};
 use crate::recipe::Recipe;
 use crate::sampling::KeptPairs;
 use crate::systems::Variant;
 use crate::systems::dsdocre::DsdocreSettings;
 use crate::systems::evidence::EvidenceSettings;
-use crate::train::RunRecipe;
-use crate::train::{Checkpoint, RunFolder};
+use crate::train::Checkpoint;
 use crate::{Error, Result};
 
 /// Runs a recipe in `folder`. Finished stages are skipped; `resume` continues an unfinished one.
@@ -34,42 +31,44 @@ pub fn run(recipe: &Recipe, folder: &Path, resume: bool, session: &Session) -> R
         )
         .with_hint("train it with `finetune --system lstm-sp`"));
     }
-    let claimed = if session.is_root() {
-        claim(recipe, folder, resume, session)
-    } else {
-        Ok(RunFolder::shared(folder))
-    };
-    let run = session.world.agree(claimed)?;
-    session.enter(&run, recipe)?;
+    let run = ActiveRun::enter(recipe, folder, resume, session, || {
+        let same = || same_recipe(recipe, folder, resume);
+        let (run, identity) = claim(recipe, folder, resume, session, same)?;
+        say(format!(
+            "run {} in {} on {} rank(s), device {:?}",
+            identity.id,
+            folder.display(),
+            session.world.size(),
+            session.device
+        ));
+        Ok(run)
+    })?;
     let preparing = session.world.watchdog().unbounded_section("preparing the data");
     let data: RunData =
-        session.world.on_root(|| prepare_data(recipe, &run.path().join(run_files::DATA)))?;
+        session.world.on_root(|| prepare_data(recipe, &run.folder.path().join(run_files::DATA)))?;
     drop(preparing);
-    let pipeline = Pipeline { recipe, run: &run, data: &data, resume, session };
-    let ranker = pipeline.wants_ranker().then(|| pipeline.rank()).transpose()?;
-    let scored = match &ranker {
-        Some(ranker) => Some(pipeline.score_all(ranker)?),
-        None => None,
-    };
+    let pipeline = Pipeline { run: &run, data: &data };
+    let wants_ranker = recipe.variants.iter().any(|&variant| variant != Variant::Baseline);
+    let ranker = wants_ranker.then(|| pipeline.rank()).transpose()?;
+    let scored = ranker.as_ref().map(|ranker| pipeline.score_all(ranker)).transpose()?;
     let pretrained = match &scored {
         Some(scored) if recipe.variants.contains(&Variant::Pretrained) => {
             Some(pipeline.pretrain(scored)?)
         }
         _ => None,
     };
-    let mut summary = Summary::new(recipe, &run, &data, scored.as_ref(), session)?;
+    let mut summary = Summary::new(&run, &data, scored.as_ref())?;
     for &variant in &recipe.variants {
-        let result =
+        let (checkpoint, data) =
             pipeline.finetune(variant, ranker.as_ref(), scored.as_ref(), pretrained.as_ref())?;
-        summary.add(&result)?;
+        summary.add(variant, &checkpoint, data)?;
     }
     summary.finish()
 }
 
-fn claim(recipe: &Recipe, folder: &Path, resume: bool, session: &Session) -> Result<RunFolder> {
-    let run = RunFolder::claim(folder)?;
+/// Refuses a folder in which another recipe has begun.
+fn same_recipe(recipe: &Recipe, folder: &Path, resume: bool) -> Result<()> {
     let path = folder.join(run_files::RECIPE);
-    let text = recipe.to_toml()?;
     if path.exists()
         && has_begun(folder)
         && let Some((key, was, is)) = Recipe::load(&path, &[])?.difference(recipe)?
@@ -85,22 +84,7 @@ fn claim(recipe: &Recipe, folder: &Path, resume: bool, session: &Session) -> Res
         };
         return Err(Error::recipe(message).with_hint(hint));
     }
-    write_whole(&path, text.as_bytes())?;
-    fs_err::remove_file(folder.join(run_files::STOP)).ok();
-    let identity = run.identify(session.world.size(), recipe.seed)?;
-    let run = run.mirrored(
-        recipe.checkpoint_mirror.as_deref(),
-        &RunRecipe { text: &text, same: &|other| recipe.asks_for_the_same(other) },
-        resume,
-    )?;
-    say(format!(
-        "run {} in {} on {} rank(s), device {:?}",
-        identity.id,
-        folder.display(),
-        session.world.size(),
-        session.device
-    ));
-    Ok(run)
+    Ok(())
 }
 
 /// Whether a run folder holds anything but a recipe: one that ended at its first mistake can have
@@ -116,38 +100,21 @@ fn has_begun(folder: &Path) -> bool {
 const KEPT: KeptPairs = KeptPairs { pairs: 60, times: 3, cap: None };
 
 struct Pipeline<'a> {
-    recipe: &'a Recipe,
-    run: &'a RunFolder,
+    run: &'a ActiveRun<'a>,
     data: &'a RunData,
-    resume: bool,
-    session: &'a Session,
 }
 
-impl Pipeline<'_> {
-    fn wants_ranker(&self) -> bool {
-        self.recipe.variants.iter().any(|&variant| variant != Variant::Baseline)
-    }
-
+impl<'a> Pipeline<'a> {
     fn rank(&self) -> Result<Checkpoint> {
-        let _stage = self.session.world.watchdog().unbounded_section("stage rank");
-        let recipe = self.recipe;
-        let train = self.data.need(Role::Human)?;
-        let task = StageTask {
-            shards: &train,
-            encoder: &recipe.encoder,
-            settings: recipe.settings_of()?,
-            schedule: &recipe.rank,
-            seed: recipe.seed,
-            deterministic: recipe.deterministic,
-            resume: self.resume,
-        };
-        rank(&task, self.session, self.run)
+        let _stage = self.run.session.world.watchdog().unbounded_section("stage rank");
+        rank(self.run, &self.data.need(Role::Human)?)
     }
 
     /// Scores the shards of every role; the result has the same roles in another folder.
     fn score_all(&self, ranker: &Checkpoint) -> Result<RunData> {
-        let output = self.run.path().join(run_files::SCORED);
-        let settings: &DsdocreSettings = self.recipe.settings_of()?;
+        let ActiveRun { recipe, folder, session, .. } = self.run;
+        let output = folder.path().join(run_files::SCORED);
+        let settings: &DsdocreSettings = recipe.settings_of()?;
         for role in Role::ALL {
             if let Some(input) = self.data.shards_of(role) {
                 let joint = role == Role::Distant && settings.pretrain_on_human;
@@ -158,65 +125,44 @@ impl Pipeline<'_> {
                     annotated: annotated.as_deref(),
                     output: &output.join(role.name()),
                     keep: KEPT,
-                    tokens: 2 * self.recipe.rank.tokens_per_micro_batch,
+                    tokens: 2 * recipe.rank.tokens_per_micro_batch,
                 };
-                score(&task, self.session)?;
+                score(&task, session)?;
             }
         }
         Ok(RunData { shards: output, ..self.data.clone() })
     }
 
     fn pretrain(&self, scored: &RunData) -> Result<Checkpoint> {
-        let _stage = self.session.world.watchdog().unbounded_section("stage pretrain");
-        let recipe = self.recipe;
-        let distant = scored.need(Role::Distant)?;
-        let task = StageTask {
-            shards: &distant,
-            encoder: &recipe.encoder,
-            settings: recipe.settings_of()?,
-            schedule: &recipe.pretrain,
-            seed: recipe.seed,
-            deterministic: recipe.deterministic,
-            resume: self.resume,
-        };
-        pretrain(&task, self.session, self.run)
+        let _stage = self.run.session.world.watchdog().unbounded_section("stage pretrain");
+        pretrain(self.run, &scored.need(Role::Distant)?)
     }
 
+    /// Fine-tunes a variant; the data are those that it learns and is scored on.
     fn finetune(
         &self,
         variant: Variant,
         ranker: Option<&Checkpoint>,
-        scored: Option<&RunData>,
+        scored: Option<&'a RunData>,
         pretrained: Option<&Checkpoint>,
-    ) -> Result<VariantResult> {
-        let recipe = self.recipe;
+    ) -> Result<(Checkpoint, &'a RunData)> {
+        let ActiveRun { recipe, session, .. } = self.run;
         let settings = recipe.settings()?;
         let ranked = variant != Variant::Baseline && settings.info().uses_ranker();
         let data = if ranked { scored.unwrap_or(self.data) } else { self.data };
-        let start = match (variant, pretrained) {
-            (Variant::Pretrained, Some(checkpoint)) => {
-                EncoderStart::Checkpoint(checkpoint.path().to_owned())
-            }
-            _ => EncoderStart::Choice,
-        };
         let (train, dev) = (data.need(Role::Human)?, data.need(Role::Dev)?);
         let stage = format!("finetune-{}", variant.name());
-        let _stage = self.session.world.watchdog().unbounded_section(format!("stage {stage}"));
+        let _stage = session.world.watchdog().unbounded_section(format!("stage {stage}"));
         let task = FinetuneTask {
             stage: &stage,
             train: &train,
             dev: &dev,
-            encoder: &recipe.encoder,
-            start,
+            start: pretrained.filter(|_| variant == Variant::Pretrained).map(Checkpoint::path),
             heads_from: None,
             ranker: ranker.filter(|_| ranked).map(Checkpoint::path),
             settings: &settings,
             schedule: &recipe.finetune,
-            seed: recipe.seed,
-            deterministic: recipe.deterministic,
-            resume: self.resume,
         };
-        let checkpoint = finetune_in_stages(&task, &recipe.inference, self.session, self.run)?;
-        Ok(VariantResult { variant, checkpoint, dev, test: data.shards_of(Role::Test) })
+        Ok((finetune_in_stages(&task, self.run)?, data))
     }
 }

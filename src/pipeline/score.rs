@@ -48,22 +48,22 @@ pub struct ScoreReport {
     pub was_there: bool,
 }
 
-impl ScoreReport {
-    fn of(manifest: ShardManifest, was_there: bool) -> Self {
-        Self { documents: manifest.documents, scored: manifest.scored, was_there }
-    }
-}
-
 /// Scores the shards; every rank does its share of the rows, rank 0 writes.
 ///
 /// # Errors
 /// A checkpoint that is no ranker, shards of another tokenizer, a document over the length limit,
 /// the disk.
 pub fn score(task: &ScoreTask, session: &Session) -> Result<ScoreReport> {
+    let report = |manifest: ShardManifest, was_there| ScoreReport {
+        documents: manifest.documents,
+        scored: manifest.scored,
+        was_there,
+    };
     if task.output.join("manifest.json").exists() {
-        return Ok(ScoreReport::of(ShardManifest::read(task.output)?, true));
+        return Ok(report(ShardManifest::read(task.output)?, true));
     }
-    let ranker = LoadedRanker::open(task.checkpoint, session)?;
+    let loaded = LoadedModel::open(task.checkpoint, ModelKind::Ranker, session.device)?;
+    let ranker = LoadedRanker::new(loaded, session.precision(PrecisionChoice::Auto))?;
     let store = DocumentStore::open(task.input, StoreOptions::default())?;
     store.manifest().check_tokenizer(task.input, &ranker.loaded.tokenizer)?;
     let ranked = rows_to_rank(&store, task.annotated)?;
@@ -86,9 +86,8 @@ pub fn score(task: &ScoreTask, session: &Session) -> Result<ScoreReport> {
             checkpoint: Checkpoint::open(task.checkpoint)?.identity()?,
             keep: task.keep.to_string(),
         };
-        let manifest =
-            rewrite_with_scores(&store, &rows, task.output, scored, WriteOptions::default())?;
-        Ok(ScoreReport::of(manifest, false))
+        let write = WriteOptions::default();
+        Ok(report(rewrite_with_scores(&store, &rows, task.output, scored, write)?, false))
     })
 }
 
@@ -99,11 +98,8 @@ fn rows_to_rank(store: &DocumentStore, annotated: Option<&Path>) -> Result<Vec<u
     let ranked: Vec<usize> =
         (0..store.len()).filter(|&row| annotated.find_title(store.title(row)).is_none()).collect();
     if ranked.len() == store.len() {
-        let problem = format!(
-            "none of the documents of {} is in {}",
-            folder.display(),
-            store.folder().display()
-        );
+        let (annotated, all) = (folder.display(), store.folder().display());
+        let problem = format!("none of the documents of {annotated} is in {all}");
         return Err(Error::recipe(problem).with_hint(
             "prepare both files into one folder: `prepare --input annotated.json distant.json`",
         ));
@@ -120,17 +116,6 @@ pub struct LoadedRanker {
 }
 
 impl LoadedRanker {
-    /// Opens the ranker's checkpoint.
-    ///
-    /// # Errors
-    /// A checkpoint of another stage, or a damaged one.
-    pub fn open(checkpoint: &Path, session: &Session) -> Result<Self> {
-        Self::new(
-            LoadedModel::open(checkpoint, ModelKind::Ranker, session.device)?,
-            session.precision(PrecisionChoice::Auto),
-        )
-    }
-
     /// A ranker in memory.
     ///
     /// # Errors
@@ -165,11 +150,8 @@ impl LoadedRanker {
             let chunk: Vec<&TokenizedDocument> =
                 order[range.clone()].iter().map(|&index| documents[index]).collect();
             for (&index, scores) in order[range.clone()].iter().zip(self.scores(&chunk)?) {
-                kept[index] = top_asked_pairs(
-                    documents[index],
-                    &scores,
-                    keep.count(documents[index].entities.len()),
-                );
+                let count = keep.count(documents[index].entities.len());
+                kept[index] = top_asked_pairs(documents[index], &scores, count);
             }
             finished += range.len();
             done(finished);
@@ -196,12 +178,10 @@ impl LoadedRanker {
             return Ok(vec![Vec::new(); documents.len()]);
         }
         let _guard = tch::no_grad_guard();
-        let (_, entities) = self.loaded.model.encode(&packed, self.forward)?;
-        let scores = Vec::<f32>::try_from(self.loaded.model.ranking_scores(
-            &entities,
-            &rows.heads,
-            &rows.tails,
-        )?)?;
+        let model = &self.loaded.model;
+        let (_, entities) = model.encode(&packed, self.forward)?;
+        let scores = model.ranking_scores(&entities, &rows.heads, &rows.tails)?;
+        let scores = Vec::<f32>::try_from(scores)?;
         let mut rest = scores.as_slice();
         Ok(documents
             .iter()

@@ -2,26 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::data::{Role, RunData};
 use super::evaluate::gold_of;
-use super::ledger::{self, LedgerSource, write_ledger};
+use super::ledger::{LedgerSource, write_ledger};
 use super::model::LoadedExtractor;
 use super::predictor::{
-    Decider, DocumentScores, PREDICT_TOKENS, Predictor, gold_facts, predictions, ranked_facts,
-    shared_scores,
+    Decider, DocumentScores, Predictor, gold_facts, predictions, ranked_facts, shared_scores,
 };
-use super::session::Session;
-use crate::base::write_whole;
-use crate::base::{run_files, say};
+use super::training::ActiveRun;
+use crate::Result;
+use crate::base::{run_files, say, to_json, to_pretty_json, write_whole};
 use crate::corpus::Document;
 use crate::corpus::synth::Truth;
 use crate::eval::{
     EvaluateOptions, FactSet, FactSets, Gold, KEPT_IN_REPORTS, RankedDocument, RankedFact, Scores,
     best_prefix, evaluate, precision_recall, recall_at, write_predictions,
 };
-use crate::recipe::Recipe;
 use crate::report::{
     DroppedLabel, LossCurve, NamedValue, ReportData, Series, StageTime, VariantScores,
     docred_results, sentences_of_pair, write_report,
@@ -31,27 +29,12 @@ use crate::shards::{DocumentStore, StoreOptions};
 use crate::systems::Variant;
 use crate::systems::dsdocre::DsdocreSettings;
 use crate::train::metrics::{MetricsWriter, read_metrics};
-use crate::train::{Checkpoint, RunFolder, TrainerState};
-use crate::{Error, Result};
-
-/// A fine-tuned variant with the data it is scored on.
-pub struct VariantResult {
-    /// Which row of the table.
-    pub variant: Variant,
-    /// The best checkpoint.
-    pub checkpoint: Checkpoint,
-    /// Dev shards.
-    pub dev: PathBuf,
-    /// Test shards.
-    pub test: Option<PathBuf>,
-}
+use crate::train::{Checkpoint, TrainerState};
 
 /// Collects what the run gave.
 pub struct Summary<'a> {
-    recipe: &'a Recipe,
-    run: &'a RunFolder,
+    run: &'a ActiveRun<'a>,
     data: &'a RunData,
-    session: &'a Session,
     train_facts: FactSet,
     scores: BTreeMap<String, Scores>,
     report: ReportData,
@@ -68,28 +51,14 @@ impl<'a> Summary<'a> {
     /// # Errors
     /// Files that cannot be read.
     pub fn new(
-        recipe: &'a Recipe,
-        run: &'a RunFolder,
+        run: &'a ActiveRun<'a>,
         data: &'a RunData,
         scored: Option<&RunData>,
-        session: &'a Session,
     ) -> Result<Self> {
+        let (scores, report) = (BTreeMap::new(), ReportData::default());
         let train_facts = FactSet::load_all(&data.train_facts)?;
-        let mut summary = Self {
-            recipe,
-            run,
-            data,
-            session,
-            train_facts,
-            scores: BTreeMap::new(),
-            report: ReportData::default(),
-        };
-        let added = if let (true, Some(scored)) = (session.is_root(), scored) {
-            summary.add_ranker(scored)
-        } else {
-            Ok(())
-        };
-        session.world.agree(added)?;
+        let mut summary = Self { run, data, train_facts, scores, report };
+        run.session.world.on_root(|| scored.map_or(Ok(()), |scored| summary.add_ranker(scored)))?;
         Ok(summary)
     }
 
@@ -98,17 +67,15 @@ impl<'a> Summary<'a> {
     ///
     /// # Errors
     /// Errors of prediction or of the disk.
-    pub fn add(&mut self, result: &VariantResult) -> Result<()> {
-        let loaded = LoadedExtractor::open(result.checkpoint.path(), self.session.device)?;
-        let state = result.checkpoint.trainer()?;
-        self.report
-            .learning
-            .push(Series { name: result.variant.label().into(), points: state.curve.clone() });
-        let splits = [("dev", Some(&result.dev)), ("test", result.test.as_ref())];
-        for (split, folder) in
-            splits.into_iter().filter_map(|(split, folder)| folder.map(|folder| (split, folder)))
-        {
-            self.add_split(result.variant, split, folder, &loaded, &state)?;
+    pub fn add(&mut self, variant: Variant, checkpoint: &Checkpoint, data: &RunData) -> Result<()> {
+        let loaded = LoadedExtractor::open(checkpoint.path(), self.run.session.device)?;
+        let state = checkpoint.trainer()?;
+        let learning = Series { name: variant.label().into(), points: state.curve.clone() };
+        self.report.learning.push(learning);
+        for role in [Role::Dev, Role::Test] {
+            if let Some(folder) = data.shards_of(role) {
+                self.add_split(variant, role.name(), &folder, &loaded, &state)?;
+            }
         }
         Ok(())
     }
@@ -121,16 +88,15 @@ impl<'a> Summary<'a> {
         loaded: &LoadedExtractor,
         state: &TrainerState,
     ) -> Result<()> {
+        let ActiveRun { recipe, session, .. } = self.run;
         let store = DocumentStore::open(folder, StoreOptions::default())?;
-        let precision = self.session.precision(self.recipe.finetune.precision);
-        let predictor = Predictor::new(&*loaded.model, precision, PREDICT_TOKENS);
-        let scores = shared_scores(&predictor, &store, self.session)?;
-        let written = if self.session.is_root() {
-            self.judge_split(variant, split, &scores, &store, loaded, state)
-        } else {
-            Ok(())
-        };
-        self.session.world.agree(written)
+        let precision = session.precision(recipe.finetune.precision);
+        let predictor = Predictor::new(&*loaded.model, precision);
+        let scores = shared_scores(&predictor, &store, session)?;
+        session.world.on_root(|| {
+            let decider = Decider::of(&*loaded.model, state.threshold);
+            self.judge_split(variant, split, &scores, &store, decider)
+        })
     }
 
     /// Writes the predictions of a split and scores them, on rank 0.
@@ -140,27 +106,19 @@ impl<'a> Summary<'a> {
         split: &str,
         scores: &[DocumentScores],
         store: &DocumentStore,
-        loaded: &LoadedExtractor,
-        state: &TrainerState,
+        decider: Decider,
     ) -> Result<()> {
-        let decider = Decider::of(&*loaded.model, state.threshold);
         let predictions = predictions(scores, store, decider);
         let name = format!("{}-{split}", variant.name());
-        write_predictions(
-            &self.run.path().join(run_files::PREDICTIONS).join(format!("{name}.json")),
-            &predictions,
-        )?;
+        let folder = self.run.folder.path().join(run_files::PREDICTIONS);
+        write_predictions(&folder.join(format!("{name}.json")), &predictions)?;
         let gold = gold_of(store);
         if gold.iter().all(|document| document.facts.is_none()) {
             return Ok(());
         }
         let facts = FactSets { annotated: Some(&self.train_facts), distant: None };
-        let mut result = evaluate(
-            split,
-            &Gold::new(&gold)?,
-            &predictions,
-            &EvaluateOptions { facts, ..EvaluateOptions::default() },
-        );
+        let options = EvaluateOptions { facts, ..EvaluateOptions::default() };
+        let mut result = evaluate(split, &Gold::new(&gold)?, &predictions, &options);
         let ranked = ranked_facts(scores, store, decider, &self.train_facts);
         result.threshold = best_prefix(&ranked, gold_facts(&gold));
         result.curve = precision_recall(&ranked, gold_facts(&gold), CURVE_POINTS);
@@ -219,7 +177,7 @@ impl<'a> Summary<'a> {
                 facts: facts.collect(),
             });
         }
-        let dsdocre: &DsdocreSettings = self.recipe.settings_of()?;
+        let dsdocre: &DsdocreSettings = self.run.recipe.settings_of()?;
         let k = dsdocre.k_pretrain();
         let mut keeps = KEPT_IN_REPORTS.to_vec();
         keeps.extend(k.map(KeptPairs::fixed).filter(|k| !keeps.contains(k)));
@@ -227,7 +185,7 @@ impl<'a> Summary<'a> {
         if scored.shards_of(Role::Distant).is_some() {
             let source = LedgerSource { store: &store, settings: dsdocre, truth: truth.as_ref() };
             self.report.relation_labels =
-                write_ledger(&source, &self.run.path().join(ledger::FILE))?.relations;
+                write_ledger(&source, &self.run.folder.path().join(run_files::LABELS))?.relations;
         }
         self.report.dropped = self.dropped(k, &store, &gold, &documents);
         Ok(())
@@ -281,20 +239,16 @@ impl<'a> Summary<'a> {
     /// # Errors
     /// The disk.
     pub fn finish(mut self) -> Result<()> {
-        let written = if self.session.is_root() { self.write() } else { Ok(()) };
-        self.session.world.agree(written)
+        self.run.session.world.on_root(|| self.write())
     }
 
     fn write(&mut self) -> Result<()> {
-        let _section = self.session.world.watchdog().unbounded_section("writing scores and report");
-        let json = serde_json::to_vec_pretty(&self.scores)
-            .map_err(|error| Error::Bug(error.to_string()))?;
-        write_whole(&self.run.path().join(run_files::SCORES), &json)?;
+        let (session, folder) = (self.run.session, self.run.folder.path());
+        let _section = session.world.watchdog().unbounded_section("writing scores and report");
+        write_whole(&folder.join(run_files::SCORES), &to_pretty_json(&self.scores)?)?;
         self.add_run_facts()?;
-        let report = self.run.path().join(run_files::REPORT);
-        let json =
-            serde_json::to_vec(&self.report).map_err(|error| Error::Bug(error.to_string()))?;
-        write_whole(&self.run.path().join("report.json"), &json)?;
+        let report = folder.join(run_files::REPORT);
+        write_whole(&folder.join("report.json"), &to_json(&self.report)?)?;
         write_report(&report, &self.report)?;
         match writeln!(std::io::stdout().lock(), "{}", self.table()) {
             Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -329,14 +283,14 @@ impl<'a> Summary<'a> {
     }
 
     fn add_run_facts(&mut self) -> Result<()> {
-        let recipe = self.recipe;
+        let ActiveRun { recipe, folder, session, .. } = self.run;
         self.report.title.clone_from(&recipe.name);
         self.report.reference = docred_results();
         self.report.summary = format!(
             "{} in its {:?} profile on encoder `{}`, seed {}",
             recipe.system, recipe.profile, recipe.encoder.name, recipe.seed
         );
-        let lines = read_metrics(&MetricsWriter::path(self.run.path()))?;
+        let lines = read_metrics(&MetricsWriter::path(folder.path()))?;
         let mut curves: BTreeMap<(String, String), Vec<(f64, f64)>> = BTreeMap::new();
         let mut stages: Vec<StageTime> = Vec::new();
         for line in &lines {
@@ -359,7 +313,7 @@ impl<'a> Summary<'a> {
             .map(|((stage, task), points)| LossCurve { stage, task, points: thin(&points) })
             .collect();
         for stage in &mut stages {
-            if let Some(checkpoint) = Checkpoint::latest(&self.run.checkpoints(&stage.stage))? {
+            if let Some(checkpoint) = Checkpoint::latest(&folder.checkpoints(&stage.stage))? {
                 let state = checkpoint.trainer()?;
                 stage.seconds = state.seconds;
                 stage.steps = Some(state.step);
@@ -376,8 +330,8 @@ impl<'a> Summary<'a> {
         self.report.run = vec![
             NamedValue::new("version", env!("CARGO_PKG_VERSION")),
             NamedValue::new("libtorch", env!("DOCRE_LIBTORCH")),
-            NamedValue::new("ranks", self.session.world.size()),
-            NamedValue::new("device", format!("{:?}", self.session.device)),
+            NamedValue::new("ranks", session.world.size()),
+            NamedValue::new("device", format!("{:?}", session.device)),
             NamedValue::new("seed", recipe.seed),
         ];
         self.report.recipe = recipe

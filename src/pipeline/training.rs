@@ -2,19 +2,73 @@
 
 use std::path::{Path, PathBuf};
 
-use super::boundary::{DevBoundary, SaveOnly};
-use super::model::Loaded;
+use super::boundary::{Judge, StageBoundary};
+use super::model::{Loaded, NewModel};
 use super::session::Session;
-use crate::base::say;
-use crate::recipe::EncoderChoice;
+use crate::base::{run_files, say, write_whole};
+use crate::recipe::Recipe;
 use crate::sampling::BatchOrder;
+use crate::shards::{DocumentStore, StoreOptions};
 use crate::systems::Model;
-use crate::systems::dsdocre::DsdocreSettings;
 use crate::train::{
-    BatchSource, Boundary, Checkpoint, Metrics, Objective, OrderKey, RunFolder, Schedule,
-    StageContext, Trainer, TrainerSettings, TrainerState, folder_of_step,
+    BatchSource, Boundary, Checkpoint, Metrics, Objective, OrderKey, RunFolder, RunIdentity,
+    RunRecipe, Schedule, StageContext, Trainer, TrainerSettings, TrainerState, folder_of_step,
 };
 use crate::{DataError, Error, Result};
+
+/// A recipe at work in its run folder: what all training stages of one call share.
+pub struct ActiveRun<'a> {
+    /// The recipe: seed, encoder, schedules, settings.
+    pub recipe: &'a Recipe,
+    /// The run folder.
+    pub folder: RunFolder,
+    /// Go on from the last checkpoint.
+    pub resume: bool,
+    /// The process.
+    pub session: &'a Session,
+}
+
+impl<'a> ActiveRun<'a> {
+    /// Enters the run folder with all ranks; `claim` claims it on rank 0.
+    ///
+    /// # Errors
+    /// Those of `claim`; ranks that see different recipes or folders.
+    pub fn enter(
+        recipe: &'a Recipe,
+        folder: &Path,
+        resume: bool,
+        session: &'a Session,
+        claim: impl FnOnce() -> Result<RunFolder>,
+    ) -> Result<Self> {
+        let claimed = if session.is_root() { claim() } else { Ok(RunFolder::shared(folder)) };
+        let folder = session.world.agree(claimed)?;
+        session.enter(&folder, recipe)?;
+        Ok(Self { recipe, folder, resume, session })
+    }
+}
+
+/// Claims a run folder and writes the resolved recipe into it (rank 0 only). `check` can refuse
+/// what the folder holds before anything is written to it.
+///
+/// # Errors
+/// Those of `check`; a folder that another run holds; the disk or the mirror.
+pub fn claim(
+    recipe: &Recipe,
+    folder: &Path,
+    resume: bool,
+    session: &Session,
+    check: impl FnOnce() -> Result<()>,
+) -> Result<(RunFolder, RunIdentity)> {
+    let run = RunFolder::claim(folder)?;
+    let text = recipe.to_toml()?;
+    check()?;
+    write_whole(&folder.join(run_files::RECIPE), text.as_bytes())?;
+    fs_err::remove_file(folder.join(run_files::STOP)).ok();
+    let identity = run.identify(session.world.size(), recipe.seed)?;
+    let own = RunRecipe { text: &text, same: &|other| recipe.asks_for_the_same(other) };
+    let run = run.mirrored(recipe.checkpoint_mirror.as_deref(), &own, resume)?;
+    Ok((run, identity))
+}
 
 /// Steps of an epoch-wise stage over `items` documents.
 pub fn total_steps(schedule: &Schedule, items: usize) -> u64 {
@@ -106,24 +160,6 @@ impl StageStart {
     }
 }
 
-/// What DSDocRE's ranker or pre-trainer is trained from.
-pub struct StageTask<'a> {
-    /// Shards: human-annotated ones for the ranker, distant ones with scores for pre-training.
-    pub shards: &'a Path,
-    /// The encoder.
-    pub encoder: &'a EncoderChoice,
-    /// DSDocRE's settings.
-    pub settings: &'a DsdocreSettings,
-    /// The schedule.
-    pub schedule: &'a Schedule,
-    /// The seed.
-    pub seed: u64,
-    /// Whether results must not depend on the number of ranks.
-    pub deterministic: bool,
-    /// Go on from the last checkpoint.
-    pub resume: bool,
-}
-
 /// How long a stage lasts.
 #[derive(Clone, Copy, Debug)]
 pub struct StageSteps {
@@ -139,16 +175,8 @@ pub struct TrainingStage<'a> {
     pub name: &'a str,
     /// Steps, optimiser, checkpoints.
     pub schedule: &'a Schedule,
-    /// The seed of the order and of everything random.
-    pub seed: u64,
-    /// Whether results must not depend on the number of ranks.
-    pub deterministic: bool,
-    /// Go on from the last checkpoint.
-    pub resume: bool,
-    /// The process.
-    pub session: &'a Session,
-    /// The run folder.
-    pub run: &'a RunFolder,
+    /// The run.
+    pub run: &'a ActiveRun<'a>,
 }
 
 impl TrainingStage<'_> {
@@ -157,29 +185,46 @@ impl TrainingStage<'_> {
     /// # Errors
     /// As [`StageStart::find`].
     pub fn start(&self) -> Result<StageStart> {
-        StageStart::find(self.run, self.name, self.resume)
+        StageStart::find(&self.run.folder, self.name, self.run.resume)
+    }
+
+    /// Opens the shards that the stage trains on, which must be the same on all ranks.
+    ///
+    /// # Errors
+    /// As [`DocumentStore::open`] and [`Session::same_shards`].
+    pub fn open(&self, shards: &Path) -> Result<DocumentStore> {
+        let store = DocumentStore::open(shards, StoreOptions::default())?;
+        self.run.session.same_shards(&store)?;
+        Ok(store)
+    }
+
+    /// What a new model of the stage is made of. Its weights start from the checkpoint `start`, or
+    /// as the recipe chose.
+    pub fn new_model<'s>(&'s self, start: Option<&'s Path>) -> NewModel<'s> {
+        let ActiveRun { recipe, session, .. } = self.run;
+        NewModel { encoder: &recipe.encoder, start, seed: recipe.seed, device: session.device }
     }
 
     /// A boundary that only saves checkpoints.
-    pub fn save_only<'l, M>(&self, loaded: &'l Loaded<M>) -> SaveOnly<'l, M> {
-        SaveOnly::new(loaded, self.run, self.name, self.schedule)
+    pub fn save_only<'l, M>(&'l self, loaded: &'l Loaded<M>) -> StageBoundary<'l, M> {
+        StageBoundary::new(loaded, &self.run.folder, self.name, self.schedule, None)
     }
 
     /// The steps of a stage that goes through documents epoch by epoch and is judged on dev as the
     /// schedule says, with the boundary that does so.
-    pub fn judged<'l, M, J>(
+    pub fn judged<'l, M>(
         &'l self,
         loaded: &'l Loaded<M>,
         order: &BatchOrder,
-        judge: J,
-    ) -> (StageSteps, DevBoundary<'l, M, J>) {
+        judge: &'l Judge<'l>,
+    ) -> (StageSteps, StageBoundary<'l, M>) {
         let (schedule, steps_per_epoch) = (self.schedule, order.steps_per_epoch());
         let steps = StageSteps {
             total: total_steps(schedule, order.len()),
             boundary: steps_per_epoch * schedule.evaluate_epochs as u64,
         };
-        let save = self.save_only(loaded);
-        (steps, DevBoundary { save, judge, schedule, steps_per_epoch })
+        let judge = Some((judge, steps_per_epoch));
+        (steps, StageBoundary::new(loaded, &self.run.folder, self.name, schedule, judge))
     }
 
     /// Trains to the end and returns the stage's checkpoint: the best, or the last.
@@ -199,7 +244,8 @@ impl TrainingStage<'_> {
         O: Objective,
         S: BatchSource<Batch = O::Batch>,
     {
-        if self.deterministic && self.session.device.is_cuda() {
+        let ActiveRun { recipe, folder, session, .. } = self.run;
+        if recipe.deterministic && session.device.is_cuda() {
             let error = Error::recipe(
                 "deterministic = true, but the device is a GPU, whose kernels add in an order of \
                  their own",
@@ -208,19 +254,19 @@ impl TrainingStage<'_> {
         }
         let context = StageContext {
             stage: self.name,
-            world: &self.session.world,
-            run: self.run,
-            signals: &self.session.signals,
+            world: &session.world,
+            run: folder,
+            signals: &session.signals,
         };
         let settings = TrainerSettings {
             schedule: self.schedule.clone(),
             total_steps: steps.total,
             boundary_steps: steps.boundary,
-            precision: self.session.precision(self.schedule.precision),
-            deterministic: self.deterministic,
-            seed: self.seed,
+            precision: session.precision(self.schedule.precision),
+            deterministic: recipe.deterministic,
+            seed: recipe.seed,
         };
-        let order = OrderKey { seed: self.seed, batch: self.schedule.batch };
+        let order = OrderKey { seed: recipe.seed, batch: self.schedule.batch };
         start.same_order(order)?;
         let state =
             TrainerState { total_steps: steps.total, order: Some(order), ..start.state.clone() };
@@ -228,7 +274,7 @@ impl TrainingStage<'_> {
             loaded.restore(checkpoint)?;
         }
         self.same_model(objective, loaded, &state)?;
-        let mut trainer = Trainer::new(objective, settings, &self.session.world, state)?;
+        let mut trainer = Trainer::new(objective, settings, &session.world, state)?;
         if let Some(checkpoint) = &start.checkpoint {
             trainer.load_optimizer(&checkpoint.optimizer()?)?;
             if context.is_root() {
@@ -242,10 +288,10 @@ impl TrainingStage<'_> {
             }
         }
         let metrics =
-            context.is_root().then(|| Metrics::open(self.run.path(), self.name)).transpose();
-        let mut metrics = self.session.world.agree(metrics)?;
+            context.is_root().then(|| Metrics::open(folder.path(), self.name)).transpose();
+        let mut metrics = session.world.agree(metrics)?;
         trainer.run(source, &context, &mut metrics, boundary)?;
-        self.session.world.communicator().barrier()?;
+        session.world.communicator().barrier()?;
         start.best()
     }
 
@@ -260,7 +306,7 @@ impl TrainingStage<'_> {
             .parameters()
             .iter()
             .map(|entry| format!("{} {:?}", entry.name, entry.tensor.size()));
-        self.session.world.same(&[
+        self.run.session.world.same(&[
             ("the step to start from", format!("{} of {}", state.step, state.total_steps)),
             ("the tokenizer", loaded.description.tokenizer.clone()),
             ("the list of parameters", shapes.collect::<Vec<_>>().join("\n")),

@@ -7,8 +7,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::base::run_files;
-use crate::pipeline::data::Role;
-use crate::pipeline::pretrain::sampler;
+use crate::pipeline::{Role, sampler};
 use crate::recipe::Recipe;
 use crate::sampling::{BatchItem, BatchOrder};
 use crate::shards::{DocumentStore, StoreOptions};

@@ -9,9 +9,9 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::systems::{SettingDescription, profile_values};
+use super::systems::{SettingDescription, profile_recipes, profile_values};
 use crate::recipe::{Choice, Recipe, choices, described_keys, recipe_schema};
-use crate::systems::{Profile, default_system, find};
+use crate::systems::{default_system, find};
 use crate::{Error, Result};
 
 /// One key of a recipe.
@@ -41,11 +41,7 @@ pub fn explain(asked: Option<&str>, recipe: Option<&Recipe>) -> Result<Vec<KeyDe
         None => keys.iter().collect(),
     };
     let system = recipe.map_or(Ok(default_system()), |recipe| find(&recipe.system))?;
-    let defaults = |profile| {
-        serde_json::to_value(Recipe::defaults(profile, system, &toml::Table::new())?)
-            .map_err(|error| Error::Bug(error.to_string()))
-    };
-    let columns = [defaults(Profile::Fixed)?, defaults(Profile::Paper)?, defaults(Profile::Code)?];
+    let columns = profile_recipes(system)?;
     let current = recipe
         .map(serde_json::to_value)
         .transpose()

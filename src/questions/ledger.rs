@@ -4,10 +4,9 @@
 
 use std::path::{Path, PathBuf};
 
+use super::why::truth_of;
 use crate::base::run_files;
-use crate::corpus::synth::Truth;
-use crate::pipeline::data::Role;
-use crate::pipeline::ledger::{FILE, Ledger, LedgerSource, write_ledger};
+use crate::pipeline::{Ledger, LedgerSource, Role, write_ledger};
 use crate::recipe::Recipe;
 use crate::shards::{DocumentStore, StoreOptions};
 use crate::systems::dsdocre::DsdocreSettings;
@@ -34,11 +33,10 @@ pub fn ledger(
     }
     let scored = path.join(run_files::SCORED).join(Role::Distant.name());
     let store = DocumentStore::open(if is_run { &scored } else { path }, StoreOptions::default())?;
-    let world = path.join("data/world/truth.json");
-    let truth = if world.exists() { Some(Truth::load(&world)?) } else { None };
+    let truth = truth_of(path)?;
     let output = match output {
         Some(output) => output.to_owned(),
-        None if is_run => path.join(FILE),
+        None if is_run => path.join(run_files::LABELS),
         None => {
             return Err(Error::recipe("a ledger of shards needs --output")
                 .with_hint("only a run folder has a place for it"));

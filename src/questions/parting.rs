@@ -11,11 +11,11 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::blame::metrics_of;
-use crate::base::run_files;
+use crate::base::{read_json, run_files};
 use crate::train::checkpoint::compare;
 use crate::train::metrics::MetricLine;
 use crate::train::{Checkpoint, folder_of_step, steps_in};
-use crate::{DataError, Error, Result};
+use crate::{Error, Result};
 
 /// How two runs differ. Where both values of something are given, the first is that of the first
 /// run.
@@ -151,8 +151,7 @@ fn identities(first: &Path, second: &Path) -> Result<Vec<(String, Value, Value)>
         if !path.exists() {
             return Ok(BTreeMap::new());
         }
-        let found: BTreeMap<String, Value> = serde_json::from_slice(&fs_err::read(&path)?)
-            .map_err(|error| DataError::new(&path, error.to_string()))?;
+        let found: BTreeMap<String, Value> = read_json(&path)?;
         Ok(found.into_iter().filter(|(key, _)| key != "id" && key != "starts").collect())
     };
     let (first, second) = (keys(first)?, keys(second)?);

@@ -7,28 +7,26 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 use tch::Device;
 
 use super::cost::{ranking_flops, relation_vector_flops};
 use super::systems::{Sizes, foundation, model_of};
-use crate::base::run_files;
+use crate::base::{read_json, run_files};
 use crate::corpus::Format;
 use crate::corpus::formats::ReadOptions;
 use crate::encoders::encoder_flops;
-use crate::pipeline::data::{InputFile, Role};
-use crate::pipeline::pretrain::pretrain_steps;
-use crate::pipeline::training::total_steps;
+use crate::pipeline::{InputFile, Role, pretrain_steps, total_steps};
 use crate::recipe::Recipe;
 use crate::shards::{DocumentStore, ShardManifest, StoreOptions};
 use crate::systems::dsdocre::{DsdocreModel, DsdocreSettings, ModelConfig, ModelKind};
 use crate::systems::{Foundation, Model, Variant};
 use crate::torch::device;
 use crate::torch::precision::{Precision, matmul_rate};
-use crate::train::Schedule;
-use crate::train::{Checkpoint, RunIdentity, TrainerState};
-use crate::{DataError, Error, Result};
+use crate::train::{Checkpoint, RunIdentity, Schedule, TrainerState};
+use crate::{Error, Result};
 
 /// A mean generated document, in pieces with markers, and its entities (docs/experiments.md).
 const GENERATED: (f64, f64) = (230.0, 11.7);
@@ -37,16 +35,21 @@ const PIECES_PER_WORD: f64 = 1.26;
 /// Numbers that the backward pass keeps a token, layer and channel (docs/design.md).
 const KEPT_PER_CHANNEL: f64 = 14.0;
 
-/// Where the run will take place.
-#[derive(Clone, Copy, Debug)]
+/// Where the run will take place, as the flags of `plan` say it.
+#[derive(Clone, Copy, Debug, Args)]
 pub struct PlanOptions {
-    /// Machines.
+    /// Number of machines
+    #[arg(long, value_name = "N", default_value_t = 1)]
     pub nodes: usize,
-    /// Ranks a machine: one a GPU.
+    /// GPUs of each machine, with one rank each
+    #[arg(long = "gpus", value_name = "G", default_value_t = 1)]
     pub ranks_per_node: usize,
-    /// Matrix products of one rank, in TFLOP/s; measured on this machine when absent.
+    /// Speed of matrix products on one GPU in TFLOP/s, in the precision of the recipe [default:
+    /// measured on this machine's CPU]
+    #[arg(long, value_name = "T")]
     pub tflops: Option<f64>,
-    /// The share of that rate that training reaches.
+    /// Share of that speed that training reaches
+    #[arg(long, value_name = "S", default_value_t = 0.4)]
     pub share: f64,
 }
 
@@ -186,8 +189,7 @@ fn took(folder: &Path, stage: &StageEstimate) -> Result<Option<Took>> {
     else {
         return Ok(None);
     };
-    let run: RunIdentity = serde_json::from_slice(&fs_err::read(&path)?)
-        .map_err(|error| DataError::new(&path, error.to_string()))?;
+    let run: RunIdentity = read_json(&path)?;
     let TrainerState { step, seconds, .. } = checkpoint.trainer()?;
     let flops = stage.flops * step as f64 / stage.steps.max(1) as f64;
     let tflops = flops / (seconds.max(f64::MIN_POSITIVE) * run.world_size.max(1) as f64) / 1e12;
@@ -336,35 +338,6 @@ struct StageWork<'a> {
     trains: bool,
 }
 
-impl StageWork<'_> {
-    fn estimate(&self, ranks: usize, rate: f64, model: &ModelSize) -> StageEstimate {
-        let ranks = ranks as f64;
-        let parameters = model.parameters as f64;
-        let of_training = |number: f64| if self.trains { number } else { 0.0 };
-        let passes = if self.trains { 3.0 } else { 1.0 };
-        let flops =
-            passes * self.flops.unwrap_or_default() * self.documents_per_step * self.steps as f64;
-        let budget = self.schedule.tokens_per_micro_batch as f64;
-        let tokens = (self.documents_per_step / ranks).max(1.0) * self.corpus.tokens;
-        // Weights, and in training gradients and two moments, in 32 bits.
-        let numbers = if self.trains { 4.0 } else { 1.0 } * parameters;
-        let kept = of_training(budget.min(tokens) * model.layers * KEPT_PER_CHANNEL * model.width);
-        StageEstimate {
-            stage: self.stage.clone(),
-            steps: self.steps,
-            documents_per_step: self.documents_per_step,
-            micro_batches: (tokens / budget).ceil(),
-            flops,
-            hours: flops / (rate * ranks) / 3600.0,
-            parameters: model.parameters,
-            memory_gb: 4.0 * (numbers + kept) / 1e9,
-            checkpoint_gb: of_training(12.0 * parameters / 1e9),
-            traffic_gb: of_training(2.0 * (ranks - 1.0) / ranks * 4.0 * parameters / 1e9),
-            took: None,
-        }
-    }
-}
-
 impl RunEstimate {
     fn corpus(&self, role: Role) -> Result<CorpusSize> {
         let found = self.corpora.iter().find(|size| size.role == role.name());
@@ -373,6 +346,7 @@ impl RunEstimate {
             .ok_or_else(|| Error::recipe(format!("the recipe names no {} documents", role.name())))
     }
 
+    /// Estimates the time and the memory of a stage.
     fn add(&mut self, work: &StageWork, model: &ModelSize) {
         if work.flops.is_none() {
             self.notes.push(format!(
@@ -380,7 +354,30 @@ impl RunEstimate {
                 work.stage
             ));
         }
-        self.stages.push(work.estimate(self.ranks, self.tflops * 1e12 * self.share, model));
+        let (ranks, parameters) = (self.ranks as f64, model.parameters as f64);
+        let rate = self.tflops * 1e12 * self.share;
+        let of_training = |number: f64| if work.trains { number } else { 0.0 };
+        let passes = if work.trains { 3.0 } else { 1.0 };
+        let flops =
+            passes * work.flops.unwrap_or_default() * work.documents_per_step * work.steps as f64;
+        let budget = work.schedule.tokens_per_micro_batch as f64;
+        let tokens = (work.documents_per_step / ranks).max(1.0) * work.corpus.tokens;
+        // Weights, and in training gradients and two moments, in 32 bits.
+        let numbers = if work.trains { 4.0 } else { 1.0 } * parameters;
+        let kept = of_training(budget.min(tokens) * model.layers * KEPT_PER_CHANNEL * model.width);
+        self.stages.push(StageEstimate {
+            stage: work.stage.clone(),
+            steps: work.steps,
+            documents_per_step: work.documents_per_step,
+            micro_batches: (tokens / budget).ceil(),
+            flops,
+            hours: flops / (rate * ranks) / 3600.0,
+            parameters: model.parameters,
+            memory_gb: 4.0 * (numbers + kept) / 1e9,
+            checkpoint_gb: of_training(12.0 * parameters / 1e9),
+            traffic_gb: of_training(2.0 * (ranks - 1.0) / ranks * 4.0 * parameters / 1e9),
+            took: None,
+        });
     }
 
     fn add_stages(&mut self, recipe: &Recipe, sizes: Sizes) -> Result<()> {

@@ -8,11 +8,10 @@ use serde_json::Value;
 use tch::Device;
 
 use crate::encoders::{EncoderSpec, build};
-use crate::recipe::{described_keys, recipe_schema};
+use crate::recipe::{Recipe, described_keys, recipe_schema};
 use crate::systems::{AnySystem, Foundation, Model, Profile, Settings, SystemInfo, find, systems};
 use crate::text::SpecialPieces;
-use crate::torch::HEADS;
-use crate::torch::{Parameter, Parameters};
+use crate::torch::{HEADS, Parameter, Parameters};
 use crate::{Error, Result};
 
 /// What the sizes of a model depend on beside its settings.
@@ -146,19 +145,22 @@ pub(crate) fn model_of(settings: &Settings, encoder: &str, sizes: Sizes) -> Resu
     settings.model(Foundation { twin, ..foundation(encoder, sizes)? })
 }
 
-fn settings_of(system: &'static dyn AnySystem) -> Result<Vec<SettingDescription>> {
-    let defaults = |profile| -> Result<Value> {
-        let settings = system.defaults(profile, &toml::Table::new());
-        settings.value().map_err(|error| Error::Bug(error.to_string()))
+/// The recipe of a system in the profiles `fixed`, `paper` and `code`.
+pub(super) fn profile_recipes(system: &'static dyn AnySystem) -> Result<[Value; 3]> {
+    let recipe = |profile| {
+        serde_json::to_value(Recipe::defaults(profile, system, &toml::Table::new())?)
+            .map_err(|error| Error::Bug(error.to_string()))
     };
-    let columns = [defaults(Profile::Fixed)?, defaults(Profile::Paper)?, defaults(Profile::Code)?];
-    let described = described_keys(&recipe_schema(), system.info().table).into_iter();
+    Ok([recipe(Profile::Fixed)?, recipe(Profile::Paper)?, recipe(Profile::Code)?])
+}
+
+fn settings_of(system: &'static dyn AnySystem) -> Result<Vec<SettingDescription>> {
+    let (recipes, table) = (profile_recipes(system)?, system.info().table);
     let setting = |(key, meaning): (String, String)| {
-        let values =
-            columns.each_ref().map(|column| column.get(&key).cloned().unwrap_or(Value::Null));
+        let values = recipes.each_ref().map(|recipe| recipe[table][&key].clone());
         SettingDescription { key, meaning, values }
     };
-    Ok(described.map(setting).collect())
+    Ok(described_keys(&recipe_schema(), table).into_iter().map(setting).collect())
 }
 
 #[cfg(test)]

@@ -7,15 +7,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use clap::Args;
 use serde::Serialize;
 
 use crate::base::run_files;
 use crate::corpus::synth::Truth;
 use crate::corpus::{Document, Entity, Fact, RelationSet};
 use crate::eval::{Prediction, read_predictions};
-use crate::pipeline::data::Role;
-use crate::pipeline::evaluate::document_of;
+use crate::pipeline::{Role, document_of};
 use crate::recipe::Recipe;
 use crate::report::{TextPart, TextRole, sentences_of_pair};
 use crate::shards::{DocumentStore, StoreOptions};
@@ -27,16 +28,20 @@ use crate::{DataError, Error, Result};
 /// Titles of other documents that are listed for a fact; the rest is counted.
 const TITLES: usize = 5;
 
-/// What is asked about.
-#[derive(Clone, Debug, Default)]
+/// What is asked about, as the flags of `why` say it.
+#[derive(Clone, Debug, Default, Args)]
 pub struct WhyQuery {
-    /// Title of the document.
+    /// Title of the document
+    #[arg(long, value_name = "T")]
     pub title: String,
-    /// Head entity: its number, or one of its names.
+    /// Head entity: its number or one of its names
+    #[arg(long, value_name = "H")]
     pub head: Option<String>,
-    /// Tail entity, likewise.
+    /// Tail entity, likewise; with both, the sentences that mention one of them are shown
+    #[arg(long, value_name = "T")]
     pub tail: Option<String>,
-    /// Identifier or name of a relation.
+    /// Relation: its identifier or name
+    #[arg(long, value_name = "R")]
     pub relation: Option<String>,
 }
 
@@ -155,10 +160,7 @@ pub fn why(run: &Path, query: &WhyQuery) -> Result<Explanation> {
         let Some(folder) = shards_of(run, role) else { continue };
         let store = DocumentStore::open(&folder, StoreOptions { with_words: true, verify: false })?;
         if let Some(row) = store.find_title(&query.title) {
-            roles.push(
-                DocumentContext { run, recipe: &recipe, role, store: &store, row }
-                    .explain(query)?,
-            );
+            roles.push(DocumentContext::new(run, &recipe, role, &store, row)?.explain(query)?);
         }
     }
     if roles.is_empty() {
@@ -180,56 +182,71 @@ fn shards_of(run: &Path, role: Role) -> Option<PathBuf> {
         .find(|folder| folder.join("manifest.json").exists())
 }
 
-/// A document with what is around it.
+/// A document with what is known of it before its pairs are looked at.
 struct DocumentContext<'a> {
-    run: &'a Path,
-    recipe: &'a Recipe,
     role: Role,
     store: &'a DocumentStore,
     row: usize,
+    document: Document,
+    encoded: Arc<TokenizedDocument>,
+    predictions: BTreeMap<&'static str, Vec<Prediction>>,
+    /// How many of the document's pairs the stage that reads this role keeps.
+    kept: Option<usize>,
+    elsewhere: Elsewhere,
+    truth: Option<Truth>,
 }
 
-impl DocumentContext<'_> {
+impl<'a> DocumentContext<'a> {
+    fn new(
+        run: &Path,
+        recipe: &Recipe,
+        role: Role,
+        store: &'a DocumentStore,
+        row: usize,
+    ) -> Result<Self> {
+        let encoded = store.get(row);
+        let settings = encoded.kept.as_ref().and_then(|_| recipe.settings_of().ok());
+        let kept = settings.and_then(|settings: &DsdocreSettings| match role {
+            Role::Distant => settings.k_pretrain(),
+            _ => Some(settings.finetune_pairs().count(encoded.entities.len())),
+        });
+        Ok(Self {
+            role,
+            store,
+            row,
+            document: document_of(store, row),
+            encoded,
+            predictions: predictions(run, role, store.title(row))?,
+            kept,
+            elsewhere: elsewhere(store, row)?,
+            truth: if role == Role::Distant { truth_of(run)? } else { None },
+        })
+    }
+
     fn explain(&self, query: &WhyQuery) -> Result<ExplainedDocument> {
-        let encoded = self.store.get(self.row);
-        let document = document_of(self.store, self.row);
-        let head =
-            query.head.as_deref().map(|asked| self.entity(&document, asked, "head")).transpose()?;
-        let tail =
-            query.tail.as_deref().map(|asked| self.entity(&document, asked, "tail")).transpose()?;
+        let Self { document, encoded, predictions, .. } = self;
+        let head = query.head.as_deref().map(|asked| self.entity(asked, "head")).transpose()?;
+        let tail = query.tail.as_deref().map(|asked| self.entity(asked, "tail")).transpose()?;
         let relation = query.relation.as_deref().map(|asked| self.relation(asked)).transpose()?;
-        let predictions = self.predictions()?;
         let asked = |pair: &(usize, usize)| {
             head.is_none_or(|head| head == pair.0) && tail.is_none_or(|tail| tail == pair.1)
         };
         let mut pairs: BTreeSet<(usize, usize)> =
             document.facts().iter().map(|fact| (fact.head, fact.tail)).collect();
         pairs.extend(predictions.values().flatten().map(|fact| (fact.h_idx, fact.t_idx)));
-        if let (Some(head), Some(tail)) = (head, tail) {
-            pairs.insert((head, tail));
-        }
-        let kept = self.kept(&encoded);
-        let (elsewhere, truth) = (self.elsewhere()?, self.truth()?);
-        let found = Found {
-            document: &document,
-            encoded: &encoded,
-            predictions: &predictions,
-            kept,
-            elsewhere,
-            truth,
-        };
+        let single = head.zip(tail);
+        pairs.extend(single);
         let mut about = Vec::new();
         for (head, tail) in pairs.into_iter().filter(asked) {
-            let mut pair = self.pair((head, tail), &found);
+            let mut pair = self.pair((head, tail));
             if let Some(relation) = &relation {
                 pair.labels.retain(|label| label.relation == *relation);
                 pair.predictions.retain(|fact| fact.relation == *relation);
             }
-            let single = query.head.is_some() && query.tail.is_some();
-            if single {
-                pair.text = sentences_of_pair(&document, head, tail);
+            if single.is_some() {
+                pair.text = sentences_of_pair(document, head, tail);
             }
-            if single || !pair.labels.is_empty() || !pair.predictions.is_empty() {
+            if single.is_some() || !pair.labels.is_empty() || !pair.predictions.is_empty() {
                 about.push(pair);
             }
         }
@@ -239,14 +256,15 @@ impl DocumentContext<'_> {
             words: encoded.num_words(),
             sentences: document.sentences.len(),
             pairs: encoded.num_pairs(),
-            kept,
+            kept: self.kept,
             entities: document.entities.iter().map(explained_entity).collect(),
             about,
         })
     }
 
     /// The entity that a number or a name means.
-    fn entity(&self, document: &Document, asked: &str, field: &str) -> Result<usize> {
+    fn entity(&self, asked: &str, field: &str) -> Result<usize> {
+        let document = &self.document;
         let named = |entity: &Entity| entity.mentions.iter().any(|mention| mention.name == asked);
         let number = asked.parse().ok().filter(|&number| number < document.entities.len());
         document.entities.iter().position(named).or(number).ok_or_else(|| {
@@ -280,68 +298,17 @@ impl DocumentContext<'_> {
         })
     }
 
-    /// How many of the document's pairs the stage that reads this role keeps.
-    fn kept(&self, encoded: &TokenizedDocument) -> Option<usize> {
-        encoded.kept.as_ref()?;
-        let settings: &DsdocreSettings = self.recipe.settings_of().ok()?;
-        match self.role {
-            Role::Distant => settings.k_pretrain(),
-            _ => Some(settings.finetune_pairs().count(encoded.entities.len())),
-        }
-    }
-
-    /// What each variant predicts for the document; absent where it was not asked.
-    fn predictions(&self) -> Result<BTreeMap<&'static str, Vec<Prediction>>> {
-        let mut found = BTreeMap::new();
-        for variant in [Variant::Baseline, Variant::Denoised, Variant::Pretrained] {
-            let path = self.run.join(run_files::PREDICTIONS).join(format!(
-                "{}-{}.json",
-                variant.name(),
-                self.role.name()
-            ));
-            if path.exists() {
-                let title = self.store.title(self.row);
-                found.insert(
-                    variant.name(),
-                    read_predictions(&path)?
-                        .into_iter()
-                        .filter(|fact| fact.title == title)
-                        .collect(),
-                );
-            }
-        }
-        Ok(found)
-    }
-
-    /// Rows of the other documents of this role that state a fact of the document, by (head, tail,
-    /// class).
-    fn elsewhere(&self) -> Result<Elsewhere> {
-        let mut found = Elsewhere::new();
-        if self.store.manifest().fact_index.is_none() {
-            return Ok(found);
-        }
-        let index = self.store.fact_index()?;
-        for key in (0..index.num_keys()).map(|key| index.instances(key)) {
-            let rows = || key.iter().map(|instance| instance.row as usize);
-            for own in key.iter().filter(|instance| instance.row as usize == self.row) {
-                let fact = (own.head as usize, own.tail as usize, own.relation as usize);
-                found.entry(fact).or_default().extend(rows().filter(|&row| row != self.row));
-            }
-        }
-        Ok(found)
-    }
-
-    fn pair(&self, (head, tail): (usize, usize), found: &Found) -> ExplainedPair {
-        let ranked = found.encoded.kept.as_deref().unwrap_or_default();
+    fn pair(&self, (head, tail): (usize, usize)) -> ExplainedPair {
+        let ranked = self.encoded.kept.as_deref().unwrap_or_default();
         let place =
             ranked.iter().position(|pair| (pair.head as usize, pair.tail as usize) == (head, tail));
-        let facts = (0..).zip(found.document.facts());
+        let facts = (0..).zip(self.document.facts());
         let labels: Vec<ExplainedLabel> = facts
             .filter(|(_, fact)| (fact.head, fact.tail) == (head, tail))
-            .map(|(number, fact)| self.label(number, fact, found))
+            .map(|(number, fact)| self.label(number, fact))
             .collect();
         let mut predictions = Vec::new();
-        for (variant, facts) in found.predictions {
+        for (variant, facts) in &self.predictions {
             for fact in facts.iter().filter(|fact| (fact.h_idx, fact.t_idx) == (head, tail)) {
                 let labelled = labels.iter().any(|label| label.relation == fact.r);
                 predictions.push(ExplainedPrediction {
@@ -349,17 +316,17 @@ impl DocumentContext<'_> {
                     relation: fact.r.clone(),
                     name: self.relation_name(&fact.r),
                     score: fact.score,
-                    right: found.document.facts.is_some().then_some(labelled),
+                    right: self.document.facts.is_some().then_some(labelled),
                 });
             }
         }
-        let named = |entity: usize| sentences_of(&found.document.entities[entity]);
+        let named = |entity: usize| sentences_of(&self.document.entities[entity]);
         ExplainedPair {
             head,
             tail,
             rank: place.map(|place| place + 1),
             score: place.map(|place| ranked[place].score),
-            kept: found.kept.map(|kept| place.is_some_and(|place| place < kept)),
+            kept: self.kept.map(|kept| place.is_some_and(|place| place < kept)),
             together: named(head).intersection(&named(tail)).copied().collect(),
             labels,
             predictions,
@@ -368,19 +335,19 @@ impl DocumentContext<'_> {
     }
 
     /// A label, the number of which is `number` in its document.
-    fn label(&self, number: usize, fact: &Fact, found: &Found) -> ExplainedLabel {
+    fn label(&self, number: usize, fact: &Fact) -> ExplainedLabel {
         let predicted = |other: &Prediction| {
             (other.h_idx, other.t_idx, &other.r) == (fact.head, fact.tail, &fact.relation)
         };
         let class = self.store.relations().index_of(&fact.relation);
-        let others = class.and_then(|class| found.elsewhere.get(&(fact.head, fact.tail, class)));
+        let others = class.and_then(|class| self.elsewhere.get(&(fact.head, fact.tail, class)));
         let titles = others.into_iter().flatten().map(|&row| self.store.title(row).to_owned());
-        let missed = found.predictions.iter().filter(|(_, facts)| !facts.iter().any(predicted));
+        let missed = self.predictions.iter().filter(|(_, facts)| !facts.iter().any(predicted));
         ExplainedLabel {
             relation: fact.relation.clone(),
             name: self.relation_name(&fact.relation),
             evidence: fact.evidence.clone(),
-            truth: found.truth.as_ref().and_then(|truth| truth.of(&found.document.title, number)),
+            truth: self.truth.as_ref().and_then(|truth| truth.of(&self.document.title, number)),
             elsewhere: titles.take(TITLES).collect(),
             elsewhere_count: others.map_or(0, BTreeSet::len),
             missed_by: missed.map(|(name, _)| *name).collect(),
@@ -394,30 +361,52 @@ impl DocumentContext<'_> {
             .and_then(|class| relations.get(class))
             .map_or_else(String::new, |relation| relation.name.clone())
     }
+}
 
-    /// The truth of the distant labels of a generated world.
-    fn truth(&self) -> Result<Option<Truth>> {
-        let path = self.run.join("data/world/truth.json");
-        if self.role == Role::Distant && path.exists() {
-            Truth::load(&path).map(Some)
-        } else {
-            Ok(None)
+/// The truth of the distant labels of a generated world.
+pub(super) fn truth_of(run: &Path) -> Result<Option<Truth>> {
+    let path = run.join("data/world/truth.json");
+    path.exists().then(|| Truth::load(&path)).transpose()
+}
+
+/// What each variant predicts for a document; absent where it was not asked.
+fn predictions(
+    run: &Path,
+    role: Role,
+    title: &str,
+) -> Result<BTreeMap<&'static str, Vec<Prediction>>> {
+    let mut found = BTreeMap::new();
+    for variant in [Variant::Baseline, Variant::Denoised, Variant::Pretrained].map(Variant::name) {
+        let file = format!("{variant}-{}.json", role.name());
+        let path = run.join(run_files::PREDICTIONS).join(file);
+        if path.exists() {
+            let mut own = read_predictions(&path)?;
+            own.retain(|fact| fact.title == title);
+            found.insert(variant, own);
         }
     }
+    Ok(found)
+}
+
+/// Rows of the other documents of a role that state a fact of the document.
+fn elsewhere(store: &DocumentStore, row: usize) -> Result<Elsewhere> {
+    let mut found = Elsewhere::new();
+    if store.manifest().fact_index.is_none() {
+        return Ok(found);
+    }
+    let index = store.fact_index()?;
+    for key in (0..index.num_keys()).map(|key| index.instances(key)) {
+        let rows = || key.iter().map(|instance| instance.row as usize);
+        for own in key.iter().filter(|instance| instance.row as usize == row) {
+            let fact = (own.head as usize, own.tail as usize, own.relation as usize);
+            found.entry(fact).or_default().extend(rows().filter(|&other| other != row));
+        }
+    }
+    Ok(found)
 }
 
 /// Rows of other documents by fact: (head, tail, class).
 type Elsewhere = BTreeMap<(usize, usize, usize), BTreeSet<usize>>;
-
-/// What is known of a document before its pairs are looked at.
-struct Found<'a> {
-    document: &'a Document,
-    encoded: &'a TokenizedDocument,
-    predictions: &'a BTreeMap<&'static str, Vec<Prediction>>,
-    kept: Option<usize>,
-    elsewhere: Elsewhere,
-    truth: Option<Truth>,
-}
 
 fn name_of(entity: &Entity) -> &str {
     entity.mentions.first().map_or("", |mention| mention.name.as_str())

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::corpus::Format;
-use crate::corpus::synth::MAX_NOISE;
+use crate::corpus::synth::{MAX_NOISE, WorldOptions};
 use crate::{Error, Result};
 
 /// Sources by role. Either a generated world, or files of one format; `split` and `label` derive
@@ -43,37 +43,13 @@ pub struct DataSources {
     pub lowercase: bool,
     /// Generate the corpus.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub synth: Option<SynthSource>,
+    pub synth: Option<WorldOptions>,
     /// Make the distant documents by labelling others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<LabelSource>,
     /// Divide annotated files among human, dev and test by a hash of the title.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub split: Option<SplitSource>,
-}
-
-/// The generated world.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct SynthSource {
-    /// Distant documents.
-    pub distant: usize,
-    /// Annotated training documents.
-    pub human: usize,
-    /// Development documents.
-    pub dev: usize,
-    /// Test documents.
-    pub test: usize,
-    /// Share of false labels among the distant ones.
-    pub noise: f64,
-    /// Seed of the world, apart from the recipe's so that several runs can share one corpus.
-    pub seed: u64,
-}
-
-impl Default for SynthSource {
-    fn default() -> Self {
-        Self { distant: 2000, human: 200, dev: 100, test: 200, noise: 0.4, seed: 1 }
-    }
 }
 
 /// Distant labelling of documents with entities.

@@ -123,7 +123,7 @@ impl Recipe {
             None => default_system(),
         };
         let schema = recipe_schema();
-        overlay::check_keys(&user, &schema, origin)?;
+        overlay::check_keys(&user, &schema, "", origin)?;
         let mut defaults = Self::defaults(profile, system, &user)?;
         let systems = std::mem::take(&mut defaults.systems).overlay(&mut user, &schema, origin)?;
         let mut table = overlay::table_of(&defaults)?;
@@ -185,11 +185,6 @@ impl Recipe {
     pub fn settings_of<T: 'static>(&self) -> Result<&T> {
         let name = std::any::type_name::<T>();
         self.systems.get().ok_or_else(|| Error::Bug(format!("no system has settings {name}")))
-    }
-
-    /// Fits all systems to an encoder of so many layers.
-    pub fn fit_systems(&mut self, layers: usize) {
-        self.systems.fit(layers);
     }
 
     fn check(&self) -> Result<()> {

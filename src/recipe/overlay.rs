@@ -74,12 +74,13 @@ pub(super) fn keys_of(table: &Table) -> BTreeMap<String, String> {
     keys
 }
 
-/// Refuses keys that no struct reads.
-pub(super) fn check_keys(user: &Table, schema: &serde_json::Value, origin: &str) -> Result<()> {
-    check_level(user, schema, "", origin)
-}
-
-fn check_level(user: &Table, schema: &serde_json::Value, prefix: &str, origin: &str) -> Result<()> {
+/// Refuses keys that no struct reads in the table at `prefix` (dotted; empty: the top level).
+pub(super) fn check_keys(
+    user: &Table,
+    schema: &serde_json::Value,
+    prefix: &str,
+    origin: &str,
+) -> Result<()> {
     let allowed: Vec<String> =
         described_keys(schema, prefix).into_iter().map(|(key, _)| key).collect();
     for (key, value) in user {
@@ -91,7 +92,7 @@ fn check_level(user: &Table, schema: &serde_json::Value, prefix: &str, origin: &
             // A setting that is one of several forms, such as a decision with its limit, is checked
             // when it is read.
             Value::Table(inner) if !described_keys(schema, &path).is_empty() => {
-                check_level(inner, schema, &path, origin)?;
+                check_keys(inner, schema, &path, origin)?;
             }
             _ => {}
         }

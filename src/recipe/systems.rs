@@ -72,7 +72,7 @@ impl SystemTables {
     }
 
     /// Fits all settings to an encoder of so many layers.
-    pub(super) fn fit(&mut self, layers: usize) {
+    pub fn fit(&mut self, layers: usize) {
         self.0.iter_mut().for_each(|settings| *settings = settings.fit(layers));
     }
 }

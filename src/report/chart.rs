@@ -1,12 +1,10 @@
-//! Line and bar charts as small inline SVG. Colours, fonts and dash patterns are CSS classes
-//! ([`style`]), so that one drawing fits light and dark screens, print, and a file of its own. Not
-//! for: choosing what to draw (`html`, `plots`).
-
-use std::fmt::Write;
+//! Line charts, bar charts and tables of counts as small inline SVG. Colours, fonts and dash
+//! patterns are CSS classes ([`style`]), so that one drawing works on light and dark screens, in
+//! print, and as a file. Not for: choosing what to draw (`html`, `plots`).
 
 use super::Series;
 
-/// Size of the drawing and of its margins in user units; the page scales it to its column.
+/// Size of the drawing and its margins, in SVG units. The page scales it to fit the column.
 const WIDTH: f64 = 540.0;
 const HEIGHT: f64 = 280.0;
 const LEFT: f64 = 54.0;
@@ -16,18 +14,18 @@ const BOTTOM: f64 = 42.0;
 /// Height of a line of labels, and of a row of the legend.
 const LABEL_LINE: f64 = 13.0;
 const LEGEND_ROW: f64 = 18.0;
-/// Width of a bar at most.
+/// The widest that a bar can be.
 const WIDEST_BAR: f64 = 72.0;
-/// Letters of a label that has to be turned, and of the name of a row or column; more are cut.
+/// The most letters of a turned label, or of the name of a row or column. The rest is cut off.
 const LONGEST_LABEL: usize = 22;
-/// Degrees that labels are turned by where they would touch each other.
+/// How far labels are turned, in degrees, where they would touch each other.
 const TURN: f64 = 60.0;
 
 /// Number of distinct line and bar styles.
 const STYLES: usize = 8;
-/// How the lines of each style are dashed.
+/// The dash pattern of each line style.
 const DASHES: [&str; STYLES] = ["", "7 4", "2 4", "9 3 2 3", "4 3", "12 4", "1 4", "9 3 2 3 2 3"];
-/// Colours on white, by the names that the page gives them.
+/// Colours for a white background, by the names that the page uses.
 pub(super) const LIGHT: [(&str, &str); 12] = [
     ("c0", "#0072b2"),
     ("c1", "#d55e00"),
@@ -42,13 +40,13 @@ pub(super) const LIGHT: [(&str, &str); 12] = [
     ("soft", "#5b6577"),
     ("line", "#e1e5eb"),
 ];
-/// A line is thinned to about this many points: more cannot be seen.
+/// A line is reduced to about this many points. More would not be visible.
 const MOST_POINTS: usize = 240;
 
-/// What stands at the axes and how values are printed.
+/// The names and ranges of the axes, and how values are printed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Axes<'a> {
-    /// What the drawing shows, for readers that cannot see it.
+    /// What the drawing shows, for people who cannot see it.
     pub title: &'a str,
     /// Name of the horizontal axis.
     pub x: &'a str,
@@ -58,13 +56,13 @@ pub(crate) struct Axes<'a> {
     pub x_range: Option<(f64, f64)>,
     /// Fixed vertical range.
     pub y_range: Option<(f64, f64)>,
-    /// Whether y holds fractions to be printed in per cent.
+    /// Whether y values are fractions, which are printed in per cent.
     pub percent: bool,
-    /// Whether to mark the points of lines.
+    /// Whether to draw a dot at each point of a line.
     pub dots: bool,
 }
 
-/// A chart with one line a series; nothing if no series has a finite point.
+/// A chart with one line for each series; an empty text if no series has a finite point.
 pub(crate) fn lines(axes: &Axes<'_>, series: &[Series]) -> String {
     let drawn: Vec<Series> = series.iter().map(thin).collect();
     let points = || drawn.iter().flat_map(|series| &series.points);
@@ -74,8 +72,7 @@ pub(crate) fn lines(axes: &Axes<'_>, series: &[Series]) -> String {
         return String::new();
     };
     let names: Vec<&str> = drawn.iter().map(|series| series.name.as_str()).collect();
-    let frame =
-        Frame::new(axes, axes.x_range.unwrap_or(xs), axes.y_range.unwrap_or_else(|| padded(ys)));
+    let frame = Frame::new(axes.x_range.unwrap_or(xs), axes.y_range.unwrap_or_else(|| padded(ys)));
     let mut out =
         frame.open(axes, &names, |style| format!("<line class=\"l s{style}\" x2=\"20\"/>"));
     for tick in ticks(frame.x, 6) {
@@ -88,10 +85,7 @@ pub(crate) fn lines(axes: &Axes<'_>, series: &[Series]) -> String {
             .iter()
             .map(|p| format!("{:.1},{:.1}", frame.at_x(p.0), frame.at_y(p.1)))
             .collect();
-        push(
-            &mut out,
-            format_args!("<polyline class=\"l s{style}\" points=\"{}\"/>", path.join(" ")),
-        );
+        out += &format!("<polyline class=\"l s{style}\" points=\"{}\"/>", path.join(" "));
         for point in series.points.iter().filter(|_| axes.dots || series.points.len() == 1) {
             let (x, y, label) = (frame.at_x(point.0), frame.at_y(point.1), axes.value(point.1));
             let title = format!(
@@ -100,20 +94,17 @@ pub(crate) fn lines(axes: &Axes<'_>, series: &[Series]) -> String {
                 escape(axes.x),
                 short(point.0)
             );
-            push(
-                &mut out,
-                format_args!(
-                    "<circle class=\"d s{style}\" cx=\"{x:.1}\" cy=\"{y:.1}\" \
+            out += &format!(
+                "<circle class=\"d s{style}\" cx=\"{x:.1}\" cy=\"{y:.1}\" \
                      r=\"3.2\"><title>{title}</title></circle>"
-                ),
             );
         }
     }
     out + "</svg>"
 }
 
-/// A chart with one bar a series in each group; `values[series][group]`, missing values leave a
-/// gap. A group's name may have a second line.
+/// A chart of groups of bars, one bar for each series. `values[series][group]` is the height; a
+/// missing value leaves a gap. The name of a group can have a second line.
 pub(crate) fn bars(
     axes: &Axes<'_>,
     groups: &[String],
@@ -122,13 +113,12 @@ pub(crate) fn bars(
 ) -> String {
     let Some(ys) = range(values.iter().flatten().flatten().copied()) else { return String::new() };
     let highest = if ys.1 > 0.0 { ys.1 * 1.08 } else { 1.0 };
-    let frame =
-        Frame::new(axes, (0.0, groups.len() as f64), axes.y_range.unwrap_or((0.0, highest)))
-            .with_groups(groups);
+    let frame = Frame::new((0.0, groups.len() as f64), axes.y_range.unwrap_or((0.0, highest)))
+        .with_groups(groups);
     let mut out = frame.open(axes, names, |style| {
         format!("<rect class=\"b s{style}\" y=\"-5\" width=\"20\" height=\"10\" rx=\"1.5\"/>")
     });
-    // In shares of a group's place; few groups do not make bars wider than can be compared.
+    // Widths are shares of a group's place. Few groups do not make bars too wide to compare.
     let place_width = (WIDTH - LEFT - RIGHT) / groups.len().max(1) as f64;
     let width = (0.74 / names.len().max(1) as f64).min(WIDEST_BAR / place_width);
     let first = 0.5 - width * names.len() as f64 / 2.0;
@@ -147,21 +137,15 @@ pub(crate) fn bars(
             let name = names.get(number).copied().unwrap_or_default();
             let title =
                 format!("{} · {}: {label}", escape(name), escape(&group.replace('\n', " · ")));
-            push(
-                &mut out,
-                format_args!(
-                    "<rect class=\"b s{style}\" x=\"{left:.1}\" y=\"{y:.1}\" width=\"{w:.1}\" \
+            out += &format!(
+                "<rect class=\"b s{style}\" x=\"{left:.1}\" y=\"{y:.1}\" width=\"{w:.1}\" \
                      height=\"{h:.1}\" rx=\"1.5\"><title>{title}</title></rect>"
-                ),
             );
             if text_width(&label) < w + 5.0 {
-                push(
-                    &mut out,
-                    format_args!(
-                        "<text class=\"v\" x=\"{:.1}\" y=\"{:.1}\">{label}</text>",
-                        left + w / 2.0,
-                        y - 4.0
-                    ),
+                out += &format!(
+                    "<text class=\"v\" x=\"{:.1}\" y=\"{:.1}\">{label}</text>",
+                    left + w / 2.0,
+                    y - 4.0
                 );
             }
         }
@@ -171,42 +155,31 @@ pub(crate) fn bars(
 
 /// Side of a cell of a [`grid`].
 const CELL: f64 = 34.0;
-/// Share of its row from which a cell is so dark that its number is printed in the colour of the
+/// From this share of its row on, a cell is so dark that its number is printed in the colour of the
 /// page.
 const DARK: f64 = 0.55;
 
-/// A square of counts, rows down and columns across under the same names; the shade is the share of
-/// the row.
+/// A square table of counts with the same names for rows and columns. The shade of a cell is its
+/// share of the row.
 pub(crate) fn grid(axes: &Axes<'_>, names: &[String], counts: &[Vec<usize>]) -> String {
     let labels: Vec<String> = names.iter().map(|name| cut(name)).collect();
     let room = labels.iter().map(|label| text_width(label)).fold(0.0, f64::max);
-    // Beside the names stands that of the axis; the last column's name leans out to the right.
+    // The axis name goes left of the row names; the last column name sticks out to the right.
     let (first, leaning) = (room + 38.0, room * std::f64::consts::FRAC_1_SQRT_2);
     let side = first + CELL * names.len() as f64;
-    let mut out = format!(
-        "<svg viewBox=\"0 0 {:.0} {:.0}\" role=\"img\" aria-label=\"{}\">",
-        side + leaning.max(RIGHT),
-        side + RIGHT,
-        escape(axes.title)
-    );
+    let mut out = opening(side + leaning.max(RIGHT), side + RIGHT, axes.title);
     let at = |place: usize| first + CELL * place as f64;
     for (row, (name, counts)) in names.iter().zip(counts).enumerate() {
         let (middle, text, total) =
             (at(row) + CELL / 2.0, escape(&labels[row]), counts.iter().sum::<usize>().max(1));
         let label = escape(name);
-        push(
-            &mut out,
-            format_args!(
-                "<text class=\"y\" x=\"{:.1}\" y=\"{:.1}\">{text}</text>",
-                at(0) - 7.0,
-                middle + 4.0
-            ),
+        out += &format!(
+            "<text class=\"y\" x=\"{:.1}\" y=\"{:.1}\">{text}</text>",
+            at(0) - 7.0,
+            middle + 4.0
         );
         let turn = format!("transform=\"rotate(-45 {middle:.1} {:.1})\"", at(0) - 8.0);
-        push(
-            &mut out,
-            format_args!("<text {turn} x=\"{middle:.1}\" y=\"{:.1}\">{text}</text>", at(0) - 8.0),
-        );
+        out += &format!("<text {turn} x=\"{middle:.1}\" y=\"{:.1}\">{text}</text>", at(0) - 8.0);
         for (column, &count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
             let share = count as f64 / total as f64;
             let (x, y, shade, ink) =
@@ -215,44 +188,30 @@ pub(crate) fn grid(axes: &Axes<'_>, names: &[String], counts: &[Vec<usize>]) -> 
                 "{label} → {}: {count}",
                 escape(names.get(column).map_or("", String::as_str))
             );
-            push(
-                &mut out,
-                format_args!(
-                    "<rect class=\"h\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{CELL}\" \
+            out += &format!(
+                "<rect class=\"h\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{CELL}\" \
                      height=\"{CELL}\" fill-opacity=\"{shade:.2}\"><title>{title}</title></rect>"
-                ),
             );
             let (x, y) = (x + CELL / 2.0, y + CELL / 2.0 + 4.0);
-            push(
-                &mut out,
-                format_args!(
-                    "<text class=\"{ink}\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>",
-                    short(count as f64)
-                ),
+            out += &format!(
+                "<text class=\"{ink}\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>",
+                short(count as f64)
             );
         }
     }
     for line in 0..=names.len() {
         let (place, end) = (at(line), at(names.len()));
-        push(
-            &mut out,
-            format_args!(
-                "<path class=\"g\" d=\"M{first:.1} {place:.1}H{end:.1}M{place:.1} \
+        out += &format!(
+            "<path class=\"g\" d=\"M{first:.1} {place:.1}H{end:.1}M{place:.1} \
                  {first:.1}V{end:.1}\"/>"
-            ),
         );
     }
     let middle = (at(0) + at(names.len())) / 2.0;
-    push(
-        &mut out,
-        format_args!("<text class=\"x n\" x=\"{middle:.1}\" y=\"14\">{}</text>", escape(axes.x)),
-    );
-    let place = format!("transform=\"rotate(-90 12 {middle:.1})\" x=\"12\" y=\"{middle:.1}\"");
-    push(&mut out, format_args!("<text class=\"x n\" {place}>{}</text></svg>", escape(axes.y)));
-    out
+    out += &format!("<text class=\"x n\" x=\"{middle:.1}\" y=\"14\">{}</text>", escape(axes.x));
+    out + &y_name(axes.y, &format!("{middle:.1}")) + "</svg>"
 }
 
-/// The rules of the classes that drawings use; `colour` gives the value of a colour by its name in
+/// The CSS rules for the classes in the drawings; `colour` looks up a colour by its name in
 /// [`LIGHT`].
 pub(super) fn style(colour: impl Fn(&str) -> String) -> String {
     let [ink, soft, line, card, first] = ["ink", "soft", "line", "card", "c0"].map(&colour);
@@ -276,7 +235,7 @@ pub(super) fn style(colour: impl Fn(&str) -> String) -> String {
     rules
 }
 
-/// A drawing as a file of its own, in fixed colours on white.
+/// A drawing as a complete SVG file, in fixed colours on white.
 pub(crate) fn standalone(svg: &str) -> String {
     let rules = style(|name| {
         LIGHT
@@ -295,32 +254,43 @@ pub(crate) fn standalone(svg: &str) -> String {
     )
 }
 
+/// The opening tag of a drawing.
+fn opening(width: f64, height: f64, title: &str) -> String {
+    let title = escape(title);
+    format!("<svg viewBox=\"0 0 {width:.0} {height:.0}\" role=\"img\" aria-label=\"{title}\">")
+}
+
+/// The name of the vertical axis.
+fn y_name(name: &str, middle: &str) -> String {
+    let place = format!("transform=\"rotate(-90 12 {middle})\" x=\"12\" y=\"{middle}\"");
+    format!("<text class=\"x n\" {place}>{}</text>", escape(name))
+}
+
 impl Axes<'_> {
     fn value(&self, value: f64) -> String {
         if self.percent { format!("{:.1}", 100.0 * value) } else { short(value) }
     }
 }
 
-/// The mapping from values to the drawing.
+/// Where values lie in the drawing.
 struct Frame {
     x: (f64, f64),
     y: (f64, f64),
-    percent: bool,
-    /// Room for labels below the axis, beyond that of one line.
+    /// Extra height for labels below the axis, beyond one line.
     room: f64,
     /// Whether labels are turned.
     turned: bool,
 }
 
 impl Frame {
-    fn new(axes: &Axes<'_>, x: (f64, f64), y: (f64, f64)) -> Self {
+    fn new(x: (f64, f64), y: (f64, f64)) -> Self {
         let apart =
             |(low, high): (f64, f64)| if high > low { (low, high) } else { (low - 0.5, low + 0.5) };
-        Self { x: apart(x), y: apart(y), percent: axes.percent, room: 0.0, turned: false }
+        Self { x: apart(x), y: apart(y), room: 0.0, turned: false }
     }
 
-    /// Room for the names of groups: on their lines where they fit side by side, turned where they
-    /// do not.
+    /// Makes room for the names of groups. They keep their lines where they fit side by side;
+    /// otherwise they are turned.
     fn with_groups(mut self, groups: &[String]) -> Self {
         let slot = (WIDTH - LEFT - RIGHT) / groups.len().max(1) as f64;
         self.turned =
@@ -345,77 +315,55 @@ impl Frame {
         HEIGHT - BOTTOM - (y - self.y.0) / (self.y.1 - self.y.0) * (HEIGHT - TOP - BOTTOM)
     }
 
-    /// The opening tag, the grid, the names of the axes, and those of the series with a sample of
-    /// their style where there are several.
+    /// The start of the drawing: the opening tag, the grid lines, the names of the axes, and a
+    /// legend where there are several series. `sample` draws an example of a style.
     fn open(&self, axes: &Axes<'_>, names: &[&str], sample: impl Fn(usize) -> String) -> String {
-        let (title, bottom, right) = (escape(axes.title), HEIGHT - BOTTOM, WIDTH - RIGHT);
+        let (bottom, right) = (HEIGHT - BOTTOM, WIDTH - RIGHT);
         let (legend, rows) = legend(names, HEIGHT + self.room + LEGEND_ROW / 2.0, sample);
         let height = HEIGHT + self.room + LEGEND_ROW * rows as f64;
-        let mut out = format!(
-            "<svg viewBox=\"0 0 {WIDTH} {height:.0}\" role=\"img\" aria-label=\"{title}\">{legend}"
-        );
+        let mut out = opening(WIDTH, height, axes.title) + &legend;
         for tick in ticks(self.y, 6) {
             let y = self.at_y(tick);
-            let label = if self.percent { short(100.0 * tick) } else { short(tick) };
-            push(
-                &mut out,
-                format_args!(
-                    "<line class=\"g\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>"
-                ),
+            let label = short(if axes.percent { 100.0 * tick } else { tick });
+            out += &format!(
+                "<line class=\"g\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>"
             );
-            push(
-                &mut out,
-                format_args!(
-                    "<text class=\"y\" x=\"{:.1}\" y=\"{:.1}\">{label}</text>",
-                    LEFT - 7.0,
-                    y + 3.5
-                ),
+            out += &format!(
+                "<text class=\"y\" x=\"{:.1}\" y=\"{:.1}\">{label}</text>",
+                LEFT - 7.0,
+                y + 3.5
             );
         }
-        push(
-            &mut out,
-            format_args!(
-                "<line class=\"a\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{bottom}\" y2=\"{bottom}\"/>"
-            ),
+        out += &format!(
+            "<line class=\"a\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{bottom}\" y2=\"{bottom}\"/>"
         );
         let (middle_x, middle_y) = ((LEFT + right) / 2.0, (TOP + bottom) / 2.0);
-        push(
-            &mut out,
-            format_args!(
-                "<text class=\"x n\" x=\"{middle_x}\" y=\"{:.1}\">{}</text>",
-                HEIGHT + self.room - 6.0,
-                escape(axes.x)
-            ),
+        out += &format!(
+            "<text class=\"x n\" x=\"{middle_x}\" y=\"{:.1}\">{}</text>",
+            HEIGHT + self.room - 6.0,
+            escape(axes.x)
         );
-        let place = format!("transform=\"rotate(-90 12 {middle_y})\" x=\"12\" y=\"{middle_y}\"");
-        push(&mut out, format_args!("<text class=\"x n\" {place}>{}</text>", escape(axes.y)));
-        out
+        out + &y_name(axes.y, &middle_y.to_string())
     }
 
     fn x_label(&self, out: &mut String, x: f64, label: &str) {
         let y = HEIGHT - BOTTOM + 16.0;
         if self.turned {
             let (y, text) = (y - 3.0, escape(&in_one_line(label)));
-            push(
-                out,
-                format_args!(
-                    "<text class=\"y\" transform=\"rotate(-{TURN} {x:.1} {y})\" x=\"{x:.1}\" \
+            *out += &format!(
+                "<text class=\"y\" transform=\"rotate(-{TURN} {x:.1} {y})\" x=\"{x:.1}\" \
                      y=\"{y}\">{text}</text>"
-                ),
             );
             return;
         }
         for (number, line) in label.lines().enumerate() {
             let y = y + LABEL_LINE * number as f64;
-            push(
-                out,
-                format_args!("<text class=\"x\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>", escape(line)),
-            );
+            *out += &format!("<text class=\"x\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>", escape(line));
         }
     }
 }
 
-/// The names of several series in rows from `top` on, and the number of rows.
+/// The legend, in rows from `top` on, and the number of its rows. One series needs no legend.
 fn legend(names: &[&str], top: f64, sample: impl Fn(usize) -> String) -> (String, usize) {
     if names.len() < 2 {
         return (String::new(), 0);
@@ -427,20 +375,17 @@ fn legend(names: &[&str], top: f64, sample: impl Fn(usize) -> String) -> (String
             (x, row) = (LEFT, row + 1);
         }
         let (y, sample) = (top + LEGEND_ROW * row as f64, sample(number % STYLES));
-        push(
-            &mut out,
-            format_args!(
-                "<g transform=\"translate({x:.1} {y:.1})\">{sample}<text x=\"26\" \
+        out += &format!(
+            "<g transform=\"translate({x:.1} {y:.1})\">{sample}<text x=\"26\" \
                  y=\"4\">{}</text></g>",
-                escape(name)
-            ),
+            escape(name)
         );
         x += width;
     }
     (out, row + 1)
 }
 
-/// About how wide a text is at the size of labels; no font is at hand where the page is made.
+/// Roughly how wide a text is at the size of labels. The fonts of the reader are not known here.
 fn text_width(text: &str) -> f64 {
     text.chars()
         .map(|letter| {
@@ -455,12 +400,12 @@ fn text_width(text: &str) -> f64 {
         .sum()
 }
 
-/// A label of bearable length.
+/// A label that is cut if it is too long.
 fn cut(label: &str) -> String {
     cut_at(label, LONGEST_LABEL)
 }
 
-/// Both lines of a group's name in one; the second, which tells the size, stays whole.
+/// Both lines of a group's name in one line. The second line is the size, and is never cut.
 fn in_one_line(label: &str) -> String {
     match label.split_once('\n') {
         Some((name, size)) => format!(
@@ -471,7 +416,7 @@ fn in_one_line(label: &str) -> String {
     }
 }
 
-/// At most `most` letters; an ellipsis stands for the rest.
+/// At most `most` letters; an ellipsis replaces the rest.
 fn cut_at(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         return text.to_owned();
@@ -480,8 +425,8 @@ fn cut_at(text: &str, most: usize) -> String {
     kept + "…"
 }
 
-/// Drops points that are not finite and averages neighbours where there are too many; the first and
-/// the last point stay.
+/// Drops points that are not finite. Where there are too many points, neighbours are averaged; the
+/// first and the last point stay.
 fn thin(series: &Series) -> Series {
     let finite: Vec<_> = series
         .points
@@ -511,13 +456,13 @@ fn range(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
     })
 }
 
-/// A range with some air; it starts at 0 where the values are not far above.
+/// A range with some space around it. It starts at 0 if the values are not far above 0.
 fn padded((low, high): (f64, f64)) -> (f64, f64) {
     let air = (high - low) * 0.06;
     if low >= 0.0 && low < 0.5 * high { (0.0, high + air) } else { (low - air, high + air) }
 }
 
-/// At most about `count` round values inside a range: steps of 1, 2 or 5 times a power of ten.
+/// About `count` round values inside a range, in steps of 1, 2 or 5 times a power of ten.
 fn ticks((low, high): (f64, f64), count: usize) -> Vec<f64> {
     let rough = (high - low) / count.max(1) as f64;
     let power = 10f64.powf(rough.log10().floor());
@@ -530,7 +475,7 @@ fn ticks((low, high): (f64, f64), count: usize) -> Vec<f64> {
     (first..=last).map(|tick| tick as f64 * step).collect()
 }
 
-/// A number in at most four digits or so: `12k`, `1.5M`, `0.003`.
+/// A number in about four digits at most: `12k`, `1.5M`, `0.003`.
 fn short(value: f64) -> String {
     let trimmed = |text: String| match text.contains('.') {
         true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
@@ -546,18 +491,13 @@ fn short(value: f64) -> String {
     }
 }
 
-/// Text for HTML and SVG, inside and outside of quoted attributes.
+/// Text that is safe in HTML and SVG, inside and outside of quoted attributes.
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
         .replace('"', "&quot;")
         .replace('\'', "&#39;")
-}
-
-fn push(out: &mut String, text: std::fmt::Arguments<'_>) {
-    // Writing to a string cannot fail.
-    let _ = out.write_fmt(text);
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@ use super::chart::{Axes, bars, lines, style};
 use super::plots::{Plot, plots};
 use super::{RelationLabels, ReportData, Series};
 use crate::base::write_atomic;
-use crate::eval::{RecallAt, Scores};
+use crate::eval::Scores;
+use crate::sampling::KeptPairs;
 use crate::{Error, Result};
 
 /// The pages and what they share.
@@ -124,22 +125,13 @@ fn tiles(data: &ReportData) -> Vec<(String, String, String)> {
         }
     }
     let deepest = data.ranker.iter().max_by(|a, b| a.labels.share.total_cmp(&b.labels.share));
-    let noise = |at: &&RecallAt| at.false_labels.is_some();
-    if let Some(at) = data
-        .ranker
-        .iter()
-        .find(|at| at.keep == crate::sampling::KeptPairs::times(2))
-        .filter(noise)
-        .or(deepest)
-    {
+    let usual = data.ranker.iter().find(|at| at.keep == KeptPairs::times(2));
+    if let Some(at) = usual.filter(|at| at.false_labels.is_some()).or(deepest) {
         let keep = format!("top {} pairs a document", at.k());
         tiles.push(("labels kept".to_owned(), percent(Some(at.labels.share)) + " %", keep.clone()));
         if let Some(wrong) = at.false_labels {
-            tiles.push((
-                "false labels removed".to_owned(),
-                percent(Some(1.0 - wrong.share)) + " %",
-                keep,
-            ));
+            let removed = percent(Some(1.0 - wrong.share)) + " %";
+            tiles.push(("false labels removed".to_owned(), removed, keep));
         }
     }
     if !data.times.is_empty() {
@@ -207,9 +199,15 @@ fn stages(data: &ReportData) -> Vec<(String, String)> {
     both.filter(|(_, svg)| !svg.is_empty()).collect()
 }
 
-fn ranker_recall(data: &ReportData) -> String {
+/// Bars of what the ranker keeps, for each number of kept pairs.
+fn kept_bars(
+    data: &ReportData,
+    title: &str,
+    names: &[&str],
+    values: &[Vec<Option<f64>>],
+) -> String {
     let axes = Axes {
-        title: "labels on kept pairs by k",
+        title,
         x: "kept pairs a document (N: entities)",
         y: "labels kept (%)",
         y_range: Some((0.0, 1.05)),
@@ -217,43 +215,36 @@ fn ranker_recall(data: &ReportData) -> String {
         ..Axes::default()
     };
     let keeps: Vec<_> = data.ranker.iter().map(|at| at.k()).collect();
-    bars(
-        &axes,
-        &keeps,
-        &["labels kept"],
-        &[data.ranker.iter().map(|at| Some(at.labels.share)).collect()],
-    )
+    bars(&axes, &keeps, names, values)
+}
+
+fn ranker_recall(data: &ReportData) -> String {
+    let kept = data.ranker.iter().map(|at| Some(at.labels.share)).collect();
+    kept_bars(data, "labels on kept pairs by k", &["labels kept"], &[kept])
 }
 
 fn noise_shares(data: &ReportData) -> String {
     if data.ranker.iter().all(|at| at.true_labels.is_none()) {
         return String::new();
     }
-    let axes = Axes {
-        title: "share of true and of false distant labels kept by k",
-        x: "kept pairs a document (N: entities)",
-        y: "labels kept (%)",
-        y_range: Some((0.0, 1.05)),
-        percent: true,
-        ..Axes::default()
-    };
-    let keeps: Vec<_> = data.ranker.iter().map(|at| at.k()).collect();
     let right = data.ranker.iter().map(|at| at.true_labels.map(|share| share.share)).collect();
     let wrong = data.ranker.iter().map(|at| at.false_labels.map(|share| share.share)).collect();
-    bars(&axes, &keeps, &["true labels", "false labels"], &[right, wrong])
+    let title = "share of true and of false distant labels kept by k";
+    kept_bars(data, title, &["true labels", "false labels"], &[right, wrong])
 }
 
 /// A fraction in per cent with two decimals, a dash for nothing.
 fn percent(value: Option<f64>) -> String {
-    value
-        .filter(|value| value.is_finite())
-        .map_or_else(|| "–".to_owned(), |value| format!("{:.2}", 100.0 * value))
+    fixed(value.map(|value| 100.0 * value), 2)
 }
 
 fn decimal(value: Option<f64>) -> String {
-    value
-        .filter(|value| value.is_finite())
-        .map_or_else(|| "–".to_owned(), |value| format!("{value:.3}"))
+    fixed(value, 3)
+}
+
+fn fixed(value: Option<f64>, decimals: usize) -> String {
+    let finite = value.filter(|value| value.is_finite());
+    finite.map_or_else(|| "–".to_owned(), |value| format!("{value:.decimals$}"))
 }
 
 fn duration(seconds: f64) -> String {

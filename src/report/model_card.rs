@@ -1,26 +1,15 @@
 //! The `README.md` of an exported checkpoint: YAML front matter and a short text. Not for: scores
 //! of a run in full (`html`).
 
-use std::fmt::Write;
-
-use serde::{Deserialize, Serialize};
-
 /// What the card says. Empty parts are left out.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ModelCard {
     /// Name of the model.
     pub name: String,
     /// What it is, in a sentence or two.
     pub description: String,
-    /// Language codes.
-    pub languages: Vec<String>,
-    /// Licence identifier.
-    pub license: String,
     /// The encoder it started from.
     pub base_model: String,
-    /// Data it was trained on.
-    pub datasets: Vec<String>,
     /// Further tags.
     pub tags: Vec<String>,
     /// Scores.
@@ -29,12 +18,10 @@ pub struct ModelCard {
     pub training: Vec<(String, String)>,
     /// How to use it: a shell command.
     pub usage: String,
-    /// What it cannot do.
-    pub limitations: Vec<String>,
 }
 
 /// One score on the card.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct CardScore {
     /// Data set.
     pub dataset: String,
@@ -50,57 +37,37 @@ impl ModelCard {
     /// The whole file.
     pub fn to_markdown(&self) -> String {
         let mut out = self.front_matter();
-        push(&mut out, format_args!("\n# {}\n\n{}\n", one_line(&self.name), self.description));
+        out += &format!("\n# {}\n\n{}\n", one_line(&self.name), self.description);
         if !self.scores.is_empty() {
-            out.push_str("\n## Scores\n\n| data | split | metric | value |\n|---|---|---|---|\n");
+            out += "\n## Scores\n\n| data | split | metric | value |\n|---|---|---|---|\n";
             for score in &self.scores {
                 let cells = [&score.dataset, &score.split, &score.metric].map(|text| cell(text));
-                push(
-                    &mut out,
-                    format_args!("| {} | {:.2} |\n", cells.join(" | "), 100.0 * score.value),
-                );
+                out += &format!("| {} | {:.2} |\n", cells.join(" | "), 100.0 * score.value);
             }
         }
         if !self.training.is_empty() {
-            out.push_str("\n## Training\n\n| | |\n|---|---|\n");
+            out += "\n## Training\n\n| | |\n|---|---|\n";
             for (name, value) in &self.training {
-                push(&mut out, format_args!("| {} | {} |\n", cell(name), cell(value)));
+                out += &format!("| {} | {} |\n", cell(name), cell(value));
             }
         }
         if !self.usage.is_empty() {
-            push(&mut out, format_args!("\n## Use\n\n```sh\n{}\n```\n", self.usage));
-        }
-        if !self.limitations.is_empty() {
-            out.push_str("\n## Limitations\n\n");
-            for limitation in &self.limitations {
-                push(&mut out, format_args!("- {}\n", one_line(limitation)));
-            }
+            out += &format!("\n## Use\n\n```sh\n{}\n```\n", self.usage);
         }
         out
     }
 
     fn front_matter(&self) -> String {
         let mut out = "---\n".to_owned();
-        list(&mut out, "language", &self.languages);
-        for (key, value) in [("license", &self.license), ("base_model", &self.base_model)] {
-            if !value.is_empty() {
-                push(&mut out, format_args!("{key}: {}\n", quoted(value)));
-            }
+        if !self.base_model.is_empty() {
+            out += &format!("base_model: {}\n", quoted(&self.base_model));
         }
-        list(&mut out, "datasets", &self.datasets);
-        let own = ["relation-extraction", "document-level-relation-extraction"].map(str::to_owned);
-        list(&mut out, "tags", &[own.as_slice(), self.tags.as_slice()].concat());
-        out.push_str("---\n");
-        out
-    }
-}
-
-fn list(out: &mut String, key: &str, values: &[String]) {
-    if !values.is_empty() {
-        push(out, format_args!("{key}:\n"));
-        for value in values {
-            push(out, format_args!("- {}\n", quoted(value)));
+        out += "tags:\n";
+        let own = ["relation-extraction", "document-level-relation-extraction"];
+        for tag in own.into_iter().chain(self.tags.iter().map(String::as_str)) {
+            out += &format!("- {}\n", quoted(tag));
         }
+        out + "---\n"
     }
 }
 
@@ -117,11 +84,6 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-fn push(out: &mut String, text: std::fmt::Arguments<'_>) {
-    // Writing to a string cannot fail.
-    let _ = out.write_fmt(text);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,8 +93,7 @@ mod tests {
         let card = ModelCard {
             name: "tiny\nmodel".into(),
             description: "A test.".into(),
-            license: "apache-2.0".into(),
-            datasets: vec!["say \"docred\": yes".into()],
+            base_model: "say \"docred\": yes".into(),
             scores: vec![CardScore {
                 dataset: "a|b".into(),
                 split: "dev".into(),
@@ -141,8 +102,8 @@ mod tests {
             }],
             ..ModelCard::default()
         };
-        let expected = "---\nlicense: \"apache-2.0\"\ndatasets:\n\
-             - \"say \\\"docred\\\": yes\"\ntags:\n- \"relation-extraction\"\n\
+        let expected = "---\nbase_model: \"say \\\"docred\\\": yes\"\ntags:\n\
+             - \"relation-extraction\"\n\
              - \"document-level-relation-extraction\"\n---\n\n# tiny model\n\n\
              A test.\n\n## Scores\n\n\
              | data | split | metric | value |\n|---|---|---|---|\n| a\\|b | dev | F1 | 58.65 |\n";

@@ -1,6 +1,5 @@
 //! Every reader with a good file of its own.
 
-use std::collections::HashSet;
 use std::io::Write;
 use std::path::Path;
 
@@ -14,7 +13,7 @@ use docre::{
 use serde_json::json;
 use tch::Device;
 
-use super::handmade::{archive, state_dict, tensor};
+use super::handmade::{archive, old_file, state_dict, tensor};
 
 /// A reader under test.
 pub struct Target {
@@ -170,7 +169,7 @@ fn shards(folder: &Path) {
             tokenizer: &vocabulary,
             lowercase: false,
             relations: &load_relations(&relations).unwrap(),
-            exclude: &HashSet::new(),
+            exclude: None,
             shard_rows: None,
         };
         job.run().unwrap();
@@ -213,8 +212,8 @@ fn open_store(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Folders of encoders, each with a file that is to be broken: a small BERT twice, and an archive
-/// of `torch.save` that is not quite one.
+/// Folders of encoders, each with a file that is to be broken: a small BERT twice, and two files
+/// of `torch.save` that are not quite one.
 fn encoders(folder: &Path) {
     let tiny = json!({
         "hidden_size": 4, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 4,
@@ -223,26 +222,35 @@ fn encoders(folder: &Path) {
     let spec = EncoderSpec::preset("tiny", tiny);
     let mut parameters = Parameters::new(1, Device::Cpu);
     let encoder = build_encoder(&spec, VOCABULARY_SIZE, &mut parameters).unwrap();
-    for name in ["weights", "settings", "archive"] {
+    for name in ["weights", "settings", "archive", "old-archive"] {
         fs_err::create_dir(folder.join(name)).unwrap();
         let tensors = parameters.iter().map(|entry| (entry.name.as_str(), &entry.tensor));
         write_folder(&folder.join(name), &encoder.config(), tensors).unwrap();
     }
-    fs_err::remove_file(folder.join("archive/model.safetensors")).unwrap();
+    for name in ["archive", "old-archive"] {
+        fs_err::remove_file(folder.join(name).join("model.safetensors")).unwrap();
+    }
 }
 
-fn pytorch() -> Vec<u8> {
+/// A file of `torch.save`, of today and from before PyTorch 1.6.
+fn pytorch() -> [Vec<u8>; 2] {
     let pickle = state_dict(&[
         ("bert.embeddings.LayerNorm.gamma", tensor("FloatStorage", "0", 6, 1, &[2, 2], &[1, 3])),
         ("bert.half", tensor("HalfStorage", "1", 2, 0, &[2], &[1])),
     ]);
     let storage: Vec<u8> = (0..6).flat_map(|number| (number as f32).to_le_bytes()).collect();
-    archive(&[
+    let halves = [0, 60, 0, 64];
+    let today = archive(&[
         ("data.pkl", &pickle),
         ("byteorder", b"little"),
         ("data/0", &storage),
-        ("data/1", &[0, 60, 0, 64]),
-    ])
+        ("data/1", &halves),
+    ]);
+    [today, old_file(&pickle, &[("0", 6, storage), ("1", 2, halves.to_vec())])]
+}
+
+fn load_weights(path: &Path) -> Result<()> {
+    read_folder(path.parent().unwrap()).map(drop)
 }
 
 fn load_encoder(path: &Path) -> Result<()> {
@@ -259,6 +267,7 @@ pub fn targets(folder: &Path) -> Vec<Target> {
     const KINDS: &[u8] = &[65, 64];
     fs_err::write(folder.join("distant_relationships.tsv"), RELATIONSHIPS).unwrap();
     fs_err::write(folder.join("texts.pubtator"), PUBTATOR).unwrap();
+    let [today, earlier] = pytorch();
     shards(folder);
     encoders(folder);
     let bytes = |name, good: Vec<u8>, read| Target { name, good, read, codes: DATA };
@@ -322,9 +331,8 @@ pub fn targets(folder: &Path) -> Vec<Target> {
             ..bytes("tokenizer.json", made("shard/tokenizer/tokenizer.json"), tokenizer)
         },
         Target { codes: KINDS, ..text("vectors.txt", VECTORS, tokenizer) },
-        bytes("archive/pytorch_model.bin", pytorch(), |path| {
-            read_folder(path.parent().unwrap()).map(drop)
-        }),
+        bytes("archive/pytorch_model.bin", today, load_weights),
+        bytes("old-archive/pytorch_model.bin", earlier, load_weights),
         bytes("weights/model.safetensors", made("weights/model.safetensors"), load_encoder),
         Target {
             codes: KINDS,

@@ -9,11 +9,10 @@ use crate::systems::atlop::{Atlop, AtlopSettings};
 use crate::systems::cases::foundation::EVALUATION;
 use crate::systems::cases::head_name;
 use crate::systems::cases::pairs::{
-    batch, compare_documents, compare_labels, compare_mentions, compare_read, foundation, relations,
+    batch, compare_inputs, compare_read, compare_training, foundation,
 };
-use crate::systems::reading::{ReadingTables, adaptive_labels};
-use crate::systems::{Extractor, Profile, relation_loss_sum, tables};
-use crate::train::MicroBatch;
+use crate::systems::reading::ReadingTables;
+use crate::systems::{Extractor, Profile, tables};
 
 fn settings(case: &Case) -> Result<AtlopSettings> {
     Ok(AtlopSettings {
@@ -25,18 +24,13 @@ fn settings(case: &Case) -> Result<AtlopSettings> {
 }
 
 pub(crate) fn atlop(case: &mut Case) -> Result<()> {
-    let (documents, tokenizer) = case.documents(&relations(case)?)?;
+    let (documents, tokenizer) = case.documents(&case.relations()?)?;
     let settings = settings(case)?;
     let system = Atlop::new(foundation(case, &tokenizer)?, settings.clone())?;
     case.load_weights(system.parameters(), WEIGHTS, head_name)?;
     let batch = batch(&system, &documents)?;
     let laid: &ReadingTables = tables(&batch.tables)?;
-    compare_documents(case, &documents, &batch, laid)?;
-    let spans = documents
-        .iter()
-        .map(|document| Ok(system.view(document)?.mention_spans))
-        .collect::<Result<Vec<_>>>()?;
-    compare_mentions(case, &documents, &spans)?;
+    compare_inputs(case, &documents, &batch, laid, |document| system.view(document))?;
     compare_windows(case, laid)?;
 
     let pairs = system.pairs(laid, EVALUATION)?;
@@ -50,13 +44,7 @@ pub(crate) fn atlop(case: &mut Case) -> Result<()> {
         case.compare(name, ours)?;
     }
     let logits = system.classify(&pairs, EVALUATION)?;
-    case.compare("logits", &logits)?;
-    compare_labels(case, "decoded", &adaptive_labels(&logits, settings.num_labels)?)?;
-    let loss = relation_loss_sum(system.loss(), &logits, &batch.targets_like(&logits)?)?
-        .f_div_scalar(batch.counts()[0])?;
-    case.compare("loss", &loss)?;
-    loss.f_backward()?;
-    case.compare_gradients("grad/", system.parameters(), head_name)
+    compare_training(case, &system, &batch, &logits, settings.num_labels)
 }
 
 /// What the encoder reads: one row a window.

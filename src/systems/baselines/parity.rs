@@ -39,7 +39,7 @@ fn settings(case: &Case, network: Network, profile: Profile) -> Result<BaselineS
 pub(crate) fn baseline(case: &mut Case, network: Network) -> Result<()> {
     let words = WordCase::open(case)?;
     let model = build(case, &words, network, Profile::Code)?;
-    let documents = words.ordered(case, &case.texts("/batch_order")?)?;
+    let documents = words.ordered(case, &case.stated::<Vec<_>>("/batch_order")?)?;
     let layout = model.layout();
     let examples = documents
         .iter()

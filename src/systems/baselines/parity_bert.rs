@@ -33,7 +33,7 @@ pub(crate) fn bert_re(case: &mut Case) -> Result<()> {
     let words = WordCase::open_pieces(case)?;
     let model = Baseline::new(words.bert(case)?, &settings(case)?)?;
     case.load_weights(model.parameters(), WEIGHTS, rename)?;
-    let documents = words.ordered(case, &case.texts("/documents")?)?;
+    let documents = words.ordered(case, &case.stated::<Vec<_>>("/documents")?)?;
     let mut losses = Vec::new();
     for (index, document) in documents.iter().enumerate() {
         losses.push(compare_document(case, &model, document, &format!("doc{index}."))?);

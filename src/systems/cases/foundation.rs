@@ -9,8 +9,7 @@ use crate::encoders::{EncoderSpec, build};
 use crate::parity::Case;
 use crate::systems::Foundation;
 use crate::text::{SpecialPieces, Tokenizer};
-use crate::torch::Parameters;
-use crate::torch::precision::Precision;
+use crate::torch::{Parameters, Precision};
 use crate::train::Forward;
 
 /// The references were run without dropout, in 32 bits.

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use tch::{Kind, Tensor};
 
 use crate::Result;
-use crate::corpus::RelationSet;
 use crate::parity::{Case, lengths, padded};
 use crate::systems::atlop::labelled_first;
 use crate::systems::cases::foundation::on_pieces;
-use crate::systems::reading::{ReadStates, ReadingTables};
-use crate::systems::{Example, Extractor, Foundation, Pair, RelationBatch};
-use crate::text::{TokenizedDocument, Tokenizer};
+use crate::systems::cases::head_name;
+use crate::systems::reading::{ReadStates, ReadingTables, adaptive_labels};
+use crate::systems::{Example, Extractor, Foundation, Pair, RelationBatch, relation_loss_sum};
+use crate::text::{TokenizedDocument, Tokenizer, View};
+use crate::train::MicroBatch;
 
 /// The foundation of the case, with all relations of its classes but NA.
 pub(crate) fn foundation(case: &Case, tokenizer: &Tokenizer) -> Result<Foundation> {
@@ -30,31 +31,12 @@ pub(crate) fn batch(
         let pairs = layout.training_pairs(document, 0, 0, visit)?;
         Ok(Example { document: Arc::new(document.clone()), pairs, visit, train: true })
     });
-    RelationBatch::new(
-        &*layout,
-        &examples.collect::<Result<Vec<_>>>()?,
-        system.classes(),
-        system.loss(),
-    )
-}
-
-/// The relations of `rel2id.json` beside the case's folder, in order; NA, which is class 0, is
-/// none.
-pub(crate) fn relations(case: &Case) -> Result<RelationSet> {
-    let classes = case.object("../rel2id.json")?;
-    let classes = classes.as_object().into_iter().flatten();
-    let mut ids: Vec<(u64, &String)> =
-        classes.map(|(id, class)| (class.as_u64().unwrap_or_default(), id)).collect();
-    ids.sort();
-    let mut set = RelationSet::default();
-    for (_, id) in &ids[ids.len().min(1)..] {
-        set.insert(id, id);
-    }
-    Ok(set)
+    let examples = examples.collect::<Result<Vec<_>>>()?;
+    RelationBatch::new(&*layout, &examples, system.classes(), system.loss())
 }
 
 /// Step one: word pieces, lengths, entities, pairs and targets.
-pub(crate) fn compare_documents(
+fn compare_documents(
     case: &mut Case,
     documents: &[TokenizedDocument],
     batch: &RelationBatch,
@@ -77,7 +59,7 @@ pub(crate) fn compare_documents(
 
 /// Positions of mentions as rows (document, entity, start, end, …) without the first piece; further
 /// columns are the sentence.
-pub(crate) fn compare_mentions(
+fn compare_mentions(
     case: &mut Case,
     documents: &[TokenizedDocument],
     spans: &[Vec<Vec<(u32, u32)>>],
@@ -89,14 +71,12 @@ pub(crate) fn compare_mentions(
     let reference: Vec<i64> =
         reference.chunks(shape[1] as usize).filter(in_range).flatten().copied().collect();
     let mut ours = Vec::new();
-    for (index, (document, spans)) in documents.iter().zip(spans).enumerate() {
-        for (entity, spans) in spans.iter().enumerate() {
-            for (mention, &(start, end)) in document.entities[entity].mentions.iter().zip(spans) {
-                ours.extend([index as i64, entity as i64, i64::from(start) - 1, i64::from(end)]);
-                ours.extend(std::iter::repeat_n(
-                    i64::from(mention.sentence),
-                    shape[1] as usize - 4,
-                ));
+    for (index, (document, spans)) in (0..).zip(documents.iter().zip(spans)) {
+        for (number, (entity, spans)) in (0..).zip(document.entities.iter().zip(spans)) {
+            for (mention, &(start, end)) in entity.mentions.iter().zip(spans) {
+                ours.extend([index, number, i64::from(start) - 1, i64::from(end)]);
+                let further = shape[1] as usize - 4;
+                ours.extend(std::iter::repeat_n(i64::from(mention.sentence), further));
             }
         }
     }
@@ -124,6 +104,36 @@ pub(crate) fn compare_read(
         Some(attention) => case.compare_with("entity_attention", attention, &reference),
         None => Err(case.error("no attention was computed")),
     }
+}
+
+/// Word pieces, pairs, targets and mentions; `view` is how the system reads a document.
+pub(crate) fn compare_inputs(
+    case: &mut Case,
+    documents: &[TokenizedDocument],
+    batch: &RelationBatch,
+    tables: &ReadingTables,
+    view: impl Fn(&TokenizedDocument) -> Result<View>,
+) -> Result<()> {
+    compare_documents(case, documents, batch, tables)?;
+    let spans = documents.iter().map(|document| Ok(view(document)?.mention_spans));
+    compare_mentions(case, documents, &spans.collect::<Result<Vec<_>>>()?)
+}
+
+/// Logits, decoded labels, the loss and its gradients.
+pub(crate) fn compare_training(
+    case: &mut Case,
+    system: &dyn Extractor,
+    batch: &RelationBatch,
+    logits: &Tensor,
+    num_labels: usize,
+) -> Result<()> {
+    case.compare("logits", logits)?;
+    compare_labels(case, "decoded", &adaptive_labels(logits, num_labels)?)?;
+    let loss = relation_loss_sum(system.loss(), logits, &batch.targets_like(logits)?)?
+        .f_div_scalar(batch.counts()[0])?;
+    case.compare("loss", &loss)?;
+    loss.f_backward()?;
+    case.compare_gradients("grad/", system.parameters(), head_name)
 }
 
 /// Labels as integers beside the reference's.

@@ -31,23 +31,25 @@ pub(crate) fn example(document: &TokenizedDocument, pairs: Vec<Pair>, visit: usi
     Example { document: Arc::new(document.clone()), pairs, visit: visit as u64, train: false }
 }
 
+/// The logits of each document.
+fn of_documents(logits: &Tensor, examples: &[Example]) -> Result<Vec<Tensor>> {
+    let counts: Vec<i64> = examples.iter().map(|example| example.pairs.len() as i64).collect();
+    Ok(logits.f_split_with_sizes(&counts[..], 0)?)
+}
+
 /// Losses of the documents, each Σ / (pairs · classes), from the logits of all of them.
 pub(crate) fn losses(
     logits: &Tensor,
     examples: &[Example],
     classes: Classes,
 ) -> Result<Vec<Tensor>> {
-    let mut first = 0;
-    let of_document = |example: &Example| {
-        let count = example.pairs.len() as i64;
-        let mine = logits.f_narrow(0, first, count)?;
-        first += count;
+    let of_document = |(example, mine): (&Example, Tensor)| {
         let targets = Tensor::f_from_slice(&classes.targets(&example.document, &example.pairs))?
             .f_view_as(&mine)?;
         Ok(relation_loss_sum(RelationLoss::Bce, &mine, &targets)?
-            .f_div_scalar((count * classes.count() as i64) as f64)?)
+            .f_div_scalar((example.pairs.len() * classes.count()) as f64)?)
     };
-    examples.iter().map(of_document).collect()
+    examples.iter().zip(of_documents(logits, examples)?).map(of_document).collect()
 }
 
 /// The mean of the documents' losses.
@@ -65,13 +67,10 @@ pub(crate) fn compare_outputs(
     examples: &[Example],
     losses: &[Tensor],
 ) -> Result<()> {
-    let mut first = 0;
-    for (index, (example, loss)) in examples.iter().zip(losses).enumerate() {
-        let count = example.pairs.len() as i64;
-        let mine = logits.f_narrow(0, first, count)?;
-        first += count;
+    let logits = of_documents(logits, examples)?;
+    for (index, (mine, loss)) in logits.iter().zip(losses).enumerate() {
         for (name, ours) in
-            [(format!("doc{index}.logits"), &mine), (format!("doc{index}.loss"), loss)]
+            [(format!("doc{index}.logits"), mine), (format!("doc{index}.loss"), loss)]
         {
             if let Some(reference) = references.get(&name) {
                 case.compare_with(&format!("{label}{name}"), ours, reference)?;

@@ -6,7 +6,7 @@ use tch::Tensor;
 use crate::parity::{Case, WEIGHTS};
 use crate::systems::cases::foundation::EVALUATION;
 use crate::systems::cases::pairs::{
-    batch, compare_documents, compare_labels, compare_mentions, compare_read, foundation, relations,
+    batch, compare_inputs, compare_labels, compare_read, compare_training, foundation,
 };
 use crate::systems::cases::{head_name, total_loss};
 use crate::systems::docre_ii::{
@@ -14,9 +14,9 @@ use crate::systems::docre_ii::{
     Stage,
 };
 use crate::systems::reading::adaptive_labels;
-use crate::systems::{Extractor, Profile, RelationBatch, relation_loss_sum, tables};
+use crate::systems::{Extractor, Profile, RelationBatch, tables};
 use crate::text::{TokenizedDocument, Tokenizer};
-use crate::train::{Forward, MicroBatch};
+use crate::train::Forward;
 use crate::{Error, Result};
 
 const POSITIONS: &str = "embeddings.position_embeddings.weight";
@@ -53,56 +53,29 @@ pub(crate) fn docre_ii(case: &mut Case) -> Result<()> {
     if case.has_output("loss") { base(case) } else { inference(case) }
 }
 
-fn compare_laid(
-    case: &mut Case,
-    documents: &[TokenizedDocument],
-    system: &DocreIi,
-    batch: &RelationBatch,
-) -> Result<()> {
-    let laid: &DocreIiTables = tables(&batch.tables)?;
-    compare_documents(case, documents, batch, &laid.reading)?;
-    let spans = documents
-        .iter()
-        .map(|document| Ok(system.view(document)?.mention_spans))
-        .collect::<Result<Vec<_>>>()?;
-    compare_mentions(case, documents, &spans)
-}
-
 fn base(case: &mut Case) -> Result<()> {
-    let (documents, tokenizer) = case.documents(&relations(case)?)?;
+    let (documents, tokenizer) = case.documents(&case.relations()?)?;
     let settings = settings(case, Stage::Base)?;
     let system = model(case, &tokenizer, settings.clone())?;
-    let positions = system.parameters().get(POSITIONS).map(Tensor::shallow_clone);
-    let positions =
-        positions.ok_or_else(|| Error::Bug("the encoder has no position table".into()))?;
-    case.compare("position_table", &positions)?;
+    let positions = system.parameters().get(POSITIONS);
+    let missing = || Error::Bug("the encoder has no position table".into());
+    case.compare("position_table", positions.ok_or_else(missing)?)?;
     case.load_weights(system.parameters(), WEIGHTS, head_name)?;
     let batch = batch(&system, &documents)?;
-    compare_laid(case, &documents, &system, &batch)?;
     let laid: &DocreIiTables = tables(&batch.tables)?;
+    compare_inputs(case, &documents, &batch, &laid.reading, |document| system.view(document))?;
     let pairs = system.base_pairs(laid, EVALUATION)?;
     compare_read(case, &laid.reading, &pairs.read)?;
-    for (name, ours) in [
-        ("context", &pairs.context),
-        ("head_feature", &pairs.heads),
-        ("tail_feature", &pairs.tails),
-    ] {
-        case.compare(name, ours)?;
-    }
+    case.compare("context", &pairs.context)?;
+    case.compare("head_feature", &pairs.heads)?;
+    case.compare("tail_feature", &pairs.tails)?;
     case.compare("pair_features", &pairs.features)?;
-    case.compare("logits", &pairs.logits)?;
-    compare_labels(case, "decoded", &adaptive_labels(&pairs.logits, settings.num_labels)?)?;
-    let loss =
-        relation_loss_sum(system.loss(), &pairs.logits, &batch.targets_like(&pairs.logits)?)?
-            .f_div_scalar(batch.counts()[0])?;
-    case.compare("loss", &loss)?;
-    loss.f_backward()?;
-    case.compare_gradients("grad/", system.parameters(), head_name)
+    compare_training(case, &system, &batch, &pairs.logits, settings.num_labels)
 }
 
 fn inference(case: &mut Case) -> Result<()> {
-    let (documents, tokenizer) = case.documents(&relations(case)?)?;
-    for (number, layers) in case.numbers("/switches/N_I").into_iter().enumerate() {
+    let (documents, tokenizer) = case.documents(&case.relations()?)?;
+    for (number, layers) in case.stated::<Vec<_>>("/switches/N_I")?.into_iter().enumerate() {
         for accumulate in [true, false] {
             let settings = DocreIiSettings {
                 inference_layers: layers,
@@ -115,7 +88,8 @@ fn inference(case: &mut Case) -> Result<()> {
             let laid: &DocreIiTables = tables(&batch.tables)?;
             let base = system.base_pairs(laid, EVALUATION)?;
             if number == 0 && accumulate {
-                compare_laid(case, &documents, &system, &batch)?;
+                let view = |document: &TokenizedDocument| system.view(document);
+                compare_inputs(case, &documents, &batch, &laid.reading, view)?;
                 compare_base(case, &system, &base)?;
             }
             compare_iterations(case, &format!("ni{layers}"), &system, laid, &base)?;
@@ -132,11 +106,8 @@ fn compare_base(case: &mut Case, system: &DocreIi, base: &BasePairs) -> Result<(
     case.compare("pair_features", &base.features)?;
     case.compare("base_logits", &base.logits)?;
     case.compare("F", &system.feature_matrix(base)?)?;
-    compare_labels(
-        case,
-        "base_decoded",
-        &adaptive_labels(&base.logits, system.settings().num_labels)?,
-    )
+    let labels = adaptive_labels(&base.logits, system.settings().num_labels)?;
+    compare_labels(case, "base_decoded", &labels)
 }
 
 fn compare_iterations(
@@ -175,11 +146,8 @@ fn recorded(case: &Case) -> Result<Noise> {
     };
     let rows = |name: &str| -> Result<Vec<i64>> {
         let (mask, places) = cells(name)?;
-        Ok((0i64..)
-            .zip(places)
-            .filter(|(_, place)| mask[*place] == 1)
-            .map(|(pair, _)| pair)
-            .collect())
+        let kept = (0i64..).zip(places).filter(|(_, place)| mask[*place] == 1);
+        Ok(kept.map(|(pair, _)| pair).collect())
     };
     let view = |letter: &str| -> Result<NoisyRelations> {
         let (values, places) = cells(&format!("noise/view{letter}_labels"))?;

@@ -11,8 +11,10 @@ use crate::parity::{Case, WEIGHTS, lengths, padded};
 use crate::systems::Profile;
 use crate::systems::cases::foundation::EVALUATION;
 use crate::systems::cases::words::WordCase;
-use crate::systems::evidence::{EvidenceBatch, EvidenceItem, EvidencePredictor, EvidenceSettings};
-use crate::systems::evidence::{ScoredSentence, best_threshold, evidence, rank_sentences};
+use crate::systems::evidence::{
+    EvidenceBatch, EvidenceItem, EvidencePredictor, EvidenceSettings, ScoredSentence,
+    best_threshold, evidence, rank_sentences,
+};
 use crate::text::TokenizedFact;
 use crate::train::{MicroBatch, Objective};
 
@@ -147,7 +149,7 @@ fn compare_inputs(case: &mut Case, batch: &EvidenceBatch) -> Result<()> {
 /// The release's routine over predicted facts: θ, F1, AUC, the ranked sentences, the evidence of
 /// each fact.
 fn compare_routine(case: &mut Case, words: &WordCase, model: &EvidencePredictor) -> Result<()> {
-    let triples = case.list("evidence_triples.json")?;
+    let triples = case.json::<Vec<Value>>("evidence_triples.json")?;
     let items = triples
         .iter()
         .map(|value| item(case, words, value, ["h_idx", "t_idx", "r_idx"]))
@@ -206,7 +208,7 @@ fn compare_expected(
     ranked: &[ScoredSentence],
     theta: f32,
 ) -> Result<()> {
-    let expected = case.object("evidence_expected.json")?;
+    let expected: Value = case.json("evidence_expected.json")?;
     let reference: Vec<f64> = expected["ranked"]
         .as_array()
         .into_iter()

@@ -6,6 +6,8 @@
 //! left out of the attention among pairs too, so they are given to the model only where its local
 //! representations are compared.
 
+use std::ops::Range;
+
 use tch::Tensor;
 
 use crate::Result;
@@ -20,7 +22,7 @@ use crate::systems::glre::{
     SentenceMean,
 };
 use crate::systems::{Example, Extractor, Pair, Profile, tables};
-use crate::text::{SpecialPieces, TokenizedDocument, Tokenizer, tokenize};
+use crate::text::{SpecialPieces, TokenizedDocument, TokenizedEntity, Tokenizer, tokenize};
 
 /// Types of CDR's arguments in the order of their numbers, from 1.
 const CDR_TYPES: [&str; 2] = ["Chemical", "Disease"];
@@ -259,7 +261,7 @@ fn variants(case: &mut Case, setting: &Setting, base: &GlreSettings) -> Result<(
         compare_outputs(case, &references, &label, &states.logits, &examples, &losses)?;
         for (index, sample) in setting.samples.iter().enumerate() {
             for (key, ours) in [
-                ("sentence_nodes", nodes(laid, &states, index, sample)?.2),
+                ("sentence_nodes", nodes(laid, &states, index, sample)?[2].shallow_clone()),
                 ("rgcn_output", graph(laid, &states.graph, index, sample)?),
             ] {
                 if let Some(reference) = references.get(&format!("doc{index}.{key}")) {
@@ -275,20 +277,16 @@ fn positions(kept: &[bool]) -> Vec<i64> {
     (0..).zip(kept).filter(|(_, kept)| **kept).map(|(row, _)| row).collect()
 }
 
-/// Mentions of the reference: our mention of each of its rows, and its entity node.
-fn mention_order(sample: &Sample) -> Vec<(i64, i64)> {
-    let mut first = vec![0; sample.document.entities.len()];
-    let mut count = 0;
-    for (entity, found) in sample.document.entities.iter().enumerate() {
-        first[entity] = count;
-        count += found.mentions.len() as i64;
-    }
-    let of_node = |(node, &entity): (usize, &u32)| {
-        let mentions = sample.document.entities[entity as usize].mentions.len() as i64;
-        let start = first[entity as usize];
-        (start..start + mentions).map(move |mention| (mention, node as i64))
+/// Our mention of each of the reference's, whose order follows its entity nodes.
+fn mention_order(sample: &Sample) -> Vec<i64> {
+    let mut end = 0;
+    let of_entity = |entity: &TokenizedEntity| {
+        let start = end;
+        end += entity.mentions.len() as i64;
+        start..end
     };
-    sample.order.iter().enumerate().flat_map(of_node).collect()
+    let mentions: Vec<Range<i64>> = sample.document.entities.iter().map(of_entity).collect();
+    sample.order.iter().flat_map(|&entity| mentions[entity as usize].clone()).collect()
 }
 
 fn compare_inputs(
@@ -366,7 +364,7 @@ fn node_order(laid: &GlreTables, index: usize, sample: &Sample) -> Vec<i64> {
         sample.order.iter().map(|&entity| words.entity_offsets[index] + i64::from(entity));
     let of_mentions = mention_order(sample)
         .into_iter()
-        .map(|(mention, _)| entities + laid.mention_offsets[index] + mention);
+        .map(|mention| entities + laid.mention_offsets[index] + mention);
     let sentences = words.document_sentences[index]..words.document_sentences[index + 1];
     of_entities
         .chain(of_mentions)
@@ -429,13 +427,11 @@ fn nodes(
     states: &GlreStates,
     index: usize,
     sample: &Sample,
-) -> Result<(Tensor, Tensor, Tensor)> {
-    let all = Tensor::f_cat(&states.nodes, 0)?;
-    let rows = graph(laid, &all, index, sample)?;
-    let counts = [sample.order.len(), mention_order(sample).len()].map(|count| count as i64);
-    let sentences = rows.size()[0] - counts[0] - counts[1];
-    let part = |first: i64, count: i64| rows.f_narrow(0, first, count);
-    Ok((part(0, counts[0])?, part(counts[0], counts[1])?, part(counts[0] + counts[1], sentences)?))
+) -> Result<[Tensor; 3]> {
+    let rows = graph(laid, &Tensor::f_cat(&states.nodes, 0)?, index, sample)?;
+    let (first, second) = (sample.order.len() as i64, mention_order(sample).len() as i64);
+    let part = |start: i64, end: i64| rows.f_slice(0, start, end, 1);
+    Ok([part(0, first)?, part(first, first + second)?, part(first + second, rows.size()[0])?])
 }
 
 /// Rows of all nodes of a document in the reference's order.
@@ -451,28 +447,27 @@ fn compare_states(
     states: &GlreStates,
 ) -> Result<()> {
     let words = &laid.words;
-    if !setting.cdr {
-        case.compare_documents("word_vectors", &states.words, &words.word_offsets)?;
+    let [heads, tails] = states.local.as_ref().map_or([None, None], |[h, t]| [Some(h), Some(t)]);
+    for (name, ours, offsets) in [
+        ("word_vectors", Some(&states.words).filter(|_| !setting.cdr), &words.word_offsets),
+        ("lstm_output", states.read.as_ref(), &words.word_offsets),
+        ("encoded_words", Some(&states.mapped), &words.word_offsets),
+        ("local_h", heads, &words.pair_offsets),
+        ("local_t", tails, &words.pair_offsets),
+        ("pair_rep", Some(&states.pairs), &words.pair_offsets),
+    ] {
+        ours.map_or(Ok(()), |ours| case.compare_documents(name, ours, offsets))?;
     }
-    if let Some(read) = &states.read {
-        case.compare_documents("lstm_output", read, &words.word_offsets)?;
-    }
-    case.compare_documents("encoded_words", &states.mapped, &words.word_offsets)?;
-    if let Some([heads, tails]) = &states.local {
-        case.compare_documents("local_h", heads, &words.pair_offsets)?;
-        case.compare_documents("local_t", tails, &words.pair_offsets)?;
-    }
-    case.compare_documents("pair_rep", &states.pairs, &words.pair_offsets)?;
     for (index, sample) in setting.samples.iter().enumerate() {
         let name = |key: &str| format!("doc{index}.{key}");
         let (first, end) = (words.offsets[index], words.offsets[index + 1]);
         let pieces = states.pieces.f_narrow(0, first, end - first)?;
         let reference = case.output(&name("bert_last_hidden"))?.f_narrow(0, 0, end - first)?;
         case.compare_with(&name("bert_last_hidden"), &pieces, &reference)?;
-        let (entities, mentions, sentences) = nodes(laid, states, index, sample)?;
-        case.compare(&name("entity_nodes"), &entities)?;
-        case.compare(&name("mention_nodes"), &mentions)?;
-        case.compare(&name("sentence_nodes"), &sentences)?;
+        let kinds = ["entity_nodes", "mention_nodes", "sentence_nodes"];
+        for (kind, ours) in kinds.into_iter().zip(nodes(laid, states, index, sample)?) {
+            case.compare(&name(kind), &ours)?;
+        }
         case.compare(&name("graph_nodes_input"), &graph(laid, &states.typed, index, sample)?)?;
         case.compare(&name("rgcn_output"), &graph(laid, &states.graph, index, sample)?)?;
     }

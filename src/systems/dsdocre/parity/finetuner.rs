@@ -1,5 +1,6 @@
 //! The fine-tuner's case.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::shared::{compare_views, entity_offsets, padded_ids, rename, settings, view_options};
@@ -14,7 +15,7 @@ use crate::systems::{Example, Extractor, Foundation, Pair, RelationBatch, tables
 use crate::text::{TokenizedDocument, Tokenizer, View, ViewOptions};
 
 pub(super) fn finetuner(case: &mut Case) -> Result<()> {
-    let relations = relations_of(case);
+    let relations = relations_of(case)?;
     let (documents, tokenizer) = case.documents(&relations)?;
     let documents: Vec<Arc<TokenizedDocument>> = documents.into_iter().map(Arc::new).collect();
     let chosen = kept_pairs(case, &documents)?;
@@ -44,10 +45,8 @@ fn compare_finetuning(
     let rows: Vec<usize> = (0..examples.len()).collect();
     let counts: Vec<i64> = examples.iter().map(|example| example.pairs.len() as i64).collect();
     let chosen: Vec<Vec<Pair>> = examples.iter().map(|example| example.pairs.clone()).collect();
-    let laid: Vec<View> = examples
-        .iter()
-        .map(|example| extractor.view(&example.document, &example.pairs))
-        .collect::<Result<_>>()?;
+    let view = |example: &Example| extractor.view(&example.document, &example.pairs);
+    let laid: Vec<View> = examples.iter().map(view).collect::<Result<_>>()?;
     compare_pair_positions(case, &laid, &chosen, prefix)?;
     let batch =
         RelationBatch::new(&*extractor.layout(), examples, extractor.classes(), extractor.loss())?;
@@ -61,11 +60,9 @@ fn compare_finetuning(
     let (features, logits) = extractor.vectors_and_logits(&batch, EVALUATION)?;
     case.compare_rows(&format!("{prefix}logits"), &logits, &counts)?;
     extractor.begin_prediction()?;
-    case.compare_with(
-        &format!("{prefix}logits (folded)"),
-        &tch::no_grad(|| extractor.predict(&batch, EVALUATION))?,
-        &unpadded(case.output(&format!("{prefix}logits"))?, &counts)?,
-    )?;
+    let folded = tch::no_grad(|| extractor.predict(&batch, EVALUATION))?;
+    let reference = unpadded(case.output(&format!("{prefix}logits"))?, &counts)?;
+    case.compare_with(&format!("{prefix}logits (folded)"), &folded, &reference)?;
     let name = format!("{prefix}argmax");
     let reference = Vec::<i64>::try_from(unpadded(case.output(&name)?, &counts)?)?;
     let ours = Vec::<i64>::try_from(logits.f_argmax(1, false)?)?;
@@ -98,21 +95,15 @@ fn extractor(
     Ok(extractor)
 }
 
-fn relations_of(case: &Case) -> RelationSet {
-    let mut classes: Vec<(u64, String)> = case
-        .at("/details/label2id_with_NA_last")
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter(|(id, _)| *id != "NA")
-        .map(|(id, class)| (class.as_u64().unwrap_or_default(), id.clone()))
-        .collect();
-    classes.sort();
+fn relations_of(case: &Case) -> Result<RelationSet> {
+    let classes: HashMap<String, u64> = case.stated("/details/label2id_with_NA_last")?;
+    let mut relations: Vec<&String> = classes.keys().filter(|id| *id != "NA").collect();
+    relations.sort_by_key(|id| classes[*id]);
     let mut set = RelationSet::default();
-    for (_, id) in &classes {
+    for id in relations {
         set.insert(id, id);
     }
-    set
+    Ok(set)
 }
 
 /// The pairs kept from the given score vectors, compared with the case's.

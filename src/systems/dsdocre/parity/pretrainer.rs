@@ -1,9 +1,9 @@
 //! The pre-trainer's case.
 
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
 use super::shared::{
-    IGNORED, IndexRows, compare_views, entity_offsets, model, pairs_of, rename, views,
+    IGNORED, IndexRows, PairIndices, compare_views, entity_offsets, model, rename, views,
 };
 use crate::Result;
 use crate::corpus::RelationSet;
@@ -15,14 +15,13 @@ use crate::systems::dsdocre::{
     AlignmentDistance, AlignmentRows, DsdocreSettings, MatchRows, MentionVectors, ModelKind,
     PairRows, PretrainBatch, Pretrainer,
 };
-use crate::text::{View, ViewChoices};
+use crate::text::{TokenizedDocument, View, ViewChoices};
 use crate::train::{MicroBatch, Objective};
 
 pub(super) fn pretrainer(case: &mut Case) -> Result<()> {
     let (documents, tokenizer) = case.documents(&RelationSet::default())?;
     let loaded = model(case, ModelKind::Pretrainer, &tokenizer)?;
-    let choices: Vec<ViewChoices> =
-        (0..documents.len()).map(|row| choices(case, row, documents[row].entities.len())).collect();
+    let choices = choices(case, &documents)?;
     for (prefix, label_prefix, padded, candidates, distance) in [
         ("abs/", "", false, MentionVectors::Entities, AlignmentDistance::Abs),
         ("squared/", "", false, MentionVectors::Entities, AlignmentDistance::Squared),
@@ -62,16 +61,15 @@ pub(super) fn pretrainer(case: &mut Case) -> Result<()> {
     Ok(())
 }
 
-fn choices(case: &Case, row: usize, entities: usize) -> ViewChoices {
-    let mut blanked = vec![false; entities];
-    for entity in case.numbers(&format!("/details/blanked_entities/{row}")) {
-        blanked[entity] = true;
-    }
-    let list = format!("/details/masked_mentions/{row}");
-    let count = case.at(&list).as_array().map_or(0, Vec::len);
-    let pairs = (0..count).map(|index| case.numbers(&format!("{list}/{index}")));
-    let masked = pairs.filter(|pair| pair.len() == 2);
-    ViewChoices { blanked, masked: masked.map(|pair| (pair[0] as u32, pair[1] as u32)).collect() }
+/// The blanked entities and masked mentions of each document.
+fn choices(case: &Case, documents: &[TokenizedDocument]) -> Result<Vec<ViewChoices>> {
+    let blanked: Vec<Vec<usize>> = case.stated("/details/blanked_entities")?;
+    let masked: Vec<Vec<(u32, u32)>> = case.stated("/details/masked_mentions")?;
+    let of_document = |(document, (blanked, masked)): (&TokenizedDocument, (Vec<usize>, _))| {
+        let entities = 0..document.entities.len();
+        ViewChoices { blanked: entities.map(|entity| blanked.contains(&entity)).collect(), masked }
+    };
+    Ok(documents.iter().zip(blanked.into_iter().zip(masked)).map(of_document).collect())
 }
 
 /// First and second documents of all items: rows 0, 2, … and 1, 3, ….
@@ -95,13 +93,10 @@ fn compare_shared(
             (format!("hidden{number}"), &states, &packed.views.offsets),
             (format!("entities{number}"), &entities, &entity_offsets),
         ] {
-            let parts = rows.iter().map(|&row| {
-                Ok(table.f_narrow(0, offsets[row], offsets[row + 1] - offsets[row])?)
-            });
-            let ours = Tensor::f_cat(&parts.collect::<Result<Vec<_>>>()?, 0)?;
-            let all = lengths(offsets);
-            let own: Vec<i64> = rows.iter().map(|&row| all[row]).collect();
-            case.compare_rows(&name, &ours, &own)?;
+            let parts = table.f_split_with_sizes(&lengths(offsets)[..], 0)?;
+            let own: Vec<&Tensor> = rows.iter().map(|&row| &parts[row]).collect();
+            let counts: Vec<i64> = own.iter().map(|part| part.size()[0]).collect();
+            case.compare_rows(&name, &Tensor::f_cat(&own, 0)?, &counts)?;
         }
     }
     let scores = objective.scores(batch, &states, &entities)?;
@@ -177,11 +172,8 @@ fn compare_losses(
             .collect();
         let terms: Vec<Tensor> = slots.iter().map(|&slot| sums[slot].shallow_clone()).collect();
         let used: Vec<f64> = slots.iter().map(|&slot| counts[slot]).collect();
-        let value = if used.iter().any(|&count| count > 0.0) {
-            total_loss(&terms, &used)?
-        } else {
-            Tensor::f_zeros(1, (Kind::Float, Device::Cpu))?
-        };
+        let asked = used.iter().any(|&count| count > 0.0);
+        let value = if asked { total_loss(&terms, &used)? } else { Tensor::from(0f32) };
         case.compare(&format!("{prefix}loss/{task}"), &value)?;
     }
     let total = total_loss(&sums, counts)?;
@@ -208,19 +200,14 @@ fn pretrain_batch(
         batch.detection[side] = detection_rows(case, &batch.documents, prefix, side)?;
         batch.alignment[side] = alignment_rows(case, &batch.documents, prefix, side)?;
     }
-    let (heads1, tails1) =
-        (IndexRows::new(case, "XRelDet_Head1")?, IndexRows::new(case, "XRelDet_Tail1")?);
-    let (heads2, tails2) =
-        (IndexRows::new(case, "XRelDet_Head2")?, IndexRows::new(case, "XRelDet_Tail2")?);
+    let first = PairIndices::new(case, "XRelDet_Head1", "XRelDet_Tail1")?;
+    let second = PairIndices::new(case, "XRelDet_Head2", "XRelDet_Tail2")?;
     let answers = labels(case, prefix, "XRelDet_Label")?;
     for (row, item, answer) in answers.asked() {
-        let first = 2 * item;
-        batch
-            .cross_detection
-            .extend_pairs(&pairs_of(&heads1, &tails1, row), batch.documents.entity_base(first));
-        batch
-            .cross_detection
-            .extend_pairs(&pairs_of(&heads2, &tails2, row), batch.documents.entity_base(first + 1));
+        for (document, pairs) in [(2 * item, &first), (2 * item + 1, &second)] {
+            let base = batch.documents.entity_base(document);
+            batch.cross_detection.extend_pairs(&pairs.row(row), base);
+        }
         batch.cross_detection.answers.push(answer);
     }
     Ok(batch.counted())
@@ -242,18 +229,12 @@ fn mention_rows(
     for (row, item, answer) in answers.asked() {
         let document = 2 * item + side;
         let offset = packed.views.offsets[document];
-        let position = packed.views.masked[document]
-            .get(row % answers.per_item)
-            .copied()
-            .flatten()
-            .unwrap_or(IGNORED);
+        let masked = packed.views.masked[document].get(row % answers.per_item);
+        let position = masked.copied().flatten().unwrap_or(IGNORED);
         ours.push(position - offset);
         theirs.push(queries.values[row]);
-        let base = if candidates == MentionVectors::Entities {
-            packed.entity_base(document)
-        } else {
-            offset
-        };
+        let of_entities = candidates == MentionVectors::Entities;
+        let base = if of_entities { packed.entity_base(document) } else { offset };
         rows.push(position, options.row(row).iter().map(|&entity| base + entity), answer as usize);
     }
     if prefix.is_empty() && candidates == MentionVectors::Entities {
@@ -294,18 +275,12 @@ fn detection_rows(
     side: usize,
 ) -> Result<PairRows> {
     let number = side + 1;
-    let (heads, tails) = (
-        IndexRows::new(case, &format!("RelDet_Head{number}"))?,
-        IndexRows::new(case, &format!("RelDet_Tail{number}"))?,
-    );
+    let (head, tail) = (format!("RelDet_Head{number}"), format!("RelDet_Tail{number}"));
+    let pairs = PairIndices::new(case, &head, &tail)?;
     let answers = labels(case, prefix, &format!("RelDet_Label{number}"))?;
     let mut rows = PairRows::default();
     for (row, item, answer) in answers.asked() {
-        rows.push(
-            &pairs_of(&heads, &tails, row),
-            packed.entity_base(2 * item + side),
-            answer as usize,
-        );
+        rows.push(&pairs.row(row), packed.entity_base(2 * item + side), answer as usize);
     }
     Ok(rows)
 }
@@ -317,21 +292,17 @@ fn alignment_rows(
     side: usize,
 ) -> Result<AlignmentRows> {
     let (query, other) = (side + 1, 2 - side);
-    let (query_heads, query_tails) = (
-        IndexRows::scalars(case, &format!("RelAlign_QueryHead{query}"))?,
-        IndexRows::scalars(case, &format!("RelAlign_QueryTail{query}"))?,
-    );
-    let (heads, tails) = (
-        IndexRows::new(case, &format!("RelAlign_CandHead{other}"))?,
-        IndexRows::new(case, &format!("RelAlign_CandTail{other}"))?,
-    );
+    let query_heads = IndexRows::scalars(case, &format!("RelAlign_QueryHead{query}"))?;
+    let query_tails = IndexRows::scalars(case, &format!("RelAlign_QueryTail{query}"))?;
+    let (head, tail) = (format!("RelAlign_CandHead{other}"), format!("RelAlign_CandTail{other}"));
+    let candidates = PairIndices::new(case, &head, &tail)?;
     let answers = labels(case, prefix, &format!("RelAlign_Label{query}{other}"))?;
     let mut rows = AlignmentRows::default();
     for (_, item, answer) in answers.asked() {
         let (base, other_base) =
             (packed.entity_base(2 * item + side), packed.entity_base(2 * item + 1 - side));
-        let pair = pairs_of(&query_heads, &query_tails, item)[0];
-        rows.push(pair, base, &pairs_of(&heads, &tails, item), other_base, answer as usize);
+        let pair = (query_heads.values[item] as u32, query_tails.values[item] as u32);
+        rows.push(pair, base, &candidates.row(item), other_base, answer as usize);
     }
     Ok(rows)
 }

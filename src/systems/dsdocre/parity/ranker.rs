@@ -1,6 +1,6 @@
 //! The ranker's case.
 
-use super::shared::{IndexRows, compare_views, entity_offsets, model, pairs_of, rename, views};
+use super::shared::{IndexRows, PairIndices, compare_views, entity_offsets, model, rename, views};
 use crate::Result;
 use crate::corpus::RelationSet;
 use crate::parity::{Case, lengths};
@@ -67,11 +67,11 @@ fn all_pairs(documents: &[TokenizedDocument], packed: &PackedDocuments) -> (Vec<
 }
 
 fn rank_batch(case: &Case, packed: PackedDocuments) -> Result<RankBatch> {
-    let (heads, tails) = (IndexRows::new(case, "rankh")?, IndexRows::new(case, "rankt")?);
+    let pairs = PairIndices::new(case, "rankh", "rankt")?;
     let answers = IndexRows::scalars(case, "ranklabel")?;
     let mut rows = PairRows::default();
     for (row, document, answer) in answers.asked() {
-        rows.push(&pairs_of(&heads, &tails, row), packed.entity_base(document), answer as usize);
+        rows.push(&pairs.row(row), packed.entity_base(document), answer as usize);
     }
-    Ok(RankBatch::new(packed, rows, heads.width as i64))
+    Ok(RankBatch::new(packed, rows, pairs.0.width as i64))
 }

@@ -140,11 +140,16 @@ impl IndexRows {
     }
 }
 
-pub(super) fn pairs_of(heads: &IndexRows, tails: &IndexRows, row: usize) -> Vec<(u32, u32)> {
-    heads
-        .row(row)
-        .iter()
-        .zip(tails.row(row))
-        .map(|(&head, &tail)| (head as u32, tail as u32))
-        .collect()
+/// Rows of heads and tails.
+pub(super) struct PairIndices(pub(super) IndexRows, IndexRows);
+
+impl PairIndices {
+    pub(super) fn new(case: &Case, heads: &str, tails: &str) -> Result<Self> {
+        Ok(Self(IndexRows::new(case, heads)?, IndexRows::new(case, tails)?))
+    }
+
+    pub(super) fn row(&self, row: usize) -> Vec<(u32, u32)> {
+        let pairs = self.0.row(row).iter().zip(self.1.row(row));
+        pairs.map(|(&head, &tail)| (head as u32, tail as u32)).collect()
+    }
 }
