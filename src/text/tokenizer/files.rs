@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use tokenizers::AddedToken;
 
 use crate::base::text_file;
-use crate::{DataError, Error, Result};
+use crate::{DataError, Result};
 
 /// Classes that transformers builds like BERT's tokeniser.
 const BERT_CLASSES: [&str; 8] = [
@@ -169,8 +169,7 @@ impl TokenizerFiles {
     /// that is missing says nothing.
     ///
     /// # Errors
-    /// [`Error::Data`] for a file that is not such JSON; [`Error::Recipe`] for a class that is not
-    /// supported.
+    /// [`crate::Error::Data`] for a file that is not such JSON, and for a class that is not supported.
     pub fn read(folder: &Path) -> Result<Self> {
         let config = folder.join("tokenizer_config.json");
         let mut settings: PieceSettings = read_json(&config)?.unwrap_or_default();
@@ -203,12 +202,13 @@ fn class_named(name: &str, config: &Path) -> Result<Class> {
     } else if GENERIC_CLASSES.contains(&plain) {
         Ok(Class::AsItStands)
     } else {
-        let message =
-            format!("{}: tokenizer_class `{name}` is not supported yet", config.display());
-        Err(Error::recipe(message).with_hint(
-            "if tokenizer.json holds the whole tokeniser, set tokenizer_class to \
-             PreTrainedTokenizerFast in a copy of the folder",
-        ))
+        Err(DataError::new(config, format!("the class `{name}` is not supported yet"))
+            .field("tokenizer_class")
+            .hint(
+                "if tokenizer.json holds the whole tokeniser, set tokenizer_class to \
+                 PreTrainedTokenizerFast in a copy of the folder",
+            )
+            .into())
     }
 }
 

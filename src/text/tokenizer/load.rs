@@ -140,14 +140,15 @@ fn open_json(path: &Path, lowercase: Option<bool>) -> Result<Opened> {
             add_pieces(&mut tokenizer, files.added, path)?;
             Ok(Opened::new(tokenizer, kind))
         }
-        (Some(Class::Bert | Class::Roberta), _) => Err(Error::recipe(format!(
-            "{} holds another kind of tokeniser than the files beside it say",
-            path.display()
-        ))
-        .with_hint(
-            "compare tokenizer_class in tokenizer_config.json and model_type in config.json with \
-             the model of tokenizer.json",
-        )),
+        (Some(Class::Bert | Class::Roberta), _) => Err(DataError::new(
+            path,
+            "holds another kind of tokeniser than the files beside it say",
+        )
+        .hint(
+            "compare tokenizer_class in tokenizer_config.json and model_type in \
+                     config.json with the model of tokenizer.json",
+        )
+        .into()),
         (Some(Class::AsItStands) | None, _) => {
             add_pieces(&mut tokenizer, files.added, path)?;
             if let Some(lowercase) = lowercase {
@@ -197,10 +198,9 @@ struct Folding {
 fn open_vocabulary(path: &Path, lines: Vec<String>, lowercase: Option<bool>) -> Result<Opened> {
     let files = TokenizerFiles::read(path.parent().unwrap_or(Path::new("")))?;
     if files.class == Some(Class::Roberta) {
-        let message =
-            format!("{}: RoBERTa's tokeniser needs vocab.json and merges.txt", path.display());
-        return Err(Error::recipe(message)
-            .with_hint("compare tokenizer_class and model_type with the files of the folder"));
+        return Err(DataError::new(path, "RoBERTa's tokeniser needs vocab.json and merges.txt")
+            .hint("compare tokenizer_class and model_type with the files of the folder")
+            .into());
     }
     let (pieces, twice) = number(lines);
     let mut opened = bert(path, pieces, &files, Folding { asked: lowercase, stated: None })?;

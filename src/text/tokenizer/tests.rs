@@ -325,8 +325,8 @@ fn clear_refusals() {
     let config = temp.path().join("tokenizer_config.json");
     for (settings, code, text) in [
         (r#"{"do_lower_case": "no"}"#, 65, "do_lower_case"),
-        (r#"{"tokenizer_class": "BertJapaneseTokenizer"}"#, 64, "BertJapaneseTokenizer"),
-        (r#"{"tokenizer_class": "RobertaTokenizer"}"#, 64, "vocab.json and merges.txt"),
+        (r#"{"tokenizer_class": "BertJapaneseTokenizer"}"#, 65, "BertJapaneseTokenizer"),
+        (r#"{"tokenizer_class": "RobertaTokenizer"}"#, 65, "vocab.json and merges.txt"),
         (r#"{"added_tokens_decoder": {"9": {"content": "a"}}}"#, 65, "`a` has number 9"),
     ] {
         fs_err::write(&vocab, "a\nb\n").unwrap();
