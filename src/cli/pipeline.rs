@@ -278,8 +278,8 @@ impl FinetuneVerb {
             Ok((recipe, (start, settings)))
         });
         flags.stage(work, |recipe, (start, settings), session, run| {
-            let second = self.heads_from.is_some()
-                && settings.entry().second_schedule(recipe.profile).is_some();
+            let second =
+                self.heads_from.is_some() && settings.second_schedule(recipe.profile).is_some();
             let task = FinetuneTask {
                 stage: "finetune",
                 train: &self.train,

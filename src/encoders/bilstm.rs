@@ -12,8 +12,8 @@ use super::word_table::{Declared, OverWords, WordTable};
 use super::{Encoder, EncoderFacts, EncoderKind, Pass, TokenStream, kind};
 use crate::torch::hf::WeightNames;
 use crate::torch::hf::load::{check_positive, check_rates};
-use crate::torch::nn::{Linear, LstmShape, PackedLstm, Packing, lookup};
-use crate::torch::{Init, Parameters, Slot};
+use crate::torch::nn::{Linear, LstmShape, PackedLstm, lookup};
+use crate::torch::{Init, Parameters, Slot, on};
 use crate::{Error, Result};
 
 const TRAINED_ROWS: &str = "word_emb.trained_rows";
@@ -183,16 +183,8 @@ impl Encoder for BiLstm {
     }
 
     fn encode(&self, stream: &TokenStream, pass: &Pass) -> Result<Tensor> {
-        let packing = Packing::new(&stream.segments, stream.ids.device())?;
-        let locked =
-            pass.hidden_dropout.as_ref().map(|dropout| packing.lock(dropout)).transpose()?;
-        let states = self.lstm.forward(
-            &self.embed(&stream.ids)?,
-            &packing,
-            locked.as_ref(),
-            0,
-            pass.train,
-        )?;
+        let (words, dropout) = (self.embed(&stream.ids)?, pass.hidden_dropout.as_ref());
+        let states = self.lstm.read(&words, &stream.segments, dropout, 0, pass.train)?;
         let output = self.output.forward(&states)?;
         Ok(if self.config.activation == "relu" { output.f_relu()? } else { output })
     }
@@ -217,10 +209,7 @@ impl TrainedRows {
         for (place, &row) in (0..).zip(&config.trained_rows) {
             places[row as usize] = place;
         }
-        Ok(Self {
-            rows: rows.shallow_clone(),
-            places: Tensor::f_from_slice::<i64>(&places)?.f_to_device(rows.device())?,
-        })
+        Ok(Self { rows: rows.shallow_clone(), places: on(&places, rows.device())? })
     }
 
     /// `vectors` `[T, embedding_size]` with the trained rows put in where `ids` `[T]` name them.

@@ -10,10 +10,8 @@ use crate::encoders;
 use crate::encoders::{Encoder, EncoderSpec, WordStart, WordVectors};
 use crate::recipe::{EncoderChoice, EncoderInit};
 use crate::shards::DocumentStore;
-use crate::systems::dsdocre::{
-    DsdocreModel, DsdocreSettings, DsdocreSystem, ModelConfig, ModelKind,
-};
-use crate::systems::evidence::{EvidencePredictor, EvidenceSettings, EvidenceSystem};
+use crate::systems::dsdocre::{DSDOCRE, DsdocreModel, DsdocreSettings, ModelKind};
+use crate::systems::evidence::{EvidencePredictor, EvidenceSettings, LSTM_SP};
 use crate::systems::{DocumentViews, Extractor, Foundation, Model, Settings};
 use crate::text::Tokenizer;
 use crate::torch::HEADS;
@@ -97,17 +95,11 @@ impl NewModel<'_> {
         let description = self.description(
             store,
             kind,
-            Settings::of(&DsdocreSystem, settings.clone()),
+            Settings::of(&DSDOCRE, settings.clone()),
             &foundation,
             &tokenizer,
         );
-        let config = ModelConfig::of(kind, settings, foundation.relations);
-        let model = DsdocreModel::new(
-            foundation.encoder,
-            foundation.parameters,
-            config,
-            foundation.dropout,
-        )?;
+        let model = DsdocreModel::new(foundation, kind, settings)?;
         Ok(Loaded { model, description, tokenizer })
     }
 
@@ -151,7 +143,7 @@ impl NewModel<'_> {
         let description = self.description(
             store,
             ModelKind::Finetuner,
-            Settings::of(&EvidenceSystem, settings.clone()),
+            Settings::of(&LSTM_SP, settings.clone()),
             &foundation,
             &tokenizer,
         );
@@ -238,11 +230,7 @@ fn foundation(
         parameters.freeze();
     }
     Foundation {
-        max_pieces: choice
-            .max_pieces
-            .into_iter()
-            .chain(encoder.max_positions().map(|limit| limit as usize))
-            .min(),
+        max_pieces: choice.max_pieces.into_iter().chain(encoder.facts().max_positions).min(),
         encoder,
         parameters,
         relations: relations.len(),
@@ -371,18 +359,9 @@ impl LoadedModel {
     pub fn open(path: &Path, kind: ModelKind, device: Device) -> Result<Self> {
         let checkpoint = Checkpoint::open(path)?;
         let (description, foundation, tokenizer) = open(&checkpoint, kind, device)?;
-        let config = ModelConfig::of(
-            kind,
-            DsdocreSettings::within(&description.settings)?,
-            foundation.relations,
-        );
-        let model = DsdocreModel::new(
-            foundation.encoder,
-            foundation.parameters,
-            config,
-            foundation.dropout,
-        )?;
-        assign_heads(&checkpoint, &model.parameters)?;
+        let settings = DsdocreSettings::within(&description.settings)?;
+        let model = DsdocreModel::new(foundation, kind, settings)?;
+        assign_heads(&checkpoint, model.parameters())?;
         Ok(Self { model, description, tokenizer })
     }
 
@@ -395,7 +374,7 @@ impl LoadedModel {
         let limits = choice
             .max_pieces
             .into_iter()
-            .chain(self.model.encoder.max_positions().map(|limit| limit as usize));
+            .chain(self.model.foundation.encoder.facts().max_positions);
         let options = DsdocreSettings::within(&self.description.settings)?.view_options(
             limits.min(),
             choice.truncate,

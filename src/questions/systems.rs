@@ -9,7 +9,7 @@ use tch::Device;
 
 use crate::encoders::{EncoderSpec, build};
 use crate::recipe::{described_keys, recipe_schema};
-use crate::systems::{AnySystem, Foundation, Model, Profile, Settings, SystemInfo, find, systems};
+use crate::systems::{Foundation, Model, Profile, Settings, System, SystemInfo, find, systems};
 use crate::text::SpecialPieces;
 use crate::torch::HEADS;
 use crate::torch::{Parameter, Parameters};
@@ -127,7 +127,7 @@ pub(crate) fn foundation(encoder: &str, sizes: Sizes) -> Result<Foundation> {
     let mut parameters = Parameters::new(0, Device::Cpu);
     let encoder = build(&EncoderSpec::parse(encoder)?, sizes.pieces, &mut parameters)?;
     Ok(Foundation {
-        max_pieces: encoder.max_positions().map(|limit| limit as usize),
+        max_pieces: encoder.facts().max_positions,
         encoder,
         parameters,
         relations: sizes.relations,
@@ -146,7 +146,7 @@ pub(crate) fn model_of(settings: &Settings, encoder: &str, sizes: Sizes) -> Resu
     settings.model(Foundation { twin, ..foundation(encoder, sizes)? })
 }
 
-fn settings_of(system: &'static dyn AnySystem) -> Result<Vec<SettingDescription>> {
+fn settings_of(system: &'static System) -> Result<Vec<SettingDescription>> {
     let defaults = |profile| -> Result<Value> {
         let settings = system.defaults(profile, &toml::Table::new());
         settings.value().map_err(|error| Error::Bug(error.to_string()))

@@ -8,8 +8,8 @@ use crate::encoders::TokenStream;
 use crate::text::{
     PackedViews, SpecialPieces, TokenizedDocument, View, ViewChoices, ViewOptions, pack, view,
 };
-use crate::torch::Dropout;
-use crate::torch::kernels::Segments;
+use crate::torch::{Dropout, on};
+use crate::train::Forward;
 
 /// How documents become token streams in one stage.
 #[derive(Clone, Debug)]
@@ -75,11 +75,8 @@ impl PackedDocuments {
     /// # Errors
     /// If libtorch rejects an operation.
     pub fn stream(&self, device: Device) -> Result<TokenStream> {
-        Ok(TokenStream {
-            ids: on(&self.views.ids, device)?,
-            positions: on(&self.views.positions, device)?,
-            segments: Segments::new(&self.views.offsets, device)?,
-        })
+        let views = &self.views;
+        TokenStream::new(&views.ids, &views.positions, &views.offsets, device)
     }
 
     /// Entity vectors: the element-wise maximum over the states of each entity's start markers
@@ -101,7 +98,16 @@ pub fn visit(step: u64, index: usize) -> u64 {
     (step << 32) | index as u64
 }
 
-/// A host vector as an int64 tensor on `device`.
-pub fn on(values: &[i64], device: Device) -> Result<Tensor> {
-    Ok(Tensor::f_from_slice(values)?.f_to_device(device)?)
+/// Dropout of rate `p` with a key for each row, in training.
+///
+/// # Errors
+/// If libtorch rejects an operation, or `p` is no rate.
+pub fn row_dropout<K: AsRef<[i64]>>(
+    p: f64,
+    forward: Forward,
+    device: Device,
+    keys: impl FnOnce() -> K,
+) -> Result<Option<Dropout>> {
+    let make = || Dropout::new(p, on(keys().as_ref(), device)?);
+    (forward.train && p > 0.0).then(make).transpose()
 }

@@ -9,6 +9,7 @@
 pub mod atlop;
 pub mod baselines;
 pub(crate) mod cases;
+mod checks;
 pub mod docre_ii;
 mod documents;
 pub mod dsdocre;
@@ -30,7 +31,8 @@ mod variant;
 mod windows;
 pub mod words;
 
-pub use documents::{DocumentViews, PackedDocuments, on, visit};
+pub use crate::torch::on;
+pub use documents::{DocumentViews, PackedDocuments, row_dropout, visit};
 pub use encoder_mode::BertMode;
 pub use extraction::ExtractionSource;
 pub use extractor::{
@@ -41,6 +43,6 @@ pub use profile::Profile;
 pub use published::PublishedScores;
 pub use registry::{default_system, find, parity_cases, register, systems};
 pub(crate) use schedules::adam_schedule;
-pub use system::{AnySystem, Configured, Reads, Settings, System, SystemInfo};
+pub use system::{Reads, Settings, System, SystemInfo, SystemSettings, Values};
 pub use variant::Variant;
 pub use windows::{BatchWindows, LongDocuments, windows_of};

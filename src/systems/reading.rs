@@ -9,10 +9,10 @@ mod pooling;
 #[cfg(test)]
 pub(super) mod testing;
 
-use tch::{Device, Tensor};
+use tch::Tensor;
 
-use super::on;
-use crate::encoders::{Attending, Encoder, Pass};
+use super::{Foundation, on};
+use crate::encoders::Attending;
 use crate::torch::kernels::context::contexts;
 use crate::train::Forward;
 use crate::{Error, Result};
@@ -22,16 +22,12 @@ pub use pooling::Pooling;
 
 /// The tensor half: an encoder and how its states become entities.
 pub struct Reader {
-    /// The encoder.
-    pub encoder: Box<dyn Encoder>,
     /// How mentions become an entity.
     pub pooling: Pooling,
     /// Whether contexts are made; without, attention is never computed.
     pub context: bool,
     /// The mean of how many last layers.
     pub layers: usize,
-    /// Dropout of the encoder in place of its own rates.
-    pub dropout: Option<f64>,
 }
 
 /// What one batch of documents gave.
@@ -51,17 +47,15 @@ impl Reader {
     /// If libtorch rejects an operation, or contexts are wanted of an encoder without attention.
     pub fn read(
         &self,
+        foundation: &Foundation,
         tables: &ReadingTables,
-        device: Device,
         forward: Forward,
     ) -> Result<ReadStates> {
         let windows = &tables.windows;
-        let settings = (forward.train, forward.precision);
-        let pass = Pass::new(&*self.encoder, self.dropout, settings, |p| {
-            windows.dropout(p, forward, device)
-        })?;
+        let pass = foundation.pass(forward, || &windows.token_keys)?;
+        let stream = windows.stream(foundation.parameters.device())?;
         let asked = Attending { layers: self.layers, plan: self.context.then_some(&tables.plan) };
-        let attended = self.encoder.encode_attended(&windows.stream(device)?, &asked, &pass)?;
+        let attended = foundation.encoder.encode_attended(&stream, &asked, &pass)?;
         let states = windows.joined(&attended.states)?;
         let entities = self.pooling.pool(&states, tables)?;
         Ok(ReadStates { states, entities, attention: attended.attention })
@@ -73,7 +67,7 @@ impl Reader {
     /// # Errors
     /// If libtorch rejects an operation; [`Error::Bug`] without attention.
     pub fn contexts(
-        &self,
+        foundation: &Foundation,
         read: &ReadStates,
         tables: &ReadingTables,
         averaged: bool,
@@ -81,7 +75,7 @@ impl Reader {
         let missing = || Error::Bug("contexts were asked for without attention".into());
         let (attention, heads) = (
             read.attention.as_ref().ok_or_else(missing)?,
-            self.encoder.attention_heads().ok_or_else(missing)?,
+            foundation.encoder.facts().attention_heads.ok_or_else(missing)?,
         );
         let scale = if averaged { 1.0 / heads as f64 } else { 1.0 };
         contexts(&read.states, attention, &tables.contexts, heads, scale)

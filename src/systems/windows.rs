@@ -11,8 +11,6 @@ use super::{Foundation, Profile, on};
 use crate::encoders::TokenStream;
 use crate::text::{PackedWindows, WindowRule};
 use crate::torch::Dropout;
-use crate::torch::kernels::Segments;
-use crate::train::Forward;
 use crate::{Error, Result};
 
 /// What is done with documents that are longer than the encoder's positions.
@@ -53,7 +51,7 @@ pub fn windows_of(
     max_windows: usize,
     stride: usize,
 ) -> Option<WindowRule> {
-    let positions = foundation.encoder.max_positions().map(|positions| positions as usize);
+    let positions = foundation.encoder.facts().max_positions;
     let capacity = [positions, foundation.max_pieces].into_iter().flatten().min()?;
     let most = |limit: usize| (limit > 0).then_some(limit);
     let (prefix, suffix) = (vec![foundation.pieces.cls], foundation.pieces.window_end());
@@ -66,7 +64,7 @@ pub struct BatchWindows {
     /// What the encoder reads.
     pub packed: PackedWindows,
     /// Dropout key of each piece that the encoder reads.
-    token_keys: Vec<i64>,
+    pub(super) token_keys: Vec<i64>,
     /// How states are put together (see [`PackedWindows::covers`]); `None` where no document was
     /// cut into windows.
     covers: Option<(Vec<i64>, Vec<i64>, Vec<f32>)>,
@@ -94,21 +92,8 @@ impl BatchWindows {
     /// # Errors
     /// If libtorch rejects an operation.
     pub fn stream(&self, device: Device) -> Result<TokenStream> {
-        Ok(TokenStream {
-            ids: on(&self.packed.ids, device)?,
-            positions: on(&self.packed.positions, device)?,
-            segments: Segments::new(&self.packed.offsets, device)?,
-        })
-    }
-
-    /// Dropout of the encoder's pieces; `None` outside training.
-    ///
-    /// # Errors
-    /// A probability outside [0, 1).
-    pub fn dropout(&self, p: f64, forward: Forward, device: Device) -> Result<Option<Dropout>> {
-        (forward.train && p > 0.0)
-            .then(|| Dropout::new(p, on(&self.token_keys, device)?))
-            .transpose()
+        let packed = &self.packed;
+        TokenStream::new(&packed.ids, &packed.positions, &packed.offsets, device)
     }
 
     /// States of the documents' pieces from those of the windows: the mean over the windows that
@@ -119,7 +104,7 @@ impl BatchWindows {
     pub fn joined(&self, states: &Tensor) -> Result<Tensor> {
         let Some((from, to, weights)) = &self.covers else { return Ok(states.shallow_clone()) };
         let device = states.device();
-        let weights = Tensor::f_from_slice(weights)?.f_to_device(device)?.f_unsqueeze(1)?;
+        let weights = on(weights, device)?.f_unsqueeze(1)?;
         let shown = states.f_index_select(0, &on(from, device)?)?.f_mul(&weights)?;
         let zeros = Tensor::f_zeros([self.tokens, states.size()[1]], (Kind::Float, device))?;
         Ok(zeros.f_index_add(0, &on(to, device)?, &shown)?)

@@ -109,7 +109,7 @@ impl Bert {
             .map(|layer| Layer::get(params, &config, layer, activation))
             .collect::<Result<_>>()?;
         let facts = EncoderFacts {
-            max_positions: Some(config.positions()),
+            max_positions: usize::try_from(config.positions()).ok(),
             dropout_rates: (config.hidden_dropout_prob, config.attention_probs_dropout_prob),
             attention_heads: Some(config.num_attention_heads),
             ..EncoderFacts::new(config.hidden_size, Vec::new())
@@ -237,7 +237,7 @@ fn extend(bert: &mut Bert, alpha: f64, parameters: &mut Parameters) -> Result<()
     }
     let table = tch::no_grad(|| extended_positions(&bert.embeddings.positions, alpha))?;
     bert.config.max_position_embeddings = table.size()[0];
-    bert.facts.max_positions = Some(bert.config.positions());
+    bert.facts.max_positions = usize::try_from(bert.config.positions()).ok();
     bert.config.other.insert(EXTENDED.to_owned(), alpha.into());
     bert.embeddings.positions = parameters.replace(POSITION_TABLE, &table)?;
     Ok(())

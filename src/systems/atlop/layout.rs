@@ -1,14 +1,12 @@
 //! The host half of ATLOP: all pairs that are asked about, labelled ones first.
 
-use std::sync::Arc;
-
 use crate::Result;
 use crate::systems::reading::ReadingLayout;
 use crate::systems::{Example, Layout, Pair, Tables};
 use crate::text::TokenizedDocument;
 
 /// Reads documents and takes all pairs.
-pub struct AtlopLayout(pub Arc<ReadingLayout>);
+pub struct AtlopLayout(pub ReadingLayout);
 
 /// All pairs that are asked about in the order of the releases of ATLOP and DocRE-II: labelled ones
 /// by first appearance, then the others row by row.

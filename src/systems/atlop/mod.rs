@@ -16,5 +16,5 @@ pub use layout::{AtlopLayout, labelled_first};
 pub use model::{Atlop, AtlopPairs};
 pub(crate) use settings::check_blocks;
 pub use settings::{AtlopSettings, Classifier, LossKind, ThresholdKind};
-pub use system::AtlopSystem;
+pub use system::ATLOP;
 pub(crate) use system::schedule;

@@ -1,6 +1,7 @@
 use tch::Tensor;
 
 use super::*;
+use crate::systems::SystemSettings;
 use crate::systems::reading::testing::{
     EVALUATION, batch, document, documents, foundation, loss, overfit, untouched,
 };

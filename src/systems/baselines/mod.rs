@@ -31,5 +31,5 @@ pub use model::Baseline;
 pub use network::Probe;
 pub use pairs::PairBilinear;
 pub use settings::{BaselineSettings, Labels, Network};
-pub use system::{BERT_RE, BERT_TS, BILSTM, BaselineSystem, CNN, CONTEXT_AWARE, LSTM};
+pub use system::{BERT_RE, BERT_TS, BILSTM, CNN, CONTEXT_AWARE, LSTM};
 pub use two_step::{TwoStep, UNRELATED, two_step_logits};

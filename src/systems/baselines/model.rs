@@ -10,23 +10,21 @@ use super::network::{Probe, WordNetwork};
 use super::pairs::PairBilinear;
 use super::settings::{BaselineSettings, Labels, Network};
 use crate::Result;
-use crate::encoders::Encoder;
-use crate::systems::words::{FeatureOrder, FeatureShape, WordFeatures, WordPass, WordTables};
-use crate::systems::{Classes, DecisionRule, Extractor, Foundation, Layout, RelationBatch, tables};
-use crate::torch::Parameters;
+use crate::systems::words::{FeatureOrder, FeatureShape, WordFeatures, WordTables};
+use crate::systems::{
+    Classes, DecisionRule, Extractor, Foundation, Layout, RelationBatch, SystemSettings, tables,
+};
 use crate::train::Forward;
 
 /// Any of `cnn`, `lstm`, `bilstm`, `context-aware`, `bert-re` and the two models of `bert-ts`.
 pub struct Baseline {
-    encoder: Box<dyn Encoder>,
-    parameters: Parameters,
+    foundation: Foundation,
     features: Option<WordFeatures>,
     network: WordNetwork,
     pairs: PairBilinear,
     attention: Option<ContextAttention>,
     layout: Arc<BaselineLayout>,
     labels: Labels,
-    dropout: Option<f64>,
 }
 
 impl Baseline {
@@ -48,30 +46,23 @@ impl Baseline {
         };
         let features =
             settings.features.then(|| WordFeatures::declare(parameters, &shape)).transpose()?;
-        let input = foundation.encoder.width() + features.as_ref().map_or(0, WordFeatures::width);
+        let input =
+            foundation.encoder.facts().width + features.as_ref().map_or(0, WordFeatures::width);
         let (network, width) = WordNetwork::declare(settings, input, parameters)?;
         let classes = layout.classes().count() as i64;
         let context = settings.network == Network::ContextAware;
-        let pairs = PairBilinear::declare(
-            parameters,
-            width,
-            settings.distance_width,
-            if context { settings.hidden } else { classes },
-        )?;
-        let attention = context
-            .then(|| ContextAttention::declare(parameters, settings.hidden, classes))
-            .transpose()?;
-        let Foundation { encoder, parameters, dropout, .. } = foundation;
+        let (distance, out) =
+            (settings.distance_width, if context { settings.hidden } else { classes });
         Ok(Self {
-            encoder,
-            parameters,
             features,
             network,
-            pairs,
-            attention,
+            pairs: PairBilinear::declare(parameters, width, distance, out)?,
+            attention: context
+                .then(|| ContextAttention::declare(parameters, settings.hidden, classes))
+                .transpose()?,
             layout,
             labels: settings.labels,
-            dropout,
+            foundation,
         })
     }
 
@@ -80,13 +71,7 @@ impl Baseline {
     /// # Errors
     /// If libtorch rejects an operation.
     pub fn probed(&self, tables: &WordTables, forward: Forward, probe: Probe) -> Result<Tensor> {
-        let pass = WordPass {
-            encoder: &*self.encoder,
-            dropout: self.dropout,
-            forward,
-            device: self.parameters.device(),
-        };
-        let pieces = tables.piece_states(&pass)?;
+        let pieces = tables.piece_states(&self.foundation, forward)?;
         probe("bert_last_hidden", &pieces);
         let mut words = tables.of_words(&pieces)?;
         if let Some(features) = &self.features {
@@ -134,11 +119,7 @@ impl Extractor for Baseline {
         self.probed(tables(&batch.tables)?, forward, &mut |_, _| {})
     }
 
-    fn parameters(&self) -> &Parameters {
-        &self.parameters
-    }
-
-    fn encoder_config(&self) -> serde_json::Value {
-        self.encoder.config()
+    fn foundation(&self) -> &Foundation {
+        &self.foundation
     }
 }

@@ -1,19 +1,19 @@
 //! The base module (docs/systems.md, I.1–I.5; Zhang et al. 2022, eq. 1–4): ATLOP's entities and
 //! contexts, one feature vector a pair, a classifier.
 
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 use super::layout::DocreIiTables;
 use super::settings::{DocreIiSettings, PairLayer};
 use crate::Result;
-use crate::systems::on;
-use crate::systems::reading::{ReadStates, Reader};
+use crate::systems::reading::{Pooling, ReadStates, Reader};
+use crate::systems::{Foundation, on};
+use crate::torch::Dropout;
 use crate::torch::HEADS;
 use crate::torch::dropout::dropout;
 use crate::torch::kernels::activations::tanh;
 use crate::torch::kernels::grouped::grouped_bilinear;
 use crate::torch::nn::{LayerNorm, Linear};
-use crate::torch::{Dropout, Parameters};
 use crate::train::Forward;
 
 /// ε of all layer norms of the release.
@@ -58,12 +58,12 @@ pub(super) const NAMES: [&str; 4] =
 impl BaseModule {
     /// Declares the layers above the encoder.
     pub(super) fn declare(
-        parameters: &mut Parameters,
-        reader: Reader,
+        foundation: &mut Foundation,
         settings: &DocreIiSettings,
         classes: i64,
     ) -> Result<Self> {
-        let (d, emb) = (reader.encoder.width(), settings.emb_size);
+        let (d, emb) = (foundation.encoder.facts().width, settings.emb_size);
+        let parameters = &mut foundation.parameters;
         let input = if settings.cls_feature { 3 * d } else { 2 * d };
         let grouped = settings.pair_layer == PairLayer::Grouped;
         let joined = if grouped { emb * settings.block_size } else { 2 * emb };
@@ -84,26 +84,26 @@ impl BaseModule {
             blocks: grouped.then_some(emb / settings.block_size),
             average_heads: settings.average_heads,
             cls_feature: settings.cls_feature,
-            reader,
+            reader: Reader {
+                pooling: Pooling::Logsumexp,
+                context: true,
+                layers: settings.averaged_layers,
+            },
         })
-    }
-
-    /// The encoder's `config.json`.
-    pub(super) fn encoder_config(&self) -> serde_json::Value {
-        self.reader.encoder.config()
     }
 
     /// Everything up to the base module's logits; `drop`: dropout of pairs.
     pub(super) fn pairs(
         &self,
+        foundation: &Foundation,
         tables: &DocreIiTables,
-        device: Device,
         forward: Forward,
         drop: Option<&Dropout>,
     ) -> Result<BasePairs> {
         let reading = &tables.reading;
-        let read = self.reader.read(reading, device, forward)?;
-        let context = self.reader.contexts(&read, reading, self.average_heads)?;
+        let read = self.reader.read(foundation, reading, forward)?;
+        let context = Reader::contexts(foundation, &read, reading, self.average_heads)?;
+        let device = read.states.device();
         let first = self.cls_feature.then(|| Reader::first_states(&read, reading)).transpose()?;
         let documents = on(&tables.documents, device)?;
         let vector = |layer: &Linear, rows: &[i64]| -> Result<Tensor> {

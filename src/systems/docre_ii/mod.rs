@@ -29,4 +29,4 @@ pub use settings::{
     Contrast, DocreIiSettings, NoiseScope, NoiseSource, PairLayer, Reasoning, RelationInput, Stage,
 };
 pub use stage2::{Stage2, ViewPass};
-pub use system::DocreIiSystem;
+pub use system::DOCRE_II;

@@ -12,10 +12,10 @@ use super::inference::{InferenceModule, ModulePass};
 use super::layout::{DocreIiLayout, DocreIiTables};
 use super::settings::{Contrast, DocreIiSettings, Stage};
 use crate::encoders::Encoder;
-use crate::systems::reading::{Pooling, Reader, ReadingLayout, ReadingOptions, adaptive_labels};
+use crate::systems::reading::{ReadingLayout, ReadingOptions, adaptive_labels};
 use crate::systems::{
     Classes, DecisionRule, Extractor, Foundation, Layout, LongDocuments, NaClass, RelationBatch,
-    RelationLoss, on, relation_loss_sum, tables, windows_of,
+    RelationLoss, SystemSettings, on, relation_loss_sum, tables, windows_of,
 };
 use crate::text::{TokenizedDocument, View};
 use crate::torch::HEADS;
@@ -28,7 +28,7 @@ pub struct DocreIi {
     base: BaseModule,
     inference: Option<InferenceModule>,
     predictor: Option<ContrastPredictor>,
-    parameters: Parameters,
+    foundation: Foundation,
     layout: Arc<DocreIiLayout>,
     settings: Arc<DocreIiSettings>,
     classes: Classes,
@@ -47,13 +47,12 @@ pub struct Iteration {
 }
 
 fn reading_options(foundation: &Foundation, settings: &DocreIiSettings) -> ReadingOptions {
-    let positions = foundation.encoder.max_positions().map(|positions| positions as usize);
+    let positions = foundation.encoder.facts().max_positions;
     let own = (settings.max_pieces > 0).then_some(settings.max_pieces);
     let in_windows = settings.long_documents == LongDocuments::Windows;
     let one_pass = [positions, foundation.max_pieces, own].into_iter().flatten().min();
     ReadingOptions {
         markers: settings.markers,
-        entity_types: foundation.entity_types.clone(),
         mention: settings.mention,
         max_pieces: if in_windows { own } else { one_pass },
         truncate: foundation.truncate || settings.cut_silently,
@@ -72,7 +71,7 @@ impl DocreIi {
         settings.check()?;
         check_layers(&*foundation.encoder, settings.averaged_layers)?;
         if settings.long_documents == LongDocuments::ExtendedPositions {
-            let own = foundation.encoder.max_positions().map(|positions| positions as usize);
+            let own = foundation.encoder.facts().max_positions;
             foundation
                 .encoder
                 .extend_positions(settings.position_alpha, &mut foundation.parameters)?;
@@ -82,37 +81,25 @@ impl DocreIi {
         }
         let classes = Classes { relations: foundation.relations, na: NaClass::First };
         let count = classes.count() as i64;
-        let reading = ReadingLayout::new(
-            foundation.pieces.clone(),
-            reading_options(&foundation, &settings),
-            foundation.seed,
-        );
-        let width = foundation.encoder.width();
-        let (pooling, layers, dropout) =
-            (Pooling::Logsumexp, settings.averaged_layers, foundation.dropout);
-        let reader =
-            Reader { encoder: foundation.encoder, pooling, context: true, layers, dropout };
-        let mut parameters = foundation.parameters;
-        let base = BaseModule::declare(&mut parameters, reader, &settings, count)?;
+        let reading = ReadingLayout::new(&foundation, reading_options(&foundation, &settings));
+        let width = foundation.encoder.facts().width;
+        let base = BaseModule::declare(&mut foundation, &settings, count)?;
         let second = settings.stage == Stage::Inference;
+        let parameters = &mut foundation.parameters;
         if second {
-            freeze(&mut parameters, &settings);
+            freeze(parameters, &settings);
         }
         let inference = second
-            .then(|| InferenceModule::declare(&mut parameters, &settings, width, count))
+            .then(|| InferenceModule::declare(parameters, &settings, width, count))
             .transpose()?;
         let output = InferenceModule::output_width(&settings);
         let contrasted = second && settings.contrast != Contrast::None;
         let predictor =
-            contrasted.then(|| ContrastPredictor::declare(&mut parameters, output)).transpose()?;
-        let settings = Arc::new(settings);
-        let layout = Arc::new(DocreIiLayout {
-            reading,
-            classes,
-            settings: Arc::clone(&settings),
-            seed: foundation.seed,
-        });
-        Ok(Self { base, inference, predictor, parameters, layout, settings, classes })
+            contrasted.then(|| ContrastPredictor::declare(parameters, output)).transpose()?;
+        let (settings, seed) = (Arc::new(settings), foundation.seed);
+        let own = Arc::clone(&settings);
+        let layout = Arc::new(DocreIiLayout { reading, classes, settings: own, seed });
+        Ok(Self { base, inference, predictor, foundation, layout, settings, classes })
     }
 
     /// Its settings.
@@ -134,12 +121,8 @@ impl DocreIi {
     /// If libtorch rejects an operation.
     pub fn base_pairs(&self, tables: &DocreIiTables, forward: Forward) -> Result<BasePairs> {
         let drop = self.pair_dropout(tables, forward)?;
-        self.base.pairs(
-            tables,
-            self.parameters.device(),
-            forward,
-            drop.as_ref().map(|drop| &drop.pairs),
-        )
+        let drop = drop.as_ref().map(|drop| &drop.pairs);
+        self.base.pairs(&self.foundation, tables, forward, drop)
     }
 
     /// F_0, the feature matrix that the inference module reads; [P, W]. Without dropout.
@@ -211,7 +194,7 @@ impl DocreIi {
         tables: &DocreIiTables,
         forward: Forward,
     ) -> Result<Option<PairDropout>> {
-        let (p, device) = (self.settings.dropout, self.parameters.device());
+        let (p, device) = (self.settings.dropout, self.foundation.parameters.device());
         let active = forward.train && p > 0.0;
         let make = || {
             let pairs = Dropout::new(p, on(&tables.pair_keys, device)?)?;
@@ -298,14 +281,12 @@ impl Extractor for DocreIi {
             )?]);
         }
         let shape = [batch.pairs as i64, self.classes.count() as i64];
-        let targets = Tensor::f_from_slice(&batch.targets)?
-            .f_to_device(self.parameters.device())?
-            .f_view(shape)?;
+        let targets = on(&batch.targets, self.foundation.parameters.device())?.f_view(shape)?;
         Ok(self.stage2(laid, &targets, forward)?.sums)
     }
 
-    fn parameters(&self) -> &Parameters {
-        &self.parameters
+    fn foundation(&self) -> &Foundation {
+        &self.foundation
     }
 
     fn rate(&self, name: &str) -> f64 {
@@ -317,9 +298,5 @@ impl Extractor for DocreIi {
         } else {
             1.0
         }
-    }
-
-    fn encoder_config(&self) -> Value {
-        self.base.encoder_config()
     }
 }

@@ -124,9 +124,7 @@ impl DocreIi {
         targets: &Tensor,
     ) -> Result<Tensor> {
         match &view.relations {
-            RelationSource::Labels(labels) => Ok(Tensor::f_from_slice(labels)?
-                .f_to_device(targets.device())?
-                .f_view_as(targets)?),
+            RelationSource::Labels(labels) => Ok(on(labels, targets.device())?.f_view_as(targets)?),
             RelationSource::Predictions { draws, rates, classes } => {
                 let predicted = self.input_labels(base_logits)?;
                 let (pairs, width) = predicted.size2()?;
@@ -138,9 +136,7 @@ impl DocreIi {
                         replace(row, classes[pair]);
                     }
                 }
-                Ok(Tensor::f_from_slice(&labels)?
-                    .f_view([pairs, width])?
-                    .f_to_device(targets.device())?)
+                Ok(on(&labels, targets.device())?.f_view([pairs, width])?)
             }
         }
     }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::systems::SystemSettings;
 use crate::systems::reading::testing::{
     EVALUATION, batch, document, documents, foundation, loss, overfit, untouched,
 };

@@ -6,16 +6,15 @@ use std::sync::Arc;
 
 use tch::Tensor;
 
-use super::model::{DsdocreModel, ModelConfig};
+use super::model::DsdocreModel;
 use super::rows::PairRows;
 use super::settings::{DsdocreSettings, MarkerNumbering, ModelKind};
 use crate::sampling::{Purpose, UnlabelledPairs, asked_pairs, kept_pairs, rng, take};
 use crate::systems::{
     Classes, DecisionRule, DocumentViews, Example, Extractor, Foundation, Layout, NaClass,
-    PackedDocuments, Pair, RelationBatch, Tables, tables,
+    PackedDocuments, Pair, RelationBatch, SystemSettings, Tables, tables,
 };
 use crate::text::{Markers, TokenizedDocument, View, ViewChoices};
-use crate::torch::Parameters;
 use crate::train::Forward;
 use crate::{Error, Result};
 
@@ -153,14 +152,9 @@ impl Dsdocre {
         settings.check()?;
         let options =
             settings.view_options(foundation.max_pieces, foundation.truncate, ModelKind::Finetuner);
-        let views = DocumentViews { pieces: foundation.pieces, options, seed: foundation.seed };
-        let config = ModelConfig::of(ModelKind::Finetuner, settings, foundation.relations);
-        let model = DsdocreModel::new(
-            foundation.encoder,
-            foundation.parameters,
-            config,
-            foundation.dropout,
-        )?;
+        let (pieces, seed) = (foundation.pieces.clone(), foundation.seed);
+        let views = DocumentViews { pieces, options, seed };
+        let model = DsdocreModel::new(foundation, ModelKind::Finetuner, settings)?;
         let layout = Arc::new(DsdocreLayout { views, settings: settings.clone(), ranked });
         Ok(Self { model, layout, folded: RefCell::new(None) })
     }
@@ -197,7 +191,7 @@ impl Extractor for Dsdocre {
     }
 
     fn classes(&self) -> Classes {
-        Classes { relations: self.model.config.classes as usize - 1, na: NaClass::Last }
+        Classes { relations: self.model.foundation.relations, na: NaClass::Last }
     }
 
     fn decision(&self) -> DecisionRule {
@@ -223,11 +217,7 @@ impl Extractor for Dsdocre {
         self.model.folded_logits(&entities, &tables.rows.heads, &tables.rows.tails, folded)
     }
 
-    fn parameters(&self) -> &Parameters {
-        &self.model.parameters
-    }
-
-    fn encoder_config(&self) -> serde_json::Value {
-        self.model.encoder.config()
+    fn foundation(&self) -> &Foundation {
+        &self.model.foundation
     }
 }

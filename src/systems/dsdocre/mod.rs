@@ -20,7 +20,7 @@ mod system;
 mod tests;
 
 pub use extractor::{Dsdocre, DsdocreLayout, DsdocreTables};
-pub use model::{DsdocreModel, Heads, ModelConfig};
+pub use model::{DsdocreModel, Heads};
 pub use pretrainer::{PretrainBatch, PretrainSource, Pretrainer, Slots};
 pub use ranker::{RankBatch, RankSource, Ranker};
 pub use rows::{AlignmentRows, MatchRows, PairRows};
@@ -29,4 +29,4 @@ pub use settings::{
     AlignmentDistance, DsdocreSettings, HeadStart, MarkerNumbering, MentionVectors, ModelKind,
     NegativePool, Task,
 };
-pub use system::{DsdocreSystem, pretrain_schedule, rank_schedule};
+pub use system::{DSDOCRE, pretrain_schedule, rank_schedule};

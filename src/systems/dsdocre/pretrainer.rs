@@ -393,7 +393,7 @@ impl Objective for Pretrainer<'_> {
     }
 
     fn parameters(&self) -> &Parameters {
-        &self.model.parameters
+        &self.model.foundation.parameters
     }
 }
 

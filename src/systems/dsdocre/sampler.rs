@@ -16,6 +16,7 @@ use super::instances::{
 use super::settings::{DsdocreSettings, Task};
 use crate::sampling::{Pair, Purpose, Stream, draw_blanked, kept_prefix, pick, rng};
 use crate::shards::{DocumentStore, FactIndex, FactInstance};
+use crate::systems::SystemSettings;
 use crate::text::{TokenizedDocument, ViewChoices};
 use crate::{DataError, Result};
 

@@ -7,6 +7,7 @@ use tch::{Device, Kind, Tensor};
 use super::*;
 use crate::encoders::{EncoderSpec, build};
 use crate::systems::Profile;
+use crate::systems::SystemSettings;
 use crate::systems::testing::foundation_of;
 use crate::systems::words::tests::{EVALUATION, TYPES, document};
 use crate::text::{TokenizedDocument, TokenizedFact};

@@ -12,7 +12,7 @@ use crate::Result;
 use crate::torch::dropout::dropout;
 use crate::torch::kernels::bags::Bags;
 use crate::torch::kernels::products::{linear, matmul};
-use crate::torch::{Dropout, Init, Parameters};
+use crate::torch::{Dropout, Init, Parameters, on};
 
 /// Kinds of edges: mentions of one sentence, mention and entity, sentences, mention and sentence,
 /// entity and sentence.
@@ -192,15 +192,11 @@ impl RgcnLayer {
         let mut out =
             linear(&Tensor::f_cat(&[&sums, nodes], 1)?, &Tensor::f_cat(&self.weights, 1)?, None)?;
         if let Some((own, relations)) = self.biases.split_last() {
-            let counts = Tensor::f_from_slice(&graph.bias_weights)?
-                .f_to_device(device)?
-                .f_view([count, RELATIONS as i64])?;
+            let counts = on(&graph.bias_weights, device)?.f_view([count, RELATIONS as i64])?;
             out = out.f_add(&matmul(&counts, &Tensor::f_stack(relations, 0)?)?)?.f_add(own)?;
         }
         if !graph.scales.is_empty() {
-            out = out.f_mul(
-                &Tensor::f_from_slice(&graph.scales)?.f_to_device(device)?.f_unsqueeze(1)?,
-            )?;
+            out = out.f_mul(&on(&graph.scales, device)?.f_unsqueeze(1)?)?;
         }
         Ok(out.f_to_kind(Kind::Float)?.f_relu()?)
     }

@@ -23,4 +23,4 @@ pub use model::{Glre, GlreStates};
 pub use settings::{
     ContextMatrix, ContextPairs, GlreCorpus, GlreSettings, Query, RgcnNorm, SentenceMean,
 };
-pub use system::GlreSystem;
+pub use system::GLRE;

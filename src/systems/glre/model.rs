@@ -10,15 +10,15 @@ use super::layout::{GlreLayout, GlreTables};
 use super::local::{LocalAttention, LocalDropout, LocalInputs};
 use super::{GlreSettings, Query};
 use crate::Result;
-use crate::encoders::Encoder;
-use crate::systems::words::{DistanceTable, Rows, WordPass, padded_rows, padded_table};
+use crate::systems::words::{DistanceTable, Rows, padded_rows, padded_table};
 use crate::systems::{
-    BertMode, Classes, Extractor, Foundation, Layout, NaClass, RelationBatch, on, tables,
+    BertMode, Classes, Extractor, Foundation, Layout, NaClass, RelationBatch, SystemSettings, on,
+    row_dropout, tables,
 };
 use crate::torch::dropout::dropout;
 use crate::torch::kernels::Segments;
 use crate::torch::kernels::bags::take;
-use crate::torch::nn::{Linear, LstmShape, PackedLstm, Packing};
+use crate::torch::nn::{Linear, LstmShape, PackedLstm};
 use crate::torch::{Dropout, Init, Parameters};
 use crate::train::Forward;
 
@@ -43,12 +43,10 @@ const TAIL_ENTRIES: u64 = 20;
 
 /// The global-to-local network.
 pub struct Glre {
-    encoder: Box<dyn Encoder>,
-    parameters: Parameters,
+    foundation: Foundation,
     settings: GlreSettings,
     layout: Arc<GlreLayout>,
     classes: Classes,
-    encoder_dropout: Option<f64>,
     layers: Layers,
 }
 
@@ -103,26 +101,15 @@ impl Glre {
     ///
     /// # Errors
     /// Settings that cannot be built, named.
-    pub fn new(foundation: Foundation, settings: GlreSettings) -> Result<Self> {
+    pub fn new(mut foundation: Foundation, settings: GlreSettings) -> Result<Self> {
         settings.check()?;
         let layout = Arc::new(GlreLayout::new(&foundation, &settings));
-        let Foundation { encoder, mut parameters, relations, entity_types, dropout, .. } =
-            foundation;
         if settings.bert_mode == BertMode::Frozen {
-            parameters.freeze();
+            foundation.parameters.freeze();
         }
-        let classes = Classes { relations, na: NaClass::First };
-        let layers =
-            Layers::declare(&mut parameters, &*encoder, &settings, entity_types.len(), classes)?;
-        Ok(Self {
-            encoder,
-            parameters,
-            settings,
-            layout,
-            classes,
-            encoder_dropout: dropout,
-            layers,
-        })
+        let classes = Classes { relations: foundation.relations, na: NaClass::First };
+        let layers = Layers::declare(&mut foundation, &settings, classes)?;
+        Ok(Self { foundation, settings, layout, classes, layers })
     }
 
     /// Everything on the way to the logits of a batch.
@@ -130,7 +117,8 @@ impl Glre {
     /// # Errors
     /// If libtorch rejects an operation.
     pub fn states(&self, tables: &GlreTables, forward: Forward) -> Result<GlreStates> {
-        GlreRun { model: self, tables, forward, device: self.parameters.device() }.states()
+        GlreRun { model: self, tables, forward, device: self.foundation.parameters.device() }
+            .states()
     }
 
     /// The settings it was built with.
@@ -141,71 +129,62 @@ impl Glre {
 
 impl Layers {
     fn declare(
-        parameters: &mut Parameters,
-        encoder: &dyn Encoder,
+        foundation: &mut Foundation,
         settings: &GlreSettings,
-        types: usize,
         classes: Classes,
     ) -> Result<Self> {
+        let types = foundation.entity_types.len() as i64 + 1;
+        let (encoder, parameters) = (foundation.encoder.facts(), &mut foundation.parameters);
         let (d, t) = (settings.width, settings.type_width);
-        let contextual = encoder.contextual();
-        let word_types = (!contextual)
-            .then(|| padded_table(parameters, "heads.ner_emb.embedding", types as i64 + 1, t, 0))
+        let on_words = !encoder.contextual;
+        let word_types = on_words
+            .then(|| padded_table(parameters, "heads.ner_emb.embedding", types, t, 0))
             .transpose()?;
-        let input = encoder.width() + if contextual { 0 } else { t };
-        let lstm = (settings.more_lstm || !contextual)
-            .then(|| declare_lstm(parameters, input, d))
+        let mut words = encoder.width + if on_words { t } else { 0 };
+        let lstm = (settings.more_lstm || on_words)
+            .then(|| declare_lstm(parameters, words, d))
             .transpose()?;
-        let word_map = Linear::bias_first(
-            parameters,
-            "heads.pretrain_l_m_linear_re",
-            if lstm.is_some() { 2 * d } else { input },
-            d,
-        )?;
-        let node_types = parameters.declare(
-            "heads.type_embed.embedding.weight",
-            &[3, t],
-            Init::Normal { std: 1.0 },
-        )?;
-        let rgcn = Rgcn::declare(parameters, settings, d + t)?;
-        let local_input = if settings.local_type_embedding { d + t } else { d };
-        let mut attention =
-            |name: &str| LocalAttention::declare(parameters, name, local_input, settings);
-        let local = if settings.local_rep {
-            Some([attention("multiheadattention")?, attention("multiheadattention1")?])
-        } else {
-            None
-        };
-        let distances = DistanceTable::declare(
-            parameters,
-            "heads.dist_embed_dir.embedding",
-            settings.distance_width,
-        )?;
-        let side = d * (i64::from(settings.global_rep) + i64::from(settings.local_rep))
-            + settings.distance_width;
-        let context = settings
-            .context
-            .then(|| PairContext::declare(parameters, settings, 2 * side))
-            .transpose()?;
-        let mut width = 2 * side * if context.is_some() { 2 } else { 1 };
+        if lstm.is_some() {
+            words = 2 * d;
+        }
+        let sides = i64::from(settings.global_rep) + i64::from(settings.local_rep);
+        let pair = 2 * (d * sides + settings.distance_width);
+        let joined = if settings.context { 2 * pair } else { pair };
         let inner = Some(settings.classifier_width).filter(|&inner| inner > 0);
-        let hidden = inner
-            .map(|inner| Linear::bias_first(parameters, "heads.out_mlp.0", width, inner))
-            .transpose()?;
-        width = inner.unwrap_or(width);
-        let output =
-            Linear::bias_first(parameters, "heads.classifier.lin", width, classes.count() as i64)?;
+        let normal = Init::Normal { std: 1.0 };
         Ok(Self {
             word_types,
             lstm,
-            word_map,
-            node_types,
-            rgcn,
-            local,
-            distances,
-            context,
-            hidden,
-            output,
+            word_map: Linear::bias_first(parameters, "heads.pretrain_l_m_linear_re", words, d)?,
+            node_types: parameters.declare("heads.type_embed.embedding.weight", &[3, t], normal)?,
+            rgcn: Rgcn::declare(parameters, settings, d + t)?,
+            local: settings
+                .local_rep
+                .then(|| -> Result<_> {
+                    let input = if settings.local_type_embedding { d + t } else { d };
+                    let mut attention =
+                        |name: &str| LocalAttention::declare(parameters, name, input, settings);
+                    Ok([attention("multiheadattention")?, attention("multiheadattention1")?])
+                })
+                .transpose()?,
+            distances: DistanceTable::declare(
+                parameters,
+                "heads.dist_embed_dir.embedding",
+                settings.distance_width,
+            )?,
+            context: settings
+                .context
+                .then(|| PairContext::declare(parameters, settings, pair))
+                .transpose()?,
+            hidden: inner
+                .map(|inner| Linear::bias_first(parameters, "heads.out_mlp.0", joined, inner))
+                .transpose()?,
+            output: Linear::bias_first(
+                parameters,
+                "heads.classifier.lin",
+                inner.unwrap_or(joined),
+                classes.count() as i64,
+            )?,
         })
     }
 }
@@ -289,18 +268,8 @@ impl GlreRun<'_> {
         let frozen = model.settings.bert_mode == BertMode::Frozen;
         let train = self.forward.train && (!frozen || model.settings.frozen_dropout);
         let forward = Forward { train, ..self.forward };
-        let pass = WordPass {
-            encoder: &*model.encoder,
-            dropout: model.encoder_dropout,
-            forward,
-            device: self.device,
-        };
-        let states = if frozen {
-            tch::no_grad(|| words.piece_states(&pass))?
-        } else {
-            words.piece_states(&pass)?
-        };
-        Ok(states.f_to_kind(Kind::Float)?)
+        let states = || words.piece_states(&model.foundation, forward);
+        Ok(model.settings.bert_mode.run(states)?.f_to_kind(Kind::Float)?)
     }
 
     /// States of words; beside word vectors the embedding of entity types.
@@ -318,16 +287,8 @@ impl GlreRun<'_> {
 
     /// The BiLSTM over words.
     fn read(&self, lstm: &PackedLstm, words: &Tensor) -> Result<Tensor> {
-        let tables = &self.tables.words;
-        let packing = Packing::new(&tables.word_segments(self.device)?, self.device)?;
-        let active = tables.dropout(
-            Rows::Words,
-            self.model.settings.lstm_dropout,
-            self.forward,
-            self.device,
-        )?;
-        let locked = active.map(|active| packing.lock(&active)).transpose()?;
-        lstm.forward(words, &packing, locked.as_ref(), GlreMask::Words as u64, self.forward.train)
+        let masks = (self.model.settings.lstm_dropout, GlreMask::Words as u64);
+        self.tables.words.read(lstm, words, masks, self.forward)
     }
 
     /// G.3: entities, mentions, sentences.
@@ -369,10 +330,7 @@ impl GlreRun<'_> {
     }
 
     fn dropout(&self, p: f64, keys: impl Fn() -> Vec<i64>) -> Result<Option<Dropout>> {
-        if !self.forward.train || p == 0.0 {
-            return Ok(None);
-        }
-        Ok(Some(Dropout::new(p, on(&keys(), self.device)?)?))
+        row_dropout(p, self.forward, self.device, keys)
     }
 
     /// G.9, for heads and for tails.
@@ -494,11 +452,7 @@ impl Extractor for Glre {
         Ok(self.states(tables(&batch.tables)?, forward)?.logits)
     }
 
-    fn parameters(&self) -> &Parameters {
-        &self.parameters
-    }
-
-    fn encoder_config(&self) -> serde_json::Value {
-        self.encoder.config()
+    fn foundation(&self) -> &Foundation {
+        &self.foundation
     }
 }

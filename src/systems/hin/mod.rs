@@ -21,4 +21,4 @@ pub use layout::{HinLayout, HinTables};
 pub use model::{Hin, HinStates, SentenceLevel};
 pub use sentences::PairSentences;
 pub use settings::HinSettings;
-pub use system::HinSystem;
+pub use system::HIN;

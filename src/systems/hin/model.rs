@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::HinSettings;
 use super::entities::{EntityInference, EntityLevel};
@@ -10,10 +10,10 @@ use super::layout::{HinLayout, HinTables};
 use super::reader::{HinReader, ReadingPass};
 use super::sentences::{Hierarchy, document_means};
 use crate::Result;
-use crate::encoders::Encoder;
-use crate::systems::words::{FeatureOrder, FeatureShape, Rows, WordFeatures, WordPass, WordTables};
+use crate::systems::words::{FeatureOrder, FeatureShape, Rows, WordFeatures, WordTables};
 use crate::systems::{
-    BertMode, Classes, Extractor, Foundation, Layout, NaClass, RelationBatch, on, tables,
+    BertMode, Classes, Extractor, Foundation, Layout, NaClass, RelationBatch, SystemSettings,
+    row_dropout, tables,
 };
 use crate::torch::dropout::dropout;
 use crate::torch::kernels::Segments;
@@ -49,12 +49,10 @@ enum DocumentLevel {
 
 /// The hierarchical inference network.
 pub struct Hin {
-    encoder: Box<dyn Encoder>,
-    parameters: Parameters,
+    foundation: Foundation,
     settings: HinSettings,
     layout: Arc<HinLayout>,
     classes: Classes,
-    encoder_dropout: Option<f64>,
     word_map: Option<Linear>,
     features: WordFeatures,
     entity_reader: HinReader,
@@ -102,57 +100,35 @@ impl Hin {
     ///
     /// # Errors
     /// Settings that cannot be built, named.
-    pub fn new(foundation: Foundation, settings: HinSettings) -> Result<Self> {
+    pub fn new(mut foundation: Foundation, settings: HinSettings) -> Result<Self> {
         settings.check()?;
         let layout = Arc::new(HinLayout::new(&foundation, &settings));
-        let Foundation { encoder, mut parameters, relations, entity_types, dropout, .. } =
-            foundation;
+        let (encoder, parameters) = (foundation.encoder.facts(), &mut foundation.parameters);
         if settings.bert_mode == BertMode::Frozen {
             parameters.freeze();
         }
-        let word_map = encoder.contextual().then(|| {
-            Linear::bias_first(
-                &mut parameters,
-                "heads.word_map",
-                encoder.width(),
-                settings.word_width,
-            )
-        });
-        let word_map = word_map.transpose()?;
-        let features =
-            WordFeatures::declare(&mut parameters, &shape(&settings, entity_types.len()))?;
-        let width = word_map.as_ref().map_or_else(|| encoder.width(), |_| settings.word_width)
-            + features.width();
-        let entity_reader = HinReader::declare(
-            &mut parameters,
-            "heads.lstm_e",
-            width,
-            &settings,
-            HinMask::EntityReader as u64,
-        )?;
-        let entity_inference = EntityInference::declare(&mut parameters, &settings)?;
-        let document_level = DocumentLevel::declare(&mut parameters, width, &settings)?;
+        let width = if encoder.contextual { settings.word_width } else { encoder.width };
+        let word_map = encoder
+            .contextual
+            .then(|| Linear::bias_first(parameters, "heads.word_map", encoder.width, width))
+            .transpose()?;
+        let types = foundation.entity_types.len();
+        let features = WordFeatures::declare(parameters, &shape(&settings, types))?;
+        let width = width + features.width();
         let na = if settings.na_class { NaClass::First } else { NaClass::Absent };
-        let classes = Classes { relations, na };
-        let output = Linear::bias_first(
-            &mut parameters,
-            "heads.out",
-            2 * settings.width(),
-            classes.count() as i64,
-        )?;
+        let classes = Classes { relations: foundation.relations, na };
+        let (d, salt) = (settings.width(), HinMask::EntityReader as u64);
         Ok(Self {
-            encoder,
-            parameters,
+            word_map,
+            features,
+            entity_reader: HinReader::declare(parameters, "heads.lstm_e", width, &settings, salt)?,
+            entity_inference: EntityInference::declare(parameters, &settings)?,
+            document_level: DocumentLevel::declare(parameters, width, &settings)?,
+            output: Linear::bias_first(parameters, "heads.out", 2 * d, classes.count() as i64)?,
+            foundation,
             settings,
             layout,
             classes,
-            encoder_dropout: dropout,
-            word_map,
-            features,
-            entity_reader,
-            entity_inference,
-            document_level,
-            output,
         })
     }
 
@@ -235,17 +211,16 @@ impl HinRun<'_> {
         &self.tables.words
     }
 
+    fn device(&self) -> Device {
+        self.model.foundation.parameters.device()
+    }
+
     fn documents(&self) -> Result<Segments> {
-        self.words().word_segments(self.model.parameters.device())
+        self.words().word_segments(self.device())
     }
 
     fn dropout(&self, rows: Rows) -> Result<Option<Dropout>> {
-        self.words().dropout(
-            rows,
-            self.model.settings.dropout,
-            self.forward,
-            self.model.parameters.device(),
-        )
+        self.words().dropout(rows, self.model.settings.dropout, self.forward, self.device())
     }
 
     /// Reads words, in documents or in sentences.
@@ -260,23 +235,15 @@ impl HinRun<'_> {
     /// H.1: [word; type; coreference].
     fn inputs(&self) -> Result<Tensor> {
         let model = self.model;
-        let frozen = model.settings.bert_mode == BertMode::Frozen;
         // Features that are fixed come from an encoder that is not in training: without its dropout
         // and without a graph.
+        let frozen = model.settings.bert_mode == BertMode::Frozen;
         let forward = Forward { train: self.forward.train && !frozen, ..self.forward };
-        let device = model.parameters.device();
-        let pass =
-            WordPass { encoder: &*model.encoder, dropout: model.encoder_dropout, forward, device };
-        let words = if frozen {
-            tch::no_grad(|| self.words().word_states(&pass))?
-        } else {
-            self.words().word_states(&pass)?
-        };
-        let words = words.f_to_kind(Kind::Float)?;
-        let words = model
-            .word_map
-            .as_ref()
-            .map_or_else(|| Ok(words.shallow_clone()), |map| map.forward(&words))?;
+        let states = || self.words().word_states(&model.foundation, forward);
+        let mut words = model.settings.bert_mode.run(states)?.f_to_kind(Kind::Float)?;
+        if let Some(map) = &model.word_map {
+            words = map.forward(&words)?;
+        }
         model.features.beside(&words, self.words())
     }
 
@@ -287,7 +254,7 @@ impl HinRun<'_> {
         inputs: &Tensor,
         pairs: &Tensor,
     ) -> Result<(Tensor, Option<SentenceLevel>)> {
-        let device = self.model.parameters.device();
+        let device = self.device();
         let segments = self.words().sentence_segments(device)?;
         let states = self.read(&layers.sentence_reader, inputs, &segments)?;
         let (sentences, word_attention) =
@@ -317,15 +284,15 @@ impl HinRun<'_> {
     /// Dropout of the rows of (pair, sentence): one key a row, and one key a pair for the locked
     /// masks.
     fn row_dropout(&self) -> Result<Option<(Dropout, Dropout)>> {
-        let (p, device) = (self.model.settings.dropout, self.model.parameters.device());
-        if !self.forward.train || p == 0.0 {
-            return Ok(None);
-        }
-        let own = self.words().keys(ROWS, &self.tables.row_offsets);
-        let sequences = self.words().keys(SEQUENCES, &self.tables.sequence_offsets);
-        let locked: Vec<i64> =
-            self.tables.rows.pairs.iter().map(|&sequence| sequences[sequence as usize]).collect();
-        Ok(Some((Dropout::new(p, on(&own, device)?)?, Dropout::new(p, on(&locked, device)?)?)))
+        let dropout = |keys: &dyn Fn() -> Vec<i64>| {
+            row_dropout(self.model.settings.dropout, self.forward, self.device(), keys)
+        };
+        let own = dropout(&|| self.words().keys(ROWS, &self.tables.row_offsets))?;
+        let locked = dropout(&|| {
+            let sequences = self.words().keys(SEQUENCES, &self.tables.sequence_offsets);
+            self.tables.rows.pairs.iter().map(|&sequence| sequences[sequence as usize]).collect()
+        })?;
+        Ok(own.zip(locked))
     }
 }
 
@@ -342,11 +309,7 @@ impl Extractor for Hin {
         Ok(self.states(tables(&batch.tables)?, forward)?.logits)
     }
 
-    fn parameters(&self) -> &Parameters {
-        &self.parameters
-    }
-
-    fn encoder_config(&self) -> serde_json::Value {
-        self.encoder.config()
+    fn foundation(&self) -> &Foundation {
+        &self.foundation
     }
 }

@@ -6,7 +6,7 @@ use tch::Tensor;
 use super::HinSettings;
 use crate::Result;
 use crate::torch::kernels::Segments;
-use crate::torch::nn::{Linear, LstmShape, PackedLstm, Packing};
+use crate::torch::nn::{Linear, LstmShape, PackedLstm};
 use crate::torch::{Dropout, Parameters};
 
 /// What one call of a reader needs beside its input.
@@ -48,9 +48,8 @@ impl HinReader {
 
     /// [rows, input] → [rows, d]
     pub fn forward(&self, x: &Tensor, reading: &ReadingPass) -> Result<Tensor> {
-        let packing = Packing::new(reading.segments, x.device())?;
-        let locked = reading.dropout.map(|dropout| packing.lock(dropout)).transpose()?;
-        let states = self.lstm.forward(x, &packing, locked.as_ref(), self.salt, reading.train)?;
+        let ReadingPass { segments, dropout, train } = *reading;
+        let states = self.lstm.read(x, segments, dropout, self.salt, train)?;
         match &self.projection {
             Some(projection) => Ok(projection.forward(&states)?.f_relu()?),
             None => Ok(states),

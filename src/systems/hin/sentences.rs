@@ -67,11 +67,7 @@ impl Attention {
         let scores = dot(&tanh(&self.map.forward(rows)?)?, &self.query)?;
         let weights =
             GroupSoftmax::new(offsets, 1).forward(&scores.f_unsqueeze(1)?)?.f_view([-1])?;
-        let mut bags = Bags::default();
-        for pair in offsets.windows(2) {
-            bags.push((pair[0]..pair[1]).map(|row| (row, 1.0)));
-        }
-        Ok((bags.weighted_sum(rows, &weights)?, weights))
+        Ok((Bags::of_spans(offsets).weighted_sum(rows, &weights)?, weights))
     }
 }
 

@@ -5,10 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::systems::{BatchWindows, DocumentViews, Example, PackedDocuments};
-use crate::text::{
-    Markers, SpecialPieces, TokenizedDocument, View, ViewChoices, ViewOptions, WindowRule,
-};
+use crate::systems::{BatchWindows, DocumentViews, Example, Foundation, PackedDocuments};
+use crate::text::{Markers, TokenizedDocument, View, ViewChoices, ViewOptions, WindowRule};
 use crate::torch::kernels::context::{AttentionTable, ContextTable, EntityRow};
 
 /// Which markers stand around mentions (docs/systems.md, "Words, pieces and markers").
@@ -44,8 +42,6 @@ pub enum MentionTokens {
 pub struct ReadingOptions {
     /// Markers.
     pub markers: MarkerScheme,
-    /// Entity types in the order of their markers.
-    pub entity_types: Vec<String>,
     /// Tokens of a mention.
     pub mention: MentionTokens,
     /// Most pieces of a document.
@@ -95,19 +91,18 @@ impl ReadingTables {
 }
 
 impl ReadingLayout {
-    /// A layout for a tokenizer; `seed` is that of the stage's dropout masks.
-    pub fn new(pieces: SpecialPieces, options: ReadingOptions, seed: u64) -> Self {
+    /// A layout for a tokenizer, entity types and the seed of the stage's dropout masks.
+    pub fn new(foundation: &Foundation, options: ReadingOptions) -> Self {
         let markers = match options.markers {
             MarkerScheme::StarPerWord => Markers::StarPerWord,
             MarkerScheme::StarPerMention => Markers::StarPerMention,
-            MarkerScheme::Typed => Markers::Typed(options.entity_types),
+            MarkerScheme::Typed => Markers::Typed(foundation.entity_types.clone()),
             MarkerScheme::Entity => Markers::PerEntity,
             MarkerScheme::None => Markers::None,
         };
-        let (max_pieces, truncate) = (options.max_pieces, options.truncate);
         let view = ViewOptions {
-            max_pieces,
-            truncate,
+            max_pieces: options.max_pieces,
+            truncate: options.truncate,
             pad_to: None,
             max_mentions: None,
             markers,
@@ -121,6 +116,7 @@ impl ReadingLayout {
             stride: None,
             most: None,
         };
+        let (pieces, seed) = (foundation.pieces.clone(), foundation.seed);
         Self {
             views: DocumentViews { pieces, options: view, seed },
             windows: options.windows.unwrap_or(one_pass),

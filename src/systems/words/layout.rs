@@ -1,11 +1,12 @@
 //! The host tables of a batch of documents, word after word.
 
 use super::distance::{FirstMention, signed_bin};
-use super::entities::{Averages, MentionWeights};
+use super::entities::{MentionWeights, weights};
 use super::reading::{ReadDocument, Reading, WordLimits, read};
 use crate::systems::{BatchWindows, Example, Foundation, LongDocuments, windows_of};
 use crate::text::{SpecialPieces, TokenizedDocument, TokenizedMention, WindowRule};
 use crate::torch::Dropout;
+use crate::torch::kernels::bags::Bags;
 use crate::{DataError, Result};
 
 /// How the documents of a batch become word tables.
@@ -41,15 +42,12 @@ impl WordOptions {
     /// The plain choice for an encoder: words for a table, pieces otherwise; read in windows, or
     /// cut only where the recipe allows it.
     pub fn of(foundation: &Foundation, long_documents: LongDocuments) -> Self {
-        let positions = foundation
-            .encoder
-            .max_positions()
-            .and_then(|positions| usize::try_from(positions).ok());
-        let reading =
-            if foundation.encoder.contextual() { Reading::Pieces } else { Reading::Words };
+        let encoder = foundation.encoder.facts();
+        let reading = if encoder.contextual { Reading::Pieces } else { Reading::Words };
         let in_windows = reading != Reading::Words && long_documents == LongDocuments::Windows;
         let windows = in_windows.then(|| windows_of(foundation, 0, 0)).flatten();
-        let one_pass = foundation.max_pieces.or(positions).filter(|_| windows.is_none());
+        let one_pass =
+            foundation.max_pieces.or(encoder.max_positions).filter(|_| windows.is_none());
         Self {
             reading,
             limits: WordLimits {
@@ -134,7 +132,7 @@ pub struct WordTables {
     /// First entity of each document, closed by E. [documents + 1]
     pub entity_offsets: Vec<i64>,
     /// Averages over words, a row an entity.
-    pub averages: Averages,
+    pub averages: Bags,
     /// Heads of the pairs, as entities of the batch. `[P]`
     pub heads: Vec<i64>,
     /// Tails. `[P]`
@@ -194,7 +192,6 @@ impl WordTables {
             sentence_offsets: zero(),
             document_sentences: zero(),
             entity_offsets: zero(),
-            averages: Averages::new(),
             pair_offsets: zero(),
             seed: options.seed,
             ..Self::default()
@@ -213,7 +210,7 @@ impl WordTables {
 
     /// Number of entities E.
     pub fn entities(&self) -> usize {
-        self.averages.entities()
+        self.averages.len()
     }
 
     /// Number of pairs P.
@@ -282,10 +279,11 @@ impl WordTables {
 
     fn push_entities(&mut self, options: &WordOptions, document: &TokenizedDocument, kept: usize) {
         let base = self.word_offsets[self.visits.len() - 1];
-        document
-            .entities
-            .iter()
-            .for_each(|entity| self.averages.push(entity, base, kept, options.weights));
+        for entity in &document.entities {
+            let entries = weights(entity, kept as u32, options.weights);
+            self.averages
+                .push(entries.into_iter().map(|(word, weight)| (base + i64::from(word), weight)));
+        }
         self.entity_offsets.push(self.entities() as i64);
     }
 

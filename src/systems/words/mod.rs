@@ -18,9 +18,9 @@ mod tensors;
 pub(crate) mod tests;
 
 pub use distance::{DISTANCE_ROWS, DistanceTable, FirstMention, NO_DISTANCE, signed_bin};
-pub use entities::{Averages, MentionWeights};
+pub use entities::MentionWeights;
 pub use features::{FeatureOrder, FeatureShape, WordFeatures};
 pub use layout::{WordOptions, WordTables};
 pub use padded::{padded_rows, padded_table};
 pub use reading::{Reading, WordLimits};
-pub use tensors::{Rows, WordPass};
+pub use tensors::Rows;

@@ -9,13 +9,13 @@
 use tch::{Device, Tensor};
 use torch_sys::C_tensor;
 
+use crate::Result;
 use crate::torch::Dropout;
 use crate::torch::dropout::dropout;
 use crate::torch::kernels::Segments;
 use crate::torch::shim::tables::LSTM_WEIGHTS;
 use crate::torch::shim::{check, docre_lstm, pointer};
-use crate::torch::{Init, Parameters, Slot};
-use crate::{Error, Result};
+use crate::torch::{Init, Parameters, Slot, on};
 
 /// The packed form of one stream, for all LSTMs that read it.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ impl Packing {
             spans.flat_map(|(start, length)| (0..length).map(move |_| start)).collect();
         Ok(Self {
             offsets: segments.host_offsets().shallow_clone(),
-            first_tokens: Tensor::f_from_slice(&first_tokens)?.f_to_device(device)?,
+            first_tokens: on(&first_tokens, device)?,
             library: if device == Device::Cpu {
                 None
             } else {
@@ -114,12 +114,11 @@ impl LibraryOrder {
         for (packed, &row) in (0..).zip(&order) {
             back[row as usize] = packed;
         }
-        let place = |rows: &[i64]| Tensor::f_from_slice(rows)?.f_to_device(device);
         let batch_sizes = Tensor::f_from_slice(&batch_sizes)?;
         Ok(Self {
-            sequences: place(&sequences)?,
-            order: place(&order)?,
-            back: place(&back)?,
+            sequences: on(&sequences, device)?,
+            order: on(&order, device)?,
+            back: on(&back, device)?,
             batch_sizes,
         })
     }
@@ -347,29 +346,29 @@ impl PackedLstm {
         salt: u64,
         train: bool,
     ) -> Result<Tensor> {
-        Ok(self.run(x, packing, locked, salt, train)?.states)
+        let mut states = x.shallow_clone();
+        for (salt, layer) in (salt..).zip(&self.layers) {
+            states = layer.forward(&dropout(&states, locked, salt)?, packing, train)?.states;
+        }
+        Ok(states)
     }
 
-    /// The same with the final states of the last layer.
+    /// The same over segments; `dropout` has a key a row, and the rows of a segment share the mask
+    /// of the first one.
     ///
     /// # Errors
     /// As [`forward`](Self::forward).
-    pub fn run(
+    pub fn read(
         &self,
         x: &Tensor,
-        packing: &Packing,
-        locked: Option<&Dropout>,
+        segments: &Segments,
+        dropout: Option<&Dropout>,
         salt: u64,
         train: bool,
-    ) -> Result<LstmStates> {
-        let mut input = x.shallow_clone();
-        let mut last = None;
-        for (salt, layer) in (salt..).zip(&self.layers) {
-            let states = layer.forward(&dropout(&input, locked, salt)?, packing, train)?;
-            input = states.states.shallow_clone();
-            last = Some(states);
-        }
-        last.ok_or_else(|| Error::recipe("an LSTM needs at least one layer"))
+    ) -> Result<Tensor> {
+        let packing = Packing::new(segments, x.device())?;
+        let locked = dropout.map(|dropout| packing.lock(dropout)).transpose()?;
+        self.forward(x, &packing, locked.as_ref(), salt, train)
     }
 }
 

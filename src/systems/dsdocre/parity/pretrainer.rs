@@ -55,9 +55,13 @@ pub(super) fn pretrainer(case: &mut Case) -> Result<()> {
         }
         compare_alignment(case, prefix, &batch, &objective)?;
         let total = compare_losses(case, prefix, &batch, &objective)?;
-        loaded.parameters.trainable().for_each(|entry| entry.tensor.shallow_clone().zero_grad());
+        loaded
+            .foundation
+            .parameters
+            .trainable()
+            .for_each(|entry| entry.tensor.shallow_clone().zero_grad());
         total.f_backward()?;
-        case.compare_gradients(&format!("{prefix}grad/"), &loaded.parameters, rename)?;
+        case.compare_gradients(&format!("{prefix}grad/"), &loaded.foundation.parameters, rename)?;
     }
     Ok(())
 }

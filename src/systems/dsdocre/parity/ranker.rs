@@ -48,7 +48,7 @@ pub(super) fn ranker(case: &mut Case) -> Result<()> {
         case.compare(&format!("{prefix}loss"), &loss)?;
         if !padded {
             loss.f_backward()?;
-            case.compare_gradients("grad/", &loaded.parameters, rename)?;
+            case.compare_gradients("grad/", &loaded.foundation.parameters, rename)?;
         }
     }
     Ok(())
