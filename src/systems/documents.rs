@@ -23,7 +23,7 @@ pub struct DocumentViews {
 }
 
 /// Views of several documents, ready for the encoder; host data.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct PackedDocuments {
     /// Token stream, offsets, mention tables.
     pub views: PackedViews,

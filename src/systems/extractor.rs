@@ -172,9 +172,13 @@ pub trait Layout: Send + Sync {
     /// in them.
     fn observe(&self, _documents: &mut dyn Iterator<Item = Arc<TokenizedDocument>>) {}
 
-    /// What a document costs in the token budget of a micro-batch: its tokens, more where pairs
-    /// weigh more than tokens.
-    fn cost(&self, document: &TokenizedDocument, pairs: usize) -> usize;
+    /// What a document costs in the token budget of a micro-batch; by default its pieces, two
+    /// markers a mention, start and end, and as much again as there are pairs: their vectors weigh
+    /// as much as a token's.
+    fn cost(&self, document: &TokenizedDocument, pairs: usize) -> usize {
+        let mentions: usize = document.entities.iter().map(|entity| entity.mentions.len()).sum();
+        document.pieces.len() + 2 * mentions + 2 + pairs
+    }
 
     /// Lays examples out.
     ///

@@ -19,7 +19,7 @@ use crate::torch::Parameters;
 use crate::torch::dropout::dropout;
 use crate::torch::hf::load;
 use crate::torch::hf::{ModelFolder, WeightNames};
-use crate::torch::kernels::activations;
+use crate::torch::kernels::activations::Activation;
 use crate::torch::kernels::attention::varlen_attention;
 use crate::torch::kernels::context::entity_attention;
 use crate::torch::nn::{LayerNorm, Linear, SelfAttention, lookup};
@@ -102,7 +102,7 @@ impl Bert {
     /// [`Error::Recipe`] for a configuration that cannot be built.
     pub(super) fn declare(config: BertConfig, params: &mut Parameters) -> Result<Self> {
         config.validate()?;
-        let activation = HiddenAct::parse(&config.hidden_act)?;
+        let activation = activation(&config.hidden_act)?;
         params.declare_all(config.slots())?;
         let embeddings = Embeddings::get(params, &config)?;
         let layers = (0..config.num_hidden_layers)
@@ -179,7 +179,7 @@ impl Encoder for Bert {
         asked: &Attending,
         pass: &Pass,
     ) -> Result<Attended> {
-        check_lengths(stream.segments.longest(), self.config.positions())?;
+        check_lengths(stream.segments.longest, self.config.positions())?;
         let first = asked.first_layer(self.layers.len())?;
         let mut states = self.embeddings.forward(stream, pass)?;
         let (mut kept, mut attention) = (Vec::new(), Vec::new());
@@ -281,7 +281,7 @@ struct Layer {
     attention_output: Linear,
     attention_norm: LayerNorm,
     intermediate: Linear,
-    activation: HiddenAct,
+    activation: Option<Activation>,
     output: Linear,
     norm: LayerNorm,
 }
@@ -291,7 +291,7 @@ impl Layer {
         params: &Parameters,
         config: &BertConfig,
         layer: i64,
-        activation: HiddenAct,
+        activation: Option<Activation>,
     ) -> Result<Self> {
         let name = |part: &str| format!("encoder.layer.{layer}.{part}");
         let [query, key, value] =
@@ -327,7 +327,11 @@ impl Layer {
         let attended = self.attention_output.forward_in(&context, pass.precision)?;
         let attended = dropout(&attended, pass.hidden_dropout.as_ref(), salt + 1)?;
         let x = self.attention_norm.forward(&x.f_add(&attended)?)?;
-        let inner = self.activation.apply(&self.intermediate.forward_in(&x, pass.precision)?)?;
+        let inner = self.intermediate.forward_in(&x, pass.precision)?;
+        let inner = match self.activation {
+            Some(activation) => activation.apply(&inner)?,
+            None => inner.f_relu()?,
+        };
         let output = dropout(
             &self.output.forward_in(&inner, pass.precision)?,
             pass.hidden_dropout.as_ref(),
@@ -337,30 +341,13 @@ impl Layer {
     }
 }
 
-/// The feed-forward network's nonlinearity.
-#[derive(Clone, Copy, Debug)]
-enum HiddenAct {
-    Gelu,
-    GeluTanh,
-    Relu,
-}
-
-impl HiddenAct {
-    fn parse(name: &str) -> Result<Self> {
-        match name {
-            "gelu" => Ok(Self::Gelu),
-            "gelu_new" => Ok(Self::GeluTanh),
-            "relu" => Ok(Self::Relu),
-            _ => Err(Error::recipe(format!("`hidden_act` is `{name}`"))
-                .with_hint("the known activations are gelu, gelu_new and relu")),
-        }
-    }
-
-    fn apply(self, x: &Tensor) -> Result<Tensor> {
-        Ok(match self {
-            Self::Gelu => activations::gelu(x)?,
-            Self::GeluTanh => activations::gelu_tanh(x)?,
-            Self::Relu => x.f_relu()?,
-        })
+/// The activation of that name; `None` is relu.
+fn activation(name: &str) -> Result<Option<Activation>> {
+    match name {
+        "gelu" => Ok(Some(Activation::Gelu)),
+        "gelu_new" => Ok(Some(Activation::GeluTanh)),
+        "relu" => Ok(None),
+        _ => Err(Error::recipe(format!("`hidden_act` is `{name}`"))
+            .with_hint("the known activations are gelu, gelu_new and relu")),
     }
 }

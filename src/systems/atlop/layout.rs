@@ -32,10 +32,6 @@ impl Layout for AtlopLayout {
         Ok(labelled_first(document))
     }
 
-    fn cost(&self, document: &TokenizedDocument, pairs: usize) -> usize {
-        ReadingLayout::cost(document, pairs)
-    }
-
     fn tables(&self, examples: &[Example]) -> Result<Tables> {
         Ok(Box::new(self.0.read(examples)?))
     }

@@ -15,7 +15,7 @@ use crate::systems::{
     RelationLoss, SystemSettings, on, tables, windows_of,
 };
 use crate::text::{TokenizedDocument, View};
-use crate::torch::kernels::activations::tanh;
+use crate::torch::kernels::activations::Activation;
 use crate::torch::kernels::grouped::grouped_bilinear;
 use crate::torch::nn::Linear;
 use crate::train::Forward;
@@ -93,7 +93,7 @@ impl Atlop {
             let rows = on(rows, read.states.device())?;
             let mut parts = vec![(&read.entities, Some(&rows))];
             parts.extend(context.iter().map(|context| (context, None)));
-            tanh(&layer.forward_parts(&parts)?)
+            Activation::Tanh.apply(&layer.forward_parts(&parts)?)
         };
         let (heads, tails) = (
             vector(&self.head_extractor, &tables.heads)?,

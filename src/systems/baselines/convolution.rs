@@ -24,11 +24,11 @@ impl Borders {
     pub fn new(segments: &Segments) -> Result<Self> {
         let (mut before, mut after) =
             (vec![1f32; segments.tokens() as usize], vec![1f32; segments.tokens() as usize]);
-        for span in segments.offsets().windows(2).filter(|span| span[0] < span[1]) {
+        for span in segments.offsets.windows(2).filter(|span| span[0] < span[1]) {
             before[span[0] as usize] = 0.0;
             after[span[1] as usize - 1] = 0.0;
         }
-        let device = segments.device_offsets().device();
+        let device = segments.device.device();
         let column = |values: &[f32]| -> Result<Tensor> { Ok(on(values, device)?.f_unsqueeze(1)?) };
         Ok(Self { before: column(&before)?, after: column(&after)? })
     }

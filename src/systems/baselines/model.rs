@@ -10,7 +10,7 @@ use super::network::{Probe, WordNetwork};
 use super::pairs::PairBilinear;
 use super::settings::{BaselineSettings, Labels, Network};
 use crate::Result;
-use crate::systems::words::{FeatureOrder, FeatureShape, WordFeatures, WordTables};
+use crate::systems::words::{FeatureOrder, WordFeatures, WordTables};
 use crate::systems::{
     Classes, DecisionRule, Extractor, Foundation, Layout, RelationBatch, SystemSettings, tables,
 };
@@ -36,16 +36,13 @@ impl Baseline {
         settings.check()?;
         let layout = Arc::new(BaselineLayout::new(&foundation, settings));
         let parameters = &mut foundation.parameters;
-        let types = (foundation.entity_types.len() as i64 + 1, settings.type_width);
-        let shape = FeatureShape {
-            coref_name: "heads.coref_embed",
-            type_name: "heads.ner_emb",
-            coref: (settings.coref_rows as i64, settings.coref_width),
-            types,
-            order: FeatureOrder::CorefType,
-        };
-        let features =
-            settings.features.then(|| WordFeatures::declare(parameters, &shape)).transpose()?;
+        let coref = ("heads.coref_embed", settings.coref_rows as i64, settings.coref_width);
+        let rows = foundation.entity_types.len() as i64 + 1;
+        let types = ("heads.ner_emb", rows, settings.type_width);
+        let features = settings
+            .features
+            .then(|| WordFeatures::declare(parameters, coref, types, FeatureOrder::CorefType))
+            .transpose()?;
         let input =
             foundation.encoder.facts().width + features.as_ref().map_or(0, WordFeatures::width);
         let (network, width) = WordNetwork::declare(settings, input, parameters)?;

@@ -11,7 +11,7 @@ use crate::systems::{Foundation, on};
 use crate::torch::Dropout;
 use crate::torch::HEADS;
 use crate::torch::dropout::dropout;
-use crate::torch::kernels::activations::tanh;
+use crate::torch::kernels::activations::Activation;
 use crate::torch::kernels::grouped::grouped_bilinear;
 use crate::torch::nn::{LayerNorm, Linear};
 use crate::train::Forward;
@@ -110,7 +110,7 @@ impl BaseModule {
             let rows = on(rows, device)?;
             let mut parts = vec![(&read.entities, Some(&rows)), (&context, None)];
             parts.extend(first.iter().map(|first| (first, Some(&documents))));
-            tanh(&layer.forward_parts(&parts)?)
+            Activation::Tanh.apply(&layer.forward_parts(&parts)?)
         };
         let (heads, tails) =
             (vector(&self.head_pair, &reading.heads)?, vector(&self.tail_pair, &reading.tails)?);

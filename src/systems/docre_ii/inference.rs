@@ -10,7 +10,7 @@ use super::eca::{DeviceGrids, Eca, PairDropout};
 use super::settings::DocreIiSettings;
 use crate::Result;
 use crate::torch::dropout::dropout;
-use crate::torch::kernels::activations::sigmoid;
+use crate::torch::kernels::activations::Activation;
 use crate::torch::kernels::products::matmul;
 use crate::torch::nn::{LayerNorm, Linear};
 use crate::torch::{Init, Parameters};
@@ -225,8 +225,8 @@ impl InferenceLayer {
         let inferred_r = self.relations.forward(r, &m, run.grids, run.drop, salt + 3)?;
         let (to_f, to_r) = match &self.gate {
             Some(gate) => {
-                let share =
-                    sigmoid(&gate.forward_parts(&[(&inferred_f, None), (&inferred_r, None)])?)?;
+                let both = gate.forward_parts(&[(&inferred_f, None), (&inferred_r, None)])?;
+                let share = Activation::Sigmoid.apply(&both)?;
                 let fused = inferred_r.f_lerp_tensor(&inferred_f, &share)?;
                 (fused.shallow_clone(), fused)
             }

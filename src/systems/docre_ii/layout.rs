@@ -65,10 +65,6 @@ impl Layout for DocreIiLayout {
         Ok(labelled_first(document))
     }
 
-    fn cost(&self, document: &TokenizedDocument, pairs: usize) -> usize {
-        ReadingLayout::cost(document, pairs)
-    }
-
     fn tables(&self, examples: &[Example]) -> Result<Tables> {
         let reading = self.reading.read(examples)?;
         let inference = self.settings.stage == Stage::Inference;

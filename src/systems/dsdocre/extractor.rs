@@ -110,13 +110,6 @@ impl Layout for DsdocreLayout {
         Ok(asked_pairs(document))
     }
 
-    /// Pieces, two markers a mention, `[CLS]` and `[SEP]`; pairs cost as well as tokens, and a
-    /// budget over both keeps the largest document from deciding the memory.
-    fn cost(&self, document: &TokenizedDocument, pairs: usize) -> usize {
-        let mentions: usize = document.entities.iter().map(|entity| entity.mentions.len()).sum();
-        document.pieces.len() + 2 * mentions + 2 + pairs
-    }
-
     fn tables(&self, examples: &[Example]) -> Result<Tables> {
         let views: Vec<View> = examples
             .iter()

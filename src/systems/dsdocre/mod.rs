@@ -24,7 +24,7 @@ pub use model::{DsdocreModel, Heads};
 pub use pretrainer::{PretrainBatch, PretrainSource, Pretrainer, Slots};
 pub use ranker::{RankBatch, RankSource, Ranker};
 pub use rows::{AlignmentRows, MatchRows, PairRows};
-pub use sampler::{Documents, KeyedFacts, PretrainItem, PretrainSampler, PretrainSummary};
+pub use sampler::{Documents, PretrainItem, PretrainSampler, PretrainSummary};
 pub use settings::{
     AlignmentDistance, DsdocreSettings, HeadStart, MarkerNumbering, MentionVectors, ModelKind,
     NegativePool, Task,

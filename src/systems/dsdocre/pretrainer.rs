@@ -48,28 +48,15 @@ const SLOTS: [&str; 10] = [
 
 impl<T> Slots<T> {
     /// The values in the order of reports.
-    fn values(self) -> [T; SLOTS.len()] {
-        let [mention_1, mention_2] = self.mention;
-        let [cross_mention_1, cross_mention_2] = self.cross_mention;
-        let [detection_1, detection_2] = self.detection;
-        let [alignment_12, alignment_21] = self.alignment;
-        [
-            mention_1,
-            mention_2,
-            cross_mention_1,
-            cross_mention_2,
-            detection_1,
-            detection_2,
-            self.cross_detection,
-            alignment_12,
-            alignment_21,
-            self.intra_alignment,
-        ]
+    fn values(self) -> impl Iterator<Item = T> {
+        let inside = [self.mention, self.cross_mention, self.detection].into_iter().flatten();
+        inside.chain([self.cross_detection]).chain(self.alignment).chain([self.intra_alignment])
     }
 }
 
 /// Documents two by two with the rows of all [slots](Slots). Document 2i is the first of item i,
 /// 2i+1 the second.
+#[derive(Default)]
 pub struct PretrainBatch {
     /// The documents.
     pub documents: PackedDocuments,
@@ -85,28 +72,19 @@ pub struct PretrainBatch {
     pub alignment: [AlignmentRows; 2],
     /// IntraAlign.
     pub intra_alignment: AlignmentRows,
-    counts: [f64; SLOTS.len()],
+    counts: Vec<f64>,
 }
 
 impl PretrainBatch {
     /// A batch of documents without any row yet.
     pub fn new(documents: PackedDocuments) -> Self {
-        Self {
-            documents,
-            mention: Default::default(),
-            cross_mention: Default::default(),
-            detection: Default::default(),
-            cross_detection: PairRows::default(),
-            alignment: Default::default(),
-            intra_alignment: AlignmentRows::default(),
-            counts: [0.0; SLOTS.len()],
-        }
+        Self { documents, ..Self::default() }
     }
 
     /// Counts the rows; called once all are in.
     #[must_use]
     pub fn counted(mut self) -> Self {
-        self.counts = self.answers().values().map(|answers| answers.len() as f64);
+        self.counts = self.answers().values().map(|answers| answers.len() as f64).collect();
         self
     }
 
@@ -384,7 +362,7 @@ impl Objective for Pretrainer<'_> {
         let (states, entities) = self.model.encode(&batch.documents, forward)?;
         let scores = self.scores(batch, &states, &entities)?;
         let zero = entities.f_sum(entities.kind())?.f_mul_scalar(0.0)?;
-        let rows = scores.values().into_iter().zip(batch.answers().values());
+        let rows = scores.values().zip(batch.answers().values());
         rows.map(|(scores, answers)| match scores {
             Some(scores) => cross_entropy_sum(&scores, answers),
             None => Ok(zero.shallow_clone()),

@@ -15,7 +15,7 @@ use super::instances::{
 };
 use super::settings::{DsdocreSettings, Task};
 use crate::sampling::{Pair, Purpose, Stream, draw_blanked, kept_prefix, pick, rng};
-use crate::shards::{DocumentStore, FactIndex, FactInstance};
+use crate::shards::{DocumentStore, FactInstance};
 use crate::systems::SystemSettings;
 use crate::text::{TokenizedDocument, ViewChoices};
 use crate::{DataError, Result};
@@ -75,39 +75,12 @@ impl Documents for DocumentStore {
     }
 }
 
-/// Facts by key: (canonical head name, canonical tail name, relation), numbered from 0
-/// (docs/systems.md, D.10).
-pub trait KeyedFacts {
-    /// Number of keys.
-    fn num_keys(&self) -> usize;
-    /// Where the fact of a key below [`Self::num_keys`] was found.
-    fn instances(&self, key: usize) -> &[FactInstance];
-}
-
-impl KeyedFacts for FactIndex {
-    fn num_keys(&self) -> usize {
-        self.num_keys()
-    }
-    fn instances(&self, key: usize) -> &[FactInstance] {
-        self.instances(key)
-    }
-}
-
 impl Documents for Vec<TokenizedDocument> {
     fn count(&self) -> usize {
         self.len()
     }
     fn document(&self, row: usize) -> Arc<TokenizedDocument> {
         Arc::new(self[row].clone())
-    }
-}
-
-impl KeyedFacts for Vec<Vec<FactInstance>> {
-    fn num_keys(&self) -> usize {
-        self.len()
-    }
-    fn instances(&self, key: usize) -> &[FactInstance] {
-        &self[key]
     }
 }
 
@@ -147,7 +120,7 @@ impl<'c> PretrainSampler<'c> {
     /// than two documents pass.
     pub fn new(
         corpus: &'c dyn Documents,
-        keys: &dyn KeyedFacts,
+        keys: impl IntoIterator<Item = impl AsRef<[FactInstance]>>,
         settings: DsdocreSettings,
     ) -> Result<Self> {
         settings.check()?;
@@ -169,8 +142,8 @@ impl<'c> PretrainSampler<'c> {
         let unranked = kept.iter().flatten().filter(|kept| kept.0.is_none()).count();
         let mut sampler =
             Self { corpus, settings, rows, unranked, key_offsets: vec![0], instances: Vec::new() };
-        for key in 0..keys.num_keys() {
-            sampler.add_key(keys.instances(key), &kept);
+        for instances in keys {
+            sampler.add_key(instances.as_ref(), &kept);
         }
         Ok(sampler)
     }

@@ -20,8 +20,7 @@ mod tests;
 pub use layout::{EvidenceBatch, EvidenceItem, EvidenceLayout};
 pub use model::EvidencePredictor;
 pub use sentences::{
-    EvidenceThreshold, ScoredSentence, best_threshold, evidence, f1_at, rank_sentences,
-    sentences_of,
+    ScoredSentence, best_threshold, evidence, f1_at, rank_sentences, sentences_of,
 };
 pub use settings::EvidenceSettings;
 pub use source::EvidenceSource;

@@ -4,11 +4,11 @@ use tch::{Kind, Tensor};
 
 use super::{EvidenceBatch, EvidenceItem, EvidenceLayout, EvidenceSettings};
 use crate::Result;
-use crate::systems::words::{FeatureOrder, FeatureShape, WordFeatures, padded_rows, padded_table};
+use crate::systems::words::{FeatureOrder, WordFeatures, padded_rows, padded_table};
 use crate::systems::{Foundation, Model, SystemSettings, on};
 use crate::text::split_by_tokens;
 use crate::torch::Parameters;
-use crate::torch::kernels::activations::sigmoid;
+use crate::torch::kernels::activations::Activation;
 use crate::torch::nn::losses::bce_sum;
 use crate::torch::nn::{Linear, LstmShape, PackedLstm};
 use crate::train::{Forward, Objective};
@@ -35,14 +35,10 @@ impl EvidencePredictor {
         settings.check()?;
         let layout = EvidenceLayout::new(&foundation, settings);
         let (parameters, hidden) = (&mut foundation.parameters, settings.hidden);
-        let shape = FeatureShape {
-            coref_name: "heads.coref_embed",
-            type_name: "heads.ner_emb",
-            coref: (settings.position_rows, settings.position_width),
-            types: (foundation.entity_types.len() as i64 + 1, settings.type_width),
-            order: FeatureOrder::CorefType,
-        };
-        let features = WordFeatures::declare(parameters, &shape)?;
+        let coref = ("heads.coref_embed", settings.position_rows, settings.position_width);
+        let rows = foundation.entity_types.len() as i64 + 1;
+        let types = ("heads.ner_emb", rows, settings.type_width);
+        let features = WordFeatures::declare(parameters, coref, types, FeatureOrder::CorefType)?;
         let input = foundation.encoder.facts().width + features.width();
         let shape = LstmShape { input, hidden, layers: 1, bidirectional: true };
         let rows = foundation.relations as i64 + 1;
@@ -113,7 +109,8 @@ impl EvidencePredictor {
                 continue;
             }
             let logits = self.probed(&batch, forward, &mut |_, _| {})?;
-            let values: Vec<f32> = Vec::try_from(sigmoid(&logits.f_to_kind(Kind::Float)?)?)?;
+            let values: Vec<f32> =
+                Vec::try_from(Activation::Sigmoid.apply(&logits.f_to_kind(Kind::Float)?)?)?;
             for ((item, sentence), value) in batch.items.iter().zip(&batch.sentences).zip(values) {
                 scores[first + *item as usize][*sentence] = value;
             }

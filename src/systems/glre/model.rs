@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
-use super::context::PairContext;
 use super::graph::{NodeDropout, Rgcn};
 use super::layout::{GlreLayout, GlreTables};
 use super::local::{LocalAttention, LocalDropout, LocalInputs};
-use super::{GlreSettings, Query};
+use super::{ContextMatrix, GlreSettings, Query};
 use crate::Result;
-use crate::systems::words::{DistanceTable, Rows, padded_rows, padded_table};
+use crate::systems::words::{DistanceTable, PairAttention, Rows, padded_rows, padded_table};
 use crate::systems::{
     BertMode, Classes, Extractor, Foundation, Layout, NaClass, RelationBatch, SystemSettings, on,
     row_dropout, tables,
@@ -61,7 +60,7 @@ struct Layers {
     rgcn: Rgcn,
     local: Option<[LocalAttention; 2]>,
     distances: DistanceTable,
-    context: Option<PairContext>,
+    context: Option<PairAttention>,
     hidden: Option<Linear>,
     output: Linear,
 }
@@ -174,7 +173,10 @@ impl Layers {
             )?,
             context: settings
                 .context
-                .then(|| PairContext::declare(parameters, settings, pair))
+                .then(|| match settings.context_matrix {
+                    ContextMatrix::Diagonal => PairAttention::diagonal(parameters, pair),
+                    ContextMatrix::Full => PairAttention::full(parameters, pair),
+                })
                 .transpose()?,
             hidden: inner
                 .map(|inner| Linear::bias_first(parameters, "heads.out_mlp.0", joined, inner))
@@ -426,7 +428,7 @@ impl GlreRun<'_> {
         if let (Some(wanted), Some(all)) = (&self.tables.wanted, &keys) {
             keys = Some(Dropout::new(
                 p,
-                all.token_keys().f_index_select(0, &on(wanted, self.device)?)?,
+                all.token_keys.f_index_select(0, &on(wanted, self.device)?)?,
             )?);
         }
         let masked = dropout(

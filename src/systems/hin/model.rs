@@ -7,10 +7,10 @@ use tch::{Device, Kind, Tensor};
 use super::HinSettings;
 use super::entities::{EntityInference, EntityLevel};
 use super::layout::{HinLayout, HinTables};
-use super::reader::{HinReader, ReadingPass};
+use super::reader::HinReader;
 use super::sentences::{Hierarchy, document_means};
 use crate::Result;
-use crate::systems::words::{FeatureOrder, FeatureShape, Rows, WordFeatures, WordTables};
+use crate::systems::words::{FeatureOrder, Rows, WordFeatures, WordTables};
 use crate::systems::{
     BertMode, Classes, Extractor, Foundation, Layout, NaClass, RelationBatch, SystemSettings,
     row_dropout, tables,
@@ -112,8 +112,10 @@ impl Hin {
             .contextual
             .then(|| Linear::bias_first(parameters, "heads.word_map", encoder.width, width))
             .transpose()?;
-        let types = foundation.entity_types.len();
-        let features = WordFeatures::declare(parameters, &shape(&settings, types))?;
+        let coref = ("heads.coref_emb", settings.coreference_rows, settings.coreference_width);
+        let rows = foundation.entity_types.len() as i64 + 1;
+        let types = ("heads.type_emb", rows, settings.type_width);
+        let features = WordFeatures::declare(parameters, coref, types, FeatureOrder::TypeCoref)?;
         let width = width + features.width();
         let na = if settings.na_class { NaClass::First } else { NaClass::Absent };
         let classes = Classes { relations: foundation.relations, na };
@@ -167,16 +169,6 @@ impl Hin {
     }
 }
 
-fn shape(settings: &HinSettings, types: usize) -> FeatureShape<'static> {
-    FeatureShape {
-        coref_name: "heads.coref_emb",
-        type_name: "heads.type_emb",
-        coref: (settings.coreference_rows, settings.coreference_width),
-        types: (types as i64 + 1, settings.type_width),
-        order: FeatureOrder::TypeCoref,
-    }
-}
-
 impl DocumentLevel {
     fn declare(parameters: &mut Parameters, input: i64, settings: &HinSettings) -> Result<Self> {
         let (sentences, documents) =
@@ -226,10 +218,7 @@ impl HinRun<'_> {
     /// Reads words, in documents or in sentences.
     fn read(&self, reader: &HinReader, inputs: &Tensor, segments: &Segments) -> Result<Tensor> {
         let dropout = self.dropout(Rows::Words)?;
-        reader.forward(
-            inputs,
-            &ReadingPass { segments, dropout: dropout.as_ref(), train: self.forward.train },
-        )
+        reader.forward(inputs, segments, dropout.as_ref(), self.forward.train)
     }
 
     /// H.1: [word; type; coreference].
@@ -258,7 +247,7 @@ impl HinRun<'_> {
         let segments = self.words().sentence_segments(device)?;
         let states = self.read(&layers.sentence_reader, inputs, &segments)?;
         let (sentences, word_attention) =
-            layers.word_attention.forward(&states, segments.offsets())?;
+            layers.word_attention.forward(&states, &segments.offsets)?;
         let rows = &self.tables.rows;
         let keys = self.row_dropout()?;
         let inferred = match &layers.inference {
@@ -270,9 +259,10 @@ impl HinRun<'_> {
         };
         let segments = Segments::new(&rows.offsets, device)?;
         let locked = keys.as_ref().map(|(_, locked)| locked);
-        let reading =
-            ReadingPass { segments: &segments, dropout: locked, train: self.forward.train };
-        let (read, sentence_attention) = layers.read(&inferred, &reading)?;
+        let states =
+            layers.document_reader.forward(&inferred, &segments, locked, self.forward.train)?;
+        let (read, sentence_attention) =
+            layers.sentence_attention.forward(&states, &segments.offsets)?;
         let documents =
             if layers.inference.is_some() { read } else { take(&read, &self.tables.documents)? };
         Ok((

@@ -9,16 +9,6 @@ use crate::torch::kernels::Segments;
 use crate::torch::nn::{Linear, LstmShape, PackedLstm};
 use crate::torch::{Dropout, Parameters};
 
-/// What one call of a reader needs beside its input.
-pub(super) struct ReadingPass<'a> {
-    /// Where the sequences begin.
-    pub segments: &'a Segments,
-    /// Dropout with one key a row, in training.
-    pub dropout: Option<&'a Dropout>,
-    /// Whether gradients will be asked for.
-    pub train: bool,
-}
-
 /// A BiLSTM with its dropout and projection.
 #[derive(Debug)]
 pub(super) struct HinReader {
@@ -46,9 +36,14 @@ impl HinReader {
         Ok(Self { lstm, projection: projection.transpose()?, salt })
     }
 
-    /// [rows, input] → [rows, d]
-    pub fn forward(&self, x: &Tensor, reading: &ReadingPass) -> Result<Tensor> {
-        let ReadingPass { segments, dropout, train } = *reading;
+    /// [rows, input] → [rows, d]; `dropout` has one key a row.
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        segments: &Segments,
+        dropout: Option<&Dropout>,
+        train: bool,
+    ) -> Result<Tensor> {
         let states = self.lstm.read(x, segments, dropout, self.salt, train)?;
         match &self.projection {
             Some(projection) => Ok(projection.forward(&states)?.f_relu()?),

@@ -132,13 +132,6 @@ impl ReadingLayout {
         self.views.view(document, &ViewChoices::default())
     }
 
-    /// Pieces, two markers a mention, start and end, and as much again as there are pairs: their
-    /// vectors weigh as much as a token's.
-    pub fn cost(document: &TokenizedDocument, pairs: usize) -> usize {
-        let mentions: usize = document.entities.iter().map(|entity| entity.mentions.len()).sum();
-        document.pieces.len() + 2 * mentions + 2 + pairs
-    }
-
     /// Lays examples out.
     ///
     /// # Errors

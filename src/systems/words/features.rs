@@ -22,21 +22,6 @@ pub enum FeatureOrder {
     TypeCoref,
 }
 
-/// Names and sizes of the two tables.
-#[derive(Clone, Copy, Debug)]
-pub struct FeatureShape<'a> {
-    /// Name of the coreference table, without `.weight`.
-    pub coref_name: &'a str,
-    /// Name of the type table, without `.weight`.
-    pub type_name: &'a str,
-    /// Rows and width of the coreference table; row 0 is "no entity".
-    pub coref: (i64, i64),
-    /// Rows and width of the type table; row 0 is "no entity".
-    pub types: (i64, i64),
-    /// Order of the parts.
-    pub order: FeatureOrder,
-}
-
 /// The two tables.
 #[derive(Debug)]
 pub struct WordFeatures {
@@ -46,14 +31,19 @@ pub struct WordFeatures {
 }
 
 impl WordFeatures {
-    /// Declares both tables.
+    /// Declares both tables; each has a name, without `.weight`, rows and a width. Row 0 is "no
+    /// entity".
     ///
     /// # Errors
     /// If a name is taken.
-    pub fn declare(parameters: &mut Parameters, shape: &FeatureShape) -> Result<Self> {
-        let coref = padded_table(parameters, shape.coref_name, shape.coref.0, shape.coref.1, 0)?;
-        let types = padded_table(parameters, shape.type_name, shape.types.0, shape.types.1, 0)?;
-        Ok(Self { coref, types, order: shape.order })
+    pub fn declare(
+        parameters: &mut Parameters,
+        coref: (&str, i64, i64),
+        types: (&str, i64, i64),
+        order: FeatureOrder,
+    ) -> Result<Self> {
+        let mut table = |(name, rows, width)| padded_table(parameters, name, rows, width, 0);
+        Ok(Self { coref: table(coref)?, types: table(types)?, order })
     }
 
     /// Width of both together.

@@ -300,14 +300,9 @@ fn entity_vectors_are_means_of_means_and_words_without_state_are_zero() {
 fn padding_rows_are_zero_and_stay_without_gradient() {
     let mut foundation = table();
     let parameters = &mut foundation.parameters;
-    let shape = FeatureShape {
-        coref_name: "heads.c",
-        type_name: "heads.t",
-        coref: (512, 3),
-        types: (3, 2),
-        order: FeatureOrder::TypeCoref,
-    };
-    let features = WordFeatures::declare(parameters, &shape).unwrap();
+    let (coref, types) = (("heads.c", 512, 3), ("heads.t", 3, 2));
+    let features =
+        WordFeatures::declare(parameters, coref, types, FeatureOrder::TypeCoref).unwrap();
     let distances = DistanceTable::declare(parameters, "heads.d", 2).unwrap();
     let tables = WordTables::new(&options(Reading::Words), &[example(overlapping(), 0)]).unwrap();
     let x =

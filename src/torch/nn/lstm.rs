@@ -68,11 +68,11 @@ impl Packing {
     /// # Errors
     /// If libtorch cannot copy the tables to the device.
     pub fn new(segments: &Segments, device: Device) -> Result<Self> {
-        let spans = segments.offsets().windows(2).map(|span| (span[0], span[1] - span[0]));
+        let spans = segments.offsets.windows(2).map(|span| (span[0], span[1] - span[0]));
         let first_tokens: Vec<i64> =
             spans.flat_map(|(start, length)| (0..length).map(move |_| start)).collect();
         Ok(Self {
-            offsets: segments.host_offsets().shallow_clone(),
+            offsets: segments.host.shallow_clone(),
             first_tokens: on(&first_tokens, device)?,
             library: if device == Device::Cpu {
                 None
@@ -93,14 +93,14 @@ impl Packing {
     /// # Errors
     /// If libtorch rejects the keys.
     pub fn lock(&self, dropout: &Dropout) -> Result<Dropout> {
-        Dropout::new(dropout.p(), dropout.token_keys().f_index_select(0, &self.first_tokens)?)
+        Dropout::new(dropout.p, dropout.token_keys.f_index_select(0, &self.first_tokens)?)
     }
 }
 
 impl LibraryOrder {
     /// The order of a stream.
     pub(super) fn new(segments: &Segments, device: Device) -> Result<Self> {
-        let offsets = segments.offsets();
+        let offsets = &segments.offsets;
         let length = |&sequence: &i64| offsets[sequence as usize + 1] - offsets[sequence as usize];
         let mut sequences: Vec<i64> =
             (0..segments.len() as i64).filter(|sequence| length(sequence) > 0).collect();

@@ -56,7 +56,7 @@ impl Case {
 
     /// The case of some of its sequences alone.
     fn only(&self, sequences: &[usize]) -> Self {
-        let offsets = self.segments.offsets();
+        let offsets = &self.segments.offsets;
         let rows: Vec<i64> = sequences.iter().flat_map(|&s| offsets[s]..offsets[s + 1]).collect();
         let lengths: Vec<i64> = sequences.iter().map(|&s| offsets[s + 1] - offsets[s]).collect();
         let chosen = Tensor::from_slice(&sequences.iter().map(|&s| s as i64).collect::<Vec<_>>());
@@ -240,7 +240,7 @@ fn a_sequence_has_the_same_bits_alone_and_in_company() {
         (0..12).collect(),
     ] {
         let alone = case.only(&company).ours();
-        let offsets = case.segments.offsets();
+        let offsets = &case.segments.offsets;
         let rows: Vec<i64> = company.iter().flat_map(|&s| offsets[s]..offsets[s + 1]).collect();
         let rows = Tensor::from_slice(&rows);
         let chosen = Tensor::from_slice(&company.iter().map(|&s| s as i64).collect::<Vec<_>>());

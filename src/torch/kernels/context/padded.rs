@@ -49,7 +49,7 @@ fn slice_probabilities(
     table: &AttentionTable,
     p: f64,
 ) -> Result<Tensor> {
-    let (device, longest) = (qkv.device(), segments.longest());
+    let (device, longest) = (qkv.device(), segments.longest);
     let (_, _, heads, width) = qkv.size4()?;
     let windows = &table.windows;
     let most = windows.iter().map(|window| window.slices).max().unwrap_or(0).max(1);
