@@ -1,8 +1,6 @@
 //! The host half of DocRE-II: documents, grids of pairs, dropout keys of pairs, and the noise of a
 //! training visit.
 
-use std::sync::Arc;
-
 use super::grid::Grids;
 use super::noise::{Noise, draw};
 use super::settings::{Contrast, DocreIiSettings, Stage};
@@ -20,7 +18,7 @@ const PAIR_STREAM: u64 = 1;
 pub struct DocreIiLayout {
     pub(super) reading: ReadingLayout,
     pub(super) classes: Classes,
-    pub(super) settings: Arc<DocreIiSettings>,
+    pub(super) settings: DocreIiSettings,
     pub(super) seed: u64,
 }
 

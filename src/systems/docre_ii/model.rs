@@ -30,8 +30,6 @@ pub struct DocreIi {
     predictor: Option<ContrastPredictor>,
     foundation: Foundation,
     layout: Arc<DocreIiLayout>,
-    settings: Arc<DocreIiSettings>,
-    classes: Classes,
 }
 
 /// One iteration of inference.
@@ -96,15 +94,14 @@ impl DocreIi {
         let contrasted = second && settings.contrast != Contrast::None;
         let predictor =
             contrasted.then(|| ContrastPredictor::declare(parameters, output)).transpose()?;
-        let (settings, seed) = (Arc::new(settings), foundation.seed);
-        let own = Arc::clone(&settings);
-        let layout = Arc::new(DocreIiLayout { reading, classes, settings: own, seed });
-        Ok(Self { base, inference, predictor, foundation, layout, settings, classes })
+        let seed = foundation.seed;
+        let layout = Arc::new(DocreIiLayout { reading, classes, settings, seed });
+        Ok(Self { base, inference, predictor, foundation, layout })
     }
 
     /// Its settings.
     pub fn settings(&self) -> &DocreIiSettings {
-        &self.settings
+        &self.layout.settings
     }
 
     /// How a document is laid out.
@@ -150,7 +147,7 @@ impl DocreIi {
         let mut logits = base_logits.shallow_clone();
         let mut input = self.input_labels(&logits)?;
         let mut all: Vec<(Iteration, Tensor)> = Vec::new();
-        for _ in 0..self.settings.iterations {
+        for _ in 0..self.settings().iterations {
             let (output, module_logits) =
                 match all.last().filter(|(_, before)| before.equal(&input)) {
                     Some((same, _)) => {
@@ -162,12 +159,12 @@ impl DocreIi {
                         (output, found)
                     }
                 };
-            logits = if self.settings.accumulate {
+            logits = if self.settings().accumulate {
                 logits.f_add(&module_logits)?
             } else {
                 module_logits.shallow_clone()
             };
-            let labels = adaptive_labels(&logits, self.settings.num_labels)?;
+            let labels = adaptive_labels(&logits, self.settings().num_labels)?;
             let next = self.input_labels(&logits)?;
             all.push((
                 Iteration { output, module_logits, logits: logits.shallow_clone(), labels },
@@ -194,7 +191,7 @@ impl DocreIi {
         tables: &DocreIiTables,
         forward: Forward,
     ) -> Result<Option<PairDropout>> {
-        let (p, device) = (self.settings.dropout, self.foundation.parameters.device());
+        let (p, device) = (self.settings().dropout, self.foundation.parameters.device());
         let active = forward.train && p > 0.0;
         let make = || {
             let pairs = Dropout::new(p, on(&tables.pair_keys, device)?)?;
@@ -236,15 +233,15 @@ impl Extractor for DocreIi {
     }
 
     fn classes(&self) -> Classes {
-        self.classes
+        self.layout.classes
     }
 
     fn loss(&self) -> RelationLoss {
-        RelationLoss::AdaptiveThreshold { scale: self.settings.loss_scale }
+        RelationLoss::AdaptiveThreshold { scale: self.settings().loss_scale }
     }
 
     fn decision(&self) -> DecisionRule {
-        DecisionRule::Adaptive { top: self.settings.num_labels }
+        DecisionRule::Adaptive { top: self.settings().num_labels }
     }
 
     /// The base module's logits.
@@ -255,7 +252,7 @@ impl Extractor for DocreIi {
     fn predict(&self, batch: &RelationBatch, forward: Forward) -> Result<Tensor> {
         let laid: &DocreIiTables = tables(&batch.tables)?;
         let base = self.base_pairs(laid, forward)?;
-        if self.settings.stage == Stage::Base || self.settings.iterations == 0 {
+        if self.settings().stage == Stage::Base || self.settings().iterations == 0 {
             return Ok(base.logits);
         }
         let features = self.feature_matrix(&base)?;
@@ -264,7 +261,7 @@ impl Extractor for DocreIi {
     }
 
     fn slots(&self) -> &[&'static str] {
-        match self.settings.stage {
+        match self.settings().stage {
             Stage::Base => &["relation"],
             Stage::Inference => &["base", "view_a", "view_b", "contrast"],
         }
@@ -272,7 +269,7 @@ impl Extractor for DocreIi {
 
     fn losses(&self, batch: &RelationBatch, forward: Forward) -> Result<Vec<Tensor>> {
         let laid: &DocreIiTables = tables(&batch.tables)?;
-        if self.settings.stage == Stage::Base {
+        if self.settings().stage == Stage::Base {
             let logits = self.base_pairs(laid, forward)?.logits;
             return Ok(vec![relation_loss_sum(
                 self.loss(),
@@ -280,7 +277,7 @@ impl Extractor for DocreIi {
                 &batch.targets_like(&logits)?,
             )?]);
         }
-        let shape = [batch.pairs as i64, self.classes.count() as i64];
+        let shape = [batch.pairs as i64, self.layout.classes.count() as i64];
         let targets = on(&batch.targets, self.foundation.parameters.device())?.f_view(shape)?;
         Ok(self.stage2(laid, &targets, forward)?.sums)
     }
@@ -293,8 +290,8 @@ impl Extractor for DocreIi {
         let of_base = NAMES
             .iter()
             .any(|own| name.strip_prefix(HEADS).is_some_and(|rest| rest.starts_with(own)));
-        if of_base && self.settings.stage == Stage::Inference {
-            self.settings.base_head_rate
+        if of_base && self.settings().stage == Stage::Inference {
+            self.settings().base_head_rate
         } else {
             1.0
         }

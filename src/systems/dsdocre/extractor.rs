@@ -15,6 +15,7 @@ use crate::systems::{
     PackedDocuments, Pair, RelationBatch, SystemSettings, Tables, tables,
 };
 use crate::text::{Markers, TokenizedDocument, View, ViewChoices};
+use crate::torch::kernels::pairs::relation_vectors;
 use crate::train::Forward;
 use crate::{Error, Result};
 
@@ -172,7 +173,7 @@ impl Dsdocre {
         let tables: &DsdocreTables = tables(&batch.tables)?;
         let (_, entities) = self.model.encode(&tables.documents, forward)?;
         let relations =
-            self.model.relation_vectors(&entities, &tables.rows.heads, &tables.rows.tails)?;
+            self.model.heads.relation.forward(&entities, &tables.rows.heads, &tables.rows.tails)?;
         let logits = self.model.classify(&relations)?;
         Ok((relations, logits))
     }
@@ -207,7 +208,8 @@ impl Extractor for Dsdocre {
             .as_ref()
             .ok_or_else(|| Error::Bug("a prediction began without `begin_prediction`".into()))?;
         let (_, entities) = self.model.encode(&tables.documents, forward)?;
-        self.model.folded_logits(&entities, &tables.rows.heads, &tables.rows.tails, folded)
+        let (weight, bias) = folded;
+        relation_vectors(&entities, &tables.rows.heads, &tables.rows.tails, weight, bias)
     }
 
     fn foundation(&self) -> &Foundation {

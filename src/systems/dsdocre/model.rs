@@ -113,19 +113,6 @@ impl DsdocreModel {
         Ok((states, entities))
     }
 
-    /// Relation vectors r = Bilinear_E(head, tail) [P, w] of pairs of entity rows.
-    ///
-    /// # Errors
-    /// If libtorch rejects an operation.
-    pub fn relation_vectors(
-        &self,
-        entities: &Tensor,
-        heads: &[i64],
-        tails: &[i64],
-    ) -> Result<Tensor> {
-        self.heads.relation.forward(entities, heads, tails)
-    }
-
     /// Ranking scores s_n `[P]` of pairs of entity rows (equation 3), through the collapsed d×d
     /// matrix.
     ///
@@ -191,22 +178,6 @@ impl DsdocreModel {
     /// If libtorch rejects an operation.
     pub fn classify(&self, relations: &Tensor) -> Result<Tensor> {
         self.heads.classify.as_ref().ok_or_else(|| absent("classify"))?.forward(relations)
-    }
-
-    /// Class logits [P, C] of pairs without making relation vectors: the classifier is folded into
-    /// the bilinear layer, [C, d, d]. Pays off where many documents are predicted with one set of
-    /// weights; `folded` comes from [`Self::fold_classifier`].
-    ///
-    /// # Errors
-    /// If libtorch rejects an operation.
-    pub fn folded_logits(
-        &self,
-        entities: &Tensor,
-        heads: &[i64],
-        tails: &[i64],
-        folded: &(Tensor, Tensor),
-    ) -> Result<Tensor> {
-        pairs::relation_vectors(entities, heads, tails, &folded.0, &folded.1)
     }
 
     /// Classifier and bilinear layer as one: weight `[C, d, d]`, bias `[C]`.

@@ -157,7 +157,7 @@ impl PretrainBatch {
             MentionVectors::TokenStates => self.documents.views.offsets[document],
         };
         for instance in &item.mention[side] {
-            if let Some(position) = self.documents.views.masked[document][instance.masked] {
+            if let Some(position) = self.documents.views.masked[document][instance.query] {
                 let rows = instance.candidates.iter().map(|&entity| base + i64::from(entity));
                 self.mention[side].push(position, rows, instance.answer);
             }
@@ -324,7 +324,7 @@ impl Pretrainer<'_> {
         if heads.is_empty() {
             return Ok([None, None, None]);
         }
-        let vectors = self.model.relation_vectors(entities, &heads, &tails)?;
+        let vectors = self.model.heads.relation.forward(entities, &heads, &tails)?;
         let width = vectors.size()[1];
         let mut at = 0;
         let mut take = |rows: &PairRows| -> Result<Tensor> {

@@ -283,18 +283,13 @@ struct KeptSet(Option<Vec<Pair>>);
 impl KeptSet {
     /// `None` for a document with too few entities or without any label.
     fn of(document: &TokenizedDocument, settings: &DsdocreSettings) -> Option<Self> {
-        let usable = document.entities.len() >= settings.min_entities && !document.facts.is_empty();
-        let sorted = |pairs: &mut dyn Iterator<Item = Pair>| {
-            let mut pairs: Vec<Pair> = pairs.collect();
-            pairs.sort_unstable();
-            pairs
-        };
-        usable.then(|| {
-            Self(
-                kept_prefix(document, settings.k_pretrain().unwrap_or(usize::MAX))
-                    .map(|mut pairs| sorted(&mut pairs)),
-            )
-        })
+        if document.entities.len() < settings.min_entities || document.facts.is_empty() {
+            return None;
+        }
+        let kept = kept_prefix(document, settings.k_pretrain().unwrap_or(usize::MAX));
+        let mut kept = kept.map(Iterator::collect::<Vec<Pair>>);
+        kept.iter_mut().for_each(|pairs| pairs.sort_unstable());
+        Some(Self(kept))
     }
 
     fn holds(&self, pair: Pair) -> bool {

@@ -244,7 +244,7 @@ impl HinRun<'_> {
         pairs: &Tensor,
     ) -> Result<(Tensor, Option<SentenceLevel>)> {
         let device = self.device();
-        let segments = self.words().sentence_segments(device)?;
+        let segments = Segments::new(&self.words().sentence_offsets, device)?;
         let states = self.read(&layers.sentence_reader, inputs, &segments)?;
         let (sentences, word_attention) =
             layers.word_attention.forward(&states, &segments.offsets)?;

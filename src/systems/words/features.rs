@@ -57,17 +57,9 @@ impl WordFeatures {
     /// # Errors
     /// If libtorch rejects an operation.
     pub fn beside(&self, words: &Tensor, tables: &WordTables) -> Result<Tensor> {
-        self.beside_ids(words, &tables.coref, &tables.types)
-    }
-
-    /// The same with the ids of each word given, `[W]` each.
-    ///
-    /// # Errors
-    /// If libtorch rejects an operation.
-    pub fn beside_ids(&self, words: &Tensor, coref: &[i64], types: &[i64]) -> Result<Tensor> {
         let device = words.device();
-        let coref = padded_rows(&self.coref, &on(coref, device)?, 0)?;
-        let types = padded_rows(&self.types, &on(types, device)?, 0)?;
+        let coref = padded_rows(&self.coref, &on(&tables.coref, device)?, 0)?;
+        let types = padded_rows(&self.types, &on(&tables.types, device)?, 0)?;
         Ok(match self.order {
             FeatureOrder::CorefType => Tensor::f_cat(&[words, &coref, &types], 1)?,
             FeatureOrder::TypeCoref => Tensor::f_cat(&[words, &types, &coref], 1)?,

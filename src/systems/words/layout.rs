@@ -155,20 +155,26 @@ impl WordTables {
         let read_one = |example: &Example| {
             read(&example.document, options.reading, &options.limits, &options.pieces)
         };
-        let documents = examples.iter().map(read_one).collect::<Result<Vec<_>>>()?;
+        let mut documents = examples.iter().map(read_one).collect::<Result<Vec<_>>>()?;
         let longest = documents.iter().map(|document| document.states.len()).max().unwrap_or(0);
-        let mut tables = Self::empty(options);
-        for (example, mut document) in examples.iter().zip(documents) {
+        let mut tables = Self::empty(options.seed);
+        for (example, document) in examples.iter().zip(&mut documents) {
             let kept = document.states.len();
             if options.pad_documents {
-                fill_up(&mut document, longest, options);
+                fill_up(document, longest, options);
             }
-            tables.push_words(options, example, &document, kept)?;
+            tables.push_words(options, example, document, kept)?;
             tables.push_sentences(&example.document, kept);
             tables.push_entities(options, &example.document, kept);
             tables.push_pairs(options, example);
         }
-        tables.settle_rows(options.reading);
+        if options.reading != Reading::Words {
+            let nowhere = tables.ids.len() as i64;
+            let rows = documents.iter().zip(&tables.offsets).flat_map(|(document, first)| {
+                document.states.iter().map(move |row| row.map_or(nowhere, |row| first + row))
+            });
+            tables.word_rows = Some(rows.collect());
+        }
         let longest =
             tables.offsets.windows(2).map(|span| span[1] - span[0]).max().unwrap_or(0) as usize;
         if let Some(rule) = options.windows.as_ref().filter(|rule| longest > rule.capacity) {
@@ -183,17 +189,16 @@ impl WordTables {
         Ok(tables)
     }
 
-    fn empty(options: &WordOptions) -> Self {
+    fn empty(seed: u64) -> Self {
         let zero = || vec![0];
         Self {
             offsets: zero(),
             word_offsets: zero(),
-            word_rows: Some(Vec::new()),
             sentence_offsets: zero(),
             document_sentences: zero(),
             entity_offsets: zero(),
             pair_offsets: zero(),
-            seed: options.seed,
+            seed,
             ..Self::default()
         }
     }
@@ -236,12 +241,9 @@ impl WordTables {
         read: &ReadDocument,
         kept: usize,
     ) -> Result<()> {
-        let (document, base, token) = (&example.document, self.words(), self.ids.len() as i64);
+        let (document, base) = (&example.document, self.words());
         self.ids.extend_from_slice(&read.ids);
         self.offsets.push(self.ids.len() as i64);
-        self.word_rows
-            .get_or_insert_default()
-            .extend(read.states.iter().map(|state| state.map_or(-1, |row| token + row)));
         self.coref.resize(base + read.states.len(), 0);
         self.types.resize(base + read.states.len(), 0);
         for (index, entity) in document.entities.iter().enumerate() {
@@ -301,18 +303,6 @@ impl WordTables {
             self.bins.push(signed_bin(starts[head as usize] - starts[tail as usize]));
         }
         self.pair_offsets.push(self.pairs() as i64);
-    }
-
-    /// Words without a state point behind the last piece; the identity needs no table.
-    fn settle_rows(&mut self, reading: Reading) {
-        let pieces = self.ids.len() as i64;
-        match (&mut self.word_rows, reading) {
-            (rows, Reading::Words) => *rows = None,
-            (Some(rows), _) => {
-                rows.iter_mut().filter(|row| **row < 0).for_each(|row| *row = pieces);
-            }
-            (None, _) => {}
-        }
     }
 }
 

@@ -115,14 +115,6 @@ impl WordTables {
         Segments::new(&self.word_offsets, device)
     }
 
-    /// Sentences as segments of the words.
-    ///
-    /// # Errors
-    /// If libtorch rejects an operation.
-    pub fn sentence_segments(&self, device: Device) -> Result<Segments> {
-        Segments::new(&self.sentence_offsets, device)
-    }
-
     /// Entity vectors, averages of word states [W, d]; zero for an entity without a word in range.
     /// [E, d]
     ///

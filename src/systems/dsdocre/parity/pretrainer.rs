@@ -123,7 +123,7 @@ fn compare_shared(
     }
     let detection = &batch.detection[0];
     let features =
-        objective.model.relation_vectors(&entities, &detection.heads, &detection.tails)?;
+        objective.model.heads.relation.forward(&entities, &detection.heads, &detection.tails)?;
     let (labels, _) = case.integers("RelDet_Label1")?;
     if labels.iter().all(|&label| label != IGNORED) {
         case.compare("pair_features_RelDet1", &features)?;

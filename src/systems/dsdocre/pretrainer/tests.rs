@@ -45,8 +45,7 @@ fn view(item: usize, side: usize) -> View {
 /// answers.
 fn item(number: usize) -> PretrainItem {
     let pairs = vec![(0, 1), (1, 0), (2, 1)];
-    let mention =
-        vec![MentionInstance { masked: 0, candidates: vec![0, 1, 2], answer: number % 3 }];
+    let mention = vec![MentionInstance { query: 0, candidates: vec![0, 1, 2], answer: number % 3 }];
     let entity = Some(EntityInstance { query: 1, candidates: vec![2, 0], answer: number % 2 });
     let detection = |answer| PairInstance { pairs: pairs.clone(), answer };
     let alignment = Some(AlignmentInstance {

@@ -84,7 +84,7 @@ fn mention_matching_masks_three_mentions_and_offers_five_entities() {
             assert_eq!(masked.iter().collect::<BTreeSet<_>>().len(), 3);
             assert_eq!(item.mention[side].len(), 3);
             for (row, instance) in item.mention[side].iter().enumerate() {
-                assert_eq!((instance.masked, instance.candidates.len()), (row, 5));
+                assert_eq!((instance.query, instance.candidates.len()), (row, 5));
                 assert_eq!(instance.candidates.iter().collect::<BTreeSet<_>>().len(), 5);
                 assert_eq!(instance.candidates[instance.answer], masked[row].0);
                 slots[instance.answer] += 1;
