@@ -42,15 +42,9 @@ impl DocumentViews {
 
     /// Packs views; `keys[i]` identifies document i among all visits of the run (for dropout).
     pub fn pack(&self, views: &[View], keys: &[u64]) -> PackedDocuments {
-        let packed = pack(views);
-        let mut token_keys = Vec::with_capacity(packed.ids.len());
-        for (index, &key) in keys.iter().enumerate() {
-            let tokens = packed.offsets[index + 1] - packed.offsets[index];
-            token_keys.extend(
-                (0..tokens as u64).map(|token| Dropout::token_key(self.seed, 0, key, token)),
-            );
-        }
-        PackedDocuments { views: packed, token_keys }
+        let views = pack(views);
+        let token_keys = row_keys(self.seed, 0, keys, &views.offsets);
+        PackedDocuments { views, token_keys }
     }
 }
 
@@ -96,6 +90,18 @@ impl PackedDocuments {
 /// 2³² items.
 pub fn visit(step: u64, index: usize) -> u64 {
     (step << 32) | index as u64
+}
+
+/// Dropout keys of the rows of documents: functions of (seed, domain, visit, place in the document).
+/// `offsets` are the first rows of the documents, closed by their number.
+pub fn row_keys(seed: u64, domain: u64, visits: &[u64], offsets: &[i64]) -> Vec<i64> {
+    let rows = |span: &[i64]| 0..(span[1] - span[0]) as u64;
+    let spans = visits.iter().zip(offsets.windows(2));
+    spans
+        .flat_map(|(&visit, span)| {
+            rows(span).map(move |row| Dropout::token_key(seed, domain, visit, row))
+        })
+        .collect()
 }
 
 /// Dropout of rate `p` with a key for each row, in training.

@@ -32,7 +32,7 @@ mod windows;
 pub mod words;
 
 pub use crate::torch::on;
-pub use documents::{DocumentViews, PackedDocuments, row_dropout, visit};
+pub use documents::{DocumentViews, PackedDocuments, row_dropout, row_keys, visit};
 pub use encoder_mode::BertMode;
 pub use extraction::ExtractionSource;
 pub use extractor::{

@@ -7,10 +7,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use super::{Foundation, Profile, on};
+use super::{Foundation, Profile, on, row_keys};
 use crate::encoders::TokenStream;
 use crate::text::{PackedWindows, WindowRule};
-use crate::torch::Dropout;
 use crate::{Error, Result};
 
 /// What is done with documents that are longer than the encoder's positions.
@@ -78,12 +77,8 @@ impl BatchWindows {
     pub fn new(ids: &[i64], offsets: &[i64], rule: &WindowRule, visits: &[u64], seed: u64) -> Self {
         let packed = PackedWindows::new(ids, offsets, rule);
         let covers = packed.is_cut().then(|| packed.covers(offsets));
-        let mut token_keys = Vec::with_capacity(packed.ids.len());
-        for (range, &visit) in packed.document_windows.windows(2).zip(visits) {
-            let tokens = packed.offsets[range[1]] - packed.offsets[range[0]];
-            token_keys
-                .extend((0..tokens as u64).map(|token| Dropout::token_key(seed, 0, visit, token)));
-        }
+        let firsts = packed.document_windows.iter().map(|&window| packed.offsets[window]);
+        let token_keys = row_keys(seed, 0, visits, &firsts.collect::<Vec<_>>());
         Self { packed, token_keys, covers, tokens: ids.len() as i64 }
     }
 

@@ -203,8 +203,21 @@ impl Encoder for Bert {
         Attended::mean(&kept, &attention)
     }
 
+    /// Replaces the position table by its hierarchical extension, once.
     fn extend_positions(&mut self, alpha: f64, parameters: &mut Parameters) -> Result<()> {
-        extend(self, alpha, parameters)
+        if self.config.other.contains_key(EXTENDED) {
+            return Ok(());
+        }
+        if self.config.first_position() > 0 {
+            return Err(Error::recipe("the positions of a RoBERTa cannot be extended")
+                .with_hint("encode long documents in windows"));
+        }
+        let table = tch::no_grad(|| extended_positions(&self.embeddings.positions, alpha))?;
+        self.config.max_position_embeddings = table.size()[0];
+        self.facts.max_positions = usize::try_from(self.config.positions()).ok();
+        self.config.other.insert(EXTENDED.to_owned(), alpha.into());
+        self.embeddings.positions = parameters.replace(POSITION_TABLE, &table)?;
+        Ok(())
     }
 
     fn config(&self) -> Value {
@@ -224,23 +237,6 @@ fn check_lengths(longest: i64, positions: i64) -> Result<()> {
         "encode long documents in windows, allow them to be cut, or take an encoder \
             with more positions",
     ))
-}
-
-/// Replaces the position table by its hierarchical extension, once.
-fn extend(bert: &mut Bert, alpha: f64, parameters: &mut Parameters) -> Result<()> {
-    if bert.config.other.contains_key(EXTENDED) {
-        return Ok(());
-    }
-    if bert.config.first_position() > 0 {
-        return Err(Error::recipe("the positions of a RoBERTa cannot be extended")
-            .with_hint("encode long documents in windows"));
-    }
-    let table = tch::no_grad(|| extended_positions(&bert.embeddings.positions, alpha))?;
-    bert.config.max_position_embeddings = table.size()[0];
-    bert.facts.max_positions = usize::try_from(bert.config.positions()).ok();
-    bert.config.other.insert(EXTENDED.to_owned(), alpha.into());
-    bert.embeddings.positions = parameters.replace(POSITION_TABLE, &table)?;
-    Ok(())
 }
 
 /// Word pieces, positions and token type 0.

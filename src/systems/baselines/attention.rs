@@ -17,7 +17,8 @@ use crate::torch::nn::Linear;
 #[derive(Debug)]
 pub(super) struct ContextAttention {
     attention: PairAttention,
-    output: Linear,
+    /// Class logits [P, C] of what [`Self::attend`] gives.
+    pub output: Linear,
 }
 
 impl ContextAttention {
@@ -35,10 +36,5 @@ impl ContextAttention {
         }
         let documents = Segments::new(&tables.pair_offsets, r.device())?;
         Ok(Tensor::f_cat(&[r, &self.attention.forward(r, &documents)?], 1)?)
-    }
-
-    /// Class logits [P, C].
-    pub fn classify(&self, attended: &Tensor) -> Result<Tensor> {
-        self.output.forward(attended)
     }
 }

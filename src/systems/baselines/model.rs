@@ -82,7 +82,7 @@ impl Baseline {
         probe("bilinear_output", &values);
         let attended = attention.attend(&values, tables)?;
         probe("self_att_output", &attended);
-        attention.classify(&attended)
+        attention.output.forward(&attended)
     }
 
     /// The two sides of each pair, [entity; distance row] [P, w], from entity vectors [E, d].

@@ -3,7 +3,7 @@
 //!
 //! Matrices are rows of pairs, [P, W]; only attention sees them as grids.
 
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 use super::base::NORM_EPS;
 use super::eca::{DeviceGrids, Eca, PairDropout};
@@ -25,7 +25,7 @@ pub(super) struct InferenceModule {
     relations: Tensor,
     layers: Vec<InferenceLayer>,
     dense: Option<(Linear, LayerNorm)>,
-    classifier: Linear,
+    pub(super) classifier: Linear,
 }
 
 /// A run of the module over one batch: its grids, dropout, and where its masks begin.
@@ -137,19 +137,9 @@ impl InferenceModule {
         }
     }
 
-    /// Logits of O; [P, C].
-    pub(super) fn classify(&self, output: &Tensor) -> Result<Tensor> {
-        self.classifier.forward(output)
-    }
-
     /// Places of dropout that one pass takes.
     pub(super) fn salts(&self) -> u64 {
         SALTS_A_LAYER * self.layers.len() as u64 + 1
-    }
-
-    /// Where the parameters live.
-    pub(super) fn device(&self) -> Device {
-        self.relations.device()
     }
 }
 

@@ -15,11 +15,11 @@ use crate::encoders::Encoder;
 use crate::systems::reading::{ReadingLayout, ReadingOptions, adaptive_labels};
 use crate::systems::{
     Classes, DecisionRule, Extractor, Foundation, Layout, LongDocuments, NaClass, RelationBatch,
-    RelationLoss, SystemSettings, on, relation_loss_sum, tables, windows_of,
+    RelationLoss, SystemSettings, on, relation_loss_sum, row_dropout, tables, windows_of,
 };
 use crate::text::{TokenizedDocument, View};
 use crate::torch::HEADS;
-use crate::torch::{Dropout, Parameters};
+use crate::torch::Parameters;
 use crate::train::Forward;
 use crate::{Error, Result};
 
@@ -142,7 +142,7 @@ impl DocreIi {
         features: &Tensor,
     ) -> Result<Vec<Iteration>> {
         let module = self.inference()?;
-        let grids = DeviceGrids::new(&tables.grids, module.device())?;
+        let grids = DeviceGrids::new(&tables.grids, features.device())?;
         let run = ModulePass { grids: &grids, drop: None, salt: 0 };
         let mut logits = base_logits.shallow_clone();
         let mut input = self.input_labels(&logits)?;
@@ -155,7 +155,7 @@ impl DocreIi {
                     }
                     None => {
                         let output = module.forward(features, &module.embed(&input)?, &run)?;
-                        let found = module.classify(&output)?;
+                        let found = module.classifier.forward(&output)?;
                         (output, found)
                     }
                 };
@@ -192,14 +192,12 @@ impl DocreIi {
         forward: Forward,
     ) -> Result<Option<PairDropout>> {
         let (p, device) = (self.settings().dropout, self.foundation.parameters.device());
-        let active = forward.train && p > 0.0;
-        let make = || {
-            let pairs = Dropout::new(p, on(&tables.pair_keys, device)?)?;
-            let heads =
-                tables.head_keys.iter().map(|keys| on(keys, device)).collect::<Result<Vec<_>>>()?;
-            Ok(PairDropout { pairs, heads: (Tensor::f_stack(&heads, 0)?, p) })
+        let Some(pairs) = row_dropout(p, forward, device, || &tables.pair_keys)? else {
+            return Ok(None);
         };
-        active.then(make).transpose()
+        let heads =
+            tables.head_keys.iter().map(|keys| on(keys, device)).collect::<Result<Vec<_>>>()?;
+        Ok(Some(PairDropout { pairs, heads: (Tensor::f_stack(&heads, 0)?, p) }))
     }
 }
 

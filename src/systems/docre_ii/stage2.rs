@@ -56,7 +56,7 @@ impl DocreIi {
         let base = self.base_pairs(tables, forward)?;
         let drop = self.pair_dropout(tables, forward)?;
         let module = self.inference()?;
-        let grids = DeviceGrids::new(&tables.grids, module.device())?;
+        let grids = DeviceGrids::new(&tables.grids, targets.device())?;
         let features = module.reduce(&base.features, drop.as_ref(), 0)?;
         let mut passes = Vec::new();
         for (number, view) in (0u64..).zip(&noise.views) {
@@ -73,7 +73,11 @@ impl DocreIi {
                 .transpose()?;
             let swapped = || tch::no_grad(|| module.forward(&relations, &features, &run(1)));
             let swapped = (contrast == Contrast::Positive).then(swapped).transpose()?;
-            passes.push(ViewPass { logits: module.classify(&output)?, predicted, swapped });
+            passes.push(ViewPass {
+                logits: module.classifier.forward(&output)?,
+                predicted,
+                swapped,
+            });
         }
         let [a, b] = <[ViewPass; 2]>::try_from(passes)
             .map_err(|_| Error::Bug("a step has two views".into()))?;

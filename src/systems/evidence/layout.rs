@@ -38,6 +38,7 @@ pub struct EvidenceLayout {
 }
 
 /// Items of the evidence predictor with their sentences; host data.
+#[derive(Default)]
 pub struct EvidenceBatch {
     /// One document an item; coreference ids are 1 for head words, 2 for tail words (the tail
     /// wins).
@@ -86,17 +87,7 @@ impl EvidenceLayout {
             mark(&mut tables, index, &item.document, item.fact.tail, TAIL);
         }
         let relations = items.iter().map(|item| i64::from(item.fact.relation) + 1).collect();
-        let (firsts, lasts, targets) = (Vec::new(), Vec::new(), Vec::new());
-        let mut batch = EvidenceBatch {
-            tables,
-            relations,
-            items: Vec::new(),
-            sentences: Vec::new(),
-            firsts,
-            lasts,
-            targets,
-            counts: [0.0],
-        };
+        let mut batch = EvidenceBatch { tables, relations, ..EvidenceBatch::default() };
         items.iter().enumerate().for_each(|(index, item)| batch.push_sentences(index, item));
         batch.counts = [batch.targets.len() as f64];
         Ok(batch)

@@ -2,7 +2,7 @@
 //!
 //! `settings` the settings; `layout` the tables of a batch; `graph` the graph of a document and the
 //! network over it (G.3–G.7); `local` the attention over mentions (G.8, G.9); `model` the whole.
-//! Not for: words and their features and the attention among pairs (G.12), which the baselines share
+//! Not for: words, their features, and the attention among pairs (G.12), which the baselines share
 //! (`words`).
 
 mod graph;

@@ -119,11 +119,6 @@ impl Glre {
         GlreRun { model: self, tables, forward, device: self.foundation.parameters.device() }
             .states()
     }
-
-    /// The settings it was built with.
-    pub fn settings(&self) -> &GlreSettings {
-        &self.settings
-    }
 }
 
 impl Layers {

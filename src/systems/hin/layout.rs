@@ -3,7 +3,7 @@
 
 use super::{HinSettings, PairSentences};
 use crate::Result;
-use crate::systems::words::{FirstMention, MentionWeights, WordOptions, WordTables};
+use crate::systems::words::{WordOptions, WordTables};
 use crate::systems::{Example, Foundation, Layout, Tables};
 use crate::text::TokenizedDocument;
 
@@ -35,8 +35,6 @@ impl HinLayout {
     /// The layout for an encoder and settings.
     pub(super) fn new(foundation: &Foundation, settings: &HinSettings) -> Self {
         let mut words = WordOptions::of(foundation, settings.long_documents);
-        words.weights = MentionWeights::Mean;
-        words.first_mention = FirstMention::Listed;
         words.coref_rows = settings.coreference_rows as usize;
         words.limits.max_words = settings.max_words;
         words.limits.truncate |= settings.max_words.is_some();

@@ -162,11 +162,6 @@ impl Hin {
         let logits = self.output.forward(&Tensor::f_cat(&[&entity_level.pairs, &documents], 1)?)?;
         Ok(HinStates { inputs, words, entities, entity_level, sentence_level, documents, logits })
     }
-
-    /// The settings it was built with.
-    pub fn settings(&self) -> &HinSettings {
-        &self.settings
-    }
 }
 
 impl DocumentLevel {

@@ -60,6 +60,7 @@ pub struct ReadingLayout {
 }
 
 /// Documents of a batch, ready to be read.
+#[derive(Default)]
 pub struct ReadingTables {
     /// Documents as if each were read in one pass.
     pub documents: PackedDocuments,
@@ -81,13 +82,6 @@ pub struct ReadingTables {
     pub heads: Vec<i64>,
     /// Tail entity rows, `[P]`.
     pub tails: Vec<i64>,
-}
-
-impl ReadingTables {
-    /// Number of tokens of all documents.
-    pub fn tokens(&self) -> usize {
-        self.documents.tokens()
-    }
 }
 
 impl ReadingLayout {
@@ -148,23 +142,13 @@ impl ReadingLayout {
             &visits,
             self.views.seed,
         );
+        let widths = views.iter().flat_map(|view| &view.mention_spans).map(Vec::len);
         let mut tables = ReadingTables {
-            mention_starts: Vec::new(),
             mention_ends: (self.mention == MentionTokens::Both).then(Vec::new),
-            mention_mask: Vec::new(),
-            mention_width: views
-                .iter()
-                .flat_map(|view| &view.mention_spans)
-                .map(Vec::len)
-                .max()
-                .unwrap_or(0)
-                .max(1),
-            plan: AttentionTable::default(),
-            contexts: ContextTable::default(),
-            heads: Vec::new(),
-            tails: Vec::new(),
+            mention_width: widths.max().unwrap_or(0).max(1),
             documents,
             windows,
+            ..ReadingTables::default()
         };
         for (index, (view, example)) in views.iter().zip(examples).enumerate() {
             tables.push_mentions(index, view);

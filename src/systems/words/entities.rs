@@ -1,6 +1,8 @@
 //! Which words make an entity, and with which weights: the average over mentions of the average
 //! over words, as sparse rows.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -25,10 +27,10 @@ pub(super) fn weights(
     entity: &TokenizedEntity,
     kept: u32,
     rule: MentionWeights,
-) -> Vec<(u32, f32)> {
+) -> BTreeMap<u32, f32> {
     let in_range =
         entity.mentions.iter().filter(|mention| mention.start < mention.end.min(kept)).count();
-    let mut entries = Vec::new();
+    let mut entries: BTreeMap<u32, f32> = BTreeMap::new();
     for mention in &entity.mentions {
         let (start, end) = (mention.start.min(kept), mention.end.min(kept));
         let (mentions, words) = match rule {
@@ -38,22 +40,12 @@ pub(super) fn weights(
             }
         };
         let weight = (1.0 / mentions as f64 / f64::from(words)) as f32;
-        entries.extend((start..end).map(|word| (word, weight)));
-    }
-    entries.sort_by_key(|&(word, _)| word);
-    merge(&entries, rule)
-}
-
-/// One entry a word: the sum, or the last one.
-fn merge(entries: &[(u32, f32)], rule: MentionWeights) -> Vec<(u32, f32)> {
-    let mut merged: Vec<(u32, f32)> = Vec::with_capacity(entries.len());
-    for &(word, weight) in entries {
-        match merged.last_mut() {
-            Some(last) if last.0 == word => {
-                last.1 = if rule == MentionWeights::Mean { last.1 + weight } else { weight }
+        for word in start..end {
+            match entries.get_mut(&word) {
+                Some(sum) if rule == MentionWeights::Mean => *sum += weight,
+                _ => drop(entries.insert(word, weight)),
             }
-            _ => merged.push((word, weight)),
         }
     }
-    merged
+    entries
 }

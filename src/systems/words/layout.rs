@@ -3,9 +3,8 @@
 use super::distance::{FirstMention, signed_bin};
 use super::entities::{MentionWeights, weights};
 use super::reading::{ReadDocument, Reading, WordLimits, read};
-use crate::systems::{BatchWindows, Example, Foundation, LongDocuments, windows_of};
+use crate::systems::{BatchWindows, Example, Foundation, LongDocuments, row_keys, windows_of};
 use crate::text::{SpecialPieces, TokenizedDocument, TokenizedMention, WindowRule};
-use crate::torch::Dropout;
 use crate::torch::kernels::bags::Bags;
 use crate::{DataError, Result};
 
@@ -227,11 +226,7 @@ impl WordTables {
     /// 1]: a function of (seed, visit, place) alone. `domain` tells the keys of words, pairs, …
     /// apart.
     pub fn keys(&self, domain: u64, offsets: &[i64]) -> Vec<i64> {
-        let spans = self.visits.iter().zip(offsets.windows(2));
-        spans
-            .flat_map(|(&visit, span)| (0..span[1] - span[0]).map(move |row| (visit, row as u64)))
-            .map(|(visit, row)| Dropout::token_key(self.seed, domain, visit, row))
-            .collect()
+        row_keys(self.seed, domain, &self.visits, offsets)
     }
 
     fn push_words(

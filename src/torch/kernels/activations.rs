@@ -5,8 +5,9 @@
 //! bits these functions do not; elsewhere they are libtorch's. Not for: relu, which is exact
 //! anyway.
 
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
+use super::products::ours;
 use crate::Result;
 pub use crate::torch::shim::tables::Activation;
 use crate::torch::shim::{docre_activation, docre_log_sum_exp, produce};
@@ -30,10 +31,6 @@ impl Activation {
     }
 }
 
-fn ours(x: &Tensor) -> bool {
-    x.device() == Device::Cpu && x.kind() == Kind::Float
-}
-
 /// log Σ exp over the middle axis: `[groups, rows, width]` → `[groups, width]`. A row 87 or more
 /// below the largest adds nothing.
 ///
@@ -49,6 +46,8 @@ pub fn log_sum_exp(x: &Tensor) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
+    use tch::{Device, Kind};
+
     use super::*;
     use crate::torch::device::LocalThreads;
     use crate::torch::rng::Generator;
