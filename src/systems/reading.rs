@@ -17,7 +17,9 @@ use crate::torch::kernels::context::contexts;
 use crate::train::Forward;
 use crate::{Error, Result};
 pub use labels::adaptive_labels;
-pub use layout::{MarkerScheme, MentionTokens, ReadingLayout, ReadingOptions, ReadingTables};
+pub use layout::{
+    MarkerScheme, MentionTokens, ReadingLayout, ReadingOptions, ReadingTables, labelled_first,
+};
 pub use pooling::Pooling;
 
 /// The tensor half: an encoder and how its states become entities.

@@ -29,7 +29,7 @@ use local_start::start_local;
 
 /// The registry's entry of BERT.
 pub(super) const BERT: EncoderKind = EncoderKind {
-    model_type: config::BERT.model_type,
+    model_type: config::BERT,
     presets: config::PRESETS,
     reads_words: false,
     names: WeightNames { prefix: "bert.", heads: &["cls."] },
@@ -40,7 +40,7 @@ pub(super) const BERT: EncoderKind = EncoderKind {
 
 /// The registry's entry of RoBERTa, which has no preset.
 pub(super) const ROBERTA: EncoderKind = EncoderKind {
-    model_type: config::ROBERTA.model_type,
+    model_type: config::ROBERTA,
     presets: &[],
     names: WeightNames { prefix: "roberta.", heads: &["lm_head."] },
     ..BERT
@@ -123,8 +123,8 @@ impl Bert {
     /// # Errors
     /// [`Error::Data`] where weights are missing or do not fit the configuration.
     fn load(folder: &ModelFolder, pieces: i64, params: &mut Parameters) -> Result<Self> {
-        let mut config: BertConfig =
-            kind::from_json(&folder.config).map_err(|error| folder.in_config(&error))?;
+        let mut config =
+            BertConfig::read(&folder.config).map_err(|error| folder.in_config(&error))?;
         config.validate().map_err(|error| folder.in_config(&error))?;
         check_depth(folder, &config)?;
         let mut notes = load::check(folder, &config.slots())?;

@@ -3,7 +3,6 @@
 //!
 //! Layers are named as in the release (`head_extractor`, `tail_extractor`, `bilinear`).
 
-mod layout;
 mod model;
 mod parity;
 mod settings;
@@ -12,7 +11,6 @@ mod system;
 #[cfg(test)]
 mod tests;
 
-pub use layout::{AtlopLayout, labelled_first};
 pub use model::{Atlop, AtlopPairs};
 pub(crate) use settings::check_blocks;
 pub use settings::{AtlopSettings, Classifier, LossKind, ThresholdKind};

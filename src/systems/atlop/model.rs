@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use tch::Tensor;
 
-use super::layout::AtlopLayout;
 use super::settings::{AtlopSettings, Classifier, LossKind, ThresholdKind};
 use crate::Result;
 use crate::systems::reading::{
@@ -26,7 +25,7 @@ pub struct Atlop {
     head_extractor: Linear,
     tail_extractor: Linear,
     bilinear: Linear,
-    layout: Arc<AtlopLayout>,
+    layout: Arc<ReadingLayout>,
     settings: AtlopSettings,
     foundation: Foundation,
 }
@@ -64,7 +63,7 @@ impl Atlop {
             head_extractor: Linear::declare(parameters, "heads.head_extractor", input, emb)?,
             tail_extractor: Linear::declare(parameters, "heads.tail_extractor", input, emb)?,
             bilinear: Linear::declare(parameters, "heads.bilinear", features, classes)?,
-            layout: Arc::new(AtlopLayout(layout)),
+            layout: Arc::new(layout),
             settings,
             foundation,
         })
@@ -75,7 +74,7 @@ impl Atlop {
     /// # Errors
     /// A document over the limit that may not be cut.
     pub fn view(&self, document: &TokenizedDocument) -> Result<View> {
-        self.layout.0.view(document)
+        self.layout.view(document)
     }
 
     /// Everything before the classifier.
@@ -147,7 +146,7 @@ fn reading_options(foundation: &Foundation, settings: &AtlopSettings) -> Reading
 
 impl Extractor for Atlop {
     fn layout(&self) -> Arc<dyn Layout> {
-        Arc::<AtlopLayout>::clone(&self.layout)
+        Arc::<ReadingLayout>::clone(&self.layout)
     }
 
     fn classes(&self) -> Classes {

@@ -7,9 +7,8 @@ use tch::{Kind, Tensor};
 use crate::Result;
 use crate::corpus::RelationSet;
 use crate::parity::{Case, lengths, padded};
-use crate::systems::atlop::labelled_first;
 use crate::systems::cases::foundation::on_pieces;
-use crate::systems::reading::{ReadStates, ReadingTables};
+use crate::systems::reading::{ReadStates, ReadingTables, labelled_first};
 use crate::systems::{Example, Extractor, Foundation, Pair, RelationBatch};
 use crate::text::{TokenizedDocument, Tokenizer};
 

@@ -334,10 +334,11 @@ impl Pretrainer<'_> {
         };
         let mut score = |rows: &AlignmentRows| -> Result<RowScores> {
             let (queries, candidates) = (take(&rows.queries)?, take(&rows.candidates)?);
-            if rows.is_empty() {
+            let count = rows.candidates.answers.len() as i64;
+            if count == 0 {
                 return Ok(None);
             }
-            let candidates = candidates.f_view([rows.len() as i64, -1, width])?;
+            let candidates = candidates.f_view([count, -1, width])?;
             let distance = self.settings.alignment_distance;
             self.model.alignment_scores(&queries, &candidates, distance).map(Some)
         };

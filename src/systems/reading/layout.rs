@@ -5,7 +5,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::systems::{BatchWindows, DocumentViews, Example, Foundation, PackedDocuments};
+use crate::systems::{
+    BatchWindows, DocumentViews, Example, Foundation, Layout, PackedDocuments, Pair, Tables,
+};
 use crate::text::{Markers, TokenizedDocument, View, ViewChoices, ViewOptions, WindowRule};
 use crate::torch::kernels::context::{AttentionTable, ContextTable, EntityRow};
 
@@ -196,5 +198,34 @@ impl ReadingTables {
         let base = self.documents.entity_base(index);
         self.heads.extend(example.pairs.iter().map(|pair| base + i64::from(pair.0)));
         self.tails.extend(example.pairs.iter().map(|pair| base + i64::from(pair.1)));
+    }
+}
+
+/// All pairs that are asked about in the order of the releases of ATLOP and DocRE-II: labelled ones
+/// by first appearance, then the others row by row.
+pub fn labelled_first(document: &TokenizedDocument) -> Vec<Pair> {
+    let entities = document.entities.len();
+    let mut seen = vec![false; entities * entities];
+    let labelled = document.facts.iter().map(|fact| (fact.head, fact.tail));
+    let all = labelled.chain(crate::sampling::asked_pairs(document));
+    all.filter(|pair| {
+        !std::mem::replace(&mut seen[pair.0 as usize * entities + pair.1 as usize], true)
+    })
+    .collect()
+}
+
+impl Layout for ReadingLayout {
+    fn training_pairs(
+        &self,
+        document: &TokenizedDocument,
+        _seed: u64,
+        _epoch: u64,
+        _row: u64,
+    ) -> Result<Vec<Pair>> {
+        Ok(labelled_first(document))
+    }
+
+    fn tables(&self, examples: &[Example]) -> Result<Tables> {
+        Ok(Box::new(self.read(examples)?))
     }
 }

@@ -269,10 +269,8 @@ struct LstmLayer {
     /// For each direction: input weights `[4H, in]`, recurrent weights `[4H, H]` and two biases
     /// `[4H]`; gates i, f, g, o.
     weights: Vec<Tensor>,
-    /// Learned initial state; [directions, 1, H].
-    init_hidden: Tensor,
-    /// Learned initial cell; [directions, 1, H].
-    init_cell: Tensor,
+    /// Learned initial state and cell; [directions, 1, H] each.
+    init: Vec<Tensor>,
 }
 
 impl LstmShape {
@@ -377,15 +375,13 @@ impl LstmLayer {
         let slots = shape.layer_slots(prefix, layer);
         let mut weights =
             slots.iter().map(|slot| params.handle(&slot.name)).collect::<Result<Vec<_>>>()?;
-        let [init_hidden, init_cell] =
-            [weights.len() - 2, weights.len() - 1].map(|state| weights[state].shallow_clone());
-        weights.truncate(weights.len() - 2);
-        Ok(Self { weights, init_hidden, init_cell })
+        let init = weights.split_off(weights.len() - 2);
+        Ok(Self { weights, init })
     }
 
     fn forward(&self, x: &Tensor, packing: &Packing, train: bool) -> Result<LstmStates> {
         let all = |state: &Tensor| state.f_expand([-1, packing.sequences(), -1], false);
-        let start = InitialStates { hidden: all(&self.init_hidden)?, cell: all(&self.init_cell)? };
+        let start = InitialStates { hidden: all(&self.init[0])?, cell: all(&self.init[1])? };
         let weights: Vec<&Tensor> = self.weights.iter().collect();
         lstm_layer(x, packing, &weights, Some(&start), train)
     }
