@@ -10,7 +10,7 @@ use crate::text::TokenizedDocument;
 /// Lays documents out for a [`super::Baseline`]; its tables are [`WordTables`].
 pub struct BaselineLayout {
     words: WordOptions,
-    labels: Labels,
+    pub(super) labels: Labels,
     na_per_positive: f64,
     pair_limit: usize,
     relations: usize,

@@ -24,7 +24,6 @@ pub struct Baseline {
     pairs: PairBilinear,
     attention: Option<ContextAttention>,
     layout: Arc<BaselineLayout>,
-    labels: Labels,
 }
 
 impl Baseline {
@@ -58,7 +57,6 @@ impl Baseline {
                 .then(|| ContextAttention::declare(parameters, settings.hidden, classes))
                 .transpose()?,
             layout,
-            labels: settings.labels,
             foundation,
         })
     }
@@ -105,7 +103,7 @@ impl Extractor for Baseline {
 
     /// One global threshold; "related or not" by the larger of the two scores (BERT-TS's release).
     fn decision(&self) -> DecisionRule {
-        if self.labels == Labels::Existence {
+        if self.layout.labels == Labels::Existence {
             DecisionRule::ArgMax
         } else {
             DecisionRule::Threshold

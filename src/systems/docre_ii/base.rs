@@ -24,15 +24,11 @@ const SALT: u64 = 1;
 
 /// The base module.
 pub(super) struct BaseModule {
-    reader: Reader,
     head_pair: Linear,
     tail_pair: Linear,
     extractor: Linear,
     norm: Option<LayerNorm>,
     classifier: Linear,
-    blocks: Option<i64>,
-    average_heads: bool,
-    cls_feature: bool,
 }
 
 /// A batch's pairs after the base module.
@@ -81,14 +77,6 @@ impl BaseModule {
             } else {
                 Linear::declare(parameters, &format!("{classifier}.2"), d, classes)?
             },
-            blocks: grouped.then_some(emb / settings.block_size),
-            average_heads: settings.average_heads,
-            cls_feature: settings.cls_feature,
-            reader: Reader {
-                pooling: Pooling::Logsumexp,
-                context: true,
-                layers: settings.averaged_layers,
-            },
         })
     }
 
@@ -96,15 +84,19 @@ impl BaseModule {
     pub(super) fn pairs(
         &self,
         foundation: &Foundation,
+        settings: &DocreIiSettings,
         tables: &DocreIiTables,
         forward: Forward,
         drop: Option<&Dropout>,
     ) -> Result<BasePairs> {
         let reading = &tables.reading;
-        let read = self.reader.read(foundation, reading, forward)?;
-        let context = Reader::contexts(foundation, &read, reading, self.average_heads)?;
+        let (pooling, layers) = (Pooling::Logsumexp, settings.averaged_layers);
+        let reader = Reader { pooling, context: true, layers };
+        let read = reader.read(foundation, reading, forward)?;
+        let context = Reader::contexts(foundation, &read, reading, settings.average_heads)?;
         let device = read.states.device();
-        let first = self.cls_feature.then(|| Reader::first_states(&read, reading)).transpose()?;
+        let first =
+            settings.cls_feature.then(|| Reader::first_states(&read, reading)).transpose()?;
         let documents = on(&tables.documents, device)?;
         let vector = |layer: &Linear, rows: &[i64]| -> Result<Tensor> {
             let rows = on(rows, device)?;
@@ -114,23 +106,29 @@ impl BaseModule {
         };
         let (heads, tails) =
             (vector(&self.head_pair, &reading.heads)?, vector(&self.tail_pair, &reading.tails)?);
-        let features = self.features(&heads, &tails, forward)?;
+        let features = self.features(settings, &heads, &tails, forward)?;
         let logits = self.logits(&features, drop)?;
         Ok(BasePairs { read, context, heads, tails, features, logits })
     }
 
-    fn features(&self, heads: &Tensor, tails: &Tensor, forward: Forward) -> Result<Tensor> {
+    fn features(
+        &self,
+        settings: &DocreIiSettings,
+        heads: &Tensor,
+        tails: &Tensor,
+        forward: Forward,
+    ) -> Result<Tensor> {
         let layer = &self.extractor;
-        let inner = match self.blocks {
-            Some(blocks) => grouped_bilinear(
+        let inner = match settings.pair_layer {
+            PairLayer::Grouped => grouped_bilinear(
                 heads,
                 tails,
                 &layer.weight,
                 layer.bias.as_ref(),
-                blocks,
+                settings.emb_size / settings.block_size,
                 forward.precision,
             )?,
-            None => layer.forward_parts(&[(heads, None), (tails, None)])?,
+            PairLayer::Concatenated => layer.forward_parts(&[(heads, None), (tails, None)])?,
         };
         Ok(inner.f_relu()?)
     }

@@ -119,7 +119,7 @@ impl DocreIi {
     pub fn base_pairs(&self, tables: &DocreIiTables, forward: Forward) -> Result<BasePairs> {
         let drop = self.pair_dropout(tables, forward)?;
         let drop = drop.as_ref().map(|drop| &drop.pairs);
-        self.base.pairs(&self.foundation, tables, forward, drop)
+        self.base.pairs(&self.foundation, self.settings(), tables, forward, drop)
     }
 
     /// F_0, the feature matrix that the inference module reads; [P, W]. Without dropout.

@@ -18,7 +18,7 @@ use crate::torch::dropout::dropout;
 use crate::torch::kernels::Segments;
 use crate::torch::kernels::bags::take;
 use crate::torch::nn::{Linear, LstmShape, PackedLstm};
-use crate::torch::{Dropout, Init, Parameters};
+use crate::torch::{Dropout, Init, Parameters, Slot};
 use crate::train::Forward;
 
 /// Places of dropout masks; the graph and the two local attentions use the numbers after theirs as
@@ -45,12 +45,6 @@ pub struct Glre {
     foundation: Foundation,
     settings: GlreSettings,
     layout: Arc<GlreLayout>,
-    classes: Classes,
-    layers: Layers,
-}
-
-#[derive(Debug)]
-struct Layers {
     /// Embedding of entity types beside word vectors, where there is no text encoder.
     word_types: Option<Tensor>,
     lstm: Option<PackedLstm>,
@@ -106,27 +100,7 @@ impl Glre {
         if settings.bert_mode == BertMode::Frozen {
             foundation.parameters.freeze();
         }
-        let classes = Classes { relations: foundation.relations, na: NaClass::First };
-        let layers = Layers::declare(&mut foundation, &settings, classes)?;
-        Ok(Self { foundation, settings, layout, classes, layers })
-    }
-
-    /// Everything on the way to the logits of a batch.
-    ///
-    /// # Errors
-    /// If libtorch rejects an operation.
-    pub fn states(&self, tables: &GlreTables, forward: Forward) -> Result<GlreStates> {
-        GlreRun { model: self, tables, forward, device: self.foundation.parameters.device() }
-            .states()
-    }
-}
-
-impl Layers {
-    fn declare(
-        foundation: &mut Foundation,
-        settings: &GlreSettings,
-        classes: Classes,
-    ) -> Result<Self> {
+        let classes = foundation.relations as i64 + 1;
         let types = foundation.entity_types.len() as i64 + 1;
         let (encoder, parameters) = (foundation.encoder.facts(), &mut foundation.parameters);
         let (d, t) = (settings.width, settings.type_width);
@@ -151,13 +125,13 @@ impl Layers {
             lstm,
             word_map: Linear::bias_first(parameters, "heads.pretrain_l_m_linear_re", words, d)?,
             node_types: parameters.declare("heads.type_embed.embedding.weight", &[3, t], normal)?,
-            rgcn: Rgcn::declare(parameters, settings, d + t)?,
+            rgcn: Rgcn::declare(parameters, &settings, d + t)?,
             local: settings
                 .local_rep
                 .then(|| -> Result<_> {
                     let input = if settings.local_type_embedding { d + t } else { d };
                     let mut attention =
-                        |name: &str| LocalAttention::declare(parameters, name, input, settings);
+                        |name: &str| LocalAttention::declare(parameters, name, input, &settings);
                     Ok([attention("multiheadattention")?, attention("multiheadattention1")?])
                 })
                 .transpose()?,
@@ -180,30 +154,34 @@ impl Layers {
                 parameters,
                 "heads.classifier.lin",
                 inner.unwrap_or(joined),
-                classes.count() as i64,
+                classes,
             )?,
+            foundation,
+            settings,
+            layout,
         })
+    }
+
+    /// Everything on the way to the logits of a batch.
+    ///
+    /// # Errors
+    /// If libtorch rejects an operation.
+    pub fn states(&self, tables: &GlreTables, forward: Forward) -> Result<GlreStates> {
+        GlreRun { model: self, tables, forward, device: self.foundation.parameters.device() }
+            .states()
     }
 }
 
 /// Weights ~ N(0, 0.1²), biases and initial states 0 (docs/systems.md, "Encoding").
 fn declare_lstm(parameters: &mut Parameters, input: i64, hidden: i64) -> Result<PackedLstm> {
     const NAME: &str = "heads.encoder";
-    let lstm = PackedLstm::declare(
-        NAME,
-        LstmShape { input, hidden, layers: 1, bidirectional: true },
-        parameters,
-    )?;
-    let names: Vec<String> = parameters
-        .iter()
-        .map(|parameter| parameter.name.clone())
-        .filter(|name| name.starts_with(NAME))
-        .collect();
-    for name in names {
-        let init = if name.contains(".weight_") { Init::Normal { std: 0.1 } } else { Init::Zeros };
-        parameters.restart(&name, init)?;
-    }
-    Ok(lstm)
+    let shape = LstmShape { input, hidden, layers: 1, bidirectional: true };
+    let weights = Init::Normal { std: 0.1 };
+    parameters.declare_all(shape.slots(NAME).into_iter().map(|slot| {
+        let init = if slot.name.contains(".weight_") { weights } else { Init::Zeros };
+        Slot { init, ..slot }
+    }))?;
+    PackedLstm::get(NAME, shape, parameters)
 }
 
 /// One forward pass.
@@ -216,33 +194,30 @@ struct GlreRun<'a> {
 
 impl GlreRun<'_> {
     fn states(&self) -> Result<GlreStates> {
-        let (layers, settings) = (&self.model.layers, &self.model.settings);
+        let model = self.model;
         let pieces = self.pieces()?;
         let words = self.words(&pieces)?;
-        let read = layers.lstm.as_ref().map(|lstm| self.read(lstm, &words)).transpose()?;
-        let mapped = layers.word_map.forward(read.as_ref().unwrap_or(&words))?;
+        let read = model.lstm.as_ref().map(|lstm| self.read(lstm, &words)).transpose()?;
+        let mapped = model.word_map.forward(read.as_ref().unwrap_or(&words))?;
         let nodes = self.nodes(&mapped)?;
         let typed = self.typed(&nodes)?;
-        let graph = layers.rgcn.forward(
+        let graph = model.rgcn.forward(
             &typed,
             &self.tables.graph,
             &self.node_dropout()?,
             GlreMask::Graph as u64,
         )?;
         let entities = graph.f_narrow(0, 0, nodes[0].size()[0])?;
-        let query = if settings.query == Query::Global { &entities } else { &nodes[0] };
-        let local = layers
+        let query = if model.settings.query == Query::Global { &entities } else { &nodes[0] };
+        let local = model
             .local
             .as_ref()
             .map(|attention| self.local(attention, query, &nodes, &typed))
             .transpose()?;
         let pairs = self.pairs(&entities, local.as_ref())?;
         let segments = Segments::new(&self.tables.words.pair_offsets, self.device)?;
-        let context = layers
-            .context
-            .as_ref()
-            .map(|context| context.forward(&pairs, &segments))
-            .transpose()?;
+        let context =
+            model.context.as_ref().map(|context| context.forward(&pairs, &segments)).transpose()?;
         let (hidden, logits) = self.classify(&pairs, context.as_ref())?;
         Ok(GlreStates {
             pieces,
@@ -273,7 +248,7 @@ impl GlreRun<'_> {
     fn words(&self, pieces: &Tensor) -> Result<Tensor> {
         let words = &self.tables.words;
         let states = words.of_words(pieces)?;
-        match &self.model.layers.word_types {
+        match &self.model.word_types {
             Some(table) => Ok(Tensor::f_cat(
                 &[states, padded_rows(table, &on(&words.types, self.device)?, 0)?],
                 1,
@@ -302,7 +277,7 @@ impl GlreRun<'_> {
             .zip(0..)
             .flat_map(|(part, kind)| std::iter::repeat_n(kind, part.size()[0] as usize))
             .collect();
-        let types = padded_rows(&self.model.layers.node_types, &on(&kinds, self.device)?, -1)?;
+        let types = padded_rows(&self.model.node_types, &on(&kinds, self.device)?, -1)?;
         Ok(Tensor::f_cat(&[Tensor::f_cat(nodes, 0)?, types], 1)?)
     }
 
@@ -382,12 +357,12 @@ impl GlreRun<'_> {
 
     /// G.10 and G.11: [e_a; ê_a; Δ(a → b); e_b; ê_b; Δ(b → a)].
     fn pairs(&self, entities: &Tensor, local: Option<&[Tensor; 2]>) -> Result<Tensor> {
-        let (layers, words) = (&self.model.layers, &self.tables.words);
+        let (model, words) = (self.model, &self.tables.words);
         let bins = words.bins(self.device)?;
         let mut parts = Vec::new();
         let sides = [
-            (&words.heads, layers.distances.of_heads(&bins)?),
-            (&words.tails, layers.distances.of_tails(&bins)?),
+            (&words.heads, model.distances.of_heads(&bins)?),
+            (&words.tails, model.distances.of_tails(&bins)?),
         ];
         for (side, (rows, distances)) in sides.into_iter().enumerate() {
             if self.model.settings.global_rep {
@@ -405,7 +380,7 @@ impl GlreRun<'_> {
         pairs: &Tensor,
         context: Option<&Tensor>,
     ) -> Result<(Option<Tensor>, Tensor)> {
-        let (layers, words) = (&self.model.layers, &self.tables.words);
+        let (model, words) = (self.model, &self.tables.words);
         let mut inputs = context.map_or_else(
             || Ok(pairs.shallow_clone()),
             |context| Tensor::f_cat(&[pairs, context], 1),
@@ -413,7 +388,7 @@ impl GlreRun<'_> {
         if let Some(wanted) = &self.tables.wanted {
             inputs = take(&inputs, wanted)?;
         }
-        let hidden = layers
+        let hidden = model
             .hidden
             .as_ref()
             .map(|layer| Ok::<_, crate::Error>(layer.forward(&inputs)?.f_relu()?))
@@ -431,7 +406,7 @@ impl GlreRun<'_> {
             keys.as_ref(),
             GlreMask::Classifier as u64,
         )?;
-        let logits = layers.output.forward(&masked)?;
+        let logits = model.output.forward(&masked)?;
         Ok((hidden, logits))
     }
 }
@@ -442,7 +417,7 @@ impl Extractor for Glre {
     }
 
     fn classes(&self) -> Classes {
-        self.classes
+        Classes { relations: self.foundation.relations, na: NaClass::First }
     }
 
     fn logits(&self, batch: &RelationBatch, forward: Forward) -> Result<Tensor> {
