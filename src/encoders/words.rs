@@ -11,6 +11,7 @@ use super::{Encoder, EncoderFacts, EncoderKind, Pass, TokenStream, kind};
 use crate::Result;
 use crate::torch::Slot;
 use crate::torch::hf::WeightNames;
+use crate::torch::hf::load::check_positive;
 use crate::torch::nn::lookup;
 
 /// The registry's entry.
@@ -32,7 +33,7 @@ impl OverWords for WordTable {
     }
 
     fn validate(&self) -> Result<()> {
-        Self::validate(self)
+        check_positive(&[("vocab_size", self.vocab_size), ("embedding_size", self.embedding_size)])
     }
 
     fn slots(&self, std: f64) -> Vec<Slot> {

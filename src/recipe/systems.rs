@@ -114,7 +114,7 @@ impl JsonSchema for SystemTables {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let mut tables = Map::new();
         for system in systems() {
-            let mut schema = system.schema(generator);
+            let mut schema = (system.schema)(generator);
             let definition = schema.get("$ref").and_then(Value::as_str);
             let definition = definition.and_then(|path| path.rsplit('/').next());
             let about =

@@ -16,69 +16,9 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 use toml::Table;
 
-use super::{Extractor, Foundation, Model, Profile, PublishedScores, Variant};
+use super::{Extractor, Foundation, Model, Profile, SystemInfo};
 use crate::Result;
-use crate::parity::CaseKind;
 use crate::train::Schedule;
-
-/// What the documents of a system are made of in its paper.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reads {
-    /// Word pieces, for a text encoder.
-    Pieces,
-    /// Words, for a table of word vectors.
-    Words,
-}
-
-/// What is known of a system without its settings.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct SystemInfo {
-    /// Name, as in `finetune --system`.
-    pub name: &'static str,
-    /// What it is.
-    pub about: &'static str,
-    /// The paper.
-    pub source: &'static str,
-    /// Table of the recipe that holds its settings.
-    pub table: &'static str,
-    /// What its documents are made of.
-    #[serde(skip)]
-    pub reads: Reads,
-    /// Whether it needs a second encoder ([`Foundation::twin`]).
-    #[serde(skip)]
-    pub twin: bool,
-    /// The rows of the results table that it is run for unless the recipe says otherwise.
-    #[serde(skip)]
-    pub variants: &'static [Variant],
-    /// The cases of the reference implementation that its code must reproduce.
-    #[serde(skip)]
-    pub parity: Option<CaseKind>,
-    /// What papers report of it on DocRED.
-    #[serde(skip)]
-    pub published: &'static [PublishedScores],
-}
-
-impl SystemInfo {
-    /// A system over word pieces, with a table of its own and no published scores.
-    pub const fn new(name: &'static str, about: &'static str, source: &'static str) -> Self {
-        Self {
-            name,
-            about,
-            source,
-            table: name,
-            reads: Reads::Pieces,
-            twin: false,
-            variants: &[Variant::Baseline],
-            parity: None,
-            published: &[],
-        }
-    }
-
-    /// Whether the system chooses pairs by a ranker.
-    pub fn uses_ranker(&self) -> bool {
-        self.variants.contains(&Variant::Denoised)
-    }
-}
 
 /// The settings of a system, what paper and release leave open or differ in, and all that follows
 /// from them.
@@ -154,7 +94,8 @@ pub struct System {
     defaults: fn(Profile, &Table) -> Values,
     from_table: fn(toml::Value) -> std::result::Result<Values, toml::de::Error>,
     from_value: fn(Value) -> serde_json::Result<Values>,
-    schema: fn(&mut SchemaGenerator) -> Schema,
+    /// The schema of the settings.
+    pub schema: fn(&mut SchemaGenerator) -> Schema,
 }
 
 impl System {
@@ -201,11 +142,6 @@ impl System {
     /// A value that its key cannot take.
     pub fn read_value(&'static self, value: Value) -> serde_json::Result<Settings> {
         Ok(Settings { entry: self, values: (self.from_value)(value)? })
-    }
-
-    /// The schema of the settings.
-    pub fn schema(&self, generator: &mut SchemaGenerator) -> Schema {
-        (self.schema)(generator)
     }
 }
 

@@ -41,16 +41,6 @@ impl Segments {
         Ok(Self { offsets: offsets.to_owned(), host, device: on_device, longest })
     }
 
-    /// Number of documents.
-    pub fn len(&self) -> usize {
-        self.offsets.len() - 1
-    }
-
-    /// Whether there are no documents.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Number of tokens in the stream.
     pub fn tokens(&self) -> i64 {
         self.offsets.last().copied().unwrap_or(0)
@@ -64,12 +54,12 @@ mod tests {
     #[test]
     fn counts_documents_and_tokens() {
         let segments = Segments::new(&[0, 3, 3, 10], Device::Cpu).unwrap();
-        assert_eq!((segments.len(), segments.tokens(), segments.longest), (3, 10, 7));
+        assert_eq!((segments.tokens(), segments.longest), (10, 7));
         assert_eq!(
             Vec::<i64>::try_from(segments.device.to_kind(Kind::Int64)).unwrap(),
             [0, 3, 3, 10]
         );
-        assert!(Segments::new(&[0], Device::Cpu).unwrap().is_empty());
+        assert_eq!(Segments::new(&[0], Device::Cpu).unwrap().tokens(), 0);
     }
 
     #[test]

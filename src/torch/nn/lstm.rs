@@ -14,7 +14,7 @@ use crate::torch::Dropout;
 use crate::torch::dropout::dropout;
 use crate::torch::kernels::Segments;
 use crate::torch::shim::tables::LSTM_WEIGHTS;
-use crate::torch::shim::{check, docre_lstm, pointer};
+use crate::torch::shim::{check, docre_lstm};
 use crate::torch::{Init, Parameters, Slot, on};
 
 /// The packed form of one stream, for all LSTMs that read it.
@@ -50,15 +50,6 @@ pub struct LstmStates {
     /// it has no token; [directions, N, H].
     pub hidden: Tensor,
     /// The last cell state, likewise; [directions, N, H].
-    pub cell: Tensor,
-}
-
-/// Hidden and cell state that every sequence starts from, each [directions, N, H].
-#[derive(Debug)]
-pub struct InitialStates {
-    /// Hidden state.
-    pub hidden: Tensor,
-    /// Cell state.
     pub cell: Tensor,
 }
 
@@ -103,7 +94,7 @@ impl LibraryOrder {
         let offsets = &segments.offsets;
         let length = |&sequence: &i64| offsets[sequence as usize + 1] - offsets[sequence as usize];
         let mut sequences: Vec<i64> =
-            (0..segments.len() as i64).filter(|sequence| length(sequence) > 0).collect();
+            (0..offsets.len() as i64 - 1).filter(|sequence| length(sequence) > 0).collect();
         sequences.sort_by_key(|sequence| std::cmp::Reverse(length(sequence)));
         let spans: Vec<(i64, i64)> = sequences
             .iter()
@@ -171,7 +162,8 @@ const WEIGHTS: usize = LSTM_WEIGHTS as usize;
 ///
 /// `x`: [T, in]; `weights`: for each of one or two directions PyTorch's `weight_ih` [4H, in],
 /// `weight_hh` [4H, H], `bias_ih`, `bias_hh` `[4H]`, gates i, f, g, o; the second direction runs
-/// from each sequence's end. Without `start` all sequences start from zeros. `train` says whether
+/// from each sequence's end. `start` has the hidden and the cell state that
+/// every sequence starts from, [directions, N, H] each; without it all start from zeros. `train` says whether
 /// gradients will be asked for. Any number of sequences of any length, none included; a backward
 /// pass runs once.
 ///
@@ -181,14 +173,14 @@ pub fn lstm_layer(
     x: &Tensor,
     packing: &Packing,
     weights: &[&Tensor],
-    start: Option<&InitialStates>,
+    start: Option<[&Tensor; 2]>,
     train: bool,
 ) -> Result<LstmStates> {
     match &packing.library {
         None => kernel_layer(x, &packing.offsets, weights, start),
         Some(library) => {
             let start = match start {
-                Some(states) => [states.hidden.shallow_clone(), states.cell.shallow_clone()],
+                Some(states) => states.map(Tensor::shallow_clone),
                 None => {
                     let sizes = [
                         (weights.len() / WEIGHTS) as i64,
@@ -209,11 +201,10 @@ fn kernel_layer(
     x: &Tensor,
     offsets: &Tensor,
     weights: &[&Tensor],
-    start: Option<&InitialStates>,
+    start: Option<[&Tensor; 2]>,
 ) -> Result<LstmStates> {
     let pointers: Vec<*const C_tensor> = weights.iter().map(|weight| weight.as_ptr()).collect();
-    let (hidden, cell) =
-        (pointer(start.map(|states| &states.hidden)), pointer(start.map(|states| &states.cell)));
+    let [hidden, cell] = start.map_or([std::ptr::null(); 2], |states| states.map(Tensor::as_ptr));
     let mut out = [Tensor::new(), Tensor::new(), Tensor::new()];
     let filled = out.each_mut().map(Tensor::as_mut_ptr);
     // SAFETY: all pointers are to live tensors, or null where the shim allows it; `weights` and
@@ -381,9 +372,9 @@ impl LstmLayer {
 
     fn forward(&self, x: &Tensor, packing: &Packing, train: bool) -> Result<LstmStates> {
         let all = |state: &Tensor| state.f_expand([-1, packing.sequences(), -1], false);
-        let start = InitialStates { hidden: all(&self.init[0])?, cell: all(&self.init[1])? };
+        let (hidden, cell) = (all(&self.init[0])?, all(&self.init[1])?);
         let weights: Vec<&Tensor> = self.weights.iter().collect();
-        lstm_layer(x, packing, &weights, Some(&start), train)
+        lstm_layer(x, packing, &weights, Some([&hidden, &cell]), train)
     }
 }
 

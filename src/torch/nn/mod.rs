@@ -17,4 +17,4 @@ pub use bilinear::Bilinear;
 pub use embedding::lookup;
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
-pub use lstm::{InitialStates, LstmShape, LstmStates, PackedLstm, Packing, lstm_layer};
+pub use lstm::{LstmShape, LstmStates, PackedLstm, Packing, lstm_layer};
