@@ -166,15 +166,6 @@ impl BiLstm {
             config,
         })
     }
-
-    /// [T, embedding_size]
-    fn embed(&self, ids: &Tensor) -> Result<Tensor> {
-        let vectors = lookup(&self.words, ids)?;
-        match &self.trained {
-            Some(trained) => trained.replace(&vectors, ids),
-            None => Ok(vectors),
-        }
-    }
 }
 
 impl Encoder for BiLstm {
@@ -183,7 +174,11 @@ impl Encoder for BiLstm {
     }
 
     fn encode(&self, stream: &TokenStream, pass: &Pass) -> Result<Tensor> {
-        let (words, dropout) = (self.embed(&stream.ids)?, pass.hidden_dropout.as_ref());
+        let mut words = lookup(&self.words, &stream.ids)?;
+        if let Some(trained) = &self.trained {
+            words = trained.replace(&words, &stream.ids)?;
+        }
+        let dropout = pass.hidden_dropout.as_ref();
         let states = self.lstm.read(&words, &stream.segments, dropout, 0, pass.train)?;
         let output = self.output.forward(&states)?;
         Ok(if self.config.activation == "relu" { output.f_relu()? } else { output })

@@ -92,8 +92,8 @@ pub fn visit(step: u64, index: usize) -> u64 {
     (step << 32) | index as u64
 }
 
-/// Dropout keys of the rows of documents, functions of (seed, domain, visit, place in the document).
-/// `offsets` are the first rows of the documents, closed by their number.
+/// Dropout keys of the rows of documents: functions of seed, domain, visit, and place in the
+/// document. `offsets` are the first rows of the documents, closed by their number.
 pub fn row_keys(seed: u64, domain: u64, visits: &[u64], offsets: &[i64]) -> Vec<i64> {
     let rows = |span: &[i64]| 0..(span[1] - span[0]) as u64;
     let spans = visits.iter().zip(offsets.windows(2));

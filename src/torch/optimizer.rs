@@ -83,18 +83,6 @@ pub struct Adam {
 }
 
 impl Adam {
-    /// One group with one set of settings.
-    ///
-    /// # Errors
-    /// If libtorch cannot make the moments.
-    pub fn new(parameters: &[(String, Tensor)], settings: AdamSettings) -> Result<Self> {
-        let parameters = parameters
-            .iter()
-            .map(|(name, tensor)| (name.clone(), tensor.shallow_clone()))
-            .collect();
-        Self::with_groups(&[ParameterGroup { parameters, settings }])
-    }
-
     /// Several groups, each with its own settings.
     ///
     /// # Errors
@@ -228,6 +216,12 @@ mod tests {
     use crate::torch::gradients::GradientBuckets;
     use crate::torch::rng::Generator;
 
+    fn adam(list: &[(String, Tensor)], settings: AdamSettings) -> Result<Adam> {
+        let own = |(name, tensor): &(String, Tensor)| (name.clone(), tensor.shallow_clone());
+        let parameters = list.iter().map(own).collect();
+        Adam::with_groups(&[ParameterGroup { parameters, settings }])
+    }
+
     const SETTINGS: AdamSettings = AdamSettings {
         lr: 1e-2,
         betas: (0.9, 0.999),
@@ -306,7 +300,7 @@ mod tests {
                 list.iter().flat_map(|(_, p)| (0..p.numel()).map(|i| i as f64 - 2.0)).collect();
             by_hand(settings, &mut expected, &weights, 10);
             let buckets = GradientBuckets::new(&list, 1 << 20).unwrap();
-            run(&list, &buckets, &mut Adam::new(&list, settings).unwrap(), 10);
+            run(&list, &buckets, &mut adam(&list, settings).unwrap(), 10);
             for (got, expected) in values(&list).iter().zip(&expected) {
                 assert!(
                     (got - expected).abs() < 2e-6 * (1.0 + expected.abs()),
@@ -320,7 +314,7 @@ mod tests {
     fn saved_state_continues_bit_for_bit() {
         let list = parameters();
         let buckets = GradientBuckets::new(&list, 8).unwrap();
-        let mut first = Adam::new(&list, SETTINGS).unwrap();
+        let mut first = adam(&list, SETTINGS).unwrap();
         run(&list, &buckets, &mut first, 3);
         let weights: Vec<_> = list.iter().map(|(_, p)| p.detach().copy()).collect();
         let mut state: Vec<_> =
@@ -330,7 +324,7 @@ mod tests {
         for ((_, p), saved) in list.iter().zip(&weights) {
             tch::no_grad(|| p.shallow_clone().copy_(saved));
         }
-        let mut second = Adam::new(&list, SETTINGS).unwrap();
+        let mut second = adam(&list, SETTINGS).unwrap();
         state.reverse();
         second.load_state(&state).unwrap();
         run(&list, &buckets, &mut second, 4);
@@ -340,7 +334,7 @@ mod tests {
     #[test]
     fn state_of_another_model_is_refused() {
         let list = parameters();
-        let mut optimizer = Adam::new(&list, SETTINGS).unwrap();
+        let mut optimizer = adam(&list, SETTINGS).unwrap();
         let state = optimizer.state();
         assert_eq!(
             state.iter().map(|(name, _)| name.as_str()).take(3).collect::<Vec<_>>(),

@@ -194,14 +194,6 @@ pub struct PretrainSource<'a> {
     pub seed: u64,
 }
 
-impl PretrainSource<'_> {
-    fn views_of(&self, item: &PretrainItem) -> Result<[View; 2]> {
-        let view =
-            |side: usize| self.views.view(&self.store.get(item.rows[side]), &item.choices[side]);
-        Ok([view(0)?, view(1)?])
-    }
-}
-
 impl BatchSource for PretrainSource<'_> {
     type Batch = PretrainBatch;
 
@@ -212,7 +204,10 @@ impl BatchSource for PretrainSource<'_> {
         let mut items = Vec::new();
         for index in (0..self.batch).filter(|&index| share.holds(index)) {
             let item = self.sampler.sample(self.seed, step, index as u64);
-            let views = self.views_of(&item)?;
+            let view = |side: usize| {
+                self.views.view(&self.store.get(item.rows[side]), &item.choices[side])
+            };
+            let views = [view(0)?, view(1)?];
             items.push((item, views, visit(step, index)));
         }
         let lengths: Vec<usize> =

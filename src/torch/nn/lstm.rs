@@ -162,9 +162,9 @@ const WEIGHTS: usize = LSTM_WEIGHTS as usize;
 ///
 /// `x`: [T, in]; `weights`: for each of one or two directions PyTorch's `weight_ih` [4H, in],
 /// `weight_hh` [4H, H], `bias_ih`, `bias_hh` `[4H]`, gates i, f, g, o; the second direction runs
-/// from each sequence's end. `start` has the hidden and the cell state that
-/// every sequence starts from, [directions, N, H] each; without it all start from zeros. `train` says whether
-/// gradients will be asked for. Any number of sequences of any length, none included; a backward
+/// from each sequence's end. `start` has the hidden and the cell state that every sequence starts
+/// from, [directions, N, H] each; without it all start from zeros. `train` says whether gradients
+/// will be asked for. Any number of sequences of any length, none included; a backward
 /// pass runs once.
 ///
 /// # Errors
