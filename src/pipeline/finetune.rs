@@ -77,7 +77,7 @@ pub fn finetune(task: &FinetuneTask, session: &Session, run: &RunFolder) -> Resu
         let loaded = new.evidence(&store, settings)?;
         task.take_heads(&loaded)?;
         let model = &loaded.model;
-        let source = EvidenceSource::new(model.layout(), &store, batch, budget, seed)?;
+        let source = EvidenceSource::new(&model.layout, &store, batch, budget, seed)?;
         let judge = EvidenceJudge { model, session, items: facts_of(&dev), precision };
         let (steps, mut boundary) = stage.judged(&loaded, &source.order, judge);
         stage.train(&start, steps, (model, &source), &loaded, &mut boundary)

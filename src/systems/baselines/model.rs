@@ -73,7 +73,7 @@ impl Baseline {
             words = features.beside(&words, tables)?;
         }
         let context = self.network.forward(&words, tables, forward, probe)?;
-        let entities = tables.entity_vectors(&context)?;
+        let entities = tables.averages.sum(&context)?;
         probe("entities", &entities);
         let values = self.pairs.forward(&entities, tables)?;
         let Some(attention) = &self.attention else { return Ok(values) };

@@ -8,6 +8,7 @@ use crate::Result;
 use crate::systems::words::{Rows, WordTables};
 use crate::torch::HEADS;
 use crate::torch::dropout::dropout;
+use crate::torch::kernels::Segments;
 use crate::torch::nn::{Linear, LstmShape, PackedLstm};
 use crate::torch::{Dropout, Parameters};
 use crate::train::Forward;
@@ -90,7 +91,7 @@ impl WordNetwork {
         match self {
             Self::Cnn(blocks, p) => {
                 let active = tables.dropout(Rows::Words, *p, forward, device)?;
-                let borders = Borders::new(&tables.word_segments(device)?)?;
+                let borders = Borders::new(&Segments::new(&tables.word_offsets, device)?)?;
                 convolve(x, blocks, &borders, active.as_ref(), probe)
             }
             Self::Lstm(lstm, p, linear) => {

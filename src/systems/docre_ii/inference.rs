@@ -11,7 +11,6 @@ use super::settings::DocreIiSettings;
 use crate::Result;
 use crate::torch::dropout::dropout;
 use crate::torch::kernels::activations::Activation;
-use crate::torch::kernels::products::matmul;
 use crate::torch::nn::{LayerNorm, Linear};
 use crate::torch::{Init, Parameters};
 
@@ -22,7 +21,8 @@ const SALTS_A_LAYER: u64 = 8;
 pub(super) struct InferenceModule {
     reduce: Linear,
     /// Embeddings of classes; [C, W].
-    relations: Tensor,
+    /// Embeddings of the relations; [C, W].
+    pub(super) relations: Tensor,
     layers: Vec<InferenceLayer>,
     dense: Option<(Linear, LayerNorm)>,
     pub(super) classifier: Linear,
@@ -111,11 +111,6 @@ impl InferenceModule {
         salt: u64,
     ) -> Result<Tensor> {
         dropout(&self.reduce.forward(features)?, drop.map(|drop| &drop.pairs), salt)
-    }
-
-    /// R of multi-hot labels [P, C]; [P, W].
-    pub(super) fn embed(&self, labels: &Tensor) -> Result<Tensor> {
-        matmul(labels, &self.relations)
     }
 
     /// O of (F, R); [P, W] (\[F; R\] of the last layer where nothing is projected).

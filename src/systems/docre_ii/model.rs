@@ -20,6 +20,7 @@ use crate::systems::{
 use crate::text::{TokenizedDocument, View};
 use crate::torch::HEADS;
 use crate::torch::Parameters;
+use crate::torch::kernels::products::matmul;
 use crate::train::Forward;
 use crate::{Error, Result};
 
@@ -154,7 +155,8 @@ impl DocreIi {
                         (same.output.shallow_clone(), same.module_logits.shallow_clone())
                     }
                     None => {
-                        let output = module.forward(features, &module.embed(&input)?, &run)?;
+                        let output =
+                            module.forward(features, &matmul(&input, &module.relations)?, &run)?;
                         let found = module.classifier.forward(&output)?;
                         (output, found)
                     }

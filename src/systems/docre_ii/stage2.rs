@@ -13,6 +13,7 @@ use super::noise::{Noise, NoisyRelations, RelationSource};
 use super::settings::Contrast;
 use crate::systems::on;
 use crate::systems::reading::adaptive_labels;
+use crate::torch::kernels::products::matmul;
 use crate::torch::nn::losses::adaptive_threshold_sum;
 use crate::train::Forward;
 use crate::{Error, Result};
@@ -60,7 +61,8 @@ impl DocreIi {
         let features = module.reduce(&base.features, drop.as_ref(), 0)?;
         let mut passes = Vec::new();
         for (number, view) in (0u64..).zip(&noise.views) {
-            let relations = module.embed(&self.relation_input(view, &base.logits, targets)?)?;
+            let labels = self.relation_input(view, &base.logits, targets)?;
+            let relations = matmul(&labels, &module.relations)?;
             let run = |pass: u64| ModulePass {
                 grids: &grids,
                 drop: drop.as_ref(),

@@ -221,7 +221,7 @@ impl BatchSource for PretrainSource<'_> {
                 .collect();
             let mut batch = PretrainBatch::new(self.views.pack(&views, &keys));
             for (index, (item, _, _)) in items[range].iter().enumerate() {
-                batch.add(item, 2 * index, self.sampler.settings().mention_vectors);
+                batch.add(item, 2 * index, self.sampler.settings.mention_vectors);
             }
             batch.counted()
         });

@@ -99,7 +99,8 @@ impl fmt::Display for PretrainSummary {
 /// item is a pure function of it and (seed, step, item).
 pub struct PretrainSampler<'c> {
     corpus: &'c dyn Documents,
-    settings: DsdocreSettings,
+    /// What is drawn, and how.
+    pub settings: DsdocreSettings,
     /// Rows of the documents that pass the filter.
     rows: Vec<u32>,
     /// How many of them no ranker has seen.
@@ -170,11 +171,6 @@ impl<'c> PretrainSampler<'c> {
             (self.rows.len(), self.key_offsets.len() - 1, self.instances.len());
         let unranked = self.settings.k_pretrain().map_or(0, |_| self.unranked);
         PretrainSummary { documents, unranked, keys, instances }
-    }
-
-    /// The settings that instances are drawn by.
-    pub fn settings(&self) -> &DsdocreSettings {
-        &self.settings
     }
 
     /// The documents of an item: [`PretrainItem::rows`] of what [`Self::sample`] draws, without

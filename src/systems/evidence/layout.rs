@@ -23,13 +23,6 @@ pub struct EvidenceItem {
     pub visit: u64,
 }
 
-impl EvidenceItem {
-    /// Tokens that the item costs.
-    pub fn cost(&self) -> usize {
-        self.document.num_words()
-    }
-}
-
 /// Lays items out; host data.
 #[derive(Clone, Debug)]
 pub struct EvidenceLayout {

@@ -22,7 +22,8 @@ pub struct EvidencePredictor {
     /// A row a relation, from row 1; [R + 1, hidden].
     relations: Tensor,
     judge: Linear,
-    layout: EvidenceLayout,
+    /// The host half.
+    pub layout: EvidenceLayout,
     locked_dropout: f64,
 }
 
@@ -52,11 +53,6 @@ impl EvidencePredictor {
             locked_dropout: settings.locked_dropout,
             foundation,
         })
-    }
-
-    /// The host half.
-    pub fn layout(&self) -> &EvidenceLayout {
-        &self.layout
     }
 
     /// Logits of all sentences, `[S]`; `probe` is shown what lies between.
@@ -101,7 +97,7 @@ impl EvidencePredictor {
         let sentences = |item: &EvidenceItem| item.document.sentence_starts.len().saturating_sub(1);
         let mut scores: Vec<Vec<f32>> =
             items.iter().map(|item| vec![0.0; sentences(item)]).collect();
-        let costs: Vec<usize> = items.iter().map(EvidenceItem::cost).collect();
+        let costs: Vec<usize> = items.iter().map(|item| item.document.num_words()).collect();
         for range in split_by_tokens(&costs, budget) {
             let first = range.start;
             let batch = self.layout.batch(&items[range])?;

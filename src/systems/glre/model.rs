@@ -358,7 +358,7 @@ impl GlreRun<'_> {
     /// G.10 and G.11: [e_a; ê_a; Δ(a → b); e_b; ê_b; Δ(b → a)].
     fn pairs(&self, entities: &Tensor, local: Option<&[Tensor; 2]>) -> Result<Tensor> {
         let (model, words) = (self.model, &self.tables.words);
-        let bins = words.bins(self.device)?;
+        let bins = on(&words.bins, self.device)?;
         let mut parts = Vec::new();
         let sides = [
             (&words.heads, model.distances.of_heads(&bins)?),

@@ -142,7 +142,7 @@ impl Hin {
         let run = HinRun { model: self, tables, forward };
         let inputs = run.inputs()?;
         let words = run.read(&self.entity_reader, &inputs, &run.documents()?)?;
-        let entities = tables.words.entity_vectors(&words)?;
+        let entities = tables.words.averages.sum(&words)?;
         let mut entity_level = self.entity_inference.forward(&entities, &tables.words)?;
         entity_level.pairs = dropout(
             &entity_level.pairs,
@@ -203,7 +203,7 @@ impl HinRun<'_> {
     }
 
     fn documents(&self) -> Result<Segments> {
-        self.words().word_segments(self.device())
+        Segments::new(&self.words().word_offsets, self.device())
     }
 
     fn dropout(&self, rows: Rows) -> Result<Option<Dropout>> {

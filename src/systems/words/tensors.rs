@@ -103,32 +103,7 @@ impl WordTables {
         forward: Forward,
     ) -> Result<Tensor> {
         let dropout = self.dropout(Rows::Words, p, forward, x.device())?;
-        let documents = self.word_segments(x.device())?;
+        let documents = Segments::new(&self.word_offsets, x.device())?;
         lstm.read(x, &documents, dropout.as_ref(), salt, forward.train)
-    }
-
-    /// Documents as segments of the words.
-    ///
-    /// # Errors
-    /// If libtorch rejects an operation.
-    pub fn word_segments(&self, device: Device) -> Result<Segments> {
-        Segments::new(&self.word_offsets, device)
-    }
-
-    /// Entity vectors, averages of word states [W, d]; zero for an entity without a word in range.
-    /// [E, d]
-    ///
-    /// # Errors
-    /// If libtorch rejects an operation.
-    pub fn entity_vectors(&self, words: &Tensor) -> Result<Tensor> {
-        self.averages.sum(words)
-    }
-
-    /// Signed distance bins of all pairs, `[P]`.
-    ///
-    /// # Errors
-    /// If libtorch rejects an operation.
-    pub fn bins(&self, device: Device) -> Result<Tensor> {
-        on(&self.bins, device)
     }
 }

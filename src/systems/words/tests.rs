@@ -288,7 +288,7 @@ fn entity_vectors_are_means_of_means_and_words_without_state_are_zero() {
         |start: i64, end: i64| words.narrow(0, start, end - start).mean_dim(0, false, Kind::Float);
     let expected = Tensor::stack(&[(span(4, 6) + span(0, 2) + span(1, 3)) / 3.0, span(2, 3)], 0);
     let difference =
-        (tables.entity_vectors(&words).unwrap() - expected).abs().max().double_value(&[]);
+        (tables.averages.sum(&words).unwrap() - expected).abs().max().double_value(&[]);
     assert!(difference < 1e-6, "{difference}");
     let tables = WordTables::new(&options(Reading::Pieces), &[example(overlapping(), 0)]).unwrap();
     let words = tables.word_states(&foundation, EVALUATION).unwrap();
@@ -329,7 +329,7 @@ fn padding_rows_are_zero_and_stay_without_gradient() {
 fn entity_vectors_pass_the_gradient_on() {
     let tables = WordTables::new(&options(Reading::Words), &[example(overlapping(), 0)]).unwrap();
     let words = Tensor::zeros([6, 2], (Kind::Float, Device::Cpu)).set_requires_grad(true);
-    tables.entity_vectors(&words).unwrap().sum(Kind::Float).backward();
+    tables.averages.sum(&words).unwrap().sum(Kind::Float).backward();
     let sums: Vec<f64> =
         Vec::try_from(words.grad().sum_dim_intlist(1, false, Kind::Double)).unwrap();
     let expected = [1.0 / 3.0, 2.0 / 3.0, 1.0 / 3.0 + 2.0, 0.0, 1.0 / 3.0, 1.0 / 3.0];
