@@ -121,9 +121,4 @@ impl BaselineSettings {
             mention_weights: if code { MentionWeights::Release } else { MentionWeights::Mean },
         }
     }
-
-    /// One of BERT-TS's two models.
-    pub fn two_step(labels: Labels, profile: Profile) -> Self {
-        Self { labels, ..Self::of(Network::Linear, profile) }
-    }
 }

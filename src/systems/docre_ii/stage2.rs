@@ -10,7 +10,7 @@ use super::inference::ModulePass;
 use super::layout::DocreIiTables;
 use super::model::DocreIi;
 use super::noise::{Noise, NoisyRelations, RelationSource};
-use super::settings::Contrast;
+use super::settings::{Contrast, RelationInput};
 use crate::systems::on;
 use crate::systems::reading::adaptive_labels;
 use crate::torch::kernels::products::matmul;
@@ -149,7 +149,6 @@ impl DocreIi {
 
     /// The relation input that predictions make; [P, C].
     pub(super) fn input_labels(&self, logits: &Tensor) -> Result<Tensor> {
-        use super::settings::RelationInput;
         match self.settings().relation_input {
             RelationInput::MultiHot => adaptive_labels(logits, self.settings().num_labels),
             RelationInput::ArgMax => Ok(logits

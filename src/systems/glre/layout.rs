@@ -214,11 +214,6 @@ fn threshold(p: f64) -> u64 {
 }
 
 impl GlreTables {
-    /// Number of nodes of all kinds.
-    pub fn nodes(&self) -> usize {
-        self.entities.len() + self.mentions.len() + self.sentences.len()
-    }
-
     /// Appends the nodes of a document; the result counts each kind of node by itself.
     fn push_nodes(
         &mut self,

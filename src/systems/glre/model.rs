@@ -295,14 +295,11 @@ impl GlreRun<'_> {
                 .flat_map(|(domain, offsets)| words.keys(*domain, offsets))
                 .collect::<Vec<i64>>()
         };
+        let dropout = |p| row_dropout(p, self.forward, self.device, keys);
         Ok(NodeDropout {
-            input: self.dropout(settings.rgcn_input_dropout, keys)?,
-            between: self.dropout(settings.rgcn_dropout, keys)?,
+            input: dropout(settings.rgcn_input_dropout)?,
+            between: dropout(settings.rgcn_dropout)?,
         })
-    }
-
-    fn dropout(&self, p: f64, keys: impl Fn() -> Vec<i64>) -> Result<Option<Dropout>> {
-        row_dropout(p, self.forward, self.device, keys)
     }
 
     /// G.9, for heads and for tails.
@@ -348,7 +345,8 @@ impl GlreRun<'_> {
         let (p, words) = (self.model.settings.attention_dropout, &self.tables.words);
         let of_documents =
             || words.pair_offsets.iter().map(|&pair| offsets[pair as usize]).collect::<Vec<i64>>();
-        let entries = self.dropout(p, || words.keys(domain, &of_documents()))?;
+        let keys = || words.keys(domain, &of_documents());
+        let entries = row_dropout(p, self.forward, self.device, keys)?;
         Ok(LocalDropout {
             entries,
             pairs: words.dropout(Rows::Pairs, p, self.forward, self.device)?,

@@ -10,7 +10,7 @@ use super::layout::{HinLayout, HinTables};
 use super::reader::HinReader;
 use super::sentences::{Hierarchy, document_means};
 use crate::Result;
-use crate::systems::words::{FeatureOrder, Rows, WordFeatures, WordTables};
+use crate::systems::words::{FeatureOrder, Rows, WordFeatures};
 use crate::systems::{
     BertMode, Classes, Extractor, Foundation, Layout, NaClass, RelationBatch, SystemSettings,
     row_dropout, tables,
@@ -194,20 +194,16 @@ struct HinRun<'a> {
 }
 
 impl HinRun<'_> {
-    fn words(&self) -> &WordTables {
-        &self.tables.words
-    }
-
     fn device(&self) -> Device {
         self.model.foundation.parameters.device()
     }
 
     fn documents(&self) -> Result<Segments> {
-        Segments::new(&self.words().word_offsets, self.device())
+        Segments::new(&self.tables.words.word_offsets, self.device())
     }
 
     fn dropout(&self, rows: Rows) -> Result<Option<Dropout>> {
-        self.words().dropout(rows, self.model.settings.dropout, self.forward, self.device())
+        self.tables.words.dropout(rows, self.model.settings.dropout, self.forward, self.device())
     }
 
     /// Reads words, in documents or in sentences.
@@ -223,12 +219,12 @@ impl HinRun<'_> {
         // and without a graph.
         let frozen = model.settings.bert_mode == BertMode::Frozen;
         let forward = Forward { train: self.forward.train && !frozen, ..self.forward };
-        let states = || self.words().word_states(&model.foundation, forward);
+        let states = || self.tables.words.word_states(&model.foundation, forward);
         let mut words = model.settings.bert_mode.run(states)?.f_to_kind(Kind::Float)?;
         if let Some(map) = &model.word_map {
             words = map.forward(&words)?;
         }
-        model.features.beside(&words, self.words())
+        model.features.beside(&words, &self.tables.words)
     }
 
     /// H.7–H.11: I_d of every pair, and what leads there.
@@ -239,7 +235,7 @@ impl HinRun<'_> {
         pairs: &Tensor,
     ) -> Result<(Tensor, Option<SentenceLevel>)> {
         let device = self.device();
-        let segments = Segments::new(&self.words().sentence_offsets, device)?;
+        let segments = Segments::new(&self.tables.words.sentence_offsets, device)?;
         let states = self.read(&layers.sentence_reader, inputs, &segments)?;
         let (sentences, word_attention) =
             layers.word_attention.forward(&states, &segments.offsets)?;
@@ -272,9 +268,9 @@ impl HinRun<'_> {
         let dropout = |keys: &dyn Fn() -> Vec<i64>| {
             row_dropout(self.model.settings.dropout, self.forward, self.device(), keys)
         };
-        let own = dropout(&|| self.words().keys(ROWS, &self.tables.row_offsets))?;
+        let own = dropout(&|| self.tables.words.keys(ROWS, &self.tables.row_offsets))?;
         let locked = dropout(&|| {
-            let sequences = self.words().keys(SEQUENCES, &self.tables.sequence_offsets);
+            let sequences = self.tables.words.keys(SEQUENCES, &self.tables.sequence_offsets);
             self.tables.rows.pairs.iter().map(|&sequence| sequences[sequence as usize]).collect()
         })?;
         Ok(own.zip(locked))
