@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tch::Tensor;
 
+use super::checks::{check_positive, check_rates};
 use super::word_table::{Declared, OverWords, WordTable};
 use super::{Encoder, EncoderFacts, EncoderKind, Pass, TokenStream, kind};
 use crate::torch::hf::WeightNames;
-use crate::torch::hf::load::{check_positive, check_rates};
 use crate::torch::nn::{Linear, LstmShape, PackedLstm, lookup};
 use crate::torch::{Init, Parameters, Slot, on};
 use crate::{Error, Result};
@@ -101,12 +101,15 @@ impl OverWords for BiLstmConfig {
 
     fn validate(&self) -> Result<()> {
         self.words.validate()?;
-        check_positive(&[
-            ("lstm_hidden_size", self.lstm_hidden_size),
-            ("num_hidden_layers", self.num_hidden_layers),
-            ("hidden_size", self.hidden_size),
-        ])?;
-        check_rates(&[("locked_dropout_prob", self.locked_dropout_prob)])?;
+        check_positive(
+            "encoder key ",
+            &[
+                ("lstm_hidden_size", self.lstm_hidden_size),
+                ("num_hidden_layers", self.num_hidden_layers),
+                ("hidden_size", self.hidden_size),
+            ],
+        )?;
+        check_rates("encoder key ", &[("locked_dropout_prob", self.locked_dropout_prob)])?;
         if !["relu", "none"].contains(&self.activation.as_str()) {
             return Err(Error::recipe(format!(
                 "encoder key `activation` is `{}`",

@@ -7,6 +7,7 @@
 mod attended;
 mod bert;
 mod bilstm;
+pub(crate) mod checks;
 mod kind;
 mod registry;
 mod spec;

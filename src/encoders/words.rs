@@ -6,12 +6,12 @@
 use serde_json::Value;
 use tch::Tensor;
 
+use super::checks::check_positive;
 use super::word_table::{Declared, OverWords, WordTable};
 use super::{Encoder, EncoderFacts, EncoderKind, Pass, TokenStream, kind};
 use crate::Result;
 use crate::torch::Slot;
 use crate::torch::hf::WeightNames;
-use crate::torch::hf::load::check_positive;
 use crate::torch::nn::lookup;
 
 /// The registry's entry.
@@ -33,7 +33,10 @@ impl OverWords for WordTable {
     }
 
     fn validate(&self) -> Result<()> {
-        check_positive(&[("vocab_size", self.vocab_size), ("embedding_size", self.embedding_size)])
+        check_positive(
+            "encoder key ",
+            &[("vocab_size", self.vocab_size), ("embedding_size", self.embedding_size)],
+        )
     }
 
     fn slots(&self, std: f64) -> Vec<Slot> {

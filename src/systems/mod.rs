@@ -9,7 +9,6 @@
 pub mod atlop;
 pub mod baselines;
 pub(crate) mod cases;
-mod checks;
 pub mod docre_ii;
 mod documents;
 pub mod dsdocre;

@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::encoders::checks::{check_positive, check_rates};
 use crate::encoders::kind;
-use crate::torch::hf::load::{check_positive, check_rates};
 use crate::torch::nn::{LayerNorm, Linear};
 use crate::torch::{Init, Slot};
 use crate::{Error, Result};
@@ -135,19 +135,25 @@ impl BertConfig {
     /// # Errors
     /// [`Error::Recipe`] naming a key whose value cannot be used.
     pub fn validate(&self) -> Result<()> {
-        check_positive(&[
-            ("vocab_size", self.vocab_size),
-            ("hidden_size", self.hidden_size),
-            ("num_hidden_layers", self.num_hidden_layers),
-            ("num_attention_heads", self.num_attention_heads),
-            ("intermediate_size", self.intermediate_size),
-            ("max_position_embeddings", self.max_position_embeddings),
-            ("type_vocab_size", self.type_vocab_size),
-        ])?;
-        check_rates(&[
-            ("hidden_dropout_prob", self.hidden_dropout_prob),
-            ("attention_probs_dropout_prob", self.attention_probs_dropout_prob),
-        ])?;
+        check_positive(
+            "encoder key ",
+            &[
+                ("vocab_size", self.vocab_size),
+                ("hidden_size", self.hidden_size),
+                ("num_hidden_layers", self.num_hidden_layers),
+                ("num_attention_heads", self.num_attention_heads),
+                ("intermediate_size", self.intermediate_size),
+                ("max_position_embeddings", self.max_position_embeddings),
+                ("type_vocab_size", self.type_vocab_size),
+            ],
+        )?;
+        check_rates(
+            "encoder key ",
+            &[
+                ("hidden_dropout_prob", self.hidden_dropout_prob),
+                ("attention_probs_dropout_prob", self.attention_probs_dropout_prob),
+            ],
+        )?;
         if self.hidden_size % self.num_attention_heads != 0 {
             let (width, heads) = (self.hidden_size, self.num_attention_heads);
             return Err(Error::recipe(format!(

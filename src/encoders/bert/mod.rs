@@ -180,7 +180,12 @@ impl Encoder for Bert {
         pass: &Pass,
     ) -> Result<Attended> {
         check_lengths(stream.segments.longest, self.config.positions())?;
-        let first = asked.first_layer(self.layers.len())?;
+        let (total, counted) = (self.layers.len(), asked.layers.max(1));
+        let first = total.checked_sub(counted).ok_or_else(|| {
+            Error::recipe(format!(
+                "the mean of {counted} layers was asked of an encoder with {total}"
+            ))
+        })?;
         let mut states = self.embeddings.forward(stream, pass)?;
         let (mut kept, mut attention) = (Vec::new(), Vec::new());
         for (index, layer) in self.layers.iter().enumerate() {

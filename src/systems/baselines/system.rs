@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Baseline, BaselineSettings, Network, TwoStep, parity, parity_bert};
+use crate::encoders::checks::{check_positive, check_rates};
 use crate::parity::CaseKind;
 use crate::systems::{
     Extractor, Foundation, Profile, PublishedScores, Reads, System, SystemInfo, SystemSettings,
@@ -128,16 +129,10 @@ impl SystemSettings for BaselineSettings {
             ("channels", self.channels),
             ("coref_rows", self.coref_rows as i64 - 1),
         ];
-        if let Some((name, width)) = widths.iter().find(|(_, width)| *width < 1) {
-            return Err(Error::recipe(format!("`{name}` is {width}, but must be at least 1"))
-                .with_hint("leave it out for the default"));
-        }
+        check_positive("", &widths)
+            .map_err(|error| error.with_hint("leave it out for the default"))?;
         let rates = [("cnn_dropout", self.cnn_dropout), ("locked_dropout", self.locked_dropout)];
-        if let Some((name, rate)) = rates.iter().find(|(_, rate)| !(0.0..1.0).contains(rate)) {
-            return Err(Error::recipe(format!(
-                "`{name}` is {rate}, but a dropout rate lies in [0, 1)"
-            )));
-        }
+        check_rates("", &rates)?;
         if self.na_per_positive.is_nan() {
             return Err(Error::recipe("`na_per_positive` is not a number")
                 .with_hint("a negative number takes all NA pairs"));

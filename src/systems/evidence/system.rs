@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{EvidencePredictor, EvidenceSettings, parity};
+use crate::encoders::checks::check_rates;
 use crate::parity::CaseKind;
 use crate::systems::{
     Extractor, Foundation, Model, Profile, Reads, System, SystemInfo, SystemSettings, adam_schedule,
@@ -39,12 +40,7 @@ impl SystemSettings for EvidenceSettings {
             ))
             .with_hint("leave it out for the default"));
         }
-        if !(0.0..1.0).contains(&self.locked_dropout) {
-            return Err(Error::recipe(format!(
-                "`locked_dropout` is {}, but a dropout rate lies in [0, 1)",
-                self.locked_dropout
-            )));
-        }
+        check_rates("", &[("locked_dropout", self.locked_dropout)])?;
         self.long_documents.without_extension("lstm-sp")
     }
 

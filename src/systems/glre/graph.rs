@@ -116,9 +116,7 @@ struct RgcnLayer {
 
 /// The graph network.
 #[derive(Debug)]
-pub(super) struct Rgcn {
-    layers: Vec<RgcnLayer>,
-}
+pub(super) struct Rgcn(Vec<RgcnLayer>);
 
 /// Dropout of the nodes: before the first layer, and between layers.
 pub(super) struct NodeDropout {
@@ -135,7 +133,7 @@ impl Rgcn {
         let widths = |layer: usize| if layer == 0 { input } else { settings.width };
         let layers = (0..settings.rgcn_layers)
             .map(|layer| RgcnLayer::declare(parameters, settings, layer, widths(layer)));
-        Ok(Self { layers: layers.collect::<Result<_>>()? })
+        Ok(Self(layers.collect::<Result<_>>()?))
     }
 
     /// Nodes [nodes, in] → [nodes, d]; masks are drawn with salts from `salt` on.
@@ -147,7 +145,7 @@ impl Rgcn {
         salt: u64,
     ) -> Result<Tensor> {
         let mut states = nodes.shallow_clone();
-        for (index, layer) in self.layers.iter().enumerate() {
+        for (index, layer) in self.0.iter().enumerate() {
             let mask = if index == 0 { &masks.input } else { &masks.between };
             states =
                 layer.forward(&dropout(&states, mask.as_ref(), salt + index as u64)?, graph)?;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{Glre, GlreCorpus, GlreSettings, parity};
+use crate::encoders::checks::{COUNTS, check_within};
 use crate::parity::CaseKind;
-use crate::systems::checks::{COUNTS, check_within};
 use crate::systems::{
     Extractor, Foundation, Profile, System, SystemInfo, SystemSettings, adam_schedule,
 };

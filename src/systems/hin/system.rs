@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::{Hin, HinSettings, parity};
 use crate::Result;
+use crate::encoders::checks::{COUNTS, check_within};
 use crate::parity::CaseKind;
-use crate::systems::checks::{COUNTS, check_within};
 use crate::systems::{
     Extractor, Foundation, Profile, PublishedScores, Reads, System, SystemInfo, SystemSettings,
     adam_schedule,
