@@ -19,7 +19,6 @@ use crate::systems::{
 };
 use crate::text::{TokenizedDocument, View};
 use crate::torch::HEADS;
-use crate::torch::Parameters;
 use crate::torch::kernels::products::matmul;
 use crate::train::Forward;
 use crate::{Error, Result};
@@ -85,8 +84,11 @@ impl DocreIi {
         let base = BaseModule::declare(&mut foundation, &settings, count)?;
         let second = settings.stage == Stage::Inference;
         let parameters = &mut foundation.parameters;
-        if second {
-            freeze(parameters, &settings);
+        // Parts of the base module stay as stage 1 made them.
+        if second && settings.freeze_base {
+            parameters.freeze();
+        } else if second && !settings.train_base_heads {
+            parameters.freeze_where(|name| name.starts_with(HEADS));
         }
         let inference = second
             .then(|| InferenceModule::declare(parameters, &settings, width, count))
@@ -216,15 +218,6 @@ fn check_layers(encoder: &dyn Encoder, averaged: usize) -> Result<()> {
     Err(Error::recipe(problem).with_hint(format!(
         "--set docre-ii.averaged_layers={layers}, or an encoder with more layers"
     )))
-}
-
-/// Leaves parts of the base module as stage 1 made them.
-fn freeze(parameters: &mut Parameters, settings: &DocreIiSettings) {
-    if settings.freeze_base {
-        parameters.freeze();
-    } else if !settings.train_base_heads {
-        parameters.freeze_where(|name| name.starts_with(HEADS));
-    }
 }
 
 impl Extractor for DocreIi {

@@ -72,6 +72,12 @@ impl EvidenceLayout {
     /// there; each named.
     pub fn batch(&self, items: &[EvidenceItem]) -> Result<EvidenceBatch> {
         items.iter().try_for_each(|item| self.check(item))?;
+        let example = |item: &EvidenceItem| Example {
+            document: Arc::clone(&item.document),
+            pairs: vec![(item.fact.head, item.fact.tail)],
+            visit: item.visit,
+            train: false,
+        };
         let examples: Vec<Example> = items.iter().map(example).collect();
         let mut tables = WordTables::new(&self.words, &examples)?;
         tables.coref.fill(0);
@@ -99,15 +105,6 @@ impl EvidenceLayout {
             fact.head, fact.tail, fact.relation
         );
         Err(DataError::new("shards", problem).title(&item.document.title).into())
-    }
-}
-
-fn example(item: &EvidenceItem) -> Example {
-    Example {
-        document: Arc::clone(&item.document),
-        pairs: vec![(item.fact.head, item.fact.tail)],
-        visit: item.visit,
-        train: false,
     }
 }
 

@@ -199,7 +199,9 @@ impl GlreRun<'_> {
         let words = self.words(&pieces)?;
         let read = model.lstm.as_ref().map(|lstm| self.read(lstm, &words)).transpose()?;
         let mapped = model.word_map.forward(read.as_ref().unwrap_or(&words))?;
-        let nodes = self.nodes(&mapped)?;
+        let mentions = self.tables.mentions.sum(&mapped)?;
+        let entities = self.tables.entities.sum(&mentions)?;
+        let nodes = [entities, mentions, self.tables.sentences.sum(&mapped)?];
         let typed = self.typed(&nodes)?;
         let graph = model.rgcn.forward(
             &typed,
@@ -261,13 +263,6 @@ impl GlreRun<'_> {
     fn read(&self, lstm: &PackedLstm, words: &Tensor) -> Result<Tensor> {
         let masks = (self.model.settings.lstm_dropout, GlreMask::Words as u64);
         self.tables.words.read(lstm, words, masks, self.forward)
-    }
-
-    /// G.3: entities, mentions, sentences.
-    fn nodes(&self, words: &Tensor) -> Result<[Tensor; 3]> {
-        let mentions = self.tables.mentions.sum(words)?;
-        let entities = self.tables.entities.sum(&mentions)?;
-        Ok([entities, mentions, self.tables.sentences.sum(words)?])
     }
 
     /// G.4: each node beside the embedding of its type.

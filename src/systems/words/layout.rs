@@ -156,7 +156,17 @@ impl WordTables {
         };
         let mut documents = examples.iter().map(read_one).collect::<Result<Vec<_>>>()?;
         let longest = documents.iter().map(|document| document.states.len()).max().unwrap_or(0);
-        let mut tables = Self::empty(options.seed);
+        let zero = || vec![0];
+        let mut tables = Self {
+            offsets: zero(),
+            word_offsets: zero(),
+            sentence_offsets: zero(),
+            document_sentences: zero(),
+            entity_offsets: zero(),
+            pair_offsets: zero(),
+            seed: options.seed,
+            ..Self::default()
+        };
         for (example, document) in examples.iter().zip(&mut documents) {
             let kept = document.states.len();
             if options.pad_documents {
@@ -186,20 +196,6 @@ impl WordTables {
             ));
         }
         Ok(tables)
-    }
-
-    fn empty(seed: u64) -> Self {
-        let zero = || vec![0];
-        Self {
-            offsets: zero(),
-            word_offsets: zero(),
-            sentence_offsets: zero(),
-            document_sentences: zero(),
-            entity_offsets: zero(),
-            pair_offsets: zero(),
-            seed,
-            ..Self::default()
-        }
     }
 
     /// Number of documents.
