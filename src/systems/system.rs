@@ -72,7 +72,7 @@ pub trait SystemSettings: Written + Any + Send + Sync {
 /// Settings of any type.
 pub type Values = Arc<dyn SystemSettings>;
 
-/// What serde can write; any settings are.
+/// What serde can write: all types of settings, but not [`Settings`], which have no schema.
 pub trait Written {
     /// The settings as an object.
     ///
@@ -81,7 +81,7 @@ pub trait Written {
     fn value(&self) -> serde_json::Result<Value>;
 }
 
-impl<S: Serialize> Written for S {
+impl<S: Serialize + JsonSchema> Written for S {
     fn value(&self) -> serde_json::Result<Value> {
         serde_json::to_value(self)
     }
@@ -199,13 +199,13 @@ impl Deref for Settings {
 
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {:?}", self.system(), self.value())
+        write!(f, "{} {:?}", self.system(), self.values.value())
     }
 }
 
 impl Serialize for Settings {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        let value = self.value().map_err(serde::ser::Error::custom)?;
+        let value = self.values.value().map_err(serde::ser::Error::custom)?;
         BTreeMap::from([(self.system(), value)]).serialize(serializer)
     }
 }
