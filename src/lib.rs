@@ -66,10 +66,11 @@ pub use cli::main;
 pub use encoders::{Encoder, Pass};
 pub use systems::{
     Classes, DocumentViews, Example, Extractor, Foundation, Layout, NaClass, PackedDocuments,
-    Profile, RelationBatch, System, SystemInfo, Tables, on, register as register_system, tables,
+    Profile, RelationBatch, System, SystemInfo, SystemSettings, Tables,
+    register as register_system, tables,
 };
 pub use text::{Markers, TokenizedDocument, View, ViewChoices, ViewOptions};
-pub use torch::{Init, Parameters};
+pub use torch::{Init, Parameters, on};
 pub use train::{Forward, Schedule};
 
 // For a format that is added from outside: `tests/toy_format.rs` is the example.

@@ -7,11 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use docre::{
-    ActiveRun, Classes, DocumentViews, Encoder, Error, EvaluateTask, Example, Extractor,
-    FinetuneTask, Format, Forward, Foundation, Init, Layout, Markers, NaClass, PackedDocuments,
-    Parameters, Pass, PredictOptions, Profile, Recipe, RelationBatch, Result, Role, RunFolder,
-    Schedule, Session, System, SystemInfo, Tables, TokenizedDocument, View, ViewChoices,
-    ViewOptions, describe_system, evaluate, finetune, list_systems, on, predict_file, prepare_data,
+    ActiveRun, Classes, DocumentViews, Error, EvaluateTask, Example, Extractor, FinetuneTask,
+    Format, Forward, Foundation, Init, Layout, Markers, NaClass, PackedDocuments, Pass,
+    PredictOptions, Profile, Recipe, RelationBatch, Result, Role, RunFolder, Schedule, Session,
+    System, SystemInfo, SystemSettings, Tables, TokenizedDocument, View, ViewChoices, ViewOptions,
+    describe_system, evaluate, finetune, list_systems, on, predict_file, prepare_data,
     recipe_schema, register_system, tables,
 };
 use schemars::JsonSchema;
@@ -34,11 +34,9 @@ impl Default for ToySettings {
 
 /// One linear map over the states of head and tail.
 struct Toy {
-    encoder: Box<dyn Encoder>,
-    parameters: Parameters,
+    foundation: Foundation,
     map: Tensor,
     layout: Arc<ToyLayout>,
-    relations: usize,
 }
 
 struct ToyLayout(DocumentViews);
@@ -49,42 +47,31 @@ struct ToyTables {
     tails: Vec<i64>,
 }
 
-struct ToySystem;
+static TOY: System = System::new::<ToySettings>(
+    SystemInfo::new("toy", "one linear map over head and tail", "this test"),
+    |profile, _| {
+        Arc::new(ToySettings { spread: if profile == Profile::Code { 0.1 } else { 0.02 } })
+    },
+);
 
-impl System for ToySystem {
-    type Settings = ToySettings;
-
-    fn info(&self) -> SystemInfo {
-        SystemInfo::new("toy", "one linear map over head and tail", "this test")
-    }
-
-    fn defaults(&self, profile: Profile, _user: &toml::Table) -> ToySettings {
-        ToySettings { spread: if profile == Profile::Code { 0.1 } else { 0.02 } }
-    }
-
-    fn check(&self, settings: &ToySettings) -> Result<()> {
-        if settings.spread > 0.0 {
+impl SystemSettings for ToySettings {
+    fn check(&self) -> Result<()> {
+        if self.spread > 0.0 {
             return Ok(());
         }
         Err(Error::Recipe { message: "toy.spread must be positive".into(), hint: None })
     }
 
-    fn schedule(&self, _profile: Profile, _settings: &ToySettings) -> Schedule {
+    fn schedule(&self, _system: &SystemInfo, _profile: Profile) -> Schedule {
         Schedule { learning_rate: 1e-3, batch: 4, steps: Some(6), ..Schedule::base() }
     }
 
-    fn build(
-        &self,
-        foundation: Foundation,
-        settings: &ToySettings,
-        _ranked: bool,
-    ) -> Result<Box<dyn Extractor>> {
-        let Foundation { encoder, mut parameters, relations, pieces, max_pieces, seed, .. } =
-            foundation;
-        let size = [relations as i64, 2 * encoder.width()];
-        let map = parameters.declare("heads.map", &size, Init::Normal { std: settings.spread })?;
+    fn build(&self, mut foundation: Foundation, _ranked: bool) -> Result<Box<dyn Extractor>> {
+        let size = [foundation.relations as i64, 2 * foundation.encoder.facts().width];
+        let start = Init::Normal { std: self.spread };
+        let map = foundation.parameters.declare("heads.map", &size, start)?;
         let options = ViewOptions {
-            max_pieces,
+            max_pieces: foundation.max_pieces,
             truncate: true,
             pad_to: None,
             max_mentions: None,
@@ -92,8 +79,9 @@ impl System for ToySystem {
             repeat_masked: false,
             in_turn: false,
         };
+        let (pieces, seed) = (foundation.pieces.clone(), foundation.seed);
         let layout = Arc::new(ToyLayout(DocumentViews { pieces, options, seed }));
-        Ok(Box::new(Toy { encoder, parameters, map, layout, relations }))
+        Ok(Box::new(Toy { foundation, map, layout }))
     }
 }
 
@@ -125,14 +113,14 @@ impl Extractor for Toy {
     }
 
     fn classes(&self) -> Classes {
-        Classes { relations: self.relations, na: NaClass::Absent }
+        Classes { relations: self.foundation.relations, na: NaClass::Absent }
     }
 
     fn logits(&self, batch: &RelationBatch, forward: Forward) -> Result<Tensor> {
         let laid: &ToyTables = tables(&batch.tables)?;
-        let device = self.parameters.device();
+        let device = self.foundation.parameters.device();
         let pass = Pass { train: forward.train, ..Pass::inference(forward.precision) };
-        let states = self.encoder.encode(&laid.documents.stream(device)?, &pass)?;
+        let states = self.foundation.encoder.encode(&laid.documents.stream(device)?, &pass)?;
         let entities = laid.documents.entity_vectors(&states)?;
         let side = |rows: &[i64]| -> Result<Tensor> {
             Ok(entities.f_index_select(0, &on(rows, device)?)?)
@@ -141,12 +129,8 @@ impl Extractor for Toy {
         Ok(pairs.f_matmul(&self.map.f_transpose(0, 1)?)?.f_to_kind(Kind::Float)?)
     }
 
-    fn parameters(&self) -> &Parameters {
-        &self.parameters
-    }
-
-    fn encoder_config(&self) -> serde_json::Value {
-        self.encoder.config()
+    fn foundation(&self) -> &Foundation {
+        &self.foundation
     }
 }
 
@@ -204,9 +188,9 @@ fn trained(recipe: &Recipe, folder: &Path, session: &Session) -> Result<()> {
 
 #[test]
 fn a_system_from_outside_is_one_line() {
-    register_system(&ToySystem).unwrap();
+    register_system(&TOY).unwrap();
 
-    assert!(register_system(&ToySystem).unwrap_err().to_string().contains("`toy`"));
+    assert!(register_system(&TOY).unwrap_err().to_string().contains("`toy`"));
     assert!(list_systems().contains("toy "));
     let described = describe_system("toy", "tiny").unwrap().to_string();
     assert!(described.contains("spread = 0.02 | 0.02 | 0.1"), "{described}");

@@ -236,8 +236,8 @@ impl FinetuneVerb {
         });
         flags.stage(work, |run, (start, settings)| {
             let recipe = run.recipe;
-            let second = self.heads_from.is_some()
-                && settings.entry().second_schedule(recipe.profile).is_some();
+            let second =
+                self.heads_from.is_some() && settings.second_schedule(recipe.profile).is_some();
             let task = FinetuneTask {
                 stage: "finetune",
                 train: &self.train,

@@ -15,21 +15,6 @@ pub struct Attending<'a> {
     pub plan: Option<&'a AttentionTable>,
 }
 
-impl Attending<'_> {
-    /// The first layer that counts, of `total`.
-    ///
-    /// # Errors
-    /// [`Error::Recipe`] if the encoder has fewer.
-    pub(super) fn first_layer(&self, total: usize) -> Result<usize> {
-        let asked = self.layers.max(1);
-        total.checked_sub(asked).ok_or_else(|| {
-            Error::recipe(format!(
-                "the mean of {asked} layers was asked of an encoder with {total}"
-            ))
-        })
-    }
-}
-
 /// Answer to [`Attending`].
 #[derive(Debug)]
 pub struct Attended {

@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tch::Tensor;
 
+use super::checks::{check_positive, check_rates};
 use super::word_table::{Declared, OverWords, WordTable};
 use super::{Encoder, EncoderFacts, EncoderKind, Pass, TokenStream, kind};
 use crate::torch::hf::WeightNames;
-use crate::torch::hf::load::{check_positive, check_rates};
-use crate::torch::nn::{Linear, LstmShape, PackedLstm, Packing, lookup};
-use crate::torch::{Init, Parameters, Slot};
+use crate::torch::nn::{Linear, LstmShape, PackedLstm, lookup};
+use crate::torch::{Init, Parameters, Slot, on};
 use crate::{Error, Result};
 
 const TRAINED_ROWS: &str = "word_emb.trained_rows";
@@ -101,12 +101,15 @@ impl OverWords for BiLstmConfig {
 
     fn validate(&self) -> Result<()> {
         self.words.validate()?;
-        check_positive(&[
-            ("lstm_hidden_size", self.lstm_hidden_size),
-            ("num_hidden_layers", self.num_hidden_layers),
-            ("hidden_size", self.hidden_size),
-        ])?;
-        check_rates(&[("locked_dropout_prob", self.locked_dropout_prob)])?;
+        check_positive(
+            "encoder key ",
+            &[
+                ("lstm_hidden_size", self.lstm_hidden_size),
+                ("num_hidden_layers", self.num_hidden_layers),
+                ("hidden_size", self.hidden_size),
+            ],
+        )?;
+        check_rates("encoder key ", &[("locked_dropout_prob", self.locked_dropout_prob)])?;
         if !["relu", "none"].contains(&self.activation.as_str()) {
             return Err(Error::recipe(format!(
                 "encoder key `activation` is `{}`",
@@ -166,15 +169,6 @@ impl BiLstm {
             config,
         })
     }
-
-    /// [T, embedding_size]
-    fn embed(&self, ids: &Tensor) -> Result<Tensor> {
-        let vectors = lookup(&self.words, ids)?;
-        match &self.trained {
-            Some(trained) => trained.replace(&vectors, ids),
-            None => Ok(vectors),
-        }
-    }
 }
 
 impl Encoder for BiLstm {
@@ -183,16 +177,12 @@ impl Encoder for BiLstm {
     }
 
     fn encode(&self, stream: &TokenStream, pass: &Pass) -> Result<Tensor> {
-        let packing = Packing::new(&stream.segments, stream.ids.device())?;
-        let locked =
-            pass.hidden_dropout.as_ref().map(|dropout| packing.lock(dropout)).transpose()?;
-        let states = self.lstm.forward(
-            &self.embed(&stream.ids)?,
-            &packing,
-            locked.as_ref(),
-            0,
-            pass.train,
-        )?;
+        let mut words = lookup(&self.words, &stream.ids)?;
+        if let Some(trained) = &self.trained {
+            words = trained.replace(&words, &stream.ids)?;
+        }
+        let dropout = pass.hidden_dropout.as_ref();
+        let states = self.lstm.read(&words, &stream.segments, dropout, 0, pass.train)?;
         let output = self.output.forward(&states)?;
         Ok(if self.config.activation == "relu" { output.f_relu()? } else { output })
     }
@@ -217,10 +207,7 @@ impl TrainedRows {
         for (place, &row) in (0..).zip(&config.trained_rows) {
             places[row as usize] = place;
         }
-        Ok(Self {
-            rows: rows.shallow_clone(),
-            places: Tensor::f_from_slice::<i64>(&places)?.f_to_device(rows.device())?,
-        })
+        Ok(Self { rows: rows.shallow_clone(), places: on(&places, rows.device())? })
     }
 
     /// `vectors` `[T, embedding_size]` with the trained rows put in where `ids` `[T]` name them.

@@ -7,6 +7,7 @@
 mod attended;
 mod bert;
 mod bilstm;
+pub(crate) mod checks;
 mod kind;
 mod registry;
 mod spec;
@@ -16,7 +17,7 @@ mod word_table;
 mod word_vectors;
 mod words;
 
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 pub use crate::torch::kernels::Segments;
 pub use crate::torch::{Dropout, Precision};
@@ -26,7 +27,7 @@ pub use registry::encoder_flops;
 pub use spec::{EncoderSpec, build};
 pub use word_vectors::WordVectors;
 
-use crate::torch::Parameters;
+use crate::torch::{Parameters, on};
 use crate::{Error, Result};
 
 /// Packed documents: T tokens, one document after the other, without padding.
@@ -38,6 +39,17 @@ pub struct TokenStream {
     pub positions: Tensor,
     /// Where each document starts.
     pub segments: Segments,
+}
+
+impl TokenStream {
+    /// A stream of host values; `offsets` are the first tokens of the documents, closed by T.
+    ///
+    /// # Errors
+    /// If libtorch rejects an operation.
+    pub fn new(ids: &[i64], positions: &[i64], offsets: &[i64], device: Device) -> Result<Self> {
+        let (ids, positions) = (on(ids, device)?, on(positions, device)?);
+        Ok(Self { ids, positions, segments: Segments::new(offsets, device)? })
+    }
 }
 
 /// How one forward pass runs.
@@ -70,7 +82,7 @@ impl Pass {
         (train, precision): (bool, Precision),
         mask: impl Fn(f64) -> Result<Option<Dropout>>,
     ) -> Result<Self> {
-        let (hidden, attention) = rate.map_or_else(|| encoder.dropout_rates(), |p| (p, p));
+        let (hidden, attention) = rate.map_or_else(|| encoder.facts().dropout_rates, |p| (p, p));
         let (hidden_dropout, attention_dropout) = (mask(hidden)?, mask(attention)?);
         Ok(Self { train, hidden_dropout, attention_dropout, precision })
     }
@@ -82,7 +94,7 @@ pub struct EncoderFacts {
     /// Width d of a state.
     pub width: i64,
     /// The longest document it can take, in tokens; `None` where any length will do.
-    pub max_positions: Option<i64>,
+    pub max_positions: Option<usize>,
     /// Dropout rates of (hidden states, attention probabilities), as its configuration asks for in
     /// training.
     pub dropout_rates: (f64, f64),
@@ -113,31 +125,6 @@ impl EncoderFacts {
 pub trait Encoder {
     /// Its properties.
     fn facts(&self) -> &EncoderFacts;
-
-    /// Width d of a state.
-    fn width(&self) -> i64 {
-        self.facts().width
-    }
-
-    /// The longest document it can take, in tokens; `None` where any length will do.
-    fn max_positions(&self) -> Option<i64> {
-        self.facts().max_positions
-    }
-
-    /// Dropout rates of (hidden states, attention probabilities).
-    fn dropout_rates(&self) -> (f64, f64) {
-        self.facts().dropout_rates
-    }
-
-    /// Attention heads a layer; `None` for an encoder without attention.
-    fn attention_heads(&self) -> Option<i64> {
-        self.facts().attention_heads
-    }
-
-    /// Whether a token's state depends on its neighbours and on `[CLS]` and `[SEP]` around them.
-    fn contextual(&self) -> bool {
-        self.facts().contextual
-    }
 
     /// States of all tokens; [T, d], 32 bits.
     ///

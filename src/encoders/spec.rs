@@ -28,7 +28,14 @@ impl EncoderSpec {
             return Ok(Self::preset(text, Value::Null));
         }
         let path = PathBuf::from(text);
-        if path.is_dir() { Ok(Self::Folder(path)) } else { Err(unknown(text)) }
+        if path.is_dir() {
+            return Ok(Self::Folder(path));
+        }
+        let problem = format!("encoder `{text}` is neither a preset nor a folder");
+        Err(Error::recipe(problem).with_hint(format!(
+            "name one of `{}`, or the folder of a Hugging Face BERT checkpoint",
+            presets().join("`, `")
+        )))
     }
 
     /// A preset with some keys of its `config.json` changed; `overrides` is an object or null.
@@ -80,11 +87,4 @@ fn from_folder(dir: &Path, pieces: i64, params: &mut Parameters) -> Result<Box<d
     })?;
     folder.rename(&kind.names)?;
     (kind.load)(&folder, pieces, params)
-}
-
-fn unknown(text: &str) -> Error {
-    Error::recipe(format!("encoder `{text}` is neither a preset nor a folder")).with_hint(format!(
-        "name one of `{}`, or the folder of a Hugging Face BERT checkpoint",
-        presets().join("`, `")
-    ))
 }

@@ -9,7 +9,7 @@ use super::kind::overridden;
 use super::{NewEncoder, WordVectors};
 use crate::Result;
 use crate::torch::hf::ModelFolder;
-use crate::torch::hf::load::{self, check_positive};
+use crate::torch::hf::load;
 use crate::torch::{Init, Parameters, Slot};
 
 const WORD_TABLE: &str = "word_emb.weight";
@@ -33,10 +33,6 @@ impl Default for WordTable {
 }
 
 impl WordTable {
-    pub(super) fn validate(&self) -> Result<()> {
-        check_positive(&[("vocab_size", self.vocab_size), ("embedding_size", self.embedding_size)])
-    }
-
     pub(super) fn frozen(&self) -> bool {
         self.frozen_vectors.unwrap_or(false)
     }

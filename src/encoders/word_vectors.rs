@@ -153,14 +153,12 @@ impl<'a> VectorReader<'a> {
         Self { path, rows, found: vec![false; vocabulary.len()], columns: 0, values: Vec::new() }
     }
 
-    fn run(mut self, mut reader: impl BufRead) -> Result<WordVectors> {
-        let mut bytes = Vec::new();
-        let mut line = 0;
-        while self.read_line(&mut reader, &mut bytes)? > 0 {
-            line += 1;
+    fn run(mut self, reader: impl BufRead) -> Result<WordVectors> {
+        for (line, bytes) in (1..).zip(reader.split(b'\n')) {
+            let bytes = bytes.map_err(|cause| text_file::unreadable(self.path, 0, cause))?;
             let text = std::str::from_utf8(&bytes)
                 .map_err(|_| self.error(format!("line {line} is not UTF-8 text")))?;
-            self.take(line, text.trim_end_matches(['\n', '\r']))?;
+            self.take(line, text.trim_end_matches('\r'))?;
         }
         if !self.found.contains(&true) {
             return Err(self
@@ -171,11 +169,6 @@ impl<'a> VectorReader<'a> {
         let dim = self.columns as i64 - 1;
         let table = Tensor::f_from_slice(&self.values)?.f_view([self.found.len() as i64, dim])?;
         Ok(WordVectors { dim, found: self.found, table })
-    }
-
-    fn read_line(&self, reader: &mut impl BufRead, bytes: &mut Vec<u8>) -> Result<usize> {
-        bytes.clear();
-        reader.read_until(b'\n', bytes).map_err(|cause| text_file::unreadable(self.path, 0, cause))
     }
 
     /// Takes one line: `word v1 … v_dim`.

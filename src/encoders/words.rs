@@ -6,6 +6,7 @@
 use serde_json::Value;
 use tch::Tensor;
 
+use super::checks::check_positive;
 use super::word_table::{Declared, OverWords, WordTable};
 use super::{Encoder, EncoderFacts, EncoderKind, Pass, TokenStream, kind};
 use crate::Result;
@@ -32,7 +33,10 @@ impl OverWords for WordTable {
     }
 
     fn validate(&self) -> Result<()> {
-        Self::validate(self)
+        check_positive(
+            "encoder key ",
+            &[("vocab_size", self.vocab_size), ("embedding_size", self.embedding_size)],
+        )
     }
 
     fn slots(&self, std: f64) -> Vec<Slot> {

@@ -66,7 +66,7 @@ pub fn finetune(task: &FinetuneTask, run: &ActiveRun) -> Result<Checkpoint> {
         let loaded = new.evidence(&store, settings)?;
         task.take_heads(&loaded)?;
         let model = &loaded.model;
-        let source = EvidenceSource::new(model.layout(), &store, batch, budget, seed)?;
+        let source = EvidenceSource::new(&model.layout, &store, batch, budget, seed)?;
         let items = facts_of(&dev);
         let judge = || judge_evidence(model, session, &items, precision);
         let (steps, mut boundary) = stage.judged(&loaded, &source.order, &judge);

@@ -10,10 +10,8 @@ use crate::encoders;
 use crate::encoders::{Encoder, EncoderSpec, WordStart, WordVectors};
 use crate::recipe::{EncoderChoice, EncoderInit};
 use crate::shards::DocumentStore;
-use crate::systems::dsdocre::{
-    DsdocreModel, DsdocreSettings, DsdocreSystem, ModelConfig, ModelKind,
-};
-use crate::systems::evidence::{EvidencePredictor, EvidenceSettings, EvidenceSystem};
+use crate::systems::dsdocre::{DSDOCRE, DsdocreModel, DsdocreSettings, ModelKind};
+use crate::systems::evidence::{EvidencePredictor, EvidenceSettings, LSTM_SP};
 use crate::systems::{DocumentViews, Extractor, Foundation, Model, Settings};
 use crate::text::Tokenizer;
 use crate::torch::{HEADS, Parameters, hf};
@@ -83,8 +81,10 @@ impl NewModel<'_> {
         kind: ModelKind,
         settings: &DsdocreSettings,
     ) -> Result<LoadedModel> {
-        let described = Settings::of(&DsdocreSystem, settings.clone());
-        self.build(store, kind, described, |foundation| dsdocre_model(foundation, kind, settings))
+        let described = Settings::of(&DSDOCRE, settings.clone());
+        self.build(store, kind, described, |foundation| {
+            DsdocreModel::new(foundation, kind, settings)
+        })
     }
 
     /// An extractor for the documents of a store; `ranked` says whether they carry a ranker's
@@ -112,7 +112,7 @@ impl NewModel<'_> {
         store: &DocumentStore,
         settings: &EvidenceSettings,
     ) -> Result<LoadedEvidence> {
-        let described = Settings::of(&EvidenceSystem, settings.clone());
+        let described = Settings::of(&LSTM_SP, settings.clone());
         self.build(store, ModelKind::Finetuner, described, |foundation| {
             EvidencePredictor::new(foundation, settings)
         })
@@ -184,16 +184,6 @@ fn word_start(path: &Path, tokenizer: &Tokenizer, seed: u64) -> Result<WordStart
     Ok(WordStart { vectors, vocabulary, special_rows: special_rows(tokenizer), seed })
 }
 
-fn dsdocre_model(
-    foundation: Foundation,
-    kind: ModelKind,
-    settings: &DsdocreSettings,
-) -> Result<DsdocreModel> {
-    let config = ModelConfig::of(kind, settings, foundation.relations);
-    let Foundation { encoder, parameters, dropout, .. } = foundation;
-    DsdocreModel::new(encoder, parameters, config, dropout)
-}
-
 fn foundation(
     encoder: Box<dyn Encoder>,
     mut parameters: Parameters,
@@ -207,11 +197,7 @@ fn foundation(
         parameters.freeze();
     }
     Foundation {
-        max_pieces: choice
-            .max_pieces
-            .into_iter()
-            .chain(encoder.max_positions().map(|limit| limit as usize))
-            .min(),
+        max_pieces: choice.max_pieces.into_iter().chain(encoder.facts().max_positions).min(),
         encoder,
         parameters,
         relations: relations.len(),
@@ -339,7 +325,7 @@ impl LoadedModel {
     /// A checkpoint of another kind; files that are missing or changed.
     pub fn open(path: &Path, kind: ModelKind, device: Device) -> Result<Self> {
         open(path, kind, device, false, |foundation, description| {
-            dsdocre_model(foundation, kind, DsdocreSettings::within(&description.settings)?)
+            DsdocreModel::new(foundation, kind, DsdocreSettings::within(&description.settings)?)
         })
     }
 
@@ -352,7 +338,7 @@ impl LoadedModel {
         let limits = choice
             .max_pieces
             .into_iter()
-            .chain(self.model.encoder.max_positions().map(|limit| limit as usize));
+            .chain(self.model.foundation.encoder.facts().max_positions);
         let options = DsdocreSettings::within(&self.description.settings)?.view_options(
             limits.min(),
             choice.truncate,

@@ -71,5 +71,6 @@ pub fn sampler<'a>(
             to pre-train without denoising",
         ));
     }
-    PretrainSampler::new(store, facts, settings.clone())
+    let keys = (0..facts.num_keys()).map(|key| facts.instances(key));
+    PretrainSampler::new(store, keys, settings.clone())
 }

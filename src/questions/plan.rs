@@ -21,8 +21,8 @@ use crate::encoders::encoder_flops;
 use crate::pipeline::{InputFile, Role, pretrain_steps, total_steps};
 use crate::recipe::Recipe;
 use crate::shards::{DocumentStore, ShardManifest, StoreOptions};
-use crate::systems::dsdocre::{DsdocreModel, DsdocreSettings, ModelConfig, ModelKind};
-use crate::systems::{Foundation, Model, Variant};
+use crate::systems::dsdocre::{DsdocreModel, DsdocreSettings, ModelKind};
+use crate::systems::{Model, Variant};
 use crate::torch::device;
 use crate::torch::precision::{Precision, matmul_rate};
 use crate::train::{Checkpoint, RunIdentity, Schedule, TrainerState};
@@ -478,9 +478,8 @@ impl RunEstimate {
 
 /// DSDocRE's ranker or pre-trainer, sized.
 fn dsdocre(recipe: &Recipe, kind: ModelKind, sizes: Sizes) -> Result<ModelSize> {
-    let config = ModelConfig::of(kind, recipe.settings_of()?, sizes.relations);
-    let Foundation { encoder, parameters, .. } = foundation(&recipe.encoder.name, sizes)?;
-    Ok(ModelSize::of(&DsdocreModel::new(encoder, parameters, config, None)?))
+    let foundation = foundation(&recipe.encoder.name, sizes)?;
+    Ok(ModelSize::of(&DsdocreModel::new(foundation, kind, recipe.settings_of()?)?))
 }
 
 impl fmt::Display for RunEstimate {

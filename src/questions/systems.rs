@@ -9,7 +9,7 @@ use tch::Device;
 
 use crate::encoders::{EncoderSpec, build};
 use crate::recipe::{Recipe, described_keys, recipe_schema};
-use crate::systems::{AnySystem, Foundation, Model, Profile, Settings, SystemInfo, find, systems};
+use crate::systems::{Foundation, Model, Profile, Settings, System, SystemInfo, find, systems};
 use crate::text::SpecialPieces;
 use crate::torch::{HEADS, Parameter, Parameters};
 use crate::{Error, Result};
@@ -126,7 +126,7 @@ pub(crate) fn foundation(encoder: &str, sizes: Sizes) -> Result<Foundation> {
     let mut parameters = Parameters::new(0, Device::Cpu);
     let encoder = build(&EncoderSpec::parse(encoder)?, sizes.pieces, &mut parameters)?;
     Ok(Foundation {
-        max_pieces: encoder.max_positions().map(|limit| limit as usize),
+        max_pieces: encoder.facts().max_positions,
         encoder,
         parameters,
         relations: sizes.relations,
@@ -146,7 +146,7 @@ pub(crate) fn model_of(settings: &Settings, encoder: &str, sizes: Sizes) -> Resu
 }
 
 /// The recipe of a system in the profiles `fixed`, `paper` and `code`.
-pub(super) fn profile_recipes(system: &'static dyn AnySystem) -> Result<[Value; 3]> {
+pub(super) fn profile_recipes(system: &'static System) -> Result<[Value; 3]> {
     let recipe = |profile| {
         serde_json::to_value(Recipe::defaults(profile, system, &toml::Table::new())?)
             .map_err(|error| Error::Bug(error.to_string()))
@@ -154,7 +154,7 @@ pub(super) fn profile_recipes(system: &'static dyn AnySystem) -> Result<[Value; 
     Ok([recipe(Profile::Fixed)?, recipe(Profile::Paper)?, recipe(Profile::Code)?])
 }
 
-fn settings_of(system: &'static dyn AnySystem) -> Result<Vec<SettingDescription>> {
+fn settings_of(system: &'static System) -> Result<Vec<SettingDescription>> {
     let (recipes, table) = (profile_recipes(system)?, system.info().table);
     let setting = |(key, meaning): (String, String)| {
         let values = recipes.each_ref().map(|recipe| recipe[table][&key].clone());

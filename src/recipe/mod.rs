@@ -21,7 +21,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::systems::dsdocre::{pretrain_schedule, rank_schedule};
-use crate::systems::{AnySystem, Profile, Settings, Variant, default_system, find};
+use crate::systems::{Profile, Settings, System, Variant, default_system, find};
 use crate::train::Schedule;
 use crate::{Error, Result};
 
@@ -141,14 +141,12 @@ impl Recipe {
     ///
     /// # Errors
     /// [`Error::Bug`] if no system has a second stage, whose schedule is needed.
-    pub fn defaults(
-        profile: Profile,
-        system: &'static dyn AnySystem,
-        user: &toml::Table,
-    ) -> Result<Self> {
+    pub fn defaults(profile: Profile, system: &'static System, user: &toml::Table) -> Result<Self> {
         let tables = SystemTables::defaults(profile, system, user);
         let mut staged = std::iter::once(system).chain(crate::systems::systems());
-        let second = staged.find_map(|system| system.second_schedule(profile));
+        let second = staged.find_map(|system| {
+            system.defaults(profile, &toml::Table::new()).second_schedule(profile)
+        });
         Ok(Self {
             name: "run".into(),
             profile,
@@ -164,7 +162,7 @@ impl Recipe {
             encoder: EncoderChoice::default(),
             rank: rank_schedule(),
             pretrain: pretrain_schedule(),
-            finetune: tables.of(system)?.schedule(profile),
+            finetune: tables.of(system)?.schedule(&system.info(), profile),
             inference: second.ok_or_else(|| Error::Bug("no system has a second stage".into()))?,
             systems: tables,
         })

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use toml::Table;
 
 use super::overlay;
-use crate::systems::{AnySystem, Profile, Settings, systems};
+use crate::systems::{Profile, Settings, System, systems};
 use crate::{Error, Result};
 
 /// The settings of every table of the registry, in its order. A table that several systems share
@@ -20,7 +20,7 @@ pub struct SystemTables(Vec<Settings>);
 
 impl SystemTables {
     /// The defaults of a profile. `user` is the whole recipe as its author wrote it.
-    pub(super) fn defaults(profile: Profile, system: &'static dyn AnySystem, user: &Table) -> Self {
+    pub(super) fn defaults(profile: Profile, system: &'static System, user: &Table) -> Self {
         let mut tables: Vec<Settings> = Vec::new();
         for each in systems() {
             let table = each.info().table;
@@ -46,7 +46,7 @@ impl SystemTables {
             let mut values = toml::Value::Table(overlay::table_of(&without_nulls(&settings)?)?);
             overlay::merge_value(&mut values, written);
             let wrong = |error| overlay::wrong_value(&error, schema, origin, Some(name));
-            settings.entry().read_table(values).map_err(wrong)
+            settings.entry.read_table(values).map_err(wrong)
         };
         Ok(Self(self.0.into_iter().map(lay).collect::<Result<_>>()?))
     }
@@ -59,7 +59,7 @@ impl SystemTables {
     ///
     /// # Errors
     /// [`Error::Bug`] for a system whose table is not here.
-    pub(super) fn of(&self, system: &'static dyn AnySystem) -> Result<&Settings> {
+    pub(super) fn of(&self, system: &'static System) -> Result<&Settings> {
         let table = system.info().table;
         self.0.iter().find(|settings| settings.info().table == table).ok_or_else(|| {
             Error::Bug(format!("the recipe was read before its table `{table}` was registered"))
@@ -114,7 +114,7 @@ impl JsonSchema for SystemTables {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let mut tables = Map::new();
         for system in systems() {
-            let mut schema = system.schema(generator);
+            let mut schema = (system.schema)(generator);
             let definition = schema.get("$ref").and_then(Value::as_str);
             let definition = definition.and_then(|path| path.rsplit('/').next());
             let about =

@@ -8,8 +8,8 @@ use crate::encoders::TokenStream;
 use crate::text::{
     PackedViews, SpecialPieces, TokenizedDocument, View, ViewChoices, ViewOptions, pack, view,
 };
-use crate::torch::Dropout;
-use crate::torch::kernels::Segments;
+use crate::torch::{Dropout, on};
+use crate::train::Forward;
 
 /// How documents become token streams in one stage.
 #[derive(Clone, Debug)]
@@ -23,7 +23,7 @@ pub struct DocumentViews {
 }
 
 /// Views of several documents, ready for the encoder; host data.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct PackedDocuments {
     /// Token stream, offsets, mention tables.
     pub views: PackedViews,
@@ -42,15 +42,9 @@ impl DocumentViews {
 
     /// Packs views; `keys[i]` identifies document i among all visits of the run (for dropout).
     pub fn pack(&self, views: &[View], keys: &[u64]) -> PackedDocuments {
-        let packed = pack(views);
-        let mut token_keys = Vec::with_capacity(packed.ids.len());
-        for (index, &key) in keys.iter().enumerate() {
-            let tokens = packed.offsets[index + 1] - packed.offsets[index];
-            token_keys.extend(
-                (0..tokens as u64).map(|token| Dropout::token_key(self.seed, 0, key, token)),
-            );
-        }
-        PackedDocuments { views: packed, token_keys }
+        let views = pack(views);
+        let token_keys = row_keys(self.seed, 0, keys, &views.offsets);
+        PackedDocuments { views, token_keys }
     }
 }
 
@@ -75,11 +69,8 @@ impl PackedDocuments {
     /// # Errors
     /// If libtorch rejects an operation.
     pub fn stream(&self, device: Device) -> Result<TokenStream> {
-        Ok(TokenStream {
-            ids: on(&self.views.ids, device)?,
-            positions: on(&self.views.positions, device)?,
-            segments: Segments::new(&self.views.offsets, device)?,
-        })
+        let views = &self.views;
+        TokenStream::new(&views.ids, &views.positions, &views.offsets, device)
     }
 
     /// Entity vectors: the element-wise maximum over the states of each entity's start markers
@@ -101,7 +92,28 @@ pub fn visit(step: u64, index: usize) -> u64 {
     (step << 32) | index as u64
 }
 
-/// A host vector as an int64 tensor on `device`.
-pub fn on(values: &[i64], device: Device) -> Result<Tensor> {
-    Ok(Tensor::f_from_slice(values)?.f_to_device(device)?)
+/// Dropout keys of the rows of documents: functions of seed, domain, visit, and place in the
+/// document. `offsets` are the first rows of the documents, closed by their number.
+pub fn row_keys(seed: u64, domain: u64, visits: &[u64], offsets: &[i64]) -> Vec<i64> {
+    let rows = |span: &[i64]| 0..(span[1] - span[0]) as u64;
+    let spans = visits.iter().zip(offsets.windows(2));
+    spans
+        .flat_map(|(&visit, span)| {
+            rows(span).map(move |row| Dropout::token_key(seed, domain, visit, row))
+        })
+        .collect()
+}
+
+/// Dropout of rate `p` with a key for each row, in training.
+///
+/// # Errors
+/// If libtorch rejects an operation, or `p` is no rate.
+pub fn row_dropout<K: AsRef<[i64]>>(
+    p: f64,
+    forward: Forward,
+    device: Device,
+    keys: impl FnOnce() -> K,
+) -> Result<Option<Dropout>> {
+    let make = || Dropout::new(p, on(keys().as_ref(), device)?);
+    (forward.train && p > 0.0).then(make).transpose()
 }

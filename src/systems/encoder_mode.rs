@@ -2,6 +2,9 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use crate::Result;
 
 /// What becomes of a text encoder's weights (docs/systems.md, "H. HIN" and "G. GLRE").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -11,4 +14,14 @@ pub enum BertMode {
     Frozen,
     /// They are trained with the rest.
     Finetune,
+}
+
+impl BertMode {
+    /// What the encoder gives, without a graph where its weights stay as they are.
+    pub(super) fn run(self, states: impl FnOnce() -> Result<Tensor>) -> Result<Tensor> {
+        match self {
+            Self::Frozen => tch::no_grad(states),
+            Self::Finetune => states(),
+        }
+    }
 }

@@ -45,18 +45,6 @@ impl<'a> ExtractionSource<'a> {
         layout.observe(&mut rows.iter().map(|&row| store.get(row)));
         Ok(Self { store, rows, order, layout, classes, loss, budget, seed })
     }
-
-    /// The visits of `step` that fall to `share`.
-    fn examples(&self, rows: &[usize], step: u64, share: Share) -> Result<Vec<Example>> {
-        let epoch = self.order.epoch(step);
-        let mine = rows.iter().enumerate().filter(|(index, _)| share.holds(*index));
-        mine.map(|(index, &row)| {
-            let document = self.store.get(row);
-            let pairs = self.layout.training_pairs(&document, self.seed, epoch, row as u64)?;
-            Ok(Example { document, pairs, visit: visit(step, index), train: true })
-        })
-        .collect()
-    }
 }
 
 impl BatchSource for ExtractionSource<'_> {
@@ -65,7 +53,14 @@ impl BatchSource for ExtractionSource<'_> {
     fn prepare(&self, step: u64, share: Share) -> Result<StepBatches<RelationBatch>> {
         let rows: Vec<usize> =
             self.order.items(step).into_iter().map(|item| self.rows[item.row]).collect();
-        let examples = self.examples(&rows, step, share)?;
+        let epoch = self.order.epoch(step);
+        let mine = rows.iter().enumerate().filter(|(index, _)| share.holds(*index));
+        let visits = mine.map(|(index, &row)| {
+            let document = self.store.get(row);
+            let pairs = self.layout.training_pairs(&document, self.seed, epoch, row as u64)?;
+            Ok(Example { document, pairs, visit: visit(step, index), train: true })
+        });
+        let examples = visits.collect::<Result<Vec<_>>>()?;
         let costs: Vec<usize> = examples
             .iter()
             .map(|example| self.layout.cost(&example.document, example.pairs.len()))

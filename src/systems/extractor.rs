@@ -12,11 +12,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use crate::encoders::Encoder;
+use super::row_dropout;
+use crate::encoders::{Encoder, Pass};
 pub use crate::sampling::Pair;
 use crate::text::{SpecialPieces, TokenizedDocument};
-use crate::torch::Parameters;
 use crate::torch::nn::losses::{adaptive_threshold_sum, bce_sum};
+use crate::torch::{Parameters, on};
 use crate::train::{Forward, MicroBatch, Objective};
 use crate::{Error, Result};
 
@@ -171,9 +172,13 @@ pub trait Layout: Send + Sync {
     /// in them.
     fn observe(&self, _documents: &mut dyn Iterator<Item = Arc<TokenizedDocument>>) {}
 
-    /// What a document costs in the token budget of a micro-batch: its tokens, more where pairs
-    /// weigh more than tokens.
-    fn cost(&self, document: &TokenizedDocument, pairs: usize) -> usize;
+    /// What a document costs in the token budget of a micro-batch; by default its pieces, two
+    /// markers a mention, start and end, and as much again as there are pairs: their vectors weigh
+    /// as much as a token's.
+    fn cost(&self, document: &TokenizedDocument, pairs: usize) -> usize {
+        let mentions: usize = document.entities.iter().map(|entity| entity.mentions.len()).sum();
+        document.pieces.len() + 2 * mentions + 2 + pairs
+    }
 
     /// Lays examples out.
     ///
@@ -238,7 +243,7 @@ impl RelationBatch {
     /// # Errors
     /// If libtorch rejects an operation.
     pub fn targets_like(&self, logits: &Tensor) -> Result<Tensor> {
-        Ok(Tensor::f_from_slice(&self.targets)?.f_to_device(logits.device())?.f_view_as(logits)?)
+        Ok(on(&self.targets, logits.device())?.f_view_as(logits)?)
     }
 }
 
@@ -279,20 +284,37 @@ pub struct Foundation {
     pub twin: Option<Box<Self>>,
 }
 
+impl Foundation {
+    /// A pass through the encoder; `keys` are the dropout keys of its tokens.
+    ///
+    /// # Errors
+    /// If libtorch rejects an operation.
+    pub fn pass<K: AsRef<[i64]>>(&self, forward: Forward, keys: impl Fn() -> K) -> Result<Pass> {
+        let mask = |p| row_dropout(p, forward, self.parameters.device(), &keys);
+        Pass::new(&*self.encoder, self.dropout, (forward.train, forward.precision), mask)
+    }
+}
+
 /// A model that a checkpoint can hold.
 pub trait Model {
+    /// What it was built on, the parameters above the encoder included.
+    fn foundation(&self) -> &Foundation;
     /// All parameters.
-    fn parameters(&self) -> &Parameters;
+    fn parameters(&self) -> &Parameters {
+        &self.foundation().parameters
+    }
     /// The encoder's `config.json`.
-    fn encoder_config(&self) -> serde_json::Value;
+    fn encoder_config(&self) -> serde_json::Value {
+        self.foundation().encoder.config()
+    }
 }
 
 impl Model for Box<dyn Extractor> {
+    fn foundation(&self) -> &Foundation {
+        self.as_ref().foundation()
+    }
     fn parameters(&self) -> &Parameters {
         self.as_ref().parameters()
-    }
-    fn encoder_config(&self) -> serde_json::Value {
-        self.as_ref().encoder_config()
     }
 }
 
@@ -351,18 +373,19 @@ pub trait Extractor {
         Ok(vec![relation_loss_sum(self.loss(), &logits, &batch.targets_like(&logits)?)?])
     }
 
+    /// What it was built on, its own parameters included.
+    fn foundation(&self) -> &Foundation;
+
     /// All parameters; those of the system itself are named `heads.…`, the encoder's have their
     /// Hugging Face names.
-    fn parameters(&self) -> &Parameters;
+    fn parameters(&self) -> &Parameters {
+        &self.foundation().parameters
+    }
 
     /// Learning rate of a parameter as a multiple of its group's (encoder or heads).
     fn rate(&self, _name: &str) -> f64 {
         1.0
     }
-
-    /// The encoder's `config.json`; an empty object where the system has no encoder that could be
-    /// exported alone.
-    fn encoder_config(&self) -> serde_json::Value;
 }
 
 /// Sum of a loss over pairs; the batch divides by its count.

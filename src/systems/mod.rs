@@ -18,29 +18,26 @@ mod extraction;
 mod extractor;
 pub mod glre;
 pub mod hin;
-mod profile;
-mod published;
+mod info;
 pub mod reading;
 mod registry;
 mod schedules;
 mod system;
 #[cfg(test)]
 pub(crate) mod testing;
-mod variant;
 mod windows;
 pub mod words;
 
-pub use documents::{DocumentViews, PackedDocuments, on, visit};
+pub use crate::torch::on;
+pub use documents::{DocumentViews, PackedDocuments, row_dropout, row_keys, visit};
 pub use encoder_mode::BertMode;
 pub use extraction::ExtractionSource;
 pub use extractor::{
     Classes, DecisionRule, Example, Extraction, Extractor, Foundation, Layout, Model, NaClass,
     Pair, RelationBatch, RelationLoss, Tables, relation_loss_sum, tables,
 };
-pub use profile::Profile;
-pub use published::PublishedScores;
+pub use info::{Profile, PublishedScores, Reads, SystemInfo, Variant};
 pub use registry::{default_system, find, parity_cases, register, systems};
 pub(crate) use schedules::adam_schedule;
-pub use system::{AnySystem, Reads, Settings, System, SystemInfo};
-pub use variant::Variant;
+pub use system::{Settings, System, SystemSettings, Values};
 pub use windows::{BatchWindows, LongDocuments, windows_of};

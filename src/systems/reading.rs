@@ -3,35 +3,31 @@
 //!
 //! Not for: what becomes of a pair (the systems).
 
-mod labels;
 mod layout;
 mod pooling;
 #[cfg(test)]
 pub(super) mod testing;
 
-use tch::{Device, Tensor};
+use tch::{Kind, Tensor};
 
-use super::on;
-use crate::encoders::{Attending, Encoder, Pass};
+use super::{Foundation, on};
+use crate::encoders::Attending;
 use crate::torch::kernels::context::contexts;
 use crate::train::Forward;
 use crate::{Error, Result};
-pub use labels::adaptive_labels;
-pub use layout::{MarkerScheme, MentionTokens, ReadingLayout, ReadingOptions, ReadingTables};
+pub use layout::{
+    MarkerScheme, MentionTokens, ReadingLayout, ReadingOptions, ReadingTables, labelled_first,
+};
 pub use pooling::Pooling;
 
 /// The tensor half: an encoder and how its states become entities.
 pub struct Reader {
-    /// The encoder.
-    pub encoder: Box<dyn Encoder>,
     /// How mentions become an entity.
     pub pooling: Pooling,
     /// Whether contexts are made; without, attention is never computed.
     pub context: bool,
     /// The mean of how many last layers.
     pub layers: usize,
-    /// Dropout of the encoder in place of its own rates.
-    pub dropout: Option<f64>,
 }
 
 /// What one batch of documents gave.
@@ -51,17 +47,15 @@ impl Reader {
     /// If libtorch rejects an operation, or contexts are wanted of an encoder without attention.
     pub fn read(
         &self,
+        foundation: &Foundation,
         tables: &ReadingTables,
-        device: Device,
         forward: Forward,
     ) -> Result<ReadStates> {
         let windows = &tables.windows;
-        let settings = (forward.train, forward.precision);
-        let pass = Pass::new(&*self.encoder, self.dropout, settings, |p| {
-            windows.dropout(p, forward, device)
-        })?;
+        let pass = foundation.pass(forward, || &windows.token_keys)?;
+        let stream = windows.stream(foundation.parameters.device())?;
         let asked = Attending { layers: self.layers, plan: self.context.then_some(&tables.plan) };
-        let attended = self.encoder.encode_attended(&windows.stream(device)?, &asked, &pass)?;
+        let attended = foundation.encoder.encode_attended(&stream, &asked, &pass)?;
         let states = windows.joined(&attended.states)?;
         let entities = self.pooling.pool(&states, tables)?;
         Ok(ReadStates { states, entities, attention: attended.attention })
@@ -73,7 +67,7 @@ impl Reader {
     /// # Errors
     /// If libtorch rejects an operation; [`Error::Bug`] without attention.
     pub fn contexts(
-        &self,
+        foundation: &Foundation,
         read: &ReadStates,
         tables: &ReadingTables,
         averaged: bool,
@@ -81,7 +75,7 @@ impl Reader {
         let missing = || Error::Bug("contexts were asked for without attention".into());
         let (attention, heads) = (
             read.attention.as_ref().ok_or_else(missing)?,
-            self.encoder.attention_heads().ok_or_else(missing)?,
+            foundation.encoder.facts().attention_heads.ok_or_else(missing)?,
         );
         let scale = if averaged { 1.0 / heads as f64 } else { 1.0 };
         contexts(&read.states, attention, &tables.contexts, heads, scale)
@@ -94,5 +88,42 @@ impl Reader {
     pub fn first_states(read: &ReadStates, tables: &ReadingTables) -> Result<Tensor> {
         let firsts = &tables.documents.views.offsets[..tables.documents.documents()];
         Ok(read.states.f_index_select(0, &on(firsts, read.states.device())?)?)
+    }
+}
+
+/// Multi-hot labels of logits [P, C] (docs/systems.md, C.16): a class is set where its logit
+/// exceeds that of class 0 and is among the `top` largest (0: no limit; class 0 takes a place like
+/// any other); class 0 is set where no other is. 32-bit zeros and ones, without gradient.
+///
+/// # Errors
+/// If libtorch rejects an operation.
+pub fn adaptive_labels(logits: &Tensor, top: usize) -> Result<Tensor> {
+    let logits = logits.f_detach()?;
+    let (_, classes) = logits.size2()?;
+    let mut chosen = logits.f_gt_tensor(&logits.f_narrow(1, 0, 1)?)?;
+    let top = top as i64;
+    if top > 0 && top < classes {
+        let (largest, _) = logits.f_topk(top, 1, true, true)?;
+        chosen =
+            chosen.f_logical_and(&logits.f_ge_tensor(&largest.f_narrow(1, top - 1, 1)?)?)?;
+    }
+    let none = chosen.f_any_dim(1, true)?.f_logical_not()?;
+    Ok(Tensor::f_cat(&[none, chosen.f_narrow(1, 1, classes - 1)?], 1)?.f_to_kind(Kind::Float)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_threshold_takes_a_place_among_the_largest() {
+        let logits = Tensor::from_slice(&[1.0f32, 4.0, 3.0, 2.0, 0.0, 2.0, 1.0, 0.0, 1.5, -1.0])
+            .view([2, 5]);
+        let labels = |top| {
+            Vec::<f32>::try_from(adaptive_labels(&logits, top).unwrap().flatten(0, 1)).unwrap()
+        };
+        assert_eq!(labels(0), [0.0, 1.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0]);
+        assert_eq!(labels(2), [0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0]);
+        assert_eq!(labels(9), labels(0));
     }
 }

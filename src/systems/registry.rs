@@ -7,37 +7,37 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::{AnySystem, Settings, atlop, baselines, docre_ii, dsdocre, evidence, glre, hin};
+use super::{Settings, System, atlop, baselines, docre_ii, dsdocre, evidence, glre, hin};
 use crate::parity::CaseKind;
 use crate::{Error, Result};
 
 /// The systems of this program; the first is the one that a recipe trains unless it names another.
-static SYSTEMS: &[&dyn AnySystem] = &[
-    &dsdocre::DsdocreSystem,
-    &atlop::AtlopSystem,
-    &docre_ii::DocreIiSystem,
-    &hin::HinSystem,
-    &glre::GlreSystem,
+static SYSTEMS: &[&System] = &[
+    &dsdocre::DSDOCRE,
+    &atlop::ATLOP,
+    &docre_ii::DOCRE_II,
+    &hin::HIN,
+    &glre::GLRE,
     &baselines::CNN,
     &baselines::LSTM,
     &baselines::BILSTM,
     &baselines::CONTEXT_AWARE,
     &baselines::BERT_RE,
     &baselines::BERT_TS,
-    &evidence::EvidenceSystem,
+    &evidence::LSTM_SP,
 ];
 
 /// Systems that a program on top of this library has added.
-static ADDED: RwLock<Vec<&'static dyn AnySystem>> = RwLock::new(Vec::new());
+static ADDED: RwLock<Vec<&'static System>> = RwLock::new(Vec::new());
 
 /// All systems.
-pub fn systems() -> Vec<&'static dyn AnySystem> {
+pub fn systems() -> Vec<&'static System> {
     let added = ADDED.read().unwrap_or_else(std::sync::PoisonError::into_inner);
     SYSTEMS.iter().chain(&*added).copied().collect()
 }
 
 /// The system that a recipe trains unless it names another.
-pub fn default_system() -> &'static dyn AnySystem {
+pub fn default_system() -> &'static System {
     SYSTEMS[0]
 }
 
@@ -45,7 +45,7 @@ pub fn default_system() -> &'static dyn AnySystem {
 ///
 /// # Errors
 /// [`Error::Recipe`] if a system of that name is there already.
-pub fn register(system: &'static dyn AnySystem) -> Result<()> {
+pub fn register(system: &'static System) -> Result<()> {
     let name = system.info().name;
     if find(name).is_ok() {
         return Err(Error::recipe(format!("a system `{name}` is registered already")));
@@ -58,7 +58,7 @@ pub fn register(system: &'static dyn AnySystem) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::Recipe`] listing the names.
-pub fn find(name: &str) -> Result<&'static dyn AnySystem> {
+pub fn find(name: &str) -> Result<&'static System> {
     let systems = systems();
     systems.iter().copied().find(|system| system.info().name == name).ok_or_else(|| {
         let names: Vec<&str> = systems.iter().map(|system| system.info().name).collect();

@@ -1,7 +1,7 @@
-//! What a system is: the trait that each system's folder implements, and a system with its
-//! settings.
+//! What a system is: its entry in the registry, the trait that its settings implement, and a system
+//! with its settings.
 //!
-//! Rooms above see [`Settings`] and [`AnySystem`] alone, so that no code elsewhere names a system.
+//! Rooms above see [`System`] and [`Settings`] alone, so that no code elsewhere names a system.
 //! Not for: the list of systems (`registry`), nor for how a model computes (`extractor`).
 
 use std::any::Any;
@@ -16,91 +16,21 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 use toml::Table;
 
-use super::{Extractor, Foundation, Model, Profile, PublishedScores, Variant};
+use super::{Extractor, Foundation, Model, Profile, SystemInfo};
 use crate::Result;
-use crate::parity::CaseKind;
 use crate::train::Schedule;
 
-/// What the documents of a system are made of in its paper.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reads {
-    /// Word pieces, for a text encoder.
-    Pieces,
-    /// Words, for a table of word vectors.
-    Words,
-}
-
-/// What is known of a system without its settings.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct SystemInfo {
-    /// Name, as in `finetune --system`.
-    pub name: &'static str,
-    /// What it is.
-    pub about: &'static str,
-    /// The paper.
-    pub source: &'static str,
-    /// Table of the recipe that holds its settings.
-    pub table: &'static str,
-    /// What its documents are made of.
-    #[serde(skip)]
-    pub reads: Reads,
-    /// Whether it needs a second encoder ([`Foundation::twin`]).
-    #[serde(skip)]
-    pub twin: bool,
-    /// The rows of the results table that it is run for unless the recipe says otherwise.
-    #[serde(skip)]
-    pub variants: &'static [Variant],
-    /// The cases of the reference implementation that its code must reproduce.
-    #[serde(skip)]
-    pub parity: Option<CaseKind>,
-    /// What papers report of it on DocRED.
-    #[serde(skip)]
-    pub published: &'static [PublishedScores],
-}
-
-impl SystemInfo {
-    /// A system over word pieces, with a table of its own and no published scores.
-    pub const fn new(name: &'static str, about: &'static str, source: &'static str) -> Self {
-        Self {
-            name,
-            about,
-            source,
-            table: name,
-            reads: Reads::Pieces,
-            twin: false,
-            variants: &[Variant::Baseline],
-            parity: None,
-            published: &[],
-        }
-    }
-
-    /// Whether the system chooses pairs by a ranker.
-    pub fn uses_ranker(&self) -> bool {
-        self.variants.contains(&Variant::Denoised)
-    }
-}
-
-/// A system: everything that rooms above must know of it. Its folder implements this once, and the
-/// registry lists it.
-pub trait System: Send + Sync + 'static {
-    /// Its settings: what paper and release leave open or differ in.
-    type Settings: Clone + Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'static;
-
-    /// Name, citation and the like.
-    fn info(&self) -> SystemInfo;
-
-    /// The settings of a profile. `user` is the table that a recipe's author wrote, for settings
-    /// that choose the defaults of others; it is laid over the result.
-    fn defaults(&self, profile: Profile, user: &Table) -> Self::Settings;
-
+/// The settings of a system, what paper and release leave open or differ in, and all that follows
+/// from them.
+pub trait SystemSettings: Written + Any + Send + Sync {
     /// Refuses settings that no model can be built from.
     ///
     /// # Errors
     /// [`Error::Recipe`](crate::Error::Recipe) naming the setting.
-    fn check(&self, settings: &Self::Settings) -> Result<()>;
+    fn check(&self) -> Result<()>;
 
-    /// The schedule of fine-tuning, as paper or release have it.
-    fn schedule(&self, profile: Profile, settings: &Self::Settings) -> Schedule;
+    /// The schedule of fine-tuning a system with these settings, as paper or release have it.
+    fn schedule(&self, system: &SystemInfo, profile: Profile) -> Schedule;
 
     /// The schedule of a second stage of fine-tuning, for a system that has one.
     fn second_schedule(&self, _profile: Profile) -> Option<Schedule> {
@@ -109,215 +39,173 @@ pub trait System: Send + Sync + 'static {
 
     /// The settings of a first stage, from whose best checkpoint a model with these settings
     /// starts, heads included; `None` where there is one stage.
-    fn first_stage(&self, _settings: &Self::Settings) -> Option<Self::Settings> {
+    fn first_stage(&self) -> Option<Values> {
         None
     }
 
     /// The prefix of the layers that a model takes over, with the encoder, from the checkpoint of
     /// another stage.
-    fn shared_layers(&self, _settings: &Self::Settings) -> Option<&'static str> {
+    fn shared_layers(&self) -> Option<&'static str> {
         None
     }
 
-    /// Fits the settings to an encoder of so many layers, where they ask for more.
-    fn fit(&self, _settings: &mut Self::Settings, _layers: usize) {}
+    /// The settings for an encoder of so many layers, where these ask for more.
+    fn fit(&self, _layers: usize) -> Option<Values> {
+        None
+    }
 
     /// Builds the extractor. `ranked` says whether documents carry a ranker's pairs.
     ///
     /// # Errors
     /// Settings that cannot be built; a system that extracts no relations; errors of libtorch.
-    fn build(
-        &self,
-        foundation: Foundation,
-        settings: &Self::Settings,
-        ranked: bool,
-    ) -> Result<Box<dyn Extractor>>;
+    fn build(&self, foundation: Foundation, ranked: bool) -> Result<Box<dyn Extractor>>;
 
     /// Builds the model that is trained, extractor or not.
     ///
     /// # Errors
     /// As [`Self::build`].
-    fn model(&self, foundation: Foundation, settings: &Self::Settings) -> Result<Box<dyn Model>> {
-        Ok(Box::new(self.build(foundation, settings, false)?))
+    fn model(&self, foundation: Foundation) -> Result<Box<dyn Model>> {
+        Ok(Box::new(self.build(foundation, false)?))
     }
 }
 
-/// A system whose settings are of any type; every [`System`] is one.
-pub trait AnySystem: Send + Sync {
+/// Settings of any type.
+pub type Values = Arc<dyn SystemSettings>;
+
+/// What serde can write: all types of settings, but not [`Settings`], which have no schema.
+pub trait Written {
+    /// The settings as an object.
+    ///
+    /// # Errors
+    /// If serde cannot write them, which is a bug.
+    fn value(&self) -> serde_json::Result<Value>;
+}
+
+impl<S: Serialize + JsonSchema> Written for S {
+    fn value(&self) -> serde_json::Result<Value> {
+        serde_json::to_value(self)
+    }
+}
+
+/// A system: what is known of it, and where its settings come from. Its folder has one, and the
+/// registry lists it.
+pub struct System {
+    info: SystemInfo,
+    defaults: fn(Profile, &Table) -> Values,
+    from_table: fn(toml::Value) -> std::result::Result<Values, toml::de::Error>,
+    from_value: fn(Value) -> serde_json::Result<Values>,
+    /// The schema of the settings.
+    pub schema: fn(&mut SchemaGenerator) -> Schema,
+}
+
+impl System {
+    /// A system with settings of type `S`. `defaults` gives those of a profile; its second argument
+    /// is the table that a recipe's author wrote, for settings that choose the defaults of others;
+    /// it is laid over the result.
+    pub const fn new<S>(info: SystemInfo, defaults: fn(Profile, &Table) -> Values) -> Self
+    where
+        S: SystemSettings + DeserializeOwned + JsonSchema,
+    {
+        Self {
+            info,
+            defaults,
+            from_table: |table| Ok(Arc::new(table.try_into::<S>()?)),
+            from_value: |value| Ok(Arc::new(serde_json::from_value::<S>(value)?)),
+            schema: |generator| generator.subschema_for::<S>(),
+        }
+    }
+
     /// Name, citation and the like.
-    fn info(&self) -> SystemInfo;
-    /// The settings of a profile, as [`System::defaults`].
-    fn defaults(&'static self, profile: Profile, user: &Table) -> Settings;
+    pub fn info(&self) -> SystemInfo {
+        self.info
+    }
+
+    /// The settings of a profile, as [`System::new`] has them.
+    pub fn defaults(&'static self, profile: Profile, user: &Table) -> Settings {
+        Settings { entry: self, values: (self.defaults)(profile, user) }
+    }
+
     /// Reads settings from a table of a recipe.
     ///
     /// # Errors
     /// A value that its key cannot take; the error names the key within the table.
-    fn read_table(
+    pub fn read_table(
         &'static self,
         table: toml::Value,
-    ) -> std::result::Result<Settings, toml::de::Error>;
+    ) -> std::result::Result<Settings, toml::de::Error> {
+        Ok(Settings { entry: self, values: (self.from_table)(table)? })
+    }
+
     /// Reads settings as a checkpoint keeps them.
     ///
     /// # Errors
     /// A value that its key cannot take.
-    fn read_value(&'static self, value: Value) -> serde_json::Result<Settings>;
-    /// The schema of the settings.
-    fn schema(&self, generator: &mut SchemaGenerator) -> Schema;
-    /// As [`System::second_schedule`].
-    fn second_schedule(&self, profile: Profile) -> Option<Schedule>;
-}
-
-impl<S: System> AnySystem for S {
-    fn info(&self) -> SystemInfo {
-        System::info(self)
-    }
-
-    fn defaults(&'static self, profile: Profile, user: &Table) -> Settings {
-        Settings::of(self, System::defaults(self, profile, user))
-    }
-
-    fn read_table(
-        &'static self,
-        table: toml::Value,
-    ) -> std::result::Result<Settings, toml::de::Error> {
-        Ok(Settings::of(self, table.try_into()?))
-    }
-
-    fn read_value(&'static self, value: Value) -> serde_json::Result<Settings> {
-        Ok(Settings::of(self, serde_json::from_value(value)?))
-    }
-
-    fn schema(&self, generator: &mut SchemaGenerator) -> Schema {
-        generator.subschema_for::<S::Settings>()
-    }
-
-    fn second_schedule(&self, profile: Profile) -> Option<Schedule> {
-        System::second_schedule(self, profile)
+    pub fn read_value(&'static self, value: Value) -> serde_json::Result<Settings> {
+        Ok(Settings { entry: self, values: (self.from_value)(value)? })
     }
 }
 
 /// A system with its settings, as a recipe holds them and a checkpoint keeps them: an object with
 /// the system's name as its only key.
 #[derive(Clone)]
-pub struct Settings(Arc<dyn Configured>);
-
-/// A system beside settings of its own type.
-struct Bound<S: System> {
-    system: &'static S,
-    settings: S::Settings,
-}
-
-/// A system with its settings: the methods of [`System`] without the type of the settings.
-pub trait Configured: Send + Sync {
+pub struct Settings {
     /// The system.
-    fn entry(&self) -> &'static dyn AnySystem;
-    /// The settings.
-    fn any(&self) -> &dyn Any;
-    /// The settings as an object.
-    ///
-    /// # Errors
-    /// If serde cannot write them, which is a bug.
-    fn value(&self) -> serde_json::Result<Value>;
-    /// As [`System::check`].
-    ///
-    /// # Errors
-    /// As there.
-    fn check(&self) -> Result<()>;
-    /// As [`System::schedule`].
-    fn schedule(&self, profile: Profile) -> Schedule;
-    /// As [`System::first_stage`].
-    fn first_stage(&self) -> Option<Settings>;
-    /// As [`System::shared_layers`].
-    fn shared_layers(&self) -> Option<&'static str>;
-    /// The settings for an encoder of so many layers, as [`System::fit`].
-    #[must_use]
-    fn fit(&self, layers: usize) -> Settings;
-    /// As [`System::build`].
-    ///
-    /// # Errors
-    /// As there.
-    fn build(&self, foundation: Foundation, ranked: bool) -> Result<Box<dyn Extractor>>;
-    /// As [`System::model`].
-    ///
-    /// # Errors
-    /// As there.
-    fn model(&self, foundation: Foundation) -> Result<Box<dyn Model>>;
-}
-
-impl<S: System> Configured for Bound<S> {
-    fn entry(&self) -> &'static dyn AnySystem {
-        self.system
-    }
-    fn any(&self) -> &dyn Any {
-        &self.settings
-    }
-    fn value(&self) -> serde_json::Result<Value> {
-        serde_json::to_value(&self.settings)
-    }
-    fn check(&self) -> Result<()> {
-        self.system.check(&self.settings)
-    }
-    fn schedule(&self, profile: Profile) -> Schedule {
-        self.system.schedule(profile, &self.settings)
-    }
-    fn first_stage(&self) -> Option<Settings> {
-        Some(Settings::of(self.system, self.system.first_stage(&self.settings)?))
-    }
-    fn shared_layers(&self) -> Option<&'static str> {
-        self.system.shared_layers(&self.settings)
-    }
-    fn fit(&self, layers: usize) -> Settings {
-        let mut settings = self.settings.clone();
-        self.system.fit(&mut settings, layers);
-        Settings::of(self.system, settings)
-    }
-    fn build(&self, foundation: Foundation, ranked: bool) -> Result<Box<dyn Extractor>> {
-        self.system.build(foundation, &self.settings, ranked)
-    }
-    fn model(&self, foundation: Foundation) -> Result<Box<dyn Model>> {
-        self.system.model(foundation, &self.settings)
-    }
+    pub entry: &'static System,
+    values: Values,
 }
 
 impl Settings {
     /// A system with settings.
-    pub fn of<S: System>(system: &'static S, settings: S::Settings) -> Self {
-        Self(Arc::new(Bound { system, settings }))
+    pub fn of(entry: &'static System, settings: impl SystemSettings) -> Self {
+        Self { entry, values: Arc::new(settings) }
     }
 
     /// Name, citation and the like of the system.
     pub fn info(&self) -> SystemInfo {
-        self.entry().info()
+        self.entry.info
     }
 
     /// The system's name, as in `finetune --system`.
     pub fn system(&self) -> &'static str {
-        self.info().name
+        self.entry.info.name
     }
 
     /// The settings as `T`, where that is their type.
     pub fn get<T: 'static>(&self) -> Option<&T> {
-        self.0.any().downcast_ref()
+        let values: &dyn Any = &*self.values;
+        values.downcast_ref()
+    }
+
+    /// As [`SystemSettings::first_stage`].
+    pub fn first_stage(&self) -> Option<Self> {
+        Some(Self { values: self.values.first_stage()?, ..*self })
+    }
+
+    /// The settings for an encoder of so many layers.
+    #[must_use]
+    pub fn fit(&self, layers: usize) -> Self {
+        let fitted = self.values.fit(layers);
+        Self { values: fitted.unwrap_or_else(|| Arc::clone(&self.values)), ..*self }
     }
 }
 
 impl Deref for Settings {
-    type Target = dyn Configured;
+    type Target = dyn SystemSettings;
 
     fn deref(&self) -> &Self::Target {
-        &*self.0
+        &*self.values
     }
 }
 
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {:?}", self.system(), self.value())
+        write!(f, "{} {:?}", self.system(), self.values.value())
     }
 }
 
 impl Serialize for Settings {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        let value = self.value().map_err(serde::ser::Error::custom)?;
+        let value = self.values.value().map_err(serde::ser::Error::custom)?;
         BTreeMap::from([(self.system(), value)]).serialize(serializer)
     }
 }

@@ -7,12 +7,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use super::{Foundation, Profile, on};
+use super::{Foundation, Profile, on, row_keys};
 use crate::encoders::TokenStream;
 use crate::text::{PackedWindows, WindowRule};
-use crate::torch::Dropout;
-use crate::torch::kernels::Segments;
-use crate::train::Forward;
 use crate::{Error, Result};
 
 /// What is done with documents that are longer than the encoder's positions.
@@ -53,7 +50,7 @@ pub fn windows_of(
     max_windows: usize,
     stride: usize,
 ) -> Option<WindowRule> {
-    let positions = foundation.encoder.max_positions().map(|positions| positions as usize);
+    let positions = foundation.encoder.facts().max_positions;
     let capacity = [positions, foundation.max_pieces].into_iter().flatten().min()?;
     let most = |limit: usize| (limit > 0).then_some(limit);
     let (prefix, suffix) = (vec![foundation.pieces.cls], foundation.pieces.window_end());
@@ -66,7 +63,7 @@ pub struct BatchWindows {
     /// What the encoder reads.
     pub packed: PackedWindows,
     /// Dropout key of each piece that the encoder reads.
-    token_keys: Vec<i64>,
+    pub(super) token_keys: Vec<i64>,
     /// How states are put together (see [`PackedWindows::covers`]); `None` where no document was
     /// cut into windows.
     covers: Option<(Vec<i64>, Vec<i64>, Vec<f32>)>,
@@ -80,12 +77,8 @@ impl BatchWindows {
     pub fn new(ids: &[i64], offsets: &[i64], rule: &WindowRule, visits: &[u64], seed: u64) -> Self {
         let packed = PackedWindows::new(ids, offsets, rule);
         let covers = packed.is_cut().then(|| packed.covers(offsets));
-        let mut token_keys = Vec::with_capacity(packed.ids.len());
-        for (range, &visit) in packed.document_windows.windows(2).zip(visits) {
-            let tokens = packed.offsets[range[1]] - packed.offsets[range[0]];
-            token_keys
-                .extend((0..tokens as u64).map(|token| Dropout::token_key(seed, 0, visit, token)));
-        }
+        let firsts = packed.document_windows.iter().map(|&window| packed.offsets[window]);
+        let token_keys = row_keys(seed, 0, visits, &firsts.collect::<Vec<_>>());
         Self { packed, token_keys, covers, tokens: ids.len() as i64 }
     }
 
@@ -94,21 +87,8 @@ impl BatchWindows {
     /// # Errors
     /// If libtorch rejects an operation.
     pub fn stream(&self, device: Device) -> Result<TokenStream> {
-        Ok(TokenStream {
-            ids: on(&self.packed.ids, device)?,
-            positions: on(&self.packed.positions, device)?,
-            segments: Segments::new(&self.packed.offsets, device)?,
-        })
-    }
-
-    /// Dropout of the encoder's pieces; `None` outside training.
-    ///
-    /// # Errors
-    /// A probability outside [0, 1).
-    pub fn dropout(&self, p: f64, forward: Forward, device: Device) -> Result<Option<Dropout>> {
-        (forward.train && p > 0.0)
-            .then(|| Dropout::new(p, on(&self.token_keys, device)?))
-            .transpose()
+        let packed = &self.packed;
+        TokenStream::new(&packed.ids, &packed.positions, &packed.offsets, device)
     }
 
     /// States of the documents' pieces from those of the windows: the mean over the windows that
@@ -119,7 +99,7 @@ impl BatchWindows {
     pub fn joined(&self, states: &Tensor) -> Result<Tensor> {
         let Some((from, to, weights)) = &self.covers else { return Ok(states.shallow_clone()) };
         let device = states.device();
-        let weights = Tensor::f_from_slice(weights)?.f_to_device(device)?.f_unsqueeze(1)?;
+        let weights = on(weights, device)?.f_unsqueeze(1)?;
         let shown = states.f_index_select(0, &on(from, device)?)?.f_mul(&weights)?;
         let zeros = Tensor::f_zeros([self.tokens, states.size()[1]], (Kind::Float, device))?;
         Ok(zeros.f_index_add(0, &on(to, device)?, &shown)?)

@@ -6,7 +6,8 @@
 use std::ffi::{CStr, CString, c_void};
 use std::str::FromStr;
 
-use tch::{Cuda, Device};
+use tch::kind::Element;
+use tch::{Cuda, Device, Tensor};
 
 use super::shim::{
     CStream, check, docre_cuda_peak_bytes, docre_cuda_set_device, docre_stream_current_waits,
@@ -149,6 +150,14 @@ fn loader_message() -> String {
     } else {
         unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned()
     }
+}
+
+/// Host values as a tensor on `device`.
+///
+/// # Errors
+/// If libtorch rejects the copy.
+pub fn on<T: Element>(values: &[T], device: Device) -> Result<Tensor> {
+    Ok(Tensor::f_from_slice(values)?.f_to_device(device)?)
 }
 
 /// Sets the number of threads an operation may use.
@@ -298,7 +307,7 @@ mod tests {
         match DeviceChoice::Cuda(None).resolve(0) {
             Ok(device) => assert_eq!(device, Device::Cuda(0)),
             Err(error) => {
-                assert!(error.to_string().starts_with("CUDA cannot be used: libtorch"), "{error}")
+                assert!(error.to_string().starts_with("CUDA cannot be used: libtorch"), "{error}");
             }
         }
         assert_eq!(DeviceChoice::Cpu.resolve(5).unwrap(), Device::Cpu);

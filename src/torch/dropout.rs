@@ -13,8 +13,10 @@ use crate::{Error, Result};
 /// Rate and token keys of one forward pass.
 #[derive(Debug)]
 pub struct Dropout {
-    p: f64,
-    token_keys: Tensor,
+    /// The probability of dropping.
+    pub p: f64,
+    /// int64 `[tokens]`.
+    pub token_keys: Tensor,
 }
 
 impl Dropout {
@@ -35,16 +37,6 @@ impl Dropout {
             .into_iter()
             .fold(0u64, |state, part| mix(state ^ part))
             .cast_signed()
-    }
-
-    /// The probability of dropping.
-    pub fn p(&self) -> f64 {
-        self.p
-    }
-
-    /// int64 `[tokens]`.
-    pub fn token_keys(&self) -> &Tensor {
-        &self.token_keys
     }
 }
 

@@ -16,7 +16,7 @@ pub mod precision;
 pub mod rng;
 mod shim;
 
-pub use device::{DeviceChoice, SideStream};
+pub use device::{DeviceChoice, SideStream, on};
 pub use dropout::Dropout;
 pub use gradients::GradientBuckets;
 pub use optimizer::{Adam, AdamSettings, ParameterGroup};

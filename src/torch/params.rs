@@ -162,15 +162,6 @@ impl Parameters {
         self.entries.iter().filter(|entry| entry.trainable)
     }
 
-    /// Draws the parameter `name` again, from another distribution.
-    ///
-    /// # Errors
-    /// An unknown name.
-    pub fn restart(&self, name: &str, init: Init) -> Result<()> {
-        let shape = self.handle(name)?.size();
-        self.assign(name, &initial_value(self.seed, name, &shape, init)?)
-    }
-
     /// Copies `value` into the parameter `name`.
     ///
     /// # Errors

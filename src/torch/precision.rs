@@ -44,7 +44,9 @@ pub fn matmul_rate(device: Device, precision: Precision) -> Result<f64> {
     for round in 0.. {
         let start = Instant::now();
         let _product = a.f_matmul(&a)?;
-        synchronize(device);
+        if let Device::Cuda(index) = device {
+            Cuda::synchronize(index as i64);
+        }
         if round > 0 {
             best = best.min(start.elapsed().as_secs_f64());
         }
@@ -53,13 +55,6 @@ pub fn matmul_rate(device: Device, precision: Precision) -> Result<f64> {
         }
     }
     Ok(2.0 * (side as f64).powi(3) / best)
-}
-
-/// Waits for a CUDA device; the CPU is never behind.
-fn synchronize(device: Device) {
-    if let Device::Cuda(index) = device {
-        Cuda::synchronize(index as i64);
-    }
 }
 
 #[cfg(test)]

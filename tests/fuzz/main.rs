@@ -15,7 +15,7 @@ use rand_chacha::ChaCha8Rng;
 
 use targets::{Target, targets};
 
-#[path = "../../src/torch/hf/handmade.rs"]
+#[path = "../../src/torch/hf/tests/handmade.rs"]
 mod handmade;
 mod targets;
 

@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::encoders::checks::{check_positive, check_rates};
 use crate::encoders::kind;
-use crate::torch::hf::load::{check_positive, check_rates};
 use crate::torch::nn::{LayerNorm, Linear};
 use crate::torch::{Init, Slot};
 use crate::{Error, Result};
@@ -26,51 +26,37 @@ pub(in crate::encoders) struct BertConfig {
     /// Rows of the position table: the longest document, in pieces; RoBERTa has two more.
     pub max_position_embeddings: i64,
     /// Rows of the token-type table; only row 0 is used.
-    #[serde(default = "default_type_vocab_size")]
     pub type_vocab_size: i64,
     /// `gelu` (exact), `gelu_new` (tanh form) or `relu`.
-    #[serde(default = "default_hidden_act")]
     pub hidden_act: String,
     /// Dropout of hidden states.
-    #[serde(default = "default_dropout")]
     pub hidden_dropout_prob: f64,
     /// Dropout of attention probabilities.
-    #[serde(default = "default_dropout")]
     pub attention_probs_dropout_prob: f64,
     /// Standard deviation of initial weights.
-    #[serde(default = "default_initializer_range")]
     pub initializer_range: f64,
     /// ε of the layer norms.
-    #[serde(default = "default_layer_norm_eps")]
     pub layer_norm_eps: f64,
     /// The padding piece; a row like any other here.
-    #[serde(default)]
     pub pad_token_id: Option<i64>,
     /// Only `absolute` is known.
-    #[serde(default = "default_position_embedding_type")]
     pub position_embedding_type: String,
     /// Keys that this program does not read, kept for other programs.
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
 
-fn default_type_vocab_size() -> i64 {
-    2
-}
-fn default_hidden_act() -> String {
-    "gelu".into()
-}
-fn default_dropout() -> f64 {
-    0.1
-}
-fn default_initializer_range() -> f64 {
-    0.02
-}
-fn default_layer_norm_eps() -> f64 {
-    1e-12
-}
-fn default_position_embedding_type() -> String {
-    "absolute".into()
+/// What Hugging Face assumes for keys that a `config.json` lacks.
+fn assumed() -> Value {
+    json!({
+        "type_vocab_size": 2,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.1,
+        "attention_probs_dropout_prob": 0.1,
+        "initializer_range": 0.02,
+        "layer_norm_eps": 1e-12,
+        "position_embedding_type": "absolute",
+    })
 }
 
 /// Presets with their numbers of layers, widths and heads: Google's BERT-tiny, BERT-mini and
@@ -81,35 +67,33 @@ const SIZES: [(&str, [i64; 3]); 3] =
 /// Names that [`BertConfig::preset`] knows.
 pub(super) const PRESETS: &[&str] = &[SIZES[0].0, SIZES[1].0, SIZES[2].0];
 
-/// How the relatives of BERT differ from each other.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct BertVariant {
-    pub model_type: &'static str,
-    architecture: &'static str,
-    /// Whether positions begin after the padding piece's number.
-    pub positions_after_padding: bool,
-}
+/// `model_type` of BERT.
+pub(super) const BERT: &str = "bert";
 
-pub(super) const BERT: BertVariant =
-    BertVariant { model_type: "bert", architecture: "BertModel", positions_after_padding: false };
-
-/// RoBERTa (Liu et al. 2019).
-pub(super) const ROBERTA: BertVariant = BertVariant {
-    model_type: "roberta",
-    architecture: "RobertaModel",
-    positions_after_padding: true,
-};
+/// `model_type` of RoBERTa (Liu et al. 2019).
+pub(super) const ROBERTA: &str = "roberta";
 
 impl BertConfig {
-    /// Which relative of BERT this is; BERT itself where `model_type` is absent.
-    pub(super) fn variant(&self) -> &'static BertVariant {
-        let model_type = self.other.get("model_type").and_then(Value::as_str);
-        if model_type == Some(ROBERTA.model_type) { &ROBERTA } else { &BERT }
+    /// Reads a `config.json`.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] for keys that are missing or of another type.
+    pub fn read(config: &Value) -> Result<Self> {
+        let mut keys = assumed();
+        if let (Some(keys), Some(given)) = (keys.as_object_mut(), config.as_object()) {
+            keys.extend(given.clone());
+        }
+        kind::from_json(&keys)
+    }
+
+    /// Whether positions begin after the padding piece's number, as RoBERTa's do.
+    fn is_roberta(&self) -> bool {
+        self.other.get("model_type").and_then(Value::as_str) == Some(ROBERTA)
     }
 
     /// Row of the position table that a document's first piece takes.
     pub fn first_position(&self) -> i64 {
-        if self.variant().positions_after_padding { self.pad_token_id.unwrap_or(1) + 1 } else { 0 }
+        if self.is_roberta() { self.pad_token_id.unwrap_or(1) + 1 } else { 0 }
     }
 
     /// The longest document, in pieces.
@@ -127,29 +111,22 @@ impl BertConfig {
             .find(|(preset, _)| *preset == name)
             .map(|(_, sizes)| *sizes)
             .ok_or_else(|| Error::recipe(format!("no BERT preset is called `{name}`")))?;
-        Ok(Self {
-            vocab_size,
-            hidden_size: width,
-            num_hidden_layers: layers,
-            num_attention_heads: heads,
-            intermediate_size: 4 * width,
-            max_position_embeddings: 512,
-            type_vocab_size: default_type_vocab_size(),
-            hidden_act: default_hidden_act(),
-            hidden_dropout_prob: default_dropout(),
-            attention_probs_dropout_prob: default_dropout(),
-            initializer_range: default_initializer_range(),
-            layer_norm_eps: default_layer_norm_eps(),
-            pad_token_id: Some(0),
-            position_embedding_type: default_position_embedding_type(),
-            other: Map::new(),
-        })
+        Self::read(&json!({
+            "vocab_size": vocab_size,
+            "hidden_size": width,
+            "num_hidden_layers": layers,
+            "num_attention_heads": heads,
+            "intermediate_size": 4 * width,
+            "max_position_embeddings": 512,
+            "pad_token_id": 0,
+        }))
     }
 
     /// The content of `config.json`; `architectures` and `model_type` say what is saved, whatever
     /// was loaded.
     pub fn to_json(&self) -> Value {
-        let BertVariant { architecture, model_type, .. } = self.variant();
+        let (architecture, model_type) =
+            if self.is_roberta() { ("RobertaModel", ROBERTA) } else { ("BertModel", BERT) };
         let mut config = kind::to_json(self, architecture, model_type);
         config["torch_dtype"] = json!("float32");
         config
@@ -158,19 +135,25 @@ impl BertConfig {
     /// # Errors
     /// [`Error::Recipe`] naming a key whose value cannot be used.
     pub fn validate(&self) -> Result<()> {
-        check_positive(&[
-            ("vocab_size", self.vocab_size),
-            ("hidden_size", self.hidden_size),
-            ("num_hidden_layers", self.num_hidden_layers),
-            ("num_attention_heads", self.num_attention_heads),
-            ("intermediate_size", self.intermediate_size),
-            ("max_position_embeddings", self.max_position_embeddings),
-            ("type_vocab_size", self.type_vocab_size),
-        ])?;
-        check_rates(&[
-            ("hidden_dropout_prob", self.hidden_dropout_prob),
-            ("attention_probs_dropout_prob", self.attention_probs_dropout_prob),
-        ])?;
+        check_positive(
+            "encoder key ",
+            &[
+                ("vocab_size", self.vocab_size),
+                ("hidden_size", self.hidden_size),
+                ("num_hidden_layers", self.num_hidden_layers),
+                ("num_attention_heads", self.num_attention_heads),
+                ("intermediate_size", self.intermediate_size),
+                ("max_position_embeddings", self.max_position_embeddings),
+                ("type_vocab_size", self.type_vocab_size),
+            ],
+        )?;
+        check_rates(
+            "encoder key ",
+            &[
+                ("hidden_dropout_prob", self.hidden_dropout_prob),
+                ("attention_probs_dropout_prob", self.attention_probs_dropout_prob),
+            ],
+        )?;
         if self.hidden_size % self.num_attention_heads != 0 {
             let (width, heads) = (self.hidden_size, self.num_attention_heads);
             return Err(Error::recipe(format!(

@@ -19,7 +19,7 @@ use crate::torch::Parameters;
 use crate::torch::dropout::dropout;
 use crate::torch::hf::load;
 use crate::torch::hf::{ModelFolder, WeightNames};
-use crate::torch::kernels::activations;
+use crate::torch::kernels::activations::Activation;
 use crate::torch::kernels::attention::varlen_attention;
 use crate::torch::kernels::context::entity_attention;
 use crate::torch::nn::{LayerNorm, Linear, SelfAttention, lookup};
@@ -29,7 +29,7 @@ use local_start::start_local;
 
 /// The registry's entry of BERT.
 pub(super) const BERT: EncoderKind = EncoderKind {
-    model_type: config::BERT.model_type,
+    model_type: config::BERT,
     presets: config::PRESETS,
     reads_words: false,
     names: WeightNames { prefix: "bert.", heads: &["cls."] },
@@ -40,7 +40,7 @@ pub(super) const BERT: EncoderKind = EncoderKind {
 
 /// The registry's entry of RoBERTa, which has no preset.
 pub(super) const ROBERTA: EncoderKind = EncoderKind {
-    model_type: config::ROBERTA.model_type,
+    model_type: config::ROBERTA,
     presets: &[],
     names: WeightNames { prefix: "roberta.", heads: &["lm_head."] },
     ..BERT
@@ -102,14 +102,14 @@ impl Bert {
     /// [`Error::Recipe`] for a configuration that cannot be built.
     pub(super) fn declare(config: BertConfig, params: &mut Parameters) -> Result<Self> {
         config.validate()?;
-        let activation = HiddenAct::parse(&config.hidden_act)?;
+        let activation = activation(&config.hidden_act)?;
         params.declare_all(config.slots())?;
         let embeddings = Embeddings::get(params, &config)?;
         let layers = (0..config.num_hidden_layers)
             .map(|layer| Layer::get(params, &config, layer, activation))
             .collect::<Result<_>>()?;
         let facts = EncoderFacts {
-            max_positions: Some(config.positions()),
+            max_positions: usize::try_from(config.positions()).ok(),
             dropout_rates: (config.hidden_dropout_prob, config.attention_probs_dropout_prob),
             attention_heads: Some(config.num_attention_heads),
             ..EncoderFacts::new(config.hidden_size, Vec::new())
@@ -123,8 +123,8 @@ impl Bert {
     /// # Errors
     /// [`Error::Data`] where weights are missing or do not fit the configuration.
     fn load(folder: &ModelFolder, pieces: i64, params: &mut Parameters) -> Result<Self> {
-        let mut config: BertConfig =
-            kind::from_json(&folder.config).map_err(|error| folder.in_config(&error))?;
+        let mut config =
+            BertConfig::read(&folder.config).map_err(|error| folder.in_config(&error))?;
         config.validate().map_err(|error| folder.in_config(&error))?;
         check_depth(folder, &config)?;
         let mut notes = load::check(folder, &config.slots())?;
@@ -179,8 +179,13 @@ impl Encoder for Bert {
         asked: &Attending,
         pass: &Pass,
     ) -> Result<Attended> {
-        check_lengths(stream.segments.longest(), self.config.positions())?;
-        let first = asked.first_layer(self.layers.len())?;
+        check_lengths(stream.segments.longest, self.config.positions())?;
+        let (total, counted) = (self.layers.len(), asked.layers.max(1));
+        let first = total.checked_sub(counted).ok_or_else(|| {
+            Error::recipe(format!(
+                "the mean of {counted} layers was asked of an encoder with {total}"
+            ))
+        })?;
         let mut states = self.embeddings.forward(stream, pass)?;
         let (mut kept, mut attention) = (Vec::new(), Vec::new());
         for (index, layer) in self.layers.iter().enumerate() {
@@ -203,8 +208,21 @@ impl Encoder for Bert {
         Attended::mean(&kept, &attention)
     }
 
+    /// Replaces the position table by its hierarchical extension, once.
     fn extend_positions(&mut self, alpha: f64, parameters: &mut Parameters) -> Result<()> {
-        extend(self, alpha, parameters)
+        if self.config.other.contains_key(EXTENDED) {
+            return Ok(());
+        }
+        if self.config.first_position() > 0 {
+            return Err(Error::recipe("the positions of a RoBERTa cannot be extended")
+                .with_hint("encode long documents in windows"));
+        }
+        let table = tch::no_grad(|| extended_positions(&self.embeddings.positions, alpha))?;
+        self.config.max_position_embeddings = table.size()[0];
+        self.facts.max_positions = usize::try_from(self.config.positions()).ok();
+        self.config.other.insert(EXTENDED.to_owned(), alpha.into());
+        self.embeddings.positions = parameters.replace(POSITION_TABLE, &table)?;
+        Ok(())
     }
 
     fn config(&self) -> Value {
@@ -224,23 +242,6 @@ fn check_lengths(longest: i64, positions: i64) -> Result<()> {
         "encode long documents in windows, allow them to be cut, or take an encoder \
             with more positions",
     ))
-}
-
-/// Replaces the position table by its hierarchical extension, once.
-fn extend(bert: &mut Bert, alpha: f64, parameters: &mut Parameters) -> Result<()> {
-    if bert.config.other.contains_key(EXTENDED) {
-        return Ok(());
-    }
-    if bert.config.first_position() > 0 {
-        return Err(Error::recipe("the positions of a RoBERTa cannot be extended")
-            .with_hint("encode long documents in windows"));
-    }
-    let table = tch::no_grad(|| extended_positions(&bert.embeddings.positions, alpha))?;
-    bert.config.max_position_embeddings = table.size()[0];
-    bert.facts.max_positions = Some(bert.config.positions());
-    bert.config.other.insert(EXTENDED.to_owned(), alpha.into());
-    bert.embeddings.positions = parameters.replace(POSITION_TABLE, &table)?;
-    Ok(())
 }
 
 /// Word pieces, positions and token type 0.
@@ -281,7 +282,7 @@ struct Layer {
     attention_output: Linear,
     attention_norm: LayerNorm,
     intermediate: Linear,
-    activation: HiddenAct,
+    activation: Option<Activation>,
     output: Linear,
     norm: LayerNorm,
 }
@@ -291,7 +292,7 @@ impl Layer {
         params: &Parameters,
         config: &BertConfig,
         layer: i64,
-        activation: HiddenAct,
+        activation: Option<Activation>,
     ) -> Result<Self> {
         let name = |part: &str| format!("encoder.layer.{layer}.{part}");
         let [query, key, value] =
@@ -327,7 +328,11 @@ impl Layer {
         let attended = self.attention_output.forward_in(&context, pass.precision)?;
         let attended = dropout(&attended, pass.hidden_dropout.as_ref(), salt + 1)?;
         let x = self.attention_norm.forward(&x.f_add(&attended)?)?;
-        let inner = self.activation.apply(&self.intermediate.forward_in(&x, pass.precision)?)?;
+        let inner = self.intermediate.forward_in(&x, pass.precision)?;
+        let inner = match self.activation {
+            Some(activation) => activation.apply(&inner)?,
+            None => inner.f_relu()?,
+        };
         let output = dropout(
             &self.output.forward_in(&inner, pass.precision)?,
             pass.hidden_dropout.as_ref(),
@@ -337,30 +342,13 @@ impl Layer {
     }
 }
 
-/// The feed-forward network's nonlinearity.
-#[derive(Clone, Copy, Debug)]
-enum HiddenAct {
-    Gelu,
-    GeluTanh,
-    Relu,
-}
-
-impl HiddenAct {
-    fn parse(name: &str) -> Result<Self> {
-        match name {
-            "gelu" => Ok(Self::Gelu),
-            "gelu_new" => Ok(Self::GeluTanh),
-            "relu" => Ok(Self::Relu),
-            _ => Err(Error::recipe(format!("`hidden_act` is `{name}`"))
-                .with_hint("the known activations are gelu, gelu_new and relu")),
-        }
-    }
-
-    fn apply(self, x: &Tensor) -> Result<Tensor> {
-        Ok(match self {
-            Self::Gelu => activations::gelu(x)?,
-            Self::GeluTanh => activations::gelu_tanh(x)?,
-            Self::Relu => x.f_relu()?,
-        })
+/// The activation of that name; `None` is relu.
+fn activation(name: &str) -> Result<Option<Activation>> {
+    match name {
+        "gelu" => Ok(Some(Activation::Gelu)),
+        "gelu_new" => Ok(Some(Activation::GeluTanh)),
+        "relu" => Ok(None),
+        _ => Err(Error::recipe(format!("`hidden_act` is `{name}`"))
+            .with_hint("the known activations are gelu, gelu_new and relu")),
     }
 }

@@ -185,7 +185,7 @@ fn a_roberta_is_a_bert_whose_positions_begin_later() {
     );
     assert!(roberta.encode(&stream(&[vec![1; 13]]), &pass).is_err());
     assert_eq!(
-        (roberta.max_positions(), roberta.config()["model_type"].as_str()),
+        (roberta.facts().max_positions, roberta.config()["model_type"].as_str()),
         (Some(12), Some("roberta"))
     );
     assert_eq!(kind::from_json::<BertConfig>(&roberta.config()).unwrap().first_position(), 2);
@@ -216,7 +216,7 @@ fn positions_are_extended_once_by_their_hierarchy() {
     bert.extend_positions(0.4, &mut own).unwrap();
     bert.extend_positions(0.4, &mut own).unwrap();
     let after = own.get(table).unwrap();
-    assert_eq!((after.size()[0], bert.max_positions()), (12, Some(12)));
+    assert_eq!((after.size()[0], bert.facts().max_positions), (12, Some(12)));
     assert_eq!(after.narrow(0, 0, 4), before);
     // Row 4·2 + 3: α u_2 + (1 − α) u_3 with u_i = (p_i − α p_0) / (1 − α).
     let u = |i: i64| (before.get(i) - before.get(0) * 0.4) / 0.6;

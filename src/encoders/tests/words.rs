@@ -15,7 +15,7 @@ fn words(vectors: Option<WordVectors>) -> (Parameters, Box<dyn Encoder>) {
 #[test]
 fn states_are_rows_of_the_table() {
     let (params, encoder) = words(Some(vectors()));
-    assert_eq!((encoder.width(), encoder.contextual()), (6, false));
+    assert_eq!((encoder.facts().width, encoder.facts().contextual), (6, false));
     let table = params.get("word_emb.weight").unwrap();
     let states = encode(&*encoder, &documents());
     assert_eq!(states, table.index_select(0, &stream(&documents()).ids));
@@ -38,7 +38,7 @@ fn vectors_of_a_file_are_frozen_and_random_ones_are_trained() {
         (params.trainable().count(), &encoder.config()["frozen_vectors"]),
         (1, &json!(false))
     );
-    assert_eq!(encoder.width(), 100);
+    assert_eq!(encoder.facts().width, 100);
 }
 
 #[test]

@@ -3,7 +3,6 @@
 //!
 //! Layers are named as in the release (`head_extractor`, `tail_extractor`, `bilinear`).
 
-mod layout;
 mod model;
 mod parity;
 mod settings;
@@ -12,9 +11,8 @@ mod system;
 #[cfg(test)]
 mod tests;
 
-pub use layout::labelled_first;
 pub use model::Atlop;
 pub use settings::AtlopSettings;
 pub(crate) use settings::check_blocks;
-pub use system::AtlopSystem;
+pub use system::ATLOP;
 pub(crate) use system::schedule;

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
 use tch::Tensor;
 
-use super::layout::AtlopLayout;
 use super::settings::{AtlopSettings, Classifier, LossKind, ThresholdKind};
 use crate::Result;
 use crate::systems::reading::{
@@ -13,11 +11,10 @@ use crate::systems::reading::{
 };
 use crate::systems::{
     Classes, DecisionRule, Extractor, Foundation, Layout, LongDocuments, NaClass, RelationBatch,
-    RelationLoss, on, tables, windows_of,
+    RelationLoss, SystemSettings, on, tables, windows_of,
 };
 use crate::text::{TokenizedDocument, View};
-use crate::torch::Parameters;
-use crate::torch::kernels::activations::tanh;
+use crate::torch::kernels::activations::Activation;
 use crate::torch::kernels::grouped::grouped_bilinear;
 use crate::torch::nn::Linear;
 use crate::train::Forward;
@@ -28,10 +25,9 @@ pub struct Atlop {
     head_extractor: Linear,
     tail_extractor: Linear,
     bilinear: Linear,
-    parameters: Parameters,
-    layout: Arc<AtlopLayout>,
+    layout: Arc<ReadingLayout>,
     settings: AtlopSettings,
-    relations: usize,
+    foundation: Foundation,
 }
 
 /// A batch's pairs on their way to logits.
@@ -53,39 +49,23 @@ impl Atlop {
     /// If no model can be built from the settings, or libtorch rejects an operation.
     pub fn new(mut foundation: Foundation, settings: AtlopSettings) -> Result<Self> {
         settings.check()?;
-        let layout = ReadingLayout::new(
-            foundation.pieces.clone(),
-            reading_options(&foundation, &settings),
-            foundation.seed,
-        );
-        let (width, emb) = (foundation.encoder.width(), settings.emb_size);
-        let parameters = &mut foundation.parameters;
+        let layout = ReadingLayout::new(&foundation, reading_options(&foundation, &settings));
+        let (width, emb) = (foundation.encoder.facts().width, settings.emb_size);
         let input = if settings.context { 2 * width } else { width };
-        let head_extractor = Linear::declare(parameters, "heads.head_extractor", input, emb)?;
-        let tail_extractor = Linear::declare(parameters, "heads.tail_extractor", input, emb)?;
         let features = match settings.classifier {
             Classifier::Grouped => emb * settings.block_size,
             Classifier::Linear => 2 * emb,
         };
-        let bilinear = Linear::declare(
-            parameters,
-            "heads.bilinear",
-            features,
-            foundation.relations as i64 + 1,
-        )?;
-        let (pooling, context, dropout) = (settings.pooling, settings.context, foundation.dropout);
-        let reader = Reader { encoder: foundation.encoder, pooling, context, layers: 1, dropout };
-        let (parameters, relations) = (foundation.parameters, foundation.relations);
-        let layout = Arc::new(AtlopLayout(Arc::new(layout)));
+        let classes = foundation.relations as i64 + 1;
+        let parameters = &mut foundation.parameters;
         Ok(Self {
-            reader,
-            head_extractor,
-            tail_extractor,
-            bilinear,
-            parameters,
-            layout,
+            reader: Reader { pooling: settings.pooling, context: settings.context, layers: 1 },
+            head_extractor: Linear::declare(parameters, "heads.head_extractor", input, emb)?,
+            tail_extractor: Linear::declare(parameters, "heads.tail_extractor", input, emb)?,
+            bilinear: Linear::declare(parameters, "heads.bilinear", features, classes)?,
+            layout: Arc::new(layout),
             settings,
-            relations,
+            foundation,
         })
     }
 
@@ -94,7 +74,7 @@ impl Atlop {
     /// # Errors
     /// A document over the limit that may not be cut.
     pub fn view(&self, document: &TokenizedDocument) -> Result<View> {
-        self.layout.0.view(document)
+        self.layout.view(document)
     }
 
     /// Everything before the classifier.
@@ -102,15 +82,17 @@ impl Atlop {
     /// # Errors
     /// If libtorch rejects an operation.
     pub fn pairs(&self, tables: &ReadingTables, forward: Forward) -> Result<AtlopPairs> {
-        let device = self.parameters.device();
-        let read = self.reader.read(tables, device, forward)?;
-        let context =
-            self.settings.context.then(|| self.reader.contexts(&read, tables, true)).transpose()?;
+        let read = self.reader.read(&self.foundation, tables, forward)?;
+        let context = self
+            .settings
+            .context
+            .then(|| Reader::contexts(&self.foundation, &read, tables, true))
+            .transpose()?;
         let vector = |layer: &Linear, rows: &[i64]| -> Result<Tensor> {
-            let rows = on(rows, device)?;
+            let rows = on(rows, read.states.device())?;
             let mut parts = vec![(&read.entities, Some(&rows))];
             parts.extend(context.iter().map(|context| (context, None)));
-            tanh(&layer.forward_parts(&parts)?)
+            Activation::Tanh.apply(&layer.forward_parts(&parts)?)
         };
         let (heads, tails) = (
             vector(&self.head_extractor, &tables.heads)?,
@@ -146,12 +128,9 @@ impl Atlop {
 
 fn reading_options(foundation: &Foundation, settings: &AtlopSettings) -> ReadingOptions {
     let in_windows = settings.long_documents == LongDocuments::Windows;
-    let whole = foundation
-        .max_pieces
-        .or_else(|| foundation.encoder.max_positions().map(|positions| positions as usize));
+    let whole = foundation.max_pieces.or_else(|| foundation.encoder.facts().max_positions);
     ReadingOptions {
         markers: settings.markers,
-        entity_types: foundation.entity_types.clone(),
         mention: MentionTokens::Start,
         max_pieces: if in_windows {
             (settings.max_pieces > 0).then_some(settings.max_pieces)
@@ -167,11 +146,11 @@ fn reading_options(foundation: &Foundation, settings: &AtlopSettings) -> Reading
 
 impl Extractor for Atlop {
     fn layout(&self) -> Arc<dyn Layout> {
-        Arc::<AtlopLayout>::clone(&self.layout)
+        Arc::<ReadingLayout>::clone(&self.layout)
     }
 
     fn classes(&self) -> Classes {
-        Classes { relations: self.relations, na: NaClass::First }
+        Classes { relations: self.foundation.relations, na: NaClass::First }
     }
 
     fn loss(&self) -> RelationLoss {
@@ -192,11 +171,7 @@ impl Extractor for Atlop {
         self.classify(&self.pairs(tables(&batch.tables)?, forward)?, forward)
     }
 
-    fn parameters(&self) -> &Parameters {
-        &self.parameters
-    }
-
-    fn encoder_config(&self) -> Value {
-        self.reader.encoder.config()
+    fn foundation(&self) -> &Foundation {
+        &self.foundation
     }
 }

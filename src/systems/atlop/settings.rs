@@ -108,19 +108,6 @@ impl AtlopSettings {
             window_stride: 0,
         }
     }
-
-    /// Refuses settings that no model can be built from.
-    ///
-    /// # Errors
-    /// [`Error::Recipe`] naming the setting.
-    pub fn check(&self) -> Result<()> {
-        check_blocks(self.emb_size, self.block_size)?;
-        if self.markers == MarkerScheme::Typed {
-            return Err(Error::recipe("atlop has no typed markers")
-                .with_hint("use star-per-word, star-per-mention, entity or none"));
-        }
-        self.long_documents.without_extension("atlop")
-    }
 }
 
 /// `block_size` must divide `emb_size`.

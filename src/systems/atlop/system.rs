@@ -1,15 +1,29 @@
 //! ATLOP in the registry.
 
-use toml::Table;
+use std::sync::Arc;
 
+use super::settings::check_blocks;
 use super::{Atlop, AtlopSettings, parity};
-use crate::Result;
 use crate::parity::CaseKind;
-use crate::systems::{Extractor, Foundation, Profile, System, SystemInfo};
+use crate::systems::reading::MarkerScheme;
+use crate::systems::{Extractor, Foundation, Profile, System, SystemInfo, SystemSettings};
 use crate::train::Schedule;
+use crate::{Error, Result};
 
 /// ATLOP.
-pub struct AtlopSystem;
+pub static ATLOP: System = System::new::<AtlopSettings>(
+    SystemInfo {
+        parity: Some(CaseKind { system: "atlop", compute: parity::atlop }),
+        ..SystemInfo::new(
+            "atlop",
+            "localized context pooling over the encoder's own attention, grouped bilinear \
+             classifier, adaptive thresholds",
+            "Zhou et al. 2021, Document-Level Relation Extraction with Adaptive Thresholding \
+             and Localized Context Pooling",
+        )
+    },
+    |profile, _| Arc::new(AtlopSettings::of(profile)),
+);
 
 /// Fine-tuning as paper and release have it (docs/systems.md, "A. ATLOP"); DocRE-II starts from
 /// it.
@@ -25,40 +39,21 @@ pub(crate) fn schedule() -> Schedule {
     }
 }
 
-impl System for AtlopSystem {
-    type Settings = AtlopSettings;
-
-    fn info(&self) -> SystemInfo {
-        SystemInfo {
-            parity: Some(CaseKind { system: "atlop", compute: parity::atlop }),
-            ..SystemInfo::new(
-                "atlop",
-                "localized context pooling over the encoder's own attention, grouped bilinear \
-                 classifier, adaptive thresholds",
-                "Zhou et al. 2021, Document-Level Relation Extraction with Adaptive Thresholding \
-                 and Localized Context Pooling",
-            )
+impl SystemSettings for AtlopSettings {
+    fn check(&self) -> Result<()> {
+        check_blocks(self.emb_size, self.block_size)?;
+        if self.markers == MarkerScheme::Typed {
+            return Err(Error::recipe("atlop has no typed markers")
+                .with_hint("use star-per-word, star-per-mention, entity or none"));
         }
+        self.long_documents.without_extension("atlop")
     }
 
-    fn defaults(&self, profile: Profile, _user: &Table) -> AtlopSettings {
-        AtlopSettings::of(profile)
-    }
-
-    fn check(&self, settings: &AtlopSettings) -> Result<()> {
-        settings.check()
-    }
-
-    fn schedule(&self, _profile: Profile, _settings: &AtlopSettings) -> Schedule {
+    fn schedule(&self, _system: &SystemInfo, _profile: Profile) -> Schedule {
         schedule()
     }
 
-    fn build(
-        &self,
-        foundation: Foundation,
-        settings: &AtlopSettings,
-        _ranked: bool,
-    ) -> Result<Box<dyn Extractor>> {
-        Ok(Box::new(Atlop::new(foundation, settings.clone())?))
+    fn build(&self, foundation: Foundation, _ranked: bool) -> Result<Box<dyn Extractor>> {
+        Ok(Box::new(Atlop::new(foundation, self.clone())?))
     }
 }

@@ -2,6 +2,7 @@ use tch::Tensor;
 
 use super::settings::{Classifier, LossKind, ThresholdKind};
 use super::*;
+use crate::systems::SystemSettings;
 use crate::systems::reading::testing::{
     EVALUATION, batch, document, documents, foundation, loss, overfit, untouched,
 };

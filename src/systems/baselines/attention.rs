@@ -8,49 +8,33 @@
 use tch::Tensor;
 
 use crate::Result;
-use crate::systems::words::WordTables;
-use crate::torch::HEADS;
+use crate::systems::words::{PairAttention, WordTables};
+use crate::torch::Parameters;
 use crate::torch::kernels::Segments;
-use crate::torch::kernels::attention::varlen_attention;
 use crate::torch::nn::Linear;
-use crate::torch::{Init, Parameters};
 
 /// Attention over pair vectors, and the classifier of [r; attended r].
 #[derive(Debug)]
 pub(super) struct ContextAttention {
-    /// s, `[width]`.
-    scale: Tensor,
-    output: Linear,
+    attention: PairAttention,
+    /// Class logits [P, C] of what [`Self::attend`] gives.
+    pub output: Linear,
 }
 
 impl ContextAttention {
-    /// Declares `heads.self_att.dot_scale` ~ U(1/√width, 1) and `heads.linear_output`.
+    /// Declares `heads.self_att.dot_scale` and `heads.linear_output`.
     pub fn declare(parameters: &mut Parameters, width: i64, classes: i64) -> Result<Self> {
-        let low = 1.0 / (width as f64).sqrt();
-        let init = Init::Uniform { bound: (1.0 - low) / 2.0 };
-        let scale = parameters.declare(format!("{HEADS}self_att.dot_scale"), &[width], init)?;
-        let _ = tch::no_grad(|| scale.shallow_clone().f_add_scalar_((1.0 + low) / 2.0))?;
-        let output =
-            Linear::bias_first(parameters, &format!("{HEADS}linear_output"), 2 * width, classes)?;
-        Ok(Self { scale, output })
+        let attention = PairAttention::diagonal(parameters, width)?;
+        let output = Linear::bias_first(parameters, "heads.linear_output", 2 * width, classes)?;
+        Ok(Self { attention, output })
     }
 
     /// [r; Σⱼ aⱼ rⱼ] of all pairs; `r`: [P, width], the result [P, 2 · width].
     pub fn attend(&self, r: &Tensor, tables: &WordTables) -> Result<Tensor> {
-        let (pairs, width) = r.size2()?;
-        if pairs == 0 {
+        if r.size()[0] == 0 {
             return Ok(Tensor::f_cat(&[r, r], 1)?);
         }
-        // The kernel divides scores by √width.
-        let query = r.f_mul(&self.scale)?.f_mul_scalar((width as f64).sqrt())?;
-        let qkv = Tensor::f_stack(&[&query, r, r], 1)?.f_view([pairs, 3, 1, width])?;
-        let attended =
-            varlen_attention(&qkv, &Segments::new(&tables.pair_offsets, r.device())?, None, 0)?;
-        Ok(Tensor::f_cat(&[r, &attended], 1)?)
-    }
-
-    /// Class logits [P, C].
-    pub fn classify(&self, attended: &Tensor) -> Result<Tensor> {
-        self.output.forward(attended)
+        let documents = Segments::new(&tables.pair_offsets, r.device())?;
+        Ok(Tensor::f_cat(&[r, &self.attention.forward(r, &documents)?], 1)?)
     }
 }

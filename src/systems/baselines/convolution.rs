@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 use crate::Result;
 use crate::torch::kernels::Segments;
 use crate::torch::kernels::products::linear;
-use crate::torch::{Init, Parameters};
+use crate::torch::{Init, Parameters, on};
 
 /// Width of the kernels.
 const KERNEL: i64 = 3;
@@ -24,14 +24,12 @@ impl Borders {
     pub fn new(segments: &Segments) -> Result<Self> {
         let (mut before, mut after) =
             (vec![1f32; segments.tokens() as usize], vec![1f32; segments.tokens() as usize]);
-        for span in segments.offsets().windows(2).filter(|span| span[0] < span[1]) {
+        for span in segments.offsets.windows(2).filter(|span| span[0] < span[1]) {
             before[span[0] as usize] = 0.0;
             after[span[1] as usize - 1] = 0.0;
         }
-        let device = segments.device_offsets().device();
-        let column = |values: &[f32]| -> Result<Tensor> {
-            Ok(Tensor::f_from_slice(values)?.f_to_device(device)?.f_unsqueeze(1)?)
-        };
+        let device = segments.device.device();
+        let column = |values: &[f32]| -> Result<Tensor> { Ok(on(values, device)?.f_unsqueeze(1)?) };
         Ok(Self { before: column(&before)?, after: column(&after)? })
     }
 

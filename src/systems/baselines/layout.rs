@@ -10,7 +10,7 @@ use crate::text::TokenizedDocument;
 /// Lays documents out for a [`super::Baseline`]; its tables are [`WordTables`].
 pub struct BaselineLayout {
     words: WordOptions,
-    labels: Labels,
+    pub(super) labels: Labels,
     na_per_positive: f64,
     pair_limit: usize,
     relations: usize,
@@ -65,17 +65,6 @@ impl BaselineLayout {
     }
 }
 
-/// The labelled pairs in the order of their first label.
-fn labelled_pairs(document: &TokenizedDocument) -> Vec<Pair> {
-    let mut seen = ahash::AHashSet::with_capacity(document.facts.len());
-    document
-        .facts
-        .iter()
-        .map(|fact| (fact.head, fact.tail))
-        .filter(|&pair| seen.insert(pair))
-        .collect()
-}
-
 impl Layout for BaselineLayout {
     /// Labelled pairs first, as in the releases; then NA pairs, all in row-major order or as many
     /// as are drawn.
@@ -86,7 +75,10 @@ impl Layout for BaselineLayout {
         epoch: u64,
         row: u64,
     ) -> Result<Vec<Pair>> {
-        let mut pairs = labelled_pairs(document);
+        // Labelled pairs once each, in the order of their first label.
+        let mut seen = ahash::AHashSet::with_capacity(document.facts.len());
+        let labelled = document.facts.iter().map(|fact| (fact.head, fact.tail));
+        let mut pairs: Vec<Pair> = labelled.filter(|&pair| seen.insert(pair)).collect();
         pairs.extend(self.negatives(document, pairs.len(), seed, epoch, row));
         pairs.truncate(if self.pair_limit > 0 { self.pair_limit } else { usize::MAX });
         Ok(pairs)

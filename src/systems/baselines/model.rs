@@ -10,23 +10,20 @@ use super::network::{Probe, WordNetwork};
 use super::pairs::PairBilinear;
 use super::settings::{BaselineSettings, Labels, Network};
 use crate::Result;
-use crate::encoders::Encoder;
-use crate::systems::words::{FeatureOrder, FeatureShape, WordFeatures, WordPass, WordTables};
-use crate::systems::{Classes, DecisionRule, Extractor, Foundation, Layout, RelationBatch, tables};
-use crate::torch::Parameters;
+use crate::systems::words::{FeatureOrder, WordFeatures, WordTables};
+use crate::systems::{
+    Classes, DecisionRule, Extractor, Foundation, Layout, RelationBatch, SystemSettings, tables,
+};
 use crate::train::Forward;
 
 /// Any of `cnn`, `lstm`, `bilstm`, `context-aware`, `bert-re` and the two models of `bert-ts`.
 pub struct Baseline {
-    encoder: Box<dyn Encoder>,
-    parameters: Parameters,
+    foundation: Foundation,
     features: Option<WordFeatures>,
     network: WordNetwork,
     pairs: PairBilinear,
     attention: Option<ContextAttention>,
     layout: Arc<BaselineLayout>,
-    labels: Labels,
-    dropout: Option<f64>,
 }
 
 impl Baseline {
@@ -38,40 +35,29 @@ impl Baseline {
         settings.check()?;
         let layout = Arc::new(BaselineLayout::new(&foundation, settings));
         let parameters = &mut foundation.parameters;
-        let types = (foundation.entity_types.len() as i64 + 1, settings.type_width);
-        let shape = FeatureShape {
-            coref_name: "heads.coref_embed",
-            type_name: "heads.ner_emb",
-            coref: (settings.coref_rows as i64, settings.coref_width),
-            types,
-            order: FeatureOrder::CorefType,
-        };
-        let features =
-            settings.features.then(|| WordFeatures::declare(parameters, &shape)).transpose()?;
-        let input = foundation.encoder.width() + features.as_ref().map_or(0, WordFeatures::width);
+        let coref = ("heads.coref_embed", settings.coref_rows as i64, settings.coref_width);
+        let rows = foundation.entity_types.len() as i64 + 1;
+        let types = ("heads.ner_emb", rows, settings.type_width);
+        let features = settings
+            .features
+            .then(|| WordFeatures::declare(parameters, coref, types, FeatureOrder::CorefType))
+            .transpose()?;
+        let input =
+            foundation.encoder.facts().width + features.as_ref().map_or(0, WordFeatures::width);
         let (network, width) = WordNetwork::declare(settings, input, parameters)?;
         let classes = layout.classes().count() as i64;
         let context = settings.network == Network::ContextAware;
-        let pairs = PairBilinear::declare(
-            parameters,
-            width,
-            settings.distance_width,
-            if context { settings.hidden } else { classes },
-        )?;
-        let attention = context
-            .then(|| ContextAttention::declare(parameters, settings.hidden, classes))
-            .transpose()?;
-        let Foundation { encoder, parameters, dropout, .. } = foundation;
+        let (distance, out) =
+            (settings.distance_width, if context { settings.hidden } else { classes });
         Ok(Self {
-            encoder,
-            parameters,
             features,
             network,
-            pairs,
-            attention,
+            pairs: PairBilinear::declare(parameters, width, distance, out)?,
+            attention: context
+                .then(|| ContextAttention::declare(parameters, settings.hidden, classes))
+                .transpose()?,
             layout,
-            labels: settings.labels,
-            dropout,
+            foundation,
         })
     }
 
@@ -80,27 +66,21 @@ impl Baseline {
     /// # Errors
     /// If libtorch rejects an operation.
     pub fn probed(&self, tables: &WordTables, forward: Forward, probe: Probe) -> Result<Tensor> {
-        let pass = WordPass {
-            encoder: &*self.encoder,
-            dropout: self.dropout,
-            forward,
-            device: self.parameters.device(),
-        };
-        let pieces = tables.piece_states(&pass)?;
+        let pieces = tables.piece_states(&self.foundation, forward)?;
         probe("bert_last_hidden", &pieces);
         let mut words = tables.of_words(&pieces)?;
         if let Some(features) = &self.features {
             words = features.beside(&words, tables)?;
         }
         let context = self.network.forward(&words, tables, forward, probe)?;
-        let entities = tables.entity_vectors(&context)?;
+        let entities = tables.averages.sum(&context)?;
         probe("entities", &entities);
         let values = self.pairs.forward(&entities, tables)?;
         let Some(attention) = &self.attention else { return Ok(values) };
         probe("bilinear_output", &values);
         let attended = attention.attend(&values, tables)?;
         probe("self_att_output", &attended);
-        attention.classify(&attended)
+        attention.output.forward(&attended)
     }
 
     /// The two sides of each pair, [entity; distance row] [P, w], from entity vectors [E, d].
@@ -123,7 +103,7 @@ impl Extractor for Baseline {
 
     /// One global threshold; "related or not" by the larger of the two scores (BERT-TS's release).
     fn decision(&self) -> DecisionRule {
-        if self.labels == Labels::Existence {
+        if self.layout.labels == Labels::Existence {
             DecisionRule::ArgMax
         } else {
             DecisionRule::Threshold
@@ -134,11 +114,7 @@ impl Extractor for Baseline {
         self.probed(tables(&batch.tables)?, forward, &mut |_, _| {})
     }
 
-    fn parameters(&self) -> &Parameters {
-        &self.parameters
-    }
-
-    fn encoder_config(&self) -> serde_json::Value {
-        self.encoder.config()
+    fn foundation(&self) -> &Foundation {
+        &self.foundation
     }
 }

@@ -8,7 +8,8 @@ use crate::Result;
 use crate::systems::words::{Rows, WordTables};
 use crate::torch::HEADS;
 use crate::torch::dropout::dropout;
-use crate::torch::nn::{Linear, LstmShape, PackedLstm, Packing};
+use crate::torch::kernels::Segments;
+use crate::torch::nn::{Linear, LstmShape, PackedLstm};
 use crate::torch::{Dropout, Parameters};
 use crate::train::Forward;
 
@@ -90,16 +91,11 @@ impl WordNetwork {
         match self {
             Self::Cnn(blocks, p) => {
                 let active = tables.dropout(Rows::Words, *p, forward, device)?;
-                let borders = Borders::new(&tables.word_segments(device)?)?;
+                let borders = Borders::new(&Segments::new(&tables.word_offsets, device)?)?;
                 convolve(x, blocks, &borders, active.as_ref(), probe)
             }
             Self::Lstm(lstm, p, linear) => {
-                let packing = Packing::new(&tables.word_segments(device)?, device)?;
-                let locked = tables
-                    .dropout(Rows::Words, *p, forward, device)?
-                    .map(|active| packing.lock(&active))
-                    .transpose()?;
-                let states = lstm.forward(x, &packing, locked.as_ref(), 0, forward.train)?;
+                let states = tables.read(lstm, x, (*p, 0), forward)?;
                 probe("lstm_output", &states);
                 let context = linear.forward(&states)?.f_relu()?;
                 probe("context_output", &context);

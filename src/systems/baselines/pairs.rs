@@ -52,7 +52,7 @@ impl PairBilinear {
     /// If libtorch rejects an operation.
     pub fn sides(&self, entities: &Tensor, tables: &WordTables) -> Result<(Tensor, Tensor)> {
         let device = entities.device();
-        let bins = tables.bins(device)?;
+        let bins = on(&tables.bins, device)?;
         let side = |rows: &[i64], distance: Tensor| -> Result<Tensor> {
             Ok(Tensor::f_cat(&[entities.f_index_select(0, &on(rows, device)?)?, distance], 1)?)
         };

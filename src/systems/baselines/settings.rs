@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::systems::words::MentionWeights;
 use crate::systems::{LongDocuments, Profile};
-use crate::{Error, Result};
 
 /// The network between the encoder's word states and the entity averages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -121,41 +120,5 @@ impl BaselineSettings {
             pad_documents: code && network == Network::Cnn,
             mention_weights: if code { MentionWeights::Release } else { MentionWeights::Mean },
         }
-    }
-
-    /// Whether a network of these numbers can be built.
-    ///
-    /// # Errors
-    /// [`Error::Recipe`] naming the setting and its value.
-    pub fn check(&self) -> Result<()> {
-        let widths = [
-            ("coref_width", self.coref_width),
-            ("type_width", self.type_width),
-            ("distance_width", self.distance_width),
-            ("hidden", self.hidden),
-            ("channels", self.channels),
-            ("coref_rows", self.coref_rows as i64 - 1),
-        ];
-        if let Some((name, width)) = widths.iter().find(|(_, width)| *width < 1) {
-            return Err(Error::recipe(format!("`{name}` is {width}, but must be at least 1"))
-                .with_hint("leave it out for the default"));
-        }
-        let rates = [("cnn_dropout", self.cnn_dropout), ("locked_dropout", self.locked_dropout)];
-        if let Some((name, rate)) = rates.iter().find(|(_, rate)| !(0.0..1.0).contains(rate)) {
-            return Err(Error::recipe(format!(
-                "`{name}` is {rate}, but a dropout rate lies in [0, 1)"
-            )));
-        }
-        if self.na_per_positive.is_nan() {
-            return Err(Error::recipe("`na_per_positive` is not a number")
-                .with_hint("a negative number takes all NA pairs"));
-        }
-        if (1..3).contains(&self.max_pieces) {
-            return Err(Error::recipe(format!(
-                "`max_pieces` is {}, which has no room for a piece",
-                self.max_pieces
-            )));
-        }
-        self.long_documents.without_extension("this system")
     }
 }

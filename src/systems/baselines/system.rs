@@ -1,20 +1,16 @@
 //! The baselines in the registry: six systems that share one table of settings.
 
-use toml::Table;
+use std::sync::Arc;
 
 use super::{Baseline, BaselineSettings, Network, TwoStep, parity, parity_bert};
-use crate::Result;
+use crate::encoders::checks::{check_positive, check_rates};
 use crate::parity::CaseKind;
 use crate::systems::{
-    Extractor, Foundation, Profile, PublishedScores, Reads, System, SystemInfo, adam_schedule,
+    Extractor, Foundation, Profile, PublishedScores, Reads, System, SystemInfo, SystemSettings,
+    adam_schedule,
 };
 use crate::train::{Schedule, Select};
-
-/// A baseline: a network, or BERT-TS, which is two of them.
-pub struct BaselineSystem {
-    info: SystemInfo,
-    network: Network,
-}
+use crate::{Error, Result};
 
 const fn over_words(name: &'static str, about: &'static str, source: &'static str) -> SystemInfo {
     SystemInfo { reads: Reads::Words, ..over_pieces(name, about, source) }
@@ -25,9 +21,8 @@ const fn over_pieces(name: &'static str, about: &'static str, source: &'static s
 }
 
 /// `cnn`.
-pub static CNN: BaselineSystem = BaselineSystem {
-    network: Network::Cnn,
-    info: SystemInfo {
+pub static CNN: System = System::new::<BaselineSettings>(
+    SystemInfo {
         parity: Some(CaseKind {
             system: "baseline-cnn",
             compute: |case| parity::baseline(case, Network::Cnn),
@@ -39,12 +34,12 @@ pub static CNN: BaselineSystem = BaselineSystem {
             "Yao et al. 2019, DocRED: A Large-Scale Document-Level Relation Extraction Dataset",
         )
     },
-};
+    |profile, _| Arc::new(BaselineSettings::of(Network::Cnn, profile)),
+);
 
 /// `lstm`. Its F1 and Ign F1 stand in the order that the other papers print.
-pub static LSTM: BaselineSystem = BaselineSystem {
-    network: Network::Lstm,
-    info: SystemInfo {
+pub static LSTM: System = System::new::<BaselineSettings>(
+    SystemInfo {
         parity: Some(CaseKind {
             system: "baseline-lstm",
             compute: |case| parity::baseline(case, Network::Lstm),
@@ -52,12 +47,12 @@ pub static LSTM: BaselineSystem = BaselineSystem {
         published: &[PublishedScores::new("LSTM", [50.68, 48.44], [50.07, 47.71])],
         ..over_words("lstm", "an LSTM over word vectors, bilinear pairs", "Yao et al. 2019")
     },
-};
+    |profile, _| Arc::new(BaselineSettings::of(Network::Lstm, profile)),
+);
 
 /// `bilstm`.
-pub static BILSTM: BaselineSystem = BaselineSystem {
-    network: Network::Bilstm,
-    info: SystemInfo {
+pub static BILSTM: System = System::new::<BaselineSettings>(
+    SystemInfo {
         parity: Some(CaseKind {
             system: "baseline-bilstm",
             compute: |case| parity::baseline(case, Network::Bilstm),
@@ -68,12 +63,12 @@ pub static BILSTM: BaselineSystem = BaselineSystem {
         ],
         ..over_words("bilstm", "a BiLSTM over word vectors, bilinear pairs", "Yao et al. 2019")
     },
-};
+    |profile, _| Arc::new(BaselineSettings::of(Network::Bilstm, profile)),
+);
 
 /// `context-aware`.
-pub static CONTEXT_AWARE: BaselineSystem = BaselineSystem {
-    network: Network::ContextAware,
-    info: SystemInfo {
+pub static CONTEXT_AWARE: System = System::new::<BaselineSettings>(
+    SystemInfo {
         parity: Some(CaseKind {
             system: "baseline-contextaware",
             compute: |case| parity::baseline(case, Network::ContextAware),
@@ -88,12 +83,12 @@ pub static CONTEXT_AWARE: BaselineSystem = BaselineSystem {
             "Yao et al. 2019, after Sorokin and Gurevych 2017",
         )
     },
-};
+    |profile, _| Arc::new(BaselineSettings::of(Network::ContextAware, profile)),
+);
 
 /// `bert-re`.
-pub static BERT_RE: BaselineSystem = BaselineSystem {
-    network: Network::Linear,
-    info: SystemInfo {
+pub static BERT_RE: System = System::new::<BaselineSettings>(
+    SystemInfo {
         parity: Some(CaseKind { system: "bert-re", compute: parity_bert::bert_re }),
         ..over_pieces(
             "bert-re",
@@ -101,12 +96,12 @@ pub static BERT_RE: BaselineSystem = BaselineSystem {
             "Wang et al. 2019, Fine-tune Bert for DocRED with Two-step Process",
         )
     },
-};
+    |profile, _| Arc::new(BaselineSettings::of(Network::Linear, profile)),
+);
 
 /// `bert-ts`.
-pub static BERT_TS: BaselineSystem = BaselineSystem {
-    network: Network::Linear,
-    info: SystemInfo {
+pub static BERT_TS: System = System::new::<BaselineSettings>(
+    SystemInfo {
         twin: true,
         published: &[PublishedScores {
             model: "BERT-TS",
@@ -121,27 +116,40 @@ pub static BERT_TS: BaselineSystem = BaselineSystem {
             "Wang et al. 2019",
         )
     },
-};
+    |profile, _| Arc::new(BaselineSettings::of(Network::Linear, profile)),
+);
 
-impl System for BaselineSystem {
-    type Settings = BaselineSettings;
-
-    fn info(&self) -> SystemInfo {
-        self.info
+impl SystemSettings for BaselineSettings {
+    fn check(&self) -> Result<()> {
+        let widths = [
+            ("coref_width", self.coref_width),
+            ("type_width", self.type_width),
+            ("distance_width", self.distance_width),
+            ("hidden", self.hidden),
+            ("channels", self.channels),
+            ("coref_rows", self.coref_rows as i64 - 1),
+        ];
+        check_positive("", &widths)
+            .map_err(|error| error.with_hint("leave it out for the default"))?;
+        let rates = [("cnn_dropout", self.cnn_dropout), ("locked_dropout", self.locked_dropout)];
+        check_rates("", &rates)?;
+        if self.na_per_positive.is_nan() {
+            return Err(Error::recipe("`na_per_positive` is not a number")
+                .with_hint("a negative number takes all NA pairs"));
+        }
+        if (1..3).contains(&self.max_pieces) {
+            return Err(Error::recipe(format!(
+                "`max_pieces` is {}, which has no room for a piece",
+                self.max_pieces
+            )));
+        }
+        self.long_documents.without_extension("this system")
     }
 
-    fn defaults(&self, profile: Profile, _user: &Table) -> BaselineSettings {
-        BaselineSettings::of(self.network, profile)
-    }
-
-    fn check(&self, settings: &BaselineSettings) -> Result<()> {
-        settings.check()
-    }
-
-    fn schedule(&self, _profile: Profile, _settings: &BaselineSettings) -> Schedule {
-        match self.network {
-            Network::Linear => Schedule { learning_rate: 1e-5, batch: 30, ..adam_schedule() },
-            _ => Schedule {
+    fn schedule(&self, system: &SystemInfo, _profile: Profile) -> Schedule {
+        match system.reads {
+            Reads::Pieces => Schedule { learning_rate: 1e-5, batch: 30, ..adam_schedule() },
+            Reads::Words => Schedule {
                 learning_rate: 1e-3,
                 batch: 40,
                 evaluate_epochs: 5,
@@ -151,16 +159,12 @@ impl System for BaselineSystem {
         }
     }
 
-    fn build(
-        &self,
-        foundation: Foundation,
-        settings: &BaselineSettings,
-        _ranked: bool,
-    ) -> Result<Box<dyn Extractor>> {
-        Ok(if self.info.twin {
-            Box::new(TwoStep::new(foundation, settings)?)
+    /// BERT-TS, where there are two encoders.
+    fn build(&self, foundation: Foundation, _ranked: bool) -> Result<Box<dyn Extractor>> {
+        Ok(if foundation.twin.is_some() {
+            Box::new(TwoStep::new(foundation, self)?)
         } else {
-            Box::new(Baseline::new(foundation, settings)?)
+            Box::new(Baseline::new(foundation, self)?)
         })
     }
 }

@@ -142,7 +142,7 @@ impl Extractor for TwoStep {
         &self.parameters
     }
 
-    fn encoder_config(&self) -> serde_json::Value {
-        self.relations.encoder_config()
+    fn foundation(&self) -> &Foundation {
+        self.relations.foundation()
     }
 }

@@ -6,10 +6,9 @@ use tch::{Kind, Tensor};
 
 use crate::Result;
 use crate::parity::{Case, lengths, padded};
-use crate::systems::atlop::labelled_first;
 use crate::systems::cases::foundation::on_pieces;
 use crate::systems::cases::head_name;
-use crate::systems::reading::{ReadStates, ReadingTables, adaptive_labels};
+use crate::systems::reading::{ReadStates, ReadingTables, adaptive_labels, labelled_first};
 use crate::systems::{Example, Extractor, Foundation, Pair, RelationBatch, relation_loss_sum};
 use crate::text::{TokenizedDocument, Tokenizer, View};
 use crate::train::MicroBatch;

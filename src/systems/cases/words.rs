@@ -124,7 +124,7 @@ pub(crate) fn dense_averages(tables: &WordTables, entities: usize, words: usize)
             let entries = tables.averages.offsets[entity] as usize
                 ..tables.averages.offsets[entity + 1] as usize;
             for entry in entries {
-                let word = (tables.averages.words[entry] - tables.word_offsets[document]) as usize;
+                let word = (tables.averages.rows[entry] - tables.word_offsets[document]) as usize;
                 dense[(document * entities + row) * words + word] = tables.averages.weights[entry];
             }
         }

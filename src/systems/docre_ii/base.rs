@@ -1,19 +1,19 @@
 //! The base module (docs/systems.md, I.1–I.5; Zhang et al. 2022, eq. 1–4): ATLOP's entities and
 //! contexts, one feature vector a pair, a classifier.
 
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 use super::layout::DocreIiTables;
 use super::settings::{DocreIiSettings, PairLayer};
 use crate::Result;
-use crate::systems::on;
-use crate::systems::reading::{ReadStates, Reader};
+use crate::systems::reading::{Pooling, ReadStates, Reader};
+use crate::systems::{Foundation, on};
+use crate::torch::Dropout;
 use crate::torch::HEADS;
 use crate::torch::dropout::dropout;
-use crate::torch::kernels::activations::tanh;
+use crate::torch::kernels::activations::Activation;
 use crate::torch::kernels::grouped::grouped_bilinear;
 use crate::torch::nn::{LayerNorm, Linear};
-use crate::torch::{Dropout, Parameters};
 use crate::train::Forward;
 
 /// ε of all layer norms of the release.
@@ -24,15 +24,11 @@ const SALT: u64 = 1;
 
 /// The base module.
 pub(super) struct BaseModule {
-    reader: Reader,
     head_pair: Linear,
     tail_pair: Linear,
     extractor: Linear,
     norm: Option<LayerNorm>,
     classifier: Linear,
-    blocks: Option<i64>,
-    average_heads: bool,
-    cls_feature: bool,
 }
 
 /// A batch's pairs after the base module.
@@ -58,12 +54,12 @@ pub(super) const NAMES: [&str; 4] =
 impl BaseModule {
     /// Declares the layers above the encoder.
     pub(super) fn declare(
-        parameters: &mut Parameters,
-        reader: Reader,
+        foundation: &mut Foundation,
         settings: &DocreIiSettings,
         classes: i64,
     ) -> Result<Self> {
-        let (d, emb) = (reader.encoder.width(), settings.emb_size);
+        let (d, emb) = (foundation.encoder.facts().width, settings.emb_size);
+        let parameters = &mut foundation.parameters;
         let input = if settings.cls_feature { 3 * d } else { 2 * d };
         let grouped = settings.pair_layer == PairLayer::Grouped;
         let joined = if grouped { emb * settings.block_size } else { 2 * emb };
@@ -81,56 +77,58 @@ impl BaseModule {
             } else {
                 Linear::declare(parameters, &format!("{classifier}.2"), d, classes)?
             },
-            blocks: grouped.then_some(emb / settings.block_size),
-            average_heads: settings.average_heads,
-            cls_feature: settings.cls_feature,
-            reader,
         })
-    }
-
-    /// The encoder's `config.json`.
-    pub(super) fn encoder_config(&self) -> serde_json::Value {
-        self.reader.encoder.config()
     }
 
     /// Everything up to the base module's logits; `drop`: dropout of pairs.
     pub(super) fn pairs(
         &self,
+        foundation: &Foundation,
+        settings: &DocreIiSettings,
         tables: &DocreIiTables,
-        device: Device,
         forward: Forward,
         drop: Option<&Dropout>,
     ) -> Result<BasePairs> {
         let reading = &tables.reading;
-        let read = self.reader.read(reading, device, forward)?;
-        let context = self.reader.contexts(&read, reading, self.average_heads)?;
-        let first = self.cls_feature.then(|| Reader::first_states(&read, reading)).transpose()?;
+        let (pooling, layers) = (Pooling::Logsumexp, settings.averaged_layers);
+        let reader = Reader { pooling, context: true, layers };
+        let read = reader.read(foundation, reading, forward)?;
+        let context = Reader::contexts(foundation, &read, reading, settings.average_heads)?;
+        let device = read.states.device();
+        let first =
+            settings.cls_feature.then(|| Reader::first_states(&read, reading)).transpose()?;
         let documents = on(&tables.documents, device)?;
         let vector = |layer: &Linear, rows: &[i64]| -> Result<Tensor> {
             let rows = on(rows, device)?;
             let mut parts = vec![(&read.entities, Some(&rows)), (&context, None)];
             parts.extend(first.iter().map(|first| (first, Some(&documents))));
-            tanh(&layer.forward_parts(&parts)?)
+            Activation::Tanh.apply(&layer.forward_parts(&parts)?)
         };
         let (heads, tails) =
             (vector(&self.head_pair, &reading.heads)?, vector(&self.tail_pair, &reading.tails)?);
-        let features = self.features(&heads, &tails, forward)?;
+        let features = self.features(settings, &heads, &tails, forward)?;
         let logits = self.logits(&features, drop)?;
         Ok(BasePairs { read, context, heads, tails, features, logits })
     }
 
-    fn features(&self, heads: &Tensor, tails: &Tensor, forward: Forward) -> Result<Tensor> {
+    fn features(
+        &self,
+        settings: &DocreIiSettings,
+        heads: &Tensor,
+        tails: &Tensor,
+        forward: Forward,
+    ) -> Result<Tensor> {
         let layer = &self.extractor;
-        let inner = match self.blocks {
-            Some(blocks) => grouped_bilinear(
+        let inner = match settings.pair_layer {
+            PairLayer::Grouped => grouped_bilinear(
                 heads,
                 tails,
                 &layer.weight,
                 layer.bias.as_ref(),
-                blocks,
+                settings.emb_size / settings.block_size,
                 forward.precision,
             )?,
-            None => layer.forward_parts(&[(heads, None), (tails, None)])?,
+            PairLayer::Concatenated => layer.forward_parts(&[(heads, None), (tails, None)])?,
         };
         Ok(inner.f_relu()?)
     }

@@ -80,11 +80,6 @@ impl<'a> DeviceGrids<'a> {
         shape[0] = 1;
         Ok(Tensor::f_cat(&[rows, &rows.f_new_zeros(shape, (rows.kind(), rows.device()))?], 0)?)
     }
-
-    /// Results [cells of all grids, w] → [P, w].
-    fn pairs(&self, parts: &[Tensor]) -> Result<Tensor> {
-        Ok(Tensor::f_cat(parts, 0)?.f_index_select(0, &self.places)?)
-    }
 }
 
 impl Eca {
@@ -133,7 +128,8 @@ impl Eca {
             };
             parts.push(part);
         }
-        let merged = self.output.forward(&grids.pairs(&parts)?)?;
+        let merged =
+            self.output.forward(&Tensor::f_cat(&parts, 0)?.f_index_select(0, &grids.places)?)?;
         dropout(&merged, drop.map(|drop| &drop.pairs), salt + 1)
     }
 

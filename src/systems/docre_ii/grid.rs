@@ -2,6 +2,8 @@
 //!
 //! Sizes are rounded up, so that a document's grid does not depend on which others share its batch.
 
+use std::collections::BTreeSet;
+
 use crate::systems::Pair;
 
 /// Grids are as wide as a multiple of this.
@@ -31,27 +33,22 @@ impl Grids {
     /// Grids of documents given as (entities, pairs).
     pub fn new(documents: &[(usize, &[Pair])]) -> Self {
         let total: usize = documents.iter().map(|(_, pairs)| pairs.len()).sum();
-        let mut firsts = Vec::with_capacity(documents.len());
-        let _pairs = documents.iter().fold(0, |first, (_, pairs)| {
-            firsts.push(first);
-            first + pairs.len()
-        });
-        let side = |entities: usize| entities.div_ceil(STEP) * STEP;
-        let mut sides: Vec<usize> = documents
+        let mut first = 0;
+        let placed: Vec<(usize, usize, &[Pair])> = documents
             .iter()
-            .filter(|(_, pairs)| !pairs.is_empty())
-            .map(|(entities, _)| side(*entities))
+            .map(|&(entities, pairs)| {
+                first += pairs.len();
+                (entities.div_ceil(STEP) * STEP, first - pairs.len(), pairs)
+            })
+            .filter(|(_, _, pairs)| !pairs.is_empty())
             .collect();
-        sides.sort_unstable();
-        sides.dedup();
+        let sides: BTreeSet<usize> = placed.iter().map(|&(side, _, _)| side).collect();
         let mut all = Self { grids: Vec::new(), places: vec![0; total] };
         let mut base = 0;
         for size in sides {
             let mut grid = Grid { side: size, ..Grid::default() };
-            for (&(entities, pairs), &first) in documents.iter().zip(&firsts) {
-                if !pairs.is_empty() && side(entities) == size {
-                    all.place(&mut grid, pairs, first, total, base);
-                }
+            for &(_, first, pairs) in placed.iter().filter(|(side, _, _)| *side == size) {
+                all.place(&mut grid, pairs, first, total, base);
             }
             base += grid.cells.len();
             all.grids.push(grid);

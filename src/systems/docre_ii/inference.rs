@@ -3,15 +3,14 @@
 //!
 //! Matrices are rows of pairs, [P, W]; only attention sees them as grids.
 
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 use super::base::NORM_EPS;
 use super::eca::{DeviceGrids, Eca, PairDropout};
 use super::settings::DocreIiSettings;
 use crate::Result;
 use crate::torch::dropout::dropout;
-use crate::torch::kernels::activations::sigmoid;
-use crate::torch::kernels::products::matmul;
+use crate::torch::kernels::activations::Activation;
 use crate::torch::nn::{LayerNorm, Linear};
 use crate::torch::{Init, Parameters};
 
@@ -22,10 +21,11 @@ const SALTS_A_LAYER: u64 = 8;
 pub(super) struct InferenceModule {
     reduce: Linear,
     /// Embeddings of classes; [C, W].
-    relations: Tensor,
+    /// Embeddings of the relations; [C, W].
+    pub(super) relations: Tensor,
     layers: Vec<InferenceLayer>,
     dense: Option<(Linear, LayerNorm)>,
-    classifier: Linear,
+    pub(super) classifier: Linear,
 }
 
 /// A run of the module over one batch: its grids, dropout, and where its masks begin.
@@ -113,11 +113,6 @@ impl InferenceModule {
         dropout(&self.reduce.forward(features)?, drop.map(|drop| &drop.pairs), salt)
     }
 
-    /// R of multi-hot labels [P, C]; [P, W].
-    pub(super) fn embed(&self, labels: &Tensor) -> Result<Tensor> {
-        matmul(labels, &self.relations)
-    }
-
     /// O of (F, R); [P, W] (\[F; R\] of the last layer where nothing is projected).
     pub(super) fn forward(
         &self,
@@ -137,19 +132,9 @@ impl InferenceModule {
         }
     }
 
-    /// Logits of O; [P, C].
-    pub(super) fn classify(&self, output: &Tensor) -> Result<Tensor> {
-        self.classifier.forward(output)
-    }
-
     /// Places of dropout that one pass takes.
     pub(super) fn salts(&self) -> u64 {
         SALTS_A_LAYER * self.layers.len() as u64 + 1
-    }
-
-    /// Where the parameters live.
-    pub(super) fn device(&self) -> Device {
-        self.relations.device()
     }
 }
 
@@ -225,8 +210,8 @@ impl InferenceLayer {
         let inferred_r = self.relations.forward(r, &m, run.grids, run.drop, salt + 3)?;
         let (to_f, to_r) = match &self.gate {
             Some(gate) => {
-                let share =
-                    sigmoid(&gate.forward_parts(&[(&inferred_f, None), (&inferred_r, None)])?)?;
+                let both = gate.forward_parts(&[(&inferred_f, None), (&inferred_r, None)])?;
+                let share = Activation::Sigmoid.apply(&both)?;
                 let fused = inferred_r.f_lerp_tensor(&inferred_f, &share)?;
                 (fused.shallow_clone(), fused)
             }

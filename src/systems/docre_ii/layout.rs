@@ -1,14 +1,11 @@
 //! The host half of DocRE-II: documents, grids of pairs, dropout keys of pairs, and the noise of a
 //! training visit.
 
-use std::sync::Arc;
-
 use super::grid::Grids;
 use super::noise::{Noise, draw};
 use super::settings::{Contrast, DocreIiSettings, Stage};
 use crate::Result;
-use crate::systems::atlop::labelled_first;
-use crate::systems::reading::{ReadingLayout, ReadingTables};
+use crate::systems::reading::{ReadingLayout, ReadingTables, labelled_first};
 use crate::systems::{Classes, Example, Layout, Pair, Tables, tables};
 use crate::text::TokenizedDocument;
 use crate::torch::Dropout;
@@ -20,7 +17,7 @@ const PAIR_STREAM: u64 = 1;
 pub struct DocreIiLayout {
     pub(super) reading: ReadingLayout,
     pub(super) classes: Classes,
-    pub(super) settings: Arc<DocreIiSettings>,
+    pub(super) settings: DocreIiSettings,
     pub(super) seed: u64,
 }
 
@@ -63,10 +60,6 @@ impl Layout for DocreIiLayout {
         _row: u64,
     ) -> Result<Vec<Pair>> {
         Ok(labelled_first(document))
-    }
-
-    fn cost(&self, document: &TokenizedDocument, pairs: usize) -> usize {
-        ReadingLayout::cost(document, pairs)
     }
 
     fn tables(&self, examples: &[Example]) -> Result<Tables> {

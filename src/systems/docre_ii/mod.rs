@@ -26,4 +26,4 @@ pub use layout::DocreIiTables;
 pub use model::DocreIi;
 pub use noise::{Noise, NoisyRelations, RelationSource};
 pub use settings::{DocreIiSettings, Stage};
-pub use system::DocreIiSystem;
+pub use system::DOCRE_II;

@@ -12,14 +12,14 @@ use super::inference::{InferenceModule, ModulePass};
 use super::layout::{DocreIiLayout, DocreIiTables};
 use super::settings::{Contrast, DocreIiSettings, Stage};
 use crate::encoders::Encoder;
-use crate::systems::reading::{Pooling, Reader, ReadingLayout, ReadingOptions, adaptive_labels};
+use crate::systems::reading::{ReadingLayout, ReadingOptions, adaptive_labels};
 use crate::systems::{
     Classes, DecisionRule, Extractor, Foundation, Layout, LongDocuments, NaClass, RelationBatch,
-    RelationLoss, on, relation_loss_sum, tables, windows_of,
+    RelationLoss, SystemSettings, on, relation_loss_sum, row_dropout, tables, windows_of,
 };
 use crate::text::{TokenizedDocument, View};
 use crate::torch::HEADS;
-use crate::torch::{Dropout, Parameters};
+use crate::torch::kernels::products::matmul;
 use crate::train::Forward;
 use crate::{Error, Result};
 
@@ -28,10 +28,8 @@ pub struct DocreIi {
     base: BaseModule,
     inference: Option<InferenceModule>,
     predictor: Option<ContrastPredictor>,
-    parameters: Parameters,
+    foundation: Foundation,
     layout: Arc<DocreIiLayout>,
-    settings: Arc<DocreIiSettings>,
-    classes: Classes,
 }
 
 /// One iteration of inference.
@@ -47,13 +45,12 @@ pub struct Iteration {
 }
 
 fn reading_options(foundation: &Foundation, settings: &DocreIiSettings) -> ReadingOptions {
-    let positions = foundation.encoder.max_positions().map(|positions| positions as usize);
+    let positions = foundation.encoder.facts().max_positions;
     let own = (settings.max_pieces > 0).then_some(settings.max_pieces);
     let in_windows = settings.long_documents == LongDocuments::Windows;
     let one_pass = [positions, foundation.max_pieces, own].into_iter().flatten().min();
     ReadingOptions {
         markers: settings.markers,
-        entity_types: foundation.entity_types.clone(),
         mention: settings.mention,
         max_pieces: if in_windows { own } else { one_pass },
         truncate: foundation.truncate || settings.cut_silently,
@@ -72,7 +69,7 @@ impl DocreIi {
         settings.check()?;
         check_layers(&*foundation.encoder, settings.averaged_layers)?;
         if settings.long_documents == LongDocuments::ExtendedPositions {
-            let own = foundation.encoder.max_positions().map(|positions| positions as usize);
+            let own = foundation.encoder.facts().max_positions;
             foundation
                 .encoder
                 .extend_positions(settings.position_alpha, &mut foundation.parameters)?;
@@ -82,42 +79,32 @@ impl DocreIi {
         }
         let classes = Classes { relations: foundation.relations, na: NaClass::First };
         let count = classes.count() as i64;
-        let reading = ReadingLayout::new(
-            foundation.pieces.clone(),
-            reading_options(&foundation, &settings),
-            foundation.seed,
-        );
-        let width = foundation.encoder.width();
-        let (pooling, layers, dropout) =
-            (Pooling::Logsumexp, settings.averaged_layers, foundation.dropout);
-        let reader =
-            Reader { encoder: foundation.encoder, pooling, context: true, layers, dropout };
-        let mut parameters = foundation.parameters;
-        let base = BaseModule::declare(&mut parameters, reader, &settings, count)?;
+        let reading = ReadingLayout::new(&foundation, reading_options(&foundation, &settings));
+        let width = foundation.encoder.facts().width;
+        let base = BaseModule::declare(&mut foundation, &settings, count)?;
         let second = settings.stage == Stage::Inference;
-        if second {
-            freeze(&mut parameters, &settings);
+        let parameters = &mut foundation.parameters;
+        // Parts of the base module stay as stage 1 made them.
+        if second && settings.freeze_base {
+            parameters.freeze();
+        } else if second && !settings.train_base_heads {
+            parameters.freeze_where(|name| name.starts_with(HEADS));
         }
         let inference = second
-            .then(|| InferenceModule::declare(&mut parameters, &settings, width, count))
+            .then(|| InferenceModule::declare(parameters, &settings, width, count))
             .transpose()?;
         let output = InferenceModule::output_width(&settings);
         let contrasted = second && settings.contrast != Contrast::None;
         let predictor =
-            contrasted.then(|| ContrastPredictor::declare(&mut parameters, output)).transpose()?;
-        let settings = Arc::new(settings);
-        let layout = Arc::new(DocreIiLayout {
-            reading,
-            classes,
-            settings: Arc::clone(&settings),
-            seed: foundation.seed,
-        });
-        Ok(Self { base, inference, predictor, parameters, layout, settings, classes })
+            contrasted.then(|| ContrastPredictor::declare(parameters, output)).transpose()?;
+        let seed = foundation.seed;
+        let layout = Arc::new(DocreIiLayout { reading, classes, settings, seed });
+        Ok(Self { base, inference, predictor, foundation, layout })
     }
 
     /// Its settings.
     pub fn settings(&self) -> &DocreIiSettings {
-        &self.settings
+        &self.layout.settings
     }
 
     /// How a document is laid out.
@@ -134,12 +121,8 @@ impl DocreIi {
     /// If libtorch rejects an operation.
     pub fn base_pairs(&self, tables: &DocreIiTables, forward: Forward) -> Result<BasePairs> {
         let drop = self.pair_dropout(tables, forward)?;
-        self.base.pairs(
-            tables,
-            self.parameters.device(),
-            forward,
-            drop.as_ref().map(|drop| &drop.pairs),
-        )
+        let drop = drop.as_ref().map(|drop| &drop.pairs);
+        self.base.pairs(&self.foundation, self.settings(), tables, forward, drop)
     }
 
     /// F_0, the feature matrix that the inference module reads; [P, W]. Without dropout.
@@ -162,29 +145,30 @@ impl DocreIi {
         features: &Tensor,
     ) -> Result<Vec<Iteration>> {
         let module = self.inference()?;
-        let grids = DeviceGrids::new(&tables.grids, module.device())?;
+        let grids = DeviceGrids::new(&tables.grids, features.device())?;
         let run = ModulePass { grids: &grids, drop: None, salt: 0 };
         let mut logits = base_logits.shallow_clone();
         let mut input = self.input_labels(&logits)?;
         let mut all: Vec<(Iteration, Tensor)> = Vec::new();
-        for _ in 0..self.settings.iterations {
+        for _ in 0..self.settings().iterations {
             let (output, module_logits) =
                 match all.last().filter(|(_, before)| before.equal(&input)) {
                     Some((same, _)) => {
                         (same.output.shallow_clone(), same.module_logits.shallow_clone())
                     }
                     None => {
-                        let output = module.forward(features, &module.embed(&input)?, &run)?;
-                        let found = module.classify(&output)?;
+                        let output =
+                            module.forward(features, &matmul(&input, &module.relations)?, &run)?;
+                        let found = module.classifier.forward(&output)?;
                         (output, found)
                     }
                 };
-            logits = if self.settings.accumulate {
+            logits = if self.settings().accumulate {
                 logits.f_add(&module_logits)?
             } else {
                 module_logits.shallow_clone()
             };
-            let labels = adaptive_labels(&logits, self.settings.num_labels)?;
+            let labels = adaptive_labels(&logits, self.settings().num_labels)?;
             let next = self.input_labels(&logits)?;
             all.push((
                 Iteration { output, module_logits, logits: logits.shallow_clone(), labels },
@@ -211,15 +195,13 @@ impl DocreIi {
         tables: &DocreIiTables,
         forward: Forward,
     ) -> Result<Option<PairDropout>> {
-        let (p, device) = (self.settings.dropout, self.parameters.device());
-        let active = forward.train && p > 0.0;
-        let make = || {
-            let pairs = Dropout::new(p, on(&tables.pair_keys, device)?)?;
-            let heads =
-                tables.head_keys.iter().map(|keys| on(keys, device)).collect::<Result<Vec<_>>>()?;
-            Ok(PairDropout { pairs, heads: (Tensor::f_stack(&heads, 0)?, p) })
+        let (p, device) = (self.settings().dropout, self.foundation.parameters.device());
+        let Some(pairs) = row_dropout(p, forward, device, || &tables.pair_keys)? else {
+            return Ok(None);
         };
-        active.then(make).transpose()
+        let heads =
+            tables.head_keys.iter().map(|keys| on(keys, device)).collect::<Result<Vec<_>>>()?;
+        Ok(Some(PairDropout { pairs, heads: (Tensor::f_stack(&heads, 0)?, p) }))
     }
 }
 
@@ -238,30 +220,21 @@ fn check_layers(encoder: &dyn Encoder, averaged: usize) -> Result<()> {
     )))
 }
 
-/// Leaves parts of the base module as stage 1 made them.
-fn freeze(parameters: &mut Parameters, settings: &DocreIiSettings) {
-    if settings.freeze_base {
-        parameters.freeze();
-    } else if !settings.train_base_heads {
-        parameters.freeze_where(|name| name.starts_with(HEADS));
-    }
-}
-
 impl Extractor for DocreIi {
     fn layout(&self) -> Arc<dyn Layout> {
         Arc::<DocreIiLayout>::clone(&self.layout)
     }
 
     fn classes(&self) -> Classes {
-        self.classes
+        self.layout.classes
     }
 
     fn loss(&self) -> RelationLoss {
-        RelationLoss::AdaptiveThreshold { scale: self.settings.loss_scale }
+        RelationLoss::AdaptiveThreshold { scale: self.settings().loss_scale }
     }
 
     fn decision(&self) -> DecisionRule {
-        DecisionRule::Adaptive { top: self.settings.num_labels }
+        DecisionRule::Adaptive { top: self.settings().num_labels }
     }
 
     /// The base module's logits.
@@ -272,7 +245,7 @@ impl Extractor for DocreIi {
     fn predict(&self, batch: &RelationBatch, forward: Forward) -> Result<Tensor> {
         let laid: &DocreIiTables = tables(&batch.tables)?;
         let base = self.base_pairs(laid, forward)?;
-        if self.settings.stage == Stage::Base || self.settings.iterations == 0 {
+        if self.settings().stage == Stage::Base || self.settings().iterations == 0 {
             return Ok(base.logits);
         }
         let features = self.feature_matrix(&base)?;
@@ -281,7 +254,7 @@ impl Extractor for DocreIi {
     }
 
     fn slots(&self) -> &[&'static str] {
-        match self.settings.stage {
+        match self.settings().stage {
             Stage::Base => &["relation"],
             Stage::Inference => &["base", "view_a", "view_b", "contrast"],
         }
@@ -289,7 +262,7 @@ impl Extractor for DocreIi {
 
     fn losses(&self, batch: &RelationBatch, forward: Forward) -> Result<Vec<Tensor>> {
         let laid: &DocreIiTables = tables(&batch.tables)?;
-        if self.settings.stage == Stage::Base {
+        if self.settings().stage == Stage::Base {
             let logits = self.base_pairs(laid, forward)?.logits;
             return Ok(vec![relation_loss_sum(
                 self.loss(),
@@ -297,29 +270,23 @@ impl Extractor for DocreIi {
                 &batch.targets_like(&logits)?,
             )?]);
         }
-        let shape = [batch.pairs as i64, self.classes.count() as i64];
-        let targets = Tensor::f_from_slice(&batch.targets)?
-            .f_to_device(self.parameters.device())?
-            .f_view(shape)?;
+        let shape = [batch.pairs as i64, self.layout.classes.count() as i64];
+        let targets = on(&batch.targets, self.foundation.parameters.device())?.f_view(shape)?;
         Ok(self.stage2(laid, &targets, forward)?.sums)
     }
 
-    fn parameters(&self) -> &Parameters {
-        &self.parameters
+    fn foundation(&self) -> &Foundation {
+        &self.foundation
     }
 
     fn rate(&self, name: &str) -> f64 {
         let of_base = NAMES
             .iter()
             .any(|own| name.strip_prefix(HEADS).is_some_and(|rest| rest.starts_with(own)));
-        if of_base && self.settings.stage == Stage::Inference {
-            self.settings.base_head_rate
+        if of_base && self.settings().stage == Stage::Inference {
+            self.settings().base_head_rate
         } else {
             1.0
         }
-    }
-
-    fn encoder_config(&self) -> Value {
-        self.base.encoder_config()
     }
 }

@@ -4,10 +4,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::systems::atlop::check_blocks;
 use crate::systems::reading::{MarkerScheme, MentionTokens};
 use crate::systems::{LongDocuments, Profile};
-use crate::{Error, Result};
 
 /// Which part is trained.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -295,52 +293,5 @@ impl DocreIiSettings {
             contrast_weight: 1.0,
             temperature: 0.5,
         }
-    }
-
-    /// Refuses settings that no model can be built from.
-    ///
-    /// # Errors
-    /// [`Error::Recipe`] naming the setting.
-    pub fn check(&self) -> Result<()> {
-        check_blocks(self.emb_size, self.block_size)?;
-        let wrong = |what: String, hint: &str| Err(Error::recipe(what).with_hint(hint.to_owned()));
-        if self.inference_heads != 4 {
-            return wrong(
-                format!("`inference_heads` is {}", self.inference_heads),
-                "there are four sets of pairs, and one head for each",
-            );
-        }
-        if self.inference_width < 4 || self.inference_width % 4 != 0 {
-            return wrong(
-                format!(
-                    "`inference_width` {} does not split into four heads",
-                    self.inference_width
-                ),
-                "the release has 512",
-            );
-        }
-        if !(0.0..1.0).contains(&self.dropout) {
-            return wrong(
-                format!("`dropout` is {}", self.dropout),
-                "a dropout rate lies in [0, 1)",
-            );
-        }
-        let ranges = [
-            ("noise_rate", self.noise_rate),
-            ("positive_noise", self.positive_noise),
-            ("negative_noise", self.negative_noise),
-        ];
-        for (name, [low, high]) in ranges {
-            if !(0.0 <= low && low <= high && high <= 1.0) {
-                return wrong(
-                    format!("`{name}` is [{low}, {high}]"),
-                    "a range of shares rises within 0 and 1",
-                );
-            }
-        }
-        if self.temperature <= 0.0 {
-            return wrong(format!("`temperature` is {}", self.temperature), "it must be positive");
-        }
-        Ok(())
     }
 }

@@ -10,9 +10,10 @@ use super::inference::ModulePass;
 use super::layout::DocreIiTables;
 use super::model::DocreIi;
 use super::noise::{Noise, NoisyRelations, RelationSource};
-use super::settings::Contrast;
+use super::settings::{Contrast, RelationInput};
 use crate::systems::on;
 use crate::systems::reading::adaptive_labels;
+use crate::torch::kernels::products::matmul;
 use crate::torch::nn::losses::adaptive_threshold_sum;
 use crate::train::Forward;
 use crate::{Error, Result};
@@ -54,11 +55,12 @@ impl DocreIi {
         let base = self.base_pairs(tables, forward)?;
         let drop = self.pair_dropout(tables, forward)?;
         let module = self.inference()?;
-        let grids = DeviceGrids::new(&tables.grids, module.device())?;
+        let grids = DeviceGrids::new(&tables.grids, targets.device())?;
         let features = module.reduce(&base.features, drop.as_ref(), 0)?;
         let mut passes = Vec::new();
         for (number, view) in (0u64..).zip(&noise.views) {
-            let relations = module.embed(&self.relation_input(view, &base.logits, targets)?)?;
+            let labels = self.relation_input(view, &base.logits, targets)?;
+            let relations = matmul(&labels, &module.relations)?;
             let run = |pass: u64| ModulePass {
                 grids: &grids,
                 drop: drop.as_ref(),
@@ -71,7 +73,11 @@ impl DocreIi {
                 .transpose()?;
             let swapped = || tch::no_grad(|| module.forward(&relations, &features, &run(1)));
             let swapped = (contrast == Contrast::Positive).then(swapped).transpose()?;
-            passes.push(ViewPass { logits: module.classify(&output)?, predicted, swapped });
+            passes.push(ViewPass {
+                logits: module.classifier.forward(&output)?,
+                predicted,
+                swapped,
+            });
         }
         let [a, b] = <[ViewPass; 2]>::try_from(passes)
             .map_err(|_| Error::Bug("a step has two views".into()))?;
@@ -122,9 +128,7 @@ impl DocreIi {
         targets: &Tensor,
     ) -> Result<Tensor> {
         match &view.relations {
-            RelationSource::Labels(labels) => Ok(Tensor::f_from_slice(labels)?
-                .f_to_device(targets.device())?
-                .f_view_as(targets)?),
+            RelationSource::Labels(labels) => Ok(on(labels, targets.device())?.f_view_as(targets)?),
             RelationSource::Predictions { draws, rates, classes } => {
                 let predicted = self.input_labels(base_logits)?;
                 let (pairs, width) = predicted.size2()?;
@@ -136,16 +140,13 @@ impl DocreIi {
                         replace(row, classes[pair]);
                     }
                 }
-                Ok(Tensor::f_from_slice(&labels)?
-                    .f_view([pairs, width])?
-                    .f_to_device(targets.device())?)
+                Ok(on(&labels, targets.device())?.f_view([pairs, width])?)
             }
         }
     }
 
     /// The relation input that predictions make; [P, C].
     pub(super) fn input_labels(&self, logits: &Tensor) -> Result<Tensor> {
-        use super::settings::RelationInput;
         match self.settings().relation_input {
             RelationInput::MultiHot => adaptive_labels(logits, self.settings().num_labels),
             RelationInput::ArgMax => Ok(logits

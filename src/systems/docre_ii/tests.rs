@@ -1,5 +1,6 @@
 use super::settings::{Contrast, Reasoning};
 use super::*;
+use crate::systems::SystemSettings;
 use crate::systems::reading::testing::{
     EVALUATION, batch, document, documents, foundation, loss, overfit, untouched,
 };

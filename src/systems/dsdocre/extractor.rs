@@ -6,16 +6,16 @@ use std::sync::Arc;
 
 use tch::Tensor;
 
-use super::model::{DsdocreModel, ModelConfig};
+use super::model::DsdocreModel;
 use super::rows::PairRows;
 use super::settings::{DsdocreSettings, MarkerNumbering, ModelKind};
 use crate::sampling::{Purpose, UnlabelledPairs, asked_pairs, kept_pairs, rng, take};
 use crate::systems::{
     Classes, DecisionRule, DocumentViews, Example, Extractor, Foundation, Layout, NaClass,
-    PackedDocuments, Pair, RelationBatch, Tables, tables,
+    PackedDocuments, Pair, RelationBatch, SystemSettings, Tables, tables,
 };
 use crate::text::{Markers, TokenizedDocument, View, ViewChoices};
-use crate::torch::Parameters;
+use crate::torch::kernels::pairs::relation_vectors;
 use crate::train::Forward;
 use crate::{Error, Result};
 
@@ -111,13 +111,6 @@ impl Layout for DsdocreLayout {
         Ok(asked_pairs(document))
     }
 
-    /// Pieces, two markers a mention, `[CLS]` and `[SEP]`; pairs cost as well as tokens, and a
-    /// budget over both keeps the largest document from deciding the memory.
-    fn cost(&self, document: &TokenizedDocument, pairs: usize) -> usize {
-        let mentions: usize = document.entities.iter().map(|entity| entity.mentions.len()).sum();
-        document.pieces.len() + 2 * mentions + 2 + pairs
-    }
-
     fn tables(&self, examples: &[Example]) -> Result<Tables> {
         let views: Vec<View> = examples
             .iter()
@@ -153,14 +146,9 @@ impl Dsdocre {
         settings.check()?;
         let options =
             settings.view_options(foundation.max_pieces, foundation.truncate, ModelKind::Finetuner);
-        let views = DocumentViews { pieces: foundation.pieces, options, seed: foundation.seed };
-        let config = ModelConfig::of(ModelKind::Finetuner, settings, foundation.relations);
-        let model = DsdocreModel::new(
-            foundation.encoder,
-            foundation.parameters,
-            config,
-            foundation.dropout,
-        )?;
+        let (pieces, seed) = (foundation.pieces.clone(), foundation.seed);
+        let views = DocumentViews { pieces, options, seed };
+        let model = DsdocreModel::new(foundation, ModelKind::Finetuner, settings)?;
         let layout = Arc::new(DsdocreLayout { views, settings: settings.clone(), ranked });
         Ok(Self { model, layout, folded: RefCell::new(None) })
     }
@@ -185,7 +173,7 @@ impl Dsdocre {
         let tables: &DsdocreTables = tables(&batch.tables)?;
         let (_, entities) = self.model.encode(&tables.documents, forward)?;
         let relations =
-            self.model.relation_vectors(&entities, &tables.rows.heads, &tables.rows.tails)?;
+            self.model.heads.relation.forward(&entities, &tables.rows.heads, &tables.rows.tails)?;
         let logits = self.model.classify(&relations)?;
         Ok((relations, logits))
     }
@@ -197,7 +185,7 @@ impl Extractor for Dsdocre {
     }
 
     fn classes(&self) -> Classes {
-        Classes { relations: self.model.config.classes as usize - 1, na: NaClass::Last }
+        Classes { relations: self.model.foundation.relations, na: NaClass::Last }
     }
 
     fn decision(&self) -> DecisionRule {
@@ -220,14 +208,11 @@ impl Extractor for Dsdocre {
             .as_ref()
             .ok_or_else(|| Error::Bug("a prediction began without `begin_prediction`".into()))?;
         let (_, entities) = self.model.encode(&tables.documents, forward)?;
-        self.model.folded_logits(&entities, &tables.rows.heads, &tables.rows.tails, folded)
+        let (weight, bias) = folded;
+        relation_vectors(&entities, &tables.rows.heads, &tables.rows.tails, weight, bias)
     }
 
-    fn parameters(&self) -> &Parameters {
-        &self.model.parameters
-    }
-
-    fn encoder_config(&self) -> serde_json::Value {
-        self.model.encoder.config()
+    fn foundation(&self) -> &Foundation {
+        &self.model.foundation
     }
 }

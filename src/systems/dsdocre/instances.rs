@@ -37,27 +37,27 @@ impl Side {
     }
 }
 
-/// A masked mention and the entities it may belong to.
+/// A question with one right answer among several.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MentionInstance {
-    /// Index into [`ViewChoices::masked`] and so into the view's masked positions.
-    pub masked: usize,
-    /// Candidate entities of the same document.
-    pub candidates: Vec<u32>,
-    /// Index of the mention's own entity.
+pub struct Instance<Q, C> {
+    /// What is asked about.
+    pub query: Q,
+    /// What may be the answer.
+    pub candidates: Vec<C>,
+    /// Index of the right candidate.
     pub answer: usize,
 }
 
-/// An entity of one document and the entities of the other that it may be.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EntityInstance {
-    /// The entity asked about.
-    pub query: u32,
-    /// Candidate entities of the other document.
-    pub candidates: Vec<u32>,
-    /// Index of the candidate that shares a name with the query.
-    pub answer: usize,
-}
+/// A masked mention and the entities of its document that it may be of. The query is an index into
+/// [`ViewChoices::masked`] and so into the view's masked positions.
+pub type MentionInstance = Instance<usize, u32>;
+
+/// An entity of one document and the entities of the other that it may be; the right one shares a
+/// name with it.
+pub type EntityInstance = Instance<u32, u32>;
+
+/// A pair of one document and candidates for the same fact.
+pub type AlignmentInstance = Instance<Pair, Pair>;
 
 /// The mentions to mask, one of each drawn entity, as (entity, mention): as many rows as the
 /// settings say, the first one repeated where too few entities have two mentions, or no row at all.
@@ -89,10 +89,10 @@ pub(super) fn mention_instances(
     choices: &ViewChoices,
     settings: &DsdocreSettings,
 ) -> Vec<MentionInstance> {
-    let instance = |(masked, &(entity, _)): (usize, &(u32, u32))| {
+    let instance = |(query, &(entity, _)): (usize, &(u32, u32))| {
         let (candidates, answer) =
             entity_candidates(rng, document, entity, settings.mention_candidates)?;
-        Some(MentionInstance { masked, candidates, answer })
+        Some(MentionInstance { query, candidates, answer })
     };
     choices.masked.iter().enumerate().filter_map(instance).collect()
 }
@@ -221,17 +221,6 @@ pub(super) fn cross_detection_instances(
         Some(CrossPairInstance { pairs, answer: document * width + slot })
     };
     (0..settings.detection_instances).filter_map(instance).collect()
-}
-
-/// A pair of one document and candidates for the same fact.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AlignmentInstance {
-    /// The pair asked about.
-    pub query: Pair,
-    /// The candidate pairs.
-    pub candidates: Vec<Pair>,
-    /// Index of the candidate that stands in the query's fact.
-    pub answer: usize,
 }
 
 /// Alignment in both directions: `[0]` asks for the fact of the first document among the pairs of

@@ -20,7 +20,7 @@ mod system;
 mod tests;
 
 pub use extractor::{Dsdocre, DsdocreTables};
-pub use model::{DsdocreModel, ModelConfig};
+pub use model::DsdocreModel;
 pub use pretrainer::{PretrainBatch, PretrainSource, Pretrainer};
 pub use ranker::{RankBatch, RankSource, Ranker};
 pub use rows::{AlignmentRows, MatchRows, PairRows};
@@ -28,4 +28,4 @@ pub use sampler::PretrainSampler;
 pub use settings::{
     AlignmentDistance, DsdocreSettings, MarkerNumbering, MentionVectors, ModelKind,
 };
-pub use system::{DsdocreSystem, pretrain_schedule, rank_schedule};
+pub use system::{DSDOCRE, pretrain_schedule, rank_schedule};

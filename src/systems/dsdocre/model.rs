@@ -1,44 +1,16 @@
 //! The layers that ranker, pre-trainer and fine-tuner share (docs/systems.md, D.1–D.6).
 
-use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::settings::{AlignmentDistance, DsdocreSettings, HeadStart, ModelKind};
-use crate::encoders::{Encoder, Pass};
-use crate::systems::{PackedDocuments, on};
+use crate::systems::{Foundation, Model, PackedDocuments, on};
 use crate::torch::HEADS;
+use crate::torch::Parameters;
 use crate::torch::kernels::pairs;
 use crate::torch::kernels::products;
 use crate::torch::nn::{Bilinear, Linear};
-use crate::torch::{Dropout, Parameters};
 use crate::train::Forward;
 use crate::{Error, Result};
-
-/// What must be known to build the heads again.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ModelConfig {
-    /// Which model.
-    pub kind: ModelKind,
-    /// Width w of the relation vector.
-    pub relation_width: i64,
-    /// Output classes of the fine-tuner: relations and NA, NA last; 0 in the others.
-    pub classes: i64,
-    /// How the bilinear layers start.
-    pub head_start: HeadStart,
-}
-
-impl ModelConfig {
-    /// The heads of a model under the given settings, for so many relations.
-    pub fn of(kind: ModelKind, settings: &DsdocreSettings, relations: usize) -> Self {
-        let classes = if kind == ModelKind::Finetuner { relations as i64 + 1 } else { 0 };
-        Self {
-            kind,
-            relation_width: settings.relation_width,
-            classes,
-            head_start: settings.head_start,
-        }
-    }
-}
 
 /// The layers above the encoder; a head that a model lacks is `None`.
 #[derive(Debug)]
@@ -57,15 +29,10 @@ pub struct Heads {
 
 /// Encoder, heads and their parameters.
 pub struct DsdocreModel {
-    /// The text encoder.
-    pub encoder: Box<dyn Encoder>,
+    /// What it was built on; its heads are named `heads.…` among the parameters.
+    pub foundation: Foundation,
     /// The heads.
     pub heads: Heads,
-    /// All parameters; heads are named `heads.…`.
-    pub parameters: Parameters,
-    /// How the heads were built.
-    pub config: ModelConfig,
-    dropout: Option<f64>,
 }
 
 /// Declares a bilinear layer.
@@ -84,10 +51,14 @@ fn bilinear(
 }
 
 impl Heads {
-    fn declare(config: &ModelConfig, width: i64, parameters: &mut Parameters) -> Result<Self> {
-        let w = config.relation_width;
-        let relation = bilinear(parameters, "relation", w, width, config.head_start)?;
-        let kind = config.kind;
+    fn declare(
+        foundation: &mut Foundation,
+        kind: ModelKind,
+        settings: &DsdocreSettings,
+    ) -> Result<Self> {
+        let (width, classes) = (foundation.encoder.facts().width, foundation.relations as i64 + 1);
+        let (parameters, w) = (&mut foundation.parameters, settings.relation_width);
+        let relation = bilinear(parameters, "relation", w, width, settings.head_start)?;
         let mut linear_if = |wanted: bool, name: &str, out: i64| {
             wanted
                 .then(|| Linear::declare(parameters, &format!("{HEADS}{name}"), w, out))
@@ -95,9 +66,9 @@ impl Heads {
         };
         let rank_score = linear_if(kind != ModelKind::Finetuner, "rank_score", 1)?;
         let align_score = linear_if(kind == ModelKind::Pretrainer, "align_score", 1)?;
-        let classify = linear_if(kind == ModelKind::Finetuner, "classify", config.classes)?;
+        let classify = linear_if(kind == ModelKind::Finetuner, "classify", classes)?;
         let mention = (kind == ModelKind::Pretrainer)
-            .then(|| bilinear(parameters, "mention", 1, width, config.head_start))
+            .then(|| bilinear(parameters, "mention", 1, width, settings.head_start))
             .transpose()?;
         Ok(Self { relation, rank_score, align_score, mention, classify })
     }
@@ -113,19 +84,17 @@ fn absent(name: &str) -> Error {
 }
 
 impl DsdocreModel {
-    /// Puts heads on an encoder whose parameters are already in `parameters`. `dropout` overrides
-    /// the encoder's own rates.
+    /// Puts heads on an encoder.
     ///
     /// # Errors
     /// If libtorch rejects an operation.
     pub fn new(
-        encoder: Box<dyn Encoder>,
-        mut parameters: Parameters,
-        config: ModelConfig,
-        dropout: Option<f64>,
+        mut foundation: Foundation,
+        kind: ModelKind,
+        settings: &DsdocreSettings,
     ) -> Result<Self> {
-        let heads = Heads::declare(&config, encoder.width(), &mut parameters)?;
-        Ok(Self { encoder, heads, parameters, config, dropout })
+        let heads = Heads::declare(&mut foundation, kind, settings)?;
+        Ok(Self { foundation, heads })
     }
 
     /// Token states [T, d] and entity vectors [E, d].
@@ -137,30 +106,11 @@ impl DsdocreModel {
         documents: &PackedDocuments,
         forward: Forward,
     ) -> Result<(Tensor, Tensor)> {
-        let device = self.parameters.device();
-        let stream = documents.stream(device)?;
-        let Forward { train, precision } = forward;
-        let pass = Pass::new(&*self.encoder, self.dropout, (train, precision), |p| {
-            (train && p > 0.0)
-                .then(|| Dropout::new(p, on(&documents.token_keys, device)?))
-                .transpose()
-        })?;
-        let states = self.encoder.encode(&stream, &pass)?;
+        let pass = self.foundation.pass(forward, || &documents.token_keys)?;
+        let stream = documents.stream(self.foundation.parameters.device())?;
+        let states = self.foundation.encoder.encode(&stream, &pass)?;
         let entities = documents.entity_vectors(&states)?;
         Ok((states, entities))
-    }
-
-    /// Relation vectors r = Bilinear_E(head, tail) [P, w] of pairs of entity rows.
-    ///
-    /// # Errors
-    /// If libtorch rejects an operation.
-    pub fn relation_vectors(
-        &self,
-        entities: &Tensor,
-        heads: &[i64],
-        tails: &[i64],
-    ) -> Result<Tensor> {
-        self.heads.relation.forward(entities, heads, tails)
     }
 
     /// Ranking scores s_n `[P]` of pairs of entity rows (equation 3), through the collapsed d×d
@@ -230,34 +180,24 @@ impl DsdocreModel {
         self.heads.classify.as_ref().ok_or_else(|| absent("classify"))?.forward(relations)
     }
 
-    /// Class logits [P, C] of pairs without making relation vectors: the classifier is folded into
-    /// the bilinear layer, [C, d, d]. Pays off where many documents are predicted with one set of
-    /// weights; `folded` comes from [`Self::fold_classifier`].
-    ///
-    /// # Errors
-    /// If libtorch rejects an operation.
-    pub fn folded_logits(
-        &self,
-        entities: &Tensor,
-        heads: &[i64],
-        tails: &[i64],
-        folded: &(Tensor, Tensor),
-    ) -> Result<Tensor> {
-        pairs::relation_vectors(entities, heads, tails, &folded.0, &folded.1)
-    }
-
     /// Classifier and bilinear layer as one: weight `[C, d, d]`, bias `[C]`.
     ///
     /// # Errors
     /// If libtorch rejects an operation.
     pub fn fold_classifier(&self) -> Result<(Tensor, Tensor)> {
         let (weight, bias) = present(self.heads.classify.as_ref(), "classify")?;
-        let (w, d) = (self.config.relation_width, self.encoder.width());
+        let (w, d, _) = self.heads.relation.weight.size3()?;
         tch::no_grad(|| {
             let folded = products::matmul(weight, &self.heads.relation.weight.f_view([w, d * d])?)?
                 .f_view([-1, d, d])?;
             let constant = products::dot(weight, &self.heads.relation.bias)?.f_add(bias)?;
             Ok((folded.f_to_kind(Kind::Float)?, constant))
         })
+    }
+}
+
+impl Model for DsdocreModel {
+    fn foundation(&self) -> &Foundation {
+        &self.foundation
     }
 }

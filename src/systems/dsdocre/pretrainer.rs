@@ -48,28 +48,15 @@ const SLOTS: [&str; 10] = [
 
 impl<T> Slots<T> {
     /// The values in the order of reports.
-    fn values(self) -> [T; SLOTS.len()] {
-        let [mention_1, mention_2] = self.mention;
-        let [cross_mention_1, cross_mention_2] = self.cross_mention;
-        let [detection_1, detection_2] = self.detection;
-        let [alignment_12, alignment_21] = self.alignment;
-        [
-            mention_1,
-            mention_2,
-            cross_mention_1,
-            cross_mention_2,
-            detection_1,
-            detection_2,
-            self.cross_detection,
-            alignment_12,
-            alignment_21,
-            self.intra_alignment,
-        ]
+    fn values(self) -> impl Iterator<Item = T> {
+        let inside = [self.mention, self.cross_mention, self.detection].into_iter().flatten();
+        inside.chain([self.cross_detection]).chain(self.alignment).chain([self.intra_alignment])
     }
 }
 
 /// Documents two by two with the rows of all [slots](Slots). Document 2i is the first of item i,
 /// 2i+1 the second.
+#[derive(Default)]
 pub struct PretrainBatch {
     /// The documents.
     pub documents: PackedDocuments,
@@ -85,28 +72,19 @@ pub struct PretrainBatch {
     pub alignment: [AlignmentRows; 2],
     /// IntraAlign.
     pub intra_alignment: AlignmentRows,
-    counts: [f64; SLOTS.len()],
+    counts: Vec<f64>,
 }
 
 impl PretrainBatch {
     /// A batch of documents without any row yet.
     pub fn new(documents: PackedDocuments) -> Self {
-        Self {
-            documents,
-            mention: Default::default(),
-            cross_mention: Default::default(),
-            detection: Default::default(),
-            cross_detection: PairRows::default(),
-            alignment: Default::default(),
-            intra_alignment: AlignmentRows::default(),
-            counts: [0.0; SLOTS.len()],
-        }
+        Self { documents, ..Self::default() }
     }
 
     /// Counts the rows; called once all are in.
     #[must_use]
     pub fn counted(mut self) -> Self {
-        self.counts = self.answers().values().map(|answers| answers.len() as f64);
+        self.counts = self.answers().values().map(|answers| answers.len() as f64).collect();
         self
     }
 
@@ -179,7 +157,7 @@ impl PretrainBatch {
             MentionVectors::TokenStates => self.documents.views.offsets[document],
         };
         for instance in &item.mention[side] {
-            if let Some(position) = self.documents.views.masked[document][instance.masked] {
+            if let Some(position) = self.documents.views.masked[document][instance.query] {
                 let rows = instance.candidates.iter().map(|&entity| base + i64::from(entity));
                 self.mention[side].push(position, rows, instance.answer);
             }
@@ -216,14 +194,6 @@ pub struct PretrainSource<'a> {
     pub seed: u64,
 }
 
-impl PretrainSource<'_> {
-    fn views_of(&self, item: &PretrainItem) -> Result<[View; 2]> {
-        let view =
-            |side: usize| self.views.view(&self.store.get(item.rows[side]), &item.choices[side]);
-        Ok([view(0)?, view(1)?])
-    }
-}
-
 impl BatchSource for PretrainSource<'_> {
     type Batch = PretrainBatch;
 
@@ -234,7 +204,10 @@ impl BatchSource for PretrainSource<'_> {
         let mut items = Vec::new();
         for index in (0..self.batch).filter(|&index| share.holds(index)) {
             let item = self.sampler.sample(self.seed, step, index as u64);
-            let views = self.views_of(&item)?;
+            let view = |side: usize| {
+                self.views.view(&self.store.get(item.rows[side]), &item.choices[side])
+            };
+            let views = [view(0)?, view(1)?];
             items.push((item, views, visit(step, index)));
         }
         let lengths: Vec<usize> =
@@ -248,7 +221,7 @@ impl BatchSource for PretrainSource<'_> {
                 .collect();
             let mut batch = PretrainBatch::new(self.views.pack(&views, &keys));
             for (index, (item, _, _)) in items[range].iter().enumerate() {
-                batch.add(item, 2 * index, self.sampler.settings().mention_vectors);
+                batch.add(item, 2 * index, self.sampler.settings.mention_vectors);
             }
             batch.counted()
         });
@@ -346,7 +319,7 @@ impl Pretrainer<'_> {
         if heads.is_empty() {
             return Ok([None, None, None]);
         }
-        let vectors = self.model.relation_vectors(entities, &heads, &tails)?;
+        let vectors = self.model.heads.relation.forward(entities, &heads, &tails)?;
         let width = vectors.size()[1];
         let mut at = 0;
         let mut take = |rows: &PairRows| -> Result<Tensor> {
@@ -356,10 +329,11 @@ impl Pretrainer<'_> {
         };
         let mut score = |rows: &AlignmentRows| -> Result<RowScores> {
             let (queries, candidates) = (take(&rows.queries)?, take(&rows.candidates)?);
-            if rows.is_empty() {
+            let count = rows.candidates.answers.len() as i64;
+            if count == 0 {
                 return Ok(None);
             }
-            let candidates = candidates.f_view([rows.len() as i64, -1, width])?;
+            let candidates = candidates.f_view([count, -1, width])?;
             let distance = self.settings.alignment_distance;
             self.model.alignment_scores(&queries, &candidates, distance).map(Some)
         };
@@ -384,7 +358,7 @@ impl Objective for Pretrainer<'_> {
         let (states, entities) = self.model.encode(&batch.documents, forward)?;
         let scores = self.scores(batch, &states, &entities)?;
         let zero = entities.f_sum(entities.kind())?.f_mul_scalar(0.0)?;
-        let rows = scores.values().into_iter().zip(batch.answers().values());
+        let rows = scores.values().zip(batch.answers().values());
         rows.map(|(scores, answers)| match scores {
             Some(scores) => cross_entropy_sum(&scores, answers),
             None => Ok(zero.shallow_clone()),
@@ -393,7 +367,7 @@ impl Objective for Pretrainer<'_> {
     }
 
     fn parameters(&self) -> &Parameters {
-        &self.model.parameters
+        &self.model.foundation.parameters
     }
 }
 

@@ -160,7 +160,7 @@ impl Objective for Ranker<'_> {
     }
 
     fn parameters(&self) -> &Parameters {
-        &self.model.parameters
+        &self.model.foundation.parameters
     }
 }
 

@@ -71,14 +71,4 @@ impl AlignmentRows {
         self.queries.extend_pairs(&[query], query_base);
         self.candidates.push(candidates, candidate_base, answer);
     }
-
-    /// Number of rows.
-    pub fn len(&self) -> usize {
-        self.candidates.answers.len()
-    }
-
-    /// Whether there are no rows.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
 }

@@ -15,7 +15,8 @@ use super::instances::{
 };
 use super::settings::{DsdocreSettings, Task};
 use crate::sampling::{Pair, Purpose, Stream, draw_blanked, kept_prefix, pick, rng};
-use crate::shards::{DocumentStore, FactIndex, FactInstance};
+use crate::shards::{DocumentStore, FactInstance};
+use crate::systems::SystemSettings;
 use crate::text::{TokenizedDocument, ViewChoices};
 use crate::{DataError, Result};
 
@@ -74,39 +75,12 @@ impl Documents for DocumentStore {
     }
 }
 
-/// Facts by key: (canonical head name, canonical tail name, relation), numbered from 0
-/// (docs/systems.md, D.10).
-pub trait KeyedFacts {
-    /// Number of keys.
-    fn num_keys(&self) -> usize;
-    /// Where the fact of a key below [`Self::num_keys`] was found.
-    fn instances(&self, key: usize) -> &[FactInstance];
-}
-
-impl KeyedFacts for FactIndex {
-    fn num_keys(&self) -> usize {
-        self.num_keys()
-    }
-    fn instances(&self, key: usize) -> &[FactInstance] {
-        self.instances(key)
-    }
-}
-
 impl Documents for Vec<TokenizedDocument> {
     fn count(&self) -> usize {
         self.len()
     }
     fn document(&self, row: usize) -> Arc<TokenizedDocument> {
         Arc::new(self[row].clone())
-    }
-}
-
-impl KeyedFacts for Vec<Vec<FactInstance>> {
-    fn num_keys(&self) -> usize {
-        self.len()
-    }
-    fn instances(&self, key: usize) -> &[FactInstance] {
-        &self[key]
     }
 }
 
@@ -125,7 +99,8 @@ impl fmt::Display for PretrainSummary {
 /// item is a pure function of it and (seed, step, item).
 pub struct PretrainSampler<'c> {
     corpus: &'c dyn Documents,
-    settings: DsdocreSettings,
+    /// What is drawn, and how.
+    pub settings: DsdocreSettings,
     /// Rows of the documents that pass the filter.
     rows: Vec<u32>,
     /// How many of them no ranker has seen.
@@ -146,7 +121,7 @@ impl<'c> PretrainSampler<'c> {
     /// than two documents pass.
     pub fn new(
         corpus: &'c dyn Documents,
-        keys: &dyn KeyedFacts,
+        keys: impl IntoIterator<Item = impl AsRef<[FactInstance]>>,
         settings: DsdocreSettings,
     ) -> Result<Self> {
         settings.check()?;
@@ -168,8 +143,8 @@ impl<'c> PretrainSampler<'c> {
         let unranked = kept.iter().flatten().filter(|kept| kept.0.is_none()).count();
         let mut sampler =
             Self { corpus, settings, rows, unranked, key_offsets: vec![0], instances: Vec::new() };
-        for key in 0..keys.num_keys() {
-            sampler.add_key(keys.instances(key), &kept);
+        for instances in keys {
+            sampler.add_key(instances.as_ref(), &kept);
         }
         Ok(sampler)
     }
@@ -196,11 +171,6 @@ impl<'c> PretrainSampler<'c> {
             (self.rows.len(), self.key_offsets.len() - 1, self.instances.len());
         let unranked = self.settings.k_pretrain().map_or(0, |_| self.unranked);
         PretrainSummary { documents, unranked, keys, instances }
-    }
-
-    /// The settings that instances are drawn by.
-    pub fn settings(&self) -> &DsdocreSettings {
-        &self.settings
     }
 
     /// The documents of an item: [`PretrainItem::rows`] of what [`Self::sample`] draws, without
@@ -309,18 +279,13 @@ struct KeptSet(Option<Vec<Pair>>);
 impl KeptSet {
     /// `None` for a document with too few entities or without any label.
     fn of(document: &TokenizedDocument, settings: &DsdocreSettings) -> Option<Self> {
-        let usable = document.entities.len() >= settings.min_entities && !document.facts.is_empty();
-        let sorted = |pairs: &mut dyn Iterator<Item = Pair>| {
-            let mut pairs: Vec<Pair> = pairs.collect();
-            pairs.sort_unstable();
-            pairs
-        };
-        usable.then(|| {
-            Self(
-                kept_prefix(document, settings.k_pretrain().unwrap_or(usize::MAX))
-                    .map(|mut pairs| sorted(&mut pairs)),
-            )
-        })
+        if document.entities.len() < settings.min_entities || document.facts.is_empty() {
+            return None;
+        }
+        let kept = kept_prefix(document, settings.k_pretrain().unwrap_or(usize::MAX));
+        let mut kept = kept.map(Iterator::collect::<Vec<Pair>>);
+        kept.iter_mut().for_each(|pairs| pairs.sort_unstable());
+        Some(Self(kept))
     }
 
     fn holds(&self, pair: Pair) -> bool {

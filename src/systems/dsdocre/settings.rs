@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use crate::sampling::KeptPairs;
 use crate::systems::{DecisionRule, Profile};
 use crate::text::{Markers, ViewOptions};
-use crate::{Error, Result};
 
 /// Which of the three models, and so which heads it carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -272,39 +271,5 @@ impl DsdocreSettings {
             repeat_masked: self.repeat_masked,
             in_turn: self.hide_in_turn && kind == ModelKind::Pretrainer,
         }
-    }
-
-    /// Refuses values that no model can be built from, or no instance drawn with.
-    ///
-    /// # Errors
-    /// [`Error::Recipe`] naming the key.
-    pub fn check(&self) -> Result<()> {
-        let probabilities = [
-            ("blank_probability", self.blank_probability),
-            ("rank_blank_probability", self.rank_blank_probability),
-            ("same_fact_ratio", self.same_fact_ratio),
-        ];
-        for (key, value) in probabilities {
-            if !(0.0..=1.0).contains(&value) {
-                return Err(Error::recipe(format!("dsdocre.{key} = {value} is not a probability"))
-                    .with_hint("a probability lies between 0 and 1"));
-            }
-        }
-        let numbers = [
-            ("relation_width", self.relation_width.max(0) as usize, 1),
-            ("rank_candidates", self.rank_candidates, 2),
-            ("mention_candidates", self.mention_candidates, 2),
-            ("cross_mention_candidates", self.cross_mention_candidates, 2),
-            ("detection_candidates", self.detection_candidates, 2),
-            ("cross_detection_per_document", self.cross_detection_per_document, 1),
-            ("alignment_random", self.alignment_random, 1),
-        ];
-        for (key, value, least) in numbers {
-            if value < least {
-                return Err(Error::recipe(format!("dsdocre.{key} = {value} is too small"))
-                    .with_hint(format!("it must be at least {least}")));
-            }
-        }
-        Ok(())
     }
 }

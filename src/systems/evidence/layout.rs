@@ -23,13 +23,6 @@ pub struct EvidenceItem {
     pub visit: u64,
 }
 
-impl EvidenceItem {
-    /// Tokens that the item costs.
-    pub fn cost(&self) -> usize {
-        self.document.num_words()
-    }
-}
-
 /// Lays items out; host data.
 #[derive(Clone, Debug)]
 pub struct EvidenceLayout {
@@ -38,6 +31,7 @@ pub struct EvidenceLayout {
 }
 
 /// Items of the evidence predictor with their sentences; host data.
+#[derive(Default)]
 pub struct EvidenceBatch {
     /// One document an item; coreference ids are 1 for head words, 2 for tail words (the tail
     /// wins).
@@ -78,6 +72,12 @@ impl EvidenceLayout {
     /// there; each named.
     pub fn batch(&self, items: &[EvidenceItem]) -> Result<EvidenceBatch> {
         items.iter().try_for_each(|item| self.check(item))?;
+        let example = |item: &EvidenceItem| Example {
+            document: Arc::clone(&item.document),
+            pairs: vec![(item.fact.head, item.fact.tail)],
+            visit: item.visit,
+            train: false,
+        };
         let examples: Vec<Example> = items.iter().map(example).collect();
         let mut tables = WordTables::new(&self.words, &examples)?;
         tables.coref.fill(0);
@@ -86,17 +86,7 @@ impl EvidenceLayout {
             mark(&mut tables, index, &item.document, item.fact.tail, TAIL);
         }
         let relations = items.iter().map(|item| i64::from(item.fact.relation) + 1).collect();
-        let (firsts, lasts, targets) = (Vec::new(), Vec::new(), Vec::new());
-        let mut batch = EvidenceBatch {
-            tables,
-            relations,
-            items: Vec::new(),
-            sentences: Vec::new(),
-            firsts,
-            lasts,
-            targets,
-            counts: [0.0],
-        };
+        let mut batch = EvidenceBatch { tables, relations, ..EvidenceBatch::default() };
         items.iter().enumerate().for_each(|(index, item)| batch.push_sentences(index, item));
         batch.counts = [batch.targets.len() as f64];
         Ok(batch)
@@ -115,15 +105,6 @@ impl EvidenceLayout {
             fact.head, fact.tail, fact.relation
         );
         Err(DataError::new("shards", problem).title(&item.document.title).into())
-    }
-}
-
-fn example(item: &EvidenceItem) -> Example {
-    Example {
-        document: Arc::clone(&item.document),
-        pairs: vec![(item.fact.head, item.fact.tail)],
-        visit: item.visit,
-        train: false,
     }
 }
 

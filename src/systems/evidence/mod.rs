@@ -24,4 +24,4 @@ pub use sentences::{
 };
 pub use settings::EvidenceSettings;
 pub use source::EvidenceSource;
-pub use system::EvidenceSystem;
+pub use system::LSTM_SP;

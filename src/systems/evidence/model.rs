@@ -4,32 +4,27 @@ use tch::{Kind, Tensor};
 
 use super::{EvidenceBatch, EvidenceItem, EvidenceLayout, EvidenceSettings};
 use crate::Result;
-use crate::encoders::Encoder;
-use crate::systems::words::{
-    FeatureOrder, FeatureShape, Rows, WordFeatures, WordPass, padded_rows, padded_table,
-};
-use crate::systems::{Foundation, on};
+use crate::systems::words::{FeatureOrder, WordFeatures, padded_rows, padded_table};
+use crate::systems::{Foundation, Model, SystemSettings, on};
 use crate::text::split_by_tokens;
-use crate::torch::HEADS;
 use crate::torch::Parameters;
-use crate::torch::kernels::activations::sigmoid;
+use crate::torch::kernels::activations::Activation;
 use crate::torch::nn::losses::bce_sum;
-use crate::torch::nn::{Linear, LstmShape, PackedLstm, Packing};
+use crate::torch::nn::{Linear, LstmShape, PackedLstm};
 use crate::train::{Forward, Objective};
 
 /// LSTM-SP over any encoder.
 pub struct EvidencePredictor {
-    encoder: Box<dyn Encoder>,
-    parameters: Parameters,
+    foundation: Foundation,
     features: WordFeatures,
     lstm: PackedLstm,
     map: Linear,
     /// A row a relation, from row 1; [R + 1, hidden].
     relations: Tensor,
     judge: Linear,
-    layout: EvidenceLayout,
+    /// The host half.
+    pub layout: EvidenceLayout,
     locked_dropout: f64,
-    dropout: Option<f64>,
 }
 
 impl EvidencePredictor {
@@ -41,53 +36,23 @@ impl EvidencePredictor {
         settings.check()?;
         let layout = EvidenceLayout::new(&foundation, settings);
         let (parameters, hidden) = (&mut foundation.parameters, settings.hidden);
-        let shape = FeatureShape {
-            coref_name: "heads.coref_embed",
-            type_name: "heads.ner_emb",
-            coref: (settings.position_rows, settings.position_width),
-            types: (foundation.entity_types.len() as i64 + 1, settings.type_width),
-            order: FeatureOrder::CorefType,
-        };
-        let features = WordFeatures::declare(parameters, &shape)?;
-        let input = foundation.encoder.width() + features.width();
-        let lstm = PackedLstm::declare(
-            &format!("{HEADS}rnn"),
-            LstmShape { input, hidden, layers: 1, bidirectional: true },
-            parameters,
-        )?;
-        let relations = padded_table(
-            parameters,
-            &format!("{HEADS}relation_embed"),
-            foundation.relations as i64 + 1,
-            hidden,
-            0,
-        )?;
-        let map = Linear::bias_first(parameters, &format!("{HEADS}linear_t"), 2 * hidden, hidden)?;
-        let judge = Linear::bias_first(parameters, &format!("{HEADS}linear_re"), 3 * hidden, 1)?;
-        let Foundation { encoder, parameters, dropout, .. } = foundation;
-        let locked_dropout = settings.locked_dropout;
+        let coref = ("heads.coref_embed", settings.position_rows, settings.position_width);
+        let rows = foundation.entity_types.len() as i64 + 1;
+        let types = ("heads.ner_emb", rows, settings.type_width);
+        let features = WordFeatures::declare(parameters, coref, types, FeatureOrder::CorefType)?;
+        let input = foundation.encoder.facts().width + features.width();
+        let shape = LstmShape { input, hidden, layers: 1, bidirectional: true };
+        let rows = foundation.relations as i64 + 1;
         Ok(Self {
-            encoder,
-            parameters,
             features,
-            lstm,
-            map,
-            relations,
-            judge,
+            lstm: PackedLstm::declare("heads.rnn", shape, parameters)?,
+            relations: padded_table(parameters, "heads.relation_embed", rows, hidden, 0)?,
+            map: Linear::bias_first(parameters, "heads.linear_t", 2 * hidden, hidden)?,
+            judge: Linear::bias_first(parameters, "heads.linear_re", 3 * hidden, 1)?,
             layout,
-            locked_dropout,
-            dropout,
+            locked_dropout: settings.locked_dropout,
+            foundation,
         })
-    }
-
-    /// The host half.
-    pub fn layout(&self) -> &EvidenceLayout {
-        &self.layout
-    }
-
-    /// The encoder's `config.json`.
-    pub fn encoder_config(&self) -> serde_json::Value {
-        self.encoder.config()
     }
 
     /// Logits of all sentences, `[S]`; `probe` is shown what lies between.
@@ -100,25 +65,10 @@ impl EvidencePredictor {
         forward: Forward,
         probe: &mut dyn FnMut(&'static str, &Tensor),
     ) -> Result<Tensor> {
-        let (tables, device) = (&batch.tables, self.parameters.device());
-        let words = tables.word_states(&WordPass {
-            encoder: &*self.encoder,
-            dropout: self.dropout,
-            forward,
-            device,
-        })?;
-        let packing = Packing::new(&tables.word_segments(device)?, device)?;
-        let locked = tables
-            .dropout(Rows::Words, self.locked_dropout, forward, device)?
-            .map(|active| packing.lock(&active))
-            .transpose()?;
-        let states = self.lstm.forward(
-            &self.features.beside(&words, tables)?,
-            &packing,
-            locked.as_ref(),
-            0,
-            forward.train,
-        )?;
+        let (tables, device) = (&batch.tables, self.foundation.parameters.device());
+        let words = tables.word_states(&self.foundation, forward)?;
+        let words = self.features.beside(&words, tables)?;
+        let states = tables.read(&self.lstm, &words, (self.locked_dropout, 0), forward)?;
         probe("lstm_output", &states);
         let context = self.map.forward(&states)?.f_relu()?;
         probe("context_output", &context);
@@ -147,7 +97,7 @@ impl EvidencePredictor {
         let sentences = |item: &EvidenceItem| item.document.sentence_starts.len().saturating_sub(1);
         let mut scores: Vec<Vec<f32>> =
             items.iter().map(|item| vec![0.0; sentences(item)]).collect();
-        let costs: Vec<usize> = items.iter().map(EvidenceItem::cost).collect();
+        let costs: Vec<usize> = items.iter().map(|item| item.document.num_words()).collect();
         for range in split_by_tokens(&costs, budget) {
             let first = range.start;
             let batch = self.layout.batch(&items[range])?;
@@ -155,7 +105,8 @@ impl EvidencePredictor {
                 continue;
             }
             let logits = self.probed(&batch, forward, &mut |_, _| {})?;
-            let values: Vec<f32> = Vec::try_from(sigmoid(&logits.f_to_kind(Kind::Float)?)?)?;
+            let values: Vec<f32> =
+                Vec::try_from(Activation::Sigmoid.apply(&logits.f_to_kind(Kind::Float)?)?)?;
             for ((item, sentence), value) in batch.items.iter().zip(&batch.sentences).zip(values) {
                 scores[first + *item as usize][*sentence] = value;
             }
@@ -173,11 +124,17 @@ impl Objective for EvidencePredictor {
 
     fn forward(&self, batch: &EvidenceBatch, forward: Forward) -> Result<Vec<Tensor>> {
         let logits = self.probed(batch, forward, &mut |_, _| {})?;
-        let targets = Tensor::f_from_slice(&batch.targets)?.f_to_device(logits.device())?;
+        let targets = on(&batch.targets, logits.device())?;
         Ok(vec![bce_sum(&logits, &targets)?])
     }
 
     fn parameters(&self) -> &Parameters {
-        &self.parameters
+        &self.foundation.parameters
+    }
+}
+
+impl Model for EvidencePredictor {
+    fn foundation(&self) -> &Foundation {
+        &self.foundation
     }
 }

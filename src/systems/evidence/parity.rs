@@ -76,7 +76,7 @@ fn compare_batch(case: &mut Case, words: &WordCase, model: &EvidencePredictor) -
         .iter()
         .map(|value| item(case, words, value, ["h", "t", "r_id"]))
         .collect::<Result<Vec<_>>>()?;
-    let batch = model.layout().batch(&items)?;
+    let batch = model.layout.batch(&items)?;
     compare_inputs(case, &batch)?;
     let mut seen = HashMap::new();
     let logits = model.probed(&batch, EVALUATION, &mut |name, tensor| {

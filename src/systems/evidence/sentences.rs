@@ -1,7 +1,7 @@
 //! Scored sentences of facts: the threshold that keeps the best of them, and their F1.
 
 use super::EvidenceItem;
-use crate::eval::{ScoredFact, best_prefix};
+use crate::eval::{BestPrefix, ScoredFact, best_prefix};
 
 /// A sentence of a fact with its score.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -16,19 +16,6 @@ pub struct ScoredSentence {
     pub gold: bool,
 }
 
-/// What a threshold was chosen from.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct EvidenceThreshold {
-    /// Score of the last sentence that is kept.
-    pub theta: f32,
-    /// Its place in the list sorted by falling score, from 0.
-    pub prefix: usize,
-    /// Evidence F1 of that prefix.
-    pub f1: f64,
-    /// Area under the precision–recall curve.
-    pub auc: f64,
-}
-
 /// Sorts by falling score, equal ones in their order.
 pub fn rank_sentences(sentences: &mut [ScoredSentence]) {
     sentences.sort_by(|a, b| b.score.total_cmp(&a.score));
@@ -36,15 +23,14 @@ pub fn rank_sentences(sentences: &mut [ScoredSentence]) {
 
 /// The prefix of a ranked list with the largest F1, the first of equals; recall divides by `total`,
 /// the evidence sentences of all labels (the release's rule: at least 1). `None` for an empty list.
-pub fn best_threshold(ranked: &[ScoredSentence], total: usize) -> Option<EvidenceThreshold> {
+pub fn best_threshold(ranked: &[ScoredSentence], total: usize) -> Option<BestPrefix> {
     let entry = |sentence: &ScoredSentence| ScoredFact {
         score: sentence.score,
         correct: sentence.gold,
         in_train: false,
     };
     let entries: Vec<ScoredFact> = ranked.iter().map(entry).collect();
-    let best = best_prefix(&entries, total.max(1))?;
-    Some(EvidenceThreshold { theta: best.theta, prefix: best.prefix, f1: best.f1, auc: best.auc })
+    best_prefix(&entries, total.max(1))
 }
 
 /// The sentences of each fact that are kept, best first: those of the ranked list whose score is at

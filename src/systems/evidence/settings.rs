@@ -4,7 +4,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::systems::{LongDocuments, Profile};
-use crate::{Error, Result};
 
 /// Settings of LSTM-SP, the evidence predictor. A limit of 0 is no limit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -46,31 +45,5 @@ impl EvidenceSettings {
             long_documents: LongDocuments::of(profile),
             max_words: if profile == Profile::Fixed { 0 } else { 512 },
         }
-    }
-
-    /// Whether a network of these numbers can be built.
-    ///
-    /// # Errors
-    /// [`Error::Recipe`] naming the setting and its value.
-    pub fn check(&self) -> Result<()> {
-        let least = [
-            ("position_width", self.position_width, 1),
-            ("position_rows", self.position_rows, 3),
-            ("type_width", self.type_width, 1),
-            ("hidden", self.hidden, 1),
-        ];
-        if let Some((name, value, least)) = least.iter().find(|(_, value, least)| value < least) {
-            return Err(Error::recipe(format!(
-                "`{name}` is {value}, but must be at least {least}"
-            ))
-            .with_hint("leave it out for the default"));
-        }
-        if !(0.0..1.0).contains(&self.locked_dropout) {
-            return Err(Error::recipe(format!(
-                "`locked_dropout` is {}, but a dropout rate lies in [0, 1)",
-                self.locked_dropout
-            )));
-        }
-        self.long_documents.without_extension("lstm-sp")
     }
 }

@@ -59,7 +59,7 @@ impl BatchSource for EvidenceSource<'_> {
                 });
             }
         }
-        let costs: Vec<usize> = items.iter().map(EvidenceItem::cost).collect();
+        let costs: Vec<usize> = items.iter().map(|item| item.document.num_words()).collect();
         let parts = split_by_tokens(&costs, self.budget).into_iter();
         let micro = parts.map(|range| self.layout.batch(&items[range])).collect::<Result<_>>()?;
         Ok(StepBatches { micro, rows })

@@ -7,6 +7,7 @@ use tch::{Device, Kind, Tensor};
 use super::*;
 use crate::encoders::{EncoderSpec, build};
 use crate::systems::Profile;
+use crate::systems::SystemSettings;
 use crate::systems::testing::foundation_of;
 use crate::systems::words::tests::{EVALUATION, TYPES, document};
 use crate::text::{TokenizedDocument, TokenizedFact};
@@ -43,7 +44,7 @@ fn item(head: u32, tail: u32, relation: u32, evidence: &[u32], visit: u64) -> Ev
 #[test]
 fn heads_and_tails_are_marked_and_sentences_have_two_ends() {
     let batch =
-        predictor(0).layout().batch(&[item(0, 1, 2, &[0, 2], 0), item(1, 0, 0, &[], 1)]).unwrap();
+        predictor(0).layout.batch(&[item(0, 1, 2, &[0, 2], 0), item(1, 0, 0, &[], 1)]).unwrap();
     assert_eq!(batch.tables.coref, [0, 1, 2, 2, 0, 0, 0, 1, 0, 0, 2, 2, 1, 0, 0, 0, 2, 0]);
     assert_eq!((&batch.relations[..], &batch.items[..]), (&[3, 1][..], &[0, 0, 0, 1, 1, 1][..]));
     assert_eq!(
@@ -77,7 +78,7 @@ fn an_item_does_not_see_its_batch() {
 #[test]
 fn gradients_reach_every_parameter_but_not_the_padding_rows() {
     let predictor = predictor(0);
-    let batch = predictor.layout().batch(&[item(0, 1, 2, &[0, 2], 0)]).unwrap();
+    let batch = predictor.layout.batch(&[item(0, 1, 2, &[0, 2], 0)]).unwrap();
     predictor.forward(&batch, TRAINING).unwrap()[0].backward();
     for parameter in predictor.parameters().trainable() {
         assert!(
@@ -95,7 +96,7 @@ fn gradients_reach_every_parameter_but_not_the_padding_rows() {
 
 #[test]
 fn facts_that_are_not_there_are_errors() {
-    let layout = predictor(0).layout().clone();
+    let layout = predictor(0).layout.clone();
     for wrong in [item(2, 0, 0, &[], 0), item(0, 2, 0, &[], 0), item(0, 1, 3, &[], 0)] {
         let error = layout.batch(&[wrong]).err().unwrap().to_string();
         assert!(error.contains("document of 9 words"), "{error}");
@@ -107,7 +108,7 @@ fn facts_that_are_not_there_are_errors() {
 fn it_learns_two_facts_by_heart() {
     let predictor = predictor(0);
     let batch =
-        predictor.layout().batch(&[item(0, 1, 2, &[0, 2], 0), item(1, 0, 0, &[1], 1)]).unwrap();
+        predictor.layout.batch(&[item(0, 1, 2, &[0, 2], 0), item(1, 0, 0, &[1], 1)]).unwrap();
     let loss = || predictor.forward(&batch, EVALUATION).unwrap().remove(0);
     let first = loss().double_value(&[]);
     for _ in 0..200 {

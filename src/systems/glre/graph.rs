@@ -12,7 +12,7 @@ use crate::Result;
 use crate::torch::dropout::dropout;
 use crate::torch::kernels::bags::Bags;
 use crate::torch::kernels::products::{linear, matmul};
-use crate::torch::{Dropout, Init, Parameters};
+use crate::torch::{Dropout, Init, Parameters, on};
 
 /// Kinds of edges: mentions of one sentence, mention and entity, sentences, mention and sentence,
 /// entity and sentence.
@@ -116,9 +116,7 @@ struct RgcnLayer {
 
 /// The graph network.
 #[derive(Debug)]
-pub(super) struct Rgcn {
-    layers: Vec<RgcnLayer>,
-}
+pub(super) struct Rgcn(Vec<RgcnLayer>);
 
 /// Dropout of the nodes: before the first layer, and between layers.
 pub(super) struct NodeDropout {
@@ -135,7 +133,7 @@ impl Rgcn {
         let widths = |layer: usize| if layer == 0 { input } else { settings.width };
         let layers = (0..settings.rgcn_layers)
             .map(|layer| RgcnLayer::declare(parameters, settings, layer, widths(layer)));
-        Ok(Self { layers: layers.collect::<Result<_>>()? })
+        Ok(Self(layers.collect::<Result<_>>()?))
     }
 
     /// Nodes [nodes, in] → [nodes, d]; masks are drawn with salts from `salt` on.
@@ -147,7 +145,7 @@ impl Rgcn {
         salt: u64,
     ) -> Result<Tensor> {
         let mut states = nodes.shallow_clone();
-        for (index, layer) in self.layers.iter().enumerate() {
+        for (index, layer) in self.0.iter().enumerate() {
             let mask = if index == 0 { &masks.input } else { &masks.between };
             states =
                 layer.forward(&dropout(&states, mask.as_ref(), salt + index as u64)?, graph)?;
@@ -192,15 +190,11 @@ impl RgcnLayer {
         let mut out =
             linear(&Tensor::f_cat(&[&sums, nodes], 1)?, &Tensor::f_cat(&self.weights, 1)?, None)?;
         if let Some((own, relations)) = self.biases.split_last() {
-            let counts = Tensor::f_from_slice(&graph.bias_weights)?
-                .f_to_device(device)?
-                .f_view([count, RELATIONS as i64])?;
+            let counts = on(&graph.bias_weights, device)?.f_view([count, RELATIONS as i64])?;
             out = out.f_add(&matmul(&counts, &Tensor::f_stack(relations, 0)?)?)?.f_add(own)?;
         }
         if !graph.scales.is_empty() {
-            out = out.f_mul(
-                &Tensor::f_from_slice(&graph.scales)?.f_to_device(device)?.f_unsqueeze(1)?,
-            )?;
+            out = out.f_mul(&on(&graph.scales, device)?.f_unsqueeze(1)?)?;
         }
         Ok(out.f_to_kind(Kind::Float)?.f_relu()?)
     }

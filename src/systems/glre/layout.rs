@@ -229,19 +229,16 @@ impl GlreTables {
             ..DocumentNodes::default()
         };
         for (number, entity) in document.entities.iter().enumerate() {
-            let first = self.mentions.len() as i64;
+            let mut kept = Vec::new();
             for mention in &entity.mentions {
                 let span = |at: u32| (first_word + i64::from(at)).min(end);
+                // Mentions beyond the cut have no words and do not count.
+                if span(mention.start) < end {
+                    kept.push(self.mentions.len() as i64);
+                }
                 self.mentions.push_mean(span(mention.start)..span(mention.end), 1.0);
                 nodes.mentions.push((number, mention.sentence as usize));
             }
-            // Mentions beyond the cut have no words and do not count.
-            let in_range = |&&(node, start): &&(i64, u32)| {
-                first_word + i64::from(start) < end && node >= first
-            };
-            let starts: Vec<(i64, u32)> =
-                (first..).zip(entity.mentions.iter().map(|mention| mention.start)).collect();
-            let kept: Vec<i64> = starts.iter().filter(in_range).map(|&(node, _)| node).collect();
             let weight = 1.0 / kept.len().max(1) as f32;
             self.entities.push(kept.into_iter().map(|node| (node, weight)));
         }

@@ -114,17 +114,8 @@ impl LocalAttention {
         let weights = GroupSoftmax::new(&entries.offsets, self.heads as usize).forward(&scores)?;
         let weights = dropout(&weights, masks.entries.as_ref(), salt)?;
         let weighted = values.f_mul(&weights.f_unsqueeze(-1)?)?.f_view([-1, width])?;
-        let output = self.output.forward(&sums(&entries.offsets).sum(&weighted)?)?;
+        let output = self.output.forward(&Bags::of_spans(&entries.offsets).sum(&weighted)?)?;
         let output = dropout(&output, masks.pairs.as_ref(), salt + 1)?;
         self.norm.forward(&output)
     }
-}
-
-/// The entries of each pair added up.
-fn sums(offsets: &[i64]) -> Bags {
-    let mut bags = Bags::default();
-    for pair in offsets.windows(2) {
-        bags.push((pair[0]..pair[1]).map(|entry| (entry, 1.0)));
-    }
-    bags
 }

@@ -1,11 +1,10 @@
 //! GLRE, the global-to-local network (Wang et al. 2020; docs/systems.md, "G. GLRE").
 //!
 //! `settings` the settings; `layout` the tables of a batch; `graph` the graph of a document and the
-//! network over it (G.3–G.7); `local` the attention over mentions (G.8, G.9); `context` the
-//! attention among pairs (G.12); `model` the whole. Not for: words and their features, which the
-//! baselines share (`words`).
+//! network over it (G.3–G.7); `local` the attention over mentions (G.8, G.9); `model` the whole.
+//! Not for: words, their features, and the attention among pairs (G.12), which the baselines share
+//! (`words`).
 
-mod context;
 mod graph;
 mod layout;
 mod local;
@@ -22,4 +21,4 @@ pub use model::{Glre, GlreStates};
 pub use settings::{
     ContextMatrix, ContextPairs, GlreCorpus, GlreSettings, Query, RgcnNorm, SentenceMean,
 };
-pub use system::GlreSystem;
+pub use system::GLRE;

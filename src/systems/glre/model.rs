@@ -4,22 +4,21 @@ use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
-use super::context::PairContext;
 use super::graph::{NodeDropout, Rgcn};
 use super::layout::{GlreLayout, GlreTables};
 use super::local::{LocalAttention, LocalDropout, LocalInputs};
-use super::{GlreSettings, Query};
+use super::{ContextMatrix, GlreSettings, Query};
 use crate::Result;
-use crate::encoders::Encoder;
-use crate::systems::words::{DistanceTable, Rows, WordPass, padded_rows, padded_table};
+use crate::systems::words::{DistanceTable, PairAttention, Rows, padded_rows, padded_table};
 use crate::systems::{
-    BertMode, Classes, Extractor, Foundation, Layout, NaClass, RelationBatch, on, tables,
+    BertMode, Classes, Extractor, Foundation, Layout, NaClass, RelationBatch, SystemSettings, on,
+    row_dropout, tables,
 };
 use crate::torch::dropout::dropout;
 use crate::torch::kernels::Segments;
 use crate::torch::kernels::bags::take;
-use crate::torch::nn::{Linear, LstmShape, PackedLstm, Packing};
-use crate::torch::{Dropout, Init, Parameters};
+use crate::torch::nn::{Linear, LstmShape, PackedLstm};
+use crate::torch::{Dropout, Init, Parameters, Slot};
 use crate::train::Forward;
 
 /// Places of dropout masks; the graph and the two local attentions use the numbers after theirs as
@@ -43,17 +42,9 @@ const TAIL_ENTRIES: u64 = 20;
 
 /// The global-to-local network.
 pub struct Glre {
-    encoder: Box<dyn Encoder>,
-    parameters: Parameters,
+    foundation: Foundation,
     settings: GlreSettings,
     layout: Arc<GlreLayout>,
-    classes: Classes,
-    encoder_dropout: Option<f64>,
-    layers: Layers,
-}
-
-#[derive(Debug)]
-struct Layers {
     /// Embedding of entity types beside word vectors, where there is no text encoder.
     word_types: Option<Tensor>,
     lstm: Option<PackedLstm>,
@@ -63,7 +54,7 @@ struct Layers {
     rgcn: Rgcn,
     local: Option<[LocalAttention; 2]>,
     distances: DistanceTable,
-    context: Option<PairContext>,
+    context: Option<PairAttention>,
     hidden: Option<Linear>,
     output: Linear,
 }
@@ -103,25 +94,71 @@ impl Glre {
     ///
     /// # Errors
     /// Settings that cannot be built, named.
-    pub fn new(foundation: Foundation, settings: GlreSettings) -> Result<Self> {
+    pub fn new(mut foundation: Foundation, settings: GlreSettings) -> Result<Self> {
         settings.check()?;
         let layout = Arc::new(GlreLayout::new(&foundation, &settings));
-        let Foundation { encoder, mut parameters, relations, entity_types, dropout, .. } =
-            foundation;
         if settings.bert_mode == BertMode::Frozen {
-            parameters.freeze();
+            foundation.parameters.freeze();
         }
-        let classes = Classes { relations, na: NaClass::First };
-        let layers =
-            Layers::declare(&mut parameters, &*encoder, &settings, entity_types.len(), classes)?;
+        let classes = foundation.relations as i64 + 1;
+        let types = foundation.entity_types.len() as i64 + 1;
+        let (encoder, parameters) = (foundation.encoder.facts(), &mut foundation.parameters);
+        let (d, t) = (settings.width, settings.type_width);
+        let on_words = !encoder.contextual;
+        let word_types = on_words
+            .then(|| padded_table(parameters, "heads.ner_emb.embedding", types, t, 0))
+            .transpose()?;
+        let mut words = encoder.width + if on_words { t } else { 0 };
+        let lstm = (settings.more_lstm || on_words)
+            .then(|| declare_lstm(parameters, words, d))
+            .transpose()?;
+        if lstm.is_some() {
+            words = 2 * d;
+        }
+        let sides = i64::from(settings.global_rep) + i64::from(settings.local_rep);
+        let pair = 2 * (d * sides + settings.distance_width);
+        let joined = if settings.context { 2 * pair } else { pair };
+        let inner = Some(settings.classifier_width).filter(|&inner| inner > 0);
+        let normal = Init::Normal { std: 1.0 };
         Ok(Self {
-            encoder,
-            parameters,
+            word_types,
+            lstm,
+            word_map: Linear::bias_first(parameters, "heads.pretrain_l_m_linear_re", words, d)?,
+            node_types: parameters.declare("heads.type_embed.embedding.weight", &[3, t], normal)?,
+            rgcn: Rgcn::declare(parameters, &settings, d + t)?,
+            local: settings
+                .local_rep
+                .then(|| -> Result<_> {
+                    let input = if settings.local_type_embedding { d + t } else { d };
+                    let mut attention =
+                        |name: &str| LocalAttention::declare(parameters, name, input, &settings);
+                    Ok([attention("multiheadattention")?, attention("multiheadattention1")?])
+                })
+                .transpose()?,
+            distances: DistanceTable::declare(
+                parameters,
+                "heads.dist_embed_dir.embedding",
+                settings.distance_width,
+            )?,
+            context: settings
+                .context
+                .then(|| match settings.context_matrix {
+                    ContextMatrix::Diagonal => PairAttention::diagonal(parameters, pair),
+                    ContextMatrix::Full => PairAttention::full(parameters, pair),
+                })
+                .transpose()?,
+            hidden: inner
+                .map(|inner| Linear::bias_first(parameters, "heads.out_mlp.0", joined, inner))
+                .transpose()?,
+            output: Linear::bias_first(
+                parameters,
+                "heads.classifier.lin",
+                inner.unwrap_or(joined),
+                classes,
+            )?,
+            foundation,
             settings,
             layout,
-            classes,
-            encoder_dropout: dropout,
-            layers,
         })
     }
 
@@ -130,99 +167,21 @@ impl Glre {
     /// # Errors
     /// If libtorch rejects an operation.
     pub fn states(&self, tables: &GlreTables, forward: Forward) -> Result<GlreStates> {
-        GlreRun { model: self, tables, forward, device: self.parameters.device() }.states()
-    }
-}
-
-impl Layers {
-    fn declare(
-        parameters: &mut Parameters,
-        encoder: &dyn Encoder,
-        settings: &GlreSettings,
-        types: usize,
-        classes: Classes,
-    ) -> Result<Self> {
-        let (d, t) = (settings.width, settings.type_width);
-        let contextual = encoder.contextual();
-        let word_types = (!contextual)
-            .then(|| padded_table(parameters, "heads.ner_emb.embedding", types as i64 + 1, t, 0))
-            .transpose()?;
-        let input = encoder.width() + if contextual { 0 } else { t };
-        let lstm = (settings.more_lstm || !contextual)
-            .then(|| declare_lstm(parameters, input, d))
-            .transpose()?;
-        let word_map = Linear::bias_first(
-            parameters,
-            "heads.pretrain_l_m_linear_re",
-            if lstm.is_some() { 2 * d } else { input },
-            d,
-        )?;
-        let node_types = parameters.declare(
-            "heads.type_embed.embedding.weight",
-            &[3, t],
-            Init::Normal { std: 1.0 },
-        )?;
-        let rgcn = Rgcn::declare(parameters, settings, d + t)?;
-        let local_input = if settings.local_type_embedding { d + t } else { d };
-        let mut attention =
-            |name: &str| LocalAttention::declare(parameters, name, local_input, settings);
-        let local = if settings.local_rep {
-            Some([attention("multiheadattention")?, attention("multiheadattention1")?])
-        } else {
-            None
-        };
-        let distances = DistanceTable::declare(
-            parameters,
-            "heads.dist_embed_dir.embedding",
-            settings.distance_width,
-        )?;
-        let side = d * (i64::from(settings.global_rep) + i64::from(settings.local_rep))
-            + settings.distance_width;
-        let context = settings
-            .context
-            .then(|| PairContext::declare(parameters, settings, 2 * side))
-            .transpose()?;
-        let mut width = 2 * side * if context.is_some() { 2 } else { 1 };
-        let inner = Some(settings.classifier_width).filter(|&inner| inner > 0);
-        let hidden = inner
-            .map(|inner| Linear::bias_first(parameters, "heads.out_mlp.0", width, inner))
-            .transpose()?;
-        width = inner.unwrap_or(width);
-        let output =
-            Linear::bias_first(parameters, "heads.classifier.lin", width, classes.count() as i64)?;
-        Ok(Self {
-            word_types,
-            lstm,
-            word_map,
-            node_types,
-            rgcn,
-            local,
-            distances,
-            context,
-            hidden,
-            output,
-        })
+        GlreRun { model: self, tables, forward, device: self.foundation.parameters.device() }
+            .states()
     }
 }
 
 /// Weights ~ N(0, 0.1²), biases and initial states 0 (docs/systems.md, "Encoding").
 fn declare_lstm(parameters: &mut Parameters, input: i64, hidden: i64) -> Result<PackedLstm> {
     const NAME: &str = "heads.encoder";
-    let lstm = PackedLstm::declare(
-        NAME,
-        LstmShape { input, hidden, layers: 1, bidirectional: true },
-        parameters,
-    )?;
-    let names: Vec<String> = parameters
-        .iter()
-        .map(|parameter| parameter.name.clone())
-        .filter(|name| name.starts_with(NAME))
-        .collect();
-    for name in names {
-        let init = if name.contains(".weight_") { Init::Normal { std: 0.1 } } else { Init::Zeros };
-        parameters.restart(&name, init)?;
-    }
-    Ok(lstm)
+    let shape = LstmShape { input, hidden, layers: 1, bidirectional: true };
+    let weights = Init::Normal { std: 0.1 };
+    parameters.declare_all(shape.slots(NAME).into_iter().map(|slot| {
+        let init = if slot.name.contains(".weight_") { weights } else { Init::Zeros };
+        Slot { init, ..slot }
+    }))?;
+    PackedLstm::get(NAME, shape, parameters)
 }
 
 /// One forward pass.
@@ -235,33 +194,32 @@ struct GlreRun<'a> {
 
 impl GlreRun<'_> {
     fn states(&self) -> Result<GlreStates> {
-        let (layers, settings) = (&self.model.layers, &self.model.settings);
+        let model = self.model;
         let pieces = self.pieces()?;
         let words = self.words(&pieces)?;
-        let read = layers.lstm.as_ref().map(|lstm| self.read(lstm, &words)).transpose()?;
-        let mapped = layers.word_map.forward(read.as_ref().unwrap_or(&words))?;
-        let nodes = self.nodes(&mapped)?;
+        let read = model.lstm.as_ref().map(|lstm| self.read(lstm, &words)).transpose()?;
+        let mapped = model.word_map.forward(read.as_ref().unwrap_or(&words))?;
+        let mentions = self.tables.mentions.sum(&mapped)?;
+        let entities = self.tables.entities.sum(&mentions)?;
+        let nodes = [entities, mentions, self.tables.sentences.sum(&mapped)?];
         let typed = self.typed(&nodes)?;
-        let graph = layers.rgcn.forward(
+        let graph = model.rgcn.forward(
             &typed,
             &self.tables.graph,
             &self.node_dropout()?,
             GlreMask::Graph as u64,
         )?;
         let entities = graph.f_narrow(0, 0, nodes[0].size()[0])?;
-        let query = if settings.query == Query::Global { &entities } else { &nodes[0] };
-        let local = layers
+        let query = if model.settings.query == Query::Global { &entities } else { &nodes[0] };
+        let local = model
             .local
             .as_ref()
             .map(|attention| self.local(attention, query, &nodes, &typed))
             .transpose()?;
         let pairs = self.pairs(&entities, local.as_ref())?;
         let segments = Segments::new(&self.tables.words.pair_offsets, self.device)?;
-        let context = layers
-            .context
-            .as_ref()
-            .map(|context| context.forward(&pairs, &segments))
-            .transpose()?;
+        let context =
+            model.context.as_ref().map(|context| context.forward(&pairs, &segments)).transpose()?;
         let (hidden, logits) = self.classify(&pairs, context.as_ref())?;
         Ok(GlreStates {
             pieces,
@@ -284,25 +242,15 @@ impl GlreRun<'_> {
         let frozen = model.settings.bert_mode == BertMode::Frozen;
         let train = self.forward.train && (!frozen || model.settings.frozen_dropout);
         let forward = Forward { train, ..self.forward };
-        let pass = WordPass {
-            encoder: &*model.encoder,
-            dropout: model.encoder_dropout,
-            forward,
-            device: self.device,
-        };
-        let states = if frozen {
-            tch::no_grad(|| words.piece_states(&pass))?
-        } else {
-            words.piece_states(&pass)?
-        };
-        Ok(states.f_to_kind(Kind::Float)?)
+        let states = || words.piece_states(&model.foundation, forward);
+        Ok(model.settings.bert_mode.run(states)?.f_to_kind(Kind::Float)?)
     }
 
     /// States of words; beside word vectors the embedding of entity types.
     fn words(&self, pieces: &Tensor) -> Result<Tensor> {
         let words = &self.tables.words;
         let states = words.of_words(pieces)?;
-        match &self.model.layers.word_types {
+        match &self.model.word_types {
             Some(table) => Ok(Tensor::f_cat(
                 &[states, padded_rows(table, &on(&words.types, self.device)?, 0)?],
                 1,
@@ -313,23 +261,8 @@ impl GlreRun<'_> {
 
     /// The BiLSTM over words.
     fn read(&self, lstm: &PackedLstm, words: &Tensor) -> Result<Tensor> {
-        let tables = &self.tables.words;
-        let packing = Packing::new(&tables.word_segments(self.device)?, self.device)?;
-        let active = tables.dropout(
-            Rows::Words,
-            self.model.settings.lstm_dropout,
-            self.forward,
-            self.device,
-        )?;
-        let locked = active.map(|active| packing.lock(&active)).transpose()?;
-        lstm.forward(words, &packing, locked.as_ref(), GlreMask::Words as u64, self.forward.train)
-    }
-
-    /// G.3: entities, mentions, sentences.
-    fn nodes(&self, words: &Tensor) -> Result<[Tensor; 3]> {
-        let mentions = self.tables.mentions.sum(words)?;
-        let entities = self.tables.entities.sum(&mentions)?;
-        Ok([entities, mentions, self.tables.sentences.sum(words)?])
+        let masks = (self.model.settings.lstm_dropout, GlreMask::Words as u64);
+        self.tables.words.read(lstm, words, masks, self.forward)
     }
 
     /// G.4: each node beside the embedding of its type.
@@ -339,7 +272,7 @@ impl GlreRun<'_> {
             .zip(0..)
             .flat_map(|(part, kind)| std::iter::repeat_n(kind, part.size()[0] as usize))
             .collect();
-        let types = padded_rows(&self.model.layers.node_types, &on(&kinds, self.device)?, -1)?;
+        let types = padded_rows(&self.model.node_types, &on(&kinds, self.device)?, -1)?;
         Ok(Tensor::f_cat(&[Tensor::f_cat(nodes, 0)?, types], 1)?)
     }
 
@@ -357,17 +290,11 @@ impl GlreRun<'_> {
                 .flat_map(|(domain, offsets)| words.keys(*domain, offsets))
                 .collect::<Vec<i64>>()
         };
+        let dropout = |p| row_dropout(p, self.forward, self.device, keys);
         Ok(NodeDropout {
-            input: self.dropout(settings.rgcn_input_dropout, keys)?,
-            between: self.dropout(settings.rgcn_dropout, keys)?,
+            input: dropout(settings.rgcn_input_dropout)?,
+            between: dropout(settings.rgcn_dropout)?,
         })
-    }
-
-    fn dropout(&self, p: f64, keys: impl Fn() -> Vec<i64>) -> Result<Option<Dropout>> {
-        if !self.forward.train || p == 0.0 {
-            return Ok(None);
-        }
-        Ok(Some(Dropout::new(p, on(&keys(), self.device)?)?))
     }
 
     /// G.9, for heads and for tails.
@@ -413,7 +340,8 @@ impl GlreRun<'_> {
         let (p, words) = (self.model.settings.attention_dropout, &self.tables.words);
         let of_documents =
             || words.pair_offsets.iter().map(|&pair| offsets[pair as usize]).collect::<Vec<i64>>();
-        let entries = self.dropout(p, || words.keys(domain, &of_documents()))?;
+        let keys = || words.keys(domain, &of_documents());
+        let entries = row_dropout(p, self.forward, self.device, keys)?;
         Ok(LocalDropout {
             entries,
             pairs: words.dropout(Rows::Pairs, p, self.forward, self.device)?,
@@ -422,12 +350,12 @@ impl GlreRun<'_> {
 
     /// G.10 and G.11: [e_a; ê_a; Δ(a → b); e_b; ê_b; Δ(b → a)].
     fn pairs(&self, entities: &Tensor, local: Option<&[Tensor; 2]>) -> Result<Tensor> {
-        let (layers, words) = (&self.model.layers, &self.tables.words);
-        let bins = words.bins(self.device)?;
+        let (model, words) = (self.model, &self.tables.words);
+        let bins = on(&words.bins, self.device)?;
         let mut parts = Vec::new();
         let sides = [
-            (&words.heads, layers.distances.of_heads(&bins)?),
-            (&words.tails, layers.distances.of_tails(&bins)?),
+            (&words.heads, model.distances.of_heads(&bins)?),
+            (&words.tails, model.distances.of_tails(&bins)?),
         ];
         for (side, (rows, distances)) in sides.into_iter().enumerate() {
             if self.model.settings.global_rep {
@@ -445,7 +373,7 @@ impl GlreRun<'_> {
         pairs: &Tensor,
         context: Option<&Tensor>,
     ) -> Result<(Option<Tensor>, Tensor)> {
-        let (layers, words) = (&self.model.layers, &self.tables.words);
+        let (model, words) = (self.model, &self.tables.words);
         let mut inputs = context.map_or_else(
             || Ok(pairs.shallow_clone()),
             |context| Tensor::f_cat(&[pairs, context], 1),
@@ -453,7 +381,7 @@ impl GlreRun<'_> {
         if let Some(wanted) = &self.tables.wanted {
             inputs = take(&inputs, wanted)?;
         }
-        let hidden = layers
+        let hidden = model
             .hidden
             .as_ref()
             .map(|layer| Ok::<_, crate::Error>(layer.forward(&inputs)?.f_relu()?))
@@ -463,7 +391,7 @@ impl GlreRun<'_> {
         if let (Some(wanted), Some(all)) = (&self.tables.wanted, &keys) {
             keys = Some(Dropout::new(
                 p,
-                all.token_keys().f_index_select(0, &on(wanted, self.device)?)?,
+                all.token_keys.f_index_select(0, &on(wanted, self.device)?)?,
             )?);
         }
         let masked = dropout(
@@ -471,7 +399,7 @@ impl GlreRun<'_> {
             keys.as_ref(),
             GlreMask::Classifier as u64,
         )?;
-        let logits = layers.output.forward(&masked)?;
+        let logits = model.output.forward(&masked)?;
         Ok((hidden, logits))
     }
 }
@@ -482,18 +410,14 @@ impl Extractor for Glre {
     }
 
     fn classes(&self) -> Classes {
-        self.classes
+        Classes { relations: self.foundation.relations, na: NaClass::First }
     }
 
     fn logits(&self, batch: &RelationBatch, forward: Forward) -> Result<Tensor> {
         Ok(self.states(tables(&batch.tables)?, forward)?.logits)
     }
 
-    fn parameters(&self) -> &Parameters {
-        &self.parameters
-    }
-
-    fn encoder_config(&self) -> serde_json::Value {
-        self.encoder.config()
+    fn foundation(&self) -> &Foundation {
+        &self.foundation
     }
 }

@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::systems::words::Reading;
 use crate::systems::{BertMode, LongDocuments, Profile};
-use crate::{Error, Result};
 
 /// The corpus whose configuration the defaults are (docs/systems.md, "G. GLRE").
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -216,71 +215,12 @@ impl GlreSettings {
             ..Self::of(profile)
         }
     }
-
-    /// Refuses widths and rates that cannot be built.
-    ///
-    /// # Errors
-    /// [`Error::Recipe`] naming the key.
-    pub fn check(&self) -> Result<()> {
-        let counts = [
-            ("width", self.width),
-            ("type_width", self.type_width),
-            ("distance_width", self.distance_width),
-            ("rgcn_layers", self.rgcn_layers as i64),
-            ("heads", self.heads),
-            (
-                "classifier_width",
-                if self.classifier_width == 0 { 1 } else { self.classifier_width },
-            ),
-        ];
-        if let Some((key, value)) =
-            counts.into_iter().find(|&(_, value)| !(1..=1 << 20).contains(&value))
-        {
-            return Err(Error::recipe(format!("glre: `{key}` is {value}"))
-                .with_hint("widths and counts are at least 1"));
-        }
-        self.check_rates()?;
-        if self.width % self.heads != 0 {
-            let (width, heads) = (self.width, self.heads);
-            return Err(Error::recipe(format!(
-                "glre: `width` {width} cannot be shared among {heads} `heads`"
-            )));
-        }
-        if !self.global_rep && !self.local_rep {
-            return Err(Error::recipe("glre: neither `global_rep` nor `local_rep` is on")
-                .with_hint("a pair needs one of them"));
-        }
-        if self.max_pieces.is_some_and(|pieces| pieces < 3) {
-            return Err(Error::recipe("glre: `max_pieces` leaves no room between [CLS] and [SEP]"));
-        }
-        self.long_documents.without_extension("glre")
-    }
-
-    fn check_rates(&self) -> Result<()> {
-        let rates = [
-            ("lstm_dropout", self.lstm_dropout),
-            ("rgcn_input_dropout", self.rgcn_input_dropout),
-            ("rgcn_dropout", self.rgcn_dropout),
-            ("attention_dropout", self.attention_dropout),
-            ("classifier_dropout", self.classifier_dropout),
-        ];
-        if let Some((key, rate)) = rates.into_iter().find(|(_, rate)| !(0.0..1.0).contains(rate)) {
-            return Err(Error::recipe(format!("glre: `{key}` is {rate}"))
-                .with_hint("a rate lies in [0, 1)"));
-        }
-        let probabilities =
-            [("na_keep", self.na_keep), ("unknown_singletons", self.unknown_singletons)];
-        match probabilities.into_iter().find(|(_, p)| !(0.0..=1.0).contains(p)) {
-            Some((key, p)) => Err(Error::recipe(format!("glre: `{key}` is {p}"))
-                .with_hint("a probability lies in [0, 1]")),
-            None => Ok(()),
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::systems::SystemSettings;
 
     #[test]
     fn profiles_can_be_built_and_bad_values_are_named() {

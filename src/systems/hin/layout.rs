@@ -3,7 +3,7 @@
 
 use super::{HinSettings, PairSentences};
 use crate::Result;
-use crate::systems::words::{FirstMention, MentionWeights, WordOptions, WordTables};
+use crate::systems::words::{WordOptions, WordTables};
 use crate::systems::{Example, Foundation, Layout, Tables};
 use crate::text::TokenizedDocument;
 
@@ -35,8 +35,6 @@ impl HinLayout {
     /// The layout for an encoder and settings.
     pub(super) fn new(foundation: &Foundation, settings: &HinSettings) -> Self {
         let mut words = WordOptions::of(foundation, settings.long_documents);
-        words.weights = MentionWeights::Mean;
-        words.first_mention = FirstMention::Listed;
         words.coref_rows = settings.coreference_rows as usize;
         words.limits.max_words = settings.max_words;
         words.limits.truncate |= settings.max_words.is_some();
@@ -61,7 +59,14 @@ impl Layout for HinLayout {
         for document in 0..words.documents() {
             let pairs = words.pair_offsets[document]..words.pair_offsets[document + 1];
             tables.documents.extend(pairs.clone().map(|_| document as i64));
-            let sentences = sentences(&words, document);
+            // Those that have a word in range.
+            let all = words.document_sentences[document]..words.document_sentences[document + 1];
+            let sentences: Vec<i64> = all
+                .filter(|&at| {
+                    let at = at as usize;
+                    words.sentence_offsets[at] < words.sentence_offsets[at + 1]
+                })
+                .collect();
             if self.rows_of_pairs {
                 pairs.for_each(|pair| tables.rows.push(pair, &sentences));
             } else if self.hierarchy {
@@ -72,12 +77,4 @@ impl Layout for HinLayout {
         }
         Ok(Box::new(HinTables { words, ..tables }))
     }
-}
-
-/// The sentences of a document that have a word in range.
-fn sentences(words: &WordTables, document: usize) -> Vec<i64> {
-    let range = words.document_sentences[document]..words.document_sentences[document + 1];
-    range
-        .filter(|&at| words.sentence_offsets[at as usize] < words.sentence_offsets[at as usize + 1])
-        .collect()
 }

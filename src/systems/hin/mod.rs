@@ -20,4 +20,4 @@ pub use layout::HinTables;
 pub use model::{Hin, HinStates};
 pub use sentences::PairSentences;
 pub use settings::HinSettings;
-pub use system::HinSystem;
+pub use system::HIN;

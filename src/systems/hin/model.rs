@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::HinSettings;
 use super::entities::{EntityInference, EntityLevel};
 use super::layout::{HinLayout, HinTables};
-use super::reader::{HinReader, ReadingPass};
+use super::reader::HinReader;
 use super::sentences::{Hierarchy, document_means};
 use crate::Result;
-use crate::encoders::Encoder;
-use crate::systems::words::{FeatureOrder, FeatureShape, Rows, WordFeatures, WordPass, WordTables};
+use crate::systems::words::{FeatureOrder, Rows, WordFeatures};
 use crate::systems::{
-    BertMode, Classes, Extractor, Foundation, Layout, NaClass, RelationBatch, on, tables,
+    BertMode, Classes, Extractor, Foundation, Layout, NaClass, RelationBatch, SystemSettings,
+    row_dropout, tables,
 };
 use crate::torch::dropout::dropout;
 use crate::torch::kernels::Segments;
@@ -49,12 +49,10 @@ enum DocumentLevel {
 
 /// The hierarchical inference network.
 pub struct Hin {
-    encoder: Box<dyn Encoder>,
-    parameters: Parameters,
+    foundation: Foundation,
     settings: HinSettings,
     layout: Arc<HinLayout>,
     classes: Classes,
-    encoder_dropout: Option<f64>,
     word_map: Option<Linear>,
     features: WordFeatures,
     entity_reader: HinReader,
@@ -102,57 +100,37 @@ impl Hin {
     ///
     /// # Errors
     /// Settings that cannot be built, named.
-    pub fn new(foundation: Foundation, settings: HinSettings) -> Result<Self> {
+    pub fn new(mut foundation: Foundation, settings: HinSettings) -> Result<Self> {
         settings.check()?;
         let layout = Arc::new(HinLayout::new(&foundation, &settings));
-        let Foundation { encoder, mut parameters, relations, entity_types, dropout, .. } =
-            foundation;
+        let (encoder, parameters) = (foundation.encoder.facts(), &mut foundation.parameters);
         if settings.bert_mode == BertMode::Frozen {
             parameters.freeze();
         }
-        let word_map = encoder.contextual().then(|| {
-            Linear::bias_first(
-                &mut parameters,
-                "heads.word_map",
-                encoder.width(),
-                settings.word_width,
-            )
-        });
-        let word_map = word_map.transpose()?;
-        let features =
-            WordFeatures::declare(&mut parameters, &shape(&settings, entity_types.len()))?;
-        let width = word_map.as_ref().map_or_else(|| encoder.width(), |_| settings.word_width)
-            + features.width();
-        let entity_reader = HinReader::declare(
-            &mut parameters,
-            "heads.lstm_e",
-            width,
-            &settings,
-            HinMask::EntityReader as u64,
-        )?;
-        let entity_inference = EntityInference::declare(&mut parameters, &settings)?;
-        let document_level = DocumentLevel::declare(&mut parameters, width, &settings)?;
+        let width = if encoder.contextual { settings.word_width } else { encoder.width };
+        let word_map = encoder
+            .contextual
+            .then(|| Linear::bias_first(parameters, "heads.word_map", encoder.width, width))
+            .transpose()?;
+        let coref = ("heads.coref_emb", settings.coreference_rows, settings.coreference_width);
+        let rows = foundation.entity_types.len() as i64 + 1;
+        let types = ("heads.type_emb", rows, settings.type_width);
+        let features = WordFeatures::declare(parameters, coref, types, FeatureOrder::TypeCoref)?;
+        let width = width + features.width();
         let na = if settings.na_class { NaClass::First } else { NaClass::Absent };
-        let classes = Classes { relations, na };
-        let output = Linear::bias_first(
-            &mut parameters,
-            "heads.out",
-            2 * settings.width(),
-            classes.count() as i64,
-        )?;
+        let classes = Classes { relations: foundation.relations, na };
+        let (d, salt) = (settings.width(), HinMask::EntityReader as u64);
         Ok(Self {
-            encoder,
-            parameters,
+            word_map,
+            features,
+            entity_reader: HinReader::declare(parameters, "heads.lstm_e", width, &settings, salt)?,
+            entity_inference: EntityInference::declare(parameters, &settings)?,
+            document_level: DocumentLevel::declare(parameters, width, &settings)?,
+            output: Linear::bias_first(parameters, "heads.out", 2 * d, classes.count() as i64)?,
+            foundation,
             settings,
             layout,
             classes,
-            encoder_dropout: dropout,
-            word_map,
-            features,
-            entity_reader,
-            entity_inference,
-            document_level,
-            output,
         })
     }
 
@@ -164,7 +142,7 @@ impl Hin {
         let run = HinRun { model: self, tables, forward };
         let inputs = run.inputs()?;
         let words = run.read(&self.entity_reader, &inputs, &run.documents()?)?;
-        let entities = tables.words.entity_vectors(&words)?;
+        let entities = tables.words.averages.sum(&words)?;
         let mut entity_level = self.entity_inference.forward(&entities, &tables.words)?;
         entity_level.pairs = dropout(
             &entity_level.pairs,
@@ -183,16 +161,6 @@ impl Hin {
         };
         let logits = self.output.forward(&Tensor::f_cat(&[&entity_level.pairs, &documents], 1)?)?;
         Ok(HinStates { inputs, words, entities, entity_level, sentence_level, documents, logits })
-    }
-}
-
-fn shape(settings: &HinSettings, types: usize) -> FeatureShape<'static> {
-    FeatureShape {
-        coref_name: "heads.coref_emb",
-        type_name: "heads.type_emb",
-        coref: (settings.coreference_rows, settings.coreference_width),
-        types: (types as i64 + 1, settings.type_width),
-        order: FeatureOrder::TypeCoref,
     }
 }
 
@@ -226,53 +194,37 @@ struct HinRun<'a> {
 }
 
 impl HinRun<'_> {
-    fn words(&self) -> &WordTables {
-        &self.tables.words
+    fn device(&self) -> Device {
+        self.model.foundation.parameters.device()
     }
 
     fn documents(&self) -> Result<Segments> {
-        self.words().word_segments(self.model.parameters.device())
+        Segments::new(&self.tables.words.word_offsets, self.device())
     }
 
     fn dropout(&self, rows: Rows) -> Result<Option<Dropout>> {
-        self.words().dropout(
-            rows,
-            self.model.settings.dropout,
-            self.forward,
-            self.model.parameters.device(),
-        )
+        self.tables.words.dropout(rows, self.model.settings.dropout, self.forward, self.device())
     }
 
     /// Reads words, in documents or in sentences.
     fn read(&self, reader: &HinReader, inputs: &Tensor, segments: &Segments) -> Result<Tensor> {
         let dropout = self.dropout(Rows::Words)?;
-        reader.forward(
-            inputs,
-            &ReadingPass { segments, dropout: dropout.as_ref(), train: self.forward.train },
-        )
+        reader.forward(inputs, segments, dropout.as_ref(), self.forward.train)
     }
 
     /// H.1: [word; type; coreference].
     fn inputs(&self) -> Result<Tensor> {
         let model = self.model;
-        let frozen = model.settings.bert_mode == BertMode::Frozen;
         // Features that are fixed come from an encoder that is not in training: without its dropout
         // and without a graph.
+        let frozen = model.settings.bert_mode == BertMode::Frozen;
         let forward = Forward { train: self.forward.train && !frozen, ..self.forward };
-        let device = model.parameters.device();
-        let pass =
-            WordPass { encoder: &*model.encoder, dropout: model.encoder_dropout, forward, device };
-        let words = if frozen {
-            tch::no_grad(|| self.words().word_states(&pass))?
-        } else {
-            self.words().word_states(&pass)?
-        };
-        let words = words.f_to_kind(Kind::Float)?;
-        let words = model
-            .word_map
-            .as_ref()
-            .map_or_else(|| Ok(words.shallow_clone()), |map| map.forward(&words))?;
-        model.features.beside(&words, self.words())
+        let states = || self.tables.words.word_states(&model.foundation, forward);
+        let mut words = model.settings.bert_mode.run(states)?.f_to_kind(Kind::Float)?;
+        if let Some(map) = &model.word_map {
+            words = map.forward(&words)?;
+        }
+        model.features.beside(&words, &self.tables.words)
     }
 
     /// H.7–H.11: I_d of every pair, and what leads there.
@@ -282,11 +234,11 @@ impl HinRun<'_> {
         inputs: &Tensor,
         pairs: &Tensor,
     ) -> Result<(Tensor, Option<SentenceLevel>)> {
-        let device = self.model.parameters.device();
-        let segments = self.words().sentence_segments(device)?;
+        let device = self.device();
+        let segments = Segments::new(&self.tables.words.sentence_offsets, device)?;
         let states = self.read(&layers.sentence_reader, inputs, &segments)?;
         let (sentences, word_attention) =
-            layers.word_attention.forward(&states, segments.offsets())?;
+            layers.word_attention.forward(&states, &segments.offsets)?;
         let rows = &self.tables.rows;
         let keys = self.row_dropout()?;
         let inferred = match &layers.inference {
@@ -298,9 +250,10 @@ impl HinRun<'_> {
         };
         let segments = Segments::new(&rows.offsets, device)?;
         let locked = keys.as_ref().map(|(_, locked)| locked);
-        let reading =
-            ReadingPass { segments: &segments, dropout: locked, train: self.forward.train };
-        let (read, sentence_attention) = layers.read(&inferred, &reading)?;
+        let states =
+            layers.document_reader.forward(&inferred, &segments, locked, self.forward.train)?;
+        let (read, sentence_attention) =
+            layers.sentence_attention.forward(&states, &segments.offsets)?;
         let documents =
             if layers.inference.is_some() { read } else { take(&read, &self.tables.documents)? };
         Ok((
@@ -312,15 +265,15 @@ impl HinRun<'_> {
     /// Dropout of the rows of (pair, sentence): one key a row, and one key a pair for the locked
     /// masks.
     fn row_dropout(&self) -> Result<Option<(Dropout, Dropout)>> {
-        let (p, device) = (self.model.settings.dropout, self.model.parameters.device());
-        if !self.forward.train || p == 0.0 {
-            return Ok(None);
-        }
-        let own = self.words().keys(ROWS, &self.tables.row_offsets);
-        let sequences = self.words().keys(SEQUENCES, &self.tables.sequence_offsets);
-        let locked: Vec<i64> =
-            self.tables.rows.pairs.iter().map(|&sequence| sequences[sequence as usize]).collect();
-        Ok(Some((Dropout::new(p, on(&own, device)?)?, Dropout::new(p, on(&locked, device)?)?)))
+        let dropout = |keys: &dyn Fn() -> Vec<i64>| {
+            row_dropout(self.model.settings.dropout, self.forward, self.device(), keys)
+        };
+        let own = dropout(&|| self.tables.words.keys(ROWS, &self.tables.row_offsets))?;
+        let locked = dropout(&|| {
+            let sequences = self.tables.words.keys(SEQUENCES, &self.tables.sequence_offsets);
+            self.tables.rows.pairs.iter().map(|&sequence| sequences[sequence as usize]).collect()
+        })?;
+        Ok(own.zip(locked))
     }
 }
 
@@ -337,11 +290,7 @@ impl Extractor for Hin {
         Ok(self.states(tables(&batch.tables)?, forward)?.logits)
     }
 
-    fn parameters(&self) -> &Parameters {
-        &self.parameters
-    }
-
-    fn encoder_config(&self) -> serde_json::Value {
-        self.encoder.config()
+    fn foundation(&self) -> &Foundation {
+        &self.foundation
     }
 }

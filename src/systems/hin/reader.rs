@@ -6,18 +6,8 @@ use tch::Tensor;
 use super::HinSettings;
 use crate::Result;
 use crate::torch::kernels::Segments;
-use crate::torch::nn::{Linear, LstmShape, PackedLstm, Packing};
+use crate::torch::nn::{Linear, LstmShape, PackedLstm};
 use crate::torch::{Dropout, Parameters};
-
-/// What one call of a reader needs beside its input.
-pub(super) struct ReadingPass<'a> {
-    /// Where the sequences begin.
-    pub segments: &'a Segments,
-    /// Dropout with one key a row, in training.
-    pub dropout: Option<&'a Dropout>,
-    /// Whether gradients will be asked for.
-    pub train: bool,
-}
 
 /// A BiLSTM with its dropout and projection.
 #[derive(Debug)]
@@ -46,11 +36,15 @@ impl HinReader {
         Ok(Self { lstm, projection: projection.transpose()?, salt })
     }
 
-    /// [rows, input] → [rows, d]
-    pub fn forward(&self, x: &Tensor, reading: &ReadingPass) -> Result<Tensor> {
-        let packing = Packing::new(reading.segments, x.device())?;
-        let locked = reading.dropout.map(|dropout| packing.lock(dropout)).transpose()?;
-        let states = self.lstm.forward(x, &packing, locked.as_ref(), self.salt, reading.train)?;
+    /// [rows, input] → [rows, d]; `dropout` has one key a row.
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        segments: &Segments,
+        dropout: Option<&Dropout>,
+        train: bool,
+    ) -> Result<Tensor> {
+        let states = self.lstm.read(x, segments, dropout, self.salt, train)?;
         match &self.projection {
             Some(projection) => Ok(projection.forward(&states)?.f_relu()?),
             None => Ok(states),

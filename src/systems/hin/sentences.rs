@@ -10,10 +10,10 @@
 use tch::{Kind, Tensor};
 
 use super::HinSettings;
-use super::reader::{HinReader, ReadingPass};
+use super::reader::HinReader;
 use crate::Result;
 use crate::torch::kernels::Segments;
-use crate::torch::kernels::activations::tanh;
+use crate::torch::kernels::activations::Activation;
 use crate::torch::kernels::bags::{Bags, GroupSoftmax, take};
 use crate::torch::kernels::products::{dot, linear};
 use crate::torch::nn::Linear;
@@ -64,14 +64,10 @@ impl Attention {
     /// Rows [n, d] of sequences given by their first rows → one vector a sequence [sequences, d],
     /// and the attention `[n]`.
     pub fn forward(&self, rows: &Tensor, offsets: &[i64]) -> Result<(Tensor, Tensor)> {
-        let scores = dot(&tanh(&self.map.forward(rows)?)?, &self.query)?;
+        let scores = dot(&Activation::Tanh.apply(&self.map.forward(rows)?)?, &self.query)?;
         let weights =
             GroupSoftmax::new(offsets, 1).forward(&scores.f_unsqueeze(1)?)?.f_view([-1])?;
-        let mut bags = Bags::default();
-        for pair in offsets.windows(2) {
-            bags.push((pair[0]..pair[1]).map(|row| (row, 1.0)));
-        }
-        Ok((bags.weighted_sum(rows, &weights)?, weights))
+        Ok((Bags::of_spans(offsets).weighted_sum(rows, &weights)?, weights))
     }
 }
 
@@ -143,18 +139,12 @@ impl Hierarchy {
             sentence_attention: Attention::declare(parameters, "heads.att_s", d)?,
         })
     }
-
-    /// H.10 and H.11: rows [n, d] of sequences → one vector a sequence, and the attention.
-    pub fn read(&self, rows: &Tensor, reading: &ReadingPass) -> Result<(Tensor, Tensor)> {
-        let states = self.document_reader.forward(rows, reading)?;
-        self.sentence_attention.forward(&states, reading.segments.offsets())
-    }
 }
 
 /// The mean over each document's states; [documents, d]. A document without words has zeros.
 pub(super) fn document_means(states: &Tensor, documents: &Segments) -> Result<Tensor> {
     let mut bags = Bags::default();
-    for pair in documents.offsets().windows(2) {
+    for pair in documents.offsets.windows(2) {
         bags.push_mean(pair[0]..pair[1], 1.0);
     }
     bags.sum(&states.f_to_kind(Kind::Float)?)

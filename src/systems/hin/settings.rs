@@ -5,7 +5,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::systems::{BertMode, LongDocuments, Profile};
-use crate::{Error, Result};
 
 /// Settings of HIN; the defaults are those of the profile `fixed`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -115,40 +114,12 @@ impl HinSettings {
     pub fn latent_spaces(&self) -> usize {
         if self.multi_space { self.spaces } else { 1 }
     }
-
-    /// Refuses widths and rates that cannot be built.
-    ///
-    /// # Errors
-    /// [`Error::Recipe`] naming the key.
-    pub fn check(&self) -> Result<()> {
-        let widths = [
-            ("word_width", self.word_width),
-            ("type_width", self.type_width),
-            ("coreference_width", self.coreference_width),
-            ("coreference_rows", self.coreference_rows),
-            ("distance_width", self.distance_width),
-            ("lstm_hidden", self.lstm_hidden),
-            ("spaces", self.spaces as i64),
-            ("space_width", self.latent_width()),
-            ("max_words", self.max_words.map_or(1, |words| words as i64)),
-        ];
-        if let Some((key, value)) =
-            widths.into_iter().find(|&(_, value)| !(1..=1 << 20).contains(&value))
-        {
-            return Err(Error::recipe(format!("hin: `{key}` is {value}"))
-                .with_hint("widths and counts are at least 1"));
-        }
-        if !(0.0..1.0).contains(&self.dropout) {
-            return Err(Error::recipe(format!("hin: `dropout` is {}", self.dropout))
-                .with_hint("a rate lies in [0, 1)"));
-        }
-        self.long_documents.without_extension("hin")
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::systems::SystemSettings;
 
     #[test]
     fn widths_follow_the_paper() {

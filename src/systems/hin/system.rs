@@ -1,57 +1,57 @@
 //! HIN in the registry.
 
-use toml::Table;
+use std::sync::Arc;
 
 use super::{Hin, HinSettings, parity};
 use crate::Result;
+use crate::encoders::checks::{COUNTS, check_within};
 use crate::parity::CaseKind;
 use crate::systems::{
-    Extractor, Foundation, Profile, PublishedScores, Reads, System, SystemInfo, adam_schedule,
+    Extractor, Foundation, Profile, PublishedScores, Reads, System, SystemInfo, SystemSettings,
+    adam_schedule,
 };
 use crate::train::Schedule;
 
 /// HIN.
-pub struct HinSystem;
+pub static HIN: System = System::new::<HinSettings>(
+    SystemInfo {
+        reads: Reads::Words,
+        parity: Some(CaseKind { system: "hin", compute: parity::hin }),
+        published: &[PublishedScores::new("HIN-BERT", [56.31, 54.29], [55.60, 53.70])],
+        ..SystemInfo::new(
+            "hin",
+            "entity, sentence and document inference over BiLSTMs; translation and bilinear \
+             features in several spaces",
+            "Tang et al. 2020, HIN: Hierarchical Inference Network for Document-Level \
+             Relation Extraction",
+        )
+    },
+    |profile, _| Arc::new(HinSettings::of(profile)),
+);
 
-const PUBLISHED: &[PublishedScores] =
-    &[PublishedScores::new("HIN-BERT", [56.31, 54.29], [55.60, 53.70])];
-
-impl System for HinSystem {
-    type Settings = HinSettings;
-
-    fn info(&self) -> SystemInfo {
-        SystemInfo {
-            reads: Reads::Words,
-            parity: Some(CaseKind { system: "hin", compute: parity::hin }),
-            published: PUBLISHED,
-            ..SystemInfo::new(
-                "hin",
-                "entity, sentence and document inference over BiLSTMs; translation and bilinear \
-                 features in several spaces",
-                "Tang et al. 2020, HIN: Hierarchical Inference Network for Document-Level \
-                 Relation Extraction",
-            )
-        }
+impl SystemSettings for HinSettings {
+    fn check(&self) -> Result<()> {
+        let widths = [
+            ("word_width", self.word_width),
+            ("type_width", self.type_width),
+            ("coreference_width", self.coreference_width),
+            ("coreference_rows", self.coreference_rows),
+            ("distance_width", self.distance_width),
+            ("lstm_hidden", self.lstm_hidden),
+            ("spaces", self.spaces as i64),
+            ("space_width", self.latent_width()),
+            ("max_words", self.max_words.map_or(1, |words| words as i64)),
+        ];
+        check_within("hin", &widths, COUNTS, "widths and counts are at least 1")?;
+        check_within("hin", &[("dropout", self.dropout)], 0.0..1.0, "a rate lies in [0, 1)")?;
+        self.long_documents.without_extension("hin")
     }
 
-    fn defaults(&self, profile: Profile, _user: &Table) -> HinSettings {
-        HinSettings::of(profile)
-    }
-
-    fn check(&self, settings: &HinSettings) -> Result<()> {
-        settings.check()
-    }
-
-    fn schedule(&self, _profile: Profile, _settings: &HinSettings) -> Schedule {
+    fn schedule(&self, _system: &SystemInfo, _profile: Profile) -> Schedule {
         Schedule { learning_rate: 1e-4, batch: 12, patience: 20, ..adam_schedule() }
     }
 
-    fn build(
-        &self,
-        foundation: Foundation,
-        settings: &HinSettings,
-        _ranked: bool,
-    ) -> Result<Box<dyn Extractor>> {
-        Ok(Box::new(Hin::new(foundation, settings.clone())?))
+    fn build(&self, foundation: Foundation, _ranked: bool) -> Result<Box<dyn Extractor>> {
+        Ok(Box::new(Hin::new(foundation, self.clone())?))
     }
 }

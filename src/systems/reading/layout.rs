@@ -5,10 +5,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::systems::{BatchWindows, DocumentViews, Example, PackedDocuments};
-use crate::text::{
-    Markers, SpecialPieces, TokenizedDocument, View, ViewChoices, ViewOptions, WindowRule,
+use crate::systems::{
+    BatchWindows, DocumentViews, Example, Foundation, Layout, PackedDocuments, Pair, Tables,
 };
+use crate::text::{Markers, TokenizedDocument, View, ViewChoices, ViewOptions, WindowRule};
 use crate::torch::kernels::context::{AttentionTable, ContextTable, EntityRow};
 
 /// Which markers stand around mentions (docs/systems.md, "Words, pieces and markers").
@@ -44,8 +44,6 @@ pub enum MentionTokens {
 pub struct ReadingOptions {
     /// Markers.
     pub markers: MarkerScheme,
-    /// Entity types in the order of their markers.
-    pub entity_types: Vec<String>,
     /// Tokens of a mention.
     pub mention: MentionTokens,
     /// Most pieces of a document.
@@ -64,6 +62,7 @@ pub struct ReadingLayout {
 }
 
 /// Documents of a batch, ready to be read.
+#[derive(Default)]
 pub struct ReadingTables {
     /// Documents as if each were read in one pass.
     pub documents: PackedDocuments,
@@ -87,22 +86,19 @@ pub struct ReadingTables {
     pub tails: Vec<i64>,
 }
 
-impl ReadingTables {}
-
 impl ReadingLayout {
-    /// A layout for a tokenizer; `seed` is that of the stage's dropout masks.
-    pub fn new(pieces: SpecialPieces, options: ReadingOptions, seed: u64) -> Self {
+    /// A layout for a tokenizer, entity types and the seed of the stage's dropout masks.
+    pub fn new(foundation: &Foundation, options: ReadingOptions) -> Self {
         let markers = match options.markers {
             MarkerScheme::StarPerWord => Markers::StarPerWord,
             MarkerScheme::StarPerMention => Markers::StarPerMention,
-            MarkerScheme::Typed => Markers::Typed(options.entity_types),
+            MarkerScheme::Typed => Markers::Typed(foundation.entity_types.clone()),
             MarkerScheme::Entity => Markers::PerEntity,
             MarkerScheme::None => Markers::None,
         };
-        let (max_pieces, truncate) = (options.max_pieces, options.truncate);
         let view = ViewOptions {
-            max_pieces,
-            truncate,
+            max_pieces: options.max_pieces,
+            truncate: options.truncate,
             pad_to: None,
             max_mentions: None,
             markers,
@@ -116,6 +112,7 @@ impl ReadingLayout {
             stride: None,
             most: None,
         };
+        let (pieces, seed) = (foundation.pieces.clone(), foundation.seed);
         Self {
             views: DocumentViews { pieces, options: view, seed },
             windows: options.windows.unwrap_or(one_pass),
@@ -129,13 +126,6 @@ impl ReadingLayout {
     /// A document over the limit that may not be cut; markers that run out.
     pub fn view(&self, document: &TokenizedDocument) -> Result<View> {
         self.views.view(document, &ViewChoices::default())
-    }
-
-    /// Pieces, two markers a mention, start and end, and as much again as there are pairs: their
-    /// vectors weigh as much as a token's.
-    pub fn cost(document: &TokenizedDocument, pairs: usize) -> usize {
-        let mentions: usize = document.entities.iter().map(|entity| entity.mentions.len()).sum();
-        document.pieces.len() + 2 * mentions + 2 + pairs
     }
 
     /// Lays examples out.
@@ -154,23 +144,13 @@ impl ReadingLayout {
             &visits,
             self.views.seed,
         );
+        let widths = views.iter().flat_map(|view| &view.mention_spans).map(Vec::len);
         let mut tables = ReadingTables {
-            mention_starts: Vec::new(),
             mention_ends: (self.mention == MentionTokens::Both).then(Vec::new),
-            mention_mask: Vec::new(),
-            mention_width: views
-                .iter()
-                .flat_map(|view| &view.mention_spans)
-                .map(Vec::len)
-                .max()
-                .unwrap_or(0)
-                .max(1),
-            plan: AttentionTable::default(),
-            contexts: ContextTable::default(),
-            heads: Vec::new(),
-            tails: Vec::new(),
+            mention_width: widths.max().unwrap_or(0).max(1),
             documents,
             windows,
+            ..ReadingTables::default()
         };
         for (index, (view, example)) in views.iter().zip(examples).enumerate() {
             tables.push_mentions(index, view);
@@ -218,5 +198,34 @@ impl ReadingTables {
         let base = self.documents.entity_base(index);
         self.heads.extend(example.pairs.iter().map(|pair| base + i64::from(pair.0)));
         self.tails.extend(example.pairs.iter().map(|pair| base + i64::from(pair.1)));
+    }
+}
+
+/// All pairs that are asked about in the order of the releases of ATLOP and DocRE-II: labelled ones
+/// by first appearance, then the others row by row.
+pub fn labelled_first(document: &TokenizedDocument) -> Vec<Pair> {
+    let entities = document.entities.len();
+    let mut seen = vec![false; entities * entities];
+    let labelled = document.facts.iter().map(|fact| (fact.head, fact.tail));
+    let all = labelled.chain(crate::sampling::asked_pairs(document));
+    all.filter(|pair| {
+        !std::mem::replace(&mut seen[pair.0 as usize * entities + pair.1 as usize], true)
+    })
+    .collect()
+}
+
+impl Layout for ReadingLayout {
+    fn training_pairs(
+        &self,
+        document: &TokenizedDocument,
+        _seed: u64,
+        _epoch: u64,
+        _row: u64,
+    ) -> Result<Vec<Pair>> {
+        Ok(labelled_first(document))
+    }
+
+    fn tables(&self, examples: &[Example]) -> Result<Tables> {
+        Ok(Box::new(self.read(examples)?))
     }
 }

@@ -44,9 +44,7 @@ impl Pooling {
         if let Some(ends) = &tables.mention_ends {
             mentions = mentions.f_add(&at(ends)?)?.f_div_scalar(2.0)?;
         }
-        let present = Tensor::f_from_slice(&tables.mention_mask)?
-            .f_to_device(device)?
-            .f_view([-1, width, 1])?;
+        let present = on(&tables.mention_mask, device)?.f_view([-1, width, 1])?;
         let count = present.f_sum_dim_intlist(1, false, Kind::Float)?;
         let absent = present.f_eq(0.0)?;
         Ok(match self {

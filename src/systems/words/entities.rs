@@ -1,6 +1,8 @@
 //! Which words make an entity, and with which weights: the average over mentions of the average
 //! over words, as sparse rows.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -20,53 +22,17 @@ pub enum MentionWeights {
     Release,
 }
 
-/// Sparse averaging rows over the words of a batch, one row an entity.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Averages {
-    /// Words of all entities, rising within an entity. `[entries]`
-    pub words: Vec<i64>,
-    /// Weight of each. `[entries]`
-    pub weights: Vec<f32>,
-    /// First entry of each entity, closed by their number. [entities + 1]
-    pub offsets: Vec<i64>,
-}
-
-impl Averages {
-    /// No entity yet.
-    pub(super) fn new() -> Self {
-        Self { offsets: vec![0], ..Self::default() }
-    }
-
-    /// Number of entities.
-    pub fn entities(&self) -> usize {
-        self.offsets.len() - 1
-    }
-
-    /// Appends an entity of a document that begins at word `base` of the batch and was cut after
-    /// `kept` words.
-    pub(super) fn push(
-        &mut self,
-        entity: &TokenizedEntity,
-        base: i64,
-        kept: usize,
-        rule: MentionWeights,
-    ) {
-        for (word, weight) in weights(entity, kept as u32, rule) {
-            self.words.push(base + i64::from(word));
-            self.weights.push(weight);
-        }
-        self.offsets.push(self.words.len() as i64);
-    }
-}
-
-/// (word of the document, weight), rising.
-fn weights(entity: &TokenizedEntity, kept: u32, rule: MentionWeights) -> Vec<(u32, f32)> {
-    let clipped = |start: u32, end: u32| (start.min(kept), end.min(kept));
+/// (word of the document, weight) of an entity, rising; the document was cut after `kept` words.
+pub(super) fn weights(
+    entity: &TokenizedEntity,
+    kept: u32,
+    rule: MentionWeights,
+) -> BTreeMap<u32, f32> {
     let in_range =
         entity.mentions.iter().filter(|mention| mention.start < mention.end.min(kept)).count();
-    let mut entries = Vec::new();
+    let mut entries: BTreeMap<u32, f32> = BTreeMap::new();
     for mention in &entity.mentions {
-        let (start, end) = clipped(mention.start, mention.end);
+        let (start, end) = (mention.start.min(kept), mention.end.min(kept));
         let (mentions, words) = match rule {
             MentionWeights::Mean => (in_range, end - start),
             MentionWeights::Release => {
@@ -74,22 +40,12 @@ fn weights(entity: &TokenizedEntity, kept: u32, rule: MentionWeights) -> Vec<(u3
             }
         };
         let weight = (1.0 / mentions as f64 / f64::from(words)) as f32;
-        entries.extend((start..end).map(|word| (word, weight)));
-    }
-    entries.sort_by_key(|&(word, _)| word);
-    merge(&entries, rule)
-}
-
-/// One entry a word: the sum, or the last one.
-fn merge(entries: &[(u32, f32)], rule: MentionWeights) -> Vec<(u32, f32)> {
-    let mut merged: Vec<(u32, f32)> = Vec::with_capacity(entries.len());
-    for &(word, weight) in entries {
-        match merged.last_mut() {
-            Some(last) if last.0 == word => {
-                last.1 = if rule == MentionWeights::Mean { last.1 + weight } else { weight }
+        for word in start..end {
+            match entries.get_mut(&word) {
+                Some(sum) if rule == MentionWeights::Mean => *sum += weight,
+                _ => drop(entries.insert(word, weight)),
             }
-            _ => merged.push((word, weight)),
         }
     }
-    merged
+    entries
 }

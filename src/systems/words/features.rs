@@ -22,21 +22,6 @@ pub enum FeatureOrder {
     TypeCoref,
 }
 
-/// Names and sizes of the two tables.
-#[derive(Clone, Copy, Debug)]
-pub struct FeatureShape<'a> {
-    /// Name of the coreference table, without `.weight`.
-    pub coref_name: &'a str,
-    /// Name of the type table, without `.weight`.
-    pub type_name: &'a str,
-    /// Rows and width of the coreference table; row 0 is "no entity".
-    pub coref: (i64, i64),
-    /// Rows and width of the type table; row 0 is "no entity".
-    pub types: (i64, i64),
-    /// Order of the parts.
-    pub order: FeatureOrder,
-}
-
 /// The two tables.
 #[derive(Debug)]
 pub struct WordFeatures {
@@ -46,14 +31,19 @@ pub struct WordFeatures {
 }
 
 impl WordFeatures {
-    /// Declares both tables.
+    /// Declares both tables; each has a name, without `.weight`, rows and a width. Row 0 is "no
+    /// entity".
     ///
     /// # Errors
     /// If a name is taken.
-    pub fn declare(parameters: &mut Parameters, shape: &FeatureShape) -> Result<Self> {
-        let coref = padded_table(parameters, shape.coref_name, shape.coref.0, shape.coref.1, 0)?;
-        let types = padded_table(parameters, shape.type_name, shape.types.0, shape.types.1, 0)?;
-        Ok(Self { coref, types, order: shape.order })
+    pub fn declare(
+        parameters: &mut Parameters,
+        coref: (&str, i64, i64),
+        types: (&str, i64, i64),
+        order: FeatureOrder,
+    ) -> Result<Self> {
+        let mut table = |(name, rows, width)| padded_table(parameters, name, rows, width, 0);
+        Ok(Self { coref: table(coref)?, types: table(types)?, order })
     }
 
     /// Width of both together.
@@ -67,17 +57,9 @@ impl WordFeatures {
     /// # Errors
     /// If libtorch rejects an operation.
     pub fn beside(&self, words: &Tensor, tables: &WordTables) -> Result<Tensor> {
-        self.beside_ids(words, &tables.coref, &tables.types)
-    }
-
-    /// The same with the ids of each word given, `[W]` each.
-    ///
-    /// # Errors
-    /// If libtorch rejects an operation.
-    pub fn beside_ids(&self, words: &Tensor, coref: &[i64], types: &[i64]) -> Result<Tensor> {
         let device = words.device();
-        let coref = padded_rows(&self.coref, &on(coref, device)?, 0)?;
-        let types = padded_rows(&self.types, &on(types, device)?, 0)?;
+        let coref = padded_rows(&self.coref, &on(&tables.coref, device)?, 0)?;
+        let types = padded_rows(&self.types, &on(&tables.types, device)?, 0)?;
         Ok(match self.order {
             FeatureOrder::CorefType => Tensor::f_cat(&[words, &coref, &types], 1)?,
             FeatureOrder::TypeCoref => Tensor::f_cat(&[words, &types, &coref], 1)?,

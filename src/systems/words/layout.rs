@@ -1,11 +1,11 @@
 //! The host tables of a batch of documents, word after word.
 
 use super::distance::{FirstMention, signed_bin};
-use super::entities::{Averages, MentionWeights};
+use super::entities::{MentionWeights, weights};
 use super::reading::{ReadDocument, Reading, WordLimits, read};
-use crate::systems::{BatchWindows, Example, Foundation, LongDocuments, windows_of};
+use crate::systems::{BatchWindows, Example, Foundation, LongDocuments, row_keys, windows_of};
 use crate::text::{SpecialPieces, TokenizedDocument, TokenizedMention, WindowRule};
-use crate::torch::Dropout;
+use crate::torch::kernels::bags::Bags;
 use crate::{DataError, Result};
 
 /// How the documents of a batch become word tables.
@@ -41,15 +41,12 @@ impl WordOptions {
     /// The plain choice for an encoder: words for a table, pieces otherwise; read in windows, or
     /// cut only where the recipe allows it.
     pub fn of(foundation: &Foundation, long_documents: LongDocuments) -> Self {
-        let positions = foundation
-            .encoder
-            .max_positions()
-            .and_then(|positions| usize::try_from(positions).ok());
-        let reading =
-            if foundation.encoder.contextual() { Reading::Pieces } else { Reading::Words };
+        let encoder = foundation.encoder.facts();
+        let reading = if encoder.contextual { Reading::Pieces } else { Reading::Words };
         let in_windows = reading != Reading::Words && long_documents == LongDocuments::Windows;
         let windows = in_windows.then(|| windows_of(foundation, 0, 0)).flatten();
-        let one_pass = foundation.max_pieces.or(positions).filter(|_| windows.is_none());
+        let one_pass =
+            foundation.max_pieces.or(encoder.max_positions).filter(|_| windows.is_none());
         Self {
             reading,
             limits: WordLimits {
@@ -134,7 +131,7 @@ pub struct WordTables {
     /// First entity of each document, closed by E. [documents + 1]
     pub entity_offsets: Vec<i64>,
     /// Averages over words, a row an entity.
-    pub averages: Averages,
+    pub averages: Bags,
     /// Heads of the pairs, as entities of the batch. `[P]`
     pub heads: Vec<i64>,
     /// Tails. `[P]`
@@ -157,20 +154,36 @@ impl WordTables {
         let read_one = |example: &Example| {
             read(&example.document, options.reading, &options.limits, &options.pieces)
         };
-        let documents = examples.iter().map(read_one).collect::<Result<Vec<_>>>()?;
+        let mut documents = examples.iter().map(read_one).collect::<Result<Vec<_>>>()?;
         let longest = documents.iter().map(|document| document.states.len()).max().unwrap_or(0);
-        let mut tables = Self::empty(options);
-        for (example, mut document) in examples.iter().zip(documents) {
+        let zero = || vec![0];
+        let mut tables = Self {
+            offsets: zero(),
+            word_offsets: zero(),
+            sentence_offsets: zero(),
+            document_sentences: zero(),
+            entity_offsets: zero(),
+            pair_offsets: zero(),
+            seed: options.seed,
+            ..Self::default()
+        };
+        for (example, document) in examples.iter().zip(&mut documents) {
             let kept = document.states.len();
             if options.pad_documents {
-                fill_up(&mut document, longest, options);
+                fill_up(document, longest, options);
             }
-            tables.push_words(options, example, &document, kept)?;
+            tables.push_words(options, example, document, kept)?;
             tables.push_sentences(&example.document, kept);
             tables.push_entities(options, &example.document, kept);
             tables.push_pairs(options, example);
         }
-        tables.settle_rows(options.reading);
+        if options.reading != Reading::Words {
+            let nowhere = tables.ids.len() as i64;
+            let rows = documents.iter().zip(&tables.offsets).flat_map(|(document, first)| {
+                document.states.iter().map(move |row| row.map_or(nowhere, |row| first + row))
+            });
+            tables.word_rows = Some(rows.collect());
+        }
         let longest =
             tables.offsets.windows(2).map(|span| span[1] - span[0]).max().unwrap_or(0) as usize;
         if let Some(rule) = options.windows.as_ref().filter(|rule| longest > rule.capacity) {
@@ -185,22 +198,6 @@ impl WordTables {
         Ok(tables)
     }
 
-    fn empty(options: &WordOptions) -> Self {
-        let zero = || vec![0];
-        Self {
-            offsets: zero(),
-            word_offsets: zero(),
-            word_rows: Some(Vec::new()),
-            sentence_offsets: zero(),
-            document_sentences: zero(),
-            entity_offsets: zero(),
-            averages: Averages::new(),
-            pair_offsets: zero(),
-            seed: options.seed,
-            ..Self::default()
-        }
-    }
-
     /// Number of documents.
     pub fn documents(&self) -> usize {
         self.visits.len()
@@ -213,7 +210,7 @@ impl WordTables {
 
     /// Number of entities E.
     pub fn entities(&self) -> usize {
-        self.averages.entities()
+        self.averages.len()
     }
 
     /// Number of pairs P.
@@ -225,11 +222,7 @@ impl WordTables {
     /// 1]: a function of (seed, visit, place) alone. `domain` tells the keys of words, pairs, …
     /// apart.
     pub fn keys(&self, domain: u64, offsets: &[i64]) -> Vec<i64> {
-        let spans = self.visits.iter().zip(offsets.windows(2));
-        spans
-            .flat_map(|(&visit, span)| (0..span[1] - span[0]).map(move |row| (visit, row as u64)))
-            .map(|(visit, row)| Dropout::token_key(self.seed, domain, visit, row))
-            .collect()
+        row_keys(self.seed, domain, &self.visits, offsets)
     }
 
     fn push_words(
@@ -239,12 +232,9 @@ impl WordTables {
         read: &ReadDocument,
         kept: usize,
     ) -> Result<()> {
-        let (document, base, token) = (&example.document, self.words(), self.ids.len() as i64);
+        let (document, base) = (&example.document, self.words());
         self.ids.extend_from_slice(&read.ids);
         self.offsets.push(self.ids.len() as i64);
-        self.word_rows
-            .get_or_insert_default()
-            .extend(read.states.iter().map(|state| state.map_or(-1, |row| token + row)));
         self.coref.resize(base + read.states.len(), 0);
         self.types.resize(base + read.states.len(), 0);
         for (index, entity) in document.entities.iter().enumerate() {
@@ -282,10 +272,11 @@ impl WordTables {
 
     fn push_entities(&mut self, options: &WordOptions, document: &TokenizedDocument, kept: usize) {
         let base = self.word_offsets[self.visits.len() - 1];
-        document
-            .entities
-            .iter()
-            .for_each(|entity| self.averages.push(entity, base, kept, options.weights));
+        for entity in &document.entities {
+            let entries = weights(entity, kept as u32, options.weights);
+            self.averages
+                .push(entries.into_iter().map(|(word, weight)| (base + i64::from(word), weight)));
+        }
         self.entity_offsets.push(self.entities() as i64);
     }
 
@@ -303,18 +294,6 @@ impl WordTables {
             self.bins.push(signed_bin(starts[head as usize] - starts[tail as usize]));
         }
         self.pair_offsets.push(self.pairs() as i64);
-    }
-
-    /// Words without a state point behind the last piece; the identity needs no table.
-    fn settle_rows(&mut self, reading: Reading) {
-        let pieces = self.ids.len() as i64;
-        match (&mut self.word_rows, reading) {
-            (rows, Reading::Words) => *rows = None,
-            (Some(rows), _) => {
-                rows.iter_mut().filter(|row| **row < 0).for_each(|row| *row = pieces);
-            }
-            (None, _) => {}
-        }
     }
 }
 

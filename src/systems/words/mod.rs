@@ -4,8 +4,9 @@
 //!
 //! [`WordTables`] is the host half: documents of a batch as flat tables, words after words, nothing
 //! padded. The tensor half are a few operations on them: word states, feature rows, averages over
-//! mentions, distance rows. Not for: networks over the words.
+//! mentions, distance rows, attention among pairs. Not for: networks over the words.
 
+mod attention;
 mod distance;
 mod entities;
 mod features;
@@ -17,10 +18,11 @@ mod tensors;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use attention::PairAttention;
 pub use distance::{DISTANCE_ROWS, DistanceTable, FirstMention, NO_DISTANCE};
 pub use entities::MentionWeights;
-pub use features::{FeatureOrder, FeatureShape, WordFeatures};
+pub use features::{FeatureOrder, WordFeatures};
 pub use layout::{WordOptions, WordTables};
 pub use padded::{padded_rows, padded_table};
 pub use reading::Reading;
-pub use tensors::{Rows, WordPass};
+pub use tensors::Rows;

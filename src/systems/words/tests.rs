@@ -7,8 +7,9 @@ use tch::{Device, Kind, Tensor};
 use super::distance::signed_bin;
 use super::reading::WordLimits;
 use super::*;
-use crate::encoders::{Encoder, EncoderSpec, build};
-use crate::systems::Example;
+use crate::encoders::{EncoderSpec, build};
+use crate::systems::testing::foundation_of;
+use crate::systems::{Example, Foundation};
 use crate::text::{
     SpecialPieces, TokenizedDocument, TokenizedEntity, TokenizedFact, TokenizedMention, WindowRule,
 };
@@ -177,7 +178,7 @@ fn later_entities_win_words_and_types() {
 
 #[test]
 fn documents_over_the_positions_are_read_in_windows() {
-    let (_parameters, encoder) = table();
+    let foundation = table();
     let mut options = options(Reading::Pieces);
     let examples = [example(document(&[1], &[0, 1], &[]), 0), example(overlapping(), 1)];
     let whole = WordTables::new(&options, &examples).unwrap();
@@ -199,15 +200,7 @@ fn documents_over_the_positions_are_read_in_windows() {
     );
     // Vectors of a table do not depend on the window, so the mean over windows is the vector
     // itself.
-    let states = |tables: &WordTables| {
-        let pass = WordPass {
-            encoder: &*encoder,
-            dropout: None,
-            forward: EVALUATION,
-            device: Device::Cpu,
-        };
-        tables.word_states(&pass).unwrap()
-    };
+    let states = |tables: &WordTables| tables.word_states(&foundation, EVALUATION).unwrap();
     assert_eq!(states(&cut), states(&whole));
 }
 
@@ -217,7 +210,7 @@ fn averages_follow_the_rule() {
     let third = 1.0 / 6.0;
     let tables = WordTables::new(&options, &[example(overlapping(), 0)]).unwrap();
     assert_eq!(tables.averages.offsets, [0, 5, 6]);
-    assert_eq!(tables.averages.words, [0, 1, 2, 4, 5, 2]);
+    assert_eq!(tables.averages.rows, [0, 1, 2, 4, 5, 2]);
     assert_eq!(
         tables.averages.weights,
         [third, third + third, third, third, third, 1.0].map(|weight| weight as f32)
@@ -225,7 +218,7 @@ fn averages_follow_the_rule() {
     options.weights = MentionWeights::Release;
     options.limits = WordLimits { max_words: Some(5), truncate: true, ..WordLimits::default() };
     let tables = WordTables::new(&options, &[example(overlapping(), 0)]).unwrap();
-    assert_eq!(tables.averages.words, [0, 1, 2, 4, 2]);
+    assert_eq!(tables.averages.rows, [0, 1, 2, 4, 2]);
     assert_eq!(
         tables.averages.weights,
         [third, third, third, third, 1.0].map(|weight| weight as f32)
@@ -281,48 +274,41 @@ fn what_cannot_be_laid_out_is_named() {
     assert!(error.hint().is_some());
 }
 
-fn table() -> (Parameters, Box<dyn Encoder>) {
+fn table() -> Foundation {
     let mut parameters = Parameters::new(1, Device::Cpu);
     let spec = EncoderSpec::preset("words", serde_json::json!({ "embedding_size": 4 }));
     let encoder = build(&spec, 400, &mut parameters).unwrap();
-    (parameters, encoder)
+    foundation_of(encoder, parameters, &[])
 }
 
 #[test]
 fn entity_vectors_are_means_of_means_and_words_without_state_are_zero() {
-    let (_parameters, encoder) = table();
-    let pass =
-        WordPass { encoder: &*encoder, dropout: None, forward: EVALUATION, device: Device::Cpu };
+    let foundation = table();
     let tables = WordTables::new(&options(Reading::Words), &[example(overlapping(), 0)]).unwrap();
-    let words = tables.word_states(&pass).unwrap();
+    let words = tables.word_states(&foundation, EVALUATION).unwrap();
     let span =
         |start: i64, end: i64| words.narrow(0, start, end - start).mean_dim(0, false, Kind::Float);
     let expected = Tensor::stack(&[(span(4, 6) + span(0, 2) + span(1, 3)) / 3.0, span(2, 3)], 0);
     let difference =
-        (tables.entity_vectors(&words).unwrap() - expected).abs().max().double_value(&[]);
+        (tables.averages.sum(&words).unwrap() - expected).abs().max().double_value(&[]);
     assert!(difference < 1e-6, "{difference}");
     let tables = WordTables::new(&options(Reading::Pieces), &[example(overlapping(), 0)]).unwrap();
-    let words = tables.word_states(&pass).unwrap();
+    let words = tables.word_states(&foundation, EVALUATION).unwrap();
     assert_eq!(words.get(3).abs().sum(Kind::Float).double_value(&[]), 0.0);
-    assert_eq!(words.get(4), tables.piece_states(&pass).unwrap().get(5));
+    assert_eq!(words.get(4), tables.piece_states(&foundation, EVALUATION).unwrap().get(5));
 }
 
 #[test]
 fn padding_rows_are_zero_and_stay_without_gradient() {
-    let (mut parameters, encoder) = table();
-    let shape = FeatureShape {
-        coref_name: "heads.c",
-        type_name: "heads.t",
-        coref: (512, 3),
-        types: (3, 2),
-        order: FeatureOrder::TypeCoref,
-    };
-    let features = WordFeatures::declare(&mut parameters, &shape).unwrap();
-    let distances = DistanceTable::declare(&mut parameters, "heads.d", 2).unwrap();
+    let mut foundation = table();
+    let parameters = &mut foundation.parameters;
+    let (coref, types) = (("heads.c", 512, 3), ("heads.t", 3, 2));
+    let features =
+        WordFeatures::declare(parameters, coref, types, FeatureOrder::TypeCoref).unwrap();
+    let distances = DistanceTable::declare(parameters, "heads.d", 2).unwrap();
     let tables = WordTables::new(&options(Reading::Words), &[example(overlapping(), 0)]).unwrap();
-    let pass =
-        WordPass { encoder: &*encoder, dropout: None, forward: EVALUATION, device: Device::Cpu };
-    let x = features.beside(&tables.word_states(&pass).unwrap(), &tables).unwrap();
+    let x =
+        features.beside(&tables.word_states(&foundation, EVALUATION).unwrap(), &tables).unwrap();
     assert_eq!((x.size(), features.width()), (vec![6, 9], 5));
     let bins = Tensor::from_slice(&[0i64, 2, -2]);
     let rows = distances.of_heads(&bins).unwrap();
@@ -330,7 +316,7 @@ fn padding_rows_are_zero_and_stay_without_gradient() {
     assert_eq!(rows.get(0).abs().sum(Kind::Float).double_value(&[]), 0.0);
     (x.narrow(1, 4, 5).sum(Kind::Float) + rows.sum(Kind::Float)).backward();
     for (name, padding) in [("heads.c.weight", 0), ("heads.t.weight", 0), ("heads.d.weight", 10)] {
-        let parameter = parameters.get(name).unwrap();
+        let parameter = foundation.parameters.get(name).unwrap();
         assert_eq!(parameter.get(padding).abs().sum(Kind::Float).double_value(&[]), 0.0, "{name}");
         assert_eq!(
             parameter.grad().get(padding).abs().sum(Kind::Float).double_value(&[]),
@@ -345,7 +331,7 @@ fn padding_rows_are_zero_and_stay_without_gradient() {
 fn entity_vectors_pass_the_gradient_on() {
     let tables = WordTables::new(&options(Reading::Words), &[example(overlapping(), 0)]).unwrap();
     let words = Tensor::zeros([6, 2], (Kind::Float, Device::Cpu)).set_requires_grad(true);
-    tables.entity_vectors(&words).unwrap().sum(Kind::Float).backward();
+    tables.averages.sum(&words).unwrap().sum(Kind::Float).backward();
     let sums: Vec<f64> =
         Vec::try_from(words.grad().sum_dim_intlist(1, false, Kind::Double)).unwrap();
     let expected = [1.0 / 3.0, 2.0 / 3.0, 1.0 / 3.0 + 2.0, 0.0, 1.0 / 3.0, 1.0 / 3.0];

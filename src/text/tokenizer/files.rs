@@ -169,7 +169,8 @@ impl TokenizerFiles {
     /// that is missing says nothing.
     ///
     /// # Errors
-    /// [`crate::Error::Data`] for a file that is not such JSON, and for a class that is not supported.
+    /// [`crate::Error::Data`] for a file that is not such JSON, and for a class that is not
+    /// supported.
     pub fn read(folder: &Path) -> Result<Self> {
         let config = folder.join("tokenizer_config.json");
         let mut settings: PieceSettings = read_json(&config)?.unwrap_or_default();

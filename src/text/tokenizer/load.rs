@@ -186,6 +186,7 @@ fn fold_case(tokenizer: &mut tokenizers::Tokenizer, lowercase: bool, path: &Path
 
 /// Who decides about case: what the user asks for goes first, then what `tokenizer_config.json`
 /// says, then the vocabulary itself.
+#[derive(Clone, Copy)]
 struct Folding {
     /// What the user asks for.
     asked: Option<bool>,

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 
 use serde::de::DeserializeOwned;
 
+use crate::Result;
 use crate::torch::hf::ModelFolder;
 use crate::torch::{Parameters, Slot};
-use crate::{Error, Result};
 
 /// How many names an error or a note lists before it only counts.
 const NAMES_LISTED: usize = 5;
@@ -126,25 +126,5 @@ fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     match names.len().saturating_sub(NAMES_LISTED) {
         0 => shown,
         more => format!("{shown} and {more} more"),
-    }
-}
-
-/// Every size in `sizes` must be at least 1.
-pub fn check_positive(sizes: &[(&str, i64)]) -> Result<()> {
-    match sizes.iter().find(|(_, size)| *size < 1) {
-        Some((key, size)) => {
-            Err(Error::recipe(format!("encoder key `{key}` is {size}, but must be at least 1")))
-        }
-        None => Ok(()),
-    }
-}
-
-/// A dropout rate lies in [0, 1).
-pub fn check_rates(rates: &[(&str, f64)]) -> Result<()> {
-    match rates.iter().find(|(_, rate)| !(0.0..1.0).contains(rate)) {
-        Some((key, rate)) => Err(Error::recipe(format!(
-            "encoder key `{key}` is {rate}, but a dropout rate lies in [0, 1)"
-        ))),
-        None => Ok(()),
     }
 }

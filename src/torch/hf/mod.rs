@@ -3,8 +3,6 @@
 //! Reading never runs code from a file and checks every size before it allocates. Not for: what the
 //! tensors mean (`encoders`), or making a checkpoint atomic (`train`).
 
-#[cfg(test)]
-mod handmade;
 pub mod load;
 mod names;
 mod pickle;

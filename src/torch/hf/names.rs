@@ -48,11 +48,10 @@ impl ModelFolder {
 
 /// Layer norms called their parameters `gamma` and `beta` once.
 fn modern(name: &str) -> String {
-    if let Some(stem) = name.strip_suffix(".gamma") {
-        return format!("{stem}.weight");
-    }
-    if let Some(stem) = name.strip_suffix(".beta") {
-        return format!("{stem}.bias");
+    for (old, new) in [(".gamma", ".weight"), (".beta", ".bias")] {
+        if let Some(stem) = name.strip_suffix(old) {
+            return format!("{stem}{new}");
+        }
     }
     name.to_owned()
 }

@@ -173,11 +173,11 @@ impl Unpickler<'_> {
             };
             // Two entries can share one long name; only distinct ones are copied, which bounds the
             // memory.
-            if named.insert(name, tensor).is_some() {
+            if named.insert(name.to_owned(), tensor.clone()).is_some() {
                 return Err(format!("entry `{name}` is there twice"));
             }
         }
-        Ok(named.into_iter().map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect())
+        Ok(named)
     }
 
     // Bytes.
@@ -220,10 +220,10 @@ impl Unpickler<'_> {
 
     fn pop(&mut self) -> Outcome<Id> {
         let floor = self.marks.last().copied().unwrap_or(0);
-        if self.stack.len() <= floor {
-            return Err("the stack is empty".into());
+        match self.stack.pop() {
+            Some(id) if self.stack.len() >= floor => Ok(id),
+            _ => Err("the stack is empty".into()),
         }
-        self.stack.pop().ok_or_else(|| "the stack is empty".into())
     }
 
     fn top(&self) -> Outcome<Id> {

@@ -1,10 +1,9 @@
 //! Safetensors files to tensors and back.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use tch::{Device, Kind, Tensor};
 
 use crate::base::foreign::explain;
@@ -61,24 +60,31 @@ pub fn write_safetensors<'a>(
     path: &Path,
     tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
 ) -> Result<()> {
-    let views = tensors
+    let copies = tensors
         .into_iter()
-        .map(|(name, tensor)| Ok((name, HostView::new(name, tensor)?)))
+        .map(|(name, tensor)| Ok((name, HostCopy::new(name, tensor)?)))
+        .collect::<Result<Vec<_>>>()?;
+    let wrong = |cause| Error::Bug(format!("{}: {cause}", path.display()));
+    let views = copies
+        .iter()
+        .map(|(name, copy)| {
+            let view = TensorView::new(copy.dtype, copy.shape.clone(), &copy.bytes);
+            Ok((name, view.map_err(wrong)?))
+        })
         .collect::<Result<Vec<_>>>()?;
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    let bytes = safetensors::serialize(views, Some(metadata))
-        .map_err(|cause| Error::Bug(format!("{}: {cause}", path.display())))?;
+    let bytes = safetensors::serialize(views, Some(metadata)).map_err(wrong)?;
     Ok(fs_err::write(path, bytes)?)
 }
 
 /// A tensor's bytes in host memory.
-struct HostView {
+struct HostCopy {
     dtype: Dtype,
     shape: Vec<usize>,
     bytes: Vec<u8>,
 }
 
-impl HostView {
+impl HostCopy {
     fn new(name: &str, tensor: &Tensor) -> Result<Self> {
         let host = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_contiguous()?;
         let (dtype, bytes) = match host.kind() {
@@ -102,22 +108,4 @@ fn copy<T: tch::kind::Element + bytemuck::Pod>(tensor: &Tensor) -> Result<Vec<u8
     let mut numbers = vec![T::zeroed(); tensor.numel()];
     tensor.f_copy_data(&mut numbers, tensor.numel())?;
     Ok(bytemuck::cast_slice(&numbers).to_vec())
-}
-
-impl View for HostView {
-    fn dtype(&self) -> Dtype {
-        self.dtype
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(&self.bytes)
-    }
-
-    fn data_len(&self) -> usize {
-        self.bytes.len()
-    }
 }

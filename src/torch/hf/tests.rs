@@ -1,10 +1,12 @@
 //! Tests of folders and archives: hand-made files, hostile ones among them.
 
+mod handmade;
+
 use serde_json::json;
 use tch::Device;
 
-use super::handmade::{archive, old_file, state_dict, tensor, text};
 use super::*;
+use handmade::{archive, old_file, state_dict, tensor, text};
 
 const BERT: WeightNames = WeightNames { prefix: "bert.", heads: &["cls."] };
 

@@ -5,14 +5,19 @@
 //! bits these functions do not; elsewhere they are libtorch's. Not for: relu, which is exact
 //! anyway.
 
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
+use super::products::ours;
 use crate::Result;
-use crate::torch::shim::tables::Activation;
+pub use crate::torch::shim::tables::Activation;
 use crate::torch::shim::{docre_activation, docre_log_sum_exp, produce};
 
 impl Activation {
-    fn apply(self, x: &Tensor) -> Result<Tensor> {
+    /// The function of every element.
+    ///
+    /// # Errors
+    /// If libtorch rejects an operation.
+    pub fn apply(self, x: &Tensor) -> Result<Tensor> {
         if ours(x) {
             // SAFETY: both pointers are to live tensors.
             return produce(|out| unsafe { docre_activation(x.as_ptr(), self as i64, out) });
@@ -24,42 +29,6 @@ impl Activation {
             Self::Sigmoid => x.f_sigmoid()?,
         })
     }
-}
-
-fn ours(x: &Tensor) -> bool {
-    x.device() == Device::Cpu && x.kind() == Kind::Float
-}
-
-/// x · Φ(x), with the normal distribution function Φ.
-///
-/// # Errors
-/// If libtorch rejects an operation.
-pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    Activation::Gelu.apply(x)
-}
-
-/// The approximation of [`gelu`] by a hyperbolic tangent (`gelu_new` of Hugging Face).
-///
-/// # Errors
-/// If libtorch rejects an operation.
-pub fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
-    Activation::GeluTanh.apply(x)
-}
-
-/// The hyperbolic tangent.
-///
-/// # Errors
-/// If libtorch rejects an operation.
-pub fn tanh(x: &Tensor) -> Result<Tensor> {
-    Activation::Tanh.apply(x)
-}
-
-/// 1 / (1 + e^−x).
-///
-/// # Errors
-/// If libtorch rejects an operation.
-pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
-    Activation::Sigmoid.apply(x)
 }
 
 /// log Σ exp over the middle axis: `[groups, rows, width]` → `[groups, width]`. A row 87 or more
@@ -77,6 +46,8 @@ pub fn log_sum_exp(x: &Tensor) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
+    use tch::{Device, Kind};
+
     use super::*;
     use crate::torch::device::LocalThreads;
     use crate::torch::rng::Generator;

@@ -28,17 +28,17 @@ pub fn varlen_attention(
     dropout: Option<&Dropout>,
     salt: u64,
 ) -> Result<Tensor> {
-    let dropout = dropout.filter(|active| active.p() > 0.0);
-    let p = dropout.map_or(0.0, Dropout::p);
+    let dropout = dropout.filter(|active| active.p > 0.0);
+    let p = dropout.map_or(0.0, |active| active.p);
     if qkv.device().is_cuda() {
         return cuda_attention(qkv, segments, p);
     }
-    let keys = dropout.map(Dropout::token_keys);
+    let keys = dropout.map(|active| &active.token_keys);
     // SAFETY: all pointers are to live tensors, or null where the shim allows it.
     produce(|out| unsafe {
         docre_attention(
             qkv.as_ptr(),
-            segments.host_offsets().as_ptr(),
+            segments.host.as_ptr(),
             pointer(keys),
             salt.cast_signed(),
             p,
@@ -47,34 +47,13 @@ pub fn varlen_attention(
     })
 }
 
+/// Flash attention for 16-bit kinds; else by padding every document to the longest one.
 fn cuda_attention(qkv: &Tensor, segments: &Segments, p: f64) -> Result<Tensor> {
-    if matches!(qkv.kind(), Kind::BFloat16 | Kind::Half) && segments.tokens() > 0 {
-        // SAFETY: both pointers are to live tensors.
-        return produce(|out| unsafe {
-            docre_flash_attention(
-                qkv.as_ptr(),
-                segments.device_offsets().as_ptr(),
-                segments.longest(),
-                p,
-                out,
-            )
-        });
-    }
-    padded_attention(qkv, segments, p)
-}
-
-/// The same by padding every document to the longest one.
-fn padded_attention(qkv: &Tensor, segments: &Segments, p: f64) -> Result<Tensor> {
-    // SAFETY: both pointers are to live tensors.
-    produce(|out| unsafe {
-        docre_padded_attention(
-            qkv.as_ptr(),
-            segments.device_offsets().as_ptr(),
-            segments.longest(),
-            p,
-            out,
-        )
-    })
+    let flash = matches!(qkv.kind(), Kind::BFloat16 | Kind::Half) && segments.tokens() > 0;
+    let kernel = if flash { docre_flash_attention } else { docre_padded_attention };
+    let (offsets, longest) = (segments.device.as_ptr(), segments.longest);
+    // SAFETY: all pointers are to live tensors.
+    produce(|out| unsafe { kernel(qkv.as_ptr(), offsets, longest, p, out) })
 }
 
 #[cfg(test)]
@@ -223,7 +202,7 @@ mod tests {
         let segments = Segments::new(&[0, 5, 5, 30, 31], Device::Cpu).unwrap();
         let qkv = stream(31, 2, 16, 6);
         let leaf = qkv.copy().set_requires_grad(true);
-        let padded = padded_attention(&leaf, &segments, 0.0).unwrap();
+        let padded = cuda_attention(&leaf, &segments, 0.0).unwrap();
         (&padded * weights(&padded)).sum(Kind::Float).backward();
         let (out, grad) = both(&qkv, &segments, None);
         assert!(error(&out, &padded) < 2e-6 && error(&grad, &leaf.grad()) < 5e-6);

@@ -6,19 +6,20 @@
 //! order, so that a bag's sum has the same bits whatever shares the batch. Not for: long sequences
 //! that attend to themselves (`attention`).
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
+use crate::torch::on;
 use crate::{Error, Result};
 
 /// Bags of weighted rows; host data.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bags {
     /// Rows of the table, bag after bag; `[n]`.
-    rows: Vec<i64>,
+    pub rows: Vec<i64>,
     /// One weight a row; `[n]`.
-    weights: Vec<f32>,
+    pub weights: Vec<f32>,
     /// First entry of each bag, closed by n; [bags + 1].
-    offsets: Vec<i64>,
+    pub offsets: Vec<i64>,
 }
 
 impl Default for Bags {
@@ -37,6 +38,15 @@ impl Bags {
         self.offsets.push(self.rows.len() as i64);
     }
 
+    /// Bags of the rows from each offset to the next.
+    pub fn of_spans(offsets: &[i64]) -> Self {
+        let mut bags = Self::default();
+        for span in offsets.windows(2) {
+            bags.push((span[0]..span[1]).map(|row| (row, 1.0)));
+        }
+        bags
+    }
+
     /// Appends a bag that is the mean of a range of rows, times `weight`.
     pub fn push_mean(&mut self, rows: std::ops::Range<i64>, weight: f32) {
         let weight = weight / (rows.end - rows.start).max(1) as f32;
@@ -53,7 +63,7 @@ impl Bags {
     /// # Errors
     /// If a row does not exist.
     pub fn sum(&self, table: &Tensor) -> Result<Tensor> {
-        let weights = Tensor::f_from_slice(&self.weights)?.f_to_device(table.device())?;
+        let weights = on(&self.weights, table.device())?;
         self.weighted_sum(table, &weights)
     }
 
@@ -71,8 +81,7 @@ impl Bags {
         if let Some(row) = self.rows.iter().find(|row| !(0..count).contains(*row)) {
             return Err(Error::Bug(format!("a bag names row {row} of a table of {count}")));
         }
-        let place = |numbers: &[i64]| Tensor::f_from_slice(numbers)?.f_to_device(device);
-        let (rows, offsets) = (place(&self.rows)?, place(&self.offsets)?);
+        let (rows, offsets) = (on(&self.rows, device)?, on(&self.offsets, device)?);
         let weights = weights.f_to_kind(Kind::Float)?;
         let (sums, ..) = Tensor::f_embedding_bag(
             &table.f_contiguous()?,
@@ -138,12 +147,12 @@ impl GroupSoftmax {
     /// If the number of scores does not fit.
     pub fn forward(&self, scores: &Tensor) -> Result<Tensor> {
         let device = scores.device();
-        let place = |numbers: &[i64]| Tensor::f_from_slice(numbers)?.f_to_device(device);
         let absent = Tensor::f_full([1], ABSENT, (Kind::Float, device))?;
         let flat = Tensor::f_cat(&[scores.f_to_kind(Kind::Float)?.f_reshape([-1])?, absent], 0)?;
-        let padded = flat.f_index_select(0, &place(&self.gather)?)?.f_view([-1, self.slots])?;
+        let padded =
+            flat.f_index_select(0, &on(&self.gather, device)?)?.f_view([-1, self.slots])?;
         let probabilities = padded.f_softmax(-1, Kind::Float)?.f_view([-1])?;
-        Ok(probabilities.f_index_select(0, &place(&self.back)?)?.f_view([-1, self.heads])?)
+        Ok(probabilities.f_index_select(0, &on(&self.back, device)?)?.f_view([-1, self.heads])?)
     }
 }
 
@@ -152,13 +161,13 @@ impl GroupSoftmax {
 /// # Errors
 /// If a row does not exist.
 pub fn take(table: &Tensor, rows: &[i64]) -> Result<Tensor> {
-    let rows = Tensor::f_from_slice(rows)?;
-    let rows = if table.device() == Device::Cpu { rows } else { rows.f_to_device(table.device())? };
-    Ok(table.f_index_select(0, &rows)?)
+    Ok(table.f_index_select(0, &on(rows, table.device())?)?)
 }
 
 #[cfg(test)]
 mod tests {
+    use tch::Device;
+
     use super::*;
     use crate::torch::rng::Generator;
 

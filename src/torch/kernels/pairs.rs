@@ -12,6 +12,7 @@ use tch::Tensor;
 
 use super::bags::take;
 use super::products::{batched_turned, dot, linear, matmul};
+use crate::torch::on;
 use crate::{Error, Result};
 
 /// Relation vectors r`[p]` = (headᵀ·W_c·tail + b_c)_c of pairs given as rows of `entities` [E, d]
@@ -45,7 +46,7 @@ pub fn relation_vectors(
     let by_tail = by_tail.f_view([plan.tails.len() as i64, width, inner])?;
     let parts: Vec<Tensor> =
         plan.groups.iter().map(|group| group.vectors(entities, &by_tail)).collect::<Result<_>>()?;
-    let order = Tensor::f_from_slice(&plan.places)?.f_to_device(device)?;
+    let order = on(&plan.places, device)?;
     Ok(Tensor::f_cat(&parts, 0)?.f_index_select(0, &order)?.f_add(&bias)?)
 }
 

@@ -69,7 +69,7 @@ fn batched_product(x: &Tensor, y: &Tensor, turned: bool) -> Result<Tensor> {
     produce(|out| unsafe { docre_batched_product(x.as_ptr(), y.as_ptr(), turned.into(), out) })
 }
 
-fn ours(x: &Tensor) -> bool {
+pub(super) fn ours(x: &Tensor) -> bool {
     x.device() == Device::Cpu && x.kind() == Kind::Float
 }
 

@@ -9,10 +9,14 @@ use crate::{Error, Result};
 /// The documents of a packed stream: document *i* holds tokens `offsets[i]..offsets[i + 1]`.
 #[derive(Debug)]
 pub struct Segments {
-    offsets: Vec<i64>,
-    host: Tensor,
-    device: Tensor,
-    longest: i64,
+    /// The cumulative lengths, on the host.
+    pub offsets: Vec<i64>,
+    /// The same as an int64 tensor on the host, as the CPU kernel reads it.
+    pub host: Tensor,
+    /// The same as an int32 tensor on the device.
+    pub device: Tensor,
+    /// Tokens of the longest document.
+    pub longest: i64,
 }
 
 impl Segments {
@@ -37,39 +41,9 @@ impl Segments {
         Ok(Self { offsets: offsets.to_owned(), host, device: on_device, longest })
     }
 
-    /// The cumulative lengths, on the host.
-    pub fn offsets(&self) -> &[i64] {
-        &self.offsets
-    }
-
-    /// The same as an int64 tensor on the host, as the CPU kernel reads it.
-    pub(crate) fn host_offsets(&self) -> &Tensor {
-        &self.host
-    }
-
-    /// The same as an int32 tensor on the device.
-    pub fn device_offsets(&self) -> &Tensor {
-        &self.device
-    }
-
-    /// Number of documents.
-    pub fn len(&self) -> usize {
-        self.offsets.len() - 1
-    }
-
-    /// Whether there are no documents.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Number of tokens in the stream.
     pub fn tokens(&self) -> i64 {
         self.offsets.last().copied().unwrap_or(0)
-    }
-
-    /// Tokens of the longest document.
-    pub fn longest(&self) -> i64 {
-        self.longest
     }
 }
 
@@ -80,12 +54,12 @@ mod tests {
     #[test]
     fn counts_documents_and_tokens() {
         let segments = Segments::new(&[0, 3, 3, 10], Device::Cpu).unwrap();
-        assert_eq!((segments.len(), segments.tokens(), segments.longest()), (3, 10, 7));
+        assert_eq!((segments.tokens(), segments.longest), (10, 7));
         assert_eq!(
-            Vec::<i64>::try_from(segments.device_offsets().to_kind(Kind::Int64)).unwrap(),
+            Vec::<i64>::try_from(segments.device.to_kind(Kind::Int64)).unwrap(),
             [0, 3, 3, 10]
         );
-        assert!(Segments::new(&[0], Device::Cpu).unwrap().is_empty());
+        assert_eq!(Segments::new(&[0], Device::Cpu).unwrap().tokens(), 0);
     }
 
     #[test]

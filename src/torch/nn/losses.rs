@@ -4,6 +4,7 @@
 
 use tch::{Kind, Reduction, Tensor};
 
+use crate::torch::on;
 use crate::{Error, Result};
 
 /// Σ over rows of −log softmax(logits)`[answer]`; `logits`: `[R, C]`, one answer in 0..C a row.
@@ -22,7 +23,7 @@ pub fn cross_entropy_sum(logits: &Tensor, answers: &[i64]) -> Result<Tensor> {
     if rows == 0 {
         return Ok(logits.f_sum(Kind::Float)?);
     }
-    let answers = Tensor::f_from_slice(answers)?.f_to_device(logits.device())?;
+    let answers = on(answers, logits.device())?;
     let no_weight: Option<Tensor> = None;
     // Answers are in 0..C, so libtorch's customary "ignore" value never occurs.
     Ok(logits.f_cross_entropy_loss(&answers, no_weight, Reduction::Sum, -100, 0.0)?)

@@ -9,13 +9,13 @@
 use tch::{Device, Tensor};
 use torch_sys::C_tensor;
 
+use crate::Result;
 use crate::torch::Dropout;
 use crate::torch::dropout::dropout;
 use crate::torch::kernels::Segments;
 use crate::torch::shim::tables::LSTM_WEIGHTS;
-use crate::torch::shim::{check, docre_lstm, pointer};
-use crate::torch::{Init, Parameters, Slot};
-use crate::{Error, Result};
+use crate::torch::shim::{check, docre_lstm};
+use crate::torch::{Init, Parameters, Slot, on};
 
 /// The packed form of one stream, for all LSTMs that read it.
 #[derive(Debug)]
@@ -53,27 +53,18 @@ pub struct LstmStates {
     pub cell: Tensor,
 }
 
-/// Hidden and cell state that every sequence starts from, each [directions, N, H].
-#[derive(Debug)]
-pub struct InitialStates {
-    /// Hidden state.
-    pub hidden: Tensor,
-    /// Cell state.
-    pub cell: Tensor,
-}
-
 impl Packing {
     /// The packing of a stream's sequences, for tensors on `device`.
     ///
     /// # Errors
     /// If libtorch cannot copy the tables to the device.
     pub fn new(segments: &Segments, device: Device) -> Result<Self> {
-        let spans = segments.offsets().windows(2).map(|span| (span[0], span[1] - span[0]));
+        let spans = segments.offsets.windows(2).map(|span| (span[0], span[1] - span[0]));
         let first_tokens: Vec<i64> =
             spans.flat_map(|(start, length)| (0..length).map(move |_| start)).collect();
         Ok(Self {
-            offsets: segments.host_offsets().shallow_clone(),
-            first_tokens: Tensor::f_from_slice(&first_tokens)?.f_to_device(device)?,
+            offsets: segments.host.shallow_clone(),
+            first_tokens: on(&first_tokens, device)?,
             library: if device == Device::Cpu {
                 None
             } else {
@@ -93,17 +84,17 @@ impl Packing {
     /// # Errors
     /// If libtorch rejects the keys.
     pub fn lock(&self, dropout: &Dropout) -> Result<Dropout> {
-        Dropout::new(dropout.p(), dropout.token_keys().f_index_select(0, &self.first_tokens)?)
+        Dropout::new(dropout.p, dropout.token_keys.f_index_select(0, &self.first_tokens)?)
     }
 }
 
 impl LibraryOrder {
     /// The order of a stream.
     pub(super) fn new(segments: &Segments, device: Device) -> Result<Self> {
-        let offsets = segments.offsets();
+        let offsets = &segments.offsets;
         let length = |&sequence: &i64| offsets[sequence as usize + 1] - offsets[sequence as usize];
         let mut sequences: Vec<i64> =
-            (0..segments.len() as i64).filter(|sequence| length(sequence) > 0).collect();
+            (0..offsets.len() as i64 - 1).filter(|sequence| length(sequence) > 0).collect();
         sequences.sort_by_key(|sequence| std::cmp::Reverse(length(sequence)));
         let spans: Vec<(i64, i64)> = sequences
             .iter()
@@ -114,12 +105,11 @@ impl LibraryOrder {
         for (packed, &row) in (0..).zip(&order) {
             back[row as usize] = packed;
         }
-        let place = |rows: &[i64]| Tensor::f_from_slice(rows)?.f_to_device(device);
         let batch_sizes = Tensor::f_from_slice(&batch_sizes)?;
         Ok(Self {
-            sequences: place(&sequences)?,
-            order: place(&order)?,
-            back: place(&back)?,
+            sequences: on(&sequences, device)?,
+            order: on(&order, device)?,
+            back: on(&back, device)?,
             batch_sizes,
         })
     }
@@ -172,8 +162,9 @@ const WEIGHTS: usize = LSTM_WEIGHTS as usize;
 ///
 /// `x`: [T, in]; `weights`: for each of one or two directions PyTorch's `weight_ih` [4H, in],
 /// `weight_hh` [4H, H], `bias_ih`, `bias_hh` `[4H]`, gates i, f, g, o; the second direction runs
-/// from each sequence's end. Without `start` all sequences start from zeros. `train` says whether
-/// gradients will be asked for. Any number of sequences of any length, none included; a backward
+/// from each sequence's end. `start` has the hidden and the cell state that every sequence starts
+/// from, [directions, N, H] each; without it all start from zeros. `train` says whether gradients
+/// will be asked for. Any number of sequences of any length, none included; a backward
 /// pass runs once.
 ///
 /// # Errors
@@ -182,14 +173,14 @@ pub fn lstm_layer(
     x: &Tensor,
     packing: &Packing,
     weights: &[&Tensor],
-    start: Option<&InitialStates>,
+    start: Option<[&Tensor; 2]>,
     train: bool,
 ) -> Result<LstmStates> {
     match &packing.library {
         None => kernel_layer(x, &packing.offsets, weights, start),
         Some(library) => {
             let start = match start {
-                Some(states) => [states.hidden.shallow_clone(), states.cell.shallow_clone()],
+                Some(states) => states.map(Tensor::shallow_clone),
                 None => {
                     let sizes = [
                         (weights.len() / WEIGHTS) as i64,
@@ -210,11 +201,10 @@ fn kernel_layer(
     x: &Tensor,
     offsets: &Tensor,
     weights: &[&Tensor],
-    start: Option<&InitialStates>,
+    start: Option<[&Tensor; 2]>,
 ) -> Result<LstmStates> {
     let pointers: Vec<*const C_tensor> = weights.iter().map(|weight| weight.as_ptr()).collect();
-    let (hidden, cell) =
-        (pointer(start.map(|states| &states.hidden)), pointer(start.map(|states| &states.cell)));
+    let [hidden, cell] = start.map_or([std::ptr::null(); 2], |states| states.map(Tensor::as_ptr));
     let mut out = [Tensor::new(), Tensor::new(), Tensor::new()];
     let filled = out.each_mut().map(Tensor::as_mut_ptr);
     // SAFETY: all pointers are to live tensors, or null where the shim allows it; `weights` and
@@ -270,10 +260,8 @@ struct LstmLayer {
     /// For each direction: input weights `[4H, in]`, recurrent weights `[4H, H]` and two biases
     /// `[4H]`; gates i, f, g, o.
     weights: Vec<Tensor>,
-    /// Learned initial state; [directions, 1, H].
-    init_hidden: Tensor,
-    /// Learned initial cell; [directions, 1, H].
-    init_cell: Tensor,
+    /// Learned initial state and cell; [directions, 1, H] each.
+    init: Vec<Tensor>,
 }
 
 impl LstmShape {
@@ -347,29 +335,29 @@ impl PackedLstm {
         salt: u64,
         train: bool,
     ) -> Result<Tensor> {
-        Ok(self.run(x, packing, locked, salt, train)?.states)
+        let mut states = x.shallow_clone();
+        for (salt, layer) in (salt..).zip(&self.layers) {
+            states = layer.forward(&dropout(&states, locked, salt)?, packing, train)?.states;
+        }
+        Ok(states)
     }
 
-    /// The same with the final states of the last layer.
+    /// The same over segments; `dropout` has a key a row, and the rows of a segment share the mask
+    /// of the first one.
     ///
     /// # Errors
     /// As [`forward`](Self::forward).
-    pub fn run(
+    pub fn read(
         &self,
         x: &Tensor,
-        packing: &Packing,
-        locked: Option<&Dropout>,
+        segments: &Segments,
+        dropout: Option<&Dropout>,
         salt: u64,
         train: bool,
-    ) -> Result<LstmStates> {
-        let mut input = x.shallow_clone();
-        let mut last = None;
-        for (salt, layer) in (salt..).zip(&self.layers) {
-            let states = layer.forward(&dropout(&input, locked, salt)?, packing, train)?;
-            input = states.states.shallow_clone();
-            last = Some(states);
-        }
-        last.ok_or_else(|| Error::recipe("an LSTM needs at least one layer"))
+    ) -> Result<Tensor> {
+        let packing = Packing::new(segments, x.device())?;
+        let locked = dropout.map(|dropout| packing.lock(dropout)).transpose()?;
+        self.forward(x, &packing, locked.as_ref(), salt, train)
     }
 }
 
@@ -378,17 +366,15 @@ impl LstmLayer {
         let slots = shape.layer_slots(prefix, layer);
         let mut weights =
             slots.iter().map(|slot| params.handle(&slot.name)).collect::<Result<Vec<_>>>()?;
-        let [init_hidden, init_cell] =
-            [weights.len() - 2, weights.len() - 1].map(|state| weights[state].shallow_clone());
-        weights.truncate(weights.len() - 2);
-        Ok(Self { weights, init_hidden, init_cell })
+        let init = weights.split_off(weights.len() - 2);
+        Ok(Self { weights, init })
     }
 
     fn forward(&self, x: &Tensor, packing: &Packing, train: bool) -> Result<LstmStates> {
         let all = |state: &Tensor| state.f_expand([-1, packing.sequences(), -1], false);
-        let start = InitialStates { hidden: all(&self.init_hidden)?, cell: all(&self.init_cell)? };
+        let (hidden, cell) = (all(&self.init[0])?, all(&self.init[1])?);
         let weights: Vec<&Tensor> = self.weights.iter().collect();
-        lstm_layer(x, packing, &weights, Some(&start), train)
+        lstm_layer(x, packing, &weights, Some([&hidden, &cell]), train)
     }
 }
 

@@ -17,7 +17,7 @@ fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
 struct Case {
     segments: Segments,
     x: Tensor,
-    start: InitialStates,
+    start: [Tensor; 2],
     weights: Vec<Tensor>,
 }
 
@@ -51,22 +51,19 @@ impl Case {
             .collect();
         let x = generator.randn([segments.tokens(), input]);
         let mut state = || generator.randn([directions, lengths.len() as i64, hidden]) * 0.5;
-        Self { x, start: InitialStates { hidden: state(), cell: state() }, weights, segments }
+        Self { x, start: [state(), state()], weights, segments }
     }
 
     /// The case of some of its sequences alone.
     fn only(&self, sequences: &[usize]) -> Self {
-        let offsets = self.segments.offsets();
+        let offsets = &self.segments.offsets;
         let rows: Vec<i64> = sequences.iter().flat_map(|&s| offsets[s]..offsets[s + 1]).collect();
         let lengths: Vec<i64> = sequences.iter().map(|&s| offsets[s + 1] - offsets[s]).collect();
         let chosen = Tensor::from_slice(&sequences.iter().map(|&s| s as i64).collect::<Vec<_>>());
         Self {
             segments: segments_of(&lengths),
             x: self.x.index_select(0, &Tensor::from_slice(&rows)),
-            start: InitialStates {
-                hidden: self.start.hidden.index_select(1, &chosen),
-                cell: self.start.cell.index_select(1, &chosen),
-            },
+            start: self.start.each_ref().map(|state| state.index_select(1, &chosen)),
             weights: self.weights.iter().map(Tensor::copy).collect(),
         }
     }
@@ -78,7 +75,7 @@ impl Case {
         layer: impl Fn(&Tensor, &[&Tensor], [Tensor; 2]) -> LstmStates,
     ) -> Outcome {
         let leaf = |tensor: &Tensor| tensor.to_kind(kind).copy().set_requires_grad(true);
-        let (x, hidden, cell) = (leaf(&self.x), leaf(&self.start.hidden), leaf(&self.start.cell));
+        let (x, hidden, cell) = (leaf(&self.x), leaf(&self.start[0]), leaf(&self.start[1]));
         let weights: Vec<Tensor> = self.weights.iter().map(leaf).collect();
         let out = layer(
             &x,
@@ -96,7 +93,7 @@ impl Case {
     fn ours(&self) -> Outcome {
         let packing = Packing::new(&self.segments, Device::Cpu).unwrap();
         self.run(Kind::Float, |x, weights, [hidden, cell]| {
-            lstm_layer(x, &packing, weights, Some(&InitialStates { hidden, cell }), true).unwrap()
+            lstm_layer(x, &packing, weights, Some([&hidden, &cell]), true).unwrap()
         })
     }
 
@@ -208,10 +205,7 @@ fn stacks_of_layers_equal_libtorch() {
 fn without_initial_states_sequences_start_from_zeros() {
     let mut case = Case::new(&[5, 0, 2], 4, 7, 2);
     let packing = Packing::new(&case.segments, Device::Cpu).unwrap();
-    case.start = InitialStates {
-        hidden: case.start.hidden.zeros_like(),
-        cell: case.start.cell.zeros_like(),
-    };
+    case.start = case.start.each_ref().map(Tensor::zeros_like);
     let weights: Vec<&Tensor> = case.weights.iter().collect();
     let free = lstm_layer(&case.x, &packing, &weights, None, false).unwrap();
     assert_eq!([free.states, free.hidden, free.cell], case.ours().values);
@@ -240,7 +234,7 @@ fn a_sequence_has_the_same_bits_alone_and_in_company() {
         (0..12).collect(),
     ] {
         let alone = case.only(&company).ours();
-        let offsets = case.segments.offsets();
+        let offsets = &case.segments.offsets;
         let rows: Vec<i64> = company.iter().flat_map(|&s| offsets[s]..offsets[s + 1]).collect();
         let rows = Tensor::from_slice(&rows);
         let chosen = Tensor::from_slice(&company.iter().map(|&s| s as i64).collect::<Vec<_>>());
@@ -294,17 +288,17 @@ fn refuses_what_does_not_fit() {
     let case = Case::new(&[3, 2], 4, 7, 2);
     let packing = Packing::new(&case.segments, Device::Cpu).unwrap();
     let weights: Vec<&Tensor> = case.weights.iter().collect();
-    let refused = |x: &Tensor, weights: &[&Tensor], start: Option<&InitialStates>| {
+    let refused = |x: &Tensor, weights: &[&Tensor], start: Option<[&Tensor; 2]>| {
         lstm_layer(x, &packing, weights, start, true).unwrap_err().to_string()
     };
     assert!(refused(&case.x.narrow(0, 0, 4), &weights, None).contains("do not cover 4 tokens"));
     assert!(refused(&case.x.narrow(1, 0, 3), &weights, None).contains("weight 0 must be [28, 3]"));
     assert!(refused(&case.x, &weights[..7], None).contains("four weights"));
-    let start = InitialStates {
-        hidden: Tensor::zeros([2, 3, 7], CPU),
-        cell: Tensor::zeros([2, 3, 7], CPU),
-    };
-    assert!(refused(&case.x, &weights, Some(&start)).contains("[directions, sequences, hidden]"));
+    let start = Tensor::zeros([2, 3, 7], CPU);
+    assert!(
+        refused(&case.x, &weights, Some([&start, &start]))
+            .contains("[directions, sequences, hidden]")
+    );
     // The gates are overwritten by the first backward pass, so a second one would be wrong.
     let x = case.x.copy().set_requires_grad(true);
     let loss = lstm_layer(&x, &packing, &weights, None, true).unwrap().states.sum(Kind::Float);

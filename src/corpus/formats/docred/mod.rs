@@ -4,17 +4,15 @@
 //! JSON"). Unknown fields are ignored, known ones are checked to the last index. Not for: other
 //! formats, word pieces, or deciding which documents a stage trains on.
 
-mod raw;
 mod reader;
 mod relation_file;
 mod writer;
 
-pub(crate) use raw::WrittenLabel;
 pub use reader::Docred;
 pub(super) use reader::{ABOUT, NAME};
 pub use relation_file::load_relations;
 pub use writer::DocredWriter;
-pub(crate) use writer::to_json;
+pub(crate) use writer::{WrittenLabel, to_json};
 
 #[cfg(test)]
 mod tests;

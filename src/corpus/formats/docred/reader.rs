@@ -1,14 +1,22 @@
-//! The format's entry, and its reader, which goes document by document.
+//! The format's entry, and its reader, which goes document by document: first the JSON fields as
+//! they stand in the file, then the checks of every format.
+//!
+//! `candidates` and `kb_id` are this program's own fields, which other readers of the format pass
+//! over.
 
+use std::fmt;
 use std::path::Path;
 
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, Deserializer, Visitor};
 
-use super::raw::{RawDocument, Unread};
 use super::writer::DocredWriter;
 use crate::Result;
 use crate::base::json_stream;
-use crate::corpus::check::{Check, DOCRED_FIELDS, Repeats};
+use crate::corpus::check::{
+    Check, DOCRED_FIELDS, Repeats, Unchecked, UncheckedEntity, UncheckedFact, UncheckedMention,
+    UncheckedPair,
+};
 use crate::corpus::formats::format::{DocumentFormat, DocumentWriter, GoldDocuments};
 use crate::corpus::formats::reading::{Intake, ReadOptions, ReadSummary};
 use crate::corpus::{Document, RelationSet};
@@ -69,4 +77,101 @@ fn read<W: DeserializeOwned + Into<String>>(
         each(document)
     })?;
     Ok(intake.summary)
+}
+
+/// A document whose words are read into `W`: [`String`], or [`Unread`] where nobody looks at them.
+#[derive(Deserialize)]
+struct RawDocument<W = String> {
+    title: String,
+    sents: Vec<Vec<W>>,
+    #[serde(rename = "vertexSet")]
+    vertex_set: Vec<Vec<RawMention>>,
+    /// Absent (or null) where the labels are hidden.
+    labels: Option<Vec<RawLabel>>,
+    candidates: Option<Vec<RawCandidate>>,
+}
+
+#[derive(Deserialize)]
+struct RawMention {
+    name: String,
+    sent_id: i64,
+    pos: Vec<i64>,
+    #[serde(rename = "type")]
+    entity_type: String,
+    kb_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct RawLabel {
+    h: i64,
+    t: i64,
+    r: String,
+    #[serde(default)]
+    evidence: Vec<i64>,
+}
+
+#[derive(Deserialize)]
+struct RawCandidate {
+    h: i64,
+    t: i64,
+    #[serde(default)]
+    excluded: bool,
+}
+
+/// A word that is checked to be a string and left where it is; a list of them costs no memory.
+struct Unread;
+
+impl From<Unread> for String {
+    fn from(_: Unread) -> Self {
+        Self::new()
+    }
+}
+
+impl<'de> Deserialize<'de> for Unread {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_str(Self)
+    }
+}
+
+impl Visitor<'_> for Unread {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, _: &str) -> std::result::Result<Self, E> {
+        Ok(self)
+    }
+}
+
+impl<W: Into<String>> From<RawDocument<W>> for Unchecked {
+    fn from(raw: RawDocument<W>) -> Self {
+        let words = |sentence: Vec<W>| sentence.into_iter().map(W::into).collect();
+        let fact = |RawLabel { h, t, r, evidence }| UncheckedFact {
+            head: h,
+            tail: t,
+            relation: r,
+            evidence,
+        };
+        let pair = |RawCandidate { h, t, excluded }| UncheckedPair { head: h, tail: t, excluded };
+        Self {
+            title: raw.title,
+            sentences: raw.sents.into_iter().map(words).collect(),
+            entities: raw.vertex_set.into_iter().map(entity).collect(),
+            facts: raw.labels.map(|rows| rows.into_iter().map(fact).collect()),
+            candidates: raw.candidates.map(|rows| rows.into_iter().map(pair).collect()),
+        }
+    }
+}
+
+fn entity(mut mentions: Vec<RawMention>) -> UncheckedEntity {
+    let id = mentions.iter_mut().find_map(|mention| mention.kb_id.take());
+    let mention = |RawMention { name, sent_id, pos, entity_type, .. }| UncheckedMention {
+        name,
+        sentence: sent_id,
+        span: pos,
+        entity_type,
+    };
+    UncheckedEntity { id, mentions: mentions.into_iter().map(mention).collect() }
 }

@@ -2,10 +2,11 @@
 
 use std::{io::Write, path::Path};
 
-use super::raw::{WrittenCandidate, WrittenDocument, WrittenLabel, WrittenMention};
+use serde::Serialize;
+
 use crate::base::text_file::TextFile;
 use crate::corpus::formats::format::{DocumentWriter, WriteSummary};
-use crate::corpus::{Candidate, Document, Entity};
+use crate::corpus::{Candidate, Document, Entity, Fact};
 use crate::{Error, Result};
 
 /// Writes documents into a DocRED file, which appears with [`DocredWriter::finish`].
@@ -86,4 +87,50 @@ fn mentions(entity: &Entity) -> Vec<WrittenMention<'_>> {
 
 fn candidate(&Candidate { head, tail, excluded }: &Candidate) -> WrittenCandidate {
     WrittenCandidate { h: head, t: tail, excluded }
+}
+
+#[derive(Serialize)]
+struct WrittenDocument<'a> {
+    title: &'a str,
+    sents: &'a [Vec<String>],
+    #[serde(rename = "vertexSet")]
+    vertex_set: Vec<Vec<WrittenMention<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    labels: Option<Vec<WrittenLabel<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    candidates: Option<Vec<WrittenCandidate>>,
+}
+
+#[derive(Serialize)]
+struct WrittenMention<'a> {
+    name: &'a str,
+    sent_id: usize,
+    pos: [usize; 2],
+    #[serde(rename = "type")]
+    entity_type: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kb_id: Option<&'a str>,
+}
+
+/// A fact as it is written.
+#[derive(Serialize)]
+pub(crate) struct WrittenLabel<'a> {
+    h: usize,
+    t: usize,
+    r: &'a str,
+    evidence: &'a [usize],
+}
+
+#[derive(Serialize)]
+struct WrittenCandidate {
+    h: usize,
+    t: usize,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    excluded: bool,
+}
+
+impl<'a> WrittenLabel<'a> {
+    pub(crate) fn of(fact: &'a Fact) -> Self {
+        Self { h: fact.head, t: fact.tail, r: &fact.relation, evidence: &fact.evidence }
+    }
 }

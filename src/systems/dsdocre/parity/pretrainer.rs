@@ -54,9 +54,13 @@ pub(super) fn pretrainer(case: &mut Case) -> Result<()> {
         }
         compare_alignment(case, prefix, &batch, &objective)?;
         let total = compare_losses(case, prefix, &batch, &objective)?;
-        loaded.parameters.trainable().for_each(|entry| entry.tensor.shallow_clone().zero_grad());
+        loaded
+            .foundation
+            .parameters
+            .trainable()
+            .for_each(|entry| entry.tensor.shallow_clone().zero_grad());
         total.f_backward()?;
-        case.compare_gradients(&format!("{prefix}grad/"), &loaded.parameters, rename)?;
+        case.compare_gradients(&format!("{prefix}grad/"), &loaded.foundation.parameters, rename)?;
     }
     Ok(())
 }
@@ -114,7 +118,7 @@ fn compare_shared(
     }
     let detection = &batch.detection[0];
     let features =
-        objective.model.relation_vectors(&entities, &detection.heads, &detection.tails)?;
+        objective.model.heads.relation.forward(&entities, &detection.heads, &detection.tails)?;
     let (labels, _) = case.integers("RelDet_Label1")?;
     if labels.iter().all(|&label| label != IGNORED) {
         case.compare("pair_features_RelDet1", &features)?;

@@ -38,7 +38,7 @@ pub(super) fn ranker(case: &mut Case) -> Result<()> {
             compare_views(case, &laid, &rows, "doc", "entPos")?;
             case.compare_rows("hidden", &states, &lengths(&packed.views.offsets))?;
             case.compare_rows("entities", &entities, &lengths(&entity_offsets(&packed)))?;
-            let features = loaded.relation_vectors(&entities, &heads, &tails)?;
+            let features = loaded.heads.relation.forward(&entities, &heads, &tails)?;
             case.compare_rows("pair_features", &features, &pairs)?;
         }
         let batch = rank_batch(case, packed)?;
@@ -48,7 +48,7 @@ pub(super) fn ranker(case: &mut Case) -> Result<()> {
         case.compare(&format!("{prefix}loss"), &loss)?;
         if !padded {
             loss.f_backward()?;
-            case.compare_gradients("grad/", &loaded.parameters, rename)?;
+            case.compare_gradients("grad/", &loaded.foundation.parameters, rename)?;
         }
     }
     Ok(())

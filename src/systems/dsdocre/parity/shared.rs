@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::parity::{Case, WEIGHTS};
 use crate::systems::cases::foundation::on_pieces;
-use crate::systems::dsdocre::{DsdocreModel, DsdocreSettings, ModelConfig, ModelKind};
+use crate::systems::dsdocre::{DsdocreModel, DsdocreSettings, ModelKind};
 use crate::systems::{DocumentViews, PackedDocuments};
 use crate::text::{Markers, SpecialPieces, Tokenizer, View, ViewOptions};
 
@@ -37,9 +37,8 @@ pub(super) fn settings(case: &Case) -> Result<DsdocreSettings> {
 /// The ranker or the pre-trainer with the case's weights.
 pub(super) fn model(case: &Case, kind: ModelKind, tokenizer: &Tokenizer) -> Result<DsdocreModel> {
     let foundation = on_pieces(case, tokenizer, 0)?;
-    let config = ModelConfig::of(kind, &settings(case)?, 0);
-    let model = DsdocreModel::new(foundation.encoder, foundation.parameters, config, None)?;
-    case.load_weights(&model.parameters, WEIGHTS, rename)?;
+    let model = DsdocreModel::new(foundation, kind, &settings(case)?)?;
+    case.load_weights(&model.foundation.parameters, WEIGHTS, rename)?;
     Ok(model)
 }
 

@@ -3,11 +3,12 @@ use tch::Device;
 
 use super::*;
 use crate::encoders::{EncoderSpec, build};
+use crate::systems::Foundation;
+use crate::systems::dsdocre::ModelKind;
 use crate::systems::dsdocre::instances::{
     AlignmentInstance, CrossPairInstance, EntityInstance, MentionInstance, PairInstance,
 };
-use crate::systems::dsdocre::settings::HeadStart;
-use crate::systems::dsdocre::{ModelConfig, ModelKind};
+use crate::systems::testing::foundation_of;
 use crate::text::pack;
 use crate::torch::precision::Precision;
 
@@ -22,13 +23,9 @@ fn model() -> DsdocreModel {
     let spec = EncoderSpec::preset("tiny", sizes);
     let mut parameters = Parameters::new(5, Device::Cpu);
     let encoder = build(&spec, 50, &mut parameters).unwrap();
-    let config = ModelConfig {
-        kind: ModelKind::Pretrainer,
-        relation_width: 8,
-        classes: 0,
-        head_start: HeadStart::Pytorch,
-    };
-    DsdocreModel::new(encoder, parameters, config, Some(0.1)).unwrap()
+    let foundation = Foundation { dropout: Some(0.1), ..foundation_of(encoder, parameters, &[]) };
+    let settings = DsdocreSettings { relation_width: 8, ..DsdocreSettings::default() };
+    DsdocreModel::new(foundation, ModelKind::Pretrainer, &settings).unwrap()
 }
 
 /// The view of a document with three entities and one masked mention; its length differs from item
@@ -48,8 +45,7 @@ fn view(item: usize, side: usize) -> View {
 /// answers.
 fn item(number: usize) -> PretrainItem {
     let pairs = vec![(0, 1), (1, 0), (2, 1)];
-    let mention =
-        vec![MentionInstance { masked: 0, candidates: vec![0, 1, 2], answer: number % 3 }];
+    let mention = vec![MentionInstance { query: 0, candidates: vec![0, 1, 2], answer: number % 3 }];
     let entity = Some(EntityInstance { query: 1, candidates: vec![2, 0], answer: number % 2 });
     let detection = |answer| PairInstance { pairs: pairs.clone(), answer };
     let alignment = Some(AlignmentInstance {
@@ -106,7 +102,7 @@ fn step_of(
             slots.iter().zip(totals).map(|(slot, total)| slot / f64::max(total, 1.0)).sum();
         loss.backward();
     }
-    let gradients = model.parameters.trainable().map(|parameter| {
+    let gradients = model.foundation.parameters.trainable().map(|parameter| {
         let gradient = parameter.tensor.grad();
         let gradient = if gradient.defined() { gradient } else { parameter.tensor.zeros_like() };
         gradient.flatten(0, -1)
@@ -146,9 +142,13 @@ fn micro_batches_add_up() {
 fn equal_scores_cost_the_logarithm_of_the_candidates() {
     let model = model();
     for parameter in
-        model.parameters.iter().filter(|parameter| parameter.name.starts_with("heads."))
+        model.foundation.parameters.iter().filter(|parameter| parameter.name.starts_with("heads."))
     {
-        model.parameters.assign(&parameter.name, &parameter.tensor.zeros_like()).unwrap();
+        model
+            .foundation
+            .parameters
+            .assign(&parameter.name, &parameter.tensor.zeros_like())
+            .unwrap();
     }
     let batch = batch(&[(0, item(0)), (1, item(1))], MentionVectors::Entities);
     let (sums, _) = step_of(&model, std::slice::from_ref(&batch), MentionVectors::Entities);

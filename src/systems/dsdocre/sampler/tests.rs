@@ -47,7 +47,7 @@ fn corpus() -> Vec<TokenizedDocument> {
 #[test]
 fn ratios_are_those_of_the_settings() {
     let corpus = corpus();
-    let sampler = PretrainSampler::new(&corpus, &keys(), settings()).unwrap();
+    let sampler = PretrainSampler::new(&corpus, keys(), settings()).unwrap();
     let items: Vec<_> = (0..4000).map(|item| sampler.sample(1, 2, item)).collect();
     assert!((0..).zip(&items).all(|(number, item)| sampler.rows(1, 2, number) == item.rows));
     let same: Vec<_> = items.iter().filter(|item| item.same_fact).collect();
@@ -75,7 +75,7 @@ fn ratios_are_those_of_the_settings() {
 #[test]
 fn mention_matching_masks_three_mentions_and_offers_five_entities() {
     let corpus = corpus();
-    let sampler = PretrainSampler::new(&corpus, &keys(), settings()).unwrap();
+    let sampler = PretrainSampler::new(&corpus, keys(), settings()).unwrap();
     let (mut slots, mut entities, mut others) = ([0; 5], [0; 4], [0; 11]);
     for number in 0..2000 {
         let item = sampler.sample(3, 0, number);
@@ -84,7 +84,7 @@ fn mention_matching_masks_three_mentions_and_offers_five_entities() {
             assert_eq!(masked.iter().collect::<BTreeSet<_>>().len(), 3);
             assert_eq!(item.mention[side].len(), 3);
             for (row, instance) in item.mention[side].iter().enumerate() {
-                assert_eq!((instance.masked, instance.candidates.len()), (row, 5));
+                assert_eq!((instance.query, instance.candidates.len()), (row, 5));
                 assert_eq!(instance.candidates.iter().collect::<BTreeSet<_>>().len(), 5);
                 assert_eq!(instance.candidates[instance.answer], masked[row].0);
                 slots[instance.answer] += 1;
@@ -108,7 +108,7 @@ fn too_few_maskable_mentions_repeat_the_first_and_none_give_no_row() {
         document.entities[2..].iter_mut().for_each(|entity| entity.mentions.truncate(1));
     }
     let draw = |corpus: &Vec<TokenizedDocument>| {
-        PretrainSampler::new(corpus, &keys(), settings()).unwrap().sample(1, 1, 1)
+        PretrainSampler::new(corpus, keys(), settings()).unwrap().sample(1, 1, 1)
     };
     let item = draw(&corpus);
     let masked = &item.choices[0].masked;
@@ -141,7 +141,7 @@ fn cross_matching_asks_for_a_shared_name_among_eight_entities() {
         document.entities[(row + 5) % 12].mentions[0].name = "shared".into();
     }
     let none = DsdocreSettings { tasks: vec![Task::XMenMat], ..settings() };
-    let sampler = PretrainSampler::new(&corpus, &keys(), none).unwrap();
+    let sampler = PretrainSampler::new(&corpus, keys(), none).unwrap();
     let mut slots = [0; 8];
     for number in 0..2000 {
         let item = sampler.sample(4, 0, number);
@@ -175,7 +175,7 @@ fn a_masked_mention_lends_its_name_to_no_match() {
         }
         document.entities[3].mentions.push(mention("shared", 3));
     }
-    let sampler = PretrainSampler::new(&corpus, &keys(), settings()).unwrap();
+    let sampler = PretrainSampler::new(&corpus, keys(), settings()).unwrap();
     let (mut hidden, trials) = (0, 1000);
     for number in 0..trials {
         let item = sampler.sample(5, 0, number);
@@ -189,7 +189,7 @@ fn a_masked_mention_lends_its_name_to_no_match() {
 #[test]
 fn detection_offers_one_good_pair_among_eight() {
     let corpus = corpus();
-    let sampler = PretrainSampler::new(&corpus, &keys(), settings()).unwrap();
+    let sampler = PretrainSampler::new(&corpus, keys(), settings()).unwrap();
     let (mut slots, mut positives) = ([0; 8], [0; 4]);
     for number in 0..1500 {
         for instance in sampler.sample(6, 0, number).detection.iter().flatten() {
@@ -219,7 +219,7 @@ fn detection_offers_one_good_pair_among_eight() {
 #[test]
 fn cross_detection_offers_four_pairs_of_each_document() {
     let corpus = corpus();
-    let sampler = PretrainSampler::new(&corpus, &keys(), settings()).unwrap();
+    let sampler = PretrainSampler::new(&corpus, keys(), settings()).unwrap();
     let mut slots = [0; 8];
     for number in 0..1500 {
         for instance in sampler.sample(7, 0, number).cross_detection {
@@ -237,7 +237,7 @@ fn cross_detection_offers_four_pairs_of_each_document() {
 #[test]
 fn alignment_offers_five_other_facts_and_eight_unlabelled_pairs() {
     let corpus = corpus();
-    let sampler = PretrainSampler::new(&corpus, &keys(), settings()).unwrap();
+    let sampler = PretrainSampler::new(&corpus, keys(), settings()).unwrap();
     let (mut slots, mut wrong_slots) = ([0; 14], [0; 14]);
     for item in (0..3000).map(|number| sampler.sample(8, 0, number)).filter(|item| item.same_fact) {
         for instance in item.alignment.iter().flatten() {
@@ -336,7 +336,7 @@ fn two_instances_of_a_key_always_come_from_different_documents() {
         GOOD.iter().map(|&pair| instance(0, pair, 0)).cycle().take(400).collect();
     lopsided.push(instance(5, (0, 1), 0));
     let always = DsdocreSettings { same_fact_ratio: 1.0, ..settings() };
-    let sampler = PretrainSampler::new(&corpus, &vec![lopsided], always).unwrap();
+    let sampler = PretrainSampler::new(&corpus, vec![lopsided], always).unwrap();
     for number in 0..200 {
         let mut rows = sampler.sample(9, 0, number).rows;
         rows.sort_unstable();
@@ -348,8 +348,8 @@ fn two_instances_of_a_key_always_come_from_different_documents() {
 fn an_item_is_a_pure_function_and_ranks_share_it() {
     let corpus = corpus();
     let before = corpus.clone();
-    let sampler = PretrainSampler::new(&corpus, &keys(), settings()).unwrap();
-    let again = PretrainSampler::new(&corpus, &keys(), settings()).unwrap();
+    let sampler = PretrainSampler::new(&corpus, keys(), settings()).unwrap();
+    let again = PretrainSampler::new(&corpus, keys(), settings()).unwrap();
     let whole: Vec<_> = (0..10).map(|item| sampler.sample(1, 5, item)).collect();
     for world in [1, 2, 3, 4] {
         for rank in (0..world).rev() {
@@ -369,7 +369,7 @@ fn leaving_out_a_task_does_not_change_the_others() {
     let corpus = corpus();
     let with = |tasks: &[Task]| {
         let settings = DsdocreSettings { tasks: tasks.to_vec(), ..settings() };
-        PretrainSampler::new(&corpus, &keys(), settings).unwrap().sample(1, 5, 3)
+        PretrainSampler::new(&corpus, keys(), settings).unwrap().sample(1, 5, 3)
     };
     let all = with(&[Task::MenMat, Task::XMenMat, Task::RelDet, Task::XRelDet, Task::RelAlign]);
     let some = with(&[Task::RelDet, Task::RelAlign]);
@@ -390,7 +390,7 @@ fn leaving_out_a_task_does_not_change_the_others() {
 fn intra_alignment_joins_two_pairs_with_the_same_relation() {
     let corpus = corpus();
     let only = DsdocreSettings { tasks: vec![Task::IntraAlign], ..settings() };
-    let sampler = PretrainSampler::new(&corpus, &keys(), only).unwrap();
+    let sampler = PretrainSampler::new(&corpus, keys(), only).unwrap();
     let mut directions = [0; 2];
     for number in 0..500 {
         for instance in sampler.sample(1, 0, number).intra_alignment.iter().flatten() {
@@ -439,10 +439,9 @@ fn degenerate_documents_give_no_instances_and_no_loop() {
             assert_eq!(item.cross_mention[0].is_some(), shape.entities.len() > 1);
         }
         let corpus = vec![shapes[4].clone(), shapes[4].clone()];
-        let item =
-            PretrainSampler::new(&corpus, &Vec::<Vec<FactInstance>>::new(), settings.clone())
-                .unwrap()
-                .sample(1, 1, 1);
+        let item = PretrainSampler::new(&corpus, Vec::<Vec<FactInstance>>::new(), settings.clone())
+            .unwrap()
+            .sample(1, 1, 1);
         assert!(
             item.detection[0].iter().all(|instance| instance
                 .pairs
@@ -458,7 +457,7 @@ fn degenerate_documents_give_no_instances_and_no_loop() {
 fn negatives_can_come_from_the_kept_pairs_alone() {
     let corpus = corpus();
     let kept = DsdocreSettings { negative_pool: NegativePool::Kept, ..settings() };
-    let item = PretrainSampler::new(&corpus, &keys(), kept).unwrap().sample(1, 1, 1);
+    let item = PretrainSampler::new(&corpus, keys(), kept).unwrap().sample(1, 1, 1);
     for instance in item.detection.iter().flatten() {
         let wrong = instance.pairs.iter().enumerate().filter(|(slot, _)| *slot != instance.answer);
         assert_eq!(
@@ -472,7 +471,7 @@ fn negatives_can_come_from_the_kept_pairs_alone() {
 fn unusable_settings_and_corpora_are_errors() {
     let corpus = corpus();
     let code = |settings| {
-        PretrainSampler::new(&corpus, &keys(), settings).err().map(|error| error.exit_code())
+        PretrainSampler::new(&corpus, keys(), settings).err().map(|error| error.exit_code())
     };
     assert_eq!(code(DsdocreSettings { blank_probability: 1.5, ..settings() }), Some(64));
     assert_eq!(code(DsdocreSettings { same_fact_ratio: f64::NAN, ..settings() }), Some(64));
@@ -491,7 +490,7 @@ fn instances_have_the_shapes_of_the_reference() {
     };
     let corpus = corpus();
     let always = DsdocreSettings { same_fact_ratio: 1.0, ..settings() };
-    let item = PretrainSampler::new(&corpus, &keys(), always).unwrap().sample(1, 1, 1);
+    let item = PretrainSampler::new(&corpus, keys(), always).unwrap().sample(1, 1, 1);
     let alignment = item.alignment[1].as_ref().unwrap();
     assert_eq!(
         [item.mention[0].len(), item.mention[0][0].candidates.len()],

@@ -33,15 +33,15 @@ pub fn entity_attention(
     dropout: Option<&Dropout>,
     salt: u64,
 ) -> Result<Tensor> {
-    let dropout = dropout.filter(|active| active.p() > 0.0);
-    let p = dropout.map_or(0.0, Dropout::p);
+    let dropout = dropout.filter(|active| active.p > 0.0);
+    let p = dropout.map_or(0.0, |active| active.p);
     if qkv.device().is_cuda() {
         return padded::entity_attention(qkv, segments, table, p);
     }
     let [documents, rows, windows, slices] = table.tables()?;
     let weights = Tensor::f_from_slice(&table.weights)?;
-    let keys = dropout.map(Dropout::token_keys);
-    let (qkv, offsets) = (qkv.f_contiguous()?, segments.host_offsets());
+    let keys = dropout.map(|active| &active.token_keys);
+    let (qkv, offsets) = (qkv.f_contiguous()?, &segments.host);
     // SAFETY: all pointers are to live tensors, or null where the shim allows it.
     produce(|out| unsafe {
         docre_entity_rows(

@@ -5,19 +5,16 @@ use tch::{Device, Kind, Tensor};
 use super::rows::{AttentionTable, ContextTable};
 use crate::Result;
 use crate::torch::kernels::segments::Segments;
+use crate::torch::on;
 use crate::torch::shim::tables::{CONTEXT_EPSILON, ContextDocument, ROW_EPSILON};
 
 const MASKED: f64 = -1e30;
-
-fn int(values: &[i64], device: Device) -> Result<Tensor> {
-    Ok(Tensor::f_from_slice(values)?.f_to_device(device)?)
-}
 
 /// Whether column l of row i is below `lengths[i]`; [rows, longest].
 fn below(lengths: &[i64], longest: i64, device: Device) -> Result<Tensor> {
     Ok(Tensor::f_arange(longest, (Kind::Int64, device))?
         .f_unsqueeze(0)?
-        .f_lt_tensor(&int(lengths, device)?.f_unsqueeze(1)?)?)
+        .f_lt_tensor(&on(lengths, device)?.f_unsqueeze(1)?)?)
 }
 
 /// See [`super::entity_attention`].
@@ -31,7 +28,7 @@ pub(super) fn entity_attention(
     // [rows, heads, longest document]
     let rows = put_together(&slice_probabilities(qkv, segments, table, p)?, table)?;
     let longest = rows.size()[2];
-    let weights = Tensor::f_from_slice(&table.weights)?.f_to_device(device)?.f_view([-1, 1, 1])?;
+    let weights = on(&table.weights, device)?.f_view([-1, 1, 1])?;
     let (mut entity, mut lengths) = (Vec::new(), Vec::new());
     for document in &table.documents {
         let base = lengths.len() as i64;
@@ -40,7 +37,7 @@ pub(super) fn entity_attention(
         entity.extend(table.rows[own].iter().map(|row| base + row.entity));
     }
     let zeros = Tensor::f_zeros([lengths.len() as i64, heads, longest], (Kind::Float, device))?;
-    let means = zeros.f_index_add(0, &int(&entity, device)?, &rows.f_mul(&weights)?)?;
+    let means = zeros.f_index_add(0, &on(&entity, device)?, &rows.f_mul(&weights)?)?;
     let valid = below(&lengths, longest, device)?.f_unsqueeze(1)?.f_expand_as(&means)?;
     Ok(means.f_masked_select(&valid)?)
 }
@@ -52,7 +49,7 @@ fn slice_probabilities(
     table: &AttentionTable,
     p: f64,
 ) -> Result<Tensor> {
-    let (device, longest) = (qkv.device(), segments.longest());
+    let (device, longest) = (qkv.device(), segments.longest);
     let (_, _, heads, width) = qkv.size4()?;
     let windows = &table.windows;
     let most = windows.iter().map(|window| window.slices).max().unwrap_or(0).max(1);
@@ -71,10 +68,8 @@ fn slice_probabilities(
         .collect();
     let count = windows.len() as i64;
     let take = |slot: i64, rows: &[i64], per_window: i64| -> Result<Tensor> {
-        let rows = qkv
-            .f_select(1, slot)?
-            .f_index_select(0, &int(rows, device)?)?
-            .f_to_kind(Kind::Float)?;
+        let rows =
+            qkv.f_select(1, slot)?.f_index_select(0, &on(rows, device)?)?.f_to_kind(Kind::Float)?;
         Ok(rows.f_view([count, per_window, heads, width])?.f_transpose(1, 2)?)
     };
     let scores = take(0, &queries, most)?
@@ -88,7 +83,7 @@ fn slice_probabilities(
         .f_softmax(-1, Kind::Float)?
         .f_dropout(p, p > 0.0)?;
     let by_slice = probabilities.f_transpose(1, 2)?.f_reshape([count * most, heads, longest])?;
-    Ok(by_slice.f_index_select(0, &int(&places, device)?)?)
+    Ok(by_slice.f_index_select(0, &on(&places, device)?)?)
 }
 
 /// Rows over their documents: slices moved to their places, summed, and normalised again in
@@ -116,14 +111,14 @@ fn put_together(slices: &Tensor, table: &AttentionTable) -> Result<Tensor> {
         }
     }
     let grid =
-        |values: &[i64]| -> Result<Tensor> { Ok(int(values, device)?.f_view([-1, 1, longest])?) };
+        |values: &[i64]| -> Result<Tensor> { Ok(on(values, device)?.f_view([-1, 1, longest])?) };
     let moved = slices
         .f_gather(2, &grid(&columns)?.f_expand([-1, heads, longest], false)?, false)?
         .f_mul(&grid(&shown)?)?;
     let sums = Tensor::f_zeros([again.len() as i64, heads, longest], (Kind::Float, device))?;
-    let sums = sums.f_index_add(0, &int(&rows, device)?, &moved)?;
+    let sums = sums.f_index_add(0, &on(&rows, device)?, &moved)?;
     let mass = sums.f_sum_dim_intlist(2, true, Kind::Float)?.f_add_scalar(ROW_EPSILON)?;
-    let again = int(&again, device)?.f_view([-1, 1, 1])?.f_to_kind(Kind::Bool)?;
+    let again = on(&again, device)?.f_view([-1, 1, 1])?.f_to_kind(Kind::Bool)?;
     Ok(sums.f_div(&mass.f_where_self(&again, &Tensor::f_ones(1, (Kind::Float, device))?)?)?)
 }
 
@@ -160,7 +155,7 @@ pub(super) fn contexts(
         .iter()
         .flat_map(|d| (0..tokens).map(|at| d.first_token + at.min(d.tokens - 1).max(0)))
         .collect();
-    let padded = states.f_index_select(0, &int(&rows, device)?)?.f_view([count, tokens, -1])?;
+    let padded = states.f_index_select(0, &on(&rows, device)?)?.f_view([count, tokens, -1])?;
     let grid = shares.f_bmm(&padded)?.f_flatten(0, 1)?;
     let places = documents.iter().enumerate().flat_map(|(index, document)| {
         let own = document.first_pair as usize..(document.first_pair + document.pairs) as usize;
@@ -168,5 +163,5 @@ pub(super) fn contexts(
             .iter()
             .map(move |pair| (index as i64 * entities + pair.head) * entities + pair.tail)
     });
-    Ok(grid.f_index_select(0, &int(&places.collect::<Vec<_>>(), device)?)?)
+    Ok(grid.f_index_select(0, &on(&places.collect::<Vec<_>>(), device)?)?)
 }

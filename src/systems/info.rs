@@ -1,0 +1,140 @@
+//! What is known of a system without its settings: name and citation, the rows of the results table
+//! that it is run for, the scores that papers report of it. Not for: comparing scores; other data
+//! gives other numbers.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::parity::CaseKind;
+
+/// Which published reading the defaults follow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// The paper's intent with the release's bugs removed.
+    #[default]
+    Fixed,
+    /// What the text says.
+    Paper,
+    /// What the release does.
+    Code,
+}
+
+/// A row of the paper's results table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Variant {
+    /// Fine-tuning alone: no ranker, no pre-training ("BERT").
+    Baseline,
+    /// Ranker and fine-tuning ("BERT+D").
+    Denoised,
+    /// Ranker, pre-training and fine-tuning ("BERT+D+P").
+    Pretrained,
+}
+
+impl Variant {
+    /// The name used in folders and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Baseline => "baseline",
+            Self::Denoised => "denoised",
+            Self::Pretrained => "pretrained",
+        }
+    }
+
+    /// The row's label in the paper.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Baseline => "no pre-training",
+            Self::Denoised => "+D",
+            Self::Pretrained => "+D+P",
+        }
+    }
+}
+
+/// A row of the published DocRED results: per cent, as printed.
+#[derive(Clone, Copy, Debug)]
+pub struct PublishedScores {
+    /// Name of the model in the table.
+    pub model: &'static str,
+    /// F1 on dev.
+    pub dev_f1: f64,
+    /// Ign F1 on dev, where the paper gives one.
+    pub dev_ign_f1: Option<f64>,
+    /// F1 on test.
+    pub test_f1: f64,
+    /// Ign F1 on test, where the paper gives one.
+    pub test_ign_f1: Option<f64>,
+}
+
+impl PublishedScores {
+    /// A row of four numbers: F1 and Ign F1 on dev, then on test.
+    pub const fn new(model: &'static str, dev: [f64; 2], test: [f64; 2]) -> Self {
+        Self {
+            model,
+            dev_f1: dev[0],
+            dev_ign_f1: Some(dev[1]),
+            test_f1: test[0],
+            test_ign_f1: Some(test[1]),
+        }
+    }
+}
+
+/// What the documents of a system are made of in its paper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// Word pieces, for a text encoder.
+    Pieces,
+    /// Words, for a table of word vectors.
+    Words,
+}
+
+/// What is known of a system without its settings.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct SystemInfo {
+    /// Name, as in `finetune --system`.
+    pub name: &'static str,
+    /// What it is.
+    pub about: &'static str,
+    /// The paper.
+    pub source: &'static str,
+    /// Table of the recipe that holds its settings.
+    pub table: &'static str,
+    /// What its documents are made of.
+    #[serde(skip)]
+    pub reads: Reads,
+    /// Whether it needs a second encoder ([`Foundation::twin`](super::Foundation::twin)).
+    #[serde(skip)]
+    pub twin: bool,
+    /// The rows of the results table that it is run for unless the recipe says otherwise.
+    #[serde(skip)]
+    pub variants: &'static [Variant],
+    /// The cases of the reference implementation that its code must reproduce.
+    #[serde(skip)]
+    pub parity: Option<CaseKind>,
+    /// What papers report of it on DocRED.
+    #[serde(skip)]
+    pub published: &'static [PublishedScores],
+}
+
+impl SystemInfo {
+    /// A system over word pieces, with a table of its own and no published scores.
+    pub const fn new(name: &'static str, about: &'static str, source: &'static str) -> Self {
+        Self {
+            name,
+            about,
+            source,
+            table: name,
+            reads: Reads::Pieces,
+            twin: false,
+            variants: &[Variant::Baseline],
+            parity: None,
+            published: &[],
+        }
+    }
+
+    /// Whether the system chooses pairs by a ranker.
+    pub fn uses_ranker(&self) -> bool {
+        self.variants.contains(&Variant::Denoised)
+    }
+}
