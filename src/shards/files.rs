@@ -130,3 +130,9 @@ impl Staging {
 fn is_empty_folder(path: &Path) -> Result<bool> {
     Ok(path.is_dir() && fs_err::read_dir(path)?.next().is_none())
 }
+
+/// A broken Parquet file, for readers.
+pub(super) fn read_error(path: &Path, problem: impl std::fmt::Display) -> DataError {
+    DataError::new(path, problem.to_string())
+        .hint("the file is damaged or was not written by docre-pretrain; prepare the shards again")
+}

@@ -18,7 +18,6 @@ mod groups;
 mod manifest;
 mod prepare;
 mod reader;
-mod rewrite;
 pub mod schema;
 mod store;
 #[cfg(test)]
@@ -31,7 +30,6 @@ pub use facts::{FactCounts, FactIndex, FactInstance};
 pub use manifest::{FORMAT_VERSION, FileEntry, Scored, ShardManifest, TokenizerEntry};
 pub use prepare::{PrepareOptions, PrepareReport, prepare};
 pub use reader::StoreOptions;
-pub use rewrite::rewrite_with_scores;
 pub use store::DocumentStore;
-pub use writer::WriteOptions;
+pub use writer::{WriteOptions, rewrite_with_scores};
 pub(crate) use {reader::catch, writer::WholeTable};

@@ -14,9 +14,9 @@ use parquet::arrow::arrow_reader::{
 };
 
 use super::columns::ShardColumns;
+use super::files::{self, read_error};
 use super::validate::{self, Limits};
-use super::writer::read_error;
-use super::{FileEntry, ShardManifest, files};
+use super::{FileEntry, ShardManifest};
 use crate::Result;
 use crate::base::{catch_panic, panics};
 use crate::text::TokenizedDocument;

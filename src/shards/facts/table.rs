@@ -9,9 +9,10 @@ use arrow::record_batch::RecordBatch;
 
 use super::{FILE, FactIndex, FactInstance};
 use crate::shards::arrays::u32s;
+use crate::shards::files::read_error;
 use crate::shards::groups::GroupBuilder;
 use crate::shards::reader::TableReader;
-use crate::shards::writer::{TableWriter, read_error};
+use crate::shards::writer::TableWriter;
 use crate::shards::{DocumentStore, FileEntry, schema};
 use crate::{DataError, Error, Result};
 
