@@ -1,27 +1,32 @@
 #!/usr/bin/env bash
-# Tests that checkpoints open in Hugging Face transformers with the same hidden states, that shards
-# and tables of documents open in pyarrow with verified checksums, and that datasets reads them with
-# typed columns. Keeps a Python environment in the cache.
+# Tests that checkpoints open in Hugging Face transformers with the same hidden states, that
+# tokenizers give the same pieces as there, that shards and tables of documents open in pyarrow with
+# verified checksums, and that datasets reads them with typed columns. Keeps a Python environment in
+# the cache.
 set -euo pipefail
 binary=$(realpath "$1")
 cache=${DOCRE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/docre-pretrain}
 venv=$cache/interop-3
-if [ ! -e "$venv/ready" ]; then
+packages=('torch==2.11.0' 'transformers==5.24.0' 'numpy<3' safetensors 'pyarrow==26.0.1' 'datasets==4.4.1')
+# An environment of an earlier version is brought up to date in place: torch is large.
+if [ "$(cat "$venv/packages" 2>/dev/null)" != "${packages[*]}" ]; then
     if ! python3 -c 'import ensurepip' 2>/dev/null; then
         sudo=; [ "$(id -u)" -eq 0 ] || sudo=sudo
         $sudo apt-get update -qq
         $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv >/dev/null
     fi
-    rm -rf "$cache"/interop-* # including those of earlier versions
-    python3 -m venv "$venv"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check 'torch==2.11.0' 'transformers==4.57.1' 'numpy<3' safetensors 'pyarrow==26.0.1' 'datasets==4.4.1'
+    find "$cache" -maxdepth 1 -name 'interop-*' ! -path "$venv" -exec rm -rf {} +
+    [ -e "$venv/ready" ] || { rm -rf "$venv"; python3 -m venv "$venv"; }
+    "$venv/bin/pip" install --quiet --disable-pip-version-check "${packages[@]}"
     touch "$venv/ready"
+    echo "${packages[*]}" >"$venv/packages"
 fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "$binary" run "$(dirname "$0")/../jobs/smoke.toml" --run-dir "$work/run" >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
 "$venv/bin/python" "$(dirname "$0")/test_interop.py" "$binary" "$work/run"
 "$venv/bin/python" "$(dirname "$0")/test_shards.py" "$work/run"
+"$venv/bin/python" "$(dirname "$0")/test_tokenizers.py" "$binary"
 # The Python example of docs/from-pytorch.md, on the export that it speaks of.
 "$binary" export --checkpoint "$work/run/checkpoints/pretrain/step-00000006" --output "$work/encoder"
 example=$(sed -n '/^```python$/,/^```$/{/^```/d;p}' "$(dirname "$0")/../docs/from-pytorch.md")
