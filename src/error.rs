@@ -164,7 +164,9 @@ impl Error {
             Self::Data(data) => data.hint.as_deref(),
             Self::Remote { hint, .. } => Some(hint),
             Self::OfRank { error, .. } => error.hint(),
-            Self::Stopped { .. } => Some("run the same command again with --resume"),
+            Self::Stopped { .. } => {
+                Some("run the same command again with --resume, which `table` does by itself")
+            }
             Self::NonFinite { .. } => {
                 Some("lower the learning rate, or set `non_finite = \"skip\"` for that stage")
             }

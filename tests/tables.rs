@@ -162,9 +162,10 @@ fn a_smoke_test_reads_the_first_documents_of_real_files() {
             ("dsdocre-table1", "BiLSTM"),
             ("docre-ii-table8", "Ours-SciBERT (GDA)"),
             ("glre-table2", "GLRE"),
+            ("docred-small-systems", "DSDocRE+D"),
         ];
         for remark in smoke(place.path(), &sample) {
-            assert!(remark.contains("the first 6 documents of each"), "{remark}");
+            assert!(remark.contains("the first documents of the recipe's files"), "{remark}");
         }
     }
 }
@@ -215,9 +216,17 @@ fn bring_data(place: &Path) {
             write(&format!("models/{model}/{}", file.file_name().to_string_lossy()), &text);
         }
     }
+    for name in ["train_annotated.fact", "train_annotated_t5aug_447.json", "rel_info.json"] {
+        write(&format!("docred/{name}"), &read(&format!("docred/{name}")));
+    }
+    write("redocred/dev_revised.json", &read("redocred/dev_revised.json"));
+    write("vocab/bert-base-uncased/vocab.txt", &read("vocab/bert-base-uncased/vocab.txt"));
     let vectors = "the 0.1 0.2\nof -0.1 0.3\nin 0.5 0.5\nand 0.4 -0.2\n";
     write("data/glove/glove.6B.100d.txt", vectors);
     write("data/pubmed/PubMed-shuffle-win-2.txt", vectors);
+    let small = place.join("glove/glove.6B.50d.first150k.txt.gz");
+    fs_err::create_dir_all(small.parent().unwrap()).unwrap();
+    fs_err::copy(data.join("glove/glove.6B.50d.first150k.txt.gz"), small).unwrap();
 }
 
 #[test]
@@ -286,6 +295,39 @@ fn what_cannot_be_selected_is_an_error() {
     let output = table(unknown.path(), &unknown.path().join("table.toml"), &[]);
     let text = said(&output);
     assert!(text.contains("row `one`") && text.contains("did you mean `learning_rate`?"), "{text}");
+}
+
+#[test]
+fn a_stage_that_two_tasks_need_at_the_same_time_is_computed_once() {
+    let place = small_table("");
+    let (path, file) = (place.path(), place.path().join("table.toml"));
+    let said: Vec<String> = std::thread::scope(|scope| {
+        let start = |task| {
+            let file = &file;
+            scope.spawn(move || table(path, file, &["--run-dir", "R", "--task", task]))
+        };
+        let both = ["1", "3"].map(start);
+        let ended = both.map(|task| task.join().unwrap());
+        let told = ended.iter().map(|output| {
+            assert_eq!(output.status.code(), Some(0), "{}", said(output));
+            said(output)
+        });
+        told.collect()
+    });
+    let all = said.concat();
+    assert_eq!(all.matches("rank: 2 steps done").count(), 1, "{all}");
+    assert_eq!(all.matches("finetune-denoised: 2 steps done").count(), 2, "{all}");
+    // What a process that has died leaves of a lock holds nobody up.
+    let locks = fs_err::read_dir(path.join("R/shared")).unwrap().map(|entry| entry.unwrap());
+    let locks = locks.filter(|entry| entry.path().extension().is_some_and(|end| end == "lock"));
+    locks.for_each(|lock| fs_err::write(lock.path(), "process 1 on nowhere").unwrap());
+    for folder in ["R/rows", "R/shared"] {
+        let finished = fs_err::read_dir(path.join(folder)).unwrap().map(|entry| entry.unwrap());
+        for entry in finished.filter(|entry| entry.path().is_dir()) {
+            fs_err::remove_dir_all(entry.path()).unwrap();
+        }
+    }
+    good(path, &file, &["--run-dir", "R", "--task", "1"]);
 }
 
 /// A table of two rows and two seeds on a small generated corpus; `set` is for all rows.

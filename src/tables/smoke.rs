@@ -17,6 +17,8 @@ use crate::{Error, Result};
 
 /// Documents of each file.
 const DOCUMENTS: usize = 6;
+/// Documents of a file that is divided among roles, so that each of them gets some.
+const DIVIDED: usize = 60;
 /// Lines of a file of word vectors.
 const LINES: usize = 5000;
 /// Steps of each stage.
@@ -40,8 +42,8 @@ pub struct SmokeRecipe {
 pub struct CutFile {
     /// The file.
     pub from: PathBuf,
-    /// The format of its documents; `None` for a file of lines.
-    pub format: Option<Format>,
+    /// What it holds.
+    pub contents: Contents,
     /// What is written: documents in DocRED's form, or lines.
     pub to: PathBuf,
 }
@@ -58,7 +60,7 @@ pub fn smoke_recipe(recipe: &Recipe, generated: &Table, root: &Path) -> Result<S
     let source = match real {
         Some(data) => {
             small.data = data;
-            format!("the first {DOCUMENTS} documents of each of the recipe's files")
+            "the first documents of the recipe's files".to_owned()
         }
         None => {
             cuts.clear();
@@ -105,8 +107,9 @@ fn real_data(recipe: &Recipe, folder: &Path, cuts: &mut Vec<CutFile>) -> Option<
         return None;
     }
     let tokenizer = tokenizer_there(recipe, folder, cuts)?;
-    let mut cut = |files: &[PathBuf]| -> Option<Vec<PathBuf>> {
-        files.iter().map(|from| cut_of(from, Some(data.format), folder, cuts)).collect()
+    let mut cut_to = |count, files: &[PathBuf]| -> Option<Vec<PathBuf>> {
+        let kind = Contents::Documents(data.format, count);
+        files.iter().map(|from| cut_of(from, kind, folder, cuts)).collect()
     };
     let there = |file: &Option<PathBuf>| match file {
         Some(file) => file.exists().then(|| Some(file.clone())),
@@ -115,12 +118,13 @@ fn real_data(recipe: &Recipe, folder: &Path, cuts: &mut Vec<CutFile>) -> Option<
     let mut label = data.label.clone();
     if let Some(label) = &mut label {
         label.facts.exists().then_some(())?;
-        label.documents = cut(&label.documents)?;
+        label.documents = cut_to(DOCUMENTS, &label.documents)?;
     }
     let split = match &data.split {
-        Some(split) => Some(SplitSource { files: cut(&split.files)?, ..split.clone() }),
+        Some(split) => Some(SplitSource { files: cut_to(DIVIDED, &split.files)?, ..split.clone() }),
         None => None,
     };
+    let mut cut = |files: &[PathBuf]| cut_to(DOCUMENTS, files);
     Some(DataSources {
         format: Format::DOCRED,
         distant: cut(&data.distant)?,
@@ -146,7 +150,7 @@ fn tokenizer_there(recipe: &Recipe, folder: &Path, cuts: &mut Vec<CutFile>) -> O
     match EncoderSpec::parse(&recipe.encoder.name).ok()? {
         EncoderSpec::Folder(folder) => Some(folder),
         spec if spec.reads_words() => {
-            cut_of(recipe.encoder.word_vectors.as_ref()?, None, folder, cuts)
+            cut_of(recipe.encoder.word_vectors.as_ref()?, Contents::Lines, folder, cuts)
         }
         EncoderSpec::New(_) => None,
     }
@@ -154,16 +158,28 @@ fn tokenizer_there(recipe: &Recipe, folder: &Path, cuts: &mut Vec<CutFile>) -> O
 
 fn cut_of(
     from: &Path,
-    format: Option<Format>,
+    contents: Contents,
     folder: &Path,
     cuts: &mut Vec<CutFile>,
 ) -> Option<PathBuf> {
     from.exists().then_some(())?;
     let hash = blake3::hash(from.as_os_str().as_encoded_bytes()).to_hex();
-    let ending = if format.is_some() { "json" } else { "txt" };
+    let ending = match contents {
+        Contents::Documents(..) => "json",
+        Contents::Lines => "txt",
+    };
     let to = folder.join(format!("{}.{ending}", &hash[..12]));
-    cuts.push(CutFile { from: from.to_owned(), format, to: to.clone() });
+    cuts.push(CutFile { from: from.to_owned(), contents, to: to.clone() });
     Some(to)
+}
+
+/// What a file holds, and how much of it is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contents {
+    /// Documents of a format.
+    Documents(Format, usize),
+    /// Word vectors, one a line.
+    Lines,
 }
 
 impl CutFile {
@@ -178,23 +194,25 @@ impl CutFile {
         if let Some(folder) = self.to.parent() {
             fs_err::create_dir_all(folder)?;
         }
-        let what = match self.format {
-            Some(format) => format!("{} documents", self.write_documents(format)?),
-            None => format!("{} lines", self.write_lines()?),
+        let what = match self.contents {
+            Contents::Documents(format, count) => {
+                format!("{} documents", self.write_documents(format, count)?)
+            }
+            Contents::Lines => format!("{} lines", self.write_lines()?),
         };
         say(format!("{}: {what}", self.from.display()));
         Ok(())
     }
 
-    fn write_documents(&self, format: Format) -> Result<usize> {
+    fn write_documents(&self, format: Format, count: usize) -> Result<usize> {
         let mut documents: Vec<Document> = Vec::new();
         let mut each = |document| {
             documents.push(document);
             // An error is the only way to make a reader stop before the end of its file.
-            if documents.len() < DOCUMENTS { Ok(()) } else { Err(Error::Bug("enough".into())) }
+            if documents.len() < count { Ok(()) } else { Err(Error::Bug("enough".into())) }
         };
         let read = format.read(&self.from, &ReadOptions::default(), &mut each);
-        if documents.len() < DOCUMENTS {
+        if documents.len() < count {
             read?;
         }
         let mut writer = DocredWriter::create(&self.to)?;
