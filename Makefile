@@ -16,7 +16,7 @@ run: build        ## the whole pipeline on the generated corpus
 test: setup       ## all tests
 	$(MPIENV) cargo test --locked $(FEATURES)
 test-nightly: setup ## all tests, with every kill, damage, resume and seed of docs/operation.md (hours)
-	$(MPIENV) DOCRE_WORLD_DOCUMENTS=100000 DOCRE_KILLS=500 DOCRE_DAMAGE=all DOCRE_RESUME_EVERY=1 DOCRE_FABRIC_SEEDS=20000 DOCRE_SOAK_STEPS=20000 cargo test --locked $(FEATURES)
+	$(MPIENV) DOCRE_WORLD_DOCUMENTS=100000 DOCRE_KILLS=500 DOCRE_DAMAGE=all DOCRE_RESUME_EVERY=1 DOCRE_FABRIC_SEEDS=20000 DOCRE_SOAK_STEPS=20000 DOCRE_ALL_TABLES=1 cargo test --locked $(FEATURES)
 test-interop: build ## checkpoints open in Hugging Face transformers, shards in pyarrow
 	cluster/test-interop.sh $(BINARY)
 test-slurm: build ## the job templates through a real Slurm on this machine (root)

@@ -129,6 +129,17 @@ impl Error {
         }
     }
 
+    /// Puts a place, such as a file or a row, before the message of a recipe error.
+    #[must_use]
+    pub fn in_place(self, place: &str) -> Self {
+        match self {
+            Self::Recipe { message, hint } => {
+                Self::Recipe { message: format!("{place}: {message}"), hint }
+            }
+            other => other,
+        }
+    }
+
     /// Adds the file to a data error that does not name one.
     #[must_use]
     pub fn in_file(self, file: &Path) -> Self {
@@ -153,7 +164,9 @@ impl Error {
             Self::Data(data) => data.hint.as_deref(),
             Self::Remote { hint, .. } => Some(hint),
             Self::OfRank { error, .. } => error.hint(),
-            Self::Stopped { .. } => Some("run the same command again with --resume"),
+            Self::Stopped { .. } => {
+                Some("run the same command again with --resume, which `table` does by itself")
+            }
             Self::NonFinite { .. } => {
                 Some("lower the learning rate, or set `non_finite = \"skip\"` for that stage")
             }

@@ -40,6 +40,8 @@ mod pipeline;
 
 mod questions;
 
+mod tables;
+
 mod bench;
 
 mod cli;

@@ -180,15 +180,23 @@ fn marks_are_known_and_say_why() {
 #[test]
 fn recipes_and_json_parse() {
     let folder = tempfile::tempdir().unwrap();
+    // Tables stand in a folder beside the recipes, as in jobs.
+    fs_err::create_dir(folder.path().join("tables")).unwrap();
+    fs_err::copy(root().join("jobs/smoke.toml"), folder.path().join("smoke.toml")).unwrap();
     for block in pages().iter().flat_map(|page| blocks(page)) {
         let place = block.place();
         match block.language.as_str() {
             "toml" => {
-                let recipe = folder.path().join("recipe.toml");
-                fs_err::write(&recipe, &block.text).unwrap();
+                let is_table = block.text.contains("[[rows]]");
+                let name = if is_table { "tables/table.toml" } else { "recipe.toml" };
+                let file = folder.path().join(name);
+                fs_err::write(&file, &block.text).unwrap();
                 let mut command = Command::new(program());
                 free_of_launchers(&mut command);
-                command.args(["explain", "seed", "--recipe"]).arg(&recipe);
+                match is_table {
+                    true => command.arg("table").arg(&file).arg("--list"),
+                    false => command.args(["explain", "seed", "--recipe"]).arg(&file),
+                };
                 let output = command.output().unwrap();
                 let message = String::from_utf8_lossy(&output.stderr);
                 assert!(output.status.success(), "{place}: {message}");

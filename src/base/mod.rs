@@ -5,6 +5,7 @@
 
 mod blocks;
 pub mod console;
+mod file_lock;
 pub mod files;
 pub mod foreign;
 mod hash;
@@ -18,6 +19,7 @@ pub mod run_files;
 pub mod text_file;
 
 pub use console::{Progress, say};
+pub use file_lock::FileLock;
 pub use files::{entries, folder_of, write_atomic, write_whole};
 pub use hash::{fingerprint, hash_number};
 pub use host::host_name;

@@ -11,6 +11,7 @@ mod machine;
 mod pipeline;
 mod scores;
 mod shared;
+mod tables;
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
@@ -81,7 +82,7 @@ verbs! {
         Pretrain(pipeline::PretrainVerb), Finetune(pipeline::FinetuneVerb),
         Predict(pipeline::PredictVerb), Export(pipeline::ExportVerb),
     "Scores", hide = false:
-        Evaluate(scores::EvaluateVerb),
+        Evaluate(scores::EvaluateVerb), Table(tables::TableVerb),
     "Looking into a run", hide = false:
         Watch(looking::WatchVerb), Report(looking::ReportVerb), Inspect(looking::InspectVerb),
         Why(looking::WhyVerb), Batch(looking::BatchVerb), Blame(looking::BlameVerb),

@@ -47,7 +47,8 @@ pub use score_file::{ScoreRow, ScoreWriter, read_scores};
 pub use scores::{EvaluateOptions, Scores, evaluate};
 pub use sections::{ScoreSection, SectionRow, to_csv};
 pub use seeds::{OverSeeds, over_seeds};
+pub use statistics::{MeanSd, mean_sd};
 pub use threshold::{AtTheta, BestPrefix, ScoredFact, at_theta, best_prefix};
 // The report's tests make scores by hand.
 #[cfg(test)]
-pub use {compare::GroupComparison, infer::InferScores, seeds::SeedRow, statistics::MeanSd};
+pub use {compare::GroupComparison, infer::InferScores, seeds::SeedRow};

@@ -414,7 +414,11 @@ fn relations(named: &DataSources, sources: &RoleFiles, read: &ReadOptions) -> Re
     relations_in(&sources.files.concat(), read)
 }
 
-fn tokenizer_path(recipe: &Recipe, sources: &RoleFiles) -> Result<PathBuf> {
+/// The tokenizer that a recipe names: its own, that of the word vectors, or that of the encoder.
+///
+/// # Errors
+/// [`Error::Recipe`] for an encoder that is neither a preset nor a folder.
+pub fn named_tokenizer(recipe: &Recipe) -> Result<Option<PathBuf>> {
     let named = recipe.data.tokenizer.clone();
     let spec = EncoderSpec::parse(&recipe.encoder.name)?;
     // Word vectors bring their own vocabulary, one piece a word.
@@ -423,7 +427,11 @@ fn tokenizer_path(recipe: &Recipe, sources: &RoleFiles) -> Result<PathBuf> {
         EncoderSpec::Folder(folder) => Some(folder),
         _ => None,
     };
-    named.or(vectors).or(encoder).or(sources.tokenizer.clone()).ok_or_else(|| {
+    Ok(named.or(vectors).or(encoder))
+}
+
+fn tokenizer_path(recipe: &Recipe, sources: &RoleFiles) -> Result<PathBuf> {
+    named_tokenizer(recipe)?.or(sources.tokenizer.clone()).ok_or_else(|| {
         Error::recipe(format!("encoder `{}` brings no tokenizer", recipe.encoder.name))
             .with_hint("name a tokenizer folder or vocab.txt as data.tokenizer")
     })

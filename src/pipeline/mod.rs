@@ -26,7 +26,7 @@ mod training;
 
 pub use check::survey_files;
 pub use convert::{DocumentForm, convert};
-pub use data::{InputFile, PrepareJob, Role, RunData, prepare_data, relations_in};
+pub use data::{InputFile, PrepareJob, Role, RunData, named_tokenizer, prepare_data, relations_in};
 pub use evaluate::{EvaluateTask, Evaluation, document_of, evaluate, gold_of};
 pub use evidence::facts_of;
 pub use export::export;
@@ -37,7 +37,7 @@ pub use predict::{PredictOptions, predict_file};
 pub use predictor::{Decider, PREDICT_TOKENS, Predictor, predictions};
 pub use pretrain::{pretrain, pretrain_steps, sampler};
 pub use rank::rank;
-pub use run::run;
+pub use run::{Milestone, run, run_until, same_recipe};
 pub use score::{LoadedRanker, ScoreTask, score};
 pub use session::Session;
 pub use training::{ActiveRun, claim, total_steps};

@@ -20,11 +20,60 @@ use crate::systems::evidence::EvidenceSettings;
 use crate::train::Checkpoint;
 use crate::{Error, Result};
 
+/// How far a run goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Milestone {
+    /// The shards are prepared.
+    Data,
+    /// The ranker is trained and has scored all shards.
+    Ranker,
+    /// The encoder is pre-trained.
+    Pretraining,
+    /// Everything is done: scores and report are written.
+    End,
+}
+
+impl Milestone {
+    /// Those that the recipe comes by, in order.
+    pub fn of(recipe: &Recipe) -> Vec<Self> {
+        let pretrained = recipe.variants.contains(&Variant::Pretrained);
+        let reached = [
+            (Self::Data, true),
+            (Self::Ranker, wants_ranker(recipe)),
+            (Self::Pretraining, pretrained),
+            (Self::End, true),
+        ];
+        reached
+            .into_iter()
+            .filter_map(|(milestone, reached)| reached.then_some(milestone))
+            .collect()
+    }
+}
+
+/// Whether a variant of the recipe trains on pairs that a ranker has kept.
+fn wants_ranker(recipe: &Recipe) -> bool {
+    recipe.variants.iter().any(|&variant| variant != Variant::Baseline)
+}
+
 /// Runs a recipe in `folder`. Finished stages are skipped; `resume` continues an unfinished one.
 ///
 /// # Errors
 /// Errors of any stage.
 pub fn run(recipe: &Recipe, folder: &Path, resume: bool, session: &Session) -> Result<()> {
+    run_until(Milestone::End, recipe, folder, resume, session)
+}
+
+/// As [`run`], up to a milestone.
+///
+/// # Errors
+/// Errors of any stage.
+pub fn run_until(
+    last: Milestone,
+    recipe: &Recipe,
+    folder: &Path,
+    resume: bool,
+    session: &Session,
+) -> Result<()> {
     if recipe.settings()?.get::<EvidenceSettings>().is_some() {
         return Err(Error::recipe(
             "system `lstm-sp` finds evidence, and `run` ends in predicted relations",
@@ -47,16 +96,24 @@ pub fn run(recipe: &Recipe, folder: &Path, resume: bool, session: &Session) -> R
     let data: RunData =
         session.world.on_root(|| prepare_data(recipe, &run.folder.path().join(run_files::DATA)))?;
     drop(preparing);
+    if last == Milestone::Data {
+        return Ok(());
+    }
     let pipeline = Pipeline { run: &run, data: &data };
-    let wants_ranker = recipe.variants.iter().any(|&variant| variant != Variant::Baseline);
-    let ranker = wants_ranker.then(|| pipeline.rank()).transpose()?;
+    let ranker = wants_ranker(recipe).then(|| pipeline.rank()).transpose()?;
     let scored = ranker.as_ref().map(|ranker| pipeline.score_all(ranker)).transpose()?;
+    if last == Milestone::Ranker {
+        return Ok(());
+    }
     let pretrained = match &scored {
         Some(scored) if recipe.variants.contains(&Variant::Pretrained) => {
             Some(pipeline.pretrain(scored)?)
         }
         _ => None,
     };
+    if last == Milestone::Pretraining {
+        return Ok(());
+    }
     let mut summary = Summary::new(&run, &data, scored.as_ref())?;
     for &variant in &recipe.variants {
         let (checkpoint, data) =
@@ -67,7 +124,10 @@ pub fn run(recipe: &Recipe, folder: &Path, resume: bool, session: &Session) -> R
 }
 
 /// Refuses a folder in which another recipe has begun.
-fn same_recipe(recipe: &Recipe, folder: &Path, resume: bool) -> Result<()> {
+///
+/// # Errors
+/// A recipe error that names the first key that differs.
+pub fn same_recipe(recipe: &Recipe, folder: &Path, resume: bool) -> Result<()> {
     let path = folder.join(run_files::RECIPE);
     if path.exists()
         && has_begun(folder)

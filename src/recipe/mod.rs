@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 pub use data::{DataSources, SplitSource};
 pub use encoder::{EncoderChoice, EncoderInit};
+pub use overlay::{check_keys, settings_of_table};
 pub use schema::{Choice, choices, described_keys};
 pub use systems::SystemTables;
 
@@ -82,6 +83,11 @@ const FREE_IN_STAGES: [&str; 7] = [
     "non_finite",
     "non_finite_limit",
 ];
+
+/// Whether a key (dotted) changes no result beyond rounding.
+fn is_free(key: &str) -> bool {
+    FREE.contains(&key) || FREE_IN_STAGES.contains(&key.rsplit('.').next().unwrap_or_default())
+}
 
 /// The JSON schema of a whole recipe, which is also `schemas/recipe.json`.
 pub fn recipe_schema() -> serde_json::Value {
@@ -223,14 +229,35 @@ impl Recipe {
             overlay::keys_of(&overlay::table_of(other)?),
         );
         let names: std::collections::BTreeSet<&String> = own.keys().chain(others.keys()).collect();
-        let free = |name: &str| {
-            FREE.contains(&name)
-                || FREE_IN_STAGES.contains(&name.rsplit('.').next().unwrap_or_default())
-        };
         let differs =
-            names.into_iter().find(|name| !free(name) && own.get(*name) != others.get(*name));
+            names.into_iter().find(|name| !is_free(name) && own.get(*name) != others.get(*name));
         let told = |value: Option<&String>| value.cloned().unwrap_or_else(|| "absent".into());
         Ok(differs.map(|name| (name.clone(), told(own.get(name)), told(others.get(name)))))
+    }
+
+    /// The part of a recipe whose keys (dotted) are wanted; all others have their defaults.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] for a part that is no recipe.
+    pub fn part(&self, wanted: impl Fn(&str) -> bool) -> Result<Self> {
+        let keys = overlay::keys_of(&overlay::table_of(self)?);
+        let kept = keys.into_iter().filter(|(key, _)| wanted(key));
+        let settings: Vec<String> = kept.map(|(key, value)| format!("{key}={value}")).collect();
+        Self::parse("", "a part of a recipe", &settings)
+    }
+
+    /// A hash of all keys that change a result beyond rounding: twelve hexadecimal digits.
+    ///
+    /// # Errors
+    /// Never for a recipe that was read.
+    pub fn fingerprint(&self) -> Result<String> {
+        let keys = overlay::keys_of(&overlay::table_of(self)?);
+        let lines: String = keys
+            .into_iter()
+            .filter(|(key, _)| !is_free(key))
+            .map(|(key, value)| format!("{key} = {value}\n"))
+            .collect();
+        Ok(blake3::hash(lines.as_bytes()).to_hex()[..12].to_owned())
     }
 
     /// Whether a recipe asks for the same results as this one; a text that is not a recipe does

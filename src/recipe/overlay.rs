@@ -74,8 +74,16 @@ pub(super) fn keys_of(table: &Table) -> BTreeMap<String, String> {
     keys
 }
 
+/// A table of settings as `key=value`, the form of `--set`.
+pub fn settings_of_table(table: &Table) -> Vec<String> {
+    keys_of(table).into_iter().map(|(key, value)| format!("{key}={value}")).collect()
+}
+
 /// Refuses keys that no struct reads in the table at `prefix` (dotted; empty: the top level).
-pub(super) fn check_keys(
+///
+/// # Errors
+/// [`Error::Recipe`] that names the nearest known key.
+pub fn check_keys(
     user: &Table,
     schema: &serde_json::Value,
     prefix: &str,

@@ -15,9 +15,10 @@ use crate::sampling::KeptPairs;
 use crate::{Error, Result};
 
 /// The pages and what they share.
-const TEMPLATES: [(&str, &str); 4] = [
+const TEMPLATES: [(&str, &str); 5] = [
     ("report.html", include_str!("template.html")),
     ("evaluation.html", include_str!("evaluation.html")),
+    ("table.html", include_str!("table.html")),
     ("head.html", include_str!("head.html")),
     ("macros.html", include_str!("macros.html")),
 ];

@@ -10,6 +10,7 @@ mod html;
 mod model_card;
 mod paper;
 mod plots;
+mod table;
 
 pub use data::{
     DroppedLabel, LossCurve, NamedValue, ReferenceRow, RelationLabels, ReportData, Series,
@@ -20,3 +21,4 @@ pub use html::write_report;
 pub use model_card::{CardScore, ModelCard};
 pub use paper::docred_results;
 pub use plots::write_plots;
+pub use table::{TablePage, TablePageChart, TablePageRow};

@@ -1,7 +1,5 @@
 //! The run folder: resolved recipe, identity, metrics, checkpoints. One run at a time writes to it.
 
-use std::io::Write;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::checkpoint::Checkpoint;
 use super::mirror::{Mirror, RunRecipe};
-use crate::base::{entries, host_name, run_files, say, write_whole};
+use crate::base::{FileLock, entries, run_files, say, write_whole};
 use crate::ranks::failure::Verdict;
 use crate::{Error, Result};
 
@@ -18,7 +16,7 @@ use crate::{Error, Result};
 pub struct RunFolder {
     path: PathBuf,
     mirror: Option<Arc<Mirror>>,
-    lock_file: Option<std::fs::File>,
+    lock_file: Option<FileLock>,
 }
 
 /// Who and what made the run (`run.json`).
@@ -47,25 +45,13 @@ impl RunFolder {
         for part in [run_files::CHECKPOINTS, run_files::PREDICTIONS, run_files::LOG] {
             fs_err::create_dir_all(path.join(part))?;
         }
-        let lock_path = path.join(run_files::LOCK);
-        let mut lock = fs_err::OpenOptions::new()
-            .create(true)
-            .write(true)
-            .truncate(false)
-            .read(true)
-            .open(&lock_path)?
-            .into_parts()
-            .0;
-        if let Err(error) = lock.try_lock() {
-            let holder = fs_err::read_to_string(&lock_path).unwrap_or_default();
-            let message = format!("{} is in use by {} ({error})", path.display(), holder.trim());
-            return Err(Error::recipe(message)
-                .with_hint("wait for that run, or name another folder with --run-dir"));
-        }
+        let mut lock = FileLock::take(&path.join(run_files::LOCK))?.map_err(|holder| {
+            Error::recipe(format!("{} is in use by {holder}", path.display()))
+                .with_hint("wait for that run, or name another folder with --run-dir")
+        })?;
         Verdict::forget(path);
         sweep_unfinished(path);
-        lock.set_len(0)?;
-        writeln!(lock, "process {} on {}", std::process::id(), host_name())?;
+        lock.sign()?;
         for (_, stage) in entries(&path.join(run_files::CHECKPOINTS))? {
             if stage.is_dir() {
                 Checkpoint::sweep(&stage)?;
@@ -137,8 +123,7 @@ impl RunFolder {
     /// An I/O error if it was removed or renamed meanwhile.
     pub fn still_there(&self) -> Result<()> {
         let Some(lock) = &self.lock_file else { return Ok(()) };
-        let (held, found) = (lock.metadata()?, std::fs::metadata(self.path.join(run_files::LOCK)));
-        if found.is_ok_and(|found| (found.dev(), found.ino()) == (held.dev(), held.ino())) {
+        if lock.is_at(&self.path.join(run_files::LOCK)) {
             return Ok(());
         }
         let message = format!(

@@ -26,6 +26,7 @@ pub use ranker::{RankBatch, RankSource, Ranker};
 pub use rows::{AlignmentRows, MatchRows, PairRows};
 pub use sampler::PretrainSampler;
 pub use settings::{
-    AlignmentDistance, DsdocreSettings, MarkerNumbering, MentionVectors, ModelKind,
+    AlignmentDistance, DsdocreSettings, KEYS_OF_FINETUNING, KEYS_OF_PRETRAINING, MarkerNumbering,
+    MentionVectors, ModelKind,
 };
 pub use system::{DSDOCRE, pretrain_schedule, rank_schedule};

@@ -92,6 +92,38 @@ pub enum HeadStart {
     Unit,
 }
 
+/// Keys of DSDocRE's table that pre-training reads and its ranker does not.
+pub const KEYS_OF_PRETRAINING: [&str; 17] = [
+    "mention_vectors",
+    "alignment_distance",
+    "repeat_masked",
+    "hide_in_turn",
+    "tasks",
+    "blank_probability",
+    "same_fact_ratio",
+    "k_pretrain",
+    "masked_mentions",
+    "mention_candidates",
+    "cross_mention_candidates",
+    "detection_instances",
+    "detection_candidates",
+    "cross_detection_per_document",
+    "alignment_hard",
+    "alignment_random",
+    "min_entities",
+];
+
+/// Keys of DSDocRE's table that only fine-tuning reads.
+pub const KEYS_OF_FINETUNING: [&str; 7] = [
+    "markers",
+    "k_finetune_per_entity",
+    "k_finetune_cap",
+    "transfer_bilinear",
+    "decision",
+    "baseline_negatives",
+    "baseline_max_pairs",
+];
+
 /// Settings of DSDocRE (docs/systems.md, "D. DSDocRE").
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
