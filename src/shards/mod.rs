@@ -29,7 +29,7 @@ mod writer;
 pub use documents::DocumentTable;
 pub use facts::{FactCounts, FactIndex, FactInstance};
 pub use manifest::{FORMAT_VERSION, FileEntry, Scored, ShardManifest, TokenizerEntry};
-pub use prepare::{PrepareOptions, PrepareReport, prepare};
+pub use prepare::{PieceCount, PrepareOptions, PrepareReport, prepare};
 pub use reader::StoreOptions;
 pub use rewrite::rewrite_with_scores;
 pub use store::DocumentStore;

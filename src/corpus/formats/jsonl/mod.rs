@@ -41,7 +41,7 @@ impl DocumentFormat for Jsonl {
             let (fields, repeats) = (&PLAIN_FIELDS, Repeats::Merge);
             Check { file: path, row, relations, fields, repeats }.document(unchecked)
         };
-        read_documents(path, Unit::Line, &parse, each)
+        read_documents(path, Unit::Line, options, &parse, each)
     }
 
     fn create(&self, path: &Path) -> Option<Result<Box<dyn DocumentWriter>>> {
