@@ -13,7 +13,9 @@ use crate::corpus::label::Matching;
 use crate::corpus::synth::{WorldOptions, write_world};
 use crate::corpus::{FactBase, Format, LabelOptions, MeshTree, RelationSet, label_file};
 use crate::pipeline;
-use crate::pipeline::{DocumentForm, InputFile, PrepareJob, relations_in, survey_files};
+use crate::pipeline::{
+    DocumentForm, InputFile, PrepareJob, WHOLE_FILE, relations_in, survey_files,
+};
 use crate::{DataError, Error, Result};
 
 /// Generate a small world: documents, relations, a tokenizer, and the truth of its labels
@@ -162,11 +164,11 @@ impl SurveyVerb {
         let report = survey_files(&inputs, &read, files.tokenizer.as_deref(), files.lowercase)?;
         print_all(report.to_string().as_bytes())?;
         write_json(self.json.as_deref(), &report)?;
+        let stops = files.reading.on_error == OnError::Stop;
         let faults = report.0.into_iter().flat_map(|file| file.left_out);
-        match DataError::listing(faults.map(|left_out| left_out.error).collect()) {
-            Some(error) if files.reading.on_error == OnError::Stop => Err(error.into()),
-            _ => Ok(()),
-        }
+        let faults = faults.filter(|fault| stops || fault.what == WHOLE_FILE);
+        let listing = DataError::listing(faults.map(|fault| fault.error).collect());
+        listing.map_or(Ok(()), |error| Err(error.into()))
     }
 }
 

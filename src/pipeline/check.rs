@@ -4,19 +4,22 @@
 use std::path::Path;
 
 use super::data::InputFile;
-use crate::Result;
 use crate::base::say;
-use crate::corpus::formats::{OnError, ReadOptions};
+use crate::corpus::formats::{LeftOut, OnError, ReadOptions, ReadSummary};
 use crate::corpus::{Document, Survey, SurveyReport};
 use crate::shards::PieceCount;
 use crate::text::Tokenizer;
+use crate::{Error, Result};
+
+/// What is left out if a file cannot be read to its end.
+pub const WHOLE_FILE: &str = "file";
 
 /// Surveys files, each as a split of its own. With a tokenizer, lengths are those of the encoder's
 /// input: pieces, a marker before and after every mention, and the two that frame it; without,
 /// words.
 ///
 /// # Errors
-/// A file that cannot be read to its end; a tokenizer that cannot be read.
+/// A file or a tokenizer that is missing. What cannot be read is in the report.
 pub fn survey_files(
     files: &[InputFile],
     read: &ReadOptions,
@@ -32,14 +35,22 @@ pub fn survey_files(
     let mut survey = Survey::default();
     for file in files {
         survey.file(&file.path);
-        let summary = file.read(&read, &mut |document| {
+        let read = file.read(&read, &mut |document| {
             let length = tokenizer.as_mut().map_or_else(
                 || Ok(document.num_words()),
                 |tokenizer| input_length(&document, tokenizer, &mut pieces),
             )?;
             survey.document(&document, length);
             Ok(())
-        })?;
+        });
+        // The other files are read all the same.
+        let summary = match read {
+            Err(Error::Data(error)) => {
+                let left_out = vec![LeftOut { what: WHOLE_FILE, error: *error }];
+                ReadSummary { left_out, ..ReadSummary::default() }
+            }
+            read => read?,
+        };
         survey.end_file(summary);
     }
     if let Some(warning) = pieces.warning() {

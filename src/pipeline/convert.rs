@@ -8,11 +8,10 @@ use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use serde::Serialize;
 
-use super::data::list_left_out;
 use crate::Result;
 use crate::base::say;
 use crate::corpus::Format;
-use crate::corpus::formats::ReadOptions;
+use crate::corpus::formats::{ReadOptions, list_left_out};
 use crate::shards::DocumentTable;
 
 /// A format that [`convert`] reads or writes: those of [`Format::all`], and Parquet tables.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::{say, to_json, write_whole};
 use crate::corpus::formats::{
-    DocredWriter, LeftOut, ReadOptions, ReadSummary, TitleKey, load_relations, title_key,
+    DocredWriter, ReadOptions, ReadSummary, TitleKey, list_left_out, load_relations, title_key,
 };
 use crate::corpus::survey::WINDOW;
 use crate::corpus::synth::write_world;
@@ -24,9 +24,6 @@ use crate::shards::{PrepareOptions, PrepareReport, WriteOptions, prepare};
 use crate::systems::dsdocre::DsdocreSettings;
 use crate::text::Tokenizer;
 use crate::{DataError, Error, Result};
-
-/// Documents that cannot be read and are named on the terminal.
-const MOST_SHOWN: usize = 5;
 
 /// A file of documents.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -326,34 +323,6 @@ impl<'a> PrepareJob<'a> {
     }
 }
 
-/// Lists what cannot be read and was left out, in a file beside `output`, and says so.
-pub(super) fn list_left_out(faulty: &[LeftOut], output: &Path) -> Result<()> {
-    if faulty.is_empty() {
-        return Ok(());
-    }
-    let mut name = output.file_name().unwrap_or_default().to_owned();
-    name.push(".left-out.jsonl");
-    let list = output.with_file_name(name);
-    let mut lines = Vec::new();
-    for left_out in faulty {
-        lines.extend(to_json(left_out)?);
-        lines.push(b'\n');
-    }
-    write_whole(&list, &lines)?;
-    let relations = faulty.iter().filter(|left_out| left_out.what == "relation").count();
-    say(format!(
-        "warning: {} documents and {relations} relations cannot be read and were left out; {} \
-         lists them:",
-        faulty.len() - relations,
-        list.display()
-    ));
-    faulty.iter().take(MOST_SHOWN).for_each(|left_out| say(format!("  {}", left_out.error)));
-    if faulty.len() > MOST_SHOWN {
-        say(format!("  and {} more", faulty.len() - MOST_SHOWN));
-    }
-    Ok(())
-}
-
 /// The relations that occur in the labels of files, sorted by identifier.
 ///
 /// # Errors
@@ -436,8 +405,9 @@ fn split_files(
     let counts_path = folder.join("split.json");
     if !counts_path.exists() {
         let mut parts: [Vec<Document>; 3] = Default::default();
+        let mut left_out = Vec::new();
         for file in InputFile::all(&split.files, format) {
-            file.read(read, &mut |document| {
+            let summary = file.read(read, &mut |document| {
                 let at = title_position(&document.title, &split.salt);
                 let part = if at < split.test_share {
                     2
@@ -447,12 +417,14 @@ fn split_files(
                 parts[part].push(document);
                 Ok(())
             })?;
+            left_out.extend(summary.left_out);
         }
         for (path, documents) in paths.iter().zip(&parts) {
             let mut writer = DocredWriter::create(path)?;
             documents.iter().try_for_each(|document| writer.write(document))?;
             writer.finish()?;
         }
+        list_left_out(&left_out, &counts_path)?;
         let counts = parts.map(|documents| documents.len());
         say(format!("split: {} human, {} dev, {} test documents", counts[0], counts[1], counts[2]));
         write_whole(&counts_path, &to_json(&counts)?)?;

@@ -47,8 +47,8 @@ const JSONL: &str = concat!(
     "\n"
 );
 const BRAT_TEXT: &str = "Ada Byron ran a mill. She left Leeds.\n";
-const BRAT: &str = "T1\tPER 0 9\tAda Byron\nT2\tPER 22 25\tShe\nT3\tLOC 31 36\tLeeds\n*\tEquiv T1 T2\n\
-    R1\tleft Arg1:T1 Arg2:T3\nA1\tOld T1\n";
+const BRAT: &str = "T1\tPER 0 9\tAda Byron\nT2\tPER 22 25\tShe\nT3\tLOC 31 36\tLeeds\n\
+    *\tEquiv T1 T2\nR1\tleft Arg1:T1 Arg2:T3\nA1\tOld T1\n";
 const PUBTATOR: &str = "7|t|Aspirin and ulcers.\n7|a|Ulcers follow ünder aspirin. Pain too.\n\
     7\t0\t7\tAspirin\tChemical\tD1\n7\t12\t18\tulcers\tDisease\tD2|D3\n\
     7\t49\t53\tPain\tDisease\tD4\n7\tCID\tD1\tD3\n\n8|t|Bare.\n";

@@ -14,6 +14,7 @@ const HINT_CUT: &str = "the file was cut off; fetch or write it again";
 const HINT_SYNTAX: &str =
     "check the file with a JSON tool at that line and column (NaN and Infinity are not JSON)";
 const HINT_DATA: &str = "the format is described in `docs/formats.md`";
+const HINT_FORMAT: &str = "is this the right file, and the right format?";
 const HINT_LINES: &str = "mend or leave out that line (NaN and Infinity are not JSON)";
 
 /// The error for an element that is not a `T`.
@@ -90,6 +91,11 @@ pub(super) fn cut(path: &Path, span: Span) -> Error {
 pub(super) fn fault(path: &Path, row: usize, fault: Fault) -> Error {
     let data = match fault {
         Fault::Read(error) => return unreadable(path, row, error),
+        Fault::Empty => return DataError::new(path, "the file is empty").hint(HINT_CUT).into(),
+        Fault::NoJson => {
+            let problem = "neither a JSON array nor an object: this is no JSON";
+            return DataError::new(path, problem).hint(HINT_FORMAT).into();
+        }
         Fault::Syntax(problem, line, column) => DataError::new(
             path,
             format!("not valid JSON: {problem} at line {line} column {column}"),

@@ -13,6 +13,10 @@ pub(super) enum Fault {
     Read(std::io::Error),
     /// (problem, line, column), both from 1.
     Syntax(&'static str, usize, usize),
+    /// The file holds nothing.
+    Empty,
+    /// The file begins with neither an array nor an object.
+    NoJson,
     /// The file ends before the array does.
     Eof(&'static str, usize, usize),
     /// An element of more than [`MAX_RECORD_BYTES`].
@@ -98,9 +102,7 @@ impl ArrayScanner {
     pub(super) fn finish(&mut self) -> Result<(), Fault> {
         match self.part {
             ArrayPart::Behind => Ok(()),
-            ArrayPart::Before => {
-                Err(Fault::Eof("expected a JSON array", self.line + 1, self.column))
-            }
+            ArrayPart::Before => Err(Fault::Empty),
             ArrayPart::Objects => {
                 if !self.is_blank() {
                     self.close(self.depth > 0 || self.in_string);
@@ -130,7 +132,7 @@ impl ArrayScanner {
                 self.span.alone = true;
                 Ok(at)
             }
-            Some(at) => Err(self.syntax("expected a JSON array", &text[..=at])),
+            Some(_) => Err(Fault::NoJson),
         }
     }
 

@@ -19,7 +19,9 @@ mod segment;
 pub use docred::{DocredWriter, load_relations};
 pub use eog::read_eog;
 pub use format::{DocumentFormat, DocumentWriter, GoldDocuments, WriteSummary};
-pub use reading::{Intake, LeftOut, OnError, ReadOptions, ReadSummary, TitleKey, title_key};
+pub use reading::{
+    Intake, LeftOut, OnError, ReadOptions, ReadSummary, TitleKey, list_left_out, title_key,
+};
 
 use std::fmt;
 use std::path::Path;

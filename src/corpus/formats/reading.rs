@@ -11,6 +11,7 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::base::records::{Record, Unit, read_all_records};
+use crate::base::{say, to_json, write_whole};
 use crate::corpus::check::{OtherRows, unknown_relation};
 use crate::corpus::{Document, MeshTree, PairTypes, RelationSet};
 use crate::{DataError, Error, Result};
@@ -19,6 +20,9 @@ use crate::{DataError, Error, Result};
 const MOST_FAULTS: usize = 10_000;
 /// Documents that may be left out of a file: with more, it is not what it was taken for.
 const MOST_LEFT_OUT: usize = 1_000_000;
+
+/// Documents that cannot be read and are named on the terminal.
+const MOST_SHOWN: usize = 5;
 
 /// What a reader checks and makes beyond the document itself.
 #[derive(Clone, Debug, Default)]
@@ -46,14 +50,14 @@ pub enum OnError {
     /// The program ends with an error that lists all such documents of the file.
     #[default]
     Stop,
-    /// The document is left out, counted and listed.
+    /// The document is left out, counted and listed. A file of which nothing is left is an error.
     Skip,
 }
 
 /// A document, or a row of one, that was left out because it cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftOut {
-    /// What was left out: `document` or `relation`.
+    /// What was left out: `document` or `relation`; `file` in a survey.
     pub what: &'static str,
     /// Why.
     pub error: DataError,
@@ -73,6 +77,38 @@ impl Serialize for LeftOut {
         line.serialize_entry("reason", problem)?;
         line.end()
     }
+}
+
+/// Lists what cannot be read and was left out, in `OUTPUT.left-out.jsonl` beside
+/// `output`, and says so.
+///
+/// # Errors
+/// I/O errors.
+pub fn list_left_out(faulty: &[LeftOut], output: &Path) -> Result<()> {
+    if faulty.is_empty() {
+        return Ok(());
+    }
+    let mut name = output.file_name().unwrap_or_default().to_owned();
+    name.push(".left-out.jsonl");
+    let list = output.with_file_name(name);
+    let mut lines = Vec::new();
+    for left_out in faulty {
+        lines.extend(to_json(left_out)?);
+        lines.push(b'\n');
+    }
+    write_whole(&list, &lines)?;
+    let relations = faulty.iter().filter(|left_out| left_out.what == "relation").count();
+    say(format!(
+        "warning: {} documents and {relations} relations cannot be read and were left out; {} \
+         lists them:",
+        faulty.len() - relations,
+        list.display()
+    ));
+    faulty.iter().take(MOST_SHOWN).for_each(|left_out| say(format!("  {}", left_out.error)));
+    if faulty.len() > MOST_SHOWN {
+        say(format!("  and {} more", faulty.len() - MOST_SHOWN));
+    }
+    Ok(())
 }
 
 /// What was in a file. Print it at load time: copies of DocRED differ in their number of documents
@@ -217,6 +253,11 @@ impl<'a> Intake<'a> {
     /// # Errors
     /// That of `outcome`; a [`DataError`] that lists the documents that cannot be read.
     pub fn finish(mut self, outcome: Result<()>) -> Result<ReadSummary> {
+        if self.summary.documents == 0 && outcome.is_ok() {
+            // Nothing is left: the file is not what it was taken for.
+            let left_out = std::mem::take(&mut self.summary.left_out).into_iter();
+            self.faults.extend(left_out.map(|left_out| left_out.error));
+        }
         if self.faults.is_empty() {
             return outcome.map(|()| self.summary);
         }

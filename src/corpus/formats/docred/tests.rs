@@ -209,9 +209,10 @@ fn broken_json_is_named_by_row_line_and_column() {
         &explain(&read("{\"title\": \"A\"}").unwrap_err()),
         &["row 0, document `A`", "missing field `sents`", "line 1 column"],
     );
-    assert_says(&explain(&read("\"A\"").unwrap_err()), &["a JSON array", "line 1 column"]);
+    assert_says(&explain(&read("\"A\"").unwrap_err()), &["neither a JSON array nor an object"]);
     assert_says(&explain(&read("[NaN]").unwrap_err()), &["row 0", "not valid JSON", "NaN"]);
-    assert_says(&explain(&read("").unwrap_err()), &["ends too early"]);
+    assert_says(&explain(&read("").unwrap_err()), &["the file is empty"]);
+    assert_says(&explain(&read(" \n").unwrap_err()), &["the file is empty"]);
     assert_says(&explain(&read("[] []").unwrap_err()), &["trailing characters"]);
 }
 
@@ -511,6 +512,11 @@ fn documents_that_cannot_be_read_are_skipped_where_that_is_asked_for() {
         (&json!(0), &json!("A"), &json!("document"), &json!("vertexSet[0][0].pos"))
     );
     assert!(line["reason"].as_str().unwrap().contains("does not lie inside"), "{line}");
+    // If nothing is left, the file is not what it was taken for.
+    let nothing =
+        self::file("nothing.json", json!([broken("A"), {"title": "C"}]).to_string().as_bytes());
+    let error = Format::DOCRED.read_all(&nothing.path, &options).unwrap_err();
+    assert_says(&explain(&error), &["document `A`", "document `C`", "2 faults in all"]);
     // A file that breaks off is none that can be read to its end.
     let text = corpus.to_string();
     let cut = self::file("cut.json", &text.as_bytes()[..text.len() - 40]);

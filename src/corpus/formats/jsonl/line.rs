@@ -14,7 +14,7 @@ use crate::corpus::formats::segment::segment;
 use crate::corpus::place::DocumentPlace;
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a document as a JSON object")]
 pub(super) struct RawLine {
     title: String,
     /// Running text; mentions then count characters.

@@ -89,6 +89,17 @@ fn chinese_text_is_cut_into_characters_and_thai_asks_for_sentences() {
 }
 
 #[test]
+fn documents_of_docreds_form_are_named() {
+    let document = json!({"title": "a", "sents": [], "vertexSet": []});
+    for line in [document.clone(), json!([document])] {
+        let error = read(&[line]).unwrap_err();
+        assert!(error.hint().unwrap().contains("--format docred"), "{error}");
+    }
+    let error = read(&[json!(3)]).unwrap_err();
+    assert!(error.to_string().contains("expected a document as a JSON object"), "{error}");
+}
+
+#[test]
 fn text_and_words_give_the_same_document() {
     let (text, _) = read(&[of_text()]).unwrap();
     let (mut words, summary) = read(&[of_words()]).unwrap();
