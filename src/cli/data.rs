@@ -259,7 +259,41 @@ impl ConvertVerb {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Parser)]
+    struct Prepare {
+        #[command(flatten)]
+        verb: PrepareVerb,
+    }
+
+    #[test]
+    fn lowercase_says_true_or_false_or_nothing() {
+        let lowercase = |flags: &[&str]| {
+            let all = ["x", "--format", "docred", "--input", "a.json", "--output", "o"];
+            Prepare::try_parse_from([&all, flags].concat()).unwrap().verb.files.lowercase
+        };
+        assert_eq!(lowercase(&[]), None);
+        assert_eq!(lowercase(&["--lowercase"]), Some(true));
+        assert_eq!(lowercase(&["--lowercase", "true"]), Some(true));
+        assert_eq!(lowercase(&["--lowercase", "false"]), Some(false));
+    }
+
+    #[test]
+    fn prepare_check_is_a_survey() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        fs_err::write(&path, r#"[{"title": "a", "sents": [], "vertexSet": []}]"#).unwrap();
+        let input = path.to_str().unwrap();
+        let flags = ["x", "--format", "docred", "--check", "--input", input];
+        Prepare::try_parse_from(flags).unwrap().verb.run().unwrap();
+        fs_err::write(&path, "[{}]").unwrap();
+        let verb = Prepare::try_parse_from(flags).unwrap().verb;
+        assert_eq!(verb.run().unwrap_err().exit_code(), 65);
+        assert!(Prepare::try_parse_from(["x", "--format", "docred", "--input", input]).is_err());
+    }
 
     #[test]
     fn a_tokenizer_beside_the_documents_is_taken() {

@@ -410,6 +410,9 @@ impl fmt::Display for SurveyReport {
 
 impl FileSurvey {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.documents == 0 && !self.left_out.is_empty() {
+            return writeln!(f, "{}: cannot be read", self.file.display());
+        }
         writeln!(f, "{}: {}", self.file.display(), self.counts())?;
         if let Some(published) = self.published() {
             writeln!(

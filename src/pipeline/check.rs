@@ -73,3 +73,31 @@ fn input_length(
     }
     Ok(2 + 2 * mentions + count.all - before)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::corpus::Format;
+
+    #[test]
+    fn every_file_is_surveyed_and_every_fault_is_listed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let good = |title: &str| format!(r#"{{"title": "{title}", "sents": [], "vertexSet": []}}"#);
+        fs_err::write(path("a.json"), "version https://git-lfs.github.com/spec/v1\n").unwrap();
+        let mixed = format!(r#"[{{"title": "x"}}, {}, {{"title": "z"}}]"#, good("y"));
+        fs_err::write(path("b.json"), mixed).unwrap();
+        fs_err::write(path("c.json"), good("w")).unwrap();
+        let files = ["a.json", "b.json", "c.json"].map(path);
+        let files = InputFile::all(&files, Format::DOCRED);
+        let report = survey_files(&files, &ReadOptions::default(), None, None).unwrap();
+        let found: Vec<_> =
+            report.0.iter().map(|file| (file.documents, file.left_out.len())).collect();
+        assert_eq!(found, [(0, 1), (1, 2), (1, 0)]);
+        assert_eq!(report.0[0].left_out[0].what, WHOLE_FILE);
+        assert!(report.to_string().contains("a.json: cannot be read"), "{report}");
+        let missing = [InputFile::docred(path("d.json"))];
+        let error = survey_files(&missing, &ReadOptions::default(), None, None).unwrap_err();
+        assert_eq!(error.exit_code(), 74);
+    }
+}

@@ -106,15 +106,17 @@ fn read_document(
     counts: &mut BratCounts,
 ) -> Result<(Document, OtherRows)> {
     let annotations = path.with_extension("ann");
+    let title = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let text = read_text(path)?;
     if !annotations.exists() {
         let problem = format!("{} does not exist", annotations.display());
         return Err(DataError::new(path, problem)
+            .row(row)
+            .title(title)
             .hint("brat keeps annotations in NAME.ann beside NAME.txt; it may be empty")
             .into());
     }
     let lines = read_text(&annotations)?;
-    let title = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let place = DocumentPlace { file: &annotations, row, title: &title };
     if let Some((letter, script)) = without_words(&text) {
         let place = DocumentPlace { file: path, ..place };
