@@ -209,8 +209,11 @@ fn is_memory(text: &str) -> bool {
     ["allocate memory", "out of memory", "bad_alloc"].iter().any(|part| text.contains(part))
 }
 
+/// Faults that an error lists beside the first.
+const MOST_LISTED: usize = 20;
+
 /// What is wrong with an input file, and where.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DataError {
     /// The file.
     pub file: PathBuf,
@@ -224,6 +227,8 @@ pub struct DataError {
     pub problem: String,
     /// What to do about it.
     pub hint: Option<String>,
+    /// What else is wrong with the file, a line each.
+    pub also: Vec<String>,
 }
 
 impl DataError {
@@ -253,6 +258,18 @@ impl DataError {
         self
     }
 
+    /// One error of several about the same input: the first, which lists the others up to a bound.
+    pub fn listing(faults: Vec<Self>) -> Option<Self> {
+        let count = faults.len();
+        let mut faults = faults.into_iter();
+        let mut first = faults.next()?;
+        first.also.extend(faults.by_ref().take(MOST_LISTED).map(|fault| fault.to_string()));
+        if count > 1 {
+            first.also.push(format!("{count} faults in all"));
+        }
+        Some(first)
+    }
+
     /// Adds a hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -273,7 +290,8 @@ impl std::fmt::Display for DataError {
         if let Some(field) = &self.field {
             write!(f, ", field `{field}`")?;
         }
-        write!(f, ": {}", shortened(&self.problem, 1_000))
+        write!(f, ": {}", shortened(&self.problem, 1_000))?;
+        self.also.iter().try_for_each(|line| write!(f, "\nalso: {line}"))
     }
 }
 

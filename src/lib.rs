@@ -77,7 +77,10 @@ pub use train::{Forward, Schedule};
 
 // For a format that is added from outside: `tests/toy_format.rs` is the example.
 pub use base::files::AtomicFile;
-pub use corpus::formats::{DocumentFormat, DocumentWriter, Intake, ReadOptions, ReadSummary};
+pub use corpus::check::OtherRows;
+pub use corpus::formats::{
+    DocumentFormat, DocumentWriter, Intake, LeftOut, OnError, ReadOptions, ReadSummary,
+};
 pub use corpus::formats::{WriteSummary, load_relations};
 pub use corpus::{Document, Entity, Fact, Format, Mention, Provenance};
 

@@ -7,8 +7,8 @@ use std::path::Path;
 use clap::ValueEnum;
 use docre::{
     AtomicFile, Document, DocumentForm, DocumentFormat, DocumentStore, DocumentWriter, Entity,
-    Fact, Format, InputFile, Intake, Mention, PrepareJob, Provenance, ReadOptions, ReadSummary,
-    Recipe, Result, StoreOptions, WriteSummary, convert, relations_in,
+    Fact, Format, InputFile, Intake, Mention, OtherRows, PrepareJob, Provenance, ReadOptions,
+    ReadSummary, Recipe, Result, StoreOptions, WriteSummary, convert, relations_in,
 };
 
 /// A line is a document of one sentence: head, relation, tail.
@@ -22,10 +22,10 @@ impl DocumentFormat for Toy {
     fn read(
         &self,
         path: &Path,
-        _: &ReadOptions,
+        options: &ReadOptions,
         each: &mut dyn FnMut(Document) -> Result<()>,
     ) -> Result<ReadSummary> {
-        let mut intake = Intake::default();
+        let mut intake = Intake::new(options);
         for (row, line) in fs_err::read_to_string(path)?.lines().enumerate() {
             let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
             let entity = |at: usize| {
@@ -43,10 +43,9 @@ impl DocumentFormat for Toy {
                 candidates: None,
                 provenance: Provenance { file: path.to_owned(), row },
             };
-            intake.take(&document, 0)?;
-            each(document)?;
+            intake.take(Ok((document, OtherRows::default())), each)?;
         }
-        Ok(intake.summary)
+        intake.finish(Ok(()))
     }
 
     fn create(&self, path: &Path) -> Option<Result<Box<dyn DocumentWriter>>> {
@@ -88,7 +87,7 @@ fn a_format_from_outside_is_prepared_and_converted_by_its_name() {
         read: &read,
         output: &path("shards"),
         tokenizer: &path("vocab.txt"),
-        lowercase: true,
+        lowercase: Some(true),
         relations: &relations_in(&inputs, &read).unwrap(),
         exclude: None,
         shard_rows: None,

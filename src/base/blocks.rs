@@ -33,10 +33,12 @@ pub(super) struct Span {
     pub(super) column: usize,
     /// Whether the file ended inside or right after it.
     pub(super) cut: bool,
+    /// Whether it is in no array: the file is one JSON object, or several.
+    pub(super) alone: bool,
 }
 
-/// The results of a block before its first error, and that error.
-type Parsed<O> = (Vec<O>, Option<Error>);
+/// The results of a block, record by record.
+type Parsed<O> = Vec<Result<O>>;
 
 /// Where a scanner sends its blocks.
 pub(super) struct BlockInput<O>(WorkInput<Result<RecordBlock>, Result<Parsed<O>>>);
@@ -55,33 +57,23 @@ impl<O> BlockInput<O> {
 }
 
 /// Runs `scan` on a thread, `parse` for every record of its blocks on all cores, and `each` with
-/// the results in order.
-///
-/// The error of the first bad record is returned, after `each` has seen all records before it.
+/// the results in order. Whether a bad record ends the reading is for `each` to say, whose first
+/// error is returned.
 pub(super) fn read_blocks<O: Send>(
     scan: impl FnOnce(&BlockInput<O>) + Send,
     parse: &(dyn Fn(&[u8], Span) -> Result<O> + Sync),
-    each: &mut dyn FnMut(O) -> Result<()>,
+    each: &mut dyn FnMut(Result<O>) -> Result<()>,
 ) -> Result<()> {
     let work = |block: Result<RecordBlock>| {
         let RecordBlock { text, spans } = block?;
-        let mut done = Vec::with_capacity(spans.len());
-        for span in spans {
-            match parse(&text[span.start..span.end], span) {
-                Ok(value) => done.push(value),
-                Err(error) => return Ok((done, Some(error))),
-            }
-        }
-        Ok((done, None))
+        Ok(spans.into_iter().map(|span| parse(&text[span.start..span.end], span)).collect())
     };
     thread::scope(|scope| {
         let (input, output) =
             ordered::start(scope, vec![&work; ordered::threads()], ordered::MOST_TEXT_BYTES);
         scope.spawn(move || scan(&BlockInput(input)));
         for parsed in output {
-            let (values, failure) = parsed?;
-            values.into_iter().try_for_each(&mut *each)?;
-            failure.map_or(Ok(()), Err)?;
+            parsed?.into_iter().try_for_each(&mut *each)?;
         }
         Ok(())
     })

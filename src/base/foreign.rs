@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::DataError;
 
 /// Bytes that are looked at.
-const START: usize = 512;
+pub const START: usize = 512;
 
 /// A kind of file that people often have in place of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct Foreign {
 }
 
 /// Kinds that their first bytes betray. Zip archives and gzip come last: some formats are such.
-const BY_START: [(&[u8], Foreign); 10] = [
+const BY_START: [(&[u8], Foreign); 15] = [
     (
         b"version https://git-lfs.github.com/spec/",
         Foreign {
@@ -30,7 +30,13 @@ const BY_START: [(&[u8], Foreign); 10] = [
         &[0x89, b'H', b'D', b'F'],
         Foreign { what: "an HDF5 file", hint: "TensorFlow writes such; PyTorch weights are read" },
     ),
-    (b"PAR1", Foreign { what: "a Parquet file", hint: "name it as --format parquet" }),
+    (
+        b"PAR1",
+        Foreign {
+            what: "a Parquet file",
+            hint: "convert it first: docre-pretrain convert --format parquet --to docred",
+        },
+    ),
     (b"%PDF", Foreign { what: "a PDF document", hint: "its text must be extracted first" }),
     (&[0xFF, 0xFE], UTF_16),
     (&[0xFE, 0xFF], UTF_16),
@@ -38,6 +44,11 @@ const BY_START: [(&[u8], Foreign); 10] = [
     (&[0x28, 0xB5, 0x2F, 0xFD], Foreign { what: "packed by zstd", hint: "unpack it: unzstd" }),
     (b"BZh", Foreign { what: "packed by bzip2", hint: "unpack it: bunzip2" }),
     (b"PK\x03\x04", Foreign { what: "a zip archive", hint: "unpack it: unzip" }),
+    (b"\xFD7zXZ\0", Foreign { what: "packed by xz", hint: "unpack it: unxz" }),
+    (b"7z\xBC\xAF\x27\x1C", Foreign { what: "a 7z archive", hint: "unpack it: 7z x" }),
+    (b"ARROW1", Foreign { what: "an Arrow file", hint: "write the table as Parquet" }),
+    (b"\x80\x04\x95", Foreign { what: "a pickle of Python", hint: "write it as JSON" }),
+    (b"<?xml", Foreign { what: "an XML file", hint: "convert it to one of the formats first" }),
 ];
 
 const UTF_16: Foreign = Foreign { what: "text in UTF-16", hint: "save it as UTF-8" };
@@ -97,6 +108,8 @@ mod tests {
             (b"\x1F\x8B\x08", "gzip"),
             (b"\x89HDF\r\n", "HDF5"),
             (b"PAR1", "Parquet"),
+            (b"<?xml version=\"1.0\"?>", "XML"),
+            (b"\xFD7zXZ\0\0", "xz"),
         ] {
             let found = recognise(start).unwrap();
             assert!(found.what.contains(what), "{found:?}");

@@ -42,6 +42,17 @@ pub(crate) fn read_records<O: Send>(
     work: &(dyn Fn(Record<'_>) -> Result<O> + Sync),
     each: &mut dyn FnMut(O) -> Result<()>,
 ) -> Result<()> {
+    read_all_records(path, unit, work, &mut |record| each(record?))
+}
+
+/// [`read_records`] where `each` gets the errors of bad records too, and says whether they end the
+/// reading.
+pub(crate) fn read_all_records<O: Send>(
+    path: &Path,
+    unit: Unit,
+    work: &(dyn Fn(Record<'_>) -> Result<O> + Sync),
+    each: &mut dyn FnMut(Result<O>) -> Result<()>,
+) -> Result<()> {
     let reader = BufReader::new(open(path)?);
     let scanner = LineScanner { unit, block: RecordBlock::default(), open: None, line: 0, row: 0 };
     let parse = |text: &[u8], Span { row, line, .. }: Span| {

@@ -1,5 +1,5 @@
-//! Text files that are compressed where their name ends in `.gz`: opening them, and writing them so
-//! that they appear whole or not at all.
+//! Text files, plain or gzip: opening them, and writing them so that they appear whole or not at
+//! all. A file is read as what its first bytes say, and written as what its name says.
 
 use std::{
     io::{self, BufReader, Cursor, Read, Write},
@@ -9,22 +9,43 @@ use std::{
 use flate2::{Compression, read::MultiGzDecoder, write::GzEncoder};
 
 use super::files::AtomicFile;
+use super::foreign::{START, recognise};
 use crate::{DataError, Error, Result};
 
 const BUFFER_BYTES: usize = 1 << 18;
 /// U+FEFF in UTF-8, which some editors put before all text.
 const BYTE_ORDER_MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
 
-/// Opens a file for reading; a name that ends in `.gz` is unpacked on the way, and a byte order
-/// mark is passed over.
+/// The first bytes of gzip.
+const GZIP: [u8; 2] = [0x1F, 0x8B];
+
+/// Opens a file for reading. Gzip is unpacked on the way, whatever the file is called, and a byte
+/// order mark is passed over.
+///
+/// # Errors
+/// A [`DataError`] that says what the file is, if its first bytes are those of no text.
 pub(crate) fn open(path: &Path) -> Result<Box<dyn Read + Send>> {
-    let file = fs_err::File::open(path)?;
-    let reader: Box<dyn Read + Send> = if is_gzip(path) {
-        Box::new(BufReader::with_capacity(BUFFER_BYTES, MultiGzDecoder::new(file)))
+    let (start, file) = begin(path, fs_err::File::open(path)?)?;
+    let (start, reader): (_, Box<dyn Read + Send>) = if start.starts_with(&GZIP) {
+        let (start, rest) = begin(path, MultiGzDecoder::new(Cursor::new(start).chain(file)))?;
+        (start, Box::new(rest))
     } else {
-        Box::new(BufReader::with_capacity(BUFFER_BYTES, file))
+        (start, Box::new(file))
     };
-    Ok(Box::new(behind_mark(path, reader)?))
+    if let Some(foreign) = recognise(&start) {
+        let error = DataError::new(path, format!("is {}", foreign.what));
+        return Err(error.hint(foreign.hint).into());
+    }
+    let whole = Cursor::new(start).chain(reader);
+    Ok(Box::new(behind_mark(path, BufReader::with_capacity(BUFFER_BYTES, whole))?))
+}
+
+/// The first bytes of a reader, and the reader behind them.
+fn begin<R: Read>(path: &Path, mut reader: R) -> Result<(Vec<u8>, R)> {
+    let mut start = Vec::with_capacity(START);
+    let read = reader.by_ref().take(START as u64).read_to_end(&mut start);
+    read.map_err(|error| unreadable(path, 0, error))?;
+    Ok((start, reader))
 }
 
 /// What a reader gives behind its byte order mark, or all of it; `path` is for messages.
@@ -61,20 +82,19 @@ pub(crate) fn first_byte(path: &Path) -> Result<Option<u8>> {
 
 /// The error of a file that cannot be read on after `row` rows: damaged compression, or the disk.
 pub(crate) fn unreadable(path: &Path, row: usize, error: io::Error) -> Error {
-    if !is_gzip(path) {
+    use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+    // What the decoder says; the disk fails in other ways.
+    if !matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof) {
         return error.into();
     }
     DataError::new(path, format!("the compressed data cannot be unpacked: {error}"))
         .row(row)
-        .hint(
-            "the file is damaged, cut off or not compressed; fetch it again, or remove `.gz` \
-            from its name",
-        )
+        .hint("the file is damaged or cut off; fetch it again")
         .into()
 }
 
-/// Whether a file is compressed, by its name.
-pub(crate) fn is_gzip(path: &Path) -> bool {
+/// Whether a file is written compressed, by its name.
+fn is_gzip(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "gz")
 }
 

@@ -1,5 +1,6 @@
 //! Data: `synth`, `prepare`, `survey`, `label`, `convert`.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -7,13 +8,15 @@ use clap::Args;
 
 use super::shared::{Clock, print_all, write_json};
 use crate::base::say;
-use crate::corpus::formats::{ReadOptions, load_relations};
+use crate::corpus::formats::{OnError, ReadOptions, load_relations};
 use crate::corpus::label::Matching;
 use crate::corpus::synth::{WorldOptions, write_world};
 use crate::corpus::{FactBase, Format, LabelOptions, MeshTree, RelationSet, label_file};
 use crate::pipeline;
-use crate::pipeline::{DocumentForm, InputFile, PrepareJob, relations_in, survey_files};
-use crate::{Error, Result};
+use crate::pipeline::{
+    DocumentForm, InputFile, PrepareJob, WHOLE_FILE, relations_in, survey_files,
+};
+use crate::{DataError, Error, Result};
 
 /// Generate a small world: documents, relations, a tokenizer, and the truth of its labels
 #[derive(Debug, Args)]
@@ -55,9 +58,10 @@ struct InputFlags {
     /// beside the first input; `survey` counts words without it]
     #[arg(long, value_name = "DIR-or-vocab")]
     tokenizer: Option<PathBuf>,
-    /// Lower-case words if the tokenizer does not say whether to
-    #[arg(long)]
-    lowercase: bool,
+    /// Lower-case words (`true`, or no value) or keep their case (`false`) [default: as the
+    /// tokenizer's files say]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    lowercase: Option<bool>,
     #[command(flatten)]
     reading: ReadingFlags,
 }
@@ -73,13 +77,18 @@ struct ReadingFlags {
     /// does
     #[arg(long, value_name = "FILE")]
     mesh_tree: Option<PathBuf>,
+    /// What to do with a document that cannot be read: stop, with an error that lists all of them,
+    /// or skip it, and list it in NAME.left-out.jsonl beside the output
+    #[arg(long, value_enum, value_name = "WHAT", default_value = "stop")]
+    on_error: OnError,
 }
 
 impl ReadingFlags {
     fn options(&self, relations: Option<RelationSet>) -> Result<ReadOptions> {
         let pair_types = self.pair_types.as_deref().map(str::parse).transpose()?;
         let mesh = self.mesh_tree.as_deref().map(MeshTree::load).transpose()?.map(Arc::new);
-        Ok(ReadOptions { relations, pair_types, mesh })
+        let on_error = self.on_error;
+        Ok(ReadOptions { relations, pair_types, mesh, on_error, excluded: None })
     }
 }
 
@@ -89,8 +98,14 @@ pub struct PrepareVerb {
     #[command(flatten)]
     files: InputFlags,
     /// Folder of shards to write
-    #[arg(long, value_name = "DIR")]
-    output: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "check")]
+    output: Option<PathBuf>,
+    /// Survey the files instead
+    #[arg(long, hide = true)]
+    check: bool,
+    /// Title of a document to leave out, which may be faulty; may be repeated
+    #[arg(long, value_name = "TITLE")]
+    exclude_title: Vec<String>,
     /// Documents in each shard
     #[arg(long, value_name = "N")]
     shard_rows: Option<usize>,
@@ -101,11 +116,18 @@ pub struct PrepareVerb {
 
 impl PrepareVerb {
     pub fn run(self) -> Result<()> {
+        let Some(output) = self.output.filter(|_| !self.check) else {
+            return SurveyVerb { files: self.files, json: self.json }.run();
+        };
         let clock = Clock::start();
         let files = self.files;
         let tokenizer = files.tokenizer.map_or_else(|| tokenizer_beside(&files.input), Ok)?;
-        let (inputs, read) =
-            (InputFile::all(&files.input, files.format), files.reading.options(None)?);
+        let exclude: HashSet<String> = self.exclude_title.into_iter().collect();
+        let inputs = InputFile::all(&files.input, files.format);
+        let read = ReadOptions {
+            excluded: Some(Arc::new(exclude.clone())),
+            ..files.reading.options(None)?
+        };
         let relations = match &files.relations {
             Some(path) => load_relations(path)?,
             None => relations_in(&inputs, &read)?,
@@ -113,12 +135,13 @@ impl PrepareVerb {
         let job = PrepareJob {
             lowercase: files.lowercase,
             shard_rows: self.shard_rows,
-            ..PrepareJob::new(&inputs, &read, &self.output, &tokenizer, &relations)
+            exclude: Some(&exclude),
+            ..PrepareJob::new(&inputs, &read, &output, &tokenizer, &relations)
         };
         let report = job.run()?;
         say(format!("{report}"));
         let documents = report.manifest.documents + report.dropped;
-        clock.write(self.json.as_deref(), &self.output, Some(documents), &report)
+        clock.write(self.json.as_deref(), &output, Some(documents), &report)
     }
 }
 
@@ -140,7 +163,12 @@ impl SurveyVerb {
             (InputFile::all(&files.input, files.format), files.reading.options(relations)?);
         let report = survey_files(&inputs, &read, files.tokenizer.as_deref(), files.lowercase)?;
         print_all(report.to_string().as_bytes())?;
-        write_json(self.json.as_deref(), &report)
+        write_json(self.json.as_deref(), &report)?;
+        let stops = files.reading.on_error == OnError::Stop;
+        let faults = report.0.into_iter().flat_map(|file| file.left_out);
+        let faults = faults.filter(|fault| stops || fault.what == WHOLE_FILE);
+        let listing = DataError::listing(faults.map(|fault| fault.error).collect());
+        listing.map_or(Ok(()), |error| Err(error.into()))
     }
 }
 
@@ -201,9 +229,9 @@ impl LabelVerb {
 #[derive(Debug, Args)]
 pub struct ConvertVerb {
     /// Format of the input
-    #[arg(long, value_enum, value_name = "F")]
+    #[arg(long, value_enum, value_name = "F", alias = "from")]
     format: DocumentForm,
-    /// Format of the output; pubtator and chemdisgene cannot be written
+    /// Format of the output; pubtator, chemdisgene and brat cannot be written
     #[arg(long, value_enum, value_name = "F")]
     to: DocumentForm,
     /// File to read
@@ -231,7 +259,41 @@ impl ConvertVerb {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Parser)]
+    struct Prepare {
+        #[command(flatten)]
+        verb: PrepareVerb,
+    }
+
+    #[test]
+    fn lowercase_says_true_or_false_or_nothing() {
+        let lowercase = |flags: &[&str]| {
+            let all = ["x", "--format", "docred", "--input", "a.json", "--output", "o"];
+            Prepare::try_parse_from([&all, flags].concat()).unwrap().verb.files.lowercase
+        };
+        assert_eq!(lowercase(&[]), None);
+        assert_eq!(lowercase(&["--lowercase"]), Some(true));
+        assert_eq!(lowercase(&["--lowercase", "true"]), Some(true));
+        assert_eq!(lowercase(&["--lowercase", "false"]), Some(false));
+    }
+
+    #[test]
+    fn prepare_check_is_a_survey() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        fs_err::write(&path, r#"[{"title": "a", "sents": [], "vertexSet": []}]"#).unwrap();
+        let input = path.to_str().unwrap();
+        let flags = ["x", "--format", "docred", "--check", "--input", input];
+        Prepare::try_parse_from(flags).unwrap().verb.run().unwrap();
+        fs_err::write(&path, "[{}]").unwrap();
+        let verb = Prepare::try_parse_from(flags).unwrap().verb;
+        assert_eq!(verb.run().unwrap_err().exit_code(), 65);
+        assert!(Prepare::try_parse_from(["x", "--format", "docred", "--input", input]).is_err());
+    }
 
     #[test]
     fn a_tokenizer_beside_the_documents_is_taken() {

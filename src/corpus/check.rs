@@ -10,8 +10,8 @@ use ahash::{AHashMap, AHashSet};
 use serde::Deserialize;
 
 use super::place::DocumentPlace;
-use super::{Candidate, Document, Entity, Fact, Mention, Provenance, RelationSet};
-use crate::{Error, Result};
+use super::{Candidate, Document, Entity, Fact, Mention, Provenance, RelationSet, is_no_relation};
+use crate::{DataError, Error, Result};
 
 /// A document before any check. Indices are signed so that a negative one is a finding, not a type
 /// error.
@@ -106,6 +106,21 @@ pub(crate) struct Check<'a> {
     pub repeats: Repeats,
 }
 
+/// Label rows of a document that made no fact of their own.
+#[derive(Debug, Default)]
+pub struct OtherRows {
+    /// Rows that repeat the facts of earlier rows.
+    pub repeated: usize,
+    /// Rows whose label says that there is no relation.
+    pub no_relation: usize,
+    /// ChemDisGene: rows that no mentioned pair bears.
+    pub unplaced: usize,
+    /// PubTator: rows of two mentioned entities whose types are not asked about.
+    pub unasked: usize,
+    /// Rows with a fault that was to be passed over.
+    pub faulty: Vec<DataError>,
+}
+
 /// What is done with label rows that repeat a fact.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Repeats {
@@ -116,8 +131,8 @@ pub(crate) enum Repeats {
 }
 
 impl Check<'_> {
-    /// The document and the number of label rows that repeated an earlier fact.
-    pub(crate) fn document(&self, raw: Unchecked) -> Result<(Document, usize)> {
+    /// The document, and the label rows that made no fact of their own.
+    pub(crate) fn document(&self, raw: Unchecked) -> Result<(Document, OtherRows)> {
         let place = DocumentPlace { file: self.file, row: self.row, title: &raw.title };
         let at = CheckAt { check: self, place };
         let lengths: Vec<usize> = raw.sentences.iter().map(Vec::len).collect();
@@ -126,7 +141,7 @@ impl Check<'_> {
             .map(|(index, entity)| at.entity(index, entity, &lengths))
             .collect::<Result<Vec<_>>>()?;
         let facts = raw.facts.map(|rows| at.facts(rows, entities.len(), lengths.len()));
-        let (facts, duplicates) = facts.transpose()?.unzip();
+        let (facts, others) = facts.transpose()?.unzip();
         let candidates =
             raw.candidates.map(|pairs| at.candidates(&pairs, entities.len())).transpose()?;
         if let Some(candidates) = &candidates {
@@ -142,7 +157,7 @@ impl Check<'_> {
                 candidates,
                 provenance,
             },
-            duplicates.unwrap_or(0),
+            others.unwrap_or_default(),
         ))
     }
 }
@@ -238,11 +253,15 @@ impl CheckAt<'_> {
         rows: Vec<UncheckedFact>,
         entities: usize,
         sentences: usize,
-    ) -> Result<(Vec<Fact>, usize)> {
+    ) -> Result<(Vec<Fact>, OtherRows)> {
         let mut facts: Vec<Fact> = Vec::with_capacity(rows.len());
         let mut seen: AHashMap<(usize, usize, String), usize> = AHashMap::with_capacity(rows.len());
-        let mut duplicates = 0;
+        let mut others = OtherRows::default();
         for (at, row) in rows.into_iter().enumerate() {
+            if is_no_relation(&row.relation) {
+                others.no_relation += 1;
+                continue;
+            }
             let fact = self.fact(
                 &|| format!("{}[{at}]", self.check.fields.facts),
                 row,
@@ -250,7 +269,7 @@ impl CheckAt<'_> {
                 sentences,
             )?;
             let key = (fact.head, fact.tail, fact.relation.clone());
-            duplicates += usize::from(seen.contains_key(&key));
+            others.repeated += usize::from(seen.contains_key(&key));
             if let Some(&first) = seen.get(&key).filter(|_| self.check.repeats == Repeats::Merge) {
                 merge_evidence(&mut facts[first].evidence, &fact.evidence);
             } else {
@@ -258,7 +277,7 @@ impl CheckAt<'_> {
                 facts.push(fact);
             }
         }
-        Ok((facts, duplicates))
+        Ok((facts, others))
     }
 
     fn fact(

@@ -10,10 +10,11 @@ use std::{
     path::Path,
 };
 
-use super::formats::ReadOptions;
 use super::formats::docred::DocredWriter;
+use super::formats::{ReadOptions, list_left_out};
 use super::{Document, Format};
 use crate::Result;
+use crate::base::say;
 
 pub use base::{FactBase, Matching};
 pub use report::LabelReport;
@@ -44,7 +45,7 @@ pub fn label_file(
     let mut report = LabelReport::default();
     let mut writer = DocredWriter::create(output)?;
     let mut used = HashSet::new();
-    options.format.read(input, &options.read, &mut |mut document: Document| {
+    let summary = options.format.read(input, &options.read, &mut |mut document: Document| {
         report.documents += 1;
         if options.exclude_titles.contains(&document.title) {
             report.excluded += 1;
@@ -62,6 +63,9 @@ pub fn label_file(
         writer.write(&document)
     })?;
     writer.finish()?;
+    let warnings = summary.warnings(input).into_iter();
+    warnings.for_each(|warning| say(format!("warning: {warning}")));
+    list_left_out(&summary.left_out, output)?;
     (report.known_facts, report.used_facts) = (facts.len(), used.len());
     Ok(report)
 }

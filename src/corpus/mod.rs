@@ -22,6 +22,6 @@ pub use hypernyms::{MeshTree, filter_hypernyms};
 pub use label::{FactBase, LabelOptions, label_file};
 pub use listed_pairs::{LabelledPair, PairLabel};
 pub use pair_types::PairTypes;
-pub use relations::{Relation, RelationSet};
+pub use relations::{Relation, RelationSet, is_no_relation};
 pub use split::title_position;
 pub use survey::{FileSurvey, Survey, SurveyReport};

@@ -4,6 +4,18 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
+/// What files call the label of a pair without relation, in lower case and without `_`, `-`, `/`
+/// and blanks.
+const NO_RELATION: [&str; 5] = ["na", "norelation", "none", "nil", "null"];
+
+/// Whether a label says that there is no relation: `Na`, `N/A`, `no_relation`, `None` and the like,
+/// and EoG's `NR`. Such a label is no class.
+pub fn is_no_relation(id: &str) -> bool {
+    let apart = |c: &char| matches!(c, '_' | '-' | '/' | ' ');
+    let letters: String = id.chars().filter(|c| !apart(c)).flat_map(char::to_lowercase).collect();
+    id == "NR" || NO_RELATION.contains(&letters.as_str())
+}
+
 /// One relation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Relation {
@@ -72,5 +84,20 @@ impl From<Vec<Relation>> for RelationSet {
 impl From<RelationSet> for Vec<Relation> {
     fn from(set: RelationSet) -> Self {
         set.relations
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_that_say_no_relation_are_known_by_name() {
+        for id in ["NA", "Na", "N/A", "n/a", "na", "no_relation", "No Relation", "None", "NR"] {
+            assert!(is_no_relation(id), "{id}");
+        }
+        for id in ["P17", "", "nr", "name", "nation", "CID", "Nan1", "relation", "-"] {
+            assert!(!is_no_relation(id), "{id}");
+        }
     }
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use ahash::AHashMap;
 use serde::Serialize;
 
-use super::formats::ReadSummary;
+use super::formats::{LeftOut, ReadSummary};
 use super::{Document, Fact};
 use crate::base::hash_number;
 
@@ -124,6 +124,14 @@ pub struct FileSurvey {
     pub repeated: usize,
     /// ChemDisGene: label rows that fit no mentioned pair of the right types.
     pub unplaced: usize,
+    /// Label rows that say "no relation".
+    pub no_relation: usize,
+    /// PubTator: label rows of types that are not asked about.
+    pub unasked: usize,
+    /// Documents and rows that cannot be read.
+    pub left_out: Vec<LeftOut>,
+    /// What the reader has to say.
+    pub notes: Vec<String>,
     /// Mentions.
     pub mentions: usize,
     /// Mentions whose name differs from the words of their span in more than white space and case.
@@ -180,9 +188,11 @@ impl Survey {
     }
 
     /// Adds the counts that only the reader of the current file knows.
-    pub fn end_file(&mut self, read: &ReadSummary) {
+    pub fn end_file(&mut self, read: ReadSummary) {
         if let Some(file) = self.files.last_mut() {
             (file.repeated, file.unplaced) = (read.duplicate_facts, read.unplaced_facts);
+            (file.no_relation, file.unasked) = (read.no_relation, read.unasked_facts);
+            (file.left_out, file.notes) = (read.left_out, read.notes);
         }
     }
 
@@ -400,6 +410,9 @@ impl fmt::Display for SurveyReport {
 
 impl FileSurvey {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.documents == 0 && !self.left_out.is_empty() {
+            return writeln!(f, "{}: cannot be read", self.file.display());
+        }
         writeln!(f, "{}: {}", self.file.display(), self.counts())?;
         if let Some(published) = self.published() {
             writeln!(
@@ -422,9 +435,14 @@ impl FileSurvey {
         )?;
         writeln!(
             f,
-            "  label rows that repeat others {}, that no mentioned pair bears {}",
-            self.repeated, self.unplaced
+            "  label rows that repeat others {}, that no mentioned pair bears {}, of types not \
+             asked about {}, of no relation {}",
+            self.repeated, self.unplaced, self.unasked, self.no_relation
         )?;
+        if !self.left_out.is_empty() {
+            writeln!(f, "  documents or relations that cannot be read: {}", self.left_out.len())?;
+        }
+        self.notes.iter().try_for_each(|note| writeln!(f, "  note: {note}"))?;
         writeln!(
             f,
             "  {} of {} mentions bear a name that is not the words of their span",

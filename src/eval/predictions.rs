@@ -6,8 +6,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::json_stream;
-use crate::base::write_atomic;
+use crate::base::foreign::first_bytes;
+use crate::base::{json_stream, say, write_atomic};
+use crate::corpus::is_no_relation;
 use crate::{DataError, Error, Result};
 
 /// A list of predictions that unpacks to more is refused: a small zip can hold any number of zeros.
@@ -15,9 +16,9 @@ const MOST_UNPACKED_BYTES: u64 = 1 << 30;
 /// The one file of a submission.
 const INSIDE: &str = "result.json";
 
-/// One predicted fact. "No relation" is never predicted explicitly.
+/// One predicted fact. "No relation" is never predicted explicitly. Other fields of a file are
+/// passed over, as DocRED's scorer does.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Prediction {
     /// Title of the document.
     pub title: String,
@@ -35,23 +36,35 @@ pub struct Prediction {
     pub score: Option<f64>,
 }
 
-/// Reads a submission file: a JSON list, plain or gzip (`.gz`), or a zip (`.zip`) that holds
-/// exactly `result.json`.
+/// Reads a submission file: a JSON list, plain or gzip, or a zip that holds exactly `result.json`.
+/// Rows of no relation are left out, with a warning.
 ///
 /// # Errors
-/// I/O errors, and data errors that name row, line and field: a missing, unknown or ill-typed
-/// field, JSON that is none.
+/// I/O errors, and data errors that name row, line and field: a missing or ill-typed field, JSON
+/// that is none.
 pub fn read_predictions(path: &Path) -> Result<Vec<Prediction>> {
-    let mut predictions = Vec::new();
-    let mut take = |_, prediction| {
-        predictions.push(prediction);
+    let (mut predictions, mut no_relation) = (Vec::new(), 0);
+    let mut take = |_, prediction: Prediction| {
+        if is_no_relation(&prediction.r) {
+            no_relation += 1;
+        } else {
+            predictions.push(prediction);
+        }
         Ok(())
     };
-    if path.extension().is_some_and(|extension| extension == "zip") {
+    let is_zip = path.extension().is_some_and(|extension| extension == "zip")
+        || first_bytes(path).starts_with(b"PK\x03\x04");
+    if is_zip {
         let unpacked = unpack(path, fs_err::File::open(path)?)?;
         json_stream::read_array_from(path, Cursor::new(unpacked), &mut take)?;
     } else {
         json_stream::read_array(path, &mut take)?;
+    }
+    if no_relation > 0 {
+        let file = path.display();
+        say(format!(
+            "warning: {file}: {no_relation} predictions of \"no relation\" (NA) were left out"
+        ));
     }
     Ok(predictions)
 }
@@ -191,13 +204,30 @@ mod tests {
         let bad = [
             r#"{"title":"a","h_idx":0,"t_idx":1}"#,
             r#"{"title":"a","h_idx":-1,"t_idx":1,"r":"P17"}"#,
-            r#"{"title":"a","h_idx":0,"t_idx":1,"r":"P17","evidences":[]}"#,
+            r#"{"title":"a","h_idx":0,"t_idx":1,"r_idx":17}"#,
         ];
         for row in bad {
             fs_err::write(&path, format!("[{good},{row}]")).unwrap();
             let error = read_predictions(&path).unwrap_err();
             assert_eq!(error.exit_code(), 65);
             assert!(error.to_string().contains("result.json, row 1"), "{error}");
+        }
+    }
+
+    /// DocRED's own test.py writes `index` and `r_idx`; results of others carry names.
+    #[test]
+    fn other_fields_are_passed_over_and_no_relation_is_no_prediction() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("result.json");
+        let row = |r: &str| {
+            format!(
+                r#"{{"index":3,"h_idx":1,"t_idx":0,"r_idx":5,"r":"{r}","title":"c","h_name":"x"}}"#
+            )
+        };
+        let rows = ["NA", "P1", "n/a", "no_relation"].map(row);
+        for text in [format!("[{}]", rows.join(",")), rows.join("\n")] {
+            fs_err::write(&path, text).unwrap();
+            assert_eq!(read_predictions(&path).unwrap(), example()[1..]);
         }
     }
 
@@ -259,7 +289,9 @@ mod tests {
             assert_eq!(error.exit_code(), 65, "{name}: {error}");
             assert!(error.to_string().contains(name) && error.hint().is_some(), "{name}: {error}");
         }
-        fs_err::write(folder.path().join("good.zip"), whole).unwrap();
-        assert_eq!(read_predictions(&folder.path().join("good.zip")).unwrap().len(), 1);
+        for name in ["good.zip", "good.json"] {
+            fs_err::write(folder.path().join(name), &whole).unwrap();
+            assert_eq!(read_predictions(&folder.path().join(name)).unwrap().len(), 1);
+        }
     }
 }

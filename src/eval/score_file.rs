@@ -278,6 +278,19 @@ mod tests {
         assert_eq!(read(&path).unwrap(), []);
     }
 
+    #[test]
+    fn scores_are_read_in_every_codec() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("scores.parquet");
+        write(&path, &ROWS);
+        let expected = read(&path).unwrap();
+        for (codec, bytes) in crate::shards::testing::in_every_codec(&path) {
+            fs_err::write(&path, bytes).unwrap();
+            let found = read(&path).unwrap_or_else(|error| panic!("{codec}: {error}"));
+            assert_eq!(found, expected, "{codec}");
+        }
+    }
+
     /// A flipped byte anywhere gives an error with place and hint, or, where it means nothing to a
     /// reader, the same rows.
     #[test]

@@ -9,8 +9,9 @@ use clap::builder::PossibleValue;
 use serde::Serialize;
 
 use crate::Result;
+use crate::base::say;
 use crate::corpus::Format;
-use crate::corpus::formats::ReadOptions;
+use crate::corpus::formats::{ReadOptions, list_left_out};
 use crate::shards::DocumentTable;
 
 /// A format that [`convert`] reads or writes: those of [`Format::all`], and Parquet tables.
@@ -36,14 +37,21 @@ impl ValueEnum for DocumentForm {
 pub struct ConvertReport {
     /// Documents.
     pub documents: usize,
+    /// Documents and relations that were left out because they cannot be read.
+    pub left_out: usize,
     /// What the output has no place for, in words; empty where nothing was lost.
     pub losses: String,
 }
 
 impl fmt::Display for ConvertReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let losses = if self.losses.is_empty() { "nothing was lost" } else { &self.losses };
-        write!(f, "{} documents; {losses}", self.documents)
+        write!(f, "{} documents; ", self.documents)?;
+        match (self.left_out, self.losses.as_str()) {
+            (0, "") => f.write_str("nothing was lost"),
+            (0, losses) => f.write_str(losses),
+            (count, "") => write!(f, "{count} documents or relations left out"),
+            (count, losses) => write!(f, "{count} documents or relations left out; {losses}"),
+        }
     }
 }
 
@@ -60,9 +68,16 @@ pub fn convert(
     read: &ReadOptions,
 ) -> Result<ConvertReport> {
     let mut writer = to.0.create(output)?;
-    from.0.read(input, read, &mut |document| writer.write(document))?;
+    let summary = from.0.read(input, read, &mut |document| writer.write(document))?;
     let written = writer.finish()?;
-    Ok(ConvertReport { documents: written.documents, losses: written.losses })
+    let warnings = summary.warnings(input).into_iter();
+    warnings.for_each(|warning| say(format!("warning: {warning}")));
+    list_left_out(&summary.left_out, output)?;
+    Ok(ConvertReport {
+        documents: written.documents,
+        left_out: summary.left_out.len(),
+        losses: written.losses,
+    })
 }
 
 #[cfg(test)]
@@ -118,7 +133,17 @@ mod tests {
             .collect();
         assert_eq!(
             names,
-            ["docred", "cdr", "gda", "biored", "pubtator", "chemdisgene", "jsonl", "parquet"]
+            [
+                "docred",
+                "cdr",
+                "gda",
+                "biored",
+                "pubtator",
+                "chemdisgene",
+                "brat",
+                "jsonl",
+                "parquet"
+            ]
         );
     }
 
@@ -136,7 +161,7 @@ mod tests {
             let report =
                 convert(pair[0], &paths[step], pair[1], &paths[step + 1], &ReadOptions::default())
                     .unwrap();
-            assert_eq!(report, ConvertReport { documents: 1, losses: String::new() });
+            assert_eq!(report, ConvertReport { documents: 1, ..ConvertReport::default() });
             assert_eq!(read(pair[1], &paths[step + 1]), [document()]);
         }
         assert_eq!(fs_err::read(&paths[0]).unwrap(), fs_err::read(&paths[4]).unwrap());

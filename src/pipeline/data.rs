@@ -1,6 +1,7 @@
 //! From the files that a recipe names to shards: generate, label, split, prepare. Each step is
 //! skipped where its result is complete.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::{say, to_json, write_whole};
 use crate::corpus::formats::{
-    DocredWriter, ReadOptions, ReadSummary, TitleKey, load_relations, title_key,
+    DocredWriter, ReadOptions, ReadSummary, TitleKey, list_left_out, load_relations, title_key,
 };
 use crate::corpus::survey::WINDOW;
 use crate::corpus::synth::write_world;
@@ -22,7 +23,7 @@ use crate::recipe::{DataSources, Recipe, SplitSource};
 use crate::shards::{PrepareOptions, PrepareReport, WriteOptions, prepare};
 use crate::systems::dsdocre::DsdocreSettings;
 use crate::text::Tokenizer;
-use crate::{Error, Result};
+use crate::{DataError, Error, Result};
 
 /// A file of documents.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +56,33 @@ impl InputFile {
     ) -> Result<ReadSummary> {
         self.format.read(&self.path, options, each)
     }
+}
+
+/// Reads files one after another, and tells `done` what was in each.
+///
+/// # Errors
+/// As [`Format::read`]; if documents cannot be read, the error lists those of all files.
+fn read_files(
+    files: &[InputFile],
+    options: &ReadOptions,
+    each: &mut dyn FnMut(&InputFile, Document) -> Result<()>,
+    done: &mut dyn FnMut(&InputFile, ReadSummary),
+) -> Result<()> {
+    let mut failed: Option<Box<DataError>> = None;
+    for file in files {
+        let is_good = failed.is_none();
+        let read = file.read(options, &mut |document| {
+            if is_good { each(file, document) } else { Ok(()) }
+        });
+        match (read, &mut failed) {
+            (Ok(summary), None) => done(file, summary),
+            (Ok(_), Some(_)) => {}
+            (Err(Error::Data(error)), None) => failed = Some(error),
+            (Err(Error::Data(error)), Some(first)) => first.also.push(error.to_string()),
+            (Err(error), _) => return Err(error),
+        }
+    }
+    failed.map_or(Ok(()), |error| Err(Error::Data(error)))
 }
 
 /// What a corpus is for.
@@ -132,6 +160,8 @@ pub fn prepare_data(recipe: &Recipe, folder: &Path) -> Result<RunData> {
     let named = &recipe.data;
     let read = ReadOptions {
         mesh: named.mesh_tree.as_deref().map(MeshTree::load).transpose()?.map(Arc::new),
+        on_error: named.on_error,
+        excluded: Some(Arc::new(named.exclude_titles.iter().cloned().collect())),
         ..ReadOptions::default()
     };
     let mut sources = sources(named, &read, folder)?;
@@ -182,13 +212,12 @@ fn held_out_titles(
     read: &ReadOptions,
 ) -> Result<HashSet<String>> {
     let mut titles: HashSet<String> = named.exclude_titles.iter().cloned().collect();
-    for file in sources.files[Role::Dev as usize].iter().chain(&sources.files[Role::Test as usize])
-    {
-        file.read(read, &mut |document| {
-            titles.insert(document.title);
-            Ok(())
-        })?;
-    }
+    let files = [Role::Dev, Role::Test].map(|role| sources.files[role as usize].as_slice());
+    let mut each = |_: &InputFile, document: Document| {
+        titles.insert(document.title);
+        Ok(())
+    };
+    read_files(&files.concat(), read, &mut each, &mut |_, _| {})?;
     Ok(titles)
 }
 
@@ -202,8 +231,8 @@ pub struct PrepareJob<'a> {
     pub output: &'a Path,
     /// Tokenizer folder, vocabulary or word vectors.
     pub tokenizer: &'a Path,
-    /// Lower-case words where the tokenizer does not say.
-    pub lowercase: bool,
+    /// Whether words are put into lower case; where it is not said, the tokenizer's files decide.
+    pub lowercase: Option<bool>,
     /// Relations in class order.
     pub relations: &'a RelationSet,
     /// Titles to leave out, where there are any.
@@ -226,7 +255,7 @@ impl<'a> PrepareJob<'a> {
             read,
             output,
             tokenizer,
-            lowercase: false,
+            lowercase: None,
             relations,
             exclude: None,
             shard_rows: None,
@@ -239,7 +268,7 @@ impl<'a> PrepareJob<'a> {
     /// If a file holds a bad document, the tokenizer cannot be read, or the shards cannot be
     /// written.
     pub fn run(&self) -> Result<PrepareReport> {
-        let tokenizer = Tokenizer::load(self.tokenizer, self.lowercase.then_some(true))?;
+        let tokenizer = Tokenizer::load(self.tokenizer, self.lowercase)?;
         tokenizer.warnings().iter().for_each(|warning| say(format!("warning: {warning}")));
         let write = WriteOptions::default();
         let rows_per_shard = self.shard_rows.unwrap_or(write.rows_per_shard);
@@ -253,32 +282,30 @@ impl<'a> PrepareJob<'a> {
         let mut seen: HashSet<TitleKey> =
             self.exclude.into_iter().flatten().map(|title| title_key(title)).collect();
         let mut left_out = 0;
+        let mut faulty = Vec::new();
         let mut source = |each: &mut dyn FnMut(Document) -> Result<()>| {
-            for input in self.inputs {
-                let mut survey = FileSurvey { file: input.path.clone(), ..FileSurvey::default() };
-                let summary = input.read(&read, &mut |document| {
-                    survey.add(&document, document.num_words());
-                    if seen.insert(title_key(&document.title)) {
-                        return each(document);
-                    }
-                    left_out += 1;
-                    Ok(())
-                })?;
-                if summary.unplaced_facts > 0 {
-                    let (file, count) = (input.path.display(), summary.unplaced_facts);
-                    say(format!(
-                        "warning: {file}: {count} relations between what is not mentioned were \
-                         left out"
-                    ));
+            let survey = RefCell::new(FileSurvey::default());
+            let mut take = |_: &InputFile, document: Document| {
+                survey.borrow_mut().add(&document, document.num_words());
+                if seen.insert(title_key(&document.title)) {
+                    return each(document);
                 }
-                survey
-                    .warnings()
-                    .into_iter()
-                    .for_each(|warning| say(format!("warning: {warning}")));
-            }
-            Ok(())
+                left_out += 1;
+                Ok(())
+            };
+            read_files(self.inputs, &read, &mut take, &mut |input, summary| {
+                let survey = FileSurvey { file: input.path.clone(), ..survey.take() };
+                let warnings = summary.warnings(&input.path).into_iter().chain(survey.warnings());
+                warnings.for_each(|warning| say(format!("warning: {warning}")));
+                faulty.extend(summary.left_out);
+            })
         };
-        let report = prepare(&options, &mut source, &mut |_| {})?;
+        let mut report = prepare(&options, &mut source, &mut |_| {})?;
+        report.left_out = faulty.len();
+        list_left_out(&faulty, self.output)?;
+        if let Some(warning) = report.pieces.warning() {
+            say(format!("warning: {warning}"));
+        }
         if report.manifest.max_pieces + 2 > WINDOW {
             let pieces = report.manifest.max_pieces;
             say(format!(
@@ -302,12 +329,11 @@ impl<'a> PrepareJob<'a> {
 /// Bad documents.
 pub fn relations_in(files: &[InputFile], read: &ReadOptions) -> Result<RelationSet> {
     let mut ids = std::collections::BTreeSet::new();
-    for file in files {
-        file.read(read, &mut |document| {
-            ids.extend(document.facts().iter().map(|fact| fact.relation.clone()));
-            Ok(())
-        })?;
-    }
+    let mut each = |_: &InputFile, document: Document| {
+        ids.extend(document.facts().iter().map(|fact| fact.relation.clone()));
+        Ok(())
+    };
+    read_files(files, read, &mut each, &mut |_, _| {})?;
     let mut set = RelationSet::default();
     for id in ids {
         set.insert(&id, &id);
@@ -379,8 +405,9 @@ fn split_files(
     let counts_path = folder.join("split.json");
     if !counts_path.exists() {
         let mut parts: [Vec<Document>; 3] = Default::default();
+        let mut left_out = Vec::new();
         for file in InputFile::all(&split.files, format) {
-            file.read(read, &mut |document| {
+            let summary = file.read(read, &mut |document| {
                 let at = title_position(&document.title, &split.salt);
                 let part = if at < split.test_share {
                     2
@@ -390,12 +417,14 @@ fn split_files(
                 parts[part].push(document);
                 Ok(())
             })?;
+            left_out.extend(summary.left_out);
         }
         for (path, documents) in paths.iter().zip(&parts) {
             let mut writer = DocredWriter::create(path)?;
             documents.iter().try_for_each(|document| writer.write(document))?;
             writer.finish()?;
         }
+        list_left_out(&left_out, &counts_path)?;
         let counts = parts.map(|documents| documents.len());
         say(format!("split: {} human, {} dev, {} test documents", counts[0], counts[1], counts[2]));
         write_whole(&counts_path, &to_json(&counts)?)?;
@@ -435,4 +464,112 @@ fn tokenizer_path(recipe: &Recipe, sources: &RoleFiles) -> Result<PathBuf> {
         Error::recipe(format!("encoder `{}` brings no tokenizer", recipe.encoder.name))
             .with_hint("name a tokenizer folder or vocab.txt as data.tokenizer")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::corpus::formats::OnError;
+
+    /// A document with a label; its first mention is `[0, end)`.
+    fn document(title: &str, end: usize) -> Value {
+        json!({
+            "title": title,
+            "sents": [["Ada", "ran", "Unit"]],
+            "vertexSet": [
+                [{"name": "Ada", "sent_id": 0, "pos": [0, end], "type": "PER"}],
+                [{"name": "Unit", "sent_id": 0, "pos": [2, 3], "type": "ORG"}],
+            ],
+            "labels": [{"h": 0, "t": 1, "r": "runs", "evidence": []}],
+        })
+    }
+
+    struct Files {
+        folder: tempfile::TempDir,
+        inputs: Vec<InputFile>,
+    }
+
+    /// Two files, each with a document that cannot be read, and a vocabulary.
+    fn files(pieces: &str) -> Files {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let documents =
+            [[document("a", 0), document("b", 1)], [document("c", 1), document("d", 9)]];
+        for (name, documents) in ["x.json", "y.json"].iter().zip(documents) {
+            fs_err::write(path(name), json!(documents).to_string()).unwrap();
+        }
+        let special = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n";
+        fs_err::write(path("vocab.txt"), format!("{special}{pieces}")).unwrap();
+        let inputs = InputFile::all(&[path("x.json"), path("y.json")], Format::DOCRED);
+        Files { folder, inputs }
+    }
+
+    impl Files {
+        fn prepare(&self, read: &ReadOptions) -> Result<PrepareReport> {
+            let path = |name: &str| self.folder.path().join(name);
+            let relations = relations_in(&self.inputs, read)?;
+            PrepareJob::new(&self.inputs, read, &path("out"), &path("vocab.txt"), &relations).run()
+        }
+
+        fn list(&self) -> PathBuf {
+            self.folder.path().join("out.left-out.jsonl")
+        }
+    }
+
+    #[test]
+    fn the_error_lists_the_faulty_documents_of_all_files() {
+        let files = files("ada\nran\nunit\n");
+        let error = files.prepare(&ReadOptions::default()).unwrap_err();
+        assert_eq!(error.exit_code(), 65);
+        let text = error.to_string();
+        assert!(text.contains("x.json, row 0, document `a`"), "{text}");
+        assert!(text.contains("y.json, row 1, document `d`"), "{text}");
+        assert!(!files.list().exists());
+    }
+
+    #[test]
+    fn skipped_documents_are_counted_and_listed_beside_the_output() {
+        let files = files("ada\nran\nunit\n");
+        let read = ReadOptions { on_error: OnError::Skip, ..ReadOptions::default() };
+        let report = files.prepare(&read).unwrap();
+        assert_eq!((report.manifest.documents, report.left_out), (2, 2));
+        assert_eq!(report.pieces, crate::shards::PieceCount { all: 6, unknown: 0 });
+        let list = fs_err::read_to_string(files.list()).unwrap();
+        let titles: Vec<Value> = list
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap()["title"].clone())
+            .collect();
+        assert_eq!(titles, ["a", "d"]);
+    }
+
+    #[test]
+    fn excluded_titles_may_be_faulty() {
+        let files = files("ada\nran\nunit\n");
+        let titles: HashSet<String> = ["a", "b", "d"].map(String::from).into();
+        let read =
+            ReadOptions { excluded: Some(Arc::new(titles.clone())), ..ReadOptions::default() };
+        let report = files.prepare(&read).unwrap();
+        assert_eq!((report.manifest.documents, report.left_out), (2, 0));
+        fs_err::remove_dir_all(files.folder.path().join("out")).unwrap();
+        let [output, vocabulary] = ["out", "vocab.txt"].map(|name| files.folder.path().join(name));
+        let relations = relations_in(&files.inputs, &read).unwrap();
+        let job = PrepareJob {
+            exclude: Some(&titles),
+            ..PrepareJob::new(&files.inputs, &read, &output, &vocabulary, &relations)
+        };
+        assert_eq!(job.run().unwrap().manifest.documents, 1);
+    }
+
+    #[test]
+    fn the_share_of_unknown_pieces_is_told_and_all_unknown_is_an_error() {
+        let read = ReadOptions { on_error: OnError::Skip, ..ReadOptions::default() };
+        let report = files("ada\nran\n").prepare(&read).unwrap();
+        assert!(report.pieces.warning().unwrap().contains("2 of 6 pieces are unknown (33.3 %)"));
+        assert!(report.to_string().contains("2 of 6 pieces are unknown (33.3 %)"), "{report}");
+        let error = files("other\n").prepare(&read).unwrap_err();
+        assert!(error.to_string().contains("all 6 pieces are unknown"), "{error}");
+        assert_eq!((error.exit_code(), error.hint().is_some()), (65, true));
+    }
 }

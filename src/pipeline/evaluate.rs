@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use crate::base::say;
 use crate::corpus::formats::GoldDocuments;
 use crate::corpus::{
     Candidate, Document, Entity, Fact, Format, Mention, MeshTree, Provenance, filter_hypernyms,
@@ -151,6 +152,7 @@ pub fn evaluate(task: &EvaluateTask) -> Result<Evaluation> {
         rayon::join(|| read_gold(task, format), || rayon::join(read_submitted, read_known));
     let submitted: Result<Vec<Vec<Prediction>>> = submitted;
     let (file, submitted, (annotated, distant)) = (file?, submitted?, known?);
+    file.warnings.iter().for_each(|warning| say(format!("warning: {warning}")));
     let mut gold = Gold::new(&file.documents)?;
     if let Some(lists) = &file.pairs {
         gold = gold.without_filtered(lists);

@@ -24,7 +24,7 @@ mod session;
 mod summary;
 mod training;
 
-pub use check::survey_files;
+pub use check::{WHOLE_FILE, survey_files};
 pub use convert::{DocumentForm, convert};
 pub use data::{InputFile, PrepareJob, Role, RunData, named_tokenizer, prepare_data, relations_in};
 pub use evaluate::{EvaluateTask, Evaluation, document_of, evaluate, gold_of};

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::corpus::Format;
+use crate::corpus::formats::OnError;
 use crate::corpus::synth::{MAX_NOISE, WorldOptions};
 use crate::{Error, Result};
 
@@ -27,7 +28,7 @@ pub struct DataSources {
     /// Test documents; without labels they are predicted but not scored.
     pub test: Vec<PathBuf>,
     /// Titles left out of `distant` and `human`. Titles of dev and test are left out anyway, and a
-    /// repeated title is kept once.
+    /// repeated title is kept once. A document with such a title may be faulty, in any file.
     pub exclude_titles: Vec<String>,
     /// `rel_info.json` or `rel2id.json`; found from the labels when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -39,8 +40,13 @@ pub struct DataSources {
     /// absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train_facts: Option<PathBuf>,
-    /// Lower-case words before tokenising them, where the tokenizer does not say.
-    pub lowercase: bool,
+    /// Whether words are put into lower case before they are tokenised; the tokenizer's files
+    /// decide when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lowercase: Option<bool>,
+    /// What is done with a document that cannot be read: `stop`, or `skip`, which leaves it out and
+    /// lists it in `NAME.left-out.jsonl` beside the shards.
+    pub on_error: OnError,
     /// Generate the corpus.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub synth: Option<WorldOptions>,

@@ -49,22 +49,22 @@ impl DocumentFormat for DocumentTable {
         each: &mut dyn FnMut(Document) -> Result<()>,
     ) -> Result<ReadSummary> {
         let table = TableReader::open_alone(path)?;
-        let mut intake = Intake::default();
+        let mut intake = Intake::new(options);
+        let mut row = 0;
         for group in 0..table.num_row_groups() {
             for raw in table.guarded(group, || unchecked(&table.batch(group, &[])?))? {
                 let check = Check {
                     file: path,
-                    row: intake.summary.documents,
+                    row,
                     relations: options.relations.as_ref(),
                     fields: &PLAIN_FIELDS,
                     repeats: Repeats::Merge,
                 };
-                let (document, duplicates) = check.document(raw)?;
-                intake.take(&document, duplicates)?;
-                each(document)?;
+                row += 1;
+                intake.take(check.document(raw), each)?;
             }
         }
-        Ok(intake.summary)
+        intake.finish(Ok(()))
     }
 
     fn create(&self, path: &Path) -> Option<Result<Box<dyn DocumentWriter>>> {
@@ -232,6 +232,7 @@ fn pair(fields: &StructArray, at: usize) -> UncheckedPair {
 mod tests {
     use super::*;
     use crate::corpus::Format;
+    use crate::corpus::formats::OnError;
     use crate::shards::testing::corpus;
 
     fn write(path: &Path, documents: &[Document]) {
@@ -285,6 +286,31 @@ mod tests {
         );
         write(&folder.path().join("none.parquet"), &[]);
         assert_eq!(read(&folder.path().join("none.parquet")).unwrap(), []);
+    }
+
+    #[test]
+    fn documents_are_read_in_every_codec() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.parquet");
+        write(&path, &documents());
+        for (codec, bytes) in crate::shards::testing::in_every_codec(&path) {
+            let path = folder.path().join("again.parquet");
+            fs_err::write(&path, bytes).unwrap();
+            same(read(&path).unwrap_or_else(|error| panic!("{codec}: {error}")), &documents());
+        }
+    }
+
+    #[test]
+    fn documents_that_cannot_be_read_are_skipped_where_that_is_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.parquet");
+        let mut broken = documents();
+        broken[3].entities[0].mentions[0].end = 9;
+        write(&path, &broken);
+        let read = ReadOptions { on_error: OnError::Skip, ..ReadOptions::default() };
+        let summary = DocumentTable.read(&path, &read, &mut |_| Ok(())).unwrap();
+        assert_eq!(summary.documents, broken.len() - 1);
+        assert_eq!(summary.left_out[0].error.row, Some(3));
     }
 
     /// A flipped byte is noticed or changes nothing; a cut file is refused. No panic, no hang.

@@ -28,7 +28,7 @@ mod writer;
 pub use documents::DocumentTable;
 pub use facts::{FactCounts, FactIndex, FactInstance};
 pub use manifest::{FORMAT_VERSION, FileEntry, Scored, ShardManifest, TokenizerEntry};
-pub use prepare::{PrepareOptions, PrepareReport, prepare};
+pub use prepare::{PieceCount, PrepareOptions, PrepareReport, prepare};
 pub use reader::StoreOptions;
 pub use store::DocumentStore;
 pub use writer::{WriteOptions, rewrite_with_scores};

@@ -23,7 +23,7 @@ use crate::base::ordered;
 use crate::base::ordered::WorkInput;
 use crate::corpus::{Document, Entity, Mention, RelationSet};
 use crate::text::{Tokenizer, tokenize};
-use crate::{Error, Result};
+use crate::{DataError, Error, Result};
 
 /// Documents that a core tokenises at once, in bytes of their columns: some 40 of ordinary size.
 const CHUNK_BYTES: usize = 1 << 18;
@@ -48,6 +48,39 @@ pub struct PrepareOptions {
     pub write: WriteOptions,
 }
 
+/// A larger share of unknown pieces is a warning.
+const MOST_UNKNOWN: f64 = 0.1;
+
+/// How many pieces of words a tokenizer does not know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PieceCount {
+    /// Pieces.
+    pub all: usize,
+    /// Pieces that stand for what is not in the vocabulary.
+    pub unknown: usize,
+}
+
+impl PieceCount {
+    /// Counts pieces.
+    pub fn add(&mut self, pieces: &[u32], unknown: u32) {
+        self.all += pieces.len();
+        self.unknown += pieces.iter().filter(|&&piece| piece == unknown).count();
+    }
+
+    /// What the user should be warned of.
+    pub fn warning(self) -> Option<String> {
+        let is_high = self.unknown as f64 > MOST_UNKNOWN * self.all as f64;
+        is_high.then(|| format!("{self}: is this the tokenizer of the encoder and the language?"))
+    }
+}
+
+impl std::fmt::Display for PieceCount {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let share = 100.0 * self.unknown as f64 / self.all.max(1) as f64;
+        write!(f, "{} of {} pieces are unknown ({share:.1} %)", self.unknown, self.all)
+    }
+}
+
 /// What was prepared.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PrepareReport {
@@ -57,6 +90,10 @@ pub struct PrepareReport {
     pub dropped: usize,
     /// Facts from an entity to itself, which were left out.
     pub self_facts: usize,
+    /// Documents and relations that were left out because they cannot be read.
+    pub left_out: usize,
+    /// The pieces of all words.
+    pub pieces: PieceCount,
     /// The fact index.
     pub index: FactCounts,
 }
@@ -86,6 +123,7 @@ impl std::fmt::Display for PrepareReport {
         if self.self_facts > 0 {
             write!(f, "; {} facts from an entity to itself left out", self.self_facts)?;
         }
+        write!(f, "; {}", self.pieces)?;
         Ok(())
     }
 }
@@ -96,9 +134,9 @@ pub type Source<'a> = dyn FnMut(&mut dyn FnMut(Document) -> Result<()>) -> Resul
 
 /// Prepares a corpus. `progress` is told the number of documents read so far, once a group.
 ///
-/// Errors: those of the source; a data error for a document that breaks its own references; a
-/// recipe error for an output that exists. An output folder appears only when everything in it is
-/// complete.
+/// Errors: those of the source; a data error for a document that breaks its own references, and if
+/// the tokenizer knows no piece at all; a recipe error for an output that exists. An output folder
+/// appears only when everything in it is complete.
 pub fn prepare(
     options: &PrepareOptions,
     source: &mut Source,
@@ -119,7 +157,8 @@ pub fn prepare(
             builders.into_iter().map(|mut own| move |parts| DocumentGroup::build(&mut own, parts));
         let (groups, built) = ordered::start(scope, builders.collect(), MOST_GROUP_BYTES);
         let gatherer = scope.spawn(move || {
-            Gathering { groups, group: Vec::new(), bytes: 0, facts, self_facts: 0 }.run(chunks)
+            let (group, pieces) = (Vec::new(), PieceCount::default());
+            Gathering { groups, group, bytes: 0, facts, self_facts: 0, pieces }.run(chunks)
         });
         let writer = scope.spawn(move || write(shards, built));
         let (documents, group) = (Vec::new(), (0, 0));
@@ -237,6 +276,7 @@ struct TokenizedChunk {
     ends_group: bool,
     facts: GroupFacts,
     self_facts: usize,
+    pieces: PieceCount,
 }
 
 fn tokenize_chunk(
@@ -249,9 +289,11 @@ fn tokenize_chunk(
     let tokenized = documents.into_iter().map(|document| tokenize(&document, tokenizer, relations));
     let tokenized = tokenized.collect::<Result<Vec<_>>>()?;
     let kept: usize = tokenized.iter().map(|document| document.facts.len()).sum();
+    let (mut pieces, unknown) = (PieceCount::default(), tokenizer.special().unk);
+    tokenized.iter().for_each(|document| pieces.add(&document.pieces, unknown));
     let (facts, columns) =
         (GroupFacts::of(&tokenized, first_row), DocumentColumns::of(&tokenized)?);
-    Ok(TokenizedChunk { columns, bytes, ends_group, facts, self_facts: stated - kept })
+    Ok(TokenizedChunk { columns, bytes, ends_group, facts, self_facts: stated - kept, pieces })
 }
 
 /// The middle: chunks become row groups, and their facts go to the disk.
@@ -261,18 +303,21 @@ struct Gathering<O> {
     bytes: usize,
     facts: FactSpill,
     self_facts: usize,
+    pieces: PieceCount,
 }
 
 impl<O> Gathering<O> {
-    /// Gives all facts, and the number of those that were left out.
+    /// Gives all facts, the number of those that were left out, and that of the pieces.
     fn run(
         mut self,
         chunks: impl Iterator<Item = Result<TokenizedChunk>>,
-    ) -> Result<(FactSpill, usize)> {
+    ) -> Result<(FactSpill, usize, PieceCount)> {
         for chunk in chunks {
-            let TokenizedChunk { columns, bytes, ends_group, facts, self_facts } = chunk?;
+            let TokenizedChunk { columns, bytes, ends_group, facts, self_facts, pieces } = chunk?;
             self.facts.push(&facts)?;
             self.self_facts += self_facts;
+            self.pieces.all += pieces.all;
+            self.pieces.unknown += pieces.unknown;
             self.group.push(columns);
             self.bytes += bytes;
             if ends_group {
@@ -280,7 +325,7 @@ impl<O> Gathering<O> {
             }
         }
         self.send()?;
-        Ok((self.facts, self.self_facts))
+        Ok((self.facts, self.self_facts, self.pieces))
     }
 
     fn send(&mut self) -> Result<()> {
@@ -318,9 +363,18 @@ fn finish(
     options: &PrepareOptions,
     staging: Staging,
     written: WrittenShards,
-    (facts, self_facts): (FactSpill, usize),
+    (facts, self_facts, pieces): (FactSpill, usize, PieceCount),
     dropped: usize,
 ) -> Result<PrepareReport> {
+    if pieces.all > 0 && pieces.unknown == pieces.all {
+        let problem = format!("all {} pieces are unknown to this tokenizer", pieces.all);
+        return Err(DataError::new(&options.output, problem)
+            .hint(
+                "name the tokenizer of the encoder; a file of words needs those of the documents, \
+                 in the same case",
+            )
+            .into());
+    }
     options.tokenizer.save(&staging.path().join(TOKENIZER))?;
     let labelled = written.totals.labelled > 0;
     let (entry, index) = if labelled {
@@ -331,7 +385,7 @@ fn finish(
     let manifest = manifest(options, written, entry);
     manifest.write(staging.path())?;
     staging.publish()?;
-    Ok(PrepareReport { manifest, dropped, self_facts, index })
+    Ok(PrepareReport { manifest, dropped, self_facts, left_out: 0, pieces, index })
 }
 
 fn manifest(

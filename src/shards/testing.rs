@@ -2,6 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
+use parquet::file::properties::WriterProperties;
 use proptest::prelude::*;
 
 use super::writer::WrittenShards;
@@ -248,4 +252,27 @@ pub(super) fn corpus() -> Vec<Document> {
         document(&format!("document {number}"), &[&[city, "it"], &["France"]], &[(0, 1, "P17")])
     };
     (0..8).map(one).collect()
+}
+
+/// A Parquet file, written again in each codec.
+pub(crate) fn in_every_codec(path: &Path) -> Vec<(Compression, Vec<u8>)> {
+    let codecs = [
+        Compression::UNCOMPRESSED,
+        Compression::SNAPPY,
+        Compression::GZIP(GzipLevel::default()),
+        Compression::LZ4_RAW,
+        Compression::BROTLI(BrotliLevel::default()),
+        Compression::ZSTD(ZstdLevel::default()),
+    ];
+    let again = |codec| {
+        let file = fs_err::File::open(path).unwrap().into_file();
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+        let properties = WriterProperties::builder().set_compression(codec).build();
+        let (mut bytes, schema) = (Vec::new(), reader.schema().clone());
+        let mut writer = ArrowWriter::try_new(&mut bytes, schema, Some(properties)).unwrap();
+        reader.build().unwrap().for_each(|batch| writer.write(&batch.unwrap()).unwrap());
+        writer.close().unwrap();
+        (codec, bytes)
+    };
+    codecs.map(again).into()
 }

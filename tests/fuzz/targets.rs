@@ -46,6 +46,9 @@ const JSONL: &str = concat!(
     r#""candidates": []}"#,
     "\n"
 );
+const BRAT_TEXT: &str = "Ada Byron ran a mill. She left Leeds.\n";
+const BRAT: &str = "T1\tPER 0 9\tAda Byron\nT2\tPER 22 25\tShe\nT3\tLOC 31 36\tLeeds\n\
+    *\tEquiv T1 T2\nR1\tleft Arg1:T1 Arg2:T3\nA1\tOld T1\n";
 const PUBTATOR: &str = "7|t|Aspirin and ulcers.\n7|a|Ulcers follow ünder aspirin. Pain too.\n\
     7\t0\t7\tAspirin\tChemical\tD1\n7\t12\t18\tulcers\tDisease\tD2|D3\n\
     7\t49\t53\tPain\tDisease\tD4\n7\tCID\tD1\tD3\n\n8|t|Bare.\n";
@@ -167,7 +170,7 @@ fn shards(folder: &Path) {
             read: &ReadOptions::default(),
             output: &folder.join(name),
             tokenizer: &vocabulary,
-            lowercase: false,
+            lowercase: None,
             relations: &load_relations(&relations).unwrap(),
             exclude: None,
             shard_rows: None,
@@ -267,6 +270,7 @@ pub fn targets(folder: &Path) -> Vec<Target> {
     const KINDS: &[u8] = &[65, 64];
     fs_err::write(folder.join("distant_relationships.tsv"), RELATIONSHIPS).unwrap();
     fs_err::write(folder.join("texts.pubtator"), PUBTATOR).unwrap();
+    fs_err::write(folder.join("brat.txt"), BRAT_TEXT).unwrap();
     let [today, earlier] = pytorch();
     shards(folder);
     encoders(folder);
@@ -284,6 +288,7 @@ pub fn targets(folder: &Path) -> Vec<Target> {
         text("texts_relationships.tsv", RELATIONSHIPS, |path| {
             read("chemdisgene", &path.with_file_name("texts.pubtator"))
         }),
+        text("brat.ann", BRAT, |path| read("brat", path)),
         text("pairs.data", EOG, |path| read("cdr", path)),
         bytes("table.parquet", table(folder), |path| {
             let form = DocumentForm::from_str("parquet", false).unwrap();

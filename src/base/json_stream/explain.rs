@@ -14,6 +14,8 @@ const HINT_CUT: &str = "the file was cut off; fetch or write it again";
 const HINT_SYNTAX: &str =
     "check the file with a JSON tool at that line and column (NaN and Infinity are not JSON)";
 const HINT_DATA: &str = "the format is described in `docs/formats.md`";
+const HINT_FORMAT: &str = "is this the right file, and the right format?";
+const HINT_LINES: &str = "mend or leave out that line (NaN and Infinity are not JSON)";
 
 /// The error for an element that is not a `T`.
 pub(super) fn element<T: DeserializeOwned>(
@@ -31,8 +33,12 @@ pub(super) fn element<T: DeserializeOwned>(
     let (kind, hint) = match error.classify() {
         serde_json::error::Category::Eof if span.cut => ("the JSON ends too early", HINT_CUT),
         serde_json::error::Category::Data => ("unexpected JSON", HINT_DATA),
+        _ if span.alone => ("not valid JSON", HINT_LINES),
         _ => ("not valid JSON", HINT_SYNTAX),
     };
+    if let Some(keys) = wrapper_keys(text, span, problem) {
+        return wrapper(path, problem, &keys);
+    }
     let mut data = DataError::new(
         path,
         format!("{kind}: {problem} at line {} column {column}", span.line + line.max(1)),
@@ -41,6 +47,35 @@ pub(super) fn element<T: DeserializeOwned>(
     data.title = title(text);
     data.field = field::<T>(text);
     data.hint(hint).into()
+}
+
+/// The keys of an object that is the whole file and is no element: a list may be the value of one
+/// of them.
+fn wrapper_keys(text: &[u8], span: Span, problem: &str) -> Option<Vec<String>> {
+    if !span.alone || span.row > 0 || !problem.starts_with("missing field") {
+        return None;
+    }
+    let object: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(text).ok()?;
+    let holds_more = object.values().any(|value| value.is_array() || value.is_object());
+    (holds_more && !object.contains_key("title")).then(|| object.keys().cloned().collect())
+}
+
+fn wrapper(path: &Path, problem: &str, keys: &[String]) -> Error {
+    let names: Vec<String> = keys.iter().take(5).map(|key| format!("`{key}`")).collect();
+    let more = if keys.len() > names.len() { ", …" } else { "" };
+    let (plural, names) = (if keys.len() == 1 { "" } else { "s" }, names.join(", "));
+    let problem = format!(
+        "not a list, but an object with the key{plural} {names}{more}: as an element of a list it \
+         has a {problem}"
+    );
+    let key = keys.first().map_or("data", String::as_str);
+    DataError::new(path, problem)
+        .row(0)
+        .hint(format!(
+            "take the list out of the object, such as with `jq '.[\"{key}\"]' FILE`; the file must \
+             be an array, or have one element a line"
+        ))
+        .into()
 }
 
 /// The error for a file that ends right after an element.
@@ -56,6 +91,11 @@ pub(super) fn cut(path: &Path, span: Span) -> Error {
 pub(super) fn fault(path: &Path, row: usize, fault: Fault) -> Error {
     let data = match fault {
         Fault::Read(error) => return unreadable(path, row, error),
+        Fault::Empty => return DataError::new(path, "the file is empty").hint(HINT_CUT).into(),
+        Fault::NoJson => {
+            let problem = "neither a JSON array nor an object: this is no JSON";
+            return DataError::new(path, problem).hint(HINT_FORMAT).into();
+        }
         Fault::Syntax(problem, line, column) => DataError::new(
             path,
             format!("not valid JSON: {problem} at line {line} column {column}"),
@@ -66,9 +106,9 @@ pub(super) fn fault(path: &Path, row: usize, fault: Fault) -> Error {
             format!("the JSON ends too early: {problem} at line {line} column {column}"),
         )
         .hint(HINT_CUT),
-        Fault::Large => DataError::new(path, "an element of the array is larger than 64 MiB").hint(
-            "the file must be an array with one document an element; perhaps a quotation \
-                mark is missing",
+        Fault::Large => DataError::new(path, "an element is larger than 64 MiB").hint(
+            "the file must be an array with one document an element, or have one document a line; \
+             perhaps a quotation mark is missing, or the list is the value of a key",
         ),
     };
     data.row(row).into()

@@ -1,6 +1,8 @@
-//! A JSON array read element by element, from a plain or gzip file: one thread finds where elements
-//! end, all cores parse them, and the caller gets them in order. A file of any size costs the
-//! memory of a few blocks.
+//! A list of JSON values read element by element, from a plain or gzip file: one thread finds where
+//! elements end, all cores parse them, and the caller gets them in order. A file of any size costs
+//! the memory of a few blocks.
+//!
+//! The list is an array, or objects one a line (JSON lines). A single object is a list of one.
 //!
 //! Not for: what the elements mean. A broken file is a `DataError` with its row, line and column,
 //! and with title and field where they can be known.
@@ -8,7 +10,9 @@
 mod explain;
 mod scan;
 
-use std::{io::Read, path::Path};
+use std::io::Read;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::de::DeserializeOwned;
 
@@ -19,15 +23,23 @@ use crate::Result;
 
 const BUFFER_BYTES: usize = 1 << 18;
 
-/// Calls `each` with the row and value of every element of the array in `path`; returns the number
-/// of elements.
+/// What a file held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Elements {
+    /// Elements, good and bad.
+    pub rows: usize,
+    /// Whether they are in no array.
+    pub alone: bool,
+}
+
+/// Calls `each` with the row and value of every element of the list in `path`.
 ///
 /// The first error of `each` ends the reading and is returned as it is.
 pub(crate) fn read_array<T: DeserializeOwned + Send>(
     path: &Path,
     each: &mut dyn FnMut(usize, T) -> Result<()>,
-) -> Result<usize> {
-    read_array_with(path, &|_, element: T| Ok(element), each)
+) -> Result<Elements> {
+    read_array_with(path, &|_, element: T| Ok(element), &mut |row, element| each(row, element?))
 }
 
 /// [`read_array`] of what `reader` gives; `path` is for messages.
@@ -35,18 +47,18 @@ pub(crate) fn read_array_from<T: DeserializeOwned + Send>(
     path: &Path,
     reader: impl Read + Send,
     each: &mut dyn FnMut(usize, T) -> Result<()>,
-) -> Result<usize> {
-    read_elements(path, behind_mark(path, reader)?, &|_, element: T| Ok(element), each)
+) -> Result<Elements> {
+    let (reader, work) = (behind_mark(path, reader)?, |_, element: T| Ok(element));
+    read_elements(path, reader, &work, &mut |row, element| each(row, element?))
 }
 
-/// [`read_array`] with a step between parsing and `each` that runs on all cores.
-///
-/// The error of the first bad row is returned, after `each` has seen all rows before it.
+/// [`read_array`] with a step between parsing and `each` that runs on all cores. `each` gets the
+/// errors of bad rows too, and says whether they end the reading.
 pub(crate) fn read_array_with<T, O>(
     path: &Path,
     work: &(dyn Fn(usize, T) -> Result<O> + Sync),
-    each: &mut dyn FnMut(usize, O) -> Result<()>,
-) -> Result<usize>
+    each: &mut dyn FnMut(usize, Result<O>) -> Result<()>,
+) -> Result<Elements>
 where
     T: DeserializeOwned,
     O: Send,
@@ -58,23 +70,27 @@ fn read_elements<T, O>(
     path: &Path,
     reader: impl Read + Send,
     work: &(dyn Fn(usize, T) -> Result<O> + Sync),
-    each: &mut dyn FnMut(usize, O) -> Result<()>,
-) -> Result<usize>
+    each: &mut dyn FnMut(usize, Result<O>) -> Result<()>,
+) -> Result<Elements>
 where
     T: DeserializeOwned,
     O: Send,
 {
+    let alone = AtomicBool::new(false);
     let parse = |text: &[u8], span: Span| {
+        if span.alone {
+            alone.store(true, Ordering::Relaxed);
+        }
         let value = serde_json::from_slice(text)
             .map_err(|error| explain::element::<T>(path, text, span, &error))?;
         if span.cut { Err(explain::cut(path, span)) } else { work(span.row, value) }
     };
-    let mut row = 0;
+    let mut rows = 0;
     read_blocks(|input| scan(path, reader, input), &parse, &mut |element| {
-        row += 1;
-        each(row - 1, element)
+        rows += 1;
+        each(rows - 1, element)
     })?;
-    Ok(row)
+    Ok(Elements { rows, alone: alone.into_inner() })
 }
 
 /// Parses one line of JSON, `line` (from 0) of the file, with the same errors as an element of an

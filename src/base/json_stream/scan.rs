@@ -1,8 +1,8 @@
-//! Finding the elements of a JSON array without parsing them: brackets are counted, strings are
-//! skipped.
+//! Finding the elements of a list without parsing them: brackets are counted, strings are skipped.
 //!
 //! What lies between two commas of the outermost array is an element, whatever it holds; the parser
-//! judges it.
+//! judges it. In a file that begins with an object, each object is an element. If the first one is
+//! a line, every line is one, so that a broken line does not reach into the next.
 
 use crate::base::blocks::{BLOCK_BYTES, MAX_RECORD_BYTES, RecordBlock, Span};
 
@@ -13,6 +13,10 @@ pub(super) enum Fault {
     Read(std::io::Error),
     /// (problem, line, column), both from 1.
     Syntax(&'static str, usize, usize),
+    /// The file holds nothing.
+    Empty,
+    /// The file begins with neither an array nor an object.
+    NoJson,
     /// The file ends before the array does.
     Eof(&'static str, usize, usize),
     /// An element of more than [`MAX_RECORD_BYTES`].
@@ -29,6 +33,8 @@ enum ArrayPart {
     Inside,
     /// Behind the closing bracket.
     Behind,
+    /// In a file of objects without an array.
+    Objects,
 }
 
 /// The state of reading a file.
@@ -41,6 +47,8 @@ pub(super) struct ArrayScanner {
     depth: usize,
     in_string: bool,
     escaped: bool,
+    /// Whether each object is a line; known from the end of the first line.
+    lines: Option<bool>,
     /// Line of the next byte, from 0, and how many bytes of the line came before the text being
     /// scanned.
     line: usize,
@@ -55,10 +63,13 @@ impl ArrayScanner {
                 ArrayPart::Before => self.before(text)?,
                 ArrayPart::Inside => self.inside(text)?,
                 ArrayPart::Behind => self.behind(text)?,
+                ArrayPart::Objects => self.objects(text),
             };
             self.advance(&text[..used]);
             text = &text[used..];
-            if self.part == ArrayPart::Inside && self.block.text.len() == self.span.start {
+            if matches!(self.part, ArrayPart::Inside | ArrayPart::Objects)
+                && self.block.text.len() == self.span.start
+            {
                 (self.span.line, self.span.column) = (self.line, self.column);
             }
         }
@@ -91,8 +102,12 @@ impl ArrayScanner {
     pub(super) fn finish(&mut self) -> Result<(), Fault> {
         match self.part {
             ArrayPart::Behind => Ok(()),
-            ArrayPart::Before => {
-                Err(Fault::Eof("expected a JSON array", self.line + 1, self.column))
+            ArrayPart::Before => Err(Fault::Empty),
+            ArrayPart::Objects => {
+                if !self.is_blank() {
+                    self.close(self.depth > 0 || self.in_string);
+                }
+                Ok(())
             }
             // What there is of the element is judged first, since it can tell more.
             ArrayPart::Inside => {
@@ -112,8 +127,38 @@ impl ArrayScanner {
                 self.part = ArrayPart::Inside;
                 Ok(at + 1)
             }
-            Some(at) => Err(self.syntax("expected a JSON array", &text[..=at])),
+            Some(at) if text[at] == b'{' => {
+                self.part = ArrayPart::Objects;
+                self.span.alone = true;
+                Ok(at)
+            }
+            Some(_) => Err(Fault::NoJson),
         }
+    }
+
+    /// Copies text up to the end of the current object, or all of it.
+    fn objects(&mut self, text: &[u8]) -> usize {
+        for (at, &byte) in text.iter().enumerate() {
+            self.step(byte);
+            if byte != b'\n' {
+                continue;
+            }
+            let is_whole = self.depth == 0 && !self.in_string;
+            if is_whole || self.lines == Some(true) {
+                self.block.text.extend_from_slice(&text[..at]);
+                (self.depth, self.in_string, self.escaped) = (0, false, false);
+                if self.is_blank() {
+                    self.block.text.truncate(self.span.start);
+                } else {
+                    self.close(false);
+                    self.lines.get_or_insert(true);
+                }
+                return at + 1;
+            }
+            self.lines = Some(false);
+        }
+        self.block.text.extend_from_slice(text);
+        text.len()
     }
 
     /// Copies text up to the end of the current element, or all of it.
@@ -135,25 +180,32 @@ impl ArrayScanner {
 
     fn element_end(&mut self, text: &[u8]) -> Option<usize> {
         for (at, &byte) in text.iter().enumerate() {
-            if self.in_string {
-                match byte {
-                    _ if self.escaped => self.escaped = false,
-                    b'\\' => self.escaped = true,
-                    b'"' => self.in_string = false,
-                    _ => {}
-                }
-            } else {
-                match byte {
-                    b'"' => self.in_string = true,
-                    b',' | b']' if self.depth == 0 => return Some(at),
-                    b'{' | b'[' => self.depth += 1,
-                    // A closing brace too many stays in the element, whose parser refuses it.
-                    b'}' | b']' => self.depth = self.depth.saturating_sub(1),
-                    _ => {}
-                }
+            if matches!(byte, b',' | b']') && self.depth == 0 && !self.in_string {
+                return Some(at);
             }
+            self.step(byte);
         }
         None
+    }
+
+    /// Counts the brackets of an element.
+    fn step(&mut self, byte: u8) {
+        if self.in_string {
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' => self.escaped = true,
+                b'"' => self.in_string = false,
+                _ => {}
+            }
+        } else {
+            match byte {
+                b'"' => self.in_string = true,
+                b'{' | b'[' => self.depth += 1,
+                // A closing brace too many stays in the element, whose parser refuses it.
+                b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+                _ => {}
+            }
+        }
     }
 
     fn behind(&self, text: &[u8]) -> Result<usize, Fault> {

@@ -14,7 +14,7 @@ fn read(text: &[u8]) -> Result<Vec<Value>> {
         values.push(value);
         Ok(())
     })?;
-    assert_eq!(count, values.len());
+    assert_eq!(count.rows, values.len());
     Ok(values)
 }
 
@@ -118,10 +118,10 @@ fn a_byte_order_mark_is_passed_over() {
     assert_eq!(values, [json!(1)]);
 }
 
-/// A file is gzip by its name alone. One that is not, or is cut in its head or its end, is the
-/// user's to mend and no failure of the disk.
+/// A file is gzip by its first bytes, whatever it is called. One that is cut in its head or its end
+/// is the user's to mend and no failure of the disk.
 #[test]
-fn damaged_gzip_is_named_by_every_reader() {
+fn gzip_is_read_under_any_name_and_named_where_it_is_damaged() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.json.gz");
     let refused = |outcome: Result<()>| {
@@ -134,13 +134,82 @@ fn damaged_gzip_is_named_by_every_reader() {
         );
     };
     let whole = gzip(b"[1, 2]");
-    for bytes in [&b"[1, 2]"[..], &whole[..8], &whole[..whole.len() - 4]] {
+    for name in ["x.json", "x.json.gz", "x"] {
+        for bytes in [&b"[1, 2]"[..], &whole] {
+            let path = folder.path().join(name);
+            fs_err::write(&path, bytes).unwrap();
+            assert_eq!(read_whole(&path).unwrap(), b"[1, 2]", "{name}");
+            assert_eq!(read_array(&path, &mut |_, _: u32| Ok(())).unwrap().rows, 2, "{name}");
+        }
+    }
+    for bytes in [&whole[..8], &whole[..whole.len() - 4]] {
         fs_err::write(&path, bytes).unwrap();
         refused(read_whole(&path).map(drop));
         refused(read_array(&path, &mut |_, _: u32| Ok(())).map(drop));
     }
-    fs_err::write(&path, b"[1, 2]").unwrap();
+    fs_err::write(&path, &whole[..8]).unwrap();
     refused(first_byte(&path).map(drop));
+}
+
+/// What is no text is named by what it is, also inside of gzip.
+#[test]
+fn foreign_files_are_named() {
+    let page = b"<!DOCTYPE html><html><body>Not Found</body></html>";
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n";
+    let wide: Vec<u8> = "[{\"a\": 1}]".encode_utf16().flat_map(u16::to_be_bytes).collect();
+    for (bytes, what) in [
+        (page.to_vec(), "is a web page"),
+        (gzip(page), "is a web page"),
+        (pointer.to_vec(), "is a Git LFS pointer"),
+        (wide, "is text in UTF-16"),
+        (b"PK\x03\x04\0\0".to_vec(), "is a zip archive"),
+        (gzip(&gzip(b"[]")), "is packed by gzip"),
+    ] {
+        complains(&bytes, what);
+    }
+}
+
+/// Objects one a line, over several lines, or one: each is an element.
+#[test]
+fn objects_without_an_array_are_elements() {
+    let (one, two) = (json!({"a": "}\n{", "b": [1]}), json!({"a": null}));
+    for text in [
+        format!("{one}\n{two}"),
+        format!("\n {one} \r\n\n{two}\n\n"),
+        format!("{one:#}\n{two:#}\n"),
+        format!("\u{feff}{one}\n{two}\n"),
+    ] {
+        assert_eq!(read(text.as_bytes()).unwrap(), [one.clone(), two.clone()], "{text}");
+    }
+    assert_eq!(read(format!("{one:#}").as_bytes()).unwrap(), [one.clone()]);
+    let many: Vec<Value> =
+        (0..3_000).map(|row| json!({"row": row, "text": "long ".repeat(row % 700)})).collect();
+    let text: String = many.iter().map(|value| format!("{value}\n")).collect();
+    assert_eq!(read(text.as_bytes()).unwrap(), many);
+    complains(format!("{one}\n{{\"a\": \"x\n{two}\n").as_bytes(), "row 1");
+    complains(format!("{one}\n{{\"a\": x}}\n{two}\n").as_bytes(), "at line 2 column 7");
+    complains(b"{\"title\": \"A\", \"b\": [1", "row 0, document `A`");
+    complains(b"{\"a\": 1}, {\"a\": 2}", "trailing characters");
+}
+
+#[test]
+fn an_object_that_holds_the_list_is_named_with_its_keys() {
+    #[derive(Debug, serde::Deserialize)]
+    struct Titled {
+        #[allow(dead_code)]
+        title: String,
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("wrapped.json");
+    for text in ["{\"data\": [{\"title\": \"a\"}]}", "{\n \"data\": {\"train\": []}\n}"] {
+        fs_err::write(&path, text).unwrap();
+        let error = read_array(&path, &mut |_, _: Titled| Ok(())).unwrap_err();
+        assert!(error.to_string().contains("an object with the key `data`"), "{error}");
+        assert!(error.hint().unwrap().contains("jq"), "{error}");
+    }
+    fs_err::write(&path, "{\"name\": \"a\"}").unwrap();
+    let error = read_array(&path, &mut |_, _: Titled| Ok(())).unwrap_err();
+    assert!(error.to_string().contains("missing field `title`"), "{error}");
 }
 
 #[test]
@@ -159,7 +228,8 @@ fn an_earlier_row_is_reported_first() {
     let refuse = |row: usize, value: u32| {
         if value == 2 { Err(Error::recipe(format!("no {row}"))) } else { Ok(value) }
     };
-    let error = read_array_with(&path, &refuse, &mut |_, _| {
+    let error = read_array_with(&path, &refuse, &mut |_, value| {
+        value?;
         seen += 1;
         Ok(())
     });

@@ -8,15 +8,13 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::Path;
 
+use super::identifiers::identifiers;
+use super::scripts::{GIVE_SENTENCES, no_words, without_words};
 use super::segment::segment;
 use crate::Result;
+use crate::corpus::check::OtherRows;
 use crate::corpus::place::DocumentPlace;
-use crate::corpus::{Document, Entity, Fact, Mention, PairTypes, Provenance};
-
-/// Identifiers that say that there is none.
-const UNGROUNDED: [&str; 3] = ["", "-", "-1"];
-/// A mention can stand for several entities at once.
-const BETWEEN_IDS: [char; 2] = ['|', ';'];
+use crate::corpus::{Document, Entity, Fact, Mention, PairTypes, Provenance, is_no_relation};
 
 /// An annotated abstract.
 #[derive(Debug, Default)]
@@ -26,9 +24,19 @@ pub(super) struct Annotated<'a> {
     pub body: &'a str,
     pub mentions: Vec<SpanMention<'a>>,
     pub relations: Vec<IdRelation<'a>>,
-    /// Relations between what is not mentioned, or not as the type that they need, are left out and
-    /// counted; otherwise they are errors.
-    pub lenient: bool,
+    pub unmentioned: Unmentioned,
+}
+
+/// What is done with a relation that no two mentioned entities bear.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) enum Unmentioned {
+    /// It is an error.
+    #[default]
+    Refuse,
+    /// It is left out and listed as a fault.
+    List,
+    /// It is left out and counted, and so are those of types that are not asked about.
+    Count,
 }
 
 /// A mention as characters of title, one blank and body.
@@ -52,15 +60,6 @@ pub(super) struct IdRelation<'a> {
     pub field: String,
 }
 
-/// Relation rows that made no fact.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct OtherRows {
-    /// Rows that no mentioned pair bears.
-    pub unplaced: usize,
-    /// Rows all of whose facts earlier rows state.
-    pub repeated: usize,
-}
-
 impl Annotated<'_> {
     /// The document with its candidates and facts, and what became of the other relation rows;
     /// `types` say which pairs are asked about.
@@ -80,6 +79,9 @@ impl Annotated<'_> {
         } else {
             format!("{} {}", self.title, self.body)
         };
+        if let Some((letter, script)) = without_words(&text) {
+            return Err(place.error("title", no_words(letter, script)).hint(GIVE_SENTENCES).into());
+        }
         let spans = self.spans(place, &text)?;
         let title = if self.body.is_empty() { 0 } else { self.title.chars().count() };
         let cut = segment(&text, title, &spans);
@@ -97,9 +99,10 @@ impl Annotated<'_> {
                     .hint("spans begin and end at letters")
                     .into());
             };
-            let ids =
-                mention.ids.split(BETWEEN_IDS).map(str::trim).filter(|id| !UNGROUNDED.contains(id));
-            for id in ids.filter(|_| types.involve(mention.entity_type)) {
+            if !types.involve(mention.entity_type) {
+                continue;
+            }
+            for id in identifiers(mention.ids) {
                 let entity = *known.entry((mention.entity_type, id)).or_insert_with(|| {
                     document.entities.push(Entity {
                         knowledge_base_id: Some(id.to_owned()),
@@ -121,7 +124,7 @@ impl Annotated<'_> {
             }
         }
         document.candidates = types.candidates(&document);
-        let (facts, others) = self.facts(place, &document)?;
+        let (facts, others) = self.facts(place, &document, types)?;
         document.facts = Some(facts);
         Ok((document, others))
     }
@@ -135,15 +138,23 @@ impl Annotated<'_> {
         &self,
         place: DocumentPlace<'_>,
         document: &Document,
+        types: &PairTypes,
     ) -> Result<(Vec<Fact>, OtherRows)> {
         let pairs: Vec<(usize, usize)> = document.asked_pairs();
+        let mentioned: HashSet<&str> =
+            self.mentions.iter().flat_map(|mention| identifiers(mention.ids)).collect();
+        let is_mentioned = |ids: &str| identifiers(ids).iter().any(|id| mentioned.contains(id));
         let bears = |entity: usize, ids: &str| {
             let own = document.entities[entity].knowledge_base_id.as_deref().unwrap_or_default();
-            ids.split(BETWEEN_IDS).any(|id| id.trim() == own)
+            identifiers(ids).contains(&own)
         };
         let mut seen = HashSet::new();
         let (mut facts, mut others) = (Vec::<Fact>::new(), OtherRows::default());
         for IdRelation { relation, ids: [first, second], field } in &self.relations {
+            if is_no_relation(relation) {
+                others.no_relation += 1;
+                continue;
+            }
             let as_stated =
                 pairs.iter().filter(|&&(head, tail)| bears(head, first) && bears(tail, second));
             let mut found: Vec<_> = as_stated.copied().collect();
@@ -154,16 +165,23 @@ impl Annotated<'_> {
                     .copied()
                     .collect();
             }
-            if found.is_empty() && self.lenient {
+            let is_unasked =
+                *types != PairTypes::All && is_mentioned(first) && is_mentioned(second);
+            if found.is_empty() && self.unmentioned == Unmentioned::Count {
                 others.unplaced += 1;
+            } else if found.is_empty() && is_unasked {
+                others.unasked += 1;
             } else if found.is_empty() {
                 let problem = format!(
-                    "`{relation}` between `{first}` and `{second}`: no such pair of mentioned \
-                     entities is asked about"
+                    "`{relation}` between `{first}` and `{second}`: no such pair of entities is \
+                     mentioned"
                 );
-                let hint = "both must be mentioned; --pair-types names the types of heads and \
-                    tails, or `all`";
-                return Err(place.error(field, problem).hint(hint).into());
+                let hint = "both must be mentioned; --on-error skip leaves such rows out";
+                let error = place.error(field, problem).hint(hint);
+                if self.unmentioned == Unmentioned::Refuse {
+                    return Err(error.into());
+                }
+                others.faulty.push(error);
             }
             let (placed, before) = (!found.is_empty(), facts.len());
             let new = found.into_iter().filter(|&pair| seen.insert((pair, *relation)));

@@ -11,14 +11,15 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::annotated::{Annotated, IdRelation, OtherRows, SpanMention};
+use super::annotated::{Annotated, IdRelation, SpanMention, Unmentioned};
 use super::format::DocumentFormat;
 use super::pubtator;
-use super::reading::{Intake, ReadOptions, ReadSummary, check_relations};
-use crate::base::records::{Record, Unit, read_records};
+use super::reading::{Intake, OnError, ReadOptions, ReadSummary, check_relations};
+use crate::base::records::{Record, Unit, read_all_records, read_records};
 use crate::base::{json_stream, text_file};
+use crate::corpus::check::OtherRows;
 use crate::corpus::{Document, PairTypes};
-use crate::{DataError, Result};
+use crate::{DataError, Error, Result};
 
 /// ChemDisGene: the JSON of `human_*.json`, or PubTator text whose relations are in
 /// `…_relationships.tsv` beside `….pubtator` (both plain or gzip). A file that is not called
@@ -46,20 +47,27 @@ impl DocumentFormat for Chemdisgene {
             ("Chemical", "Gene"),
             ("Gene", "Disease"),
         ]);
-        let mut intake = Intake::default();
-        let mut take = |(document, others): (Document, OtherRows)| {
-            intake.summary.unplaced_facts += others.unplaced;
-            check_relations(&document, options.relations.as_ref())?;
-            intake.take(&document, others.repeated)?;
-            each(document)
-        };
+        let mut intake = Intake::new(options);
         if unpacked_name(path).ends_with(".json") || text_file::first_byte(path)? == Some(b'[') {
-            let work = |row: usize, raw: Abstract| raw.annotated().document(path, row, &types);
-            json_stream::read_array_with(path, &work, &mut |_, read| take(read))?;
+            let unmentioned = match options.on_error {
+                OnError::Stop => Unmentioned::Refuse,
+                OnError::Skip => Unmentioned::List,
+            };
+            let work = |row: usize, raw: Abstract| {
+                let read = raw.annotated(unmentioned).document(path, row, &types)?;
+                check_relations(&read.0, options.relations.as_ref())?;
+                Ok(read)
+            };
+            let mut take = |_, read| intake.take(read, each);
+            let outcome = json_stream::read_array_with(path, &work, &mut take).map(drop);
+            intake.finish(outcome)
         } else {
-            read_distant(path, &types, &mut take)?;
+            let (table, note) = relationships(path)?;
+            note.into_iter().for_each(|note| intake.note(note));
+            let mut take = |read| intake.take(read, each);
+            let outcome = read_distant(path, &table, &types, options, &mut take);
+            intake.finish(outcome)
         }
-        Ok(intake.summary)
     }
 }
 
@@ -67,28 +75,43 @@ impl DocumentFormat for Chemdisgene {
 /// text has.
 fn read_distant(
     path: &Path,
+    table: &Path,
     types: &PairTypes,
-    take: &mut dyn FnMut((Document, OtherRows)) -> Result<()>,
+    options: &ReadOptions,
+    take: &mut dyn FnMut(Result<(Document, OtherRows)>) -> Result<()>,
 ) -> Result<()> {
-    let table = relationships(path)?;
-    let relations = RelationTable::load(&table)?;
+    let relations = RelationTable::load(table)?;
     let work = |record: Record<'_>| {
         let mut annotated = pubtator::parse(path, record)?;
         annotated.relations.extend(relations.of(annotated.id));
-        annotated.lenient = true;
-        annotated.document(path, record.row, types)
+        annotated.unmentioned = Unmentioned::Count;
+        let read = annotated.document(path, record.row, types)?;
+        check_relations(&read.0, options.relations.as_ref())?;
+        Ok(read)
     };
     // Only abstracts that the table names are noted: the text may hold far more.
     let mut found = std::collections::HashSet::new();
-    read_records(path, Unit::Paragraph, &work, &mut |(document, others)| {
-        found.extend(relations.by_id.get_key_value(&document.title).map(|(id, _)| id.as_str()));
-        take((document, others))
+    let mut faulty = false;
+    read_all_records(path, Unit::Paragraph, &work, &mut |read| {
+        let title = match &read {
+            Ok((document, _)) => Some(document.title.as_str()),
+            Err(Error::Data(error)) => error.title.as_deref(),
+            Err(_) => None,
+        };
+        let known = title.and_then(|title| relations.by_id.get_key_value(title));
+        faulty |= read.is_err() && title.is_none();
+        found.extend(known.map(|(id, _)| id.as_str()));
+        take(read)
     })?;
+    // The relations may be those of an abstract whose identifier cannot be read.
+    if faulty {
+        return Ok(());
+    }
     let foreign = relations.by_id.iter().filter(|(id, _)| !found.contains(id.as_str()));
     match foreign.min_by_key(|(_, rows)| rows[0].0) {
         None => Ok(()),
         Some((id, rows)) => Err(DataError::new(
-            &table,
+            table,
             format!("relations of `{id}`, which is not in {}", path.display()),
         )
         .row(rows[0].0)
@@ -103,19 +126,40 @@ fn unpacked_name(path: &Path) -> &str {
     name.strip_suffix(".gz").unwrap_or(name)
 }
 
-/// The table of relations that belongs to a file of texts.
-fn relationships(path: &Path) -> Result<PathBuf> {
+/// The table of relations that belongs to a file of texts, and what to say if several could be
+/// meant: the first of the usual names that exists is taken.
+fn relationships(path: &Path) -> Result<(PathBuf, Option<String>)> {
     let name = unpacked_name(path);
     let stem = name.strip_suffix(".pubtator").or_else(|| name.strip_suffix(".txt")).unwrap_or(name);
-    let tables = [format!("{stem}_relationships.tsv.gz"), format!("{stem}_relationships.tsv")]
-        .map(|name| path.with_file_name(name));
-    tables.into_iter().find(|table| table.exists()).ok_or_else(|| {
+    let mut names = vec![format!("{stem}_relationships.tsv")];
+    // The release: dev_abstracts.txt with dev_relationships.tsv, and abstracts.txt with
+    // approved_relns_ctd_v1.tsv, or with the relations derived from CTD.
+    if let Some(split) = stem.strip_suffix("abstracts") {
+        names.push(format!("{split}relationships.tsv"));
+        if split.is_empty() {
+            names.extend(["approved_relns_ctd_v1.tsv", "ctd_derived_relns_v1.tsv"].map(Into::into));
+        }
+    }
+    let found: Vec<PathBuf> = names
+        .iter()
+        .flat_map(|name| [format!("{name}.gz"), name.clone()])
+        .map(|name| path.with_file_name(name))
+        .filter(|table| table.exists())
+        .collect();
+    let Some(first) = found.first() else {
+        let names: Vec<String> = names.iter().map(|name| format!("`{name}[.gz]`")).collect();
         let problem =
-            format!("the relations `{stem}_relationships.tsv[.gz]` are not in the same folder");
-        DataError::new(path, problem)
-            .hint("documents without labels are read with --format pubtator")
-            .into()
-    })
+            format!("the table of relations is not in the same folder: {}", names.join(" or "));
+        return Err(DataError::new(path, problem)
+            .hint("put it beside the texts; only texts without labels are --format pubtator")
+            .into());
+    };
+    let note = (found.len() > 1).then(|| {
+        let others = found.iter().skip(1).map(|table| table.display().to_string());
+        let others = others.collect::<Vec<_>>().join(", ");
+        format!("the relations are those of {}, not of {others}", first.display())
+    });
+    Ok((first.clone(), note))
 }
 
 /// RelationTable by abstract, each with its row: (row, relation, identifiers).
@@ -190,7 +234,7 @@ struct AbstractRelation {
 }
 
 impl Abstract {
-    fn annotated(&self) -> Annotated<'_> {
+    fn annotated(&self, unmentioned: Unmentioned) -> Annotated<'_> {
         let mentions = self.entity.iter().enumerate().map(|(at, entity)| SpanMention {
             start: entity.start,
             end: entity.end,
@@ -211,7 +255,7 @@ impl Abstract {
             body: &self.body,
             mentions,
             relations,
-            lenient: false,
+            unmentioned,
         }
     }
 }
@@ -330,9 +374,9 @@ mod tests {
                 "{name}: {error}"
             );
         };
-        refused("object.json", b"{\"docid\": \"1\"}", "expected a JSON array");
+        refused("object.json", b"{\"docid\": \"1\"}", "missing field `title`");
         refused("cut.json.gz", b"\x1f\x8b\x08\x00\x00", "cannot be unpacked");
-        refused("plain.pubtator.gz", b"1|t|A title\n", "cannot be unpacked");
+        refused("plain.pubtator.gz", b"1|t|A title\n", "plain_relationships.tsv");
         refused("other.txt", b"{\"docid\": \"1\"}", "other_relationships.tsv");
         let table = folder.path().join("texts_relationships.tsv");
         let text = folder.path().join("texts.pubtator");
@@ -346,6 +390,30 @@ mod tests {
         let unnamed = folder.path().join("human");
         fs_err::write(&unnamed, "\u{feff}[]").unwrap();
         assert!(read(&unnamed).unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_names_of_the_release_are_known() {
+        for (text, table) in [
+            ("dev_abstracts.txt", "dev_relationships.tsv"),
+            ("dev_abstracts.txt", "dev_abstracts_relationships.tsv"),
+            ("abstracts.txt", "approved_relns_ctd_v1.tsv"),
+            ("abstracts.txt.gz", "relationships.tsv"),
+            ("abstracts.txt", "ctd_derived_relns_v1.tsv.gz"),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = |name: &str| folder.path().join(name);
+            fs_err::write(path(text), "1|t|A title\n").unwrap();
+            let error = read(&path(text)).unwrap_err();
+            assert!(error.to_string().contains(table.trim_end_matches(".gz")), "{error}");
+            fs_err::write(path(table), "").unwrap();
+            assert_eq!(read(&path(text)).unwrap().len(), 1, "{text} with {table}");
+            fs_err::write(path("abstracts_relationships.tsv.gz"), "").unwrap();
+            fs_err::write(path("dev_abstracts_relationships.tsv.gz"), "").unwrap();
+            let options = ReadOptions::default();
+            let summary = Chemdisgene.read(&path(text), &options, &mut |_| Ok(())).unwrap();
+            assert!(summary.notes[0].contains(table), "{:?}", summary.notes);
+        }
     }
 
     #[test]

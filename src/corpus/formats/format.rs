@@ -14,7 +14,7 @@ pub trait DocumentFormat: Sync + RefUnwindSafe {
     /// Its names (`--format`, `data.format` in a recipe), each with a line of help.
     fn names(&self) -> &'static [(&'static str, &'static str)];
 
-    /// Reads `path` (gzip if it ends in `.gz`) and hands every checked document to `each`, in file
+    /// Reads `path` (plain or gzip) and hands every checked document to `each`, in file
     /// order. A file of any size costs the memory of a few blocks.
     ///
     /// # Errors
@@ -74,4 +74,6 @@ pub struct GoldDocuments {
     pub documents: Vec<Document>,
     /// The listed pairs of each document; `None` if every ordered pair is asked about.
     pub pairs: Option<Vec<Vec<LabelledPair>>>,
+    /// What the user should be told of the file.
+    pub warnings: Vec<String>,
 }

@@ -4,19 +4,24 @@
 //! document is (`corpus::document`) or what is checked in every document (`corpus::check`).
 
 mod annotated;
+mod brat;
 mod chemdisgene;
 pub mod docred;
 mod eog;
 mod format;
+mod identifiers;
 mod jsonl;
 mod pubtator;
 mod reading;
+mod scripts;
 mod segment;
 
 pub use docred::{DocredWriter, load_relations};
 pub use eog::read_eog;
 pub use format::{DocumentFormat, DocumentWriter, GoldDocuments, WriteSummary};
-pub use reading::{Intake, ReadOptions, ReadSummary, TitleKey, title_key};
+pub use reading::{
+    Intake, LeftOut, OnError, ReadOptions, ReadSummary, TitleKey, list_left_out, title_key,
+};
 
 use std::fmt;
 use std::path::Path;
@@ -32,8 +37,14 @@ use crate::base::lock;
 use crate::{Error, Result};
 
 /// All formats.
-static FORMATS: [&dyn DocumentFormat; 5] =
-    [&docred::Docred, &eog::Eog, &pubtator::Pubtator, &chemdisgene::Chemdisgene, &jsonl::Jsonl];
+static FORMATS: [&dyn DocumentFormat; 6] = [
+    &docred::Docred,
+    &eog::Eog,
+    &pubtator::Pubtator,
+    &chemdisgene::Chemdisgene,
+    &brat::Brat,
+    &jsonl::Jsonl,
+];
 
 /// Formats from outside this folder.
 static ADDED: Mutex<Vec<&'static dyn DocumentFormat>> = Mutex::new(Vec::new());

@@ -1,13 +1,28 @@
 //! What all readers of documents share: what is checked beyond the document itself, titles that
-//! repeat, and the count of what was in a file.
+//! repeat, documents that cannot be read, and the count of what was in a file.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::sync::Arc;
 
-use crate::Result;
-use crate::base::records::{Record, Unit, read_records};
-use crate::corpus::check::unknown_relation;
+use clap::ValueEnum;
+use schemars::JsonSchema;
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::base::records::{Record, Unit, read_all_records};
+use crate::base::{say, to_json, write_whole};
+use crate::corpus::check::{OtherRows, unknown_relation};
 use crate::corpus::{Document, MeshTree, PairTypes, RelationSet};
+use crate::{DataError, Error, Result};
+
+/// Documents of a file that cannot be read are looked for up to this number.
+const MOST_FAULTS: usize = 10_000;
+/// Documents that may be left out of a file: with more, it is not what it was taken for.
+const MOST_LEFT_OUT: usize = 1_000_000;
+
+/// Documents that cannot be read and are named on the terminal.
+const MOST_SHOWN: usize = 5;
 
 /// What a reader checks and makes beyond the document itself.
 #[derive(Clone, Debug, Default)]
@@ -19,12 +34,86 @@ pub struct ReadOptions {
     pub pair_types: Option<PairTypes>,
     /// PubTator: the hierarchy by which the hypernym filter of CDR takes pairs out; `None` leaves
     /// all in.
-    pub mesh: Option<std::sync::Arc<MeshTree>>,
+    pub mesh: Option<Arc<MeshTree>>,
+    /// What is done with a document that cannot be read.
+    pub on_error: OnError,
+    /// Titles of documents that are passed over if they cannot be read.
+    pub excluded: Option<Arc<HashSet<String>>>,
+}
+
+/// What is done with a document that cannot be read.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum OnError {
+    /// The program ends with an error that lists all such documents of the file.
+    #[default]
+    Stop,
+    /// The document is left out, counted and listed. A file of which nothing is left is an error.
+    Skip,
+}
+
+/// A document, or a row of one, that was left out because it cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// What was left out: `document` or `relation`; `file` in a survey.
+    pub what: &'static str,
+    /// Why.
+    pub error: DataError,
+}
+
+/// As a line of a list: `file`, `row`, `title`, `what`, `field`, `reason`; `row`, `title` and
+/// `field` where they are known.
+impl Serialize for LeftOut {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let DataError { file, row, title, field, problem, .. } = &self.error;
+        let mut line = serializer.serialize_map(None)?;
+        line.serialize_entry("file", file)?;
+        row.iter().try_for_each(|row| line.serialize_entry("row", row))?;
+        title.iter().try_for_each(|title| line.serialize_entry("title", title))?;
+        line.serialize_entry("what", self.what)?;
+        field.iter().try_for_each(|field| line.serialize_entry("field", field))?;
+        line.serialize_entry("reason", problem)?;
+        line.end()
+    }
+}
+
+/// Lists what cannot be read and was left out, in `OUTPUT.left-out.jsonl` beside
+/// `output`, and says so.
+///
+/// # Errors
+/// I/O errors.
+pub fn list_left_out(faulty: &[LeftOut], output: &Path) -> Result<()> {
+    if faulty.is_empty() {
+        return Ok(());
+    }
+    let mut name = output.file_name().unwrap_or_default().to_owned();
+    name.push(".left-out.jsonl");
+    let list = output.with_file_name(name);
+    let mut lines = Vec::new();
+    for left_out in faulty {
+        lines.extend(to_json(left_out)?);
+        lines.push(b'\n');
+    }
+    write_whole(&list, &lines)?;
+    let relations = faulty.iter().filter(|left_out| left_out.what == "relation").count();
+    say(format!(
+        "warning: {} documents and {relations} relations cannot be read and were left out; {} \
+         lists them:",
+        faulty.len() - relations,
+        list.display()
+    ));
+    faulty.iter().take(MOST_SHOWN).for_each(|left_out| say(format!("  {}", left_out.error)));
+    if faulty.len() > MOST_SHOWN {
+        say(format!("  and {} more", faulty.len() - MOST_SHOWN));
+    }
+    Ok(())
 }
 
 /// What was in a file. Print it at load time: copies of DocRED differ in their number of documents
 /// (docs/formats.md, "Data sets").
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReadSummary {
     /// Documents read.
     pub documents: usize,
@@ -47,13 +136,24 @@ pub struct ReadSummary {
     /// Label rows that repeated a fact of the same document; each is kept once, with the evidence
     /// of all its rows.
     pub duplicate_facts: usize,
+    /// Label rows that say "no relation" (`NA`), which are left out.
+    pub no_relation: usize,
     /// ChemDisGene's distant labels: relations that no mentioned pair of the right types bears,
     /// which are left out.
     pub unplaced_facts: usize,
+    /// PubTator: relations of mentioned entities whose types are not asked about, which are left
+    /// out.
+    pub unasked_facts: usize,
+    /// Documents that cannot be read, whose titles were to be passed over.
+    pub excluded: usize,
+    /// What was left out because it cannot be read.
+    pub left_out: Vec<LeftOut>,
+    /// What a reader has to say about the file.
+    pub notes: Vec<String>,
 }
 
 impl ReadSummary {
-    fn add(&mut self, document: &Document, duplicates: usize) {
+    fn add(&mut self, document: &Document, others: OtherRows) {
         self.documents += 1;
         self.without_entities += usize::from(document.entities.is_empty());
         self.unlabelled += usize::from(document.facts.is_none());
@@ -64,7 +164,29 @@ impl ReadSummary {
         self.mentions +=
             document.entities.iter().map(|entity| entity.mentions.len()).sum::<usize>();
         self.facts += document.facts().len();
-        self.duplicate_facts += duplicates;
+        self.duplicate_facts += others.repeated;
+        self.no_relation += others.no_relation;
+        self.unplaced_facts += others.unplaced;
+        self.unasked_facts += others.unasked;
+        let faulty = others.faulty.into_iter().map(|error| LeftOut { what: "relation", error });
+        self.left_out.extend(faulty);
+    }
+
+    /// What the user should be told of the file, beside what was left out as faulty.
+    pub fn warnings(&self, file: &Path) -> Vec<String> {
+        let file = file.display();
+        let counts = [
+            (self.no_relation, "labels that say \"no relation\" (NA) were left out"),
+            (self.unplaced_facts, "relations between what is not mentioned were left out"),
+            (
+                self.unasked_facts,
+                "relations of types that were not asked about were left out (--pair-types)",
+            ),
+            (self.excluded, "documents that cannot be read were passed over by title"),
+        ];
+        let counts = counts.into_iter().filter(|(count, _)| *count > 0);
+        let notes = self.notes.iter().map(|note| format!("{file}: {note}"));
+        notes.chain(counts.map(|(count, what)| format!("{file}: {count} {what}"))).collect()
     }
 }
 
@@ -79,48 +201,122 @@ pub fn title_key(title: &str) -> TitleKey {
     key
 }
 
-/// The last step of every reader: refuses repeated titles and counts what was read.
-#[derive(Debug, Default)]
-pub struct Intake {
+/// The last step of every reader: refuses repeated titles, gathers the errors of documents that
+/// cannot be read, and counts what was read.
+#[derive(Debug)]
+pub struct Intake<'a> {
+    options: &'a ReadOptions,
     rows: HashMap<TitleKey, usize>,
-    /// The counts so far.
-    pub summary: ReadSummary,
+    summary: ReadSummary,
+    faults: Vec<DataError>,
 }
 
-impl Intake {
-    /// Takes the next document, of whose label rows `duplicates` repeated earlier ones.
+impl<'a> Intake<'a> {
+    /// For a file that is read with `options`.
+    pub fn new(options: &'a ReadOptions) -> Self {
+        Self { options, rows: HashMap::new(), summary: ReadSummary::default(), faults: Vec::new() }
+    }
+
+    /// Takes the next document, with its label rows that made no fact, or the error that is in its
+    /// place; hands a good document to `each`.
     ///
     /// # Errors
-    /// A [`DataError`](crate::DataError) if an earlier document has the same title.
-    pub fn take(&mut self, document: &Document, duplicates: usize) -> Result<()> {
-        if let Some(first) = self.rows.insert(title_key(&document.title), document.provenance.row) {
-            return Err(document
+    /// Those of `each`, and errors that are not about the document.
+    pub fn take(
+        &mut self,
+        read: Result<(Document, OtherRows)>,
+        each: &mut dyn FnMut(Document) -> Result<()>,
+    ) -> Result<()> {
+        let read = read.and_then(|(document, others)| {
+            self.check_title(&document)?;
+            Ok((document, others))
+        });
+        match read {
+            Ok((document, others)) => {
+                self.summary.add(&document, others);
+                // The documents before the first faulty one; what follows is only looked through.
+                if self.faults.is_empty() { each(document) } else { Ok(()) }
+            }
+            Err(Error::Data(error)) => self.fault(*error),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Keeps a note about the file.
+    pub fn note(&mut self, note: impl Into<String>) {
+        self.summary.notes.push(note.into());
+    }
+
+    /// The counts, where the file could be read to its end (`outcome`) and all of its documents
+    /// could be read or were to be left out.
+    ///
+    /// # Errors
+    /// That of `outcome`; a [`DataError`] that lists the documents that cannot be read.
+    pub fn finish(mut self, outcome: Result<()>) -> Result<ReadSummary> {
+        if self.summary.documents == 0 && outcome.is_ok() {
+            // Nothing is left: the file is not what it was taken for.
+            let left_out = std::mem::take(&mut self.summary.left_out).into_iter();
+            self.faults.extend(left_out.map(|left_out| left_out.error));
+        }
+        if self.faults.is_empty() {
+            return outcome.map(|()| self.summary);
+        }
+        match outcome {
+            Ok(()) => {}
+            Err(Error::Data(error)) => self.faults.push(*error),
+            Err(error) => return Err(error),
+        }
+        Err(DataError::listing(self.faults).unwrap_or_default().into())
+    }
+
+    fn check_title(&mut self, document: &Document) -> Result<()> {
+        match self.rows.insert(title_key(&document.title), document.provenance.row) {
+            None => Ok(()),
+            Some(first) => Err(document
                 .place()
                 .error("title", format!("the title was already used by row {first}"))
                 .hint(
                     "titles are the keys of facts and predictions; rename one of the two documents",
                 )
-                .into());
+                .into()),
         }
-        self.summary.add(document, duplicates);
-        Ok(())
+    }
+
+    fn fault(&mut self, error: DataError) -> Result<()> {
+        let excluded = self.options.excluded.as_ref().zip(error.title.as_ref());
+        if excluded.is_some_and(|(titles, title)| titles.contains(title)) {
+            self.summary.excluded += 1;
+            return Ok(());
+        }
+        match self.options.on_error {
+            OnError::Skip if self.summary.left_out.len() < MOST_LEFT_OUT => {
+                self.summary.left_out.push(LeftOut { what: "document", error });
+                Ok(())
+            }
+            OnError::Stop if self.faults.len() < MOST_FAULTS => {
+                self.faults.push(error);
+                Ok(())
+            }
+            // Where the list of an error is longest, `finish` adds this one to it.
+            OnError::Skip | OnError::Stop => Err(error
+                .hint("so many documents cannot be read: is this the right format?")
+                .into()),
+        }
     }
 }
 
-/// Reads a file record by record: `parse` makes a document of each on all cores, and counts its
-/// label rows that repeated earlier ones; `each` takes the documents in the order of the file.
+/// Reads a file record by record: `parse` makes a document of each on all cores, and tells its
+/// label rows that made no fact; `each` takes the documents in the order of the file.
 pub(super) fn read_documents(
     path: &Path,
     unit: Unit,
-    parse: &(dyn Fn(Record<'_>) -> Result<(Document, usize)> + Sync),
+    options: &ReadOptions,
+    parse: &(dyn Fn(Record<'_>) -> Result<(Document, OtherRows)> + Sync),
     each: &mut dyn FnMut(Document) -> Result<()>,
 ) -> Result<ReadSummary> {
-    let mut intake = Intake::default();
-    read_records(path, unit, parse, &mut |(document, duplicates)| {
-        intake.take(&document, duplicates)?;
-        each(document)
-    })?;
-    Ok(intake.summary)
+    let mut intake = Intake::new(options);
+    let outcome = read_all_records(path, unit, parse, &mut |read| intake.take(read, each));
+    intake.finish(outcome)
 }
 
 /// Refuses facts of relations that are not in the set, where there is one. For formats whose parser

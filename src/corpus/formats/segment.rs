@@ -2,10 +2,13 @@
 //!
 //! The rules lead to the sentences and words in which CDR is passed around (made with GENIA's
 //! splitter and tokeniser; docs/formats.md, "CDR and GDA"): a sentence ends at a word with a full
-//! stop, unless the word is an abbreviation that goes on; a mention is never cut. Not for: word
-//! pieces (`text`).
+//! stop, unless the word is an abbreviation that goes on; a mention is never cut. Each character of
+//! Han and Kana is a word, as in Chinese and Japanese corpora, and full stops of other scripts
+//! (`scripts`) end a sentence wherever they stand. Not for: word pieces (`text`).
 
 use std::ops::Range;
+
+use super::scripts::{closes, continues, is_full_stop, is_word_alone};
 
 /// Running text, cut.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -32,6 +35,9 @@ pub(crate) fn segment(text: &str, title: usize, mentions: &[Range<usize>]) -> Se
     let text: Vec<char> = text.chars().collect();
     let body = if title == 0 { 0 } else { (title + 1).min(text.len()) };
     let mut starts = sentence_starts(&text, body);
+    starts.extend(starts_behind_full_stops(&text));
+    starts.sort_unstable();
+    starts.dedup();
     starts.retain(|&start| {
         !mentions.iter().any(|mention| mention.start < start && start < mention.end)
     });
@@ -83,6 +89,28 @@ fn sentence_starts(text: &[char], body: usize) -> Vec<usize> {
             )
         {
             starts.push(next);
+        }
+    }
+    starts
+}
+
+/// Characters at which a sentence begins behind a full stop of another script, or behind an ASCII
+/// one between characters of Han or Kana. Quotes and brackets that close belong to the sentence.
+fn starts_behind_full_stops(text: &[char]) -> Vec<usize> {
+    let mut starts = Vec::new();
+    for (at, &c) in text.iter().enumerate() {
+        let is_ascii = at > 0 && matches!(c, '.' | '!' | '?') && is_word_alone(text[at - 1]);
+        if !is_ascii && !is_full_stop(c) {
+            continue;
+        }
+        let is_part = |&next: &usize| {
+            closes(text[next]) || is_full_stop(text[next]) || text[next].is_whitespace()
+        };
+        let mut behind = (at + 1..text.len()).skip_while(is_part);
+        let Some(start) = behind.next() else { break };
+        let between_digits = c == '．' && start == at + 1 && text[start].is_numeric();
+        if !between_digits && (!is_ascii || is_word_alone(text[start])) {
+            starts.push(start);
         }
     }
     starts
@@ -148,7 +176,7 @@ fn words(text: &[char], range: Range<usize>) -> Vec<Range<usize>> {
 }
 
 fn is_apart(c: char) -> bool {
-    "-/+.=*(),;:[]{}?!\"'<>%&$#@`".contains(c)
+    "-/+.=*(),;:[]{}?!\"'<>%&$#@`".contains(c) || is_full_stop(c) || is_word_alone(c)
 }
 
 fn word_end(text: &[char], at: usize, limit: usize) -> usize {
@@ -160,7 +188,7 @@ fn word_end(text: &[char], at: usize, limit: usize) -> usize {
         return at + 2;
     }
     if is_apart(text[at]) {
-        return at + 1;
+        return (at + 1..limit).find(|&next| !continues(text[next])).unwrap_or(limit);
     }
     (at..limit).find(|&next| is_apart(text[next])).unwrap_or(limit)
 }
@@ -204,6 +232,38 @@ mod tests {
             spans,
             [Some((0, 0, 1)), Some((0, 4, 10)), Some((0, 6, 8)), Some((1, 0, 1)), None]
         );
+    }
+
+    #[test]
+    fn han_and_kana_are_words_each_and_their_full_stops_end_sentences() {
+        let text = "王小明说：“我来了。”他住在北京！ABC公司？是的。";
+        assert_eq!(
+            cut(text, 0),
+            ["王 小 明 说 ： “ 我 来 了 。 ”", "他 住 在 北 京 ！", "ABC 公 司 ？", "是 的 。"]
+        );
+        assert_eq!(
+            cut("東京タワーへ行く。「ﾃｽﾄ」です｡", 0),
+            ["東 京 タ ワ ー へ 行 く 。", "「 ﾃ ｽ ﾄ 」 で す ｡"]
+        );
+        assert_eq!(
+            cut("他来了!她走了.价格3.5元", 0),
+            ["他 来 了 !", "她 走 了 .", "价 格 3 . 5 元"]
+        );
+        assert_eq!(cut("约３．５元。Ok. 好", 0), ["约 ３ ． ５ 元 。", "Ok . 好"]);
+        assert_eq!(
+            segment(text, 0, &[0..3, 11..12, 14..16, 17..20]).spans,
+            [Some((0, 0, 3)), Some((1, 0, 1)), Some((1, 3, 5)), Some((2, 0, 1))]
+        );
+        // A mention is not cut by a full stop inside of it.
+        assert_eq!(segment("早安。少女组来了。", 0, &[0..6]).sentences.len(), 1);
+        // A mark that belongs to a character stays with it.
+        assert_eq!(cut("か\u{3099}き", 0), ["か\u{3099} き"]);
+    }
+
+    #[test]
+    fn scripts_with_blanks_have_full_stops_of_their_own() {
+        assert_eq!(cut("राम घर गया। सीता आई॥", 0), ["राम घर गया ।", "सीता आई ॥"]);
+        assert_eq!(cut("کیا ہے؟ اچھا ہے۔ ہاں", 0), ["کیا ہے ؟", "اچھا ہے ۔", "ہاں"]);
     }
 
     #[test]

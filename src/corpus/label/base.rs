@@ -8,9 +8,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::super::{Document, Entity, Fact, RelationSet};
+use super::super::{Document, Entity, Fact, RelationSet, is_no_relation};
 use crate::base::records::{Record, Unit, read_records};
-use crate::base::{json_stream, text_file};
+use crate::base::{json_stream, say, text_file};
 use crate::{DataError, Result};
 
 /// How names are matched.
@@ -36,6 +36,8 @@ pub struct FactBase {
     /// (head, tail) → relation classes in order of insertion.
     facts: HashMap<(u32, u32), Vec<u32>>,
     size: usize,
+    /// Facts of the file that say "no relation".
+    no_relation: usize,
 }
 
 /// A Wikidata-style item: its names, and what it is related to.
@@ -81,6 +83,10 @@ impl FactBase {
                     base.add_row(path, row, &fields)
                 })?;
             }
+        }
+        if base.no_relation > 0 {
+            let (file, count) = (path.display(), base.no_relation);
+            say(format!("warning: {file}: {count} facts of \"no relation\" (NA) were left out"));
         }
         Ok(base)
     }
@@ -174,6 +180,10 @@ impl FactBase {
     }
 
     fn relate(&mut self, head: u32, tail: u32, relation: &str) {
+        if is_no_relation(relation) {
+            self.no_relation += 1;
+            return;
+        }
         let class = self.relations.insert(relation, relation) as u32;
         let classes = self.facts.entry((head, tail)).or_default();
         if !classes.contains(&class) {

@@ -189,7 +189,7 @@ fn a_marked_file_has_all_its_facts_and_a_damaged_one_is_named() {
     fs_err::write(&path, "\u{feff}[[\"Ada\", \"Rome\", \"P1\"]]").unwrap();
     assert_eq!(FactBase::load(&path).unwrap().len(), 1);
     let path = folder.path().join("f.tsv.gz");
-    fs_err::write(&path, "Ada\tRome\tP1\n").unwrap();
+    fs_err::write(&path, b"\x1f\x8b\x08\x00").unwrap();
     let error = FactBase::load(&path).unwrap_err();
     assert!(
         error.exit_code() == 65 && error.to_string().contains("f.tsv.gz") && error.hint().is_some(),

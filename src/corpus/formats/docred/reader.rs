@@ -1,5 +1,6 @@
 //! The format's entry, and its reader, which goes document by document: first the JSON fields as
-//! they stand in the file, then the checks of every format.
+//! they stand in the file, then the checks of every format. Labels are a list of rows, or an object
+//! of lists, as Hugging Face's `datasets` writes them.
 //!
 //! `candidates` and `kb_id` are this program's own fields, which other readers of the format pass
 //! over.
@@ -8,24 +9,25 @@ use std::fmt;
 use std::path::Path;
 
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, Deserializer, Visitor};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::writer::DocredWriter;
 use crate::Result;
 use crate::base::json_stream;
+use crate::corpus::Document;
 use crate::corpus::check::{
     Check, DOCRED_FIELDS, Repeats, Unchecked, UncheckedEntity, UncheckedFact, UncheckedMention,
     UncheckedPair,
 };
 use crate::corpus::formats::format::{DocumentFormat, DocumentWriter, GoldDocuments};
 use crate::corpus::formats::reading::{Intake, ReadOptions, ReadSummary};
-use crate::corpus::{Document, RelationSet};
 
 /// The format's name.
 pub(in crate::corpus::formats) const NAME: &str = "docred";
 /// The format's line of help.
 pub(in crate::corpus::formats) const ABOUT: &str =
-    "DocRED's JSON array: DocRED, Re-DocRED, DWIE, the generated world";
+    "DocRED's JSON, an array or lines: DocRED, Re-DocRED, DWIE, the generated world";
 
 /// DocRED's JSON: an array of documents.
 #[derive(Debug)]
@@ -42,7 +44,7 @@ impl DocumentFormat for Docred {
         options: &ReadOptions,
         each: &mut dyn FnMut(Document) -> Result<()>,
     ) -> Result<ReadSummary> {
-        read::<String>(path, options.relations.as_ref(), Repeats::Merge, each)
+        read::<String>(path, options, Repeats::Merge, each)
     }
 
     /// Keeps every label row as it stands: DocRED's scorer counts the evidence of each row, and
@@ -50,11 +52,12 @@ impl DocumentFormat for Docred {
     /// sentences have as many as the file gives them, all empty.
     fn read_gold(&self, path: &Path) -> Result<GoldDocuments> {
         let mut documents = Vec::new();
-        read::<Unread>(path, None, Repeats::Keep, &mut |document| {
+        let options = ReadOptions::default();
+        let summary = read::<Unread>(path, &options, Repeats::Keep, &mut |document| {
             documents.push(document);
             Ok(())
         })?;
-        Ok(GoldDocuments { documents, pairs: None })
+        Ok(GoldDocuments { documents, pairs: None, warnings: summary.warnings(path) })
     }
 
     fn create(&self, path: &Path) -> Option<Result<Box<dyn DocumentWriter>>> {
@@ -64,19 +67,21 @@ impl DocumentFormat for Docred {
 
 fn read<W: DeserializeOwned + Into<String>>(
     path: &Path,
-    relations: Option<&RelationSet>,
+    options: &ReadOptions,
     repeats: Repeats,
     each: &mut dyn FnMut(Document) -> Result<()>,
 ) -> Result<ReadSummary> {
-    let mut intake = Intake::default();
+    let mut intake = Intake::new(options);
+    let relations = options.relations.as_ref();
     let check = |row: usize, raw: RawDocument<W>| {
         Check { file: path, row, relations, fields: &DOCRED_FIELDS, repeats }.document(raw.into())
     };
-    json_stream::read_array_with(path, &check, &mut |_, (document, duplicates)| {
-        intake.take(&document, duplicates)?;
-        each(document)
-    })?;
-    Ok(intake.summary)
+    let mut take = |_, read| intake.take(read, each);
+    let elements = json_stream::read_array_with(path, &check, &mut take);
+    if elements.as_ref().is_ok_and(|elements| elements.alone && elements.rows == 1) {
+        intake.note("a single document, read as a list of one");
+    }
+    intake.finish(elements.map(drop))
 }
 
 /// A document whose words are read into `W`: [`String`], or [`Unread`] where nobody looks at them.
@@ -87,6 +92,7 @@ struct RawDocument<W = String> {
     #[serde(rename = "vertexSet")]
     vertex_set: Vec<Vec<RawMention>>,
     /// Absent (or null) where the labels are hidden.
+    #[serde(default, deserialize_with = "labels")]
     labels: Option<Vec<RawLabel>>,
     candidates: Option<Vec<RawCandidate>>,
 }
@@ -108,6 +114,71 @@ struct RawLabel {
     r: String,
     #[serde(default)]
     evidence: Vec<i64>,
+}
+
+/// Labels as an object of lists.
+#[derive(Deserialize)]
+struct LabelColumns {
+    #[serde(alias = "h")]
+    head: Vec<i64>,
+    #[serde(alias = "t")]
+    tail: Vec<i64>,
+    #[serde(alias = "r")]
+    relation_id: Vec<String>,
+    evidence: Option<Vec<Vec<i64>>>,
+    /// Not read, but as long as the others.
+    relation_text: Option<Vec<IgnoredAny>>,
+}
+
+impl LabelColumns {
+    fn rows(self) -> std::result::Result<Vec<RawLabel>, String> {
+        let count = self.head.len();
+        let lengths = [
+            ("tail", Some(self.tail.len())),
+            ("relation_id", Some(self.relation_id.len())),
+            ("evidence", self.evidence.as_ref().map(Vec::len)),
+            ("relation_text", self.relation_text.as_ref().map(Vec::len)),
+        ];
+        if let Some((name, Some(length))) =
+            lengths.into_iter().find(|(_, length)| length.is_some_and(|length| length != count))
+        {
+            return Err(format!("`head` lists {count} labels, `{name}` {length}"));
+        }
+        let evidence = self.evidence.unwrap_or_else(|| vec![Vec::new(); count]);
+        let pairs = self.head.into_iter().zip(self.tail);
+        let rows = pairs.zip(self.relation_id.into_iter().zip(evidence));
+        Ok(rows.map(|((h, t), (r, evidence))| RawLabel { h, t, r, evidence }).collect())
+    }
+}
+
+/// Reads the labels in either form.
+fn labels<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Option<Vec<RawLabel>>, D::Error> {
+    deserializer.deserialize_any(LabelsVisitor)
+}
+
+struct LabelsVisitor;
+
+impl<'de> Visitor<'de> for LabelsVisitor {
+    type Value = Option<Vec<RawLabel>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of labels, or an object of lists")
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> std::result::Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> std::result::Result<Self::Value, A::Error> {
+        Vec::deserialize(SeqAccessDeserializer::new(list)).map(Some)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<Self::Value, A::Error> {
+        let columns = LabelColumns::deserialize(MapAccessDeserializer::new(map))?;
+        columns.rows().map(Some).map_err(serde::de::Error::custom)
+    }
 }
 
 #[derive(Deserialize)]

@@ -7,13 +7,14 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use crate::base::text_file;
-use crate::corpus::RelationSet;
+use crate::corpus::{RelationSet, is_no_relation};
 use crate::{DataError, Error, Result};
 
 const HINT: &str = "expected {\"P17\": \"country\", …}, {\"P17\": 1, …} or \
     [{\"id\": \"P17\", \"name\": \"country\"}, …]";
 
-/// The relations named in `path`, in class order and without "no relation" (`Na` or `NA`).
+/// The relations named in `path`, in class order and without "no relation"
+/// ([`is_no_relation`]).
 ///
 /// `{id: name}` (`rel_info.json`) and `[{id, name}]` keep the order of the file; `{id: number}`
 /// (`rel2id.json`) is ordered by number, and each relation is named by its identifier.
@@ -82,7 +83,7 @@ fn bad(path: &Path, problem: String) -> Error {
 
 fn collect(path: &Path, rows: &[(String, String)]) -> Result<RelationSet> {
     let mut set = RelationSet::default();
-    for (id, name) in rows.iter().filter(|(id, _)| !matches!(id.as_str(), "Na" | "NA")) {
+    for (id, name) in rows.iter().filter(|(id, _)| !is_no_relation(id)) {
         if set.index_of(id).is_some() {
             return Err(bad(path, format!("the relation `{id}` is listed twice")));
         }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::Error;
-use crate::corpus::formats::{ReadOptions, ReadSummary};
+use crate::corpus::formats::{OnError, ReadOptions, ReadSummary};
 use crate::corpus::{Candidate, Format, RelationSet};
 
 fn good() -> Value {
@@ -207,10 +207,12 @@ fn broken_json_is_named_by_row_line_and_column() {
     assert_says(&wrong_type, &["row 0", "invalid type: integer `3`", "line 2 column"]);
     assert_says(
         &explain(&read("{\"title\": \"A\"}").unwrap_err()),
-        &["a JSON array", "line 1 column"],
+        &["row 0, document `A`", "missing field `sents`", "line 1 column"],
     );
+    assert_says(&explain(&read("\"A\"").unwrap_err()), &["neither a JSON array nor an object"]);
     assert_says(&explain(&read("[NaN]").unwrap_err()), &["row 0", "not valid JSON", "NaN"]);
-    assert_says(&explain(&read("").unwrap_err()), &["ends too early"]);
+    assert_says(&explain(&read("").unwrap_err()), &["the file is empty"]);
+    assert_says(&explain(&read(" \n").unwrap_err()), &["the file is empty"]);
     assert_says(&explain(&read("[] []").unwrap_err()), &["trailing characters"]);
 }
 
@@ -386,4 +388,154 @@ fn gold_leaves_words_unread_but_not_unchecked() {
         &explain(&Format::DOCRED.read_gold(&file.path).unwrap_err()),
         &["row 0", "`sents[0][1]`", "expected a string"],
     );
+}
+
+fn titled(title: &str) -> Value {
+    let mut document = good();
+    document["title"] = json!(title);
+    document
+}
+
+/// A document whose first mention is empty.
+fn broken(title: &str) -> Value {
+    let mut document = titled(title);
+    document["vertexSet"][0][0]["pos"] = json!([1, 1]);
+    document
+}
+
+#[test]
+fn documents_one_a_line_are_those_of_the_array() {
+    let (expected, _) = read(&json!([titled("A"), titled("B")]).to_string()).unwrap();
+    let (lines, summary) = read(&format!("{}\n{}\n", titled("A"), titled("B"))).unwrap();
+    let without_place = |documents: Vec<crate::corpus::Document>| {
+        let plain = documents
+            .into_iter()
+            .map(|document| crate::corpus::Document { provenance: Default::default(), ..document });
+        plain.collect::<Vec<_>>()
+    };
+    assert_eq!(without_place(lines), without_place(expected));
+    assert!(summary.notes.is_empty());
+    let (one, summary) = read(&format!("{:#}", titled("A"))).unwrap();
+    assert_eq!((one.len(), summary.notes.len()), (1, 1));
+    assert!(summary.notes[0].contains("single document"), "{:?}", summary.notes);
+}
+
+/// As Hugging Face's `datasets` writes a sequence of labels.
+#[test]
+fn labels_may_be_an_object_of_lists() {
+    let (rows, _) = read(&json!([good()]).to_string()).unwrap();
+    let facts = rows[0].facts();
+    let columns = json!({
+        "head": facts.iter().map(|fact| fact.head).collect::<Vec<_>>(),
+        "tail": facts.iter().map(|fact| fact.tail).collect::<Vec<_>>(),
+        "relation_id": facts.iter().map(|fact| &fact.relation).collect::<Vec<_>>(),
+        "relation_text": facts.iter().map(|_| "name").collect::<Vec<_>>(),
+        "evidence": facts.iter().map(|fact| &fact.evidence).collect::<Vec<_>>(),
+    });
+    let mut document = good();
+    document["labels"] = columns.clone();
+    assert_eq!(read(&json!([document]).to_string()).unwrap().0[0].facts(), facts);
+    for column in ["tail", "relation_id", "relation_text", "evidence"] {
+        let message = complaint(|document| {
+            document["labels"] = columns.clone();
+            document["labels"][column] = json!([]);
+        });
+        assert_says(&message, &["`labels`", "`head` lists 1 labels", column]);
+    }
+    let message = complaint(|document| document["labels"] = json!({"head": [], "tail": []}));
+    assert_says(&message, &["missing field `relation_id`"]);
+    let empty = json!({"head": [], "tail": [], "relation_id": []});
+    document["labels"] = empty;
+    assert_eq!(read(&json!([document]).to_string()).unwrap().0[0].facts, Some(vec![]));
+}
+
+#[test]
+fn labels_of_no_relation_are_left_out_and_counted() {
+    let mut document = good();
+    for label in ["NA", "Na", "n/a", "no_relation"] {
+        let row = json!({"h": 1, "t": 0, "r": label, "evidence": []});
+        document["labels"].as_array_mut().unwrap().push(row);
+    }
+    let file = file("corpus.json", json!([document]).to_string().as_bytes());
+    let relations = read(&json!([good()]).to_string()).unwrap().0[0].facts()[0].relation.clone();
+    let relations = Some(RelationSet::from(vec![crate::corpus::Relation {
+        name: relations.clone(),
+        id: relations,
+    }]));
+    for relations in [None, relations] {
+        let options = ReadOptions { relations, ..ReadOptions::default() };
+        let (documents, summary) = Format::DOCRED.read_all(&file.path, &options).unwrap();
+        assert_eq!((documents[0].facts().len(), summary.no_relation), (1, 4));
+        assert!(summary.warnings(&file.path)[0].contains("4 labels"));
+    }
+    let gold = Format::DOCRED.read_gold(&file.path).unwrap();
+    assert_eq!((gold.documents[0].facts().len(), gold.warnings.len()), (1, 1));
+}
+
+#[test]
+fn an_error_lists_all_documents_that_cannot_be_read() {
+    let mut without_title = good();
+    without_title.as_object_mut().unwrap().remove("title");
+    let corpus = [broken("A"), titled("B"), without_title, broken("C"), titled("B")];
+    let message = explain(&read(&json!(corpus).to_string()).unwrap_err());
+    assert_says(
+        &message,
+        &[
+            "corpus.json, row 0, document `A`, field `vertexSet[0][0].pos`",
+            "also: ",
+            "row 2",
+            "missing field `title`",
+            "row 3, document `C`",
+            "row 4, document `B`",
+            "4 faults in all",
+        ],
+    );
+    let many: Vec<Value> = (0..100).map(|row| broken(&format!("T{row}"))).collect();
+    let message = explain(&read(&json!(many).to_string()).unwrap_err());
+    assert_says(&message, &["document `T0`", "document `T20`", "100 faults in all"]);
+    assert!(!message.contains("`T21`"), "{message}");
+}
+
+#[test]
+fn documents_that_cannot_be_read_are_skipped_where_that_is_asked_for() {
+    let corpus = json!([broken("A"), titled("B"), {"title": "C"}, titled("B"), titled("D")]);
+    let file = file("corpus.json", corpus.to_string().as_bytes());
+    let options = ReadOptions { on_error: OnError::Skip, ..ReadOptions::default() };
+    let (documents, summary) = Format::DOCRED.read_all(&file.path, &options).unwrap();
+    let titles: Vec<_> = documents.iter().map(|document| document.title.as_str()).collect();
+    assert_eq!(titles, ["B", "D"]);
+    let rows: Vec<_> = summary.left_out.iter().map(|left_out| left_out.error.row).collect();
+    assert_eq!(rows, [Some(0), Some(2), Some(3)]);
+    let line = serde_json::to_value(&summary.left_out[0]).unwrap();
+    assert_eq!(
+        (&line["row"], &line["title"], &line["what"], &line["field"]),
+        (&json!(0), &json!("A"), &json!("document"), &json!("vertexSet[0][0].pos"))
+    );
+    assert!(line["reason"].as_str().unwrap().contains("does not lie inside"), "{line}");
+    // If nothing is left, the file is not what it was taken for.
+    let nothing =
+        self::file("nothing.json", json!([broken("A"), {"title": "C"}]).to_string().as_bytes());
+    let error = Format::DOCRED.read_all(&nothing.path, &options).unwrap_err();
+    assert_says(&explain(&error), &["document `A`", "document `C`", "2 faults in all"]);
+    // A file that breaks off is none that can be read to its end.
+    let text = corpus.to_string();
+    let cut = self::file("cut.json", &text.as_bytes()[..text.len() - 40]);
+    let error = Format::DOCRED.read_all(&cut.path, &options).unwrap_err();
+    assert_says(&explain(&error), &["ends too early"]);
+}
+
+#[test]
+fn titles_that_are_excluded_may_be_of_faulty_documents() {
+    let corpus = json!([broken("A"), titled("B"), {"title": "C"}]);
+    let file = file("corpus.json", corpus.to_string().as_bytes());
+    let excluded = |titles: &[&str]| {
+        let titles = titles.iter().map(|title| (*title).to_owned()).collect();
+        let options =
+            ReadOptions { excluded: Some(std::sync::Arc::new(titles)), ..ReadOptions::default() };
+        Format::DOCRED.read_all(&file.path, &options)
+    };
+    let (documents, summary) = excluded(&["A", "C"]).unwrap();
+    assert_eq!((documents.len(), summary.excluded), (1, 2));
+    let error = explain(&excluded(&["A"]).unwrap_err());
+    assert!(error.contains("document `C`") && !error.contains("document `A`"), "{error}");
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::EogDocument;
 use crate::corpus::place::DocumentPlace;
 use crate::corpus::{
-    Candidate, Document, Entity, Fact, LabelledPair, Mention, PairLabel, Provenance,
+    Candidate, Document, Entity, Fact, LabelledPair, Mention, PairLabel, Provenance, is_no_relation,
 };
 use crate::{DataError, Result};
 
@@ -129,7 +129,7 @@ impl<'a> LineReader<'a> {
             "" => Err(error(self.place, at, format!("`{text}` is not a label"))
                 .hint("labels look like `1:CID:2`, `1:NR:2` or `not_include`")
                 .into()),
-            "NR" => Ok((PairLabel::NoRelation, backwards)),
+            name if is_no_relation(name) => Ok((PairLabel::NoRelation, backwards)),
             name => Ok((PairLabel::Relation(name.to_owned()), backwards)),
         }
     }

@@ -14,7 +14,8 @@ use std::path::Path;
 use super::format::{DocumentFormat, DocumentWriter, GoldDocuments};
 use super::reading::{Intake, ReadOptions, ReadSummary, check_relations};
 use crate::Result;
-use crate::base::records::{Record, Unit, read_records};
+use crate::base::records::{Record, Unit, read_all_records};
+use crate::corpus::check::OtherRows;
 use crate::corpus::{Document, LabelledPair};
 use writer::EogWriter;
 
@@ -47,13 +48,13 @@ impl DocumentFormat for Eog {
         options: &ReadOptions,
         each: &mut dyn FnMut(Document) -> Result<()>,
     ) -> Result<ReadSummary> {
-        read(path, options, &mut |read| each(read.document))
+        read(path, options, &mut |document, _| each(document))
     }
 
     fn read_gold(&self, path: &Path) -> Result<GoldDocuments> {
         let (documents, pairs) =
             read_eog(path)?.into_iter().map(|read| (read.document, read.pairs)).unzip();
-        Ok(GoldDocuments { documents, pairs: Some(pairs) })
+        Ok(GoldDocuments { documents, pairs: Some(pairs), warnings: Vec::new() })
     }
 
     fn create(&self, path: &Path) -> Option<Result<Box<dyn DocumentWriter>>> {
@@ -64,19 +65,23 @@ impl DocumentFormat for Eog {
 fn read(
     path: &Path,
     options: &ReadOptions,
-    each: &mut dyn FnMut(EogDocument) -> Result<()>,
+    each: &mut dyn FnMut(Document, Vec<LabelledPair>) -> Result<()>,
 ) -> Result<ReadSummary> {
-    let mut intake = Intake::default();
+    let mut intake = Intake::new(options);
     let work = |Record { text, row, .. }: Record<'_>| {
         let read = line::parse(path, row, text)?;
         check_relations(&read.document, options.relations.as_ref())?;
         Ok(read)
     };
-    read_records(path, Unit::Line, &work, &mut |read| {
-        intake.take(&read.document, 0)?;
-        each(read)
-    })?;
-    Ok(intake.summary)
+    let outcome = read_all_records(path, Unit::Line, &work, &mut |read| {
+        let mut pairs = Vec::new();
+        let read = read.map(|read: EogDocument| {
+            pairs = read.pairs;
+            (read.document, OtherRows::default())
+        });
+        intake.take(read, &mut |document| each(document, std::mem::take(&mut pairs)))
+    });
+    intake.finish(outcome)
 }
 
 /// All documents of a file, with their pairs.
@@ -85,8 +90,8 @@ fn read(
 /// Those of [`DocumentFormat::read`].
 pub fn read_eog(path: &Path) -> Result<Vec<EogDocument>> {
     let mut documents = Vec::new();
-    read(path, &ReadOptions::default(), &mut |read| {
-        documents.push(read);
+    read(path, &ReadOptions::default(), &mut |document, pairs| {
+        documents.push(EogDocument { document, pairs });
         Ok(())
     })?;
     Ok(documents)

@@ -9,11 +9,12 @@ use crate::Result;
 use crate::corpus::check::{
     Unchecked, UncheckedEntity, UncheckedFact, UncheckedMention, UncheckedPair,
 };
+use crate::corpus::formats::scripts::{GIVE_SENTENCES, no_words, without_words};
 use crate::corpus::formats::segment::segment;
 use crate::corpus::place::DocumentPlace;
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a document as a JSON object")]
 pub(super) struct RawLine {
     title: String,
     /// Running text; mentions then count characters.
@@ -124,6 +125,9 @@ fn of_text(
         let hint = "give `sentences` instead of `text`, or leave the evidence out";
         let problem = "evidence counts sentences, and the text has none yet";
         return Err(place.error(format!("facts[{at}].evidence"), problem).hint(hint).into());
+    }
+    if let Some((letter, script)) = without_words(text) {
+        return Err(place.error("text", no_words(letter, script)).hint(GIVE_SENTENCES).into());
     }
     let characters: Vec<char> = text.chars().collect();
     let mut spans = Vec::new();

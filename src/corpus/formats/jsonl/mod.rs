@@ -17,7 +17,7 @@ use crate::base::records::{Record, Unit};
 use crate::base::text_file::TextFile;
 use crate::corpus::Document;
 use crate::corpus::check::{Check, PLAIN_FIELDS, Repeats};
-use crate::{Error, Result};
+use crate::{DataError, Error, Result};
 
 /// JSONL.
 #[derive(Debug)]
@@ -36,12 +36,24 @@ impl DocumentFormat for Jsonl {
     ) -> Result<ReadSummary> {
         let relations = options.relations.as_ref();
         let parse = |Record { text, row, line }: Record<'_>| {
-            let raw: RawLine = json_stream::parse_line(path, text, row, line)?;
+            if text.trim_start().starts_with('[') {
+                return Err(DataError::new(path, "the line is a list, not an object")
+                    .row(row)
+                    .hint("a JSON array of documents with DocRED's fields is --format docred")
+                    .into());
+            }
+            let raw: RawLine = json_stream::parse_line(path, text, row, line).map_err(|error| {
+                if text.contains("\"vertexSet\"") {
+                    error.with_hint("documents with DocRED's fields are --format docred")
+                } else {
+                    error
+                }
+            })?;
             let unchecked = raw.unchecked(path, row)?;
             let (fields, repeats) = (&PLAIN_FIELDS, Repeats::Merge);
             Check { file: path, row, relations, fields, repeats }.document(unchecked)
         };
-        read_documents(path, Unit::Line, &parse, each)
+        read_documents(path, Unit::Line, options, &parse, each)
     }
 
     fn create(&self, path: &Path) -> Option<Result<Box<dyn DocumentWriter>>> {

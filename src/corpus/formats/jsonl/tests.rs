@@ -55,6 +55,51 @@ fn of_words() -> Value {
 }
 
 #[test]
+fn chinese_text_is_cut_into_characters_and_thai_asks_for_sentences() {
+    let line = |text: &str| {
+        json!({
+            "title": "a",
+            "text": text,
+            "entities": [
+                {"type": "PER", "mentions": [{"start": 0, "end": 2}, {"start": 6, "end": 7}]},
+                {"type": "LOC", "mentions": [{"start": 3, "end": 5}]},
+            ],
+        })
+    };
+    let (documents, _) = read(&[line("李雷在北京。他来自上海！")]).unwrap();
+    let document = &documents[0];
+    assert_eq!(document.sentences.iter().map(Vec::len).collect::<Vec<_>>(), [6, 6]);
+    let spans: Vec<_> = document
+        .entities
+        .iter()
+        .flat_map(|entity| &entity.mentions)
+        .map(|mention| (mention.name.as_str(), mention.sentence, mention.start, mention.end))
+        .collect();
+    assert_eq!(spans, [("李雷", 0, 0, 2), ("他", 1, 0, 1), ("北京", 0, 3, 5)]);
+    for (text, script) in [
+        ("สมชายอยู่ในกรุงเทพ", "Thai"),
+        ("ຂ້ອຍຢູ່ວຽງຈັນ", "Lao"),
+        ("ខ្ញុំនៅភ្នំពេញ", "Khmer"),
+        ("သူသည်ရန်ကုန်", "Burmese"),
+    ] {
+        let error = read(&[line(text)]).unwrap_err();
+        assert!(error.exit_code() == 65 && error.to_string().contains(script), "{error}");
+        assert!(error.hint().unwrap().contains("`sentences`"), "{error}");
+    }
+}
+
+#[test]
+fn documents_of_docreds_form_are_named() {
+    let document = json!({"title": "a", "sents": [], "vertexSet": []});
+    for line in [document.clone(), json!([document])] {
+        let error = read(&[line]).unwrap_err();
+        assert!(error.hint().unwrap().contains("--format docred"), "{error}");
+    }
+    let error = read(&[json!(3)]).unwrap_err();
+    assert!(error.to_string().contains("expected a document as a JSON object"), "{error}");
+}
+
+#[test]
 fn text_and_words_give_the_same_document() {
     let (text, _) = read(&[of_text()]).unwrap();
     let (mut words, summary) = read(&[of_words()]).unwrap();

@@ -8,8 +8,9 @@ mod paragraph;
 
 use std::path::Path;
 
+use super::annotated::Unmentioned;
 use super::format::DocumentFormat;
-use super::reading::{ReadOptions, ReadSummary, check_relations, read_documents};
+use super::reading::{OnError, ReadOptions, ReadSummary, check_relations, read_documents};
 use crate::Result;
 use crate::base::records::{Record, Unit};
 use crate::corpus::{Document, PairTypes};
@@ -35,15 +36,19 @@ impl DocumentFormat for Pubtator {
         let usual = PairTypes::listed(&[("Chemical", "Disease"), ("Gene", "Disease")]);
         let types = options.pair_types.as_ref().unwrap_or(&usual);
         let parse = |record: Record<'_>| {
-            let annotated = paragraph::parse(path, record)?;
+            let mut annotated = paragraph::parse(path, record)?;
+            annotated.unmentioned = match options.on_error {
+                OnError::Stop => Unmentioned::Refuse,
+                OnError::Skip => Unmentioned::List,
+            };
             let (mut document, others) = annotated.document(path, record.row, types)?;
             if let Some(tree) = &options.mesh {
                 tree.exclude(&mut document);
             }
             check_relations(&document, options.relations.as_ref())?;
-            Ok((document, others.repeated))
+            Ok((document, others))
         };
-        read_documents(path, Unit::Paragraph, &parse, each)
+        read_documents(path, Unit::Paragraph, options, &parse, each)
     }
 }
 

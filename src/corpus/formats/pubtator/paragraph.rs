@@ -53,6 +53,10 @@ impl<'a> Annotated<'a> {
             [_, relation, first, second] => {
                 self.relations.push(IdRelation { relation, ids: [first, second], field });
             }
+            // BioRED says in a fifth column whether the relation is new; nothing depends on it.
+            [_, relation, first, second, "Novel" | "No"] if relation.parse::<i64>().is_err() => {
+                self.relations.push(IdRelation { relation, ids: [first, second], field });
+            }
             [_, start, end, name, entity_type, ref rest @ ..] if rest.len() <= 2 => {
                 let (start, end) = (number(start, &error)?, number(end, &error)?);
                 let ids = rest.first().copied().unwrap_or_default();

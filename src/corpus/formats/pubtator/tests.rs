@@ -86,6 +86,55 @@ fn pair_types_are_the_users() {
 }
 
 #[test]
+fn relations_of_types_that_are_not_asked_about_are_left_out_and_counted() {
+    let summary = |text: &str, options: &ReadOptions| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.txt");
+        fs_err::write(&path, text).unwrap();
+        Pubtator.read(&path, options, &mut |_| Ok(()))
+    };
+    let text = format!("{}7\tR\tD2\tD4\n7\tNA\tD1\tD4\n7\tR\tD4\tD2\n", GOOD);
+    let found = summary(&text, &ReadOptions::default()).unwrap();
+    assert_eq!((found.facts, found.unasked_facts, found.no_relation), (1, 2, 1));
+    let all = ReadOptions { pair_types: Some(PairTypes::All), ..ReadOptions::default() };
+    let found = summary(&text, &all).unwrap();
+    assert_eq!((found.facts, found.unasked_facts, found.no_relation), (3, 0, 1));
+    // A row between what is not mentioned is an error, or left out and listed where that is asked.
+    let text = format!("{GOOD}7\tR\tD1\tD9\n");
+    assert!(summary(&text, &all).unwrap_err().to_string().contains("`D9`"));
+    let skip = ReadOptions { on_error: OnError::Skip, ..ReadOptions::default() };
+    let found = summary(&text, &skip).unwrap();
+    assert_eq!((found.documents, found.facts, found.left_out.len()), (1, 1, 1));
+    let left_out = &found.left_out[0];
+    assert_eq!((left_out.what, left_out.error.title.as_deref()), ("relation", Some("7")));
+}
+
+/// A variant is one entity; several genes of one mention stand between commas; a fifth column of a
+/// relation is passed over.
+#[test]
+fn bioreds_own_files_are_read() {
+    let text = "3|t|R12K of GENA and GENB1/2 in pain.\n\
+        3\t0\t4\tR12K\tSequenceVariant\tp|SUB|R|12|K\n\
+        3\t8\t12\tGENA\tGeneOrGeneProduct\t901\n\
+        3\t17\t24\tGENB1/2\tGeneOrGeneProduct\t901,902\n\
+        3\t28\t32\tpain\tDiseaseOrPhenotypicFeature\tD910\n\
+        3\tAssociation\tp|SUB|R|12|K\tD910\tNovel\n\
+        3\tAssociation\t902\tD910\tNo\n";
+    let all = ReadOptions { pair_types: Some(PairTypes::All), ..ReadOptions::default() };
+    let document = &read_with(text, &all).unwrap()[0];
+    let ids: Vec<_> = document
+        .entities
+        .iter()
+        .map(|entity| (entity.knowledge_base_id.as_deref().unwrap(), entity.mentions.len()))
+        .collect();
+    assert_eq!(ids, [("p|SUB|R|12|K", 1), ("901", 2), ("902", 1), ("D910", 1)]);
+    let pairs: Vec<_> = document.facts().iter().map(|fact| (fact.head, fact.tail)).collect();
+    assert_eq!(pairs, [(0, 3), (2, 3)]);
+    let other = text.replace("\tNovel\n", "\tnovel?\n");
+    assert!(read_with(&other, &all).unwrap_err().to_string().contains("line 6"));
+}
+
+#[test]
 fn what_breaks_the_format_is_named() {
     for (from, to, place, problem) in [
         ("7|t|", "7|x|", "row 0", "line 1 is not a title"),
