@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::sources::check_files;
 use crate::base::{say, to_json, write_whole};
 use crate::corpus::formats::{
     DocredWriter, ReadOptions, ReadSummary, TitleKey, load_relations, title_key,
@@ -19,7 +20,7 @@ use crate::corpus::{
 };
 use crate::encoders::EncoderSpec;
 use crate::recipe::{DataSources, Recipe, SplitSource};
-use crate::shards::{PrepareOptions, PrepareReport, WriteOptions, prepare};
+use crate::shards::{DocumentStore, PrepareOptions, PrepareReport, WriteOptions, prepare};
 use crate::systems::dsdocre::DsdocreSettings;
 use crate::text::Tokenizer;
 use crate::{Error, Result};
@@ -92,8 +93,8 @@ pub struct RunData {
     pub shards: PathBuf,
     /// Roles that have documents.
     pub roles: Vec<String>,
-    /// Source of the facts that Ign F1 ignores.
-    pub train_facts: Vec<PathBuf>,
+    /// The file of the facts that Ign F1 ignores, where the recipe names one.
+    pub train_facts: Option<PathBuf>,
     /// Truth of the distant labels, in a generated world.
     pub truth: Option<PathBuf>,
 }
@@ -129,12 +130,18 @@ struct RoleFiles {
 /// # Errors
 /// If a file is missing or holds a bad document, or the shards cannot be written.
 pub fn prepare_data(recipe: &Recipe, folder: &Path) -> Result<RunData> {
+    check_files(recipe)?;
     let named = &recipe.data;
     let read = ReadOptions {
         mesh: named.mesh_tree.as_deref().map(MeshTree::load).transpose()?.map(Arc::new),
         ..ReadOptions::default()
     };
     let mut sources = sources(named, &read, folder)?;
+    if named.train_on_dev {
+        let dev = sources.files[Role::Dev as usize].clone();
+        let human = &mut sources.files[Role::Human as usize];
+        human.extend(dev.into_iter().filter(|file| !human.contains(file)).collect::<Vec<_>>());
+    }
     if recipe.settings_of::<DsdocreSettings>()?.pretrain_on_human {
         // First, so that of a title in both the annotated document stays.
         let human = sources.files[Role::Human as usize].clone();
@@ -144,8 +151,12 @@ pub fn prepare_data(recipe: &Recipe, folder: &Path) -> Result<RunData> {
     let shards = folder.join("shards");
     let tokenizer_path = tokenizer_path(recipe, &sources)?;
     let held_out = held_out_titles(named, &sources, &read)?;
-    let mut data =
-        RunData { shards: shards.clone(), truth: sources.truth.clone(), ..RunData::default() };
+    let mut data = RunData {
+        shards: shards.clone(),
+        roles: Vec::new(),
+        train_facts: named.train_facts.clone(),
+        truth: sources.truth.clone(),
+    };
     for role in Role::ALL {
         let files = &sources.files[role as usize];
         if files.is_empty() {
@@ -164,32 +175,37 @@ pub fn prepare_data(recipe: &Recipe, folder: &Path) -> Result<RunData> {
         let report = job.run()?;
         say(format!("prepare {}: {report}", role.name()));
     }
-    // The scorer reads DocRED's form alone.
-    let human = sources.files[Role::Human as usize].iter();
-    let human = human.filter(|input| input.format == Format::DOCRED).map(|input| &input.path);
-    data.train_facts = named
-        .train_facts
-        .as_ref()
-        .map_or_else(|| human.cloned().collect(), |path| vec![path.clone()]);
     Ok(data)
 }
 
 /// Titles that must not be trained on: those of dev and test, and those the recipe names. A
-/// document that a training file shares with dev is left to dev.
+/// document that a training file shares with dev is left to dev, unless dev is trained on too.
 fn held_out_titles(
     named: &DataSources,
     sources: &RoleFiles,
     read: &ReadOptions,
 ) -> Result<HashSet<String>> {
     let mut titles: HashSet<String> = named.exclude_titles.iter().cloned().collect();
-    for file in sources.files[Role::Dev as usize].iter().chain(&sources.files[Role::Test as usize])
-    {
+    let roles = if named.train_on_dev { &[Role::Test][..] } else { &[Role::Dev, Role::Test] };
+    for file in roles.iter().flat_map(|&role| &sources.files[role as usize]) {
         file.read(read, &mut |document| {
             titles.insert(document.title);
             Ok(())
         })?;
     }
     Ok(titles)
+}
+
+/// What to know of scores on dev if documents of dev are trained on too; `None` if none is.
+pub fn trained_on_dev(train: &DocumentStore, dev: &DocumentStore) -> Option<String> {
+    let shared = (0..dev.len()).filter(|&row| train.find_title(dev.title(row)).is_some()).count();
+    (shared > 0).then(|| {
+        format!(
+            "{shared} of the {} documents of dev are trained on too: scores on dev do not measure \
+             the model, and the epoch is chosen by documents that it has learnt",
+            dev.len()
+        )
+    })
 }
 
 /// Files that become shards.
@@ -428,3 +444,7 @@ fn tokenizer_path(recipe: &Recipe, sources: &RoleFiles) -> Result<PathBuf> {
             .with_hint("name a tokenizer folder or vocab.txt as data.tokenizer")
     })
 }
+
+#[cfg(test)]
+#[path = "data_tests.rs"]
+mod tests;
