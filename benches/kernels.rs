@@ -145,7 +145,7 @@ fn sampling(_peak: f64) -> Result<()> {
     let instance = |row| FactInstance { row, head: 0, tail: 1, relation: 1 };
     let keys: Vec<Vec<FactInstance>> =
         (0..500).map(|key| vec![instance(2 * key), instance(2 * key + 1)]).collect();
-    let settings = DsdocreSettings { k_pretrain: Some(6), ..DsdocreSettings::default() };
+    let settings = DsdocreSettings { k_pretrain: 6, ..DsdocreSettings::default() };
     let sampler = PretrainSampler::new(&corpus, &keys, settings)?;
     let start = Instant::now();
     for item in 0..20_000 {

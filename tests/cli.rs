@@ -321,7 +321,7 @@ fn bad_documents_end_with_65_and_are_named_to_the_field() {
 #[test]
 fn the_smoke_recipe_leaves_a_complete_run() {
     let (place, smoke) = (Place::new(), smoke());
-    for row in ["no pre-training", "+D ", "+D+P"] {
+    for row in ["DSDocRE  ", "DSDocRE +D ", "DSDocRE +D+P ", "of the gold facts of dev at k = 2N"] {
         assert!(smoke.stdout.contains(row), "{}", smoke.stdout);
     }
     let (run, scores) = (smoke.run.display(), place.json(smoke.run.join("scores.json")));
@@ -330,8 +330,25 @@ fn the_smoke_recipe_leaves_a_complete_run() {
             let name = format!("{variant}-{split}");
             assert!(scores[&name]["official"]["f1"].is_number(), "{name}");
             assert!(place.json(smoke.run.join(format!("predictions/{name}.json"))).is_array());
+            // Recall of gold facts by k, where a ranker chose the pairs.
+            let recall = scores[&name]["ranker"].as_array().unwrap();
+            assert_eq!(recall.is_empty(), variant == "baseline", "{name}");
+            for at in recall {
+                let total = &at["labels"]["total"];
+                assert_eq!(total, &scores[&name]["official"]["counts"]["gold"], "{name}");
+            }
         }
     }
+    let submitted = place.good(&format!(
+        "evaluate --gold {run}/data/world/test.json --predictions {run}/predictions/result.zip \
+         --json zip.json"
+    ));
+    assert_eq!(
+        place.json("zip.json")["official"]["f1"],
+        scores["pretrained-test"]["official"]["f1"],
+        "{}",
+        submitted.stdout
+    );
     let page = String::from_utf8(place.bytes(smoke.run.join("report.html"))).unwrap();
     assert!(page.contains("<html"));
     for stage in
@@ -453,6 +470,115 @@ fn verbs_that_make_something_write_as_json_what_where_and_how_long_it_took() {
         job["script"].as_str().unwrap().starts_with("#!/bin/bash") && job["job"].is_null(),
         "{job}"
     );
+}
+
+/// The last checkpoint in the folder of a stage.
+fn last_step(stage: &Path) -> PathBuf {
+    fs_err::read_dir(stage).unwrap().map(|entry| entry.unwrap().path()).max().unwrap()
+}
+
+/// The documents of the small recipe and a single row, so that a run takes seconds.
+const ONE_ROW: &str = "--set finetune.epochs=1 --set dsdocre.decision=threshold \
+    --set finetune.select=ign-f1 --set variants=[\"baseline\"]";
+
+#[test]
+fn ign_f1_is_the_same_while_fine_tuning_and_in_the_results() {
+    let place = Place::new();
+    place.good(&format!("run recipe.toml --run-dir r {ONE_ROW}"));
+    let last = last_step(&place.path("r/checkpoints/finetune-baseline"));
+    let best = place.json(last.join("trainer.json"))["best"][0].as_f64().unwrap();
+    let official = &place.json("r/scores.json")["baseline-dev"]["official"];
+    assert_eq!(official["ign_annotated"]["f1"].as_f64().unwrap().to_bits(), best.to_bits());
+    assert_eq!(place.json("r/report.json")["notes"], json!([]));
+}
+
+#[test]
+fn train_on_dev_is_said_by_log_and_report_and_ign_f1_ignores_the_facts_of_dev() {
+    let place = Place::new();
+    let said =
+        place.good(&format!("run recipe.toml --run-dir r {ONE_ROW} --set data.train_on_dev=true"));
+    let told = "documents of dev are trained on too";
+    assert!(said.stderr.contains(told), "{}", said.stderr);
+    let notes = place.json("r/report.json")["notes"].to_string();
+    assert!(notes.contains(told), "{notes}");
+    let official = &place.json("r/scores.json")["baseline-dev"]["official"];
+    assert_eq!(official["ign_annotated"]["f1"], json!(0.0));
+    let shared = |role: &str| place.json(format!("r/data/shards/{role}/manifest.json"));
+    let [human, dev] = ["human", "dev"].map(|role| shared(role)["documents"].as_u64().unwrap());
+    let annotated = place.json("r/data/world/train_annotated.json").as_array().unwrap().len();
+    assert_eq!(human, annotated as u64 + dev);
+}
+
+#[test]
+fn pre_training_without_a_ranker_trains_none_and_is_called_p() {
+    let place = Place::new();
+    let brief = "--set pretrain.steps=2 --set finetune.epochs=1";
+    let said = place.good(&format!(
+        "run recipe.toml --run-dir r {brief} --set variants=[\"unranked-pretrained\"]"
+    ));
+    assert!(said.stdout.contains("DSDocRE +P "), "{}", said.stdout);
+    let stages = place.good("inspect r").stdout;
+    assert!(stages.contains("pretrain-unranked") && !stages.contains("rank  "), "{stages}");
+    assert!(!place.path("r/data/scored").exists() && !place.path("r/labels.parquet").exists());
+    let last = last_step(&place.path("r/checkpoints/finetune-unranked-pretrained"));
+    assert!(place.json(last.join("docre.json"))["ranker"].is_null());
+    place.good("batch r --stage pretrain-unranked --step 1");
+    place.bad(
+        "run recipe.toml --run-dir other --set dsdocre.k_pretrain=0",
+        64,
+        &["pre-trains without denoising", "unranked-pretrained"],
+    );
+}
+
+#[test]
+fn docre_ii_without_pre_training_is_one_stage_by_the_second_schedule() {
+    let place = Place::new();
+    let small = "--set docre-ii.averaged_layers=2 --set docre-ii.emb_size=64 \
+        --set docre-ii.inference_width=32 --set docre-ii.ffn_width=32";
+    let steps = "--set finetune.steps=1 --set inference.steps=2 --set variants=[\"baseline\"]";
+    let said = place.good(&format!(
+        "run recipe.toml --run-dir r --set system=docre-ii {small} {steps} \
+         --set docre-ii.pretrained_base=false"
+    ));
+    assert!(said.stdout.contains("DocRE-II  "), "{}", said.stdout);
+    let stages = place.good("inspect r").stdout;
+    assert!(
+        stages.contains("step 2 of 2, finished") && !stages.contains("finetune-baseline-base"),
+        "{stages}"
+    );
+}
+
+#[test]
+fn missing_files_and_folders_are_errors_of_the_recipe_that_say_where_to_get_them() {
+    let place = Place::new();
+    fs_err::create_dir(place.path("jobs")).unwrap();
+    let recipe = "[data]\nhuman = [\"docred/train_annotated.json\"]\n[encoder]\nname = \"bilstm\"";
+    fs_err::write(place.path("jobs/a.toml"), recipe).unwrap();
+    let parts = ["data.human: there is no ", "jobs/docred/train_annotated.json", "thunlp/DocRED"];
+    place.bad("run jobs/a.toml --run-dir r", 64, &parts);
+    place.bad("plan jobs/a.toml", 64, &parts);
+    // What is only in the working directory is read there, with a note.
+    fs_err::create_dir(place.path("docred")).unwrap();
+    fs_err::write(place.path("docred/train_annotated.json"), "[]").unwrap();
+    let said = place.bad("run jobs/a.toml --run-dir r", 64, &["brings no tokenizer"]);
+    assert_eq!(said.stderr.matches("note: ").count(), 1, "{}", said.stderr);
+    let resolved = String::from_utf8(place.bytes("r/recipe.toml")).unwrap();
+    let file = fs_err::canonicalize(place.path("docred/train_annotated.json")).unwrap();
+    assert!(resolved.contains(&file.display().to_string()), "{resolved}");
+}
+
+#[test]
+fn one_rank_answers_what_all_ranks_are_asked() {
+    let place = Place::new();
+    for (line, code) in [("", 2), ("--help", 0), ("--version", 0), ("run", 2), ("nothing", 2)] {
+        for rank in ["0", "3"] {
+            let mut command = place.command(line);
+            command.envs([("OMPI_COMM_WORLD_SIZE", "4"), ("OMPI_COMM_WORLD_RANK", rank)]);
+            let said = finish(command);
+            let silent = said.stdout.is_empty() && said.stderr.is_empty();
+            assert_eq!((said.code, silent), (Some(code), rank == "3"), "`{line}` on rank {rank}");
+        }
+    }
 }
 
 #[test]
@@ -1046,9 +1172,15 @@ fn what_a_system_cannot_work_with_is_one_clear_error() {
         format!("finetune --system {system} --run-dir r-{system} {flags} {more}")
     };
     let short = "--encoder tiny --set encoder.max_pieces=20";
+    let together = "--set docre-ii.pretrained_base=false";
+    place.bad(
+        &finetune("docre-ii", "--encoder tiny"),
+        64,
+        &["the second stage of `docre-ii` starts from the heads of its first", "hint: "],
+    );
     place.bad(&finetune("dsdocre", short), 65, &["document `", "the encoder takes 20", "hint: "]);
     place.bad(
-        &finetune("docre-ii", &format!("{short} --set docre-ii.averaged_layers=2")),
+        &finetune("docre-ii", &format!("{short} {together} --set docre-ii.averaged_layers=2")),
         65,
         &["document `", "the encoder takes", "hint: "],
     );
@@ -1076,7 +1208,7 @@ fn what_a_system_cannot_work_with_is_one_clear_error() {
     .unwrap();
     place.bad(&finetune("atlop", "--encoder gpt2"), 65, &["gpt2", "hint: "]);
     place.bad(
-        &finetune("docre-ii", "--encoder tiny"),
+        &finetune("docre-ii", &format!("--encoder tiny {together}")),
         64,
         &["`averaged_layers` is 3, but the encoder has 2", "hint: "],
     );

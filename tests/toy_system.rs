@@ -159,7 +159,6 @@ fn trained(recipe: &Recipe, folder: &Path, session: &Session) -> Result<()> {
         heads_from: None,
         ranker: None,
         settings: &settings,
-        schedule: &recipe.finetune,
     };
     let checkpoint = finetune(&task, &run)?;
     assert_eq!(checkpoint.trainer()?.stage, "finetune");

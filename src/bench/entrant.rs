@@ -50,7 +50,6 @@ pub fn enter(
         heads_from: None,
         ranker: None,
         settings: &settings,
-        schedule: &recipe.finetune,
     };
     let checkpoint = finetune_in_stages(&task, &run)?;
     let store = DocumentStore::open(&splits.held_out, StoreOptions::default())?;

@@ -278,7 +278,7 @@ impl Bench<'_> {
     fn pretrain(&mut self, store: &DocumentStore, folder: &Path) -> Result<()> {
         let loaded = self.model(store, ModelKind::Pretrainer)?;
         let settings = DsdocreSettings {
-            k_pretrain: None,
+            k_pretrain: 0,
             ..self.recipe.settings_of::<DsdocreSettings>()?.clone()
         };
         let facts = store.fact_index()?;

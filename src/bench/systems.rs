@@ -11,8 +11,8 @@ use super::trivial::TypePrior;
 use crate::base::{read_json, say, to_json, write_whole};
 use crate::corpus::Format;
 use crate::corpus::formats::{DocredWriter, ReadOptions};
-use crate::eval::{EvaluateOptions, FactSet, FactSets, Gold, OfficialScores, Prediction, evaluate};
-use crate::pipeline::{Role, RunData, gold_of, prepare_data};
+use crate::eval::{EvaluateOptions, FactSets, Gold, OfficialScores, Prediction, evaluate};
+use crate::pipeline::{Role, RunData, gold_of, known_facts, prepare_data};
 use crate::recipe::{DataSources, Recipe};
 use crate::shards::{DocumentStore, StoreOptions};
 use crate::systems::{Reads, SystemInfo, find, systems};
@@ -52,7 +52,8 @@ pub(crate) struct Splits {
     pub dev: PathBuf,
     /// What is scored: test, or dev where there is no test.
     pub held_out: PathBuf,
-    facts: Vec<PathBuf>,
+    /// The file of facts that Ign F1 ignores, where the recipe names one.
+    facts: Option<PathBuf>,
 }
 
 impl SystemsBench {
@@ -175,12 +176,7 @@ impl SystemsBench {
         let data: RunData = read_json(&folder.join("data.json"))?;
         let train = data.need(Role::Human)?;
         if self.overfit {
-            return Ok(Splits {
-                dev: train.clone(),
-                held_out: train.clone(),
-                train,
-                facts: Vec::new(),
-            });
+            return Ok(Splits { dev: train.clone(), held_out: train.clone(), train, facts: None });
         }
         let dev = data.need(Role::Dev)?;
         let held_out = data.shards_of(Role::Test).unwrap_or_else(|| dev.clone());
@@ -197,7 +193,14 @@ impl Splits {
         predictions: &[Prediction],
     ) -> Result<OfficialScores> {
         let gold = gold_of(store);
-        let facts = (!self.facts.is_empty()).then(|| FactSet::load_all(&self.facts)).transpose()?;
+        // What is scored as it was learnt has no Ign F1.
+        let apart = self.train != self.held_out;
+        let facts = apart
+            .then(|| {
+                let train = DocumentStore::open(&self.train, StoreOptions::default())?;
+                known_facts(self.facts.as_deref(), &train)
+            })
+            .transpose()?;
         let options = EvaluateOptions {
             facts: FactSets { annotated: facts.as_ref(), distant: None },
             ..EvaluateOptions::default()

@@ -20,7 +20,7 @@ use std::panic::catch_unwind;
 use clap::{Args, Command, CommandFactory, Parser, Subcommand};
 
 use crate::base::say;
-use crate::ranks::{failure::start_keeper, joined_rank};
+use crate::ranks::{Launcher, failure::start_keeper, joined_rank};
 use crate::{Error, Result, exit_code};
 
 /// Denoised pre-training and fine-tuning for document-level relation extraction.
@@ -145,7 +145,10 @@ impl ManVerb {
 /// Parses the arguments, runs the verb, reports an error, and ends the process with its exit code.
 pub fn main() -> ! {
     let cli = Cli::try_parse().unwrap_or_else(|answer| {
-        let _ = answer.print();
+        // All ranks are asked the same, so one answers.
+        if own_rank() == 0 {
+            let _ = answer.print();
+        }
         leave(answer.exit_code() as u8)
     });
     exit_quietly_on_a_broken_pipe();
@@ -196,6 +199,11 @@ fn exit_quietly_on_a_broken_pipe() {
     }));
 }
 
+/// The number of this process among the ranks that it has joined, or that its launcher has started.
+fn own_rank() -> usize {
+    joined_rank().or_else(|| Some(Launcher::detect().ok()?.rank)).unwrap_or_default()
+}
+
 /// Prints an error with its hint and returns its exit code. A rank whose error another rank reports
 /// stays silent.
 fn report(error: &Error) -> u8 {
@@ -203,8 +211,7 @@ fn report(error: &Error) -> u8 {
     // rank, or has been printed already.
     let common =
         matches!(error, Error::Recipe { .. } | Error::Stopped { .. } | Error::NonFinite { .. });
-    let other_rank = joined_rank().is_some_and(|rank| rank > 0);
-    let told_elsewhere = matches!(error, Error::Elsewhere { .. }) || (other_rank && common);
+    let told_elsewhere = matches!(error, Error::Elsewhere { .. }) || (own_rank() > 0 && common);
     if !told_elsewhere {
         let (red, bold, plain) = if std::io::stderr().is_terminal() {
             ("\x1b[31;1m", "\x1b[1m", "\x1b[0m")

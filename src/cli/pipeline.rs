@@ -9,7 +9,9 @@ use super::looking::CheckpointFindings;
 use super::shared::{Clock, MachineFlags, Overrides};
 use crate::base::{read_json, run_files, say};
 use crate::encoders::EncoderSpec;
-use crate::pipeline::{self, ActiveRun, FinetuneTask, PredictOptions, ScoreTask, Session, claim};
+use crate::pipeline::{
+    self, ActiveRun, FinetuneTask, PredictOptions, Pretraining, ScoreTask, Session, claim,
+};
 use crate::recipe::Recipe;
 use crate::sampling::KeptPairs;
 use crate::train::Checkpoint;
@@ -53,7 +55,7 @@ impl RunVerb {
 /// What every training stage takes beside its data.
 #[derive(Debug, Args)]
 struct StageFlags {
-    /// Encoder: tiny, mini, base, bilstm, or a Hugging Face folder
+    /// Encoder: tiny, mini, base, bilstm, words, or a Hugging Face folder
     #[arg(long, value_name = "E")]
     encoder: String,
     /// Run folder
@@ -78,10 +80,10 @@ impl StageFlags {
     /// The recipe of the verb `V` with the encoder of the command line, and with its system if that
     /// is given.
     fn recipe<V: Args>(&self, system: Option<&str>) -> Result<Recipe> {
-        let system: Vec<String> = system.map(|name| format!("system={name}")).into_iter().collect();
-        let mut recipe = self.overrides.load::<V>(self.recipe.as_deref(), &system)?;
-        recipe.encoder.name.clone_from(&self.encoder);
-        Ok(recipe)
+        let encoder = format!("encoder.name={}", toml::Value::from(self.encoder.as_str()));
+        let system = system.map(|name| format!("system={name}"));
+        let flags: Vec<String> = system.into_iter().chain([encoder]).collect();
+        self.overrides.load::<V>(self.recipe.as_deref(), &flags)
     }
 
     /// Runs a stage in its run folder, and says where its checkpoint is. `work` is the recipe, and
@@ -195,7 +197,7 @@ impl PretrainVerb {
     pub fn run(self) -> Result<()> {
         let Self { distant, flags } = &self;
         let work = flags.recipe::<Self>(None).map(|recipe| (recipe, ()));
-        flags.stage(work, |run, ()| pipeline::pretrain(run, distant))
+        flags.stage(work, |run, ()| pipeline::pretrain(run, distant, Pretraining::Denoised))
     }
 }
 
@@ -235,9 +237,6 @@ impl FinetuneVerb {
             Ok((recipe, (start, settings)))
         });
         flags.stage(work, |run, (start, settings)| {
-            let recipe = run.recipe;
-            let second =
-                self.heads_from.is_some() && settings.second_schedule(recipe.profile).is_some();
             let task = FinetuneTask {
                 stage: "finetune",
                 train: &self.train,
@@ -246,7 +245,6 @@ impl FinetuneVerb {
                 heads_from: self.heads_from.as_deref(),
                 ranker: self.ranker.as_deref(),
                 settings: &settings,
-                schedule: if second { &recipe.inference } else { &recipe.finetune },
             };
             pipeline::finetune(&task, run)
         })

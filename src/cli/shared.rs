@@ -8,7 +8,8 @@ use std::time::Instant;
 use clap::{Args, Command};
 use serde::Serialize;
 
-use crate::base::{to_pretty_json, write_whole};
+use super::own_rank;
+use crate::base::{say, to_pretty_json, write_whole};
 use crate::pipeline::Session;
 use crate::recipe::Recipe;
 use crate::{Error, Result};
@@ -55,10 +56,14 @@ impl Overrides {
     /// its flags decide.
     pub fn load<V: Args>(&self, recipe: Option<&Path>, flags: &[String]) -> Result<Recipe> {
         let settings = [flags, self.of_verb::<V>()?].concat();
-        match recipe {
+        let recipe = match recipe {
             Some(path) => Recipe::load(path, &settings),
             None => Recipe::parse("", "the command line", &settings),
+        }?;
+        if own_rank() == 0 {
+            recipe.notes.iter().for_each(say);
         }
+        Ok(recipe)
     }
 }
 

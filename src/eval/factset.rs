@@ -4,7 +4,8 @@
 //! Names are exact strings without case folding, as in the official script. Not for: facts between
 //! entities of one document (`gold`).
 
-use std::path::{Path, PathBuf};
+use std::borrow::Borrow;
+use std::path::Path;
 
 use ahash::{AHashMap, AHashSet};
 use serde::Deserialize;
@@ -48,22 +49,11 @@ impl FactSet {
         json_stream::read_array(path, &mut insert).map(drop)
     }
 
-    /// The facts of several files together.
-    ///
-    /// # Errors
-    /// As [`Self::load`].
-    pub fn load_all(paths: &[PathBuf]) -> Result<Self> {
-        let mut set = Self::default();
-        for path in paths {
-            set.add(path)?;
-        }
-        Ok(set)
-    }
-
-    /// The facts of documents in memory.
-    pub fn from_documents(documents: &[Document]) -> Self {
+    /// The facts of documents, which need not be in memory together.
+    pub fn from_documents<D: Borrow<Document>>(documents: impl IntoIterator<Item = D>) -> Self {
         let mut set = Self::default();
         for document in documents {
+            let document: &Document = document.borrow();
             for fact in document.facts() {
                 let names = |entity: usize| {
                     document

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::sources::check_files;
 use crate::base::{say, to_json, write_whole};
 use crate::corpus::formats::{
     DocredWriter, ReadOptions, ReadSummary, TitleKey, list_left_out, load_relations, title_key,
@@ -20,7 +21,7 @@ use crate::corpus::{
 };
 use crate::encoders::EncoderSpec;
 use crate::recipe::{DataSources, Recipe, SplitSource};
-use crate::shards::{PrepareOptions, PrepareReport, WriteOptions, prepare};
+use crate::shards::{DocumentStore, PrepareOptions, PrepareReport, WriteOptions, prepare};
 use crate::systems::dsdocre::DsdocreSettings;
 use crate::text::Tokenizer;
 use crate::{DataError, Error, Result};
@@ -120,8 +121,8 @@ pub struct RunData {
     pub shards: PathBuf,
     /// Roles that have documents.
     pub roles: Vec<String>,
-    /// Source of the facts that Ign F1 ignores.
-    pub train_facts: Vec<PathBuf>,
+    /// The file of the facts that Ign F1 ignores, where the recipe names one.
+    pub train_facts: Option<PathBuf>,
     /// Truth of the distant labels, in a generated world.
     pub truth: Option<PathBuf>,
 }
@@ -157,6 +158,7 @@ struct RoleFiles {
 /// # Errors
 /// If a file is missing or holds a bad document, or the shards cannot be written.
 pub fn prepare_data(recipe: &Recipe, folder: &Path) -> Result<RunData> {
+    check_files(recipe)?;
     let named = &recipe.data;
     let read = ReadOptions {
         mesh: named.mesh_tree.as_deref().map(MeshTree::load).transpose()?.map(Arc::new),
@@ -165,6 +167,11 @@ pub fn prepare_data(recipe: &Recipe, folder: &Path) -> Result<RunData> {
         ..ReadOptions::default()
     };
     let mut sources = sources(named, &read, folder)?;
+    if named.train_on_dev {
+        let dev = sources.files[Role::Dev as usize].clone();
+        let human = &mut sources.files[Role::Human as usize];
+        human.extend(dev.into_iter().filter(|file| !human.contains(file)).collect::<Vec<_>>());
+    }
     if recipe.settings_of::<DsdocreSettings>()?.pretrain_on_human {
         // First, so that of a title in both the annotated document stays.
         let human = sources.files[Role::Human as usize].clone();
@@ -174,8 +181,12 @@ pub fn prepare_data(recipe: &Recipe, folder: &Path) -> Result<RunData> {
     let shards = folder.join("shards");
     let tokenizer_path = tokenizer_path(recipe, &sources)?;
     let held_out = held_out_titles(named, &sources, &read)?;
-    let mut data =
-        RunData { shards: shards.clone(), truth: sources.truth.clone(), ..RunData::default() };
+    let mut data = RunData {
+        shards: shards.clone(),
+        roles: Vec::new(),
+        train_facts: named.train_facts.clone(),
+        truth: sources.truth.clone(),
+    };
     for role in Role::ALL {
         let files = &sources.files[role as usize];
         if files.is_empty() {
@@ -194,31 +205,38 @@ pub fn prepare_data(recipe: &Recipe, folder: &Path) -> Result<RunData> {
         let report = job.run()?;
         say(format!("prepare {}: {report}", role.name()));
     }
-    // The scorer reads DocRED's form alone.
-    let human = sources.files[Role::Human as usize].iter();
-    let human = human.filter(|input| input.format == Format::DOCRED).map(|input| &input.path);
-    data.train_facts = named
-        .train_facts
-        .as_ref()
-        .map_or_else(|| human.cloned().collect(), |path| vec![path.clone()]);
     Ok(data)
 }
 
 /// Titles that must not be trained on: those of dev and test, and those the recipe names. A
-/// document that a training file shares with dev is left to dev.
+/// document that a training file shares with dev is left to dev, unless dev is trained on too.
 fn held_out_titles(
     named: &DataSources,
     sources: &RoleFiles,
     read: &ReadOptions,
 ) -> Result<HashSet<String>> {
     let mut titles: HashSet<String> = named.exclude_titles.iter().cloned().collect();
-    let files = [Role::Dev, Role::Test].map(|role| sources.files[role as usize].as_slice());
+    let roles = if named.train_on_dev { &[Role::Test][..] } else { &[Role::Dev, Role::Test] };
+    let files: Vec<InputFile> =
+        roles.iter().flat_map(|&role| sources.files[role as usize].clone()).collect();
     let mut each = |_: &InputFile, document: Document| {
         titles.insert(document.title);
         Ok(())
     };
-    read_files(&files.concat(), read, &mut each, &mut |_, _| {})?;
+    read_files(&files, read, &mut each, &mut |_, _| {})?;
     Ok(titles)
+}
+
+/// What to know of scores on dev if documents of dev are trained on too; `None` if none is.
+pub fn trained_on_dev(train: &DocumentStore, dev: &DocumentStore) -> Option<String> {
+    let shared = (0..dev.len()).filter(|&row| train.find_title(dev.title(row)).is_some()).count();
+    (shared > 0).then(|| {
+        format!(
+            "{shared} of the {} documents of dev are trained on too: scores on dev do not measure \
+             the model, and the epoch is chosen by documents that it has learnt",
+            dev.len()
+        )
+    })
 }
 
 /// Files that become shards.
@@ -467,109 +485,8 @@ fn tokenizer_path(recipe: &Recipe, sources: &RoleFiles) -> Result<PathBuf> {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::corpus::formats::OnError;
-
-    /// A document with a label; its first mention is `[0, end)`.
-    fn document(title: &str, end: usize) -> Value {
-        json!({
-            "title": title,
-            "sents": [["Ada", "ran", "Unit"]],
-            "vertexSet": [
-                [{"name": "Ada", "sent_id": 0, "pos": [0, end], "type": "PER"}],
-                [{"name": "Unit", "sent_id": 0, "pos": [2, 3], "type": "ORG"}],
-            ],
-            "labels": [{"h": 0, "t": 1, "r": "runs", "evidence": []}],
-        })
-    }
-
-    struct Files {
-        folder: tempfile::TempDir,
-        inputs: Vec<InputFile>,
-    }
-
-    /// Two files, each with a document that cannot be read, and a vocabulary.
-    fn files(pieces: &str) -> Files {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        let documents =
-            [[document("a", 0), document("b", 1)], [document("c", 1), document("d", 9)]];
-        for (name, documents) in ["x.json", "y.json"].iter().zip(documents) {
-            fs_err::write(path(name), json!(documents).to_string()).unwrap();
-        }
-        let special = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n";
-        fs_err::write(path("vocab.txt"), format!("{special}{pieces}")).unwrap();
-        let inputs = InputFile::all(&[path("x.json"), path("y.json")], Format::DOCRED);
-        Files { folder, inputs }
-    }
-
-    impl Files {
-        fn prepare(&self, read: &ReadOptions) -> Result<PrepareReport> {
-            let path = |name: &str| self.folder.path().join(name);
-            let relations = relations_in(&self.inputs, read)?;
-            PrepareJob::new(&self.inputs, read, &path("out"), &path("vocab.txt"), &relations).run()
-        }
-
-        fn list(&self) -> PathBuf {
-            self.folder.path().join("out.left-out.jsonl")
-        }
-    }
-
-    #[test]
-    fn the_error_lists_the_faulty_documents_of_all_files() {
-        let files = files("ada\nran\nunit\n");
-        let error = files.prepare(&ReadOptions::default()).unwrap_err();
-        assert_eq!(error.exit_code(), 65);
-        let text = error.to_string();
-        assert!(text.contains("x.json, row 0, document `a`"), "{text}");
-        assert!(text.contains("y.json, row 1, document `d`"), "{text}");
-        assert!(!files.list().exists());
-    }
-
-    #[test]
-    fn skipped_documents_are_counted_and_listed_beside_the_output() {
-        let files = files("ada\nran\nunit\n");
-        let read = ReadOptions { on_error: OnError::Skip, ..ReadOptions::default() };
-        let report = files.prepare(&read).unwrap();
-        assert_eq!((report.manifest.documents, report.left_out), (2, 2));
-        assert_eq!(report.pieces, crate::shards::PieceCount { all: 6, unknown: 0 });
-        let list = fs_err::read_to_string(files.list()).unwrap();
-        let titles: Vec<Value> = list
-            .lines()
-            .map(|line| serde_json::from_str::<Value>(line).unwrap()["title"].clone())
-            .collect();
-        assert_eq!(titles, ["a", "d"]);
-    }
-
-    #[test]
-    fn excluded_titles_may_be_faulty() {
-        let files = files("ada\nran\nunit\n");
-        let titles: HashSet<String> = ["a", "b", "d"].map(String::from).into();
-        let read =
-            ReadOptions { excluded: Some(Arc::new(titles.clone())), ..ReadOptions::default() };
-        let report = files.prepare(&read).unwrap();
-        assert_eq!((report.manifest.documents, report.left_out), (2, 0));
-        fs_err::remove_dir_all(files.folder.path().join("out")).unwrap();
-        let [output, vocabulary] = ["out", "vocab.txt"].map(|name| files.folder.path().join(name));
-        let relations = relations_in(&files.inputs, &read).unwrap();
-        let job = PrepareJob {
-            exclude: Some(&titles),
-            ..PrepareJob::new(&files.inputs, &read, &output, &vocabulary, &relations)
-        };
-        assert_eq!(job.run().unwrap().manifest.documents, 1);
-    }
-
-    #[test]
-    fn the_share_of_unknown_pieces_is_told_and_all_unknown_is_an_error() {
-        let read = ReadOptions { on_error: OnError::Skip, ..ReadOptions::default() };
-        let report = files("ada\nran\n").prepare(&read).unwrap();
-        assert!(report.pieces.warning().unwrap().contains("2 of 6 pieces are unknown (33.3 %)"));
-        assert!(report.to_string().contains("2 of 6 pieces are unknown (33.3 %)"), "{report}");
-        let error = files("other\n").prepare(&read).unwrap_err();
-        assert!(error.to_string().contains("all 6 pieces are unknown"), "{error}");
-        assert_eq!((error.exit_code(), error.hint().is_some()), (65, true));
-    }
-}
+#[path = "prepare_tests.rs"]
+mod prepare_tests;
+#[cfg(test)]
+#[path = "data_tests.rs"]
+mod tests;

@@ -4,14 +4,17 @@
 use std::path::{Path, PathBuf};
 
 use super::boundary::Judged;
-use super::evaluate::gold_of;
+use super::data::trained_on_dev;
+use super::evaluate::{gold_of, known_facts};
 use super::evidence::{check_evidence, facts_of, judge_evidence};
 use super::model::{Description, Loaded, check_system};
 use super::predictor::{Decider, DocumentScores, Predictor, decide_on_dev, shared_scores};
 use super::session::Session;
 use super::training::{ActiveRun, TrainingStage};
+use crate::base::say;
 use crate::corpus::Document;
 use crate::eval::{EvaluateOptions, FactSet, FactSets, Gold, evaluate};
+use crate::recipe::Recipe;
 use crate::shards::{DocumentStore, StoreOptions};
 use crate::systems::dsdocre::ModelKind;
 use crate::systems::evidence::{EvidenceSettings, EvidenceSource};
@@ -37,8 +40,6 @@ pub struct FinetuneTask<'a> {
     pub ranker: Option<&'a Path>,
     /// The system with its settings.
     pub settings: &'a Settings,
-    /// The schedule.
-    pub schedule: &'a Schedule,
 }
 
 /// Fine-tunes and returns the checkpoint with the best score on dev.
@@ -47,8 +48,9 @@ pub struct FinetuneTask<'a> {
 /// If no document is labelled, or the shards have no scores although a ranker is named; errors of
 /// the data, the disk or another rank.
 pub fn finetune(task: &FinetuneTask, run: &ActiveRun) -> Result<Checkpoint> {
-    let (schedule, session, seed) = (task.schedule, run.session, run.recipe.seed);
+    let (schedule, session, seed) = (task.schedule(run.recipe), run.session, run.recipe.seed);
     let stage = TrainingStage { name: task.stage, schedule, run };
+    task.check_heads()?;
     let start = stage.start()?;
     if let Some(checkpoint) = start.finished()? {
         check_system(&checkpoint, ModelKind::Finetuner, task.settings)?;
@@ -57,6 +59,11 @@ pub fn finetune(task: &FinetuneTask, run: &ActiveRun) -> Result<Checkpoint> {
     let store = DocumentStore::open(task.train, StoreOptions::default())?;
     let dev = DocumentStore::open(task.dev, StoreOptions::default())?;
     check_shards(task, &store, &dev, session)?;
+    if session.is_root()
+        && let Some(told) = trained_on_dev(&store, &dev)
+    {
+        say(format!("warning: {}: {told}", task.stage));
+    }
     let new = stage.new_model(task.start);
     let (batch, budget) = (schedule.batch, schedule.tokens_per_micro_batch);
     let precision = session.precision(schedule.precision);
@@ -83,8 +90,7 @@ pub fn finetune(task: &FinetuneTask, run: &ActiveRun) -> Result<Checkpoint> {
         let source = ExtractionSource::new(extractor, &store, batch, budget, seed)?;
         let predictor = Predictor::new(extractor, precision);
         let gold = gold_of(&dev);
-        // Facts of the training documents, which Ign F1 leaves out.
-        let known = FactSet::from_documents(&gold_of(&store));
+        let known = known_facts(run.recipe.data.train_facts.as_deref(), &store)?;
         let judge = || {
             let scores = shared_scores(&predictor, &dev, session)?;
             judge_relations(&scores, &dev, &gold, &known, Decider::of(extractor, None), schedule)
@@ -96,6 +102,36 @@ pub fn finetune(task: &FinetuneTask, run: &ActiveRun) -> Result<Checkpoint> {
 }
 
 impl FinetuneTask<'_> {
+    /// The schedule of the recipe that trains these settings.
+    fn schedule<'r>(&self, recipe: &'r Recipe) -> &'r Schedule {
+        if self.settings.second_stage() { &recipe.inference } else { &recipe.finetune }
+    }
+
+    /// Refuses a second stage without the heads of the first, which it would leave as they start,
+    /// and heads where all layers are to be trained from their start.
+    fn check_heads(&self) -> Result<()> {
+        if !self.settings.second_stage() {
+            return Ok(());
+        }
+        let system = self.settings.system();
+        let (message, hint) = match (self.settings.first_stage(), self.heads_from) {
+            (Some(_), None) => (
+                format!("the second stage of `{system}` starts from the heads of its first"),
+                format!(
+                    "name the first stage's checkpoint with --heads-from; {system}.stage = \
+                     \"base\" trains that stage, and {system}.pretrained_base = false trains \
+                     both parts together"
+                ),
+            ),
+            (None, Some(_)) => (
+                format!("{system}.pretrained_base is false, but there is --heads-from"),
+                "leave one of the two out".to_owned(),
+            ),
+            _ => return Ok(()),
+        };
+        Err(Error::recipe(message).with_hint(hint))
+    }
+
     /// Takes over the heads that the task names, where there are any.
     fn take_heads<M: Model>(&self, loaded: &Loaded<M>) -> Result<()> {
         self.heads_from.map_or(Ok(()), |folder| loaded.transfer_heads(folder, ""))
@@ -103,7 +139,7 @@ impl FinetuneTask<'_> {
 }
 
 /// Fine-tunes a system to its end. Where it has two stages, the second starts from the first one's
-/// best checkpoint, heads included, with the recipe's schedule `inference`.
+/// best checkpoint, heads included.
 ///
 /// # Errors
 /// As [`finetune`].
@@ -113,8 +149,8 @@ pub fn finetune_in_stages(task: &FinetuneTask, run: &ActiveRun) -> Result<Checkp
     };
     let stage = format!("{}-base", task.stage);
     let base = finetune(&FinetuneTask { stage: &stage, settings: &base, ..*task }, run)?;
-    let (start, schedule) = (Some(base.path()), &run.recipe.inference);
-    finetune(&FinetuneTask { start, heads_from: start, schedule, ..*task }, run)
+    let start = Some(base.path());
+    finetune(&FinetuneTask { start, heads_from: start, ..*task }, run)
 }
 
 /// Refuses shards that do not go together or hold nothing to learn from.

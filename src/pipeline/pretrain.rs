@@ -11,23 +11,57 @@ use crate::systems::dsdocre::{
 use crate::train::{Checkpoint, Schedule};
 use crate::{Error, Result};
 
-/// Pre-trains on distant shards with scores and returns the last checkpoint.
+/// How documents are pre-trained on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pretraining {
+    /// On the pairs that the settings keep of a ranker's: stage `pretrain`.
+    Denoised,
+    /// On all pairs, whatever the settings say: stage `pretrain-unranked`.
+    Unranked,
+}
+
+impl Pretraining {
+    const ALL: [Self; 2] = [Self::Denoised, Self::Unranked];
+
+    /// The name of its stage.
+    pub fn stage(self) -> &'static str {
+        match self {
+            Self::Denoised => "pretrain",
+            Self::Unranked => "pretrain-unranked",
+        }
+    }
+
+    /// The one whose stage has this name.
+    pub fn of_stage(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|each| each.stage() == name)
+    }
+
+    /// DSDocRE's settings in that stage.
+    pub fn settings(self, settings: &DsdocreSettings) -> DsdocreSettings {
+        match self {
+            Self::Denoised => settings.clone(),
+            Self::Unranked => settings.without_ranker(),
+        }
+    }
+}
+
+/// Pre-trains on distant shards, with scores where pairs are kept, and returns the last checkpoint.
 ///
 /// # Errors
 /// Shards without scores, no usable document; errors of the data, the disk or another rank.
-pub fn pretrain(run: &ActiveRun, shards: &Path) -> Result<Checkpoint> {
+pub fn pretrain(run: &ActiveRun, shards: &Path, how: Pretraining) -> Result<Checkpoint> {
     let (schedule, seed) = (&run.recipe.pretrain, run.recipe.seed);
-    let stage = TrainingStage { name: "pretrain", schedule, run };
+    let stage = TrainingStage { name: how.stage(), schedule, run };
     let start = stage.start()?;
     if let Some(done) = start.finished()? {
         return Ok(done);
     }
     let store = stage.open(shards)?;
     let facts = store.fact_index()?;
-    let settings = run.recipe.settings_of()?;
+    let settings = &how.settings(run.recipe.settings_of()?);
     let sampler = sampler(&store, &facts, settings)?;
     if run.session.is_root() {
-        say(format!("pretrain: {}", sampler.summary()));
+        say(format!("{}: {}", stage.name, sampler.summary()));
     }
     let loaded = stage.new_model(None).dsdocre(&store, ModelKind::Pretrainer, settings)?;
     let source = PretrainSource {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::data::{Role, RunData, prepare_data};
 use super::finetune::{FinetuneTask, finetune_in_stages};
-use super::pretrain::pretrain;
+use super::pretrain::{Pretraining, pretrain};
 use super::rank::rank;
 use super::score::{ScoreTask, score};
 use super::session::Session;
@@ -36,7 +36,7 @@ pub enum Milestone {
 impl Milestone {
     /// Those that the recipe comes by, in order.
     pub fn of(recipe: &Recipe) -> Vec<Self> {
-        let pretrained = recipe.variants.contains(&Variant::Pretrained);
+        let pretrained = recipe.variants.iter().any(|variant| variant.is_pretrained());
         let reached = [
             (Self::Data, true),
             (Self::Ranker, wants_ranker(recipe)),
@@ -52,7 +52,7 @@ impl Milestone {
 
 /// Whether a variant of the recipe trains on pairs that a ranker has kept.
 fn wants_ranker(recipe: &Recipe) -> bool {
-    recipe.variants.iter().any(|&variant| variant != Variant::Baseline)
+    recipe.variants.iter().any(|variant| variant.is_ranked())
 }
 
 /// Runs a recipe in `folder`. Finished stages are skipped; `resume` continues an unfinished one.
@@ -80,6 +80,7 @@ pub fn run_until(
         )
         .with_hint("train it with `finetune --system lstm-sp`"));
     }
+    check_denoising(recipe)?;
     let run = ActiveRun::enter(recipe, folder, resume, session, || {
         let same = || same_recipe(recipe, folder, resume);
         let (run, identity) = claim(recipe, folder, resume, session, same)?;
@@ -105,22 +106,43 @@ pub fn run_until(
     if last == Milestone::Ranker {
         return Ok(());
     }
-    let pretrained = match &scored {
-        Some(scored) if recipe.variants.contains(&Variant::Pretrained) => {
-            Some(pipeline.pretrain(scored)?)
-        }
-        _ => None,
+    let pretrain = |variant, data: &RunData, how| {
+        let wanted = recipe.variants.contains(&variant);
+        wanted.then(|| pipeline.pretrain(data, how)).transpose()
+    };
+    let unranked = pretrain(Variant::UnrankedPretrained, &data, Pretraining::Unranked)?;
+    let denoised = match &scored {
+        Some(scored) => pretrain(Variant::Pretrained, scored, Pretraining::Denoised)?,
+        None => None,
     };
     if last == Milestone::Pretraining {
         return Ok(());
     }
     let mut summary = Summary::new(&run, &data, scored.as_ref())?;
     for &variant in &recipe.variants {
+        let start = if variant.is_ranked() { &denoised } else { &unranked };
+        let start = start.as_ref().filter(|_| variant.is_pretrained());
         let (checkpoint, data) =
-            pipeline.finetune(variant, ranker.as_ref(), scored.as_ref(), pretrained.as_ref())?;
+            pipeline.finetune(variant, ranker.as_ref(), scored.as_ref(), start)?;
         summary.add(variant, &checkpoint, data)?;
     }
     summary.finish()
+}
+
+/// Refuses a row "+D+P" whose pre-training would not be denoised.
+fn check_denoising(recipe: &Recipe) -> Result<()> {
+    let keeps = recipe.settings_of::<DsdocreSettings>()?.k_pretrain();
+    if keeps.is_some() || !recipe.variants.contains(&Variant::Pretrained) {
+        return Ok(());
+    }
+    Err(Error::recipe(
+        "variants holds \"pretrained\" (+D+P), but dsdocre.k_pretrain = 0 pre-trains without \
+         denoising",
+    )
+    .with_hint(
+        "name \"unranked-pretrained\" (+P) in its place: pre-training and fine-tuning without a \
+         ranker",
+    ))
 }
 
 /// Refuses a folder in which another recipe has begun.
@@ -193,22 +215,24 @@ impl<'a> Pipeline<'a> {
         Ok(RunData { shards: output, ..self.data.clone() })
     }
 
-    fn pretrain(&self, scored: &RunData) -> Result<Checkpoint> {
-        let _stage = self.run.session.world.watchdog().unbounded_section("stage pretrain");
-        pretrain(self.run, &scored.need(Role::Distant)?)
+    fn pretrain(&self, data: &RunData, how: Pretraining) -> Result<Checkpoint> {
+        let watchdog = self.run.session.world.watchdog();
+        let _stage = watchdog.unbounded_section(format!("stage {}", how.stage()));
+        pretrain(self.run, &data.need(Role::Distant)?, how)
     }
 
-    /// Fine-tunes a variant; the data are those that it learns and is scored on.
+    /// Fine-tunes a variant from the encoder of `start`, or as the recipe chose; the data are those
+    /// that it learns and is scored on.
     fn finetune(
         &self,
         variant: Variant,
         ranker: Option<&Checkpoint>,
         scored: Option<&'a RunData>,
-        pretrained: Option<&Checkpoint>,
+        start: Option<&Checkpoint>,
     ) -> Result<(Checkpoint, &'a RunData)> {
         let ActiveRun { recipe, session, .. } = self.run;
         let settings = recipe.settings()?;
-        let ranked = variant != Variant::Baseline && settings.info().uses_ranker();
+        let ranked = variant.is_ranked() && settings.info().uses_ranker();
         let data = if ranked { scored.unwrap_or(self.data) } else { self.data };
         let (train, dev) = (data.need(Role::Human)?, data.need(Role::Dev)?);
         let stage = format!("finetune-{}", variant.name());
@@ -217,11 +241,10 @@ impl<'a> Pipeline<'a> {
             stage: &stage,
             train: &train,
             dev: &dev,
-            start: pretrained.filter(|_| variant == Variant::Pretrained).map(Checkpoint::path),
+            start: start.map(Checkpoint::path),
             heads_from: None,
             ranker: ranker.filter(|_| ranked).map(Checkpoint::path),
             settings: &settings,
-            schedule: &recipe.finetune,
         };
         Ok((finetune_in_stages(&task, self.run)?, data))
     }

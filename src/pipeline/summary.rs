@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
-use super::data::{Role, RunData};
-use super::evaluate::gold_of;
+use super::data::{Role, RunData, trained_on_dev};
+use super::evaluate::{gold_of, known_facts};
 use super::ledger::{LedgerSource, write_ledger};
 use super::model::LoadedExtractor;
 use super::predictor::{
@@ -17,12 +17,14 @@ use crate::base::{run_files, say, to_json, to_pretty_json, write_whole};
 use crate::corpus::Document;
 use crate::corpus::synth::Truth;
 use crate::eval::{
-    EvaluateOptions, FactSet, FactSets, Gold, KEPT_IN_REPORTS, RankedDocument, RankedFact, Scores,
-    best_prefix, evaluate, precision_recall, recall_at, write_predictions,
+    EvaluateOptions, FactSet, FactSets, Gold, KEPT_IN_REPORTS, RankedDocument, RankedFact,
+    RecallAt, Scores, best_prefix, evaluate, precision_recall, recall_at, write_predictions,
+    write_zip,
 };
+use crate::recipe::CorpusName;
 use crate::report::{
     DroppedLabel, LossCurve, NamedValue, ReportData, Series, StageTime, VariantScores,
-    docred_results, sentences_of_pair, write_report,
+    published_results, sentences_of_pair, write_report,
 };
 use crate::sampling::KeptPairs;
 use crate::shards::{DocumentStore, StoreOptions};
@@ -56,10 +58,22 @@ impl<'a> Summary<'a> {
         scored: Option<&RunData>,
     ) -> Result<Self> {
         let (scores, report) = (BTreeMap::new(), ReportData::default());
-        let train_facts = FactSet::load_all(&data.train_facts)?;
-        let mut summary = Self { run, data, train_facts, scores, report };
-        run.session.world.on_root(|| scored.map_or(Ok(()), |scored| summary.add_ranker(scored)))?;
+        let mut summary = Self { run, data, train_facts: FactSet::default(), scores, report };
+        run.session.world.on_root(|| {
+            summary.add_training_documents()?;
+            scored.map_or(Ok(()), |scored| summary.add_ranker(scored))
+        })?;
         Ok(summary)
+    }
+
+    /// Takes from the documents that were trained on what Ign F1 ignores, and what the reader of
+    /// scores on dev must know.
+    fn add_training_documents(&mut self) -> Result<()> {
+        let open = |role| DocumentStore::open(&self.data.need(role)?, StoreOptions::default());
+        let (train, dev) = (open(Role::Human)?, open(Role::Dev)?);
+        self.train_facts = known_facts(self.data.train_facts.as_deref(), &train)?;
+        self.report.notes.extend(trained_on_dev(&train, &dev));
+        Ok(())
     }
 
     /// Predicts dev and test with the best checkpoint of a variant, and scores them (all ranks
@@ -70,7 +84,7 @@ impl<'a> Summary<'a> {
     pub fn add(&mut self, variant: Variant, checkpoint: &Checkpoint, data: &RunData) -> Result<()> {
         let loaded = LoadedExtractor::open(checkpoint.path(), self.run.session.device)?;
         let state = checkpoint.trainer()?;
-        let learning = Series { name: variant.label().into(), points: state.curve.clone() };
+        let learning = Series { name: self.row(variant)?, points: state.curve.clone() };
         self.report.learning.push(learning);
         for role in [Role::Dev, Role::Test] {
             if let Some(folder) = data.shards_of(role) {
@@ -78,6 +92,11 @@ impl<'a> Summary<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The name of a variant's row.
+    fn row(&self, variant: Variant) -> Result<String> {
+        Ok(self.run.recipe.settings()?.info().row(variant))
     }
 
     fn add_split(
@@ -112,6 +131,9 @@ impl<'a> Summary<'a> {
         let name = format!("{}-{split}", variant.name());
         let folder = self.run.folder.path().join(run_files::PREDICTIONS);
         write_predictions(&folder.join(format!("{name}.json")), &predictions)?;
+        if split == Role::Test.name() && self.run.recipe.variants.last() == Some(&variant) {
+            write_zip(&folder.join("result.zip"), &predictions)?;
+        }
         let gold = gold_of(store);
         if gold.iter().all(|document| document.facts.is_none()) {
             return Ok(());
@@ -122,8 +144,9 @@ impl<'a> Summary<'a> {
         let ranked = ranked_facts(scores, store, decider, &self.train_facts);
         result.threshold = best_prefix(&ranked, gold_facts(&gold));
         result.curve = precision_recall(&ranked, gold_facts(&gold), CURVE_POINTS);
+        result.ranker = recall_of_gold(self.dsdocre()?, store, &gold);
         self.report.scores.push(VariantScores {
-            variant: variant.label().into(),
+            variant: self.row(variant)?,
             split: split.into(),
             f1: result.official.f1,
             f1_sd: None,
@@ -142,53 +165,32 @@ impl<'a> Summary<'a> {
         Ok(())
     }
 
-    /// Recall of the ranker by k on the distant labels (with their truth, where it is known) and
-    /// examples of what it dropped.
+    /// Recall of the ranker by k on the gold facts of dev and on the distant labels (with their
+    /// truth, where it is known), and examples of what it dropped.
     fn add_ranker(&mut self, scored: &RunData) -> Result<()> {
-        let Some(folder) = scored.shards_of(Role::Distant).or_else(|| scored.shards_of(Role::Dev))
-        else {
-            return Ok(());
-        };
+        if let Some(folder) = scored.shards_of(Role::Dev) {
+            let dev = DocumentStore::open(&folder, StoreOptions::default())?;
+            self.report.ranker_gold = recall_of_gold(self.dsdocre()?, &dev, &gold_of(&dev));
+        }
+        let Some(folder) = scored.shards_of(Role::Distant) else { return Ok(()) };
         let store = DocumentStore::open(
             &folder,
             StoreOptions { with_words: true, ..StoreOptions::default() },
         )?;
         let truth = self.data.truth.as_deref().map(Truth::load).transpose()?;
         let gold = gold_of(&store);
-        let mut documents = Vec::new();
-        for (row, document) in gold.iter().enumerate() {
-            let encoded = store.get(row);
-            let ranking = encoded
-                .kept
-                .iter()
-                .flatten()
-                .map(|pair| (pair.head as usize, pair.tail as usize))
-                .collect();
-            // Annotated documents that take part in pre-training are not ranked.
-            let ranked = if encoded.kept.is_some() { document.facts() } else { &[] };
-            let facts = ranked.iter().enumerate().map(|(index, fact)| RankedFact {
-                head: fact.head,
-                tail: fact.tail,
-                truth: truth.as_ref().and_then(|truth| truth.of(&document.title, index)),
-            });
-            documents.push(RankedDocument {
-                entities: document.entities.len(),
-                ranking,
-                facts: facts.collect(),
-            });
-        }
-        let dsdocre: &DsdocreSettings = self.run.recipe.settings_of()?;
-        let k = dsdocre.k_pretrain();
-        let mut keeps = KEPT_IN_REPORTS.to_vec();
-        keeps.extend(k.map(KeptPairs::fixed).filter(|k| !keeps.contains(k)));
-        self.report.ranker = recall_at(&documents, &keeps);
-        if scored.shards_of(Role::Distant).is_some() {
-            let source = LedgerSource { store: &store, settings: dsdocre, truth: truth.as_ref() };
-            self.report.relation_labels =
-                write_ledger(&source, &self.run.folder.path().join(run_files::LABELS))?.relations;
-        }
-        self.report.dropped = self.dropped(k, &store, &gold, &documents);
+        let documents = ranked_documents(&store, &gold, truth.as_ref());
+        let dsdocre = self.dsdocre()?;
+        self.report.ranker = recall_at(&documents, &keeps_in_reports(dsdocre));
+        let source = LedgerSource { store: &store, settings: dsdocre, truth: truth.as_ref() };
+        self.report.relation_labels =
+            write_ledger(&source, &self.run.folder.path().join(run_files::LABELS))?.relations;
+        self.report.dropped = self.dropped(dsdocre.k_pretrain(), &store, &gold, &documents);
         Ok(())
+    }
+
+    fn dsdocre(&self) -> Result<&'a DsdocreSettings> {
+        self.run.recipe.settings_of()
     }
 
     /// Labels outside the ranker's best k, spread over the corpus.
@@ -269,6 +271,14 @@ impl<'a> Summary<'a> {
             text +=
                 &format!("\n{:<18}{:>8}{f1:>9.2}{ign:>9}{p:>9.2}{r:>9.2}", row.variant, row.split);
         }
+        let usual = |at: &&RecallAt| at.keep == KeptPairs::times(2);
+        if let Some(at) = self.report.ranker_gold.iter().find(usual) {
+            text += &format!(
+                "\nranker keeps {:.1} % of the gold facts of dev at k = {}",
+                100.0 * at.labels.share,
+                at.k()
+            );
+        }
         for at in &self.report.ranker {
             if let (Some(right), Some(wrong)) = (&at.true_labels, &at.false_labels) {
                 let (right, wrong) = (100.0 * right.share, 100.0 * wrong.share);
@@ -285,7 +295,11 @@ impl<'a> Summary<'a> {
     fn add_run_facts(&mut self) -> Result<()> {
         let ActiveRun { recipe, folder, session, .. } = self.run;
         self.report.title.clone_from(&recipe.name);
-        self.report.reference = docred_results();
+        let human = DocumentStore::open(&self.data.need(Role::Human)?, StoreOptions::default())?;
+        let relations = human.relations().iter().map(|relation| relation.id.as_str());
+        if recipe.data.corpus(relations) == CorpusName::Docred {
+            self.report.reference = published_results(&recipe.settings()?.info());
+        }
         self.report.summary = format!(
             "{} in its {:?} profile on encoder `{}`, seed {}",
             recipe.system, recipe.profile, recipe.encoder.name, recipe.seed
@@ -342,6 +356,51 @@ impl<'a> Summary<'a> {
             .collect();
         Ok(())
     }
+}
+
+/// The k of the report's tables: the usual ones, and that of pre-training.
+fn keeps_in_reports(settings: &DsdocreSettings) -> Vec<KeptPairs> {
+    let mut keeps = KEPT_IN_REPORTS.to_vec();
+    let own = settings.k_pretrain().map(KeptPairs::fixed);
+    keeps.extend(own.filter(|k| !keeps.contains(k)));
+    keeps
+}
+
+/// Recall by k of the gold facts of a store; empty where no ranker has scored it.
+fn recall_of_gold(
+    settings: &DsdocreSettings,
+    store: &DocumentStore,
+    gold: &[Document],
+) -> Vec<RecallAt> {
+    if store.manifest().scored.is_none() {
+        return Vec::new();
+    }
+    recall_at(&ranked_documents(store, gold, None), &keeps_in_reports(settings))
+}
+
+/// The documents of a store with their rankings; those that were not ranked have no facts.
+fn ranked_documents(
+    store: &DocumentStore,
+    gold: &[Document],
+    truth: Option<&Truth>,
+) -> Vec<RankedDocument> {
+    let ranked = |(row, document): (usize, &Document)| {
+        let kept = &store.get(row).kept;
+        // Annotated documents that take part in pre-training are not ranked.
+        let labelled = if kept.is_some() { document.facts() } else { &[] };
+        let facts = labelled.iter().enumerate().map(|(index, fact)| RankedFact {
+            head: fact.head,
+            tail: fact.tail,
+            truth: truth.and_then(|truth| truth.of(&document.title, index)),
+        });
+        let pairs = kept.iter().flatten();
+        RankedDocument {
+            entities: document.entities.len(),
+            ranking: pairs.map(|pair| (pair.head as usize, pair.tail as usize)).collect(),
+            facts: facts.collect(),
+        }
+    };
+    gold.iter().enumerate().map(ranked).collect()
 }
 
 /// Means over stretches, so that a long run draws as fast as a short one.

@@ -13,6 +13,7 @@ use crate::systems::Model;
 use crate::train::{
     BatchSource, Boundary, Checkpoint, Metrics, Objective, OrderKey, RunFolder, RunIdentity,
     RunRecipe, Schedule, StageContext, Trainer, TrainerSettings, TrainerState, folder_of_step,
+    idle_ranks,
 };
 use crate::{DataError, Error, Result};
 
@@ -75,6 +76,22 @@ pub fn total_steps(schedule: &Schedule, items: usize) -> u64 {
     // As the order counts: the last batch of an epoch may be short.
     let per_epoch = items.div_ceil(schedule.batch.max(1)).max(1);
     schedule.steps.unwrap_or_else(|| (schedule.epochs * per_epoch as f64).round().max(1.0) as u64)
+}
+
+/// Which ranks have nothing to do, if a global batch has fewer items than there are ranks, and the
+/// way out.
+pub fn without_work(recipe: &Recipe, schedule: &Schedule, ranks: usize) -> Option<String> {
+    let batch = schedule.batch;
+    let idle = idle_ranks(batch, recipe.deterministic, ranks);
+    let names = idle.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+    (!idle.is_empty()).then(|| {
+        format!(
+            "a batch of {batch} leaves {} of {ranks} ranks without work ({names}): start {} \
+             ranks, or raise `batch`, which changes the results",
+            idle.len(),
+            ranks - idle.len()
+        )
+    })
 }
 
 /// Where a stage begins: at nothing, at a checkpoint, or it is done already.
@@ -252,6 +269,11 @@ impl TrainingStage<'_> {
             );
             return Err(error.with_hint("set device = \"cpu\", or leave deterministic out"));
         }
+        if session.is_root()
+            && let Some(told) = without_work(recipe, self.schedule, session.world.size())
+        {
+            say(format!("warning: {}: {told}", self.name));
+        }
         let context = StageContext {
             stage: self.name,
             world: &session.world,
@@ -311,5 +333,21 @@ impl TrainingStage<'_> {
             ("the tokenizer", loaded.description.tokenizer.clone()),
             ("the list of parameters", shapes.collect::<Vec<_>>().join("\n")),
         ])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_smaller_than_the_world_names_the_ranks_without_work() {
+        let recipe = Recipe::parse("", "test", &[]).unwrap();
+        let told =
+            |batch, ranks| without_work(&recipe, &Schedule { batch, ..Schedule::base() }, ranks);
+        assert_eq!((told(4, 4), told(4, 1)), (None, None));
+        let several = told(4, 8).unwrap();
+        let expected = "a batch of 4 leaves 4 of 8 ranks without work (4, 5, 6, 7): start 4 ranks";
+        assert!(several.starts_with(expected), "{several}");
     }
 }

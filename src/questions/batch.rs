@@ -7,11 +7,10 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::base::run_files;
-use crate::pipeline::{Role, sampler};
+use crate::pipeline::{Pretraining, Role, sampler};
 use crate::recipe::Recipe;
 use crate::sampling::{BatchItem, BatchOrder};
 use crate::shards::{DocumentStore, StoreOptions};
-use crate::systems::dsdocre::DsdocreSettings;
 use crate::{Error, Result};
 
 /// The global batch of a step.
@@ -122,18 +121,22 @@ pub fn describe_batches(
     };
     let contents =
         |(step, (epoch, items))| StepContents { stage: stage.to_owned(), step, epoch, items };
+    if let Some(how) = Pretraining::of_stage(stage) {
+        let store = open(Role::Distant, how == Pretraining::Denoised)?;
+        let described = pretrain(recipe, &store, how, steps)?;
+        return Ok(steps.iter().copied().zip(described).map(contents).collect());
+    }
     let described = match stage {
-        "pretrain" => pretrain(recipe, &open(Role::Distant, true)?, steps)?,
         "rank" => epochwise(&open(Role::Human, false)?, recipe.seed, recipe.rank.batch, steps)?,
         other if other.starts_with("finetune") => {
-            // The second stage of DocRE-II has a schedule of its own.
-            let second = recipe.system == "docre-ii" && !other.ends_with("-base");
+            // A second stage has a schedule of its own.
+            let second = recipe.settings()?.second_stage() && !other.ends_with("-base");
             let batch = if second { recipe.inference.batch } else { recipe.finetune.batch };
             epochwise(&open(Role::Human, false)?, recipe.seed, batch, steps)?
         }
         other => {
             return Err(Error::recipe(format!("unknown stage `{other}`"))
-                .with_hint("one of rank, pretrain, finetune"));
+                .with_hint("one of rank, pretrain, pretrain-unranked, finetune"));
         }
     };
     Ok(steps.iter().copied().zip(described).map(contents).collect())
@@ -161,10 +164,15 @@ fn epochwise(
     Ok(steps.iter().map(|from_one| step(from_one - 1)).collect())
 }
 
-fn pretrain(recipe: &Recipe, store: &DocumentStore, steps: &[u64]) -> Result<Vec<Described>> {
+fn pretrain(
+    recipe: &Recipe,
+    store: &DocumentStore,
+    how: Pretraining,
+    steps: &[u64],
+) -> Result<Vec<Described>> {
     let facts = store.fact_index()?;
-    let settings: &DsdocreSettings = recipe.settings_of()?;
-    let sampler = sampler(store, &facts, settings)?;
+    let settings = how.settings(recipe.settings_of()?);
+    let sampler = sampler(store, &facts, &settings)?;
     let pair = |step: u64, index| {
         let item = sampler.sample(recipe.seed, step - 1, index);
         StepItem::Pair {

@@ -127,6 +127,14 @@ mod tests {
     }
 
     #[test]
+    fn the_encoders_that_a_recipe_can_name_are_all_listed() {
+        let text = explain(Some("encoder.name"), None).unwrap()[0].to_string();
+        for name in ["tiny", "mini", "base", "bilstm", "words"] {
+            assert!(text.contains(&format!("`{name}`")), "{text}");
+        }
+    }
+
+    #[test]
     fn a_key_a_table_a_name_and_a_word_are_found() {
         assert_eq!(keys("pretrain.batch"), ["pretrain.batch"]);
         assert!(

@@ -28,9 +28,7 @@ pub fn ledger(
     } else {
         DsdocreSettings::default()
     };
-    if keep.is_some() {
-        settings.k_pretrain = keep;
-    }
+    settings.k_pretrain = keep.unwrap_or(settings.k_pretrain);
     let scored = path.join(run_files::SCORED).join(Role::Distant.name());
     let store = DocumentStore::open(if is_run { &scored } else { path }, StoreOptions::default())?;
     let truth = truth_of(path)?;

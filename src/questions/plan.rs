@@ -18,7 +18,9 @@ use crate::base::{read_json, run_files};
 use crate::corpus::Format;
 use crate::corpus::formats::ReadOptions;
 use crate::encoders::encoder_flops;
-use crate::pipeline::{InputFile, Role, pretrain_steps, total_steps};
+use crate::pipeline::{
+    InputFile, Pretraining, Role, check_files, pretrain_steps, total_steps, without_work,
+};
 use crate::recipe::Recipe;
 use crate::shards::{DocumentStore, ShardManifest, StoreOptions};
 use crate::systems::dsdocre::{DsdocreModel, DsdocreSettings, ModelKind};
@@ -83,7 +85,7 @@ pub struct StageEstimate {
     pub micro_batches: f64,
     /// Floating-point operations of the whole stage.
     pub flops: f64,
-    /// Hours on all ranks.
+    /// Hours on all ranks that have work.
     pub hours: f64,
     /// Numbers in the model.
     pub parameters: usize,
@@ -212,13 +214,20 @@ fn sizes(folder: &Path) -> Result<Option<Sizes>> {
 /// The documents of all roles that have some.
 fn corpora(recipe: &Recipe, folder: &Path) -> Result<Vec<CorpusSize>> {
     let data = &recipe.data;
+    if !folder.join(run_files::SHARDS).exists() {
+        check_files(recipe)?;
+    }
+    // Whether the documents of dev are among those of a role.
+    let joined_by_dev = |role| role == Role::Human && data.train_on_dev;
     let mut found = Vec::new();
     for role in Role::ALL {
         let shards = folder.join(run_files::SHARDS).join(role.name());
         if shards.join("manifest.json").exists() {
             found.push(Count::of_shards(&shards)?.finish(role, "shards"));
         } else if let Some(synth) = &data.synth {
+            let joined = if joined_by_dev(role) { synth.dev } else { 0 };
             let documents = [synth.distant, synth.human, synth.dev, synth.test][role as usize];
+            let documents = documents + joined;
             let (tokens, entities) = GENERATED;
             let (role, source) = (role.name(), "generated world");
             let labelled = documents;
@@ -227,6 +236,10 @@ fn corpora(recipe: &Recipe, folder: &Path) -> Result<Vec<CorpusSize>> {
             let mut count = Count::default();
             let own = [&data.distant, &data.human, &data.dev, &data.test][role as usize];
             count.add_files(own, data.format, 1.0)?;
+            if joined_by_dev(role) {
+                let dev = data.dev.iter().filter(|file| !own.contains(file));
+                count.add_files(&dev.cloned().collect::<Vec<_>>(), data.format, 1.0)?;
+            }
             if let (Role::Distant, Some(label)) = (role, &data.label) {
                 count.add_files(&label.documents, data.format, 1.0)?;
             }
@@ -235,6 +248,7 @@ fn corpora(recipe: &Recipe, folder: &Path) -> Result<Vec<CorpusSize>> {
                 let share = match role {
                     Role::Dev => shares[0],
                     Role::Test => shares[1],
+                    _ if joined_by_dev(role) => 1.0 - shares[1],
                     _ => 1.0 - shares[0] - shares[1],
                 };
                 if share > 0.0 {
@@ -327,9 +341,12 @@ impl ModelSize {
 /// A stage before its time and memory are known.
 struct StageWork<'a> {
     stage: String,
+    recipe: &'a Recipe,
     schedule: &'a Schedule,
     steps: u64,
     documents_per_step: f64,
+    /// Items that the ranks divide among themselves: those of a batch, or the documents to score.
+    items: usize,
     /// The documents that it reads.
     corpus: &'a CorpusSize,
     /// Forward FLOPs a document; `None` where they are not known.
@@ -354,6 +371,11 @@ impl RunEstimate {
                 work.stage
             ));
         }
+        let working = self.ranks.min(work.items.max(1)) as f64;
+        if work.trains {
+            let told = without_work(work.recipe, work.schedule, self.ranks);
+            self.notes.extend(told.map(|told| format!("{}: {told}", work.stage)));
+        }
         let (ranks, parameters) = (self.ranks as f64, model.parameters as f64);
         let rate = self.tflops * 1e12 * self.share;
         let of_training = |number: f64| if work.trains { number } else { 0.0 };
@@ -361,7 +383,7 @@ impl RunEstimate {
         let flops =
             passes * work.flops.unwrap_or_default() * work.documents_per_step * work.steps as f64;
         let budget = work.schedule.tokens_per_micro_batch as f64;
-        let tokens = (work.documents_per_step / ranks).max(1.0) * work.corpus.tokens;
+        let tokens = (work.documents_per_step / working).max(1.0) * work.corpus.tokens;
         // Weights, and in training gradients and two moments, in 32 bits.
         let numbers = if work.trains { 4.0 } else { 1.0 } * parameters;
         let kept = of_training(budget.min(tokens) * model.layers * KEPT_PER_CHANNEL * model.width);
@@ -371,7 +393,7 @@ impl RunEstimate {
             documents_per_step: work.documents_per_step,
             micro_batches: (tokens / budget).ceil(),
             flops,
-            hours: flops / (rate * ranks) / 3600.0,
+            hours: flops / (rate * working) / 3600.0,
             parameters: model.parameters,
             memory_gb: 4.0 * (numbers + kept) / 1e9,
             checkpoint_gb: of_training(12.0 * parameters / 1e9),
@@ -381,12 +403,16 @@ impl RunEstimate {
     }
 
     fn add_stages(&mut self, recipe: &Recipe, sizes: Sizes) -> Result<()> {
-        let wants = |variant| recipe.variants.contains(&variant);
-        if wants(Variant::Denoised) || wants(Variant::Pretrained) {
+        if recipe.variants.iter().any(|variant| variant.is_ranked()) {
             self.add_ranker(recipe, sizes)?;
         }
-        if wants(Variant::Pretrained) {
-            self.add_pretraining(recipe, sizes)?;
+        for (variant, how) in [
+            (Variant::UnrankedPretrained, Pretraining::Unranked),
+            (Variant::Pretrained, Pretraining::Denoised),
+        ] {
+            if recipe.variants.contains(&variant) {
+                self.add_pretraining(recipe, how.stage(), sizes)?;
+            }
         }
         self.add_finetuning(recipe, sizes)
     }
@@ -400,9 +426,11 @@ impl RunEstimate {
         };
         let train = StageWork {
             stage: "rank".into(),
+            recipe,
             schedule,
             steps: total_steps(schedule, human.labelled),
             documents_per_step: schedule.batch as f64,
+            items: schedule.batch,
             corpus: &human,
             flops: cost(&human),
             trains: true,
@@ -413,6 +441,7 @@ impl RunEstimate {
                 stage: format!("score {}", size.role),
                 steps: 1,
                 documents_per_step: size.documents as f64,
+                items: size.documents,
                 corpus: size,
                 flops: cost(size),
                 trains: false,
@@ -423,7 +452,7 @@ impl RunEstimate {
         Ok(())
     }
 
-    fn add_pretraining(&mut self, recipe: &Recipe, sizes: Sizes) -> Result<()> {
+    fn add_pretraining(&mut self, recipe: &Recipe, stage: &str, sizes: Sizes) -> Result<()> {
         let (distant, schedule) = (self.corpus(Role::Distant)?, &recipe.pretrain);
         let settings: &DsdocreSettings = recipe.settings_of()?;
         let model = dsdocre(recipe, ModelKind::Pretrainer, sizes)?;
@@ -435,10 +464,12 @@ impl RunEstimate {
             encoder + ranking_flops(distant.entities, model.width) + heads
         });
         let work = StageWork {
-            stage: "pretrain".into(),
+            stage: stage.to_owned(),
+            recipe,
             schedule,
             steps: pretrain_steps(schedule),
             documents_per_step: 2.0 * schedule.batch as f64,
+            items: schedule.batch,
             corpus: &distant,
             flops: cost,
             trains: true,
@@ -461,16 +492,27 @@ impl RunEstimate {
             0.0
         };
         for variant in &recipe.variants {
-            let work = StageWork {
-                stage: format!("finetune-{}", variant.name()),
-                schedule: &recipe.finetune,
-                steps: total_steps(&recipe.finetune, human.labelled),
-                documents_per_step: recipe.finetune.batch as f64,
-                corpus: &human,
-                flops: encoder_flops(&model.config, human.tokens).map(|encoder| encoder + heads),
-                trains: true,
-            };
-            self.add(&work, &model);
+            let stage = format!("finetune-{}", variant.name());
+            let mut stages = Vec::new();
+            if settings.first_stage().is_some() {
+                stages.push((format!("{stage}-base"), &recipe.finetune));
+            }
+            let last = if settings.second_stage() { &recipe.inference } else { &recipe.finetune };
+            stages.push((stage, last));
+            for (stage, schedule) in stages {
+                let work = StageWork {
+                    stage,
+                    recipe,
+                    schedule,
+                    steps: total_steps(schedule, human.labelled),
+                    documents_per_step: schedule.batch as f64,
+                    items: schedule.batch,
+                    corpus: &human,
+                    flops: encoder_flops(&model.config, human.tokens).map(|of| of + heads),
+                    trains: true,
+                };
+                self.add(&work, &model);
+            }
         }
         Ok(())
     }
@@ -583,6 +625,24 @@ mod tests {
             );
         }
         assert!(two.to_string().contains("finetune-pretrained"), "{two}");
+    }
+
+    #[test]
+    fn documents_of_dev_that_are_trained_on_are_counted() {
+        let recipe = Recipe::parse(RECIPE, "test", &["data.train_on_dev=true".into()]).unwrap();
+        let sizes = corpora(&recipe, Path::new("/nowhere")).unwrap();
+        let documents: Vec<_> = sizes.iter().map(|size| (size.role, size.documents)).collect();
+        assert_eq!(documents, [("distant", 1000), ("human", 110), ("dev", 10), ("test", 10)]);
+    }
+
+    #[test]
+    fn hours_are_divided_by_the_ranks_that_a_batch_gives_work_to() {
+        let (ten, forty) = (planned(5), planned(20));
+        // Ranker: batches of 10 on 10 and on 40 ranks.
+        assert_eq!(ten.stages[0].hours.to_bits(), forty.stages[0].hours.to_bits());
+        assert!(ten.notes.is_empty() || !ten.notes[0].starts_with("rank: "), "{:?}", ten.notes);
+        let told = "rank: a batch of 10 leaves 30 of 40 ranks without work (10, 11, ";
+        assert!(forty.notes.iter().any(|note| note.starts_with(told)), "{:?}", forty.notes);
     }
 
     #[test]

@@ -376,7 +376,7 @@ fn predictions(
     title: &str,
 ) -> Result<BTreeMap<&'static str, Vec<Prediction>>> {
     let mut found = BTreeMap::new();
-    for variant in [Variant::Baseline, Variant::Denoised, Variant::Pretrained].map(Variant::name) {
+    for variant in Variant::ALL.map(Variant::name) {
         let file = format!("{variant}-{}.json", role.name());
         let path = run.join(run_files::PREDICTIONS).join(file);
         if path.exists() {

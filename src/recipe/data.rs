@@ -1,6 +1,6 @@
 //! Where the documents of a run come from.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,10 @@ use crate::{Error, Result};
 pub struct DataSources {
     /// Format of the files below.
     pub format: Format,
+    /// The data set of the files, for the published scores that the report shows; known from
+    /// format, names of files and relations when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub corpus: Option<CorpusName>,
     /// PubTator: MeSH tree numbers for the hypernym filter of CDR.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mesh_tree: Option<PathBuf>,
@@ -27,8 +31,12 @@ pub struct DataSources {
     pub dev: Vec<PathBuf>,
     /// Test documents; without labels they are predicted but not scored.
     pub test: Vec<PathBuf>,
-    /// Titles left out of `distant` and `human`. Titles of dev and test are left out anyway, and a
-    /// repeated title is kept once. A document with such a title may be faulty, in any file.
+    /// "Train + Dev": the documents of dev are trained on too, as some published test scores ask.
+    /// Scores on dev are then no measure of the model. Titles of test are held out all the same.
+    pub train_on_dev: bool,
+    /// Titles left out of `distant` and `human`. Titles of dev (without `train_on_dev`) and test
+    /// are left out anyway, and a repeated title is kept once. A document with such a title may be
+    /// faulty, in any file.
     pub exclude_titles: Vec<String>,
     /// `rel_info.json` or `rel2id.json`; found from the labels when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -36,8 +44,8 @@ pub struct DataSources {
     /// Tokenizer folder or vocabulary; the encoder's own, or the generated world's, when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<PathBuf>,
-    /// Facts that Ign F1 ignores (`.fact` file or training file); the human training documents when
-    /// absent.
+    /// Facts that Ign F1 ignores (`.fact` file or training file); those of the documents that are
+    /// trained on when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train_facts: Option<PathBuf>,
     /// Whether words are put into lower case before they are tokenised; the tokenizer's files
@@ -56,6 +64,24 @@ pub struct DataSources {
     /// Divide annotated files among human, dev and test by a hash of the title.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub split: Option<SplitSource>,
+}
+
+/// A data set with published scores, or none of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CorpusName {
+    /// DocRED.
+    Docred,
+    /// Re-DocRED.
+    Redocred,
+    /// CDR, chemicals and diseases.
+    Cdr,
+    /// GDA, genes and diseases.
+    Gda,
+    /// ChemDisGene.
+    Chemdisgene,
+    /// Any other.
+    Other,
 }
 
 /// Distant labelling of documents with entities.
@@ -84,6 +110,37 @@ pub struct SplitSource {
 }
 
 impl DataSources {
+    /// The data set of the files: the one that is named, or the one that format, names of files and
+    /// identifiers of `relations` tell.
+    pub fn corpus<'r>(&self, relations: impl IntoIterator<Item = &'r str>) -> CorpusName {
+        if let Some(named) = self.corpus {
+            return named;
+        }
+        let mut relations = relations.into_iter().peekable();
+        let generated = self.synth.is_some();
+        match self.format.name() {
+            "docred" if generated || relations.peek().is_none() => CorpusName::Other,
+            "docred" if !relations.all(is_wikidata_property) => CorpusName::Other,
+            "docred" if self.annotated().any(is_revised) => CorpusName::Redocred,
+            "docred" => CorpusName::Docred,
+            "cdr" => CorpusName::Cdr,
+            "gda" => CorpusName::Gda,
+            "chemdisgene" => CorpusName::Chemdisgene,
+            "pubtator" if relations.eq(["CID"]) => CorpusName::Cdr,
+            _ => CorpusName::Other,
+        }
+    }
+
+    /// All annotated files.
+    fn annotated(&self) -> impl Iterator<Item = &Path> {
+        let split = self.split.iter().flat_map(|split| &split.files);
+        [&self.human, &self.dev, &self.test]
+            .into_iter()
+            .flatten()
+            .chain(split)
+            .map(PathBuf::as_path)
+    }
+
     pub(super) fn check(&self) -> Result<()> {
         if let Some(synth) = &self.synth
             && !(0.0..=MAX_NOISE).contains(&synth.noise)
@@ -101,5 +158,42 @@ impl DataSources {
             ));
         }
         Ok(())
+    }
+}
+
+/// Whether a relation has an identifier as DocRED's: P and a number.
+fn is_wikidata_property(id: &str) -> bool {
+    id.strip_prefix('P').is_some_and(|number| number.parse::<u32>().is_ok())
+}
+
+/// Whether a file is named as Re-DocRED's are: `dev_revised.json`.
+fn is_revised(file: &Path) -> bool {
+    file.file_name().is_some_and(|name| name.to_string_lossy().contains("_revised"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_corpus_is_known_from_format_names_and_relations_unless_it_is_named() {
+        let data = |text: &str| {
+            crate::recipe::Recipe::parse(&format!("[data]\n{text}"), "x", &[]).unwrap().data
+        };
+        let docred = "format = \"docred\"\nhuman = [\"x/train_annotated.json\"]\n";
+        let revised = "format = \"docred\"\nhuman = [\"x/train_revised.json\"]\n";
+        let named = format!("{docred}corpus = \"other\"");
+        for (text, relations, expected) in [
+            (docred, ["P17", "P1001"], CorpusName::Docred),
+            (revised, ["P17", "P1001"], CorpusName::Redocred),
+            (docred, ["P17", "works for"], CorpusName::Other),
+            (&named, ["P17", "P1001"], CorpusName::Other),
+            ("format = \"gda\"", ["P17", "P1001"], CorpusName::Gda),
+            ("format = \"pubtator\"", ["CID", "CID2"], CorpusName::Other),
+        ] {
+            assert_eq!(data(text).corpus(relations), expected, "{text}");
+        }
+        assert_eq!(data("format = \"pubtator\"").corpus(["CID"]), CorpusName::Cdr);
+        assert_eq!(data(docred).corpus([]), CorpusName::Other);
     }
 }

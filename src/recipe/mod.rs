@@ -7,12 +7,15 @@
 mod data;
 mod encoder;
 mod overlay;
+mod paths;
 mod schema;
 mod systems;
 
 use std::path::{Path, PathBuf};
 
-pub use data::{DataSources, SplitSource};
+use paths::Places;
+
+pub use data::{CorpusName, DataSources, SplitSource};
 pub use encoder::{EncoderChoice, EncoderInit};
 pub use overlay::{check_keys, settings_of_table};
 pub use schema::{Choice, choices, described_keys};
@@ -68,6 +71,9 @@ pub struct Recipe {
     pub finetune: Schedule,
     /// DocRE-II's second stage: the inference module over the fine-tuned base.
     pub inference: Schedule,
+    /// What its author should know of how it was read.
+    #[serde(skip)]
+    pub notes: Vec<String>,
 }
 
 /// Keys of the top level that change no result.
@@ -95,8 +101,9 @@ pub fn recipe_schema() -> serde_json::Value {
 }
 
 impl Recipe {
-    /// Reads a recipe file and lays `settings` (`key=value`) over it. Paths inside are taken
-    /// relative to the current folder.
+    /// Reads a recipe file and lays `settings` (`key=value`) over it. Paths inside start at its
+    /// folder, or at the working directory if they are only there; those of `settings` start at the
+    /// working directory.
     ///
     /// # Errors
     /// [`Error::Recipe`] naming the file, the key and, for an unknown key, the nearest known one.
@@ -111,18 +118,28 @@ impl Recipe {
             }
             _ => Error::from(error),
         })?;
-        Self::parse(&text, &path.display().to_string(), settings)
+        let folder = path.parent().unwrap_or(Path::new(""));
+        Self::read(&text, &path.display().to_string(), folder, settings)
     }
 
-    /// As [`Self::load`], from text; `origin` names it in errors.
+    /// As [`Self::load`], from text, whose paths start at the working directory; `origin` names it
+    /// in errors.
     ///
     /// # Errors
     /// As [`Self::load`].
     pub fn parse(text: &str, origin: &str, settings: &[String]) -> Result<Self> {
+        Self::read(text, origin, Path::new(""), settings)
+    }
+
+    fn read(text: &str, origin: &str, folder: &Path, settings: &[String]) -> Result<Self> {
         let mut user: toml::Table = toml::from_str(text).map_err(|error| {
             Error::recipe(format!("{origin}: {}", error.to_string().trim_end()))
         })?;
-        overlay::apply_settings(&mut user, settings)?;
+        let here = Path::new("");
+        let elsewhere = Places { folder, otherwise: Some(here) }.resolve(&mut user);
+        let mut over = overlay::settings_table(settings)?;
+        Places { folder: here, otherwise: None }.resolve(&mut over);
+        overlay::merge(&mut user, over);
         let profile = overlay::profile_of(&user, origin)?;
         let system = match user.get("system").and_then(toml::Value::as_str) {
             Some(name) => find(name)?,
@@ -137,7 +154,15 @@ impl Recipe {
         let read = table
             .try_into()
             .map_err(|error| overlay::wrong_value(&error, &schema, origin, None))?;
-        let recipe = Self { systems, ..read };
+        let note = |keys: Vec<&str>| {
+            format!(
+                "note: {origin}: {} not in the folder of the recipe; what is in the working \
+                 directory is read",
+                keys.join(", ")
+            )
+        };
+        let notes = Some(elsewhere).filter(|keys| !keys.is_empty()).map(note);
+        let recipe = Self { systems, notes: notes.into_iter().collect(), ..read };
         recipe.check()?;
         Ok(recipe)
     }
@@ -171,6 +196,7 @@ impl Recipe {
             finetune: tables.of(system)?.schedule(&system.info(), profile),
             inference: second.ok_or_else(|| Error::Bug("no system has a second stage".into()))?,
             systems: tables,
+            notes: Vec::new(),
         })
     }
 

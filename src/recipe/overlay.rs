@@ -10,18 +10,19 @@ use super::schema::described_keys;
 use crate::systems::Profile;
 use crate::{Error, Result};
 
-/// Puts each `key.path=value` into `table`; a value that is no TOML is taken as a string.
-pub(super) fn apply_settings(table: &mut Table, settings: &[String]) -> Result<()> {
+/// The table of all `key.path=value`; a value that is no TOML is taken as a string.
+pub(super) fn settings_table(settings: &[String]) -> Result<Table> {
+    let mut table = Table::new();
     for setting in settings {
         let (path, value) = setting.split_once('=').ok_or_else(|| {
             Error::recipe(format!("`--set {setting}` is not of the form key=value"))
         })?;
         let value = parse_value(value.trim());
-        insert(table, path.trim(), value).ok_or_else(|| {
+        insert(&mut table, path.trim(), value).ok_or_else(|| {
             Error::recipe(format!("`--set {setting}`: a part of `{path}` is not a table"))
         })?;
     }
-    Ok(())
+    Ok(table)
 }
 
 fn parse_value(text: &str) -> Value {
@@ -200,7 +201,7 @@ mod tests {
             Recipe::parse(text, "x", &["dsdocre.blank_probability=0.7".into(), "name=abc".into()])
                 .unwrap();
         let dsdocre: &DsdocreSettings = recipe.settings_of().unwrap();
-        assert_eq!((dsdocre.blank_probability, dsdocre.k_pretrain), (0.7, Some(30)));
+        assert_eq!((dsdocre.blank_probability, dsdocre.k_pretrain), (0.7, 30));
         assert_eq!(recipe.name, "abc");
         assert_eq!(recipe.data.synth.unwrap().distant, 7);
     }
@@ -229,6 +230,28 @@ mod tests {
         let recipe = Recipe::parse("[data.synth]\n[dsdocre]\nmax_mentions = 5", "x", &[]).unwrap();
         let text = recipe.to_toml().unwrap();
         assert_eq!(Recipe::parse(&text, "y", &[]).unwrap().to_toml().unwrap(), text);
+    }
+
+    #[test]
+    fn the_settings_of_every_system_and_profile_survive_the_recipe_and_the_checkpoint() {
+        for profile in ["fixed", "paper", "code"] {
+            for system in crate::systems::systems().iter().map(|system| system.info().name) {
+                let text = format!("system = \"{system}\"\nprofile = \"{profile}\"");
+                let recipe = Recipe::parse(&text, "x", &[]).unwrap();
+                let own = recipe.settings().unwrap();
+                let again = Recipe::parse(&recipe.to_toml().unwrap(), "y", &[]).unwrap();
+                let value = |settings: &crate::systems::Settings| settings.value().unwrap();
+                assert_eq!(value(&again.settings().unwrap()), value(&own), "{system}, {profile}");
+                assert_eq!(again.difference(&recipe).unwrap(), None, "{system}, {profile}");
+                // As `docre.json` keeps them.
+                let kept = serde_json::to_string(&own).unwrap();
+                let reopened: crate::systems::Settings = serde_json::from_str(&kept).unwrap();
+                assert_eq!(value(&reopened), value(&own), "{system}, {profile}");
+            }
+        }
+        let paper = Recipe::parse("profile = \"paper\"", "x", &[]).unwrap();
+        let dsdocre: &DsdocreSettings = paper.settings_of().unwrap();
+        assert_eq!((dsdocre.max_mentions(), dsdocre.finetune_pairs().cap), (None, None));
     }
 
     #[test]

@@ -18,15 +18,17 @@ pub struct ReportData {
     pub recipe: Vec<NamedValue>,
     /// Own results.
     pub scores: Vec<VariantScores>,
-    /// Published DocRED results to print beside them; see
-    /// [`docred_results`](super::docred_results).
+    /// Published results to print beside them; see
+    /// [`published_results`](super::published_results).
     pub reference: Vec<ReferenceRow>,
     /// Losses by stage and task.
     pub losses: Vec<LossCurve>,
     /// Dev F1 by epoch, one series a variant.
     pub learning: Vec<Series>,
-    /// What the ranker keeps, by k.
+    /// What the ranker keeps of the distant labels, by k.
     pub ranker: Vec<RecallAt>,
+    /// What the ranker keeps of the gold facts of dev, by k.
+    pub ranker_gold: Vec<RecallAt>,
     /// Precision–recall curve.
     pub curve: Vec<CurvePoint>,
     /// Break-downs of the best variant on dev.
@@ -67,7 +69,7 @@ impl NamedValue {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct VariantScores {
-    /// The variant, such as `with pre-training`.
+    /// The row: system and variant, such as `DSDocRE +D`.
     pub variant: String,
     /// The split (`dev`, `test`).
     pub split: String,

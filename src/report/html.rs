@@ -10,7 +10,7 @@ use super::chart::{Axes, bars, lines, style};
 use super::plots::{Plot, plots};
 use super::{RelationLabels, ReportData, Series};
 use crate::base::write_atomic;
-use crate::eval::Scores;
+use crate::eval::{RecallAt, Scores};
 use crate::sampling::KeptPairs;
 use crate::{Error, Result};
 
@@ -40,7 +40,8 @@ pub fn render(data: &ReportData) -> Result<String> {
         left_out_labels => data.relation_labels.len() - shown.relation_labels.len(),
         labels => shown.relation_labels.iter().map(shares).collect::<Vec<_>>(),
         tiles => tiles(data),
-        keeps => data.ranker.iter().map(|at| at.k()).collect::<Vec<_>>(),
+        keeps => data.ranker.iter().map(RecallAt::k).collect::<Vec<_>>(),
+        keeps_gold => data.ranker_gold.iter().map(RecallAt::k).collect::<Vec<_>>(),
         charts => charts(data),
     };
     page("report.html", values)
@@ -168,7 +169,8 @@ fn charts(data: &ReportData) -> Value {
     context! {
         losses,
         learning => safe(lines(&epochs, &data.learning)),
-        ranker => safe(ranker_recall(data)),
+        ranker => safe(recall_bars(&data.ranker, "labels")),
+        gold => safe(recall_bars(&data.ranker_gold, "facts")),
         noise => safe(noise_shares(data)),
         curve => safe(curve.into_iter().map(|plot| plot.svg).collect()),
         groups => shown(groups),
@@ -202,7 +204,7 @@ fn stages(data: &ReportData) -> Vec<(String, String)> {
 
 /// Bars of what the ranker keeps, for each number of kept pairs.
 fn kept_bars(
-    data: &ReportData,
+    ranker: &[RecallAt],
     title: &str,
     names: &[&str],
     values: &[Vec<Option<f64>>],
@@ -210,18 +212,20 @@ fn kept_bars(
     let axes = Axes {
         title,
         x: "kept pairs a document (N: entities)",
-        y: "labels kept (%)",
+        y: "kept (%)",
         y_range: Some((0.0, 1.05)),
         percent: true,
         ..Axes::default()
     };
-    let keeps: Vec<_> = data.ranker.iter().map(|at| at.k()).collect();
+    let keeps: Vec<_> = ranker.iter().map(RecallAt::k).collect();
     bars(&axes, &keeps, names, values)
 }
 
-fn ranker_recall(data: &ReportData) -> String {
-    let kept = data.ranker.iter().map(|at| Some(at.labels.share)).collect();
-    kept_bars(data, "labels on kept pairs by k", &["labels kept"], &[kept])
+/// Which share of `what` is on kept pairs.
+fn recall_bars(ranker: &[RecallAt], what: &str) -> String {
+    let kept = ranker.iter().map(|at| Some(at.labels.share)).collect();
+    let title = format!("{what} on kept pairs by k");
+    kept_bars(ranker, &title, &[&format!("{what} kept")], &[kept])
 }
 
 fn noise_shares(data: &ReportData) -> String {
@@ -231,7 +235,7 @@ fn noise_shares(data: &ReportData) -> String {
     let right = data.ranker.iter().map(|at| at.true_labels.map(|share| share.share)).collect();
     let wrong = data.ranker.iter().map(|at| at.false_labels.map(|share| share.share)).collect();
     let title = "share of true and of false distant labels kept by k";
-    kept_bars(data, title, &["true labels", "false labels"], &[right, wrong])
+    kept_bars(&data.ranker, title, &["true labels", "false labels"], &[right, wrong])
 }
 
 /// A fraction in per cent with two decimals, a dash for nothing.

@@ -200,7 +200,7 @@ fn sample() -> ReportData {
             row("pre-trained, denoised", "dev", 0.583),
             row("pre-trained, denoised", "test", 0.577),
         ],
-        reference: docred_results(),
+        reference: published_results(&crate::systems::dsdocre::DSDOCRE.info()),
         losses: losses(),
         learning: vec![
             learning("denoised", 0.583),
@@ -208,6 +208,7 @@ fn sample() -> ReportData {
             learning("random start", 0.412),
         ],
         ranker: recall_at(&(0..300).map(ranked).collect::<Vec<_>>(), &KEPT_IN_REPORTS),
+        ranker_gold: recall_at(&(0..20).map(ranked).collect::<Vec<_>>(), &KEPT_IN_REPORTS),
         curve: (1..=100).map(point).collect(),
         breakdown: Some(breakdown()),
         relation_names: [("P17", "country"), ("P18", "image of a <thing>")]
@@ -246,6 +247,8 @@ fn full_page() {
         "Stage pretrain, by task",
         "RelAlign",
         "20 min 04 s",
+        "Distant labels by k",
+        "Gold facts of dev by k",
     ] {
         assert!(page.contains(expected), "{expected} is missing");
     }
@@ -258,7 +261,7 @@ fn full_page() {
             && page.contains("<td class=\"n\">37.50</td><td class=\"n\">75.00</td>"),
         "shares of labels"
     );
-    assert_eq!(page.matches("<figure").count(), 4 + 4 + 8);
+    assert_eq!(page.matches("<figure").count(), 5 + 4 + 8);
     assert!(
         !page.contains("http:") && !page.contains("https:") && !page.contains("<script"),
         "the page needs no network"

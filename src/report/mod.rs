@@ -19,6 +19,6 @@ pub use data::{
 pub use evaluation::EvaluationPage;
 pub use html::write_report;
 pub use model_card::{CardScore, ModelCard};
-pub use paper::docred_results;
+pub use paper::published_results;
 pub use plots::write_plots;
 pub use table::{TablePage, TablePageChart, TablePageRow};

@@ -1,14 +1,11 @@
-//! Published DocRED results to print beside one's own. Not for: comparing; other data gives other
-//! numbers.
+//! Published results to print beside one's own. Not for: comparing; other data gives other numbers.
 
 use super::ReferenceRow;
-use crate::systems::{PublishedScores, systems};
+use crate::systems::{PublishedScores, SystemInfo};
 
-/// The published DocRED results of all systems, as fractions, in the order of their F1 on dev.
-pub fn docred_results() -> Vec<ReferenceRow> {
-    let systems = systems();
-    let mut rows: Vec<PublishedScores> =
-        systems.iter().flat_map(|system| system.info().published).copied().collect();
+/// What papers report of a system on DocRED, as fractions, in the order of F1 on dev.
+pub fn published_results(system: &SystemInfo) -> Vec<ReferenceRow> {
+    let mut rows: Vec<PublishedScores> = system.published.to_vec();
     rows.sort_by(|a, b| a.dev_f1.total_cmp(&b.dev_f1));
     let fraction = |percent: f64| percent / 100.0;
     let row = |published: PublishedScores| ReferenceRow {

@@ -26,6 +26,8 @@ pub enum Profile {
 pub enum Variant {
     /// Fine-tuning alone: no ranker, no pre-training ("BERT").
     Baseline,
+    /// Pre-training and fine-tuning, both without a ranker ("BERT+P").
+    UnrankedPretrained,
     /// Ranker and fine-tuning ("BERT+D").
     Denoised,
     /// Ranker, pre-training and fine-tuning ("BERT+D+P").
@@ -33,22 +35,38 @@ pub enum Variant {
 }
 
 impl Variant {
+    /// All variants, in the order of the paper's table.
+    pub const ALL: [Self; 4] =
+        [Self::Baseline, Self::UnrankedPretrained, Self::Denoised, Self::Pretrained];
+
     /// The name used in folders and tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::Baseline => "baseline",
+            Self::UnrankedPretrained => "unranked-pretrained",
             Self::Denoised => "denoised",
             Self::Pretrained => "pretrained",
         }
     }
 
-    /// The row's label in the paper.
+    /// What the paper appends to the name of the system.
     pub fn label(self) -> &'static str {
         match self {
-            Self::Baseline => "no pre-training",
+            Self::Baseline => "",
+            Self::UnrankedPretrained => "+P",
             Self::Denoised => "+D",
             Self::Pretrained => "+D+P",
         }
+    }
+
+    /// Whether it needs a ranker.
+    pub fn is_ranked(self) -> bool {
+        matches!(self, Self::Denoised | Self::Pretrained)
+    }
+
+    /// Whether its encoder comes from pre-training.
+    pub fn is_pretrained(self) -> bool {
+        matches!(self, Self::UnrankedPretrained | Self::Pretrained)
     }
 }
 
@@ -94,6 +112,9 @@ pub enum Reads {
 pub struct SystemInfo {
     /// Name, as in `finetune --system`.
     pub name: &'static str,
+    /// Name as its paper prints it, for the rows of tables.
+    #[serde(skip)]
+    pub title: &'static str,
     /// What it is.
     pub about: &'static str,
     /// The paper.
@@ -122,6 +143,7 @@ impl SystemInfo {
     pub const fn new(name: &'static str, about: &'static str, source: &'static str) -> Self {
         Self {
             name,
+            title: name,
             about,
             source,
             table: name,
@@ -131,6 +153,11 @@ impl SystemInfo {
             parity: None,
             published: &[],
         }
+    }
+
+    /// The name of a row of the results table.
+    pub fn row(&self, variant: Variant) -> String {
+        format!("{} {}", self.title, variant.label()).trim_end().to_owned()
     }
 
     /// Whether the system chooses pairs by a ranker.

@@ -37,6 +37,11 @@ pub trait SystemSettings: Written + Any + Send + Sync {
         None
     }
 
+    /// Whether a model with these settings is trained by the schedule of the second stage.
+    fn second_stage(&self) -> bool {
+        false
+    }
+
     /// The settings of a first stage, from whose best checkpoint a model with these settings
     /// starts, heads included; `None` where there is one stage.
     fn first_stage(&self) -> Option<Values> {

@@ -71,6 +71,16 @@ impl Division {
     }
 }
 
+/// The ranks that a global batch of `batch` items gives no work to.
+pub fn idle_ranks(batch: usize, deterministic: bool, world: usize) -> Vec<usize> {
+    match Division::of(batch, deterministic) {
+        Division::ByRank => (batch..world).collect(),
+        Division::Fixed(leaves) => {
+            (0..world).filter(|&rank| leaves_of(rank, world, leaves).is_empty()).collect()
+        }
+    }
+}
+
 /// A rank's work of one step.
 pub struct StepWork<B> {
     /// Number of its first leaf.
@@ -90,6 +100,13 @@ impl<B> From<StepBatches<B>> for StepWork<B> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ranks_without_work_are_those_that_no_item_falls_to() {
+        assert_eq!(idle_ranks(4, false, 4), [0; 0]);
+        assert_eq!(idle_ranks(3, false, 5), [3, 4]);
+        assert_eq!(idle_ranks(2, true, 4), [0, 2]);
+    }
 
     /// Gives the items of its share.
     struct Items;

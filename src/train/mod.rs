@@ -48,6 +48,7 @@ mod trainer;
 pub use batches::{BatchSource, Share, StepBatches};
 pub use checkpoint::{Checkpoint, CheckpointContent, Retention, folder_of_step, steps_in};
 pub use checkpoint_writer::CheckpointWriter;
+pub use division::idle_ranks;
 pub use loss_history::{LossHistory, SPIKE};
 pub use metrics::Metrics;
 pub use mirror::RunRecipe;

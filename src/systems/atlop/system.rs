@@ -13,6 +13,7 @@ use crate::{Error, Result};
 /// ATLOP.
 pub static ATLOP: System = System::new::<AtlopSettings>(
     SystemInfo {
+        title: "ATLOP",
         parity: Some(CaseKind { system: "atlop", compute: parity::atlop }),
         ..SystemInfo::new(
             "atlop",

@@ -23,6 +23,7 @@ const fn over_pieces(name: &'static str, about: &'static str, source: &'static s
 /// `cnn`.
 pub static CNN: System = System::new::<BaselineSettings>(
     SystemInfo {
+        title: "CNN",
         parity: Some(CaseKind {
             system: "baseline-cnn",
             compute: |case| parity::baseline(case, Network::Cnn),
@@ -40,6 +41,7 @@ pub static CNN: System = System::new::<BaselineSettings>(
 /// `lstm`. Its F1 and Ign F1 stand in the order that the other papers print.
 pub static LSTM: System = System::new::<BaselineSettings>(
     SystemInfo {
+        title: "LSTM",
         parity: Some(CaseKind {
             system: "baseline-lstm",
             compute: |case| parity::baseline(case, Network::Lstm),
@@ -53,6 +55,7 @@ pub static LSTM: System = System::new::<BaselineSettings>(
 /// `bilstm`.
 pub static BILSTM: System = System::new::<BaselineSettings>(
     SystemInfo {
+        title: "BiLSTM",
         parity: Some(CaseKind {
             system: "baseline-bilstm",
             compute: |case| parity::baseline(case, Network::Bilstm),
@@ -69,6 +72,7 @@ pub static BILSTM: System = System::new::<BaselineSettings>(
 /// `context-aware`.
 pub static CONTEXT_AWARE: System = System::new::<BaselineSettings>(
     SystemInfo {
+        title: "ContextAware",
         parity: Some(CaseKind {
             system: "baseline-contextaware",
             compute: |case| parity::baseline(case, Network::ContextAware),
@@ -89,6 +93,7 @@ pub static CONTEXT_AWARE: System = System::new::<BaselineSettings>(
 /// `bert-re`.
 pub static BERT_RE: System = System::new::<BaselineSettings>(
     SystemInfo {
+        title: "BERT-RE",
         parity: Some(CaseKind { system: "bert-re", compute: parity_bert::bert_re }),
         ..over_pieces(
             "bert-re",
@@ -102,6 +107,7 @@ pub static BERT_RE: System = System::new::<BaselineSettings>(
 /// `bert-ts`.
 pub static BERT_TS: System = System::new::<BaselineSettings>(
     SystemInfo {
+        title: "BERT-TS",
         twin: true,
         published: &[PublishedScores {
             model: "BERT-TS",

@@ -84,10 +84,11 @@ impl DocreIi {
         let base = BaseModule::declare(&mut foundation, &settings, count)?;
         let second = settings.stage == Stage::Inference;
         let parameters = &mut foundation.parameters;
-        // Parts of the base module stay as stage 1 made them.
-        if second && settings.freeze_base {
+        // Parts of the base module stay as stage 1 made them, if there was one.
+        let trained = second && settings.pretrained_base;
+        if trained && settings.freeze_base {
             parameters.freeze();
-        } else if second && !settings.train_base_heads {
+        } else if trained && !settings.train_base_heads {
             parameters.freeze_where(|name| name.starts_with(HEADS));
         }
         let inference = second

@@ -13,8 +13,8 @@ use crate::systems::{LongDocuments, Profile};
 pub enum Stage {
     /// Stage 1: the base module alone.
     Base,
-    /// Stage 2: everything; starts from stage 1's checkpoint, heads included ("w/o pre-training":
-    /// from an encoder).
+    /// Stage 2: everything; starts from stage 1's checkpoint, heads included, unless
+    /// `pretrained_base` is false.
     #[default]
     Inference,
 }
@@ -93,6 +93,10 @@ pub enum NoiseScope {
 pub struct DocreIiSettings {
     /// Which part is trained.
     pub stage: Stage,
+    /// Whether the base module is trained first, in a stage of its own, from which stage 2 starts.
+    /// Without it ("w/o pre-training") stage 2 trains base and inference module together, nothing
+    /// of them frozen.
+    pub pretrained_base: bool,
     /// Markers: `star-per-word` in the paper, `typed` in the release.
     pub markers: MarkerScheme,
     /// Tokens of a mention: its start marker in the paper, start and end marker in the release.
@@ -247,6 +251,7 @@ impl DocreIiSettings {
     fn release() -> Self {
         Self {
             stage: Stage::Inference,
+            pretrained_base: true,
             markers: MarkerScheme::Typed,
             mention: MentionTokens::Both,
             averaged_layers: 3,

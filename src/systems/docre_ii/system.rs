@@ -12,6 +12,7 @@ use crate::{Error, Result};
 /// DocRE-II, either stage.
 pub static DOCRE_II: System = System::new::<DocreIiSettings>(
     SystemInfo {
+        title: "DocRE-II",
         parity: Some(CaseKind { system: "docre-ii", compute: parity::docre_ii }),
         ..SystemInfo::new(
             "docre-ii",
@@ -62,6 +63,12 @@ impl SystemSettings for DocreIiSettings {
                 );
             }
         }
+        if self.freeze_base && !self.pretrained_base {
+            return wrong(
+                "`freeze_base` is true, but `pretrained_base` is false".to_owned(),
+                "a base module that no stage has trained cannot stay as it is",
+            );
+        }
         if self.temperature <= 0.0 {
             return wrong(format!("`temperature` is {}", self.temperature), "it must be positive");
         }
@@ -83,9 +90,13 @@ impl SystemSettings for DocreIiSettings {
         Some(Schedule { learning_rate: 1e-5, head_rate: 10.0, batch, epochs, ..base })
     }
 
+    fn second_stage(&self) -> bool {
+        self.stage == Stage::Inference
+    }
+
     fn first_stage(&self) -> Option<Values> {
-        let second = self.stage == Stage::Inference;
-        second.then(|| Arc::new(Self { stage: Stage::Base, ..self.clone() }) as Values)
+        let first = self.second_stage() && self.pretrained_base;
+        first.then(|| Arc::new(Self { stage: Stage::Base, ..self.clone() }) as Values)
     }
 
     fn fit(&self, layers: usize) -> Option<Values> {

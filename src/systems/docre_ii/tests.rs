@@ -183,6 +183,25 @@ fn stage_two_freezes_what_it_was_told_to() {
 }
 
 #[test]
+fn without_pre_training_one_stage_trains_all_parts_by_the_second_schedule_in_every_profile() {
+    for profile in [Profile::Fixed, Profile::Paper, Profile::Code] {
+        let two = small(profile, Stage::Inference);
+        assert!(two.second_stage() && two.first_stage().is_some(), "{profile:?}");
+        let all = DocreIiSettings { train_base_heads: true, ..two.clone() };
+        let one = DocreIiSettings { pretrained_base: false, ..two };
+        assert!(one.second_stage() && one.first_stage().is_none(), "{profile:?}");
+        let trained = |settings| -> Vec<String> {
+            system(settings).parameters().trainable().map(|p| p.name.clone()).collect()
+        };
+        let [joint, all] = [one.clone(), all].map(trained);
+        assert_eq!(joint, all, "{profile:?}");
+        let frozen = DocreIiSettings { freeze_base: true, ..one };
+        let error = frozen.check().unwrap_err();
+        assert_eq!(error.exit_code(), 64, "{error}");
+    }
+}
+
+#[test]
 fn settings_that_cannot_be_built_are_named() {
     let small = || small(Profile::Fixed, Stage::Inference);
     for (wrong, name) in [

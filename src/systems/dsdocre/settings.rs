@@ -132,9 +132,8 @@ pub struct DsdocreSettings {
     pub relation_width: i64,
     /// Hide padding from attention in the ranker and in pre-training.
     pub mask_padding: bool,
-    /// Mentions pooled into an entity, in document order (docs/systems.md, D.1); all when absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_mentions: Option<usize>,
+    /// Mentions pooled into an entity, in document order (docs/systems.md, D.1); 0 for all.
+    pub max_mentions: usize,
     /// Marker numbers in fine-tuning.
     pub markers: MarkerNumbering,
     /// Vectors of the candidates of MenMat (docs/systems.md, D.13).
@@ -156,15 +155,13 @@ pub struct DsdocreSettings {
     pub blank_probability: f64,
     /// Share of document pairs drawn for a fact they have in common.
     pub same_fact_ratio: f64,
-    /// Pairs kept a document in pre-training (docs/systems.md, D.9); all, that is no pre-denoising,
-    /// when absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub k_pretrain: Option<usize>,
+    /// Pairs kept a document in pre-training (docs/systems.md, D.9); 0 for all, that is no
+    /// pre-denoising.
+    pub k_pretrain: usize,
     /// Pairs kept a document in fine-tuning, as a multiple of its number of entities.
     pub k_finetune_per_entity: usize,
-    /// Upper bound of that number (docs/systems.md, D.20); none when absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub k_finetune_cap: Option<usize>,
+    /// Upper bound of that number (docs/systems.md, D.20); 0 for none.
+    pub k_finetune_cap: usize,
     /// Pool of negatives.
     pub negative_pool: NegativePool,
     /// Instances a document in ranker training.
@@ -219,8 +216,8 @@ impl DsdocreSettings {
         match profile {
             Profile::Fixed => fixed,
             Profile::Paper => Self {
-                max_mentions: None,
-                k_finetune_cap: None,
+                max_mentions: 0,
+                k_finetune_cap: 0,
                 negative_pool: NegativePool::Kept,
                 ..fixed
             },
@@ -231,7 +228,7 @@ impl DsdocreSettings {
                 alignment_distance: AlignmentDistance::Squared,
                 repeat_masked: true,
                 hide_in_turn: true,
-                k_pretrain: Some(30),
+                k_pretrain: 30,
                 ..fixed
             },
         }
@@ -241,7 +238,7 @@ impl DsdocreSettings {
         Self {
             relation_width: 256,
             mask_padding: true,
-            max_mentions: Some(3),
+            max_mentions: 3,
             markers: MarkerNumbering::Entity,
             mention_vectors: MentionVectors::Entities,
             alignment_distance: AlignmentDistance::Abs,
@@ -251,9 +248,9 @@ impl DsdocreSettings {
             tasks: vec![Task::MenMat, Task::XMenMat, Task::RelDet, Task::XRelDet, Task::RelAlign],
             blank_probability: 0.2,
             same_fact_ratio: 0.6,
-            k_pretrain: Some(20),
+            k_pretrain: 20,
             k_finetune_per_entity: 2,
-            k_finetune_cap: Some(60),
+            k_finetune_cap: 60,
             negative_pool: NegativePool::All,
             rank_instances: 3,
             rank_candidates: 6,
@@ -275,14 +272,25 @@ impl DsdocreSettings {
         }
     }
 
+    /// Mentions pooled into an entity; `None` for all.
+    pub fn max_mentions(&self) -> Option<usize> {
+        limit(self.max_mentions)
+    }
+
     /// Pairs kept a document in pre-training; `None` without pre-denoising.
     pub fn k_pretrain(&self) -> Option<usize> {
-        self.k_pretrain.filter(|&k| k > 0)
+        limit(self.k_pretrain)
+    }
+
+    /// The same settings for pre-training without a ranker: every pair counts.
+    #[must_use]
+    pub fn without_ranker(&self) -> Self {
+        Self { k_pretrain: 0, negative_pool: NegativePool::All, ..self.clone() }
     }
 
     /// The pairs kept in fine-tuning where there is a ranker.
     pub fn finetune_pairs(&self) -> KeptPairs {
-        let cap = self.k_finetune_cap.filter(|&cap| cap > 0);
+        let cap = limit(self.k_finetune_cap);
         KeptPairs { pairs: 0, times: self.k_finetune_per_entity, cap }
     }
 
@@ -298,10 +306,15 @@ impl DsdocreSettings {
             max_pieces,
             truncate,
             pad_to: if unmasked { max_pieces } else { None },
-            max_mentions: self.max_mentions.filter(|&most| most > 0),
+            max_mentions: self.max_mentions(),
             markers: Markers::PerEntity,
             repeat_masked: self.repeat_masked,
             in_turn: self.hide_in_turn && kind == ModelKind::Pretrainer,
         }
     }
+}
+
+/// A limit, of which 0 means that there is none.
+fn limit(most: usize) -> Option<usize> {
+    (most > 0).then_some(most)
 }

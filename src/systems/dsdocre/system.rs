@@ -14,6 +14,7 @@ use crate::{Error, Result};
 /// DSDocRE: ranker, pre-trainer and extractor.
 pub static DSDOCRE: System = System::new::<DsdocreSettings>(
     SystemInfo {
+        title: "DSDocRE",
         variants: &[Variant::Baseline, Variant::Denoised, Variant::Pretrained],
         parity: Some(CaseKind { system: "dsdocre", compute: parity::dsdocre }),
         published: &[

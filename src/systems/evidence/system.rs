@@ -14,6 +14,7 @@ use crate::{Error, Result};
 /// LSTM-SP, the evidence predictor.
 pub static LSTM_SP: System = System::new::<EvidenceSettings>(
     SystemInfo {
+        title: "LSTM-SP",
         reads: Reads::Words,
         parity: Some(CaseKind { system: "baseline-lstm-sp", compute: parity::evidence_predictor }),
         ..SystemInfo::new(

@@ -15,6 +15,7 @@ use crate::{Error, Result};
 /// the table is read.
 pub static GLRE: System = System::new::<GlreSettings>(
     SystemInfo {
+        title: "GLRE",
         parity: Some(CaseKind { system: "glre", compute: parity::glre }),
         ..SystemInfo::new(
             "glre",

@@ -15,6 +15,7 @@ use crate::train::Schedule;
 /// HIN.
 pub static HIN: System = System::new::<HinSettings>(
     SystemInfo {
+        title: "HIN",
         reads: Reads::Words,
         parity: Some(CaseKind { system: "hin", compute: parity::hin }),
         published: &[PublishedScores::new("HIN-BERT", [56.31, 54.29], [55.60, 53.70])],

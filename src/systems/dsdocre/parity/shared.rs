@@ -26,7 +26,7 @@ pub(super) fn rename(name: &str) -> Option<String> {
 }
 
 pub(super) fn settings(case: &Case) -> Result<DsdocreSettings> {
-    let max_mentions = Some(case.at("/switches/max_mentions").as_u64().unwrap_or(3) as usize);
+    let max_mentions = case.at("/switches/max_mentions").as_u64().unwrap_or(3) as usize;
     Ok(DsdocreSettings {
         relation_width: case.number("/dims/relation_width")?,
         max_mentions,
@@ -53,7 +53,7 @@ pub(super) fn view_options(case: &Case, padded: bool) -> Result<ViewOptions> {
         max_pieces: Some(max_pieces),
         truncate: true,
         pad_to: padded.then(|| width.map_or(max_pieces, |width| width as usize)),
-        max_mentions: settings(case)?.max_mentions,
+        max_mentions: settings(case)?.max_mentions(),
         markers: Markers::PerEntity,
         repeat_masked: false,
         // Pieces and positions of all variants come from the release.

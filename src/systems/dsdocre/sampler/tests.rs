@@ -25,7 +25,7 @@ fn rich(title: usize) -> TokenizedDocument {
 const GOOD: [Pair; 4] = [(0, 1), (2, 3), (4, 5), (6, 7)];
 
 fn settings() -> DsdocreSettings {
-    DsdocreSettings { k_pretrain: Some(6), ..DsdocreSettings::default() }
+    DsdocreSettings { k_pretrain: 6, ..DsdocreSettings::default() }
 }
 
 fn instance(row: u32, (head, tail): Pair, relation: u32) -> FactInstance {
