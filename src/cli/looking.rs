@@ -326,8 +326,9 @@ impl fmt::Display for RunFindings {
 /// Explain what a run says about a document: labels, truth, ranks and predictions
 #[derive(Debug, Args)]
 pub struct WhyVerb {
-    /// Run folder
-    run: PathBuf,
+    /// Run folders; the predictions of several stand side by side
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<PathBuf>,
     #[command(flatten)]
     query: WhyQuery,
     /// Write the explanation as JSON
@@ -337,7 +338,7 @@ pub struct WhyVerb {
 
 impl WhyVerb {
     pub fn run(self) -> Result<()> {
-        show(&questions::why(&self.run, &self.query)?, self.json.as_deref())
+        show(&questions::why(&self.runs, &self.query)?, self.json.as_deref())
     }
 }
 
