@@ -148,6 +148,10 @@ pub struct InspectVerb {
     path: PathBuf,
     /// Second checkpoint or run, to compare with the first
     other: Option<PathBuf>,
+    /// Print how much a checkpoint's last layer makes of each part that it reads (DocRE-II: of
+    /// features and of relations)
+    #[arg(long, conflicts_with = "other")]
+    weights: bool,
     /// Write the findings as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -156,7 +160,9 @@ pub struct InspectVerb {
 impl InspectVerb {
     pub fn run(self) -> Result<()> {
         let (path, json) = (&self.path, self.json.as_deref());
-        if let Some(other) = &self.other {
+        if self.weights {
+            show(&questions::PartWeights::of(&Checkpoint::open(path)?)?, json)
+        } else if let Some(other) = &self.other {
             if [path, other].iter().all(|run| run.join(run_files::RECIPE).exists()) {
                 return show(&questions::parting(path, other)?, json);
             }

@@ -101,8 +101,8 @@ fn check_shapes(folder: &ModelFolder, slots: &[Slot]) -> Result<()> {
     Ok(())
 }
 
-/// Copies every tensor of a checked folder that has a parameter. A parameter with more rows keeps its
-/// initial values in the rest.
+/// Copies every tensor of a checked folder that has a parameter. A parameter with more rows keeps
+/// its initial values in the rest.
 ///
 /// # Errors
 /// If a tensor does not fit its parameter.

@@ -15,8 +15,8 @@ const BUFFERS: [&str; 2] = ["embeddings.position_ids", "embeddings.token_type_id
 
 impl ModelFolder {
     /// Gives the tensors the names of `slots`: takes off the prefix under which all that are needed
-    /// stand, and turns the old endings `gamma` and `beta` into `weight` and `bias`. Tensors outside
-    /// of the prefix, and buffers, are dropped; returns the names of the former.
+    /// stand, and turns the old endings `gamma` and `beta` into `weight` and `bias`. Drops buffers,
+    /// and tensors outside of the prefix; returns the names of the latter.
     ///
     /// # Errors
     /// [`crate::Error::Data`] where several prefixes will do, naming them; where two tensors end up
