@@ -862,6 +862,29 @@ fn why_agrees_with_the_files_of_a_finished_run_of_all_variants() {
     assert!(code == Some(65) && said.contains("no document of the run has this title"), "{said}");
     let (code, said) = why(&document["title"], "--relation friend");
     assert!(code == Some(64) && said.contains("no relation `friend`"), "{said}");
+
+    // Runs on the same data stand side by side; files of iterations are found by their names.
+    copy(&smoke().run, &place.path("again"));
+    let predictions = place.path("again/predictions");
+    fs_err::copy(predictions.join("baseline-dev.json"), predictions.join("baseline-dev-k0.json"))
+        .unwrap();
+    let title = &world("dev")[0]["title"];
+    let (code, said) = why(title, "again");
+    assert_eq!(code, Some(0), "{said}");
+    let explained = place.json("why.json")["roles"][0].clone();
+    let predictors: Vec<&str> = explained["predictors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|who| who.as_str().unwrap())
+        .collect();
+    assert_eq!(predictors.len(), 7, "{predictors:?}");
+    assert!(predictors.contains(&"again, baseline, K = 0"), "{predictors:?}");
+    let twice = 2 * predicted.iter().sum::<usize>() + predicted[0];
+    assert_eq!(all("predictions").len(), twice);
+    fs_err::remove_dir_all(place.path("again/data")).unwrap();
+    let (code, said) = why(title, "again");
+    assert!(code == Some(65) && said.contains("has no dev shards"), "{said}");
 }
 
 #[test]
@@ -1229,6 +1252,41 @@ fn what_a_system_cannot_work_with_is_one_clear_error() {
 }
 
 #[test]
+fn docre_ii_predicts_after_each_iteration_and_weighs_its_parts() {
+    let place = Place::new();
+    let flags = finetuning(&place, 1);
+    let small = "--encoder tiny --set docre-ii.averaged_layers=2 --set docre-ii.emb_size=64 \
+        --set docre-ii.inference_width=32 --set docre-ii.ffn_width=32";
+    let tune = |run: &str, more: &str| {
+        format!("finetune --system docre-ii --run-dir {run} {flags} {small} {more}")
+    };
+    place.good(&tune("base", "--set docre-ii.stage=base"));
+    let last = |run: &str| format!("{run}/checkpoints/finetune/step-00000001");
+    place.good(&tune("both", &format!("--heads-from {}", last("base"))));
+    let predict = |run: &str, more: &str| {
+        let input = "--input world/dev.json --threads 1 --device cpu";
+        format!("predict --checkpoint {} {input} {more}", last(run))
+    };
+    place.good(&predict("both", "--all-iterations --output r.json --json all.json --zip"));
+    let told = place.json("all.json")["iterations"].as_array().unwrap().clone();
+    let numbers: Vec<_> = told.iter().map(|each| each["iterations"].clone()).collect();
+    assert_eq!(numbers, [0, 1, 2, 3].map(Value::from));
+    place.good(&predict("both", "--iterations 0 --output zero.json"));
+    place.good(&predict("both", "--output three.json"));
+    let read = |file: &str| fs_err::read(place.path(file)).unwrap();
+    assert!(read("zero.json") == read("r-k0.json"), "0 iterations are the base module");
+    assert!(read("three.json") == read("r-k3.json"), "the checkpoint has 3 iterations");
+    assert!(place.path("r-k2.zip").exists());
+    let refused = ["in a form without iterations", "hint: "];
+    place.bad(&predict("base", "--iterations 2 --output x.json"), 65, &refused);
+    place.bad(&predict("base", "--all-iterations --output x.json"), 65, &refused);
+    let weights = place.good(&format!("inspect {} --weights --json w.json", last("both")));
+    assert!(weights.stdout.contains("features F: mean absolute weight 0."));
+    assert_eq!(place.json("w.json")["parts"][1]["part"], "relations R");
+    place.bad(&format!("inspect {} --weights", last("base")), 65, &["no layer that joins parts"]);
+}
+
+#[test]
 fn all_systems_are_compared_in_one_table() {
     let place = Place::new();
     let brief =
@@ -1319,6 +1377,43 @@ fn evaluate_compares_two_files_and_draws() {
     assert!(text("out/s-comparison.csv").contains("relation,P17,4,0,4,0,1,0,1,1,1,0\n"));
     assert!(text("plots/confusion.svg").contains("P131"));
     assert_eq!(place.good(&line).stdout, said, "the bootstrap is not deterministic");
+}
+
+#[test]
+fn evaluate_puts_any_number_of_systems_side_by_side() {
+    let place = Place::new();
+    four_documents(&place);
+    fs_err::create_dir(place.path("again")).unwrap();
+    fs_err::copy(place.path("b.json"), place.path("again/a.json")).unwrap();
+    let outputs = "--json s.json --csv s.csv --plots plots --report page.html";
+    let bins = "--mention-bins 1,3 --distance-bins 0,2";
+    let systems = "--system HIN=a.json --system GLRE=again/a.json --system none=other.json";
+    let said = place.good(&format!("evaluate --gold gold.json {systems} {bins} {outputs}"));
+    let row = said.stdout.lines().find(|line| line.starts_with("all facts")).unwrap();
+    let cells: Vec<&str> = row["all facts".len()..].split_whitespace().collect();
+    assert_eq!(cells, ["66.67", "20.00", "0.00", "8"]);
+    assert!(said.stdout.contains("\n[1,3)") && said.stdout.contains("\n[3,∞)"), "{}", said.stdout);
+    assert!(said.stdout.contains("\n[0,2)"), "{}", said.stdout);
+    assert!(said.stderr.contains("warning: none: these predictions"), "{}", said.stderr);
+    let systems = place.json("s.json")["systems"].clone();
+    assert_eq!(systems[1]["name"], "GLRE");
+    assert_eq!(systems[1]["official"]["counts"]["correct"], 1);
+    let text = |name: &str| String::from_utf8(place.bytes(name)).unwrap();
+    assert!(text("s.csv").contains("\nGLRE,facts,all facts,2,8,0.5,0.125,0.2\n"));
+    for name in ["HIN", "GLRE", "none"] {
+        assert!(text("plots/f1-by-distance.svg").contains(&format!(">{name}<")));
+        assert!(text("page.html").contains(&format!(">{name}</th>")));
+    }
+    let same = "--predictions a.json --compare again/a.json --plots two";
+    place.good(&format!("evaluate --gold gold.json {same}"));
+    assert!(text("two/f1-by-distance.svg").contains(">B: again/a.json<"));
+    let evaluate = |flags: &str| format!("evaluate --gold gold.json {flags}");
+    let twice = evaluate("--system A=a.json --system A=b.json");
+    place.bad(&twice, 64, &["two systems are called `A`", "hint: "]);
+    let falling = evaluate("--predictions a.json --mention-bins 2,1");
+    place.bad(&falling, 64, &["--mention-bins 2,1: the bins must rise", "hint: "]);
+    place.bad(&evaluate("--system a.json"), 2, &["NAME=FILE"]);
+    place.bad(&evaluate("--system A=a.json --predictions b.json"), 2, &["cannot be used with"]);
 }
 
 #[test]

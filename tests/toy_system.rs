@@ -174,6 +174,8 @@ fn trained(recipe: &Recipe, folder: &Path, session: &Session) -> Result<()> {
         scores: None,
         threshold: Some(0.0),
         truncate: false,
+        iterations: None,
+        all_iterations: false,
         evidence: None,
     };
     let predicted = predict_file(&options, session)?;

@@ -148,6 +148,10 @@ pub struct InspectVerb {
     path: PathBuf,
     /// Second checkpoint or run, to compare with the first
     other: Option<PathBuf>,
+    /// Print how much a checkpoint's last layer makes of each part that it reads (DocRE-II: of
+    /// features and of relations)
+    #[arg(long, conflicts_with = "other")]
+    weights: bool,
     /// Write the findings as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -156,7 +160,9 @@ pub struct InspectVerb {
 impl InspectVerb {
     pub fn run(self) -> Result<()> {
         let (path, json) = (&self.path, self.json.as_deref());
-        if let Some(other) = &self.other {
+        if self.weights {
+            show(&questions::PartWeights::of(&Checkpoint::open(path)?)?, json)
+        } else if let Some(other) = &self.other {
             if [path, other].iter().all(|run| run.join(run_files::RECIPE).exists()) {
                 return show(&questions::parting(path, other)?, json);
             }
@@ -326,8 +332,9 @@ impl fmt::Display for RunFindings {
 /// Explain what a run says about a document: labels, truth, ranks and predictions
 #[derive(Debug, Args)]
 pub struct WhyVerb {
-    /// Run folder
-    run: PathBuf,
+    /// Run folders; the predictions of several stand side by side
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<PathBuf>,
     #[command(flatten)]
     query: WhyQuery,
     /// Write the explanation as JSON
@@ -337,7 +344,7 @@ pub struct WhyVerb {
 
 impl WhyVerb {
     pub fn run(self) -> Result<()> {
-        show(&questions::why(&self.run, &self.query)?, self.json.as_deref())
+        show(&questions::why(&self.runs, &self.query)?, self.json.as_deref())
     }
 }
 

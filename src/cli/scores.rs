@@ -1,13 +1,13 @@
 //! Scores: `evaluate`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
 use super::shared::{print_all, write_json};
 use crate::Result;
 use crate::base::write_atomic;
-use crate::eval::to_csv;
+use crate::eval::{SideBySide, SystemScores, distinct_names, to_csv};
 use crate::pipeline::{self, EvaluateTask, Evaluation};
 use crate::report::{EvaluationPage, write_plots};
 
@@ -22,7 +22,8 @@ pub struct EvaluateVerb {
     /// Write the table as CSV; a comparison goes to NAME-comparison.csv
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
-    /// Write charts (SVG) into a folder; with several predictions, those of the first
+    /// Write charts (SVG) into a folder; with several predictions, those of the first; with
+    /// several systems, bars of all side by side
     #[arg(long, value_name = "DIR")]
     plots: Option<PathBuf>,
     /// Write tables, definitions, charts and comparison as one HTML page
@@ -33,8 +34,12 @@ pub struct EvaluateVerb {
 impl EvaluateVerb {
     pub fn run(self) -> Result<()> {
         let evaluation = pipeline::evaluate(&self.task)?;
-        for warning in &evaluation.scores.warnings {
-            eprintln!("warning: {warning}");
+        if evaluation.systems.is_empty() {
+            let warnings = evaluation.scores.warnings.iter();
+            warnings.for_each(|warning| eprintln!("warning: {warning}"));
+        }
+        for SystemScores { name, scores } in &evaluation.systems {
+            scores.warnings.iter().for_each(|warning| eprintln!("warning: {name}: {warning}"));
         }
         print_all(format!("{evaluation}\n").as_bytes())?;
         self.write(&evaluation)
@@ -43,10 +48,11 @@ impl EvaluateVerb {
     fn write(&self, evaluation: &Evaluation) -> Result<()> {
         write_json(self.json.as_deref(), evaluation)?;
         if let Some(path) = &self.csv {
-            let rows = evaluation
-                .seeds
-                .as_ref()
-                .map_or_else(|| to_csv(&evaluation.scores.sections()), |seeds| seeds.to_csv());
+            let rows = match &evaluation.seeds {
+                Some(seeds) => seeds.to_csv(),
+                None if evaluation.is_side_by_side() => SideBySide(&evaluation.systems).to_csv(),
+                None => to_csv(&evaluation.scores.sections()),
+            };
             write_atomic(path, |out| out.write_all(rows.as_bytes()))?;
             if let Some(comparison) = &evaluation.comparison {
                 let stem = path.file_stem().unwrap_or_default().to_string_lossy();
@@ -59,23 +65,17 @@ impl EvaluateVerb {
     }
 
     fn draw(&self, evaluation: &Evaluation) -> Result<()> {
-        let EvaluateTask { gold, predictions, scores, compare, .. } = &self.task;
+        let EvaluateTask { gold, predictions, scores, systems: named, .. } = &self.task;
         let scored = if predictions.is_empty() { scores.as_slice() } else { predictions };
-        let files: Vec<String> = scored.iter().map(|path| name(path)).collect();
-        let other = compare.as_deref().map(name).unwrap_or_default();
-        let (scores, comparison) = (&evaluation.scores, evaluation.comparison.as_ref());
+        let scored = scored.iter().chain(named.iter().map(|system| &system.path));
+        let files = distinct_names(&scored.map(PathBuf::as_path).collect::<Vec<_>>());
+        let Evaluation { scores, systems, comparison, seeds } = evaluation;
         if let Some(folder) = &self.plots {
-            let names = [files.first().map_or("", String::as_str), &other];
-            write_plots(folder, scores, comparison, names)?;
+            write_plots(folder, scores, systems)?;
         }
         let Some(path) = &self.report else { return Ok(()) };
-        let (gold, seeds) = (&name(gold), evaluation.seeds.as_ref());
-        let comparison = comparison.map(|comparison| (other.as_str(), comparison));
-        EvaluationPage { gold, files: &files, scores, comparison, seeds }.write(path)
+        let gold = &gold.file_name().unwrap_or_default().to_string_lossy();
+        let (comparison, seeds) = (comparison.as_ref(), seeds.as_ref());
+        EvaluationPage { gold, files: &files, scores, systems, comparison, seeds }.write(path)
     }
-}
-
-/// The name of a file without its folders.
-fn name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

@@ -13,7 +13,7 @@ use ahash::AHashMap;
 use serde::Serialize;
 
 use super::formats::{LeftOut, ReadSummary};
-use super::{Document, Fact};
+use super::{Document, Entity, Fact};
 use crate::base::hash_number;
 
 /// Number of positions in BERT's window, with markers and special pieces.
@@ -136,6 +136,10 @@ pub struct FileSurvey {
     pub mentions: usize,
     /// Mentions whose name differs from the words of their span in more than white space and case.
     pub renamed: usize,
+    /// Entities.
+    pub entities: usize,
+    /// Entities with mentions in several sentences.
+    pub entities_across: usize,
     /// Documents by length, in bins of 128.
     pub lengths: Vec<usize>,
     /// Documents longer than [`WINDOW`].
@@ -250,6 +254,13 @@ impl FileSurvey {
             self.lengths.resize(bin + 1, 0);
         }
         self.lengths[bin] += 1;
+        let across = |entity: &&Entity| {
+            let mut sentences = entity.mentions.iter().map(|mention| mention.sentence);
+            let first = sentences.next();
+            sentences.any(|sentence| Some(sentence) != first)
+        };
+        self.entities += document.entities.len();
+        self.entities_across += document.entities.iter().filter(across).count();
         for mention in document.entities.iter().flat_map(|entity| &entity.mentions) {
             self.mentions += 1;
             let words = &document.sentences[mention.sentence][mention.start..mention.end];
@@ -425,6 +436,13 @@ impl FileSurvey {
             f,
             "  at most {} words and {} entities a document",
             self.most_words, self.most_entities
+        )?;
+        writeln!(
+            f,
+            "  {} of {} entities are mentioned in several sentences ({:.1} %)",
+            self.entities_across,
+            self.entities,
+            100.0 * self.entities_across as f64 / self.entities.max(1) as f64
         )?;
         let (entities, facts, labels) =
             (self.without_entities, self.without_facts, self.unlabelled);

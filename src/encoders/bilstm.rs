@@ -11,7 +11,6 @@ use tch::Tensor;
 use super::checks::{check_positive, check_rates};
 use super::word_table::{Declared, OverWords, WordTable};
 use super::{Encoder, EncoderFacts, EncoderKind, Pass, TokenStream, kind};
-use crate::torch::hf::WeightNames;
 use crate::torch::nn::{Linear, LstmShape, PackedLstm, lookup};
 use crate::torch::{Init, Parameters, Slot, on};
 use crate::{Error, Result};
@@ -23,7 +22,6 @@ pub(super) const BILSTM: EncoderKind = EncoderKind {
     model_type: "docre-bilstm",
     presets: &["bilstm"],
     reads_words: true,
-    names: WeightNames { prefix: "", heads: &[] },
     create: |new, pieces, params| {
         let declared = Declared::new(new, pieces, params)?;
         Ok(Box::new(BiLstm::new(declared, params)?))

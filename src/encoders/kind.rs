@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Encoder, WordVectors};
 use crate::torch::Parameters;
-use crate::torch::hf::{ModelFolder, WeightNames};
+use crate::torch::hf::ModelFolder;
 use crate::{Error, Result};
 
 /// An encoder as the registry knows it.
@@ -17,12 +17,10 @@ pub struct EncoderKind {
     pub presets: &'static [&'static str],
     /// Whether it reads words, so that a file of word vectors can be its vocabulary.
     pub reads_words: bool,
-    /// How the tensors of its folders are named.
-    pub names: WeightNames,
     /// Builds one with new weights for a tokenizer of so many pieces.
     pub create: fn(&NewEncoder, i64, &mut Parameters) -> Result<Box<dyn Encoder>>,
     /// Builds one with the weights of a folder for a tokenizer of so many pieces.
-    pub load: fn(&ModelFolder, i64, &mut Parameters) -> Result<Box<dyn Encoder>>,
+    pub load: fn(&mut ModelFolder, i64, &mut Parameters) -> Result<Box<dyn Encoder>>,
     /// Forward FLOPs for a document of so many pieces, from its `config.json`; `None` where they
     /// are not known.
     pub flops: fn(&Value, f64) -> Option<f64>,

@@ -85,6 +85,5 @@ fn from_folder(dir: &Path, pieces: i64, params: &mut Parameters) -> Result<Box<d
             ))
             .hint(format!("the encoders that can be loaded are `{}`", model_types().join("`, `")))
     })?;
-    folder.rename(&kind.names)?;
-    (kind.load)(&folder, pieces, params)
+    (kind.load)(&mut folder, pieces, params)
 }

@@ -98,7 +98,7 @@ impl<C: OverWords> Declared<C> {
     /// # Errors
     /// [`crate::Error::Data`] where weights are missing, do not fit the configuration, or belong to
     /// a smaller vocabulary.
-    pub fn load(folder: &ModelFolder, pieces: i64, params: &mut Parameters) -> Result<Self> {
+    pub fn load(folder: &mut ModelFolder, pieces: i64, params: &mut Parameters) -> Result<Self> {
         let mut config: C = load::config(folder)?;
         config.validate().map_err(|error| folder.in_config(&error))?;
         let rows = config.table().vocab_size;

@@ -11,7 +11,6 @@ use super::word_table::{Declared, OverWords, WordTable};
 use super::{Encoder, EncoderFacts, EncoderKind, Pass, TokenStream, kind};
 use crate::Result;
 use crate::torch::Slot;
-use crate::torch::hf::WeightNames;
 use crate::torch::nn::lookup;
 
 /// The registry's entry.
@@ -19,7 +18,6 @@ pub(super) const WORDS: EncoderKind = EncoderKind {
     model_type: "docre-words",
     presets: &["words"],
     reads_words: true,
-    names: WeightNames { prefix: "", heads: &[] },
     create: |new, pieces, params| Ok(Box::new(Words::from(Declared::new(new, pieces, params)?))),
     load: |folder, pieces, params| {
         Ok(Box::new(Words::from(Declared::load(folder, pieces, params)?)))

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::infer::{InferScores, infer_scores};
 use super::{FactKey, FactKeySet, Gold, Prediction, ScoreBlock};
+use crate::{Error, Result};
 
 /// Where the groups begin and end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,6 +45,42 @@ impl Default for BreakdownOptions {
             frequent: frequent.map(str::to_owned).to_vec(),
         }
     }
+}
+
+impl BreakdownOptions {
+    /// Bins of the distance in sentences that begin at these numbers; the last one is open.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] where the numbers do not rise.
+    pub fn distance_bins(starts: &[usize]) -> Result<Vec<(usize, Option<usize>)>> {
+        bins("--distance-bins", "0,1,3", starts)
+    }
+
+    /// Bins of the mean number of mentions that begin at these numbers; the last one is open.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] where the numbers do not rise.
+    pub fn mention_bins(starts: &[f64]) -> Result<Vec<(f64, Option<f64>)>> {
+        bins("--mention-bins", "1,2,4", starts)
+    }
+}
+
+fn bins<T: PartialOrd + Copy + std::fmt::Display>(
+    flag: &str,
+    usual: &str,
+    starts: &[T],
+) -> Result<Vec<(T, Option<T>)>> {
+    let rise = starts.windows(2).all(|two| two[0] < two[1]);
+    // NaN is not equal to itself.
+    #[allow(clippy::eq_op, reason = "a number that is not equal to itself is NaN")]
+    let numbers = starts.iter().all(|start| start == start);
+    if !rise || !numbers || starts.is_empty() {
+        let given: Vec<String> = starts.iter().map(T::to_string).collect();
+        return Err(Error::recipe(format!("{flag} {}: the bins must rise", given.join(",")))
+            .with_hint(format!("give the number at which each bin begins, such as {usual}")));
+    }
+    let ends = starts[1..].iter().copied().map(Some).chain([None]);
+    Ok(starts.iter().copied().zip(ends).collect())
 }
 
 /// A block with its name: a range such as `[1,3)`, or the identifier of a relation.

@@ -25,6 +25,7 @@ mod sections;
 mod seeds;
 mod sorter;
 mod statistics;
+mod systems;
 #[cfg(test)]
 mod testing;
 mod threshold;
@@ -48,7 +49,8 @@ pub use scores::{EvaluateOptions, Scores, evaluate};
 pub use sections::{ScoreSection, SectionRow, to_csv};
 pub use seeds::{OverSeeds, over_seeds};
 pub use statistics::{MeanSd, mean_sd};
+pub use systems::{SideBySide, SystemFile, SystemScores, check_names, distinct_names, row_of};
 pub use threshold::{AtTheta, BestPrefix, ScoredFact, at_theta, best_prefix};
 // The report's tests make scores by hand.
 #[cfg(test)]
-pub use {compare::GroupComparison, infer::InferScores, seeds::SeedRow};
+pub use {infer::InferScores, seeds::SeedRow};

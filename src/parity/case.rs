@@ -204,7 +204,23 @@ impl Case {
         &self,
         relations: &RelationSet,
     ) -> Result<(Vec<TokenizedDocument>, Tokenizer)> {
-        self.encoded(relations, Tokenizer::load(&self.folder.join("../vocab.txt"), Some(true))?)
+        self.encoded(relations, self.pieces()?, |_| ())
+    }
+
+    /// The same documents with words that `change` has changed.
+    ///
+    /// # Errors
+    /// Malformed files.
+    pub fn changed_documents(
+        &self,
+        relations: &RelationSet,
+        change: impl Fn(&mut String),
+    ) -> Result<(Vec<TokenizedDocument>, Tokenizer)> {
+        self.encoded(relations, self.pieces()?, change)
+    }
+
+    fn pieces(&self) -> Result<Tokenizer> {
+        Tokenizer::load(&self.folder.join("../vocab.txt"), Some(true))
     }
 
     /// The documents with one piece a word, numbered as in the case's `word2id.json` (BLANK is
@@ -224,13 +240,14 @@ impl Case {
             _ => word,
         };
         let words = words.into_iter().map(|(word, id)| (special(word), id));
-        self.encoded(relations, Tokenizer::of_words(words, &path)?)
+        self.encoded(relations, Tokenizer::of_words(words, &path)?, |_| ())
     }
 
     fn encoded(
         &self,
         relations: &RelationSet,
         mut tokenizer: Tokenizer,
+        change: impl Fn(&mut String),
     ) -> Result<(Vec<TokenizedDocument>, Tokenizer)> {
         let path = self.folder.join("docs.json");
         let (documents, _) = Format::DOCRED.read_all(&path, &ReadOptions::default())?;
@@ -239,6 +256,7 @@ impl Case {
             if let Some(facts) = &mut document.facts {
                 facts.retain(|fact| relations.index_of(&fact.relation).is_some());
             }
+            document.sentences.iter_mut().flatten().for_each(&change);
             encoded.push(tokenize(&document, &mut tokenizer, relations)?);
         }
         Ok((encoded, tokenizer))

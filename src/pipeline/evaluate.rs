@@ -12,9 +12,10 @@ use crate::corpus::{
     Candidate, Document, Entity, Fact, Format, Mention, MeshTree, Provenance, filter_hypernyms,
 };
 use crate::eval::{
-    self, CompareOptions, Comparison, EvaluateOptions, FactSet, FactSets, Gold, OverSeeds,
-    Prediction, Scorer, Scores, ThresholdScores, compare, decide_scores, on_listed_pairs,
-    over_seeds, rank_scores, read_predictions, score_listed,
+    self, BreakdownOptions, CompareOptions, Comparison, EvaluateOptions, FactSet, FactSets, Gold,
+    OverSeeds, Prediction, Scorer, Scores, SideBySide, SystemFile, SystemScores, ThresholdScores,
+    check_names, compare, decide_scores, distinct_names, on_listed_pairs, over_seeds, rank_scores,
+    read_predictions, score_listed,
 };
 use crate::shards::DocumentStore;
 use crate::text::{TokenizedCandidate, TokenizedDocument, TokenizedMention};
@@ -29,6 +30,17 @@ pub struct EvaluateTask {
     /// Predictions (result.json or result.zip); give several for mean and standard deviation
     #[arg(long, value_name = "FILE")]
     pub predictions: Vec<PathBuf>,
+    /// A system's predictions under the name that tables and charts show; give any number, to see
+    /// them side by side
+    #[arg(long = "system", value_name = "NAME=FILE",
+        conflicts_with_all = ["predictions", "scores", "compare"])]
+    pub systems: Vec<SystemFile>,
+    /// Where the bins of the distance in sentences begin [default: those of GLRE's figure]
+    #[arg(long, value_name = "N,N", value_delimiter = ',')]
+    pub distance_bins: Vec<usize>,
+    /// Where the bins of the mean number of mentions begin [default: 1,2,4]
+    #[arg(long, value_name = "N,N", value_delimiter = ',')]
+    pub mention_bins: Vec<f64>,
     /// Scores of all pairs and relations (Parquet), for thresholds and curves
     #[arg(long, value_name = "FILE")]
     pub scores: Option<PathBuf>,
@@ -96,6 +108,9 @@ pub struct Evaluation {
     /// The scores; of the first file where there are several.
     #[serde(flatten)]
     pub scores: Scores,
+    /// All systems with their names: those of `--system`, or A and B of `--compare`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub systems: Vec<SystemScores>,
     /// Beside another file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub comparison: Option<Comparison>,
@@ -104,10 +119,18 @@ pub struct Evaluation {
     pub seeds: Option<OverSeeds>,
 }
 
+impl Evaluation {
+    /// Whether systems are shown side by side, and none of them by itself.
+    pub fn is_side_by_side(&self) -> bool {
+        !self.systems.is_empty() && self.comparison.is_none()
+    }
+}
+
 impl fmt::Display for Evaluation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.seeds {
             Some(seeds) => write!(f, "{seeds}")?,
+            None if self.is_side_by_side() => write!(f, "{}", SideBySide(&self.systems))?,
             None => write!(f, "{}", self.scores)?,
         }
         self.comparison.iter().try_for_each(|comparison| write!(f, "{comparison}"))
@@ -144,7 +167,10 @@ fn read_gold(task: &EvaluateTask, format: Format) -> Result<GoldDocuments> {
 /// file where one is compared.
 pub fn evaluate(task: &EvaluateTask) -> Result<Evaluation> {
     let (format, scorer) = check(task)?;
-    let read_submitted = || task.predictions.iter().map(|path| read_predictions(path)).collect();
+    let groups = groups_of(task)?;
+    let named = task.systems.iter().map(|system| &system.path);
+    let files: Vec<&PathBuf> = task.predictions.iter().chain(named).collect();
+    let read_submitted = || files.iter().map(|path| read_predictions(path)).collect();
     let load = |path: &Option<PathBuf>| path.as_deref().map(FactSet::load).transpose();
     // The facts known from training data.
     let read_known = || Ok::<_, Error>((load(&task.train_facts)?, load(&task.distant_facts)?));
@@ -169,11 +195,16 @@ pub fn evaluate(task: &EvaluateTask) -> Result<Evaluation> {
         }
         _ => submitted,
     };
-    let options = EvaluateOptions { facts, scorer, ..EvaluateOptions::default() };
+    let options = EvaluateOptions { facts, scorer, groups };
     let name = task.gold.file_stem().unwrap_or_default().to_string_lossy();
     let mut all =
         sets.iter().map(|set| score(&name, &gold, &file, set, &options)).collect::<Vec<_>>();
-    let seeds = (all.len() > 1).then(|| {
+    let names = task.systems.iter().map(|system| system.name.clone());
+    let mut systems: Vec<SystemScores> = names
+        .zip(&all)
+        .map(|(name, scores)| SystemScores { name, scores: scores.clone() })
+        .collect();
+    let seeds = (all.len() > 1 && systems.is_empty()).then(|| {
         let names = task.predictions.iter().map(|path| path.display().to_string()).collect();
         over_seeds(names, &all.iter().map(Scores::sections).collect::<Vec<_>>())
     });
@@ -181,13 +212,35 @@ pub fn evaluate(task: &EvaluateTask) -> Result<Evaluation> {
     if let Some(ranking) = ranking {
         add_ranking(&mut scores, ranking);
     }
-    let comparison = task.compare.as_deref().map(|path| {
-        let options =
-            CompareOptions { samples: task.samples, seed: task.seed, ..CompareOptions::default() };
-        let other = on_listed_pairs(&gold, &read_predictions(path)?);
-        compare(&gold, &on_listed_pairs(&gold, &sets[0]), &other, &options)
-    });
-    Ok(Evaluation { scores, comparison: comparison.transpose()?, seeds })
+    let mut comparison = None;
+    if let Some(path) = &task.compare {
+        let read = read_predictions(path)?;
+        let own = task.predictions.first().or(task.scores.as_ref());
+        let files: Vec<&Path> = own.into_iter().chain([path]).map(PathBuf::as_path).collect();
+        let both = [scores.clone(), score(&name, &gold, &file, &read, &options)];
+        let letters = ["A", "B"].iter().zip(distinct_names(&files)).zip(both);
+        systems.extend(letters.map(|((letter, name), scores)| SystemScores {
+            name: format!("{letter}: {name}"),
+            scores,
+        }));
+        let groups = options.groups.clone();
+        let how = CompareOptions { samples: task.samples, seed: task.seed, groups };
+        let [a, b] = [&sets[0], &read].map(|set| on_listed_pairs(&gold, set));
+        comparison = Some(compare(&gold, &a, &b, &how)?);
+    }
+    Ok(Evaluation { scores, systems, comparison, seeds })
+}
+
+/// The groups of the break-downs that are asked for.
+fn groups_of(task: &EvaluateTask) -> Result<BreakdownOptions> {
+    let mut groups = BreakdownOptions::default();
+    if !task.distance_bins.is_empty() {
+        groups.distances = BreakdownOptions::distance_bins(&task.distance_bins)?;
+    }
+    if !task.mention_bins.is_empty() {
+        groups.mentions = BreakdownOptions::mention_bins(&task.mention_bins)?;
+    }
+    Ok(groups)
 }
 
 /// Refuses flags that do not go together. Gives the format of the gold documents and the scorer.
@@ -201,13 +254,17 @@ fn check(task: &EvaluateTask) -> Result<(Format, Scorer)> {
             .with_hint("only CDR is filtered for hypernyms"));
     }
     let scorer = task.scorer.as_deref().map_or(Ok(task.dataset.scorer()), str::parse)?;
+    check_names(&task.systems)?;
+    if !task.systems.is_empty() {
+        return Ok((task.dataset.format()?, scorer));
+    }
     if task.predictions.is_empty() && task.scores.is_none() {
         return Err(Error::recipe("there is nothing to score")
-            .with_hint("give --predictions FILE, or --scores FILE.parquet"));
+            .with_hint("give --predictions FILE, --scores FILE.parquet or --system NAME=FILE"));
     }
     if task.predictions.len() > 1 && (task.compare.is_some() || task.scores.is_some()) {
         return Err(Error::recipe("--compare and --scores take a single file of predictions")
-            .with_hint("compare the files two by two"));
+            .with_hint("compare the files two by two, or see all with --system NAME=FILE"));
     }
     Ok((task.dataset.format()?, scorer))
 }

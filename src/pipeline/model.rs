@@ -354,15 +354,20 @@ impl LoadedExtractor {
     /// # Errors
     /// A checkpoint of another stage; files that are missing or changed.
     pub fn open(path: &Path, device: Device) -> Result<Self> {
-        Self::open_to_cut(path, device, false)
+        Self::open_with(path, device, false, None)
     }
 
     /// As [`Self::open`]; with `truncate` documents that are too long are cut, whatever the recipe
-    /// said.
+    /// said; `iterations` of prediction in place of those of the checkpoint.
     ///
     /// # Errors
-    /// As [`Self::open`].
-    pub fn open_to_cut(path: &Path, device: Device, truncate: bool) -> Result<Self> {
+    /// As [`Self::open`]; iterations of a system that has none.
+    pub fn open_with(
+        path: &Path,
+        device: Device,
+        truncate: bool,
+        iterations: Option<usize>,
+    ) -> Result<Self> {
         open(path, ModelKind::Finetuner, device, truncate, |foundation, description| {
             if description.settings.get::<EvidenceSettings>().is_some() {
                 let problem = "holds the evidence predictor `lstm-sp`, which extracts no relations";
@@ -370,7 +375,16 @@ impl LoadedExtractor {
                     .hint("name it as --evidence, and a system of `finetune` as --checkpoint")
                     .into());
             }
-            description.settings.build(foundation, description.ranker.is_some())
+            let settings = match iterations {
+                None => description.settings.clone(),
+                Some(number) => description.settings.with_iterations(number).ok_or_else(|| {
+                    let system = description.settings.system();
+                    let problem = format!("holds system `{system}` in a form without iterations");
+                    DataError::new(path, problem)
+                        .hint("leave out --iterations; the second stage of docre-ii has iterations")
+                })?,
+            };
+            settings.build(foundation, description.ranker.is_some())
         })
     }
 }

@@ -22,7 +22,7 @@ use crate::train::{Checkpoint, PrecisionChoice};
 use crate::{DataError, Error, Result};
 
 /// What to predict, as the flags of `predict` say it.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct PredictOptions {
     /// Fine-tuned checkpoint, or an export of one
     #[arg(long, value_name = "C")]
@@ -51,18 +51,40 @@ pub struct PredictOptions {
     /// Truncate documents that are too long for the model instead of refusing them
     #[arg(long)]
     pub truncate: bool,
+    /// Iterations of inference in place of those of the checkpoint; 0 for the base module alone
+    /// (DocRE-II)
+    #[arg(long, value_name = "K")]
+    pub iterations: Option<usize>,
+    /// Predict after every number of iterations, from 0 to --iterations or that of the checkpoint;
+    /// writes result-k0.json, result-k1.json …
+    #[arg(long)]
+    pub all_iterations: bool,
     /// Checkpoint of `finetune --system lstm-sp` that predicts the evidence sentences of each fact
     #[arg(long, value_name = "C")]
     pub evidence: Option<PathBuf>,
 }
 
 /// What was predicted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PredictReport {
     /// Documents.
     pub documents: usize,
-    /// Facts in them.
+    /// Facts in them; after the last iteration where there are several files.
     pub facts: usize,
+    /// What was predicted after each number of iterations, with `--all-iterations`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub iterations: Vec<IterationReport>,
+}
+
+/// What was predicted after some iterations.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct IterationReport {
+    /// Their number.
+    pub iterations: usize,
+    /// Facts.
+    pub facts: usize,
+    /// Where they are.
+    pub output: PathBuf,
 }
 
 /// Predicts a file.
@@ -71,8 +93,7 @@ pub struct PredictReport {
 /// If a document is bad, the checkpoint is of another stage, the ranker cannot be found, or a file
 /// cannot be written.
 pub fn predict_file(options: &PredictOptions, session: &Session) -> Result<PredictReport> {
-    let loaded =
-        LoadedExtractor::open_to_cut(&options.checkpoint, session.device, options.truncate)?;
+    let loaded = open(options, options.iterations, session)?;
     let input = InputFile { path: options.input.clone(), format: options.format };
     let mut documents = Vec::new();
     let mut tokenizer: Tokenizer = loaded.tokenizer.clone();
@@ -87,10 +108,69 @@ pub fn predict_file(options: &PredictOptions, session: &Session) -> Result<Predi
         rank_documents(options, &loaded, recorded, &mut documents, session)?;
     }
     let documents: Vec<Arc<TokenizedDocument>> = documents.into_iter().map(Arc::new).collect();
+    let mut report = PredictReport { documents: documents.len(), facts: 0, iterations: Vec::new() };
+    if !options.all_iterations {
+        report.facts = predict_documents(options, &loaded, &documents, session)?;
+        return Ok(report);
+    }
+    let most = options.iterations.or(loaded.description.settings.iterations());
+    // Without iterations, opening refuses a number of them.
+    for number in 0..=most.unwrap_or(0) {
+        let loaded = open(options, Some(number), session)?;
+        let numbered = options.numbered(number);
+        report.facts = predict_documents(&numbered, &loaded, &documents, session)?;
+        let output = numbered.output;
+        let iteration = IterationReport { iterations: number, facts: report.facts, output };
+        report.iterations.push(iteration);
+    }
+    Ok(report)
+}
+
+fn open(
+    options: &PredictOptions,
+    iterations: Option<usize>,
+    session: &Session,
+) -> Result<LoadedExtractor> {
+    let (path, device) = (&options.checkpoint, session.device);
+    LoadedExtractor::open_with(path, device, options.truncate, iterations)
+}
+
+impl PredictOptions {
+    /// The same with names of files that say how many iterations there were.
+    fn numbered(&self, iterations: usize) -> Self {
+        let named = |path: &PathBuf| {
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+            let name = match path.extension() {
+                Some(end) => format!("{stem}-k{iterations}.{}", end.to_string_lossy()),
+                None => format!("{stem}-k{iterations}"),
+            };
+            path.with_file_name(name)
+        };
+        let (output, scores) = (named(&self.output), self.scores.as_ref().map(named));
+        Self { output, scores, ..self.clone() }
+    }
+
+    /// Where `--zip` goes: result.zip, or result-k0.zip … beside each file of `--all-iterations`.
+    fn zip_file(&self) -> PathBuf {
+        if self.all_iterations {
+            self.output.with_extension("zip")
+        } else {
+            self.output.with_file_name("result.zip")
+        }
+    }
+}
+
+/// Predicts documents, writes what is asked for, and counts the facts.
+fn predict_documents(
+    options: &PredictOptions,
+    loaded: &LoadedExtractor,
+    documents: &[Arc<TokenizedDocument>],
+    session: &Session,
+) -> Result<usize> {
     let predictor = Predictor::new(&*loaded.model, session.precision(PrecisionChoice::Auto));
     let mut progress = Progress::new("predict", documents.len() as u64, 0, session.is_root());
     let scores =
-        predictor.scores(&documents, &mut |done| progress.update(done as u64, String::new))?;
+        predictor.scores(documents, &mut |done| progress.update(done as u64, String::new))?;
     let trainer = Checkpoint::open(&options.checkpoint)?.trainer()?;
     let decider = Decider::of(&*loaded.model, options.threshold.or(trainer.threshold));
     let decide = |(document, scores): (&Arc<TokenizedDocument>, &DocumentScores)| {
@@ -98,19 +178,19 @@ pub fn predict_file(options: &PredictOptions, session: &Session) -> Result<Predi
     };
     let mut predictions: Vec<Vec<Prediction>> = documents.iter().zip(&scores).map(decide).collect();
     if let Some(evidence) = &options.evidence {
+        let input = InputFile { path: options.input.clone(), format: options.format };
         add_evidence(evidence, &input, &mut predictions, session)?;
     }
     let predictions = predictions.concat();
     write_predictions(&options.output, &predictions)?;
     if options.zip {
-        write_zip(&options.output.with_file_name("result.zip"), &predictions)?;
+        write_zip(&options.zip_file(), &predictions)?;
     }
     if let Some(path) = &options.scores {
-        write_scores(path, decider, &documents, &scores, &loaded.description.relations)?;
+        write_scores(path, decider, documents, &scores, &loaded.description.relations)?;
     }
-    let report = PredictReport { documents: documents.len(), facts: predictions.len() };
-    progress.finish(&format!("{} facts in {} documents", report.facts, report.documents));
-    Ok(report)
+    progress.finish(&format!("{} facts in {} documents", predictions.len(), documents.len()));
+    Ok(predictions.len())
 }
 
 fn write_scores(

@@ -1,5 +1,5 @@
 //! Questions that people ask of a run, a recipe or a system: why, blame, batch, ledger, compare,
-//! plan, explain.
+//! plan, explain, weights.
 //!
 //! Nothing here changes what it is asked about, but for the ledger, which `run` writes too.
 
@@ -11,6 +11,7 @@ pub mod ledger;
 pub mod parting;
 pub mod plan;
 pub mod systems;
+pub mod weights;
 pub mod why;
 
 pub use batch::describe_batches;
@@ -20,4 +21,5 @@ pub use ledger::ledger;
 pub use parting::parting;
 pub use plan::{PlanOptions, plan};
 pub use systems::{describe_system, list_systems};
+pub use weights::PartWeights;
 pub use why::{WhyQuery, why};

@@ -1,5 +1,6 @@
 //! What a run says about a document, and why: its role, its labels and whether they are true, how
-//! the ranker placed its pairs, and what each variant predicts.
+//! the ranker placed its pairs, and what each variant predicts. With several runs, what each of
+//! them predicts for the same document.
 //!
 //! Everything is read from the run folder, whose stages need not all be done. Not for: computing
 //! anything again.
@@ -15,7 +16,7 @@ use serde::Serialize;
 use crate::base::run_files;
 use crate::corpus::synth::Truth;
 use crate::corpus::{Document, Entity, Fact, RelationSet};
-use crate::eval::{Prediction, read_predictions};
+use crate::eval::{Prediction, distinct_names, read_predictions};
 use crate::pipeline::{Role, document_of};
 use crate::recipe::Recipe;
 use crate::report::{TextPart, TextRole, sentences_of_pair};
@@ -68,6 +69,9 @@ pub struct ExplainedDocument {
     pub sentences: usize,
     /// Number of ordered pairs.
     pub pairs: usize,
+    /// Whose predictions of this role there are: variants, with the run where there are several,
+    /// and the number of iterations where `predict --all-iterations` wrote it.
+    pub predictors: Vec<String>,
     /// Pairs that the ranker keeps for the stage that reads this role; `None` where it ranks
     /// nothing or keeps all.
     pub kept: Option<usize>,
@@ -130,14 +134,14 @@ pub struct ExplainedLabel {
     /// How many others there are.
     pub elsewhere_count: usize,
     /// Variants that were asked and do not predict it.
-    pub missed_by: Vec<&'static str>,
+    pub missed_by: Vec<String>,
 }
 
 /// A predicted fact of a pair.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExplainedPrediction {
-    /// Name of the variant.
-    pub variant: &'static str,
+    /// Whose prediction it is, as in `predictors`.
+    pub variant: String,
     /// Identifier of the relation.
     pub relation: String,
     /// Its name.
@@ -148,19 +152,28 @@ pub struct ExplainedPrediction {
     pub right: Option<bool>,
 }
 
-/// Explains a document of a run.
+/// Explains a document of a run, or of several that have it. Labels, truth and ranks are those of
+/// the first.
 ///
 /// # Errors
-/// A title that no shard of the run has; an entity or a relation that the document or the run does
-/// not know.
-pub fn why(run: &Path, query: &WhyQuery) -> Result<Explanation> {
+/// A title that no shard of a run has; runs whose documents of this title differ; an entity or a
+/// relation that the document or the run does not know.
+pub fn why(runs: &[PathBuf], query: &WhyQuery) -> Result<Explanation> {
+    let Some((run, others)) = runs.split_first() else {
+        return Err(Error::Bug("`why` was asked about no run".into()));
+    };
     let recipe = Recipe::load(&run.join(run_files::RECIPE), &[])?;
     let mut roles = Vec::new();
     for role in Role::ALL {
         let Some(folder) = shards_of(run, role) else { continue };
         let store = DocumentStore::open(&folder, StoreOptions { with_words: true, verify: false })?;
         if let Some(row) = store.find_title(&query.title) {
-            roles.push(DocumentContext::new(run, &recipe, role, &store, row)?.explain(query)?);
+            let mut context = DocumentContext::new(run, &recipe, role, &store, row)?;
+            context.read_predictions(runs)?;
+            for other in others {
+                context.check_same(other)?;
+            }
+            roles.push(context.explain(query)?);
         }
     }
     if roles.is_empty() {
@@ -189,7 +202,7 @@ struct DocumentContext<'a> {
     row: usize,
     document: Document,
     encoded: Arc<TokenizedDocument>,
-    predictions: BTreeMap<&'static str, Vec<Prediction>>,
+    predictions: BTreeMap<String, Vec<Prediction>>,
     /// How many of the document's pairs the stage that reads this role keeps.
     kept: Option<usize>,
     elsewhere: Elsewhere,
@@ -216,11 +229,50 @@ impl<'a> DocumentContext<'a> {
             row,
             document: document_of(store, row),
             encoded,
-            predictions: predictions(run, role, store.title(row))?,
+            predictions: BTreeMap::new(),
             kept,
             elsewhere: elsewhere(store, row)?,
             truth: if role == Role::Distant { truth_of(run)? } else { None },
         })
+    }
+
+    /// Reads what each run predicts for the document, under names that tell the runs apart.
+    fn read_predictions(&mut self, runs: &[PathBuf]) -> Result<()> {
+        let paths: Vec<&Path> = runs.iter().map(PathBuf::as_path).collect();
+        for (run, name) in runs.iter().zip(distinct_names(&paths)) {
+            for (variant, facts) in predictions(run, self.role, &self.document.title)? {
+                let whose = if runs.len() > 1 { format!("{name}, {variant}") } else { variant };
+                self.predictions.insert(whose, facts);
+            }
+        }
+        Ok(())
+    }
+
+    /// Numbers of entities mean the same in another run only if its document is the same.
+    fn check_same(&self, other: &Path) -> Result<()> {
+        let role = self.role.name();
+        let names = |document: &Document| -> Vec<Vec<String>> {
+            let of = |entity: &Entity| entity.mentions.iter().map(|m| m.name.clone()).collect();
+            document.entities.iter().map(of).collect()
+        };
+        let problem = match shards_of(other, self.role) {
+            None => format!("has no {role} shards, which {} has", self.store.folder().display()),
+            Some(folder) => {
+                let options = StoreOptions { with_words: true, verify: false };
+                let store = DocumentStore::open(&folder, options)?;
+                match store.find_title(&self.document.title) {
+                    None => format!("has no document of this title in {role}"),
+                    Some(row) if names(&document_of(&store, row)) != names(&self.document) => {
+                        format!("has another document of this title in {role}")
+                    }
+                    Some(_) => return Ok(()),
+                }
+            }
+        };
+        Err(DataError::new(other, problem)
+            .title(&self.document.title)
+            .hint("name runs on the same data")
+            .into())
     }
 
     fn explain(&self, query: &WhyQuery) -> Result<ExplainedDocument> {
@@ -256,6 +308,7 @@ impl<'a> DocumentContext<'a> {
             words: encoded.num_words(),
             sentences: document.sentences.len(),
             pairs: encoded.num_pairs(),
+            predictors: predictions.keys().cloned().collect(),
             kept: self.kept,
             entities: document.entities.iter().map(explained_entity).collect(),
             about,
@@ -312,7 +365,7 @@ impl<'a> DocumentContext<'a> {
             for fact in facts.iter().filter(|fact| (fact.h_idx, fact.t_idx) == (head, tail)) {
                 let labelled = labels.iter().any(|label| label.relation == fact.r);
                 predictions.push(ExplainedPrediction {
-                    variant,
+                    variant: variant.clone(),
                     relation: fact.r.clone(),
                     name: self.relation_name(&fact.r),
                     score: fact.score,
@@ -350,7 +403,7 @@ impl<'a> DocumentContext<'a> {
             truth: self.truth.as_ref().and_then(|truth| truth.of(&self.document.title, number)),
             elsewhere: titles.take(TITLES).collect(),
             elsewhere_count: others.map_or(0, BTreeSet::len),
-            missed_by: missed.map(|(name, _)| *name).collect(),
+            missed_by: missed.map(|(name, _)| name.clone()).collect(),
         }
     }
 
@@ -369,20 +422,29 @@ pub(super) fn truth_of(run: &Path) -> Result<Option<Truth>> {
     path.exists().then(|| Truth::load(&path)).transpose()
 }
 
-/// What each variant predicts for a document; absent where it was not asked.
-fn predictions(
-    run: &Path,
-    role: Role,
-    title: &str,
-) -> Result<BTreeMap<&'static str, Vec<Prediction>>> {
+/// What each variant predicts for a document, at the end and after each number of iterations;
+/// absent where it was not asked.
+fn predictions(run: &Path, role: Role, title: &str) -> Result<BTreeMap<String, Vec<Prediction>>> {
     let mut found = BTreeMap::new();
-    for variant in Variant::ALL.map(Variant::name) {
-        let file = format!("{variant}-{}.json", role.name());
-        let path = run.join(run_files::PREDICTIONS).join(file);
-        if path.exists() {
-            let mut own = read_predictions(&path)?;
+    let folder = run.join(run_files::PREDICTIONS);
+    let mut read = |whose: String, path: &Path| -> Result<bool> {
+        let exists = path.exists();
+        if exists {
+            let mut own = read_predictions(path)?;
             own.retain(|fact| fact.title == title);
-            found.insert(variant, own);
+            found.insert(whose, own);
+        }
+        Ok(exists)
+    };
+    for variant in Variant::ALL.map(Variant::name) {
+        let file = format!("{variant}-{}", role.name());
+        read(variant.to_owned(), &folder.join(format!("{file}.json")))?;
+        let mut number = 0;
+        while read(
+            format!("{variant}, K = {number}"),
+            &folder.join(format!("{file}-k{number}.json")),
+        )? {
+            number += 1;
         }
     }
     Ok(found)
@@ -463,6 +525,9 @@ impl fmt::Display for ExplainedDocument {
             write!(f, "\n  {} → {}", self.entities[pair.head].name, self.entities[pair.tail].name)?;
             write!(f, " ({} → {}): {pair}", pair.head, pair.tail)?;
         }
+        if !self.predictors.is_empty() {
+            write!(f, "\n  predictions of {}", self.predictors.join("; "))?;
+        }
         if self.about.is_empty() {
             write!(f, "\n  nothing is labelled or predicted here")?;
         }
@@ -518,7 +583,7 @@ impl fmt::Display for ExplainedLabel {
             write!(f, ", evidence in sentence(s) {}", numbers(&self.evidence))?;
         }
         if !self.missed_by.is_empty() {
-            write!(f, "; missed by {}", self.missed_by.join(", "))?;
+            write!(f, "; missed by {}", self.missed_by.join("; "))?;
         }
         if self.elsewhere_count > 0 {
             let more = match self.elsewhere_count - self.elsewhere.len() {

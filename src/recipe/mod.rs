@@ -175,9 +175,7 @@ impl Recipe {
     pub fn defaults(profile: Profile, system: &'static System, user: &toml::Table) -> Result<Self> {
         let tables = SystemTables::defaults(profile, system, user);
         let mut staged = std::iter::once(system).chain(crate::systems::systems());
-        let second = staged.find_map(|system| {
-            system.defaults(profile, &toml::Table::new()).second_schedule(profile)
-        });
+        let second = staged.find_map(|system| tables.of(system).ok()?.second_schedule(profile));
         Ok(Self {
             name: "run".into(),
             profile,

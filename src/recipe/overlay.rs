@@ -182,6 +182,7 @@ pub(super) fn merge_value(base: &mut Value, over: Value) {
 #[cfg(test)]
 mod tests {
     use crate::recipe::Recipe;
+    use crate::systems::docre_ii::DocreIiSettings;
     use crate::systems::dsdocre::DsdocreSettings;
     use crate::systems::glre::GlreSettings;
 
@@ -270,6 +271,70 @@ mod tests {
         );
         let error = parse("", "glre.corpus=gda").unwrap_err();
         assert!(error.to_string().contains("gda") && error.exit_code() == 64, "{error}");
+    }
+
+    #[test]
+    fn glre_has_a_schedule_for_each_corpus() {
+        let schedule = |corpus: &str| {
+            let text = format!("system = \"glre\"\n[glre]\ncorpus = \"{corpus}\"");
+            let schedule = Recipe::parse(&text, "x", &[]).unwrap().finetune;
+            (schedule.batch, schedule.weight_decay, schedule.patience)
+        };
+        assert_eq!(schedule("docred"), (8, 0.0, 10));
+        assert_eq!(schedule("cdr"), (16, 1e-4, 20));
+    }
+
+    #[test]
+    fn the_preset_of_docre_ii_chooses_the_values_of_table_7() {
+        let recipe = |preset: &str, profile: &str| {
+            let text = format!(
+                "system = \"docre-ii\"\nprofile = \"{profile}\"\n[docre-ii]\npreset = \"{preset}\""
+            );
+            Recipe::parse(&text, "x", &[]).unwrap()
+        };
+        // Preset; batch, epochs, rates of encoder and heads, of either stage; learning rate of the
+        // base module's heads as a multiple of the others' in stage 2; relations of a pair.
+        for (preset, first, second, base_heads, labels) in [
+            ("docred", (8, 30.0, 5e-5, 1e-4), (8, 15.0, 1e-5, 1e-4), 0.1, 4),
+            ("docred-roberta", (4, 30.0, 5e-5, 1e-4), (4, 15.0, 5e-6, 1e-4), 0.05, 4),
+            ("cdr", (8, 20.0, 1e-5, 5e-5), (8, 10.0, 1e-6, 5e-5), 0.02, 1),
+            ("gda", (6, 10.0, 2e-5, 8e-5), (6, 5.0, 2e-6, 8e-5), 0.025, 1),
+        ] {
+            let read = recipe(preset, "paper");
+            for (stage, (batch, epochs, rate, heads)) in
+                [(&read.finetune, first), (&read.inference, second)]
+            {
+                assert_eq!((stage.batch, stage.epochs), (batch, epochs), "{preset}");
+                assert_eq!(stage.learning_rate, rate, "{preset}");
+                assert!((stage.learning_rate * stage.head_rate - heads).abs() < 1e-12, "{preset}");
+            }
+            let settings: &DocreIiSettings = read.settings_of().unwrap();
+            assert_eq!((settings.base_head_rate, settings.num_labels), (base_heads, labels));
+            // What is written wins, and what was resolved reads back.
+            let again =
+                Recipe::parse(&read.to_toml().unwrap(), "y", &["inference.epochs=2".into()]);
+            assert_eq!(again.unwrap().inference.epochs, 2.0);
+        }
+        let code = recipe("docred", "code");
+        assert_eq!((code.finetune.epochs, code.inference.epochs), (102.0, 52.0));
+        assert_eq!((code.finetune.batch, code.inference.batch), (20, 12));
+    }
+
+    #[test]
+    fn the_shipped_recipes_of_docre_ii_are_paper_and_release() {
+        let read = |name: &str, text: &str| Recipe::parse(text, name, &[]).unwrap();
+        let paper = read("paper", include_str!("../../jobs/docre-ii-paper.toml"));
+        let code = read("code", include_str!("../../jobs/docre-ii-code.toml"));
+        assert_eq!((paper.finetune.epochs, paper.inference.epochs), (30.0, 15.0));
+        assert_eq!((code.finetune.epochs, code.inference.epochs), (102.0, 52.0));
+        for (recipe, profile) in
+            [(paper, crate::systems::Profile::Paper), (code, crate::systems::Profile::Code)]
+        {
+            assert_eq!(
+                *recipe.settings_of::<DocreIiSettings>().unwrap(),
+                DocreIiSettings::of(profile)
+            );
+        }
     }
 
     #[test]

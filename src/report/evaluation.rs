@@ -5,12 +5,15 @@ use std::path::Path;
 
 use minijinja::value::Serde;
 use minijinja::{Value, context};
+use serde::Serialize;
 
 use super::html::{page, shown};
-use super::plots::{Beside, plots};
+use super::plots::plots;
 use crate::Result;
 use crate::base::write_atomic;
-use crate::eval::{Comparison, FactRow, OverSeeds, Scores};
+use crate::eval::{
+    Comparison, FactRow, OverSeeds, ScoreSection, Scores, SectionRow, SystemScores, row_of,
+};
 
 /// Rows of the lists of facts.
 const MOST_FACTS: usize = 100;
@@ -23,8 +26,10 @@ pub struct EvaluationPage<'a> {
     pub files: &'a [String],
     /// The scores.
     pub scores: &'a Scores,
-    /// Another file and how the two differ.
-    pub comparison: Option<(&'a str, &'a Comparison)>,
+    /// All systems, side by side; A and B of a comparison.
+    pub systems: &'a [SystemScores],
+    /// How the second of two systems differs from the first.
+    pub comparison: Option<&'a Comparison>,
     /// Means over all files.
     pub seeds: Option<&'a OverSeeds>,
 }
@@ -40,29 +45,54 @@ impl EvaluationPage<'_> {
     }
 
     fn render(&self) -> Result<String> {
-        let first = self.files.first().map_or("A", String::as_str);
-        let beside =
-            self.comparison.map(|(other, comparison)| Beside { names: [first, other], comparison });
-        let comparison = self.comparison.map(|(_, comparison)| cut(comparison));
-        let left_out = self.comparison.map(|(_, all)| {
+        let comparison = self.comparison.map(cut);
+        let left_out = self.comparison.map(|all| {
             [&all.only_a, &all.only_b].map(|facts| facts.len().saturating_sub(MOST_FACTS))
         });
+        let names: Vec<&str> = self.systems.iter().map(|system| system.name.as_str()).collect();
         let values = context! {
             title => format!("Scores of {}", self.scores.split),
             gold => self.gold,
             files => Value::from(Serde(self.files)),
-            other => self.comparison.map(|(other, _)| other),
+            systems => Value::from(Serde(&names)),
+            side_by_side => Value::from(Serde(&self.side_by_side())),
             scorer => Value::from(Serde(&self.scores.scorer)),
             documents => self.scores.documents,
             warnings => Value::from(Serde(&self.scores.warnings)),
             tiles => Value::from(Serde(&self.tiles())),
             sections => Value::from(Serde(&self.scores.sections())),
-            plots => shown(plots(self.scores, beside.as_ref())),
+            plots => shown(plots(self.scores, self.systems)),
             comparison => Value::from(Serde(&comparison)),
             left_out => Value::from(Serde(&left_out)),
             seeds => Value::from(Serde(&self.seeds.map(means))),
         };
         page("evaluation.html", values)
+    }
+
+    /// The names of the systems; and of each group its section, its name, its gold facts, and what
+    /// each system gets, F1 or recall. `None` where a single system is shown.
+    fn side_by_side(&self) -> Option<(Vec<&str>, Vec<SideBySideRow>)> {
+        if self.systems.is_empty() || self.comparison.is_some() {
+            return None;
+        }
+        let all: Vec<Vec<ScoreSection>> =
+            self.systems.iter().map(|system| system.scores.sections()).collect();
+        let value = |row: &SectionRow| Some(format!("{:.2}", 100.0 * row.f1.or(row.recall)?));
+        let line = |section: &ScoreSection, row: &SectionRow| SideBySideRow {
+            section: section.name.clone(),
+            group: row.name.clone(),
+            gold: row.gold,
+            values: all
+                .iter()
+                .map(|sections| value(row_of(sections, &section.name, &row.name)?))
+                .collect(),
+        };
+        let sections = all[0].iter().filter(|section| section.name != "relation");
+        let lines = sections
+            .flat_map(|section| section.rows.iter().map(move |row| (section, row)))
+            .map(|(section, row)| line(section, row));
+        let names = self.systems.iter().map(|system| system.name.as_str()).collect();
+        Some((names, lines.collect()))
     }
 
     /// The few numbers at the top: (label, value, what it means).
@@ -98,6 +128,15 @@ impl EvaluationPage<'_> {
     }
 }
 
+/// A group of facts, and what each system gets of it.
+#[derive(Serialize)]
+struct SideBySideRow {
+    section: String,
+    group: String,
+    gold: Option<usize>,
+    values: Vec<Option<String>>,
+}
+
 /// A comparison whose lists of facts are of bearable length.
 fn cut(comparison: &Comparison) -> Comparison {
     let first = |facts: &[FactRow]| facts[..facts.len().min(MOST_FACTS)].to_vec();
@@ -123,7 +162,7 @@ fn means(seeds: &OverSeeds) -> Vec<(&str, [Option<String>; 3])> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eval::{GroupComparison, MeanSd, NamedBlock, ScoreBlock, SeedRow};
+    use crate::eval::{MeanSd, NamedBlock, ScoreBlock, SeedRow};
 
     #[test]
     fn the_page_holds_tables_charts_and_both_systems() {
@@ -136,29 +175,22 @@ mod tests {
         scores.official.f1 = 0.5;
         scores.breakdown.distance =
             vec![NamedBlock { name: "[0,1)".into(), block: ScoreBlock::new(4, 5, 3) }];
-        let group = GroupComparison {
-            section: "distance".into(),
-            name: "[0,1)".into(),
-            f1_b: 0.25,
-            ..GroupComparison::default()
-        };
         let fact = FactRow { title: "a <title>".into(), r: "P17".into(), ..FactRow::default() };
-        let comparison = Comparison {
-            groups: vec![group],
-            only_a: vec![fact; MOST_FACTS + 3],
-            ..Comparison::default()
-        };
+        let comparison = Comparison { only_a: vec![fact; MOST_FACTS + 3], ..Comparison::default() };
         let mean = Some(MeanSd { mean: 0.5, sd: 0.01, n: 2 });
         let seeds = OverSeeds {
             rows: vec![SeedRow { group: "all facts".into(), f1: mean, ..SeedRow::default() }],
             ..OverSeeds::default()
         };
         let files = ["ours.json".to_owned(), "again.json".to_owned()];
+        let both = ["A: ours.json", "B: theirs.json"]
+            .map(|name| SystemScores { name: name.into(), scores: scores.clone() });
         let page = EvaluationPage {
             gold: "dev.json",
             files: &files,
             scores: &scores,
-            comparison: Some(("theirs.json", &comparison)),
+            systems: &both,
+            comparison: Some(&comparison),
             seeds: Some(&seeds),
         };
         let text = page.render().unwrap();
@@ -178,7 +210,13 @@ mod tests {
                 && !text.contains("http:"),
             "{text}"
         );
-        let alone = EvaluationPage { comparison: None, seeds: None, ..page }.render().unwrap();
+        let many = EvaluationPage { comparison: None, seeds: None, ..page };
+        let text = many.render().unwrap();
+        assert!(
+            text.contains(">A: ours.json</th>\n<th scope=\"col\" class=\"n\">B: theirs.json</th>"),
+            "{text}"
+        );
+        let alone = EvaluationPage { systems: &[], ..many }.render().unwrap();
         assert!(!alone.contains("A and B") && !alone.contains("Over 2 files"), "{alone}");
     }
 }

@@ -155,7 +155,7 @@ fn charts(data: &ReportData) -> Value {
         ..Scores::default()
     };
     let (curve, groups): (Vec<_>, Vec<_>) =
-        plots(&scores, None).into_iter().partition(|plot| plot.name == "precision-recall");
+        plots(&scores, &[]).into_iter().partition(|plot| plot.name == "precision-recall");
     let loss = |(stage, svg)| context! { stage, svg => Value::from_safe_string(svg) };
     let losses: Vec<_> = stages(data).into_iter().map(loss).collect();
     let epochs = Axes {

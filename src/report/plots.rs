@@ -1,4 +1,4 @@
-//! Charts of one set of scores, beside another's where there is one: for the reports, and as SVG
+//! Charts of one set of scores, or of several systems side by side: for the reports, and as SVG
 //! files. Not for: drawing itself (`chart`).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +8,7 @@ use super::Series;
 use super::chart::{Axes, bars, grid, lines, standalone};
 use crate::Result;
 use crate::base::write_whole;
-use crate::eval::{Comparison, Confused, CurvePoint, ScoreSection, Scores, SectionRow};
+use crate::eval::{Confused, CurvePoint, ScoreSection, Scores, SectionRow, SystemScores, row_of};
 
 /// Relations that the confusion and the bars by relation show.
 const MOST_RELATIONS: usize = 12;
@@ -59,25 +59,21 @@ const BARS: [(&str, &str, &str, &str, &str); 9] = [
     ("relation", "f1-by-relation", "F1 by relation", "relation, most gold facts first", ""),
 ];
 
-/// The other side of a comparison.
-pub(crate) struct Beside<'a> {
-    /// Names of the two systems.
-    pub names: [&'a str; 2],
-    /// What they get.
-    pub comparison: &'a Comparison,
-}
-
 /// All charts that have data: the precision–recall curve, bars for every break-down, and the
 /// confusion of relations.
-pub(crate) fn plots(scores: &Scores, beside: Option<&Beside<'_>>) -> Vec<Plot> {
+///
+/// Bars stand side by side for all `systems`; where there is none, those of `scores` stand alone.
+pub(crate) fn plots(scores: &Scores, systems: &[SystemScores]) -> Vec<Plot> {
     let sections = scores.sections();
+    let side_by_side: Vec<(&str, Vec<ScoreSection>)> =
+        systems.iter().map(|system| (system.name.as_str(), system.scores.sections())).collect();
     let bars = BARS.iter().filter_map(|chart| {
         let section = sections.iter().find(|section| section.name == chart.0)?;
         Some(Plot {
             name: chart.1,
             title: chart.2.to_owned(),
             definition: section.definition.clone(),
-            svg: by_group(section, chart.3, chart.4, beside),
+            svg: by_group(section, chart.3, chart.4, &side_by_side),
         })
     });
     let curve = Plot {
@@ -98,19 +94,13 @@ pub(crate) fn plots(scores: &Scores, beside: Option<&Beside<'_>>) -> Vec<Plot> {
 }
 
 /// Writes the charts of a set of scores into a folder as SVG files: `precision-recall`,
-/// `f1-by-distance` and the other break-downs, `confusion`. Charts without data are left out. With
-/// a comparison, bars show both systems, under `names`.
+/// `f1-by-distance` and the other break-downs, `confusion`. Charts without data are left out. Bars
+/// show all `systems`, where there are any.
 ///
 /// # Errors
 /// The disk.
-pub fn write_plots(
-    folder: &Path,
-    scores: &Scores,
-    comparison: Option<&Comparison>,
-    names: [&str; 2],
-) -> Result<()> {
-    let beside = comparison.map(|comparison| Beside { names, comparison });
-    for plot in plots(scores, beside.as_ref()) {
+pub fn write_plots(folder: &Path, scores: &Scores, systems: &[SystemScores]) -> Result<()> {
+    for plot in plots(scores, systems) {
         let path = folder.join(format!("{}.svg", plot.name));
         write_whole(&path, standalone(&plot.svg).as_bytes())?;
     }
@@ -133,7 +123,12 @@ fn precision_recall(split: &str, curve: &[CurvePoint]) -> String {
 
 /// F1 (or recall, where that is all there is) of the rows of a section; nothing where no row has a
 /// gold fact.
-fn by_group(section: &ScoreSection, x: &str, shared: &str, beside: Option<&Beside<'_>>) -> String {
+fn by_group(
+    section: &ScoreSection,
+    x: &str,
+    shared: &str,
+    systems: &[(&str, Vec<ScoreSection>)],
+) -> String {
     let rows = &section.rows[..section.rows.len().min(if section.name == "relation" {
         MOST_RELATIONS
     } else {
@@ -147,31 +142,20 @@ fn by_group(section: &ScoreSection, x: &str, shared: &str, beside: Option<&Besid
     let axes = Axes { title: &section.definition, x: &x, y, percent: true, ..Axes::default() };
     // A group without gold facts has no score, which is not a score of 0.
     let some = |row: &SectionRow, value: Option<f64>| value.filter(|_| row.gold != Some(0));
-    let own = rows.iter().map(|row| some(row, row.f1.or(row.recall))).collect();
+    let value = |row: &SectionRow| some(row, row.f1.or(row.recall));
     let names: Vec<String> = rows
         .iter()
         .map(|row| format!("{}\n{}", row.name.replace(shared, ""), row.gold.unwrap_or_default()))
         .collect();
-    let Some(beside) = beside.filter(|_| has_f1) else { return bars(&axes, &names, &[y], &[own]) };
-    let other: Vec<Option<f64>> = rows
-        .iter()
-        .map(|row| some(row, f1_of_b(beside.comparison, &section.name, &row.name)))
-        .collect();
-    match other.iter().any(Option::is_some) {
-        true => {
-            let [a, b] = [format!("A: {}", beside.names[0]), format!("B: {}", beside.names[1])];
-            bars(&axes, &names, &[&a, &b], &[own, other])
-        }
-        false => bars(&axes, &names, &[y], &[own]),
+    if systems.is_empty() {
+        return bars(&axes, &names, &[y], &[rows.iter().map(value).collect()]);
     }
-}
-
-fn f1_of_b(comparison: &Comparison, section: &str, name: &str) -> Option<f64> {
-    comparison
-        .groups
-        .iter()
-        .find(|group| group.section == section && group.name == name)
-        .map(|group| group.f1_b)
+    let of = |(_, sections): &(&str, Vec<ScoreSection>)| -> Vec<Option<f64>> {
+        let row = |row: &SectionRow| value(row_of(sections, &section.name, &row.name)?);
+        rows.iter().map(row).collect()
+    };
+    let legend: Vec<&str> = systems.iter().map(|(name, _)| *name).collect();
+    bars(&axes, &names, &legend, &systems.iter().map(of).collect::<Vec<_>>())
 }
 
 /// The relations that are most often wrong or missed, gold down and predicted across, with what is
@@ -210,7 +194,7 @@ fn confusion(cells: &[Confused]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eval::{GroupComparison, NamedBlock, ScoreBlock};
+    use crate::eval::{EvidenceRecall, NamedBlock, ScoreBlock};
 
     fn scores() -> Scores {
         let mut scores = Scores::default();
@@ -232,7 +216,7 @@ mod tests {
     #[test]
     fn plots_stand_alone_and_empty_ones_are_left_out() {
         let folder = tempfile::tempdir().unwrap();
-        write_plots(folder.path(), &scores(), None, ["a", "b"]).unwrap();
+        write_plots(folder.path(), &scores(), &[]).unwrap();
         let mut names: Vec<_> = fs_err::read_dir(folder.path())
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -251,24 +235,35 @@ mod tests {
     }
 
     #[test]
-    fn bars_stand_beside_those_of_another_system() {
-        let group = GroupComparison {
-            section: "distance".into(),
-            name: "[0,1)".into(),
-            f1_b: 0.25,
-            ..GroupComparison::default()
+    fn bars_of_all_systems_stand_side_by_side_under_their_names() {
+        let system = |name: &str, correct: usize| {
+            let mut scores = scores();
+            scores.breakdown.distance[0].block = ScoreBlock::new(4, 5, correct);
+            scores.breakdown.infer.conclusion = ScoreBlock::new(4, 4, correct);
+            scores.breakdown.evidence = vec![EvidenceRecall {
+                evidence: "2".into(),
+                gold: 4,
+                found: correct,
+                recall: Some(correct as f64 / 4.0),
+            }];
+            SystemScores { name: name.into(), scores }
         };
-        let comparison = Comparison { groups: vec![group], ..Comparison::default() };
-        let plots =
-            plots(&scores(), Some(&Beside { names: ["ours", "theirs"], comparison: &comparison }));
-        let svg = &plots.iter().find(|plot| plot.name == "f1-by-distance").unwrap().svg;
-        assert!(svg.contains(">A: ours<") && svg.contains(">B: theirs<"), "{svg}");
-        assert!(
-            svg.contains("<title>A: ours · [0,1) · 5: 66.7<")
-                && svg.contains("<title>B: theirs · [0,1) · 5: 25.0<"),
-            "{svg}"
-        );
+        let systems = [system("ours", 3), system("theirs", 1), system("w/o ECA", 2)];
+        let plots = plots(&systems[0].scores, &systems);
+        let svg = |name: &str| &plots.iter().find(|plot| plot.name == name).unwrap().svg;
+        for (chart, group, values) in [
+            ("f1-by-distance", "[0,1) · 5", ["66.7", "22.2", "44.4"]),
+            ("f1-by-inference", "conclusion · 4", ["75.0", "25.0", "50.0"]),
+            ("recall-by-evidence", "2 · 4", ["75.0", "25.0", "50.0"]),
+        ] {
+            let svg = svg(chart);
+            for (name, value) in ["ours", "theirs", "w/o ECA"].iter().zip(values) {
+                assert!(svg.contains(&format!(">{name}<")), "{chart}: {svg}");
+                assert!(svg.contains(&format!("<title>{name} · {group}: {value}<")), "{svg}");
+            }
+        }
         // No gold fact is six sentences apart: a gap, not a score of 0.
-        assert!(svg.contains("[6,∞)") && !svg.contains("· [6,∞)"), "{svg}");
+        let distance = svg("f1-by-distance");
+        assert!(distance.contains("[6,∞)") && !distance.contains("· [6,∞)"), "{distance}");
     }
 }

@@ -19,6 +19,8 @@ mod extractor;
 pub mod glre;
 pub mod hin;
 mod info;
+#[cfg(test)]
+pub(crate) mod plain;
 pub mod reading;
 mod registry;
 mod schedules;
@@ -39,5 +41,5 @@ pub use extractor::{
 pub use info::{Profile, PublishedScores, Reads, SystemInfo, Variant};
 pub use registry::{default_system, find, parity_cases, register, systems};
 pub(crate) use schedules::adam_schedule;
-pub use system::{Settings, System, SystemSettings, Values};
+pub use system::{Settings, System, SystemSettings, Values, WeightPart};
 pub use windows::{BatchWindows, LongDocuments, windows_of};

@@ -7,7 +7,7 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -59,6 +59,24 @@ pub trait SystemSettings: Written + Any + Send + Sync {
         None
     }
 
+    /// How often a model with these settings repeats itself in prediction; `None` for a system that
+    /// does not.
+    fn iterations(&self) -> Option<usize> {
+        None
+    }
+
+    /// The same settings with so many iterations, 0 for the prediction that they start from; `None`
+    /// where [`Self::iterations`] is.
+    fn with_iterations(&self, _iterations: usize) -> Option<Values> {
+        None
+    }
+
+    /// The parts that the layer joins from which relations are predicted, where the paper compares
+    /// their weights.
+    fn weight_parts(&self) -> Vec<WeightPart> {
+        Vec::new()
+    }
+
     /// Builds the extractor. `ranked` says whether documents carry a ranker's pairs.
     ///
     /// # Errors
@@ -72,6 +90,17 @@ pub trait SystemSettings: Written + Any + Send + Sync {
     fn model(&self, foundation: Foundation) -> Result<Box<dyn Model>> {
         Ok(Box::new(self.build(foundation, false)?))
     }
+}
+
+/// The columns of a layer's weight that read one part of its input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WeightPart {
+    /// What the part is.
+    pub name: &'static str,
+    /// The weight [out, in], under its name in `heads.safetensors`.
+    pub tensor: &'static str,
+    /// The columns.
+    pub columns: Range<i64>,
 }
 
 /// Settings of any type.
@@ -184,6 +213,11 @@ impl Settings {
     /// As [`SystemSettings::first_stage`].
     pub fn first_stage(&self) -> Option<Self> {
         Some(Self { values: self.values.first_stage()?, ..*self })
+    }
+
+    /// As [`SystemSettings::with_iterations`].
+    pub fn with_iterations(&self, iterations: usize) -> Option<Self> {
+        Some(Self { values: self.values.with_iterations(iterations)?, ..*self })
     }
 
     /// The settings for an encoder of so many layers.

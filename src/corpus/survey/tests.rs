@@ -1,5 +1,4 @@
 use super::*;
-use crate::corpus::Entity;
 use crate::corpus::formats::ReadOptions;
 use crate::corpus::{Fact, Format, Mention};
 
@@ -168,4 +167,22 @@ fn real_files_agree_with_what_is_published() {
             if name == "train_filter" { (653, 21) } else { (641, 20) }
         );
     }
+}
+
+#[test]
+fn entities_in_several_sentences_are_counted() {
+    let mut document = document("A", "Paris", "France", "P17");
+    document.sentences.push(vec!["Paris".into(), "Paris".into()]);
+    let again = |start| Mention { sentence: 1, start, end: start + 1, ..paris(&document) };
+    let (first, second) = (again(0), again(1));
+    document.entities[0].mentions.extend([first, second.clone()]);
+    document.entities.push(Entity { mentions: vec![second], knowledge_base_id: None });
+    let file = &survey(&[("a.json", &[document])])[0];
+    assert_eq!((file.entities_across, file.entities), (1, 3));
+    let text = SurveyReport(vec![file.clone()]).to_string();
+    assert!(text.contains("1 of 3 entities are mentioned in several sentences (33.3 %)"), "{text}");
+}
+
+fn paris(document: &Document) -> Mention {
+    document.entities[0].mentions[0].clone()
 }

@@ -17,8 +17,7 @@ use super::{
 };
 use crate::torch::Parameters;
 use crate::torch::dropout::dropout;
-use crate::torch::hf::load;
-use crate::torch::hf::{ModelFolder, WeightNames};
+use crate::torch::hf::{ModelFolder, load};
 use crate::torch::kernels::activations::Activation;
 use crate::torch::kernels::attention::varlen_attention;
 use crate::torch::kernels::context::entity_attention;
@@ -32,19 +31,14 @@ pub(super) const BERT: EncoderKind = EncoderKind {
     model_type: config::BERT,
     presets: config::PRESETS,
     reads_words: false,
-    names: WeightNames { prefix: "bert.", heads: &["cls."] },
     create: |new, pieces, params| Ok(Box::new(Bert::create(new, pieces, params)?)),
     load: |folder, pieces, params| Ok(Box::new(Bert::load(folder, pieces, params)?)),
     flops,
 };
 
 /// The registry's entry of RoBERTa, which has no preset.
-pub(super) const ROBERTA: EncoderKind = EncoderKind {
-    model_type: config::ROBERTA,
-    presets: &[],
-    names: WeightNames { prefix: "roberta.", heads: &["lm_head."] },
-    ..BERT
-};
+pub(super) const ROBERTA: EncoderKind =
+    EncoderKind { model_type: config::ROBERTA, presets: &[], ..BERT };
 
 /// Products with the weights, and the products of queries and keys and of probabilities and values.
 fn flops(config: &Value, length: f64) -> Option<f64> {
@@ -122,7 +116,7 @@ impl Bert {
     ///
     /// # Errors
     /// [`Error::Data`] where weights are missing or do not fit the configuration.
-    fn load(folder: &ModelFolder, pieces: i64, params: &mut Parameters) -> Result<Self> {
+    fn load(folder: &mut ModelFolder, pieces: i64, params: &mut Parameters) -> Result<Self> {
         let mut config =
             BertConfig::read(&folder.config).map_err(|error| folder.in_config(&error))?;
         config.validate().map_err(|error| folder.in_config(&error))?;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::*;
 use crate::encoders::{EncoderFacts, EncoderKind, NewEncoder, kind};
-use crate::torch::hf::{ModelFolder, WeightNames, load};
+use crate::torch::hf::{ModelFolder, load};
 use crate::torch::nn::lookup;
 use crate::torch::{Init, Slot};
 
@@ -12,12 +12,11 @@ pub(in crate::encoders) const TOY: EncoderKind = EncoderKind {
     model_type: "toy",
     presets: &["toy-small"],
     reads_words: false,
-    names: WeightNames { prefix: "toy.", heads: &["toy_head."] },
     create: |new: &NewEncoder, pieces, params| {
         let config = ToyConfig { vocab_size: pieces, width: 4 };
         Ok(Box::new(Toy::declare(kind::overridden(&config, &new.overrides)?, params)?))
     },
-    load: |folder: &ModelFolder, pieces, params| {
+    load: |folder: &mut ModelFolder, pieces, params| {
         let config: ToyConfig = load::config(folder)?;
         let notes = load::read(folder, config.slots(), (config.vocab_size, pieces), params)?;
         Ok(Box::new(Toy::get(config, notes, params)?))
@@ -93,9 +92,6 @@ fn it_is_built_from_a_folder_by_its_model_type() {
         table.index_select(0, &Tensor::from_slice(&[7i64, 1]))
     );
     assert_eq!(encoder.config()["architectures"], json!(["ToyModel"]));
-    assert_eq!(
-        encoder.facts().notes,
-        ["1 tensors of pre-training heads (`toy_head.*`) were left out"]
-    );
+    assert_eq!(encoder.facts().notes, ["in the weights, but not used: `toy_head.bias`"]);
     assert_eq!(encoder_flops(&encoder.config(), 5.0), Some(15.0));
 }

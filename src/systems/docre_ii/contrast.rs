@@ -1,5 +1,5 @@
-//! The contrastive loss of stage 2 (docs/systems.md, I.19; Zhang et al. 2022, eq. 14): a predictor,
-//! and what it is compared with.
+//! The contrastive loss of stage 2 (docs/systems.md, I.19 and I.22; Zhang et al. 2022, eq. 14): a
+//! predictor, and what it is compared with.
 
 use tch::{Kind, Tensor};
 

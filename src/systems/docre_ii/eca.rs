@@ -2,14 +2,15 @@
 //! o) attends to the pairs that share an entity with it, a head for each of four sets.
 //!
 //! Head 1: row s, (s, x); head 2: column o, (x, o); head 3: column s, (x, s); head 4: row o, (o,
-//! x); each with the pair itself as one more key. On a grid of N × N pairs all four are products of
+//! x). The pair itself is a key of its own, once: in the first two heads, in whose sets it lies, or
+//! in all four. On a grid of N × N pairs all four are products of
 //! [N, w] with [w, N], one for each row or column: O(N³ w) time and O(N³) scores a document, where
 //! gathered keys would take O(N³ w) memory.
 
 use tch::{Device, Kind, Tensor};
 
 use super::grid::{Grid, Grids};
-use super::settings::Reasoning;
+use super::settings::{DocreIiSettings, Reasoning};
 use crate::Result;
 use crate::systems::on;
 use crate::torch::dropout::dropout;
@@ -31,6 +32,7 @@ pub(super) struct Eca {
     key: Linear,
     value: Linear,
     output: Linear,
+    self_key_everywhere: bool,
     self_key_bias: f64,
     reasoning: Reasoning,
 }
@@ -88,8 +90,7 @@ impl Eca {
         parameters: &mut Parameters,
         name: &str,
         [input, width]: [i64; 2],
-        self_key_bias: f64,
-        reasoning: Reasoning,
+        settings: &DocreIiSettings,
     ) -> Result<Self> {
         let mut layer = |part: &str, input| {
             Linear::declare(parameters, &format!("{name}.{part}"), input, width)
@@ -99,8 +100,9 @@ impl Eca {
             key: layer("key", input)?,
             value: layer("value", input)?,
             output: layer("mid_output.0", width)?,
-            self_key_bias,
-            reasoning,
+            self_key_everywhere: settings.self_key_everywhere,
+            self_key_bias: settings.self_key_bias,
+            reasoning: settings.reasoning,
         })
     }
 
@@ -161,19 +163,29 @@ impl Eca {
         let crossed = batched_turned(&queries, &keys)?
             .f_mul_scalar(scale)?
             .f_view([HEADS, count, side, side, side])?;
-        let crossed = crossed.f_masked_fill(&hidden(valid)?, MASKED)?.f_view([
-            HEADS * count * side,
-            side,
-            side,
-        ])?;
-        let own =
-            (queries * own_keys).f_sum_dim_intlist(-1, true, Kind::Float)?.f_mul_scalar(scale)?;
-        let scores = Tensor::f_cat(&[own.f_add_scalar(self.self_key_bias)?, crossed], -1)?;
-        let shares = dropped(&scores.f_softmax(-1, Kind::Float)?, cells, drop, salt)?;
+        let own = (queries * own_keys)
+            .f_sum_dim_intlist(-1, true, Kind::Float)?
+            .f_mul_scalar(scale)?
+            .f_add_scalar(self.self_key_bias)?
+            .f_view([HEADS, count, side, side, 1])?;
+        let hidden = Tensor::f_cat(&[self.own_hidden(&own)?, hidden(valid)?], -1)?;
+        let scores = Tensor::f_cat(&[own, crossed], -1)?.f_masked_fill(&hidden, MASKED)?;
+        // A pair without keys, as under heads 3 and 4 where all pairs go from one type to another,
+        // takes nothing over.
+        let shares = scores.f_softmax(-1, Kind::Float)?.f_masked_fill(&hidden, 0.0)?;
+        let shares = shares.f_view([HEADS * count * side, side, side + 1])?;
+        let shares = dropped(&shares, cells, drop, salt)?;
         let mixed = batched(&shares.f_narrow(2, 1, side)?, &values)?
             .f_add(&shares.f_narrow(2, 0, 1)?.f_mul(&own_values)?)?;
         let back = turned(&mixed.f_view([HEADS, count, side, side, width])?, QUERY_COLUMNS)?;
         Ok(back.f_permute([1, 2, 3, 0, 4])?.f_reshape([count * side * side, HEADS * width])?)
+    }
+
+    /// Where the pair itself is no key, beside its scores `own` [4, G, N, N, 1].
+    fn own_hidden(&self, own: &Tensor) -> Result<Tensor> {
+        let hidden = HOLDS_ITSELF.map(|holds| !holds && !self.self_key_everywhere);
+        let heads = Tensor::f_from_slice(&hidden)?.f_to_device(own.device())?;
+        Ok(heads.f_view([HEADS, 1, 1, 1, 1])?.f_expand_as(own)?)
     }
 }
 

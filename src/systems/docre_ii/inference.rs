@@ -20,7 +20,6 @@ const SALTS_A_LAYER: u64 = 8;
 /// The inference module.
 pub(super) struct InferenceModule {
     reduce: Linear,
-    /// Embeddings of classes; [C, W].
     /// Embeddings of the relations; [C, W].
     pub(super) relations: Tensor,
     layers: Vec<InferenceLayer>,
@@ -161,13 +160,7 @@ impl InferenceLayer {
             .then(|| projection(parameters, &format!("{name}.combine"), width))
             .transpose()?;
         let eca = |parameters: &mut Parameters, part: &str| {
-            Eca::declare(
-                parameters,
-                &format!("{name}.{part}"),
-                [keys, width],
-                settings.self_key_bias,
-                settings.reasoning,
-            )
+            Eca::declare(parameters, &format!("{name}.{part}"), [keys, width], settings)
         };
         let gate = settings
             .fusion

@@ -19,11 +19,13 @@ mod stage2;
 mod system;
 
 #[cfg(test)]
+mod reference_tests;
+#[cfg(test)]
 mod tests;
 
 pub use base::BasePairs;
 pub use layout::DocreIiTables;
 pub use model::DocreIi;
 pub use noise::{Noise, NoisyRelations, RelationSource};
-pub use settings::{DocreIiSettings, Stage};
+pub use settings::{DocreIiSettings, Preset, Stage};
 pub use system::DOCRE_II;

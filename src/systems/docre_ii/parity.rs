@@ -180,7 +180,7 @@ fn compare_step(
         let parts = [
             ("logits", Some(&view.logits)),
             ("mlp", view.predicted.as_ref()),
-            ("swapped", view.swapped.as_ref()),
+            ("swapped", view.target.as_ref()),
         ];
         for (part, ours) in parts {
             let name = format!("{prefix}/view{letter}_{part}");

@@ -19,6 +19,22 @@ pub enum Stage {
     Inference,
 }
 
+/// The corpus and encoder whose configuration the other defaults are (Zhang et al. 2022, table 7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Preset {
+    /// DocRED with BERT-base.
+    #[default]
+    Docred,
+    /// DocRED with RoBERTa-large, whose positions cannot be extended: long documents are read in
+    /// windows.
+    DocredRoberta,
+    /// CDR with SciBERT.
+    Cdr,
+    /// GDA with SciBERT.
+    Gda,
+}
+
 /// How the two vectors of a pair become its features (FNN of equation 2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -65,6 +81,17 @@ pub enum Contrast {
     None,
 }
 
+/// What the passes of the contrastive loss are whose feature and relation slots are exchanged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExchangedSlots {
+    /// A pass of each view, which is a target alone: no gradient enters it. The release.
+    #[default]
+    Targets,
+    /// View B itself: its pass goes through the predictor, with gradient (equation 14).
+    ViewB,
+}
+
 /// What the noisy relation inputs of training start from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -91,6 +118,9 @@ pub enum NoiseScope {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct DocreIiSettings {
+    /// The corpus and encoder whose values of the schedules, `base_head_rate`, `num_labels` and
+    /// `long_documents` are the defaults.
+    pub preset: Preset,
     /// Which part is trained.
     pub stage: Stage,
     /// Whether the base module is trained first, in a stage of its own, from which stage 2 starts.
@@ -155,6 +185,9 @@ pub struct DocreIiSettings {
     /// Whether keys and values see \[F; R\] through a linear layer and a norm (release) or as they
     /// are (paper); likewise the classifier.
     pub project_inputs: bool,
+    /// Whether a pair attends to itself under all four heads (release), or under the first two
+    /// alone, in whose sets it lies (equation 5).
+    pub self_key_everywhere: bool,
     /// Added to the score of a pair with itself: 1 in the release (its mask holds ones there), 0 in
     /// the paper.
     pub self_key_bias: f64,
@@ -194,6 +227,8 @@ pub struct DocreIiSettings {
     pub stage2_factor: f64,
     /// The contrastive loss.
     pub contrast: Contrast,
+    /// Which passes have their slots exchanged in that loss.
+    pub exchanged_slots: ExchangedSlots,
     /// λ_C: factor of the contrastive loss over both directions; 1 in the release, 1/2 gives
     /// equation 14.
     pub contrast_weight: f64,
@@ -208,8 +243,22 @@ impl Default for DocreIiSettings {
 }
 
 impl DocreIiSettings {
-    /// The settings of a profile. The fixed one is the release with noise drawn document by
-    /// document and nothing cut unasked.
+    /// The settings of a profile for a corpus and encoder; the other values are those of
+    /// [`Self::of`].
+    pub fn preset(profile: Profile, preset: Preset) -> Self {
+        let own = Self { preset, ..Self::of(profile) };
+        match preset {
+            Preset::Docred => own,
+            Preset::DocredRoberta => {
+                Self { base_head_rate: 0.05, long_documents: LongDocuments::Windows, ..own }
+            }
+            Preset::Cdr => Self { base_head_rate: 0.02, num_labels: 1, ..own },
+            Preset::Gda => Self { base_head_rate: 0.025, num_labels: 1, ..own },
+        }
+    }
+
+    /// The settings of a profile on DocRED with BERT-base. The fixed one is the release with noise
+    /// drawn document by document and nothing cut unasked.
     pub fn of(profile: Profile) -> Self {
         let release = Self::release();
         match profile {
@@ -235,6 +284,7 @@ impl DocreIiSettings {
                 accumulate: false,
                 relation_input: RelationInput::ArgMax,
                 project_inputs: false,
+                self_key_everywhere: false,
                 self_key_bias: 0.0,
                 train_base_heads: true,
                 noise_source: NoiseSource::Base,
@@ -242,6 +292,7 @@ impl DocreIiSettings {
                 view_b_negatives: 1.0,
                 stage2_loss_scale: 1.0,
                 stage2_factor: 1.0,
+                exchanged_slots: ExchangedSlots::ViewB,
                 contrast_weight: 0.5,
                 ..release
             },
@@ -250,6 +301,7 @@ impl DocreIiSettings {
 
     fn release() -> Self {
         Self {
+            preset: Preset::Docred,
             stage: Stage::Inference,
             pretrained_base: true,
             markers: MarkerScheme::Typed,
@@ -278,6 +330,7 @@ impl DocreIiSettings {
             accumulate: true,
             relation_input: RelationInput::MultiHot,
             project_inputs: true,
+            self_key_everywhere: true,
             self_key_bias: 1.0,
             fusion: true,
             reasoning: Reasoning::Eca,
@@ -295,6 +348,7 @@ impl DocreIiSettings {
             stage2_loss_scale: 10.0,
             stage2_factor: 0.5,
             contrast: Contrast::Positive,
+            exchanged_slots: ExchangedSlots::Targets,
             contrast_weight: 1.0,
             temperature: 0.5,
         }

@@ -10,7 +10,7 @@ use super::inference::ModulePass;
 use super::layout::DocreIiTables;
 use super::model::DocreIi;
 use super::noise::{Noise, NoisyRelations, RelationSource};
-use super::settings::{Contrast, RelationInput};
+use super::settings::{Contrast, DocreIiSettings, ExchangedSlots, RelationInput};
 use crate::systems::on;
 use crate::systems::reading::adaptive_labels;
 use crate::torch::kernels::products::matmul;
@@ -24,9 +24,17 @@ pub struct ViewPass {
     pub logits: Tensor,
     /// The predictor's output; `None` without a contrastive loss.
     pub predicted: Option<Tensor>,
-    /// The module's output with its slots exchanged, without gradient; `None` unless pairs are
-    /// attracted.
-    pub swapped: Option<Tensor>,
+    /// The module's output that the other view's prediction is drawn to; no gradient goes into it.
+    /// `None` unless pairs are attracted.
+    pub target: Option<Tensor>,
+}
+
+/// What of a view the contrastive loss compares.
+struct Contrasted {
+    /// What the predictor reads.
+    predictor_input: Tensor,
+    /// As in [`ViewPass`].
+    target: Option<Tensor>,
 }
 
 /// A forward pass of stage 2.
@@ -67,22 +75,45 @@ impl DocreIi {
                 salt: 2 + (2 * number + pass) * module.salts(),
             };
             let output = module.forward(&features, &relations, &run(0))?;
-            let contrast = self.settings().contrast;
-            let predicted = (contrast != Contrast::None)
-                .then(|| self.predictor()?.forward(&output, forward.train))
-                .transpose()?;
-            let swapped = || tch::no_grad(|| module.forward(&relations, &features, &run(1)));
-            let swapped = (contrast == Contrast::Positive).then(swapped).transpose()?;
+            let exchanged = || module.forward(&relations, &features, &run(1));
+            let contrasted = self.contrasted(number, &output, exchanged)?;
+            let predict = |contrasted: &Contrasted| {
+                self.predictor()?.forward(&contrasted.predictor_input, forward.train)
+            };
             passes.push(ViewPass {
                 logits: module.classifier.forward(&output)?,
-                predicted,
-                swapped,
+                predicted: contrasted.as_ref().map(predict).transpose()?,
+                target: contrasted.and_then(|contrasted| contrasted.target),
             });
         }
         let [a, b] = <[ViewPass; 2]>::try_from(passes)
             .map_err(|_| Error::Bug("a step has two views".into()))?;
         let sums = self.stage2_sums(noise, [&a, &b], &base, targets, &grids)?;
         Ok(Stage2 { views: [a, b], sums })
+    }
+
+    /// What the contrastive loss compares of view `number`, whose output is `output`; `exchanged`
+    /// runs the module with its slots exchanged.
+    fn contrasted(
+        &self,
+        number: u64,
+        output: &Tensor,
+        exchanged: impl Fn() -> Result<Tensor>,
+    ) -> Result<Option<Contrasted>> {
+        let DocreIiSettings { contrast, exchanged_slots, .. } = self.settings();
+        let attracted = *contrast == Contrast::Positive;
+        Ok(match (contrast, exchanged_slots) {
+            (Contrast::None, _) => None,
+            (_, ExchangedSlots::Targets) => Some(Contrasted {
+                predictor_input: output.shallow_clone(),
+                target: attracted.then(|| tch::no_grad(exchanged)).transpose()?,
+            }),
+            (_, ExchangedSlots::ViewB) => {
+                let own = if number == 0 { output.shallow_clone() } else { exchanged()? };
+                let target = attracted.then(|| own.shallow_clone());
+                Some(Contrasted { predictor_input: own, target })
+            }
+        })
     }
 
     fn stage2_sums(
@@ -104,10 +135,9 @@ impl DocreIi {
         };
         let base_rows: &[i64] = if settings.base_loss { &noise.base_rows } else { &[] };
         let [a, b] = views;
-        let contrast = match (settings.contrast, &a.predicted, &b.predicted, &a.swapped, &b.swapped)
-        {
-            (Contrast::Positive, Some(pa), Some(pb), Some(sa), Some(sb)) => {
-                attraction(pa, sb)? + attraction(pb, sa)?
+        let contrast = match (settings.contrast, &a.predicted, &b.predicted, &a.target, &b.target) {
+            (Contrast::Positive, Some(pa), Some(pb), Some(ta), Some(tb)) => {
+                attraction(pa, tb)? + attraction(pb, ta)?
             }
             (Contrast::Negative, Some(pa), Some(pb), _, _) => separation(pa, pb, grids, settings)?,
             _ => a.logits.f_sum(Kind::Float)?.f_mul_scalar(0.0)?,

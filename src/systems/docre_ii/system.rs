@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use super::{DocreIi, DocreIiSettings, Stage, parity};
+use super::{DocreIi, DocreIiSettings, Preset, Stage, parity};
 use crate::parity::CaseKind;
 use crate::systems::atlop::{self, check_blocks};
-use crate::systems::{Extractor, Foundation, Profile, System, SystemInfo, SystemSettings, Values};
+use crate::systems::{
+    Extractor, Foundation, Profile, System, SystemInfo, SystemSettings, Values, WeightPart,
+};
 use crate::train::{Schedule, Select};
 use crate::{Error, Result};
 
-/// DocRE-II, either stage.
+/// DocRE-II, either stage. The preset that the table names chooses the other defaults. A wrong
+/// preset is refused when the table is read.
 pub static DOCRE_II: System = System::new::<DocreIiSettings>(
     SystemInfo {
         title: "DocRE-II",
@@ -22,8 +25,21 @@ pub static DOCRE_II: System = System::new::<DocreIiSettings>(
              Iterative Inference",
         )
     },
-    |profile, _| Arc::new(DocreIiSettings::of(profile)),
+    |profile, user| {
+        let preset = user.get("preset").and_then(|preset| preset.clone().try_into().ok());
+        Arc::new(DocreIiSettings::preset(profile, preset.unwrap_or_default()))
+    },
 );
+
+/// A stage's schedule; `rates`: of the encoder (in the second stage of the base module) and of the
+/// heads.
+fn schedule(profile: Profile, batch: usize, epochs: f64, rates: [f64; 2]) -> Schedule {
+    let [learning_rate, heads] = rates;
+    let select = if profile == Profile::Code { Select::IgnF1 } else { Select::F1 };
+    let head_rate = (heads / learning_rate * 1e6).round() / 1e6;
+    let base = Schedule { weight_decay: 1e-4, select, ..atlop::schedule() };
+    Schedule { batch, epochs, learning_rate, head_rate, ..base }
+}
 
 impl SystemSettings for DocreIiSettings {
     fn check(&self) -> Result<()> {
@@ -77,17 +93,25 @@ impl SystemSettings for DocreIiSettings {
 
     /// The base module's schedule (docs/systems.md, "I. DocRE-II").
     fn schedule(&self, _system: &SystemInfo, profile: Profile) -> Schedule {
-        let base = Schedule { batch: 8, weight_decay: 1e-4, ..atlop::schedule() };
-        match profile {
-            Profile::Code => Schedule { batch: 20, epochs: 102.0, select: Select::IgnF1, ..base },
-            _ => base,
-        }
+        let (batch, epochs, learning_rate, heads) = match (self.preset, profile) {
+            (Preset::Docred, Profile::Code) => (20, 102.0, 5e-5, 1e-4),
+            (Preset::Docred, _) => (8, 30.0, 5e-5, 1e-4),
+            (Preset::DocredRoberta, _) => (4, 30.0, 5e-5, 1e-4),
+            (Preset::Cdr, _) => (8, 20.0, 1e-5, 5e-5),
+            (Preset::Gda, _) => (6, 10.0, 2e-5, 8e-5),
+        };
+        schedule(profile, batch, epochs, [learning_rate, heads])
     }
 
     fn second_schedule(&self, profile: Profile) -> Option<Schedule> {
-        let (batch, epochs) = if profile == Profile::Code { (12, 52.0) } else { (8, 15.0) };
-        let base = self.schedule(&DOCRE_II.info(), profile);
-        Some(Schedule { learning_rate: 1e-5, head_rate: 10.0, batch, epochs, ..base })
+        let (batch, epochs, learning_rate, heads) = match (self.preset, profile) {
+            (Preset::Docred, Profile::Code) => (12, 52.0, 1e-5, 1e-4),
+            (Preset::Docred, _) => (8, 15.0, 1e-5, 1e-4),
+            (Preset::DocredRoberta, _) => (4, 15.0, 5e-6, 1e-4),
+            (Preset::Cdr, _) => (8, 10.0, 1e-6, 5e-5),
+            (Preset::Gda, _) => (6, 5.0, 2e-6, 8e-5),
+        };
+        Some(schedule(profile, batch, epochs, [learning_rate, heads]))
     }
 
     fn second_stage(&self) -> bool {
@@ -102,6 +126,30 @@ impl SystemSettings for DocreIiSettings {
     fn fit(&self, layers: usize) -> Option<Values> {
         let averaged_layers = self.averaged_layers.min(layers);
         Some(Arc::new(Self { averaged_layers, ..self.clone() }))
+    }
+
+    fn iterations(&self) -> Option<usize> {
+        (self.stage == Stage::Inference).then_some(self.iterations)
+    }
+
+    fn with_iterations(&self, iterations: usize) -> Option<Values> {
+        self.iterations().map(|_| Arc::new(Self { iterations, ..self.clone() }) as Values)
+    }
+
+    /// F and R in W_c (equation 12), or in the linear layer below it where one joins them.
+    fn weight_parts(&self) -> Vec<WeightPart> {
+        if self.stage == Stage::Base {
+            return Vec::new();
+        }
+        let (width, joined) = (self.inference_width, self.project_inputs);
+        let tensor = if joined {
+            "CCA.Online_inference.dense.0.weight"
+        } else {
+            "CCA.relation_layer.weight"
+        };
+        [("features F", 0..width), ("relations R", width..2 * width)]
+            .map(|(name, columns)| WeightPart { name, tensor, columns })
+            .into()
     }
 
     fn build(&self, foundation: Foundation, _ranked: bool) -> Result<Box<dyn Extractor>> {

@@ -86,7 +86,12 @@ impl LocalAttention {
         let name = format!("heads.local_rep_layer.{name}");
         let width = settings.width;
         let mut map = |part: &str, input: i64| {
-            Linear::bias_first(parameters, &format!("{name}.{part}"), input, width)
+            let map = format!("{name}.{part}");
+            if settings.local_bias {
+                Linear::bias_first(parameters, &map, input, width)
+            } else {
+                Linear::without_bias(parameters, &format!("{map}.weight"), input, width)
+            }
         };
         let (key, value, query) =
             (map("linear_k", inputs)?, map("linear_v", inputs)?, map("linear_q", width)?);

@@ -97,7 +97,7 @@ fn read(case: &Case) -> Result<Setting> {
 
 fn read_docred(case: &Case) -> Result<(Vec<Sample>, usize, Tokenizer)> {
     let relations = case.relations()?;
-    let (documents, tokenizer) = case.documents(&relations)?;
+    let (documents, tokenizer) = case.changed_documents(&relations, underscore_blanks)?;
     let samples = documents.into_iter().map(|document| {
         let order = release_order(&document);
         let pairs: Vec<Pair> = pairs_in(&order, |_, _| true);
@@ -105,6 +105,12 @@ fn read_docred(case: &Case) -> Result<(Vec<Sample>, usize, Tokenizer)> {
         Sample { document, order, pairs, kept }
     });
     Ok((samples.collect(), relations.len(), tokenizer))
+}
+
+/// As the release reads DocRED: every blank in a word is written as an underscore, so that a word
+/// of blanks has pieces. A no-break space is no blank; a word of these keeps no piece.
+fn underscore_blanks(word: &mut String) {
+    *word = word.replace(' ', "_");
 }
 
 /// All ordered pairs, row-major in the reference's order of entities.
@@ -495,4 +501,20 @@ fn compare_kept(case: &mut Case, setting: &Setting, states: &GlreStates) -> Resu
         first += count;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::underscore_blanks;
+
+    #[test]
+    fn blanks_in_words_are_underscores_and_no_break_spaces_stay() {
+        for (read, word) in
+            [(" ", "_"), ("  ", "__"), ("New York", "New_York"), ("\u{a0}", "\u{a0}")]
+        {
+            let mut changed = read.to_owned();
+            underscore_blanks(&mut changed);
+            assert_eq!(changed, word);
+        }
+    }
 }

@@ -125,6 +125,8 @@ pub struct GlreSettings {
     pub heads: i64,
     /// Whether its keys and values carry the node-type embedding (paper).
     pub local_type_embedding: bool,
+    /// Whether its maps have biases (release); equations 3 and 4 have none.
+    pub local_bias: bool,
     /// Its dropout, on probabilities and on the output (DocRED 0, CDR 0.2).
     pub attention_dropout: f64,
     /// Context relation representations (ablation "w/o context relation rep.").
@@ -185,6 +187,7 @@ impl GlreSettings {
             query: Query::Global,
             heads: 2,
             local_type_embedding: paper,
+            local_bias: !paper,
             attention_dropout: 0.0,
             context: true,
             context_matrix: if paper { ContextMatrix::Full } else { ContextMatrix::Diagonal },

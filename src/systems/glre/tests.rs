@@ -2,12 +2,13 @@
 
 use super::graph::DocumentNodes;
 use super::*;
+use crate::systems::plain::{Plain, Row, assert_close, attend, dot, numbers, rows};
 use crate::systems::testing::{
     EVALUATION, RELATIONS as CLASSES, TRAINING, assert_logits_batch_invariant, batch, documents,
     examples, foundation, remaining_loss, untouched,
 };
 use crate::systems::words::Reading;
-use crate::systems::{BertMode, Extractor, Profile};
+use crate::systems::{BertMode, Extractor, Profile, tables};
 
 fn small() -> GlreSettings {
     GlreSettings {
@@ -26,6 +27,7 @@ fn variants() -> Vec<GlreSettings> {
     let paper = GlreSettings {
         context_matrix: ContextMatrix::Full,
         local_type_embedding: true,
+        local_bias: false,
         rgcn_norm: RgcnNorm::PerRelation,
         ..small()
     };
@@ -227,4 +229,108 @@ fn it_learns_a_handful_of_documents() {
     let model = Glre::new(foundation(false), GlreSettings { na_keep: 1.0, ..small() }).unwrap();
     let remaining = remaining_loss(&model, 150, 0.02);
     assert!(remaining < 0.1, "{remaining}");
+}
+
+/// The local attention of one side of a pair (equations 3 to 5): `query` asks the mentions with
+/// their sentences.
+fn local_by_hand(weights: &Plain, name: &str, query: &[f64], mentions: &[(&Row, &Row)]) -> Row {
+    let map = |part: &str, x: &[f64]| {
+        weights.product(&format!("heads.local_rep_layer.{name}.{part}.weight"), x)
+    };
+    let query = map("linear_q", query);
+    let keys: Vec<Row> = mentions.iter().map(|(_, sentence)| map("linear_k", sentence)).collect();
+    let values: Vec<Row> = mentions.iter().map(|(mention, _)| map("linear_v", mention)).collect();
+    // Two heads of width four.
+    let heads = [0..4usize, 4..8].map(|own| {
+        let scores: Row =
+            keys.iter().map(|key| dot(&query[own.clone()], &key[own.clone()]) / 2.0).collect();
+        let values: Vec<&[f64]> = values.iter().map(|value| &value[own.clone()]).collect();
+        attend(&scores, &values, 4)
+    });
+    let output = map("linear_final", &heads.concat());
+    weights.layer_norm(&format!("heads.local_rep_layer.{name}.layer_norm"), &output, 1e-5)
+}
+
+#[test]
+fn local_representations_with_node_types_are_equations_3_to_5() {
+    let settings = GlreSettings { local_type_embedding: true, local_bias: false, ..small() };
+    let model = Glre::new(foundation(false), settings).unwrap();
+    let examples = examples(&model, &documents(), false);
+    let laid = batch(&model, &examples).tables;
+    let laid: &GlreTables = tables(&laid).unwrap();
+    let states = model.states(laid, EVALUATION).unwrap();
+    let [heads, tails] = states.local.as_ref().unwrap();
+    let weights = Plain::of(model.parameters());
+    let (typed, graph) = (rows(&states.typed), rows(&states.graph));
+    // Nodes lie as entities, mentions, sentences of all documents.
+    let entities: usize = examples.iter().map(|e| e.document.entities.len()).sum();
+    let all_mentions = |example: &crate::systems::Example| -> usize {
+        example.document.entities.iter().map(|entity| entity.mentions.len()).sum()
+    };
+    let mentions: usize = examples.iter().map(all_mentions).sum();
+    let (mut entity, mut mention, mut sentence) = (0, entities, entities + mentions);
+    let mut expected: [Vec<Row>; 2] = [Vec::new(), Vec::new()];
+    for example in &examples {
+        let mut of_entities = Vec::new();
+        for own in &example.document.entities {
+            let nodes = own.mentions.iter().map(|said| {
+                mention += 1;
+                (&typed[mention - 1], &typed[sentence + said.sentence as usize])
+            });
+            of_entities.push(nodes.collect::<Vec<_>>());
+        }
+        for &(head, tail) in &example.pairs {
+            let (head, tail) = (head as usize, tail as usize);
+            let side = |name: &str, answers: usize, asks: usize| {
+                local_by_hand(&weights, name, &graph[entity + asks], &of_entities[answers])
+            };
+            expected[0].push(side("multiheadattention", head, tail));
+            expected[1].push(side("multiheadattention1", tail, head));
+        }
+        entity += example.document.entities.len();
+        sentence += example.document.sentence_starts.len() - 1;
+    }
+    assert!(expected[0].len() > 10, "documents have pairs");
+    assert_close("heads", &numbers(heads), &expected[0].concat(), 1e-4);
+    assert_close("tails", &numbers(tails), &expected[1].concat(), 1e-4);
+}
+
+#[test]
+fn a_full_context_matrix_is_equation_7() {
+    let settings = GlreSettings { context_matrix: ContextMatrix::Full, ..small() };
+    let model = Glre::new(foundation(false), settings).unwrap();
+    // Away from its diagonal start.
+    let name = "heads.self_att.weight";
+    let matrix = model.parameters().get(name).unwrap().detach();
+    let noise = (tch::Tensor::arange(matrix.numel() as i64, (tch::Kind::Float, matrix.device()))
+        .sin()
+        * 0.05)
+        .view_as(&matrix);
+    model.parameters().assign(name, &(matrix + noise)).unwrap();
+    let examples = examples(&model, &documents(), false);
+    let laid = batch(&model, &examples).tables;
+    let states = model.states(tables(&laid).unwrap(), EVALUATION).unwrap();
+    let weights = Plain::of(model.parameters());
+    let pairs = rows(&states.pairs);
+    let width = pairs[0].len();
+    // o_i W: the sum over rows of W.
+    let times_matrix = |o: &Row| -> Row {
+        let column = |column: usize| {
+            (0..width).map(|row| o[row] * weights.0[name][row * width + column]).sum()
+        };
+        (0..width).map(column).collect()
+    };
+    let mut expected = Vec::new();
+    let mut rest = &pairs[..];
+    for example in &examples {
+        let (own, others) = rest.split_at(example.pairs.len());
+        rest = others;
+        let asked: Vec<Row> = own.iter().map(times_matrix).collect();
+        let values: Vec<&[f64]> = own.iter().map(Vec::as_slice).collect();
+        for pair in own {
+            let scores: Row = asked.iter().map(|asked| dot(asked, pair)).collect();
+            expected.extend(attend(&scores, &values, width));
+        }
+    }
+    assert_close("context", &numbers(states.context.as_ref().unwrap()), &expected, 1e-4);
 }

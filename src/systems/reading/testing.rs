@@ -97,12 +97,12 @@ pub(crate) fn documents() -> Vec<TokenizedDocument> {
     ]
 }
 
-/// Visits of documents in one batch; the visit is the document's number of words.
-pub(crate) fn batch(
+/// Visits of documents; the visit is the document's number of words.
+pub(crate) fn visits(
     system: &dyn Extractor,
     documents: &[TokenizedDocument],
     train: bool,
-) -> RelationBatch {
+) -> Vec<Example> {
     let layout = system.layout();
     let example = |document: &TokenizedDocument| {
         let pairs = layout.training_pairs(document, 0, 0, 0).unwrap();
@@ -113,8 +113,17 @@ pub(crate) fn batch(
             train,
         }
     };
-    let examples: Vec<_> = documents.iter().map(example).collect();
-    RelationBatch::new(&*layout, &examples, system.classes(), system.loss()).unwrap()
+    documents.iter().map(example).collect()
+}
+
+/// Those in one batch.
+pub(crate) fn batch(
+    system: &dyn Extractor,
+    documents: &[TokenizedDocument],
+    train: bool,
+) -> RelationBatch {
+    let examples = visits(system, documents, train);
+    RelationBatch::new(&*system.layout(), &examples, system.classes(), system.loss()).unwrap()
 }
 
 /// Σ over slots of sum / count.

@@ -27,7 +27,7 @@ pub fn config<C: DeserializeOwned>(folder: &ModelFolder) -> Result<C> {
 /// # Errors
 /// [`crate::Error::Data`] for a word table that is too small; as [`check`].
 pub fn read(
-    folder: &ModelFolder,
+    folder: &mut ModelFolder,
     slots: Vec<Slot>,
     (rows, pieces): (i64, i64),
     params: &mut Parameters,
@@ -43,20 +43,21 @@ pub fn read(
     Ok(notes)
 }
 
-/// Compares the folder's tensors with `slots` before anything is allocated; returns the folder's
-/// notes, and what is missing or left over.
+/// Names the folder's tensors as `slots` are, whatever prefix they were saved under, and compares
+/// both before anything is allocated; returns notes on what is missing or left over.
 ///
 /// # Errors
-/// [`crate::Error::Data`] listing missing names, or naming both shapes of a tensor that does not
-/// fit.
-pub fn check(folder: &ModelFolder, slots: &[Slot]) -> Result<Vec<String>> {
+/// [`crate::Error::Data`] for weights that hold two encoders; listing missing names; naming both
+/// shapes of a tensor that does not fit.
+pub fn check(folder: &mut ModelFolder, slots: &[Slot]) -> Result<Vec<String>> {
+    let outside = folder.rename(slots)?;
     let (optional, needed): (Vec<&Slot>, Vec<&Slot>) = slots
         .iter()
         .filter(|slot| !folder.tensors.contains_key(&slot.name))
         .partition(|slot| slot.optional);
     let known: BTreeSet<&str> = slots.iter().map(|slot| slot.name.as_str()).collect();
-    let unexpected: Vec<&str> =
-        folder.tensors.keys().map(String::as_str).filter(|name| !known.contains(name)).collect();
+    let inside = folder.tensors.keys().map(String::as_str).filter(|name| !known.contains(name));
+    let unexpected: Vec<&str> = inside.chain(outside.iter().map(String::as_str)).collect();
     if !needed.is_empty() {
         let problem =
             format!("the weights lack {}", list(needed.iter().map(|slot| slot.name.as_str())));
@@ -71,7 +72,7 @@ pub fn check(folder: &ModelFolder, slots: &[Slot]) -> Result<Vec<String>> {
             .into());
     }
     check_shapes(folder, slots)?;
-    let mut notes = folder.notes.clone();
+    let mut notes = Vec::new();
     if !optional.is_empty() {
         notes.push(format!(
             "not in the weights, started at random: {}",
@@ -100,8 +101,8 @@ fn check_shapes(folder: &ModelFolder, slots: &[Slot]) -> Result<()> {
     Ok(())
 }
 
-/// Copies every tensor of the folder that has a parameter. A parameter with more rows keeps its
-/// initial values in the rest.
+/// Copies every tensor of a checked folder that has a parameter. A parameter with more rows keeps
+/// its initial values in the rest.
 ///
 /// # Errors
 /// If a tensor does not fit its parameter.

@@ -19,7 +19,6 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
-pub use names::WeightNames;
 pub use tensors::{read_safetensors, write_safetensors};
 
 use crate::base::foreign::{explain, first_bytes};
@@ -38,8 +37,6 @@ pub struct ModelFolder {
     pub config: Value,
     /// Tensors by name, on the CPU; floating-point numbers in 32 bits.
     pub tensors: BTreeMap<String, Tensor>,
-    /// What was left out while reading.
-    pub notes: Vec<String>,
 }
 
 impl ModelFolder {
@@ -56,8 +53,8 @@ impl ModelFolder {
     }
 }
 
-/// Reads a folder. How its tensors are named and which ones a model needs is for the encoder to say
-/// ([`ModelFolder::rename`]).
+/// Reads a folder. Its tensors keep the names of the file; [`load`] finds those that an encoder
+/// needs.
 ///
 /// # Errors
 /// [`Error::Data`] naming the file for damaged files; [`Error::Io`] where one cannot be opened.
@@ -67,7 +64,7 @@ pub fn read_folder(dir: &Path) -> Result<ModelFolder> {
         .into_iter()
         .map(|(name, tensor)| Ok((name, to_single(tensor)?)))
         .collect::<Result<_>>()?;
-    Ok(ModelFolder { path: dir.to_owned(), config, tensors, notes: Vec::new() })
+    Ok(ModelFolder { path: dir.to_owned(), config, tensors })
 }
 
 fn read_config(path: &Path) -> Result<Value> {

@@ -6,9 +6,8 @@ use serde_json::json;
 use tch::Device;
 
 use super::*;
+use crate::torch::{Init, Slot};
 use handmade::{archive, old_file, state_dict, tensor, text};
-
-const BERT: WeightNames = WeightNames { prefix: "bert.", heads: &["cls."] };
 
 fn folder(config: &Value, weights: &[u8]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -19,7 +18,7 @@ fn folder(config: &Value, weights: &[u8]) -> tempfile::TempDir {
 
 fn refusal(weights: &[u8]) -> String {
     let dir = folder(&json!({}), weights);
-    let error = read_folder(dir.path()).and_then(|mut folder| folder.rename(&BERT)).unwrap_err();
+    let error = read_folder(dir.path()).unwrap_err();
     assert_eq!(error.exit_code(), 65, "{error}");
     error.to_string()
 }
@@ -52,7 +51,14 @@ fn a_torch_archive_is_read() {
     ]);
     let dir = folder(&json!({"model_type": "bert"}), &weights);
     let mut read = read_folder(dir.path()).unwrap();
-    read.rename(&BERT).unwrap();
+    let slot = |name: &str, shape: &[i64]| Slot::new(name, shape, Init::Zeros);
+    let slots = [
+        slot("embeddings.LayerNorm.weight", &[2, 3]),
+        slot("embeddings.LayerNorm.bias", &[2, 2]),
+        slot("half", &[2]),
+        slot("brain", &[1]),
+    ];
+    let notes = load::check(&mut read, &slots).unwrap();
     assert_eq!(
         read.tensors.keys().collect::<Vec<_>>(),
         ["brain", "embeddings.LayerNorm.bias", "embeddings.LayerNorm.weight", "half"]
@@ -64,8 +70,7 @@ fn a_torch_archive_is_read() {
     expect("embeddings.LayerNorm.bias", &[1., 4., 2., 5.], &[2, 2]);
     expect("half", &[1.5, -2.0], &[2]);
     expect("brain", &[0.25], &[1]);
-    assert_eq!(read.notes.len(), 1);
-    assert!(read.notes[0].starts_with("1 tensors"), "{}", read.notes[0]);
+    assert_eq!(notes, ["in the weights, but not used: `cls.predictions.bias`"]);
 }
 
 #[test]
@@ -244,12 +249,67 @@ fn folders_without_weights_or_with_damaged_ones_are_refused() {
     }
 }
 
+/// A folder whose tensors, one number each, have these names.
+fn named(names: &[&str]) -> ModelFolder {
+    let tensors =
+        names.iter().map(|name| ((*name).to_owned(), Tensor::from_slice(&[1f32]))).collect();
+    ModelFolder { path: "weights".into(), config: json!({}), tensors }
+}
+
+/// What a check of these names says, where `a.weight` and `b.bias` are needed and `p.bias` may be
+/// missing; and the names afterwards.
+fn checked(names: &[&str]) -> Result<(Vec<String>, Vec<String>)> {
+    let mut folder = named(names);
+    let slot = |name: &str| Slot::new(name, &[1], Init::Zeros);
+    let slots = [slot("a.weight"), slot("b.bias"), slot("p.bias").optional()];
+    let notes = load::check(&mut folder, &slots)?;
+    Ok((notes, folder.tensors.into_keys().collect()))
+}
+
+#[test]
+fn any_prefix_that_the_needed_tensors_share_is_taken_off() {
+    for prefix in ["bert.", "module.", "module.bert.", "model.encoder.", "_orig_mod.x.y."] {
+        let names = ["a.weight", "b.beta", "p.bias"].map(|name| format!("{prefix}{name}"));
+        let names: Vec<&str> = names.iter().map(String::as_str).chain(["cls.bias"]).collect();
+        let (notes, renamed) = checked(&names).unwrap();
+        assert_eq!(renamed, ["a.weight", "b.bias", "p.bias"], "{prefix}");
+        assert_eq!(notes, ["in the weights, but not used: `cls.bias`"], "{prefix}");
+    }
+}
+
+#[test]
+fn an_encoder_that_is_not_whole_is_no_second_candidate() {
+    let (notes, _) = checked(&["bert.a.weight", "bert.b.bias", "head.a.weight", "p.bias"]).unwrap();
+    assert_eq!(
+        notes,
+        [
+            "not in the weights, started at random: `p.bias`",
+            "in the weights, but not used: `head.a.weight`, `p.bias`"
+        ]
+    );
+}
+
+#[test]
+fn two_whole_encoders_are_an_error_that_names_both_prefixes() {
+    let both = ["bert.a.weight", "bert.b.bias", "teacher.a.weight", "teacher.b.bias"];
+    let error = checked(&both).unwrap_err();
+    assert_eq!(error.exit_code(), 65);
+    assert!(error.to_string().contains("under `bert.` and one under `teacher.`"), "{error}");
+    assert!(error.hint().is_some());
+    let error = checked(&["a.weight", "b.bias", "ema.a.weight", "ema.b.bias"]).unwrap_err();
+    assert!(error.to_string().contains("under no prefix and one under `ema.`"), "{error}");
+}
+
+#[test]
+fn missing_tensors_are_named_as_the_encoder_calls_them() {
+    let error = checked(&["module.a.weight", "module.c.bias"]).unwrap_err().to_string();
+    assert!(error.contains("lack `b.bias`; not used: `c.bias`"), "{error}");
+    let error = checked(&["x", "y"]).unwrap_err().to_string();
+    assert!(error.contains("lack `a.weight`, `b.bias`; not used: `x`, `y`"), "{error}");
+}
+
 #[test]
 fn two_tensors_for_one_name_are_refused() {
-    let one = tensor("FloatStorage", "0", 1, 0, &[1], &[1]);
-    let pickle = state_dict(&[("bert.n.gamma", one.clone()), ("n.weight", one)]);
-    assert!(
-        refusal(&archive(&[("data.pkl", &pickle), ("data/0", &floats(&[1.]))]))
-            .contains("two tensors stand for `n.weight`")
-    );
+    let error = checked(&["bert.a.gamma", "bert.a.weight", "bert.b.bias"]).unwrap_err();
+    assert!(error.to_string().contains("two tensors stand for `a.weight`"), "{error}");
 }
