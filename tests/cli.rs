@@ -1262,7 +1262,8 @@ fn docre_ii_predicts_after_each_iteration_and_weighs_its_parts() {
     };
     place.good(&tune("base", "--set docre-ii.stage=base"));
     let last = |run: &str| format!("{run}/checkpoints/finetune/step-00000001");
-    place.good(&tune("both", &format!("--heads-from {}", last("base"))));
+    let second = "--set inference.batch=4 --set inference.steps=1";
+    place.good(&tune("both", &format!("--heads-from {} {second}", last("base"))));
     let predict = |run: &str, more: &str| {
         let input = "--input world/dev.json --threads 1 --device cpu";
         format!("predict --checkpoint {} {input} {more}", last(run))

@@ -344,7 +344,7 @@ fn clear_refusals() {
     fs_err::write(&vectors, "a 1 2\nb 1\n").unwrap();
     refused(&vectors, 65, "row 1: fewer than 2 values");
     let packed = temp.path().join("vectors.txt.gz");
-    fs_err::write(&packed, "a 1 2\n").unwrap();
+    fs_err::write(&packed, b"\x1f\x8b cut short").unwrap();
     refused(&packed, 65, "vectors.txt.gz");
     refused(&temp.path().join("bert-base-uncased"), 64, "there is no tokeniser at");
     let few = Tokenizer::load_with(&bert_folder(temp.path(), "b"), None, 200).unwrap_err();
