@@ -2,7 +2,7 @@
 //!
 //! Usual runs try a sample of rows on generated documents, and with `DOCRE_ALL_TABLES` all of them.
 //! Not for: the numbers of a table, whose arithmetic is tested beside the code.
-#![allow(clippy::unwrap_used, reason = "a call that fails fails its test")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a call that fails fails its test")]
 
 #[allow(dead_code, reason = "other tests use the rest")]
 mod common;

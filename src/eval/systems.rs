@@ -86,7 +86,7 @@ pub struct SideBySide<'a>(pub &'a [SystemScores]);
 
 impl SideBySide<'_> {
     /// All rows of all systems as CSV, with the system in the first column.
-    pub fn to_csv(&self) -> String {
+    pub fn to_csv(self) -> String {
         let mut out = String::new();
         for (number, system) in self.0.iter().enumerate() {
             let rows = to_csv(&system.scores.sections());

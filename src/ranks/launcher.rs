@@ -114,6 +114,7 @@ impl Launcher {
         }
     }
 
+    #[cfg(any(test, feature = "mpi"))]
     fn way_out(self) -> &'static str {
         match self {
             Self::Slurm => {
@@ -138,6 +139,7 @@ impl Launched {
     ///
     /// # Errors
     /// A recipe error (64) that names both sizes and the launcher.
+    #[cfg(any(test, feature = "mpi"))]
     pub fn assert_world_size(&self, reached: usize) -> Result<()> {
         if reached == self.world_size {
             return Ok(());

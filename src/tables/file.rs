@@ -374,7 +374,7 @@ published = "1.5 2"
         assert_eq!(file.rows[0].folder(), "BERT-+-D");
         assert_eq!(file.rows[0].runs(), Some(Variant::Denoised));
         assert_eq!(file.rows[1].runs(), None);
-        assert_eq!(first.unwrap().to_string(), "60.75 ± 0.12");
+        assert_eq!(first.map(|number| number.to_string()).as_deref(), Some("60.75 ± 0.12"));
         let round = PublishedNumber { value: 57.0, deviation: None, digits: 2 };
         assert_eq!(round.to_string(), "57.00");
     }

@@ -45,15 +45,15 @@ pub fn check_files<'a>(
         missing.iter().map(|path| format!("\n  {}", told(path, &file.needs))).collect();
     let (origin, count, all) = (origin.display(), missing.len(), named.len());
     Err(Error::recipe(format!("{origin}: {count} of {all} files are missing:{list}")).with_hint(
-        "bring them to these places, seen from the folder that the program is started in; --smoke \
-         tries the table on a few documents without them",
+        "bring them to these places, seen from the folder that the program is started in or from \
+         that of the base recipe; --smoke tries the table on a few documents without them",
     ))
 }
 
 /// A file with its size and origin, where the table knows them.
 fn told(path: &Path, needs: &[NeededFile]) -> String {
-    match needs.iter().find(|need| need.file == path) {
-        Some(NeededFile { size, from, .. }) => format!("{} ({size}), {from}", path.display()),
+    match needs.iter().find(|need| path.ends_with(&need.file)) {
+        Some(NeededFile { file, size, from }) => format!("{} ({size}), {from}", file.display()),
         None => path.display().to_string(),
     }
 }

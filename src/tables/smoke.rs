@@ -56,7 +56,9 @@ pub struct CutFile {
 pub fn smoke_recipe(recipe: &Recipe, generated: &Table, root: &Path) -> Result<SmokeRecipe> {
     let mut small = recipe.clone();
     let (mut cuts, mut settings) = (Vec::new(), Vec::new());
-    let real = real_data(recipe, &root.join("smoke"), &mut cuts);
+    // The paths of a recipe that is read again would start at the folder of its file.
+    let folder = std::path::absolute(root.join("smoke"))?;
+    let real = real_data(recipe, &folder, &mut cuts);
     let source = match real {
         Some(data) => {
             small.data = data;

@@ -255,7 +255,9 @@ mod tests {
             [Some((0, 0, 3)), Some((1, 0, 1)), Some((1, 3, 5)), Some((2, 0, 1))]
         );
         // A mention is not cut by a full stop inside of it.
-        assert_eq!(segment("早安。少女组来了。", 0, &[0..6]).sentences.len(), 1);
+        let mention = 0..6;
+        let found = segment("早安。少女组来了。", 0, std::slice::from_ref(&mention));
+        assert_eq!(found.sentences.len(), 1);
         // A mark that belongs to a character stays with it.
         assert_eq!(cut("か\u{3099}き", 0), ["か\u{3099} き"]);
     }

@@ -93,7 +93,7 @@ fn relations_of_types_that_are_not_asked_about_are_left_out_and_counted() {
         fs_err::write(&path, text).unwrap();
         Pubtator.read(&path, options, &mut |_| Ok(()))
     };
-    let text = format!("{}7\tR\tD2\tD4\n7\tNA\tD1\tD4\n7\tR\tD4\tD2\n", GOOD);
+    let text = format!("{GOOD}7\tR\tD2\tD4\n7\tNA\tD1\tD4\n7\tR\tD4\tD2\n");
     let found = summary(&text, &ReadOptions::default()).unwrap();
     assert_eq!((found.facts, found.unasked_facts, found.no_relation), (1, 2, 1));
     let all = ReadOptions { pair_types: Some(PairTypes::All), ..ReadOptions::default() };
