@@ -19,7 +19,8 @@ use tempfile::TempDir;
 use common::{free_of_launchers, program};
 
 /// Rows that the usual run tries: several systems, with and without a ranker.
-const SAMPLE: [(&str, &str); 5] = [
+const SAMPLE: [(&str, &str); 6] = [
+    ("dsdocre-table1", "BERT+P"),
     ("dsdocre-table2", "w/o MM"),
     ("hin-table2", "- Above all"),
     ("glre-table4-cdr", "w/o Context rel. rep."),

@@ -87,7 +87,10 @@ impl SharedStage {
                 names.map(|name| data.join(name)).collect()
             }
             Milestone::Ranker => vec![made("rank"), PathBuf::from(run_files::SCORED)],
-            Milestone::Pretraining => vec![made("pretrain")],
+            Milestone::Pretraining => {
+                let stages = [made("pretrain"), made("pretrain-unranked")];
+                stages.into_iter().filter(|stage| self.folder.join(stage).exists()).collect()
+            }
             Milestone::End => Vec::new(),
         };
         parts.iter().try_for_each(|part| link(&self.folder.join(part), &run.join(part)))
