@@ -220,7 +220,7 @@ fn word_vectors(place: &Place, run: &str, folder: &str, vector: impl Fn(&str) ->
 
 /// Fine-tuning of a BiLSTM over word vectors in the folder that a rank works in.
 const OVER_VECTORS: &str = "--set variants=[\"baseline\"] --set encoder.name=bilstm --set \
-    encoder.word_vectors=vectors.txt";
+    encoder.word_vectors=/proc/self/cwd/vectors.txt";
 
 #[test]
 #[cfg_attr(not(mpirun), ignore = "mpirun is not on PATH, or MPI is not built in")]
