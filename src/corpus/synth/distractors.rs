@@ -96,7 +96,7 @@ pub(super) fn denials(first: Kind, second: Kind) -> &'static [Denial] {
             denied: &[Rel::Headquarters],
         }],
         (City, City) => &[Denial {
-            clause: "a outline to link {a} and {b} by a treaty was dropped",
+            clause: "a plan to link {a} and {b} by a treaty was dropped",
             denied: &[Rel::TwinCity],
         }],
         (Work, Person) => {
