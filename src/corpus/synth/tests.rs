@@ -56,8 +56,8 @@ fn the_same_seed_gives_the_same_bytes() {
     }
 }
 
-/// Results that are published on generated worlds rest on their words. Change the hash only with the
-/// worlds themselves, and then measure those results anew.
+/// Results that are published on generated worlds rest on their words. Change the hash only with
+/// the worlds themselves, and then measure those results anew.
 #[test]
 fn the_words_of_a_world_stay_as_they_are() {
     let options =
