@@ -5,9 +5,9 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use docre::measured::{
-    DsdocreSettings, FactInstance, Generator, Packing, Precision, PretrainSampler, ScoredPair,
-    Segments, TokenizedEntity, TokenizedFact, TokenizedMention, grouped_bilinear, lstm_layer,
-    matmul_rate, varlen_attention,
+    DsdocreSettings, FactInstance, Generator, Packing, Precision, PretrainSampler, ScoreTerms,
+    ScoredPair, Segments, TokenizedEntity, TokenizedFact, TokenizedMention, grouped_bilinear,
+    lstm_layer, matmul_rate, varlen_attention,
 };
 use docre::{Result, TokenizedDocument};
 use tch::{Device, Kind, Tensor};
@@ -70,10 +70,11 @@ fn attention(peak: f64) -> Result<()> {
     let mut generator = Generator::new(1)?;
     let offsets: Vec<i64> = (0..=32).map(|document| document * 256).collect();
     let segments = Segments::new(&offsets, Device::Cpu)?;
+    let terms = ScoreTerms::plain(64);
     for heads in [2, 4] {
         let qkv = leaf(&mut generator, &[8192, 3, heads, 64])?;
         let flops = 32.0 * 4.0 * 256.0 * 256.0 * 64.0 * heads as f64;
-        let seconds = passes(|| varlen_attention(&qkv, &segments, None, 0))?;
+        let seconds = passes(|| varlen_attention(&qkv, &segments, &terms, None, 0))?;
         report(&format!("attention, {heads} heads"), flops, seconds, peak);
     }
     Ok(())

@@ -114,6 +114,7 @@ pub mod measured {
     pub use crate::torch::kernels::Segments;
     pub use crate::torch::kernels::attention::varlen_attention;
     pub use crate::torch::kernels::grouped::grouped_bilinear;
+    pub use crate::torch::kernels::scores::ScoreTerms;
     pub use crate::torch::nn::{Packing, lstm_layer};
     pub use crate::torch::precision::matmul_rate;
     pub use crate::torch::rng::Generator;

@@ -1,21 +1,31 @@
 //! Encoders: a packed token stream in, one state per token out.
 //!
-//! An encoder is a folder or a file and a line in `registry.rs`: BERT and RoBERTa, a BiLSTM over
-//! word vectors, the plain table of word vectors. Not for: cutting documents into pieces (`text`),
-//! pooling mentions into entities (`systems`), writing weights to disk (`torch::hf`).
+//! An encoder is a folder or a file and a line in `registry.rs`: BERT and the other Transformers,
+//! which share `transformer`, a BiLSTM over word vectors, the plain table of word vectors. Not for:
+//! cutting documents into pieces (`text`), pooling mentions into entities (`systems`), writing
+//! weights to disk (`torch::hf`).
 
+mod albert;
 mod attended;
 mod bert;
 mod bilstm;
 pub(crate) mod checks;
+mod deberta;
+mod distilbert;
+mod electra;
 mod kind;
+mod modernbert;
+mod mpnet;
 mod registry;
+mod roberta;
 mod spec;
 #[cfg(test)]
 mod tests;
+mod transformer;
 mod word_table;
 mod word_vectors;
 mod words;
+mod xlnet;
 
 use tch::{Device, Tensor};
 
@@ -121,6 +131,17 @@ impl EncoderFacts {
     }
 }
 
+/// The states of every layer; [T, d] each.
+#[derive(Debug)]
+pub struct LayerStates {
+    /// The input of the first layer.
+    pub embedding: Tensor,
+    /// The results of the layers, in order, before a norm that stands behind the last one.
+    pub layers: Vec<Tensor>,
+    /// What the encoder gives.
+    pub last: Tensor,
+}
+
 /// A network that gives every token of a stream a state.
 pub trait Encoder {
     /// Its properties.
@@ -148,6 +169,14 @@ pub trait Encoder {
                 .with_hint("take a BERT, or turn off context pooling and averaged layers"));
         }
         Ok(Attended { states: self.encode(stream, pass)?, attention: None })
+    }
+
+    /// The states of every layer, for comparisons.
+    ///
+    /// # Errors
+    /// As [`Self::encode`]; [`Error::Recipe`] where the encoder has no such layers.
+    fn layer_states(&self, _stream: &TokenStream, _pass: &Pass) -> Result<LayerStates> {
+        Err(Error::recipe("this encoder has no layers whose states could be shown"))
     }
 
     /// Makes three times as many positions of those there are (DocRE-II), unless that was done

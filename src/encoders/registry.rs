@@ -5,13 +5,24 @@
 
 use serde_json::Value;
 
-use super::{EncoderKind, bert, bilstm, words};
+use super::{
+    EncoderKind, albert, bert, bilstm, deberta, distilbert, electra, modernbert, mpnet, roberta,
+    words, xlnet,
+};
 
 /// The encoders. A configuration without `model_type` is the first one's: those written before 2020
 /// do not name their type.
 const ENCODERS: &[&EncoderKind] = &[
     &bert::BERT,
-    &bert::ROBERTA,
+    &roberta::ROBERTA,
+    &roberta::XLM_ROBERTA,
+    &electra::ELECTRA,
+    &distilbert::DISTILBERT,
+    &albert::ALBERT,
+    &mpnet::MPNET,
+    &deberta::DEBERTA,
+    &xlnet::XLNET,
+    &modernbert::MODERNBERT,
     &bilstm::BILSTM,
     &words::WORDS,
     #[cfg(test)]

@@ -137,6 +137,32 @@ impl Case {
         Ok(())
     }
 
+    /// The outputs whose names begin so, sorted.
+    pub fn output_names(&self, prefix: &str) -> Vec<String> {
+        let outputs = self.outputs.keys().filter(|name| name.starts_with(prefix));
+        let mut names: Vec<String> = outputs.cloned().collect();
+        names.sort();
+        names
+    }
+
+    /// Compares the gradient of a parameter with the output of that name, or with 0 where the
+    /// reference is rounding alone.
+    ///
+    /// # Errors
+    /// If the output is not there.
+    pub(super) fn compare_gradient(
+        &mut self,
+        name: &str,
+        parameter: &Tensor,
+        is_zero: bool,
+    ) -> Result<()> {
+        let mut reference = self.output(name)?.shallow_clone();
+        if is_zero {
+            reference = reference.f_zeros_like()?;
+        }
+        self.compare_within(name, &gradient_of(parameter)?, &reference, "/accept/grad_")
+    }
+
     /// Compares every output under `prefix`, a gradient, with those in `parameters`; where `rename`
     /// gives `None` the reference must be zero.
     ///
@@ -148,10 +174,7 @@ impl Case {
         parameters: &Parameters,
         rename: impl Fn(&str) -> Option<String>,
     ) -> Result<()> {
-        let outputs = self.outputs.keys().filter(|name| name.starts_with(prefix));
-        let mut names: Vec<String> = outputs.cloned().collect();
-        names.sort();
-        for name in names {
+        for name in self.output_names(prefix) {
             let reference = self.output(&name)?.shallow_clone();
             let gradient = match self.own_name(&name[prefix.len()..], &rename) {
                 Some(own) => gradient_of(

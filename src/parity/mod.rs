@@ -3,12 +3,14 @@
 //!
 //! A case of a model is a folder with `case.json`, `docs.json`, `inputs.safetensors`,
 //! `weights.safetensors` and `outputs.safetensors`; its own tolerance decides; a case of a scorer
-//! holds gold, predictions and the numbers of a published script. Word pieces, positions and pairs
+//! holds gold, predictions and the numbers of a published script, a case of an encoder a Hugging
+//! Face folder and its states. Word pieces, positions and pairs
 //! are computed here from the documents and must be equal; only what was drawn at random is taken
 //! from the inputs.
 
 mod case;
 mod compare;
+mod encoder;
 mod numbers;
 mod probe;
 mod scorer;
@@ -77,17 +79,20 @@ pub struct CaseKind {
 /// The file of a case's weights.
 pub(crate) const WEIGHTS: &[&str] = &["weights.safetensors"];
 
-/// Cases of the scorers, which need no system.
-const SCORER: CaseKind = CaseKind { system: "scorer", compute: scorer::scorer };
+/// Cases that need no system.
+const OWN_KINDS: [CaseKind; 2] = [
+    CaseKind { system: "scorer", compute: scorer::scorer },
+    CaseKind { system: "encoder", compute: encoder::encoder },
+];
 
-/// Recomputes one case, which is of one of these `kinds` or of a scorer.
+/// Recomputes one case, which is of one of these `kinds`, of a scorer or of an encoder.
 ///
 /// # Errors
 /// A folder that is not a case, or of an unknown kind.
 pub fn verify_case(folder: &Path, kinds: &[CaseKind]) -> Result<VerifyOutcome> {
     let mut case = Case::open(folder)?;
     let (system, name) = (case.text("system"), case.name.clone());
-    let kind = kinds.iter().chain([&SCORER]).find(|kind| kind.system == system);
+    let kind = kinds.iter().chain(&OWN_KINDS).find(|kind| kind.system == system);
     let problem = match kind {
         Some(kind) => (kind.compute)(&mut case).map(|()| None)?,
         None => Some(format!("system `{system}` has no cases")),
@@ -133,6 +138,17 @@ mod tests {
         let shared = crate::reference_data();
         let outcome = verify_case(&Path::new(&shared).join("parity").join(name), &[]).unwrap();
         assert!(!outcome.failed() && outcome.problem.is_none(), "{outcome}");
+    }
+
+    #[test]
+    #[cfg_attr(not(reference_data), ignore = "DOCRE_SHARED names no reference data")]
+    fn encoders_are_those_of_transformers() {
+        let folder = Path::new(&crate::reference_data()).join("parity-encoders");
+        let outcomes = verify_all(&folder, &[]).unwrap();
+        assert!(outcomes.len() >= 14);
+        let failed: Vec<String> =
+            outcomes.iter().filter(|outcome| outcome.failed()).map(ToString::to_string).collect();
+        assert!(failed.is_empty(), "{}", failed.concat());
     }
 
     #[test]

@@ -31,6 +31,20 @@ impl Dropout {
         Ok(Self { p, token_keys })
     }
 
+    /// Dropout of rows that all documents of a pass share, such as a table of distances. The masks
+    /// come from the first token of the pass.
+    ///
+    /// # Errors
+    /// If libtorch rejects an operation.
+    pub fn of_rows(&self, rows: i64) -> Result<Self> {
+        let keys = &self.token_keys;
+        let first = if keys.numel() == 0 { 0 } else { keys.f_int64_value(&[0])? };
+        let rows: Vec<i64> = (0..rows.cast_unsigned())
+            .map(|row| Self::token_key(first.cast_unsigned(), 0, 0, row))
+            .collect();
+        Self::new(self.p, Tensor::f_from_slice(&rows)?.f_to_device(keys.device())?)
+    }
+
     /// The key of one token (SplitMix64 over the four numbers).
     pub fn token_key(seed: u64, step: u64, item: u64, position: u64) -> i64 {
         [seed, step, item, position]

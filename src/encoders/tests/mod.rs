@@ -2,6 +2,7 @@
 
 mod bert;
 mod bilstm;
+mod families;
 mod parity;
 pub(super) mod toy;
 mod word_vectors;

@@ -12,6 +12,7 @@ use crate::Result;
 use crate::torch::kernels::Segments;
 use crate::torch::kernels::attention::varlen_attention;
 use crate::torch::kernels::products::linear;
+use crate::torch::kernels::scores::ScoreTerms;
 use crate::torch::{Init, Parameters};
 
 /// W, or its diagonal.
@@ -65,6 +66,6 @@ impl PairAttention {
         let queries = queries.f_mul_scalar((width as f64).sqrt())?;
         // [P, 3, 1, w]
         let stacked = Tensor::f_stack(&[&queries, pairs, pairs], 1)?.f_unsqueeze(2)?;
-        varlen_attention(&stacked.f_contiguous()?, segments, None, 0)
+        varlen_attention(&stacked.f_contiguous()?, segments, &ScoreTerms::plain(width), None, 0)
     }
 }

@@ -1,13 +1,13 @@
 //! Element-wise functions in which an element's bits depend on nothing but the element.
 //!
 //! libtorch takes one formula for whole vectors and another for what is left over at the end of a
-//! thread's share, so that its tanh of a number depends on where the number lies. On the CPU in 32
-//! bits these functions do not; elsewhere they are libtorch's. Not for: relu, which is exact
+//! thread's share, so that its tanh of a number depends on where the number lies. On the CPU these
+//! functions do not; elsewhere they are libtorch's. Not for: relu, which is exact
 //! anyway.
 
 use tch::Tensor;
 
-use super::products::ours;
+use super::products::{has_kernel, ours};
 use crate::Result;
 pub use crate::torch::shim::tables::Activation;
 use crate::torch::shim::{docre_activation, docre_log_sum_exp, produce};
@@ -18,7 +18,7 @@ impl Activation {
     /// # Errors
     /// If libtorch rejects an operation.
     pub fn apply(self, x: &Tensor) -> Result<Tensor> {
-        if ours(x) {
+        if has_kernel(x) {
             // SAFETY: both pointers are to live tensors.
             return produce(|out| unsafe { docre_activation(x.as_ptr(), self as i64, out) });
         }
@@ -117,6 +117,14 @@ mod tests {
                     "{kind:?}"
                 );
             }
+        }
+        let few = x.to_kind(Kind::BFloat16);
+        for kind in ALL {
+            let all = pass(&few, |x| kind.apply(x).unwrap());
+            let part = pass(&few.narrow(0, 13, 60_005), |x| kind.apply(x).unwrap());
+            assert!(part.iter().zip(&all).all(|(part, all)| *part == all.narrow(0, 13, 60_005)));
+            let wide = pass(&few.to_kind(Kind::Float), |x| kind.apply(x).unwrap());
+            assert_eq!(wide[0].to_kind(Kind::BFloat16), all[0], "{kind:?}");
         }
         let grid = x.narrow(0, 0, 69_930).view([30, 7, 333]);
         let all = log_sum_exp(&grid).unwrap();

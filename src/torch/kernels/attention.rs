@@ -5,35 +5,37 @@
 
 use tch::{Kind, Tensor};
 
+use super::padded;
+use super::scores::ScoreTerms;
 use super::segments::Segments;
 use crate::Result;
 use crate::torch::dropout::Dropout;
-use crate::torch::shim::{
-    docre_attention, docre_flash_attention, docre_padded_attention, pointer, produce,
-};
+use crate::torch::shim::{docre_attention, docre_flash_attention, pointer, produce};
 
-/// Full self-attention inside each document: softmax(q·kᵀ/√width)·v, with dropout on the
-/// probabilities where asked.
+/// Self-attention inside each document: softmax(scores)·v, with dropout on the probabilities where
+/// asked. [`ScoreTerms`] says what the scores are.
 ///
 /// `qkv`: [T, 3, heads, width], contiguous, fp32 or bf16; the result is [T, heads · width] of the
 /// same kind. On the CPU a document's result and gradient have the same bits whatever shares its
-/// stream and however many threads work. CUDA uses flash attention for 16-bit kinds, else padding;
-/// dropout masks are then libtorch's own.
+/// stream and however many threads work. CUDA uses flash attention for 16-bit kinds without terms
+/// of distances, else padding; dropout masks are then libtorch's own.
 ///
 /// # Errors
 /// If shapes, kinds or `segments` do not fit.
 pub fn varlen_attention(
     qkv: &Tensor,
     segments: &Segments,
+    terms: &ScoreTerms,
     dropout: Option<&Dropout>,
     salt: u64,
 ) -> Result<Tensor> {
     let dropout = dropout.filter(|active| active.p > 0.0);
     let p = dropout.map_or(0.0, |active| active.p);
     if qkv.device().is_cuda() {
-        return cuda_attention(qkv, segments, p);
+        return cuda_attention(qkv, segments, terms, p);
     }
     let keys = dropout.map(|active| &active.token_keys);
+    let tensors = terms.pointers();
     // SAFETY: all pointers are to live tensors, or null where the shim allows it.
     produce(|out| unsafe {
         docre_attention(
@@ -42,18 +44,31 @@ pub fn varlen_attention(
             pointer(keys),
             salt.cast_signed(),
             p,
+            tensors.as_ptr(),
+            terms.side(),
+            terms.scale,
             out,
         )
     })
 }
 
 /// Flash attention for 16-bit kinds; else by padding every document to the longest one.
-fn cuda_attention(qkv: &Tensor, segments: &Segments, p: f64) -> Result<Tensor> {
-    let flash = matches!(qkv.kind(), Kind::BFloat16 | Kind::Half) && segments.tokens() > 0;
-    let kernel = if flash { docre_flash_attention } else { docre_padded_attention };
+fn cuda_attention(qkv: &Tensor, segments: &Segments, terms: &ScoreTerms, p: f64) -> Result<Tensor> {
+    let flash = matches!(qkv.kind(), Kind::BFloat16 | Kind::Half)
+        && segments.tokens() > 0
+        && terms.are_products();
+    if !flash {
+        return padded::attention(qkv, segments, terms, p);
+    }
+    let qkv = match &terms.rotary {
+        Some(rotary) => padded::rotated_stream(qkv, segments, rotary)?,
+        None => qkv.shallow_clone(),
+    };
     let (offsets, longest) = (segments.device.as_ptr(), segments.longest);
     // SAFETY: all pointers are to live tensors.
-    produce(|out| unsafe { kernel(qkv.as_ptr(), offsets, longest, p, out) })
+    produce(|out| unsafe {
+        docre_flash_attention(qkv.as_ptr(), offsets, longest, p, terms.side(), terms.scale, out)
+    })
 }
 
 #[cfg(test)]
@@ -66,6 +81,10 @@ mod tests {
 
     fn stream(tokens: i64, heads: i64, width: i64, seed: u64) -> Tensor {
         Generator::of_test(seed).randn([tokens, 3, heads, width])
+    }
+
+    fn plain_terms(qkv: &Tensor) -> ScoreTerms {
+        ScoreTerms::plain(qkv.size()[3])
     }
 
     /// One document by libtorch's plain operations, in doubles; `keep`: [heads, L, L] factors on
@@ -90,7 +109,7 @@ mod tests {
     /// Output and gradient of the kernel under test, with a fixed upstream gradient.
     fn both(qkv: &Tensor, segments: &Segments, active: Option<&Dropout>) -> (Tensor, Tensor) {
         let leaf = qkv.copy().set_requires_grad(true);
-        let out = varlen_attention(&leaf, segments, active, 11).unwrap();
+        let out = varlen_attention(&leaf, segments, &plain_terms(qkv), active, 11).unwrap();
         (&out * weights(&out)).sum(Kind::Float).backward();
         (out.detach(), leaf.grad())
     }
@@ -171,7 +190,9 @@ mod tests {
             .unsqueeze(1)
             .expand([length, heads, length], true);
         probe.select(1, 2).copy_(&identity);
-        let seen = varlen_attention(&probe, &segments, Some(&active), 11).unwrap() * length as f64;
+        let seen = varlen_attention(&probe, &segments, &plain_terms(&probe), Some(&active), 11)
+            .unwrap()
+            * length as f64;
         let keep = seen.view([length, heads, length]).transpose(0, 1).to_kind(Kind::Double);
         let kept = keep.gt(0.0).to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
         assert!((kept - 0.75).abs() < 0.03 && !keep.get(0).equal(&keep.get(1)), "{kept}");
@@ -202,7 +223,7 @@ mod tests {
         let segments = Segments::new(&[0, 5, 5, 30, 31], Device::Cpu).unwrap();
         let qkv = stream(31, 2, 16, 6);
         let leaf = qkv.copy().set_requires_grad(true);
-        let padded = cuda_attention(&leaf, &segments, 0.0).unwrap();
+        let padded = cuda_attention(&leaf, &segments, &plain_terms(&leaf), 0.0).unwrap();
         (&padded * weights(&padded)).sum(Kind::Float).backward();
         let (out, grad) = both(&qkv, &segments, None);
         assert!(error(&out, &padded) < 2e-6 && error(&grad, &leaf.grad()) < 5e-6);
@@ -211,10 +232,9 @@ mod tests {
     #[test]
     fn wrong_shapes_are_errors() {
         let segments = Segments::new(&[0, 4], Device::Cpu).unwrap();
-        assert!(varlen_attention(&stream(5, 1, 8, 0), &segments, None, 0).is_err());
-        assert!(
-            varlen_attention(&stream(4, 1, 8, 0).to_kind(Kind::Double), &segments, None, 0)
-                .is_err()
-        );
+        for wrong in [stream(5, 1, 8, 0), stream(4, 1, 8, 0).to_kind(Kind::Double)] {
+            let terms = plain_terms(&wrong);
+            assert!(varlen_attention(&wrong, &segments, &terms, None, 0).is_err());
+        }
     }
 }

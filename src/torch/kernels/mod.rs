@@ -9,8 +9,10 @@ pub mod attention;
 pub mod bags;
 pub mod context;
 pub mod grouped;
+mod padded;
 pub mod pairs;
 pub mod products;
+pub mod scores;
 mod segments;
 
 pub use segments::Segments;

@@ -1,24 +1,28 @@
 //! Matrix products in which a row's bits do not depend on the other rows.
 //!
-//! On the CPU in 32 bits a row of the result and of the gradient of x has the same bits alone and
-//! in a batch, and the weight's gradient the same bits whatever the number of threads: a BLAS,
-//! which picks its kernel by the number of rows, promises neither. Other kinds and devices take
-//! libtorch's products. Not for: layers with parameters and number formats (`torch::nn`).
+//! On the CPU a row of the result and of the gradient of x has the same bits alone and in a batch,
+//! and the weight's gradient the same bits whatever the number of threads: a BLAS, which picks its
+//! kernel by the number of rows, promises neither. In bfloat16 a BLAS also keeps a compiled kernel
+//! for every number of rows that it meets. Other kinds and devices take libtorch's products. Not
+//! for: layers with parameters and number formats (`torch::nn`).
 
 use tch::{Device, Kind, Tensor};
 
 use crate::Result;
 use crate::torch::shim::{docre_batched_product, docre_product, pointer, produce};
 
-/// x·weightᵀ + bias; x `[.., in]`, weight `[out, in]`, bias `[out]` → `[.., out]`.
+/// x·weightᵀ + bias; x `[.., in]`, weight `[out, in]`, bias `[out]` → `[.., out]`, of the kind of
+/// x. Weight and bias may be of 32 bits where x is bfloat16: they are rounded to it, and their
+/// gradients have 32 bits.
 ///
 /// # Errors
 /// If the shapes or kinds do not fit.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    if ours(x) {
+    if has_kernel(x) {
         return product(x, weight, bias, true);
     }
-    Ok(x.f_linear(weight, bias)?)
+    let bias = bias.map(|bias| bias.f_to_kind(x.kind())).transpose()?;
+    Ok(x.f_linear(&weight.f_to_kind(x.kind())?, bias.as_ref())?)
 }
 
 /// x·weight; x `[.., in]`, weight `[in, out]` → `[.., out]`.
@@ -26,7 +30,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
 /// # Errors
 /// If the shapes or kinds do not fit.
 pub fn matmul(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    if ours(x) {
+    if has_kernel(x) {
         return product(x, weight, None, false);
     }
     Ok(x.f_matmul(weight)?)
@@ -73,6 +77,11 @@ pub(super) fn ours(x: &Tensor) -> bool {
     x.device() == Device::Cpu && x.kind() == Kind::Float
 }
 
+/// Whether there is a kernel for numbers of this kind and place.
+pub(super) fn has_kernel(x: &Tensor) -> bool {
+    x.device() == Device::Cpu && matches!(x.kind(), Kind::Float | Kind::BFloat16)
+}
+
 fn product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, turned: bool) -> Result<Tensor> {
     // SAFETY: all pointers are to live tensors, or null where the shim allows it.
     produce(|out| unsafe {
@@ -105,18 +114,71 @@ mod tests {
         std::iter::once(out.detach()).chain(gradients).collect()
     }
 
-    /// The same in doubles by libtorch.
+    /// The same in doubles by libtorch, where the gradient from above is of the kind of x.
     fn expected(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, turned: bool) -> Vec<Tensor> {
         let double = |tensor: &Tensor| tensor.to_kind(Kind::Double);
         let weight = if turned { double(weight).tr() } else { double(weight) };
         let plain = double(x).matmul(&weight);
-        let grad = double(&upstream(&plain));
+        let grad = double(&upstream(&plain).to_kind(x.kind()));
         let of_weight = double(x).tr().matmul(&grad);
         let out = bias.map_or_else(|| plain.shallow_clone(), |bias| &plain + double(bias));
         let mut all =
             vec![out, grad.matmul(&weight.tr()), if turned { of_weight.tr() } else { of_weight }];
         all.extend(bias.map(|_| grad.sum_dim_intlist(0, false, Kind::Double)));
         all
+    }
+
+    #[test]
+    fn products_of_16_bits_are_those_of_rounded_numbers() {
+        let mut generator = Generator::of_test(7);
+        let rounded = |tensor: &Tensor| tensor.to_kind(Kind::BFloat16);
+        // Odd numbers of terms and of rows, whole panels and parts of them.
+        for (rows, inner, columns) in [
+            (1, 1, 1),
+            (5, 16, 15),
+            (7, 17, 64),
+            (127, 300, 65),
+            (253, 129, 200),
+            (300, 521, 70),
+            (0, 3, 4),
+        ] {
+            for turned in [false, true] {
+                let x = rounded(&generator.randn([rows, inner]));
+                let shape = if turned { [columns, inner] } else { [inner, columns] };
+                let (weight, bias) = (generator.randn(shape), generator.randn([columns]));
+                let ours = pass(&x, &weight, Some(&bias), turned);
+                let wide = rounded(&weight).to_kind(Kind::Float);
+                let reference = expected(&x, &wide, Some(&bias), turned);
+                let kinds: Vec<Kind> = ours.iter().map(Tensor::kind).collect();
+                let (few, many) = (Kind::BFloat16, Kind::Float);
+                assert_eq!(kinds, [few, few, many, many]);
+                for (part, (a, b)) in ours.iter().zip(&reference).enumerate() {
+                    if a.numel() == 0 {
+                        continue;
+                    }
+                    let largest = b.abs().max().double_value(&[]).max(1e-3);
+                    let far = (a.to_kind(Kind::Double) - b).abs().max().double_value(&[]);
+                    // Results are rounded, and so is the gradient that comes from above.
+                    assert!(far < 0.006 * largest, "{rows} {inner} {columns} {part}: {far}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_of_16_bits_have_the_same_bits_alone_and_with_any_threads() {
+        let mut generator = Generator::of_test(8);
+        let x = generator.randn([300, 77]).to_kind(Kind::BFloat16);
+        let (weight, bias) = (generator.randn([130, 77]), generator.randn([130]));
+        let all = pass(&x, &weight, Some(&bias), true);
+        for threads in [1, 2, 3] {
+            let _threads = LocalThreads::new(threads);
+            assert_eq!(pass(&x, &weight, Some(&bias), true), all);
+            for (first, count) in [(0, 1), (7, 100), (299, 1)] {
+                let part = product(&x.narrow(0, first, count), &weight, Some(&bias), true);
+                assert_eq!(part.unwrap(), all[0].narrow(0, first, count));
+            }
+        }
     }
 
     /// Within 16 roundings of the largest number.

@@ -9,7 +9,7 @@ use crate::torch::{Init, Parameters, Slot};
 #[derive(Debug)]
 pub struct LayerNorm {
     weight: Tensor,
-    bias: Tensor,
+    bias: Option<Tensor>,
     eps: f64,
 }
 
@@ -27,11 +27,21 @@ impl LayerNorm {
     /// # Errors
     /// If one was not.
     pub fn get(parameters: &Parameters, name: &str, eps: f64) -> Result<Self> {
-        Ok(Self {
-            weight: parameters.handle(&format!("{name}.weight"))?,
-            bias: parameters.handle(&format!("{name}.bias"))?,
-            eps,
-        })
+        Self::maybe_biased(parameters, name, eps, true)
+    }
+
+    /// A norm over `NAME.weight`, and over `NAME.bias` if it is `biased`.
+    ///
+    /// # Errors
+    /// If one was not declared.
+    pub fn maybe_biased(
+        parameters: &Parameters,
+        name: &str,
+        eps: f64,
+        biased: bool,
+    ) -> Result<Self> {
+        let bias = biased.then(|| parameters.handle(&format!("{name}.bias"))).transpose()?;
+        Ok(Self { weight: parameters.handle(&format!("{name}.weight"))?, bias, eps })
     }
 
     /// Declares the parameters.
@@ -51,7 +61,7 @@ impl LayerNorm {
         Ok(x.f_to_kind(Kind::Float)?.f_layer_norm(
             self.weight.size(),
             Some(&self.weight),
-            Some(&self.bias),
+            self.bias.as_ref(),
             self.eps,
             false,
         )?)

@@ -34,10 +34,16 @@ impl Linear {
     /// # Errors
     /// If one was not.
     pub fn get(parameters: &Parameters, name: &str) -> Result<Self> {
-        Ok(Self {
-            weight: parameters.handle(&format!("{name}.weight"))?,
-            bias: Some(parameters.handle(&format!("{name}.bias"))?),
-        })
+        Self::maybe_biased(parameters, name, true)
+    }
+
+    /// A layer over `NAME.weight`, and over `NAME.bias` if it is `biased`.
+    ///
+    /// # Errors
+    /// If one was not declared.
+    pub fn maybe_biased(parameters: &Parameters, name: &str, biased: bool) -> Result<Self> {
+        let bias = biased.then(|| parameters.handle(&format!("{name}.bias"))).transpose()?;
+        Ok(Self { weight: parameters.handle(&format!("{name}.weight"))?, bias })
     }
 
     /// Declares `NAME.weight` and `NAME.bias` with PyTorch's initial values.
@@ -97,9 +103,7 @@ impl Linear {
     /// # Errors
     /// If the widths differ.
     pub fn forward_in(&self, x: &Tensor, precision: Precision) -> Result<Tensor> {
-        let kind = precision.kind();
-        let bias = self.bias.as_ref().map(|bias| bias.f_to_kind(kind)).transpose()?;
-        linear(&x.f_to_kind(kind)?, &self.weight.f_to_kind(kind)?, bias.as_ref())
+        linear(&x.f_to_kind(precision.kind())?, &self.weight, self.bias.as_ref())
     }
 
     /// Σ over parts of x_i W_iᵀ + b, where W is cut along its inputs: the layer's value for [x_1;

@@ -9,6 +9,7 @@
 
 #include <cmath>
 
+#include "checks.hpp"
 #include "simd.hpp"
 #include "tables.hpp"
 
@@ -86,8 +87,8 @@ struct Sigmoid {
   DOCRE_INLINE void backward(const Floats& kept, Floats& slope) { slope = kept * (1.0f - kept); }
 };
 
-template <typename Kind>
-DOCRE_INLINE void activate_all(const float* x, float* y, int64_t count) {
+template <typename Kind, typename T>
+DOCRE_INLINE void activate_all(const T* x, T* y, int64_t count) {
   for (int64_t i = 0; i < count; i += kLanes) {
     Floats in, out;
     load_next(x + i, count - i, in);
@@ -96,8 +97,8 @@ DOCRE_INLINE void activate_all(const float* x, float* y, int64_t count) {
   }
 }
 
-template <typename Kind>
-DOCRE_INLINE void slope_all(const float* kept, const float* grad, float* to, int64_t count) {
+template <typename Kind, typename T>
+DOCRE_INLINE void slope_all(const T* kept, const T* grad, T* to, int64_t count) {
   for (int64_t i = 0; i < count; i += kLanes) {
     Floats in, g, out;
     load_next(kept + i, count - i, in);
@@ -107,7 +108,8 @@ DOCRE_INLINE void slope_all(const float* kept, const float* grad, float* to, int
   }
 }
 
-DOCRE_CLONES void activate(Activation kind, const float* x, float* y, int64_t count) {
+template <typename T>
+DOCRE_INLINE void activate_by(Activation kind, const T* x, T* y, int64_t count) {
   switch (kind) {
     case Activation::kGelu:
       return activate_all<Gelu>(x, y, count);
@@ -119,9 +121,16 @@ DOCRE_CLONES void activate(Activation kind, const float* x, float* y, int64_t co
       return activate_all<Sigmoid>(x, y, count);
   }
 }
+DOCRE_CLONES void activate(Activation kind, const float* x, float* y, int64_t count) {
+  activate_by(kind, x, y, count);
+}
+DOCRE_CLONES void activate(Activation kind, const c10::BFloat16* x, c10::BFloat16* y,
+                           int64_t count) {
+  activate_by(kind, x, y, count);
+}
 
-DOCRE_CLONES void activation_gradient(Activation kind, const float* kept, const float* grad,
-                                      float* to, int64_t count) {
+template <typename T>
+DOCRE_INLINE void slope_by(Activation kind, const T* kept, const T* grad, T* to, int64_t count) {
   switch (kind) {
     case Activation::kGelu:
       return slope_all<Gelu>(kept, grad, to, count);
@@ -133,21 +142,32 @@ DOCRE_CLONES void activation_gradient(Activation kind, const float* kept, const 
       return slope_all<Sigmoid>(kept, grad, to, count);
   }
 }
+DOCRE_CLONES void activation_gradient(Activation kind, const float* kept, const float* grad,
+                                      float* to, int64_t count) {
+  slope_by(kind, kept, grad, to, count);
+}
+DOCRE_CLONES void activation_gradient(Activation kind, const c10::BFloat16* kept,
+                                      const c10::BFloat16* grad, c10::BFloat16* to,
+                                      int64_t count) {
+  slope_by(kind, kept, grad, to, count);
+}
 
 // Applies a function to each element.
 struct Activated : torch::autograd::Function<Activated> {
   static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& x_any,
                             int64_t kind) {
-    TORCH_CHECK(x_any.device().is_cpu() && x_any.scalar_type() == at::kFloat,
-                "activation: numbers must be 32-bit floats on the CPU, not ", x_any.scalar_type(),
-                " on ", x_any.device());
+    TORCH_CHECK(x_any.device().is_cpu(), "activation: numbers must be on the CPU, not on ",
+                x_any.device());
     TORCH_CHECK(kind >= 0 && kind <= static_cast<int64_t>(Activation::kSigmoid),
                 "activation: function ", kind, " is not known");
     at::Tensor x = x_any.contiguous(), y = at::empty_like(x);
-    const float* from = x.const_data_ptr<float>();
-    float* to = y.mutable_data_ptr<float>();
-    at::parallel_for(0, x.numel(), kActivationGrain, [&](int64_t begin, int64_t end) {
-      activate(static_cast<Activation>(kind), from + begin, to + begin, end - begin);
+    for_kind("activation", x, [&](auto zero) {
+      using T = decltype(zero);
+      const T* from = x.const_data_ptr<T>();
+      T* to = y.mutable_data_ptr<T>();
+      at::parallel_for(0, x.numel(), kActivationGrain, [&](int64_t begin, int64_t end) {
+        activate(static_cast<Activation>(kind), from + begin, to + begin, end - begin);
+      });
     });
     bool of_input = kind == static_cast<int64_t>(Activation::kGelu) ||
                     kind == static_cast<int64_t>(Activation::kGeluTanh);
@@ -160,10 +180,13 @@ struct Activated : torch::autograd::Function<Activated> {
     at::Tensor kept = ctx->get_saved_variables()[0], grad = grads[0].contiguous(),
                out = at::empty_like(kept);
     auto kind = static_cast<Activation>(ctx->saved_data["kind"].toInt());
-    const float *from = kept.const_data_ptr<float>(), *upstream = grad.const_data_ptr<float>();
-    float* to = out.mutable_data_ptr<float>();
-    at::parallel_for(0, kept.numel(), kActivationGrain, [&](int64_t begin, int64_t end) {
-      activation_gradient(kind, from + begin, upstream + begin, to + begin, end - begin);
+    for_kind("activation", kept, [&](auto zero) {
+      using T = decltype(zero);
+      const T *from = kept.const_data_ptr<T>(), *upstream = grad.const_data_ptr<T>();
+      T* to = out.mutable_data_ptr<T>();
+      at::parallel_for(0, kept.numel(), kActivationGrain, [&](int64_t begin, int64_t end) {
+        activation_gradient(kind, from + begin, upstream + begin, to + begin, end - begin);
+      });
     });
     return {out, at::Tensor()};
   }

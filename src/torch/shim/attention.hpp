@@ -5,21 +5,20 @@
 // operands into its own aligned buffers and multiplies them with the tiles of panel.hpp, so its
 // bits depend on the document alone.
 //
-// On CUDA, 16-bit kinds use flash attention with cumulative lengths. Other kinds use padding and
-// scaled_dot_product_attention.
+// On CUDA, 16-bit kinds use flash attention with cumulative lengths. Other kinds use padding
+// (kernels/padded.rs).
 #pragma once
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/_flash_attention_forward.h>
-#include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/scaled_dot_product_attention.h>
 
 #include <cmath>
 
 #include "checks.hpp"
 #include "dropout.hpp"
+#include "head_terms.hpp"
 #include "panel.hpp"
 #include "rows.hpp"
 #include "scratch.hpp"
@@ -36,23 +35,34 @@ struct AttentionShape {
   uint64_t salt;
   uint32_t threshold;
   float keep_scale;
-  float scale() const { return 1.0f / std::sqrt(static_cast<float>(width)); }
   int64_t row_stride() const { return 3 * heads * width; }
 };
 
-// A block of rows of scores, as the kernels below see it.
+// A block of rows of scores, as the kernels below see it: `length` keys from key `first` on.
 struct ScoreBlock {
-  int64_t rows, length, stride;
+  int64_t rows, first, length, stride;
   const int64_t* keys;  // of the block's first row
   uint64_t salt;
   uint32_t threshold;
   float keep_scale;
 };
 
+// Scores below this distance from the largest one give a probability of exactly 0 where a window
+// hides keys: products with what the exponential leaves of them would be slow denormal numbers.
+constexpr float kNoShare = 80.0f;
+
+// Sets the lanes of `p` to 0 where `x` is below -kNoShare.
+DOCRE_INLINE void drop_hidden(const Floats& x, Floats& p) {
+  Words hidden;
+  negative(x + kNoShare, hidden);
+  p = (Floats)((Words)p & ~hidden);
+}
+
 // Turns scores into exp(score - max), sets what the dropout mask drops to zero, and writes 1/sum
-// and the log-sum-exp of each row.
-DOCRE_CLONES void softmax_rows(float* scores, float* inverse_sum, float* log_sum,
-                               const ScoreBlock& block) {
+// and the log-sum-exp of each row. With `Hides`, some scores may be kHidden.
+template <bool Hides>
+DOCRE_INLINE void softmax_all(float* scores, float* inverse_sum, float* log_sum,
+                              const ScoreBlock& block) {
   for (int64_t i = 0; i < block.rows; i++) {
     float* row = scores + i * block.stride;
     for (int64_t j = block.length; j < block.stride; j++) row[j] = -1e30f;
@@ -71,9 +81,11 @@ DOCRE_CLONES void softmax_rows(float* scores, float* inverse_sum, float* log_sum
     for (int64_t j = 0; j < block.stride; j += kLanes) {
       load(row + j, x);
       x -= shift;
-      exponential(x);
-      sum += x;
-      store(row + j, x);
+      Floats p = x;
+      exponential(p);
+      if (Hides) drop_hidden(x, p);
+      sum += p;
+      store(row + j, p);
     }
     float total = sum_lanes(sum);
     inverse_sum[i] = 1.0f / total;
@@ -82,17 +94,26 @@ DOCRE_CLONES void softmax_rows(float* scores, float* inverse_sum, float* log_sum
     RowKey key = row_key(block.keys[i], block.salt);
     for (int64_t j = 0; j < block.stride; j += kLanes) {
       Words mask;
-      keep_mask(key, static_cast<uint32_t>(j), block.threshold, mask);
+      keep_mask(key, static_cast<uint32_t>(block.first + j), block.threshold, mask);
       load(row + j, x);
       store(row + j, (Floats)((Words)(x * block.keep_scale) & mask));
     }
   }
 }
+DOCRE_CLONES void softmax_rows(float* scores, float* inverse_sum, float* log_sum,
+                               const ScoreBlock& block) {
+  softmax_all<false>(scores, inverse_sum, log_sum, block);
+}
+DOCRE_CLONES void softmax_seen_rows(float* scores, float* inverse_sum, float* log_sum,
+                                    const ScoreBlock& block) {
+  softmax_all<true>(scores, inverse_sum, log_sum, block);
+}
 
 // Turns scores into the dropped and scaled probabilities P, and dP into dS, both in place. `delta`
 // is the sum of grad · out over each row.
-DOCRE_CLONES void softmax_rows_backward(float* scores, float* grads, const float* log_sum,
-                                        const float* delta, const ScoreBlock& block) {
+template <bool Hides>
+DOCRE_INLINE void softmax_all_backward(float* scores, float* grads, const float* log_sum,
+                                       const float* delta, const ScoreBlock& block) {
   for (int64_t i = 0; i < block.rows; i++) {
     float *row = scores + i * block.stride, *grad = grads + i * block.stride;
     RowKey key = block.keys ? row_key(block.keys[i], block.salt) : RowKey{};
@@ -101,11 +122,13 @@ DOCRE_CLONES void softmax_rows_backward(float* scores, float* grads, const float
       load(row + j, p);
       load(grad + j, g);
       p -= log_sum[i];
+      Floats x = p;
       exponential(p);
+      if (Hides) drop_hidden(x, p);
       dropped = p;
       if (block.keys) {
         Words mask;
-        keep_mask(key, static_cast<uint32_t>(j), block.threshold, mask);
+        keep_mask(key, static_cast<uint32_t>(block.first + j), block.threshold, mask);
         dropped = (Floats)((Words)(p * block.keep_scale) & mask);
         g = (Floats)((Words)(g * block.keep_scale) & mask);
       }
@@ -114,67 +137,84 @@ DOCRE_CLONES void softmax_rows_backward(float* scores, float* grads, const float
     }
   }
 }
+DOCRE_CLONES void softmax_rows_backward(float* scores, float* grads, const float* log_sum,
+                                        const float* delta, const ScoreBlock& block) {
+  softmax_all_backward<false>(scores, grads, log_sum, delta, block);
+}
+DOCRE_CLONES void softmax_seen_rows_backward(float* scores, float* grads, const float* log_sum,
+                                             const float* delta, const ScoreBlock& block) {
+  softmax_all_backward<true>(scores, grads, log_sum, delta, block);
+}
 
-// Runs task(document, head) for all of them, long documents first, on whichever thread is free.
+// Runs task(document, head, group) for all of them; for_each_head says in which order.
 template <typename Task>
-void for_each_task(const AttentionShape& shape, const Task& task) {
-  auto length = [&](int64_t i) {
-    return shape.offsets[i / shape.heads + 1] - shape.offsets[i / shape.heads];
-  };
-  for_each_by_size(shape.documents * shape.heads, length,
-                   [&](int64_t i) { task(i / shape.heads, i % shape.heads); });
+void for_each_task(const AttentionShape& shape, int64_t groups, const Task& task) {
+  auto length = [&](int64_t i) { return shape.offsets[i + 1] - shape.offsets[i]; };
+  for_each_head(shape.documents, shape.heads, groups, length, task);
 }
 
 // A block of rows of one head. `keys` are those of its rows, or null.
 inline ScoreBlock score_block(const AttentionShape& shape, int64_t head, int64_t rows,
-                              int64_t length, const int64_t* keys) {
+                              const Columns& columns, const int64_t* keys) {
   uint64_t salt = shape.salt * 0x2545f4914f6cdd1dull + static_cast<uint64_t>(head) + 1;
-  return {rows, length, spread(length), keys, salt, shape.threshold, shape.keep_scale};
+  return {rows, columns.first, columns.count,   spread(columns.count),
+          keys, salt,          shape.threshold, shape.keep_scale};
 }
-inline ScoreBlock block_at(const AttentionShape& shape, int64_t start, int64_t length, int64_t row,
-                           int64_t head) {
-  return score_block(shape, head, std::min(kBlockRows, length - row), length,
+inline ScoreBlock block_at(const AttentionShape& shape, const ScoreTerms& terms, int64_t start,
+                           int64_t length, int64_t row, int64_t head) {
+  int64_t rows = std::min(kBlockRows, length - row);
+  return score_block(shape, head, rows, terms.columns(row, rows, length),
                      shape.keys ? shape.keys + start + row : nullptr);
 }
 
 // qkv: [T, 3, heads, width]; out: [T, heads · width]; log_sum: [heads, T].
 template <typename T>
-void attention_forward(const AttentionShape& shape, const T* qkv, T* out, float* log_sum) {
-  for_each_task(shape, [&](int64_t document, int64_t head) {
+void attention_forward(const AttentionShape& shape, const ScoreTerms& terms, const T* qkv, T* out,
+                       float* log_sum) {
+  for_each_task(shape, 0, [&](int64_t document, int64_t head, int64_t) {
     int64_t start = shape.offsets[document], length = shape.offsets[document + 1] - start,
             d = shape.width, wide = padded(d);
     int64_t model = shape.heads * d, stride = spread(length);
-    Scratch scratch(3 * length * wide + d * stride + kBlockRows * (stride + wide + 1));
+    Scratch scratch(3 * length * wide + d * stride + kBlockRows * (stride + wide + 1) +
+                    HeadTerms::floats(terms, length, d, kBlockRows));
     float *q = scratch.take(length * wide), *k = scratch.take(length * wide),
           *v = scratch.take(length * wide), *turned = scratch.take(d * stride);
     float *s = scratch.take(kBlockRows * stride), *o = scratch.take(kBlockRows * wide),
           *inverse = scratch.take(kBlockRows);
     const T* first = qkv + start * shape.row_stride() + head * d;
-    pack(first, shape.row_stride(), q, wide, length, d, shape.scale());
+    pack(first, shape.row_stride(), q, wide, length, d, terms.scale);
     pack(first + model, shape.row_stride(), k, wide, length, d, 1);
     pack(first + 2 * model, shape.row_stride(), v, wide, length, d, 1);
+    terms.rotate(q, wide, length, d);
+    terms.rotate(k, wide, length, d);
     transpose(k, wide, length, d, turned, stride);
+    HeadTerms own(terms, {head, shape.heads, length, d}, k, kBlockRows, scratch);
     for (int64_t row = 0; row < length; row += kBlockRows) {
-      ScoreBlock block = block_at(shape, start, length, row, head);
-      multiply_block(q + row * wide, wide, 1, turned, stride, s, stride, block.rows, length, d,
-                     false);
-      softmax_rows(s, inverse, log_sum + head * shape.tokens + start + row, block);
-      multiply_block(s, stride, 1, v, wide, o, wide, block.rows, d, length, false);
+      ScoreBlock block = block_at(shape, terms, start, length, row, head);
+      multiply_block(q + row * wide, wide, 1, turned + block.first, stride, s, block.stride,
+                     block.rows, block.length, d, false);
+      own.add(q + row * wide, {row, block.rows}, {block.first, block.length}, s, block.stride);
+      (terms.window < 0 ? softmax_rows : softmax_seen_rows)(
+          s, inverse, log_sum + head * shape.tokens + start + row, block);
+      multiply_block(s, block.stride, 1, v + block.first * wide, wide, o, wide, block.rows, d,
+                     block.length, false);
       unpack(o, wide, out + (start + row) * model + head * d, model, block.rows, d, inverse, 1);
     }
   });
 }
 
-// The gradient of attention_forward with respect to qkv. Every element of `grad_qkv` is written
-// once.
+// The gradient of attention_forward with respect to qkv and the tables of the terms. Every element
+// of `grad_qkv` is written once.
 template <typename T>
-void attention_backward(const AttentionShape& shape, const T* qkv, const T* out,
-                        const float* log_sum, const T* grad_out, T* grad_qkv) {
-  for_each_task(shape, [&](int64_t document, int64_t head) {
+void attention_backward(const AttentionShape& shape, const ScoreTerms& terms, const T* qkv,
+                        const T* out, const float* log_sum, const T* grad_out, T* grad_qkv,
+                        const TableGrads& table_grads) {
+  for_each_task(shape, table_grads.groups, [&](int64_t document, int64_t head, int64_t group) {
     int64_t start = shape.offsets[document], length = shape.offsets[document + 1] - start,
             d = shape.width, wide = padded(d);
     int64_t model = shape.heads * d, stride = spread(length);
-    Scratch scratch(5 * length * wide + 2 * d * stride + kBlockRows * (2 * stride + 3 * wide + 1));
+    Scratch scratch(5 * length * wide + 2 * d * stride + kBlockRows * (2 * stride + 3 * wide + 1) +
+                    HeadTerms::floats_backward(terms, length, d, kBlockRows));
     float *q = scratch.take(length * wide), *k = scratch.take(length * wide),
           *v = scratch.take(length * wide);
     float *turned_k = scratch.take(d * stride), *turned_v = scratch.take(d * stride);
@@ -184,27 +224,49 @@ void attention_backward(const AttentionShape& shape, const T* qkv, const T* out,
     float *g = scratch.take(kBlockRows * wide), *o = scratch.take(kBlockRows * wide),
           *delta = scratch.take(kBlockRows);
     int64_t place = start * shape.row_stride() + head * d;
-    pack(qkv + place, shape.row_stride(), q, wide, length, d, shape.scale());
+    pack(qkv + place, shape.row_stride(), q, wide, length, d, terms.scale);
     pack(qkv + place + model, shape.row_stride(), k, wide, length, d, 1);
     pack(qkv + place + 2 * model, shape.row_stride(), v, wide, length, d, 1);
+    terms.rotate(q, wide, length, d);
+    terms.rotate(k, wide, length, d);
     transpose(k, wide, length, d, turned_k, stride);
     transpose(v, wide, length, d, turned_v, stride);
+    HeadTerms own(terms, {head, shape.heads, length, d}, k, kBlockRows, scratch);
+    own.start_backward(scratch);
+    bool windowed = terms.window >= 0;
+    if (windowed) {
+      std::memset(dk, 0, length * wide * sizeof(float));
+      std::memset(dv, 0, length * wide * sizeof(float));
+    }
     for (int64_t row = 0; row < length; row += kBlockRows) {
-      ScoreBlock block = block_at(shape, start, length, row, head);
-      int64_t out_place = (start + row) * model + head * d;
+      ScoreBlock block = block_at(shape, terms, start, length, row, head);
+      Rows rows{row, block.rows};
+      Columns columns{block.first, block.length};
+      int64_t out_place = (start + row) * model + head * d, key = block.first * wide;
+      float* q_rows = q + row * wide;
       pack(grad_out + out_place, model, g, wide, block.rows, d, 1);
       pack(out + out_place, model, o, wide, block.rows, d, 1);
       dot_rows(g, o, wide, delta, block.rows, d);
-      multiply_block(q + row * wide, wide, 1, turned_k, stride, s, stride, block.rows, length, d,
+      multiply_block(q_rows, wide, 1, turned_k + block.first, stride, s, block.stride, block.rows,
+                     block.length, d, false);
+      own.add(q_rows, rows, columns, s, block.stride);
+      multiply_block(g, wide, 1, turned_v + block.first, stride, ds, block.stride, block.rows,
+                     block.length, d, false);
+      (windowed ? softmax_seen_rows_backward : softmax_rows_backward)(
+          s, ds, log_sum + head * shape.tokens + start + row, delta, block);
+      bool add = windowed || row > 0;
+      multiply_block(s, 1, block.stride, g, wide, dv + key, wide, block.length, d, block.rows, add);
+      multiply_block(ds, 1, block.stride, q_rows, wide, dk + key, wide, block.length, d, block.rows,
+                     add);
+      multiply_block(ds, block.stride, 1, k + key, wide, dq, wide, block.rows, d, block.length,
                      false);
-      multiply_block(g, wide, 1, turned_v, stride, ds, stride, block.rows, length, d, false);
-      softmax_rows_backward(s, ds, log_sum + head * shape.tokens + start + row, delta, block);
-      multiply_block(s, 1, stride, g, wide, dv, wide, length, d, block.rows, row > 0);
-      multiply_block(ds, 1, stride, q + row * wide, wide, dk, wide, length, d, block.rows, row > 0);
-      multiply_block(ds, stride, 1, k, wide, dq, wide, block.rows, d, length, false);
+      own.add_gradients(q_rows, rows, columns, ds, block.stride, dq);
+      terms.rotate_back(dq, wide, rows, d);
       unpack(dq, wide, grad_qkv + place + row * shape.row_stride(), shape.row_stride(), block.rows,
-             d, nullptr, shape.scale());
+             d, nullptr, terms.scale);
     }
+    own.finish_backward(k, dk, table_grads, group);
+    terms.rotate_back(dk, wide, {0, length}, d);
     unpack(dk, wide, grad_qkv + place + model, shape.row_stride(), length, d, nullptr, 1);
     unpack(dv, wide, grad_qkv + place + 2 * model, shape.row_stride(), length, d, nullptr, 1);
   });
@@ -231,74 +293,80 @@ inline AttentionShape shape_of(const char* who, const at::Tensor& qkv, const at:
           static_cast<float>(1.0 / (1.0 - p))};
 }
 
+// The longest document.
+inline int64_t longest_of(const AttentionShape& shape) {
+  int64_t longest = 0;
+  for (int64_t i = 0; i < shape.documents; i++)
+    longest = std::max(longest, shape.offsets[i + 1] - shape.offsets[i]);
+  return longest;
+}
+
 struct VarlenAttention : torch::autograd::Function<VarlenAttention> {
   static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& qkv,
                             const at::Tensor& offsets, const std::optional<at::Tensor>& keys,
-                            int64_t salt, double p) {
-    AttentionShape shape = shape_of("attention", qkv, offsets, keys, salt, p);
+                            int64_t salt, double p, const std::optional<at::Tensor>& index,
+                            const std::optional<at::Tensor>& key_table,
+                            const std::optional<at::Tensor>& query_table,
+                            const std::optional<at::Tensor>& bias,
+                            const std::optional<at::Tensor>& rotary, int64_t window, double scale) {
+    const char* who = "attention";
+    AttentionShape shape = shape_of(who, qkv, offsets, keys, salt, p);
+    TermTensors tensors{index, key_table, query_table, bias, rotary};
+    ScoreTerms terms = tensors.terms(who, shape.heads, shape.width, longest_of(shape));
+    terms.window = window;
+    terms.scale = static_cast<float>(scale);
     at::Tensor out = at::empty({shape.tokens, shape.heads * shape.width}, qkv.options());
     at::Tensor log_sum = at::empty({shape.heads, shape.tokens}, qkv.options().dtype(at::kFloat));
-    for_kind("attention", qkv, [&](auto zero) {
+    for_kind(who, qkv, [&](auto zero) {
       using T = decltype(zero);
-      attention_forward(shape, qkv.const_data_ptr<T>(), out.mutable_data_ptr<T>(),
+      attention_forward(shape, terms, qkv.const_data_ptr<T>(), out.mutable_data_ptr<T>(),
                         log_sum.mutable_data_ptr<float>());
     });
-    ctx->save_for_backward({qkv, out, log_sum, offsets, keys ? *keys : at::Tensor()});
+    ctx->save_for_backward(
+        tensors.saved({qkv, out, log_sum, offsets, keys ? *keys : at::Tensor()}));
     ctx->saved_data["salt"] = salt;
     ctx->saved_data["p"] = p;
+    ctx->saved_data["window"] = window;
+    ctx->saved_data["scale"] = scale;
     return out;
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
                                                  torch::autograd::variable_list grads) {
+    const char* who = "attention";
     auto saved = ctx->get_saved_variables();
     const at::Tensor &qkv = saved[0], &out = saved[1];
     auto keys = saved[4].defined() ? std::optional<at::Tensor>(saved[4]) : std::nullopt;
-    AttentionShape shape =
-        shape_of("attention", qkv, saved[3], keys, ctx->saved_data["salt"].toInt(),
-                 ctx->saved_data["p"].toDouble());
+    AttentionShape shape = shape_of(who, qkv, saved[3], keys, ctx->saved_data["salt"].toInt(),
+                                    ctx->saved_data["p"].toDouble());
+    TermTensors tensors = TermTensors::restored(saved, 5);
+    ScoreTerms terms = tensors.terms(who, shape.heads, shape.width, longest_of(shape));
+    terms.window = ctx->saved_data["window"].toInt();
+    terms.scale = static_cast<float>(ctx->saved_data["scale"].toDouble());
+    GroupedGrads table_grads(tensors, shape.documents);
     at::Tensor grad_out = grads[0].contiguous(), grad = at::empty_like(qkv);
-    for_kind("attention", qkv, [&](auto zero) {
+    for_kind(who, qkv, [&](auto zero) {
       using T = decltype(zero);
-      attention_backward(shape, qkv.const_data_ptr<T>(), out.const_data_ptr<T>(),
+      attention_backward(shape, terms, qkv.const_data_ptr<T>(), out.const_data_ptr<T>(),
                          saved[2].const_data_ptr<float>(), grad_out.const_data_ptr<T>(),
-                         grad.mutable_data_ptr<T>());
+                         grad.mutable_data_ptr<T>(), table_grads.view);
     });
-    return {grad, at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
+    torch::autograd::variable_list all(12);
+    all[0] = grad;
+    table_grads.sums(all, 6);
+    return all;
   }
 };
 
-// Flash attention over the packed stream, for 16-bit kinds on CUDA. Dropout is libtorch's own.
-// `device_offsets` come from `Segments`, which has checked them; a check here would wait for the
-// device.
+// Flash attention over the packed stream, for 16-bit kinds on CUDA. Dropout is libtorch's own. A
+// token sees `window` neighbours on each side, or all if that is negative. `device_offsets` come
+// from `Segments`, which has checked them; a check here would wait for the device.
 inline at::Tensor flash_attention(const at::Tensor& qkv, const at::Tensor& device_offsets,
-                                  int64_t longest, double p) {
-  auto out = std::get<0>(at::_flash_attention_forward(
+                                  int64_t longest, double p, int64_t window, double scale) {
+  auto side = window < 0 ? std::nullopt : std::optional<c10::SymInt>(window);
+  auto out = std::get<0>(at::_flash_attention_forward_symint(
       qkv.select(1, 0), qkv.select(1, 1), qkv.select(1, 2), device_offsets, device_offsets, longest,
-      longest, p, false, false));
+      longest, p, false, false, scale, side, side));
   return out.reshape({qkv.size(0), qkv.size(2) * qkv.size(3)});
-}
-
-// Any kind on any device: documents are padded to [documents, longest] and masked. An empty
-// document attends to one row, whose result is not used, so that no NaN arises. On `device_offsets`
-// see above.
-inline at::Tensor padded_attention(const at::Tensor& qkv, const at::Tensor& device_offsets,
-                                   int64_t longest, double p) {
-  int64_t tokens = qkv.size(0), heads = qkv.size(2), width = qkv.size(3),
-          documents = device_offsets.numel() - 1;
-  if (tokens == 0) return qkv.reshape({0, 3, heads * width}).select(1, 0);
-  at::Tensor offsets = device_offsets.to(at::kLong),
-             starts = offsets.narrow(0, 0, documents).unsqueeze(1);
-  at::Tensor lengths = offsets.narrow(0, 1, documents).unsqueeze(1) - starts,
-             position = at::arange(longest, offsets.options()).unsqueeze(0);
-  at::Tensor rows = (starts + position).clamp_max(tokens - 1).flatten();
-  at::Tensor mask = position.lt(lengths.clamp_min(1)).view({documents, 1, 1, longest});
-  at::Tensor padded = qkv.index_select(0, rows)
-                          .view({documents, longest, 3, heads, width})
-                          .permute({2, 0, 3, 1, 4});
-  at::Tensor out = at::scaled_dot_product_attention(padded.select(0, 0), padded.select(0, 1),
-                                                    padded.select(0, 2), mask, p);
-  at::Tensor valid = position.lt(lengths).flatten().nonzero().squeeze(1);
-  return out.transpose(1, 2).reshape({documents * longest, heads * width}).index_select(0, valid);
 }
 
 }  // namespace docre

@@ -9,6 +9,8 @@
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
+#include <array>
+
 #include "attention.hpp"
 
 namespace docre {
@@ -17,6 +19,7 @@ constexpr float kRowFloor = static_cast<float>(kRowEpsilon);
 
 struct RowsCall {
   AttentionShape shape;  // of the stream of windows
+  ScoreTerms terms;
   Table<AttentionDocument> documents;
   Table<AttentionRow> rows;
   const float* weights;  // of the rows
@@ -85,6 +88,7 @@ struct WindowRows {
   int64_t head, d, wide, model, stride;
   float *q, *k, *turned, *p, *inverse, *log_sum;
   std::vector<int64_t> keys;
+  std::optional<HeadTerms> terms;
 
   WindowRows(const RowsCall& call_, const AttentionWindow& window_, const T* qkv_, int64_t head_,
              Scratch& scratch)
@@ -104,29 +108,40 @@ struct WindowRows {
     log_sum = scratch.take(window.slices);
     const T* first = qkv + window.start * call.shape.row_stride() + head * d;
     pack(first + model, call.shape.row_stride(), k, wide, window.length, d, 1);
+    call.terms.rotate(k, wide, window.length, d);
     transpose(k, wide, window.length, d, turned, stride);
     for (int64_t i = 0; i < window.slices; i++) {
       int64_t token = slice(i).token;
       pack(first + token * call.shape.row_stride(), call.shape.row_stride(), q + i * wide, wide, 1,
-           d, call.shape.scale());
+           d, call.terms.scale);
+      call.terms.turn(q + i * wide, wide, {token, 1}, d, 1);
       if (call.shape.keys) keys.push_back(call.shape.keys[window.start + token]);
     }
+    terms.emplace(call.terms, HeadShape{head, call.shape.heads, window.length, d}, k, window.slices,
+                  scratch);
   }
   static int64_t scratch_size(const RowsCall& call, const AttentionWindow& window) {
     return (window.slices + window.length) * padded(call.shape.width) +
-           (window.slices + call.shape.width) * (spread(window.length) + 2) + 64;
+           (window.slices + call.shape.width) * (spread(window.length) + 2) + 64 +
+           HeadTerms::floats(call.terms, window.length, call.shape.width, window.slices);
   }
   const AttentionSlice& slice(int64_t i) const { return call.slices[window.first_slice + i]; }
   ScoreBlock block() const {
-    return score_block(call.shape, head, window.slices, window.length,
+    return score_block(call.shape, head, window.slices, {0, window.length},
                        keys.empty() ? nullptr : keys.data());
   }
+  // The position of the token of slice i.
+  auto places() const {
+    return [this](int64_t i) { return slice(i).token; };
+  }
+  bool hides() const { return call.terms.window >= 0; }
   void scores() {
     multiply_block(q, wide, 1, turned, stride, p, stride, window.slices, window.length, d, false);
+    terms->add_anywhere(q, window.slices, places(), p, stride);
   }
   void probabilities() {
     scores();
-    softmax_rows(p, inverse, log_sum, block());
+    (hides() ? softmax_seen_rows : softmax_rows)(p, inverse, log_sum, block());
     for (int64_t i = 0; i < window.slices; i++)
       scale_row(p + i * stride, inverse[i], window.length);
   }
@@ -162,11 +177,10 @@ inline int64_t cost_of(const AttentionDocument& document) {
 template <typename T>
 void entity_rows_forward(const RowsCall& call, const T* qkv, float* out) {
   int64_t heads = call.shape.heads;
-  for_each_by_size(
-      call.documents.count * heads, [&](int64_t i) { return cost_of(call.documents[i / heads]); },
-      [&](int64_t i) {
-        const AttentionDocument& document = call.documents[i / heads];
-        int64_t head = i % heads;
+  for_each_head(
+      call.documents.count, heads, 0, [&](int64_t i) { return cost_of(call.documents[i]); },
+      [&](int64_t i, int64_t head, int64_t) {
+        const AttentionDocument& document = call.documents[i];
         std::vector<float> rows(document.rows * document.tokens), mass(document.rows);
         document_rows(call, document, qkv, head, rows.data(), mass.data());
         for (int64_t r = 0; r < document.rows; r++) {
@@ -183,10 +197,11 @@ void entity_rows_forward(const RowsCall& call, const T* qkv, float* out) {
 template <typename T>
 void window_backward(const RowsCall& call, const AttentionDocument& document,
                      const AttentionWindow& window, const T* qkv, int64_t head, const float* grads,
-                     T* grad_qkv) {
+                     T* grad_qkv, const TableGrads& table_grads, int64_t group) {
   int64_t d = call.shape.width, wide = padded(d), stride = spread(window.length);
   Scratch scratch(WindowRows<T>::scratch_size(call, window) + window.slices * (stride + wide + 1) +
-                  2 * window.length * wide + 64);
+                  2 * window.length * wide + 64 +
+                  HeadTerms::floats_backward(call.terms, window.length, d, window.slices));
   WindowRows<T> own(call, window, qkv, head, scratch);
   float *ds = scratch.take(window.slices * stride), *delta = scratch.take(window.slices),
         *slice_grad = scratch.take(window.slices * wide);
@@ -203,26 +218,34 @@ void window_backward(const RowsCall& call, const AttentionDocument& document,
   own.scores();
   for (int64_t i = 0; i < window.slices; i++)
     std::fill(own.p + i * stride + window.length, own.p + (i + 1) * stride, -1e30f);
-  softmax_rows_backward(own.p, ds, own.log_sum, delta, own.block());
+  (own.hides() ? softmax_seen_rows_backward : softmax_rows_backward)(own.p, ds, own.log_sum, delta,
+                                                                     own.block());
   multiply_block(ds, stride, 1, own.k, wide, slice_grad, wide, window.slices, d, window.length,
                  false);
   multiply_block(ds, 1, stride, own.q, wide, dk, wide, window.length, d, window.slices, false);
+  own.terms->start_backward(scratch);
+  own.terms->add_gradients_anywhere(own.q, window.slices, own.places(), ds, stride, slice_grad);
+  own.terms->finish_backward(own.k, dk, table_grads, group);
   for (int64_t i = 0; i < window.slices; i++)
     add_scaled(slice_grad + i * wide, 1, dq + own.slice(i).token * wide, d);
+  call.terms.rotate_back(dq, wide, {0, window.length}, d);
+  call.terms.rotate_back(dk, wide, {0, window.length}, d);
   T* first = grad_qkv + window.start * call.shape.row_stride() + head * d;
-  unpack(dq, wide, first, call.shape.row_stride(), window.length, d, nullptr, call.shape.scale());
+  unpack(dq, wide, first, call.shape.row_stride(), window.length, d, nullptr, call.terms.scale);
   unpack(dk, wide, first + own.model, call.shape.row_stride(), window.length, d, nullptr, 1);
 }
 
 // `grad_qkv` starts with zeros. The values get no gradient.
 template <typename T>
-void entity_rows_backward(const RowsCall& call, const T* qkv, const float* grad_out, T* grad_qkv) {
+void entity_rows_backward(const RowsCall& call, const T* qkv, const float* grad_out, T* grad_qkv,
+                          const TableGrads& table_grads) {
   int64_t heads = call.shape.heads;
-  for_each_by_size(
-      call.documents.count * heads, [&](int64_t i) { return cost_of(call.documents[i / heads]); },
-      [&](int64_t i) {
-        const AttentionDocument& document = call.documents[i / heads];
-        int64_t head = i % heads, tokens = document.tokens;
+  for_each_head(
+      call.documents.count, heads, table_grads.groups,
+      [&](int64_t i) { return cost_of(call.documents[i]); },
+      [&](int64_t i, int64_t head, int64_t group) {
+        const AttentionDocument& document = call.documents[i];
+        int64_t tokens = document.tokens;
         std::vector<float> rows(document.renormalise ? document.rows * tokens : 0),
             mass(document.rows), grads(document.rows * tokens);
         if (document.renormalise)
@@ -238,14 +261,27 @@ void entity_rows_backward(const RowsCall& call, const T* qkv, const float* grad_
         }
         for (int64_t w = document.first_window; w < document.first_window + document.windows; w++)
           if (call.windows[w].slices > 0)
-            window_backward(call, document, call.windows[w], qkv, head, grads.data(), grad_qkv);
+            window_backward(call, document, call.windows[w], qkv, head, grads.data(), grad_qkv,
+                            table_grads, group);
       });
 }
+
+// The longest window that has slices.
+inline int64_t longest_of(const RowsCall& call) {
+  int64_t longest = 0;
+  for (int64_t i = 0; i < call.windows.count; i++)
+    longest = std::max(longest, call.windows[i].length);
+  return longest;
+}
+
+// The tensors of a plan: documents, rows, weights, windows and slices.
+using Plan = std::array<at::Tensor, 5>;
 
 struct EntityRows : torch::autograd::Function<EntityRows> {
   static RowsCall call_of(const at::Tensor& qkv, const at::Tensor& offsets,
                           const std::optional<at::Tensor>& keys, int64_t salt, double p,
-                          const std::vector<at::Tensor>& plan) {
+                          const Plan& plan, const TermTensors& tensors, int64_t window,
+                          double scale) {
     const char* who = "entity attention";
     const at::Tensor& weights = plan[2];
     TORCH_CHECK(weights.device().is_cpu() && weights.scalar_type() == at::kFloat &&
@@ -253,29 +289,42 @@ struct EntityRows : torch::autograd::Function<EntityRows> {
                     weights.numel() == plan[1].size(0),
                 who, ": one 32-bit weight a row is needed on the host, not ", weights.sizes(),
                 " of ", weights.scalar_type(), " for rows of ", plan[1].sizes());
-    return {shape_of(who, qkv, offsets, keys, salt, p),
-            {who, "documents", plan[0]},
-            {who, "rows", plan[1]},
-            weights.const_data_ptr<float>(),
-            {who, "windows", plan[3]},
-            {who, "slices", plan[4]}};
+    RowsCall call{shape_of(who, qkv, offsets, keys, salt, p),
+                  {},
+                  {who, "documents", plan[0]},
+                  {who, "rows", plan[1]},
+                  weights.const_data_ptr<float>(),
+                  {who, "windows", plan[3]},
+                  {who, "slices", plan[4]}};
+    call.terms = tensors.terms(who, call.shape.heads, call.shape.width, longest_of(call));
+    call.terms.window = window;
+    call.terms.scale = static_cast<float>(scale);
+    return call;
   }
   static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& qkv,
                             const at::Tensor& offsets, const std::optional<at::Tensor>& keys,
                             int64_t salt, double p, const at::Tensor& documents,
                             const at::Tensor& rows, const at::Tensor& weights,
-                            const at::Tensor& windows, const at::Tensor& slices) {
-    RowsCall call =
-        call_of(qkv, offsets, keys, salt, p, {documents, rows, weights, windows, slices});
+                            const at::Tensor& windows, const at::Tensor& slices,
+                            const std::optional<at::Tensor>& index,
+                            const std::optional<at::Tensor>& key_table,
+                            const std::optional<at::Tensor>& query_table,
+                            const std::optional<at::Tensor>& bias,
+                            const std::optional<at::Tensor>& rotary, int64_t window, double scale) {
+    TermTensors tensors{index, key_table, query_table, bias, rotary};
+    RowsCall call = call_of(qkv, offsets, keys, salt, p,
+                            {documents, rows, weights, windows, slices}, tensors, window, scale);
     at::Tensor out = at::zeros({checked_size(call)}, qkv.options().dtype(at::kFloat));
     for_kind("entity attention", qkv, [&](auto zero) {
       using T = decltype(zero);
       entity_rows_forward(call, qkv.const_data_ptr<T>(), out.mutable_data_ptr<float>());
     });
-    ctx->save_for_backward(
-        {qkv, offsets, keys ? *keys : at::Tensor(), documents, rows, weights, windows, slices});
+    ctx->save_for_backward(tensors.saved(
+        {qkv, offsets, keys ? *keys : at::Tensor(), documents, rows, weights, windows, slices}));
     ctx->saved_data["salt"] = salt;
     ctx->saved_data["p"] = p;
+    ctx->saved_data["window"] = window;
+    ctx->saved_data["scale"] = scale;
     return out;
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
@@ -283,18 +332,22 @@ struct EntityRows : torch::autograd::Function<EntityRows> {
     auto saved = ctx->get_saved_variables();
     const at::Tensor& qkv = saved[0];
     auto keys = saved[2].defined() ? std::optional<at::Tensor>(saved[2]) : std::nullopt;
-    RowsCall call = call_of(qkv, saved[1], keys, ctx->saved_data["salt"].toInt(),
-                            ctx->saved_data["p"].toDouble(),
-                            {saved[3], saved[4], saved[5], saved[6], saved[7]});
+    TermTensors tensors = TermTensors::restored(saved, 8);
+    RowsCall call =
+        call_of(qkv, saved[1], keys, ctx->saved_data["salt"].toInt(),
+                ctx->saved_data["p"].toDouble(), {saved[3], saved[4], saved[5], saved[6], saved[7]},
+                tensors, ctx->saved_data["window"].toInt(), ctx->saved_data["scale"].toDouble());
+    GroupedGrads table_grads(tensors, call.documents.count);
     at::Tensor grad_out = grads[0].to(at::kFloat).contiguous(), grad = at::zeros_like(qkv);
     for_kind("entity attention", qkv, [&](auto zero) {
       using T = decltype(zero);
       entity_rows_backward(call, qkv.const_data_ptr<T>(), grad_out.const_data_ptr<float>(),
-                           grad.mutable_data_ptr<T>());
+                           grad.mutable_data_ptr<T>(), table_grads.view);
     });
-    torch::autograd::variable_list none(10);
-    none[0] = grad;
-    return none;
+    torch::autograd::variable_list all(17);
+    all[0] = grad;
+    table_grads.sums(all, 11);
+    return all;
   }
 };
 

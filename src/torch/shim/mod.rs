@@ -48,6 +48,9 @@ unsafe extern "C" {
         keys: *const C_tensor,
         salt: i64,
         p: f64,
+        terms: *const *const C_tensor,
+        window: i64,
+        scale: f64,
         out: *mut C_tensor,
     ) -> c_int;
     pub(super) fn docre_flash_attention(
@@ -55,13 +58,8 @@ unsafe extern "C" {
         offsets: *const C_tensor,
         longest: i64,
         p: f64,
-        out: *mut C_tensor,
-    ) -> c_int;
-    pub(super) fn docre_padded_attention(
-        qkv: *const C_tensor,
-        offsets: *const C_tensor,
-        longest: i64,
-        p: f64,
+        window: i64,
+        scale: f64,
         out: *mut C_tensor,
     ) -> c_int;
     pub(super) fn docre_dropout(
@@ -92,6 +90,9 @@ unsafe extern "C" {
         weights: *const C_tensor,
         windows: *const C_tensor,
         parts: *const C_tensor,
+        terms: *const *const C_tensor,
+        window: i64,
+        scale: f64,
         out: *mut C_tensor,
     ) -> c_int;
     pub(super) fn docre_contexts(
@@ -211,7 +212,9 @@ mod tests {
         let attention = |offsets: &Tensor| {
             // SAFETY: all pointers are to live tensors, or null where the shim allows it.
             produce(|out| unsafe {
-                docre_attention(qkv.as_ptr(), offsets.as_ptr(), std::ptr::null(), 0, 0.0, out)
+                let (keys, none) = (std::ptr::null(), [std::ptr::null(); 5]);
+                let (qkv, offsets) = (qkv.as_ptr(), offsets.as_ptr());
+                docre_attention(qkv, offsets, keys, 0, 0.0, none.as_ptr(), -1, 0.5, out)
             })
         };
         assert!(attention(&Tensor::from_slice(&[0i64, 5, 5, 8])).is_ok());

@@ -13,6 +13,7 @@
 #include "contexts.hpp"
 #include "entity_rows.hpp"
 #include "grouped.hpp"
+#include "half_product.hpp"
 #include "lstm_function.hpp"
 #include "optimizer.hpp"
 #include "product.hpp"
@@ -71,18 +72,19 @@ const char* docre_last_error() {
 }
 
 // ---- layers ----
+// `terms` are the index of distances, key table, query table, bias and rotary angles, or null.
 int docre_attention(const at::Tensor* qkv, const at::Tensor* offsets, const at::Tensor* keys,
-                    int64_t salt, double p, at::Tensor* out) {
-  return guarded(
-      [&] { *out = docre::VarlenAttention::apply(*qkv, *offsets, maybe(keys), salt, p); });
+                    int64_t salt, double p, const at::Tensor* const* terms, int64_t window,
+                    double scale, at::Tensor* out) {
+  return guarded([&] {
+    *out = docre::VarlenAttention::apply(*qkv, *offsets, maybe(keys), salt, p, maybe(terms[0]),
+                                         maybe(terms[1]), maybe(terms[2]), maybe(terms[3]),
+                                         maybe(terms[4]), window, scale);
+  });
 }
 int docre_flash_attention(const at::Tensor* qkv, const at::Tensor* offsets, int64_t longest,
-                          double p, at::Tensor* out) {
-  return guarded([&] { *out = docre::flash_attention(*qkv, *offsets, longest, p); });
-}
-int docre_padded_attention(const at::Tensor* qkv, const at::Tensor* offsets, int64_t longest,
-                           double p, at::Tensor* out) {
-  return guarded([&] { *out = docre::padded_attention(*qkv, *offsets, longest, p); });
+                          double p, int64_t window, double scale, at::Tensor* out) {
+  return guarded([&] { *out = docre::flash_attention(*qkv, *offsets, longest, p, window, scale); });
 }
 int docre_dropout(const at::Tensor* x, const at::Tensor* residual, const at::Tensor* keys,
                   int64_t salt, double p, at::Tensor* out) {
@@ -90,7 +92,11 @@ int docre_dropout(const at::Tensor* x, const at::Tensor* residual, const at::Ten
 }
 int docre_product(const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias, int turned,
                   at::Tensor* out) {
-  return guarded([&] { *out = docre::Product::apply(*x, *weight, maybe(bias), turned != 0); });
+  return guarded([&] {
+    *out = x->scalar_type() == at::kBFloat16
+               ? docre::HalfProduct::apply(*x, *weight, maybe(bias), turned != 0)
+               : docre::Product::apply(*x, *weight, maybe(bias), turned != 0);
+  });
 }
 int docre_batched_product(const at::Tensor* x, const at::Tensor* y, int turned, at::Tensor* out) {
   return guarded([&] { *out = docre::BatchedProduct::apply(*x, *y, turned != 0); });
@@ -119,10 +125,13 @@ int docre_lstm(const at::Tensor* x, const at::Tensor* offsets, const at::Tensor*
 int docre_entity_rows(const at::Tensor* qkv, const at::Tensor* offsets, const at::Tensor* keys,
                       int64_t salt, double p, const at::Tensor* documents, const at::Tensor* rows,
                       const at::Tensor* weights, const at::Tensor* windows, const at::Tensor* parts,
+                      const at::Tensor* const* terms, int64_t window, double scale,
                       at::Tensor* out) {
   return guarded([&] {
-    *out = docre::EntityRows::apply(*qkv, *offsets, maybe(keys), salt, p, *documents, *rows,
-                                    *weights, *windows, *parts);
+    *out =
+        docre::EntityRows::apply(*qkv, *offsets, maybe(keys), salt, p, *documents, *rows, *weights,
+                                 *windows, *parts, maybe(terms[0]), maybe(terms[1]),
+                                 maybe(terms[2]), maybe(terms[3]), maybe(terms[4]), window, scale);
   });
 }
 int docre_contexts(const at::Tensor* states, const at::Tensor* attention,

@@ -32,14 +32,19 @@ DOCRE_INLINE void load(const c10::BFloat16* from, Floats& to) {
   to = (Floats)(__builtin_convertvector(halves, Words) << 16);
 }
 
-// Rounds to nearest even, as libtorch does. A NaN stays a NaN because the quiet bit is set.
-DOCRE_INLINE void store(c10::BFloat16* to, const Floats& from) {
+// Rounds to 16 bits, to nearest even, as libtorch does. A NaN stays a NaN because the quiet bit is
+// set.
+DOCRE_INLINE void rounded_halves(const Floats& from, Words& to) {
   Words bits = (Words)from;
   Words rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
   Words quiet = (bits >> 16) | 0x40;
   Ints is_nan = from != from;
-  Halves halves =
-      __builtin_convertvector(((Words)is_nan & quiet) | (~(Words)is_nan & rounded), Halves);
+  to = ((Words)is_nan & quiet) | (~(Words)is_nan & rounded);
+}
+DOCRE_INLINE void store(c10::BFloat16* to, const Floats& from) {
+  Words rounded;
+  rounded_halves(from, rounded);
+  Halves halves = __builtin_convertvector(rounded, Halves);
   std::memcpy(to, &halves, sizeof(halves));
 }
 

@@ -28,4 +28,25 @@ void for_each_by_size(int64_t count, const Size& size, const Task& task) {
   });
 }
 
+// Runs task(item, head, group) for all heads of all items with size(item) > 0. Without groups,
+// large items come first. With groups, the items of a group come one after the other, so that sums
+// over them are added in the same order, however many threads work.
+template <typename Size, typename Task>
+void for_each_head(int64_t items, int64_t heads, int64_t groups, const Size& size,
+                   const Task& task) {
+  if (groups == 0)
+    return for_each_by_size(
+        items * heads, [&](int64_t i) { return size(i / heads); },
+        [&](int64_t i) { task(i / heads, i % heads, 0); });
+  auto sum = [&](int64_t i) {
+    int64_t total = 0;
+    for (int64_t item = i / heads; item < items; item += groups) total += size(item);
+    return total;
+  };
+  for_each_by_size(groups * heads, sum, [&](int64_t i) {
+    for (int64_t item = i / heads; item < items; item += groups)
+      if (size(item) > 0) task(item, i % heads, i / heads);
+  });
+}
+
 }  // namespace docre

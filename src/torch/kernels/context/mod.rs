@@ -11,18 +11,21 @@ mod rows;
 
 use tch::{Kind, Tensor};
 
+use super::scores::ScoreTerms;
 use super::segments::Segments;
 use crate::Result;
 use crate::torch::dropout::Dropout;
 use crate::torch::shim::{docre_contexts, docre_entity_rows, host_table, pointer, produce};
+#[cfg(test)]
+pub(super) use padded::entity_attention as padded_entities;
 pub use rows::{AttentionTable, ContextTable, EntityRow};
 
 /// Mean attention rows of entities as one flat list: a block [entities, heads, tokens] for each
 /// document of the table, in order.
 ///
-/// `qkv`: [T, 3, heads, width] of a layer over the stream of windows, with the dropout and salt of
-/// that layer's own attention. Rows of a document in several windows are summed over windows and
-/// divided by their sum (+ 1e-10), as in ATLOP's release.
+/// `qkv`: [T, 3, heads, width] of a layer over the stream of windows, with the terms, dropout and
+/// salt of that layer's own attention. Rows of a document in several windows are summed over
+/// windows and divided by their sum (+ 1e-10), as in ATLOP's release.
 ///
 /// # Errors
 /// If shapes, kinds or the table do not fit.
@@ -30,18 +33,20 @@ pub fn entity_attention(
     qkv: &Tensor,
     segments: &Segments,
     table: &AttentionTable,
+    terms: &ScoreTerms,
     dropout: Option<&Dropout>,
     salt: u64,
 ) -> Result<Tensor> {
     let dropout = dropout.filter(|active| active.p > 0.0);
     let p = dropout.map_or(0.0, |active| active.p);
     if qkv.device().is_cuda() {
-        return padded::entity_attention(qkv, segments, table, p);
+        return padded::entity_attention(qkv, segments, table, terms, p);
     }
     let [documents, rows, windows, slices] = table.tables()?;
     let weights = Tensor::f_from_slice(&table.weights)?;
     let keys = dropout.map(|active| &active.token_keys);
     let (qkv, offsets) = (qkv.f_contiguous()?, &segments.host);
+    let tensors = terms.pointers();
     // SAFETY: all pointers are to live tensors, or null where the shim allows it.
     produce(|out| unsafe {
         docre_entity_rows(
@@ -55,6 +60,9 @@ pub fn entity_attention(
             weights.as_ptr(),
             windows.as_ptr(),
             slices.as_ptr(),
+            tensors.as_ptr(),
+            terms.side(),
+            terms.scale,
             out,
         )
     })

@@ -4,11 +4,11 @@ use tch::{Device, Kind, Tensor};
 
 use super::rows::{AttentionTable, ContextTable};
 use crate::Result;
+use crate::torch::kernels::padded::{MASKED, added_scores, rotated_stream};
+use crate::torch::kernels::scores::ScoreTerms;
 use crate::torch::kernels::segments::Segments;
 use crate::torch::on;
 use crate::torch::shim::tables::{CONTEXT_EPSILON, ContextDocument, ROW_EPSILON};
-
-const MASKED: f64 = -1e30;
 
 /// Whether column l of row i is below `lengths[i]`; [rows, longest].
 fn below(lengths: &[i64], longest: i64, device: Device) -> Result<Tensor> {
@@ -18,15 +18,16 @@ fn below(lengths: &[i64], longest: i64, device: Device) -> Result<Tensor> {
 }
 
 /// See [`super::entity_attention`].
-pub(super) fn entity_attention(
+pub(in crate::torch::kernels) fn entity_attention(
     qkv: &Tensor,
     segments: &Segments,
     table: &AttentionTable,
+    terms: &ScoreTerms,
     p: f64,
 ) -> Result<Tensor> {
     let (device, heads) = (qkv.device(), qkv.size()[2]);
     // [rows, heads, longest document]
-    let rows = put_together(&slice_probabilities(qkv, segments, table, p)?, table)?;
+    let rows = put_together(&slice_probabilities(qkv, segments, table, terms, p)?, table)?;
     let longest = rows.size()[2];
     let weights = on(&table.weights, device)?.f_view([-1, 1, 1])?;
     let (mut entity, mut lengths) = (Vec::new(), Vec::new());
@@ -47,18 +48,24 @@ fn slice_probabilities(
     qkv: &Tensor,
     segments: &Segments,
     table: &AttentionTable,
+    terms: &ScoreTerms,
     p: f64,
 ) -> Result<Tensor> {
     let (device, longest) = (qkv.device(), segments.longest);
     let (_, _, heads, width) = qkv.size4()?;
+    let qkv = match &terms.rotary {
+        Some(rotary) => rotated_stream(qkv, segments, rotary)?,
+        None => qkv.shallow_clone(),
+    };
     let windows = &table.windows;
     let most = windows.iter().map(|window| window.slices).max().unwrap_or(0).max(1);
-    let (mut queries, mut places) = (vec![0; windows.len() * most as usize], Vec::new());
+    let mut queries = vec![0; windows.len() * most as usize];
+    let (mut tokens, mut places) = (queries.clone(), Vec::new());
     for (index, window) in windows.iter().enumerate() {
         for slice in 0..window.slices {
             let place = index as i64 * most + slice;
-            queries[place as usize] =
-                window.start + table.slices[(window.first_slice + slice) as usize].token;
+            let token = table.slices[(window.first_slice + slice) as usize].token;
+            (tokens[place as usize], queries[place as usize]) = (token, window.start + token);
             places.push(place);
         }
     }
@@ -72,9 +79,13 @@ fn slice_probabilities(
             qkv.f_select(1, slot)?.f_index_select(0, &on(rows, device)?)?.f_to_kind(Kind::Float)?;
         Ok(rows.f_view([count, per_window, heads, width])?.f_transpose(1, 2)?)
     };
-    let scores = take(0, &queries, most)?
-        .f_matmul(&take(1, &keys, longest)?.f_transpose(2, 3)?)?
-        .f_div_scalar((width as f64).sqrt())?;
+    let (queries, keys) = (take(0, &queries, most)?, take(1, &keys, longest)?);
+    let mut scores = queries.f_matmul(&keys.f_transpose(2, 3)?)?.f_mul_scalar(terms.scale)?;
+    let at = on(&tokens, device)?.f_view([count, most, 1])?;
+    let distances = Tensor::f_arange(longest, (Kind::Int64, device))?.f_sub(&at)?;
+    if let Some(added) = added_scores(&queries, &keys, &distances, terms)? {
+        scores = scores.f_add(&added)?;
+    }
     let lengths: Vec<i64> = windows.iter().map(|window| window.length).collect();
     let outside =
         below(&lengths, longest, device)?.f_logical_not()?.f_view([count, 1, 1, longest])?;

@@ -2,6 +2,7 @@ use tch::Device;
 
 use super::*;
 use crate::text::{View, WindowRule, pack};
+use crate::torch::kernels::attention::varlen_attention;
 use crate::torch::rng::Generator;
 
 /// Documents in windows of at most 20 pieces that start at most 8 apart.
@@ -64,12 +65,13 @@ fn kernels_equal_padding_with_gradients() {
     let (packed, plan, pairs) = example();
     let segments = Segments::new(&packed.offsets, Device::Cpu).unwrap();
     let (qkv, states) = (leaf(&[packed.tokens, 3, 2, 24]), leaf(&[59, 7]));
+    let terms = ScoreTerms::plain(24);
     let mut results = Vec::new();
     for padding in [false, true] {
         let attention = if padding {
-            padded::entity_attention(&qkv, &segments, &plan, 0.0).unwrap()
+            padded::entity_attention(&qkv, &segments, &plan, &terms, 0.0).unwrap()
         } else {
-            entity_attention(&qkv, &segments, &plan, None, 5).unwrap()
+            entity_attention(&qkv, &segments, &plan, &terms, None, 5).unwrap()
         };
         let found = if padding {
             padded::contexts(&states, &attention, &pairs, 2, 0.5).unwrap()
@@ -102,17 +104,17 @@ fn kernels_equal_padding_with_gradients() {
 
 #[test]
 fn dropout_is_that_of_the_layer() {
+    let terms = ScoreTerms::plain(20);
     // With the identity as values, the layer's own attention shows its dropped probabilities.
     let keys: Vec<i64> = (0..20).map(|at| Dropout::token_key(7, 0, 3, at)).collect();
     let active = Dropout::new(0.3, Tensor::from_slice(&keys)).unwrap();
     let qkv = Generator::of_test(6).randn([20, 3, 1, 20]);
     qkv.select(1, 2).copy_(&Tensor::eye(20, (Kind::Float, Device::Cpu)).unsqueeze(1));
     let segments = Segments::new(&[0, 20], Device::Cpu).unwrap();
-    let layer =
-        crate::torch::kernels::attention::varlen_attention(&qkv, &segments, Some(&active), 4)
-            .unwrap();
+    let layer = varlen_attention(&qkv, &segments, &terms, Some(&active), 4).unwrap();
     let (_, plan) = laid(&[20], &[vec![row(0, 6, 1.0), row(1, 11, 1.0)]], &[2]);
-    let ours = entity_attention(&qkv, &segments, &plan, Some(&active), 4).unwrap().view([2, 20]);
+    let ours =
+        entity_attention(&qkv, &segments, &plan, &terms, Some(&active), 4).unwrap().view([2, 20]);
     assert!(far(&ours, &layer.index_select(0, &Tensor::from_slice(&[6i64, 11]))) < 1e-6);
     assert!(ours.eq(0.0).sum(Kind::Int64).int64_value(&[]) > 3);
 
@@ -125,12 +127,10 @@ fn dropout_is_that_of_the_layer() {
             .narrow(1, 0, 2)
     };
     let of_rows = gradient(&|leaf| {
-        entity_attention(leaf, &segments, &plan, Some(&active), 4).unwrap().view([2, 20])
+        entity_attention(leaf, &segments, &plan, &terms, Some(&active), 4).unwrap().view([2, 20])
     });
     let of_layer = gradient(&|leaf| {
-        let all =
-            crate::torch::kernels::attention::varlen_attention(leaf, &segments, Some(&active), 4)
-                .unwrap();
+        let all = varlen_attention(leaf, &segments, &terms, Some(&active), 4).unwrap();
         all.index_select(0, &Tensor::from_slice(&[6i64, 11]))
     });
     assert!(far(&of_rows, &of_layer) < 2e-6);
@@ -146,6 +146,7 @@ fn bits_depend_on_neither_neighbours_nor_threads() {
     let (packed, plan) = laid(&[13, 20], &rows, &[2, 2]);
     let qkv = generator.randn([packed.tokens, 3, 2, 16]);
     let states = generator.randn([33, 5]);
+    let terms = ScoreTerms::plain(16);
     let mut pairs = ContextTable::default();
     pairs.push(13, 2, &[(0, 1)]);
     pairs.push(20, 2, &[(0, 1), (1, 0)]);
@@ -153,6 +154,7 @@ fn bits_depend_on_neither_neighbours_nor_threads() {
         &qkv,
         &Segments::new(&packed.offsets, Device::Cpu).unwrap(),
         &plan,
+        &terms,
         None,
         0,
     )
@@ -162,7 +164,8 @@ fn bits_depend_on_neither_neighbours_nor_threads() {
     let (alone, plan) = laid(&[20], &rows[1..], &[2]);
     let segments = Segments::new(&alone.offsets, Device::Cpu).unwrap();
     let own =
-        entity_attention(&qkv.narrow(0, 13, 20).contiguous(), &segments, &plan, None, 0).unwrap();
+        entity_attention(&qkv.narrow(0, 13, 20).contiguous(), &segments, &plan, &terms, None, 0)
+            .unwrap();
     assert_eq!(own, attention.narrow(0, 13 * 2 * 2, 20 * 2 * 2));
     let mut pairs = ContextTable::default();
     pairs.push(20, 2, &[(0, 1), (1, 0)]);
@@ -180,7 +183,8 @@ fn a_plan_that_names_what_does_not_exist_is_refused() {
         Generator::of_test(1).randn([packed.tokens, 3, 2, 8]),
         Generator::of_test(2).randn([59, 7]),
     );
-    let attention = entity_attention(&qkv, &segments, &plan, None, 0).unwrap();
+    let terms = ScoreTerms::plain(8);
+    let attention = entity_attention(&qkv, &segments, &plan, &terms, None, 0).unwrap();
     type Damage<Plan> = (fn(&mut Plan), &'static str);
     let damages: [Damage<AttentionTable>; 14] = [
         (|plan| plan.documents[1].first_cell += 1, "the cells of document 1"),
@@ -204,12 +208,13 @@ fn a_plan_that_names_what_does_not_exist_is_refused() {
     for (damage, why) in damages {
         let mut plan = plan.clone();
         damage(&mut plan);
-        let error = entity_attention(&qkv, &segments, &plan, None, 0).unwrap_err().to_string();
+        let error =
+            entity_attention(&qkv, &segments, &plan, &terms, None, 0).unwrap_err().to_string();
         assert!(error.contains("entity attention: ") && error.contains(why), "{why}: {error}");
     }
     let mut short = plan.clone();
     short.weights.pop();
-    assert!(entity_attention(&qkv, &segments, &short, None, 0).is_err());
+    assert!(entity_attention(&qkv, &segments, &short, &terms, None, 0).is_err());
     let damages: [Damage<ContextTable>; 6] = [
         (|plan| plan.documents[2].first_cell = 0, "the cells of document 2"),
         (|plan| plan.documents[2].tokens += 1, "are not among the 59 states"),

@@ -9,7 +9,6 @@
 
 use tch::{Kind, Tensor};
 
-use super::BertConfig;
 use crate::Result;
 use crate::torch::Parameters;
 
@@ -20,26 +19,27 @@ const WAVELENGTHS: f64 = 100.0;
 /// width), which hides its neighbours.
 const GAIN: f64 = 0.7;
 
-/// Overwrites position embeddings, query and key weights of a BERT whose parameters have just been
-/// declared.
+/// Overwrites position embeddings, query and key weights of an encoder whose parameters have just
+/// been declared with standard deviation `std`. `projections` names the query and key weights of
+/// each layer.
 ///
 /// # Errors
-/// Parameters that are not a BERT's.
-pub(super) fn start_local(config: &BertConfig, parameters: &Parameters) -> Result<()> {
-    let width = config.hidden_size;
-    let positions = sinusoids(config.max_position_embeddings, width, config.initializer_range);
-    parameters.assign(
-        "embeddings.position_embeddings.weight",
-        &Tensor::f_from_slice(&positions)?.f_view([-1, width])?,
-    )?;
-    for layer in 0..config.num_hidden_layers {
-        let name = |part: &str| format!("encoder.layer.{layer}.attention.self.{part}.weight");
-        if let Some(query) = parameters.get(&name("query")) {
-            let scale = GAIN / ((width as f64).sqrt() * config.initializer_range);
-            let weight = query.f_detach()?.f_to_kind(Kind::Float)?.f_mul_scalar(scale)?;
-            parameters.assign(&name("query"), &weight)?;
-            parameters.assign(&name("key"), &weight)?;
-        }
+/// Names that were not declared.
+pub(super) fn start_local(
+    parameters: &Parameters,
+    positions: &str,
+    projections: &[[String; 2]],
+    std: f64,
+) -> Result<()> {
+    let (rows, width) = parameters.handle(positions)?.size2()?;
+    let values = Tensor::f_from_slice(&sinusoids(rows, width, std))?;
+    parameters.assign(positions, &values.f_view([rows, width])?)?;
+    for [query, key] in projections {
+        let scale = GAIN / ((width as f64).sqrt() * std);
+        let weight = parameters.handle(query)?.f_detach()?.f_to_kind(Kind::Float)?;
+        let weight = weight.f_mul_scalar(scale)?;
+        parameters.assign(query, &weight)?;
+        parameters.assign(key, &weight)?;
     }
     Ok(())
 }

@@ -1,0 +1,265 @@
+//! What the Transformer encoders share: running layers over packed documents, loading, growing and
+//! saving. A family adds its configuration and names its parts.
+//!
+//! Nothing is padded, so every product sees real tokens only. Not for: the products themselves
+//! (`torch`), or what one family alone has (its folder).
+
+mod activation;
+mod block;
+mod config;
+mod embeddings;
+mod family;
+mod local_start;
+mod network;
+mod stack;
+
+use std::fmt;
+
+use serde_json::Value;
+use tch::Tensor;
+
+pub(super) use activation::HiddenAct;
+pub(super) use block::{BERT_NAMES, BlockNames, PostNorm, PostNormPlan};
+pub(super) use config::{Config, Dimensions, Limit};
+pub(super) use embeddings::{EmbeddingPlan, Embeddings, PositionTable, Projection};
+pub(super) use family::{Family, kind};
+pub(super) use network::{Layer, LayerScores, Network, Plain, Scores};
+pub(super) use stack::Stack;
+
+use super::attended::extended_positions;
+use super::word_vectors::embed_projected;
+use super::{
+    Attended, Attending, Encoder, EncoderFacts, LayerStates, NewEncoder, Pass, TokenStream,
+};
+use crate::torch::Parameters;
+use crate::torch::dropout::dropout;
+use crate::torch::hf::{ModelFolder, load};
+use crate::torch::kernels::attention::varlen_attention;
+use crate::torch::kernels::context::{AttentionTable, entity_attention};
+use crate::{Error, Result};
+
+/// Key of the configuration that says that positions were extended, with which α.
+const EXTENDED: &str = "extended_positions_alpha";
+
+/// Places of a layer that draw dropout masks: attention probabilities, attention output,
+/// feed-forward output.
+const MASKS_A_LAYER: u64 = 3;
+
+/// An encoder of a family.
+pub(super) struct Transformer<F: Family> {
+    config: Config<F::Keys>,
+    network: Network,
+    facts: EncoderFacts,
+}
+
+impl<F: Family> fmt::Debug for Transformer<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct(F::MODEL_TYPE).field("facts", &self.facts).finish_non_exhaustive()
+    }
+}
+
+impl<F: Family> Transformer<F> {
+    /// An encoder with new weights.
+    fn create(new: &NewEncoder, pieces: i64, params: &mut Parameters) -> Result<Self> {
+        let mut config = Config::<F::Keys>::preset::<F>(&new.preset, pieces)?;
+        config.replace::<F>(&new.overrides)?;
+        let mut encoder = Self::declare(config, params)?;
+        let keys = &encoder.config.keys;
+        if new.local && !F::start_local(keys, params)? {
+            encoder.facts.notes.push(format!(
+                "attention does not start local: `{}` has no position table",
+                F::MODEL_TYPE
+            ));
+        }
+        if let Some(words) = &new.words {
+            let std = F::dimensions(keys).initializer_range;
+            let table = &encoder.network.embeddings.words;
+            embed_projected(table, &words.vectors, &words.vocabulary, std, words.seed)?;
+        }
+        Ok(encoder)
+    }
+
+    /// An encoder with initial weights.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] for a configuration that cannot be built.
+    pub(super) fn declare(config: Config<F::Keys>, params: &mut Parameters) -> Result<Self> {
+        config.check::<F>()?;
+        params.declare_all(F::slots(&config.keys)?)?;
+        let network = F::network(&config.keys, params)?;
+        let of = F::dimensions(&config.keys);
+        let facts = EncoderFacts {
+            max_positions: of.limit.tokens().and_then(|tokens| usize::try_from(tokens).ok()),
+            dropout_rates: of.dropout_rates,
+            attention_heads: Some(of.heads),
+            ..EncoderFacts::new(of.width, Vec::new())
+        };
+        Ok(Self { config, network, facts })
+    }
+
+    /// An encoder with the weights of a folder. Where the tokenizer has more pieces than the
+    /// checkpoint, rows are added to the word table.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where weights are missing or do not fit the configuration.
+    fn load(folder: &mut ModelFolder, pieces: i64, params: &mut Parameters) -> Result<Self> {
+        let mut config = Config::<F::Keys>::read::<F>(&folder.config)
+            .map_err(|error| folder.in_config(&error))?;
+        config.check::<F>().map_err(|error| folder.in_config(&error))?;
+        check_depth(folder, F::dimensions(&config.keys).layers)?;
+        let mut notes = load::check(folder, &F::slots(&config.keys)?)?;
+        notes.extend(grow::<F>(&mut config.keys, pieces));
+        let mut encoder = Self::declare(config, params)?;
+        load::fill(folder, params)?;
+        encoder.facts.notes = notes;
+        Ok(encoder)
+    }
+
+    /// Runs all layers.
+    fn run(
+        &self,
+        stream: &TokenStream,
+        first: usize,
+        plan: Option<&AttentionTable>,
+        pass: &Pass,
+    ) -> Result<Ran> {
+        F::dimensions(&self.config.keys).limit.check(stream.segments.longest)?;
+        let mut states = self.network.embeddings.forward(stream, pass)?;
+        let scores = self.network.scores.of_pass(stream, pass)?;
+        let masks = pass.attention_dropout.as_ref();
+        let (mut kept, mut attention) = (Vec::new(), Vec::new());
+        for (index, layer) in self.network.layers.iter().enumerate() {
+            let salt = 1 + MASKS_A_LAYER * index as u64;
+            let terms = scores(index)?;
+            let qkv = layer.qkv(&states, pass)?;
+            if let Some(plan) = plan.filter(|_| index >= first) {
+                let rows = entity_attention(&qkv, &stream.segments, plan, &terms, masks, salt)?;
+                attention.push(rows);
+            }
+            let context = varlen_attention(&qkv, &stream.segments, &terms, masks, salt)?;
+            states = layer.finish(&states, &context, stream, pass, salt)?;
+            if index >= first {
+                kept.push(states.shallow_clone());
+            }
+        }
+        let last = self.finished(&states, pass)?;
+        Ok(Ran { kept, attention, last })
+    }
+
+    /// The states of the last layer as the encoder gives them.
+    fn finished(&self, states: &Tensor, pass: &Pass) -> Result<Tensor> {
+        let states = match &self.network.norm {
+            Some(norm) => norm.forward(states)?,
+            None => states.shallow_clone(),
+        };
+        if !self.network.drops_output {
+            return Ok(states);
+        }
+        let salt = 1 + MASKS_A_LAYER * self.network.layers.len() as u64;
+        dropout(&states, pass.hidden_dropout.as_ref(), salt)
+    }
+}
+
+/// What a pass through all layers gives.
+struct Ran {
+    /// The states after each layer from the first that was asked for, before [`Network::norm`].
+    kept: Vec<Tensor>,
+    /// The attention of entities in the same layers.
+    attention: Vec<Tensor>,
+    /// The states of the last layer, finished.
+    last: Tensor,
+}
+
+impl<F: Family> Encoder for Transformer<F> {
+    fn facts(&self) -> &EncoderFacts {
+        &self.facts
+    }
+
+    fn encode(&self, stream: &TokenStream, pass: &Pass) -> Result<Tensor> {
+        Ok(self.run(stream, self.network.layers.len(), None, pass)?.last)
+    }
+
+    fn encode_attended(
+        &self,
+        stream: &TokenStream,
+        asked: &Attending,
+        pass: &Pass,
+    ) -> Result<Attended> {
+        let (total, counted) = (self.network.layers.len(), asked.layers.max(1));
+        let first = total.checked_sub(counted).ok_or_else(|| {
+            Error::recipe(format!(
+                "the mean of {counted} layers was asked of an encoder with {total}"
+            ))
+        })?;
+        let Ran { mut kept, attention, last } = self.run(stream, first, asked.plan, pass)?;
+        kept.pop();
+        kept.push(last);
+        Attended::mean(&kept, &attention)
+    }
+
+    fn layer_states(&self, stream: &TokenStream, pass: &Pass) -> Result<LayerStates> {
+        let embedding = self.network.embeddings.forward(stream, pass)?;
+        let Ran { kept, last, .. } = self.run(stream, 0, None, pass)?;
+        Ok(LayerStates { embedding, layers: kept, last })
+    }
+
+    /// Replaces the position table by its hierarchical extension, once.
+    fn extend_positions(&mut self, alpha: f64, parameters: &mut Parameters) -> Result<()> {
+        if self.config.other.contains_key(EXTENDED) {
+            return Ok(());
+        }
+        let refused =
+            |why: String| Error::recipe(why).with_hint("encode long documents in windows");
+        let Some(table) = &mut self.network.embeddings.positions else {
+            return Err(refused(format!(
+                "an encoder of the family `{}` has no positions that could be extended",
+                F::MODEL_TYPE
+            )));
+        };
+        if table.first > 0 {
+            return Err(refused(format!(
+                "the positions of the family `{}` cannot be extended, because they do not start \
+                 with row 0",
+                F::MODEL_TYPE
+            )));
+        }
+        let rows = tch::no_grad(|| extended_positions(&table.rows, alpha))?;
+        table.rows = parameters.replace(table.name, &rows)?;
+        self.config.other.insert(EXTENDED.to_owned(), alpha.into());
+        F::set_positions(&mut self.config.keys, rows.size()[0]);
+        let limit = F::dimensions(&self.config.keys).limit;
+        self.facts.max_positions = limit.tokens().and_then(|count| usize::try_from(count).ok());
+        Ok(())
+    }
+
+    fn config(&self) -> Value {
+        self.config.to_json::<F>()
+    }
+}
+
+/// Keeps a damaged number of layers from building an endless list of names.
+fn check_depth(folder: &ModelFolder, layers: i64) -> Result<()> {
+    let tensors = folder.tensors.len();
+    if usize::try_from(layers).is_ok_and(|layers| layers <= MOST_SHARING * tensors) {
+        return Ok(());
+    }
+    let problem =
+        format!("config.json has {layers} layers, but the weights only {tensors} tensors");
+    Err(folder.error(problem).into())
+}
+
+/// Layers that may share one tensor (ALBERT).
+const MOST_SHARING: usize = 8;
+
+fn grow<F: Family>(keys: &mut F::Keys, pieces: i64) -> Option<String> {
+    let Dimensions { pieces: rows, initializer_range: std, .. } = F::dimensions(keys);
+    if pieces <= rows {
+        return None;
+    }
+    F::set_pieces(keys, pieces);
+    Some(format!(
+        "the tokenizer has {pieces} pieces, the checkpoint {rows}: {} rows were added from \
+         N(0, {std}²)",
+        pieces - rows
+    ))
+}
