@@ -1,11 +1,13 @@
 //! Benchmarks of the stages: documents and tokens a second, share of the machine's matmul rate,
 //! peak memory, all in one call.
 
+mod encoders;
 mod entrant;
 mod systems;
 mod table;
 mod trivial;
 
+pub use encoders::EncodersBench;
 pub use entrant::enter;
 pub use systems::{SystemsBench, compare_systems, not_learnt};
 
@@ -43,9 +45,10 @@ use crate::{Error, Result};
 #[derive(Debug, Args)]
 pub struct BenchOptions {
     /// Stages to measure: prepare, score, pretrain, finetune, evaluate [default: all]; or
-    /// `systems`, a table of all systems on the same documents
+    /// `systems`, a table of all systems on the same documents, or `encoders`, tokens a second of
+    /// encoders beside the first one
     pub names: Vec<String>,
-    /// Encoder preset; with `systems` also SYSTEM=E for one of them
+    /// Encoder preset; with `systems` also SYSTEM=E for one of them; several with `encoders`
     #[arg(long = "encoder", value_name = "E", value_delimiter = ',', default_value = "tiny")]
     pub encoders: Vec<String>,
     /// Generated documents [default: 1000; with `systems` 400, with --overfit 40]

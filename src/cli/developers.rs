@@ -86,6 +86,12 @@ pub struct BenchVerb {
     /// below a tenth
     #[arg(long)]
     overfit: bool,
+    /// encoders: pieces of each document [default: 512]
+    #[arg(long, value_name = "N")]
+    length: Option<usize>,
+    /// encoders: measure presets that have this key of config.json with this value too
+    #[arg(long, value_name = "KEY=VALUE")]
+    variant: Option<String>,
     /// systems: folder of documents, for the process that measures one system
     #[arg(long, value_name = "DIR", hide = true)]
     entrant: Option<PathBuf>,
@@ -97,6 +103,12 @@ impl BenchVerb {
     pub fn run(self) -> Result<()> {
         if self.options.names == ["systems"] {
             return self.systems();
+        }
+        if self.options.names == ["encoders"] {
+            return self.encoders();
+        }
+        if self.length.is_some() || self.variant.is_some() {
+            return Err(Error::recipe("--length and --variant need `bench encoders`"));
         }
         let overrides = self.overrides.of_verb::<Self>()?;
         if self.overfit
@@ -114,6 +126,20 @@ impl BenchVerb {
                 write_json(self.json.as_deref(), &results)?;
             }
             Ok(())
+        })
+    }
+
+    fn encoders(self) -> Result<()> {
+        let variant = self.variant.as_deref().map(key_and_value).transpose()?;
+        let bench = bench::EncodersBench {
+            encoders: self.options.encoders,
+            variant,
+            length: self.length.unwrap_or(512).max(1),
+        };
+        self.machine.session()?.run(|session| {
+            let table = bench.run(session.device, session.precision(self.options.precision))?;
+            println!("{table}");
+            write_json(self.json.as_deref(), &table)
         })
     }
 
@@ -154,4 +180,14 @@ impl BenchVerb {
         }
         Ok(())
     }
+}
+
+/// A key and its value, as JSON or else as text.
+fn key_and_value(text: &str) -> Result<(String, serde_json::Value)> {
+    let (key, value) = text.split_once('=').ok_or_else(|| {
+        Error::recipe(format!("--variant `{text}` is not KEY=VALUE"))
+            .with_hint("for example --variant global_attn_every_n_layers=1")
+    })?;
+    let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+    Ok((key.to_owned(), value))
 }
