@@ -23,6 +23,7 @@ use super::files::TokenizerFiles;
 use super::names::PieceNames;
 use super::{Opened, TokenizerKind, charsmap, unigram};
 use crate::base::text_file;
+use crate::hub::{self, RepoName, Wanted};
 use crate::{DataError, Error, Result};
 
 /// The special pieces in front of the words of a vector file.
@@ -52,10 +53,13 @@ pub(super) fn open(path: &Path, lowercase: Option<bool>) -> Result<Opened> {
         return open_folder(path, lowercase);
     }
     if !path.exists() {
+        if let Some(name) = path.to_str().and_then(RepoName::parse) {
+            return open_folder(&hub::fetch(&name, Wanted::Tokenizer)?.folder, lowercase);
+        }
         return Err(Error::recipe(format!("there is no tokeniser at {}", path.display()))
             .with_hint(
-                "names of the Hugging Face Hub are not looked up: name a folder with \
-                 tokenizer.json, vocab.txt or spm.model, a vocab.txt, or a file of word vectors",
+                "name a folder with tokenizer.json, vocab.txt or spm.model, a vocab.txt, a file of \
+                 word vectors, or a repository of the Hugging Face Hub as ORG/NAME",
             ));
     }
     if path.extension().is_some_and(|extension| extension == "json") {
