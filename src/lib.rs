@@ -10,6 +10,8 @@ mod error;
 
 mod base;
 
+mod hub;
+
 mod corpus;
 
 mod text;
@@ -58,6 +60,9 @@ use reference_data::reference_data;
 #[cfg(feature = "cloud")]
 #[path = "../tests/support/fake_bucket.rs"]
 mod fake_bucket;
+#[cfg(test)]
+#[path = "../tests/support/fake_hub.rs"]
+mod fake_hub;
 
 pub use error::{DataError, Error, Result, exit_code};
 

@@ -54,8 +54,9 @@ struct InputFlags {
     /// Relations: rel_info.json or rel2id.json [default: the relations of the labels, sorted]
     #[arg(long, value_name = "FILE")]
     relations: Option<PathBuf>,
-    /// Tokenizer folder, vocab.txt, or a text file of word vectors [default: the folder `tokenizer`
-    /// beside the first input; `survey` counts words without it]
+    /// Tokenizer folder, vocab.txt, a text file of word vectors, or a repository of the Hugging
+    /// Face Hub (ORG/NAME) [default: the folder `tokenizer` beside the first input; `survey` counts
+    /// words without it]
     #[arg(long, value_name = "DIR-or-vocab")]
     tokenizer: Option<PathBuf>,
     /// Lower-case words (`true`, or no value) or keep their case (`false`) [default: as the

@@ -163,7 +163,8 @@ pub struct SystemsVerb {
     /// System to describe [default: list all]
     #[arg(value_name = "NAME")]
     name: Option<String>,
-    /// Encoder for the parameter counts: tiny, mini, base, bilstm, or a Hugging Face folder
+    /// Encoder for the parameter counts: tiny, mini, base, bilstm, or a Hugging Face folder or
+    /// repository (ORG/NAME)
     #[arg(long, value_name = "E", default_value = "base")]
     encoder: String,
     /// Write the list or the description as JSON

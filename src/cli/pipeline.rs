@@ -55,7 +55,8 @@ impl RunVerb {
 /// What every training stage takes beside its data.
 #[derive(Debug, Args)]
 struct StageFlags {
-    /// Encoder: tiny, mini, base, bilstm, words, or a Hugging Face folder
+    /// Encoder: tiny, mini, base, bilstm, words, or a Hugging Face folder or
+    /// repository (ORG/NAME)
     #[arg(long, value_name = "E")]
     encoder: String,
     /// Run folder

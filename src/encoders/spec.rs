@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::registry::{kind_of_config, kind_of_preset, model_types, presets};
 use super::{Encoder, NewEncoder};
+use crate::hub::{self, RepoName, Wanted};
 use crate::torch::{Parameters, hf};
 use crate::{Error, Result};
 
@@ -14,28 +15,39 @@ use crate::{Error, Result};
 pub enum EncoderSpec {
     /// New weights.
     New(NewEncoder),
-    /// A Hugging Face folder: `config.json` with `model.safetensors` or `pytorch_model.bin`.
+    /// A Hugging Face folder: `config.json` with `model.safetensors` or `pytorch_model.bin`. That
+    /// of a repository lies in the cache of the Hub.
     Folder(PathBuf),
 }
 
 impl EncoderSpec {
-    /// Reads the name of a preset or the path of a folder.
+    /// Reads the name of a preset, the path of a folder, or the name of a repository of the Hub,
+    /// `ORG/NAME[@REVISION]`, whose files are fetched unless they are in the cache.
     ///
     /// # Errors
-    /// [`Error::Recipe`] for a name that is neither.
+    /// [`Error::Recipe`] for a name that is none of them; as [`hub::fetch`].
     pub fn parse(text: &str) -> Result<Self> {
-        if kind_of_preset(text).is_some() {
+        if Self::is_preset(text) {
             return Ok(Self::preset(text, Value::Null));
         }
         let path = PathBuf::from(text);
         if path.is_dir() {
             return Ok(Self::Folder(path));
         }
+        if let Some(name) = RepoName::parse(text) {
+            return Ok(Self::Folder(hub::fetch(&name, Wanted::Encoder)?.folder));
+        }
         let problem = format!("encoder `{text}` is neither a preset nor a folder");
         Err(Error::recipe(problem).with_hint(format!(
-            "name one of `{}`, or the folder of a Hugging Face BERT checkpoint",
+            "name one of `{}`, the folder of a Hugging Face checkpoint, or a repository of the \
+             Hub as ORG/NAME",
             presets().join("`, `")
         )))
+    }
+
+    /// Whether a name is that of a preset.
+    pub fn is_preset(name: &str) -> bool {
+        kind_of_preset(name).is_some()
     }
 
     /// A preset with some keys of its `config.json` changed; `overrides` is an object or null.

@@ -288,6 +288,7 @@ impl<'a> PrepareJob<'a> {
     pub fn run(&self) -> Result<PrepareReport> {
         let tokenizer = Tokenizer::load(self.tokenizer, self.lowercase)?;
         tokenizer.warnings().iter().for_each(|warning| say(format!("warning: {warning}")));
+        tokenizer.note().iter().for_each(|note| say(format!("note: {note}")));
         let write = WriteOptions::default();
         let rows_per_shard = self.shard_rows.unwrap_or(write.rows_per_shard);
         let options = PrepareOptions {

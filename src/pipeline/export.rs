@@ -34,6 +34,12 @@ pub fn export(checkpoint: &Path, named: Option<&Path>, output: &Path) -> Result<
         metric: "F1".into(),
         value: f1,
     });
+    let base = description.base.as_ref();
+    let mut training = vec![
+        ("stage".to_owned(), state.stage.clone()),
+        ("steps".to_owned(), state.step.to_string()),
+    ];
+    training.extend(base.map(|base| ("commit of the base model".to_owned(), base.commit.clone())));
     let card = ModelCard {
         name: format!("{system} {kind:?}").to_lowercase(),
         description: format!(
@@ -41,13 +47,10 @@ pub fn export(checkpoint: &Path, named: Option<&Path>, output: &Path) -> Result<
             system,
             description.relations.len()
         ),
-        base_model: description.encoder.name.clone(),
+        base_model: base.map_or(&description.encoder.name, |base| &base.name).clone(),
         tags: vec!["document-level relation extraction".into()],
         scores: dev.into_iter().collect(),
-        training: vec![
-            ("stage".into(), state.stage.clone()),
-            ("steps".into(), state.step.to_string()),
-        ],
+        training,
         usage: "docre-pretrain predict --checkpoint . --input documents.json --output result.json"
             .into(),
     };

@@ -8,6 +8,7 @@ use tch::{Device, Tensor};
 use crate::corpus::RelationSet;
 use crate::encoders;
 use crate::encoders::{Encoder, EncoderSpec, WordStart, WordVectors};
+use crate::hub::{self, RepoName};
 use crate::recipe::{EncoderChoice, EncoderInit};
 use crate::shards::DocumentStore;
 use crate::systems::dsdocre::{DSDOCRE, DsdocreModel, DsdocreSettings, ModelKind};
@@ -27,6 +28,9 @@ pub struct Description {
     pub settings: Settings,
     /// The encoder; the weights themselves lie in the folder.
     pub encoder: EncoderChoice,
+    /// The repository of the Hub that the encoder started from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<BaseModel>,
     /// Relations in class order.
     pub relations: RelationSet,
     /// Entity types in the order of their embedding rows.
@@ -35,6 +39,23 @@ pub struct Description {
     pub tokenizer: String,
     /// Whether pairs are chosen by a ranker, and where it lies, relative to the checkpoint.
     pub ranker: Option<PathBuf>,
+}
+
+/// A repository of the Hub at one commit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BaseModel {
+    /// `ORG/NAME`.
+    pub name: String,
+    /// The commit.
+    pub commit: String,
+}
+
+impl BaseModel {
+    /// The repository that an encoder's name stands for, if this process has fetched it.
+    fn of(encoder: &EncoderChoice) -> Option<Self> {
+        let found = hub::fetched(&RepoName::parse(&encoder.name)?)?;
+        Some(Self { name: found.name, commit: found.commit })
+    }
 }
 
 /// A model with what is needed to use and save it.
@@ -138,6 +159,7 @@ impl NewModel<'_> {
             kind,
             settings,
             encoder: self.encoder.clone(),
+            base: BaseModel::of(self.encoder),
             relations: store.relations().clone(),
             entity_types: foundation.entity_types.clone(),
             tokenizer: tokenizer.identity().to_owned(),

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use crate::encoders::EncoderSpec;
+use crate::hub::RepoName;
 use crate::recipe::Recipe;
 use crate::{Error, Result};
 
@@ -90,12 +91,20 @@ pub fn check_files(recipe: &Recipe) -> Result<()> {
     let lists =
         lists.into_iter().flat_map(|(key, files)| files.iter().map(move |file| (key, file)));
     let single = single.into_iter().filter_map(|(key, file)| Some((key, file?)));
-    if let Some((key, file)) = lists.chain(single).find(|(_, file)| !file.exists()) {
+    // A tokenizer may be the name of a repository.
+    let repository = |key: &str, file: &Path| {
+        key == "data.tokenizer" && file.to_str().and_then(RepoName::parse).is_some()
+    };
+    if let Some((key, file)) =
+        lists.chain(single).find(|(key, file)| !file.exists() && !repository(key, file))
+    {
         return Err(missing(format!("{key}: there is no {}", file.display()), file));
     }
     EncoderSpec::parse(&recipe.encoder.name).map(drop).map_err(|error| {
         let name = Path::new(&recipe.encoder.name);
-        if source_of(name).is_some() { missing(error.to_string(), name) } else { error }
+        let repository = RepoName::parse(&recipe.encoder.name).is_some();
+        let known = !repository && source_of(name).is_some();
+        if known { missing(error.to_string(), name) } else { error }
     })
 }
 
@@ -123,7 +132,7 @@ mod tests {
             ("[data]\nrelations = \"gda/r.json\"", "data.relations", "GDA"),
             ("[data]\nhuman = [\"chemdisgene/a.txt\"]", "data.human", "chanzuckerberg"),
             ("[encoder]\nword_vectors = \"glove.6B.50d.txt\"", "encoder.word_vectors", "stanford"),
-            ("[encoder]\nname = \"m/bert-base-uncased\"", "encoder `m/bert", "hf download"),
+            ("[encoder]\nname = \"m/x/bert-base-uncased\"", "encoder `m/x", "hf download"),
             ("[data]\nhuman = [\"mine.json\"]", "data.human", "start at its folder"),
         ] {
             let error = check_files(&Recipe::parse(text, "r", &[]).unwrap()).unwrap_err();

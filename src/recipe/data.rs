@@ -41,7 +41,8 @@ pub struct DataSources {
     /// `rel_info.json` or `rel2id.json`; found from the labels when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub relations: Option<PathBuf>,
-    /// Tokenizer folder or vocabulary; the encoder's own, or the generated world's, when absent.
+    /// Tokenizer folder, vocabulary, or repository of the Hugging Face Hub; the encoder's own, or
+    /// the generated world's, when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<PathBuf>,
     /// Facts that Ign F1 ignores (`.fact` file or training file); those of the documents that are

@@ -20,8 +20,8 @@ pub enum EncoderInit {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct EncoderChoice {
-    /// `tiny`, `mini`, `base`, `bilstm`, `words` (a table of word vectors alone), or a Hugging Face
-    /// folder.
+    /// `tiny`, `mini`, `base`, `bilstm`, `words` (a table of word vectors alone), a Hugging Face
+    /// folder, or a repository of the Hugging Face Hub: `ORG/NAME`, `ORG/NAME@REVISION`.
     pub name: String,
     /// Word vectors (GloVe text): the table of `bilstm`, the start of the word embeddings of a
     /// preset.

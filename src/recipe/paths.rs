@@ -49,7 +49,7 @@ impl Places<'_> {
                 _ => Vec::new(),
             };
             for text in texts {
-                let preset = key == ENCODER && is_preset(text);
+                let preset = key == ENCODER && EncoderSpec::is_preset(text);
                 if !preset && self.resolve_one(text, by_name) && !elsewhere.contains(&key) {
                     elsewhere.push(key);
                 }
@@ -73,10 +73,6 @@ impl Places<'_> {
         }
         found
     }
-}
-
-fn is_preset(name: &str) -> bool {
-    matches!(EncoderSpec::parse(name), Ok(EncoderSpec::New(_)))
 }
 
 fn text_of(value: &mut Value) -> Option<&mut String> {

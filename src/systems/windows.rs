@@ -53,7 +53,8 @@ pub fn windows_of(
     let positions = foundation.encoder.facts().max_positions;
     let capacity = [positions, foundation.max_pieces].into_iter().flatten().min()?;
     let most = |limit: usize| (limit > 0).then_some(limit);
-    let (prefix, suffix) = (vec![foundation.pieces.cls], foundation.pieces.window_end());
+    let pieces = &foundation.pieces;
+    let (prefix, suffix) = (pieces.prefix.clone(), pieces.window_end.clone());
     Some(WindowRule { capacity, prefix, suffix, stride: most(stride), most: most(max_windows) })
 }
 

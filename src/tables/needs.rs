@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::file::{NeededFile, TableFile};
 use crate::encoders::EncoderSpec;
+use crate::hub::RepoName;
 use crate::recipe::Recipe;
 use crate::{Error, Result};
 
@@ -17,14 +18,19 @@ pub fn named_files(recipe: &Recipe) -> Vec<PathBuf> {
         files.push(label.facts.clone());
         files.extend(label.documents.clone());
     }
-    let single = [&data.relations, &data.tokenizer, &data.train_facts, &data.mesh_tree];
+    let single = [&data.relations, &data.train_facts, &data.mesh_tree];
     files.extend(single.into_iter().flatten().cloned());
     files.extend(recipe.encoder.word_vectors.clone());
-    let preset = matches!(EncoderSpec::parse(&recipe.encoder.name), Ok(EncoderSpec::New(_)));
-    if !preset {
-        files.push(PathBuf::from(&recipe.encoder.name));
+    if !EncoderSpec::is_preset(&recipe.encoder.name) {
+        files.extend(Some(PathBuf::from(&recipe.encoder.name)).filter(|path| !is_repository(path)));
     }
+    files.extend(data.tokenizer.clone().filter(|path| !is_repository(path)));
     files
+}
+
+/// Whether a name stands for a repository of the Hub, which is fetched.
+fn is_repository(path: &Path) -> bool {
+    !path.exists() && path.to_str().and_then(RepoName::parse).is_some()
 }
 
 /// Refuses recipes that name files which are not there; the error lists what to bring.

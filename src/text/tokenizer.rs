@@ -5,10 +5,16 @@
 //! word `[SEP]` is three plain pieces. Not for: markers and special pieces inside a document; those
 //! are put in when a view is made.
 
+mod added;
+mod charsmap;
+mod class;
 mod files;
 mod load;
+mod names;
 mod save;
+mod sentencepiece;
 mod special;
+mod unigram;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +23,7 @@ use ahash::AHashMap;
 use tokenizers::tokenizer::Model;
 use tokenizers::{NormalizerWrapper, PreTokenizerWrapper};
 
+use names::PieceNames;
 pub use special::SpecialPieces;
 
 use crate::{DataError, Error, Result};
@@ -51,6 +58,7 @@ struct Inner {
     json: String,
     identity: String,
     warnings: Vec<String>,
+    note: Option<String>,
 }
 
 /// A tokeniser as its files give it, before pieces are reserved.
@@ -58,13 +66,32 @@ struct Inner {
 struct Opened {
     tokenizer: tokenizers::Tokenizer,
     kind: TokenizerKind,
+    /// The special pieces that the files name.
+    named: PieceNames,
     /// What looks wrong in the files, one sentence each.
     warnings: Vec<String>,
 }
 
 impl Opened {
-    fn new(tokenizer: tokenizers::Tokenizer, kind: TokenizerKind) -> Self {
-        Self { tokenizer, kind, warnings: Vec::new() }
+    fn new(tokenizer: tokenizers::Tokenizer, kind: TokenizerKind, named: PieceNames) -> Self {
+        Self { tokenizer, kind, named, warnings: Vec::new() }
+    }
+
+    /// Appends named special pieces that the vocabulary lacks, as transformers does. Only that of a
+    /// hidden piece is usually missing.
+    fn append_named(&mut self) {
+        for name in self.named.all() {
+            if self.tokenizer.token_to_id(name).is_some() {
+                continue;
+            }
+            self.tokenizer.add_special_tokens(&[self.named.added(name)]);
+            if self.named.mask.as_ref() != Some(name) {
+                self.warnings.push(format!(
+                    "the special piece `{name}` is not in the vocabulary and is added to it: is it \
+                     the vocabulary of this folder?"
+                ));
+            }
+        }
     }
 }
 
@@ -73,8 +100,10 @@ impl Opened {
 pub enum TokenizerKind {
     /// BERT's WordPiece.
     WordPiece,
-    /// RoBERTa's byte-level BPE.
+    /// Byte-level BPE: RoBERTa, ModernBERT.
     BytePair,
+    /// Sentencepiece's unigram model: DeBERTa, XLM-RoBERTa, ALBERT, XLNet.
+    Unigram,
     /// One piece a word, for word vectors.
     WordLevel,
 }
@@ -85,6 +114,7 @@ impl TokenizerKind {
         match self {
             Self::WordPiece => "wordpiece",
             Self::BytePair => "byte-level-bpe",
+            Self::Unigram => "unigram",
             Self::WordLevel => "word-level",
         }
     }
@@ -110,9 +140,10 @@ impl Tokenizer {
         Self::load_with(path, lowercase, DEFAULT_RESERVED)
     }
 
-    /// Opens a folder with `tokenizer.json`, a folder with `vocab.txt` alone (BERT) or `vocab.json`
-    /// and `merges.txt` (RoBERTa), a `vocab.txt`, or a text file of word vectors (GloVe's format,
-    /// gzipped or not).
+    /// Opens a folder with `tokenizer.json`, a folder with `vocab.txt` alone (BERT), `vocab.json`
+    /// and `merges.txt` (RoBERTa) or the model of sentencepiece (`spm.model`, `spiece.model`,
+    /// `sentencepiece.bpe.model`), one of these files, or a text file of word vectors (GloVe's
+    /// format, gzipped or not).
     ///
     /// The class in `tokenizer_config.json` or `config.json` decides how the files are read, and
     /// the settings of `tokenizer_config.json` count, as in transformers. `lowercase` overrides
@@ -135,9 +166,12 @@ impl Tokenizer {
         Self::assemble(opened, DEFAULT_RESERVED, path)
     }
 
-    fn assemble(opened: Opened, reserved: usize, path: &Path) -> Result<Self> {
-        let Opened { mut tokenizer, kind, warnings } = opened;
-        let special = SpecialPieces::reserve(&mut tokenizer, reserved, path)?;
+    fn assemble(mut opened: Opened, reserved: usize, path: &Path) -> Result<Self> {
+        opened.append_named();
+        let Opened { mut tokenizer, kind, named, warnings } = opened;
+        let names = named.or(PieceNames::guess(&tokenizer));
+        let without = kind != TokenizerKind::WordLevel && !has_reserved(&tokenizer);
+        let special = SpecialPieces::reserve(&mut tokenizer, reserved, &names, path)?;
         let json =
             tokenizer.to_string(false).map_err(|error| DataError::new(path, error.to_string()))?;
         let vocab_size =
@@ -146,7 +180,16 @@ impl Tokenizer {
         // Special pieces in the text are text.
         tokenizer.set_encode_special_tokens(true);
         let plain = plain_folding(&tokenizer);
-        let inner = Inner { tokenizer, kind, plain, special, vocab_size, json, identity, warnings };
+        let note = without.then(|| {
+            format!(
+                "the vocabulary has no [unusedK] pieces; {reserved} are added to it for markers \
+                 and masks, with the numbers {} to {}",
+                special.unused[0],
+                special.unused[reserved - 1]
+            )
+        });
+        let inner =
+            Inner { tokenizer, kind, plain, special, vocab_size, json, identity, warnings, note };
         Ok(Self { inner: Arc::new(inner), cache: Cache::default() })
     }
 
@@ -207,6 +250,11 @@ impl Tokenizer {
         &self.inner.warnings
     }
 
+    /// What was done to the vocabulary that a reader may want to know.
+    pub fn note(&self) -> Option<&str> {
+        self.inner.note.as_deref()
+    }
+
     /// BLAKE3 of the serialised `tokenizer.json`: two tokenisers with the same identity give the
     /// same pieces.
     pub fn identity(&self) -> &str {
@@ -219,6 +267,11 @@ impl Tokenizer {
     pub fn save(&self, folder: &Path) -> Result<()> {
         save::write(&self.inner, folder)
     }
+}
+
+/// Whether a vocabulary has pieces that are kept ready.
+fn has_reserved(tokenizer: &tokenizers::Tokenizer) -> bool {
+    (0..DEFAULT_RESERVED).any(|k| tokenizer.token_to_id(&format!("[unused{k}]")).is_some())
 }
 
 /// Whether a tokeniser is BERT's without pieces that are looked for in the text, and then whether
@@ -252,5 +305,7 @@ impl Inner {
     }
 }
 
+#[cfg(test)]
+mod family_tests;
 #[cfg(test)]
 mod tests;

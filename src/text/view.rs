@@ -24,7 +24,7 @@ pub use choices::ViewChoices;
 pub struct ViewOptions {
     /// Most pieces of a view, with `[CLS]` and `[SEP]`; `None` for no limit.
     pub max_pieces: Option<usize>,
-    /// Whether a longer document is cut (its last piece is then `[SEP]`); otherwise it is an error.
+    /// Whether a longer document is cut (it still ends with `[SEP]`); otherwise it is an error.
     pub truncate: bool,
     /// Appends `[PAD]` pieces up to this length. The release attends to its padding in stages 1 and
     /// 2; nothing else needs it.
@@ -46,10 +46,11 @@ pub struct ViewOptions {
 /// The pieces of one visit and the places the model reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct View {
-    /// `[CLS]`, pieces with markers, `[SEP]`, and `[PAD]` where the options ask for it.
+    /// `[CLS]`, pieces with markers, `[SEP]`, and `[PAD]` where the options ask for it; what stands
+    /// around the pieces is the tokeniser's ([`SpecialPieces::prefix`], [`SpecialPieces::suffix`]).
     pub ids: Vec<u32>,
-    /// Positions of each entity's mentions in range, masked ones left out; `[0]` (the `[CLS]`) for
-    /// an entity without any. `[entities][1..]`
+    /// Positions of each entity's mentions in range, masked ones left out; `[0]` (the `[CLS]`, if
+    /// it stands in front) for an entity without any. `[entities][1..]`
     pub mention_positions: Vec<Vec<u32>>,
     /// First and last position of each entity's mentions in range, their markers included, masked
     /// ones left out; the last position of a mention that is cut is that of `[SEP]`. An entity may
@@ -66,7 +67,7 @@ pub struct View {
 /// Lays out one visit.
 ///
 /// A mention is in range when the position of its first word is below the limit; as in the release
-/// this includes the last position, where a cut document has its `[SEP]`.
+/// this includes the first position after the pieces of a cut document, where its `[SEP]` is.
 ///
 /// # Errors
 /// [`Error::Data`] when the document is longer than the limit and may not be cut, or when a mention
@@ -90,19 +91,26 @@ pub fn view(
             options.markers.place(document, symbols, choices, None)?;
     }
     let WrittenPieces { mut ids, word_positions, word_ends, symbol_positions } =
-        placement.write(symbols.cls);
-    let pieces_before_truncation = ids.len() + 1;
+        placement.write(&symbols.prefix);
+    let pieces_before_truncation = ids.len() + symbols.suffix.len();
     close(&mut ids, document, symbols, options)?;
-    let limit = options.max_pieces.unwrap_or(usize::MAX);
+    let limit = mention_limit(symbols, options);
     let masked_positions = choices.masked.iter().map(|&(entity, mention)| {
         let word = document.entities[entity as usize].mentions[mention as usize].start;
         let positions = if options.in_turn { &word_positions } else { &symbol_positions };
         Some(positions[word as usize]).filter(|&at| (at as usize) < limit)
     });
     let masked_positions = masked_positions.collect();
-    let mention_spans = mention_spans(document, choices, options, &word_positions, &word_ends);
+    let (starts, ends) = (&word_positions, &word_ends);
+    let mention_spans = mention_spans(document, choices, options, limit, (starts, ends));
     let mention_positions = mention_spans.iter().map(|spans| first_positions(spans)).collect();
     Ok(View { ids, mention_positions, mention_spans, masked_positions, pieces_before_truncation })
+}
+
+/// The position that a mention in range lies below.
+fn mention_limit(symbols: &SpecialPieces, options: &ViewOptions) -> usize {
+    let behind = symbols.suffix.len().saturating_sub(1);
+    options.max_pieces.map_or(usize::MAX, |limit| limit.saturating_sub(behind))
 }
 
 /// Cuts if need be, ends with `[SEP]`, pads if asked to.
@@ -112,15 +120,16 @@ fn close(
     symbols: &SpecialPieces,
     options: &ViewOptions,
 ) -> Result<()> {
+    let (whole, suffix) = (ids.len() + symbols.suffix.len(), symbols.suffix.len());
     if let Some(limit) = options.max_pieces
-        && ids.len() >= limit
+        && whole > limit
     {
-        if !options.truncate || limit == 0 {
-            return Err(too_long(document, ids.len() + 1, limit));
+        if !options.truncate || limit < suffix.max(1) {
+            return Err(too_long(document, whole, limit));
         }
-        ids.truncate(limit - 1);
+        ids.truncate(limit - suffix);
     }
-    ids.push(symbols.sep);
+    ids.extend_from_slice(&symbols.suffix);
     if let Some(length) = options.pad_to {
         ids.resize(ids.len().max(length), symbols.pad);
     }
@@ -181,10 +190,9 @@ fn mention_spans(
     document: &TokenizedDocument,
     choices: &ViewChoices,
     options: &ViewOptions,
-    starts: &[u32],
-    ends: &[u32],
+    limit: usize,
+    (starts, ends): (&[u32], &[u32]),
 ) -> Vec<Vec<(u32, u32)>> {
-    let limit = options.max_pieces.unwrap_or(usize::MAX);
     let of_entity = |(e, entity): (usize, &super::TokenizedEntity)| {
         let spans = choices
             .unmasked(e, &entity.mentions)
@@ -296,13 +304,13 @@ impl<'d> Placement<'d> {
         }
     }
 
-    fn write(mut self, cls: u32) -> WrittenPieces {
+    fn write(mut self, prefix: &[u32]) -> WrittenPieces {
         self.starts.reverse();
         self.starts.sort_by_key(|&(word, _)| word);
         self.ends.sort_by_key(|&(word, _)| word);
         let (words, document) = (self.emptied.len(), self.document);
-        let mut ids = Vec::with_capacity(document.pieces.len() + self.starts.len() * 2 + 2);
-        ids.push(cls);
+        let mut ids = Vec::with_capacity(document.pieces.len() + self.starts.len() * 2 + 4);
+        ids.extend_from_slice(prefix);
         let (mut word_positions, mut word_ends, mut symbol_positions) =
             (Vec::with_capacity(words), Vec::with_capacity(words), vec![0; words]);
         let (mut starts, mut ends) = (self.starts.iter().peekable(), self.ends.iter().peekable());

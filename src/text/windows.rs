@@ -190,10 +190,12 @@ mod tests {
         fn windows_fit_and_leave_no_gap(
             length in 1_usize..3000,
             capacity in 4_usize..600,
+            prefix in 0_usize..2,
             suffix in 1_usize..3,
             stride in prop::option::of(1_usize..400),
         ) {
-            let rule = WindowRule { stride, ..rule(capacity, suffix) };
+            let prefix = vec![901; prefix];
+            let rule = WindowRule { stride, prefix, ..rule(capacity, suffix) };
             let windows = rule.windows(length);
             prop_assert!(
                 windows.iter().all(|window| window.skip + window.count + window.tail <= capacity)

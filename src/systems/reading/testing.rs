@@ -24,7 +24,9 @@ pub(crate) fn pieces() -> SpecialPieces {
         sep: 101,
         pad: 102,
         unk: 103,
-        window_ends: 1,
+        prefix: vec![100],
+        suffix: vec![101],
+        window_end: vec![101],
         star: 104,
         unused: (105..505).collect(),
     }

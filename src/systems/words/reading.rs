@@ -64,7 +64,8 @@ pub(super) fn read(
             Ok(ReadDocument { ids, states: (0..kept as i64).map(Some).collect() })
         }
         Reading::Pieces | Reading::CollapsedPieces => {
-            let count = document.pieces.len() + 2;
+            let (first, frame) = (pieces.prefix.len(), pieces.frame_len());
+            let count = document.pieces.len() + frame;
             let room = within(
                 document,
                 count,
@@ -72,16 +73,14 @@ pub(super) fn read(
                 limits.truncate,
                 "word pieces with [CLS] and [SEP]",
             )?
-            .saturating_sub(2);
-            let inner = document.pieces[..room].iter().map(|&piece| i64::from(piece));
-            let ids = std::iter::once(i64::from(pieces.cls))
-                .chain(inner)
-                .chain([i64::from(pieces.sep)])
-                .collect();
+            .saturating_sub(frame);
+            let inner = document.pieces[..room].iter();
+            let framed = pieces.prefix.iter().chain(inner).chain(&pieces.suffix);
+            let ids = framed.map(|&piece| i64::from(piece)).collect();
             let states = if reading == Reading::Pieces {
-                own_states(document, kept, room)
+                own_states(document, kept, room, first)
             } else {
-                collapsed_states(document, kept, limits)
+                collapsed_states(document, kept, limits, pieces)
             };
             Ok(ReadDocument { ids, states })
         }
@@ -120,13 +119,21 @@ fn first_piece(document: &TokenizedDocument, word: usize) -> Option<u32> {
 }
 
 /// Words up to the last one that begins before the cut; those without pieces have no state.
-fn own_states(document: &TokenizedDocument, kept: usize, room: usize) -> Vec<Option<i64>> {
+fn own_states(
+    document: &TokenizedDocument,
+    kept: usize,
+    room: usize,
+    first: usize,
+) -> Vec<Option<i64>> {
     let fits = document.word_starts[..document.num_words()]
         .partition_point(|&start| (start as usize) < room.max(1));
     let cut = room < document.pieces.len();
     let words = if cut { kept.min(fits) } else { kept };
     (0..words)
-        .map(|word| first_piece(document, word).map(|_| i64::from(document.word_starts[word]) + 1))
+        .map(|word| {
+            first_piece(document, word)
+                .map(|_| i64::from(document.word_starts[word]) + first as i64)
+        })
         .collect()
 }
 
@@ -135,11 +142,13 @@ fn collapsed_states(
     document: &TokenizedDocument,
     kept: usize,
     limits: &WordLimits,
+    pieces: &SpecialPieces,
 ) -> Vec<Option<i64>> {
-    let last = limits.max_pieces.map_or(i64::MAX, |limit| limit.saturating_sub(2) as i64);
+    let behind = pieces.suffix.len() + 1;
+    let last = limits.max_pieces.map_or(i64::MAX, |limit| limit.saturating_sub(behind) as i64);
     let mut starts: Vec<i64> = document.word_starts[..document.num_words()]
         .iter()
-        .map(|&start| (i64::from(start) + 1).min(last))
+        .map(|&start| (i64::from(start) + pieces.prefix.len() as i64).min(last))
         .collect();
     starts.dedup();
     (0..kept).map(|word| starts.get(word).copied()).collect()

@@ -25,7 +25,9 @@ pub(crate) fn special() -> SpecialPieces {
         sep: 3,
         pad: 0,
         unk: 1,
-        window_ends: 1,
+        prefix: vec![2],
+        suffix: vec![3],
+        window_end: vec![3],
         star: 4,
         unused: (5..310).collect(),
     }

@@ -3,7 +3,7 @@
 //!
 //! transformers builds the tokenisers of BERT and RoBERTa anew from the vocabulary and these
 //! settings, so that the normaliser and the pre-tokeniser of a `tokenizer.json` do not count. Not
-//! for: building them (`load`).
+//! for: building them (`load`, `unigram`).
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,70 +12,27 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokenizers::AddedToken;
 
+use super::class::Class;
+use super::names::PieceNames;
 use crate::base::text_file;
 use crate::{DataError, Result};
 
-/// Classes that transformers builds like BERT's tokeniser.
-const BERT_CLASSES: [&str; 8] = [
-    "BertTokenizer",
-    "DistilBertTokenizer",
-    "ElectraTokenizer",
-    "ConvBertTokenizer",
-    "LayoutLMTokenizer",
-    "LxmertTokenizer",
-    "MobileBertTokenizer",
-    "MPNetTokenizer",
-];
-/// Classes that transformers builds like RoBERTa's tokeniser.
-const ROBERTA_CLASSES: [&str; 3] = ["RobertaTokenizer", "BartTokenizer", "LongformerTokenizer"];
-/// Classes that take `tokenizer.json` as it stands.
-const GENERIC_CLASSES: [&str; 2] = ["PreTrainedTokenizer", "TokenizersBackend"];
-
-/// Values of `model_type` whose tokeniser is BERT's.
-const BERT_MODELS: [&str; 14] = [
-    "bert",
-    "convbert",
-    "distilbert",
-    "electra",
-    "ernie",
-    "layoutlm",
-    "lxmert",
-    "megatron-bert",
-    "mobilebert",
-    "mpnet",
-    "nezha",
-    "retribert",
-    "squeezebert",
-    "visual_bert",
-];
-/// Values of `model_type` whose tokeniser is RoBERTa's.
-const ROBERTA_MODELS: [&str; 8] = [
-    "bart",
-    "data2vec-text",
-    "ibert",
-    "longformer",
-    "mega",
-    "mra",
-    "roberta",
-    "roberta-prelayernorm",
-];
-
-/// How transformers builds the tokeniser of a folder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Class {
-    /// BERT's normaliser and pre-tokeniser over the vocabulary.
-    Bert,
-    /// Byte-level BPE over the vocabulary.
-    Roberta,
-    /// `tokenizer.json` as it stands.
-    AsItStands,
-}
+/// Models whose byte-level vocabulary is met with the pieces of running text: a blank before each
+/// word, unless `add_prefix_space` says otherwise.
+const RUNNING_TEXT: [&str; 1] = ["modernbert"];
 
 /// What the files beside a vocabulary say.
 #[derive(Debug, Default)]
 pub(super) struct TokenizerFiles {
     /// The class; `None` where no file names one that is known.
     pub class: Option<Class>,
+    /// The class of the model's family, which counts where `class` needs a `tokenizer.json` and
+    /// there is none.
+    pub family: Option<Class>,
+    /// Whether a byte-level vocabulary is met with a blank before each word, where nothing is said.
+    pub running_text: bool,
+    /// The special pieces that are named.
+    pub named: PieceNames,
     /// The settings of `tokenizer_config.json`.
     pub settings: PieceSettings,
     /// Pieces that are looked for in the text before it is split, by number.
@@ -95,7 +52,15 @@ pub(super) struct PieceSettings {
     pub tokenize_chinese_chars: bool,
     /// Whether a word is tokenised as if a blank stood before it.
     pub add_prefix_space: Option<bool>,
+    /// Sentencepiece: whether accents stay (ALBERT, XLNet).
+    pub keep_accents: bool,
+    /// Sentencepiece: whether punctuation is split off first (DeBERTa).
+    pub split_by_punct: bool,
+    cls_token: Option<PieceName>,
+    sep_token: Option<PieceName>,
+    pad_token: Option<PieceName>,
     unk_token: Option<PieceName>,
+    mask_token: Option<PieceName>,
     added_tokens_decoder: Option<BTreeMap<u32, AddedPiece>>,
 }
 
@@ -107,18 +72,27 @@ impl Default for PieceSettings {
             strip_accents: None,
             tokenize_chinese_chars: true,
             add_prefix_space: None,
+            keep_accents: false,
+            split_by_punct: false,
+            cls_token: None,
+            sep_token: None,
+            pad_token: None,
             unk_token: None,
+            mask_token: None,
             added_tokens_decoder: None,
         }
     }
 }
 
 impl PieceSettings {
-    /// The piece of unknown words; `usual` when nothing is said.
-    pub fn unknown_piece(&self, usual: &str) -> String {
-        match &self.unk_token {
-            None => usual.to_owned(),
-            Some(PieceName::Plain(name) | PieceName::InFull { content: name }) => name.clone(),
+    fn names(&self) -> PieceNames {
+        let text = |name: &Option<PieceName>| name.as_ref().map(PieceName::text);
+        PieceNames {
+            cls: text(&self.cls_token),
+            sep: text(&self.sep_token),
+            pad: text(&self.pad_token),
+            unk: text(&self.unk_token),
+            mask: text(&self.mask_token),
         }
     }
 }
@@ -129,6 +103,13 @@ impl PieceSettings {
 enum PieceName {
     Plain(String),
     InFull { content: String },
+}
+
+impl PieceName {
+    fn text(&self) -> String {
+        let (Self::Plain(name) | Self::InFull { content: name }) = self;
+        name.clone()
+    }
 }
 
 /// An entry of `added_tokens_decoder`.
@@ -165,8 +146,8 @@ struct ModelType {
 }
 
 impl TokenizerFiles {
-    /// Reads `tokenizer_config.json`, `config.json` and `added_tokens.json` in a folder; a file
-    /// that is missing says nothing.
+    /// Reads `tokenizer_config.json`, `special_tokens_map.json`, `config.json` and
+    /// `added_tokens.json` in a folder; a file that is missing says nothing.
     ///
     /// # Errors
     /// [`crate::Error::Data`] for a file that is not such JSON, and for a class that is not
@@ -175,10 +156,19 @@ impl TokenizerFiles {
         let config = folder.join("tokenizer_config.json");
         let mut settings: PieceSettings = read_json(&config)?.unwrap_or_default();
         let model: ModelType = read_json(&folder.join("config.json"))?.unwrap_or_default();
+        let model_type = model.model_type.as_deref().unwrap_or_default();
+        let family = Class::of_model(model_type);
         let class = match &settings.tokenizer_class {
             Some(name) => Some(class_named(name, &config)?),
-            None => model.model_type.as_deref().and_then(class_of_model),
+            None => family,
         };
+        let mut named = settings.names();
+        if settings.added_tokens_decoder.is_none() {
+            // The older way of writing it down; then this file counts more.
+            let path = folder.join("special_tokens_map.json");
+            let map: PieceSettings = read_json(&path)?.unwrap_or_default();
+            named = map.names().or(named);
+        }
         let mut added: BTreeMap<u32, AddedToken> = settings
             .added_tokens_decoder
             .take()
@@ -190,35 +180,29 @@ impl TokenizerFiles {
         for (content, number) in older.unwrap_or_default() {
             added.entry(number).or_insert_with(|| AddedToken::from(content, false));
         }
-        Ok(Self { class, settings, added })
+        let running_text = RUNNING_TEXT.contains(&model_type);
+        Ok(Self { class, family, running_text, named, settings, added })
+    }
+
+    /// The class that builds a tokeniser where there is no `tokenizer.json`.
+    pub fn builder(&self) -> Option<Class> {
+        match self.class {
+            None | Some(Class::AsItStands) => self.family,
+            class => class,
+        }
     }
 }
 
 fn class_named(name: &str, config: &Path) -> Result<Class> {
-    let plain = name.strip_suffix("Fast").unwrap_or(name);
-    if BERT_CLASSES.contains(&plain) {
-        Ok(Class::Bert)
-    } else if ROBERTA_CLASSES.contains(&plain) {
-        Ok(Class::Roberta)
-    } else if GENERIC_CLASSES.contains(&plain) {
-        Ok(Class::AsItStands)
-    } else {
-        Err(DataError::new(config, format!("the class `{name}` is not supported yet"))
+    Class::named(name).ok_or_else(|| {
+        DataError::new(config, format!("the class `{name}` is not supported yet"))
             .field("tokenizer_class")
             .hint(
                 "if tokenizer.json holds the whole tokeniser, set tokenizer_class to \
                  PreTrainedTokenizerFast in a copy of the folder",
             )
-            .into())
-    }
-}
-
-fn class_of_model(model_type: &str) -> Option<Class> {
-    if BERT_MODELS.contains(&model_type) {
-        Some(Class::Bert)
-    } else {
-        ROBERTA_MODELS.contains(&model_type).then_some(Class::Roberta)
-    }
+            .into()
+    })
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {

@@ -1,6 +1,5 @@
 //! Finding out what a path holds and opening it as a tokeniser.
 
-use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -16,11 +15,15 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::processors::bert::BertProcessing;
 use tokenizers::processors::roberta::RobertaProcessing;
 use tokenizers::tokenizer::{Model as _, NormalizedString, Normalizer as _};
-use tokenizers::{AddedToken, ModelWrapper, NormalizerWrapper};
+use tokenizers::{AddedToken, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper};
 
-use super::files::{Class, TokenizerFiles};
-use super::{Opened, TokenizerKind};
+use super::added::{add_pieces, broken};
+use super::class::Class;
+use super::files::TokenizerFiles;
+use super::names::PieceNames;
+use super::{Opened, TokenizerKind, charsmap, unigram};
 use crate::base::text_file;
+use crate::hub::{self, RepoName, Wanted};
 use crate::{DataError, Error, Result};
 
 /// The special pieces in front of the words of a vector file.
@@ -50,14 +53,20 @@ pub(super) fn open(path: &Path, lowercase: Option<bool>) -> Result<Opened> {
         return open_folder(path, lowercase);
     }
     if !path.exists() {
+        if let Some(name) = path.to_str().and_then(RepoName::parse) {
+            return open_folder(&hub::fetch(&name, Wanted::Tokenizer)?.folder, lowercase);
+        }
         return Err(Error::recipe(format!("there is no tokeniser at {}", path.display()))
             .with_hint(
-                "names of the Hugging Face Hub are not looked up: name a folder with \
-                 tokenizer.json or vocab.txt, a vocab.txt, or a file of word vectors",
+                "name a folder with tokenizer.json, vocab.txt or spm.model, a vocab.txt, a file of \
+                 word vectors, or a repository of the Hugging Face Hub as ORG/NAME",
             ));
     }
     if path.extension().is_some_and(|extension| extension == "json") {
         return open_json(path, lowercase);
+    }
+    if path.extension().is_some_and(|extension| extension == "model") {
+        return unigram::open(path, lowercase);
     }
     let mut lines = read_lines(path)?;
     if is_vector_header(&lines) {
@@ -81,19 +90,14 @@ fn open_folder(folder: &Path, lowercase: Option<bool>) -> Result<Opened> {
     if folder.join("vocab.json").is_file() {
         return byte_pairs(folder, lowercase);
     }
+    let mut models = unigram::MODEL_FILES.iter().map(|name| folder.join(name));
+    if let Some(model) = models.find(|model| model.is_file()) {
+        return unigram::open(&model, lowercase);
+    }
     Err(Error::recipe(format!("{} holds no tokeniser", folder.display())).with_hint(
-        "name a folder with tokenizer.json or vocab.txt, a vocab.txt, or a file of word vectors",
+        "name a folder with tokenizer.json, vocab.txt or spm.model, a vocab.txt, or a file of word \
+         vectors",
     ))
-}
-
-/// A file that is not what its name says, in the words of the library that reads it.
-fn broken(path: &Path, problem: &dyn Display, hint: &str) -> Error {
-    DataError::new(path, problem.to_string()).hint(hint).into()
-}
-
-fn unsupported(path: &Path, what: &str) -> Error {
-    Error::recipe(format!("{}: a tokeniser of kind {what} is not supported yet", path.display()))
-        .with_hint("use a BERT WordPiece or a byte-level BPE tokeniser, or a file of word vectors")
 }
 
 /// Opens a `tokenizer.json`: as it stands, or its vocabulary under the class and the settings that
@@ -104,8 +108,9 @@ fn open_json(path: &Path, lowercase: Option<bool>) -> Result<Opened> {
         broken(path, &format!("{problem}: {error}"), HINT_JSON)
     };
     // The library panics on JSON that breaks off inside a decoder, but refuses valid JSON politely.
-    serde_json::from_slice::<serde_json::Value>(&bytes)
-        .map_err(|error| broken("not valid JSON", &error))?;
+    let json: serde_json::Value =
+        serde_json::from_slice(&bytes).map_err(|error| broken("not valid JSON", &error))?;
+    charsmap::check_json(&json).map_err(|error| broken("not a tokeniser", &error))?;
     let mut tokenizer = tokenizers::Tokenizer::from_bytes(bytes)
         .map_err(|error| broken("not a tokeniser", &error))?;
     // Views cut and pad by themselves.
@@ -114,16 +119,10 @@ fn open_json(path: &Path, lowercase: Option<bool>) -> Result<Opened> {
         .with_truncation(None)
         .map_err(|error| broken("its truncation cannot be taken off", &error))?;
     let files = TokenizerFiles::read(path.parent().unwrap_or(Path::new("")))?;
-    let kind = match tokenizer.get_model() {
-        ModelWrapper::WordPiece(_) => TokenizerKind::WordPiece,
-        ModelWrapper::WordLevel(_) => TokenizerKind::WordLevel,
-        ModelWrapper::BPE(_) => TokenizerKind::BytePair,
-        ModelWrapper::Unigram(_) => return Err(unsupported(path, "unigram")),
-    };
     match (files.class, tokenizer.get_model()) {
-        (Some(Class::Bert), ModelWrapper::WordPiece(model)) => {
+        (Some(Class::Bert | Class::Mpnet), ModelWrapper::WordPiece(model)) => {
             let stated = match tokenizer.get_normalizer() {
-                Some(NormalizerWrapper::BertNormalizer(bert)) => Some(bert.lowercase),
+                Some(NormalizerWrapper::BertNormalizer(bert)) => Some(*bert),
                 _ => None,
             };
             let pieces = model.get_vocab().into_iter().collect();
@@ -138,9 +137,14 @@ fn open_json(path: &Path, lowercase: Option<bool>) -> Result<Opened> {
             tokenizer.with_normalizer(lowercase.unwrap_or(false).then_some(Lowercase));
             tokenizer.with_pre_tokenizer(Some(ByteLevel::new(prefix, true, true)));
             add_pieces(&mut tokenizer, files.added, path)?;
-            Ok(Opened::new(tokenizer, kind))
+            Ok(Opened::new(tokenizer, TokenizerKind::BytePair, files.named))
         }
-        (Some(Class::Bert | Class::Roberta), _) => Err(DataError::new(
+        (
+            Some(Class::DebertaV2 | Class::XlmRoberta | Class::Albert | Class::Xlnet),
+            ModelWrapper::Unigram(_),
+        )
+        | (Some(Class::AsItStands) | None, _) => as_it_stands(tokenizer, files, path, lowercase),
+        (Some(_), _) => Err(DataError::new(
             path,
             "holds another kind of tokeniser than the files beside it say",
         )
@@ -149,14 +153,34 @@ fn open_json(path: &Path, lowercase: Option<bool>) -> Result<Opened> {
                      config.json with the model of tokenizer.json",
         )
         .into()),
-        (Some(Class::AsItStands) | None, _) => {
-            add_pieces(&mut tokenizer, files.added, path)?;
-            if let Some(lowercase) = lowercase {
-                fold_case(&mut tokenizer, lowercase, path)?;
-            }
-            Ok(Opened::new(tokenizer, kind))
-        }
     }
+}
+
+/// A `tokenizer.json` whose steps count as they stand; of the files beside it, those settings count
+/// that transformers looks at for any class.
+fn as_it_stands(
+    mut tokenizer: tokenizers::Tokenizer,
+    files: TokenizerFiles,
+    path: &Path,
+    lowercase: Option<bool>,
+) -> Result<Opened> {
+    let kind = match tokenizer.get_model() {
+        ModelWrapper::WordPiece(_) => TokenizerKind::WordPiece,
+        ModelWrapper::WordLevel(_) => TokenizerKind::WordLevel,
+        ModelWrapper::BPE(_) => TokenizerKind::BytePair,
+        ModelWrapper::Unigram(_) => TokenizerKind::Unigram,
+    };
+    if let Some(PreTokenizerWrapper::ByteLevel(bytes)) = tokenizer.get_pre_tokenizer() {
+        let mut bytes = *bytes;
+        bytes.add_prefix_space = files.settings.add_prefix_space.unwrap_or(files.running_text);
+        tokenizer.with_pre_tokenizer(Some(bytes));
+    }
+    add_pieces(&mut tokenizer, files.added, path)?;
+    if let Some(lowercase) = lowercase {
+        fold_case(&mut tokenizer, lowercase, path)?;
+    }
+    let usual = files.class.map_or_else(PieceNames::default, PieceNames::of_class);
+    Ok(Opened::new(tokenizer, kind, files.named.or(usual)))
 }
 
 /// Overrides the case folding of a `tokenizer.json`.
@@ -190,16 +214,21 @@ fn fold_case(tokenizer: &mut tokenizers::Tokenizer, lowercase: bool, path: &Path
 struct Folding {
     /// What the user asks for.
     asked: Option<bool>,
-    /// What the normaliser of a `tokenizer.json` does.
-    stated: Option<bool>,
+    /// The normaliser of a `tokenizer.json`.
+    stated: Option<BertNormalizer>,
 }
 
 /// Opens the lines of a `vocab.txt`: BERT's WordPiece, unless the files beside it name another
 /// class.
 fn open_vocabulary(path: &Path, lines: Vec<String>, lowercase: Option<bool>) -> Result<Opened> {
     let files = TokenizerFiles::read(path.parent().unwrap_or(Path::new("")))?;
-    if files.class == Some(Class::Roberta) {
-        return Err(DataError::new(path, "RoBERTa's tokeniser needs vocab.json and merges.txt")
+    let needs = match files.builder() {
+        None | Some(Class::Bert | Class::Mpnet) => None,
+        Some(Class::Roberta) => Some("RoBERTa's tokeniser needs vocab.json and merges.txt"),
+        Some(_) => Some("a vocab.txt is not what the family of this folder is tokenised with"),
+    };
+    if let Some(needs) = needs {
+        return Err(DataError::new(path, needs)
             .hint("compare tokenizer_class and model_type with the files of the folder")
             .into());
     }
@@ -228,7 +257,7 @@ fn bert(
         if (capitals as f64) < CASED * pieces.len() as f64 {
             return true;
         }
-        let folded = case.stated.unwrap_or(false);
+        let folded = case.stated.is_some_and(|bert| bert.lowercase);
         if !folded {
             warnings.push(format!(
                 "{}: {capitals} pieces have capitals, so case is kept; transformers would fold it, \
@@ -238,12 +267,17 @@ fn bert(
         }
         folded
     });
+    let mpnet = files.builder() == Some(Class::Mpnet);
+    // MPNet's class does not compare this setting with its tokenizer.json.
+    let stated_blanks = case.stated.filter(|_| mpnet).map(|bert| bert.handle_chinese_chars);
     let normalizer = BertNormalizer::new(
         true,
-        settings.tokenize_chinese_chars,
+        stated_blanks.unwrap_or(settings.tokenize_chinese_chars),
         settings.strip_accents,
         lowercase,
     );
+    let named = files.named.clone();
+    let named = if mpnet { named.or(PieceNames::of_class(Class::Mpnet)) } else { named };
     let changed = |piece: &&String| !is_special(piece) && changes(&normalizer, piece);
     let unreachable = pieces.keys().filter(changed).count();
     if unreachable as f64 > MAX_UNREACHABLE * pieces.len() as f64 {
@@ -255,7 +289,7 @@ fn bert(
     }
     let model = WordPiece::builder()
         .vocab(pieces)
-        .unk_token(settings.unknown_piece("[UNK]"))
+        .unk_token(named.unk.clone().unwrap_or_else(|| "[UNK]".to_owned()))
         .continuing_subword_prefix("##".into())
         .max_input_chars_per_word(MAX_WORD_CHARS)
         .build()
@@ -264,33 +298,10 @@ fn bert(
     tokenizer.with_normalizer(Some(normalizer));
     tokenizer.with_pre_tokenizer(Some(BertPreTokenizer));
     tokenizer.with_decoder(Some(WordPieceDecoder::default()));
-    let mut opened = finish(tokenizer, TokenizerKind::WordPiece);
+    let mut opened = finish(tokenizer, TokenizerKind::WordPiece, named);
     add_pieces(&mut opened.tokenizer, files.added.clone(), path)?;
     opened.warnings = warnings;
     Ok(opened)
-}
-
-/// Adds pieces that are looked for in the text before it is split, in the order of their numbers.
-fn add_pieces(
-    tokenizer: &mut tokenizers::Tokenizer,
-    pieces: impl IntoIterator<Item = (u32, AddedToken)>,
-    path: &Path,
-) -> Result<()> {
-    let pieces: BTreeMap<u32, AddedToken> = pieces.into_iter().collect();
-    for (number, piece) in pieces {
-        tokenizer.add_tokens(std::slice::from_ref(&piece));
-        let got = tokenizer.token_to_id(&piece.content);
-        if got != Some(number) {
-            let problem = format!(
-                "the added piece `{}` has number {number}, but comes to {got:?}",
-                piece.content
-            );
-            return Err(DataError::new(path, problem)
-                .hint("the numbers of added pieces follow those of the vocabulary")
-                .into());
-        }
-    }
-    Ok(())
 }
 
 /// Whether a piece stands for something else than text.
@@ -345,7 +356,7 @@ fn byte_pairs(folder: &Path, lowercase: Option<bool>) -> Result<Opened> {
     if let Some(lowercase) = lowercase {
         fold_case(&mut tokenizer, lowercase, &vocab)?;
     }
-    Ok(Opened::new(tokenizer, TokenizerKind::BytePair))
+    Ok(Opened::new(tokenizer, TokenizerKind::BytePair, files.named))
 }
 
 /// One piece a word, over the first fields of a file of word vectors.
@@ -382,23 +393,25 @@ pub(super) fn of_words(
     let mut tokenizer =
         tokenizers::Tokenizer::new(model.map_err(|error| broken(path, &error, HINT_VECTORS))?);
     tokenizer.with_normalizer(lowercase.then_some(Lowercase));
-    Ok(finish(tokenizer, TokenizerKind::WordLevel))
+    Ok(finish(tokenizer, TokenizerKind::WordLevel, PieceNames::default()))
 }
 
-/// Marks the special pieces as such and frames sequences by `[CLS]` and `[SEP]`, for others who
-/// open the saved tokeniser.
-fn finish(mut tokenizer: tokenizers::Tokenizer, kind: TokenizerKind) -> Opened {
-    let present = SPECIAL.into_iter().filter(|piece| tokenizer.token_to_id(piece).is_some());
-    let special: Vec<AddedToken> = present.map(|piece| AddedToken::from(piece, true)).collect();
-    tokenizer.add_special_tokens(&special);
-    if let (Some(cls), Some(sep)) = (tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]"))
-    {
-        tokenizer.with_post_processor(Some(BertProcessing::new(
-            ("[SEP]".into(), sep),
-            ("[CLS]".into(), cls),
-        )));
+/// Marks the special pieces as such and frames sequences by the first and the last of them, for
+/// others who open the saved tokeniser.
+fn finish(mut tokenizer: tokenizers::Tokenizer, kind: TokenizerKind, named: PieceNames) -> Opened {
+    let name = |name: &Option<String>, usual: &str| name.clone().unwrap_or(usual.to_owned());
+    let (cls, sep) = (name(&named.cls, "[CLS]"), name(&named.sep, "[SEP]"));
+    if cls == "[CLS]" {
+        let present = SPECIAL.into_iter().filter(|piece| tokenizer.token_to_id(piece).is_some());
+        let special: Vec<AddedToken> = present.map(|piece| AddedToken::from(piece, true)).collect();
+        tokenizer.add_special_tokens(&special);
     }
-    Opened::new(tokenizer, kind)
+    let special = named.present(&tokenizer);
+    tokenizer.add_special_tokens(&special);
+    if let (Some(start), Some(end)) = (tokenizer.token_to_id(&cls), tokenizer.token_to_id(&sep)) {
+        tokenizer.with_post_processor(Some(BertProcessing::new((sep, end), (cls, start))));
+    }
+    Opened::new(tokenizer, kind, named)
 }
 
 /// Numbers the lines of a vocabulary. Of a piece that comes twice the later line counts, as in

@@ -44,8 +44,13 @@ fn special_tokens(inner: &Inner) -> Value {
 /// otherwise guess.
 fn config(inner: &Inner) -> Value {
     let mut config = special_tokens(inner);
+    if let Some(PreTokenizerWrapper::ByteLevel(bytes)) = inner.tokenizer.get_pre_tokenizer() {
+        // Otherwise transformers takes the blank away again.
+        config["add_prefix_space"] = json!(bytes.add_prefix_space);
+    }
     if let Some(bert) = as_bert(inner) {
-        config["tokenizer_class"] = json!("BertTokenizer");
+        let mpnet = inner.tokenizer.id_to_token(inner.special.cls).as_deref() == Some("<s>");
+        config["tokenizer_class"] = json!(if mpnet { "MPNetTokenizer" } else { "BertTokenizer" });
         config["do_lower_case"] = json!(bert.lowercase);
         config["strip_accents"] = json!(bert.strip_accents);
         config["tokenize_chinese_chars"] = json!(bert.handle_chinese_chars);

@@ -198,15 +198,7 @@ fn missing_unused_pieces_are_appended_and_saved() {
 
 #[test]
 fn markers_skip_the_masked_mention_and_wrap_around() {
-    let special = SpecialPieces {
-        cls: 0,
-        sep: 0,
-        pad: 0,
-        unk: 0,
-        window_ends: 1,
-        star: 0,
-        unused: (0..401).collect(),
-    };
+    let special = SpecialPieces { unused: (0..401).collect(), ..SpecialPieces::default() };
     let markers = |entity| (special.start_marker(entity), special.end_marker(entity));
     assert_eq!((special.blank(), special.masked_mention()), (0, 200));
     assert_eq!(
@@ -235,7 +227,7 @@ fn byte_pairs_are_roberta_s() {
     assert_eq!(tokenizer.tokenize_word("ü").unwrap(), [9, 10]);
     let special = tokenizer.special().clone();
     assert_eq!((special.cls, special.pad, special.sep, special.unk, special.star), (0, 1, 2, 3, 7));
-    assert_eq!((special.window_end(), special.unused[0]), (vec![2, 2], 11));
+    assert_eq!((special.window_end.clone(), special.unused[0]), (vec![2, 2], 11));
     let saved = temp.path().join("saved");
     tokenizer.save(&saved).unwrap();
     let mut again = Tokenizer::load(&saved, None).unwrap();

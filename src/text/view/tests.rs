@@ -170,6 +170,9 @@ fn special() -> SpecialPieces {
         cls: 901,
         sep: 902,
         pad: 900,
+        prefix: vec![901],
+        suffix: vec![902],
+        window_end: vec![902],
         star: 42,
         unused: (2000..2401).collect(),
         ..SpecialPieces::default()
@@ -402,6 +405,24 @@ fn the_limit_counts_sep_and_padding_follows_it() {
     assert_eq!(whole.ids, [901, 0, 1, 2, 902, 900, 900]);
     let cut = view(&document, &special(), &options(4, None), &ViewChoices::default()).unwrap();
     assert_eq!(cut.ids, [901, 0, 1, 902]);
+}
+
+#[test]
+fn a_frame_may_leave_the_front_open_and_close_with_two_pieces() {
+    let symbols = SpecialPieces { prefix: vec![], suffix: vec![902, 901], ..special() };
+    let document = plain(4, &[&[(0, 1), (2, 3)], &[(3, 4)]]);
+    let bare = ViewOptions { markers: Markers::None, ..Default::default() };
+    let laid = |max_pieces| {
+        let options = ViewOptions { max_pieces, truncate: true, ..bare.clone() };
+        view(&document, &symbols, &options, &ViewChoices::default()).unwrap()
+    };
+    let whole = laid(Some(6));
+    assert_eq!((whole.ids, whole.pieces_before_truncation), (vec![0, 1, 2, 3, 902, 901], 6));
+    assert_eq!(whole.mention_positions, [vec![0, 2], vec![3]]);
+    // The second mention has lost its word to the first piece behind the text.
+    let cut = laid(Some(4));
+    assert_eq!((cut.ids, cut.pieces_before_truncation), (vec![0, 1, 902, 901], 6));
+    assert_eq!(cut.mention_positions, [vec![0, 2], vec![0]]);
 }
 
 #[test]

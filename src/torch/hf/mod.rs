@@ -1,4 +1,5 @@
-//! Hugging Face folders: `config.json` with weights in `model.safetensors` or `pytorch_model.bin`.
+//! Hugging Face folders: `config.json` with weights in `model.safetensors` or `pytorch_model.bin`,
+//! each whole or split over several files.
 //!
 //! Reading never runs code from a file and checks every size before it allocates. Not for: what the
 //! tensors mean (`encoders`), or making a checkpoint atomic (`train`).
@@ -6,6 +7,7 @@
 pub mod load;
 mod names;
 mod pickle;
+mod shards;
 mod storages;
 mod tensors;
 #[cfg(test)]
@@ -22,11 +24,12 @@ use tch::{Kind, Tensor};
 pub use tensors::{read_safetensors, write_safetensors};
 
 use crate::base::foreign::{explain, first_bytes};
+use crate::hub::WEIGHTS;
 use crate::{DataError, Error, Result};
 
 const CONFIG: &str = "config.json";
-const SAFETENSORS: &str = "model.safetensors";
-const PYTORCH: &str = "pytorch_model.bin";
+const SAFETENSORS: &str = WEIGHTS[0];
+const PYTORCH: &str = WEIGHTS[2];
 
 /// The content of a folder.
 #[derive(Debug)]
@@ -78,13 +81,18 @@ fn read_config(path: &Path) -> Result<Value> {
 }
 
 fn read_weights(dir: &Path) -> Result<BTreeMap<String, Tensor>> {
-    let safetensors = dir.join(SAFETENSORS);
-    if safetensors.is_file() {
-        return read_safetensors(&safetensors);
+    let [whole, split, pickled, split_pickled] = WEIGHTS.map(|name| dir.join(name));
+    if whole.is_file() {
+        return read_safetensors(&whole);
     }
-    let pytorch = dir.join(PYTORCH);
-    if pytorch.is_file() {
-        return read_pytorch(&pytorch);
+    if split.is_file() {
+        return shards::read(&split, read_safetensors);
+    }
+    if pickled.is_file() {
+        return read_pytorch(&pickled);
+    }
+    if split_pickled.is_file() {
+        return shards::read(&split_pickled, read_pytorch);
     }
     let (problem, hint) = match OTHER_WEIGHTS.iter().find(|(file, ..)| dir.join(file).exists()) {
         Some((file, kind, hint)) => (format!("holds {kind} weights alone ({file})"), *hint),
@@ -97,20 +105,10 @@ fn read_weights(dir: &Path) -> Result<BTreeMap<String, Tensor>> {
 }
 
 /// Weights that are not read: the file that gives them away, their kind, and the way out.
-const OTHER_WEIGHTS: [(&str, &str, &str); 5] = [
+const OTHER_WEIGHTS: [(&str, &str, &str); 3] = [
     ("tf_model.h5", "TensorFlow", CONVERT),
     ("model.ckpt.index", "TensorFlow", CONVERT),
     ("flax_model.msgpack", "Flax", CONVERT),
-    (
-        "model.safetensors.index.json",
-        "sharded",
-        "weights split over several files are not read; join them first",
-    ),
-    (
-        "pytorch_model.bin.index.json",
-        "sharded",
-        "weights split over several files are not read; join them first",
-    ),
 ];
 const CONVERT: &str = "load it in transformers with from_tf=True or from_flax=True, and \
     save_pretrained it as model.safetensors";

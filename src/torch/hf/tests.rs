@@ -117,7 +117,7 @@ fn weights_that_are_something_else_are_named() {
     named(PYTORCH, b"\0\0", "torch.save", "cut short");
     named("tf_model.h5", b"", "TensorFlow weights alone (tf_model.h5)", "from_tf=True");
     named("flax_model.msgpack", b"", "Flax weights alone", "from_flax=True");
-    named("model.safetensors.index.json", b"", "sharded", "join them");
+    named("model.safetensors.index.json", b"{}", "is not an index", "belong together");
 }
 
 #[test]
@@ -312,4 +312,95 @@ fn missing_tensors_are_named_as_the_encoder_calls_them() {
 fn two_tensors_for_one_name_are_refused() {
     let error = checked(&["bert.a.gamma", "bert.a.weight", "bert.b.bias"]).unwrap_err();
     assert!(error.to_string().contains("two tensors stand for `a.weight`"), "{error}");
+}
+
+/// A folder with weights in two files of safetensors, `x` and `y` in the first, `z` in the second.
+fn split_folder(map: &serde_json::Value) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs_err::write(dir.path().join(CONFIG), "{}").unwrap();
+    let [x, y, z] = [1f32, 2., 3.].map(|value| Tensor::from_slice(&[value]));
+    let file = |name: &str| dir.path().join(name);
+    write_safetensors(&file("a.safetensors"), [("x", &x), ("y", &y)]).unwrap();
+    // A second `x` elsewhere does not count.
+    write_safetensors(&file("b.safetensors"), [("z", &z), ("x", &z)]).unwrap();
+    let index = json!({ "metadata": { "total_size": 12 }, "weight_map": map }).to_string();
+    fs_err::write(file("model.safetensors.index.json"), index).unwrap();
+    dir
+}
+
+#[test]
+fn weights_split_over_files_are_read_by_their_index() {
+    let (a, b) = ("a.safetensors", "b.safetensors");
+    let dir = split_folder(&json!({ "x": a, "y": a, "z": b }));
+    let read = read_folder(dir.path()).unwrap().tensors;
+    let values: Vec<(String, f64)> =
+        read.iter().map(|(name, tensor)| (name.clone(), tensor.double_value(&[0]))).collect();
+    assert_eq!(values, [("x", 1.), ("y", 2.), ("z", 3.)].map(|(name, v)| (name.to_owned(), v)));
+    // The form of `torch.save`, where nothing else is there.
+    let pickled = state_dict(&[("x", tensor("HalfStorage", "0", 1, 0, &[1], &[1]))]);
+    let half = half::f16::from_f32(1.5).to_le_bytes();
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| fs_err::write(dir.path().join(name), bytes).unwrap();
+    write(CONFIG, b"{}");
+    write("part-1.bin", &archive(&[("data.pkl", &pickled), ("data/0", &half)]));
+    write(WEIGHTS[3], br#"{"weight_map": {"x": "part-1.bin"}}"#);
+    let read = read_folder(dir.path()).unwrap();
+    assert_eq!(read.tensors["x"], Tensor::from_slice(&[1.5f32]));
+}
+
+#[test]
+fn an_index_that_does_not_fit_its_files_is_refused() {
+    let (a, b) = ("a.safetensors", "b.safetensors");
+    for (map, problem) in [
+        (json!({ "x": a, "w": b }), "tensor `w` should be in `b.safetensors`"),
+        (json!({ "x": a, "z": "c.safetensors" }), "1 of its 2 files are missing, `c.safetensors`"),
+        (json!({ "x": "../a.safetensors" }), "not a file beside it"),
+        (json!({ "x": "" }), "not a file beside it"),
+        (json!({}), "names no tensors"),
+        (json!({ "x": 3 }), "is not an index of weights"),
+    ] {
+        let dir = split_folder(&map);
+        let error = read_folder(dir.path()).unwrap_err();
+        assert_eq!(error.exit_code(), 65, "{error}");
+        let text = error.to_string();
+        assert!(text.contains(problem) && text.contains("index.json"), "{text}");
+        assert!(error.hint().is_some(), "{text}");
+    }
+}
+
+/// The embedding of the reference from weights in every form in which they lie around: half
+/// precision, the form from before PyTorch 1.6 with column-major views, old names, `module.`, and
+/// several files.
+#[test]
+#[cfg_attr(not(reference_data), ignore = "DOCRE_SHARED names no reference data")]
+fn weights_in_every_form_give_the_embedding_of_the_reference() {
+    for form in ["fp16", "legacy-bin", "module-prefix", "old-names", "sharded"] {
+        let case = crate::reference_data().join(format!("parity-encoders/encoder-bert-{form}"));
+        let mut folder = read_folder(&case.join("model")).unwrap();
+        let size = |key: &str| folder.config[key].as_i64().unwrap();
+        let width = size("hidden_size");
+        let slot = |name: &str, shape: &[i64]| Slot::new(name, shape, Init::Zeros);
+        let slots = [
+            slot("embeddings.word_embeddings.weight", &[size("vocab_size"), width]),
+            slot(
+                "embeddings.position_embeddings.weight",
+                &[size("max_position_embeddings"), width],
+            ),
+            slot("embeddings.token_type_embeddings.weight", &[size("type_vocab_size"), width]),
+            slot("embeddings.LayerNorm.weight", &[width]),
+            slot("embeddings.LayerNorm.bias", &[width]),
+            slot("encoder.layer.1.output.dense.weight", &[width, size("intermediate_size")]),
+        ];
+        let eps = folder.config["layer_norm_eps"].as_f64().unwrap_or(1e-12);
+        load::check(&mut folder, &slots).unwrap();
+        let tensor = |number: usize| &folder.tensors[&slots[number].name];
+        let inputs = read_safetensors(&case.join("inputs.safetensors")).unwrap();
+        let rows = |table: &Tensor, name: &str| table.index_select(0, &inputs[name]);
+        let sum = rows(tensor(0), "input_ids") + rows(tensor(1), "position_ids") + tensor(2).get(0);
+        let ours = sum.layer_norm([width], Some(tensor(3)), Some(tensor(4)), eps, false);
+        let reference = &read_safetensors(&case.join("outputs.safetensors")).unwrap()["embedding"];
+        assert_eq!(ours.size(), reference.size(), "{form}");
+        let largest = (ours - reference).abs().max().double_value(&[]);
+        assert!(largest <= 1e-5, "{form}: {largest}, where sums of three in fp32 differ by less");
+    }
 }

@@ -1,0 +1,311 @@
+//! From a name to a folder: which commit, which files, and what the cache holds of them already.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use super::cache::RepoCache;
+use super::client::{Client, FileFacts};
+use super::download::{RepoFile, download};
+use super::failure::Failure;
+use super::name::{RepoName, is_commit};
+use super::settings::HubSettings;
+use super::{WEIGHTS, WeightIndex};
+use crate::base::{lock, say};
+use crate::{Error, Result};
+
+const CONFIG: &str = "config.json";
+/// Files beside a vocabulary; each may be missing.
+const BESIDE: [&str; 3] = ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"];
+/// Vocabularies, the first that is there counts; all files of it are needed.
+const VOCABULARIES: [&[&str]; 6] = [
+    &["tokenizer.json"],
+    &["vocab.txt"],
+    &["vocab.json", "merges.txt"],
+    &["spm.model"],
+    &["sentencepiece.bpe.model"],
+    &["spiece.model"],
+];
+
+/// What is wanted of a repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wanted {
+    /// `config.json`, weights, and a tokeniser if there is one.
+    Encoder,
+    /// A tokeniser.
+    Tokenizer,
+}
+
+/// Files of a repository on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HubFolder {
+    /// Where they are.
+    pub folder: PathBuf,
+    /// The name of the repository.
+    pub name: String,
+    /// The commit that they are from.
+    pub commit: String,
+}
+
+/// What this process has fetched: one name stands for one commit as long as it runs.
+static FETCHED: Mutex<BTreeMap<(RepoName, Wanted), HubFolder>> = Mutex::new(BTreeMap::new());
+
+/// Finds the files of a repository in the cache, or fetches them.
+///
+/// # Errors
+/// [`Error::Recipe`] for a repository, revision or files that do not exist or may not be read, and
+/// for what is not in the cache while the network is forbidden; [`Error::Remote`] where the network
+/// fails; [`Error::Io`] for the disk.
+pub fn fetch(name: &RepoName, wanted: Wanted) -> Result<HubFolder> {
+    let key = (name.clone(), wanted);
+    let mut known = lock(&FETCHED);
+    if let Some(found) = known.get(&key) {
+        return Ok(found.clone());
+    }
+    let found = fetch_with(&HubSettings::from_environment(), name, wanted)?;
+    known.insert(key, found.clone());
+    Ok(found)
+}
+
+/// What [`fetch`] found for a name in this process.
+pub fn fetched(name: &RepoName) -> Option<HubFolder> {
+    lock(&FETCHED).get(&(name.clone(), Wanted::Encoder)).cloned()
+}
+
+/// As [`fetch`], with settings of one's own.
+pub(super) fn fetch_with(
+    settings: &HubSettings,
+    name: &RepoName,
+    wanted: Wanted,
+) -> Result<HubFolder> {
+    if let Some(variable) = settings.offline {
+        return offline(settings, name, wanted, variable);
+    }
+    // A commit never changes: what is whole needs no question.
+    if is_commit(&name.revision)
+        && let Ok((found, unknown)) = from_cache(settings, name, wanted)
+        && unknown.is_empty()
+    {
+        return Ok(found);
+    }
+    let failure = match online(settings, name, wanted) {
+        Ok(found) => return Ok(found),
+        Err(failure) => failure,
+    };
+    if failure.is_passing()
+        && let Ok((found, unknown)) = from_cache(settings, name, wanted)
+    {
+        let told = failure.told(&settings.endpoint);
+        say(format!(
+            "warning: {told}; commit {} of {name} comes from the cache and may not be the newest",
+            found.commit
+        ));
+        warn_unknown(name, &unknown);
+        return Ok(found);
+    }
+    Err(failure.into_error(name, settings))
+}
+
+fn offline(
+    settings: &HubSettings,
+    name: &RepoName,
+    wanted: Wanted,
+    variable: &str,
+) -> Result<HubFolder> {
+    match from_cache(settings, name, wanted) {
+        Ok((found, unknown)) => {
+            warn_unknown(name, &unknown);
+            Ok(found)
+        }
+        Err(Failure::Local(error)) => Err(error),
+        Err(failure) => {
+            let folder = RepoCache::new(&settings.cache, &name.id).folder();
+            let what = match failure {
+                Failure::Missing { what, commit } => format!("{what} of commit {commit}"),
+                _ => format!("its revision {}", name.revision),
+            };
+            let message = format!(
+                "{name}: {variable} forbids the network, and {what} is not in {}",
+                folder.display()
+            );
+            Err(Error::recipe(message).with_hint(
+                "fetch it once without that variable, copy the cache from a machine that has it \
+                 (HF_HOME names the place), or name a folder",
+            ))
+        }
+    }
+}
+
+/// A file that the repository may or may not have changes what the others mean.
+fn warn_unknown(name: &RepoName, unknown: &[String]) {
+    if !unknown.is_empty() {
+        say(format!(
+            "warning: {name}: {} {} not in the cache, and the repository may have {}",
+            unknown.join(", "),
+            if unknown.len() == 1 { "is" } else { "are" },
+            if unknown.len() == 1 { "it" } else { "them" }
+        ));
+    }
+}
+
+/// The files in the cache, and the names of those that are neither there nor known to be missing in
+/// the repository.
+fn from_cache(
+    settings: &HubSettings,
+    name: &RepoName,
+    wanted: Wanted,
+) -> Result<(HubFolder, Vec<String>), Failure> {
+    let mut first = None;
+    for id in name.spellings() {
+        let cache = RepoCache::new(&settings.cache, &id);
+        let Some(commit) = cache.commit(&name.revision) else { continue };
+        let mut snapshot = Snapshot { cache, id, commit, client: None, unknown: Vec::new() };
+        match snapshot.collect(wanted, name) {
+            Ok(folder) => return Ok((folder, snapshot.unknown)),
+            Err(failure) => first = first.or(Some(failure)),
+        }
+    }
+    Err(first.unwrap_or(Failure::NoRepository))
+}
+
+fn online(settings: &HubSettings, name: &RepoName, wanted: Wanted) -> Result<HubFolder, Failure> {
+    let client = Client::new(settings);
+    let cache = RepoCache::new(&settings.cache, &name.id);
+    let first = client.facts(&name.id, &name.revision, CONFIG);
+    let named = match &first {
+        Ok(facts) => facts.commit.clone(),
+        Err(Failure::NoEntry(commit)) => commit.clone(),
+        Err(_) => None,
+    };
+    let own = || is_commit(&name.revision).then(|| name.revision.clone());
+    let commit = match (named.or_else(own), first) {
+        (Some(commit), Ok(facts)) => {
+            if !cache.has(&commit, CONFIG) {
+                let from = RepoFile { id: &name.id, commit: &commit, file: CONFIG };
+                download(&client, &cache, from, &facts)?;
+            }
+            commit
+        }
+        (Some(commit), Err(Failure::NoEntry(_))) => {
+            cache.note_absence(&commit, CONFIG)?;
+            commit
+        }
+        (_, Err(Failure::NoEntry(None))) => return Err(Failure::NoRepository),
+        (_, Err(failure)) => return Err(failure),
+        (None, Ok(_)) => return Err(Failure::Unexpected("no X-Repo-Commit".to_owned())),
+    };
+    let id = name.id.clone();
+    let mut snapshot = Snapshot { cache, id, commit, client: Some(&client), unknown: Vec::new() };
+    let folder = snapshot.collect(wanted, name)?;
+    snapshot.cache.set_commit(&name.revision, &folder.commit)?;
+    Ok(folder)
+}
+
+/// The files of one commit.
+struct Snapshot<'c> {
+    cache: RepoCache,
+    id: String,
+    commit: String,
+    /// Where missing files come from; nowhere if only the cache counts.
+    client: Option<&'c Client<'c>>,
+    /// Files that are neither in the cache nor known to be missing in the repository.
+    unknown: Vec<String>,
+}
+
+impl Snapshot<'_> {
+    /// Brings all files that are wanted.
+    fn collect(&mut self, wanted: Wanted, name: &RepoName) -> Result<HubFolder, Failure> {
+        let config = self.obtain(CONFIG)?;
+        if wanted == Wanted::Encoder && !config {
+            return Err(self.missing(CONFIG));
+        }
+        let vocabulary = self.vocabulary()?;
+        if vocabulary {
+            for file in BESIDE {
+                self.obtain(file)?;
+            }
+        }
+        match wanted {
+            Wanted::Tokenizer if !vocabulary => return Err(self.missing("vocabulary")),
+            Wanted::Tokenizer => {}
+            Wanted::Encoder => self.weights()?,
+        }
+        if wanted == Wanted::Encoder && !vocabulary {
+            say(format!("note: {name} has no vocabulary; name one as the tokenizer"));
+        }
+        Ok(HubFolder {
+            folder: self.cache.snapshot(&self.commit),
+            name: name.id.clone(),
+            commit: self.commit.clone(),
+        })
+    }
+
+    /// Brings the first vocabulary that is whole; says whether there is one. What is found first
+    /// makes those behind it needless, but one before it may count more.
+    fn vocabulary(&mut self) -> Result<bool, Failure> {
+        for files in VOCABULARIES {
+            let mut all = true;
+            for file in files {
+                all = all && self.obtain(file)?;
+            }
+            if all {
+                // A tokenizer.json would count more; other families' files say nothing.
+                self.unknown.retain(|file| file == VOCABULARIES[0][0]);
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn weights(&mut self) -> Result<(), Failure> {
+        let unknown = self.unknown.len();
+        for file in WEIGHTS {
+            if !self.obtain(file)? {
+                continue;
+            }
+            // Weights that are there do, whatever other forms there may be.
+            self.unknown.truncate(unknown);
+            if file.ends_with(".index.json") {
+                let index = WeightIndex::read(&self.cache.snapshot(&self.commit).join(file))?;
+                for shard in index.files() {
+                    if !self.obtain(shard)? {
+                        return Err(self.missing(shard));
+                    }
+                }
+            }
+            return Ok(());
+        }
+        let whole = WEIGHTS.iter().filter(|file| !file.ends_with(".index.json"));
+        let names: Vec<&str> = whole.copied().collect();
+        Err(self.missing(&format!("weights ({})", names.join(" or "))))
+    }
+
+    /// Whether a file is there, or can be brought.
+    fn obtain(&mut self, file: &str) -> Result<bool, Failure> {
+        if self.cache.has(&self.commit, file) {
+            return Ok(true);
+        }
+        if self.cache.lacks(&self.commit, file) {
+            return Ok(false);
+        }
+        let Some(client) = self.client else {
+            self.unknown.push(file.to_owned());
+            return Ok(false);
+        };
+        let facts: FileFacts = match client.facts(&self.id, &self.commit, file) {
+            Ok(facts) => facts,
+            Err(Failure::NoEntry(_)) => {
+                self.cache.note_absence(&self.commit, file)?;
+                return Ok(false);
+            }
+            Err(failure) => return Err(failure),
+        };
+        let from = RepoFile { id: &self.id, commit: &self.commit, file };
+        download(client, &self.cache, from, &facts)?;
+        Ok(true)
+    }
+
+    fn missing(&self, what: &str) -> Failure {
+        Failure::Missing { what: what.to_owned(), commit: self.commit.clone() }
+    }
+}
