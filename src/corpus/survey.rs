@@ -322,7 +322,8 @@ impl FileSurvey {
                 not the words of their span; {first}"
             ));
         }
-        if let Some(published) = self.published().filter(|published| !published.agrees(self)) {
+        let damaged = |published: &&Published| published.is_meant(self) && !published.agrees(self);
+        if let Some(published) = self.published().filter(damaged) {
             warnings.push(format!("{file}: {}, but {published}", self.counts()));
         }
         let lacking = [
@@ -344,6 +345,12 @@ impl FileSurvey {
 }
 
 impl Published {
+    /// Whether a file of this name is this data set, perhaps damaged, rather than another one: it
+    /// holds at least half of the documents.
+    fn is_meant(&self, found: &FileSurvey) -> bool {
+        2 * found.documents >= self.documents
+    }
+
     fn agrees(&self, found: &FileSurvey) -> bool {
         // A test split whose labels are hidden has no facts to compare.
         let labelled = found.unlabelled < found.documents;
