@@ -196,7 +196,10 @@ impl Survey {
         if let Some(file) = self.files.last_mut() {
             (file.repeated, file.unplaced) = (read.duplicate_facts, read.unplaced_facts);
             (file.no_relation, file.unasked) = (read.no_relation, read.unasked_facts);
-            (file.left_out, file.notes) = (read.left_out, read.notes);
+            let passed_over =
+                read.passed_over.iter().map(|(count, what)| format!("{count} {what}"));
+            file.notes = read.notes.iter().cloned().chain(passed_over).collect();
+            file.left_out = read.left_out;
         }
     }
 
