@@ -184,7 +184,7 @@ impl RunEstimate {
         }
         let working = self.ranks.min(work.items.max(1)) as f64;
         if work.trains {
-            let told = without_work(work.recipe, work.schedule, self.ranks);
+            let told = without_work(work.recipe, work.schedule, work.items, self.ranks);
             self.notes.extend(told.map(|told| format!("{}: {told}", work.stage)));
         }
         let (ranks, parameters) = (self.ranks as f64, model.parameters as f64);
@@ -230,6 +230,7 @@ impl RunEstimate {
 
     fn add_ranker(&mut self, recipe: &Recipe, sizes: Sizes) -> Result<()> {
         let (human, schedule) = (self.corpus(Role::Human)?, &recipe.rank);
+        let items = schedule.batch.min(human.labelled);
         let model = dsdocre(recipe, ModelKind::Ranker, sizes)?;
         let cost = |size: &CorpusSize| {
             let encoder = encoder_flops(&model.config, size.tokens)?;
@@ -240,8 +241,8 @@ impl RunEstimate {
             recipe,
             schedule,
             steps: total_steps(schedule, human.labelled),
-            documents_per_step: schedule.batch as f64,
-            items: schedule.batch,
+            documents_per_step: items as f64,
+            items,
             corpus: &human,
             flops: cost(&human),
             trains: true,
@@ -311,13 +312,14 @@ impl RunEstimate {
             let last = if settings.second_stage() { &recipe.inference } else { &recipe.finetune };
             stages.push((stage, last));
             for (stage, schedule) in stages {
+                let items = schedule.batch.min(human.labelled);
                 let work = StageWork {
                     stage,
                     recipe,
                     schedule,
                     steps: total_steps(schedule, human.labelled),
-                    documents_per_step: schedule.batch as f64,
-                    items: schedule.batch,
+                    documents_per_step: items as f64,
+                    items,
                     corpus: &human,
                     flops: encoder_flops(&model.config, human.tokens).map(|of| of + heads),
                     trains: true,
