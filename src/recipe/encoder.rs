@@ -94,8 +94,12 @@ mod tests {
             (path, &None, true, false),
         ] {
             let word_vectors = word_vectors.clone();
-            let choice =
-                EncoderChoice { name: name.into(), word_vectors, frozen, ..Default::default() };
+            let choice = EncoderChoice {
+                name: name.into(),
+                word_vectors,
+                frozen,
+                ..EncoderChoice::default()
+            };
             assert_eq!(choice.warning().is_some(), warned, "{name} {frozen}");
         }
     }

@@ -208,7 +208,7 @@ mod tests {
             assert_eq!(of(setting), own, "{setting}");
         }
         for setting in [
-            "docre-ii.emb_size=12",
+            "docre-ii.emb_size=128",
             "docre-ii.preset=cdr",
             "finetune.learning_rate=0.5",
             "encoder.name=mini",

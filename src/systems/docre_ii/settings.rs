@@ -115,7 +115,7 @@ pub enum NoiseScope {
 }
 
 /// Keys of the table that stage 1 does not read.
-pub const KEYS_OF_SECOND_STAGE: [&str; 29] = [
+pub(super) const KEYS_OF_SECOND_STAGE: [&str; 29] = [
     "inference_width",
     "inference_heads",
     "ffn_width",
