@@ -5,10 +5,14 @@ RANKS ?= 2
 FEATURES := --features cloud
 # Open MPI refuses to start as root or with more ranks than cores unless told otherwise.
 MPIENV := OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
+# Which encoder `make encoder` brings; not taken from the environment, where others use this name.
+NAME = minilm
 
-.PHONY: setup build run test test-nightly test-interop test-slurm check clean
+.PHONY: setup encoder build run test test-nightly test-interop test-slurm check clean
 setup:            ## install what the machine lacks (apt packages, libtorch)
 	@cluster/setup.sh
+encoder:          ## download a real encoder and print its folder (NAME=minilm or mpnet-base)
+	@cluster/encoder.sh $(NAME)
 build: setup      ## build the release binary
 	cargo build --release --locked
 run: build        ## the whole pipeline on the generated corpus

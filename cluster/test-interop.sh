@@ -25,6 +25,10 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "$binary" run "$(dirname "$0")/../jobs/smoke.toml" --run-dir "$work/run" >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
 "$venv/bin/python" "$(dirname "$0")/test_interop.py" "$binary" "$work/run"
+# Real weights, as good as unchanged by two steps at a rate of nearly 0.
+"$binary" run "$(dirname "$0")/../jobs/smoke.toml" --run-dir "$work/real" --set encoder.name="$("$(dirname "$0")/encoder.sh")" \
+    --set 'variants=["baseline"]' --set finetune.steps=2 --set finetune.learning_rate=1e-12 >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
+"$venv/bin/python" "$(dirname "$0")/test_interop.py" "$binary" "$work/real"
 "$venv/bin/python" "$(dirname "$0")/test_shards.py" "$work/run"
 "$venv/bin/python" "$(dirname "$0")/test_tokenizers.py" "$binary"
 # The Python example of docs/from-pytorch.md, on the export that it speaks of.

@@ -280,6 +280,26 @@ fn rows_share_stages_finished_ones_are_skipped_and_another_recipe_is_refused() {
 }
 
 #[test]
+fn rows_of_docre_ii_train_their_base_module_once() {
+    let place = tempfile::tempdir().unwrap();
+    let rows = ["K = 1 and N_I = 1", "K = 3 and N_I = 2"];
+    let arguments = ["--smoke", "--rows", &rows.join(","), "--run-dir", "R"];
+    let output = table(place.path(), &table_file("docre-ii-table2"), &arguments);
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert_eq!(text.matches("finetune-baseline-base: 2 steps done").count(), 1, "{text}");
+    assert_eq!(text.matches("finetune-baseline: 2 steps done").count(), 2, "{text}");
+    let base = |row: &str| {
+        let name = format!("R/rows/{row}/seed-1/checkpoints/finetune-baseline-base");
+        fs_err::canonicalize(place.path().join(name)).unwrap()
+    };
+    let folders = fs_err::read_dir(place.path().join("R/rows")).unwrap();
+    let names = folders.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let bases: Vec<PathBuf> = names.map(|name| base(&name)).collect();
+    assert!(bases.len() == 2 && bases[0] == bases[1], "{bases:?}");
+}
+
+#[test]
 fn what_cannot_be_selected_is_an_error() {
     let place = small_table("");
     let (path, file) = (place.path(), place.path().join("table.toml"));

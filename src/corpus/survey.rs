@@ -196,7 +196,10 @@ impl Survey {
         if let Some(file) = self.files.last_mut() {
             (file.repeated, file.unplaced) = (read.duplicate_facts, read.unplaced_facts);
             (file.no_relation, file.unasked) = (read.no_relation, read.unasked_facts);
-            (file.left_out, file.notes) = (read.left_out, read.notes);
+            let passed_over =
+                read.passed_over.iter().map(|(count, what)| format!("{count} {what}"));
+            file.notes = read.notes.iter().cloned().chain(passed_over).collect();
+            file.left_out = read.left_out;
         }
     }
 
@@ -322,7 +325,8 @@ impl FileSurvey {
                 not the words of their span; {first}"
             ));
         }
-        if let Some(published) = self.published().filter(|published| !published.agrees(self)) {
+        let damaged = |published: &&Published| published.is_meant(self) && !published.agrees(self);
+        if let Some(published) = self.published().filter(damaged) {
             warnings.push(format!("{file}: {}, but {published}", self.counts()));
         }
         let lacking = [
@@ -344,6 +348,12 @@ impl FileSurvey {
 }
 
 impl Published {
+    /// Whether a file of this name is this data set, perhaps damaged, rather than another one: it
+    /// holds at least half of the documents.
+    fn is_meant(&self, found: &FileSurvey) -> bool {
+        2 * found.documents >= self.documents
+    }
+
     fn agrees(&self, found: &FileSurvey) -> bool {
         // A test split whose labels are hidden has no facts to compare.
         let labelled = found.unlabelled < found.documents;

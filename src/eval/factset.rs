@@ -14,7 +14,8 @@ use serde::de::{
 };
 
 use crate::base::json_stream;
-use crate::corpus::Document;
+use crate::corpus::formats::docred::{RawLabel, labels};
+use crate::corpus::{Document, is_no_relation};
 use crate::{DataError, Error, Result};
 
 /// A set of (head name, tail name, relation) triples; 12 bytes a triple beside the distinct
@@ -110,9 +111,11 @@ impl FactSet {
     }
 
     fn insert_labels(&mut self, path: &Path, row: usize, document: &TrainDocument) -> Result<()> {
-        for (number, label) in document.labels.iter().enumerate() {
-            let names = |entity: usize, field: &str| {
-                document.vertex_set.get(entity).ok_or_else(|| {
+        let labels = (0..).zip(document.labels.iter().flatten());
+        for (number, label) in labels.filter(|(_, label)| !is_no_relation(&label.r)) {
+            let names = |entity: i64, field: &str| {
+                let found = usize::try_from(entity).ok();
+                found.and_then(|entity| document.vertex_set.get(entity)).ok_or_else(|| {
                     let problem =
                         format!("entity {entity} of {} does not exist", document.vertex_set.len());
                     let error = DataError::new(path, problem)
@@ -145,20 +148,13 @@ struct TrainDocument {
     title: String,
     #[serde(rename = "vertexSet")]
     vertex_set: Vec<Vec<TrainMention>>,
-    #[serde(default)]
-    labels: Vec<TrainLabel>,
+    #[serde(default, deserialize_with = "labels")]
+    labels: Option<Vec<RawLabel>>,
 }
 
 #[derive(Deserialize)]
 struct TrainMention {
     name: String,
-}
-
-#[derive(Deserialize)]
-struct TrainLabel {
-    h: usize,
-    t: usize,
-    r: String,
 }
 
 impl<'de> Deserialize<'de> for FactSetRow {
@@ -216,6 +212,31 @@ mod tests {
         let documents = load(text).unwrap();
         assert_eq!(documents.len(), 2);
         assert!(documents.contains("A.", "Rome", "P19"));
+    }
+
+    /// As the reader of documents takes them (`corpus::formats::docred`).
+    #[test]
+    fn labels_are_rows_an_object_of_lists_or_null_and_no_relation_is_no_fact() {
+        let with = |labels: &str| {
+            load(&format!(
+                r#"[{{"title":"T","vertexSet":[[{{"name":"Ann"}}],[{{"name":"Rome"}}]],
+                "labels":{labels}}}]"#
+            ))
+        };
+        let columns = r#"{"head":[0,1],"tail":[1,0],"relation_id":["P19","P20"]}"#;
+        let set = with(columns).unwrap();
+        assert_eq!(set.len(), 2);
+        assert!(set.contains("Ann", "Rome", "P19") && set.contains("Rome", "Ann", "P20"));
+        assert!(with("null").unwrap().is_empty());
+        assert!(with(r#"[{"h":0,"t":1,"r":"NA"}]"#).unwrap().is_empty());
+        for (wrong, part) in [
+            (r#"{"head":[0],"tail":[],"relation_id":["P19"]}"#, "`tail` 0"),
+            (r#"[{"h":-1,"t":1,"r":"P19"}]"#, "labels[0].h"),
+            (r#"{"head":[0],"tail":[2],"relation_id":["P19"]}"#, "entity 2 of 2"),
+        ] {
+            let error = with(wrong).unwrap_err();
+            assert!(error.exit_code() == 65 && error.to_string().contains(part), "{error}");
+        }
     }
 
     #[test]

@@ -39,19 +39,20 @@ pub struct ConvertReport {
     pub documents: usize,
     /// Documents and relations that were left out because they cannot be read.
     pub left_out: usize,
-    /// What the output has no place for, in words; empty where nothing was lost.
+    /// What the reader left out of good documents, in words.
+    pub omissions: Vec<String>,
+    /// What the output has no place for, in words; empty where it holds everything that was read.
     pub losses: String,
 }
 
 impl fmt::Display for ConvertReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} documents; ", self.documents)?;
-        match (self.left_out, self.losses.as_str()) {
-            (0, "") => f.write_str("nothing was lost"),
-            (0, losses) => f.write_str(losses),
-            (count, "") => write!(f, "{count} documents or relations left out"),
-            (count, losses) => write!(f, "{count} documents or relations left out; {losses}"),
-        }
+        let faulty = format!("{} documents or relations left out", self.left_out);
+        let mut lost: Vec<&str> = self.omissions.iter().map(String::as_str).collect();
+        lost.extend((self.left_out > 0).then_some(faulty.as_str()));
+        lost.extend((!self.losses.is_empty()).then_some(self.losses.as_str()));
+        f.write_str(&if lost.is_empty() { "nothing was lost".to_owned() } else { lost.join("; ") })
     }
 }
 
@@ -76,6 +77,7 @@ pub fn convert(
     Ok(ConvertReport {
         documents: written.documents,
         left_out: summary.left_out.len(),
+        omissions: summary.omissions(),
         losses: written.losses,
     })
 }
@@ -206,6 +208,44 @@ mod tests {
             .map(|mention| mention.entity_type.clone())
             .collect();
         assert_eq!(types, ["T", "T"]);
+    }
+
+    #[test]
+    fn what_the_reader_left_out_is_said_at_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let (input, output) = (folder.path().join("in.json"), folder.path().join("out.json"));
+        let told = |labels: &str| {
+            let document = format!(
+                r#"[{{"title": "a", "sents": [["X", "Y"]], "labels": {labels}, "vertexSet": [
+                [{{"name": "X", "sent_id": 0, "pos": [0, 1], "type": "T"}}],
+                [{{"name": "Y", "sent_id": 0, "pos": [1, 2], "type": "T"}}]]}}]"#
+            );
+            fs_err::write(&input, document).unwrap();
+            let docred = form("docred");
+            convert(docred, &input, docred, &output, &ReadOptions::default()).unwrap().to_string()
+        };
+        assert_eq!(told(r#"[{"h": 0, "t": 1, "r": "P1"}]"#), "1 documents; nothing was lost");
+        assert_eq!(
+            told(r#"[{"h": 0, "t": 1, "r": "P1"}, {"h": 1, "t": 0, "r": "NA"}]"#),
+            "1 documents; 1 labels that say \"no relation\" (NA) were left out"
+        );
+        fs_err::write(folder.path().join("in.txt"), "Ada left .").unwrap();
+        fs_err::write(folder.path().join("in.ann"), "T1\tPER 0 3\tAda\n#1\tnote\n").unwrap();
+        let brat = folder.path().join("in.txt");
+        let report =
+            convert(form("brat"), &brat, form("docred"), &output, &ReadOptions::default()).unwrap();
+        assert_eq!(
+            report.to_string(),
+            "1 documents; 1 lines that are no mention, relation or equivalence were passed over"
+        );
+        let all = ConvertReport {
+            documents: 3,
+            left_out: 2,
+            omissions: vec!["1 a".into(), "2 b".into()],
+            losses: "3 c".into(),
+        };
+        let text = "3 documents; 1 a; 2 b; 2 documents or relations left out; 3 c";
+        assert_eq!(all.to_string(), text);
     }
 
     #[test]

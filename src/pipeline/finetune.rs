@@ -144,13 +144,28 @@ impl FinetuneTask<'_> {
 /// # Errors
 /// As [`finetune`].
 pub fn finetune_in_stages(task: &FinetuneTask, run: &ActiveRun) -> Result<Checkpoint> {
-    let Some(base) = task.settings.first_stage() else {
+    let Some(base) = finetune_first_stage(task, run)? else {
         return finetune(task, run);
     };
-    let stage = format!("{}-base", task.stage);
-    let base = finetune(&FinetuneTask { stage: &stage, settings: &base, ..*task }, run)?;
     let start = Some(base.path());
     finetune(&FinetuneTask { start, heads_from: start, ..*task }, run)
+}
+
+/// The first stage of a system that has two; `None` for the others.
+///
+/// # Errors
+/// As [`finetune`].
+pub fn finetune_first_stage(task: &FinetuneTask, run: &ActiveRun) -> Result<Option<Checkpoint>> {
+    let first = task.settings.first_stage().map(|base| {
+        let stage = first_stage_of(task.stage);
+        finetune(&FinetuneTask { stage: &stage, settings: &base, ..*task }, run)
+    });
+    first.transpose()
+}
+
+/// The name of the first stage of a stage in the run folder.
+pub fn first_stage_of(stage: &str) -> String {
+    format!("{stage}-base")
 }
 
 /// Refuses shards that do not go together or hold nothing to learn from.

@@ -73,7 +73,7 @@ pub fn pretrain(run: &ActiveRun, shards: &Path, how: Pretraining) -> Result<Chec
         seed,
     };
     let pretrainer = Pretrainer { model: &loaded.model, settings };
-    let steps = StageSteps { total: pretrain_steps(schedule), boundary: 0 };
+    let steps = StageSteps { total: pretrain_steps(schedule), boundary: 0, items: schedule.batch };
     stage
         .train(&start, steps, (&pretrainer, &source), &loaded, &mut stage.save_only(&loaded))
         .map_err(|error| error.in_file(shards))

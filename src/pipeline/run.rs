@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::data::{Role, RunData, prepare_data};
-use super::finetune::{FinetuneTask, finetune_in_stages};
+use super::finetune::{FinetuneTask, finetune_first_stage, finetune_in_stages, first_stage_of};
 use super::pretrain::{Pretraining, pretrain};
 use super::rank::rank;
 use super::score::{ScoreTask, score};
@@ -29,6 +29,8 @@ pub enum Milestone {
     Ranker,
     /// The encoder is pre-trained.
     Pretraining,
+    /// The first stage of a system that has two is fine-tuned.
+    FirstStage,
     /// Everything is done: scores and report are written.
     End,
 }
@@ -37,10 +39,12 @@ impl Milestone {
     /// Those that the recipe comes by, in order.
     pub fn of(recipe: &Recipe) -> Vec<Self> {
         let pretrained = recipe.variants.iter().any(|variant| variant.is_pretrained());
+        let staged = recipe.settings().is_ok_and(|settings| settings.first_stage().is_some());
         let reached = [
             (Self::Data, true),
             (Self::Ranker, wants_ranker(recipe)),
             (Self::Pretraining, pretrained),
+            (Self::FirstStage, staged),
             (Self::End, true),
         ];
         reached
@@ -118,12 +122,21 @@ pub fn run_until(
     if last == Milestone::Pretraining {
         return Ok(());
     }
+    let start = |variant: Variant| {
+        let start = if variant.is_ranked() { &denoised } else { &unranked };
+        start.as_ref().filter(|_| variant.is_pretrained())
+    };
+    let ranked = (ranker.as_ref(), scored.as_ref());
+    if last == Milestone::FirstStage {
+        let mut variants = recipe.variants.iter();
+        return variants.try_for_each(|&variant| {
+            pipeline.finetune(variant, ranked, start(variant), finetune_first_stage).map(drop)
+        });
+    }
     let mut summary = Summary::new(&run, &data, scored.as_ref())?;
     for &variant in &recipe.variants {
-        let start = if variant.is_ranked() { &denoised } else { &unranked };
-        let start = start.as_ref().filter(|_| variant.is_pretrained());
         let (checkpoint, data) =
-            pipeline.finetune(variant, ranker.as_ref(), scored.as_ref(), start)?;
+            pipeline.finetune(variant, ranked, start(variant), finetune_in_stages)?;
         summary.add(variant, &checkpoint, data)?;
     }
     summary.finish()
@@ -221,21 +234,21 @@ impl<'a> Pipeline<'a> {
         pretrain(self.run, &data.need(Role::Distant)?, how)
     }
 
-    /// Fine-tunes a variant from the encoder of `start`, or as the recipe chose; the data are those
-    /// that it learns and is scored on.
-    fn finetune(
+    /// Does `work`, fine-tuning or a part of it, for a variant, from the encoder of `start` or as
+    /// the recipe chose. Also returns the data that the variant learns and is scored on.
+    fn finetune<T>(
         &self,
         variant: Variant,
-        ranker: Option<&Checkpoint>,
-        scored: Option<&'a RunData>,
+        (ranker, scored): (Option<&Checkpoint>, Option<&'a RunData>),
         start: Option<&Checkpoint>,
-    ) -> Result<(Checkpoint, &'a RunData)> {
+        work: impl FnOnce(&FinetuneTask, &ActiveRun) -> Result<T>,
+    ) -> Result<(T, &'a RunData)> {
         let ActiveRun { recipe, session, .. } = self.run;
         let settings = recipe.settings()?;
         let ranked = variant.is_ranked() && settings.info().uses_ranker();
         let data = if ranked { scored.unwrap_or(self.data) } else { self.data };
         let (train, dev) = (data.need(Role::Human)?, data.need(Role::Dev)?);
-        let stage = format!("finetune-{}", variant.name());
+        let stage = stage_of(variant);
         let _stage = session.world.watchdog().unbounded_section(format!("stage {stage}"));
         let task = FinetuneTask {
             stage: &stage,
@@ -246,6 +259,25 @@ impl<'a> Pipeline<'a> {
             ranker: ranker.filter(|_| ranked).map(Checkpoint::path),
             settings: &settings,
         };
-        Ok((finetune_in_stages(&task, self.run)?, data))
+        Ok((work(&task, self.run)?, data))
+    }
+}
+
+/// The stage in which a variant is fine-tuned.
+fn stage_of(variant: Variant) -> String {
+    format!("finetune-{}", variant.name())
+}
+
+/// The stages of a milestone in the run folder: those that train.
+pub fn stages_of(milestone: Milestone, recipe: &Recipe) -> Vec<String> {
+    match milestone {
+        Milestone::Ranker => vec!["rank".to_owned()],
+        Milestone::Pretraining => {
+            [Pretraining::Denoised, Pretraining::Unranked].map(|how| how.stage().to_owned()).into()
+        }
+        Milestone::FirstStage => {
+            recipe.variants.iter().map(|&variant| first_stage_of(&stage_of(variant))).collect()
+        }
+        Milestone::Data | Milestone::End => Vec::new(),
     }
 }

@@ -79,19 +79,32 @@ pub fn total_steps(schedule: &Schedule, items: usize) -> u64 {
 }
 
 /// Which ranks have nothing to do, if a global batch has fewer items than there are ranks, and the
-/// way out.
-pub fn without_work(recipe: &Recipe, schedule: &Schedule, ranks: usize) -> Option<String> {
+/// way out. `items` are those of a step: fewer than the batch where there are fewer documents.
+pub fn without_work(
+    recipe: &Recipe,
+    schedule: &Schedule,
+    items: usize,
+    ranks: usize,
+) -> Option<String> {
     let batch = schedule.batch;
-    let idle = idle_ranks(batch, recipe.deterministic, ranks);
+    let idle = idle_ranks(batch, items, recipe.deterministic, ranks);
+    if idle.is_empty() {
+        return None;
+    }
+    let all_busy =
+        |&world: &usize| idle_ranks(batch, items, recipe.deterministic, world).is_empty();
+    let enough = (1..ranks).rev().find(all_busy).unwrap_or(1);
     let names = idle.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
-    (!idle.is_empty()).then(|| {
-        format!(
-            "a batch of {batch} leaves {} of {ranks} ranks without work ({names}): start {} \
-             ranks, or raise `batch`, which changes the results",
-            idle.len(),
-            ranks - idle.len()
-        )
-    })
+    let (why, way_out) = if items < batch {
+        let why = format!("{items} documents, fewer than the batch of {batch}, leave");
+        (why, "or add documents")
+    } else {
+        (format!("a batch of {batch} leaves"), "or raise `batch`, which changes the results")
+    };
+    Some(format!(
+        "{why} {} of {ranks} ranks without work ({names}): start {enough} ranks, {way_out}",
+        idle.len()
+    ))
 }
 
 /// Where a stage begins: at nothing, at a checkpoint, or it is done already.
@@ -184,6 +197,8 @@ pub struct StageSteps {
     pub total: u64,
     /// Steps between boundaries; 0: one boundary, at the end.
     pub boundary: u64,
+    /// Items of a step: those of a batch, or all there are.
+    pub items: usize,
 }
 
 /// A training stage of a run.
@@ -239,6 +254,7 @@ impl TrainingStage<'_> {
         let steps = StageSteps {
             total: total_steps(schedule, order.len()),
             boundary: steps_per_epoch * schedule.evaluate_epochs as u64,
+            items: schedule.batch.min(order.len()),
         };
         let judge = Some((judge, steps_per_epoch));
         (steps, StageBoundary::new(loaded, &self.run.folder, self.name, schedule, judge))
@@ -270,7 +286,8 @@ impl TrainingStage<'_> {
             return Err(error.with_hint("set device = \"cpu\", or leave deterministic out"));
         }
         if session.is_root()
-            && let Some(told) = without_work(recipe, self.schedule, session.world.size())
+            && let Some(told) =
+                without_work(recipe, self.schedule, steps.items, session.world.size())
         {
             say(format!("warning: {}: {told}", self.name));
         }
@@ -341,13 +358,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_batch_smaller_than_the_world_names_the_ranks_without_work() {
+    fn a_batch_or_corpus_smaller_than_the_world_names_the_ranks_without_work() {
         let recipe = Recipe::parse("", "test", &[]).unwrap();
-        let told =
-            |batch, ranks| without_work(&recipe, &Schedule { batch, ..Schedule::base() }, ranks);
-        assert_eq!((told(4, 4), told(4, 1)), (None, None));
-        let several = told(4, 8).unwrap();
+        let told = |batch, items, ranks| {
+            without_work(&recipe, &Schedule { batch, ..Schedule::base() }, items, ranks)
+        };
+        assert_eq!((told(4, 4, 4), told(4, 4, 1), told(8, 3, 3)), (None, None, None));
+        let several = told(4, 4, 8).unwrap();
         let expected = "a batch of 4 leaves 4 of 8 ranks without work (4, 5, 6, 7): start 4 ranks";
         assert!(several.starts_with(expected), "{several}");
+        assert_eq!(
+            told(8, 3, 4).unwrap(),
+            "3 documents, fewer than the batch of 8, leave 1 of 4 ranks without work (3): start 3 \
+             ranks, or add documents"
+        );
     }
 }

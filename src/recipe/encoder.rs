@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::encoders::EncoderSpec;
+
 /// How a preset starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -52,5 +54,60 @@ impl Default for EncoderChoice {
             dropout: -1.0,
             frozen: false,
         }
+    }
+}
+
+impl EncoderChoice {
+    /// What the user should be told of the choice.
+    pub fn warning(&self) -> Option<String> {
+        let spec = EncoderSpec::parse(&self.name).ok()?;
+        // A table of word vectors from a file is meant to stay as it is.
+        let random = match &spec {
+            EncoderSpec::New(_) => self.name != "words" || self.word_vectors.is_none(),
+            EncoderSpec::Folder(_) => false,
+        };
+        (self.frozen && random).then(|| {
+            format!(
+                "warning: encoder.frozen = true keeps the random weights with which `{}` starts; \
+                 name the folder of a trained encoder, or set encoder.frozen = false",
+                self.name
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frozen_encoder_of_random_weights_is_warned_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let vectors = Some(PathBuf::from("glove.txt"));
+        let path = folder.path().to_str().unwrap();
+        for (name, word_vectors, frozen, warned) in [
+            ("tiny", &None, true, true),
+            ("tiny", &None, false, false),
+            ("bilstm", &vectors, true, true),
+            ("words", &None, true, true),
+            ("words", &vectors, true, false),
+            (path, &None, true, false),
+        ] {
+            let word_vectors = word_vectors.clone();
+            let choice = EncoderChoice {
+                name: name.into(),
+                word_vectors,
+                frozen,
+                ..EncoderChoice::default()
+            };
+            assert_eq!(choice.warning().is_some(), warned, "{name} {frozen}");
+        }
+    }
+
+    #[test]
+    fn the_warning_is_among_the_notes_of_a_recipe() {
+        let settings = ["encoder.frozen=true".to_owned()];
+        let recipe = crate::recipe::Recipe::parse("", "test", &settings).unwrap();
+        assert!(recipe.notes[0].starts_with("warning: encoder.frozen"), "{:?}", recipe.notes);
     }
 }

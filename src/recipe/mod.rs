@@ -162,7 +162,9 @@ impl Recipe {
             )
         };
         let notes = Some(elsewhere).filter(|keys| !keys.is_empty()).map(note);
-        let recipe = Self { systems, notes: notes.into_iter().collect(), ..read };
+        let read = Self { systems, ..read };
+        let notes = notes.into_iter().chain(read.encoder.warning()).collect();
+        let recipe = Self { notes, ..read };
         recipe.check()?;
         Ok(recipe)
     }

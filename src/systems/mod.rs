@@ -19,8 +19,6 @@ mod extractor;
 pub mod glre;
 pub mod hin;
 mod info;
-#[cfg(test)]
-pub(crate) mod plain;
 pub mod reading;
 mod registry;
 mod schedules;

@@ -48,6 +48,11 @@ pub trait SystemSettings: Written + Any + Send + Sync {
         None
     }
 
+    /// Keys of the table in a recipe that the first stage does not read.
+    fn keys_of_second_stage(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// The prefix of the layers that a model takes over, with the encoder, from the checkpoint of
     /// another stage.
     fn shared_layers(&self) -> Option<&'static str> {

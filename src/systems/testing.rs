@@ -1,6 +1,8 @@
 //! What tests of a system over words need: small documents with sentences, foundations, and the
 //! questions that every system must answer.
 
+pub(crate) mod plain;
+
 use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};

@@ -7,8 +7,9 @@
 use std::path::{Path, PathBuf};
 
 use crate::base::{entries, run_files};
-use crate::pipeline::{Milestone, named_tokenizer};
+use crate::pipeline::{Milestone, named_tokenizer, stages_of};
 use crate::recipe::Recipe;
+use crate::systems::Settings;
 use crate::systems::dsdocre::{KEYS_OF_FINETUNING, KEYS_OF_PRETRAINING};
 use crate::{Error, Result};
 
@@ -26,8 +27,9 @@ pub struct SharedStage {
     pub folder: PathBuf,
 }
 
-/// Whether a key of the recipe (dotted) decides what a run has made until a milestone.
-fn reads(milestone: Milestone, key: &str) -> bool {
+/// Whether a key of the recipe (dotted) decides what a run has made until a milestone. `system` is
+/// fine-tuned.
+fn reads(milestone: Milestone, key: &str, system: &Settings) -> bool {
     let from = |first: Milestone| milestone >= first;
     match key.split_once('.').unwrap_or(("", key)) {
         ("data", _) | ("dsdocre", "pretrain_on_human") | ("", "threads" | "hang_limit_s") => true,
@@ -37,6 +39,10 @@ fn reads(milestone: Milestone, key: &str) -> bool {
         ("dsdocre", key) if KEYS_OF_PRETRAINING.contains(&key) => from(Milestone::Pretraining),
         ("dsdocre", _) => from(Milestone::Ranker),
         ("pretrain", _) | ("", "variants") => from(Milestone::Pretraining),
+        ("finetune", _) | ("", "system") => from(Milestone::FirstStage),
+        (table, key) if table == system.system() => {
+            from(Milestone::FirstStage) && !system.keys_of_second_stage().contains(&key)
+        }
         _ => false,
     }
 }
@@ -50,11 +56,12 @@ impl SharedStage {
         let mut whole = recipe.clone();
         // The tokenizer may come from the encoder, which is no part of the data.
         whole.data.tokenizer = named_tokenizer(recipe)?;
+        let system = recipe.settings()?;
         let milestones = Milestone::of(recipe).into_iter();
         milestones
             .filter(|milestone| *milestone < Milestone::End)
             .map(|milestone| {
-                let recipe = whole.part(|key| reads(milestone, key))?;
+                let recipe = whole.part(|key| reads(milestone, key, &system))?;
                 let name = format!("{}-{}", name_of(milestone), recipe.fingerprint()?);
                 Ok(Self { milestone, folder: root.join("shared").join(name), recipe })
             })
@@ -79,20 +86,19 @@ impl SharedStage {
     /// # Errors
     /// The disk; a run folder that holds another stage's results.
     pub fn link(&self, run: &Path) -> Result<()> {
-        let made = |stage: &str| Path::new(run_files::CHECKPOINTS).join(stage);
-        let parts = match self.milestone {
+        let stages = stages_of(self.milestone, &self.recipe).into_iter();
+        let made = stages.map(|stage| Path::new(run_files::CHECKPOINTS).join(stage));
+        let mut parts: Vec<PathBuf> =
+            made.filter(|stage| self.folder.join(stage).exists()).collect();
+        match self.milestone {
             Milestone::Data => {
                 let data = Path::new(run_files::DATA);
                 let names = entries(&self.folder.join(data))?.into_iter().map(|(name, _)| name);
-                names.map(|name| data.join(name)).collect()
+                parts.extend(names.map(|name| data.join(name)));
             }
-            Milestone::Ranker => vec![made("rank"), PathBuf::from(run_files::SCORED)],
-            Milestone::Pretraining => {
-                let stages = [made("pretrain"), made("pretrain-unranked")];
-                stages.into_iter().filter(|stage| self.folder.join(stage).exists()).collect()
-            }
-            Milestone::End => Vec::new(),
-        };
+            Milestone::Ranker => parts.push(PathBuf::from(run_files::SCORED)),
+            Milestone::Pretraining | Milestone::FirstStage | Milestone::End => {}
+        }
         parts.iter().try_for_each(|part| link(&self.folder.join(part), &run.join(part)))
     }
 }
@@ -102,6 +108,7 @@ fn name_of(milestone: Milestone) -> &'static str {
         Milestone::Data => "data",
         Milestone::Ranker => "ranker",
         Milestone::Pretraining => "pretraining",
+        Milestone::FirstStage => "first-stage",
         Milestone::End => "run",
     }
 }
@@ -185,11 +192,45 @@ mod tests {
     }
 
     #[test]
+    fn rows_of_a_system_with_two_stages_share_the_first() {
+        let of = |setting: &str| {
+            folders(&["system=docre-ii", "variants=[\"baseline\"]", setting]).split_off(1)
+        };
+        let own = of("seed=1");
+        assert!(own.len() == 1 && own[0].starts_with("R/shared/first-stage-"), "{own:?}");
+        for setting in [
+            "docre-ii.iterations=1",
+            "docre-ii.inference_layers=2",
+            "docre-ii.noise_rate=[0.1,0.2]",
+            "inference.learning_rate=0.5",
+            "atlop.num_labels=1",
+        ] {
+            assert_eq!(of(setting), own, "{setting}");
+        }
+        for setting in [
+            "docre-ii.emb_size=128",
+            "docre-ii.preset=cdr",
+            "finetune.learning_rate=0.5",
+            "encoder.name=mini",
+            "seed=2",
+            "profile=paper",
+        ] {
+            assert_ne!(of(setting), own, "{setting}");
+        }
+        assert_eq!(of("docre-ii.pretrained_base=false"), [""; 0]);
+    }
+
+    #[test]
     fn the_keys_that_a_stage_does_not_read_are_keys_of_the_table() {
         let schema = crate::recipe::recipe_schema();
-        let known = crate::recipe::described_keys(&schema, "dsdocre");
-        for key in KEYS_OF_FINETUNING.iter().chain(&KEYS_OF_PRETRAINING) {
-            assert!(known.iter().any(|(name, _)| name == key), "{key}");
+        let of_pretrainer = KEYS_OF_FINETUNING.iter().chain(&KEYS_OF_PRETRAINING).copied();
+        let recipe = Recipe::parse(RECIPE, "r.toml", &["system=docre-ii".to_owned()]).unwrap();
+        let second = recipe.settings().unwrap().keys_of_second_stage();
+        for (table, keys) in [("dsdocre", of_pretrainer.collect()), ("docre-ii", second.to_vec())] {
+            let known = crate::recipe::described_keys(&schema, table);
+            for key in keys {
+                assert!(known.iter().any(|(name, _)| name == key), "{table}.{key}");
+            }
         }
     }
 

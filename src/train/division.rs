@@ -71,12 +71,15 @@ impl Division {
     }
 }
 
-/// The ranks that a global batch of `batch` items gives no work to.
-pub fn idle_ranks(batch: usize, deterministic: bool, world: usize) -> Vec<usize> {
+/// The ranks that no item falls to where global batches of `batch` hold `items`, which are fewer if
+/// the corpus is smaller than a batch.
+pub fn idle_ranks(batch: usize, items: usize, deterministic: bool, world: usize) -> Vec<usize> {
     match Division::of(batch, deterministic) {
-        Division::ByRank => (batch..world).collect(),
+        Division::ByRank => (items..world).collect(),
         Division::Fixed(leaves) => {
-            (0..world).filter(|&rank| leaves_of(rank, world, leaves).is_empty()).collect()
+            // Leaf l holds the items l, l + leaves, ….
+            let idle = |&rank: &usize| leaves_of(rank, world, leaves).all(|leaf| leaf >= items);
+            (0..world).filter(idle).collect()
         }
     }
 }
@@ -103,9 +106,13 @@ mod tests {
 
     #[test]
     fn ranks_without_work_are_those_that_no_item_falls_to() {
-        assert_eq!(idle_ranks(4, false, 4), [0; 0]);
-        assert_eq!(idle_ranks(3, false, 5), [3, 4]);
-        assert_eq!(idle_ranks(2, true, 4), [0, 2]);
+        assert_eq!(idle_ranks(4, 4, false, 4), [0; 0]);
+        assert_eq!(idle_ranks(3, 3, false, 5), [3, 4]);
+        assert_eq!(idle_ranks(2, 2, true, 4), [0, 2]);
+        // A corpus of three documents under a batch of eight.
+        assert_eq!(idle_ranks(8, 3, false, 4), [3]);
+        assert_eq!(idle_ranks(8, 3, true, 4), [2, 3]);
+        assert_eq!(idle_ranks(100, 100, true, 4), [0; 0]);
     }
 
     /// Gives the items of its share.

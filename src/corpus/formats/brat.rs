@@ -46,7 +46,10 @@ impl DocumentFormat for Brat {
             let read = read_document(text, row, options, &mut counts);
             intake.take(read, each)?;
         }
-        counts.notes().into_iter().for_each(|note| intake.note(note));
+        let lines = "lines that are no mention, relation or equivalence were passed over";
+        intake.passed_over(counts.lines, lines);
+        let spans = "mentions of several spans were read as one, from first to last word";
+        intake.passed_over(counts.discontinuous, spans);
         intake.finish(Ok(()))
     }
 }
@@ -54,19 +57,8 @@ impl DocumentFormat for Brat {
 /// What was read in another way than it stands, or not at all.
 #[derive(Default)]
 struct BratCounts {
-    passed_over: usize,
+    lines: usize,
     discontinuous: usize,
-}
-
-impl BratCounts {
-    fn notes(&self) -> Vec<String> {
-        let counts = [
-            (self.passed_over, "lines that are no mention, relation or equivalence passed over"),
-            (self.discontinuous, "mentions of several spans read as one, from first to last word"),
-        ];
-        let found = counts.into_iter().filter(|(count, _)| *count > 0);
-        found.map(|(count, what)| format!("{count} {what}")).collect()
-    }
 }
 
 /// The texts that a path stands for, by name.
@@ -190,7 +182,7 @@ impl<'a> Annotations<'a> {
             annotations.relations.push((relation, [members[0], members[1]]));
         }
         let understood = |line: &&str| line.trim().is_empty() || line.starts_with(['T', '*', 'R']);
-        counts.passed_over += lines.lines().filter(|line| !understood(line)).count();
+        counts.lines += lines.lines().filter(|line| !understood(line)).count();
         Ok(annotations)
     }
 
@@ -358,9 +350,11 @@ mod tests {
         let facts = document.facts();
         assert_eq!((facts.len(), facts[0].head, facts[0].tail), (1, 0, 1));
         assert_eq!(facts[0].relation, "owns");
-        assert_eq!((summary.no_relation, summary.notes.len()), (1, 2));
-        assert!(summary.notes[0].starts_with("2 lines"), "{:?}", summary.notes);
-        assert!(summary.notes[1].starts_with("1 mentions"), "{:?}", summary.notes);
+        let omissions = summary.omissions();
+        for (number, told) in ["2 lines", "1 mentions", "1 labels"].into_iter().enumerate() {
+            assert!(omissions[number].starts_with(told), "{omissions:?}");
+        }
+        assert_eq!((omissions.len(), summary.notes.len()), (3, 0));
     }
 
     #[test]

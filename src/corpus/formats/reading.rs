@@ -150,6 +150,8 @@ pub struct ReadSummary {
     pub left_out: Vec<LeftOut>,
     /// What a reader has to say about the file.
     pub notes: Vec<String>,
+    /// What a reader passed over or took in another way than it stands, with its number.
+    pub passed_over: Vec<(usize, &'static str)>,
 }
 
 impl ReadSummary {
@@ -174,7 +176,12 @@ impl ReadSummary {
 
     /// What the user should be told of the file, beside what was left out as faulty.
     pub fn warnings(&self, file: &Path) -> Vec<String> {
-        let file = file.display();
+        let told = self.notes.iter().cloned().chain(self.omissions());
+        told.map(|told| format!("{}: {told}", file.display())).collect()
+    }
+
+    /// What the documents do not hold although the file does, beside what was left out as faulty.
+    pub fn omissions(&self) -> Vec<String> {
         let counts = [
             (self.no_relation, "labels that say \"no relation\" (NA) were left out"),
             (self.unplaced_facts, "relations between what is not mentioned were left out"),
@@ -184,9 +191,8 @@ impl ReadSummary {
             ),
             (self.excluded, "documents that cannot be read were passed over by title"),
         ];
-        let counts = counts.into_iter().filter(|(count, _)| *count > 0);
-        let notes = self.notes.iter().map(|note| format!("{file}: {note}"));
-        notes.chain(counts.map(|(count, what)| format!("{file}: {count} {what}"))).collect()
+        let all = self.passed_over.iter().copied().chain(counts);
+        all.filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect()
     }
 }
 
@@ -245,6 +251,13 @@ impl<'a> Intake<'a> {
     /// Keeps a note about the file.
     pub fn note(&mut self, note: impl Into<String>) {
         self.summary.notes.push(note.into());
+    }
+
+    /// Counts what the reader passed over or took in another way than it stands.
+    pub fn passed_over(&mut self, count: usize, what: &'static str) {
+        if count > 0 {
+            self.summary.passed_over.push((count, what));
+        }
     }
 
     /// The counts, where the file could be read to its end (`outcome`) and all of its documents

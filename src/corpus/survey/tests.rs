@@ -121,25 +121,42 @@ fn lark_force_is_found() {
     assert!(files[1].shared[0].facts > 0);
 }
 
+/// A file of `count` documents, of which the first alone has entities and a fact.
+fn cdr_dev(count: usize) -> FileSurvey {
+    let bare = Document { facts: Some(vec![]), ..Document::default() };
+    let mut documents = vec![bare; count];
+    documents[0] = document("A", "x", "y", "P1");
+    survey(&[("dev_filter.data", &documents)]).remove(0)
+}
+
 #[test]
 fn published_sizes_are_compared() {
-    let bare = Document { facts: Some(vec![]), ..Document::default() };
-    let files = survey(&[("dev_filter.data", &[document("A", "x", "y", "P1"), bare])]);
-    assert_eq!(
-        (files[0].facts, files[0].intra, files[0].negatives, files[0].excluded),
-        (1, 1, 1, 0)
-    );
-    let said = files[0].warnings();
-    let sizes = "2 documents, 1 facts (1 within a sentence), 1 pairs without one, 0 taken out, but \
-        CDR dev as published: 500 documents, 1012 facts";
+    let file = cdr_dev(250);
+    assert_eq!((file.facts, file.intra, file.negatives, file.excluded), (1, 1, 1, 0));
+    let said = file.warnings();
+    let sizes = "250 documents, 1 facts (1 within a sentence), 1 pairs without one, 0 taken out, \
+        but CDR dev as published: 500 documents, 1012 facts";
     assert!(said[0].contains(sizes), "{said:?}");
     assert_eq!(
         said[1..],
         [
-            "dev_filter.data: 1 of 2 documents have no entities",
-            "dev_filter.data: 1 of 2 documents have labels but no fact"
+            "dev_filter.data: 249 of 250 documents have no entities",
+            "dev_filter.data: 249 of 250 documents have labels but no fact"
         ]
     );
+}
+
+/// Half of the published documents is the bound: a smaller file is another data set, as a generated
+/// `dev.json` is. The report names the difference in both cases.
+#[test]
+fn a_small_file_of_a_well_known_name_is_reported_without_a_warning() {
+    for (count, warned) in [(2, false), (249, false), (250, true), (500, true), (501, true)] {
+        let file = cdr_dev(count);
+        let warnings = file.warnings();
+        assert_eq!(warnings.iter().any(|text| text.contains("published")), warned, "{count}");
+        let report = SurveyReport(vec![file]).to_string();
+        assert!(report.contains("this file differs"), "{count}");
+    }
 }
 
 /// docs/formats.md, "CDR and GDA": the real files have their published sizes.

@@ -184,8 +184,7 @@ impl Eca {
     /// Where the pair itself is no key, beside its scores `own` [4, G, N, N, 1].
     fn own_hidden(&self, own: &Tensor) -> Result<Tensor> {
         let hidden = HOLDS_ITSELF.map(|holds| !holds && !self.self_key_everywhere);
-        let heads = Tensor::f_from_slice(&hidden)?.f_to_device(own.device())?;
-        Ok(heads.f_view([HEADS, 1, 1, 1, 1])?.f_expand_as(own)?)
+        Ok(on(&hidden, own.device())?.f_view([HEADS, 1, 1, 1, 1])?.f_expand_as(own)?)
     }
 }
 

@@ -114,6 +114,39 @@ pub enum NoiseScope {
     Batch,
 }
 
+/// Keys of the table that stage 1 does not read.
+pub(super) const KEYS_OF_SECOND_STAGE: [&str; 29] = [
+    "inference_width",
+    "inference_heads",
+    "ffn_width",
+    "inference_layers",
+    "iterations",
+    "accumulate",
+    "relation_input",
+    "project_inputs",
+    "self_key_everywhere",
+    "self_key_bias",
+    "fusion",
+    "reasoning",
+    "train_base_heads",
+    "base_head_rate",
+    "freeze_base",
+    "noise_source",
+    "noise_scope",
+    "noise_rate",
+    "positive_noise",
+    "negative_noise",
+    "negatives",
+    "view_b_negatives",
+    "base_loss",
+    "stage2_loss_scale",
+    "stage2_factor",
+    "contrast",
+    "exchanged_slots",
+    "contrast_weight",
+    "temperature",
+];
+
 /// Settings of DocRE-II.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::settings::KEYS_OF_SECOND_STAGE;
 use super::{DocreIi, DocreIiSettings, Preset, Stage, parity};
 use crate::parity::CaseKind;
 use crate::systems::atlop::{self, check_blocks};
@@ -121,6 +122,10 @@ impl SystemSettings for DocreIiSettings {
     fn first_stage(&self) -> Option<Values> {
         let first = self.second_stage() && self.pretrained_base;
         first.then(|| Arc::new(Self { stage: Stage::Base, ..self.clone() }) as Values)
+    }
+
+    fn keys_of_second_stage(&self) -> &'static [&'static str] {
+        &KEYS_OF_SECOND_STAGE
     }
 
     fn fit(&self, layers: usize) -> Option<Values> {

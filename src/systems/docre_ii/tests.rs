@@ -1,4 +1,4 @@
-use super::settings::{Contrast, Reasoning};
+use super::settings::{Contrast, KEYS_OF_SECOND_STAGE, NoiseScope, Reasoning};
 use super::*;
 use crate::systems::SystemSettings;
 use crate::systems::reading::testing::{
@@ -199,6 +199,46 @@ fn without_pre_training_one_stage_trains_all_parts_by_the_second_schedule_in_eve
         let error = frozen.check().unwrap_err();
         assert_eq!(error.exit_code(), 64, "{error}");
     }
+}
+
+/// Tables let rows that differ in these keys alone share their first stage.
+#[test]
+fn the_first_stage_does_not_read_the_keys_of_the_second() {
+    let sum = |settings: &DocreIiSettings| {
+        let system = system(settings.clone());
+        let batch = batch(&system, &documents(), true);
+        loss(&system, &batch, TRAINING).double_value(&[]).to_bits()
+    };
+    let code = small(Profile::Code, Stage::Base);
+    let text = serde_json::to_value(&code).unwrap();
+    // Other values of all these keys, most of them from another profile.
+    let other = DocreIiSettings {
+        inference_width: 32,
+        inference_heads: 8,
+        ffn_width: 8,
+        iterations: 1,
+        fusion: false,
+        reasoning: Reasoning::Full,
+        base_head_rate: 0.5,
+        freeze_base: true,
+        noise_scope: NoiseScope::Document,
+        noise_rate: [0.1, 0.2],
+        positive_noise: [0.3, 0.4],
+        negative_noise: [0.1, 0.2],
+        base_loss: false,
+        contrast: Contrast::Negative,
+        temperature: 0.1,
+        ..small(Profile::Paper, Stage::Base)
+    };
+    let mut changed = text.clone();
+    let other = serde_json::to_value(&other).unwrap();
+    for key in KEYS_OF_SECOND_STAGE {
+        assert_ne!(text[key], other[key], "{key}");
+        changed[key] = other[key].clone();
+    }
+    // Four heads are all that there are.
+    changed["inference_heads"] = text["inference_heads"].clone();
+    assert_eq!(sum(&serde_json::from_value(changed).unwrap()), sum(&code));
 }
 
 #[test]

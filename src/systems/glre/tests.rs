@@ -2,7 +2,7 @@
 
 use super::graph::DocumentNodes;
 use super::*;
-use crate::systems::plain::{Plain, Row, assert_close, attend, dot, numbers, rows};
+use crate::systems::testing::plain::{Plain, Row, assert_close, attend, dot, numbers, rows};
 use crate::systems::testing::{
     EVALUATION, RELATIONS as CLASSES, TRAINING, assert_logits_batch_invariant, batch, documents,
     examples, foundation, remaining_loss, untouched,

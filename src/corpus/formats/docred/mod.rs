@@ -4,10 +4,12 @@
 //! JSON"). Unknown fields are ignored, known ones are checked to the last index. Not for: other
 //! formats, word pieces, or deciding which documents a stage trains on.
 
+mod labels;
 mod reader;
 mod relation_file;
 mod writer;
 
+pub(crate) use labels::{RawLabel, labels};
 pub use reader::Docred;
 pub(super) use reader::{ABOUT, NAME};
 pub use relation_file::load_relations;

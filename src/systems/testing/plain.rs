@@ -1,5 +1,5 @@
 //! Plain arithmetic in 64 bits on lists of numbers, for references that share nothing with what
-//! they check. Only for tests.
+//! they check.
 
 use std::collections::BTreeMap;
 

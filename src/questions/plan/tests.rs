@@ -1,0 +1,90 @@
+use super::*;
+
+const RECIPE: &str = r#"
+    name = "planned"
+    [data.synth]
+    distant = 1000
+    human = 100
+    dev = 10
+    test = 10
+    [encoder]
+    name = "tiny"
+    [rank]
+    batch = 10
+    epochs = 3
+    [pretrain]
+    batch = 16
+    steps = 50
+    [finetune]
+    batch = 20
+    epochs = 4
+"#;
+
+fn planned(ranks_per_node: usize) -> RunEstimate {
+    let recipe = Recipe::parse(RECIPE, "test", &[]).unwrap();
+    let options = PlanOptions { nodes: 2, ranks_per_node, tflops: Some(0.5), share: 0.5 };
+    plan(&recipe, Path::new("/nowhere"), options).unwrap()
+}
+
+#[test]
+fn steps_documents_and_shares_of_ranks_follow_the_recipe() {
+    let (two, eight) = (planned(1), planned(4));
+    let names: Vec<&str> = two.stages.iter().map(|stage| stage.stage.as_str()).collect();
+    let scored = ["score distant", "score human", "score dev", "score test"];
+    let tuned = ["finetune-baseline", "finetune-denoised", "finetune-pretrained"];
+    assert_eq!(names, [["rank"].as_slice(), &scored, &["pretrain"], &tuned].concat());
+    assert_eq!((two.stages[0].steps, two.stages[5].steps, two.stages[6].steps), (30, 50, 20));
+    assert_eq!(
+        (
+            two.ranks,
+            eight.ranks,
+            two.stages[1].documents_per_step,
+            two.stages[5].documents_per_step
+        ),
+        (2, 8, 1000.0, 32.0)
+    );
+    for (two, eight) in two.stages.iter().zip(&eight.stages) {
+        assert!(
+            (two.hours / eight.hours - 4.0).abs() < 1e-9 && two.flops == eight.flops,
+            "{}",
+            two.stage
+        );
+        assert!(
+            eight.memory_gb <= two.memory_gb && eight.traffic_gb >= two.traffic_gb,
+            "{}",
+            two.stage
+        );
+    }
+    assert!(two.to_string().contains("finetune-pretrained"), "{two}");
+}
+
+#[test]
+fn documents_of_dev_that_are_trained_on_are_counted() {
+    let recipe = Recipe::parse(RECIPE, "test", &["data.train_on_dev=true".into()]).unwrap();
+    let sizes = corpora(&recipe, Path::new("/nowhere")).unwrap();
+    let documents: Vec<_> = sizes.iter().map(|size| (size.role, size.documents)).collect();
+    assert_eq!(documents, [("distant", 1000), ("human", 110), ("dev", 10), ("test", 10)]);
+}
+
+#[test]
+fn hours_are_divided_by_the_ranks_that_a_batch_gives_work_to() {
+    let (ten, forty) = (planned(5), planned(20));
+    // Ranker: batches of 10 on 10 and on 40 ranks.
+    assert_eq!(ten.stages[0].hours.to_bits(), forty.stages[0].hours.to_bits());
+    assert!(ten.notes.is_empty() || !ten.notes[0].starts_with("rank: "), "{:?}", ten.notes);
+    let told = "rank: a batch of 10 leaves 30 of 40 ranks without work (10, 11, ";
+    assert!(forty.notes.iter().any(|note| note.starts_with(told)), "{:?}", forty.notes);
+}
+
+#[test]
+fn wrong_machines_are_refused() {
+    let recipe = Recipe::parse(RECIPE, "test", &[]).unwrap();
+    let good = PlanOptions { nodes: 1, ranks_per_node: 1, tflops: Some(1.0), share: 0.5 };
+    for bad in [
+        PlanOptions { nodes: 0, ..good },
+        PlanOptions { tflops: Some(-1.0), ..good },
+        PlanOptions { share: 0.0, ..good },
+    ] {
+        assert_eq!(plan(&recipe, Path::new("/nowhere"), bad).unwrap_err().exit_code(), 64);
+    }
+}
