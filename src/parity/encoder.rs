@@ -1,18 +1,21 @@
 //! Cases of encoders: a Hugging Face folder, pieces of documents, and what the reference makes of
 //! them: the states of all layers, attention rows, and gradients.
 
+use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
 use super::case::Case;
 use crate::Result;
 use crate::encoders::{Attending, Encoder, EncoderSpec, Pass, TokenStream, build};
-use crate::text::{PackedWindows, View, WindowRule, pack};
+use crate::text::{PackedWindows, Tokenizer, View, WindowRule, pack};
 use crate::torch::kernels::context::{AttentionTable, EntityRow};
 use crate::torch::{Parameters, Precision};
 
 /// Recomputes a case of an encoder.
 pub(super) fn encoder(case: &mut Case) -> Result<()> {
-    let spec = EncoderSpec::Folder(case.path(&case.stated::<String>("/weights/folder")?));
+    let folder = case.path(&case.stated::<String>("/weights/folder")?);
+    pieces(case, &mut Tokenizer::load(&folder, None)?)?;
+    let spec = EncoderSpec::Folder(folder);
     let mut parameters = Parameters::new(0, Device::Cpu);
     let encoder = build(&spec, 0, &mut parameters)?;
     let (ids, _) = case.integers("input_ids")?;
@@ -22,6 +25,36 @@ pub(super) fn encoder(case: &mut Case) -> Result<()> {
     let stream = TokenStream::new(&ids, &positions, &offsets, Device::Cpu)?;
     states(case, &*encoder, &stream, &parameters)?;
     attention(case, &*encoder, &stream)
+}
+
+/// The texts of a case.
+#[derive(Deserialize)]
+struct Words {
+    /// Words, odd ones among them.
+    words: Vec<String>,
+    /// Documents.
+    sequences: Vec<Vec<String>>,
+}
+
+/// The pieces of words, and those of documents with what stands around them.
+fn pieces(case: &mut Case, tokenizer: &mut Tokenizer) -> Result<()> {
+    let Words { words, sequences } = case.json("words.json")?;
+    let mut all = Vec::new();
+    for word in &words {
+        all.extend(tokenizer.tokenize_word(word)?.iter().map(|&id| i64::from(id)));
+    }
+    case.compare_input("word_pieces", &all)?;
+    let (prefix, suffix) = (tokenizer.special().prefix.clone(), tokenizer.special().suffix.clone());
+    let mut ids = Vec::new();
+    for words in &sequences {
+        ids.extend_from_slice(&prefix);
+        for word in words {
+            ids.extend_from_slice(tokenizer.tokenize_word(word)?);
+        }
+        ids.extend_from_slice(&suffix);
+    }
+    let ids: Vec<i64> = ids.into_iter().map(i64::from).collect();
+    case.compare_input("input_ids", &ids)
 }
 
 /// States of all layers, the loss, and its gradients.

@@ -48,8 +48,7 @@ pub fn probe(checkpoint: &Path, folder: &Path) -> Result<()> {
         pieces.extend_from_slice(tokenizer.tokenize_word(word)?);
     }
     let special = tokenizer.special();
-    let ids: Vec<u32> =
-        [special.cls].into_iter().chain(pieces.iter().copied()).chain([special.sep]).collect();
+    let ids = [&special.prefix[..], &pieces, &special.suffix].concat();
     let packed = pack(&[View { ids, ..View::default() }]);
     let stream = TokenStream {
         ids: Tensor::f_from_slice(&packed.ids)?,
