@@ -1,6 +1,11 @@
 """Compares word pieces with those of transformers' AutoTokenizer over a matrix of vocabularies,
 files, settings and scripts. A folder that this program refuses is counted, never passed silently.
 
+For the sentencepiece families the pieces are compared with those of the tokenizers library, which
+transformers 4 hands their tokenizer.json to; transformers 5 makes them anew and leaves out the
+normaliser of DeBERTa, for one. The tokenizer that is saved must give the same pieces in
+AutoTokenizer.
+
 usage: test_tokenizers.py BINARY
 """
 import collections
@@ -8,6 +13,7 @@ import itertools
 import json
 import os
 import pathlib
+import struct
 import subprocess
 import sys
 import tempfile
@@ -15,7 +21,7 @@ import tempfile
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pyarrow.parquet
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, logging
 
 logging.set_verbosity_error()
@@ -72,6 +78,111 @@ def lines(tokenizer):
 
 
 CASED, UNCASED, WHOLE, BYTES = word_piece(False), word_piece(True), word_piece(False, False), byte_pairs()
+
+# Sentencepiece families: class, model file, special pieces in the order of their numbers.
+FAMILIES = {
+    "deberta-v2": ("DebertaV2Tokenizer", "spm.model", ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]),
+    "xlm-roberta": ("XLMRobertaTokenizer", "sentencepiece.bpe.model", ["<unk>", "<s>", "</s>"]),
+    "albert": ("AlbertTokenizer", "spiece.model", ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"]),
+    "xlnet": ("XLNetTokenizer", "spiece.model", ["<unk>", "<s>", "</s>", "<cls>", "<sep>", "<pad>", "<mask>"]),
+}
+NAMED = {
+    "deberta-v2": ["[CLS]", "[SEP]", "[PAD]", "[UNK]", "[MASK]"], "xlm-roberta": ["<s>", "</s>", "<pad>", "<unk>", "<mask>"],
+    "albert": ["[CLS]", "[SEP]", "<pad>", "<unk>", "[MASK]"], "xlnet": ["<cls>", "<sep>", "<pad>", "<unk>", "<mask>"],
+}
+
+
+def scored_pieces():
+    """Pieces with scores, trained on the text, without special ones."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.UnigramTrainer(vocab_size=400, special_tokens=["<unk>"], unk_token="<unk>", show_progress=False)
+    tokenizer.train_from_iterator(TEXT.splitlines() * 3, trainer)
+    # Scores of a model file have 32 bits.
+    single = lambda score: struct.unpack("<f", struct.pack("<f", score))[0]
+    return [(piece, single(score)) for piece, score in json.loads(tokenizer.to_str())["model"]["vocab"][1:]]
+
+
+SCORED = scored_pieces()
+
+
+def varint(number):
+    """A number as Protocol Buffers write it."""
+    out = b""
+    while number > 127:
+        out, number = out + bytes([number & 127 | 128]), number >> 7
+    return out + bytes([number])
+
+
+def field(number, content):
+    """A field with bytes or a number in it."""
+    if isinstance(content, int):
+        return varint(number << 3) + varint(content)
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+def piece_model(family):
+    """The model file of sentencepiece."""
+    special = FAMILIES[family][2]
+    unknown = next(at for at, piece in enumerate(special) if piece.lower() in ("<unk>", "[unk]"))
+    pieces = [(piece, 0.0, 2 if at == unknown else 3) for at, piece in enumerate(special)]
+    pieces += [(piece, score, 1) for piece, score in SCORED]
+    out = b"".join(
+        field(1, field(1, text.encode()) + varint(2 << 3 | 5) + struct.pack("<f", score) + field(3, kind))
+        for text, score, kind in pieces
+    )
+    return out + field(2, field(3, 1) + field(40, unknown)) + field(3, field(1, b"identity"))
+
+
+def unigram(family, lower):
+    """The tokenizer.json that transformers 4 makes of the model file."""
+    special = FAMILIES[family][2]
+    pieces = [(piece, 0.0) for piece in special] + SCORED
+    if family == "xlm-roberta":
+        pieces = [(piece, 0.0) for piece in ["<s>", "<pad>", "</s>", "<unk>"]] + SCORED + [("<mask>", 0.0)]
+    if family in ("albert", "xlnet"):
+        rare = lambda piece: len(piece) > 1 and piece[-1] == "," and piece[-2].isdigit()
+        pieces = [(piece, score - 100 if rare(piece) else score) for piece, score in pieces]
+    unknown = next(at for at, (piece, _) in enumerate(pieces) if piece.lower() in ("<unk>", "[unk]"))
+    tokenizer = Tokenizer(models.Unigram(pieces, unknown, False))
+    fold = [normalizers.Lowercase()] if lower else []
+    blanks = lambda by: normalizers.Replace(Regex(" {2,}"), by)
+    tokenizer.normalizer = normalizers.Sequence({
+        "deberta-v2": [*fold, normalizers.Strip(), blanks(" ")],
+        "xlm-roberta": [normalizers.Strip(left=False, right=True), blanks("▁")],
+        "albert": [normalizers.Replace("``", '"'), normalizers.Replace("''", '"'), normalizers.NFKD(),
+                   normalizers.StripAccents(), *fold, blanks(" ")],
+        "xlnet": [normalizers.Replace("``", '"'), normalizers.Replace("''", '"'), normalizers.NFKD(),
+                  normalizers.StripAccents(), *fold, blanks(" ")],
+    }[family])
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.add_special_tokens([AddedToken(piece, normalized=False) for piece in NAMED[family]])
+    return tokenizer
+
+
+def sentencepiece_cases():
+    """(name, files, tokenizer of the library) of every folder."""
+    for family, (of_class, file, _) in FAMILIES.items():
+        model = {"config.json": json.dumps({"model_type": family})}
+        for lower in [None, True, False] if family != "xlm-roberta" else [None]:
+            config = {} if lower is None else {"do_lower_case": lower}
+            folds = family == "albert" if lower is None else lower
+            source = unigram(family, folds)
+            for said in [{}, {"tokenizer_class": of_class}, {"tokenizer_class": of_class + "Fast"}]:
+                settings = {"tokenizer_config.json": json.dumps({**config, **said})}
+                yield f"{family} {file} lower={lower} {said}", {file: piece_model(family), **model, **settings}, source
+                # With a tokenizer.json the setting does not count.
+                whole = {"tokenizer.json": source.to_str(), **model, **settings}
+                yield f"{family} json lower={lower} {said}", whole, source
+        names = dict(zip(["cls_token", "sep_token", "pad_token", "unk_token", "mask_token"], NAMED[family]))
+        plain = json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **names})
+        source = unigram(family, False)
+        yield f"{family} as it stands", {"tokenizer.json": source.to_str(), "tokenizer_config.json": plain}, source
+        # The older spelling of the pre-tokeniser.
+        old = json.loads(source.to_str())
+        old["pre_tokenizer"] = {"type": "Metaspace", "replacement": "▁", "str_rep": "▁", "add_prefix_space": True}
+        del old["model"]["byte_fallback"]
+        yield f"{family} old spelling", {"tokenizer.json": json.dumps(old), "tokenizer_config.json": plain}, source
 
 
 def bert_files(kind, source):
@@ -164,7 +275,8 @@ def cases():
     for prefix in [None, True, False]:
         config = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "<unk>"}
         config |= {} if prefix is None else {"add_prefix_space": prefix}
-        yield f"generic byte pairs prefix={prefix}", {**roberta_files("json"), "tokenizer_config.json": json.dumps(config)}
+        files = roberta_files("json", bool(prefix))
+        yield f"generic byte pairs prefix={prefix}", {**files, "tokenizer_config.json": json.dumps(config)}
     for name, token in {"special": added("Kesto", True), "plain": added("est", False), "folded": added("KESTO", False, True)}.items():
         source = Tokenizer.from_str(CASED.to_str())
         parsed = json.loads(source.to_str())
@@ -214,15 +326,38 @@ def ours(folder, work):
     return [row["pieces"][start:end] for start, end in zip(row["word_starts"], ends)], done.stderr
 
 
+def saved_pieces(work):
+    """Pieces of every word by AutoTokenizer from the tokenizer that was saved."""
+    saved = AutoTokenizer.from_pretrained(work / "shards" / "tokenizer")
+    return [saved.encode(word, add_special_tokens=False, split_special_tokens=True) for word in WORDS]
+
+
+def write(folder, files):
+    """Writes files of text or bytes."""
+    folder.mkdir()
+    for file, content in files.items():
+        if isinstance(content, bytes):
+            (folder / file).write_bytes(content)
+        else:
+            (folder / file).write_text(content, newline="")
+
+
+def judge(name, expected, got, show, outcome):
+    """Counts a folder, and prints the first word that differs."""
+    wrong = [(word, mine, his) for word, mine, his in zip(WORDS, got, expected) if mine != his]
+    outcome["PROBLEM" if wrong else "equal"] += 1
+    if wrong:
+        word, mine, his = wrong[0]
+        print(f"{name}: PROBLEM: {len(wrong)} of {len(WORDS)} words, such as {word!r}: {show(mine)} for {show(his)}")
+
+
 def main():
     outcome = collections.Counter()
     for name, files in cases():
         with tempfile.TemporaryDirectory() as work:
             work = pathlib.Path(work)
             folder = work / "tokenizer"
-            folder.mkdir()
-            for file, text in files.items():
-                (folder / file).write_text(text, newline="")
+            write(folder, files)
             got, message = ours(folder, work)
             try:
                 theirs = AutoTokenizer.from_pretrained(folder)
@@ -235,13 +370,22 @@ def main():
                 print(f"{name}: refused: {message[:200]}")
                 continue
             expected = [theirs.encode(word, add_special_tokens=False, split_special_tokens=True) for word in WORDS]
-            wrong = [(word, mine, his) for word, mine, his in zip(WORDS, got, expected) if mine != his]
-            outcome["PROBLEM" if wrong else "equal"] += 1
-            if wrong:
-                word, mine, his = wrong[0]
-                show = theirs.convert_ids_to_tokens
-                print(f"{name}: PROBLEM: {len(wrong)} of {len(WORDS)} words, such as {word!r}: "
-                      f"{[show(piece) if piece < len(theirs) else piece for piece in mine]} for {show(his)}")
+            show = lambda pieces: [theirs.convert_ids_to_tokens(piece) if piece < len(theirs) else piece for piece in pieces]
+            judge(name, expected, got, show, outcome)
+    for name, files, theirs in sentencepiece_cases():
+        with tempfile.TemporaryDirectory() as work:
+            work = pathlib.Path(work)
+            write(work / "tokenizer", files)
+            got, message = ours(work / "tokenizer", work)
+            if got is None:
+                outcome["PROBLEM"] += 1
+                print(f"{name}: PROBLEM: refused: {message[:200]}")
+                continue
+            theirs.encode_special_tokens = True
+            expected = [theirs.encode(word, add_special_tokens=False).ids for word in WORDS]
+            show = lambda pieces: [theirs.id_to_token(piece) for piece in pieces]
+            judge(name, expected, got, show, outcome)
+            judge(f"{name}, saved", expected, saved_pieces(work), show, outcome)
     print(", ".join(f"{count} {what}" for what, count in sorted(outcome.items())))
     sys.exit(outcome["PROBLEM"] > 0 or outcome["equal"] == 0)
 

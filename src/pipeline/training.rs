@@ -345,9 +345,11 @@ impl TrainingStage<'_> {
             .parameters()
             .iter()
             .map(|entry| format!("{} {:?}", entry.name, entry.tensor.size()));
+        let commit = loaded.description.base.as_ref().map(|base| base.commit.clone());
         self.run.session.world.same(&[
             ("the step to start from", format!("{} of {}", state.step, state.total_steps)),
             ("the tokenizer", loaded.description.tokenizer.clone()),
+            ("the commit of the encoder", commit.unwrap_or_default()),
             ("the list of parameters", shapes.collect::<Vec<_>>().join("\n")),
         ])
     }

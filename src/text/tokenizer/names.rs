@@ -48,7 +48,7 @@ impl PieceNames {
     /// The names that a vocabulary suggests; BERT's where it suggests none.
     pub fn guess(tokenizer: &tokenizers::Tokenizer) -> Self {
         let has = |name: &&str| tokenizer.token_to_id(name).is_some();
-        let whole = GUESSES.iter().find(|usual| usual[..4].iter().all(|name| has(name)));
+        let whole = GUESSES.iter().find(|usual| usual[..4].iter().all(has));
         let start = || GUESSES.iter().find(|usual| has(&usual[0]));
         (*whole.or_else(start).unwrap_or(&BERT)).into()
     }
