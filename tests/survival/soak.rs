@@ -1,5 +1,6 @@
-//! Many steps: memory, file handles and threads of every rank stay where they were.
-//! `DOCRE_SOAK_STEPS` sets how many (300; nightly 20,000).
+//! Many steps: memory, file handles and threads of every rank stay where they were, in both
+//! precisions. Batches have other numbers of tokens in every step, so a cache by shape would grow.
+//! `DOCRE_SOAK_STEPS` sets how many steps (300; nightly 20,000), `DOCRE_SOAK_ENCODER` the encoder.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -47,10 +48,26 @@ impl Held {
 #[test]
 #[cfg_attr(not(mpirun), ignore = "mpirun is not on PATH, or MPI is not built in")]
 fn memory_handles_and_threads_stay_flat() {
+    stay_flat("fp32");
+}
+
+#[test]
+#[cfg_attr(not(mpirun), ignore = "mpirun is not on PATH, or MPI is not built in")]
+fn memory_handles_and_threads_stay_flat_in_bf16() {
+    stay_flat("bf16");
+}
+
+fn stay_flat(precision: &str) {
     let place = Place::new();
     let steps = setting("DOCRE_SOAK_STEPS", 300);
-    let settings =
-        format!("--set pretrain.steps={steps} --set pretrain.checkpoint_steps={}", steps / 60);
+    let mut settings = format!(
+        "--set pretrain.steps={steps} --set pretrain.checkpoint_steps={} --set \
+         pretrain.precision=\"{precision}\"",
+        steps / 60
+    );
+    if let Ok(encoder) = std::env::var("DOCRE_SOAK_ENCODER") {
+        settings += &format!(" --set encoder.name=\"{encoder}\"");
+    }
     let mut started = place.start(2, "soak", &settings);
     // Of each rank: what it held at each step that was seen.
     let mut seen: BTreeMap<usize, Vec<(u64, Held)>> = BTreeMap::new();

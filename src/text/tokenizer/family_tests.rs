@@ -354,8 +354,11 @@ fn words_of_every_family_have_the_pieces_of_the_reference() {
         let model = family.folder.join("model");
         family.check_words(&model, "");
         let temp = tempfile::tempdir().unwrap();
-        Tokenizer::load(&model, None).unwrap().save(temp.path()).unwrap();
+        let tokenizer = Tokenizer::load(&model, None).unwrap();
+        tokenizer.save(temp.path()).unwrap();
         family.check_words(temp.path(), "");
+        let again = Tokenizer::load(temp.path(), None).unwrap();
+        assert_eq!(again.identity(), tokenizer.identity(), "{}", model.display());
         for variant in family.case["tokenizer"]["variants"].as_array().unwrap() {
             let files = variant.as_str().unwrap().split('+');
             let files: Vec<&str> = files
