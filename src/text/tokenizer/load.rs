@@ -113,6 +113,11 @@ fn open_json(path: &Path, lowercase: Option<bool>) -> Result<Opened> {
     charsmap::check_json(&json).map_err(|error| broken("not a tokeniser", &error))?;
     let mut tokenizer = tokenizers::Tokenizer::from_bytes(bytes)
         .map_err(|error| broken("not a tokeniser", &error))?;
+    if matches!(tokenizer.get_model(), ModelWrapper::Unigram(_))
+        && json["model"]["unk_id"].is_null()
+    {
+        return Err(broken("not a tokeniser", &"its unigram model names no unknown piece"));
+    }
     // Views cut and pad by themselves.
     tokenizer.with_padding(None);
     tokenizer
