@@ -14,6 +14,8 @@ const OWNERS: [(&str, &str); 7] = [
     ("albert-", "albert"),
     ("xlnet-", "xlnet"),
 ];
+/// Owners that cannot be: the Hub's own pages have these names, and people's folders of models.
+const NO_OWNERS: [&str; 3] = ["models", "datasets", "spaces"];
 /// Longest name; the Hub's own limit.
 const LONGEST: usize = 96;
 
@@ -32,7 +34,10 @@ impl RepoName {
     pub fn parse(text: &str) -> Option<Self> {
         let (id, revision) = text.split_once('@').unwrap_or((text, "main"));
         let parts: Vec<&str> = id.split('/').collect();
-        let known = matches!(parts[..], [_, _]) || owner_of(id).is_some();
+        let known = match parts[..] {
+            [owner, _] => !NO_OWNERS.contains(&owner),
+            _ => owner_of(id).is_some(),
+        };
         let plain = parts.iter().all(|part| is_plain(part)) && id.len() <= LONGEST;
         let revision_plain = revision.split('/').all(is_plain);
         (known && plain && revision_plain)

@@ -85,8 +85,27 @@ fn names_are_read_as_the_hub_allows_them() {
     assert_eq!(parsed("org/name@refs/pr/3"), some("org/name", "refs/pr/3"));
     assert_eq!(parsed("bert-base-cased"), some("bert-base-cased", "main"));
     for other in [
-        "", "tiny", "gigantic", "a/b/c", "/a/b", "a//b", "../b", "a/..", "./a", "a/b--c", "a/b..c",
-        "a/-b", "a/b.", "a/b c", "a/b@", "a/b@../x", "a/b@x@y", "a\\b/c", "ä/b", "~/b",
+        "",
+        "tiny",
+        "gigantic",
+        "a/b/c",
+        "/a/b",
+        "a//b",
+        "../b",
+        "a/..",
+        "./a",
+        "a/b--c",
+        "a/b..c",
+        "a/-b",
+        "a/b.",
+        "a/b c",
+        "a/b@",
+        "a/b@../x",
+        "a/b@x@y",
+        "a\\b/c",
+        "ä/b",
+        "models/bert-base-cased",
+        "~/b",
     ] {
         assert_eq!(parsed(other), None, "{other}");
     }

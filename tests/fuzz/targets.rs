@@ -230,10 +230,23 @@ fn encoders(folder: &Path) {
         let tensors = parameters.iter().map(|entry| (entry.name.as_str(), &entry.tensor));
         write_folder(&folder.join(name), &encoder.config(), tensors).unwrap();
     }
+    fs_err::create_dir(folder.join("split")).unwrap();
+    fs_err::create_dir(folder.join("pieces")).unwrap();
+    fs_err::write(folder.join("pieces/spm.model"), piece_model()).unwrap();
+    let unigram = Tokenizer::load(&folder.join("pieces"), None).unwrap();
+    unigram.save(&folder.join("unigram")).unwrap();
+    fs_err::write(folder.join("split/config.json"), "{}").unwrap();
+    fs_err::copy(folder.join("weights/model.safetensors"), folder.join("split/a.safetensors"))
+        .unwrap();
     for name in ["archive", "old-archive"] {
         fs_err::remove_file(folder.join(name).join("model.safetensors")).unwrap();
     }
 }
+
+/// An index of weights, all in one file.
+const INDEX: &str = r#"{"metadata": {"total_size": 8},
+ "weight_map": {"embeddings.LayerNorm.weight": "a.safetensors",
+  "embeddings.LayerNorm.bias": "a.safetensors"}}"#;
 
 /// A file of `torch.save`, of today and from before PyTorch 1.6.
 fn pytorch() -> [Vec<u8>; 2] {
@@ -250,6 +263,40 @@ fn pytorch() -> [Vec<u8>; 2] {
         ("data/1", &halves),
     ]);
     [today, old_file(&pickle, &[("0", 6, storage), ("1", 2, halves.to_vec())])]
+}
+
+/// A unigram model of sentencepiece whose character map writes `x` for `ab`.
+fn piece_model() -> Vec<u8> {
+    let field = |number: u8, content: &[u8]| {
+        let length = content.len();
+        let head = [number << 3 | 2, length as u8 & 0x7f | 0x80, (length >> 7) as u8];
+        [&head, content].concat()
+    };
+    let mut units = vec![0_u32; 1024];
+    for (at, next, letter) in [(0, 256, 0), (256 ^ 97, 512, b'a'), (512 ^ 98, 768, b'b')] {
+        units[at] = ((at ^ next) as u32) << 10 | u32::from(letter);
+    }
+    units[512 ^ 98] |= 1 << 8;
+    units[768] = 1 << 31;
+    let mut map = 4096_u32.to_le_bytes().to_vec();
+    map.extend(units.iter().flat_map(|unit| unit.to_le_bytes()));
+    map.extend(b"x\0");
+    let pieces = [("[PAD]", 3), ("[CLS]", 3), ("[SEP]", 3), ("[UNK]", 2), ("▁", 1), ("x", 1)];
+    let pieces = pieces.iter().zip(1..).flat_map(|((text, kind), score)| {
+        let score = [&[21], &(-score as f32).to_le_bytes()[..], &[24, *kind]].concat();
+        field(1, &[field(1, text.as_bytes()), score].concat())
+    });
+    let pieces: Vec<u8> = pieces.collect();
+    [pieces, field(2, &[24, 1, 0xc0, 2, 3]), field(3, &field(2, &map))].concat()
+}
+
+/// Opens a tokenizer and uses it.
+fn tokenize(path: &Path) -> Result<()> {
+    let mut tokenizer = Tokenizer::load(path, None)?;
+    for word in ["abc", "xé", "👩‍👩‍👧", "", "Å"] {
+        tokenizer.tokenize_word(word)?;
+    }
+    Ok(())
 }
 
 fn load_weights(path: &Path) -> Result<()> {
@@ -336,6 +383,12 @@ pub fn targets(folder: &Path) -> Vec<Target> {
             ..bytes("tokenizer.json", made("shard/tokenizer/tokenizer.json"), tokenizer)
         },
         Target { codes: KINDS, ..text("vectors.txt", VECTORS, tokenizer) },
+        bytes("pieces/spm.model", piece_model(), tokenize),
+        Target {
+            codes: KINDS,
+            ..bytes("unigram/tokenizer.json", made("unigram/tokenizer.json"), tokenize)
+        },
+        text("split/model.safetensors.index.json", INDEX, load_weights),
         bytes("archive/pytorch_model.bin", today, load_weights),
         bytes("old-archive/pytorch_model.bin", earlier, load_weights),
         bytes("weights/model.safetensors", made("weights/model.safetensors"), load_encoder),

@@ -166,6 +166,17 @@ fn the_hidden_piece_of_deberta_follows_the_vocabulary_and_markers_follow_it() {
 }
 
 #[test]
+fn a_unigram_model_without_an_unknown_piece_is_refused() {
+    let temp = folder("spm.model", &model_file(&BERT_LIKE, 3), &json!({}));
+    Tokenizer::load(temp.path(), None).unwrap().save(&temp.path().join("saved")).unwrap();
+    let path = temp.path().join("saved/tokenizer.json");
+    let text = fs_err::read_to_string(&path).unwrap();
+    fs_err::write(&path, text.replace("\"unk_id\":3", "\"unk_id\":null")).unwrap();
+    let error = Tokenizer::load(&path, None).unwrap_err();
+    assert!(error.to_string().contains("names no unknown piece"), "{error}");
+}
+
+#[test]
 fn case_of_a_model_of_sentencepiece_is_a_setting() {
     for (config, asked, expected) in [
         (json!({}), None, "▁The"),

@@ -22,7 +22,7 @@ use super::class::Class;
 use super::files::TokenizerFiles;
 use super::names::PieceNames;
 use super::{Opened, TokenizerKind, charsmap, unigram};
-use crate::base::text_file;
+use crate::base::{catch_panic, panics, text_file};
 use crate::hub::{self, RepoName, Wanted};
 use crate::{DataError, Error, Result};
 
@@ -111,8 +111,15 @@ fn open_json(path: &Path, lowercase: Option<bool>) -> Result<Opened> {
     let json: serde_json::Value =
         serde_json::from_slice(&bytes).map_err(|error| broken("not valid JSON", &error))?;
     charsmap::check_json(&json).map_err(|error| broken("not a tokeniser", &error))?;
-    let mut tokenizer = tokenizers::Tokenizer::from_bytes(bytes)
+    // It also panics on some values of the right type.
+    let mut tokenizer = catch_panic(|| tokenizers::Tokenizer::from_bytes(bytes))
+        .map_err(|panic| broken("not a tokeniser", &panics::message(&*panic).unwrap_or("panic")))?
         .map_err(|error| broken("not a tokeniser", &error))?;
+    if matches!(tokenizer.get_model(), ModelWrapper::Unigram(_))
+        && json["model"]["unk_id"].is_null()
+    {
+        return Err(broken("not a tokeniser", &"its unigram model names no unknown piece"));
+    }
     // Views cut and pad by themselves.
     tokenizer.with_padding(None);
     tokenizer
