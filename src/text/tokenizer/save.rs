@@ -32,9 +32,12 @@ fn special_tokens(inner: &Inner) -> Value {
     let (unk, sep, pad, cls) =
         (name(special.unk), name(special.sep), name(special.pad), name(special.cls));
     let mut map = json!({ "unk_token": unk, "sep_token": sep, "pad_token": pad, "cls_token": cls });
-    if let Some(mask) =
-        ["[MASK]", "<mask>"].into_iter().find(|mask| inner.tokenizer.token_to_id(mask).is_some())
-    {
+    // A vocabulary may hold the mask of another family as an ordinary piece, as MPNet's does.
+    let added = inner.tokenizer.get_added_tokens_decoder();
+    let special = |mask: &&str| added.values().any(|piece| piece.special && piece.content == *mask);
+    let known = |mask: &&str| inner.tokenizer.token_to_id(mask).is_some();
+    let masks = ["[MASK]", "<mask>"];
+    if let Some(mask) = masks.iter().find(|&m| special(m)).or(masks.iter().find(|&m| known(m))) {
         map["mask_token"] = json!(mask);
     }
     map
