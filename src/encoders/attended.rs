@@ -44,18 +44,21 @@ fn mean(parts: &[Tensor]) -> Result<Tensor> {
     if rest.is_empty() { Ok(sum) } else { Ok(sum.f_div_scalar(parts.len() as f64)?) }
 }
 
+/// How many times as many positions there are after an extension.
+pub(super) const TIMES: usize = 3;
+
 /// A position table three times as long by hierarchical decomposition (docs/systems.md, C.5): u_i =
 /// (p_i − α p_0) / (1 − α), row n·a + i = α u_a + (1 − α) u_i for a = 0, 1, 2; the first n rows
 /// stay as they are. `[n, d]` → `[3n, d]`.
 pub(super) fn extended_positions(table: &Tensor, alpha: f64) -> Result<Tensor> {
-    const TIMES: i64 = 3;
-    if !(0.0..1.0).contains(&alpha) || table.size()[0] < TIMES {
+    let times = TIMES as i64;
+    if !(0.0..1.0).contains(&alpha) || table.size()[0] < times {
         return Err(Error::recipe(format!("positions cannot be extended with α = {alpha}"))
             .with_hint("α lies in [0, 1); the release has 0.4"));
     }
     let base = table.f_sub(&(table.f_narrow(0, 0, 1)? * alpha))?.f_div_scalar(1.0 - alpha)?;
     let mut parts = vec![table.shallow_clone()];
-    for a in 1..TIMES {
+    for a in 1..times {
         parts.push((base.f_narrow(0, a, 1)? * alpha).f_add(&(&base * (1.0 - alpha)))?);
     }
     Ok(Tensor::f_cat(&parts, 0)?)

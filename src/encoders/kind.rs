@@ -37,6 +37,9 @@ pub struct NewEncoder {
     pub words: Option<WordStart>,
     /// Whether attention starts local, for an encoder that has attention.
     pub local: bool,
+    /// The tokenizer's padding piece, which some families count positions from; that of the family
+    /// where `None`.
+    pub padding: Option<i64>,
 }
 
 /// Word vectors and what an encoder must know to start from them.

@@ -180,10 +180,11 @@ pub trait Encoder {
     }
 
     /// Makes three times as many positions of those there are (DocRE-II), unless that was done
-    /// before.
+    /// before. An encoder without a table of positions reads three times as long documents in one
+    /// go.
     ///
     /// # Errors
-    /// [`Error::Recipe`] where the encoder has no position table.
+    /// [`Error::Recipe`] for a table that cannot be extended.
     fn extend_positions(&mut self, _alpha: f64, _parameters: &mut Parameters) -> Result<()> {
         Err(Error::recipe("this encoder has no positions that could be extended")
             .with_hint("encode long documents in windows"))

@@ -186,6 +186,7 @@ impl NewModel<'_> {
         };
         if let EncoderSpec::New(new) = &mut spec {
             new.local = self.encoder.start == EncoderInit::Local;
+            new.padding = Some(tokenizer.special().pad.into());
             new.words = self
                 .encoder
                 .word_vectors

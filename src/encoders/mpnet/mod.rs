@@ -144,6 +144,7 @@ impl Family for MpNet {
     type Keys = MpNetKeys;
     const MODEL_TYPE: &'static str = "mpnet";
     const ARCHITECTURE: &'static str = "MPNetModel";
+    const PADDING: Option<i64> = Some(FIRST - 1);
 
     fn assumed() -> Value {
         let mut assumed = bert::assumed();

@@ -52,13 +52,21 @@ impl<Keys: Clone + Serialize + DeserializeOwned> Config<Keys> {
     ///
     /// # Errors
     /// [`Error::Recipe`] for an unknown name.
-    pub fn preset<F: Family<Keys = Keys>>(name: &str, pieces: i64) -> Result<Self> {
+    pub fn preset<F: Family<Keys = Keys>>(
+        name: &str,
+        pieces: i64,
+        padding: Option<i64>,
+    ) -> Result<Self> {
         let size =
             SIZES.iter().find(|(size, _)| name == *size || name.ends_with(&format!("-{size}")));
         let (_, size) = size.ok_or_else(|| {
             Error::recipe(format!("no preset of `{}` is called `{name}`", F::MODEL_TYPE))
         })?;
-        Self::read::<F>(&F::preset(*size, pieces))
+        let mut config = F::preset(*size, pieces);
+        if let Some(padding) = padding {
+            config["pad_token_id"] = json!(padding);
+        }
+        Self::read::<F>(&config)
     }
 
     /// Replaces the values of some keys.

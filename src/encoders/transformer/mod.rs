@@ -26,7 +26,7 @@ pub(super) use family::{Family, kind};
 pub(super) use network::{Layer, LayerScores, Network, Plain, Scores};
 pub(super) use stack::Stack;
 
-use super::attended::extended_positions;
+use super::attended::{TIMES, extended_positions};
 use super::word_vectors::embed_projected;
 use super::{
     Attended, Attending, Encoder, EncoderFacts, LayerStates, NewEncoder, Pass, TokenStream,
@@ -61,13 +61,22 @@ impl<F: Family> fmt::Debug for Transformer<F> {
 impl<F: Family> Transformer<F> {
     /// An encoder with new weights.
     fn create(new: &NewEncoder, pieces: i64, params: &mut Parameters) -> Result<Self> {
-        let mut config = Config::<F::Keys>::preset::<F>(&new.preset, pieces)?;
+        let mut config = Config::<F::Keys>::preset::<F>(&new.preset, pieces, new.padding)?;
         config.replace::<F>(&new.overrides)?;
         let mut encoder = Self::declare(config, params)?;
         let keys = &encoder.config.keys;
         if new.local && !F::start_local(keys, params)? {
             encoder.facts.notes.push(format!(
                 "attention does not start local: `{}` has no position table",
+                F::MODEL_TYPE
+            ));
+        }
+        if let (Some(own), Some(given)) = (F::PADDING, new.padding)
+            && own != given
+        {
+            encoder.facts.notes.push(format!(
+                "`{}` counts positions from padding piece {own}, but the tokenizer's is {given}: \
+                 transformers would give other states to documents with piece {own}",
                 F::MODEL_TYPE
             ));
         }
@@ -208,20 +217,18 @@ impl<F: Family> Encoder for Transformer<F> {
         if self.config.other.contains_key(EXTENDED) {
             return Ok(());
         }
-        let refused =
-            |why: String| Error::recipe(why).with_hint("encode long documents in windows");
         let Some(table) = &mut self.network.embeddings.positions else {
-            return Err(refused(format!(
-                "an encoder of the family `{}` has no positions that could be extended",
-                F::MODEL_TYPE
-            )));
+            // Distances need no rows: longer documents can be read as they are.
+            self.facts.max_positions = self.facts.max_positions.map(|most| TIMES * most);
+            return Ok(());
         };
         if table.first > 0 {
-            return Err(refused(format!(
+            return Err(Error::recipe(format!(
                 "the positions of the family `{}` cannot be extended, because they do not start \
                  with row 0",
                 F::MODEL_TYPE
-            )));
+            ))
+            .with_hint("encode long documents in windows: `long_documents = \"windows\"`"));
         }
         let rows = tch::no_grad(|| extended_positions(&table.rows, alpha))?;
         table.rows = parameters.replace(table.name, &rows)?;

@@ -83,17 +83,15 @@ fn probabilities(document: &Tensor, terms: &ScoreTerms) -> Tensor {
             double(&table.index_select(0, &rows)).view([length, length, HEADS, -1])
         };
         if let Some(table) = &terms.key_table {
-            scores = scores
-                + Tensor::einsum("hid,ijhd->hij", &[&q, &of_pairs(table)], None::<i64>)
-                    * terms.scale;
+            let products = Tensor::einsum("hid,ijhd->hij", &[&q, &of_pairs(table)], None::<i64>);
+            scores += products * terms.scale;
         }
         if let Some(table) = &terms.query_table {
-            scores = scores
-                + Tensor::einsum("hjd,ijhd->hij", &[&k, &of_pairs(table)], None::<i64>)
-                    * terms.scale;
+            let products = Tensor::einsum("hjd,ijhd->hij", &[&k, &of_pairs(table)], None::<i64>);
+            scores += products * terms.scale;
         }
         if let Some(bias) = &terms.bias {
-            scores = scores + of_pairs(bias).squeeze_dim(3).permute([2, 0, 1]);
+            scores += of_pairs(bias).squeeze_dim(3).permute([2, 0, 1]);
         }
     }
     if let Some(window) = terms.window {
