@@ -29,7 +29,7 @@ pub(super) fn encoder(case: &mut Case) -> Result<()> {
 
 /// The texts of a case.
 #[derive(Deserialize)]
-struct Words {
+struct CaseTexts {
     /// Words, odd ones among them.
     words: Vec<String>,
     /// Documents.
@@ -38,7 +38,7 @@ struct Words {
 
 /// The pieces of words, and those of documents with what stands around them.
 fn pieces(case: &mut Case, tokenizer: &mut Tokenizer) -> Result<()> {
-    let Words { words, sequences } = case.json("words.json")?;
+    let CaseTexts { words, sequences } = case.json("words.json")?;
     let mut all = Vec::new();
     for word in &words {
         all.extend(tokenizer.tokenize_word(word)?.iter().map(|&id| i64::from(id)));

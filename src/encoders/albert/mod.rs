@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::EncoderKind;
 use super::bert::{self, BertKeys};
 use super::transformer::{
-    BlockNames, Dimensions, EmbeddingPlan, Family, Network, Projection, Stack, kind,
+    BlockNames, Dimensions, EmbeddingPlan, EncoderNetwork, Family, Projection, Stack, kind,
 };
 use crate::torch::nn::Linear;
 use crate::torch::{Init, Parameters, Slot};
@@ -151,7 +151,7 @@ impl Family for Albert {
         Ok(slots)
     }
 
-    fn network(keys: &AlbertKeys, params: &Parameters) -> Result<Network> {
+    fn network(keys: &AlbertKeys, params: &Parameters) -> Result<EncoderNetwork> {
         keys.stack()?.plain_network(params)
     }
 

@@ -8,7 +8,7 @@ mod config;
 use serde_json::{Value, json};
 
 use super::EncoderKind;
-use super::transformer::{Dimensions, Family, Network, kind};
+use super::transformer::{Dimensions, EncoderNetwork, Family, kind};
 use crate::Result;
 use crate::torch::{Parameters, Slot};
 pub(super) use config::{BertKeys, POSITION_TABLE, assumed, preset};
@@ -64,7 +64,7 @@ impl Family for Bert {
         Ok(slots)
     }
 
-    fn network(keys: &BertKeys, params: &Parameters) -> Result<Network> {
+    fn network(keys: &BertKeys, params: &Parameters) -> Result<EncoderNetwork> {
         keys.stack(keys.embeddings(0))?.plain_network(params)
     }
 

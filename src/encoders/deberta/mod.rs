@@ -8,7 +8,7 @@ mod scores;
 use serde_json::{Value, json};
 
 use super::EncoderKind;
-use super::transformer::{Dimensions, Family, Layer, Network, Plain, kind};
+use super::transformer::{Dimensions, EncoderNetwork, Family, Layer, Plain, kind};
 use crate::Result;
 use crate::torch::{Parameters, Slot};
 use config::DebertaKeys;
@@ -79,7 +79,7 @@ impl Family for Deberta {
         keys.slots()
     }
 
-    fn network(keys: &DebertaKeys, params: &Parameters) -> Result<Network> {
+    fn network(keys: &DebertaKeys, params: &Parameters) -> Result<EncoderNetwork> {
         let plan = keys.layer()?;
         let mut layers: Vec<Box<dyn Layer>> = Vec::new();
         for (index, name) in keys.layer_names().enumerate() {
@@ -89,7 +89,7 @@ impl Family for Deberta {
                 None => Box::new(layer),
             });
         }
-        Ok(Network {
+        Ok(EncoderNetwork {
             embeddings: keys.embeddings().get(params)?,
             layers,
             scores: match Disentangled::get(keys, params)? {

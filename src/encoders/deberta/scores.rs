@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 
 use super::config::{DebertaKeys, NAMES, OWN_PROJECTIONS, RELATIVE, RELATIVE_NORM};
 use crate::Result;
-use crate::encoders::transformer::{LayerScores, Scores};
+use crate::encoders::transformer::{AttentionScores, LayerScores};
 use crate::encoders::{Pass, TokenStream};
 use crate::torch::Parameters;
 use crate::torch::dropout::dropout;
@@ -55,7 +55,7 @@ impl Disentangled {
     }
 }
 
-impl Scores for Disentangled {
+impl AttentionScores for Disentangled {
     fn of_pass<'a>(&'a self, stream: &'a TokenStream, pass: &'a Pass) -> Result<LayerScores<'a>> {
         let (longest, keys) = (stream.segments.longest.max(1), &self.keys);
         let first = keys.row(1 - longest);

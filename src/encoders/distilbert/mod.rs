@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::EncoderKind;
 use super::bert::POSITION_TABLE;
 use super::transformer::{
-    BlockNames, Dimensions, EmbeddingPlan, Family, HiddenAct, Limit, Network, PositionTable,
+    BlockNames, Dimensions, EmbeddingPlan, EncoderNetwork, Family, HiddenAct, Limit, PositionTable,
     PostNormPlan, Stack, kind,
 };
 use crate::Result;
@@ -161,7 +161,7 @@ impl Family for DistilBert {
         Ok(keys.stack()?.slots())
     }
 
-    fn network(keys: &DistilBertKeys, params: &Parameters) -> Result<Network> {
+    fn network(keys: &DistilBertKeys, params: &Parameters) -> Result<EncoderNetwork> {
         keys.stack()?.plain_network(params)
     }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::EncoderKind;
 use super::bert::{self, BertKeys};
-use super::transformer::{Dimensions, EmbeddingPlan, Family, Network, Projection, kind};
+use super::transformer::{Dimensions, EmbeddingPlan, EncoderNetwork, Family, Projection, kind};
 use crate::Result;
 use crate::torch::{Parameters, Slot};
 
@@ -87,7 +87,7 @@ impl Family for Electra {
         Ok(keys.bert.stack(keys.embeddings())?.slots())
     }
 
-    fn network(keys: &ElectraKeys, params: &Parameters) -> Result<Network> {
+    fn network(keys: &ElectraKeys, params: &Parameters) -> Result<EncoderNetwork> {
         keys.bert.stack(keys.embeddings())?.plain_network(params)
     }
 

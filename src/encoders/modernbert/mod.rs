@@ -8,7 +8,9 @@ mod layer;
 use serde_json::{Map, Value, json};
 use tch::Tensor;
 
-use super::transformer::{Dimensions, Family, Layer, LayerScores, Network, Scores, kind};
+use super::transformer::{
+    AttentionScores, Dimensions, EncoderNetwork, Family, Layer, LayerScores, kind,
+};
 use super::{EncoderKind, Pass, TokenStream};
 use crate::Result;
 use crate::torch::kernels::scores::{ScoreTerms, rotary_angles};
@@ -72,11 +74,11 @@ impl Family for ModernBert {
         keys.slots()
     }
 
-    fn network(keys: &ModernBertKeys, params: &Parameters) -> Result<Network> {
+    fn network(keys: &ModernBertKeys, params: &Parameters) -> Result<EncoderNetwork> {
         let layers = (0..keys.num_hidden_layers)
             .map(|layer| Ok(Box::new(PreNorm::get(keys, params, layer)?) as Box<dyn Layer>));
         let norm = LayerNorm::maybe_biased(params, "final_norm", keys.norm_eps, keys.norm_bias)?;
-        Ok(Network {
+        Ok(EncoderNetwork {
             embeddings: keys.embeddings().get(params)?,
             layers: layers.collect::<Result<_>>()?,
             scores: Box::new(Rotated { keys: keys.clone() }),
@@ -101,7 +103,7 @@ struct Rotated {
     keys: ModernBertKeys,
 }
 
-impl Scores for Rotated {
+impl AttentionScores for Rotated {
     fn of_pass<'a>(&'a self, stream: &'a TokenStream, _pass: &'a Pass) -> Result<LayerScores<'a>> {
         let (keys, device) = (&self.keys, stream.ids.device());
         let width = keys.hidden_size / keys.num_attention_heads;

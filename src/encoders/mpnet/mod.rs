@@ -7,8 +7,8 @@ use tch::{Kind, Tensor};
 
 use super::bert::{self, BertKeys, POSITION_TABLE};
 use super::transformer::{
-    BlockNames, Dimensions, EmbeddingPlan, Family, HiddenAct, LayerScores, Network, PositionTable,
-    Scores, Stack, kind,
+    AttentionScores, BlockNames, Dimensions, EmbeddingPlan, EncoderNetwork, Family, HiddenAct,
+    LayerScores, PositionTable, Stack, kind,
 };
 use super::{EncoderKind, Pass, TokenStream};
 use crate::torch::kernels::scores::{DistanceIndex, ScoreTerms};
@@ -126,7 +126,7 @@ struct Biases {
     head_width: i64,
 }
 
-impl Scores for Biases {
+impl AttentionScores for Biases {
     fn of_pass<'a>(&'a self, stream: &'a TokenStream, _pass: &'a Pass) -> Result<LayerScores<'a>> {
         let index = DistanceIndex::new(stream.segments.longest, bucket)?;
         let table = self.table.f_to_kind(Kind::Float)?.f_contiguous()?;
@@ -196,7 +196,7 @@ impl Family for MpNet {
         Ok(slots)
     }
 
-    fn network(keys: &MpNetKeys, params: &Parameters) -> Result<Network> {
+    fn network(keys: &MpNetKeys, params: &Parameters) -> Result<EncoderNetwork> {
         let head_width = keys.hidden_size / keys.num_attention_heads;
         let biases = Biases { table: params.handle(BIAS)?, head_width };
         keys.stack()?.network(params, Box::new(biases))

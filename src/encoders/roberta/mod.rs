@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::EncoderKind;
 use super::bert::{self, BertKeys};
-use super::transformer::{Dimensions, Family, Network, Stack, kind};
+use super::transformer::{Dimensions, EncoderNetwork, Family, Stack, kind};
 use crate::Result;
 use crate::torch::{Parameters, Slot};
 
@@ -76,7 +76,7 @@ impl<const XLM: bool> Family for Roberta<XLM> {
         Ok(slots)
     }
 
-    fn network(keys: &BertKeys, params: &Parameters) -> Result<Network> {
+    fn network(keys: &BertKeys, params: &Parameters) -> Result<EncoderNetwork> {
         stack(keys)?.plain_network(params)
     }
 

@@ -3,7 +3,8 @@
 
 use tch::Tensor;
 
-use super::{HiddenAct, Layer};
+use super::activation::HiddenAct;
+use super::network::Layer;
 use crate::Result;
 use crate::encoders::{Pass, TokenStream};
 use crate::torch::dropout::dropout;

@@ -6,9 +6,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::{Config, Dimensions, Network, Transformer};
+use super::dimensions::Dimensions;
+use super::network::EncoderNetwork;
 use crate::Result;
-use crate::encoders::EncoderKind;
 use crate::torch::{Parameters, Slot};
 
 /// A family of Transformers, by its `model_type`.
@@ -72,7 +72,7 @@ pub(in crate::encoders) trait Family: Sized + 'static {
     ///
     /// # Errors
     /// If one was not.
-    fn network(keys: &Self::Keys, params: &Parameters) -> Result<Network>;
+    fn network(keys: &Self::Keys, params: &Parameters) -> Result<EncoderNetwork>;
 
     /// Makes the attention of new weights look nearby; whether the family knows how.
     ///
@@ -85,22 +85,5 @@ pub(in crate::encoders) trait Family: Sized + 'static {
     /// Forward FLOPs for a document of so many pieces.
     fn flops(keys: &Self::Keys, length: f64) -> f64 {
         Self::dimensions(keys).flops(length, 2.0, length)
-    }
-}
-
-/// The registry's entry of a family.
-pub(in crate::encoders) const fn kind<F: Family>(presets: &'static [&'static str]) -> EncoderKind {
-    EncoderKind {
-        model_type: F::MODEL_TYPE,
-        presets,
-        reads_words: false,
-        create: |new, pieces, params| Ok(Box::new(Transformer::<F>::create(new, pieces, params)?)),
-        load: |folder, pieces, params| {
-            Ok(Box::new(Transformer::<F>::load(folder, pieces, params)?))
-        },
-        flops: |config, length| {
-            let config = Config::<F::Keys>::read::<F>(config).ok()?;
-            Some(F::flops(&config.keys, length))
-        },
     }
 }

@@ -7,6 +7,7 @@
 mod activation;
 mod block;
 mod config;
+mod dimensions;
 mod embeddings;
 mod family;
 mod local_start;
@@ -20,16 +21,18 @@ use tch::Tensor;
 
 pub(super) use activation::HiddenAct;
 pub(super) use block::{BERT_NAMES, BlockNames, PostNorm, PostNormPlan};
-pub(super) use config::{Config, Dimensions, Limit};
-pub(super) use embeddings::{EmbeddingPlan, Embeddings, PositionTable, Projection};
-pub(super) use family::{Family, kind};
-pub(super) use network::{Layer, LayerScores, Network, Plain, Scores};
+pub(super) use config::Config;
+pub(super) use dimensions::{Dimensions, Limit};
+pub(super) use embeddings::{EmbeddingPlan, PositionTable, Projection};
+pub(super) use family::Family;
+pub(super) use network::{AttentionScores, EncoderNetwork, Layer, LayerScores, Plain};
 pub(super) use stack::Stack;
 
 use super::attended::{TIMES, extended_positions};
 use super::word_vectors::embed_projected;
 use super::{
-    Attended, Attending, Encoder, EncoderFacts, LayerStates, NewEncoder, Pass, TokenStream,
+    Attended, Attending, Encoder, EncoderFacts, EncoderKind, LayerStates, NewEncoder, Pass,
+    TokenStream,
 };
 use crate::torch::Parameters;
 use crate::torch::dropout::dropout;
@@ -48,7 +51,7 @@ const MASKS_A_LAYER: u64 = 3;
 /// An encoder of a family.
 pub(super) struct Transformer<F: Family> {
     config: Config<F::Keys>,
-    network: Network,
+    network: EncoderNetwork,
     facts: EncoderFacts,
 }
 
@@ -171,7 +174,8 @@ impl<F: Family> Transformer<F> {
 
 /// What a pass through all layers gives.
 struct Ran {
-    /// The states after each layer from the first that was asked for, before [`Network::norm`].
+    /// The states after each layer from the first that was asked for, before
+    /// [`EncoderNetwork::norm`].
     kept: Vec<Tensor>,
     /// The attention of entities in the same layers.
     attention: Vec<Tensor>,
@@ -269,4 +273,24 @@ fn grow<F: Family>(keys: &mut F::Keys, pieces: i64) -> Option<String> {
          N(0, {std}²)",
         pieces - rows
     ))
+}
+
+/// The registry's entry of a family.
+pub(in crate::encoders) const fn kind<F: Family>(presets: &'static [&'static str]) -> EncoderKind {
+    EncoderKind {
+        model_type: F::MODEL_TYPE,
+        presets,
+        reads_words: false,
+        create: |new, pieces, params| Ok(Box::new(Transformer::<F>::create(new, pieces, params)?)),
+        load: |folder, pieces, params| {
+            Ok(Box::new(Transformer::<F>::load(folder, pieces, params)?))
+        },
+        flops: |config, length| {
+            // Counts that say nothing about the cost may be missing.
+            let mut whole = F::preset([1, 1, 1], 1);
+            whole.as_object_mut()?.extend(config.as_object()?.clone());
+            let config = Config::<F::Keys>::read::<F>(&whole).ok()?;
+            Some(F::flops(&config.keys, length))
+        },
+    }
 }

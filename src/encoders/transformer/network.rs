@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use tch::Tensor;
 
-use super::Embeddings;
+use super::embeddings::Embeddings;
 use crate::Result;
 use crate::encoders::{Pass, TokenStream};
 use crate::torch::kernels::scores::ScoreTerms;
@@ -12,13 +12,13 @@ use crate::torch::nn::LayerNorm;
 
 /// All parts of an encoder.
 #[derive(Debug)]
-pub(in crate::encoders) struct Network {
+pub(in crate::encoders) struct EncoderNetwork {
     /// From pieces to the input of the first layer.
     pub embeddings: Embeddings,
     /// The layers, in order.
     pub layers: Vec<Box<dyn Layer>>,
     /// What their attention scores hold beside products.
-    pub scores: Box<dyn Scores>,
+    pub scores: Box<dyn AttentionScores>,
     /// What the last layer's states go through.
     pub norm: Option<LayerNorm>,
     /// Whether they are dropped out at the end.
@@ -52,7 +52,7 @@ pub(in crate::encoders) trait Layer: Debug {
 pub(in crate::encoders) type LayerScores<'a> = Box<dyn Fn(usize) -> Result<ScoreTerms> + 'a>;
 
 /// What a family adds to attention scores.
-pub(in crate::encoders) trait Scores: Debug {
+pub(in crate::encoders) trait AttentionScores: Debug {
     /// Computes once a pass what layers share.
     ///
     /// # Errors
@@ -67,7 +67,7 @@ pub(in crate::encoders) struct Plain {
     pub head_width: i64,
 }
 
-impl Scores for Plain {
+impl AttentionScores for Plain {
     fn of_pass<'a>(&'a self, _stream: &'a TokenStream, _pass: &'a Pass) -> Result<LayerScores<'a>> {
         Ok(Box::new(|_| Ok(ScoreTerms::plain(self.head_width))))
     }

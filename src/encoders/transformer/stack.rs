@@ -1,7 +1,9 @@
 //! Embeddings and layers that all follow one plan.
 
+use super::block::PostNormPlan;
+use super::embeddings::EmbeddingPlan;
 use super::local_start::start_local;
-use super::{EmbeddingPlan, Network, Plain, PostNormPlan, Scores};
+use super::network::{AttentionScores, EncoderNetwork, Plain};
 use crate::Result;
 use crate::torch::{Parameters, Slot};
 
@@ -32,9 +34,13 @@ impl Stack {
     ///
     /// # Errors
     /// If one was not.
-    pub fn network(&self, params: &Parameters, scores: Box<dyn Scores>) -> Result<Network> {
+    pub fn network(
+        &self,
+        params: &Parameters,
+        scores: Box<dyn AttentionScores>,
+    ) -> Result<EncoderNetwork> {
         let layers = self.names.iter().map(|name| Ok(Box::new(self.layer.get(params, name)?) as _));
-        Ok(Network {
+        Ok(EncoderNetwork {
             embeddings: self.embeddings.get(params)?,
             layers: layers.collect::<Result<_>>()?,
             scores,
@@ -47,7 +53,7 @@ impl Stack {
     ///
     /// # Errors
     /// If a parameter was not declared.
-    pub fn plain_network(&self, params: &Parameters) -> Result<Network> {
+    pub fn plain_network(&self, params: &Parameters) -> Result<EncoderNetwork> {
         let head_width = self.layer.width / self.layer.heads;
         self.network(params, Box::new(Plain { head_width }))
     }

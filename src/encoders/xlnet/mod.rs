@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
 use super::transformer::{
-    Dimensions, Family, HiddenAct, Layer, LayerScores, Network, Scores, kind,
+    AttentionScores, Dimensions, EncoderNetwork, Family, HiddenAct, Layer, LayerScores, kind,
 };
 use super::{EncoderKind, Pass, TokenStream};
 use crate::Result;
@@ -82,7 +82,7 @@ impl Family for XlNet {
         Ok(keys.slots())
     }
 
-    fn network(keys: &XlNetKeys, params: &Parameters) -> Result<Network> {
+    fn network(keys: &XlNetKeys, params: &Parameters) -> Result<EncoderNetwork> {
         let mut layers: Vec<Box<dyn Layer>> = Vec::new();
         let mut distances = Vec::new();
         for layer in keys.layer_names() {
@@ -90,7 +90,7 @@ impl Family for XlNet {
             let part = |part: &str| params.handle(&format!("{layer}.rel_attn.{part}"));
             distances.push([part("r")?, part("r_r_bias")?, part("r_w_bias")?]);
         }
-        Ok(Network {
+        Ok(EncoderNetwork {
             embeddings: keys.embeddings().get(params)?,
             layers,
             scores: Box::new(Distances { keys: keys.clone(), layers: distances }),
@@ -121,7 +121,7 @@ struct Distances {
     layers: Vec<[Tensor; 3]>,
 }
 
-impl Scores for Distances {
+impl AttentionScores for Distances {
     fn of_pass<'a>(&'a self, stream: &'a TokenStream, pass: &'a Pass) -> Result<LayerScores<'a>> {
         let (keys, longest) = (&self.keys, stream.segments.longest.max(1));
         let index = DistanceIndex::new(longest, |distance| distance + longest - 1)?;
