@@ -12,6 +12,11 @@ use crate::systems::{
 };
 use crate::train::Schedule;
 
+/// The paper's learning rate.
+const RATE: f64 = 1e-4;
+/// Of a fine-tuned text encoder, which the paper does not have.
+const ENCODER_RATE: f64 = 3e-5;
+
 /// HIN.
 pub static HIN: System = System::new::<HinSettings>(
     SystemInfo {
@@ -48,11 +53,38 @@ impl SystemSettings for HinSettings {
         self.long_documents.without_extension("hin")
     }
 
-    fn schedule(&self, _system: &SystemInfo, _profile: Profile) -> Schedule {
-        Schedule { learning_rate: 1e-4, batch: 12, patience: 20, ..adam_schedule() }
+    /// The layers above the encoder have the paper's rate in every profile. An encoder that is
+    /// fine-tuned takes a lower one (docs/systems.md, "H. HIN").
+    fn schedule(&self, _system: &SystemInfo, profile: Profile) -> Schedule {
+        let encoder = if profile == Profile::Fixed { ENCODER_RATE } else { RATE };
+        Schedule {
+            learning_rate: encoder,
+            head_rate: RATE / encoder,
+            batch: 12,
+            patience: 20,
+            ..adam_schedule()
+        }
     }
 
     fn build(&self, foundation: Foundation, _ranked: bool) -> Result<Box<dyn Extractor>> {
         Ok(Box::new(Hin::new(foundation, self.clone())?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_above_the_encoder_have_the_papers_rate_and_the_encoder_of_fixed_a_lower_one() {
+        for (profile, encoder) in
+            [(Profile::Fixed, 3e-5), (Profile::Paper, 1e-4), (Profile::Code, 1e-4)]
+        {
+            let schedule = HinSettings::of(profile).schedule(&HIN.info(), profile);
+            assert_eq!(schedule.learning_rate.to_bits(), f64::to_bits(encoder), "{profile:?}");
+            let heads = schedule.learning_rate * schedule.head_rate;
+            assert!((heads - 1e-4).abs() < 1e-18, "{profile:?}: {heads}");
+            assert_eq!((schedule.warmup, schedule.clip, schedule.batch), (0.0, 0.0, 12));
+        }
     }
 }
