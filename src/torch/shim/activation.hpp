@@ -147,8 +147,7 @@ DOCRE_CLONES void activation_gradient(Activation kind, const float* kept, const 
   slope_by(kind, kept, grad, to, count);
 }
 DOCRE_CLONES void activation_gradient(Activation kind, const c10::BFloat16* kept,
-                                      const c10::BFloat16* grad, c10::BFloat16* to,
-                                      int64_t count) {
+                                      const c10::BFloat16* grad, c10::BFloat16* to, int64_t count) {
   slope_by(kind, kept, grad, to, count);
 }
 
