@@ -30,6 +30,10 @@ pub(super) const BILSTM: EncoderKind = EncoderKind {
         let declared = Declared::load(folder, pieces, params)?;
         Ok(Box::new(BiLstm::new(declared, params)?))
     },
+    size: |config| {
+        let number = |key: &str| config.get(key).and_then(Value::as_f64);
+        Some([number("hidden_size")?, number("num_hidden_layers").unwrap_or(1.0)])
+    },
     flops,
 };
 

@@ -21,6 +21,8 @@ pub struct EncoderKind {
     pub create: fn(&NewEncoder, i64, &mut Parameters) -> Result<Box<dyn Encoder>>,
     /// Builds one with the weights of a folder for a tokenizer of so many pieces.
     pub load: fn(&mut ModelFolder, i64, &mut Parameters) -> Result<Box<dyn Encoder>>,
+    /// Width of a state and number of layers, from its `config.json`.
+    pub size: fn(&Value) -> Option<[f64; 2]>,
     /// Forward FLOPs for a document of so many pieces, from its `config.json`; `None` where they
     /// are not known.
     pub flops: fn(&Value, f64) -> Option<f64>,

@@ -33,7 +33,7 @@ pub use crate::torch::kernels::Segments;
 pub use crate::torch::{Dropout, Precision};
 pub use attended::{Attended, Attending};
 pub use kind::{EncoderKind, NewEncoder, WordStart};
-pub use registry::encoder_flops;
+pub use registry::{encoder_flops, encoder_size};
 pub use spec::{EncoderSpec, build};
 pub use word_vectors::WordVectors;
 
@@ -110,6 +110,8 @@ pub struct EncoderFacts {
     pub dropout_rates: (f64, f64),
     /// Attention heads a layer; `None` for an encoder without attention.
     pub attention_heads: Option<i64>,
+    /// Layers whose states can be averaged; `None` where no mean can be asked for.
+    pub layers: Option<usize>,
     /// Whether a token's state depends on its neighbours and on `[CLS]` and `[SEP]` around them.
     /// Documents are given to a plain table of vectors without those.
     pub contextual: bool,
@@ -125,6 +127,7 @@ impl EncoderFacts {
             max_positions: None,
             dropout_rates: (0.0, 0.0),
             attention_heads: None,
+            layers: None,
             contextual: true,
             notes,
         }

@@ -51,6 +51,12 @@ pub(super) fn kind_of_config(config: &Value) -> Option<&'static EncoderKind> {
     ENCODERS.iter().find(|kind| kind.model_type == model_type).copied()
 }
 
+/// Width of an encoder's states and number of its layers, from its `config.json`; `None` where they
+/// are not known.
+pub fn encoder_size(config: &Value) -> Option<[f64; 2]> {
+    (kind_of_config(config)?.size)(config)
+}
+
 /// Forward FLOPs of an encoder for a document of `length` pieces, from its `config.json`; `None`
 /// where they are not known.
 pub fn encoder_flops(config: &Value, length: f64) -> Option<f64> {

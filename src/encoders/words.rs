@@ -22,6 +22,7 @@ pub(super) const WORDS: EncoderKind = EncoderKind {
     load: |folder, pieces, params| {
         Ok(Box::new(Words::from(Declared::load(folder, pieces, params)?)))
     },
+    size: |config| Some([config.get("hidden_size")?.as_f64()?, 1.0]),
     flops: |_, _| None,
 };
 

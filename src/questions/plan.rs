@@ -18,7 +18,7 @@ use self::estimate::{RunEstimate, StageEstimate, Took};
 use super::cost::{ranking_flops, relation_vector_flops};
 use super::systems::{Sizes, foundation, model_of};
 use crate::base::{read_json, run_files};
-use crate::encoders::encoder_flops;
+use crate::encoders::{encoder_flops, encoder_size};
 use crate::pipeline::{Pretraining, Role, pretrain_steps, total_steps, without_work};
 use crate::recipe::Recipe;
 use crate::shards::ShardManifest;
@@ -141,9 +141,7 @@ struct ModelSize {
 impl ModelSize {
     fn of(model: &dyn Model) -> Self {
         let config = model.encoder_config();
-        let number = |key: &str| config.get(key).and_then(Value::as_f64);
-        let (width, layers) =
-            (number("hidden_size").unwrap_or_default(), number("num_hidden_layers").unwrap_or(1.0));
+        let [width, layers] = encoder_size(&config).unwrap_or([0.0, 1.0]);
         let parameters = model.parameters().iter().map(|entry| entry.tensor.numel()).sum();
         Self { config, width, layers, parameters }
     }

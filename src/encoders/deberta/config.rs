@@ -288,10 +288,13 @@ impl DebertaKeys {
             }
         }
         if self.relative_attention {
-            slots.push(Slot::new(RELATIVE, &[2 * self.span(), d], normal));
+            let mut table = vec![Slot::new(RELATIVE, &[2 * self.span(), d], normal)];
             if self.norms_table() {
-                slots.extend(LayerNorm::slots(RELATIVE_NORM, d));
+                table.extend(LayerNorm::slots(RELATIVE_NORM, d));
             }
+            // Without terms the table is carried along, but never used.
+            let unused = self.terms() == 0;
+            slots.extend(table.into_iter().map(|slot| if unused { slot.frozen() } else { slot }));
         }
         if let Some(kernel) = self.kernel() {
             let shape = [d, d / self.conv_groups, kernel];

@@ -22,8 +22,23 @@ fn families() -> Vec<(&'static str, Value)> {
                 "conv_kernel_size": 3, "conv_groups": 2, "embedding_size": 24,
             }),
         ),
-        ("xlnet-tiny", json!({})),
+        (
+            "deberta-tiny",
+            json!({
+                "pos_att_type": ["c2p"], "position_buckets": -1, "max_relative_positions": 40,
+                "position_biased_input": true, "type_vocab_size": 2,
+            }),
+        ),
+        ("deberta-tiny", json!({ "pos_att_type": null })),
+        ("xlnet-tiny", json!({ "clamp_len": 30 })),
         ("modernbert-tiny", json!({ "num_hidden_layers": 4, "local_attention": 8 })),
+        (
+            "modernbert-tiny",
+            json!({
+                "norm_bias": true, "attention_bias": true, "mlp_bias": true,
+                "local_rope_theta": null, "hidden_activation": "silu", "local_attention": 9,
+            }),
+        ),
     ]
 }
 
@@ -152,6 +167,10 @@ fn saved_and_loaded_is_the_same_encoder_with_room_for_more_pieces() {
             (encoder.config(), 0),
             "{preset}"
         );
+        let size = encoder_size(&encoder.config()).unwrap();
+        let facts = encoder.facts();
+        assert_eq!(size, [facts.width as f64, facts.layers.unwrap() as f64], "{preset}");
+        assert!(encoder_flops(&encoder.config(), 100.0).unwrap() > 1e6, "{preset}");
         let (_dir, _again, grown) = saved_and_loaded(&params, &*encoder, 60);
         assert!(grown.facts().notes[0].contains("10 rows were added"), "{preset}");
         assert_eq!(grown.config()["vocab_size"], json!(60), "{preset}");

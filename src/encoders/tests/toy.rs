@@ -21,6 +21,7 @@ pub(in crate::encoders) const TOY: EncoderKind = EncoderKind {
         let notes = load::read(folder, config.slots(), (config.vocab_size, pieces), params)?;
         Ok(Box::new(Toy::get(config, notes, params)?))
     },
+    size: |_| Some([1.0, 1.0]),
     flops: |_, length| Some(3.0 * length),
 };
 

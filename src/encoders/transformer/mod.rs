@@ -104,6 +104,7 @@ impl<F: Family> Transformer<F> {
             max_positions: of.limit.tokens().and_then(|tokens| usize::try_from(tokens).ok()),
             dropout_rates: of.dropout_rates,
             attention_heads: Some(of.heads),
+            layers: Some(network.layers.len()),
             ..EncoderFacts::new(of.width, Vec::new())
         };
         Ok(Self { config, network, facts })
@@ -285,12 +286,17 @@ pub(in crate::encoders) const fn kind<F: Family>(presets: &'static [&'static str
         load: |folder, pieces, params| {
             Ok(Box::new(Transformer::<F>::load(folder, pieces, params)?))
         },
-        flops: |config, length| {
-            // Counts that say nothing about the cost may be missing.
-            let mut whole = F::preset([1, 1, 1], 1);
-            whole.as_object_mut()?.extend(config.as_object()?.clone());
-            let config = Config::<F::Keys>::read::<F>(&whole).ok()?;
-            Some(F::flops(&config.keys, length))
+        size: |config| {
+            let of = F::dimensions(&partial::<F>(config)?.keys);
+            Some([of.width as f64, of.layers as f64])
         },
+        flops: |config, length| Some(F::flops(&partial::<F>(config)?.keys, length)),
     }
+}
+
+/// A configuration in which counts that say nothing about the cost may be missing.
+fn partial<F: Family>(config: &Value) -> Option<Config<F::Keys>> {
+    let mut whole = F::preset([1, 1, 1], 1);
+    whole.as_object_mut()?.extend(config.as_object()?.clone());
+    Config::read::<F>(&whole).ok()
 }

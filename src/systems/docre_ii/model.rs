@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
 use tch::Tensor;
 
 use super::base::{BaseModule, BasePairs, NAMES};
@@ -208,12 +207,9 @@ impl DocreIi {
 
 /// An encoder must have the layers that are averaged.
 fn check_layers(encoder: &dyn Encoder, averaged: usize) -> Result<()> {
-    let Some(layers) = encoder.config().get("num_hidden_layers").and_then(Value::as_u64) else {
+    let Some(layers) = encoder.facts().layers.filter(|&layers| averaged > layers) else {
         return Ok(());
     };
-    if averaged as u64 <= layers {
-        return Ok(());
-    }
     let problem =
         format!("docre-ii: `averaged_layers` is {averaged}, but the encoder has {layers} layers");
     Err(Error::recipe(problem).with_hint(format!(
