@@ -24,8 +24,9 @@ pub(super) fn add_pieces(
         tokenizer.add_tokens(std::slice::from_ref(&piece));
         let got = tokenizer.token_to_id(&piece.content);
         if got != Some(number) {
+            let got = got.map_or("none".to_owned(), |got| got.to_string());
             let problem = format!(
-                "the added piece `{}` has number {number}, but comes to {got:?}",
+                "the added piece `{}` has number {number} in the file, but gets number {got} here",
                 piece.content
             );
             return Err(DataError::new(path, problem)
