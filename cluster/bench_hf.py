@@ -23,7 +23,8 @@ config = BertConfig(
     vocab_size=VOCABULARY, hidden_size=256, num_hidden_layers=4, num_attention_heads=4,
     intermediate_size=1024, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
 )
-model = BertModel(config, add_pooling_layer=False, attn_implementation="sdpa")
+config._attn_implementation = "sdpa"
+model = BertModel(config, add_pooling_layer=False)
 batch = torch.randint(0, VOCABULARY, ((TOKENS + length - 1) // length, length))
 
 
