@@ -60,12 +60,17 @@ impl Default for EncoderChoice {
 impl EncoderChoice {
     /// What the user should be told of the choice.
     pub fn warning(&self) -> Option<String> {
-        let spec = EncoderSpec::parse(&self.name).ok()?;
+        // The name alone decides: a repository of the Hub must not be fetched to read a recipe.
+        if !EncoderSpec::is_preset(&self.name) {
+            let vectors = self.word_vectors.as_ref()?;
+            return Some(format!(
+                "warning: encoder.word_vectors = {} is not read, because `{}` has weights already",
+                vectors.display(),
+                self.name
+            ));
+        }
         // A table of word vectors from a file is meant to stay as it is.
-        let random = match &spec {
-            EncoderSpec::New(_) => self.name != "words" || self.word_vectors.is_none(),
-            EncoderSpec::Folder(_) => false,
-        };
+        let random = self.name != "words" || self.word_vectors.is_none();
         (self.frozen && random).then(|| {
             format!(
                 "warning: encoder.frozen = true keeps the random weights with which `{}` starts; \
@@ -92,6 +97,8 @@ mod tests {
             ("words", &None, true, true),
             ("words", &vectors, true, false),
             (path, &None, true, false),
+            (path, &vectors, false, true),
+            ("org/name", &None, true, false),
         ] {
             let word_vectors = word_vectors.clone();
             let choice = EncoderChoice {

@@ -77,6 +77,7 @@ fn gradients_reach_every_trained_parameter_and_change_with_it() {
         let rows = long_documents().concat().len() as i64;
         let weight = crate::torch::rng::Generator::of_test(3).randn([rows, encoder.facts().width]);
         loss(&weight).backward();
+        let mut checked = 0;
         for parameter in params.iter() {
             let name = format!("{preset} {overrides}: {}", parameter.name);
             assert_eq!(parameter.trainable, parameter.tensor.grad().defined(), "{name}");
@@ -101,10 +102,12 @@ fn gradients_reach_every_trained_parameter_and_change_with_it() {
                     loss
                 })
             };
+            checked += 1;
             let slope = (at(step) - at(-step)) / (2.0 * step);
             let share = slope / (length * length);
             assert!((share - 1.0).abs() < 0.05, "{name}: {share}");
         }
+        assert!(checked >= 10, "{preset} {overrides}: {checked} slopes are large enough");
     }
 }
 
