@@ -19,6 +19,10 @@ use crate::{Error, Result};
 const DOCUMENTS: usize = 6;
 /// Documents of a file that is divided among roles, so that each of them gets some.
 const DIVIDED: usize = 60;
+/// They are chosen from the first documents of the file, this many for each.
+const CHOSEN_FROM: usize = 10;
+/// Documents whose number of entities is nearest to this are chosen: pairs are what costs time.
+const ENTITIES: usize = 6;
 /// Lines of a file of word vectors.
 const LINES: usize = 5000;
 /// Steps of each stage.
@@ -37,7 +41,7 @@ pub struct SmokeRecipe {
     pub cuts: Vec<CutFile>,
 }
 
-/// The first documents or lines of a file, as a file of their own.
+/// A few documents, or the first lines, of a file, as a file of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CutFile {
     /// The file.
@@ -48,8 +52,8 @@ pub struct CutFile {
     pub to: PathBuf,
 }
 
-/// The small form of a recipe. Its documents are the first ones of the recipe's files if these are
-/// there, and otherwise generated; then `generated` is laid over it.
+/// The small form of a recipe. Its documents are a few of the recipe's files if these are there,
+/// and otherwise generated; then `generated` is laid over it.
 ///
 /// # Errors
 /// [`Error::Recipe`] for settings that no recipe has.
@@ -62,7 +66,7 @@ pub fn smoke_recipe(recipe: &Recipe, generated: &Table, root: &Path) -> Result<S
     let source = match real {
         Some(data) => {
             small.data = data;
-            "the first documents of the recipe's files".to_owned()
+            "a few documents of the recipe's files".to_owned()
         }
         None => {
             cuts.clear();
@@ -207,16 +211,18 @@ impl CutFile {
     }
 
     fn write_documents(&self, format: Format, count: usize) -> Result<usize> {
+        let enough = count * CHOSEN_FROM;
         let mut documents: Vec<Document> = Vec::new();
         let mut each = |document| {
             documents.push(document);
             // An error is the only way to make a reader stop before the end of its file.
-            if documents.len() < count { Ok(()) } else { Err(Error::Bug("enough".into())) }
+            if documents.len() < enough { Ok(()) } else { Err(Error::Bug("enough".into())) }
         };
         let read = format.read(&self.from, &ReadOptions::default(), &mut each);
-        if documents.len() < count {
+        if documents.len() < enough {
             read?;
         }
+        let documents = cheapest(documents, count);
         let mut writer = DocredWriter::create(&self.to)?;
         documents.iter().try_for_each(|document| writer.write(document))?;
         writer.finish()?;
@@ -235,4 +241,20 @@ impl CutFile {
         write_whole(&self.to, text.as_bytes())?;
         Ok(count)
     }
+}
+
+/// The documents whose number of entities is nearest to [`ENTITIES`], in their order. Those with
+/// facts come first.
+fn cheapest(documents: Vec<Document>, count: usize) -> Vec<Document> {
+    let cost = |document: &Document| {
+        (
+            document.facts.as_ref().is_none_or(Vec::is_empty),
+            document.entities.len().abs_diff(ENTITIES),
+        )
+    };
+    let mut order: Vec<usize> = (0..documents.len()).collect();
+    order.sort_by_key(|&place| cost(&documents[place]));
+    let chosen = &order[..count.min(order.len())];
+    let numbered = documents.into_iter().enumerate();
+    numbered.filter(|(place, _)| chosen.contains(place)).map(|(_, document)| document).collect()
 }
