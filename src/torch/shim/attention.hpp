@@ -19,6 +19,7 @@
 #include "checks.hpp"
 #include "dropout.hpp"
 #include "head_terms.hpp"
+#include "operands.hpp"
 #include "panel.hpp"
 #include "rows.hpp"
 #include "scratch.hpp"
@@ -168,17 +169,19 @@ inline ScoreBlock block_at(const AttentionShape& shape, const ScoreTerms& terms,
 }
 
 // qkv: [T, 3, heads, width]; out: [T, heads · width]; log_sum: [heads, T].
-template <typename T>
+template <typename Operands, typename T>
 void attention_forward(const AttentionShape& shape, const ScoreTerms& terms, const T* qkv, T* out,
                        float* log_sum) {
   for_each_task(shape, 0, [&](int64_t document, int64_t head, int64_t) {
     int64_t start = shape.offsets[document], length = shape.offsets[document + 1] - start,
             d = shape.width, wide = padded(d);
     int64_t model = shape.heads * d, stride = spread(length);
-    Scratch scratch(3 * length * wide + d * stride + kBlockRows * (stride + wide + 1) +
+    Scratch scratch(3 * length * wide + Operands::left_floats(length, d) +
+                    Operands::right_floats(length, d) + Operands::turned_floats(length, d) +
+                    Operands::weight_floats(kBlockRows, length) + kBlockRows * (stride + wide + 1) +
                     HeadTerms::floats(terms, length, d, kBlockRows));
     float *q = scratch.take(length * wide), *k = scratch.take(length * wide),
-          *v = scratch.take(length * wide), *turned = scratch.take(d * stride);
+          *v = scratch.take(length * wide);
     float *s = scratch.take(kBlockRows * stride), *o = scratch.take(kBlockRows * wide),
           *inverse = scratch.take(kBlockRows);
     const T* first = qkv + start * shape.row_stride() + head * d;
@@ -187,25 +190,28 @@ void attention_forward(const AttentionShape& shape, const ScoreTerms& terms, con
     pack(first + 2 * model, shape.row_stride(), v, wide, length, d, 1);
     terms.rotate(q, wide, length, d);
     terms.rotate(k, wide, length, d);
-    transpose(k, wide, length, d, turned, stride);
+    auto queries = Operands::left(q, wide, length, d, scratch);
+    auto keys = Operands::turned(k, wide, length, d, scratch);
+    auto values = Operands::right(v, wide, length, d, scratch);
+    typename Operands::Weights weights(kBlockRows, length, scratch);
     HeadTerms own(terms, {head, shape.heads, length, d}, k, kBlockRows, scratch);
     for (int64_t row = 0; row < length; row += kBlockRows) {
       ScoreBlock block = block_at(shape, terms, start, length, row, head);
-      multiply_block(q + row * wide, wide, 1, turned + block.first, stride, s, block.stride,
-                     block.rows, block.length, d, false);
+      Operands::multiply(queries.from(row), keys.from_column(block.first), s, block.stride,
+                         block.rows, block.length, d);
       own.add(q + row * wide, {row, block.rows}, {block.first, block.length}, s, block.stride);
       (terms.window < 0 ? softmax_rows : softmax_seen_rows)(
           s, inverse, log_sum + head * shape.tokens + start + row, block);
-      multiply_block(s, block.stride, 1, v + block.first * wide, wide, o, wide, block.rows, d,
-                     block.length, false);
+      weights.times(s, block.stride, block.rows, block.length, values.from_row(block.first), o,
+                    wide, d);
       unpack(o, wide, out + (start + row) * model + head * d, model, block.rows, d, inverse, 1);
     }
   });
 }
 
-// The gradient of attention_forward with respect to qkv and the tables of the terms. Every element
-// of `grad_qkv` is written once.
-template <typename T>
+// The gradient of attention with respect to qkv and the tables of the terms. Every element of
+// `grad_qkv` is written once.
+template <typename Operands, typename T>
 void attention_backward(const AttentionShape& shape, const ScoreTerms& terms, const T* qkv,
                         const T* out, const float* log_sum, const T* grad_out, T* grad_qkv,
                         const TableGrads& table_grads) {
@@ -213,24 +219,32 @@ void attention_backward(const AttentionShape& shape, const ScoreTerms& terms, co
     int64_t start = shape.offsets[document], length = shape.offsets[document + 1] - start,
             d = shape.width, wide = padded(d);
     int64_t model = shape.heads * d, stride = spread(length);
-    Scratch scratch(5 * length * wide + 2 * d * stride + kBlockRows * (2 * stride + 3 * wide + 1) +
+    Scratch scratch(6 * length * wide + 2 * Operands::left_floats(length, d) +
+                    3 * Operands::right_floats(length, d) + 2 * Operands::turned_floats(length, d) +
+                    Operands::weight_floats(kBlockRows, length) +
+                    kBlockRows * (2 * stride + 2 * wide + 1) +
                     HeadTerms::floats_backward(terms, length, d, kBlockRows));
     float *q = scratch.take(length * wide), *k = scratch.take(length * wide),
-          *v = scratch.take(length * wide);
-    float *turned_k = scratch.take(d * stride), *turned_v = scratch.take(d * stride);
+          *v = scratch.take(length * wide), *g = scratch.take(length * wide);
     float *dk = scratch.take(length * wide), *dv = scratch.take(length * wide),
           *dq = scratch.take(kBlockRows * wide);
     float *s = scratch.take(kBlockRows * stride), *ds = scratch.take(kBlockRows * stride);
-    float *g = scratch.take(kBlockRows * wide), *o = scratch.take(kBlockRows * wide),
-          *delta = scratch.take(kBlockRows);
+    float *o = scratch.take(kBlockRows * wide), *delta = scratch.take(kBlockRows);
     int64_t place = start * shape.row_stride() + head * d;
     pack(qkv + place, shape.row_stride(), q, wide, length, d, terms.scale);
     pack(qkv + place + model, shape.row_stride(), k, wide, length, d, 1);
     pack(qkv + place + 2 * model, shape.row_stride(), v, wide, length, d, 1);
+    pack(grad_out + start * model + head * d, model, g, wide, length, d, 1);
     terms.rotate(q, wide, length, d);
     terms.rotate(k, wide, length, d);
-    transpose(k, wide, length, d, turned_k, stride);
-    transpose(v, wide, length, d, turned_v, stride);
+    auto queries = Operands::left(q, wide, length, d, scratch);
+    auto keys = Operands::turned(k, wide, length, d, scratch);
+    auto values = Operands::turned(v, wide, length, d, scratch);
+    auto grads = Operands::left(g, wide, length, d, scratch);
+    auto query_rows = Operands::right(q, wide, length, d, scratch),
+         key_rows = Operands::right(k, wide, length, d, scratch),
+         grad_rows = Operands::right(g, wide, length, d, scratch);
+    typename Operands::Weights weights(kBlockRows, length, scratch);
     HeadTerms own(terms, {head, shape.heads, length, d}, k, kBlockRows, scratch);
     own.start_backward(scratch);
     bool windowed = terms.window >= 0;
@@ -244,22 +258,22 @@ void attention_backward(const AttentionShape& shape, const ScoreTerms& terms, co
       Columns columns{block.first, block.length};
       int64_t out_place = (start + row) * model + head * d, key = block.first * wide;
       float* q_rows = q + row * wide;
-      pack(grad_out + out_place, model, g, wide, block.rows, d, 1);
       pack(out + out_place, model, o, wide, block.rows, d, 1);
-      dot_rows(g, o, wide, delta, block.rows, d);
-      multiply_block(q_rows, wide, 1, turned_k + block.first, stride, s, block.stride, block.rows,
-                     block.length, d, false);
+      dot_rows(g + row * wide, o, wide, delta, block.rows, d);
+      Operands::multiply(queries.from(row), keys.from_column(block.first), s, block.stride,
+                         block.rows, block.length, d);
       own.add(q_rows, rows, columns, s, block.stride);
-      multiply_block(g, wide, 1, turned_v + block.first, stride, ds, block.stride, block.rows,
-                     block.length, d, false);
+      Operands::multiply(grads.from(row), values.from_column(block.first), ds, block.stride,
+                         block.rows, block.length, d);
       (windowed ? softmax_seen_rows_backward : softmax_rows_backward)(
           s, ds, log_sum + head * shape.tokens + start + row, delta, block);
       bool add = windowed || row > 0;
-      multiply_block(s, 1, block.stride, g, wide, dv + key, wide, block.length, d, block.rows, add);
-      multiply_block(ds, 1, block.stride, q_rows, wide, dk + key, wide, block.length, d, block.rows,
-                     add);
-      multiply_block(ds, block.stride, 1, k + key, wide, dq, wide, block.rows, d, block.length,
-                     false);
+      weights.turned_times(s, block.stride, block.rows, block.length, grad_rows.from_row(row),
+                           dv + key, wide, d, add);
+      weights.turned_times(ds, block.stride, block.rows, block.length, query_rows.from_row(row),
+                           dk + key, wide, d, add);
+      weights.times(ds, block.stride, block.rows, block.length, key_rows.from_row(block.first), dq,
+                    wide, d);
       own.add_gradients(q_rows, rows, columns, ds, block.stride, dq);
       terms.rotate_back(dq, wide, rows, d);
       unpack(dq, wide, grad_qkv + place + row * shape.row_stride(), shape.row_stride(), block.rows,
@@ -270,6 +284,15 @@ void attention_backward(const AttentionShape& shape, const ScoreTerms& terms, co
     unpack(dk, wide, grad_qkv + place + model, shape.row_stride(), length, d, nullptr, 1);
     unpack(dv, wide, grad_qkv + place + 2 * model, shape.row_stride(), length, d, nullptr, 1);
   });
+}
+
+// Calls with(operands) for the operands of numbers of type T on this machine.
+template <typename T, typename With>
+void with_operands(const With& with) {
+  if (std::is_same_v<T, c10::BFloat16> && multiplies_pairs())
+    with(PairOperands{});
+  else
+    with(FloatOperands{});
 }
 
 // Checks the arguments of a call. `who` names the caller in error messages.
@@ -319,8 +342,11 @@ struct VarlenAttention : torch::autograd::Function<VarlenAttention> {
     at::Tensor log_sum = at::empty({shape.heads, shape.tokens}, qkv.options().dtype(at::kFloat));
     for_kind(who, qkv, [&](auto zero) {
       using T = decltype(zero);
-      attention_forward(shape, terms, qkv.const_data_ptr<T>(), out.mutable_data_ptr<T>(),
-                        log_sum.mutable_data_ptr<float>());
+      with_operands<T>([&](auto operands) {
+        attention_forward<decltype(operands)>(shape, terms, qkv.const_data_ptr<T>(),
+                                              out.mutable_data_ptr<T>(),
+                                              log_sum.mutable_data_ptr<float>());
+      });
     });
     ctx->save_for_backward(
         tensors.saved({qkv, out, log_sum, offsets, keys ? *keys : at::Tensor()}));
@@ -346,9 +372,12 @@ struct VarlenAttention : torch::autograd::Function<VarlenAttention> {
     at::Tensor grad_out = grads[0].contiguous(), grad = at::empty_like(qkv);
     for_kind(who, qkv, [&](auto zero) {
       using T = decltype(zero);
-      attention_backward(shape, terms, qkv.const_data_ptr<T>(), out.const_data_ptr<T>(),
-                         saved[2].const_data_ptr<float>(), grad_out.const_data_ptr<T>(),
-                         grad.mutable_data_ptr<T>(), table_grads.view);
+      with_operands<T>([&](auto operands) {
+        attention_backward<decltype(operands)>(
+            shape, terms, qkv.const_data_ptr<T>(), out.const_data_ptr<T>(),
+            saved[2].const_data_ptr<float>(), grad_out.const_data_ptr<T>(),
+            grad.mutable_data_ptr<T>(), table_grads.view);
+      });
     });
     torch::autograd::variable_list all(12);
     all[0] = grad;

@@ -13,28 +13,10 @@
 #include <vector>
 
 #include "checks.hpp"
+#include "pairs.hpp"
 #include "product.hpp"
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define DOCRE_HAS_PAIRS 1
-#include <immintrin.h>
-#else
-#define DOCRE_HAS_PAIRS 0
-#endif
-
 namespace docre {
-
-constexpr int64_t kPairDepth = 128;  // pairs at a time: 32 KB of a panel stay in the nearest cache
-
-inline bool multiplies_pairs() {
-#if DOCRE_HAS_PAIRS
-  static const bool has = __builtin_cpu_supports("avx512bf16") &&
-                          __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
-  return has;
-#else
-  return false;
-#endif
-}
 
 // Rows of 16-bit numbers, `stride` apart.
 struct HalfMatrix {
@@ -57,28 +39,6 @@ struct PairPanels {
   uint32_t* row(int64_t i, int64_t k) { return data.data() + (i * pairs + k) * kPanel; }
 };
 
-// Rounds two rows and puts the second into the upper halves. `high` may be null.
-template <typename T>
-DOCRE_INLINE void pair_rows_of(const T* low, const T* high, uint32_t* to, int64_t count) {
-  for (int64_t c = 0; c < count; c += kLanes) {
-    Floats a, b = {};
-    Words below, above;
-    load_next(low + c, count - c, a);
-    if (high) load_next(high + c, count - c, b);
-    rounded_halves(a, below);
-    rounded_halves(b, above);
-    Words both = below | (above << 16);
-    std::memcpy(to + c, &both, std::min(kLanes, count - c) * sizeof(uint32_t));
-  }
-}
-DOCRE_CLONES void pair_rows(const float* low, const float* high, uint32_t* to, int64_t count) {
-  pair_rows_of(low, high, to, count);
-}
-DOCRE_CLONES void pair_rows(const c10::BFloat16* low, const c10::BFloat16* high, uint32_t* to,
-                            int64_t count) {
-  pair_rows_of(low, high, to, count);
-}
-
 // The panels of b [depth, columns].
 template <typename T>
 PairPanels pair_panels(const T* b, int64_t depth, int64_t columns) {
@@ -92,17 +52,6 @@ PairPanels pair_panels(const T* b, int64_t depth, int64_t columns) {
       }
   });
   return panels;
-}
-
-DOCRE_CLONES void round_row(const float* from, c10::BFloat16* to, int64_t count) {
-  for (int64_t c = 0; c < count; c += kLanes) {
-    Floats x;
-    load_next(from + c, count - c, x);
-    store_next(to + c, count - c, x);
-  }
-}
-inline void round_row(const c10::BFloat16* from, c10::BFloat16* to, int64_t count) {
-  std::memcpy(to, from, count * sizeof(*to));
 }
 
 // The panels of the transpose of b [columns, depth].
@@ -121,98 +70,6 @@ PairPanels pair_panels_of_transposed(const T* b, int64_t columns, int64_t depth)
     }
   });
   return panels;
-}
-
-// Rows of pairs: row r begins at a[r], and its pairs lie `step` apart.
-struct PairRows {
-  const uint32_t* a[kTileRows];
-  float* out[kTileRows];
-  int64_t step;
-};
-
-#if DOCRE_HAS_PAIRS
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")
-// out[r] += Σ_k a[r][k] · panel[k], over the columns of `Vectors` groups of 16.
-template <int Rows, int Vectors>
-static inline void pair_tile(const PairRows& rows, const uint32_t* panel, int64_t depth) {
-  __m512 sums[Rows][Vectors];
-#pragma GCC unroll 6
-  for (int r = 0; r < Rows; r++)
-#pragma GCC unroll 4
-    for (int v = 0; v < Vectors; v++) sums[r][v] = _mm512_loadu_ps(rows.out[r] + v * kLanes);
-  for (int64_t k = 0; k < depth; k++, panel += kPanel) {
-    __m512i b[Vectors];
-#pragma GCC unroll 4
-    for (int v = 0; v < Vectors; v++) b[v] = _mm512_loadu_si512(panel + v * kLanes);
-#pragma GCC unroll 6
-    for (int r = 0; r < Rows; r++) {
-      uint32_t pair;
-      std::memcpy(&pair, rows.a[r] + k * rows.step, sizeof(pair));
-      __m512i a = _mm512_set1_epi32(static_cast<int>(pair));
-#pragma GCC unroll 4
-      for (int v = 0; v < Vectors; v++)
-        sums[r][v] = _mm512_dpbf16_ps(sums[r][v], (__m512bh)a, (__m512bh)b[v]);
-    }
-  }
-#pragma GCC unroll 6
-  for (int r = 0; r < Rows; r++)
-#pragma GCC unroll 4
-    for (int v = 0; v < Vectors; v++) _mm512_storeu_ps(rows.out[r] + v * kLanes, sums[r][v]);
-}
-
-template <int Vectors>
-static inline void pair_tiles(int64_t count, const PairRows& rows, const uint32_t* panel,
-                              int64_t depth) {
-  switch (count) {
-    case 1:
-      return pair_tile<1, Vectors>(rows, panel, depth);
-    case 2:
-      return pair_tile<2, Vectors>(rows, panel, depth);
-    case 3:
-      return pair_tile<3, Vectors>(rows, panel, depth);
-    case 4:
-      return pair_tile<4, Vectors>(rows, panel, depth);
-    case 5:
-      return pair_tile<5, Vectors>(rows, panel, depth);
-    default:
-      return pair_tile<6, Vectors>(rows, panel, depth);
-  }
-}
-
-static inline void pair_tiles(int64_t count, int64_t vectors, const PairRows& rows,
-                              const uint32_t* panel, int64_t depth) {
-  switch (vectors) {
-    case 1:
-      return pair_tiles<1>(count, rows, panel, depth);
-    case 2:
-      return pair_tiles<2>(count, rows, panel, depth);
-    case 3:
-      return pair_tiles<3>(count, rows, panel, depth);
-    default:
-      return pair_tiles<4>(count, rows, panel, depth);
-  }
-}
-#pragma GCC pop_options
-#else
-static inline void pair_tiles(int64_t, int64_t, const PairRows&, const uint32_t*, int64_t) {}
-#endif
-
-// sums(r) += Σ_k a(r)[k · step] · panel[k] for `rows` rows and `width` columns of a panel, whose
-// sums have room for whole groups of 16.
-template <typename A, typename Sums>
-void pair_product(const A& a, int64_t step, int64_t rows, const uint32_t* panel, int64_t depth,
-                  int64_t width, const Sums& sums) {
-  for (int64_t k = 0; k < depth; k += kPairDepth)
-    for_tiles(rows, [&](int64_t first, int64_t count) {
-      PairRows tile{{}, {}, step};
-      for (int64_t r = 0; r < count; r++) {
-        tile.a[r] = a(first + r) + k * step;
-        tile.out[r] = sums(first + r);
-      }
-      pair_tiles(count, pieces(width, kLanes), tile, panel + k * kPanel,
-                 std::min(kPairDepth, depth - k));
-    });
 }
 
 // out [a.rows, panels.columns] = a · panels + bias, if there is one. Rows of `a` must hold whole
@@ -234,46 +91,53 @@ inline void multiply_halves(const HalfMatrix& a, const PairPanels& panels, const
               [&](int64_t r) {
                 return reinterpret_cast<const uint32_t*>(a.data + (first + r) * a.stride);
               },
-              1, rows, panels.at(i), panels.pairs, width,
-              [&](int64_t r) { return sums + r * kPanel; });
+              1, rows, PairPanel{panels.at(i), kPanel, panels.pairs}, width,
+              [&](int64_t r) { return sums + r * kPanel; }, true);
           for (int64_t r = 0; r < rows; r++)
             round_row(sums + r * kPanel, out + (first + r) * panels.columns + i * kPanel, width);
         }
       });
 }
 
+// Sides of a block of multiply_transposed: its sums take 256 KB.
+constexpr int64_t kBlockSide = 4 * kPanel;
+
 // Rows m..m+rows and columns n..n+columns of aᵀ · b, in 32 bits.
 inline void multiply_transposed_halves(const HalfMatrix& a, const HalfMatrix& b, int64_t m,
                                        int64_t rows, int64_t n, int64_t columns, float* out) {
-  constexpr int64_t kSpread = kDepth + kLanes;
-  alignas(64) uint32_t left[kPairDepth * kSpread], right[kPairDepth * kPanel];
-  alignas(64) float sums[kDepth * kPanel] = {};
+  constexpr int64_t kSpread = kBlockSide + kLanes, kSome = 64;
+  alignas(64) uint32_t left[kSome * kSpread], right[kSome * kSpread];
+  thread_local std::vector<float> sums;
+  sums.assign(kBlockSide * kSpread, 0.0f);
   std::memset(right, 0, sizeof(right));
-  for (int64_t k = 0; k < a.rows; k += 2 * kPairDepth) {
-    int64_t depth = std::min(2 * kPairDepth, a.rows - k), pairs = pieces(depth, 2);
+  for (int64_t k = 0; k < a.rows; k += 2 * kSome) {
+    int64_t depth = std::min(2 * kSome, a.rows - k), pairs = pieces(depth, 2);
     for (int64_t p = 0; p < pairs; p++) {
       const at::BFloat16 *of_a = a.data + (k + 2 * p) * a.stride + m,
                          *of_b = b.data + (k + 2 * p) * b.stride + n;
       bool whole = 2 * p + 1 < depth;
       pair_rows(of_a, whole ? of_a + a.stride : nullptr, left + p * kSpread, rows);
-      pair_rows(of_b, whole ? of_b + b.stride : nullptr, right + p * kPanel, columns);
+      pair_rows(of_b, whole ? of_b + b.stride : nullptr, right + p * kSpread, columns);
     }
-    pair_product([&](int64_t r) { return left + r; }, kSpread, rows, right, pairs, columns,
-                 [&](int64_t r) { return sums + r * kPanel; });
+    multiply_pairs(left, 1, kSpread, right, kSpread, sums.data(), kSpread, rows, columns, pairs,
+                   true);
   }
   for (int64_t r = 0; r < rows; r++)
-    std::memcpy(out + (m + r) * b.columns + n, sums + r * kPanel, columns * sizeof(float));
+    std::memcpy(out + (m + r) * b.columns + n, sums.data() + r * kSpread, columns * sizeof(float));
 }
 
 // out [a.columns, b.columns] = aᵀ · b.
 inline void multiply_transposed(const HalfMatrix& a, const HalfMatrix& b, float* out) {
-  int64_t heights = pieces(a.columns, kDepth), widths = pieces(b.columns, kPanel),
-          work = std::min(a.columns, kDepth) * kPanel * a.rows / 2;
-  at::parallel_for(0, heights * widths, grain(kTaskWork, work), [&](int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end; task++) {
-      int64_t m = task / widths * kDepth, n = task % widths * kPanel;
-      multiply_transposed_halves(a, b, m, std::min(kDepth, a.columns - m), n,
-                                 std::min(kPanel, b.columns - n), out);
+  // Small matrices are cut into narrow blocks, so that all threads have work.
+  int64_t heights = pieces(a.columns, kBlockSide),
+          side = heights * pieces(b.columns, kBlockSide) < 2 * at::get_num_threads() ? kPanel
+                                                                                     : kBlockSide,
+          widths = pieces(b.columns, side), work = std::min(a.columns, kBlockSide) * side * a.rows;
+  at::parallel_for(0, heights * widths, grain(kTaskWork, work / 2), [&](int64_t from, int64_t end) {
+    for (int64_t task = from; task < end; task++) {
+      int64_t m = task / widths * kBlockSide, n = task % widths * side;
+      multiply_transposed_halves(a, b, m, std::min(kBlockSide, a.columns - m), n,
+                                 std::min(side, b.columns - n), out);
     }
   });
 }
