@@ -1418,6 +1418,27 @@ fn evaluate_puts_any_number_of_systems_side_by_side() {
 }
 
 #[test]
+fn audit_compares_labels_with_human_ones_and_denoisers_with_each_other() {
+    let place = Place::new();
+    four_documents(&place);
+    let mut labelled = place.json("gold.json");
+    for document in labelled.as_array_mut().unwrap() {
+        document["labels"][1]["r"] = json!("P36");
+    }
+    fs_err::write(place.path("distant.json"), labelled.to_string()).unwrap();
+    let files = "audit --labels distant.json --gold gold.json";
+    let denoisers = "--denoiser first=a.json --denoiser second=b.json";
+    let said = place.good(&format!("{files} {denoisers} --json a-out.json --report a.html"));
+    assert!(said.stdout.starts_with("8 distant labels in 4 documents: 50.0 % are right"));
+    let audit = place.json("a-out.json");
+    assert_eq!(audit["denoisers"][0]["area"], 1.0);
+    let page = String::from_utf8(place.bytes("a.html")).unwrap();
+    assert!(page.contains(">first</th>") && page.contains("P36"), "{page}");
+    let unknown = format!("{files} --denoiser none=other.json");
+    place.bad(&unknown, 65, &["none of the distant labels has a score here", "hint:"]);
+}
+
+#[test]
 fn evaluate_averages_several_files() {
     let place = Place::new();
     four_documents(&place);

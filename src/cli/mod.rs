@@ -82,7 +82,7 @@ verbs! {
         Pretrain(pipeline::PretrainVerb), Finetune(pipeline::FinetuneVerb),
         Predict(pipeline::PredictVerb), Export(pipeline::ExportVerb),
     "Scores", hide = false:
-        Evaluate(scores::EvaluateVerb), Table(tables::TableVerb),
+        Evaluate(scores::EvaluateVerb), Audit(scores::AuditVerb), Table(tables::TableVerb),
     "Looking into a run", hide = false:
         Watch(looking::WatchVerb), Report(looking::ReportVerb), Inspect(looking::InspectVerb),
         Why(looking::WhyVerb), Batch(looking::BatchVerb), Blame(looking::BlameVerb),

@@ -1,4 +1,4 @@
-//! Scores: `evaluate`.
+//! Scores: `evaluate`, `audit`.
 
 use std::path::PathBuf;
 
@@ -8,8 +8,8 @@ use super::shared::{print_all, write_json};
 use crate::Result;
 use crate::base::write_atomic;
 use crate::eval::{SideBySide, SystemScores, distinct_names, to_csv};
-use crate::pipeline::{self, EvaluateTask, Evaluation};
-use crate::report::{EvaluationPage, write_plots};
+use crate::pipeline::{self, AuditTask, EvaluateTask, Evaluation};
+use crate::report::{AuditPage, EvaluationPage, write_plots};
 
 /// Score predictions against annotated documents
 #[derive(Debug, Args)]
@@ -77,5 +77,30 @@ impl EvaluateVerb {
         let gold = &gold.file_name().unwrap_or_default().to_string_lossy();
         let (comparison, seeds) = (comparison.as_ref(), seeds.as_ref());
         EvaluationPage { gold, files: &files, scores, systems, comparison, seeds }.write(path)
+    }
+}
+
+/// Compare distant labels with human ones, and see what a denoiser keeps of the true and the false
+#[derive(Debug, Args)]
+pub struct AuditVerb {
+    #[command(flatten)]
+    task: AuditTask,
+    /// Write the numbers and curves as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write tables and charts as one HTML page
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
+}
+
+impl AuditVerb {
+    pub fn run(self) -> Result<()> {
+        let audit = pipeline::audit(&self.task)?;
+        print_all(format!("{audit}\n").as_bytes())?;
+        write_json(self.json.as_deref(), &audit)?;
+        let Some(path) = &self.report else { return Ok(()) };
+        let name = |path: &PathBuf| path.file_name().unwrap_or_default().display().to_string();
+        let (labels, gold) = (&name(&self.task.labels), &name(&self.task.gold));
+        AuditPage { labels, gold, audit: &audit }.write(path)
     }
 }

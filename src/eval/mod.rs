@@ -4,6 +4,7 @@
 //! or models. Scores are fractions in [0, 1]; only what is printed for people is in per cent. Not
 //! for: drawing (`report`), reading corpora (`corpus`).
 
+mod audit;
 mod block;
 mod breakdown;
 mod compare;
@@ -30,6 +31,7 @@ mod systems;
 mod testing;
 mod threshold;
 
+pub use audit::{Audit, AuditedDenoiser, DistantLabels};
 pub use block::ScoreBlock;
 pub use breakdown::{Breakdown, BreakdownOptions, EvidenceRecall, NamedBlock, breakdown};
 pub use compare::{CompareOptions, Comparison, FactRow, compare};
@@ -53,4 +55,8 @@ pub use systems::{SideBySide, SystemFile, SystemScores, check_names, distinct_na
 pub use threshold::{AtTheta, BestPrefix, ScoredFact, at_theta, best_prefix};
 // The report's tests make scores by hand.
 #[cfg(test)]
-pub use {infer::InferScores, seeds::SeedRow};
+pub use {
+    audit::{AuditedRelation, KeptPoint},
+    infer::InferScores,
+    seeds::SeedRow,
+};

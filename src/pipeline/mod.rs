@@ -4,6 +4,7 @@
 //! Not for: parsing the command line (`cli`), computing losses (`systems`), or looking into a run
 //! that is there (`questions`).
 
+mod audit;
 mod boundary;
 mod check;
 mod convert;
@@ -25,6 +26,7 @@ mod sources;
 mod summary;
 mod training;
 
+pub use audit::{AuditTask, audit};
 pub use check::{WHOLE_FILE, survey_files};
 pub use convert::{DocumentForm, convert};
 pub use data::{InputFile, PrepareJob, Role, RunData, named_tokenizer, prepare_data, relations_in};

@@ -18,6 +18,7 @@ use crate::{Error, Result};
 const TEMPLATES: [(&str, &str); 5] = [
     ("report.html", include_str!("template.html")),
     ("evaluation.html", include_str!("evaluation.html")),
+    ("audit.html", include_str!("audit.html")),
     ("table.html", include_str!("table.html")),
     ("head.html", include_str!("head.html")),
     ("macros.html", include_str!("macros.html")),

@@ -3,6 +3,7 @@
 //! Everything is drawn from serialisable values that the stages fill in. Not for: computing scores
 //! (`eval`) or training (`train`).
 
+mod audit;
 mod chart;
 mod data;
 mod evaluation;
@@ -12,6 +13,7 @@ mod paper;
 mod plots;
 mod table;
 
+pub use audit::AuditPage;
 pub use data::{
     DroppedLabel, LossCurve, NamedValue, ReferenceRow, RelationLabels, ReportData, Series,
     StageTime, TextPart, TextRole, VariantScores, sentences_of_pair,
