@@ -15,7 +15,7 @@ use crate::sampling::KeptPairs;
 use crate::{Error, Result};
 
 /// The pages and what they share.
-const TEMPLATES: [(&str, &str); 5] = [
+const TEMPLATES: [(&str, &str); 6] = [
     ("report.html", include_str!("template.html")),
     ("evaluation.html", include_str!("evaluation.html")),
     ("audit.html", include_str!("audit.html")),
