@@ -195,3 +195,25 @@ fn tiny_bert_file(place: &Place) -> Vec<u8> {
     let tokenizer = docre::Tokenizer::load(&place.path("world/tokenizer"), None).unwrap();
     tiny_bert(tokenizer.vocab_size()).1
 }
+
+#[test]
+fn an_encoder_of_an_unknown_family_is_refused_before_its_weights_are_fetched() {
+    let place = Place::new();
+    place.put("org/long");
+    place.hub.change("org/long", |repo| {
+        repo.files.insert("config.json".into(), br#"{"model_type": "longformer"}"#.to_vec());
+    });
+    place.good(
+        "prepare --format docred --input world/train_annotated.json --tokenizer world/tokenizer \
+         --relations world/rel_info.json --output shards",
+    );
+    let line = "rank --train shards --encoder org/long --run-dir run --threads 1 --device cpu";
+    let done = place.command(line).output().unwrap();
+    let text = told(&done);
+    assert_eq!(done.status.code(), Some(65), "{text}");
+    assert!(text.contains("`model_type` is `longformer`, which cannot be loaded"), "{text}");
+    assert!(text.contains("hint: the encoders that can be loaded are `bert`, "), "{text}");
+    let asked = place.hub.asked();
+    assert!(asked.iter().all(|asked| asked.path.ends_with("/config.json")), "{asked:?}");
+    assert_eq!(asked.iter().filter(|asked| asked.method == "GET").count(), 1, "{asked:?}");
+}
