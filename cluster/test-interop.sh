@@ -30,9 +30,9 @@ trap 'rm -rf "$work"' EXIT
     --set 'variants=["baseline"]' --set finetune.steps=2 --set finetune.learning_rate=1e-12 >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
 "$venv/bin/python" "$(dirname "$0")/test_interop.py" "$binary" "$work/real"
 # Families of encoders: presets with new weights, and, where the reference data is at hand, the tiny
-# folders with their own tokenizers. (transformers counts MPNet's positions from a padding piece 1,
-# which is another piece in the vocabulary of the generated documents.)
-families=(roberta-tiny xlm-roberta-tiny electra-tiny distilbert-tiny albert-tiny deberta-tiny xlnet-tiny modernbert-tiny)
+# folders with their own tokenizers. (transformers counts MPNet's positions without piece 1, which is
+# the unknown piece in the vocabulary of the generated documents.)
+families=(roberta-tiny xlm-roberta-tiny electra-tiny distilbert-tiny albert-tiny mpnet-tiny deberta-tiny xlnet-tiny modernbert-tiny)
 for folder in "${DOCRE_SHARED:-/nowhere}"/parity-encoders/encoder-*/model; do [ -d "$folder" ] && families+=("$folder"); done
 for family in "${families[@]}"; do
     settings=(--set encoder.name="$family" --set encoder.truncate=true --set 'variants=["baseline"]' --set finetune.steps=2)

@@ -55,7 +55,7 @@ impl AlbertKeys {
                 biased: true,
                 before_norm: false,
             }),
-            ..self.bert.embeddings(0)
+            ..self.bert.embeddings(None)
         }
     }
 
@@ -110,7 +110,7 @@ impl Family for Albert {
     }
 
     fn dimensions(keys: &AlbertKeys) -> Dimensions {
-        let of = keys.bert.dimensions(0);
+        let of = keys.bert.dimensions(None);
         Dimensions { layers: of.layers * keys.inner_group_num, ..of }
     }
 

@@ -35,7 +35,7 @@ impl Family for Bert {
     }
 
     fn dimensions(keys: &BertKeys) -> Dimensions {
-        keys.dimensions(0)
+        keys.dimensions(None)
     }
 
     fn counts(keys: &BertKeys) -> Vec<(&'static str, i64)> {
@@ -59,16 +59,16 @@ impl Family for Bert {
     }
 
     fn slots(keys: &BertKeys) -> Result<Vec<Slot>> {
-        let mut slots = keys.stack(keys.embeddings(0))?.slots();
+        let mut slots = keys.stack(keys.embeddings(None))?.slots();
         slots.extend(keys.pooler());
         Ok(slots)
     }
 
     fn network(keys: &BertKeys, params: &Parameters) -> Result<EncoderNetwork> {
-        keys.stack(keys.embeddings(0))?.plain_network(params)
+        keys.stack(keys.embeddings(None))?.plain_network(params)
     }
 
     fn start_local(keys: &BertKeys, params: &Parameters) -> Result<bool> {
-        keys.stack(keys.embeddings(0))?.start_local(params)
+        keys.stack(keys.embeddings(None))?.start_local(params)
     }
 }

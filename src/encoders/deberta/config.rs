@@ -239,7 +239,7 @@ impl DebertaKeys {
             positions: self.position_biased_input.then_some(PositionTable {
                 name: "embeddings.position_embeddings.weight",
                 rows: self.max_position_embeddings,
-                first: 0,
+                padding: None,
             }),
             token_types: (self.type_vocab_size > 0)
                 .then_some(("embeddings.token_type_embeddings.weight", self.type_vocab_size)),

@@ -61,7 +61,7 @@ impl DistilBertKeys {
             positions: Some(PositionTable {
                 name: POSITION_TABLE,
                 rows: self.max_position_embeddings,
-                first: 0,
+                padding: None,
             }),
             token_types: None,
             norm: Some(("embeddings.LayerNorm", true)),

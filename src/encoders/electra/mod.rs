@@ -34,7 +34,7 @@ impl ElectraKeys {
         EmbeddingPlan {
             width: self.embedding_size,
             projection: (self.embedding_size != outputs).then_some(projection),
-            ..self.bert.embeddings(0)
+            ..self.bert.embeddings(None)
         }
     }
 }
@@ -58,7 +58,7 @@ impl Family for Electra {
     }
 
     fn dimensions(keys: &ElectraKeys) -> Dimensions {
-        keys.bert.dimensions(0)
+        keys.bert.dimensions(None)
     }
 
     fn counts(keys: &ElectraKeys) -> Vec<(&'static str, i64)> {

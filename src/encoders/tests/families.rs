@@ -229,6 +229,43 @@ fn presets_can_start_local_or_say_that_they_do_not() {
     }
 }
 
+/// Rows as `create_position_ids_from_input_ids` of transformers gives them. MPNet counts without
+/// piece 1 there, whatever the configuration says.
+#[test]
+fn positions_are_counted_without_the_padding_piece() {
+    let documents = [vec![5, 1, 7], vec![1], vec![6, 4, 1, 8], vec![9, 10]];
+    let without_1 = [2, 1, 3, 1, 2, 3, 1, 4, 2, 3];
+    let without_4 = [5, 6, 7, 5, 5, 4, 6, 7, 5, 6];
+    for (preset, padding, rows) in [
+        ("roberta-tiny", 1, without_1),
+        ("xlm-roberta-tiny", 4, without_4),
+        ("roberta-tiny", 4, without_4),
+        ("mpnet-tiny", 4, without_1),
+    ] {
+        let (params, encoder) = of(preset, &json!({ "pad_token_id": padding }), 9);
+        let pass = Pass::inference(Precision::Fp32);
+        let found = tch::no_grad(|| encoder.layer_states(&stream(&documents), &pass).unwrap());
+        let rows_of = |name: &str, rows: &[i64]| {
+            let table = params.get(&format!("embeddings.{name}_embeddings.weight")).unwrap();
+            table.index_select(0, &Tensor::from_slice(rows))
+        };
+        let mut sum = rows_of("word", &documents.concat()) + rows_of("position", &rows);
+        if preset != "mpnet-tiny" {
+            sum += rows_of("token_type", &[0]);
+        }
+        let eps = encoder.config()["layer_norm_eps"].as_f64().unwrap();
+        let normed = sum.layer_norm([128], None::<Tensor>, None::<Tensor>, eps, false);
+        let difference = largest_difference(&found.embedding, &normed);
+        assert!(difference < 1e-6, "{preset} {padding}: {difference}");
+        let notes = &encoder.facts().notes;
+        let expected = usize::from((preset, padding) == ("mpnet-tiny", 4));
+        assert_eq!(notes.len(), expected, "{preset} {padding}: {notes:?}");
+    }
+    let spec = EncoderSpec::preset("roberta-tiny", json!({ "pad_token_id": -1 }));
+    let error = build(&spec, 50, &mut Parameters::new(1, Device::Cpu)).err().unwrap();
+    assert!(error.to_string().contains("`pad_token_id` is -1") && error.hint().is_some());
+}
+
 /// docs/formats.md: newer releases of transformers write two keys of ModernBERT in another way.
 #[test]
 fn both_ways_of_writing_the_layers_of_modernbert_are_read() {

@@ -22,7 +22,8 @@ pub(in crate::encoders) trait Family: Sized + 'static {
     const ARCHITECTURE: &'static str;
     /// Keys that are not written where they are not set.
     const OPTIONAL: &'static [&'static str] = &[];
-    /// The padding piece that transformers counts positions from, whatever the configuration says.
+    /// The piece that transformers counts positions without, whatever padding piece the
+    /// configuration names.
     const PADDING: Option<i64> = None;
 
     /// What transformers assumes for keys that a `config.json` lacks; an object.
