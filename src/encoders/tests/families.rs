@@ -266,6 +266,34 @@ fn positions_are_counted_without_the_padding_piece() {
     assert!(error.to_string().contains("`pad_token_id` is -1") && error.hint().is_some());
 }
 
+#[test]
+fn encoders_of_distances_alone_read_documents_of_any_length() {
+    let buckets = json!({ "position_buckets": 16 });
+    let single = json!({ "position_buckets": -1 });
+    let table = json!({ "position_buckets": 16, "position_biased_input": true });
+    let long = stream(&[(0..700).map(|at| at * 7 % 50).collect()]);
+    let pass = Pass::inference(Precision::Fp32);
+    for (preset, overrides, limit) in [
+        ("deberta-tiny", &buckets, None),
+        ("xlnet-tiny", &json!({}), None),
+        ("deberta-tiny", &single, Some(512)),
+        ("deberta-tiny", &table, Some(512)),
+    ] {
+        let (mut params, mut encoder) = of(preset, overrides, 10);
+        assert_eq!(encoder.facts().max_positions, limit, "{preset} {overrides}");
+        let states = tch::no_grad(|| encoder.encode(&long, &pass));
+        if overrides == &table {
+            let error = states.unwrap_err();
+            assert!(error.to_string().contains("has 512 positions"), "{error}");
+            continue;
+        }
+        assert!(states.unwrap().isfinite().all().int64_value(&[]) == 1, "{preset} {overrides}");
+        encoder.extend_positions(0.4, &mut params).unwrap();
+        let extended = encoder.facts().max_positions;
+        assert_eq!(extended, limit.map(|most| 3 * most), "{preset} {overrides}");
+    }
+}
+
 /// docs/formats.md: newer releases of transformers write two keys of ModernBERT in another way.
 #[test]
 fn both_ways_of_writing_the_layers_of_modernbert_are_read() {
