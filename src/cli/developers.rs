@@ -49,12 +49,15 @@ impl VerifyVerb {
     }
 }
 
-/// Write an encoder's states on a fixed text, for comparison with other programs
+/// Write an encoder's states on a fixed text and on given ones, for comparison with other programs
 #[derive(Debug, Args)]
 pub struct ProbeVerb {
     /// Checkpoint of any stage
     #[arg(long, value_name = "C")]
     checkpoint: PathBuf,
+    /// JSON list of texts, {"words": [...], "pieces": N} each: words, and how many pieces are read
+    #[arg(long, value_name = "FILE")]
+    texts: Option<PathBuf>,
     /// Folder to write probe.safetensors and words.json to
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
@@ -62,7 +65,7 @@ pub struct ProbeVerb {
 
 impl ProbeVerb {
     pub fn run(self) -> Result<()> {
-        parity::probe(&self.checkpoint, &self.output)
+        parity::probe(&self.checkpoint, self.texts.as_deref(), &self.output)
     }
 }
 
