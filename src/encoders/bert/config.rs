@@ -90,27 +90,6 @@ impl BertKeys {
         }
     }
 
-    /// The keys that must be at least 1.
-    pub fn counts(&self) -> Vec<(&'static str, i64)> {
-        vec![
-            ("vocab_size", self.vocab_size),
-            ("hidden_size", self.hidden_size),
-            ("num_hidden_layers", self.num_hidden_layers),
-            ("num_attention_heads", self.num_attention_heads),
-            ("intermediate_size", self.intermediate_size),
-            ("max_position_embeddings", self.max_position_embeddings),
-            ("type_vocab_size", self.type_vocab_size),
-        ]
-    }
-
-    /// The keys that are dropout rates.
-    pub fn rates(&self) -> Vec<(&'static str, f64)> {
-        vec![
-            ("hidden_dropout_prob", self.hidden_dropout_prob),
-            ("attention_probs_dropout_prob", self.attention_probs_dropout_prob),
-        ]
-    }
-
     /// # Errors
     /// [`Error::Recipe`] for positions of another kind, or an unknown activation.
     pub fn check(&self) -> Result<()> {

@@ -23,6 +23,7 @@ impl Family for Bert {
     type Keys = BertKeys;
     const MODEL_TYPE: &'static str = "bert";
     const ARCHITECTURE: &'static str = "BertModel";
+    const COUNTS: &'static [&'static str] = &["type_vocab_size"];
 
     fn assumed() -> Value {
         assumed()
@@ -38,20 +39,8 @@ impl Family for Bert {
         keys.dimensions(None)
     }
 
-    fn counts(keys: &BertKeys) -> Vec<(&'static str, i64)> {
-        keys.counts()
-    }
-
-    fn rates(keys: &BertKeys) -> Vec<(&'static str, f64)> {
-        keys.rates()
-    }
-
     fn check(keys: &BertKeys) -> Result<()> {
         keys.check()
-    }
-
-    fn set_pieces(keys: &mut BertKeys, pieces: i64) {
-        keys.vocab_size = pieces;
     }
 
     fn set_positions(keys: &mut BertKeys, rows: i64) {

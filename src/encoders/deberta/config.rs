@@ -119,19 +119,6 @@ impl DebertaKeys {
         }
     }
 
-    pub fn counts(&self) -> Vec<(&'static str, i64)> {
-        vec![
-            ("vocab_size", self.vocab_size),
-            ("hidden_size", self.hidden_size),
-            ("num_hidden_layers", self.num_hidden_layers),
-            ("num_attention_heads", self.num_attention_heads),
-            ("intermediate_size", self.intermediate_size),
-            ("max_position_embeddings", self.max_position_embeddings),
-            ("conv_groups", self.conv_groups),
-            ("embedding_size", self.embedding_width()),
-        ]
-    }
-
     pub fn check(&self) -> Result<()> {
         HiddenAct::named("hidden_act", &self.hidden_act)?;
         HiddenAct::named("conv_act", &self.conv_act)?;

@@ -164,14 +164,6 @@ impl Family for MpNet {
         keys.as_bert().dimensions(Some(PADDING))
     }
 
-    fn counts(keys: &MpNetKeys) -> Vec<(&'static str, i64)> {
-        keys.as_bert().counts()
-    }
-
-    fn rates(keys: &MpNetKeys) -> Vec<(&'static str, f64)> {
-        keys.as_bert().rates()
-    }
-
     fn check(keys: &MpNetKeys) -> Result<()> {
         HiddenAct::named("hidden_act", &keys.hidden_act)?;
         let buckets = keys.relative_attention_num_buckets;
@@ -181,10 +173,6 @@ impl Family for MpNet {
             )));
         }
         Ok(())
-    }
-
-    fn set_pieces(keys: &mut MpNetKeys, pieces: i64) {
-        keys.vocab_size = pieces;
     }
 
     fn slots(keys: &MpNetKeys) -> Result<Vec<Slot>> {

@@ -35,6 +35,7 @@ impl<const XLM: bool> Family for Roberta<XLM> {
     type Keys = BertKeys;
     const MODEL_TYPE: &'static str = if XLM { "xlm-roberta" } else { "roberta" };
     const ARCHITECTURE: &'static str = if XLM { "XLMRobertaModel" } else { "RobertaModel" };
+    const COUNTS: &'static [&'static str] = &["type_vocab_size"];
 
     fn assumed() -> Value {
         bert::assumed()
@@ -53,14 +54,6 @@ impl<const XLM: bool> Family for Roberta<XLM> {
         keys.dimensions(Some(padding(keys)))
     }
 
-    fn counts(keys: &BertKeys) -> Vec<(&'static str, i64)> {
-        keys.counts()
-    }
-
-    fn rates(keys: &BertKeys) -> Vec<(&'static str, f64)> {
-        keys.rates()
-    }
-
     fn check(keys: &BertKeys) -> Result<()> {
         let padding = padding(keys);
         if padding < 0 {
@@ -70,10 +63,6 @@ impl<const XLM: bool> Family for Roberta<XLM> {
             .with_hint("name the number of the padding piece; that of RoBERTa is 1"));
         }
         keys.check()
-    }
-
-    fn set_pieces(keys: &mut BertKeys, pieces: i64) {
-        keys.vocab_size = pieces;
     }
 
     fn slots(keys: &BertKeys) -> Result<Vec<Slot>> {

@@ -267,6 +267,36 @@ fn positions_are_counted_without_the_padding_piece() {
 }
 
 #[test]
+fn counts_below_1_and_rates_from_1_on_are_refused_by_their_keys() {
+    // Keys that are no counts, or counts that may be 0.
+    let free = ["pad_token_id", "max_relative_positions", "position_buckets", "conv_kernel_size"];
+    for (preset, overrides) in families() {
+        let (_params, encoder) = of(preset, &overrides, 11);
+        let config = encoder.config();
+        let wrong = config.as_object().unwrap().iter().filter_map(|(key, value)| {
+            let named = |part: &str| key.contains(part);
+            let free = free.contains(&key.as_str()) || named("clamp_len");
+            let none = key == "type_vocab_size" && ["deberta-tiny", "mpnet-tiny"].contains(&preset);
+            match value {
+                Value::Number(count) if count.is_i64() && !free && !none => Some((key, json!(0))),
+                Value::Number(_) if named("dropout") => Some((key, json!(1.0))),
+                _ => None,
+            }
+        });
+        let wrong: Vec<_> = wrong.collect();
+        assert!(wrong.len() >= 6, "{preset}: {wrong:?}");
+        for (key, value) in wrong {
+            let mut overrides = overrides.clone();
+            overrides[key] = value;
+            let spec = EncoderSpec::preset(preset, overrides);
+            let error = build(&spec, 50, &mut Parameters::new(1, Device::Cpu)).err();
+            let error = error.unwrap_or_else(|| panic!("{preset}: {key}")).to_string();
+            assert!(error.contains(&format!("`{key}` is ")), "{preset}: {error}");
+        }
+    }
+}
+
+#[test]
 fn encoders_of_distances_alone_read_documents_of_any_length() {
     let buckets = json!({ "position_buckets": 16 });
     let single = json!({ "position_buckets": -1 });
@@ -285,6 +315,16 @@ fn encoders_of_distances_alone_read_documents_of_any_length() {
         if overrides == &table {
             let error = states.unwrap_err();
             assert!(error.to_string().contains("has 512 positions"), "{error}");
+            let short =
+                stream(&[(0..400).collect::<Vec<i64>>().iter().map(|at| at % 50).collect()]);
+            let read =
+                |encoder: &dyn Encoder, of| tch::no_grad(|| encoder.encode(of, &pass).unwrap());
+            let before = read(&*encoder, &short);
+            encoder.extend_positions(0.4, &mut params).unwrap();
+            assert_eq!(encoder.facts().max_positions, Some(1536));
+            let (_dir, _again, loaded) = saved_and_loaded(&params, &*encoder, 50);
+            assert_eq!(before, read(&*loaded, &short), "distances stay as they were");
+            assert_eq!(read(&*encoder, &long), read(&*loaded, &long));
             continue;
         }
         assert!(states.unwrap().isfinite().all().int64_value(&[]) == 1, "{preset} {overrides}");

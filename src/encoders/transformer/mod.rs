@@ -113,7 +113,7 @@ impl<F: Family> Transformer<F> {
         config.check::<F>().map_err(|error| folder.in_config(&error))?;
         check_depth(folder, F::dimensions(&config.keys).layers)?;
         let mut notes = load::check(folder, &F::slots(&config.keys)?)?;
-        notes.extend(grow::<F>(&mut config.keys, pieces));
+        notes.extend(grow::<F>(&mut config, pieces)?);
         let mut encoder = Self::declare(config, params)?;
         load::fill(folder, params)?;
         encoder.facts.notes.extend(notes);
@@ -268,17 +268,17 @@ fn padding_note<F: Family>(config: &Config<F::Keys>) -> Option<String> {
     })
 }
 
-fn grow<F: Family>(keys: &mut F::Keys, pieces: i64) -> Option<String> {
-    let Dimensions { pieces: rows, initializer_range: std, .. } = F::dimensions(keys);
+fn grow<F: Family>(config: &mut Config<F::Keys>, pieces: i64) -> Result<Option<String>> {
+    let Dimensions { pieces: rows, initializer_range: std, .. } = F::dimensions(&config.keys);
     if pieces <= rows {
-        return None;
+        return Ok(None);
     }
-    F::set_pieces(keys, pieces);
-    Some(format!(
+    config.set_pieces(pieces)?;
+    Ok(Some(format!(
         "the tokenizer has {pieces} pieces, the checkpoint {rows}: {} rows were added from \
          N(0, {std}²)",
         pieces - rows
-    ))
+    )))
 }
 
 /// The registry's entry of a family.
