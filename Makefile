@@ -7,8 +7,10 @@ FEATURES := --features cloud
 MPIENV := OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
 # Which encoder `make encoder` brings; not taken from the environment, where others use this name.
 NAME = minilm
+# Pieces of a document in `make bench-hf`.
+LENGTH = 512
 
-.PHONY: setup encoder build run test test-nightly test-interop test-slurm check clean
+.PHONY: setup encoder build run test test-nightly test-interop bench-hf test-slurm check clean
 setup:            ## install what the machine lacks (apt packages, libtorch)
 	@cluster/setup.sh
 encoder:          ## download a real encoder and print its folder (NAME=minilm or mpnet-base)
@@ -23,6 +25,8 @@ test-nightly: setup ## all tests, with every kill, damage, resume and seed of do
 	$(MPIENV) DOCRE_WORLD_DOCUMENTS=100000 DOCRE_KILLS=500 DOCRE_DAMAGE=all DOCRE_RESUME_EVERY=1 DOCRE_FABRIC_SEEDS=20000 DOCRE_SOAK_STEPS=20000 DOCRE_ALL_TABLES=1 cargo test --locked $(FEATURES)
 test-interop: build ## checkpoints open in Hugging Face transformers, shards in pyarrow
 	cluster/test-interop.sh $(BINARY)
+bench-hf: build   ## tokens a second of a BERT beside transformers on the CPU (LENGTH=512)
+	$$(cluster/interop-env.sh) cluster/bench_hf.py $(BINARY) $(LENGTH)
 test-slurm: build ## the job templates through a real Slurm on this machine (root)
 	cluster/slurm-test/run.sh $(BINARY)
 check: setup      ## what CI checks

@@ -2,7 +2,7 @@
 padding, autocast for bfloat16. Rounds of this program stand between rounds of transformers, so that a
 busy machine slows both.
 
-usage: bench_hf.py BINARY [LENGTH]
+usage: bench_hf.py BINARY [LENGTH] (`make bench-hf` brings the environment)
 """
 import json
 import pathlib

@@ -106,7 +106,9 @@ fn every_family_goes_through_all_stages_and_resumes_to_the_same_bits() {
     for family in families() {
         let settings = family.settings("dsdocre", 2);
         let said = family.run(1, &format!("--run-dir whole {settings}"));
-        assert!(!said.contains("started at random"), "{}: {said}", family.name);
+        // A pooler may be missing: nothing reads it.
+        let random = |line: &str| line.contains("started at random") && !line.contains("pooler");
+        assert!(!said.lines().any(random), "{}: {said}", family.name);
         // What a run looks like that ended after the second step of pre-training.
         copy(&family.path("whole"), &family.path("cut"));
         let at = |name: &str| family.path("cut/checkpoints").join(name);

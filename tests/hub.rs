@@ -195,3 +195,53 @@ fn tiny_bert_file(place: &Place) -> Vec<u8> {
     let tokenizer = docre::Tokenizer::load(&place.path("world/tokenizer"), None).unwrap();
     tiny_bert(tokenizer.vocab_size()).1
 }
+
+#[test]
+fn an_encoder_of_an_unknown_family_is_refused_before_its_weights_are_fetched() {
+    let place = Place::new();
+    place.put("org/long");
+    place.hub.change("org/long", |repo| {
+        repo.files.insert("config.json".into(), br#"{"model_type": "longformer"}"#.to_vec());
+    });
+    place.good(
+        "prepare --format docred --input world/train_annotated.json --tokenizer world/tokenizer \
+         --relations world/rel_info.json --output shards",
+    );
+    let line = "rank --train shards --encoder org/long --run-dir run --threads 1 --device cpu";
+    let done = place.command(line).output().unwrap();
+    let text = told(&done);
+    assert_eq!(done.status.code(), Some(65), "{text}");
+    assert!(text.contains("`model_type` is `longformer`, which cannot be loaded"), "{text}");
+    assert!(text.contains("hint: the encoders that can be loaded are `bert`, "), "{text}");
+    let asked = place.hub.asked();
+    assert!(asked.iter().all(|asked| asked.path.ends_with("/config.json")), "{asked:?}");
+    assert_eq!(asked.iter().filter(|asked| asked.method == "GET").count(), 1, "{asked:?}");
+}
+
+#[test]
+fn a_shorter_length_that_the_tokenizer_states_is_told_once_unless_a_length_is_chosen() {
+    let place = Place::new();
+    place.put("org/short");
+    place.hub.change("org/short", |repo| {
+        let config = repo.files.get_mut("tokenizer_config.json").unwrap();
+        let mut settings: Value = serde_json::from_slice(config).unwrap();
+        settings["model_max_length"] = json!(128);
+        *config = settings.to_string().into_bytes();
+    });
+    let recipe = "name = \"short\"\n[data.synth]\ndistant = 12\nhuman = 6\ndev = 3\ntest = 3\n\
+        [encoder]\nname = \"org/short\"\n[dsdocre]\nrelation_width = 16\n\
+        [rank]\nsteps = 1\n[pretrain]\nsteps = 1\n[finetune]\nsteps = 1\n";
+    fs_err::write(place.path("recipe.toml"), recipe).unwrap();
+    let line = "run recipe.toml --set data.tokenizer=org/short --set encoder.truncate=true";
+    let warnings = |said: &str| {
+        said.lines().filter(|line| line.contains("model_max_length")).map(str::to_owned).collect()
+    };
+    let told: Vec<String> = warnings(&place.good(&format!("{line} --run-dir one")));
+    assert_eq!(told.len(), 1, "{told:?}");
+    let expected = "warning: encoder org/short: model_max_length in tokenizer_config.json is 128, \
+        but the encoder reads up to 512 pieces in one go; set encoder.max_pieces to 128";
+    assert!(told[0].starts_with(expected), "{told:?}");
+    let chosen = format!("{line} --run-dir two --set encoder.max_pieces=128");
+    let told: Vec<String> = warnings(&place.good(&chosen));
+    assert_eq!(told, [""; 0]);
+}

@@ -7,7 +7,7 @@ use std::fmt;
 use std::time::Instant;
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tch::{Cuda, Device, Kind};
 
 use crate::encoders::{Encoder, EncoderSpec, Pass, TokenStream, build};
@@ -28,8 +28,11 @@ const ROUNDS: usize = 5;
 pub struct EncodersBench {
     /// Presets or folders. The first one is what the others are compared with.
     pub encoders: Vec<String>,
-    /// A key of `config.json` and a value: each preset that has the key is measured with it too.
-    pub variant: Option<(String, Value)>,
+    /// Keys of `config.json` and their values, in every row.
+    pub settings: Map<String, Value>,
+    /// A key of `config.json` and a value each: every preset that has the key is measured with it
+    /// too.
+    pub variants: Vec<(String, Value)>,
     /// Pieces of each document.
     pub length: usize,
 }
@@ -56,26 +59,30 @@ pub struct EncoderTable {
     pub length: usize,
     /// Number format of the products.
     pub precision: String,
+    /// Keys of `config.json` that differ from the presets in every row.
+    pub settings: Map<String, Value>,
     /// The rows.
     pub rows: Vec<EncoderRow>,
 }
 
 impl fmt::Display for EncoderTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { length, precision, rows } = self;
-        writeln!(f, "documents of {length} pieces, {precision}, tokens a second")?;
+        let Self { length, precision, settings, rows } = self;
+        let settings: String =
+            settings.iter().map(|(key, value)| format!("{key} = {value}, ")).collect();
+        writeln!(f, "documents of {length} pieces, {precision}, {settings}tokens a second")?;
         let first = rows.first().map_or("", |row| row.encoder.as_str());
+        let names = rows.iter().map(|row| row.encoder.len());
+        let width = 2 + names.max().unwrap_or(0);
         write!(
             f,
-            "{:<44}{:>12}{:>12}{:>12}  of {first}",
+            "{:<width$}{:>12}{:>12}{:>12}  of {first}",
             "", "M parameters", "forward", "training"
         )?;
         for row in rows {
             let EncoderRow { encoder, parameters, forward, training, shares: [a, b] } = row;
-            write!(
-                f,
-                "\n{encoder:<44}{parameters:>12.1}{forward:>12.0}{training:>12.0}  {a:.2}, {b:.2}"
-            )?;
+            write!(f, "\n{encoder:<width$}{parameters:>12.1}{forward:>12.0}{training:>12.0}")?;
+            write!(f, "  {a:.2}, {b:.2}")?;
         }
         Ok(())
     }
@@ -94,16 +101,7 @@ impl EncodersBench {
     /// # Errors
     /// An encoder that cannot be built, or does not take documents of that length.
     pub fn run(&self, device: Device, precision: Precision) -> Result<EncoderTable> {
-        let mut entrants = Vec::new();
-        for name in &self.encoders {
-            entrants.push(entrant(name.clone(), &EncoderSpec::parse(name)?, device)?);
-            let Some((key, value)) = &self.variant else { continue };
-            let has = entrants.last().is_some_and(|of| of.encoder.config().get(key).is_some());
-            if has {
-                let spec = EncoderSpec::preset(name, serde_json::json!({ key: value }));
-                entrants.push(entrant(format!("{name}, {key} = {value}"), &spec, device)?);
-            }
-        }
+        let mut entrants = self.entrants(device)?;
         let stream = stream(self.length as i64, device)?;
         for round in 0..=ROUNDS {
             for entrant in &mut entrants {
@@ -136,8 +134,50 @@ impl EncodersBench {
         Ok(EncoderTable {
             length: self.length,
             precision: format!("{precision:?}"),
+            settings: self.settings.clone(),
             rows: rows.collect(),
         })
+    }
+}
+
+impl EncodersBench {
+    /// The encoders, each with its variants behind it.
+    fn entrants(&self, device: Device) -> Result<Vec<Entrant>> {
+        let mut entrants = Vec::new();
+        let mut unknown: Vec<&str> = self.variants.iter().map(|(key, _)| key.as_str()).collect();
+        for name in &self.encoders {
+            let own = entrant(name.clone(), &self.spec(name, None)?, device)?;
+            let config = own.encoder.config();
+            entrants.push(own);
+            if !EncoderSpec::is_preset(name) {
+                continue;
+            }
+            for (key, value) in self.variants.iter().filter(|(key, _)| config.get(key).is_some()) {
+                let spec = self.spec(name, Some((key, value)))?;
+                entrants.push(entrant(format!("{name}, {key} = {value}"), &spec, device)?);
+                unknown.retain(|other| other != key);
+            }
+        }
+        match unknown.first() {
+            Some(key) => Err(Error::recipe(format!("--variant: no preset has the key `{key}`"))
+                .with_hint("take a key of the config.json of a preset that --encoder names")),
+            None => Ok(entrants),
+        }
+    }
+
+    fn spec(&self, name: &str, variant: Option<(&String, &Value)>) -> Result<EncoderSpec> {
+        if EncoderSpec::is_preset(name) {
+            let mut settings = self.settings.clone();
+            settings.extend(variant.map(|(key, value)| (key.clone(), value.clone())));
+            return Ok(EncoderSpec::preset(name, settings.into()));
+        }
+        match self.settings.keys().next() {
+            Some(key) => {
+                Err(Error::recipe(format!("--set {key}: {name} has a config.json already"))
+                    .with_hint("name presets alone as --encoder, or leave --set out"))
+            }
+            None => EncoderSpec::parse(name),
+        }
     }
 }
 
@@ -189,23 +229,51 @@ fn median(numbers: &[f64]) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    fn bench(encoders: &[&str], settings: &Value, variants: &[(&str, i64)]) -> EncodersBench {
+        EncodersBench {
+            encoders: encoders.iter().map(|&name| name.to_owned()).collect(),
+            settings: settings.as_object().unwrap().clone(),
+            variants: variants.iter().map(|&(key, value)| (key.to_owned(), value.into())).collect(),
+            length: 64,
+        }
+    }
 
     #[test]
     fn encoders_stand_beside_the_first_one_with_their_variants() {
-        let bench = EncodersBench {
-            encoders: vec!["tiny".into(), "modernbert-tiny".into()],
-            variant: Some(("global_attn_every_n_layers".into(), serde_json::json!(1))),
-            length: 64,
-        };
+        let variants = [("global_attn_every_n_layers", 1), ("local_attention", 32)];
+        let settings = json!({ "num_hidden_layers": 3 });
+        let bench = bench(&["tiny", "modernbert-tiny"], &settings, &variants);
         let table = bench.run(Device::Cpu, Precision::Fp32).unwrap();
         let names: Vec<&str> = table.rows.iter().map(|row| row.encoder.as_str()).collect();
         assert_eq!(
             names,
-            ["tiny", "modernbert-tiny", "modernbert-tiny, global_attn_every_n_layers = 1"]
+            [
+                "tiny",
+                "modernbert-tiny",
+                "modernbert-tiny, global_attn_every_n_layers = 1",
+                "modernbert-tiny, local_attention = 32"
+            ]
         );
         assert_eq!(table.rows[0].shares, [1.0, 1.0]);
         assert!(table.rows.iter().all(|row| row.forward > row.training && row.training > 0.0));
-        assert!(table.to_string().contains("of tiny"), "{table}");
+        let told = table.to_string();
+        assert!(told.contains("of tiny") && told.contains("num_hidden_layers = 3, "), "{told}");
+        let layers = bench.entrants(Device::Cpu).unwrap();
+        assert!(layers.iter().all(|row| row.encoder.facts().layers == Some(3)));
+    }
+
+    #[test]
+    fn keys_that_no_row_has_are_refused() {
+        let refused = |bench: EncodersBench, text: &str| {
+            let error = bench.entrants(Device::Cpu).err().unwrap();
+            assert!(error.to_string().contains(text) && error.hint().is_some(), "{error}");
+        };
+        refused(bench(&["tiny"], &json!({}), &[("global_rope", 1)]), "no preset has the key");
+        refused(bench(&["tiny"], &json!({ "n_layer": 3 }), &[]), "unknown encoder key `n_layer`");
+        refused(bench(&["/nowhere"], &json!({ "n_layer": 3 }), &[]), "has a config.json already");
     }
 }

@@ -238,6 +238,7 @@ impl Bench<'_> {
             start: None,
             seed: 1,
             device: self.session.device,
+            speaks: false,
         }
     }
 

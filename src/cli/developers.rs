@@ -49,12 +49,15 @@ impl VerifyVerb {
     }
 }
 
-/// Write an encoder's states on a fixed text, for comparison with other programs
+/// Write an encoder's states on a fixed text and on given ones, for comparison with other programs
 #[derive(Debug, Args)]
 pub struct ProbeVerb {
     /// Checkpoint of any stage
     #[arg(long, value_name = "C")]
     checkpoint: PathBuf,
+    /// JSON list of texts, {"words": [...], "pieces": N} each: words, and how many pieces are read
+    #[arg(long, value_name = "FILE")]
+    texts: Option<PathBuf>,
     /// Folder to write probe.safetensors and words.json to
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
@@ -62,7 +65,7 @@ pub struct ProbeVerb {
 
 impl ProbeVerb {
     pub fn run(self) -> Result<()> {
-        parity::probe(&self.checkpoint, &self.output)
+        parity::probe(&self.checkpoint, self.texts.as_deref(), &self.output)
     }
 }
 
@@ -89,9 +92,10 @@ pub struct BenchVerb {
     /// encoders: pieces of each document [default: 512]
     #[arg(long, value_name = "N")]
     length: Option<usize>,
-    /// encoders: measure presets that have this key of config.json with this value too
-    #[arg(long, value_name = "KEY=VALUE")]
-    variant: Option<String>,
+    /// encoders: measure presets that have this key of config.json with this value too; may be
+    /// repeated, each for itself. (--set KEY=VALUE sets a key of config.json in all rows.)
+    #[arg(long = "variant", value_name = "KEY=VALUE")]
+    variants: Vec<String>,
     /// systems: folder of documents, for the process that measures one system
     #[arg(long, value_name = "DIR", hide = true)]
     entrant: Option<PathBuf>,
@@ -101,22 +105,21 @@ pub struct BenchVerb {
 
 impl BenchVerb {
     pub fn run(self) -> Result<()> {
-        if self.options.names == ["systems"] {
-            return self.systems();
-        }
-        if self.options.names == ["encoders"] {
-            return self.encoders();
-        }
-        if self.length.is_some() || self.variant.is_some() {
+        let [systems, encoders] = ["systems", "encoders"].map(|name| self.options.names == [name]);
+        if !encoders && (self.length.is_some() || !self.variants.is_empty()) {
             return Err(Error::recipe("--length and --variant need `bench encoders`"));
         }
-        let overrides = self.overrides.of_verb::<Self>()?;
-        if self.overfit
-            || self.recipe.is_some()
-            || !(self.systems.is_empty() && overrides.is_empty())
-        {
-            let message = "--recipe, --set, --systems and --overfit need `bench systems`";
-            return Err(Error::recipe(message));
+        if !systems && (self.overfit || self.recipe.is_some() || !self.systems.is_empty()) {
+            return Err(Error::recipe("--recipe, --systems and --overfit need `bench systems`"));
+        }
+        if systems {
+            return self.systems();
+        }
+        if encoders {
+            return self.encoders();
+        }
+        if !self.overrides.of_verb::<Self>()?.is_empty() {
+            return Err(Error::recipe("--set needs `bench systems` or `bench encoders`"));
         }
         let session = self.machine.session()?;
         session.run(|session| {
@@ -130,10 +133,12 @@ impl BenchVerb {
     }
 
     fn encoders(self) -> Result<()> {
-        let variant = self.variant.as_deref().map(key_and_value).transpose()?;
+        let of_flag = |flag: &'static str| move |text: &String| key_and_value(flag, text);
+        let settings = self.overrides.of_verb::<Self>()?.iter().map(of_flag("--set"));
         let bench = bench::EncodersBench {
+            settings: settings.collect::<Result<_>>()?,
+            variants: self.variants.iter().map(of_flag("--variant")).collect::<Result<_>>()?,
             encoders: self.options.encoders,
-            variant,
             length: self.length.unwrap_or(512).max(1),
         };
         self.machine.session()?.run(|session| {
@@ -183,10 +188,10 @@ impl BenchVerb {
 }
 
 /// A key and its value, as JSON or else as text.
-fn key_and_value(text: &str) -> Result<(String, serde_json::Value)> {
+fn key_and_value(flag: &str, text: &str) -> Result<(String, serde_json::Value)> {
     let (key, value) = text.split_once('=').ok_or_else(|| {
-        Error::recipe(format!("--variant `{text}` is not KEY=VALUE"))
-            .with_hint("for example --variant global_attn_every_n_layers=1")
+        Error::recipe(format!("{flag} `{text}` is not KEY=VALUE"))
+            .with_hint(format!("for example {flag} global_attn_every_n_layers=1"))
     })?;
     let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
     Ok((key.to_owned(), value))

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::registry::{kind_of_config, kind_of_preset, model_types, presets};
-use super::{Encoder, NewEncoder};
+use super::{Encoder, EncoderKind, NewEncoder};
 use crate::hub::{self, RepoName, Wanted};
 use crate::torch::{Parameters, hf};
-use crate::{Error, Result};
+use crate::{DataError, Error, Result};
 
 /// Where an encoder comes from.
 #[derive(Debug)]
@@ -22,10 +22,12 @@ pub enum EncoderSpec {
 
 impl EncoderSpec {
     /// Reads the name of a preset, the path of a folder, or the name of a repository of the Hub,
-    /// `ORG/NAME[@REVISION]`, whose files are fetched unless they are in the cache.
+    /// `ORG/NAME[@REVISION]`, whose files are fetched unless they are in the cache; weights only if
+    /// its encoder is one that can be loaded.
     ///
     /// # Errors
-    /// [`Error::Recipe`] for a name that is none of them; as [`hub::fetch`].
+    /// [`Error::Recipe`] for a name that is none of them; [`Error::Data`] for a repository with
+    /// another encoder; as [`hub::fetch`].
     pub fn parse(text: &str) -> Result<Self> {
         if Self::is_preset(text) {
             return Ok(Self::preset(text, Value::Null));
@@ -35,7 +37,7 @@ impl EncoderSpec {
             return Ok(Self::Folder(path));
         }
         if let Some(name) = RepoName::parse(text) {
-            return Ok(Self::Folder(hub::fetch(&name, Wanted::Encoder)?.folder));
+            return Ok(Self::Folder(hub::fetch(&name, Wanted::Encoder(accepts))?.folder));
         }
         let problem = format!("encoder `{text}` is neither a preset nor a folder");
         Err(Error::recipe(problem).with_hint(format!(
@@ -87,15 +89,25 @@ pub fn build(spec: &EncoderSpec, pieces: i64, params: &mut Parameters) -> Result
     }
 }
 
+/// Refuses a folder whose encoder cannot be loaded, from its `config.json` alone.
+fn accepts(folder: &Path) -> Result<()> {
+    let path = folder.join("config.json");
+    let config: Value = serde_json::from_slice(&fs_err::read(&path)?)
+        .map_err(|cause| DataError::new(&path, format!("is not JSON: {cause}")))?;
+    kind_in(folder, &config).map(drop)
+}
+
+fn kind_in(folder: &Path, config: &Value) -> Result<&'static EncoderKind> {
+    kind_of_config(config).ok_or_else(|| {
+        let model_type = config["model_type"].as_str().unwrap_or_default();
+        DataError::new(folder, format!("`model_type` is `{model_type}`, which cannot be loaded"))
+            .hint(format!("the encoders that can be loaded are `{}`", model_types().join("`, `")))
+            .into()
+    })
+}
+
 fn from_folder(dir: &Path, pieces: i64, params: &mut Parameters) -> Result<Box<dyn Encoder>> {
     let mut folder = hf::read_folder(dir)?;
-    let kind = kind_of_config(&folder.config).ok_or_else(|| {
-        folder
-            .error(format!(
-                "`model_type` is `{}`, which cannot be loaded",
-                folder.config["model_type"].as_str().unwrap_or_default()
-            ))
-            .hint(format!("the encoders that can be loaded are `{}`", model_types().join("`, `")))
-    })?;
+    let kind = kind_in(dir, &folder.config)?;
     (kind.load)(&mut folder, pieces, params)
 }

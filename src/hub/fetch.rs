@@ -1,7 +1,7 @@
 //! From a name to a folder: which commit, which files, and what the cache holds of them already.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use super::cache::RepoCache;
@@ -28,12 +28,19 @@ const VOCABULARIES: [&[&str]; 6] = [
 ];
 
 /// What is wanted of a repository.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug)]
 pub enum Wanted {
-    /// `config.json`, weights, and a tokeniser if there is one.
-    Encoder,
+    /// `config.json`, weights, and a tokeniser if there is one. The function is given the folder
+    /// once `config.json` is there: what it refuses is not fetched any further.
+    Encoder(fn(&Path) -> Result<()>),
     /// A tokeniser.
     Tokenizer,
+}
+
+impl Wanted {
+    fn has_weights(self) -> bool {
+        matches!(self, Self::Encoder(_))
+    }
 }
 
 /// Files of a repository on disk.
@@ -47,17 +54,18 @@ pub struct HubFolder {
     pub commit: String,
 }
 
-/// What this process has fetched: one name stands for one commit as long as it runs.
-static FETCHED: Mutex<BTreeMap<(RepoName, Wanted), HubFolder>> = Mutex::new(BTreeMap::new());
+/// What this process has fetched, by name and whether with weights: one name stands for one commit
+/// as long as it runs.
+static FETCHED: Mutex<BTreeMap<(RepoName, bool), HubFolder>> = Mutex::new(BTreeMap::new());
 
 /// Finds the files of a repository in the cache, or fetches them.
 ///
 /// # Errors
 /// [`Error::Recipe`] for a repository, revision or files that do not exist or may not be read, and
 /// for what is not in the cache while the network is forbidden; [`Error::Remote`] where the network
-/// fails; [`Error::Io`] for the disk.
+/// fails; [`Error::Io`] for the disk; those of the function of [`Wanted::Encoder`].
 pub fn fetch(name: &RepoName, wanted: Wanted) -> Result<HubFolder> {
-    let key = (name.clone(), wanted);
+    let key = (name.clone(), wanted.has_weights());
     let mut known = lock(&FETCHED);
     if let Some(found) = known.get(&key) {
         return Ok(found.clone());
@@ -69,7 +77,7 @@ pub fn fetch(name: &RepoName, wanted: Wanted) -> Result<HubFolder> {
 
 /// What [`fetch`] found for a name in this process.
 pub fn fetched(name: &RepoName) -> Option<HubFolder> {
-    lock(&FETCHED).get(&(name.clone(), Wanted::Encoder)).cloned()
+    lock(&FETCHED).get(&(name.clone(), true)).cloned()
 }
 
 /// As [`fetch`], with settings of one's own.
@@ -216,8 +224,11 @@ impl Snapshot<'_> {
     /// Brings all files that are wanted.
     fn collect(&mut self, wanted: Wanted, name: &RepoName) -> Result<HubFolder, Failure> {
         let config = self.obtain(CONFIG)?;
-        if wanted == Wanted::Encoder && !config {
-            return Err(self.missing(CONFIG));
+        if let Wanted::Encoder(accepts) = wanted {
+            if !config {
+                return Err(self.missing(CONFIG));
+            }
+            accepts(&self.cache.snapshot(&self.commit))?;
         }
         let vocabulary = self.vocabulary()?;
         if vocabulary {
@@ -228,9 +239,9 @@ impl Snapshot<'_> {
         match wanted {
             Wanted::Tokenizer if !vocabulary => return Err(self.missing("vocabulary")),
             Wanted::Tokenizer => {}
-            Wanted::Encoder => self.weights()?,
+            Wanted::Encoder(_) => self.weights()?,
         }
-        if wanted == Wanted::Encoder && !vocabulary {
+        if wanted.has_weights() && !vocabulary {
             say(format!("note: {name} has no vocabulary; name one as the tokenizer"));
         }
         Ok(HubFolder {

@@ -46,7 +46,7 @@ impl Place {
     }
 
     fn encoder(&self, name: &str) -> Result<HubFolder> {
-        self.fetch(name, Wanted::Encoder)
+        self.fetch(name, Wanted::Encoder(|_| Ok(())))
     }
 
     /// The error, which must have this code and this text, and a hint.
@@ -352,6 +352,23 @@ fn repositories_without_what_is_needed_are_named() {
     assert!(found.join("merges.txt").is_file() && !found.join("spm.model").exists());
     place.hub.put("org/bare", &[("config.json", CONFIG), ("pytorch_model.bin", b"x")]);
     assert!(place.encoder("org/bare").unwrap().folder.join("pytorch_model.bin").is_file());
+}
+
+#[test]
+fn what_is_refused_by_its_configuration_is_not_fetched_any_further() {
+    let place = Place::new();
+    bert(&place.hub, "org/bert");
+    let refuses: fn(&Path) -> Result<()> = |folder| {
+        let config = text(folder.join("config.json"));
+        Err(Error::recipe(format!("not {config}")).with_hint("name another"))
+    };
+    let error = place.fetch("org/bert", Wanted::Encoder(refuses)).unwrap_err();
+    assert!(error.to_string().contains(r#"not {"model_type": "bert"}"#), "{error}");
+    let asked: Vec<String> = place.hub.asked().into_iter().map(|asked| asked.path).collect();
+    assert_eq!(asked.len(), 2, "HEAD and GET of config.json: {asked:?}");
+    assert!(asked.iter().all(|path| path.ends_with("/config.json")), "{asked:?}");
+    assert!(!place.repo("org/bert").join("refs/main").exists());
+    place.encoder("org/bert").unwrap();
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod predict;
 mod predictor;
 mod pretrain;
 mod rank;
+mod remarks;
 mod run;
 mod score;
 mod session;

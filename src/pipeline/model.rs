@@ -9,6 +9,7 @@ use crate::corpus::RelationSet;
 use crate::encoders;
 use crate::encoders::{Encoder, EncoderSpec, WordStart, WordVectors};
 use crate::hub::{self, RepoName};
+use crate::pipeline::remarks;
 use crate::recipe::{EncoderChoice, EncoderInit};
 use crate::shards::DocumentStore;
 use crate::systems::dsdocre::{DSDOCRE, DsdocreModel, DsdocreSettings, ModelKind};
@@ -89,6 +90,8 @@ pub struct NewModel<'a> {
     pub seed: u64,
     /// Where it lives.
     pub device: Device,
+    /// Whether remarks on the encoder are printed.
+    pub speaks: bool,
 }
 
 impl NewModel<'_> {
@@ -152,7 +155,7 @@ impl NewModel<'_> {
         let mut foundation = self.foundation(store, &tokenizer)?;
         if settings.info().twin {
             // Another seed, so that the two networks do not start as one.
-            let twin = NewModel { seed: !self.seed, ..*self };
+            let twin = NewModel { seed: !self.seed, speaks: false, ..*self };
             foundation.twin = Some(Box::new(twin.foundation(store, &tokenizer)?));
         }
         let description = Description {
@@ -170,11 +173,16 @@ impl NewModel<'_> {
 
     fn foundation(&self, store: &DocumentStore, tokenizer: &Tokenizer) -> Result<Foundation> {
         let spec = self.spec(tokenizer)?;
+        let mut stated = None;
         if let EncoderSpec::Folder(folder) = &spec {
             same_pieces(folder, store, tokenizer)?;
+            stated = Tokenizer::stated_length(folder)?;
         }
         let mut parameters = Parameters::new(self.seed, self.device);
         let encoder = encoders::build(&spec, tokenizer.vocab_size() as i64, &mut parameters)?;
+        if self.speaks {
+            remarks::tell(self.encoder, encoder.facts(), stated);
+        }
         let (relations, types) = (store.relations(), entity_types(store));
         Ok(foundation(encoder, parameters, self.encoder, relations, types, tokenizer, self.seed))
     }

@@ -234,7 +234,13 @@ impl TrainingStage<'_> {
     /// as the recipe chose.
     pub fn new_model<'s>(&'s self, start: Option<&'s Path>) -> NewModel<'s> {
         let ActiveRun { recipe, session, .. } = self.run;
-        NewModel { encoder: &recipe.encoder, start, seed: recipe.seed, device: session.device }
+        NewModel {
+            encoder: &recipe.encoder,
+            start,
+            seed: recipe.seed,
+            device: session.device,
+            speaks: session.is_root(),
+        }
     }
 
     /// A boundary that only saves checkpoints.

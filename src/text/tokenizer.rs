@@ -245,6 +245,15 @@ impl Tokenizer {
         self.inner.kind
     }
 
+    /// The longest text, in pieces, that the tokeniser of a folder states (`model_max_length` in
+    /// `tokenizer_config.json`); `None` where it states none. Views do not keep to it by
+    /// themselves.
+    ///
+    /// Errors: a data error for a file that is not such JSON, or a value that is not a number.
+    pub fn stated_length(folder: &Path) -> Result<Option<usize>> {
+        files::stated_length(folder)
+    }
+
     /// What looks wrong in the files of the tokeniser, one sentence each.
     pub fn warnings(&self) -> &[String] {
         &self.inner.warnings

@@ -55,7 +55,7 @@ impl AlbertKeys {
                 biased: true,
                 before_norm: false,
             }),
-            ..self.bert.embeddings(0)
+            ..self.bert.embeddings(None)
         }
     }
 
@@ -87,6 +87,8 @@ impl Family for Albert {
     type Keys = AlbertKeys;
     const MODEL_TYPE: &'static str = "albert";
     const ARCHITECTURE: &'static str = "AlbertModel";
+    const COUNTS: &'static [&'static str] =
+        &["type_vocab_size", "embedding_size", "num_hidden_groups", "inner_group_num"];
 
     fn assumed() -> Value {
         let mut assumed = bert::assumed();
@@ -110,20 +112,8 @@ impl Family for Albert {
     }
 
     fn dimensions(keys: &AlbertKeys) -> Dimensions {
-        let of = keys.bert.dimensions(0);
+        let of = keys.bert.dimensions(None);
         Dimensions { layers: of.layers * keys.inner_group_num, ..of }
-    }
-
-    fn counts(keys: &AlbertKeys) -> Vec<(&'static str, i64)> {
-        let mut counts = keys.bert.counts();
-        counts.push(("embedding_size", keys.embedding_size));
-        counts.push(("num_hidden_groups", keys.num_hidden_groups));
-        counts.push(("inner_group_num", keys.inner_group_num));
-        counts
-    }
-
-    fn rates(keys: &AlbertKeys) -> Vec<(&'static str, f64)> {
-        keys.bert.rates()
     }
 
     fn check(keys: &AlbertKeys) -> Result<()> {
@@ -135,10 +125,6 @@ impl Family for Albert {
             )));
         }
         Ok(())
-    }
-
-    fn set_pieces(keys: &mut AlbertKeys, pieces: i64) {
-        keys.bert.vocab_size = pieces;
     }
 
     fn set_positions(keys: &mut AlbertKeys, rows: i64) {

@@ -41,7 +41,7 @@ pub(in crate::encoders) struct BertKeys {
     pub initializer_range: f64,
     /// ε of the layer norms.
     pub layer_norm_eps: f64,
-    /// The padding piece; a row like any other here.
+    /// The padding piece; a row like any other here, but RoBERTa counts positions without it.
     pub pad_token_id: Option<i64>,
     /// Only `absolute` is known.
     pub position_embedding_type: String,
@@ -73,8 +73,9 @@ pub(in crate::encoders) fn preset([layers, width, heads]: [i64; 3], pieces: i64)
 }
 
 impl BertKeys {
-    /// The numbers in general terms, where a document's first piece has position `first`.
-    pub fn dimensions(&self, first: i64) -> Dimensions {
+    /// The numbers in general terms, where positions are counted without the piece `padding` (see
+    /// [`PositionTable`]).
+    pub fn dimensions(&self, padding: Option<i64>) -> Dimensions {
         Dimensions {
             pieces: self.vocab_size,
             width: self.hidden_size,
@@ -83,29 +84,10 @@ impl BertKeys {
             inner: self.intermediate_size,
             dropout_rates: (self.hidden_dropout_prob, self.attention_probs_dropout_prob),
             initializer_range: self.initializer_range,
-            limit: Limit::Table(self.max_position_embeddings - first),
+            limit: Limit::Table(
+                self.max_position_embeddings - padding.map_or(0, |piece| piece + 1),
+            ),
         }
-    }
-
-    /// The keys that must be at least 1.
-    pub fn counts(&self) -> Vec<(&'static str, i64)> {
-        vec![
-            ("vocab_size", self.vocab_size),
-            ("hidden_size", self.hidden_size),
-            ("num_hidden_layers", self.num_hidden_layers),
-            ("num_attention_heads", self.num_attention_heads),
-            ("intermediate_size", self.intermediate_size),
-            ("max_position_embeddings", self.max_position_embeddings),
-            ("type_vocab_size", self.type_vocab_size),
-        ]
-    }
-
-    /// The keys that are dropout rates.
-    pub fn rates(&self) -> Vec<(&'static str, f64)> {
-        vec![
-            ("hidden_dropout_prob", self.hidden_dropout_prob),
-            ("attention_probs_dropout_prob", self.attention_probs_dropout_prob),
-        ]
     }
 
     /// # Errors
@@ -115,8 +97,8 @@ impl BertKeys {
         absolute(&self.position_embedding_type)
     }
 
-    /// The embedding, where a document's first piece has position `first`.
-    pub fn embeddings(&self, first: i64) -> EmbeddingPlan {
+    /// The embedding, with positions as in [`Self::dimensions`].
+    pub fn embeddings(&self, padding: Option<i64>) -> EmbeddingPlan {
         EmbeddingPlan {
             words: "embeddings.word_embeddings.weight",
             pieces: self.vocab_size,
@@ -124,7 +106,7 @@ impl BertKeys {
             positions: Some(PositionTable {
                 name: POSITION_TABLE,
                 rows: self.max_position_embeddings,
-                first,
+                padding,
             }),
             token_types: Some(("embeddings.token_type_embeddings.weight", self.type_vocab_size)),
             norm: Some(("embeddings.LayerNorm", true)),

@@ -23,6 +23,7 @@ impl Family for Bert {
     type Keys = BertKeys;
     const MODEL_TYPE: &'static str = "bert";
     const ARCHITECTURE: &'static str = "BertModel";
+    const COUNTS: &'static [&'static str] = &["type_vocab_size"];
 
     fn assumed() -> Value {
         assumed()
@@ -35,23 +36,11 @@ impl Family for Bert {
     }
 
     fn dimensions(keys: &BertKeys) -> Dimensions {
-        keys.dimensions(0)
-    }
-
-    fn counts(keys: &BertKeys) -> Vec<(&'static str, i64)> {
-        keys.counts()
-    }
-
-    fn rates(keys: &BertKeys) -> Vec<(&'static str, f64)> {
-        keys.rates()
+        keys.dimensions(None)
     }
 
     fn check(keys: &BertKeys) -> Result<()> {
         keys.check()
-    }
-
-    fn set_pieces(keys: &mut BertKeys, pieces: i64) {
-        keys.vocab_size = pieces;
     }
 
     fn set_positions(keys: &mut BertKeys, rows: i64) {
@@ -59,16 +48,16 @@ impl Family for Bert {
     }
 
     fn slots(keys: &BertKeys) -> Result<Vec<Slot>> {
-        let mut slots = keys.stack(keys.embeddings(0))?.slots();
+        let mut slots = keys.stack(keys.embeddings(None))?.slots();
         slots.extend(keys.pooler());
         Ok(slots)
     }
 
     fn network(keys: &BertKeys, params: &Parameters) -> Result<EncoderNetwork> {
-        keys.stack(keys.embeddings(0))?.plain_network(params)
+        keys.stack(keys.embeddings(None))?.plain_network(params)
     }
 
     fn start_local(keys: &BertKeys, params: &Parameters) -> Result<bool> {
-        keys.stack(keys.embeddings(0))?.start_local(params)
+        keys.stack(keys.embeddings(None))?.start_local(params)
     }
 }

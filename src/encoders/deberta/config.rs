@@ -110,25 +110,13 @@ impl DebertaKeys {
             inner: self.intermediate_size,
             dropout_rates: (self.hidden_dropout_prob, self.attention_probs_dropout_prob),
             initializer_range: self.initializer_range,
-            limit: if self.position_biased_input {
-                Limit::Table(positions)
-            } else {
-                Limit::Trained(positions)
+            limit: match self.position_biased_input {
+                true => Limit::Table(positions),
+                // Far distances share the last bucket, whatever the length.
+                false if self.relative_attention && self.position_buckets > 0 => Limit::None,
+                false => Limit::Trained(positions),
             },
         }
-    }
-
-    pub fn counts(&self) -> Vec<(&'static str, i64)> {
-        vec![
-            ("vocab_size", self.vocab_size),
-            ("hidden_size", self.hidden_size),
-            ("num_hidden_layers", self.num_hidden_layers),
-            ("num_attention_heads", self.num_attention_heads),
-            ("intermediate_size", self.intermediate_size),
-            ("max_position_embeddings", self.max_position_embeddings),
-            ("conv_groups", self.conv_groups),
-            ("embedding_size", self.embedding_width()),
-        ]
     }
 
     pub fn check(&self) -> Result<()> {
@@ -239,7 +227,7 @@ impl DebertaKeys {
             positions: self.position_biased_input.then_some(PositionTable {
                 name: "embeddings.position_embeddings.weight",
                 rows: self.max_position_embeddings,
-                first: 0,
+                padding: None,
             }),
             token_types: (self.type_vocab_size > 0)
                 .then_some(("embeddings.token_type_embeddings.weight", self.type_vocab_size)),
@@ -317,5 +305,32 @@ fn check_terms<'a>(mut names: impl Iterator<Item = &'a str>) -> Result<()> {
         Some(name) => Err(Error::recipe(format!("`pos_att_type` names `{name}`"))
             .with_hint("the known terms are c2p and p2c")),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows as `make_log_bucket_position` of transformers and the clamp behind it give them, in the
+    /// order of distances.
+    #[test]
+    fn far_distances_have_the_rows_of_the_reference_at_any_length() {
+        let distances =
+            [-5000, -700, -511, -300, -129, -1, 0, 1, 128, 129, 300, 400, 511, 512, 5000];
+        for (buckets, farthest, rows) in [
+            (256, 512, [0, 0, 0, 48, 126, 254, 255, 256, 383, 384, 462, 488, 510, 511, 511]),
+            (16, 512, [0, 0, 0, 0, 2, 14, 15, 16, 28, 28, 30, 30, 30, 31, 31]),
+        ] {
+            let mut keys = assumed();
+            for key in ["vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"] {
+                keys[key] = json!(1);
+            }
+            keys["intermediate_size"] = json!(1);
+            keys["position_buckets"] = json!(buckets);
+            keys["max_relative_positions"] = json!(farthest);
+            let keys: DebertaKeys = serde_json::from_value(keys).unwrap();
+            assert_eq!(distances.map(|distance| keys.row(distance)), rows, "{buckets}");
+        }
     }
 }

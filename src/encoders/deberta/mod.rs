@@ -26,6 +26,7 @@ impl Family for Deberta {
     type Keys = DebertaKeys;
     const MODEL_TYPE: &'static str = "deberta-v2";
     const ARCHITECTURE: &'static str = "DebertaV2Model";
+    const COUNTS: &'static [&'static str] = &["embedding_size", "conv_groups"];
     const OPTIONAL: &'static [&'static str] =
         &["embedding_size", "attention_head_size", "conv_kernel_size"];
 
@@ -56,23 +57,14 @@ impl Family for Deberta {
         keys.dimensions()
     }
 
-    fn counts(keys: &DebertaKeys) -> Vec<(&'static str, i64)> {
-        keys.counts()
-    }
-
-    fn rates(keys: &DebertaKeys) -> Vec<(&'static str, f64)> {
-        vec![
-            ("hidden_dropout_prob", keys.hidden_dropout_prob),
-            ("attention_probs_dropout_prob", keys.attention_probs_dropout_prob),
-        ]
-    }
-
     fn check(keys: &DebertaKeys) -> Result<()> {
         keys.check()
     }
 
-    fn set_pieces(keys: &mut DebertaKeys, pieces: i64) {
-        keys.vocab_size = pieces;
+    /// The rows of distances stay those of the positions that there were.
+    fn set_positions(keys: &mut DebertaKeys, rows: i64) {
+        keys.max_relative_positions = keys.farthest();
+        keys.max_position_embeddings = rows;
     }
 
     fn slots(keys: &DebertaKeys) -> Result<Vec<Slot>> {

@@ -61,7 +61,7 @@ impl DistilBertKeys {
             positions: Some(PositionTable {
                 name: POSITION_TABLE,
                 rows: self.max_position_embeddings,
-                first: 0,
+                padding: None,
             }),
             token_types: None,
             norm: Some(("embeddings.LayerNorm", true)),
@@ -91,6 +91,8 @@ impl Family for DistilBert {
     type Keys = DistilBertKeys;
     const MODEL_TYPE: &'static str = "distilbert";
     const ARCHITECTURE: &'static str = "DistilBertModel";
+    const COUNTS: &'static [&'static str] = &["dim", "n_layers", "n_heads", "hidden_dim"];
+    const RATES: &'static [&'static str] = &["dropout", "attention_dropout"];
 
     fn assumed() -> Value {
         json!({
@@ -130,27 +132,8 @@ impl Family for DistilBert {
         }
     }
 
-    fn counts(keys: &DistilBertKeys) -> Vec<(&'static str, i64)> {
-        vec![
-            ("vocab_size", keys.vocab_size),
-            ("dim", keys.dim),
-            ("n_layers", keys.n_layers),
-            ("n_heads", keys.n_heads),
-            ("hidden_dim", keys.hidden_dim),
-            ("max_position_embeddings", keys.max_position_embeddings),
-        ]
-    }
-
-    fn rates(keys: &DistilBertKeys) -> Vec<(&'static str, f64)> {
-        vec![("dropout", keys.dropout), ("attention_dropout", keys.attention_dropout)]
-    }
-
     fn check(keys: &DistilBertKeys) -> Result<()> {
         keys.stack().map(drop)
-    }
-
-    fn set_pieces(keys: &mut DistilBertKeys, pieces: i64) {
-        keys.vocab_size = pieces;
     }
 
     fn set_positions(keys: &mut DistilBertKeys, rows: i64) {

@@ -34,7 +34,7 @@ impl ElectraKeys {
         EmbeddingPlan {
             width: self.embedding_size,
             projection: (self.embedding_size != outputs).then_some(projection),
-            ..self.bert.embeddings(0)
+            ..self.bert.embeddings(None)
         }
     }
 }
@@ -43,6 +43,7 @@ impl Family for Electra {
     type Keys = ElectraKeys;
     const MODEL_TYPE: &'static str = "electra";
     const ARCHITECTURE: &'static str = "ElectraModel";
+    const COUNTS: &'static [&'static str] = &["type_vocab_size", "embedding_size"];
 
     fn assumed() -> Value {
         let mut assumed = bert::assumed();
@@ -58,25 +59,11 @@ impl Family for Electra {
     }
 
     fn dimensions(keys: &ElectraKeys) -> Dimensions {
-        keys.bert.dimensions(0)
-    }
-
-    fn counts(keys: &ElectraKeys) -> Vec<(&'static str, i64)> {
-        let mut counts = keys.bert.counts();
-        counts.push(("embedding_size", keys.embedding_size));
-        counts
-    }
-
-    fn rates(keys: &ElectraKeys) -> Vec<(&'static str, f64)> {
-        keys.bert.rates()
+        keys.bert.dimensions(None)
     }
 
     fn check(keys: &ElectraKeys) -> Result<()> {
         keys.bert.check()
-    }
-
-    fn set_pieces(keys: &mut ElectraKeys, pieces: i64) {
-        keys.bert.vocab_size = pieces;
     }
 
     fn set_positions(keys: &mut ElectraKeys, rows: i64) {

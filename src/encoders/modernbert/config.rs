@@ -100,27 +100,6 @@ impl ModernBertKeys {
         }
     }
 
-    pub fn counts(&self) -> Vec<(&'static str, i64)> {
-        vec![
-            ("vocab_size", self.vocab_size),
-            ("hidden_size", self.hidden_size),
-            ("num_hidden_layers", self.num_hidden_layers),
-            ("num_attention_heads", self.num_attention_heads),
-            ("intermediate_size", self.intermediate_size),
-            ("max_position_embeddings", self.max_position_embeddings),
-            ("global_attn_every_n_layers", self.global_attn_every_n_layers),
-            ("local_attention", self.local_attention),
-        ]
-    }
-
-    pub fn rates(&self) -> Vec<(&'static str, f64)> {
-        vec![
-            ("attention_dropout", self.attention_dropout),
-            ("embedding_dropout", self.embedding_dropout),
-            ("mlp_dropout", self.mlp_dropout),
-        ]
-    }
-
     pub fn check(&self) -> Result<()> {
         HiddenAct::named("hidden_activation", &self.hidden_activation)?;
         if (self.hidden_size / self.num_attention_heads) % 2 == 1 {

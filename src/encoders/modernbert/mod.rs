@@ -30,6 +30,9 @@ impl Family for ModernBert {
     type Keys = ModernBertKeys;
     const MODEL_TYPE: &'static str = "modernbert";
     const ARCHITECTURE: &'static str = "ModernBertModel";
+    const COUNTS: &'static [&'static str] = &["global_attn_every_n_layers", "local_attention"];
+    const RATES: &'static [&'static str] =
+        &["attention_dropout", "embedding_dropout", "mlp_dropout"];
     const OPTIONAL: &'static [&'static str] = &["layer_types"];
 
     fn assumed() -> Value {
@@ -54,20 +57,8 @@ impl Family for ModernBert {
         keys.dimensions()
     }
 
-    fn counts(keys: &ModernBertKeys) -> Vec<(&'static str, i64)> {
-        keys.counts()
-    }
-
-    fn rates(keys: &ModernBertKeys) -> Vec<(&'static str, f64)> {
-        keys.rates()
-    }
-
     fn check(keys: &ModernBertKeys) -> Result<()> {
         keys.check()
-    }
-
-    fn set_pieces(keys: &mut ModernBertKeys, pieces: i64) {
-        keys.vocab_size = pieces;
     }
 
     fn slots(keys: &ModernBertKeys) -> Result<Vec<Slot>> {

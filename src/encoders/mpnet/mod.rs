@@ -21,9 +21,9 @@ pub(super) enum MpNet {}
 /// The registry's entry.
 pub(super) const MPNET: EncoderKind = kind::<MpNet>(&["mpnet-tiny", "mpnet-mini", "mpnet-base"]);
 
-/// Row of a document's first piece: the reference counts from a padding piece 1, whatever the
-/// configuration says.
-const FIRST: i64 = 2;
+/// The piece that positions are counted without. It is fixed in the reference, whatever padding
+/// piece the configuration names.
+const PADDING: i64 = 1;
 /// Buckets of distances. The key of the configuration sizes the table, and changes nothing else.
 const BUCKETS: i64 = 32;
 const BIAS: &str = "encoder.relative_attention_bias.weight";
@@ -65,7 +65,7 @@ impl MpNetKeys {
             positions: Some(PositionTable {
                 name: POSITION_TABLE,
                 rows: self.max_position_embeddings,
-                first: FIRST,
+                padding: Some(PADDING),
             }),
             token_types: None,
             norm: Some(("embeddings.LayerNorm", true)),
@@ -144,7 +144,7 @@ impl Family for MpNet {
     type Keys = MpNetKeys;
     const MODEL_TYPE: &'static str = "mpnet";
     const ARCHITECTURE: &'static str = "MPNetModel";
-    const PADDING: Option<i64> = Some(FIRST - 1);
+    const PADDING: Option<i64> = Some(PADDING);
 
     fn assumed() -> Value {
         let mut assumed = bert::assumed();
@@ -154,22 +154,14 @@ impl Family for MpNet {
 
     fn preset(size: [i64; 3], pieces: i64) -> Value {
         let mut config = bert::preset(size, pieces);
-        config["max_position_embeddings"] = json!(512 + FIRST);
+        config["max_position_embeddings"] = json!(512 + PADDING + 1);
         config["layer_norm_eps"] = json!(1e-5);
-        config["pad_token_id"] = json!(1);
+        config["pad_token_id"] = json!(PADDING);
         config
     }
 
     fn dimensions(keys: &MpNetKeys) -> Dimensions {
-        keys.as_bert().dimensions(FIRST)
-    }
-
-    fn counts(keys: &MpNetKeys) -> Vec<(&'static str, i64)> {
-        keys.as_bert().counts()
-    }
-
-    fn rates(keys: &MpNetKeys) -> Vec<(&'static str, f64)> {
-        keys.as_bert().rates()
+        keys.as_bert().dimensions(Some(PADDING))
     }
 
     fn check(keys: &MpNetKeys) -> Result<()> {
@@ -181,10 +173,6 @@ impl Family for MpNet {
             )));
         }
         Ok(())
-    }
-
-    fn set_pieces(keys: &mut MpNetKeys, pieces: i64) {
-        keys.vocab_size = pieces;
     }
 
     fn slots(keys: &MpNetKeys) -> Result<Vec<Slot>> {

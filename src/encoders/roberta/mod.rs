@@ -1,13 +1,13 @@
 //! RoBERTa (Liu et al. 2019) and XLM-RoBERTa (Conneau et al. 2020): BERT whose positions begin
-//! after the number of the padding piece.
+//! behind the number of the padding piece and are counted without that piece.
 
 use serde_json::{Value, json};
 
 use super::EncoderKind;
 use super::bert::{self, BertKeys};
 use super::transformer::{Dimensions, EncoderNetwork, Family, Stack, kind};
-use crate::Result;
 use crate::torch::{Parameters, Slot};
+use crate::{Error, Result};
 
 /// RoBERTa, or XLM-RoBERTa, which differs in its name alone.
 pub(super) enum Roberta<const XLM: bool> {}
@@ -23,19 +23,19 @@ pub(super) const XLM_ROBERTA: EncoderKind =
 /// The padding piece of configurations that do not name one.
 const PADDING: i64 = 1;
 
-/// Row of the position table that a document's first piece takes.
-fn first_position(keys: &BertKeys) -> i64 {
-    keys.pad_token_id.unwrap_or(PADDING) + 1
+fn padding(keys: &BertKeys) -> i64 {
+    keys.pad_token_id.unwrap_or(PADDING)
 }
 
 fn stack(keys: &BertKeys) -> Result<Stack> {
-    keys.stack(keys.embeddings(first_position(keys)))
+    keys.stack(keys.embeddings(Some(padding(keys))))
 }
 
 impl<const XLM: bool> Family for Roberta<XLM> {
     type Keys = BertKeys;
     const MODEL_TYPE: &'static str = if XLM { "xlm-roberta" } else { "roberta" };
     const ARCHITECTURE: &'static str = if XLM { "XLMRobertaModel" } else { "RobertaModel" };
+    const COUNTS: &'static [&'static str] = &["type_vocab_size"];
 
     fn assumed() -> Value {
         bert::assumed()
@@ -51,23 +51,18 @@ impl<const XLM: bool> Family for Roberta<XLM> {
     }
 
     fn dimensions(keys: &BertKeys) -> Dimensions {
-        keys.dimensions(first_position(keys))
-    }
-
-    fn counts(keys: &BertKeys) -> Vec<(&'static str, i64)> {
-        keys.counts()
-    }
-
-    fn rates(keys: &BertKeys) -> Vec<(&'static str, f64)> {
-        keys.rates()
+        keys.dimensions(Some(padding(keys)))
     }
 
     fn check(keys: &BertKeys) -> Result<()> {
+        let padding = padding(keys);
+        if padding < 0 {
+            return Err(Error::recipe(format!(
+                "`pad_token_id` is {padding}, but positions begin behind the number of that piece"
+            ))
+            .with_hint("name the number of the padding piece; that of RoBERTa is 1"));
+        }
         keys.check()
-    }
-
-    fn set_pieces(keys: &mut BertKeys, pieces: i64) {
-        keys.vocab_size = pieces;
     }
 
     fn slots(keys: &BertKeys) -> Result<Vec<Slot>> {

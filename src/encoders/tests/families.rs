@@ -229,6 +229,111 @@ fn presets_can_start_local_or_say_that_they_do_not() {
     }
 }
 
+/// Rows as `create_position_ids_from_input_ids` of transformers gives them. MPNet counts without
+/// piece 1 there, whatever the configuration says.
+#[test]
+fn positions_are_counted_without_the_padding_piece() {
+    let documents = [vec![5, 1, 7], vec![1], vec![6, 4, 1, 8], vec![9, 10]];
+    let without_1 = [2, 1, 3, 1, 2, 3, 1, 4, 2, 3];
+    let without_4 = [5, 6, 7, 5, 5, 4, 6, 7, 5, 6];
+    for (preset, padding, rows) in [
+        ("roberta-tiny", 1, without_1),
+        ("xlm-roberta-tiny", 4, without_4),
+        ("roberta-tiny", 4, without_4),
+        ("mpnet-tiny", 4, without_1),
+    ] {
+        let (params, encoder) = of(preset, &json!({ "pad_token_id": padding }), 9);
+        let pass = Pass::inference(Precision::Fp32);
+        let found = tch::no_grad(|| encoder.layer_states(&stream(&documents), &pass).unwrap());
+        let rows_of = |name: &str, rows: &[i64]| {
+            let table = params.get(&format!("embeddings.{name}_embeddings.weight")).unwrap();
+            table.index_select(0, &Tensor::from_slice(rows))
+        };
+        let mut sum = rows_of("word", &documents.concat()) + rows_of("position", &rows);
+        if preset != "mpnet-tiny" {
+            sum += rows_of("token_type", &[0]);
+        }
+        let eps = encoder.config()["layer_norm_eps"].as_f64().unwrap();
+        let normed = sum.layer_norm([128], None::<Tensor>, None::<Tensor>, eps, false);
+        let difference = largest_difference(&found.embedding, &normed);
+        assert!(difference < 1e-6, "{preset} {padding}: {difference}");
+        let notes = &encoder.facts().notes;
+        let expected = usize::from((preset, padding) == ("mpnet-tiny", 4));
+        assert_eq!(notes.len(), expected, "{preset} {padding}: {notes:?}");
+    }
+    let spec = EncoderSpec::preset("roberta-tiny", json!({ "pad_token_id": -1 }));
+    let error = build(&spec, 50, &mut Parameters::new(1, Device::Cpu)).err().unwrap();
+    assert!(error.to_string().contains("`pad_token_id` is -1") && error.hint().is_some());
+}
+
+#[test]
+fn counts_below_1_and_rates_from_1_on_are_refused_by_their_keys() {
+    // Keys that are no counts, or counts that may be 0.
+    let free = ["pad_token_id", "max_relative_positions", "position_buckets", "conv_kernel_size"];
+    for (preset, overrides) in families() {
+        let (_params, encoder) = of(preset, &overrides, 11);
+        let config = encoder.config();
+        let wrong = config.as_object().unwrap().iter().filter_map(|(key, value)| {
+            let named = |part: &str| key.contains(part);
+            let free = free.contains(&key.as_str()) || named("clamp_len");
+            let none = key == "type_vocab_size" && ["deberta-tiny", "mpnet-tiny"].contains(&preset);
+            match value {
+                Value::Number(count) if count.is_i64() && !free && !none => Some((key, json!(0))),
+                Value::Number(_) if named("dropout") => Some((key, json!(1.0))),
+                _ => None,
+            }
+        });
+        let wrong: Vec<_> = wrong.collect();
+        assert!(wrong.len() >= 6, "{preset}: {wrong:?}");
+        for (key, value) in wrong {
+            let mut overrides = overrides.clone();
+            overrides[key] = value;
+            let spec = EncoderSpec::preset(preset, overrides);
+            let error = build(&spec, 50, &mut Parameters::new(1, Device::Cpu)).err();
+            let error = error.unwrap_or_else(|| panic!("{preset}: {key}")).to_string();
+            assert!(error.contains(&format!("`{key}` is ")), "{preset}: {error}");
+        }
+    }
+}
+
+#[test]
+fn encoders_of_distances_alone_read_documents_of_any_length() {
+    let buckets = json!({ "position_buckets": 16 });
+    let single = json!({ "position_buckets": -1 });
+    let table = json!({ "position_buckets": 16, "position_biased_input": true });
+    let long = stream(&[(0..700).map(|at| at * 7 % 50).collect()]);
+    let pass = Pass::inference(Precision::Fp32);
+    for (preset, overrides, limit) in [
+        ("deberta-tiny", &buckets, None),
+        ("xlnet-tiny", &json!({}), None),
+        ("deberta-tiny", &single, Some(512)),
+        ("deberta-tiny", &table, Some(512)),
+    ] {
+        let (mut params, mut encoder) = of(preset, overrides, 10);
+        assert_eq!(encoder.facts().max_positions, limit, "{preset} {overrides}");
+        let states = tch::no_grad(|| encoder.encode(&long, &pass));
+        if overrides == &table {
+            let error = states.unwrap_err();
+            assert!(error.to_string().contains("has 512 positions"), "{error}");
+            let short =
+                stream(&[(0..400).collect::<Vec<i64>>().iter().map(|at| at % 50).collect()]);
+            let read =
+                |encoder: &dyn Encoder, of| tch::no_grad(|| encoder.encode(of, &pass).unwrap());
+            let before = read(&*encoder, &short);
+            encoder.extend_positions(0.4, &mut params).unwrap();
+            assert_eq!(encoder.facts().max_positions, Some(1536));
+            let (_dir, _again, loaded) = saved_and_loaded(&params, &*encoder, 50);
+            assert_eq!(before, read(&*loaded, &short), "distances stay as they were");
+            assert_eq!(read(&*encoder, &long), read(&*loaded, &long));
+            continue;
+        }
+        assert!(states.unwrap().isfinite().all().int64_value(&[]) == 1, "{preset} {overrides}");
+        encoder.extend_positions(0.4, &mut params).unwrap();
+        let extended = encoder.facts().max_positions;
+        assert_eq!(extended, limit.map(|most| 3 * most), "{preset} {overrides}");
+    }
+}
+
 /// docs/formats.md: newer releases of transformers write two keys of ModernBERT in another way.
 #[test]
 fn both_ways_of_writing_the_layers_of_modernbert_are_read() {

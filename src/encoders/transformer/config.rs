@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::family::Family;
+use super::family::{COUNTS, Family, PIECES, RATES};
 use crate::encoders::checks::{check_positive, check_rates};
 use crate::encoders::kind::{from_json, overridden};
 use crate::{Error, Result};
@@ -82,6 +82,17 @@ impl<Keys: Clone + Serialize + DeserializeOwned> Config<Keys> {
         Ok(())
     }
 
+    /// Sets the number of rows of the word-piece table.
+    ///
+    /// # Errors
+    /// If the keys cannot be read again.
+    pub fn set_pieces(&mut self, pieces: i64) -> Result<()> {
+        let mut keys = serde_json::to_value(&self.keys).unwrap_or_default();
+        keys[PIECES] = json!(pieces);
+        self.keys = from_json(&keys)?;
+        Ok(())
+    }
+
     /// The content of `config.json`. `architectures` and `model_type` say what is saved, whatever
     /// was loaded.
     pub fn to_json<F: Family<Keys = Keys>>(&self) -> Value {
@@ -94,8 +105,13 @@ impl<Keys: Clone + Serialize + DeserializeOwned> Config<Keys> {
     /// # Errors
     /// [`Error::Recipe`] naming a key whose value cannot be used.
     pub fn check<F: Family<Keys = Keys>>(&self) -> Result<()> {
-        check_positive(KEY, &F::counts(&self.keys))?;
-        check_rates(KEY, &F::rates(&self.keys))?;
+        let values = serde_json::to_value(&self.keys).unwrap_or_default();
+        let counts = COUNTS.iter().chain(F::COUNTS);
+        let counts = counts.filter_map(|&key| Some((key, values.get(key)?.as_i64()?)));
+        check_positive(KEY, &counts.collect::<Vec<_>>())?;
+        let rates = RATES.iter().chain(F::RATES);
+        let rates = rates.filter_map(|&key| Some((key, values.get(key)?.as_f64()?)));
+        check_rates(KEY, &rates.collect::<Vec<_>>())?;
         F::dimensions(&self.keys).check()?;
         F::check(&self.keys)
     }

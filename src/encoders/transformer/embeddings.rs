@@ -15,8 +15,10 @@ pub(in crate::encoders) struct PositionTable {
     pub name: &'static str,
     /// Number of rows.
     pub rows: i64,
-    /// The row of a document's first piece.
-    pub first: i64,
+    /// The piece that positions are counted without: all pieces of that number take the row of the
+    /// same number, and a document's other pieces the rows behind it. `None` for a family whose
+    /// positions count every piece, from row 0.
+    pub padding: Option<i64>,
 }
 
 /// A linear map from the width of the tables to that of the states.
@@ -80,8 +82,8 @@ impl EmbeddingPlan {
     /// # Errors
     /// If one was not.
     pub fn get(&self, params: &Parameters) -> Result<Embeddings> {
-        let positions = self.positions.map(|PositionTable { name, first, .. }| {
-            params.handle(name).map(|rows| Positions { name, rows, first })
+        let positions = self.positions.map(|PositionTable { name, padding, .. }| {
+            params.handle(name).map(|rows| Positions { name, rows, padding })
         });
         Ok(Embeddings {
             words: params.handle(self.words)?,
@@ -120,8 +122,25 @@ pub(in crate::encoders) struct Positions {
     pub name: &'static str,
     /// The table.
     pub rows: Tensor,
-    /// The row of a document's first piece.
-    pub first: i64,
+    /// As in [`PositionTable`].
+    pub padding: Option<i64>,
+}
+
+impl Positions {
+    /// The row of each piece; `[T]`. transformers counts the same way in
+    /// `create_position_ids_from_input_ids`.
+    fn of(&self, stream: &TokenStream) -> Result<Tensor> {
+        let (ids, positions) = (&stream.ids, &stream.positions);
+        let Some(padding) = self.padding else { return Ok(positions.shallow_clone()) };
+        let is_padding = ids.f_eq(padding)?.f_to_kind(Kind::Int64)?;
+        // Padding pieces up to each piece: of the stream, then of its document.
+        let seen = is_padding.f_cumsum(0, Kind::Int64)?;
+        let first = Tensor::f_arange(ids.size()[0], (Kind::Int64, ids.device()))?;
+        let first = first.f_sub(positions)?;
+        let before = seen.f_sub(&is_padding)?.f_index_select(0, &first)?;
+        let counted = positions.f_add_scalar(1)?.f_sub(&seen.f_sub(&before)?)?;
+        Ok(counted.f_mul(&is_padding.f_eq(0)?)?.f_add_scalar(padding)?)
+    }
 }
 
 impl Embeddings {
@@ -131,8 +150,8 @@ impl Embeddings {
     /// If libtorch rejects an operation.
     pub fn forward(&self, stream: &TokenStream, pass: &Pass) -> Result<Tensor> {
         let mut sum = lookup(&self.words, &stream.ids)?;
-        if let Some(Positions { rows, first, .. }) = &self.positions {
-            sum = sum.f_add(&lookup(rows, &stream.positions.f_add_scalar(*first)?)?)?;
+        if let Some(positions) = &self.positions {
+            sum = sum.f_add(&lookup(&positions.rows, &positions.of(stream)?)?)?;
         }
         if let Some(types) = &self.token_types {
             sum = sum.f_add(&types.f_select(0, 0)?)?;

@@ -11,6 +11,20 @@ use super::network::EncoderNetwork;
 use crate::Result;
 use crate::torch::{Parameters, Slot};
 
+/// The key of the number of rows of the word-piece table, in all families.
+pub(super) const PIECES: &str = "vocab_size";
+/// BERT's counts, which must be at least 1 in every family that has the key.
+pub(super) const COUNTS: [&str; 6] = [
+    PIECES,
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+];
+/// BERT's dropout rates.
+pub(super) const RATES: [&str; 2] = ["hidden_dropout_prob", "attention_probs_dropout_prob"];
+
 /// A family of Transformers, by its `model_type`.
 pub(in crate::encoders) trait Family: Sized + 'static {
     /// The keys of its `config.json` that decide about numbers.
@@ -22,7 +36,12 @@ pub(in crate::encoders) trait Family: Sized + 'static {
     const ARCHITECTURE: &'static str;
     /// Keys that are not written where they are not set.
     const OPTIONAL: &'static [&'static str] = &[];
-    /// The padding piece that transformers counts positions from, whatever the configuration says.
+    /// Keys of its own that must be at least 1 where they are set, beyond [`COUNTS`].
+    const COUNTS: &'static [&'static str] = &[];
+    /// Keys of its own that are dropout rates, beyond [`RATES`].
+    const RATES: &'static [&'static str] = &[];
+    /// The piece that transformers counts positions without, whatever padding piece the
+    /// configuration names.
     const PADDING: Option<i64> = None;
 
     /// What transformers assumes for keys that a `config.json` lacks; an object.
@@ -42,22 +61,13 @@ pub(in crate::encoders) trait Family: Sized + 'static {
     /// Its numbers in general terms.
     fn dimensions(keys: &Self::Keys) -> Dimensions;
 
-    /// The keys that must be at least 1.
-    fn counts(keys: &Self::Keys) -> Vec<(&'static str, i64)>;
-
-    /// The keys that are dropout rates.
-    fn rates(keys: &Self::Keys) -> Vec<(&'static str, f64)>;
-
-    /// Refuses values that cannot be built, beyond those of [`Self::counts`] and [`Self::rates`].
+    /// Refuses values that cannot be built, beyond those of [`Self::COUNTS`] and [`Self::RATES`].
     ///
     /// # Errors
     /// [`crate::Error::Recipe`] naming the key.
     fn check(_keys: &Self::Keys) -> Result<()> {
         Ok(())
     }
-
-    /// Sets the number of rows of the word-piece table.
-    fn set_pieces(keys: &mut Self::Keys, pieces: i64);
 
     /// Sets the number of rows of the position table, for families that have one.
     fn set_positions(_keys: &mut Self::Keys, _rows: i64) {}

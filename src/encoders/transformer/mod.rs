@@ -74,15 +74,6 @@ impl<F: Family> Transformer<F> {
                 F::MODEL_TYPE
             ));
         }
-        if let (Some(own), Some(given)) = (F::PADDING, new.padding)
-            && own != given
-        {
-            encoder.facts.notes.push(format!(
-                "`{}` counts positions from padding piece {own}, but the tokenizer's is {given}: \
-                 transformers would give other states to documents with piece {own}",
-                F::MODEL_TYPE
-            ));
-        }
         if let Some(words) = &new.words {
             let std = F::dimensions(keys).initializer_range;
             let table = &encoder.network.embeddings.words;
@@ -100,12 +91,13 @@ impl<F: Family> Transformer<F> {
         params.declare_all(F::slots(&config.keys)?)?;
         let network = F::network(&config.keys, params)?;
         let of = F::dimensions(&config.keys);
+        let notes = padding_note::<F>(&config).into_iter().collect();
         let facts = EncoderFacts {
             max_positions: of.limit.tokens().and_then(|tokens| usize::try_from(tokens).ok()),
             dropout_rates: of.dropout_rates,
             attention_heads: Some(of.heads),
             layers: Some(network.layers.len()),
-            ..EncoderFacts::new(of.width, Vec::new())
+            ..EncoderFacts::new(of.width, notes)
         };
         Ok(Self { config, network, facts })
     }
@@ -121,10 +113,10 @@ impl<F: Family> Transformer<F> {
         config.check::<F>().map_err(|error| folder.in_config(&error))?;
         check_depth(folder, F::dimensions(&config.keys).layers)?;
         let mut notes = load::check(folder, &F::slots(&config.keys)?)?;
-        notes.extend(grow::<F>(&mut config.keys, pieces));
+        notes.extend(grow::<F>(&mut config, pieces)?);
         let mut encoder = Self::declare(config, params)?;
         load::fill(folder, params)?;
-        encoder.facts.notes = notes;
+        encoder.facts.notes.extend(notes);
         Ok(encoder)
     }
 
@@ -227,7 +219,7 @@ impl<F: Family> Encoder for Transformer<F> {
             self.facts.max_positions = self.facts.max_positions.map(|most| TIMES * most);
             return Ok(());
         };
-        if table.first > 0 {
+        if table.padding.is_some() {
             return Err(Error::recipe(format!(
                 "the positions of the family `{}` cannot be extended, because they do not start \
                  with row 0",
@@ -263,17 +255,30 @@ fn check_depth(folder: &ModelFolder, layers: i64) -> Result<()> {
 /// Layers that may share one tensor (ALBERT).
 const MOST_SHARING: usize = 8;
 
-fn grow<F: Family>(keys: &mut F::Keys, pieces: i64) -> Option<String> {
-    let Dimensions { pieces: rows, initializer_range: std, .. } = F::dimensions(keys);
+/// What to know of an encoder whose padding piece is not the one that its positions leave out.
+fn padding_note<F: Family>(config: &Config<F::Keys>) -> Option<String> {
+    let own = F::PADDING?;
+    let named = config.other.get("pad_token_id")?.as_i64()?;
+    (named != own).then(|| {
+        format!(
+            "the padding piece is {named}, but `{}` counts positions without piece {own}, here as \
+             in transformers",
+            F::MODEL_TYPE
+        )
+    })
+}
+
+fn grow<F: Family>(config: &mut Config<F::Keys>, pieces: i64) -> Result<Option<String>> {
+    let Dimensions { pieces: rows, initializer_range: std, .. } = F::dimensions(&config.keys);
     if pieces <= rows {
-        return None;
+        return Ok(None);
     }
-    F::set_pieces(keys, pieces);
-    Some(format!(
+    config.set_pieces(pieces)?;
+    Ok(Some(format!(
         "the tokenizer has {pieces} pieces, the checkpoint {rows}: {} rows were added from \
          N(0, {std}²)",
         pieces - rows
-    ))
+    )))
 }
 
 /// The registry's entry of a family.

@@ -42,16 +42,6 @@ impl XlNetKeys {
         }
     }
 
-    pub fn counts(&self) -> Vec<(&'static str, i64)> {
-        vec![
-            ("vocab_size", self.vocab_size),
-            ("d_model", self.d_model),
-            ("n_layer", self.n_layer),
-            ("n_head", self.n_head),
-            ("d_inner", self.d_inner),
-        ]
-    }
-
     pub fn check(&self) -> Result<()> {
         HiddenAct::named("ff_activation", &self.ff_activation)?;
         if self.attn_type != "bi" || self.bi_data {

@@ -34,6 +34,8 @@ impl Family for XlNet {
     type Keys = XlNetKeys;
     const MODEL_TYPE: &'static str = "xlnet";
     const ARCHITECTURE: &'static str = "XLNetModel";
+    const COUNTS: &'static [&'static str] = &["d_model", "n_layer", "n_head", "d_inner"];
+    const RATES: &'static [&'static str] = &["dropout"];
 
     fn assumed() -> Value {
         json!({
@@ -62,20 +64,8 @@ impl Family for XlNet {
         keys.dimensions()
     }
 
-    fn counts(keys: &XlNetKeys) -> Vec<(&'static str, i64)> {
-        keys.counts()
-    }
-
-    fn rates(keys: &XlNetKeys) -> Vec<(&'static str, f64)> {
-        vec![("dropout", keys.dropout)]
-    }
-
     fn check(keys: &XlNetKeys) -> Result<()> {
         keys.check()
-    }
-
-    fn set_pieces(keys: &mut XlNetKeys, pieces: i64) {
-        keys.vocab_size = pieces;
     }
 
     fn slots(keys: &XlNetKeys) -> Result<Vec<Slot>> {

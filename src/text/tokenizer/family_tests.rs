@@ -415,3 +415,28 @@ fn sequences_of_every_family_are_framed_as_in_the_reference() {
         assert_eq!(ids, family.inputs("input_ids"), "{}", family.folder.display());
     }
 }
+
+#[test]
+fn the_length_that_a_folder_states_is_read_and_huge_numbers_state_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let stated = |config: &str| {
+        fs_err::write(folder.path().join("tokenizer_config.json"), config).unwrap();
+        Tokenizer::stated_length(folder.path())
+    };
+    for (config, expected) in [
+        (r#"{"model_max_length": 128}"#, Some(128)),
+        (r#"{"model_max_length": 512.0}"#, Some(512)),
+        (r#"{"model_max_length": 1000000000000000019884624838656}"#, None),
+        (r#"{"model_max_length": 9223372036854775807}"#, None),
+        (r#"{"model_max_length": 1e30}"#, None),
+        (r#"{"model_max_length": null}"#, None),
+        (r#"{"model_max_length": 0}"#, None),
+        (r#"{"do_lower_case": true}"#, None),
+    ] {
+        assert_eq!(stated(config).unwrap(), expected, "{config}");
+    }
+    let error = stated(r#"{"model_max_length": "long"}"#).unwrap_err();
+    assert!(error.to_string().contains("model_max_length") && error.hint().is_some(), "{error}");
+    let nowhere = tempfile::tempdir().unwrap();
+    assert_eq!(Tokenizer::stated_length(nowhere.path()).unwrap(), None);
+}

@@ -193,6 +193,24 @@ impl TokenizerFiles {
     }
 }
 
+/// The key of `tokenizer_config.json` that states the longest text.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct StatedLength {
+    model_max_length: Option<f64>,
+}
+
+/// Lengths from here on say that there is no limit; transformers writes 1e30.
+const UNLIMITED: f64 = 1e9;
+
+/// See [`super::Tokenizer::stated_length`].
+pub(super) fn stated_length(folder: &Path) -> Result<Option<usize>> {
+    let stated: StatedLength =
+        read_json(&folder.join("tokenizer_config.json"))?.unwrap_or_default();
+    let limited = stated.model_max_length.filter(|length| (1.0..UNLIMITED).contains(length));
+    Ok(limited.map(|length| length as usize))
+}
+
 fn class_named(name: &str, config: &Path) -> Result<Class> {
     Class::named(name).ok_or_else(|| {
         DataError::new(config, format!("the class `{name}` is not supported yet"))

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Keeps a Python environment with torch and transformers in the per-user cache and prints its
+# interpreter, the only line on the standard output.
+#
+#   DOCRE_CACHE=DIR         cache (default: ~/.cache/docre-pretrain)
+set -euo pipefail
+cache=${DOCRE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/docre-pretrain}
+venv=$cache/interop-3
+packages=('torch==2.11.0' 'transformers==5.24.0' 'numpy<3' safetensors 'pyarrow==26.0.1' 'datasets==4.4.1')
+# An environment of an earlier version is brought up to date in place: torch is large.
+if [ "$(cat "$venv/packages" 2>/dev/null)" != "${packages[*]}" ]; then
+    {
+        if ! python3 -c 'import ensurepip' 2>/dev/null; then
+            sudo=; [ "$(id -u)" -eq 0 ] || sudo=sudo
+            $sudo apt-get update -qq
+            $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv >/dev/null
+        fi
+        mkdir -p "$cache"
+        find "$cache" -maxdepth 1 -name 'interop-*' ! -path "$venv" -exec rm -rf {} +
+        [ -e "$venv/ready" ] || { rm -rf "$venv"; python3 -m venv "$venv"; }
+        "$venv/bin/pip" install --quiet --disable-pip-version-check "${packages[@]}"
+        touch "$venv/ready"
+        echo "${packages[*]}" >"$venv/packages"
+    } >&2
+fi
+echo "$venv/bin/python"
