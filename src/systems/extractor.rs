@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::row_dropout;
+use super::{EvidenceRule, Scored, row_dropout};
 use crate::encoders::{Encoder, Pass};
 pub use crate::sampling::Pair;
 use crate::text::{SpecialPieces, TokenizedDocument};
@@ -349,6 +349,20 @@ pub trait Extractor {
     /// If libtorch rejects an operation.
     fn predict(&self, batch: &RelationBatch, forward: Forward) -> Result<Tensor> {
         self.logits(batch, forward)
+    }
+
+    /// [`Self::predict`] with the evidence of the pairs from the same forward pass, for a system
+    /// whose attention tells it.
+    ///
+    /// # Errors
+    /// If libtorch rejects an operation.
+    fn scored(&self, batch: &RelationBatch, forward: Forward) -> Result<Scored> {
+        Ok(Scored { logits: self.predict(batch, forward)?, evidence: None })
+    }
+
+    /// How evidence sentences are read off [`Scored::evidence`]; `None`: predictions name none.
+    fn evidence(&self) -> Option<EvidenceRule> {
+        None
     }
 
     /// Called before a series of predictions with one set of weights.

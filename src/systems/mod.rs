@@ -22,6 +22,7 @@ mod info;
 pub mod reading;
 mod registry;
 mod schedules;
+mod scored;
 mod system;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -39,5 +40,6 @@ pub use extractor::{
 pub use info::{Profile, PublishedScores, Reads, SystemInfo, Variant};
 pub use registry::{default_system, find, parity_cases, register, systems};
 pub(crate) use schedules::adam_schedule;
+pub use scored::{EvidenceRule, EvidenceWeights, Scored};
 pub use system::{Settings, System, SystemSettings, Values, WeightPart};
 pub use windows::{BatchWindows, LongDocuments, windows_of};
