@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::{EvidenceRule, Scored, row_dropout};
+use super::{AttentionTargets, EvidenceRule, Scored, row_dropout};
 use crate::encoders::{Encoder, Pass};
 pub use crate::sampling::Pair;
 use crate::text::{SpecialPieces, TokenizedDocument};
@@ -207,6 +207,8 @@ pub struct RelationBatch {
     pub targets: Vec<f32>,
     /// Number of pairs P over all documents.
     pub pairs: usize,
+    /// What a teacher attends to, for a system that learns it; filled by whoever stored it.
+    pub attention: Option<AttentionTargets>,
     documents: usize,
     tokens: usize,
     counts: Vec<f64>,
@@ -235,7 +237,8 @@ impl RelationBatch {
             RelationLoss::AdaptiveThreshold { .. } => vec![pairs as f64],
         });
         let tokens = examples.iter().map(|example| example.document.pieces.len()).sum();
-        Ok(Self { tables, targets, pairs, documents: examples.len(), tokens, counts })
+        let (documents, attention) = (examples.len(), None);
+        Ok(Self { tables, targets, pairs, attention, documents, tokens, counts })
     }
 
     /// The targets as a tensor [P, C] on `device`.

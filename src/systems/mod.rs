@@ -7,15 +7,18 @@
 //! Not for: optimisers or ranks (`train`), nor for how a kernel works (`torch`).
 
 pub mod atlop;
+mod attention_targets;
 pub mod baselines;
 pub(crate) mod cases;
 pub mod docre_ii;
 mod documents;
+pub mod dreeam;
 pub mod dsdocre;
 mod encoder_mode;
 pub mod evidence;
 mod extraction;
 mod extractor;
+pub mod fusion;
 pub mod glre;
 pub mod hin;
 mod info;
@@ -30,6 +33,7 @@ mod windows;
 pub mod words;
 
 pub use crate::torch::on;
+pub use attention_targets::{AttentionTargets, PairAttention};
 pub use documents::{DocumentViews, PackedDocuments, row_dropout, row_keys, visit};
 pub use encoder_mode::BertMode;
 pub use extraction::ExtractionSource;
