@@ -8,12 +8,12 @@ use crate::{DataError, Result};
 /// A teacher's attention for the ordered pairs of a batch, in their order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AttentionTargets {
-    pairs: Vec<PairAttention>,
+    pairs: Vec<PairTarget>,
 }
 
 /// A teacher's attention for one pair.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct PairAttention {
+pub struct PairTarget {
     /// Kept tokens: positions in the document, its first special piece at 0.
     pub tokens: Vec<u16>,
     /// Their share of the attention.
@@ -22,7 +22,7 @@ pub struct PairAttention {
     pub rest: f32,
 }
 
-impl PairAttention {
+impl PairTarget {
     /// The `most` largest shares of a row, the first of equal ones, and the rest of it.
     pub fn largest(row: &[f32], most: usize) -> Self {
         let mut order: Vec<usize> = (0..row.len()).collect();
@@ -58,8 +58,8 @@ impl PairAttention {
     }
 }
 
-impl FromIterator<PairAttention> for AttentionTargets {
-    fn from_iter<T: IntoIterator<Item = PairAttention>>(pairs: T) -> Self {
+impl FromIterator<PairTarget> for AttentionTargets {
+    fn from_iter<T: IntoIterator<Item = PairTarget>>(pairs: T) -> Self {
         Self { pairs: pairs.into_iter().collect() }
     }
 }
@@ -69,7 +69,7 @@ impl AttentionTargets {
     ///
     /// # Errors
     /// Targets of other pairs or documents, or that are no distribution.
-    pub fn of_batch(&self, tokens: &[i64]) -> Result<&[PairAttention]> {
+    pub fn of_batch(&self, tokens: &[i64]) -> Result<&[PairTarget]> {
         let wrong = |problem: String| {
             DataError::new("stored attention", problem)
                 .hint("teacher and student must read the same documents with the same pieces")
@@ -92,30 +92,27 @@ mod tests {
 
     #[test]
     fn the_largest_shares_are_kept_and_the_rest_is_added_up() {
-        let kept = PairAttention::largest(&[0.1, 0.3, 0.3, 0.05, 0.25], 3);
+        let kept = PairTarget::largest(&[0.1, 0.3, 0.3, 0.05, 0.25], 3);
         assert_eq!((kept.tokens, kept.weights), (vec![1, 2, 4], vec![0.3, 0.3, 0.25]));
         assert!((kept.rest - 0.15).abs() < 1e-7);
-        let all = PairAttention::largest(&[0.5, 0.5], 9);
+        let all = PairTarget::largest(&[0.5, 0.5], 9);
         assert_eq!((all.tokens, all.rest), (vec![0, 1], 0.0));
     }
 
     #[test]
     fn what_is_no_distribution_over_the_tokens_of_a_document_is_refused() {
-        let good = || PairAttention { tokens: vec![0, 3], weights: vec![0.5, 0.25], rest: 0.25 };
-        let of = |pair: PairAttention| {
+        let good = || PairTarget { tokens: vec![0, 3], weights: vec![0.5, 0.25], rest: 0.25 };
+        let of = |pair: PairTarget| {
             let targets: AttentionTargets = [good(), pair].into_iter().collect();
             targets.of_batch(&[4, 4]).map(<[_]>::len).map_err(|error| error.to_string())
         };
         assert_eq!(of(good()), Ok(2));
         let bad = [
-            (
-                PairAttention { tokens: vec![0, 4], ..good() },
-                "row 1: token 4 is not in its document",
-            ),
-            (PairAttention { tokens: vec![3, 3], ..good() }, "token 3 occurs twice"),
-            (PairAttention { weights: vec![0.5], ..good() }, "2 tokens have 1 weights"),
-            (PairAttention { rest: f32::NAN, ..good() }, "NaN is no share"),
-            (PairAttention { weights: vec![-0.5, 1.0], ..good() }, "-0.5 is no share"),
+            (PairTarget { tokens: vec![0, 4], ..good() }, "row 1: token 4 is not in its document"),
+            (PairTarget { tokens: vec![3, 3], ..good() }, "token 3 occurs twice"),
+            (PairTarget { weights: vec![0.5], ..good() }, "2 tokens have 1 weights"),
+            (PairTarget { rest: f32::NAN, ..good() }, "NaN is no share"),
+            (PairTarget { weights: vec![-0.5, 1.0], ..good() }, "-0.5 is no share"),
         ];
         for (pair, why) in bad {
             let error = of(pair).unwrap_err();

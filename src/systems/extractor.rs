@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::{AttentionTargets, EvidenceRule, Scored, row_dropout};
+use super::{AttentionTargets, EvidenceRule, ScoredBatch, row_dropout};
 use crate::encoders::{Encoder, Pass};
 pub use crate::sampling::Pair;
 use crate::text::{SpecialPieces, TokenizedDocument};
@@ -359,11 +359,11 @@ pub trait Extractor {
     ///
     /// # Errors
     /// If libtorch rejects an operation.
-    fn scored(&self, batch: &RelationBatch, forward: Forward) -> Result<Scored> {
-        Ok(Scored { logits: self.predict(batch, forward)?, evidence: None })
+    fn scored(&self, batch: &RelationBatch, forward: Forward) -> Result<ScoredBatch> {
+        Ok(ScoredBatch { logits: self.predict(batch, forward)?, evidence: None })
     }
 
-    /// How evidence sentences are read off [`Scored::evidence`]; `None`: predictions name none.
+    /// How sentences are read off [`ScoredBatch::evidence`]; `None`: predictions name none.
     fn evidence(&self) -> Option<EvidenceRule> {
         None
     }

@@ -33,7 +33,7 @@ mod windows;
 pub mod words;
 
 pub use crate::torch::on;
-pub use attention_targets::{AttentionTargets, PairAttention};
+pub use attention_targets::{AttentionTargets, PairTarget};
 pub use documents::{DocumentViews, PackedDocuments, row_dropout, row_keys, visit};
 pub use encoder_mode::BertMode;
 pub use extraction::ExtractionSource;
@@ -44,6 +44,6 @@ pub use extractor::{
 pub use info::{Profile, PublishedScores, Reads, SystemInfo, Variant};
 pub use registry::{default_system, find, parity_cases, register, systems};
 pub(crate) use schedules::adam_schedule;
-pub use scored::{EvidenceRule, EvidenceWeights, Scored};
+pub use scored::{EvidenceRule, EvidenceWeights, ScoredBatch};
 pub use system::{Settings, System, SystemSettings, Values, WeightPart};
 pub use windows::{BatchWindows, LongDocuments, windows_of};

@@ -5,11 +5,12 @@
 
 use tch::{Device, Tensor};
 
+use super::fusion::FusionForm;
 use crate::Result;
 
 /// The outcome of one forward pass.
 #[derive(Debug)]
-pub struct Scored {
+pub struct ScoredBatch {
     /// Class logits; [P, C].
     pub logits: Tensor,
     /// Evidence of the same pairs; `None` for a system that does not attend.
@@ -33,6 +34,8 @@ pub struct EvidenceRule {
     pub threshold: f64,
     /// Sentences from this one on are never evidence; 0: no limit.
     pub most: usize,
+    /// Whether a second run over the evidence takes part in prediction, and in which form.
+    pub fusion: Option<FusionForm>,
 }
 
 impl EvidenceWeights {
@@ -69,7 +72,7 @@ mod tests {
 
     #[test]
     fn sentences_above_the_threshold_are_evidence_up_to_the_limit() {
-        let rule = EvidenceRule { threshold: 0.25, most: 0 };
+        let rule = EvidenceRule { threshold: 0.25, most: 0, fusion: None };
         let weights = [0.25, 0.3, f32::NAN, 0.0, 0.26];
         assert_eq!(rule.sentences(&weights), [1, 4]);
         assert_eq!(EvidenceRule { most: 4, ..rule }.sentences(&weights), [1]);

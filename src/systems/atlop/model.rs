@@ -11,7 +11,7 @@ use crate::systems::reading::{
 };
 use crate::systems::{
     Classes, DecisionRule, Extractor, Foundation, Layout, LongDocuments, NaClass, RelationBatch,
-    RelationLoss, Scored, SystemSettings, on, tables, windows_of,
+    RelationLoss, ScoredBatch, SystemSettings, on, tables, windows_of,
 };
 use crate::text::{TokenizedDocument, View};
 use crate::torch::kernels::activations::Activation;
@@ -135,9 +135,9 @@ impl Atlop {
         tables: &ReadingTables,
         pairs: &AtlopPairs,
         forward: Forward,
-    ) -> Result<Scored> {
+    ) -> Result<ScoredBatch> {
         let evidence = || self.reader.evidence(&self.foundation, &pairs.read, tables);
-        Ok(Scored {
+        Ok(ScoredBatch {
             logits: self.classify(pairs, forward)?,
             evidence: self.settings.context.then(evidence).transpose()?,
         })
@@ -221,7 +221,7 @@ impl Extractor for Atlop {
         self.classify(&self.pairs(tables(&batch.tables)?, forward)?, forward)
     }
 
-    fn scored(&self, batch: &RelationBatch, forward: Forward) -> Result<Scored> {
+    fn scored(&self, batch: &RelationBatch, forward: Forward) -> Result<ScoredBatch> {
         let laid: &ReadingTables = tables(&batch.tables)?;
         self.scored_pairs(laid, &self.pairs(laid, forward)?, forward)
     }

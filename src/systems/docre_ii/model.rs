@@ -13,7 +13,8 @@ use super::settings::{Contrast, DocreIiSettings, Stage};
 use crate::systems::reading::{ReadingLayout, ReadingOptions, adaptive_labels, check_layers};
 use crate::systems::{
     Classes, DecisionRule, Extractor, Foundation, Layout, LongDocuments, NaClass, RelationBatch,
-    RelationLoss, Scored, SystemSettings, on, relation_loss_sum, row_dropout, tables, windows_of,
+    RelationLoss, ScoredBatch, SystemSettings, on, relation_loss_sum, row_dropout, tables,
+    windows_of,
 };
 use crate::text::{TokenizedDocument, View};
 use crate::torch::HEADS;
@@ -230,17 +231,17 @@ impl Extractor for DocreIi {
         Ok(self.scored(batch, forward)?.logits)
     }
 
-    fn scored(&self, batch: &RelationBatch, forward: Forward) -> Result<Scored> {
+    fn scored(&self, batch: &RelationBatch, forward: Forward) -> Result<ScoredBatch> {
         let laid: &DocreIiTables = tables(&batch.tables)?;
         let base = self.base_pairs(laid, forward)?;
         let reader = BaseModule::reader(self.settings());
         let evidence = Some(reader.evidence(&self.foundation, &base.read, &laid.reading)?);
         if self.settings().stage == Stage::Base || self.settings().iterations == 0 {
-            return Ok(Scored { logits: base.logits, evidence });
+            return Ok(ScoredBatch { logits: base.logits, evidence });
         }
         let features = self.feature_matrix(&base)?;
         let last = self.iterations(laid, &base.logits, &features)?.pop();
-        Ok(Scored { logits: last.map_or(base.logits, |last| last.logits), evidence })
+        Ok(ScoredBatch { logits: last.map_or(base.logits, |last| last.logits), evidence })
     }
 
     fn slots(&self) -> &[&'static str] {

@@ -12,7 +12,7 @@ use crate::systems::atlop::{Atlop, AtlopPairs};
 use crate::systems::reading::{Pooling, Reader, check_layers};
 use crate::systems::{
     Classes, DecisionRule, EvidenceRule, Extractor, Foundation, Layout, RelationBatch,
-    RelationLoss, Scored, SystemSettings, relation_loss_sum, tables,
+    RelationLoss, ScoredBatch, SystemSettings, relation_loss_sum, tables,
 };
 use crate::train::Forward;
 use crate::{Error, Result};
@@ -95,6 +95,7 @@ impl Extractor for Dreeam {
         Some(EvidenceRule {
             threshold: settings.evidence_threshold,
             most: settings.max_evidence_sentences,
+            fusion: settings.fusion.then_some(settings.fusion_form),
         })
     }
 
@@ -103,7 +104,7 @@ impl Extractor for Dreeam {
         self.atlop.classify(&self.atlop.pairs(&laid.reading, forward)?, forward)
     }
 
-    fn scored(&self, batch: &RelationBatch, forward: Forward) -> Result<Scored> {
+    fn scored(&self, batch: &RelationBatch, forward: Forward) -> Result<ScoredBatch> {
         let laid: &DreeamTables = tables(&batch.tables)?;
         let pairs = self.atlop.pairs(&laid.reading, forward)?;
         self.atlop.scored_pairs(&laid.reading, &pairs, forward)

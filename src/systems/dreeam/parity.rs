@@ -2,7 +2,9 @@
 //! two runs.
 
 mod fusion;
+mod shared;
 
+use shared::{compare_evidence, compare_top, dense};
 use tch::Tensor;
 
 use super::labels::{EvidenceLabels, evidence_counts};
@@ -16,11 +18,9 @@ use crate::systems::cases::pairs::{
     batch, compare_inputs, compare_labels, compare_read, compare_windows, foundation,
 };
 use crate::systems::cases::{head_name, total_loss};
-use crate::systems::fusion::{relative_scores, top_classes};
 use crate::systems::reading::{adaptive_labels, labelled_first};
 use crate::systems::{
-    AttentionTargets, Extractor, PairAttention, Profile, RelationBatch, Scored, relation_loss_sum,
-    tables,
+    AttentionTargets, Extractor, PairTarget, Profile, RelationBatch, relation_loss_sum, tables,
 };
 use crate::text::TokenizedDocument;
 use crate::torch::kernels::context::{SpanTable, TokenRange};
@@ -154,52 +154,6 @@ fn compare_counts(
     case.compare_input("evidence_labels", &counts)
 }
 
-/// Logits as rows on the host.
-fn rows(logits: &Tensor) -> Result<Vec<Vec<f32>>> {
-    let classes = logits.size()[1] as usize;
-    let flat = Vec::<f32>::try_from(logits.detach().f_contiguous()?.f_view([-1])?)?;
-    Ok(flat.chunks_exact(classes).map(<[f32]>::to_vec).collect())
-}
-
-/// The largest classes of each pair, with their logits and their relative scores.
-fn compare_top(case: &mut Case, prefix: &str, logits: &Tensor, top: usize) -> Result<()> {
-    let rows = rows(logits)?;
-    let largest: Vec<_> = rows.iter().flat_map(|row| top_classes(row, top)).collect();
-    let relative = rows.iter().flat_map(|row| relative_scores(row, top));
-    let scores = |of: Vec<f32>| -> Result<Tensor> { Ok(Tensor::f_from_slice(&of)?) };
-    let logits = scores(largest.iter().map(|&(_, logit)| logit).collect())?;
-    case.compare(&format!("{prefix}topk_scores"), &logits)?;
-    let classes: Vec<i64> = largest.iter().map(|&(class, _)| class as i64).collect();
-    let name = format!("{prefix}topk_classes");
-    compare_labels(case, &name, &Tensor::f_from_slice(&classes)?)?;
-    let relative = scores(relative.map(|(_, score)| score).collect())?;
-    case.compare(&format!("{prefix}relative_scores"), &relative)
-}
-
-/// The share of each sentence, and the sentences that are evidence.
-fn compare_evidence(case: &mut Case, system: &Dreeam, scored: &Scored) -> Result<()> {
-    let (Some(evidence), Some(rule)) = (&scored.evidence, system.evidence()) else {
-        return Err(case.error("no evidence was computed"));
-    };
-    let rows = evidence.to_rows()?;
-    let width = case.output("evidence_distribution")?.size()[1] as usize;
-    case.compare("evidence_distribution", &Tensor::f_from_slice(&dense(&rows, width))?)?;
-    let width = case.output("evidence_decoded")?.size()[1] as usize;
-    let mut decoded = vec![0i64; rows.len() * width];
-    for (pair, row) in rows.iter().enumerate() {
-        rule.sentences(row).into_iter().for_each(|sentence| decoded[pair * width + sentence] = 1);
-    }
-    compare_labels(case, "evidence_decoded", &Tensor::f_from_slice(&decoded)?)
-}
-
-/// Rows of different lengths, filled up with 0.
-fn dense(rows: &[Vec<f32>], width: usize) -> Vec<f32> {
-    let padded = |row: &Vec<f32>| {
-        row.iter().copied().chain(std::iter::repeat(0.0)).take(width).collect::<Vec<_>>()
-    };
-    rows.iter().flat_map(padded).collect()
-}
-
 /// The stored attention of the case: all of it, or the largest shares of each pair.
 fn stored_attention(
     case: &Case,
@@ -212,7 +166,7 @@ fn stored_attention(
     let rows = stored.chunks_exact(width).zip(table.widths());
     let pair = |(row, &tokens): (&[f32], &i64)| {
         let row = &row[..(tokens as usize).min(width)];
-        PairAttention::largest(row, most.unwrap_or(row.len()))
+        PairTarget::largest(row, most.unwrap_or(row.len()))
     };
     Ok(rows.map(pair).collect())
 }

@@ -8,8 +8,8 @@ use crate::systems::reading::testing::{
 };
 use crate::systems::testing::assert_batch_invariant;
 use crate::systems::{
-    AttentionTargets, Extractor, PairAttention, Profile, RelationBatch, SystemSettings,
-    parity_cases, tables,
+    AttentionTargets, Extractor, PairTarget, Profile, RelationBatch, SystemSettings, parity_cases,
+    tables,
 };
 use crate::text::TokenizedDocument;
 use crate::train::MicroBatch;
@@ -135,7 +135,7 @@ fn gradients_reach_every_parameter_in_every_stage() {
 
 /// A teacher that looks at the first four tokens of a document alike, and a little elsewhere.
 fn uniform(batch: &RelationBatch) -> AttentionTargets {
-    let pair = || PairAttention { tokens: vec![3, 0, 2, 1], weights: vec![0.24; 4], rest: 0.04 };
+    let pair = || PairTarget { tokens: vec![3, 0, 2, 1], weights: vec![0.24; 4], rest: 0.04 };
     (0..batch.pairs).map(|_| pair()).collect()
 }
 
@@ -209,7 +209,7 @@ fn a_student_without_its_teacher_or_with_another_documents_is_refused() {
     let error = system.losses(&batch, EVALUATION).unwrap_err();
     assert!(error.to_string().contains("without a teacher's attention"), "{error}");
     assert!(error.exit_code() == 64 && error.hint().is_some());
-    let far = PairAttention { tokens: vec![500], weights: vec![1.0], rest: 0.0 };
+    let far = PairTarget { tokens: vec![500], weights: vec![1.0], rest: 0.0 };
     batch.attention = Some((0..batch.pairs).map(|_| far.clone()).collect());
     let error = system.losses(&batch, EVALUATION).unwrap_err();
     assert!(error.exit_code() == 65 && error.to_string().contains("token 500"), "{error}");

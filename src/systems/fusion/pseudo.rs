@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use crate::systems::Pair;
+use crate::sampling::Pair;
 use crate::text::{TokenizedCandidate, TokenizedDocument, TokenizedEntity, TokenizedMention};
 
 /// Some sentences of a document, with the entities that they mention.

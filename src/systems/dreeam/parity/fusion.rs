@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use tch::Tensor;
 
-use super::{compare_evidence, compare_top, rows};
+use super::shared::{compare_evidence, compare_top, rows};
 use crate::corpus::RelationSet;
 use crate::parity::{Case, lengths};
 use crate::systems::cases::foundation::EVALUATION;
@@ -17,7 +17,7 @@ use crate::systems::fusion::{
     FusedFacts, FusionForm, PseudoDocument, pseudo_documents, relative_scores,
 };
 use crate::systems::reading::labelled_first;
-use crate::systems::{Example, Extractor, Pair, RelationBatch, Scored, tables};
+use crate::systems::{Example, Extractor, Pair, RelationBatch, ScoredBatch, tables};
 use crate::text::TokenizedDocument;
 use crate::{Error, Result};
 
@@ -116,7 +116,7 @@ fn pseudo_of(
     case: &Case,
     system: &Dreeam,
     documents: &[TokenizedDocument],
-    scored: &Scored,
+    scored: &ScoredBatch,
 ) -> Result<Vec<(usize, PseudoDocument)>> {
     let (Some(weights), Some(rule)) = (&scored.evidence, system.evidence()) else {
         return Err(case.error("no evidence was computed"));
