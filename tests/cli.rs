@@ -9,6 +9,7 @@ mod common;
 #[path = "support/reference_data.rs"]
 mod reference_data;
 
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -1285,6 +1286,117 @@ fn docre_ii_predicts_after_each_iteration_and_weighs_its_parts() {
     assert!(weights.stdout.contains("features F: mean absolute weight 0."));
     assert_eq!(place.json("w.json")["parts"][1]["part"], "relations R");
     place.bad(&format!("inspect {} --weights", last("base")), 65, &["no layer that joins parts"]);
+}
+
+/// Evidence F1 and F1 of predictions, counted sentence by sentence and fact by fact.
+fn counted_scores(gold: &Value, predictions: &Value) -> (f64, f64) {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let numbers =
+        |value: &Value| -> HashSet<u64> { list(value).iter().filter_map(Value::as_u64).collect() };
+    let (mut facts, mut sentences) = (HashMap::new(), 0);
+    for document in list(gold) {
+        for label in list(&document["labels"]) {
+            let evidence = numbers(&label["evidence"]);
+            sentences += evidence.len();
+            let fact = [&document["title"], &label["h"], &label["t"], &label["r"]];
+            facts.insert(fact.map(Value::to_string), evidence);
+        }
+    }
+    let (mut right, mut told, mut right_told) = (0, 0, 0);
+    for prediction in list(predictions) {
+        let evidence = numbers(&prediction["evidence"]);
+        told += evidence.len();
+        let fact = ["title", "h_idx", "t_idx", "r"].map(|key| prediction[key].to_string());
+        if let Some(gold) = facts.get(&fact) {
+            right += 1;
+            right_told += gold.intersection(&evidence).count();
+        }
+    }
+    let f1 = |right: usize, told: usize, all: usize| {
+        if right == 0 { 0.0 } else { 2.0 * right as f64 / (told + all) as f64 }
+    };
+    (f1(right_told, told, sentences), f1(right, list(predictions).len(), facts.len()))
+}
+
+#[test]
+fn dreeam_predicts_evidence_and_fuses_two_runs() {
+    let place = Place::new();
+    let flags = finetuning(&place, 12);
+    let small = "--encoder tiny --set dreeam.averaged_layers=2 --set dreeam.emb_size=64";
+    let tuned = place.good(&format!("finetune --system dreeam --run-dir teacher {flags} {small}"));
+    let best = tuned.stderr.lines().rfind(|line| line.contains("with fusion F1")).unwrap();
+    let said = best.rsplit("with fusion F1 ").next().unwrap().trim_end_matches(')');
+    let folder = place.path("teacher/checkpoints/finetune");
+    let mut steps: Vec<_> = fs_err::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with("step-"))
+        .collect();
+    steps.sort();
+    // The best step is kept beside the last one.
+    let state =
+        |step: &String| place.json(format!("teacher/checkpoints/finetune/{step}/trainer.json"));
+    let step = steps.iter().find(|step| {
+        let state = state(step);
+        state["best"][1] == state["step"]
+    });
+    let checkpoint = format!("teacher/checkpoints/finetune/{}", step.unwrap());
+    assert!(place.json(format!("{checkpoint}/trainer.json"))["threshold"].is_f64());
+
+    let predict = |more: &str| {
+        let input = "--input world/dev.json --threads 1 --device cpu";
+        format!("predict --checkpoint {checkpoint} {input} {more}")
+    };
+    place.good(&predict("--output fused.json"));
+    place.good(&predict("--without-fusion --output plain.json"));
+    assert_ne!(place.bytes("fused.json"), place.bytes("plain.json"));
+    let gold = place.json("world/dev.json");
+    for file in ["fused.json", "plain.json"] {
+        place.good(&format!("evaluate --gold world/dev.json --predictions {file} --json s.json"));
+        let (evidence, f1) = counted_scores(&gold, &place.json(file));
+        let scores = &place.json("s.json")["official"];
+        let near = |key: &str, ours: f64| (scores[key].as_f64().unwrap() - ours).abs() < 1e-9;
+        assert!(
+            near("evidence_f1", evidence) && near("f1", f1),
+            "{file}: {scores} {evidence} {f1}"
+        );
+        if file == "fused.json" {
+            assert_eq!(format!("{:.2}", 100.0 * f1), said, "the F1 that was told on dev");
+        }
+    }
+    let sentences = |file: &str| -> usize {
+        let facts = place.json(file);
+        facts.as_array().unwrap().iter().map(|f| f["evidence"].as_array().unwrap().len()).sum()
+    };
+    // A lower threshold gives more sentences a fact, a higher one none.
+    let facts = |file: &str| place.json(file).as_array().unwrap().len();
+    place.good(&predict("--evidence-threshold 0.01 --output many.json"));
+    assert!(sentences("fused.json") > 0);
+    assert!(
+        sentences("many.json") * facts("fused.json") > sentences("fused.json") * facts("many.json")
+    );
+    place.good(&predict("--evidence-threshold 0.999 --output none.json"));
+    assert_eq!(sentences("none.json"), 0);
+    place.bad(
+        &predict("--evidence-threshold 1.5 --output x.json"),
+        64,
+        &["--evidence-threshold 1.5", "hint: "],
+    );
+
+    // Other systems tell evidence when they are asked, if they attend.
+    let last = |run: &str| format!("{run}/checkpoints/finetune/step-00000012");
+    let input = "--input world/dev.json --threads 1 --device cpu --output asked.json";
+    let asked =
+        |run: &str, more: &str| format!("predict --checkpoint {} {input} {more}", last(run));
+    let narrow = "--encoder tiny --set atlop.emb_size=64 --set atlop.threshold=global";
+    place.good(&format!("finetune --system atlop --run-dir atlop {flags} {narrow}"));
+    place.good(&asked("atlop", "--threshold 0"));
+    assert_eq!(sentences("asked.json"), 0);
+    place.good(&asked("atlop", "--threshold 0 --evidence-threshold 0.01"));
+    assert!(sentences("asked.json") > 0);
+    place.good(&format!("finetune --system cnn --encoder words --run-dir cnn {flags}"));
+    let refused = ["system `cnn` tells no evidence", "hint: "];
+    place.bad(&asked("cnn", "--evidence-threshold 0.2"), 64, &refused);
 }
 
 #[test]

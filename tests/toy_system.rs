@@ -177,6 +177,8 @@ fn trained(recipe: &Recipe, folder: &Path, session: &Session) -> Result<()> {
         iterations: None,
         all_iterations: false,
         evidence: None,
+        evidence_threshold: None,
+        without_fusion: false,
     };
     let predicted = predict_file(&options, session)?;
     assert_eq!(predicted.documents, 4);

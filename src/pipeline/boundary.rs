@@ -26,8 +26,9 @@ pub struct Judged {
     pub said: String,
 }
 
-/// Evaluates the weights as they are; called on all ranks, with the same outcome.
-pub type Judge<'a> = dyn Fn() -> Result<Judged> + 'a;
+/// Evaluates the weights as they are, given the best score so far; called on all ranks, with the
+/// same outcome. The threshold of weights that are not better may be left out.
+pub type Judge<'a> = dyn Fn(Option<f64>) -> Result<Judged> + 'a;
 
 /// The boundaries of a stage.
 pub struct StageBoundary<'a, M> {
@@ -63,7 +64,7 @@ impl<M: Model> Boundary for StageBoundary<'_, M> {
         if epoch < self.schedule.first_evaluation_epoch && !state.finished {
             return Ok(false);
         }
-        let Judged { score, name, threshold, said } = judge()?;
+        let Judged { score, name, threshold, said } = judge(state.best.map(|(best, _)| best))?;
         state.curve.push((epoch, score));
         let better = state.best.is_none_or(|(best, _)| score > best);
         if better {

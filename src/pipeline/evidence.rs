@@ -73,8 +73,8 @@ pub fn judge_evidence(
     let forward = Forward { train: false, precision };
     let mine: Vec<EvidenceItem> = session.share(items).cloned().collect();
     let scores = model.scores(&mine, forward, PREDICT_TOKENS)?;
-    let sent =
-        scores.into_iter().map(|logits| DocumentScores { pairs: Vec::new(), logits }).collect();
+    let sent = scores.into_iter().map(|logits| DocumentScores { logits, ..Default::default() });
+    let sent = sent.collect();
     let all = DocumentScores::gather(sent, items.len(), session)?;
     let ranked = sentences_of(items, all.into_iter().map(|scores| scores.logits).collect());
     let best = best_threshold(&ranked, items.iter().map(|item| item.fact.evidence.len()).sum());

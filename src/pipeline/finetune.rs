@@ -7,6 +7,7 @@ use super::boundary::Judged;
 use super::data::trained_on_dev;
 use super::evaluate::{gold_of, known_facts};
 use super::evidence::{check_evidence, facts_of, judge_evidence};
+use super::fusion::Fusion;
 use super::model::{Description, Loaded, check_system};
 use super::predictor::{Decider, DocumentScores, Predictor, decide_on_dev, shared_scores};
 use super::session::Session;
@@ -75,7 +76,7 @@ pub fn finetune(task: &FinetuneTask, run: &ActiveRun) -> Result<Checkpoint> {
         let model = &loaded.model;
         let source = EvidenceSource::new(&model.layout, &store, batch, budget, seed)?;
         let items = facts_of(&dev);
-        let judge = || judge_evidence(model, session, &items, precision);
+        let judge = |_| judge_evidence(model, session, &items, precision);
         let (steps, mut boundary) = stage.judged(&loaded, &source.order, &judge);
         stage.train(&start, steps, (model, &source), &loaded, &mut boundary)
     } else {
@@ -91,9 +92,15 @@ pub fn finetune(task: &FinetuneTask, run: &ActiveRun) -> Result<Checkpoint> {
         let predictor = Predictor::new(extractor, precision);
         let gold = gold_of(&dev);
         let known = known_facts(run.recipe.data.train_facts.as_deref(), &store)?;
-        let judge = || {
+        let decider = Decider::of(extractor, None);
+        let fusion = Fusion::of(&predictor, decider)?;
+        let judge = |best: Option<f64>| {
             let scores = shared_scores(&predictor, &dev, session)?;
-            judge_relations(&scores, &dev, &gold, &known, Decider::of(extractor, None), schedule)
+            let judged = judge_relations(&scores, &dev, &gold, &known, decider, schedule)?;
+            match fusion.filter(|_| best.is_none_or(|best| judged.score > best)) {
+                Some(fusion) => judge_fusion(fusion, judged, &scores, &dev, session),
+                None => Ok(judged),
+            }
         };
         let (steps, mut boundary) = stage.judged(&loaded, &source.order, &judge);
         stage.train(&start, steps, (&Extraction(extractor), &source), &loaded, &mut boundary)
@@ -274,4 +281,17 @@ fn judge_relations(
         Select::IgnF1 => ("Ign F1", scores.ign_annotated.map_or(scores.f1, |ign| ign.f1)),
     };
     Ok(Judged { score, name, threshold, said: format!("{} facts", predictions.len()) })
+}
+
+/// Adds the threshold of fused facts to a judgement. Epochs are chosen without fusion.
+fn judge_fusion(
+    fusion: Fusion,
+    judged: Judged,
+    scores: &[DocumentScores],
+    dev: &DocumentStore,
+    session: &Session,
+) -> Result<Judged> {
+    let chosen = fusion.choose(&fusion.shared_facts(scores, dev, session)?, dev);
+    let said = format!("{}, with fusion F1 {:.2}", judged.said, 100.0 * chosen.f1);
+    Ok(Judged { threshold: chosen.threshold, said, ..judged })
 }

@@ -13,6 +13,7 @@ mod evaluate;
 mod evidence;
 mod export;
 mod finetune;
+mod fusion;
 mod ledger;
 mod model;
 mod predict;

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::data::InputFile;
 use super::evidence::add_evidence;
+use super::fusion::Fusion;
 use super::model::{LoadedExtractor, LoadedModel};
 use super::predictor::{Decider, DocumentScores, PREDICT_TOKENS, Predictor};
 use super::score::LoadedRanker;
@@ -16,6 +17,7 @@ use crate::base::Progress;
 use crate::corpus::formats::ReadOptions;
 use crate::corpus::{Format, RelationSet};
 use crate::eval::{Prediction, ScoreRow, ScoreWriter, write_predictions, write_zip};
+use crate::systems::EvidenceRule;
 use crate::systems::dsdocre::{DsdocreSettings, ModelKind};
 use crate::text::{TokenizedDocument, Tokenizer, tokenize};
 use crate::train::{Checkpoint, PrecisionChoice};
@@ -45,7 +47,8 @@ pub struct PredictOptions {
     /// Also write the scores of all pairs and relations (Parquet), for `evaluate --scores`
     #[arg(long, value_name = "FILE")]
     pub scores: Option<PathBuf>,
-    /// Decision threshold in place of the one chosen on dev (threshold rule only)
+    /// Decision threshold in place of the one chosen on dev (systems with one threshold, and fused
+    /// scores)
     #[arg(long, value_name = "P")]
     pub threshold: Option<f64>,
     /// Truncate documents that are too long for the model instead of refusing them
@@ -62,6 +65,13 @@ pub struct PredictOptions {
     /// Checkpoint of `finetune --system lstm-sp` that predicts the evidence sentences of each fact
     #[arg(long, value_name = "C")]
     pub evidence: Option<PathBuf>,
+    /// Predict as evidence the sentences that hold more than this share of a pair's attention, in
+    /// place of the checkpoint's own threshold (systems that attend; DREEAM's release has 0.2)
+    #[arg(long, value_name = "S", conflicts_with = "evidence")]
+    pub evidence_threshold: Option<f64>,
+    /// Predict from whole documents alone, without the second run over their evidence (DREEAM)
+    #[arg(long)]
+    pub without_fusion: bool,
 }
 
 /// What was predicted.
@@ -150,6 +160,39 @@ impl PredictOptions {
         Self { output, scores, ..self.clone() }
     }
 
+    /// How evidence is decided on: as the flags say, or else as the model's own `rule`.
+    fn evidence_rule(
+        &self,
+        rule: Option<EvidenceRule>,
+        scores: &[DocumentScores],
+        loaded: &LoadedExtractor,
+    ) -> Result<Option<EvidenceRule>> {
+        let none = EvidenceRule { threshold: 0.0, most: 0, fusion: None };
+        let rule = match self.evidence_threshold {
+            Some(share) if !(0.0..1.0).contains(&share) => {
+                return Err(Error::recipe(format!("--evidence-threshold {share}"))
+                    .with_hint("a share of attention lies from 0 to below 1"));
+            }
+            Some(threshold) => {
+                let tells = |scores: &DocumentScores| {
+                    scores.pairs.is_empty() || !scores.evidence.is_empty()
+                };
+                if !scores.iter().all(tells) {
+                    let system = loaded.description.settings.system();
+                    return Err(Error::recipe(format!("system `{system}` tells no evidence"))
+                        .with_hint(
+                            "leave --evidence-threshold out; --evidence names a checkpoint of \
+                             `lstm-sp` that finds evidence for any system",
+                        ));
+                }
+                Some(EvidenceRule { threshold, ..rule.unwrap_or(none) })
+            }
+            None => rule,
+        };
+        let fused = !self.without_fusion;
+        Ok(rule.map(|rule| EvidenceRule { fusion: rule.fusion.filter(|_| fused), ..rule }))
+    }
+
     /// Where `--zip` goes: result.zip, or result-k0.zip … beside each file of `--all-iterations`.
     fn zip_file(&self) -> PathBuf {
         if self.all_iterations {
@@ -172,11 +215,26 @@ fn predict_documents(
     let scores =
         predictor.scores(documents, &mut |done| progress.update(done as u64, String::new))?;
     let trainer = Checkpoint::open(&options.checkpoint)?.trainer()?;
-    let decider = Decider::of(&*loaded.model, options.threshold.or(trainer.threshold));
-    let decide = |(document, scores): (&Arc<TokenizedDocument>, &DocumentScores)| {
-        decider.decide(scores, &document.title, &loaded.description.relations)
+    let threshold = options.threshold.or(trainer.threshold);
+    let mut decider = Decider::of(&*loaded.model, threshold);
+    decider.evidence = options.evidence_rule(decider.evidence, &scores, loaded)?;
+    let relations = &loaded.description.relations;
+    let titled = || documents.iter().map(|document| &*document.title).zip(&scores);
+    let mut predictions: Vec<Vec<Prediction>> = match Fusion::of(&predictor, decider)? {
+        Some(fusion) => {
+            let first: Vec<_> = documents.iter().map(Arc::clone).zip(&scores).collect();
+            let mut again = Progress::new("fuse", documents.len() as u64, 0, session.is_root());
+            let second =
+                fusion.second_run(&first, &mut |done| again.update(done as u64, String::new))?;
+            again.finish("pseudo documents are scored");
+            let fused = fusion.facts(&scores, &second);
+            fusion.predictions(&fused, threshold, titled(), relations)
+        }
+        None => {
+            let decide = |(title, scores)| decider.decide(scores, title, relations);
+            titled().map(decide).collect()
+        }
     };
-    let mut predictions: Vec<Vec<Prediction>> = documents.iter().zip(&scores).map(decide).collect();
     if let Some(evidence) = &options.evidence {
         let input = InputFile { path: options.input.clone(), format: options.format };
         add_evidence(evidence, &input, &mut predictions, session)?;

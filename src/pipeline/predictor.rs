@@ -12,7 +12,9 @@ use crate::Result;
 use crate::corpus::{Document, RelationSet};
 use crate::eval::{FactSet, Prediction, ScoredFact, best_prefix};
 use crate::shards::DocumentStore;
-use crate::systems::{Classes, DecisionRule, Example, Extractor, Layout, Pair, RelationBatch};
+use crate::systems::{
+    Classes, DecisionRule, EvidenceRule, Example, Extractor, Layout, Pair, RelationBatch,
+};
 use crate::text::{ScoredPair, TokenizedDocument, split_by_tokens};
 use crate::torch::Precision;
 use crate::train::Forward;
@@ -27,6 +29,9 @@ pub struct DocumentScores {
     pub pairs: Vec<Pair>,
     /// Logits [pairs × classes], row-major.
     pub logits: Vec<f32>,
+    /// How much of each pair's attention lies in each sentence, [pairs × sentences] row-major;
+    /// empty for a system that does not attend.
+    pub evidence: Vec<f32>,
 }
 
 /// How logits become facts.
@@ -38,6 +43,8 @@ pub struct Decider {
     pub rule: DecisionRule,
     /// Smallest probability of a fact, for [`DecisionRule::Threshold`].
     pub threshold: f64,
+    /// How evidence is decided on; `None`: facts name none.
+    pub evidence: Option<EvidenceRule>,
 }
 
 impl Decider {
@@ -47,6 +54,7 @@ impl Decider {
             classes: extractor.classes(),
             rule: extractor.decision(),
             threshold: threshold.unwrap_or(0.5),
+            evidence: extractor.evidence(),
         }
     }
 
@@ -59,7 +67,8 @@ impl Decider {
         1.0 / (1.0 + (reference - row[class]).exp())
     }
 
-    fn rows(self, scores: &DocumentScores) -> impl Iterator<Item = (Pair, &[f32])> {
+    /// Pairs with their rows of logits.
+    pub fn rows(self, scores: &DocumentScores) -> impl Iterator<Item = (Pair, &[f32])> {
         scores.pairs.iter().copied().zip(scores.logits.chunks_exact(self.classes.count().max(1)))
     }
 
@@ -96,6 +105,14 @@ impl Decider {
         }
     }
 
+    /// The evidence sentences of a document's pair, by its place; none without a rule.
+    pub fn evidence(self, scores: &DocumentScores, place: usize) -> Vec<usize> {
+        let sentences = scores.evidence.len() / scores.pairs.len().max(1);
+        let weights = scores.evidence.get(place * sentences..(place + 1) * sentences);
+        let rule = self.evidence.zip(weights);
+        rule.map_or_else(Vec::new, |(rule, weights)| rule.sentences(weights))
+    }
+
     /// The facts of a document.
     pub fn decide(
         self,
@@ -103,18 +120,19 @@ impl Decider {
         title: &str,
         relations: &RelationSet,
     ) -> Vec<Prediction> {
-        let facts = self.rows(scores).flat_map(|(pair, row)| {
-            self.taken(row).into_iter().map(move |class| (pair, row, class))
+        let rows = self.rows(scores).enumerate();
+        let facts = rows.flat_map(|(place, (pair, row))| {
+            self.taken(row).into_iter().map(move |class| (place, pair, row, class))
         });
         facts
-            .filter_map(|(pair, row, class)| {
+            .filter_map(|(place, pair, row, class)| {
                 let relation = relations.get(self.classes.relation(class)?)?;
                 Some(Prediction {
                     title: title.to_owned(),
                     h_idx: pair.0 as usize,
                     t_idx: pair.1 as usize,
                     r: relation.id.clone(),
-                    evidence: Vec::new(),
+                    evidence: self.evidence(scores, place),
                     score: Some(f64::from(self.probability(row, class))),
                 })
             })
@@ -142,7 +160,7 @@ impl DocumentScores {
     pub fn of_kept(kept: Vec<ScoredPair>) -> Self {
         let (pairs, logits) =
             kept.into_iter().map(|pair| ((pair.head, pair.tail), pair.score)).unzip();
-        Self { pairs, logits }
+        Self { pairs, logits, evidence: Vec::new() }
     }
 
     /// The inverse of [`Self::of_kept`].
@@ -151,13 +169,14 @@ impl DocumentScores {
         scored.map(|((head, tail), score)| ScoredPair { head, tail, score }).collect()
     }
 
-    /// Scores as words of 32 bits: how many pairs and logits follow, the pairs, the logits.
+    /// Scores as words of 32 bits: how many pairs, logits and numbers of evidence follow, then
+    /// these.
     fn encode(all: &[Self]) -> Vec<u8> {
         let mut words = Vec::new();
-        for Self { pairs, logits } in all {
-            words.extend([pairs.len() as u32, logits.len() as u32]);
+        for Self { pairs, logits, evidence } in all {
+            words.extend([pairs.len(), logits.len(), evidence.len()].map(|count| count as u32));
             words.extend(pairs.iter().flat_map(|&(head, tail)| [head, tail]));
-            words.extend(logits.iter().map(|logit| logit.to_bits()));
+            words.extend(logits.iter().chain(evidence).map(|number| number.to_bits()));
         }
         bytemuck::cast_slice(&words).to_vec()
     }
@@ -165,12 +184,14 @@ impl DocumentScores {
     fn decode(bytes: &[u8]) -> Vec<Self> {
         let words: Vec<u32> = bytes.chunks_exact(4).map(bytemuck::pod_read_unaligned).collect();
         let (mut rest, mut all) = (words.as_slice(), Vec::new());
-        while let &[pairs, logits, ref values @ ..] = rest {
-            let (own, others) = values.split_at(2 * pairs as usize + logits as usize);
-            let (pairs, logits) = own.split_at(2 * pairs as usize);
+        let floats = |words: &[u32]| words.iter().map(|&bits| f32::from_bits(bits)).collect();
+        while let &[pairs, logits, evidence, ref values @ ..] = rest {
+            let [pairs, logits, evidence] = [2 * pairs, logits, evidence].map(|n| n as usize);
+            let (pairs, values) = values.split_at(pairs);
+            let (logits, values) = values.split_at(logits);
+            let (evidence, others) = values.split_at(evidence);
             let pairs = pairs.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
-            let logits = logits.iter().map(|&logit| f32::from_bits(logit)).collect();
-            all.push(Self { pairs, logits });
+            all.push(Self { pairs, logits: floats(logits), evidence: floats(evidence) });
             rest = others;
         }
         all
@@ -231,17 +252,19 @@ impl<'a> Predictor<'a> {
     fn pass(&self, layout: &dyn Layout, examples: Vec<Example>) -> Result<Vec<DocumentScores>> {
         let classes = self.extractor.classes();
         let batch = RelationBatch::new(layout, &examples, classes, self.extractor.loss())?;
-        let logits = if batch.pairs == 0 {
-            Vec::new()
-        } else {
-            let logits = self.extractor.predict(&batch, self.forward)?.f_to_kind(Kind::Float)?;
-            Vec::<f32>::try_from(logits.f_contiguous()?.f_view([-1])?)?
-        };
-        let mut rest = logits.as_slice();
+        let (mut logits, mut evidence) = (Vec::new(), Vec::new());
+        if batch.pairs > 0 {
+            let scored = self.extractor.scored(&batch, self.forward)?;
+            let flat = scored.logits.f_to_kind(Kind::Float)?.f_contiguous()?.f_view([-1])?;
+            logits = Vec::<f32>::try_from(flat)?;
+            evidence = scored.evidence.map_or_else(|| Ok(Vec::new()), |rows| rows.to_rows())?;
+        }
+        let (mut logits, mut evidence) = (logits.as_slice(), evidence.into_iter());
         let take = |example: Example| {
             let count = example.pairs.len() * classes.count();
-            let logits = rest.split_off(..count).unwrap_or_default().to_vec();
-            DocumentScores { pairs: example.pairs, logits }
+            let logits = logits.split_off(..count).unwrap_or_default().to_vec();
+            let evidence = evidence.by_ref().take(example.pairs.len()).flatten().collect();
+            DocumentScores { pairs: example.pairs, logits, evidence }
         };
         Ok(examples.into_iter().map(take).collect())
     }
@@ -345,5 +368,45 @@ mod tests {
         let sent: Vec<_> = kept.iter().cloned().map(DocumentScores::of_kept).collect();
         let received = DocumentScores::decode(&DocumentScores::encode(&sent));
         assert_eq!(received.into_iter().map(DocumentScores::into_kept).collect::<Vec<_>>(), kept);
+        let scores = DocumentScores {
+            pairs: vec![(0, 1), (1, 0)],
+            logits: vec![0.5; 6],
+            evidence: vec![0.25, 0.5, 0.125, 1.0],
+        };
+        let sent = [scores.clone(), DocumentScores::default(), scores];
+        assert_eq!(DocumentScores::decode(&DocumentScores::encode(&sent)), sent);
+    }
+
+    #[test]
+    fn facts_name_the_evidence_of_their_pair() {
+        let scores = DocumentScores {
+            pairs: vec![(0, 1), (1, 0)],
+            // TH, then two relations: the second pair has both.
+            logits: vec![0.0, 1.0, -1.0, 0.0, 1.0, 2.0],
+            evidence: vec![0.1, 0.3, 0.5, 0.1],
+        };
+        let classes = Classes { relations: 2, na: crate::systems::NaClass::First };
+        let rule = EvidenceRule { threshold: 0.2, most: 0, fusion: None };
+        let mut relations = RelationSet::default();
+        for id in ["P1", "P2"] {
+            relations.insert(id, id);
+        }
+        let decider = |evidence| Decider {
+            classes,
+            rule: DecisionRule::Adaptive { top: 4 },
+            threshold: 0.5,
+            evidence,
+        };
+        let found = |evidence| {
+            let facts = decider(evidence).decide(&scores, "t", &relations);
+            facts.into_iter().map(|fact| (fact.r, fact.evidence)).collect::<Vec<_>>()
+        };
+        let [one, two] = ["P1", "P2"].map(String::from);
+        let named = [(one.clone(), vec![1]), (two, vec![0]), (one.clone(), vec![0])];
+        assert_eq!(found(Some(rule)), named);
+        assert_eq!(found(None)[0], (one, vec![]));
+        // A system that does not attend has no numbers.
+        let bare = DocumentScores { evidence: Vec::new(), ..scores.clone() };
+        assert!(decider(Some(rule)).decide(&bare, "t", &relations)[0].evidence.is_empty());
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::data::{Role, RunData, trained_on_dev};
 use super::evaluate::{gold_of, known_facts};
+use super::fusion::Fusion;
 use super::ledger::{LedgerSource, write_ledger};
 use super::model::LoadedExtractor;
 use super::predictor::{
@@ -17,9 +18,9 @@ use crate::base::{run_files, say, to_json, to_pretty_json, write_whole};
 use crate::corpus::Document;
 use crate::corpus::synth::Truth;
 use crate::eval::{
-    EvaluateOptions, FactSet, FactSets, Gold, KEPT_IN_REPORTS, RankedDocument, RankedFact,
-    RecallAt, Scores, best_prefix, evaluate, precision_recall, recall_at, write_predictions,
-    write_zip,
+    EvaluateOptions, FactSet, FactSets, Gold, KEPT_IN_REPORTS, Prediction, RankedDocument,
+    RankedFact, RecallAt, Scores, best_prefix, evaluate, precision_recall, recall_at,
+    write_predictions, write_zip,
 };
 use crate::recipe::CorpusName;
 use crate::report::{
@@ -112,10 +113,18 @@ impl<'a> Summary<'a> {
         let precision = session.precision(recipe.finetune.precision);
         let predictor = Predictor::new(&*loaded.model, precision);
         let scores = shared_scores(&predictor, &store, session)?;
-        session.world.on_root(|| {
-            let decider = Decider::of(&*loaded.model, state.threshold);
-            self.judge_split(variant, split, &scores, &store, decider)
-        })
+        let decider = Decider::of(&*loaded.model, state.threshold);
+        let facts = match Fusion::of(&predictor, decider)? {
+            Some(fusion) => {
+                let fused = fusion.shared_facts(&scores, &store, session)?;
+                let titles = (0..store.len()).map(|row| store.title(row)).zip(&scores);
+                fusion.predictions(&fused, state.threshold, titles, store.relations()).concat()
+            }
+            None => predictions(&scores, &store, decider),
+        };
+        session
+            .world
+            .on_root(|| self.judge_split(variant, split, (&scores, &facts), &store, decider))
     }
 
     /// Writes the predictions of a split and scores them, on rank 0.
@@ -123,16 +132,15 @@ impl<'a> Summary<'a> {
         &mut self,
         variant: Variant,
         split: &str,
-        scores: &[DocumentScores],
+        (scores, predictions): (&[DocumentScores], &[Prediction]),
         store: &DocumentStore,
         decider: Decider,
     ) -> Result<()> {
-        let predictions = predictions(scores, store, decider);
         let name = format!("{}-{split}", variant.name());
         let folder = self.run.folder.path().join(run_files::PREDICTIONS);
-        write_predictions(&folder.join(format!("{name}.json")), &predictions)?;
+        write_predictions(&folder.join(format!("{name}.json")), predictions)?;
         if split == Role::Test.name() && self.run.recipe.variants.last() == Some(&variant) {
-            write_zip(&folder.join("result.zip"), &predictions)?;
+            write_zip(&folder.join("result.zip"), predictions)?;
         }
         let gold = gold_of(store);
         if gold.iter().all(|document| document.facts.is_none()) {
@@ -140,7 +148,7 @@ impl<'a> Summary<'a> {
         }
         let facts = FactSets { annotated: Some(&self.train_facts), distant: None };
         let options = EvaluateOptions { facts, ..EvaluateOptions::default() };
-        let mut result = evaluate(split, &Gold::new(&gold)?, &predictions, &options);
+        let mut result = evaluate(split, &Gold::new(&gold)?, predictions, &options);
         let ranked = ranked_facts(scores, store, decider, &self.train_facts);
         result.threshold = best_prefix(&ranked, gold_facts(&gold));
         result.curve = precision_recall(&ranked, gold_facts(&gold), CURVE_POINTS);

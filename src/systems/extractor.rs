@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::row_dropout;
+use super::{AttentionTargets, EvidenceRule, ScoredBatch, row_dropout};
 use crate::encoders::{Encoder, Pass};
 pub use crate::sampling::Pair;
 use crate::text::{SpecialPieces, TokenizedDocument};
@@ -207,6 +207,8 @@ pub struct RelationBatch {
     pub targets: Vec<f32>,
     /// Number of pairs P over all documents.
     pub pairs: usize,
+    /// What a teacher attends to, for a system that learns it; filled by whoever stored it.
+    pub attention: Option<AttentionTargets>,
     documents: usize,
     tokens: usize,
     counts: Vec<f64>,
@@ -235,7 +237,8 @@ impl RelationBatch {
             RelationLoss::AdaptiveThreshold { .. } => vec![pairs as f64],
         });
         let tokens = examples.iter().map(|example| example.document.pieces.len()).sum();
-        Ok(Self { tables, targets, pairs, documents: examples.len(), tokens, counts })
+        let (documents, attention) = (examples.len(), None);
+        Ok(Self { tables, targets, pairs, attention, documents, tokens, counts })
     }
 
     /// The targets as a tensor [P, C] on `device`.
@@ -349,6 +352,20 @@ pub trait Extractor {
     /// If libtorch rejects an operation.
     fn predict(&self, batch: &RelationBatch, forward: Forward) -> Result<Tensor> {
         self.logits(batch, forward)
+    }
+
+    /// [`Self::predict`] with the evidence of the pairs from the same forward pass, for a system
+    /// whose attention tells it.
+    ///
+    /// # Errors
+    /// If libtorch rejects an operation.
+    fn scored(&self, batch: &RelationBatch, forward: Forward) -> Result<ScoredBatch> {
+        Ok(ScoredBatch { logits: self.predict(batch, forward)?, evidence: None })
+    }
+
+    /// How sentences are read off [`ScoredBatch::evidence`]; `None`: predictions name none.
+    fn evidence(&self) -> Option<EvidenceRule> {
+        None
     }
 
     /// Called before a series of predictions with one set of weights.

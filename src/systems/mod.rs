@@ -7,21 +7,25 @@
 //! Not for: optimisers or ranks (`train`), nor for how a kernel works (`torch`).
 
 pub mod atlop;
+mod attention_targets;
 pub mod baselines;
 pub(crate) mod cases;
 pub mod docre_ii;
 mod documents;
+pub mod dreeam;
 pub mod dsdocre;
 mod encoder_mode;
 pub mod evidence;
 mod extraction;
 mod extractor;
+pub mod fusion;
 pub mod glre;
 pub mod hin;
 mod info;
 pub mod reading;
 mod registry;
 mod schedules;
+mod scored;
 mod system;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -29,6 +33,7 @@ mod windows;
 pub mod words;
 
 pub use crate::torch::on;
+pub use attention_targets::{AttentionTargets, PairTarget};
 pub use documents::{DocumentViews, PackedDocuments, row_dropout, row_keys, visit};
 pub use encoder_mode::BertMode;
 pub use extraction::ExtractionSource;
@@ -39,5 +44,6 @@ pub use extractor::{
 pub use info::{Profile, PublishedScores, Reads, SystemInfo, Variant};
 pub use registry::{default_system, find, parity_cases, register, systems};
 pub(crate) use schedules::adam_schedule;
+pub use scored::{EvidenceRule, EvidenceWeights, ScoredBatch};
 pub use system::{Settings, System, SystemSettings, Values, WeightPart};
 pub use windows::{BatchWindows, LongDocuments, windows_of};

@@ -1,5 +1,5 @@
-//! Documents read by entity: mentions pooled into entities, what entities attend to, contexts of
-//! pairs. Shared by ATLOP and DocRE-II.
+//! Documents read by entity: mentions pooled into entities, what entities attend to, contexts
+//! and evidence of pairs. Shared by ATLOP, DocRE-II and DREEAM.
 //!
 //! Not for: what becomes of a pair (the systems).
 
@@ -10,9 +10,9 @@ pub(super) mod testing;
 
 use tch::{Kind, Tensor};
 
-use super::{Foundation, on};
-use crate::encoders::Attending;
-use crate::torch::kernels::context::contexts;
+use super::{EvidenceWeights, Foundation, on};
+use crate::encoders::{Attending, Encoder};
+use crate::torch::kernels::context::{Overlap, SpanTable, contexts, span_sums};
 use crate::train::Forward;
 use crate::{Error, Result};
 pub use layout::{
@@ -28,7 +28,14 @@ pub struct Reader {
     pub context: bool,
     /// The mean of how many last layers.
     pub layers: usize,
+    /// Whether the attention of heads is averaged; summed in DocRE-II's release.
+    pub averaged: bool,
+    /// What is added to the sum of a pair's attention (docs/systems.md, A.3); ATLOP: 1e-5.
+    pub epsilon: f64,
 }
+
+/// ε of ATLOP and DocRE-II (docs/systems.md, A.3).
+pub const ATLOP_EPSILON: f64 = 1e-5;
 
 /// What one batch of documents gave.
 pub struct ReadStates {
@@ -61,24 +68,62 @@ impl Reader {
         Ok(ReadStates { states, entities, attention: attended.attention })
     }
 
-    /// Contexts of the batch's pairs; [P, d]. Heads are averaged, or summed as in DocRE-II's
-    /// release.
+    /// Contexts of the batch's pairs; [P, d].
     ///
     /// # Errors
     /// If libtorch rejects an operation; [`Error::Bug`] without attention.
     pub fn contexts(
+        &self,
         foundation: &Foundation,
         read: &ReadStates,
         tables: &ReadingTables,
-        averaged: bool,
     ) -> Result<Tensor> {
+        let (attention, overlap) = self.shared(foundation, read)?;
+        contexts(&read.states, attention, &tables.contexts, &overlap)
+    }
+
+    /// The attention that the pairs of a table share, summed over its spans
+    /// (docs/systems.md, E.1 and E.2); flat, see [`span_sums`].
+    ///
+    /// # Errors
+    /// As [`Self::contexts`].
+    pub fn span_sums(
+        &self,
+        foundation: &Foundation,
+        read: &ReadStates,
+        table: &SpanTable,
+    ) -> Result<Tensor> {
+        let (attention, overlap) = self.shared(foundation, read)?;
+        span_sums(attention, table, &overlap)
+    }
+
+    /// How much of each pair's attention lies in each sentence of its document.
+    ///
+    /// # Errors
+    /// As [`Self::contexts`].
+    pub fn evidence(
+        &self,
+        foundation: &Foundation,
+        read: &ReadStates,
+        tables: &ReadingTables,
+    ) -> Result<EvidenceWeights> {
+        let table = SpanTable::new(&tables.contexts, &tables.sentences);
+        let sums = self.span_sums(foundation, read, &table)?;
+        Ok(EvidenceWeights::new(sums, table.first_sums(), table.widths()))
+    }
+
+    fn shared<'r>(
+        &self,
+        foundation: &Foundation,
+        read: &'r ReadStates,
+    ) -> Result<(&'r Tensor, Overlap)> {
         let missing = || Error::Bug("contexts were asked for without attention".into());
         let (attention, heads) = (
             read.attention.as_ref().ok_or_else(missing)?,
             foundation.encoder.facts().attention_heads.ok_or_else(missing)?,
         );
-        let scale = if averaged { 1.0 / heads as f64 } else { 1.0 };
-        contexts(&read.states, attention, &tables.contexts, heads, scale)
+        let scale = if self.averaged { 1.0 / heads as f64 } else { 1.0 };
+        Ok((attention, Overlap { heads, scale, epsilon: self.epsilon }))
     }
 
     /// States of each document's first token; [documents, d].
@@ -89,6 +134,21 @@ impl Reader {
         let firsts = &tables.documents.views.offsets[..tables.documents.documents()];
         Ok(read.states.f_index_select(0, &on(firsts, read.states.device())?)?)
     }
+}
+
+/// Refuses to average more layers than an encoder has; `system` names who asks.
+///
+/// # Errors
+/// [`Error::Recipe`] naming the setting.
+pub fn check_layers(system: &str, encoder: &dyn Encoder, averaged: usize) -> Result<()> {
+    let Some(layers) = encoder.facts().layers.filter(|&layers| averaged > layers) else {
+        return Ok(());
+    };
+    let problem =
+        format!("{system}: `averaged_layers` is {averaged}, but the encoder has {layers} layers");
+    Err(Error::recipe(problem).with_hint(format!(
+        "--set {system}.averaged_layers={layers}, or an encoder with more layers"
+    )))
 }
 
 /// Multi-hot labels of logits [P, C] (docs/systems.md, C.16): a class is set where its logit

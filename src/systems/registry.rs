@@ -7,7 +7,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::{Settings, System, atlop, baselines, docre_ii, dsdocre, evidence, glre, hin};
+use super::{Settings, System, atlop, baselines, docre_ii, dreeam, dsdocre, evidence, glre, hin};
 use crate::parity::CaseKind;
 use crate::{Error, Result};
 
@@ -16,6 +16,7 @@ static SYSTEMS: &[&System] = &[
     &dsdocre::DSDOCRE,
     &atlop::ATLOP,
     &docre_ii::DOCRE_II,
+    &dreeam::DREEAM,
     &hin::HIN,
     &glre::GLRE,
     &baselines::CNN,

@@ -56,6 +56,9 @@ pub struct View {
     /// ones left out; the last position of a mention that is cut is that of `[SEP]`. An entity may
     /// have none. `[entities][..]`
     pub mention_spans: Vec<Vec<(u32, u32)>>,
+    /// Position of the first piece of each sentence, its markers included, closed by the position
+    /// after the last piece of the document. Sentences behind the limit are empty. [sentences + 1]
+    pub sentence_starts: Vec<u32>,
     /// Position of the masked symbol of each row of [`ViewChoices::masked`]; `None` beyond the
     /// limit.
     pub masked_positions: Vec<Option<u32>>,
@@ -92,8 +95,15 @@ pub fn view(
     }
     let WrittenPieces { mut ids, word_positions, word_ends, symbol_positions } =
         placement.write(&symbols.prefix);
-    let pieces_before_truncation = ids.len() + symbols.suffix.len();
+    let written = ids.len();
+    let pieces_before_truncation = written + symbols.suffix.len();
     close(&mut ids, document, symbols, options)?;
+    let last = options
+        .max_pieces
+        .map_or(written, |limit| written.min(limit.saturating_sub(symbols.suffix.len())))
+        as u32;
+    let start = |&word: &u32| word_positions.get(word as usize).map_or(last, |&at| at.min(last));
+    let sentence_starts = document.sentence_starts.iter().map(start).collect();
     let limit = mention_limit(symbols, options);
     let masked_positions = choices.masked.iter().map(|&(entity, mention)| {
         let word = document.entities[entity as usize].mentions[mention as usize].start;
@@ -104,7 +114,14 @@ pub fn view(
     let (starts, ends) = (&word_positions, &word_ends);
     let mention_spans = mention_spans(document, choices, options, limit, (starts, ends));
     let mention_positions = mention_spans.iter().map(|spans| first_positions(spans)).collect();
-    Ok(View { ids, mention_positions, mention_spans, masked_positions, pieces_before_truncation })
+    Ok(View {
+        ids,
+        mention_positions,
+        mention_spans,
+        sentence_starts,
+        masked_positions,
+        pieces_before_truncation,
+    })
 }
 
 /// The position that a mention in range lies below.

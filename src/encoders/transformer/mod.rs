@@ -38,7 +38,7 @@ use crate::torch::Parameters;
 use crate::torch::dropout::dropout;
 use crate::torch::hf::{ModelFolder, load};
 use crate::torch::kernels::attention::varlen_attention;
-use crate::torch::kernels::context::{AttentionTable, entity_attention};
+use crate::torch::kernels::context::{AttentionTable, SingleRows, entity_attention};
 use crate::{Error, Result};
 
 /// Key of the configuration that says that positions were extended, with which α.
@@ -197,10 +197,18 @@ impl<F: Family> Encoder for Transformer<F> {
                 "the mean of {counted} layers was asked of an encoder with {total}"
             ))
         })?;
-        let Ran { mut kept, attention, last } = self.run(stream, first, asked.plan, pass)?;
+        // The mean over layers comes before windows are put together.
+        let single = asked.plan.filter(|_| counted > 1).and_then(SingleRows::of);
+        let plan = single.as_ref().map_or(asked.plan, |single| Some(&single.table));
+        let Ran { mut kept, attention, last } = self.run(stream, first, plan, pass)?;
         kept.pop();
         kept.push(last);
-        Attended::mean(&kept, &attention)
+        let mut attended = Attended::mean(&kept, &attention)?;
+        if let (Some(single), Some(rows)) = (single, &attended.attention) {
+            let heads = F::dimensions(&self.config.keys).heads;
+            attended.attention = Some(single.joined(rows, heads)?);
+        }
+        Ok(attended)
     }
 
     fn layer_states(&self, stream: &TokenStream, pass: &Pass) -> Result<LayerStates> {

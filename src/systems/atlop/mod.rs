@@ -11,7 +11,7 @@ mod system;
 #[cfg(test)]
 mod tests;
 
-pub use model::Atlop;
+pub use model::{Atlop, AtlopPairs};
 pub use settings::AtlopSettings;
 pub(crate) use settings::check_blocks;
 pub use system::ATLOP;

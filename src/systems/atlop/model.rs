@@ -7,14 +7,15 @@ use tch::Tensor;
 use super::settings::{AtlopSettings, Classifier, LossKind, ThresholdKind};
 use crate::Result;
 use crate::systems::reading::{
-    MentionTokens, ReadStates, Reader, ReadingLayout, ReadingOptions, ReadingTables,
+    ATLOP_EPSILON, MentionTokens, ReadStates, Reader, ReadingLayout, ReadingOptions, ReadingTables,
 };
 use crate::systems::{
     Classes, DecisionRule, Extractor, Foundation, Layout, LongDocuments, NaClass, RelationBatch,
-    RelationLoss, SystemSettings, on, tables, windows_of,
+    RelationLoss, ScoredBatch, SystemSettings, on, tables, windows_of,
 };
 use crate::text::{TokenizedDocument, View};
 use crate::torch::kernels::activations::Activation;
+use crate::torch::kernels::context::SpanTable;
 use crate::torch::kernels::grouped::grouped_bilinear;
 use crate::torch::nn::Linear;
 use crate::train::Forward;
@@ -47,8 +48,27 @@ impl Atlop {
     ///
     /// # Errors
     /// If no model can be built from the settings, or libtorch rejects an operation.
-    pub fn new(mut foundation: Foundation, settings: AtlopSettings) -> Result<Self> {
+    pub fn new(foundation: Foundation, settings: AtlopSettings) -> Result<Self> {
         settings.check()?;
+        let reader = Reader {
+            pooling: settings.pooling,
+            context: settings.context,
+            layers: 1,
+            averaged: true,
+            epsilon: ATLOP_EPSILON,
+        };
+        Self::with_reader(foundation, settings, reader)
+    }
+
+    /// The same heads on documents that are read in another way.
+    ///
+    /// # Errors
+    /// If libtorch rejects an operation.
+    pub fn with_reader(
+        mut foundation: Foundation,
+        settings: AtlopSettings,
+        reader: Reader,
+    ) -> Result<Self> {
         let layout = ReadingLayout::new(&foundation, reading_options(&foundation, &settings));
         let (width, emb) = (foundation.encoder.facts().width, settings.emb_size);
         let input = if settings.context { 2 * width } else { width };
@@ -59,7 +79,7 @@ impl Atlop {
         let classes = foundation.relations as i64 + 1;
         let parameters = &mut foundation.parameters;
         Ok(Self {
-            reader: Reader { pooling: settings.pooling, context: settings.context, layers: 1 },
+            reader,
             head_extractor: Linear::declare(parameters, "heads.head_extractor", input, emb)?,
             tail_extractor: Linear::declare(parameters, "heads.tail_extractor", input, emb)?,
             bilinear: Linear::declare(parameters, "heads.bilinear", features, classes)?,
@@ -67,6 +87,11 @@ impl Atlop {
             settings,
             foundation,
         })
+    }
+
+    /// How documents are laid out.
+    pub fn reading(&self) -> Arc<ReadingLayout> {
+        Arc::clone(&self.layout)
     }
 
     /// How a document is laid out.
@@ -86,7 +111,7 @@ impl Atlop {
         let context = self
             .settings
             .context
-            .then(|| Reader::contexts(&self.foundation, &read, tables, true))
+            .then(|| self.reader.contexts(&self.foundation, &read, tables))
             .transpose()?;
         let vector = |layer: &Linear, rows: &[i64]| -> Result<Tensor> {
             let rows = on(rows, read.states.device())?;
@@ -99,6 +124,31 @@ impl Atlop {
             vector(&self.tail_extractor, &tables.tails)?,
         );
         Ok(AtlopPairs { read, context, heads, tails })
+    }
+
+    /// Logits and evidence of pairs; no evidence without contexts.
+    ///
+    /// # Errors
+    /// If libtorch rejects an operation.
+    pub fn scored_pairs(
+        &self,
+        tables: &ReadingTables,
+        pairs: &AtlopPairs,
+        forward: Forward,
+    ) -> Result<ScoredBatch> {
+        let evidence = || self.reader.evidence(&self.foundation, &pairs.read, tables);
+        Ok(ScoredBatch {
+            logits: self.classify(pairs, forward)?,
+            evidence: self.settings.context.then(evidence).transpose()?,
+        })
+    }
+
+    /// The attention that the pairs of a table share, summed over its spans; flat.
+    ///
+    /// # Errors
+    /// If libtorch rejects an operation; [`Error::Bug`](crate::Error::Bug) without contexts.
+    pub fn span_sums(&self, pairs: &AtlopPairs, table: &SpanTable) -> Result<Tensor> {
+        self.reader.span_sums(&self.foundation, &pairs.read, table)
     }
 
     /// Logits of pair vectors; [P, C].
@@ -169,6 +219,11 @@ impl Extractor for Atlop {
 
     fn logits(&self, batch: &RelationBatch, forward: Forward) -> Result<Tensor> {
         self.classify(&self.pairs(tables(&batch.tables)?, forward)?, forward)
+    }
+
+    fn scored(&self, batch: &RelationBatch, forward: Forward) -> Result<ScoredBatch> {
+        let laid: &ReadingTables = tables(&batch.tables)?;
+        self.scored_pairs(laid, &self.pairs(laid, forward)?, forward)
     }
 
     fn foundation(&self) -> &Foundation {

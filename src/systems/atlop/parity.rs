@@ -1,15 +1,13 @@
 //! The ATLOP case: windows, entities and their attention, contexts, pair vectors, logits, loss,
 //! labels and gradients.
 
-use tch::Tensor;
-
 use crate::Result;
-use crate::parity::{Case, WEIGHTS, padded};
+use crate::parity::{Case, WEIGHTS};
 use crate::systems::atlop::{Atlop, AtlopSettings};
 use crate::systems::cases::foundation::EVALUATION;
 use crate::systems::cases::head_name;
 use crate::systems::cases::pairs::{
-    batch, compare_inputs, compare_read, compare_training, foundation,
+    batch, compare_inputs, compare_read, compare_training, compare_windows, foundation,
 };
 use crate::systems::reading::ReadingTables;
 use crate::systems::{Extractor, Profile, tables};
@@ -45,14 +43,4 @@ pub(crate) fn atlop(case: &mut Case) -> Result<()> {
     }
     let logits = system.classify(&pairs, EVALUATION)?;
     compare_training(case, &system, &batch, &logits, settings.num_labels)
-}
-
-/// What the encoder reads: one row a window.
-fn compare_windows(case: &mut Case, laid: &ReadingTables) -> Result<()> {
-    let (windows, shape) = (&laid.windows.packed, case.output("window_ids")?.size());
-    let length = shape[1] as usize;
-    let float = |values: &[i64]| -> Result<Tensor> { Ok(Tensor::f_from_slice(values)?) };
-    case.compare("window_ids", &float(&padded(&windows.ids, &windows.offsets, length))?)?;
-    let ones = vec![1; windows.ids.len()];
-    case.compare("window_mask", &float(&padded(&ones, &windows.offsets, length))?)
 }

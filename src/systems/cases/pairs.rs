@@ -105,6 +105,16 @@ pub(crate) fn compare_read(
     }
 }
 
+/// What the encoder reads: one row a window.
+pub(crate) fn compare_windows(case: &mut Case, laid: &ReadingTables) -> Result<()> {
+    let (windows, shape) = (&laid.windows.packed, case.output("window_ids")?.size());
+    let length = shape[1] as usize;
+    let float = |values: &[i64]| -> Result<Tensor> { Ok(Tensor::f_from_slice(values)?) };
+    case.compare("window_ids", &float(&padded(&windows.ids, &windows.offsets, length))?)?;
+    let ones = vec![1; windows.ids.len()];
+    case.compare("window_mask", &float(&padded(&ones, &windows.offsets, length))?)
+}
+
 /// Word pieces, pairs, targets and mentions; `view` is how the system reads a document.
 pub(crate) fn compare_inputs(
     case: &mut Case,

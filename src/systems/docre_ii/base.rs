@@ -6,7 +6,7 @@ use tch::Tensor;
 use super::layout::DocreIiTables;
 use super::settings::{DocreIiSettings, PairLayer};
 use crate::Result;
-use crate::systems::reading::{Pooling, ReadStates, Reader};
+use crate::systems::reading::{ATLOP_EPSILON, Pooling, ReadStates, Reader};
 use crate::systems::{Foundation, on};
 use crate::torch::Dropout;
 use crate::torch::HEADS;
@@ -80,6 +80,17 @@ impl BaseModule {
         })
     }
 
+    /// How documents are read.
+    pub(super) fn reader(settings: &DocreIiSettings) -> Reader {
+        Reader {
+            pooling: Pooling::Logsumexp,
+            context: true,
+            layers: settings.averaged_layers,
+            averaged: settings.average_heads,
+            epsilon: ATLOP_EPSILON,
+        }
+    }
+
     /// Everything up to the base module's logits; `drop`: dropout of pairs.
     pub(super) fn pairs(
         &self,
@@ -90,10 +101,9 @@ impl BaseModule {
         drop: Option<&Dropout>,
     ) -> Result<BasePairs> {
         let reading = &tables.reading;
-        let (pooling, layers) = (Pooling::Logsumexp, settings.averaged_layers);
-        let reader = Reader { pooling, context: true, layers };
+        let reader = Self::reader(settings);
         let read = reader.read(foundation, reading, forward)?;
-        let context = Reader::contexts(foundation, &read, reading, settings.average_heads)?;
+        let context = reader.contexts(foundation, &read, reading)?;
         let device = read.states.device();
         let first =
             settings.cls_feature.then(|| Reader::first_states(&read, reading)).transpose()?;

@@ -10,11 +10,11 @@ use super::eca::{DeviceGrids, PairDropout};
 use super::inference::{InferenceModule, ModulePass};
 use super::layout::{DocreIiLayout, DocreIiTables};
 use super::settings::{Contrast, DocreIiSettings, Stage};
-use crate::encoders::Encoder;
-use crate::systems::reading::{ReadingLayout, ReadingOptions, adaptive_labels};
+use crate::systems::reading::{ReadingLayout, ReadingOptions, adaptive_labels, check_layers};
 use crate::systems::{
     Classes, DecisionRule, Extractor, Foundation, Layout, LongDocuments, NaClass, RelationBatch,
-    RelationLoss, SystemSettings, on, relation_loss_sum, row_dropout, tables, windows_of,
+    RelationLoss, ScoredBatch, SystemSettings, on, relation_loss_sum, row_dropout, tables,
+    windows_of,
 };
 use crate::text::{TokenizedDocument, View};
 use crate::torch::HEADS;
@@ -66,7 +66,7 @@ impl DocreIi {
     /// If no model can be built from the settings, or libtorch rejects an operation.
     pub fn new(mut foundation: Foundation, settings: DocreIiSettings) -> Result<Self> {
         settings.check()?;
-        check_layers(&*foundation.encoder, settings.averaged_layers)?;
+        check_layers("docre-ii", &*foundation.encoder, settings.averaged_layers)?;
         if settings.long_documents == LongDocuments::ExtendedPositions {
             let own = foundation.encoder.facts().max_positions;
             foundation
@@ -205,18 +205,6 @@ impl DocreIi {
     }
 }
 
-/// An encoder must have the layers that are averaged.
-fn check_layers(encoder: &dyn Encoder, averaged: usize) -> Result<()> {
-    let Some(layers) = encoder.facts().layers.filter(|&layers| averaged > layers) else {
-        return Ok(());
-    };
-    let problem =
-        format!("docre-ii: `averaged_layers` is {averaged}, but the encoder has {layers} layers");
-    Err(Error::recipe(problem).with_hint(format!(
-        "--set docre-ii.averaged_layers={layers}, or an encoder with more layers"
-    )))
-}
-
 impl Extractor for DocreIi {
     fn layout(&self) -> Arc<dyn Layout> {
         Arc::<DocreIiLayout>::clone(&self.layout)
@@ -240,14 +228,20 @@ impl Extractor for DocreIi {
     }
 
     fn predict(&self, batch: &RelationBatch, forward: Forward) -> Result<Tensor> {
+        Ok(self.scored(batch, forward)?.logits)
+    }
+
+    fn scored(&self, batch: &RelationBatch, forward: Forward) -> Result<ScoredBatch> {
         let laid: &DocreIiTables = tables(&batch.tables)?;
         let base = self.base_pairs(laid, forward)?;
+        let reader = BaseModule::reader(self.settings());
+        let evidence = Some(reader.evidence(&self.foundation, &base.read, &laid.reading)?);
         if self.settings().stage == Stage::Base || self.settings().iterations == 0 {
-            return Ok(base.logits);
+            return Ok(ScoredBatch { logits: base.logits, evidence });
         }
         let features = self.feature_matrix(&base)?;
         let last = self.iterations(laid, &base.logits, &features)?.pop();
-        Ok(last.map_or(base.logits, |last| last.logits))
+        Ok(ScoredBatch { logits: last.map_or(base.logits, |last| last.logits), evidence })
     }
 
     fn slots(&self) -> &[&'static str] {

@@ -9,7 +9,7 @@ use crate::systems::{
     BatchWindows, DocumentViews, Example, Foundation, Layout, PackedDocuments, Pair, Tables,
 };
 use crate::text::{Markers, TokenizedDocument, View, ViewChoices, ViewOptions, WindowRule};
-use crate::torch::kernels::context::{AttentionTable, ContextTable, EntityRow};
+use crate::torch::kernels::context::{AttentionTable, ContextTable, EntityRow, TokenRange};
 
 /// Which markers stand around mentions (docs/systems.md, "Words, pieces and markers").
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -80,6 +80,8 @@ pub struct ReadingTables {
     pub plan: AttentionTable,
     /// Pairs by document.
     pub contexts: ContextTable,
+    /// Tokens of each sentence of each document.
+    pub sentences: Vec<Vec<TokenRange>>,
     /// Head entity rows, `[P]`.
     pub heads: Vec<i64>,
     /// Tail entity rows, `[P]`.
@@ -195,6 +197,8 @@ impl ReadingTables {
 
     fn push_pairs(&mut self, index: usize, view: &View, example: &Example) {
         self.contexts.push(view.ids.len(), view.mention_spans.len(), &example.pairs);
+        let sentence = |ends: &[u32]| (ends[0], ends[1] - ends[0]);
+        self.sentences.push(view.sentence_starts.windows(2).map(sentence).collect());
         let base = self.documents.entity_base(index);
         self.heads.extend(example.pairs.iter().map(|pair| base + i64::from(pair.0)));
         self.tails.extend(example.pairs.iter().map(|pair| base + i64::from(pair.1)));

@@ -16,9 +16,16 @@
 
 namespace docre {
 
+inline void check_attention(const char* who, const at::Tensor& attention) {
+  TORCH_CHECK(attention.scalar_type() == at::kFloat && attention.is_contiguous() &&
+                  attention.device().is_cpu(),
+              who, ": attention must be contiguous 32-bit floats on the CPU, not ",
+              attention.sizes(), " of ", attention.scalar_type(), " on ", attention.device());
+}
+
 struct ContextCall {
   int64_t heads, width;
-  float scale;
+  float scale, epsilon;
   Table<ContextDocument> documents;
   Table<ContextPair> pairs;
 };
@@ -56,12 +63,12 @@ inline void check_call(const ContextCall& call, int64_t tokens, int64_t numbers)
 // q[l] = scale · (sum over heads of a[h][l] · b[h][l]), divided by the sum of these numbers +
 // epsilon. Returns 1 / (sum + epsilon).
 DOCRE_CLONES float overlap_row(const float* a, const float* b, int64_t heads, int64_t tokens,
-                               float scale, float* q) {
+                               float scale, float epsilon, float* q) {
   std::memset(q, 0, tokens * sizeof(float));
   for (int64_t h = 0; h < heads; h++)
     for (int64_t l = 0; l < tokens; l++) q[l] += a[h * tokens + l] * b[h * tokens + l];
   scale_row(q, scale, tokens);
-  float inverse = 1.0f / (sum_row(q, tokens) + static_cast<float>(kContextEpsilon));
+  float inverse = 1.0f / (sum_row(q, tokens) + epsilon);
   scale_row(q, inverse, tokens);
   return inverse;
 }
@@ -88,7 +95,7 @@ void for_each_chunk(const ContextCall& call, const ContextDocument& document,
     for (int64_t i = 0; i < number; i++) {
       const ContextPair& pair = call.pairs[document.first_pair + first + i];
       inverse[i] = overlap_row(blocks + pair.head * block, blocks + pair.tail * block, call.heads,
-                               document.tokens, call.scale, q.data() + i * stride);
+                               document.tokens, call.scale, call.epsilon, q.data() + i * stride);
     }
     body(document.first_pair + first, number, q.data(), stride, inverse.data());
   }
@@ -161,25 +168,23 @@ inline void contexts_backward(const ContextCall& call, const float* states, cons
 struct Contexts : torch::autograd::Function<Contexts> {
   static ContextCall call_of(const at::Tensor& states, const at::Tensor& attention,
                              const at::Tensor& documents, const at::Tensor& pairs, int64_t heads,
-                             double scale) {
+                             double scale, double epsilon) {
     TORCH_CHECK(states.dim() == 2 && states.scalar_type() == at::kFloat && states.device().is_cpu(),
                 "contexts: states must be [tokens, width] of 32-bit floats on the CPU, not ",
                 states.sizes(), " of ", states.scalar_type(), " on ", states.device());
-    TORCH_CHECK(attention.scalar_type() == at::kFloat && attention.is_contiguous() &&
-                    attention.device().is_cpu(),
-                "contexts: attention must be contiguous 32-bit floats on the CPU, not ",
-                attention.sizes(), " of ", attention.scalar_type(), " on ", attention.device());
+    check_attention("contexts", attention);
     return {heads,
             states.size(1),
             static_cast<float>(scale),
+            static_cast<float>(epsilon),
             {"contexts", "documents", documents},
             {"contexts", "pairs", pairs}};
   }
   static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& states_any,
                             const at::Tensor& attention, const at::Tensor& documents,
-                            const at::Tensor& pairs, int64_t heads, double scale) {
+                            const at::Tensor& pairs, int64_t heads, double scale, double epsilon) {
     at::Tensor states = states_any.contiguous();
-    ContextCall call = call_of(states, attention, documents, pairs, heads, scale);
+    ContextCall call = call_of(states, attention, documents, pairs, heads, scale, epsilon);
     check_call(call, states.size(0), attention.numel());
     at::Tensor out = at::zeros({call.pairs.count, states.size(1)}, states.options());
     contexts_forward(call, states.const_data_ptr<float>(), attention.const_data_ptr<float>(),
@@ -187,6 +192,7 @@ struct Contexts : torch::autograd::Function<Contexts> {
     ctx->save_for_backward({states, attention, documents, pairs});
     ctx->saved_data["heads"] = heads;
     ctx->saved_data["scale"] = scale;
+    ctx->saved_data["epsilon"] = epsilon;
     return out;
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
@@ -195,13 +201,14 @@ struct Contexts : torch::autograd::Function<Contexts> {
     const at::Tensor &states = saved[0], &attention = saved[1];
     ContextCall call =
         call_of(states, attention, saved[2], saved[3], ctx->saved_data["heads"].toInt(),
-                ctx->saved_data["scale"].toDouble());
+                ctx->saved_data["scale"].toDouble(), ctx->saved_data["epsilon"].toDouble());
     at::Tensor grad = grads[0].contiguous(), grad_states = at::zeros_like(states),
                grad_attention = at::zeros_like(attention);
     contexts_backward(call, states.const_data_ptr<float>(), attention.const_data_ptr<float>(),
                       grad.const_data_ptr<float>(), grad_states.mutable_data_ptr<float>(),
                       grad_attention.mutable_data_ptr<float>());
-    return {grad_states, grad_attention, at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
+    return {grad_states,  grad_attention, at::Tensor(), at::Tensor(),
+            at::Tensor(), at::Tensor(),   at::Tensor()};
   }
 };
 

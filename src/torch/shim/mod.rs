@@ -102,6 +102,15 @@ unsafe extern "C" {
         pairs: *const C_tensor,
         heads: i64,
         scale: f64,
+        epsilon: f64,
+        out: *mut C_tensor,
+    ) -> c_int;
+    pub(super) fn docre_span_sums(
+        attention: *const C_tensor,
+        tables: *const *const C_tensor,
+        heads: i64,
+        scale: f64,
+        epsilon: f64,
         out: *mut C_tensor,
     ) -> c_int;
     pub(super) fn docre_product(

@@ -19,6 +19,7 @@
 #include "product.hpp"
 #include "runtime.hpp"
 #include "scratch.hpp"
+#include "span_sums.hpp"
 
 // Present if libtorch was built with MKL. It sets a number of threads that MKL uses outside of
 // parallel regions.
@@ -136,9 +137,17 @@ int docre_entity_rows(const at::Tensor* qkv, const at::Tensor* offsets, const at
 }
 int docre_contexts(const at::Tensor* states, const at::Tensor* attention,
                    const at::Tensor* documents, const at::Tensor* pairs, int64_t heads,
-                   double scale, at::Tensor* out) {
+                   double scale, double epsilon, at::Tensor* out) {
   return guarded([&] {
-    *out = docre::Contexts::apply(*states, *attention, *documents, *pairs, heads, scale);
+    *out = docre::Contexts::apply(*states, *attention, *documents, *pairs, heads, scale, epsilon);
+  });
+}
+// `tables` are documents, pairs, documents with spans, and spans.
+int docre_span_sums(const at::Tensor* attention, const at::Tensor* const* tables, int64_t heads,
+                    double scale, double epsilon, at::Tensor* out) {
+  return guarded([&] {
+    *out = docre::SpanSums::apply(*attention, *tables[0], *tables[1], *tables[2], *tables[3], heads,
+                                  scale, epsilon);
   });
 }
 int docre_grouped_bilinear(const at::Tensor* head, const at::Tensor* tail, const at::Tensor* weight,

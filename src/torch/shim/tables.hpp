@@ -59,6 +59,19 @@ struct ContextPair {
   int64_t tail;  // entity of the document
 };
 
+// One document of the attention that pairs share, summed over spans of tokens.
+struct SpanDocument {
+  int64_t first_span;  // the first of its spans in the table of spans
+  int64_t spans;       // number of its spans
+  int64_t first_sum;   // pairs · spans, summed over the documents before
+};
+
+// Tokens of a document whose attention is summed.
+struct TokenSpan {
+  int64_t first;   // first token of the document
+  int64_t tokens;  // number of tokens
+};
+
 // An element-wise function.
 enum class Activation : int64_t {
   kGelu,      // x · Φ(x), with the normal distribution function Φ
@@ -67,8 +80,7 @@ enum class Activation : int64_t {
   kSigmoid,   // 1 / (1 + e^−x)
 };
 
-constexpr int64_t kLstmWeights = 4;       // weights of one direction of an LSTM layer
-constexpr double kRowEpsilon = 1e-10;     // added to the sum of a row of attention
-constexpr double kContextEpsilon = 1e-5;  // added to the sum of a product of two such rows
+constexpr int64_t kLstmWeights = 4;    // weights of one direction of an LSTM layer
+constexpr double kRowEpsilon = 1e-10;  // added to the sum of a row of attention
 
 }  // namespace docre

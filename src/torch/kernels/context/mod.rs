@@ -8,6 +8,8 @@
 
 mod padded;
 mod rows;
+mod single_rows;
+mod spans;
 
 use tch::{Kind, Tensor};
 
@@ -15,10 +17,26 @@ use super::scores::ScoreTerms;
 use super::segments::Segments;
 use crate::Result;
 use crate::torch::dropout::Dropout;
-use crate::torch::shim::{docre_contexts, docre_entity_rows, host_table, pointer, produce};
+use crate::torch::shim::{
+    docre_contexts, docre_entity_rows, docre_span_sums, host_table, pointer, produce,
+};
 #[cfg(test)]
 pub(super) use padded::entity_attention as padded_entities;
 pub use rows::{AttentionTable, ContextTable, EntityRow};
+pub use single_rows::SingleRows;
+pub use spans::{SpanTable, TokenRange};
+
+/// How the attention of two entities becomes the weights q of the tokens that both attend to
+/// (docs/systems.md, A.3): q = `scale` · Σ over heads of A_s ∘ A_o, divided by its sum + `epsilon`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Overlap {
+    /// Number of heads.
+    pub heads: i64,
+    /// Factor of the sum over heads.
+    pub scale: f64,
+    /// What is added to the sum of q.
+    pub epsilon: f64,
+}
 
 /// Mean attention rows of entities as one flat list: a block [entities, heads, tokens] for each
 /// document of the table, in order.
@@ -68,11 +86,9 @@ pub fn entity_attention(
     })
 }
 
-/// Contexts of pairs: c = Hᵀq with q = Σ over heads of A_s ∘ A_o, times `scale`, divided by its sum
-/// (+ 1e-5); [P, d].
+/// Contexts of pairs: c = Hᵀq; [P, d].
 ///
-/// `states`: [tokens of all documents, d]; `attention`: what [`entity_attention`] gave, of `heads`
-/// heads.
+/// `states`: [tokens of all documents, d]; `attention`: what [`entity_attention`] gave.
 ///
 /// # Errors
 /// If shapes, kinds or the table do not fit.
@@ -80,12 +96,11 @@ pub fn contexts(
     states: &Tensor,
     attention: &Tensor,
     table: &ContextTable,
-    heads: i64,
-    scale: f64,
+    overlap: &Overlap,
 ) -> Result<Tensor> {
     let states = states.f_to_kind(Kind::Float)?;
     if states.device().is_cuda() {
-        return padded::contexts(&states, attention, table, heads, scale);
+        return padded::contexts(&states, attention, table, overlap);
     }
     let (documents, pairs) = (host_table(&table.documents)?, host_table(&table.pairs)?);
     let attention = attention.f_contiguous()?;
@@ -96,8 +111,37 @@ pub fn contexts(
             attention.as_ptr(),
             documents.as_ptr(),
             pairs.as_ptr(),
-            heads,
-            scale,
+            overlap.heads,
+            overlap.scale,
+            overlap.epsilon,
+            out,
+        )
+    })
+}
+
+/// The weights q of pairs, summed over spans of tokens, as one flat list: a block [pairs, spans]
+/// for each document of the table, in order, with each pair of two entities once
+/// ([`SpanTable::first_sums`] says where). 32 bits.
+///
+/// `attention`: what [`entity_attention`] gave.
+///
+/// # Errors
+/// If shapes, kinds or the table do not fit.
+pub fn span_sums(attention: &Tensor, table: &SpanTable, overlap: &Overlap) -> Result<Tensor> {
+    if attention.device().is_cuda() {
+        return padded::span_sums(attention, table, overlap);
+    }
+    let tables = table.tables()?;
+    let pointers = tables.each_ref().map(Tensor::as_ptr);
+    let attention = attention.f_contiguous()?;
+    // SAFETY: all pointers are to live tensors.
+    produce(|out| unsafe {
+        docre_span_sums(
+            attention.as_ptr(),
+            pointers.as_ptr(),
+            overlap.heads,
+            overlap.scale,
+            overlap.epsilon,
             out,
         )
     })

@@ -2,13 +2,15 @@
 
 use tch::{Device, Kind, Tensor};
 
+use super::Overlap;
 use super::rows::{AttentionTable, ContextTable};
+use super::spans::SpanTable;
 use crate::Result;
 use crate::torch::kernels::padded::{MASKED, added_scores, rotated_stream};
 use crate::torch::kernels::scores::ScoreTerms;
 use crate::torch::kernels::segments::Segments;
 use crate::torch::on;
-use crate::torch::shim::tables::{CONTEXT_EPSILON, ContextDocument, ROW_EPSILON};
+use crate::torch::shim::tables::{ContextDocument, ContextPair, ROW_EPSILON};
 
 /// Whether column l of row i is below `lengths[i]`; [rows, longest].
 fn below(lengths: &[i64], longest: i64, device: Device) -> Result<Tensor> {
@@ -133,22 +135,12 @@ fn put_together(slices: &Tensor, table: &AttentionTable) -> Result<Tensor> {
     Ok(sums.f_div(&mass.f_where_self(&again, &Tensor::f_ones(1, (Kind::Float, device))?)?)?)
 }
 
-/// See [`super::contexts`].
-pub(super) fn contexts(
-    states: &Tensor,
-    attention: &Tensor,
-    table: &ContextTable,
-    heads: i64,
-    scale: f64,
-) -> Result<Tensor> {
-    let device = states.device();
-    let documents = &table.documents;
-    let column =
-        |column: fn(&ContextDocument) -> i64| documents.iter().map(column).collect::<Vec<_>>();
-    let (numbers, lengths) =
-        (column(|document| document.entities), column(|document| document.tokens));
-    let most = |numbers: &[i64]| numbers.iter().copied().max().unwrap_or(0);
-    let (count, entities, tokens) = (documents.len() as i64, most(&numbers), most(&lengths));
+/// Weights q of all pairs of entities of all documents; [documents, entities², tokens] of the
+/// largest document.
+fn shares(attention: &Tensor, table: &ContextTable, overlap: &Overlap) -> Result<Tensor> {
+    let (device, heads) = (attention.device(), overlap.heads);
+    let Padding { numbers, lengths, entities, tokens } = Padding::of(table);
+    let count = numbers.len() as i64;
     let cells = below(&numbers, entities, device)?.f_view([count, entities, 1, 1])?;
     let valid =
         cells.f_logical_and(&below(&lengths, tokens, device)?.f_view([count, 1, 1, tokens])?)?;
@@ -157,22 +149,94 @@ pub(super) fn contexts(
     // [B, tokens, entities, heads]
     let by_token = zeros.f_masked_scatter(&valid, attention)?.f_permute([0, 3, 1, 2])?;
     // [B, tokens, entities, entities]
-    let overlap = by_token.f_matmul(&by_token.f_transpose(2, 3)?)?.f_mul_scalar(scale)?;
-    let overlap =
-        overlap.f_permute([0, 2, 3, 1])?.f_reshape([count, entities * entities, tokens])?;
-    let shares = overlap
-        .f_div(&overlap.f_sum_dim_intlist(2, true, Kind::Float)?.f_add_scalar(CONTEXT_EPSILON)?)?;
+    let product = by_token.f_matmul(&by_token.f_transpose(2, 3)?)?.f_mul_scalar(overlap.scale)?;
+    let product =
+        product.f_permute([0, 2, 3, 1])?.f_reshape([count, entities * entities, tokens])?;
+    let sums = product.f_sum_dim_intlist(2, true, Kind::Float)?.f_add_scalar(overlap.epsilon)?;
+    Ok(product.f_div(&sums)?)
+}
+
+/// The sizes of documents, and the largest of them.
+struct Padding {
+    numbers: Vec<i64>,
+    lengths: Vec<i64>,
+    entities: i64,
+    tokens: i64,
+}
+
+impl Padding {
+    fn of(table: &ContextTable) -> Self {
+        let column = |column: fn(&ContextDocument) -> i64| {
+            table.documents.iter().map(column).collect::<Vec<_>>()
+        };
+        let (numbers, lengths) =
+            (column(|document| document.entities), column(|document| document.tokens));
+        let most = |numbers: &[i64]| numbers.iter().copied().max().unwrap_or(0);
+        let (entities, tokens) = (most(&numbers), most(&lengths));
+        Self { numbers, lengths, entities, tokens }
+    }
+}
+
+/// Rows of the pairs of the table among all pairs of [`shares`].
+fn places_of_pairs(table: &ContextTable) -> Vec<i64> {
+    let entities = Padding::of(table).entities;
+    let of_document = |(index, document): (usize, &ContextDocument)| {
+        let own = document.first_pair as usize..(document.first_pair + document.pairs) as usize;
+        let place =
+            move |pair: &ContextPair| (index as i64 * entities + pair.head) * entities + pair.tail;
+        table.pairs[own].iter().map(place)
+    };
+    table.documents.iter().enumerate().flat_map(of_document).collect()
+}
+
+/// See [`super::contexts`].
+pub(super) fn contexts(
+    states: &Tensor,
+    attention: &Tensor,
+    table: &ContextTable,
+    overlap: &Overlap,
+) -> Result<Tensor> {
+    let (device, shares) = (states.device(), shares(attention, table, overlap)?);
+    let (documents, tokens) = (&table.documents, shares.size()[2]);
     let rows: Vec<i64> = documents
         .iter()
         .flat_map(|d| (0..tokens).map(|at| d.first_token + at.min(d.tokens - 1).max(0)))
         .collect();
-    let padded = states.f_index_select(0, &on(&rows, device)?)?.f_view([count, tokens, -1])?;
+    let padded =
+        states.f_index_select(0, &on(&rows, device)?)?.f_view([-1, tokens, states.size()[1]])?;
     let grid = shares.f_bmm(&padded)?.f_flatten(0, 1)?;
-    let places = documents.iter().enumerate().flat_map(|(index, document)| {
+    Ok(grid.f_index_select(0, &on(&places_of_pairs(table), device)?)?)
+}
+
+/// See [`super::span_sums`].
+pub(super) fn span_sums(
+    attention: &Tensor,
+    table: &SpanTable,
+    overlap: &Overlap,
+) -> Result<Tensor> {
+    let (device, shares) = (attention.device(), shares(attention, &table.pairs, overlap)?);
+    let tokens = shares.size()[2];
+    let most = table.documents.iter().map(|document| document.spans).max().unwrap_or(0);
+    // [documents, tokens, spans]: which tokens a span holds.
+    let count = table.documents.len();
+    let mut holds = vec![0f32; count * (tokens * most) as usize];
+    for (index, document) in (0i64..).zip(&table.documents) {
+        let own = document.first_span as usize..(document.first_span + document.spans) as usize;
+        for (span, range) in (0i64..).zip(&table.spans[own]) {
+            for token in range.first..range.first + range.tokens {
+                holds[((index * tokens + token) * most + span) as usize] = 1.0;
+            }
+        }
+    }
+    let holds = on(&holds, device)?.f_view([count as i64, tokens, most])?;
+    let grid = shares.f_bmm(&holds)?.f_flatten(0, 2)?;
+    let pairs = places_of_pairs(&table.pairs);
+    let mut places = Vec::with_capacity(table.sums() as usize);
+    for (document, spans) in table.pairs.documents.iter().zip(&table.documents) {
         let own = document.first_pair as usize..(document.first_pair + document.pairs) as usize;
-        table.pairs[own]
-            .iter()
-            .map(move |pair| (index as i64 * entities + pair.head) * entities + pair.tail)
-    });
-    Ok(grid.f_index_select(0, &on(&places.collect::<Vec<_>>(), device)?)?)
+        for place in &pairs[own] {
+            places.extend((0..spans.spans).map(|span| place * most + span));
+        }
+    }
+    Ok(grid.f_index_select(0, &on(&places, device)?)?)
 }

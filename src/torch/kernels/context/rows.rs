@@ -31,7 +31,7 @@ pub struct AttentionTable {
     pub(super) windows: Vec<AttentionWindow>,
     pub(super) slices: Vec<AttentionSlice>,
     /// Σ over documents of entities · tokens.
-    cells: i64,
+    pub(super) cells: i64,
 }
 
 impl AttentionTable {

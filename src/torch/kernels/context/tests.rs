@@ -5,6 +5,9 @@ use crate::text::{View, WindowRule, pack};
 use crate::torch::kernels::attention::varlen_attention;
 use crate::torch::rng::Generator;
 
+const WHOLE: Overlap = Overlap { heads: 2, scale: 1.0, epsilon: 1e-5 };
+const HALVES: Overlap = Overlap { scale: 0.5, ..WHOLE };
+
 /// Documents in windows of at most 20 pieces that start at most 8 apart.
 fn laid(
     lengths: &[u32],
@@ -74,9 +77,9 @@ fn kernels_equal_padding_with_gradients() {
             entity_attention(&qkv, &segments, &plan, &terms, None, 5).unwrap()
         };
         let found = if padding {
-            padded::contexts(&states, &attention, &pairs, 2, 0.5).unwrap()
+            padded::contexts(&states, &attention, &pairs, &HALVES).unwrap()
         } else {
-            contexts(&states, &attention, &pairs, 2, 0.5).unwrap()
+            contexts(&states, &attention, &pairs, &HALVES).unwrap()
         };
         let upstream = Tensor::arange(35, (Kind::Float, Device::Cpu)).sin().view([5, 7]);
         let grads = Tensor::run_backward(
@@ -100,6 +103,115 @@ fn kernels_equal_padding_with_gradients() {
         Kind::Float,
     );
     assert!(far(&last, &last.ones_like()) < 1e-5);
+}
+
+/// Spans that leave tokens out, overlap, or are empty; a document without any.
+fn spans_of_example() -> Vec<Vec<TokenRange>> {
+    vec![vec![(1, 7), (8, 10), (4, 6), (19, 0)], vec![(0, 9)], vec![(0, 1), (1, 29)]]
+}
+
+#[test]
+fn sums_over_spans_are_those_of_weights_made_with_tensors() {
+    let (_, _, pairs) = example();
+    let attention = Generator::of_test(8).randn([240]).abs();
+    let overlap = Overlap { heads: 2, scale: 0.5, epsilon: 1e-3 };
+    let table = SpanTable::new(&pairs, &spans_of_example());
+    // Both directions of a pair share a row: 2 pairs of 4 spans, no pair, 1 pair of 2.
+    assert_eq!(table.first_sums(), [0, 0, 4, 8, 8]);
+    assert_eq!((table.widths(), table.sums()), (&[4, 4, 4, 2, 2][..], 10));
+    // From the definition, pair by pair.
+    let row = |first: i64, entity: i64, tokens: i64| {
+        attention.narrow(0, first + entity * 2 * tokens, 2 * tokens).view([2, tokens])
+    };
+    let weights =
+        |first: i64, pair: (i64, i64), tokens: i64| {
+            let product = (row(first, pair.0, tokens) * row(first, pair.1, tokens))
+                .sum_dim_intlist(0, false, Kind::Float)
+                * 0.5;
+            let sum = product.sum(Kind::Float) + 1e-3;
+            product / sum
+        };
+    let spans = spans_of_example();
+    let sums = |weights: &Tensor, spans: &[TokenRange]| {
+        let sum = |&(first, count): &TokenRange| {
+            weights.narrow(0, first.into(), count.into()).sum(Kind::Float)
+        };
+        spans.iter().map(sum).collect::<Vec<_>>()
+    };
+    let expected = [
+        sums(&weights(0, (0, 2), 20), &spans[0]),
+        sums(&weights(0, (1, 0), 20), &spans[0]),
+        sums(&weights(120, (0, 1), 30), &spans[2]),
+    ];
+    let expected = Tensor::stack(&expected.into_iter().flatten().collect::<Vec<_>>(), 0);
+    let ours = span_sums(&attention, &table, &overlap).unwrap();
+    assert!(far(&ours, &expected) < 1e-6, "{ours:?} {expected:?}");
+    // Single tokens give the weights themselves.
+    let tokens = SpanTable::of_tokens(&pairs);
+    let all = span_sums(&attention, &tokens, &overlap).unwrap();
+    assert_eq!(tokens.sums(), 2 * 20 + 30);
+    assert!(far(&all.narrow(0, 40, 30), &weights(120, (0, 1), 30)) < 1e-6);
+}
+
+#[test]
+fn sums_over_spans_equal_padding_with_gradients_and_have_the_bits_of_their_document() {
+    let (_, _, pairs) = example();
+    let attention = Generator::of_test(9).randn([240]).abs().set_requires_grad(true);
+    for (table, seed) in
+        [(SpanTable::new(&pairs, &spans_of_example()), 0), (SpanTable::of_tokens(&pairs), 1)]
+    {
+        let upstream = Tensor::arange(table.sums(), (Kind::Float, Device::Cpu)).sin() + seed;
+        let both = [false, true].map(|padding| {
+            let sums = if padding {
+                padded::span_sums(&attention, &table, &HALVES).unwrap()
+            } else {
+                span_sums(&attention, &table, &HALVES).unwrap()
+            };
+            let loss = (&sums * &upstream).sum(Kind::Float);
+            let grad = Tensor::run_backward(&[loss], &[&attention], false, false).remove(0);
+            (sums, grad)
+        });
+        assert!(far(&both[0].0, &both[1].0) < 1e-6);
+        assert!(far(&both[0].1, &both[1].1) < 1e-5, "{}", far(&both[0].1, &both[1].1));
+    }
+    let mut alone = ContextTable::default();
+    alone.push(30, 2, &[(1, 0)]);
+    let own = SpanTable::new(&alone, &spans_of_example()[2..]);
+    let all = SpanTable::new(&pairs, &spans_of_example());
+    assert_eq!(
+        span_sums(&attention.narrow(0, 120, 120).contiguous(), &own, &WHOLE).unwrap(),
+        span_sums(&attention, &all, &WHOLE).unwrap().narrow(0, 8, 2)
+    );
+}
+
+#[test]
+fn rows_of_windows_are_joined_after_a_mean_over_layers() {
+    let (packed, plan, _) = example();
+    let segments = Segments::new(&packed.offsets, Device::Cpu).unwrap();
+    let terms = ScoreTerms::plain(24);
+    let layer = |seed| Generator::of_test(seed).randn([packed.tokens, 3, 2, 24]);
+    let single = SingleRows::of(&plan).unwrap();
+    let rows = |qkv: &Tensor, table| entity_attention(qkv, &segments, table, &terms, None, 0);
+    // Of one layer nothing changes.
+    let (first, second) = (layer(11), layer(12));
+    let alone = single.joined(&rows(&first, &single.table).unwrap(), 2).unwrap();
+    assert!(far(&alone, &rows(&first, &plan).unwrap()) < 1e-6);
+    // Of the mean of two, each row sums to one, and the document in one window has the mean.
+    let mean = (rows(&first, &single.table).unwrap() + rows(&second, &single.table).unwrap()) / 2.0;
+    let joined = single.joined(&mean, 2).unwrap();
+    let separate = (rows(&first, &plan).unwrap() + rows(&second, &plan).unwrap()) / 2.0;
+    let (whole, windows) = (20 * 3 * 2, 30 * 2 * 2);
+    assert!(far(&joined.narrow(0, 0, whole), &separate.narrow(0, 0, whole)) < 1e-6);
+    let own = joined.narrow(0, whole, windows).view([2, 2, 30]);
+    let sums = own.sum_dim_intlist(2, false, Kind::Float);
+    assert!(far(&sums, &sums.ones_like()) < 1e-5);
+    // Entity 0 has one row: its two layers are added, then divided by what windows show of them.
+    let raw = mean.narrow(0, whole, 2 * 30).view([2, 30]);
+    let expected = &raw / raw.sum_dim_intlist(1, true, Kind::Float);
+    assert!(far(&own.get(0), &expected) < 1e-6);
+    assert!(far(&own.get(0), &separate.narrow(0, whole, 60).view([2, 30])) > 1e-4);
+    let (_, short) = laid(&[9], &[vec![row(0, 3, 1.0)]], &[1]);
+    assert!(SingleRows::of(&short).is_none());
 }
 
 #[test]
@@ -159,7 +271,7 @@ fn bits_depend_on_neither_neighbours_nor_threads() {
         0,
     )
     .unwrap();
-    let all = contexts(&states, &attention, &pairs, 2, 1.0).unwrap();
+    let all = contexts(&states, &attention, &pairs, &WHOLE).unwrap();
 
     let (alone, plan) = laid(&[20], &rows[1..], &[2]);
     let segments = Segments::new(&alone.offsets, Device::Cpu).unwrap();
@@ -170,7 +282,7 @@ fn bits_depend_on_neither_neighbours_nor_threads() {
     let mut pairs = ContextTable::default();
     pairs.push(20, 2, &[(0, 1), (1, 0)]);
     assert_eq!(
-        contexts(&states.narrow(0, 13, 20), &own, &pairs, 2, 1.0).unwrap(),
+        contexts(&states.narrow(0, 13, 20), &own, &pairs, &WHOLE).unwrap(),
         all.narrow(0, 1, 2)
     );
 }
@@ -226,9 +338,26 @@ fn a_plan_that_names_what_does_not_exist_is_refused() {
     for (damage, why) in damages {
         let mut pairs = pairs.clone();
         damage(&mut pairs);
-        let error = contexts(&states, &attention, &pairs, 2, 1.0).unwrap_err().to_string();
+        let error = contexts(&states, &attention, &pairs, &WHOLE).unwrap_err().to_string();
         assert!(error.contains("contexts: ") && error.contains(why), "{why}: {error}");
     }
-    let error = contexts(&states, &attention, &pairs, 3, 1.0).unwrap_err().to_string();
+    let error = contexts(&states, &attention, &pairs, &Overlap { heads: 3, ..WHOLE })
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("120 cells of 3 heads do not fit attention of 240 numbers"), "{error}");
+    let damages: [Damage<SpanTable>; 6] = [
+        (|table| table.documents[1].first_span = 0, "the spans of document 1"),
+        (|table| table.documents[2].spans += 1, "are not in the table of 7 spans"),
+        (|table| table.documents[2].first_sum = 0, "the sums of document 2"),
+        (|table| table.spans[6].tokens = 30, "span 6"),
+        (|table| table.spans[0].first = -1, "span 0"),
+        (|table| table.documents.truncate(2), "2 documents with spans, but 3"),
+    ];
+    let whole = SpanTable::new(&pairs, &spans_of_example());
+    for (damage, why) in damages {
+        let mut table = whole.clone();
+        damage(&mut table);
+        let error = span_sums(&attention, &table, &WHOLE).unwrap_err().to_string();
+        assert!(error.contains("spans: ") && error.contains(why), "{why}: {error}");
+    }
 }
