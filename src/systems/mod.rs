@@ -19,6 +19,7 @@ mod extractor;
 pub mod glre;
 pub mod hin;
 mod info;
+pub mod kd_docre;
 pub mod reading;
 mod registry;
 mod schedules;

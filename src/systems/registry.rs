@@ -7,7 +7,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::{Settings, System, atlop, baselines, docre_ii, dsdocre, evidence, glre, hin};
+use super::{Settings, System, atlop, baselines, docre_ii, dsdocre, evidence, glre, hin, kd_docre};
 use crate::parity::CaseKind;
 use crate::{Error, Result};
 
@@ -16,6 +16,7 @@ static SYSTEMS: &[&System] = &[
     &dsdocre::DSDOCRE,
     &atlop::ATLOP,
     &docre_ii::DOCRE_II,
+    &kd_docre::KD_DOCRE,
     &hin::HIN,
     &glre::GLRE,
     &baselines::CNN,

@@ -12,6 +12,7 @@ mod system;
 mod tests;
 
 pub use model::Atlop;
+pub(crate) use model::reading_options;
 pub use settings::AtlopSettings;
 pub(crate) use settings::check_blocks;
 pub use system::ATLOP;

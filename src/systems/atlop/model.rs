@@ -126,7 +126,8 @@ impl Atlop {
     }
 }
 
-fn reading_options(foundation: &Foundation, settings: &AtlopSettings) -> ReadingOptions {
+/// How documents are read; other systems that read as ATLOP does ask for the same.
+pub(crate) fn reading_options(foundation: &Foundation, settings: &AtlopSettings) -> ReadingOptions {
     let in_windows = settings.long_documents == LongDocuments::Windows;
     let whole = foundation.max_pieces.or_else(|| foundation.encoder.facts().max_positions);
     ReadingOptions {

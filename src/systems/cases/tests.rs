@@ -42,3 +42,16 @@ fn baselines_are_the_releases() {
     }
     holds("bert-re");
 }
+
+/// Recomputes a case of the systems for distantly supervised documents.
+fn holds_distant(name: &str) {
+    let shared = crate::reference_data();
+    let outcome = verify_case(&shared.join("parity-distant").join(name), &parity_cases()).unwrap();
+    assert!(!outcome.failed(), "{outcome}");
+}
+
+#[test]
+#[cfg_attr(not(reference_data), ignore = "DOCRE_SHARED names no reference data")]
+fn kd_docre_is_the_release() {
+    ["kd-docre", "kd-docre-distill"].into_iter().for_each(holds_distant);
+}
