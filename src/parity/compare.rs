@@ -150,7 +150,7 @@ impl Case {
     ///
     /// # Errors
     /// If the output is not there.
-    pub(super) fn compare_gradient(
+    pub(crate) fn compare_gradient(
         &mut self,
         name: &str,
         parameter: &Tensor,

@@ -20,6 +20,7 @@ pub mod glre;
 pub mod hin;
 mod info;
 pub mod kd_docre;
+mod positive_unlabelled;
 pub mod reading;
 mod registry;
 mod schedules;
@@ -38,6 +39,7 @@ pub use extractor::{
     Pair, RelationBatch, RelationLoss, Tables, relation_loss_sum, tables,
 };
 pub use info::{Profile, PublishedScores, Reads, SystemInfo, Variant};
+pub use positive_unlabelled::{NegativeRisk, RiskKind, RiskRule};
 pub use registry::{default_system, find, parity_cases, register, systems};
 pub(crate) use schedules::adam_schedule;
 pub use system::{Settings, System, SystemSettings, Values, WeightPart};

@@ -17,6 +17,7 @@ static SYSTEMS: &[&System] = &[
     &atlop::ATLOP,
     &docre_ii::DOCRE_II,
     &kd_docre::KD_DOCRE,
+    &atlop::SSR_PU,
     &hin::HIN,
     &glre::GLRE,
     &baselines::CNN,

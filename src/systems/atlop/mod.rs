@@ -5,6 +5,7 @@
 
 mod model;
 mod parity;
+mod risk_parity;
 mod settings;
 mod system;
 
@@ -15,5 +16,5 @@ pub use model::Atlop;
 pub(crate) use model::reading_options;
 pub use settings::AtlopSettings;
 pub(crate) use settings::check_blocks;
-pub use system::ATLOP;
 pub(crate) use system::schedule;
+pub use system::{ATLOP, SSR_PU};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tch::Tensor;
 
-use super::settings::{AtlopSettings, Classifier, LossKind, ThresholdKind};
+use super::settings::{AtlopSettings, Classifier, ThresholdKind};
 use crate::Result;
 use crate::systems::reading::{
     MentionTokens, ReadStates, Reader, ReadingLayout, ReadingOptions, ReadingTables,
@@ -155,10 +155,7 @@ impl Extractor for Atlop {
     }
 
     fn loss(&self) -> RelationLoss {
-        match self.settings.loss {
-            LossKind::AdaptiveThreshold => RelationLoss::AdaptiveThreshold { scale: 1.0 },
-            LossKind::Bce => RelationLoss::Bce,
-        }
+        self.settings.relation_loss()
     }
 
     fn decision(&self) -> DecisionRule {
@@ -169,7 +166,14 @@ impl Extractor for Atlop {
     }
 
     fn logits(&self, batch: &RelationBatch, forward: Forward) -> Result<Tensor> {
-        self.classify(&self.pairs(tables(&batch.tables)?, forward)?, forward)
+        let logits = self.classify(&self.pairs(tables(&batch.tables)?, forward)?, forward)?;
+        if self.settings.ranking {
+            return Ok(logits);
+        }
+        // Relations are compared with 0 where the threshold class has the logit 0.
+        let (_, classes) = logits.size2()?;
+        let zero = logits.f_narrow(1, 0, 1)?.f_zeros_like()?;
+        Ok(Tensor::f_cat(&[&zero, &logits.f_narrow(1, 1, classes - 1)?], 1)?)
     }
 
     fn foundation(&self) -> &Foundation {

@@ -55,3 +55,9 @@ fn holds_distant(name: &str) {
 fn kd_docre_is_the_release() {
     ["kd-docre", "kd-docre-distill"].into_iter().for_each(holds_distant);
 }
+
+#[test]
+#[cfg_attr(not(reference_data), ignore = "DOCRE_SHARED names no reference data")]
+fn ssr_pu_is_the_release() {
+    holds_distant("ssr-pu");
+}
