@@ -7,6 +7,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use super::cases::relabelling::RELABELLING;
 use super::{Settings, System, atlop, baselines, docre_ii, dsdocre, evidence, glre, hin, kd_docre};
 use crate::parity::CaseKind;
 use crate::{Error, Result};
@@ -69,9 +70,11 @@ pub fn find(name: &str) -> Result<&'static System> {
     })
 }
 
-/// The cases of the reference implementations that systems must reproduce.
+/// The cases of the reference implementations that systems, and the relabelling of their distant
+/// documents, must reproduce.
 pub fn parity_cases() -> Vec<CaseKind> {
-    systems().iter().filter_map(|system| system.info().parity).collect()
+    let of_systems = systems().into_iter().filter_map(|system| system.info().parity);
+    of_systems.chain([RELABELLING]).collect()
 }
 
 impl<'de> Deserialize<'de> for Settings {

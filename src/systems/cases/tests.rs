@@ -61,3 +61,9 @@ fn kd_docre_is_the_release() {
 fn ssr_pu_is_the_release() {
     holds_distant("ssr-pu");
 }
+
+#[test]
+#[cfg_attr(not(reference_data), ignore = "DOCRE_SHARED names no reference data")]
+fn relabelling_by_uncertainty_is_that_of_ugdre() {
+    holds_distant("ugdre");
+}
