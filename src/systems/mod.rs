@@ -27,6 +27,7 @@ mod schedules;
 mod system;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod ttm_re;
 mod windows;
 pub mod words;
 

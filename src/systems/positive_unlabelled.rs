@@ -21,7 +21,7 @@ use crate::{Error, Result};
 const SMALLEST_PRIOR: f64 = 1e-9;
 
 /// How the risk of the unlabelled pairs is estimated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RiskKind {
     /// Unlabelled pairs are negative.
@@ -264,19 +264,20 @@ impl ClassRisks {
         Ok(Self { negative: unlabelled.f_sub(&corrected)?, positive, own })
     }
 
-    /// Their sum over classes under a rule.
-    fn total(&self, rule: &RiskRule) -> Result<Tensor> {
+    /// The risk of each class under a rule.
+    ///
+    /// # Errors
+    /// If libtorch rejects an operation.
+    pub fn by_class(&self, rule: &RiskRule) -> Result<Tensor> {
         let risk = self.negative.f_add(&self.positive)?;
         let (limit, flipped) = match rule.negative {
             NegativeRisk::Clamp => (0.0, self.positive.shallow_clone()),
             NegativeRisk::Reverse => (rule.floor, self.negative.f_mul_scalar(-rule.reversal)?),
         };
-        let risk = if rule.can_flip() {
-            flipped.f_where_self(&self.own.f_lt(limit)?, &risk)?
-        } else {
-            risk
-        };
-        Ok(risk.f_sum(Kind::Double)?)
+        if rule.can_flip() {
+            return Ok(flipped.f_where_self(&self.own.f_lt(limit)?, &risk)?);
+        }
+        Ok(risk)
     }
 }
 
@@ -292,7 +293,8 @@ pub fn risk_sum(
     totals: &RiskTotals,
 ) -> Result<Tensor> {
     let risks = ClassRisks::of(rule, logits, targets, totals)?;
-    Ok(risks.total(rule)?.f_mul_scalar(totals.pairs)?.f_to_kind(Kind::Float)?)
+    let sum = risks.by_class(rule)?.f_sum(Kind::Double)?;
+    Ok(sum.f_mul_scalar(totals.pairs)?.f_to_kind(Kind::Float)?)
 }
 
 #[cfg(test)]

@@ -8,7 +8,9 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::cases::relabelling::RELABELLING;
-use super::{Settings, System, atlop, baselines, docre_ii, dsdocre, evidence, glre, hin, kd_docre};
+use super::{
+    Settings, System, atlop, baselines, docre_ii, dsdocre, evidence, glre, hin, kd_docre, ttm_re,
+};
 use crate::parity::CaseKind;
 use crate::{Error, Result};
 
@@ -19,6 +21,7 @@ static SYSTEMS: &[&System] = &[
     &docre_ii::DOCRE_II,
     &kd_docre::KD_DOCRE,
     &atlop::SSR_PU,
+    &ttm_re::TTM_RE,
     &hin::HIN,
     &glre::GLRE,
     &baselines::CNN,

@@ -67,3 +67,9 @@ fn ssr_pu_is_the_release() {
 fn relabelling_by_uncertainty_is_that_of_ugdre() {
     holds_distant("ugdre");
 }
+
+#[test]
+#[cfg_attr(not(reference_data), ignore = "DOCRE_SHARED names no reference data")]
+fn ttm_re_is_the_release() {
+    holds_distant("ttm-re");
+}

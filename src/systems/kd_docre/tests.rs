@@ -11,16 +11,17 @@ use crate::train::{Forward, MicroBatch};
 
 const TRAINING: Forward = Forward { train: true, ..EVALUATION };
 
-fn sized(settings: KdDocreSettings) -> KdDocreSettings {
-    KdDocreSettings { emb_size: 12, block_size: 4, axial_layers: 2, axial_heads: 4, ..settings }
+fn sized(settings: &KdDocreSettings) -> KdDocreSettings {
+    let own = settings.clone();
+    KdDocreSettings { emb_size: 12, block_size: 4, axial_layers: 2, axial_heads: 4, ..own }
 }
 
 fn small() -> KdDocreSettings {
-    sized(KdDocreSettings::of(Profile::Fixed))
+    sized(&KdDocreSettings::of(Profile::Fixed))
 }
 
 fn released() -> KdDocreSettings {
-    KdDocreSettings { grid_size: 5, ..sized(KdDocreSettings::of(Profile::Code)) }
+    KdDocreSettings { grid_size: 5, ..sized(&KdDocreSettings::of(Profile::Code)) }
 }
 
 fn system(settings: KdDocreSettings) -> KdDocre {
@@ -244,7 +245,7 @@ fn the_stage_decides_schedule_and_rate_of_the_axial_layers() {
     let teacher = schedule(KdDocreStage::Teacher);
     assert_eq!((teacher.batch, teacher.epochs, teacher.clip), (8, 50.0, 1.0));
     for stage in [KdDocreStage::Teacher, KdDocreStage::Distil, KdDocreStage::Continue] {
-        let settings = sized(KdDocreSettings::staged(Profile::Fixed, stage));
+        let settings = sized(&KdDocreSettings::staged(Profile::Fixed, stage));
         let system = system(settings);
         // The axial layers learn as fast as the encoder.
         let rate = schedule(stage).head_rate * system.rate("heads.axial_transformer.lns.0.bias");
