@@ -20,6 +20,8 @@ mod shards;
 
 mod sampling;
 
+mod distant;
+
 mod torch;
 
 mod encoders;

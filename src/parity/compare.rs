@@ -150,7 +150,7 @@ impl Case {
     ///
     /// # Errors
     /// If the output is not there.
-    pub(super) fn compare_gradient(
+    pub(crate) fn compare_gradient(
         &mut self,
         name: &str,
         parameter: &Tensor,
@@ -164,7 +164,8 @@ impl Case {
     }
 
     /// Compares every output under `prefix`, a gradient, with those in `parameters`; where `rename`
-    /// gives `None` the reference must be zero.
+    /// gives `None` the reference must be zero. Names with a further `/` are those of a variant,
+    /// which has a prefix of its own.
     ///
     /// # Errors
     /// If the model lacks a parameter.
@@ -174,7 +175,9 @@ impl Case {
         parameters: &Parameters,
         rename: impl Fn(&str) -> Option<String>,
     ) -> Result<()> {
-        for name in self.output_names(prefix) {
+        let of_variant = |name: &String| name[prefix.len()..].contains('/');
+        let names = self.output_names(prefix).into_iter().filter(|name| !of_variant(name));
+        for name in names.collect::<Vec<_>>() {
             let reference = self.output(&name)?.shallow_clone();
             let gradient = match self.own_name(&name[prefix.len()..], &rename) {
                 Some(own) => gradient_of(

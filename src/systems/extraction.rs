@@ -2,9 +2,12 @@
 //! anew at each visit.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::positive_unlabelled::{RiskTotals, labelled_priors};
 use super::{Classes, Example, Extractor, Layout, RelationBatch, RelationLoss, visit};
 use crate::Result;
+use crate::base::say;
 use crate::sampling::BatchOrder;
 use crate::shards::DocumentStore;
 use crate::text::split_by_tokens;
@@ -23,6 +26,9 @@ pub struct ExtractionSource<'a> {
     loss: RelationLoss,
     budget: usize,
     seed: u64,
+    /// Labelled priors of the relations, where the loss needs them.
+    priors: Option<Arc<Vec<f64>>>,
+    warned: AtomicBool,
 }
 
 impl<'a> ExtractionSource<'a> {
@@ -43,7 +49,48 @@ impl<'a> ExtractionSource<'a> {
         let order = BatchOrder::new(rows.len(), seed, batch)?;
         let (layout, classes, loss) = (extractor.layout(), extractor.classes(), extractor.loss());
         layout.observe(&mut rows.iter().map(|&row| store.get(row)));
-        Ok(Self { store, rows, order, layout, classes, loss, budget, seed })
+        let priors = match loss {
+            RelationLoss::PositiveUnlabelled(rule) => {
+                let all = (0..store.len()).map(|row| store.get(row));
+                let name = |relation: usize| {
+                    let known = store.relations().get(relation);
+                    known.map_or_else(|| relation.to_string(), |relation| relation.id.clone())
+                };
+                Some(Arc::new(labelled_priors(&rule, all, classes.relations, name)?))
+            }
+            RelationLoss::Bce | RelationLoss::AdaptiveThreshold { .. } => None,
+        };
+        let warned = AtomicBool::new(false);
+        Ok(Self { store, rows, order, layout, classes, loss, budget, seed, priors, warned })
+    }
+
+    /// What the loss needs of the global batch of these rows, if it needs anything.
+    fn totals(&self, rows: &[usize], epoch: u64) -> Result<Option<Arc<RiskTotals>>> {
+        let Some(priors) = &self.priors else { return Ok(None) };
+        let mut totals = RiskTotals::new(Arc::clone(priors));
+        for &row in rows {
+            let document = self.store.get(row);
+            let pairs = self.layout.training_pairs(&document, self.seed, epoch, row as u64)?;
+            totals.add(&document, &pairs);
+        }
+        Ok(Some(Arc::new(totals)))
+    }
+
+    /// Warns once where the loss decides something by a global batch that one micro-batch does not
+    /// hold.
+    fn warn_of_parts(&self, share: Share, parts: usize) {
+        let RelationLoss::PositiveUnlabelled(rule) = self.loss else { return };
+        if !rule.can_flip() || (share.world == 1 && parts <= 1) || share.rank > 0 {
+            return;
+        }
+        if !self.warned.swap(true, Ordering::Relaxed) {
+            say(format!(
+                "warning: a batch is divided into {} parts, and each decides on its own whether \
+                 the negative risk of a relation is too small; a smaller `batch`, a larger \
+                 `tokens_per_micro_batch` or fewer ranks keep a batch together",
+                share.world * parts.max(1)
+            ));
+        }
     }
 }
 
@@ -65,10 +112,17 @@ impl BatchSource for ExtractionSource<'_> {
             .iter()
             .map(|example| self.layout.cost(&example.document, example.pairs.len()))
             .collect();
-        let parts = split_by_tokens(&costs, self.budget).into_iter();
+        let (parts, totals) = (split_by_tokens(&costs, self.budget), self.totals(&rows, epoch)?);
+        self.warn_of_parts(share, parts.len());
         let micro = parts
+            .into_iter()
             .map(|range| {
-                RelationBatch::new(&*self.layout, &examples[range], self.classes, self.loss)
+                let examples = &examples[range];
+                let batch = RelationBatch::new(&*self.layout, examples, self.classes, self.loss)?;
+                Ok(match &totals {
+                    Some(totals) => batch.with_risk(Arc::clone(totals)),
+                    None => batch,
+                })
             })
             .collect::<Result<_>>()?;
         Ok(StepBatches { micro, rows })
@@ -76,5 +130,67 @@ impl BatchSource for ExtractionSource<'_> {
 
     fn title(&self, row: usize) -> String {
         self.store.title(row).to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shards::testing::{document, prepared_with};
+    use crate::shards::{StoreOptions, WriteOptions};
+    use crate::systems::atlop::{Atlop, AtlopSettings};
+    use crate::systems::reading::testing::{EVALUATION, foundation};
+    use crate::systems::{Profile, RiskKind};
+    use crate::train::MicroBatch;
+
+    /// The loss for unlabelled pairs over all micro-batches of all ranks, with complete labels, by
+    /// which no class is flipped.
+    #[test]
+    fn the_means_of_a_risk_are_those_of_the_global_batch() {
+        let temp = tempfile::tempdir().unwrap();
+        let documents: Vec<_> = (0..6)
+            .map(|number| {
+                let facts: &[(usize, usize, &str)] = if number % 2 == 0 {
+                    &[(0, 1, "P17")]
+                } else {
+                    &[(1, 0, "P19"), (2, 1, "P17")]
+                };
+                let title = format!("document {number}");
+                document(&title, &[&["Paris"], &["France"], &["Ada"]], facts)
+            })
+            .collect();
+        let options = WriteOptions { rows_per_shard: 10, row_group_rows: 4 };
+        let (folder, _) = prepared_with(temp.path(), "shards", &documents, options);
+        let store = DocumentStore::open(&folder, StoreOptions::default()).unwrap();
+        let settings = AtlopSettings {
+            emb_size: 12,
+            block_size: 4,
+            prior_factor: 1.0,
+            ..AtlopSettings::positive_unlabelled(Profile::Fixed)
+        };
+        let system = Atlop::new(foundation(64), settings).unwrap();
+        let RelationLoss::PositiveUnlabelled(rule) = system.loss() else {
+            panic!("{:?}", system.loss())
+        };
+        assert_eq!(rule.kind, RiskKind::SPu);
+        let loss = |budget: usize, world: usize| {
+            let source = ExtractionSource::new(&system, &store, 4, budget, 5).unwrap();
+            let (mut sum, mut count, mut parts) = (0.0, 0.0, 0);
+            for rank in 0..world {
+                for batch in source.prepare(0, Share { rank, world }).unwrap().micro {
+                    let sums = system.losses(&batch, EVALUATION).unwrap();
+                    sum += sums[0].double_value(&[]);
+                    count += batch.counts()[0];
+                    parts += 1;
+                }
+            }
+            (sum / count, parts)
+        };
+        let (whole, one) = loss(100_000, 1);
+        assert_eq!(one, 1);
+        for (budget, world) in [(1, 1), (100_000, 2), (1, 3)] {
+            let (divided, parts) = loss(budget, world);
+            assert!(parts > 1 && (divided - whole).abs() < 1e-5, "{divided} {whole}");
+        }
     }
 }

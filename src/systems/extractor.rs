@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+use super::positive_unlabelled::{RiskRule, RiskTotals, risk_sum};
 use super::{AttentionTargets, EvidenceRule, ScoredBatch, row_dropout};
 use crate::encoders::{Encoder, Pass};
 pub use crate::sampling::Pair;
@@ -126,6 +127,9 @@ pub enum RelationLoss {
         /// The constant (DocRE-II's release: 100).
         scale: f64,
     },
+    /// Risks of relations against the threshold class, where a pair without a label is not a
+    /// negative; means over the labelled and the other pairs of each relation.
+    PositiveUnlabelled(RiskRule),
 }
 
 /// How classes are read off the logits of a pair (docs/systems.md, C.14–C.16).
@@ -212,6 +216,7 @@ pub struct RelationBatch {
     documents: usize,
     tokens: usize,
     counts: Vec<f64>,
+    risk: Option<Arc<RiskTotals>>,
 }
 
 impl RelationBatch {
@@ -234,11 +239,34 @@ impl RelationBatch {
         let own = layout.counts(&tables, &targets);
         let counts = own.unwrap_or_else(|| match loss {
             RelationLoss::Bce => vec![targets.len() as f64],
-            RelationLoss::AdaptiveThreshold { .. } => vec![pairs as f64],
+            RelationLoss::AdaptiveThreshold { .. } | RelationLoss::PositiveUnlabelled(_) => {
+                vec![pairs as f64]
+            }
         });
         let tokens = examples.iter().map(|example| example.document.pieces.len()).sum();
-        let (documents, attention) = (examples.len(), None);
-        Ok(Self { tables, targets, pairs, attention, documents, tokens, counts })
+        let (documents, attention, risk) = (examples.len(), None, None);
+        Ok(Self { tables, targets, pairs, attention, risk, documents, tokens, counts })
+    }
+
+    /// Adds what [`RelationLoss::PositiveUnlabelled`] needs of the global batch that this is part
+    /// of.
+    #[must_use]
+    pub fn with_risk(self, totals: Arc<RiskTotals>) -> Self {
+        Self { risk: Some(totals), ..self }
+    }
+
+    /// Sum of a loss over the pairs of the batch; `logits`: [P, C].
+    ///
+    /// # Errors
+    /// As [`relation_loss_sum`].
+    pub fn loss_sum(&self, loss: RelationLoss, logits: &Tensor) -> Result<Tensor> {
+        let targets = self.targets_like(logits)?;
+        match (loss, &self.risk) {
+            (RelationLoss::PositiveUnlabelled(rule), Some(totals)) => {
+                risk_sum(&rule, logits, &targets, totals)
+            }
+            _ => relation_loss_sum(loss, logits, &targets),
+        }
     }
 
     /// The targets as a tensor [P, C] on `device`.
@@ -387,7 +415,7 @@ pub trait Extractor {
     /// If libtorch rejects an operation.
     fn losses(&self, batch: &RelationBatch, forward: Forward) -> Result<Vec<Tensor>> {
         let logits = self.logits(batch, forward)?.f_to_kind(Kind::Float)?;
-        Ok(vec![relation_loss_sum(self.loss(), &logits, &batch.targets_like(&logits)?)?])
+        Ok(vec![batch.loss_sum(self.loss(), &logits)?])
     }
 
     /// What it was built on, its own parameters included.
@@ -414,6 +442,9 @@ pub fn relation_loss_sum(loss: RelationLoss, logits: &Tensor, targets: &Tensor) 
         RelationLoss::Bce => bce_sum(logits, targets),
         RelationLoss::AdaptiveThreshold { scale } => {
             Ok(adaptive_threshold_sum(logits, targets)?.f_mul_scalar(scale)?)
+        }
+        RelationLoss::PositiveUnlabelled(_) => {
+            Err(Error::Bug("a batch came without the totals that its loss needs".into()))
         }
     }
 }

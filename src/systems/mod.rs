@@ -22,6 +22,8 @@ pub mod fusion;
 pub mod glre;
 pub mod hin;
 mod info;
+pub mod kd_docre;
+mod positive_unlabelled;
 pub mod reading;
 mod registry;
 mod schedules;
@@ -29,6 +31,7 @@ mod scored;
 mod system;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod ttm_re;
 mod windows;
 pub mod words;
 
@@ -42,6 +45,7 @@ pub use extractor::{
     Pair, RelationBatch, RelationLoss, Tables, relation_loss_sum, tables,
 };
 pub use info::{Profile, PublishedScores, Reads, SystemInfo, Variant};
+pub use positive_unlabelled::{NegativeRisk, RiskKind, RiskRule};
 pub use registry::{default_system, find, parity_cases, register, systems};
 pub(crate) use schedules::adam_schedule;
 pub use scored::{EvidenceRule, EvidenceWeights, ScoredBatch};

@@ -7,7 +7,11 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::{Settings, System, atlop, baselines, docre_ii, dreeam, dsdocre, evidence, glre, hin};
+use super::cases::relabelling::RELABELLING;
+use super::{
+    Settings, System, atlop, baselines, docre_ii, dreeam, dsdocre, evidence, glre, hin, kd_docre,
+    ttm_re,
+};
 use crate::parity::CaseKind;
 use crate::{Error, Result};
 
@@ -17,6 +21,9 @@ static SYSTEMS: &[&System] = &[
     &atlop::ATLOP,
     &docre_ii::DOCRE_II,
     &dreeam::DREEAM,
+    &kd_docre::KD_DOCRE,
+    &atlop::SSR_PU,
+    &ttm_re::TTM_RE,
     &hin::HIN,
     &glre::GLRE,
     &baselines::CNN,
@@ -68,9 +75,11 @@ pub fn find(name: &str) -> Result<&'static System> {
     })
 }
 
-/// The cases of the reference implementations that systems must reproduce.
+/// The cases of the reference implementations that systems, and the relabelling of their distant
+/// documents, must reproduce.
 pub fn parity_cases() -> Vec<CaseKind> {
-    systems().iter().filter_map(|system| system.info().parity).collect()
+    let of_systems = systems().into_iter().filter_map(|system| system.info().parity);
+    of_systems.chain([RELABELLING]).collect()
 }
 
 impl<'de> Deserialize<'de> for Settings {

@@ -5,14 +5,16 @@
 
 mod model;
 mod parity;
+mod risk_parity;
 mod settings;
 mod system;
 
 #[cfg(test)]
 mod tests;
 
+pub(crate) use model::reading_options;
 pub use model::{Atlop, AtlopPairs};
 pub use settings::AtlopSettings;
 pub(crate) use settings::check_blocks;
-pub use system::ATLOP;
 pub(crate) use system::schedule;
+pub use system::{ATLOP, SSR_PU};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tch::Tensor;
 
-use super::settings::{AtlopSettings, Classifier, LossKind, ThresholdKind};
+use super::settings::{AtlopSettings, Classifier, ThresholdKind};
 use crate::Result;
 use crate::systems::reading::{
     ATLOP_EPSILON, MentionTokens, ReadStates, Reader, ReadingLayout, ReadingOptions, ReadingTables,
@@ -138,9 +138,19 @@ impl Atlop {
     ) -> Result<ScoredBatch> {
         let evidence = || self.reader.evidence(&self.foundation, &pairs.read, tables);
         Ok(ScoredBatch {
-            logits: self.classify(pairs, forward)?,
+            logits: self.compared(self.classify(pairs, forward)?)?,
             evidence: self.settings.context.then(evidence).transpose()?,
         })
+    }
+
+    /// Logits whose threshold class is what relations are compared with: 0 without `ranking`.
+    fn compared(&self, logits: Tensor) -> Result<Tensor> {
+        if self.settings.ranking {
+            return Ok(logits);
+        }
+        let (_, classes) = logits.size2()?;
+        let zero = logits.f_narrow(1, 0, 1)?.f_zeros_like()?;
+        Ok(Tensor::f_cat(&[&zero, &logits.f_narrow(1, 1, classes - 1)?], 1)?)
     }
 
     /// The attention that the pairs of a table share, summed over its spans; flat.
@@ -176,7 +186,8 @@ impl Atlop {
     }
 }
 
-fn reading_options(foundation: &Foundation, settings: &AtlopSettings) -> ReadingOptions {
+/// How documents are read; other systems that read as ATLOP does ask for the same.
+pub(crate) fn reading_options(foundation: &Foundation, settings: &AtlopSettings) -> ReadingOptions {
     let in_windows = settings.long_documents == LongDocuments::Windows;
     let whole = foundation.max_pieces.or_else(|| foundation.encoder.facts().max_positions);
     ReadingOptions {
@@ -204,10 +215,7 @@ impl Extractor for Atlop {
     }
 
     fn loss(&self) -> RelationLoss {
-        match self.settings.loss {
-            LossKind::AdaptiveThreshold => RelationLoss::AdaptiveThreshold { scale: 1.0 },
-            LossKind::Bce => RelationLoss::Bce,
-        }
+        self.settings.relation_loss()
     }
 
     fn decision(&self) -> DecisionRule {
@@ -218,7 +226,8 @@ impl Extractor for Atlop {
     }
 
     fn logits(&self, batch: &RelationBatch, forward: Forward) -> Result<Tensor> {
-        self.classify(&self.pairs(tables(&batch.tables)?, forward)?, forward)
+        let pairs = self.pairs(tables(&batch.tables)?, forward)?;
+        self.compared(self.classify(&pairs, forward)?)
     }
 
     fn scored(&self, batch: &RelationBatch, forward: Forward) -> Result<ScoredBatch> {

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::systems::reading::{MarkerScheme, Pooling};
-use crate::systems::{LongDocuments, Profile};
+use crate::systems::{LongDocuments, NegativeRisk, Profile, RelationLoss, RiskKind, RiskRule};
 use crate::{Error, Result};
 
 /// How two pair vectors become logits.
@@ -29,6 +29,13 @@ pub enum LossKind {
     AdaptiveThreshold,
     /// Binary cross-entropy.
     Bce,
+    /// Squared risks against the threshold class, unlabelled pairs as negatives
+    /// (docs/systems.md, "P. SSR-PU").
+    Pn,
+    /// The same with unlabelled pairs as a sample of all pairs.
+    Pu,
+    /// The same with the labelled pairs taken out of the sample.
+    SPu,
 }
 
 /// How relations are read off the logits.
@@ -43,7 +50,7 @@ pub enum ThresholdKind {
 }
 
 /// Settings of ATLOP.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct AtlopSettings {
     /// Markers around mentions; `none` is the ablation without them. Paper and release: `*`, once a
@@ -59,8 +66,26 @@ pub struct AtlopSettings {
     pub emb_size: i64,
     /// Width of a block of the grouped bilinear form. Release: 64.
     pub block_size: i64,
-    /// The loss; `bce` is an ablation.
+    /// The loss; `bce` is an ablation, `pn`, `pu` and `s-pu` are those of SSR-PU.
     pub loss: LossKind,
+    /// Under `pn`, `pu` and `s-pu`: whether a relation is scored against the threshold class, or
+    /// against 0.
+    pub ranking: bool,
+    /// Under these: how many times as many facts there are as labels, e. SSR-PU: 3 on DocRED's
+    /// labels, 1 on complete ones.
+    pub prior_factor: f64,
+    /// Under these: the margin m of the squared loss. SSR-PU: 0.25 against the threshold class, 1
+    /// against 0.
+    pub risk_margin: f64,
+    /// Under these: the factor κ of the squared loss. SSR-PU: 0.25.
+    pub risk_factor: f64,
+    /// Under these: what becomes of a relation whose negative risk is below 0 (release: below
+    /// `risk_floor`).
+    pub negative_risk: NegativeRisk,
+    /// Under `negative_risk = "reverse"`: β. Release: 0.
+    pub risk_floor: f64,
+    /// Under the same: γ. Release: 1.
+    pub risk_reversal: f64,
     /// The decision; `global` is an ablation.
     pub threshold: ThresholdKind,
     /// Most relations of a pair under the adaptive threshold; 0 for no limit. Release: 4 for
@@ -99,6 +124,13 @@ impl AtlopSettings {
             emb_size: 768,
             block_size: 64,
             loss: LossKind::AdaptiveThreshold,
+            ranking: true,
+            prior_factor: 3.0,
+            risk_margin: 0.25,
+            risk_factor: 0.25,
+            negative_risk: NegativeRisk::of(profile),
+            risk_floor: 0.0,
+            risk_reversal: 1.0,
             threshold: ThresholdKind::Adaptive,
             num_labels: 4,
             long_documents: LongDocuments::Windows,
@@ -107,6 +139,52 @@ impl AtlopSettings {
             max_windows: if fixed { 0 } else { 2 },
             window_stride: 0,
         }
+    }
+}
+
+impl AtlopSettings {
+    /// The settings of SSR-PU in a profile.
+    pub fn positive_unlabelled(profile: Profile) -> Self {
+        Self { loss: LossKind::SPu, num_labels: 0, ..Self::of(profile) }
+    }
+
+    /// The loss that its name and numbers make.
+    pub(super) fn relation_loss(&self) -> RelationLoss {
+        let risk = |kind| {
+            RelationLoss::PositiveUnlabelled(RiskRule {
+                kind,
+                prior_factor: self.prior_factor,
+                margin: self.risk_margin,
+                factor: self.risk_factor,
+                negative: self.negative_risk,
+                floor: self.risk_floor,
+                reversal: self.risk_reversal,
+            })
+        };
+        match self.loss {
+            LossKind::AdaptiveThreshold => RelationLoss::AdaptiveThreshold { scale: 1.0 },
+            LossKind::Bce => RelationLoss::Bce,
+            LossKind::Pn => risk(RiskKind::Pn),
+            LossKind::Pu => risk(RiskKind::Pu),
+            LossKind::SPu => risk(RiskKind::SPu),
+        }
+    }
+
+    /// Refuses a loss that the decision does not fit.
+    pub(super) fn check_loss(&self) -> Result<()> {
+        let RelationLoss::PositiveUnlabelled(rule) = self.relation_loss() else {
+            if self.ranking {
+                return Ok(());
+            }
+            return Err(Error::recipe("`ranking` is false, but `loss` is none of pn, pu and s-pu")
+                .with_hint("leave `ranking` out, or choose one of these losses"));
+        };
+        rule.check()?;
+        if self.threshold == ThresholdKind::Global {
+            return Err(Error::recipe("under `loss` pn, pu or s-pu no threshold is chosen on dev")
+                .with_hint("leave `threshold` at adaptive; `ranking = false` compares with 0"));
+        }
+        Ok(())
     }
 }
 

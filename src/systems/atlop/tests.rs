@@ -1,14 +1,16 @@
+use std::sync::Arc;
+
 use tch::Tensor;
 
 use super::settings::{Classifier, LossKind, ThresholdKind};
 use super::*;
-use crate::systems::SystemSettings;
+use crate::systems::positive_unlabelled::RiskTotals;
 use crate::systems::reading::testing::{
-    EVALUATION, batch, document, documents, foundation, loss, overfit, untouched,
+    EVALUATION, RELATIONS, batch, document, documents, foundation, loss, overfit, untouched,
 };
-use crate::systems::reading::{MarkerScheme, Pooling};
+use crate::systems::reading::{MarkerScheme, Pooling, labelled_first};
 use crate::systems::testing::assert_batch_invariant;
-use crate::systems::{Extractor, Profile};
+use crate::systems::{Extractor, Profile, RelationBatch, SystemSettings};
 use crate::torch::Precision;
 use crate::train::Forward;
 
@@ -138,6 +140,60 @@ fn settings_that_cannot_be_built_are_named() {
     let error = AtlopSettings { block_size: 5, ..small() }.check().unwrap_err();
     assert!(error.to_string().contains("block_size") && error.exit_code() == 64);
     assert!(AtlopSettings { markers: MarkerScheme::Typed, ..small() }.check().is_err());
+    let refused = |settings: AtlopSettings, key: &str| {
+        let error = settings.check().unwrap_err();
+        assert!(error.to_string().contains(key) && error.exit_code() == 64, "{error}");
+    };
+    let unlabelled = AtlopSettings { loss: LossKind::SPu, ..small() };
+    unlabelled.check().unwrap();
+    refused(AtlopSettings { ranking: false, ..small() }, "ranking");
+    refused(AtlopSettings { prior_factor: 0.9, ..unlabelled.clone() }, "prior_factor");
+    refused(AtlopSettings { threshold: ThresholdKind::Global, ..unlabelled }, "threshold");
+}
+
+/// The documents as a whole batch under a loss for unlabelled pairs.
+fn risk_batch(system: &Atlop) -> RelationBatch {
+    let documents = documents();
+    let mut totals = RiskTotals::new(Arc::new(vec![0.05; RELATIONS]));
+    documents.iter().for_each(|document| totals.add(document, &labelled_first(document)));
+    batch(system, &documents, true).with_risk(Arc::new(totals))
+}
+
+#[test]
+fn the_losses_for_unlabelled_pairs_reach_every_parameter_and_are_learnt() {
+    for (loss_kind, ranking) in [(LossKind::Pn, true), (LossKind::Pu, false), (LossKind::SPu, true)]
+    {
+        let settings = AtlopSettings { loss: loss_kind, ranking, num_labels: 0, ..small() };
+        let system = system(settings);
+        let batch = risk_batch(&system);
+        let (before, after) = overfit(&system, &batch, 60, 1e-2);
+        assert!(after < 0.3 * before, "{loss_kind:?}: {before} → {after}");
+        loss(&system, &batch, EVALUATION).backward();
+        let mut still = untouched(&system);
+        still.retain(|name| !name.contains("token_type") && !name.ends_with("key.bias"));
+        assert!(still.is_empty(), "{loss_kind:?}: {still:?}");
+    }
+}
+
+#[test]
+fn without_ranking_relations_are_compared_with_0() {
+    let own = AtlopSettings { loss: LossKind::SPu, ..small() };
+    let (ranked, plain) = (system(own.clone()), system(AtlopSettings { ranking: false, ..own }));
+    let logits =
+        |system: &Atlop| system.logits(&batch(system, &documents(), false), EVALUATION).unwrap();
+    let scored = plain.scored(&batch(&plain, &documents(), false), EVALUATION).unwrap().logits;
+    let (ranked, plain) = (logits(&ranked), logits(&plain));
+    assert_eq!(plain.select(1, 0).abs().max().double_value(&[]), 0.0);
+    assert_eq!(scored, plain);
+    let relations = |logits: &Tensor| logits.narrow(1, 1, RELATIONS as i64);
+    assert_eq!(relations(&ranked), relations(&plain));
+}
+
+#[test]
+fn a_loss_for_unlabelled_pairs_needs_the_totals_of_its_batch() {
+    let system = system(AtlopSettings { loss: LossKind::SPu, ..small() });
+    assert!(system.losses(&batch(&system, &documents(), true), EVALUATION).is_err());
+    assert!(system.losses(&risk_batch(&system), EVALUATION).is_ok());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 pub(crate) mod foundation;
 pub(crate) mod pairs;
+pub(crate) mod relabelling;
 pub(crate) mod word_level;
 pub(crate) mod words;
 

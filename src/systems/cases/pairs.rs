@@ -58,7 +58,7 @@ fn compare_documents(
 
 /// Positions of mentions as rows (document, entity, start, end, …) without the first piece; further
 /// columns are the sentence.
-fn compare_mentions(
+pub(crate) fn compare_mentions(
     case: &mut Case,
     documents: &[TokenizedDocument],
     spans: &[Vec<Vec<(u32, u32)>>],

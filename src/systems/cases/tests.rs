@@ -42,3 +42,34 @@ fn baselines_are_the_releases() {
     }
     holds("bert-re");
 }
+
+/// Recomputes a case of the systems for distantly supervised documents.
+fn holds_distant(name: &str) {
+    let shared = crate::reference_data();
+    let outcome = verify_case(&shared.join("parity-distant").join(name), &parity_cases()).unwrap();
+    assert!(!outcome.failed(), "{outcome}");
+}
+
+#[test]
+#[cfg_attr(not(reference_data), ignore = "DOCRE_SHARED names no reference data")]
+fn kd_docre_is_the_release() {
+    ["kd-docre", "kd-docre-distill"].into_iter().for_each(holds_distant);
+}
+
+#[test]
+#[cfg_attr(not(reference_data), ignore = "DOCRE_SHARED names no reference data")]
+fn ssr_pu_is_the_release() {
+    holds_distant("ssr-pu");
+}
+
+#[test]
+#[cfg_attr(not(reference_data), ignore = "DOCRE_SHARED names no reference data")]
+fn relabelling_by_uncertainty_is_that_of_ugdre() {
+    holds_distant("ugdre");
+}
+
+#[test]
+#[cfg_attr(not(reference_data), ignore = "DOCRE_SHARED names no reference data")]
+fn ttm_re_is_the_release() {
+    holds_distant("ttm-re");
+}

@@ -54,19 +54,69 @@ pub fn bce_sum(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// If the shapes differ.
 pub fn adaptive_threshold_sum(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
-    const HIDDEN: f64 = -1e30;
     let logits = logits.f_to_kind(Kind::Float)?;
-    let threshold = Tensor::f_zeros_like(targets)?.f_to_kind(Kind::Float)?;
-    let _filled = threshold.f_narrow(1, 0, 1)?.f_fill_(1.0)?;
-    // The threshold is not a relation, even where the targets mark NA.
-    let positive = targets.f_to_kind(Kind::Float)?.f_mul(&(1.0 - &threshold))?;
+    let Relations { positive, threshold } = Relations::of(targets)?;
     let without_negatives = logits.f_add(&((1.0 - &positive - &threshold) * HIDDEN))?;
     let of_positives =
         without_negatives.f_log_softmax(1, Kind::Float)?.f_mul(&positive)?.f_sum(Kind::Float)?;
-    let without_positives = logits.f_add(&(&positive * HIDDEN))?;
-    let of_threshold =
-        without_positives.f_log_softmax(1, Kind::Float)?.f_narrow(1, 0, 1)?.f_sum(Kind::Float)?;
-    Ok((of_positives + of_threshold).f_neg()?)
+    Ok((of_positives + of_threshold(&logits, &positive)?).f_neg()?)
+}
+
+/// The weight w(p) of a positive class in [`adaptive_focal_sum`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FocalWeight {
+    /// What is added to (1 − p)^γ.
+    pub base: f64,
+    /// γ, at least 0.
+    pub gamma: f64,
+}
+
+/// Σ over pairs of KD-DocRE's adaptive focal loss (docs/systems.md, K.6); `logits` and multi-hot
+/// `targets`: [P, C], class 0 the threshold.
+///
+/// The positive part compares each true relation with the threshold class alone, weighted by how
+/// unsure it is; the negative part is that of [`adaptive_threshold_sum`]. In 32 bits.
+///
+/// # Errors
+/// If the shapes differ.
+pub fn adaptive_focal_sum(
+    logits: &Tensor,
+    targets: &Tensor,
+    weight: FocalWeight,
+) -> Result<Tensor> {
+    let logits = logits.f_to_kind(Kind::Float)?;
+    let Relations { positive, .. } = Relations::of(targets)?;
+    let margins = logits.f_sub(&logits.f_narrow(1, 0, 1)?)?;
+    // (1 − p)^γ by its logarithm: it has a gradient at p = 1 as well.
+    let unsure = margins.f_neg()?.f_log_sigmoid()?.f_mul_scalar(weight.gamma)?.f_exp()?;
+    let weights = unsure.f_add_scalar(weight.base)?.f_mul(&positive)?;
+    let of_positives = margins.f_log_sigmoid()?.f_mul(&weights)?.f_sum(Kind::Float)?;
+    Ok((of_positives + of_threshold(&logits, &positive)?).f_neg()?)
+}
+
+/// Hides a logit from a softmax.
+const HIDDEN: f64 = -1e30;
+
+/// Targets [P, C] by their part: true relations, and the threshold class.
+struct Relations {
+    positive: Tensor,
+    threshold: Tensor,
+}
+
+impl Relations {
+    fn of(targets: &Tensor) -> Result<Self> {
+        let threshold = Tensor::f_zeros_like(targets)?.f_to_kind(Kind::Float)?;
+        let _filled = threshold.f_narrow(1, 0, 1)?.f_fill_(1.0)?;
+        // The threshold is not a relation, even where the targets mark NA.
+        let positive = targets.f_to_kind(Kind::Float)?.f_mul(&(1.0 - &threshold))?;
+        Ok(Self { positive, threshold })
+    }
+}
+
+/// Σ over pairs of the threshold's log-share among itself and the relations that do not hold.
+fn of_threshold(logits: &Tensor, positive: &Tensor) -> Result<Tensor> {
+    let without_positives = logits.f_add(&(positive * HIDDEN))?;
+    Ok(without_positives.f_log_softmax(1, Kind::Float)?.f_narrow(1, 0, 1)?.f_sum(Kind::Float)?)
 }
 
 #[cfg(test)]
@@ -131,6 +181,31 @@ mod tests {
         ])
         .view([2, 3]);
         assert!((logits.grad() - expected).abs().max().double_value(&[]) < 1e-6);
+    }
+
+    #[test]
+    fn adaptive_focal_loss_of_a_hand_made_pair() {
+        // Relation 1 holds with odds 3 : 1 against the threshold: p = 3/4. The odds of the
+        // threshold against relation 2 are 1 : 2, which costs ln 3.
+        let logits = Tensor::from_slice(&[0.0, 3f64.ln(), 2f64.ln()]).view([1, 3]);
+        let targets = Tensor::from_slice(&[0.0f32, 1.0, 0.0]).view([1, 3]);
+        for (base, gamma, weight) in
+            [(0.0, 0.0, 1.0), (0.0, 1.0, 0.25), (1.0, 1.0, 1.25), (1.0, 2.0, 1.0625)]
+        {
+            let loss = adaptive_focal_sum(&logits, &targets, FocalWeight { base, gamma }).unwrap();
+            let expected = weight * (4f64 / 3.0).ln() + 3f64.ln();
+            assert!((loss.double_value(&[]) - expected).abs() < 1e-6, "{base} {gamma}");
+        }
+    }
+
+    #[test]
+    fn a_sure_relation_has_a_finite_focal_gradient() {
+        let logits =
+            Tensor::from_slice(&[0.0f32, 200.0, -200.0]).view([1, 3]).set_requires_grad(true);
+        let targets = Tensor::from_slice(&[0.0f32, 1.0, 0.0]).view([1, 3]);
+        let weight = FocalWeight { base: 0.0, gamma: 0.5 };
+        adaptive_focal_sum(&logits, &targets, weight).unwrap().backward();
+        assert_eq!(logits.grad().isfinite().all().int64_value(&[]), 1);
     }
 
     #[test]
