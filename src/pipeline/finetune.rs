@@ -292,6 +292,6 @@ fn judge_fusion(
     session: &Session,
 ) -> Result<Judged> {
     let chosen = fusion.choose(&fusion.shared_facts(scores, dev, session)?, dev);
-    let said = format!("{}, with fusion F1 {:.2}", judged.said, 100.0 * chosen.f1);
+    let said = judged.said + &format!(", with fusion F1 {:.2}", 100.0 * chosen.f1);
     Ok(Judged { threshold: chosen.threshold, said, ..judged })
 }
