@@ -80,7 +80,7 @@ impl EvaluateVerb {
     }
 }
 
-/// Compare distant labels with human ones, and see what a denoiser keeps of the true and the false
+/// Compare distant labels with human ones, and see what denoisers keep of them
 #[derive(Debug, Args)]
 pub struct AuditVerb {
     #[command(flatten)]

@@ -76,11 +76,15 @@ impl<'a> ExtractionSource<'a> {
         Ok(Some(Arc::new(totals)))
     }
 
-    /// Warns once where the loss decides something by a global batch that one micro-batch does not
-    /// hold.
+    /// Whether the loss decides something by a global batch that one micro-batch does not hold.
+    fn decides_in_parts(&self, share: Share, parts: usize) -> bool {
+        let divided = share.world > 1 || parts > 1;
+        matches!(self.loss, RelationLoss::PositiveUnlabelled(rule) if divided && rule.can_flip())
+    }
+
+    /// Warns of that once.
     fn warn_of_parts(&self, share: Share, parts: usize) {
-        let RelationLoss::PositiveUnlabelled(rule) = self.loss else { return };
-        if !rule.can_flip() || (share.world == 1 && parts <= 1) || share.rank > 0 {
+        if share.rank > 0 || !self.decides_in_parts(share, parts) {
             return;
         }
         if !self.warned.swap(true, Ordering::Relaxed) {
@@ -140,7 +144,7 @@ mod tests {
     use crate::shards::{StoreOptions, WriteOptions};
     use crate::systems::atlop::{Atlop, AtlopSettings};
     use crate::systems::reading::testing::{EVALUATION, foundation};
-    use crate::systems::{Profile, RiskKind};
+    use crate::systems::{Profile, RiskKind, RiskRule};
     use crate::train::MicroBatch;
 
     /// The loss for unlabelled pairs over all micro-batches of all ranks, with complete labels, by
@@ -173,6 +177,14 @@ mod tests {
             panic!("{:?}", system.loss())
         };
         assert_eq!(rule.kind, RiskKind::SPu);
+        // Nothing is decided with complete labels, however the batch is divided.
+        let source = ExtractionSource::new(&system, &store, 4, 1, 5).unwrap();
+        let (alone, two) = (Share { rank: 0, world: 1 }, Share { rank: 0, world: 2 });
+        assert!(!source.decides_in_parts(two, 3));
+        let flips = RelationLoss::PositiveUnlabelled(RiskRule { prior_factor: 3.0, ..rule });
+        let source = ExtractionSource { loss: flips, ..source };
+        assert!(source.decides_in_parts(two, 1) && source.decides_in_parts(alone, 2));
+        assert!(!source.decides_in_parts(alone, 1));
         let loss = |budget: usize, world: usize| {
             let source = ExtractionSource::new(&system, &store, 4, budget, 5).unwrap();
             let (mut sum, mut count, mut parts) = (0.0, 0.0, 0);
