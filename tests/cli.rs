@@ -1539,8 +1539,8 @@ fn audit_compares_labels_with_human_ones_and_denoisers_with_each_other() {
     }
     fs_err::write(place.path("distant.json"), labelled.to_string()).unwrap();
     let files = "audit --labels distant.json --gold gold.json";
-    let denoisers = "--denoiser first=a.json --denoiser second=b.json";
-    let said = place.good(&format!("{files} {denoisers} --json a-out.json --report a.html"));
+    let said =
+        place.good(&format!("{files} --denoiser first=a.json --json a-out.json --report a.html"));
     assert!(said.stdout.starts_with("8 distant labels in 4 documents: 50.0 % are right"));
     let audit = place.json("a-out.json");
     assert_eq!(audit["denoisers"][0]["area"], 1.0);
