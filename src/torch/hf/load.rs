@@ -75,7 +75,7 @@ pub fn check(folder: &mut ModelFolder, slots: &[Slot]) -> Result<Vec<String>> {
     let mut notes = Vec::new();
     if !optional.is_empty() {
         notes.push(format!(
-            "not in the weights, started at random: {}",
+            "not in the weights, and read by nothing here: {}",
             list(optional.iter().map(|slot| slot.name.as_str()))
         ));
     }

@@ -283,7 +283,7 @@ fn an_encoder_that_is_not_whole_is_no_second_candidate() {
     assert_eq!(
         notes,
         [
-            "not in the weights, started at random: `p.bias`",
+            "not in the weights, and read by nothing here: `p.bias`",
             "in the weights, but not used: `head.a.weight`, `p.bias`"
         ]
     );
