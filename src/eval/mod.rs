@@ -20,6 +20,7 @@ mod predictions;
 mod property_tests;
 mod ranker;
 mod ranking;
+mod reliability;
 mod score_file;
 mod scores;
 mod sections;
@@ -46,6 +47,7 @@ pub use pairs::{
 pub use predictions::{Prediction, read_predictions, write_predictions, write_zip};
 pub use ranker::{KEPT_IN_REPORTS, RankedDocument, RankedFact, RecallAt, recall_at};
 pub use ranking::{ThresholdScores, decide_scores, rank_scores};
+pub use reliability::{Reliability, reliability};
 pub use score_file::{ScoreRow, ScoreWriter, read_scores};
 pub use scores::{EvaluateOptions, Scores, evaluate};
 pub use sections::{ScoreSection, SectionRow, to_csv};

@@ -8,6 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::curve::CurveBuilder;
+use super::reliability::{Reliability, ReliabilityBuilder};
 use super::score_file::{ScoreRow, read_scores};
 use super::sorter::{GroupedFact, Sorter};
 use super::threshold::Walk;
@@ -31,6 +32,9 @@ pub struct ThresholdScores {
     pub given: Option<(f32, AtTheta)>,
     /// Precision–recall curve.
     pub curve: Vec<CurvePoint>,
+    /// Whether the scores are probabilities that hold; `None` where they are no probabilities.
+    #[serde(skip)]
+    pub reliability: Option<Reliability>,
 }
 
 /// Points of the curve at most, about.
@@ -95,14 +99,19 @@ fn walk(sorter: Sorter, gold: &Gold<'_>, ranking: &mut ThresholdScores) -> Resul
         Walk::new(intra_gold),
         Walk::new(gold.facts().len() - intra_gold),
     );
-    let mut curve = CurveBuilder::new(CURVE_POINTS);
+    let (mut curve, mut reliability) =
+        (CurveBuilder::new(CURVE_POINTS), ReliabilityBuilder::default());
     sorter.finish(&mut |entry| {
+        reliability.push(entry.fact.score, entry.fact.correct);
         curve.push(all.push(&entry.fact));
         (if entry.intra { &mut intra } else { &mut inter }).push(&entry.fact);
     })?;
     (ranking.best, ranking.best_intra, ranking.best_inter) =
         (all.best(), intra.best(), inter.best());
     ranking.curve = curve.finish();
+    let kept = ranking.given.map(|(_, at)| at.kept);
+    let predicted = kept.or(ranking.best.map(|best| best.prefix + 1));
+    ranking.reliability = reliability.finish(predicted.unwrap_or(0));
     Ok(())
 }
 

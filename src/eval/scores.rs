@@ -8,7 +8,7 @@ use super::breakdown::{Breakdown, BreakdownOptions, breakdown};
 use super::confusion::{Confused, confusion};
 use super::docred::{FactSets, OfficialScores, Scorer, score};
 use super::ranking::ThresholdScores;
-use super::{BestPrefix, CurvePoint, Gold, ListedPairs, Prediction, RecallAt};
+use super::{BestPrefix, CurvePoint, Gold, ListedPairs, Prediction, RecallAt, Reliability};
 
 /// How to evaluate.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +49,9 @@ pub struct Scores {
     pub ranking: Option<ThresholdScores>,
     /// Precision–recall curve, where facts were scored.
     pub curve: Vec<CurvePoint>,
+    /// Whether scores are probabilities that hold, where facts were scored with probabilities.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reliability: Option<Reliability>,
     /// What the ranker's pruning kept, where there was one.
     pub ranker: Vec<RecallAt>,
 }

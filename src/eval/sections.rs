@@ -271,7 +271,7 @@ impl fmt::Display for Scores {
         for section in self.sections() {
             write!(f, "{section}")?;
         }
-        Ok(())
+        self.reliability.iter().try_for_each(|reliability| writeln!(f, "\n{reliability}"))
     }
 }
 

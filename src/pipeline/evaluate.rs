@@ -293,6 +293,7 @@ fn add_ranking(scores: &mut Scores, mut ranking: ThresholdScores) {
     }
     scores.threshold = ranking.best;
     scores.curve = std::mem::take(&mut ranking.curve);
+    scores.reliability = ranking.reliability.take();
     scores.ranking = Some(ranking);
 }
 

@@ -19,7 +19,7 @@ use crate::corpus::Document;
 use crate::corpus::synth::Truth;
 use crate::eval::{
     EvaluateOptions, FactSet, FactSets, Gold, KEPT_IN_REPORTS, Prediction, RankedDocument,
-    RankedFact, RecallAt, Scores, best_prefix, evaluate, precision_recall, recall_at,
+    RankedFact, RecallAt, Scores, best_prefix, evaluate, precision_recall, recall_at, reliability,
     write_predictions, write_zip,
 };
 use crate::recipe::CorpusName;
@@ -152,6 +152,7 @@ impl<'a> Summary<'a> {
         let ranked = ranked_facts(scores, store, decider, &self.train_facts);
         result.threshold = best_prefix(&ranked, gold_facts(&gold));
         result.curve = precision_recall(&ranked, gold_facts(&gold), CURVE_POINTS);
+        result.reliability = reliability(&ranked, predictions.len());
         result.ranker = recall_of_gold(self.dsdocre()?, store, &gold);
         self.report.scores.push(VariantScores {
             variant: self.row(variant)?,
@@ -166,6 +167,7 @@ impl<'a> Summary<'a> {
         // The last variant of the recipe is the one the report looks into.
         if split == "test" || self.report.curve.is_empty() {
             self.report.curve.clone_from(&result.curve);
+            self.report.reliability.clone_from(&result.reliability);
             self.report.breakdown = Some(result.breakdown.clone());
             self.report.confusion.clone_from(&result.confusion);
         }

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::corpus::Document;
-use crate::eval::{Breakdown, Confused, CurvePoint, RecallAt};
+use crate::eval::{Breakdown, Confused, CurvePoint, RecallAt, Reliability};
 
 /// Everything the report can show.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -31,6 +31,8 @@ pub struct ReportData {
     pub ranker_gold: Vec<RecallAt>,
     /// Precision–recall curve.
     pub curve: Vec<CurvePoint>,
+    /// Whether scores are probabilities that hold, of the same.
+    pub reliability: Option<Reliability>,
     /// Break-downs of the best variant on dev.
     pub breakdown: Option<Breakdown>,
     /// Which relations are taken for which, of the same.

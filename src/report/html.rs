@@ -92,6 +92,7 @@ fn cut(data: &ReportData) -> ReportData {
     let mut shown = ReportData {
         losses: Vec::new(),
         curve: Vec::new(),
+        reliability: None,
         learning: Vec::new(),
         confusion: Vec::new(),
         ..data.clone()
@@ -151,6 +152,7 @@ fn charts(data: &ReportData) -> Value {
     let scores = Scores {
         split: "dev".to_owned(),
         curve: data.curve.clone(),
+        reliability: data.reliability.clone(),
         breakdown: data.breakdown.clone().unwrap_or_default(),
         confusion: data.confusion.clone(),
         ..Scores::default()

@@ -5,7 +5,7 @@ use super::super::*;
 use super::*;
 use crate::eval::{
     Breakdown, Confused, CurvePoint, EvidenceRecall, InferScores, KEPT_IN_REPORTS, NamedBlock,
-    RankedDocument, RankedFact, ScoreBlock, recall_at,
+    RankedDocument, RankedFact, ScoreBlock, ScoredFact, recall_at, reliability,
 };
 
 fn named(name: &str, gold: usize, correct: usize) -> NamedBlock {
@@ -169,6 +169,8 @@ fn sample() -> ReportData {
             f1: 0.0,
         }
     };
+    let scored =
+        |i: u32| ScoredFact { score: 1.0 - i as f32 / 101.0, correct: i % 7 < 3, in_train: false };
     let confused = |gold: &str, predicted: Option<&str>, pairs| Confused {
         gold: Some(gold.into()),
         predicted: predicted.map(str::to_owned),
@@ -210,6 +212,7 @@ fn sample() -> ReportData {
         ranker: recall_at(&(0..300).map(ranked).collect::<Vec<_>>(), &KEPT_IN_REPORTS),
         ranker_gold: recall_at(&(0..20).map(ranked).collect::<Vec<_>>(), &KEPT_IN_REPORTS),
         curve: (1..=100).map(point).collect(),
+        reliability: reliability(&(1..=100).map(scored).collect::<Vec<_>>(), 40),
         breakdown: Some(breakdown()),
         relation_names: [("P17", "country"), ("P18", "image of a <thing>")]
             .map(|(id, name)| (id.into(), name.into()))

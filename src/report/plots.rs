@@ -8,7 +8,9 @@ use super::Series;
 use super::chart::{Axes, bars, grid, lines, standalone};
 use crate::Result;
 use crate::base::write_whole;
-use crate::eval::{Confused, CurvePoint, ScoreSection, Scores, SectionRow, SystemScores, row_of};
+use crate::eval::{
+    Confused, CurvePoint, Reliability, ScoreSection, Scores, SectionRow, SystemScores, row_of,
+};
 
 /// Relations that the confusion and the bars by relation show.
 const MOST_RELATIONS: usize = 12;
@@ -90,7 +92,14 @@ pub(crate) fn plots(scores: &Scores, systems: &[SystemScores]) -> Vec<Plot> {
             .to_owned(),
         svg: confusion(&scores.confusion),
     };
-    [curve].into_iter().chain(bars).chain([confusion]).filter(|plot| !plot.svg.is_empty()).collect()
+    let calibrated = scores.reliability.iter().flat_map(calibration);
+    [curve]
+        .into_iter()
+        .chain(calibrated)
+        .chain(bars)
+        .chain([confusion])
+        .filter(|plot| !plot.svg.is_empty())
+        .collect()
 }
 
 /// Writes the charts of a set of scores into a folder as SVG files: `precision-recall`,
@@ -119,6 +128,56 @@ fn precision_recall(split: &str, curve: &[CurvePoint]) -> String {
     };
     let points = curve.iter().map(|point| (100.0 * point.recall, point.precision)).collect();
     lines(&axes, &[Series { name: split.to_owned(), points }])
+}
+
+/// How often candidates are right by their score, and how many of the most certain predictions are
+/// wrong.
+fn calibration(reliability: &Reliability) -> [Plot; 2] {
+    let points = reliability.bins.iter().rev().map(|bin| (100.0 * bin.score, bin.right)).collect();
+    let honest = vec![(0.0, 0.0), (100.0, 1.0)];
+    let both = [
+        Series { name: "measured".to_owned(), points },
+        Series { name: "as stated".to_owned(), points: honest },
+    ];
+    let axes = Axes {
+        title: "right candidates by score",
+        x: "score (%)",
+        y: "right (%)",
+        x_range: Some((0.0, 100.0)),
+        y_range: Some((0.0, 1.05)),
+        percent: true,
+        dots: true,
+    };
+    let risk = reliability.risk_coverage.iter().map(|at| (100.0 * at.coverage, at.risk)).collect();
+    let risk_axes = Axes {
+        title: "wrong predictions by coverage",
+        x: "predictions made, most certain first (%)",
+        y: "wrong (%)",
+        x_range: Some((0.0, 100.0)),
+        percent: true,
+        ..Axes::default()
+    };
+    [
+        Plot {
+            name: "reliability",
+            title: "Calibration".to_owned(),
+            definition: format!(
+                "Pairs and relations with a score of at least 1 %, in bins of equal mass; \
+                 expected calibration error {:.1} %, log loss {:.3}.",
+                100.0 * reliability.ece,
+                reliability.log_loss
+            ),
+            svg: lines(&axes, &both),
+        },
+        Plot {
+            name: "risk-coverage",
+            title: "Risk by coverage".to_owned(),
+            definition: "What share of the predictions is wrong if only the most certain ones are \
+                made."
+                .to_owned(),
+            svg: lines(&risk_axes, &[Series { name: "predictions".to_owned(), points: risk }]),
+        },
+    ]
 }
 
 /// F1 (or recall, where that is all there is) of the rows of a section; nothing where no row has a
