@@ -264,7 +264,7 @@ fn full_page() {
             && page.contains("<td class=\"n\">37.50</td><td class=\"n\">75.00</td>"),
         "shares of labels"
     );
-    assert_eq!(page.matches("<figure").count(), 5 + 4 + 8);
+    assert_eq!(page.matches("<figure").count(), 5 + 4 + 2 + 8);
     assert!(
         !page.contains("http:") && !page.contains("https:") && !page.contains("<script"),
         "the page needs no network"
