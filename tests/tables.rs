@@ -203,18 +203,23 @@ fn bring_data(place: &Path) {
     for (split, lines) in ["train", "dev", "test"].into_iter().zip(lines.chunks(200)) {
         write(&format!("data/gda/{split}.data"), &lines.join("\n"));
     }
-    for (model, vocabulary) in [
-        ("bert-base-uncased", "bert-base-uncased"),
-        ("bert-large-uncased", "bert-base-uncased"),
-        ("roberta-large", "roberta-base"),
-        ("scibert_scivocab_cased", "scibert_scivocab_uncased"),
-        ("biobert-base-cased-v1.1", "bert-base-cased"),
-        ("biobert-large-cased-v1.1", "bert-base-cased"),
-    ] {
-        let files = fs_err::read_dir(data.join("vocab").join(vocabulary)).unwrap();
-        for file in files.map(|file| file.unwrap()) {
-            let text = fs_err::read_to_string(file.path()).unwrap();
-            write(&format!("models/{model}/{}", file.file_name().to_string_lossy()), &text);
+    let folders = [
+        ("bert-base-uncased", "data/vocab/bert-base-uncased"),
+        ("bert-large-uncased", "data/vocab/bert-base-uncased"),
+        ("roberta-large", "data/vocab/roberta-base"),
+        ("scibert_scivocab_cased", "data/vocab/scibert_scivocab_uncased"),
+        ("biobert-base-cased-v1.1", "data/vocab/bert-base-cased"),
+        ("biobert-large-cased-v1.1", "data/vocab/bert-base-cased"),
+        ("xlnet-large-cased", "parity-encoders/encoder-xlnet/model"),
+        ("albert-xxlarge-v2", "parity-encoders/encoder-albert/model"),
+    ];
+    for (model, folder) in folders {
+        let to = place.join("models").join(model);
+        fs_err::create_dir_all(&to).unwrap();
+        for file in fs_err::read_dir(reference_data::reference_data().join(folder)).unwrap() {
+            let file = file.unwrap();
+            let bytes = fs_err::read(file.path()).unwrap();
+            fs_err::write(to.join(file.file_name()), bytes).unwrap();
         }
     }
     for name in ["train_annotated.fact", "train_annotated_t5aug_447.json", "rel_info.json"] {
