@@ -278,6 +278,30 @@ fn a_mirror_that_cannot_be_reached_at_the_start_ends_the_run_and_names_the_way_o
 }
 
 #[test]
+fn a_job_that_was_given_a_gpu_never_trains_on_the_cpu_unasked() {
+    if Path::new("/dev/nvidia0").exists() {
+        // This machine would train on its GPU.
+        return;
+    }
+    let place = Place::new();
+    place.world();
+    let train = |device: &str| {
+        let mut command = place.command(&format!(
+            "rank --train shards/human --encoder tiny --run-dir r --set rank.steps=1 {device}"
+        ));
+        command.env("SLURM_GPUS_ON_NODE", "1").env_remove("CUDA_VISIBLE_DEVICES");
+        finish(command)
+    };
+    let refused = train("");
+    assert_eq!(refused.code, Some(64), "{}", refused.stderr);
+    for part in ["this machine has a GPU", "SLURM_GPUS_ON_NODE", "hint: use `--device cpu`"] {
+        assert!(refused.stderr.contains(part), "{}", refused.stderr);
+    }
+    let asked = train("--device cpu");
+    assert!(!asked.stderr.contains("this machine has a GPU"), "{}", asked.stderr);
+}
+
+#[test]
 fn bad_documents_end_with_65_and_are_named_to_the_field() {
     let place = Place::new();
     place.world();

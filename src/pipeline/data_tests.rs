@@ -59,6 +59,21 @@ fn titles(data: &RunData, role: Role) -> Vec<String> {
     (0..store.len()).map(|row| store.title(row).to_owned()).collect()
 }
 
+#[test]
+fn titles_that_a_recipe_excludes_may_be_of_faulty_documents() {
+    let files = three_files();
+    let mut faulty = document("faulty");
+    faulty["labels"][0]["t"] = json!(9);
+    let all = json!([document("a"), faulty, document("b")]);
+    fs_err::write(files.0.path().join("train.json"), all.to_string()).unwrap();
+    let folder = files.0.path().join("data");
+    let refused = prepare_data(&files.recipe(NAMED), &folder).unwrap_err();
+    assert!(refused.to_string().contains("faulty"), "{refused}");
+    // A blank keeps the title from being taken for a file.
+    let data = files.prepare(&format!("{NAMED}exclude_titles = [ \"faulty\"]"));
+    assert_eq!(titles(&data, Role::Human), ["a", "b"]);
+}
+
 const NAMED: &str = "human = [\"train.json\"]\ndev = [\"dev.json\"]\ntest = [\"test.json\"]\n";
 
 fn three_files() -> Files {

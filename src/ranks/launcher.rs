@@ -257,6 +257,8 @@ mod tests {
         assert!(launched.assert_world_size(4).is_ok());
         let error = launched.assert_world_size(1).unwrap_err();
         assert_eq!(error.to_string(), "srun started 4 processes, but this one sees a world of 1");
-        assert!(error.hint().unwrap().contains("--mpi=pmix"));
+        let hint = error.hint().unwrap();
+        let ways = ["--mpi=pmix", "interactive shell", "unset SLURM_STEP_ID", "single process"];
+        ways.iter().for_each(|way| assert!(hint.contains(way), "{hint}"));
     }
 }

@@ -66,12 +66,12 @@ impl SpanTable {
         self.pairs.push(document.tokens as usize, document.entities as usize, &distinct);
     }
 
-    /// Where the sums of each pair begin, in the order in which the pairs were given; [P].
+    /// Where the sums of each pair begin, in the order in which the pairs were given; `[P]`.
     pub fn first_sums(&self) -> &[i64] {
         &self.first_sums
     }
 
-    /// How many sums each pair has, the spans of its document; [P].
+    /// How many sums each pair has, the spans of its document; `[P]`.
     pub fn widths(&self) -> &[i64] {
         &self.widths
     }
