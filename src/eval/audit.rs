@@ -22,7 +22,9 @@ pub const TRUE_SHARES: [f64; 3] = [0.9, 0.7, 0.5];
 pub struct DistantLabels<'a> {
     gold: &'a Gold<'a>,
     labels: FactKeySet<'a>,
-    unknown: usize,
+    /// Gold rows of the documents, sorted; a document may have no distant label.
+    rows: Vec<usize>,
+    left_out: usize,
 }
 
 impl<'a> DistantLabels<'a> {
@@ -31,12 +33,15 @@ impl<'a> DistantLabels<'a> {
     /// # Errors
     /// No document of both; entities of a document that are not those of its gold.
     pub fn new(gold: &'a Gold<'a>, documents: &'a [Document]) -> Result<Self> {
-        let (mut labels, mut unknown) = (FactKeySet::new(), 0);
+        let (mut labels, mut rows, mut left_out) = (FactKeySet::new(), Vec::new(), 0);
+        let labelled = |row: &usize| gold.documents()[*row].facts.is_some();
         for document in documents {
-            let Some(row) = gold.row(&document.title) else {
-                unknown += 1;
+            let row = gold.row(&document.title).filter(labelled);
+            let Some(row) = row.filter(|_| document.facts.is_some()) else {
+                left_out += 1;
                 continue;
             };
+            rows.push(row);
             check_entities(document, &gold.documents()[row])?;
             labels.extend(document.facts().iter().map(|fact| FactKey {
                 document: row,
@@ -51,7 +56,9 @@ impl<'a> DistantLabels<'a> {
             let hint = "both files must hold the same documents under the same titles";
             return Err(DataError::new(source.unwrap_or_default(), problem).hint(hint).into());
         }
-        Ok(Self { gold, labels, unknown })
+        rows.sort_unstable();
+        rows.dedup();
+        Ok(Self { gold, labels, rows, left_out })
     }
 
     /// The labels, in order.
@@ -77,10 +84,7 @@ impl<'a> DistantLabels<'a> {
                 ..AuditedRelation::default()
             }));
         };
-        let rows = || self.labels.iter().map(|label| label.document);
-        let mut covered: Vec<usize> = rows().collect();
-        covered.dedup();
-        let in_both = |key: &&FactKey<'a>| covered.binary_search(&key.document).is_ok();
+        let in_both = |key: &&FactKey<'a>| self.rows.binary_search(&key.document).is_ok();
         let facts: Vec<&FactKey<'a>> = self.gold.facts().keys().filter(in_both).collect();
         for label in &self.labels {
             row(label.relation, |relation| relation.labels += 1);
@@ -98,8 +102,8 @@ impl<'a> DistantLabels<'a> {
         let mut relations: Vec<AuditedRelation> = relations.into_values().collect();
         relations.sort_by_key(|relation| std::cmp::Reverse(relation.labels));
         Audit {
-            documents: covered.len(),
-            documents_without_gold: self.unknown,
+            documents: self.rows.len(),
+            left_out: self.left_out,
             labels: self.labels.len(),
             right: self.labels.iter().filter(|label| self.is_right(label)).count(),
             facts: facts.len(),
@@ -210,8 +214,8 @@ impl Kept {
 pub struct Audit {
     /// Documents with both kinds of labels.
     pub documents: usize,
-    /// Documents with distant labels alone; they are left out.
-    pub documents_without_gold: usize,
+    /// Documents with distant labels that lack labels in one of the files.
+    pub left_out: usize,
     /// Distinct distant labels.
     pub labels: usize,
     /// Those that are right.
@@ -356,13 +360,27 @@ mod tests {
         let (human, labelled) = files();
         let gold = Gold::new(&human).unwrap();
         let audit = DistantLabels::new(&gold, &labelled).unwrap().audit();
-        assert_eq!((audit.documents, audit.documents_without_gold), (1, 1));
+        assert_eq!((audit.documents, audit.left_out), (1, 1));
         assert_eq!((audit.labels, audit.right, audit.facts), (5, 2, 3));
         // 0-1, 1-0 and 1-2 are related.
         assert_eq!(audit.on_related_pairs, 3);
         let p1 = audit.relations.iter().find(|one| one.relation == "P1").unwrap();
         assert_eq!((p1.labels, p1.right, p1.facts), (2, 1, 2));
         assert!(audit.to_string().contains("40.0 % are right, 66.7 % of 3 human facts"));
+    }
+
+    /// Facts that no distant label found count in the recall, and a document that nobody has
+    /// labelled says nothing about its distant labels.
+    #[test]
+    fn documents_without_labels_count_as_what_they_are() {
+        let (mut human, mut labelled) = files();
+        human.push(document("c", 2, &[(0, 1, "P1")]));
+        labelled.push(document("c", 2, &[]));
+        human.push(Document { facts: None, ..document("b", 2, &[]) });
+        let gold = Gold::new(&human).unwrap();
+        let audit = DistantLabels::new(&gold, &labelled).unwrap().audit();
+        assert_eq!((audit.documents, audit.left_out), (2, 1));
+        assert_eq!((audit.labels, audit.right, audit.facts), (5, 2, 4));
     }
 
     /// The area is the share of (true, false) couples in the right order, ties half.

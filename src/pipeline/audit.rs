@@ -47,10 +47,10 @@ pub fn audit(task: &AuditTask) -> Result<Audit> {
     let gold = Gold::new(&human.documents)?;
     let labels = DistantLabels::new(&gold, &labelled.documents)?;
     let mut audit = labels.audit();
-    if audit.documents_without_gold > 0 {
+    if audit.left_out > 0 {
         say(format!(
-            "warning: {} of the documents of {} have no human labels in {}, and are left out",
-            audit.documents_without_gold,
+            "warning: {} of the documents of {} lack labels there or in {}, and are left out",
+            audit.left_out,
             task.labels.display(),
             task.gold.display()
         ));
