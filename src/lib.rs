@@ -16,11 +16,11 @@ mod corpus;
 
 mod text;
 
+mod distant;
+
 mod shards;
 
 mod sampling;
-
-mod distant;
 
 mod torch;
 

@@ -302,7 +302,7 @@ impl Bench<'_> {
         let loaded = self.new_model().extractor(store, &self.recipe.settings()?, false)?;
         let schedule = &self.recipe.finetune;
         let (batch, budget) = (schedule.batch, schedule.tokens_per_micro_batch);
-        let source = ExtractionSource::new(&*loaded.model, store, batch, budget, 1)?;
+        let source = ExtractionSource::new(&*loaded.model, store, batch, budget, 1, None)?;
         self.train("finetune", &loaded, &Extraction(&*loaded.model), &source, folder)
     }
 

@@ -79,6 +79,7 @@ verbs! {
         Label(data::LabelVerb), Convert(data::ConvertVerb),
     "Pipeline", hide = false:
         Run(pipeline::RunVerb), Rank(pipeline::RankVerb), Score(pipeline::ScoreVerb),
+        Teach(pipeline::TeachVerb),
         Pretrain(pipeline::PretrainVerb), Finetune(pipeline::FinetuneVerb),
         Predict(pipeline::PredictVerb), Export(pipeline::ExportVerb),
     "Scores", hide = false:

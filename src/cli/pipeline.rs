@@ -8,9 +8,11 @@ use serde_json::{Value, json};
 use super::looking::CheckpointFindings;
 use super::shared::{Clock, MachineFlags, Overrides};
 use crate::base::{read_json, run_files, say};
+use crate::distant::DistantSettings;
 use crate::encoders::EncoderSpec;
 use crate::pipeline::{
-    self, ActiveRun, FinetuneTask, PredictOptions, Pretraining, ScoreTask, Session, claim,
+    self, ActiveRun, FinetuneTask, PredictOptions, Pretraining, ScoreTask, Session, TeachTask,
+    claim,
 };
 use crate::recipe::Recipe;
 use crate::sampling::KeptPairs;
@@ -179,6 +181,58 @@ impl ScoreVerb {
             let report = pipeline::score(&task, session)?;
             session.world.on_root(|| {
                 clock.write(self.json.as_deref(), &self.output, Some(report.documents), &report)
+            })
+        })
+    }
+}
+
+/// Judge the pairs of distant documents with a fine-tuned system
+#[derive(Debug, Args)]
+pub struct TeachVerb {
+    #[command(flatten)]
+    task: TeachTask,
+    /// Relations below this probability are not stored [default: 0.01]
+    #[arg(long, value_name = "P")]
+    floor: Option<f64>,
+    /// The most relations that are stored of a pair, those with labels not counted [default: 4]
+    #[arg(long, value_name = "N")]
+    top: Option<usize>,
+    /// Passes with dropout, whose deviations tell how certain a prediction is [default: none]
+    #[arg(long, value_name = "K")]
+    passes: Option<usize>,
+    /// Write the number of documents, their bytes, and how well probabilities hold as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    #[command(flatten)]
+    machine: MachineFlags,
+}
+
+impl TeachVerb {
+    pub fn run(self) -> Result<()> {
+        let clock = Clock::start();
+        let Self { task, floor, top, passes, .. } = &self;
+        if task.output.exists() {
+            return Err(Error::recipe(format!("{} exists already", task.output.display()))
+                .with_hint("name a folder that does not exist yet"));
+        }
+        let defaults = DistantSettings::default();
+        let settings = DistantSettings {
+            floor: floor.unwrap_or(defaults.floor),
+            top: top.unwrap_or(defaults.top),
+            passes: passes.unwrap_or(defaults.passes),
+            ..defaults
+        };
+        self.machine.session()?.run(|session| {
+            let report = pipeline::teach(task, &settings, session)?;
+            session.world.on_root(|| {
+                say(format!(
+                    "{} documents, {:.0} bytes each for what the teacher says",
+                    report.documents, report.bytes_per_document
+                ));
+                if let Some(fit) = &report.fit {
+                    say(fit.to_string());
+                }
+                clock.write(self.json.as_deref(), &task.output, Some(report.documents), &report)
             })
         })
     }

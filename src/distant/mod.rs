@@ -4,11 +4,17 @@
 //! model comes to its numbers (`systems`).
 
 mod calibration;
+mod cross_fit;
 mod rules;
+mod settings;
+mod thresholds;
 mod uncertainty;
 
-pub use calibration::{Calibration, LogisticFit, Observation};
-pub use rules::{JudgedLabel, LabelAction, LabelDecision, LabelRules, RuleMode, RuleThresholds};
+pub use calibration::{Calibration, Observation};
+pub use cross_fit::{ByRelation, CalibrationFit, CrossFit, FOLDS};
+pub use rules::{LabelAction, LabelDecision, LabelRule, LabelRules};
+pub use settings::DistantSettings;
+pub use thresholds::{JudgedLabel, RuleThresholds};
 pub use uncertainty::{
     ClassThresholds, PassStatistics, PseudoLabel, ThresholdSums, UncertaintyIndex, pseudo_labels,
     relabelled,

@@ -1,42 +1,56 @@
-//! What becomes of a distant label, and of a pair without one, by a teacher's probability
-//! (docs/systems.md, V.2 and V.3).
+//! What becomes of a distant label, and of a pair without one, by what a teacher says
+//! (docs/systems.md, V.3).
 
+use std::sync::Arc;
+
+use ahash::AHashMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Precision that the lower end of its interval must reach where labels are kept or added.
-const PRECISION: f64 = 0.7;
-/// The largest share of the true labels that may be dropped.
-const LOST: f64 = 0.05;
-/// Quantile of the normal distribution for an interval of 95 per cent.
-const Z: f64 = 1.96;
-/// Relations with fewer observations take the thresholds of all relations together.
-const FEWEST: usize = 20;
+use super::{ClassThresholds, PseudoLabel, RuleThresholds, relabelled};
+use crate::text::{TaughtPair, TaughtRelation, TokenizedDocument, TokenizedFact};
 
-/// How probabilities are used.
+/// What becomes of distant labels that a teacher has judged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum RuleMode {
-    /// Not at all: distant labels are what they say.
+pub enum LabelRule {
+    /// Labels are what they say.
     AsIs,
-    /// By the thresholds: keep, drop, add; what lies between them is a soft target.
-    #[default]
-    Mixed,
-    /// Every stored probability is a soft target.
-    Soft,
-    /// Targets are 0 or 1: as `mixed`, and what lies between is rounded at 0.5.
+    /// Labels are what they say, each with the teacher's probability of it as its weight.
+    Weighted,
+    /// Labels below the threshold of their relation are dropped.
+    Drop,
+    /// Labels are dropped and added by the thresholds; what lies between them is rounded.
     Hard,
+    /// Labels are kept, dropped and added by the thresholds; what lies between them is a soft
+    /// target.
+    Mixed,
+    /// The probabilities are the targets.
+    #[default]
+    Soft,
+    /// The teacher's predictions replace all labels.
+    Predicted,
+    /// The teacher's certain predictions replace the labels of their pairs (UGDRE); needs
+    /// `distant.passes`.
+    Certain,
+}
+
+impl LabelRule {
+    /// Whether some targets lie between 0 and 1, or weigh less than others.
+    pub fn is_soft(self) -> bool {
+        matches!(self, Self::Weighted | Self::Mixed | Self::Soft)
+    }
 }
 
 /// What was decided on a relation of a pair.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LabelAction {
-    /// A distant label that is believed.
+    /// A label that is believed.
     Keep,
-    /// A distant label that is not believed: the relation does not hold.
+    /// A label that is not believed: the relation does not hold.
     Drop,
-    /// A distant label that is not believed and neither trained on.
+    /// A label that is not believed and neither trained on.
     Ignore,
     /// A relation without a label that is believed to hold.
     Add,
@@ -46,9 +60,31 @@ pub enum LabelAction {
     Negative,
 }
 
+impl LabelAction {
+    /// All actions, in order.
+    pub const ALL: [Self; 6] =
+        [Self::Keep, Self::Drop, Self::Ignore, Self::Add, Self::Soft, Self::Negative];
+
+    /// Its name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Drop => "drop",
+            Self::Ignore => "ignore",
+            Self::Add => "add",
+            Self::Soft => "soft",
+            Self::Negative => "negative",
+        }
+    }
+}
+
 /// The target of a relation of a pair.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LabelDecision {
+    /// Relation class.
+    pub relation: u16,
+    /// Whether a distant label says so.
+    pub labelled: bool,
     /// What was decided.
     pub action: LabelAction,
     /// The target, from 0 to 1.
@@ -57,104 +93,15 @@ pub struct LabelDecision {
     pub weight: f32,
 }
 
-/// Probabilities at which labels of a relation are kept, dropped and added.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RuleThresholds {
-    /// A distant label of at least this probability is kept.
-    pub keep: f64,
-    /// A distant label below this is dropped; at most `keep`.
-    pub drop: f64,
-    /// A relation without a label is added from here on; at least `keep`.
-    pub add: f64,
-}
-
-/// A relation of a pair, with its probability and its truth.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct JudgedLabel {
-    /// The teacher's probability.
-    pub probability: f64,
-    /// Whether a distant label says so.
-    pub labelled: bool,
-    /// Whether it is true.
-    pub is_true: bool,
-}
-
-impl RuleThresholds {
-    /// Those of each relation from what is known of its labels, by relation.
-    pub fn choose(judged: &[Vec<JudgedLabel>]) -> Vec<Self> {
-        let all: Vec<JudgedLabel> = judged.concat();
-        let common = Self::of(&all, Self { keep: 0.5, drop: 0.0, add: 1.0 });
-        judged.iter().map(|own| Self::of(own, common)).collect()
-    }
-
-    fn of(judged: &[JudgedLabel], otherwise: Self) -> Self {
-        let group = |labelled: bool| {
-            let mut group: Vec<JudgedLabel> =
-                judged.iter().copied().filter(|one| one.labelled == labelled).collect();
-            group.sort_by(|a, b| b.probability.total_cmp(&a.probability));
-            group
-        };
-        let (labelled, others) = (group(true), group(false));
-        let enough = |group: &[JudgedLabel]| group.len() >= FEWEST;
-        let keep = match enough(&labelled) {
-            true => precise_from(&labelled).unwrap_or(1.0),
-            false => otherwise.keep,
-        };
-        let drop = if enough(&labelled) { losing_few(&labelled) } else { otherwise.drop };
-        let add = match enough(&others) {
-            true => precise_from(&others).unwrap_or(1.0),
-            false => otherwise.add,
-        };
-        Self { keep, drop: drop.min(keep), add: add.max(keep) }
-    }
-}
-
-/// The smallest probability from which on the labels are precise enough; `None` if there is none.
-/// `sorted` falls.
-fn precise_from(sorted: &[JudgedLabel]) -> Option<f64> {
-    let (mut right, mut found) = (0, None);
-    for (place, one) in sorted.iter().enumerate() {
-        right += usize::from(one.is_true);
-        let ends = sorted.get(place + 1).is_none_or(|next| next.probability < one.probability);
-        if ends && wilson_low(right, place + 1) >= PRECISION {
-            found = Some(one.probability);
-        }
-    }
-    found
-}
-
-/// The largest probability below which at most [`LOST`] of the true labels lie. `sorted` falls.
-fn losing_few(sorted: &[JudgedLabel]) -> f64 {
-    let total = sorted.iter().filter(|one| one.is_true).count();
-    let (mut lost, mut least) = (0, 0.0);
-    for tied in sorted.chunk_by(|a, b| a.probability == b.probability).rev() {
-        // Everything below this group is dropped if the threshold lies here.
-        if lost as f64 <= LOST * total as f64 {
-            least = tied[0].probability;
-        }
-        lost += tied.iter().filter(|one| one.is_true).count();
-    }
-    least
-}
-
-/// The lower end of Wilson's interval of a share.
-fn wilson_low(right: usize, of: usize) -> f64 {
-    if of == 0 {
-        return 0.0;
-    }
-    let (n, p) = (of as f64, right as f64 / of as f64);
-    let middle = p + Z * Z / (2.0 * n);
-    let half = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
-    (middle - half) / (1.0 + Z * Z / n)
-}
-
 /// The rules of a training.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LabelRules {
-    /// How probabilities are used.
-    pub mode: RuleMode,
+    /// How labels and probabilities are used.
+    pub rule: LabelRule,
     /// By relation.
     pub thresholds: Vec<RuleThresholds>,
+    /// By relation, for [`LabelRule::Certain`].
+    pub uncertainty: Option<ClassThresholds>,
     /// Whether dropped labels are left out of the loss.
     pub ignore_dropped: bool,
     /// Weight of soft targets without a label.
@@ -162,123 +109,233 @@ pub struct LabelRules {
 }
 
 impl LabelRules {
-    /// What becomes of a relation of a pair. `probability` is `None` where the teacher stored none:
-    /// it is next to 0.
-    pub fn decide(
-        &self,
-        relation: usize,
-        labelled: bool,
-        probability: Option<f64>,
-    ) -> LabelDecision {
-        let decision =
-            |action, target: f64, weight| LabelDecision { action, target: target as f32, weight };
-        if self.mode == RuleMode::AsIs {
-            return match labelled {
-                true => decision(LabelAction::Keep, 1.0, 1.0),
-                false => decision(LabelAction::Negative, 0.0, 1.0),
+    /// What becomes of the relations of a pair that have a label or that the teacher stored. Any
+    /// other is a negative of weight 1. `labels` rise.
+    pub fn pair(&self, labels: &[u16], taught: &[TaughtRelation]) -> Vec<LabelDecision> {
+        let certain = (self.rule == LabelRule::Certain).then(|| self.certain(labels, taught));
+        let unstored = |&label: &u16| {
+            let known = taught.iter().any(|one| one.relation == label);
+            (!known).then_some(TaughtRelation { relation: label, ..TaughtRelation::default() })
+        };
+        let mut all: Vec<TaughtRelation> =
+            taught.iter().copied().chain(labels.iter().filter_map(unstored)).collect();
+        all.sort_by_key(|one| one.relation);
+        let decide = |one: TaughtRelation| {
+            let labelled = labels.binary_search(&one.relation).is_ok();
+            let (action, target, weight) = match &certain {
+                Some(holds) => binary(labelled, holds.contains(&usize::from(one.relation))),
+                None => self.decide(labelled, one),
             };
-        }
-        let stored = probability.is_some() || labelled;
-        let p = probability.unwrap_or(0.0);
-        if !stored {
-            return decision(LabelAction::Negative, 0.0, 1.0);
-        }
-        let weight = if labelled { 1.0 } else { self.soft_weight };
-        if self.mode == RuleMode::Soft {
-            return decision(LabelAction::Soft, p, weight);
-        }
-        let thresholds = &self.thresholds[relation];
-        match labelled {
-            true if p >= thresholds.keep => decision(LabelAction::Keep, 1.0, 1.0),
-            true if p < thresholds.drop && self.ignore_dropped => {
-                decision(LabelAction::Ignore, 0.0, 0.0)
+            let target = target as f32;
+            LabelDecision { relation: one.relation, labelled, action, target, weight }
+        };
+        all.into_iter().map(decide).collect()
+    }
+
+    fn decide(&self, labelled: bool, one: TaughtRelation) -> (LabelAction, f64, f32) {
+        let p = one.probability();
+        let soft = || (LabelAction::Soft, p, if labelled { 1.0 } else { self.soft_weight });
+        match self.rule {
+            LabelRule::AsIs => binary(labelled, labelled),
+            LabelRule::Weighted if labelled => (LabelAction::Keep, 1.0, p as f32),
+            LabelRule::Weighted => (LabelAction::Negative, 0.0, (1.0 - p) as f32),
+            LabelRule::Predicted => binary(labelled, one.predicted),
+            LabelRule::Soft => soft(),
+            LabelRule::Drop | LabelRule::Hard | LabelRule::Mixed | LabelRule::Certain => {
+                let thresholds = &self.thresholds[usize::from(one.relation)];
+                match labelled {
+                    true if p < thresholds.drop && self.ignore_dropped => {
+                        (LabelAction::Ignore, 0.0, 0.0)
+                    }
+                    true if p < thresholds.drop => binary(true, false),
+                    _ if self.rule == LabelRule::Drop => binary(labelled, labelled),
+                    true if p >= thresholds.keep => binary(true, true),
+                    false if p >= thresholds.add => binary(false, true),
+                    _ if self.rule == LabelRule::Hard => binary(labelled, p >= 0.5),
+                    _ => soft(),
+                }
             }
-            true if p < thresholds.drop => decision(LabelAction::Drop, 0.0, 1.0),
-            false if p >= thresholds.add => decision(LabelAction::Add, 1.0, 1.0),
-            _ if self.mode == RuleMode::Hard => match (labelled, p >= 0.5) {
-                (true, true) => decision(LabelAction::Keep, 1.0, 1.0),
-                (true, false) => decision(LabelAction::Drop, 0.0, 1.0),
-                (false, true) => decision(LabelAction::Add, 1.0, 1.0),
-                (false, false) => decision(LabelAction::Negative, 0.0, 1.0),
-            },
-            _ => decision(LabelAction::Soft, p, weight),
         }
     }
+
+    /// The relations that hold by UGDRE's rule.
+    fn certain(&self, labels: &[u16], taught: &[TaughtRelation]) -> Vec<usize> {
+        let distant: Vec<usize> = labels.iter().map(|&label| label.into()).collect();
+        let predicted = taught.iter().filter(|one| one.predicted);
+        let pseudo: Vec<PseudoLabel> = predicted.map(PseudoLabel::of).collect();
+        let replaced =
+            self.uncertainty.as_ref().and_then(|limits| relabelled(&distant, &pseudo, limits));
+        replaced.unwrap_or(distant)
+    }
+
+    /// All decisions on a document: its pairs with a label and those of the teacher, by head and
+    /// tail.
+    pub fn decisions(&self, document: &TokenizedDocument) -> Vec<((u32, u32), Vec<LabelDecision>)> {
+        let mut labels: AHashMap<(u32, u32), Vec<u16>> = AHashMap::new();
+        for fact in &document.facts {
+            labels.entry((fact.head, fact.tail)).or_default().push(fact.relation as u16);
+        }
+        let taught: AHashMap<(u32, u32), &TaughtPair> =
+            (document.taught.iter().flatten()).map(|pair| ((pair.head, pair.tail), pair)).collect();
+        let mut pairs: Vec<(u32, u32)> = labels.keys().chain(taught.keys()).copied().collect();
+        pairs.sort_unstable();
+        pairs.dedup();
+        let decide = |pair: (u32, u32)| {
+            let mut own = labels.remove(&pair).unwrap_or_default();
+            own.sort_unstable();
+            own.dedup();
+            let stored = taught.get(&pair).map_or(&[][..], |pair| &pair.relations);
+            (pair, self.pair(&own, stored))
+        };
+        pairs.into_iter().map(decide).collect()
+    }
+
+    /// The document with the facts that the rules leave: those whose target is at least 1/2. A
+    /// document that no teacher has seen stays as it is. Added facts have no evidence.
+    pub fn apply(&self, document: Arc<TokenizedDocument>) -> Arc<TokenizedDocument> {
+        if document.taught.is_none() || self.rule == LabelRule::AsIs {
+            return document;
+        }
+        let decisions = self.decisions(&document);
+        let holds: AHashMap<(u32, u32, u32), bool> = decisions
+            .iter()
+            .flat_map(|((head, tail), all)| {
+                all.iter().map(|one| ((*head, *tail, one.relation.into()), one.target >= 0.5))
+            })
+            .collect();
+        let kept = |fact: &&TokenizedFact| holds[&(fact.head, fact.tail, fact.relation)];
+        let mut facts: Vec<TokenizedFact> = document.facts.iter().filter(kept).cloned().collect();
+        let added = decisions.iter().flat_map(|(pair, all)| {
+            let added = all.iter().filter(|one| !one.labelled && one.target >= 0.5);
+            added.map(|one| TokenizedFact {
+                head: pair.0,
+                tail: pair.1,
+                relation: one.relation.into(),
+                evidence: Vec::new(),
+            })
+        });
+        facts.extend(added);
+        Arc::new(TokenizedDocument { facts, ..Arc::unwrap_or_clone(document) })
+    }
+}
+
+/// A relation that holds or not, beside whether it has a label.
+fn binary(labelled: bool, holds: bool) -> (LabelAction, f64, f32) {
+    let action = match (labelled, holds) {
+        (true, true) => LabelAction::Keep,
+        (true, false) => LabelAction::Drop,
+        (false, true) => LabelAction::Add,
+        (false, false) => LabelAction::Negative,
+    };
+    (action, f64::from(u8::from(holds)), 1.0)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::LabelAction::{Add, Drop, Ignore, Keep, Negative, Soft};
     use super::*;
 
-    fn judged(labelled: bool, rows: &[(f64, usize, usize)]) -> Vec<JudgedLabel> {
-        let row = |&(probability, right, wrong): &(f64, usize, usize)| {
-            let one = move |is_true| JudgedLabel { probability, labelled, is_true };
-            std::iter::repeat_n(one(true), right).chain(std::iter::repeat_n(one(false), wrong))
-        };
-        rows.iter().flat_map(row).collect()
+    fn rules(rule: LabelRule) -> LabelRules {
+        let thresholds = vec![RuleThresholds { keep: 0.6, drop: 0.2, add: 0.9 }; 3];
+        let uncertainty = Some(ClassThresholds(vec![Some(0.5); 3]));
+        LabelRules { rule, thresholds, uncertainty, ignore_dropped: false, soft_weight: 0.5 }
     }
 
-    #[test]
-    fn wilsons_interval_by_hand() {
-        // Brown, Cai and DasGupta's formula for 8 of 10.
-        assert!((wilson_low(8, 10) - 0.4902).abs() < 1e-4, "{}", wilson_low(8, 10));
-        assert_eq!((wilson_low(0, 10), wilson_low(0, 0)), (0.0, 0.0));
+    fn taught(relation: u16, p: f64, predicted: bool) -> TaughtRelation {
+        let probability = TaughtRelation::units(p);
+        TaughtRelation { relation, probability, predicted, deviation: 0 }
     }
 
-    #[test]
-    fn thresholds_by_hand() {
-        let mut labels = judged(true, &[(0.9, 50, 2), (0.6, 30, 10), (0.3, 10, 40), (0.1, 3, 80)]);
-        labels.extend(judged(false, &[(0.95, 40, 1), (0.7, 5, 30), (0.2, 0, 500)]));
-        let thresholds = RuleThresholds::choose(&[labels])[0];
-        // From 0.6 on, 80 of 92 are right: at least 0.786; from 0.3 on only 90 of 142.
-        assert_eq!(thresholds.keep, 0.6);
-        // Below 0.3 lie 3 of 93 true labels, below 0.6 are 13.
-        assert_eq!(thresholds.drop, 0.3);
-        assert_eq!(thresholds.add, 0.95);
-    }
-
-    #[test]
-    fn relations_with_few_labels_take_the_thresholds_of_all() {
-        let many = judged(true, &[(0.8, 90, 5), (0.2, 1, 90)]);
-        let few = judged(true, &[(0.4, 3, 0)]);
-        let thresholds = RuleThresholds::choose(&[many, few]);
-        assert_eq!(thresholds[0].keep, thresholds[1].keep);
-        assert!(thresholds.iter().all(|one| one.drop <= one.keep && one.keep <= one.add));
-    }
-
-    fn rules(mode: RuleMode) -> LabelRules {
-        let thresholds = vec![RuleThresholds { keep: 0.6, drop: 0.2, add: 0.9 }];
-        LabelRules { mode, thresholds, ignore_dropped: false, soft_weight: 0.5 }
+    /// Action, target and weight of relation 0.
+    fn decided(rules: &LabelRules, labelled: bool, p: f64) -> (LabelAction, f32, f32) {
+        let labels: &[u16] = if labelled { &[0] } else { &[] };
+        let found = rules.pair(labels, &[taught(0, p, p > 0.55)])[0];
+        let round = |number: f32| (number * 1000.0).round() / 1000.0;
+        (found.action, round(found.target), round(found.weight))
     }
 
     #[test]
     fn the_table_of_the_rules() {
-        use LabelAction::{Add, Drop, Keep, Negative, Soft};
-        let mixed = |labelled, p| {
-            let found = rules(RuleMode::Mixed).decide(0, labelled, p);
-            (found.action, found.target, found.weight)
-        };
-        assert_eq!(mixed(true, Some(0.7)), (Keep, 1.0, 1.0));
-        assert_eq!(mixed(true, Some(0.1)), (Drop, 0.0, 1.0));
-        assert_eq!(mixed(true, Some(0.5)), (Soft, 0.5, 1.0));
-        assert_eq!(mixed(false, Some(0.95)), (Add, 1.0, 1.0));
-        assert_eq!(mixed(false, Some(0.5)), (Soft, 0.5, 0.5));
-        assert_eq!(mixed(false, None), (Negative, 0.0, 1.0));
-        let hard = |labelled, p| rules(RuleMode::Hard).decide(0, labelled, Some(p)).action;
-        assert_eq!([hard(true, 0.5), hard(true, 0.4)], [Keep, Drop]);
-        assert_eq!([hard(false, 0.5), hard(false, 0.4)], [Add, Negative]);
-        let ignoring = LabelRules { ignore_dropped: true, ..rules(RuleMode::Mixed) };
-        assert_eq!(ignoring.decide(0, true, Some(0.1)).weight, 0.0);
-        // A label that the teacher stored nothing of is not believed.
-        assert_eq!(rules(RuleMode::Mixed).decide(0, true, None).action, Drop);
+        let table = [
+            (LabelRule::AsIs, true, 0.1, (Keep, 1.0, 1.0)),
+            (LabelRule::AsIs, false, 0.99, (Negative, 0.0, 1.0)),
+            (LabelRule::Weighted, true, 0.3, (Keep, 1.0, 0.3)),
+            (LabelRule::Weighted, false, 0.3, (Negative, 0.0, 0.7)),
+            (LabelRule::Drop, true, 0.1, (Drop, 0.0, 1.0)),
+            (LabelRule::Drop, true, 0.3, (Keep, 1.0, 1.0)),
+            (LabelRule::Drop, false, 0.95, (Negative, 0.0, 1.0)),
+            (LabelRule::Hard, true, 0.1, (Drop, 0.0, 1.0)),
+            (LabelRule::Hard, true, 0.55, (Keep, 1.0, 1.0)),
+            (LabelRule::Hard, true, 0.45, (Drop, 0.0, 1.0)),
+            (LabelRule::Hard, false, 0.55, (Add, 1.0, 1.0)),
+            (LabelRule::Hard, false, 0.45, (Negative, 0.0, 1.0)),
+            (LabelRule::Mixed, true, 0.7, (Keep, 1.0, 1.0)),
+            (LabelRule::Mixed, true, 0.1, (Drop, 0.0, 1.0)),
+            (LabelRule::Mixed, true, 0.5, (Soft, 0.5, 1.0)),
+            (LabelRule::Mixed, false, 0.95, (Add, 1.0, 1.0)),
+            (LabelRule::Mixed, false, 0.5, (Soft, 0.5, 0.5)),
+            (LabelRule::Soft, true, 0.1, (Soft, 0.1, 1.0)),
+            (LabelRule::Soft, false, 0.95, (Soft, 0.95, 0.5)),
+            (LabelRule::Predicted, true, 0.5, (Drop, 0.0, 1.0)),
+            (LabelRule::Predicted, false, 0.6, (Add, 1.0, 1.0)),
+        ];
+        for (rule, labelled, p, expected) in table {
+            assert_eq!(decided(&rules(rule), labelled, p), expected, "{rule:?} {labelled} {p}");
+        }
+        let ignoring = LabelRules { ignore_dropped: true, ..rules(LabelRule::Mixed) };
+        assert_eq!(decided(&ignoring, true, 0.1), (Ignore, 0.0, 0.0));
     }
 
     #[test]
-    fn as_is_labels_are_what_they_say_whatever_the_teacher_says() {
-        for p in [None, Some(0.01), Some(0.99)] {
-            let found = rules(RuleMode::AsIs);
-            assert_eq!(found.decide(0, true, p).target, 1.0);
-            assert_eq!(found.decide(0, false, p).target, 0.0);
-        }
+    fn labels_that_the_teacher_stored_nothing_of_are_next_to_zero() {
+        let found = rules(LabelRule::Mixed).pair(&[1, 2], &[taught(2, 0.9, true)]);
+        let actions: Vec<_> = found.iter().map(|one| (one.relation, one.action)).collect();
+        assert_eq!(actions, [(1, Drop), (2, Keep)]);
+        assert!(rules(LabelRule::AsIs).pair(&[1], &[]).iter().all(|one| one.action == Keep));
+    }
+
+    #[test]
+    fn certain_predictions_replace_the_labels_of_their_pair() {
+        let rules = rules(LabelRule::Certain);
+        let sure = TaughtRelation { deviation: 100, ..taught(1, 0.8, true) };
+        let unsure = TaughtRelation { deviation: 1024, ..taught(1, 0.8, true) };
+        let actions = |labels: &[u16], taught: &[TaughtRelation]| {
+            let found = rules.pair(labels, taught);
+            found.iter().map(|one| (one.relation, one.action)).collect::<Vec<_>>()
+        };
+        assert_eq!(actions(&[0], &[sure]), [(0, Drop), (1, Add)]);
+        assert_eq!(actions(&[0], &[unsure]), [(0, Keep), (1, Negative)]);
+        assert_eq!(actions(&[0], &[taught(0, 0.1, false)]), [(0, Keep)]);
+        assert_eq!(actions(&[], &[sure]), [(1, Add)]);
+    }
+
+    #[test]
+    fn a_document_has_the_facts_that_the_rules_leave() {
+        let fact = |head, tail, relation, evidence: &[u32]| TokenizedFact {
+            head,
+            tail,
+            relation,
+            evidence: evidence.to_vec(),
+        };
+        let pair = |head, tail, relations: &[TaughtRelation]| TaughtPair {
+            head,
+            tail,
+            relations: relations.to_vec(),
+            ..TaughtPair::default()
+        };
+        let document = Arc::new(TokenizedDocument {
+            facts: vec![fact(0, 1, 2, &[3]), fact(1, 0, 0, &[]), fact(1, 0, 1, &[])],
+            taught: Some(vec![
+                pair(0, 1, &[taught(0, 0.95, true), taught(2, 0.7, true)]),
+                pair(1, 0, &[taught(0, 0.1, false), taught(1, 0.4, false)]),
+            ]),
+            ..TokenizedDocument::default()
+        });
+        let of = |rule| rules(rule).apply(Arc::clone(&document)).facts.clone();
+        assert_eq!(of(LabelRule::Mixed), [fact(0, 1, 2, &[3]), fact(0, 1, 0, &[])]);
+        assert_eq!(of(LabelRule::Drop), [fact(0, 1, 2, &[3]), fact(1, 0, 1, &[])]);
+        assert_eq!(of(LabelRule::AsIs), document.facts);
+        let unseen = Arc::new(TokenizedDocument { taught: None, ..(*document).clone() });
+        assert_eq!(rules(LabelRule::Predicted).apply(Arc::clone(&unseen)), unseen);
     }
 }

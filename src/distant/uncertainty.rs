@@ -8,6 +8,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::text::TaughtRelation;
 use crate::{Error, Result};
 
 /// Mean and deviation of numbers over passes.
@@ -77,6 +78,14 @@ pub struct PseudoLabel {
     pub uncertainty: f32,
 }
 
+impl PseudoLabel {
+    /// A relation that a teacher predicts.
+    pub fn of(taught: &TaughtRelation) -> Self {
+        let uncertainty = f32::from(taught.deviation) / TaughtRelation::DEVIATION_UNITS;
+        Self { class: taught.relation.into(), uncertainty }
+    }
+}
+
 /// The pseudo labels of a pair from the classes that the means of its logits predict, in rising
 /// order and without "no relation", and the deviations of all its logits, `[C]`.
 pub fn pseudo_labels(
@@ -129,7 +138,7 @@ impl ThresholdSums {
 /// η of each class: the mean of the uncertainties of its pseudo labels and their standard deviation
 /// with one less than their number as divisor. 0 without a pseudo label; `None` with one alone,
 /// which has no such deviation and is never used.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassThresholds(pub Vec<Option<f64>>);
 
 impl ClassThresholds {

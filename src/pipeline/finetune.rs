@@ -10,6 +10,7 @@ use super::evidence::{check_evidence, facts_of, judge_evidence};
 use super::fusion::Fusion;
 use super::model::{Description, Loaded, check_system};
 use super::predictor::{Decider, DocumentScores, Predictor, decide_on_dev, shared_scores};
+use super::rules::{RuleCounts, rules_of};
 use super::session::Session;
 use super::training::{ActiveRun, TrainingStage};
 use crate::base::say;
@@ -88,7 +89,11 @@ pub fn finetune(task: &FinetuneTask, run: &ActiveRun) -> Result<Checkpoint> {
         loaded.description.ranker =
             task.ranker.map(|ranker| relative(ranker, &run.folder, task.stage));
         let extractor = &*loaded.model;
-        let source = ExtractionSource::new(extractor, &store, batch, budget, seed)?;
+        let rules = rules_of(&store, &run.recipe.distant)?;
+        if let Some(rules) = rules.as_ref().filter(|_| session.is_root()) {
+            say(format!("{}: {}", task.stage, RuleCounts::of(&store, rules)));
+        }
+        let source = ExtractionSource::new(extractor, &store, batch, budget, seed, rules)?;
         let predictor = Predictor::new(extractor, precision);
         let gold = gold_of(&dev);
         let known = known_facts(run.recipe.data.train_facts.as_deref(), &store)?;

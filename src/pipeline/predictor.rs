@@ -67,6 +67,16 @@ impl Decider {
         1.0 / (1.0 + (reference - row[class]).exp())
     }
 
+    /// How far a class is above what it must exceed: l_r − l_TH, or l_r − l_NA where at most one
+    /// class is taken, or l_r alone.
+    pub fn margin(self, row: &[f32], class: usize) -> f32 {
+        let reference = match self.rule {
+            DecisionRule::Threshold => None,
+            DecisionRule::Adaptive { .. } | DecisionRule::ArgMax => self.classes.na(),
+        };
+        row[class] - reference.map_or(0.0, |class| row[class])
+    }
+
     /// Pairs with their rows of logits.
     pub fn rows(self, scores: &DocumentScores) -> impl Iterator<Item = (Pair, &[f32])> {
         scores.pairs.iter().copied().zip(scores.logits.chunks_exact(self.classes.count().max(1)))
@@ -82,7 +92,7 @@ impl Decider {
     }
 
     /// The classes that the rule takes from a row of logits.
-    fn taken(self, row: &[f32]) -> Vec<usize> {
+    pub fn taken(self, row: &[f32]) -> Vec<usize> {
         let relations =
             || (0..self.classes.relations).map(|relation| self.classes.of_relation(relation));
         match self.rule {
@@ -219,6 +229,29 @@ impl<'a> Predictor<'a> {
         documents: &[Arc<TokenizedDocument>],
         done: &mut dyn FnMut(usize),
     ) -> Result<Vec<DocumentScores>> {
+        self.pass_over(documents, None, done)
+    }
+
+    /// As [`Self::scores`], with dropout; each document has a visit of its own, the key of its
+    /// masks.
+    ///
+    /// # Errors
+    /// As [`Self::scores`].
+    pub fn scores_with_dropout(
+        &self,
+        documents: &[Arc<TokenizedDocument>],
+        visits: &[u64],
+    ) -> Result<Vec<DocumentScores>> {
+        self.pass_over(documents, Some(visits), &mut |_| {})
+    }
+
+    fn pass_over(
+        &self,
+        documents: &[Arc<TokenizedDocument>],
+        visits: Option<&[u64]>,
+        done: &mut dyn FnMut(usize),
+    ) -> Result<Vec<DocumentScores>> {
+        let forward = Forward { train: visits.is_some(), ..self.forward };
         let _guard = tch::no_grad_guard();
         self.extractor.begin_prediction()?;
         let layout = self.extractor.layout();
@@ -237,10 +270,11 @@ impl<'a> Predictor<'a> {
             let chunk = &order[range];
             let example = |&index: &usize| {
                 let (document, pairs) = (Arc::clone(&documents[index]), pairs[index].clone());
-                Example { document, pairs, visit: 0, train: false }
+                let visit = visits.map_or(0, |visits| visits[index]);
+                Example { document, pairs, visit, train: false }
             };
             let examples: Vec<Example> = chunk.iter().map(example).collect();
-            for (&index, result) in chunk.iter().zip(self.pass(&*layout, examples)?) {
+            for (&index, result) in chunk.iter().zip(self.pass(&*layout, examples, forward)?) {
                 scores[index] = result;
             }
             finished += chunk.len();
@@ -249,12 +283,17 @@ impl<'a> Predictor<'a> {
         Ok(scores)
     }
 
-    fn pass(&self, layout: &dyn Layout, examples: Vec<Example>) -> Result<Vec<DocumentScores>> {
+    fn pass(
+        &self,
+        layout: &dyn Layout,
+        examples: Vec<Example>,
+        forward: Forward,
+    ) -> Result<Vec<DocumentScores>> {
         let classes = self.extractor.classes();
         let batch = RelationBatch::new(layout, &examples, classes, self.extractor.loss())?;
         let (mut logits, mut evidence) = (Vec::new(), Vec::new());
         if batch.pairs > 0 {
-            let scored = self.extractor.scored(&batch, self.forward)?;
+            let scored = self.extractor.scored(&batch, forward)?;
             let flat = scored.logits.f_to_kind(Kind::Float)?.f_contiguous()?.f_view([-1])?;
             logits = Vec::<f32>::try_from(flat)?;
             evidence = scored.evidence.map_or_else(|| Ok(Vec::new()), |rows| rows.to_rows())?;

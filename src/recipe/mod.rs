@@ -24,6 +24,7 @@ pub use systems::SystemTables;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::distant::DistantSettings;
 use crate::systems::dsdocre::{pretrain_schedule, rank_schedule};
 use crate::systems::{Profile, Settings, System, Variant, default_system, find};
 use crate::train::Schedule;
@@ -58,6 +59,8 @@ pub struct Recipe {
     pub checkpoint_mirror: Option<String>,
     /// Where documents come from.
     pub data: DataSources,
+    /// Distant documents that a teacher judges.
+    pub distant: DistantSettings,
     /// The text encoder and its start.
     pub encoder: EncoderChoice,
     /// The settings of each system, in tables of the top level.
@@ -190,6 +193,7 @@ impl Recipe {
             hang_limit_s: 60,
             checkpoint_mirror: None,
             data: DataSources::default(),
+            distant: DistantSettings::default(),
             encoder: EncoderChoice::default(),
             rank: rank_schedule(),
             pretrain: pretrain_schedule(),
@@ -237,6 +241,7 @@ impl Recipe {
             return Err(Error::recipe("hang_limit_s = 0, but it must be at least 1"));
         }
         self.data.check()?;
+        self.distant.check()?;
         self.systems.check()?;
         self.rank.check("rank")?;
         self.pretrain.check("pretrain")?;

@@ -6,7 +6,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, ListArray, StringArray, StructArray, UInt32Array,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, ListArray, PrimitiveArray,
+    StringArray, StructArray, UInt32Array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::Fields;
@@ -27,6 +28,13 @@ pub(super) fn optional_texts<'a>(values: impl IntoIterator<Item = Option<&'a str
 
 pub(super) fn u32s(values: impl IntoIterator<Item = u32>) -> ArrayRef {
     Arc::new(UInt32Array::from_iter_values(values))
+}
+
+/// A column of numbers of another width.
+pub(super) fn smalls<T: ArrowPrimitiveType>(
+    values: impl IntoIterator<Item = T::Native>,
+) -> ArrayRef {
+    Arc::new(PrimitiveArray::<T>::from_iter_values(values))
 }
 
 pub(super) fn flags(values: impl IntoIterator<Item = bool>) -> ArrayRef {
@@ -85,6 +93,11 @@ pub(super) fn range(list: &ListArray, row: usize) -> Range<usize> {
 pub(super) fn numbers_of(list: &ListArray, row: usize) -> Vec<u32> {
     let values: &UInt32Array = list.values().as_primitive();
     values.values()[range(list, row)].to_vec()
+}
+
+/// The small numbers of a row.
+pub(super) fn smalls_of<T: ArrowPrimitiveType>(list: &ListArray, row: usize) -> Vec<T::Native> {
+    list.values().as_primitive::<T>().values()[range(list, row)].to_vec()
 }
 
 /// The texts of a row.

@@ -5,18 +5,18 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, Float32Array, ListArray, StructArray};
-use arrow::datatypes::Float32Type;
+use arrow::datatypes::{Float32Type, UInt8Type, UInt16Type};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 
 use super::arrays::{
     Built, flags, lists, number_lists, numbers, numbers_of, optional_lists, optional_texts, range,
-    strings, structs, texts, texts_of, u32s,
+    smalls, smalls_of, strings, structs, texts, texts_of, u32s,
 };
 use super::schema;
 use crate::text::{
-    ScoredPair, TokenizedCandidate, TokenizedDocument, TokenizedEntity, TokenizedFact,
-    TokenizedMention,
+    ScoredPair, TaughtPair, TaughtRelation, TokenizedCandidate, TokenizedDocument, TokenizedEntity,
+    TokenizedFact, TokenizedMention,
 };
 
 /// Rows of documents → one record batch of [`schema::shard_schema`].
@@ -32,6 +32,7 @@ pub(super) fn to_batch(documents: &[TokenizedDocument]) -> Result<RecordBatch, A
         flags(documents.iter().map(|document| document.labelled)),
         optional_lists(documents, |document| document.candidates.as_deref(), candidates)?,
         optional_lists(documents, |document| document.kept.as_deref(), kept)?,
+        optional_lists(documents, |document| document.taught.as_deref(), taught)?,
     ];
     RecordBatch::try_new(schema::shard_schema(), columns)
 }
@@ -82,6 +83,30 @@ fn kept(pairs: &[&ScoredPair]) -> Built {
     structs(schema::pair_fields(), columns)
 }
 
+fn taught(pairs: &[&TaughtPair]) -> Built {
+    let of = |row: &[&u16]| Ok(smalls::<UInt16Type>(row.iter().map(|number| **number)));
+    let bytes = |row: &[&u8]| Ok(smalls::<UInt8Type>(row.iter().map(|number| **number)));
+    let columns = vec![
+        u32s(pairs.iter().map(|pair| pair.head)),
+        u32s(pairs.iter().map(|pair| pair.tail)),
+        lists(pairs, |pair| &pair.relations, taught_relations)?,
+        lists(pairs, |pair| &pair.evidence, bytes)?,
+        lists(pairs, |pair| &pair.tokens, of)?,
+        lists(pairs, |pair| &pair.weights, of)?,
+    ];
+    structs(schema::taught_fields(), columns)
+}
+
+fn taught_relations(relations: &[&TaughtRelation]) -> Built {
+    let columns = vec![
+        smalls::<UInt16Type>(relations.iter().map(|one| one.relation)),
+        smalls::<UInt16Type>(relations.iter().map(|one| one.probability)),
+        flags(relations.iter().map(|one| one.predicted)),
+        smalls::<UInt16Type>(relations.iter().map(|one| one.deviation)),
+    ];
+    structs(schema::taught_relation_fields(), columns)
+}
+
 /// A record batch whose columns have the types of [`schema::shard_schema`]: the compact form in
 /// which rows stay in memory.
 #[derive(Clone, Debug)]
@@ -125,6 +150,7 @@ impl ShardColumns {
             labelled: self.0["labelled"].as_boolean().value(row),
             candidates: has_list("candidates").then(|| self.candidates(row)),
             kept: has_list("kept").then(|| self.kept(row)),
+            taught: has_list(schema::TAUGHT).then(|| self.taught(row)),
         }
     }
 
@@ -187,6 +213,37 @@ impl ShardColumns {
             score: score.value(at),
         };
         range(list, row).map(pair).collect()
+    }
+
+    fn taught(&self, row: usize) -> Vec<TaughtPair> {
+        let list = self.list(schema::TAUGHT);
+        let pairs = list.values().as_struct();
+        let [head, tail] = ["head", "tail"].map(|name| numbers(pairs, name));
+        let [relations, evidence, tokens, weights] =
+            ["relations", "evidence", "tokens", "weights"].map(|name| pairs[name].as_list::<i32>());
+        let relation = relation_reader(relations.values().as_struct());
+        let pair = |at: usize| TaughtPair {
+            head: head.value(at),
+            tail: tail.value(at),
+            relations: range(relations, at).map(&relation).collect(),
+            evidence: smalls_of::<UInt8Type>(evidence, at),
+            tokens: smalls_of::<UInt16Type>(tokens, at),
+            weights: smalls_of::<UInt16Type>(weights, at),
+        };
+        range(list, row).map(pair).collect()
+    }
+}
+
+/// Gives the relations of a teacher's pair by their places in an array.
+fn relation_reader(relations: &StructArray) -> impl Fn(usize) -> TaughtRelation + '_ {
+    let [relation, probability, deviation] = ["relation", "probability", "deviation"]
+        .map(|name| relations[name].as_primitive::<UInt16Type>());
+    let predicted = relations["predicted"].as_boolean();
+    move |at| TaughtRelation {
+        relation: relation.value(at),
+        probability: probability.value(at),
+        predicted: predicted.value(at),
+        deviation: deviation.value(at),
     }
 }
 

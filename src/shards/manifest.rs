@@ -5,13 +5,14 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::corpus::RelationSet;
+use crate::distant::{Calibration, CalibrationFit, ClassThresholds, RuleThresholds};
 use crate::text::Tokenizer;
 use crate::{DataError, Error, Result};
 
 /// The version of the format this code reads and writes. 2 added the candidate pairs, 3 the types
-/// of mentions that are not their entity's; older shards do not say these things, so they are
-/// refused like newer ones.
-pub const FORMAT_VERSION: u32 = 3;
+/// of mentions that are not their entity's, 4 what a teacher says; older shards do not say these
+/// things, so they are refused like newer ones.
+pub const FORMAT_VERSION: u32 = 4;
 
 /// The name of the manifest in its folder.
 pub(super) const FILE: &str = "manifest.json";
@@ -48,6 +49,9 @@ pub struct ShardManifest {
     pub max_mentions: usize,
     /// Who scored the pairs; absent before `score`.
     pub scored: Option<Scored>,
+    /// Who taught the pairs; absent before `teach`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taught: Option<Taught>,
 }
 
 /// The tokeniser of a folder of shards.
@@ -83,6 +87,36 @@ pub struct Scored {
     pub checkpoint: String,
     /// The rule of how many pairs were kept, as the user wrote it (`30`, `2n`).
     pub keep: String,
+}
+
+/// Where the column `taught` comes from, and how its numbers are to be read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Taught {
+    /// Identity of the teacher's checkpoint.
+    pub checkpoint: String,
+    /// The teacher's system.
+    pub system: String,
+    /// Relations below this probability are left out, unless they have a label.
+    pub floor: f64,
+    /// The most relations of a pair, those with labels not counted.
+    pub top: usize,
+    /// Passes with dropout that the deviations are of; 0: one pass without.
+    pub passes: usize,
+    /// Tokens kept of each pair's attention; 0: none.
+    pub tokens: usize,
+    /// How margins became probabilities.
+    pub calibration: Calibration,
+    /// Log loss and calibration errors of the probabilities; absent without documents to learn
+    /// them from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fit: Option<CalibrationFit>,
+    /// Where labels of each relation are kept, dropped and added.
+    pub thresholds: Vec<RuleThresholds>,
+    /// Above which deviation a prediction of each relation is uncertain; absent for one pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncertainty: Option<ClassThresholds>,
+    /// Bytes of the column, compressed, by document.
+    pub bytes_per_document: f64,
 }
 
 impl From<&Tokenizer> for TokenizerEntry {

@@ -20,6 +20,7 @@ mod prepare;
 mod reader;
 pub mod schema;
 mod store;
+mod taught;
 #[cfg(test)]
 pub(crate) mod testing;
 mod validate;
@@ -27,9 +28,10 @@ mod writer;
 
 pub use documents::DocumentTable;
 pub use facts::{FactCounts, FactIndex, FactInstance};
-pub use manifest::{FORMAT_VERSION, FileEntry, Scored, ShardManifest, TokenizerEntry};
+pub use manifest::{FORMAT_VERSION, FileEntry, Scored, ShardManifest, Taught, TokenizerEntry};
 pub use prepare::{PieceCount, PrepareOptions, PrepareReport, prepare};
 pub use reader::StoreOptions;
 pub use store::DocumentStore;
+pub use taught::{TaughtGroup, TaughtShards};
 pub use writer::{WriteOptions, rewrite_with_scores};
 pub(crate) use {reader::catch, writer::WholeTable};

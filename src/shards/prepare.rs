@@ -408,6 +408,7 @@ fn manifest(
         max_entities: totals.max_entities,
         max_mentions: totals.max_mentions,
         scored: None,
+        taught: None,
     }
 }
 

@@ -165,6 +165,15 @@ impl TableReader {
         })
     }
 
+    /// Bytes of a column in the file, compressed.
+    pub(super) fn column_bytes(&self, name: &str) -> u64 {
+        let groups = self.metadata.metadata().row_groups().iter();
+        let own = groups
+            .flat_map(|group| group.columns())
+            .filter(|column| column.column_path().parts().first().is_some_and(|root| root == name));
+        own.map(|column| column.compressed_size().max(0) as u64).sum()
+    }
+
     /// One row group as a batch, without the columns in `skip`.
     pub(super) fn batch(&self, group: usize, skip: &[&str]) -> Result<RecordBatch, String> {
         let rows = self.check_group(group)?;

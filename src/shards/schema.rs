@@ -9,6 +9,9 @@ use arrow::record_batch::RecordBatch;
 /// The list element's name in Arrow and Parquet.
 const ITEM: &str = "item";
 
+/// The column of what a teacher says.
+pub(super) const TAUGHT: &str = "taught";
+
 /// Fields of one mention.
 pub(super) fn mention_fields() -> Fields {
     Fields::from(vec![
@@ -44,6 +47,28 @@ pub(super) fn pair_fields() -> Fields {
     ])
 }
 
+/// Fields of one pair of a teacher.
+pub(super) fn taught_fields() -> Fields {
+    Fields::from(vec![
+        number("head"),
+        number("tail"),
+        list("relations", DataType::Struct(taught_relation_fields())),
+        list("evidence", DataType::UInt8),
+        list("tokens", DataType::UInt16),
+        list("weights", DataType::UInt16),
+    ])
+}
+
+/// Fields of one relation of a teacher's pair.
+pub(super) fn taught_relation_fields() -> Fields {
+    Fields::from(vec![
+        small("relation"),
+        small("probability"),
+        Field::new("predicted", DataType::Boolean, false),
+        small("deviation"),
+    ])
+}
+
 /// Fields of one candidate pair.
 pub(super) fn candidate_fields() -> Fields {
     Fields::from(vec![
@@ -67,6 +92,7 @@ pub fn shard_schema() -> SchemaRef {
         Field::new("labelled", DataType::Boolean, false),
         list("candidates", DataType::Struct(candidate_fields())).with_nullable(true),
         list("kept", DataType::Struct(pair_fields())).with_nullable(true),
+        list(TAUGHT, DataType::Struct(taught_fields())).with_nullable(true),
     ]))
 }
 
@@ -131,6 +157,10 @@ fn number(name: &str) -> Field {
     Field::new(name, DataType::UInt32, false)
 }
 
+fn small(name: &str) -> Field {
+    Field::new(name, DataType::UInt16, false)
+}
+
 fn list(name: &str, item: DataType) -> Field {
     Field::new(name, DataType::List(item_field(item)), false)
 }
@@ -146,6 +176,8 @@ fn kind(data_type: &DataType) -> String {
         DataType::List(_) => "list".to_owned(),
         DataType::Struct(_) => "struct".to_owned(),
         DataType::Utf8 => "utf8".to_owned(),
+        DataType::UInt8 => "u8".to_owned(),
+        DataType::UInt16 => "u16".to_owned(),
         DataType::UInt32 => "u32".to_owned(),
         DataType::UInt64 => "u64".to_owned(),
         DataType::Float32 => "f32".to_owned(),
@@ -230,17 +262,17 @@ mod tests {
         }
     }
 
-    /// `UPDATE_SCHEMAS=1 cargo test shards::schema` rewrites the file after a deliberate change.
+    /// `DOCRE_WRITE_SCHEMAS=1 cargo test schema` rewrites the file after a deliberate change.
     #[test]
     fn the_schema_in_the_tree_is_the_one_in_the_code() {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/shard.json");
-        if std::env::var_os("UPDATE_SCHEMAS").is_some() {
+        if std::env::var_os("DOCRE_WRITE_SCHEMAS").is_some() {
             fs_err::write(&path, schema_json()).unwrap();
         }
         assert_eq!(
             fs_err::read_to_string(&path).unwrap(),
             schema_json(),
-            "run UPDATE_SCHEMAS=1 cargo test shards::schema"
+            "run DOCRE_WRITE_SCHEMAS=1 cargo test shards::schema"
         );
     }
 }

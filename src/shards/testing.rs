@@ -15,8 +15,8 @@ use super::{
 };
 use crate::corpus::{Document, Entity, Fact, Mention, RelationSet};
 use crate::text::{
-    ScoredPair, TokenizedCandidate, TokenizedDocument, TokenizedEntity, TokenizedFact,
-    TokenizedMention, Tokenizer,
+    ScoredPair, TaughtPair, TaughtRelation, TokenizedCandidate, TokenizedDocument, TokenizedEntity,
+    TokenizedFact, TokenizedMention, Tokenizer,
 };
 
 /// Size of the vocabulary of random documents.
@@ -53,6 +53,7 @@ pub(super) fn manifest(written: WrittenShards) -> ShardManifest {
         max_entities: written.totals.max_entities,
         max_mentions: written.totals.max_mentions,
         scored: None,
+        taught: None,
     }
 }
 
@@ -131,9 +132,37 @@ pub(super) fn any_document() -> impl Strategy<Value = TokenizedDocument> {
                 pairs.sort_by(|a, b| b.score.total_cmp(&a.score));
                 pairs
             });
+            document.taught = document.kept.as_ref().map(|pairs| taught(pairs, sentences));
             document
         },
     )
+}
+
+/// What a teacher might say of pairs.
+fn taught(pairs: &[ScoredPair], sentences: u32) -> Vec<TaughtPair> {
+    let pair = |pair: &ScoredPair| {
+        let bits = pair.score.to_bits();
+        let relation = |relation| TaughtRelation {
+            relation,
+            probability: bits as u16,
+            predicted: bits.is_multiple_of(3),
+            deviation: (bits >> 9) as u16,
+        };
+        let relations = (0..RELATIONS.len() as u16).filter(|&at| bits >> at & 1 == 1);
+        let number = (bits % 4) as u16;
+        TaughtPair {
+            head: pair.head,
+            tail: pair.tail,
+            relations: relations.map(relation).collect(),
+            evidence: vec![bits as u8; if bits & 2 == 0 { 0 } else { sentences as usize }],
+            tokens: (0..number).collect(),
+            weights: vec![bits as u16; number.into()],
+        }
+    };
+    let mut all: Vec<TaughtPair> = pairs.iter().map(pair).collect();
+    all.sort_by_key(|pair| (pair.head, pair.tail));
+    all.dedup_by_key(|pair| (pair.head, pair.tail));
+    all
 }
 
 fn entities(

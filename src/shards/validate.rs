@@ -35,7 +35,8 @@ pub(super) fn check(document: &TokenizedDocument, limits: Limits) -> Result<(), 
         check_fact(index, fact, document, limits)?;
     }
     check_candidates(document)?;
-    check_kept(document)
+    check_kept(document)?;
+    check_taught(document, limits.relations)
 }
 
 fn fail(field: impl Into<String>, problem: impl Into<String>) -> Result<(), (String, String)> {
@@ -123,6 +124,37 @@ pub(super) fn check_kept(document: &TokenizedDocument) -> Result<(), (String, St
         return fail(format!("kept[{at}]"), "not a pair of two entities with a finite score");
     }
     if pairs.is_sorted_by(|a, b| a.score >= b.score) { Ok(()) } else { fail("kept", "scores rise") }
+}
+
+/// Taught pairs rise, as do the relations of each; evidence is of the document's sentences.
+pub(super) fn check_taught(
+    document: &TokenizedDocument,
+    relations: usize,
+) -> Result<(), (String, String)> {
+    let pairs = document.taught.as_deref().unwrap_or_default();
+    let sentences = document.sentence_starts.len().saturating_sub(1);
+    for (at, pair) in pairs.iter().enumerate() {
+        let field = || format!("taught[{at}]");
+        if !is_pair(pair.head, pair.tail, document) {
+            return fail(field(), "not a pair of two entities");
+        }
+        let known = pair.relations.last().is_none_or(|last| usize::from(last.relation) < relations);
+        if !known || !pair.relations.is_sorted_by(|a, b| a.relation < b.relation) {
+            return fail(field(), format!("relations that do not rise, or beyond {relations}"));
+        }
+        if !pair.evidence.is_empty() && pair.evidence.len() != sentences {
+            let found = pair.evidence.len();
+            return fail(field(), format!("evidence in {found} sentences of {sentences}"));
+        }
+        if pair.tokens.len() != pair.weights.len() {
+            return fail(field(), "not as many weights as tokens");
+        }
+    }
+    if pairs.is_sorted_by(|a, b| (a.head, a.tail) < (b.head, b.tail)) {
+        Ok(())
+    } else {
+        fail("taught", "the pairs do not rise")
+    }
 }
 
 fn is_pair(head: u32, tail: u32, document: &TokenizedDocument) -> bool {

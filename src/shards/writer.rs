@@ -376,14 +376,20 @@ pub fn rewrite_with_scores(
     let written = write_documents(staging.path(), options, documents)?;
     store.tokenizer()?.save(&staging.path().join(TOKENIZER))?;
     if let Some(entry) = &store.manifest().fact_index {
-        files::check(store.folder(), entry, true)?;
-        fs_err::copy(store.folder().join(&entry.file), staging.path().join(&entry.file))?;
+        copy_beside(store.folder(), entry, staging.path())?;
     }
     let manifest =
         ShardManifest { shards: written.shards, scored: Some(scored), ..store.manifest().clone() };
     manifest.write(staging.path())?;
     staging.publish()?;
     Ok(manifest)
+}
+
+/// Copies a file of a folder of shards, which is checked first.
+pub(super) fn copy_beside(folder: &Path, entry: &FileEntry, target: &Path) -> Result<()> {
+    files::check(folder, entry, true)?;
+    fs_err::copy(folder.join(&entry.file), target.join(&entry.file))?;
+    Ok(())
 }
 
 /// All documents of the folder, read again with their words.

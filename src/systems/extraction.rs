@@ -8,9 +8,10 @@ use super::positive_unlabelled::{RiskTotals, labelled_priors};
 use super::{Classes, Example, Extractor, Layout, RelationBatch, RelationLoss, visit};
 use crate::Result;
 use crate::base::say;
+use crate::distant::{LabelRule, LabelRules};
 use crate::sampling::BatchOrder;
 use crate::shards::DocumentStore;
-use crate::text::split_by_tokens;
+use crate::text::{TokenizedDocument, split_by_tokens};
 use crate::train::{BatchSource, Share, StepBatches};
 
 /// Prepares fine-tuning batches.
@@ -26,13 +27,16 @@ pub struct ExtractionSource<'a> {
     loss: RelationLoss,
     budget: usize,
     seed: u64,
+    /// What becomes of the labels of documents that a teacher has judged.
+    rules: Option<LabelRules>,
     /// Labelled priors of the relations, where the loss needs them.
     priors: Option<Arc<Vec<f64>>>,
     warned: AtomicBool,
 }
 
 impl<'a> ExtractionSource<'a> {
-    /// A source for `extractor` over the labelled rows of a store; `budget` bounds the cost of a
+    /// A source for `extractor` over the labelled rows of a store, and those that a teacher has
+    /// judged if `rules` say what becomes of their labels; `budget` bounds the cost of a
     /// micro-batch.
     ///
     /// # Errors
@@ -43,15 +47,24 @@ impl<'a> ExtractionSource<'a> {
         batch: usize,
         budget: usize,
         seed: u64,
+        rules: Option<LabelRules>,
     ) -> Result<Self> {
-        let rows: Vec<usize> =
-            (0..store.len()).filter(|&row| !store.get(row).facts.is_empty()).collect();
+        let rules = rules.filter(|rules| rules.rule != LabelRule::AsIs);
+        let get = |row: usize| {
+            let document = store.get(row);
+            rules.iter().fold(document, |document, rules| rules.apply(document))
+        };
+        let learnt = |&row: &usize| {
+            let document = store.get(row);
+            !document.facts.is_empty() || rules.is_some() && document.taught.is_some()
+        };
+        let rows: Vec<usize> = (0..store.len()).filter(learnt).collect();
         let order = BatchOrder::new(rows.len(), seed, batch)?;
         let (layout, classes, loss) = (extractor.layout(), extractor.classes(), extractor.loss());
-        layout.observe(&mut rows.iter().map(|&row| store.get(row)));
+        layout.observe(&mut rows.iter().map(|&row| get(row)));
         let priors = match loss {
             RelationLoss::PositiveUnlabelled(rule) => {
-                let all = (0..store.len()).map(|row| store.get(row));
+                let all = (0..store.len()).map(get);
                 let name = |relation: usize| {
                     let known = store.relations().get(relation);
                     known.map_or_else(|| relation.to_string(), |relation| relation.id.clone())
@@ -61,7 +74,13 @@ impl<'a> ExtractionSource<'a> {
             RelationLoss::Bce | RelationLoss::AdaptiveThreshold { .. } => None,
         };
         let warned = AtomicBool::new(false);
-        Ok(Self { store, rows, order, layout, classes, loss, budget, seed, priors, warned })
+        Ok(Self { store, rows, order, layout, classes, loss, budget, seed, rules, priors, warned })
+    }
+
+    /// A document with the facts that are trained on.
+    fn document(&self, row: usize) -> Arc<TokenizedDocument> {
+        let document = self.store.get(row);
+        self.rules.iter().fold(document, |document, rules| rules.apply(document))
     }
 
     /// What the loss needs of the global batch of these rows, if it needs anything.
@@ -69,7 +88,7 @@ impl<'a> ExtractionSource<'a> {
         let Some(priors) = &self.priors else { return Ok(None) };
         let mut totals = RiskTotals::new(Arc::clone(priors));
         for &row in rows {
-            let document = self.store.get(row);
+            let document = self.document(row);
             let pairs = self.layout.training_pairs(&document, self.seed, epoch, row as u64)?;
             totals.add(&document, &pairs);
         }
@@ -107,7 +126,7 @@ impl BatchSource for ExtractionSource<'_> {
         let epoch = self.order.epoch(step);
         let mine = rows.iter().enumerate().filter(|(index, _)| share.holds(*index));
         let visits = mine.map(|(index, &row)| {
-            let document = self.store.get(row);
+            let document = self.document(row);
             let pairs = self.layout.training_pairs(&document, self.seed, epoch, row as u64)?;
             Ok(Example { document, pairs, visit: visit(step, index), train: true })
         });
@@ -122,7 +141,11 @@ impl BatchSource for ExtractionSource<'_> {
             .into_iter()
             .map(|range| {
                 let examples = &examples[range];
-                let batch = RelationBatch::new(&*self.layout, examples, self.classes, self.loss)?;
+                let classes = self.classes;
+                let mut batch = RelationBatch::new(&*self.layout, examples, classes, self.loss)?;
+                if let Some(rules) = self.rules.as_ref().filter(|rules| rules.rule.is_soft()) {
+                    batch = batch.with_soft_targets(rules, examples, classes)?;
+                }
                 Ok(match &totals {
                     Some(totals) => batch.with_risk(Arc::clone(totals)),
                     None => batch,
@@ -178,7 +201,7 @@ mod tests {
         };
         assert_eq!(rule.kind, RiskKind::SPu);
         // Nothing is decided with complete labels, however the batch is divided.
-        let source = ExtractionSource::new(&system, &store, 4, 1, 5).unwrap();
+        let source = ExtractionSource::new(&system, &store, 4, 1, 5, None).unwrap();
         let (alone, two) = (Share { rank: 0, world: 1 }, Share { rank: 0, world: 2 });
         assert!(!source.decides_in_parts(two, 3));
         let flips = RelationLoss::PositiveUnlabelled(RiskRule { prior_factor: 3.0, ..rule });
@@ -186,7 +209,7 @@ mod tests {
         assert!(source.decides_in_parts(two, 1) && source.decides_in_parts(alone, 2));
         assert!(!source.decides_in_parts(alone, 1));
         let loss = |budget: usize, world: usize| {
-            let source = ExtractionSource::new(&system, &store, 4, budget, 5).unwrap();
+            let source = ExtractionSource::new(&system, &store, 4, budget, 5, None).unwrap();
             let (mut sum, mut count, mut parts) = (0.0, 0.0, 0);
             for rank in 0..world {
                 for batch in source.prepare(0, Share { rank, world }).unwrap().micro {

@@ -14,10 +14,13 @@ use tch::{Kind, Tensor};
 
 use super::positive_unlabelled::{RiskRule, RiskTotals, risk_sum};
 use super::{AttentionTargets, EvidenceRule, ScoredBatch, row_dropout};
+use crate::distant::{LabelDecision, LabelRules};
 use crate::encoders::{Encoder, Pass};
 pub use crate::sampling::Pair;
 use crate::text::{SpecialPieces, TokenizedDocument};
-use crate::torch::nn::losses::{adaptive_threshold_sum, bce_sum};
+use crate::torch::nn::losses::{
+    adaptive_threshold_sum, bce_sum, soft_margin_sum, weighted_bce_sum,
+};
 use crate::torch::{Parameters, on};
 use crate::train::{Forward, MicroBatch, Objective};
 use crate::{Error, Result};
@@ -217,6 +220,8 @@ pub struct RelationBatch {
     tokens: usize,
     counts: Vec<f64>,
     risk: Option<Arc<RiskTotals>>,
+    /// Weights of the targets [P × C], where these are soft.
+    weights: Option<Vec<f32>>,
 }
 
 impl RelationBatch {
@@ -244,8 +249,62 @@ impl RelationBatch {
             }
         });
         let tokens = examples.iter().map(|example| example.document.pieces.len()).sum();
-        let (documents, attention, risk) = (examples.len(), None, None);
-        Ok(Self { tables, targets, pairs, attention, risk, documents, tokens, counts })
+        Ok(Self {
+            tables,
+            targets,
+            pairs,
+            attention: None,
+            documents: examples.len(),
+            tokens,
+            counts,
+            risk: None,
+            weights: None,
+        })
+    }
+
+    /// Replaces the targets of documents that a teacher has judged by soft ones.
+    ///
+    /// # Errors
+    /// A system whose targets are no relations.
+    pub fn with_soft_targets(
+        self,
+        rules: &LabelRules,
+        examples: &[Example],
+        classes: Classes,
+    ) -> Result<Self> {
+        let mut targets = self.targets;
+        if targets.len() != self.pairs * classes.count() {
+            return Err(Error::recipe(
+                "this system does not learn relations by class, as soft labels need",
+            )
+            .with_hint("distant.rule = \"hard\" keeps, drops and adds labels"));
+        }
+        let mut weights = vec![1.0; targets.len()];
+        let rows = targets.chunks_exact_mut(classes.count());
+        let mut rows = rows.zip(weights.chunks_exact_mut(classes.count()));
+        for example in examples {
+            let judged = example.document.taught.is_some();
+            let decisions: ahash::AHashMap<Pair, Vec<LabelDecision>> = match judged {
+                true => rules.decisions(&example.document).into_iter().collect(),
+                false => ahash::AHashMap::new(),
+            };
+            for (pair, (targets, weights)) in example.pairs.iter().zip(&mut rows) {
+                if !judged {
+                    continue;
+                }
+                targets.fill(0.0);
+                let mut likeliest = 0.0f32;
+                for decision in decisions.get(pair).into_iter().flatten() {
+                    let class = classes.of_relation(decision.relation.into());
+                    (targets[class], weights[class]) = (decision.target, decision.weight);
+                    likeliest = likeliest.max(decision.target);
+                }
+                if let Some(na) = classes.na() {
+                    targets[na] = 1.0 - likeliest;
+                }
+            }
+        }
+        Ok(Self { targets, weights: Some(weights), ..self })
     }
 
     /// Adds what [`RelationLoss::PositiveUnlabelled`] needs of the global batch that this is part
@@ -260,7 +319,11 @@ impl RelationBatch {
     /// # Errors
     /// As [`relation_loss_sum`].
     pub fn loss_sum(&self, loss: RelationLoss, logits: &Tensor) -> Result<Tensor> {
-        let targets = self.targets_like(logits)?;
+        let targets = on(&self.targets, logits.device())?.f_view_as(logits)?;
+        if let Some(weights) = &self.weights {
+            let weights = on(weights, logits.device())?.f_view_as(logits)?;
+            return soft_loss_sum(loss, logits, &targets, &weights);
+        }
         match (loss, &self.risk) {
             (RelationLoss::PositiveUnlabelled(rule), Some(totals)) => {
                 risk_sum(&rule, logits, &targets, totals)
@@ -269,11 +332,29 @@ impl RelationBatch {
         }
     }
 
-    /// The targets as a tensor [P, C] on `device`.
+    /// Whether the targets are soft, so that [`Self::loss_sum`] alone can learn them.
+    pub fn is_soft(&self) -> bool {
+        self.weights.is_some()
+    }
+
+    /// Refuses targets that a loss over labels would read as labels.
     ///
     /// # Errors
-    /// If libtorch rejects an operation.
+    /// [`Error::Recipe`] for soft targets.
+    pub fn refuse_soft_targets(&self) -> Result<()> {
+        if !self.is_soft() {
+            return Ok(());
+        }
+        Err(Error::recipe("this system's loss takes labels, not probabilities")
+            .with_hint("distant.rule = \"hard\" keeps, drops and adds labels"))
+    }
+
+    /// The targets as a tensor [P, C] on `device`, for a system with a loss of its own.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] for soft targets; if libtorch rejects an operation.
     pub fn targets_like(&self, logits: &Tensor) -> Result<Tensor> {
+        self.refuse_soft_targets()?;
         Ok(on(&self.targets, logits.device())?.f_view_as(logits)?)
     }
 }
@@ -445,6 +526,25 @@ pub fn relation_loss_sum(loss: RelationLoss, logits: &Tensor, targets: &Tensor) 
         }
         RelationLoss::PositiveUnlabelled(_) => {
             Err(Error::Bug("a batch came without the totals that its loss needs".into()))
+        }
+    }
+}
+
+/// Sum of the loss over soft targets that stands in the place of `loss`.
+fn soft_loss_sum(
+    loss: RelationLoss,
+    logits: &Tensor,
+    targets: &Tensor,
+    weights: &Tensor,
+) -> Result<Tensor> {
+    match loss {
+        RelationLoss::Bce => weighted_bce_sum(logits, targets, weights),
+        RelationLoss::AdaptiveThreshold { scale } => {
+            Ok(soft_margin_sum(logits, targets, weights)?.f_mul_scalar(scale)?)
+        }
+        RelationLoss::PositiveUnlabelled(_) => {
+            Err(Error::recipe("the loss for unlabelled pairs takes labels, not probabilities")
+                .with_hint("distant.rule = \"hard\", \"drop\" or \"as-is\" gives labels"))
         }
     }
 }

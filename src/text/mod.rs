@@ -18,8 +18,8 @@ mod windows;
 pub use pack::{PackedViews, pack, split_by_tokens};
 pub use tokenize::tokenize;
 pub use tokenized::{
-    ScoredPair, TokenizedCandidate, TokenizedDocument, TokenizedEntity, TokenizedFact,
-    TokenizedMention,
+    ScoredPair, TaughtPair, TaughtRelation, TokenizedCandidate, TokenizedDocument, TokenizedEntity,
+    TokenizedFact, TokenizedMention,
 };
 pub use tokenizer::{SpecialPieces, Tokenizer};
 pub use view::{Markers, View, ViewChoices, ViewOptions, view};

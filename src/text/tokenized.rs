@@ -1,6 +1,8 @@
 //! A document as a shard stores it: word pieces, spans in document words, facts in relation
 //! classes.
 
+use serde::{Deserialize, Serialize};
+
 /// A tokenised document. Word pieces carry no special tokens and no markers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TokenizedDocument {
@@ -26,6 +28,8 @@ pub struct TokenizedDocument {
     pub candidates: Option<Vec<TokenizedCandidate>>,
     /// The pairs kept by the ranker, best first; `None` before `score`.
     pub kept: Option<Vec<ScoredPair>>,
+    /// What a teacher says of pairs, in order of head and tail; `None` before `teach`.
+    pub taught: Option<Vec<TaughtPair>>,
 }
 
 /// An entity of a tokenised document.
@@ -92,6 +96,53 @@ pub struct ScoredPair {
     pub tail: u32,
     /// The ranker's score; higher means "more likely related".
     pub score: f32,
+}
+
+/// What a teacher says of an ordered pair.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TaughtPair {
+    /// Index of the head entity.
+    pub head: u32,
+    /// Index of the tail entity.
+    pub tail: u32,
+    /// The likely relations and all that have a label, in class order.
+    pub relations: Vec<TaughtRelation>,
+    /// How much of the pair's attention lies in each sentence, in units of 1/255; empty for a
+    /// teacher that does not attend.
+    pub evidence: Vec<u8>,
+    /// The tokens that hold most of the pair's attention: positions in the encoded document, its
+    /// first special piece at 0; empty where they were not asked for.
+    pub tokens: Vec<u16>,
+    /// Their shares of the attention, in units of 1/65535.
+    pub weights: Vec<u16>,
+}
+
+/// A relation of a taught pair.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaughtRelation {
+    /// Relation class.
+    pub relation: u16,
+    /// Its probability, in units of 1/65535.
+    pub probability: u16,
+    /// Whether the teacher predicts it.
+    pub predicted: bool,
+    /// Standard deviation of its logit over several passes, in units of 1/1024; 0 for one pass.
+    pub deviation: u16,
+}
+
+impl TaughtRelation {
+    /// Units of the deviation in 1.
+    pub const DEVIATION_UNITS: f32 = 1024.0;
+
+    /// The probability, from 0 to 1.
+    pub fn probability(self) -> f64 {
+        f64::from(self.probability) / f64::from(u16::MAX)
+    }
+
+    /// A probability in the units of the store, rounded to the nearest.
+    pub fn units(probability: f64) -> u16 {
+        (probability.clamp(0.0, 1.0) * f64::from(u16::MAX)).round() as u16
+    }
 }
 
 impl TokenizedDocument {

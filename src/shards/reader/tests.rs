@@ -3,7 +3,8 @@ use crate::shards::testing::{corpus, manifest, prepared, relations};
 use crate::shards::writer::write_documents;
 use crate::shards::{DocumentStore, StoreOptions, WriteOptions};
 use crate::text::{
-    ScoredPair, TokenizedCandidate, TokenizedEntity, TokenizedFact, TokenizedMention,
+    ScoredPair, TaughtPair, TaughtRelation, TokenizedCandidate, TokenizedEntity, TokenizedFact,
+    TokenizedMention,
 };
 
 const UNVERIFIED: StoreOptions = StoreOptions { with_words: true, verify: false };
@@ -73,7 +74,7 @@ fn page_checksums_are_verified() {
             .unwrap();
     let columns: Vec<_> =
         metadata.metadata().row_groups().iter().flat_map(|group| group.columns()).collect();
-    assert_eq!(columns.len(), 2 * 22);
+    assert_eq!(columns.len(), 2 * 31);
     for column in columns {
         let (start, length) = column.byte_range();
         let mut bad = good.clone();
@@ -106,6 +107,14 @@ fn hostile_rows_are_named() {
         labelled: true,
         candidates: Some(vec![TokenizedCandidate { head: 0, tail: 1, excluded: false }]),
         kept: Some(vec![ScoredPair { head: 1, tail: 0, score: 1.0 }]),
+        taught: Some(vec![TaughtPair {
+            head: 1,
+            tail: 0,
+            relations: vec![TaughtRelation { relation: 1, ..TaughtRelation::default() }],
+            evidence: vec![255],
+            tokens: vec![3],
+            weights: vec![9],
+        }]),
     };
     assert!(read_back(good.clone()).is_ok());
     let refused = |change: fn(&mut TokenizedDocument), field: &str| {
@@ -142,6 +151,21 @@ fn hostile_rows_are_named() {
     );
     refused(|d| d.kept = Some(vec![ScoredPair { head: 0, tail: 1, score: f32::NAN }]), "kept[0]");
     refused(|d| d.kept.as_mut().unwrap().push(ScoredPair { head: 0, tail: 1, score: 2.0 }), "kept");
+    let refused = |change: fn(&mut TaughtPair), field: &str| {
+        let mut bad = good.clone();
+        bad.taught.iter_mut().flatten().for_each(change);
+        let error = read_back(bad).unwrap_err().to_string();
+        assert!(error.contains(&format!("field `{field}`")), "{error}");
+    };
+    refused(|pair| pair.tail = 1, "taught[0]");
+    refused(|pair| pair.head = 2, "taught[0]");
+    refused(|pair| pair.relations[0].relation = relations().len() as u16, "taught[0]");
+    refused(|pair| pair.relations.push(pair.relations[0]), "taught[0]");
+    refused(|pair| pair.evidence.push(1), "taught[0]");
+    refused(|pair| pair.weights.clear(), "taught[0]");
+    let mut twice = good.clone();
+    twice.taught.as_mut().unwrap().extend(good.taught.clone().unwrap());
+    assert!(read_back(twice).unwrap_err().to_string().contains("field `taught`"));
 }
 
 /// Writes a plain row and the given one and opens the store over them.

@@ -44,10 +44,10 @@ fn manifests_that_cannot_be_used_are_refused() {
         change(&mut value);
         fs_err::write(&path, value.to_string()).unwrap();
     };
-    rewrite(&|value| *value = serde_json::json!({ "format_version": 4, "something": "new" }));
-    refused("format version 4 is newer than the 3");
+    rewrite(&|value| *value = serde_json::json!({ "format_version": 5, "something": "new" }));
+    refused("format version 5 is newer than the 4");
     rewrite(&|value| value["format_version"] = 2.into());
-    refused("format version 2 is older than the 3");
+    refused("format version 2 is older than the 4");
     rewrite(&|value| value["shards"][0]["file"] = "../shards/x".into());
     refused("`../shards/x`");
     rewrite(&|value| value["documents"] = 9.into());

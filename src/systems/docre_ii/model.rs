@@ -13,8 +13,7 @@ use super::settings::{Contrast, DocreIiSettings, Stage};
 use crate::systems::reading::{ReadingLayout, ReadingOptions, adaptive_labels, check_layers};
 use crate::systems::{
     Classes, DecisionRule, Extractor, Foundation, Layout, LongDocuments, NaClass, RelationBatch,
-    RelationLoss, ScoredBatch, SystemSettings, on, relation_loss_sum, row_dropout, tables,
-    windows_of,
+    RelationLoss, ScoredBatch, SystemSettings, on, row_dropout, tables, windows_of,
 };
 use crate::text::{TokenizedDocument, View};
 use crate::torch::HEADS;
@@ -255,12 +254,9 @@ impl Extractor for DocreIi {
         let laid: &DocreIiTables = tables(&batch.tables)?;
         if self.settings().stage == Stage::Base {
             let logits = self.base_pairs(laid, forward)?.logits;
-            return Ok(vec![relation_loss_sum(
-                self.loss(),
-                &logits,
-                &batch.targets_like(&logits)?,
-            )?]);
+            return Ok(vec![batch.loss_sum(self.loss(), &logits)?]);
         }
+        batch.refuse_soft_targets()?;
         let shape = [batch.pairs as i64, self.layout.classes.count() as i64];
         let targets = on(&batch.targets, self.foundation.parameters.device())?.f_view(shape)?;
         Ok(self.stage2(laid, &targets, forward)?.sums)

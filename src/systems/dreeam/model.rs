@@ -12,7 +12,7 @@ use crate::systems::atlop::{Atlop, AtlopPairs};
 use crate::systems::reading::{Pooling, Reader, check_layers};
 use crate::systems::{
     Classes, DecisionRule, EvidenceRule, Extractor, Foundation, Layout, RelationBatch,
-    RelationLoss, ScoredBatch, SystemSettings, relation_loss_sum, tables,
+    RelationLoss, ScoredBatch, SystemSettings, tables,
 };
 use crate::train::Forward;
 use crate::{Error, Result};
@@ -121,7 +121,7 @@ impl Extractor for Dreeam {
         let laid: &DreeamTables = tables(&batch.tables)?;
         let pairs = self.atlop.pairs(&laid.reading, forward)?;
         let logits = self.atlop.classify(&pairs, forward)?;
-        let relation = relation_loss_sum(self.loss(), &logits, &batch.targets_like(&logits)?)?;
+        let relation = batch.loss_sum(self.loss(), &logits)?;
         let weight = match self.settings().stage {
             DreeamStage::SelfTraining => self.settings().attention_weight,
             DreeamStage::Teacher | DreeamStage::FineTuning => self.settings().evidence_weight,

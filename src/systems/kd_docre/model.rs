@@ -10,8 +10,8 @@ use super::settings::{FocalKind, KdDocreSettings, KdDocreStage};
 use crate::systems::atlop::reading_options;
 use crate::systems::reading::{Pooling, ReadStates, Reader, ReadingLayout};
 use crate::systems::{
-    Classes, DecisionRule, Extractor, Foundation, Layout, NaClass, RelationBatch, SystemSettings,
-    on, tables,
+    Classes, DecisionRule, Extractor, Foundation, Layout, NaClass, RelationBatch, RelationLoss,
+    SystemSettings, on, tables,
 };
 use crate::text::{TokenizedDocument, View};
 use crate::torch::kernels::activations::Activation;
@@ -268,6 +268,11 @@ impl Extractor for KdDocre {
         self.layout.classes
     }
 
+    /// The loss over soft targets; labels have the focal loss.
+    fn loss(&self) -> RelationLoss {
+        RelationLoss::AdaptiveThreshold { scale: 1.0 }
+    }
+
     fn decision(&self) -> DecisionRule {
         DecisionRule::Adaptive { top: self.settings().num_labels }
     }
@@ -289,7 +294,12 @@ impl Extractor for KdDocre {
     fn losses(&self, batch: &RelationBatch, forward: Forward) -> Result<Vec<Tensor>> {
         let laid: &KdDocreTables = tables(&batch.tables)?;
         let logits = self.logits(batch, forward)?.f_to_kind(Kind::Float)?;
-        let mut sums = vec![self.focal_sum(laid, &logits, &batch.targets_like(&logits)?)?];
+        let relation = if batch.is_soft() {
+            batch.loss_sum(self.loss(), &logits)?
+        } else {
+            self.focal_sum(laid, &logits, &batch.targets_like(&logits)?)?
+        };
+        let mut sums = vec![relation];
         if self.settings().stage == KdDocreStage::Distil {
             sums.push(self.distillation_sum(laid, &logits)?);
         }

@@ -45,6 +45,34 @@ pub fn bce_sum(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     )?)
 }
 
+/// Σ over all elements of a weight times the binary cross-entropy of sigmoid(logits) with `targets`
+/// in [0, 1], all of one shape.
+///
+/// # Errors
+/// If the shapes differ.
+pub fn weighted_bce_sum(logits: &Tensor, targets: &Tensor, weights: &Tensor) -> Result<Tensor> {
+    let logits = logits.f_to_kind(Kind::Float)?;
+    Ok(logits.f_binary_cross_entropy_with_logits(
+        &targets.f_to_kind(Kind::Float)?,
+        Some(weights.f_to_kind(Kind::Float)?),
+        None,
+        Reduction::Sum,
+    )?)
+}
+
+/// Σ over pairs and relations of a weight times the binary cross-entropy of σ(l_r − l_TH) with
+/// `targets` in [0, 1] (docs/systems.md, V.4); `logits`, `targets` and `weights`: [P, C], class 0
+/// the threshold, whose targets and weights are not read.
+///
+/// # Errors
+/// If the shapes differ.
+pub fn soft_margin_sum(logits: &Tensor, targets: &Tensor, weights: &Tensor) -> Result<Tensor> {
+    let logits = logits.f_to_kind(Kind::Float)?;
+    let relations = |all: &Tensor| all.f_narrow(1, 1, all.size()[1] - 1);
+    let margins = relations(&logits)?.f_sub(&logits.f_narrow(1, 0, 1)?)?;
+    weighted_bce_sum(&margins, &relations(targets)?, &relations(weights)?)
+}
+
 /// Σ over pairs of ATLOP's adaptive-threshold loss (docs/systems.md, C.11); `logits` and multi-hot
 /// `targets`: [P, C], class 0 the threshold.
 ///

@@ -1,0 +1,503 @@
+//! Teaching: a fine-tuned system judges the pairs of distant documents, and what it says is stored
+//! beside them (docs/systems.md, V.1–V.3).
+//!
+//! Not for: what becomes of the labels (`distant::LabelRules`, when something is trained).
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ahash::{AHashMap, AHashSet};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use super::model::LoadedExtractor;
+use super::predictor::{Decider, DocumentScores, Predictor, shared_scores};
+use super::session::Session;
+use crate::base::{Progress, say};
+use crate::distant::{
+    ByRelation, Calibration, CalibrationFit, ClassThresholds, CrossFit, DistantSettings, FOLDS,
+    Observation, PassStatistics, PseudoLabel, RuleThresholds, ThresholdSums,
+};
+use crate::eval::{ScoredFact, reliability};
+use crate::sampling::Pair;
+use crate::shards::{
+    DocumentStore, ShardManifest, StoreOptions, Taught, TaughtGroup, TaughtShards,
+};
+use crate::systems::visit;
+use crate::text::{TaughtPair, TaughtRelation, TokenizedDocument};
+use crate::train::{Checkpoint, PrecisionChoice};
+use crate::{DataError, Error, Result};
+
+/// Documents whose logits are in memory at a time, on each rank.
+const CHUNK: usize = 128;
+
+/// Who teaches what, as the flags of `teach` say it.
+#[derive(Clone, Debug, Args)]
+pub struct TeachTask {
+    /// Fine-tuned checkpoint of the teacher, any system
+    #[arg(long, value_name = "C")]
+    pub checkpoint: PathBuf,
+    /// Distant shards
+    #[arg(long, value_name = "SHARDS")]
+    pub input: PathBuf,
+    /// Shards to write: the input with what the teacher says of its pairs
+    #[arg(long, value_name = "SHARDS")]
+    pub output: PathBuf,
+    /// Human-annotated shards that the teacher was not trained on, for probabilities that hold and
+    /// for the thresholds of the rules
+    #[arg(long, value_name = "SHARDS")]
+    pub dev: Option<PathBuf>,
+    /// The documents of --dev with distant labels: how much such a label says
+    #[arg(long, value_name = "SHARDS", requires = "dev")]
+    pub dev_labels: Option<PathBuf>,
+}
+
+/// What was taught.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TeachReport {
+    /// Documents.
+    pub documents: usize,
+    /// Bytes of the teacher's column, by document.
+    pub bytes_per_document: f64,
+    /// How well the probabilities hold, where that could be judged.
+    pub fit: Option<CalibrationFit>,
+    /// Whether the output was complete before, and nothing had to be done.
+    pub was_there: bool,
+}
+
+/// What makes two pieces of work the same.
+#[derive(Serialize)]
+struct Identity<'a> {
+    checkpoint: &'a str,
+    input: String,
+    settings: &'a DistantSettings,
+    calibration: &'a Calibration,
+}
+
+/// Judges all pairs of the documents; every rank does its share, rank 0 writes. Goes on with work
+/// that was broken off.
+///
+/// # Errors
+/// A checkpoint that extracts no relations; shards of another tokenizer or with other relations; a
+/// document over the length limit; the disk; errors of another rank.
+pub fn teach(
+    task: &TeachTask,
+    settings: &DistantSettings,
+    session: &Session,
+) -> Result<TeachReport> {
+    settings.check()?;
+    if task.output.join("manifest.json").exists() {
+        return Ok(report(&ShardManifest::read(&task.output)?, true));
+    }
+    let teacher = Teacher::open(&task.checkpoint, session)?;
+    let shards = TaughtShards::open(&task.input, &task.output)?;
+    teacher.check(&task.input, shards.manifest())?;
+    let predictor = teacher.predictor(session);
+    let learnt = Learnt::of(task, settings, &teacher, &predictor, session)?;
+    let identity = Checkpoint::open(&task.checkpoint)?.identity()?;
+    let left = session.world.on_root(|| {
+        if learnt.fit.is_none() {
+            say("warning: without --dev, probabilities are the plain logistic function of the \
+                 teacher's margin, and the thresholds of the rules are fixed ones");
+        }
+        let manifest = serde_json::to_vec(shards.manifest());
+        let manifest = manifest.map_err(|error| Error::Bug(format!("a manifest: {error}")))?;
+        shards.begin(&Identity {
+            checkpoint: &identity,
+            input: blake3::hash(&manifest).to_hex().to_string(),
+            settings,
+            calibration: &learnt.calibration,
+        })
+    })?;
+    let label = format!("teach {}", task.input.file_name().unwrap_or_default().to_string_lossy());
+    let _section = session.world.watchdog().unbounded_section(label.clone());
+    let lesson =
+        Lesson { predictor: &predictor, decider: teacher.decider, settings, learnt: &learnt };
+    let total = shards.manifest().documents as u64;
+    let mut progress = Progress::new(&label, total, 0, session.is_root());
+    let mut done = 0;
+    for group in 0..shards.num_groups() {
+        let documents = shards.documents(group)?;
+        if left.binary_search(&group).is_ok() {
+            let taught = lesson.group(group, &documents, session)?;
+            session.world.on_root(|| shards.keep(group, &taught))?;
+        }
+        done += documents.len() as u64;
+        progress.update(done, String::new);
+    }
+    progress.finish(&format!("{total} documents are taught"));
+    session.world.on_root(|| {
+        let taught = Taught {
+            checkpoint: identity.clone(),
+            system: teacher.loaded.description.settings.system().to_owned(),
+            floor: settings.floor,
+            top: settings.top,
+            passes: settings.passes,
+            tokens: settings.tokens,
+            uncertainty: lesson.uncertainty(&shards)?,
+            calibration: learnt.calibration.clone(),
+            fit: learnt.fit,
+            thresholds: learnt.thresholds.clone(),
+            bytes_per_document: 0.0,
+        };
+        Ok(report(&shards.finish(taught)?, false))
+    })
+}
+
+fn report(manifest: &ShardManifest, was_there: bool) -> TeachReport {
+    let taught = manifest.taught.as_ref();
+    TeachReport {
+        documents: manifest.documents,
+        bytes_per_document: taught.map_or(0.0, |taught| taught.bytes_per_document),
+        fit: taught.and_then(|taught| taught.fit),
+        was_there,
+    }
+}
+
+/// A fine-tuned system that judges documents.
+struct Teacher {
+    path: PathBuf,
+    loaded: LoadedExtractor,
+    decider: Decider,
+}
+
+impl Teacher {
+    fn open(path: &Path, session: &Session) -> Result<Self> {
+        let loaded = LoadedExtractor::open(path, session.device)?;
+        if loaded.description.ranker.is_some() {
+            let problem = "predicts for the pairs that a ranker keeps, not for all";
+            return Err(DataError::new(path, problem)
+                .hint("teach with a model that was fine-tuned without a ranker")
+                .into());
+        }
+        let threshold = Checkpoint::open(path)?.trainer()?.threshold;
+        let decider = Decider::of(&*loaded.model, threshold);
+        Ok(Self { path: path.to_owned(), loaded, decider })
+    }
+
+    fn predictor(&self, session: &Session) -> Predictor<'_> {
+        Predictor::new(&*self.loaded.model, session.precision(PrecisionChoice::Auto))
+    }
+
+    /// Refuses shards that the teacher cannot read as they are.
+    fn check(&self, folder: &Path, manifest: &ShardManifest) -> Result<()> {
+        manifest.check_tokenizer(folder, &self.loaded.tokenizer)?;
+        if manifest.relations == self.loaded.description.relations {
+            return Ok(());
+        }
+        let message = format!(
+            "{} and the teacher {} have different relations",
+            folder.display(),
+            self.path.display()
+        );
+        Err(Error::recipe(message)
+            .with_hint("prepare the documents with the --relations of the teacher's documents"))
+    }
+}
+
+/// What the teacher's margins mean, and the thresholds of the rules.
+struct Learnt {
+    calibration: Calibration,
+    thresholds: Vec<RuleThresholds>,
+    fit: Option<CalibrationFit>,
+}
+
+impl Learnt {
+    fn of(
+        task: &TeachTask,
+        settings: &DistantSettings,
+        teacher: &Teacher,
+        predictor: &Predictor,
+        session: &Session,
+    ) -> Result<Self> {
+        let relations = teacher.decider.classes.relations;
+        let Some(folder) = &task.dev else {
+            return Ok(Self {
+                calibration: Calibration::plain(relations),
+                thresholds: vec![RuleThresholds::FIXED; relations],
+                fit: None,
+            });
+        };
+        let dev = DocumentStore::open(folder, StoreOptions::default())?;
+        teacher.check(folder, dev.manifest())?;
+        let labels =
+            task.dev_labels.as_deref().map(|path| DevLabels::read(path, &dev)).transpose()?;
+        let scores = shared_scores(predictor, &dev, session)?;
+        let mut folds: Vec<ByRelation> = vec![vec![Vec::new(); relations]; FOLDS];
+        let mut documents = 0;
+        for (row, scores) in scores.iter().enumerate() {
+            let document = dev.get(row);
+            if document.labelled {
+                let fold = &mut folds[documents % FOLDS];
+                observe(&document, scores, teacher.decider, labels.as_ref(), row, fold);
+                documents += 1;
+            }
+        }
+        if documents < FOLDS {
+            return Err(Error::recipe(format!(
+                "{}: {documents} labelled documents, but at least {FOLDS} are needed to learn \
+                 from",
+                folder.display()
+            ))
+            .with_hint("leave --dev out, or give more documents"));
+        }
+        let found = CrossFit::new(&folds, relations, settings.floor);
+        let fit = Some(judge_fit(documents, &folds, &found));
+        Ok(Self { calibration: found.calibration, thresholds: found.thresholds, fit })
+    }
+}
+
+/// How well probabilities hold on documents that they were not fitted on.
+fn judge_fit(documents: usize, folds: &[ByRelation], found: &CrossFit) -> CalibrationFit {
+    let entry = |probability: f64, correct| ScoredFact {
+        score: probability as f32,
+        correct,
+        in_train: false,
+    };
+    let plain = Calibration::plain(0);
+    let before: Vec<ScoredFact> = (folds.iter().flatten().flatten())
+        .map(|one| entry(plain.probability(0, one.margin, false), one.is_true))
+        .collect();
+    let after: Vec<ScoredFact> =
+        (found.judged.iter().flatten()).map(|one| entry(one.probability, one.is_true)).collect();
+    let [before, after] = [before, after].map(|all| reliability(&all, 0).unwrap_or_default());
+    CalibrationFit {
+        documents,
+        candidates: after.candidates,
+        error_before: before.ece,
+        error_after: after.ece,
+        log_loss_before: before.log_loss,
+        log_loss_after: after.log_loss,
+    }
+}
+
+/// Adds all pairs and relations of a document to what is learnt from.
+fn observe(
+    document: &TokenizedDocument,
+    scores: &DocumentScores,
+    decider: Decider,
+    labels: Option<&DevLabels>,
+    row: usize,
+    into: &mut ByRelation,
+) {
+    let truth: AHashSet<(Pair, u32)> =
+        document.facts.iter().map(|fact| ((fact.head, fact.tail), fact.relation)).collect();
+    for (pair, logits) in decider.rows(scores) {
+        for (relation, into) in into.iter_mut().enumerate() {
+            let key = (pair, relation as u32);
+            into.push(Observation {
+                margin: decider.margin(logits, decider.classes.of_relation(relation)),
+                labelled: labels.is_some_and(|labels| labels.rows[row].contains(&key)),
+                is_true: truth.contains(&key),
+            });
+        }
+    }
+}
+
+/// Distant labels of the documents that calibration learns from.
+struct DevLabels {
+    /// Of each row of the annotated documents.
+    rows: Vec<AHashSet<(Pair, u32)>>,
+}
+
+impl DevLabels {
+    fn read(folder: &Path, dev: &DocumentStore) -> Result<Self> {
+        let store = DocumentStore::open(folder, StoreOptions::default())?;
+        if store.relations() != dev.relations() {
+            let message = format!(
+                "{} and {} have different relations",
+                folder.display(),
+                dev.folder().display()
+            );
+            return Err(Error::recipe(message).with_hint("prepare both with the same --relations"));
+        }
+        let mut missing = 0;
+        let mut of_row = |row: usize| {
+            let title = dev.title(row);
+            let Some(place) = store.find_title(title) else {
+                missing += 1;
+                return Ok(AHashSet::new());
+            };
+            let (own, other) = (dev.get(row), store.get(place));
+            if own.entities != other.entities {
+                let problem = "has other entities than the annotated document of this title";
+                return Err(DataError::new(folder, problem)
+                    .title(title)
+                    .hint("label the documents of --dev themselves")
+                    .into());
+            }
+            Ok(other.facts.iter().map(|fact| ((fact.head, fact.tail), fact.relation)).collect())
+        };
+        let rows: Vec<AHashSet<_>> = (0..dev.len()).map(&mut of_row).collect::<Result<_>>()?;
+        if missing > 0 {
+            let error = DataError::new(
+                folder,
+                format!("{missing} of the {} documents of --dev are not here", dev.len()),
+            );
+            return Err(error.hint("label all documents of --dev").into());
+        }
+        Ok(Self { rows })
+    }
+}
+
+/// How documents are judged.
+struct Lesson<'a> {
+    predictor: &'a Predictor<'a>,
+    decider: Decider,
+    settings: &'a DistantSettings,
+    learnt: &'a Learnt,
+}
+
+impl Lesson<'_> {
+    /// What the teacher says of the documents of a row group, on rank 0; nothing on the others.
+    fn group(
+        &self,
+        group: usize,
+        documents: &[TokenizedDocument],
+        session: &Session,
+    ) -> Result<TaughtGroup> {
+        let mine: Vec<(usize, Arc<TokenizedDocument>)> =
+            session.share(documents.iter().cloned().map(Arc::new).enumerate()).collect();
+        let mut taught: TaughtGroup = Vec::new();
+        for chunk in mine.chunks(CHUNK) {
+            let (rows, chunk): (Vec<usize>, Vec<Arc<TokenizedDocument>>) =
+                chunk.iter().cloned().unzip();
+            let scores = self.predictor.scores(&chunk, &mut |_| {})?;
+            let passes = self.passes(group, &rows, &chunk)?;
+            for (index, (document, scores)) in chunk.iter().zip(&scores).enumerate() {
+                taught.push(self.document(document, scores, passes.get(index)));
+            }
+        }
+        let world = session.world.size();
+        if world == 1 {
+            return Ok(taught);
+        }
+        let bug = |error: serde_json::Error| Error::Bug(format!("a share of a group: {error}"));
+        let bytes = serde_json::to_vec(&taught).map_err(bug)?;
+        let all = session.world.communicator().all_gather(&bytes)?;
+        if !session.is_root() {
+            return Ok(Vec::new());
+        }
+        let mut shares = Vec::new();
+        for bytes in &all {
+            shares.push(serde_json::from_slice::<TaughtGroup>(bytes).map_err(bug)?.into_iter());
+        }
+        Ok((0..documents.len())
+            .map(|item| shares[item % world].next().unwrap_or_default())
+            .collect())
+    }
+
+    /// Statistics of the logits over passes with dropout, by document; empty without passes.
+    fn passes(
+        &self,
+        group: usize,
+        rows: &[usize],
+        documents: &[Arc<TokenizedDocument>],
+    ) -> Result<Vec<PassStatistics>> {
+        if self.settings.passes == 0 {
+            return Ok(Vec::new());
+        }
+        let mut statistics = vec![PassStatistics::default(); documents.len()];
+        for pass in 0..self.settings.passes {
+            // Pass and row choose the masks, whatever the number of ranks.
+            let step = (group * self.settings.passes + pass) as u64;
+            let visits: Vec<u64> = rows.iter().map(|&row| visit(step, row)).collect();
+            let scores = self.predictor.scores_with_dropout(documents, &visits)?;
+            for (statistics, scores) in statistics.iter_mut().zip(scores) {
+                statistics.add(&scores.logits)?;
+            }
+        }
+        Ok(statistics)
+    }
+
+    /// The pairs of a document that have a label or a likely relation.
+    fn document(
+        &self,
+        document: &TokenizedDocument,
+        scores: &DocumentScores,
+        passes: Option<&PassStatistics>,
+    ) -> Vec<TaughtPair> {
+        let classes = self.decider.classes.count();
+        let [means, deviations] = match passes {
+            Some(passes) => [passes.means(), passes.deviations()],
+            None => [scores.logits.clone(), Vec::new()],
+        };
+        let mut labels: AHashMap<Pair, Vec<usize>> = AHashMap::new();
+        for fact in &document.facts {
+            labels.entry((fact.head, fact.tail)).or_default().push(fact.relation as usize);
+        }
+        let sentences = scores.evidence.len() / scores.pairs.len().max(1);
+        let of_pair = |(place, (pair, logits)): (usize, (Pair, &[f32]))| {
+            let row = place * classes..(place + 1) * classes;
+            let deviations = deviations.get(row.clone()).unwrap_or_default();
+            let labels = labels.get(&pair).map_or(&[][..], Vec::as_slice);
+            let relations = self.relations(logits, &means[row], deviations, labels);
+            let evidence = &scores.evidence[place * sentences..(place + 1) * sentences];
+            (!relations.is_empty()).then(|| TaughtPair {
+                head: pair.0,
+                tail: pair.1,
+                relations,
+                evidence: evidence.iter().map(|share| (share * 255.0).round() as u8).collect(),
+                ..TaughtPair::default()
+            })
+        };
+        let mut pairs: Vec<TaughtPair> =
+            self.decider.rows(scores).enumerate().filter_map(of_pair).collect();
+        pairs.sort_by_key(|pair| (pair.head, pair.tail));
+        pairs
+    }
+
+    /// The relations of a pair that have a label, that are predicted, or that are likely.
+    fn relations(
+        &self,
+        logits: &[f32],
+        means: &[f32],
+        deviations: &[f32],
+        labels: &[usize],
+    ) -> Vec<TaughtRelation> {
+        let (decider, calibration) = (self.decider, &self.learnt.calibration);
+        let predicted = decider.taken(means);
+        let judge = |relation: usize| {
+            let class = decider.classes.of_relation(relation);
+            let margin = decider.margin(logits, class);
+            let labelled = labels.contains(&relation);
+            let probability = calibration.probability(relation, margin, labelled);
+            let deviation = deviations.get(class).copied().unwrap_or_default();
+            let one = TaughtRelation {
+                relation: relation as u16,
+                probability: TaughtRelation::units(probability),
+                predicted: predicted.contains(&class),
+                deviation: (deviation * TaughtRelation::DEVIATION_UNITS).round() as u16,
+            };
+            (one, labelled, probability)
+        };
+        let mut kept: Vec<_> = (0..decider.classes.relations)
+            .map(judge)
+            .filter(|(one, labelled, p)| *labelled || one.predicted || *p >= self.settings.floor)
+            .collect();
+        // Those with labels first, then those that are predicted, then the likeliest.
+        kept.sort_by(|(a, a_labelled, p), (b, b_labelled, q)| {
+            (b_labelled, b.predicted).cmp(&(a_labelled, a.predicted)).then(q.total_cmp(p))
+        });
+        let labelled = kept.iter().filter(|(_, labelled, _)| *labelled).count();
+        kept.truncate(labelled + self.settings.top);
+        let mut relations: Vec<TaughtRelation> = kept.into_iter().map(|(one, ..)| one).collect();
+        relations.sort_by_key(|one| one.relation);
+        relations
+    }
+
+    /// The limits of certain predictions by relation, over all documents; `None` for one pass.
+    fn uncertainty(&self, shards: &TaughtShards) -> Result<Option<ClassThresholds>> {
+        if self.settings.passes == 0 {
+            return Ok(None);
+        }
+        let mut sums = ThresholdSums::new(self.decider.classes.relations);
+        for group in 0..shards.num_groups() {
+            for pair in shards.kept(group)?.iter().flatten() {
+                let predicted = pair.relations.iter().filter(|one| one.predicted);
+                sums.add(&predicted.map(PseudoLabel::of).collect::<Vec<_>>());
+            }
+        }
+        Ok(Some(sums.finish()))
+    }
+}
