@@ -36,6 +36,9 @@ pub const SHARDS: &str = "data/shards";
 /// Shards with the scores of the ranker, by role.
 pub const SCORED: &str = "data/scored";
 
+/// Distant shards with what a teacher says, by the variant that teaches.
+pub const TAUGHT: &str = "data/taught";
+
 /// Predictions, by variant and role.
 pub const PREDICTIONS: &str = "predictions";
 

@@ -50,6 +50,7 @@ pub fn enter(
         heads_from: None,
         ranker: None,
         settings: &settings,
+        schedule: None,
     };
     let checkpoint = finetune_in_stages(&task, &run)?;
     let store = DocumentStore::open(&splits.held_out, StoreOptions::default())?;

@@ -225,13 +225,7 @@ impl TeachVerb {
         self.machine.session()?.run(|session| {
             let report = pipeline::teach(task, &settings, session)?;
             session.world.on_root(|| {
-                say(format!(
-                    "{} documents, {:.0} bytes each for what the teacher says",
-                    report.documents, report.bytes_per_document
-                ));
-                if let Some(fit) = &report.fit {
-                    say(fit.to_string());
-                }
+                say(format!("teach: {report}"));
                 clock.write(self.json.as_deref(), &task.output, Some(report.documents), &report)
             })
         })
@@ -300,6 +294,7 @@ impl FinetuneVerb {
                 heads_from: self.heads_from.as_deref(),
                 ranker: self.ranker.as_deref(),
                 settings: &settings,
+                schedule: None,
             };
             pipeline::finetune(&task, run)
         })

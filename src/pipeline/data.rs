@@ -21,7 +21,9 @@ use crate::corpus::{
 };
 use crate::encoders::EncoderSpec;
 use crate::recipe::{DataSources, Recipe, SplitSource};
-use crate::shards::{DocumentStore, PrepareOptions, PrepareReport, WriteOptions, prepare};
+use crate::shards::{
+    DocumentStore, PrepareOptions, PrepareReport, StoreOptions, WriteOptions, prepare,
+};
 use crate::systems::dsdocre::DsdocreSettings;
 use crate::text::Tokenizer;
 use crate::{DataError, Error, Result};
@@ -128,6 +130,15 @@ pub struct RunData {
 }
 
 impl RunData {
+    /// Name of the folder of distant labels of dev.
+    const DEV_DISTANT: &str = "dev-distant";
+
+    /// Shards of dev with distant labels, where the recipe names these.
+    pub fn dev_distant(&self) -> Option<PathBuf> {
+        let folder = self.shards.join(Self::DEV_DISTANT);
+        folder.exists().then_some(folder)
+    }
+
     /// Shards of a role, if it has documents.
     pub fn shards_of(&self, role: Role) -> Option<PathBuf> {
         self.roles.iter().any(|name| name == role.name()).then(|| self.shards.join(role.name()))
@@ -205,6 +216,16 @@ pub fn prepare_data(recipe: &Recipe, folder: &Path) -> Result<RunData> {
         let report = job.run()?;
         say(format!("prepare {}: {report}", role.name()));
     }
+    let output = shards.join(RunData::DEV_DISTANT);
+    if !named.dev_distant.is_empty() && !output.exists() {
+        let dev = DocumentStore::open(&data.need(Role::Dev)?, StoreOptions::default())?;
+        let titles = (0..dev.len()).map(|row| dev.title(row).to_owned()).collect();
+        let inputs = InputFile::all(&named.dev_distant, named.format);
+        let only = Some(&titles);
+        let job = PrepareJob::new(&inputs, &read, &output, &tokenizer_path, &relations);
+        let report = PrepareJob { lowercase: named.lowercase, only, ..job }.run()?;
+        say(format!("prepare {}: {report}", RunData::DEV_DISTANT));
+    }
     Ok(data)
 }
 
@@ -255,6 +276,8 @@ pub struct PrepareJob<'a> {
     pub relations: &'a RelationSet,
     /// Titles to leave out, where there are any.
     pub exclude: Option<&'a HashSet<String>>,
+    /// The only titles to take, where not all are.
+    pub only: Option<&'a HashSet<String>>,
     /// Documents a shard.
     pub shard_rows: Option<usize>,
 }
@@ -276,6 +299,7 @@ impl<'a> PrepareJob<'a> {
             lowercase: None,
             relations,
             exclude: None,
+            only: None,
             shard_rows: None,
         }
     }
@@ -305,6 +329,9 @@ impl<'a> PrepareJob<'a> {
         let mut source = |each: &mut dyn FnMut(Document) -> Result<()>| {
             let survey = RefCell::new(FileSurvey::default());
             let mut take = |_: &InputFile, document: Document| {
+                if self.only.is_some_and(|titles| !titles.contains(&document.title)) {
+                    return Ok(());
+                }
                 survey.borrow_mut().add(&document, document.num_words());
                 if seen.insert(title_key(&document.title)) {
                     return each(document);

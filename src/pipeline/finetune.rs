@@ -42,6 +42,8 @@ pub struct FinetuneTask<'a> {
     pub ranker: Option<&'a Path>,
     /// The system with its settings.
     pub settings: &'a Settings,
+    /// The schedule; `None`: the recipe's for these settings.
+    pub schedule: Option<&'a Schedule>,
 }
 
 /// Fine-tunes and returns the checkpoint with the best score on dev.
@@ -113,10 +115,17 @@ pub fn finetune(task: &FinetuneTask, run: &ActiveRun) -> Result<Checkpoint> {
     trained.map_err(|error| error.in_file(task.train))
 }
 
-impl FinetuneTask<'_> {
+impl<'a> FinetuneTask<'a> {
     /// The schedule of the recipe that trains these settings.
-    fn schedule<'r>(&self, recipe: &'r Recipe) -> &'r Schedule {
-        if self.settings.second_stage() { &recipe.inference } else { &recipe.finetune }
+    fn schedule<'r>(&self, recipe: &'r Recipe) -> &'r Schedule
+    where
+        'a: 'r,
+    {
+        match self.schedule {
+            Some(schedule) => schedule,
+            None if self.settings.second_stage() => &recipe.inference,
+            None => &recipe.finetune,
+        }
     }
 
     /// Refuses a second stage without the heads of the first, which it would leave as they start,

@@ -1,15 +1,18 @@
 //! The whole pipeline from one recipe: data → rank → score → pretrain → finetune → predict →
 //! evaluate → report.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::data::{Role, RunData, prepare_data};
-use super::finetune::{FinetuneTask, finetune_first_stage, finetune_in_stages, first_stage_of};
+use super::finetune::{
+    FinetuneTask, finetune, finetune_first_stage, finetune_in_stages, first_stage_of,
+};
 use super::pretrain::{Pretraining, pretrain};
 use super::rank::rank;
 use super::score::{ScoreTask, score};
 use super::session::Session;
 use super::summary::Summary;
+use super::teach::{TeachTask, teach};
 use super::training::{ActiveRun, claim};
 use crate::base::{run_files, say};
 use crate::recipe::Recipe;
@@ -110,14 +113,15 @@ pub fn run_until(
     if last == Milestone::Ranker {
         return Ok(());
     }
-    let pretrain = |variant, data: &RunData, how| {
-        let wanted = recipe.variants.contains(&variant);
-        wanted.then(|| pipeline.pretrain(data, how)).transpose()
+    let unranked = match recipe.variants.iter().any(|variant| variant.starts_unranked()) {
+        true => Some(pipeline.pretrain(&data, Pretraining::Unranked)?),
+        false => None,
     };
-    let unranked = pretrain(Variant::UnrankedPretrained, &data, Pretraining::Unranked)?;
     let denoised = match &scored {
-        Some(scored) => pretrain(Variant::Pretrained, scored, Pretraining::Denoised)?,
-        None => None,
+        Some(scored) if recipe.variants.contains(&Variant::Pretrained) => {
+            Some(pipeline.pretrain(scored, Pretraining::Denoised)?)
+        }
+        _ => None,
     };
     if last == Milestone::Pretraining {
         return Ok(());
@@ -135,8 +139,15 @@ pub fn run_until(
     }
     let mut summary = Summary::new(&run, &data, scored.as_ref())?;
     for &variant in &recipe.variants {
-        let (checkpoint, data) =
-            pipeline.finetune(variant, ranked, start(variant), finetune_in_stages)?;
+        let finetune =
+            |variant| pipeline.finetune(variant, ranked, start(variant), finetune_in_stages);
+        let (checkpoint, data) = match variant.teacher() {
+            Some(teacher) => {
+                let taught = pipeline.teach(teacher, &finetune(teacher)?.0)?;
+                (pipeline.student(variant, &taught, start(variant))?, &data)
+            }
+            None => finetune(variant)?,
+        };
         summary.add(variant, &checkpoint, data)?;
     }
     summary.finish()
@@ -258,8 +269,64 @@ impl<'a> Pipeline<'a> {
             heads_from: None,
             ranker: ranker.filter(|_| ranked).map(Checkpoint::path),
             settings: &settings,
+            schedule: None,
         };
         Ok((work(&task, self.run)?, data))
+    }
+
+    /// The distant documents with what a variant's model says of them.
+    fn teach(&self, teacher: Variant, checkpoint: &Checkpoint) -> Result<PathBuf> {
+        let ActiveRun { recipe, folder, session, .. } = self.run;
+        let output = folder.path().join(run_files::TAUGHT).join(teacher.name());
+        let task = TeachTask {
+            checkpoint: checkpoint.path().to_owned(),
+            input: self.data.need(Role::Distant)?,
+            output: output.clone(),
+            dev: self.data.shards_of(Role::Dev),
+            dev_labels: self.data.dev_distant(),
+        };
+        let report = teach(&task, &recipe.distant, session)?;
+        if session.is_root() && !report.was_there {
+            say(format!("teach: {report}"));
+        }
+        Ok(output)
+    }
+
+    /// Trains a variant's student on taught documents, then fine-tunes it.
+    fn student(
+        &self,
+        variant: Variant,
+        taught: &Path,
+        start: Option<&Checkpoint>,
+    ) -> Result<Checkpoint> {
+        let ActiveRun { recipe, session, .. } = self.run;
+        let settings = recipe.settings()?;
+        let (human, dev) = (self.data.need(Role::Human)?, self.data.need(Role::Dev)?);
+        let stage = format!("{}-distant", variant.name());
+        let _stage = session.world.watchdog().unbounded_section(format!("stage {stage}"));
+        let task = FinetuneTask {
+            stage: &stage,
+            train: taught,
+            dev: &dev,
+            start: start.map(Checkpoint::path),
+            heads_from: None,
+            ranker: None,
+            settings: &settings.student(),
+            schedule: Some(&recipe.student),
+        };
+        let student = finetune(&task, self.run)?;
+        let stage = stage_of(variant);
+        let _stage = session.world.watchdog().unbounded_section(format!("stage {stage}"));
+        let task = FinetuneTask {
+            stage: &stage,
+            train: &human,
+            start: Some(student.path()),
+            heads_from: Some(student.path()),
+            settings: &settings.refined(),
+            schedule: Some(&recipe.refine),
+            ..task
+        };
+        finetune(&task, self.run)
     }
 }
 

@@ -76,6 +76,7 @@ pub fn check_files(recipe: &Recipe) -> Result<()> {
         ("data.distant", data.distant.as_slice()),
         ("data.human", &data.human),
         ("data.dev", &data.dev),
+        ("data.dev_distant", &data.dev_distant),
         ("data.test", &data.test),
         ("data.split.files", data.split.as_ref().map_or(&[], |split| &split.files)),
         ("data.label.documents", label.map_or(&[], |label| &label.documents)),

@@ -3,6 +3,7 @@
 //!
 //! Not for: what becomes of the labels (`distant::LabelRules`, when something is trained).
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -63,6 +64,14 @@ pub struct TeachReport {
     pub fit: Option<CalibrationFit>,
     /// Whether the output was complete before, and nothing had to be done.
     pub was_there: bool,
+}
+
+impl fmt::Display for TeachReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { documents, bytes_per_document: bytes, fit, .. } = self;
+        write!(f, "{documents} documents, {bytes:.0} bytes each for what the teacher says")?;
+        fit.map_or(Ok(()), |fit| write!(f, "; {fit}"))
+    }
 }
 
 /// What makes two pieces of work the same.

@@ -215,13 +215,12 @@ impl RunEstimate {
         if recipe.variants.iter().any(|variant| variant.is_ranked()) {
             self.add_ranker(recipe, sizes)?;
         }
-        for (variant, how) in [
-            (Variant::UnrankedPretrained, Pretraining::Unranked),
-            (Variant::Pretrained, Pretraining::Denoised),
-        ] {
-            if recipe.variants.contains(&variant) {
-                self.add_pretraining(recipe, how.stage(), sizes)?;
-            }
+        let wanted = |wants: fn(Variant) -> bool| recipe.variants.iter().any(|&row| wants(row));
+        if wanted(Variant::starts_unranked) {
+            self.add_pretraining(recipe, Pretraining::Unranked.stage(), sizes)?;
+        }
+        if wanted(|variant| variant == Variant::Pretrained) {
+            self.add_pretraining(recipe, Pretraining::Denoised.stage(), sizes)?;
         }
         self.add_finetuning(recipe, sizes)
     }

@@ -29,6 +29,10 @@ pub struct DataSources {
     pub human: Vec<PathBuf>,
     /// Development documents.
     pub dev: Vec<PathBuf>,
+    /// Distant labels of documents of dev: what such a label is worth, for a teacher's
+    /// probabilities. Other documents in these files are left out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dev_distant: Vec<PathBuf>,
     /// Test documents; without labels they are predicted but not scored.
     pub test: Vec<PathBuf>,
     /// "Train + Dev": the documents of dev are trained on too, as some published test scores ask.

@@ -72,6 +72,11 @@ pub struct Recipe {
     pub pretrain: Schedule,
     /// Stage 3: fine-tuning on human annotation.
     pub finetune: Schedule,
+    /// A student on documents that a teacher has judged. A key that is not given here is that of
+    /// `finetune`, or, for a system that has such a stage of its own, its schedule's.
+    pub student: Schedule,
+    /// Fine-tuning that goes on from a student, with defaults as `student` has them.
+    pub refine: Schedule,
     /// DocRE-II's second stage: the inference module over the fine-tuned base.
     pub inference: Schedule,
     /// What its author should know of how it was read.
@@ -151,6 +156,7 @@ impl Recipe {
         let schema = recipe_schema();
         overlay::check_keys(&user, &schema, "", origin)?;
         let mut defaults = Self::defaults(profile, system, &user)?;
+        defaults.follow_finetune(&mut user);
         let systems = std::mem::take(&mut defaults.systems).overlay(&mut user, &schema, origin)?;
         let mut table = overlay::table_of(&defaults)?;
         overlay::merge(&mut table, user);
@@ -198,10 +204,27 @@ impl Recipe {
             rank: rank_schedule(),
             pretrain: pretrain_schedule(),
             finetune: tables.of(system)?.schedule(&system.info(), profile),
+            student: tables.of(system)?.student().schedule(&system.info(), profile),
+            refine: tables.of(system)?.refined().schedule(&system.info(), profile),
             inference: second.ok_or_else(|| Error::Bug("no system has a second stage".into()))?,
             systems: tables,
             notes: Vec::new(),
         })
+    }
+
+    /// Lets the stages of a student follow what the recipe says of `finetune`, for a system whose
+    /// schedules are the same in all of them.
+    fn follow_finetune(&self, user: &mut toml::Table) {
+        let Some(finetune) = user.get("finetune").cloned() else { return };
+        for (table, schedule) in [("student", &self.student), ("refine", &self.refine)] {
+            if *schedule == self.finetune {
+                let mut followed = finetune.clone();
+                if let Some(own) = user.remove(table) {
+                    overlay::merge_value(&mut followed, own);
+                }
+                user.insert(table.to_owned(), followed);
+            }
+        }
     }
 
     /// The system that is fine-tuned, with its settings.
@@ -237,6 +260,15 @@ impl Recipe {
                     pre-trained encoder) are for every system",
             ));
         }
+        let has_students = self.variants.iter().any(|variant| variant.teacher().is_some());
+        if has_students && settings.first_stage().is_some() {
+            let message = format!(
+                "variants holds a student, but system `{}` is trained in two stages of its own",
+                self.system
+            );
+            return Err(Error::recipe(message)
+                .with_hint(format!("{}.stage = \"base\" trains one stage", self.system)));
+        }
         if self.hang_limit_s == 0 {
             return Err(Error::recipe("hang_limit_s = 0, but it must be at least 1"));
         }
@@ -246,6 +278,8 @@ impl Recipe {
         self.rank.check("rank")?;
         self.pretrain.check("pretrain")?;
         self.finetune.check("finetune")?;
+        self.student.check("student")?;
+        self.refine.check("refine")?;
         self.inference.check("inference")
     }
 

@@ -8,11 +8,12 @@ use toml::{Table, Value};
 use crate::encoders::EncoderSpec;
 
 /// Keys that hold a path or a list of paths.
-const PATHS: [&str; 11] = [
+const PATHS: [&str; 12] = [
     "data.mesh_tree",
     "data.distant",
     "data.human",
     "data.dev",
+    "data.dev_distant",
     "data.test",
     "data.relations",
     "data.train_facts",

@@ -32,12 +32,22 @@ pub enum Variant {
     Denoised,
     /// Ranker, pre-training and fine-tuning ("BERT+D+P").
     Pretrained,
+    /// The baseline teaches the distant documents; a student learns them and is fine-tuned.
+    Student,
+    /// As the student, with the unranked pre-trained encoder for teacher and student.
+    PretrainedStudent,
 }
 
 impl Variant {
     /// All variants, in the order of the paper's table.
-    pub const ALL: [Self; 4] =
-        [Self::Baseline, Self::UnrankedPretrained, Self::Denoised, Self::Pretrained];
+    pub const ALL: [Self; 6] = [
+        Self::Baseline,
+        Self::UnrankedPretrained,
+        Self::Denoised,
+        Self::Pretrained,
+        Self::Student,
+        Self::PretrainedStudent,
+    ];
 
     /// The name used in folders and tables.
     pub fn name(self) -> &'static str {
@@ -46,6 +56,8 @@ impl Variant {
             Self::UnrankedPretrained => "unranked-pretrained",
             Self::Denoised => "denoised",
             Self::Pretrained => "pretrained",
+            Self::Student => "student",
+            Self::PretrainedStudent => "pretrained-student",
         }
     }
 
@@ -56,6 +68,8 @@ impl Variant {
             Self::UnrankedPretrained => "+P",
             Self::Denoised => "+D",
             Self::Pretrained => "+D+P",
+            Self::Student => "+T",
+            Self::PretrainedStudent => "+P+T",
         }
     }
 
@@ -66,7 +80,21 @@ impl Variant {
 
     /// Whether its encoder comes from pre-training.
     pub fn is_pretrained(self) -> bool {
-        matches!(self, Self::UnrankedPretrained | Self::Pretrained)
+        matches!(self, Self::UnrankedPretrained | Self::Pretrained | Self::PretrainedStudent)
+    }
+
+    /// Whether its encoder comes from pre-training without a ranker.
+    pub fn starts_unranked(self) -> bool {
+        self.is_pretrained() && !self.is_ranked()
+    }
+
+    /// The row whose model teaches the distant documents, for one that learns from them.
+    pub fn teacher(self) -> Option<Self> {
+        match self {
+            Self::Student => Some(Self::Baseline),
+            Self::PretrainedStudent => Some(Self::UnrankedPretrained),
+            Self::Baseline | Self::UnrankedPretrained | Self::Denoised | Self::Pretrained => None,
+        }
     }
 }
 

@@ -48,6 +48,17 @@ pub trait SystemSettings: Written + Any + Send + Sync {
         None
     }
 
+    /// The settings of a student that learns taught documents, where its training is another than
+    /// that of its teacher.
+    fn student(&self) -> Option<Values> {
+        None
+    }
+
+    /// The settings of a student that is fine-tuned on annotated documents, where these are others.
+    fn refined(&self) -> Option<Values> {
+        None
+    }
+
     /// Keys of the table in a recipe that the first stage does not read.
     fn keys_of_second_stage(&self) -> &'static [&'static str] {
         &[]
@@ -218,6 +229,20 @@ impl Settings {
     /// As [`SystemSettings::first_stage`].
     pub fn first_stage(&self) -> Option<Self> {
         Some(Self { values: self.values.first_stage()?, ..*self })
+    }
+
+    /// The settings of a student that learns taught documents.
+    #[must_use]
+    pub fn student(&self) -> Self {
+        let values = self.values.student();
+        Self { values: values.unwrap_or_else(|| Arc::clone(&self.values)), ..*self }
+    }
+
+    /// The settings of a student that is fine-tuned on annotated documents.
+    #[must_use]
+    pub fn refined(&self) -> Self {
+        let values = self.values.refined();
+        Self { values: values.unwrap_or_else(|| Arc::clone(&self.values)), ..*self }
     }
 
     /// As [`SystemSettings::with_iterations`].

@@ -50,7 +50,7 @@ pub enum NonFinite {
 }
 
 /// Schedule and optimiser of one stage (docs/systems.md, C.18 and C.19).
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Schedule {
     /// Learning rate.
     pub learning_rate: f64,

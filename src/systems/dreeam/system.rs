@@ -46,6 +46,14 @@ impl SystemSettings for DreeamSettings {
         self.check_values()
     }
 
+    fn student(&self) -> Option<Values> {
+        Some(Arc::new(Self { stage: DreeamStage::SelfTraining, ..self.clone() }))
+    }
+
+    fn refined(&self) -> Option<Values> {
+        Some(Arc::new(Self { stage: DreeamStage::FineTuning, ..self.clone() }))
+    }
+
     fn schedule(&self, _system: &SystemInfo, profile: Profile) -> Schedule {
         match self.stage {
             DreeamStage::Teacher => schedule([5e-5, 1e-4], 30.0, 1.0),

@@ -7,7 +7,7 @@ use crate::encoders::checks::{COUNTS, check_rates, check_within};
 use crate::parity::CaseKind;
 use crate::systems::atlop::check_blocks;
 use crate::systems::{
-    Extractor, Foundation, Profile, PublishedScores, System, SystemInfo, SystemSettings,
+    Extractor, Foundation, Profile, PublishedScores, System, SystemInfo, SystemSettings, Values,
 };
 use crate::train::Schedule;
 use crate::{Error, Result};
@@ -56,6 +56,21 @@ impl SystemSettings for KdDocreSettings {
                 .with_hint("grids without padding have no padded cells; the release has 42"));
         }
         self.reading().check()
+    }
+
+    fn student(&self) -> Option<Values> {
+        Some(Arc::new(Self { stage: KdDocreStage::Distil, ..self.clone() }))
+    }
+
+    fn refined(&self) -> Option<Values> {
+        // The axial layers' rate is a part of each stage's schedule.
+        let own = Self::staged(Profile::default(), KdDocreStage::Continue);
+        let axial_rate = if self.axial_rate == Self::default().axial_rate {
+            own.axial_rate
+        } else {
+            self.axial_rate
+        };
+        Some(Arc::new(Self { stage: KdDocreStage::Continue, axial_rate, ..self.clone() }))
     }
 
     /// With BERT-base (docs/systems.md, "K. KD-DocRE").
