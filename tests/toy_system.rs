@@ -159,6 +159,7 @@ fn trained(recipe: &Recipe, folder: &Path, session: &Session) -> Result<()> {
         heads_from: None,
         ranker: None,
         settings: &settings,
+        schedule: None,
     };
     let checkpoint = finetune(&task, &run)?;
     assert_eq!(checkpoint.trainer()?.stage, "finetune");
