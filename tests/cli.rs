@@ -1562,7 +1562,7 @@ fn audit_compares_labels_with_human_ones_and_denoisers_with_each_other() {
         document["labels"][1]["r"] = json!("P36");
     }
     fs_err::write(place.path("distant.json"), labelled.to_string()).unwrap();
-    let files = "audit --labels distant.json --gold gold.json";
+    let files = "audit --distant distant.json --gold gold.json";
     let said =
         place.good(&format!("{files} --denoiser first=a.json --json a-out.json --report a.html"));
     assert!(said.stdout.starts_with("8 distant labels in 4 documents: 50.0 % are right"));

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::shared::{print_all, write_json};
+use super::shared::{MachineFlags, print_all, write_json};
 use crate::Result;
 use crate::base::write_atomic;
 use crate::eval::{SideBySide, SystemScores, distinct_names, to_csv};
-use crate::pipeline::{self, AuditTask, EvaluateTask, Evaluation};
+use crate::pipeline::{self, AuditTask, EvaluateTask, Evaluation, Session};
 use crate::report::{AuditPage, EvaluationPage, write_plots};
 
 /// Score predictions against annotated documents
@@ -91,16 +91,22 @@ pub struct AuditVerb {
     /// Write tables and charts as one HTML page
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
+    #[command(flatten)]
+    machine: MachineFlags,
 }
 
 impl AuditVerb {
     pub fn run(self) -> Result<()> {
-        let audit = pipeline::audit(&self.task)?;
+        self.machine.session()?.run(|session| session.world.on_root(|| self.tell(session)))
+    }
+
+    fn tell(&self, session: &Session) -> Result<()> {
+        let audit = pipeline::audit(&self.task, session)?;
         print_all(format!("{audit}\n").as_bytes())?;
         write_json(self.json.as_deref(), &audit)?;
         let Some(path) = &self.report else { return Ok(()) };
         let name = |path: &PathBuf| path.file_name().unwrap_or_default().display().to_string();
-        let (labels, gold) = (&name(&self.task.labels), &name(&self.task.gold));
+        let (labels, gold) = (&name(&self.task.distant), &name(&self.task.gold));
         AuditPage { labels, gold, audit: &audit }.write(path)
     }
 }

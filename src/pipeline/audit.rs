@@ -3,37 +3,50 @@
 //! Not for: the arithmetic (`eval::audit`).
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ahash::AHashMap;
 use clap::Args;
 
+use super::evaluate::document_of;
+use super::model::{Description, LoadedExtractor, LoadedModel};
+use super::predictor::{Decider, PREDICT_TOKENS, Predictor};
+use super::score::LoadedRanker;
+use super::session::Session;
 use crate::base::say;
-use crate::corpus::Format;
 use crate::corpus::formats::GoldDocuments;
+use crate::corpus::{Document, Format};
 use crate::eval::{
     Audit, AuditedDenoiser, DistantLabels, FactKey, Gold, SystemFile, check_names,
     read_predictions, read_scores,
 };
+use crate::sampling::KeptPairs;
 use crate::shards::{DocumentStore, StoreOptions};
+use crate::systems::dsdocre::ModelKind;
+use crate::text::{ScoredPair, Tokenizer, tokenize};
+use crate::train::{Checkpoint, PrecisionChoice};
 use crate::{DataError, Result};
 
 /// What is audited, as the flags of `audit` say it.
 #[derive(Clone, Debug, Args)]
 pub struct AuditTask {
-    /// Documents with distant labels
-    #[arg(long, value_name = "FILE")]
-    pub labels: PathBuf,
+    /// Documents with distant labels: a file or a folder of shards
+    #[arg(long, value_name = "FILE-or-SHARDS")]
+    pub distant: PathBuf,
     /// The same documents with human labels
     #[arg(long, value_name = "FILE")]
     pub gold: PathBuf,
-    /// Format of both files
+    /// Format of the files
     #[arg(long, value_enum, value_name = "F", default_value = "docred")]
     pub format: Format,
-    /// What tells true labels from false ones: a folder of shards that a ranker has scored, scores
-    /// of pairs and relations (Parquet, from `predict --scores`), or a list of the facts that are
-    /// kept (result.json); give any number
+    /// What tells true labels from false ones: a folder of shards that a ranker has scored or a
+    /// teacher has judged, scores of pairs and relations (Parquet, from `predict --scores`), or a
+    /// list of the facts that are kept (result.json); give any number
     #[arg(long = "denoiser", value_name = "NAME=PATH")]
     pub denoisers: Vec<SystemFile>,
+    /// A ranker or a fine-tuned system that judges the documents here and now, as one more denoiser
+    #[arg(long, value_name = "C")]
+    pub checkpoint: Option<PathBuf>,
 }
 
 /// Audits labels and denoisers.
@@ -41,22 +54,33 @@ pub struct AuditTask {
 /// # Errors
 /// Files that cannot be read; files of different documents; a denoiser that scored none of the
 /// labels.
-pub fn audit(task: &AuditTask) -> Result<Audit> {
+pub fn audit(task: &AuditTask, session: &Session) -> Result<Audit> {
     check_names(&task.denoisers)?;
-    let (labelled, human) = (read(task, &task.labels)?, read(task, &task.gold)?);
+    let labelled = if task.distant.is_dir() {
+        let store = DocumentStore::open(&task.distant, StoreOptions::default())?;
+        (0..store.len()).map(|row| document_of(&store, row)).collect()
+    } else {
+        read(task, &task.distant)?.documents
+    };
+    let human = read(task, &task.gold)?;
     let gold = Gold::new(&human.documents)?;
-    let labels = DistantLabels::new(&gold, &labelled.documents)?;
+    let labels = DistantLabels::new(&gold, &labelled)?;
     let mut audit = labels.audit();
     if audit.left_out > 0 {
         say(format!(
             "warning: {} of the documents of {} lack labels there or in {}, and are left out",
             audit.left_out,
-            task.labels.display(),
+            task.distant.display(),
             task.gold.display()
         ));
     }
     for denoiser in &task.denoisers {
         audit.denoisers.push(judge(denoiser, &labels)?);
+    }
+    if let Some(checkpoint) = &task.checkpoint {
+        let documents = if task.distant.is_dir() { &human.documents } else { &labelled };
+        let scores = checkpoint_scores(checkpoint, documents, &labels, session)?;
+        audit.denoisers.push(labels.denoiser("checkpoint", &scores));
     }
     Ok(audit)
 }
@@ -70,7 +94,7 @@ fn read(task: &AuditTask, path: &Path) -> Result<GoldDocuments> {
 fn judge(denoiser: &SystemFile, labels: &DistantLabels<'_>) -> Result<AuditedDenoiser> {
     let SystemFile { name, path } = denoiser;
     let judged = if path.is_dir() {
-        labels.denoiser(name, &ranker_scores(path, labels)?)
+        labels.denoiser(name, &shard_scores(path, labels)?)
     } else if path.extension().is_some_and(|ending| ending == "parquet") {
         labels.denoiser(name, &label_scores(path, labels)?)
     } else {
@@ -80,7 +104,7 @@ fn judge(denoiser: &SystemFile, labels: &DistantLabels<'_>) -> Result<AuditedDen
     if judged.scored == 0 {
         let problem = "none of the distant labels has a score here";
         return Err(DataError::new(path, problem)
-            .hint("score the documents of --labels, under the same titles")
+            .hint("score the documents of --distant, under the same titles")
             .into());
     }
     if judged.choice.is_none() && judged.scored < labels.keys().len() {
@@ -93,28 +117,122 @@ fn judge(denoiser: &SystemFile, labels: &DistantLabels<'_>) -> Result<AuditedDen
     Ok(judged)
 }
 
-/// How early a ranker keeps the pair of a label: the place in its document, as a share of the
-/// number of entities.
-fn ranker_scores<'a>(
+/// What a checkpoint says of the labels: the places that a ranker gives their pairs, or the margins
+/// of a fine-tuned system. Its documents are tokenised here.
+fn checkpoint_scores<'a>(
+    path: &Path,
+    documents: &[Document],
+    labels: &DistantLabels<'a>,
+    session: &Session,
+) -> Result<AHashMap<FactKey<'a>, f64>> {
+    let description: Description = Checkpoint::open(path)?.description()?;
+    let gold = labels.gold();
+    let known = || documents.iter().filter_map(|one| Some((gold.row(&one.title)?, one)));
+    let tokenized = |mut tokenizer: Tokenizer| {
+        let encode = |(_, document): (usize, &Document)| {
+            let document = Document { facts: None, ..document.clone() };
+            tokenize(&document, &mut tokenizer, &description.relations).map(Arc::new)
+        };
+        known().map(encode).collect::<Result<Vec<_>>>()
+    };
+    let rows = known().map(|(row, _)| row);
+    if description.kind == ModelKind::Ranker {
+        let loaded = LoadedModel::open(path, description.kind, session.device)?;
+        let ranker = LoadedRanker::new(loaded, session.precision(PrecisionChoice::Auto))?;
+        let documents = tokenized(ranker.loaded.tokenizer.clone())?;
+        let all = KeptPairs::fixed(usize::MAX);
+        let kept = ranker.keep(&documents, all, PREDICT_TOKENS, &mut |_| {})?;
+        let counts = documents.iter().map(|document| document.entities.len());
+        let ranked = rows.zip(counts).zip(&kept).map(|((row, count), kept)| (row, count, &**kept));
+        return Ok(of_places(ranked, labels));
+    }
+    let loaded = LoadedExtractor::open(path, session.device)?;
+    let documents = tokenized(loaded.tokenizer.clone())?;
+    let predictor = Predictor::new(&*loaded.model, session.precision(PrecisionChoice::Auto));
+    let decider = Decider::of(&*loaded.model, None);
+    let mut margins = AHashMap::new();
+    for (row, scores) in rows.zip(predictor.scores(&documents, &mut |_| {})?) {
+        for ((head, tail), logits) in decider.rows(&scores) {
+            let of_class = |relation| decider.margin(logits, decider.classes.of_relation(relation));
+            let all: Vec<f32> = (0..decider.classes.relations).map(of_class).collect();
+            margins.insert((row, head as usize, tail as usize), all);
+        }
+    }
+    let score = |label: &FactKey<'a>| {
+        let class = description.relations.index_of(label.relation)?;
+        let margins = margins.get(&(label.document, label.head, label.tail))?;
+        Some((*label, f64::from(margins[class])))
+    };
+    Ok(labels.keys().iter().filter_map(score).collect())
+}
+
+/// What shards say of the labels: a teacher's probabilities where there are some, or a ranker's
+/// places.
+fn shard_scores<'a>(
     folder: &Path,
     labels: &DistantLabels<'a>,
 ) -> Result<AHashMap<FactKey<'a>, f64>> {
     let store = DocumentStore::open(folder, StoreOptions::default())?;
-    let mut places: AHashMap<(usize, usize, usize), f64> = AHashMap::new();
+    if store.manifest().taught.is_some() {
+        return Ok(teacher_scores(&store, labels));
+    }
+    Ok(ranker_scores(&store, labels))
+}
+
+/// The teacher's probabilities of the labels.
+fn teacher_scores<'a>(
+    store: &DocumentStore,
+    labels: &DistantLabels<'a>,
+) -> AHashMap<FactKey<'a>, f64> {
+    let mut probabilities: AHashMap<(usize, usize, usize, u16), f64> = AHashMap::new();
     for row in 0..store.len() {
         let document = store.get(row);
-        let (Some(gold), Some(kept)) = (labels.gold().row(&document.title), &document.kept) else {
-            continue;
-        };
+        let Some(gold) = labels.gold().row(&document.title) else { continue };
+        for pair in document.taught.iter().flatten() {
+            for one in &pair.relations {
+                let key = (gold, pair.head as usize, pair.tail as usize, one.relation);
+                probabilities.insert(key, one.probability());
+            }
+        }
+    }
+    let score = |label: &FactKey<'a>| {
+        let class = store.relations().index_of(label.relation)? as u16;
+        let key = (label.document, label.head, label.tail, class);
+        Some((*label, *probabilities.get(&key)?))
+    };
+    labels.keys().iter().filter_map(score).collect()
+}
+
+/// How early a ranker keeps the pair of a label: the place in its document, as a share of the
+/// number of entities.
+fn ranker_scores<'a>(
+    store: &DocumentStore,
+    labels: &DistantLabels<'a>,
+) -> AHashMap<FactKey<'a>, f64> {
+    let documents: Vec<_> = (0..store.len()).map(|row| store.get(row)).collect();
+    let ranked = documents.iter().filter_map(|document| {
+        let row = labels.gold().row(&document.title)?;
+        Some((row, document.entities.len(), document.kept.as_deref()?))
+    });
+    of_places(ranked, labels)
+}
+
+/// The places of pairs that are ranked, by gold row, number of entities and pairs.
+fn of_places<'a, 'k>(
+    ranked: impl Iterator<Item = (usize, usize, &'k [ScoredPair])>,
+    labels: &DistantLabels<'a>,
+) -> AHashMap<FactKey<'a>, f64> {
+    let mut places: AHashMap<(usize, usize, usize), f64> = AHashMap::new();
+    for (row, entities, kept) in ranked {
         for (place, pair) in kept.iter().enumerate() {
-            let share = (place + 1) as f64 / document.entities.len() as f64;
-            places.insert((gold, pair.head as usize, pair.tail as usize), -share);
+            let share = (place + 1) as f64 / entities as f64;
+            places.insert((row, pair.head as usize, pair.tail as usize), -share);
         }
     }
     let score = |label: &FactKey<'a>| {
         Some((*label, *places.get(&(label.document, label.head, label.tail))?))
     };
-    Ok(labels.keys().iter().filter_map(score).collect())
+    labels.keys().iter().filter_map(score).collect()
 }
 
 /// The scores of the labels themselves.
@@ -151,12 +269,13 @@ mod tests {
     fn labels_of_a_knowledge_base_are_noisy() {
         let data = crate::reference_data().join("data");
         let task = AuditTask {
-            labels: data.join("wikidata/redocred_dev.json"),
+            distant: data.join("wikidata/redocred_dev.json"),
             gold: data.join("redocred/dev_revised.json"),
             format: Format::DOCRED,
             denoisers: Vec::new(),
+            checkpoint: None,
         };
-        let audit = audit(&task).unwrap();
+        let audit = audit(&task, &Session::start("cpu", 1).unwrap()).unwrap();
         let share = |part: usize, of: usize| (1000.0 * part as f64 / of as f64).round();
         assert_eq!((audit.documents, audit.labels), (500, 15_787));
         assert_eq!(share(audit.right, audit.labels), 381.0);
